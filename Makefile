@@ -1,0 +1,35 @@
+# Everything needs only python >= 3.11 and make; scripts/setup.sh brings the rest into .venv and is fast when nothing changed.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint soak bench docs clean
+BIN := .venv/bin
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+setup: ## make or refresh .venv
+	@scripts/setup.sh
+
+demo: setup ## real data, written by four processes at once, verified
+	@$(BIN)/zarrant demo
+
+test: setup ## style, types, fence, tests
+	@scripts/check.sh
+
+lint: setup ## style, types, fence
+	@scripts/check.sh --no-tests
+
+soak: setup ## every test, the long ones included
+	@ZARRANT_SOAK=1 $(BIN)/python -m pytest -m "soak or not soak" --timeout=0
+
+bench: ## time it beside TensorStore, zarrs and zarr-python
+	@scripts/setup.sh bench
+	@$(BIN)/python -m benchmarks
+
+docs: ## build the documentation into site/
+	@scripts/setup.sh docs
+	@$(BIN)/python -m mkdocs build --strict
+
+clean: ## remove .venv and everything built
+	rm -rf .venv build dist site .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Style, types, the fence, then the tests, whose summary is the closing line. All are run; the status is 1 if any failed.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+bin=.venv/bin
+failed=()
+
+check() { # check NAME COMMAND...
+  local name=$1
+  shift
+  echo "── $name"
+  "$@" || failed+=("$name")
+}
+
+paths=(src tests)
+[ -d benchmarks ] && paths+=(benchmarks)
+check style "$bin/ruff" check "${paths[@]}"
+check format "$bin/ruff" format --check --quiet "${paths[@]}"
+check types "$bin/mypy"
+check fence "$bin/lint-imports"
+[ ${#failed[@]} -gt 0 ] && echo "FAILED before the tests: ${failed[*]}"
+
+if [ "${1:-}" != --no-tests ]; then
+  # Two workers, not one for each CPU: tests of the safety promises start many processes of their own.
+  check tests "$bin/python" -m pytest -q -n "${JOBS:-2}" --dist=worksteal
+fi
+[ ${#failed[@]} -eq 0 ]

@@ -1,0 +1,190 @@
+"""A chain without sharding, prepared for one chunk shape.
+
+In comes a mini-batch of chunks as boxes of a values array; out go encoded rows, or decoded elements in their places. The
+scratch is one array of rows (n, *shape): gather boxes, drop all-fill rows, run the codec program, and back. Where every codec
+has a compiled step the program is one kernel call; otherwise rows go through the codecs one by one (the general path). Both
+give the same elements, which a property test holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from zarrant import kernels
+from zarrant.codecs.base import BytesToBytes, ChunkSpec, CodecOptions, Encoded, Fetched, Partial, Rows, Spans, Step
+from zarrant.effects import Op
+from zarrant.errors import ChunkError
+from zarrant.geometry.region import Boxes, Cells
+from zarrant.kernels import reference
+from zarrant.storage import Buffer, Part
+
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """`spec` speaks of the rows as they are laid out, after transposition by `order`."""
+
+    spec: ChunkSpec
+    order: tuple[int, ...] | None
+    head: tuple[Step, ...]
+    codecs: tuple[BytesToBytes, ...]
+    options: CodecOptions
+
+    @property
+    def partial(self) -> Partial:
+        """A leaf is read and written whole."""
+        return Partial(read=False, write=False)
+
+    @property
+    def program(self) -> tuple[Step, ...] | None:
+        """The compiled chain, or None where a codec has no step."""
+        steps = [codec.step(self.spec) for codec in self.codecs]
+        return None if any(step is None for step in steps) else (*self.head, *(step for step in steps if step is not None))
+
+    @property
+    def step_names(self) -> list[str]:
+        """The codec of each step of the program, for errors."""
+        return [*("bytes" for _ in self.head), *(codec.name for codec in self.codecs), "bytes"]
+
+    def encoded_size(self) -> int | None:
+        """The exact size of an encoded row, or None where it depends on the data."""
+        program = self.program
+        if program is None or not all(codec.fixed_size for codec in self.codecs):
+            return None
+        return kernels.encoded_bound(program, self.spec.nbytes)
+
+    def write(self, spans: Spans | None, cells: Cells, lo: int, hi: int, values: npt.NDArray[np.generic]) -> Op[Encoded]:
+        """See `Prepared.write`."""
+        rows = self._rows(hi - lo)
+        filled = self._covered(cells, lo, hi)
+        if not filled.all():
+            rows[~filled] = self._fill()
+        stale = ~cells.full[lo:hi]
+        if spans is not None and stale.any():
+            self._decode((yield from spans.fetch(lo, hi, stale)), rows)
+        self._copy_in(cells.boxes(lo, hi), rows, values)
+        flat = _bytes(rows)
+        keep = None if self.options.write_empty_chunks else ~kernels.equals_fill(flat, self.spec.fill)
+        return self._encode(flat, keep)
+
+    def read(self, spans: Spans, cells: Cells, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
+        """See `Prepared.read`."""
+        fetched = yield from spans.fetch(lo, hi, np.ones(hi - lo, np.bool_))
+        if fetched.rows.size == hi - lo:
+            rows = self._rows(hi - lo)
+            self._decode(fetched, rows)
+        else:
+            rows = np.broadcast_to(self._fill(), (hi - lo, *self.spec.shape))
+            if fetched.rows.size:
+                rows = rows.copy()
+                self._decode(fetched, rows)
+        self._copy_out(cells.boxes(lo, hi), rows, out)
+
+    def _rows(self, n: int) -> npt.NDArray[np.generic]:
+        return np.empty((n, *self.spec.shape), self.spec.data_type.numpy)
+
+    def _fill(self) -> npt.NDArray[np.generic]:
+        return np.frombuffer(self.spec.fill, self.spec.data_type.numpy)[0:1].reshape(())
+
+    def _covered(self, cells: Cells, lo: int, hi: int) -> Bools:
+        """Rows whose every element, padding included, comes from values."""
+        whole = np.array(self.spec.shape, np.int64)
+        if self.order is not None:
+            whole = whole[np.argsort(self.order)]
+        covered: Bools = cells.full[lo:hi] & (cells.extents(lo, hi) == whole).all(axis=1)
+        return covered
+
+    def _view(self, rows: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        """Rows as the array sees them, before transposition."""
+        if self.order is None:
+            return rows
+        return rows.transpose(0, *(1 + axis for axis in np.argsort(self.order)))
+
+    def _copy_in(self, boxes: Boxes, rows: npt.NDArray[np.generic], values: npt.NDArray[np.generic]) -> None:
+        values_start, values_step, row_start, row_step, shape = _columns(boxes)
+        kernels.copy_boxes(values[np.newaxis], values_start, values_step, self._view(rows), row_start, row_step, shape)
+
+    def _copy_out(self, boxes: Boxes, rows: npt.NDArray[np.generic], out: npt.NDArray[np.generic]) -> None:
+        out_start, out_step, row_start, row_step, shape = _columns(boxes)
+        kernels.copy_boxes(self._view(rows), row_start, row_step, out[np.newaxis], out_start, out_step, shape)
+
+    def _encode(self, flat: Rows, keep: Bools | None) -> Encoded:
+        program = self.program
+        if program is not None:
+            arena, sizes = kernels.encode(program, flat, keep)
+            return Encoded(sizes, [memoryview(arena)])
+        pieces: list[Part] = []
+        sizes = np.full(len(flat), -1, np.int64)
+        for i in range(len(flat)) if keep is None else np.flatnonzero(keep):
+            data: Buffer = memoryview(flat[i])
+            for step in self.head:
+                data = reference.encode_step(step, data)
+            for codec in self.codecs:
+                data = codec.encode(data)
+            pieces.append(data)
+            sizes[i] = len(data)
+        return Encoded(sizes, pieces, [int(size >= 0) for size in sizes])
+
+    def _decode(self, fetched: Fetched, rows: npt.NDArray[np.generic]) -> None:
+        """Decode fetched rows into their places; ChunkError names the first that fails."""
+        if fetched.rows.size == 0:
+            return
+        straight = fetched.rows.size == len(rows)
+        flat = _bytes(rows) if straight else np.empty((fetched.rows.size, self.spec.nbytes), np.uint8)
+        program = self.program
+        if program is None:
+            failures = self._decode_each(fetched, flat)
+        else:
+            check = self.options.validate_checksums
+            failures = kernels.decode(program, fetched.buffers, fetched.which, fetched.offset, fetched.size, flat, check)
+        if failures:
+            row, step, reason = failures[0]
+            size = int(fetched.size[row])
+            raise ChunkError(reason, codec=self.step_names[min(step, len(self.step_names) - 1)], got=f"{size} encoded bytes")
+        if not straight:
+            _bytes(rows)[fetched.rows] = flat
+
+    def _decode_each(self, fetched: Fetched, flat: Rows) -> list[tuple[int, int, str]]:
+        failures = []
+        steps = len(self.head) + len(self.codecs)
+        for i in range(len(flat)):
+            start, size = int(fetched.offset[i]), int(fetched.size[i])
+            data: Buffer = memoryview(fetched.buffers[int(fetched.which[i])])[start : start + size]
+            at = steps
+            try:
+                for at in range(steps - 1, len(self.head) - 1, -1):
+                    data = self.codecs[at - len(self.head)].decode(data, 2 * self.spec.nbytes + 65536)
+                for at in range(len(self.head) - 1, -1, -1):
+                    data = reference.decode_step(self.head[at], data, self.spec.nbytes)
+            except Exception as error:  # a codec from outside may raise anything; it becomes this row's failure
+                failures.append((i, at, f"{type(error).__name__}: {error}"))
+                continue
+            if len(data) != flat.shape[1]:
+                failures.append((i, steps, f"decodes to {len(data)} bytes, expected {flat.shape[1]}"))
+            else:
+                flat[i] = np.frombuffer(data, np.uint8)
+        return failures
+
+
+def _bytes(rows: npt.NDArray[np.generic]) -> Rows:
+    """Rows as (n, bytes); rows are C-contiguous."""
+    return rows.reshape(len(rows), -1).view(np.uint8) if rows.ndim > 1 else rows.reshape(-1, 1).view(np.uint8)
+
+
+def _columns(boxes: Boxes) -> tuple[npt.NDArray[np.int64], ...]:
+    """Kernel columns: both sides get a leading axis, 0 for the values and the row number for the rows."""
+    k, d = boxes.cell_start.shape
+    value_start = np.zeros((k, d + 1), np.int64)
+    value_start[:, 1:] = boxes.value_start
+    row_start = np.empty((k, d + 1), np.int64)
+    row_start[:, 0] = boxes.row
+    row_start[:, 1:] = boxes.cell_start
+    shape = np.ones((k, d + 1), np.int64)
+    shape[:, 1:] = boxes.shape
+    row_step = np.ones(d + 1, np.int64)
+    row_step[1:] = boxes.step
+    return value_start, np.ones(d + 1, np.int64), row_start, row_step, shape

@@ -1,0 +1,133 @@
+"""The format of a shard: index entries and layout arithmetic. Pure: no bytes are moved here.
+
+A shard is the encoded subchunks and an index, at its start or its end. The index holds a (offset, length) pair for each
+subchunk in C order, both 2**64 - 1 for a subchunk that is not stored. Offsets count from the start of the object.
+Source: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from zarrant.errors import ChunkError
+
+Ints = npt.NDArray[np.int64]
+MISSING = np.uint64(2**64 - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """The decoded index of one shard: `offset` and `size` (n,) int64, -1 where the subchunk is not stored."""
+
+    offset: Ints
+    size: Ints
+
+    @classmethod
+    def empty(cls, n: int) -> Index:
+        """No subchunk is stored."""
+        return cls(np.full(n, -1, np.int64), np.full(n, -1, np.int64))
+
+    @classmethod
+    def from_table(cls, table: npt.NDArray[np.uint64], data: tuple[int, int]) -> Index:
+        """Check the (n, 2) table of a stored index against the `data` part [start, stop) of its object.
+
+        ChunkError for entries that are half missing, reach outside of the data or overlap: bytes that belong to two
+        subchunks are never what a writer meant.
+        """
+        offset, size = table[:, 0], table[:, 1]
+        absent = offset == MISSING
+        if np.any(absent != (size == MISSING)):
+            raise _broken("offset and length must both be missing or both be given", table, np.flatnonzero(absent != (size == MISSING)))
+        start, stop = np.uint64(data[0]), np.uint64(data[1])
+        # Checked without overflow: offset <= stop, then length <= stop - offset.
+        bad = ~absent & ((offset < start) | (offset > stop) | (size > stop - np.minimum(offset, stop)))
+        if np.any(bad):
+            raise _broken(f"points outside of the data, bytes {data[0]}..{data[1]}", table, np.flatnonzero(bad))
+        index = cls(np.where(absent, -1, offset.astype(np.int64)), np.where(absent, -1, size.astype(np.int64)))
+        index._refuse_overlaps(table)
+        return index
+
+    def _refuse_overlaps(self, table: npt.NDArray[np.uint64]) -> None:
+        live = np.flatnonzero(self.size > 0)
+        offset = self.offset[live]
+        if np.any(offset[1:] < offset[:-1]):  # shards in C order, the common case, need no sort
+            live = live[np.argsort(offset, kind="stable")]
+            offset = self.offset[live]
+        overlap = np.flatnonzero(offset[1:] < offset[:-1] + self.size[live][:-1])
+        if overlap.size:
+            raise _broken("overlaps another subchunk", table, live[overlap + 1])
+
+    def to_table(self) -> npt.NDArray[np.uint64]:
+        """The (n, 2) table to be stored."""
+        table = np.empty((self.offset.size, 2), np.uint64)
+        absent = self.size < 0
+        table[:, 0] = np.where(absent, MISSING, self.offset.astype(np.uint64))
+        table[:, 1] = np.where(absent, MISSING, self.size.astype(np.uint64))
+        return table
+
+    @property
+    def present(self) -> npt.NDArray[np.bool_]:
+        """(n,) which subchunks are stored."""
+        return self.size >= 0
+
+    @property
+    def live_bytes(self) -> int:
+        """Bytes of stored subchunks."""
+        return int(self.size.clip(0).sum())
+
+    def moved(self, rows: Ints, offset: Ints, size: Ints) -> Index:
+        """A copy with some entries replaced; size -1 removes."""
+        offsets, sizes = self.offset.copy(), self.size.copy()
+        offsets[rows] = np.where(size < 0, -1, offset)
+        sizes[rows] = size
+        return Index(offsets, sizes)
+
+    def runs(self, rows: Ints) -> tuple[Ints, Ints, Ints]:
+        """The byte runs that cover the stored ones of `rows`: (start, stop) of each run, and the run of each row.
+
+        Neighbours are merged, in offset order; nothing that was not asked for is covered.
+        """
+        offset, size = self.offset[rows], self.size[rows]
+        order = np.argsort(offset, kind="stable")
+        begin, end = offset[order], offset[order] + size[order]
+        fresh = np.ones(rows.size, np.bool_)
+        fresh[1:] = begin[1:] != end[:-1]
+        run_sorted = np.cumsum(fresh) - 1
+        run = np.empty(rows.size, np.int64)
+        run[order] = run_sorted
+        last = np.append(np.flatnonzero(fresh)[1:] - 1, rows.size - 1) if rows.size else np.empty(0, np.int64)
+        return begin[fresh], end[last], run
+
+
+def _broken(reason: str, table: npt.NDArray[np.uint64], rows: npt.NDArray[np.intp]) -> ChunkError:
+    row = int(rows[0])
+    return ChunkError(
+        f"shard index: the entry of subchunk {row} {reason}",
+        codec="sharding_indexed",
+        field=f"index[{row}]",
+        got=f"offset {int(table[row, 0])}, length {int(table[row, 1])}",
+    )
+
+
+def locate(size: int, index_size: int, at_start: bool) -> tuple[int, int]:
+    """The data part [start, stop) of a shard object of `size` bytes."""
+    if size < index_size:
+        raise ChunkError(
+            "the shard is smaller than its index", codec="sharding_indexed", expected=f"at least {index_size} bytes", got=f"{size} bytes"
+        )
+    return (index_size, size) if at_start else (0, size - index_size)
+
+
+def morton_order(grid_shape: tuple[int, ...]) -> Ints:
+    """C-order numbers of the cells of a grid in Morton order (cells outside of a power-of-two hull are skipped)."""
+    cells = np.indices(grid_shape).reshape(len(grid_shape), -1)
+    bits = max((extent - 1).bit_length() for extent in grid_shape) if grid_shape else 0
+    code = np.zeros(cells.shape[1], np.uint64)
+    for bit in range(bits):
+        for axis in range(len(grid_shape)):
+            place = np.uint64(bit * len(grid_shape) + len(grid_shape) - 1 - axis)
+            code |= ((cells[axis] >> bit) & 1).astype(np.uint64) << place
+    return np.argsort(code, kind="stable").astype(np.int64)

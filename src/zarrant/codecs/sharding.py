@@ -1,0 +1,251 @@
+"""sharding_indexed: chunks of many subchunks and an index.
+
+One prepared shard reads and writes through a byte source. A write without old data is a whole encode; a write over old data
+reads the index and only those subchunks that it covers partly, keeps every other one where it is, and appends (the layout of
+SAFETY.md §4, so that readers' offsets stay right). A read takes the index, then the subchunks it needs. Subchunks travel in
+mini-batches through the inner chain, which may be a shard again: windows of windows, nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeVar, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from zarrant import kernels
+from zarrant.codecs.base import BytesToBytes, ChunkSpec, CodecOptions, Encoded, Fetched, Ints, Partial, Prepared, Source, Spans
+from zarrant.codecs.leaf import Leaf
+from zarrant.codecs.shard_layout import Index, locate, morton_order
+from zarrant.codecs.sources import InMemory, ShardSpans, read_whole
+from zarrant.effects import Op, gather
+from zarrant.errors import ChunkError, ZarrantError
+from zarrant.geometry.box import ArraySubset
+from zarrant.geometry.grid import ChunkGrid
+from zarrant.geometry.region import Cells, Region, box_region
+from zarrant.storage import Buffer, ByteRange, Part
+
+MAX_DEFLATED = 2**31
+"""Bytes a shard may have after its outer bytes-to-bytes codecs are undone."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """`spec` is laid out after transposition by `order`; `grid` cuts it into subchunks."""
+
+    spec: ChunkSpec
+    order: tuple[int, ...] | None
+    grid: ChunkGrid
+    inner: Prepared
+    index_codec: Leaf
+    index_size: int
+    at_start: bool
+    outer: tuple[BytesToBytes, ...]
+    options: CodecOptions
+
+    @property
+    def partial(self) -> Partial:
+        """Partial access needs the bytes as they are stored."""
+        return Partial(read=not self.outer, write=not self.outer)
+
+    def write(self, spans: Spans | None, cells: Cells, lo: int, hi: int, values: npt.NDArray[np.generic]) -> Op[Encoded]:
+        """See `Prepared.write`; shards of the batch one after the other, subchunks of one side by side."""
+        rows: list[list[Part] | None] = []
+        for i in range(lo, hi):
+            source = None if spans is None or cells.full[i] else spans.source(i)
+            rows.append((yield from self._write_one(source, cells.region(i), cells.extent(i), values)))
+        sizes = np.array([-1 if parts is None else sum(map(_length, parts)) for parts in rows], np.int64)
+        pieces = [part for parts in rows for part in parts or ()]
+        return Encoded(sizes, pieces, [len(parts or ()) for parts in rows])
+
+    def read(self, spans: Spans, cells: Cells, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
+        """See `Prepared.read`."""
+        for i in range(lo, hi):
+            yield from self._read_one(spans.source(i), cells.region(i), cells.extent(i), out)
+
+    def _split(self, region: Region, bounds: tuple[int, ...], values: npt.NDArray[np.generic]) -> tuple[Cells, npt.NDArray[np.generic]]:
+        """Cut a region of the chunk into subchunks, as they are after transposition."""
+        if self.order is not None:
+            region, values = region.transpose(self.order), values.transpose(self.order)
+            bounds = tuple(bounds[axis] for axis in self.order)
+        return region.split(self.grid, bounds), values
+
+    def _numbers(self, cells: Cells) -> Ints:
+        """C-order numbers of the touched subchunks."""
+        if not self.grid.grid_shape:
+            return np.zeros(cells.n, np.int64)
+        return np.ravel_multi_index(tuple(cells.index.T), self.grid.grid_shape).astype(np.int64)
+
+    def batches(self, n: int) -> Iterator[tuple[int, int]]:
+        """Ranges of subchunks that make a mini-batch."""
+        step = max(1, self.options.batch_bytes // max(1, self.inner.spec.nbytes))
+        return ((lo, min(lo + step, n)) for lo in range(0, n, step))
+
+    @property
+    def batch_cost(self) -> int:
+        """Bytes a mini-batch holds: rows, and encoded bytes of at most about the same size."""
+        return 2 * max(self.options.batch_bytes, self.inner.spec.nbytes)
+
+    def _read_one(self, source: Source | None, region: Region, bounds: tuple[int, ...], out: npt.NDArray[np.generic]) -> Op[None]:
+        source, index = yield from self._open(source)
+        cells, out = self._split(region, bounds, out)
+        spans = ShardSpans(source or InMemory(b""), index, self._numbers(cells))
+        inner = self.inner
+        yield from gather((inner.read(spans, cells, lo, hi, out) for lo, hi in self.batches(cells.n)), self.batch_cost)
+
+    def _open(self, source: Source | None) -> Op[tuple[Source | None, Index]]:
+        """Undo the outer codecs and read the index; an absent shard is an empty index."""
+        n = int(np.prod(self.grid.grid_shape, dtype=np.int64))
+        if source is None:
+            return None, Index.empty(n)
+        if self.outer:
+            data = yield from read_whole(source)
+            if data is None:
+                return None, Index.empty(n)
+            source = InMemory(self._undo_outer(data))
+            locate(source.size, self.index_size, self.at_start)
+        span = ByteRange(0, self.index_size) if self.at_start else ByteRange.suffix(self.index_size)
+        try:
+            found = yield from source.read([span])
+        except ZarrantError as error:
+            if getattr(source, "size", 0) < self.index_size and "byte range" in error.message:
+                raise ChunkError("the shard is smaller than its index", codec="sharding_indexed", expected=f"at least {self.index_size} bytes") from error
+            raise
+        if found is None:
+            return None, Index.empty(n)
+        return source, self._decode_index(found[0], source.size)
+
+    def _undo_outer(self, data: Buffer) -> Buffer:
+        for codec in reversed(self.outer):
+            try:
+                data = codec.decode(data, MAX_DEFLATED)
+            except (ValueError, RuntimeError) as error:
+                raise ChunkError(str(error), codec=codec.name, got=f"{len(data)} encoded bytes") from error
+        return data
+
+    def _decode_index(self, data: memoryview, size: int) -> Index:
+        table = np.empty((*self.grid.grid_shape, 2), np.uint64)
+        whole = _whole_row(table.shape)
+        try:
+            _run(self.index_codec.read(_Here(data), whole, 0, 1, table))
+        except ChunkError as error:
+            raise ChunkError(f"shard index: {error.message}", codec=error.codec, got=error.got) from error
+        return Index.from_table(table.reshape(-1, 2), locate(size, self.index_size, self.at_start))
+
+    def _encode_index(self, index: Index) -> Part:
+        table = index.to_table().reshape(*self.grid.grid_shape, 2)
+        encoded = _run(self.index_codec.write(None, _whole_row(table.shape), 0, 1, table))
+        return encoded.pieces[0]
+
+    def _write_one(
+        self, source: Source | None, region: Region, bounds: tuple[int, ...], values: npt.NDArray[np.generic]
+    ) -> Op[list[Part] | None]:
+        """The parts of the new shard, None where every subchunk is fill."""
+        source, old = yield from self._open(source)
+        cells, values = self._split(region, bounds, values)
+        numbers = self._numbers(cells)
+        spans = None if source is None else ShardSpans(source, old, numbers)
+        inner = self.inner
+        batches = (inner.write(spans, cells, lo, hi, values) for lo, hi in self.batches(cells.n))
+        encoded = yield from gather(batches, self.batch_cost)
+        sizes = np.concatenate([batch.sizes for batch in encoded]) if encoded else np.empty(0, np.int64)
+        pieces = [piece for batch in encoded for piece in batch.pieces]
+        parts = self._lay_out(source, old, numbers, sizes, pieces)
+        if parts is None or not self.outer:
+            return parts
+        data: Buffer = b"".join(cast("list[Buffer]", parts))
+        for codec in self.outer:
+            data = codec.encode(data)
+        return [data]
+
+    def _lay_out(self, source: Source | None, old: Index, numbers: Ints, sizes: Ints, pieces: list[Part]) -> list[Part] | None:
+        """Old subchunks that stay, then the new ones, then the index (or the index first)."""
+        if self.options.subchunk_order == "morton":
+            numbers, sizes, pieces = self._in_morton_order(numbers, sizes, pieces)
+        kept = old.moved(numbers, np.full(numbers.size, -1), np.full(numbers.size, -1))
+        first = self.index_size if self.at_start else 0
+        keep, kept, end = self._keep(source, kept, first, int(sizes.clip(0).sum()))
+        begin = end + np.concatenate(([0], np.cumsum(sizes.clip(0))[:-1])) if sizes.size else sizes
+        index = kept.moved(numbers, begin, sizes)
+        if not index.present.any() and not self.options.write_empty_chunks:
+            return None
+        encoded_index = self._encode_index(index)
+        return [encoded_index, *keep, *pieces] if self.at_start else [*keep, *pieces, encoded_index]
+
+    def _keep(self, source: Source | None, kept: Index, first: int, added: int) -> tuple[list[Part], Index, int]:
+        """Which old bytes stay and where: all of them in place, or the live ones moved together.
+
+        They stay in place, so that offsets other readers hold remain right, until dead bytes pass `dead_limit`.
+        """
+        if source is None or not kept.present.any():
+            return [], kept, first
+        stop = source.size if self.at_start else source.size - self.index_size
+        dead = stop - first - kept.live_bytes
+        if self.options.shard_updates == "append" and dead <= self.options.dead_limit * (stop - first + added):
+            return [source.part(first, stop - first)], kept, stop
+        return _repack(source, kept, first)
+
+    def _in_morton_order(self, numbers: Ints, sizes: Ints, pieces: list[Part]) -> tuple[Ints, Ints, list[Part]]:
+        rank = np.argsort(morton_order(self.grid.grid_shape), kind="stable")
+        order = np.argsort(rank[numbers], kind="stable")
+        if all(not isinstance(piece, ByteRange) for piece in pieces):
+            joined = memoryview(b"".join(cast("list[Buffer]", pieces)))
+            start = np.cumsum(sizes.clip(0)) - sizes.clip(0)
+            stored = order[sizes[order] >= 0]
+            pieces = [kernels.pack(joined, start[stored], sizes[stored])]
+            return numbers[order], sizes[order], pieces
+        return numbers, sizes, pieces  # nested updates keep parts of old shards; their order is the order of updates anyway
+
+
+def _repack(source: Source, kept: Index, first: int) -> tuple[list[Part], Index, int]:
+    """Live subchunks moved together, in the order they had; neighbours travel as one part."""
+    rows = np.flatnonzero(kept.present)
+    begin, end, _ = kept.runs(rows)
+    order = rows[np.argsort(kept.offset[rows], kind="stable")]
+    size = kept.size[order]
+    offset = first + np.cumsum(size) - size
+    parts = [source.part(int(a), int(b - a)) for a, b in zip(begin, end, strict=True)]
+    return parts, kept.moved(order, offset, size), first + int(size.sum())
+
+
+T = TypeVar("T")
+
+
+def _run(op: Op[T]) -> T:
+    """The result of an operation that asks for nothing."""
+    try:
+        next(op)
+    except StopIteration as stop:
+        return cast("T", stop.value)
+    raise AssertionError("index codecs do no I/O")
+
+
+@lru_cache(maxsize=64)
+def _whole_row(shape: tuple[int, ...]) -> Cells:
+    """One row that is a whole chunk of this shape."""
+    return box_region(ArraySubset.full(shape)).split(ChunkGrid.regular(shape, shape), shape)
+
+
+def _length(part: Part) -> int:
+    if isinstance(part, ByteRange):
+        assert part.length is not None, "kept parts have a length"
+        return part.length
+    return memoryview(part).nbytes
+
+
+class _Here:
+    """Spans of one row whose bytes are given."""
+
+    def __init__(self, data: memoryview) -> None:
+        self.data = data
+
+    def fetch(self, lo: int, hi: int, wanted: npt.NDArray[np.bool_]) -> Op[Fetched]:
+        zero = np.zeros(1, np.int64)
+        return Fetched(zero, [self.data], zero, zero, np.array([len(self.data)]))
+        yield  # an operation is a generator, also where it asks for nothing
+
+    def source(self, i: int) -> Source | None:
+        return InMemory(self.data)

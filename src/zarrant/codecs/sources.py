@@ -1,0 +1,172 @@
+"""Byte sources and spans: where encoded bytes are, without saying how they get here.
+
+A `Stored` source remembers the version it first saw and asks for that version only, so that an index and the data it points
+to belong together: a reader that finds the object replaced gets VersionChangedError and starts over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from zarrant.codecs.base import Fetched, Ints, Source
+from zarrant.codecs.shard_layout import Index
+from zarrant.effects import Op, Want, fetch, fetch_one
+from zarrant.errors import ByteRangeError, ChunkError, ChunkMissingError
+from zarrant.storage import Blob, Buffer, ByteRange, Part, Version
+
+
+class Stored:
+    """A stored object, read in parts of one version."""
+
+    def __init__(self, key: str, required: bool = False) -> None:
+        self.key = key
+        self.required = required
+        self.version: Version = None
+        self.seen = False
+        self.size = 0
+
+    def read(self, ranges: Sequence[ByteRange]) -> Op[list[memoryview] | None]:
+        """The bytes of each range, or None where there is no object."""
+        return self._note((yield from fetch_one(self.key, tuple(ranges), self.version)))
+
+    def read_all(self) -> Op[memoryview | None]:
+        """The whole object in one request: consistent whatever other writers do."""
+        data = self._note((yield from fetch_one(self.key, None, self.version)))
+        return None if data is None else data[0]
+
+    def _note(self, blob: Blob | None) -> list[memoryview] | None:
+        self.seen = True
+        if blob is None:
+            if self.required:
+                raise ChunkMissingError("the chunk is not stored", key=self.key, hint='Read with missing_chunks="fill" for fill values')
+            return None
+        self.version, self.size = blob.version, blob.size
+        return list(blob.data)
+
+    def part(self, start: int, length: int) -> Part:
+        """A range of the object that is being replaced."""
+        return ByteRange(start, length)
+
+
+class InMemory:
+    """Bytes that are here already."""
+
+    def __init__(self, data: Buffer) -> None:
+        self.data = memoryview(data).cast("B")
+        self.size = len(self.data)
+
+    def read(self, ranges: Sequence[ByteRange]) -> Op[list[memoryview] | None]:
+        """Slices; nothing is requested."""
+        return [self.data[slice(*_fit(span, self.size))] for span in ranges]
+        yield  # an operation is a generator, also where it asks for nothing
+
+    def part(self, start: int, length: int) -> Part:
+        """The bytes themselves."""
+        return self.data[start : start + length]
+
+
+class Window:
+    """`size` bytes from `start` of another source: a shard inside a shard."""
+
+    def __init__(self, source: Source, start: int, size: int) -> None:
+        self.source, self.start, self.size = source, start, size
+
+    def read(self, ranges: Sequence[ByteRange]) -> Op[list[memoryview] | None]:
+        """The bytes of each range of the window."""
+        fitted = [_fit(span, self.size) for span in ranges]
+        return (yield from self.source.read([ByteRange(self.start + a, b - a) for a, b in fitted]))
+
+    def part(self, start: int, length: int) -> Part:
+        """The same bytes, as the outer source has them."""
+        return self.source.part(self.start + start, length)
+
+
+def _fit(span: ByteRange, size: int) -> tuple[int, int]:
+    try:
+        return span.resolve(size)
+    except ValueError as error:
+        raise ByteRangeError(str(error)) from None
+
+
+class Objects:
+    """Spans of whole stored objects: row i is the object of `keys[i]`."""
+
+    def __init__(self, keys: Sequence[str], first: int, required: bool = False) -> None:
+        self.keys, self.first, self.required = keys, first, required
+
+    def fetch(self, lo: int, hi: int, wanted: npt.NDArray[np.bool_]) -> Op[Fetched]:
+        """Whole objects, in one batched request; a failure names its key."""
+        rows = np.flatnonzero(wanted)
+        sources = [Stored(self.keys[lo - self.first + int(row)], self.required) for row in rows]
+        outcomes = yield from fetch([Want(source.key) for source in sources])
+        there, buffers = [], []
+        for row, source, outcome in zip(rows, sources, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                raise outcome
+            data = source._note(outcome)
+            if data is not None:
+                there.append(int(row))
+                buffers.append(data[0])
+        size = np.array([len(data) for data in buffers], np.int64)
+        return Fetched(np.array(there, np.int64), buffers, np.arange(len(buffers)), np.zeros(len(buffers), np.int64), size)
+
+    def source(self, i: int) -> Stored:
+        """Row i as a byte source."""
+        return Stored(self.keys[i - self.first], self.required)
+
+
+class Single:
+    """Spans of one row whose source is given."""
+
+    def __init__(self, row: int, source: Source) -> None:
+        self.row, self._source = row, source
+
+    def fetch(self, lo: int, hi: int, wanted: npt.NDArray[np.bool_]) -> Op[Fetched]:
+        """The whole source."""
+        data = yield from read_whole(self._source)
+        rows = np.array([] if data is None else [0], np.int64)
+        size = np.array([] if data is None else [len(data)], np.int64)
+        return Fetched(rows, [] if data is None else [data], np.zeros(rows.size, np.int64), np.zeros(rows.size, np.int64), size)
+
+    def source(self, i: int) -> Source:
+        """The source."""
+        return self._source
+
+
+class ShardSpans:
+    """Spans of subchunks: row i is entry `cells[i]` of the index of a shard read through `source`."""
+
+    def __init__(self, source: Source, index: Index, cells: Ints) -> None:
+        self.shard, self.index, self.cells = source, index, cells
+
+    def fetch(self, lo: int, hi: int, wanted: npt.NDArray[np.bool_]) -> Op[Fetched]:
+        """The wanted subchunks, neighbours in one range, all ranges in one request."""
+        entries = self.cells[lo:hi]
+        rows = np.flatnonzero(wanted & (self.index.size[entries] >= 0)).astype(np.int64)
+        if rows.size == 0:
+            none = np.empty(0, np.int64)
+            return Fetched(none, [], none, none, none)
+        chosen = entries[rows]
+        begin, end, run = self.index.runs(chosen)
+        buffers = yield from self.shard.read([ByteRange(int(a), int(b - a)) for a, b in zip(begin, end, strict=True)])
+        if buffers is None:
+            raise ChunkError("the shard vanished while it was read", codec="sharding_indexed")
+        return Fetched(rows, buffers, run, self.index.offset[chosen] - begin[run], self.index.size[chosen])
+
+    def source(self, i: int) -> Source | None:
+        """A window on subchunk i."""
+        entry = int(self.cells[i])
+        if self.index.size[entry] < 0:
+            return None
+        return Window(self.shard, int(self.index.offset[entry]), int(self.index.size[entry]))
+
+
+def read_whole(source: Source) -> Op[memoryview | None]:
+    """All bytes of a source."""
+    if isinstance(source, Stored):
+        return (yield from source.read_all())
+    data = yield from source.read([ByteRange(0, None)])
+    return None if data is None else data[0]

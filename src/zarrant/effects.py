@@ -1,0 +1,160 @@
+"""The requests an operation may yield: the whole vocabulary on one screen.
+
+An operation is a generator. It yields requests, is sent the replies, and returns its result; it never waits, locks, sleeps
+or reads a clock. Drivers (`run/drivers.py`) perform requests, blocking or async. Each request has a typed helper, used as
+`blobs = yield from fetch(...)`, so that the type checker knows the reply (a bare `yield` gives Any).
+
+Rules: never `yield` in a `finally` (a closing generator may not), hence `Locked` wraps an operation and there is no unlock
+request; a batched request is answered with one outcome an item, so that one bad key does not fail its siblings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Sequence
+from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
+
+from zarrant.storage import Blob, ByteRange, Part, Version
+
+T = TypeVar("T")
+Op: TypeAlias = Generator["Request", Any, T]
+Outcome: TypeAlias = T | Exception
+
+
+class Want(NamedTuple):
+    """One object (`ranges` None) or some ranges of it, optionally of one known version only."""
+
+    key: str
+    ranges: tuple[ByteRange, ...] | None = None
+    if_version: Version = None
+
+
+class Fetch(NamedTuple):
+    """Read; replied with a list of Blob, None (absent) or Exception, one for each `Want`."""
+
+    wants: Sequence[Want]
+
+
+ANY: Version = "any version"
+"""`if_version` of a write that replaces whatever is there."""
+
+
+class New(NamedTuple):
+    """One object to store. ByteRange parts copy from the object being replaced. `parts` None erases."""
+
+    key: str
+    parts: Sequence[Part] | None
+    if_version: Version = ANY
+
+
+class Put(NamedTuple):
+    """Store or erase objects; replied with a list of None or Exception, one for each."""
+
+    items: Sequence[New]
+
+
+class ErasePrefix(NamedTuple):
+    """Remove everything below a prefix; replied with None."""
+
+    prefix: str
+
+
+class ListDir(NamedTuple):
+    """Replied with (keys, prefixes) directly below a prefix."""
+
+    prefix: str
+
+
+class ListPrefix(NamedTuple):
+    """Replied with the list of every key below a prefix."""
+
+    prefix: str
+
+
+class Locked(NamedTuple):
+    """Run `op` while holding `keys`; replied with its result."""
+
+    keys: Sequence[str]
+    op: Op[Any]
+
+
+class All(NamedTuple):
+    """Run operations side by side; replied with a list of results or Exceptions, in order.
+
+    `ops` is pulled lazily; `cost` is the number of bytes one of them holds at its peak, which bounds how many run at once.
+    """
+
+    ops: Iterable[Op[Any]]
+    cost: int
+
+
+class Pause(NamedTuple):
+    """Wait; the length is policy (here), the clock is the driver's."""
+
+    seconds: float
+
+
+Request: TypeAlias = Fetch | Put | ErasePrefix | ListDir | ListPrefix | Locked | All | Pause
+
+
+def fetch(wants: Sequence[Want]) -> Op[list[Outcome[Blob | None]]]:
+    """Read many; one outcome each."""
+    return cast("list[Outcome[Blob | None]]", (yield Fetch(wants)))
+
+
+def fetch_one(key: str, ranges: tuple[ByteRange, ...] | None = None, if_version: Version = None) -> Op[Blob | None]:
+    """Read one object or its ranges; its error is raised."""
+    (outcome,) = yield from fetch((Want(key, ranges, if_version),))
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+def put(items: Sequence[New]) -> Op[list[Outcome[None]]]:
+    """Store or erase many; one outcome each."""
+    return cast("list[Outcome[None]]", (yield Put(items)))
+
+
+def put_one(key: str, parts: Sequence[Part] | None, if_version: Version = ANY) -> Op[None]:
+    """Store (or, with `parts` None, erase) one object; its error is raised."""
+    (outcome,) = yield from put((New(key, parts, if_version),))
+    if isinstance(outcome, Exception):
+        raise outcome
+
+
+def erase_prefix(prefix: str) -> Op[None]:
+    """Remove everything below a prefix."""
+    yield ErasePrefix(prefix)
+
+
+def list_dir(prefix: str) -> Op[tuple[list[str], list[str]]]:
+    """(keys, prefixes) directly below a prefix."""
+    return cast("tuple[list[str], list[str]]", (yield ListDir(prefix)))
+
+
+def list_prefix(prefix: str) -> Op[list[str]]:
+    """Every key below a prefix."""
+    return cast("list[str]", (yield ListPrefix(prefix)))
+
+
+def locked(keys: Sequence[str], op: Op[T]) -> Op[T]:
+    """Run an operation while holding keys."""
+    return cast("T", (yield Locked(keys, op)))
+
+
+def gather_outcomes(ops: Iterable[Op[T]], cost: int) -> Op[list[Outcome[T]]]:
+    """Run operations side by side; one outcome each."""
+    return cast("list[Outcome[T]]", (yield All(ops, cost)))
+
+
+def gather(ops: Iterable[Op[T]], cost: int) -> Op[list[T]]:
+    """Run operations side by side; the first error is raised after all have ended."""
+    outcomes = yield from gather_outcomes(ops, cost)
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
+    return cast("list[T]", outcomes)
+
+
+def pause(seconds: float) -> Op[None]:
+    """Wait."""
+    yield Pause(seconds)

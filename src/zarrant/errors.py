@@ -1,0 +1,241 @@
+"""The error tree: whose fault, then which one.
+
+A catcher asks two questions: may I retry, and who must act. The first layer answers the second question:
+
+    ZarrantError
+    ├── CallerError            the call is wrong; the same call fails again
+    │   ├── ShapeError (ValueError)          shapes or lengths that do not fit
+    │   ├── DataTypeError (TypeError)        data of a type the array cannot hold without loss
+    │   ├── BoundsError (IndexError)         indices or regions outside the array, grid or chunk
+    │   ├── SelectionError (IndexError)      an index that is not understood
+    │   ├── OptionError (ValueError)         unknown or impossible options, modes, names
+    │   ├── CapabilityError (TypeError)      the store cannot do what the operation needs
+    │   ├── NodeExistsError (FileExistsError)
+    │   └── NodeNotFoundError (FileNotFoundError)
+    ├── DataError              what is stored is wrong; other chunks may be right
+    │   ├── MetadataError (ValueError)
+    │   │   └── UnknownExtensionError        a codec, data type, grid ... that is not known here
+    │   ├── ChunkError (ValueError)          a chunk that cannot be decoded
+    │   ├── ChunkMissingError (KeyError)     an absent chunk under missing_chunks="error"
+    │   └── LimitError (ValueError)          input beyond a safety limit
+    ├── StoreError (OSError)   the store failed; see `retryable`
+    │   ├── StorePermissionError (PermissionError)
+    │   ├── StoreFullError                   no space, quota
+    │   ├── ByteRangeError                   an object shorter than the range asked for
+    │   ├── VersionChangedError              the object was replaced between two steps (retryable)
+    │   ├── ConflictError                    compare-and-swap lost too often (retryable)
+    │   └── LockTimeout (TimeoutError)       (retryable)
+    └── PartialFailure         an operation over many chunks: some stored, some not
+
+Facts are fields; the sentence is built in `__str__`. An error is annotated with store, key and chunk once, where they are
+known (`annotate` never overwrites).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
+
+FIELDS = ("store", "key", "chunk", "codec", "path", "field", "expected", "got", "limit", "hint")
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+class ZarrantError(Exception):
+    """Root of every error raised on purpose.
+
+    `message` says what happened; every fact is a field (`store`, `key`, `chunk`, `codec`, `path`, `field`, `expected`,
+    `got`, `limit`, `hint`), None where it does not apply. `retryable` says whether the same call may succeed later.
+    """
+
+    blame: ClassVar[str] = "unknown"
+    retryable: bool = False
+
+    store: str | None
+    key: str | None
+    chunk: tuple[int, ...] | None
+    codec: str | None
+    path: str | None
+    field: str | None
+    expected: object
+    got: object
+    limit: object
+    hint: str | None
+
+    def __init__(self, message: str = "", **fields: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        for name in FIELDS:
+            setattr(self, name, fields.pop(name, None))
+        if fields:
+            raise TypeError(f"unknown error fields: {sorted(fields)}")
+
+    def annotate(self, **fields: Any) -> Self:
+        """Fill fields that are still unknown; what is known stays."""
+        for name, value in fields.items():
+            if getattr(self, name) is None:
+                setattr(self, name, value)
+        return self
+
+    def __str__(self) -> str:
+        where = ", ".join(
+            f"{name} {_shown(getattr(self, name))}"
+            for name in ("store", "key", "chunk", "codec", "path", "field")
+            if getattr(self, name) is not None
+        )
+        facts = "; ".join(
+            f"{name} {_shown(getattr(self, name))}" for name in ("expected", "got", "limit") if getattr(self, name) is not None
+        )
+        text = self.message
+        if facts:
+            text += f": {facts}" if text else facts
+        if where:
+            text += f" ({where})"
+        if self.hint:
+            text += f". {self.hint}"
+        return text
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message, {name: getattr(self, name) for name in FIELDS})
+
+
+def _rebuild(cls: type[ZarrantError], message: str, fields: dict[str, Any]) -> ZarrantError:
+    return cls(message, **fields)
+
+
+class CallerError(ZarrantError):
+    """The call is wrong; nothing was written."""
+
+    blame = "caller"
+
+
+class ShapeError(CallerError, ValueError):
+    """Data, chunk or array shapes that do not fit each other."""
+
+
+class DataTypeError(CallerError, TypeError):
+    """Data whose type cannot become the array's under NumPy's `same_kind` rule."""
+
+
+class BoundsError(CallerError, IndexError):
+    """Indices or a region outside of the array, the chunk grid or the chunk."""
+
+
+class SelectionError(CallerError, IndexError):
+    """An index expression that is not understood (newaxis, floats, too many indices)."""
+
+
+class OptionError(CallerError, ValueError):
+    """An unknown option, or a value it cannot take."""
+
+
+class CapabilityError(CallerError, TypeError):
+    """The store lacks what the operation needs; `expected` names the capability."""
+
+
+class NodeExistsError(CallerError, FileExistsError):
+    """An array or group is there already."""
+
+
+class NodeNotFoundError(CallerError, FileNotFoundError):
+    """No array or group where one was expected."""
+
+
+class DataError(ZarrantError):
+    """What is stored is wrong."""
+
+    blame = "data"
+
+
+class MetadataError(DataError, ValueError):
+    """A metadata document that breaks the specification; `path` is the JSON path."""
+
+
+class UnknownExtensionError(MetadataError):
+    """A codec, data type, grid or key encoding that is not known; `got` names it, `expected` lists the known ones."""
+
+
+class ChunkError(DataError, ValueError):
+    """A chunk, or a part of a shard, that cannot be decoded; other chunks stay readable."""
+
+
+class ChunkMissingError(DataError, KeyError):
+    """A chunk that is not stored, under `missing_chunks="error"`."""
+
+    __str__ = ZarrantError.__str__
+
+
+class LimitError(DataError, ValueError):
+    """Input beyond a safety limit; `field`, `got` and `limit` say which."""
+
+
+class StoreError(ZarrantError, OSError):
+    """The store failed; the cause is chained."""
+
+    blame = "store"
+
+
+class StorePermissionError(StoreError, PermissionError):
+    """The store refused for want of a permission."""
+
+
+class StoreFullError(StoreError):
+    """No space or quota left."""
+
+
+class ByteRangeError(StoreError):
+    """An object is shorter than the byte range asked for."""
+
+
+class VersionChangedError(StoreError):
+    """The object was replaced since its version was read."""
+
+    retryable = True
+
+
+class ConflictError(StoreError):
+    """Compare-and-swap lost against other writers in every try."""
+
+    retryable = True
+
+
+class LockTimeout(StoreError, TimeoutError):
+    """A lock was not granted before the deadline."""
+
+    retryable = True
+
+
+class PartialFailure(ZarrantError):
+    """Some chunks of an operation failed.
+
+    `failed` maps chunk indices to the error of each; `stored` lists the chunks whose write was completed. `blame` and
+    `retryable` are those of the first failure, which is also the `__cause__`.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        failed: dict[tuple[int, ...], Exception] | None = None,
+        stored: Sequence[tuple[int, ...]] = (),
+        **fields: Any,
+    ) -> None:
+        super().__init__(message, **fields)
+        self.failed = failed or {}
+        self.stored = list(stored)
+        first = next(iter(self.failed.values()), None)
+        self.blame = getattr(first, "blame", "unknown")  # type: ignore[misc]
+        self.retryable = bool(self.failed) and all(getattr(e, "retryable", False) for e in self.failed.values())
+        self.__cause__ = first
+
+    def __str__(self) -> str:
+        shown = "; ".join(f"{chunk}: {error}" for chunk, error in list(self.failed.items())[:3])
+        more = f"; and {len(self.failed) - 3} more" if len(self.failed) > 3 else ""
+        return f"{len(self.failed)} chunk(s) failed, {len(self.stored)} stored. {super().__str__()} {shown}{more}".strip()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        fields = {name: getattr(self, name) for name in FIELDS}
+        return _rebuild, (type(self), self.message, {"failed": self.failed, "stored": self.stored, **fields})

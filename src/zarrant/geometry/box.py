@@ -1,0 +1,187 @@
+"""Boxes of an array: a start and a shape for each dimension.
+
+In come the forms a caller may use for a subset (`ArraySubset`, step-1 slices, ranges) and for a chunk (integers); out go
+validated `ArraySubset`s and tuples of Python ints. Nothing is wrapped and nothing is clamped: what does not lie inside of
+the shape is a `BoundsError`, so that a slip of the caller never becomes a smaller write than was asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from zarrant.errors import BoundsError, SelectionError, ShapeError
+
+Shape: TypeAlias = tuple[int, ...]
+
+
+def as_int(value: object, what: str) -> int:
+    """A Python int of an int or a NumPy integer; bools, floats and all else are a SelectionError.
+
+    >>> as_int(3, "index")
+    3
+    """
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return int(value)
+    raise SelectionError(f"{what} must be an integer", got=f"{value!r} ({type(value).__name__})")
+
+
+@dataclass(frozen=True, slots=True)
+class ArraySubset:
+    """The elements `start[j] <= i < start[j] + shape[j]` of every dimension j.
+
+    >>> ArraySubset((2, 0), (3, 4)).slices
+    (slice(2, 5, None), slice(0, 4, None))
+    """
+
+    start: Shape
+    shape: Shape
+
+    def __post_init__(self) -> None:
+        if len(self.start) != len(self.shape):
+            raise ShapeError("start and shape of a subset differ in length", expected=len(self.start), got=len(self.shape))
+        start = tuple(as_int(value, "the start of a subset") for value in self.start)
+        shape = tuple(as_int(value, "the shape of a subset") for value in self.shape)
+        if any(value < 0 for value in start):
+            raise BoundsError("a subset starts below zero", expected="start >= 0", got=start)
+        if any(value < 0 for value in shape):
+            raise ShapeError("a subset has a negative length", expected="shape >= 0", got=shape)
+        object.__setattr__(self, "start", start)
+        object.__setattr__(self, "shape", shape)
+
+    @classmethod
+    def full(cls, shape: Sequence[int]) -> ArraySubset:
+        """All of an array of this shape."""
+        return cls((0,) * len(shape), tuple(shape))
+
+    @property
+    def stop(self) -> Shape:
+        """One past the last index of every dimension."""
+        return tuple(start + length for start, length in zip(self.start, self.shape, strict=True))
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return len(self.start)
+
+    @property
+    def size(self) -> int:
+        """The number of elements; 1 for no dimensions."""
+        return math.prod(self.shape)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there are no elements."""
+        return 0 in self.shape
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """The subset as an index of a NumPy array."""
+        return tuple(slice(start, stop) for start, stop in zip(self.start, self.stop, strict=True))
+
+    def contains(self, other: ArraySubset) -> bool:
+        """Whether every element of `other` is in this subset (an empty one always is)."""
+        self._same_ndim(other.ndim)
+        inside = all(a <= b for a, b in zip(self.start, other.start, strict=True))
+        return other.is_empty or (inside and all(a >= b for a, b in zip(self.stop, other.stop, strict=True)))
+
+    def intersect(self, other: ArraySubset) -> ArraySubset:
+        """The elements in both; empty dimensions where they do not meet."""
+        self._same_ndim(other.ndim)
+        start = tuple(max(a, b) for a, b in zip(self.start, other.start, strict=True))
+        stop = tuple(min(a, b) for a, b in zip(self.stop, other.stop, strict=True))
+        return ArraySubset(start, tuple(max(0, b - a) for a, b in zip(start, stop, strict=True)))
+
+    def clip(self, shape: Sequence[int]) -> ArraySubset:
+        """The part inside of an array of this shape; what lies beyond becomes empty, at the array's end."""
+        self._same_ndim(len(shape))
+        start = tuple(min(a, b) for a, b in zip(self.start, shape, strict=True))
+        stop = tuple(min(a, b) for a, b in zip(self.stop, shape, strict=True))
+        return ArraySubset(start, tuple(b - a for a, b in zip(start, stop, strict=True)))
+
+    def shift(self, offset: Sequence[int]) -> ArraySubset:
+        """The same box, `offset` further along (BoundsError below zero)."""
+        self._same_ndim(len(offset))
+        return ArraySubset(tuple(a + b for a, b in zip(self.start, offset, strict=True)), self.shape)
+
+    def _same_ndim(self, ndim: int) -> None:
+        if ndim != self.ndim:
+            raise ShapeError("subsets differ in their number of dimensions", expected=self.ndim, got=ndim)
+
+
+def as_subset(value: object, shape: Sequence[int], what: str = "array") -> ArraySubset:
+    """The subset of an array of `shape` that a caller means, checked to lie inside of it.
+
+    `value` is an ArraySubset, a tuple of step-1 slices (None ends allowed) or ranges, or a single one for one dimension.
+    ShapeError for the wrong number of dimensions, BoundsError for what reaches outside (negative ends too; nothing is
+    clamped), SelectionError for what is not a subset. `what` names the thing of that shape in messages.
+
+    >>> as_subset((slice(2, 4), slice(None)), (4, 6))
+    ArraySubset(start=(2, 0), shape=(2, 6))
+    """
+    if isinstance(value, ArraySubset):
+        _check_ndim(value.ndim, shape, what)
+        spans: Iterable[tuple[int, int]] = zip(value.start, value.stop, strict=True)
+    else:
+        items = (value,) if isinstance(value, slice | range) else value
+        if not isinstance(items, tuple):
+            raise SelectionError("not a subset", expected="ArraySubset or a tuple of slices or ranges", got=repr(value))
+        _check_ndim(len(items), shape, what)
+        spans = [_span(item, extent, j) for j, (item, extent) in enumerate(zip(items, shape, strict=True))]
+    start = []
+    lengths = []
+    for j, ((low, high), extent) in enumerate(zip(spans, shape, strict=True)):
+        if not 0 <= low <= high <= extent:
+            raise BoundsError(
+                f"subset outside of the {what}", field=f"dimension {j}", expected=f"within 0:{extent}", got=f"{low}:{high}"
+            )
+        start.append(low)
+        lengths.append(high - low)
+    return ArraySubset(tuple(start), tuple(lengths))
+
+
+def _check_ndim(ndim: int, shape: Sequence[int], what: str) -> None:
+    if ndim != len(shape):
+        raise ShapeError(f"subset and {what} differ in their number of dimensions", expected=len(shape), got=ndim)
+
+
+def _span(item: object, extent: int, dimension: int) -> tuple[int, int]:
+    if not isinstance(item, slice | range):
+        hint = "Write i:i+1 for one index." if isinstance(item, int | np.integer) else None
+        raise SelectionError(
+            "not a part of a subset", field=f"dimension {dimension}", expected="a slice or range", got=repr(item), hint=hint
+        )
+    if item.step not in (None, 1):
+        raise SelectionError("a subset has no steps", field=f"dimension {dimension}", expected="step 1", got=repr(item))
+    low = 0 if item.start is None else as_int(item.start, "the start of a slice")
+    high = extent if item.stop is None else as_int(item.stop, "the stop of a slice")
+    return low, high
+
+
+def check_chunk_indices(chunk: object, grid_shape: Sequence[int]) -> Shape:
+    """The indices of one cell of a grid as Python ints.
+
+    ShapeError for the wrong number of them, BoundsError outside of the grid (negative ones too), SelectionError for what
+    is not an integer. A single integer stands for one dimension.
+
+    >>> check_chunk_indices((1, 0), (2, 2))
+    (1, 0)
+    """
+    items = chunk if isinstance(chunk, tuple | list | np.ndarray) else (chunk,)
+    indices = tuple(as_int(item, "a chunk index") for item in items)
+    if len(indices) != len(grid_shape):
+        raise ShapeError("wrong number of chunk indices", expected=len(grid_shape), got=len(indices))
+    for j, (index, cells) in enumerate(zip(indices, grid_shape, strict=True)):
+        if not 0 <= index < cells:
+            raise BoundsError(
+                "chunk outside of the grid",
+                chunk=indices,
+                field=f"dimension {j}",
+                expected=f"0 <= index < {cells}",
+                got=index,
+            )
+    return indices

@@ -1,0 +1,227 @@
+"""Chunk grids: how an array is cut into cells, one part for each dimension.
+
+In come the array's shape and a grid document (`regular`); out go cell counts, and the cell of a coordinate or the
+coordinates of a cell, for one index or for columns of them. One `ChunkGrid` serves every kind of grid: what differs is its
+`Dimension` parts. A grid also stands for the subchunks of a shard: `ChunkGrid.regular(shard_shape, subchunk_shape)`.
+Coordinates are int64 everywhere, so a grid whose last cell would end beyond that range is refused here, once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn, Protocol, Self, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from zarrant.errors import BoundsError, MetadataError, ShapeError, UnknownExtensionError
+from zarrant.geometry.box import ArraySubset, Shape, check_chunk_indices
+
+IntArray: TypeAlias = npt.NDArray[np.int64]
+Indices = TypeVar("Indices", int, IntArray)
+
+MAX_COORDINATE = int(np.iinfo(np.int64).max)
+
+
+class Dimension(Protocol):
+    """One dimension of a grid: cells 0..n-1 side by side from coordinate 0; the last may reach past the extent."""
+
+    @property
+    def extent(self) -> int:
+        """The length of the array."""
+        ...
+
+    @property
+    def cells(self) -> int:
+        """The number of cells."""
+        ...
+
+    @property
+    def uniform(self) -> int | None:
+        """The length of every cell, where they are equal by nature."""
+        ...
+
+    def locate(self, coords: Indices) -> Indices:
+        """The cell of each coordinate (0 <= coordinate < extent)."""
+        ...
+
+    def start(self, cells: Indices) -> Indices:
+        """The first coordinate of each cell."""
+        ...
+
+    def length(self, cells: Indices) -> Indices:
+        """The length of each cell, also where the array ends inside of it."""
+        ...
+
+    def resized(self, extent: int) -> Self:
+        """The same cells over another extent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RegularDimension:
+    """Cells of one size."""
+
+    extent: int
+    size: int
+
+    @property
+    def cells(self) -> int:
+        """The number of cells; none over no extent."""
+        return -(-self.extent // self.size)
+
+    @property
+    def uniform(self) -> int | None:
+        """The size."""
+        return self.size
+
+    def locate(self, coords: Indices) -> Indices:
+        """The cell of each coordinate."""
+        return coords // self.size
+
+    def start(self, cells: Indices) -> Indices:
+        """The first coordinate of each cell."""
+        return cells * self.size
+
+    def length(self, cells: Indices) -> Indices:
+        """The size, for each cell."""
+        return cells * 0 + self.size
+
+    def resized(self, extent: int) -> RegularDimension:
+        """The same size over another extent."""
+        return replace(self, extent=extent)
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkGrid:
+    """A grid of cells over an array.
+
+    >>> grid = ChunkGrid.regular((10, 4), (4, 4))
+    >>> grid.grid_shape, grid.in_bounds((2, 0)).shape
+    ((3, 1), (2, 4))
+    """
+
+    dimensions: tuple[Dimension, ...]
+
+    @classmethod
+    def regular(cls, array_shape: Sequence[int], chunk_shape: Sequence[int]) -> ChunkGrid:
+        """Cells of one shape; ShapeError where the shapes do not fit each other or a chunk is empty."""
+        return cls(_regular(tuple(array_shape), tuple(chunk_shape), _refuse_shape))
+
+    @classmethod
+    def from_document(cls, name: str, configuration: object, array_shape: Sequence[int]) -> ChunkGrid:
+        """The grid of a `chunk_grid` document; MetadataError with its JSON path, UnknownExtensionError for other names."""
+        if name != "regular":
+            raise UnknownExtensionError("unknown chunk grid", path="$.chunk_grid.name", expected=["regular"], got=name)
+        path = "$.chunk_grid.configuration"
+        if not isinstance(configuration, Mapping):
+            raise MetadataError("not an object", path=path, expected='{"chunk_shape": [...]}', got=configuration)
+        if unknown := sorted(map(str, configuration.keys() - {"chunk_shape"})):
+            raise MetadataError("unknown member", path=f"{path}.{unknown[0]}", expected=["chunk_shape"], got=unknown)
+        sizes = configuration.get("chunk_shape")
+        if not isinstance(sizes, list | tuple):
+            raise MetadataError("not an array of integers", path=f"{path}.chunk_shape", got=sizes)
+        return cls(_regular(tuple(array_shape), tuple(sizes), _refuse_document))
+
+    def to_document(self) -> tuple[str, dict[str, Any]]:
+        """Name and configuration of the `chunk_grid` document."""
+        sizes = self.uniform_shape
+        if sizes is None:
+            raise ShapeError("only a grid of equal chunks has a document", got=self.dimensions)
+        return "regular", {"chunk_shape": list(sizes)}
+
+    @property
+    def array_shape(self) -> Shape:
+        """The shape of the array."""
+        return tuple([dimension.extent for dimension in self.dimensions])
+
+    @property
+    def grid_shape(self) -> Shape:
+        """The number of cells along each dimension."""
+        return tuple([dimension.cells for dimension in self.dimensions])
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return len(self.dimensions)
+
+    @property
+    def n_chunks(self) -> int:
+        """The number of cells; 1 for no dimensions."""
+        return math.prod(self.grid_shape)
+
+    @property
+    def uniform_shape(self) -> Shape | None:
+        """The shape of every cell where the grid is regular, else None."""
+        sizes = [dimension.uniform for dimension in self.dimensions]
+        known = tuple([size for size in sizes if size is not None])
+        return known if len(known) == len(sizes) else None
+
+    def chunk_shape(self, index: Sequence[int]) -> Shape:
+        """The shape of a cell, also where the array ends inside of it."""
+        return tuple([dimension.length(i) for dimension, i in self._paired(index)])
+
+    def origin(self, index: Sequence[int]) -> Shape:
+        """The coordinates of a cell's first element."""
+        return tuple([dimension.start(i) for dimension, i in self._paired(index)])
+
+    def subset(self, index: Sequence[int]) -> ArraySubset:
+        """All of a cell, also the part past the end of the array."""
+        return ArraySubset(self.origin(index), self.chunk_shape(index))
+
+    def in_bounds(self, index: Sequence[int]) -> ArraySubset:
+        """The part of a cell inside of the array."""
+        return self.subset(index).clip(self.array_shape)
+
+    def chunks_in(self, subset: ArraySubset) -> ArraySubset:
+        """The cells a subset of the array touches; none for an empty one."""
+        if subset.ndim != self.ndim:
+            raise ShapeError("subset and array differ in their number of dimensions", expected=self.ndim, got=subset.ndim)
+        if any(stop > extent for stop, extent in zip(subset.stop, self.array_shape, strict=True)):
+            raise BoundsError("subset outside of the array", expected=f"within {self.array_shape}", got=subset)
+        if subset.is_empty:
+            return ArraySubset.full((0,) * self.ndim)
+        first = [dimension.locate(low) for dimension, low in zip(self.dimensions, subset.start, strict=True)]
+        last = [dimension.locate(high - 1) for dimension, high in zip(self.dimensions, subset.stop, strict=True)]
+        return ArraySubset(tuple(first), tuple(b - a + 1 for a, b in zip(first, last, strict=True)))
+
+    def with_shape(self, array_shape: Sequence[int]) -> ChunkGrid:
+        """The same cells over an array of another shape."""
+        if len(array_shape) != self.ndim:
+            raise ShapeError("a grid keeps its number of dimensions", expected=self.ndim, got=len(array_shape))
+        resized = zip(self.dimensions, array_shape, strict=True)
+        grid = ChunkGrid(tuple(dimension.resized(extent) for dimension, extent in resized))
+        sizes = grid.uniform_shape
+        return grid if sizes is None else ChunkGrid.regular(array_shape, sizes)
+
+    def _paired(self, index: Sequence[int]) -> zip[tuple[Dimension, int]]:
+        return zip(self.dimensions, check_chunk_indices(index, self.grid_shape), strict=True)
+
+
+Refuse: TypeAlias = Callable[[str, object, object], NoReturn]
+
+
+def _refuse_shape(message: str, expected: object, got: object) -> NoReturn:
+    raise ShapeError(message, expected=expected, got=got)
+
+
+def _refuse_document(message: str, expected: object, got: object) -> NoReturn:
+    raise MetadataError(message, path="$.chunk_grid.configuration.chunk_shape", expected=expected, got=got)
+
+
+def _regular(array_shape: Sequence[object], chunk_shape: Sequence[object], refuse: Refuse) -> tuple[RegularDimension, ...]:
+    if len(array_shape) != len(chunk_shape):
+        refuse("chunks and array differ in their number of dimensions", len(array_shape), len(chunk_shape))
+    dimensions = []
+    for extent, size in zip(array_shape, chunk_shape, strict=True):
+        if not isinstance(extent, int | np.integer) or isinstance(extent, bool) or extent < 0:
+            refuse("an array's extents are integers", ">= 0", array_shape)
+        if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1:
+            refuse("chunk sizes are integers", ">= 1", chunk_shape)
+        dimension = RegularDimension(int(extent), int(size))
+        if max(1, dimension.cells) * dimension.size > MAX_COORDINATE:
+            refuse("the last chunk ends beyond 64 bits", f"<= {MAX_COORDINATE}", (dimension.extent, dimension.size))
+        dimensions.append(dimension)
+    return tuple(dimensions)

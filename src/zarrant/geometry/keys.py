@@ -1,0 +1,107 @@
+"""Chunk keys: what the object of a cell is called, below the path of its array.
+
+In comes a `chunk_key_encoding` document; out go keys for one cell or for a column of cells, and cells for keys that a
+listing shows. Both encodings of the specification are here, `default` ("c/1/2") and `v2` ("1.2"), with either separator.
+https://zarr-specs.readthedocs.io/en/latest/v3/chunk-key-encodings/default/index.html
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from zarrant.errors import MetadataError, UnknownExtensionError
+from zarrant.geometry.box import Shape
+from zarrant.geometry.grid import MAX_COORDINATE, IntArray
+
+SEPARATORS = {"default": "/", "v2": "."}
+"""The separator of each encoding where the document names none."""
+
+_PATH = "$.chunk_key_encoding"
+# Longest index: 19 digits of a signed 64-bit number. Leading zeros would give one cell two names.
+_INDEX = "(?:0|[1-9][0-9]{0,18})"
+
+
+@dataclass(frozen=True)
+class KeyEncoding:
+    """How the indices of a cell become its key.
+
+    >>> KeyEncoding("default").key((1, 2)), KeyEncoding("v2").key((1, 2)), KeyEncoding("v2", "/").key((1, 2))
+    ('c/1/2', '1.2', '1/2')
+    """
+
+    name: str = "default"
+    separator: str = ""
+    """"/" or "."; left out, that of the encoding."""
+
+    _pattern: re.Pattern[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.name not in SEPARATORS:
+            known = sorted(SEPARATORS)
+            raise UnknownExtensionError("unknown chunk key encoding", path=f"{_PATH}.name", expected=known, got=self.name)
+        separator = SEPARATORS[self.name] if self.separator == "" else self.separator
+        if separator not in SEPARATORS.values():
+            path = f"{_PATH}.configuration.separator"
+            raise MetadataError("unknown separator", path=path, expected=["/", "."], got=separator)
+        object.__setattr__(self, "separator", separator)
+        joined = f"{_INDEX}(?:{re.escape(separator)}{_INDEX})*"
+        pattern = f"c(?:{re.escape(separator)}{joined})?" if self.name == "default" else joined
+        object.__setattr__(self, "_pattern", re.compile(pattern))
+
+    @classmethod
+    def from_document(cls, name: str, configuration: object = None) -> KeyEncoding:
+        """The encoding of a `chunk_key_encoding` document; MetadataError with its JSON path where it is wrong."""
+        path = f"{_PATH}.configuration"
+        if name not in SEPARATORS or configuration is None:
+            return cls(name)
+        if not isinstance(configuration, Mapping):
+            raise MetadataError("not an object", path=path, expected='{"separator": ...}', got=configuration)
+        if unknown := sorted(map(str, configuration.keys() - {"separator"})):
+            raise MetadataError("unknown member", path=f"{path}.{unknown[0]}", expected=["separator"], got=unknown)
+        separator = configuration.get("separator", SEPARATORS[name])
+        if not isinstance(separator, str) or separator == "":
+            raise MetadataError("unknown separator", path=f"{path}.separator", expected=["/", "."], got=separator)
+        return cls(name, separator)
+
+    def to_document(self) -> tuple[str, dict[str, Any]]:
+        """Name and configuration of the `chunk_key_encoding` document."""
+        return self.name, {"separator": self.separator}
+
+    def key(self, index: Sequence[int]) -> str:
+        """The key of one cell ("c" or "0" for no dimensions)."""
+        return self._format(len(index)) % tuple(index)
+
+    def keys(self, indices: IntArray) -> list[str]:
+        """The keys of many cells (n, d)."""
+        template = self._format(indices.shape[1])
+        if indices.shape[1] == 0:
+            return [template] * len(indices)
+        rows: Iterable[tuple[int, ...]] = zip(*np.transpose(indices).tolist(), strict=True)
+        return [template % row for row in rows]
+
+    def parse(self, key: str, ndim: int | None = None) -> Shape | None:
+        """The cell of a key, or None for what is no chunk key (of `ndim` dimensions, if given).
+
+        The key "0" of `v2` stands for cell (0,), and for () only where `ndim` is 0.
+
+        >>> KeyEncoding().parse("c/1/2"), KeyEncoding().parse("c/01"), KeyEncoding().parse("zarr.json")
+        ((1, 2), None, None)
+        """
+        if self._pattern.fullmatch(key) is None:
+            return None
+        if ndim == 0:
+            return () if key == self.key(()) else None
+        parts = key.split(self.separator)
+        index = tuple([int(part) for part in parts[self.name == "default" :]])
+        fits = ndim is None or ndim == len(index)
+        return index if fits and all(i <= MAX_COORDINATE for i in index) else None
+
+    def _format(self, ndim: int) -> str:
+        if self.name == "default":
+            return self.separator.join(["c"] + ["%d"] * ndim)
+        return self.separator.join(["%d"] * ndim) if ndim else "0"

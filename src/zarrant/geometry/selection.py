@@ -1,0 +1,305 @@
+"""Index expressions: what a caller writes between brackets becomes a region and the shapes of its values.
+
+In come an index expression and the shape of an array; out goes a `Selection`. It understands NumPy's basic indexing, the
+orthogonal, point and mask forms, and blocks of the chunk grid. SelectionError for what is not understood, BoundsError for
+an index outside of the array. Slices clamp as in NumPy; boxes that must not are the business of `box.as_subset`.
+
+The region speaks of a values array with as many dimensions as the array and steps forward only. `to_work` gives that array
+as a *view* of one with NumPy's result shape (new axes for integers, flips for negative steps), so that decoding into the
+view fills the caller's array.
+"""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from zarrant.errors import BoundsError, SelectionError, ShapeError
+from zarrant.geometry.axis import Axis
+from zarrant.geometry.box import Shape, as_int
+from zarrant.geometry.grid import MAX_COORDINATE, ChunkGrid, IntArray
+from zarrant.geometry.region import Points, Product, Region, points_region
+
+Values: TypeAlias = npt.NDArray[Any]
+Item: TypeAlias = Any
+"""One part of an index expression, as the caller wrote it."""
+
+NEWAXIS_HINT = "Zarr arrays have no new axes: index first, then add axes to the NumPy array that results."
+FANCY_HINT = "Use oindex for the product of the indices of each dimension, vindex for points."
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Selection:
+    """A region and the shapes of its values.
+
+    `work_shape` is that of the values array the region speaks of (a dimension for each of the array), `out_shape` that of
+    NumPy's result.
+    """
+
+    region: Region
+    work_shape: Shape
+    out_shape: Shape
+    view: tuple[slice | None, ...] | None
+    """The index that turns an array of `out_shape` into one of `work_shape`; None: a reshape does."""
+
+    def to_work(self, values: Values) -> Values:
+        """A view of `values` (of `out_shape`) as the array the region speaks of.
+
+        It can be written to, and writes reach `values`. For points whose layout in memory allows no such view, read-only
+        values are copied and writable ones are a ShapeError; `source` takes both.
+        """
+        if values.shape != self.out_shape:
+            raise ShapeError("values do not have the shape of the selection", expected=self.out_shape, got=values.shape)
+        if self.view is not None:
+            return values[(*self.view, ...)]
+        if values.size != math.prod(self.work_shape):
+            return np.empty(self.work_shape, values.dtype)
+        work = values.reshape(self.work_shape)
+        if values.size and values.flags.writeable and not np.may_share_memory(work, values):
+            hint = "Use a C-contiguous array."
+            raise ShapeError("values cannot be seen as a line of points without a copy", got=values.strides, hint=hint)
+        return work
+
+    def source(self, values: Values) -> Values:
+        """Values to be written, broadcast by NumPy's rules, as the array the region speaks of; read-only, may be a copy."""
+        extra = values.ndim - len(self.out_shape)
+        if extra > 0 and values.shape[:extra] == (1,) * extra:
+            values = values.reshape(values.shape[extra:])
+        try:
+            return self.to_work(np.broadcast_to(values, self.out_shape))
+        except ValueError as cause:
+            message = "values cannot be broadcast to the shape of the selection"
+            raise ShapeError(message, expected=self.out_shape, got=values.shape) from cause
+
+
+def basic(selection: Item, shape: Sequence[int]) -> Selection:
+    """Integers, slices with any step, and an ellipsis, as in NumPy.
+
+    >>> selection = basic(np.s_[2, ::-3], (4, 10))
+    >>> selection.work_shape, selection.out_shape
+    ((1, 4), (4,))
+    """
+    return _product([_basic_item(item, *where) for item, *where in _paired(selection, shape)])
+
+
+def orthogonal(selection: Item, shape: Sequence[int]) -> Selection:
+    """For each dimension an integer, a slice, a 1-D integer array or a 1-D mask; the result is their product (`np.ix_`).
+
+    >>> orthogonal(([3, 0], slice(None)), (4, 10)).out_shape
+    (2, 10)
+    """
+    return _product([_orthogonal_item(item, *where) for item, *where in _paired(selection, shape)])
+
+
+def points(selection: Item, shape: Sequence[int]) -> Selection:
+    """An integer array for each dimension, broadcast together: one point for each element; or a mask of the array's shape.
+
+    >>> points(([0, 1, 2], [0, 1, 2]), (4, 10)).out_shape
+    (3,)
+    """
+    items = selection if isinstance(selection, tuple) else (selection,)
+    if len(items) == 1 and _is_mask(items[0]):
+        return mask(items[0], shape)
+    if len(items) != len(shape):
+        hint = "Points need an integer array for each dimension."
+        raise SelectionError("wrong number of indices", expected=len(shape), got=len(items), hint=hint)
+    if not items:
+        return basic((), ())
+    columns = [_wrap(_integers(item, j), extent, j) for j, (item, extent) in enumerate(zip(items, shape, strict=True))]
+    try:
+        columns = list(np.broadcast_arrays(*columns))
+    except ValueError as cause:
+        raise SelectionError("point indices cannot be broadcast", got=[column.shape for column in columns]) from cause
+    coords = np.stack([column.ravel() for column in columns], axis=1)
+    return _points(points_region(coords), columns[0].shape)
+
+
+def mask(mask: Item, shape: Sequence[int]) -> Selection:
+    """The elements where a boolean array of the array's shape is true, in C order."""
+    chosen = _array(mask)
+    if chosen.dtype != np.bool_:
+        raise SelectionError("not a boolean mask", expected="bool", got=chosen.dtype)
+    if chosen.shape != tuple(shape):
+        raise SelectionError("a mask has the shape of the array", expected=tuple(shape), got=chosen.shape)
+    # A mask of no dimensions chooses its one element or none; np.argwhere cannot say so.
+    coords = np.argwhere(chosen) if chosen.ndim else np.empty((int(chosen), 0), np.int64)
+    return _points(points_region(coords), (len(coords),))
+
+
+def block(selection: Item, grid: ChunkGrid) -> Selection:
+    """Integers and slices without steps in coordinates of the chunk grid; no dimension is dropped.
+
+    >>> block((1, slice(0, 2)), ChunkGrid.regular((10, 10), (4, 4))).out_shape
+    (4, 8)
+    """
+    axes = []
+    for item, cells, j in _paired(selection, grid.grid_shape):
+        if isinstance(item, slice):
+            low, high, step = _indices(item, cells, j)
+            if step != 1:
+                raise SelectionError("blocks have no steps", field=f"dimension {j}", expected="step 1", got=item)
+        else:
+            low = _wrap_one(item, cells, j)
+            high = low + 1
+        part = grid.dimensions[j]
+        start = part.start(low) if low < high else 0
+        stop = min(part.start(high - 1) + part.length(high - 1), part.extent) if low < high else 0
+        axes.append((Axis.segment(start, stop - start), stop - start, slice(None)))
+    return _product(axes)
+
+
+def numpy_like(selection: Item, shape: Sequence[int]) -> Selection:
+    """What NumPy understands by `a[selection]`, as far as it is also one of the forms above; else a SelectionError.
+
+    That is basic indexing, a mask of the array's shape, integer arrays for all dimensions (points), and one 1-D array or
+    mask beside slices and integers, unless NumPy would move its dimension to the front.
+    """
+    items = selection if isinstance(selection, tuple) else (selection,)
+    if not any(_is_array(item) for item in items):
+        return basic(selection, shape)
+    if len(items) == 1 and len(shape) != 1 and _is_mask(items[0]) and _array(items[0]).ndim == len(shape):
+        return mask(items[0], shape)
+    fancy = [j for j, item in enumerate(items) if _is_array(item)]
+    if len(fancy) == 1 and _array(items[fancy[0]]).ndim == 1:
+        placed = [j for j, item in enumerate(items) if not isinstance(item, slice | types.EllipsisType)]
+        if placed[-1] - placed[0] == len(placed) - 1:
+            return orthogonal(selection, shape)
+    elif len(items) == len(shape) and not any(_is_mask(item) or not _is_integral(item) for item in items):
+        return points(items, shape)
+    raise SelectionError("ambiguous selection with arrays of indices", got=selection, hint=FANCY_HINT)
+
+
+_Part: TypeAlias = tuple[Axis, int, slice | None]
+"""Of one dimension: the segments, the length along the work array, and its part of `Selection.view`."""
+
+
+def _product(parts: Sequence[_Part]) -> Selection:
+    work_shape = tuple([length for _, length, _ in parts])
+    out_shape = tuple([length for _, length, view in parts if view is not None])
+    view = tuple([view for _, _, view in parts])
+    return Selection(Product(tuple([axis for axis, _, _ in parts])), work_shape, out_shape, view)
+
+
+def _points(region: Points, out_shape: Shape) -> Selection:
+    work_shape = (len(region.coords),) + (1,) * (region.ndim - 1) if region.ndim else ()
+    return Selection(region, work_shape, out_shape, None)
+
+
+def _paired(selection: Item, shape: Sequence[int]) -> list[tuple[Item, int, int]]:
+    """One part of the expression for each dimension, with the extent and the number of the dimension."""
+    items = list(selection) if isinstance(selection, tuple) else [selection]
+    if any(item is None for item in items):
+        raise SelectionError("np.newaxis in a selection", got=selection, hint=NEWAXIS_HINT)
+    gaps = [j for j, item in enumerate(items) if item is Ellipsis]
+    if len(gaps) > 1:
+        raise SelectionError("more than one ellipsis", got=selection)
+    missing = len(shape) - (len(items) - len(gaps))
+    if missing < 0:
+        raise SelectionError("too many indices", expected=f"at most {len(shape)}", got=len(items) - len(gaps))
+    at = gaps[0] if gaps else len(items)
+    items[at : at + len(gaps)] = [slice(None)] * missing
+    return [(item, extent, j) for j, (item, extent) in enumerate(zip(items, shape, strict=True))]
+
+
+def _basic_item(item: Item, extent: int, dimension: int) -> _Part:
+    if not isinstance(item, slice):
+        return Axis.segment(_wrap_one(item, extent, dimension), 1), 1, None
+    start, stop, step = _indices(item, extent, dimension)
+    count = len(range(start, stop, step))
+    if step < 0:
+        return Axis.segment(start + (count - 1) * step, count, -step), count, slice(None, None, -1)
+    return Axis.segment(start, count, step), count, slice(None)
+
+
+def _orthogonal_item(item: Item, extent: int, dimension: int) -> _Part:
+    if not _is_array(item):
+        return _basic_item(item, extent, dimension)
+    where = f"dimension {dimension}"
+    array = _array(item)
+    if array.ndim != 1:
+        raise SelectionError("an orthogonal index has one dimension", field=where, got=array.shape, hint=FANCY_HINT)
+    if array.dtype == np.bool_:
+        if len(array) != extent:
+            raise SelectionError("a mask has the length of its dimension", field=where, expected=extent, got=len(array))
+        coords = np.flatnonzero(array)
+    else:
+        coords = _wrap(_integers(item, dimension), extent, dimension)
+    first = np.flatnonzero(np.diff(coords, prepend=-2) != 1)
+    return Axis(coords[first], first, np.diff(first, append=len(coords))), len(coords), slice(None)
+
+
+def _is_array(item: Item) -> bool:
+    """Whether a part is an array of indices; an integer array of no dimension is an integer."""
+    if isinstance(item, list | tuple | range | np.bool_):
+        return True
+    if isinstance(item, np.generic) or not hasattr(item, "__array__"):
+        return False
+    array = _array(item)
+    return array.ndim > 0 or array.dtype == np.bool_
+
+
+def _is_mask(item: Item) -> bool:
+    return _is_array(item) and _array(item).dtype == np.bool_
+
+
+def _is_integral(item: Item) -> bool:
+    return _is_array(item) or (isinstance(item, int | np.integer | np.ndarray) and not isinstance(item, bool))
+
+
+def _array(item: Item) -> Values:
+    try:
+        return np.asarray(item)
+    except ValueError as cause:
+        raise SelectionError("not an array of indices", got=item) from cause
+
+
+def _integers(item: Item, dimension: int) -> IntArray:
+    array = _array(item)
+    if array.size == 0 and isinstance(item, list):
+        array = array.astype(np.int64)  # NumPy reads [] as floats, and indexes with it all the same
+    if not np.issubdtype(array.dtype, np.integer):
+        where = f"dimension {dimension}"
+        raise SelectionError("indices must be integers", field=where, expected="integers", got=array.dtype)
+    if array.dtype == np.uint64:
+        array = np.minimum(array, np.uint64(MAX_COORDINATE))  # outside of every array, where a plain cast would be negative
+    return array.astype(np.int64, copy=False)
+
+
+def _wrap(coords: IntArray, extent: int, dimension: int) -> IntArray:
+    """Negative indices count from the end."""
+    wrapped = np.where(coords < 0, coords + extent, coords)
+    outside = (wrapped < 0) | (wrapped >= extent)
+    if outside.any():
+        raise _outside(int(coords[outside].flat[0]), extent, dimension)
+    return wrapped
+
+
+def _wrap_one(item: Item, extent: int, dimension: int) -> int:
+    if isinstance(item, np.ndarray) and item.ndim == 0:
+        item = item[()]
+    index = as_int(item, "an index")
+    wrapped = index + extent if index < 0 else index
+    if not 0 <= wrapped < extent:
+        raise _outside(index, extent, dimension)
+    return wrapped
+
+
+def _outside(index: int, extent: int, dimension: int) -> BoundsError:
+    expected = f"{-extent} <= index < {extent}"
+    return BoundsError("index outside of its dimension", field=f"dimension {dimension}", expected=expected, got=index)
+
+
+def _indices(item: slice, extent: int, dimension: int) -> tuple[int, int, int]:
+    """The ends and the step of a slice, clamped as NumPy does."""
+    for part in (item.start, item.stop, item.step):
+        if part is not None:
+            as_int(part, "a part of a slice")
+    if item.step == 0:
+        raise SelectionError("a slice steps by zero", field=f"dimension {dimension}", got=item)
+    return item.indices(extent)

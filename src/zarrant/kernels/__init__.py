@@ -1,0 +1,134 @@
+"""The kernels: copies of boxes, fill tests, encode and decode programs, CRC-32C.
+
+In come NumPy arrays, buffers and programs (see `zarrant.kernels.program`); out go what `zarrant.kernels.reference`
+specifies. Each function is chosen once, at import: the compiled twin where it was built, the reference elsewhere. A
+program with a step that the compiled module lacks runs wholly in the reference. The environment variable
+`ZARRANT_KERNELS` forces one (`native`, `reference`; `auto` is the default); `native` without a compiled module is an
+ImportError. `active()` and `missing()` say what serves and why. Nothing here starts a thread, and the compiled functions
+release the GIL.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zarrant.errors import OptionError
+from zarrant.kernels import reference
+from zarrant.kernels.program import (
+    BLOSC,
+    BLOSC_COMPRESSORS,
+    CRC32C,
+    GZIP,
+    STEP_NAMES,
+    SWAP,
+    ZSTD,
+    Failure,
+    Program,
+    Step,
+    check_program,
+)
+
+__all__ = [
+    "BLOSC",
+    "BLOSC_COMPRESSORS",
+    "CRC32C",
+    "GZIP",
+    "SWAP",
+    "ZSTD",
+    "Failure",
+    "Program",
+    "Step",
+    "active",
+    "copy_boxes",
+    "crc32c",
+    "decode",
+    "encode",
+    "encoded_bound",
+    "equals_fill",
+    "missing",
+]
+
+Bytes = NDArray[np.uint8]
+Ints = NDArray[np.int64]
+
+_FUNCTIONS = ("copy_boxes", "equals_fill", "encoded_bound", "encode", "decode", "crc32c")
+
+
+def _load(choice: str) -> tuple[Any, str]:
+    """The module of compiled twins, or None and the reason."""
+    if choice not in ("auto", "native", "reference"):
+        raise OptionError("ZARRANT_KERNELS", expected="auto, native or reference", got=choice)
+    if choice == "reference":
+        return None, "ZARRANT_KERNELS=reference"
+    try:
+        return import_module("zarrant.kernels.compiled"), ""
+    except ImportError as error:
+        if choice == "native":
+            raise ImportError(f"ZARRANT_KERNELS=native, but the compiled kernels are absent: {error}") from error
+        return None, f"the compiled kernels are absent: {error}"
+
+
+_compiled, _reason = _load(os.environ.get("ZARRANT_KERNELS", "auto"))
+_features: dict[str, bool] = _compiled.features() if _compiled else {}
+_general: Any = _compiled or reference
+
+copy_boxes: Callable[[NDArray[Any], Ints, Ints, NDArray[Any], Ints, Ints, Ints], None] = _general.copy_boxes
+equals_fill: Callable[[Bytes, bytes], NDArray[np.bool_]] = _general.equals_fill
+crc32c: Callable[..., int] = _general.crc32c
+
+
+@lru_cache(maxsize=1024)
+def _serving(program: Program) -> Any:
+    """The module that has every step of `program`."""
+    check_program(program)
+    return _compiled if _compiled and all(_features.get(need, False) for need in map(_need, program)) else reference
+
+
+def _need(step: Step) -> str:
+    return f"blosc:{BLOSC_COMPRESSORS[step[1]]}" if step[0] == BLOSC else STEP_NAMES[step[0]]
+
+
+def encoded_bound(program: Program, nbytes: int) -> int:
+    """Return the most bytes that one row of `nbytes` can take, encoded; see `reference.encoded_bound`."""
+    bound: int = _serving(program).encoded_bound(program, nbytes)
+    return bound
+
+
+def encode(program: Program, rows: Bytes, keep: NDArray[np.bool_] | None = None) -> tuple[Bytes, Ints]:
+    """Encode the kept rows into one arena; see `reference.encode`."""
+    encoded: tuple[Bytes, Ints] = _serving(program).encode(program, rows, keep)
+    return encoded
+
+
+def decode(
+    program: Program,
+    buffers: Sequence[Any],
+    which: Ints,
+    offset: Ints,
+    size: Ints,
+    rows: Bytes,
+    check: bool = True,
+) -> list[Failure]:
+    """Decode spans of `buffers` into `rows` and return what failed; see `reference.decode`."""
+    failures: list[Failure] = _serving(program).decode(program, buffers, which, offset, size, rows, check)
+    return failures
+
+
+def active() -> dict[str, str]:
+    """Say of each function, and of each step of a program, whether `native` or `reference` code serves it."""
+    names = dict.fromkeys(_FUNCTIONS, "native" if _compiled else "reference")
+    steps = {f"step:{name}": "native" if _features.get(name) else "reference" for name in reference.features()}
+    return names | steps
+
+
+def missing() -> dict[str, str]:
+    """Say why for everything that the compiled module does not serve."""
+    absent = _reason or "left out of the compiled module: its library was not found when it was built"
+    return {name: absent for name, kind in active().items() if kind == "reference"}

@@ -1,0 +1,97 @@
+"""The compiled twins, behind the signatures of `zarrant.kernels.reference`.
+
+In come the same arguments, out go the same results. This module allocates what the compiled code writes into and refuses
+what it cannot see (Python objects inside arrays); it is importable only where the compiled module was built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zarrant.kernels import _native
+from zarrant.kernels.program import Failure, Program, check_sizes
+
+Bytes = NDArray[np.uint8]
+Ints = NDArray[np.int64]
+
+
+def features() -> dict[str, bool]:
+    """Name the steps, and the compressors inside Blosc frames, that were built in."""
+    built: dict[str, bool] = _native.features()
+    return built
+
+
+def copy_boxes(
+    src: NDArray[Any],
+    src_start: Ints,
+    src_step: Ints,
+    dst: NDArray[Any],
+    dst_start: Ints,
+    dst_step: Ints,
+    shape: Ints,
+) -> None:
+    """Copy boxes; see `reference.copy_boxes`."""
+    if src.dtype.hasobject or dst.dtype.hasobject:
+        raise ValueError("Python objects cannot be copied bit for bit")
+    _native.copy_boxes(src, src_start, src_step, dst, dst_start, dst_step, shape)
+
+
+def equals_fill(rows: Bytes, fill: bytes) -> NDArray[np.bool_]:
+    """Say of each row whether it is `fill`, repeated; see `reference.equals_fill`."""
+    result = np.empty(len(rows), np.bool_)
+    _native.equals_fill(rows, fill, result)
+    return result
+
+
+@lru_cache(maxsize=1024)
+def encoded_bound(program: Program, nbytes: int) -> int:
+    """Return the most bytes that one row of `nbytes` can take, encoded; see `reference.encoded_bound`."""
+    check_sizes(program, nbytes)
+    bound: int = _native.encoded_bound(program, nbytes)
+    return bound
+
+
+def encode(program: Program, rows: Bytes, keep: NDArray[np.bool_] | None) -> tuple[Bytes, Ints]:
+    """Encode the kept rows into one arena; see `reference.encode`."""
+    bound = encoded_bound(program, rows.shape[1])
+    sizes = np.empty(len(rows), np.int64)
+    kept = len(rows)
+    if keep is not None:
+        if keep.dtype != np.bool_ or keep.shape != (kept,) or not keep.flags.c_contiguous:
+            raise ValueError(f"keep: expected bool of shape ({kept},), got {keep.dtype} {keep.shape}")
+        kept = int(np.count_nonzero(keep))
+    if not program and kept == len(rows) and rows.dtype == np.uint8 and rows.flags.c_contiguous:
+        sizes[:] = bound
+        return rows.reshape(-1), sizes
+    arena = np.empty(kept * bound, np.uint8)
+    total = _native.encode(program, rows, keep, arena, sizes)
+    if total != arena.size:
+        arena.resize(total, refcheck=False)  # gives the tail back in place; nothing else refers to the arena yet
+    return arena, sizes
+
+
+def decode(
+    program: Program,
+    buffers: Sequence[Any],
+    which: Ints,
+    offset: Ints,
+    size: Ints,
+    rows: Bytes,
+    check: bool,
+) -> list[Failure]:
+    """Decode spans of `buffers` into `rows` and return what failed; see `reference.decode`."""
+    check_sizes(program, rows.shape[1])
+    columns = (np.ascontiguousarray(which), np.ascontiguousarray(offset), np.ascontiguousarray(size))
+    failures: list[Failure] = _native.decode(program, buffers, *columns, rows, check)
+    return failures
+
+
+def crc32c(data: Any, value: int = 0) -> int:
+    """Return the CRC-32C of `data`, continuing from `value`; see `zarrant.kernels.checksum.crc32c`."""
+    checksum: int = _native.crc32c(data, value)
+    return checksum

@@ -1,0 +1,243 @@
+// One row through one compression library. Contexts are kept per thread: at 1 KiB a fresh one costs three times the
+// compression itself.
+#include <cstring>
+
+#include "kernels.h"
+
+#if defined(ZARRANT_ZSTD)
+#include <zstd.h>
+#endif
+#if defined(ZARRANT_BLOSC)
+#include <blosc.h>
+#endif
+#if defined(ZARRANT_LIBDEFLATE)
+#include <libdeflate.h>
+#endif
+
+namespace zarrant {
+namespace {
+
+constexpr std::array<const char*, 6> kBloscNames = {"blosclz", "lz4", "lz4hc", "snappy", "zlib", "zstd"};
+
+[[maybe_unused]] void check_made(bool made, const char* what) {
+  if (!made) throw std::runtime_error(std::string(what) + " could not compress a row");
+}
+
+#if defined(ZARRANT_ZSTD)
+
+struct Zstd {
+  ZSTD_CCtx* compressor = ZSTD_createCCtx();
+  ZSTD_DCtx* decompressor = ZSTD_createDCtx();
+  std::int64_t level = 0;
+  std::int64_t checksum = -1;
+
+  Zstd() {
+    if (!compressor || !decompressor) throw std::bad_alloc();
+  }
+  Zstd(const Zstd&) = delete;
+  Zstd& operator=(const Zstd&) = delete;
+  ~Zstd() {
+    ZSTD_freeCCtx(compressor);
+    ZSTD_freeDCtx(decompressor);
+  }
+
+  static Zstd& here() {
+    thread_local Zstd contexts;
+    return contexts;
+  }
+
+  void set(std::int64_t wanted_level, std::int64_t wanted_checksum) {
+    if (level == wanted_level && checksum == wanted_checksum) return;
+    ZSTD_CCtx_reset(compressor, ZSTD_reset_session_and_parameters);
+    ZSTD_CCtx_setParameter(compressor, ZSTD_c_compressionLevel, static_cast<int>(wanted_level));
+    ZSTD_CCtx_setParameter(compressor, ZSTD_c_checksumFlag, static_cast<int>(wanted_checksum));
+    level = wanted_level;
+    checksum = wanted_checksum;
+  }
+};
+
+std::size_t zstd_compress(const Step& step, const Byte* src, std::size_t size, Byte* dst, std::size_t room) {
+  Zstd& zstd = Zstd::here();
+  zstd.set(step.with[0], step.with[1]);
+  const std::size_t written = ZSTD_compress2(zstd.compressor, dst, room, src, size);
+  check_made(!ZSTD_isError(written), "zstd");
+  return written;
+}
+
+std::size_t zstd_decompress(const Byte* src, std::size_t size, Byte* dst, std::size_t limit) {
+  // In one pass the library needs no window of its own: `dst` bounds what a hostile header can make it allocate.
+  const std::size_t written = ZSTD_decompressDCtx(Zstd::here().decompressor, dst, limit, src, size);
+  if (!ZSTD_isError(written)) return written;
+  if (std::strstr(ZSTD_getErrorName(written), "Destination buffer is too small")) too_large("zstd", limit);
+  throw BadData(std::string("zstd: ") + ZSTD_getErrorName(written));
+}
+
+#endif
+#if defined(ZARRANT_BLOSC)
+
+std::size_t blosc_compress_row(const Step& step, const Byte* src, std::size_t size, Byte* dst, std::size_t room) {
+  const auto& [compressor, level, shuffle, typesize, blocksize] = step.with;
+  const int written =
+      blosc_compress_ctx(static_cast<int>(level), static_cast<int>(shuffle), static_cast<std::size_t>(typesize), size, src,
+                         dst, room, kBloscNames[static_cast<std::size_t>(compressor)],
+                         static_cast<std::size_t>(blocksize), 1);
+  check_made(written > 0, "Blosc");
+  return static_cast<std::size_t>(written);
+}
+
+std::uint32_t little32(const Byte* at) {
+  return static_cast<std::uint32_t>(at[0]) | static_cast<std::uint32_t>(at[1]) << 8 |
+         static_cast<std::uint32_t>(at[2]) << 16 | static_cast<std::uint32_t>(at[3]) << 24;
+}
+
+std::size_t blosc_decompress_row(const Byte* src, std::size_t size, Byte* dst, std::size_t limit) {
+  if (size < BLOSC_MIN_HEADER_LENGTH) throw BadData(std::to_string(size) + " bytes are too short for a Blosc header");
+  const std::size_t content = little32(src + 4), stored = little32(src + 12);
+  if (stored != size)
+    throw BadData("Blosc frame of " + std::to_string(stored) + " bytes stored in " + std::to_string(size));
+  if (content > limit) too_large("Blosc", limit);
+  if (content == 0) return 0;
+  std::size_t checked = 0;
+  if (blosc_cbuffer_validate(src, size, &checked) < 0 || checked != content) throw BadData("Blosc: invalid header");
+  const int written = blosc_decompress_ctx(src, dst, content, 1);
+  if (written < 0 || static_cast<std::size_t>(written) != content) throw BadData("Blosc: invalid frame");
+  return content;
+}
+
+#endif
+#if defined(ZARRANT_LIBDEFLATE)
+
+struct Deflate {
+  std::array<libdeflate_compressor*, 10> compressors{};
+  libdeflate_decompressor* decompressor = nullptr;
+
+  Deflate() = default;
+  Deflate(const Deflate&) = delete;
+  Deflate& operator=(const Deflate&) = delete;
+  ~Deflate() {
+    for (libdeflate_compressor* made : compressors)
+      if (made) libdeflate_free_compressor(made);
+    if (decompressor) libdeflate_free_decompressor(decompressor);
+  }
+
+  static Deflate& here() {
+    thread_local Deflate contexts;
+    return contexts;
+  }
+
+  libdeflate_compressor* at(std::int64_t level) {
+    libdeflate_compressor*& made = compressors[static_cast<std::size_t>(level)];
+    if (!made) made = libdeflate_alloc_compressor(static_cast<int>(level));
+    if (!made) throw std::bad_alloc();
+    return made;
+  }
+
+  libdeflate_decompressor* reader() {
+    if (!decompressor) decompressor = libdeflate_alloc_decompressor();
+    if (!decompressor) throw std::bad_alloc();
+    return decompressor;
+  }
+};
+
+std::size_t gzip_compress(const Step& step, const Byte* src, std::size_t size, Byte* dst, std::size_t room) {
+  const std::size_t written = libdeflate_gzip_compress(Deflate::here().at(step.with[0]), src, size, dst, room);
+  check_made(written > 0, "gzip");
+  return written;
+}
+
+std::size_t gzip_decompress(const Byte* src, std::size_t size, Byte* dst, std::size_t limit) {
+  libdeflate_decompressor* reader = Deflate::here().reader();
+  std::size_t done = 0;
+  do {  // RFC 1952: members follow each other; tools pad with zeros
+    std::size_t taken = 0, written = 0;
+    const libdeflate_result result =
+        libdeflate_gzip_decompress_ex(reader, src, size, dst + done, limit - done, &taken, &written);
+    if (result == LIBDEFLATE_INSUFFICIENT_SPACE) too_large("gzip", limit);
+    if (result != LIBDEFLATE_SUCCESS) throw BadData("gzip: invalid or truncated");
+    done += written;
+    src += taken;
+    size -= taken;
+    while (size && *src == 0) ++src, --size;
+  } while (size);
+  return done;
+}
+
+#endif
+
+[[noreturn]] void absent(const Step& step) {
+  throw std::invalid_argument("step " + std::to_string(step.code) + " is not built in");
+}
+
+}  // namespace
+
+void too_large(const char* what, std::size_t limit) {
+  throw BadData(std::string("too large: ") + what + " decodes to more than " + std::to_string(limit) + " bytes");
+}
+
+std::vector<std::pair<std::string, bool>> features() {
+  bool zstd = false, blosc = false, gzip = false;
+  std::array<bool, kBloscNames.size()> inside{};
+#if defined(ZARRANT_ZSTD)
+  zstd = true;
+#endif
+#if defined(ZARRANT_BLOSC)
+  blosc = true;
+  for (std::size_t i = 0; i < kBloscNames.size(); ++i) inside[i] = blosc_compname_to_compcode(kBloscNames[i]) >= 0;
+#endif
+#if defined(ZARRANT_LIBDEFLATE)
+  gzip = true;
+#endif
+  std::vector<std::pair<std::string, bool>> all = {
+      {"swap", true}, {"blosc", blosc}, {"zstd", zstd}, {"gzip", gzip}, {"crc32c", true}};
+  for (std::size_t i = 0; i < kBloscNames.size(); ++i) all.emplace_back(std::string("blosc:") + kBloscNames[i], inside[i]);
+  return all;
+}
+
+std::size_t compressed_bound(const Step& step, std::size_t size) {
+  switch (step.code) {
+#if defined(ZARRANT_ZSTD)
+    case kZstd: return ZSTD_compressBound(size);
+#endif
+#if defined(ZARRANT_BLOSC)
+    case kBlosc: return size + BLOSC_MAX_OVERHEAD;
+#endif
+#if defined(ZARRANT_LIBDEFLATE)
+    case kGzip: return libdeflate_gzip_compress_bound(nullptr, size);
+#endif
+    default: absent(step);
+  }
+}
+
+std::size_t compress(const Step& step, [[maybe_unused]] const Byte* src, [[maybe_unused]] std::size_t size,
+                     [[maybe_unused]] Byte* dst, [[maybe_unused]] std::size_t room) {
+  switch (step.code) {
+#if defined(ZARRANT_ZSTD)
+    case kZstd: return zstd_compress(step, src, size, dst, room);
+#endif
+#if defined(ZARRANT_BLOSC)
+    case kBlosc: return blosc_compress_row(step, src, size, dst, room);
+#endif
+#if defined(ZARRANT_LIBDEFLATE)
+    case kGzip: return gzip_compress(step, src, size, dst, room);
+#endif
+    default: absent(step);
+  }
+}
+
+std::size_t decompress(const Step& step, [[maybe_unused]] const Byte* src, [[maybe_unused]] std::size_t size,
+                       [[maybe_unused]] Byte* dst, [[maybe_unused]] std::size_t limit) {
+  switch (step.code) {
+#if defined(ZARRANT_ZSTD)
+    case kZstd: return zstd_decompress(src, size, dst, limit);
+#endif
+#if defined(ZARRANT_BLOSC)
+    case kBlosc: return blosc_decompress_row(src, size, dst, limit);
+#endif
+#if defined(ZARRANT_LIBDEFLATE)
+    case kGzip: return gzip_decompress(src, size, dst, limit);
+#endif
+    default: absent(step);
+  }
+}
+
+}  // namespace zarrant

@@ -1,0 +1,118 @@
+// What the parts of the compiled kernels offer each other.
+//
+// In come checked views of Python buffers, out go bytes written in place. Nothing here holds the GIL, starts a thread or
+// keeps state but per thread. reference.py specifies every function.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace zarrant {
+
+using Byte = std::uint8_t;
+
+// NumPy's own limit (NPY_MAXDIMS since NumPy 2).
+constexpr int kMaxAxes = 64;
+
+// ── strided.cpp: one strided copy ──────────────────────────────────────────────────────────────────────────────────
+
+// One loop of a copy: `count` steps, and the bytes to advance in each.
+struct Loop {
+  std::int64_t count;
+  std::int64_t src;
+  std::int64_t dst;
+};
+
+// Copies items of `itemsize` bytes over `loops` in the order that suits their strides. Loops of one step and loops that
+// continue each other may be there. The regions must not overlap.
+void copy_strided(const Byte* src, Byte* dst, std::int64_t itemsize, Loop* loops, int axes);
+
+// ── boxes.cpp: many boxes ──────────────────────────────────────────────────────────────────────────────────────────
+
+struct Strided {
+  Byte* data;
+  int axes;
+  std::int64_t itemsize;
+  const std::ptrdiff_t* shape;
+  const std::ptrdiff_t* strides;
+};
+
+struct Boxes {
+  std::int64_t count;
+  const std::int64_t* src_start;
+  const std::int64_t* dst_start;
+  const std::int64_t* shape;
+  const std::int64_t* src_step;
+  const std::int64_t* dst_step;
+};
+
+// Throws std::invalid_argument, before anything is copied, for a box that leaves `src` or `dst`.
+void copy_boxes(const Strided& src, const Strided& dst, const Boxes& boxes);
+
+// ── bytes.cpp: plain byte work ─────────────────────────────────────────────────────────────────────────────────────
+
+std::uint32_t crc32c(const Byte* data, std::size_t size, std::uint32_t value);
+
+// Reverses each `word` bytes; `src` and `dst` are the same place or do not overlap.
+void swap_words(const Byte* src, Byte* dst, std::size_t size, std::size_t word);
+
+bool is_repetition(const Byte* row, std::size_t size, const Byte* fill, std::size_t fill_size);
+
+// ── compressors.cpp: one row, one library call ─────────────────────────────────────────────────────────────────────
+
+enum Opcode : std::int64_t { kSwap = 1, kBlosc = 2, kZstd = 3, kGzip = 4, kCrc32c = 5 };
+
+struct Step {
+  std::int64_t code;
+  std::array<std::int64_t, 5> with;
+};
+
+using Program = std::vector<Step>;
+
+// Stored bytes that do not decode; what() is the reason.
+struct BadData : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+[[noreturn]] void too_large(const char* what, std::size_t limit);
+
+// The names of the steps and of the compressors inside Blosc frames, and whether they are built in.
+std::vector<std::pair<std::string, bool>> features();
+
+std::size_t compressed_bound(const Step& step, std::size_t size);
+
+// `dst` has room for compressed_bound(); returns the bytes written.
+std::size_t compress(const Step& step, const Byte* src, std::size_t size, Byte* dst, std::size_t room);
+
+// Returns the bytes written, at most `limit`, which `dst` has room for. Throws BadData.
+std::size_t decompress(const Step& step, const Byte* src, std::size_t size, Byte* dst, std::size_t limit);
+
+// ── program.cpp: a program over rows ───────────────────────────────────────────────────────────────────────────────
+
+struct Failure {
+  std::int64_t row;
+  std::int64_t step;
+  std::string reason;
+};
+
+struct Span {
+  const Byte* data;
+  std::size_t size;
+};
+
+std::size_t encoded_bound(const Program& program, std::size_t steps, std::size_t size);
+
+// Writes the encoded rows back to back into `arena`, which has room for encoded_bound() per kept row; returns the bytes
+// written. `keep` may be null; sizes[i] is -1 for a row that is not kept.
+std::size_t encode(const Program& program, const Byte* rows, std::int64_t count, std::size_t size, const Byte* keep,
+                   Byte* arena, std::int64_t* sizes);
+
+std::vector<Failure> decode(const Program& program, const std::vector<Span>& spans, Byte* rows, std::ptrdiff_t pitch,
+                            std::size_t size, bool check);
+
+}  // namespace zarrant

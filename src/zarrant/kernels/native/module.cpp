@@ -1,0 +1,213 @@
+// The Python side: takes buffers apart, checks what memory safety needs, releases the GIL, calls a kernel.
+#include <Python.h>
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include "kernels.h"
+
+namespace nb = nanobind;
+using namespace zarrant;
+
+namespace {
+
+// A buffer of a Python object, held while this lives. The GIL is held at both ends.
+class Buffer {
+ public:
+  Buffer(nb::handle object, int flags) {
+    if (PyObject_GetBuffer(object.ptr(), &view_, flags) != 0) {
+      PyErr_Clear();  // NumPy says BufferError or ValueError as the flag may be: one kind for callers
+      throw std::invalid_argument((flags & PyBUF_WRITABLE) ? "expected a writable array" : "expected an array or a buffer");
+    }
+  }
+  Buffer(const Buffer&) = delete;
+  Buffer(Buffer&& other) noexcept : view_(other.view_) { other.view_.obj = nullptr; }
+  Buffer& operator=(const Buffer&) = delete;
+  ~Buffer() {
+    if (view_.obj) PyBuffer_Release(&view_);
+  }
+
+  const Py_buffer& operator*() const { return view_; }
+  const Py_buffer* operator->() const { return &view_; }
+  Byte* data() const { return static_cast<Byte*>(view_.buf); }
+
+ private:
+  Py_buffer view_{};
+};
+
+void require(bool held, const char* expected) {
+  if (!held) throw std::invalid_argument(std::string("expected ") + expected);
+}
+
+// An int64 column or table, C-contiguous.
+struct Column {
+  Column(nb::handle object, int axes, bool writable = false)
+      : buffer(object, (writable ? PyBUF_WRITABLE : 0) | PyBUF_FORMAT | PyBUF_C_CONTIGUOUS) {
+    const char* format = buffer->format ? buffer->format : "";
+    const bool ints = buffer->itemsize == 8 && (format[0] == 'l' || format[0] == 'q') && format[1] == 0;
+    require(ints && buffer->ndim == axes, axes == 1 ? "a contiguous column of int64" : "a C-contiguous table of int64");
+  }
+  std::int64_t* data() const { return reinterpret_cast<std::int64_t*>(buffer.data()); }
+  std::int64_t count(int axis = 0) const { return buffer->shape[axis]; }
+
+  Buffer buffer;
+};
+
+// Rows of uint8, each contiguous.
+struct Rows {
+  Rows(nb::handle object, bool writable)
+      : buffer(object, (writable ? PyBUF_WRITABLE : 0) | PyBUF_FORMAT | PyBUF_STRIDES) {
+    const bool bytes = buffer->itemsize == 1 && buffer->format && buffer->format[0] == 'B' && buffer->format[1] == 0;
+    require(bytes && buffer->ndim == 2 && (buffer->shape[1] <= 1 || buffer->strides[1] == 1), "contiguous rows of uint8");
+  }
+  Byte* data() const { return buffer.data(); }
+  std::int64_t count() const { return buffer->shape[0]; }
+  std::size_t size() const { return static_cast<std::size_t>(buffer->shape[1]); }
+  std::ptrdiff_t pitch() const { return buffer->strides[0]; }
+  bool contiguous() const { return count() <= 1 || pitch() == buffer->shape[1]; }
+
+  Buffer buffer;
+};
+
+Program parse(nb::tuple steps) {
+  Program program;
+  for (nb::handle item : steps) {
+    nb::tuple numbers = nb::cast<nb::tuple>(item);
+    require(numbers.size() >= 1 && numbers.size() <= 6, "steps of one to six numbers");
+    Step step{nb::cast<std::int64_t>(numbers[0]), {}};
+    for (std::size_t i = 1; i < numbers.size(); ++i) step.with[i - 1] = nb::cast<std::int64_t>(numbers[i]);
+    program.push_back(step);
+  }
+  return program;
+}
+
+// The bytes between which the elements of an array lie.
+std::pair<const Byte*, const Byte*> reach(const Py_buffer& view) {
+  const Byte* low = static_cast<const Byte*>(view.buf);
+  const Byte* high = low + view.itemsize;
+  for (int axis = 0; axis < view.ndim; ++axis) {
+    if (view.shape[axis] == 0) return {nullptr, nullptr};
+    const std::ptrdiff_t span = (view.shape[axis] - 1) * view.strides[axis];
+    (span < 0 ? low : high) += span;
+  }
+  return {low, high};
+}
+
+Strided strided(const Buffer& buffer) {
+  return {buffer.data(), buffer->ndim, buffer->itemsize, buffer->shape, buffer->strides};
+}
+
+void py_copy_boxes(nb::handle src, nb::handle src_start, nb::handle src_step, nb::handle dst, nb::handle dst_start,
+                   nb::handle dst_step, nb::handle shape) {
+  const Buffer from(src, PyBUF_STRIDES), into(dst, PyBUF_STRIDES | PyBUF_WRITABLE);
+  require(from->ndim == into->ndim && from->ndim <= kMaxAxes, "a source and a destination with equally many axes");
+  require(from->itemsize == into->itemsize && from->itemsize > 0, "a source and a destination of equal item size");
+  const auto [src_low, src_high] = reach(*from);
+  const auto [dst_low, dst_high] = reach(*into);
+  require(src_high <= dst_low || dst_high <= src_low, "a source and a destination that share no memory");
+  const Column shapes(shape, 2), src_starts(src_start, 2), dst_starts(dst_start, 2), src_steps(src_step, 1),
+      dst_steps(dst_step, 1);
+  const std::int64_t count = shapes.count(), axes = from->ndim;
+  for (const Column* table : {&shapes, &src_starts, &dst_starts})
+    require(table->count(0) == count && table->count(1) == axes, "as many starts as shapes, one number an axis");
+  require(src_steps.count() == axes && dst_steps.count() == axes, "one step an axis");
+  const Boxes boxes{count, src_starts.data(), dst_starts.data(), shapes.data(), src_steps.data(), dst_steps.data()};
+  nb::gil_scoped_release released;
+  copy_boxes(strided(from), strided(into), boxes);
+}
+
+void py_equals_fill(nb::handle rows, nb::bytes fill, nb::handle result) {
+  const Rows table(rows, false);
+  const Buffer flags(result, PyBUF_WRITABLE);
+  const auto* pattern = static_cast<const Byte*>(fill.data());
+  const std::size_t size = fill.size();
+  require(size > 0 && table.size() % size == 0, "rows that are a repetition of the fill value");
+  require(flags->len == table.count(), "a flag a row");
+  nb::gil_scoped_release released;
+  for (std::int64_t i = 0; i < table.count(); ++i)
+    flags.data()[i] = is_repetition(table.data() + i * table.pitch(), table.size(), pattern, size);
+}
+
+std::size_t py_encode(nb::tuple steps, nb::handle rows, nb::handle keep, nb::handle arena, nb::handle sizes) {
+  const Program program = parse(steps);
+  const Rows table(rows, false);
+  require(table.contiguous(), "C-contiguous rows");
+  const Column column(sizes, 1, true);
+  const Buffer place(arena, PyBUF_WRITABLE);
+  std::vector<Buffer> kept;
+  if (!keep.is_none()) kept.emplace_back(keep, PyBUF_SIMPLE);
+  require(column.count() == table.count() && (kept.empty() || kept[0]->len == table.count()), "a size and a flag a row");
+  const Byte* flags = kept.empty() ? nullptr : kept[0].data();
+  std::int64_t count = table.count();
+  if (flags) {
+    count = 0;
+    for (std::int64_t i = 0; i < table.count(); ++i) count += flags[i] != 0;
+  }
+  const std::size_t bound = encoded_bound(program, program.size(), table.size());
+  std::size_t needed = 0;
+  const bool fits = !__builtin_mul_overflow(bound, static_cast<std::size_t>(count), &needed) &&
+                    needed <= static_cast<std::size_t>(place->len);
+  require(fits, "an arena with room for every row");
+  nb::gil_scoped_release released;
+  return encode(program, table.data(), table.count(), table.size(), flags, place.data(), column.data());
+}
+
+nb::list py_decode(nb::tuple steps, nb::sequence buffers, nb::handle which, nb::handle offset, nb::handle size,
+                   nb::handle rows, bool check) {
+  const Program program = parse(steps);
+  const Rows table(rows, true);
+  std::vector<Buffer> held;
+  for (nb::handle buffer : buffers) held.emplace_back(buffer, PyBUF_SIMPLE);
+  const Column owners(which, 1), offsets(offset, 1), sizes(size, 1);
+  const std::int64_t count = table.count();
+  require(owners.count() == count && offsets.count() == count && sizes.count() == count, "a span a row");
+  std::vector<Failure> failures;
+  {
+    nb::gil_scoped_release released;
+    std::vector<Span> spans(static_cast<std::size_t>(count));
+    for (std::int64_t i = 0; i < count; ++i) {
+      const std::int64_t owner = owners.data()[i], first = offsets.data()[i], length = sizes.data()[i];
+      const bool known = owner >= 0 && owner < static_cast<std::int64_t>(held.size());
+      if (!known || first < 0 || length < 0 || first > held[owner]->len || length > held[owner]->len - first)
+        throw std::invalid_argument("row " + std::to_string(i) + ": span (" + std::to_string(owner) + ", " +
+                                    std::to_string(first) + ", " + std::to_string(length) + ") is outside of the buffers");
+      spans[static_cast<std::size_t>(i)] = {held[owner].data() + first, static_cast<std::size_t>(length)};
+    }
+    failures = decode(program, spans, table.data(), table.pitch(), table.size(), check);
+  }
+  nb::list result;
+  for (const Failure& failure : failures) result.append(nb::make_tuple(failure.row, failure.step, failure.reason));
+  return result;
+}
+
+std::uint32_t py_crc32c(nb::handle data, std::uint32_t value) {
+  const Buffer buffer(data, PyBUF_SIMPLE);
+  const auto size = static_cast<std::size_t>(buffer->len);
+  nb::gil_scoped_release released;
+  return crc32c(buffer.data(), size, value);
+}
+
+std::size_t py_encoded_bound(nb::tuple steps, std::size_t size) {
+  const Program program = parse(steps);
+  return encoded_bound(program, program.size(), size);
+}
+
+nb::dict py_features() {
+  nb::dict all;
+  for (const auto& [name, built] : features()) all[name.c_str()] = built;
+  return all;
+}
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+  m.doc() = "Compiled twins of zarrant.kernels.reference; zarrant.kernels.compiled wraps them.";
+  m.def("features", &py_features);
+  m.def("copy_boxes", &py_copy_boxes);
+  m.def("equals_fill", &py_equals_fill);
+  m.def("encoded_bound", &py_encoded_bound);
+  m.def("encode", &py_encode, nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg());
+  m.def("decode", &py_decode);
+  m.def("crc32c", &py_crc32c);
+}

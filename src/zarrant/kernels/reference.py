@@ -1,0 +1,359 @@
+"""NumPy and numcodecs twins of every kernel: the specification of each.
+
+In come arrays, buffers and programs; out go copies, encoded arenas and lists of failures, exactly as the compiled module
+gives them. A caller's mistake ends in `ValueError` before anything is written; bad stored data ends as a failure of its
+row and never as an exception. No size found in stored data is trusted for an allocation, and the code here is meant to be
+read, not to be fast.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numcodecs import blosc, zstd
+from numpy.typing import NDArray
+
+from zarrant.errors import OptionError
+from zarrant.kernels import zstd_frames
+from zarrant.kernels.checksum import crc32c
+from zarrant.kernels.program import (
+    BLOSC,
+    BLOSC_COMPRESSORS,
+    CRC32C,
+    GZIP,
+    SLACK,
+    SWAP,
+    ZSTD,
+    Failure,
+    Program,
+    Step,
+    check_sizes,
+    fixed_size,
+)
+
+Bytes = NDArray[np.uint8]
+Ints = NDArray[np.int64]
+
+
+class _Bad(Exception):
+    """Stored bytes that do not decode; the text is the reason."""
+
+
+def features() -> dict[str, bool]:
+    """Name the steps, and the compressors inside Blosc frames, that this implementation has."""
+    inside = {f"blosc:{name}": name in blosc.list_compressors() for name in BLOSC_COMPRESSORS}
+    return {"swap": True, "blosc": True, "zstd": True, "gzip": True, "crc32c": True, **inside}
+
+
+# ── copies ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def copy_boxes(
+    src: NDArray[Any],
+    src_start: Ints,
+    src_step: Ints,
+    dst: NDArray[Any],
+    dst_start: Ints,
+    dst_step: Ints,
+    shape: Ints,
+) -> None:
+    """Copy box b of `src` to box b of `dst`, in order, bit for bit.
+
+    Box b has the shape `shape[b]`; its element i lies at `start[b] + i * step`. `src` and `dst` have D axes, equal item
+    sizes, any strides, and share no memory. Later boxes win where boxes overlap in `dst`.
+
+    Raises ValueError for a box that leaves `src` or `dst`, before anything is copied.
+    """
+    _check_pair(src, dst)
+    for array, start, step in ((src, src_start, src_step), (dst, dst_start, dst_step)):
+        _check_boxes(array, start, step, shape)
+    if (shape[:, dst_step == 0] > 1).any():
+        raise ValueError("a destination cannot step by 0")
+    bits = np.dtype((np.void, src.itemsize))
+    src, dst = src.view(bits), dst.view(bits)
+    for box in range(len(shape)):
+        if (shape[box] > 0).all():
+            into = dst[..., *_slices(dst_start[box], dst_step, shape[box])]
+            into[...] = src[..., *_slices(src_start[box], src_step, shape[box])]
+
+
+def _check_pair(src: NDArray[Any], dst: NDArray[Any]) -> None:
+    if src.ndim != dst.ndim or src.itemsize != dst.itemsize or src.itemsize == 0:
+        raise ValueError(
+            f"source and destination need equal axes and item sizes: {src.ndim} and {dst.ndim} axes, "
+            f"{src.itemsize} and {dst.itemsize} bytes"
+        )
+    if src.dtype.hasobject or dst.dtype.hasobject:
+        raise ValueError("Python objects cannot be copied bit for bit")
+    if not dst.flags.writeable:
+        raise ValueError("the destination is read-only")
+    if np.may_share_memory(src, dst):
+        raise ValueError("source and destination share memory")
+
+
+def _check_boxes(array: NDArray[Any], start: Ints, step: Ints, shape: Ints) -> None:
+    for name, columns, expected in (("start", start, (len(shape), array.ndim)), ("step", step, (array.ndim,))):
+        if columns.dtype != np.int64 or columns.shape != expected or not columns.flags.c_contiguous:
+            raise ValueError(f"{name}: expected C-contiguous int64 of shape {expected}, got {columns.dtype} {columns.shape}")
+    if shape.dtype != np.int64 or shape.shape != start.shape or not shape.flags.c_contiguous:
+        raise ValueError(f"shape: expected C-contiguous int64 of shape {start.shape}, got {shape.dtype} {shape.shape}")
+    for box in range(len(shape)):
+        counts = [int(count) for count in shape[box]]
+        if any(count < 0 for count in counts):
+            raise ValueError(f"box {box} has a negative length: {counts}")
+        if 0 in counts:
+            continue
+        for axis, count in enumerate(counts):
+            first, stride = int(start[box, axis]), int(step[axis])
+            last = first + stride * (count - 1)
+            if not (0 <= first < array.shape[axis] and 0 <= last < array.shape[axis]):
+                raise ValueError(f"box {box} leaves axis {axis} of length {array.shape[axis]}: {first} to {last}")
+
+
+def _slices(start: Ints, step: Ints, shape: Ints) -> tuple[slice, ...]:
+    slices = []
+    for first, stride, count in zip(start.tolist(), step.tolist(), shape.tolist(), strict=True):
+        if stride == 0 or count == 1:
+            slices.append(slice(first, first + 1))  # a step of 0 repeats one source element; NumPy broadcasts it
+        else:
+            stop = first + stride * count
+            slices.append(slice(first, None if stop < 0 else stop, stride))
+    return tuple(slices)
+
+
+def equals_fill(rows: Bytes, fill: bytes) -> NDArray[np.bool_]:
+    """Say of each row whether it is `fill`, repeated: bitwise, so that -0.0 is not 0.0 and NaN payloads count."""
+    _check_rows(rows)
+    if not fill or rows.shape[1] % len(fill):
+        raise ValueError(f"rows of {rows.shape[1]} bytes are no repetition of {len(fill)} bytes")
+    pattern = np.frombuffer(fill, np.uint8)
+    result: NDArray[np.bool_] = (rows.reshape(len(rows), -1, len(fill)) == pattern).all(axis=(1, 2))
+    return result
+
+
+def _check_rows(rows: Bytes) -> None:
+    if rows.dtype != np.uint8 or rows.ndim != 2 or (rows.shape[1] > 1 and rows.strides[1] != 1):
+        raise ValueError(f"rows: expected contiguous rows of uint8, got {rows.dtype} {rows.shape}")
+
+
+# ── encoding ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def encoded_bound(program: Program, nbytes: int) -> int:
+    """Return the most bytes that one row of `nbytes` can take, encoded."""
+    check_sizes(program, nbytes)
+    for step in program:
+        nbytes = _BOUNDS[step[0]](nbytes)
+    return nbytes
+
+
+_BOUNDS: dict[int, Callable[[int], int]] = {
+    SWAP: lambda n: n,
+    BLOSC: lambda n: n + 16,
+    ZSTD: lambda n: n + (n >> 8) + (((1 << 17) - n) >> 11 if n < 1 << 17 else 0) + 64,  # ZSTD_compressBound
+    GZIP: lambda n: n + (n >> 5) + (n >> 7) + (n >> 11) + 64,  # deflateBound, the conservative form
+    CRC32C: lambda n: n + 4,
+}
+
+
+def encode(program: Program, rows: Bytes, keep: NDArray[np.bool_] | None) -> tuple[Bytes, Ints]:
+    """Encode the kept rows: `(arena, sizes)`.
+
+    The arena holds the encoded rows back to back in row order and ends with the last; `sizes[i]` is -1 for a row that is
+    not kept. With an empty program and every row kept the arena is `rows` itself, not a copy.
+    """
+    _check_rows(rows)
+    check_sizes(program, rows.shape[1])
+    if keep is not None and (keep.dtype != np.bool_ or keep.shape != (len(rows),)):
+        raise ValueError(f"keep: expected bool of shape ({len(rows)},), got {keep.dtype} {keep.shape}")
+    kept = range(len(rows)) if keep is None else np.flatnonzero(keep)
+    sizes = np.full(len(rows), -1, np.int64)
+    if not program and len(kept) == len(rows) and rows.flags.c_contiguous:
+        sizes[:] = rows.shape[1]
+        return rows.reshape(-1), sizes
+    arena = bytearray()
+    for row in kept:
+        data = rows[row].tobytes()
+        for step in program:
+            data = _ENCODERS[step[0]](step, data)
+        sizes[row] = len(data)
+        arena += data
+    return np.frombuffer(arena, np.uint8), sizes
+
+
+def _swap(step: Step, data: bytes) -> bytes:
+    return np.frombuffer(data, np.uint8).reshape(-1, step[1])[:, ::-1].tobytes()
+
+
+def _blosc(step: Step, data: bytes) -> bytes:
+    _, compressor, level, shuffle, typesize, blocksize = step
+    name = BLOSC_COMPRESSORS[compressor]
+    if name not in blosc.list_compressors():
+        raise OptionError("this Blosc is built without a compressor", got=name, expected=blosc.list_compressors())
+    if not data:
+        return bytes((2, 1, 2, 1)) + struct.pack("<III", 0, 0, 16)  # numcodecs refuses to make an empty frame
+    typesize = typesize if typesize <= 255 else 1  # as c-blosc does
+    encoded: bytes = blosc.compress(data, name.encode(), level, shuffle, blocksize, typesize)
+    return encoded
+
+
+def _zstd(step: Step, data: bytes) -> bytes:
+    encoded: bytes = zstd.compress(data, step[1], bool(step[2]))
+    return encoded
+
+
+def _gzip(step: Step, data: bytes) -> bytes:
+    encoder = zlib.compressobj(step[1], wbits=31)
+    return encoder.compress(data) + encoder.flush()
+
+
+def _append_crc32c(step: Step, data: bytes) -> bytes:
+    return data + struct.pack("<I", crc32c(data))
+
+
+_ENCODERS: dict[int, Callable[[Step, bytes], bytes]] = {
+    SWAP: _swap,
+    BLOSC: _blosc,
+    ZSTD: _zstd,
+    GZIP: _gzip,
+    CRC32C: _append_crc32c,
+}
+
+
+# ── decoding ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def decode(
+    program: Program,
+    buffers: Sequence[Any],
+    which: Ints,
+    offset: Ints,
+    size: Ints,
+    rows: Bytes,
+    check: bool,
+) -> list[Failure]:
+    """Decode `buffers[which[i]][offset[i] : offset[i] + size[i]]` into `rows[i]`; return what failed.
+
+    A failure is `(row, step, reason)`; step `len(program)` is the final check that the row is exactly full. The other rows
+    are decoded all the same; what a failed row then holds is not defined. `check=False` skips comparing CRC-32C.
+
+    Raises ValueError for spans outside of their buffers and for columns or rows of the wrong form: the caller's mistakes.
+    """
+    _check_rows(rows)
+    check_sizes(program, rows.shape[1])
+    if not rows.flags.writeable:
+        raise ValueError("rows are read-only")
+    views = [memoryview(buffer).cast("B") for buffer in buffers]
+    for name, column in (("which", which), ("offset", offset), ("size", size)):
+        if column.dtype != np.int64 or column.shape != (len(rows),):
+            raise ValueError(f"{name}: expected int64 of shape ({len(rows)},), got {column.dtype} {column.shape}")
+    spans = list(zip(which.tolist(), offset.tolist(), size.tolist(), strict=True))
+    for row, (buffer, first, length) in enumerate(spans):
+        if not (0 <= buffer < len(views) and first >= 0 and length >= 0 and first + length <= len(views[buffer])):
+            raise ValueError(f"row {row}: span ({buffer}, {first}, {length}) is outside of the buffers")
+    failures: list[Failure] = []
+    for row, (buffer, first, length) in enumerate(spans):
+        data = bytes(views[buffer][first : first + length])
+        failure = _decode_row(program, data, rows[row], check)
+        if failure:
+            failures.append((row, *failure))
+    return failures
+
+
+def _decode_row(program: Program, data: bytes, row: Bytes, check: bool) -> tuple[int, str] | None:
+    for index in reversed(range(len(program))):
+        fixed = fixed_size(program[:index], row.size)
+        limit = 2 * encoded_bound(program[:index], row.size) + SLACK if fixed is None else fixed
+        try:
+            data = _DECODERS[program[index][0]](program[index], data, limit, check)
+        except _Bad as bad:
+            return index, str(bad)
+    if len(data) != row.size:
+        return len(program), f"decoded to {len(data)} bytes, expected {row.size}"
+    row[:] = np.frombuffer(data, np.uint8)
+    return None
+
+
+def _unswap(step: Step, data: bytes, limit: int, check: bool) -> bytes:
+    if len(data) % step[1]:
+        raise _Bad(f"{len(data)} bytes are no whole number of {step[1]}-byte words")
+    return _swap(step, data)
+
+
+def _strip_crc32c(step: Step, data: bytes, limit: int, check: bool) -> bytes:
+    if len(data) < 4:
+        raise _Bad(f"{len(data)} bytes are too short for a CRC-32C")
+    body, stored = data[:-4], struct.unpack("<I", data[-4:])[0]
+    if check and (computed := crc32c(body)) != stored:
+        raise _Bad(f"CRC-32C is {computed:08x}, stored {stored:08x}")
+    return body
+
+
+def _unblosc(step: Step, data: bytes, limit: int, check: bool) -> bytes:
+    if len(data) < 16:
+        raise _Bad(f"{len(data)} bytes are too short for a Blosc header")
+    nbytes, _, cbytes = struct.unpack_from("<III", data, 4)
+    if cbytes != len(data):
+        raise _Bad(f"Blosc frame of {cbytes} bytes stored in {len(data)}")
+    if nbytes > limit:
+        raise _Bad(f"too large: Blosc frame decodes to {nbytes} bytes, limit {limit}")
+    if nbytes == 0:
+        return b""
+    try:
+        decoded: bytes = blosc.decompress(data)
+    except (RuntimeError, ValueError) as error:
+        raise _Bad(f"Blosc: {error}") from error
+    return decoded
+
+
+def _ungzip(step: Step, data: bytes, limit: int, check: bool) -> bytes:
+    decoded = b""
+    while True:
+        decoder = zlib.decompressobj(wbits=31)
+        try:
+            decoded += decoder.decompress(data, limit - len(decoded) + 1)
+        except zlib.error as error:
+            raise _Bad(f"gzip: {error}") from error
+        if len(decoded) > limit:
+            raise _Bad(f"too large: gzip decodes to more than {limit} bytes")
+        if not decoder.eof:
+            raise _Bad("gzip: truncated")
+        data = decoder.unused_data.lstrip(b"\0")  # RFC 1952 members follow each other; tools pad with zeros
+        if not data:
+            return decoded
+
+
+def _unzstd(step: Step, data: bytes, limit: int, check: bool) -> bytes:
+    try:
+        return zstd_frames.decompress(data, limit)
+    except (ValueError, RuntimeError) as error:
+        raise _Bad(f"zstd: {error}") from error
+
+
+_DECODERS: dict[int, Callable[[Step, bytes, int, bool], bytes]] = {
+    SWAP: _unswap,
+    BLOSC: _unblosc,
+    ZSTD: _unzstd,
+    GZIP: _ungzip,
+    CRC32C: _strip_crc32c,
+}
+
+
+# ── single steps, for chains that also hold a codec without one ─────────────────────────────────────────────────────
+
+
+def encode_step(step: Step, data: Any) -> bytes:
+    """Encode one run of bytes by one step."""
+    return _ENCODERS[step[0]](step, bytes(data))
+
+
+def decode_step(step: Step, data: Any, limit: int, check: bool = True) -> bytes:
+    """Decode one run of bytes by one step, to at most `limit` bytes; ValueError where it does not decode."""
+    try:
+        return _DECODERS[step[0]](step, bytes(data), limit, check)
+    except _Bad as bad:
+        raise ValueError(str(bad)) from bad

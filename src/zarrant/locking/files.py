@@ -1,0 +1,210 @@
+"""Exclusion between processes and machines: one lock file beside each object.
+
+In: the path of the lock file and a deadline. Out: a `FileLock`, whose file is empty, at its path and locked by us alone; or
+LockTimeout; or OSError (FileNotFoundError: no directory). It ends by `publish` (the lock file, with what was written into
+it, becomes the object) or `release` (it is removed). What may not be done: use the file's name without holding its lock.
+
+The protocol is TensorStore's (tensorstore/kvstore/file), so that both may write the same files:
+
+- The lock is on the open file description. POSIX locks are of no use: any close of the file in the process drops them.
+- A lock counts only while its inode is the one at the path: whoever published or removed it made it void. Every waiter
+  compares after it was granted, and after it was refused (a forked child may keep a void lock taken).
+- A lock file that was there before may hold what a killed writer left: it is emptied, or its tail would reach the new
+  value. Its other names, if it has any (a snapshot made of hard links), are not ours to empty: it is replaced.
+- It is renamed or removed only while it is locked, and unlocked before it is closed: a child forked meanwhile shares the
+  lock.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import stat
+import time
+from collections.abc import Iterator
+from typing import Protocol
+from weakref import WeakValueDictionary
+
+from zarrant.errors import LockTimeout, StoreError
+from zarrant.locking.local import remake_after_fork
+
+SUFFIX = ".__lock"
+
+FIRST_PAUSE = 50e-6
+LONGEST_PAUSE = 4e-3
+"""Seconds between two attempts. A refused attempt costs about 4 µs, so 16 waiters at the longest pause use 2 % of a core."""
+
+_FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+
+
+class Files(Protocol):
+    """The file calls a lock needs: a part of the file layer."""
+
+    def open(self, path: str, flags: int) -> int: ...
+    def close(self, fd: int) -> None: ...
+    def fstat(self, fd: int) -> os.stat_result: ...
+    def stat(self, path: str) -> os.stat_result: ...
+    def truncate(self, fd: int, size: int) -> None: ...
+    def unlink(self, path: str) -> None: ...
+    def rename(self, source: str, target: str) -> None: ...
+    def lock(self, fd: int) -> bool: ...
+    def unlock(self, fd: int) -> None: ...
+
+
+class _Live:
+    """The locks this process holds or waits for. A forked child has copies of their descriptors and must drop them."""
+
+    def __init__(self) -> None:
+        self.locks: WeakValueDictionary[int, FileLock] = WeakValueDictionary()
+
+    def remake(self) -> None:
+        for lock in list(self.locks.values()):
+            lock.abandon()
+        self.locks.clear()
+
+
+_live = _Live()
+remake_after_fork(_live)
+
+
+class FileLock:
+    """One lock file. `fd` is open for reading and writing while it is held, and -1 afterwards (also in a forked child).
+
+    `found` tells that the file was there before: another writer was busy, or one was killed.
+    """
+
+    def __init__(self, files: Files, path: str) -> None:
+        self.files = files
+        self.path = path
+        self.fd = -1
+        self.found = False
+
+    @classmethod
+    def take(cls, files: Files, path: str, deadline: float) -> FileLock:
+        """Wait for the lock until the deadline (of `time.monotonic`; at least one attempt is made)."""
+        start = time.monotonic()
+        lock = cls(files, path)
+        try:
+            for pause in _pauses():
+                if lock._attempt(deadline):
+                    return lock
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    break
+                time.sleep(min(pause, left))
+        except BaseException:
+            lock._close()
+            raise
+        lock._close()
+        waited = f"{time.monotonic() - start:.3f} s waited"
+        raise LockTimeout("another writer kept the lock", path=path, got=waited)
+
+    def in_place(self) -> bool:
+        """Whether what is at the path is the file that is locked."""
+        mine = self.files.fstat(self.fd)
+        try:
+            there = self.files.stat(self.path)
+        except FileNotFoundError:
+            return False
+        return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
+
+    def check(self) -> None:
+        """StoreError where the lock is not ours any more: the last look before something is published under it."""
+        if self.fd < 0:
+            raise StoreError("the lock is not held here: it was released, or taken before a fork", path=self.path)
+        if not self.in_place():
+            raise StoreError(
+                "the lock file was removed or replaced by something that did not hold it",
+                path=self.path,
+                hint=f"Files named *{SUFFIX} must not be removed while there are writers",
+            )
+
+    def publish(self, target: str) -> None:
+        """Let the lock file become `target`, and with that give the lock back."""
+        self.check()
+        self.files.rename(self.path, target)
+        self._close()
+
+    def release(self) -> None:
+        """Remove the lock file and give the lock back; nothing to do if it was published."""
+        if self.fd < 0:
+            return
+        try:
+            if self.in_place():
+                self.files.unlink(self.path)
+        except OSError:
+            # The outcome of the write is known by now and must not change; the next writer takes the file over.
+            pass
+        finally:
+            self._close(quiet=True)
+
+    def __del__(self) -> None:
+        # Only where an interrupt came between the grant and its owner: the lock would be kept as long as the process lives.
+        if self.fd >= 0:
+            self.release()
+
+    def abandon(self) -> None:
+        """Forget a lock that belongs to the parent process."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            self.files.close(fd)
+
+    def _attempt(self, deadline: float) -> bool:
+        """Try once; again at once where the file was replaced meanwhile."""
+        while True:
+            if self.fd < 0:
+                self._open()
+            granted = self.files.lock(self.fd)
+            if self.in_place():
+                if not granted:
+                    return False
+                if self._clear():
+                    return True
+            self._close()
+            if time.monotonic() >= deadline:
+                return False
+
+    def _open(self) -> None:
+        try:
+            fd, self.found = self.files.open(self.path, _FLAGS | os.O_CREAT | os.O_EXCL), False
+        except FileExistsError:
+            fd, self.found = self.files.open(self.path, _FLAGS | os.O_CREAT), True
+        self.fd = fd
+        _live.locks[id(self)] = self
+
+    def _clear(self) -> bool:
+        """Empty the file; False where it had to be removed instead."""
+        state = self.files.fstat(self.fd)
+        if not stat.S_ISREG(state.st_mode):
+            raise OSError(errno.EINVAL, "the lock file is not a regular file", self.path)
+        if state.st_nlink > 1:
+            self.files.unlink(self.path)
+            return False
+        if state.st_size:
+            self.files.truncate(self.fd, 0)
+        return True
+
+    def _close(self, quiet: bool = False) -> None:
+        fd, self.fd = self.fd, -1
+        _live.locks.pop(id(self), None)
+        if fd < 0:
+            return
+        try:
+            self.files.unlock(fd)
+        except OSError:
+            pass  # closing unlocks as well
+        finally:
+            try:
+                self.files.close(fd)
+            except OSError:
+                if not quiet:
+                    raise
+
+
+def _pauses() -> Iterator[float]:
+    """Exponential back-off with jitter, without end."""
+    pause = FIRST_PAUSE
+    while True:
+        yield pause * random.uniform(0.5, 1.5)
+        pause = min(2 * pause, LONGEST_PAUSE)

@@ -1,0 +1,110 @@
+"""Exclusion inside one process: a first-come, first-served queue per name.
+
+In: names (strings, taken in sorted order) and a deadline of `time.monotonic`. Out: the caller owns every name, or
+LockTimeout and owns none. Waiters sleep on a lock of their own and are woken one at a time, so threads of one process never
+poll, and never fight each other for a lock file. A name nobody owns or waits for costs no memory.
+
+What is forked is never owned: the queues of a child process start empty (`remake_after_fork`).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+from weakref import WeakSet
+
+from zarrant.errors import LockTimeout
+
+
+class Remade(Protocol):
+    """Something that must forget, in a forked child, what threads of the parent held."""
+
+    def remake(self) -> None:
+        """Replace every lock by a fresh one."""
+        ...
+
+
+_remade: WeakSet[Remade] = WeakSet()
+
+
+def remake_after_fork(item: Remade) -> None:
+    """Call `item.remake()` in each child forked from now on, for as long as the item lives."""
+    _remade.add(item)
+
+
+def _after_fork() -> None:
+    for item in list(_remade):
+        item.remake()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class KeyQueues:
+    """One FIFO queue per name; the head of a queue owns the name.
+
+    >>> queues = KeyQueues()
+    >>> with queues.hold(("b", "a"), time.monotonic() + 1):
+    ...     sorted(queues.held())
+    ['a', 'b']
+    """
+
+    def __init__(self) -> None:
+        self.remake()
+        remake_after_fork(self)
+
+    def remake(self) -> None:
+        """Start with empty queues."""
+        self._gate = threading.Lock()
+        self._queues: dict[str, deque[threading.Lock]] = {}
+
+    def held(self) -> list[str]:
+        """The names that are owned now."""
+        with self._gate:
+            return list(self._queues)
+
+    @contextmanager
+    def hold(self, names: Sequence[str], deadline: float) -> Iterator[None]:
+        """Own `names` inside the block. LockTimeout at the deadline, with none of them owned."""
+        taken: list[tuple[str, threading.Lock]] = []
+        try:
+            for name in sorted(set(names)):
+                turn = threading.Lock()
+                turn.acquire()
+                # Noted first: an interrupt between joining the queue and noting it would leave an owner for ever.
+                taken.append((name, turn))
+                self._take(name, turn, deadline)
+            yield
+        finally:
+            for name, turn in reversed(taken):
+                self._leave(name, turn)
+
+    def _take(self, name: str, turn: threading.Lock, deadline: float) -> None:
+        start = time.monotonic()
+        with self._gate:
+            queue = self._queues.setdefault(name, deque())
+            queue.append(turn)
+            if queue[0] is turn:
+                return
+        if not turn.acquire(timeout=min(max(0.0, deadline - start), threading.TIMEOUT_MAX)):
+            raise LockTimeout(
+                "another thread of this process kept the lock", path=name, got=f"{time.monotonic() - start:.3f} s waited"
+            )
+
+    def _leave(self, name: str, turn: threading.Lock) -> None:
+        with self._gate:
+            queue = self._queues.get(name)
+            if queue is None or turn not in queue:  # interrupted before joining, or forked since
+                return
+            owner = queue[0] is turn
+            queue.remove(turn)
+            if not queue:
+                del self._queues[name]
+            elif owner:
+                queue[0].release()

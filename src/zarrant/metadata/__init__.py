@@ -1,0 +1,1 @@
+"""Documents: JSON to frozen dataclasses and back, with every unknown member that may be ignored kept."""

@@ -1,0 +1,187 @@
+"""JSON text, read strictly and within limits.
+
+In come bytes from a store, out goes a JSON value of Python objects, or a `MetadataError` with the JSON path, or a
+`LimitError`. What Python's reader forgives is refused: repeated members, numbers beyond float64, lone surrogates, and the
+words NaN and Infinity. These words are accepted inside of attributes alone, because zarr-python writes them there; they are
+read as `Literal`, and only such floats are written back as words, so that new documents are always valid JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from zarrant.errors import LimitError, MetadataError
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Safety limits for one document: bytes, nesting of lists and objects, digits of an integer, dimensions, codecs."""
+
+    document: int = 16 << 20
+    depth: int = 64
+    digits: int = 4300  # CPython's own limit; quadratic conversion starts to hurt beyond it
+    rank: int = 64
+    chain: int = 16
+
+
+LIMITS = Limits()
+
+
+class Literal(float):
+    """A float that was read from the word NaN, Infinity or -Infinity, which standard JSON does not have."""
+
+
+class _Repeated(dict[str, Any]):
+    """An object in which a member occurs twice."""
+
+    name: str
+
+
+def member(path: str, key: str) -> str:
+    """The JSON path of a member."""
+    return f"{path}.{key}" if re.fullmatch(r"[A-Za-z_][\w-]*", key) else f"{path}[{json.dumps(key)}]"
+
+
+def parse_json(data: bytes, limits: Limits = LIMITS) -> Any:
+    """Read one JSON document."""
+    if len(data) > limits.document:
+        raise LimitError("a document that is too large", path="$", field="document", got=len(data), limit=limits.document)
+    try:
+        value = json.loads(
+            bytes(data).decode("utf-8"),
+            object_pairs_hook=_object,
+            parse_constant=Literal,
+            parse_int=_Digits(limits.digits),
+        )
+    except UnicodeDecodeError as cause:
+        raise MetadataError(f"not UTF-8 at byte {cause.start}", path="$", expected="UTF-8", got=cause.reason) from cause
+    except json.JSONDecodeError as cause:
+        where = f"line {cause.lineno} column {cause.colno}"
+        raise MetadataError(f"not JSON at {where}", path="$", expected="JSON", got=cause.msg) from cause
+    except RecursionError as cause:
+        raise _too_deep("$", limits) from cause
+    _check(value, limits)
+    return value
+
+
+def dump_json(value: Any) -> bytes:
+    """Write one JSON document: UTF-8, two spaces of indent, a newline at the end."""
+    _check(value, LIMITS)
+    try:
+        text = json.dumps(value, ensure_ascii=False, indent=2)
+    except ValueError as cause:  # an integer of more digits than CPython prints
+        raise LimitError(
+            "a number that is too long", path="$", field="digits", got=str(cause), limit=LIMITS.digits
+        ) from cause
+    return f"{text}\n".encode()
+
+
+class _Digits:
+    """`int` for a number of bounded length."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+
+    def __call__(self, text: str) -> int:
+        if len(text) > self.limit:
+            raise LimitError("a number that is too long", path="$", field="digits", got=len(text), limit=self.limit)
+        return int(text)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) == len(pairs):
+        return value
+    repeated, seen = _Repeated(value), set[str]()
+    for key, _ in pairs:
+        if key in seen:
+            repeated.name = key
+            break
+        seen.add(key)
+    return repeated
+
+
+class _Place(NamedTuple):
+    """Where a value is: its key in a parent. Paths are rendered for errors alone: keys may be megabytes long."""
+
+    parent: _Place | None = None
+    key: str | int = "$"
+
+    def keys(self) -> list[str | int]:
+        """The keys from the root down, without the root."""
+        return [] if self.parent is None else [*self.parent.keys(), self.key]
+
+    def __str__(self) -> str:
+        path = "$"
+        for key in self.keys():
+            path = f"{path}[{key}]" if isinstance(key, int) else member(path, key)
+        return path
+
+    def is_attributes(self) -> bool:
+        """The attributes of this document, or of one in consolidated metadata."""
+        if self.key != "attributes":
+            return False
+        keys = self.keys()
+        return len(keys) == 1 or (keys[:2] == ["consolidated_metadata", "metadata"] and len(keys) == 4)
+
+
+def _check(root: Any, limits: Limits) -> None:
+    """Refuse what JSON cannot say, wherever it is; its own stack keeps the depth off the interpreter's."""
+    stack: list[tuple[Any, _Place, int, bool]] = [(root, _Place(), 1, False)]
+    while stack:
+        value, place, depth, words = stack.pop()
+        if not isinstance(value, dict | list | tuple):
+            _check_scalar(value, place, words)
+            continue
+        if depth > limits.depth:
+            raise _too_deep(str(place), limits)
+        words = words or place.is_attributes()
+        stack.extend((item, _Place(place, key), depth + 1, words) for key, item in _children(value, place))
+
+
+def _too_deep(path: str, limits: Limits) -> LimitError:
+    return LimitError(
+        "lists and objects nested too deep", path=path, field="depth", got=f"> {limits.depth}", limit=limits.depth
+    )
+
+
+def _children(value: Any, place: _Place) -> Iterable[tuple[Any, Any]]:
+    if isinstance(value, _Repeated):
+        raise MetadataError("a member occurs twice", path=str(_Place(place, value.name)), got=value.name)
+    if not isinstance(value, dict):
+        return enumerate(value)
+    for key in value:
+        if not isinstance(key, str):
+            raise MetadataError("wrong member name", path=str(place), expected="a string", got=repr(key))
+        _check_text(key, place)
+    return value.items()
+
+
+def _check_text(value: str, place: _Place) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError as cause:
+        raise MetadataError("not Unicode text", path=str(place), expected="no lone surrogates", got=ascii(value)) from cause
+
+
+def _check_scalar(value: Any, place: _Place, words: bool) -> None:
+    if isinstance(value, str):
+        _check_text(value, place)
+    elif isinstance(value, float):
+        if not math.isfinite(value) and not (words and isinstance(value, Literal)):
+            raise MetadataError(
+                "a number that JSON does not have",
+                path=str(place),
+                expected="a finite number",
+                got=float(value),
+                hint='Write "NaN", "Infinity" or "-Infinity" as strings',
+            )
+    elif value is not None and type(value) not in (bool, int):
+        raise MetadataError(
+            "a value that JSON does not have", path=str(place), expected="a JSON value", got=type(value).__name__
+        )

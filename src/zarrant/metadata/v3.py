@@ -1,0 +1,305 @@
+"""Version 3 documents (`zarr.json`): bytes to frozen dataclasses and back.
+
+In comes the content of one `zarr.json`, out goes an `ArrayDocument` or a `GroupDocument`; `dump` is the way back and writes
+the same bytes for equal documents. A document ends in one of three ways: it is understood, it breaks the specification
+(`MetadataError` with the JSON path), or it is beyond a safety limit (`LimitError`). Here the *form* is checked; whether a
+codec, grid or data type exists and likes its configuration is for the rooms that own them.
+
+Specification: https://zarr-specs.readthedocs.io/en/latest/v3/core/index.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self, TypeAlias
+
+from zarrant.errors import LimitError, MetadataError, ShapeError, UnknownExtensionError
+from zarrant.metadata.text import LIMITS, Limits, dump_json, member, parse_json
+
+Json: TypeAlias = Any
+"""A JSON value: None, bool, int, float, str, or lists and dicts of them."""
+
+MAX_SIZE = 2**63 - 1
+_IGNORABLE = 'Only an object with "must_understand": false may be ignored'
+
+
+@dataclass(frozen=True)
+class Named:
+    """The name and configuration of an extension: `"crc32c"` or `{"name": ..., "configuration": {...}}`.
+
+    `bare`: written as a plain string. `explicit`: written with a configuration even if that is empty. `must_understand` is
+    None where the document does not say (which means true).
+
+    >>> Named("gzip", {"level": 5}).to_json()
+    {'name': 'gzip', 'configuration': {'level': 5}}
+    """
+
+    name: str
+    configuration: Mapping[str, Json] = field(default_factory=dict)
+    bare: bool = False
+    must_understand: bool | None = None
+    explicit: bool = False
+
+    @classmethod
+    def parse(cls, value: Json, path: str) -> Self:
+        """Read a string or an object; MetadataError at `path` for anything else."""
+        if isinstance(value, str):
+            return cls(_name(value, path), bare=True)
+        if not isinstance(value, dict):
+            raise _wrong(path, "a name or an object with a name", value)
+        for key in value:
+            if key not in ("name", "configuration", "must_understand"):
+                raise MetadataError(
+                    "unknown member", path=member(path, key), expected="name, configuration, must_understand", got=key
+                )
+        understand = value.get("must_understand")
+        if "must_understand" in value and not isinstance(understand, bool):
+            raise _wrong(f"{path}.must_understand", "true or false", understand)
+        configuration = value.get("configuration", {})
+        if not isinstance(configuration, dict):
+            raise _wrong(f"{path}.configuration", "an object", configuration)
+        name = _name(_required(value, "name", path), f"{path}.name")
+        return cls(name, configuration, must_understand=understand, explicit="configuration" in value)
+
+    @property
+    def may_ignore(self) -> bool:
+        """True where a reader that does not know the extension may go on without it."""
+        return self.must_understand is False
+
+    def to_json(self) -> Json:
+        """The form it was read in."""
+        if self.bare and not self.configuration and self.must_understand is None:
+            return self.name
+        value: dict[str, Json] = {"name": self.name}
+        if self.configuration or self.explicit:
+            value["configuration"] = dict(self.configuration)
+        if self.must_understand is not None:
+            value["must_understand"] = self.must_understand
+        return value
+
+
+@dataclass(frozen=True)
+class ArrayDocument:
+    """The metadata of an array. `fill_value` is the JSON value; `extra` holds unknown members that may be ignored."""
+
+    shape: tuple[int, ...]
+    data_type: Named
+    chunk_grid: Named
+    chunk_key_encoding: Named
+    fill_value: Json
+    codecs: tuple[Named, ...]
+    attributes: dict[str, Json] = field(default_factory=dict)
+    storage_transformers: tuple[Named, ...] = ()
+    dimension_names: tuple[str | None, ...] | None = None
+    extra: Mapping[str, Json] = field(default_factory=dict)
+
+    def with_attributes(self, attributes: Mapping[str, Json]) -> Self:
+        """The same array with other attributes."""
+        return replace(self, attributes=dict(attributes))
+
+    def with_shape(self, shape: Sequence[int]) -> Self:
+        """The same array with other extents; the number of dimensions stays."""
+        if len(shape) != len(self.shape):
+            raise ShapeError("an array keeps its number of dimensions", expected=len(self.shape), got=tuple(shape))
+        if any(isinstance(n, bool) or not hasattr(n, "__index__") or not 0 <= n <= MAX_SIZE for n in shape):
+            raise ShapeError("extents that an array cannot have", expected=f"integers in 0..{MAX_SIZE}", got=tuple(shape))
+        return replace(self, shape=tuple(int(n) for n in shape))
+
+    def to_json(self) -> dict[str, Json]:
+        """The document as a JSON value, members in the order of the specification, unknown ones last."""
+        value: dict[str, Json] = {
+            "zarr_format": 3,
+            "node_type": "array",
+            "shape": list(self.shape),
+            "data_type": self.data_type.to_json(),
+            "chunk_grid": self.chunk_grid.to_json(),
+            "chunk_key_encoding": self.chunk_key_encoding.to_json(),
+            "fill_value": self.fill_value,
+            "codecs": [codec.to_json() for codec in self.codecs],
+            "attributes": self.attributes,
+        }
+        if self.dimension_names is not None:
+            value["dimension_names"] = list(self.dimension_names)
+        if self.storage_transformers:
+            value["storage_transformers"] = [item.to_json() for item in self.storage_transformers]
+        return value | {key: item for key, item in self.extra.items() if key not in value}
+
+
+@dataclass(frozen=True)
+class GroupDocument:
+    """The metadata of a group; `extra` holds unknown members that may be ignored, and `consolidated_metadata`."""
+
+    attributes: dict[str, Json] = field(default_factory=dict)
+    extra: Mapping[str, Json] = field(default_factory=dict)
+
+    def with_attributes(self, attributes: Mapping[str, Json]) -> Self:
+        """The same group with other attributes."""
+        return replace(self, attributes=dict(attributes))
+
+    def to_json(self) -> dict[str, Json]:
+        """The document as a JSON value, unknown members last."""
+        value: dict[str, Json] = {"zarr_format": 3, "node_type": "group", "attributes": self.attributes}
+        return value | {key: item for key, item in self.extra.items() if key not in value}
+
+
+Document: TypeAlias = ArrayDocument | GroupDocument
+
+
+def parse(data: bytes, limits: Limits = LIMITS) -> Document:
+    """Read a `zarr.json`.
+
+    >>> parse(b'{"zarr_format": 3, "node_type": "group", "attributes": {"a": 1}}').attributes
+    {'a': 1}
+    """
+    value = parse_json(data, limits)
+    if not isinstance(value, dict):
+        raise _wrong("$", "an object", value)
+    version = _required(value, "zarr_format", "$")
+    if type(version) is not int or version != 3:
+        raise _wrong("$.zarr_format", "the integer 3", version)
+    kind = _required(value, "node_type", "$")
+    if kind == "array":
+        return _array(value, limits)
+    if kind == "group":
+        return GroupDocument(_attributes(value), _extra(value, GROUP_MEMBERS, group=True))
+    raise _wrong("$.node_type", '"array" or "group"', kind)
+
+
+def parse_array(data: bytes, limits: Limits = LIMITS) -> ArrayDocument:
+    """Read a `zarr.json` that must be an array's."""
+    document = parse(data, limits)
+    if not isinstance(document, ArrayDocument):
+        raise MetadataError("this node is a group", path="$.node_type", expected="array", got="group")
+    return document
+
+
+def parse_group(data: bytes, limits: Limits = LIMITS) -> GroupDocument:
+    """Read a `zarr.json` that must be a group's."""
+    document = parse(data, limits)
+    if not isinstance(document, GroupDocument):
+        raise MetadataError("this node is an array", path="$.node_type", expected="group", got="array")
+    return document
+
+
+def dump(document: Document) -> bytes:
+    """Write a `zarr.json`: UTF-8, two spaces of indent, the same bytes for equal documents."""
+    return dump_json(document.to_json())
+
+
+_BOTH = ("zarr_format", "node_type", "attributes")
+GROUP_MEMBERS = frozenset(_BOTH)
+ARRAY_MEMBERS = frozenset(
+    (
+        *_BOTH,
+        *("shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_value", "codecs"),
+        *("dimension_names", "storage_transformers"),
+    )
+)
+
+
+def _array(value: dict[str, Json], limits: Limits) -> ArrayDocument:
+    shape = _shape(_required(value, "shape", "$"), limits)
+    return ArrayDocument(
+        shape=shape,
+        data_type=Named.parse(_required(value, "data_type", "$"), "$.data_type"),
+        chunk_grid=Named.parse(_required(value, "chunk_grid", "$"), "$.chunk_grid"),
+        chunk_key_encoding=Named.parse(_required(value, "chunk_key_encoding", "$"), "$.chunk_key_encoding"),
+        fill_value=_required(value, "fill_value", "$"),
+        codecs=_codecs(_required(value, "codecs", "$"), limits),
+        attributes=_attributes(value),
+        storage_transformers=_transformers(value),
+        dimension_names=_dimension_names(value.get("dimension_names"), len(shape)),
+        extra=_extra(value, ARRAY_MEMBERS, group=False),
+    )
+
+
+def _wrong(path: str, expected: str, got: Json) -> MetadataError:
+    return MetadataError("wrong value", path=path, expected=expected, got=repr(got))
+
+
+def _required(value: dict[str, Json], key: str, path: str) -> Json:
+    if key not in value:
+        raise MetadataError("missing member", path=path, expected=key, got=sorted(value))
+    return value[key]
+
+
+def _name(value: Json, path: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise _wrong(path, "a non-empty name", value)
+    return value
+
+
+def _list(value: Json, path: str) -> list[Json]:
+    if not isinstance(value, list):
+        raise _wrong(path, "a list", value)
+    return value
+
+
+def _shape(value: Json, limits: Limits) -> tuple[int, ...]:
+    extents = _list(value, "$.shape")
+    if len(extents) > limits.rank:
+        raise LimitError("too many dimensions", path="$.shape", field="rank", got=len(extents), limit=limits.rank)
+    for i, extent in enumerate(extents):
+        if type(extent) is not int or not 0 <= extent <= MAX_SIZE:
+            raise _wrong(f"$.shape[{i}]", f"an integer in 0..{MAX_SIZE}", extent)
+    return tuple(extents)
+
+
+def _codecs(value: Json, limits: Limits) -> tuple[Named, ...]:
+    items = _list(value, "$.codecs")
+    if not items:
+        raise _wrong("$.codecs", "at least one codec", value)
+    if len(items) > limits.chain:
+        raise LimitError(
+            "a codec chain that is too long", path="$.codecs", field="codecs", got=len(items), limit=limits.chain
+        )
+    return tuple(Named.parse(item, f"$.codecs[{i}]") for i, item in enumerate(items))
+
+
+def _attributes(value: dict[str, Json]) -> dict[str, Json]:
+    attributes = value.get("attributes", {})
+    if not isinstance(attributes, dict):
+        raise _wrong("$.attributes", "an object", attributes)
+    return attributes
+
+
+def _transformers(value: dict[str, Json]) -> tuple[Named, ...]:
+    path = "$.storage_transformers"
+    items = _list(value.get("storage_transformers", []), path)
+    transformers = tuple(Named.parse(item, f"{path}[{i}]") for i, item in enumerate(items))
+    for i, item in enumerate(transformers):
+        if not item.may_ignore:
+            raise UnknownExtensionError(
+                "unknown storage transformer",
+                field="storage_transformers",
+                path=f"{path}[{i}]",
+                expected="none",
+                got=item.name,
+                hint=_IGNORABLE,
+            )
+    return transformers
+
+
+def _dimension_names(value: Json, rank: int) -> tuple[str | None, ...] | None:
+    if value is None:  # null stands for "no names": early releases of zarr-python wrote it
+        return None
+    path = "$.dimension_names"
+    names = _list(value, path)
+    if len(names) != rank:
+        raise _wrong(path, f"{rank} names, one a dimension", value)
+    for i, name in enumerate(names):
+        if name is not None and not isinstance(name, str):
+            raise _wrong(f"{path}[{i}]", "a string or null", name)
+    return tuple(names)
+
+
+def _extra(value: dict[str, Json], known: frozenset[str], group: bool) -> dict[str, Json]:
+    extra = {key: item for key, item in value.items() if key not in known}
+    for key, item in extra.items():
+        ignorable = isinstance(item, dict) and item.get("must_understand") is False
+        # zarr-python up to 3.1.3 wrote "consolidated_metadata": null into groups
+        absent = group and key == "consolidated_metadata" and item is None
+        if not ignorable and not absent:
+            raise MetadataError("unknown member", path=member("$", key), expected=sorted(known), got=key, hint=_IGNORABLE)
+    return extra

@@ -1,0 +1,276 @@
+"""Arrays: `Array` for threads, `AsyncArray` for event loops, side by side.
+
+Every method is one line: the operation it stands for, and what that needs of the store. What an operation does, and how it
+can fail, is said where it is written (`zarrant/ops`). The type of `self` says which stores an operation can run on, so that
+the type checker refuses, say, a partial write on a store that cannot be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zarrant.geometry import selection as select
+from zarrant.nodes.attributes import Attributes
+from zarrant.nodes.base import READ, UPDATE, WRITE
+from zarrant.nodes.facts import ArrayFacts, S
+from zarrant.nodes.indexing import Indexer, selected
+from zarrant.ops import hierarchy, read, update, write
+from zarrant.storage import Buffer, Readable, ReadableWritable, Writable
+
+Values = npt.NDArray[Any]
+Chunk = Sequence[int]
+
+
+class Array(ArrayFacts[S]):
+    """A Zarr array, from threads.
+
+    >>> import zarrant
+    >>> a = zarrant.create_array({}, shape=(4, 6), dtype="int32", chunks=(2, 3))
+    >>> a[1:3, ::2] = 7
+    >>> int(a[...].sum())
+    42
+    """
+
+    # writing: these never read
+    def store_metadata(self: Array[Writable]) -> None:
+        """See `ops.hierarchy.store_document`."""
+        self._place.run(hierarchy.store_document(self.path, self.metadata), WRITE)
+
+    def erase_metadata(self: Array[Writable]) -> None:
+        """See `ops.hierarchy.erase_document`."""
+        self._place.run(hierarchy.erase_document(self.path), WRITE)
+
+    def store_chunk(self: Array[Writable], chunk: Chunk, data: Any) -> None:
+        """See `ops.write.store_chunk`."""
+        self._place.run(write.store_chunk(self._state, chunk, data), WRITE)
+
+    def store_chunks(self: Array[Writable], chunks: Any, data: Any) -> None:
+        """See `ops.write.store_chunks`."""
+        self._place.run(write.store_chunks(self._state, chunks, data), WRITE)
+
+    def store_encoded_chunk(self: Array[Writable], chunk: Chunk, buffer: Buffer, *, check: bool = False) -> None:
+        """See `ops.write.store_encoded_chunk`."""
+        self._place.run(write.store_encoded_chunk(self._state, chunk, buffer, check), WRITE)
+
+    def store_encoded_chunks(
+        self: Array[Writable], chunks: Sequence[Chunk], buffers: Sequence[Buffer], *, check: bool = False
+    ) -> None:
+        """See `ops.write.store_encoded_chunks`."""
+        self._place.run(write.store_encoded_chunks(self._state, chunks, buffers, check), WRITE)
+
+    def erase_chunk(self: Array[Writable], chunk: Chunk) -> None:
+        """See `ops.write.erase_chunk`."""
+        self._place.run(write.erase_chunk(self._state, chunk), WRITE)
+
+    def erase_chunks(self: Array[Writable], chunks: Any) -> None:
+        """See `ops.write.erase_chunks`."""
+        self._place.run(write.erase_chunks(self._state, chunks), WRITE)
+
+    # reading and writing
+    def store_chunk_subset(self: Array[ReadableWritable], chunk: Chunk, subset: Any, data: Any) -> None:
+        """See `ops.update.store_chunk_subset`."""
+        self._place.run(update.store_chunk_subset(self._state, chunk, subset, data), UPDATE)
+
+    def store_array_subset(self: Array[ReadableWritable], subset: Any, data: Any) -> None:
+        """See `ops.update.store_array_subset`."""
+        self._place.run(update.store_array_subset(self._state, subset, data), UPDATE)
+
+    def update_attributes(
+        self: Array[ReadableWritable], change: Callable[[dict[str, Any]], Mapping[str, Any]] | Mapping[str, Any]
+    ) -> None:
+        """See `ops.hierarchy.update_attributes`; a mapping is merged into the stored attributes."""
+        self._moved(self._place.run(hierarchy.update_attributes(self.path, change, self._place.guarded), UPDATE))
+
+    # reading
+    def retrieve_chunk(self: Array[Readable], chunk: Chunk, *, out: Values | None = None) -> Values:
+        """See `ops.read.retrieve_chunk`."""
+        return self._place.run(read.retrieve_chunk(self._state, chunk, out), READ)
+
+    def retrieve_chunk_if_exists(self: Array[Readable], chunk: Chunk) -> Values | None:
+        """See `ops.read.retrieve_chunk_if_exists`."""
+        return self._place.run(read.retrieve_chunk_if_exists(self._state, chunk), READ)
+
+    def retrieve_chunks(self: Array[Readable], chunks: Any, *, out: Values | None = None) -> Values:
+        """See `ops.read.retrieve_chunks`."""
+        return self._place.run(read.retrieve_chunks(self._state, chunks, out), READ)
+
+    def retrieve_chunk_subset(self: Array[Readable], chunk: Chunk, subset: Any, *, out: Values | None = None) -> Values:
+        """See `ops.read.retrieve_chunk_subset`."""
+        return self._place.run(read.retrieve_chunk_subset(self._state, chunk, subset, out), READ)
+
+    def retrieve_array_subset(self: Array[Readable], subset: Any, *, out: Values | None = None) -> Values:
+        """See `ops.read.retrieve_array_subset`."""
+        return self._place.run(read.retrieve_array_subset(self._state, subset, out), READ)
+
+    def retrieve_encoded_chunk(self: Array[Readable], chunk: Chunk) -> memoryview | None:
+        """See `ops.read.retrieve_encoded_chunk`."""
+        return self._place.run(read.retrieve_encoded_chunk(self._state, chunk), READ)
+
+    def retrieve_encoded_chunks(self: Array[Readable], chunks: Any) -> list[memoryview | None]:
+        """See `ops.read.retrieve_encoded_chunks`."""
+        return self._place.run(read.retrieve_encoded_chunks(self._state, chunks), READ)
+
+    def retrieve_subchunk(self: Array[Readable], subchunk: Chunk) -> Values:
+        """See `ops.read.retrieve_subchunk`."""
+        return self._place.run(read.retrieve_subchunk(self._state, subchunk), READ)
+
+    def retrieve_subchunks(self: Array[Readable], subchunks: Any) -> Values:
+        """See `ops.read.retrieve_subchunks`."""
+        return self._place.run(read.retrieve_subchunks(self._state, subchunks), READ)
+
+    def refresh(self: Array[Readable]) -> None:
+        """Read the document again."""
+        self._moved(self._place.run(hierarchy.read_document(self.path), READ))
+
+    # the NumPy face
+    @property
+    def attrs(self) -> Attributes:
+        """The attributes, as a mapping that reads this handle's copy and writes through, losing nothing."""
+        return Attributes(self)
+
+    @property
+    def oindex(self) -> Indexer:
+        """Orthogonal indexing: `a.oindex[[3, 0], mask]` is the product of the indices of each dimension."""
+        return Indexer(self, select.orthogonal)
+
+    @property
+    def vindex(self) -> Indexer:
+        """Point indexing: `a.vindex[rows, columns]` takes one element for each pair; or a mask."""
+        return Indexer(self, select.points)
+
+    @property
+    def blocks(self) -> Indexer:
+        """Block indexing: `a.blocks[0, 1:3]` in coordinates of the chunk grid."""
+        return Indexer(self, lambda item, _: select.block(item, self._grid))
+
+    def __getitem__(self: Array[Readable], selection: Any) -> Any:
+        """Elements by NumPy indexing; a scalar where only integers are given."""
+        return Indexer(self, select.numpy_like)[selection]
+
+    def __setitem__(self: Array[ReadableWritable], selection: Any, values: Any) -> None:
+        """Store by NumPy indexing; see `ops.update.store_selection`."""
+        Indexer(self, select.numpy_like)[selection] = values
+
+    def __array__(self: Array[Readable], dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Values:
+        """The whole array, read into memory."""
+        return np.asarray(self[...], dtype)
+
+    def __len__(self) -> int:
+        """The extent of the first dimension; TypeError for an array without dimensions."""
+        if not self.shape:
+            raise TypeError("an array without dimensions has no length")
+        return self.shape[0]
+
+
+class AsyncArray(ArrayFacts[S]):
+    """A Zarr array, from an event loop: the same names as coroutines.
+
+    Elements are read by `await a.getitem(selection)` and stored by `await a.setitem(selection, values)`.
+    """
+
+    # writing: these never read
+    async def store_metadata(self: AsyncArray[Any]) -> None:
+        """See `ops.hierarchy.store_document`."""
+        await self._place.run_async(hierarchy.store_document(self.path, self.metadata), WRITE)
+
+    async def erase_metadata(self: AsyncArray[Any]) -> None:
+        """See `ops.hierarchy.erase_document`."""
+        await self._place.run_async(hierarchy.erase_document(self.path), WRITE)
+
+    async def store_chunk(self, chunk: Chunk, data: Any) -> None:
+        """See `ops.write.store_chunk`."""
+        await self._place.run_async(write.store_chunk(self._state, chunk, data), WRITE)
+
+    async def store_chunks(self, chunks: Any, data: Any) -> None:
+        """See `ops.write.store_chunks`."""
+        await self._place.run_async(write.store_chunks(self._state, chunks, data), WRITE)
+
+    async def store_encoded_chunk(self, chunk: Chunk, buffer: Buffer, *, check: bool = False) -> None:
+        """See `ops.write.store_encoded_chunk`."""
+        await self._place.run_async(write.store_encoded_chunk(self._state, chunk, buffer, check), WRITE)
+
+    async def store_encoded_chunks(self, chunks: Sequence[Chunk], buffers: Sequence[Buffer], *, check: bool = False) -> None:
+        """See `ops.write.store_encoded_chunks`."""
+        await self._place.run_async(write.store_encoded_chunks(self._state, chunks, buffers, check), WRITE)
+
+    async def erase_chunk(self, chunk: Chunk) -> None:
+        """See `ops.write.erase_chunk`."""
+        await self._place.run_async(write.erase_chunk(self._state, chunk), WRITE)
+
+    async def erase_chunks(self, chunks: Any) -> None:
+        """See `ops.write.erase_chunks`."""
+        await self._place.run_async(write.erase_chunks(self._state, chunks), WRITE)
+
+    # reading and writing
+    async def store_chunk_subset(self, chunk: Chunk, subset: Any, data: Any) -> None:
+        """See `ops.update.store_chunk_subset`."""
+        await self._place.run_async(update.store_chunk_subset(self._state, chunk, subset, data), UPDATE)
+
+    async def store_array_subset(self, subset: Any, data: Any) -> None:
+        """See `ops.update.store_array_subset`."""
+        await self._place.run_async(update.store_array_subset(self._state, subset, data), UPDATE)
+
+    async def update_attributes(self, change: Callable[[dict[str, Any]], Mapping[str, Any]] | Mapping[str, Any]) -> None:
+        """See `ops.hierarchy.update_attributes`; a mapping is merged into the stored attributes."""
+        self._moved(await self._place.run_async(hierarchy.update_attributes(self.path, change, self._place.guarded), UPDATE))
+
+    # reading
+    async def retrieve_chunk(self, chunk: Chunk, *, out: Values | None = None) -> Values:
+        """See `ops.read.retrieve_chunk`."""
+        return await self._place.run_async(read.retrieve_chunk(self._state, chunk, out), READ)
+
+    async def retrieve_chunk_if_exists(self, chunk: Chunk) -> Values | None:
+        """See `ops.read.retrieve_chunk_if_exists`."""
+        return await self._place.run_async(read.retrieve_chunk_if_exists(self._state, chunk), READ)
+
+    async def retrieve_chunks(self, chunks: Any, *, out: Values | None = None) -> Values:
+        """See `ops.read.retrieve_chunks`."""
+        return await self._place.run_async(read.retrieve_chunks(self._state, chunks, out), READ)
+
+    async def retrieve_chunk_subset(self, chunk: Chunk, subset: Any, *, out: Values | None = None) -> Values:
+        """See `ops.read.retrieve_chunk_subset`."""
+        return await self._place.run_async(read.retrieve_chunk_subset(self._state, chunk, subset, out), READ)
+
+    async def retrieve_array_subset(self, subset: Any, *, out: Values | None = None) -> Values:
+        """See `ops.read.retrieve_array_subset`."""
+        return await self._place.run_async(read.retrieve_array_subset(self._state, subset, out), READ)
+
+    async def retrieve_encoded_chunk(self, chunk: Chunk) -> memoryview | None:
+        """See `ops.read.retrieve_encoded_chunk`."""
+        return await self._place.run_async(read.retrieve_encoded_chunk(self._state, chunk), READ)
+
+    async def retrieve_encoded_chunks(self, chunks: Any) -> list[memoryview | None]:
+        """See `ops.read.retrieve_encoded_chunks`."""
+        return await self._place.run_async(read.retrieve_encoded_chunks(self._state, chunks), READ)
+
+    async def retrieve_subchunk(self, subchunk: Chunk) -> Values:
+        """See `ops.read.retrieve_subchunk`."""
+        return await self._place.run_async(read.retrieve_subchunk(self._state, subchunk), READ)
+
+    async def retrieve_subchunks(self, subchunks: Any) -> Values:
+        """See `ops.read.retrieve_subchunks`."""
+        return await self._place.run_async(read.retrieve_subchunks(self._state, subchunks), READ)
+
+    async def refresh(self) -> None:
+        """Read the document again."""
+        self._moved(await self._place.run_async(hierarchy.read_document(self.path), READ))
+
+    # the NumPy face
+    @property
+    def attrs(self) -> Mapping[str, Any]:
+        """The attributes as this handle last saw them; change them with `update_attributes`."""
+        return dict(self._attributes())
+
+    async def getitem(self, selection: Any, *, index: str = "numpy") -> Any:
+        """Elements by NumPy indexing; `index` "orthogonal", "points" or "blocks" for the other kinds."""
+        chosen = selected(self._state, selection, index)
+        result = await self._place.run_async(read.retrieve_selection(self._state, chosen), READ)
+        return result[()] if chosen.out_shape == () else result
+
+    async def setitem(self, selection: Any, values: Any, *, index: str = "numpy") -> None:
+        """Store by NumPy indexing; see `ops.update.store_selection`."""
+        await self._place.run_async(update.store_selection(self._state, selected(self._state, selection, index), values), UPDATE)

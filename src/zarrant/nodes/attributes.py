@@ -1,0 +1,61 @@
+"""Attributes as a mapping. Reading looks at the handle's copy; every change is a guarded read-modify-write of the stored
+document, so that changes of other writers stay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from typing import Any, Protocol
+
+
+class HasAttributes(Protocol):
+    """A blocking handle."""
+
+    def _attributes(self) -> Mapping[str, Any]: ...
+
+    def update_attributes(self, change: Callable[[dict[str, Any]], Mapping[str, Any]]) -> None: ...
+
+
+class Attributes(MutableMapping[str, Any]):
+    """The attributes of a node.
+
+    >>> import zarrant
+    >>> a = zarrant.create_array({}, shape=(4,), dtype="int8", attributes={"unit": "mm"})
+    >>> a.attrs["scanner"] = 3
+    >>> dict(a.attrs)
+    {'unit': 'mm', 'scanner': 3}
+    """
+
+    def __init__(self, node: Any) -> None:
+        self._node: HasAttributes = node
+
+    def __getitem__(self, name: str) -> Any:
+        return self._node._attributes()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._node._attributes())
+
+    def __len__(self) -> int:
+        return len(self._node._attributes())
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.update({name: value})
+
+    def __delitem__(self, name: str) -> None:
+        self._node.update_attributes(lambda stored: _without(stored, name))
+
+    def update(self, *args: Any, **named: Any) -> None:
+        """Set several attributes in one change."""
+        changes = dict(*args, **named)
+        self._node.update_attributes(lambda stored: {**stored, **changes})
+
+    def put(self, attributes: Mapping[str, Any]) -> None:
+        """Replace all attributes."""
+        self._node.update_attributes(lambda stored: attributes)
+
+    def __repr__(self) -> str:
+        return f"Attributes({dict(self)!r})"
+
+
+def _without(stored: dict[str, Any], name: str) -> dict[str, Any]:
+    del stored[name]  # KeyError for the caller where it is not there
+    return stored

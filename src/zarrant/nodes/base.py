@@ -1,0 +1,106 @@
+"""What arrays and groups share: a place in a store, options, and the way to run operations.
+
+A handle is checked against what its store can do before an operation starts: a CapabilityError names what is missing, and
+nothing has been written.
+"""
+
+from __future__ import annotations
+
+
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from zarrant.codecs.base import CodecOptions
+from zarrant.config import Config
+from zarrant.effects import Op
+from zarrant.errors import CapabilityError, ZarrantError
+from zarrant.ops.state import OpOptions
+from zarrant.run.drivers import World, perform, perform_async
+from zarrant.run.pool import available_cpus, available_memory, shared_pool
+from zarrant.storage import capabilities
+from zarrant.stores.filesystem import FilesystemStore
+
+T = TypeVar("T")
+
+READ = ("get",)
+WRITE = ("put", "erase")
+UPDATE = ("get", "put", "erase")
+LIST = ("get", "list")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A node's store and path, the options in force, and whether partial writes are guarded."""
+
+    store: Any
+    path: str
+    config: Config
+    guarded: bool = True
+
+    @property
+    def options(self) -> OpOptions:
+        """The options as operations know them."""
+        config = self.config
+        codec = CodecOptions(
+            write_empty_chunks=config.write_empty_chunks,
+            validate_checksums=config.validate_checksums,
+            subchunk_order=config.subchunk_order,
+            shard_updates=config.shard_updates,
+            dead_limit=config.dead_limit,
+        )
+        return OpOptions(codec, config.missing_chunks, self.guarded)
+
+    @property
+    def url(self) -> str:
+        """The address of the node."""
+        root = str(getattr(self.store, "url", repr(self.store)))
+        return f"{root.rstrip('/')}/{self.path}" if self.path else root
+
+    @property
+    def guard(self) -> str:
+        """What guards writes, in words."""
+        if not self.guarded:
+            return "none (synchronizer=None): concurrent partial writes of one chunk can be lost"
+        return str(getattr(self.store, "guard", "unknown"))
+
+    def with_config(self, **options: Any) -> Place:
+        """The same place under other options."""
+        config, store = self.config.with_options(**options), self.store
+        if isinstance(store, FilesystemStore) and {"locking", "lock_timeout"} & set(options):
+            store = store.with_locking(config.locking, config.lock_timeout)
+        return replace(self, config=config, store=store)
+
+    def _world(self) -> World:
+        threads = self.config.concurrency or available_cpus()
+        pool = shared_pool(threads, self.config.memory_limit or available_memory() // 4)
+        return World(self.store, pool, threads)
+
+    def run(self, op: Op[T], needs: tuple[str, ...]) -> T:
+        """Perform an operation in this thread."""
+        self.require(needs)
+        if capabilities(self.store).native_async:
+            raise CapabilityError("this store is async only", store=repr(self.store), hint="Use AsyncArray or AsyncGroup")
+        try:
+            return perform(op, self._world())
+        except ZarrantError as error:
+            raise error.annotate(store=self.url) from error.__cause__
+
+    async def run_async(self, op: Op[T], needs: tuple[str, ...]) -> T:
+        """Perform an operation without blocking the event loop."""
+        self.require(needs)
+        try:
+            return await perform_async(op, self._world())
+        except ZarrantError as error:
+            raise error.annotate(store=self.url) from error.__cause__
+
+    def require(self, needs: tuple[str, ...]) -> None:
+        """CapabilityError unless the store has what is needed."""
+        able = capabilities(self.store)
+        missing = [name for name in needs if not getattr(able, name)]
+        if "get" in needs and "put" in needs and self.guarded and not (able.hold or able.put_if):
+            missing.append("hold or put_if")
+        if missing:
+            got = [name for name, has in able._asdict().items() if has]
+            raise CapabilityError("the store cannot do what this needs", store=repr(self.store), expected=missing, got=got)
+
+

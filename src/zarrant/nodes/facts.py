@@ -1,0 +1,187 @@
+"""What an array says of itself without asking its store: shape, type, layout, keys.
+
+`ArrayFacts` is the part that `Array` and `AsyncArray` share. Its state is frozen; a handle moves to a new state when it
+refreshes or changes attributes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Generic, Self, TypeVar
+
+import numpy as np
+
+from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
+from zarrant.geometry.grid import ChunkGrid
+from zarrant.metadata.v3 import ArrayDocument
+from zarrant.nodes.base import Place
+from zarrant.nodes.show import Info, array_html, array_info
+from zarrant.ops.read import subchunk_grid
+from zarrant.ops.state import ArrayState
+
+S = TypeVar("S", covariant=True)
+
+
+class ArrayFacts(Generic[S]):
+    """An open array: where it is, what its document says, and the options in force."""
+
+    def __init__(self, place: Place, document: ArrayDocument) -> None:
+        self._place = place
+        self._state = ArrayState.from_document(place.path, document, place.options)
+
+    @property
+    def store(self) -> S:
+        """The store that holds the array."""
+        store: S = self._place.store
+        return store
+
+    @property
+    def path(self) -> str:
+        """The path of the array in its store, "" for the root."""
+        return self._place.path
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition("/")[2]
+
+    @property
+    def url(self) -> str:
+        """The address of the array."""
+        return self._place.url
+
+    @property
+    def guard(self) -> str:
+        """What guards writes to the array, in words."""
+        return self._place.guard
+
+    @property
+    def metadata(self) -> ArrayDocument:
+        """The document, as it was last read or written by this handle."""
+        return self._state.document
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the array."""
+        return self._state.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The NumPy type of elements, in native byte order."""
+        return self._state.data_type.numpy
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all elements in memory."""
+        return self.size * self.dtype.itemsize
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """The shape of the smallest readable pieces: subchunks where the array is sharded, chunks where not."""
+        shapes = self._state.chain.subchunk_shapes()
+        return shapes[-1] if shapes else self._state.chunk_shape
+
+    @property
+    def shards(self) -> tuple[int, ...] | None:
+        """The shape of stored objects where the array is sharded, else None."""
+        return self._state.chunk_shape if self._state.chain.subchunk_shapes() else None
+
+    @property
+    def write_unit(self) -> tuple[int, ...]:
+        """The shape of one stored object: writes aligned to it never read."""
+        return self._state.chunk_shape
+
+    @property
+    def fill_value(self) -> Any:
+        """What elements are that were never written, as a NumPy scalar."""
+        return self._state.data_type.fill_scalar(self._state.fill)
+
+    @property
+    def dimension_names(self) -> tuple[str | None, ...] | None:
+        """The names of the dimensions."""
+        return self._state.document.dimension_names
+
+    @property
+    def config(self) -> Any:
+        """The run-time options of this handle."""
+        return self._place.config
+
+    @property
+    def chunk_grid_shape(self) -> tuple[int, ...]:
+        """The number of chunks (stored objects) along each dimension."""
+        return self._state.grid.grid_shape
+
+    @property
+    def subchunk_grid_shape(self) -> tuple[int, ...]:
+        """The number of subchunks along each dimension; CapabilityError where the array is not sharded."""
+        return subchunk_grid(self._state).grid_shape
+
+    @property
+    def nchunks(self) -> int:
+        """The number of chunks (stored objects)."""
+        return self._state.grid.n_chunks
+
+    def chunk_key(self, chunk: Sequence[int]) -> str:
+        """The key of a chunk in the store."""
+        return self._state.chunk_key(check_chunk_indices(chunk, self._state.grid.grid_shape))
+
+    def chunk_subset(self, chunk: Sequence[int]) -> ArraySubset:
+        """The elements of a chunk, within the array."""
+        return self._state.grid.in_bounds(check_chunk_indices(chunk, self._state.grid.grid_shape))
+
+    def chunks_in_subset(self, subset: Any) -> ArraySubset:
+        """The block of chunks that a region touches."""
+        return self._state.grid.chunks_in(as_subset(subset, self.shape))
+
+    def iter_chunks(self) -> Iterator[tuple[int, ...]]:
+        """Indices of every chunk, in C order."""
+        return np.ndindex(*self.chunk_grid_shape)
+
+    @property
+    def info(self) -> Info:
+        """A summary that prints well."""
+        return array_info(self)
+
+    def with_config(self, **options: Any) -> Self:
+        """A handle on the same array under other options (API.md §3)."""
+        return type(self)(self._place.with_config(**options), self._state.document)
+
+    @property
+    def _grid(self) -> ChunkGrid:
+        return self._state.grid
+
+    def _moved(self, document: Any) -> None:
+        """Take over a document that was read or written."""
+        self._state = ArrayState.from_document(self.path, document, self._place.options)
+
+    def _attributes(self) -> Mapping[str, Any]:
+        return self._state.document.attributes
+
+    def _repr_html_(self) -> str:
+        return array_html(self)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ArrayFacts) or type(other) is not type(self):
+            return NotImplemented
+        return bool(self.store == other.store) and self.path == other.path and self.metadata == other.metadata
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._place, self._state.document)
+
+    def __repr__(self) -> str:
+        shards = f" shards={self.shards}" if self.shards else ""
+        kind = type(self).__name__
+        return f"<{kind} {self.url} shape={self.shape} dtype={self.dtype} chunks={self.chunks}{shards} guard={self.guard!r}>"

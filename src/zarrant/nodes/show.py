@@ -1,0 +1,138 @@
+"""How nodes look: summaries, trees, and a drawing of the chunk and shard grid for notebooks."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from zarrant.metadata.v3 import ArrayDocument
+
+if TYPE_CHECKING:
+    from zarrant.nodes.facts import ArrayFacts
+    from zarrant.ops.hierarchy import Child
+
+SIDE = 180
+MAX_LINES = 48
+"""Grid lines drawn along a side; more would be a grey box."""
+
+
+class Info(dict[str, Any]):
+    """A summary as a dict that prints as aligned lines."""
+
+    def __repr__(self) -> str:
+        width = max(map(len, self), default=0)
+        return "\n".join(f"{name:{width}} : {value}" for name, value in self.items())
+
+
+def array_info(array: ArrayFacts[Any]) -> Info:
+    """What there is to know of an array without reading its chunks."""
+    info = Info(
+        {
+            "Type": type(array).__name__,
+            "Address": array.url,
+            "Data type": array.metadata.data_type.name,
+            "Fill value": array.fill_value,
+            "Shape": array.shape,
+            "Bytes": f"{array.nbytes} ({human(array.nbytes)})",
+            "Chunks": array.chunks,
+            "Shards": array.shards,
+            "Stored objects": f"{array.nchunks} (grid {array.chunk_grid_shape})",
+            "Codecs": " → ".join(codec_names(array.metadata)),
+            "Guard": array.guard,
+        }
+    )
+    if array.dimension_names:
+        info["Dimensions"] = array.dimension_names
+    return info
+
+
+def codec_names(document: ArrayDocument) -> list[str]:
+    """The codecs of a document, those inside shards in brackets."""
+    names = []
+    for codec in document.codecs:
+        inner = [item.get("name", "?") if isinstance(item, dict) else str(item) for item in codec.configuration.get("codecs", ())]
+        names.append(f"{codec.name}[{' → '.join(inner)}]" if inner else codec.name)
+    return names
+
+
+def human(nbytes: float) -> str:
+    """Bytes in the unit that reads best.
+
+    >>> human(1536)
+    '1.5 KiB'
+    """
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if nbytes < 1024:
+            return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"
+        nbytes /= 1024
+    return f"{nbytes:.1f} TiB"
+
+
+def array_html(array: ArrayFacts[Any]) -> str:
+    """The summary as a table, beside a drawing of the last two dimensions with shard and chunk borders."""
+    rows = "".join(f"<tr><th style='text-align:left'>{html.escape(str(k))}</th><td>{html.escape(str(v))}</td></tr>" for k, v in array.info.items())
+    return f"<div style='display:flex;gap:1em;align-items:center'><table>{rows}</table>{grid_svg(array)}</div>"
+
+
+def grid_svg(array: ArrayFacts[Any]) -> str:
+    """The last two dimensions of the array as SVG: thin lines between chunks, thick ones between stored objects."""
+    shape = ((1, 1) + tuple(array.shape))[-2:]
+    if 0 in shape:
+        return ""
+    scale = SIDE / max(shape)
+    height, width = (max(8.0, extent * scale) for extent in shape)
+    chunks, units = ((1, 1) + tuple(array.chunks))[-2:], ((1, 1) + tuple(array.write_unit))[-2:]
+    lines = _grid_lines(shape, chunks, (height, width), "#9bb", 0.5) if array.shards else ""
+    lines += _grid_lines(shape, units, (height, width), "#345", 1.2)
+    frame = f"<rect x='0' y='0' width='{width:.1f}' height='{height:.1f}' fill='#e8f1f2' stroke='#345' stroke-width='1.5'/>"
+    box = f"viewBox='-4 -4 {width + 8:.1f} {height + 8:.1f}' width='{width + 8:.0f}' height='{height + 8:.0f}'"
+    label = f"chunk grid, last two of {len(array.shape)} dimensions"
+    return f"<svg xmlns='http://www.w3.org/2000/svg' {box} role='img' aria-label='{label}'><title>{label}</title>{frame}{lines}</svg>"
+
+
+def _grid_lines(shape: Sequence[int], cell: Sequence[int], size: tuple[float, float], colour: str, stroke: float) -> str:
+    height, width = size
+    out = []
+    for axis in (0, 1):
+        count = -(-shape[axis] // cell[axis])
+        if count > MAX_LINES:
+            continue
+        for i in range(1, count):
+            at = i * cell[axis] * size[axis] / shape[axis]
+            ends = (0.0, at, width, at) if axis == 0 else (at, 0.0, at, height)
+            out.append("<line x1='{:.1f}' y1='{:.1f}' x2='{:.1f}' y2='{:.1f}'".format(*ends) + f" stroke='{colour}' stroke-width='{stroke}'/>")
+    return "".join(out)
+
+
+def tree_text(root: str, path: str, nodes: Sequence[Child]) -> str:
+    """Nodes below `path`, depth first, as a drawn tree."""
+    lines = [root]
+    prefix = f"{path}/" if path else ""
+    paths = {node.path for node in nodes}
+    for i, node in enumerate(nodes):
+        parts = node.path[len(prefix) :].split("/")
+        stem = ""
+        for depth in range(len(parts) - 1):
+            stem += "│   " if _has_later(nodes, i, prefix + "/".join(parts[:depth])) else "    "
+        last = not _has_later(nodes, i, prefix + "/".join(parts[:-1]))
+        lines.append(f"{stem}{'└── ' if last else '├── '}{parts[-1]}{_summary(node.document)}")
+    assert len(paths) == len(nodes), "every node is met once"
+    return "\n".join(lines)
+
+
+def _has_later(nodes: Sequence[Child], i: int, parent: str) -> bool:
+    """Whether a node after node i hangs directly below `parent`."""
+    parent = parent.rstrip("/")
+    return any(node.path.rpartition("/")[0] == parent for node in nodes[i + 1 :])
+
+
+def _summary(document: Any) -> str:
+    if isinstance(document, ArrayDocument):
+        return f" {document.shape} {document.data_type.name}"
+    return ""
+
+
+def group_html(tree: str) -> str:
+    """A tree in a notebook."""
+    return f"<pre>{html.escape(tree)}</pre>"

@@ -1,0 +1,1 @@
+"""Operations: generators that say what happens, for drivers that make it happen."""

@@ -1,0 +1,171 @@
+"""Operations on nodes: their documents, their children, their ends.
+
+A node is its `zarr.json`. Documents are replaced whole and atomically; changes of one (attributes) are read-modify-writes under
+the same guard as data. Groups above a new node are made where they are missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from zarrant.codecs.sources import Stored
+from zarrant.effects import ANY, Op, Want, erase_prefix, fetch, fetch_one, gather, list_dir, put_one
+from zarrant.errors import NodeExistsError, NodeNotFoundError, OptionError, VersionChangedError, ZarrantError
+from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument, dump, parse
+from zarrant.ops.exclusive import exclusively
+from zarrant.storage import Part
+
+DOCUMENT = "zarr.json"
+DOCUMENT_COST = 64 * 1024
+"""Bytes to reckon with for one document in flight; most are a few KiB."""
+
+
+class Child(NamedTuple):
+    """A node below another: its name, its path and its document."""
+
+    name: str
+    path: str
+    document: Document
+
+
+def document_key(path: str) -> str:
+    """The key of a node's document."""
+    return f"{path}/{DOCUMENT}" if path else DOCUMENT
+
+
+def check_path(path: str) -> str:
+    """A node path without slashes at its ends; OptionError for parts that no node may have."""
+    parts = [part for part in path.split("/") if part]
+    for part in parts:
+        if set(part) == {"."} or part.startswith("__") or "\0" in part:
+            raise OptionError("not a node name", field="path", got=path, hint="Names may not be only dots nor start with __")
+    return "/".join(parts)
+
+
+def read_document(path: str) -> Op[Document]:
+    """The document of a node; NodeNotFoundError where there is none, MetadataError where it is broken."""
+    found = yield from find_document(path)
+    if found is not None:
+        return found
+    other = yield from fetch([Want(f"{path}/{name}" if path else name) for name in (".zarray", ".zgroup")])
+    hint = "This is a Zarr V2 node; V2 is not read yet" if any(blob is not None and not isinstance(blob, Exception) for blob in other) else None
+    raise NodeNotFoundError("no array or group here", key=document_key(path), path=path or "/", hint=hint)
+
+
+def find_document(path: str) -> Op[Document | None]:
+    """The document of a node, or None."""
+    blob = yield from fetch_one(document_key(path))
+    return None if blob is None else _parsed(path, blob.data[0])
+
+
+def _parsed(path: str, data: memoryview) -> Document:
+    try:
+        return parse(bytes(data))
+    except ZarrantError as error:
+        raise error.annotate(key=document_key(path))
+
+
+def create_node(path: str, document: Document, *, overwrite: bool = False, match: bool = False, exclusive: bool = True) -> Op[Document]:
+    """Store the document of a new node, and of the groups above it; returns the document that stands.
+
+    One of several creators wins, the others get NodeExistsError; with `match` they succeed where theirs is equal. `overwrite`
+    erases what was there, below it too. `exclusive` False is for stores that cannot be asked what they hold.
+    """
+    key, data = document_key(path), dump(document)
+    if overwrite:
+        yield from delete_node(path)
+    try:
+        yield from put_one(key, [data], None if exclusive else ANY)
+    except VersionChangedError:
+        there = yield from find_document(path)
+        if not (match and there is not None and _same(there, document)):
+            raise NodeExistsError("a node is here already", key=key, path=path or "/", hint='overwrite=True replaces it') from None
+        document = there
+    if exclusive:
+        yield from _make_parents(path)
+    return document
+
+
+def _same(left: Document, right: Document) -> bool:
+    return dump(left) == dump(right)
+
+
+def _make_parents(path: str) -> Op[None]:
+    parts = path.split("/")[:-1] if path else None
+    for depth in range(len(parts) + 1) if parts is not None else ():
+        parent = "/".join((parts or [])[:depth])
+        try:
+            yield from put_one(document_key(parent), [dump(GroupDocument())], None)
+        except VersionChangedError:
+            there = yield from find_document(parent)
+            if isinstance(there, ArrayDocument):
+                raise NodeExistsError("an array cannot hold other nodes", key=document_key(parent), path=path) from None
+
+
+def store_document(path: str, document: Document) -> Op[None]:
+    """Replace the document of a node, atomically, whatever is there."""
+    yield from put_one(document_key(path), [dump(document)])
+
+
+def erase_document(path: str) -> Op[None]:
+    """Erase the document of a node; its chunks stay. Succeeds where there is none."""
+    yield from put_one(document_key(path), None)
+
+
+def change_document(path: str, change: Callable[[Document], Document], guarded: bool = True) -> Op[Document]:
+    """Read, change and replace the document of a node so that no other writer's change is lost; returns the new one."""
+    result: list[Document] = []
+
+    def apply(source: Stored) -> Op[list[Part] | None]:
+        data = yield from source.read_all()
+        if data is None:
+            raise NodeNotFoundError("no array or group here", key=source.key, path=path or "/")
+        result[:] = [change(_parsed(path, data))]
+        return [dump(result[0])]
+
+    yield from exclusively(document_key(path), apply, guarded)
+    return result[0]
+
+
+AttributeChange = Callable[[dict[str, Any]], Mapping[str, Any]] | Mapping[str, Any]
+
+
+def update_attributes(path: str, change: AttributeChange, guarded: bool = True) -> Op[Document]:
+    """Replace a node's attributes by what `change` makes of the stored ones; a mapping is merged into them.
+
+    Returns the new document. `change` may be called again where another writer was faster.
+    """
+
+    def apply(document: Document) -> Document:
+        stored = dict(document.attributes)
+        changed = {**stored, **change} if isinstance(change, Mapping) else change(stored)
+        return document.with_attributes(changed)
+
+    return (yield from change_document(path, apply, guarded))
+
+
+def delete_node(path: str) -> Op[None]:
+    """Erase a node and all below it: the document first, so that what remains of a broken-off deletion is no array."""
+    yield from erase_document(path)
+    yield from erase_prefix(f"{path}/" if path else "")
+
+
+def list_children(path: str) -> Op[list[Child]]:
+    """The nodes directly below a group, sorted by name; other directories are passed over."""
+    prefix = f"{path}/" if path else ""
+    _, directories = yield from list_dir(prefix)
+    names = [directory[len(prefix) : -1] for directory in directories]
+    paths = [f"{prefix}{name}" for name in names if not name.startswith("__")]
+    documents = yield from gather((find_document(child) for child in paths), DOCUMENT_COST)
+    return [Child(child[len(prefix) :], child, document) for child, document in zip(paths, documents, strict=True) if document is not None]
+
+
+def walk(path: str) -> Op[list[Child]]:
+    """Every node below a group, depth first."""
+    found: list[Child] = []
+    for child in (yield from list_children(path)):
+        found.append(child)
+        if isinstance(child.document, GroupDocument):
+            found.extend((yield from walk(child.path)))
+    return found

@@ -1,0 +1,169 @@
+"""Operations that read. Nothing in this room writes.
+
+What is not stored reads as the fill value (or is a ChunkMissingError under `missing_chunks="error"`). A shard that is replaced
+between its index and its data is read again from the new index; after a few tries, whole and in one request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from zarrant.codecs.leaf import Leaf
+from zarrant.codecs.sources import InMemory, Objects, Single, Stored
+from zarrant.effects import Op, fetch_one, gather_outcomes
+from zarrant.errors import CapabilityError, ChunkMissingError, PartialFailure, VersionChangedError, ZarrantError
+from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
+from zarrant.geometry.grid import ChunkGrid
+from zarrant.geometry.region import Cells, Region, box_region
+from zarrant.geometry.selection import Selection
+from zarrant.ops.state import Array, ArrayState
+from zarrant.ops.write import block_indices, block_subset
+
+MOVED_TRIES = 4
+"""Reads of a moving shard in parts before it is read whole; each further try meets another writer with the same odds."""
+
+
+def retrieve_selection(state: ArrayState, selection: Selection, out: Array | None = None) -> Op[Array]:
+    """The elements of a NumPy-like selection."""
+    result = state.output(out, selection.out_shape)
+    yield from _read_region(state, selection.region, selection.to_work(result), state.shape)
+    return result
+
+
+def retrieve_array_subset(state: ArrayState, subset: Any, out: Array | None = None) -> Op[Array]:
+    """The elements of a region, decoded into `out` where it is given."""
+    region = as_subset(subset, state.shape)
+    result = state.output(out, region.shape)
+    yield from _read_region(state, box_region(region), result, state.shape)
+    return result
+
+
+def retrieve_chunk(state: ArrayState, chunk: Sequence[int], out: Array | None = None) -> Op[Array]:
+    """One chunk in its full shape, padding of edge chunks included."""
+    chunk = check_chunk_indices(chunk, state.grid.grid_shape)
+    return (yield from retrieve_chunks(state, ArraySubset(chunk, (1,) * len(chunk)), out))
+
+
+def retrieve_chunks(state: ArrayState, chunks: Any, out: Array | None = None) -> Op[Array]:
+    """A block of chunks as one array, padding of edge chunks included."""
+    chunks = as_subset(chunks, state.grid.grid_shape, "chunk grid")
+    subset = block_subset(state, chunks)
+    result = state.output(out, subset.shape)
+    yield from _read_region(state, box_region(subset), result, subset.stop)
+    return result
+
+
+def retrieve_chunk_if_exists(state: ArrayState, chunk: Sequence[int]) -> Op[Array | None]:
+    """One chunk, or None where it is not stored."""
+    chunk = check_chunk_indices(chunk, state.grid.grid_shape)
+    required = state.with_options(replace(state.options, missing_chunks="error"))
+    try:
+        return (yield from retrieve_chunk(required, chunk))
+    except ChunkMissingError:
+        return None
+
+
+def retrieve_chunk_subset(state: ArrayState, chunk: Sequence[int], subset: Any, out: Array | None = None) -> Op[Array]:
+    """A part of one chunk; `subset` is in coordinates of the chunk."""
+    chunk = check_chunk_indices(chunk, state.grid.grid_shape)
+    local = as_subset(subset, state.chunk_shape, "chunk")
+    region = local.shift(state.grid.origin(chunk))
+    result = state.output(out, region.shape)
+    bounds = tuple(max(extent, stop) for extent, stop in zip(state.shape, region.stop, strict=True))
+    yield from _read_region(state, box_region(region), result, bounds)
+    return result
+
+
+def retrieve_encoded_chunk(state: ArrayState, chunk: Sequence[int]) -> Op[memoryview | None]:
+    """The stored bytes of one chunk, or None."""
+    chunk = check_chunk_indices(chunk, state.grid.grid_shape)
+    blob = yield from fetch_one(state.chunk_key(chunk))
+    return None if blob is None else blob.data[0]
+
+
+def retrieve_encoded_chunks(state: ArrayState, chunks: Any) -> Op[list[memoryview | None]]:
+    """The stored bytes of a block of chunks, in C order."""
+    chunks = as_subset(chunks, state.grid.grid_shape, "chunk grid")
+    indices = [] if chunks.is_empty else [tuple(int(i) for i in row) for row in block_indices(chunks)]
+    outcomes = yield from gather_outcomes((retrieve_encoded_chunk(state, chunk) for chunk in indices), state.cost)
+    _settle_reads(state, indices, outcomes)
+    return outcomes  # type: ignore[return-value]  # every exception was raised
+
+
+def retrieve_subchunk(state: ArrayState, subchunk: Sequence[int]) -> Op[Array]:
+    """One subchunk, by its indices in the grid of all subchunks of the array."""
+    grid = subchunk_grid(state)
+    subchunk = check_chunk_indices(subchunk, grid.grid_shape)
+    return (yield from retrieve_subchunks(state, ArraySubset(subchunk, (1,) * len(subchunk))))
+
+
+def retrieve_subchunks(state: ArrayState, subchunks: Any) -> Op[Array]:
+    """A block of subchunks as one array, clipped to the array."""
+    grid = subchunk_grid(state)
+    chosen = as_subset(subchunks, grid.grid_shape, "subchunk grid")
+    if chosen.is_empty:
+        return state.empty(tuple(n and n * size for n, size in zip(chosen.shape, grid.uniform_shape or (), strict=True)))
+    first, last = grid.in_bounds(chosen.start), grid.in_bounds(tuple(stop - 1 for stop in chosen.stop))
+    subset = ArraySubset(first.start, tuple(stop - start for start, stop in zip(first.start, last.stop, strict=True)))
+    return (yield from retrieve_array_subset(state, subset))
+
+
+def subchunk_grid(state: ArrayState) -> ChunkGrid:
+    """The grid of the outermost subchunks, over the whole array; CapabilityError where the array is not sharded."""
+    shapes = state.chain.subchunk_shapes()
+    if not shapes:
+        raise CapabilityError("the array is not sharded", expected="shards", got="chunks only", hint="Use retrieve_chunk")
+    return ChunkGrid.regular(state.shape, shapes[0])
+
+
+def _read_region(state: ArrayState, region: Region, out: Array, bounds: tuple[int, ...]) -> Op[None]:
+    if out.size == 0:
+        return
+    cells = region.split(state.grid, bounds)
+    step = state.batch
+    ranges = [(lo, min(lo + step, cells.n)) for lo in range(0, cells.n, step)]
+    outcomes = yield from gather_outcomes((_read_batch(state, cells, lo, hi, out) for lo, hi in ranges), state.cost)
+    failed = [(lo, hi) for (lo, hi), outcome in zip(ranges, outcomes, strict=True) if isinstance(outcome, Exception)]
+    if not failed:
+        return
+    # Again one by one, to name every chunk that fails and to read every one that does not.
+    rows = [row for lo, hi in failed for row in range(lo, hi)]
+    outcomes = yield from gather_outcomes((_read_batch(state, cells, row, row + 1, out) for row in rows), state.cost)
+    _settle_reads(state, [tuple(int(i) for i in cells.index[row]) for row in rows], outcomes)
+
+
+def _settle_reads(state: ArrayState, chunks: Sequence[tuple[int, ...]], outcomes: Sequence[object]) -> None:
+    failed: dict[tuple[int, ...], Exception] = {}
+    for chunk, outcome in zip(chunks, outcomes, strict=True):
+        if isinstance(outcome, ZarrantError):
+            outcome.annotate(chunk=chunk, key=state.chunk_key(chunk))
+        if isinstance(outcome, Exception):
+            failed[chunk] = outcome
+    if len(failed) == 1:
+        raise next(iter(failed.values()))
+    if failed:
+        raise PartialFailure(f"reading {len(chunks)} chunks", failed=failed, path=state.prefix or "/")
+
+
+def _read_batch(state: ArrayState, cells: Cells, lo: int, hi: int, out: Array) -> Op[None]:
+    required = state.options.missing_chunks == "error"
+    spans = Objects(state.chunk_keys(cells.index[lo:hi]), lo, required)
+    if isinstance(state.prepared, Leaf):
+        yield from state.prepared.read(spans, cells, lo, hi, out)
+        return
+    for row in range(lo, hi):
+        yield from _read_shard(state, spans.source(row), cells, row, out)
+
+
+def _read_shard(state: ArrayState, source: Stored, cells: Cells, row: int, out: Array) -> Op[None]:
+    for _ in range(MOVED_TRIES):
+        try:
+            yield from state.prepared.read(Single(row, source), cells, row, row + 1, out)
+            return
+        except VersionChangedError:
+            source = Stored(source.key, source.required)
+    data = yield from source.read_all()
+    whole = Stored(source.key) if data is None else InMemory(data)
+    yield from state.prepared.read(Single(row, whole), cells, row, row + 1, out)

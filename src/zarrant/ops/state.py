@@ -1,0 +1,160 @@
+"""What an operation knows of an array: everything its document says, bound and validated, and the options in force."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zarrant.codecs.base import ChunkSpec, CodecOptions, Prepared
+from zarrant.codecs.chain import Chain, parse_chain
+from zarrant.codecs.leaf import Leaf
+from zarrant.dtypes.fixed import FixedType, parse_data_type
+from zarrant.errors import DataTypeError, ShapeError
+from zarrant.geometry.grid import ChunkGrid
+from zarrant.geometry.keys import KeyEncoding
+from zarrant.metadata.v3 import ArrayDocument
+
+Array = npt.NDArray[np.generic]
+
+
+@dataclass(frozen=True, slots=True)
+class OpOptions:
+    """Run-time options of operations (API.md §3). `exclusive` False lets partial writes go without a guard."""
+
+    codec: CodecOptions = CodecOptions()
+    missing_chunks: str = "fill"
+    exclusive: bool = True
+
+
+@dataclass(frozen=True)
+class ArrayState:
+    """An array at `prefix` ("" for the root of the store, else without slashes at its ends)."""
+
+    prefix: str
+    document: ArrayDocument
+    data_type: FixedType
+    fill: bytes
+    grid: ChunkGrid
+    key_encoding: KeyEncoding
+    chain: Chain
+    options: OpOptions
+
+    @classmethod
+    def from_document(cls, prefix: str, document: ArrayDocument, options: OpOptions) -> ArrayState:
+        """Bind a document; MetadataError (or UnknownExtensionError) for anything in it that cannot be."""
+        data_type = parse_data_type(document.data_type.name, document.data_type.configuration, "$.data_type")
+        fill = data_type.fill_from_json(document.fill_value)
+        grid = ChunkGrid.from_document(document.chunk_grid.name, document.chunk_grid.configuration, document.shape)
+        keys = KeyEncoding.from_document(document.chunk_key_encoding.name, document.chunk_key_encoding.configuration)
+        spec = ChunkSpec(_chunk_shape(grid), data_type, fill)
+        chain = parse_chain(document.codecs, "$.codecs").bind(spec)
+        return cls(prefix, document, data_type, fill, grid, keys, chain, options)
+
+    def with_options(self, options: OpOptions) -> ArrayState:
+        """The same array under other options."""
+        return replace(self, options=options)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the array."""
+        return self.document.shape
+
+    @cached_property
+    def chunk_shape(self) -> tuple[int, ...]:
+        """The shape of every chunk (stored object)."""
+        return _chunk_shape(self.grid)
+
+    @cached_property
+    def prepared(self) -> Prepared:
+        """The codec chain, ready for chunks."""
+        return self.chain.prepare(ChunkSpec(self.chunk_shape, self.data_type, self.fill), self.options.codec)
+
+    @property
+    def batch(self) -> int:
+        """Whole chunks handled together: many small ones, or one that is large or a shard."""
+        if not isinstance(self.prepared, Leaf):
+            return 1
+        return max(1, self.options.codec.batch_bytes // max(1, self.prepared.spec.nbytes))
+
+    @property
+    def cost(self) -> int:
+        """Bytes that one batch of chunks holds at its peak: rows and encoded rows, or an encoded shard."""
+        return 2 * self.batch * self.prepared.spec.nbytes
+
+    def key_of(self, name: str) -> str:
+        """A key below the array."""
+        return f"{self.prefix}/{name}" if self.prefix else name
+
+    def chunk_key(self, chunk: Sequence[int]) -> str:
+        """The key of one chunk."""
+        return self.key_of(self.key_encoding.key(chunk))
+
+    def chunk_keys(self, indices: npt.NDArray[np.int64]) -> list[str]:
+        """The keys of chunks (n, d)."""
+        return [self.key_of(key) for key in self.key_encoding.keys(indices)]
+
+    def empty(self, shape: Sequence[int]) -> Array:
+        """A new array for results."""
+        return np.empty(tuple(shape), self.data_type.numpy)
+
+    def values(self, data: Any) -> Array:
+        """Data as an array of the array's type: a view where possible, cast under NumPy's `same_kind` rule otherwise."""
+        array = _as_array(data, self.data_type.numpy)
+        target = self.data_type.numpy
+        if array.dtype == target:
+            return array
+        if not np.can_cast(array.dtype, target, "same_kind"):
+            raise DataTypeError(
+                "the data cannot be cast safely", expected=self.data_type.name, got=str(array.dtype), hint="Cast it first with .astype"
+            )
+        return array.astype(target)
+
+    def output(self, out: Array | None, shape: Sequence[int]) -> Array:
+        """`out` checked, or a new array."""
+        if out is None:
+            return self.empty(shape)
+        if not isinstance(out, np.ndarray):
+            raise DataTypeError("out= must be a NumPy array", expected="numpy.ndarray", got=type(out).__name__)
+        if out.shape != tuple(shape):
+            raise ShapeError("out= has the wrong shape", expected=tuple(shape), got=out.shape)
+        if out.dtype != self.data_type.numpy:
+            raise DataTypeError("out= has the wrong type", expected=self.data_type.name, got=str(out.dtype))
+        if not out.flags.writeable:
+            raise DataTypeError("out= is read-only", expected="a writeable array", got="read-only")
+        return out
+
+
+def _chunk_shape(grid: ChunkGrid) -> tuple[int, ...]:
+    shape = grid.uniform_shape
+    assert shape is not None, "every grid that can be opened is regular"
+    return shape
+
+
+def _as_array(data: Any, target: np.dtype[Any]) -> Array:
+    if isinstance(data, np.ndarray | np.generic):
+        return np.asarray(data)
+    if hasattr(data, "__dlpack__") and not hasattr(data, "__array__"):
+        return np.from_dlpack(data)
+    if hasattr(data, "__array__") or isinstance(data, memoryview | bytearray):
+        return np.asarray(data)
+    # Python numbers, and lists of them, have no type of their own: they take the array's where their values fit it.
+    natural = np.asarray(data)
+    if natural.dtype == object:
+        raise DataTypeError("the data is not an array of numbers", expected=str(target), got=type(data).__name__)
+    if natural.dtype.kind in "iub" and target.kind in "iu":
+        try:
+            return np.array(data, target)
+        except OverflowError as error:
+            raise DataTypeError(str(error), expected=str(target), got=_shown(data)) from None
+    if natural.dtype.kind in "iufb" and target.kind not in "iubV":
+        return np.array(data, target)
+    return natural
+
+
+def _shown(data: object) -> str:
+    return repr(data)[:80]

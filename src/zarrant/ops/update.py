@@ -1,0 +1,87 @@
+"""Operations that write regions: whole chunks without a read, parts of chunks by a guarded update.
+
+A chunk counts as whole when every in-bounds element of it is written, for every kind of selection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zarrant.codecs.sources import Single, Stored
+from zarrant.effects import Op, Outcome
+from zarrant.errors import ShapeError
+from zarrant.geometry.box import as_subset, check_chunk_indices
+from zarrant.geometry.region import Cells, Region, box_region
+from zarrant.geometry.selection import Selection
+from zarrant.ops.exclusive import exclusively
+from zarrant.ops.state import Array, ArrayState
+from zarrant.ops.write import run_batches, write_batch
+from zarrant.storage import Part
+
+
+def store_array_subset(state: ArrayState, subset: Any, data: Any) -> Op[None]:
+    """Store any region; whole chunks are written without a read, the others updated, side by side.
+
+    `data` has the region's shape or broadcasts to it. An empty region is a no-op.
+    """
+    region = as_subset(subset, state.shape)
+    values = state.values(data)
+    yield from _store_region(state, box_region(region), _broadcast(values, region.shape), state.shape)
+
+
+def store_chunk_subset(state: ArrayState, chunk: Sequence[int], subset: Any, data: Any) -> Op[None]:
+    """Store a part of one chunk; `subset` is in coordinates of the chunk and may reach into the padding of an edge chunk."""
+    chunk = check_chunk_indices(chunk, state.grid.grid_shape)
+    local = as_subset(subset, state.chunk_shape, "chunk")
+    values = _broadcast(state.values(data), local.shape)
+    region = local.shift(state.grid.origin(chunk))
+    bounds = np.maximum(np.array(state.shape, np.int64), region.stop)
+    yield from _store_region(state, box_region(region), values, tuple(int(bound) for bound in bounds))
+
+
+def store_selection(state: ArrayState, selection: Selection, data: Any) -> Op[None]:
+    """Store values at a NumPy-like selection; where it names an element twice, the later value stays."""
+    values = selection.source(state.values(data))
+    yield from _store_region(state, selection.region, values, state.shape)
+
+
+def _store_region(state: ArrayState, region: Region, values: Array, bounds: tuple[int, ...]) -> Op[None]:
+    if values.size == 0:
+        return
+    cells = region.split(state.grid, bounds)
+
+    def write(lo: int, hi: int) -> Op[list[Outcome[None]]]:
+        if cells.full[lo]:
+            return (yield from write_batch(state, cells, values, lo, hi))
+        yield from exclusively(state.chunk_keys(cells.index[lo:hi])[0], _merge(state, cells, lo, values), state.options.exclusive)
+        return [None]
+
+    yield from run_batches(state, cells.index, _batches(cells.full, state.batch), write)
+
+
+def _merge(state: ArrayState, cells: Cells, row: int, values: Array) -> Any:
+    def change(source: Stored) -> Op[list[Part] | None]:
+        encoded = yield from state.prepared.write(Single(row, source), cells, row, row + 1, values)
+        return encoded.row(0)
+
+    return change
+
+
+def _batches(full: npt.NDArray[np.bool_], step: int) -> Iterator[tuple[int, int]]:
+    """Ranges of rows: whole chunks in batches, each partly written chunk alone."""
+    borders = [0, *(np.flatnonzero(full[1:] != full[:-1]) + 1).tolist(), len(full)]
+    for start, stop in zip(borders, borders[1:], strict=False):
+        size = step if start < len(full) and full[start] else 1
+        for lo in range(start, stop, size):
+            yield lo, min(lo + size, stop)
+
+
+def _broadcast(values: Array, shape: tuple[int, ...]) -> Array:
+    try:
+        return np.broadcast_to(values, shape)
+    except ValueError:
+        raise ShapeError("data does not have the shape of the region", expected=shape, got=values.shape) from None

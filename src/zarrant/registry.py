@@ -1,0 +1,193 @@
+"""Extension names to the objects that implement them.
+
+In comes a name from a document ("zstd", "numcodecs.delta", "r24"), out goes the object registered for it, imported the first
+time it is asked for. The tables are data: `name -> "module:attribute"`, patterns for families of names, and aliases. A name
+that no table knows is looked up among the entry points `zarrant.<kind>` of installed packages, then refused with
+`UnknownExtensionError`. Stored metadata chooses among registered names only; it can never name a module to import.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from importlib import import_module, metadata
+from typing import Any
+
+from zarrant.errors import OptionError, UnknownExtensionError
+
+Target = str | object
+"""`"module:attribute"`, or the object itself."""
+
+
+class Registry:
+    """One kind of extension: names, patterns of names, aliases, and hints for names that are known to live elsewhere.
+
+    >>> tables = Registry("codecs", {"zstd": "zlib:compressobj"}, aliases={"zstandard": "zstd"})
+    >>> tables.canonical("zstandard")
+    'zstd'
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        names: Mapping[str, Target] | None = None,
+        *,
+        patterns: Sequence[tuple[str, str, Target]] = (),
+        aliases: Mapping[str, str] | None = None,
+        hints: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        """`patterns` are (shown form, regular expression, target); `hints` are (regular expression, sentence)."""
+        self.kind = kind
+        self._names: dict[str, Target] = dict(names or {})
+        self._patterns = [(shown, re.compile(pattern), target) for shown, pattern, target in patterns]
+        self._aliases = dict(aliases or {})
+        self._hints = [(re.compile(pattern), hint) for pattern, hint in hints]
+        self._loaded: dict[str, Any] = {}
+
+    def __repr__(self) -> str:
+        return f"Registry({self.kind!r}, {len(self.names())} names)"
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self._find(self.canonical(name)) is not None
+
+    def names(self) -> list[str]:
+        """Every name that resolves here, patterns in their shown form, sorted; entry points are not searched."""
+        return sorted({*self._names, *self._aliases, *(shown for shown, _, _ in self._patterns)})
+
+    def canonical(self, name: str) -> str:
+        """The name an alias stands for; any other name unchanged."""
+        return self._aliases.get(name, name)
+
+    def register(self, name: str, target: Target, *, aliases: Sequence[str] = ()) -> None:
+        """Add a name, or replace what it stands for; `target` is `"module:attribute"` or the object itself."""
+        if not isinstance(name, str) or not name:
+            raise OptionError("an extension needs a name", field=self.kind, expected="a non-empty string", got=repr(name))
+        if isinstance(target, str) and not re.fullmatch(r"[\w.]+:\w+", target):
+            raise OptionError("a target that cannot be imported", field=self.kind, expected='"module:attribute"', got=target)
+        self._aliases.pop(name, None)
+        self._names[name] = target
+        self._loaded.pop(name, None)
+        self._aliases.update(dict.fromkeys(aliases, name))
+
+    def unregister(self, name: str) -> None:
+        """Forget a name and its aliases; succeed if it is not there."""
+        self._names.pop(name, None)
+        self._loaded.pop(name, None)
+        self._aliases = {alias: of for alias, of in self._aliases.items() if of != name}
+
+    def resolve(self, name: str, path: str | None = None) -> Any:
+        """The object registered for `name`; UnknownExtensionError, with the JSON `path`, where there is none."""
+        name = self.canonical(name)
+        if name in self._loaded:
+            return self._loaded[name]
+        target = self._find(name)
+        if target is None:
+            raise self.unknown(name, path)
+        try:
+            self._loaded[name] = _load(target)
+        except (ImportError, AttributeError) as cause:
+            raise UnknownExtensionError(
+                f"{name!r} is registered among the {self.kind} but {target!r} cannot be imported",
+                field=self.kind,
+                got=name,
+                path=path,
+            ) from cause
+        return self._loaded[name]
+
+    def unknown(self, name: str, path: str | None = None) -> UnknownExtensionError:
+        """The error for a name that is not known: it lists the known ones and says where the name may be found."""
+        return UnknownExtensionError(
+            f"{name!r} is not among the known {self.kind}",
+            field=self.kind,
+            got=name,
+            expected=self.names(),
+            path=path,
+            hint=self._hint(name),
+        )
+
+    def _find(self, name: str) -> Target | None:
+        if name in self._names:
+            return self._names[name]
+        for _, pattern, target in self._patterns:
+            if pattern.fullmatch(name):
+                return target
+        for point in metadata.entry_points(group=f"zarrant.{self.kind}", name=name):
+            return point.value
+        return None
+
+    def _hint(self, name: str) -> str | None:
+        for pattern, hint in self._hints:
+            if pattern.fullmatch(name):
+                return hint
+        near = difflib.get_close_matches(name.lower(), self.names(), n=1)
+        return (
+            f"Did you mean {near[0]!r}?"
+            if near
+            else f"A package can add it through the entry point group 'zarrant.{self.kind}'"
+        )
+
+
+def _load(target: Target) -> Any:
+    if not isinstance(target, str):
+        return target
+    module, _, attribute = target.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+_BYTES_TO_BYTES = "zarrant.codecs.bytes_to_bytes"
+# Long names of the numcodecs package: https://numcodecs.readthedocs.io/en/stable/zarr3.html
+_IN_NUMCODECS = (
+    "adler32|astype|bitround|bz2|crc32|delta|fixedscaleoffset|fletcher32|"
+    "jenkins_lookup3|lz4|lzma|packbits|quantize|shuffle|zlib"
+)
+
+codecs = Registry(
+    "codecs",
+    {
+        "bytes": "zarrant.codecs.array_to_bytes:Bytes",
+        "sharding_indexed": "zarrant.codecs.chain:ShardingIndexed",
+        "transpose": "zarrant.codecs.array_to_array:Transpose",
+        "blosc": f"{_BYTES_TO_BYTES}:Blosc",
+        "gzip": f"{_BYTES_TO_BYTES}:Gzip",
+        "zstd": f"{_BYTES_TO_BYTES}:Zstd",
+        "crc32c": f"{_BYTES_TO_BYTES}:Crc32c",
+    },
+    patterns=[("numcodecs.*", r"numcodecs\.\w+", f"{_BYTES_TO_BYTES}:Numcodecs")],
+    aliases={"endian": "bytes"},  # the name of `bytes` in drafts of the specification
+    hints=[
+        (_IN_NUMCODECS, "The numcodecs package writes this codec under the name 'numcodecs.<name>'"),
+        (r"zfp|zfpy", "The Python package that has it is 'zfpy' ('numcodecs.zfpy' in metadata)"),
+        (r"pcodec|pco", "The Python package that has it is 'pcodec' ('numcodecs.pcodec' in metadata)"),
+        (r"imagecodecs_\w+", "The Python package that has it is 'imagecodecs'"),
+        (r"vlen-utf8|vlen-bytes|vlen-array|vlen", "Data of variable length is not supported"),
+    ],
+)
+
+_FIXED = "zarrant.dtypes.fixed:parse_data_type"
+_NUMBERS = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64 complex128 bfloat16"
+
+data_types = Registry(
+    "data_types",
+    dict.fromkeys([*_NUMBERS.split(), "raw_bytes"], _FIXED),
+    patterns=[("r<bits>", r"r\d+", _FIXED)],
+    hints=[
+        (r"string|bytes|variable_length_bytes|fixed_length_utf32|null_terminated_bytes", "Text and bytes are not supported"),
+        (r"numpy\.(datetime64|timedelta64)", "Times are not supported: store int64 and give the unit in an attribute"),
+        (
+            r"float[468]_\w+|u?int[24]|complex_\w+|struct(ured)?",
+            "Store the elements as raw bits ('r8' and so on) or as wider numbers",
+        ),
+    ],
+)
+
+chunk_grids = Registry(
+    "chunk_grids",
+    {"regular": "zarrant.geometry.grid:ChunkGrid"},
+    hints=[(r"rectilinear|rectangular", "Only grids of equal chunks are supported")],
+)
+
+key_encodings = Registry(
+    "key_encodings",
+    dict.fromkeys(["default", "v2"], "zarrant.geometry.keys:KeyEncoding"),
+)

@@ -1,0 +1,1 @@
+"""Where operations are performed: a bounded pool of threads, and the drivers."""

@@ -1,0 +1,345 @@
+"""THE twin: perform an operation, blocking or async. The only room that answers requests.
+
+The blocking driver runs a generator step by step in the caller's thread and performs each request on the store; `All` goes to
+the pool. The async driver has two ways. Over a blocking store (memory, file system) the whole operation runs under the
+blocking driver in a worker thread, so that neither codecs nor system calls block the event loop. Over an async store the steps
+between requests run in a worker thread and the requests are awaited. A cancelled operation is stopped between two requests,
+closes what it holds, and only then lets go of the caller.
+
+Traps, each under test:
+- nested `All` on a bounded pool deadlocks unless whoever starts a group also works on it (`run/pool.py`);
+- never `yield` in `finally`: hence `Locked` wraps an operation, and the lock is released here;
+- a batched reply carries one outcome an item, or one bad key would fail its siblings;
+- after a fork nothing is inherited: pools are looked up when an operation starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from zarrant.effects import ANY, All, ErasePrefix, Fetch, ListDir, ListPrefix, Locked, New, Op, Outcome, Pause, Put, Request, Want
+from zarrant.errors import CapabilityError, StoreError, VersionChangedError, ZarrantError
+from zarrant.locking.local import KeyQueues
+from zarrant.run.pool import Pool
+from zarrant.storage import Blob, ByteRange, Part
+
+T = TypeVar("T")
+
+
+QUEUE_TIMEOUT = 60.0
+"""Seconds to wait for other threads of this process; the default `lock_timeout` of file locks."""
+
+_queues = KeyQueues()
+
+
+class Cancelled(BaseException):
+    """Stops an operation from outside, past every `except Exception` on its way."""
+
+
+@dataclass(frozen=True)
+class World:
+    """What an operation runs in: a store, a pool, and the event that cancels it."""
+
+    store: Any
+    pool: Pool
+    concurrency: int
+    cancelled: threading.Event | None = None
+
+
+def perform(op: Op[T], world: World) -> T:
+    """Run an operation to its end in this thread."""
+    reply: Any = None
+    error: BaseException | None = None
+    try:
+        while True:
+            if world.cancelled is not None and world.cancelled.is_set():
+                raise Cancelled
+            try:
+                request = op.send(reply) if error is None else op.throw(error)
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]
+            try:
+                reply, error = _ANSWERS[type(request)](request, world), None
+            except Exception as raised:
+                reply, error = None, raised
+    finally:
+        op.close()
+
+
+def _fetch(request: Fetch, world: World) -> list[Outcome[Blob | None]]:
+    return [_outcome(_get, want, world.store) for want in request.wants]
+
+
+def _put(request: Put, world: World) -> list[Outcome[None]]:
+    return [_outcome(_store, item, world.store) for item in request.items]
+
+
+def _all(request: All, world: World) -> list[Any]:
+    return world.pool.run_all(request.ops, lambda op: perform(op, world), request.cost, world.concurrency)
+
+
+def _locked(request: Locked, world: World) -> Any:
+    with _guard(request.keys, world.store) as held:
+        return perform(request.op, world if held is None else replace(world, store=held))
+
+
+def _guard(keys: Sequence[str], store: Any) -> AbstractContextManager[Any]:
+    """The store's own exclusive hold; without one, a queue in this process (the operation compares and swaps)."""
+    if hasattr(store, "hold"):
+        held: AbstractContextManager[Any] = store.hold(keys)
+        return held
+    url = getattr(store, "url", id(store))
+    return _queues.hold([f"{url} {key}" for key in keys], time.monotonic() + QUEUE_TIMEOUT)
+
+
+def _pause(request: Pause, world: World) -> None:
+    if world.cancelled is None:
+        time.sleep(request.seconds)
+    else:
+        world.cancelled.wait(request.seconds)
+
+
+_ANSWERS: dict[type, Callable[[Any, World], Any]] = {
+    Fetch: _fetch,
+    Put: _put,
+    All: _all,
+    Locked: _locked,
+    Pause: _pause,
+    ErasePrefix: lambda request, world: _method(world.store, "erase_prefix")(request.prefix),
+    ListDir: lambda request, world: _method(world.store, "list_dir")(request.prefix),
+    ListPrefix: lambda request, world: list(_method(world.store, "list_prefix")(request.prefix)),
+}
+
+
+def _outcome(act: Callable[[Any, Any], T], item: Want | New, store: Any) -> T | Exception:
+    try:
+        return act(item, store)
+    except Exception as error:
+        return _annotated(error, item.key, store)
+
+
+def _annotated(error: Exception, key: str, store: Any) -> Exception:
+    """Name key and store, once; what is not ours yet becomes a StoreError with its cause."""
+    if not isinstance(error, ZarrantError):
+        wrapped = StoreError(f"{type(error).__name__}: {error}")
+        wrapped.__cause__ = error
+        error = wrapped
+    return error.annotate(key=key, store=repr(store))
+
+
+def _method(store: Any, name: str) -> Callable[..., Any]:
+    method: Callable[..., Any] | None = getattr(store, name, None)
+    if method is None:
+        raise CapabilityError("the store cannot do this", store=repr(store), expected=name)
+    return method
+
+
+def _get(want: Want, store: Any) -> Blob | None:
+    if want.ranges is None:
+        blob: Blob | None = _method(store, "get")(want.key)
+        _check_version(want, blob)
+        return blob
+    return _method(store, "get_ranges")(want.key, want.ranges, want.if_version)  # type: ignore[no-any-return]
+
+
+def _check_version(want: Want, blob: Blob | None) -> None:
+    if want.if_version is not None and (blob is None or blob.version != want.if_version):
+        raise VersionChangedError("the object was replaced meanwhile", expected=want.if_version, got=blob and blob.version)
+
+
+def _store(item: New, store: Any) -> None:
+    if item.parts is None:
+        _erase(item, store)
+    elif any(isinstance(part, ByteRange) for part in item.parts):
+        if hasattr(store, "splice") and item.if_version is not ANY:
+            store.splice(item.key, item.parts, item.if_version)
+        else:
+            _store(item._replace(parts=_fetched_parts(item, store)), store)
+    elif item.if_version is ANY:
+        _method(store, "put")(item.key, item.parts)
+    else:
+        _method(store, "put_if")(item.key, item.parts, item.if_version)
+
+
+def _erase(item: New, store: Any) -> None:
+    if item.if_version is ANY:
+        _method(store, "erase")(item.key)
+    else:
+        _method(store, "erase_if")(item.key, item.if_version)
+
+
+def _fetched_parts(item: New, store: Any) -> list[Part]:
+    """Kept ranges read back, for stores that cannot copy them by themselves."""
+    ranges = [part for part in item.parts or () if isinstance(part, ByteRange)]
+    version = None if item.if_version is ANY else item.if_version
+    blob = _method(store, "get_ranges")(item.key, ranges, version)
+    if blob is None:
+        raise VersionChangedError("the object was erased meanwhile", key=item.key)
+    kept = iter(blob.data)
+    return [next(kept) if isinstance(part, ByteRange) else part for part in item.parts or ()]
+
+
+# The async driver -------------------------------------------------------------------------------------------------------
+
+
+async def perform_async(op: Op[T], world: World) -> T:
+    """Run an operation to its end without blocking the event loop."""
+    cancelled = threading.Event()
+    world = replace(world, cancelled=cancelled)
+    if hasattr(world.store, "get_async") or hasattr(world.store, "put_async"):
+        return await _perform_steps(op, world)
+    return await _in_thread(lambda: perform(op, world), cancelled)
+
+
+async def _in_thread(work: Callable[[], T], cancelled: threading.Event | None = None) -> T:
+    """Run blocking work in a thread. When cancelled, tell the work, wait until it has let go, and pass the cancellation on."""
+    future = asyncio.get_running_loop().run_in_executor(_executor(), work)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        if cancelled is not None:
+            cancelled.set()
+        while not future.done():
+            try:
+                await asyncio.wait([future])
+            except asyncio.CancelledError:
+                continue
+        if not future.cancelled():
+            future.exception()  # seen; the cancellation is what the caller learns
+        raise
+    except Cancelled:
+        raise asyncio.CancelledError from None
+
+
+async def _perform_steps(op: Op[T], world: World) -> T:
+    reply: Any = None
+    error: BaseException | None = None
+    try:
+        while True:
+            step = _Step(op, reply, error)
+            if await _in_thread(step):
+                return step.value  # type: ignore[no-any-return]
+            try:
+                reply, error = await _answer_async(step.value, world), None
+            except Exception as raised:
+                reply, error = None, raised
+    finally:
+        op.close()
+
+
+class _Step:
+    """One step of a generator, to be taken in a thread (StopIteration cannot pass through a future)."""
+
+    def __init__(self, op: Op[Any], reply: Any, error: BaseException | None) -> None:
+        self.op, self.reply, self.error = op, reply, error
+        self.value: Any = None
+
+    def __call__(self) -> bool:
+        try:
+            self.value = self.op.send(self.reply) if self.error is None else self.op.throw(self.error)
+        except StopIteration as stop:
+            self.value = stop.value
+            return True
+        return False
+
+
+async def _answer_async(request: Request, world: World) -> Any:
+    store = world.store
+    match request:
+        case Fetch(wants):
+            return await _each(_get_async, wants, store)
+        case Put(items):
+            return await _each(_store_async, items, store)
+        case All(ops, _):
+            return await _all_async(request, world)
+        case Locked(keys, op):
+            if hasattr(store, "hold_async"):
+                async with store.hold_async(keys) as held:
+                    return await _perform_steps(op, replace(world, store=held))
+            return await _perform_steps(op, world)  # the operation compares and swaps
+        case Pause(seconds):
+            return await asyncio.sleep(seconds)
+        case ErasePrefix(prefix):
+            return await _method(store, "erase_prefix_async")(prefix)
+        case ListDir(prefix):
+            return await _method(store, "list_dir_async")(prefix)
+        case ListPrefix(prefix):
+            return await _method(store, "list_prefix_async")(prefix)
+    raise TypeError(f"not a request: {request!r}")
+
+
+async def _all_async(request: All, world: World) -> list[Any]:
+    """Run operations side by side, at most `concurrency` at once; started in order."""
+    results: list[Any] = []
+    ops = iter(request.ops)
+
+    async def worker() -> None:
+        for op in ops:
+            place = len(results)
+            results.append(None)
+            try:
+                results[place] = await _perform_steps(op, world)
+            except Exception as error:
+                results[place] = error
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(max(1, world.concurrency)):
+            tasks.create_task(worker())
+    return results
+
+
+async def _each(act: Callable[[Any, Any], Any], items: Sequence[Any], store: Any) -> list[Any]:
+    async def one(item: Want | New) -> Any:
+        try:
+            return await act(item, store)
+        except Exception as error:
+            return _annotated(error, item.key, store)
+
+    return list(await asyncio.gather(*(one(item) for item in items)))
+
+
+async def _get_async(want: Want, store: Any) -> Blob | None:
+    if want.ranges is None:
+        blob: Blob | None = await _method(store, "get_async")(want.key)
+        _check_version(want, blob)
+        return blob
+    return await _method(store, "get_ranges_async")(want.key, want.ranges, want.if_version)  # type: ignore[no-any-return]
+
+
+async def _store_async(item: New, store: Any) -> None:
+    swap = item.if_version is not ANY
+    condition = (item.if_version,) if swap else ()
+    if item.parts is None:
+        await _method(store, "erase_if_async" if swap else "erase_async")(item.key, *condition)
+        return
+    parts: Sequence[Part] = item.parts
+    ranges = [part for part in parts if isinstance(part, ByteRange)]
+    if ranges:
+        blob = await _method(store, "get_ranges_async")(item.key, ranges, item.if_version if swap else None)
+        if blob is None:
+            raise VersionChangedError("the object was erased meanwhile", key=item.key)
+        kept = iter(blob.data)
+        parts = [next(kept) if isinstance(part, ByteRange) else part for part in parts]
+    await _method(store, "put_if_async" if swap else "put_async")(item.key, parts, *condition)
+
+
+_executors: dict[int, ThreadPoolExecutor] = {}
+
+
+def _executor() -> ThreadPoolExecutor:
+    """Threads that run operations for event loops; one set a process, so that a forked child makes its own."""
+    pid = os.getpid()
+    if pid not in _executors:
+        _executors.clear()
+        _executors[pid] = ThreadPoolExecutor(max_workers=32, thread_name_prefix="zarrant-async")
+    return _executors[pid]
+
+

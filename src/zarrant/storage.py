@@ -1,0 +1,228 @@
+"""What a store can do: one protocol a method.
+
+A caller asks for the smallest set it uses (`Get`, not "a store"), a store satisfies a protocol by having the method, and
+`capabilities` reads the same facts at run time: a flag cannot lie, because it is the method. Keys are relative,
+`/`-separated, without empty, `.` or `..` parts. Every method of one key is atomic for its readers: they see the old object
+or the new one. A version is an opaque value: equal versions mean equal bytes; None stands for "no object".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+Version: TypeAlias = Hashable
+
+
+class ByteRange(NamedTuple):
+    """`length` bytes from `start` (None: to the end); a negative `start` counts from the end of the object."""
+
+    start: int
+    length: int | None = None
+
+    @classmethod
+    def suffix(cls, length: int) -> ByteRange:
+        """The last `length` bytes."""
+        return cls(-length, None)
+
+    def resolve(self, size: int) -> tuple[int, int]:
+        """(start, stop) within an object of `size` bytes; ValueError where it does not fit."""
+        start = self.start + size if self.start < 0 else self.start
+        stop = size if self.length is None else start + self.length
+        if not 0 <= start <= stop <= size:
+            raise ValueError(f"byte range {self} does not fit an object of {size} bytes")
+        return start, stop
+
+
+class Blob(NamedTuple):
+    """One reply of a read: a buffer per range (or one of the whole object), the object's version and its full size."""
+
+    data: tuple[memoryview, ...]
+    version: Version
+    size: int
+
+
+Part: TypeAlias = Buffer | ByteRange
+"""A piece of a new object: bytes, or a range of the object it replaces."""
+
+
+@runtime_checkable
+class Get(Protocol):
+    """Read whole objects, and ranges of one version of an object."""
+
+    def get(self, key: str) -> Blob | None:
+        """The whole object, or None where there is none."""
+        ...
+
+    def get_ranges(self, key: str, ranges: Sequence[ByteRange], if_version: Version = None) -> Blob | None:
+        """Several ranges of one version of the object, in the order asked; None where there is no object.
+
+        ByteRangeError if a range reaches past the end; VersionChangedError if `if_version` is given and is no longer
+        the object's version (an absent object counts as changed).
+        """
+        ...
+
+
+@runtime_checkable
+class Put(Protocol):
+    """Replace whole objects, atomically."""
+
+    def put(self, key: str, parts: Sequence[Buffer]) -> Version:
+        """Store the concatenation of `parts`, whatever was there."""
+        ...
+
+
+@runtime_checkable
+class PutIf(Protocol):
+    """Compare-and-swap."""
+
+    def put_if(self, key: str, parts: Sequence[Buffer], if_version: Version) -> Version:
+        """Store only if the current version is `if_version` (None: only if absent); else VersionChangedError."""
+        ...
+
+    def erase_if(self, key: str, if_version: Version) -> None:
+        """Erase only if the current version is `if_version`; else VersionChangedError."""
+        ...
+
+
+@runtime_checkable
+class Splice(Protocol):
+    """Assemble a new object from new bytes and ranges of the object it replaces, without moving those through the caller."""
+
+    def splice(self, key: str, parts: Sequence[Part], if_version: Version) -> Version:
+        """Like `put_if`, where a ByteRange part stands for those bytes of the current object (start, length given)."""
+        ...
+
+
+@runtime_checkable
+class Erase(Protocol):
+    """Remove objects."""
+
+    def erase(self, key: str) -> None:
+        """Remove one object; succeed if it is absent."""
+        ...
+
+    def erase_prefix(self, prefix: str) -> None:
+        """Remove every object below `prefix` ("" or ending with "/")."""
+        ...
+
+
+@runtime_checkable
+class List(Protocol):
+    """See which objects there are."""
+
+    def list_prefix(self, prefix: str) -> Iterator[str]:
+        """Every key below `prefix`, sorted."""
+        ...
+
+    def list_dir(self, prefix: str) -> tuple[list[str], list[str]]:
+        """(keys, prefixes) directly below `prefix`, each sorted; prefixes end with "/"."""
+        ...
+
+
+@runtime_checkable
+class Hold(Protocol):
+    """Exclusive hold on keys, against every other writer of the store."""
+
+    def hold(self, keys: Sequence[str]) -> AbstractContextManager[Any]:
+        """A context manager whose value is a store on which these keys are read and written under the lock.
+
+        Keys are taken in sorted order; LockTimeout after the store's deadline, with none of them held.
+        """
+        ...
+
+
+class Readable(Get, Protocol):
+    """A store an operation that reads needs."""
+
+
+class Writable(Put, Erase, Protocol):
+    """A store a write-only operation needs."""
+
+
+class ReadableWritable(Get, Put, Erase, Protocol):
+    """A store an operation that reads and writes needs."""
+
+
+@runtime_checkable
+class AsyncGet(Protocol):
+    """`Get`, as coroutines."""
+
+    async def get_async(self, key: str) -> Blob | None: ...
+
+    async def get_ranges_async(self, key: str, ranges: Sequence[ByteRange], if_version: Version = None) -> Blob | None: ...
+
+
+@runtime_checkable
+class AsyncPut(Protocol):
+    """`Put`, as coroutines."""
+
+    async def put_async(self, key: str, parts: Sequence[Buffer]) -> Version: ...
+
+
+@runtime_checkable
+class AsyncPutIf(Protocol):
+    """`PutIf`, as coroutines."""
+
+    async def put_if_async(self, key: str, parts: Sequence[Buffer], if_version: Version) -> Version: ...
+
+    async def erase_if_async(self, key: str, if_version: Version) -> None: ...
+
+
+@runtime_checkable
+class AsyncErase(Protocol):
+    """`Erase`, as coroutines."""
+
+    async def erase_async(self, key: str) -> None: ...
+
+    async def erase_prefix_async(self, prefix: str) -> None: ...
+
+
+@runtime_checkable
+class AsyncList(Protocol):
+    """`List`, as coroutines."""
+
+    async def list_prefix_async(self, prefix: str) -> list[str]: ...
+
+    async def list_dir_async(self, prefix: str) -> tuple[list[str], list[str]]: ...
+
+
+@runtime_checkable
+class AsyncHold(Protocol):
+    """`Hold`, as a coroutine context manager."""
+
+    def hold_async(self, keys: Sequence[str]) -> AbstractAsyncContextManager[Any]: ...
+
+
+class Capabilities(NamedTuple):
+    """What a store can do, read off its methods."""
+
+    get: bool
+    put: bool
+    put_if: bool
+    splice: bool
+    erase: bool
+    list: bool
+    hold: bool
+    native_async: bool
+
+
+def capabilities(store: object) -> Capabilities:
+    """The capabilities of a store, blocking or async.
+
+    >>> from zarrant.stores.memory import MemoryStore
+    >>> capabilities(MemoryStore()).put_if
+    True
+    """
+    return Capabilities(
+        get=isinstance(store, Get | AsyncGet),
+        put=isinstance(store, Put | AsyncPut),
+        put_if=isinstance(store, PutIf | AsyncPutIf),
+        splice=isinstance(store, Splice),
+        erase=isinstance(store, Erase | AsyncErase),
+        list=isinstance(store, List | AsyncList),
+        hold=isinstance(store, Hold | AsyncHold),
+        native_async=isinstance(store, AsyncGet | AsyncPut),
+    )

@@ -1,0 +1,173 @@
+"""New objects on a file system: written beside the old one, then renamed over it.
+
+In: an open draft, the parts of the new object, the state of the object it replaces. Out: the version of the new object, or
+an OSError with the old object as it was. A draft is the lock file itself, or a file that is named only here (`TempFile`).
+
+A version is (device, inode, mtime, size). Inodes are used again, and the kernel's own mtime moves in steps of milliseconds,
+so each draft is given the clock's nanoseconds, or more where that is not later than the mtime of the object it replaces.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Sequence
+from typing import Protocol
+
+from zarrant.errors import ByteRangeError, StoreError, StoreFullError, StorePermissionError
+from zarrant.locking.files import FileLock
+from zarrant.storage import Buffer, ByteRange, Part
+from zarrant.stores.layer import FileLayer
+
+FileVersion = tuple[int, int, int, int]
+
+_READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+ABSENT = (FileNotFoundError, NotADirectoryError)
+_COARSE = (0, 1_000, 1_000_000, 1_000_000_000, 2_000_000_000)
+"""Nanoseconds tried on top of the least time wanted: file systems keep µs (NFS 2), ms, seconds (ext3) or two (FAT)."""
+
+
+class Draft(Protocol):
+    """A file being written, that will become an object."""
+
+    fd: int
+
+    def publish(self, target: str) -> None:
+        """Let it become `target`."""
+        ...
+
+    def release(self) -> None:
+        """Remove it, unless it was published."""
+        ...
+
+
+class TempFile:
+    """A draft with a name of its own. `guard` is the lock under which the name is used by one writer only."""
+
+    def __init__(self, files: FileLayer, path: str, guard: FileLock | None) -> None:
+        self.files, self.path, self.guard = files, path, guard
+        try:
+            self.fd = files.open(path, _CREATE)
+        except FileExistsError:
+            # Left by a writer that was killed: we hold the lock under which it was made.
+            files.unlink(path)
+            self.fd = files.open(path, _CREATE)
+
+    def publish(self, target: str) -> None:
+        """Rename and close."""
+        if self.guard is not None:
+            self.guard.check()
+        self.files.rename(self.path, target)
+        fd, self.fd = self.fd, -1
+        self.files.close(fd)
+
+    def release(self) -> None:
+        """Remove and close."""
+        fd, self.fd = self.fd, -1
+        if fd < 0:
+            return
+        try:
+            self.files.unlink(self.path)
+        except OSError:
+            pass  # the failure that brought us here is the one to report; the next writer removes the file
+        finally:
+            try:
+                self.files.close(fd)
+            except OSError:
+                pass
+
+
+def version_of(state: os.stat_result) -> FileVersion:
+    """The version of a published file."""
+    return state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size
+
+
+def require_regular(state: os.stat_result) -> os.stat_result:
+    """StoreError for what is no file: reading a FIFO or a device might never end."""
+    if not stat.S_ISREG(state.st_mode):
+        raise StoreError("not a regular file", expected="a regular file", got=_kind(state.st_mode))
+    return state
+
+
+def look(files: FileLayer, path: str) -> os.stat_result | None:
+    """The state of what has the name, None where nothing has."""
+    try:
+        return files.stat(path)
+    except ABSENT:
+        return None
+
+
+def open_published(files: FileLayer, path: str) -> tuple[int, os.stat_result] | None:
+    """(descriptor, state) of a published file, None where there is none; the caller closes the descriptor."""
+    try:
+        fd = files.open(path, _READ)
+    except ABSENT:
+        return None
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            state = look(files, path)
+            if state is not None:
+                require_regular(state)
+        raise
+    try:
+        return fd, require_regular(files.fstat(fd))
+    except BaseException:
+        files.close(fd)
+        raise
+
+
+def write_parts(files: FileLayer, fd: int, parts: Sequence[Part], base: tuple[int, os.stat_result] | None) -> None:
+    """Write a new object; its ByteRange parts are copied from `base`, and all fit it or nothing is written."""
+    size = 0 if base is None else base[1].st_size
+    spans = {index: span(part, size) for index, part in enumerate(parts) if isinstance(part, ByteRange)}
+    offset = 0
+    run: list[Buffer] = []
+    for index, part in enumerate(parts):
+        if not isinstance(part, ByteRange):
+            run.append(part)
+            continue
+        offset += files.write_full(fd, run, offset)
+        run = []
+        start, stop = spans[index]
+        if base is not None and files.copy_full(base[0], fd, stop - start, start, offset) < stop - start:
+            raise ByteRangeError("the object became shorter while it was copied", expected=f"{size} bytes")
+        offset += stop - start
+    files.write_full(fd, run, offset)
+
+
+def stamp(files: FileLayer, fd: int, old: os.stat_result | None) -> FileVersion:
+    """Make the draft newer than the object it replaces; the version it will have."""
+    least = files.now() if old is None else max(files.now(), old.st_mtime_ns + 1)
+    for more in _COARSE:
+        files.set_mtime(fd, least + more)
+        state = files.fstat(fd)
+        if old is None or state.st_mtime_ns > old.st_mtime_ns:
+            return version_of(state)
+    raise OSError(errno.EOVERFLOW, "the file system has no later time than that of the object replaced")
+
+
+def typed(error: OSError, action: str, store: str, key: str | None) -> StoreError:
+    """The error of the tree for what the system said."""
+    kind = StorePermissionError if error.errno in _DENIED else StoreFullError if error.errno in _FULL else StoreError
+    found = kind(f"cannot {action}: {error.strerror or error}", store=store, key=key)
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        found.hint = "Raise the limit of open files (ulimit -n), or touch fewer objects at once"
+    found.errno = error.errno
+    return found
+
+
+def span(part: ByteRange, size: int) -> tuple[int, int]:
+    """(start, stop) of a range of an object; ByteRangeError where it does not fit."""
+    try:
+        return part.resolve(size)
+    except ValueError as cause:
+        raise ByteRangeError("range outside the object", expected=part, got=f"{size} bytes") from cause
+
+
+def _kind(mode: int) -> str:
+    kinds = {stat.S_IFDIR: "a directory", stat.S_IFLNK: "a symbolic link", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device")

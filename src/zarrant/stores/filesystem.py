@@ -1,0 +1,266 @@
+"""Objects as files below a directory, safe against every other writer that keeps to the same lock files.
+
+In: keys and buffers. Out: blobs and versions, or one typed error that names store and key. A write takes the object's place
+in one rename, under the lock file `<key>.__lock` (`locking.files`): a reader of any library sees the old object or the new,
+and a killed writer leaves it whole. A read is one `open`, whose descriptor serves the check of the version and every range.
+
+- Threads of this process queue for a key in order (`locking.local`) before one of them tries the lock file.
+- A plain write is written into the lock file, which becomes the object. Under `hold` the lock must outlive the rename, or
+  another writer would slip in between two writes of one hold: there the value is written to `<key>.__new.__lock`, which is
+  renamed over the key while the lock file stays, empty, where it is, until the end of the hold. Only the holder of the lock
+  uses that name, so one that is found was left by a killed writer. TensorStore takes both for lock files and hides them.
+- Symbolic links are not followed in the last part of a key, nor by listing and erasing below a prefix. A directory in the
+  middle that is a link is followed by reads and writes: refusing it would cost an `open` a level.
+- Erasing leaves directories; `erase_prefix` removes those it emptied.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from zarrant.errors import CapabilityError, LockTimeout, NodeNotFoundError, OptionError, StoreError
+from zarrant.locking.files import SUFFIX, FileLock
+from zarrant.locking.local import KeyQueues
+from zarrant.stores.drafts import Draft, TempFile
+from zarrant.stores.layer import FileLayer
+from zarrant.stores.tree import NEW, FileTree, Naming
+
+T = TypeVar("T")
+
+LOCKING = ("auto", "os", "none")
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+_TRIES = 100
+"""Times a directory is made again because another process removed it, empty, before a file was in it."""
+
+_queues = KeyQueues()
+
+
+class FilesystemStore(FileTree):
+    """A directory: Get, Put, PutIf, Splice, Erase, List and Hold.
+
+    `locking`: "os" takes the lock of `<key>.__lock` for every write; "auto" does so too and makes sure, at the first write,
+    that the file system's locks exclude anyone (CapabilityError); "none" keeps only threads of this process apart.
+    LockTimeout after `lock_timeout` seconds. With `create` the directory is made at the first write, else it must be there.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     store = FilesystemStore(root)
+    ...     version = store.put("c/0", [b"some ", b"bytes"])
+    ...     bytes(store.get("c/0").data[0])
+    b'some bytes'
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        locking: str = "auto",
+        lock_timeout: float = 60.0,
+        create: bool = True,
+        layer: FileLayer | None = None,
+    ) -> None:
+        self.root = os.path.abspath(os.fspath(root))
+        self.url = Path(self.root).as_uri()
+        self.files = FileLayer() if layer is None else layer
+        self.locking, self.lock_timeout, self.create = locking, lock_timeout, create
+        if locking not in LOCKING:
+            raise OptionError("unknown locking", store=self.url, field="locking", expected=", ".join(LOCKING), got=locking)
+        if isinstance(lock_timeout, bool) or not isinstance(lock_timeout, int | float) or not lock_timeout >= 0:
+            raise OptionError(
+                "not a time to wait", store=self.url, field="lock_timeout", expected="seconds", got=repr(lock_timeout)
+            )
+        self._probed = locking != "auto"
+        self._check_root()
+
+    def with_locking(self, locking: str, lock_timeout: float) -> FilesystemStore:
+        """A store on the same directory that locks otherwise."""
+        return FilesystemStore(self.root, locking=locking, lock_timeout=lock_timeout, create=self.create, layer=self.files)
+
+    @property
+    def guard(self) -> str:
+        """What guards writes, and whom it reaches."""
+        if self.locking == "none":
+            return "no locks: only threads of this process are kept apart"
+        return f"os locks (<key>{SUFFIX}), any process or machine whose file system has working locks"
+
+    @contextmanager
+    def hold(self, keys: Sequence[str]) -> Iterator[HeldFiles]:
+        """See `storage.Hold`. The value serves all keys; those held may be written any number of times.
+
+        Writing a held key through this store, not through the value, waits for the end of the hold. Other keys are best
+        held too: waiting for more while holding some can only end in LockTimeout where two do it crosswise.
+        """
+        paths = {self._path(key): key for key in sorted(set(keys))}
+        deadline = time.monotonic() + self.lock_timeout
+        with ExitStack() as stack:
+            stack.enter_context(_in_turn(_queues, paths, deadline, self.url))
+            locks: dict[str, FileLock | None] = dict.fromkeys(paths)
+            for path, key in paths.items():
+                if self.locking != "none":
+                    with Naming("lock", self.url, key):
+                        lock = locks[path] = self._take(path, deadline)
+                    stack.callback(lock.release)
+            yield HeldFiles(self, locks)
+
+    @contextmanager
+    def _slot(self, path: str) -> Iterator[Callable[[], Draft]]:
+        deadline = time.monotonic() + self.lock_timeout
+        with _queues.hold((path,), deadline):
+            if self.locking == "none":
+                yield lambda: self._unlocked_draft(path)
+                return
+            lock = self._take(path, deadline)
+            try:
+                yield lambda: lock
+            finally:
+                lock.release()
+
+    def _unlocked_draft(self, path: str) -> TempFile:
+        """A draft under a name nobody else has."""
+        name = f"{path}{NEW}{secrets.token_hex(8)}{SUFFIX}"
+        return self._with_parents(path, lambda: TempFile(self.files, name, None))
+
+    def _take(self, path: str, deadline: float) -> FileLock:
+        """Lock a path, and remove what a killed holder left."""
+        try:
+            lock = self._with_parents(path, lambda: FileLock.take(self.files, path + SUFFIX, deadline))
+        except OSError as error:
+            if error.errno in _NO_LOCKS and not isinstance(error, StoreError):
+                raise self._no_locks("the file system has no locks") from error
+            raise
+        try:
+            if lock.found:
+                self._unlink(f"{path}{NEW}{SUFFIX}")
+            if not self._probed:
+                self._probe(lock)
+        except BaseException:
+            lock.release()
+            raise
+        return lock
+
+    def _probe(self, lock: FileLock) -> None:
+        """A second description of the file must be refused the lock: some network mounts grant it to everyone."""
+        fd = self.files.open(lock.path, os.O_RDWR)
+        try:
+            excluded = not self.files.lock(fd)
+        finally:
+            self.files.close(fd)
+        if not excluded:
+            raise self._no_locks("the file system grants one lock to two writers")
+        self._probed = True
+
+    def _no_locks(self, message: str) -> CapabilityError:
+        return CapabilityError(
+            message,
+            store=self.url,
+            expected="working file locks",
+            hint='With locking="none" it is up to you that only one process writes an object at a time',
+        )
+
+    def _with_parents(self, path: str, make: Callable[[], T]) -> T:
+        """Make a file, and first its directory, as often as another process takes that away again."""
+        for _ in range(_TRIES):
+            try:
+                return make()
+            except FileNotFoundError:
+                self._make_directory(os.path.dirname(path))
+        return make()
+
+    def _make_directory(self, path: str) -> None:
+        if path == self.root and not self.create:
+            raise FileNotFoundError(errno.ENOENT, "the store's directory is gone", path)
+        try:
+            self.files.mkdir(path)
+        except FileExistsError:
+            return
+        except FileNotFoundError:
+            if path == os.path.dirname(path):
+                raise
+            self._make_directory(os.path.dirname(path))
+            self._make_directory(path)
+
+    def _check_root(self) -> None:
+        with Naming("open", self.url, None):
+            try:
+                state = self.files.stat_target(self.root)
+            except FileNotFoundError as error:
+                if self.create:
+                    return
+                raise NodeNotFoundError("no such directory", expected="a directory", path=self.root) from error
+            if not stat.S_ISDIR(state.st_mode):
+                raise StoreError("the root is not a directory", expected="a directory", got="a file", path=self.root)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FilesystemStore) and self.__reduce__()[1:] == other.__reduce__()[1:]
+
+    def __hash__(self) -> int:
+        return hash(self.root)
+
+    def __repr__(self) -> str:
+        return f"FilesystemStore({self.root!r}, locking={self.locking!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _open, (self.root, self.locking, self.lock_timeout, self.create, self.files)
+
+
+class HeldFiles(FileTree):
+    """The store inside a hold: writes of the held keys go through the locks that are held, all else through the store.
+
+    It can be held again, for some of its keys: that keeps threads that share the hold apart.
+    """
+
+    def __init__(self, store: FilesystemStore, locks: Mapping[str, FileLock | None]) -> None:
+        self.root, self.url, self.files, self.guard = store.root, store.url, store.files, store.guard
+        self._store = store
+        self._locks = locks
+        self._turns = KeyQueues()
+
+    @contextmanager
+    def hold(self, keys: Sequence[str]) -> Iterator[HeldFiles]:
+        """See `storage.Hold`; only keys that are held already: waiting for more could wait for one who waits for us."""
+        paths = {self._path(key): key for key in sorted(set(keys))}
+        for path, key in paths.items():
+            if path not in self._locks:
+                raise OptionError("a hold inside a hold takes only its keys", store=self.url, key=key, expected="a held key")
+        with ExitStack() as stack:
+            deadline = time.monotonic() + self._store.lock_timeout
+            stack.enter_context(_in_turn(self._turns, paths, deadline, self.url))
+            yield HeldFiles(self._store, {path: self._locks[path] for path in paths})
+
+    @contextmanager
+    def _slot(self, path: str) -> Iterator[Callable[[], Draft]]:
+        if path not in self._locks:
+            with self._store._slot(path) as make_draft:
+                yield make_draft
+            return
+        lock = self._locks[path]
+        with self._turns.hold((path,), time.monotonic() + self._store.lock_timeout):
+            if lock is None:
+                yield lambda: self._store._unlocked_draft(path)
+            else:
+                lock.check()
+                yield lambda: TempFile(self.files, f"{path}{NEW}{SUFFIX}", lock)
+
+
+@contextmanager
+def _in_turn(queues: KeyQueues, paths: Mapping[str, str], deadline: float, store: str) -> Iterator[None]:
+    """Hold the queues of paths; a timeout names the key of its path."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(queues.hold(list(paths), deadline))
+        except LockTimeout as error:
+            raise error.annotate(store=store, key=paths.get(str(error.path))) from None
+        yield
+
+
+def _open(root: str, locking: str, lock_timeout: float, create: bool, layer: FileLayer) -> FilesystemStore:
+    """A pickled store, again."""
+    return FilesystemStore(root, locking=locking, lock_timeout=lock_timeout, create=create, layer=layer)

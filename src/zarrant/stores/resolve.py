@@ -1,0 +1,104 @@
+"""What a user may call a store: a path, a URL, a dict, or a store.
+
+In: that, and options. Out: the store, and the prefix below which its keys lie ("" or ending with "/"). Opening does no I/O
+but a look at whether a directory is one. Unknown schemes and options are errors: a misspelt safety option must not be ignored.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from inspect import signature
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from zarrant.errors import OptionError
+from zarrant.storage import AsyncGet, AsyncPut, Get, Put
+from zarrant.stores.filesystem import FilesystemStore
+from zarrant.stores.memory import MemoryStore
+from zarrant.stores.names import check_key
+
+SCHEMES = ("file", "memory")
+LATER = ("s3", "gs", "az", "http", "https")
+_OPTIONS = tuple(name for name in signature(FilesystemStore).parameters if name not in ("root", "layer"))
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+
+
+class Resolved(NamedTuple):
+    """A store and the prefix of its keys."""
+
+    store: Any
+    prefix: str
+
+
+def resolve_store(
+    target: object, storage_options: Mapping[str, Any] | None = None, file_options: Mapping[str, Any] | None = None
+) -> Resolved:
+    """The store that `target` means; `file_options` are defaults for directories, which other stores have no use for.
+
+    A path (str or Path) or `file://` URL is a directory, with the options of `FilesystemStore`. `memory://name/prefix` is
+    the store of this process that goes by the name. A dict holds the objects. An object with `get` or `put` is a store.
+
+    >>> resolve_store("memory://example/a/b").prefix
+    'a/b/'
+    """
+    options = dict(storage_options or {})
+    if isinstance(target, str) and (match := _SCHEME.match(target)):
+        return _from_url(target, match[1].lower(), options, file_options or {})
+    if isinstance(target, str | os.PathLike):
+        return _directory(target, {**(file_options or {}), **options})
+    _refuse(options, target, known=())
+    if isinstance(target, Get | Put | AsyncGet | AsyncPut):
+        return Resolved(target, "")
+    if isinstance(target, dict):
+        return Resolved(MemoryStore(target), "")
+    raise OptionError(
+        "not a store",
+        field="store",
+        expected="a path, a URL, a dict, or an object with the methods of a store",
+        got=type(target).__name__,
+        # Its own kind of store may be shared with other processes, which MemoryStore cannot guard against.
+        hint="MemoryStore(mapping) keeps objects in a mapping that is not a dict" if isinstance(target, Mapping) else None,
+    )
+
+
+def _from_url(url: str, scheme: str, options: dict[str, Any], file_options: Mapping[str, Any]) -> Resolved:
+    parts = urlsplit(url)
+    if scheme not in SCHEMES:
+        hint = "Object stores come with a later release" if scheme in LATER else None
+        known = ", ".join(f"{name}://" for name in SCHEMES)
+        raise OptionError("unknown kind of store", field="store", expected=known, got=f"{scheme}://", hint=hint)
+    if parts.query or parts.fragment:
+        raise OptionError("a URL with more than a path", field="store", expected=f"{scheme}://…", got=url)
+    if scheme == "file":
+        if parts.netloc not in ("", "localhost") or not parts.path:
+            raise OptionError(
+                "a file URL of another machine, or of no path", field="store", expected="file:///path", got=url
+            )
+        return _directory(unquote(parts.path), {**file_options, **options})
+    _refuse(options, url, known=())
+    prefix = unquote(parts.path).strip("/")
+    if not parts.netloc:
+        raise OptionError("a memory URL without a name", field="store", expected="memory://name", got=url)
+    if prefix:
+        check_key(prefix, url)
+    return Resolved(MemoryStore.named(parts.netloc), f"{prefix}/" if prefix else "")
+
+
+def _directory(path: str | os.PathLike[str], options: dict[str, Any]) -> Resolved:
+    _refuse(options, path, known=_OPTIONS)
+    if not os.fspath(path):
+        raise OptionError("an empty path", field="store", expected="a directory", got=repr(path))
+    return Resolved(FilesystemStore(path, **options), "")
+
+
+def _refuse(options: Mapping[str, Any], target: object, known: tuple[str, ...]) -> None:
+    for name in options:
+        if name not in known:
+            raise OptionError(
+                "unknown storage option",
+                store=str(target) if isinstance(target, str | os.PathLike) else type(target).__name__,
+                field=str(name),
+                expected=", ".join(known) or "no options",
+            )

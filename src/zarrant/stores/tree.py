@@ -1,0 +1,283 @@
+"""Objects below a directory: everything but who may write when.
+
+In: keys, and from the subclass `_slot`, which excludes other writers of one path and makes drafts there. Out: the methods of
+Get, Put, PutIf, Splice, Erase and List. Every OSError ends as one typed error that names store and key; a failed write
+leaves the old object, and takes its draft with it. `if_version` may also be `effects.ANY`: whatever is there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
+
+import numpy as np
+
+from zarrant.effects import ANY
+from zarrant.errors import ByteRangeError, OptionError, StoreError, VersionChangedError, ZarrantError
+from zarrant.locking.files import SUFFIX
+from zarrant.storage import Blob, Buffer, ByteRange, Part, Version
+from zarrant.stores.drafts import (
+    ABSENT,
+    Draft,
+    look,
+    open_published,
+    require_regular,
+    span,
+    stamp,
+    typed,
+    version_of,
+    write_parts,
+)
+from zarrant.stores.layer import FileLayer
+from zarrant.stores.names import check_key, check_prefix
+
+NEW = ".__new"
+"""Draft of a holder: `<key>.__new.__lock`. Without locks: `<key>.__new<hex digits>.__lock`."""
+
+_RESERVED = re.compile(rf"(?:{re.escape(SUFFIX)}|{re.escape(NEW)}[0-9a-f]*)(?:/|\Z)")
+_BESIDE = re.compile(rf"(?:{re.escape(NEW)}[0-9a-f]*)?{re.escape(SUFFIX)}\Z")
+
+
+class Naming:
+    """A block whose OSErrors become typed errors, and whose errors are told store and key."""
+
+    __slots__ = ("action", "key", "store")
+
+    def __init__(self, action: str, store: str, key: str | None) -> None:
+        self.action, self.store, self.key = action, store, key
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(error, ZarrantError):
+            error.annotate(store=self.store, key=self.key)
+        elif isinstance(error, OSError):
+            raise typed(error, self.action, self.store, self.key) from error
+
+
+class FileTree(ABC):
+    """Objects as files below `root`."""
+
+    root: str
+    url: str
+    files: FileLayer
+
+    @abstractmethod
+    def _slot(self, path: str) -> AbstractContextManager[Callable[[], Draft]]:
+        """Keep other writers of a path out; the value makes a draft in its directory, which is there by then."""
+
+    def get(self, key: str) -> Blob | None:
+        path = self._path(key)
+        with Naming("read", self.url, key):
+            opened = open_published(self.files, path)
+            if opened is None:
+                return None
+            fd, state = opened
+            try:
+                (view,) = self._read(fd, [(0, state.st_size)])
+            finally:
+                self.files.close(fd)
+        return Blob((view,), version_of(state), state.st_size)
+
+    def get_ranges(self, key: str, ranges: Sequence[ByteRange], if_version: Version = None) -> Blob | None:
+        path = self._path(key)
+        with Naming("read", self.url, key):
+            opened = open_published(self.files, path)
+            if opened is None:
+                if if_version is not None:
+                    raise _changed(if_version, None)
+                return None
+            fd, state = opened
+            try:
+                if if_version is not None:
+                    _expect(state, if_version)
+                views = self._read(fd, [span(wanted, state.st_size) for wanted in ranges])
+            finally:
+                self.files.close(fd)
+        return Blob(tuple(views), version_of(state), state.st_size)
+
+    def put(self, key: str, parts: Sequence[Buffer]) -> Version:
+        return self._swap(key, parts, ANY)
+
+    def put_if(self, key: str, parts: Sequence[Buffer], if_version: Version) -> Version:
+        return self._swap(key, parts, if_version)
+
+    def splice(self, key: str, parts: Sequence[Part], if_version: Version) -> Version:
+        return self._swap(key, parts, if_version)
+
+    def erase(self, key: str) -> None:
+        path = self._path(key)
+        with Naming("erase", self.url, key):
+            if look(self.files, path) is None:
+                return  # nor need the lock be waited for: this is the moment at which there was nothing to erase
+            with self._slot(path):
+                self._unlink(path)
+
+    def erase_if(self, key: str, if_version: Version) -> None:
+        path = self._path(key)
+        with Naming("erase", self.url, key), self._slot(path):
+            _expect(look(self.files, path), if_version)
+            self._unlink(path)
+
+    def erase_prefix(self, prefix: str) -> None:
+        self._directory(prefix)
+        self._refuse_links(prefix)
+        found = [prefix]
+        for directory in found:
+            beside: dict[str, list[str]] = {}
+            for name, kind in self._scan(directory):
+                if kind == "dir":
+                    if _is_key(name):
+                        found.append(f"{directory}{name}/")
+                elif kind == "file" and _is_key(owner := _BESIDE.sub("", name)):
+                    beside.setdefault(owner, []).append(name)
+            for owner, names in beside.items():
+                self._wipe(directory, owner, names)
+        for directory in reversed(found):
+            if directory:
+                try:
+                    self.files.rmdir(self._directory(directory))
+                except OSError:
+                    pass  # not empty: another writer was here since; otherwise an empty directory is no object
+
+    def list_prefix(self, prefix: str) -> Iterator[str]:
+        stack = self._entries(prefix)[::-1]
+        return self._walk(stack)
+
+    def list_dir(self, prefix: str) -> tuple[list[str], list[str]]:
+        entries = self._entries(prefix)
+        return [name for name in entries if name[-1] != "/"], [name for name in entries if name[-1] == "/"]
+
+    def _path(self, key: str) -> str:
+        check_key(key, self.url)
+        self._refuse_reserved(key)
+        return f"{self.root}/{key}"
+
+    def _directory(self, prefix: str) -> str:
+        check_prefix(prefix, self.url)
+        self._refuse_reserved(prefix)
+        return f"{self.root}/{prefix[:-1]}" if prefix else self.root
+
+    def _refuse_reserved(self, key: str) -> None:
+        if _RESERVED.search(key):
+            raise OptionError("a reserved name", store=self.url, key=key, expected=f"no part ending with {SUFFIX} or {NEW}")
+
+    def _refuse_links(self, prefix: str) -> None:
+        """What is erased by listing must lie inside of the store."""
+        parts = prefix.split("/")[:-1]
+        for count in range(1, len(parts) + 1):
+            name = "/".join(parts[:count])
+            with Naming("erase", self.url, name):
+                state = look(self.files, f"{self.root}/{name}")
+                if state is not None and stat.S_ISLNK(state.st_mode):
+                    raise StoreError("will not erase through a symbolic link")
+
+    def _read(self, fd: int, spans: Sequence[tuple[int, int]]) -> list[memoryview]:
+        """The spans of a file in one buffer; neighbours, which are neighbours in the buffer too, in one call."""
+        total = sum(stop - start for start, stop in spans)
+        # Not a bytearray: that would be filled with zeros first.
+        buffer = np.empty(total, np.uint8).data if total else memoryview(b"")
+        first = offset = 0
+        views = []
+        while first < len(spans):
+            start, stop = spans[first]
+            views.append(buffer[offset : offset + stop - start].toreadonly())
+            last = first + 1
+            while last < len(spans) and spans[last][0] == stop:
+                at = offset + stop - start
+                stop = spans[last][1]
+                views.append(buffer[at : offset + stop - start].toreadonly())
+                last += 1
+            length = stop - start
+            count = self.files.read_full(fd, buffer[offset : offset + length], start)
+            if count < length:
+                raise ByteRangeError(
+                    "the object became shorter while it was read", expected=f"{stop} bytes", got=start + count
+                )
+            offset, first = offset + length, last
+        return views
+
+    def _swap(self, key: str, parts: Sequence[Part], if_version: Version) -> Version:
+        """Replace an object by a new one, if it is of the version asked for."""
+        path = self._path(key)
+        with Naming("write", self.url, key), self._slot(path) as make_draft:
+            opened = open_published(self.files, path) if any(isinstance(part, ByteRange) for part in parts) else None
+            try:
+                old = look(self.files, path) if opened is None else opened[1]
+                if if_version is not ANY:
+                    _expect(old, if_version)
+                draft = make_draft()
+                try:
+                    write_parts(self.files, draft.fd, parts, opened)
+                    version = stamp(self.files, draft.fd, old)
+                    draft.publish(path)
+                except BaseException:
+                    draft.release()
+                    raise
+            finally:
+                if opened is not None:
+                    self.files.close(opened[0])
+        return version
+
+    def _unlink(self, path: str) -> None:
+        try:
+            self.files.unlink(path)
+        except ABSENT:
+            pass
+
+    def _wipe(self, directory: str, owner: str, names: Sequence[str]) -> None:
+        """Erase an object and the drafts that killed writers left beside it; the lock file goes with the lock."""
+        path = self._path(directory + owner)
+        with Naming("erase", self.url, directory + owner), self._slot(path):
+            for name in names:
+                if name != owner + SUFFIX:
+                    self._unlink(f"{self.root}/{directory}{name}")
+
+    def _scan(self, prefix: str) -> list[tuple[str, str]]:
+        with Naming("list", self.url, prefix or None):
+            try:
+                return self.files.scan(self._directory(prefix))
+            except ABSENT:
+                return []
+
+    def _entries(self, prefix: str) -> list[str]:
+        """Keys and (ending with "/") prefixes directly below a prefix, in the order that sorts all keys below."""
+        return sorted(
+            f"{prefix}{name}/" if kind == "dir" else prefix + name
+            for name, kind in self._scan(prefix)
+            if kind != "other" and _is_key(name)
+        )
+
+    def _walk(self, stack: list[str]) -> Iterator[str]:
+        while stack:
+            name = stack.pop()
+            if name[-1] == "/":
+                stack.extend(self._entries(name)[::-1])
+            else:
+                yield name
+
+
+def _is_key(name: str) -> bool:
+    """Whether a file of this name can be an object; names that are not UTF-8 cannot."""
+    if _RESERVED.search(name):
+        return False
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+def _expect(state: os.stat_result | None, if_version: Version) -> None:
+    found = None if state is None else version_of(require_regular(state))
+    if found != if_version:
+        raise _changed(if_version, found)
+
+
+def _changed(wanted: Version, found: Version) -> VersionChangedError:
+    return VersionChangedError("the object was replaced", expected=wanted, got="no object" if found is None else found)

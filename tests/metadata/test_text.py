@@ -1,0 +1,193 @@
+"""JSON text: what Python's reader forgives is refused, with its path; limits hold; words in attributes survive."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from zarrant.errors import LimitError, MetadataError
+from zarrant.metadata.text import Limits, Literal
+from zarrant.metadata.v3 import GroupDocument, dump, parse, parse_array, parse_group
+
+ARRAY: dict[str, Any] = {
+    "zarr_format": 3,
+    "node_type": "array",
+    "shape": [10, 20],
+    "data_type": "float32",
+    "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [5, 5]}},
+    "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+    "fill_value": "NaN",
+    "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, "crc32c"],
+    "attributes": {"ünits": "µm"},
+    "dimension_names": ["y", None],
+}
+GROUP: dict[str, Any] = {"zarr_format": 3, "node_type": "group", "attributes": {"a": [1, 2.5, None]}}
+
+
+def encode(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+def changed(**members: Any) -> bytes:
+    return encode(ARRAY | members)
+
+
+def refused(data: bytes, path: str) -> MetadataError:
+    with pytest.raises(MetadataError) as caught:
+        parse(data)
+    assert caught.value.path == path
+    assert path in str(caught.value)
+    return caught.value
+
+
+def test_positions_of_broken_text() -> None:
+    assert "line 2 column 1" in str(refused(b'{"a": 1,\n}', "$"))
+    assert "byte 7" in str(refused(b'{"a": "\xff"}', "$"))
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new"),
+    [
+        ("$.shape", '"shape": [10, 20]', '"shape": [10, 20], "shape": [10, 20]'),
+        ("$.codecs[0].configuration.endian", '"endian": "little"', '"endian": "little", "endian": "little"'),
+        ('$.attributes["\\u00fcnits"]', '"attributes": {', '"attributes": {"ünits": 1, '),
+    ],
+)
+def test_repeated_members(path: str, old: str, new: str) -> None:
+    text = json.dumps(ARRAY, ensure_ascii=False)
+    assert old in text
+    assert "twice" in str(refused(text.replace(old, new).encode(), path))
+
+
+def test_lone_surrogates() -> None:
+    refused(changed(attributes={"a": ["\ud800"]}), "$.attributes.a[0]")
+    refused(changed(attributes={"\udfff": 1}), "$.attributes")
+    assert parse_array(changed(attributes={"a": "😀"})).attributes == {"a": "😀"}
+
+
+# ── numbers that JSON does not have
+
+
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity"])
+def test_words_in_attributes(word: str) -> None:
+    text = json.dumps(ARRAY).replace('"attributes": {', f'"attributes": {{"deep": [{{"x": {word}}}], ')
+    document = parse_array(text.encode())
+    value = document.attributes["deep"][0]["x"]
+    assert isinstance(value, Literal)
+    assert isinstance(pickle.loads(pickle.dumps(value)), Literal)
+    assert str(value) == str(float(word))
+    # what was read is written back, also beside new attributes: changing one attribute must not fail for another
+    again = dump(document.with_attributes({**document.attributes, "new": 1}))
+    assert f'"x": {word}' in again.decode()
+    assert dump(parse(again)) == again
+    group = json.dumps({"zarr_format": 3, "node_type": "group"})[:-1]
+    consolidated = f', "consolidated_metadata": {{"must_understand": false, "metadata": {{"x/y": {text}}}}}}}'
+    nested = parse_group((group + consolidated).encode())
+    assert dump(parse(dump(nested))) == dump(nested)
+
+
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity", "1e999"])
+@pytest.mark.parametrize(
+    ("path", "old", "new"),
+    [
+        ("$.fill_value", '"fill_value": "NaN"', '"fill_value": {}'),
+        ("$.codecs[0].configuration.endian", '"endian": "little"', '"endian": {}'),
+        ("$.x.attributes", '"codecs"', '"x": {{"must_understand": false, "attributes": {}}}, "codecs"'),
+    ],
+)
+def test_words_elsewhere(word: str, path: str, old: str, new: str) -> None:
+    refused(json.dumps(ARRAY).replace(old, new.format(word)).encode(), path)
+
+
+def test_numbers_beyond_float64_are_refused_in_attributes() -> None:
+    refused(b'{"zarr_format": 3, "node_type": "group", "attributes": {"a": 1e999}}', "$.attributes.a")
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        ({"a": math.nan}, "$.attributes.a"),
+        ({"a": [1, math.inf]}, "$.attributes.a[1]"),
+        ({"a": np.float64("nan")}, "$.attributes.a"),
+        ({"a": np.int64(1)}, "$.attributes.a"),
+        ({"a": {1, 2}}, "$.attributes.a"),
+        ({"a": b"x"}, "$.attributes.a"),
+        ({1: "x"}, "$.attributes"),
+        ({"a": "\ud800"}, "$.attributes.a"),
+    ],
+)
+def test_dump_refuses_what_is_not_json(value: Any, path: str) -> None:
+    for document in (parse(encode(ARRAY)), parse(encode(GROUP))):
+        with pytest.raises(MetadataError) as caught:
+            dump(document.with_attributes(value))
+        assert caught.value.path == path
+
+
+def test_dump_takes_tuples_and_refuses_cycles() -> None:
+    assert json.loads(dump(GroupDocument({"a": (1, 2)})))["attributes"] == {"a": [1, 2]}
+    cycle: dict[str, Any] = {}
+    cycle["again"] = cycle
+    with pytest.raises(LimitError):
+        dump(GroupDocument(cycle))
+    with pytest.raises(LimitError):
+        dump(GroupDocument({"a": 10**5000}))
+
+
+# ── limits
+
+
+def nested(depth: int) -> bytes:
+    """A group whose lists and objects nest `depth` deep."""
+    inner = "[" * (depth - 2) + "]" * (depth - 2)
+    return f'{{"zarr_format": 3, "node_type": "group", "attributes": {{"a": {inner}}}}}'.encode()
+
+
+LIMITED: list[tuple[str, str, int, int, Callable[[int], bytes]]] = [
+    (
+        "digits",
+        "$",
+        4300,
+        4301,
+        lambda n: b'{"zarr_format": 3, "node_type": "group", "attributes": {"a": ' + b"1" * n + b"}}",
+    ),
+    ("document", "$", 16 << 20, (16 << 20) + 1, lambda n: encode(GROUP) + b" " * (n - len(encode(GROUP)))),
+]
+
+
+@pytest.mark.parametrize(("field", "path", "most", "got", "make"), LIMITED)
+def test_limits(field: str, path: str, most: int, got: int, make: Callable[[int], bytes]) -> None:
+    parse(make(most))
+    with pytest.raises(LimitError) as caught:
+        parse(make(got))
+    error = caught.value
+    assert (error.field, error.path, error.got, error.limit) == (field, path, got, most)
+
+
+def test_depth() -> None:
+    parse(nested(64))
+    for depth in (65, 100, 100_000):
+        with pytest.raises(LimitError) as caught:
+            parse(nested(depth))
+        assert (caught.value.field, caught.value.limit) == ("depth", 64)
+        assert caught.value.path is not None
+
+
+def test_limits_can_be_changed() -> None:
+    assert parse(nested(80), Limits(depth=80))
+    with pytest.raises(LimitError):
+        parse_group(encode(GROUP), Limits(document=10))
+
+
+def test_long_keys_and_many_children_stay_cheap() -> None:
+    """Paths are rendered for errors alone: here they would take 100 GB."""
+    attributes = {"k" * 1_000_000: [0] * 100_000}
+    assert parse_group(encode(GROUP | {"attributes": attributes})).attributes == attributes
+    many = ", ".join(f'"{i}": 0' for i in range(50_000))
+    repeated = f'{{"zarr_format": 3, "node_type": "group", "attributes": {{{many}, "49999": 0}}}}'
+    refused(repeated.encode(), '$.attributes["49999"]')

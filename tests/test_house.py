@@ -1,0 +1,177 @@
+"""The house stays in order: floors, sizes, the public surface, one copy of every algorithm, no word of a machine."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import inspect
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from importlinter.cli import lint_imports
+
+import zarrant
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "zarrant"
+FILES = sorted(SOURCE.rglob("*.py"))
+TREES = {file.relative_to(SOURCE).as_posix(): ast.parse(file.read_text(encoding="utf-8"), str(file)) for file in FILES}
+LONGEST_FILE, LONGEST_FUNCTION = 350, 40
+
+EXTRAS = {
+    *("typer", "rich", "nibabel", "tifffile", "imageio", "skimage", "PIL", "matplotlib", "zarr", "tensorstore", "zarrs"),
+    *("fsspec", "obstore", "dask", "xarray"),
+}
+
+# Exact, with the length: an entry that is no longer needed fails, so the lists only shrink.
+LONG_FILES: dict[str, int] = {}
+LONG_FUNCTIONS: dict[str, int] = {}
+
+# Façades of everything: they may use the public names.
+OUTSIDE = ("__init__.py", "__main__.py", "cli.py", "testing.py", "tools/", "integrations/")
+
+# Where something may be asynchronous: the twins, and the stores whose calls are coroutines themselves.
+TWINS = {"run/drivers.py", "nodes/array.py", "nodes/group.py"}
+NATIVE_ASYNC = ("stores/", "storage.py", "testing.py")
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def functions(tree: ast.AST) -> Iterator[Function]:
+    return (node for node in ast.walk(tree) if isinstance(node, Function))
+
+
+def length(function: Function) -> int:
+    """Lines from `def` to the end, without the docstring: what documents a function does not make it longer to follow."""
+    first = function.body[0]
+    documented = ast.get_docstring(function, clean=False) is not None
+    docstring = (first.end_lineno or first.lineno) - first.lineno + 1 if documented else 0
+    return (function.end_lineno or function.lineno) - function.lineno + 1 - docstring
+
+
+# ── floors ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_fence_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    status = lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True)
+    assert status == 0, capsys.readouterr().out
+
+
+def test_no_room_enters_by_the_front_door() -> None:
+    """`from zarrant import room` is fine; a name of the front door from inside is a cycle that the floors do not show."""
+    rooms = {entry.stem for entry in SOURCE.iterdir()}
+    wrong = [
+        f"{path}:{node.lineno} {alias.name}"
+        for path, tree in TREES.items()
+        if not path.startswith(OUTSIDE) and not path.startswith(("tools/", "integrations/"))
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+        if (isinstance(node, ast.ImportFrom) and node.module == "zarrant" and alias.name not in rooms)
+        or (isinstance(node, ast.Import) and alias.name == "zarrant")
+    ]
+    assert not wrong
+
+
+def test_importing_brings_no_extra() -> None:
+    code = f"import sys, zarrant; print(*sorted({EXTRAS} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+# ── sizes ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_files_are_short() -> None:
+    lengths = {path: len((SOURCE / path).read_text(encoding="utf-8").splitlines()) for path in TREES}
+    assert {path: lines for path, lines in lengths.items() if lines > LONGEST_FILE} == LONG_FILES
+
+
+def test_functions_are_short() -> None:
+    lengths = {f"{path}:{function.name}": length(function) for path, tree in TREES.items() for function in functions(tree)}
+    assert {name: lines for name, lines in lengths.items() if lines > LONGEST_FUNCTION} == LONG_FUNCTIONS
+
+
+def test_every_file_says_what_it_is_for() -> None:
+    assert [path for path, tree in TREES.items() if not ast.get_docstring(tree)] == []
+
+
+# ── one copy of every algorithm ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_async_lives_with_the_twins_and_the_stores_only() -> None:
+    found = {path for path, tree in TREES.items() if any(isinstance(node, ast.AsyncFunctionDef) for node in ast.walk(tree))}
+    assert {path for path in found - TWINS if not path.startswith(NATIVE_ASYNC)} == set()
+
+
+@pytest.mark.parametrize("path", ["nodes/array.py", "nodes/group.py"])
+def test_nodes_hold_no_algorithm(path: str) -> None:
+    """A coroutine of a node starts an operation and awaits it: what loops or catches belongs into an operation."""
+    loops = (ast.For, ast.AsyncFor, ast.While, ast.Try)
+    coroutines = [function for function in functions(TREES[path]) if isinstance(function, ast.AsyncFunctionDef)]
+    assert coroutines
+    assert [function.name for function in coroutines if any(isinstance(node, loops) for node in ast.walk(function))] == []
+
+
+def public_methods(cls: type) -> dict[str, list[str]]:
+    members = inspect.getmembers(cls, inspect.isroutine)
+    return {name: list(inspect.signature(member).parameters) for name, member in members if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("name", ["Array", "Group"])
+def test_the_async_twin_has_the_same_methods(name: str) -> None:
+    blocking, coroutine = public_methods(getattr(zarrant, name)), public_methods(getattr(zarrant, f"Async{name}"))
+    assert blocking
+    assert {method: coroutine.get(method) for method in blocking} == blocking
+
+
+# ── the surface ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_public_names_grow_on_purpose_only() -> None:
+    golden = (ROOT / "tests" / "golden" / "public_names.txt").read_text(encoding="utf-8").split()
+    assert sorted(zarrant.__all__) == sorted(golden)
+    assert len(golden) <= 25
+    assert [name for name in golden if not hasattr(zarrant, name)] == []
+
+
+def test_the_installed_package_is_complete_and_has_no_sources_of_kernels() -> None:
+    try:
+        installed = importlib.metadata.files("zarrant") or []
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("runs from the source tree")
+    names = {file.as_posix() for file in installed}
+    assert not {name for name in names if name.endswith((".cpp", ".h", ".hpp"))}
+    assert {"zarrant/py.typed", *(f"zarrant/{path}" for path in TREES)} <= names
+
+
+# ── words ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+# Written in pieces, so that this file does not find itself.
+FORBIDDEN = re.compile(
+    "|".join(
+        ["/ho" + r"me/\w", "/Us" + r"ers/\w", "/ro" + r"ot/", "index" + "-url", r"https?://(local" + r"host|127\.0\.0\.1)"]
+    )
+)
+TEXT = {".py", ".md", ".toml", ".yml", ".yaml", ".sh", ".txt", ".cpp", ".h", ".hpp", ".json", ".cfg", ""}
+
+
+def texts() -> Iterator[Path]:
+    for top in ("src", "tests", "docs", "scripts", "benchmarks", ".ci"):
+        yield from (path for path in (ROOT / top).rglob("*") if path.is_file() and path.suffix in TEXT)
+    yield from (path for path in ROOT.iterdir() if path.is_file() and path.suffix in TEXT)
+
+
+def test_no_text_names_a_machine() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in texts()
+        if "__pycache__" not in path.parts
+        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1)
+        if FORBIDDEN.search(line)
+    ]
+    assert found == []
