@@ -87,7 +87,9 @@ class ZarrantError(Exception):
             if getattr(self, name) is not None
         )
         facts = "; ".join(
-            f"{name} {_shown(getattr(self, name))}" for name in ("expected", "got", "limit") if getattr(self, name) is not None
+            f"{name} {_shown(getattr(self, name))}"
+            for name in ("expected", "got", "limit")
+            if getattr(self, name) is not None
         )
         text = self.message
         if facts:

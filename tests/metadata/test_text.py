@@ -98,7 +98,7 @@ def test_words_in_attributes(word: str) -> None:
     [
         ("$.fill_value", '"fill_value": "NaN"', '"fill_value": {}'),
         ("$.codecs[0].configuration.endian", '"endian": "little"', '"endian": {}'),
-        ("$.x.attributes", '"codecs"', '"x": {{"must_understand": false, "attributes": {}}}, "codecs"'),
+        ("$.x.attributes.a", '"codecs"', '"x": {{"must_understand": false, "attributes": {{"a": {}}}}}, "codecs"'),
     ],
 )
 def test_words_elsewhere(word: str, path: str, old: str, new: str) -> None:

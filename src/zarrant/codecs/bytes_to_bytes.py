@@ -139,7 +139,9 @@ class Blosc(Compiled):
         configuration, inside = document.configuration, f"{path}.configuration"
         shuffle = choice(configuration["shuffle"], f"{inside}.shuffle", BLOSC_SHUFFLES)
         if "typesize" not in configuration and shuffle != "noshuffle":
-            raise MetadataError("missing member", path=inside, expected="typesize, as there is a shuffle", got=sorted(configuration))
+            raise MetadataError(
+                "missing member", path=inside, expected="typesize, as there is a shuffle", got=sorted(configuration)
+            )
         return cls(
             choice(configuration["cname"], f"{inside}.cname", BLOSC_COMPRESSORS),
             integer(configuration["clevel"], f"{inside}.clevel", 0, 9),
@@ -205,7 +207,20 @@ class Crc32c(Compiled):
 
 
 # Those of numcodecs that map bytes to bytes, by the names zarr-python writes.
-NUMCODECS_BYTES = ("adler32", "bz2", "crc32", "fletcher32", "gzip", "jenkins_lookup3", "lz4", "lzma", "shuffle", "zlib", "zstd", "blosc")
+NUMCODECS_BYTES = (
+    "adler32",
+    "bz2",
+    "crc32",
+    "fletcher32",
+    "gzip",
+    "jenkins_lookup3",
+    "lz4",
+    "lzma",
+    "shuffle",
+    "zlib",
+    "zstd",
+    "blosc",
+)
 
 
 @dataclass(frozen=True)
@@ -232,9 +247,15 @@ class Numcodecs:
                 expected=[f"numcodecs.{name}" for name in NUMCODECS_BYTES],
             )
         try:
-            object.__setattr__(self, "codec", numcodecs.get_codec({"id": identifier, **self.configuration}))
+            codec = numcodecs.get_codec({"id": identifier, **self.configuration})
         except (TypeError, ValueError) as error:
-            raise MetadataError(f"numcodecs refuses the configuration: {error}", codec=self.name, got=dict(self.configuration)) from error
+            raise MetadataError(
+                f"numcodecs refuses the configuration: {error}", codec=self.name, got=dict(self.configuration)
+            ) from error
+        # Every default is written down, as zarr-python does, so that a document means the same under any release.
+        configuration = {key: value for key, value in codec.get_config().items() if key != "id"}
+        object.__setattr__(self, "configuration", configuration)
+        object.__setattr__(self, "codec", codec)
 
     def __hash__(self) -> int:
         return hash((self.name, json.dumps(dict(self.configuration), sort_keys=True, default=str)))
@@ -249,7 +270,7 @@ class Numcodecs:
 
     def to_document(self) -> Named:
         """The document of this codec."""
-        return Named(self.name, dict(self.configuration))
+        return Named(self.name, dict(self.configuration), explicit=True)
 
     def step(self, spec: ChunkSpec) -> None:
         """None: there is no compiled form."""

@@ -97,7 +97,8 @@ class Chain:
         bound = replace(
             self,
             bytes_to_bytes=tuple(
-                codec.with_typesize(spec.data_type.itemsize) if isinstance(codec, Blosc) else codec for codec in self.bytes_to_bytes
+                codec.with_typesize(spec.data_type.itemsize) if isinstance(codec, Blosc) else codec
+                for codec in self.bytes_to_bytes
             ),
         )
         if isinstance(self.array_to_bytes, ShardingIndexed):
@@ -113,7 +114,9 @@ class Chain:
 
     def subchunk_shapes(self) -> list[tuple[int, ...]]:
         """The shape of the subchunks of each level of sharding, outermost first, as the array sees them."""
-        shapes, chain, orders = [], self, list[tuple[int, ...]]()
+        shapes: list[tuple[int, ...]] = []
+        orders: list[tuple[int, ...]] = []
+        chain = self
         while True:
             if chain.order is not None:
                 orders.append(chain.order)
@@ -121,7 +124,7 @@ class Chain:
                 return shapes
             shape = chain.array_to_bytes.chunk_shape
             for order in reversed(orders):
-                shape = tuple(shape[axis] for axis in np.argsort(order))
+                shape = tuple(shape[axis] for axis in np.argsort(order).tolist())
             shapes.append(shape)
             chain = chain.array_to_bytes.codecs
 
@@ -131,7 +134,9 @@ def parse_chain(value: object, path: str) -> Chain:
     if not isinstance(value, list | tuple) or not value:
         raise MetadataError("wrong value", path=path, expected="a list of codecs", got=repr(value))
     documents = [item if isinstance(item, Named) else Named.parse(item, f"{path}[{i}]") for i, item in enumerate(value)]
-    return chain_of([read_codec(document, f"{path}[{i}]") for i, document in enumerate(documents) if not _ignorable(document)], path)
+    return chain_of(
+        [read_codec(document, f"{path}[{i}]") for i, document in enumerate(documents) if not _ignorable(document)], path
+    )
 
 
 def _ignorable(document: Named) -> bool:
@@ -180,7 +185,9 @@ def _prepare(chain: Chain, spec: ChunkSpec, options: CodecOptions, nesting: int)
     if isinstance(chain.array_to_bytes, Bytes):
         chain.array_to_bytes.validate(laid_out, path)
         if laid_out.nbytes > MAX_DECODED:
-            raise LimitError("chunk too large", path=path, field="decoded bytes of a chunk", got=laid_out.nbytes, limit=MAX_DECODED)
+            raise LimitError(
+                "chunk too large", path=path, field="decoded bytes of a chunk", got=laid_out.nbytes, limit=MAX_DECODED
+            )
         return Leaf(laid_out, order, chain.array_to_bytes.steps(laid_out), chain.bytes_to_bytes, options)
     return _prepare_shard(chain, chain.array_to_bytes, laid_out, path, options, nesting + 1)
 
@@ -210,7 +217,9 @@ def _prepare_shard(
 def _check_sharding(sharding: ShardingIndexed, spec: ChunkSpec, path: str, nesting: int) -> None:
     shape, sub = spec.shape, sharding.chunk_shape
     if len(sub) != len(shape) or any(outer % inner for outer, inner in zip(shape, sub, strict=False)):
-        raise MetadataError("subchunks must divide the shard", path=path, codec="sharding_indexed", expected=f"divisors of {shape}", got=sub)
+        raise MetadataError(
+            "subchunks must divide the shard", path=path, codec="sharding_indexed", expected=f"divisors of {shape}", got=sub
+        )
     if nesting > MAX_NESTING:
         raise LimitError("shards nested too deep", path=path, field="nesting", got=nesting, limit=MAX_NESTING)
     n = 1

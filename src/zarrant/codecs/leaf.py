@@ -116,11 +116,11 @@ class Leaf:
         program = self.program
         if program is not None:
             arena, sizes = kernels.encode(program, flat, keep)
-            return Encoded(sizes, [memoryview(arena)])
+            return Encoded(sizes, [memoryview(arena.data)])
         pieces: list[Part] = []
         sizes = np.full(len(flat), -1, np.int64)
         for i in range(len(flat)) if keep is None else np.flatnonzero(keep):
-            data: Buffer = memoryview(flat[i])
+            data: Buffer = memoryview(flat[i].data)
             for step in self.head:
                 data = reference.encode_step(step, data)
             for codec in self.codecs:

@@ -40,7 +40,9 @@ class Index:
         offset, size = table[:, 0], table[:, 1]
         absent = offset == MISSING
         if np.any(absent != (size == MISSING)):
-            raise _broken("offset and length must both be missing or both be given", table, np.flatnonzero(absent != (size == MISSING)))
+            raise _broken(
+                "offset and length must both be missing or both be given", table, np.flatnonzero(absent != (size == MISSING))
+            )
         start, stop = np.uint64(data[0]), np.uint64(data[1])
         # Checked without overflow: offset <= stop, then length <= stop - offset.
         bad = ~absent & ((offset < start) | (offset > stop) | (size > stop - np.minimum(offset, stop)))
@@ -116,15 +118,20 @@ def locate(size: int, index_size: int, at_start: bool) -> tuple[int, int]:
     """The data part [start, stop) of a shard object of `size` bytes."""
     if size < index_size:
         raise ChunkError(
-            "the shard is smaller than its index", codec="sharding_indexed", expected=f"at least {index_size} bytes", got=f"{size} bytes"
+            "the shard is smaller than its index",
+            codec="sharding_indexed",
+            expected=f"at least {index_size} bytes",
+            got=f"{size} bytes",
         )
     return (index_size, size) if at_start else (0, size - index_size)
 
 
 def morton_order(grid_shape: tuple[int, ...]) -> Ints:
     """C-order numbers of the cells of a grid in Morton order (cells outside of a power-of-two hull are skipped)."""
+    if not grid_shape:
+        return np.zeros(1, np.int64)
     cells = np.indices(grid_shape).reshape(len(grid_shape), -1)
-    bits = max((extent - 1).bit_length() for extent in grid_shape) if grid_shape else 0
+    bits = max((extent - 1).bit_length() for extent in grid_shape)
     code = np.zeros(cells.shape[1], np.uint64)
     for bit in range(bits):
         for axis in range(len(grid_shape)):

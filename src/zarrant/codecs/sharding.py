@@ -17,7 +17,18 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant import kernels
-from zarrant.codecs.base import BytesToBytes, ChunkSpec, CodecOptions, Encoded, Fetched, Ints, Partial, Prepared, Source, Spans
+from zarrant.codecs.base import (
+    BytesToBytes,
+    ChunkSpec,
+    CodecOptions,
+    Encoded,
+    Fetched,
+    Ints,
+    Partial,
+    Prepared,
+    Source,
+    Spans,
+)
 from zarrant.codecs.leaf import Leaf
 from zarrant.codecs.shard_layout import Index, locate, morton_order
 from zarrant.codecs.sources import InMemory, ShardSpans, read_whole
@@ -66,7 +77,9 @@ class Shard:
         for i in range(lo, hi):
             yield from self._read_one(spans.source(i), cells.region(i), cells.extent(i), out)
 
-    def _split(self, region: Region, bounds: tuple[int, ...], values: npt.NDArray[np.generic]) -> tuple[Cells, npt.NDArray[np.generic]]:
+    def _split(
+        self, region: Region, bounds: tuple[int, ...], values: npt.NDArray[np.generic]
+    ) -> tuple[Cells, npt.NDArray[np.generic]]:
         """Cut a region of the chunk into subchunks, as they are after transposition."""
         if self.order is not None:
             region, values = region.transpose(self.order), values.transpose(self.order)
@@ -77,7 +90,8 @@ class Shard:
         """C-order numbers of the touched subchunks."""
         if not self.grid.grid_shape:
             return np.zeros(cells.n, np.int64)
-        return np.ravel_multi_index(tuple(cells.index.T), self.grid.grid_shape).astype(np.int64)
+        numbers: Ints = np.ravel_multi_index(tuple(cells.index.T), self.grid.grid_shape).astype(np.int64)
+        return numbers
 
     def batches(self, n: int) -> Iterator[tuple[int, int]]:
         """Ranges of subchunks that make a mini-batch."""
@@ -89,7 +103,9 @@ class Shard:
         """Bytes a mini-batch holds: rows, and encoded bytes of at most about the same size."""
         return 2 * max(self.options.batch_bytes, self.inner.spec.nbytes)
 
-    def _read_one(self, source: Source | None, region: Region, bounds: tuple[int, ...], out: npt.NDArray[np.generic]) -> Op[None]:
+    def _read_one(
+        self, source: Source | None, region: Region, bounds: tuple[int, ...], out: npt.NDArray[np.generic]
+    ) -> Op[None]:
         source, index = yield from self._open(source)
         cells, out = self._split(region, bounds, out)
         spans = ShardSpans(source or InMemory(b""), index, self._numbers(cells))
@@ -112,7 +128,11 @@ class Shard:
             found = yield from source.read([span])
         except ZarrantError as error:
             if getattr(source, "size", 0) < self.index_size and "byte range" in error.message:
-                raise ChunkError("the shard is smaller than its index", codec="sharding_indexed", expected=f"at least {self.index_size} bytes") from error
+                raise ChunkError(
+                    "the shard is smaller than its index",
+                    codec="sharding_indexed",
+                    expected=f"at least {self.index_size} bytes",
+                ) from error
             raise
         if found is None:
             return None, Index.empty(n)
@@ -161,7 +181,9 @@ class Shard:
             data = codec.encode(data)
         return [data]
 
-    def _lay_out(self, source: Source | None, old: Index, numbers: Ints, sizes: Ints, pieces: list[Part]) -> list[Part] | None:
+    def _lay_out(
+        self, source: Source | None, old: Index, numbers: Ints, sizes: Ints, pieces: list[Part]
+    ) -> list[Part] | None:
         """Old subchunks that stay, then the new ones, then the index (or the index first)."""
         if self.options.subchunk_order == "morton":
             numbers, sizes, pieces = self._in_morton_order(numbers, sizes, pieces)
@@ -189,15 +211,25 @@ class Shard:
         return _repack(source, kept, first)
 
     def _in_morton_order(self, numbers: Ints, sizes: Ints, pieces: list[Part]) -> tuple[Ints, Ints, list[Part]]:
-        rank = np.argsort(morton_order(self.grid.grid_shape), kind="stable")
-        order = np.argsort(rank[numbers], kind="stable")
-        if all(not isinstance(piece, ByteRange) for piece in pieces):
-            joined = memoryview(b"".join(cast("list[Buffer]", pieces)))
-            start = np.cumsum(sizes.clip(0)) - sizes.clip(0)
-            stored = order[sizes[order] >= 0]
-            pieces = [kernels.pack(joined, start[stored], sizes[stored])]
-            return numbers[order], sizes[order], pieces
-        return numbers, sizes, pieces  # nested updates keep parts of old shards; their order is the order of updates anyway
+        rank = np.argsort(morton_order(self.grid.grid_shape), kind="stable")[numbers]
+        order = np.argsort(rank, kind="stable")
+        if any(isinstance(piece, ByteRange) for piece in pieces):
+            # Nested updates keep parts of old shards; their order is the order of updates anyway.
+            return numbers, sizes, pieces
+        return numbers[order], sizes[order], [_reordered(cast("list[Buffer]", pieces), sizes.clip(0), rank)]
+
+
+def _reordered(pieces: list[Buffer], sizes: Ints, rank: npt.NDArray[np.intp]) -> Buffer:
+    """Rows that lie in `pieces` back to back, ordered by `rank`. A piece may hold many rows, a row go over many pieces."""
+    row_end = np.cumsum(sizes)
+    length = np.array([_length(piece) for piece in pieces], np.int64)
+    piece_end = np.cumsum(length)
+    cuts = np.unique(np.concatenate((np.zeros(1, np.int64), row_end, piece_end)))
+    start, size = cuts[:-1], np.diff(cuts)
+    by_rank = np.argsort(rank[np.searchsorted(row_end, start, side="right")], kind="stable")
+    piece = np.searchsorted(piece_end, start, side="right")
+    offset = start - (piece_end - length)[piece]
+    return kernels.pack(pieces, piece[by_rank], offset[by_rank], size[by_rank]).data
 
 
 def _repack(source: Source, kept: Index, first: int) -> tuple[list[Part], Index, int]:

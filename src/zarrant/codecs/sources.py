@@ -41,7 +41,9 @@ class Stored:
         self.seen = True
         if blob is None:
             if self.required:
-                raise ChunkMissingError("the chunk is not stored", key=self.key, hint='Read with missing_chunks="fill" for fill values')
+                raise ChunkMissingError(
+                    "the chunk is not stored", key=self.key, hint='Read with missing_chunks="fill" for fill values'
+                )
             return None
         self.version, self.size = blob.version, blob.size
         return list(blob.data)
@@ -129,7 +131,9 @@ class Single:
         data = yield from read_whole(self._source)
         rows = np.array([] if data is None else [0], np.int64)
         size = np.array([] if data is None else [len(data)], np.int64)
-        return Fetched(rows, [] if data is None else [data], np.zeros(rows.size, np.int64), np.zeros(rows.size, np.int64), size)
+        return Fetched(
+            rows, [] if data is None else [data], np.zeros(rows.size, np.int64), np.zeros(rows.size, np.int64), size
+        )
 
     def source(self, i: int) -> Source:
         """The source."""

@@ -206,17 +206,14 @@ def _int_from_python(dtype: Dtype, value: Any) -> bytes:
 
 
 def _float_from_python(dtype: Dtype, value: Any) -> bytes:
-    if type(value) is int:  # may be wider than any NumPy integer
-        number: Any = value
-    else:
+    number = value
+    if type(value) is not int:  # an int may be wider than any NumPy integer
         array = _scalar(dtype, value)
-        if array.dtype.newbyteorder("=") == dtype:
+        if array.dtype in (dtype, dtype.newbyteorder()):
             return array.astype(dtype).tobytes()
         # float64 stands for all floats: NumPy has no rule between those of ml_dtypes and float16
         if not np.can_cast(array.dtype, np.float64, "same_kind"):
             raise _unfit(dtype, value)
-        if np.isnan(array):  # float() would drop the payload of a NaN, a cast keeps what fits of it
-            return array.astype(dtype).tobytes()
         number = array.item()
     fill = _round_checked(number, dtype)
     if fill is None:

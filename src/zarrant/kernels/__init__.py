@@ -1,4 +1,4 @@
-"""The kernels: copies of boxes, fill tests, encode and decode programs, CRC-32C.
+"""The kernels: copies of boxes, fill tests, encode and decode programs, packing, CRC-32C.
 
 In come NumPy arrays, buffers and programs (see `zarrant.kernels.program`); out go what `zarrant.kernels.reference`
 specifies. Each function is chosen once, at import: the compiled twin where it was built, the reference elsewhere. A
@@ -53,12 +53,13 @@ __all__ = [
     "encoded_bound",
     "equals_fill",
     "missing",
+    "pack",
 ]
 
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 
-_FUNCTIONS = ("copy_boxes", "equals_fill", "encoded_bound", "encode", "decode", "crc32c")
+_FUNCTIONS = ("copy_boxes", "equals_fill", "encoded_bound", "encode", "decode", "pack", "crc32c")
 
 
 def _load(choice: str) -> tuple[Any, str]:
@@ -81,6 +82,7 @@ _general: Any = _compiled or reference
 
 copy_boxes: Callable[[NDArray[Any], Ints, Ints, NDArray[Any], Ints, Ints, Ints], None] = _general.copy_boxes
 equals_fill: Callable[[Bytes, bytes], NDArray[np.bool_]] = _general.equals_fill
+pack: Callable[[Sequence[Any], Ints, Ints, Ints], Bytes] = _general.pack
 crc32c: Callable[..., int] = _general.crc32c
 
 

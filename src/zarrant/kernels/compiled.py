@@ -91,6 +91,17 @@ def decode(
     return failures
 
 
+def pack(buffers: Sequence[Any], which: Ints, offset: Ints, size: Ints) -> Bytes:
+    """Copy spans of `buffers` back to back into one new array; see `reference.pack`."""
+    columns = (np.ascontiguousarray(which), np.ascontiguousarray(offset), np.ascontiguousarray(size))
+    packed: Bytes = _native.pack(buffers, *columns, _allocate)
+    return packed
+
+
+def _allocate(size: int) -> Bytes:
+    return np.empty(size, np.uint8)
+
+
 def crc32c(data: Any, value: int = 0) -> int:
     """Return the CRC-32C of `data`, continuing from `value`; see `zarrant.kernels.checksum.crc32c`."""
     checksum: int = _native.crc32c(data, value)

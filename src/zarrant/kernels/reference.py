@@ -18,7 +18,7 @@ from numcodecs import blosc, zstd
 from numpy.typing import NDArray
 
 from zarrant.errors import OptionError
-from zarrant.kernels import zstd_frames
+from zarrant.kernels import packing, zstd_frames
 from zarrant.kernels.checksum import crc32c
 from zarrant.kernels.program import (
     BLOSC,
@@ -38,6 +38,8 @@ from zarrant.kernels.program import (
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 
+pack = packing.pack
+
 
 class _Bad(Exception):
     """Stored bytes that do not decode; the text is the reason."""
@@ -47,9 +49,6 @@ def features() -> dict[str, bool]:
     """Name the steps, and the compressors inside Blosc frames, that this implementation has."""
     inside = {f"blosc:{name}": name in blosc.list_compressors() for name in BLOSC_COMPRESSORS}
     return {"swap": True, "blosc": True, "zstd": True, "gzip": True, "crc32c": True, **inside}
-
-
-# ── copies ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def copy_boxes(
@@ -77,8 +76,8 @@ def copy_boxes(
     src, dst = src.view(bits), dst.view(bits)
     for box in range(len(shape)):
         if (shape[box] > 0).all():
-            into = dst[..., *_slices(dst_start[box], dst_step, shape[box])]
-            into[...] = src[..., *_slices(src_start[box], src_step, shape[box])]
+            into = dst[_slices(dst_start[box], dst_step, shape[box])]
+            into[...] = src[_slices(src_start[box], src_step, shape[box])]
 
 
 def _check_pair(src: NDArray[Any], dst: NDArray[Any]) -> None:
@@ -114,8 +113,8 @@ def _check_boxes(array: NDArray[Any], start: Ints, step: Ints, shape: Ints) -> N
                 raise ValueError(f"box {box} leaves axis {axis} of length {array.shape[axis]}: {first} to {last}")
 
 
-def _slices(start: Ints, step: Ints, shape: Ints) -> tuple[slice, ...]:
-    slices = []
+def _slices(start: Ints, step: Ints, shape: Ints) -> tuple[Any, ...]:
+    slices: list[Any] = [...]  # keeps an array of no axes an array
     for first, stride, count in zip(start.tolist(), step.tolist(), shape.tolist(), strict=True):
         if stride == 0 or count == 1:
             slices.append(slice(first, first + 1))  # a step of 0 repeats one source element; NumPy broadcasts it
@@ -138,9 +137,6 @@ def equals_fill(rows: Bytes, fill: bytes) -> NDArray[np.bool_]:
 def _check_rows(rows: Bytes) -> None:
     if rows.dtype != np.uint8 or rows.ndim != 2 or (rows.shape[1] > 1 and rows.strides[1] != 1):
         raise ValueError(f"rows: expected contiguous rows of uint8, got {rows.dtype} {rows.shape}")
-
-
-# ── encoding ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def encoded_bound(program: Program, nbytes: int) -> int:
@@ -224,9 +220,6 @@ _ENCODERS: dict[int, Callable[[Step, bytes], bytes]] = {
 }
 
 
-# ── decoding ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def decode(
     program: Program,
     buffers: Sequence[Any],
@@ -247,14 +240,7 @@ def decode(
     check_sizes(program, rows.shape[1])
     if not rows.flags.writeable:
         raise ValueError("rows are read-only")
-    views = [memoryview(buffer).cast("B") for buffer in buffers]
-    for name, column in (("which", which), ("offset", offset), ("size", size)):
-        if column.dtype != np.int64 or column.shape != (len(rows),):
-            raise ValueError(f"{name}: expected int64 of shape ({len(rows)},), got {column.dtype} {column.shape}")
-    spans = list(zip(which.tolist(), offset.tolist(), size.tolist(), strict=True))
-    for row, (buffer, first, length) in enumerate(spans):
-        if not (0 <= buffer < len(views) and first >= 0 and length >= 0 and first + length <= len(views[buffer])):
-            raise ValueError(f"row {row}: span ({buffer}, {first}, {length}) is outside of the buffers")
+    views, spans = packing.check_spans(buffers, which, offset, size, len(rows))
     failures: list[Failure] = []
     for row, (buffer, first, length) in enumerate(spans):
         data = bytes(views[buffer][first : first + length])
@@ -341,9 +327,6 @@ _DECODERS: dict[int, Callable[[Step, bytes, int, bool], bytes]] = {
     GZIP: _ungzip,
     CRC32C: _strip_crc32c,
 }
-
-
-# ── single steps, for chains that also hold a codec without one ─────────────────────────────────────────────────────
 
 
 def encode_step(step: Step, data: Any) -> bytes:

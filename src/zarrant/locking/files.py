@@ -27,7 +27,7 @@ from typing import Protocol
 from weakref import WeakValueDictionary
 
 from zarrant.errors import LockTimeout, StoreError
-from zarrant.locking.local import remake_after_fork
+from zarrant.locking.local import given_up, remake_after_fork
 
 SUFFIX = ".__lock"
 
@@ -90,7 +90,8 @@ class FileLock:
                 if lock._attempt(deadline):
                     return lock
                 left = deadline - time.monotonic()
-                if left <= 0:
+                over = given_up.get()
+                if left <= 0 or (over is not None and over()):
                     break
                 time.sleep(min(pause, left))
         except BaseException:

@@ -13,12 +13,20 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Protocol
 from weakref import WeakSet
 
 from zarrant.errors import LockTimeout
+
+
+given_up: ContextVar[Callable[[], bool] | None] = ContextVar("given_up", default=None)
+"""Tells a wait of this thread for a lock that nobody wants it any more; it then ends as if its deadline had come."""
+
+LOOK = 0.02
+"""Seconds between two looks at `given_up`, where it is set: a cancelled caller does not notice, and it costs 50 wakes/s."""
 
 
 class Remade(Protocol):
@@ -44,6 +52,17 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+
+
+def _acquired(turn: threading.Lock, deadline: float) -> bool:
+    """Wait for a turn until the deadline, or until it is given up."""
+    over = given_up.get()
+    while True:
+        left = min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)
+        if turn.acquire(timeout=left if over is None else min(left, LOOK)):
+            return True
+        if left == 0 or over is None or over():
+            return False
 
 
 class KeyQueues:
@@ -92,7 +111,7 @@ class KeyQueues:
             queue.append(turn)
             if queue[0] is turn:
                 return
-        if not turn.acquire(timeout=min(max(0.0, deadline - start), threading.TIMEOUT_MAX)):
+        if not _acquired(turn, deadline):
             raise LockTimeout(
                 "another thread of this process kept the lock", path=name, got=f"{time.monotonic() - start:.3f} s waited"
             )

@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zarrant.geometry import selection as select
 from zarrant.nodes.attributes import Attributes
 from zarrant.nodes.base import READ, UPDATE, WRITE
 from zarrant.nodes.facts import ArrayFacts, S
-from zarrant.nodes.indexing import Indexer, selected
+from zarrant.nodes.indexing import Indexer, retrieve, store
 from zarrant.ops import hierarchy, read, update, write
 from zarrant.storage import Buffer, Readable, ReadableWritable, Writable
 
@@ -135,25 +134,25 @@ class Array(ArrayFacts[S]):
     @property
     def oindex(self) -> Indexer:
         """Orthogonal indexing: `a.oindex[[3, 0], mask]` is the product of the indices of each dimension."""
-        return Indexer(self, select.orthogonal)
+        return Indexer(self, "orthogonal")
 
     @property
     def vindex(self) -> Indexer:
         """Point indexing: `a.vindex[rows, columns]` takes one element for each pair; or a mask."""
-        return Indexer(self, select.points)
+        return Indexer(self, "points")
 
     @property
     def blocks(self) -> Indexer:
         """Block indexing: `a.blocks[0, 1:3]` in coordinates of the chunk grid."""
-        return Indexer(self, lambda item, _: select.block(item, self._grid))
+        return Indexer(self, "blocks")
 
     def __getitem__(self: Array[Readable], selection: Any) -> Any:
         """Elements by NumPy indexing; a scalar where only integers are given."""
-        return Indexer(self, select.numpy_like)[selection]
+        return Indexer(self, "numpy")[selection]
 
     def __setitem__(self: Array[ReadableWritable], selection: Any, values: Any) -> None:
         """Store by NumPy indexing; see `ops.update.store_selection`."""
-        Indexer(self, select.numpy_like)[selection] = values
+        Indexer(self, "numpy")[selection] = values
 
     def __array__(self: Array[Readable], dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Values:
         """The whole array, read into memory."""
@@ -267,10 +266,8 @@ class AsyncArray(ArrayFacts[S]):
 
     async def getitem(self, selection: Any, *, index: str = "numpy") -> Any:
         """Elements by NumPy indexing; `index` "orthogonal", "points" or "blocks" for the other kinds."""
-        chosen = selected(self._state, selection, index)
-        result = await self._place.run_async(read.retrieve_selection(self._state, chosen), READ)
-        return result[()] if chosen.out_shape == () else result
+        return await self._place.run_async(retrieve(self._state, selection, index), READ)
 
     async def setitem(self, selection: Any, values: Any, *, index: str = "numpy") -> None:
         """Store by NumPy indexing; see `ops.update.store_selection`."""
-        await self._place.run_async(update.store_selection(self._state, selected(self._state, selection, index), values), UPDATE)
+        await self._place.run_async(store(self._state, selection, values, index), UPDATE)

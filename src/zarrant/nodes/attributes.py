@@ -12,7 +12,9 @@ class HasAttributes(Protocol):
 
     def _attributes(self) -> Mapping[str, Any]: ...
 
-    def update_attributes(self, change: Callable[[dict[str, Any]], Mapping[str, Any]]) -> None: ...
+    def update_attributes(self, change: Callable[[dict[str, Any]], Mapping[str, Any]]) -> None:
+        """A guarded read-modify-write of the stored attributes."""
+        ...
 
 
 class Attributes(MutableMapping[str, Any]):

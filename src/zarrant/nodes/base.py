@@ -6,7 +6,6 @@ nothing has been written.
 
 from __future__ import annotations
 
-
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -102,5 +101,3 @@ class Place:
         if missing:
             got = [name for name, has in able._asdict().items() if has]
             raise CapabilityError("the store cannot do what this needs", store=repr(self.store), expected=missing, got=got)
-
-

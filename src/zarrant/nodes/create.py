@@ -73,14 +73,18 @@ def array_creation(place: Place, options: Mapping[str, Any]) -> Creation:
             raise OptionError("a new array needs it", field=name, expected=f"{name}=, or data=", got=None)
     unknown = set(options) - set(Layout.__dataclass_fields__)
     if unknown:
-        raise OptionError("unknown option", field=min(unknown), expected=sorted(ArrayOptions.__annotations__), got=sorted(unknown))
+        raise OptionError(
+            "unknown option", field=min(unknown), expected=sorted(ArrayOptions.__annotations__), got=sorted(unknown)
+        )
     document = Layout(**options).document()
     exclusive = capabilities(place.store).put_if and capabilities(place.store).get
     op = _create_array(place, document, data, overwrite, match, exclusive)
     return Creation(place, op, WRITE if data is None else UPDATE)
 
 
-def group_creation(place: Place, attributes: Mapping[str, Any] | None, overwrite: bool = False, match: bool = False) -> Creation:
+def group_creation(
+    place: Place, attributes: Mapping[str, Any] | None, overwrite: bool = False, match: bool = False
+) -> Creation:
     """A new group."""
     exclusive = capabilities(place.store).put_if and capabilities(place.store).get
     document = GroupDocument(dict(attributes or {}))
@@ -90,6 +94,8 @@ def group_creation(place: Place, attributes: Mapping[str, Any] | None, overwrite
 
 def _create_array(place: Place, document: Any, data: Any, overwrite: bool, match: bool, exclusive: bool) -> Op[Document]:
     state = ArrayState.from_document(place.path, document, place.options)
+    if data is not None:  # wrong data are refused before there is an array
+        data = update.broadcast(state.values(data), state.shape)
     standing = yield from hierarchy.create_node(place.path, document, overwrite=overwrite, match=match, exclusive=exclusive)
     if data is not None:
         yield from update.store_array_subset(state, tuple(slice(0, n) for n in state.shape), data)
@@ -100,7 +106,9 @@ def _existing(overwrite: Any, if_exists: Any) -> tuple[bool, bool]:
     if not isinstance(overwrite, bool):
         raise OptionError("impossible value of an option", field="overwrite", expected="True | False", got=repr(overwrite))
     if if_exists not in ("error", "match", "overwrite"):
-        raise OptionError("impossible value of an option", field="if_exists", expected="error | match | overwrite", got=repr(if_exists))
+        raise OptionError(
+            "impossible value of an option", field="if_exists", expected="error | match | overwrite", got=repr(if_exists)
+        )
     return overwrite or if_exists == "overwrite", if_exists == "match"
 
 

@@ -13,14 +13,13 @@ from typing import Any, Generic, Self, TypeVar
 import numpy as np
 
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
-from zarrant.geometry.grid import ChunkGrid
 from zarrant.metadata.v3 import ArrayDocument
 from zarrant.nodes.base import Place
 from zarrant.nodes.show import Info, array_html, array_info
 from zarrant.ops.read import subchunk_grid
 from zarrant.ops.state import ArrayState
 
-S = TypeVar("S", covariant=True)
+S = TypeVar("S", covariant=True)  # noqa: PLC0105 - one letter, as it stands in every signature
 
 
 class ArrayFacts(Generic[S]):
@@ -156,10 +155,6 @@ class ArrayFacts(Generic[S]):
     def with_config(self, **options: Any) -> Self:
         """A handle on the same array under other options (API.md §3)."""
         return type(self)(self._place.with_config(**options), self._state.document)
-
-    @property
-    def _grid(self) -> ChunkGrid:
-        return self._state.grid
 
     def _moved(self, document: Any) -> None:
         """Take over a document that was read or written."""

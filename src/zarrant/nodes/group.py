@@ -59,7 +59,9 @@ class GroupFacts(Generic[S]):
 
     def _below(self, name: str) -> Place:
         path = hierarchy.check_path(name)
-        return Place(self._place.store, f"{self.path}/{path}" if self.path else path, self._place.config, self._place.guarded)
+        return Place(
+            self._place.store, f"{self.path}/{path}" if self.path else path, self._place.config, self._place.guarded
+        )
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, GroupFacts) or type(other) is not type(self):

@@ -65,7 +65,9 @@ class Layout:
         shards = None if self.shards is None else _extents(self.shards, "shards", 1, len(shape))
         if isinstance(self.chunks, str):
             if self.chunks != "auto":
-                raise OptionError("impossible value of an option", field="chunks", expected='a shape or "auto"', got=self.chunks)
+                raise OptionError(
+                    "impossible value of an option", field="chunks", expected='a shape or "auto"', got=self.chunks
+                )
             chunks = auto_chunks(shape, data_type.itemsize) if shards is None else _divisors(shards, data_type.itemsize)
         else:
             chunks = _extents(self.chunks, "chunks", 1, len(shape))
@@ -79,8 +81,16 @@ class Layout:
             raise OptionError("impossible value of an option", field="order", expected="C | F", got=self.order)
         if self.order == "F" and len(chunks) > 1:
             filters.append(Transpose(tuple(reversed(range(len(chunks))))))
-        serializer = _default_bytes(data_type) if isinstance(self.serializer, str) and self.serializer == "auto" else _codec(self.serializer)
-        compressors = [Zstd()] if isinstance(self.compressors, str) and self.compressors == "auto" else [_codec(c) for c in _listed(self.compressors)]
+        serializer = (
+            _default_bytes(data_type)
+            if isinstance(self.serializer, str) and self.serializer == "auto"
+            else _codec(self.serializer)
+        )
+        compressors = (
+            [Zstd()]
+            if isinstance(self.compressors, str) and self.compressors == "auto"
+            else [_codec(c) for c in _listed(self.compressors)]
+        )
         chain = chain_of([*filters, serializer, *compressors])
         if shards is None:
             return chain
@@ -150,7 +160,9 @@ def _codec(item: Any) -> Any:
         return _codec(item.to_dict())
     if hasattr(item, "encode") and hasattr(item, "decode") and hasattr(item, "to_document"):
         return item
-    raise OptionError("not a codec", expected="a codec object, a {name, configuration} document or a numcodecs codec", got=repr(item))
+    raise OptionError(
+        "not a codec", expected="a codec object, a {name, configuration} document or a numcodecs codec", got=repr(item)
+    )
 
 
 def _from_numcodecs(config: dict[str, Any]) -> Any:
@@ -187,5 +199,3 @@ def _names(names: Sequence[str | None] | None, ndim: int) -> tuple[str | None, .
     if any(name is not None and not isinstance(name, str) for name in names):
         raise DataTypeError("names are strings or None", field="dimension_names", got=repr(names))
     return tuple(names)
-
-

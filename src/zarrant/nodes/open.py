@@ -10,7 +10,8 @@ import os
 from collections.abc import Mapping, MutableMapping
 from typing import Any, TypeAlias, TypeVar, Unpack, overload
 
-from zarrant.config import Config, config as defaults
+from zarrant.config import Config
+from zarrant.config import config as defaults
 from zarrant.errors import NodeNotFoundError, OptionError
 from zarrant.metadata.v3 import ArrayDocument, GroupDocument
 from zarrant.nodes.array import Array, AsyncArray
@@ -25,6 +26,15 @@ from zarrant.stores.resolve import resolve_store
 S = TypeVar("S")
 Address: TypeAlias = str | os.PathLike[str] | MutableMapping[str, bytes]
 MODES = ("r", "r+", "a", "w", "w-")
+
+
+class CreateOptions(ArrayOptions, total=False):
+    """Keywords of `create_array`: those of the array, and where and how it is opened."""
+
+    name: str | None
+    config: Config | Mapping[str, Any] | None
+    synchronizer: Any
+    storage_options: Mapping[str, Any] | None
 
 
 def _place(
@@ -57,7 +67,9 @@ def _read_only(place: Place, mode: str) -> Place:
 def _of_kind(document: Any, kind: type, place: Place) -> Any:
     if not isinstance(document, kind):
         wanted = "array" if kind is ArrayDocument else "group"
-        raise NodeNotFoundError(f"the node here is not {'an' if wanted == 'array' else 'a'} {wanted}", path=place.path or "/", store=place.url)
+        raise NodeNotFoundError(
+            f"the node here is not {'an' if wanted == 'array' else 'a'} {wanted}", path=place.path or "/", store=place.url
+        )
     return document
 
 
@@ -69,18 +81,10 @@ def _creation(place: Place, mode: str, kind: type, options: Mapping[str, Any]) -
 
 
 @overload
-def create_array(store: Address, **options: Any) -> Array[ReadableWritable]: ...
+def create_array(store: Address, **options: Unpack[CreateOptions]) -> Array[ReadableWritable]: ...
 @overload
-def create_array(store: S, **options: Any) -> Array[S]: ...
-def create_array(
-    store: Any,
-    *,
-    name: str | None = None,
-    config: Config | Mapping[str, Any] | None = None,
-    synchronizer: Any = "auto",
-    storage_options: Mapping[str, Any] | None = None,
-    **options: Unpack[ArrayOptions],
-) -> Array[Any]:
+def create_array(store: S, **options: Unpack[CreateOptions]) -> Array[S]: ...
+def create_array(store: Any, **options: Any) -> Array[Any]:
     """Create an array and open it for reading and writing.
 
     Args:
@@ -99,41 +103,44 @@ def create_array(
     >>> float(a[3, 5])
     1.5
     """
-    return array_creation(_place(store, name, config, synchronizer, storage_options), options).run(Array)
+    place, kwargs = _placed(store, options)
+    return array_creation(place, kwargs).run(Array)
 
 
-async def create_array_async(
-    store: Any,
-    *,
-    name: str | None = None,
-    config: Config | Mapping[str, Any] | None = None,
-    synchronizer: Any = "auto",
-    storage_options: Mapping[str, Any] | None = None,
-    **options: Unpack[ArrayOptions],
-) -> AsyncArray[Any]:
+async def create_array_async(store: Any, **options: Unpack[CreateOptions]) -> AsyncArray[Any]:
     """`create_array` as a coroutine; gives an `AsyncArray`."""
-    place = _place(store, name, config, synchronizer, storage_options)
-    return await array_creation(place, options).run_async(AsyncArray)
+    place, kwargs = _placed(store, options)
+    return await array_creation(place, kwargs).run_async(AsyncArray)
 
 
 def create_group(
-    store: Any, *, name: str | None = None, attributes: Mapping[str, Any] | None = None, overwrite: bool = False, **where: Any
+    store: Any,
+    *,
+    name: str | None = None,
+    attributes: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    **where: Any,
 ) -> Group[Any]:
     """Create a group and open it; `where` takes `config`, `synchronizer` and `storage_options`."""
     return group_creation(_place(store, name, **where), attributes, overwrite).run(Group)
 
 
 async def create_group_async(
-    store: Any, *, name: str | None = None, attributes: Mapping[str, Any] | None = None, overwrite: bool = False, **where: Any
+    store: Any,
+    *,
+    name: str | None = None,
+    attributes: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    **where: Any,
 ) -> AsyncGroup[Any]:
     """`create_group` as a coroutine; gives an `AsyncGroup`."""
     return await group_creation(_place(store, name, **where), attributes, overwrite).run_async(AsyncGroup)
 
 
 @overload
-def open_array(store: Address, **options: Any) -> Array[ReadableWritable]: ...
+def open_array(store: Address, *, mode: str = "a", **options: Unpack[CreateOptions]) -> Array[ReadableWritable]: ...
 @overload
-def open_array(store: S, **options: Any) -> Array[S]: ...
+def open_array(store: S, *, mode: str = "a", **options: Unpack[CreateOptions]) -> Array[S]: ...
 def open_array(store: Any, *, mode: str = "a", **options: Any) -> Array[Any]:
     """Open an array, or create it as `mode` says; options as in `create_array`.
 
@@ -212,9 +219,14 @@ async def open_async(store: Any, *, mode: str = "a", **where: Any) -> AsyncArray
 def _opening(store: Any, mode: str, options: Mapping[str, Any]) -> tuple[Place, str, dict[str, Any]]:
     """The place that options speak of, and the options that are left."""
     _check_mode(mode)
+    place, left = _placed(store, options)
+    return _read_only(place, mode), mode, left
+
+
+def _placed(store: Any, options: Mapping[str, Any]) -> tuple[Place, dict[str, Any]]:
     left = dict(options)
     where = {key: left.pop(key) for key in ("name", "config", "synchronizer", "storage_options") if key in left}
-    return _read_only(_place(store, **where), mode), mode, left
+    return _place(store, **where), left
 
 
 def _may_create(options: Mapping[str, Any]) -> bool:
@@ -223,6 +235,10 @@ def _may_create(options: Mapping[str, Any]) -> bool:
 
 def _must_exist(mode: str) -> None:
     if mode in ("w", "w-"):
-        raise OptionError("open cannot tell what to create", field="mode", expected="r | r+ | a", got=mode, hint="Use create_array or create_group")
-
-
+        raise OptionError(
+            "open cannot tell what to create",
+            field="mode",
+            expected="r | r+ | a",
+            got=mode,
+            hint="Use create_array or create_group",
+        )

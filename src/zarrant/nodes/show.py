@@ -51,7 +51,9 @@ def codec_names(document: ArrayDocument) -> list[str]:
     """The codecs of a document, those inside shards in brackets."""
     names = []
     for codec in document.codecs:
-        inner = [item.get("name", "?") if isinstance(item, dict) else str(item) for item in codec.configuration.get("codecs", ())]
+        inner = [
+            item.get("name", "?") if isinstance(item, dict) else str(item) for item in codec.configuration.get("codecs", ())
+        ]
         names.append(f"{codec.name}[{' → '.join(inner)}]" if inner else codec.name)
     return names
 
@@ -71,24 +73,28 @@ def human(nbytes: float) -> str:
 
 def array_html(array: ArrayFacts[Any]) -> str:
     """The summary as a table, beside a drawing of the last two dimensions with shard and chunk borders."""
-    rows = "".join(f"<tr><th style='text-align:left'>{html.escape(str(k))}</th><td>{html.escape(str(v))}</td></tr>" for k, v in array.info.items())
+    rows = "".join(
+        f"<tr><th style='text-align:left'>{html.escape(str(k))}</th><td>{html.escape(str(v))}</td></tr>"
+        for k, v in array.info.items()
+    )
     return f"<div style='display:flex;gap:1em;align-items:center'><table>{rows}</table>{grid_svg(array)}</div>"
 
 
 def grid_svg(array: ArrayFacts[Any]) -> str:
     """The last two dimensions of the array as SVG: thin lines between chunks, thick ones between stored objects."""
-    shape = ((1, 1) + tuple(array.shape))[-2:]
+    shape = (1, 1, *array.shape)[-2:]
     if 0 in shape:
         return ""
     scale = SIDE / max(shape)
     height, width = (max(8.0, extent * scale) for extent in shape)
-    chunks, units = ((1, 1) + tuple(array.chunks))[-2:], ((1, 1) + tuple(array.write_unit))[-2:]
+    chunks, units = (1, 1, *array.chunks)[-2:], (1, 1, *array.write_unit)[-2:]
     lines = _grid_lines(shape, chunks, (height, width), "#9bb", 0.5) if array.shards else ""
     lines += _grid_lines(shape, units, (height, width), "#345", 1.2)
     frame = f"<rect x='0' y='0' width='{width:.1f}' height='{height:.1f}' fill='#e8f1f2' stroke='#345' stroke-width='1.5'/>"
     box = f"viewBox='-4 -4 {width + 8:.1f} {height + 8:.1f}' width='{width + 8:.0f}' height='{height + 8:.0f}'"
     label = f"chunk grid, last two of {len(array.shape)} dimensions"
-    return f"<svg xmlns='http://www.w3.org/2000/svg' {box} role='img' aria-label='{label}'><title>{label}</title>{frame}{lines}</svg>"
+    head = f"<svg xmlns='http://www.w3.org/2000/svg' {box} role='img' aria-label='{label}'><title>{label}</title>"
+    return f"{head}{frame}{lines}</svg>"
 
 
 def _grid_lines(shape: Sequence[int], cell: Sequence[int], size: tuple[float, float], colour: str, stroke: float) -> str:
@@ -101,7 +107,10 @@ def _grid_lines(shape: Sequence[int], cell: Sequence[int], size: tuple[float, fl
         for i in range(1, count):
             at = i * cell[axis] * size[axis] / shape[axis]
             ends = (0.0, at, width, at) if axis == 0 else (at, 0.0, at, height)
-            out.append("<line x1='{:.1f}' y1='{:.1f}' x2='{:.1f}' y2='{:.1f}'".format(*ends) + f" stroke='{colour}' stroke-width='{stroke}'/>")
+            out.append(
+                "<line x1='{:.1f}' y1='{:.1f}' x2='{:.1f}' y2='{:.1f}'".format(*ends)
+                + f" stroke='{colour}' stroke-width='{stroke}'/>"
+            )
     return "".join(out)
 
 

@@ -49,7 +49,11 @@ def read_document(path: str) -> Op[Document]:
     if found is not None:
         return found
     other = yield from fetch([Want(f"{path}/{name}" if path else name) for name in (".zarray", ".zgroup")])
-    hint = "This is a Zarr V2 node; V2 is not read yet" if any(blob is not None and not isinstance(blob, Exception) for blob in other) else None
+    hint = (
+        "This is a Zarr V2 node; V2 is not read yet"
+        if any(blob is not None and not isinstance(blob, Exception) for blob in other)
+        else None
+    )
     raise NodeNotFoundError("no array or group here", key=document_key(path), path=path or "/", hint=hint)
 
 
@@ -63,16 +67,20 @@ def _parsed(path: str, data: memoryview) -> Document:
     try:
         return parse(bytes(data))
     except ZarrantError as error:
-        raise error.annotate(key=document_key(path))
+        raise error.annotate(key=document_key(path)) from error.__cause__
 
 
-def create_node(path: str, document: Document, *, overwrite: bool = False, match: bool = False, exclusive: bool = True) -> Op[Document]:
+def create_node(
+    path: str, document: Document, *, overwrite: bool = False, match: bool = False, exclusive: bool = True
+) -> Op[Document]:
     """Store the document of a new node, and of the groups above it; returns the document that stands.
 
     One of several creators wins, the others get NodeExistsError; with `match` they succeed where theirs is equal. `overwrite`
     erases what was there, below it too. `exclusive` False is for stores that cannot be asked what they hold.
     """
     key, data = document_key(path), dump(document)
+    if exclusive:
+        yield from _refuse_array_above(path)
     if overwrite:
         yield from delete_node(path)
     try:
@@ -80,7 +88,9 @@ def create_node(path: str, document: Document, *, overwrite: bool = False, match
     except VersionChangedError:
         there = yield from find_document(path)
         if not (match and there is not None and _same(there, document)):
-            raise NodeExistsError("a node is here already", key=key, path=path or "/", hint='overwrite=True replaces it') from None
+            raise NodeExistsError(
+                "a node is here already", key=key, path=path or "/", hint="overwrite=True replaces it"
+            ) from None
         document = there
     if exclusive:
         yield from _make_parents(path)
@@ -92,15 +102,23 @@ def _same(left: Document, right: Document) -> bool:
 
 
 def _make_parents(path: str) -> Op[None]:
-    parts = path.split("/")[:-1] if path else None
-    for depth in range(len(parts) + 1) if parts is not None else ():
-        parent = "/".join((parts or [])[:depth])
+    for parent in _above(path):
         try:
             yield from put_one(document_key(parent), [dump(GroupDocument())], None)
         except VersionChangedError:
-            there = yield from find_document(parent)
-            if isinstance(there, ArrayDocument):
-                raise NodeExistsError("an array cannot hold other nodes", key=document_key(parent), path=path) from None
+            continue
+
+
+def _refuse_array_above(path: str) -> Op[None]:
+    for parent in _above(path):
+        if isinstance((yield from find_document(parent)), ArrayDocument):
+            raise NodeExistsError("an array cannot hold other nodes", key=document_key(parent), path=path)
+
+
+def _above(path: str) -> list[str]:
+    """The paths of the groups above a node, the root first."""
+    parts = path.split("/")[:-1]
+    return ["/".join(parts[:depth]) for depth in range(len(parts) + 1)] if path else []
 
 
 def store_document(path: str, document: Document) -> Op[None]:
@@ -158,7 +176,11 @@ def list_children(path: str) -> Op[list[Child]]:
     names = [directory[len(prefix) : -1] for directory in directories]
     paths = [f"{prefix}{name}" for name in names if not name.startswith("__")]
     documents = yield from gather((find_document(child) for child in paths), DOCUMENT_COST)
-    return [Child(child[len(prefix) :], child, document) for child, document in zip(paths, documents, strict=True) if document is not None]
+    return [
+        Child(child[len(prefix) :], child, document)
+        for child, document in zip(paths, documents, strict=True)
+        if document is not None
+    ]
 
 
 def walk(path: str) -> Op[list[Child]]:

@@ -110,7 +110,10 @@ class ArrayState:
             return array
         if not np.can_cast(array.dtype, target, "same_kind"):
             raise DataTypeError(
-                "the data cannot be cast safely", expected=self.data_type.name, got=str(array.dtype), hint="Cast it first with .astype"
+                "the data cannot be cast safely",
+                expected=self.data_type.name,
+                got=str(array.dtype),
+                hint="Cast it first with .astype",
             )
         return array.astype(target)
 
@@ -143,7 +146,10 @@ def _as_array(data: Any, target: np.dtype[Any]) -> Array:
     if hasattr(data, "__array__") or isinstance(data, memoryview | bytearray):
         return np.asarray(data)
     # Python numbers, and lists of them, have no type of their own: they take the array's where their values fit it.
-    natural = np.asarray(data)
+    try:
+        natural = np.asarray(data)
+    except ValueError as error:
+        raise ShapeError("the data is a ragged list", expected="lists of equal length", got=type(data).__name__) from error
     if natural.dtype == object:
         raise DataTypeError("the data is not an array of numbers", expected=str(target), got=type(data).__name__)
     if natural.dtype.kind in "iub" and target.kind in "iu":

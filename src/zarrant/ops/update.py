@@ -6,6 +6,7 @@ A chunk counts as whole when every in-bounds element of it is written, for every
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -30,14 +31,14 @@ def store_array_subset(state: ArrayState, subset: Any, data: Any) -> Op[None]:
     """
     region = as_subset(subset, state.shape)
     values = state.values(data)
-    yield from _store_region(state, box_region(region), _broadcast(values, region.shape), state.shape)
+    yield from _store_region(state, box_region(region), broadcast(values, region.shape), state.shape)
 
 
 def store_chunk_subset(state: ArrayState, chunk: Sequence[int], subset: Any, data: Any) -> Op[None]:
     """Store a part of one chunk; `subset` is in coordinates of the chunk and may reach into the padding of an edge chunk."""
     chunk = check_chunk_indices(chunk, state.grid.grid_shape)
     local = as_subset(subset, state.chunk_shape, "chunk")
-    values = _broadcast(state.values(data), local.shape)
+    values = broadcast(state.values(data), local.shape)
     region = local.shift(state.grid.origin(chunk))
     bounds = np.maximum(np.array(state.shape, np.int64), region.stop)
     yield from _store_region(state, box_region(region), values, tuple(int(bound) for bound in bounds))
@@ -57,7 +58,9 @@ def _store_region(state: ArrayState, region: Region, values: Array, bounds: tupl
     def write(lo: int, hi: int) -> Op[list[Outcome[None]]]:
         if cells.full[lo]:
             return (yield from write_batch(state, cells, values, lo, hi))
-        yield from exclusively(state.chunk_keys(cells.index[lo:hi])[0], _merge(state, cells, lo, values), state.options.exclusive)
+        yield from exclusively(
+            state.chunk_keys(cells.index[lo:hi])[0], _merge(state, cells, lo, values), state.options.exclusive
+        )
         return [None]
 
     yield from run_batches(state, cells.index, _batches(cells.full, state.batch), write)
@@ -74,13 +77,14 @@ def _merge(state: ArrayState, cells: Cells, row: int, values: Array) -> Any:
 def _batches(full: npt.NDArray[np.bool_], step: int) -> Iterator[tuple[int, int]]:
     """Ranges of rows: whole chunks in batches, each partly written chunk alone."""
     borders = [0, *(np.flatnonzero(full[1:] != full[:-1]) + 1).tolist(), len(full)]
-    for start, stop in zip(borders, borders[1:], strict=False):
+    for start, stop in pairwise(borders):
         size = step if start < len(full) and full[start] else 1
         for lo in range(start, stop, size):
             yield lo, min(lo + size, stop)
 
 
-def _broadcast(values: Array, shape: tuple[int, ...]) -> Array:
+def broadcast(values: Array, shape: tuple[int, ...]) -> Array:
+    """Values in the shape of a region; ShapeError where they do not broadcast to it."""
     try:
         return np.broadcast_to(values, shape)
     except ValueError:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zarrant.codecs.sources import Single, InMemory
+from zarrant.codecs.sources import InMemory, Single
 from zarrant.effects import ANY, New, Op, Outcome, gather_outcomes, put, put_one
 from zarrant.errors import CallerError, PartialFailure, ShapeError, ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
@@ -62,7 +62,9 @@ def store_encoded_chunk(state: ArrayState, chunk: Sequence[int], buffer: Buffer,
     yield from put_one(key, [view])
 
 
-def store_encoded_chunks(state: ArrayState, chunks: Sequence[Sequence[int]], buffers: Sequence[Buffer], check: bool = False) -> Op[None]:
+def store_encoded_chunks(
+    state: ArrayState, chunks: Sequence[Sequence[int]], buffers: Sequence[Buffer], check: bool = False
+) -> Op[None]:
     """Store the bytes of many chunks as they are, side by side."""
     if len(chunks) != len(buffers):
         raise ShapeError("as many buffers as chunks", expected=len(chunks), got=len(buffers))
@@ -149,7 +151,9 @@ def _named(state: ArrayState, chunk: tuple[int, ...], error: Exception) -> Excep
 
 def check_encoded(state: ArrayState, chunk: tuple[int, ...], data: memoryview) -> Op[None]:
     """Decode bytes as this chunk; ChunkError where that fails."""
-    cells = box_region(ArraySubset.full(state.chunk_shape)).split(type(state.grid).regular(state.chunk_shape, state.chunk_shape), state.chunk_shape)
+    cells = box_region(ArraySubset.full(state.chunk_shape)).split(
+        type(state.grid).regular(state.chunk_shape, state.chunk_shape), state.chunk_shape
+    )
     try:
         yield from state.prepared.read(Single(0, InMemory(data)), cells, 0, 1, state.empty(state.chunk_shape))
     except ZarrantError as error:
@@ -159,7 +163,9 @@ def check_encoded(state: ArrayState, chunk: tuple[int, ...], data: memoryview) -
 def block_subset(state: ArrayState, chunks: ArraySubset) -> ArraySubset:
     """The elements of a block of chunks, padding of edge chunks included."""
     if chunks.is_empty:
-        return ArraySubset((0,) * chunks.ndim, tuple(0 if n == 0 else n * c for n, c in zip(chunks.shape, state.chunk_shape, strict=True)))
+        return ArraySubset(
+            (0,) * chunks.ndim, tuple(0 if n == 0 else n * c for n, c in zip(chunks.shape, state.chunk_shape, strict=True))
+        )
     first = state.grid.subset(chunks.start)
     last = state.grid.subset(tuple(stop - 1 for stop in chunks.stop))
     return ArraySubset(first.start, tuple(stop - start for start, stop in zip(first.start, last.stop, strict=True)))
@@ -167,8 +173,10 @@ def block_subset(state: ArrayState, chunks: ArraySubset) -> ArraySubset:
 
 def block_indices(chunks: ArraySubset) -> npt.NDArray[np.int64]:
     """(n, d) indices of a block of chunks, in C order."""
+    if not chunks.ndim:
+        return np.empty((1, 0), np.int64)
     indices = np.indices(chunks.shape).reshape(chunks.ndim, -1).T + np.array(chunks.start, np.int64)
-    return np.ascontiguousarray(indices, np.int64) if chunks.ndim else np.empty((1, 0), np.int64)
+    return np.ascontiguousarray(indices, np.int64)
 
 
 def _fits(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
@@ -186,7 +194,11 @@ def _flat(buffer: Any) -> memoryview:
     try:
         view = memoryview(buffer)
     except TypeError:
-        raise ShapeError("encoded chunks are bytes", expected="an object with the buffer protocol", got=type(buffer).__name__) from None
+        raise ShapeError(
+            "encoded chunks are bytes", expected="an object with the buffer protocol", got=type(buffer).__name__
+        ) from None
     if not view.c_contiguous:
-        raise ShapeError("encoded chunks are contiguous bytes", expected="a C-contiguous buffer", got=f"strides {view.strides}")
+        raise ShapeError(
+            "encoded chunks are contiguous bytes", expected="a C-contiguous buffer", got=f"strides {view.strides}"
+        )
     return view.cast("B")

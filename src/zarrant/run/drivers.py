@@ -21,13 +21,28 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from zarrant.effects import ANY, All, ErasePrefix, Fetch, ListDir, ListPrefix, Locked, New, Op, Outcome, Pause, Put, Request, Want
+from zarrant.effects import (
+    ANY,
+    All,
+    ErasePrefix,
+    Fetch,
+    ListDir,
+    ListPrefix,
+    Locked,
+    New,
+    Op,
+    Outcome,
+    Pause,
+    Put,
+    Request,
+    Want,
+)
 from zarrant.errors import CapabilityError, StoreError, VersionChangedError, ZarrantError
-from zarrant.locking.local import KeyQueues
+from zarrant.locking.local import KeyQueues, given_up
 from zarrant.run.pool import Pool
 from zarrant.storage import Blob, ByteRange, Part
 
@@ -52,12 +67,15 @@ class World:
     pool: Pool
     concurrency: int
     cancelled: threading.Event | None = None
+    gate: asyncio.Semaphore | None = None
+    """Bounds the requests of one operation to an async store, however many one batch asks for."""
 
 
 def perform(op: Op[T], world: World) -> T:
     """Run an operation to its end in this thread."""
     reply: Any = None
     error: BaseException | None = None
+    token = given_up.set(None if world.cancelled is None else world.cancelled.is_set)
     try:
         while True:
             if world.cancelled is not None and world.cancelled.is_set():
@@ -71,6 +89,7 @@ def perform(op: Op[T], world: World) -> T:
             except Exception as raised:
                 reply, error = None, raised
     finally:
+        given_up.reset(token)
         op.close()
 
 
@@ -195,7 +214,7 @@ async def perform_async(op: Op[T], world: World) -> T:
     cancelled = threading.Event()
     world = replace(world, cancelled=cancelled)
     if hasattr(world.store, "get_async") or hasattr(world.store, "put_async"):
-        return await _perform_steps(op, world)
+        return await _perform_steps(op, replace(world, gate=asyncio.Semaphore(max(1, world.concurrency))))
     return await _in_thread(lambda: perform(op, world), cancelled)
 
 
@@ -255,10 +274,10 @@ async def _answer_async(request: Request, world: World) -> Any:
     store = world.store
     match request:
         case Fetch(wants):
-            return await _each(_get_async, wants, store)
+            return await _each(_get_async, wants, world)
         case Put(items):
-            return await _each(_store_async, items, store)
-        case All(ops, _):
+            return await _each(_store_async, items, world)
+        case All():
             return await _all_async(request, world)
         case Locked(keys, op):
             if hasattr(store, "hold_async"):
@@ -290,18 +309,22 @@ async def _all_async(request: All, world: World) -> list[Any]:
             except Exception as error:
                 results[place] = error
 
-    async with asyncio.TaskGroup() as tasks:
-        for _ in range(max(1, world.concurrency)):
-            tasks.create_task(worker())
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(max(1, world.concurrency)):
+                tasks.create_task(worker())
+    except BaseExceptionGroup as errors:  # of the iterator: each operation's own error is its outcome
+        raise errors.exceptions[0] from None
     return results
 
 
-async def _each(act: Callable[[Any, Any], Any], items: Sequence[Any], store: Any) -> list[Any]:
+async def _each(act: Callable[[Any, Any], Any], items: Sequence[Any], world: World) -> list[Any]:
     async def one(item: Want | New) -> Any:
         try:
-            return await act(item, store)
+            async with world.gate or nullcontext():
+                return await act(item, world.store)
         except Exception as error:
-            return _annotated(error, item.key, store)
+            return _annotated(error, item.key, world.store)
 
     return list(await asyncio.gather(*(one(item) for item in items)))
 
@@ -341,5 +364,3 @@ def _executor() -> ThreadPoolExecutor:
         _executors.clear()
         _executors[pid] = ThreadPoolExecutor(max_workers=32, thread_name_prefix="zarrant-async")
     return _executors[pid]
-
-

@@ -68,8 +68,9 @@ class Group:
             except StopIteration:
                 self.exhausted = True
                 return None
-            except BaseException:
+            except BaseException as error:
                 self.exhausted = True
+                self.fatal = self.fatal or error  # a helper who met it has nobody to tell
                 raise
             self.results.append(None)
             self.running += 1
@@ -158,7 +159,7 @@ class Pool:
             group = self._join()
             try:
                 group.work(one=True)
-            except BaseException:  # noqa: S110 - noted in the group, raised by its starter
+            except BaseException:
                 pass
             finally:
                 self.budget.give(group.cost)

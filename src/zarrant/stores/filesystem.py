@@ -175,17 +175,27 @@ class FilesystemStore(FileTree):
         return make()
 
     def _make_directory(self, path: str) -> None:
-        if path == self.root and not self.create:
-            raise FileNotFoundError(errno.ENOENT, "the store's directory is gone", path)
-        try:
-            self.files.mkdir(path)
-        except FileExistsError:
-            return
-        except FileNotFoundError:
-            if path == os.path.dirname(path):
-                raise
-            self._make_directory(os.path.dirname(path))
-            self._make_directory(path)
+        """Make a directory and those above it. Where one of them is removed meanwhile it may be missing at the end."""
+        missing = []
+        while True:
+            if path == self.root and not self.create:
+                raise FileNotFoundError(errno.ENOENT, "the store's directory is gone", path)
+            try:
+                self.files.mkdir(path)
+            except FileExistsError:
+                pass
+            except FileNotFoundError:
+                missing.append(path)
+                path = os.path.dirname(path)
+                continue
+            break
+        for below in reversed(missing):
+            try:
+                self.files.mkdir(below)
+            except FileExistsError:
+                pass
+            except FileNotFoundError:
+                return
 
     def _check_root(self) -> None:
         with Naming("open", self.url, None):

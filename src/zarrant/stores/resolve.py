@@ -1,7 +1,7 @@
 """What a user may call a store: a path, a URL, a dict, or a store.
 
 In: that, and options. Out: the store, and the prefix below which its keys lie ("" or ending with "/"). Opening does no I/O
-but a look at whether a directory is one. Unknown schemes and options are errors: a misspelt safety option must not be ignored.
+but a look at whether a directory is one. Unknown schemes and options are errors: a misspelt safety option is not ignored.
 """
 
 from __future__ import annotations

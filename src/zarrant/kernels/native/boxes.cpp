@@ -84,10 +84,10 @@ bool apart(const Strided& dst, const std::int64_t* step, const std::int64_t* sha
   return false;
 }
 
-// The most bytes of a run: it is walked once per line of a box, and what it touches on the compact side has to stay cached.
+// The most bytes of a run: it is walked once per line of a box; what it touches on the compact side has to stay cached.
 constexpr double kRunBytes = 2 << 20;
 // When the compact side is written, its lines of a run lie a box apart and compete for the same ways of the first cache;
-// measured with 8^3 to 64^3 boxes of uint16: 16 boxes, or as many as fit that cache, beat both fewer and more by up to a half.
+// measured with 8^3 to 64^3 boxes of uint16: 16 boxes, or as many as fit that cache, beat fewer and more by up to a half.
 constexpr double kGatherBytes = 64 << 10;
 constexpr std::int64_t kGatherBoxes = 16;
 
@@ -108,8 +108,8 @@ Run find_run(const Strided& src, const Strided& dst, const Boxes& boxes, std::in
   if (!scatter) most = std::min(most, std::max(kGatherBoxes, static_cast<std::int64_t>(kGatherBytes / bytes)));
   while (run.count < most) {
     const std::int64_t box = first + run.count;
-    const bool same = std::equal(shape, shape + axes, boxes.shape + box * axes) && follows(boxes.src_start, box, first, axes) &&
-                      follows(boxes.dst_start, box, first, axes);
+    const bool same = std::equal(shape, shape + axes, boxes.shape + box * axes) &&
+                      follows(boxes.src_start, box, first, axes) && follows(boxes.dst_start, box, first, axes);
     if (!same) break;
     ++run.count;
   }

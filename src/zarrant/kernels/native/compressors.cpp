@@ -193,7 +193,7 @@ std::vector<std::pair<std::string, bool>> features() {
   return all;
 }
 
-std::size_t compressed_bound(const Step& step, std::size_t size) {
+std::size_t compressed_bound(const Step& step, [[maybe_unused]] std::size_t size) {
   switch (step.code) {
 #if defined(ZARRANT_ZSTD)
     case kZstd: return ZSTD_compressBound(size);

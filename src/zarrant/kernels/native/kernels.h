@@ -63,6 +63,14 @@ void swap_words(const Byte* src, Byte* dst, std::size_t size, std::size_t word);
 
 bool is_repetition(const Byte* row, std::size_t size, const Byte* fill, std::size_t fill_size);
 
+struct Span {
+  const Byte* data;
+  std::size_t size;
+};
+
+// Copies the spans back to back to `dst`, which has room for all and overlaps none.
+void pack(const std::vector<Span>& spans, Byte* dst);
+
 // ── compressors.cpp: one row, one library call ─────────────────────────────────────────────────────────────────────
 
 enum Opcode : std::int64_t { kSwap = 1, kBlosc = 2, kZstd = 3, kGzip = 4, kCrc32c = 5 };
@@ -98,11 +106,6 @@ struct Failure {
   std::int64_t row;
   std::int64_t step;
   std::string reason;
-};
-
-struct Span {
-  const Byte* data;
-  std::size_t size;
 };
 
 std::size_t encoded_bound(const Program& program, std::size_t steps, std::size_t size);

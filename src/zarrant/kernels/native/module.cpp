@@ -153,32 +153,64 @@ std::size_t py_encode(nb::tuple steps, nb::handle rows, nb::handle keep, nb::han
   return encode(program, table.data(), table.count(), table.size(), flags, place.data(), column.data());
 }
 
-nb::list py_decode(nb::tuple steps, nb::sequence buffers, nb::handle which, nb::handle offset, nb::handle size,
-                   nb::handle rows, bool check) {
-  const Program program = parse(steps);
-  const Rows table(rows, true);
-  std::vector<Buffer> held;
-  for (nb::handle buffer : buffers) held.emplace_back(buffer, PyBUF_SIMPLE);
-  const Column owners(which, 1), offsets(offset, 1), sizes(size, 1);
-  const std::int64_t count = table.count();
-  require(owners.count() == count && offsets.count() == count && sizes.count() == count, "a span a row");
-  std::vector<Failure> failures;
-  {
-    nb::gil_scoped_release released;
-    std::vector<Span> spans(static_cast<std::size_t>(count));
-    for (std::int64_t i = 0; i < count; ++i) {
+// Buffers, and one span of one of them a row.
+struct Sources {
+  Sources(nb::sequence buffers, nb::handle which, nb::handle offset, nb::handle size)
+      : owners(which, 1), offsets(offset, 1), sizes(size, 1) {
+    for (nb::handle buffer : buffers) held.emplace_back(buffer, PyBUF_SIMPLE);
+    require(offsets.count() == count() && sizes.count() == count(), "a span a row");
+  }
+  std::int64_t count() const { return owners.count(); }
+  std::vector<Span> spans() const {
+    std::vector<Span> found(static_cast<std::size_t>(count()));
+    for (std::int64_t i = 0; i < count(); ++i) {
       const std::int64_t owner = owners.data()[i], first = offsets.data()[i], length = sizes.data()[i];
       const bool known = owner >= 0 && owner < static_cast<std::int64_t>(held.size());
       if (!known || first < 0 || length < 0 || first > held[owner]->len || length > held[owner]->len - first)
         throw std::invalid_argument("row " + std::to_string(i) + ": span (" + std::to_string(owner) + ", " +
                                     std::to_string(first) + ", " + std::to_string(length) + ") is outside of the buffers");
-      spans[static_cast<std::size_t>(i)] = {held[owner].data() + first, static_cast<std::size_t>(length)};
+      found[static_cast<std::size_t>(i)] = {held[owner].data() + first, static_cast<std::size_t>(length)};
     }
-    failures = decode(program, spans, table.data(), table.pitch(), table.size(), check);
+    return found;
+  }
+
+  std::vector<Buffer> held;
+  const Column owners, offsets, sizes;
+};
+
+nb::list py_decode(nb::tuple steps, nb::sequence buffers, nb::handle which, nb::handle offset, nb::handle size,
+                   nb::handle rows, bool check) {
+  const Program program = parse(steps);
+  const Rows table(rows, true);
+  const Sources sources(buffers, which, offset, size);
+  require(sources.count() == table.count(), "a span a row");
+  std::vector<Failure> failures;
+  {
+    nb::gil_scoped_release released;
+    failures = decode(program, sources.spans(), table.data(), table.pitch(), table.size(), check);
   }
   nb::list result;
   for (const Failure& failure : failures) result.append(nb::make_tuple(failure.row, failure.step, failure.reason));
   return result;
+}
+
+// `allocate` makes an array of as many bytes as it is told; it is called once all spans are known to be good.
+nb::object py_pack(nb::sequence buffers, nb::handle which, nb::handle offset, nb::handle size, nb::callable allocate) {
+  const Sources sources(buffers, which, offset, size);
+  std::vector<Span> spans;
+  std::size_t total = 0;
+  {
+    nb::gil_scoped_release released;
+    spans = sources.spans();
+    for (const Span& span : spans)
+      if (__builtin_add_overflow(total, span.size, &total)) throw std::invalid_argument("the spans are too long together");
+  }
+  nb::object packed = allocate(total);
+  const Buffer place(packed, PyBUF_WRITABLE);
+  require(static_cast<std::size_t>(place->len) == total, "an array of the length asked for");
+  nb::gil_scoped_release released;
+  pack(spans, place.data());
+  return packed;
 }
 
 std::uint32_t py_crc32c(nb::handle data, std::uint32_t value) {
@@ -209,5 +241,6 @@ NB_MODULE(_native, m) {
   m.def("encoded_bound", &py_encoded_bound);
   m.def("encode", &py_encode, nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg());
   m.def("decode", &py_decode);
+  m.def("pack", &py_pack);
   m.def("crc32c", &py_crc32c);
 }

@@ -258,7 +258,8 @@ int narrowest(const Loop* loops, int axes, std::int64_t Loop::* side) {
 template <typename Inner>
 void walk(const Byte* src, Byte* dst, const Loop* outer, int axes, const Inner& inner) {
   if (axes == 0) return inner(src, dst);
-  for (std::int64_t i = 0; i < outer->count; ++i) walk(src + i * outer->src, dst + i * outer->dst, outer + 1, axes - 1, inner);
+  for (std::int64_t i = 0; i < outer->count; ++i)
+    walk(src + i * outer->src, dst + i * outer->dst, outer + 1, axes - 1, inner);
 }
 
 }  // namespace

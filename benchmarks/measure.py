@@ -1,0 +1,146 @@
+"""Measuring: every peer does every workload, in turn, several times.
+
+In come workloads, peers and a `Bench`; out goes a `Row` for each phase of each workload, with a `Cell` for each peer: its seconds,
+or a note that says why there are none. A peer runs each phase once untimed, and is checked; one that is wrong, fails or would take
+minutes is noted and left out. Then each round goes round all that are left, beginning with another one each time. Nothing here
+fails on a time, and no failure of a peer ends the run.
+"""
+
+from __future__ import annotations
+
+import gc
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from statistics import median
+from typing import Any
+
+from benchmarks import arrays, limits
+from benchmarks.jobs import Bench, Job
+from benchmarks.peers.base import Peer
+from benchmarks.workloads import Workload
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Cell:
+    """What one peer did in one phase."""
+
+    seconds: list[float] = field(default_factory=list)
+    note: str = ""
+    stored: int = 0
+    """Bytes of all objects afterwards."""
+
+    @property
+    def median(self) -> float | None:
+        """Seconds; None where the peer was left out."""
+        return median(self.seconds) if self.seconds and not self.note else None
+
+
+@dataclass
+class Row:
+    """One phase of one workload."""
+
+    workload: str
+    title: str
+    phase: str
+    nbytes: int
+    count: int
+    cells: dict[str, Cell]
+
+    def as_json(self) -> dict[str, Any]:
+        cells = {name: {**asdict(cell), "median": cell.median} for name, cell in self.cells.items()}
+        return {**asdict(self), "cells": cells}
+
+
+def measure(workloads: Iterable[Workload], peers: Mapping[str, Peer], bench: Bench, repeats: int, say: Say) -> Iterator[Row]:
+    """The rows, as they are done."""
+    for workload in workloads:
+        say(workload.title)
+        at = _sized(bench, workload)
+        jobs, rows = _jobs(workload, peers, at)
+        try:
+            for row in rows:
+                _prepare(row, jobs)
+            for turn in range(repeats):
+                for row in rows:
+                    _round(row, jobs, turn)
+        finally:
+            jobs.clear()
+            shutil.rmtree(at.directory, ignore_errors=True)
+            gc.collect()
+        yield from rows
+
+
+def _sized(bench: Bench, workload: Workload) -> Bench:
+    """The bench of a workload: a directory of its own, and no more data than it wants."""
+    at = replace(bench, directory=bench.directory / workload.name)
+    if bench.data.nbytes <= workload.at_most:
+        return at
+    shape = arrays.shape_of(workload.at_most)
+    part = tuple(slice(0, extent) for extent in shape)
+    return replace(at, data=bench.data[part].copy(), out=bench.out[part].copy())
+
+
+def _jobs(workload: Workload, peers: Mapping[str, Peer], bench: Bench) -> tuple[dict[str, Job], list[Row]]:
+    """A job for each peer and for the limit, and the rows, with notes for those that are left out."""
+    jobs: dict[str, Job] = {}
+    notes: dict[str, str] = {}
+    makers: dict[str, Callable[[], Job]] = {name: lambda peer=peer: workload.job(bench, peer) for name, peer in peers.items()}  # type: ignore[misc]
+    if (limit := workload.limit) is not None:
+        makers[limits.NAME] = lambda: limit(bench)
+    for name, make in makers.items():
+        try:
+            job = make()
+        except Exception as error:
+            notes[name] = _failure(error)
+            continue
+        most = peers[name].subchunk_limit if name in peers else None
+        if most is not None and job.operations > most:
+            notes[name] = f"skipped: {job.operations:,} subchunks would take minutes"
+        else:
+            jobs[name] = job
+    return jobs, list(_rows(workload, bench, jobs, notes))
+
+
+def _rows(workload: Workload, bench: Bench, jobs: Mapping[str, Job], notes: Mapping[str, str]) -> Iterator[Row]:
+    first = next(iter(jobs.values()), None)
+    for phase in first.phases if first else ("all",):
+        cells = {name: Cell(note=notes.get(name, "")) for name in (*jobs, *notes)}
+        yield Row(workload.name, workload.title, phase, bench.data.nbytes, first.count if first else 1, cells)
+
+
+def _prepare(row: Row, jobs: dict[str, Job]) -> None:
+    """Run and check a phase once, untimed; who fails does not run again."""
+    for name, job in list(jobs.items()):
+        _once(row, name, job)
+        if row.cells[name].note:
+            del jobs[name]
+        else:
+            row.cells[name].seconds.clear()
+            row.cells[name].stored = job.stored()
+
+
+def _round(row: Row, jobs: Mapping[str, Job], turn: int) -> None:
+    names = list(jobs)
+    for index in range(len(names)):
+        name = names[(index + turn) % len(names)]
+        if not row.cells[name].note:
+            _once(row, name, jobs[name], check=jobs[name].recheck)
+
+
+def _once(row: Row, name: str, job: Job, check: bool = True) -> None:
+    cell = row.cells[name]
+    try:
+        job.reset(row.phase)
+        cell.seconds.append(job.run(row.phase))
+        if check and (wrong := job.problem(row.phase)):
+            cell.note = f"wrong: {wrong}"
+    except Exception as error:
+        cell.note = _failure(error)
+
+
+def _failure(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"failed: {type(error).__name__}: {lines[0][:200] if lines else ''}".rstrip(": ")

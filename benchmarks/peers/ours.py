@@ -1,0 +1,39 @@
+"""Zarrant, with its default guards: partial writes are locked and atomic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import zarrant
+from benchmarks.peers.base import Region, Settings, Values, append_frames
+
+
+class Zarrant:
+    """Zarrant with `concurrency` threads."""
+
+    name = "zarrant"
+    version = zarrant.__version__
+    subchunk_limit = None
+
+    def __init__(self, settings: Settings) -> None:
+        self.config = {"concurrency": settings.threads}
+
+    def open(self, path: Path) -> ZarrantHandle:
+        return ZarrantHandle(zarrant.open_array(path, mode="r+", config=self.config))
+
+
+class ZarrantHandle:
+    """An array of Zarrant."""
+
+    def __init__(self, array: zarrant.Array[Any]) -> None:
+        self.array = array
+
+    def write(self, region: Region, values: Values) -> None:
+        self.array.store_array_subset(region, values)
+
+    def read(self, region: Region, out: Values) -> None:
+        self.array.retrieve_array_subset(region, out=out)
+
+    def append(self, frames: Values, depth: int) -> None:
+        append_frames(self, frames)

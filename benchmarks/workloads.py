@@ -1,0 +1,61 @@
+"""The table of workloads: what each does, by name, in the order in which they run.
+
+A row names a job (what is done, see `jobs` and `contend`), its parameters and the limit to show beside it. Adding a workload
+is adding a row. Out goes, for a size, the list of `Workload`s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from benchmarks.contend import Contended
+from benchmarks.jobs import Bench, Bulk, Frames, Job, Tiny, Updates
+from benchmarks.limits import CodecLimit, CopyLimit
+from benchmarks.peers.base import Peer
+
+MakeJob = Callable[[Bench, Peer], Job]
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One row of the table: a job for each peer, and the limit that no library can pass, where there is one."""
+
+    name: str
+    title: str
+    job: MakeJob
+    limit: Callable[[Bench], Job] | None = None
+    at_most: int = 2**62
+    """Bytes of the array, however large the others are."""
+
+
+def _bulk(name: str, title: str, codec: str, subchunk: int | None = None, **more: Any) -> Workload:
+    return Workload(name, title, partial(Bulk, codec=codec, subchunk=subchunk), **more)
+
+
+_SMALL = 32 * MIB
+"""zarr-python needs about a millisecond for each subchunk: 1024 of them keep it to a second, and everyone else at the same size."""
+
+WORKLOADS: tuple[Workload, ...] = (
+    _bulk("raw", "raw", "raw", limit=CopyLimit),
+    _bulk("zstd", "zstd 1", "zstd 1"),
+    _bulk("gzip", "gzip 5", "gzip 5"),
+    _bulk("blosc", "blosclz 9 + bitshuffle", "blosc"),
+    _bulk("sharded-raw-32", "sharded raw, 32³", "raw", 32),
+    _bulk("sharded-blosc-32", "sharded blosc, 32³", "blosc", 32),
+    _bulk("sharded-zstd-32", "sharded zstd 1, 32³", "zstd 1", 32, limit=partial(CodecLimit, codec="zstd 1", subchunk=32)),
+    _bulk("sharded-zstd-16", "sharded zstd 1, 16³", "zstd 1", 16),
+    _bulk("sharded-zstd-8", "sharded zstd 1, 8³", "zstd 1", 8),
+    _bulk("small-raw-32", "≤ 32 MiB: sharded raw, 32³", "raw", 32, at_most=_SMALL),
+    _bulk("small-blosc-32", "≤ 32 MiB: sharded blosc, 32³", "blosc", 32, at_most=_SMALL),
+    _bulk("small-zstd-32", "≤ 32 MiB: sharded zstd 1, 32³", "zstd 1", 32, at_most=_SMALL),
+    Workload("updates-aligned", "48 updates of a 32³ subchunk, aligned", partial(Updates, count=48, aligned=True)),
+    Workload("updates-unaligned", "48 updates of 32³, unaligned", partial(Updates, count=48, aligned=False)),
+    Workload("append", "append 128 frames, chunks 32 deep", partial(Frames, count=128, depth=32)),
+    Workload("tiny", "50 × open + write + read 2 kB", partial(Tiny, count=50)),
+    Workload("contended", "4 processes update shared shards", partial(Contended, processes=4)),
+)
+BY_NAME = {workload.name: workload for workload in WORKLOADS}

@@ -1,0 +1,143 @@
+"""Files that are not Zarr, as sources of a copy: .npy, NIfTI, TIFF, PNG and other images.
+
+In comes the path of a file; out goes a `Source`, which reads any box in bounded memory. What is compressed as one stream
+(.nii.gz, compressed TIFF) is unpacked once into a temporary file, because reading boxes of it would unpack it from the start
+each time. A file that is missing is a NodeNotFoundError, one that cannot be understood a DataError; nothing is written beside
+a source.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from zarrant.errors import DataError, NodeNotFoundError, ZarrantError
+from zarrant.geometry.box import ArraySubset
+from zarrant.tools.extras import require
+
+Values: TypeAlias = npt.NDArray[Any]
+
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp")
+
+
+@dataclass(frozen=True)
+class Source:
+    """What can be copied: boxes of values, and what is known about them.
+
+    `unit` is the shape of the pieces it is stored in, None where any box costs the same.
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    read: Callable[[ArraySubset], Values]
+    unit: tuple[int, ...] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all values."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def _of_memory(kind: str, values: Values, **options: Any) -> Source:
+    """A source over an array, or over anything that is sliced like one."""
+    dtype = np.dtype(values.dtype).newbyteorder("=")
+    return Source(kind, tuple(values.shape), dtype, lambda box: np.asarray(values[box.slices]), None, options)
+
+
+def suffix_of(path: str | os.PathLike[str]) -> str:
+    """The end of a name that says what a file holds, lower case; .nii.gz counts as one."""
+    name = Path(path).name.lower()
+    return ".nii.gz" if name.endswith(".nii.gz") else Path(name).suffix
+
+
+def is_foreign(path: str | os.PathLike[str]) -> bool:
+    """Whether a name is that of a file this room reads."""
+    return suffix_of(path) in _OPENERS
+
+
+@contextmanager
+def open_foreign(path: str | os.PathLike[str]) -> Iterator[Source]:
+    """The source that a file is, while the context lasts."""
+    path = Path(path)
+    if not path.is_file():
+        raise NodeNotFoundError("no such file", path=str(path))
+    with ExitStack() as stack:
+        try:
+            source = _OPENERS[suffix_of(path)](path, stack)
+        except (ZarrantError, OSError, MemoryError):
+            raise
+        except Exception as cause:  # readers of foreign formats raise whatever they like
+            raise DataError(f"cannot be read: {cause}", path=str(path), expected=f"a {suffix_of(path)} file") from cause
+        yield source
+
+
+def _open_npy(path: Path, stack: ExitStack) -> Source:
+    values = np.load(path, mmap_mode="r", allow_pickle=False)
+    return _of_memory("npy", values)
+
+
+def _open_nifti(path: Path, stack: ExitStack) -> Source:
+    nibabel = require("nibabel", "nifti", "Reading NIfTI")
+    kind = "NIfTI"
+    if suffix_of(path) == ".nii.gz":
+        path, kind = _unpacked(nibabel, path, stack), "NIfTI, unpacked"
+    # One open file and no memory map: a slice reads what it covers and no more.
+    image = nibabel.load(path, mmap=False, keep_file_open=True)
+    proxy = image.dataobj
+    raw = (proxy.slope, proxy.inter) == (1, 0)
+    dtype = proxy.dtype if raw else np.asarray(proxy[(slice(0, 1),) * len(proxy.shape)]).dtype
+    options = {
+        "attributes": {"affine": image.affine.tolist(), "zooms": [float(zoom) for zoom in image.header.get_zooms()]},
+        "dimension_names": ("x", "y", "z", "t")[: len(proxy.shape)] if len(proxy.shape) <= 4 else None,
+    }
+    shape, native = tuple(proxy.shape), np.dtype(dtype).newbyteorder("=")
+    return Source(kind, shape, native, lambda box: np.asarray(proxy[box.slices]), None, options)
+
+
+def _unpacked(nibabel: Any, path: Path, stack: ExitStack) -> Path:
+    """The content of a compressed file in a temporary one."""
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="zarrant-")))
+    target = folder / "unpacked.nii"
+    with nibabel.openers.Opener(path) as packed, target.open("wb") as file:
+        shutil.copyfileobj(packed, file, 1 << 20)
+    return target
+
+
+def _open_tiff(path: Path, stack: ExitStack) -> Source:
+    tifffile = require("tifffile", "images", "Reading TIFF")
+    tiff = stack.enter_context(tifffile.TiffFile(path))
+    series = tiff.series[0]
+    names = {"dimension_names": tuple(series.axes.lower())} if len(series.axes) == len(series.shape) else {}
+    if series.dataoffset is not None:
+        return _of_memory("TIFF", tifffile.memmap(path, series=0, mode="r"), **names)
+    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="zarrant-"))
+    return _of_memory("TIFF, unpacked", series.asarray(out=os.path.join(folder, "unpacked")), **names)
+
+
+def _open_image(path: Path, stack: ExitStack) -> Source:
+    """An image is decoded whole: these formats have no parts."""
+    values = np.asarray(require("imageio.v3", "images", "Reading images").imread(path))
+    names = (*("t", "z", "y", "x")[-2:], "c") if values.ndim == 3 and values.shape[-1] in (1, 2, 3, 4) else None
+    return _of_memory("image", values, dimension_names=names or (("y", "x") if values.ndim == 2 else None))
+
+
+_OPENERS: dict[str, Callable[[Path, ExitStack], Source]] = {
+    ".npy": _open_npy,
+    ".nii": _open_nifti,
+    ".nii.gz": _open_nifti,
+    ".tif": _open_tiff,
+    ".tiff": _open_tiff,
+    **dict.fromkeys(IMAGES, _open_image),
+}

@@ -1,0 +1,110 @@
+"""What is at an address: facts of an array or group, the tree below a group, the files that store it.
+
+In comes an address; out go plain dicts that print as JSON. Only documents are read, never chunks;
+`stored` looks at file sizes.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from zarrant.errors import NodeNotFoundError, OptionError
+from zarrant.nodes.array import Array
+from zarrant.nodes.group import Group
+from zarrant.nodes.open import open as open_node
+from zarrant.nodes.show import codec_names
+from zarrant.stores.filesystem import FilesystemStore
+from zarrant.stores.resolve import resolve_store
+
+
+def info(address: Any) -> dict[str, Any]:
+    """The facts of the node at an address; NodeNotFoundError where there is none.
+
+    >>> import zarrant
+    >>> store = zarrant.MemoryStore()
+    >>> _ = zarrant.create_array(store, shape=(4, 6), dtype="int32", chunks=(2, 3))
+    >>> facts = info(store)
+    >>> facts["shape"], facts["stored_objects"], facts["codecs"]
+    ([4, 6], 4, ['bytes', 'zstd'])
+    """
+    node = _open(address)
+    return array_facts(node) if isinstance(node, Array) else _group_facts(node)
+
+
+def array_facts(array: Array[Any]) -> dict[str, Any]:
+    """What the document and the store of an array say."""
+    document = array.metadata
+    return {
+        "kind": "array",
+        "address": array.url,
+        "data_type": document.data_type.to_json(),
+        "shape": list(array.shape),
+        "bytes": array.nbytes,
+        "chunks": list(array.chunks),
+        "shards": None if array.shards is None else list(array.shards),
+        "stored_objects": array.nchunks,
+        "grid": list(array.chunk_grid_shape),
+        "codecs": codec_names(document),
+        "fill_value": document.fill_value,
+        "dimension_names": None if array.dimension_names is None else list(array.dimension_names),
+        "attributes": dict(document.attributes),
+        "guard": array.guard,
+    }
+
+
+def _group_facts(group: Group[Any]) -> dict[str, Any]:
+    members = group.members()
+    return {
+        "kind": "group",
+        "address": group.url,
+        "members": {name: "array" if isinstance(node, Array) else "group" for name, node in members.items()},
+        "attributes": dict(group.metadata.attributes),
+    }
+
+
+def tree(address: Any) -> dict[str, Any]:
+    """The nodes below an address: each with `name`, `kind`, and `children` or `shape`, `data_type`, `chunks`, `shards`."""
+    node = _open(address)
+    path = local_path(address)
+    return _branch(node, node.name or (path.name if path else "/"))
+
+
+def _branch(node: Array[Any] | Group[Any], name: str) -> dict[str, Any]:
+    if isinstance(node, Group):
+        return {"name": name, "kind": "group", "children": [_branch(child, part) for part, child in node.members().items()]}
+    facts = array_facts(node)
+    return {"name": name, "kind": "array", **{key: facts[key] for key in ("shape", "data_type", "chunks", "shards")}}
+
+
+def _open(address: Any) -> Array[Any] | Group[Any]:
+    """The node, without the means to create one; a path that is not there is said to be so."""
+    path = local_path(address)
+    if path is not None and not path.exists():
+        raise NodeNotFoundError("no such directory", path=str(path))
+    return open_node(address, mode="r+")
+
+
+def local_path(address: Any) -> Path | None:
+    """The directory that an address means, None for what is not in the file system."""
+    if isinstance(address, str) and address.lower().startswith("file://"):
+        return Path(unquote(urlsplit(address).path))
+    if isinstance(address, str) and "://" in address:
+        return None
+    return Path(address) if isinstance(address, str | os.PathLike) else None
+
+
+def stored(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """(files, bytes) below a directory."""
+    sizes = [os.path.getsize(os.path.join(folder, name)) for folder, _, names in os.walk(path) for name in names]
+    return len(sizes), sum(sizes)
+
+
+def guard(address: str | os.PathLike[str]) -> str:
+    """What would guard writes at a path, in words; OptionError for what is not in the file system."""
+    store = resolve_store(address).store
+    if not isinstance(store, FilesystemStore):
+        raise OptionError("not a path", field="path", expected="a directory", got=str(address))
+    return store.guard

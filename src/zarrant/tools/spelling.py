@@ -1,0 +1,97 @@
+"""How shapes, sizes and codecs are spelt on a command line.
+
+In comes a word, out goes the value, or an OptionError that shows how it is spelt. Nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from zarrant.codecs import Blosc, Gzip, Zstd
+from zarrant.config import UNITS
+from zarrant.dtypes.fixed import from_numpy
+from zarrant.errors import MetadataError, OptionError
+
+COMPRESSORS = "zstd[:LEVEL] | gzip[:LEVEL] | blosc[:CNAME[:LEVEL[:SHUFFLE]]] | none"
+
+
+def shape(text: str, option: str) -> tuple[int, ...]:
+    """A shape from numbers between commas; "" or "()" has no dimensions.
+
+    >>> shape("32,32,32", "chunks")
+    (32, 32, 32)
+    """
+    inside = text.strip().removeprefix("(").removesuffix(")").rstrip(",").strip()
+    parts = [part.strip() for part in inside.split(",")] if inside else []
+    if not all(re.fullmatch(r"[0-9]{1,18}", part) for part in parts):
+        raise OptionError("not a shape", field=option, expected="numbers between commas, as in 32,32,32", got=repr(text))
+    return tuple(int(part) for part in parts)
+
+
+def size(text: str, option: str) -> int:
+    """Bytes from a number and a unit.
+
+    >>> size("512MiB", "size")
+    536870912
+    """
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)\s*", text)
+    if match is None or match[2].lower() not in UNITS:
+        raise OptionError("not a size", field=option, expected="a number and a unit, as in 512MiB", got=repr(text))
+    return int(float(match[1]) * UNITS[match[2].lower()])
+
+
+def compressors(text: str) -> list[Any]:
+    """Codecs from their short names, with numbers and choices after colons.
+
+    >>> compressors("zstd:1"), compressors("none")
+    ([Zstd(level=1, checksum=False)], [])
+    >>> compressors("blosc:lz4:5:shuffle")[0].cname
+    'lz4'
+    """
+    name, *details = text.strip().split(":")
+    try:
+        match name, details:
+            case "none", []:
+                return []
+            case "zstd", []:
+                return [Zstd()]
+            case "zstd", [level]:
+                return [Zstd(int(level))]
+            case "gzip", []:
+                return [Gzip()]
+            case "gzip", [level]:
+                return [Gzip(int(level))]
+            case "blosc", [*_] if len(details) <= 3:
+                return [_blosc(details)]
+    except (ValueError, MetadataError) as cause:
+        raise OptionError(f"{cause}", field="compressor", expected=COMPRESSORS, got=repr(text)) from cause
+    raise OptionError("not a compressor", field="compressor", expected=COMPRESSORS, got=repr(text))
+
+
+def _blosc(details: list[str]) -> Blosc:
+    defaults = Blosc()
+    given = dict(zip(("cname", "clevel", "shuffle"), details, strict=False))
+    return Blosc(
+        given.get("cname", defaults.cname), int(given.get("clevel", defaults.clevel)), given.get("shuffle", defaults.shuffle)
+    )
+
+
+def fill_value(text: str, dtype: Any) -> Any:
+    """A scalar from a fill value as metadata spells it: a number, true, "NaN", "-Infinity", "0x7fc00000", a JSON list.
+
+    >>> float(fill_value("1.5", "float32")), float(fill_value("NaN", "float64")), bool(fill_value("true", "bool"))
+    (1.5, nan, True)
+    """
+    data_type = from_numpy(dtype)
+    try:
+        value = text if text in ("NaN", "Infinity", "-Infinity") else json.loads(text)  # Python's reader takes the words
+    except json.JSONDecodeError:
+        value = text
+    try:
+        return data_type.fill_scalar(data_type.fill_from_json(value, "fill_value"))
+    except MetadataError as cause:
+        raise OptionError(
+            "not a fill value of this data type", field="fill_value", expected=data_type.name, got=repr(text)
+        ) from cause

@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from zarrant.errors import LockTimeout, StoreError
+from zarrant.locking.files import FileLock
+from zarrant.stores.filesystem import FilesystemStore
+from zarrant.stores.layer import FileLayer
+from zarrant.testing import FaultyLayer, content
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "k.__lock")
+
+
+def take(path: str, layer: FileLayer | None = None, wait: float = 0.0) -> FileLock:
+    return FileLock.take(layer or FileLayer(), path, time.monotonic() + wait)
+
+
+def test_take_and_release(path: str) -> None:
+    lock = take(path)
+    assert (lock.found, os.path.getsize(path)) == (False, 0)
+    with pytest.raises(LockTimeout) as caught:
+        take(path)
+    assert caught.value.path == path
+    lock.release()
+    lock.release()
+    assert (lock.fd, os.path.exists(path)) == (-1, False)
+
+
+def test_publish(path: str, tmp_path: Path) -> None:
+    lock = take(path)
+    os.write(lock.fd, b"value")
+    lock.publish(str(tmp_path / "k"))
+    lock.release()
+    assert (tmp_path / "k").read_bytes() == b"value"
+    assert os.listdir(tmp_path) == ["k"]
+    with pytest.raises(StoreError, match="not held"):
+        lock.publish(str(tmp_path / "k"))
+
+
+def test_no_directory(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        take(str(tmp_path / "none" / "k.__lock"))
+
+
+def test_a_leftover_is_emptied(path: str) -> None:
+    Path(path).write_bytes(b"left")
+    lock = take(path)
+    assert (lock.found, os.path.getsize(path)) == (True, 0)
+    lock.release()
+
+
+def test_a_file_that_was_replaced_is_not_the_lock(path: str, tmp_path: Path) -> None:
+    """The one who waited may only be given the file that is at the path when it is given."""
+    steps: list[str] = []
+
+    def fault(index: int, name: str) -> None:
+        if name == "lock":
+            steps.append(name)
+            if len(steps) <= 3:  # between open and lock, somebody publishes what was opened, or removes it
+                os.rename(path, tmp_path / "published") if len(steps) % 2 else os.unlink(path)
+
+    lock = take(path, FaultyLayer(fault), wait=10)
+    assert len(steps) == 4
+    assert lock.in_place()
+    lock.release()
+
+
+def test_a_void_lock_that_stays_taken_is_left(path: str, tmp_path: Path) -> None:
+    """A waiter must not wait for ever for a file that is no longer the lock file, though its lock is kept by someone."""
+    stranger = os.open(path, os.O_RDWR | os.O_CREAT)
+    assert FileLayer().lock(stranger)
+    waits: list[int] = []
+
+    def fault(index: int, name: str) -> None:
+        if name == "lock":
+            waits.append(index)
+            if len(waits) == 3:
+                os.rename(path, tmp_path / "published")
+
+    lock = take(path, FaultyLayer(fault), wait=10)
+    assert lock.in_place()
+    lock.release()
+    os.close(stranger)
+
+
+def test_the_lock_is_taken_when_its_holder_ends(path: str) -> None:
+    holder = os.fork()
+    if holder == 0:
+        try:
+            kept = take(path)
+            Path(path).with_name("ready").touch()
+            time.sleep(60)
+            kept.release()
+        finally:
+            os._exit(1)
+    while not Path(path).with_name("ready").exists():
+        time.sleep(0.001)
+    with pytest.raises(LockTimeout):
+        take(path, wait=0.05)
+    os.kill(holder, signal.SIGKILL)
+    os.waitpid(holder, 0)
+    lock = take(path, wait=10)
+    assert lock.found
+    lock.release()
+
+
+def test_a_lock_that_was_lost_sight_of_is_given_back(path: str) -> None:
+    """An interrupt may come between the grant and its owner."""
+    take(path)
+    gc.collect()
+    take(path).release()
+
+
+def test_a_failure_while_taking_leaves_no_descriptor(path: str) -> None:
+    def fault(index: int, name: str) -> None:
+        if name == "fstat":
+            raise OSError(errno.EIO, "broken")
+
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(OSError, match="broken"):
+        take(path, FaultyLayer(fault))
+    assert os.listdir("/proc/self/fd") == before
+    take(path).release()
+
+
+# ── fork ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def wait_for(child: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_a_child_does_not_hold_what_its_parent_holds(tmp_path: Path) -> None:
+    store = FilesystemStore(tmp_path)
+    with store.hold(["k"]) as held:
+        held.put("k", [b"parent"])
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                held.put("k", [b"child"])
+            except StoreError as error:
+                status = 2 if "fork" in str(error) else 3
+            finally:
+                os._exit(status)
+        assert wait_for(child) == 2
+        held.put("k", [b"parent again"])
+    assert content(store.get("k")) == b"parent again"
+
+
+def test_a_child_that_leaves_the_block_releases_nothing(tmp_path: Path) -> None:
+    child = 0
+    with FilesystemStore(tmp_path).hold(["k"]):
+        child = os.fork()
+        if child:
+            assert wait_for(child) == 7
+            with pytest.raises(LockTimeout):
+                take(str(tmp_path / "k.__lock"))
+    if child == 0:
+        os._exit(7 if (tmp_path / "k.__lock").exists() else 8)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_child_waits_for_its_parent(tmp_path: Path) -> None:
+    store = FilesystemStore(tmp_path)
+    with store.hold(["k"]) as held:
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                store.put("k", [(content(store.get("k")) or b"") + b"too early"])  # content is read before the wait
+                status = 0
+            finally:
+                os._exit(status)
+        time.sleep(0.1)
+        held.put("k", [b"parent"])
+        assert content(store.get("k")) == b"parent"
+    assert wait_for(child) == 0
+    assert content(store.get("k")) == b"too early"
+
+
+def test_a_child_does_not_keep_the_lock_of_a_killed_parent(tmp_path: Path) -> None:
+    """Children share the lock with their parent: they have to drop their copy, or a killed parent would block all."""
+    store = FilesystemStore(tmp_path, lock_timeout=10)
+    parent = os.fork()
+    if parent == 0:
+        try:
+            with store.hold(["k"]):
+                grandchild = os.fork()
+                if grandchild:
+                    (tmp_path / "pid.part").write_text(str(grandchild))
+                    (tmp_path / "pid.part").rename(tmp_path / "pid")
+                time.sleep(60)
+        finally:
+            os._exit(0)
+    while not (tmp_path / "pid").exists():
+        time.sleep(0.001)
+    time.sleep(0.05)
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    try:
+        store.put("k", [b"1"])
+    finally:
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+    assert content(store.get("k")) == b"1"

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import pytest
+
+from zarrant.errors import LockTimeout
+from zarrant.locking.local import KeyQueues
+from zarrant.testing import together
+
+LATER = float("inf")
+
+
+def test_nothing_is_kept() -> None:
+    queues = KeyQueues()
+    with queues.hold(("b", "a", "b"), LATER):
+        assert sorted(queues.held()) == ["a", "b"]
+    assert queues.held() == []
+
+
+def test_exclusion() -> None:
+    queues = KeyQueues()
+    inside: list[int] = []
+    most = []
+
+    def work() -> None:
+        for _ in range(200):
+            with queues.hold(("k",), LATER):
+                inside.append(1)
+                most.append(len(inside))
+                inside.pop()
+
+    together(*[work] * 4)
+    assert (max(most), len(most)) == (1, 800)
+
+
+def test_crossed_names_do_not_lock_up() -> None:
+    queues = KeyQueues()
+
+    def work(names: tuple[str, ...]) -> None:
+        for _ in range(200):
+            with queues.hold(names, time.monotonic() + 30):
+                pass
+
+    together(lambda: work(("a", "b", "c")), lambda: work(("c", "b")), lambda: work(("b", "a")), lambda: work(("c", "a")))
+    assert queues.held() == []
+
+
+def test_first_come_first_served() -> None:
+    queues = KeyQueues()
+    order: list[int] = []
+
+    def work(number: int) -> None:
+        with queues.hold(("k",), LATER):
+            order.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    with queues.hold(("k",), LATER):
+        for count, thread in enumerate(threads, 2):
+            thread.start()
+            while len(queues._queues["k"]) < count:
+                time.sleep(0.0001)
+    for thread in threads:
+        thread.join(30)
+    assert order == [*range(6)]
+
+
+def test_timeout_gives_everything_back() -> None:
+    queues = KeyQueues()
+    errors: list[LockTimeout] = []
+
+    def late() -> None:
+        try:
+            with queues.hold(("a", "b", "c"), time.monotonic() + 0.05):
+                raise AssertionError
+        except LockTimeout as error:
+            errors.append(error)
+
+    with queues.hold(("b",), LATER):
+        together(late)
+        assert queues.held() == ["b"]
+        assert len(queues._queues["b"]) == 1
+    assert (errors[0].path, errors[0].retryable) == ("b", True)
+    assert "waited" in str(errors[0])
+    with queues.hold(("a", "b", "c"), 0.0):  # free names need no wait
+        pass
+
+
+def test_one_who_gives_up_lets_the_next_in() -> None:
+    queues = KeyQueues()
+    got: list[str] = []
+
+    def wait(name: str, seconds: float) -> None:
+        try:
+            with queues.hold(("k",), time.monotonic() + seconds):
+                got.append(name)
+        except LockTimeout:
+            got.append(f"{name} gave up")
+
+    with queues.hold(("k",), LATER):
+        first = threading.Thread(target=wait, args=("first", 0.02))
+        first.start()
+        while len(queues._queues["k"]) < 2:
+            time.sleep(0.0001)
+        second = threading.Thread(target=wait, args=("second", 30))
+        second.start()
+        first.join(30)
+    second.join(30)
+    assert got == ["first gave up", "second"]
+    assert queues.held() == []
+
+
+def test_an_interrupt_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    queues = KeyQueues()
+
+    class Interrupted(KeyboardInterrupt):
+        pass
+
+    def interrupted(*args: object) -> None:
+        queues_take(*args)  # type: ignore[arg-type]
+        raise Interrupted
+
+    queues_take = queues._take
+    monkeypatch.setattr(queues, "_take", interrupted)
+    with pytest.raises(Interrupted), queues.hold(("a",), LATER):
+        pass
+    assert queues.held() == []
+
+
+def test_a_child_starts_with_empty_queues() -> None:
+    queues = KeyQueues()
+    with queues.hold(("k",), LATER):
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                with queues.hold(("k",), time.monotonic() + 5):
+                    status = 0
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert queues.held() == ["k"]

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+
+from zarrant.errors import OptionError, StoreError
+from zarrant.stores.adapters import ReadOnly, WriteOnly
+from zarrant.stores.filesystem import FilesystemStore
+from zarrant.stores.memory import MemoryStore
+from zarrant.stores.resolve import resolve_store
+from zarrant.testing import content
+
+
+def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    expected = (FilesystemStore(tmp_path / "a b.zarr"), "")
+    for target in ("a b.zarr", tmp_path / "a b.zarr", f"{tmp_path}/./a b.zarr/", (tmp_path / "a b.zarr").as_uri()):
+        assert resolve_store(target) == expected
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_options_of_directories(tmp_path: Path) -> None:
+    store, _ = resolve_store(tmp_path, {"locking": "none", "lock_timeout": 1.5})
+    assert (store.locking, store.lock_timeout) == ("none", 1.5)
+
+
+def test_memory() -> None:
+    store, prefix = resolve_store("memory://test_resolve/a/b/")
+    assert (store, prefix) == (MemoryStore.named("test_resolve"), "a/b/")
+    assert resolve_store("MEMORY://test_resolve") == (store, "")
+    data = {"a": b"1"}
+    assert content(resolve_store(data).store.get("a")) == b"1"
+    assert resolve_store(data).store == resolve_store(data).store
+
+
+def test_stores_are_taken_as_they_are(tmp_path: Path) -> None:
+    for store in (FilesystemStore(tmp_path), MemoryStore(), ReadOnly(MemoryStore()), WriteOnly(MemoryStore())):
+        assert resolve_store(store).store is store
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "text"),
+    [
+        ("s3://bucket/a", {}, "later release"),
+        ("gs://bucket", {}, "file://, memory://"),
+        ("ftp://host/a", {}, "ftp://"),
+        ("", {}, "empty path"),
+        ("memory://", {}, "without a name"),
+        ("memory://name/../x", {}, "not a key"),
+        ("memory://name?x=1", {}, "more than a path"),
+        ("file://otherhost/a", {}, "another machine"),
+        ("file://", {}, "another machine"),
+        ("here", {"lockin": "os"}, "field lockin"),
+        ("here", {"locking": "strong"}, "strong"),
+        ("here", {"layer": None}, "field layer"),
+        ("memory://name", {"locking": "os"}, "field locking"),
+        ({}, {"create": True}, "field create"),
+        (MemoryStore(), {"create": True}, "field create"),
+        (5, {}, "got int"),
+        (None, {}, "got NoneType"),
+        (MappingProxyType({}), {}, "MemoryStore\\(mapping\\)"),
+    ],
+)
+def test_refused(target: object, options: dict[str, object], text: str) -> None:
+    with pytest.raises(OptionError, match=text):
+        resolve_store(target, options)
+
+
+def test_a_file_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StoreError, match="not a directory"):
+        resolve_store(tmp_path / "file")

@@ -1,0 +1,277 @@
+"""The benchmark harness does the work it times, notices who does it wrong, and says so: at a tiny size, never a time."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import arrays, limits, report
+from benchmarks.__main__ import main, parser
+from benchmarks.contend import BLOCKS, SHAPE, block
+from benchmarks.jobs import Bench, Bulk, read_back, update_regions
+from benchmarks.measure import Cell, Row, measure
+from benchmarks.peers import ADAPTERS, OURS, PeerMissing, find_peers, make_peer
+from benchmarks.peers.base import Peer, Settings
+from benchmarks.workloads import BY_NAME, WORKLOADS, Workload
+
+SIZE = 512 * 2**10
+SHAPE_TINY = arrays.shape_of(SIZE)
+PEERS, MISSING = find_peers(list(ADAPTERS), Settings(threads=2))
+PHASES = {
+    "updates-aligned": ["update"],
+    "updates-unaligned": ["update"],
+    "append": ["append"],
+    "tiny": ["all"],
+    "contended": ["update"],
+}
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    data = arrays.values(SHAPE_TINY)
+    referees = sorted((peer for peer in PEERS.values() if peer.subchunk_limit is None), key=lambda peer: peer.name == OURS)
+    return Bench(tmp_path / "bench", data, np.empty_like(data), 2, referees)
+
+
+def rows_of(workload: Workload, peers: dict[str, Peer], bench: Bench) -> list[Row]:
+    return list(measure([workload], peers, bench, 1, lambda text: None))
+
+
+# ── every workload ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("peer", list(ADAPTERS))
+@pytest.mark.parametrize("name", [name for name in BY_NAME if name != "contended"])
+def test_every_peer_does_every_workload(name: str, peer: str, bench: Bench) -> None:
+    if peer in MISSING:
+        pytest.skip(MISSING[peer])
+    workload = BY_NAME[name]
+    rows = rows_of(workload, {peer: PEERS[peer]}, bench)
+    assert [row.phase for row in rows] == PHASES.get(name, ["write", "read"])
+    for row in rows:
+        assert set(row.cells) == {peer, *([limits.NAME] if workload.limit else [])}
+        for column, cell in row.cells.items():
+            skipped = column == "zarr-python" and cell.note.startswith("skipped: ")
+            assert skipped or (cell.note == "" and len(cell.seconds) == 1 and cell.stored > 0), (column, cell)
+    assert not (bench.directory / name).exists(), "the arrays are removed"
+
+
+@pytest.mark.parametrize("peer", list(ADAPTERS))
+def test_contended_updates_are_counted_or_the_loss_is_told(peer: str, bench: Bench) -> None:
+    if peer in MISSING:
+        pytest.skip(MISSING[peer])
+    [row] = rows_of(BY_NAME["contended"], {peer: PEERS[peer]}, bench)
+    cell = row.cells[peer]
+    if peer in (OURS, "tensorstore"):
+        assert cell.note == ""
+    assert (cell.median is None) == bool(cell.note)
+    assert cell.note.startswith(("wrong: ", "failed: ")) or cell.note == ""
+
+
+def test_zarrs_python_uses_its_own_pipeline_and_zarr_python_does_not(tmp_path: Path) -> None:
+    found = {}
+    for name in ("zarrs-python", "zarr-python"):
+        if name in MISSING:
+            pytest.skip(MISSING[name])
+        arrays.create(tmp_path / name, arrays.document((4,), (2,), []))
+        handle: Any = PEERS[name].open(tmp_path / name)
+        found[name] = type(handle.array.async_array.codec_pipeline).__name__
+    assert found == {"zarrs-python": "ZarrsCodecPipeline", "zarr-python": "BatchedCodecPipeline"}
+
+
+# ── what is wrong is told, not timed ─────────────────────────────────────────────────────────────────────────────────
+
+
+class Forgetful:
+    """A peer that stores 0 for the first value, or fails."""
+
+    name, version, subchunk_limit = "forgetful", "0", None
+
+    def __init__(self, fails: bool = False) -> None:
+        self.fails = fails
+
+    def open(self, path: Path) -> Any:
+        self.handle = PEERS[OURS].open(path)
+        return self
+
+    def write(self, region: Any, values: Any) -> None:
+        if self.fails:
+            raise OSError("no more\nroom")
+        wrong = values.copy()
+        wrong.flat[-1] ^= 1
+        self.handle.write(region, wrong)
+
+    def read(self, region: Any, out: Any) -> None:
+        self.handle.read(region, out)
+
+    def append(self, frames: Any, depth: int) -> None:
+        self.handle.append(frames, depth)
+
+
+def test_a_wrong_peer_is_noted_and_the_others_go_on(bench: Bench) -> None:
+    rows = rows_of(BY_NAME["raw"], {"forgetful": Forgetful(), OURS: PEERS[OURS]}, bench)
+    write, read = (row.cells["forgetful"] for row in rows)
+    assert write.note.startswith("wrong: 1 of 262144 values are wrong") or "of" in write.note
+    assert write.median is None and read.median is None
+    assert all(row.cells[OURS].median is not None for row in rows)
+    assert "wrong: " in report.markdown(rows, ["forgetful", OURS], {})
+
+
+def test_a_failing_peer_is_noted_with_its_error(bench: Bench) -> None:
+    rows = rows_of(BY_NAME["updates-aligned"], {"forgetful": Forgetful(fails=True)}, bench)
+    assert [row.cells["forgetful"].note for row in rows] == ["failed: OSError: no more"]
+
+
+def test_a_peer_with_a_limit_is_skipped_visibly(bench: Bench) -> None:
+    limited = Forgetful()
+    limited.subchunk_limit = 1  # type: ignore[assignment]
+    rows = rows_of(BY_NAME["sharded-zstd-8"], {"forgetful": limited, OURS: PEERS[OURS]}, bench)
+    assert {row.cells["forgetful"].note for row in rows} == {"skipped: 512 subchunks would take minutes"}
+    assert "forgetful: skipped: 512 subchunks would take minutes" in report.markdown(rows, ["forgetful", OURS], {})
+
+
+def test_a_library_that_is_absent_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ADAPTERS, "absent", "no_such_module_anywhere:Peer")
+    with pytest.raises(PeerMissing, match="absent is not installed: No module named 'no_such_module_anywhere'"):
+        make_peer("absent", Settings(1))
+    found, missing = find_peers([OURS, "absent"], Settings(1))
+    assert list(found) == [OURS] and list(missing) == ["absent"]
+
+
+def test_reading_nothing_is_not_taken_for_reading_right(tmp_path: Path, bench: Bench) -> None:
+    class Idle(Forgetful):
+        def read(self, region: Any, out: Any) -> None: ...
+
+    job = Bulk(bench, PEERS[OURS], "raw", None)
+    job.run("write")
+    bench.out[...] = bench.data
+    assert read_back(PEERS[OURS], job.path, bench.data, bench.out) is None
+    assert read_back(Idle(), job.path, bench.data, bench.out) is not None
+
+
+# ── same work for all ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_values_follow_the_formula() -> None:
+    x, y, z = np.ogrid[:5, :70, :90]
+    assert np.array_equal(arrays.values((5, 70, 90)), ((x + y * y // 32 + z**3) % 65536).astype("uint16"))
+
+
+@pytest.mark.parametrize(
+    ("size", "shape", "edge"),
+    [(2**30, (512, 1024, 1024), 256), (2**28, (512, 512, 512), 256), (2**25, (256, 256, 256), 128), (1, (64, 64, 64), 64)],
+)
+def test_shapes_scale_down(size: int, shape: tuple[int, ...], edge: int) -> None:
+    assert arrays.shape_of(size) == shape
+    assert arrays.object_edge(shape) == edge
+    assert all(extent % edge == 0 for extent in shape)
+
+
+@pytest.mark.parametrize("aligned", [True, False])
+def test_updates_stay_inside_and_are_as_aligned_as_they_say(aligned: bool) -> None:
+    regions = update_regions(256, 32, 48, aligned)
+    assert len({tuple(part.start for part in region) for region in regions}) == 48
+    assert all(part.start >= 0 and part.stop <= 256 and part.stop - part.start == 32 for region in regions for part in region)
+    assert {part.start % 32 == 0 for region in regions for part in region} == {aligned}
+
+
+def test_contending_processes_share_every_shard_and_no_element() -> None:
+    touched = np.zeros(SHAPE, int)
+    for index in range(BLOCKS):
+        touched[block(index)] += 1
+    assert (touched == 1).all()
+
+
+def test_the_limits_end_with_the_data(bench: Bench) -> None:
+    for name in ("raw", "sharded-zstd-32"):
+        make = BY_NAME[name].limit
+        assert make is not None
+        job = make(replace(bench, directory=bench.directory / name))
+        for phase in job.phases:
+            bench.out[...] = 0
+            job.reset(phase)
+            job.run(phase)
+            assert job.problem(phase) is None
+        bench.out[0, 0, 0] ^= 1
+        assert job.problem("read") is not None
+
+
+# ── the report ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def row(**seconds: float) -> Row:
+    cells = {name.replace("_", "-"): Cell([value, value * 2, value / 2]) for name, value in seconds.items()}
+    return Row("raw", "raw", "write", 2**20, 1, cells)
+
+
+def test_ratios_compare_medians_with_the_fastest_other() -> None:
+    measured = row(zarrant=2.0, tensorstore=1.0, zarrs_python=4.0, limit=0.1)
+    peers = ["zarrant", "tensorstore", "zarrs-python"]
+    assert report.fastest(measured, peers) == "tensorstore"
+    assert report.speed(measured, "tensorstore") == pytest.approx(0.5)
+    assert report.slower([measured, row(zarrant=1.0, tensorstore=1.0)], peers) == ["raw, write: 0.50 × tensorstore"]
+    table = report.markdown([measured], peers, {"rounds": 3})
+    assert "| raw: write | 2.000 | **1.000** | 4.000 | 0.100 | 0.50× |" in table
+    assert table.endswith("- rounds: 3\n")
+
+
+def test_a_row_without_our_time_has_no_ratio() -> None:
+    measured = row(tensorstore=1.0)
+    assert report.speed(measured, "tensorstore") is None
+    assert "| raw: write | [1] | **1.000** | – |" in report.markdown([measured], ["zarrant", "tensorstore"], {})
+    assert report.slower([measured], ["zarrant", "tensorstore"]) == []
+
+
+# ── the command ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def run_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[tuple[int, str, Path]]:
+    peers = [OURS, *(["tensorstore"] if "tensorstore" in PEERS else [])]
+    arguments = ["--size", str(SIZE), "--workloads", "raw,tiny", "--peers", ",".join(peers), "--repeats", "3"]
+    status = main([*arguments, "--dir", str(tmp_path), "--results", str(tmp_path / "results"), "--json", str(tmp_path / "x.json")])
+    yield status, capsys.readouterr().out, tmp_path
+
+
+def test_the_command_prints_and_keeps_a_table(run_once: tuple[int, str, Path]) -> None:
+    status, printed, path = run_once
+    assert status == 0
+    assert (path / "results" / "table.md").read_text(encoding="utf-8").strip() == printed.strip()
+    stored = json.loads((path / "x.json").read_text(encoding="utf-8"))
+    assert [(entry["workload"], entry["phase"]) for entry in stored["rows"]] == [("raw", "write"), ("raw", "read"), ("tiny", "all")]
+    assert all(len(entry["cells"][OURS]["seconds"]) == 3 for entry in stored["rows"])
+    assert math.prod(SHAPE_TINY) * 2 == stored["rows"][0]["nbytes"]
+    assert not list(path.glob("zarrant-bench-*")), "the arrays are removed"
+    assert [key for key, value in stored["facts"].items() if str(path) in str(value)] == []
+
+
+def test_the_plot_is_an_image(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    assert report.write_plot(tmp_path / "a" / "plot.png", [row(zarrant=2.0, tensorstore=1.0)], ["zarrant", "tensorstore"]) is None
+    assert (tmp_path / "a" / "plot.png").read_bytes().startswith(b"\x89PNG")
+    assert (
+        report.write_plot(tmp_path / "none.png", [row(tensorstore=1.0)], ["zarrant", "tensorstore"])
+        == "no plot: zarrant has no times"
+    )
+
+
+@pytest.mark.parametrize("wrong", [["--size", "big"], ["--workloads", "raw,row"], ["--peers", "h5py"], ["--repeats", "0"]])
+def test_arguments_that_mean_nothing_end_with_2(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(wrong)
+    assert end.value.code == 2
+    assert wrong[1].split(",")[-1] in capsys.readouterr().err
+
+
+def test_defaults_and_the_list(capsys: pytest.CaptureFixture[str]) -> None:
+    options = parser().parse_args([])
+    assert options.size == 2**30 and options.repeats == 3 and options.workloads == list(BY_NAME) and options.peers == list(ADAPTERS)
+    assert main(["--list"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [workload.name for workload in WORKLOADS]
