@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes .venv ready: system libraries (where possible), a virtual environment, the dependencies, and Zarrant itself.
-# Comes in: extras to add (`bench`, `docs`). Ends with the package installed as users get it, or with a message and status 1.
+# Comes in: extras to add (`bench`, `docs`). Ends with the package installed as users get it and one line that
+# says which kernels serve, or with a message and status 1.
 # Nothing is done twice: what was done is recorded in .venv/.done-*, as a checksum of what it was done from.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -76,10 +77,16 @@ changed() { # changed NAME SUM: was NAME last done from something else?
   [ "$(cat ".venv/.done-$1" 2>/dev/null)" != "$2" ]
 }
 
+cmake_serves() { # is there a cmake that CMakeLists.txt takes?
+  local found
+  found=$(cmake --version 2>/dev/null | sed -n 's/^cmake version //p')
+  [ -n "$found" ] && [ "$(printf '3.18\n%s\n' "$found" | sort -V | head -n 1)" = 3.18 ]
+}
+
 install_dependencies() {
   say "installing dependencies (once; a few minutes)"
   local tools=("scikit-build-core>=0.10" "nanobind>=2.2")
-  command -v cmake >/dev/null || tools+=(cmake)
+  cmake_serves || tools+=(cmake)
   command -v ninja >/dev/null || tools+=(ninja)
   pip install -q "${tools[@]}"
   install_zarrant "$EXTRAS"
@@ -97,19 +104,19 @@ install_zarrant() { # install_zarrant EXTRAS: the package with its extras; "" in
   fi
 }
 
-report_kernels() {
-  .venv/bin/python - >&2 <<'PYTHON' || true
+report_kernels() { # one line: which kernels serve, and why where they are not the compiled ones
+  .venv/bin/python - >&2 <<'PYTHON' || say "KERNELS: zarrant cannot be imported"
 from zarrant import kernels
 
-reasons = {}
-for name, why in kernels.missing().items():
-    reasons.setdefault(why, []).append(name)
-for why, names in reasons.items():
-    print(f"setup: kernels not compiled: {', '.join(names)}: {why}")
-if reasons:
-    print("setup: to see why: .venv/bin/python -m pip install -v --no-build-isolation --no-deps --force-reinstall .")
+parts = [name for name in kernels.missing() if name.count(":") < 2 or "step:blosc" not in kernels.missing()]
+reasons = "; ".join(sorted(set(kernels.missing().values())))
+if not parts:
+    print("setup: kernels: native, all of them")
+elif "native" in kernels.active().values():
+    print(f"setup: kernels: native, BUT REFERENCE (slow) for {', '.join(parts)}: {reasons}")
 else:
-    print("setup: all kernels are compiled")
+    again = ".venv/bin/python -m pip install -v --no-build-isolation --no-deps --force-reinstall ."
+    print(f"setup: kernels: REFERENCE (correct, but slow): {reasons}; to see why: {again}")
 PYTHON
 }
 
@@ -125,12 +132,10 @@ main() {
     install_dependencies
     echo "$dependencies" >.venv/.done-dependencies
     echo "$sources" >.venv/.done-sources
-    report_kernels
   elif changed sources "$sources"; then
     say "sources changed: installing"
     install_zarrant ""
     echo "$sources" >.venv/.done-sources
-    report_kernels
   fi
   local extra
   for extra in "$@"; do
@@ -138,6 +143,7 @@ main() {
     install_zarrant "$extra"
     echo "$dependencies" >".venv/.done-extra-$extra"
   done
+  report_kernels
 }
 
 main "$@"

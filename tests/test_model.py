@@ -86,7 +86,16 @@ CONFIGS: list[dict[str, Any]] = [
     {"dead_limit": 1.0, "concurrency": 4, "memory_limit": "1 KiB", "subchunk_order": "morton"},
 ]
 
-TYPES = [("uint16", 0), ("uint16", 7), ("float32", float("nan")), ("float64", -0.0), ("int8", -1), ("complex64", 0), ("int32", 3), ("bool", True)]
+TYPES = [
+    ("uint16", 0),
+    ("uint16", 7),
+    ("float32", float("nan")),
+    ("float64", -0.0),
+    ("int8", -1),
+    ("complex64", 0),
+    ("int32", 3),
+    ("bool", True),
+]
 
 
 class Dice(random.Random):
@@ -122,7 +131,11 @@ class Dice(random.Random):
     def orthogonal(self, shape: tuple[int, ...]) -> Any:
         def item(extent: int) -> Any:
             kind = self.choice(["slice", "mask", "indices"]) if extent else "slice"
-            return {"slice": self.slice, "mask": lambda n: self.mask((n,)), "indices": lambda n: self.indices(n, self.randint(0, n + 2))}[kind](extent)
+            return {
+                "slice": self.slice,
+                "mask": lambda n: self.mask((n,)),
+                "indices": lambda n: self.indices(n, self.randint(0, n + 2)),
+            }[kind](extent)
 
         return tuple(item(extent) for extent in shape)
 
@@ -272,7 +285,9 @@ def test_like_numpy(layout: str, where: Any) -> None:
         dice = Dice(seed)
         for number, config in enumerate(dice.sample(CONFIGS, 3)):
             dtype, fill = dice.choice(TYPES)
-            array = zarrant.create_array(where, name=f"{run}/{number}", dtype=dtype, fill_value=fill, config=config, **LAYOUTS[layout])
+            array = zarrant.create_array(
+                where, name=f"{run}/{number}", dtype=dtype, fill_value=fill, config=config, **LAYOUTS[layout]
+            )
             model = np.full(array.shape, array.fill_value, array.dtype)
             Machine(array, model, dice).run(STEPS)
             again = zarrant.open_array(where, name=f"{run}/{number}", mode="r")
@@ -303,7 +318,9 @@ def test_a_shard_whose_live_data_shrink_stays_readable(location: str, updates: s
     zarr = pytest.importorskip("zarr")
     serializer = sharding((1,), LITTLE, location=location)
     config = {"shard_updates": updates, "dead_limit": dead_limit}
-    a = zarrant.create_array(tmp_path, shape=(4,), chunks=(4,), dtype="uint16", serializer=serializer, compressors=None, config=config)
+    a = zarrant.create_array(
+        tmp_path, shape=(4,), chunks=(4,), dtype="uint16", serializer=serializer, compressors=None, config=config
+    )
 
     def check(expected: list[int]) -> None:
         assert a[...].tolist() == expected
@@ -326,7 +343,14 @@ def test_dead_bytes_are_bounded(tmp_path: Any) -> None:
     sizes = {}
     for limit in (0.0, 0.5, 0.9):
         a = zarrant.create_array(
-            tmp_path, name=str(limit), shape=(64,), chunks=(8,), shards=(64,), dtype="uint64", compressors=None, config={"dead_limit": limit}
+            tmp_path,
+            name=str(limit),
+            shape=(64,),
+            chunks=(8,),
+            shards=(64,),
+            dtype="uint64",
+            compressors=None,
+            config={"dead_limit": limit},
         )
         a[...] = np.arange(1, 65, dtype="uint64")
         live = (tmp_path / str(limit) / "c" / "0").stat().st_size

@@ -73,9 +73,7 @@ class StoreSuite:
         assert store.get("a") is None
         assert store.get_ranges("a/b", [ByteRange(0, 1)]) is None
 
-    @pytest.mark.parametrize(
-        "parts", [[], [b""], [b"ab", b"", bytearray(b"cd"), memoryview(b"-ef-")[1:3]], [b"x", b"yz"] * 1500]
-    )
+    @pytest.mark.parametrize("parts", [[], [b""], [b"ab", b"", bytearray(b"cd"), memoryview(b"-ef-")[1:3]], [b"x", b"yz"] * 1500])
     def test_put_and_get(self, store: Any, parts: list[bytes]) -> None:
         version = store.put("c/0/1", parts)
         blob = store.get("c/0/1")

@@ -20,9 +20,7 @@ from zarrant.kernels import BLOSC, CRC32C, GZIP, SWAP, ZSTD, reference
 # What was chosen at import: compiled code, but for steps whose library is absent.
 native = kernels.active()["encode"] == "native"
 twins = pytest.mark.skipif(not native, reason="compiled kernels absent or not chosen")
-both = pytest.mark.parametrize(
-    "kernel", [pytest.param(reference, id="reference"), pytest.param(kernels, id="native", marks=twins)]
-)
+both = pytest.mark.parametrize("kernel", [pytest.param(reference, id="reference"), pytest.param(kernels, id="native", marks=twins)])
 
 
 def one(*data: bytes) -> tuple[Any, Any, Any, Any]:

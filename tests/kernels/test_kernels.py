@@ -359,6 +359,7 @@ def test_the_absence_of_the_compiled_module_is_told() -> None:
     hide = "import sys; sys.modules['zarrant.kernels._native'] = None\n"
     done = run("auto", hide + "from zarrant import kernels as k; print(k.missing()['encode'])")
     assert done.stdout.startswith("the compiled kernels are absent: "), done.stderr
+    assert "zarrant.kernels._native" in done.stdout and "circular" not in done.stdout
     done = run("native", hide + "import zarrant.kernels")
     assert done.returncode == 1 and "ImportError: ZARRANT_KERNELS=native" in done.stderr
 

@@ -121,6 +121,17 @@ def test_a_lock_that_was_lost_sight_of_is_given_back(path: str) -> None:
     take(path).release()
 
 
+def test_the_lock_is_given_back_also_for_copies_of_the_descriptor(path: str, tmp_path: Path) -> None:
+    """As a process that is just being started has them: a waiter that opened the file before must not wait for its end."""
+    for finish in (lambda lock: lock.release(), lambda lock: lock.publish(str(tmp_path / "k"))):
+        lock = take(path)
+        copy, waiter = os.dup(lock.fd), os.open(path, os.O_RDWR)
+        finish(lock)
+        assert FileLayer().lock(waiter)
+        os.close(copy)
+        os.close(waiter)
+
+
 def test_a_failure_while_taking_leaves_no_descriptor(path: str) -> None:
     def fault(index: int, name: str) -> None:
         if name == "fstat":

@@ -284,17 +284,20 @@ class Case:
 
     @cached_property
     def update(self) -> tuple[tuple[slice, ...], Array] | None:
-        """A region that cuts through chunks and shards, and new elements for it, the last of which are fill."""
+        """A region that cuts through chunks and shards and ends with the last dimension, and elements, the first of them fill."""
         rng = self._random
         shape = self.grid.shape
+        fill = np.frombuffer(self.fill_bytes, self.numpy)[0]
         if 0 in shape:
             return None
+        if not shape:
+            values = self.any_values(rng, shape)
+            return (), np.asarray(~fill) if self.kind == "bool" else values
         low = [int(rng.integers(0, extent // 2)) for extent in shape]
-        high = [int(rng.integers(extent // 2 + 1, extent + 1)) for extent in shape]
+        high = [int(rng.integers(extent // 2 + 1, extent + 1)) for extent in shape[:-1]] + [shape[-1]]
         region = tuple(slice(start, stop) for start, stop in zip(low, high, strict=True))
         values = self.any_values(rng, tuple(stop - start for start, stop in zip(low, high, strict=True)))
-        if shape:
-            values[(2 * len(values) + 2) // 3 :] = np.frombuffer(self.fill_bytes, self.numpy)[0]
+        values[: len(values) // 3] = fill
         return region, values
 
 

@@ -33,7 +33,7 @@ CANNOT = (
     ),
     Cannot(
         "it cannot read a part of a shard without dimensions, nor a whole one where it could read a part",
-        lambda case: case.layout != "chunk" and case.geometry == "0-d" and case.around.startswith(("none", "inner")),
+        lambda case: case.geometry == "0-d" and (case.layout == "nested" or (case.layout, case.around) == ("shard", "none")),
         IndexError,
         "too many indices for array",
     ),

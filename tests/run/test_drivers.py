@@ -15,7 +15,15 @@ import pytest
 import zarrant
 from zarrant import effects
 from zarrant.effects import ANY, New, Op, Want
-from zarrant.errors import CapabilityError, ConflictError, LockTimeout, NodeExistsError, PartialFailure, StoreError, VersionChangedError
+from zarrant.errors import (
+    CapabilityError,
+    ConflictError,
+    LockTimeout,
+    NodeExistsError,
+    PartialFailure,
+    StoreError,
+    VersionChangedError,
+)
 from zarrant.run.drivers import World, perform, perform_async
 from zarrant.run.pool import Pool
 from zarrant.storage import Blob, ByteRange
@@ -148,7 +156,10 @@ def test_put_gives_one_outcome_each(run: Drivers) -> None:
     assert isinstance(f, VersionChangedError)
     assert isinstance(bad, Exception)
     assert {key: bytes(run.memory.get(key).data[0]) for key in "abce"} == {"a": b"<234>", "b": b"b", "c": b"12", "e": b"new"}  # type: ignore[union-attr]
-    assert run(effects.put([New("b", None, "stale"), New("b", None, other), New("a", [ByteRange(1, 3), b"!"], ANY)]))[1:] == [None, None]
+    assert run(effects.put([New("b", None, "stale"), New("b", None, other), New("a", [ByteRange(1, 3), b"!"], ANY)]))[1:] == [
+        None,
+        None,
+    ]
     assert run.memory.get("b") is None
     assert bytes(run.memory.get("a").data[0]) == b"234!"  # type: ignore[union-attr]
 
@@ -172,7 +183,9 @@ def test_side_by_side_in_order_and_each_with_its_outcome(run: Drivers) -> None:
         return int(bytes(blob.data[0]))
 
     outcomes = run(effects.gather_outcomes((one(i) for i in range(40)), 10))
-    assert [outcome if isinstance(outcome, int) else -outcome.args[0] for outcome in outcomes] == [-i if i % 5 == 3 else i for i in range(40)]
+    assert [outcome if isinstance(outcome, int) else -outcome.args[0] for outcome in outcomes] == [
+        -i if i % 5 == 3 else i for i in range(40)
+    ]
     with pytest.raises(ValueError, match="3"):
         run(effects.gather((one(i) for i in range(6)), 10))
 
@@ -418,7 +431,9 @@ def test_a_cancelled_operation_leaves_objects_whole_and_locks_free(kind: str, tm
 
     async def main() -> None:
         store = {"files": zarrant.FilesystemStore(tmp_path, lock_timeout=5.0), "memory": {}, "native async": Slow()}[kind]
-        a = await zarrant.create_array_async(store, shape=(64, 64), dtype="int32", chunks=(4, 4), shards=(32, 32), config={"concurrency": 3})
+        a = await zarrant.create_array_async(
+            store, shape=(64, 64), dtype="int32", chunks=(4, 4), shards=(32, 32), config={"concurrency": 3}
+        )
         await a.setitem(..., 1)
         start = time.perf_counter()
         await a.setitem(np.s_[1:63, 1:63], 1)

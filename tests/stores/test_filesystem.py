@@ -165,9 +165,7 @@ def test_a_root_that_is_a_link(tmp_path: Path) -> None:
 # ── names ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(
-    "key", ["a.__lock", "a.__new.__lock", "a.__new", "a.__new0f", "a.__lock/b", ".__lock", "c/.__new/b"]
-)
+@pytest.mark.parametrize("key", ["a.__lock", "a.__new.__lock", "a.__new", "a.__new0f", "a.__lock/b", ".__lock", "c/.__new/b"])
 def test_reserved_names(store: FilesystemStore, key: str) -> None:
     for call in (
         lambda: store.get(key),
@@ -502,6 +500,18 @@ def test_a_file_cut_short_while_it_is_read(tmp_path: Path) -> None:
     assert caught.value.key == "a"
 
 
+def test_a_file_cut_short_while_it_is_copied(tmp_path: Path) -> None:
+    def fault(index: int, name: str) -> None:
+        if name == "copy":
+            os.truncate(tmp_path / "a", 3)
+
+    version = FilesystemStore(tmp_path).put("a", [b"0123456789"])
+    with pytest.raises(ByteRangeError, match="shorter") as caught:
+        FilesystemStore(tmp_path, layer=FaultyLayer(fault)).splice("a", [ByteRange(0, 5), b"new"], version)
+    assert caught.value.key == "a"
+    assert os.listdir(tmp_path) == ["a"]
+
+
 # ── locks ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -610,15 +620,22 @@ def test_a_lock_file_taken_away_is_noticed(tmp_path: Path, store: FilesystemStor
     assert (tmp_path / "a.__lock").read_bytes() == b"of somebody else"
 
 
-def test_a_lock_file_taken_away_during_a_write(tmp_path: Path) -> None:
+@pytest.mark.parametrize("held", [False, True])
+def test_a_lock_file_taken_away_during_a_write(tmp_path: Path, held: bool) -> None:
     def fault(index: int, name: str) -> None:
         if name == "set_mtime":
             (tmp_path / "a.__lock").unlink()
             (tmp_path / "a.__lock").write_bytes(b"half of what somebody else wr")
 
+    store = FilesystemStore(tmp_path, layer=FaultyLayer(fault))
     with pytest.raises(StoreError, match="must not be removed"):
-        FilesystemStore(tmp_path, layer=FaultyLayer(fault)).put("a", [b"1"])
-    assert FilesystemStore(tmp_path).get("a") is None
+        if held:
+            with store.hold(["a"]) as inside:
+                inside.put("a", [b"1"])
+        else:
+            store.put("a", [b"1"])
+    assert os.listdir(tmp_path) == ["a.__lock"]
+    assert (tmp_path / "a.__lock").read_bytes() == b"half of what somebody else wr"
 
 
 def test_threads_sharing_a_hold(store: FilesystemStore) -> None:

@@ -103,9 +103,7 @@ class Shard:
         """Bytes a mini-batch holds: rows, and encoded bytes of at most about the same size."""
         return 2 * max(self.options.batch_bytes, self.inner.spec.nbytes)
 
-    def _read_one(
-        self, source: Source | None, region: Region, bounds: tuple[int, ...], out: npt.NDArray[np.generic]
-    ) -> Op[None]:
+    def _read_one(self, source: Source | None, region: Region, bounds: tuple[int, ...], out: npt.NDArray[np.generic]) -> Op[None]:
         source, index = yield from self._open(source)
         cells, out = self._split(region, bounds, out)
         spans = ShardSpans(source or InMemory(b""), index, self._numbers(cells))
@@ -181,9 +179,7 @@ class Shard:
             data = codec.encode(data)
         return [data]
 
-    def _lay_out(
-        self, source: Source | None, old: Index, numbers: Ints, sizes: Ints, pieces: list[Part]
-    ) -> list[Part] | None:
+    def _lay_out(self, source: Source | None, old: Index, numbers: Ints, sizes: Ints, pieces: list[Part]) -> list[Part] | None:
         """Old subchunks that stay, then the new ones, then the index (or the index first)."""
         if self.options.subchunk_order == "morton":
             numbers, sizes, pieces = self._in_morton_order(numbers, sizes, pieces)

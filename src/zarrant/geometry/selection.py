@@ -163,7 +163,7 @@ def numpy_like(selection: Item, shape: Sequence[int]) -> Selection:
     items = selection if isinstance(selection, tuple) else (selection,)
     if not any(_is_array(item) for item in items):
         return basic(selection, shape)
-    if len(items) == 1 and len(shape) != 1 and _is_mask(items[0]) and _array(items[0]).ndim == len(shape):
+    if len(items) == 1 and len(shape) != 1 and _is_mask(items[0]) and _array(items[0]).ndim != 1:
         return mask(items[0], shape)
     fancy = [j for j, item in enumerate(items) if _is_array(item)]
     if len(fancy) == 1 and _array(items[fancy[0]]).ndim == 1:

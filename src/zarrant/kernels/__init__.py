@@ -69,6 +69,7 @@ def _load(choice: str) -> tuple[Any, str]:
     if choice == "reference":
         return None, "ZARRANT_KERNELS=reference"
     try:
+        import_module("zarrant.kernels._native")  # first and by its name, so that the reason names what is absent
         return import_module("zarrant.kernels.compiled"), ""
     except ImportError as error:
         if choice == "native":

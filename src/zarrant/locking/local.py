@@ -21,7 +21,6 @@ from weakref import WeakSet
 
 from zarrant.errors import LockTimeout
 
-
 given_up: ContextVar[Callable[[], bool] | None] = ContextVar("given_up", default=None)
 """Tells a wait of this thread for a lock that nobody wants it any more; it then ends as if its deadline had come."""
 

@@ -6,6 +6,7 @@ nothing has been written.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ from zarrant.codecs.base import CodecOptions
 from zarrant.config import Config
 from zarrant.effects import Op
 from zarrant.errors import CapabilityError, ZarrantError
+from zarrant.metadata.v3 import Document
 from zarrant.ops.state import OpOptions
 from zarrant.run.drivers import World, perform, perform_async
 from zarrant.run.pool import available_cpus, available_memory, shared_pool
@@ -20,6 +22,7 @@ from zarrant.storage import capabilities
 from zarrant.stores.filesystem import FilesystemStore
 
 T = TypeVar("T")
+H = TypeVar("H")
 
 READ = ("get",)
 WRITE = ("put", "erase")
@@ -101,3 +104,20 @@ class Place:
         if missing:
             got = [name for name, has in able._asdict().items() if has]
             raise CapabilityError("the store cannot do what this needs", store=repr(self.store), expected=missing, got=got)
+
+
+@dataclass(frozen=True)
+class Start:
+    """A node about to be opened or made: the operation that gives its document, and what that needs of the store."""
+
+    place: Place
+    op: Op[Document]
+    needs: tuple[str, ...]
+
+    def run(self, handle: Callable[[Place, Any], H]) -> H:
+        """Perform it and open the handle."""
+        return handle(self.place, self.place.run(self.op, self.needs))
+
+    async def run_async(self, handle: Callable[[Place, Any], H]) -> H:
+        """Perform it and open the handle, without blocking the event loop."""
+        return handle(self.place, await self.place.run_async(self.op, self.needs))

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypedDict
 
 import numpy as np
 
 from zarrant.effects import Op
 from zarrant.errors import OptionError
 from zarrant.metadata.v3 import Document, GroupDocument
-from zarrant.nodes.base import UPDATE, WRITE, Place
+from zarrant.nodes.base import UPDATE, WRITE, Place, Start
 from zarrant.nodes.layout import Layout
 from zarrant.ops import hierarchy, update
 from zarrant.ops.state import ArrayState
 from zarrant.storage import capabilities
-
-H = TypeVar("H")
 
 
 class ArrayOptions(TypedDict, total=False):
@@ -41,24 +38,7 @@ class ArrayOptions(TypedDict, total=False):
     if_exists: str
 
 
-@dataclass(frozen=True)
-class Creation:
-    """A node about to be made: the operation that makes it and what that needs of the store."""
-
-    place: Place
-    op: Op[Document]
-    needs: tuple[str, ...]
-
-    def run(self, handle: type[H]) -> H:
-        """Make the node and open it."""
-        return handle(self.place, self.place.run(self.op, self.needs))  # type: ignore[call-arg]
-
-    async def run_async(self, handle: type[H]) -> H:
-        """Make the node and open it."""
-        return handle(self.place, await self.place.run_async(self.op, self.needs))  # type: ignore[call-arg]
-
-
-def array_creation(place: Place, options: Mapping[str, Any]) -> Creation:
+def array_creation(place: Place, options: Mapping[str, Any]) -> Start:
     """A new array; every wrong option is refused before anything is stored."""
     options = dict(options)
     overwrite, match = _existing(options.pop("overwrite", False), options.pop("if_exists", "error"))
@@ -73,23 +53,34 @@ def array_creation(place: Place, options: Mapping[str, Any]) -> Creation:
             raise OptionError("a new array needs it", field=name, expected=f"{name}=, or data=", got=None)
     unknown = set(options) - set(Layout.__dataclass_fields__)
     if unknown:
-        raise OptionError(
-            "unknown option", field=min(unknown), expected=sorted(ArrayOptions.__annotations__), got=sorted(unknown)
-        )
+        raise OptionError("unknown option", field=min(unknown), expected=sorted(ArrayOptions.__annotations__), got=sorted(unknown))
     document = Layout(**options).document()
-    exclusive = capabilities(place.store).put_if and capabilities(place.store).get
-    op = _create_array(place, document, data, overwrite, match, exclusive)
-    return Creation(place, op, WRITE if data is None else UPDATE)
+    op = _create_array(place, document, data, overwrite, match, _exclusive(place))
+    return Start(place, op, WRITE if data is None else UPDATE)
 
 
-def group_creation(
-    place: Place, attributes: Mapping[str, Any] | None, overwrite: bool = False, match: bool = False
-) -> Creation:
-    """A new group."""
-    exclusive = capabilities(place.store).put_if and capabilities(place.store).get
-    document = GroupDocument(dict(attributes or {}))
-    op = hierarchy.create_node(place.path, document, overwrite=overwrite, match=match, exclusive=exclusive)
-    return Creation(place, op, WRITE)
+class GroupLayout(TypedDict, total=False):
+    """Keywords of `create_group`."""
+
+    attributes: Mapping[str, Any] | None
+    overwrite: bool
+    if_exists: str
+
+
+def group_creation(place: Place, options: Mapping[str, Any]) -> Start:
+    """A new group; with `if_exists="match"` any group that is there will do."""
+    overwrite, match = _existing(options.get("overwrite", False), options.get("if_exists", "error"))
+    unknown = set(options) - set(GroupLayout.__annotations__)
+    if unknown:
+        raise OptionError("unknown option", field=min(unknown), expected=sorted(GroupLayout.__annotations__), got=sorted(unknown))
+    document = GroupDocument(dict(options.get("attributes") or {}))
+    op = hierarchy.create_node(place.path, document, overwrite=overwrite, match=match, exclusive=_exclusive(place))
+    return Start(place, op, WRITE)
+
+
+def _exclusive(place: Place) -> bool:
+    able = capabilities(place.store)
+    return able.put_if and able.get
 
 
 def _create_array(place: Place, document: Any, data: Any, overwrite: bool, match: bool, exclusive: bool) -> Op[Document]:

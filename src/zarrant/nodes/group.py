@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, Unpack
 
-from zarrant.errors import NodeNotFoundError
 from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument
 from zarrant.nodes.array import Array, AsyncArray
 from zarrant.nodes.attributes import Attributes
 from zarrant.nodes.base import LIST, READ, UPDATE, WRITE, Place
-from zarrant.nodes.create import ArrayOptions, array_creation, group_creation
+from zarrant.nodes.create import ArrayOptions, GroupLayout, array_creation, group_creation
 from zarrant.nodes.facts import S
 from zarrant.nodes.show import group_html, tree_text
 from zarrant.ops import hierarchy
@@ -59,9 +58,7 @@ class GroupFacts(Generic[S]):
 
     def _below(self, name: str) -> Place:
         path = hierarchy.check_path(name)
-        return Place(
-            self._place.store, f"{self.path}/{path}" if self.path else path, self._place.config, self._place.guarded
-        )
+        return Place(self._place.store, f"{self.path}/{path}" if self.path else path, self._place.config, self._place.guarded)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, GroupFacts) or type(other) is not type(self):
@@ -77,11 +74,13 @@ class GroupFacts(Generic[S]):
         return f"<{type(self).__name__} {self.url}>"
 
 
-def _node(place: Place, document: Document) -> Array[Any] | Group[Any]:
+def node(place: Place, document: Document) -> Array[Any] | Group[Any]:
+    """The handle for a document."""
     return Array(place, document) if isinstance(document, ArrayDocument) else Group(place, document)
 
 
-def _async_node(place: Place, document: Document) -> AsyncArray[Any] | AsyncGroup[Any]:
+def async_node(place: Place, document: Document) -> AsyncArray[Any] | AsyncGroup[Any]:
+    """The async handle for a document."""
     return AsyncArray(place, document) if isinstance(document, ArrayDocument) else AsyncGroup(place, document)
 
 
@@ -99,14 +98,14 @@ class Group(GroupFacts[S]):
         """A new array below the group; options as in `zarrant.create_array`."""
         return array_creation(self._below(name), options).run(Array)
 
-    def create_group(self, name: str, *, attributes: Mapping[str, Any] | None = None, overwrite: bool = False) -> Group[S]:
-        """A new group below this one."""
-        return group_creation(self._below(name), attributes, overwrite).run(Group)
+    def create_group(self, name: str, **options: Unpack[GroupLayout]) -> Group[S]:
+        """A new group below this one; options `attributes`, `overwrite` and `if_exists`."""
+        return group_creation(self._below(name), options).run(Group)
 
     def __getitem__(self, name: str) -> Array[S] | Group[S]:
         """A node below the group, by name or path; NodeNotFoundError (a KeyError's cousin) where there is none."""
         place = self._below(name)
-        return _node(place, place.run(hierarchy.read_document(place.path), READ))
+        return node(place, place.run(hierarchy.read_document(place.path), READ))
 
     def __delitem__(self, name: str) -> None:
         """Delete a node below the group, and all below it; NodeNotFoundError where there is none."""
@@ -116,15 +115,12 @@ class Group(GroupFacts[S]):
 
     def __contains__(self, name: object) -> bool:
         """Whether there is a node of this name below the group."""
-        try:
-            return isinstance(name, str) and self[name] is not None
-        except NodeNotFoundError:
-            return False
+        return isinstance(name, str) and self._place.run(hierarchy.node_exists(self._below(name).path), READ)
 
     def members(self) -> dict[str, Array[S] | Group[S]]:
         """The nodes directly below the group, by name."""
         children = self._place.run(hierarchy.list_children(self.path), LIST)
-        return {child.name: _node(self._below(child.name), child.document) for child in children}
+        return {child.name: node(self._below(child.name), child.document) for child in children}
 
     def arrays(self) -> dict[str, Array[S]]:
         """The arrays directly below the group, by name."""
@@ -174,16 +170,14 @@ class AsyncGroup(GroupFacts[S]):
         """A new array below the group; options as in `zarrant.create_array`."""
         return await array_creation(self._below(name), options).run_async(AsyncArray)
 
-    async def create_group(
-        self, name: str, *, attributes: Mapping[str, Any] | None = None, overwrite: bool = False
-    ) -> AsyncGroup[S]:
-        """A new group below this one."""
-        return await group_creation(self._below(name), attributes, overwrite).run_async(AsyncGroup)
+    async def create_group(self, name: str, **options: Unpack[GroupLayout]) -> AsyncGroup[S]:
+        """A new group below this one; options `attributes`, `overwrite` and `if_exists`."""
+        return await group_creation(self._below(name), options).run_async(AsyncGroup)
 
     async def getitem(self, name: str) -> AsyncArray[S] | AsyncGroup[S]:
         """A node below the group, by name or path; NodeNotFoundError where there is none."""
         place = self._below(name)
-        return _async_node(place, await place.run_async(hierarchy.read_document(place.path), READ))
+        return async_node(place, await place.run_async(hierarchy.read_document(place.path), READ))
 
     async def delitem(self, name: str) -> None:
         """Delete a node below the group, and all below it; NodeNotFoundError where there is none."""
@@ -193,16 +187,12 @@ class AsyncGroup(GroupFacts[S]):
 
     async def contains(self, name: str) -> bool:
         """Whether there is a node of this name below the group."""
-        try:
-            await self.getitem(name)
-        except NodeNotFoundError:
-            return False
-        return True
+        return await self._place.run_async(hierarchy.node_exists(self._below(name).path), READ)
 
     async def members(self) -> dict[str, AsyncArray[S] | AsyncGroup[S]]:
         """The nodes directly below the group, by name."""
         children = await self._place.run_async(hierarchy.list_children(self.path), LIST)
-        return {child.name: _async_node(self._below(child.name), child.document) for child in children}
+        return {child.name: async_node(self._below(child.name), child.document) for child in children}
 
     async def arrays(self) -> dict[str, AsyncArray[S]]:
         """The arrays directly below the group, by name."""

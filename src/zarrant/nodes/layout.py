@@ -65,9 +65,7 @@ class Layout:
         shards = None if self.shards is None else _extents(self.shards, "shards", 1, len(shape))
         if isinstance(self.chunks, str):
             if self.chunks != "auto":
-                raise OptionError(
-                    "impossible value of an option", field="chunks", expected='a shape or "auto"', got=self.chunks
-                )
+                raise OptionError("impossible value of an option", field="chunks", expected='a shape or "auto"', got=self.chunks)
             chunks = auto_chunks(shape, data_type.itemsize) if shards is None else _divisors(shards, data_type.itemsize)
         else:
             chunks = _extents(self.chunks, "chunks", 1, len(shape))
@@ -82,9 +80,7 @@ class Layout:
         if self.order == "F" and len(chunks) > 1:
             filters.append(Transpose(tuple(reversed(range(len(chunks))))))
         serializer = (
-            _default_bytes(data_type)
-            if isinstance(self.serializer, str) and self.serializer == "auto"
-            else _codec(self.serializer)
+            _default_bytes(data_type) if isinstance(self.serializer, str) and self.serializer == "auto" else _codec(self.serializer)
         )
         compressors = (
             [Zstd()]

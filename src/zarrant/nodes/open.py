@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, MutableMapping
-from typing import Any, TypeAlias, TypeVar, Unpack, overload
+from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
 from zarrant.config import Config
 from zarrant.config import config as defaults
-from zarrant.errors import NodeNotFoundError, OptionError
+from zarrant.errors import OptionError
 from zarrant.metadata.v3 import ArrayDocument, GroupDocument
 from zarrant.nodes.array import Array, AsyncArray
-from zarrant.nodes.base import READ, Place
-from zarrant.nodes.create import ArrayOptions, Creation, array_creation, group_creation
-from zarrant.nodes.group import AsyncGroup, Group
+from zarrant.nodes.base import READ, Place, Start
+from zarrant.nodes.create import ArrayOptions, GroupLayout, array_creation, group_creation
+from zarrant.nodes.group import AsyncGroup, Group, async_node, node
 from zarrant.ops import hierarchy
 from zarrant.storage import ReadableWritable
 from zarrant.stores.adapters import ReadOnly
@@ -28,13 +28,21 @@ Address: TypeAlias = str | os.PathLike[str] | MutableMapping[str, bytes]
 MODES = ("r", "r+", "a", "w", "w-")
 
 
-class CreateOptions(ArrayOptions, total=False):
-    """Keywords of `create_array`: those of the array, and where and how it is opened."""
+class Where(TypedDict, total=False):
+    """Keywords that say where a node is and how it is opened."""
 
     name: str | None
     config: Config | Mapping[str, Any] | None
     synchronizer: Any
     storage_options: Mapping[str, Any] | None
+
+
+class CreateOptions(Where, ArrayOptions, total=False):
+    """Keywords of `create_array`."""
+
+
+class GroupOptions(Where, GroupLayout, total=False):
+    """Keywords of `create_group`."""
 
 
 def _place(
@@ -51,33 +59,6 @@ def _place(
     resolved, prefix = resolve_store(store, storage_options, files)
     path = "/".join(part for part in (prefix.rstrip("/"), hierarchy.check_path(name or "")) if part)
     return Place(resolved, path, options, synchronizer is not None)
-
-
-def _check_mode(mode: str) -> None:
-    if mode not in MODES:
-        raise OptionError("unknown mode", field="mode", expected=" | ".join(MODES), got=repr(mode))
-
-
-def _read_only(place: Place, mode: str) -> Place:
-    if mode != "r":
-        return place
-    return Place(ReadOnly(place.store), place.path, place.config, place.guarded)
-
-
-def _of_kind(document: Any, kind: type, place: Place) -> Any:
-    if not isinstance(document, kind):
-        wanted = "array" if kind is ArrayDocument else "group"
-        raise NodeNotFoundError(
-            f"the node here is not {'an' if wanted == 'array' else 'a'} {wanted}", path=place.path or "/", store=place.url
-        )
-    return document
-
-
-def _creation(place: Place, mode: str, kind: type, options: Mapping[str, Any]) -> Creation:
-    """How a mode makes a node that is wanted or missing."""
-    if kind is GroupDocument:
-        return group_creation(place, options.get("attributes"), overwrite=mode == "w")
-    return array_creation(place, {**options, "overwrite": mode == "w"})
 
 
 @overload
@@ -113,28 +94,14 @@ async def create_array_async(store: Any, **options: Unpack[CreateOptions]) -> As
     return await array_creation(place, kwargs).run_async(AsyncArray)
 
 
-def create_group(
-    store: Any,
-    *,
-    name: str | None = None,
-    attributes: Mapping[str, Any] | None = None,
-    overwrite: bool = False,
-    **where: Any,
-) -> Group[Any]:
-    """Create a group and open it; `where` takes `config`, `synchronizer` and `storage_options`."""
-    return group_creation(_place(store, name, **where), attributes, overwrite).run(Group)
+def create_group(store: Any, **options: Unpack[GroupOptions]) -> Group[Any]:
+    """Create a group and open it; NodeExistsError where something is, unless `overwrite`."""
+    return _creating_group(store, options).run(Group)
 
 
-async def create_group_async(
-    store: Any,
-    *,
-    name: str | None = None,
-    attributes: Mapping[str, Any] | None = None,
-    overwrite: bool = False,
-    **where: Any,
-) -> AsyncGroup[Any]:
+async def create_group_async(store: Any, **options: Unpack[GroupOptions]) -> AsyncGroup[Any]:
     """`create_group` as a coroutine; gives an `AsyncGroup`."""
-    return await group_creation(_place(store, name, **where), attributes, overwrite).run_async(AsyncGroup)
+    return await _creating_group(store, options).run_async(AsyncGroup)
 
 
 @overload
@@ -146,99 +113,76 @@ def open_array(store: Any, *, mode: str = "a", **options: Any) -> Array[Any]:
 
     NodeNotFoundError where there is none and none may be created, or where a group is.
     """
-    place, mode, kwargs = _opening(store, mode, options)
-    if mode in ("w", "w-"):
-        return _creation(place, mode, ArrayDocument, kwargs).run(Array)
-    try:
-        document = place.run(hierarchy.read_document(place.path), READ)
-    except NodeNotFoundError:
-        if mode != "a" or not _may_create(kwargs):
-            raise
-        return array_creation(place, {**kwargs, "if_exists": "match"}).run(Array)
-    return Array(place, _of_kind(document, ArrayDocument, place))
+    return _opening_array(store, mode, options).run(Array)
 
 
-async def open_array_async(store: Any, *, mode: str = "a", **options: Any) -> AsyncArray[Any]:
+async def open_array_async(store: Any, *, mode: str = "a", **options: Unpack[CreateOptions]) -> AsyncArray[Any]:
     """`open_array` as a coroutine; gives an `AsyncArray`."""
-    place, mode, kwargs = _opening(store, mode, options)
-    if mode in ("w", "w-"):
-        return await _creation(place, mode, ArrayDocument, kwargs).run_async(AsyncArray)
-    try:
-        document = await place.run_async(hierarchy.read_document(place.path), READ)
-    except NodeNotFoundError:
-        if mode != "a" or not _may_create(kwargs):
-            raise
-        return await array_creation(place, {**kwargs, "if_exists": "match"}).run_async(AsyncArray)
-    return AsyncArray(place, _of_kind(document, ArrayDocument, place))
+    return await _opening_array(store, mode, options).run_async(AsyncArray)
 
 
-def open_group(store: Any, *, mode: str = "a", **options: Any) -> Group[Any]:
+def open_group(store: Any, *, mode: str = "a", **options: Unpack[GroupOptions]) -> Group[Any]:
     """Open a group, or create it as `mode` says."""
-    place, mode, kwargs = _opening(store, mode, options)
-    if mode in ("w", "w-"):
-        return _creation(place, mode, GroupDocument, kwargs).run(Group)
-    try:
-        document = place.run(hierarchy.read_document(place.path), READ)
-    except NodeNotFoundError:
-        if mode != "a":
-            raise
-        return group_creation(place, kwargs.get("attributes"), match=True).run(Group)
-    return Group(place, _of_kind(document, GroupDocument, place))
+    return _opening_group(store, mode, options).run(Group)
 
 
-async def open_group_async(store: Any, *, mode: str = "a", **options: Any) -> AsyncGroup[Any]:
+async def open_group_async(store: Any, *, mode: str = "a", **options: Unpack[GroupOptions]) -> AsyncGroup[Any]:
     """`open_group` as a coroutine; gives an `AsyncGroup`."""
-    place, mode, kwargs = _opening(store, mode, options)
-    if mode in ("w", "w-"):
-        return await _creation(place, mode, GroupDocument, kwargs).run_async(AsyncGroup)
-    try:
-        document = await place.run_async(hierarchy.read_document(place.path), READ)
-    except NodeNotFoundError:
-        if mode != "a":
-            raise
-        return await group_creation(place, kwargs.get("attributes"), match=True).run_async(AsyncGroup)
-    return AsyncGroup(place, _of_kind(document, GroupDocument, place))
+    return await _opening_group(store, mode, options).run_async(AsyncGroup)
 
 
-def open(store: Any, *, mode: str = "a", **where: Any) -> Array[Any] | Group[Any]:
+def open(store: Any, *, mode: str = "a", **where: Unpack[Where]) -> Array[Any] | Group[Any]:
     """Open the array or group that is there; NodeNotFoundError where there is none."""
-    place, mode, _ = _opening(store, mode, where)
-    _must_exist(mode)
-    document = place.run(hierarchy.read_document(place.path), READ)
-    return Array(place, document) if isinstance(document, ArrayDocument) else Group(place, document)
+    return _opening(store, mode, where).run(node)
 
 
-async def open_async(store: Any, *, mode: str = "a", **where: Any) -> AsyncArray[Any] | AsyncGroup[Any]:
+async def open_async(store: Any, *, mode: str = "a", **where: Unpack[Where]) -> AsyncArray[Any] | AsyncGroup[Any]:
     """`open` as a coroutine; gives an `AsyncArray` or an `AsyncGroup`."""
-    place, mode, _ = _opening(store, mode, where)
-    _must_exist(mode)
-    document = await place.run_async(hierarchy.read_document(place.path), READ)
-    return AsyncArray(place, document) if isinstance(document, ArrayDocument) else AsyncGroup(place, document)
+    return await _opening(store, mode, where).run_async(async_node)
 
 
-def _opening(store: Any, mode: str, options: Mapping[str, Any]) -> tuple[Place, str, dict[str, Any]]:
-    """The place that options speak of, and the options that are left."""
-    _check_mode(mode)
+def _opening_array(store: Any, mode: str, options: Mapping[str, Any]) -> Start:
+    place, left = _entered(store, mode, options)
+    if mode in ("w", "w-"):
+        return array_creation(place, {**left, "overwrite": mode == "w"})
+    may_create = mode == "a" and ("shape" in left or "data" in left)
+    create = (lambda: array_creation(place, {**left, "if_exists": "match"}).op) if may_create else None
+    return Start(place, hierarchy.open_node(place.path, ArrayDocument, create), READ)
+
+
+def _opening_group(store: Any, mode: str, options: Mapping[str, Any]) -> Start:
+    place, left = _entered(store, mode, options)
+    if mode in ("w", "w-"):
+        return group_creation(place, {**left, "overwrite": mode == "w"})
+    create = (lambda: group_creation(place, {**left, "if_exists": "match"}).op) if mode == "a" else None
+    return Start(place, hierarchy.open_node(place.path, GroupDocument, create), READ)
+
+
+def _opening(store: Any, mode: str, options: Mapping[str, Any]) -> Start:
+    place, left = _entered(store, mode, options)
+    if mode in ("w", "w-"):
+        hint = "Use create_array or create_group"
+        raise OptionError("open cannot tell what to create", field="mode", expected="r | r+ | a", got=mode, hint=hint)
+    if left:
+        raise OptionError("unknown option", field=min(left), expected=sorted(Where.__annotations__), got=sorted(left))
+    return Start(place, hierarchy.open_node(place.path), READ)
+
+
+def _creating_group(store: Any, options: Mapping[str, Any]) -> Start:
+    return group_creation(*_placed(store, options))
+
+
+def _entered(store: Any, mode: str, options: Mapping[str, Any]) -> tuple[Place, dict[str, Any]]:
+    """The place that options speak of, as the mode allows, and the options that are left."""
+    if mode not in MODES:
+        raise OptionError("unknown mode", field="mode", expected=" | ".join(MODES), got=repr(mode))
     place, left = _placed(store, options)
-    return _read_only(place, mode), mode, left
+    if mode == "r":
+        place = Place(ReadOnly(place.store), place.path, place.config, place.guarded)
+    return place, left
 
 
 def _placed(store: Any, options: Mapping[str, Any]) -> tuple[Place, dict[str, Any]]:
     left = dict(options)
-    where = {key: left.pop(key) for key in ("name", "config", "synchronizer", "storage_options") if key in left}
+    where = {key: left.pop(key) for key in Where.__annotations__ if key in left}
     return _place(store, **where), left
-
-
-def _may_create(options: Mapping[str, Any]) -> bool:
-    return "shape" in options or "data" in options
-
-
-def _must_exist(mode: str) -> None:
-    if mode in ("w", "w-"):
-        raise OptionError(
-            "open cannot tell what to create",
-            field="mode",
-            expected="r | r+ | a",
-            got=mode,
-            hint="Use create_array or create_group",
-        )

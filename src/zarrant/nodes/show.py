@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 from zarrant.metadata.v3 import ArrayDocument
-
-if TYPE_CHECKING:
-    from zarrant.nodes.facts import ArrayFacts
-    from zarrant.ops.hierarchy import Child
+from zarrant.ops.hierarchy import Child
 
 SIDE = 180
 MAX_LINES = 48
 """Grid lines drawn along a side; more would be a grey box."""
+
+
+Shown: TypeAlias = Any
+"""An `ArrayFacts`: it shows itself with what is here, so it cannot be named here."""
 
 
 class Info(dict[str, Any]):
@@ -25,7 +26,7 @@ class Info(dict[str, Any]):
         return "\n".join(f"{name:{width}} : {value}" for name, value in self.items())
 
 
-def array_info(array: ArrayFacts[Any]) -> Info:
+def array_info(array: Shown) -> Info:
     """What there is to know of an array without reading its chunks."""
     info = Info(
         {
@@ -51,9 +52,7 @@ def codec_names(document: ArrayDocument) -> list[str]:
     """The codecs of a document, those inside shards in brackets."""
     names = []
     for codec in document.codecs:
-        inner = [
-            item.get("name", "?") if isinstance(item, dict) else str(item) for item in codec.configuration.get("codecs", ())
-        ]
+        inner = [item.get("name", "?") if isinstance(item, dict) else str(item) for item in codec.configuration.get("codecs", ())]
         names.append(f"{codec.name}[{' → '.join(inner)}]" if inner else codec.name)
     return names
 
@@ -71,7 +70,7 @@ def human(nbytes: float) -> str:
     return f"{nbytes:.1f} TiB"
 
 
-def array_html(array: ArrayFacts[Any]) -> str:
+def array_html(array: Shown) -> str:
     """The summary as a table, beside a drawing of the last two dimensions with shard and chunk borders."""
     rows = "".join(
         f"<tr><th style='text-align:left'>{html.escape(str(k))}</th><td>{html.escape(str(v))}</td></tr>"
@@ -80,7 +79,7 @@ def array_html(array: ArrayFacts[Any]) -> str:
     return f"<div style='display:flex;gap:1em;align-items:center'><table>{rows}</table>{grid_svg(array)}</div>"
 
 
-def grid_svg(array: ArrayFacts[Any]) -> str:
+def grid_svg(array: Shown) -> str:
     """The last two dimensions of the array as SVG: thin lines between chunks, thick ones between stored objects."""
     shape = (1, 1, *array.shape)[-2:]
     if 0 in shape:

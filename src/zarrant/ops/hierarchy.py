@@ -57,6 +57,26 @@ def read_document(path: str) -> Op[Document]:
     raise NodeNotFoundError("no array or group here", key=document_key(path), path=path or "/", hint=hint)
 
 
+def open_node(path: str, kind: type[Document] | None = None, create: Callable[[], Op[Document]] | None = None) -> Op[Document]:
+    """The document of a node, of one kind if that is given; where there is none, what `create` makes.
+
+    NodeNotFoundError where there is none and none may be made, or where it is of the other kind.
+    """
+    found = yield from (read_document(path) if create is None else find_document(path))
+    if found is None and create is not None:
+        found = yield from create()
+    assert found is not None, "read_document raises where there is none"
+    if kind is not None and not isinstance(found, kind):
+        wanted, got = ("an array", "group") if kind is ArrayDocument else ("a group", "array")
+        raise NodeNotFoundError(f"the node here is not {wanted}", key=document_key(path), path=path or "/", got=got)
+    return found
+
+
+def node_exists(path: str) -> Op[bool]:
+    """Whether there is an array or group."""
+    return (yield from find_document(path)) is not None
+
+
 def find_document(path: str) -> Op[Document | None]:
     """The document of a node, or None."""
     blob = yield from fetch_one(document_key(path))
@@ -88,9 +108,7 @@ def create_node(
     except VersionChangedError:
         there = yield from find_document(path)
         if not (match and there is not None and _same(there, document)):
-            raise NodeExistsError(
-                "a node is here already", key=key, path=path or "/", hint="overwrite=True replaces it"
-            ) from None
+            raise NodeExistsError("a node is here already", key=key, path=path or "/", hint="overwrite=True replaces it") from None
         document = there
     if exclusive:
         yield from _make_parents(path)

@@ -58,9 +58,7 @@ def _store_region(state: ArrayState, region: Region, values: Array, bounds: tupl
     def write(lo: int, hi: int) -> Op[list[Outcome[None]]]:
         if cells.full[lo]:
             return (yield from write_batch(state, cells, values, lo, hi))
-        yield from exclusively(
-            state.chunk_keys(cells.index[lo:hi])[0], _merge(state, cells, lo, values), state.options.exclusive
-        )
+        yield from exclusively(state.chunk_keys(cells.index[lo:hi])[0], _merge(state, cells, lo, values), state.options.exclusive)
         return [None]
 
     yield from run_batches(state, cells.index, _batches(cells.full, state.batch), write)

@@ -198,7 +198,5 @@ def _flat(buffer: Any) -> memoryview:
             "encoded chunks are bytes", expected="an object with the buffer protocol", got=type(buffer).__name__
         ) from None
     if not view.c_contiguous:
-        raise ShapeError(
-            "encoded chunks are contiguous bytes", expected="a C-contiguous buffer", got=f"strides {view.strides}"
-        )
+        raise ShapeError("encoded chunks are contiguous bytes", expected="a C-contiguous buffer", got=f"strides {view.strides}")
     return view.cast("B")

@@ -25,29 +25,13 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from zarrant.effects import (
-    ANY,
-    All,
-    ErasePrefix,
-    Fetch,
-    ListDir,
-    ListPrefix,
-    Locked,
-    New,
-    Op,
-    Outcome,
-    Pause,
-    Put,
-    Request,
-    Want,
-)
+from zarrant.effects import ANY, All, ErasePrefix, Fetch, ListDir, ListPrefix, Locked, New, Op, Pause, Put, Request, Want
 from zarrant.errors import CapabilityError, StoreError, VersionChangedError, ZarrantError
 from zarrant.locking.local import KeyQueues, given_up
 from zarrant.run.pool import Pool
 from zarrant.storage import Blob, ByteRange, Part
 
 T = TypeVar("T")
-
 
 QUEUE_TIMEOUT = 60.0
 """Seconds to wait for other threads of this process; the default `lock_timeout` of file locks."""
@@ -93,11 +77,11 @@ def perform(op: Op[T], world: World) -> T:
         op.close()
 
 
-def _fetch(request: Fetch, world: World) -> list[Outcome[Blob | None]]:
+def _fetch(request: Fetch, world: World) -> list[Blob | Exception | None]:
     return [_outcome(_get, want, world.store) for want in request.wants]
 
 
-def _put(request: Put, world: World) -> list[Outcome[None]]:
+def _put(request: Put, world: World) -> list[Exception | None]:
     return [_outcome(_store, item, world.store) for item in request.items]
 
 

@@ -14,6 +14,8 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from itertools import chain, islice
 from typing import Any
 
 Run = Callable[[Any], Any]
@@ -125,8 +127,10 @@ class Pool:
 
     def run_all(self, ops: Iterable[Any], run: Run, cost: int, limit: int) -> list[Any]:
         """Run operations side by side, at most `limit` at once; a list of results or Exceptions."""
-        group = Group(ops, run, cost, limit, self.budget)
-        if limit > 1:
+        ops = iter(ops)
+        head = list(islice(ops, 2))
+        group = Group(chain(head, ops), run, cost, limit, self.budget)
+        if limit > 1 and len(head) > 1:  # a helper woken for nothing costs a switch of threads, up to 5 ms
             self._open(group)
         self.budget.take(cost)
         try:
@@ -178,6 +182,7 @@ class Pool:
                 self._idle -= 1
 
 
+@lru_cache(maxsize=1)
 def available_cpus() -> int:
     """CPUs this process may use: the affinity mask, capped by the cgroup's quota."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
@@ -189,6 +194,7 @@ def available_cpus() -> int:
         return cpus
 
 
+@lru_cache(maxsize=1)
 def available_memory() -> int:
     """Bytes this process may use: the machine's memory, capped by the cgroup's limit."""
     try:

@@ -24,9 +24,7 @@ def check_key(key: str, store: str) -> None:
     zarrant.errors.OptionError: not a key: ...
     """
     if _BAD.search(key) or (_WINDOWS and ("\\" in key or ":" in key)):
-        raise OptionError(
-            "not a key", store=store, key=key, expected="relative, without empty, '.' or '..' parts", got=repr(key)
-        )
+        raise OptionError("not a key", store=store, key=key, expected="relative, without empty, '.' or '..' parts", got=repr(key))
     if not key.isascii():
         try:
             key.encode()

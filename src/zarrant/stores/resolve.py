@@ -73,9 +73,7 @@ def _from_url(url: str, scheme: str, options: dict[str, Any], file_options: Mapp
         raise OptionError("a URL with more than a path", field="store", expected=f"{scheme}://…", got=url)
     if scheme == "file":
         if parts.netloc not in ("", "localhost") or not parts.path:
-            raise OptionError(
-                "a file URL of another machine, or of no path", field="store", expected="file:///path", got=url
-            )
+            raise OptionError("a file URL of another machine, or of no path", field="store", expected="file:///path", got=url)
         return _directory(unquote(parts.path), {**file_options, **options})
     _refuse(options, url, known=())
     prefix = unquote(parts.path).strip("/")

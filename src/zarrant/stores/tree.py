@@ -197,9 +197,7 @@ class FileTree(ABC):
             length = stop - start
             count = self.files.read_full(fd, buffer[offset : offset + length], start)
             if count < length:
-                raise ByteRangeError(
-                    "the object became shorter while it was read", expected=f"{stop} bytes", got=start + count
-                )
+                raise ByteRangeError("the object became shorter while it was read", expected=f"{stop} bytes", got=start + count)
             offset, first = offset + length, last
         return views
 

@@ -119,7 +119,9 @@ def _open_tiff(path: Path, stack: ExitStack) -> Source:
     tifffile = require("tifffile", "images", "Reading TIFF")
     tiff = stack.enter_context(tifffile.TiffFile(path))
     series = tiff.series[0]
-    names = {"dimension_names": tuple(series.axes.lower())} if len(series.axes) == len(series.shape) else {}
+    # Q and I stand for dimensions of which the file says nothing.
+    axes = tuple(None if axis in "QI" else axis.lower() for axis in series.axes)
+    names = {"dimension_names": axes} if len(axes) == len(series.shape) else {}
     if series.dataoffset is not None:
         return _of_memory("TIFF", tifffile.memmap(path, series=0, mode="r"), **names)
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="zarrant-"))

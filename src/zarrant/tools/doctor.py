@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from zarrant import kernels
+from zarrant import __version__, kernels
 from zarrant.config import config
 from zarrant.run.pool import available_cpus, available_memory
 from zarrant.tools import describe
@@ -29,7 +29,7 @@ def examine(path: str | None = None) -> dict[str, Any]:
     """
     sources = config.sources
     return {
-        "version": _version("zarrant") or "not installed",
+        "version": __version__,
         "python": platform.python_version(),
         "packages": {"numpy": np.__version__, **{name: found for name in PEERS if (found := _version(name))}},
         "cpus": available_cpus(),

@@ -99,7 +99,7 @@ def _draw_panel(sheet: Sheet, panel: Panel, at: tuple[int, int]) -> int:
     for i, (colour, words) in enumerate(keys):
         sheet.line((left, top + height + 25 + 24 * i, 26), colour, 5)
         sheet.text((left + 38, top + height + 17 + 24 * i), words, 15, SOFT)
-    return top + height + 24 * (len(keys) + 1)
+    return int(top + height + 24 * (len(keys) + 1))
 
 
 def _grey(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

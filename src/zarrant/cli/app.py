@@ -1,0 +1,159 @@
+"""The commands. Each reads its words, calls one function of `zarrant.tools` (or `create_array`), and shows what came back.
+
+With --json a command prints one JSON value and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from zarrant.cli import show
+from zarrant.nodes.open import create_array
+from zarrant.tools import copy as copying
+from zarrant.tools import demo as demonstration
+from zarrant.tools import describe, spelling
+from zarrant.tools import doctor as examination
+from zarrant.tools.targets import check_replaceable
+
+app = typer.Typer(
+    help="Zarr arrays: look, create, copy. Partial writes are safe by default.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value and nothing else.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the array, or the .npy file, that is there.")]
+Chunks = Annotated[str | None, typer.Option(help="Shape of the smallest readable pieces, as in 32,32,32.")]
+Shards = Annotated[str | None, typer.Option(help='Shape of the stored objects, as in 256,256,256, or "none".')]
+Compressor = Annotated[str | None, typer.Option(help=spelling.COMPRESSORS)]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(examination.examine()["version"])
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def info(address: Annotated[str, typer.Argument(help="An array or a group.")], as_json: Json = False) -> None:
+    """Show what an array or group is: shape, type, chunks, codecs, what guards its writes."""
+    facts = describe.info(address)
+    _print_json(facts) if as_json else show.info(facts)
+
+
+@app.command()
+def tree(address: Annotated[str, typer.Argument(help="A group or an array.")], as_json: Json = False) -> None:
+    """Show the nodes below a group."""
+    nodes = describe.tree(address)
+    _print_json(nodes) if as_json else show.tree(nodes)
+
+
+@app.command()
+def create(
+    address: Annotated[str, typer.Argument(help="Where the array is to be.")],
+    shape: Annotated[str, typer.Option(help="As in 1000,1000,1000.")],
+    dtype: Annotated[str, typer.Option(help="A data type of NumPy or of Zarr, as in uint16 or bfloat16.")],
+    chunks: Chunks = None,
+    shards: Shards = None,
+    compressor: Compressor = None,
+    fill_value: Annotated[str | None, typer.Option(help='As metadata spells it: 0, 1.5, true, NaN, "0x7fc00000".')] = None,
+    dimension_names: Annotated[str | None, typer.Option(help="Names between commas, as in z,y,x.")] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Create an array without values: all of it reads as the fill value."""
+    options: dict[str, Any] = {"shape": spelling.shape(shape, "shape"), "dtype": dtype}
+    options |= _layout(chunks, shards, compressor)
+    if fill_value is not None:
+        options["fill_value"] = spelling.fill_value(fill_value, dtype)
+    if dimension_names is not None:
+        options["dimension_names"] = [name.strip() for name in dimension_names.split(",")]
+    create_array({}, **options)  # every reason to refuse is found before anything is replaced
+    path = describe.local_path(address)
+    if path is not None:
+        check_replaceable(path, overwrite)
+    facts = describe.array_facts(create_array(address, **options, overwrite=overwrite))
+    _print_json(facts) if as_json else show.info(facts)
+
+
+@app.command()
+def copy(
+    source: Annotated[str, typer.Argument(help="An array, or a .npy, NIfTI, TIFF or PNG file.")],
+    target: Annotated[str, typer.Argument(help="Where the new array is to be, or a name ending with .npy.")],
+    chunks: Chunks = None,
+    shards: Shards = None,
+    compressor: Compressor = None,
+    dtype: Annotated[str | None, typer.Option(help="A data type that holds every value of the source's.")] = None,
+    overwrite: Overwrite = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would be written, write nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Copy an array to other chunks, shards and codecs; what is not given stays as the source has it."""
+    options = {**_layout(chunks, shards, compressor), "dtype": dtype, "overwrite": overwrite, "dry_run": dry_run}
+    if as_json or dry_run:
+        facts = copying.copy(source, target, **options)
+    else:
+        with show.progress_bar() as report:
+            facts = copying.copy(source, target, **options, report=report)
+    _print_json(facts) if as_json else show.copied(facts)
+
+
+def _layout(chunks: str | None, shards: str | None, compressor: str | None) -> dict[str, Any]:
+    """The options that were given."""
+    options: dict[str, Any] = {}
+    if chunks is not None:
+        options["chunks"] = spelling.shape(chunks, "chunks")
+    if shards is not None:
+        options["shards"] = None if shards == "none" else spelling.shape(shards, "shards")
+    if compressor is not None:
+        options["compressors"] = spelling.compressors(compressor)
+    return options
+
+
+@app.command()
+def demo(
+    size: Annotated[str, typer.Option(help="Bytes to write, as in 512MiB or 2GiB.")] = "512MiB",
+    output: Annotated[
+        Path | None, typer.Option(help="Where arrays and picture go; a new temporary directory if not given.")
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the arrays; the picture is kept in any case.")] = False,
+    processes: Annotated[int, typer.Option(min=2, max=64, help="How many write at the same time.")] = 4,
+    as_json: Json = False,
+) -> None:
+    """Write real data from several processes at the same time, and verify every element."""
+    steps = demonstration.demo(spelling.size(size, "size"), None if output is None else str(output), keep, processes)
+    if as_json:
+        events = [event for event in steps if event.facts is not None]
+        _print_json({event.step: event.facts for event in events} | {"ok": all(event.ok for event in events)})
+        correct = all(event.ok for event in events)
+    else:
+        correct = show.demo(steps, keep)
+    raise typer.Exit(0 if correct else 1)
+
+
+@app.command()
+def doctor(
+    path: Annotated[str | None, typer.Argument(help="A directory, to see what would guard writes there.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show versions, which kernels are compiled, the options in force, and what guards writes at a path."""
+    facts = examination.examine(path)
+    _print_json(facts) if as_json else show.doctor(facts)
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))

@@ -1,0 +1,242 @@
+"""How results look in a terminal: tables, trees, a progress bar.
+
+In come the dicts of `zarrant.tools`; out go lines on standard output, and progress on standard error, so that output can be
+piped. Where there is no terminal, rich leaves colours and animation out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+from rich.tree import Tree
+
+from zarrant.nodes.show import human
+from zarrant.progress import Progress, Report
+from zarrant.tools.demo import Event
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def _plain(value: Any) -> str:
+    """A value for people: shapes with ×, nothing for None."""
+    if isinstance(value, list) and value and all(isinstance(item, int) for item in value):
+        return " × ".join(map(str, value))
+    if isinstance(value, list):
+        return " → ".join(map(str, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {item}" for name, item in value.items())
+    return "" if value is None else str(value)
+
+
+def _table(rows: Mapping[str, str]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        if value:
+            table.add_row(name, escape(value))
+    return table
+
+
+def info(facts: Mapping[str, Any]) -> None:
+    """An array or a group, as a table."""
+    out.print(f"[bold]{escape(facts['address'])}[/bold]")
+    if facts["kind"] == "group":
+        out.print(
+            _table({"kind": "group", "members": _plain(facts["members"]) or "none", "attributes": _plain(facts["attributes"])})
+        )
+        return
+    names = facts["dimension_names"]
+    out.print(
+        _table(
+            {
+                "kind": "array",
+                "shape": _plain(facts["shape"]) or "no dimensions",
+                "dimensions": ", ".join(str(name) for name in names) if names else "",
+                "data type": f"{_plain(facts['data_type'])}, fill value {facts['fill_value']}",
+                "size": human(facts["bytes"]),
+                "chunks": _plain(facts["chunks"]),
+                "shards": _plain(facts["shards"]) or "none: every chunk is an object",
+                "objects": f"{facts['stored_objects']:,} in a grid of {_plain(facts['grid']) or 1}",
+                "codecs": _plain(facts["codecs"]),
+                "guard": facts["guard"],
+                "attributes": _plain(facts["attributes"]),
+            }
+        )
+    )
+
+
+def tree(nodes: Mapping[str, Any]) -> None:
+    """Nodes below each other."""
+    drawn = Tree(_label(nodes))
+    _grow(drawn, nodes)
+    out.print(drawn)
+
+
+def _grow(branch: Tree, node: Mapping[str, Any]) -> None:
+    for child in node.get("children", ()):
+        _grow(branch.add(_label(child)), child)
+
+
+def _label(node: Mapping[str, Any]) -> str:
+    name = f"[bold]{escape(node['name'])}[/bold]"
+    if node["kind"] == "group":
+        return name
+    pieces = f"chunks {_plain(node['chunks'])}" + (f", shards {_plain(node['shards'])}" if node["shards"] else "")
+    return f"{name}  {_plain(node['shape'])} {_plain(node['data_type'])}  [dim]{pieces}[/dim]"
+
+
+@contextmanager
+def progress_bar() -> Iterator[Report]:
+    """What shows a `Progress`: bytes, chunks, MB/s."""
+    columns = (
+        BarColumn(40),
+        TaskProgressColumn(),
+        DownloadColumn(binary_units=True),
+        TextColumn("{task.fields[chunks]}"),
+        TextColumn("[bold]{task.fields[speed]}"),
+        TimeRemainingColumn(),
+    )
+    with Bars(*columns, console=err, transient=True) as bars:
+        task = bars.add_task("copy", total=None, chunks="", speed="")
+
+        def report(progress: Progress) -> None:
+            chunks = f"{progress.chunks_done:,} of {progress.chunks_total:,} objects"
+            speed = f"{progress.megabytes_per_second:,.0f} MB/s"
+            bars.update(task, total=progress.bytes_total, completed=progress.bytes_done, chunks=chunks, speed=speed)
+
+        yield report
+
+
+def copied(facts: Mapping[str, Any]) -> None:
+    """What a copy has written, or would write."""
+    source, target = facts["source"], facts["target"]
+    rows = {
+        "from": f"{source['address']} ({source['kind']}, {_plain(source['shape'])} {source['data_type']}, "
+        f"{human(source['bytes'])})",
+        "to": f"{target['address']} ({target['kind']}, {_plain(target['data_type'])}, {human(target['bytes'])})",
+        "chunks": _plain(target.get("chunks")),
+        "shards": _plain(target.get("shards")),
+        "codecs": _plain(target.get("codecs")),
+        "objects": f"{target['stored_objects']:,}",
+    }
+    if not facts["dry_run"]:
+        rows["stored"] = _files(facts["stored_files"], facts["stored_bytes"], facts["ratio"])
+        rows["speed"] = f"{facts['megabytes_per_second']:,.0f} MB/s, {facts['seconds']:.2f} s"
+    out.print("[yellow]Nothing was written. This would be:[/yellow]" if facts["dry_run"] else "[green]Copied[/green]")
+    out.print(_table(rows))
+
+
+def doctor(facts: Mapping[str, Any]) -> None:
+    """The state of the installation."""
+    active, missing = facts["kernels"]["active"], facts["kernels"]["missing"]
+    native = sum(kind == "native" for kind in active.values())
+    changed = {name: item for name, item in facts["config"].items() if item["source"] != "default"}
+    rows = {
+        "zarrant": facts["version"],
+        "python": facts["python"],
+        "packages": ", ".join(f"{name} {version}" for name, version in facts["packages"].items()),
+        "machine": f"{facts['cpus']} CPUs, {human(facts['memory'])}",
+        "kernels": f"{native} of {len(active)} compiled" + ("" if missing else ", none missing"),
+        **{f"  {name}": f"NumPy twin: {why}" for name, why in missing.items()},
+        "options": ", ".join(f"{name}={item['value']} ({item['source']})" for name, item in changed.items())
+        or "all at their defaults",
+    }
+    if facts["path"] is not None:
+        rows[facts["path"]["path"]] = f"writes are guarded by {facts['path']['guard']}"
+    out.print(_table(rows))
+
+
+def demo(events: Iterable[Event], keep: bool) -> bool:
+    """Each step of the demo as it ends; True where every value of ours was right."""
+    correct = True
+    # One console for both: two would write over each other's lines.
+    with (out if out.is_terminal else err).status("starting") as status:
+        for event in events:
+            if event.facts is None:
+                status.update(_DEMO[event.step][0])
+                continue
+            correct &= event.ok
+            mark = "[green]✓[/green]" if event.ok else "[red]✗[/red]"
+            mark = "[yellow]![/yellow]" if event.step == "same_job_in_zarr" and event.facts["wrong"] else mark
+            for i, line in enumerate(_DEMO[event.step][1](event.facts)):
+                out.print(f"{mark if i == 0 else ' '} {line}", soft_wrap=True)
+            for failure in event.facts.get("failures", ())[:4]:
+                out.print(f"  [red]{escape(failure)}[/red]", soft_wrap=True)
+            if event.step == "data" and keep:
+                out.print(f"  kept in {escape(event.facts['path'])}", soft_wrap=True)
+    out.print("[green]Every element is right.[/green]" if correct else "[red]Some elements are wrong.[/red]")
+    return correct
+
+
+def _speed(facts: Mapping[str, Any]) -> str:
+    return f"[bold]{facts['megabytes_per_second']:,.0f} MB/s[/bold] ({facts['seconds']:.1f} s)"
+
+
+def _stored(facts: Mapping[str, Any]) -> str:
+    return _files(facts["files"], facts["stored_bytes"], facts["ratio"])
+
+
+def _files(count: int, nbytes: int, ratio: float | None) -> str:
+    compressed = "" if ratio is None else f", compressed {ratio:.2f} : 1"
+    return f"{count:,} {'file' if count == 1 else 'files'}, {human(nbytes)}{compressed}"
+
+
+def _wrong(facts: Mapping[str, Any]) -> str:
+    return f"{facts['values']:,} values compared, [bold]{facts['wrong']:,} wrong[/bold]"
+
+
+def _data_lines(facts: Mapping[str, Any]) -> list[str]:
+    size = f"{_plain(facts['shape'])} {facts['dtype']}, {human(facts['bytes'])}"
+    return [
+        f"[bold]Data[/bold]: {facts['file']} of nibabel, tiled to {size}",
+        f"shards {_plain(facts['shards'])}, chunks {_plain(facts['chunks'])}, zstd",
+    ]
+
+
+def _write_lines(facts: Mapping[str, Any]) -> list[str]:
+    who = f"{facts['processes']} processes at the same time, {facts['slabs']} slabs that fit no chunk"
+    return [
+        f"[bold]Written[/bold] by {who}: {_speed(facts)}",
+        f"{facts['shared_objects']} of {facts['stored_objects']} stored objects were written by two or more processes",
+    ]
+
+
+def _peer_lines(facts: Mapping[str, Any]) -> list[str]:
+    share = 100 * facts["wrong"] / facts["values"]
+    first = f"[bold]The same job through zarr-python {facts['version']}[/bold]: {_speed(facts)}"
+    return [first, f"{facts['values']:,} values compared, [bold]{facts['wrong']:,} lost[/bold] ({share:.2f} %)"]
+
+
+_DEMO: dict[str, tuple[str, Callable[[Mapping[str, Any]], list[str]]]] = {
+    "data": ("", _data_lines),
+    "write": ("processes are starting, and write", _write_lines),
+    "verify": (
+        "comparing every element with NumPy",
+        lambda facts: [
+            f"[bold]Verified[/bold] against NumPy: {_wrong(facts)}, read at {_speed(facts)}",
+            f"stored: {_stored(facts)}",
+        ],
+    ),
+    "read_by_zarr": (
+        "zarr-python is reading",
+        lambda facts: [f"[bold]Read by zarr-python[/bold]: {_wrong(facts)}, at {_speed(facts)}"],
+    ),
+    "image": (
+        "writing an image",
+        lambda facts: [
+            f"[bold]Image[/bold]: {facts['name']} of scikit-image, {_plain(facts['shape'])}, in uneven bands: {_wrong(facts)}",
+            f"stored: {_stored(facts)}",
+        ],
+    ),
+    "same_job_in_zarr": ("the same job through zarr-python", _peer_lines),
+    "picture": ("drawing", lambda facts: [f"[bold]Chunk map[/bold]: {escape(facts['path'])}"]),
+}

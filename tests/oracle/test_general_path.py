@@ -1,0 +1,117 @@
+"""The general path is the specification of the fast one: one codec object at a time gives what compiled programs give.
+
+Three ways to run a chain: `compiled` as installed, `reference` with the NumPy kernels under whole programs, `one by one` with
+each codec called alone. What one writes another reads, also over old data, and where no compressor is in the chain all three
+store the same bytes. The ways are chosen in the room that runs chains, so everything around it is what users run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from cases import AXES, Case
+from exchange import expect
+from hypothesis import given, strategies as st
+
+import zarrant
+from zarrant import kernels
+from zarrant.codecs import leaf
+from zarrant.kernels import reference
+
+WAYS = ("compiled", "reference", "one by one")
+cases = st.builds(Case, **{axis: st.sampled_from(values) for axis, values in AXES.items()}).map(lambda case: case.canonical)
+
+
+@contextmanager
+def running(way: str) -> Iterator[None]:
+    """Leaf chains run in one of the `WAYS`."""
+    with pytest.MonkeyPatch.context() as patch:
+        if way == "reference":
+            patch.setattr(leaf, "kernels", reference)
+        if way == "one by one":
+            program = leaf.Leaf.program.fget
+            fixed = leaf.Leaf.encoded_size
+
+            def encoded_size(self: leaf.Leaf) -> int | None:
+                with pytest.MonkeyPatch.context() as back:
+                    back.setattr(leaf.Leaf, "program", property(program))
+                    return fixed(self)
+
+            patch.setattr(leaf, "kernels", reference)
+            patch.setattr(leaf.Leaf, "program", property(lambda self: None))
+            patch.setattr(leaf.Leaf, "encoded_size", encoded_size)  # index codecs must know theirs
+        yield
+
+
+def stored(case: Case, way: str) -> dict[str, bytes]:
+    """All objects of an array that was written in one way."""
+    objects = {"zarr.json": json.dumps(case.document).encode()}
+    with running(way):
+        zarrant.open_array(objects, mode="r+")[...] = case.source_values
+    return {key: bytes(value) for key, value in objects.items()}
+
+
+@given(case=cases, writer=st.sampled_from(WAYS), updater=st.sampled_from(WAYS), reader=st.sampled_from(WAYS))
+def test_what_one_way_writes_another_reads(case: Case, writer: str, updater: str, reader: str) -> None:
+    objects = stored(case, writer)
+    expected = case.values.copy()
+    if case.update is not None:
+        region, values = case.update
+        expected[region] = values
+        with running(updater):
+            zarrant.open_array(objects, mode="r+")[region or ...] = values
+    with running(reader):
+        expect(case, expected, zarrant.open_array(objects, mode="r")[...], f"{reader} reads {writer}, updated by {updater}")
+
+
+@given(case=cases.filter(lambda case: "zstd" not in case.around))
+def test_the_same_bytes(case: Case) -> None:
+    if not {"gzip", "blosc", "zstd"} & set(case.codec.split()):
+        by_way = [stored(case, way) for way in WAYS]
+        assert by_way[0] == by_way[1] == by_way[2]
+
+
+@given(case=cases.filter(lambda case: case.geometry not in ("0-d", "empty")), byte=st.integers(0), bit=st.integers(0, 7))
+def test_damage_is_seen_alike(case: Case, byte: int, bit: int) -> None:
+    """A flipped bit of a stored object gives each way the same elements, or an error from each."""
+    objects = stored(case, "compiled")
+    keys = sorted(set(objects) - {"zarr.json"})
+    if not keys:
+        return
+    broken = bytearray(objects[keys[0]])
+    broken[byte % len(broken)] ^= 1 << bit
+    objects[keys[0]] = bytes(broken)
+    seen: list[bytes | str] = []
+    for way in WAYS:
+        with running(way):
+            try:
+                seen.append(np.asarray(zarrant.open_array(objects, mode="r")[...]).tobytes())
+            except zarrant.errors.ZarrantError as error:
+                assert error.blame == "data"
+                seen.append("damaged")
+    assert seen[0] == seen[1] == seen[2]
+
+
+def test_the_ways_are_three(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each way runs the code it is named for."""
+    ran: list[str] = []
+
+    def counted(name: str, function: object) -> object:
+        def call(*args: object, **options: object) -> object:
+            ran.append(name)
+            return function(*args, **options)  # type: ignore[operator]
+
+        return call
+
+    monkeypatch.setattr(kernels, "encode", counted("compiled", kernels.encode))
+    monkeypatch.setattr(reference, "encode", counted("reference", reference.encode))
+    monkeypatch.setattr(zarrant.codecs.Crc32c, "encode", counted("one by one", zarrant.codecs.Crc32c.encode))
+    for way in WAYS:
+        ran.clear()
+        stored(Case(codec="crc32c"), way)
+        assert way in ran
+        assert not set(ran) & set(WAYS) - {way} or (way == "compiled" and kernels.active()["encode"] == "reference")

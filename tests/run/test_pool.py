@@ -1,0 +1,308 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zarrant
+from zarrant.run.pool import Budget, Pool, available_cpus, available_memory, shared_pool
+
+NESTED = {
+    "name": "sharding_indexed",
+    "configuration": {
+        "chunk_shape": [4, 4],
+        "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "zstd", "configuration": {"level": 1}}],
+        "index_codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
+        "index_location": "end",
+    },
+}
+
+
+def quickly(action: Any, seconds: float = 60) -> Any:
+    """The result of an action, or a failure where it hangs."""
+    result: list[Any] = []
+    thread = threading.Thread(target=lambda: result.append(action()), daemon=True)
+    thread.start()
+    thread.join(seconds)
+    assert not thread.is_alive(), "hangs"
+    return result[0]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_results_are_in_order(threads: int) -> None:
+    pool = Pool(threads, 1000)
+    seen = []
+
+    def run(i: int) -> int:
+        seen.append(threading.get_ident())
+        time.sleep(0.001 * (i % 3))
+        if i == 7:
+            raise KeyError(i)
+        return i * i
+
+    results = pool.run_all(range(30), run, 1, threads)
+    assert isinstance(results.pop(7), KeyError)
+    assert results == [i * i for i in range(30) if i != 7]
+    assert len(set(seen)) <= threads
+    assert pool.budget.used == 0
+
+
+def test_operations_are_taken_when_they_can_run_not_before() -> None:
+    pool = Pool(2, 1000)
+    taken, finished, ahead = [], [], []
+
+    def ops() -> Iterator[int]:
+        for i in range(50):
+            taken.append(i)
+            ahead.append(len(taken) - len(finished))
+            yield i
+
+    def run(i: int) -> None:
+        time.sleep(0.0005)
+        finished.append(i)
+
+    pool.run_all(ops(), run, 1, 2)
+    assert max(ahead) <= 3
+    assert pool.run_all(iter(()), run, 1, 2) == []
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+@pytest.mark.parametrize("memory", [1, 10**9])
+def test_groups_within_groups_do_not_wait_for_each_other(threads: int, memory: int) -> None:
+    pool = Pool(threads, memory)
+
+    def run(depth: int) -> int:
+        if depth == 0:
+            return 1
+        return sum(pool.run_all([depth - 1] * 4, run, 100, threads))
+
+    assert quickly(lambda: run(5)) == 4**5
+    assert pool.budget.used == 0
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_nested_shards_of_many_callers(threads: int) -> None:
+    a = zarrant.create_array(
+        {}, shape=(64, 64), chunks=(8, 8), shards=(32, 32), dtype="int32", serializer=NESTED, compressors=None,
+        config={"concurrency": threads, "memory_limit": "64 KiB"},
+    )  # fmt: skip
+
+    def write() -> bool:
+        workers = [threading.Thread(target=a.__setitem__, args=(np.s_[i::5, :], i + 1)) for i in range(5)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        return bool((a[...] == (np.arange(64)[:, None] % 5) + 1).all())
+
+    assert quickly(write)
+
+
+def test_helpers_join_only_while_the_budget_lasts() -> None:
+    pool = Pool(8, 300)
+    now, most, lock = [0], [0], threading.Lock()
+
+    def run(_: int) -> None:
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        time.sleep(0.002)
+        with lock:
+            now[0] -= 1
+
+    pool.run_all(range(60), run, 100, 8)
+    assert 1 <= most[0] <= 3
+    most[0] = 0
+    pool.run_all(range(20), run, 1000, 8)
+    assert most[0] == 1, "who starts a group needs no permission, the others do"
+    most[0] = 0
+    pool.run_all(range(20), run, 1, 1)
+    assert most[0] == 1
+    assert pool.budget.used == 0
+
+
+def test_budget() -> None:
+    budget = Budget(10)
+    assert budget.try_take(6)
+    assert not budget.try_take(5)
+    budget.take(50)
+    assert not budget.try_take(1)
+    budget.give(50)
+    assert budget.try_take(4)
+    assert budget.used == 10
+
+
+def test_memory_of_a_large_write_is_bounded_by_its_batches() -> None:
+    import tracemalloc
+
+    a = zarrant.create_array(
+        {}, shape=(64, 1 << 17), chunks=(1, 1 << 17), dtype="float64", compressors=zarrant.codecs.Gzip(1),
+        config={"concurrency": 4, "memory_limit": "4 MiB"},
+    )  # fmt: skip
+    row = np.zeros(1 << 17) + np.arange(1 << 17) % 3
+    data = np.broadcast_to(row, a.shape)
+    a[...] = data
+    tracemalloc.start()
+    a[...] = data
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 24 << 20, "64 MiB were written"
+
+
+class Stop(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, Stop])
+def test_what_is_no_exception_ends_the_group_at_once(threads: int, error: type[BaseException]) -> None:
+    pool = Pool(threads, 1000)
+    ran = []
+
+    def run(i: int) -> None:
+        ran.append(i)
+        if i == 5:
+            raise error
+        time.sleep(0.001)
+
+    with pytest.raises(error):
+        pool.run_all(range(1000), run, 1, threads)
+    assert len(ran) < 100
+    assert pool.budget.used == 0
+    assert pool.run_all(range(4), lambda i: i, 1, threads) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_a_broken_iterator_is_never_a_shorter_result(threads: int) -> None:
+    pool = Pool(threads, 1000)
+
+    def ops() -> Iterator[int]:
+        yield from range(9)
+        raise MemoryError("no more")
+
+    for _ in range(20):
+        with pytest.raises(MemoryError):
+            pool.run_all(ops(), lambda i: time.sleep(0.0005), 1, threads)
+    assert pool.budget.used == 0
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers that interrupt")
+def test_interrupts_at_any_moment_leave_array_and_locks_whole(tmp_path: Any) -> None:
+    a = zarrant.create_array(
+        tmp_path, shape=(64, 64), chunks=(8, 8), shards=(32, 32), dtype="int16", config={"concurrency": 2, "lock_timeout": 5.0}
+    )
+    a[...] = 1
+    start = time.perf_counter()
+    a[1:, 1:] = 1
+    usual = time.perf_counter() - start
+    before = signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    interrupted = 0
+    try:
+        for value in range(2, 42):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, usual * ((value * 7) % 40 + 1) / 40)
+                a[1:, 1:] = value
+            except KeyboardInterrupt:
+                interrupted += 1
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            got = a[...]
+            for block in (got[1:32, 1:32], got[1:32, 32:], got[32:, 1:32], got[32:, 32:]):
+                assert len(np.unique(block)) == 1
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert interrupted > 5
+    a[...] = 99
+    assert (a[...] == 99).all()
+    assert [path.name for path in tmp_path.rglob("*") if "__lock" in path.name] == []
+
+
+# ── other processes ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_fork_while_the_pool_works(tmp_path: Any) -> None:
+    a = zarrant.create_array(
+        tmp_path, shape=(40, 64, 64), chunks=(1, 16, 16), shards=(1, 64, 64), dtype="int32", config={"concurrency": 4}
+    )
+    done = threading.Event()
+
+    def keep_busy() -> None:
+        while not done.is_set():
+            a[20:, 3:60, 5:] = 5
+
+    busy = [threading.Thread(target=keep_busy) for _ in range(2)]
+    for thread in busy:
+        thread.start()
+    try:
+        for i in range(12):
+            time.sleep(0.01)
+            child = os.fork()
+            if child == 0:  # pragma: no cover - the child
+                status = 1
+                try:
+                    signal.alarm(50)
+                    a[i, 1:60, :] = i + 1
+                    status = 0 if (a[i, 1:60] == i + 1).all() else 2
+                finally:
+                    os._exit(status)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        done.set()
+        for thread in busy:
+            thread.join()
+    assert (a[:12, 1:60] == np.arange(1, 13)[:, None, None]).all()
+    assert (a[20:, 3:60, 5:] == 5).all()
+
+
+def child_writes(pickled: bytes, i: int) -> int:
+    array = pickle.loads(pickled)
+    array[i * 3 : i * 3 + 3] = i + 1
+    return int(array[i * 3])
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_arrays_travel_to_processes_of_every_kind(method: str, tmp_path: Any) -> None:
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"no {method}")
+    a = zarrant.create_array(tmp_path, shape=(12,), chunks=(12,), dtype="int32", config={"concurrency": 2})
+    a[...] = -1
+    source = str(__import__("pathlib").Path(__file__).parent)
+    sys.path.insert(0, source)
+    context = multiprocessing.get_context(method)
+    code = pickle.dumps(a)
+    try:
+        processes = [context.Process(target=_run_child, args=(code, i)) for i in range(4)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(60)
+            assert process.exitcode == 0
+    finally:
+        sys.path.remove(source)
+    assert a[...].tolist() == [1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4]
+
+
+def _run_child(code: bytes, i: int) -> None:
+    assert child_writes(code, i) == i + 1
+
+
+def test_shared_pools_are_shared() -> None:
+    assert shared_pool(2, 100) is shared_pool(2, 100)
+    assert shared_pool(2, 100) is not shared_pool(3, 100)
+
+
+def test_available() -> None:
+    assert 1 <= available_cpus() <= (os.cpu_count() or 1)
+    assert available_memory() > 1 << 20
