@@ -83,7 +83,7 @@ class Contended:
             return None
         found = np.empty_like(wanted)
         self.bench.referee(self.peer).open(self.path).read(tuple(slice(0, n) for n in SHAPE), found)
-        return f"{np.mean(found != wanted):.0%} of the values lost, at {BLOCKS / self.seconds:,.0f} updates/s"
+        return f"{np.mean(found != wanted):.1%} of the values lost, at {BLOCKS / self.seconds:,.0f} updates/s"
 
     def stored(self) -> int:
         return arrays.stored_bytes(self.path)

@@ -24,6 +24,8 @@ from benchmarks.workloads import BY_NAME, WORKLOADS, Workload
 SIZE = 512 * 2**10
 SHAPE_TINY = arrays.shape_of(SIZE)
 PEERS, MISSING = find_peers(list(ADAPTERS), Settings(threads=2))
+if "zarr-python" in PEERS:
+    PEERS["zarr-python"].subchunk_limit = 400  # all workloads but that of 8³ subchunks: seconds on its own
 PHASES = {
     "updates-aligned": ["update"],
     "updates-unaligned": ["update"],
@@ -72,7 +74,7 @@ def test_contended_updates_are_counted_or_the_loss_is_told(peer: str, bench: Ben
     if peer in (OURS, "tensorstore"):
         assert cell.note == ""
     assert (cell.median is None) == bool(cell.note)
-    assert cell.note.startswith(("wrong: ", "failed: ")) or cell.note == ""
+    assert cell.note == "" or cell.note.startswith(("wrong: ", "failed: "))
 
 
 def test_zarrs_python_uses_its_own_pipeline_and_zarr_python_does_not(tmp_path: Path) -> None:
@@ -118,7 +120,7 @@ class Forgetful:
 def test_a_wrong_peer_is_noted_and_the_others_go_on(bench: Bench) -> None:
     rows = rows_of(BY_NAME["raw"], {"forgetful": Forgetful(), OURS: PEERS[OURS]}, bench)
     write, read = (row.cells["forgetful"] for row in rows)
-    assert write.note.startswith("wrong: 1 of 262144 values are wrong") or "of" in write.note
+    assert write.note.startswith("wrong: 1 of 262144 values are wrong, as read by ")
     assert write.median is None and read.median is None
     assert all(row.cells[OURS].median is not None for row in rows)
     assert "wrong: " in report.markdown(rows, ["forgetful", OURS], {})

@@ -6,6 +6,10 @@ A file holds who made it, the document, the values and every stored object in he
 specification fixes are here, and each is made by a peer that lays out what is left open (the order of subchunks in a shard)
 as this library does: TensorStore, in C order; zarr-python, where there is only one order. Files that exist are never
 touched: what was once right stays so. To add a case, add a row to `ROWS` and run the script.
+
+The folder `documents` holds the zarr.json of arrays, made by zarr-python's `create_array` with the arguments of `DOCUMENTS`.
+No specification fixes their text: members are in its order, indented by 2, and a newline ends them. `storage_transformers`,
+which zarr-python writes empty and the specification lets absent, is left out.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+import warnings
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +29,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "oracle"))
 
 from cases import AXES, Array, Case, Geometry  # noqa: E402 - found through the line above
-from peers import Peer, TensorStore, ZarrPython  # noqa: E402
+from strangers import Peer, TensorStore, ZarrPython  # noqa: E402
 
 SMALL = {
     "2-d edges": Geometry((5, 7), (4, 6), (2, 6), (2, 3)),
@@ -98,6 +103,47 @@ ROWS: dict[str, tuple[Peer | None, Small]] = {
     "nested-one-dimension": (ZP, Small(layout="nested", dtype="uint16", geometry="1-d edges")),
     "nested-transposes": (TS, Small(layout="nested", dtype="int16", around="inner transpose", codec="transpose")),
 }
+DOCUMENTS: dict[str, dict[str, Any]] = {
+    "plain": {"shape": (5, 7), "chunks": (2, 3), "dtype": "int16", "fill_value": -7},
+    "sharded": {"shape": (8, 8), "chunks": (2, 2), "shards": (4, 4), "dtype": "float32", "fill_value": float("nan")},
+    "named": {
+        "shape": (4, 0, 9),
+        "chunks": (2, 2, 3),
+        "dtype": "uint64",
+        "fill_value": 2**64 - 1,
+        "dimension_names": ["y", None, "µm"],
+        "attributes": {"units": "µm", "n": [1, 2.5, None, True], "nested": {"a": {}, "b": []}},
+    },
+    "bare": {"shape": (5,), "chunks": (2,), "dtype": "bool", "fill_value": True, "compressors": None},
+    "chain": {
+        "shape": (5, 6, 7),
+        "chunks": (2, 3, 4),
+        "dtype": "complex64",
+        "fill_value": 1 - 2j,
+        "filters": [{"name": "transpose", "configuration": {"order": [2, 0, 1]}}],
+        "serializer": {"name": "bytes", "configuration": {"endian": "big"}},
+        "compressors": [
+            {
+                "name": "blosc",
+                "configuration": {"typesize": 8, "cname": "lz4", "clevel": 3, "shuffle": "bitshuffle", "blocksize": 0},
+            },
+            {"name": "crc32c", "configuration": {}},
+        ],
+    },
+    "scalar": {
+        "shape": (),
+        "chunks": (),
+        "dtype": "float64",
+        "fill_value": float("-inf"),
+        "compressors": [{"name": "gzip", "configuration": {"level": 3}}],
+        "chunk_key_encoding": {"name": "v2", "separator": "."},
+    },
+    "raw": {"shape": (3,), "chunks": (2,), "dtype": "V3", "fill_value": np.void(b"\x01\x02\x03")},
+}
+MEMBERS = (
+    *("zarr_format", "node_type", "shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_value", "codecs"),
+    *("attributes", "dimension_names"),
+)
 PACKAGES = {TS.name: "tensorstore", ZP.name: "zarr"}
 
 
@@ -166,8 +212,28 @@ def stored_as_given(case: Small) -> dict[str, str]:
     return stored
 
 
+def document(arguments: dict[str, Any]) -> str:
+    """The zarr.json of zarr-python, members in the order of the specification."""
+    import zarr
+
+    with tempfile.TemporaryDirectory() as place, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # raw_bytes: "no specification"
+        zarr.create_array(place, **arguments)
+        content = json.loads((Path(place) / "zarr.json").read_text(encoding="utf-8"))
+    assert content.pop("storage_transformers") == []
+    text = {name: content.pop(name) for name in MEMBERS if name in content}
+    assert content == {}
+    return json.dumps(text, indent=2, ensure_ascii=False) + "\n"
+
+
 def main() -> None:
     """Write the files that are not there."""
+    (HERE / "documents").mkdir(exist_ok=True)
+    for name, arguments in DOCUMENTS.items():
+        path = HERE / "documents" / f"{name}.json"
+        if not path.exists():
+            path.write_text(document(arguments), encoding="utf-8")
+            print(f"new: documents/{path.name}")
     for name, (peer, case) in ROWS.items():
         path = HERE / f"{name}.json"
         if not path.exists():

@@ -1,19 +1,15 @@
 """What libraries exchange: one `Case` for each way to store a small array, as a document, values and source memory.
 
-In comes a row of `AXES`; out go the zarr.json that every library opens, the values to store and the regions to update. The
-product of the axes is too large for a normal run, so `sample` gives rows that hold every possible pair of axis values at
-least once, and some more by chance (seeded); `everything` gives the product. Nothing here imports the library under test:
-document and values are worked out from the specification alone.
+In comes a row of `AXES`; out go the zarr.json that every library opens, the values to store and a region to update. Nothing
+here imports the library under test: document and values are worked out from the specification alone. Which rows of the
+product run is for `sampling.py`.
 """
 
 from __future__ import annotations
 
 import base64
-import itertools
 import math
-import random
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -307,68 +303,6 @@ def _codec(name: str, **configuration: Any) -> dict[str, Any]:
 
 def _bytes(endian: str) -> dict[str, Any]:
     return _codec("bytes", endian=endian)
-
-
-# ── which cases run
-Pair = tuple[int, str, int, str]
-
-
-def _pairs(row: tuple[str, ...]) -> set[Pair]:
-    return {(i, row[i], j, row[j]) for i, j in itertools.combinations(range(len(row)), 2)}
-
-
-def feasible_pairs() -> set[Pair]:
-    """Every pair of axis values that some case has."""
-    free = Case(layout="nested", fill="other", dtype="float32")
-    pairs: set[Pair] = set()
-    for a, b in itertools.combinations(AXES, 2):
-        for one, other in itertools.product(AXES[a], AXES[b]):
-            pairs |= _pairs(replace(free, **{a: one, b: other}).canonical.row)
-    return pairs
-
-
-def sample(seed: int = 0, extra: int = 30) -> list[Case]:
-    """Cases that hold every feasible pair, chosen greedily, and `extra` others."""
-    dice = random.Random(seed)
-    left = feasible_pairs()
-    chosen: dict[tuple[str, ...], Case] = {}
-    names = list(AXES)
-    while left:
-        i, one, j, other = min(dice.sample(sorted(left), min(8, len(left))))
-        forced = {names[i]: one, names[j]: other}
-        tries = [_random_case(dice, forced) for _ in range(24)]
-        best = max(tries, key=lambda case: len(left & _pairs(case.row)))
-        gained = left & _pairs(best.row)
-        if gained:
-            left -= gained
-            chosen[best.row] = best
-    for _ in range(extra):
-        case = _random_case(dice, {})
-        chosen[case.row] = case
-    return list(chosen.values())
-
-
-def _random_case(dice: random.Random, forced: dict[str, str]) -> Case:
-    row = {axis: dice.choice(values) for axis, values in AXES.items()}
-    row["geometry"] = dice.choice([*GEOMETRIES, *list(GEOMETRIES)[:4] * 4])  # "0-d" and "empty" say little about the rest
-    return Case(**(row | forced)).canonical
-
-
-def everything(dtype: str, layout: str) -> Iterator[Case]:
-    """All cases of a data type and a layout: every way to encode, beside a turn of source, content, fill, keys and geometry.
-
-    The product of all axes has some 20 million cases; those five act on elements before they reach a codec, or on names.
-    """
-    others = {axis: itertools.cycle(AXES[axis]) for axis in ("source", "content", "fill", "keys")}
-    shapes = itertools.cycle(list(GEOMETRIES)[:4] + list(GEOMETRIES)[::5])
-    encoding = ("codec", "endian", "index_at", "index_codecs", "around")
-    for turn, row in enumerate(itertools.product(*(AXES[axis] for axis in encoding))):
-        chosen = dict(zip(encoding, row, strict=True))
-        case = Case(layout=layout, dtype=dtype, **chosen)
-        if any(getattr(case.canonical, axis) != value for axis, value in chosen.items()):
-            continue
-        turning = {axis: next(values) for axis, values in others.items() if turn % len(AXES[axis]) or axis == "source"}
-        yield replace(case, geometry=next(shapes), **turning).canonical
 
 
 def permuted_shards_divide(case: Case) -> bool:

@@ -13,7 +13,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from cases import AXES, sample  # noqa: E402 - found through the line above
+from cases import AXES
+from sampling import sample
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from cases import Case
-from peers import Peer
+from strangers import Peer
 
 import zarrant
 from zarrant.metadata.v3 import dump, parse_array

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from cases import AXES, Case
 from exchange import expect
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 import zarrant
 from zarrant import kernels
@@ -33,12 +34,12 @@ def running(way: str) -> Iterator[None]:
         if way == "reference":
             patch.setattr(leaf, "kernels", reference)
         if way == "one by one":
-            program = leaf.Leaf.program.fget
+            program = vars(leaf.Leaf)["program"]
             fixed = leaf.Leaf.encoded_size
 
             def encoded_size(self: leaf.Leaf) -> int | None:
                 with pytest.MonkeyPatch.context() as back:
-                    back.setattr(leaf.Leaf, "program", property(program))
+                    back.setattr(leaf.Leaf, "program", program)
                     return fixed(self)
 
             patch.setattr(leaf, "kernels", reference)

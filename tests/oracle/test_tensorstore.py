@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from cases import Case, everything, sample
+from cases import Case
 from exchange import Cannot, check
-from peers import TensorStore
+from sampling import everything, sample
+from strangers import TensorStore
 
 pytest.importorskip("tensorstore")
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from cases import Case, everything, permuted_shards_divide, sample
+from cases import Case, permuted_shards_divide
 from exchange import Cannot, check
-from peers import ZarrPython
+from sampling import everything, sample
+from strangers import ZarrPython
 
 pytest.importorskip("zarr", minversion="3")
 

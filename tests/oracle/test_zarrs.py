@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cases import Case, everything, permuted_shards_divide, sample
+from cases import Case, permuted_shards_divide
 from exchange import Cannot, Differs, check, exchange
-from peers import Zarrs
+from sampling import everything, sample
+from strangers import Zarrs
 
 pytest.importorskip("zarr", minversion="3")
 zarrs = pytest.importorskip("zarrs")

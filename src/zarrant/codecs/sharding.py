@@ -33,7 +33,7 @@ from zarrant.codecs.leaf import Leaf
 from zarrant.codecs.shard_layout import Index, locate, morton_order
 from zarrant.codecs.sources import InMemory, ShardSpans, read_whole
 from zarrant.effects import Op, gather
-from zarrant.errors import ChunkError, ZarrantError
+from zarrant.errors import ByteRangeError, ChunkError
 from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.region import Cells, Region, box_region
@@ -124,14 +124,9 @@ class Shard:
         span = ByteRange(0, self.index_size) if self.at_start else ByteRange.suffix(self.index_size)
         try:
             found = yield from source.read([span])
-        except ZarrantError as error:
-            if getattr(source, "size", 0) < self.index_size and "byte range" in error.message:
-                raise ChunkError(
-                    "the shard is smaller than its index",
-                    codec="sharding_indexed",
-                    expected=f"at least {self.index_size} bytes",
-                ) from error
-            raise
+        except ByteRangeError as error:
+            expected = f"at least {self.index_size} bytes"
+            raise ChunkError("the shard is smaller than its index", codec="sharding_indexed", expected=expected, got=error.got) from error
         if found is None:
             return None, Index.empty(n)
         return source, self._decode_index(found[0], source.size)

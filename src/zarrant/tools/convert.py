@@ -76,9 +76,11 @@ def open_foreign(path: str | os.PathLike[str]) -> Iterator[Source]:
     with ExitStack() as stack:
         try:
             source = _OPENERS[suffix_of(path)](path, stack)
-        except (ZarrantError, OSError, MemoryError):
+        except (ZarrantError, MemoryError):
             raise
         except Exception as cause:  # readers of foreign formats raise whatever they like
+            if isinstance(cause, OSError) and cause.errno is not None:
+                raise  # the system's, about the file; without a number it is a reader's, about what the file holds
             raise DataError(f"cannot be read: {cause}", path=str(path), expected=f"a {suffix_of(path)} file") from cause
         yield source
 

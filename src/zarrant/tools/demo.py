@@ -90,7 +90,7 @@ def _steps(job: Job, folder: Path, arrays: dict[str, Path]) -> Iterator[Event]:
     if with_zarr:
         yield Event("same_job_in_zarr")
         peer, facts = _same_job_in_zarr(job, str(arrays["by-zarr-python"]))
-        found.peer = peer
+        found.peer = None if facts["failures"] else peer
         yield Event("same_job_in_zarr", facts)
     yield Event("picture")
     yield Event("picture", {"path": str(_picture(job, folder, found, nbytes))})
@@ -109,13 +109,13 @@ def _write_facts(job: Job, written: Written) -> dict[str, Any]:
         "stored_objects": int(sharing.size),
         "shared_objects": int((sharing > 1).sum()),
         "seconds": written.seconds,
-        "megabytes_per_second": job.nbytes / written.seconds / 1e6,
+        "megabytes_per_second": demo_job.megabytes_per_second(job, written.seconds),
         "failures": written.failures,
     }
 
 
 def _check_facts(job: Job, checked: Checked) -> dict[str, Any]:
-    speed = job.nbytes / checked.seconds / 1e6
+    speed = demo_job.megabytes_per_second(job, checked.seconds)
     values = job.nbytes // 2
     return {
         "values": values,
@@ -154,7 +154,7 @@ def _same_job_in_zarr(job: Job, path: str) -> tuple[Checked, dict[str, Any]]:
     written = demo_job.run(job, "zarr", path)
     checked = demo_job.check(job, "zarr", path)
     facts = _check_facts(job, checked)
-    speed = {"seconds": written.seconds, "megabytes_per_second": job.nbytes / written.seconds / 1e6}
+    speed = {"seconds": written.seconds, "megabytes_per_second": demo_job.megabytes_per_second(job, written.seconds)}
     return checked, {**facts, **speed, "version": zarr.__version__, "failures": written.failures + checked.failures}
 
 
@@ -173,7 +173,7 @@ def _picture(job: Job, folder: Path, found: Findings, nbytes: int) -> Path:
     facts = [
         f"{job.processes} processes wrote {len(job.slabs)} slabs that fit no chunk, all at the same time",
         f"{job.nbytes / 2**20:.0f} MiB of int16 {job.shape} in {int(np.prod(job.grid))} shards, "
-        f"{nbytes / 2**20:.0f} MiB stored, {job.nbytes / found.written.seconds / 1e6:.0f} MB/s",
+        f"{nbytes / 2**20:.0f} MiB stored, {demo_job.megabytes_per_second(job, found.written.seconds):.0f} MB/s",
     ]
     path = folder / "chunk-map.png"
     draw_sheet(path, panel, found.written.last_writer(job), demo_job.sharers(job), losses, facts)

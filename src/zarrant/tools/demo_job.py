@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 import time
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
@@ -134,15 +135,39 @@ def sharers(job: Job) -> npt.NDArray[np.int64]:
     return np.asarray(writes.sum(0), np.int64)
 
 
+def megabytes_per_second(job: Job, seconds: float) -> float:
+    """10^6 bytes of values a second; 0 where nothing was done."""
+    return job.nbytes / seconds / 1e6 if seconds > 0 else 0.0
+
+
 def run(job: Job, library: str, path: str) -> Written:
     """Let every process write its slabs into the array at `path`, through "zarrant" or "zarr"."""
     context = get_context("spawn")
     barrier = context.Barrier(job.processes)
     with ProcessPoolExecutor(job.processes, context, initializer=_meet_at, initargs=(barrier,)) as pool:
-        parts = list(pool.map(_write, *zip(*((job, i, library, path) for i in range(job.processes)), strict=True)))
-    start, end = min(part[0] for part in parts), max(part[1] for part in parts)
-    finished = [item for part in parts for item in part[2]]
-    return Written(end - start, finished, [part[3] for part in parts if part[3]])
+        running = [pool.submit(_write, job, i, library, path) for i in range(job.processes)]
+        parts = [_result(process, future) for process, future in enumerate(running)]
+    timed = [part for part in parts if part.end > part.start]
+    seconds = max((part.end for part in timed), default=0.0) - min((part.start for part in timed), default=0.0)
+    finished = [item for part in parts for item in part.finished]
+    return Written(seconds, finished, [part.failure for part in parts if part.failure])
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one process did: from when to when, when each slab was done, and what failed."""
+
+    start: float = 0.0
+    end: float = 0.0
+    finished: list[tuple[float, Slab]] = field(default_factory=list)
+    failure: str = ""
+
+
+def _result(process: int, future: Future[Part]) -> Part:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return Part(failure=f"process {process}: ended without a result")
 
 
 _barrier: Any = None
@@ -154,8 +179,8 @@ def _meet_at(barrier: Any) -> None:
     _barrier = barrier
 
 
-def _write(job: Job, process: int, library: str, path: str) -> tuple[float, float, list[tuple[float, Slab]], str]:
-    """One process: (start, end, when each slab was done, what failed)."""
+def _write(job: Job, process: int, library: str, path: str) -> Part:
+    """One process."""
     finished: list[tuple[float, Slab]] = []
     failure, start = "", time.monotonic()
     try:
@@ -171,7 +196,7 @@ def _write(job: Job, process: int, library: str, path: str) -> tuple[float, floa
     except Exception as error:  # what a library raises is a result of the demo
         _barrier.abort()
         failure = f"process {process}: {type(error).__name__}: {error}"
-    return start, time.monotonic(), finished, failure
+    return Part(start, time.monotonic(), finished, failure)
 
 
 def open_with(library: str, path: str, mode: str) -> Any:

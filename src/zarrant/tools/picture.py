@@ -166,7 +166,7 @@ def _draw_writers(sheet: Sheet, last: Ints, sharers: Ints, at: tuple[int, int], 
 
 def _draw_losses(sheet: Sheet, name: str, lost: Ints, at: tuple[int, int], room: int) -> int:
     total = int(lost.sum())
-    words = f"{name}: {total:,} values lost" if total else f"{name}: no value lost"
+    words = f"{name}: {total:,} values lost (darker: more of that object)" if total else f"{name}: no value lost"
     sheet.text(at, words, 17, LOST if total else INK)
     worst = max(int(lost.max()), 1)
     colours = [_blend(PALE, LOST, 0.25 + 0.75 * count / worst) if count else PALE for count in lost.reshape(-1).tolist()]

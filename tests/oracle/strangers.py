@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Region = tuple[slice, ...]
+Region = tuple[Any, ...]
 
 
 class Peer(Protocol):

@@ -1,0 +1,110 @@
+"""Operations performed on a dict: nothing below the driver waits, locks or does I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from zarrant import effects
+from zarrant.errors import VersionChangedError
+from zarrant.metadata.v3 import ArrayDocument
+from zarrant.nodes.layout import Layout
+from zarrant.ops.state import ArrayState, OpOptions
+from zarrant.storage import Blob, ByteRange
+
+
+class Dict(dict[str, bytes]):
+    """Objects, and every request that was made of them. The version of an object is its bytes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log: list[Any] = []
+        self.before: Callable[[Any], object] = lambda request: None
+
+    def perform(self, op: effects.Op[Any]) -> Any:
+        reply, error = None, None
+        while True:
+            try:
+                request = op.throw(error) if error is not None else op.send(reply)
+            except StopIteration as stop:
+                return stop.value
+            self.log.append(request)
+            self.before(request)
+            try:
+                reply, error = self.answer(request), None
+            except Exception as raised:
+                reply, error = None, raised
+
+    def answer(self, request: Any) -> Any:
+        match request:
+            case effects.Fetch(wants):
+                return [_outcome(self.get_blob, want) for want in wants]
+            case effects.Put(items):
+                return [_outcome(self.store, item) for item in items]
+            case effects.All(ops, _):
+                return [_outcome(self.perform, op) for op in ops]
+            case effects.Locked(_, op):
+                return self.perform(op)
+            case effects.ErasePrefix(prefix):
+                for key in [key for key in self if key.startswith(prefix)]:
+                    del self[key]
+            case effects.ListPrefix(prefix):
+                return sorted(key for key in self if key.startswith(prefix))
+            case effects.ListDir(prefix):
+                tails = [key[len(prefix) :].partition("/") for key in sorted(self) if key.startswith(prefix)]
+                return [prefix + a for a, s, _ in tails if not s], sorted({prefix + a + s for a, s, _ in tails if s})
+        return None
+
+    def get_blob(self, want: effects.Want) -> Blob | None:
+        value = self.get(want.key)
+        if want.if_version is not None and value != want.if_version:
+            raise VersionChangedError("the object was replaced")
+        if value is None:
+            return None
+        spans = [slice(None)] if want.ranges is None else [slice(*r.resolve(len(value))) for r in want.ranges]
+        return Blob(tuple(memoryview(value)[span] for span in spans), value, len(value))
+
+    def store(self, item: effects.New) -> None:
+        old = self.get(item.key)
+        if item.if_version is not effects.ANY and old != item.if_version:
+            raise VersionChangedError("the object was replaced")
+        if item.parts is None:
+            self.pop(item.key, None)
+            return
+        cut = [(old or b"")[slice(*p.resolve(len(old or b"")))] if isinstance(p, ByteRange) else bytes(p) for p in item.parts]
+        self[item.key] = b"".join(cut)
+
+    def kinds(self) -> list[str]:
+        return [type(request).__name__ for request in self.log]
+
+
+def _outcome(act: Callable[[Any], Any], item: Any) -> Any:
+    try:
+        return act(item)
+    except Exception as error:
+        return error
+
+
+@pytest.fixture
+def objects() -> Dict:
+    return Dict()
+
+
+def make_state(options: OpOptions = OpOptions(), prefix: str = "a", **layout: Any) -> ArrayState:  # noqa: B008 - frozen
+    document = Layout(**{"shape": (10, 9), "dtype": "int32", "chunks": (4, 3), "compressors": None, **layout}).document()
+    assert isinstance(document, ArrayDocument)
+    return ArrayState.from_document(prefix, document, options)
+
+
+@pytest.fixture
+def state() -> Callable[..., ArrayState]:
+    """Makes array states; keywords as in `create_array`."""
+    return make_state
+
+
+@pytest.fixture
+def numbers() -> Any:
+    return np.arange(90, dtype="int32").reshape(10, 9) + 1

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from zarrant.effects import Put
+from zarrant.errors import MetadataError, NodeExistsError, NodeNotFoundError, OptionError
+from zarrant.metadata.v3 import GroupDocument
+from zarrant.ops import hierarchy
+
+
+@pytest.fixture
+def document(state):
+    return state().document
+
+
+def test_a_node_and_the_groups_above_it(objects, document) -> None:
+    objects.perform(hierarchy.create_node("x/y/z", document))
+    assert sorted(objects) == ["x/y/z/zarr.json", "x/y/zarr.json", "x/zarr.json", "zarr.json"]
+    assert json.loads(objects["x/zarr.json"])["node_type"] == "group"
+    assert objects.perform(hierarchy.read_document("x/y/z")) == document
+    assert objects.perform(hierarchy.read_document("")) == GroupDocument()
+
+
+def test_groups_above_that_are_there_stay_as_they_are(objects, document) -> None:
+    objects.perform(hierarchy.create_node("", GroupDocument({"mine": 1})))
+    objects.perform(hierarchy.create_node("x", document))
+    assert objects.perform(hierarchy.read_document("")).attributes == {"mine": 1}
+
+
+def test_one_creator_wins(objects, document) -> None:
+    objects.perform(hierarchy.create_node("x", document))
+    before = dict(objects)
+    with pytest.raises(NodeExistsError) as caught:
+        objects.perform(hierarchy.create_node("x", document))
+    assert caught.value.key == "x/zarr.json"
+    with pytest.raises(NodeExistsError):
+        objects.perform(hierarchy.create_node("x", GroupDocument(), match=True))
+    assert objects.perform(hierarchy.create_node("x", document, match=True)) == document
+    assert objects == before
+
+
+def test_overwriting_erases_all_below(objects, document) -> None:
+    objects.perform(hierarchy.create_node("x", document))
+    objects.update({"x/c/0/0": b"1", "x/deep/zarr.json": b"{}", "xy/zarr.json": b"keep"})
+    objects.perform(hierarchy.create_node("x", document, overwrite=True))
+    assert sorted(objects) == ["x/zarr.json", "xy/zarr.json", "zarr.json"]
+
+
+def test_arrays_hold_no_nodes(objects, document) -> None:
+    objects.perform(hierarchy.create_node("x", document))
+    with pytest.raises(NodeExistsError, match="array"):
+        objects.perform(hierarchy.create_node("x/y", document))
+    assert "x/y/zarr.json" not in objects, "nothing is left of a node that could not be made"
+
+
+def test_write_only_creation_never_reads(objects, document) -> None:
+    objects.perform(hierarchy.create_node("x", document, exclusive=False))
+    objects.perform(hierarchy.create_node("x", document, exclusive=False, overwrite=True))
+    assert "Fetch" not in objects.kinds()
+    assert list(objects) == ["x/zarr.json"]
+
+
+def test_missing_and_broken_documents(objects) -> None:
+    with pytest.raises(NodeNotFoundError) as caught:
+        objects.perform(hierarchy.read_document("x"))
+    assert (caught.value.key, caught.value.hint) == ("x/zarr.json", None)
+    objects["x/.zarray"] = b"{}"
+    with pytest.raises(NodeNotFoundError, match="V2"):
+        objects.perform(hierarchy.read_document("x"))
+    objects["x/zarr.json"] = b'{"zarr_format": 3'
+    with pytest.raises(MetadataError) as broken:
+        objects.perform(hierarchy.read_document("x"))
+    assert broken.value.key == "x/zarr.json"
+
+
+def test_documents_are_replaced_and_erased(objects, document) -> None:
+    objects.perform(hierarchy.store_document("x", document))
+    objects.perform(hierarchy.store_document("x", document.with_attributes({"a": 1})))
+    assert objects.perform(hierarchy.read_document("x")).attributes == {"a": 1}
+    objects["x/c/0/0"] = b"1"
+    objects.perform(hierarchy.erase_document("x"))
+    objects.perform(hierarchy.erase_document("x"))
+    assert list(objects) == ["x/c/0/0"]
+
+
+def test_attributes_of_two_writers_are_both_kept(objects, document) -> None:
+    objects.perform(hierarchy.create_node("x", document.with_attributes({"a": 1})))
+    once = [True]
+
+    def rival(request) -> None:
+        if isinstance(request, Put) and once:
+            once.clear()
+            objects["x/zarr.json"] = hierarchy.dump(document.with_attributes({"a": 1, "rival": 2}))
+
+    objects.before = rival
+    result = objects.perform(hierarchy.update_attributes("x", {"b": 3}))
+    assert result.attributes == {"a": 1, "rival": 2, "b": 3}
+    result = objects.perform(hierarchy.update_attributes("x", lambda stored: {"n": len(stored)}))
+    assert result.attributes == {"n": 3} == objects.perform(hierarchy.read_document("x")).attributes
+    with pytest.raises(NodeNotFoundError):
+        objects.perform(hierarchy.update_attributes("y", {}))
+
+
+def test_deletion_takes_the_document_first(objects, document) -> None:
+    objects.perform(hierarchy.create_node("x", document))
+    objects.update({"x/c/0": b"1", "xx/zarr.json": b"1"})
+    objects.log.clear()
+    objects.perform(hierarchy.delete_node("x"))
+    assert objects.kinds() == ["Put", "ErasePrefix"]
+    assert sorted(objects) == ["xx/zarr.json", "zarr.json"]
+
+
+def test_children_and_everything_below(objects, document) -> None:
+    for path in ("b", "a/b", "a/c", "a/c/d"):
+        objects.perform(hierarchy.create_node(path, GroupDocument() if path in ("a/c",) else document))
+    objects.update({"no node/x": b"1", "__hidden/zarr.json": b"1", "b/c/0/0": b"1"})
+    children = objects.perform(hierarchy.list_children(""))
+    assert [(child.name, child.path, type(child.document).__name__) for child in children] == [
+        ("a", "a", "GroupDocument"),
+        ("b", "b", "ArrayDocument"),
+    ]
+    assert [child.path for child in objects.perform(hierarchy.walk(""))] == ["a", "a/b", "a/c", "a/c/d", "b"]
+    assert [child.name for child in objects.perform(hierarchy.list_children("a"))] == ["b", "c"]
+
+
+@pytest.mark.parametrize("path", [".", "..", "a/../b", "a/.", "__x", "a/__x", "a\0b", "..."])
+def test_names_no_node_may_have(path) -> None:
+    with pytest.raises(OptionError):
+        hierarchy.check_path(path)
+
+
+def test_paths() -> None:
+    assert hierarchy.check_path("/a//b/") == "a/b"
+    assert hierarchy.check_path("") == ""
+    assert hierarchy.check_path("a.b/.c/x__") == "a.b/.c/x__"
+    assert (hierarchy.document_key(""), hierarchy.document_key("a/b")) == ("zarr.json", "a/b/zarr.json")

@@ -1,0 +1,180 @@
+"""The command line: output for people and for programs, exit statuses, one message and no traceback for what is wrong."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zarrant
+from zarrant.cli import main
+
+pytest.importorskip("typer")
+pytest.importorskip("rich")
+
+VALUES = np.arange(40 * 30, dtype="int32").reshape(40, 30)
+
+
+class Shell:
+    """Runs command lines in this process, as the script does."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self.capsys = capsys
+        self.out = self.err = ""
+
+    def __call__(self, *words: str) -> int:
+        self.capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main(words)
+        self.out, self.err = self.capsys.readouterr()
+        assert "Traceback" not in self.out + self.err
+        return int(end.value.code or 0)
+
+    def json(self, *words: str) -> Any:
+        assert self(*words, "--json") == 0, self.err
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "150")
+    return Shell(capsys)
+
+
+@pytest.fixture
+def array(run: Shell) -> None:
+    zarrant.create_array("a.zarr", data=VALUES, chunks=(5, 5), shards=(10, 10))
+
+
+def test_create_makes_what_the_words_say(run: Shell) -> None:
+    words = "create new/a.zarr --shape 100,200 --dtype float32 --chunks 10,20 --shards 50,40 --fill-value NaN --dimension-names y,x"
+    facts = run.json(*words.split(), "--compressor", "blosc:lz4:3:bitshuffle")
+    a = zarrant.open_array("new/a.zarr", mode="r")
+    assert (a.shape, a.dtype, a.chunks, a.shards, a.dimension_names) == ((100, 200), np.float32, (10, 20), (50, 40), ("y", "x"))
+    assert np.isnan(a[0, 0])
+    assert a.metadata.codecs[0].configuration["codecs"][-1]["configuration"]["shuffle"] == "bitshuffle"
+    assert facts["stored_objects"] == 10
+    before = Path("new/a.zarr/zarr.json").read_bytes()
+    assert run("create", "new/a.zarr", "--shape", "3", "--dtype", "int8") == 1
+    assert run("create", "new/a.zarr", "--shape", "3", "--dtype", "int8", "--chunks", "0", "--overwrite") == 1
+    assert Path("new/a.zarr/zarr.json").read_bytes() == before
+    assert run("create", "new/a.zarr", "--shape", "3", "--dtype", "int8", "--overwrite") == 0
+    assert zarrant.open_array("new/a.zarr", mode="r").shape == (3,)
+
+
+@pytest.mark.usefixtures("array")
+def test_info_and_tree(run: Shell) -> None:
+    assert run("info", "a.zarr") == 0
+    for words in ("40 × 30", "int32", "10 × 10", "12 in a grid of 4 × 3", "sharding_indexed", "locks"):
+        assert words in run.out
+    assert run.json("info", "a.zarr")["shards"] == [10, 10]
+    zarrant.open_group("g.zarr", mode="w").create_array("x/[raw]", shape=(2,), dtype="int8")
+    assert run("tree", "g.zarr") == 0
+    assert "└── x" in run.out and "[raw]  2 int8" in run.out
+    assert run("info", "g.zarr") == 0
+    assert "x: group" in run.out
+    assert run.json("tree", "g.zarr")["children"][0]["children"][0]["name"] == "[raw]"
+
+
+@pytest.mark.usefixtures("array")
+def test_copy(run: Shell) -> None:
+    words = ["copy", "a.zarr", "b.zarr", "--chunks", "4,3", "--shards", "none", "--compressor", "gzip:1", "--dtype", "int64"]
+    assert run(*words, "--dry-run") == 0
+    assert "Nothing was written" in run.out and not Path("b.zarr").exists()
+    assert run(*words) == 0
+    assert "Copied" in run.out and "100" in run.out
+    b = zarrant.open_array("b.zarr", mode="r")
+    assert (b.chunks, b.shards, b.dtype) == ((4, 3), None, np.int64)
+    assert np.array_equal(b[...], VALUES)
+    facts = run.json("copy", "b.zarr", "b.npy")
+    assert facts["stored_bytes"] == Path("b.npy").stat().st_size
+    assert np.array_equal(np.load("b.npy"), VALUES)
+
+
+@pytest.mark.usefixtures("array")
+@pytest.mark.parametrize(
+    ("status", "message", "words"),
+    [
+        (1, "no such directory", "info none"),
+        (1, "no such directory", "tree none"),
+        (1, "unknown kind of store", "info s3://bucket/x"),
+        (1, "not a directory", "info a.zarr/zarr.json"),
+        (1, "nothing to copy here", "copy none b"),
+        (1, "already", "copy a.zarr a2.zarr"),
+        (1, "not a shape", "copy a.zarr b --chunks 3,x"),
+        (1, "not a compressor", "copy a.zarr b --compressor rar"),
+        (1, "must divide", "copy a.zarr b --shards 7,7"),
+        (1, "keeps every value", "copy a.zarr b --dtype int8"),
+        (1, "not a data type", "create b --shape 3 --dtype nonsense"),
+        (1, "not a fill value", "create b --shape 3 --dtype int8 --fill-value 1000"),
+        (1, "not a size", "demo --size much"),
+        (1, "not a path", "doctor memory://x"),
+        (2, "No such command", "bogus"),
+        (2, "--dtype", "create b --shape 3"),
+        (2, "--processes", "demo --processes 1"),
+    ],
+)
+def test_what_is_wrong_is_one_message(run: Shell, status: int, message: str, words: str) -> None:
+    zarrant.create_array("a2.zarr", shape=(1,), dtype="int8")
+    before = sorted(Path().rglob("*"))
+    assert run(*words.split()) == status
+    assert message in run.err
+    assert run.out == ""
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_broken_metadata_is_one_message(run: Shell) -> None:
+    Path("x.zarr").mkdir()
+    Path("x.zarr/zarr.json").write_text('{"zarr_format": 3, "node_type": "array"}')
+    assert run("info", "x.zarr") == 1
+    assert "zarr.json" in run.err and len(run.err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("package", "words", "extra"),
+    [("typer", "info x", "cli"), ("rich", "info x", "cli"), ("nibabel", "copy x.nii y", "nifti"), ("nibabel", "demo", "demo")],
+)
+def test_a_missing_package_is_named_with_its_extra(
+    run: Shell, monkeypatch: pytest.MonkeyPatch, package: str, words: str, extra: str
+) -> None:
+    Path("x.nii").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, package, None)
+    assert run(*words.split()) == 2
+    assert f'pip install "zarrant[{extra}]"' in run.err
+
+
+def test_help_names_every_command(run: Shell) -> None:
+    assert run("--help") == 0
+    for command in ("info", "tree", "create", "copy", "demo", "doctor"):
+        assert command in run.out
+        help_of = Shell(run.capsys)
+        assert help_of(command, "--help") == 0 and "--json" in help_of.out
+
+
+def test_doctor(run: Shell) -> None:
+    assert run("doctor", ".") == 0
+    assert zarrant.__version__ in run.out and "compiled" in run.out and "locks" in run.out
+    assert run.json("doctor")["version"] == zarrant.__version__
+
+
+def test_the_module_runs_and_says_its_version() -> None:
+    done = subprocess.run([sys.executable, "-m", "zarrant", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == zarrant.__version__
+
+
+def test_the_demo_fails_where_a_value_is_wrong(run: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    from zarrant.tools import demo as demonstration
+
+    facts = {"values": 10, "wrong": 1, "seconds": 1.0, "megabytes_per_second": 5.0, "failures": []}
+    wrong = demonstration.Event("read_by_zarr", facts, ok=False)
+    monkeypatch.setattr(demonstration, "demo", lambda *_: iter([demonstration.Event("read_by_zarr"), wrong]))
+    assert run("demo") == 1
+    assert "1 wrong" in run.out and "Some elements are wrong" in run.out
+    assert run("demo", "--json") == 1
+    assert json.loads(run.out) == {"read_by_zarr": facts, "ok": False}
