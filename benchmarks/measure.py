@@ -87,6 +87,7 @@ def _jobs(workload: Workload, peers: Mapping[str, Peer], bench: Bench) -> tuple[
     """A job for each peer and for the limit, and the rows, with notes for those that are left out."""
     jobs: dict[str, Job] = {}
     notes: dict[str, str] = {}
+    model: Job | None = None
     makers: dict[str, Callable[[], Job]] = {name: lambda peer=peer: workload.job(bench, peer) for name, peer in peers.items()}  # type: ignore[misc]
     if (limit := workload.limit) is not None:
         makers[limits.NAME] = lambda: limit(bench)
@@ -96,19 +97,19 @@ def _jobs(workload: Workload, peers: Mapping[str, Peer], bench: Bench) -> tuple[
         except Exception as error:
             notes[name] = _failure(error)
             continue
+        model = model or job
         most = peers[name].subchunk_limit if name in peers else None
         if most is not None and job.operations > most:
             notes[name] = f"skipped: {job.operations:,} subchunks would take minutes"
         else:
             jobs[name] = job
-    return jobs, list(_rows(workload, bench, jobs, notes))
-
-
-def _rows(workload: Workload, bench: Bench, jobs: Mapping[str, Job], notes: Mapping[str, str]) -> Iterator[Row]:
-    first = next(iter(jobs.values()), None)
-    for phase in first.phases if first else ("all",):
-        cells = {name: Cell(note=notes.get(name, "")) for name in (*jobs, *notes)}
-        yield Row(workload.name, workload.title, phase, bench.data.nbytes, first.count if first else 1, cells)
+    # The phases are known from any job, one that is skipped too; where none could be made there is one row, of notes.
+    phases, count = (model.phases, model.count) if model else (("all",), 1)
+    cells = [{name: Cell(note=notes.get(name, "")) for name in makers} for _ in phases]
+    return jobs, [
+        Row(workload.name, workload.title, phase, bench.data.nbytes, count, of_phase)
+        for phase, of_phase in zip(phases, cells, strict=True)
+    ]
 
 
 def _prepare(row: Row, jobs: dict[str, Job]) -> None:

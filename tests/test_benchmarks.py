@@ -94,7 +94,8 @@ def test_zarrs_python_uses_its_own_pipeline_and_zarr_python_does_not(tmp_path: P
 class Forgetful:
     """A peer that stores 0 for the first value, or fails."""
 
-    name, version, subchunk_limit = "forgetful", "0", None
+    name, version = "forgetful", "0"
+    subchunk_limit: int | None = None
 
     def __init__(self, fails: bool = False) -> None:
         self.fails = fails
@@ -133,7 +134,7 @@ def test_a_failing_peer_is_noted_with_its_error(bench: Bench) -> None:
 
 def test_a_peer_with_a_limit_is_skipped_visibly(bench: Bench) -> None:
     limited = Forgetful()
-    limited.subchunk_limit = 1  # type: ignore[assignment]
+    limited.subchunk_limit = 1
     rows = rows_of(BY_NAME["sharded-zstd-8"], {"forgetful": limited, OURS: PEERS[OURS]}, bench)
     assert {row.cells["forgetful"].note for row in rows} == {"skipped: 512 subchunks would take minutes"}
     assert "forgetful: skipped: 512 subchunks would take minutes" in report.markdown(rows, ["forgetful", OURS], {})

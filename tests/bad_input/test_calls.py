@@ -46,7 +46,7 @@ def ones(*shape: int, dtype: str = "int32") -> np.ndarray:
 WRONG_SHAPES: list[tuple[str, Call, tuple[str, ...]]] = [
     ("store_chunk", lambda a: a.store_chunk((0, 0), ones(3, 5)), ("(3, 5)", "shape of the chunks")),
     ("store_chunk, a dimension more", lambda a: a.store_chunk((0, 0), ones(1, *a.write_unit)), ("shape of the chunks",)),
-    ("store_chunk at the edge", lambda a: a.store_chunk(last(a), ones(3, 3)), ("(3, 3)", str((10 % 4 or 4, 6)))),
+    ("store_chunk at the edge", lambda a: a.store_chunk(last(a), ones(7, 7)), ("(7, 7)", "shape of the chunks")),
     ("store_chunks", lambda a: a.store_chunks(S[0:2, 0:1], ones(5, 3)), ("(5, 3)",)),
     ("store_chunks of none", lambda a: a.store_chunks(S[1:1, 0:1], ones(7, 7)), ("(7, 7)",)),
     ("store_chunk_subset", lambda a: a.store_chunk_subset((0, 0), S[0:1, 0:2], ones(2, 2)), ("(1, 2)", "(2, 2)")),
@@ -70,8 +70,6 @@ def last(a: Any) -> tuple[int, ...]:
 
 @pytest.mark.parametrize(("call", "words"), [case[1:] for case in WRONG_SHAPES], ids=[case[0] for case in WRONG_SHAPES])
 def test_wrong_shape(array: Any, place: Any, refused: Any, call: Call, words: tuple[str, ...]) -> None:
-    if array.shards is None and call is WRONG_SHAPES[2][1]:
-        pytest.skip("the chunks divide the array")
     with refused(place, ShapeError, *words):
         call(array)
 
@@ -308,7 +306,10 @@ def test_a_path_that_is_a_file(tmp_path: Path, refused: Any) -> None:
     for call in calls:
         with refused(tmp_path, StoreError, "not a directory", "plain.txt", path=str(file)):
             call()
-    for call in (lambda: zarrant.create_array(file / "below", shape=(3,), dtype="int8"), lambda: zarrant.create_group(file / "below")):
+    for call in (
+        lambda: zarrant.create_array(file / "below", shape=(3,), dtype="int8"),
+        lambda: zarrant.create_group(file / "below"),
+    ):
         with refused(tmp_path, StoreError, "plain.txt/below", "Not a directory"):
             call()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import json
 import lzma
 import struct
 import subprocess
@@ -68,11 +69,11 @@ def test_truncated_chunks(name: str, refused: Any) -> None:
     right, whole = a[:, 16:], place["c/0/0"]
     for size in (0, 1, 3, len(whole) // 2, len(whole) - 1):
         place["c/0/0"] = whole[:size]
-        for read in (lambda: a[...], lambda: a.retrieve_chunk((0, 0)), lambda: a[3, 4:6]):
-            with refused(place, ChunkError, "c/0/0", "(0, 0)", name, str(a.store.url), key="c/0/0", chunk=(0, 0), codec=name):
+        # No bytes are a whole stream of no frames: then it is the last codec that misses its bytes.
+        codec = "bytes" if size == 0 and name in ("zstd", "numcodecs.bz2") else name
+        for read in (lambda: a[...], lambda: a.retrieve_chunk((0, 0)), lambda: a[3, 4:6], lambda: assign(a, S[0:2, 0:2])):
+            with refused(place, ChunkError, "c/0/0", "(0, 0)", codec, str(a.store.url), key="c/0/0", chunk=(0, 0), codec=codec):
                 read()
-        with refused(place, ChunkError, "c/0/0", key="c/0/0", chunk=(0, 0), codec=name):
-            a[0:2, 0:2] = 7
         assert np.array_equal(a[:, 16:], right)
     a.store_chunk((0, 0), 9)
     assert (a[:, :16] == 9).all()
@@ -95,9 +96,13 @@ def test_longer_and_changed_chunks(name: str, refused: Any) -> None:
         except ChunkError as error:
             noticed += 1
             assert (error.key, error.chunk, error.codec) == ("c/0/0", (0, 0), name)
-    assert noticed or name == "bytes"
-    if name in ("crc32c", "gzip", "numcodecs.bz2"):
-        assert noticed >= 60 - 2 * (name == "gzip") * 5
+    tried = len(range(0, len(whole), max(1, len(whole) // 60)))
+    if name in ("crc32c", "numcodecs.bz2"):
+        assert noticed == tried
+    elif name == "gzip":  # flags, time and system of its header may be anything
+        assert noticed >= tried - 8
+    else:
+        assert noticed or name == "bytes"
 
 
 def test_several_broken_chunks_are_one_failure(refused: Any) -> None:
@@ -185,8 +190,8 @@ def test_broken_shards(location: str, place: Any, refused: Any) -> None:
     cases: list[tuple[bytes, str]] = [
         (b"", "smaller than its index"),
         (raw[:30], "smaller than its index"),
-        (flipped, "checksum"),
-        (raw[:-40], "outside of the data" if location == "start" else "checksum"),
+        (flipped, "CRC-32C"),
+        (raw[:-40], "outside of the data" if location == "start" else "CRC-32C"),
     ]
     for broken, reason in cases:
         a.store_encoded_chunk((0, 0), broken)
@@ -233,7 +238,7 @@ def zstd_liar(size: int) -> bytes:
     return header + struct.pack("<I", (4 << 3) | (1 << 1) | 1)[:3] + b"a"
 
 
-BIG = 256 << 20
+BIG = 128 << 20
 BOMBS: dict[str, tuple[Any, Callable[[], bytes]]] = {
     "zstd": ([Zstd()], lambda: zstd_bomb(BIG)),
     "zstd that lies": ([Zstd()], lambda: zstd_liar(2**62)),
@@ -308,8 +313,6 @@ DOCUMENTS: list[tuple[str, Any, type[Exception], str]] = [
 
 @pytest.mark.parametrize(("member", "value", "kind", "path"), DOCUMENTS)
 def test_documents(member: str, value: Any, kind: Any, path: str, place: Any, refused: Any) -> None:
-    import json
-
     _, a, _ = sharded(place)
     document = json.loads(bytes(a.store.get("zarr.json").data[0]))
     a.store.put("zarr.json", [json.dumps({**document, member: value}).encode()])

@@ -27,9 +27,7 @@ def test_regular_dimension_agrees_with_counting(extent: int, size: int) -> None:
 
 
 grids = st.integers(0, 3).flatmap(
-    lambda ndim: st.builds(
-        ChunkGrid.regular, st.tuples(*[st.integers(0, 9)] * ndim), st.tuples(*[st.integers(1, 11)] * ndim)
-    )
+    lambda ndim: st.builds(ChunkGrid.regular, st.tuples(*[st.integers(0, 9)] * ndim), st.tuples(*[st.integers(1, 11)] * ndim))
 )
 
 

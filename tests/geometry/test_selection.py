@@ -204,7 +204,6 @@ def test_numpy_like_is_numpy(copy_by, shape: tuple[int, ...], items: Any) -> Non
         ([0, 1], [0, 1]),
         ([[0, 1]],),
         ([[0, 1]], slice(None)),
-        (np.ones((4, 5), bool),),
         (np.ones(4, bool), [1, 2], 0),
         (np.ones(4, bool), np.ones(5, bool)),
         (np.True_, 0),
@@ -213,6 +212,13 @@ def test_numpy_like_is_numpy(copy_by, shape: tuple[int, ...], items: Any) -> Non
 def test_numpy_like_refuses_what_is_ambiguous(items: Any) -> None:
     with pytest.raises(SelectionError, match="oindex"):
         numpy_like(items, (4, 5, 6))
+
+
+@pytest.mark.parametrize("chosen", [np.ones((4, 5), bool), np.ones((4, 5, 7), bool), np.True_])
+def test_numpy_like_says_which_shape_a_mask_must_have(chosen: Any) -> None:
+    with pytest.raises(SelectionError, match="shape of the array") as caught:
+        numpy_like(chosen, (4, 5, 6))
+    assert (caught.value.expected, caught.value.got) == ((4, 5, 6), chosen.shape)
 
 
 BAD = [

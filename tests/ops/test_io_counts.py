@@ -142,7 +142,11 @@ def test_covering_only_part_of_the_padding_reads(store: Any) -> None:
     """The check of the checks: a chunk with one element left out is read."""
     a = make(store, None)
     a[...] = data()
-    for call in (lambda b: put(b, S[8:, 8:11], 5), lambda b: put(b, S[::2, :], 5), lambda b: put(b.oindex, ([8], [8, 9, 10, 11]), 5)):
+    for call in (
+        lambda b: put(b, S[8:, 8:11], 5),
+        lambda b: put(b, S[::2, :], 5),
+        lambda b: put(b.oindex, ([8], [8, 9, 10, 11]), 5),
+    ):
         with pytest.raises(Exception, match=r"read|chunk\(s\) failed"):
             call(over(a, ReadsRaise(store)))
 

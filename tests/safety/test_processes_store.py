@@ -8,14 +8,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from zarrant.stores.filesystem import FilesystemStore
-from zarrant.testing import content, together
+from zarrant.testing import FaultyLayer, content, together
 
 PROCESSES, UPDATES = 8, 100
 
@@ -216,6 +217,59 @@ def test_it_waits_for_the_lock_of_tensorstore_and_is_waited_for(tmp_path: Path) 
         assert content(store.get("k")) == b"ours again"
     finish([process])
     assert content(store.get("k")) == b"theirs"
+    assert litter(tmp_path) == []
+
+
+def killed_at(root: Path, step: int, write: Callable[[Any], None]) -> bool:
+    """Let a child of ours write, and kill it before its file call number `step`; False where it ended before that."""
+
+    def kill(index: int, name: str) -> None:
+        if index == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    child = os.fork()
+    if child == 0:
+        try:
+            write(FilesystemStore(root, layer=FaultyLayer(kill)))
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+def put_in_hold(store: Any, key: str, value: bytes) -> None:
+    with store.hold([key]) as held:
+        held.put(key, [value])
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["absent", "there"])
+def test_tensorstore_writes_exactly_after_we_were_killed(tmp_path: Path, there: bool) -> None:
+    """It does not empty a lock file that it finds: what ours leaves must be empty, or its tail ends up in their object."""
+    pytest.importorskip("tensorstore")
+    store = FilesystemStore(tmp_path)
+    long, keys, left = b"the long value of a killed writer" * 3000, [], 0
+    writes: dict[str, Callable[[Any, str], object]] = {
+        "put": lambda store, key: store.put(key, [long]),
+        "splice": lambda store, key: store.splice(key, [long, long], (found := store.get(key)) and found.version),
+        "hold": lambda store, key: put_in_hold(store, key, long),
+    }
+    for name, write in writes.items():
+        for step in range(100):
+            key = f"{name}{step}"
+            if there:
+                store.put(key, [b"old"])
+            keys.append(key)
+            if not killed_at(tmp_path, step, lambda inner, key=key, write=write: write(inner, key)):
+                break
+            left += key in {path.split(".__")[0] for path in litter(tmp_path)}
+            assert content(store.get(key)) in (b"old" if there else None, long, long * 2)
+        assert step > 8
+    assert left > 10
+    code = f"import tensorstore as ts; kv = ts.KvStore.open('file://{tmp_path}/').result()"
+    finish([start(f"{code}\nfor key in {keys}: kv[key] = b'short'")])
+    assert {key: (tmp_path / key).read_bytes() for key in keys} == dict.fromkeys(keys, b"short")
+    for key in keys:
+        store.erase(key)
+    store.erase_prefix("")
     assert litter(tmp_path) == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from pathlib import Path
@@ -203,13 +204,12 @@ def test_codecs_that_cannot_be_kept_are_named(here: Path) -> None:
     inner = {"name": "bytes", "configuration": {"endian": "little"}}
     nested = {"name": "sharding_indexed", "configuration": {"chunk_shape": [2], "codecs": [inner], **index}}
     outer = {"name": "sharding_indexed", "configuration": {"chunk_shape": [4], "codecs": [nested], **index}}
-    text = Path("a.zarr/zarr.json").read_text()
-    document = __import__("json").loads(text)
+    document = json.loads(Path("a.zarr/zarr.json").read_text())
     grid = {"name": "regular", "configuration": {"chunk_shape": [8]}}
     document |= {"shape": [20], "chunk_grid": grid, "codecs": [outer], "dimension_names": ["x"]}
     Path("n.zarr").mkdir()
-    Path("n.zarr/zarr.json").write_text(__import__("json").dumps(document))
-    zarrant.open_array("n.zarr")[...] = np.arange(20)
+    Path("n.zarr/zarr.json").write_text(json.dumps(document))
+    zarrant.open_array("n.zarr")[...] = np.arange(20, dtype="uint16")
     with pytest.raises(OptionError, match="Name a compressor"):
         copy("n.zarr", "m.zarr")
     copy("n.zarr", "m.zarr", compressors=[codecs.Zstd(1)])

@@ -173,7 +173,7 @@ def demo(events: Iterable[Event], keep: bool) -> bool:
                 out.print(f"  [red]{escape(failure)}[/red]", soft_wrap=True)
             if event.step == "data" and keep:
                 out.print(f"  kept in {escape(event.facts['path'])}", soft_wrap=True)
-    out.print("[green]Every element is right.[/green]" if correct else "[red]Some elements are wrong.[/red]")
+    out.print("[green]Zarrant lost nothing: every element is right.[/green]" if correct else "[red]Some elements are wrong.[/red]")
     return correct
 
 

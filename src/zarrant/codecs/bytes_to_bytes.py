@@ -13,6 +13,7 @@ from typing import Any
 
 from zarrant import kernels
 from zarrant.codecs.base import ChunkSpec, Step
+from zarrant.codecs.bounded import decode_bounded
 from zarrant.codecs.documents import boolean, check_members, choice, integer
 from zarrant.errors import MetadataError, UnknownExtensionError
 from zarrant.kernels import reference
@@ -282,7 +283,8 @@ class Numcodecs:
 
     def decode(self, data: Buffer, limit: int) -> Buffer:
         """Decode one chunk; more than `limit` bytes are refused."""
-        decoded = bytes(self.codec.decode(bytes(data)))  # type: ignore[attr-defined]
-        if len(decoded) > limit:
-            raise ValueError(f"decodes to {len(decoded)} bytes, more than {limit}")
-        return decoded
+        identifier = self.name.removeprefix("numcodecs.")
+        try:
+            return decode_bounded(identifier, self.configuration, self.codec.decode, data, limit)  # type: ignore[attr-defined]
+        except Exception as error:  # a codec from outside may raise anything
+            raise ValueError(f"{type(error).__name__}: {error}") from error

@@ -289,6 +289,8 @@ def _unblosc(step: Step, data: bytes, limit: int, check: bool) -> bytes:
         raise _Bad(f"too large: Blosc frame decodes to {nbytes} bytes, limit {limit}")
     if nbytes == 0:
         return b""
+    if data[2] >> 5 == 2 and not data[2] & 2 and "snappy" not in blosc.list_compressors():
+        raise _Bad("Blosc: this Blosc is built without snappy")  # the library's own error reads like damage
     try:
         decoded: bytes = blosc.decompress(data)
     except (RuntimeError, ValueError) as error:

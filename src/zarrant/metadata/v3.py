@@ -39,7 +39,7 @@ class Named:
     configuration: Mapping[str, Json] = field(default_factory=dict)
     bare: bool = False
     must_understand: bool | None = None
-    explicit: bool = False
+    explicit: bool = field(default=False, compare=False)
 
     @classmethod
     def parse(cls, value: Json, path: str) -> Self:

@@ -87,7 +87,14 @@ def _create_array(place: Place, document: Any, data: Any, overwrite: bool, match
     state = ArrayState.from_document(place.path, document, place.options)
     if data is not None:  # wrong data are refused before there is an array
         data = update.broadcast(state.values(data), state.shape)
-    standing = yield from hierarchy.create_node(place.path, document, overwrite=overwrite, match=match, exclusive=exclusive)
+    standing = yield from hierarchy.create_node(
+        place.path,
+        document,
+        overwrite=overwrite,
+        match=match,
+        exclusive=exclusive,
+        is_chunk=lambda key: state.key_encoding.parse(key, len(state.shape)) is not None,
+    )
     if data is not None:
         yield from update.store_array_subset(state, tuple(slice(0, n) for n in state.shape), data)
     return standing

@@ -12,10 +12,12 @@ from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 
+from zarrant.errors import ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.metadata.v3 import ArrayDocument
 from zarrant.nodes.base import Place
 from zarrant.nodes.show import Info, array_html, array_info
+from zarrant.ops.hierarchy import document_key
 from zarrant.ops.read import subchunk_grid
 from zarrant.ops.state import ArrayState
 
@@ -27,7 +29,7 @@ class ArrayFacts(Generic[S]):
 
     def __init__(self, place: Place, document: ArrayDocument) -> None:
         self._place = place
-        self._state = ArrayState.from_document(place.path, document, place.options)
+        self._state = self._bound(document)
 
     @property
     def store(self) -> S:
@@ -158,7 +160,13 @@ class ArrayFacts(Generic[S]):
 
     def _moved(self, document: Any) -> None:
         """Take over a document that was read or written."""
-        self._state = ArrayState.from_document(self.path, document, self._place.options)
+        self._state = self._bound(document)
+
+    def _bound(self, document: ArrayDocument) -> ArrayState:
+        try:
+            return ArrayState.from_document(self.path, document, self._place.options)
+        except ZarrantError as error:
+            raise error.annotate(store=self.url, key=document_key(self.path)) from error.__cause__
 
     def _attributes(self) -> Mapping[str, Any]:
         return self._state.document.attributes

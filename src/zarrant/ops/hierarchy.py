@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from zarrant.codecs.sources import Stored
-from zarrant.effects import ANY, Op, Want, erase_prefix, fetch, fetch_one, gather, list_dir, put_one
+from zarrant.effects import ANY, New, Op, Want, erase_prefix, fetch, fetch_one, gather, list_dir, list_prefix, put, put_one
 from zarrant.errors import NodeExistsError, NodeNotFoundError, OptionError, VersionChangedError, ZarrantError
 from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument, dump, parse
 from zarrant.ops.exclusive import exclusively
@@ -91,18 +91,26 @@ def _parsed(path: str, data: memoryview) -> Document:
 
 
 def create_node(
-    path: str, document: Document, *, overwrite: bool = False, match: bool = False, exclusive: bool = True
+    path: str,
+    document: Document,
+    *,
+    overwrite: bool = False,
+    match: bool = False,
+    exclusive: bool = True,
+    is_chunk: Callable[[str], bool] = lambda key: False,
 ) -> Op[Document]:
     """Store the document of a new node, and of the groups above it; returns the document that stands.
 
     One of several creators wins, the others get NodeExistsError; with `match` they succeed where theirs is equal. `overwrite`
-    erases what was there, below it too. `exclusive` False is for stores that cannot be asked what they hold.
+    erases the node that was there and all below it. Where there was none, only what `is_chunk` names (keys below the node) is
+    erased: it would show up in the new array; other files in the way are not ours. `exclusive` False is for stores that
+    cannot be asked what they hold.
     """
     key, data = document_key(path), dump(document)
     if exclusive:
         yield from _refuse_array_above(path)
     if overwrite:
-        yield from delete_node(path)
+        yield from _make_room(path, is_chunk, exclusive)
     try:
         yield from put_one(key, [data], None if exclusive else ANY)
     except VersionChangedError:
@@ -113,6 +121,20 @@ def create_node(
     if exclusive:
         yield from _make_parents(path)
     return document
+
+
+def _make_room(path: str, is_chunk: Callable[[str], bool], readable: bool) -> Op[None]:
+    if not readable:
+        yield from erase_document(path)
+        return
+    if (yield from fetch_one(document_key(path))) is not None:
+        yield from delete_node(path)
+        return
+    prefix = f"{path}/" if path else ""
+    stale = [key for key in (yield from list_prefix(prefix)) if is_chunk(key[len(prefix) :])]
+    for outcome in (yield from put([New(key, None) for key in stale])):
+        if isinstance(outcome, Exception):
+            raise outcome
 
 
 def _same(left: Document, right: Document) -> bool:

@@ -132,7 +132,7 @@ def _open_tiff(path: Path, stack: ExitStack) -> Source:
 
 def _open_image(path: Path, stack: ExitStack) -> Source:
     """An image is decoded whole: these formats have no parts."""
-    values = np.asarray(require("imageio.v3", "images", "Reading images").imread(path))
+    values = np.asarray(require("imageio.v3", "images", "Reading images").imread(path, plugin="pillow"))
     names = (*("t", "z", "y", "x")[-2:], "c") if values.ndim == 3 and values.shape[-1] in (1, 2, 3, 4) else None
     return _of_memory("image", values, dimension_names=names or (("y", "x") if values.ndim == 2 else None))
 

@@ -149,7 +149,7 @@ class Tiles:
 
 
 def _draw_writers(sheet: Sheet, last: Ints, sharers: Ints, at: tuple[int, int], room: int) -> int:
-    sheet.text(at, "Every stored object: which process wrote last, and how many wrote to it", 17)
+    sheet.text(at, "Every stored object: the last process to finish a slab in it, and how many wrote to it", 17)
     tiles, flat = Tiles(last.shape, (at[0], at[1] + 30), room), last.reshape(-1).tolist()
     colours = [WRITERS[i % len(WRITERS)] if i >= 0 else PALE for i in flat]
     tiles.draw(sheet, colours, [str(n) for n in sharers.reshape(-1).tolist()])

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zarrant
+from zarrant.errors import DataTypeError, MetadataError, NodeExistsError, OptionError, ShapeError, ZarrantError
+from zarrant.stores.adapters import WriteOnly
+
+
+def test_data_gives_shape_and_type() -> None:
+    a = zarrant.create_array({}, data=np.arange(12, dtype=">u2").reshape(3, 4))
+    assert (a.shape, a.dtype, a[...].tolist()) == ((3, 4), np.dtype("uint16"), np.arange(12).reshape(3, 4).tolist())
+    b = zarrant.create_array({}, data=[[1, 2], [3, 4]], dtype="float32", chunks=(1, 2))
+    assert (b.shape, b.dtype, b[...].tolist()) == ((2, 2), np.dtype("float32"), [[1, 2], [3, 4]])
+    assert zarrant.create_array({}, data=7, shape=(3,), dtype="int8")[...].tolist() == [7, 7, 7]
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"shape": None}, OptionError),
+        ({"dtype": None}, OptionError),
+        ({"shape": (-1,)}, ShapeError),
+        ({"shape": (2.5,)}, ShapeError),
+        ({"shape": "ab"}, ShapeError),
+        ({"shape": (True,)}, ShapeError),
+        ({"shape": (2**63,)}, ShapeError),
+        ({"dtype": "int7"}, ZarrantError),
+        ({"dtype": object}, ZarrantError),
+        ({"chunks": (0,)}, ShapeError),
+        ({"chunks": (2, 2)}, ShapeError),
+        ({"chunks": "large"}, OptionError),
+        ({"chunks": (3,), "shards": (4,)}, ShapeError),
+        ({"shards": (0,)}, ShapeError),
+        ({"fill_value": 300}, DataTypeError),
+        ({"fill_value": "x"}, DataTypeError),
+        ({"order": "K"}, OptionError),
+        ({"compressors": "zip"}, MetadataError),
+        ({"compressors": 3}, OptionError),
+        ({"filters": zarrant.codecs.Transpose((1, 0))}, MetadataError),
+        ({"filters": zarrant.codecs.Zstd()}, MetadataError),
+        ({"serializer": zarrant.codecs.Zstd()}, MetadataError),
+        ({"dtype": "int16", "serializer": zarrant.codecs.Bytes(None)}, MetadataError),
+        ({"chunk_key_encoding": "v9"}, ZarrantError),
+        ({"chunk_key_encoding": 3}, OptionError),
+        ({"dimension_names": ("a", "b")}, ShapeError),
+        ({"dimension_names": "a"}, ShapeError),
+        ({"dimension_names": (3,)}, DataTypeError),
+        ({"zarr_format": 2}, OptionError),
+        ({"if_exists": "maybe"}, OptionError),
+        ({"overwrite": "yes"}, OptionError),
+        ({"chonks": (2,)}, OptionError),
+        ({"attributes": {"a": object()}}, ZarrantError),
+        ({"attributes": {1: 2}}, ZarrantError),
+        ({"data": [1, 2, 3]}, ShapeError),
+        ({"data": [1.5, 2, 3, 4]}, DataTypeError),
+    ],
+)
+def test_what_cannot_be_stores_nothing(options: dict[str, Any], error: type[Exception]) -> None:
+    store: dict[str, bytes] = {}
+    with pytest.raises(error):
+        zarrant.create_array(store, **{"shape": (4,), "dtype": "int8", **options})
+    assert store == {}
+
+
+def test_a_refused_overwrite_keeps_what_was_there() -> None:
+    store: dict[str, bytes] = {}
+    zarrant.create_array(store, data=np.arange(5))
+    before = dict(store)
+    with pytest.raises(ZarrantError):
+        zarrant.create_array(store, shape=(4,), dtype="int8", chunks=(3,), shards=(4,), overwrite=True)
+    with pytest.raises(ZarrantError):
+        zarrant.create_array(store, shape=(4,), dtype="int8", data=[1.5] * 4, overwrite=True)
+    with pytest.raises(NodeExistsError):
+        zarrant.create_array(store, shape=(4,), dtype="int8")
+    assert store == before
+
+
+def test_write_only_stores_take_new_arrays() -> None:
+    store = zarrant.MemoryStore()
+    zarrant.create_array(WriteOnly(store), name="a", shape=(4,), dtype="int8").store_chunk((0,), [1, 2, 3, 4])
+    assert zarrant.open_array(store, name="a")[...].tolist() == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("kind", ["memory", "files"])
+def test_of_many_creators_one_wins(kind: str, tmp_path: Any) -> None:
+    store: Any = {} if kind == "memory" else tmp_path
+    won: list[int] = []
+    start = threading.Barrier(8)
+
+    def create(i: int) -> None:
+        start.wait()
+        try:
+            zarrant.create_array(store, name="g/a", shape=(4,), dtype="int8", attributes={"i": i})
+            won.append(i)
+        except NodeExistsError:
+            pass
+
+    threads = [threading.Thread(target=create, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    assert zarrant.open_array(store, name="g/a").attrs["i"] == won[0]
+
+
+def join(root: str, i: int) -> None:
+    a = zarrant.create_array(root, name="g/a", shape=(64,), dtype="int32", chunks=(64,), if_exists="match")
+    a[i::4] = i + 1
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_many_processes_may_all_create_the_same(tmp_path: Any) -> None:
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=join, args=(str(tmp_path), i)) for i in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    assert zarrant.open_array(tmp_path, name="g/a")[...].tolist() == [1, 2, 3, 4] * 16
