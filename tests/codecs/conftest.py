@@ -38,7 +38,7 @@ def perform(op: effects.Op[Any]) -> Any:
 class Codec:
     """A chain for one chunk shape."""
 
-    def __init__(self, codecs: list[Any], shape: tuple[int, ...], dtype: str = "int32", fill: Any = 0, **options: Any) -> None:
+    def __init__(self, codecs: list[Any], shape: tuple[int, ...], dtype: str = "int32", fill: Any = None, **options: Any) -> None:
         data_type = from_numpy(dtype)
         self.spec = ChunkSpec(shape, data_type, data_type.fill_from_python(fill))
         self.chain = chain_of(codecs).bind(self.spec)
@@ -50,7 +50,7 @@ class Codec:
 
     def encode(self, values: Any, old: bytes | None = None, subset: ArraySubset | None = None) -> bytes | None:
         spans = None if old is None else Single(0, InMemory(old))
-        row = perform(self.prepared.write(spans, self.cells(subset), 0, 1, np.asarray(values))).row(0)
+        row = perform(self.prepared.write(spans, self.cells(subset), 0, 1, np.asarray(values, self.spec.data_type.numpy))).row(0)
         return None if row is None else b"".join(bytes(part) for part in row)
 
     def decode(self, data: bytes, subset: ArraySubset | None = None) -> Any:
@@ -59,12 +59,12 @@ class Codec:
         return out
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def codec() -> Callable[..., Codec]:
     """Makes chains: codecs, shape, dtype, fill, options."""
     return Codec
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run() -> Callable[[effects.Op[Any]], Any]:
     return perform

@@ -10,7 +10,7 @@ from zarrant.errors import MetadataError
 from zarrant.metadata.v3 import Named
 
 
-@pytest.mark.parametrize("order", itertools.permutations(range(3)))
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_bytes_are_those_of_the_transposed_array(order, codec) -> None:
     data = np.arange(24, dtype="int32").reshape(2, 3, 4)
     c = codec([Transpose(order), Bytes()], (2, 3, 4))

@@ -33,7 +33,9 @@ def test_round_trips_and_documents(step, codec) -> None:
     assert bytes(bound.decode(bound.encode(b"abc" * 100), 300)) == b"abc" * 100
 
 
-@pytest.mark.parametrize("steps", [[Zstd(), Crc32c()], [Crc32c(), Gzip(1)], [Blosc(), Zstd(), Crc32c()], [Crc32c(), Crc32c()]], ids=str)
+@pytest.mark.parametrize(
+    "steps", [[Zstd(), Crc32c()], [Crc32c(), Gzip(1)], [Blosc(), Zstd(), Crc32c()], [Crc32c(), Crc32c()]], ids=str
+)
 def test_the_compiled_and_the_general_path_agree(steps, codec) -> None:
     fast, slow = codec([Bytes("big"), *steps], DATA.shape), codec([Bytes("big"), Numcodecs("numcodecs.zlib"), *steps], DATA.shape)
     assert fast.prepared.program is not None
@@ -94,7 +96,10 @@ def test_checksums_may_be_ignored(codec) -> None:
         (lambda: Gzip.from_document(Named("gzip", {"level": 10}), "$"), "$.configuration.level"),
         (lambda: Gzip.from_document(Named("gzip", {"level": 1, "x": 1}), "$"), "$.configuration.x"),
         (lambda: Crc32c.from_document(Named("crc32c", {"x": 1}), "$"), "$.configuration.x"),
-        (lambda: Blosc.from_document(Named("blosc", {"cname": "zip", "clevel": 1, "shuffle": "noshuffle"}), "$"), "$.configuration.cname"),
+        (
+            lambda: Blosc.from_document(Named("blosc", {"cname": "zip", "clevel": 1, "shuffle": "noshuffle"}), "$"),
+            "$.configuration.cname",
+        ),
         (lambda: Blosc.from_document(Named("blosc", {"cname": "lz4", "clevel": 1, "shuffle": "shuffle"}), "$"), "$.configuration"),
         (lambda: Blosc.from_document(Named("blosc", {"cname": "lz4", "clevel": 1}), "$"), "$.configuration"),
     ],

@@ -4,6 +4,7 @@ import errno
 import gc
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from zarrant.errors import LockTimeout, StoreError
 from zarrant.locking.files import FileLock
+from zarrant.locking.local import given_up
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.layer import FileLayer
 from zarrant.testing import FaultyLayer, content
@@ -36,15 +38,19 @@ def test_take_and_release(path: str) -> None:
     assert (lock.fd, os.path.exists(path)) == (-1, False)
 
 
-def test_publish(path: str, tmp_path: Path) -> None:
+def test_check(path: str, tmp_path: Path) -> None:
     lock = take(path)
-    os.write(lock.fd, b"value")
-    lock.publish(str(tmp_path / "k"))
+    lock.check()
+    os.rename(path, tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match="removed or replaced"):
+        lock.check()
+    Path(path).touch()
+    with pytest.raises(StoreError, match="removed or replaced"):
+        lock.check()
     lock.release()
-    assert (tmp_path / "k").read_bytes() == b"value"
-    assert os.listdir(tmp_path) == ["k"]
+    assert os.path.exists(path)  # it was not ours
     with pytest.raises(StoreError, match="not held"):
-        lock.publish(str(tmp_path / "k"))
+        lock.check()
 
 
 def test_no_directory(tmp_path: Path) -> None:
@@ -121,15 +127,35 @@ def test_a_lock_that_was_lost_sight_of_is_given_back(path: str) -> None:
     take(path).release()
 
 
-def test_the_lock_is_given_back_also_for_copies_of_the_descriptor(path: str, tmp_path: Path) -> None:
+def test_the_lock_is_given_back_also_for_copies_of_the_descriptor(path: str) -> None:
     """As a process that is just being started has them: a waiter that opened the file before must not wait for its end."""
-    for finish in (lambda lock: lock.release(), lambda lock: lock.publish(str(tmp_path / "k"))):
-        lock = take(path)
-        copy, waiter = os.dup(lock.fd), os.open(path, os.O_RDWR)
-        finish(lock)
-        assert FileLayer().lock(waiter)
-        os.close(copy)
-        os.close(waiter)
+    lock = take(path)
+    copy, waiter = os.dup(lock.fd), os.open(path, os.O_RDWR)
+    lock.release()
+    assert FileLayer().lock(waiter)
+    os.close(copy)
+    os.close(waiter)
+
+
+def test_a_wait_that_is_given_up_ends(path: str) -> None:
+    """Long before its deadline, with nothing left open; the lock stays with its holder."""
+    lock = take(path)
+    cancelled = threading.Event()
+    timer = threading.Timer(0.1, cancelled.set)
+    before = os.listdir("/proc/self/fd")
+    token = given_up.set(cancelled.is_set)
+    timer.start()
+    start = time.monotonic()
+    try:
+        with pytest.raises(LockTimeout):
+            take(path, wait=60)
+    finally:
+        given_up.reset(token)
+        timer.join()
+    assert 0.09 < time.monotonic() - start < 5
+    assert os.listdir("/proc/self/fd") == before
+    lock.check()
+    lock.release()
 
 
 def test_a_failure_while_taking_leaves_no_descriptor(path: str) -> None:

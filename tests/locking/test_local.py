@@ -7,7 +7,7 @@ import time
 import pytest
 
 from zarrant.errors import LockTimeout
-from zarrant.locking.local import KeyQueues
+from zarrant.locking.local import KeyQueues, given_up
 from zarrant.testing import together
 
 LATER = float("inf")
@@ -110,6 +110,41 @@ def test_one_who_gives_up_lets_the_next_in() -> None:
     second.join(30)
     assert got == ["first gave up", "second"]
     assert queues.held() == []
+
+
+def test_a_wait_that_is_given_up_ends() -> None:
+    """Long before its deadline; what it had is given back, and the owner and those behind it are none the wiser."""
+    queues = KeyQueues()
+    cancelled = threading.Event()
+    ended: list[float] = []
+    got: list[str] = []
+
+    def wait() -> None:
+        given_up.set(cancelled.is_set)  # of this thread's own context
+        with pytest.raises(LockTimeout), queues.hold(("a", "k"), LATER):
+            pass
+        ended.append(time.monotonic())
+
+    def next_in_line() -> None:
+        with queues.hold(("k",), time.monotonic() + 30):
+            got.append("k")
+
+    with queues.hold(("k",), LATER):
+        waits = [threading.Thread(target=wait), threading.Thread(target=next_in_line)]
+        for length, thread in enumerate(waits, 2):
+            thread.start()
+            while len(queues._queues["k"]) < length:
+                time.sleep(0.0001)
+        time.sleep(0.1)
+        assert ended == []
+        cancelled.set()
+        start = time.monotonic()
+        waits[0].join(30)
+        assert ended[0] - start < 5
+        assert queues.held() == ["k"]
+        assert got == []
+    waits[1].join(30)
+    assert (got, queues.held()) == (["k"], [])
 
 
 def test_an_interrupt_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,7 +48,12 @@ def test_other_kinds(a, model) -> None:
 
 
 def test_values_are_broadcast(a, model) -> None:
-    for item, values in [(np.s_[2:5], np.arange(9)), (np.s_[:, 3], 7), (np.s_[2, 3:5], np.array([[1, 2]])), (np.s_[::2, ::3], np.ones((5, 1), "int8"))]:
+    for item, values in [
+        (np.s_[2:5], np.arange(9)),
+        (np.s_[:, 3], 7),
+        (np.s_[2, 3:5], np.array([[1, 2]])),
+        (np.s_[::2, ::3], np.ones((5, 1), "int8")),
+    ]:
         a[item] = values
         model[item] = values
     assert np.array_equal(a[...], model)
@@ -82,7 +87,12 @@ def test_wrong_values_change_nothing(a, model, values, error) -> None:
 
 
 def test_kinds_by_name(a) -> None:
-    for index, item, shape in [("numpy", np.s_[2:3], (1, 9)), ("orthogonal", ([1], [1]), (1, 1)), ("points", ([1], [1]), (1,)), ("blocks", 0, (4, 9))]:
+    for index, item, shape in [
+        ("numpy", np.s_[2:3], (1, 9)),
+        ("orthogonal", ([1], [1]), (1, 1)),
+        ("points", ([1], [1]), (1,)),
+        ("blocks", 0, (4, 9)),
+    ]:
         assert selected(a._state, item, index).out_shape == shape
     with pytest.raises(OptionError):
         selected(a._state, 0, "fancy")

@@ -92,4 +92,6 @@ def test_key_encodings() -> None:
         ({"name": "v2", "separator": "/"}, "1/2"),
         ({"name": "default", "configuration": {"separator": "."}}, "c.1.2"),
     ]:
-        assert zarrant.create_array({}, shape=(8, 9), dtype="int8", chunks=(4, 3), chunk_key_encoding=given).chunk_key((1, 2)) == key
+        assert (
+            zarrant.create_array({}, shape=(8, 9), dtype="int8", chunks=(4, 3), chunk_key_encoding=given).chunk_key((1, 2)) == key
+        )

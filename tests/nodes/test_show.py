@@ -71,6 +71,8 @@ def test_group_html_is_escaped() -> None:
     assert "&lt;b&gt; (2,) int8" in g._repr_html_()
 
 
-@pytest.mark.parametrize(("nbytes", "text"), [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (3 << 20, "3.0 MiB"), (5 << 50, "5120.0 TiB")])
+@pytest.mark.parametrize(
+    ("nbytes", "text"), [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (3 << 20, "3.0 MiB"), (5 << 50, "5120.0 TiB")]
+)
 def test_human(nbytes, text) -> None:
     assert human(nbytes) == text

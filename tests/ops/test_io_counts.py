@@ -255,18 +255,18 @@ def test_encoded_chunks_are_not_copied(kind: type, tmp_path: Path) -> None:
     assert {address(part) for part in kept.parts} == {address(given)}
     assert [memoryview(part).nbytes for part in kept.parts] == [raw.nbytes] * 3
 
-    class Watching(FileLayer):
-        seen: list[tuple[int, int]] = []
+    seen: list[tuple[int, int]] = []
 
+    class Watching(FileLayer):
         def write(self, fd: int, views: Any, offset: int) -> int:
-            self.seen.extend((address(view), view.nbytes) for view in views)
+            seen.extend((address(view), view.nbytes) for view in views)
             return super().write(fd, views, offset)
 
     layer = Watching()
     b = over(make({}), FilesystemStore(tmp_path, layer=layer))
-    Watching.seen.clear()
+    seen.clear()
     b.store_encoded_chunk((0, 0), given)
-    assert Watching.seen == [(address(given), raw.nbytes)]
+    assert seen == [(address(given), raw.nbytes)]
     assert bytes(b.retrieve_encoded_chunk((0, 0))) == raw.tobytes()
 
 

@@ -231,9 +231,12 @@ def killed_at(root: Path, step: int, write: Callable[[Any], None]) -> bool:
     if child == 0:
         try:
             write(FilesystemStore(root, layer=FaultyLayer(kill)))
-        finally:
             os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        finally:
+            os._exit(1)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status in (0, -signal.SIGKILL)
+    return status != 0
 
 
 def put_in_hold(store: Any, key: str, value: bytes) -> None:

@@ -638,6 +638,28 @@ def test_a_lock_file_taken_away_during_a_write(tmp_path: Path, held: bool) -> No
     assert (tmp_path / "a.__lock").read_bytes() == b"half of what somebody else wr"
 
 
+@pytest.mark.parametrize("held", [False, True])
+def test_the_draft_of_the_next_holder_is_left_alone(tmp_path: Path, held: bool) -> None:
+    """Where somebody removed our lock file, another writer may be busy under the same names by now."""
+
+    def fault(index: int, name: str) -> None:
+        if name == "set_mtime":
+            (tmp_path / "a.__lock").unlink()
+            (tmp_path / "a.__lock").touch()
+            (tmp_path / "a.__new.__lock").unlink()
+            (tmp_path / "a.__new.__lock").write_bytes(b"half of what somebody else wr")
+
+    store = FilesystemStore(tmp_path, layer=FaultyLayer(fault))
+    with pytest.raises(StoreError, match="must not be removed"):
+        if held:
+            with store.hold(["a"]) as inside:
+                inside.put("a", [b"1"])
+        else:
+            store.put("a", [b"1"])
+    assert sorted(os.listdir(tmp_path)) == ["a.__lock", "a.__new.__lock"]
+    assert (tmp_path / "a.__new.__lock").read_bytes() == b"half of what somebody else wr"
+
+
 def test_threads_sharing_a_hold(store: FilesystemStore) -> None:
     with store.hold(["a", "b"]) as held:
 

@@ -126,7 +126,8 @@ class Shard:
             found = yield from source.read([span])
         except ByteRangeError as error:
             expected = f"at least {self.index_size} bytes"
-            raise ChunkError("the shard is smaller than its index", codec="sharding_indexed", expected=expected, got=error.got) from error
+            message = "the shard is smaller than its index"
+            raise ChunkError(message, codec="sharding_indexed", expected=expected, got=error.got) from error
         if found is None:
             return None, Index.empty(n)
         return source, self._decode_index(found[0], source.size)

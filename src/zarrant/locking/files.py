@@ -1,18 +1,20 @@
 """Exclusion between processes and machines: one lock file beside each object.
 
 In: the path of the lock file and a deadline. Out: a `FileLock`, whose file is empty, at its path and locked by us alone; or
-LockTimeout; or OSError (FileNotFoundError: no directory). It ends by `publish` (the lock file, with what was written into
-it, becomes the object) or `release` (it is removed). What may not be done: use the file's name without holding its lock.
+LockTimeout; or OSError (FileNotFoundError: no directory). It ends by `release`: the file is removed. What may not be done:
+use the file's name without holding its lock, or write into the file.
 
-The protocol is TensorStore's (tensorstore/kvstore/file), so that both may write the same files:
+The protocol is that of TensorStore (tensorstore/kvstore/file), so that both may write the same files. Theirs is written
+into the lock file, which is renamed over the object; they do not empty one that is there. Ours stays empty, so that one of us
+may be killed at any time: the next of their writers takes the file over, and there is nothing in it that it could publish.
 
 - The lock is on the open file description. POSIX locks are of no use: any close of the file in the process drops them.
 - A lock counts only while its inode is the one at the path: whoever published or removed it made it void. Every waiter
-  compares after it was granted, and after it was refused (a forked child may keep a void lock taken).
-- A lock file that was there before may hold what a killed writer left: it is emptied, or its tail would reach the new
-  value. Its other names, if it has any (a snapshot made of hard links), are not ours to empty: it is replaced.
-- It is renamed or removed only while it is locked, and unlocked before it is closed: a child forked meanwhile shares the
-  lock.
+  compares after it was granted, and after it was refused (a forked child may keep a void lock taken). The inode of an open
+  descriptor never changes, and is no other file's: it is asked for once, each look after that is one `lstat` of the path.
+- A lock file that was there before may hold what a killed writer of theirs left: it is emptied, or would get into what the
+  next of them writes. Its other names, if it has any (a snapshot made of hard links), are not ours to empty: it is replaced.
+- It is removed only while it is locked, and unlocked before it is closed: a child forked meanwhile shares the lock.
 """
 
 from __future__ import annotations
@@ -47,7 +49,6 @@ class Files(Protocol):
     def stat(self, path: str) -> os.stat_result: ...
     def truncate(self, fd: int, size: int) -> None: ...
     def unlink(self, path: str) -> None: ...
-    def rename(self, source: str, target: str) -> None: ...
     def lock(self, fd: int) -> bool: ...
     def unlock(self, fd: int) -> None: ...
 
@@ -69,7 +70,7 @@ remake_after_fork(_live)
 
 
 class FileLock:
-    """One lock file. `fd` is open for reading and writing while it is held, and -1 afterwards (also in a forked child).
+    """One lock file. `fd` is open while it is held, and -1 afterwards (also in a forked child).
 
     `found` tells that the file was there before: another writer was busy, or one was killed.
     """
@@ -78,6 +79,7 @@ class FileLock:
         self.files = files
         self.path = path
         self.fd = -1
+        self.inode = (0, 0)
         self.found = False
 
     @classmethod
@@ -103,12 +105,7 @@ class FileLock:
 
     def in_place(self) -> bool:
         """Whether what is at the path is the file that is locked."""
-        mine = self.files.fstat(self.fd)
-        try:
-            there = self.files.stat(self.path)
-        except FileNotFoundError:
-            return False
-        return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
+        return self._state() is not None
 
     def check(self) -> None:
         """StoreError where the lock is not ours any more: the last look before something is published under it."""
@@ -121,14 +118,8 @@ class FileLock:
                 hint=f"Files named *{SUFFIX} must not be removed while there are writers",
             )
 
-    def publish(self, target: str) -> None:
-        """Let the lock file become `target`, and with that give the lock back."""
-        self.check()
-        self.files.rename(self.path, target)
-        self._close()
-
     def release(self) -> None:
-        """Remove the lock file and give the lock back; nothing to do if it was published."""
+        """Remove the lock file and give the lock back; nothing to do where that was done."""
         if self.fd < 0:
             return
         try:
@@ -157,10 +148,11 @@ class FileLock:
             if self.fd < 0:
                 self._open()
             granted = self.files.lock(self.fd)
-            if self.in_place():
+            state = self._state()
+            if state is not None:
                 if not granted:
                     return False
-                if self._clear():
+                if self._clear(state):
                     return True
             self._close()
             if time.monotonic() >= deadline:
@@ -173,10 +165,19 @@ class FileLock:
             fd, self.found = self.files.open(self.path, _FLAGS | os.O_CREAT), True
         self.fd = fd
         _live.locks[id(self)] = self
+        state = self.files.fstat(fd)
+        self.inode = (state.st_dev, state.st_ino)
 
-    def _clear(self) -> bool:
-        """Empty the file; False where it had to be removed instead."""
-        state = self.files.fstat(self.fd)
+    def _state(self) -> os.stat_result | None:
+        """The state of what is at the path, None where it is not the file that is open."""
+        try:
+            there = self.files.stat(self.path)
+        except FileNotFoundError:
+            return None
+        return there if (there.st_dev, there.st_ino) == self.inode else None
+
+    def _clear(self, state: os.stat_result) -> bool:
+        """Empty the file, whose state was asked for under its lock; False where it had to be removed instead."""
         if not stat.S_ISREG(state.st_mode):
             raise OSError(errno.EINVAL, "the lock file is not a regular file", self.path)
         if state.st_nlink > 1:

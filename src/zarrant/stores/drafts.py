@@ -1,7 +1,7 @@
 """New objects on a file system: written beside the old one, then renamed over it.
 
 In: an open draft, the parts of the new object, the state of the object it replaces. Out: the version of the new object, or
-an OSError with the old object as it was. A draft is the lock file itself, or a file that is named only here (`TempFile`).
+an OSError with the old object as it was. A draft never is the lock file: that one outlives the rename, and is always empty.
 
 A version is (device, inode, mtime, size). Inodes are used again, and the kernel's own mtime moves in steps of milliseconds,
 so each draft is given the clock's nanoseconds, or more where that is not later than the mtime of the object it replaces.
@@ -13,7 +13,6 @@ import errno
 import os
 import stat
 from collections.abc import Sequence
-from typing import Protocol
 
 from zarrant.errors import ByteRangeError, StoreError, StoreFullError, StorePermissionError
 from zarrant.locking.files import FileLock
@@ -31,22 +30,8 @@ _COARSE = (0, 1_000, 1_000_000, 1_000_000_000, 2_000_000_000)
 """Nanoseconds tried on top of the least time wanted: file systems keep µs (NFS 2), ms, seconds (ext3) or two (FAT)."""
 
 
-class Draft(Protocol):
-    """A file being written, that will become an object."""
-
-    fd: int
-
-    def publish(self, target: str) -> None:
-        """Let it become `target`."""
-        ...
-
-    def release(self) -> None:
-        """Remove it, unless it was published."""
-        ...
-
-
 class TempFile:
-    """A draft with a name of its own. `guard` is the lock under which the name is used by one writer only."""
+    """A file being written, that will become an object. `guard` is the lock under which one writer only uses the name."""
 
     def __init__(self, files: FileLayer, path: str, guard: FileLock | None) -> None:
         self.files, self.path, self.guard = files, path, guard
@@ -58,7 +43,7 @@ class TempFile:
             self.fd = files.open(path, _CREATE)
 
     def publish(self, target: str) -> None:
-        """Rename and close."""
+        """Let it become `target`, and close it."""
         if self.guard is not None:
             self.guard.check()
         self.files.rename(self.path, target)
@@ -66,12 +51,14 @@ class TempFile:
         self.files.close(fd)
 
     def release(self) -> None:
-        """Remove and close."""
+        """Remove it, unless it was published, and close it."""
         fd, self.fd = self.fd, -1
         if fd < 0:
             return
         try:
-            self.files.unlink(self.path)
+            # Where the lock was lost, the name may be in use by the next holder.
+            if os.path.samestat(self.files.fstat(fd), self.files.stat(self.path)):
+                self.files.unlink(self.path)
         except OSError:
             pass  # the failure that brought us here is the one to report; the next writer removes the file
         finally:

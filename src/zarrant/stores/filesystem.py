@@ -5,10 +5,11 @@ in one rename, under the lock file `<key>.__lock` (`locking.files`): a reader of
 and a killed writer leaves it whole. A read is one `open`, whose descriptor serves the check of the version and every range.
 
 - Threads of this process queue for a key in order (`locking.local`) before one of them tries the lock file.
-- A plain write is written into the lock file, which becomes the object. Under `hold` the lock must outlive the rename, or
-  another writer would slip in between two writes of one hold: there the value is written to `<key>.__new.__lock`, which is
-  renamed over the key while the lock file stays, empty, where it is, until the end of the hold. Only the holder of the lock
-  uses that name, so one that is found was left by a killed writer. TensorStore takes both for lock files and hides them.
+- A value is written to `<key>.__new.__lock`, which is renamed over the key while the lock file stays where it is, empty.
+  TensorStore writes into the lock file itself, which saves a file, but does not empty one that it finds: had ours a value in
+  it when we were killed, its tail would be part of what they write next. Besides, a lock that outlives the rename serves
+  any number of writes of one `hold`, and nobody slips in between them. Only the holder of the lock uses the name of the
+  draft, so one that is found was left by a killed writer. TensorStore takes both for lock files and hides them.
 - Symbolic links are not followed in the last part of a key, nor by listing and erasing below a prefix. A directory in the
   middle that is a link is followed by reads and writes: refusing it would cost an `open` a level.
 - Erasing leaves directories; `erase_prefix` removes those it emptied.
@@ -29,7 +30,7 @@ from typing import Any, TypeVar
 from zarrant.errors import CapabilityError, LockTimeout, NodeNotFoundError, OptionError, StoreError
 from zarrant.locking.files import SUFFIX, FileLock
 from zarrant.locking.local import KeyQueues
-from zarrant.stores.drafts import Draft, TempFile
+from zarrant.stores.drafts import TempFile
 from zarrant.stores.layer import FileLayer
 from zarrant.stores.tree import NEW, FileTree, Naming
 
@@ -111,7 +112,7 @@ class FilesystemStore(FileTree):
             yield HeldFiles(self, locks)
 
     @contextmanager
-    def _slot(self, path: str) -> Iterator[Callable[[], Draft]]:
+    def _slot(self, path: str) -> Iterator[Callable[[], TempFile]]:
         deadline = time.monotonic() + self.lock_timeout
         with _queues.hold((path,), deadline):
             if self.locking == "none":
@@ -119,9 +120,12 @@ class FilesystemStore(FileTree):
                 return
             lock = self._take(path, deadline)
             try:
-                yield lambda: lock
+                yield lambda: self._locked_draft(path, lock)
             finally:
                 lock.release()
+
+    def _locked_draft(self, path: str, lock: FileLock) -> TempFile:
+        return TempFile(self.files, f"{path}{NEW}{SUFFIX}", lock)
 
     def _unlocked_draft(self, path: str) -> TempFile:
         """A draft under a name nobody else has."""
@@ -246,7 +250,7 @@ class HeldFiles(FileTree):
             yield HeldFiles(self._store, {path: self._locks[path] for path in paths})
 
     @contextmanager
-    def _slot(self, path: str) -> Iterator[Callable[[], Draft]]:
+    def _slot(self, path: str) -> Iterator[Callable[[], TempFile]]:
         if path not in self._locks:
             with self._store._slot(path) as make_draft:
                 yield make_draft
@@ -257,7 +261,7 @@ class HeldFiles(FileTree):
                 yield lambda: self._store._unlocked_draft(path)
             else:
                 lock.check()
-                yield lambda: TempFile(self.files, f"{path}{NEW}{SUFFIX}", lock)
+                yield lambda: self._store._locked_draft(path, lock)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from zarrant.locking.files import SUFFIX
 from zarrant.storage import Blob, Buffer, ByteRange, Part, Version
 from zarrant.stores.drafts import (
     ABSENT,
-    Draft,
+    TempFile,
     look,
     open_published,
     require_regular,
@@ -37,7 +37,7 @@ from zarrant.stores.layer import FileLayer
 from zarrant.stores.names import check_key, check_prefix
 
 NEW = ".__new"
-"""Draft of a holder: `<key>.__new.__lock`. Without locks: `<key>.__new<hex digits>.__lock`."""
+"""Draft under a lock: `<key>.__new.__lock`. Without locks: `<key>.__new<hex digits>.__lock`."""
 
 _RESERVED = re.compile(rf"(?:{re.escape(SUFFIX)}|{re.escape(NEW)}[0-9a-f]*)(?:/|\Z)")
 _BESIDE = re.compile(rf"(?:{re.escape(NEW)}[0-9a-f]*)?{re.escape(SUFFIX)}\Z")
@@ -69,7 +69,7 @@ class FileTree(ABC):
     files: FileLayer
 
     @abstractmethod
-    def _slot(self, path: str) -> AbstractContextManager[Callable[[], Draft]]:
+    def _slot(self, path: str) -> AbstractContextManager[Callable[[], TempFile]]:
         """Keep other writers of a path out; the value makes a draft in its directory, which is there by then."""
 
     def get(self, key: str) -> Blob | None:

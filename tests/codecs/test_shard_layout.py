@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zarrant.codecs.shard_layout import Index, locate, morton_order
+from zarrant.errors import ChunkError
+
+MISSING = 2**64 - 1
+
+
+def table(*rows: tuple[int, int]):
+    return np.array(rows, np.uint64)
+
+
+def test_tables_and_back() -> None:
+    stored = table((0, 4), (MISSING, MISSING), (4, 0), (4, 6))
+    index = Index.from_table(stored, (0, 10))
+    assert index.present.tolist() == [True, False, True, True]
+    assert index.live_bytes == 10
+    assert np.array_equal(index.to_table(), stored)
+    assert not Index.empty(3).present.any()
+    assert (Index.empty(3).to_table() == np.uint64(MISSING)).all()
+
+
+@pytest.mark.parametrize(
+    ("rows", "row"),
+    [
+        ([(0, 4), (MISSING, 4)], 1),
+        ([(0, 4), (4, MISSING)], 1),
+        ([(0, 11)], 0),
+        ([(11, 0)], 0),
+        ([(10, 1)], 0),
+        ([(1, MISSING - 1)], 0),
+        ([(MISSING - 1, 2)], 0),
+        ([(MISSING - 3, 8)], 0),
+        ([(2**63, 1)], 0),
+        ([(0, 4), (3, 4)], 1),
+        ([(5, 5), (0, 6)], 0),
+        ([(2, 3), (2, 3)], 1),
+    ],
+)
+def test_hostile_tables(rows, row) -> None:
+    with pytest.raises(ChunkError) as caught:
+        Index.from_table(table(*rows), (0, 10))
+    assert caught.value.field == f"index[{row}]"
+    assert caught.value.codec == "sharding_indexed"
+
+
+def test_data_begin_after_an_index_at_the_start() -> None:
+    assert Index.from_table(table((20, 4)), (20, 24)).present.all()
+    with pytest.raises(ChunkError, match="outside"):
+        Index.from_table(table((19, 4)), (20, 24))
+
+
+def test_entries_move() -> None:
+    index = Index.from_table(table((0, 4), (4, 4), (MISSING, MISSING)), (0, 8))
+    moved = index.moved(np.array([1, 2]), np.array([9, 3]), np.array([-1, 5]))
+    assert moved.to_table().tolist() == [[0, 4], [MISSING, MISSING], [3, 5]]
+    assert index.present.tolist() == [True, True, False]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9)), min_size=1, max_size=12), st.randoms(use_true_random=False), st.data()
+)
+def test_runs_cover_what_is_asked_and_nothing_else(pieces, dice, data) -> None:
+    at, offset, size = 0, [], []
+    for gap, length in pieces:
+        offset.append(at + gap)
+        size.append(length)
+        at += gap + length
+    order = list(range(len(offset)))
+    dice.shuffle(order)
+    index = Index(np.array(offset)[order], np.array(size)[order])
+    rows = np.array(sorted(data.draw(st.sets(st.sampled_from(range(len(order))), min_size=1))))
+    begin, end, run = index.runs(rows)
+    assert (begin[1:] > end[:-1]).all()
+    covered = {byte for a, b in zip(begin, end, strict=True) for byte in range(a, b)}
+    assert covered == {byte for row in rows for byte in range(index.offset[row], index.offset[row] + index.size[row])}
+    assert ((begin[run] <= index.offset[rows]) & (index.offset[rows] + index.size[rows] <= end[run])).all()
+
+
+def test_where_the_data_are() -> None:
+    assert (locate(100, 20, False), locate(100, 20, True), locate(20, 20, False)) == ((0, 80), (20, 100), (0, 0))
+    with pytest.raises(ChunkError, match="smaller"):
+        locate(19, 20, True)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (5,), (2, 2), (3, 5), (4, 1, 3), (1, 1)])
+def test_morton_order_visits_each_cell_once(shape) -> None:
+    order = morton_order(shape)
+    assert sorted(order.tolist()) == list(range(int(np.prod(shape))))
+
+
+def test_morton_order() -> None:
+    assert morton_order((2, 2)).tolist() == [0, 1, 2, 3]
+    assert morton_order((4, 4)).tolist() == [0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15]

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import pytest
+
+import zarrant
+from zarrant.config import Config, Defaults
+from zarrant.errors import OptionError
+
+
+def test_defaults_and_their_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Defaults({}).config == Config()
+    defaults = Defaults({"ZARRANT_CONCURRENCY": "4", "ZARRANT_MEMORY_LIMIT": "2 GiB", "HOME": "x"})
+    assert defaults.config == Config(concurrency=4, memory_limit=2 << 30)
+    assert defaults.sources["concurrency"] == (4, "ZARRANT_CONCURRENCY")
+    assert defaults.sources["locking"] == ("auto", "default")
+    assert "ZARRANT_MEMORY_LIMIT" in repr(defaults)
+    monkeypatch.setenv("ZARRANT_MISSING_CHUNKS", "error")
+    assert zarrant.config.config.missing_chunks == "error"
+    assert zarrant.create_array({}, shape=(2,), dtype="int8").config.missing_chunks == "error"
+    assert zarrant.create_array({}, shape=(2,), dtype="int8", config={"missing_chunks": "fill"}).config.missing_chunks == "fill"
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "value"),
+    [
+        ("concurrency", "auto", 0), ("concurrency", "3", 3), ("concurrency", 8, 8),
+        ("memory_limit", "1.5 KiB", 1536), ("memory_limit", "10MB", 10**7), ("memory_limit", "7", 7), ("memory_limit", "auto", 0),
+        ("write_empty_chunks", "yes", True), ("write_empty_chunks", "0", False), ("validate_checksums", False, False),
+        ("dead_limit", "0.25", 0.25), ("lock_timeout", 5, 5.0), ("subchunk_order", "morton", "morton"), ("locking", "none", "none"),
+    ],
+)  # fmt: skip
+def test_values(name: str, given: object, value: object) -> None:
+    assert getattr(Config().with_options(**{name: given}), name) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("concurrency", -1), ("concurrency", 1.5), ("concurrency", True), ("concurrency", "many"), ("memory_limit", "2 apples"),
+        ("memory_limit", -5), ("memory_limit", None), ("write_empty_chunks", 1), ("write_empty_chunks", "maybe"), ("dead_limit", 1.1),
+        ("dead_limit", float("nan")), ("lock_timeout", -1), ("lock_timeout", "soon"), ("locking", "file"), ("subchunk_order", "F"),
+        ("shard_updates", ""), ("missing_chunks", None), ("concurency", 1), ("_x", 1),
+    ],
+)  # fmt: skip
+def test_wrong_values(name: str, given: object) -> None:
+    with pytest.raises(OptionError) as caught:
+        Config().with_options(**{name: given})
+    assert caught.value.field == name
+    assert caught.value.expected
+
+
+def test_a_wrong_variable_is_an_error_not_a_default() -> None:
+    with pytest.raises(OptionError) as caught:
+        Defaults({"ZARRANT_DEAD_LIMIT": "half"}).config
+    assert caught.value.field == "dead_limit"
+
+
+def test_configs_are_values() -> None:
+    config = Config(concurrency=2)
+    assert config == Config(concurrency=2)
+    assert hash(config) == hash(Config(concurrency=2))
+    assert config.with_options(dead_limit=1).concurrency == 2
+    with pytest.raises(AttributeError):
+        config.concurrency = 3  # type: ignore[misc]
