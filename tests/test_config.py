@@ -37,7 +37,8 @@ def test_values(name: str, given: object, value: object) -> None:
     ("name", "given"),
     [
         ("concurrency", -1), ("concurrency", 1.5), ("concurrency", True), ("concurrency", "many"), ("memory_limit", "2 apples"),
-        ("memory_limit", -5), ("memory_limit", None), ("write_empty_chunks", 1), ("write_empty_chunks", "maybe"), ("dead_limit", 1.1),
+        ("memory_limit", -5), ("memory_limit", None), ("write_empty_chunks", 1), ("write_empty_chunks", "maybe"),
+        ("dead_limit", 1.1),
         ("dead_limit", float("nan")), ("lock_timeout", -1), ("lock_timeout", "soon"), ("locking", "file"), ("subchunk_order", "F"),
         ("shard_updates", ""), ("missing_chunks", None), ("concurency", 1), ("_x", 1),
     ],
@@ -51,7 +52,7 @@ def test_wrong_values(name: str, given: object) -> None:
 
 def test_a_wrong_variable_is_an_error_not_a_default() -> None:
     with pytest.raises(OptionError) as caught:
-        Defaults({"ZARRANT_DEAD_LIMIT": "half"}).config
+        Defaults({"ZARRANT_DEAD_LIMIT": "half"}).config  # noqa: B018
     assert caught.value.field == "dead_limit"
 
 

@@ -9,8 +9,10 @@ from zarrant import errors
 
 CLASSES = [cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, errors.ZarrantError)]
 BUILTINS = {
-    "ShapeError": ValueError, "DataTypeError": TypeError, "BoundsError": IndexError, "SelectionError": IndexError, "OptionError": ValueError,
-    "CapabilityError": TypeError, "NodeExistsError": FileExistsError, "NodeNotFoundError": FileNotFoundError, "MetadataError": ValueError,
+    "ShapeError": ValueError, "DataTypeError": TypeError, "BoundsError": IndexError, "SelectionError": IndexError,
+    "OptionError": ValueError,
+    "CapabilityError": TypeError, "NodeExistsError": FileExistsError, "NodeNotFoundError": FileNotFoundError,
+    "MetadataError": ValueError,
     "UnknownExtensionError": ValueError, "ChunkError": ValueError, "ChunkMissingError": KeyError, "LimitError": ValueError,
     "StoreError": OSError, "StorePermissionError": PermissionError, "LockTimeout": TimeoutError, "ConflictError": OSError,
 }  # fmt: skip

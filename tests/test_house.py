@@ -153,9 +153,7 @@ def test_the_installed_package_is_complete_and_has_no_sources_of_kernels() -> No
 
 # Written in pieces, so that this file does not find itself.
 FORBIDDEN = re.compile(
-    "|".join(
-        ["/ho" + r"me/\w", "/Us" + r"ers/\w", "/ro" + r"ot/", "index" + "-url", r"https?://(local" + r"host|127\.0\.0\.1)"]
-    )
+    "|".join(["/ho" + r"me/\w", "/Us" + r"ers/\w", "/ro" + r"ot/", "index" + "-url", r"https?://(local" + r"host|127\.0\.0\.1)"])
 )
 TEXT = {".py", ".md", ".toml", ".yml", ".yaml", ".sh", ".txt", ".cpp", ".h", ".hpp", ".json", ".cfg", ""}
 

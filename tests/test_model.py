@@ -52,8 +52,10 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "shard larger than the array": {"shape": (3, 5), "chunks": (2, 2), "shards": (8, 8)},
     "sharded cube": {"shape": (6, 9, 7), "chunks": (2, 3, 1), "shards": (4, 3, 4), "order": "F"},
     "sharded, general path": {"shape": (9, 9), "chunks": (2, 2), "shards": (4, 4), "compressors": Numcodecs("numcodecs.lzma")},
-    "index at the start": {"shape": (13, 10), "chunks": (8, 6), "serializer": sharding((2, 3), LITTLE, ZSTD, location="start"), "compressors": None},
-    "index without a checksum": {"shape": (13, 10), "chunks": (8, 6), "serializer": sharding((2, 3), LITTLE, index=(BIG,)), "compressors": None},
+    "index at the start": {"shape": (13, 10), "chunks": (8, 6), "compressors": None,
+                           "serializer": sharding((2, 3), LITTLE, ZSTD, location="start")},
+    "index without a checksum": {"shape": (13, 10), "chunks": (8, 6), "compressors": None,
+                                 "serializer": sharding((2, 3), LITTLE, index=(BIG,))},
     "nested": {"shape": (13, 10), "chunks": (4, 4), "shards": (8, 8), "serializer": NESTED, "compressors": None},
     "nested, index first": {
         "shape": (13, 10), "chunks": (8, 8), "serializer": sharding((4, 4), NESTED, location="start"), "compressors": None,
@@ -70,7 +72,8 @@ LAYOUTS: dict[str, dict[str, Any]] = {
         "shape": (6, 9, 7), "chunks": (4, 6, 2), "filters": Transpose((2, 0, 1)),
         "serializer": sharding((2, 2, 3), swap(1, 2, 0), BIG, ZSTD), "compressors": None,
     },
-    "compressed shard": {"shape": (13, 10), "chunks": (8, 6), "serializer": sharding((2, 3), LITTLE), "compressors": [Zstd(), Crc32c()]},
+    "compressed shard": {"shape": (13, 10), "chunks": (8, 6), "serializer": sharding((2, 3), LITTLE),
+                         "compressors": [Zstd(), Crc32c()]},
     "compressed shard within a shard": {
         "shape": (13, 10), "chunks": (8, 8), "compressors": None, "serializer": sharding((4, 4), sharding((2, 2), LITTLE), ZSTD),
     },

@@ -87,9 +87,7 @@ class ZarrantError(Exception):
             if getattr(self, name) is not None
         )
         facts = "; ".join(
-            f"{name} {_shown(getattr(self, name))}"
-            for name in ("expected", "got", "limit")
-            if getattr(self, name) is not None
+            f"{name} {_shown(getattr(self, name))}" for name in ("expected", "got", "limit") if getattr(self, name) is not None
         )
         text = self.message
         if facts:

@@ -121,11 +121,7 @@ class Registry:
             if pattern.fullmatch(name):
                 return hint
         near = difflib.get_close_matches(name.lower(), self.names(), n=1)
-        return (
-            f"Did you mean {near[0]!r}?"
-            if near
-            else f"A package can add it through the entry point group 'zarrant.{self.kind}'"
-        )
+        return f"Did you mean {near[0]!r}?" if near else f"A package can add it through the entry point group 'zarrant.{self.kind}'"
 
 
 def _load(target: Target) -> Any:
@@ -138,8 +134,7 @@ def _load(target: Target) -> Any:
 _BYTES_TO_BYTES = "zarrant.codecs.bytes_to_bytes"
 # Long names of the numcodecs package: https://numcodecs.readthedocs.io/en/stable/zarr3.html
 _IN_NUMCODECS = (
-    "adler32|astype|bitround|bz2|crc32|delta|fixedscaleoffset|fletcher32|"
-    "jenkins_lookup3|lz4|lzma|packbits|quantize|shuffle|zlib"
+    "adler32|astype|bitround|bz2|crc32|delta|fixedscaleoffset|fletcher32|jenkins_lookup3|lz4|lzma|packbits|quantize|shuffle|zlib"
 )
 
 codecs = Registry(

@@ -59,8 +59,10 @@ def test_prepared_chains_are_remembered() -> None:
         ([LITTLE, {"name": "lossy"}], "$.codecs[1]", UnknownExtensionError),
         ([LITTLE, {"name": "zstd", "configuration": {"level": "x"}}], "$.codecs[1].configuration.level", MetadataError),
         ([{"name": "sharding_indexed", "configuration": {"chunk_shape": [2]}}], "$.codecs[0].configuration", MetadataError),
-        ([{"name": "sharding_indexed", "configuration": {"chunk_shape": [0], "codecs": [LITTLE]}}], "$.codecs[0].configuration.chunk_shape[0]", MetadataError),
-        ([{"name": "sharding_indexed", "configuration": {"chunk_shape": [2], "codecs": [3]}}], "$.codecs[0].configuration.codecs[0]", MetadataError),
+        ([{"name": "sharding_indexed", "configuration": {"chunk_shape": [0], "codecs": [LITTLE]}}],
+         "$.codecs[0].configuration.chunk_shape[0]", MetadataError),
+        ([{"name": "sharding_indexed", "configuration": {"chunk_shape": [2], "codecs": [3]}}],
+         "$.codecs[0].configuration.codecs[0]", MetadataError),
     ],
 )  # fmt: skip
 def test_wrong_documents_name_the_place(codecs, path, error) -> None:

@@ -14,8 +14,8 @@ INDEX = chain_of([Bytes(), Crc32c()])
 MISSING = 2**64 - 1
 
 
-def sharding(*shape: int, inner: Any = (Bytes(),), at: str = "end", index: Any = INDEX) -> ShardingIndexed:
-    return ShardingIndexed(shape, chain_of(list(inner)), index, at)
+def sharding(*shape: int, inner: Any = None, at: str = "end", index: Any = INDEX) -> ShardingIndexed:
+    return ShardingIndexed(shape, chain_of([Bytes()] if inner is None else inner), index, at)
 
 
 def plain_index(data: bytes, n: int) -> list[list[int]]:

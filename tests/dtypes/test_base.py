@@ -13,9 +13,7 @@ from zarrant.errors import MetadataError, UnknownExtensionError
 def test_every_type_is_found_by_what_it_writes() -> None:
     for data_type in (*data_types, raw(5), raw(5, "raw_bytes")):
         document = data_type.to_document()
-        name, configuration = (
-            (document, None) if isinstance(document, str) else (document["name"], document["configuration"])
-        )
+        name, configuration = (document, None) if isinstance(document, str) else (document["name"], document["configuration"])
         found = bind(name, configuration)
         assert found == data_type
         assert found.to_document() == document

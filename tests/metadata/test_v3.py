@@ -292,9 +292,7 @@ names = st.text(min_size=1)
 nameds = st.builds(Named, names, objects, must_understand=st.none() | st.booleans(), explicit=st.just(True)) | st.builds(
     Named, names, bare=st.just(True)
 )
-extras = st.dictionaries(
-    st.text().map("x-{}".format), objects.map(lambda value: {**value, "must_understand": False}), max_size=3
-)
+extras = st.dictionaries(st.text().map("x-{}".format), objects.map(lambda value: {**value, "must_understand": False}), max_size=3)
 
 
 @st.composite

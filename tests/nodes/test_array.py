@@ -91,7 +91,7 @@ def test_views_that_can_do_less(numbers: Any) -> None:
         lambda: reader.store_chunk((0, 0), 1),
         lambda: reader.__setitem__((0, 0), 1),
         lambda: reader.erase_chunks(np.s_[0:1, 0:1]),
-        lambda: reader.store_metadata(),
+        reader.store_metadata,
         lambda: reader.attrs.update(a=1),
     ):
         with pytest.raises(CapabilityError) as caught:
@@ -103,7 +103,7 @@ def test_views_that_can_do_less(numbers: Any) -> None:
         lambda: writer.store_array_subset(np.s_[0:1, 0:1], 1),
         lambda: writer.__setitem__((0, 0), 1),
         lambda: writer[...],
-        lambda: writer.refresh(),
+        writer.refresh,
     ):
         with pytest.raises(CapabilityError) as caught:
             call()
@@ -145,7 +145,8 @@ def test_metadata_is_stored_erased_and_read_again() -> None:
 
 FACES = {
     "__getitem__": "getitem", "__setitem__": "setitem", "__delitem__": "delitem", "__contains__": "contains",
-    "oindex": "getitem", "vindex": "getitem", "blocks": "getitem", "__array__": "getitem", "__iter__": "members", "__len__": "members",
+    "oindex": "getitem", "vindex": "getitem", "blocks": "getitem", "__array__": "getitem",
+    "__iter__": "members", "__len__": "members",
 }  # fmt: skip
 
 

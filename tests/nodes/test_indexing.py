@@ -23,7 +23,8 @@ MASK = np.arange(90).reshape(10, 9) % 4 == 1
 
 @pytest.mark.parametrize(
     "item",
-    [..., (), 3, -1, np.int64(2), (3, 4), np.s_[2:5], np.s_[::-1], np.s_[8:1:-3, ::2], np.s_[..., 2], np.s_[3, ...], np.s_[5:2], MASK, [1, 5]],
+    [..., (), 3, -1, np.int64(2), (3, 4), np.s_[2:5], np.s_[::-1], np.s_[8:1:-3, ::2], np.s_[..., 2], np.s_[3, ...], np.s_[5:2],
+     MASK, [1, 5]],
     ids=str,
 )  # fmt: skip
 def test_square_brackets(a, model, item) -> None:
@@ -78,7 +79,8 @@ def test_wrong_indices_change_nothing(a, model, item, error) -> None:
 
 @pytest.mark.parametrize(
     ("values", "error"),
-    [(np.ones((3, 8), "int32"), ShapeError), (np.ones(4, "int32"), ShapeError), (1.5, DataTypeError), (np.ones(9), DataTypeError), ("x", DataTypeError)],
+    [(np.ones((3, 8), "int32"), ShapeError), (np.ones(4, "int32"), ShapeError), (1.5, DataTypeError), (np.ones(9), DataTypeError),
+     ("x", DataTypeError)],
 )  # fmt: skip
 def test_wrong_values_change_nothing(a, model, values, error) -> None:
     with pytest.raises(error):

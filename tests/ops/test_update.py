@@ -48,9 +48,6 @@ def test_whole_chunks_of_a_region_are_not_read(objects, state, numbers) -> None:
         lambda s: select.basic(np.s_[::-1, ::-1], s.shape),
         lambda s: select.orthogonal((np.arange(10)[::-1], np.arange(9)), s.shape),
         lambda s: select.mask(np.ones((10, 9), bool), s.shape),
-        lambda s: (
-            select.points(np.indices((10, 9)).reshape(2, -1), s.shape) if False else select.mask(np.ones((10, 9), bool), s.shape)
-        ),
         lambda s: select.block((slice(None), slice(None)), s.grid),
     ],
 )

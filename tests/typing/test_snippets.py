@@ -38,7 +38,8 @@ RIGHT = """
 w.store_chunk((0,), b"abcd"); w.store_chunks(np.s_[0:1], 3); w.erase_chunk((0,)); w.erase_chunks(np.s_[0:1])
 w.store_encoded_chunk((0,), b"abcd"); w.store_metadata(); w.erase_metadata()
 print(w.shape, w.dtype, w.chunk_key((0,)), w.with_config(concurrency=2).shape)
-m.store_chunk((0,), 1); m.store_array_subset(np.s_[1:2], 3); m.store_chunk_subset((0,), np.s_[1:2], 3); m[1:2] = 3; m.oindex[[1]] = 2
+m.store_chunk((0,), 1); m.store_array_subset(np.s_[1:2], 3); m.store_chunk_subset((0,), np.s_[1:2], 3); m[1:2] = 3
+m.oindex[[1]] = 2
 m.update_attributes({"a": 1})
 f.store_array_subset(np.s_[1:2], 3); f[1:2] = 3; x = f[1:2]; y = np.asarray(f); z = len(f)
 r[...]; r.retrieve_chunk((0,)); r.retrieve_array_subset(np.s_[0:1]); r.retrieve_encoded_chunk((0,)); r.refresh()
@@ -160,7 +161,7 @@ def test_the_public_names_are_fully_typed() -> None:
     for name, function in PUBLIC:
         hints = typing.get_type_hints(function, vars(__import__("sys").modules[function.__module__]))
         parameters = [p.name for p in inspect.signature(function).parameters.values() if p.name not in ("self", "cls")]
-        missing = [p for p in parameters if p not in hints] + [] * ("return" in hints)
+        missing = [p for p in parameters if p not in hints]
         if missing or ("return" not in hints and not name.endswith("__init__")):
             untyped.append((name, missing))
     assert len(PUBLIC) > 80

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from zarrant.dtypes.fixed import FixedType
 from zarrant.effects import Op
+from zarrant.geometry.layers import Values
 from zarrant.geometry.region import Cells
 from zarrant.metadata.v3 import Named
 from zarrant.storage import Buffer, ByteRange, Part
@@ -181,7 +182,7 @@ class Prepared(Protocol):
     @property
     def partial(self) -> Partial: ...
 
-    def write(self, spans: Spans | None, cells: Cells, lo: int, hi: int, values: npt.NDArray[np.generic]) -> Op[Encoded]:
+    def write(self, spans: Spans | None, cells: Cells, lo: int, hi: int, values: Values) -> Op[Encoded]:
         """Encode rows lo..hi: `values` where the cells' boxes say, old data (or fill) elsewhere.
 
         With `spans` None nothing is read and what `values` does not cover becomes fill. Old data are read only for rows that

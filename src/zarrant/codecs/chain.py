@@ -97,8 +97,7 @@ class Chain:
         bound = replace(
             self,
             bytes_to_bytes=tuple(
-                codec.with_typesize(spec.data_type.itemsize) if isinstance(codec, Blosc) else codec
-                for codec in self.bytes_to_bytes
+                codec.with_typesize(spec.data_type.itemsize) if isinstance(codec, Blosc) else codec for codec in self.bytes_to_bytes
             ),
         )
         if isinstance(self.array_to_bytes, ShardingIndexed):
@@ -185,9 +184,7 @@ def _prepare(chain: Chain, spec: ChunkSpec, options: CodecOptions, nesting: int)
     if isinstance(chain.array_to_bytes, Bytes):
         chain.array_to_bytes.validate(laid_out, path)
         if laid_out.nbytes > MAX_DECODED:
-            raise LimitError(
-                "chunk too large", path=path, field="decoded bytes of a chunk", got=laid_out.nbytes, limit=MAX_DECODED
-            )
+            raise LimitError("chunk too large", path=path, field="decoded bytes of a chunk", got=laid_out.nbytes, limit=MAX_DECODED)
         return Leaf(laid_out, order, chain.array_to_bytes.steps(laid_out), chain.bytes_to_bytes, options)
     return _prepare_shard(chain, chain.array_to_bytes, laid_out, path, options, nesting + 1)
 

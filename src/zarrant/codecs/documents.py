@@ -12,9 +12,7 @@ def check_members(document: Named, path: str, required: Sequence[str] = (), opti
     """Every required member is there and none that is not known."""
     for name in required:
         if name not in document.configuration:
-            raise MetadataError(
-                "missing member", path=f"{path}.configuration", expected=name, got=sorted(document.configuration)
-            )
+            raise MetadataError("missing member", path=f"{path}.configuration", expected=name, got=sorted(document.configuration))
     for name in document.configuration:
         if name not in required and name not in optional:
             raise MetadataError(

@@ -17,6 +17,7 @@ from zarrant import kernels
 from zarrant.codecs.base import BytesToBytes, ChunkSpec, CodecOptions, Encoded, Fetched, Partial, Rows, Spans, Step
 from zarrant.effects import Op
 from zarrant.errors import ChunkError
+from zarrant.geometry.layers import Values, drawn
 from zarrant.geometry.region import Boxes, Cells
 from zarrant.kernels import reference
 from zarrant.storage import Buffer, Part
@@ -57,7 +58,7 @@ class Leaf:
             return None
         return kernels.encoded_bound(program, self.spec.nbytes)
 
-    def write(self, spans: Spans | None, cells: Cells, lo: int, hi: int, values: npt.NDArray[np.generic]) -> Op[Encoded]:
+    def write(self, spans: Spans | None, cells: Cells, lo: int, hi: int, values: Values) -> Op[Encoded]:
         """See `Prepared.write`."""
         rows = self._rows(hi - lo)
         filled = self._covered(cells, lo, hi)
@@ -66,7 +67,8 @@ class Leaf:
         stale = ~cells.full[lo:hi]
         if spans is not None and stale.any():
             self._decode((yield from spans.fetch(lo, hi, stale)), rows)
-        self._copy_in(cells.boxes(lo, hi), rows, values)
+        for boxes, array in drawn(cells, lo, hi, values):
+            self._copy_in(boxes, rows, array)
         flat = _bytes(rows)
         keep = None if self.options.write_empty_chunks else ~kernels.equals_fill(flat, self.spec.fill)
         return self._encode(flat, keep)

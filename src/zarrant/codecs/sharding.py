@@ -36,9 +36,11 @@ from zarrant.effects import Op, gather
 from zarrant.errors import ByteRangeError, ChunkError
 from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.grid import ChunkGrid
+from zarrant.geometry.layers import Stack, Values
 from zarrant.geometry.region import Cells, Region, box_region
 from zarrant.storage import Buffer, ByteRange, Part
 
+V = TypeVar("V", npt.NDArray[np.generic], Stack, Values)
 MAX_DEFLATED = 2**31
 """Bytes a shard may have after its outer bytes-to-bytes codecs are undone."""
 
@@ -62,7 +64,7 @@ class Shard:
         """Partial access needs the bytes as they are stored."""
         return Partial(read=not self.outer, write=not self.outer)
 
-    def write(self, spans: Spans | None, cells: Cells, lo: int, hi: int, values: npt.NDArray[np.generic]) -> Op[Encoded]:
+    def write(self, spans: Spans | None, cells: Cells, lo: int, hi: int, values: Values) -> Op[Encoded]:
         """See `Prepared.write`; shards of the batch one after the other, subchunks of one side by side."""
         rows: list[list[Part] | None] = []
         for i in range(lo, hi):
@@ -77,9 +79,7 @@ class Shard:
         for i in range(lo, hi):
             yield from self._read_one(spans.source(i), cells.region(i), cells.extent(i), out)
 
-    def _split(
-        self, region: Region, bounds: tuple[int, ...], values: npt.NDArray[np.generic]
-    ) -> tuple[Cells, npt.NDArray[np.generic]]:
+    def _split(self, region: Region, bounds: tuple[int, ...], values: V) -> tuple[Cells, V]:
         """Cut a region of the chunk into subchunks, as they are after transposition."""
         if self.order is not None:
             region, values = region.transpose(self.order), values.transpose(self.order)
@@ -154,9 +154,7 @@ class Shard:
         encoded = _run(self.index_codec.write(None, _whole_row(table.shape), 0, 1, table))
         return encoded.pieces[0]
 
-    def _write_one(
-        self, source: Source | None, region: Region, bounds: tuple[int, ...], values: npt.NDArray[np.generic]
-    ) -> Op[list[Part] | None]:
+    def _write_one(self, source: Source | None, region: Region, bounds: tuple[int, ...], values: Values) -> Op[list[Part] | None]:
         """The parts of the new shard, None where every subchunk is fill."""
         source, old = yield from self._open(source)
         cells, values = self._split(region, bounds, values)

@@ -131,9 +131,7 @@ class Single:
         data = yield from read_whole(self._source)
         rows = np.array([] if data is None else [0], np.int64)
         size = np.array([] if data is None else [len(data)], np.int64)
-        return Fetched(
-            rows, [] if data is None else [data], np.zeros(rows.size, np.int64), np.zeros(rows.size, np.int64), size
-        )
+        return Fetched(rows, [] if data is None else [data], np.zeros(rows.size, np.int64), np.zeros(rows.size, np.int64), size)
 
     def source(self, i: int) -> Source:
         """The source."""

@@ -140,9 +140,7 @@ def _raw_bits(name: str, path: str) -> int:
 
 def _raw_length(configuration: Mapping[str, Any], path: str) -> int:
     if set(configuration) != {"length_bytes"}:
-        raise MetadataError(
-            "wrong members", path=f"{path}.configuration", expected="length_bytes", got=sorted(configuration)
-        )
+        raise MetadataError("wrong members", path=f"{path}.configuration", expected="length_bytes", got=sorted(configuration))
     length = configuration["length_bytes"]
     where = f"{path}.configuration.length_bytes"
     if type(length) is not int or length < 1:
@@ -165,20 +163,12 @@ def from_numpy(dtype: Any) -> FixedType:
     if isinstance(dtype, str) and (dtype in _BY_NAME or re.fullmatch(r"r[0-9]+", dtype)):
         return _parse_callers(dtype)
     numpy = _numpy(dtype)
-    if (
-        numpy.kind == "V"
-        and type(numpy) is np.dtypes.VoidDType
-        and not numpy.fields
-        and not numpy.subdtype
-        and numpy.itemsize
-    ):
+    if numpy.kind == "V" and type(numpy) is np.dtypes.VoidDType and not numpy.fields and not numpy.subdtype and numpy.itemsize:
         return raw(numpy.itemsize, RAW_BYTES)
     for row in data_types:
         if numpy in (row.numpy, row.numpy.newbyteorder()):
             return row
-    raise DataTypeError(
-        "a NumPy type without counterpart", field="dtype", expected=_known(), got=str(numpy), hint=_hint(numpy)
-    )
+    raise DataTypeError("a NumPy type without counterpart", field="dtype", expected=_known(), got=str(numpy), hint=_hint(numpy))
 
 
 def _parse_callers(name: str) -> FixedType:

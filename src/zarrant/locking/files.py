@@ -26,7 +26,7 @@ import stat
 import time
 from collections.abc import Iterator
 from typing import Protocol
-from weakref import WeakValueDictionary
+from weakref import ReferenceType, ref
 
 from zarrant.errors import LockTimeout, StoreError
 from zarrant.locking.local import given_up, remake_after_fork
@@ -57,11 +57,14 @@ class _Live:
     """The locks this process holds or waits for. A forked child has copies of their descriptors and must drop them."""
 
     def __init__(self) -> None:
-        self.locks: WeakValueDictionary[int, FileLock] = WeakValueDictionary()
+        # Every lock takes itself off when it is closed, at the latest when it is lost sight of.
+        self.locks: dict[int, ReferenceType[FileLock]] = {}
 
     def remake(self) -> None:
-        for lock in list(self.locks.values()):
-            lock.abandon()
+        for reference in list(self.locks.values()):
+            lock = reference()
+            if lock is not None:
+                lock.abandon()
         self.locks.clear()
 
 
@@ -88,14 +91,16 @@ class FileLock:
         start = time.monotonic()
         lock = cls(files, path)
         try:
+            if lock._attempt(deadline):
+                return lock
             for pause in _pauses():
-                if lock._attempt(deadline):
-                    return lock
                 left = deadline - time.monotonic()
                 over = given_up.get()
                 if left <= 0 or (over is not None and over()):
                     break
                 time.sleep(min(pause, left))
+                if lock._attempt(deadline):
+                    return lock
         except BaseException:
             lock._close()
             raise
@@ -164,7 +169,7 @@ class FileLock:
         except FileExistsError:
             fd, self.found = self.files.open(self.path, _FLAGS | os.O_CREAT), True
         self.fd = fd
-        _live.locks[id(self)] = self
+        _live.locks[fd] = ref(self)
         state = self.files.fstat(fd)
         self.inode = (state.st_dev, state.st_ino)
 
@@ -189,9 +194,9 @@ class FileLock:
 
     def _close(self, quiet: bool = False) -> None:
         fd, self.fd = self.fd, -1
-        _live.locks.pop(id(self), None)
         if fd < 0:
             return
+        _live.locks.pop(fd, None)
         try:
             self.files.unlock(fd)
         except OSError:

@@ -75,9 +75,7 @@ def dump_json(value: Any) -> bytes:
     try:
         text = json.dumps(value, ensure_ascii=False, indent=2)
     except ValueError as cause:  # an integer of more digits than CPython prints
-        raise LimitError(
-            "a number that is too long", path="$", field="digits", got=str(cause), limit=LIMITS.digits
-        ) from cause
+        raise LimitError("a number that is too long", path="$", field="digits", got=str(cause), limit=LIMITS.digits) from cause
     return f"{text}\n".encode()
 
 
@@ -145,9 +143,7 @@ def _check(root: Any, limits: Limits) -> None:
 
 
 def _too_deep(path: str, limits: Limits) -> LimitError:
-    return LimitError(
-        "lists and objects nested too deep", path=path, field="depth", got=f"> {limits.depth}", limit=limits.depth
-    )
+    return LimitError("lists and objects nested too deep", path=path, field="depth", got=f"> {limits.depth}", limit=limits.depth)
 
 
 def _children(value: Any, place: _Place) -> Iterable[tuple[Any, Any]]:
@@ -182,6 +178,4 @@ def _check_scalar(value: Any, place: _Place, words: bool) -> None:
                 hint='Write "NaN", "Infinity" or "-Infinity" as strings',
             )
     elif value is not None and type(value) not in (bool, int):
-        raise MetadataError(
-            "a value that JSON does not have", path=str(place), expected="a JSON value", got=type(value).__name__
-        )
+        raise MetadataError("a value that JSON does not have", path=str(place), expected="a JSON value", got=type(value).__name__)

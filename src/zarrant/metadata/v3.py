@@ -251,9 +251,7 @@ def _codecs(value: Json, limits: Limits) -> tuple[Named, ...]:
     if not items:
         raise _wrong("$.codecs", "at least one codec", value)
     if len(items) > limits.chain:
-        raise LimitError(
-            "a codec chain that is too long", path="$.codecs", field="codecs", got=len(items), limit=limits.chain
-        )
+        raise LimitError("a codec chain that is too long", path="$.codecs", field="codecs", got=len(items), limit=limits.chain)
     return tuple(Named.parse(item, f"$.codecs[{i}]") for i, item in enumerate(items))
 
 

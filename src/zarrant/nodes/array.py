@@ -7,7 +7,7 @@ the type checker refuses, say, a partial write on a store that cannot be read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,6 +77,10 @@ class Array(ArrayFacts[S]):
     def store_array_subset(self: Array[ReadableWritable], subset: Any, data: Any) -> None:
         """See `ops.update.store_array_subset`."""
         self._place.run(update.store_array_subset(self._state, subset, data), UPDATE)
+
+    def store_array_subsets(self: Array[ReadableWritable], pairs: Iterable[tuple[Any, Any]]) -> None:
+        """See `ops.update.store_array_subsets`."""
+        self._place.run(update.store_array_subsets(self._state, pairs), UPDATE)
 
     def update_attributes(
         self: Array[ReadableWritable], change: Callable[[dict[str, Any]], Mapping[str, Any]] | Mapping[str, Any]
@@ -212,6 +216,10 @@ class AsyncArray(ArrayFacts[S]):
     async def store_array_subset(self, subset: Any, data: Any) -> None:
         """See `ops.update.store_array_subset`."""
         await self._place.run_async(update.store_array_subset(self._state, subset, data), UPDATE)
+
+    async def store_array_subsets(self, pairs: Iterable[tuple[Any, Any]]) -> None:
+        """See `ops.update.store_array_subsets`."""
+        await self._place.run_async(update.store_array_subsets(self._state, pairs), UPDATE)
 
     async def update_attributes(self, change: Callable[[dict[str, Any]], Mapping[str, Any]] | Mapping[str, Any]) -> None:
         """See `ops.hierarchy.update_attributes`; a mapping is merged into the stored attributes."""

@@ -5,7 +5,7 @@ A chunk counts as whole when every in-bounds element of it is written, for every
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -16,6 +16,7 @@ from zarrant.codecs.sources import Single, Stored
 from zarrant.effects import Op, Outcome
 from zarrant.errors import ShapeError
 from zarrant.geometry.box import as_subset, check_chunk_indices
+from zarrant.geometry.layers import Layers, Stack, Values
 from zarrant.geometry.region import Cells, Region, box_region
 from zarrant.geometry.selection import Selection
 from zarrant.ops.exclusive import exclusively
@@ -30,8 +31,27 @@ def store_array_subset(state: ArrayState, subset: Any, data: Any) -> Op[None]:
     `data` has the region's shape or broadcasts to it. An empty region is a no-op.
     """
     region = as_subset(subset, state.shape)
-    values = state.values(data)
-    yield from _store_region(state, box_region(region), broadcast(values, region.shape), state.shape)
+    values = broadcast(state.values(data), region.shape)
+    if values.size:
+        yield from _store_region(state, box_region(region), values, state.shape)
+
+
+def store_array_subsets(state: ArrayState, pairs: Iterable[tuple[Any, Any]]) -> Op[None]:
+    """Store many regions as one call: each stored object is read at most once and written once.
+
+    `pairs` are (subset, data) as for `store_array_subset`; where they overlap the later one stays. Every pair is checked
+    before anything is written.
+    """
+    regions: list[Region] = []
+    arrays: list[Array] = []
+    for subset, data in pairs:
+        region = as_subset(subset, state.shape)
+        values = broadcast(state.values(data), region.shape)
+        if values.size:
+            regions.append(box_region(region))
+            arrays.append(values)
+    if regions:
+        yield from _store_region(state, Layers(tuple(regions), tuple(range(len(regions)))), Stack(tuple(arrays)), state.shape)
 
 
 def store_chunk_subset(state: ArrayState, chunk: Sequence[int], subset: Any, data: Any) -> Op[None]:
@@ -41,18 +61,19 @@ def store_chunk_subset(state: ArrayState, chunk: Sequence[int], subset: Any, dat
     values = broadcast(state.values(data), local.shape)
     region = local.shift(state.grid.origin(chunk))
     bounds = np.maximum(np.array(state.shape, np.int64), region.stop)
-    yield from _store_region(state, box_region(region), values, tuple(int(bound) for bound in bounds))
+    if values.size:
+        yield from _store_region(state, box_region(region), values, tuple(int(bound) for bound in bounds))
 
 
 def store_selection(state: ArrayState, selection: Selection, data: Any) -> Op[None]:
     """Store values at a NumPy-like selection; where it names an element twice, the later value stays."""
     values = selection.source(state.values(data))
+    if values.size == 0:
+        return
     yield from _store_region(state, selection.region, values, state.shape)
 
 
-def _store_region(state: ArrayState, region: Region, values: Array, bounds: tuple[int, ...]) -> Op[None]:
-    if values.size == 0:
-        return
+def _store_region(state: ArrayState, region: Region, values: Values, bounds: tuple[int, ...]) -> Op[None]:
     cells = region.split(state.grid, bounds)
 
     def write(lo: int, hi: int) -> Op[list[Outcome[None]]]:
@@ -64,7 +85,7 @@ def _store_region(state: ArrayState, region: Region, values: Array, bounds: tupl
     yield from run_batches(state, cells.index, _batches(cells.full, state.batch), write)
 
 
-def _merge(state: ArrayState, cells: Cells, row: int, values: Array) -> Any:
+def _merge(state: ArrayState, cells: Cells, row: int, values: Values) -> Any:
     def change(source: Stored) -> Op[list[Part] | None]:
         encoded = yield from state.prepared.write(Single(row, source), cells, row, row + 1, values)
         return encoded.row(0)

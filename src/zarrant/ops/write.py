@@ -17,6 +17,7 @@ from zarrant.codecs.sources import InMemory, Single
 from zarrant.effects import ANY, New, Op, Outcome, gather_outcomes, put, put_one
 from zarrant.errors import CallerError, PartialFailure, ShapeError, ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
+from zarrant.geometry.layers import Values
 from zarrant.geometry.region import Cells, box_region
 from zarrant.ops.state import Array, ArrayState
 from zarrant.storage import Buffer
@@ -104,7 +105,7 @@ def write_cells(state: ArrayState, cells: Cells, values: Array) -> Op[None]:
     yield from run_batches(state, cells.index, ((lo, min(lo + step, cells.n)) for lo in range(0, cells.n, step)), write)
 
 
-def write_batch(state: ArrayState, cells: Cells, values: Array, lo: int, hi: int) -> Op[list[Outcome[None]]]:
+def write_batch(state: ArrayState, cells: Cells, values: Values, lo: int, hi: int) -> Op[list[Outcome[None]]]:
     """Encode rows lo..hi and store them, whatever is there."""
     encoded = yield from state.prepared.write(None, cells, lo, hi, values)
     keys = state.chunk_keys(cells.index[lo:hi])

@@ -25,6 +25,10 @@ IOV_MAX = 1024
 COPY_STEP = 8 << 20
 """Bytes in one step of the copy by read and write, which bounds its memory."""
 
+if sys.platform.startswith("linux"):
+    # struct flock of 64-bit offsets: type, whence, start, length (0: all), pid (0: demanded by F_OFD_*).
+    _LOCKED, _UNLOCKED = (struct.pack("hhqqi0q", kind, os.SEEK_SET, 0, 0, 0) for kind in (fcntl.F_WRLCK, fcntl.F_UNLCK))
+
 _NO_COPY_RANGE = {errno.EXDEV, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EBADF}
 
 
@@ -183,9 +187,7 @@ class FileLayer:
     if sys.platform.startswith("linux"):
 
         def _lock(self, fd: int, exclusive: bool) -> None:
-            kind = fcntl.F_WRLCK if exclusive else fcntl.F_UNLCK
-            # struct flock of 64-bit offsets: type, whence, start, length (0: all), pid (0: demanded by F_OFD_*).
-            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack("hhqqi0q", kind, os.SEEK_SET, 0, 0, 0))
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _LOCKED if exclusive else _UNLOCKED)
 
     elif sys.platform != "win32":
 

@@ -165,7 +165,7 @@ class FileTree(ABC):
         return f"{self.root}/{prefix[:-1]}" if prefix else self.root
 
     def _refuse_reserved(self, key: str) -> None:
-        if _RESERVED.search(key):
+        if _reserved(key):
             raise OptionError("a reserved name", store=self.url, key=key, expected=f"no part ending with {SUFFIX} or {NEW}")
 
     def _refuse_links(self, prefix: str) -> None:
@@ -261,9 +261,13 @@ class FileTree(ABC):
                 yield name
 
 
+def _reserved(name: str) -> bool:
+    return ".__" in name and _RESERVED.search(name) is not None
+
+
 def _is_key(name: str) -> bool:
     """Whether a file of this name can be an object; names that are not UTF-8 cannot."""
-    if _RESERVED.search(name):
+    if _reserved(name):
         return False
     try:
         return bool(name.encode())
