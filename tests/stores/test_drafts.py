@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 from pathlib import Path
 
@@ -76,6 +77,14 @@ def test_temp_file_takes_over_a_leftover(tmp_path: Path) -> None:
     draft = TempFile(FileLayer(), str(tmp_path / "draft"), None)
     draft.release()
     assert sorted(os.listdir(tmp_path)) == ["precious", "target"]
+
+
+def test_a_draft_that_was_lost_sight_of_is_removed(tmp_path: Path) -> None:
+    """An interrupt may come between the file and its owner."""
+    before = os.listdir("/proc/self/fd")
+    TempFile(FileLayer(), str(tmp_path / "draft"), None)
+    gc.collect()
+    assert (os.listdir(tmp_path), os.listdir("/proc/self/fd")) == ([], before)
 
 
 @pytest.mark.parametrize(

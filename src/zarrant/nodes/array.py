@@ -15,9 +15,11 @@ import numpy.typing as npt
 
 from zarrant.nodes.attributes import Attributes
 from zarrant.nodes.base import READ, UPDATE, WRITE
+from zarrant.nodes.decoder import AsyncPartialDecoder, PartialDecoder
 from zarrant.nodes.facts import ArrayFacts, S
 from zarrant.nodes.indexing import Indexer, retrieve, store
 from zarrant.ops import hierarchy, read, update, write
+from zarrant.ops.decoder import Decoder
 from zarrant.storage import Buffer, Readable, ReadableWritable, Writable
 
 Values = npt.NDArray[Any]
@@ -124,6 +126,10 @@ class Array(ArrayFacts[S]):
     def retrieve_subchunks(self: Array[Readable], subchunks: Any) -> Values:
         """See `ops.read.retrieve_subchunks`."""
         return self._place.run(read.retrieve_subchunks(self._state, subchunks), READ)
+
+    def partial_decoder(self: Array[Readable], chunk: Chunk) -> PartialDecoder:
+        """One chunk to be read many times; see `ops.decoder`."""
+        return PartialDecoder(self._place, Decoder(self._state, chunk))
 
     def refresh(self: Array[Readable]) -> None:
         """Read the document again."""
@@ -261,6 +267,10 @@ class AsyncArray(ArrayFacts[S]):
     async def retrieve_subchunks(self, subchunks: Any) -> Values:
         """See `ops.read.retrieve_subchunks`."""
         return await self._place.run_async(read.retrieve_subchunks(self._state, subchunks), READ)
+
+    def partial_decoder(self, chunk: Chunk) -> AsyncPartialDecoder:
+        """One chunk to be read many times; see `ops.decoder`."""
+        return AsyncPartialDecoder(self._place, Decoder(self._state, chunk))
 
     async def refresh(self) -> None:
         """Read the document again."""

@@ -34,7 +34,7 @@ class TempFile:
     """A file being written, that will become an object. `guard` is the lock under which one writer only uses the name."""
 
     def __init__(self, files: FileLayer, path: str, guard: FileLock | None) -> None:
-        self.files, self.path, self.guard = files, path, guard
+        self.files, self.path, self.guard, self.fd = files, path, guard, -1
         try:
             self.fd = files.open(path, _CREATE)
         except FileExistsError:
@@ -66,6 +66,11 @@ class TempFile:
                 self.files.close(fd)
             except OSError:
                 pass
+
+    def __del__(self) -> None:
+        # Only where an interrupt came between the file and its owner.
+        if self.fd >= 0:
+            self.release()
 
 
 def version_of(state: os.stat_result) -> FileVersion:

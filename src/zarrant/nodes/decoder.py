@@ -1,0 +1,53 @@
+"""Partial decoders: one chunk read many times, from threads or an event loop, side by side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy.typing as npt
+
+from zarrant.nodes.base import READ, Place
+from zarrant.ops.decoder import Decoder
+
+
+class DecoderFacts:
+    """What both decoders share."""
+
+    def __init__(self, place: Place, decoder: Decoder) -> None:
+        self._place, self._decoder = place, decoder
+
+    @property
+    def chunk(self) -> tuple[int, ...]:
+        """The indices of the chunk."""
+        return self._decoder.chunk
+
+    @property
+    def nbytes_held(self) -> int:
+        """Bytes kept between reads: the index of a shard, or the decoded chunk."""
+        return self._decoder.held.nbytes
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} chunk={self.chunk} of {self._place.url}>"
+
+
+class PartialDecoder(DecoderFacts):
+    """One chunk, to be read many times.
+
+    >>> import numpy as np, zarrant
+    >>> a = zarrant.create_array({}, data=np.arange(64).reshape(8, 8), chunks=(2, 2), shards=(8, 8))
+    >>> decoder = a.partial_decoder((0, 0))
+    >>> decoder.retrieve(np.s_[2:4, 0:2]).tolist(), decoder.nbytes_held
+    ([[16, 17], [24, 25]], 260)
+    """
+
+    def retrieve(self, subset: Any, *, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
+        """See `ops.decoder.Decoder.retrieve`."""
+        return self._place.run(self._decoder.retrieve(subset, out), READ)
+
+
+class AsyncPartialDecoder(DecoderFacts):
+    """`PartialDecoder` with coroutines."""
+
+    async def retrieve(self, subset: Any, *, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
+        """See `ops.decoder.Decoder.retrieve`."""
+        return await self._place.run_async(self._decoder.retrieve(subset, out), READ)

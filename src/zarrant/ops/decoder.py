@@ -1,0 +1,95 @@
+"""Reading one chunk many times: what is learnt at the first read is kept, and looked at again before it is believed.
+
+Of a shard the index is kept, of any other chunk its decoded elements. Before each read the version of the stored object is
+compared; where it was replaced everything is read anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from zarrant.codecs.sources import Single, Stored
+from zarrant.effects import Op, fetch_one
+from zarrant.errors import VersionChangedError, ZarrantError
+from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
+from zarrant.geometry.grid import ChunkGrid
+from zarrant.geometry.region import Cells, box_region
+from zarrant.ops.read import MOVED_TRIES, retrieve_chunk_subset
+from zarrant.ops.state import Array, ArrayState
+from zarrant.storage import ByteRange
+
+
+class Held(Stored):
+    """A stored chunk of which the first part read (the index of a shard) and the decoded elements (of others) are kept."""
+
+    def __init__(self, key: str, required: bool = False) -> None:
+        super().__init__(key, required)
+        self.index: tuple[tuple[ByteRange, ...], list[memoryview] | None] | None = None
+        self.decoded: Array | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are kept."""
+        index = 0 if self.index is None else sum(part.nbytes for part in self.index[1] or ())
+        return index + (0 if self.decoded is None else self.decoded.nbytes)
+
+    def read(self, ranges: Sequence[ByteRange]) -> Op[list[memoryview] | None]:
+        """As `Stored.read`; the ranges that were read first are kept."""
+        wanted = tuple(ranges)
+        if self.index is not None and self.index[0] == wanted:
+            return self.index[1]
+        found = yield from super().read(wanted)
+        if self.index is None:
+            self.index = (wanted, found)
+        return found
+
+    def validate(self) -> Op[None]:
+        """VersionChangedError where the object is no longer the one that was read."""
+        if self.seen:
+            blob = yield from fetch_one(self.key, (ByteRange(0, 0),), self.version)
+            if self.version is None and blob is not None:
+                raise VersionChangedError("the object was stored meanwhile", key=self.key)
+
+
+class Decoder:
+    """One chunk, to be read many times."""
+
+    def __init__(self, state: ArrayState, chunk: Sequence[int]) -> None:
+        self.state = state
+        self.chunk = check_chunk_indices(chunk, state.grid.grid_shape)
+        self.held = self._forget()
+
+    def retrieve(self, subset: Any, out: Array | None = None) -> Op[Array]:
+        """A part of the chunk, in coordinates of the chunk; `subset` may reach into the padding of an edge chunk."""
+        local = as_subset(subset, self.state.chunk_shape, "chunk")
+        result = self.state.output(out, local.shape)
+        for _ in range(MOVED_TRIES if result.size else 0):
+            try:
+                yield from self.held.validate()
+                yield from self._read(local, result)
+            except VersionChangedError:
+                self.held = self._forget()
+            except ZarrantError as error:
+                raise error.annotate(chunk=self.chunk, key=self.held.key) from error.__cause__
+            else:
+                return result
+        return (yield from retrieve_chunk_subset(self.state, self.chunk, local, result))
+
+    def _forget(self) -> Held:
+        return Held(self.state.chunk_key(self.chunk), self.state.options.missing_chunks == "error")
+
+    def _read(self, local: ArraySubset, result: Array) -> Op[None]:
+        if self.state.prepared.partial.read:
+            yield from self.state.prepared.read(Single(0, self.held), self._cells(local), 0, 1, result)
+            return
+        if self.held.decoded is None:
+            whole = self.state.empty(self.state.chunk_shape)
+            cells = self._cells(ArraySubset.full(self.state.chunk_shape))
+            yield from self.state.prepared.read(Single(0, self.held), cells, 0, 1, whole)
+            self.held.decoded = whole
+        result[...] = self.held.decoded[local.slices]
+
+    def _cells(self, local: ArraySubset) -> Cells:
+        shape = self.state.chunk_shape
+        return box_region(local).split(ChunkGrid.regular(shape, shape), shape)
