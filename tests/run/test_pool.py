@@ -208,13 +208,14 @@ def test_interrupts_at_any_moment_leave_array_and_locks_whole(tmp_path: Any) -> 
     interrupted = 0
     try:
         for value in range(2, 42):
-            try:
-                signal.setitimer(signal.ITIMER_REAL, usual * ((value * 7) % 40 + 1) / 40)
-                a[1:, 1:] = value
+            try:  # the timer fires once, so that whatever it interrupts, the clean-up too, is caught here
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, usual * ((value * 7) % 40 + 1) / 40)
+                    a[1:, 1:] = value
+                finally:
+                    signal.setitimer(signal.ITIMER_REAL, 0)
             except KeyboardInterrupt:
                 interrupted += 1
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
             got = a[...]
             for block in (got[1:32, 1:32], got[1:32, 32:], got[32:, 1:32], got[32:, 32:]):
                 assert len(np.unique(block)) == 1

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from itertools import chain, islice
@@ -49,69 +48,92 @@ class Budget:
 
 
 class Group:
-    """Operations that run side by side; results in the order of the operations."""
+    """Operations that run side by side; results in the order of the operations.
+
+    Everything here is safe against an interrupt at any moment: what runs is a set of marks, taken back whether or not they
+    were put there, and locks are plain ones, which an interrupt cannot come between taking and releasing (it can with the
+    Python code of `threading.Condition`).
+    """
 
     def __init__(self, ops: Iterable[Any], run: Run, cost: int, limit: int, budget: Budget) -> None:
         self.ops: Iterator[Any] = iter(ops)
         self.run, self.cost, self.limit, self.budget = run, cost, limit, budget
         self.results: list[Any] = []
-        self.running = 0
+        self.running: set[object] = set()
         self.exhausted = False
         self.fatal: BaseException | None = None
-        self.changed = threading.Condition()
-
-    def take(self) -> tuple[int, Any] | None:
-        """The next operation and its place, or None where there is no more."""
-        with self.changed:
-            if self.exhausted:
-                return None
-            try:
-                op = next(self.ops)
-            except StopIteration:
-                self.exhausted = True
-                return None
-            except BaseException as error:
-                self.exhausted = True
-                self.fatal = self.fatal or error  # a helper who met it has nobody to tell
-                raise
-            self.results.append(None)
-            self.running += 1
-            return len(self.results) - 1, op
+        self.lock = threading.Lock()
+        self.gate: threading.Lock | None = None
 
     def work(self, one: bool = False) -> None:
         """Run operations until there are no more (or one of them)."""
-        while (item := self.take()) is not None:
-            place, op = item
-            outcome: Any = None
+        while True:
+            mark = object()
             try:
-                outcome = self.run(op)
-            except Exception as error:
-                outcome = error
+                item = self._take(mark)
+                if item is None:
+                    return
+                place, op = item
+                try:
+                    self.results[place] = self.run(op)
+                except Exception as error:
+                    self.results[place] = error
             except BaseException as error:
                 self.stop(error)
                 raise
             finally:
-                with self.changed:
-                    self.results[place] = outcome
-                    self.running -= 1
-                    self.changed.notify_all()
+                self._end(mark)
             if one:
                 return
 
+    def _take(self, mark: object) -> tuple[int, Any] | None:
+        """The next operation and its place, or None where there is no more."""
+        with self.lock:
+            if self.exhausted:
+                return None
+            self.running.add(mark)
+            for op in self.ops:
+                self.results.append(None)
+                return len(self.results) - 1, op
+            self.exhausted = True
+            return None
+
+    def _end(self, mark: object) -> None:
+        with self.lock:
+            self.running.discard(mark)
+            if self.gate is not None and not self.running:
+                self.gate.release()
+                self.gate = None
+
     def stop(self, error: BaseException) -> None:
         """Start no more operations; those that run come to their end."""
-        with self.changed:
+        with self.lock:
             self.exhausted = True
             self.fatal = self.fatal or error
 
     def wait(self) -> list[Any]:
-        """Wait for the operations that others run."""
-        with self.changed:
-            while self.running:
-                self.changed.wait()
+        """Wait for the operations that others run, also when interrupted: they still use what the caller gave them."""
+        while True:
+            try:
+                gate = self._wait_at()
+                if gate is None:
+                    break
+                gate.acquire()
+            except BaseException as error:
+                self.stop(error)
         if self.fatal is not None:
             raise self.fatal
         return self.results
+
+    def _wait_at(self) -> threading.Lock | None:
+        """A taken lock that the last running operation will release; None where nothing runs."""
+        gate = threading.Lock()
+        gate.acquire()
+        with self.lock:
+            if not self.running:
+                return None
+            self.gate = gate
+        return gate
 
 
 class Pool:
@@ -120,9 +142,9 @@ class Pool:
     def __init__(self, threads: int, memory_limit: int) -> None:
         self.threads = threads
         self.budget = Budget(memory_limit)
-        self._groups: deque[Group] = deque()
-        self._changed = threading.Condition()
-        self._idle = 0
+        self._lock = threading.Lock()
+        self._groups: list[Group] = []
+        self._idle: list[threading.Lock] = []
         self._started = 0
 
     def run_all(self, ops: Iterable[Any], run: Run, cost: int, limit: int) -> list[Any]:
@@ -130,31 +152,36 @@ class Pool:
         ops = iter(ops)
         head = list(islice(ops, 2))
         group = Group(chain(head, ops), run, cost, limit, self.budget)
-        if limit > 1 and len(head) > 1:  # a helper woken for nothing costs a switch of threads, up to 5 ms
-            self._open(group)
         self.budget.take(cost)
         try:
+            if limit > 1 and len(head) > 1:  # a helper woken for nothing costs a switch of threads, up to 5 ms
+                self._open(group)
             group.work()
         except BaseException as error:
             group.stop(error)
             raise
         finally:
             self.budget.give(cost)
-            self._close(group)
-            results = group.wait()
+            try:
+                results = group.wait()
+            finally:
+                self._close(group)
         return results
 
     def _open(self, group: Group) -> None:
-        with self._changed:
+        with self._lock:
             self._groups.append(group)
             wanted = min(group.limit, self.threads) - 1
-            for _ in range(min(wanted - self._idle, self.threads - 1 - self._started)):
-                self._started += 1
-                threading.Thread(target=self._help, name="zarrant", daemon=True).start()
-            self._changed.notify(wanted)
+            while wanted and self._idle:
+                self._idle.pop().release()
+                wanted -= 1
+            fresh = min(wanted, self.threads - 1 - self._started)
+            self._started += fresh
+        for _ in range(fresh):
+            threading.Thread(target=self._help, name="zarrant", daemon=True).start()
 
     def _close(self, group: Group) -> None:
-        with self._changed:
+        with self._lock:
             if group in self._groups:
                 self._groups.remove(group)
 
@@ -164,22 +191,28 @@ class Pool:
             try:
                 group.work(one=True)
             except BaseException:
-                pass
+                pass  # noted in the group, raised by its starter
             finally:
                 self.budget.give(group.cost)
-                with self._changed:
+                with self._lock:
                     group.limit += 1
 
     def _join(self) -> Group:
-        with self._changed:
-            while True:
+        while True:
+            gate = threading.Lock()
+            gate.acquire()
+            with self._lock:
                 for group in reversed(self._groups):
                     if not group.exhausted and group.limit > 1 and self.budget.try_take(group.cost):
                         group.limit -= 1
                         return group
-                self._idle += 1
-                self._changed.wait(timeout=None if not self._groups else 0.01)
-                self._idle -= 1
+                waiting = bool(self._groups)
+                self._idle.append(gate)
+            # Open groups that cannot be joined now may be joinable soon: bytes are given back without a call.
+            if not gate.acquire(timeout=0.01 if waiting else -1):
+                with self._lock:
+                    if gate in self._idle:
+                        self._idle.remove(gate)
 
 
 @lru_cache(maxsize=1)
