@@ -178,3 +178,38 @@ def test_the_demo_fails_where_a_value_is_wrong(run: Shell, monkeypatch: pytest.M
     assert "1 wrong" in run.out and "Some elements are wrong" in run.out
     assert run("demo", "--json") == 1
     assert json.loads(run.out) == {"read_by_zarr": facts, "ok": False}
+
+
+def test_check_says_what_is_wrong_and_repairs_it_when_told_to(run: Shell, array: None) -> None:
+    assert run("check", "a.zarr", "--deep") == 0
+    assert "Nothing is wrong" in run.out
+    facts = run.json("check", "a.zarr")
+    assert (facts["clean"], facts["objects"], facts["findings"]) == (True, 12, [])
+    torn = bytearray(Path("a.zarr/c/0/0").read_bytes())
+    torn[8] ^= 0xFF
+    Path("a.zarr/c/0/0").write_bytes(torn)
+    Path("a.zarr/c/1/1.__lock").touch()
+    assert run("check", "a.zarr", "--deep", "--json") == 1
+    facts = json.loads(run.out)
+    assert [(each["kind"], each["key"], each["repairable"]) for each in facts["findings"]] == [
+        ("subchunk", "c/0/0", True),
+        ("lock", "c/1/1.__lock", True),
+    ]
+    assert run("check", "a.zarr", "--deep", "--repair") == 1
+    assert "would salvage c/0/0" in run.out
+    assert "Nothing was changed" in run.out
+    assert Path("a.zarr/c/0/0").read_bytes() == torn
+    assert run("check", "a.zarr", "--deep", "--repair", "--yes", "--backup", "copies") == 0
+    assert "copies" in run.out
+    assert Path("copies/c/0/0").read_bytes() == torn
+    expected = VALUES.copy()
+    expected[:5, :5] = 0
+    assert np.array_equal(zarrant.open_array("a.zarr", mode="r")[...], expected)
+    assert run("check", "a.zarr", "--deep", "--repair", "--yes") == 0
+
+
+def test_check_refuses_words_that_do_not_go_together(run: Shell, array: None) -> None:
+    assert run("check", "a.zarr", "--yes") == 2
+    assert run("check", "nothing.zarr") == 1
+    assert "no array or group" in run.err
+    assert not Path("nothing.zarr").exists()

@@ -41,7 +41,9 @@ def test_blame_and_retry() -> None:
     assert {cls.blame for cls in CLASSES if issubclass(cls, errors.CallerError)} == {"caller"}
     assert {cls.blame for cls in CLASSES if issubclass(cls, errors.DataError)} == {"data"}
     assert {cls.blame for cls in CLASSES if issubclass(cls, errors.StoreError)} == {"store"}
-    assert {cls.__name__ for cls in CLASSES if cls.retryable} == {"VersionChangedError", "ConflictError", "LockTimeout"}
+    assert {cls.__name__ for cls in CLASSES if cls.retryable} == {
+        *("VersionChangedError", "ConflictError", "LostUpdateError", "LockTimeout")
+    }
 
 
 def test_annotating_never_overwrites() -> None:

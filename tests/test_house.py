@@ -35,7 +35,18 @@ LONG_FUNCTIONS: dict[str, int] = {}
 OUTSIDE = ("__init__.py", "__main__.py", "cli.py", "testing.py", "tools/", "integrations/")
 
 # Where something may be asynchronous: the twins, and the stores whose calls are coroutines themselves.
-TWINS = {"run/drivers.py", "nodes/base.py", "nodes/array.py", "nodes/group.py", "nodes/decoder.py", "nodes/open.py"}
+TWINS = {
+    "run/drivers.py",
+    "nodes/base.py",
+    "nodes/array.py",
+    "nodes/group.py",
+    "nodes/decoder.py",
+    "nodes/growth.py",
+    "nodes/open.py",
+    "nodes/session.py",
+    "nodes/sync.py",
+    "nodes/upkeep.py",
+}
 NATIVE_ASYNC = ("stores/", "storage.py", "testing.py")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

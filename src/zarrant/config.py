@@ -28,6 +28,7 @@ class Config:
     dead_limit: float = 0.5
     locking: str = "auto"
     lock_timeout: float = 60.0
+    durability: str = "rename"
     subchunk_order: str = "C"
     validate_checksums: bool = True
     missing_chunks: str = "fill"
@@ -95,8 +96,9 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "write_empty_chunks": _boolean,
     "shard_updates": _choice("append", "repack"),
     "dead_limit": _number(0, 1),
-    "locking": _choice("auto", "os", "none"),
+    "locking": _choice("auto", "os", "lockfile", "none"),
     "lock_timeout": _number(0, 1e9),
+    "durability": _choice("rename", "fsync"),
     "subchunk_order": _choice("C", "unordered", "morton"),
     "validate_checksums": _boolean,
     "missing_chunks": _choice("fill", "error"),

@@ -24,6 +24,7 @@ A catcher asks two questions: may I retry, and who must act. The first layer ans
     │   ├── ByteRangeError                   an object shorter than the range asked for
     │   ├── VersionChangedError              the object was replaced between two steps (retryable)
     │   ├── ConflictError                    compare-and-swap lost too often (retryable)
+    │   ├── LostUpdateError                  an update would have undone another's, under synchronizer=None (retryable)
     │   └── LockTimeout (TimeoutError)       (retryable)
     └── PartialFailure         an operation over many chunks: some stored, some not
 
@@ -202,10 +203,23 @@ class ConflictError(StoreError):
     retryable = True
 
 
+class LostUpdateError(StoreError):
+    """The object was replaced between the read and the write of an update that nothing guards; the update was not stored.
+
+    Raised under `synchronizer=None` only, where it is seen: a writer that comes in the very last moment is not.
+    """
+
+    retryable = True
+
+
 class LockTimeout(StoreError, TimeoutError):
     """A lock was not granted before the deadline."""
 
     retryable = True
+
+
+class ZarrantWarning(UserWarning):
+    """Something was asked for that can cost data."""
 
 
 class PartialFailure(ZarrantError):

@@ -134,6 +134,36 @@ class Hold(Protocol):
         ...
 
 
+@runtime_checkable
+class Sync(Protocol):
+    """Make what was written last through a loss of power."""
+
+    durability: str
+    """"fsync": what was written is on disk when the call returns; "rename": at the next `sync`."""
+
+    def sync(self) -> None:
+        """Everything this process wrote to the store so far is on disk when this returns; StoreError where it may not be.
+
+        What could not be synced stays in doubt for every later call, until it is written again.
+        """
+        ...
+
+
+class Synchronizer(Protocol):
+    """A guard of writes from outside the store (a lock service): what `synchronizer=` takes.
+
+    Every writer of the store must use one of the same effect. Keys are those of the store, so make one for each store.
+    """
+
+    def hold(self, keys: Sequence[str], timeout: float) -> AbstractContextManager[Any]:
+        """Keep every other writer of `keys` out while the block runs, those of other threads too.
+
+        Take the keys in the order given (it is sorted) or all at once. After `timeout` seconds raise an error (LockTimeout
+        is best) with none of them held.
+        """
+        ...
+
+
 class Readable(Get, Protocol):
     """A store an operation that reads needs."""
 

@@ -97,3 +97,8 @@ def test_morton_order_visits_each_cell_once(shape) -> None:
 def test_morton_order() -> None:
     assert morton_order((2, 2)).tolist() == [0, 1, 2, 3]
     assert morton_order((4, 4)).tolist() == [0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15]
+
+
+def test_one_long_entry_may_overlap_many() -> None:
+    index = Index(np.array([10, 0, 60, 50, 100]), np.array([10, 100, 5, 5, 5]))
+    assert sorted(index.overlapping().tolist()) == [0, 2, 3]

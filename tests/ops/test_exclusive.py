@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from zarrant.effects import Locked, Pause, Put
-from zarrant.errors import ConflictError, VersionChangedError
-from zarrant.ops.exclusive import TRIES, exclusively
+from zarrant.errors import ConflictError, LostUpdateError, VersionChangedError
+from zarrant.ops.exclusive import TRIES, exclusively, swapped
 
 
 def append(source):
@@ -91,7 +91,7 @@ def test_pauses_grow_and_are_bounded_and_end(objects) -> None:
     assert b"!" not in objects["k"]
 
 
-def test_unguarded_changes_write_whatever_happened(objects) -> None:
+def test_an_unguarded_change_that_would_undo_another_is_refused(objects) -> None:
     objects["k"] = b"0"
 
     def rival(request) -> None:
@@ -99,8 +99,16 @@ def test_unguarded_changes_write_whatever_happened(objects) -> None:
             objects["k"] = b"rival"
 
     objects.before = rival
+    for op in (exclusively("k", append, guarded=False), swapped("k", append, guarded=False)):
+        objects["k"] = b"0"
+        with pytest.raises(LostUpdateError) as caught:
+            objects.perform(op)
+        assert (caught.value.key, caught.value.retryable) == ("k", True)
+        assert objects == {"k": b"rival"}
+    objects.perform(exclusively("k", blindly, guarded=False))
+    objects.before = lambda request: None
     objects.perform(exclusively("k", append, guarded=False))
-    assert objects == {"k": b"0!"}
+    assert objects == {"k": b"new!"}
     assert "Locked" not in objects.kinds()
 
 

@@ -71,7 +71,7 @@ def test_temp_file_takes_over_a_leftover(tmp_path: Path) -> None:
     (tmp_path / "draft").symlink_to("precious")
     draft = TempFile(FileLayer(), str(tmp_path / "draft"), None)
     os.write(draft.fd, b"1")
-    draft.publish(str(target))
+    draft.publish(str(target), version_of(os.fstat(draft.fd)))
     draft.release()
     assert (target.read_bytes(), target.is_symlink(), precious.read_bytes()) == (b"1", False, b"precious")
     draft = TempFile(FileLayer(), str(tmp_path / "draft"), None)

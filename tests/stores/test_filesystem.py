@@ -102,7 +102,9 @@ def test_opening_and_reading_make_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "field"),
     [
-        ({"locking": "lockfile"}, "locking"),
+        ({"locking": "file"}, "locking"),
+        ({"durability": "maybe"}, "durability"),
+        ({"durability": True}, "durability"),
         ({"locking": None}, "locking"),
         ({"lock_timeout": -1}, "lock_timeout"),
         ({"lock_timeout": float("nan")}, "lock_timeout"),
@@ -696,7 +698,7 @@ def test_the_calls_of_one_put(tmp_path: Path) -> None:
     store = FilesystemStore(tmp_path, layer=layer, locking="os")
     store.put("a", [b"1"])
     take, look = ["open", "fstat", "lock", "stat"], ["stat"]
-    publish = ["open", "write", "set_mtime", "fstat", "stat", "rename", "close"]
+    publish = ["open", "write", "set_mtime", "fstat", "close", "stat", "rename"]
     give_back = ["stat", "unlink", "unlock", "close"]
     layer.calls.clear()
     store.put("a", [b"2"])

@@ -6,6 +6,7 @@ With --json a command prints one JSON value and nothing else.
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,14 +14,16 @@ import typer
 
 from zarrant.cli import show
 from zarrant.nodes.open import create_array
+from zarrant.tools import check as checking
 from zarrant.tools import copy as copying
 from zarrant.tools import demo as demonstration
 from zarrant.tools import describe, spelling
 from zarrant.tools import doctor as examination
+from zarrant.tools import repair as mending
 from zarrant.tools.targets import check_replaceable
 
 app = typer.Typer(
-    help="Zarr arrays: look, create, copy. Partial writes are safe by default.",
+    help="Zarr arrays: look, create, copy, check. Partial writes are safe by default.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -122,6 +125,32 @@ def _layout(chunks: str | None, shards: str | None, compressor: str | None) -> d
     if compressor is not None:
         options["compressors"] = spelling.compressors(compressor)
     return options
+
+
+@app.command()
+def check(
+    address: Annotated[str, typer.Argument(help="An array, or a group of arrays.")],
+    deep: Annotated[bool, typer.Option("--deep", help="Decode every subchunk too, checksums included.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Say what a repair would do; with --yes, do it.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Repair. What is replaced or erased is copied first.")] = False,
+    orphans: Annotated[bool, typer.Option("--orphans", help="Erase chunks outside of the grid too.")] = False,
+    backup: Annotated[Path | None, typer.Option(help="Where copies go; a new directory beside the store if not given.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Look for what is wrong: documents, sizes, indexes, checksums, stray files. Exit status 1 where something is."""
+    if not repair and (yes or orphans or backup is not None):
+        raise typer.BadParameter("--yes, --orphans and --backup go with --repair")
+    result: checking.CheckReport | mending.RepairReport
+    with nullcontext() if as_json else show.progress_bar("check") as report:
+        if repair:
+            result = mending.repair(address, apply=yes, deep=deep, orphans=orphans, backup=backup, report=report)
+        else:
+            result = checking.check(address, deep=deep, report=report)
+    if as_json:
+        _print_json(result.to_json())
+    else:
+        show.repaired(result) if isinstance(result, mending.RepairReport) else show.checked(result)
+    raise typer.Exit(0 if result.clean else 1)
 
 
 @app.command()

@@ -19,7 +19,9 @@ from rich.tree import Tree
 
 from zarrant.nodes.show import human
 from zarrant.progress import Progress, Report
+from zarrant.tools.check import CheckReport
 from zarrant.tools.demo import Event
+from zarrant.tools.repair import RepairReport
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -95,7 +97,7 @@ def _label(node: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Report]:
+def progress_bar(name: str = "copy") -> Iterator[Report]:
     """What shows a `Progress`: bytes, chunks, MB/s."""
     columns = (
         BarColumn(40),
@@ -106,7 +108,7 @@ def progress_bar() -> Iterator[Report]:
         TimeRemainingColumn(),
     )
     with Bars(*columns, console=err, transient=True) as bars:
-        task = bars.add_task("copy", total=None, chunks="", speed="")
+        task = bars.add_task(name, total=None, chunks="", speed="")
 
         def report(progress: Progress) -> None:
             chunks = f"{progress.chunks_done:,} of {progress.chunks_total:,} objects"
@@ -133,6 +135,42 @@ def copied(facts: Mapping[str, Any]) -> None:
         rows["speed"] = f"{facts['megabytes_per_second']:,.0f} MB/s, {facts['seconds']:.2f} s"
     out.print("[yellow]Nothing was written. This would be:[/yellow]" if facts["dry_run"] else "[green]Copied[/green]")
     out.print(_table(rows))
+
+
+def checked(report: CheckReport) -> None:
+    """What a check found."""
+    colours = {"error": "red", "warning": "yellow", "note": "dim"}
+    table = Table("severity", "kind", "key", "what", box=None, pad_edge=False)
+    for finding in report.findings:
+        severity = f"[{colours[finding.severity]}]{finding.severity}[/]"
+        mend = " [green](repairable)[/green]" if finding.repairable else ""
+        table.add_row(severity, finding.kind, escape(finding.key), escape(finding.detail) + mend)
+    if report.findings:
+        out.print(table)
+    dead = f", {human(report.dead_bytes)} of them dead" if report.dead_bytes else ""
+    seen = f"{report.arrays:,} array(s), {report.objects:,} objects, {human(report.stored_bytes)} stored{dead}"
+    how = "every subchunk decoded" if report.deep else "sizes and indexes; --deep decodes every subchunk"
+    verdict = "[green]Nothing is wrong[/green]" if report.clean else f"[red]{len(report.findings)} finding(s)[/red]"
+    out.print(f"{verdict}: {seen} ({how})", soft_wrap=True)
+
+
+def repaired(report: RepairReport) -> None:
+    """What a repair did, or would do."""
+    checked(report.before)
+    marks = {"planned": "would", "done": "[green]✓[/green]", "refused": "[yellow]refused[/yellow]", "failed": "[red]✗[/red]"}
+    for action in report.actions:
+        out.print(
+            f"{marks[action.outcome]} {action.what} [bold]{escape(action.key)}[/bold]: {escape(action.detail)}", soft_wrap=True
+        )
+    if not report.actions:
+        out.print("There is nothing that can be repaired.")
+    elif not report.applied:
+        out.print("[yellow]Nothing was changed; --yes does this.[/yellow]")
+    if report.backup is not None:
+        out.print(f"Copies of what was replaced: {escape(report.backup)}", soft_wrap=True)
+    if report.after is not None:
+        out.print("[bold]Checked again:[/bold]")
+        checked(report.after)
 
 
 def doctor(facts: Mapping[str, Any]) -> None:

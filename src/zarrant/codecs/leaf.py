@@ -137,18 +137,30 @@ class Leaf:
             return
         straight = fetched.rows.size == len(rows)
         flat = _bytes(rows) if straight else np.empty((fetched.rows.size, self.spec.nbytes), np.uint8)
+        failures = self._failures(fetched, flat, self.options.validate_checksums)
+        if failures:
+            row, codec, reason = failures[0]
+            raise ChunkError(reason, codec=codec, got=f"{int(fetched.size[row])} encoded bytes")
+        if not straight:
+            _bytes(rows)[fetched.rows] = flat
+
+    def check(self, fetched: Fetched) -> dict[int, str]:
+        """Decode fetched rows into nothing: those that fail, by number, and why. Checksums count whatever the options say."""
+        flat = np.empty((fetched.rows.size, self.spec.nbytes), np.uint8)
+        failures = self._failures(fetched, flat, validate_checksums=True)
+        return {int(fetched.rows[i]): f"{codec}: {reason}" for i, codec, reason in failures}
+
+    def _failures(self, fetched: Fetched, flat: Rows, validate_checksums: bool) -> list[tuple[int, str, str]]:
+        """Decode into `flat`; (row, codec, reason) of what fails."""
         program = self.program
         if program is None:
             failures = self._decode_each(fetched, flat)
         else:
-            check = self.options.validate_checksums
-            failures = kernels.decode(program, fetched.buffers, fetched.which, fetched.offset, fetched.size, flat, check)
-        if failures:
-            row, step, reason = failures[0]
-            size = int(fetched.size[row])
-            raise ChunkError(reason, codec=self.step_names[min(step, len(self.step_names) - 1)], got=f"{size} encoded bytes")
-        if not straight:
-            _bytes(rows)[fetched.rows] = flat
+            failures = kernels.decode(
+                program, fetched.buffers, fetched.which, fetched.offset, fetched.size, flat, validate_checksums
+            )
+        names = self.step_names
+        return [(row, names[min(step, len(names) - 1)], reason) for row, step, reason in failures]
 
     def _decode_each(self, fetched: Fetched, flat: Rows) -> list[tuple[int, int, str]]:
         failures = []

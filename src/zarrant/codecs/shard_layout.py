@@ -37,30 +37,39 @@ class Index:
         ChunkError for entries that are half missing, reach outside of the data or overlap: bytes that belong to two
         subchunks are never what a writer meant.
         """
-        offset, size = table[:, 0], table[:, 1]
-        absent = offset == MISSING
-        if np.any(absent != (size == MISSING)):
-            raise _broken(
-                "offset and length must both be missing or both be given", table, np.flatnonzero(absent != (size == MISSING))
-            )
-        start, stop = np.uint64(data[0]), np.uint64(data[1])
-        # Checked without overflow: offset <= stop, then length <= stop - offset.
-        bad = ~absent & ((offset < start) | (offset > stop) | (size > stop - np.minimum(offset, stop)))
-        if np.any(bad):
-            raise _broken(f"points outside of the data, bytes {data[0]}..{data[1]}", table, np.flatnonzero(bad))
-        index = cls(np.where(absent, -1, offset.astype(np.int64)), np.where(absent, -1, size.astype(np.int64)))
-        index._refuse_overlaps(table)
+        index, half, outside = cls.sift(table, data)
+        if half.size:
+            raise _broken("offset and length must both be missing or both be given", table, half)
+        if outside.size:
+            raise _broken(f"points outside of the data, bytes {data[0]}..{data[1]}", table, outside)
+        overlap = index.overlapping()
+        if overlap.size:
+            raise _broken("overlaps another subchunk", table, overlap)
         return index
 
-    def _refuse_overlaps(self, table: npt.NDArray[np.uint64]) -> None:
+    @classmethod
+    def sift(cls, table: npt.NDArray[np.uint64], data: tuple[int, int]) -> tuple[Index, npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """An index of the entries that can be, the rows that are half missing, and those that reach outside of the data."""
+        offset, size = table[:, 0], table[:, 1]
+        absent = offset == MISSING
+        half = absent != (size == MISSING)
+        start, stop = np.uint64(data[0]), np.uint64(data[1])
+        # Checked without overflow: offset <= stop, then length <= stop - offset.
+        outside = ~absent & ~half & ((offset < start) | (offset > stop) | (size > stop - np.minimum(offset, stop)))
+        gone = absent | half | outside
+        index = cls(np.where(gone, -1, offset.astype(np.int64)), np.where(gone, -1, size.astype(np.int64)))
+        return index, np.flatnonzero(half), np.flatnonzero(outside)
+
+    def overlapping(self) -> npt.NDArray[np.intp]:
+        """Rows that begin before the one below them in the data ends."""
         live = np.flatnonzero(self.size > 0)
         offset = self.offset[live]
         if np.any(offset[1:] < offset[:-1]):  # shards in C order, the common case, need no sort
             live = live[np.argsort(offset, kind="stable")]
             offset = self.offset[live]
-        overlap = np.flatnonzero(offset[1:] < offset[:-1] + self.size[live][:-1])
-        if overlap.size:
-            raise _broken("overlaps another subchunk", table, live[overlap + 1])
+        # The farthest end so far, not the neighbour's: one long entry may cover many.
+        end = np.maximum.accumulate(offset + self.size[live])
+        return live[np.flatnonzero(offset[1:] < end[:-1]) + 1]
 
     def to_table(self) -> npt.NDArray[np.uint64]:
         """The (n, 2) table to be stored."""

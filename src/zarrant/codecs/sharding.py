@@ -70,7 +70,7 @@ class Shard:
         for i in range(lo, hi):
             source = None if spans is None or cells.full[i] else spans.source(i)
             rows.append((yield from self._write_one(source, cells.region(i), cells.extent(i), values)))
-        sizes = np.array([-1 if parts is None else sum(map(_length, parts)) for parts in rows], np.int64)
+        sizes = np.array([-1 if parts is None else sum(map(length_of, parts)) for parts in rows], np.int64)
         pieces = [part for parts in rows for part in parts or ()]
         return Encoded(sizes, pieces, [len(parts or ()) for parts in rows])
 
@@ -113,13 +113,19 @@ class Shard:
     def _open(self, source: Source | None) -> Op[tuple[Source | None, Index]]:
         """Undo the outer codecs and read the index; an absent shard is an empty index."""
         n = int(np.prod(self.grid.grid_shape, dtype=np.int64))
-        if source is None:
+        opened = None if source is None else (yield from self.read_index(source))
+        if opened is None:
             return None, Index.empty(n)
+        source, data = opened
+        return source, Index.from_table(self.decode_index(data), locate(source.size, self.index_size, self.at_start))
+
+    def read_index(self, source: Source) -> Op[tuple[Source, memoryview] | None]:
+        """The bytes of the shard, with the outer codecs undone, and those of its index; None where there is no shard."""
         if self.outer:
             data = yield from read_whole(source)
             if data is None:
-                return None, Index.empty(n)
-            source = InMemory(self._undo_outer(data))
+                return None
+            source = InMemory(self.undo_outer(data))
             locate(source.size, self.index_size, self.at_start)
         span = ByteRange(0, self.index_size) if self.at_start else ByteRange.suffix(self.index_size)
         try:
@@ -128,11 +134,10 @@ class Shard:
             expected = f"at least {self.index_size} bytes"
             message = "the shard is smaller than its index"
             raise ChunkError(message, codec="sharding_indexed", expected=expected, got=error.got) from error
-        if found is None:
-            return None, Index.empty(n)
-        return source, self._decode_index(found[0], source.size)
+        return None if found is None else (source, found[0])
 
-    def _undo_outer(self, data: Buffer) -> Buffer:
+    def undo_outer(self, data: Buffer) -> Buffer:
+        """The bytes before the outer codecs."""
         for codec in reversed(self.outer):
             try:
                 data = codec.decode(data, MAX_DEFLATED)
@@ -140,16 +145,18 @@ class Shard:
                 raise ChunkError(str(error), codec=codec.name, got=f"{len(data)} encoded bytes") from error
         return data
 
-    def _decode_index(self, data: memoryview, size: int) -> Index:
+    def decode_index(self, data: memoryview) -> npt.NDArray[np.uint64]:
+        """The (n, 2) table of a stored index; ChunkError where its bytes do not decode."""
         table = np.empty((*self.grid.grid_shape, 2), np.uint64)
         whole = _whole_row(table.shape)
         try:
             _run(self.index_codec.read(_Here(data), whole, 0, 1, table))
         except ChunkError as error:
             raise ChunkError(f"shard index: {error.message}", codec=error.codec, got=error.got) from error
-        return Index.from_table(table.reshape(-1, 2), locate(size, self.index_size, self.at_start))
+        return table.reshape(-1, 2)
 
-    def _encode_index(self, index: Index) -> Part:
+    def encode_index(self, index: Index) -> Part:
+        """The bytes of an index."""
         table = index.to_table().reshape(*self.grid.grid_shape, 2)
         encoded = _run(self.index_codec.write(None, _whole_row(table.shape), 0, 1, table))
         return encoded.pieces[0]
@@ -184,7 +191,7 @@ class Shard:
         index = kept.moved(numbers, begin, sizes)
         if not index.present.any() and not self.options.write_empty_chunks:
             return None
-        encoded_index = self._encode_index(index)
+        encoded_index = self.encode_index(index)
         return [encoded_index, *keep, *pieces] if self.at_start else [*keep, *pieces, encoded_index]
 
     def _keep(self, source: Source | None, kept: Index, first: int, added: int) -> tuple[list[Part], Index, int]:
@@ -198,7 +205,7 @@ class Shard:
         dead = stop - first - kept.live_bytes
         if self.options.shard_updates == "append" and dead <= self.options.dead_limit * (stop - first + added):
             return [source.part(first, stop - first)], kept, stop
-        return _repack(source, kept, first)
+        return repack(source, kept, first)
 
     def _in_morton_order(self, numbers: Ints, sizes: Ints, pieces: list[Part]) -> tuple[Ints, Ints, list[Part]]:
         rank = np.argsort(morton_order(self.grid.grid_shape), kind="stable")[numbers]
@@ -212,7 +219,7 @@ class Shard:
 def _reordered(pieces: list[Buffer], sizes: Ints, rank: npt.NDArray[np.intp]) -> Buffer:
     """Rows that lie in `pieces` back to back, ordered by `rank`. A piece may hold many rows, a row go over many pieces."""
     row_end = np.cumsum(sizes)
-    length = np.array([_length(piece) for piece in pieces], np.int64)
+    length = np.array([length_of(piece) for piece in pieces], np.int64)
     piece_end = np.cumsum(length)
     cuts = np.unique(np.concatenate((np.zeros(1, np.int64), row_end, piece_end)))
     start, size = cuts[:-1], np.diff(cuts)
@@ -222,7 +229,7 @@ def _reordered(pieces: list[Buffer], sizes: Ints, rank: npt.NDArray[np.intp]) ->
     return kernels.pack(pieces, piece[by_rank], offset[by_rank], size[by_rank]).data
 
 
-def _repack(source: Source, kept: Index, first: int) -> tuple[list[Part], Index, int]:
+def repack(source: Source, kept: Index, first: int) -> tuple[list[Part], Index, int]:
     """Live subchunks moved together, in the order they had; neighbours travel as one part."""
     rows = np.flatnonzero(kept.present)
     begin, end, _ = kept.runs(rows)
@@ -251,7 +258,8 @@ def _whole_row(shape: tuple[int, ...]) -> Cells:
     return box_region(ArraySubset.full(shape)).split(ChunkGrid.regular(shape, shape), shape)
 
 
-def _length(part: Part) -> int:
+def length_of(part: Part) -> int:
+    """Bytes of a part of a new object."""
     if isinstance(part, ByteRange):
         assert part.length is not None, "kept parts have a length"
         return part.length

@@ -1,1 +1,1 @@
-"""Exclusion: queues inside a process (`local`), lock files between processes (`files`)."""
+"""Exclusion: queues inside a process (`local`), lock files between processes (`files`, `created`)."""

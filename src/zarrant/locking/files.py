@@ -24,20 +24,21 @@ import os
 import random
 import stat
 import time
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from typing import ClassVar, Protocol, Self
 from weakref import ReferenceType, ref
 
 from zarrant.errors import LockTimeout, StoreError
 from zarrant.locking.local import given_up, remake_after_fork
+from zarrant.storage import Buffer
 
 SUFFIX = ".__lock"
+MARK = b"zarrant lockfile: "
+"""What a lock file begins with that holds by being there (`locking.created`): it is not free, though nobody has it locked."""
 
 FIRST_PAUSE = 50e-6
 LONGEST_PAUSE = 4e-3
 """Seconds between two attempts. A refused attempt costs about 4 µs, so 16 waiters at the longest pause use 2 % of a core."""
-
-_FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 class Files(Protocol):
@@ -48,6 +49,8 @@ class Files(Protocol):
     def fstat(self, fd: int) -> os.stat_result: ...
     def stat(self, path: str) -> os.stat_result: ...
     def truncate(self, fd: int, size: int) -> None: ...
+    def read_full(self, fd: int, view: memoryview, offset: int) -> int: ...
+    def write_full(self, fd: int, parts: Sequence[Buffer], offset: int) -> int: ...
     def unlink(self, path: str) -> None: ...
     def lock(self, fd: int) -> bool: ...
     def unlock(self, fd: int) -> None: ...
@@ -78,15 +81,19 @@ class FileLock:
     `found` tells that the file was there before: another writer was busy, or one was killed.
     """
 
+    FLAGS: ClassVar[int] = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+
     def __init__(self, files: Files, path: str) -> None:
+        self.locks = True
         self.files = files
         self.path = path
         self.fd = -1
         self.inode = (0, 0)
         self.found = False
+        self.created = False
 
     @classmethod
-    def take(cls, files: Files, path: str, deadline: float) -> FileLock:
+    def take(cls, files: Files, path: str, deadline: float) -> Self:
         """Wait for the lock until the deadline (of `time.monotonic`; at least one attempt is made)."""
         start = time.monotonic()
         lock = cls(files, path)
@@ -106,7 +113,7 @@ class FileLock:
             raise
         lock._close()
         waited = f"{time.monotonic() - start:.3f} s waited"
-        raise LockTimeout("another writer kept the lock", path=path, got=waited)
+        raise LockTimeout("another writer kept the lock", path=path, got=waited, hint=lock._advice())
 
     def in_place(self) -> bool:
         """Whether what is at the path is the file that is locked."""
@@ -152,10 +159,13 @@ class FileLock:
         while True:
             if self.fd < 0:
                 self._open()
-            granted = self.files.lock(self.fd)
+            granted = self.files.lock(self.fd)  # safety: lock
             state = self._state()
             if state is not None:
                 if not granted:
+                    return False
+                if self._is_created(state):  # safety: other mode
+                    self._close()
                     return False
                 if self._clear(state):
                     return True
@@ -165,9 +175,12 @@ class FileLock:
 
     def _open(self) -> None:
         try:
-            fd, self.found = self.files.open(self.path, _FLAGS | os.O_CREAT | os.O_EXCL), False
+            fd, self.found = self.files.open(self.path, self.FLAGS | os.O_CREAT | os.O_EXCL), False
         except FileExistsError:
-            fd, self.found = self.files.open(self.path, _FLAGS | os.O_CREAT), True
+            fd, self.found = self.files.open(self.path, self.FLAGS | os.O_CREAT), True
+        self._adopt(fd)
+
+    def _adopt(self, fd: int) -> None:
         self.fd = fd
         _live.locks[fd] = ref(self)
         state = self.files.fstat(fd)
@@ -179,18 +192,30 @@ class FileLock:
             there = self.files.stat(self.path)
         except FileNotFoundError:
             return None
-        return there if (there.st_dev, there.st_ino) == self.inode else None
+        return there if (there.st_dev, there.st_ino) == self.inode else None  # safety: inode
+
+    def _is_created(self, state: os.stat_result) -> bool:
+        if not state.st_size or not stat.S_ISREG(state.st_mode):
+            return False
+        start = memoryview(bytearray(len(MARK)))
+        self.files.read_full(self.fd, start, 0)
+        self.created = bytes(start) == MARK
+        return self.created
 
     def _clear(self, state: os.stat_result) -> bool:
         """Empty the file, whose state was asked for under its lock; False where it had to be removed instead."""
         if not stat.S_ISREG(state.st_mode):
             raise OSError(errno.EINVAL, "the lock file is not a regular file", self.path)
-        if state.st_nlink > 1:
+        if state.st_nlink > 1:  # safety: second name
             self.files.unlink(self.path)
             return False
         if state.st_size:
-            self.files.truncate(self.fd, 0)
+            self.files.truncate(self.fd, 0)  # safety: truncate
         return True
+
+    def _advice(self) -> str | None:
+        """What to tell who waited in vain."""
+        return "Its holder uses locking='lockfile': all writers of a store must use the same" if self.created else None
 
     def _close(self, quiet: bool = False) -> None:
         fd, self.fd = self.fd, -1
@@ -198,7 +223,8 @@ class FileLock:
             return
         _live.locks.pop(fd, None)
         try:
-            self.files.unlock(fd)
+            if self.locks:
+                self.files.unlock(fd)
         except OSError:
             pass  # closing unlocks as well
         finally:

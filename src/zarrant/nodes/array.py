@@ -17,7 +17,11 @@ from zarrant.nodes.attributes import Attributes
 from zarrant.nodes.base import READ, UPDATE, WRITE
 from zarrant.nodes.decoder import AsyncPartialDecoder, PartialDecoder
 from zarrant.nodes.facts import ArrayFacts, S
+from zarrant.nodes.growth import AsyncGrowing, Growing
 from zarrant.nodes.indexing import Indexer, retrieve, store
+from zarrant.nodes.session import AsyncSessions, Sessions
+from zarrant.nodes.sync import AsyncSyncing, Syncing
+from zarrant.nodes.upkeep import AsyncUpkeep, Upkeep
 from zarrant.ops import hierarchy, read, update, write
 from zarrant.ops.decoder import Decoder
 from zarrant.storage import Buffer, Readable, ReadableWritable, Writable
@@ -26,7 +30,7 @@ Values = npt.NDArray[Any]
 Chunk = Sequence[int]
 
 
-class Array(ArrayFacts[S]):
+class Array(Sessions[S], Upkeep[S], Growing[S], Syncing[S], ArrayFacts[S]):
     """A Zarr array, from threads.
 
     >>> import zarrant
@@ -175,7 +179,7 @@ class Array(ArrayFacts[S]):
         return self.shape[0]
 
 
-class AsyncArray(ArrayFacts[S]):
+class AsyncArray(AsyncSessions[S], AsyncUpkeep[S], AsyncGrowing[S], AsyncSyncing[S], ArrayFacts[S]):
     """A Zarr array, from an event loop: the same names as coroutines.
 
     Elements are read by `await a.getitem(selection)` and stored by `await a.setitem(selection, values)`.

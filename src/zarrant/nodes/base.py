@@ -7,6 +7,7 @@ nothing has been written.
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -16,10 +17,11 @@ from zarrant.effects import Op
 from zarrant.errors import CapabilityError, ZarrantError
 from zarrant.metadata.v3 import Document
 from zarrant.ops.state import OpOptions
-from zarrant.run.drivers import World, perform, perform_async
+from zarrant.run.drivers import World, in_thread, perform, perform_async
 from zarrant.run.pool import available_cpus, available_memory, shared_pool
 from zarrant.storage import capabilities
 from zarrant.stores.filesystem import FilesystemStore
+from zarrant.stores.guarded import Synchronized
 
 T = TypeVar("T")
 H = TypeVar("H")
@@ -28,6 +30,9 @@ READ = ("get",)
 WRITE = ("put", "erase")
 UPDATE = ("get", "put", "erase")
 LIST = ("get", "list")
+
+STORE_OPTIONS = ("locking", "lock_timeout", "durability")
+"""Options of a handle that its store must know."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ class Place:
     path: str
     config: Config
     guarded: bool = True
+    executor: ThreadPoolExecutor | None = None
+    """Threads for coroutines under a hold, see `run.drivers.World`."""
 
     @property
     def options(self) -> OpOptions:
@@ -62,20 +69,20 @@ class Place:
     def guard(self) -> str:
         """What guards writes, in words."""
         if not self.guarded:
-            return "none (synchronizer=None): concurrent partial writes of one chunk can be lost"
+            return "none (synchronizer=None): concurrent updates can be lost; LostUpdateError where that is seen"
         return str(getattr(self.store, "guard", "unknown"))
 
     def with_config(self, **options: Any) -> Place:
         """The same place under other options."""
         config, store = self.config.with_options(**options), self.store
-        if isinstance(store, FilesystemStore) and {"locking", "lock_timeout"} & set(options):
-            store = store.with_locking(config.locking, config.lock_timeout)
+        if isinstance(store, FilesystemStore | Synchronized):
+            store = store.with_options(**{name: getattr(config, name) for name in STORE_OPTIONS if name in options})
         return replace(self, config=config, store=store)
 
     def _world(self) -> World:
         threads = self.config.concurrency or available_cpus()
         pool = shared_pool(threads, self.config.memory_limit or available_memory() // 4)
-        return World(self.store, pool, threads)
+        return World(self.store, pool, threads, executor=self.executor)
 
     def run(self, op: Op[T], needs: tuple[str, ...]) -> T:
         """Perform an operation in this thread."""
@@ -95,12 +102,32 @@ class Place:
         except ZarrantError as error:
             raise error.annotate(store=self.url) from error.__cause__
 
+    def sync(self) -> None:
+        """Everything this process wrote to the store so far is on disk when this returns.
+
+        StoreError where that is not certain: what was written since the last `sync` that returned must be written again.
+        CapabilityError for a store that has no say in it, as memory.
+        """
+        self._syncing()()
+
+    async def sync_async(self) -> None:
+        """`sync` without blocking the event loop."""
+        await in_thread(self._syncing(), executor=self.executor)
+
+    def _syncing(self) -> Callable[[], None]:
+        sync: Callable[[], None] | None = getattr(self.store, "sync", None)
+        if sync is None:
+            raise CapabilityError("the store cannot tell what is on disk", store=self.url, expected="sync")
+        return sync
+
     def require(self, needs: tuple[str, ...]) -> None:
         """CapabilityError unless the store has what is needed."""
         able = capabilities(self.store)
         missing = [name for name in needs if not getattr(able, name)]
         if "get" in needs and "put" in needs and self.guarded and not (able.hold or able.put_if):
             missing.append("hold or put_if")
+        if "put" in needs and self.config.durability == "fsync" and getattr(self.store, "durability", None) != "fsync":
+            missing.append('durability="fsync"')
         if missing:
             got = [name for name, has in able._asdict().items() if has]
             raise CapabilityError("the store cannot do what this needs", store=repr(self.store), expected=missing, got=got)

@@ -9,6 +9,7 @@ import numpy as np
 
 from zarrant.effects import Op
 from zarrant.errors import OptionError
+from zarrant.geometry.box import ArraySubset
 from zarrant.metadata.v3 import Document, GroupDocument
 from zarrant.nodes.base import UPDATE, WRITE, Place, Start
 from zarrant.nodes.layout import Layout
@@ -87,17 +88,18 @@ def _create_array(place: Place, document: Any, data: Any, overwrite: bool, match
     state = ArrayState.from_document(place.path, document, place.options)
     if data is not None:  # wrong data are refused before there is an array
         data = update.broadcast(state.values(data), state.shape)
-    standing = yield from hierarchy.create_node(
-        place.path,
-        document,
-        overwrite=overwrite,
-        match=match,
-        exclusive=exclusive,
-        is_chunk=lambda key: state.key_encoding.parse(key, len(state.shape)) is not None,
+    subset = ArraySubset.full(state.shape)
+    return (
+        yield from hierarchy.create_node(
+            place.path,
+            document,
+            overwrite=overwrite,
+            match=match,
+            exclusive=exclusive,
+            is_chunk=lambda key: state.key_encoding.parse(key, len(state.shape)) is not None,
+            fill=None if data is None else lambda: update.store_array_subset(state, subset, data),
+        )
     )
-    if data is not None:
-        yield from update.store_array_subset(state, tuple(slice(0, n) for n in state.shape), data)
-    return standing
 
 
 def _existing(overwrite: Any, if_exists: Any) -> tuple[bool, bool]:

@@ -6,21 +6,25 @@ zarr-python's meanings: "r" read only, "r+" read and write what exists, "a" crea
 
 from __future__ import annotations
 
+import inspect
 import os
+import warnings
 from collections.abc import Mapping, MutableMapping
 from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
 from zarrant.config import Config
 from zarrant.config import config as defaults
-from zarrant.errors import OptionError
+from zarrant.errors import OptionError, ZarrantWarning
 from zarrant.metadata.v3 import ArrayDocument, GroupDocument
 from zarrant.nodes.array import Array, AsyncArray
-from zarrant.nodes.base import READ, Place, Start
+from zarrant.nodes.base import READ, STORE_OPTIONS, Place, Start
 from zarrant.nodes.create import ArrayOptions, GroupLayout, array_creation, group_creation
 from zarrant.nodes.group import AsyncGroup, Group, async_node, node
 from zarrant.ops import hierarchy
 from zarrant.storage import ReadableWritable
 from zarrant.stores.adapters import ReadOnly
+from zarrant.stores.filesystem import FilesystemStore
+from zarrant.stores.guarded import Synchronized, last_look
 from zarrant.stores.resolve import resolve_store
 
 S = TypeVar("S")
@@ -52,13 +56,25 @@ def _place(
     synchronizer: Any = "auto",
     storage_options: Mapping[str, Any] | None = None,
 ) -> Place:
-    if synchronizer is not None and synchronizer != "auto":
-        raise OptionError("not a synchronizer", field="synchronizer", expected='"auto" or None', got=repr(synchronizer))
     options = config if isinstance(config, Config) else defaults.config.with_options(**(config or {}))
-    files = {"locking": options.locking, "lock_timeout": options.lock_timeout}
-    resolved, prefix = resolve_store(store, storage_options, files)
+    resolved, prefix = resolve_store(store, storage_options, {name: getattr(options, name) for name in STORE_OPTIONS})
+    if options.durability == "fsync" and isinstance(resolved, FilesystemStore):
+        resolved = resolved.with_options(durability="fsync")  # also where the caller made the store
+    if synchronizer is None:
+        _warn("synchronizer=None: updates of one chunk by several writers can be lost")
+        resolved = last_look(resolved)
+    elif synchronizer != "auto":
+        resolved = Synchronized(resolved, synchronizer, options.lock_timeout)
     path = "/".join(part for part in (prefix.rstrip("/"), hierarchy.check_path(name or "")) if part)
     return Place(resolved, path, options, synchronizer is not None)
+
+
+def _warn(message: str) -> None:
+    """Warn of the line outside of the library that called it."""
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and str(frame.f_globals.get("__name__")).startswith("zarrant."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, ZarrantWarning, stacklevel=level)
 
 
 @overload
@@ -71,7 +87,9 @@ def create_array(store: Any, **options: Any) -> Array[Any]:
     Args:
         store: a path, `pathlib.Path`, `file://` or `memory://` URL, a dict, or a store.
         name: the path of the array within the store.
-        config: run-time options (API.md §3). synchronizer: "auto" guards partial writes; None does not.
+        config: run-time options (API.md §3).
+        synchronizer: "auto" guards updates by what the store has; a `storage.Synchronizer` (a lock service) is taken as well;
+            None guards nothing, and raises LostUpdateError where an update would undo another that came in between.
         storage_options: options of the store.
         options: `shape`, `dtype`, `data`, `chunks`, `shards`, `filters`, `serializer`, `compressors`, `fill_value`, `order`,
             `attributes`, `chunk_key_encoding`, `dimension_names`, `overwrite`, `if_exists` ("error", "match", "overwrite").

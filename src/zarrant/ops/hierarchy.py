@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from zarrant.codecs.sources import Stored
-from zarrant.effects import ANY, New, Op, Want, erase_prefix, fetch, fetch_one, gather, list_dir, list_prefix, put, put_one
+from zarrant.effects import ANY, New, Op, Want, erase_prefix, fetch, fetch_one, gather, list_dir, list_prefix, locked, put, put_one
 from zarrant.errors import NodeExistsError, NodeNotFoundError, OptionError, VersionChangedError, ZarrantError
 from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument, dump, parse
 from zarrant.ops.exclusive import exclusively
@@ -80,10 +80,11 @@ def node_exists(path: str) -> Op[bool]:
 def find_document(path: str) -> Op[Document | None]:
     """The document of a node, or None."""
     blob = yield from fetch_one(document_key(path))
-    return None if blob is None else _parsed(path, blob.data[0])
+    return None if blob is None else parsed(path, blob.data[0])
 
 
-def _parsed(path: str, data: memoryview) -> Document:
+def parsed(path: str, data: memoryview) -> Document:
+    """The document in these bytes; its errors name the key."""
     try:
         return parse(bytes(data))
     except ZarrantError as error:
@@ -98,28 +99,47 @@ def create_node(
     match: bool = False,
     exclusive: bool = True,
     is_chunk: Callable[[str], bool] = lambda key: False,
+    fill: Callable[[], Op[None]] | None = None,
 ) -> Op[Document]:
     """Store the document of a new node, and of the groups above it; returns the document that stands.
 
     One of several creators wins, the others get NodeExistsError; with `match` they succeed where theirs is equal. `overwrite`
     erases the node that was there and all below it. Where there was none, only what `is_chunk` names (keys below the node) is
-    erased: it would show up in the new array; other files in the way are not ours. `exclusive` False is for stores that
-    cannot be asked what they hold.
+    erased: it would show up in the new array; other files in the way are not ours. `fill` stores what the node holds. All
+    that is done while the document is held, so that of several creators one is over before the next begins, and their chunks
+    never mix. `exclusive` False is for stores that cannot be asked what they hold.
     """
-    key, data = document_key(path), dump(document)
-    if exclusive:
-        yield from _refuse_array_above(path)
+    if not exclusive:
+        return (yield from _create(path, document, overwrite, match, exclusive, is_chunk, fill))
+    yield from _refuse_array_above(path)
+    op = _create(path, document, overwrite, match, exclusive, is_chunk, fill)
+    standing = yield from locked((document_key(path),), op)
+    # Not under the hold: whoever overwrites a group above holds that one's document, and waits for ours.
+    yield from _make_parents(path)
+    return standing
+
+
+def _create(
+    path: str,
+    document: Document,
+    overwrite: bool,
+    match: bool,
+    exclusive: bool,
+    is_chunk: Callable[[str], bool],
+    fill: Callable[[], Op[None]] | None,
+) -> Op[Document]:
+    key = document_key(path)
     if overwrite:
         yield from _make_room(path, is_chunk, exclusive)
     try:
-        yield from put_one(key, [data], None if exclusive else ANY)
+        yield from put_one(key, [dump(document)], None if exclusive else ANY)
     except VersionChangedError:
         there = yield from find_document(path)
         if not (match and there is not None and _same(there, document)):
             raise NodeExistsError("a node is here already", key=key, path=path or "/", hint="overwrite=True replaces it") from None
         document = there
-    if exclusive:
-        yield from _make_parents(path)
+    if fill is not None:
+        yield from fill()
     return document
 
 
@@ -179,7 +199,7 @@ def change_document(path: str, change: Callable[[Document], Document], guarded: 
         data = yield from source.read_all()
         if data is None:
             raise NodeNotFoundError("no array or group here", key=source.key, path=path or "/")
-        result[:] = [change(_parsed(path, data))]
+        result[:] = [change(parsed(path, data))]
         return [dump(result[0])]
 
     yield from exclusively(document_key(path), apply, guarded)

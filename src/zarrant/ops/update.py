@@ -5,7 +5,7 @@ A chunk counts as whole when every in-bounds element of it is written, for every
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -19,10 +19,12 @@ from zarrant.geometry.box import as_subset, check_chunk_indices
 from zarrant.geometry.layers import Layers, Stack, Values
 from zarrant.geometry.region import Cells, Region, box_region
 from zarrant.geometry.selection import Selection
-from zarrant.ops.exclusive import exclusively
+from zarrant.ops.exclusive import Change, exclusively
 from zarrant.ops.state import Array, ArrayState
 from zarrant.ops.write import run_batches, write_batch
 from zarrant.storage import Part
+
+Merging = Callable[[str, Change, bool], Op[None]]
 
 
 def store_array_subset(state: ArrayState, subset: Any, data: Any) -> Op[None]:
@@ -33,7 +35,7 @@ def store_array_subset(state: ArrayState, subset: Any, data: Any) -> Op[None]:
     region = as_subset(subset, state.shape)
     values = broadcast(state.values(data), region.shape)
     if values.size:
-        yield from _store_region(state, box_region(region), values, state.shape)
+        yield from store_region(state, box_region(region), values, state.shape)
 
 
 def store_array_subsets(state: ArrayState, pairs: Iterable[tuple[Any, Any]]) -> Op[None]:
@@ -51,7 +53,7 @@ def store_array_subsets(state: ArrayState, pairs: Iterable[tuple[Any, Any]]) -> 
             regions.append(box_region(region))
             arrays.append(values)
     if regions:
-        yield from _store_region(state, Layers(tuple(regions), tuple(range(len(regions)))), Stack(tuple(arrays)), state.shape)
+        yield from store_region(state, Layers(tuple(regions), tuple(range(len(regions)))), Stack(tuple(arrays)), state.shape)
 
 
 def store_chunk_subset(state: ArrayState, chunk: Sequence[int], subset: Any, data: Any) -> Op[None]:
@@ -62,7 +64,7 @@ def store_chunk_subset(state: ArrayState, chunk: Sequence[int], subset: Any, dat
     region = local.shift(state.grid.origin(chunk))
     bounds = np.maximum(np.array(state.shape, np.int64), region.stop)
     if values.size:
-        yield from _store_region(state, box_region(region), values, tuple(int(bound) for bound in bounds))
+        yield from store_region(state, box_region(region), values, tuple(int(bound) for bound in bounds))
 
 
 def store_selection(state: ArrayState, selection: Selection, data: Any) -> Op[None]:
@@ -70,16 +72,19 @@ def store_selection(state: ArrayState, selection: Selection, data: Any) -> Op[No
     values = selection.source(state.values(data))
     if values.size == 0:
         return
-    yield from _store_region(state, selection.region, values, state.shape)
+    yield from store_region(state, selection.region, values, state.shape)
 
 
-def _store_region(state: ArrayState, region: Region, values: Values, bounds: tuple[int, ...]) -> Op[None]:
+def store_region(
+    state: ArrayState, region: Region, values: Values, bounds: tuple[int, ...], merging: Merging = exclusively
+) -> Op[None]:
+    """Store a region of an array whose elements exist up to `bounds`; `merging` guards the chunks that are written in part."""
     cells = region.split(state.grid, bounds)
 
     def write(lo: int, hi: int) -> Op[list[Outcome[None]]]:
         if cells.full[lo]:
             return (yield from write_batch(state, cells, values, lo, hi))
-        yield from exclusively(state.chunk_keys(cells.index[lo:hi])[0], _merge(state, cells, lo, values), state.options.exclusive)
+        yield from merging(state.chunk_keys(cells.index[lo:hi])[0], _merge(state, cells, lo, values), state.options.exclusive)
         return [None]
 
     yield from run_batches(state, cells.index, _batches(cells.full, state.batch), write)

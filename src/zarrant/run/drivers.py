@@ -21,22 +21,18 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from zarrant.effects import ANY, All, ErasePrefix, Fetch, ListDir, ListPrefix, Locked, New, Op, Pause, Put, Request, Want
 from zarrant.errors import CapabilityError, StoreError, VersionChangedError, ZarrantError
-from zarrant.locking.local import KeyQueues, given_up
+from zarrant.locking.local import given_up
+from zarrant.run.holding import hold
 from zarrant.run.pool import Pool
 from zarrant.storage import Blob, ByteRange, Part
 
 T = TypeVar("T")
-
-QUEUE_TIMEOUT = 60.0
-"""Seconds to wait for other threads of this process; the default `lock_timeout` of file locks."""
-
-_queues = KeyQueues()
 
 
 class Cancelled(BaseException):
@@ -53,6 +49,8 @@ class World:
     cancelled: threading.Event | None = None
     gate: asyncio.Semaphore | None = None
     """Bounds the requests of one operation to an async store, however many one batch asks for."""
+    executor: ThreadPoolExecutor | None = None
+    """Threads of an event loop's hold: its operations must not wait for a thread behind those that wait for the hold."""
 
 
 def perform(op: Op[T], world: World) -> T:
@@ -82,7 +80,7 @@ def _fetch(request: Fetch, world: World) -> list[Blob | Exception | None]:
 
 
 def _put(request: Put, world: World) -> list[Exception | None]:
-    return [_outcome(_store, item, world.store) for item in request.items]
+    return [_outcome(_store_in_turn, item, world.store) for item in request.items]
 
 
 def _all(request: All, world: World) -> list[Any]:
@@ -90,17 +88,8 @@ def _all(request: All, world: World) -> list[Any]:
 
 
 def _locked(request: Locked, world: World) -> Any:
-    with _guard(request.keys, world.store) as held:
-        return perform(request.op, world if held is None else replace(world, store=held))
-
-
-def _guard(keys: Sequence[str], store: Any) -> AbstractContextManager[Any]:
-    """The store's own exclusive hold; without one, a queue in this process (the operation compares and swaps)."""
-    if hasattr(store, "hold"):
-        held: AbstractContextManager[Any] = store.hold(keys)
-        return held
-    url = getattr(store, "url", id(store))
-    return _queues.hold([f"{url} {key}" for key in keys], time.monotonic() + QUEUE_TIMEOUT)
+    with hold(request.keys, world.store) as held:
+        return perform(request.op, replace(world, store=held))
 
 
 def _pause(request: Pause, world: World) -> None:
@@ -158,6 +147,15 @@ def _check_version(want: Want, blob: Blob | None) -> None:
         raise VersionChangedError("the object was replaced meanwhile", expected=want.if_version, got=blob and blob.version)
 
 
+def _store_in_turn(item: New, store: Any) -> None:
+    """What replaces an object whatever is there must wait as well while another thread holds it."""
+    if item.if_version is not ANY or hasattr(store, "hold"):
+        _store(item, store)
+        return
+    with hold((item.key,), store) as held:
+        _store(item, held)
+
+
 def _store(item: New, store: Any) -> None:
     if item.parts is None:
         _erase(item, store)
@@ -199,12 +197,14 @@ async def perform_async(op: Op[T], world: World) -> T:
     world = replace(world, cancelled=cancelled)
     if hasattr(world.store, "get_async") or hasattr(world.store, "put_async"):
         return await _perform_steps(op, replace(world, gate=asyncio.Semaphore(max(1, world.concurrency))))
-    return await _in_thread(lambda: perform(op, world), cancelled)
+    return await in_thread(lambda: perform(op, world), cancelled, world.executor)
 
 
-async def _in_thread(work: Callable[[], T], cancelled: threading.Event | None = None) -> T:
+async def in_thread(
+    work: Callable[[], T], cancelled: threading.Event | None = None, executor: ThreadPoolExecutor | None = None
+) -> T:
     """Run blocking work in a thread. When cancelled, tell the work, wait until it has let go, and pass the cancellation on."""
-    future = asyncio.get_running_loop().run_in_executor(_executor(), work)
+    future = asyncio.get_running_loop().run_in_executor(executor or _executor(), work)
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
@@ -228,7 +228,7 @@ async def _perform_steps(op: Op[T], world: World) -> T:
     try:
         while True:
             step = _Step(op, reply, error)
-            if await _in_thread(step):
+            if await in_thread(step, executor=world.executor):
                 return step.value  # type: ignore[no-any-return]
             try:
                 reply, error = await _answer_async(step.value, world), None

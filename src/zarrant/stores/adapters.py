@@ -25,7 +25,7 @@ def _lend(view: object, store: object, names: Sequence[str]) -> None:
                 setattr(view, method, getattr(store, method))
 
 
-class _View:
+class View:
     """What every view tells about the store inside."""
 
     def __init__(self, store: Any) -> None:
@@ -41,8 +41,13 @@ class _View:
         """What guards writes of the store inside."""
         return str(getattr(self.store, "guard", "unknown"))
 
+    @property
+    def durability(self) -> str:
+        """When the store inside has on disk what was written."""
+        return str(getattr(self.store, "durability", "rename"))
+
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and isinstance(other, _View) and self.store == other.store
+        return type(other) is type(self) and isinstance(other, View) and self.store == other.store
 
     def __hash__(self) -> int:
         return hash((type(self), self.store))
@@ -54,7 +59,7 @@ class _View:
         return type(self), (self.store,)
 
 
-class ReadOnly(_View):
+class ReadOnly(View):
     """Reads (and lists, where the store does) and cannot write.
 
     >>> from zarrant.storage import capabilities
@@ -83,14 +88,14 @@ class ReadOnly(_View):
         return self.store.get_ranges(key, ranges, if_version)
 
 
-class WriteOnly(_View):
+class WriteOnly(View):
     """Puts and erases; cannot read, list, or write on a condition (to have one, something must have been read)."""
 
     store: Writable
 
     def __init__(self, store: Writable) -> None:
         super().__init__(store)
-        _lend(self, store, ("put", "erase", "erase_prefix"))
+        _lend(self, store, ("put", "erase", "erase_prefix", "sync"))
 
     def put(self, key: str, parts: Sequence[Buffer]) -> Version:
         """See `storage.Put`."""
@@ -114,7 +119,7 @@ class Call(NamedTuple):
     nbytes: int = 0
 
 
-class Recording(_View):
+class Recording(View):
     """Lists every call in `calls` before it is made; can do exactly what the store inside can.
 
     >>> from zarrant.stores.memory import MemoryStore
@@ -133,6 +138,8 @@ class Recording(_View):
             for method in (name, f"{name}_async"):
                 if hasattr(store, method):
                     setattr(self, method, self._recorded(name, getattr(store, method)))
+        if hasattr(store, "sync"):
+            self.sync = store.sync
         if hasattr(store, "hold"):
             self.hold = self._hold
         if hasattr(store, "hold_async"):

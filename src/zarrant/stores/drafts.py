@@ -35,35 +35,42 @@ class TempFile:
 
     def __init__(self, files: FileLayer, path: str, guard: FileLock | None) -> None:
         self.files, self.path, self.guard, self.fd = files, path, guard, -1
+        self.inode: tuple[int, int] | None = None
         try:
             self.fd = files.open(path, _CREATE)
         except FileExistsError:
             # Left by a writer that was killed: we hold the lock under which it was made.
-            files.unlink(path)
+            files.unlink(path)  # safety: stale draft
             self.fd = files.open(path, _CREATE)
 
-    def publish(self, target: str) -> None:
-        """Let it become `target`, and close it."""
-        if self.guard is not None:
-            self.guard.check()
-        self.files.rename(self.path, target)
+    def publish(self, target: str, version: FileVersion) -> None:
+        """Close it, and let it become `target`; `version` is what it was stamped with."""
+        self.inode = version[:2]
         fd, self.fd = self.fd, -1
+        # First: network file systems tell here what they could not write, and the old object is still there.
         self.files.close(fd)
+        if self.guard is not None:
+            self.guard.check()  # safety: last look
+        self.files.rename(self.path, target)  # safety: rename
+        self.inode = None
 
     def release(self) -> None:
         """Remove it, unless it was published, and close it."""
-        fd, self.fd = self.fd, -1
-        if fd < 0:
+        (fd, self.fd), (inode, self.inode) = (self.fd, -1), (self.inode, None)
+        if fd < 0 and inode is None:
             return
         try:
+            if fd >= 0:
+                inode = _inode(self.files.fstat(fd))
             # Where the lock was lost, the name may be in use by the next holder.
-            if os.path.samestat(self.files.fstat(fd), self.files.stat(self.path)):
-                self.files.unlink(self.path)
+            if _inode(self.files.stat(self.path)) == inode:  # safety: draft of another
+                self.files.unlink(self.path)  # safety: failed draft
         except OSError:
             pass  # the failure that brought us here is the one to report; the next writer removes the file
         finally:
             try:
-                self.files.close(fd)
+                if fd >= 0:
+                    self.files.close(fd)
             except OSError:
                 pass
 
@@ -71,6 +78,10 @@ class TempFile:
         # Only where an interrupt came between the file and its owner.
         if self.fd >= 0:
             self.release()
+
+
+def _inode(state: os.stat_result) -> tuple[int, int]:
+    return state.st_dev, state.st_ino
 
 
 def version_of(state: os.stat_result) -> FileVersion:
@@ -133,11 +144,11 @@ def write_parts(files: FileLayer, fd: int, parts: Sequence[Part], base: tuple[in
 
 def stamp(files: FileLayer, fd: int, old: os.stat_result | None) -> FileVersion:
     """Make the draft newer than the object it replaces; the version it will have."""
-    least = files.now() if old is None else max(files.now(), old.st_mtime_ns + 1)
+    least = files.now() if old is None else max(files.now(), old.st_mtime_ns + 1)  # safety: later than the old
     for more in _COARSE:
         files.set_mtime(fd, least + more)
         state = files.fstat(fd)
-        if old is None or state.st_mtime_ns > old.st_mtime_ns:
+        if old is None or state.st_mtime_ns > old.st_mtime_ns:  # safety: coarse times
             return version_of(state)
     raise OSError(errno.EOVERFLOW, "the file system has no later time than that of the object replaced")
 

@@ -13,6 +13,7 @@ and a killed writer leaves it whole. A read is one `open`, whose descriptor serv
 - Symbolic links are not followed in the last part of a key, nor by listing and erasing below a prefix. A directory in the
   middle that is a link is followed by reads and writes: refusing it would cost an `open` a level.
 - Erasing leaves directories; `erase_prefix` removes those it emptied.
+- What lasts through a loss of power, and from when on, is in `stores.durable`.
 """
 
 from __future__ import annotations
@@ -28,15 +29,22 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from zarrant.errors import CapabilityError, LockTimeout, NodeNotFoundError, OptionError, StoreError
+from zarrant.locking.created import CreatedLock
 from zarrant.locking.files import SUFFIX, FileLock
 from zarrant.locking.local import KeyQueues
 from zarrant.stores.drafts import TempFile
+from zarrant.stores.durable import DURABILITY, ledger_of
 from zarrant.stores.layer import FileLayer
 from zarrant.stores.tree import NEW, FileTree, Naming
 
 T = TypeVar("T")
 
-LOCKING = ("auto", "os", "none")
+LOCKING = ("auto", "os", "lockfile", "none")
+_GUARDS = {
+    "os": f"os locks (<key>{SUFFIX}), any process or machine whose file system has working locks",
+    "lockfile": f"lock files (<key>{SUFFIX}), any process or machine that uses locking='lockfile' too",
+    "none": "no locks: only threads of this process are kept apart",
+}
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 _TRIES = 100
 """Times a directory is made again because another process removed it, empty, before a file was in it."""
@@ -48,8 +56,10 @@ class FilesystemStore(FileTree):
     """A directory: Get, Put, PutIf, Splice, Erase, List and Hold.
 
     `locking`: "os" takes the lock of `<key>.__lock` for every write; "auto" does so too and makes sure, at the first write,
-    that the file system's locks exclude anyone (CapabilityError); "none" keeps only threads of this process apart.
-    LockTimeout after `lock_timeout` seconds. With `create` the directory is made at the first write, else it must be there.
+    that the file system's locks exclude anyone (CapabilityError); "lockfile" is for file systems without locks, keeps no
+    TensorStore out, and needs a hand where a writer was killed (`locking.created`); "none" keeps only threads of this process
+    apart. LockTimeout after `lock_timeout` seconds. `durability` "fsync": what a call wrote is on disk when it returns;
+    "rename": at the next `sync`. With `create` the directory is made at the first write, else it must be there.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as root:
@@ -65,32 +75,36 @@ class FilesystemStore(FileTree):
         *,
         locking: str = "auto",
         lock_timeout: float = 60.0,
+        durability: str = "rename",
         create: bool = True,
         layer: FileLayer | None = None,
     ) -> None:
         self.root = os.path.abspath(os.fspath(root))
         self.url = Path(self.root).as_uri()
         self.files = FileLayer() if layer is None else layer
-        self.locking, self.lock_timeout, self.create = locking, lock_timeout, create
-        if locking not in LOCKING:
-            raise OptionError("unknown locking", store=self.url, field="locking", expected=", ".join(LOCKING), got=locking)
+        self.locking, self.lock_timeout, self.durability, self.create = locking, lock_timeout, durability, create
+        for field, known in {"locking": LOCKING, "durability": DURABILITY}.items():
+            if (got := getattr(self, field)) not in known:
+                raise OptionError(f"unknown {field}", store=self.url, field=field, expected=", ".join(known), got=got)
         if isinstance(lock_timeout, bool) or not isinstance(lock_timeout, int | float) or not lock_timeout >= 0:
             raise OptionError(
                 "not a time to wait", store=self.url, field="lock_timeout", expected="seconds", got=repr(lock_timeout)
             )
+        self.ledger = ledger_of(self.root)
         self._probed = locking != "auto"
         self._check_root()
 
-    def with_locking(self, locking: str, lock_timeout: float) -> FilesystemStore:
-        """A store on the same directory that locks otherwise."""
-        return FilesystemStore(self.root, locking=locking, lock_timeout=lock_timeout, create=self.create, layer=self.files)
+    def with_options(self, **options: Any) -> FilesystemStore:
+        """A store on the same directory under other options."""
+        return FilesystemStore(self.root, **{**self._options(), **options}, layer=self.files)
+
+    def _options(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("locking", "lock_timeout", "durability", "create")}
 
     @property
     def guard(self) -> str:
         """What guards writes, and whom it reaches."""
-        if self.locking == "none":
-            return "no locks: only threads of this process are kept apart"
-        return f"os locks (<key>{SUFFIX}), any process or machine whose file system has working locks"
+        return _GUARDS["os" if self.locking == "auto" else self.locking]
 
     @contextmanager
     def hold(self, keys: Sequence[str]) -> Iterator[HeldFiles]:
@@ -108,7 +122,7 @@ class FilesystemStore(FileTree):
                 if self.locking != "none":
                     with Naming("lock", self.url, key):
                         lock = locks[path] = self._take(path, deadline)
-                    stack.callback(lock.release)
+                    stack.callback(lock.release)  # safety: hold exit
             yield HeldFiles(self, locks)
 
     @contextmanager
@@ -135,16 +149,17 @@ class FilesystemStore(FileTree):
     def _take(self, path: str, deadline: float) -> FileLock:
         """Lock a path, and remove what a killed holder left."""
         try:
-            lock = self._with_parents(path, lambda: FileLock.take(self.files, path + SUFFIX, deadline))
+            kind = CreatedLock if self.locking == "lockfile" else FileLock
+            lock = self._with_parents(path, lambda: kind.take(self.files, path + SUFFIX, deadline))
         except OSError as error:
             if error.errno in _NO_LOCKS and not isinstance(error, StoreError):
                 raise self._no_locks("the file system has no locks") from error
             raise
         try:
             if lock.found:
-                self._unlink(f"{path}{NEW}{SUFFIX}")
+                self._unlink(f"{path}{NEW}{SUFFIX}")  # safety: killed holder
             if not self._probed:
-                self._probe(lock)
+                self._probe(lock)  # safety: probe
         except BaseException:
             lock.release()
             raise
@@ -166,7 +181,7 @@ class FilesystemStore(FileTree):
             message,
             store=self.url,
             expected="working file locks",
-            hint='With locking="none" it is up to you that only one process writes an object at a time',
+            hint='Use locking="lockfile"; with locking="none" it is up to you that one process writes an object at a time',
         )
 
     def _with_parents(self, path: str, make: Callable[[], T]) -> T:
@@ -185,9 +200,7 @@ class FilesystemStore(FileTree):
             if path == self.root and not self.create:
                 raise FileNotFoundError(errno.ENOENT, "the store's directory is gone", path)
             try:
-                self.files.mkdir(path)
-            except FileExistsError:
-                pass
+                self._mkdir(path)
             except FileNotFoundError:
                 missing.append(path)
                 path = os.path.dirname(path)
@@ -195,11 +208,16 @@ class FilesystemStore(FileTree):
             break
         for below in reversed(missing):
             try:
-                self.files.mkdir(below)
-            except FileExistsError:
-                pass
+                self._mkdir(below)
             except FileNotFoundError:
                 return
+
+    def _mkdir(self, path: str) -> None:
+        try:
+            self.files.mkdir(path)
+        except FileExistsError:
+            return
+        self.ledger.directory_made(path)
 
     def _check_root(self) -> None:
         with Naming("open", self.url, None):
@@ -219,10 +237,11 @@ class FilesystemStore(FileTree):
         return hash(self.root)
 
     def __repr__(self) -> str:
-        return f"FilesystemStore({self.root!r}, locking={self.locking!r})"
+        durable = "" if self.durability == "rename" else f", durability={self.durability!r}"
+        return f"FilesystemStore({self.root!r}, locking={self.locking!r}{durable})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _open, (self.root, self.locking, self.lock_timeout, self.create, self.files)
+        return _open, (self.root, self._options(), self.files)
 
 
 class HeldFiles(FileTree):
@@ -233,6 +252,7 @@ class HeldFiles(FileTree):
 
     def __init__(self, store: FilesystemStore, locks: Mapping[str, FileLock | None]) -> None:
         self.root, self.url, self.files, self.guard = store.root, store.url, store.files, store.guard
+        self.durability, self.ledger = store.durability, store.ledger
         self._store = store
         self._locks = locks
         self._turns = KeyQueues()
@@ -275,6 +295,6 @@ def _in_turn(queues: KeyQueues, paths: Mapping[str, str], deadline: float, store
         yield
 
 
-def _open(root: str, locking: str, lock_timeout: float, create: bool, layer: FileLayer) -> FilesystemStore:
+def _open(root: str, options: Mapping[str, Any], layer: FileLayer) -> FilesystemStore:
     """A pickled store, again."""
-    return FilesystemStore(root, locking=locking, lock_timeout=lock_timeout, create=create, layer=layer)
+    return FilesystemStore(root, **options, layer=layer)

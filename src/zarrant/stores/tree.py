@@ -2,7 +2,8 @@
 
 In: keys, and from the subclass `_slot`, which excludes other writers of one path and makes drafts there. Out: the methods of
 Get, Put, PutIf, Splice, Erase and List. Every OSError ends as one typed error that names store and key; a failed write
-leaves the old object, and takes its draft with it. `if_version` may also be `effects.ANY`: whatever is there.
+leaves the old object, and takes its draft with it. `if_version` may also be `effects.ANY`: whatever is there. With
+`durability="fsync"` a call returns when what it did is on disk; what is not synced at once is noted in the `ledger`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from zarrant.stores.drafts import (
     version_of,
     write_parts,
 )
+from zarrant.stores.durable import Ledger
 from zarrant.stores.layer import FileLayer
 from zarrant.stores.names import check_key, check_prefix
 
@@ -67,6 +69,8 @@ class FileTree(ABC):
     root: str
     url: str
     files: FileLayer
+    durability: str
+    ledger: Ledger
 
     @abstractmethod
     def _slot(self, path: str) -> AbstractContextManager[Callable[[], TempFile]]:
@@ -114,21 +118,30 @@ class FileTree(ABC):
     def erase(self, key: str) -> None:
         path = self._path(key)
         with Naming("erase", self.url, key):
-            if look(self.files, path) is None:
-                return  # nor need the lock be waited for: this is the moment at which there was nothing to erase
-            with self._slot(path):
-                self._unlink(path)
+            self._ready()
+            # Where there is nothing, the lock need not be waited for: this is the moment at which there was nothing to erase.
+            if look(self.files, path) is not None:
+                with self._slot(path):
+                    self._unlink(path)
+            elif self.durability == "rename":
+                return
+            self._done([path])
 
     def erase_if(self, key: str, if_version: Version) -> None:
         path = self._path(key)
-        with Naming("erase", self.url, key), self._slot(path):
-            _expect(look(self.files, path), if_version)
-            self._unlink(path)
+        with Naming("erase", self.url, key):
+            self._ready()
+            with self._slot(path):
+                _expect(look(self.files, path), if_version)
+                self._unlink(path)
+            self._done([path])
 
     def erase_prefix(self, prefix: str) -> None:
         self._directory(prefix)
         self._refuse_links(prefix)
-        found = [prefix]
+        found, erased = [prefix], []
+        with Naming("erase", self.url, prefix or None):
+            self._ready()
         for directory in found:
             beside: dict[str, list[str]] = {}
             for name, kind in self._scan(directory):
@@ -139,12 +152,24 @@ class FileTree(ABC):
                     beside.setdefault(owner, []).append(name)
             for owner, names in beside.items():
                 self._wipe(directory, owner, names)
+                erased.append(f"{self.root}/{directory}{owner}")
         for directory in reversed(found):
             if directory:
                 try:
                     self.files.rmdir(self._directory(directory))
+                    self.ledger.directory_removed(self._directory(directory))
                 except OSError:
                     pass  # not empty: another writer was here since; otherwise an empty directory is no object
+        with Naming("erase", self.url, prefix or None):
+            self._done(erased)
+
+    def sync(self) -> None:
+        """See `storage.Sync`."""
+        try:
+            self.ledger.sync(self.files)
+        except OSError as error:
+            key = str(error.filename or "").removeprefix(f"{self.root}/") or None
+            raise typed(error, "sync", self.url, key) from error
 
     def list_prefix(self, prefix: str) -> Iterator[str]:
         stack = self._entries(prefix)[::-1]
@@ -204,24 +229,43 @@ class FileTree(ABC):
     def _swap(self, key: str, parts: Sequence[Part], if_version: Version) -> Version:
         """Replace an object by a new one, if it is of the version asked for."""
         path = self._path(key)
-        with Naming("write", self.url, key), self._slot(path) as make_draft:
-            opened = open_published(self.files, path) if any(isinstance(part, ByteRange) for part in parts) else None
-            try:
-                old = look(self.files, path) if opened is None else opened[1]
-                if if_version is not ANY:
-                    _expect(old, if_version)
-                draft = make_draft()
+        with Naming("write", self.url, key):
+            self._ready()
+            with self._slot(path) as make_draft:
+                opened = open_published(self.files, path) if any(isinstance(part, ByteRange) for part in parts) else None
                 try:
-                    write_parts(self.files, draft.fd, parts, opened)
-                    version = stamp(self.files, draft.fd, old)
-                    draft.publish(path)
-                except BaseException:
-                    draft.release()
-                    raise
-            finally:
-                if opened is not None:
-                    self.files.close(opened[0])
+                    old = look(self.files, path) if opened is None else opened[1]
+                    if if_version is not ANY:
+                        _expect(old, if_version)  # safety: version
+                    draft = make_draft()
+                    try:
+                        write_parts(self.files, draft.fd, parts, opened)
+                        version = stamp(self.files, draft.fd, old)
+                        if self.durability == "fsync":
+                            self.files.sync(draft.fd)  # safety: data sync
+                        if draft.guard is None and if_version is not ANY:
+                            _expect(look(self.files, path), if_version)  # nobody was kept out while it was written
+                        draft.publish(path, version)
+                    except BaseException:
+                        draft.release()
+                        raise
+                finally:
+                    if opened is not None:
+                        self.files.close(opened[0])
+            self._done([path])
         return version
+
+    def _ready(self) -> None:
+        """What is asked for must be possible, before anything is written."""
+        if self.durability == "fsync" and not self.ledger.probed:
+            self.ledger.probe(self.files)
+
+    def _done(self, paths: Sequence[str]) -> None:
+        """Names were changed, their data synced where that is asked for: see to it that they last, now or at `sync`."""
+        if self.durability == "fsync":
+            self.ledger.settle(self.files, paths)
+        else:
+            self.ledger.note(self.files, paths)
 
     def _unlink(self, path: str) -> None:
         try:

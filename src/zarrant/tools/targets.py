@@ -19,6 +19,7 @@ from zarrant.geometry.box import ArraySubset
 from zarrant.nodes.array import Array
 from zarrant.nodes.open import open_array
 from zarrant.ops.hierarchy import DOCUMENT
+from zarrant.stores.resolve import Resolved, resolve_store
 from zarrant.tools.convert import Values
 from zarrant.tools.describe import local_path
 
@@ -110,13 +111,25 @@ def _exists(path: Path) -> NodeExistsError:
 def check_apart(source: str, target: str) -> None:
     """OptionError where one lies in the other: replacing the target would take the source away."""
     paths = local_path(source), local_path(target)
-    if None in paths:
-        return
-    here, there = (path.resolve() for path in paths if path is not None)
-    if here == there or here.is_relative_to(there) or (there.is_relative_to(here) and (here / DOCUMENT).exists()):
+    here, there = (path and path.resolve() for path in paths)
+    if here is None or there is None:
+        lie_apart = here is not there or _keys_apart(resolve_store(source), resolve_store(target))
+    else:
+        inside = there.is_relative_to(here) and (here / DOCUMENT).exists()
+        lie_apart = not (here == there or here.is_relative_to(there) or inside)
+    if not lie_apart:
         raise OptionError(
-            "source and target lie in each other", field="target", expected=f"a place apart from {here}", got=str(there)
+            "source and target lie in each other",
+            field="target",
+            expected=f"a place apart from {here or source}",
+            got=str(there or target),
         )
+
+
+def _keys_apart(source: Resolved, target: Resolved) -> bool:
+    """Whether neither prefix of one store lies in the other."""
+    (here, left), (there, right) = source, target
+    return bool(here != there) or not (left.startswith(right) or right.startswith(left))
 
 
 def check_replaceable(path: Path, overwrite: bool) -> None:

@@ -1,0 +1,64 @@
+"""Arrays that change their shape: the part of `Array` and `AsyncArray` that resizes and appends.
+
+The handle takes over the document that an operation stored (other handles see it when they refresh). What is done is said
+in `ops/growth.py`; here is decided where it can be done: growing takes an exclusive hold on the array's document. Between the
+threads of one process a queue is one; a store that several processes share must have a hold of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zarrant.errors import CapabilityError
+from zarrant.nodes.base import UPDATE, Place
+from zarrant.nodes.facts import ArrayFacts, S
+from zarrant.ops import growth
+from zarrant.storage import ReadableWritable, capabilities
+from zarrant.stores.memory import MemoryStore
+
+
+class Growing(ArrayFacts[S]):
+    """Changes of shape, from threads."""
+
+    def resize(self: Growing[ReadableWritable], shape: Any) -> None:
+        """See `ops.growth.resize`."""
+        self._place.run(growth.resize(self._state, shape, _lists(self._place), self._moved), grows(self._place))
+
+    def append(self: Growing[ReadableWritable], data: Any, axis: int = 0) -> slice:
+        """See `ops.growth.append`."""
+        return self._place.run(growth.append(self._state, data, axis, self._moved), grows(self._place))
+
+
+class AsyncGrowing(ArrayFacts[S]):
+    """Changes of shape, from an event loop."""
+
+    async def resize(self, shape: Any) -> None:
+        """See `ops.growth.resize`."""
+        await self._place.run_async(growth.resize(self._state, shape, _lists(self._place), self._moved), grows(self._place))
+
+    async def append(self, data: Any, axis: int = 0) -> slice:
+        """See `ops.growth.append`."""
+        return await self._place.run_async(growth.append(self._state, data, axis, self._moved), grows(self._place))
+
+
+def grows(place: Place) -> tuple[str, ...]:
+    """What growing needs of the store; CapabilityError where other processes cannot be kept out."""
+    place.require(UPDATE)
+    if place.guarded and not capabilities(place.store).hold and not _in_process(place.store):
+        raise CapabilityError(
+            "appending and resizing need an exclusive hold, which this store does not have",
+            store=repr(place.store),
+            expected="hold",
+            hint="With synchronizer=None it is up to you that only one process at a time changes the shape",
+        )
+    return UPDATE
+
+
+def _in_process(store: Any) -> bool:
+    while hasattr(store, "store"):  # a view of another store
+        store = store.store
+    return isinstance(store, MemoryStore)
+
+
+def _lists(place: Place) -> bool:
+    return capabilities(place.store).list

@@ -1,0 +1,281 @@
+"""Several operations that are one for every other writer: `lock`, `update`, and encoders that hold one chunk open.
+
+While something is held, other writers of the held objects wait, or end with LockTimeout; readers go on and see the objects
+as they were last published. A hold on several objects takes them in one order that is the same for all; nothing more can be
+taken inside of it (OptionError), because that could wait for one who waits for us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, TypeVar
+
+from zarrant.errors import CapabilityError, OptionError
+from zarrant.locking.local import given_up
+from zarrant.nodes.base import UPDATE, Place
+from zarrant.nodes.facts import ArrayFacts, S
+from zarrant.ops.session import Encoder, Function, touched_keys, update_subset
+from zarrant.run.drivers import in_thread
+from zarrant.run.holding import hold
+from zarrant.run.pool import available_memory
+from zarrant.storage import ReadableWritable, capabilities
+
+A = TypeVar("A", bound=ArrayFacts[ReadableWritable])
+HOLDERS = 4
+"""Threads of one hold in an event loop: operations side by side have the pool besides."""
+
+
+class Sessions(ArrayFacts[S]):
+    """What `Array` can do under a hold."""
+
+    def update(self: ArrayFacts[ReadableWritable], subset: Any, fn: Function) -> None:
+        """See `ops.session.update_subset`."""
+        self._place.run(update_subset(self._state, subset, fn), UPDATE)
+
+    def lock(self: A, subset: Any) -> AbstractContextManager[A]:
+        """Hold every stored object that a region touches; the value is the array to use inside.
+
+        LockTimeout with none of them held. On file systems each object is an open lock file for as long as the block lasts.
+
+        >>> import numpy as np, zarrant
+        >>> a = zarrant.create_array({}, shape=(8,), dtype="int32", chunks=(4,))
+        >>> with a.lock(np.s_[0:8]) as held:
+        ...     held[0:4], held[4:8] = 1 - held[4:8], 2
+        """
+        return _held(self, touched_keys(self._state, subset))
+
+    def partial_encoder(self: ArrayFacts[ReadableWritable], chunk: Sequence[int]) -> PartialEncoder:
+        """Hold one chunk open for many changes that are published together; see `PartialEncoder`."""
+        return PartialEncoder(self._place, _encoder(self, chunk))
+
+
+class AsyncSessions(ArrayFacts[S]):
+    """`Sessions` with coroutines."""
+
+    async def update(self: ArrayFacts[ReadableWritable], subset: Any, fn: Function) -> None:
+        """See `ops.session.update_subset`; `fn` is a plain function, called in worker threads."""
+        await self._place.run_async(update_subset(self._state, subset, fn), UPDATE)
+
+    def lock(self: A, subset: Any) -> AbstractAsyncContextManager[A]:
+        """Hold every stored object that a region touches; the value is the array to use inside."""
+        return _held_async(self, touched_keys(self._state, subset))
+
+    def partial_encoder(self: ArrayFacts[ReadableWritable], chunk: Sequence[int]) -> AsyncPartialEncoder:
+        """Hold one chunk open for many changes that are published together; see `AsyncPartialEncoder`."""
+        return AsyncPartialEncoder(self._place, _encoder(self, chunk))
+
+
+class EncoderFacts:
+    """What both encoders share."""
+
+    def __init__(self, place: Place, encoder: Encoder) -> None:
+        self._place, self._encoder = place, encoder
+        self._held: Place | None = None
+
+    @property
+    def chunk(self) -> tuple[int, ...]:
+        """The indices of the chunk."""
+        return self._encoder.chunk
+
+    @property
+    def nbytes_pending(self) -> int:
+        """Bytes in memory that are not published yet."""
+        return self._encoder.nbytes
+
+    @property
+    def _open(self) -> Place:
+        if self._held is None:
+            raise OptionError("the encoder is not open", chunk=self.chunk, hint="Use it as a context manager: with ... as encoder")
+        return self._held
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} chunk={self.chunk} of {self._place.url}>"
+
+
+class PartialEncoder(EncoderFacts):
+    """One chunk, held open for many changes. They are published together, at `flush()` and when the block ends.
+
+    Inside the block other writers of the chunk wait, and readers see the old object. A block that ends with an exception
+    publishes nothing (but what was flushed); nor does a process that is killed. More changes than the option `memory_limit`
+    has room for are flushed early, without letting go of the chunk. Threads may share it.
+
+    >>> import numpy as np, zarrant
+    >>> a = zarrant.create_array({}, shape=(64, 64), dtype="uint8", chunks=(8, 8), shards=(64, 64))
+    >>> with a.partial_encoder((0, 0)) as encoder:
+    ...     for i in range(64):
+    ...         encoder.store(np.s_[i : i + 1, 0:i], i)
+    ...     int(a[2, 1])
+    0
+    >>> int(a[2, 1])
+    2
+    """
+
+    def __init__(self, place: Place, encoder: Encoder) -> None:
+        super().__init__(place, encoder)
+        self._turn = threading.RLock()
+        self._stack = ExitStack()
+
+    def store(self, subset: Any, data: Any) -> None:
+        """See `ops.session.Encoder.store`."""
+        with self._turn:
+            self._open.run(self._encoder.store(subset, data), UPDATE)
+
+    def erase(self) -> None:
+        """See `ops.session.Encoder.erase`."""
+        with self._turn:
+            self._open.run(self._encoder.erase(), UPDATE)
+
+    def flush(self) -> None:
+        """Publish what was stored since the last time; the chunk stays held."""
+        with self._turn:
+            self._open.run(self._encoder.flush(), UPDATE)
+
+    def __enter__(self) -> PartialEncoder:
+        _not_twice(self)
+        with ExitStack() as stack:
+            self._held = stack.enter_context(_hold(self._place, [self._encoder.key], needed=False))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        with self._stack, self._turn:
+            try:
+                if kind is None:
+                    self.flush()
+            finally:
+                self._held = None
+                self._encoder.discard()
+
+
+class AsyncPartialEncoder(EncoderFacts):
+    """`PartialEncoder` with coroutines: `async with a.partial_encoder(chunk) as encoder`.
+
+    On a store that can only compare and swap, other writers do not wait: what they wrote meanwhile is merged at `flush()`.
+    """
+
+    def __init__(self, place: Place, encoder: Encoder) -> None:
+        super().__init__(place, encoder)
+        self._turn = asyncio.Lock()
+        self._stack = AsyncExitStack()
+
+    async def store(self, subset: Any, data: Any) -> None:
+        """See `ops.session.Encoder.store`."""
+        async with self._turn:
+            await self._open.run_async(self._encoder.store(subset, data), UPDATE)
+
+    async def erase(self) -> None:
+        """See `ops.session.Encoder.erase`."""
+        async with self._turn:
+            await self._open.run_async(self._encoder.erase(), UPDATE)
+
+    async def flush(self) -> None:
+        """Publish what was stored since the last time; the chunk stays held."""
+        async with self._turn:
+            await self._open.run_async(self._encoder.flush(), UPDATE)
+
+    async def __aenter__(self) -> AsyncPartialEncoder:
+        _not_twice(self)
+        async with AsyncExitStack() as stack:
+            self._held = await stack.enter_async_context(_hold_async(self._place, [self._encoder.key], needed=False))
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        async with self._stack:
+            try:
+                if kind is None:
+                    await self.flush()
+            finally:
+                self._held = None
+                self._encoder.discard()
+
+
+def _encoder(array: ArrayFacts[Any], chunk: Sequence[int]) -> Encoder:
+    return Encoder(array._state, chunk, array._place.config.memory_limit or available_memory() // 4)
+
+
+def _not_twice(encoder: EncoderFacts) -> None:
+    if encoder._held is not None:
+        raise OptionError("the encoder is open already", chunk=encoder.chunk)
+
+
+@contextmanager
+def _held(array: A, keys: Sequence[str]) -> Iterator[A]:
+    with _hold(array._place, keys) as place:
+        yield type(array)(place, array.metadata)
+
+
+@asynccontextmanager
+async def _held_async(array: A, keys: Sequence[str]) -> AsyncIterator[A]:
+    async with _hold_async(array._place, keys) as place:
+        yield type(array)(place, array.metadata)
+
+
+def _check(place: Place, needed: bool) -> None:
+    place.require(UPDATE)
+    if needed and not place.guarded:
+        raise CapabilityError("nothing to lock with: the array was opened with synchronizer=None", store=place.url)
+
+
+@contextmanager
+def _hold(place: Place, keys: Sequence[str], needed: bool = True) -> Iterator[Place]:
+    """The same place under a hold; as it is where no hold is needed and updates are unguarded."""
+    _check(place, needed)
+    if capabilities(place.store).native_async:
+        raise CapabilityError("this store is async only", store=repr(place.store), hint="Use AsyncArray")
+    if not place.guarded:
+        yield place
+        return
+    with hold(keys, place.store, place.config.lock_timeout) as store:
+        yield replace(place, store=store)
+
+
+@asynccontextmanager
+async def _hold_async(place: Place, keys: Sequence[str], needed: bool = True) -> AsyncIterator[Place]:
+    """`_hold`, waiting in a thread of its own. A store that can only compare and swap is not held where that will do."""
+    _check(place, needed)
+    if place.guarded and hasattr(place.store, "hold_async"):
+        async with place.store.hold_async(keys) as store:
+            yield replace(place, store=store)
+    elif place.guarded and not capabilities(place.store).native_async:
+        async with _threaded(place, keys) as held:
+            yield held
+    elif needed:
+        raise CapabilityError("the store cannot keep other writers out", store=repr(place.store), expected="hold_async")
+    else:
+        yield place
+
+
+@asynccontextmanager
+async def _threaded(place: Place, keys: Sequence[str]) -> AsyncIterator[Place]:
+    cancelled, stack, executor = threading.Event(), ExitStack(), ThreadPoolExecutor(HOLDERS, "zarrant-hold")
+
+    def enter() -> Any:
+        token = given_up.set(cancelled.is_set)
+        try:
+            return stack.enter_context(hold(keys, place.store, place.config.lock_timeout))
+        finally:
+            given_up.reset(token)
+
+    try:
+        store = await in_thread(enter, cancelled, executor)
+        yield replace(place, store=store, executor=executor)
+    finally:
+        # Also where the wait was cancelled in the moment in which it ended.
+        try:
+            await in_thread(stack.close, None, executor)
+        finally:
+            executor.shutdown(wait=False)

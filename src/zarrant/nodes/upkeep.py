@@ -1,0 +1,47 @@
+"""What looks after the stored objects of an array: statistics and compaction, for threads and for event loops.
+
+Every method is one line, as in `nodes.array`: what it does is said in `ops.maintain`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from zarrant.nodes.base import READ, UPDATE
+from zarrant.nodes.facts import ArrayFacts, S
+from zarrant.ops import maintain
+from zarrant.ops.maintain import ChunkStats
+from zarrant.storage import Readable, ReadableWritable
+
+
+class Upkeep(ArrayFacts[S]):
+    """Methods of `Array`."""
+
+    def chunk_stats(self: Upkeep[Readable], chunk: Sequence[int]) -> ChunkStats:
+        """See `ops.maintain.chunk_stats`."""
+        return self._place.run(maintain.chunk_stats(self._state, chunk), READ)
+
+    def compact_chunk(self: Upkeep[ReadableWritable], chunk: Sequence[int]) -> int:
+        """See `ops.maintain.compact_chunk`."""
+        return self._place.run(maintain.compact_chunk(self._state, chunk), UPDATE)
+
+    def compact(self: Upkeep[ReadableWritable], chunks: Any = None) -> int:
+        """See `ops.maintain.compact`."""
+        return self._place.run(maintain.compact(self._state, chunks), UPDATE)
+
+
+class AsyncUpkeep(ArrayFacts[S]):
+    """Methods of `AsyncArray`."""
+
+    async def chunk_stats(self: AsyncUpkeep[Readable], chunk: Sequence[int]) -> ChunkStats:
+        """See `ops.maintain.chunk_stats`."""
+        return await self._place.run_async(maintain.chunk_stats(self._state, chunk), READ)
+
+    async def compact_chunk(self: AsyncUpkeep[ReadableWritable], chunk: Sequence[int]) -> int:
+        """See `ops.maintain.compact_chunk`."""
+        return await self._place.run_async(maintain.compact_chunk(self._state, chunk), UPDATE)
+
+    async def compact(self: AsyncUpkeep[ReadableWritable], chunks: Any = None) -> int:
+        """See `ops.maintain.compact`."""
+        return await self._place.run_async(maintain.compact(self._state, chunks), UPDATE)

@@ -1,0 +1,194 @@
+"""Operations that find what is wrong with stored objects, and save what can be saved.
+
+`examine` reads and never writes; it reports every problem instead of raising the first. `salvage` drops the subchunks of a
+shard that cannot be read, so that they read as fill and all the others can be read again: their bytes go over untouched, and
+in place. It acts under the guard of every update, on exactly the object that was examined (and copied) before, and refuses
+what it cannot settle. `erase_orphan` erases a chunk outside of the grid while nobody can grow the array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from zarrant.codecs.base import Fetched, Prepared
+from zarrant.codecs.compaction import rebuilt
+from zarrant.codecs.leaf import Leaf
+from zarrant.codecs.sharding import Shard
+from zarrant.codecs.sources import Stored
+from zarrant.codecs.survey import Level, decode, survey
+from zarrant.effects import Op, fetch_one, locked
+from zarrant.errors import ChunkError, ConflictError, VersionChangedError, ZarrantError
+from zarrant.metadata.v3 import ArrayDocument
+from zarrant.ops.exclusive import exclusively, swapped
+from zarrant.ops.hierarchy import document_key, read_document
+from zarrant.ops.read import MOVED_TRIES
+from zarrant.ops.state import ArrayState
+from zarrant.storage import ByteRange, Part, Version
+
+MOST_TOLD = 100
+"""Problems of one object that are told one by one; a hostile index may have millions."""
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong with a stored object; `kind` as in `codecs.survey.Fault`, or "index", "size", "chunk"."""
+
+    kind: str
+    detail: str
+    repairable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A stored object: its version and bytes (None and 0: there is none), how many are dead, and what is wrong."""
+
+    version: Version
+    stored: int
+    dead: int
+    problems: tuple[Problem, ...]
+
+
+def examine(state: ArrayState, chunk: Sequence[int], deep: bool) -> Op[Examined]:
+    """Look at one stored object: sizes and indexes; with `deep` every byte of it is decoded."""
+    for _ in range(MOVED_TRIES):
+        try:
+            return (yield from _examine(state, chunk, deep))
+        except VersionChangedError:
+            continue  # replaced between two reads: the new one is what counts
+    return (yield from _examine(state, chunk, deep))
+
+
+def _examine(state: ArrayState, chunk: Sequence[int], deep: bool) -> Op[Examined]:
+    source = Stored(state.chunk_key(chunk))
+    if isinstance(state.prepared, Leaf):
+        return (yield from _examine_leaf(state.prepared, source, deep))
+    level, problems = yield from _survey(state, source, deep)
+    if level is None:
+        return Examined(source.version, source.size, 0, problems)
+    return Examined(source.version, source.size, sum(each.dead for each in level.walk()), problems)
+
+
+def _examine_leaf(leaf: Leaf, source: Stored, deep: bool) -> Op[Examined]:
+    problems = []
+    if deep:
+        data = yield from source.read_all()
+        if data is not None:
+            zero = np.zeros(1, np.int64)
+            failed = leaf.check(Fetched(zero, [data], zero, zero, np.array([len(data)])))
+            problems = [Problem("chunk", f"does not decode: {reason}", False) for reason in failed.values()]
+    else:
+        yield from source.read([ByteRange(0, 0)])
+        size = leaf.encoded_size()
+        if source.version is not None and size is not None and source.size != size:
+            what = "is cut off" if source.size < size else "has a tail that is not its own"
+            problems = [Problem("size", f"{what}: {source.size} bytes, where every chunk has {size}", False)]
+    return Examined(source.version, source.size, 0, tuple(problems))
+
+
+def _survey(state: ArrayState, source: Stored, deep: bool) -> Op[tuple[Level | None, tuple[Problem, ...]]]:
+    """The tree of a shard without what is at fault, and the faults; no tree where there is none, or no index."""
+    shard = state.prepared
+    assert isinstance(shard, Shard), "what is no leaf is a shard"
+    try:
+        level = yield from survey(shard, source)
+    except ChunkError as error:
+        if not source.seen or source.version is None:
+            yield from source.read([ByteRange(0, 0)])  # too small for an index: its version is not known yet
+        return None, (Problem("index", f"cannot be read, so that no subchunk can be found: {error.message or error}", False),)
+    if level is None:
+        return None, ()
+    if deep:
+        yield from decode(level)
+    faults = level.all_faults()
+    level.drop_faulty()
+    settled = not any(each.index.overlapping().size for each in level.walk()) and bool(level.index.present.any())
+    told = [Problem(fault.kind, f"{_where(shard, fault.path)} {fault.detail}", settled) for fault in faults[:MOST_TOLD]]
+    if len(faults) > MOST_TOLD:
+        told.append(Problem(faults[MOST_TOLD].kind, f"and {len(faults) - MOST_TOLD} more subchunks", settled))
+    return level, tuple(told)
+
+
+def _where(shard: Prepared, path: tuple[int, ...]) -> str:
+    """The indices of a subchunk within its shard, and before that those of the shards around it."""
+    names = []
+    for row in path:
+        assert isinstance(shard, Shard), "a path ends where nesting does"
+        index = [int(i) for i in np.unravel_index(row, shard.grid.grid_shape)] if shard.grid.grid_shape else []
+        if shard.order is not None:
+            index = [index[shard.order.index(axis)] for axis in range(len(index))]
+        names.append(f"({', '.join(map(str, index))})")
+        shard = shard.inner
+    return f"subchunk {' in '.join(reversed(names))}"
+
+
+def salvage(state: ArrayState, chunk: Sequence[int], version: Version, deep: bool) -> Op[bool]:
+    """Drop the subchunks of one shard that cannot be read; False where there is nothing (left) to drop, or no way.
+
+    ConflictError unless the object still is of `version`, of which the caller has a copy.
+    """
+    key, done = state.chunk_key(chunk), False
+
+    def change(source: Stored) -> Op[list[Part] | None]:
+        nonlocal done
+        level, problems = yield from _survey(state, source, deep)
+        if source.version != version:
+            raise ConflictError("the object was replaced since it was examined", key=key, expected=version, got=source.version)
+        if level is None or not problems or not all(problem.repairable for problem in problems):
+            raise _Nothing
+        parts = rebuilt(level, compact=False)
+        if parts is None:  # every shard inside turned out empty: fill would hide a loss
+            raise _Nothing
+        done = True
+        return parts
+
+    try:
+        yield from exclusively(key, change)
+    except _Nothing:
+        return False
+    except ZarrantError as error:
+        raise error.annotate(chunk=tuple(chunk), key=key) from error.__cause__
+    return done
+
+
+class _Nothing(Exception):
+    """Breaks an update off: there is nothing to do, or no way."""
+
+
+def erase_orphan(state: ArrayState, chunk: Sequence[int], version: Version) -> Op[bool]:
+    """Erase the object of a chunk outside of the grid; False where the array has grown to hold it meanwhile.
+
+    Under the lock of the document: who grows an array stores data outside of its shape first.
+    """
+    key = state.chunk_key(chunk)
+
+    def erase() -> Op[bool]:
+        document = yield from read_document(state.prefix)
+        if not isinstance(document, ArrayDocument):
+            return False
+        now = ArrayState.from_document(state.prefix, document, state.options)
+        if now.key_encoding != state.key_encoding or len(now.shape) != len(state.shape) or in_grid(now, chunk):
+            return False
+        yield from swapped(key, gone)
+        return True
+
+    def gone(source: Stored) -> Op[list[Part] | None]:
+        yield from source.read([ByteRange(0, 0)])
+        if source.version != version:
+            raise ConflictError("the object was replaced since it was examined", key=key, expected=version, got=source.version)
+        return None
+
+    return (yield from locked((document_key(state.prefix),), erase()))
+
+
+def in_grid(state: ArrayState, chunk: Sequence[int]) -> bool:
+    """Whether a chunk holds elements of the array."""
+    return all(0 <= i < n for i, n in zip(chunk, state.grid.grid_shape, strict=True))
+
+
+def object_version(key: str) -> Op[tuple[Version, int]]:
+    """The version and size of an object, (None, 0) where there is none."""
+    blob = yield from fetch_one(key, (ByteRange(0, 0),))
+    return (None, 0) if blob is None else (blob.version, blob.size)

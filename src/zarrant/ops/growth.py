@@ -1,0 +1,240 @@
+"""Operations that change the shape of an array: `resize` and `append`.
+
+In come an array and its new extents, or data to put behind its end; out goes the new document. The shape in the document is
+the commit point: what a growing array shows was stored before the document says so, and what a shrinking array hides is
+erased after it, so that every reader, and whoever comes after a crash, finds a whole array of the old shape or of the new.
+
+Why it is done under the document's lock. Chunks have fixed names, so two appenders that both start at the old end write the
+same objects: whoever loses the race for the document has by then overwritten the data of the winner, and starting over
+repairs nothing. A place must be reserved before it is written, and a reservation that outlives a killed writer would block
+or leave a hole. An exclusive hold on the document for the whole operation is a reservation that ends with its holder.
+Appenders therefore go one after the other, each from the shape that it reads under the lock; writers of data do not wait for
+them, nor readers. Stores without a hold are safe inside one process, where a queue stands for it; the document is then still
+swapped, not put. Those that several processes share are refused by the façade (`nodes/growth.py`).
+
+What lies outside of the shape (padding of edge chunks, chunks beyond the grid) is nobody's: a crash leaves anything there, and
+so do other libraries. Hence the rule that growing never resurrects: *each growth defines all that it exposes, before the
+document says so*. Appended data cover what they expose; `resize` erases and fills it. Shrinking cleans up behind itself as
+well, for the sake of readers that grow arrays without looking. No read reaches beyond the edge chunks.
+
+Inside the hold, edge chunks are updated by compare-and-swap: a hold inside a hold could wait for one who waits for us.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import islice
+from operator import add, sub
+from typing import Any, TypeVar
+
+import numpy as np
+
+from zarrant.effects import ANY, New, Op, fetch_one, gather, list_prefix, locked, put, put_one
+from zarrant.errors import BoundsError, ConflictError, MetadataError, NodeNotFoundError, ShapeError, VersionChangedError
+from zarrant.geometry.box import ArraySubset
+from zarrant.geometry.region import box_region
+from zarrant.metadata.v3 import ArrayDocument, dump
+from zarrant.ops import read, update
+from zarrant.ops.exclusive import TRIES, swapped
+from zarrant.ops.hierarchy import document_key, parsed
+from zarrant.ops.state import Array, ArrayState
+from zarrant.storage import Version
+
+T = TypeVar("T")
+Moved = Callable[[ArrayDocument], None]
+"""Is told of the new document while it is held, so that threads that share a handle take over documents in their order."""
+
+LIST_FROM = 10_000
+"""Chunks outside of the shape from which on the stored ones are listed: erasing an absent file costs about 10 µs."""
+
+BATCH = 64
+
+
+def append(state: ArrayState, data: Any, axis: int = 0, moved: Moved = lambda document: None) -> Op[slice]:
+    """Store data behind the end of a dimension, then grow the array; returns the slice of `axis` that holds them.
+
+    `data` has the array's extents in every other dimension. Many may append at once: each gets a slice of its own. When
+    something fails the array is as it was. ConflictError where a writer that takes no lock changed the shape meanwhile.
+    """
+    axis = _check_axis(axis, len(state.shape))
+    return (yield from _alone(state, _append(state, state.values(data), axis, moved)))
+
+
+def resize(state: ArrayState, shape: Any, listing: bool = False, moved: Moved = lambda document: None) -> Op[None]:
+    """Give an array other extents: elements that stay keep their place and value, new ones are the fill value.
+
+    What is cut off is erased, and does not come back when the array grows again. `listing` says that the store can list,
+    which is how few stored chunks are found among very many.
+    """
+    wanted = state.document.with_shape(tuple(shape) if np.iterable(shape) else (shape,)).shape
+    yield from _alone(state, _resize(state, wanted, listing, moved))
+
+
+def _alone(state: ArrayState, op: Op[T]) -> Op[T]:
+    if state.options.exclusive:
+        return (yield from locked((document_key(state.prefix),), op))
+    return (yield from op)
+
+
+def _append(state: ArrayState, values: Array, axis: int, moved: Moved) -> Op[slice]:
+    now, version = yield from _current(state)
+    values = now.values(values)
+    shape = _grown(now.shape, values, axis)
+    start = now.shape[axis]
+    if start == shape[axis]:
+        moved(now.document)
+        return slice(start, start)
+    grown = _with_shape(now, shape)
+    if values.size:
+        origin = tuple(start if dimension == axis else 0 for dimension in range(values.ndim))
+        region = box_region(ArraySubset(origin, values.shape))
+        yield from update.store_region(grown, region, values, shape, swapped)
+    yield from _commit(now, grown.document, version, moved)
+    return slice(start, shape[axis])
+
+
+def _resize(state: ArrayState, shape: tuple[int, ...], listing: bool, moved: Moved) -> Op[None]:
+    now, version = yield from _current(state)
+    new = _with_shape(now, shape)
+    if any(b > a for a, b in zip(now.shape, shape, strict=True)):
+        yield from _erase_outside(now, new, listing)
+        yield from _fill_outside(now, shape, listing)
+    if shape == now.shape:
+        moved(now.document)
+        return
+    yield from _commit(now, new.document, version, moved)
+    if any(b < a for a, b in zip(now.shape, shape, strict=True)):
+        yield from _erase_outside(new, now, listing)
+        yield from _fill_outside(new, None, listing)
+
+
+# The document -----------------------------------------------------------------------------------------------------------
+
+
+def _current(state: ArrayState) -> Op[tuple[ArrayState, Version]]:
+    """The array as it is stored now, and the version of its document."""
+    key = document_key(state.prefix)
+    blob = yield from fetch_one(key)
+    document = None if blob is None else parsed(state.prefix, blob.data[0])
+    if blob is None or not isinstance(document, ArrayDocument):
+        raise NodeNotFoundError("the array is gone", key=key, path=state.prefix or "/")
+    return ArrayState.from_document(state.prefix, document, state.options), blob.version
+
+
+def _commit(now: ArrayState, document: ArrayDocument, version: Version, moved: Moved) -> Op[None]:
+    """Replace the document. What others changed in its attributes meanwhile stays; a shape they changed is a conflict."""
+    key = document_key(now.prefix)
+    for _ in range(TRIES):
+        try:
+            yield from put_one(key, [dump(document)], version if now.options.exclusive else ANY)
+        except VersionChangedError:
+            other, version = yield from _current(now)
+            if other.document.with_attributes({}) != now.document.with_attributes({}):
+                break
+            document = other.document.with_shape(document.shape)
+            continue
+        moved(document)
+        return
+    raise ConflictError("the array was resized or replaced meanwhile, by a writer that took no lock", key=key)
+
+
+def _with_shape(state: ArrayState, shape: Sequence[int]) -> ArrayState:
+    try:
+        return ArrayState.from_document(state.prefix, state.document.with_shape(shape), state.options)
+    except MetadataError as error:  # its chunks would end beyond what coordinates can say
+        raise ShapeError("extents that the chunk grid cannot have", expected=error.expected, got=shape) from error
+
+
+def _check_axis(axis: Any, ndim: int) -> int:
+    if isinstance(axis, bool) or not hasattr(axis, "__index__") or not -ndim <= int(axis) < ndim:
+        raise BoundsError("no such dimension", field="axis", expected=f"-{ndim}..{ndim - 1}", got=repr(axis))
+    return int(axis) % ndim
+
+
+def _grown(shape: tuple[int, ...], values: Array, axis: int) -> tuple[int, ...]:
+    """The shape with the values behind its end; ShapeError where they do not fit."""
+    added = values.shape[axis] if values.ndim == len(shape) else 0
+    expected = tuple(added if dimension == axis else extent for dimension, extent in enumerate(shape))
+    if values.shape != expected:
+        shown = "(" + ", ".join("any" if d == axis else str(n) for d, n in enumerate(shape)) + ("," * (len(shape) == 1)) + ")"
+        hint = "One more dimension: data[np.newaxis]" if values.ndim == len(shape) - 1 else None
+        raise ShapeError("appended data has the array's other extents", expected=shown, got=values.shape, hint=hint)
+    return tuple(n + added if dimension == axis else n for dimension, n in enumerate(shape))
+
+
+# What is outside of the shape -------------------------------------------------------------------------------------------
+
+
+def _erase_outside(inner: ArrayState, outer: ArrayState, listing: bool) -> Op[None]:
+    """Erase the chunks of the outer array that the inner one does not have."""
+    for block in _beyond(inner.grid.grid_shape, outer.grid.grid_shape):
+        cells = iter((yield from _cells(inner, block, listing)))
+        batches = iter(partial(_batch, inner, cells), [])
+        yield from gather((_erase(keys) for keys in batches), 0)
+
+
+def _batch(state: ArrayState, cells: Iterator[tuple[int, ...]]) -> list[str]:
+    return [state.chunk_key(cell) for cell in islice(cells, BATCH)]
+
+
+def _erase(keys: Sequence[str]) -> Op[None]:
+    for outcome in (yield from put([New(key, None) for key in keys])):
+        if isinstance(outcome, Exception):
+            raise outcome
+
+
+def _fill_outside(state: ArrayState, limit: Sequence[int] | None, listing: bool) -> Op[None]:
+    """Fill the padding of edge chunks, up to `limit` (None: all of it)."""
+    state = state.with_options(replace(state.options, missing_chunks="fill"))
+    sizes = state.chunk_shape
+    ends = tuple(-(-extent // size) * size for extent, size in zip(state.shape, sizes, strict=True))
+    for slab in _beyond(state.shape, ends if limit is None else tuple(map(min, ends, limit))):
+        first = tuple(start // size for start, size in zip(slab.start, sizes, strict=True))
+        last = tuple(-(-stop // size) for stop, size in zip(slab.stop, sizes, strict=True))
+        cells = yield from _cells(state, _block(first, last), listing)
+        boxes = (slab.intersect(state.grid.subset(cell)) for cell in cells)
+        yield from gather((_fill_box(state, box) for box in boxes), state.cost)
+
+
+def _cells(state: ArrayState, block: ArraySubset, listing: bool) -> Op[Iterable[tuple[int, ...]]]:
+    """The chunks of a block, or those of them that are stored, where the others would take long to ask for."""
+    if not listing or block.size <= LIST_FROM:
+        return (tuple(map(add, block.start, offset)) for offset in np.ndindex(*block.shape))
+    prefix, stored = state.key_of(""), []
+    for key in (yield from list_prefix(prefix)):
+        cell = state.key_encoding.parse(key[len(prefix) :], block.ndim)
+        if cell is not None and all(a <= i < b for a, i, b in zip(block.start, cell, block.stop, strict=True)):
+            stored.append(cell)
+    return stored
+
+
+def _fill_box(state: ArrayState, box: ArraySubset) -> Op[None]:
+    """Fill a part of one chunk's padding, which mostly is so already: then nothing is written."""
+    chunk = tuple(start // size for start, size in zip(box.start, state.chunk_shape, strict=True))
+    local = tuple(start % size for start, size in zip(box.start, state.chunk_shape, strict=True))
+    found = yield from read.retrieve_chunk_subset(state, chunk, ArraySubset(local, box.shape))
+    item = np.frombuffer(state.fill, np.uint8)
+    if (found.reshape(-1).view(np.uint8).reshape(-1, item.size) == item).all():
+        return
+    fill: Array = np.ndarray((), state.data_type.numpy, state.fill)
+    bounds = tuple(map(max, state.shape, box.stop))
+    yield from update.store_region(state, box_region(box), np.broadcast_to(fill, box.shape), bounds, swapped)
+
+
+def _beyond(inner: Sequence[int], outer: Sequence[int]) -> Iterator[ArraySubset]:
+    """Boxes that together are the box (0, outer) without the box (0, inner); none overlap.
+
+    >>> [(box.start, box.stop) for box in _beyond((2, 3), (4, 4))]
+    [((2, 0), (4, 4)), ((0, 3), (2, 4))]
+    """
+    for axis in range(len(outer)):
+        start = tuple(inner[axis] if dimension == axis else 0 for dimension in range(len(outer)))
+        stop = tuple(min(a, b) if dimension < axis else b for dimension, (a, b) in enumerate(zip(inner, outer, strict=True)))
+        if all(b > a for a, b in zip(start, stop, strict=True)):
+            yield _block(start, stop)
+
+
+def _block(start: tuple[int, ...], stop: tuple[int, ...]) -> ArraySubset:
+    return ArraySubset(start, tuple(map(sub, stop, start)))

@@ -1,0 +1,178 @@
+"""Operations that look after stored objects: how full shards are, and dropping what is dead in them.
+
+Live bytes are never decoded: they go over as ranges of the old object. Where there is nothing to do, one read (one a level of
+nesting) says so, and nothing is written. Compacting is an update like every other: guarded, atomic, and started over where
+another writer was faster. Offsets that readers hold of the old object are of no use for the new one; our own readers notice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from zarrant.codecs.compaction import changes, rebuilt
+from zarrant.codecs.sharding import Shard, length_of
+from zarrant.codecs.sources import Stored
+from zarrant.codecs.survey import Level, survey
+from zarrant.effects import Op, fetch_one, gather_outcomes
+from zarrant.errors import ChunkError, VersionChangedError, ZarrantError
+from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
+from zarrant.ops.exclusive import exclusively
+from zarrant.ops.read import MOVED_TRIES
+from zarrant.ops.state import ArrayState
+from zarrant.ops.write import block_indices, settle
+from zarrant.storage import ByteRange, Part
+
+
+@dataclass(frozen=True, slots=True)
+class LevelStats:
+    """The shards of one level of nesting inside of one stored object, added up.
+
+    `subchunks` are those there could be, `present` those that are stored. `live` bytes are what the entries of the indexes
+    point to, `dead` what they do not, `index` the indexes themselves.
+    """
+
+    shards: int
+    subchunks: int
+    present: int
+    live: int
+    dead: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkStats:
+    """One stored object. Of a chunk that is no shard every byte is live, and it counts as one subchunk.
+
+    `stored` is the size of the object, 0 where there is none. `live` are bytes of encoded subchunks at the innermost level,
+    `dead` and `index` the other bytes at all levels: together they are the bytes before codecs that follow sharding, which is
+    `stored` where there are none. `levels` goes from the outermost shard inwards.
+    """
+
+    stored: int
+    live: int
+    dead: int
+    index: int
+    present: int
+    subchunks: int
+    levels: tuple[LevelStats, ...]
+
+
+class _Unchanged(Exception):
+    """Breaks an update off: there is nothing to do (any more)."""
+
+
+def chunk_stats(state: ArrayState, chunk: Sequence[int]) -> Op[ChunkStats]:
+    """What is in one stored object; only indexes are read. ChunkError for a shard that is broken."""
+    chunk = check_chunk_indices(chunk, state.grid.grid_shape)
+    shard = state.prepared
+    if not isinstance(shard, Shard):
+        blob = yield from fetch_one(state.chunk_key(chunk), (ByteRange(0, 0),))
+        size, there = (0, 0) if blob is None else (blob.size, 1)
+        return ChunkStats(size, size, 0, 0, there, 1, ())
+    for _ in range(MOVED_TRIES):
+        try:
+            return (yield from _read_stats(state, shard, chunk))
+        except VersionChangedError:
+            continue
+    return (yield from _read_stats(state, shard, chunk))
+
+
+def _read_stats(state: ArrayState, shard: Shard, chunk: tuple[int, ...]) -> Op[ChunkStats]:
+    source = Stored(state.chunk_key(chunk))
+    level = yield from _sound(state, chunk, source)
+    return _stats(shard, source.size, level)
+
+
+def compact_chunk(state: ArrayState, chunk: Sequence[int]) -> Op[int]:
+    """Drop the dead bytes of one shard, at all levels of nesting; returns the bytes freed.
+
+    A shard without live subchunks is erased. ChunkError for one that is broken (nothing is written). A chunk that is no
+    shard has nothing to drop.
+    """
+    chunk = check_chunk_indices(chunk, state.grid.grid_shape)
+    if not isinstance(state.prepared, Shard):
+        return 0
+    key = state.chunk_key(chunk)
+    freed = 0
+
+    def change(source: Stored) -> Op[list[Part] | None]:
+        nonlocal freed
+        level = yield from _sound(state, chunk, source)
+        if level is None or not changes(level, compact=True):
+            raise _Unchanged
+        parts = rebuilt(level)
+        freed = source.size - sum(map(length_of, parts or ()))
+        if freed <= 0:  # codecs after sharding may make more of less
+            raise _Unchanged
+        return parts
+
+    try:
+        yield from _look(change, key)
+        yield from exclusively(key, change, state.options.exclusive)
+    except _Unchanged:
+        return 0
+    return freed
+
+
+def _look(change: Any, key: str) -> Op[None]:
+    """Try without a lock first: most shards have nothing dead, and a lock is a write."""
+    try:
+        yield from change(Stored(key))
+    except VersionChangedError:
+        pass  # someone writes: look again under the lock
+
+
+def compact(state: ArrayState, chunks: Any = None) -> Op[int]:
+    """`compact_chunk` for a block of chunks (None: all of them), side by side; returns the bytes freed in total."""
+    shape = state.grid.grid_shape
+    chosen = ArraySubset.full(shape) if chunks is None else as_subset(chunks, shape, "chunk grid")
+    if chosen.is_empty or not isinstance(state.prepared, Shard):
+        return 0
+    indices = [tuple(int(i) for i in row) for row in block_indices(chosen)]
+    outcomes = yield from gather_outcomes((compact_chunk(state, chunk) for chunk in indices), state.cost)
+    if any(isinstance(outcome, Exception) for outcome in outcomes):
+        settle(state, indices, outcomes)
+    return sum(freed for freed in outcomes if isinstance(freed, int))
+
+
+def _sound(state: ArrayState, chunk: tuple[int, ...], source: Stored) -> Op[Level | None]:
+    """The tree of a shard in which nothing is wrong; ChunkError otherwise."""
+    shard = state.prepared
+    assert isinstance(shard, Shard), "asked for shards only"
+    try:
+        level = yield from survey(shard, source)
+        if level is not None and (faults := level.all_faults()):
+            raise ChunkError(
+                f"subchunk {faults[0].path} {faults[0].detail}", codec="sharding_indexed", hint="zarrant check says more"
+            )
+    except ZarrantError as error:
+        raise error.annotate(chunk=chunk, key=source.key) from error.__cause__
+    return level
+
+
+def _stats(shard: Shard, stored: int, level: Level | None) -> ChunkStats:
+    levels: list[LevelStats] = []
+    here = [] if level is None else [level]
+    possible = 1
+    kind: object = shard
+    while isinstance(kind, Shard):
+        possible *= int(np.prod(kind.grid.grid_shape, dtype=np.int64))
+        levels.append(
+            LevelStats(
+                shards=len(here),
+                subchunks=possible,
+                present=sum(int(each.index.present.sum()) for each in here),
+                live=sum(each.index.live_bytes for each in here),
+                dead=sum(each.dead for each in here),
+                index=sum(each.shard.index_size for each in here),
+            )
+        )
+        here = [child for each in here for child in each.children.values()]
+        kind = kind.inner
+    last = levels[-1]
+    dead, index = sum(each.dead for each in levels), sum(each.index for each in levels)
+    return ChunkStats(stored, last.live, dead, index, last.present, last.subchunks, tuple(levels))

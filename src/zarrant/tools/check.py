@@ -1,0 +1,200 @@
+"""Check arrays: everything that can be told to be wrong with what is stored, without changing anything.
+
+In comes an address; out goes a `CheckReport`, a list of findings and some sums. Documents are parsed, the size and the index of
+every stored object are looked at, and with `deep` every subchunk is decoded, checksums included. Keys that belong to no chunk,
+and files that killed writers left, are found by listing. What cannot be read is a finding too: nothing ends the check early
+but an address at which nothing is. Severities: "error" (values are lost or cannot be read), "warning" (of no use, in the way
+of nothing), "note" (worth knowing; an array with notes only is clean).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from zarrant.config import config as defaults
+from zarrant.effects import Op, fetch_one, gather_outcomes, list_dir, list_prefix
+from zarrant.errors import NodeNotFoundError, ZarrantError
+from zarrant.metadata.v3 import ArrayDocument, parse
+from zarrant.nodes.base import LIST, READ, Place
+from zarrant.ops.examine import Examined, examine, in_grid
+from zarrant.ops.hierarchy import document_key
+from zarrant.ops.state import ArrayState
+from zarrant.progress import Meter, Report
+from zarrant.stores.filesystem import FilesystemStore
+from zarrant.stores.resolve import resolve_store
+from zarrant.tools.leftovers import Leftover, leftovers
+
+SEVERITIES = ("error", "warning", "note")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong. `repairable`: `repair` has a safe way to mend it.
+
+    Kinds: "metadata"; of a stored object "index", "entry", "overlap", "subchunk", "chunk", "size", "unreadable", "dead bytes";
+    of a key "orphan" (a chunk outside of the grid), "stranger" (no chunk key); of a file "lock", "draft".
+    """
+
+    kind: str
+    key: str
+    chunk: tuple[int, ...] | None
+    detail: str
+    severity: str
+    repairable: bool
+
+
+@dataclass
+class Found:
+    """An array that could be opened, and what is found in it, as `inspect` fills it in."""
+
+    state: ArrayState
+    place: Place
+    findings: list[Finding] = field(default_factory=list)
+    examined: dict[tuple[int, ...], Examined] = field(default_factory=dict)
+    orphans: list[tuple[int, ...]] = field(default_factory=list)
+    leftovers: list[Leftover] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What a check found, in order of keys, and how much it looked at."""
+
+    address: str
+    deep: bool
+    arrays: int
+    objects: int
+    stored_bytes: int
+    dead_bytes: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def clean(self) -> bool:
+        """Nothing is wrong; notes do not count."""
+        return all(finding.severity == "note" for finding in self.findings)
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return {"clean": self.clean, **asdict(self)}
+
+
+def check(address: Any, *, deep: bool = False, report: Report | None = None) -> CheckReport:
+    """Check an array, or all arrays below a group; `report` hears of progress in bytes of values.
+
+    NodeNotFoundError where nothing is.
+
+    >>> import zarrant
+    >>> objects = {}
+    >>> a = zarrant.create_array(objects, data=[1, 2, 3, 4], chunks=2)
+    >>> check(objects).clean
+    True
+    >>> objects["c/0"] = b"torn"
+    >>> [finding.kind for finding in check(objects, deep=True).findings]
+    ['chunk']
+    """
+    place = open_place(address)
+    arrays, broken = search(place, place.path)
+    return summed(place, deep, arrays, broken, sum(inspect(found, deep, report) for found in arrays))
+
+
+def open_place(address: Any) -> Place:
+    """Where an address leads, whatever is there."""
+    options = defaults.config
+    files = {"locking": options.locking, "lock_timeout": options.lock_timeout}
+    store, prefix = resolve_store(address, None, files)
+    return Place(store, prefix.rstrip("/"), options)
+
+
+def search(place: Place, path: str) -> tuple[list[Found], list[Finding]]:
+    """The arrays at and below a path, and the documents that are broken."""
+    key = document_key(path)
+    try:
+        blob = place.run(fetch_one(key), READ)
+        if blob is None:
+            if path == place.path:
+                raise NodeNotFoundError("no array or group here", store=place.url, key=key)
+            return [], []
+        document = parse(bytes(blob.data[0]))
+        if isinstance(document, ArrayDocument):
+            return [Found(ArrayState.from_document(path, document, place.options), place)], []
+    except NodeNotFoundError:
+        raise
+    except ZarrantError as error:
+        return [], [Finding("metadata", key, None, _told(error), "error", False)]
+    arrays: list[Found] = []
+    broken: list[Finding] = []
+    for below in place.run(list_dir(f"{path}/" if path else ""), LIST)[1]:
+        more, wrong = search(place, below.rstrip("/"))
+        arrays += more
+        broken += wrong
+    return arrays, broken
+
+
+def inspect(found: Found, deep: bool, report: Report | None = None) -> int:
+    """Fill in what is found in one array; returns the number of stored objects."""
+    state, place = found.state, found.place
+    prefix = state.key_of("")
+    chunks = []
+    for key in place.run(list_prefix(prefix), LIST):
+        chunk = state.key_encoding.parse(key[len(prefix) :], len(state.shape))
+        if key == document_key(state.prefix):
+            continue
+        if chunk is None:
+            found.findings.append(Finding("stranger", key, None, "is not the key of a chunk of this array", "warning", False))
+        elif in_grid(state, chunk):
+            chunks.append(chunk)
+        else:
+            detail = f"lies outside of the grid of {state.grid.grid_shape} chunks"
+            found.orphans.append(chunk)
+            found.findings.append(Finding("orphan", key, chunk, detail, "warning", True))
+    meter = Meter(len(chunks) * state.prepared.spec.nbytes, len(chunks), report)
+    outcomes = place.run(gather_outcomes((_examined(state, chunk, deep, meter) for chunk in chunks), state.cost), READ)
+    for chunk, outcome in zip(chunks, outcomes, strict=True):
+        found.findings += _judge(found, chunk, outcome)
+    if isinstance(place.store, FilesystemStore):
+        found.leftovers += leftovers(place.store, prefix)
+        found.findings += [
+            Finding("draft" if each.draft else "lock", each.name, None, each.detail, "warning", each.removable)
+            for each in found.leftovers
+        ]
+    return len(chunks)
+
+
+def _examined(state: ArrayState, chunk: tuple[int, ...], deep: bool, meter: Meter) -> Op[Examined]:
+    try:
+        return (yield from examine(state, chunk, deep))
+    finally:
+        meter.add(state.prepared.spec.nbytes, 1)
+
+
+def _judge(found: Found, chunk: tuple[int, ...], outcome: Examined | Exception) -> Iterator[Finding]:
+    """The findings on one stored object."""
+    key = found.state.chunk_key(chunk)
+    if isinstance(outcome, Exception):
+        yield Finding("unreadable", key, chunk, _told(outcome), "error", False)
+        return
+    found.examined[chunk] = outcome
+    for problem in outcome.problems:
+        yield Finding(problem.kind, key, chunk, problem.detail, "error", problem.repairable)
+    if outcome.dead > found.state.options.codec.dead_limit * outcome.stored:
+        yield Finding("dead bytes", key, chunk, f"{outcome.dead} of {outcome.stored} bytes: compact() frees them", "note", False)
+
+
+def summed(place: Place, deep: bool, arrays: Sequence[Found], broken: Sequence[Finding], objects: int) -> CheckReport:
+    """The report on all arrays."""
+    findings = [*broken, *(finding for found in arrays for finding in found.findings)]
+    examined = [each for found in arrays for each in found.examined.values()]
+    return CheckReport(
+        address=place.url,
+        deep=deep,
+        arrays=len(arrays),
+        objects=objects,
+        stored_bytes=sum(each.stored for each in examined),
+        dead_bytes=sum(each.dead for each in examined),
+        findings=tuple(sorted(findings, key=lambda finding: (finding.key, SEVERITIES.index(finding.severity)))),
+    )
+
+
+def _told(error: Exception) -> str:
+    return str(error) or type(error).__name__

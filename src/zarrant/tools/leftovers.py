@@ -1,0 +1,113 @@
+"""Files that killed writers left beside objects: lock files and drafts.
+
+In comes a store of files and a prefix; out go those below it, each with a word on whether it is of any use. A lock file is
+stale when its lock can be taken: whoever is at work holds it. A draft `<key>.__new.__lock` is stale when that of its object is.
+Looking takes no file away and leaves none; removing is done under the lock of the object, as every write is.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from zarrant.locking.files import MARK, SUFFIX
+from zarrant.stores.filesystem import FilesystemStore
+from zarrant.stores.tree import NEW
+
+_KIND = re.compile(rf"(?P<owner>.+?)(?P<draft>{re.escape(NEW)}(?P<own>[0-9a-f]*))?{re.escape(SUFFIX)}")
+_FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """One file. `name` is relative to the store, `key` that of the object beside it; `removable`: surely nobody's."""
+
+    name: str
+    key: str
+    draft: bool
+    removable: bool
+    detail: str
+
+
+def leftovers(store: FilesystemStore, prefix: str) -> Iterator[Leftover]:
+    """The leftovers below a prefix ("" or ending with "/"); what is in use is passed over."""
+    directories = [prefix]
+    for directory in directories:
+        try:
+            entries = store.files.scan(f"{store.root}/{directory}".rstrip("/"))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        for name, kind in sorted(entries):
+            if kind == "dir" and SUFFIX not in name:
+                directories.append(f"{directory}{name}/")
+            found = _KIND.fullmatch(name)
+            if kind == "file" and found is not None:
+                leftover = _look(store, directory, name, found)
+                if leftover is not None:
+                    yield leftover
+
+
+def _look(store: FilesystemStore, directory: str, name: str, found: re.Match[str]) -> Leftover | None:
+    key, draft = directory + found["owner"], found["draft"] is not None
+    path = f"{store.root}/{directory}{name}"
+    try:
+        before = store.files.stat(path)
+    except FileNotFoundError:
+        return None
+    if found["own"]:
+        return Leftover(directory + name, key, True, False, "a draft made without locks: of use to a writer that still runs")
+    with _try_lock(store, f"{store.root}/{key}{SUFFIX}") as (free, size, start):
+        if not free or not _same(store, path, before):  # the same file before and after: it was there without a holder
+            return None
+        if draft:
+            return Leftover(directory + name, key, True, True, "a draft of a writer that was killed")
+        if start == MARK:
+            return Leftover(directory + name, key, False, False, 'a lock of locking="lockfile": of use if its holder still runs')
+        told = f", with {size} bytes of a value that was never published" if size else ""
+        return Leftover(directory + name, key, False, True, f"a lock that nobody holds{told}")
+
+
+@contextmanager
+def _try_lock(store: FilesystemStore, path: str) -> Iterator[tuple[bool, int, bytes]]:
+    """(nobody else has it, its size, how it begins); a lock file that is not there is nobody's."""
+    files = store.files
+    try:
+        fd = files.open(path, _FLAGS)
+    except FileNotFoundError:
+        yield True, 0, b""
+        return
+    except OSError:  # no permission, a link, a device: not ours to judge
+        yield False, 0, b""
+        return
+    taken = False
+    try:
+        state = files.fstat(fd)
+        taken = stat.S_ISREG(state.st_mode) and files.lock(fd)
+        start = memoryview(bytearray(len(MARK)))
+        count = files.read_full(fd, start, 0) if taken else 0
+        yield taken and _same(store, path, state), files.fstat(fd).st_size, bytes(start[:count])
+    finally:
+        if taken:
+            files.unlock(fd)
+        files.close(fd)
+
+
+def _same(store: FilesystemStore, path: str, state: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(store.files.stat(path), state)
+    except FileNotFoundError:
+        return False
+
+
+def remove(store: FilesystemStore, leftover: Leftover) -> None:
+    """Remove a leftover under the lock of its object; the lock file goes with the lock."""
+    with store.hold([leftover.key]):
+        if leftover.draft:
+            try:
+                store.files.unlink(f"{store.root}/{leftover.name}")
+            except FileNotFoundError:
+                pass

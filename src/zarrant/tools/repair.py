@@ -1,0 +1,178 @@
+"""Repair arrays: mend what `check` calls repairable, and nothing else.
+
+In comes an address; out goes a `RepairReport` that says what would be done, or with `apply` what was done and what a second
+check finds. Of a shard whose index is sound but some of whose subchunks are not, those are dropped (they read as fill from
+then on) and all others kept as they are; stale lock files and drafts are removed under their lock; chunks outside of the grid
+are erased only when that is asked for. Nothing is made worse: before an object is replaced or erased a copy of it is on disk,
+each object is replaced in one step, under the guard of every write, and only while it is the one that was examined; what is
+not understood is left alone. Repairing twice does what repairing once does.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from zarrant.effects import Op, fetch_one
+from zarrant.errors import OptionError, ZarrantError
+from zarrant.nodes.base import LIST, READ, UPDATE, Place
+from zarrant.ops.examine import erase_orphan, object_version, salvage
+from zarrant.progress import Report
+from zarrant.storage import Blob, ByteRange, Version
+from zarrant.stores.filesystem import FilesystemStore
+from zarrant.tools.check import CheckReport, Found, check, inspect, open_place, search, summed
+from zarrant.tools.leftovers import Leftover, remove
+
+COPY_STEP = 64 << 20
+"""Bytes of an object that are in memory while it is copied."""
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One thing to do: "salvage" a shard, "erase" an orphan, "remove" a leftover file.
+
+    `outcome`: "planned", "done", "refused" (there is no safe way), "failed" (`detail` says why; nothing was changed).
+    """
+
+    what: str
+    key: str
+    chunk: tuple[int, ...] | None
+    detail: str
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class RepairReport:
+    """What was found, what is done about it, where the copies are, and (when applied) what a check finds afterwards."""
+
+    applied: bool
+    backup: str | None
+    before: CheckReport
+    actions: tuple[Action, ...]
+    after: CheckReport | None
+
+    @property
+    def clean(self) -> bool:
+        """Nothing is wrong (any more)."""
+        return (self.after or self.before).clean
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return {"clean": self.clean, **asdict(self)}
+
+
+def repair(
+    address: Any,
+    *,
+    apply: bool = False,
+    deep: bool = False,
+    orphans: bool = False,
+    backup: str | os.PathLike[str] | None = None,
+    report: Report | None = None,
+) -> RepairReport:
+    """Repair an array, or all arrays below a group; without `apply` nothing is changed.
+
+    `deep` decodes every subchunk to find those to drop, `orphans` erases chunks outside of the grid. Copies of what is replaced
+    or erased go to the directory `backup`, by default `<store>.bak-<time>` beside the store, under their keys. OptionError where
+    there is no such place (a store that is no directory needs one).
+    """
+    place = open_place(address)
+    arrays, broken = search(place, place.path)
+    before = summed(place, deep, arrays, broken, sum(inspect(found, deep, report) for found in arrays))
+    plans = [plan for found in arrays for plan in _planned(found, deep, orphans)]
+    if not apply:
+        return RepairReport(False, None, before, tuple(plan.action for plan in plans), None)
+    place.require((*UPDATE, *LIST))
+    vault = _Vault(place, backup, needed=any(plan.op is not None for plan in plans))
+    actions = tuple(_perform(place, vault, plan) for plan in plans)
+    return RepairReport(True, vault.used, before, actions, check(address, deep=deep))
+
+
+class _Plan(NamedTuple):
+    """What to do: an operation that replaces or erases an object of one version, or a leftover to remove."""
+
+    action: Action
+    op: Callable[[], Op[bool]] | None
+    version: Version = None
+    leftover: Leftover | None = None
+
+
+def _planned(found: Found, deep: bool, orphans: bool) -> Iterator[_Plan]:
+    """What could be done about one array."""
+    state = found.state
+    for chunk, examined in found.examined.items():
+        mendable = [problem.detail for problem in examined.problems if problem.repairable]
+        if mendable:
+            detail = f"drop what cannot be read: {'; '.join(mendable)}"
+            action = Action("salvage", state.chunk_key(chunk), chunk, detail, "planned")
+            yield _Plan(action, partial(salvage, state, chunk, examined.version, deep), examined.version)
+    for leftover in found.leftovers:
+        if leftover.removable:
+            yield _Plan(Action("remove", leftover.name, None, leftover.detail, "planned"), None, leftover=leftover)
+    for chunk in found.orphans if orphans else ():
+        version, size = found.place.run(object_version(state.chunk_key(chunk)), READ)
+        if version is not None:
+            action = Action("erase", state.chunk_key(chunk), chunk, f"{size} bytes outside of the grid", "planned")
+            yield _Plan(action, partial(erase_orphan, state, chunk, version), version)
+
+
+def _perform(place: Place, vault: _Vault, plan: _Plan) -> Action:
+    """Do one thing; the action with its outcome."""
+    action = plan.action
+    try:
+        if plan.op is None:
+            done = plan.leftover is not None and _remove(place.store, plan.leftover)
+        else:
+            vault.keep(action.key, plan.version)
+            done = place.run(plan.op(), UPDATE)
+    except (ZarrantError, OSError) as error:
+        return replace(action, outcome="failed", detail=f"{action.detail}. {error}")
+    return replace(action, outcome="done" if done else "refused")
+
+
+def _remove(store: FilesystemStore, leftover: Leftover) -> bool:
+    if store.locking not in ("auto", "os"):
+        return False  # without locks nobody can tell that it is of no use
+    remove(store, leftover)
+    return True
+
+
+class _Vault:
+    """Where copies go: made when the first one does."""
+
+    def __init__(self, place: Place, directory: str | os.PathLike[str] | None, needed: bool) -> None:
+        self._place = place
+        if directory is not None:
+            self._directory: Path | None = Path(directory)
+        elif isinstance(place.store, FilesystemStore):
+            self._directory = Path(f"{place.store.root}.bak-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
+        else:
+            self._directory = None
+        if needed and self._directory is None:
+            raise OptionError("no place for copies of what is repaired", field="backup", expected="a directory", got="None")
+        self.used: str | None = None
+
+    def keep(self, key: str, version: Version) -> None:
+        """Copy the object of a key as it was in this version, and see it onto the disk. VersionChangedError if it is no more."""
+        assert self._directory is not None, "looked at before anything was done"
+        target = self._directory / key
+        target.parent.mkdir(parents=True, exist_ok=True)
+        while target.exists():
+            target = target.with_name(f"{target.name}+")
+        size = self._read(key, version, 0, 0).size
+        with open(target, "xb") as file:
+            for offset in range(0, size, COPY_STEP):
+                file.write(self._read(key, version, offset, min(COPY_STEP, size - offset)).data[0])
+            file.flush()
+            os.fsync(file.fileno())
+        self.used = str(self._directory)
+
+    def _read(self, key: str, version: Version, offset: int, length: int) -> Blob:
+        blob = self._place.run(fetch_one(key, (ByteRange(offset, length),), version), READ)
+        assert blob is not None, "an object of a version is there, or VersionChangedError"
+        return blob

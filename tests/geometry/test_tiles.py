@@ -1,0 +1,80 @@
+"""Tiles: what a split of each box alone says, in columns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from zarrant.errors import ShapeError
+from zarrant.geometry.box import ArraySubset
+from zarrant.geometry.grid import ChunkGrid
+from zarrant.geometry.region import box_region
+from zarrant.geometry.tiles import Tiles
+
+SHAPE, OUTER, INNER = (30, 20), (12, 8), (4, 2)
+
+
+def tiles(rng: Any, n: int, bounds: tuple[int, ...]) -> Tiles:
+    """Boxes in different cells of the inner grid, in any order."""
+    cells = np.array(list(np.ndindex(*(-(-b // c) for b, c in zip(bounds, INNER, strict=True)))))
+    chosen = rng.permutation(len(cells))[:n]
+    origin = cells[chosen] * INNER
+    room = np.minimum(origin + INNER, bounds) - origin
+    low = rng.integers(0, room)
+    high = rng.integers(low, room) + 1
+    whole = rng.random(n) < 0.5
+    low[whole], high[whole] = 0, room[whole]
+    value = np.stack([np.arange(n) * INNER[0], np.zeros(n, int)], axis=1)
+    return Tiles(origin + low, high - low, value)
+
+
+def each(region: Any, grid: ChunkGrid, bounds: tuple[int, ...]) -> dict[tuple[int, ...], tuple[bool, tuple[int, ...], list[Any]]]:
+    cells = region.split(grid, bounds)
+    assert cells.index.tolist() == sorted(cells.index.tolist())
+    boxes = cells.boxes(0, cells.n)
+    found = {}
+    for i, index in enumerate(map(tuple, cells.index.tolist())):
+        mine = boxes.row == i
+        columns = zip(boxes.cell_start[mine].tolist(), boxes.value_start[mine].tolist(), boxes.shape[mine].tolist(), strict=True)
+        found[index] = (bool(cells.full[i]), cells.extent(i), sorted(columns))
+        assert cells.extents(i, i + 1).tolist() == [list(cells.extent(i))]
+    return found
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_like_the_boxes_one_by_one(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    region = tiles(rng, int(rng.integers(1, 60)), SHAPE)
+    if seed % 2:
+        region, shape, outer, inner = region.transpose((1, 0)), SHAPE[::-1], OUTER[::-1], INNER[::-1]
+    else:
+        shape, outer, inner = SHAPE, OUTER, INNER
+    expected: dict[tuple[int, ...], list[Any]] = {}
+    volume: dict[tuple[int, ...], int] = {}
+    grid = ChunkGrid.regular(shape, outer)
+    for start, count, value in zip(region.start, region.shape, region.value, strict=True):
+        ((index, (_, _, boxes)),) = each(box_region(ArraySubset(tuple(start), tuple(count)), tuple(value)), grid, shape).items()
+        expected.setdefault(index, []).extend(boxes)
+        volume[index] = volume.get(index, 0) + int(np.prod(count))
+    found = each(region, grid, shape)
+    assert {index: boxes for index, (_, _, boxes) in found.items()} == {i: sorted(boxes) for i, boxes in expected.items()}
+    assert {index: full for index, (full, extent, _) in found.items()} == {
+        index: volume[index] == np.prod(extent) for index, (_, extent, _) in found.items()
+    }
+    cells = region.split(grid, shape)
+    for i in range(cells.n):
+        inside = each(cells.region(i), ChunkGrid.regular(outer, inner), cells.extent(i))
+        assert sum(len(boxes) for _, _, boxes in inside.values()) == len(cells.region(i).start)
+
+
+def test_whole_and_refusals() -> None:
+    one = Tiles(np.array([[0, 0]]), np.array([[4, 2]]), np.array([[0, 0]]))
+    assert one.whole((4, 2))
+    assert not one.whole((4, 3))
+    assert not Tiles(one.start, one.shape, np.array([[4, 0]])).whole((4, 2))
+    with pytest.raises(ShapeError):
+        one.split(ChunkGrid.regular((8, 8), (3, 2)), (8, 8))
+    with pytest.raises(ShapeError):
+        one.split(ChunkGrid.regular((8, 8), (4, 2)), (3, 8))

@@ -1,0 +1,138 @@
+"""A process that writes or reads one array while others do: `python readers.py LIBRARY PATH COUNTERS ARGUMENT`.
+
+LIBRARY "writer" makes update after update of REGIONS[ARGUMENT] through Zarrant until its input ends: the k-th sets every
+element of the region to k. It notes k in COUNTERS (two int64 a writer) when it begins and when it is done. Any other LIBRARY
+reads ARGUMENT times, the whole array and parts of it by turns, and compares each subchunk: every region shows one update, not
+older than the last that was done before the read, not newer than the last begun after it; the rest is BASE. It prints
+how many reads were made, how many were wrong, how many failed, how many different updates were seen, and the first trouble.
+"""
+
+from __future__ import annotations
+
+import mmap
+import random
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+SHAPE, SHARD, CHUNK = (48, 48), (48, 48), (16, 16)
+REGIONS = (np.s_[4:30, 4:30], np.s_[32:44, 10:48])
+"""Each covers some subchunks wholly and some partly; the second and the first have subchunks of their own."""
+BASE = 2**32 - 1
+PARTS = (np.s_[0:48, 0:48], np.s_[0:16, 0:16], np.s_[8:24, 8:40], np.s_[30:48, 0:48], np.s_[16:32, 16:32])
+
+
+def counters(path: str) -> Any:
+    with open(path, "r+b") as file:
+        return np.frombuffer(mmap.mmap(file.fileno(), 0), "int64")
+
+
+def write(path: str, told: Any, number: int) -> None:
+    import zarrant
+
+    array = zarrant.open_array(path, mode="r+", config={"dead_limit": 1.0, "shard_updates": "append"})
+    over = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
+    k = 0
+    while not over.is_set():
+        k += 1
+        told[2 * number] = k
+        array[REGIONS[number]] = k
+        told[2 * number + 1] = k
+
+
+def zarr_python(path: str) -> Callable[[Any], Any]:
+    import zarr
+
+    array = zarr.open_array(path, mode="r")
+    return lambda part: array[part]
+
+
+def zarrs(path: str) -> Callable[[Any], Any]:
+    import zarr
+
+    zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"})
+    return zarr_python(path)
+
+
+def tensorstore(path: str) -> Callable[[Any], Any]:
+    import tensorstore as ts
+
+    array = ts.open({"driver": "zarr3", "kvstore": {"driver": "file", "path": path}}, open=True, read=True).result()
+    return lambda part: array[part].read().result()
+
+
+def ours(path: str) -> Callable[[Any], Any]:
+    import zarrant
+
+    array = zarrant.open_array(path, mode="r")
+    return lambda part: array[part]
+
+
+def subchunks(part: tuple[slice, slice]) -> list[tuple[slice, slice]]:
+    """The pieces of a part, one a subchunk, in coordinates of the array."""
+    pieces = []
+    for row in range(0, SHAPE[0], CHUNK[0]):
+        for column in range(0, SHAPE[1], CHUNK[1]):
+            piece = tuple(
+                slice(max(low, wanted.start), min(low + 16, wanted.stop)) for low, wanted in zip((row, column), part, strict=True)
+            )
+            if all(side.start < side.stop for side in piece):
+                pieces.append((piece[0], piece[1]))
+    return pieces
+
+
+OWNER = np.full(SHAPE, -1)
+for _number, _region in enumerate(REGIONS):
+    OWNER[_region] = _number
+
+
+def trouble(found: Any, part: tuple[slice, slice], done: Any, begun: Any, seen: set[int]) -> str | None:
+    """What is wrong with values that were read; None where nothing is."""
+    for piece in subchunks(part):
+        values = found[tuple(slice(s.start - p.start, s.stop - p.start) for s, p in zip(piece, part, strict=True))]
+        owners = OWNER[piece]
+        if (values[owners == -1] != BASE).any():
+            return f"{piece}: what nobody writes has changed"
+        for number in set(owners[owners >= 0].tolist()):
+            shown = np.unique(values[owners == number])
+            seen.update(shown.tolist())
+            if len(shown) != 1:
+                return f"{piece}: several updates in one subchunk: {shown}"
+            if not done[number] <= shown[0] <= begun[number]:
+                return f"{piece}: update {shown[0]} is not of {done[number]}..{begun[number]}"
+    return None
+
+
+def read(library: str, path: str, told: Any, count: int) -> None:
+    get = {"zarr": zarr_python, "zarrs": zarrs, "tensorstore": tensorstore, "ours": ours}[library](path)
+    dice, wrong, failed, seen, first = random.Random(library), 0, 0, set[int](), ""
+    for _ in range(count):
+        part = dice.choice(PARTS)
+        done = told[1::2].copy()
+        try:
+            found = np.asarray(get(part))
+        except Exception as error:
+            failed += 1
+            first = first or f"{type(error).__name__}: {error}"
+            continue
+        problem = trouble(found, part, done, told[0::2].copy(), seen)
+        if problem:
+            wrong += 1
+            first = first or problem
+    print(count, wrong, failed, len(seen), first.replace("\n", " "), flush=True)
+
+
+def main() -> None:
+    library, path, place, argument = sys.argv[1:5]
+    if library == "writer":
+        write(path, counters(place), int(argument))
+    else:
+        read(library, path, counters(place), int(argument))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,472 @@
+"""Every disk that a crash can leave, made from the recorded file operations: each object is old or new, the next write exact.
+
+Two models, for two promises:
+
+- *The process is killed* (any durability): the system keeps every call that was made, so the disks are the prefixes of the
+  journal, and each prefix with a part of the next write, which was cut short. Nothing that was acknowledged is missing.
+- *Power is lost*: of each directory a prefix of its changes is kept, at least what was there at its last sync; of the data of
+  each file what its last sync covered, and of the rest anything: all, nothing, a torn prefix, some writes without those
+  before them, or the size with zeros. Without syncs (the default, `durability="rename"`) an object may then be torn, which is
+  noticed by a typed error wherever the format has a checksum, and a whole write mends it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zarrant
+from zarrant.codecs import Crc32c, Zstd
+from zarrant.errors import NodeNotFoundError, ZarrantError
+from zarrant.stores.filesystem import FilesystemStore
+from zarrant.stores.simulated import TOP, Disk, SimulatedDisk, SimulatedLayer, Step
+from zarrant.testing import together
+
+SOAK = bool(os.environ.get("ZARRANT_SOAK"))
+OPERATIONS, CUTS, RUNS = (40, 40, 12) if SOAK else (32, 6, 1)
+LOSSES = 150 if SOAK else 4
+FIRST = {
+    "name": "sharding_indexed",
+    "configuration": {
+        "chunk_shape": [4],
+        "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
+        "index_codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
+        "index_location": "start",
+    },
+}
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "chunks": {"shape": (20,), "chunks": (8,), "compressors": [Crc32c()]},
+    "shards": {"shape": (44,), "chunks": (4,), "shards": (16,), "compressors": [Zstd(), Crc32c()]},
+    "index first": {"shape": (44,), "chunks": (16,), "serializer": FIRST, "compressors": None},
+}
+SHORT = b"short"
+
+
+roots = itertools.count()
+
+
+def attach(system: SimulatedDisk, **options: Any) -> FilesystemStore:
+    """A store on the disk, as another process has it: its root has a name of its own, under which no other knows anything."""
+    root = f"/{next(roots)}"
+    return FilesystemStore(root, layer=SimulatedLayer(system, root), **options)
+
+
+class Recording:
+    """One array, what was done to it, and what it may show after each step of the journal."""
+
+    def __init__(self, layout: str, durability: str = "rename", **config: Any) -> None:
+        self.system = SimulatedDisk()
+        self.options = {**LAYOUTS[layout], "dtype": "uint32", "fill_value": 0, "config": {"concurrency": 1, **config}}
+        self.store = attach(self.system, durability=durability)
+        self.array = zarrant.create_array(self.store, attributes={"n": 0}, **self.options)
+        self.shape, self.unit = self.array.shape[0], self.array.write_unit[0]
+        self.base = self.system.disk.copy()
+        self.system.journal.clear()
+        self.known: dict[tuple[str, bytes], Any] = {}
+        self.objects = [slice(at, min(at + self.unit, self.shape)) for at in range(0, self.shape, self.unit)]
+        self.keys = [f"c/{i}" for i in range(len(self.objects))]
+        self.place: dict[str, bytes] = {}
+        self.alone = zarrant.create_array(self.place, **self.options)
+
+    def decoded(self, index: int, data: bytes | None) -> Any:
+        """The values of an object, by its bytes; ZarrantError where they are none."""
+        key = self.keys[index]
+        if data is None:
+            return np.zeros(self.objects[index].stop - self.objects[index].start, "uint32")
+        if (key, data) not in self.known:
+            self.place[key] = data
+            self.known[key, data] = self.alone[self.objects[index]]
+            del self.place[key]
+        return self.known[key, data]
+
+    def attributes(self, data: bytes) -> Any:
+        if ("zarr.json", data) not in self.known:
+            self.known["zarr.json", data] = json.loads(data)["attributes"]
+        return self.known["zarr.json", data]
+
+
+def write_whole(a: Any, model: Any, dice: random.Random, value: int) -> None:
+    a[...] = model[:] = value
+
+
+def write_one(a: Any, model: Any, dice: random.Random, value: int) -> None:
+    n = dice.randrange(a.chunk_grid_shape[0])
+    part = slice(n * a.write_unit[0], min((n + 1) * a.write_unit[0], len(model)))
+    model[part] = np.arange(part.stop - part.start) * dice.choice([0, 7919]) + value
+    a.store_chunk((n,), model[part])
+
+
+def update(a: Any, model: Any, dice: random.Random, value: int) -> None:
+    low = dice.randrange(len(model))
+    high = dice.randint(low + 1, len(model))
+    a[low:high] = model[low:high] = value
+
+
+def update_many(a: Any, model: Any, dice: random.Random, value: int) -> None:
+    pairs = []
+    for low in dice.sample(range(len(model) - 2), 3):
+        pairs.append((np.s_[low : low + 2], value + low))
+        model[low : low + 2] = value + low
+    a.store_array_subsets(pairs)
+
+
+def erase(a: Any, model: Any, dice: random.Random, value: int) -> None:
+    n = dice.randrange(a.chunk_grid_shape[0])
+    a.erase_chunk((n,))
+    model[n * a.write_unit[0] : (n + 1) * a.write_unit[0]] = 0
+
+
+def fill(a: Any, model: Any, dice: random.Random, value: int) -> None:
+    low = dice.randrange(len(model))
+    a[low:] = model[low:] = 0
+
+
+def attribute(a: Any, model: Any, dice: random.Random, value: int) -> None:
+    a.attrs.update({"n": value, "text": "x" * dice.randrange(50)})
+
+
+WORK: list[Callable[[Any, Any, random.Random, int], None]] = [
+    *(write_whole, write_one, write_one, update, update, update, update_many, erase, fill, attribute)
+]
+
+
+def record(layout: str, seed: str, **config: Any) -> tuple[Recording, list[tuple[Any, int]]]:
+    """Random operations, one after the other; the state (values, attribute) after each of them."""
+    recording, dice = Recording(layout, **config), random.Random(seed)
+    model, number = np.zeros(recording.shape, "uint32"), 0
+    states = [(model.copy(), number)]
+    for value in range(1, OPERATIONS + 1):
+        action = dice.choice(WORK)
+        action(recording.array, model, dice, 1000 * value)
+        number = 1000 * value if action is attribute else number
+        states.append((model.copy(), number))
+        recording.system.mark("done", value)
+    return recording, states
+
+
+def killed(journal: Sequence[Step], base: Disk, cuts: int, dice: random.Random) -> Iterator[tuple[Disk, int]]:
+    """The disks a kill leaves, and the number of the last step that is whole; those that changes nothing are left out."""
+    disk = base.copy()
+    yield disk.copy(), 0
+    for count, step in enumerate(journal, 1):
+        if step.kind == "write":
+            size = len(step.data)
+            for cut in {1, size // 2, size - 1, *(dice.randrange(1, max(2, size)) for _ in range(cuts - 3))} - {0, size}:
+                yield disk.copy().apply([step._replace(data=step.data[:cut])]), count - 1
+        disk.apply([step])
+        if step.kind not in ("mark", "sync", "time"):
+            yield disk.copy(), count
+
+
+def power_lost(journal: Sequence[Step], base: Disk, dice: random.Random) -> Disk:
+    """One disk that a loss of power leaves after all steps of the journal."""
+    names: dict[int, list[int]] = {}
+    data: dict[int, list[int]] = {}
+    synced: dict[int, int] = {}
+    for at, step in enumerate(journal):
+        if step.kind == "sync":
+            synced[step.node] = at
+        elif step.kind in ("write", "truncate"):
+            data.setdefault(step.node, []).append(at)
+        elif step.kind != "mark" and step.kind != "time":
+            names.setdefault(step.node, []).append(at)
+    kept: dict[int, Step] = {}
+    for node, steps in names.items():
+        floor = sum(at < synced.get(node, -1) for at in steps)
+        cut = dice.choice([floor, len(steps), dice.randint(floor, len(steps))])
+        kept.update((at, journal[at]) for at in steps[:cut])
+    for node, steps in data.items():
+        last = synced.get(node, -1)
+        kept.update((at, journal[at]) for at in steps if at < last)
+        kept.update(_unsynced([at for at in steps if at > last], journal, dice))
+    return base.copy().apply(kept[at] for at in sorted(kept))
+
+
+def _unsynced(steps: list[int], journal: Sequence[Step], dice: random.Random) -> Iterable[tuple[int, Step]]:
+    how = dice.choice(["kept", "dropped", "torn", "reordered", "zeros"])
+    if how == "kept":
+        return [(at, journal[at]) for at in steps]
+    if how == "dropped" or not steps:
+        return []
+    if how == "torn":
+        *whole, last = steps[: dice.randint(1, len(steps))]
+        torn = journal[last]._replace(data=journal[last].data[: dice.randint(0, len(journal[last].data))])
+        return [*((at, journal[at]) for at in whole), (last, torn)]
+    if how == "reordered":
+        return [(at, journal[at]) for at in steps if dice.random() < 0.5]
+    return [(at, journal[at]._replace(data=bytes(len(journal[at].data)))) for at in steps]
+
+
+class Judge:
+    """Looks at disks: each object is one of those allowed, and the next write is exact and leaves nothing behind."""
+
+    def __init__(self, recording: Recording, states: Sequence[tuple[Any, int]]) -> None:
+        self.recording, self.states = recording, states
+        self.looked = self.written = 0
+        self.different: set[int] = set()
+
+    def look(self, disk: Disk, done: int) -> None:
+        """Operation `done` is the last that was acknowledged, the one after it may show, whole, in any object."""
+        recording = self.recording
+        (before, number), (after, other) = self.states[done], self.states[min(done + 1, len(self.states) - 1)]
+        system = SimulatedDisk(disk)
+        store = attach(system)
+        for index, part in enumerate(recording.objects):
+            blob = store.get(recording.keys[index])
+            found = recording.decoded(index, None if blob is None else bytes(blob.data[0]))
+            assert np.array_equal(found, before[part]) or np.array_equal(found, after[part])
+        document = store.get("zarr.json")
+        assert document is not None
+        assert recording.attributes(bytes(document.data[0]))["n"] in (number, other)
+        self.looked += 1
+        self.different.add(hash(tuple(sorted(disk.tree().items(), key=lambda item: item[0]))))
+        if self.looked % 10 == 0:
+            self.write_array(store, before, after)
+        else:
+            self.write_objects(store)
+        left = [name for name in system.disk.tree() if name.endswith("__lock")]
+        assert left == []
+        assert (system.opened, system.locks) == ({}, {})
+
+    def write_objects(self, store: FilesystemStore) -> None:
+        """The shortest value over what is there, under what is left over."""
+        for key in [*self.recording.keys, "zarr.json"]:
+            store.put(key, [SHORT])
+            assert bytes(store.get(key).data[0]) == SHORT  # type: ignore[union-attr]
+
+    def write_array(self, store: FilesystemStore, before: Any, after: Any) -> None:
+        array = zarrant.open_array(store, mode="r+", config={"concurrency": 1})
+        model = array[...]
+        assert np.array_equal(np.where(model == before, before, after), model)
+        array[3:-3] = model[3:-3] = 5
+        assert np.array_equal(array[...], model)
+        array[...] = 6
+        assert (array[...] == 6).all()
+        array.attrs["n"] = 1
+        self.written += 1
+
+
+def done_before(journal: Sequence[Step]) -> list[int]:
+    """For each number of steps, the last operation that was acknowledged."""
+    found = [0]
+    for step in journal:
+        found.append(step.offset if step.kind == "mark" else found[-1])
+    return found
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_killed(layout: str) -> None:
+    looked = different = written = 0
+    for run in range(RUNS * 3):
+        config = [{}, {"dead_limit": 1.0}, {"shard_updates": "repack"}][run % 3]
+        recording, states = record(layout, f"{layout} {run}", **config)
+        judge, done = Judge(recording, states), done_before(recording.system.journal)
+        for disk, count in killed(recording.system.journal, recording.base, CUTS, random.Random(run)):
+            judge.look(disk, done[count])
+        looked, different, written = looked + judge.looked, different + len(judge.different), written + judge.written
+    print(f"{looked} states after kills ({different} of them different), the next write done on arrays in {written} of them")
+    assert looked > (50_000 if SOAK else 1_200)
+    assert different > looked // 3
+
+
+WRITERS = 3
+
+
+def race(recording: Recording, updates: int) -> None:
+    """Writers, each of its own elements of all objects; the n-th update of each sets them to n."""
+
+    def writer(number: int) -> Callable[[], None]:
+        array = zarrant.open_array(attach(recording.system), mode="r+", config={"concurrency": 1})
+
+        def work() -> None:
+            for value in range(1, updates + 1):
+                recording.system.mark(f"begin {number}", value)
+                array[number::WRITERS] = value
+                recording.system.mark(f"done {number}", value)
+
+        return work
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        together(*[writer(number) for number in range(WRITERS)])
+    finally:
+        sys.setswitchinterval(interval)
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_killed_while_several_write(layout: str) -> None:
+    looked = mixed = 0
+    for run in range(20 if SOAK else 2):
+        recording = Recording(layout)
+        race(recording, 12)
+        told = {f"{what} {number}": 0 for what in ("begin", "done") for number in range(WRITERS)}
+        journal, at = recording.system.journal, 0
+        judge = Judge(recording, [])
+        for disk, count in killed(journal, recording.base, CUTS, random.Random(run)):
+            for step in journal[at:count]:
+                if step.kind == "mark":
+                    told[step.name] = step.offset
+            at = max(at, count)
+            mixed += sum(told[f"begin {n}"] > told[f"done {n}"] for n in range(WRITERS)) > 1
+            system = SimulatedDisk(disk)
+            store = attach(system)
+            for index, part in enumerate(recording.objects):
+                blob = store.get(recording.keys[index])
+                values = recording.decoded(index, None if blob is None else bytes(blob.data[0]))
+                for number in range(WRITERS):
+                    mine = values[(number - part.start) % WRITERS :: WRITERS]
+                    assert mine[0] == mine[-1]
+                    assert (mine == mine[0]).all()
+                    assert told[f"done {number}"] <= mine[0] <= told[f"begin {number}"], "an acknowledged write is lost"
+            judge.write_objects(store)
+            assert [name for name in system.disk.tree() if name.endswith("__lock")] == []
+            looked += 1
+    print(f"{looked} states after kills of {WRITERS} writers, {mixed} of them with several at work")
+    assert mixed > looked // 4
+
+
+def test_killed_while_creating_and_deleting() -> None:
+    """A node is there, whole, or not there; it can be made again over what is left."""
+    looked = absent = 0
+    for layout in LAYOUTS.values():
+        system = SimulatedDisk()
+        group = zarrant.create_group(attach(system), config={"concurrency": 1})
+        base = system.disk.copy()
+        system.journal.clear()
+        options = {**layout, "dtype": "uint32"}
+        for _ in range(8 if SOAK else 1):
+            group.create_array("a", **options)[...] = 4
+            group.create_group("g", attributes={"n": 1}).create_array("b", **options)[...] = 4
+            del group["a"]
+            del group["g"]
+        for disk, _ in killed(system.journal, base, CUTS, random.Random(0)):
+            after = SimulatedDisk(disk)
+            again = zarrant.open_group(attach(after), mode="r+", config={"concurrency": 1})
+            for name in ("a", "g/b"):
+                try:
+                    array = zarrant.open_array(attach(after), name=name, mode="r")
+                except NodeNotFoundError:
+                    absent += 1
+                else:
+                    units = array.write_unit[0]
+                    for at in range(0, array.shape[0], units):
+                        assert set(array[at : at + units].tolist()) in ({0}, {4})
+            made = again.create_array("a", overwrite=True, **options)
+            assert not made[...].any()
+            made[...] = 9
+            assert (made[...] == 9).all()
+            looked += 1
+    print(f"{looked} states after kills of who creates and deletes")
+    assert looked > 300
+    assert 0 < absent < 2 * looked
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_power_lost_without_syncs(layout: str) -> None:
+    """What the default does not promise: objects may be torn. It is told, the other objects are right, a write mends it."""
+    looked = torn = 0
+    for run in range(RUNS):
+        recording, states = record(layout, f"power {layout} {run}")
+        journal, dice = recording.system.journal, random.Random(run)
+        for count in range(0, len(journal), 1 if SOAK else 4):
+            for _ in range(LOSSES):
+                disk = power_lost(journal[:count], recording.base, dice)
+                torn += torn_and_mended(recording, [values for values, _ in states], disk)
+                looked += 1
+    print(f"{looked} states after a loss of power without syncs, {torn} objects torn, each told and mended")
+    assert torn, "a model that tears nothing proves nothing"
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_power_lost_with_fsync(layout: str) -> None:
+    """`durability="fsync"`: all that was acknowledged is there, the operation in flight is whole in each object or is not."""
+    looked = 0
+    for run in range(RUNS):
+        recording, states = record(layout, f"fsync {layout} {run}", durability="fsync")
+        journal, dice, judge = recording.system.journal, random.Random(run), Judge(recording, states)
+        done = done_before(journal)
+        for count in range(0, len(journal), 1 if SOAK else 4):
+            for _ in range(LOSSES):
+                judge.look(power_lost(journal[:count], recording.base, dice), done[count])
+        looked += judge.looked
+    print(f"{looked} states after a loss of power with fsync, nothing acknowledged is missing, nothing torn")
+    assert looked > 300
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_power_lost_after_a_sync(layout: str) -> None:
+    """By default, what was done before `sync` is there."""
+    looked = 0
+    for run in range(10 * RUNS):
+        recording, states = record(layout, f"sync {layout} {run}")
+        recording.store.sync()
+        dice, judge = random.Random(run), Judge(recording, states)
+        for _ in range(10 * LOSSES):
+            judge.look(power_lost(recording.system.journal, recording.base, dice), len(states) - 1)
+        looked += judge.looked
+    print(f"{looked} states after a loss of power after a sync, nothing is missing, nothing torn")
+
+
+def torn_and_mended(recording: Recording, states: Sequence[Any], disk: Disk) -> int:
+    """How many objects are torn; none shows what was never written."""
+    store = attach(SimulatedDisk(disk))
+    torn = 0
+    for index, part in enumerate(recording.objects):
+        blob = store.get(recording.keys[index])
+        try:
+            found = recording.decoded(index, None if blob is None else bytes(blob.data[0]))
+        except ZarrantError as error:
+            assert error.key == recording.keys[index]
+            torn += 1
+        else:
+            assert any(np.array_equal(found, state[part]) for state in states)
+        store.put(recording.keys[index], [SHORT])
+        assert bytes(store.get(recording.keys[index]).data[0]) == SHORT  # type: ignore[union-attr]
+    return torn
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_zarr_python_reads_what_a_kill_leaves(layout: str, tmp_path: Path) -> None:
+    zarr = pytest.importorskip("zarr")
+    recording, states = record(layout, layout)
+    done, dice, looked = done_before(recording.system.journal), random.Random(0), 0
+    for disk, count in killed(recording.system.journal, recording.base, CUTS, dice):
+        if dice.random() > (1 if SOAK else 0.03):
+            continue
+        root = tmp_path / str(looked)
+        disk.materialise(root)
+        before, after = states[done[count]][0], states[min(done[count] + 1, len(states) - 1)][0]
+        found = zarr.open_array(root, mode="r")[...]
+        for part in recording.objects:
+            assert np.array_equal(found[part], before[part]) or np.array_equal(found[part], after[part])
+        array = zarrant.open_array(root, mode="r+")
+        array[2:-2] = found[2:-2] = 77
+        assert np.array_equal(zarr.open_array(root, mode="r")[...], found)
+        assert np.array_equal(array[...], found)
+        looked += 1
+    print(f"{looked} states on a real disk, read by zarr-python before and after the next write")
+    assert looked > 5
+
+
+def test_the_journal_tells_every_change() -> None:
+    """The journal, applied to the disk as it was, makes the disk as it is: no change goes unrecorded."""
+    for layout in LAYOUTS:
+        recording, states = record(layout, layout)
+        assert recording.base.copy().apply(recording.system.journal).tree() == recording.system.disk.tree()
+        assert np.array_equal(recording.array[...], states[-1][0])
+    assert recording.system.disk.dirs[TOP]

@@ -1,0 +1,110 @@
+"""Holds across processes: they exclude each other, leave readers alone, and a killed holder leaves the old object."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zarrant
+from zarrant.errors import LockTimeout
+
+SCRIPT = Path(__file__).with_name("sessions.py")
+SOAK = bool(os.environ.get("ZARRANT_SOAK"))
+TIMES, KILLS = (2000, 200) if SOAK else (100, 3)
+S = np.s_
+
+
+def array(path: Path, kind: str = "shard") -> Any:
+    layout: dict[str, Any] = {"chunks": (8,)} if kind == "chunk" else {"chunks": (2,), "shards": (8,)}
+    return zarrant.create_array(path, shape=(16,), dtype="int32", **layout)
+
+
+@contextmanager
+def process(*arguments: Any) -> Iterator[Any]:
+    """A process of the script, killed in the end; it waits for a line before it does anything."""
+    child = subprocess.Popen(
+        [sys.executable, str(SCRIPT), *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        yield child
+    finally:
+        child.kill()
+        child.communicate()
+
+
+def go(child: Any) -> None:
+    child.stdin.write("go\n")
+    child.stdin.flush()
+
+
+def leftovers(path: Path) -> list[str]:
+    return [file.name for file in path.rglob("*") if file.name.endswith("__lock")]
+
+
+@pytest.mark.timeout(3600 if SOAK else 120)
+@pytest.mark.parametrize("kind", ["chunk", "shard"])
+def test_locks_of_processes_exclude_each_other(tmp_path: Path, kind: str) -> None:
+    a = array(tmp_path, kind)
+    with process("add", tmp_path, TIMES) as one, process("add", tmp_path, TIMES) as two, process("add", tmp_path, TIMES) as three:
+        for child in (one, two, three):
+            go(child)
+        for child in (one, two, three):
+            child.communicate(timeout=600)
+            assert child.returncode == 0
+    print(f"{3 * TIMES} locks of 2 objects each, {3 * TIMES - int(a[0])} additions lost")
+    assert a[...].tolist() == [3 * TIMES if i in (0, 12) else 0 for i in range(16)]
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.timeout(60)
+def test_another_process_waits_for_an_encoder(tmp_path: Path) -> None:
+    zarr = pytest.importorskip("zarr")
+    a = array(tmp_path)
+    a[...] = 1
+    with process("write", tmp_path) as other:
+        with a.partial_encoder((0,)) as encoder:
+            go(other)
+            for i in range(8):
+                encoder.store(S[i : i + 1], 2)
+                time.sleep(0.04)
+                assert zarr.open_array(tmp_path, mode="r")[...].tolist() == [1] * 16
+            end = time.monotonic()
+        assert float(other.communicate(timeout=30)[0]) >= end
+    assert a[0:9].tolist() == [2] * 7 + [7, 1]
+    assert zarr.open_array(tmp_path, mode="r")[0:9].tolist() == [2] * 7 + [7, 1]
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.timeout(3600 if SOAK else 60)
+@pytest.mark.parametrize("kind", ["chunk", "shard"])
+def test_a_killed_encoder_leaves_the_old_object(tmp_path: Path, kind: str) -> None:
+    zarr = pytest.importorskip("zarr")
+    a = array(tmp_path, kind)
+    impatient = a.with_config(lock_timeout=0.05)
+    a[...] = 5
+    for trial in range(KILLS):
+        before = bytes(a.retrieve_encoded_chunk((0,)))
+        with process("encode", tmp_path) as child:
+            go(child)
+            assert child.stdout.readline() == "stored\n"
+            with pytest.raises(LockTimeout) as caught:
+                impatient[0] = 1
+            assert "c/0" in str(caught.value)
+        assert bytes(a.retrieve_encoded_chunk((0,))) == before
+        assert zarr.open_array(tmp_path, mode="r")[...].tolist() == [*[5 + trial] * 8, *[5] * 8]
+        with impatient.partial_encoder((0,)) as encoder:
+            encoder.store(S[0:8], 6 + trial)
+        assert a[0:8].tolist() == [6 + trial] * 8
+        assert leftovers(tmp_path) == []
+    print(f"{KILLS} encoders killed while they held an object, 0 left anything")

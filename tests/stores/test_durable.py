@@ -1,0 +1,386 @@
+"""What is on disk when a call returns, on a simulated disk that keeps nothing but what was synced."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zarrant.errors import CapabilityError, OptionError, StoreError
+from zarrant.storage import ByteRange
+from zarrant.stores import durable
+from zarrant.stores.filesystem import FilesystemStore
+from zarrant.stores.layer import FileLayer
+from zarrant.stores.simulated import TOP, Disk, SimulatedDisk, SimulatedLayer
+from zarrant.testing import FaultyLayer, content, together
+
+roots = itertools.count()
+OLD, NEW = b"the old value", b"a new value of another length"
+
+
+class Dropping(SimulatedLayer):
+    """A disk that says it has synced, and has not, at call number `drop`."""
+
+    def __init__(self, disk: SimulatedDisk, root: str, drop: int | None = None) -> None:
+        super().__init__(disk, root)
+        self.drop, self.count = drop, 0
+
+    def sync(self, fd: int) -> None:
+        self.count += 1
+        if self.count - 1 != self.drop:
+            super().sync(fd)
+
+
+def attach(system: SimulatedDisk, drop: int | None = None, **options: Any) -> FilesystemStore:
+    root = f"/durable/{next(roots)}"
+    store = FilesystemStore(root, layer=Dropping(system, root, drop), **options)
+    store.ledger.probed = True  # not counted
+    return store
+
+
+def after_power_loss(system: SimulatedDisk, steps: int, all_names: bool) -> Disk:
+    """What is left when power goes after so many steps: data that were synced; names that were, or all of them."""
+    running, left = Disk(), Disk()
+    for step in system.journal[:steps]:
+        running.apply([step])
+        if step.kind == "sync" and step.node in running.dirs:
+            left.dirs[step.node] = dict(running.dirs[step.node])
+        elif step.kind == "sync":
+            left.files[step.node] = running.files[step.node]
+    kept = running.dirs if all_names else left.dirs
+    return Disk(
+        {node: dict(kept.get(node, {})) for node in (*running.dirs, TOP)},
+        {node: left.files.get(node, b"") for node in running.files},
+    )
+
+
+def objects(disk: Disk) -> dict[str, bytes]:
+    return {name: data for name, data in disk.tree().items() if data is not None and ".__" not in name}
+
+
+def put(store: FilesystemStore) -> None:
+    store.put("a/b/k", [NEW])
+
+
+def put_if(store: FilesystemStore) -> None:
+    store.put_if("a/b/k", [NEW], store.get("a/b/k").version)
+
+
+def splice(store: FilesystemStore) -> None:
+    store.splice("a/b/k", [ByteRange(0, 3), b"-", ByteRange(3)], store.get("a/b/k").version)
+
+
+def hold(store: FilesystemStore) -> None:
+    with store.hold(["a/b/k", "a/c"]) as held:
+        held.put("a/c", [NEW])
+        held.put("a/b/k", [NEW])
+
+
+def erase(store: FilesystemStore) -> None:
+    store.erase("a/b/k")
+
+
+def erase_if(store: FilesystemStore) -> None:
+    store.erase_if("a/b/k", store.get("a/b/k").version)
+
+
+def erase_prefix(store: FilesystemStore) -> None:
+    store.erase_prefix("a/")
+
+
+def put_in_new_directories(store: FilesystemStore) -> None:
+    store.put("x/y/z", [NEW])
+
+
+def put_where_directories_were(store: FilesystemStore) -> None:
+    store.erase_prefix("a/")
+    store.put("a/b/k", [NEW])
+
+
+def put_by_many(store: FilesystemStore) -> None:
+    together(*(lambda i=i: store.put(f"n/{i}", [NEW]) for i in range(4)))
+
+
+CALLS: dict[Callable[[FilesystemStore], None], dict[str, bytes]] = {
+    put: {"a/b/k": NEW},
+    put_if: {"a/b/k": NEW},
+    splice: {"a/b/k": OLD[:3] + b"-" + OLD[3:]},
+    hold: {"a/b/k": NEW, "a/c": NEW},
+    erase: {},
+    erase_if: {},
+    erase_prefix: {},
+    put_in_new_directories: {"a/b/k": OLD, "x/y/z": NEW},
+    put_where_directories_were: {"a/b/k": NEW},
+    put_by_many: {"a/b/k": OLD, **{f"n/{i}": NEW for i in range(4)}},
+}
+every_call = pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__name__)
+
+
+def run(call: Callable[[FilesystemStore], None], drop: int | None = None) -> int:
+    """Make the call on a durable store and check what a loss of power leaves, before its end and after; the syncs it made."""
+    system = SimulatedDisk()
+    store = attach(system, durability="fsync")
+    store.put("a/b/k", [OLD])
+    assert objects(after_power_loss(system, len(system.journal), False)) == {"a/b/k": OLD}
+    before = len(system.journal)
+    store.files.count, store.files.drop = 0, drop
+    call(store)
+    for all_names in (True, False):
+        assert objects(after_power_loss(system, len(system.journal), all_names)) == CALLS[call]
+        for steps in range(before, len(system.journal)):
+            left = objects(after_power_loss(system, steps, all_names))
+            assert set(left.values()) <= {OLD, *CALLS[call].values()}
+            assert call in (erase, erase_if, erase_prefix, put_where_directories_were) or "a/b/k" in left
+    return store.files.count
+
+
+@every_call
+def test_what_returned_outlives_a_loss_of_power(call: Callable[[FilesystemStore], None]) -> None:
+    assert run(call) >= 1
+
+
+@pytest.mark.parametrize("call", [call for call in CALLS if call is not put_by_many], ids=lambda call: call.__name__)
+def test_each_sync_is_needed(call: Callable[[FilesystemStore], None]) -> None:
+    """Of threads that sync one directory at once, one would do."""
+    for drop in range(run(call)):
+        if call is put_where_directories_were and drop < 2:
+            continue  # what the first erasing synced, the put syncs again
+        with pytest.raises(AssertionError):
+            run(call, drop)
+    with pytest.raises(AssertionError):
+        system = SimulatedDisk()
+        store = attach(system)  # none at all
+        store.put("a/b/k", [OLD])
+        assert objects(after_power_loss(system, len(system.journal), False)) == {"a/b/k": OLD}
+
+
+def test_the_calls_of_one_durable_put(tmp_path: Path) -> None:
+    """Data before the rename, the directory after it, and each new one in the one above, from the bottom up."""
+    layer = FaultyLayer()
+    store = FilesystemStore(tmp_path, layer=layer, locking="os", durability="fsync")
+    store.put("a/b/k", [OLD])
+    calls = layer.calls
+    assert [name for name in calls if name in ("mkdir", "sync", "rename")][-6:] == [
+        "mkdir", "sync", "rename", "sync", "sync", "sync"
+    ]  # fmt: skip
+    layer.calls.clear()
+    store.put("a/b/k", [NEW])
+    take, look, publish = ["open", "fstat", "lock", "stat"], ["stat"], ["open", "write", "set_mtime", "fstat"]
+    assert calls == [
+        *take, *look, *publish, "sync", "close", "stat", "rename", "stat", "unlink", "unlock", "close", "open", "sync", "close"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("durability", ["rename", "fsync"])
+def test_sync(durability: str) -> None:
+    system = SimulatedDisk()
+    store = attach(system, durability=durability)
+    store.put("a/b/k", [OLD])
+    store.put("a/b/l", [OLD])
+    store.put("m", [OLD])
+    store.erase("a/b/l")
+    if durability == "rename":
+        assert objects(after_power_loss(system, len(system.journal), False)) == {}
+    store.put("a/b/k", [NEW])
+    before = store.files.count
+    store.sync()
+    # two files that are there, then a/b, a and the root, each once
+    assert store.files.count - before == (5 if durability == "rename" else 0)
+    assert objects(after_power_loss(system, len(system.journal), False)) == {"a/b/k": NEW, "m": OLD}
+    store.sync()
+    assert store.files.count - before == (5 if durability == "rename" else 0)
+    store.erase_prefix("a/")
+    store.sync()
+    assert objects(after_power_loss(system, len(system.journal), False)) == {"m": OLD}
+
+
+def test_each_sync_of_many_is_needed() -> None:
+    for drop in range(-1, 6):
+        system = SimulatedDisk()
+        store = attach(system, drop if drop >= 0 else None)
+        for key in ("a/b/k", "a/b/l", "m"):
+            store.put(key, [NEW])
+        store.sync()
+        assert store.files.count == 6
+        left = objects(after_power_loss(system, len(system.journal), False))
+        assert (left == {"a/b/k": NEW, "a/b/l": NEW, "m": NEW}) == (drop == -1)
+    kinds = [(step.kind, step.node in system.disk.files) for step in system.journal if step.kind in ("rename", "sync")]
+    assert kinds == [("rename", False)] * 3 + [("sync", True)] * 3 + [("sync", False)] * 2  # the last of them dropped
+
+
+def test_sync_is_for_every_store_of_the_root_and_of_every_thread() -> None:
+    system = SimulatedDisk()
+    store = attach(system)
+    other = store.with_options(lock_timeout=1)
+    together(*(lambda i=i: (store if i % 2 else other).put(f"d/{i}", [NEW]) for i in range(8)))
+    with store.hold(["e"]) as held:
+        held.put("e", [NEW])
+        held.sync()
+        assert "e" in objects(after_power_loss(system, len(system.journal), False))
+    store.sync()
+    assert len(objects(after_power_loss(system, len(system.journal), False))) == 9
+
+
+def test_a_second_sync_waits_for_the_first() -> None:
+    """What it is asked for may be what the first is busy with."""
+    system = SimulatedDisk()
+    store = attach(system)
+    store.put("k", [NEW])
+
+    def sync() -> None:
+        store.sync()
+        assert objects(after_power_loss(system, len(system.journal), False)) == {"k": NEW}
+
+    together(*[sync] * 4)
+
+
+def test_what_is_kept_for_sync_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(durable, "MOST", 10)
+    system = SimulatedDisk()
+    store = attach(system)
+    for i in range(35):
+        store.put(f"d{i}/k", [NEW])
+        assert len(store.ledger.written) < 10
+        assert len(store.ledger.trusted) <= 21
+    assert len(objects(after_power_loss(system, len(system.journal), False))) == 30
+    store.sync()
+    assert len(objects(after_power_loss(system, len(system.journal), False))) == 35
+
+
+class Failing(FileLayer):
+    """Fails its syncs of files or of directories, and remembers on which descriptors they were tried."""
+
+    def __init__(self, what: str, number: int = errno.EIO) -> None:
+        self.what, self.number, self.tried = what, number, list[str]()
+
+    def sync(self, fd: int) -> None:
+        kind = "directory" if os.path.isdir(f"/proc/self/fd/{fd}") else "file"
+        self.tried.append(f"{kind} {fd}")
+        if kind == self.what:
+            raise OSError(self.number, os.strerror(self.number))
+        super().sync(fd)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+def test_a_failed_sync_of_data_leaves_the_old_object(tmp_path: Path, number: int) -> None:
+    FilesystemStore(tmp_path).put("d/k", [OLD])
+    layer = Failing("file", number)
+    store = FilesystemStore(tmp_path, layer=layer, durability="fsync")
+
+    def held() -> None:
+        with store.hold(["d/k"]) as inside:
+            inside.put("d/k", [NEW])
+
+    calls: list[Callable[[], object]] = [
+        lambda: store.put("d/k", [NEW]),
+        lambda: store.splice("d/k", [ByteRange(0, 1), NEW], store.get("d/k").version),
+        held,
+    ]
+    for call in calls:
+        layer.tried.clear()
+        with pytest.raises(StoreError) as caught:
+            call()
+        assert (caught.value.key, caught.value.errno) == ("d/k", number)
+        assert len([name for name in layer.tried if name.startswith("file")]) == 1
+        assert content(FilesystemStore(tmp_path).get("d/k")) == OLD
+        assert sorted(path.name for path in tmp_path.rglob("*")) == ["d", "k"]
+
+
+def test_a_failed_sync_of_a_directory_is_told(tmp_path: Path) -> None:
+    layer = Failing("nothing")
+    store = FilesystemStore(tmp_path, layer=layer, durability="fsync")
+    store.put("d/k", [OLD])
+    layer.what = "directory"
+    for call in (lambda: store.put("d/k", [NEW]), lambda: store.erase("d/k"), lambda: store.erase("d/none")):
+        with pytest.raises(StoreError, match="Input/output") as caught:
+            call()
+        assert caught.value.key in ("d/k", "d/none")
+    layer.what = "nothing"
+    with pytest.raises(StoreError, match="cannot sync"):
+        store.sync()  # it was not made good by anything
+    store.put("d/k", [NEW])
+    store.erase("d/none")
+    store.sync()
+
+
+@pytest.mark.parametrize("what", ["file", "directory"])
+def test_what_could_not_be_synced_stays_in_doubt(tmp_path: Path, what: str) -> None:
+    """The system says once that it lost what it could not write: a second sync of the file may succeed, and means nothing."""
+    layer = Failing(what)
+    store = FilesystemStore(tmp_path, layer=layer)
+    store.put("d/k", [OLD])
+    with pytest.raises(StoreError) as caught:
+        store.sync()
+    assert (caught.value.errno, caught.value.store) == (errno.EIO, store.url)
+    layer.what = "nothing"
+    with pytest.raises(StoreError):
+        store.sync()
+    store.put("d/other", [NEW])
+    with pytest.raises(StoreError):
+        store.sync()
+    store.put("d/k", [NEW])
+    store.sync()
+
+
+def test_an_error_at_close_leaves_the_old_object(tmp_path: Path) -> None:
+    """Network file systems tell there that they could not write."""
+    closing: list[int] = []
+
+    def fault(index: int, name: str) -> None:
+        if name == "close" and "write" in layer.calls:
+            closing.append(index)
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    FilesystemStore(tmp_path).put("k", [OLD])
+    layer = FaultyLayer(fault)
+    with pytest.raises(StoreError) as caught:
+        FilesystemStore(tmp_path, layer=layer).put("k", [NEW])
+    assert (caught.value.key, caught.value.errno) == ("k", errno.EDQUOT)
+    assert closing
+    assert "rename" not in layer.calls
+    assert os.listdir(tmp_path) == ["k"]
+    assert (tmp_path / "k").read_bytes() == OLD
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EOPNOTSUPP])
+def test_directories_that_cannot_be_synced_are_found_before_anything_is_written(tmp_path: Path, number: int) -> None:
+    store = FilesystemStore(tmp_path / "r", layer=Failing("directory", number), durability="fsync")
+    for call in (lambda: store.put("k", [NEW]), lambda: store.erase("k"), lambda: store.erase_prefix("")):
+        with pytest.raises(CapabilityError, match="sync directories") as caught:
+            call()
+        assert (caught.value.field, caught.value.store) == ("durability", store.url)
+    assert os.listdir(tmp_path) == []
+    FilesystemStore(tmp_path / "r", durability="rename").put("k", [NEW])
+
+
+def test_a_root_that_was_made_is_synced_where_it_lies(tmp_path: Path) -> None:
+    synced: list[str] = []
+
+    class Watching(FileLayer):
+        def sync(self, fd: int) -> None:
+            synced.append(os.path.relpath(os.readlink(f"/proc/self/fd/{fd}"), tmp_path))
+            super().sync(fd)
+
+    store = FilesystemStore(tmp_path / "a" / "top", layer=Watching(), durability="fsync")
+    store.put("d/k", [NEW])
+    assert synced == [".", "a/top/d/k.__new.__lock", "a/top/d", "a/top", "a", "."]
+    synced.clear()
+    store.put("d/k", [NEW])
+    store.put("d/l", [NEW])
+    assert synced == ["a/top/d/k.__new.__lock", "a/top/d", "a/top/d/l.__new.__lock", "a/top/d"]
+
+
+def test_options(tmp_path: Path) -> None:
+    store = FilesystemStore(tmp_path, durability="fsync")
+    assert "durability='fsync'" in repr(store)
+    assert store != FilesystemStore(tmp_path)
+    assert store.with_options(locking="os").durability == "fsync"
+    assert store.with_options(durability="rename") == FilesystemStore(tmp_path)
+    with pytest.raises(OptionError) as caught:
+        store.with_options(durability="never")
+    assert (caught.value.field, caught.value.expected) == ("durability", "rename, fsync")
