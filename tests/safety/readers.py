@@ -13,6 +13,7 @@ import mmap
 import random
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -112,6 +113,7 @@ def read(library: str, path: str, told: Any, count: int) -> None:
     dice, wrong, failed, seen, first = random.Random(library), 0, 0, set[int](), ""
     for _ in range(count):
         part = dice.choice(PARTS)
+        time.sleep(0.001)  # where there are few processors, the writers must get one in between
         done = told[1::2].copy()
         try:
             found = np.asarray(get(part))

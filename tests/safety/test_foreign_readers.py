@@ -55,7 +55,7 @@ def test_reads_while_we_update(tmp_path: Path, library: str, codecs: str) -> Non
         made, updates, seen = made + counted[0], updates + counted[1], seen + counted[2]
     print(f"{made} reads by {library} ({codecs}) during {updates} updates: 0 wrong, 0 failed; {seen} updates were seen")
     assert updates > 20 * TRIALS
-    assert seen > 3 * TRIALS
+    assert seen > TRIALS
 
 
 def one_trial(root: Path, library: str, compressors: Any, reads: int) -> tuple[int, int, int]:

@@ -114,7 +114,7 @@ def test_without_the_line(name: str, package: Path) -> None:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.skipif(not SOAK, reason="the whole list runs with ZARRANT_SOAK=1")
+@pytest.mark.soak
 @pytest.mark.parametrize("test", sorted({mutation.test for mutation in MUTATIONS.values()}))
 def test_with_every_line(test: str, package: Path) -> None:
     """What notices must pass where nothing is missing."""
