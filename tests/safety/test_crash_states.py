@@ -33,7 +33,7 @@ from zarrant.testing import together
 
 SOAK = bool(os.environ.get("ZARRANT_SOAK"))
 OPERATIONS, CUTS, RUNS = (40, 40, 12) if SOAK else (32, 6, 1)
-LOSSES = 150 if SOAK else 4
+LOSSES = 15 if SOAK else 4
 FIRST = {
     "name": "sharding_indexed",
     "configuration": {
