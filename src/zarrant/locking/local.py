@@ -44,6 +44,18 @@ def remake_after_fork(item: Remade) -> None:
     _remade.add(item)
 
 
+class Gate:
+    """A mutex, `lock`, that is free again in a forked child."""
+
+    def __init__(self) -> None:
+        self.remake()
+        remake_after_fork(self)
+
+    def remake(self) -> None:
+        """Replace the lock by a fresh one."""
+        self.lock = threading.Lock()
+
+
 def _after_fork() -> None:
     for item in list(_remade):
         item.remake()

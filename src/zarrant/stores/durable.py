@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from weakref import WeakValueDictionary
 
 from zarrant.errors import CapabilityError, StoreError
-from zarrant.locking.local import remake_after_fork
+from zarrant.locking.local import Gate, remake_after_fork
 from zarrant.stores.drafts import ABSENT, open_published
 from zarrant.stores.layer import FileLayer
 
@@ -184,23 +184,13 @@ class Ledger:
                     self.broken.setdefault(path, error)
 
 
-_gate = threading.Lock()
+_gate = Gate()
 _ledgers: WeakValueDictionary[str, Ledger] = WeakValueDictionary()
-
-
-class _Gate:
-    def remake(self) -> None:
-        global _gate
-        _gate = threading.Lock()
-
-
-_gate_keeper = _Gate()
-remake_after_fork(_gate_keeper)
 
 
 def ledger_of(root: str) -> Ledger:
     """The ledger of a root: every store of this process on it writes into the same one."""
-    with _gate:
+    with _gate.lock:
         ledger = _ledgers.get(root)
         if ledger is None:
             ledger = _ledgers[root] = Ledger(root)

@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 
 from zarrant.effects import ANY
 from zarrant.errors import ByteRangeError, CapabilityError, DataTypeError, VersionChangedError
-from zarrant.locking.local import remake_after_fork
+from zarrant.locking.local import Gate, remake_after_fork
 from zarrant.storage import Blob, Buffer, ByteRange, Part, Version
 from zarrant.stores.names import check_key, check_prefix
 
@@ -54,19 +54,9 @@ class _Objects:
         return self.versions[key]
 
 
-_gate = threading.Lock()
+_gate = Gate()
 _shared: WeakValueDictionary[int, _Objects] = WeakValueDictionary()
 _named: dict[str, MemoryStore] = {}
-
-
-class _Gate:
-    def remake(self) -> None:
-        global _gate
-        _gate = threading.Lock()
-
-
-_gate_keeper = _Gate()
-remake_after_fork(_gate_keeper)
 
 
 class MemoryStore:
@@ -90,12 +80,12 @@ class MemoryStore:
     @classmethod
     def named(cls, name: str) -> MemoryStore:
         """The store of this process that goes by `name` (made at the first call): what `memory://name` means."""
-        with _gate:
+        with _gate.lock:
             store = _named.get(name)
         if store is None:
             made = cls()
             made.url = f"memory://{name}"
-            with _gate:
+            with _gate.lock:
                 store = _named.setdefault(name, made)
         return store
 
@@ -227,7 +217,7 @@ class MemoryStore:
 
 def _objects_of(data: MutableMapping[str, bytes]) -> _Objects:
     """The shared state of a dict; it refers to the dict, whose id is therefore nobody else's while the state lives."""
-    with _gate:
+    with _gate.lock:
         found = _shared.get(id(data))
         if found is None:
             found = _shared[id(data)] = _Objects(data)
