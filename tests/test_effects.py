@@ -55,10 +55,25 @@ def test_one_is_a_batch_of_one_whose_error_is_raised() -> None:
 
 def test_gather_raises_the_first_error_and_outcomes_none() -> None:
     outcomes = [1, KeyError("a"), ValueError("b")]
-    assert play(effects.gather_outcomes(iter(()), 5), outcomes)[0] == outcomes
+    ops = [effects.pause(1)] * 3
+    assert play(effects.gather_outcomes(iter(ops), 5), outcomes)[0] == outcomes
     with pytest.raises(KeyError):
-        play(effects.gather(iter(()), 5), outcomes)
-    assert play(effects.gather(iter(()), 5), [1, 2])[0] == [1, 2]
+        play(effects.gather(iter(ops), 5), outcomes)
+    assert play(effects.gather(iter(ops), 5), [1, 2])[0] == [1, 2]
+
+
+def test_one_operation_alone_is_no_group() -> None:
+    """Its requests are the caller's, and an error of its own is its outcome."""
+
+    def fails() -> effects.Op[int]:
+        yield effects.Pause(1)
+        raise ValueError("no")
+
+    found, requests = play(effects.gather_outcomes([effects.list_prefix("p")], 5), ["k"])
+    assert (found, requests) == ([["k"]], [effects.ListPrefix("p")])
+    (error,), _ = play(effects.gather_outcomes([fails()], 5), None)
+    assert isinstance(error, ValueError)
+    assert list(effects.gather_outcomes([], 5)) == []
 
 
 def test_the_vocabulary_is_what_the_drivers_answer() -> None:

@@ -10,7 +10,8 @@ request; a batched request is answered with one outcome an item, so that one bad
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
+from itertools import chain, islice
 from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
 from zarrant.storage import Blob, ByteRange, Part, Version
@@ -77,6 +78,19 @@ class Locked(NamedTuple):
     op: Op[Any]
 
 
+class Joined(NamedTuple):
+    """Do `lead` for `item` and what others of this process hand in for `key` meanwhile; replied with None, or `item`'s error.
+
+    One of the callers performs `lead(take)` for all; `take()`, called when the key is held, gives their items in order of
+    arrival, the more the later it is called. Items of one `kind` can be done together, whoever's `lead` it is.
+    """
+
+    key: str
+    kind: Hashable
+    item: Any
+    lead: Callable[[Callable[[], Sequence[Any]]], Op[None]]
+
+
 class All(NamedTuple):
     """Run operations side by side; replied with a list of results or Exceptions, in order.
 
@@ -93,7 +107,7 @@ class Pause(NamedTuple):
     seconds: float
 
 
-Request: TypeAlias = Fetch | Put | ErasePrefix | ListDir | ListPrefix | Locked | All | Pause
+Request: TypeAlias = Fetch | Put | ErasePrefix | ListDir | ListPrefix | Locked | Joined | All | Pause
 
 
 def fetch(wants: Sequence[Want]) -> Op[list[Outcome[Blob | None]]]:
@@ -141,9 +155,24 @@ def locked(keys: Sequence[str], op: Op[T]) -> Op[T]:
     return cast("T", (yield Locked(keys, op)))
 
 
+def joined(key: str, kind: Hashable, item: Any, lead: Callable[[Callable[[], Sequence[Any]]], Op[None]]) -> Op[None]:
+    """Do something to a key together with all who want the same; this item's error is raised."""
+    yield Joined(key, kind, item, lead)
+
+
 def gather_outcomes(ops: Iterable[Op[T]], cost: int) -> Op[list[Outcome[T]]]:
-    """Run operations side by side; one outcome each."""
-    return cast("list[Outcome[T]]", (yield All(ops, cost)))
+    """Run operations side by side; one outcome each. One alone is run where it is asked for."""
+    ops = iter(ops)
+    head = list(islice(ops, 2))
+    if len(head) == 2:
+        return cast("list[Outcome[T]]", (yield All(chain(head, ops), cost)))
+    outcomes: list[Outcome[T]] = []
+    for op in head:
+        try:
+            outcomes.append((yield from op))
+        except Exception as error:
+            outcomes.append(error)
+    return outcomes
 
 
 def gather(ops: Iterable[Op[T]], cost: int) -> Op[list[T]]:

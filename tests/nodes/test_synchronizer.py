@@ -87,7 +87,7 @@ def test_coroutines_too(tmp_path: Path) -> None:
         assert "synchronizer Service(), and os locks" in a.guard
 
     asyncio.run(work())
-    assert service.log.count(("c/0",)) == 64
+    assert 1 <= service.log.count(("c/0",)) <= 64, "those that wait share a write"
 
 
 def test_lock_holds_it() -> None:

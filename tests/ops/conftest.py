@@ -48,6 +48,8 @@ class Dict(dict[str, bytes]):
                 return [_outcome(self.perform, op) for op in ops]
             case effects.Locked(_, op):
                 return self.perform(op)
+            case effects.Joined(_, _, item, lead):
+                return self.perform(lead(lambda: [item]))
             case effects.ErasePrefix(prefix):
                 for key in [key for key in self if key.startswith(prefix)]:
                     del self[key]

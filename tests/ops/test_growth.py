@@ -305,4 +305,4 @@ def test_killed_at_any_request(objects: Any, created: Any, numbers: Any, layout:
             break
         cases += 1
     assert len(seen) == 2
-    assert cases > 4
+    assert cases >= 4

@@ -65,7 +65,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def _acquired(turn: threading.Lock, deadline: float) -> bool:
+def turn_comes(turn: threading.Lock, deadline: float) -> bool:
     """Wait for a turn until the deadline, or until it is given up."""
     over = given_up.get()
     while True:
@@ -122,7 +122,7 @@ class KeyQueues:
             queue.append(turn)
             if queue[0] is turn:
                 return
-        if not _acquired(turn, deadline):
+        if not turn_comes(turn, deadline):
             raise LockTimeout(
                 "another thread of this process kept the lock", path=name, got=f"{time.monotonic() - start:.3f} s waited"
             )

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from zarrant.codecs.sources import Single, Stored
-from zarrant.effects import Op, Outcome
+from zarrant.effects import Op, Outcome, joined
 from zarrant.errors import ShapeError
 from zarrant.geometry.box import as_subset, check_chunk_indices
+from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.layers import Layers, Stack, Values
 from zarrant.geometry.region import Cells, Region, box_region
 from zarrant.geometry.selection import Selection
@@ -76,15 +77,25 @@ def store_selection(state: ArrayState, selection: Selection, data: Any) -> Op[No
 
 
 def store_region(
-    state: ArrayState, region: Region, values: Values, bounds: tuple[int, ...], merging: Merging = exclusively
+    state: ArrayState, region: Region, values: Values, bounds: tuple[int, ...], merging: Merging | None = None
 ) -> Op[None]:
-    """Store a region of an array whose elements exist up to `bounds`; `merging` guards the chunks that are written in part."""
+    """Store a region of an array whose elements exist up to `bounds`.
+
+    `merging` guards the chunks that are written in part; None: updates that threads of this process make of one chunk at the
+    same time are merged and stored as one.
+    """
     cells = region.split(state.grid, bounds)
 
     def write(lo: int, hi: int) -> Op[list[Outcome[None]]]:
         if cells.full[lo]:
             return (yield from write_batch(state, cells, values, lo, hi))
-        yield from merging(state.chunk_keys(cells.index[lo:hi])[0], _merge(state, cells, lo, values), state.options.exclusive)
+        key = state.chunk_keys(cells.index[lo:hi])[0]
+        if merging is not None:
+            yield from merging(key, _merge(state, cells, lo, values), state.options.exclusive)
+        elif isinstance(values, Stack) or not state.options.exclusive:
+            yield from exclusively(key, _merge(state, cells, lo, values), state.options.exclusive)
+        else:
+            yield from _merge_together(state, key, _Update(cells, lo, values))
         return [None]
 
     yield from run_batches(state, cells.index, _batches(cells.full, state.batch), write)
@@ -96,6 +107,38 @@ def _merge(state: ArrayState, cells: Cells, row: int, values: Values) -> Any:
         return encoded.row(0)
 
     return change
+
+
+class _Update(NamedTuple):
+    """A part of one chunk to be stored: row `row` of `cells`."""
+
+    cells: Cells
+    row: int
+    values: Array
+
+
+def _merge_together(state: ArrayState, key: str, update: _Update) -> Op[None]:
+    """Merge an update and those that others make of the same chunk meanwhile, with one read and one write."""
+
+    def lead(take: Callable[[], Sequence[_Update]]) -> Op[None]:
+        def change(source: Stored) -> Op[list[Part] | None]:
+            parts: list[Part] | None = yield from _merge(state, *_laid_over(state, take()))(source)
+            return parts
+
+        return exclusively(key, change)
+
+    # Chains are prepared once for what they depend on: updates with the same one differ in where and what only.
+    yield from joined(key, (id(state.prepared), update.cells.extent(update.row)), update, lead)
+
+
+def _laid_over(state: ArrayState, updates: Sequence[_Update]) -> tuple[Cells, int, Values]:
+    """Updates of one chunk as one, later ones on top."""
+    if len(updates) == 1:
+        return updates[0]
+    layers = Layers(tuple(cells.region(row) for cells, row, _ in updates), tuple(range(len(updates))))
+    bounds = updates[0].cells.extent(updates[0].row)
+    whole = ChunkGrid.regular(state.chunk_shape, state.chunk_shape)
+    return layers.split(whole, bounds), 0, Stack(tuple(values for _, _, values in updates))
 
 
 def _batches(full: npt.NDArray[np.bool_], step: int) -> Iterator[tuple[int, int]]:

@@ -25,10 +25,12 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from zarrant.effects import ANY, All, ErasePrefix, Fetch, ListDir, ListPrefix, Locked, New, Op, Pause, Put, Request, Want
-from zarrant.errors import CapabilityError, StoreError, VersionChangedError, ZarrantError
+from zarrant.effects import ANY, All, ErasePrefix, Fetch, Joined, ListDir, ListPrefix, Locked, New, Op, Pause, Put, Request, Want
+from zarrant.errors import VersionChangedError
 from zarrant.locking.local import given_up
 from zarrant.run.holding import hold
+from zarrant.run.items import annotated, check_version, get, method, outcome, store_in_turn
+from zarrant.run.joining import join, join_async
 from zarrant.run.pool import Pool
 from zarrant.storage import Blob, ByteRange, Part
 
@@ -55,9 +57,16 @@ class World:
 
 def perform(op: Op[T], world: World) -> T:
     """Run an operation to its end in this thread."""
+    token = given_up.set(None if world.cancelled is None else world.cancelled.is_set)
+    try:
+        return _drive(op, world)
+    finally:
+        given_up.reset(token)
+
+
+def _drive(op: Op[T], world: World) -> T:
     reply: Any = None
     error: BaseException | None = None
-    token = given_up.set(None if world.cancelled is None else world.cancelled.is_set)
     try:
         while True:
             if world.cancelled is not None and world.cancelled.is_set():
@@ -71,16 +80,15 @@ def perform(op: Op[T], world: World) -> T:
             except Exception as raised:
                 reply, error = None, raised
     finally:
-        given_up.reset(token)
         op.close()
 
 
 def _fetch(request: Fetch, world: World) -> list[Blob | Exception | None]:
-    return [_outcome(_get, want, world.store) for want in request.wants]
+    return [outcome(get, want, world.store) for want in request.wants]
 
 
 def _put(request: Put, world: World) -> list[Exception | None]:
-    return [_outcome(_store_in_turn, item, world.store) for item in request.items]
+    return [outcome(store_in_turn, item, world.store) for item in request.items]
 
 
 def _all(request: All, world: World) -> list[Any]:
@@ -89,7 +97,11 @@ def _all(request: All, world: World) -> list[Any]:
 
 def _locked(request: Locked, world: World) -> Any:
     with hold(request.keys, world.store) as held:
-        return perform(request.op, replace(world, store=held))
+        return _drive(request.op, replace(world, store=held))
+
+
+def _joined(request: Joined, world: World) -> None:
+    join(request, world.store, lambda op: _drive(op, world))
 
 
 def _pause(request: Pause, world: World) -> None:
@@ -104,88 +116,12 @@ _ANSWERS: dict[type, Callable[[Any, World], Any]] = {
     Put: _put,
     All: _all,
     Locked: _locked,
+    Joined: _joined,
     Pause: _pause,
-    ErasePrefix: lambda request, world: _method(world.store, "erase_prefix")(request.prefix),
-    ListDir: lambda request, world: _method(world.store, "list_dir")(request.prefix),
-    ListPrefix: lambda request, world: list(_method(world.store, "list_prefix")(request.prefix)),
+    ErasePrefix: lambda request, world: method(world.store, "erase_prefix")(request.prefix),
+    ListDir: lambda request, world: method(world.store, "list_dir")(request.prefix),
+    ListPrefix: lambda request, world: list(method(world.store, "list_prefix")(request.prefix)),
 }
-
-
-def _outcome(act: Callable[[Any, Any], T], item: Want | New, store: Any) -> T | Exception:
-    try:
-        return act(item, store)
-    except Exception as error:
-        return _annotated(error, item.key, store)
-
-
-def _annotated(error: Exception, key: str, store: Any) -> Exception:
-    """Name key and store, once; what is not ours yet becomes a StoreError with its cause."""
-    if not isinstance(error, ZarrantError):
-        wrapped = StoreError(f"{type(error).__name__}: {error}")
-        wrapped.__cause__ = error
-        error = wrapped
-    return error.annotate(key=key, store=repr(store))
-
-
-def _method(store: Any, name: str) -> Callable[..., Any]:
-    method: Callable[..., Any] | None = getattr(store, name, None)
-    if method is None:
-        raise CapabilityError("the store cannot do this", store=repr(store), expected=name)
-    return method
-
-
-def _get(want: Want, store: Any) -> Blob | None:
-    if want.ranges is None:
-        blob: Blob | None = _method(store, "get")(want.key)
-        _check_version(want, blob)
-        return blob
-    return _method(store, "get_ranges")(want.key, want.ranges, want.if_version)  # type: ignore[no-any-return]
-
-
-def _check_version(want: Want, blob: Blob | None) -> None:
-    if want.if_version is not None and (blob is None or blob.version != want.if_version):
-        raise VersionChangedError("the object was replaced meanwhile", expected=want.if_version, got=blob and blob.version)
-
-
-def _store_in_turn(item: New, store: Any) -> None:
-    """What replaces an object whatever is there must wait as well while another thread holds it."""
-    if item.if_version is not ANY or hasattr(store, "hold"):
-        _store(item, store)
-        return
-    with hold((item.key,), store) as held:
-        _store(item, held)
-
-
-def _store(item: New, store: Any) -> None:
-    if item.parts is None:
-        _erase(item, store)
-    elif any(isinstance(part, ByteRange) for part in item.parts):
-        if hasattr(store, "splice") and item.if_version is not ANY:
-            store.splice(item.key, item.parts, item.if_version)
-        else:
-            _store(item._replace(parts=_fetched_parts(item, store)), store)
-    elif item.if_version is ANY:
-        _method(store, "put")(item.key, item.parts)
-    else:
-        _method(store, "put_if")(item.key, item.parts, item.if_version)
-
-
-def _erase(item: New, store: Any) -> None:
-    if item.if_version is ANY:
-        _method(store, "erase")(item.key)
-    else:
-        _method(store, "erase_if")(item.key, item.if_version)
-
-
-def _fetched_parts(item: New, store: Any) -> list[Part]:
-    """Kept ranges read back, for stores that cannot copy them by themselves."""
-    ranges = [part for part in item.parts or () if isinstance(part, ByteRange)]
-    version = None if item.if_version is ANY else item.if_version
-    blob = _method(store, "get_ranges")(item.key, ranges, version)
-    if blob is None:
-        raise VersionChangedError("the object was erased meanwhile", key=item.key)
-    kept = iter(blob.data)
-    return [next(kept) if isinstance(part, ByteRange) else part for part in item.parts or ()]
 
 
 # The async driver -------------------------------------------------------------------------------------------------------
@@ -268,14 +204,16 @@ async def _answer_async(request: Request, world: World) -> Any:
                 async with store.hold_async(keys) as held:
                     return await _perform_steps(op, replace(world, store=held))
             return await _perform_steps(op, world)  # the operation compares and swaps
+        case Joined():
+            return await join_async(request, store, lambda op: _perform_steps(op, world))
         case Pause(seconds):
             return await asyncio.sleep(seconds)
         case ErasePrefix(prefix):
-            return await _method(store, "erase_prefix_async")(prefix)
+            return await method(store, "erase_prefix_async")(prefix)
         case ListDir(prefix):
-            return await _method(store, "list_dir_async")(prefix)
+            return await method(store, "list_dir_async")(prefix)
         case ListPrefix(prefix):
-            return await _method(store, "list_prefix_async")(prefix)
+            return await method(store, "list_prefix_async")(prefix)
     raise TypeError(f"not a request: {request!r}")
 
 
@@ -308,34 +246,34 @@ async def _each(act: Callable[[Any, Any], Any], items: Sequence[Any], world: Wor
             async with world.gate or nullcontext():
                 return await act(item, world.store)
         except Exception as error:
-            return _annotated(error, item.key, world.store)
+            return annotated(error, item.key, world.store)
 
     return list(await asyncio.gather(*(one(item) for item in items)))
 
 
 async def _get_async(want: Want, store: Any) -> Blob | None:
     if want.ranges is None:
-        blob: Blob | None = await _method(store, "get_async")(want.key)
-        _check_version(want, blob)
+        blob: Blob | None = await method(store, "get_async")(want.key)
+        check_version(want, blob)
         return blob
-    return await _method(store, "get_ranges_async")(want.key, want.ranges, want.if_version)  # type: ignore[no-any-return]
+    return await method(store, "get_ranges_async")(want.key, want.ranges, want.if_version)  # type: ignore[no-any-return]
 
 
 async def _store_async(item: New, store: Any) -> None:
     swap = item.if_version is not ANY
     condition = (item.if_version,) if swap else ()
     if item.parts is None:
-        await _method(store, "erase_if_async" if swap else "erase_async")(item.key, *condition)
+        await method(store, "erase_if_async" if swap else "erase_async")(item.key, *condition)
         return
     parts: Sequence[Part] = item.parts
     ranges = [part for part in parts if isinstance(part, ByteRange)]
     if ranges:
-        blob = await _method(store, "get_ranges_async")(item.key, ranges, item.if_version if swap else None)
+        blob = await method(store, "get_ranges_async")(item.key, ranges, item.if_version if swap else None)
         if blob is None:
             raise VersionChangedError("the object was erased meanwhile", key=item.key)
         kept = iter(blob.data)
         parts = [next(kept) if isinstance(part, ByteRange) else part for part in parts]
-    await _method(store, "put_if_async" if swap else "put_async")(item.key, parts, *condition)
+    await method(store, "put_if_async" if swap else "put_async")(item.key, parts, *condition)
 
 
 _executors: dict[int, ThreadPoolExecutor] = {}

@@ -1,0 +1,101 @@
+"""Group commit: items of several callers, handed to the one of them whose turn it is to act for all.
+
+In: a name (what is to be changed), an item, and how to wake the caller. The first to join a name leads: it does the work with
+all items that have gathered when it comes to it (`take`), tells each caller how it ended (`settle`), and leaves the lead to
+the first who came too late (`leave`), so that nobody works for others without end. Callers wait by means of their own, threads
+or coroutines: nothing here waits. A forked child starts with nothing gathered.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from zarrant.locking.local import remake_after_fork
+
+MOST = 256
+"""Items in one batch: other processes wait for the lock meanwhile."""
+
+
+class Entry:
+    """What one caller wants done. `settled` once it was, then `error` tells how; `leads` once the caller must act."""
+
+    __slots__ = ("error", "item", "leads", "name", "settled", "taken", "wake")
+
+    def __init__(self, name: Hashable, item: Any, wake: Callable[[], object]) -> None:
+        self.name, self.item, self.wake = name, item, wake
+        self.leads = self.taken = self.settled = False
+        self.error: Exception | None = None
+
+
+class Gatherings:
+    """All entries that were not settled yet, by name, in order of arrival. The first of each name leads, and stays until it leaves.
+
+    >>> gatherings = Gatherings()
+    >>> first, second = (Entry("k", item, lambda: None) for item in "ab")
+    >>> gatherings.join(first), gatherings.join(second), [entry.item for entry in gatherings.take(first)]
+    (True, False, ['a', 'b'])
+    """
+
+    def __init__(self) -> None:
+        self.remake()
+        remake_after_fork(self)
+
+    def remake(self) -> None:
+        """Forget everybody."""
+        self._gate = threading.Lock()
+        self._waiting: dict[Hashable, deque[Entry]] = {}
+
+    def join(self, entry: Entry) -> bool:
+        """Stand in line. True where the entry leads; else it is woken once, when it does or when it is settled."""
+        with self._gate:
+            queue = self._waiting.setdefault(entry.name, deque())
+            entry.leads = not queue
+            queue.append(entry)
+        return entry.leads
+
+    def take(self, leader: Entry) -> list[Entry]:
+        """The entries to act for, the leader's own first: those of the last call and any that came since."""
+        with self._gate:
+            batch = list(self._waiting[leader.name])[:MOST]
+            for entry in batch:
+                entry.taken = True
+        return batch
+
+    def settle(self, entry: Entry, error: Exception | None) -> None:
+        """Tell a caller how it ended."""
+        with self._gate:
+            entry.error, entry.settled = error, True
+            if not entry.leads:
+                self._remove(entry)
+        if not entry.leads:
+            entry.wake()
+
+    def leave(self, entry: Entry) -> bool:
+        """Stand in line no longer; False while somebody acts for the entry, and it must wait to be woken.
+
+        A leader leaves the lead to the next one; what it took and did not settle, because it was interrupted, waits again.
+        """
+        with self._gate:
+            queue = self._waiting.get(entry.name, ())
+            if entry not in queue:  # settled, never joined, or forked since
+                return True
+            if entry.taken and not entry.leads:
+                return False
+            self._remove(entry)
+            heir = queue[0] if entry.leads and queue else None
+            if heir is not None:
+                heir.leads = True
+                for each in queue:
+                    each.taken = False
+        if heir is not None:
+            heir.wake()
+        return True
+
+    def _remove(self, entry: Entry) -> None:
+        queue = self._waiting[entry.name]
+        queue.remove(entry)
+        if not queue:
+            del self._waiting[entry.name]

@@ -1,0 +1,98 @@
+"""One item of a request on a blocking store: a fetch, a write, an erasure, each with its outcome.
+
+In: a `Want` or a `New`, and a store with whatever methods it has. Out: the reply, or one error that names key and store;
+CapabilityError where the store has no such method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from zarrant.effects import ANY, New, Want
+from zarrant.errors import CapabilityError, StoreError, VersionChangedError, ZarrantError
+from zarrant.run.holding import hold
+from zarrant.storage import Blob, ByteRange, Part
+
+T = TypeVar("T")
+
+
+def outcome(act: Callable[[Any, Any], T], item: Want | New, store: Any) -> T | Exception:
+    """What an act on one item gives, or its error, which names the key."""
+    try:
+        return act(item, store)
+    except Exception as error:
+        return annotated(error, item.key, store)
+
+
+def annotated(error: Exception, key: str, store: Any) -> Exception:
+    """Name key and store, once; what is not ours yet becomes a StoreError with its cause."""
+    if not isinstance(error, ZarrantError):
+        wrapped = StoreError(f"{type(error).__name__}: {error}")
+        wrapped.__cause__ = error
+        error = wrapped
+    return error.annotate(key=key, store=repr(store))
+
+
+def method(store: Any, name: str) -> Callable[..., Any]:
+    """A method of a store; CapabilityError where it has none of that name."""
+    found: Callable[..., Any] | None = getattr(store, name, None)
+    if found is None:
+        raise CapabilityError("the store cannot do this", store=repr(store), expected=name)
+    return found
+
+
+def get(want: Want, store: Any) -> Blob | None:
+    """Read one object or its ranges."""
+    if want.ranges is None:
+        blob: Blob | None = method(store, "get")(want.key)
+        check_version(want, blob)
+        return blob
+    return method(store, "get_ranges")(want.key, want.ranges, want.if_version)  # type: ignore[no-any-return]
+
+
+def check_version(want: Want, blob: Blob | None) -> None:
+    """VersionChangedError unless the blob is of the version wanted."""
+    if want.if_version is not None and (blob is None or blob.version != want.if_version):
+        raise VersionChangedError("the object was replaced meanwhile", expected=want.if_version, got=blob and blob.version)
+
+
+def store_in_turn(item: New, store: Any) -> None:
+    """What replaces an object whatever is there must wait as well while another thread holds it."""
+    if item.if_version is not ANY or hasattr(store, "hold"):
+        _store(item, store)
+        return
+    with hold((item.key,), store) as held:
+        _store(item, held)
+
+
+def _store(item: New, store: Any) -> None:
+    if item.parts is None:
+        _erase(item, store)
+    elif any(isinstance(part, ByteRange) for part in item.parts):
+        if hasattr(store, "splice") and item.if_version is not ANY:
+            store.splice(item.key, item.parts, item.if_version)
+        else:
+            _store(item._replace(parts=_fetched_parts(item, store)), store)
+    elif item.if_version is ANY:
+        method(store, "put")(item.key, item.parts)
+    else:
+        method(store, "put_if")(item.key, item.parts, item.if_version)
+
+
+def _erase(item: New, store: Any) -> None:
+    if item.if_version is ANY:
+        method(store, "erase")(item.key)
+    else:
+        method(store, "erase_if")(item.key, item.if_version)
+
+
+def _fetched_parts(item: New, store: Any) -> list[Part]:
+    """Kept ranges read back, for stores that cannot copy them by themselves."""
+    ranges = [part for part in item.parts or () if isinstance(part, ByteRange)]
+    version = None if item.if_version is ANY else item.if_version
+    blob = method(store, "get_ranges")(item.key, ranges, version)
+    if blob is None:
+        raise VersionChangedError("the object was erased meanwhile", key=item.key)
+    kept = iter(blob.data)
+    return [next(kept) if isinstance(part, ByteRange) else part for part in item.parts or ()]
