@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zarrant.errors import BoundsError, ShapeError
-from zarrant.geometry.axis import Axis
+from zarrant.geometry.axis import Axis, cut
 from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.grid import ChunkGrid
-from zarrant.geometry.region import Points, Product, Region, box_region, points_region
+from zarrant.geometry.points import Points, points_region
+from zarrant.geometry.region import Product, Region, _in_one_cell, _ProductCells, box_region
 
 
 @st.composite
@@ -234,3 +235,31 @@ def test_many_cells_at_once_agree_with_arithmetic(seed: int) -> None:
     assert np.array_equal(boxes.value_start, low - start)
     assert np.array_equal(boxes.shape, high - low)
     assert np.array_equal(cells.full, ((low == origin) & (high == np.minimum(origin + chunk, shape))).all(axis=1))
+
+
+@given(st.data())
+def test_a_box_in_one_cell_is_cut_as_any_other(draw: st.DataObject) -> None:
+    """The short cut for one cell gives what the general cut gives."""
+    side = st.tuples(st.integers(1, 9), st.integers(0, 30), st.integers(1, 9), st.integers(0, 5))
+    sides = draw.draw(st.lists(side, min_size=1, max_size=3))
+    grid = ChunkGrid.regular([start + count + over for _, start, count, over in sides], [size for size, *_ in sides])
+    bounds = [start + count + over for _, start, count, over in sides]
+    axes = tuple(Axis.segment(start, count, value=7) for _, start, count, _ in sides)
+    alone = _in_one_cell(axes, grid, bounds)
+    crossed = any(start // size != (start + count - 1) // size for size, start, count, _ in sides)
+    assert (alone is None) == crossed
+    if alone is None:
+        return
+    pieces = tuple(cut(*each) for each in zip(axes, grid.dimensions, bounds, strict=True))
+    general = _ProductCells(1, np.array([[int(p.cells[0]) for p in pieces]]), np.array([all(p.full[0] for p in pieces)]), pieces)
+    assert alone.n == 1
+    assert alone.index.tolist() == general.index.tolist()
+    assert alone.full.tolist() == general.full.tolist()
+    assert alone.extent(0) == general.extent(0)
+    assert alone.extents(0, 1).tolist() == general.extents(0, 1).tolist()
+    for mine, theirs in zip(alone.boxes(0, 1), general.boxes(0, 1), strict=True):
+        assert (mine.tolist(), mine.dtype) == (theirs.tolist(), theirs.dtype)
+    inner = ChunkGrid.regular(alone.extent(0), [1] * len(sides))
+    again = [cells.region(0).split(inner, alone.extent(0)) for cells in (alone, general)]
+    assert again[0].index.tolist() == again[1].index.tolist()
+    assert alone.boxes(0, 0).row.size == 0

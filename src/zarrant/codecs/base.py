@@ -126,7 +126,7 @@ class Encoded(NamedTuple):
         if self.sizes[i] < 0:
             return None
         if self.counts is None:
-            start = int(self.sizes[:i].clip(0).sum())
+            start = int(np.maximum(self.sizes[:i], 0).sum())
             piece = self.pieces[0]
             assert not isinstance(piece, ByteRange), "a batch in one piece is bytes"
             return [memoryview(piece)[start : start + int(self.sizes[i])]]

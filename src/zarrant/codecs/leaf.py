@@ -9,6 +9,7 @@ give the same elements, which a property test holds.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +41,7 @@ class Leaf:
         """A leaf is read and written whole."""
         return Partial(read=False, write=False)
 
-    @property
+    @cached_property
     def program(self) -> tuple[Step, ...] | None:
         """The compiled chain, or None where a codec has no step."""
         steps = [codec.step(self.spec) for codec in self.codecs]
@@ -86,6 +87,18 @@ class Leaf:
                 self._decode(fetched, rows)
         self._copy_out(cells.boxes(lo, hi), rows, out)
 
+    def encode_row(self, row: npt.NDArray[np.generic]) -> Part:
+        """The bytes of one whole chunk, fill or not."""
+        encoded = self._encode(_bytes(self._laid_out(row[np.newaxis])), None)
+        return encoded.pieces[0]
+
+    def decode_row(self, data: Buffer) -> npt.NDArray[np.generic]:
+        """One whole chunk; ChunkError where the bytes do not decode."""
+        rows, zero = self._rows(1), np.zeros(1, np.int64)
+        self._decode(Fetched(zero, [data], zero, zero, np.array([memoryview(data).nbytes])), rows)
+        decoded: npt.NDArray[np.generic] = self._view(rows)[0]
+        return decoded
+
     def _rows(self, n: int) -> npt.NDArray[np.generic]:
         return np.empty((n, *self.spec.shape), self.spec.data_type.numpy)
 
@@ -105,6 +118,11 @@ class Leaf:
         if self.order is None:
             return rows
         return rows.transpose(0, *(1 + axis for axis in np.argsort(self.order)))
+
+    def _laid_out(self, rows: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        """Rows as they are stored, after transposition."""
+        order = () if self.order is None else (0, *(1 + axis for axis in self.order))
+        return np.ascontiguousarray(rows.transpose(order) if order else rows)
 
     def _copy_in(self, boxes: Boxes, rows: npt.NDArray[np.generic], values: npt.NDArray[np.generic]) -> None:
         values_start, values_step, row_start, row_step, shape = _columns(boxes)

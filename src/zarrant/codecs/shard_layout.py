@@ -87,7 +87,7 @@ class Index:
     @property
     def live_bytes(self) -> int:
         """Bytes of stored subchunks."""
-        return int(self.size.clip(0).sum())
+        return int(np.maximum(self.size, 0).sum())
 
     def moved(self, rows: Ints, offset: Ints, size: Ints) -> Index:
         """A copy with some entries replaced; size -1 removes."""

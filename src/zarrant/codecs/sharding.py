@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TypeVar, cast
 
 import numpy as np
@@ -22,7 +21,6 @@ from zarrant.codecs.base import (
     ChunkSpec,
     CodecOptions,
     Encoded,
-    Fetched,
     Ints,
     Partial,
     Prepared,
@@ -34,10 +32,9 @@ from zarrant.codecs.shard_layout import Index, locate, morton_order
 from zarrant.codecs.sources import InMemory, ShardSpans, read_whole
 from zarrant.effects import Op, gather
 from zarrant.errors import ByteRangeError, ChunkError
-from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.layers import Stack, Values
-from zarrant.geometry.region import Cells, Region, box_region
+from zarrant.geometry.region import Cells, Region
 from zarrant.storage import Buffer, ByteRange, Part
 
 V = TypeVar("V", npt.NDArray[np.generic], Stack, Values)
@@ -147,19 +144,15 @@ class Shard:
 
     def decode_index(self, data: memoryview) -> npt.NDArray[np.uint64]:
         """The (n, 2) table of a stored index; ChunkError where its bytes do not decode."""
-        table = np.empty((*self.grid.grid_shape, 2), np.uint64)
-        whole = _whole_row(table.shape)
         try:
-            _run(self.index_codec.read(_Here(data), whole, 0, 1, table))
+            table = self.index_codec.decode_row(data)
         except ChunkError as error:
             raise ChunkError(f"shard index: {error.message}", codec=error.codec, got=error.got) from error
-        return table.reshape(-1, 2)
+        return np.ascontiguousarray(table.reshape(-1, 2), np.uint64)
 
     def encode_index(self, index: Index) -> Part:
         """The bytes of an index."""
-        table = index.to_table().reshape(*self.grid.grid_shape, 2)
-        encoded = _run(self.index_codec.write(None, _whole_row(table.shape), 0, 1, table))
-        return encoded.pieces[0]
+        return self.index_codec.encode_row(index.to_table().reshape(*self.grid.grid_shape, 2))
 
     def _write_one(self, source: Source | None, region: Region, bounds: tuple[int, ...], values: Values) -> Op[list[Part] | None]:
         """The parts of the new shard, None where every subchunk is fill."""
@@ -186,8 +179,8 @@ class Shard:
             numbers, sizes, pieces = self._in_morton_order(numbers, sizes, pieces)
         kept = old.moved(numbers, np.full(numbers.size, -1), np.full(numbers.size, -1))
         first = self.index_size if self.at_start else 0
-        keep, kept, end = self._keep(source, kept, first, int(sizes.clip(0).sum()))
-        begin = end + np.concatenate(([0], np.cumsum(sizes.clip(0))[:-1])) if sizes.size else sizes
+        keep, kept, end = self._keep(source, kept, first, int(np.maximum(sizes, 0).sum()))
+        begin = end + np.concatenate(([0], np.cumsum(np.maximum(sizes, 0))[:-1])) if sizes.size else sizes
         index = kept.moved(numbers, begin, sizes)
         if not index.present.any() and not self.options.write_empty_chunks:
             return None
@@ -213,7 +206,7 @@ class Shard:
         if any(isinstance(piece, ByteRange) for piece in pieces):
             # Nested updates keep parts of old shards; their order is the order of updates anyway.
             return numbers, sizes, pieces
-        return numbers[order], sizes[order], [_reordered(cast("list[Buffer]", pieces), sizes.clip(0), rank)]
+        return numbers[order], sizes[order], [_reordered(cast("list[Buffer]", pieces), np.maximum(sizes, 0), rank)]
 
 
 def _reordered(pieces: list[Buffer], sizes: Ints, rank: npt.NDArray[np.intp]) -> Buffer:
@@ -240,42 +233,9 @@ def repack(source: Source, kept: Index, first: int) -> tuple[list[Part], Index, 
     return parts, kept.moved(order, offset, size), first + int(size.sum())
 
 
-T = TypeVar("T")
-
-
-def _run(op: Op[T]) -> T:
-    """The result of an operation that asks for nothing."""
-    try:
-        next(op)
-    except StopIteration as stop:
-        return cast("T", stop.value)
-    raise AssertionError("index codecs do no I/O")
-
-
-@lru_cache(maxsize=64)
-def _whole_row(shape: tuple[int, ...]) -> Cells:
-    """One row that is a whole chunk of this shape."""
-    return box_region(ArraySubset.full(shape)).split(ChunkGrid.regular(shape, shape), shape)
-
-
 def length_of(part: Part) -> int:
     """Bytes of a part of a new object."""
     if isinstance(part, ByteRange):
         assert part.length is not None, "kept parts have a length"
         return part.length
     return memoryview(part).nbytes
-
-
-class _Here:
-    """Spans of one row whose bytes are given."""
-
-    def __init__(self, data: memoryview) -> None:
-        self.data = data
-
-    def fetch(self, lo: int, hi: int, wanted: npt.NDArray[np.bool_]) -> Op[Fetched]:
-        zero = np.zeros(1, np.int64)
-        return Fetched(zero, [self.data], zero, zero, np.array([len(self.data)]))
-        yield  # an operation is a generator, also where it asks for nothing
-
-    def source(self, i: int) -> Source | None:
-        return InMemory(self.data)

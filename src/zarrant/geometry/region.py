@@ -16,15 +16,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from zarrant.errors import BoundsError, ShapeError
-from zarrant.geometry.axis import Axis, BoolArray, Pieces, covered, cut, ranges, unravel
+from zarrant.errors import ShapeError
+from zarrant.geometry.axis import Axis, BoolArray, Pieces, cut, ranges, unravel
 from zarrant.geometry.box import ArraySubset, Shape
-from zarrant.geometry.grid import MAX_COORDINATE, ChunkGrid, IntArray
+from zarrant.geometry.grid import ChunkGrid, IntArray
 
 
 class Boxes(NamedTuple):
@@ -117,7 +117,9 @@ class Product:
 
     def split(self, grid: ChunkGrid, bounds: Sequence[int]) -> Cells:
         """See `Region.split`."""
-        _check_split(self.ndim, grid, bounds)
+        check_split(self.ndim, grid, bounds)
+        if self.ndim and (alone := _in_one_cell(self.axes, grid, bounds)) is not None:
+            return alone
         pieces = tuple([cut(*each) for each in zip(self.axes, grid.dimensions, bounds, strict=True)])
         shape = tuple([len(part.cells) for part in pieces])
         index = np.empty((*shape, self.ndim), np.int64)
@@ -135,46 +137,8 @@ class Product:
 
     def whole(self, shape: Sequence[int]) -> bool:
         """See `Region.whole`."""
-        _check_ndim(self.ndim, shape)
+        check_ndim(self.ndim, shape)
         return all(axis.whole(length) for axis, length in zip(self.axes, shape, strict=True))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Points:
-    """Single elements: `coords[i]` (k, d) ↔ the values element at position `value[i]` (k,) of dimension `axis`, 0 elsewhere.
-
-    With `axis` 0 the values array has shape (n, 1, 1, ...). Without dimensions, each row is the one element of both.
-    """
-
-    coords: IntArray
-    value: IntArray
-    axis: int = 0
-
-    @property
-    def ndim(self) -> int:
-        """The number of dimensions."""
-        return int(self.coords.shape[1])
-
-    def split(self, grid: ChunkGrid, bounds: Sequence[int]) -> Cells:
-        """See `Region.split`."""
-        _check_split(self.ndim, grid, bounds)
-        if len(self.coords) and not ((self.coords >= 0) & (self.coords < np.array(bounds, np.int64))).all():
-            got = [f"{low}..{high}" for low, high in zip(self.coords.min(0), self.coords.max(0), strict=True)]
-            raise BoundsError("points outside of their bounds", expected=f"within {tuple(bounds)}", got=got)
-        return _split_points(self, grid, bounds)
-
-    def transpose(self, order: Sequence[int]) -> Points:
-        """See `Region.transpose`."""
-        axis = list(order).index(self.axis) if self.ndim else 0
-        return Points(np.ascontiguousarray(self.coords[:, list(order)]), self.value, axis)
-
-    def whole(self, shape: Sequence[int]) -> bool:
-        """See `Region.whole`."""
-        _check_ndim(self.ndim, shape)
-        if len(self.coords) != math.prod(shape) or any(length != 1 for j, length in enumerate(shape) if j != self.axis):
-            return False
-        in_order = self.ndim == 0 or (self.coords[:, self.axis] == np.arange(len(self.coords))).all()
-        return bool(in_order) and bool((np.diff(self.value) == 1).all())
 
 
 def box_region(subset: ArraySubset, value_start: Sequence[int] | None = None) -> Product:
@@ -187,11 +151,6 @@ def box_region(subset: ArraySubset, value_start: Sequence[int] | None = None) ->
     values = (0,) * subset.ndim if value_start is None else value_start
     paired = zip(subset.start, subset.shape, values, strict=True)
     return Product(tuple([Axis.segment(start, count, value=value) for start, count, value in paired]))
-
-
-def points_region(coords: IntArray) -> Points:
-    """Element `coords[i]` (k, d) ↔ element (i, 0, 0, ...) of the values."""
-    return Points(np.ascontiguousarray(coords, np.int64), np.arange(len(coords), dtype=np.int64))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -239,81 +198,75 @@ class _ProductCells:
         return places[::-1]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _PointCells:
-    n: int
-    index: IntArray
-    full: BoolArray
-    shapes: IntArray
-    first: IntArray
-    points: Points
+@dataclass(frozen=True, eq=False)
+class _OneCell:
+    """A box that lies in one cell, in plain integers: most updates are one, and columns of one row cost more than the row."""
 
-    def region(self, i: int) -> Points:
-        part = slice(int(self.first[i]), int(self.first[i + 1]))
-        return Points(self.points.coords[part], self.points.value[part], self.points.axis)
+    cell: Shape
+    start: Shape
+    """Where the box begins, in coordinates of the cell."""
+    value: Shape
+    count: Shape
+    bounds: Shape
+
+    n = 1
+
+    @cached_property
+    def index(self) -> IntArray:
+        return np.array((self.cell,), np.int64)
+
+    @cached_property
+    def full(self) -> BoolArray:
+        return np.array((self.count == self.bounds,))
+
+    def region(self, i: int) -> Product:
+        sides = zip(self.start, self.count, self.value, strict=True)
+        return Product(tuple([Axis.segment(start, count, value=value) for start, count, value in sides]))
 
     def extent(self, i: int) -> Shape:
-        return tuple(self.shapes[i].tolist())
+        return self.bounds
 
     def extents(self, lo: int, hi: int) -> IntArray:
-        return self.shapes[lo:hi]
+        return np.array((self.bounds,) * (hi - lo), np.int64).reshape(hi - lo, len(self.bounds))
 
     def boxes(self, lo: int, hi: int) -> Boxes:
-        part = slice(int(self.first[lo]), int(self.first[hi]))
-        coords = self.points.coords[part]
-        row = np.repeat(np.arange(hi - lo), np.diff(self.first[lo : hi + 1]))
-        value_start = np.zeros_like(coords)
-        if coords.shape[1]:
-            value_start[:, self.points.axis] = self.points.value[part]
-        return Boxes(row, coords, value_start, np.ones_like(coords), np.ones(coords.shape[1], np.int64))
+        here = slice(lo, hi)
+        cell_start, value_start, shape = np.array(((self.start,), (self.value,), (self.count,)), np.int64)
+        return Boxes(_ZERO[here], cell_start[here], value_start[here], shape[here], np.ones(len(self.cell), np.int64))
 
 
-def _check_ndim(ndim: int, shape: Sequence[int]) -> None:
+_ZERO: IntArray = np.zeros(1, np.int64)
+
+
+def _in_one_cell(axes: Sequence[Axis], grid: ChunkGrid, bounds: Sequence[int]) -> _OneCell | None:
+    """The split of a box that touches one cell; None for anything else, and for what is out of bounds."""
+    cells, starts, values, counts, extents = [], [], [], [], []
+    for axis, dimension, bound in zip(axes, grid.dimensions, bounds, strict=True):
+        if len(axis.start) != 1 or axis.step != 1:
+            return None
+        start, count = int(axis.start[0]), int(axis.count[0])
+        if count < 1 or start < 0 or start + count > bound:
+            return None
+        cell = dimension.locate(start)
+        origin = dimension.start(cell)
+        length = dimension.length(cell)
+        if start + count > origin + length:
+            return None
+        cells.append(cell)
+        starts.append(start - origin)
+        values.append(int(axis.value[0]))
+        counts.append(count)
+        extents.append(min(length, bound - origin))
+    return _OneCell(tuple(cells), tuple(starts), tuple(values), tuple(counts), tuple(extents))
+
+
+def check_ndim(ndim: int, shape: Sequence[int]) -> None:
+    """ShapeError unless a shape has as many dimensions as a region."""
     if len(shape) != ndim:
         raise ShapeError("region and shape differ in their number of dimensions", expected=ndim, got=len(shape))
 
 
-def _check_split(ndim: int, grid: ChunkGrid, bounds: Sequence[int]) -> None:
+def check_split(ndim: int, grid: ChunkGrid, bounds: Sequence[int]) -> None:
+    """ShapeError unless region, grid and bounds have as many dimensions."""
     if not ndim == grid.ndim == len(bounds):
         raise ShapeError("region, grid and bounds differ in dimensions", expected=ndim, got=(grid.ndim, len(bounds)))
-
-
-def _split_points(points: Points, grid: ChunkGrid, bounds: Sequence[int]) -> _PointCells:
-    cell, local, extent = (np.empty_like(points.coords) for _ in range(3))
-    for j, (dimension, bound) in enumerate(zip(grid.dimensions, bounds, strict=True)):
-        cell[:, j] = dimension.locate(points.coords[:, j])
-        origin = dimension.start(cell[:, j])
-        local[:, j] = points.coords[:, j] - origin
-        extent[:, j] = np.minimum(dimension.length(cell[:, j]), bound - origin)
-    order = _cell_order(cell, grid)
-    cell, local, extent = cell[order], local[order], extent[order]
-    new = np.ones(len(cell), np.bool_)
-    new[1:] = (cell[1:] != cell[:-1]).any(axis=1)
-    first = np.flatnonzero(new)
-    extents, counts = extent[first], np.diff(first, append=len(cell))
-    # As floats, because a cell's volume may be beyond 64 bits; where the counts can reach it, it is exact.
-    full = counts >= extents.prod(axis=1, dtype=np.float64)
-    full[full] = _points_cover(local[np.repeat(full, counts)], counts[full], extents[full])
-    sorted_points = Points(local, points.value[order], points.axis)
-    return _PointCells(len(first), cell[first], full, extents, np.append(first, len(cell)), sorted_points)
-
-
-def _cell_order(cell: IntArray, grid: ChunkGrid) -> IntArray:
-    """The stable order of rows that sorts them by cell."""
-    if grid.ndim == 0:
-        return np.arange(len(cell))
-    if grid.n_chunks > MAX_COORDINATE:
-        return np.lexsort(cell.T[::-1])
-    flat = cell[:, 0]
-    for j, cells in enumerate(grid.grid_shape[1:], 1):
-        flat = flat * cells + cell[:, j]
-    return np.argsort(flat, kind="stable")
-
-
-def _points_cover(local: IntArray, counts: IntArray, extents: IntArray) -> BoolArray:
-    """Of each cell, whether its points name every element at least once."""
-    row = np.repeat(np.arange(len(counts)), counts)
-    offset = np.zeros(len(local), np.int64)
-    for j in range(local.shape[1]):
-        offset = offset * extents[row, j] + local[:, j]
-    return covered(row, offset, extents.prod(axis=1))

@@ -24,7 +24,8 @@ from zarrant.errors import BoundsError, SelectionError, ShapeError
 from zarrant.geometry.axis import Axis
 from zarrant.geometry.box import Shape, as_int
 from zarrant.geometry.grid import MAX_COORDINATE, ChunkGrid, IntArray
-from zarrant.geometry.region import Points, Product, Region, points_region
+from zarrant.geometry.points import Points, points_region
+from zarrant.geometry.region import Product, Region
 
 Values: TypeAlias = npt.NDArray[Any]
 Item: TypeAlias = Any

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, TypeVar
 
 from zarrant.codecs.base import CodecOptions
@@ -19,7 +20,7 @@ from zarrant.metadata.v3 import Document
 from zarrant.ops.state import OpOptions
 from zarrant.run.drivers import World, in_thread, perform, perform_async
 from zarrant.run.pool import available_cpus, available_memory, shared_pool
-from zarrant.storage import capabilities
+from zarrant.storage import Capabilities, capabilities
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.guarded import Synchronized
 
@@ -45,6 +46,11 @@ class Place:
     guarded: bool = True
     executor: ThreadPoolExecutor | None = None
     """Threads for coroutines under a hold, see `run.drivers.World`."""
+
+    @cached_property
+    def able(self) -> Capabilities:
+        """What the store can do."""
+        return capabilities(self.store)
 
     @property
     def options(self) -> OpOptions:
@@ -87,7 +93,7 @@ class Place:
     def run(self, op: Op[T], needs: tuple[str, ...]) -> T:
         """Perform an operation in this thread."""
         self.require(needs)
-        if capabilities(self.store).native_async:
+        if self.able.native_async:
             raise CapabilityError("this store is async only", store=repr(self.store), hint="Use AsyncArray or AsyncGroup")
         try:
             return perform(op, self._world())
@@ -122,7 +128,7 @@ class Place:
 
     def require(self, needs: tuple[str, ...]) -> None:
         """CapabilityError unless the store has what is needed."""
-        able = capabilities(self.store)
+        able = self.able
         missing = [name for name in needs if not getattr(able, name)]
         if "get" in needs and "put" in needs and self.guarded and not (able.hold or able.put_if):
             missing.append("hold or put_if")
