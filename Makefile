@@ -1,11 +1,11 @@
 # Everything needs only python >= 3.11 and make; scripts/setup.sh brings the rest into .venv and is fast when nothing changed.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint soak bench docs clean
+.PHONY: help setup demo test lint soak sanitize bench bench-safety docs clean
 BIN := .venv/bin
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 setup: ## make or refresh .venv
 	@scripts/setup.sh
@@ -19,12 +19,19 @@ test: setup ## style, types, fence, tests
 lint: setup ## style, types, fence
 	@scripts/check.sh --no-tests
 
-soak: setup ## every test, the long ones included
-	@ZARRANT_SOAK=1 $(BIN)/python -m pytest -m "soak or not soak" --timeout=0
+soak: setup ## every test, the long ones included; SCALE=3: three times as many cases
+	@ZARRANT_SOAK=$${SCALE:-1} $(BIN)/python -m pytest -q -n 2 --dist=worksteal -m "soak or not soak" --timeout=3600
+
+sanitize: setup ## the compiled kernels under the sanitizers of addresses and threads
+	@scripts/sanitize.sh
 
 bench: ## time it beside TensorStore, zarrs and zarr-python
 	@scripts/setup.sh bench
 	@$(BIN)/python -m benchmarks
+
+bench-safety: ## races, kills and readers, beside the same libraries
+	@scripts/setup.sh bench
+	@$(BIN)/python -m benchmarks.safety
 
 docs: ## build the documentation into site/
 	@scripts/setup.sh docs

@@ -73,20 +73,27 @@ def parser() -> argparse.ArgumentParser:
     return given
 
 
-def facts_of(options: argparse.Namespace, peers: dict[str, Peer], shape: tuple[int, ...]) -> dict[str, Any]:
-    """What a reader has to know; nothing that names the machine."""
+def surroundings(peers: dict[str, Peer]) -> dict[str, Any]:
+    """What was measured with; nothing that names the machine."""
     reference = sorted(name for name, kind in kernels.active().items() if kind == "reference")
+    return {
+        "versions": ", ".join(f"{name} {peer.version}" for name, peer in peers.items()) + f", numpy {np.__version__}",
+        "kernels": "all compiled" if not reference else f"not compiled: {', '.join(reference)}",
+        "python": f"{platform.python_version()}, {platform.system()} {platform.machine()}",
+        "load before": f"{os.getloadavg()[0]:.1f} on {available_cpus()} CPUs" if hasattr(os, "getloadavg") else "unknown",
+        "when": time.strftime("%Y-%m-%d"),
+    }
+
+
+def facts_of(options: argparse.Namespace, peers: dict[str, Peer], shape: tuple[int, ...]) -> dict[str, Any]:
+    """What a reader has to know."""
     return {
         "array": f"{' × '.join(map(str, shape))} uint16, objects {arrays.object_edge(shape)}³",
         "rounds": options.repeats,
         "threads": options.threads,
         "synced files": "TensorStore only" if options.sync else "none",
         "tmpfs": str(options.dir).startswith("/dev/shm"),
-        "versions": ", ".join(f"{name} {peer.version}" for name, peer in peers.items()) + f", numpy {np.__version__}",
-        "kernels": "all compiled" if not reference else f"not compiled: {', '.join(reference)}",
-        "python": f"{platform.python_version()}, {platform.system()} {platform.machine()}",
-        "load before": f"{os.getloadavg()[0]:.1f} on {available_cpus()} CPUs" if hasattr(os, "getloadavg") else "unknown",
-        "when": time.strftime("%Y-%m-%d"),
+        **surroundings(peers),
     }
 
 

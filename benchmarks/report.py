@@ -46,14 +46,14 @@ def markdown(rows: Sequence[Row], peers: Sequence[str], facts: Mapping[str, Any]
     others = [name for name in peers if name != OURS]
     has_limit = any(limits.NAME in row.cells for row in rows)
     heads = ["workload", *peers, *(["limit"] if has_limit else []), "zarrant vs fastest other"]
-    lines = [_line(heads), _line(["---", *["---:"] * (len(heads) - 1)])]
+    lines = [line(heads), line(["---", *["---:"] * (len(heads) - 1)])]
     notes: list[str] = []
     for row in rows:
         best = fastest(row, peers)
         cells = [_cell(row, name, notes, name == best) for name in peers]
         limit = [_cell(row, limits.NAME, notes, False) if limits.NAME in row.cells else ""] if has_limit else []
         ratio = speed(row, fastest(row, others))
-        lines.append(_line([f"{row.title}: {row.phase}", *cells, *limit, f"{ratio:.2f}×" if ratio else "–"]))
+        lines.append(line([f"{row.title}: {row.phase}", *cells, *limit, f"{ratio:.2f}×" if ratio else "–"]))
     lines += ["", "Median seconds, or operations per second where a run is many; above 1× is faster.", ""]
     lines += [f"[{number}] {note}" for number, note in enumerate(notes, 1)]
     lines += [""] if notes else []
@@ -62,19 +62,19 @@ def markdown(rows: Sequence[Row], peers: Sequence[str], facts: Mapping[str, Any]
     return "\n".join(lines) + "\n"
 
 
-def _line(cells: Sequence[str]) -> str:
+def line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
 def _cell(row: Row, name: str, notes: list[str], best: bool) -> str:
     cell = row.cells.get(name, Cell(note="not installed"))
     if cell.median is None:
-        return _noted(f"{name}: {cell.note or 'left out in an earlier phase'}", notes)
+        return noted(f"{name}: {cell.note or 'left out in an earlier phase'}", notes)
     text = f"{row.count / cell.median:,.0f}/s" if row.count > 1 else f"{cell.median:.3f}"
     return f"**{text}**" if best else text
 
 
-def _noted(note: str, notes: list[str]) -> str:
+def noted(note: str, notes: list[str]) -> str:
     """The mark of a note; the same note keeps its number."""
     if note not in notes:
         notes.append(note)

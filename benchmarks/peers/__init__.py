@@ -25,8 +25,8 @@ class PeerMissing(Exception):
 
 
 def make_peer(name: str, settings: Settings) -> Peer:
-    """The peer of that name; PeerMissing where its library is not installed."""
-    module, _, adapter = ADAPTERS[name].partition(":")
+    """The peer of that name, or of an adapter elsewhere ("module:Class"); PeerMissing where its library is not installed."""
+    module, _, adapter = ADAPTERS.get(name, name).partition(":")
     try:
         peer: Peer = getattr(import_module(module), adapter)(settings)
     except ImportError as error:

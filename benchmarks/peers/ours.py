@@ -17,10 +17,20 @@ class Zarrant:
     subchunk_limit = None
 
     def __init__(self, settings: Settings) -> None:
-        self.config = {"concurrency": settings.threads}
+        self.config: dict[str, Any] = {"concurrency": settings.threads}
 
     def open(self, path: Path) -> ZarrantHandle:
         return ZarrantHandle(zarrant.open_array(path, mode="r+", config=self.config))
+
+
+class ZarrantWithoutRepack(Zarrant):
+    """Zarrant told to leave dead bytes in shards until `compact`, so that an update moves no part of them."""
+
+    name = "zarrant without repack"
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.config |= {"dead_limit": 1.0}
 
 
 class ZarrantHandle:
@@ -37,3 +47,9 @@ class ZarrantHandle:
 
     def append(self, frames: Values, depth: int) -> None:
         append_frames(self, frames)
+
+    def set_attribute(self, name: str, value: int) -> None:
+        self.array.attrs.update({name: value})
+
+    def extend(self, values: Values) -> None:
+        self.array.append(values)

@@ -42,3 +42,9 @@ class ZarrHandle:
 
     def append(self, frames: Values, depth: int) -> None:
         append_frames(self, frames)
+
+    def set_attribute(self, name: str, value: int) -> None:
+        self.array.update_attributes({name: value})
+
+    def extend(self, values: Values) -> None:
+        self.array.append(values)
