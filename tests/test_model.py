@@ -14,8 +14,8 @@ import pytest
 import zarrant
 from zarrant.codecs import Blosc, Crc32c, Gzip, Numcodecs, Transpose, Zstd
 
-SOAK = bool(os.environ.get("ZARRANT_SOAK"))
-RUNS, STEPS = (40, 60) if SOAK else (1, 25)
+SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
+RUNS, STEPS = (8 * SOAK, 60) if SOAK else (1, 25)
 
 LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
 BIG = {"name": "bytes", "configuration": {"endian": "big"}}

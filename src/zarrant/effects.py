@@ -48,7 +48,7 @@ class New(NamedTuple):
 
 
 class Put(NamedTuple):
-    """Store or erase objects; replied with a list of None or Exception, one for each."""
+    """Store or erase objects; replied with a list, for each the version it has now (None where erased) or an Exception."""
 
     items: Sequence[New]
 
@@ -72,10 +72,15 @@ class ListPrefix(NamedTuple):
 
 
 class Locked(NamedTuple):
-    """Run `op` while holding `keys`; replied with its result."""
+    """Run `op` while holding `keys`; replied with its result.
+
+    Inside of a hold only its own keys can be held again. With `beside` others too: only by who holds a document, for chunks of
+    its array one at a time, since nobody waits for a document while holding a chunk.
+    """
 
     keys: Sequence[str]
     op: Op[Any]
+    beside: bool = False
 
 
 class Joined(NamedTuple):
@@ -101,13 +106,20 @@ class All(NamedTuple):
     cost: int
 
 
+class Steady(NamedTuple):
+    """Replied with True where an object is of this version and nobody holds it to change it; else, or if unknown, False."""
+
+    key: str
+    version: Version
+
+
 class Pause(NamedTuple):
     """Wait; the length is policy (here), the clock is the driver's."""
 
     seconds: float
 
 
-Request: TypeAlias = Fetch | Put | ErasePrefix | ListDir | ListPrefix | Locked | Joined | All | Pause
+Request: TypeAlias = Fetch | Put | ErasePrefix | ListDir | ListPrefix | Locked | Joined | Steady | All | Pause
 
 
 def fetch(wants: Sequence[Want]) -> Op[list[Outcome[Blob | None]]]:
@@ -123,16 +135,17 @@ def fetch_one(key: str, ranges: tuple[ByteRange, ...] | None = None, if_version:
     return outcome
 
 
-def put(items: Sequence[New]) -> Op[list[Outcome[None]]]:
+def put(items: Sequence[New]) -> Op[list[Outcome[Version]]]:
     """Store or erase many; one outcome each."""
-    return cast("list[Outcome[None]]", (yield Put(items)))
+    return cast("list[Outcome[Version]]", (yield Put(items)))
 
 
-def put_one(key: str, parts: Sequence[Part] | None, if_version: Version = ANY) -> Op[None]:
-    """Store (or, with `parts` None, erase) one object; its error is raised."""
+def put_one(key: str, parts: Sequence[Part] | None, if_version: Version = ANY) -> Op[Version]:
+    """Store (or, with `parts` None, erase) one object, and return the version it has now; its error is raised."""
     (outcome,) = yield from put((New(key, parts, if_version),))
     if isinstance(outcome, Exception):
         raise outcome
+    return outcome
 
 
 def erase_prefix(prefix: str) -> Op[None]:
@@ -150,9 +163,9 @@ def list_prefix(prefix: str) -> Op[list[str]]:
     return cast("list[str]", (yield ListPrefix(prefix)))
 
 
-def locked(keys: Sequence[str], op: Op[T]) -> Op[T]:
+def locked(keys: Sequence[str], op: Op[T], beside: bool = False) -> Op[T]:
     """Run an operation while holding keys."""
-    return cast("T", (yield Locked(keys, op)))
+    return cast("T", (yield Locked(keys, op, beside)))
 
 
 def joined(key: str, kind: Hashable, item: Any, lead: Callable[[Callable[[], Sequence[Any]]], Op[None]]) -> Op[None]:
@@ -182,6 +195,11 @@ def gather(ops: Iterable[Op[T]], cost: int) -> Op[list[T]]:
         if isinstance(outcome, Exception):
             raise outcome
     return cast("list[T]", outcomes)
+
+
+def steady(key: str, version: Version) -> Op[bool]:
+    """Whether an object is of this version and stays so for now."""
+    return cast("bool", (yield Steady(key, version)))
 
 
 def pause(seconds: float) -> Op[None]:

@@ -149,6 +149,34 @@ class Sync(Protocol):
         ...
 
 
+@runtime_checkable
+class Tell(Protocol):
+    """Tell whether an object is about to change, without reading it; for stores with `Hold`."""
+
+    def steady(self, key: str, version: Version) -> bool:
+        """Whether the object is of this version and nobody holds its key. Whoever holds it is looked for first."""
+        ...
+
+
+@runtime_checkable
+class Grouped(Protocol):
+    """Acknowledge many writes at once, which costs less than each by itself."""
+
+    def grouped(self) -> AbstractContextManager[Any]:
+        """A context manager whose value is the store; what is written through it counts as acknowledged when the block ends.
+
+        Each object is whole and visible at once, as ever; with `durability="fsync"` all of them are on disk when the block
+        ends without an error. After a loss of power within the block any of them may be old or new, whatever their order.
+        StoreError at the end where some may not be on disk. Any number of threads may write inside; a block inside a block
+        belongs to the outer one. Asked of the class: what wraps a store must wrap the value too, not pass the call on.
+        """
+        ...
+
+    def settle(self) -> None:
+        """What was written in the block so far is on disk when this returns: before somebody else is told about it."""
+        ...
+
+
 class Synchronizer(Protocol):
     """A guard of writes from outside the store (a lock service): what `synchronizer=` takes.
 

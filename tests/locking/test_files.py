@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import itertools
 import os
 import signal
 import threading
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from zarrant.errors import LockTimeout, StoreError
-from zarrant.locking.files import FileLock
+from zarrant.locking.files import LONGEST_PAUSE, MOST_HASTE, MOST_NOTED, PATIENCE, FileLock, _given_back, _pauses
 from zarrant.locking.local import given_up
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.layer import FileLayer
@@ -65,6 +66,10 @@ def test_a_leftover_is_emptied(path: str) -> None:
     lock.release()
 
 
+def inode(state: os.stat_result) -> tuple[int, int]:
+    return state.st_dev, state.st_ino
+
+
 def test_a_file_that_was_replaced_is_not_the_lock(path: str, tmp_path: Path) -> None:
     """The one who waited may only be given the file that is at the path when it is given."""
     steps: list[str] = []
@@ -72,13 +77,32 @@ def test_a_file_that_was_replaced_is_not_the_lock(path: str, tmp_path: Path) -> 
     def fault(index: int, name: str) -> None:
         if name == "lock":
             steps.append(name)
-            if len(steps) <= 3:  # between open and lock, somebody publishes what was opened, or removes it
-                os.rename(path, tmp_path / "published") if len(steps) % 2 else os.unlink(path)
+            if len(steps) <= 4:  # between open and lock, somebody publishes what was opened, or removes it
+                os.rename(path, tmp_path / f"published {len(steps)}") if len(steps) % 2 else os.unlink(path)
+                if len(steps) >= 3:  # and the next writer is there already
+                    Path(path).touch()
 
     lock = take(path, FaultyLayer(fault), wait=10)
-    assert len(steps) == 4
-    assert lock.in_place()
+    assert len(steps) == 5
+    assert inode(os.fstat(lock.fd)) == inode(os.lstat(path))
+    assert lock.overtaken == 4
     lock.release()
+
+
+def test_the_lock_of_another_file_excludes_nobody(path: str, tmp_path: Path) -> None:
+    """What was published may stay locked as long as its writer likes, and what took its place is locked by another."""
+    others: list[int] = []
+
+    def fault(index: int, name: str) -> None:
+        if name == "lock" and not others:
+            os.rename(path, tmp_path / "published")
+            others.append(os.open(path, os.O_RDWR | os.O_CREAT))
+            assert FileLayer().lock(others[0])
+
+    with pytest.raises(LockTimeout):
+        take(path, FaultyLayer(fault), wait=0.05)
+    os.close(others[0])
+    take(path).release()
 
 
 def test_a_void_lock_that_stays_taken_is_left(path: str, tmp_path: Path) -> None:
@@ -168,6 +192,69 @@ def test_a_failure_while_taking_leaves_no_descriptor(path: str) -> None:
         take(path, FaultyLayer(fault))
     assert os.listdir("/proc/self/fd") == before
     take(path).release()
+
+
+# ── turns ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def contended(path: str, seconds: float) -> None:
+    """Have the lock, as if for so long, after another one wanted it."""
+    Path(path).touch()
+    lock = take(path)
+    lock.since -= seconds
+    lock.release()
+
+
+@pytest.fixture
+def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses made, none of them in fact."""
+    found: list[float] = []
+    monkeypatch.setattr("zarrant.locking.files.time.sleep", found.append)
+    return found
+
+
+def test_who_had_the_lock_lets_those_who_wait_try_first(path: str, naps: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr("zarrant.locking.files.time.monotonic", lambda: now)
+    contended(path, 1.0)
+    FileLock.take(FileLayer(), path, now + 10).release()
+    assert naps == [pytest.approx(1.5 * LONGEST_PAUSE)]  # as long as the longest that anybody naps
+    FileLock.take(FileLayer(), path, now + 10).release()
+    assert len(naps) == 1  # nobody was there
+
+
+def test_a_short_hold_costs_a_short_nap(path: str, naps: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr("zarrant.locking.files.time.monotonic", lambda: now)
+    contended(path, 1e-4)
+    FileLock.take(FileLayer(), path, now + 10).release()
+    assert naps == [pytest.approx(1e-4, rel=0.01)]
+
+
+def test_an_attempt_without_time_does_not_nap(path: str, naps: list[float]) -> None:
+    contended(path, 1.0)
+    take(path).release()
+    assert naps == []
+
+
+def test_what_nobody_else_wanted_is_not_waited_for(path: str, naps: list[float]) -> None:
+    for _ in range(3):
+        take(path, wait=10).release()
+    assert naps == []
+
+
+def test_the_paths_noted_are_bounded(tmp_path: Path) -> None:
+    for number in range(MOST_NOTED + 10):
+        contended(str(tmp_path / f"{number}.__lock"), 0.0)
+    assert 0 < len(_given_back) <= MOST_NOTED
+
+
+@pytest.mark.parametrize(("overtaken", "part"), [(0, 1), (PATIENCE - 1, 1), (PATIENCE, 2), (1000 * PATIENCE, MOST_HASTE)])
+def test_who_was_overtaken_often_naps_shorter(path: str, overtaken: int, part: int) -> None:
+    lock = FileLock(FileLayer(), path)
+    lock.overtaken = overtaken
+    longest = max(itertools.islice(_pauses(lock), 10, 110))  # each half as long again or as short, by chance
+    assert 1.2 * LONGEST_PAUSE / part < longest <= 1.5 * LONGEST_PAUSE / part
 
 
 # ── fork ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

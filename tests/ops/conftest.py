@@ -46,10 +46,12 @@ class Dict(dict[str, bytes]):
                 return [_outcome(self.store, item) for item in items]
             case effects.All(ops, _):
                 return [_outcome(self.perform, op) for op in ops]
-            case effects.Locked(_, op):
+            case effects.Locked(_, op, _):
                 return self.perform(op)
             case effects.Joined(_, _, item, lead):
                 return self.perform(lead(lambda: [item]))
+            case effects.Steady(key, version):
+                return self.get(key) == version
             case effects.ErasePrefix(prefix):
                 for key in [key for key in self if key.startswith(prefix)]:
                     del self[key]

@@ -4,8 +4,16 @@ import json
 
 import pytest
 
+from zarrant import effects
 from zarrant.effects import Put
-from zarrant.errors import MetadataError, NodeExistsError, NodeNotFoundError, OptionError
+from zarrant.errors import (
+    ConflictError,
+    MetadataError,
+    NodeExistsError,
+    NodeNotFoundError,
+    OptionError,
+    VersionChangedError,
+)
 from zarrant.metadata.v3 import GroupDocument
 from zarrant.ops import hierarchy
 
@@ -136,3 +144,34 @@ def test_paths() -> None:
     assert hierarchy.check_path("") == ""
     assert hierarchy.check_path("a.b/.c/x__") == "a.b/.c/x__"
     assert (hierarchy.document_key(""), hierarchy.document_key("a/b")) == ("zarr.json", "a/b/zarr.json")
+
+
+@pytest.mark.parametrize("refused", ["zarr.json", "g/zarr.json", "g/a/zarr.json"])
+def test_a_new_document_that_is_refused_for_no_reason_is_stored_again(objects, state, refused) -> None:
+    """Some services answer 409 to the only writer; nobody's node is there."""
+    times = []
+
+    def refuse(request) -> None:
+        if isinstance(request, effects.Put) and request.items[0].key == refused and len(times) < 3:
+            times.append(1)
+            raise VersionChangedError("409")
+
+    objects.before = lambda request: None
+    real = objects.store
+    objects.store = lambda item: (refuse(effects.Put([item])), real(item))[1]
+    document = state(prefix="g/a").document
+    assert objects.perform(hierarchy.create_node("g/a", document)) == document
+    assert len(times) == 3
+    assert set(objects) == {"zarr.json", "g/zarr.json", "g/a/zarr.json"}
+    with pytest.raises(NodeExistsError):
+        objects.perform(hierarchy.create_node("g/a", document))
+
+
+def test_a_store_that_refuses_for_ever_is_told(objects, state) -> None:
+    def store(item) -> None:
+        raise VersionChangedError("409")
+
+    objects.store = store
+    with pytest.raises(ConflictError) as caught:
+        objects.perform(hierarchy.create_node("a", state().document))
+    assert caught.value.key == "a/zarr.json"

@@ -1,13 +1,14 @@
 """Which cases run: rows that hold every pair of axis values, or every way to encode.
 
 The product of the axes is too large to run. `sample`, for a normal run, gives rows that hold every pair of values that can
-stand together at least once, and some more by chance; `everything`, for a soak, gives the product of what decides bytes.
+stand together at least once, and some more by chance; `everything`, for a soak, draws from the product of what decides bytes.
 Both give the same cases each time.
 """
 
 from __future__ import annotations
 
 import itertools
+import os
 import random
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,6 +16,8 @@ from dataclasses import replace
 from cases import AXES, GEOMETRIES, Case
 
 Pair = tuple[int, str, int, str]
+EACH = 35
+"""Of each of 57 pairs of data type and layout: some 2,000 cases a peer in a soak run of size 1."""
 
 
 def _pairs(row: tuple[str, ...]) -> set[Pair]:
@@ -59,6 +62,13 @@ def _random_case(dice: random.Random, forced: dict[str, str]) -> Case:
 
 
 def everything(dtype: str, layout: str) -> Iterator[Case]:
+    """Some of all ways to encode a data type in a layout, EACH times the size of the soak run, drawn (seeded)."""
+    cases = list(every_case(dtype, layout))
+    size = EACH * int(os.environ.get("ZARRANT_SOAK") or 1)
+    yield from random.Random(f"{dtype} {layout}").sample(cases, min(size, len(cases)))
+
+
+def every_case(dtype: str, layout: str) -> Iterator[Case]:
     """All ways to encode a data type in a layout; source, content, fill, keys and geometry of each are drawn (seeded).
 
     The product of all axes has some 20 million cases; those five act on elements before they reach a codec, or on names.

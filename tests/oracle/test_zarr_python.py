@@ -56,7 +56,7 @@ def test_every_row_is_tried() -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(0)
+@pytest.mark.timeout(1200)
 def test_everything(dtype: str, layout: str, tmp_path: Path) -> None:
     for turn, case in enumerate(everything(dtype, layout)):
         check(ZarrPython(), CANNOT, case, tmp_path / str(turn))

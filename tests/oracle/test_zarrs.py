@@ -85,7 +85,7 @@ def test_it_is_really_zarrs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(0)
+@pytest.mark.timeout(1200)
 def test_everything(dtype: str, layout: str, tmp_path: Path) -> None:
     for turn, case in enumerate(everything(dtype, layout)):
         check(Zarrs(), CANNOT, case, tmp_path / str(turn))

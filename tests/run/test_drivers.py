@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import random
 import threading
@@ -22,12 +23,14 @@ from zarrant.errors import (
     PartialFailure,
     StoreError,
     VersionChangedError,
+    ZarrantError,
 )
 from zarrant.run.drivers import World, perform, perform_async
 from zarrant.run.pool import Pool
 from zarrant.storage import Blob, ByteRange
 from zarrant.stores.adapters import WriteOnly
 from zarrant.stores.memory import MemoryStore
+from zarrant.testing import FaultyLayer
 
 SOAK = bool(os.environ.get("ZARRANT_SOAK"))
 
@@ -150,14 +153,14 @@ def test_put_gives_one_outcome_each(run: Drivers) -> None:
         New("/bad", [b""]),
     ]
     a, b, c, d, e, f, bad = run(effects.put(items))
-    assert [a, c, d, e] == [None] * 4
+    assert [a, c, d, e] == [*(run.memory.get(key).version for key in "ac"), None, run.memory.get("e").version]  # type: ignore[union-attr]
     assert isinstance(b, VersionChangedError)
     assert isinstance(f, VersionChangedError)
     assert isinstance(bad, Exception)
     assert {key: bytes(run.memory.get(key).data[0]) for key in "abce"} == {"a": b"<234>", "b": b"b", "c": b"12", "e": b"new"}  # type: ignore[union-attr]
     assert run(effects.put([New("b", None, "stale"), New("b", None, other), New("a", [ByteRange(1, 3), b"!"], ANY)]))[1:] == [
         None,
-        None,
+        run.memory.get("a").version,  # type: ignore[union-attr]
     ]
     assert run.memory.get("b") is None
     assert bytes(run.memory.get("a").data[0]) == b"234!"  # type: ignore[union-attr]
@@ -230,6 +233,52 @@ def test_locked_runs_inside(run: Drivers) -> None:
     with pytest.raises(ZeroDivisionError):
         run(effects.locked(("a",), fails()))
     assert run(effects.locked(("a",), inner())) == "done"
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_one_call_syncs_each_directory_once(tmp_path: Any, concurrency: int) -> None:
+    """Acknowledged together: the data of each object, then each directory, and the new ones above, from the bottom up."""
+    layer = FaultyLayer()
+    store = zarrant.FilesystemStore(tmp_path, durability="fsync", layer=layer)
+    options = {"durability": "fsync", "concurrency": concurrency}
+    a = zarrant.create_array(store, shape=(8, 8), chunks=(1, 2), dtype="uint8", compressors=None, config=options)
+
+    def syncs(work: Callable[[], object]) -> int:
+        layer.calls.clear()
+        work()
+        return layer.calls.count("sync")
+
+    def fill() -> None:
+        a[...] = np.arange(1, 65, dtype="uint8").reshape(8, 8)
+
+    assert syncs(fill) == 32 + 8 + 1 + 1  # objects, c/0 to c/7, c, the root
+    assert syncs(fill) == 32 + 8
+    assert syncs(lambda: a.store_array_subset(np.s_[:2, 1:7], 5)) == 8 + 2  # four of them updates
+    assert syncs(lambda: a.erase_chunks(np.s_[:, :])) == 8
+    assert syncs(lambda: a[...]) == 0
+    assert not a[...].any()
+
+
+def test_what_cannot_be_synced_fails_the_call(tmp_path: Any) -> None:
+    def fault(index: int, name: str) -> None:
+        if failing and name == "sync" and "rename" in layer.calls:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    failing, layer = False, FaultyLayer(fault)
+    store = zarrant.FilesystemStore(tmp_path, durability="fsync", layer=layer)
+    options = {"durability": "fsync", "concurrency": 1}
+    a = zarrant.create_array(store, name="a", shape=8, chunks=8, dtype="uint8", fill_value=0, config=options)
+    b = zarrant.create_array(store, name="b", shape=8, chunks=4, dtype="uint8", fill_value=0, config=options)
+    a[...] = b[...] = 1
+    failing = True
+    for array in (a, b):
+        layer.calls.clear()
+        with pytest.raises(ZarrantError) as caught:
+            array[...] = 2
+        assert "Input/output" in str(caught.value)
+    failing = False
+    a[...] = b[...] = 3
+    assert (a[...] == 3).all() and (b[...] == 3).all()
 
 
 def fails() -> Op[None]:

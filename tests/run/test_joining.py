@@ -13,11 +13,14 @@ import numpy as np
 import pytest
 
 import zarrant
+from zarrant import effects
 from zarrant.effects import Joined, Op
 from zarrant.errors import ChunkError, LockTimeout
 from zarrant.locking.local import given_up
 from zarrant.run import joining
-from zarrant.testing import together
+from zarrant.run.drivers import World, perform
+from zarrant.run.pool import shared_pool
+from zarrant.testing import FaultyLayer, together
 
 
 @pytest.fixture(params=["memory", "files"])
@@ -115,7 +118,8 @@ def test_later_ones_are_on_top(store: Any) -> None:
             thread = threading.Thread(target=a.store_array_subset, args=(np.s_[number : number + 8], number + 1))
             order.append(thread)
             thread.start()
-            wait_until(lambda number=number: waiting() == number + 1)  # type: ignore[misc]
+            if number < 4:
+                wait_until(lambda number=number: waiting() == number + 1)  # type: ignore[misc]
 
     blocked(a, store, one_after_the_other, lambda: wait_until(lambda: waiting() == 5))
     for thread in order:
@@ -245,3 +249,44 @@ def test_a_cancelled_task_takes_its_entry_back(store: Any) -> None:
     assert sorted(a[:3].tolist()) == [0, 1, 1]
     assert given_up.get() is None
     assert waiting() == 0
+
+
+def test_who_is_acted_for_is_told_when_it_is_on_disk(tmp_path: Path) -> None:
+    """The leader's own call may write more, and sync the directories of all of it at its end."""
+    layer = FaultyLayer()
+    store = zarrant.FilesystemStore(tmp_path, durability="fsync", layer=layer)
+    store.put("c/0", [b"x"])
+    arrived, let = threading.Event(), threading.Event()
+    done: list[int] = []
+
+    def lead(take: Callable[[], Any]) -> Op[None]:
+        yield effects.Pause(0)
+        arrived.set()
+        assert let.wait(20)
+        for value in take():
+            yield from effects.put_one(f"c/{value}", [b"x"])
+
+    def call(store: Any, value: int) -> None:
+        perform(effects_joined(value, lead), World(store, shared_pool(1, 1 << 20), 1))
+        done.append(layer.calls.count("sync"))
+
+    with store.grouped() as inside:
+        threads = [threading.Thread(target=call, args=(inside, 1)), threading.Thread(target=call, args=(store, 2))]
+        for count, thread in enumerate(threads, 1):
+            thread.start()
+            assert arrived.wait(20)
+            wait_until(lambda count=count: waiting() == count)
+        layer.calls.clear()
+        let.set()
+        for thread in threads:
+            thread.join(20)
+        assert len(done) == 2 and min(done) >= 3, "data of both, and their directory"
+    layer.calls.clear()
+    with store.grouped() as inside:
+        call(inside, 3)
+        assert done[2] == 1, "alone, it waits for the end"
+    assert layer.calls.count("sync") == 2
+
+
+def effects_joined(value: int, lead: Callable[[Callable[[], Any]], Op[None]]) -> Op[None]:
+    yield Joined("c", "test", value, lead)

@@ -5,10 +5,14 @@ element of the region to k. It notes k in COUNTERS (two int64 a writer) when it 
 reads ARGUMENT times, the whole array and parts of it by turns, and compares each subchunk: every region shows one update, not
 older than the last that was done before the read, not newer than the last begun after it; the rest is BASE. It prints
 how many reads were made, how many were wrong, how many failed, how many different updates were seen, and the first trouble.
+
+`python readers.py serve`: for each line `["read" or "write", LIBRARY, PATH, FILE]` of its input, reads a whole array into the
+.npy FILE, or writes from it, opened anew; and prints a line that says how it went.
 """
 
 from __future__ import annotations
 
+import json
 import mmap
 import random
 import sys
@@ -45,24 +49,34 @@ def write(path: str, told: Any, number: int) -> None:
         told[2 * number + 1] = k
 
 
-def zarr_python(path: str) -> Callable[[Any], Any]:
+PIPELINES = {"zarr": "zarr.core.codec_pipeline.BatchedCodecPipeline", "zarrs": "zarrs.ZarrsCodecPipeline"}
+
+
+def open_zarr(path: str, library: str) -> Any:
     import zarr
 
-    array = zarr.open_array(path, mode="r")
+    zarr.config.set({"codec_pipeline.path": PIPELINES[library]})
+    return zarr.open_array(path, mode="r+")
+
+
+def zarr_python(path: str) -> Callable[[Any], Any]:
+    array = open_zarr(path, "zarr")
     return lambda part: array[part]
 
 
 def zarrs(path: str) -> Callable[[Any], Any]:
-    import zarr
+    array = open_zarr(path, "zarrs")
+    return lambda part: array[part]
 
-    zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"})
-    return zarr_python(path)
+
+def open_tensorstore(path: str) -> Any:
+    import tensorstore as ts
+
+    return ts.open({"driver": "zarr3", "kvstore": {"driver": "file", "path": path}}, open=True).result()
 
 
 def tensorstore(path: str) -> Callable[[Any], Any]:
-    import tensorstore as ts
-
-    array = ts.open({"driver": "zarr3", "kvstore": {"driver": "file", "path": path}}, open=True, read=True).result()
+    array = open_tensorstore(path)
     return lambda part: array[part].read().result()
 
 
@@ -71,6 +85,26 @@ def ours(path: str) -> Callable[[Any], Any]:
 
     array = zarrant.open_array(path, mode="r")
     return lambda part: array[part]
+
+
+OPEN = {"zarr": zarr_python, "zarrs": zarrs, "tensorstore": tensorstore, "ours": ours}
+
+
+def serve() -> None:
+    """Read or write whole arrays with whatever library, until the input ends."""
+    print("ready", flush=True)
+    for line in sys.stdin:
+        what, library, path, file = json.loads(line)
+        try:
+            if what == "read":
+                np.save(file, np.asarray(OPEN[library](path)(...)))
+            elif library == "tensorstore":
+                open_tensorstore(path).write(np.load(file)).result()
+            else:
+                open_zarr(path, library)[...] = np.load(file)
+            print("done", flush=True)
+        except Exception as error:
+            print(f"{type(error).__name__}: {error}".replace("\n", " "), flush=True)
 
 
 def subchunks(part: tuple[slice, slice]) -> list[tuple[slice, slice]]:
@@ -109,7 +143,7 @@ def trouble(found: Any, part: tuple[slice, slice], done: Any, begun: Any, seen: 
 
 
 def read(library: str, path: str, told: Any, count: int) -> None:
-    get = {"zarr": zarr_python, "zarrs": zarrs, "tensorstore": tensorstore, "ours": ours}[library](path)
+    get = OPEN[library](path)
     dice, wrong, failed, seen, first = random.Random(library), 0, 0, set[int](), ""
     for _ in range(count):
         part = dice.choice(PARTS)
@@ -129,6 +163,9 @@ def read(library: str, path: str, told: Any, count: int) -> None:
 
 
 def main() -> None:
+    if sys.argv[1] == "serve":
+        serve()
+        return
     library, path, place, argument = sys.argv[1:5]
     if library == "writer":
         write(path, counters(place), int(argument))

@@ -26,7 +26,7 @@ import pytest
 
 import zarrant
 
-SOAK = bool(os.environ.get("ZARRANT_SOAK"))
+SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
 SIZE, PROCESSES = 64, 2
 TIMEOUT = 60
 
@@ -54,14 +54,14 @@ LOCKINGS = ("auto", "lockfile")
 
 
 def cases() -> list[Case]:
-    """All that differ where that is cheap (fork), and some of those that start an interpreter."""
+    """Of those that start an interpreter, which is slow, fewer than of the forked ones; the larger soak runs have all."""
     every = [Case(*case) for case in itertools.product(METHODS, BUSY, GIVEN, WAYS, LOCKINGS)]
-    if SOAK:
+    if SOAK > 1:
         return every
     dice = random.Random(0)
-    chosen = dice.sample([case for case in every if case.method == "fork"], 42)
+    chosen = dice.sample([case for case in every if case.method == "fork"], 108 if SOAK else 7)
     for method in METHODS[1:]:
-        chosen += dice.sample([case for case in every if case.method == method], 4)
+        chosen += dice.sample([case for case in every if case.method == method], 48 if SOAK else 1)
     return chosen
 
 
@@ -169,7 +169,7 @@ async def _loop(other: Any, stop: threading.Event, ready: threading.Event) -> No
 
 
 @pytest.mark.parametrize("case", cases(), ids=str)
-def test_forks(tmp_path: Path, case: Case) -> None:
+def test_forks(tmp_path: Path, case: Case, tally: Callable[[str, int], None]) -> None:
     config = {"locking": case.locking, "concurrency": 2}
     a = zarrant.create_array(
         tmp_path / "a", shape=(SIZE + 8,), dtype="uint32", chunks=(8,), shards=(SIZE + 8,), fill_value=0, config=config
@@ -191,6 +191,7 @@ def test_forks(tmp_path: Path, case: Case) -> None:
     assert a[SIZE:].tolist() == [7 * (case.busy == "lock held by a thread")] * 8
     assert [path.name for path in tmp_path.rglob("*") if path.name.endswith("__lock")] == []
     assert pickle.loads(pickle.dumps(a)) == a
+    tally("forks", 1)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
@@ -198,13 +199,19 @@ def test_a_forked_child_keeps_no_lock_of_its_parent(tmp_path: Path) -> None:
     """The parent's lock ends with the parent's hold, though a child that was forked meanwhile lives on."""
     a = zarrant.create_array(tmp_path, shape=(8,), dtype="uint32", chunks=(8,))
     context = multiprocessing.get_context("fork")
-    leave = context.Event()
+    ready, leave = context.Event(), context.Event()
+
+    def stay() -> None:
+        ready.set()
+        leave.wait(TIMEOUT)
+
     with a.lock(np.s_[:]) as held:
         held[0:1] = 1
-        process = started(context.Process(target=leave.wait, args=(TIMEOUT,)))
+        process = started(context.Process(target=stay))
     try:
         b = a.with_config(lock_timeout=5)
         b[1:2] = 2
+        assert ready.wait(TIMEOUT)  # else the child may not have come to drop its copies
         targets = [_target(process.pid, fd) for fd in os.listdir(f"/proc/{process.pid}/fd")]
         assert not [target for target in targets if target.startswith(str(tmp_path)) and "__lock" in target]
     finally:

@@ -26,7 +26,7 @@ from zarrant.testing import FaultyLayer
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 
-SOAK = bool(os.environ.get("ZARRANT_SOAK"))
+SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
 PROCESSES, APPENDS = 8, 200 if SOAK else 25
 KILLS = 2000 if SOAK else 25
 LAYOUTS: dict[str, dict[str, Any]] = {"chunks": {"chunks": (7, 4)}, "shards": {"chunks": (3, 4), "shards": (12, 8)}}

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 import zarrant
 from zarrant.codecs import Crc32c
@@ -25,8 +25,14 @@ from zarrant.errors import NodeNotFoundError
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.simulated import SimulatedDisk, SimulatedLayer
 
-SOAK = bool(os.environ.get("ZARRANT_SOAK"))
-HISTORIES, STEPS = (2000, 500) if SOAK else (25, 40)
+SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
+HISTORIES, STEPS = (50, 65) if SOAK else (10, 30)
+PARTS = range(2 * SOAK or 1)
+"""Each of them is as many histories on each store, others each time."""
+
+LONGEST = 24
+"""No dimension grows beyond it."""
+
 LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
 LAYOUTS: dict[str, dict[str, Any]] = {
     "chunks": {"shape": (11, 7), "chunks": (4, 3), "compressors": [Crc32c()]},
@@ -65,13 +71,19 @@ def steps(seed: int, shape: tuple[int, ...]) -> tuple[slice, ...]:
 def picks(seed: int, shape: tuple[int, ...]) -> tuple[Any, ...]:
     """Some rows and some columns."""
     dice = np.random.default_rng(seed)
-    return tuple(np.sort(dice.choice(n, dice.integers(1, n), replace=False)) for n in shape)
+    return tuple(np.sort(dice.choice(n, dice.integers(1, n + 1), replace=False)) for n in shape)
 
 
 def values(seed: int, shape: tuple[int, ...]) -> Any:
     """Values, often the fill value, by chunks or by elements."""
     dice = np.random.default_rng(seed)
     return dice.integers(0, dice.choice([1, 2, 2**16]), shape).astype("uint16")
+
+
+def encode(a: Any, chunk: tuple[int, ...], pairs: list[tuple[Any, Any]]) -> None:
+    with a.partial_encoder(chunk) as encoder:
+        for part, data in pairs:
+            encoder.store(part, data)
 
 
 class Machine(RuleBasedStateMachine):
@@ -137,11 +149,59 @@ class Machine(RuleBasedStateMachine):
         if kind == "erase":
             after[inside] = 0
             return (lambda a: a.erase_chunk(chunk)), after
+        if kind == "update":
+            region = spans(seed, after.shape)
+            after[region] += 1
+            return (lambda a: a.update(region, lambda found: found + 1)), after
         part = spans(seed, after[inside].shape)
+        if kind == "encoder":
+            first = spans(seed + 1, after[inside].shape)
+            after[inside][first] = 7
+            after[inside][part] = data = values(seed, after[inside][part].shape)
+            return (lambda a: encode(a, chunk, [(first, 7), (part, data)])), after
         after[inside][part] = data = values(seed, after[inside][part].shape)
         return (lambda a: a.store_chunk_subset(chunk, part, data)), after
 
-    KINDS = st.sampled_from(["region", "region", "regions", "strided", "picked", "masked", "chunk", "erase", "part of a chunk"])
+    KINDS = st.sampled_from(
+        ["region", "region", "regions", "strided", "picked", "masked", "chunk", "erase", "update", "encoder", "part of a chunk"]
+    )
+    MOVES = st.sampled_from(["append", "append", "resize"])
+
+    def move(self, seed: int, kind: str) -> tuple[Callable[[Any], None], Any]:
+        """A change of the shape that is not done yet, and the values after it."""
+        dice, old = np.random.default_rng(seed), self.model
+        axis = int(dice.integers(0, old.ndim))
+        shape = [int(dice.integers(1, min(n + 5, LONGEST + 1))) for n in old.shape]
+        if kind == "append":
+            shape = list(old.shape)
+            shape[axis] = int(dice.integers(0, min(6, LONGEST + 1 - shape[axis])))
+            data = values(seed, tuple(shape))
+            return (lambda a: a.append(data, axis=axis)), np.concatenate([old, data], axis)
+        after = np.zeros(shape, "uint16")
+        common = tuple(slice(0, min(pair)) for pair in zip(shape, old.shape, strict=True))
+        after[common] = old[common]
+        return (lambda a: a.resize(shape)), after
+
+    @rule(seed=SEEDS, kind=MOVES)
+    def change_shape(self, seed: int, kind: str) -> None:
+        run, after = self.move(seed, kind)
+        run(self.handle(seed))
+        self.moved(after)
+
+    def moved(self, after: Any) -> None:
+        for array in self.handles:
+            array.refresh()
+            assert array.shape == after.shape
+        self.model = after
+
+    @rule(seed=SEEDS, everything=st.booleans())
+    def compact(self, seed: int, everything: bool) -> None:
+        array, dice = self.handle(seed), np.random.default_rng(seed)
+        if everything:
+            array.compact()
+        else:
+            array.compact_chunk(tuple(int(dice.integers(0, n)) for n in array.chunk_grid_shape))
+        self.same(array[...], self.model)
 
     @rule(seed=SEEDS, kind=KINDS)
     def write(self, seed: int, kind: str) -> None:
@@ -237,7 +297,18 @@ class OnFiles(Machine):
     def another_process_writes(self, seed: int, kind: str) -> None:
         self.count("writes of other processes")
         run, after = self.change(seed, kind)
-        array = self.handle(seed)
+        self.elsewhere(run, self.handle(seed))
+        self.model = after
+
+    @precondition(lambda self: hasattr(os, "fork"))
+    @rule(seed=SEEDS, kind=Machine.MOVES)
+    def another_process_changes_the_shape(self, seed: int, kind: str) -> None:
+        self.count("writes of other processes")
+        run, after = self.move(seed, kind)
+        self.elsewhere(run, self.handle(seed))
+        self.moved(after)
+
+    def elsewhere(self, run: Callable[[Any], None], array: Any) -> None:
         child = os.fork()
         if child == 0:
             try:
@@ -246,7 +317,6 @@ class OnFiles(Machine):
             finally:
                 os._exit(1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        self.model = after
 
     def teardown(self) -> None:
         super().teardown()
@@ -270,8 +340,24 @@ class OnASimulatedDisk(Machine):
     @rule(seed=SEEDS, kind=Machine.KINDS, moment=st.floats(0, 1))
     def crash(self, seed: int, kind: str, moment: float) -> None:
         """All processes end in the middle of a write: some of its calls were made, the rest never."""
-        self.count("crashes")
         run, after = self.change(seed, kind)
+        found = self.broken_off(run, seed, moment)
+        for chunk in np.ndindex(*self.handles[0].chunk_grid_shape):
+            part = self.handles[0].chunk_subset(chunk).slices
+            assert np.array_equal(found[part], self.model[part]) or np.array_equal(found[part], after[part])
+        self.model = found
+
+    @rule(seed=SEEDS, kind=Machine.MOVES, moment=st.floats(0, 1))
+    def crash_while_the_shape_changes(self, seed: int, kind: str, moment: float) -> None:
+        """The array is the old one or the new one."""
+        run, after = self.move(seed, kind)
+        found = self.broken_off(run, seed, moment)
+        assert np.array_equal(found, self.model) or np.array_equal(found, after)
+        self.model = found
+
+    def broken_off(self, run: Callable[[Any], None], seed: int, moment: float) -> Any:
+        """Do a change up to a moment; what new handles find afterwards."""
+        self.count("crashes")
         base = self.system.disk.copy()
         self.system.journal.clear()
         run(self.handle(seed))
@@ -279,11 +365,7 @@ class OnASimulatedDisk(Machine):
         self.system = SimulatedDisk(base.apply(journal[: round(moment * len(journal))]))
         for which in range(2):
             self.handles[which] = zarrant.open_array(self.attach(), name="g/a", mode="r+", config=self.config)
-        found = self.handles[0][...]
-        for chunk in np.ndindex(*self.handles[0].chunk_grid_shape):
-            part = self.handles[0].chunk_subset(chunk).slices
-            assert np.array_equal(found[part], self.model[part]) or np.array_equal(found[part], after[part])
-        self.model = found
+        return self.handles[0][...]
 
     @rule()
     def nothing_is_open(self) -> None:
@@ -293,14 +375,18 @@ class OnASimulatedDisk(Machine):
 
 # A fork while threads run warns; the child runs its operation with what it makes itself.
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-@pytest.mark.timeout(36_000)
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("machine", [InMemory, OnFiles, OnASimulatedDisk])
-def test_machine(machine: type[Machine]) -> None:
+def test_machine(machine: type[Machine], part: int, tally: Callable[[str, int], None]) -> None:
     machine.ran = {}
-    case = machine.TestCase
-    case.settings = settings(
-        max_examples=HISTORIES, stateful_step_count=STEPS, deadline=None, suppress_health_check=list(HealthCheck)
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=HISTORIES, stateful_step_count=STEPS, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
     )
-    case().runTest()
     print(", ".join(f"{count} {name}" for name, count in machine.ran.items()))
+    tally("machine steps", machine.ran["steps"])
     assert machine.ran["histories"] >= HISTORIES
+    assert machine.ran["steps"] > HISTORIES * STEPS // 3

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ import pytest
 import zarrant
 
 ROOT = Path(__file__).parents[2]
-SOAK = bool(os.environ.get("ZARRANT_SOAK"))
+SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
 QUICK = ("lock", "version", "killed holder")
 MARK = re.compile(r"^(?P<indent> *)(?P<line>\S.*?)  # safety: (?P<name>.+)$", re.MULTILINE)
 
@@ -50,6 +51,8 @@ MUTATIONS: dict[str, Mutation] = {
     "probe": Mutation("pass", "stores/test_filesystem.py::test_locks_that_exclude_nobody_are_found"),
     "hold exit": Mutation("pass", "stores/test_filesystem.py::test_a_hold_outlives_its_writes"),
     "later data sync": Mutation("pass", "safety/test_crash_states.py::test_power_lost_after_a_sync"),
+    "told": Mutation("pass", "run/test_joining.py::test_who_is_acted_for_is_told_when_it_is_on_disk"),
+    "shape": Mutation("if True:", "nodes/test_edges.py::test_what_is_being_appended_stays"),
     "directory sync": Mutation("pass", "safety/test_crash_states.py::test_power_lost_with_fsync"),
 }
 
@@ -97,7 +100,7 @@ def test_every_mark_has_a_test() -> None:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", MUTATIONS if SOAK else QUICK)
-def test_without_the_line(name: str, package: Path) -> None:
+def test_without_the_line(name: str, package: Path, tally: Callable[[str, int], None]) -> None:
     (path,) = marks()[name]
     file, mutation = package / "zarrant" / path, MUTATIONS[name]
 
@@ -111,6 +114,7 @@ def test_without_the_line(name: str, package: Path) -> None:
     assert ran.returncode == 1, (
         f"{mutation.test} does not notice that {name!r} is missing: {ran.stdout[-2000:]}{ran.stderr[-2000:]}"
     )
+    tally("mutations", 1)
 
 
 @pytest.mark.timeout(600)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,52 +16,34 @@ import pytest
 import zarrant
 from zarrant.testing import together
 
+Tally = Callable[[str, int], None]
 SCRIPT = Path(__file__).with_name("updates.py")
-SOAK = bool(os.environ.get("ZARRANT_SOAK"))
-UPDATES = 250
+SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
+TIMEOUT = 900 * SOAK or 180
+KINDS = pytest.mark.parametrize("kind", ["chunk", "shard"])
 
 
 def array(place: Any, kind: str, size: int) -> Any:
-    """One stored object of `size` elements: a chunk, or a shard of subchunks that many updates share."""
-    size += -size % 32
-    layout: dict[str, Any] = {"chunks": (size,)} if kind == "chunk" else {"chunks": (32,), "shards": (size,)}
+    """One stored object of `size` elements, which may protrude: a chunk, or a shard of subchunks that many updates share."""
+    stored = size + -size % 32
+    layout: dict[str, Any] = {"chunks": (stored,)} if kind == "chunk" else {"chunks": (32,), "shards": (stored,)}
     return zarrant.create_array(place, shape=(size,), dtype="uint32", fill_value=0, **layout)
 
 
-def check(a: Any, updates: int) -> None:
-    """Element i is i + 1 for every update, and 0 beyond them."""
-    expected = np.arange(1, a.shape[0] + 1, dtype="uint32")
-    expected[updates:] = 0
+def check(a: Any, updates: int, width: int = 1) -> None:
+    """Run i of `width` elements is i + 1 for every update, and there is nothing else."""
+    expected = np.repeat(np.arange(1, updates + 1, dtype="uint32"), width)
     found = a[...]
+    assert found.shape == expected.shape
     wrong = np.flatnonzero(found != expected)
     assert not wrong.size, f"{wrong.size} of {updates} updates lost: {wrong[:10]} hold {found[wrong[:10]]}"
 
 
-def run(path: Path, libraries: Sequence[str], updates: int) -> list[tuple[float, float]]:
-    """Run one process for each library named, all started at once; when each began and ended to write."""
-    arguments = [str(path), "{}", str(len(libraries)), str(updates)]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(SCRIPT), library, *(argument.format(worker) for argument in arguments)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )
-        for worker, library in enumerate(libraries)
-    ]  # fmt: skip
-    try:
-        for process in processes:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-        for process in processes:
-            assert process.stdin is not None
-            process.stdin.write("go\n")
-            process.stdin.flush()
-        outputs = [process.communicate(timeout=160)[0] for process in processes]
-        assert [process.returncode for process in processes] == [0] * len(processes)
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    return [(float(begin), float(end)) for begin, end in (output.split() for output in outputs)]
+def run(path: Path, workers: Sequence[tuple[str, int]], updates: int, width: int = 1) -> list[tuple[float, float]]:
+    """Run a process for each (library, threads), all started at once; when each began and ended to write."""
+    job = {"path": str(path), "kind": "elements", "workers": workers, "updates": updates, "width": width}
+    ran = subprocess.run([sys.executable, SCRIPT, json.dumps(job)], stdout=subprocess.PIPE, check=True, timeout=TIMEOUT)
+    return [(found["begin"], found["end"]) for found in json.loads(ran.stdout)]
 
 
 def most_at_once(spans: Sequence[tuple[float, float]]) -> int:
@@ -72,33 +55,58 @@ def leftovers(path: Path) -> list[str]:
     return [file.name for file in path.rglob("*") if file.name.endswith("__lock")]
 
 
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("kind", ["chunk", "shard"])
-def test_16_processes(tmp_path: Path, kind: str) -> None:
-    workers = 16
-    a = array(tmp_path / "a", kind, workers * UPDATES)
-    spans = run(tmp_path / "a", ["ours"] * workers, UPDATES)
-    check(a, workers * UPDATES)
-    assert most_at_once(spans) >= workers * 3 // 4
+@pytest.mark.timeout(TIMEOUT)
+@KINDS
+@pytest.mark.parametrize("width", [1, 3], ids=["even", "ragged"])
+def test_16_processes(tmp_path: Path, kind: str, width: int, tally: Tally) -> None:
+    """Ragged: updates begin and end anywhere in a subchunk, some cross into the next, and the object protrudes."""
+    workers, each = 16, 100 * SOAK or 8
+    if width == 3:
+        each += 1
+    updates = workers * each
+    a = array(tmp_path / "a", kind, updates * width)
+    assert (updates * width % 32 != 0) == (width == 3)
+    spans = run(tmp_path / "a", [("ours", 1)] * workers, each, width)
+    check(a, updates, width)
+    assert most_at_once(spans) >= workers // 2
     assert leftovers(tmp_path) == []
     took = max(end for _, end in spans) - min(begin for begin, _ in spans)
-    print(f"{workers * UPDATES} updates of one {kind} by {workers} processes in {took:.1f} s, none lost")
+    print(f"{updates} updates of {width} elements of one {kind} by {workers} processes in {took:.1f} s, none lost")
+    tally("lost updates", updates)
 
 
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("kind", ["chunk", "shard"])
-def test_mixed_with_tensorstore(tmp_path: Path, kind: str) -> None:
+@pytest.mark.timeout(TIMEOUT)
+@KINDS
+def test_threads_in_processes(tmp_path: Path, kind: str, tally: Tally) -> None:
+    """Threads of one process queue for its turn at the lock file, for which the processes compete."""
+    processes, threads, each = 5, 4, 80 * SOAK or 6
+    updates = processes * threads * each
+    a = array(tmp_path / "a", kind, updates)
+    spans = run(tmp_path / "a", [("ours", threads)] * processes, each)
+    check(a, updates)
+    assert most_at_once(spans) >= 3
+    assert leftovers(tmp_path) == []
+    print(f"{updates} updates of one {kind} by {threads} threads in each of {processes} processes, none lost")
+    tally("lost updates", updates)
+
+
+@pytest.mark.timeout(TIMEOUT)
+@KINDS
+def test_mixed_with_tensorstore(tmp_path: Path, kind: str, tally: Tally) -> None:
     pytest.importorskip("tensorstore")
-    libraries = ["ours"] * 16 + ["tensorstore"] * 4
-    updates = UPDATES if SOAK else 40
-    a = array(tmp_path / "a", kind, len(libraries) * updates)
-    spans = run(tmp_path / "a", libraries, updates)
-    check(a, len(libraries) * updates)
-    theirs, mine = spans[16:], spans[:16]
-    assert max(begin for begin, _ in theirs) < max(end for _, end in mine)
-    assert max(begin for begin, _ in mine) < max(end for _, end in theirs)
-    assert most_at_once(spans) >= len(libraries) // 2
-    print(f"{len(libraries) * updates} updates of one {kind} by 16 processes of ours and 4 of TensorStore, none lost")
+    workers = [("ours", 1)] * 12 + [("ours", 2)] * 2 + [("tensorstore", 1)] * 4
+    writers = sum(threads for _, threads in workers)
+    each = 41 * SOAK or 4
+    updates = writers * each
+    a = array(tmp_path / "a", kind, updates)
+    spans = run(tmp_path / "a", workers, each)
+    check(a, updates)
+    theirs, mine = spans[-4:], spans[:-4]
+    assert min(begin for begin, _ in theirs) < max(end for _, end in mine)
+    assert min(begin for begin, _ in mine) < max(end for _, end in theirs)
+    assert most_at_once(spans) >= len(workers) // 2
+    print(f"{updates} updates of one {kind} by 14 processes of ours and 4 of TensorStore, none lost")
+    tally("mixed with TensorStore", updates)
 
 
 @pytest.mark.parametrize("kind", ["chunk", "shard"])
@@ -106,7 +114,7 @@ def test_mixed_with_tensorstore(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize("handles", ["one handle", "a handle each"])
 def test_8_threads(tmp_path: Path, kind: str, place: str, handles: str) -> None:
     """On files by locks; in memory, which has none, by compare-and-swap."""
-    threads, updates = 8, UPDATES if SOAK else 60
+    threads, updates = 8, 250 * SOAK or 25
     store = zarrant.MemoryStore() if place == "memory" else zarrant.FilesystemStore(tmp_path)
     assert hasattr(store, "hold") == (place == "directory")
     a = array(store, kind, threads * updates)

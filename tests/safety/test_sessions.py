@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ import zarrant
 from zarrant.errors import LockTimeout
 
 SCRIPT = Path(__file__).with_name("sessions.py")
-SOAK = bool(os.environ.get("ZARRANT_SOAK"))
-TIMES, KILLS = (2000, 200) if SOAK else (100, 3)
+SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
+TIMES, KILLS = (500 * SOAK, 25 * SOAK) if SOAK else (25, 1)
 S = np.s_
 
 
@@ -52,7 +52,7 @@ def leftovers(path: Path) -> list[str]:
     return [file.name for file in path.rglob("*") if file.name.endswith("__lock")]
 
 
-@pytest.mark.timeout(3600 if SOAK else 120)
+@pytest.mark.timeout(3600 * SOAK if SOAK else 120)
 @pytest.mark.parametrize("kind", ["chunk", "shard"])
 def test_locks_of_processes_exclude_each_other(tmp_path: Path, kind: str) -> None:
     a = array(tmp_path, kind)
@@ -86,9 +86,9 @@ def test_another_process_waits_for_an_encoder(tmp_path: Path) -> None:
     assert leftovers(tmp_path) == []
 
 
-@pytest.mark.timeout(3600 if SOAK else 60)
+@pytest.mark.timeout(3600 * SOAK if SOAK else 60)
 @pytest.mark.parametrize("kind", ["chunk", "shard"])
-def test_a_killed_encoder_leaves_the_old_object(tmp_path: Path, kind: str) -> None:
+def test_a_killed_encoder_leaves_the_old_object(tmp_path: Path, kind: str, tally: Callable[[str, int], None]) -> None:
     zarr = pytest.importorskip("zarr")
     a = array(tmp_path, kind)
     impatient = a.with_config(lock_timeout=0.05)
@@ -108,3 +108,4 @@ def test_a_killed_encoder_leaves_the_old_object(tmp_path: Path, kind: str) -> No
         assert a[0:8].tolist() == [6 + trial] * 8
         assert leftovers(tmp_path) == []
     print(f"{KILLS} encoders killed while they held an object, 0 left anything")
+    tally("kills", KILLS)

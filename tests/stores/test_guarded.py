@@ -17,7 +17,7 @@ from zarrant.stores.adapters import ReadOnly, WriteOnly
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.guarded import LastLook, Synchronized, last_look
 from zarrant.stores.memory import MemoryStore
-from zarrant.testing import StoreSuite, content, together
+from zarrant.testing import FaultyLayer, StoreSuite, content, together
 
 
 class Service:
@@ -98,6 +98,36 @@ def test_every_write_takes_it_and_no_read() -> None:
         with held.hold(["c"]) as inside:
             inside.put("c", [b"2"])
     assert service.log == [("a",), ("b",), ("c", "d"), ("other",)]
+
+
+def test_writes_of_a_group_take_it_too(tmp_path: Path) -> None:
+    service, layer = Service(), FaultyLayer()
+    store = Synchronized(FilesystemStore(tmp_path, layer=layer, durability="fsync"), service, 0.05)
+    store.put("a", [b"1"])
+    layer.calls.clear()
+    with store.grouped() as inside:
+        inside.put("b", [b"1"])
+        inside.put("c", [b"1"])
+        with inside.hold(["d"]) as held:
+            held.put("d", [b"1"])
+            with pytest.raises(LockTimeout):
+                store.put("d", [b"2"])
+        inside.settle()
+        assert layer.calls.count("sync") == 4  # three of data, one of the directory
+    assert service.log == [("a",), ("b",), ("c",), ("d",)]
+    with store.hold(["d", "e"]) as held, held.grouped() as inside:
+        inside.put("d", [b"2"])
+        with inside.hold(["e"]) as again:
+            again.put("e", [b"1"])
+        inside.put("f", [b"1"])
+    with pytest.raises(StoreError, match="not held here"):
+        inside.put("d", [b"3"])
+    assert service.log[4:] == [("d", "e"), ("f",)]
+    assert layer.calls.count("sync") == 9  # three of data, the directory once for the held keys and once for the other
+    assert (content(store.get("d")), content(store.get("e")), content(store.get("f"))) == (b"2", b"1", b"1")
+    plain = Synchronized(Plain(), service, 60)
+    with plain.grouped() as same, plain.hold(["a"]) as held, held.grouped() as also:
+        assert (same, also) == (plain, held)
 
 
 def test_others_wait_and_time_out() -> None:

@@ -13,18 +13,19 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from zarrant.locking.local import remake_after_fork
+from zarrant.locking.local import Taken, remake_after_fork
 
 MOST = 256
 """Items in one batch: other processes wait for the lock meanwhile."""
 
 
-class Entry:
+class Entry(Taken):
     """What one caller wants done. `settled` once it was, then `error` tells how; `leads` once the caller must act."""
 
     __slots__ = ("error", "item", "leads", "name", "settled", "taken", "wake")
 
     def __init__(self, name: Hashable, item: Any, wake: Callable[[], object]) -> None:
+        super().__init__()
         self.name, self.item, self.wake = name, item, wake
         self.leads = self.taken = self.settled = False
         self.error: Exception | None = None
@@ -80,19 +81,24 @@ class Gatherings:
         """
         with self._gate:
             queue = self._waiting.get(entry.name, ())
-            if entry not in queue:  # settled, never joined, or forked since
-                return True
-            if entry.taken and not entry.leads:
-                return False
-            self._remove(entry)
-            heir = queue[0] if entry.leads and queue else None
-            if heir is not None:
-                heir.leads = True
+            if entry in queue:  # else settled, never joined, or forked since
+                if entry.taken and not entry.leads:
+                    return False
+                self._remove(entry)
+            if queue and not queue[0].leads:
                 for each in queue:
                     each.taken = False
-        if heir is not None:
-            heir.wake()
+                # Nothing comes between these two: whoever leads was woken.
+                queue[0].leads = True
+                queue[0].wake()
         return True
+
+    def give_back(self, start: Taken) -> None:
+        """See `locking.local.give_back`. Entries that somebody acts for are settled by him."""
+        for queue in list(self._waiting.values()):
+            for entry in list(queue):
+                if entry.since(start) or not queue[0].leads:
+                    self.leave(entry if entry.since(start) else Entry(entry.name, None, lambda: None))
 
     def _remove(self, entry: Entry) -> None:
         queue = self._waiting[entry.name]

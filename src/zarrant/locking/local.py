@@ -5,10 +5,15 @@ LockTimeout and owns none. Waiters sleep on a lock of their own and are woken on
 poll, and never fight each other for a lock file. A name nobody owns or waits for costs no memory.
 
 What is forked is never owned: the queues of a child process start empty (`remake_after_fork`).
+
+An interrupt (Ctrl-C) can come between any two calls: also when something was taken and the block that gives it back is not
+entered yet, or is just being left. No order of Python statements is proof against that. So whatever is taken notes its thread
+and a number that rises, and whoever performs an operation gives back, when an interrupt ends it, all that its thread took since.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
@@ -44,6 +49,30 @@ def remake_after_fork(item: Remade) -> None:
     _remade.add(item)
 
 
+_numbers = itertools.count(1)
+
+
+class Taken:
+    """Something that a thread took, to be given back by the same thread at the latest when its operation ends."""
+
+    __slots__ = ("number", "thread")
+
+    def __init__(self) -> None:
+        self.thread, self.number = threading.get_ident(), next(_numbers)
+
+    def since(self, start: Taken) -> bool:
+        """Whether it was taken by the thread of `start`, and later."""
+        return self.thread == start.thread and self.number > start.number
+
+
+def give_back(start: Taken) -> None:
+    """Give back all that this thread took since `start`; what was given back already is left alone."""
+    for item in list(_remade):
+        giving: Callable[[Taken], None] | None = getattr(item, "give_back", None)
+        if giving is not None:
+            giving(start)
+
+
 class Gate:
     """A mutex, `lock`, that is free again in a forked child."""
 
@@ -63,6 +92,17 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+
+
+class Turn(Taken):
+    """A place in a queue; its lock is taken until the place is the first."""
+
+    __slots__ = ("lock",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = threading.Lock()
+        self.lock.acquire()
 
 
 def turn_comes(turn: threading.Lock, deadline: float) -> bool:
@@ -92,7 +132,7 @@ class KeyQueues:
     def remake(self) -> None:
         """Start with empty queues."""
         self._gate = threading.Lock()
-        self._queues: dict[str, deque[threading.Lock]] = {}
+        self._queues: dict[str, deque[Turn]] = {}
 
     def held(self) -> list[str]:
         """The names that are owned now."""
@@ -102,39 +142,51 @@ class KeyQueues:
     @contextmanager
     def hold(self, names: Sequence[str], deadline: float) -> Iterator[None]:
         """Own `names` inside the block. LockTimeout at the deadline, with none of them owned."""
-        taken: list[tuple[str, threading.Lock]] = []
+        taken: list[tuple[str, Turn]] = []
         try:
             for name in sorted(set(names)):
-                turn = threading.Lock()
-                turn.acquire()
+                turn = Turn()
                 # Noted first: an interrupt between joining the queue and noting it would leave an owner for ever.
                 taken.append((name, turn))
                 self._take(name, turn, deadline)
             yield
         finally:
-            for name, turn in reversed(taken):
-                self._leave(name, turn)
+            try:
+                self._leave_all(taken)
+            finally:
+                self._leave_all(taken)  # what an interrupt kept from being left; the rest is known to be left
 
-    def _take(self, name: str, turn: threading.Lock, deadline: float) -> None:
+    def _leave_all(self, taken: Sequence[tuple[str, Turn]]) -> None:
+        for name, turn in reversed(taken):
+            self._leave(name, turn)
+
+    def give_back(self, start: Taken) -> None:
+        """See `give_back`."""
+        for name, queue in list(self._queues.items()):
+            for turn in list(queue):
+                if turn.since(start):
+                    self._leave(name, turn)
+
+    def _take(self, name: str, turn: Turn, deadline: float) -> None:
         start = time.monotonic()
         with self._gate:
             queue = self._queues.setdefault(name, deque())
             queue.append(turn)
             if queue[0] is turn:
                 return
-        if not turn_comes(turn, deadline):
+        if not turn_comes(turn.lock, deadline):
             raise LockTimeout(
                 "another thread of this process kept the lock", path=name, got=f"{time.monotonic() - start:.3f} s waited"
             )
 
-    def _leave(self, name: str, turn: threading.Lock) -> None:
+    def _leave(self, name: str, turn: Turn) -> None:
         with self._gate:
             queue = self._queues.get(name)
             if queue is None or turn not in queue:  # interrupted before joining, or forked since
                 return
-            owner = queue[0] is turn
+            # The next is woken first: done twice, where an interrupt came after the first time, this does no harm.
+            if queue[0] is turn and len(queue) > 1 and queue[1].lock.locked():
+                queue[1].lock.release()
             queue.remove(turn)
             if not queue:
                 del self._queues[name]
-            elif owner:
-                queue[0].release()

@@ -93,10 +93,12 @@ class ArrayDocument:
     storage_transformers: tuple[Named, ...] = ()
     dimension_names: tuple[str | None, ...] | None = None
     extra: Mapping[str, Json] = field(default_factory=dict)
+    version: object = field(default=None, compare=False, repr=False)
+    """What the store calls the stored object with these members; None where that is not known."""
 
     def with_attributes(self, attributes: Mapping[str, Json]) -> Self:
         """The same array with other attributes."""
-        return replace(self, attributes=dict(attributes))
+        return replace(self, attributes=dict(attributes), version=None)
 
     def with_shape(self, shape: Sequence[int]) -> Self:
         """The same array with other extents; the number of dimensions stays."""
@@ -104,7 +106,7 @@ class ArrayDocument:
             raise ShapeError("an array keeps its number of dimensions", expected=len(self.shape), got=tuple(shape))
         if any(isinstance(n, bool) or not hasattr(n, "__index__") or not 0 <= n <= MAX_SIZE for n in shape):
             raise ShapeError("extents that an array cannot have", expected=f"integers in 0..{MAX_SIZE}", got=tuple(shape))
-        return replace(self, shape=tuple(int(n) for n in shape))
+        return replace(self, shape=tuple(int(n) for n in shape), version=None)
 
     def to_json(self) -> dict[str, Json]:
         """The document as a JSON value, members in the order of the specification, unknown ones last."""

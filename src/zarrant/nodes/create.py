@@ -9,7 +9,6 @@ import numpy as np
 
 from zarrant.effects import Op
 from zarrant.errors import OptionError
-from zarrant.geometry.box import ArraySubset
 from zarrant.metadata.v3 import Document, GroupDocument
 from zarrant.nodes.base import UPDATE, WRITE, Place, Start
 from zarrant.nodes.layout import Layout
@@ -88,7 +87,6 @@ def _create_array(place: Place, document: Any, data: Any, overwrite: bool, match
     state = ArrayState.from_document(place.path, document, place.options)
     if data is not None:  # wrong data are refused before there is an array
         data = update.broadcast(state.values(data), state.shape)
-    subset = ArraySubset.full(state.shape)
     return (
         yield from hierarchy.create_node(
             place.path,
@@ -97,7 +95,7 @@ def _create_array(place: Place, document: Any, data: Any, overwrite: bool, match
             match=match,
             exclusive=exclusive,
             is_chunk=lambda key: state.key_encoding.parse(key, len(state.shape)) is not None,
-            fill=None if data is None else lambda: update.store_array_subset(state, subset, data),
+            fill=None if data is None else lambda: update.store_new_array(state, data),
         )
     )
 

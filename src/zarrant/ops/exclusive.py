@@ -40,6 +40,14 @@ def swapped(key: str, change: Change, guarded: bool = True) -> Op[None]:
     yield from (_attempts(key, change, Stored) if guarded else _unguarded(Stored(key), change))
 
 
+def beside(key: str, change: Change, guarded: bool = True) -> Op[None]:
+    """`exclusively` by who holds the document of the array: a busy chunk is waited for in turn, not raced for."""
+    if guarded:
+        yield from locked((key,), _attempts(key, change, Stored), beside=True)
+    else:
+        yield from _unguarded(Stored(key), change)
+
+
 def _attempts(key: str, change: Change, source: Callable[[str], Stored]) -> Op[None]:
     for attempt in range(TRIES):
         try:

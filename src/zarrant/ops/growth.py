@@ -12,6 +12,13 @@ Appenders therefore go one after the other, each from the shape that it reads un
 them, nor readers. Stores without a hold are safe inside one process, where a queue stands for it; the document is then still
 swapped, not put. Those that several processes share are refused by the façade (`nodes/growth.py`).
 
+Why compare-and-swap alone does not do. Say A has written the new chunks on condition of their versions, and goes for the
+document; B, from the same document, may replace one of those chunks after A's last look at it and before A's swap, which then
+succeeds: A is acknowledged, B's bytes are in its place, and B, who loses the swap, writes its own elsewhere. It would take a
+turn in the document itself, taken by a swap before any chunk is written, which others may take over from who was killed, and a
+look at it between reading the version of a chunk and replacing it. And even then whoever stores a whole edge chunk, which is
+done without a condition, would wipe out what was appended behind the shape that it knows.
+
 What lies outside of the shape (padding of edge chunks, chunks beyond the grid) is nobody's: a crash leaves anything there, and
 so do other libraries. Hence the rule that growing never resurrects: *each growth defines all that it exposes, before the
 document says so*. Appended data cover what they expose; `resize` erases and fills it. Shrinking cleans up behind itself as
@@ -37,7 +44,7 @@ from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.region import box_region
 from zarrant.metadata.v3 import ArrayDocument, dump
 from zarrant.ops import read, update
-from zarrant.ops.exclusive import TRIES, swapped
+from zarrant.ops.exclusive import TRIES, beside
 from zarrant.ops.hierarchy import document_key, parsed
 from zarrant.ops.state import Array, ArrayState
 from zarrant.storage import Version
@@ -90,7 +97,7 @@ def _append(state: ArrayState, values: Array, axis: int, moved: Moved) -> Op[sli
     if values.size:
         origin = tuple(start if dimension == axis else 0 for dimension in range(values.ndim))
         region = box_region(ArraySubset(origin, values.shape))
-        yield from update.store_region(grown, region, values, shape, swapped)
+        yield from update.store_region(grown, region, values, shape, beside)
     yield from _commit(now, grown.document, version, moved)
     return slice(start, shape[axis])
 
@@ -220,7 +227,7 @@ def _fill_box(state: ArrayState, box: ArraySubset) -> Op[None]:
         return
     fill: Array = np.ndarray((), state.data_type.numpy, state.fill)
     bounds = tuple(map(max, state.shape, box.stop))
-    yield from update.store_region(state, box_region(box), np.broadcast_to(fill, box.shape), bounds, swapped)
+    yield from update.store_region(state, box_region(box), np.broadcast_to(fill, box.shape), bounds, beside)
 
 
 def _beyond(inner: Sequence[int], outer: Sequence[int]) -> Iterator[ArraySubset]:

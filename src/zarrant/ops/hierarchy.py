@@ -6,15 +6,33 @@ the same guard as data. Groups above a new node are made where they are missing.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from zarrant.codecs.sources import Stored
-from zarrant.effects import ANY, New, Op, Want, erase_prefix, fetch, fetch_one, gather, list_dir, list_prefix, locked, put, put_one
-from zarrant.errors import NodeExistsError, NodeNotFoundError, OptionError, VersionChangedError, ZarrantError
+from zarrant.effects import (
+    New,
+    Op,
+    Want,
+    erase_prefix,
+    fetch,
+    fetch_one,
+    gather,
+    list_dir,
+    list_prefix,
+    locked,
+    pause,
+    put,
+    put_one,
+    steady,
+)
+from zarrant.errors import ConflictError, NodeExistsError, NodeNotFoundError, OptionError, VersionChangedError, ZarrantError
 from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument, dump, parse
-from zarrant.ops.exclusive import exclusively
-from zarrant.storage import Part
+from zarrant.ops.exclusive import FIRST_PAUSE, TRIES, exclusively
+from zarrant.ops.state import ArrayState
+from zarrant.storage import Part, Version
 
 DOCUMENT = "zarr.json"
 DOCUMENT_COST = 64 * 1024
@@ -80,13 +98,35 @@ def node_exists(path: str) -> Op[bool]:
 def find_document(path: str) -> Op[Document | None]:
     """The document of a node, or None."""
     blob = yield from fetch_one(document_key(path))
-    return None if blob is None else parsed(path, blob.data[0])
+    return None if blob is None else parsed(path, blob.data[0], blob.version)
 
 
-def parsed(path: str, data: memoryview) -> Document:
-    """The document in these bytes; its errors name the key."""
+def shape_stands(state: ArrayState) -> Op[bool]:
+    """Whether the array still has the shape that this handle knows, and nobody is about to change it.
+
+    The document is read where it is not of the version that was seen to say so. An array without a document is nobody's.
+    """
+    key = document_key(state.prefix)
+    known = state.standing or [state.document.version]
+    if known[0] is not None and (yield from steady(key, known[0])):
+        return True
+    blob = yield from fetch_one(key)
+    if blob is None:
+        return True
     try:
-        return parse(bytes(data))
+        document = parsed(state.prefix, blob.data[0])
+    except ZarrantError:
+        return False
+    if not isinstance(document, ArrayDocument) or document.shape != state.shape:
+        return False
+    state.standing[:] = [blob.version]
+    return (yield from steady(key, blob.version))
+
+
+def parsed(path: str, data: memoryview, version: Version = None) -> Document:
+    """The document in these bytes, of this version; its errors name the key."""
+    try:
+        return _of_version(parse(bytes(data)), version)
     except ZarrantError as error:
         raise error.annotate(key=document_key(path)) from error.__cause__
 
@@ -131,16 +171,34 @@ def _create(
     key = document_key(path)
     if overwrite:
         yield from _make_room(path, is_chunk, exclusive)
-    try:
-        yield from put_one(key, [dump(document)], None if exclusive else ANY)
-    except VersionChangedError:
-        there = yield from find_document(path)
-        if not (match and there is not None and _same(there, document)):
-            raise NodeExistsError("a node is here already", key=key, path=path or "/", hint="overwrite=True replaces it") from None
+    if exclusive:
+        there, made = yield from _put_new(path, document)
+        if not made and not (match and _same(there, document)):
+            raise NodeExistsError("a node is here already", key=key, path=path or "/", hint="overwrite=True replaces it")
         document = there
+    else:
+        yield from put_one(key, [dump(document)])
     if fill is not None:
         yield from fill()
     return document
+
+
+def _of_version(document: Document, version: Version) -> Document:
+    return replace(document, version=version) if isinstance(document, ArrayDocument) else document
+
+
+def _put_new(path: str, document: Document) -> Op[tuple[Document, bool]]:
+    """Store a document where there is none; returns what stands there now. Some services refuse it though nobody is in the way."""
+    for _ in range(TRIES):
+        try:
+            version = yield from put_one(document_key(path), [dump(document)], None)
+            return _of_version(document, version), True
+        except VersionChangedError:
+            there = yield from find_document(path)
+            if there is not None:
+                return there, False
+            yield from pause(random.uniform(0, FIRST_PAUSE))
+    raise ConflictError("the store refuses a new document, and has none", key=document_key(path), limit=f"{TRIES} tries")
 
 
 def _make_room(path: str, is_chunk: Callable[[str], bool], readable: bool) -> Op[None]:
@@ -163,10 +221,7 @@ def _same(left: Document, right: Document) -> bool:
 
 def _make_parents(path: str) -> Op[None]:
     for parent in _above(path):
-        try:
-            yield from put_one(document_key(parent), [dump(GroupDocument())], None)
-        except VersionChangedError:
-            continue
+        yield from _put_new(parent, GroupDocument())
 
 
 def _refuse_array_above(path: str) -> Op[None]:

@@ -18,6 +18,7 @@ from zarrant.errors import DataTypeError, ShapeError
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.keys import KeyEncoding
 from zarrant.metadata.v3 import ArrayDocument
+from zarrant.storage import Version
 
 Array = npt.NDArray[np.generic]
 
@@ -68,6 +69,11 @@ class ArrayState:
     def chunk_shape(self) -> tuple[int, ...]:
         """The shape of every chunk (stored object)."""
         return _chunk_shape(self.grid)
+
+    @cached_property
+    def standing(self) -> list[Version]:
+        """The version of the stored document that was last seen to give this shape; empty before the first look."""
+        return []
 
     @cached_property
     def prepared(self) -> Prepared:

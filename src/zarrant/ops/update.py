@@ -1,6 +1,9 @@
 """Operations that write regions: whole chunks without a read, parts of chunks by a guarded update.
 
-A chunk counts as whole when every in-bounds element of it is written, for every kind of selection.
+A chunk counts as whole when every in-bounds element of it is written, for every kind of selection. What is out of bounds for
+this handle may be what others have appended since. So before a chunk that reaches over the edge is stored without a read, its
+array's shape must be seen to stand, while the chunk is held: no appender has begun, or else it waits for the chunk. Where the
+shape does not stand the chunk is updated like one that is written in part.
 """
 
 from __future__ import annotations
@@ -13,14 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant.codecs.sources import Single, Stored
-from zarrant.effects import Op, Outcome, joined
-from zarrant.errors import ShapeError
-from zarrant.geometry.box import as_subset, check_chunk_indices
+from zarrant.effects import Op, Outcome, joined, locked, put_one
+from zarrant.errors import ChunkError, ShapeError
+from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.layers import Layers, Stack, Values
 from zarrant.geometry.region import Cells, Region, box_region
 from zarrant.geometry.selection import Selection
-from zarrant.ops.exclusive import Change, exclusively
+from zarrant.ops.exclusive import Change, beside, exclusively, swapped
+from zarrant.ops.hierarchy import shape_stands
 from zarrant.ops.state import Array, ArrayState
 from zarrant.ops.write import run_batches, write_batch
 from zarrant.storage import Part
@@ -37,6 +41,12 @@ def store_array_subset(state: ArrayState, subset: Any, data: Any) -> Op[None]:
     values = broadcast(state.values(data), region.shape)
     if values.size:
         yield from store_region(state, box_region(region), values, state.shape)
+
+
+def store_new_array(state: ArrayState, data: Array) -> Op[None]:
+    """Store all of an array whose document this operation holds: nobody appends to it."""
+    if data.size:
+        yield from store_region(state, box_region(ArraySubset.full(state.shape)), data, state.shape, beside)
 
 
 def store_array_subsets(state: ArrayState, pairs: Iterable[tuple[Any, Any]]) -> Op[None]:
@@ -81,16 +91,21 @@ def store_region(
 ) -> Op[None]:
     """Store a region of an array whose elements exist up to `bounds`.
 
-    `merging` guards the chunks that are written in part; None: updates that threads of this process make of one chunk at the
-    same time are merged and stored as one.
+    `merging` guards the chunks that are written in part, for callers that hold the array's document; None: nobody does, and
+    updates that threads of this process make of one chunk at the same time are merged and stored as one.
     """
     cells = region.split(state.grid, bounds)
+    whole = cells.full
+    if merging is None and state.options.exclusive:
+        whole = whole & ~_over_the_edge(state, cells)
 
-    def write(lo: int, hi: int) -> Op[list[Outcome[None]]]:
-        if cells.full[lo]:
+    def write(lo: int, hi: int) -> Op[list[Outcome[Any]]]:
+        if whole[lo]:
             return (yield from write_batch(state, cells, values, lo, hi))
         key = state.chunk_keys(cells.index[lo:hi])[0]
-        if merging is not None:
+        if cells.full[lo]:
+            yield from _store_edge(state, key, cells, lo, values)
+        elif merging is not None:
             yield from merging(key, _merge(state, cells, lo, values), state.options.exclusive)
         elif isinstance(values, Stack) or not state.options.exclusive:
             yield from exclusively(key, _merge(state, cells, lo, values), state.options.exclusive)
@@ -98,7 +113,30 @@ def store_region(
             yield from _merge_together(state, key, _Update(cells, lo, values))
         return [None]
 
-    yield from run_batches(state, cells.index, _batches(cells.full, state.batch), write)
+    yield from run_batches(state, cells.index, _batches(whole, state.batch), write)
+
+
+def _over_the_edge(state: ArrayState, cells: Cells) -> npt.NDArray[np.bool_]:
+    """(n,) which chunks have elements beyond the bounds."""
+    over: npt.NDArray[np.bool_] = (cells.extents(0, cells.n) != np.array(state.chunk_shape, np.int64)).any(axis=1)
+    return over
+
+
+def _store_edge(state: ArrayState, key: str, cells: Cells, row: int, values: Values) -> Op[None]:
+    """Store all that this handle knows of a chunk at the edge; what it does not know stays."""
+    encoded = yield from state.prepared.write(None, cells, row, row + 1, values)
+    known = cells.region(row).split(ChunkGrid.regular(state.chunk_shape, state.chunk_shape), state.chunk_shape)
+    yield from locked((key,), _put_edge(state, key, encoded.row(0), _merge(state, known, 0, values)))
+
+
+def _put_edge(state: ArrayState, key: str, parts: list[Part] | None, merge: Change) -> Op[None]:
+    if (yield from shape_stands(state)):  # safety: shape
+        yield from put_one(key, parts)
+        return
+    try:
+        yield from swapped(key, merge)
+    except ChunkError:
+        yield from put_one(key, parts)  # what does not decode is nobody's
 
 
 def _merge(state: ArrayState, cells: Cells, row: int, values: Values) -> Any:

@@ -22,7 +22,7 @@ from zarrant.geometry.region import Cells, box_region
 from zarrant.ops.state import Array, ArrayState
 from zarrant.storage import Buffer
 
-Batch = Callable[[int, int], Op[list[Outcome[None]]]]
+Batch = Callable[[int, int], Op[list[Outcome[Any]]]]
 
 
 def store_chunk(state: ArrayState, chunk: Sequence[int], data: Any) -> Op[None]:
@@ -89,7 +89,7 @@ def erase_chunks(state: ArrayState, chunks: Any) -> Op[None]:
         return
     indices = block_indices(chunks)
 
-    def erase(lo: int, hi: int) -> Op[list[Outcome[None]]]:
+    def erase(lo: int, hi: int) -> Op[list[Outcome[Any]]]:
         return (yield from put([New(key, None) for key in state.chunk_keys(indices[lo:hi])]))
 
     yield from run_batches(state, indices, [(lo, min(lo + 64, len(indices))) for lo in range(0, len(indices), 64)], erase)
@@ -98,14 +98,14 @@ def erase_chunks(state: ArrayState, chunks: Any) -> Op[None]:
 def write_cells(state: ArrayState, cells: Cells, values: Array) -> Op[None]:
     """Write cells whose every element comes from `values` (the rest is padding)."""
 
-    def write(lo: int, hi: int) -> Op[list[Outcome[None]]]:
+    def write(lo: int, hi: int) -> Op[list[Outcome[Any]]]:
         return (yield from write_batch(state, cells, values, lo, hi))
 
     step = state.batch
     yield from run_batches(state, cells.index, ((lo, min(lo + step, cells.n)) for lo in range(0, cells.n, step)), write)
 
 
-def write_batch(state: ArrayState, cells: Cells, values: Values, lo: int, hi: int) -> Op[list[Outcome[None]]]:
+def write_batch(state: ArrayState, cells: Cells, values: Values, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
     """Encode rows lo..hi and store them, whatever is there."""
     encoded = yield from state.prepared.write(None, cells, lo, hi, values)
     keys = state.chunk_keys(cells.index[lo:hi])
@@ -116,7 +116,7 @@ def run_batches(state: ArrayState, chunks: npt.NDArray[np.int64], batches: Any, 
     """Run batches of rows side by side and settle what became of each chunk."""
     ranges: list[tuple[int, int]] = []
 
-    def ops() -> Iterator[Op[list[Outcome[None]]]]:
+    def ops() -> Iterator[Op[list[Outcome[Any]]]]:
         for lo, hi in batches:
             ranges.append((lo, hi))
             yield run(lo, hi)

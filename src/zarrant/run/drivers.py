@@ -10,6 +10,7 @@ Traps, each under test:
 - nested `All` on a bounded pool deadlocks unless whoever starts a group also works on it (`run/pool.py`);
 - never `yield` in `finally`: hence `Locked` wraps an operation, and the lock is released here;
 - a batched reply carries one outcome an item, or one bad key would fail its siblings;
+- writes of one request are acknowledged together: a store that syncs does so once for all of them (`storage.Grouped`);
 - after a fork nothing is inherited: pools are looked up when an operation starts.
 """
 
@@ -25,11 +26,27 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from zarrant.effects import ANY, All, ErasePrefix, Fetch, Joined, ListDir, ListPrefix, Locked, New, Op, Pause, Put, Request, Want
+from zarrant.effects import (
+    ANY,
+    All,
+    ErasePrefix,
+    Fetch,
+    Joined,
+    ListDir,
+    ListPrefix,
+    Locked,
+    New,
+    Op,
+    Pause,
+    Put,
+    Request,
+    Steady,
+    Want,
+)
 from zarrant.errors import VersionChangedError
-from zarrant.locking.local import given_up
-from zarrant.run.holding import hold
-from zarrant.run.items import annotated, check_version, get, method, outcome, store_in_turn
+from zarrant.locking.local import Taken, give_back, given_up
+from zarrant.run.holding import Both, grouped, hold, steady
+from zarrant.run.items import annotated, check_ranges, check_version, get, method, outcome, store_in_turn
 from zarrant.run.joining import join, join_async
 from zarrant.run.pool import Pool
 from zarrant.storage import Blob, ByteRange, Part
@@ -51,15 +68,21 @@ class World:
     cancelled: threading.Event | None = None
     gate: asyncio.Semaphore | None = None
     """Bounds the requests of one operation to an async store, however many one batch asks for."""
+    outside: Any = None
+    """The store outside of the hold in which the operation runs; None where it runs in none."""
     executor: ThreadPoolExecutor | None = None
     """Threads of an event loop's hold: its operations must not wait for a thread behind those that wait for the hold."""
 
 
 def perform(op: Op[T], world: World) -> T:
     """Run an operation to its end in this thread."""
-    token = given_up.set(None if world.cancelled is None else world.cancelled.is_set)
+    start, token = Taken(), given_up.set(None if world.cancelled is None else world.cancelled.is_set)
     try:
         return _drive(op, world)
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            give_back(start)
+        raise
     finally:
         given_up.reset(token)
 
@@ -87,17 +110,25 @@ def _fetch(request: Fetch, world: World) -> list[Blob | Exception | None]:
     return [outcome(get, want, world.store) for want in request.wants]
 
 
-def _put(request: Put, world: World) -> list[Exception | None]:
-    return [outcome(store_in_turn, item, world.store) for item in request.items]
+def _put(request: Put, world: World) -> list[Any]:
+    if len(request.items) == 1:
+        return [outcome(store_in_turn, request.items[0], world.store)]
+    with grouped(world.store) as store:
+        return [outcome(store_in_turn, item, store) for item in request.items]
 
 
 def _all(request: All, world: World) -> list[Any]:
-    return world.pool.run_all(request.ops, lambda op: perform(op, world), request.cost, world.concurrency)
+    with grouped(world.store) as store:
+        inside = replace(world, store=store)
+        return world.pool.run_all(request.ops, lambda op: perform(op, inside), request.cost, world.concurrency)
 
 
 def _locked(request: Locked, world: World) -> Any:
+    if request.beside and world.outside is not None:
+        with hold(request.keys, world.outside) as more:
+            return _drive(request.op, replace(world, store=Both(world.store, more, request.keys)))
     with hold(request.keys, world.store) as held:
-        return _drive(request.op, replace(world, store=held))
+        return _drive(request.op, replace(world, store=held, outside=world.outside or world.store))
 
 
 def _joined(request: Joined, world: World) -> None:
@@ -118,6 +149,7 @@ _ANSWERS: dict[type, Callable[[Any, World], Any]] = {
     Locked: _locked,
     Joined: _joined,
     Pause: _pause,
+    Steady: lambda request, world: steady(request.key, request.version, world.store),
     ErasePrefix: lambda request, world: method(world.store, "erase_prefix")(request.prefix),
     ListDir: lambda request, world: method(world.store, "list_dir")(request.prefix),
     ListPrefix: lambda request, world: list(method(world.store, "list_prefix")(request.prefix)),
@@ -199,13 +231,12 @@ async def _answer_async(request: Request, world: World) -> Any:
             return await _each(_store_async, items, world)
         case All():
             return await _all_async(request, world)
-        case Locked(keys, op):
-            if hasattr(store, "hold_async"):
-                async with store.hold_async(keys) as held:
-                    return await _perform_steps(op, replace(world, store=held))
-            return await _perform_steps(op, world)  # the operation compares and swaps
+        case Locked():
+            return await _locked_async(request, world)
         case Joined():
             return await join_async(request, store, lambda op: _perform_steps(op, world))
+        case Steady(key, version):
+            return await _steady_async(key, version, store)
         case Pause(seconds):
             return await asyncio.sleep(seconds)
         case ErasePrefix(prefix):
@@ -215,6 +246,24 @@ async def _answer_async(request: Request, world: World) -> Any:
         case ListPrefix(prefix):
             return await method(store, "list_prefix_async")(prefix)
     raise TypeError(f"not a request: {request!r}")
+
+
+async def _locked_async(request: Locked, world: World) -> Any:
+    store, beside = world.store, request.beside and world.outside is not None
+    if not hasattr(store, "hold_async"):
+        return await _perform_steps(request.op, world)  # the operation compares and swaps
+    async with (world.outside if beside else store).hold_async(request.keys) as held:
+        inside = Both(store, held, request.keys) if beside else held
+        return await _perform_steps(request.op, replace(world, store=inside, outside=world.outside or store))
+
+
+async def _steady_async(key: str, version: Any, store: Any) -> bool:
+    if hasattr(store, "hold_async"):
+        return False  # who holds it is not known
+    try:
+        return await method(store, "get_ranges_async")(key, (), version) is not None
+    except VersionChangedError:
+        return False
 
 
 async def _all_async(request: All, world: World) -> list[Any]:
@@ -256,24 +305,25 @@ async def _get_async(want: Want, store: Any) -> Blob | None:
         blob: Blob | None = await method(store, "get_async")(want.key)
         check_version(want, blob)
         return blob
-    return await method(store, "get_ranges_async")(want.key, want.ranges, want.if_version)  # type: ignore[no-any-return]
+    return check_ranges(want.ranges, await method(store, "get_ranges_async")(want.key, want.ranges, want.if_version))
 
 
-async def _store_async(item: New, store: Any) -> None:
+async def _store_async(item: New, store: Any) -> Any:
     swap = item.if_version is not ANY
     condition = (item.if_version,) if swap else ()
     if item.parts is None:
         await method(store, "erase_if_async" if swap else "erase_async")(item.key, *condition)
-        return
+        return None
     parts: Sequence[Part] = item.parts
     ranges = [part for part in parts if isinstance(part, ByteRange)]
     if ranges:
-        blob = await method(store, "get_ranges_async")(item.key, ranges, item.if_version if swap else None)
+        version = item.if_version if swap else None
+        blob = check_ranges(ranges, await method(store, "get_ranges_async")(item.key, ranges, version))
         if blob is None:
             raise VersionChangedError("the object was erased meanwhile", key=item.key)
         kept = iter(blob.data)
         parts = [next(kept) if isinstance(part, ByteRange) else part for part in parts]
-    await method(store, "put_if_async" if swap else "put_async")(item.key, parts, *condition)
+    return await method(store, "put_if_async" if swap else "put_async")(item.key, parts, *condition)
 
 
 _executors: dict[int, ThreadPoolExecutor] = {}

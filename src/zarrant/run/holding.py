@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
-from zarrant.errors import LockTimeout, OptionError, StoreError
+from zarrant.errors import LockTimeout, OptionError, StoreError, VersionChangedError
 from zarrant.locking.local import KeyQueues
 from zarrant.storage import Version
 
@@ -30,11 +30,48 @@ def hold(keys: Sequence[str], store: Any, timeout: float = QUEUE_TIMEOUT) -> Abs
     return _queue(keys, store, timeout)
 
 
+def steady(key: str, version: Version, store: Any) -> bool:
+    """Whether an object is of this version and nobody holds it; False where that cannot be known.
+
+    Asked in this order: whoever takes hold afterwards has not begun yet, whoever let go before is seen by the version.
+    """
+    if hasattr(store, "steady"):
+        known: bool = store.steady(key, version)
+        return known
+    inner = store.store if isinstance(store, Queued) else store
+    if hasattr(inner, "hold") or _queue_name(key, inner) in _queues.held():
+        return False
+    if hasattr(inner, "version"):
+        return bool(inner.version(key) == version)
+    try:
+        return inner.get_ranges(key, (), version) is not None
+    except VersionChangedError:
+        return False
+
+
+def grouped(store: Any) -> AbstractContextManager[Any]:
+    """The store, on which writes are acknowledged together where it can do that (`storage.Grouped`)."""
+    # Of the class: a store that passes on what it does not have would be passed by.
+    able = hasattr(type(store), "grouped")
+    found: AbstractContextManager[Any] = store.grouped() if able else nullcontext(store)
+    return found
+
+
+def settle(store: Any) -> None:
+    """What was written in a group so far may be acknowledged."""
+    if hasattr(store, "settle"):
+        store.settle()
+
+
 @contextmanager
 def _queue(keys: Sequence[str], store: Any, timeout: float) -> Iterator[Queued]:
     url = str(getattr(store, "url", id(store)))
-    with _in_turn(_queues, {f"{url} {key}": key for key in keys}, url, timeout), Queued(store, keys, timeout) as view:
+    with _in_turn(_queues, {_queue_name(key, store): key for key in keys}, url, timeout), Queued(store, keys, timeout) as view:
         yield view
+
+
+def _queue_name(key: str, store: Any) -> str:
+    return f"{getattr(store, 'url', id(store))} {key}"
 
 
 class Queued:
@@ -80,6 +117,25 @@ class Queued:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.store!r})"
+
+
+class Both:
+    """A store inside of two holds: what belongs to the inner one's keys goes there, all else to the outer one."""
+
+    def __init__(self, outer: Any, inner: Any, keys: Sequence[str]) -> None:
+        self.outer, self.inner, self.keys = outer, inner, frozenset(keys)
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.outer, name)
+        plain = name.removesuffix("_async")
+        if plain == "hold":
+            return lambda keys: getattr(self.inner if self.keys.issuperset(keys) else self.outer, name)(keys)
+        if plain in ("put", "put_if", "splice", "erase", "erase_if"):
+            return lambda key, *args: getattr(self.inner if key in self.keys else self.outer, name)(key, *args)
+        return found
+
+    def __repr__(self) -> str:
+        return repr(self.outer)
 
 
 @contextmanager

@@ -6,13 +6,13 @@ CapabilityError where the store has no such method.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from zarrant.effects import ANY, New, Want
 from zarrant.errors import CapabilityError, StoreError, VersionChangedError, ZarrantError
 from zarrant.run.holding import hold
-from zarrant.storage import Blob, ByteRange, Part
+from zarrant.storage import Blob, ByteRange, Part, Version
 
 T = TypeVar("T")
 
@@ -48,7 +48,21 @@ def get(want: Want, store: Any) -> Blob | None:
         blob: Blob | None = method(store, "get")(want.key)
         check_version(want, blob)
         return blob
-    return method(store, "get_ranges")(want.key, want.ranges, want.if_version)  # type: ignore[no-any-return]
+    return check_ranges(want.ranges, method(store, "get_ranges")(want.key, want.ranges, want.if_version))
+
+
+def check_ranges(ranges: Sequence[ByteRange], blob: Blob | None) -> Blob | None:
+    """StoreError where a store gave fewer bytes than it was asked for: they would end up in the wrong places."""
+    if blob is None:
+        return None
+    if len(blob.data) != len(ranges):
+        raise StoreError("the store gave other ranges than it was asked for", expected=len(ranges), got=len(blob.data))
+    for part, data in zip(ranges, blob.data, strict=True):
+        start, stop = part.resolve(blob.size) if part.length is None or part.start < 0 else (0, part.length)
+        if len(data) != stop - start:
+            message = "the store gave other bytes than it was asked for"
+            raise StoreError(message, expected=f"{stop - start} bytes", got=f"{len(data)} bytes")
+    return blob
 
 
 def check_version(want: Want, blob: Blob | None) -> None:
@@ -57,27 +71,29 @@ def check_version(want: Want, blob: Blob | None) -> None:
         raise VersionChangedError("the object was replaced meanwhile", expected=want.if_version, got=blob and blob.version)
 
 
-def store_in_turn(item: New, store: Any) -> None:
-    """What replaces an object whatever is there must wait as well while another thread holds it."""
+def store_in_turn(item: New, store: Any) -> Version:
+    """Store or erase; returns the new version. What replaces an object whatever is there waits while another thread holds it."""
     if item.if_version is not ANY or hasattr(store, "hold"):
-        _store(item, store)
-        return
+        return _store(item, store)
     with hold((item.key,), store) as held:
-        _store(item, held)
+        return _store(item, held)
 
 
-def _store(item: New, store: Any) -> None:
+def _store(item: New, store: Any) -> Version:
     if item.parts is None:
         _erase(item, store)
-    elif any(isinstance(part, ByteRange) for part in item.parts):
+        return None
+    version: Version
+    if any(isinstance(part, ByteRange) for part in item.parts):
         if hasattr(store, "splice") and item.if_version is not ANY:
-            store.splice(item.key, item.parts, item.if_version)
+            version = store.splice(item.key, item.parts, item.if_version)
         else:
-            _store(item._replace(parts=_fetched_parts(item, store)), store)
+            version = _store(item._replace(parts=_fetched_parts(item, store)), store)
     elif item.if_version is ANY:
-        method(store, "put")(item.key, item.parts)
+        version = method(store, "put")(item.key, item.parts)
     else:
-        method(store, "put_if")(item.key, item.parts, item.if_version)
+        version = method(store, "put_if")(item.key, item.parts, item.if_version)
+    return version
 
 
 def _erase(item: New, store: Any) -> None:
@@ -91,7 +107,7 @@ def _fetched_parts(item: New, store: Any) -> list[Part]:
     """Kept ranges read back, for stores that cannot copy them by themselves."""
     ranges = [part for part in item.parts or () if isinstance(part, ByteRange)]
     version = None if item.if_version is ANY else item.if_version
-    blob = method(store, "get_ranges")(item.key, ranges, version)
+    blob = check_ranges(ranges, method(store, "get_ranges")(item.key, ranges, version))
     if blob is None:
         raise VersionChangedError("the object was erased meanwhile", key=item.key)
     kept = iter(blob.data)

@@ -18,7 +18,7 @@ from zarrant.effects import Joined, Op
 from zarrant.errors import LockTimeout
 from zarrant.locking.gathering import Entry, Gatherings
 from zarrant.locking.local import given_up, turn_comes
-from zarrant.run.holding import QUEUE_TIMEOUT
+from zarrant.run.holding import QUEUE_TIMEOUT, settle
 
 _gatherings = Gatherings()
 
@@ -30,9 +30,9 @@ def join(request: Joined, store: Any, perform: Callable[[Op[None]], None]) -> No
     entry = Entry(_name(request, store), request.item, turn.release)
     try:
         if _gatherings.join(entry):
-            perform(_act(request, entry))
+            perform(_act(request, entry, store))
         else:
-            _follow(entry, turn, time.monotonic() + _patience(store), lambda: perform(_act(request, entry)))
+            _follow(entry, turn, time.monotonic() + _patience(store), lambda: perform(_act(request, entry, store)))
     finally:
         while not _gatherings.leave(entry):
             turn.acquire()
@@ -68,7 +68,7 @@ async def join_async(request: Joined, store: Any, perform: Callable[[Op[None]], 
         if not leads:
             await _event(turn, _patience(store))
         if entry.leads:
-            await perform(_act(request, entry))
+            await perform(_act(request, entry, store))
     finally:
         while not _gatherings.leave(entry):
             await turn.wait()
@@ -83,7 +83,7 @@ async def _event(turn: asyncio.Event, timeout: float) -> None:
         pass
 
 
-def _act(request: Joined, entry: Entry) -> Op[None]:
+def _act(request: Joined, entry: Entry, store: Any) -> Op[None]:
     """Do it for all who have come by the time it is done."""
     batch = [entry]
 
@@ -93,21 +93,25 @@ def _act(request: Joined, entry: Entry) -> Op[None]:
 
     try:
         yield from request.lead(take)
+        if len(batch) > 1:
+            # The others are told now, not when the group of this caller ends.
+            settle(store)  # safety: told
     except Exception as error:
         if len(batch) == 1:
             _gatherings.settle(entry, error)
             return
-        yield from _one_by_one(request, batch)
+        yield from _one_by_one(request, batch, store)
         return
     for each in batch:
         _gatherings.settle(each, None)
 
 
-def _one_by_one(request: Joined, batch: list[Entry]) -> Op[None]:
+def _one_by_one(request: Joined, batch: list[Entry], store: Any) -> Op[None]:
     for each in batch:
         error: Exception | None = None
         try:
             yield from request.lead(lambda each=each: [each.item])  # type: ignore[misc]
+            settle(store)
         except Exception as raised:
             error = raised
         _gatherings.settle(each, error)

@@ -36,10 +36,19 @@ class Budget:
             self.used += cost
             return True
 
-    def take(self, cost: int) -> None:
-        """Take `cost` bytes, left or not: for those who must go on."""
+    def take(self, cost: int, share: list[int] | None = None) -> None:
+        """Take `cost` bytes, left or not, for those who must go on; `share` notes it, so that an interrupt cannot lose it."""
         with self._lock:
             self.used += cost
+            if share is not None:
+                share.append(cost)
+
+    def give_share(self, share: list[int]) -> None:
+        """Give back what a share notes, once."""
+        with self._lock:
+            if share:
+                self.used -= share[0]
+                share.clear()
 
     def give(self, cost: int) -> None:
         """Give bytes back."""
@@ -82,7 +91,11 @@ class Group:
                 self.stop(error)
                 raise
             finally:
-                self._end(mark)
+                # An interrupt can come before the first line of a function: then the second call does it.
+                try:
+                    self._end(mark)
+                finally:
+                    self._end(mark)
             if one:
                 return
 
@@ -102,8 +115,8 @@ class Group:
         with self.lock:
             self.running.discard(mark)
             if self.gate is not None and not self.running:
-                self.gate.release()
-                self.gate = None
+                gate, self.gate = self.gate, None
+                gate.release()
 
     def stop(self, error: BaseException) -> None:
         """Start no more operations; those that run come to their end."""
@@ -112,6 +125,17 @@ class Group:
             self.fatal = self.fatal or error
 
     def wait(self) -> list[Any]:
+        """The results, when all have ended; or what stopped the group."""
+        self.idle()
+        error, self.fatal = self.fatal, None
+        if error is None:
+            return self.results
+        try:
+            raise error
+        finally:
+            del error  # nor kept by this frame, which is in its traceback
+
+    def idle(self) -> None:
         """Wait for the operations that others run, also when interrupted: they still use what the caller gave them."""
         while True:
             try:
@@ -121,9 +145,6 @@ class Group:
                 gate.acquire()
             except BaseException as error:
                 self.stop(error)
-        if self.fatal is not None:
-            raise self.fatal
-        return self.results
 
     def _wait_at(self) -> threading.Lock | None:
         """A taken lock that the last running operation will release; None where nothing runs."""
@@ -152,21 +173,30 @@ class Pool:
         ops = iter(ops)
         head = list(islice(ops, 2))
         group = Group(chain(head, ops), run, cost, limit, self.budget)
-        self.budget.take(cost)
+        share: list[int] = []
         try:
+            self.budget.take(cost, share)
             if limit > 1 and len(head) > 1:  # a helper woken for nothing costs a switch of threads, up to 5 ms
                 self._open(group)
             group.work()
-        except BaseException as error:
-            group.stop(error)
+        except BaseException:
+            # What is raised here must not be kept there: it would refer to itself, and live until somebody collects garbage.
+            group.exhausted, group.fatal = True, None
             raise
         finally:
-            self.budget.give(cost)
             try:
-                results = group.wait()
+                self._finish(group, share)
             finally:
-                self._close(group)
-        return results
+                self._finish(group, share)
+        return group.wait()
+
+    def _finish(self, group: Group, share: list[int]) -> None:
+        """Nobody works on the group any more, and it keeps nothing; done twice, in case that an interrupt came before it."""
+        try:
+            group.idle()
+        finally:
+            self.budget.give_share(share)
+            self._close(group)
 
     def _open(self, group: Group) -> None:
         with self._lock:
@@ -202,6 +232,8 @@ class Pool:
             gate = threading.Lock()
             gate.acquire()
             with self._lock:
+                # Those that have no more to give: whoever was to close them may have been interrupted.
+                self._groups[:] = [group for group in self._groups if not group.exhausted]
                 for group in reversed(self._groups):
                     if not group.exhausted and group.limit > 1 and self.budget.try_take(group.cost):
                         group.limit -= 1

@@ -138,8 +138,9 @@ class Recording(View):
             for method in (name, f"{name}_async"):
                 if hasattr(store, method):
                     setattr(self, method, self._recorded(name, getattr(store, method)))
-        if hasattr(store, "sync"):
-            self.sync = store.sync
+        for name in ("sync", "steady", "version"):
+            if hasattr(store, name):
+                setattr(self, name, getattr(store, name))
         if hasattr(store, "hold"):
             self.hold = self._hold
         if hasattr(store, "hold_async"):

@@ -13,8 +13,9 @@ import errno
 import os
 import stat
 from collections.abc import Sequence
+from types import TracebackType
 
-from zarrant.errors import ByteRangeError, StoreError, StoreFullError, StorePermissionError
+from zarrant.errors import ByteRangeError, StoreError, StoreFullError, StorePermissionError, ZarrantError
 from zarrant.locking.files import FileLock
 from zarrant.storage import Buffer, ByteRange, Part
 from zarrant.stores.layer import FileLayer
@@ -161,6 +162,24 @@ def typed(error: OSError, action: str, store: str, key: str | None) -> StoreErro
         found.hint = "Raise the limit of open files (ulimit -n), or touch fewer objects at once"
     found.errno = error.errno
     return found
+
+
+class Naming:
+    """A block whose OSErrors become typed errors, and whose errors are told store and key."""
+
+    __slots__ = ("action", "key", "store")
+
+    def __init__(self, action: str, store: str, key: str | None) -> None:
+        self.action, self.store, self.key = action, store, key
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(error, ZarrantError):
+            error.annotate(store=self.store, key=self.key)
+        elif isinstance(error, OSError):
+            raise typed(error, self.action, self.store, self.key) from error
 
 
 def span(part: ByteRange, size: int) -> tuple[int, int]:

@@ -2,7 +2,8 @@
 
 In: paths of objects that were renamed into place or unlinked, directories that were made or removed. Out: they are on disk, or
 OSError. With `durability="fsync"` the data of a draft are synced before its rename (`stores.tree`), and its directories here,
-before the call returns. Otherwise the paths are kept, and `sync` does all data first, then each directory once.
+before the call returns, or once for all writes of a `Group` when that ends. Otherwise the paths are kept, and `sync` does all
+data first, then each directory once.
 
 - A name is on disk when its directory was synced, and a new directory when the one above was: from the bottom up, to the
   first that this process has found on disk before. Directories above the root count only where this process made them.
@@ -17,12 +18,15 @@ import errno
 import heapq
 import os
 import threading
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Self
 from weakref import WeakValueDictionary
 
 from zarrant.errors import CapabilityError, StoreError
 from zarrant.locking.local import Gate, remake_after_fork
-from zarrant.stores.drafts import ABSENT, open_published
+from zarrant.stores.drafts import ABSENT, open_published, typed
 from zarrant.stores.layer import FileLayer
 
 DURABILITY = ("rename", "fsync")
@@ -93,9 +97,9 @@ class Ledger:
                     self._break([path], error)
             self._sync_directories(files, good)
             with self._gate:
-                broken = next(iter(self.broken.values()), None)
+                path, broken = next(iter(self.broken.items()), ("", None))
         if broken is not None:
-            raise OSError(broken.errno, broken.strerror, broken.filename)
+            raise OSError(broken.errno, broken.strerror, path) from broken
 
     def settle(self, files: FileLayer, paths: Iterable[str]) -> None:
         """Objects whose data are synced were published, or erased: so are their names when this returns."""
@@ -105,7 +109,9 @@ class Ledger:
                 self.broken.pop(path, None)
         error = self._sync_directories(files, paths)
         if error is not None:
-            raise error
+            with self._gate:
+                doubtful = min((path for path in paths if path in self.broken), default=None)
+            raise OSError(error.errno, error.strerror, doubtful) from error
 
     def probe(self, files: FileLayer) -> None:
         """CapabilityError where directories cannot be synced, before anything is written."""
@@ -182,6 +188,119 @@ class Ledger:
             for path in paths:
                 if path not in self.written:  # else written again meanwhile
                     self.broken.setdefault(path, error)
+
+
+class Group:
+    """Writes that are acknowledged together: each is published by itself, their directories are synced when it is settled.
+
+    64 chunks on ext4: 59 commits of its journal, where each write syncs its directory 123. To keep the drafts, and their locks,
+    until the data of all are synced changes nothing (65 and 65 with files alone).
+    """
+
+    def __init__(self, ledger: Ledger, files: FileLayer) -> None:
+        self.ledger, self.files = ledger, files
+        self.paths: set[str] = set()
+        self.error: OSError | None = None
+        self._gate = threading.Lock()
+        self._turn = threading.Lock()
+
+    def add(self, paths: Iterable[str]) -> None:
+        """Objects whose data are synced were published, or erased."""
+        with self._gate:
+            self.paths.update(paths)
+            full = len(self.paths) >= MOST
+        if full:
+            self.settle()
+
+    def settle(self) -> None:
+        """The names of all that was added are on disk when this returns; never again after an error: it was not for one only."""
+        # A second caller waits: what it added may be what the first is busy with.
+        with self._turn:
+            paths = self._taken()
+            try:
+                if paths:
+                    self.ledger.settle(self.files, paths)
+            except OSError as error:
+                self.error = self.error or error
+            if self.error is not None:
+                raise OSError(self.error.errno, self.error.strerror, self.error.filename)
+
+    def abandon(self) -> None:
+        """Nobody is told that these writes were done: they last from the next `sync` on."""
+        self.ledger.note(self.files, self._taken())
+
+    def _taken(self) -> set[str]:
+        with self._gate:
+            paths, self.paths = self.paths, set()
+        return paths
+
+
+class Durable(ABC):
+    """A store below `root` that tells what is on disk: at once, at the end of a block, or at `sync`."""
+
+    root: str
+    url: str
+    files: FileLayer
+    durability: str
+    ledger: Ledger
+    group: Group | None = None
+
+    @abstractmethod
+    def _within(self, group: Group) -> AbstractContextManager[Self]:
+        """The same store, whose writes are settled with the group."""
+
+    @contextmanager
+    def grouped(self) -> Iterator[Self]:
+        """See `storage.Grouped`."""
+        if self.group is not None or self.durability == "rename":
+            yield self
+            return
+        group = Group(self.ledger, self.files)
+        try:
+            with self._within(group) as inside:
+                yield inside
+        except BaseException:
+            group.abandon()
+            raise
+        self._settle(group)
+
+    def settle(self) -> None:
+        """See `storage.Grouped`."""
+        if self.group is not None:
+            self._settle(self.group)
+
+    def _settle(self, group: Group) -> None:
+        try:
+            group.settle()
+        except OSError as error:
+            raise self._in_doubt(error) from error
+
+    def sync(self) -> None:
+        """See `storage.Sync`."""
+        self.settle()
+        try:
+            self.ledger.sync(self.files)
+        except OSError as error:
+            raise self._in_doubt(error) from error
+
+    def _in_doubt(self, error: OSError) -> StoreError:
+        """The error that names the first object that may not be on disk."""
+        key = str(error.filename or "").removeprefix(f"{self.root}/") or None
+        return typed(error, "sync", self.url, key)
+
+    def _ready(self) -> None:
+        """What is asked for must be possible, before anything is written."""
+        if self.durability == "fsync" and not self.ledger.probed:
+            self.ledger.probe(self.files)
+
+    def _done(self, paths: Sequence[str]) -> None:
+        """Names were changed, their data synced where that is asked for: see to it that they last, now or at `sync`."""
+        if self.durability == "rename":
+            self.ledger.note(self.files, paths)
+        elif self.group is not None:
+            self.group.add(paths)
+        else:
+            self.ledger.settle(self.files, paths)
 
 
 _gate = Gate()

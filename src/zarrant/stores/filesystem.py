@@ -18,6 +18,7 @@ and a killed writer leaves it whole. A read is one `open`, whose descriptor serv
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
 import secrets
@@ -26,16 +27,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from zarrant.errors import CapabilityError, LockTimeout, NodeNotFoundError, OptionError, StoreError
 from zarrant.locking.created import CreatedLock
 from zarrant.locking.files import SUFFIX, FileLock
 from zarrant.locking.local import KeyQueues
-from zarrant.stores.drafts import TempFile
-from zarrant.stores.durable import DURABILITY, ledger_of
+from zarrant.storage import Version
+from zarrant.stores.drafts import Naming, TempFile, look, version_of
+from zarrant.stores.durable import DURABILITY, Group, ledger_of
 from zarrant.stores.layer import FileLayer
-from zarrant.stores.tree import NEW, FileTree, Naming
+from zarrant.stores.tree import NEW, FileTree
 
 T = TypeVar("T")
 
@@ -122,8 +124,17 @@ class FilesystemStore(FileTree):
                 if self.locking != "none":
                     with Naming("lock", self.url, key):
                         lock = locks[path] = self._take(path, deadline)
-                    stack.callback(lock.release)  # safety: hold exit
+                    for _ in range(2):  # an interrupt can keep one call from doing it; else the other does nothing
+                        stack.callback(lock.release)  # safety: hold exit
             yield HeldFiles(self, locks)
+
+    def steady(self, key: str, version: Version) -> bool:
+        """Whether an object is of this version and nobody holds it, in this order; one held by the killed counts as held."""
+        path = self._path(key)
+        with Naming("look at", self.url, key):
+            busy = path in _queues.held() if self.locking == "none" else look(self.files, path + SUFFIX) is not None
+            state = None if busy else look(self.files, path)
+        return state is not None and version_of(state) == version
 
     @contextmanager
     def _slot(self, path: str) -> Iterator[Callable[[], TempFile]]:
@@ -137,6 +148,15 @@ class FilesystemStore(FileTree):
                 yield lambda: self._locked_draft(path, lock)
             finally:
                 lock.release()
+
+    @contextmanager
+    def _within(self, group: Group) -> Iterator[Self]:
+        inside = copy.copy(self)
+        inside.group = group
+        try:
+            yield inside
+        finally:
+            self._probed = self._probed or inside._probed
 
     def _locked_draft(self, path: str, lock: FileLock) -> TempFile:
         return TempFile(self.files, f"{path}{NEW}{SUFFIX}", lock)
@@ -252,7 +272,7 @@ class HeldFiles(FileTree):
 
     def __init__(self, store: FilesystemStore, locks: Mapping[str, FileLock | None]) -> None:
         self.root, self.url, self.files, self.guard = store.root, store.url, store.files, store.guard
-        self.durability, self.ledger = store.durability, store.ledger
+        self.durability, self.ledger, self.group = store.durability, store.ledger, store.group
         self._store = store
         self._locks = locks
         self._turns = KeyQueues()
@@ -269,6 +289,10 @@ class HeldFiles(FileTree):
             stack.enter_context(_in_turn(self._turns, paths, deadline, self.url))
             yield HeldFiles(self._store, {path: self._locks[path] for path in paths})
 
+    def steady(self, key: str, version: Version) -> bool:
+        """See `FilesystemStore.steady`."""
+        return self._store.steady(key, version)
+
     @contextmanager
     def _slot(self, path: str) -> Iterator[Callable[[], TempFile]]:
         if path not in self._locks:
@@ -282,6 +306,13 @@ class HeldFiles(FileTree):
             else:
                 lock.check()
                 yield lambda: self._store._locked_draft(path, lock)
+
+    @contextmanager
+    def _within(self, group: Group) -> Iterator[Self]:
+        with self._store._within(group) as store:
+            inside = copy.copy(self)
+            inside._store, inside.group = store, group
+            yield inside
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 from zarrant.effects import ANY
@@ -19,7 +19,7 @@ from zarrant.locking.local import KeyQueues
 from zarrant.storage import Buffer, Synchronizer, Version, capabilities
 from zarrant.stores.adapters import View
 
-_READS = ("get", "get_ranges", "list_prefix", "list_dir", "sync")
+_READS = ("get", "get_ranges", "list_prefix", "list_dir", "sync", "settle")
 _WRITES = ("put", "put_if", "splice", "erase", "erase_if")
 _ASYNC = ("get", "get_ranges", "list_prefix", "list_dir", "put", "erase", "erase_prefix")
 
@@ -109,6 +109,12 @@ class Synchronized(View):
             yield inside
 
     @contextmanager
+    def grouped(self) -> Iterator[Synchronized]:
+        """See `storage.Grouped`; without effect where the store inside has no say in it."""
+        with _grouped(self.inner) as inner:
+            yield self if inner is self.inner else Synchronized(inner, self.synchronizer, self.timeout)
+
+    @contextmanager
     def _granted(self, keys: Sequence[str]) -> Iterator[ExitStack]:
         start = time.monotonic()
         with ExitStack() as stack:
@@ -171,6 +177,20 @@ class HeldKeys(View):
             finally:
                 inside.end()
 
+    @contextmanager
+    def grouped(self) -> Iterator[HeldKeys]:
+        """See `storage.Grouped`."""
+        with self.store.grouped() as outer, _grouped(self.held) as held:
+            if held is self.held:
+                yield self
+                return
+            inside = HeldKeys(outer, held, self.keys)
+            inside._turns = self._turns
+            try:
+                yield inside
+            finally:
+                inside.end()
+
     def _routed(self, name: str) -> Callable[..., Any]:
         def call(key: str, *args: Any) -> Any:
             if key not in self.keys:
@@ -183,6 +203,11 @@ class HeldKeys(View):
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise CapabilityError("what is held here cannot be held by another process", store=self.url)
+
+
+def _grouped(store: Any) -> AbstractContextManager[Any]:
+    found: AbstractContextManager[Any] = store.grouped() if hasattr(type(store), "grouped") else nullcontext(store)
+    return found
 
 
 def _expect(key: str, blob: Any, if_version: Version) -> None:

@@ -108,6 +108,11 @@ class MemoryStore:
             return None
         return Blob(tuple(self._slice(key, found[0], wanted) for wanted in ranges), found[1], len(found[0]))
 
+    def version(self, key: str) -> Version:
+        """The version of an object, None where there is none."""
+        found = self._find(key)
+        return None if found is None else found[1]
+
     def put(self, key: str, parts: Sequence[Buffer]) -> Version:
         """See `storage.Put`."""
         value = b"".join(parts)

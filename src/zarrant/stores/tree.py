@@ -3,7 +3,8 @@
 In: keys, and from the subclass `_slot`, which excludes other writers of one path and makes drafts there. Out: the methods of
 Get, Put, PutIf, Splice, Erase and List. Every OSError ends as one typed error that names store and key; a failed write
 leaves the old object, and takes its draft with it. `if_version` may also be `effects.ANY`: whatever is there. With
-`durability="fsync"` a call returns when what it did is on disk; what is not synced at once is noted in the `ledger`.
+`durability="fsync"` a call returns when what it did is on disk, or (`grouped`) its block ends then; what is not synced at
+once is noted in the `ledger`.
 """
 
 from __future__ import annotations
@@ -11,31 +12,29 @@ from __future__ import annotations
 import os
 import re
 import stat
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from types import TracebackType
 
 import numpy as np
 
 from zarrant.effects import ANY
-from zarrant.errors import ByteRangeError, OptionError, StoreError, VersionChangedError, ZarrantError
+from zarrant.errors import ByteRangeError, OptionError, StoreError, VersionChangedError
 from zarrant.locking.files import SUFFIX
 from zarrant.storage import Blob, Buffer, ByteRange, Part, Version
 from zarrant.stores.drafts import (
     ABSENT,
+    Naming,
     TempFile,
     look,
     open_published,
     require_regular,
     span,
     stamp,
-    typed,
     version_of,
     write_parts,
 )
-from zarrant.stores.durable import Ledger
-from zarrant.stores.layer import FileLayer
+from zarrant.stores.durable import Durable
 from zarrant.stores.names import check_key, check_prefix
 
 NEW = ".__new"
@@ -45,32 +44,8 @@ _RESERVED = re.compile(rf"(?:{re.escape(SUFFIX)}|{re.escape(NEW)}[0-9a-f]*)(?:/|
 _BESIDE = re.compile(rf"(?:{re.escape(NEW)}[0-9a-f]*)?{re.escape(SUFFIX)}\Z")
 
 
-class Naming:
-    """A block whose OSErrors become typed errors, and whose errors are told store and key."""
-
-    __slots__ = ("action", "key", "store")
-
-    def __init__(self, action: str, store: str, key: str | None) -> None:
-        self.action, self.store, self.key = action, store, key
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if isinstance(error, ZarrantError):
-            error.annotate(store=self.store, key=self.key)
-        elif isinstance(error, OSError):
-            raise typed(error, self.action, self.store, self.key) from error
-
-
-class FileTree(ABC):
+class FileTree(Durable):
     """Objects as files below `root`."""
-
-    root: str
-    url: str
-    files: FileLayer
-    durability: str
-    ledger: Ledger
 
     @abstractmethod
     def _slot(self, path: str) -> AbstractContextManager[Callable[[], TempFile]]:
@@ -163,14 +138,6 @@ class FileTree(ABC):
         with Naming("erase", self.url, prefix or None):
             self._done(erased)
 
-    def sync(self) -> None:
-        """See `storage.Sync`."""
-        try:
-            self.ledger.sync(self.files)
-        except OSError as error:
-            key = str(error.filename or "").removeprefix(f"{self.root}/") or None
-            raise typed(error, "sync", self.url, key) from error
-
     def list_prefix(self, prefix: str) -> Iterator[str]:
         stack = self._entries(prefix)[::-1]
         return self._walk(stack)
@@ -254,18 +221,6 @@ class FileTree(ABC):
                         self.files.close(opened[0])
             self._done([path])
         return version
-
-    def _ready(self) -> None:
-        """What is asked for must be possible, before anything is written."""
-        if self.durability == "fsync" and not self.ledger.probed:
-            self.ledger.probe(self.files)
-
-    def _done(self, paths: Sequence[str]) -> None:
-        """Names were changed, their data synced where that is asked for: see to it that they last, now or at `sync`."""
-        if self.durability == "fsync":
-            self.ledger.settle(self.files, paths)
-        else:
-            self.ledger.note(self.files, paths)
 
     def _unlink(self, path: str) -> None:
         try:

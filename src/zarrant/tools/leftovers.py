@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from zarrant.locking.files import MARK, SUFFIX
+from zarrant.stores.drafts import Naming
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.tree import NEW
 
@@ -37,10 +38,11 @@ def leftovers(store: FilesystemStore, prefix: str) -> Iterator[Leftover]:
     """The leftovers below a prefix ("" or ending with "/"); what is in use is passed over."""
     directories = [prefix]
     for directory in directories:
-        try:
-            entries = store.files.scan(f"{store.root}/{directory}".rstrip("/"))
-        except (FileNotFoundError, NotADirectoryError):
-            continue
+        with Naming("list", store.url, directory or None):
+            try:
+                entries = store.files.scan(f"{store.root}/{directory}".rstrip("/"))
+            except (FileNotFoundError, NotADirectoryError):
+                continue
         for name, kind in sorted(entries):
             if kind == "dir" and SUFFIX not in name:
                 directories.append(f"{directory}{name}/")
