@@ -43,7 +43,7 @@ def count_writes(store: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def _held_kinds() -> list[type]:
-    from zarrant.stores.filesystem import HeldFiles
+    from zarrant.stores.held import HeldFiles
 
     return [HeldFiles]
 

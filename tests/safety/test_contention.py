@@ -19,6 +19,7 @@ import pytest
 
 import zarrant
 from zarrant.locking.files import SUFFIX
+from zarrant.stores.spares import SPARE
 
 SCRIPT = Path(__file__).with_name("updates.py")
 SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
@@ -42,7 +43,8 @@ def contend(path: Path, library: str, seconds: float) -> list[dict[str, Any]]:
         for subchunk, value in result["holds"].items():
             expected[int(subchunk) * WIDTH : (int(subchunk) + 1) * WIDTH] = value
     assert np.array_equal(a[...], expected)
-    assert not [file for file in path.rglob("*") if file.name.endswith(SUFFIX)]
+    # The workers leave by os._exit, so the last spare may stay, one at most, as where they were killed.
+    assert {file.name for file in path.rglob("*") if file.name.endswith(SUFFIX)} <= {f"0{SPARE}"}
     return results
 
 

@@ -27,6 +27,7 @@ import pytest
 import zarrant
 from zarrant.codecs import Crc32c, Zstd
 from zarrant.errors import NodeNotFoundError, ZarrantError
+from zarrant.stores import spares
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.simulated import TOP, Disk, SimulatedDisk, SimulatedLayer, Step
 from zarrant.testing import together
@@ -52,6 +53,16 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "index first": {"shape": (44,), "chunks": (16,), "serializer": FIRST, "compressors": None},
 }
 SHORT = b"short"
+
+
+@pytest.fixture(params=[False, True], ids=["", "spares"])
+def kept(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether what an update replaced is kept for the next one, as it is on real disks after a slow copy."""
+    keeps: bool = request.param
+    if keeps:
+        monkeypatch.setattr(spares, "SLOW", {"disk": -1.0})
+        monkeypatch.setattr(spares, "left_behind", lambda path, remove: None)  # time does not pass here
+    return keeps
 
 
 roots = itertools.count()
@@ -180,7 +191,7 @@ def power_lost(journal: Sequence[Step], base: Disk, dice: random.Random) -> Disk
             synced[step.node] = at
         elif step.kind in ("write", "truncate"):
             data.setdefault(step.node, []).append(at)
-        elif step.kind != "mark" and step.kind != "time":
+        elif step.kind not in ("mark", "time", "note"):
             names.setdefault(step.node, []).append(at)
     kept: dict[int, Step] = {}
     for node, steps in names.items():
@@ -268,7 +279,7 @@ def done_before(journal: Sequence[Step]) -> list[int]:
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_killed(layout: str, tally: Tally) -> None:
+def test_killed(layout: str, kept: bool, tally: Tally) -> None:
     looked = different = written = 0
     runs = 6 * RUNS if SOAK else 2
     for run in range(runs):
@@ -311,7 +322,7 @@ def race(recording: Recording, updates: int) -> None:
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_killed_while_several_write(layout: str, tally: Tally) -> None:
+def test_killed_while_several_write(layout: str, kept: bool, tally: Tally) -> None:
     looked = mixed = 0
     for run in range(5 * SOAK or 1):
         recording = Recording(layout)
@@ -405,7 +416,7 @@ def test_power_lost_without_syncs(layout: str, tally: Tally) -> None:
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_power_lost_with_fsync(layout: str, tally: Tally) -> None:
+def test_power_lost_with_fsync(layout: str, kept: bool, tally: Tally) -> None:
     """`durability="fsync"`: all that was acknowledged is there, the operation in flight is whole in each object or is not."""
     looked = 0
     for run in range(RUNS):
@@ -423,7 +434,7 @@ def test_power_lost_with_fsync(layout: str, tally: Tally) -> None:
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_power_lost_after_a_sync(layout: str, tally: Tally) -> None:
+def test_power_lost_after_a_sync(layout: str, kept: bool, tally: Tally) -> None:
     """By default, what was done before `sync` is there."""
     looked = 0
     for run in range(10 * RUNS if SOAK else 3):
@@ -435,6 +446,41 @@ def test_power_lost_after_a_sync(layout: str, tally: Tally) -> None:
         looked += judge.looked
     print(f"{looked} states after a loss of power after a sync, nothing is missing, nothing torn")
     tally("crash states", looked)
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kept", [True], indirect=True)
+@pytest.mark.parametrize("layout", ["shards", "index first"])
+def test_power_lost_while_spares_are_used(layout: str, kept: bool, tally: Tally) -> None:
+    """A spare is never changed while a directory on disk may lead to it, and is on disk before it takes the object's place."""
+    looked, reused = 0, 0
+    for run in range(4 * SOAK or 1):
+        recording, dice = Recording(layout), random.Random(f"{layout} {run}")
+        array, model = recording.array, np.zeros(recording.shape, "uint32")
+        write_whole(array, model, dice, 1)
+        array[5:8] = model[5:8] = 2
+        recording.store.sync()
+        recording.base = recording.system.disk.copy()
+        recording.system.journal.clear()
+        states = [(model.copy(), 0)]
+        for value in range(3, 12):
+            low = dice.randrange(4, 12)
+            array[low : low + 3] = model[low : low + 3] = value
+            states.append((model.copy(), 0))
+            recording.system.mark("done", len(states) - 1)
+        journal = recording.system.journal
+        reused += sum(step.kind == "rename" and "__new0" in step.source for step in journal)
+        for count in range(len(journal)):
+            for _ in range(LOSSES):
+                disk = power_lost(journal[:count], recording.base, dice)
+                blob = attach(SimulatedDisk(disk)).get("c/0")
+                assert blob is not None
+                found = recording.decoded(0, bytes(blob.data[0]))
+                assert any(np.array_equal(found, values[recording.objects[0]]) for values, _ in states)
+                looked += 1
+    print(f"{looked} states after a loss of power while {reused} spares were used, nothing torn")
+    tally("crash states", looked)
+    assert reused > 5 * (4 * SOAK or 1)
 
 
 def torn_and_mended(recording: Recording, states: Sequence[Any], disk: Disk) -> int:

@@ -27,6 +27,7 @@ import pytest
 import zarrant
 from zarrant.codecs import Crc32c
 from zarrant.errors import CapabilityError, NodeNotFoundError, PartialFailure, StoreError, StoreFullError, StorePermissionError
+from zarrant.stores import spares
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.testing import FaultyLayer
 from zarrant.tools.check import check
@@ -101,6 +102,17 @@ def update_many(a: Any) -> None:
     a.store_array_subsets([(S[1:3, 1:10], 5), (S[2:6, 2:6], 6)])
 
 
+def update_again(a: Any) -> None:
+    a = a.with_config(dead_limit=1.0, **CONFIG)  # else all is written anew
+    a[0:2, 1:3] = 5
+    a[1:2, 2:4] = 6
+
+
+def after_one_update(old: Any) -> Any:
+    old[0:2, 1:3] = 5
+    return old
+
+
 def encode(a: Any) -> None:
     with a.partial_encoder((0, 0)) as encoder:
         encoder.store(S[0:3, 0:3], 5)
@@ -164,13 +176,17 @@ WHOLE, GROWN, REPLACED, SYNCED = "each object", "the whole array", "replaced", "
 
 @dataclass(frozen=True)
 class Operation:
-    """`on_array` is done with an array that is open, or `on_store` with a store. `sees`: what of it may be seen halfway."""
+    """`on_array` is done with an array that is open, or `on_store` with a store. `sees`: what of it may be seen halfway.
+
+    `spares`: however fast it is, each update leaves one.
+    """
 
     on_array: Callable[[Any], object] | None = None
     on_store: Callable[[Any], object] | None = None
     sees: str = WHOLE
     between: Callable[[Any], Any] | None = None
     layouts: tuple[str, ...] = ("chunks", "shards")
+    spares: bool = False
 
 
 OPERATIONS: dict[str, Operation] = {
@@ -183,6 +199,7 @@ OPERATIONS: dict[str, Operation] = {
     "erase": Operation(lambda a: a.erase_chunk((1, 1))),
     "erase all": Operation(lambda a: a.erase_chunks(S[:, :])),
     "update": Operation(lambda a: a.update(S[1:7, 3:9], lambda values: values * 2)),
+    "update again": Operation(update_again, between=after_one_update, layouts=("shards",), spares=True),
     "encode": Operation(encode),
     "encode, flush, encode": Operation(encode_twice, between=after_one_flush),
     "lock": Operation(hold, between=lambda old: old),
@@ -209,7 +226,7 @@ MODES: dict[str, dict[str, Any]] = {
     "no locks": {"locking": "none"},
 }
 ELSEWHERE = {
-    "fsync": ("write everything", "write a part", "erase", "encode", "append", "annotate", "create", "create over"),
+    "fsync": ("write everything", "write a part", "update again", "erase", "encode", "append", "annotate", "create", "create over"),
     "lockfile": ("write everything", "write a part", "erase", "encode", "append", "annotate", "create"),
     "no locks": ("write everything", "write a part", "erase", "annotate", "create"),
 }
@@ -224,7 +241,7 @@ CASES = [
 
 
 class Layer(FaultyLayer):
-    """Lists calls, and lets them fail, once it is armed. Syncs nothing: no power is lost here."""
+    """Lists calls, and lets them fail, once it is armed. Syncs nothing: no power is lost here. All is on a disk."""
 
     def __init__(self, fails: Callable[[int], int]) -> None:
         super().__init__(self._tell)
@@ -234,6 +251,9 @@ class Layer(FaultyLayer):
     def sync(self, fd: int) -> None:
         self.calls.append("sync")
         self.fault(len(self.calls) - 1, "sync")
+
+    def kind(self, device: int) -> str:
+        return "disk"
 
     def arm(self) -> None:
         self.calls.clear()
@@ -265,6 +285,8 @@ class Sweep:
         layer, root, error = self.run(lambda index: 0)
         assert error is None
         self.calls, self.new = list(layer.calls), look(root)
+        assert ("alone" in self.calls and "link" in self.calls) is self.operation.spares
+        spares.remove_all()
         self.told = self.silent = 0
 
     def run(self, fails: Callable[[int], int]) -> tuple[Layer, Path, Exception | None]:
@@ -276,6 +298,7 @@ class Sweep:
         if self.operation.on_array is not None:
             self.handle = zarrant.open_array(store, name="a", mode="r+", config=CONFIG)
         layer.arm()
+        slow, spares.SLOW = spares.SLOW, {"disk": -1.0} if self.operation.spares else spares.SLOW
         try:
             if self.operation.on_array is not None:
                 self.operation.on_array(self.handle)
@@ -284,6 +307,8 @@ class Sweep:
                 self.operation.on_store(store)
         except (OSError, zarrant.errors.ZarrantError, Failed) as raised:
             error = raised.with_traceback(None)
+        finally:
+            spares.SLOW = slow
         layer.armed = False
         return layer, root, error
 
@@ -301,6 +326,7 @@ class Sweep:
         self.check_objects(root, done=error is None)
         self.check_leftovers(root)
         self.write_again(root, same_handle)
+        spares.remove_all()  # before another sweep's count: a process keeps so many at most
         shutil.rmtree(root)
 
     def check_objects(self, root: Path, done: bool) -> None:
@@ -325,10 +351,10 @@ class Sweep:
             yield Found(SHAPE, 0, self.operation.between(OLD.copy()))
 
     def check_leftovers(self, root: Path) -> None:
-        """At most a lock file and a draft beside each object."""
+        """At most a lock file, a draft and a spare beside each object."""
         left = [path for path in root.rglob("*") if path.name.endswith("__lock")]
         owners = [str(path).split(".__")[0] for path in left]
-        assert max(map(owners.count, owners), default=0) <= 2
+        assert max(map(owners.count, owners), default=0) <= 2 + self.operation.spares
 
     def write_again(self, root: Path, same_handle: bool) -> None:
         """The next write succeeds, is exact, and clears what was left."""

@@ -32,12 +32,13 @@ import pytest
 import zarrant
 from zarrant.codecs import Crc32c
 from zarrant.errors import NodeNotFoundError, ZarrantError
+from zarrant.stores import spares
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.layer import FileLayer
 from zarrant.tools.check import check
 
 SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
-CUTS = 10 * SOAK
+CUTS = 5 * SOAK
 """Losses of power in each session of a soak run."""
 
 WRITERS, UNIT, SLOTS = 3, 64, 1 << 14
@@ -529,9 +530,17 @@ QUICK = {("ext4", "fsync"), ("xfs", "sync")}
 ALL = [(kind, mode) for kind in SIZES for mode in ("fsync", "sync")]
 
 
+@pytest.fixture(params=[False, True] if SOAK else [True], ids=lambda keeps: "spares" if keeps else "")
+def kept(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether what an update replaced is kept for the next one, also where the copy was fast."""
+    if request.param:
+        monkeypatch.setattr(spares, "SLOW", dict.fromkeys(spares.SLOW, -1.0))
+    return bool(request.param)
+
+
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("kind", "mode"), ALL if SOAK else sorted(QUICK))
-def test_what_was_acknowledged_outlives_a_loss_of_power(kind: str, mode: str, tmp_path: Path, tally: Any) -> None:
+def test_what_was_acknowledged_outlives_a_loss_of_power(kind: str, mode: str, kept: bool, tmp_path: Path, tally: Any) -> None:
     with disk(kind, tmp_path) as made:
         found = trials(made, MODES[mode], CUTS or 1)
     print(f"{kind}, {mode}: {found.count} losses of power, {found.unsure} of them with unsure sectors,", end=" ")

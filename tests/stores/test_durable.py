@@ -189,7 +189,8 @@ def test_the_calls_of_one_durable_put(tmp_path: Path) -> None:
     store.put("a/b/k", [NEW])
     take, look, publish = ["open", "fstat", "lock", "stat"], ["stat"], ["open", "write", "set_mtime", "fstat"]
     assert calls == [
-        *take, *look, *publish, "sync", "close", "stat", "rename", "stat", "unlink", "unlock", "close", "open", "sync", "close"
+        *take, *look, *publish, "sync", "close", "stat", "rename", "unlink",
+        "stat", "unlink", "unlock", "close", "open", "sync", "close"
     ]  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from zarrant.errors import ByteRangeError, StoreError, StoreFullError, StorePermissionError, ZarrantError
@@ -26,6 +26,8 @@ _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_LEASED = 100
+"""Times a name that led to a leased file is looked up again: by then it leads to what replaced that file."""
 ABSENT = (FileNotFoundError, NotADirectoryError)
 _COARSE = (0, 1_000, 1_000_000, 1_000_000_000, 2_000_000_000)
 """Nanoseconds tried on top of the least time wanted: file systems keep µs (NFS 2), ms, seconds (ext3) or two (FAT)."""
@@ -34,9 +36,13 @@ _COARSE = (0, 1_000, 1_000_000, 1_000_000_000, 2_000_000_000)
 class TempFile:
     """A file being written, that will become an object. `guard` is the lock under which one writer only uses the name."""
 
-    def __init__(self, files: FileLayer, path: str, guard: FileLock | None) -> None:
-        self.files, self.path, self.guard, self.fd = files, path, guard, -1
+    def __init__(self, files: FileLayer, path: str, guard: FileLock | None, fd: int = -1) -> None:
+        """Make the file; or, with `fd`, take over an open one, which has yet to get the name `path`."""
+        self.files, self.path, self.guard, self.fd = files, path, guard, fd
         self.inode: tuple[int, int] | None = None
+        self.leased = fd >= 0
+        if self.leased:
+            return
         try:
             self.fd = files.open(path, _CREATE)
         except FileExistsError:
@@ -44,14 +50,15 @@ class TempFile:
             files.unlink(path)  # safety: stale draft
             self.fd = files.open(path, _CREATE)
 
-    def publish(self, target: str, version: FileVersion) -> None:
-        """Close it, and let it become `target`; `version` is what it was stamped with."""
+    def publish(self, target: str, version: FileVersion, before: Callable[[], object] = lambda: None) -> None:
+        """Close it, and let it become `target`; `version` is what it was stamped with. `before` is called just before that."""
         self.inode = version[:2]
         fd, self.fd = self.fd, -1
         # First: network file systems tell here what they could not write, and the old object is still there.
-        self.files.close(fd)
+        self._close(fd)
         if self.guard is not None:
             self.guard.check()  # safety: last look
+        before()
         self.files.rename(self.path, target)  # safety: rename
         self.inode = None
 
@@ -71,9 +78,16 @@ class TempFile:
         finally:
             try:
                 if fd >= 0:
-                    self.files.close(fd)
+                    self._close(fd)
             except OSError:
                 pass
+
+    def _close(self, fd: int) -> None:
+        try:
+            if self.leased:
+                self.files.unlease(fd)
+        finally:
+            self.files.close(fd)
 
     def __del__(self) -> None:
         # Only where an interrupt came between the file and its owner.
@@ -105,10 +119,20 @@ def look(files: FileLayer, path: str) -> os.stat_result | None:
         return None
 
 
+def _open_in_time(files: FileLayer, path: str) -> int:
+    """Open for reading; again where the file was replaced in between and is leased to who writes the next one into it."""
+    for _ in range(_LEASED):
+        try:
+            return files.open(path, _READ)
+        except BlockingIOError:
+            continue
+    return files.open(path, _READ)
+
+
 def open_published(files: FileLayer, path: str) -> tuple[int, os.stat_result] | None:
     """(descriptor, state) of a published file, None where there is none; the caller closes the descriptor."""
     try:
-        fd = files.open(path, _READ)
+        fd = _open_in_time(files, path)
     except ABSENT:
         return None
     except OSError as error:

@@ -34,10 +34,12 @@ from zarrant.locking.created import CreatedLock
 from zarrant.locking.files import SUFFIX, FileLock
 from zarrant.locking.local import KeyQueues
 from zarrant.storage import Version
-from zarrant.stores.drafts import Naming, TempFile, look, version_of
+from zarrant.stores import spares
+from zarrant.stores.drafts import FileVersion, Naming, TempFile, look, version_of
 from zarrant.stores.durable import DURABILITY, Group, ledger_of
+from zarrant.stores.held import HeldFiles, in_turn
 from zarrant.stores.layer import FileLayer
-from zarrant.stores.tree import NEW, FileTree
+from zarrant.stores.tree import NEW, FileTree, MakeDraft
 
 T = TypeVar("T")
 
@@ -61,7 +63,8 @@ class FilesystemStore(FileTree):
     that the file system's locks exclude anyone (CapabilityError); "lockfile" is for file systems without locks, keeps no
     TensorStore out, and needs a hand where a writer was killed (`locking.created`); "none" keeps only threads of this process
     apart. LockTimeout after `lock_timeout` seconds. `durability` "fsync": what a call wrote is on disk when it returns;
-    "rename": at the next `sync`. With `create` the directory is made at the first write, else it must be there.
+    "rename": at the next `sync`. With `create` the directory is made at the first write, else it must be there. `spares` False
+    for a directory whose files are sent to others in the course of updates by NFS 3 or `sendfile`: see `stores.spares`.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as root:
@@ -79,6 +82,7 @@ class FilesystemStore(FileTree):
         lock_timeout: float = 60.0,
         durability: str = "rename",
         create: bool = True,
+        spares: bool = True,
         layer: FileLayer | None = None,
     ) -> None:
         self.root = os.path.abspath(os.fspath(root))
@@ -92,7 +96,7 @@ class FilesystemStore(FileTree):
             raise OptionError(
                 "not a time to wait", store=self.url, field="lock_timeout", expected="seconds", got=repr(lock_timeout)
             )
-        self.ledger = ledger_of(self.root)
+        self.ledger, self.spares = ledger_of(self.root), spares
         self._probed = locking != "auto"
         self._check_root()
 
@@ -101,7 +105,7 @@ class FilesystemStore(FileTree):
         return FilesystemStore(self.root, **{**self._options(), **options}, layer=self.files)
 
     def _options(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("locking", "lock_timeout", "durability", "create")}
+        return {name: getattr(self, name) for name in ("locking", "lock_timeout", "durability", "create", "spares")}
 
     @property
     def guard(self) -> str:
@@ -118,7 +122,7 @@ class FilesystemStore(FileTree):
         paths = {self._path(key): key for key in sorted(set(keys))}
         deadline = time.monotonic() + self.lock_timeout
         with ExitStack() as stack:
-            stack.enter_context(_in_turn(_queues, paths, deadline, self.url))
+            stack.enter_context(in_turn(_queues, paths, deadline, self.url))
             locks: dict[str, FileLock | None] = dict.fromkeys(paths)
             for path, key in paths.items():
                 if self.locking != "none":
@@ -137,15 +141,15 @@ class FilesystemStore(FileTree):
         return state is not None and version_of(state) == version
 
     @contextmanager
-    def _slot(self, path: str) -> Iterator[Callable[[], TempFile]]:
+    def _slot(self, path: str) -> Iterator[MakeDraft]:
         deadline = time.monotonic() + self.lock_timeout
         with _queues.hold((path,), deadline):
             if self.locking == "none":
-                yield lambda: self._unlocked_draft(path)
+                yield lambda fd: self._unlocked_draft(path)
                 return
             lock = self._take(path, deadline)
             try:
-                yield lambda: self._locked_draft(path, lock)
+                yield lambda fd: self._locked_draft(path, lock, fd)
             finally:
                 lock.release()
 
@@ -158,8 +162,23 @@ class FilesystemStore(FileTree):
         finally:
             self._probed = self._probed or inside._probed
 
-    def _locked_draft(self, path: str, lock: FileLock) -> TempFile:
-        return TempFile(self.files, f"{path}{NEW}{SUFFIX}", lock)
+    def _locked_draft(self, path: str, lock: FileLock, fd: int) -> TempFile:
+        return TempFile(self.files, f"{path}{NEW}{SUFFIX}", lock, fd)
+
+    def _tidier(self) -> Callable[[str, FileVersion], bool] | None:
+        return self._drop_spare if self.spares and self.locking in ("auto", "os") else None
+
+    def _drop_spare(self, path: str, replaced: FileVersion) -> bool:
+        """Remove a spare, unless the object is being written now; whether it is gone."""
+        if spares.absent(self.files, path, replaced):
+            return True
+        try:
+            with self.with_options(lock_timeout=spares.PATIENCE, locking="os")._slot(path):
+                if not spares.absent(self.files, path, replaced):
+                    self._unlink(path + spares.SPARE)
+        except LockTimeout:
+            return False
+        return True
 
     def _unlocked_draft(self, path: str) -> TempFile:
         """A draft under a name nobody else has."""
@@ -262,68 +281,6 @@ class FilesystemStore(FileTree):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _open, (self.root, self._options(), self.files)
-
-
-class HeldFiles(FileTree):
-    """The store inside a hold: writes of the held keys go through the locks that are held, all else through the store.
-
-    It can be held again, for some of its keys: that keeps threads that share the hold apart.
-    """
-
-    def __init__(self, store: FilesystemStore, locks: Mapping[str, FileLock | None]) -> None:
-        self.root, self.url, self.files, self.guard = store.root, store.url, store.files, store.guard
-        self.durability, self.ledger, self.group = store.durability, store.ledger, store.group
-        self._store = store
-        self._locks = locks
-        self._turns = KeyQueues()
-
-    @contextmanager
-    def hold(self, keys: Sequence[str]) -> Iterator[HeldFiles]:
-        """See `storage.Hold`; only keys that are held already: waiting for more could wait for one who waits for us."""
-        paths = {self._path(key): key for key in sorted(set(keys))}
-        for path, key in paths.items():
-            if path not in self._locks:
-                raise OptionError("a hold inside a hold takes only its keys", store=self.url, key=key, expected="a held key")
-        with ExitStack() as stack:
-            deadline = time.monotonic() + self._store.lock_timeout
-            stack.enter_context(_in_turn(self._turns, paths, deadline, self.url))
-            yield HeldFiles(self._store, {path: self._locks[path] for path in paths})
-
-    def steady(self, key: str, version: Version) -> bool:
-        """See `FilesystemStore.steady`."""
-        return self._store.steady(key, version)
-
-    @contextmanager
-    def _slot(self, path: str) -> Iterator[Callable[[], TempFile]]:
-        if path not in self._locks:
-            with self._store._slot(path) as make_draft:
-                yield make_draft
-            return
-        lock = self._locks[path]
-        with self._turns.hold((path,), time.monotonic() + self._store.lock_timeout):
-            if lock is None:
-                yield lambda: self._store._unlocked_draft(path)
-            else:
-                lock.check()
-                yield lambda: self._store._locked_draft(path, lock)
-
-    @contextmanager
-    def _within(self, group: Group) -> Iterator[Self]:
-        with self._store._within(group) as store:
-            inside = copy.copy(self)
-            inside._store, inside.group = store, group
-            yield inside
-
-
-@contextmanager
-def _in_turn(queues: KeyQueues, paths: Mapping[str, str], deadline: float, store: str) -> Iterator[None]:
-    """Hold the queues of paths; a timeout names the key of its path."""
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(queues.hold(list(paths), deadline))
-        except LockTimeout as error:
-            raise error.annotate(store=store, key=paths.get(str(error.path))) from None
-        yield
 
 
 def _open(root: str, options: Mapping[str, Any], layer: FileLayer) -> FilesystemStore:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import struct
 import sys
 import time
@@ -28,6 +29,24 @@ COPY_STEP = 8 << 20
 if sys.platform.startswith("linux"):
     # struct flock of 64-bit offsets: type, whence, start, length (0: all), pid (0: demanded by F_OFD_*).
     _LOCKED, _UNLOCKED = (struct.pack("hhqqi0q", kind, os.SEEK_SET, 0, 0, 0) for kind in (fcntl.F_WRLCK, fcntl.F_UNLCK))
+
+NOTE = "user.zarrant"
+_F_SETSIG = 10
+_LOCAL = {"tmpfs": "memory", **dict.fromkeys(("ext2", "ext3", "ext4", "xfs", "f2fs", "bcachefs"), "disk")}
+_kinds: dict[int, tuple[str, float]] = {}
+
+
+def _kind_of(device: int) -> str:
+    """Looked up in the table of mounts (proc(5)), whose third field is the device and the one after "-" the type."""
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as table:
+            lines = [line.split() for line in table]
+    except OSError:
+        return ""
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    types = {line[line.index("-") + 1] for line in lines if line[2] == wanted}
+    return _LOCAL.get(types.pop(), "") if len(types) == 1 else ""
+
 
 _NO_COPY_RANGE = {errno.EXDEV, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EBADF}
 
@@ -127,6 +146,54 @@ class FileLayer:
     def unlock(self, fd: int) -> None:
         """Give the lock back, also for copies of the descriptor that a fork made."""
         self._lock(fd, exclusive=False)
+
+    def link(self, source: str, target: str) -> None:
+        """link(2): a second name."""
+        os.link(source, target)
+
+    def note(self, fd: int) -> bytes | None:
+        """fgetxattr(2): what was noted on a file, None where nothing was or nothing can be."""
+        if not hasattr(os, "getxattr"):
+            return None
+        try:
+            return os.getxattr(fd, NOTE)
+        except OSError as error:
+            if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
+                return None
+            raise
+
+    def set_note(self, fd: int, data: bytes) -> None:
+        """fsetxattr(2): note something on a file. Changes neither its bytes nor its mtime."""
+        if not hasattr(os, "setxattr"):
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        os.setxattr(fd, NOTE, data)
+
+    def alone(self, fd: int) -> bool:
+        """Whether nobody else on this machine has the file open or mapped: a write lease (F_SETLEASE) is granted.
+
+        It is kept until `unlease`: who had found the file before, and opens it only now, waits so long.
+        """
+        if not hasattr(fcntl, "F_SETLEASE"):
+            return False
+        try:
+            # Somebody who opens the file is told to us by a signal: one that does nothing by default.
+            fcntl.fcntl(fd, _F_SETSIG, signal.SIGURG)
+            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        except OSError:
+            return False
+        return True
+
+    def unlease(self, fd: int) -> None:
+        """Give back the lease that `alone` took, before closing: a child forked meanwhile would keep it."""
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+
+    def kind(self, device: int) -> str:
+        """ "disk" or "memory" for a file system that is this machine's alone, else "": what it tells of others is not all."""
+        kind, until = _kinds.get(device, ("", 0.0))
+        if time.monotonic() >= until:  # numbers of devices are used again
+            kind = _kind_of(device)
+            _kinds[device] = (kind, time.monotonic() + 1)
+        return kind
 
     def now(self) -> int:
         """The wall clock in nanoseconds."""

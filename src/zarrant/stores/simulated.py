@@ -21,14 +21,14 @@ from zarrant.stores.layer import FileLayer
 
 DEVICE = 77
 TOP = 1
-"""The inode of the root directory."""
+"""The root directory."""
 
 
 class Step(NamedTuple):
     """One change. `node` is the file, or the directory of `name`; `offset` is also a size, a time or an inode.
 
     kind: "file" and "dir" (name → new inode `offset`), "link" (name → inode that is there), "unlink", "rename" (`source` →
-    name), "write" (data at offset), "truncate" (to offset), "time" (offset), "sync", "mark" (told by the test).
+    name), "write" (data at offset), "truncate" (to offset), "time" (offset), "note" (data), "sync", "mark" (told by the test).
     """
 
     kind: str
@@ -46,9 +46,11 @@ class Disk:
     dirs: dict[int, dict[str, int]] = field(default_factory=lambda: {TOP: {}})
     files: dict[int, bytes] = field(default_factory=dict)
     times: dict[int, int] = field(default_factory=dict)
+    notes: dict[int, bytes] = field(default_factory=dict)
 
     def copy(self) -> Disk:
-        return Disk({node: dict(names) for node, names in self.dirs.items()}, dict(self.files), dict(self.times))
+        names = {node: dict(names) for node, names in self.dirs.items()}
+        return Disk(names, dict(self.files), dict(self.times), dict(self.notes))
 
     def apply(self, steps: Iterable[Step]) -> Disk:
         """Make changes; those in a directory or a file that is not there are without effect."""
@@ -106,11 +108,13 @@ class Disk:
     def _time(self, step: Step) -> None:
         self.times[step.node] = step.offset
 
+    def _note(self, step: Step) -> None:
+        self.notes[step.node] = step.data
+
     def _sync(self, step: Step) -> None:
         pass
 
-    def _mark(self, step: Step) -> None:
-        pass
+    _mark = _sync
 
 
 class SimulatedDisk:
@@ -209,8 +213,7 @@ class SimulatedLayer(FileLayer):
         with self.system.gate:
             (folder, name), (other, new) = self._place(source), self._place(target)
             names = self.system.disk.dirs[folder]
-            if name not in names:
-                raise _error(errno.ENOENT, source)
+            self._find(source)
             if folder != other:
                 raise _error(errno.EXDEV, target)  # the stores rename within a directory only
             if names.get(new) in self.system.disk.dirs:
@@ -243,8 +246,7 @@ class SimulatedLayer(FileLayer):
         with self.system.gate:
             return self._state(self._find(path))
 
-    def stat_target(self, path: str) -> os.stat_result:
-        return self.stat(path)
+    stat_target = stat
 
     def fstat(self, fd: int) -> os.stat_result:
         with self.system.gate:
@@ -253,6 +255,31 @@ class SimulatedLayer(FileLayer):
     def set_mtime(self, fd: int, nanoseconds: int) -> None:
         with self.system.gate:
             self.system.do(Step("time", self._node(fd), offset=nanoseconds))
+
+    def link(self, source: str, target: str) -> None:
+        with self.system.gate:
+            folder, name = self._place(target)
+            if name in self.system.disk.dirs[folder]:
+                raise _error(errno.EEXIST, target)
+            self.system.do(Step("link", folder, name, self._find(source)))
+
+    def note(self, fd: int) -> bytes | None:
+        with self.system.gate:
+            return self.system.disk.notes.get(self._node(fd))
+
+    def set_note(self, fd: int, data: bytes) -> None:
+        with self.system.gate:
+            self.system.do(Step("note", self._node(fd), data=data))
+
+    def alone(self, fd: int) -> bool:
+        with self.system.gate:
+            return list(self.system.opened.values()).count(self._node(fd)) == 1
+
+    def unlease(self, fd: int) -> None:
+        self._node(fd)
+
+    def kind(self, device: int) -> str:
+        return "disk"
 
     def scan(self, path: str) -> list[tuple[str, str]]:
         with self.system.gate:

@@ -22,8 +22,10 @@ from zarrant.effects import ANY
 from zarrant.errors import ByteRangeError, OptionError, StoreError, VersionChangedError
 from zarrant.locking.files import SUFFIX
 from zarrant.storage import Blob, Buffer, ByteRange, Part, Version
+from zarrant.stores import spares
 from zarrant.stores.drafts import (
     ABSENT,
+    FileVersion,
     Naming,
     TempFile,
     look,
@@ -37,6 +39,9 @@ from zarrant.stores.drafts import (
 from zarrant.stores.durable import Durable
 from zarrant.stores.names import check_key, check_prefix
 
+MakeDraft = Callable[[int], TempFile]
+"""Makes a draft, or takes over the descriptor of an open file as one (-1: none)."""
+
 NEW = ".__new"
 """Draft under a lock: `<key>.__new.__lock`. Without locks: `<key>.__new<hex digits>.__lock`."""
 
@@ -48,8 +53,12 @@ class FileTree(Durable):
     """Objects as files below `root`."""
 
     @abstractmethod
-    def _slot(self, path: str) -> AbstractContextManager[Callable[[], TempFile]]:
+    def _slot(self, path: str) -> AbstractContextManager[MakeDraft]:
         """Keep other writers of a path out; the value makes a draft in its directory, which is there by then."""
+
+    @abstractmethod
+    def _tidier(self) -> Callable[[str, FileVersion], bool] | None:
+        """What removes a spare when no hold is left; None where other processes are not kept out."""
 
     def get(self, key: str) -> Blob | None:
         path = self._path(key)
@@ -98,6 +107,7 @@ class FileTree(Durable):
             if look(self.files, path) is not None:
                 with self._slot(path):
                     self._unlink(path)
+                    self._unlink(path + spares.SPARE)
             elif self.durability == "rename":
                 return
             self._done([path])
@@ -109,6 +119,7 @@ class FileTree(Durable):
             with self._slot(path):
                 _expect(look(self.files, path), if_version)
                 self._unlink(path)
+                self._unlink(path + spares.SPARE)
             self._done([path])
 
     def erase_prefix(self, prefix: str) -> None:
@@ -204,22 +215,52 @@ class FileTree(Durable):
                     old = look(self.files, path) if opened is None else opened[1]
                     if if_version is not ANY:
                         _expect(old, if_version)  # safety: version
-                    draft = make_draft()
-                    try:
-                        write_parts(self.files, draft.fd, parts, opened)
-                        version = stamp(self.files, draft.fd, old)
-                        if self.durability == "fsync":
-                            self.files.sync(draft.fd)  # safety: data sync
-                        if draft.guard is None and if_version is not ANY:
-                            _expect(look(self.files, path), if_version)  # nobody was kept out while it was written
-                        draft.publish(path, version)
-                    except BaseException:
-                        draft.release()
-                        raise
+                    version = self._replace(path, parts, if_version, opened, old, make_draft)
                 finally:
                     if opened is not None:
                         self.files.close(opened[0])
             self._done([path])
+        return version
+
+    def _replace(
+        self,
+        path: str,
+        parts: Sequence[Part],
+        if_version: Version,
+        opened: spares.Opened | None,
+        old: os.stat_result | None,
+        make_draft: MakeDraft,
+    ) -> FileVersion:
+        """Write a draft and let it take the object's place. Where that was slow, the old object is kept as a spare."""
+        tidier = None if opened is None or path in self.ledger.broken else self._tidier()
+        adopted = None
+        if opened is not None and tidier is not None:
+            adopted = spares.adopt(self.files, path, opened, make_draft)
+        draft = make_draft(-1) if adopted is None else adopted[0]
+        try:
+            worth = adopted is not None
+            if opened is not None and adopted is not None:
+                spares.write_changes(self.files, draft.fd, parts, opened, adopted[1])
+            elif opened is not None and tidier is not None:
+                worth = spares.write_timed(self.files, draft.fd, parts, opened)
+            else:
+                write_parts(self.files, draft.fd, parts, opened)
+            version = stamp(self.files, draft.fd, old)
+            worth = worth and old is not None and spares.remember(self.files, draft.fd, path, version, old, parts)
+            if self.durability == "fsync" or (adopted is not None and self.files.kind(version[0]) == "disk"):
+                self.files.sync(draft.fd)  # safety: data sync
+            if draft.guard is None and if_version is not ANY:
+                _expect(look(self.files, path), if_version)  # nobody was kept out while it was written
+            kept: list[bool] = []
+            draft.publish(path, version, lambda: kept.append(worth and spares.keep(self.files, path)))
+        except BaseException:
+            draft.release()
+            raise
+        if opened is None and old is not None:
+            self._unlink(path + spares.SPARE)
+        if kept == [True] and tidier is not None and old is not None:
+            replaced = version_of(old)
+            spares.left_behind(path, lambda: tidier(path, replaced))
         return version
 
     def _unlink(self, path: str) -> None:

@@ -1,0 +1,86 @@
+"""A store on a directory inside of a hold: what `FilesystemStore.hold` gives.
+
+In: the store, and the locks that are held, by path. Out: the same tree, in which the held keys are written under those locks.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, Self
+
+from zarrant.errors import LockTimeout, OptionError
+from zarrant.locking.files import FileLock
+from zarrant.locking.local import KeyQueues
+from zarrant.storage import Version
+from zarrant.stores.drafts import FileVersion
+from zarrant.stores.durable import Group
+from zarrant.stores.tree import FileTree, MakeDraft
+
+
+class HeldFiles(FileTree):
+    """The store inside a hold: writes of the held keys go through the locks that are held, all else through the store.
+
+    It can be held again, for some of its keys: that keeps threads that share the hold apart.
+    """
+
+    def __init__(self, store: Any, locks: Mapping[str, FileLock | None]) -> None:
+        self.root, self.url, self.files, self.guard = store.root, store.url, store.files, store.guard
+        self.durability, self.ledger, self.group = store.durability, store.ledger, store.group
+        self._store = store
+        self._locks = locks
+        self._turns = KeyQueues()
+
+    @contextmanager
+    def hold(self, keys: Sequence[str]) -> Iterator[HeldFiles]:
+        """See `storage.Hold`; only keys that are held already: waiting for more could wait for one who waits for us."""
+        paths = {self._path(key): key for key in sorted(set(keys))}
+        for path, key in paths.items():
+            if path not in self._locks:
+                raise OptionError("a hold inside a hold takes only its keys", store=self.url, key=key, expected="a held key")
+        with ExitStack() as stack:
+            deadline = time.monotonic() + self._store.lock_timeout
+            stack.enter_context(in_turn(self._turns, paths, deadline, self.url))
+            yield HeldFiles(self._store, {path: self._locks[path] for path in paths})
+
+    def steady(self, key: str, version: Version) -> bool:
+        """See `FilesystemStore.steady`."""
+        return bool(self._store.steady(key, version))
+
+    @contextmanager
+    def _slot(self, path: str) -> Iterator[MakeDraft]:
+        if path not in self._locks:
+            with self._store._slot(path) as make_draft:
+                yield make_draft
+            return
+        lock = self._locks[path]
+        with self._turns.hold((path,), time.monotonic() + self._store.lock_timeout):
+            if lock is None:
+                yield lambda fd: self._store._unlocked_draft(path)
+            else:
+                lock.check()
+                yield lambda fd: self._store._locked_draft(path, lock, fd)
+
+    def _tidier(self) -> Callable[[str, FileVersion], bool] | None:
+        tidier: Callable[[str, FileVersion], bool] | None = self._store._tidier()
+        return tidier
+
+    @contextmanager
+    def _within(self, group: Group) -> Iterator[Self]:
+        with self._store._within(group) as store:
+            inside = copy.copy(self)
+            inside._store, inside.group = store, group
+            yield inside
+
+
+@contextmanager
+def in_turn(queues: KeyQueues, paths: Mapping[str, str], deadline: float, store: str) -> Iterator[None]:
+    """Hold the queues of paths; a timeout names the key of its path."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(queues.hold(list(paths), deadline))
+        except LockTimeout as error:
+            raise error.annotate(store=store, key=paths.get(str(error.path))) from None
+        yield
