@@ -61,6 +61,7 @@ def kept(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> boo
     keeps: bool = request.param
     if keeps:
         monkeypatch.setattr(spares, "SLOW", {"disk": -1.0})
+        monkeypatch.setattr(spares, "LEAST", 0)
         monkeypatch.setattr(spares, "left_behind", lambda path, remove: None)  # time does not pass here
     return keeps
 

@@ -298,7 +298,9 @@ class Sweep:
         if self.operation.on_array is not None:
             self.handle = zarrant.open_array(store, name="a", mode="r+", config=CONFIG)
         layer.arm()
-        slow, spares.SLOW = spares.SLOW, {"disk": -1.0} if self.operation.spares else spares.SLOW
+        before = spares.SLOW, spares.LEAST
+        if self.operation.spares:
+            spares.SLOW, spares.LEAST = {"disk": -1.0}, 0
         try:
             if self.operation.on_array is not None:
                 self.operation.on_array(self.handle)
@@ -308,7 +310,7 @@ class Sweep:
         except (OSError, zarrant.errors.ZarrantError, Failed) as raised:
             error = raised.with_traceback(None)
         finally:
-            spares.SLOW = slow
+            spares.SLOW, spares.LEAST = before
         layer.armed = False
         return layer, root, error
 

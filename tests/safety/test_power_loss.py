@@ -535,6 +535,7 @@ def kept(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> boo
     """Whether what an update replaced is kept for the next one, also where the copy was fast."""
     if request.param:
         monkeypatch.setattr(spares, "SLOW", dict.fromkeys(spares.SLOW, -1.0))
+        monkeypatch.setattr(spares, "LEAST", 0)
     return bool(request.param)
 
 

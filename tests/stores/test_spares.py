@@ -64,6 +64,7 @@ def forced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(spares, "left_behind", kept.add)
     monkeypatch.setattr(spares, "remove_all", kept.remove)
     monkeypatch.setattr(spares, "SLOW", FORCED)
+    monkeypatch.setattr(spares, "LEAST", 0)
     monkeypatch.setattr(spares, "IDLE", 60.0)  # where the clock matters, the test sets it
     yield
     spares.remove_all()
@@ -692,7 +693,7 @@ from zarrant.storage import ByteRange
 from zarrant.stores import spares
 from zarrant.stores.filesystem import FilesystemStore
 
-spares.SLOW = {FORCED!r}
+spares.SLOW, spares.LEAST = {FORCED!r}, 0
 spares.IDLE = 60.0
 store = FilesystemStore(sys.argv[1])
 

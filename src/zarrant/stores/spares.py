@@ -41,6 +41,8 @@ from zarrant.stores.drafts import ABSENT, FileVersion, TempFile, span, version_o
 from zarrant.stores.layer import FileLayer
 
 SPARE = f".__new0{SUFFIX}"
+LEAST = 1 << 20
+"""Bytes of the smallest object worth a spare: that copying a smaller one was slow says that the machine was busy."""
 SLOW = {"memory": 0.0005, "disk": 0.006}
 """Seconds that a copy takes before a spare is worth it, by kind of file system: on a disk a spare is synced twice."""
 IDLE, MOST, PATIENCE = 1.0, 16, 0.2
@@ -181,6 +183,9 @@ def changed_by(parts: Sequence[Part], size: int) -> Spans | None:
 
 def write_timed(files: FileLayer, fd: int, parts: Sequence[Part], opened: Opened) -> bool:
     """Write a new object in full; whether that took so long that a spare is worth it."""
+    if opened[1].st_size < LEAST:
+        write_parts(files, fd, parts, opened)
+        return False
     begin = time.perf_counter()
     write_parts(files, fd, parts, opened)
     took = time.perf_counter() - begin
