@@ -94,7 +94,8 @@ def at(moment: float, work: str, *arguments: Any) -> Any:
 
 
 def locks(path: Path) -> list[str]:
-    return [file.name for file in path.rglob("*") if file.name.endswith("__lock")]
+    """But for what an update replaced a moment ago."""
+    return [file.name for file in path.rglob("*") if file.name.endswith("__lock") and not file.name.endswith(spares.SPARE)]
 
 
 # ── 1: a pool of processes appends ───────────────────────────────────────────────────────────────────────────────────

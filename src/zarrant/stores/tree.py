@@ -106,8 +106,8 @@ class FileTree(Durable):
             # Where there is nothing, the lock need not be waited for: this is the moment at which there was nothing to erase.
             if look(self.files, path) is not None:
                 with self._slot(path):
+                    self._unlink(path + spares.SPARE)  # first: who is killed in between leaves no spare of nothing
                     self._unlink(path)
-                    self._unlink(path + spares.SPARE)
             elif self.durability == "rename":
                 return
             self._done([path])
@@ -118,8 +118,8 @@ class FileTree(Durable):
             self._ready()
             with self._slot(path):
                 _expect(look(self.files, path), if_version)
-                self._unlink(path)
                 self._unlink(path + spares.SPARE)
+                self._unlink(path)
             self._done([path])
 
     def erase_prefix(self, prefix: str) -> None:
@@ -273,7 +273,7 @@ class FileTree(Durable):
         """Erase an object and the drafts that killed writers left beside it; the lock file goes with the lock."""
         path = self._path(directory + owner)
         with Naming("erase", self.url, directory + owner), self._slot(path):
-            for name in names:
+            for name in sorted(names, reverse=True):  # the object last
                 if name != owner + SUFFIX:
                     self._unlink(f"{self.root}/{directory}{name}")
 
