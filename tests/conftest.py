@@ -1,9 +1,17 @@
-"""What every test shares: how long hypothesis searches."""
+"""What every test shares: how long hypothesis searches, and the count of the cases of the safety tests.
+
+`tally(row, count)` notes cases, and one table at the end of the run adds them up. A soak run fails where a row stays below its
+figure: a proof that became smaller by accident is noticed. (It stands here because the process that reports, where several run
+the tests, reads no other conftest.)
+"""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Callable
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # Machines that run tests are shared: a deadline measures the neighbours, and so does slow generation of data.
@@ -12,3 +20,67 @@ settings.register_profile("quick", max_examples=50, **COMMON)
 SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
 settings.register_profile("soak", max_examples=300 * max(1, SOAK), **COMMON)
 settings.load_profile("soak" if SOAK else "quick")
+
+FIGURES = {
+    "lost updates": 8_000,
+    "mixed with TensorStore": 1_600,
+    "foreign reads": 20_000,
+    "kills": 5_000,
+    "leftovers": 300,
+    "crash states": 50_000,
+    "power cuts": 40,
+    "I/O faults": 15_000,
+    "object-store faults": 2_000,
+    "machine steps": 300 * 60,
+    "malformed fixtures": 400,
+    "fuzzed documents": 1_000_000,
+    "fuzzed arrays": 50_000,
+    "forks": 200,
+    "contended updates": 1,
+    "mutations": 1,
+}
+"""Cases that one soak run reaches at least."""
+
+Tally = Callable[[str, int], None]
+
+
+@pytest.fixture
+def tally(record_property: Callable[[str, object], None]) -> Tally:
+    """Note that a test went through so many cases of a row."""
+
+    def note(row: str, count: int) -> None:
+        assert row in FIGURES, row
+        record_property("safety", (row, count))
+
+    return note
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    counts = _counts(terminalreporter)
+    if not counts:
+        return
+    terminalreporter.section("cases of the safety tests")
+    for row, figure in FIGURES.items():
+        if row in counts:
+            short = "" if counts[row] >= figure or not SOAK else "  TOO FEW"
+            terminalreporter.write_line(f"{row:<24}{counts[row]:>12,}{f'of {figure:,}' if SOAK else '':>16}{short}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if not SOAK or reporter is None or hasattr(session.config, "workerinput") or exitstatus:
+        return
+    counts = _counts(reporter)
+    if any(0 < counts[row] < figure for row, figure in FIGURES.items()):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _counts(reporter: pytest.TerminalReporter) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for report in reporter.stats.get("passed", []):
+        for name, value in report.user_properties:
+            if name == "safety":
+                row, count = value
+                counts[row] += count
+    return counts

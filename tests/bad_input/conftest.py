@@ -69,12 +69,6 @@ def holds() -> Callable[[Any], dict[str, bytes | str]]:
     return contents
 
 
-@pytest.fixture
-def tally(record_property: Callable[[str, object], None]) -> Callable[[str, int], None]:
-    """Note that a test went through so many cases of a row of the safety tests, whose table adds them up."""
-    return lambda row, count: record_property("safety", (row, count))
-
-
 @pytest.fixture(params=["memory", "directory"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     """Where an array is kept."""
