@@ -18,8 +18,8 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import Protocol
 from weakref import WeakSet
@@ -190,3 +190,14 @@ class KeyQueues:
             queue.remove(turn)
             if not queue:
                 del self._queues[name]
+
+
+@contextmanager
+def in_turn(queues: KeyQueues, names: Mapping[str, str], deadline: float, store: str) -> Iterator[None]:
+    """Own names of queues; a timeout names the store, and the key that stands behind its name."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(queues.hold(list(names), deadline))
+        except LockTimeout as error:
+            raise error.annotate(store=store, key=names.get(str(error.path))) from None
+        yield

@@ -16,8 +16,8 @@ Why compare-and-swap alone does not do. Say A has written the new chunks on cond
 document; B, from the same document, may replace one of those chunks after A's last look at it and before A's swap, which then
 succeeds: A is acknowledged, B's bytes are in its place, and B, who loses the swap, writes its own elsewhere. It would take a
 turn in the document itself, taken by a swap before any chunk is written, which others may take over from who was killed, and a
-look at it between reading the version of a chunk and replacing it. And even then whoever stores a whole edge chunk, which is
-done without a condition, would wipe out what was appended behind the shape that it knows.
+look at it between reading the version of a chunk and replacing it. And even then `store_chunk`, which never looks, would wipe
+out what was appended to an edge chunk behind the shape that its caller knows.
 
 What lies outside of the shape (padding of edge chunks, chunks beyond the grid) is nobody's: a crash leaves anything there, and
 so do other libraries. Hence the rule that growing never resurrects: *each growth defines all that it exposes, before the

@@ -107,8 +107,8 @@ def shape_stands(state: ArrayState) -> Op[bool]:
     The document is read where it is not of the version that was seen to say so. An array without a document is nobody's.
     """
     key = document_key(state.prefix)
-    known = state.standing or [state.document.version]
-    if known[0] is not None and (yield from steady(key, known[0])):
+    (known,) = state.standing
+    if known is not None and (yield from steady(key, known)):
         return True
     blob = yield from fetch_one(key)
     if blob is None:

@@ -72,8 +72,8 @@ class ArrayState:
 
     @cached_property
     def standing(self) -> list[Version]:
-        """The version of the stored document that was last seen to give this shape; empty before the first look."""
-        return []
+        """The version of the stored document that was last seen to give this shape, in a list of one; None: unknown."""
+        return [self.document.version]
 
     @cached_property
     def prepared(self) -> Prepared:

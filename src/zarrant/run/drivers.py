@@ -45,11 +45,12 @@ from zarrant.effects import (
 )
 from zarrant.errors import VersionChangedError
 from zarrant.locking.local import Taken, give_back, given_up
-from zarrant.run.holding import Both, grouped, hold, steady
+from zarrant.run.holding import Both, hold, steady
 from zarrant.run.items import annotated, check_ranges, check_version, get, method, outcome, store_in_turn
 from zarrant.run.joining import join, join_async
 from zarrant.run.pool import Pool
 from zarrant.storage import Blob, ByteRange, Part
+from zarrant.stores.guarded import grouped
 
 T = TypeVar("T")
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from zarrant.errors import LockTimeout, OptionError, StoreError, VersionChangedError
-from zarrant.locking.local import KeyQueues
+from zarrant.errors import OptionError, StoreError, VersionChangedError
+from zarrant.locking.local import KeyQueues, in_turn
 from zarrant.storage import Version
 
 QUEUE_TIMEOUT = 60.0
@@ -49,14 +49,6 @@ def steady(key: str, version: Version, store: Any) -> bool:
         return False
 
 
-def grouped(store: Any) -> AbstractContextManager[Any]:
-    """The store, on which writes are acknowledged together where it can do that (`storage.Grouped`)."""
-    # Of the class: a store that passes on what it does not have would be passed by.
-    able = hasattr(type(store), "grouped")
-    found: AbstractContextManager[Any] = store.grouped() if able else nullcontext(store)
-    return found
-
-
 def settle(store: Any) -> None:
     """What was written in a group so far may be acknowledged."""
     if hasattr(store, "settle"):
@@ -66,7 +58,10 @@ def settle(store: Any) -> None:
 @contextmanager
 def _queue(keys: Sequence[str], store: Any, timeout: float) -> Iterator[Queued]:
     url = str(getattr(store, "url", id(store)))
-    with _in_turn(_queues, {_queue_name(key, store): key for key in keys}, url, timeout), Queued(store, keys, timeout) as view:
+    with (
+        in_turn(_queues, {_queue_name(key, store): key for key in keys}, time.monotonic() + timeout, url),
+        Queued(store, keys, timeout) as view,
+    ):
         yield view
 
 
@@ -91,7 +86,10 @@ class Queued:
                 raise OptionError("a hold inside a hold takes only its keys", store=url, key=key, expected="a held key")
         if self._turns is None:
             self._turns = KeyQueues()
-        with _in_turn(self._turns, {key: key for key in keys}, url, self.timeout), Queued(self.store, keys, self.timeout) as view:
+        with (
+            in_turn(self._turns, {key: key for key in keys}, time.monotonic() + self.timeout, url),
+            Queued(self.store, keys, self.timeout) as view,
+        ):
             yield view
 
     def __enter__(self) -> Queued:
@@ -136,14 +134,3 @@ class Both:
 
     def __repr__(self) -> str:
         return repr(self.outer)
-
-
-@contextmanager
-def _in_turn(queues: KeyQueues, names: dict[str, str], store: str, timeout: float) -> Iterator[None]:
-    """Own names of queues; a timeout names the key that stands behind its name."""
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(queues.hold(list(names), time.monotonic() + timeout))
-        except LockTimeout as error:
-            raise error.annotate(store=store, key=names.get(str(error.path))) from None
-        yield

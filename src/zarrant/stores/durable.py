@@ -118,7 +118,7 @@ class Ledger:
         directory = self.root
         while not self.probed:
             try:
-                _sync_directory(files, directory)
+                sync_directory(files, directory)
             except FileNotFoundError:
                 directory = os.path.dirname(directory)
                 continue
@@ -152,7 +152,7 @@ class Ledger:
             rely = needed[directory]
             above, removals = self._above(directory), self.removals
             try:
-                _sync_directory(files, directory)
+                sync_directory(files, directory)
             except ABSENT:
                 above = os.path.dirname(directory) if directory != self.root else None
             except OSError as error:
@@ -330,7 +330,8 @@ def _sync_data(files: FileLayer, path: str) -> None:
         files.close(opened[0])
 
 
-def _sync_directory(files: FileLayer, path: str) -> None:
+def sync_directory(files: FileLayer, path: str) -> None:
+    """The names in a directory are on disk when this returns."""
     if os.name == "nt":  # directories cannot be opened there, and renames are journalled
         return
     fd = files.open(path, _DIRECTORY)

@@ -32,12 +32,12 @@ from typing import Any, Self, TypeVar
 from zarrant.errors import CapabilityError, LockTimeout, NodeNotFoundError, OptionError, StoreError
 from zarrant.locking.created import CreatedLock
 from zarrant.locking.files import SUFFIX, FileLock
-from zarrant.locking.local import KeyQueues
+from zarrant.locking.local import KeyQueues, in_turn
 from zarrant.storage import Version
 from zarrant.stores import spares
 from zarrant.stores.drafts import FileVersion, Naming, TempFile, look, version_of
 from zarrant.stores.durable import DURABILITY, Group, ledger_of
-from zarrant.stores.held import HeldFiles, in_turn
+from zarrant.stores.held import HeldFiles
 from zarrant.stores.layer import FileLayer
 from zarrant.stores.tree import NEW, FileTree, MakeDraft
 

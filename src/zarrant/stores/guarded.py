@@ -111,7 +111,7 @@ class Synchronized(View):
     @contextmanager
     def grouped(self) -> Iterator[Synchronized]:
         """See `storage.Grouped`; without effect where the store inside has no say in it."""
-        with _grouped(self.inner) as inner:
+        with grouped(self.inner) as inner:
             yield self if inner is self.inner else Synchronized(inner, self.synchronizer, self.timeout)
 
     @contextmanager
@@ -180,7 +180,7 @@ class HeldKeys(View):
     @contextmanager
     def grouped(self) -> Iterator[HeldKeys]:
         """See `storage.Grouped`."""
-        with self.store.grouped() as outer, _grouped(self.held) as held:
+        with self.store.grouped() as outer, grouped(self.held) as held:
             if held is self.held:
                 yield self
                 return
@@ -205,7 +205,9 @@ class HeldKeys(View):
         raise CapabilityError("what is held here cannot be held by another process", store=self.url)
 
 
-def _grouped(store: Any) -> AbstractContextManager[Any]:
+def grouped(store: Any) -> AbstractContextManager[Any]:
+    """The store, on which writes are acknowledged together where it can do that (`storage.Grouped`)."""
+    # Asked of the class: a store that passes on what it does not have would be passed by.
     found: AbstractContextManager[Any] = store.grouped() if hasattr(type(store), "grouped") else nullcontext(store)
     return found
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 
-from zarrant.errors import LockTimeout, OptionError
+from zarrant.errors import OptionError
 from zarrant.locking.files import FileLock
-from zarrant.locking.local import KeyQueues
+from zarrant.locking.local import KeyQueues, in_turn
 from zarrant.storage import Version
 from zarrant.stores.drafts import FileVersion
 from zarrant.stores.durable import Group
@@ -73,14 +73,3 @@ class HeldFiles(FileTree):
             inside = copy.copy(self)
             inside._store, inside.group = store, group
             yield inside
-
-
-@contextmanager
-def in_turn(queues: KeyQueues, paths: Mapping[str, str], deadline: float, store: str) -> Iterator[None]:
-    """Hold the queues of paths; a timeout names the key of its path."""
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(queues.hold(list(paths), deadline))
-        except LockTimeout as error:
-            raise error.annotate(store=store, key=paths.get(str(error.path))) from None
-        yield

@@ -38,6 +38,7 @@ from zarrant.locking.files import SUFFIX
 from zarrant.locking.local import remake_after_fork
 from zarrant.storage import ByteRange, Part
 from zarrant.stores.drafts import ABSENT, FileVersion, TempFile, span, version_of, write_parts
+from zarrant.stores.durable import sync_directory
 from zarrant.stores.layer import FileLayer
 
 SPARE = f".__new0{SUFFIX}"
@@ -94,7 +95,7 @@ def adopt(files: FileLayer, path: str, opened: Opened, make_draft: Callable[[int
     try:
         files.rename(path + SPARE, draft.path)
         if kind == "disk":
-            _settle(files, path)
+            sync_directory(files, os.path.dirname(path))  # safety: spare sync
     except OSError:
         draft.release()
         return None
@@ -132,15 +133,6 @@ def _remove(files: FileLayer, path: str) -> None:
         files.unlink(path + SPARE)
     except OSError:
         pass  # most of the time there is none; where it cannot be removed, it does no harm
-
-
-def _settle(files: FileLayer, path: str) -> None:
-    """The names in the directory of a path are on disk when this returns."""
-    fd = files.open(os.path.dirname(path), os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
-    try:
-        files.sync(fd)  # safety: spare sync
-    finally:
-        files.close(fd)
 
 
 def write_changes(files: FileLayer, fd: int, parts: Sequence[Part], opened: Opened, lacking: Spans) -> None:
