@@ -13,6 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from zarrant.codecs import plain
 from zarrant.codecs.array_to_array import Transpose
 from zarrant.codecs.array_to_bytes import Bytes
 from zarrant.codecs.base import MAX_DECODED, BytesToBytes, ChunkSpec, CodecOptions, Prepared
@@ -185,7 +186,8 @@ def _prepare(chain: Chain, spec: ChunkSpec, options: CodecOptions, nesting: int)
         chain.array_to_bytes.validate(laid_out, path)
         if laid_out.nbytes > MAX_DECODED:
             raise LimitError("chunk too large", path=path, field="decoded bytes of a chunk", got=laid_out.nbytes, limit=MAX_DECODED)
-        return Leaf(laid_out, order, chain.array_to_bytes.steps(laid_out), chain.bytes_to_bytes, options)
+        kind = plain.Plain if not chain.bytes_to_bytes and laid_out.nbytes >= plain.LEAST else Leaf
+        return kind(laid_out, order, chain.array_to_bytes.steps(laid_out), chain.bytes_to_bytes, options)
     return _prepare_shard(chain, chain.array_to_bytes, laid_out, path, options, nesting + 1)
 
 

@@ -134,6 +134,8 @@ class Leaf:
 
     def _encode(self, flat: Rows, keep: Bools | None) -> Encoded:
         program = self.program
+        if program == () and (keep is None or keep.all()):
+            return Encoded(np.full(len(flat), flat.shape[1], np.int64), [flat.reshape(-1).data])
         if program is not None:
             arena, sizes = kernels.encode(program, flat, keep)
             return Encoded(sizes, [memoryview(arena.data)])
