@@ -177,6 +177,14 @@ class Grouped(Protocol):
         ...
 
 
+class PutAll(Protocol):
+    """Store many whole objects with one call, which costs less where each must last."""
+
+    def put_all(self, items: Sequence[tuple[str, Sequence[Buffer]]]) -> list[Version | Exception]:
+        """Store each object, whatever is there; for each its version or its error. Asked of the class, as `Grouped`."""
+        ...
+
+
 class Synchronizer(Protocol):
     """A guard of writes from outside the store (a lock service): what `synchronizer=` takes.
 

@@ -47,6 +47,7 @@ MUTATIONS: dict[str, Mutation] = {
     "coarse times": Mutation("if True:", "stores/test_drafts.py::test_a_draft_is_newer_than_what_it_replaces"),
     "version": Mutation("pass", "stores/test_filesystem.py::TestFilesystem::test_put_if"),
     "data sync": Mutation("pass", "safety/test_crash_states.py::test_power_lost_with_fsync"),
+    "data syncs": Mutation("pass", "stores/test_durable.py::test_what_returned_outlives_a_loss_of_power"),
     "killed holder": Mutation("pass", "stores/test_filesystem.py::test_stale_files"),
     "probe": Mutation("pass", "stores/test_filesystem.py::test_locks_that_exclude_nobody_are_found"),
     "hold exit": Mutation("pass", "stores/test_filesystem.py::test_a_hold_outlives_its_writes"),

@@ -96,6 +96,11 @@ def grouped_in_a_hold(store: FilesystemStore) -> None:
             again.put("a/b/k", [NEW])
 
 
+def put_all(store: FilesystemStore) -> None:
+    outcomes = store.put_all([(key, [NEW]) for key in ("a/c", "x/y/z", "a/b/k")])
+    assert not any(isinstance(outcome, Exception) for outcome in outcomes), outcomes
+
+
 def erase(store: FilesystemStore) -> None:
     store.erase("a/b/k")
 
@@ -128,6 +133,7 @@ CALLS: dict[Callable[[FilesystemStore], None], dict[str, bytes]] = {
     hold: {"a/b/k": NEW, "a/c": NEW},
     grouped: {"a/b/k": NEW, "x/y/z": NEW},
     grouped_in_a_hold: {"a/b/k": NEW, "a/c": NEW},
+    put_all: {"a/b/k": NEW, "a/c": NEW, "x/y/z": NEW},
     erase: {},
     erase_if: {},
     erase_prefix: {},

@@ -36,6 +36,10 @@ STORE_OPTIONS = ("locking", "lock_timeout", "durability")
 """Options of a handle that its store must know."""
 
 
+TOGETHER = 32 << 20
+"""Bytes of chunks whose data a store syncs together: more would keep their locks for longer than other writers like."""
+
+
 @dataclass(frozen=True)
 class Place:
     """A node's store and path, the options in force, and whether partial writes are guarded."""
@@ -63,7 +67,17 @@ class Place:
             shard_updates=config.shard_updates,
             dead_limit=config.dead_limit,
         )
-        return OpOptions(codec, config.missing_chunks, self.guarded)
+        return OpOptions(codec, config.missing_chunks, self.guarded, self._together)
+
+    @property
+    def _together(self) -> int:
+        """See `OpOptions`."""
+        syncs = getattr(self.store, "durability", None) == "fsync" and hasattr(type(self.store), "put_all")
+        return min(TOGETHER, self._memory // 8) if syncs else 0
+
+    @property
+    def _memory(self) -> int:
+        return self.config.memory_limit or available_memory() // 4
 
     @property
     def url(self) -> str:
@@ -87,7 +101,7 @@ class Place:
 
     def _world(self) -> World:
         threads = self.config.concurrency or available_cpus()
-        pool = shared_pool(threads, self.config.memory_limit or available_memory() // 4)
+        pool = shared_pool(threads, self._memory)
         return World(self.store, pool, threads, executor=self.executor)
 
     def run(self, op: Op[T], needs: tuple[str, ...]) -> T:

@@ -25,11 +25,15 @@ Array = npt.NDArray[np.generic]
 
 @dataclass(frozen=True, slots=True)
 class OpOptions:
-    """Run-time options of operations (API.md §3). `exclusive` False lets partial writes go without a guard."""
+    """Run-time options of operations (API.md §3). `exclusive` False lets partial writes go without a guard.
+
+    `together`: decoded bytes of whole chunks that are best stored with one request (the store syncs them together); 0: any.
+    """
 
     codec: CodecOptions = CodecOptions()
     missing_chunks: str = "fill"
     exclusive: bool = True
+    together: int = 0
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,16 @@ class ArrayState:
     def cost(self) -> int:
         """Bytes that one batch of chunks holds at its peak: rows and encoded rows, or an encoded shard."""
         return 2 * self.batch * self.prepared.spec.nbytes
+
+    @property
+    def write_batch(self) -> int:
+        """Whole chunks stored with one request."""
+        return max(self.batch, self.options.together // max(1, self.prepared.spec.nbytes))
+
+    @property
+    def write_cost(self) -> int:
+        """Bytes that the chunks of one request hold at its peak."""
+        return 2 * self.write_batch * self.prepared.spec.nbytes
 
     def key_of(self, name: str) -> str:
         """A key below the array."""

@@ -113,7 +113,7 @@ def store_region(
             yield from _merge_together(state, key, _Update(cells, lo, values))
         return [None]
 
-    yield from run_batches(state, cells.index, _batches(whole, state.batch), write)
+    yield from run_batches(state, cells.index, _batches(whole, state.write_batch), write)
 
 
 def _over_the_edge(state: ArrayState, cells: Cells) -> npt.NDArray[np.bool_]:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant.codecs.sources import InMemory, Single
-from zarrant.effects import ANY, New, Op, Outcome, gather_outcomes, put, put_one
+from zarrant.effects import ANY, New, Op, Outcome, gather, gather_outcomes, put, put_one
 from zarrant.errors import CallerError, PartialFailure, ShapeError, ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.geometry.layers import Values
@@ -101,15 +101,22 @@ def write_cells(state: ArrayState, cells: Cells, values: Array) -> Op[None]:
     def write(lo: int, hi: int) -> Op[list[Outcome[Any]]]:
         return (yield from write_batch(state, cells, values, lo, hi))
 
-    step = state.batch
+    step = state.write_batch
     yield from run_batches(state, cells.index, ((lo, min(lo + step, cells.n)) for lo in range(0, cells.n, step)), write)
 
 
 def write_batch(state: ArrayState, cells: Cells, values: Values, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
-    """Encode rows lo..hi and store them, whatever is there."""
+    """Encode rows lo..hi, side by side, and store them with one request, whatever is there."""
+    step = state.batch
+    parts = (_encode(state, cells, values, at, min(at + step, hi)) for at in range(lo, hi, step))
+    items = yield from gather(parts, state.cost)
+    return (yield from put([item for each in items for item in each]))
+
+
+def _encode(state: ArrayState, cells: Cells, values: Values, lo: int, hi: int) -> Op[list[New]]:
     encoded = yield from state.prepared.write(None, cells, lo, hi, values)
     keys = state.chunk_keys(cells.index[lo:hi])
-    return (yield from put([New(key, encoded.row(i), ANY) for i, key in enumerate(keys)]))
+    return [New(key, encoded.row(i), ANY) for i, key in enumerate(keys)]
 
 
 def run_batches(state: ArrayState, chunks: npt.NDArray[np.int64], batches: Any, run: Batch) -> Op[None]:
@@ -121,7 +128,7 @@ def run_batches(state: ArrayState, chunks: npt.NDArray[np.int64], batches: Any, 
             ranges.append((lo, hi))
             yield run(lo, hi)
 
-    outcomes = yield from gather_outcomes(ops(), state.cost)
+    outcomes = yield from gather_outcomes(ops(), state.write_cost)
     flat: list[Outcome[Any]] = []
     for (lo, hi), outcome in zip(ranges, outcomes, strict=True):
         flat.extend([outcome] * (hi - lo) if isinstance(outcome, Exception) else outcome)

@@ -46,7 +46,7 @@ from zarrant.effects import (
 from zarrant.errors import VersionChangedError
 from zarrant.locking.local import Taken, give_back, given_up
 from zarrant.run.holding import Both, hold, steady
-from zarrant.run.items import annotated, check_ranges, check_version, get, method, outcome, store_in_turn
+from zarrant.run.items import annotated, check_ranges, check_version, get, method, outcome, store_all, store_in_turn
 from zarrant.run.joining import join, join_async
 from zarrant.run.pool import Pool
 from zarrant.storage import Blob, ByteRange, Part
@@ -115,7 +115,7 @@ def _put(request: Put, world: World) -> list[Any]:
     if len(request.items) == 1:
         return [outcome(store_in_turn, request.items[0], world.store)]
     with grouped(world.store) as store:
-        return [outcome(store_in_turn, item, store) for item in request.items]
+        return store_all(request.items, store)
 
 
 def _all(request: All, world: World) -> list[Any]:

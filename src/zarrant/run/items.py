@@ -79,6 +79,26 @@ def store_in_turn(item: New, store: Any) -> Version:
         return _store(item, held)
 
 
+def store_all(items: Sequence[New], store: Any) -> list[Version | Exception]:
+    """Store or erase each; whole objects with one call, where the store has one for them."""
+    outcomes: list[Version | Exception] = [None] * len(items)
+    together = [i for i, item in enumerate(items) if _is_whole(item)] if hasattr(type(store), "put_all") else []
+    found = store.put_all([(items[i].key, items[i].parts) for i in together]) if len(together) > 1 else []
+    done = set(together[: len(found)])
+    for i, each in zip(together, found, strict=False):
+        outcomes[i] = annotated(each, items[i].key, store) if isinstance(each, Exception) else each
+    for i in range(len(items)):
+        if i not in done:
+            outcomes[i] = outcome(store_in_turn, items[i], store)
+    return outcomes
+
+
+def _is_whole(item: New) -> bool:
+    """Whether an item replaces whatever is there by bytes."""
+    parts = item.parts
+    return item.if_version is ANY and parts is not None and not any(isinstance(part, ByteRange) for part in parts)
+
+
 def _store(item: New, store: Any) -> Version:
     if item.parts is None:
         _erase(item, store)

@@ -95,6 +95,10 @@ class TempFile:
             self.release()
 
 
+MakeDraft = Callable[[int], TempFile]
+"""Makes a draft, or takes over the descriptor of an open file as one (-1: none)."""
+
+
 def _inode(state: os.stat_result) -> tuple[int, int]:
     return state.st_dev, state.st_ino
 

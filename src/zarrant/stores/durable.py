@@ -193,8 +193,8 @@ class Ledger:
 class Group:
     """Writes that are acknowledged together: each is published by itself, their directories are synced when it is settled.
 
-    64 chunks on ext4: 59 commits of its journal, where each write syncs its directory 123. To keep the drafts, and their locks,
-    until the data of all are synced changes nothing (65 and 65 with files alone).
+    64 chunks on ext4, one after the other: 61 commits of its journal, where each write syncs its directory 123. Data that are
+    synced together (`stores.together`) save the rest.
     """
 
     def __init__(self, ledger: Ledger, files: FileLayer) -> None:

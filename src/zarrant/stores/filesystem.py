@@ -35,11 +35,11 @@ from zarrant.locking.files import SUFFIX, FileLock
 from zarrant.locking.local import KeyQueues, in_turn
 from zarrant.storage import Version
 from zarrant.stores import spares
-from zarrant.stores.drafts import FileVersion, Naming, TempFile, look, version_of
+from zarrant.stores.drafts import FileVersion, MakeDraft, Naming, TempFile, look, version_of
 from zarrant.stores.durable import DURABILITY, Group, ledger_of
 from zarrant.stores.held import HeldFiles
 from zarrant.stores.layer import FileLayer
-from zarrant.stores.tree import NEW, FileTree, MakeDraft
+from zarrant.stores.tree import NEW, FileTree
 
 T = TypeVar("T")
 
@@ -141,8 +141,8 @@ class FilesystemStore(FileTree):
         return state is not None and version_of(state) == version
 
     @contextmanager
-    def _slot(self, path: str) -> Iterator[MakeDraft]:
-        deadline = time.monotonic() + self.lock_timeout
+    def _slot(self, path: str, patience: float | None = None) -> Iterator[MakeDraft]:
+        deadline = time.monotonic() + (self.lock_timeout if patience is None else patience)
         with _queues.hold((path,), deadline):
             if self.locking == "none":
                 yield lambda fd: self._unlocked_draft(path)
@@ -173,7 +173,7 @@ class FilesystemStore(FileTree):
         if spares.absent(self.files, path, replaced):
             return True
         try:
-            with self.with_options(lock_timeout=spares.PATIENCE, locking="os")._slot(path):
+            with self._slot(path, spares.PATIENCE):
                 if not spares.absent(self.files, path, replaced):
                     self._unlink(path + spares.SPARE)
         except LockTimeout:

@@ -15,9 +15,9 @@ from zarrant.errors import OptionError
 from zarrant.locking.files import FileLock
 from zarrant.locking.local import KeyQueues, in_turn
 from zarrant.storage import Version
-from zarrant.stores.drafts import FileVersion
+from zarrant.stores.drafts import FileVersion, MakeDraft
 from zarrant.stores.durable import Group
-from zarrant.stores.tree import FileTree, MakeDraft
+from zarrant.stores.tree import FileTree
 
 
 class HeldFiles(FileTree):
@@ -50,13 +50,13 @@ class HeldFiles(FileTree):
         return bool(self._store.steady(key, version))
 
     @contextmanager
-    def _slot(self, path: str) -> Iterator[MakeDraft]:
+    def _slot(self, path: str, patience: float | None = None) -> Iterator[MakeDraft]:
         if path not in self._locks:
-            with self._store._slot(path) as make_draft:
+            with self._store._slot(path, patience) as make_draft:
                 yield make_draft
             return
         lock = self._locks[path]
-        with self._turns.hold((path,), time.monotonic() + self._store.lock_timeout):
+        with self._turns.hold((path,), time.monotonic() + (self._store.lock_timeout if patience is None else patience)):
             if lock is None:
                 yield lambda fd: self._store._unlocked_draft(path)
             else:

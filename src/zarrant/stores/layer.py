@@ -86,6 +86,11 @@ class FileLayer:
         """fsync(2)."""
         os.fsync(fd)
 
+    def begin_sync(self, fd: int) -> None:
+        """posix_fadvise(2): have the system begin to write a file to its device; nothing is waited for, nothing promised."""
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
     def rename(self, source: str, target: str) -> None:
         """rename(2), over what is there."""
         os.replace(source, target)

@@ -278,6 +278,8 @@ class SimulatedLayer(FileLayer):
     def unlease(self, fd: int) -> None:
         self._node(fd)
 
+    begin_sync = unlease
+
     def kind(self, device: int) -> str:
         return "disk"
 
@@ -327,19 +329,17 @@ class SimulatedLayer(FileLayer):
 
     def _find(self, path: str) -> int:
         folder, name = self._place(path)
-        node = self.system.disk.dirs[folder].get(name) if name else folder
-        if node is None:
+        if name and name not in self.system.disk.dirs[folder]:
             raise _error(errno.ENOENT, path)
-        return node
+        return self.system.disk.dirs[folder][name] if name else folder
 
     def _state(self, node: int) -> os.stat_result:
         disk = self.system.disk
         kind = stat.S_IFDIR | 0o755 if node in disk.dirs else stat.S_IFREG | 0o644
         links = sum(node in names.values() for names in disk.dirs.values())
         time, size = disk.times.get(node, 10**18), len(disk.files.get(node, b""))
-        seconds = time // 10**9
         return os.stat_result(
-            (kind, node, DEVICE, links, 0, 0, size, seconds, seconds, seconds),
+            (kind, node, DEVICE, links, 0, 0, size, *[time // 10**9] * 3),
             {"st_atime_ns": time, "st_mtime_ns": time, "st_ctime_ns": time},
         )
 

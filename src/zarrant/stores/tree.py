@@ -26,8 +26,8 @@ from zarrant.stores import spares
 from zarrant.stores.drafts import (
     ABSENT,
     FileVersion,
+    MakeDraft,
     Naming,
-    TempFile,
     look,
     open_published,
     require_regular,
@@ -38,9 +38,7 @@ from zarrant.stores.drafts import (
 )
 from zarrant.stores.durable import Durable
 from zarrant.stores.names import check_key, check_prefix
-
-MakeDraft = Callable[[int], TempFile]
-"""Makes a draft, or takes over the descriptor of an open file as one (-1: none)."""
+from zarrant.stores.together import put_together
 
 NEW = ".__new"
 """Draft under a lock: `<key>.__new.__lock`. Without locks: `<key>.__new<hex digits>.__lock`."""
@@ -53,8 +51,11 @@ class FileTree(Durable):
     """Objects as files below `root`."""
 
     @abstractmethod
-    def _slot(self, path: str) -> AbstractContextManager[MakeDraft]:
-        """Keep other writers of a path out; the value makes a draft in its directory, which is there by then."""
+    def _slot(self, path: str, patience: float | None = None) -> AbstractContextManager[MakeDraft]:
+        """Keep other writers of a path out; the value makes a draft in its directory, which is there by then.
+
+        LockTimeout after `patience` seconds, or else after as long as the store waits for locks.
+        """
 
     @abstractmethod
     def _tidier(self) -> Callable[[str, FileVersion], bool] | None:
@@ -92,6 +93,11 @@ class FileTree(Durable):
 
     def put(self, key: str, parts: Sequence[Buffer]) -> Version:
         return self._swap(key, parts, ANY)
+
+    def put_all(self, items: Sequence[tuple[str, Sequence[Buffer]]]) -> list[Version | Exception]:
+        """See `storage.PutAll`."""
+        self._ready()
+        return put_together(self, items)
 
     def put_if(self, key: str, parts: Sequence[Buffer], if_version: Version) -> Version:
         return self._swap(key, parts, if_version)
@@ -257,11 +263,15 @@ class FileTree(Durable):
             draft.release()
             raise
         if opened is None and old is not None:
-            self._unlink(path + spares.SPARE)
+            self._drop_old_spare(path)
         if kept == [True] and tidier is not None and old is not None:
             replaced = version_of(old)
             spares.left_behind(path, lambda: tidier(path, replaced))
         return version
+
+    def _drop_old_spare(self, path: str) -> None:
+        """Remove the spare of an object that was just replaced by something else than an update."""
+        self._unlink(path + spares.SPARE)
 
     def _unlink(self, path: str) -> None:
         try:
