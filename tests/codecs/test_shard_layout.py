@@ -102,3 +102,26 @@ def test_morton_order() -> None:
 def test_one_long_entry_may_overlap_many() -> None:
     index = Index(np.array([10, 0, 60, 50, 100]), np.array([10, 100, 5, 5, 5]))
     assert sorted(index.overlapping().tolist()) == [0, 2, 3]
+
+
+ENTRIES = st.tuples(
+    st.sampled_from([0, 3, 4, 5, 10, 11, 2**63, MISSING - 1, MISSING]), st.sampled_from([0, 1, 4, 6, 11, MISSING - 3, MISSING])
+)
+
+
+@given(st.lists(ENTRIES, max_size=4), st.sampled_from([(0, 10), (4, 10), (0, 0)]))
+def test_few_steps_tell_what_many_do(rows: list[tuple[int, int]], data: tuple[int, int]) -> None:
+    stored = np.array(rows, np.uint64).reshape(-1, 2)
+    index, half, outside = Index.sift(stored, data)
+    right = not (half.size or outside.size or index.overlapping().size)
+    found = Index._plain(stored.view(np.int64), data)
+    assert (found is not None) == right
+    if found is not None:
+        assert np.array_equal(found.offset, index.offset)
+        assert np.array_equal(found.size, index.size)
+        assert np.array_equal(found.to_table(), stored)
+
+
+def test_removed_entries() -> None:
+    index = Index.from_table(table((0, 4), (4, 4), (MISSING, MISSING)), (0, 8)).without(np.array([0]))
+    assert (index.offset.tolist(), index.size.tolist()) == ([-1, 4, -1], [-1, 4, -1])

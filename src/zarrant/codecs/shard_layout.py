@@ -37,6 +37,9 @@ class Index:
         ChunkError for entries that are half missing, reach outside of the data or overlap: bytes that belong to two
         subchunks are never what a writer meant.
         """
+        index = cls._plain(table.view(np.int64), data)
+        if index is not None:
+            return index
         index, half, outside = cls.sift(table, data)
         if half.size:
             raise _broken("offset and length must both be missing or both be given", table, half)
@@ -46,6 +49,19 @@ class Index:
         if overlap.size:
             raise _broken("overlaps another subchunk", table, overlap)
         return index
+
+    @classmethod
+    def _plain(cls, table: Ints, data: tuple[int, int]) -> Index | None:
+        """The index where nothing is wrong with it, told with few steps; MISSING is -1 here. None where something is."""
+        offset, size = table[:, 0], table[:, 1]
+        absent = size < 0
+        if (table.size and (table.min() < -1 or table.max() > data[1])) or ((offset < 0) != absent).any():
+            return None
+        end = offset + size
+        if not (absent | ((offset >= data[0]) & (end <= data[1]))).all():
+            return None
+        index = cls(offset, size)
+        return None if index.overlapping().size else index
 
     @classmethod
     def sift(cls, table: npt.NDArray[np.uint64], data: tuple[int, int]) -> tuple[Index, npt.NDArray[np.intp], npt.NDArray[np.intp]]:
@@ -62,22 +78,21 @@ class Index:
 
     def overlapping(self) -> npt.NDArray[np.intp]:
         """Rows that begin before the one below them in the data ends."""
-        live = np.flatnonzero(self.size > 0)
-        offset = self.offset[live]
-        if np.any(offset[1:] < offset[:-1]):  # shards in C order, the common case, need no sort
-            live = live[np.argsort(offset, kind="stable")]
-            offset = self.offset[live]
+        live = (self.size > 0).nonzero()[0]
+        offset, end = self.offset[live], (self.offset + self.size)[live]
+        if (offset[1:] >= end[:-1]).all():  # shards in C order need no sort
+            return live[:0]
+        order = offset.argsort(kind="stable")
+        live, offset = live[order], offset[order]
         # The farthest end so far, not the neighbour's: one long entry may cover many.
-        end = np.maximum.accumulate(offset + self.size[live])
+        end = np.maximum.accumulate(end[order])
         return live[np.flatnonzero(offset[1:] < end[:-1]) + 1]
 
     def to_table(self) -> npt.NDArray[np.uint64]:
         """The (n, 2) table to be stored."""
-        table = np.empty((self.offset.size, 2), np.uint64)
-        absent = self.size < 0
-        table[:, 0] = np.where(absent, MISSING, self.offset.astype(np.uint64))
-        table[:, 1] = np.where(absent, MISSING, self.size.astype(np.uint64))
-        return table
+        table = np.empty((self.offset.size, 2), np.int64)
+        table[:, 0], table[:, 1] = self.offset, self.size
+        return table.view(np.uint64)  # -1 is MISSING
 
     @property
     def present(self) -> npt.NDArray[np.bool_]:
@@ -96,12 +111,20 @@ class Index:
         sizes[rows] = size
         return Index(offsets, sizes)
 
+    def without(self, rows: Ints) -> Index:
+        """A copy in which some subchunks are not stored."""
+        offsets, sizes = self.offset.copy(), self.size.copy()
+        offsets[rows] = sizes[rows] = -1
+        return Index(offsets, sizes)
+
     def runs(self, rows: Ints) -> tuple[Ints, Ints, Ints]:
         """The byte runs that cover the stored ones of `rows`: (start, stop) of each run, and the run of each row.
 
         Neighbours are merged, in offset order; nothing that was not asked for is covered.
         """
         offset, size = self.offset[rows], self.size[rows]
+        if rows.size == 1:
+            return offset, offset + size, np.zeros(1, np.int64)
         order = np.argsort(offset, kind="stable")
         begin, end = offset[order], offset[order] + size[order]
         fresh = np.ones(rows.size, np.bool_)

@@ -8,8 +8,10 @@ mini-batches through the inner chain, which may be a shard again: windows of win
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar, cast
 
 import numpy as np
@@ -85,10 +87,14 @@ class Shard:
 
     def _numbers(self, cells: Cells) -> Ints:
         """C-order numbers of the touched subchunks."""
-        if not self.grid.grid_shape:
-            return np.zeros(cells.n, np.int64)
-        numbers: Ints = np.ravel_multi_index(tuple(cells.index.T), self.grid.grid_shape).astype(np.int64)
+        numbers: Ints = cells.index @ self._strides
         return numbers
+
+    @cached_property
+    def _strides(self) -> Ints:
+        """By how much the number of a subchunk grows along each dimension."""
+        shape = self.grid.grid_shape
+        return np.array([math.prod(shape[axis + 1 :]) for axis in range(len(shape))], np.int64)
 
     def batches(self, n: int) -> Iterator[tuple[int, int]]:
         """Ranges of subchunks that make a mini-batch."""
@@ -177,11 +183,10 @@ class Shard:
         """Old subchunks that stay, then the new ones, then the index (or the index first)."""
         if self.options.subchunk_order == "morton":
             numbers, sizes, pieces = self._in_morton_order(numbers, sizes, pieces)
-        kept = old.moved(numbers, np.full(numbers.size, -1), np.full(numbers.size, -1))
         first = self.index_size if self.at_start else 0
-        keep, kept, end = self._keep(source, kept, first, int(np.maximum(sizes, 0).sum()))
-        begin = end + np.concatenate(([0], np.cumsum(np.maximum(sizes, 0))[:-1])) if sizes.size else sizes
-        index = kept.moved(numbers, begin, sizes)
+        stored = np.maximum(sizes, 0)
+        keep, kept, end = self._keep(source, old.without(numbers), first, int(stored.sum()))
+        index = kept.moved(numbers, end + stored.cumsum() - stored, sizes)
         if not index.present.any() and not self.options.write_empty_chunks:
             return None
         encoded_index = self.encode_index(index)

@@ -80,7 +80,7 @@ class Level:
     def drop_faulty(self) -> None:
         """Forget the entries that cannot be read, here and inside. Those that overlap stay: either may be the right one."""
         rows = np.array([row for row, fault in self.faults.items() if fault.kind != "overlap"], np.int64)
-        self.index = self.index.moved(rows, np.full(rows.size, -1), np.full(rows.size, -1))
+        self.index = self.index.without(rows)
         self.dropped = self.dropped or bool(rows.size)
         for row in rows.tolist():
             self.children.pop(row, None)

@@ -32,7 +32,8 @@ class Axis:
     @classmethod
     def segment(cls, start: int, count: int, step: int = 1, value: int = 0) -> Axis:
         """One segment."""
-        return cls(np.array([start]), np.array([value]), np.array([count]), step if count > 1 else 1)
+        each = np.array((start, value, count))
+        return cls(each[:1], each[1:2], each[2:], step if count > 1 else 1)
 
     def part(self, rows: slice | IntArray | BoolArray) -> Axis:
         """Some of the segments."""

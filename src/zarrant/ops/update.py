@@ -193,6 +193,8 @@ def _batches(full: npt.NDArray[np.bool_], step: int) -> Iterator[tuple[int, int]
 
 def broadcast(values: Array, shape: tuple[int, ...]) -> Array:
     """Values in the shape of a region; ShapeError where they do not broadcast to it."""
+    if values.shape == shape:
+        return values
     try:
         return np.broadcast_to(values, shape)
     except ValueError:
