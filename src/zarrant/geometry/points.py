@@ -14,9 +14,9 @@ import numpy as np
 
 from zarrant.errors import BoundsError
 from zarrant.geometry.axis import BoolArray, covered
-from zarrant.geometry.box import Shape
-from zarrant.geometry.grid import MAX_COORDINATE, ChunkGrid, IntArray
+from zarrant.geometry.grid import ChunkGrid, IntArray
 from zarrant.geometry.region import Boxes, Cells, check_ndim, check_split
+from zarrant.geometry.rows import RowCells, by_cell
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,28 +63,16 @@ def points_region(coords: IntArray) -> Points:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _PointCells:
-    n: int
-    index: IntArray
-    full: BoolArray
-    shapes: IntArray
-    first: IntArray
+class _PointCells(RowCells):
     points: Points
 
     def region(self, i: int) -> Points:
-        part = slice(int(self.first[i]), int(self.first[i + 1]))
+        part, _ = self.rows(i, i + 1)
         return Points(self.points.coords[part], self.points.value[part], self.points.axis)
 
-    def extent(self, i: int) -> Shape:
-        return tuple(self.shapes[i].tolist())
-
-    def extents(self, lo: int, hi: int) -> IntArray:
-        return self.shapes[lo:hi]
-
     def boxes(self, lo: int, hi: int) -> Boxes:
-        part = slice(int(self.first[lo]), int(self.first[hi]))
+        part, row = self.rows(lo, hi)
         coords = self.points.coords[part]
-        row = np.repeat(np.arange(hi - lo), np.diff(self.first[lo : hi + 1]))
         value_start = np.zeros_like(coords)
         if coords.shape[1]:
             value_start[:, self.points.axis] = self.points.value[part]
@@ -92,35 +80,12 @@ class _PointCells:
 
 
 def _split_points(points: Points, grid: ChunkGrid, bounds: Sequence[int]) -> _PointCells:
-    cell, local, extent = (np.empty_like(points.coords) for _ in range(3))
-    for j, (dimension, bound) in enumerate(zip(grid.dimensions, bounds, strict=True)):
-        cell[:, j] = dimension.locate(points.coords[:, j])
-        origin = dimension.start(cell[:, j])
-        local[:, j] = points.coords[:, j] - origin
-        extent[:, j] = np.minimum(dimension.length(cell[:, j]), bound - origin)
-    order = _cell_order(cell, grid)
-    cell, local, extent = cell[order], local[order], extent[order]
-    new = np.ones(len(cell), np.bool_)
-    new[1:] = (cell[1:] != cell[:-1]).any(axis=1)
-    first = np.flatnonzero(new)
-    extents, counts = extent[first], np.diff(first, append=len(cell))
+    rows = by_cell(points.coords, grid, bounds)
+    counts = np.diff(rows.first)
     # As floats, because a cell's volume may be beyond 64 bits; where the counts can reach it, it is exact.
-    full = counts >= extents.prod(axis=1, dtype=np.float64)
-    full[full] = _points_cover(local[np.repeat(full, counts)], counts[full], extents[full])
-    sorted_points = Points(local, points.value[order], points.axis)
-    return _PointCells(len(first), cell[first], full, extents, np.append(first, len(cell)), sorted_points)
-
-
-def _cell_order(cell: IntArray, grid: ChunkGrid) -> IntArray:
-    """The stable order of rows that sorts them by cell."""
-    if grid.ndim == 0:
-        return np.arange(len(cell))
-    if grid.n_chunks > MAX_COORDINATE:
-        return np.lexsort(cell.T[::-1])
-    flat = cell[:, 0]
-    for j, cells in enumerate(grid.grid_shape[1:], 1):
-        flat = flat * cells + cell[:, j]
-    return np.argsort(flat, kind="stable")
+    full = counts >= rows.shapes.prod(axis=1, dtype=np.float64)
+    full[full] = _points_cover(rows.local[np.repeat(full, counts)], counts[full], rows.shapes[full])
+    return _PointCells(rows, full, Points(rows.local, points.value[rows.order], points.axis))
 
 
 def _points_cover(local: IntArray, counts: IntArray, extents: IntArray) -> BoolArray:

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from zarrant.errors import ShapeError
-from zarrant.geometry.axis import BoolArray
-from zarrant.geometry.box import Shape
 from zarrant.geometry.grid import ChunkGrid, IntArray
 from zarrant.geometry.region import Boxes
+from zarrant.geometry.rows import RowCells, by_cell
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,24 +38,14 @@ class Tiles:
 
     def split(self, grid: ChunkGrid, bounds: Sequence[int]) -> TileCells:
         """See `Region.split`; ShapeError where a box lies in more than one cell."""
-        cell, local, extent = (np.empty_like(self.start) for _ in range(3))
-        for j, (dimension, bound) in enumerate(zip(grid.dimensions, bounds, strict=True)):
-            cell[:, j] = dimension.locate(self.start[:, j])
-            origin = dimension.start(cell[:, j])
-            local[:, j] = self.start[:, j] - origin
-            extent[:, j] = np.minimum(dimension.length(cell[:, j]), bound - origin)
-        if (local + self.shape > extent).any():
+        rows = by_cell(self.start, grid, bounds)
+        tiles = Tiles(rows.local, self.shape[rows.order], self.value[rows.order])
+        counts, first = np.diff(rows.first), rows.first[:-1]
+        if (tiles.start + tiles.shape > np.repeat(rows.shapes, counts, axis=0)).any():
             raise ShapeError("a tile lies in one cell", expected=grid.uniform_shape, got=self.shape.max(axis=0).tolist())
-        order = np.lexsort(cell.T[::-1]) if grid.ndim else np.arange(len(cell))
-        cell, extent = cell[order], extent[order]
-        new = np.ones(len(cell), np.bool_)
-        new[1:] = (cell[1:] != cell[:-1]).any(axis=1)
-        first = np.flatnonzero(new)
-        tiles = Tiles(local[order], self.shape[order], self.value[order])
         # As floats, because a volume may be beyond 64 bits; where it is not beyond 53 of them, it is exact.
-        volume = tiles.shape.prod(axis=1, dtype=np.float64)
-        full = np.add.reduceat(volume, first) >= extent[first].prod(axis=1, dtype=np.float64) if len(first) else new
-        return TileCells(cell[first], full, extent[first], np.append(first, len(cell)), tiles)
+        volume, whole = (shape.prod(axis=1, dtype=np.float64) for shape in (tiles.shape, rows.shapes))
+        return TileCells(rows, (np.add.reduceat(volume, first) if len(first) else whole) >= whole, tiles)
 
     def transpose(self, order: Sequence[int]) -> Tiles:
         """See `Region.transpose`."""
@@ -69,36 +58,18 @@ class Tiles:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TileCells:
-    """Cells that tiles touch; `first[i]` is the first tile of cell i."""
+class TileCells(RowCells):
+    """Cells that tiles touch."""
 
-    index: IntArray
-    full: BoolArray
-    shapes: IntArray
-    first: IntArray
     tiles: Tiles
-
-    @property
-    def n(self) -> int:
-        """The number of cells."""
-        return len(self.index)
 
     def region(self, i: int) -> Tiles:
         """The tiles in cell i."""
-        part = slice(int(self.first[i]), int(self.first[i + 1]))
+        part, _ = self.rows(i, i + 1)
         return Tiles(self.tiles.start[part], self.tiles.shape[part], self.tiles.value[part])
-
-    def extent(self, i: int) -> Shape:
-        """The shape of cell i within the bounds."""
-        return tuple(self.shapes[i].tolist())
-
-    def extents(self, lo: int, hi: int) -> IntArray:
-        """(hi - lo, d) the shapes of cells lo..hi within the bounds."""
-        return self.shapes[lo:hi]
 
     def boxes(self, lo: int, hi: int) -> Boxes:
         """The tiles of cells lo..hi."""
-        part = slice(int(self.first[lo]), int(self.first[hi]))
-        row = np.repeat(np.arange(hi - lo), np.diff(self.first[lo : hi + 1]))
+        part, row = self.rows(lo, hi)
         tiles = self.tiles
         return Boxes(row, tiles.start[part], tiles.value[part], tiles.shape[part], np.ones(tiles.ndim, np.int64))

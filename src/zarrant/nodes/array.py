@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant.nodes.attributes import Attributes
-from zarrant.nodes.base import READ, UPDATE, WRITE
+from zarrant.nodes.base import READ, UPDATE, WRITE, S
 from zarrant.nodes.decoder import AsyncPartialDecoder, PartialDecoder
-from zarrant.nodes.facts import ArrayFacts, S
+from zarrant.nodes.facts import ArrayFacts
 from zarrant.nodes.growth import AsyncGrowing, Growing
 from zarrant.nodes.indexing import Indexer, retrieve, store
 from zarrant.nodes.session import AsyncSessions, Sessions

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from zarrant.codecs.base import CodecOptions
 from zarrant.config import Config
@@ -26,6 +26,7 @@ from zarrant.stores.guarded import Synchronized
 
 T = TypeVar("T")
 H = TypeVar("H")
+S = TypeVar("S", covariant=True)  # noqa: PLC0105 - one letter, as it stands in every signature
 
 READ = ("get",)
 WRITE = ("put", "erase")
@@ -168,3 +169,31 @@ class Start:
     async def run_async(self, handle: Callable[[Place, Any], H]) -> H:
         """Perform it and open the handle, without blocking the event loop."""
         return handle(self.place, await self.place.run_async(self.op, self.needs))
+
+
+class Located(Generic[S]):
+    """An open node: where it is."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+
+    @property
+    def store(self) -> S:
+        """The store that holds the node."""
+        store: S = self._place.store
+        return store
+
+    @property
+    def path(self) -> str:
+        """The path of the node in its store, "" for the root."""
+        return self._place.path
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition("/")[2]
+
+    @property
+    def url(self) -> str:
+        """The address of the node."""
+        return self._place.url

@@ -8,49 +8,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 
 from zarrant.errors import ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.metadata.v3 import ArrayDocument
-from zarrant.nodes.base import Place
+from zarrant.nodes.base import Located, Place, S
 from zarrant.nodes.show import Info, array_html, array_info
 from zarrant.ops.hierarchy import document_key
 from zarrant.ops.read import subchunk_grid
 from zarrant.ops.state import ArrayState
 
-S = TypeVar("S", covariant=True)  # noqa: PLC0105 - one letter, as it stands in every signature
 
-
-class ArrayFacts(Generic[S]):
+class ArrayFacts(Located[S]):
     """An open array: where it is, what its document says, and the options in force."""
 
     def __init__(self, place: Place, document: ArrayDocument) -> None:
-        self._place = place
+        super().__init__(place)
         self._state = self._bound(document)
-
-    @property
-    def store(self) -> S:
-        """The store that holds the array."""
-        store: S = self._place.store
-        return store
-
-    @property
-    def path(self) -> str:
-        """The path of the array in its store, "" for the root."""
-        return self._place.path
-
-    @property
-    def name(self) -> str:
-        """The last part of the path."""
-        return self.path.rpartition("/")[2]
-
-    @property
-    def url(self) -> str:
-        """The address of the array."""
-        return self._place.url
 
     @property
     def guard(self) -> str:

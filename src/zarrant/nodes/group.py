@@ -6,44 +6,23 @@ What an operation does is said in `ops/hierarchy.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Generic, Unpack
+from typing import Any, Unpack
 
 from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument
 from zarrant.nodes.array import Array, AsyncArray
 from zarrant.nodes.attributes import Attributes
-from zarrant.nodes.base import LIST, READ, UPDATE, WRITE, Place
+from zarrant.nodes.base import LIST, READ, UPDATE, WRITE, Located, Place, S
 from zarrant.nodes.create import ArrayOptions, GroupLayout, array_creation, group_creation
-from zarrant.nodes.facts import S
 from zarrant.nodes.show import group_html, tree_text
 from zarrant.ops import hierarchy
 
 
-class GroupFacts(Generic[S]):
+class GroupFacts(Located[S]):
     """An open group: where it is and what its document says."""
 
     def __init__(self, place: Place, document: GroupDocument) -> None:
-        self._place, self._document = place, document
-
-    @property
-    def store(self) -> S:
-        """The store that holds the group."""
-        store: S = self._place.store
-        return store
-
-    @property
-    def path(self) -> str:
-        """The path of the group in its store, "" for the root."""
-        return self._place.path
-
-    @property
-    def name(self) -> str:
-        """The last part of the path."""
-        return self.path.rpartition("/")[2]
-
-    @property
-    def url(self) -> str:
-        """The address of the group."""
-        return self._place.url
+        super().__init__(place)
+        self._document = document
 
     @property
     def metadata(self) -> GroupDocument:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 from zarrant.errors import CapabilityError
-from zarrant.nodes.base import UPDATE, Place
-from zarrant.nodes.facts import ArrayFacts, S
+from zarrant.nodes.base import UPDATE, Place, S
+from zarrant.nodes.facts import ArrayFacts
 from zarrant.ops import growth
 from zarrant.storage import ReadableWritable, capabilities
 from zarrant.stores.memory import MemoryStore

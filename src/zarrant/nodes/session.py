@@ -25,8 +25,8 @@ from typing import Any, TypeVar
 
 from zarrant.errors import CapabilityError, OptionError
 from zarrant.locking.local import given_up
-from zarrant.nodes.base import UPDATE, Place
-from zarrant.nodes.facts import ArrayFacts, S
+from zarrant.nodes.base import UPDATE, Place, S
+from zarrant.nodes.facts import ArrayFacts
 from zarrant.ops.session import Encoder, Function, touched_keys, update_subset
 from zarrant.run.drivers import in_thread
 from zarrant.run.holding import hold

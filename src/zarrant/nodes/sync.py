@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from zarrant.nodes.facts import ArrayFacts, S
+from zarrant.nodes.base import S
+from zarrant.nodes.facts import ArrayFacts
 
 
 class Syncing(ArrayFacts[S]):

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from zarrant.nodes.base import READ, UPDATE
-from zarrant.nodes.facts import ArrayFacts, S
+from zarrant.nodes.base import READ, UPDATE, S
+from zarrant.nodes.facts import ArrayFacts
 from zarrant.ops import maintain
 from zarrant.ops.maintain import ChunkStats
 from zarrant.storage import Readable, ReadableWritable
