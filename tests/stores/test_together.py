@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import threading
 import time
@@ -15,6 +16,7 @@ import pytest
 
 import zarrant
 from zarrant.errors import LockTimeout, PartialFailure, StoreError
+from zarrant.stores import together as room
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.layer import FileLayer
 from zarrant.testing import content, together
@@ -188,6 +190,47 @@ def test_an_interrupt_leaves_nothing_behind(store: FilesystemStore, layer: Layer
         put_new(store)
     assert files(store) == set("03")
     assert [content(store.get(key)) for key in ("c/0", "c/3")] == [OLD, OLD]
+
+
+class Slow(FileLayer):
+    """Notes which thread writes, and takes its time."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.threads: list[int] = []
+
+    def write(self, fd: int, views: Any, offset: int) -> int:
+        self.threads.append(threading.get_ident())
+        time.sleep(self.seconds)
+        return super().write(fd, views, offset)
+
+
+def by_two_threads(path: Path, seconds: float) -> int:
+    """How often the thread that writes changes, where two have 40 objects each."""
+    layer = Slow(seconds)
+    store = FilesystemStore(path, layer=layer)
+    together(*(lambda n=n: put_new(store, [f"{n}/{i}" for i in range(40)]) for n in range(2)))
+    assert {content(store.get(f"{n}/{i}")) for n in range(2) for i in range(40)} == {NEW}
+    return sum(a != b for a, b in itertools.pairwise(layer.threads))
+
+
+def test_one_thread_at_a_time_stores_small_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert by_two_threads(tmp_path / "slow", 0.005) > 5  # nobody waits for 0.2 s
+    monkeypatch.setattr(room, "TURN", 60.0)
+    assert by_two_threads(tmp_path / "fast", 0.0001) == 1
+
+
+def test_who_holds_an_object_does_not_wait_for_who_waits_for_it(tmp_path: Path) -> None:
+    store = FilesystemStore(tmp_path)
+    with store.hold(KEYS) as held:
+        other = threading.Thread(target=put_new, args=(store,))
+        other.start()
+        time.sleep(0.05)
+        start = time.monotonic()
+        assert not any(isinstance(outcome, Exception) for outcome in put_new(held))
+        assert time.monotonic() - start < 5
+    other.join(20)
+    assert not other.is_alive()
 
 
 # Arrays -----------------------------------------------------------------------------------------------------------------

@@ -1,11 +1,16 @@
-"""Many whole objects stored at once so that they last: their data reach the disk together, then they take their places.
+"""Many whole objects stored with one call.
 
-In: a tree of files, and pairs of a key and the parts of its new object. Out: for each its version or its error. Every draft
-is written, and the system told to begin with it, before the first is waited for: then one commit of the file system's
-journal serves for all of them. 64 objects on ext4: 3 commits, where each draft is synced before the next is written 61.
+In: a tree of files, and pairs of a key and the parts of its new object. Out: for each its version or its error.
 
-The locks of all are held meanwhile, taken in sorted order, as a hold takes them. Who finds one taken does not wait for it with
-others in hand: that object comes afterwards, by itself.
+Where they must last, their data reach the disk together, then they take their places. Every draft is written, and the system
+told to begin with it, before the first is waited for: then one commit of the file system's journal serves for all of them.
+64 objects on ext4: 3 commits, where each draft is synced before the next is written 61. The locks of all are held meanwhile,
+taken in sorted order, as a hold takes them. Who finds one taken does not wait for it with others in hand: that object comes
+afterwards, by itself.
+
+Else one thread at a time stores its objects, one after the other, while others encode theirs. Two that both make small files
+lose more time to handing the interpreter to each other than they save: 512 chunks of 4 KiB on tmpfs took 106 µs each, take 68.
+Where a file takes long the others do not wait for it.
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import Any, NamedTuple, Protocol
 
 from zarrant.errors import LockTimeout
+from zarrant.locking.local import Gate
 from zarrant.storage import Buffer, Version
 from zarrant.stores.drafts import FileVersion, MakeDraft, Naming, TempFile, look, stamp, write_parts
 from zarrant.stores.layer import FileLayer
@@ -24,6 +30,11 @@ PATIENCE = 0.002
 
 MOST = 64
 """Objects written at once: each needs two descriptors."""
+
+TURN = 0.02
+"""Seconds that a thread waits until another has stored its objects; it goes on in any case."""
+
+_turn = Gate()
 
 Item = tuple[str, Sequence[Buffer]]
 
@@ -53,7 +64,9 @@ class _Written(NamedTuple):
 
 def put_together(tree: Tree, items: Sequence[Item]) -> list[Version | Exception]:
     """Store the objects; an error is that of one object, and says nothing of the others."""
-    return [outcome for low in range(0, len(items), MOST) for outcome in _Batch(tree, items[low : low + MOST]).store()]
+    batches = (_Batch(tree, items[low : low + MOST]) for low in range(0, len(items), MOST))
+    act = _Batch.store_together if tree.durability == "fsync" else _Batch.store_in_turn
+    return [outcome for batch in batches for outcome in act(batch)]
 
 
 _WAITS: Any = object()
@@ -67,13 +80,21 @@ class _Batch:
         self.written: dict[int, _Written] = {}
         self.stack = ExitStack()
 
-    def store(self) -> list[Version | Exception]:
-        if self.tree.durability == "fsync":
-            with self.stack:
-                self.each(sorted(range(len(self.items)), key=lambda number: self.items[number][0]), self.write)
-                self.each(list(self.written), self.sync)
-                self.each(list(self.written), self.publish)
-                self.settle()
+    def store_in_turn(self) -> list[Version | Exception]:
+        mine = _turn.lock.acquire(timeout=TURN)
+        try:
+            self.each(range(len(self.items)), self.alone)
+        finally:
+            if mine:
+                _turn.lock.release()
+        return self.outcomes
+
+    def store_together(self) -> list[Version | Exception]:
+        with self.stack:
+            self.each(sorted(range(len(self.items)), key=lambda number: self.items[number][0]), self.write)
+            self.each(list(self.written), self.sync)
+            self.each(list(self.written), self.publish)
+            self.settle()
         self.each([number for number, outcome in enumerate(self.outcomes) if outcome is _WAITS], self.alone)
         return self.outcomes
 
