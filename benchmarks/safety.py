@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     given.add_argument("--timeout", type=duration, default=30.0, help="after which a worker hangs (default %(default)s s)")
     given.add_argument("--cell", type=positive, default=races.CELL, help="elements of a subchunk of the largest shard")
     given.add_argument("--dir", type=Path, default=Path(tempfile.gettempdir()), help="where arrays go (default: %(default)s)")
-    given.add_argument("--sync", action="store_true", help="TensorStore syncs files, as it does by default; the others cannot")
+    given.add_argument("--sync", action="store_true", help="Zarrant and TensorStore sync files before they return; the others cannot")
     given.add_argument("--results", type=Path, default=RESULTS, help="directory of safety.md and safety.json")
     given.add_argument("--list", action="store_true", help="name the tests and end")
     return given
@@ -130,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     directory = Path(tempfile.mkdtemp(prefix="zarrant-safety-", dir=options.dir))
     facts = surroundings({name: installed[name] for name in peers}) | {
         "seconds of a race or reading": options.seconds,
-        "synced files": "TensorStore only" if options.sync else "none",
+        "synced files": "zarrant and tensorstore" if options.sync else "none",
         "not installed": ", ".join(missing) or "none",
     }
     try:

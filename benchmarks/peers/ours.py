@@ -17,7 +17,8 @@ class Zarrant:
     subchunk_limit = None
 
     def __init__(self, settings: Settings) -> None:
-        self.config: dict[str, Any] = {"concurrency": settings.threads}
+        durability = "fsync" if settings.sync else "rename"
+        self.config: dict[str, Any] = {"concurrency": settings.threads, "durability": durability}
 
     def open(self, path: Path) -> ZarrantHandle:
         return ZarrantHandle(zarrant.open_array(path, mode="r+", config=self.config))
