@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from zarrant import kernels
 from zarrant.codecs.base import BytesToBytes, ChunkSpec, CodecOptions, Encoded, Fetched, Partial, Rows, Spans, Step
+from zarrant.codecs.scratch import borrowed
 from zarrant.effects import Op
 from zarrant.errors import ChunkError
 from zarrant.geometry.layers import Values, drawn
@@ -61,7 +62,14 @@ class Leaf:
 
     def write(self, spans: Spans | None, cells: Cells, lo: int, hi: int, values: Values) -> Op[Encoded]:
         """See `Prepared.write`."""
-        rows = self._rows(hi - lo)
+        if not self.program:  # what is encoded may be the rows themselves
+            return (yield from self._write(spans, cells, lo, hi, values, self._rows(hi - lo)))
+        with borrowed((hi - lo) * self.spec.nbytes) as memory:
+            return (yield from self._write(spans, cells, lo, hi, values, self._rows(hi - lo, memory)))
+
+    def _write(
+        self, spans: Spans | None, cells: Cells, lo: int, hi: int, values: Values, rows: npt.NDArray[np.generic]
+    ) -> Op[Encoded]:
         filled = self._covered(cells, lo, hi)
         if not filled.all():
             rows[~filled] = self._fill()
@@ -77,15 +85,16 @@ class Leaf:
     def read(self, spans: Spans, cells: Cells, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
         """See `Prepared.read`."""
         fetched = yield from spans.fetch(lo, hi, np.ones(hi - lo, np.bool_))
-        if fetched.rows.size == hi - lo:
-            rows = self._rows(hi - lo)
+        boxes = cells.boxes(lo, hi)
+        if fetched.rows.size == 0:
+            self._copy_out(boxes, np.broadcast_to(self._fill(), (hi - lo, *self.spec.shape)), out)
+            return
+        with borrowed((hi - lo) * self.spec.nbytes) as memory:
+            rows = self._rows(hi - lo, memory)
+            if fetched.rows.size < hi - lo:
+                rows[...] = self._fill()
             self._decode(fetched, rows)
-        else:
-            rows = np.broadcast_to(self._fill(), (hi - lo, *self.spec.shape))
-            if fetched.rows.size:
-                rows = rows.copy()
-                self._decode(fetched, rows)
-        self._copy_out(cells.boxes(lo, hi), rows, out)
+            self._copy_out(boxes, rows, out)
 
     def encode_row(self, row: npt.NDArray[np.generic]) -> Part:
         """The bytes of one whole chunk, fill or not."""
@@ -99,8 +108,8 @@ class Leaf:
         decoded: npt.NDArray[np.generic] = self._view(rows)[0]
         return decoded
 
-    def _rows(self, n: int) -> npt.NDArray[np.generic]:
-        return np.empty((n, *self.spec.shape), self.spec.data_type.numpy)
+    def _rows(self, n: int, memory: Rows | None = None) -> npt.NDArray[np.generic]:
+        return np.ndarray((n, *self.spec.shape), self.spec.data_type.numpy, memory)
 
     def _fill(self) -> npt.NDArray[np.generic]:
         return np.frombuffer(self.spec.fill, self.spec.data_type.numpy)[0:1].reshape(())
