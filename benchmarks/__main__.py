@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     given.add_argument("--repeats", type=positive, default=3, help="rounds (default %(default)s)")
     given.add_argument("--threads", type=positive, default=available_cpus(), help="for every library (default: the CPUs)")
     given.add_argument("--dir", type=Path, default=fast if fast.is_dir() else Path(tempfile.gettempdir()), help="where arrays go")
-    given.add_argument("--sync", action="store_true", help="Zarrant and TensorStore sync files before they return; the others cannot")
+    given.add_argument("--sync", action="store_true", help="Zarrant and TensorStore sync files; the others cannot")
     given.add_argument("--results", type=Path, default=RESULTS, help="directory of table.md and, by default, of the next two")
     given.add_argument("--json", type=Path, help="file for every single time")
     given.add_argument("--plot", type=Path, help="file for the plot, where matplotlib is installed")

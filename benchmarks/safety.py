@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     given.add_argument("--timeout", type=duration, default=30.0, help="after which a worker hangs (default %(default)s s)")
     given.add_argument("--cell", type=positive, default=races.CELL, help="elements of a subchunk of the largest shard")
     given.add_argument("--dir", type=Path, default=Path(tempfile.gettempdir()), help="where arrays go (default: %(default)s)")
-    given.add_argument("--sync", action="store_true", help="Zarrant and TensorStore sync files before they return; the others cannot")
+    given.add_argument("--sync", action="store_true", help="Zarrant and TensorStore sync files; the others cannot")
     given.add_argument("--results", type=Path, default=RESULTS, help="directory of safety.md and safety.json")
     given.add_argument("--list", action="store_true", help="name the tests and end")
     return given
