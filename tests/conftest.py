@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from zarrant.codecs import chain, plain
 
 # Machines that run tests are shared: a deadline measures the neighbours, and so does slow generation of data.
 COMMON = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow]}
@@ -42,6 +44,17 @@ FIGURES = {
 """Cases that one soak run reaches at least."""
 
 Tally = Callable[[str, int], None]
+
+
+@pytest.fixture(scope="module")
+def ranges_of_small_chunks() -> Iterator[None]:
+    """Chunks of nothing but `bytes` are read and written in ranges however small they are, and however little that saves."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plain, "LEAST", 0)
+        patch.setattr(plain, "RANGE", 0)
+        chain._prepare.cache_clear()
+        yield
+    chain._prepare.cache_clear()
 
 
 @pytest.fixture

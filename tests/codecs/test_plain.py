@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import zarrant
-from zarrant.codecs import Bytes, Crc32c, Transpose, chain, plain
+from zarrant.codecs import Bytes, Crc32c, Transpose
 from zarrant.codecs.plain import Plain, runs_of
 from zarrant.codecs.sources import InMemory, Single
 from zarrant.errors import ChunkError
@@ -22,15 +22,7 @@ SHAPE = (5, 4, 6)
 CHAINS = [[Bytes()], [Bytes("big")], [Transpose((2, 0, 1)), Bytes()], [Transpose((1, 0, 2)), Transpose((0, 2, 1)), Bytes("big")]]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def every_chunk_is_large() -> Iterator[None]:
-    """Small chunks, and boxes that save little, go this way too."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plain, "LEAST", 0)
-        patch.setattr(plain, "RANGE", 0)
-        chain._prepare.cache_clear()
-        yield
-    chain._prepare.cache_clear()
+pytestmark = pytest.mark.usefixtures("ranges_of_small_chunks")
 
 
 class Recording(InMemory):

@@ -49,10 +49,13 @@ FIRST = {
 }
 LAYOUTS: dict[str, dict[str, Any]] = {
     "chunks": {"shape": (20,), "chunks": (8,), "compressors": [Crc32c()]},
+    "ranges": {"shape": (20,), "chunks": (8,), "compressors": None},
     "shards": {"shape": (44,), "chunks": (4,), "shards": (16,), "compressors": [Zstd(), Crc32c()]},
     "index first": {"shape": (44,), "chunks": (16,), "serializer": FIRST, "compressors": None},
 }
 SHORT = b"short"
+
+pytestmark = pytest.mark.usefixtures("ranges_of_small_chunks")
 
 
 @pytest.fixture(params=[False, True], ids=["", "spares"])
@@ -62,9 +65,12 @@ def kept(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> boo
     if keeps:
         monkeypatch.setattr(spares, "SLOW", {"disk": -1.0})
         monkeypatch.setattr(spares, "LEAST", 0)
-        monkeypatch.setattr(spares, "left_behind", lambda path, remove: None)  # time does not pass here
+        monkeypatch.setattr(spares, "left_behind", lambda path, remove: idle.append(remove))  # time does not pass by itself
     return keeps
 
+
+idle: list[Callable[[], bool]] = []
+"""What removes the spares that were left."""
 
 roots = itertools.count()
 
@@ -243,11 +249,14 @@ class Judge:
         assert document is not None
         assert recording.attributes(bytes(document.data[0]))["n"] in (number, other)
         self.looked += 1
+        idle.clear()
         self.different.add(hash(tuple(sorted(disk.tree().items(), key=lambda item: item[0]))))
         if self.looked % 10 == 0:
             self.write_array(store, before, after)
         else:
             self.write_objects(store)
+        removed = [remove() for remove in idle]
+        assert all(removed)
         left = [name for name in system.disk.tree() if name.endswith("__lock")]
         assert left == []
         assert (system.opened, system.locks) == ({}, {})
@@ -398,7 +407,7 @@ def test_killed_while_creating_and_deleting(tally: Tally) -> None:
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", [layout for layout in LAYOUTS if layout != "ranges"])  # nothing tells that those are torn
 def test_power_lost_without_syncs(layout: str, tally: Tally) -> None:
     """What the default does not promise: objects may be torn. It is told, the other objects are right, a write mends it."""
     looked = torn = 0

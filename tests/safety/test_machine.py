@@ -26,7 +26,7 @@ from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.simulated import SimulatedDisk, SimulatedLayer
 
 SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
-HISTORIES, STEPS = (50, 65) if SOAK else (10, 30)
+HISTORIES, STEPS = (55, 65) if SOAK else (10, 30)
 PARTS = range(2 * SOAK or 1)
 """Each of them is as many histories on each store, others each time."""
 
@@ -36,6 +36,7 @@ LONGEST = 24
 LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
 LAYOUTS: dict[str, dict[str, Any]] = {
     "chunks": {"shape": (11, 7), "chunks": (4, 3), "compressors": [Crc32c()]},
+    "ranges": {"shape": (11, 7), "chunks": (4, 3), "compressors": None},
     "shards": {"shape": (13, 10), "chunks": (2, 3), "shards": (6, 6)},
     "one shard": {"shape": (8, 8), "chunks": (4, 4), "shards": (8, 8), "compressors": None},
     "nested": {
@@ -50,6 +51,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 CONFIGS: list[dict[str, Any]] = [
     {}, {"dead_limit": 1.0}, {"dead_limit": 0.0}, {"shard_updates": "repack"}, {"write_empty_chunks": True}
 ]  # fmt: skip
+pytestmark = pytest.mark.usefixtures("ranges_of_small_chunks")
 VALUES = st.integers(0, 3) | st.integers(0, 2**16 - 1)
 SEEDS = st.integers(0, 2**32 - 1)
 Change = Callable[[Any], None]

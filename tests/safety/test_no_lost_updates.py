@@ -20,14 +20,20 @@ Tally = Callable[[str, int], None]
 SCRIPT = Path(__file__).with_name("updates.py")
 SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
 TIMEOUT = 900 * SOAK or 180
-KINDS = pytest.mark.parametrize("kind", ["chunk", "shard"])
+KINDS = pytest.mark.parametrize("kind", ["chunk", "large chunk", "shard"])
+LARGE = 1 << 17
+"""Elements of a chunk without compression of which only what an update changes is written anew."""
 
 
 def array(place: Any, kind: str, size: int) -> Any:
     """One stored object of `size` elements, which may protrude: a chunk, or a shard of subchunks that many updates share."""
     stored = size + -size % 32
-    layout: dict[str, Any] = {"chunks": (stored,)} if kind == "chunk" else {"chunks": (32,), "shards": (stored,)}
-    return zarrant.create_array(place, shape=(size,), dtype="uint32", fill_value=0, **layout)
+    layouts: dict[str, dict[str, Any]] = {
+        "chunk": {"chunks": (stored,)},
+        "large chunk": {"chunks": (max(LARGE, stored),), "compressors": None},
+        "shard": {"chunks": (32,), "shards": (stored,)},
+    }
+    return zarrant.create_array(place, shape=(size,), dtype="uint32", fill_value=0, **layouts[kind])
 
 
 def check(a: Any, updates: int, width: int = 1) -> None:
@@ -109,7 +115,7 @@ def test_mixed_with_tensorstore(tmp_path: Path, kind: str, tally: Tally) -> None
     tally("mixed with TensorStore", updates)
 
 
-@pytest.mark.parametrize("kind", ["chunk", "shard"])
+@KINDS
 @pytest.mark.parametrize("place", ["memory", "directory"])
 @pytest.mark.parametrize("handles", ["one handle", "a handle each"])
 def test_8_threads(tmp_path: Path, kind: str, place: str, handles: str) -> None:
