@@ -192,6 +192,40 @@ def test_an_interrupt_leaves_nothing_behind(store: FilesystemStore, layer: Layer
     assert [content(store.get(key)) for key in ("c/0", "c/3")] == [OLD, OLD]
 
 
+class Counting(FileLayer):
+    """Counts the drafts that are open."""
+
+    def __init__(self) -> None:
+        self.open_now: set[int] = set()
+        self.most = 0
+
+    def open(self, path: str, flags: int, mode: int = 0o666) -> int:
+        fd = super().open(path, flags, mode)
+        if ".__new" in path:
+            self.open_now.add(fd)
+            self.most = max(self.most, len(self.open_now))
+        return fd
+
+    def sync(self, fd: int) -> None:
+        time.sleep(0.0005)  # others come meanwhile
+        super().sync(fd)
+
+    def close(self, fd: int) -> None:
+        self.open_now.discard(fd)
+        super().close(fd)
+
+
+def test_threads_share_the_descriptors(tmp_path: Path) -> None:
+    layer = Counting()
+    store = FilesystemStore(tmp_path, durability="fsync", layer=layer)
+    threads = 8
+    works = [lambda n=n: put_new(store, [f"{n}/{i}" for i in range(100)]) for n in range(threads)]
+    together(*works)
+    assert 64 < layer.most <= room.MOST_OF_ALL + threads
+    assert all(content(store.get(f"{n}/{i}")) == NEW for n in range(threads) for i in range(100))
+    assert room._room.left == room.MOST_OF_ALL
+
+
 class Slow(FileLayer):
     """Notes which thread writes, and takes its time."""
 

@@ -15,12 +15,13 @@ Where a file takes long the others do not wait for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, suppress
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Any, NamedTuple, Protocol
 
 from zarrant.errors import LockTimeout
-from zarrant.locking.local import Gate
+from zarrant.locking.local import Gate, remake_after_fork
 from zarrant.storage import Buffer, Version
 from zarrant.stores.drafts import FileVersion, MakeDraft, Naming, TempFile, look, stamp, write_parts
 from zarrant.stores.layer import FileLayer
@@ -28,8 +29,8 @@ from zarrant.stores.layer import FileLayer
 PATIENCE = 0.002
 """Seconds to wait for a lock while others are held: about as long as one small update keeps it."""
 
-MOST = 64
-"""Objects written at once: each needs two descriptors."""
+MOST, MOST_OF_ALL = 64, 256
+"""Objects written at once, by one thread and by all together: each needs two descriptors, and many systems give 1,024."""
 
 TURN = 0.02
 """Seconds that a thread waits until another has stored its objects; it goes on in any case."""
@@ -64,9 +65,39 @@ class _Written(NamedTuple):
 
 def put_together(tree: Tree, items: Sequence[Item]) -> list[Version | Exception]:
     """Store the objects; an error is that of one object, and says nothing of the others."""
-    batches = (_Batch(tree, items[low : low + MOST]) for low in range(0, len(items), MOST))
-    act = _Batch.store_together if tree.durability == "fsync" else _Batch.store_in_turn
-    return [outcome for batch in batches for outcome in act(batch)]
+    outcomes: list[Version | Exception] = []
+    while left := items[len(outcomes) :]:
+        if tree.durability == "fsync":
+            with _room.for_some(min(MOST, len(left))) as count:
+                outcomes += _Batch(tree, left[:count]).store_together()
+        else:
+            outcomes += _Batch(tree, left[:MOST]).store_in_turn()
+    return outcomes
+
+
+class _Room:
+    """How many objects all threads may write at once; a thread for which there is no room writes one after the other."""
+
+    def __init__(self) -> None:
+        self.remake()
+        remake_after_fork(self)
+
+    def remake(self) -> None:
+        self.lock, self.left = threading.Lock(), MOST_OF_ALL
+
+    @contextmanager
+    def for_some(self, wanted: int) -> Iterator[int]:
+        with self.lock:
+            taken = min(wanted, self.left)
+            self.left -= taken
+        try:
+            yield max(1, taken)
+        finally:
+            with self.lock:
+                self.left += taken
+
+
+_room = _Room()
 
 
 _WAITS: Any = object()
