@@ -115,6 +115,13 @@ def test_where_the_names_may_not_last_all_have_failed(store: FilesystemStore, la
     assert [type(outcome) for outcome in put_new(store)] == [StoreError] * 5
 
 
+def test_a_store_that_cannot_be_asked_whether_it_syncs(tmp_path: Path, layer: Layer) -> None:
+    layer.fail = ("sync", tmp_path.name)
+    with pytest.raises(StoreError, match="made up"):
+        put_new(FilesystemStore(tmp_path, durability="fsync", layer=layer))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_nobody_waits_with_others_in_hand(store: FilesystemStore, layer: Layer) -> None:
     other = FilesystemStore(store.root)
     order = []

@@ -96,7 +96,8 @@ class FileTree(Durable):
 
     def put_all(self, items: Sequence[tuple[str, Sequence[Buffer]]]) -> list[Version | Exception]:
         """See `storage.PutAll`."""
-        self._ready()
+        with Naming("write", self.url, None):
+            self._ready()
         return put_together(self, items)
 
     def put_if(self, key: str, parts: Sequence[Buffer], if_version: Version) -> Version:
