@@ -154,5 +154,14 @@ def test_a_frame_costs_a_frame() -> None:
     assert sum(store.ranges) == 3 * 64 * 64 * 2
 
 
+def test_a_chunk_that_is_read_whole_is_asked_for_once() -> None:
+    store = Memory()
+    array = zarrant.create_array(store, shape=(8, 8), chunks=(4, 4), dtype="uint16", fill_value=3, compressors=None)
+    array[:4, :4] = 1
+    store.whole.clear()
+    assert array[...].sum() == 16 * 1 + 48 * 3
+    assert sorted(store.whole) == ["c/0/0", "c/0/1", "c/1/0", "c/1/1"]
+
+
 def test_other_chains_are_read_whole(codec: Callable[..., Any]) -> None:
     assert type(codec([Bytes(), Crc32c()], SHAPE).prepared) is not Plain

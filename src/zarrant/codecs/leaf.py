@@ -85,6 +85,10 @@ class Leaf:
     def read(self, spans: Spans, cells: Cells, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
         """See `Prepared.read`."""
         fetched = yield from spans.fetch(lo, hi, np.ones(hi - lo, np.bool_))
+        self._deliver(fetched, cells, lo, hi, out)
+
+    def _deliver(self, fetched: Fetched, cells: Cells, lo: int, hi: int, out: npt.NDArray[np.generic]) -> None:
+        """Decode what was fetched of rows lo..hi into its places; fill where nothing was."""
         boxes = cells.boxes(lo, hi)
         if fetched.rows.size == 0:
             self._copy_out(boxes, np.broadcast_to(self._fill(), (hi - lo, *self.spec.shape)), out)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant import kernels
-from zarrant.codecs.base import Encoded, Ints, Rows, Spans
+from zarrant.codecs.base import Encoded, Fetched, Ints, Rows, Spans
 from zarrant.codecs.leaf import Leaf
 from zarrant.effects import Op
 from zarrant.errors import ByteRangeError
@@ -70,8 +70,7 @@ class Plain(Leaf):
     def read(self, spans: Spans, cells: Cells, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
         """See `Prepared.read`."""
         if cells.full[lo:hi].all():
-            if self.head or not (yield from self._read_whole(spans, cells, lo, hi, out)):
-                yield from super().read(spans, cells, lo, hi, out)
+            yield from super().read(spans, cells, lo, hi, out)
             return
         for i in range(lo, hi):
             if not (yield from self._read_box(spans, cells, i, out)):
@@ -113,17 +112,16 @@ class Plain(Leaf):
         flat = np.tile(row, max(1, BLOCK // row.size)).reshape(1, -1)
         return kernels.encode(self.head, flat)[0].data.toreadonly()
 
-    def _read_whole(self, spans: Spans, cells: Cells, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[bool]:
-        """Whether rows lo..hi were read, all of them straight from the bytes as they are stored."""
-        fetched = yield from spans.fetch(lo, hi, np.ones(hi - lo, np.bool_))
-        if fetched.rows.size != hi - lo or (fetched.size != self.spec.nbytes).any():
-            return False
+    def _deliver(self, fetched: Fetched, cells: Cells, lo: int, hi: int, out: npt.NDArray[np.generic]) -> None:
+        """Straight from the bytes as they are stored, where all rows are there and right."""
+        if self.head or fetched.rows.size != hi - lo or (fetched.size != self.spec.nbytes).any():
+            super()._deliver(fetched, cells, lo, hi, out)
+            return
         for i in range(hi - lo):
             start = int(fetched.offset[i])
             data = memoryview(fetched.buffers[int(fetched.which[i])])[start : start + self.spec.nbytes]
             row = np.frombuffer(data, self.spec.data_type.numpy).reshape(1, *self.spec.shape)
             self._copy_out(cells.boxes(lo + i, lo + i + 1), row, out)
-        return True
 
     def _read_box(self, spans: Spans, cells: Cells, i: int, out: npt.NDArray[np.generic]) -> Op[bool]:
         """Whether row i was read; False where it goes the way of any leaf."""
