@@ -81,16 +81,16 @@ def store_in_turn(item: New, store: Any) -> Version:
 
 def store_all(items: Sequence[New], store: Any) -> list[Version | Exception]:
     """Store or erase each; whole objects with one call, where the store has one for them."""
-    outcomes: list[Version | Exception] = [None] * len(items)
-    together = [i for i, item in enumerate(items) if _is_whole(item)] if hasattr(type(store), "put_all") else []
-    found = store.put_all([(items[i].key, items[i].parts) for i in together]) if len(together) > 1 else []
-    done = set(together[: len(found)])
-    for i, each in zip(together, found, strict=False):
-        outcomes[i] = annotated(each, items[i].key, store) if isinstance(each, Exception) else each
-    for i in range(len(items)):
-        if i not in done:
-            outcomes[i] = outcome(store_in_turn, items[i], store)
-    return outcomes
+    whole = [i for i, item in enumerate(items) if _is_whole(item)] if hasattr(type(store), "put_all") else []
+    found: dict[int, Version | Exception] = {}
+    if len(whole) > 1:
+        found = dict(zip(whole, store.put_all([(items[i].key, items[i].parts) for i in whole]), strict=True))
+    for i, item in enumerate(items):
+        if i not in found:
+            found[i] = outcome(store_in_turn, item, store)
+        elif isinstance(error := found[i], Exception):
+            found[i] = annotated(error, item.key, store)
+    return [found[i] for i in range(len(items))]
 
 
 def _is_whole(item: New) -> bool:

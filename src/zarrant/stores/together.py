@@ -66,12 +66,12 @@ class _Written(NamedTuple):
 def put_together(tree: Tree, items: Sequence[Item]) -> list[Version | Exception]:
     """Store the objects; an error is that of one object, and says nothing of the others."""
     outcomes: list[Version | Exception] = []
-    while left := items[len(outcomes) :]:
+    while (low := len(outcomes)) < len(items):
         if tree.durability == "fsync":
-            with _room.for_some(min(MOST, len(left))) as count:
-                outcomes += _Batch(tree, left[:count]).store_together()
+            with _room.for_some(min(MOST, len(items) - low)) as count:
+                outcomes += _Batch(tree, items[low : low + count]).store_together()
         else:
-            outcomes += _Batch(tree, left[:MOST]).store_in_turn()
+            outcomes += _Batch(tree, items[low : low + MOST]).store_in_turn()
     return outcomes
 
 
