@@ -8,13 +8,18 @@ the tests, reads no other conftest.)
 from __future__ import annotations
 
 import os
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from zarrant.codecs import chain, plain
+from zarrant.stores.filesystem import FilesystemStore
+from zarrant.testing import FaultyLayer
 
 # Machines that run tests are shared: a deadline measures the neighbours, and so does slow generation of data.
 COMMON = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow]}
@@ -66,6 +71,32 @@ def tally(record_property: Callable[[str, object], None]) -> Tally:
         record_property("safety", (row, count))
 
     return note
+
+
+KilledAt = Callable[..., bool]
+
+
+@pytest.fixture
+def killed_at() -> KilledAt:
+    """Let a child of ours write to a store, and kill it before its file call number `step`; False where it ended before that."""
+
+    def killed(root: Path, step: int, write: Callable[[Any], None], layer: type[FaultyLayer] = FaultyLayer) -> bool:
+        def kill(index: int, name: str) -> None:
+            if index == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        child = os.fork()
+        if child == 0:
+            try:
+                write(FilesystemStore(root, layer=layer(kill)))
+                os._exit(0)
+            finally:
+                os._exit(1)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert status in (0, -signal.SIGKILL)
+        return status != 0
+
+    return killed
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

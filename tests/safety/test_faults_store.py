@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import random
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -193,22 +192,13 @@ def chosen(count: int, seed: str) -> list[int]:
 
 @every_state
 @every_operation
-def test_the_process_is_killed(tmp_path: Path, state: str, operation: Callable[[Any], None]) -> None:
+def test_the_process_is_killed(
+    tmp_path: Path, state: str, operation: Callable[[Any], None], killed_at: Callable[..., bool]
+) -> None:
     for step in chosen(steps_of(operation, tmp_path / "counted", state), f"{state} {operation.__name__}"):
         root = tmp_path / str(step)
         prepare(root, state)
-
-        def kill(index: int, name: str, step: int = step) -> None:
-            if index == step:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        child = os.fork()
-        if child == 0:
-            try:
-                operation(FilesystemStore(root, layer=FaultyLayer(kill)))
-            finally:
-                os._exit(1)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        assert killed_at(root, step, operation)
         old = PREPARED[state][0]
         new = OPERATIONS[operation](old)
         check_whole_then_exact(root, {old, new, OLD} if operation is hold_twice else {old, new})

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from zarrant.stores.filesystem import FilesystemStore
-from zarrant.testing import FaultyLayer, content, together
+from zarrant.testing import content, together
 
 PROCESSES, UPDATES = 8, 100
 
@@ -220,32 +220,13 @@ def test_it_waits_for_the_lock_of_tensorstore_and_is_waited_for(tmp_path: Path) 
     assert litter(tmp_path) == []
 
 
-def killed_at(root: Path, step: int, write: Callable[[Any], None]) -> bool:
-    """Let a child of ours write, and kill it before its file call number `step`; False where it ended before that."""
-
-    def kill(index: int, name: str) -> None:
-        if index == step:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    child = os.fork()
-    if child == 0:
-        try:
-            write(FilesystemStore(root, layer=FaultyLayer(kill)))
-            os._exit(0)
-        finally:
-            os._exit(1)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert status in (0, -signal.SIGKILL)
-    return status != 0
-
-
 def put_in_hold(store: Any, key: str, value: bytes) -> None:
     with store.hold([key]) as held:
         held.put(key, [value])
 
 
 @pytest.mark.parametrize("there", [False, True], ids=["absent", "there"])
-def test_tensorstore_writes_exactly_after_we_were_killed(tmp_path: Path, there: bool) -> None:
+def test_tensorstore_writes_exactly_after_we_were_killed(tmp_path: Path, there: bool, killed_at: Callable[..., bool]) -> None:
     """It does not empty a lock file that it finds: what ours leaves must be empty, or its tail ends up in their object."""
     pytest.importorskip("tensorstore")
     store = FilesystemStore(tmp_path)

@@ -554,22 +554,11 @@ def test_a_file_call_fails(root: Path, operation: Callable[[Any], None], durabil
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("operation", OPERATIONS, ids=["makes one", "uses one", "grows one", "erases"])
-def test_the_process_is_killed(root: Path, operation: Callable[[Any], None]) -> None:
+def test_the_process_is_killed(root: Path, operation: Callable[[Any], None], killed_at: Callable[..., bool]) -> None:
     for step in chosen(len(calls_of(root, operation))):
         place = root / str(step)
         prepared(place)
-
-        def kill(index: int, name: str, step: int = step) -> None:
-            if index == step:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        child = os.fork()
-        if child == 0:
-            try:
-                operation(FilesystemStore(place, layer=Tmp(kill)))
-            finally:
-                os._exit(1)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        assert killed_at(place, step, operation, Tmp)
         check_whole_then_exact(place, {ONCE, OPERATIONS[operation]})
 
 
