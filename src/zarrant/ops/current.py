@@ -17,6 +17,7 @@ holds elements that no metadata speaks of. `shape_stands` therefore also asks wh
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 
 from zarrant.effects import New, OnlyWhile, Op, Outcome, fetch_one, put, steady
@@ -113,7 +114,7 @@ def put_current(state: ArrayState, items: Sequence[New]) -> Op[list[Outcome[Vers
             yield from current.look_again()
             again: Sequence[Outcome[Version]] = yield from put([items[i] for i in failed], current.condition)
         except ZarrantError as error:
-            again = [error] * len(failed)
+            again = [copy(error) for _ in failed]  # each will be annotated with its chunk
         for i, outcome in zip(failed, again, strict=True):
             outcomes[i] = outcome
     return outcomes

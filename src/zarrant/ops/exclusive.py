@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from zarrant.codecs.sources import Stored
-from zarrant.effects import OnlyWhile, Op, locked, pause, put_one
-from zarrant.errors import ChunkError, ConflictError, LostUpdateError, MetadataChangedError, VersionChangedError
+from zarrant.effects import OnlyWhile, Op, locked, pause, put_one, steady
+from zarrant.errors import ConflictError, DataError, LostUpdateError, MetadataChangedError, StoreError, VersionChangedError
 from zarrant.storage import Part, Version
 
 T = TypeVar("T")
@@ -84,12 +84,12 @@ def _attempts(key: str, change: Change, source: Callable[[str], Stored], node: N
             if node is None:
                 raise
             yield from node.look_again()
-        except ChunkError:
-            if node is not None:  # it may be the chunk of another array
-                yield from node.look_again()
-            raise
         except VersionChangedError:
             yield from pause(random.uniform(0, min(LAST_PAUSE, FIRST_PAUSE * 2**attempt)))
+        except (DataError, StoreError):
+            if node is not None and node.condition is not None:  # what is stored there may be another array's
+                yield from node.look_again()
+            raise
     raise _lost_every_race(key)
 
 
@@ -113,4 +113,7 @@ def _attempt(source: Stored, change: Change, node: Node | None = None) -> Op[Ver
         return (yield from put_one(source.key, parts, condition=condition))  # nothing of the old object was needed
     if parts is not None or source.version is not None:
         return (yield from put_one(source.key, parts, source.version, condition))
+    # Fill where nothing is stored: there is nothing to do, but in an array that is gone that would be said in vain.
+    if node is not None and condition is not None and not (yield from steady(condition.key, condition.version)):
+        yield from node.look_again()
     return None

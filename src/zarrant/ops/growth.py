@@ -124,7 +124,7 @@ def _append(state: ArrayState, values: Array, axis: int, moved: Moved) -> Op[sli
 
 def _resize(state: ArrayState, shape: tuple[int, ...], listing: bool, moved: Moved, shrink: bool | None) -> Op[list[str]]:
     now, version = yield from _current(state)
-    _refuse_to_cut(state.shape, now.shape, shape, shrink)
+    _refuse_to_cut(state.shape, now.shape, shape, shrink)  # safety: unseen
     new = _with_shape(now, shape)
     if any(b > a for a, b in zip(now.shape, shape, strict=True)):
         yield from _erase_outside(now, new, listing)

@@ -225,7 +225,7 @@ def _make_room(new: _Creation) -> Op[None]:
         yield from delete_node(path)
         return
     leftovers = [] if new.is_chunk is None else (yield from _leftovers(path, new.is_chunk))
-    if leftovers and not new.overwrite and new.fill is None:
+    if leftovers and not new.overwrite and new.fill is None:  # safety: leftovers
         raise NodeExistsError(
             "chunks of an array lie here, and no metadata",
             path=path or "/",
