@@ -33,7 +33,7 @@ WRITE = ("put", "erase")
 UPDATE = ("get", "put", "erase")
 LIST = ("get", "list")
 
-STORE_OPTIONS = ("locking", "lock_timeout", "durability")
+STORE_OPTIONS = ("locking", "lock_timeout", "durability", "direct_io")
 """Options of a handle that its store must know."""
 
 
@@ -67,6 +67,7 @@ class Place:
             subchunk_order=config.subchunk_order,
             shard_updates=config.shard_updates,
             dead_limit=config.dead_limit,
+            aligned=bool(getattr(self.store, "direct_io", False)),
         )
         return OpOptions(codec, config.missing_chunks, self.guarded, self._together)
 
@@ -149,6 +150,8 @@ class Place:
             missing.append("hold or put_if")
         if "put" in needs and self.config.durability == "fsync" and getattr(self.store, "durability", None) != "fsync":
             missing.append('durability="fsync"')
+        if self.config.direct_io and not getattr(self.store, "direct_io", False):
+            missing.append("direct_io=True")
         if missing:
             got = [name for name, has in able._asdict().items() if has]
             raise CapabilityError("the store cannot do what this needs", store=repr(self.store), expected=missing, got=got)
