@@ -105,7 +105,7 @@ def test_nothing_refers_to_a_block_that_was_given_back(codecs: list[Any], codec:
 VIEWS: dict[str, Callable[[Any], Any]] = {
     "itself": lambda block: block,
     "slice": lambda block: block[5:9],
-    "other type": lambda block: block[:LEAST].view("float64").reshape(4, -1).T[3:, ::2],
+    "other type": lambda block: block[:LEAST].view("uint64").reshape(4, -1).T[3:, ::2],
     "array on it": lambda block: np.ndarray((2, 3), "int16", block)[1],
     "memoryview": memoryview,
     "read-only slice": lambda block: block.data[7:8].toreadonly(),

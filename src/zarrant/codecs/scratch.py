@@ -140,7 +140,8 @@ def _unused(nbytes: int) -> npt.NDArray[np.uint8] | None:
             owner = _lent.pop(0)
         except IndexError:  # another thread was faster
             break
-        if nbytes + PAGE <= owner.size <= 2 * (nbytes + PAGE) and _references(owner) <= _ALONE:
+        free = _references(owner) <= _ALONE  # safety: lent
+        if free and nbytes + PAGE <= owner.size <= 2 * (nbytes + PAGE):
             return owner
         _lent.append(owner)
     return None

@@ -73,7 +73,7 @@ class DirectIO:
         done = self._write_blocks(fd, views, total, state)
         if done < total:
             self.files.set_direct(fd, False)
-            self.files.write_full(fd, _after(views, done), done)
+            self.files.write_full(fd, _after(views, done), done)  # safety: direct rest
         elif done > total:
             self.files.truncate(fd, total)  # safety: direct tail
         return True
