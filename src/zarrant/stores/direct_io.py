@@ -154,6 +154,40 @@ class DirectIO:
             _log.warning("direct I/O is refused where %s is (%s): files are written and read buffered", self.url, error.strerror)
 
 
+def tried(files: FileLayer, root: str) -> str:
+    """What direct I/O would do below a directory, in words: tried by reading one file that is there. Writes nothing."""
+    found = _any_file(files, root)
+    if found is None:
+        return "not known: there is no file to try it on"
+    fd = files.open(found, os.O_RDONLY)
+    try:
+        block = block_of(files.fstat(fd))
+        files.set_direct(fd, True)
+        files.read(fd, lent(block).data, 0)
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise
+        return f"refused by the file system ({error.strerror}): files would be written and read buffered"
+    finally:
+        files.close(fd)
+    return f"possible, in blocks of {block} bytes"
+
+
+def _any_file(files: FileLayer, root: str) -> str | None:
+    directories = [root]
+    while directories:
+        directory = directories.pop()
+        try:
+            entries = files.scan(directory)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        for name, kind in entries:
+            if kind == "file":
+                return os.path.join(directory, name)
+        directories.extend(os.path.join(directory, name) for name, kind in entries if kind == "dir")
+    return None
+
+
 def block_of(state: os.stat_result) -> int:
     """The block of a file: what it prefers, where that can be a block of a disk, else `BLOCK`.
 
