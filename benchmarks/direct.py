@@ -53,9 +53,13 @@ class Load:
     def __post_init__(self) -> None:
         for index in np.ndindex(*(extent // self.edge for extent in self.data.shape)):
             self.chunks[index] = zarrant.aligned_empty((self.edge,) * 3, self.data.dtype)
-            self.chunks[index][...] = self.data[tuple(slice(at * self.edge, (at + 1) * self.edge) for at in index)]
+            self.chunks[index][...] = self.part(index)
         self.out = zarrant.aligned_empty(self.data.shape, self.data.dtype)
         self.out[...] = 0
+
+    def part(self, index: tuple[int, ...]) -> Values:
+        """The values of a chunk, where they are in the array."""
+        return self.data[tuple(slice(at * self.edge, (at + 1) * self.edge) for at in index)]
 
     def each_chunk(self, act: Callable[[tuple[int, ...], memoryview], None]) -> None:
         """Act on the bytes of every chunk, with as many threads as all have."""
@@ -77,12 +81,15 @@ class Way:
 
 
 class Plain(Way):
-    """No library: `pwrite` and `pread` of aligned memory."""
+    """No library: `pwrite` and `pread` of aligned memory; with `gather`, into which the chunks of the array are copied first."""
 
-    def __init__(self, load: Load, path: Path, direct: bool, sync: bool = False) -> None:
+    def __init__(self, load: Load, path: Path, direct: bool, sync: bool = False, gather: bool = False) -> None:
         super().__init__(load, path)
-        self.flag, self.sync = os.O_DIRECT if direct else 0, sync
-        self.name = (LOOP if direct else "plain buffered loop") + (", synced" if sync else "")
+        self.flag, self.sync, self.gather, self.reads = os.O_DIRECT if direct else 0, sync, gather, not gather
+        self.name = (LOOP if direct else "plain buffered loop") + (", gathering" if gather else "") + (", synced" if sync else "")
+        self.memory = [zarrant.aligned_empty((load.edge,) * 3, load.data.dtype) for _ in range(load.threads * gather)]
+        for chunk in self.memory:
+            chunk[...] = 0
 
     def _open(self, index: tuple[int, ...], flags: int) -> int:
         file = self.path.joinpath("c", *map(str, index))
@@ -92,12 +99,18 @@ class Plain(Way):
 
     def write(self) -> None:
         def one(index: tuple[int, ...], view: memoryview) -> None:
+            memory = self.memory.pop() if self.gather else None
+            if memory is not None:
+                memory[...] = self.load.part(index)
+                view = memory.reshape(-1).view(np.uint8).data
             fd = self._open(index, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
             for at in range(0, len(view), PIECE):
                 assert os.pwrite(fd, view[at : at + PIECE], at) == len(view[at : at + PIECE])
             if self.sync:
                 os.fsync(fd)
             os.close(fd)
+            if memory is not None:
+                self.memory.append(memory)
 
         self.load.each_chunk(one)
 
@@ -165,6 +178,7 @@ def ways_of(load: Load, directory: Path, say: Say) -> list[Way]:
     """All that can be done here; says what cannot."""
     makers: list[Callable[[Path], Way]] = [
         lambda path: Plain(load, path, direct=True),
+        lambda path: Plain(load, path, direct=True, gather=True),
         lambda path: Plain(load, path, direct=False),
         lambda path: Ours(load, path, DIRECT[0], encoded=True, direct_io=True),
         lambda path: Ours(load, path, DIRECT[1], direct_io=True),

@@ -356,6 +356,7 @@ def test_the_option_in_all_its_places(tmp_path: Path) -> None:
     assert zarrant.open_array(FilesystemStore(tmp_path / "a"), config=Config(direct_io=True)).store.direct_io
     assert zarrant.open_array(tmp_path / "a", storage_options={"direct_io": True}).store.direct_io
     assert zarrant.open_array(tmp_path / "a", mode="r", config={"direct_io": True}).store.direct_io
+    assert zarrant.open_array(tmp_path / "a", mode="r").with_config(direct_io=True).store.direct_io
     assert zarrant.open_array(FilesystemStore(tmp_path / "a", direct_io=True)).store.direct_io
     group = zarrant.create_group(tmp_path / "g", config={"direct_io": True})
     assert group.create_array("b", **options).store.direct_io

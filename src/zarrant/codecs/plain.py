@@ -19,7 +19,6 @@ import numpy.typing as npt
 from zarrant import kernels
 from zarrant.codecs.base import Encoded, Fetched, Ints, Rows, Spans
 from zarrant.codecs.leaf import Leaf
-from zarrant.codecs.scratch import lent
 from zarrant.effects import Op
 from zarrant.errors import ByteRangeError
 from zarrant.geometry.layers import Values, drawn
@@ -88,7 +87,7 @@ class Plain(Leaf):
         runs = Runs(np.zeros(1, np.int64), self.spec.nbytes, 0) if whole and box.flags.c_contiguous else self._runs(boxes)
         if runs is None:
             return None
-        flat = self._gathered(box, whole).reshape(1, -1).view(np.uint8)
+        flat = np.ascontiguousarray(box).reshape(1, -1).view(np.uint8)
         if not self.options.write_empty_chunks and kernels.equals_fill(flat, self.spec.fill)[0]:
             return None
         source = None if spans is None or cells.full[i] else spans.source(i)
@@ -99,14 +98,6 @@ class Plain(Leaf):
         old = (lambda start, length: (source.part(start, length),)) if source is not None and there else self._fill_parts
         parts = list(runs.parts(old, new, self.spec.nbytes))
         return Encoded(np.array([self.spec.nbytes], np.int64), parts, [len(parts)])
-
-    def _gathered(self, box: npt.NDArray[np.generic], whole: bool) -> npt.NDArray[np.generic]:
-        """The values of a box one after the other: those of a whole chunk, that are stored as they are, in aligned memory."""
-        if not (self.options.aligned and whole) or self.head or box.flags.c_contiguous:
-            return np.ascontiguousarray(box)
-        rows: npt.NDArray[np.generic] = np.ndarray(box.shape, box.dtype, lent(box.nbytes))
-        rows[...] = box
-        return rows
 
     def _fill_parts(self, start: int, length: int) -> Iterator[Part]:
         """Fill elements, as they are stored: one block again and again, which is faster than memory never used before."""

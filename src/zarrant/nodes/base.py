@@ -21,6 +21,7 @@ from zarrant.ops.state import OpOptions
 from zarrant.run.drivers import World, in_thread, perform, perform_async
 from zarrant.run.pool import available_cpus, available_memory, shared_pool
 from zarrant.storage import Capabilities, capabilities
+from zarrant.stores.adapters import ReadOnly
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.guarded import Synchronized
 
@@ -97,8 +98,11 @@ class Place:
     def with_config(self, **options: Any) -> Place:
         """The same place under other options."""
         config, store = self.config.with_options(**options), self.store
+        changed = {name: getattr(config, name) for name in STORE_OPTIONS if name in options}
         if isinstance(store, FilesystemStore | Synchronized):
-            store = store.with_options(**{name: getattr(config, name) for name in STORE_OPTIONS if name in options})
+            store = store.with_options(**changed)
+        elif isinstance(store, ReadOnly) and isinstance(store.store, FilesystemStore):
+            store = ReadOnly(store.store.with_options(**changed))
         return replace(self, config=config, store=store)
 
     def _world(self) -> World:
