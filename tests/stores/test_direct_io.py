@@ -170,6 +170,10 @@ def test_an_aligned_buffer_goes_to_the_disk_untouched(tmp_path: Path) -> None:
     a.store_encoded_chunk((1, 0, 0), chunk)
     assert layer.written == [(0, [(chunk.ctypes.data, chunk.nbytes)])]
     assert np.array_equal(a[2:], chunk)
+    layer.written.clear()
+    a.store_chunk((0, 0, 0), chunk)
+    a[2:] = chunk
+    assert layer.written == [(0, [(chunk.ctypes.data, chunk.nbytes)])] * 2
 
     layer.written.clear()
     store.put("other", [chunk.reshape(-1).view("uint8")[:-3].data])

@@ -8,7 +8,7 @@ instead; that is logged once, and `DirectIO.refused` says so. May not: rename, l
   which the codecs gather in aligned memory) are handed to the system as they are. All others are copied, piece by piece, through
   one aligned buffer of `PIECE` bytes; these are pooled (`codecs.scratch`).
 - A last block that is not full is written full, with zeros, and the file is truncated to the size of the object. This happens on
-  a temp file, before its rename: no reader can see the longer file, and the next writer empties one that a killed writer left.
+  a temp file, before its rename: no reader can see the longer file, and the next writer removes one that a killed writer left.
 - Reads take the blocks around each span, and hand out views of what was asked for.
 - Only whole new objects of at least `MIN_BYTES` are written in this way. An update of a shard (a splice) copies what stays with
   `copy_file_range`, which moves no bytes on many file systems; what it appends begins at any offset, so it is written buffered.
