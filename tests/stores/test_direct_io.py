@@ -10,6 +10,7 @@ import os
 import pickle
 import random
 import stat
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,11 +25,20 @@ from zarrant.config import Config
 from zarrant.errors import ByteRangeError, CapabilityError, DataTypeError, OptionError, StoreError
 from zarrant.storage import ByteRange
 from zarrant.stores import direct_io, spares
-from zarrant.stores.direct_io import BLOCK, block_of, runs_of, windows_of
+from zarrant.stores.direct_io import BLOCK, block_of, runs_of, tried, windows_of
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.layer import FileLayer
 from zarrant.stores.memory import MemoryStore
 from zarrant.testing import FaultyLayer, StoreSuite, content
+
+
+def possible() -> bool:
+    with tempfile.TemporaryDirectory() as place:
+        Path(place, "file").write_bytes(b"")
+        return tried(FileLayer(), place).startswith("possible")
+
+
+pytestmark = pytest.mark.skipif(not possible(), reason="the file system of temporary files has no direct I/O")
 
 SIZES = [0, 1, 4095, 4096, 4097, 3 * 4096, (1 << 18) + 1, (10 << 20) + 3]
 

@@ -82,7 +82,7 @@ def aligned_empty(shape: int | Sequence[int], dtype: npt.DTypeLike) -> npt.NDArr
     """A new array whose memory begins with a page, and whose last page holds nothing else. Its values mean nothing yet.
 
     With `direct_io` a store writes such an array (or whole blocks of it) to the disk without a copy: fill one with the bytes of
-    a chunk, pass it to `Array.store_encoded_chunk`, and use it again for the next chunk.
+    a chunk, pass it to `Array.store_encoded_chunk`, and use it again for the next chunk when the call has returned.
 
     Args:
         shape: as of `numpy.empty`.
