@@ -159,7 +159,7 @@ def test_help_names_every_command(run: Shell) -> None:
 
 def test_doctor(run: Shell) -> None:
     assert run("doctor", ".") == 0
-    assert zarrant.__version__ in run.out and "compiled" in run.out and "locks" in run.out
+    assert zarrant.__version__ in run.out and "compiled" in run.out and "locks" in run.out and "direct I/O" in run.out
     assert run.json("doctor")["version"] == zarrant.__version__
 
 

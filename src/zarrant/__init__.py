@@ -14,6 +14,7 @@ ending in `_async` give `AsyncArray` and `AsyncGroup`. Errors are in `zarrant.er
 """
 
 from zarrant import codecs, errors
+from zarrant.codecs.scratch import aligned_empty
 from zarrant.config import Config, config
 from zarrant.geometry.box import ArraySubset
 from zarrant.nodes.array import Array, AsyncArray
@@ -45,6 +46,7 @@ __all__ = [
     "Group",
     "MemoryStore",
     "__version__",
+    "aligned_empty",
     "codecs",
     "config",
     "create_array",

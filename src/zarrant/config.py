@@ -29,6 +29,7 @@ class Config:
     locking: str = "auto"
     lock_timeout: float = 60.0
     durability: str = "rename"
+    direct_io: bool = False
     subchunk_order: str = "C"
     validate_checksums: bool = True
     missing_chunks: str = "fill"
@@ -99,6 +100,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "locking": _choice("auto", "os", "lockfile", "none"),
     "lock_timeout": _number(0, 1e9),
     "durability": _choice("rename", "fsync"),
+    "direct_io": _boolean,
     "subchunk_order": _choice("C", "unordered", "morton"),
     "validate_checksums": _boolean,
     "missing_chunks": _choice("fill", "error"),

@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 
 from zarrant.codecs import Blosc, Bytes, Numcodecs, Transpose, Zstd, scratch
-from zarrant.codecs.scratch import LEAST, MOST, borrowed
+from zarrant.codecs.scratch import LEAST, LENT_MOST, MOST, borrowed, lent
 from zarrant.testing import together
 
 
 @pytest.fixture(autouse=True)
 def nothing_kept() -> Iterator[None]:
-    scratch._kept.clear()
+    for blocks in (scratch._kept, scratch._lent):
+        blocks.clear()
     yield
-    scratch._kept.clear()
+    for blocks in (scratch._kept, scratch._lent):
+        blocks.clear()
 
 
 def kept() -> list[int]:
@@ -96,3 +98,69 @@ def test_nothing_refers_to_a_block_that_was_given_back(codecs: list[Any], codec:
     assert c.encode(values) == stored
     assert np.array_equal(out, values)
     assert np.array_equal(c.decode(stored), values)
+
+
+# ── lent ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+VIEWS: dict[str, Callable[[Any], Any]] = {
+    "itself": lambda block: block,
+    "slice": lambda block: block[5:9],
+    "other type": lambda block: block[:LEAST].view("uint64").reshape(4, -1).T[3:, ::2],
+    "array on it": lambda block: np.ndarray((2, 3), "int16", block)[1],
+    "memoryview": memoryview,
+    "read-only slice": lambda block: block.data[7:8].toreadonly(),
+    "cast": lambda block: block.data.cast("B")[3:],
+    "array of a memoryview": lambda block: np.frombuffer(block.data[:64], "uint32")[2:3],
+    "element": lambda block: block[:4].view("int32")[0:1].squeeze(),
+    "in a list": lambda block: [block.reshape(-1, 4)[1]],
+}
+
+
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+def test_a_lent_block_is_not_lent_again_while_anything_refers_to_it(view: Callable[[Any], Any]) -> None:
+    held = view(lent(2 * LEAST))
+    before = np.array(held)
+    others = [lent(2 * LEAST) for _ in range(3)]
+    for other in others:
+        other[:] = 255 - other[0]
+    assert np.array_equal(np.array(held), before)
+    assert not any(np.shares_memory(other, np.asarray(held[0] if isinstance(held, list) else held)) for other in others)
+
+
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+def test_a_lent_block_is_lent_again_afterwards(view: Callable[[Any], Any]) -> None:
+    block = lent(2 * LEAST)
+    address = block.ctypes.data
+    held = view(block)
+    del block, held
+    again = lent(2 * LEAST - 5)
+    assert (again.ctypes.data, again.nbytes) == (address, 2 * LEAST - 5)
+    assert address % 4096 == 0
+
+
+def test_lent_blocks_that_are_kept_have_a_limit() -> None:
+    held = [lent(LENT_MOST // 4) for _ in range(8)]
+    assert sum(block.size for block in scratch._lent) <= LENT_MOST
+    assert len({block.ctypes.data for block in held}) == 8
+    lent(LENT_MOST + 1)
+    assert sum(block.size for block in scratch._lent) <= LENT_MOST
+    assert lent(5).ctypes.data % 4096 == 0
+
+
+def test_threads_are_lent_blocks_of_their_own() -> None:
+    wrong: list[int] = []
+
+    def work(number: int) -> None:
+        kept: list[Any] = []
+        for turn in range(400):
+            view = lent(LEAST + turn % 7).data[turn % 5 :: 1]
+            view[:8] = bytes([number]) * 8
+            kept.append(view)
+            if len(kept) > 3:
+                old = kept.pop(0)
+                if bytes(old[:8]) != bytes([number]) * 8:
+                    wrong.append(number)
+
+    together(*(lambda number=number: work(number) for number in range(4)))
+    assert wrong == []
+    assert 0 < len(scratch._lent) <= 4 * 6

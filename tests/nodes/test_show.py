@@ -39,6 +39,9 @@ def test_info(array) -> None:
     lines = repr(info).splitlines()
     assert len(lines) == len(info)
     assert len({line.index(":") for line in lines}) == 1
+    assert "File access" not in info
+    assert array.with_config(direct_io=True).info["File access"] == "direct"
+    assert zarrant.open_array(array.store.with_options(direct_io=True), name="x", mode="r").info["File access"] == "direct"
     assert repr(Info()) == ""
 
 

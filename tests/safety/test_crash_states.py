@@ -27,7 +27,7 @@ import pytest
 import zarrant
 from zarrant.codecs import Crc32c, Zstd
 from zarrant.errors import NodeNotFoundError, ZarrantError
-from zarrant.stores import spares
+from zarrant.stores import direct_io, spares
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.simulated import TOP, Disk, SimulatedDisk, SimulatedLayer, Step
 from zarrant.testing import together
@@ -69,6 +69,15 @@ def kept(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> boo
     return keeps
 
 
+@pytest.fixture(params=["rename", "fsync"])
+def direct(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Objects of any size go around the page cache, in blocks and pieces so small that they need several; the durability."""
+    for name, size in {"BLOCK": 16, "MIN_BYTES": 1, "MIN_STRAIGHT": 16, "PIECE": 32}.items():
+        monkeypatch.setattr(direct_io, name, size)
+    durability: str = request.param
+    return durability
+
+
 idle: list[Callable[[], bool]] = []
 """What removes the spares that were left."""
 
@@ -84,10 +93,10 @@ def attach(system: SimulatedDisk, **options: Any) -> FilesystemStore:
 class Recording:
     """One array, what was done to it, and what it may show after each step of the journal."""
 
-    def __init__(self, layout: str, durability: str = "rename", **config: Any) -> None:
+    def __init__(self, layout: str, durability: str = "rename", direct: bool = False, **config: Any) -> None:
         self.system = SimulatedDisk()
         self.options = {**LAYOUTS[layout], "dtype": "uint32", "fill_value": 0, "config": {"concurrency": 1, **config}}
-        self.store = attach(self.system, durability=durability)
+        self.store = attach(self.system, durability=durability, direct_io=direct)
         self.array = zarrant.create_array(self.store, attributes={"n": 0}, **self.options)
         self.shape, self.unit = self.array.shape[0], self.array.write_unit[0]
         self.base = self.system.disk.copy()
@@ -303,6 +312,45 @@ def test_killed(layout: str, kept: bool, tally: Tally) -> None:
     tally("crash states", looked)
     assert looked > (400 if SOAK else 120) * runs
     assert different > looked // 3
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_killed_during_direct_writes(layout: str, direct: str, tally: Tally) -> None:
+    """Padded blocks, a file that is still too long, one that is not named yet: an object is old or new all the same."""
+    looked = 0
+    for run in range(2 * RUNS if SOAK else 1):
+        recording, states = record(layout, f"direct {layout} {run}", durability=direct, direct=True)
+        journal, judge = recording.system.journal, Judge(recording, states)
+        done, dice = done_before(journal), random.Random(run)
+        cut = [step for step in journal if step.kind == "truncate"]
+        assert cut, "nothing was padded"
+        for disk, count in killed(journal, recording.base, CUTS, dice):
+            if SOAK or dice.random() < 0.5:
+                judge.look(disk, done[count])
+        looked += judge.looked
+    print(f"{looked} states after kills during direct writes, {len(cut)} of them padded")
+    tally("crash states", looked)
+    assert looked > 100
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("direct", ["fsync"], indirect=True)
+def test_power_lost_with_fsync_and_direct_io(layout: str, direct: str, tally: Tally) -> None:
+    """The disk may keep directly written blocks in a cache of its own, and the size of the file is not on it yet."""
+    looked = 0
+    for run in range(RUNS):
+        recording, states = record(layout, f"direct power {layout} {run}", durability=direct, direct=True)
+        journal, dice, judge = recording.system.journal, random.Random(run), Judge(recording, states)
+        done = done_before(journal)
+        for count in range(0, len(journal), EVERY):
+            for _ in range(LOSSES):
+                judge.look(power_lost(journal[:count], recording.base, dice), done[count])
+        looked += judge.looked
+    print(f"{looked} states after a loss of power with fsync and direct I/O, nothing acknowledged is missing, nothing torn")
+    tally("crash states", looked)
+    assert looked > 100
 
 
 WRITERS = 3

@@ -16,6 +16,7 @@ import os
 import random
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ import pytest
 import zarrant
 from zarrant.codecs import Crc32c
 from zarrant.errors import CapabilityError, NodeNotFoundError, PartialFailure, StoreError, StoreFullError, StorePermissionError
-from zarrant.stores import spares
+from zarrant.stores import direct_io, spares
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.testing import FaultyLayer
 from zarrant.tools.check import check
@@ -224,11 +225,25 @@ MODES: dict[str, dict[str, Any]] = {
     "fsync": {"durability": "fsync"},
     "lockfile": {"locking": "lockfile"},
     "no locks": {"locking": "none"},
+    "direct": {"direct_io": True},
+    "direct, fsync": {"direct_io": True, "durability": "fsync"},
 }
 ELSEWHERE = {
     "fsync": ("write everything", "write a part", "update again", "erase", "encode", "append", "annotate", "create", "create over"),
     "lockfile": ("write everything", "write a part", "erase", "encode", "append", "annotate", "create"),
     "no locks": ("write everything", "write a part", "erase", "annotate", "create"),
+    "direct": (
+        "write everything",
+        "write a chunk",
+        "write a part",
+        "write bytes",
+        "encode",
+        "append",
+        "annotate",
+        "read",
+        "create",
+    ),
+    "direct, fsync": ("write everything", "write a part", "append", "create over"),
 }
 """Operations that are tried in other modes too."""
 
@@ -286,8 +301,10 @@ class Sweep:
         assert error is None
         self.calls, self.new = list(layer.calls), look(root)
         assert ("alone" in self.calls and "link" in self.calls) is self.operation.spares
+        assert ("set_direct" in self.calls) is mode.startswith("direct")
         spares.remove_all()
         self.told = self.silent = 0
+        self.warned: list[warnings.WarningMessage] = []
 
     def run(self, fails: Callable[[int], int]) -> tuple[Layer, Path, Exception | None]:
         root = self.base / str(next(self.roots))
@@ -298,19 +315,22 @@ class Sweep:
         if self.operation.on_array is not None:
             self.handle = zarrant.open_array(store, name="a", mode="r+", config=CONFIG)
         layer.arm()
-        before = spares.SLOW, spares.LEAST
+        before, least = (spares.SLOW, spares.LEAST), direct_io.MIN_BYTES
+        if self.mode.startswith("direct"):
+            direct_io.MIN_BYTES = 1
         if self.operation.spares:
             spares.SLOW, spares.LEAST = {"disk": -1.0}, 0
         try:
             if self.operation.on_array is not None:
-                self.operation.on_array(self.handle)
+                with warnings.catch_warnings(record=True) as self.warned:
+                    self.operation.on_array(self.handle)
             else:
                 assert self.operation.on_store is not None
                 self.operation.on_store(store)
         except (OSError, zarrant.errors.ZarrantError, Failed) as raised:
             error = raised.with_traceback(None)
         finally:
-            spares.SLOW, spares.LEAST = before
+            (spares.SLOW, spares.LEAST), direct_io.MIN_BYTES = before, least
         layer.armed = False
         return layer, root, error
 
@@ -321,7 +341,8 @@ class Sweep:
         if not layer.failed:
             return  # a call of another turn of the same operation
         if error is None:
-            self.silent += 1
+            self.silent += not self.warned
+            self.told += bool(self.warned)  # the array has its new shape, and what was cut off is still there
         else:
             self.told += 1
             check_error(error, numbers, self.operation)

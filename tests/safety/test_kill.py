@@ -259,16 +259,20 @@ class Killer(FaultyLayer):
 
     def write(self, fd: int, views: Sequence[memoryview], offset: int) -> int:
         if self.torn and self.armed >= 0 and len(self.calls) >= self.armed + self.at:
-            FileLayer.write(self, fd, [views[0][: len(views[0]) // 2]], offset)
+            half = len(views[0]) // 2
+            FileLayer.write(self, fd, [views[0][: half - half % 4096 or half]], offset)  # blocks, as direct I/O has it
         written: int = super().write(fd, views, offset)
         return written
 
 
-def killed_at(path: Path, durability: str, change: Callable[[], None], layer: Killer) -> str | None:
+MODES: dict[str, dict[str, Any]] = {"rename": {}, "fsync": {"durability": "fsync"}, "direct": {"direct_io": True}}
+
+
+def killed_at(path: Path, options: dict[str, Any], change: Callable[[], None], layer: Killer) -> str | None:
     """Let a process make a change until it is killed: the name of the call; None where it was not, because it had done."""
 
     def work() -> None:
-        a = zarrant.open_array(FilesystemStore(path, layer=layer, durability=durability), mode="r+")
+        a = zarrant.open_array(FilesystemStore(path, layer=layer, **options), mode="r+")
         layer.armed = len(layer.calls)
         change(a)
 
@@ -283,9 +287,9 @@ def steps(dice: random.Random) -> Iterator[int]:
 
 
 @layouts
-@pytest.mark.parametrize("durability", ["rename", "fsync"])
+@pytest.mark.parametrize("mode", MODES)
 def test_killed_at_every_step(
-    tmp_path: Path, strangers: Strangers, layout: str, durability: str, tally: Callable[[str, int], None]
+    tmp_path: Path, strangers: Strangers, layout: str, mode: str, tally: Callable[[str, int], None]
 ) -> None:
     path, noted = tmp_path / "a", mmap.mmap(-1, 16)
     array(path, layout)
@@ -300,7 +304,7 @@ def test_killed_at_every_step(
                 k += 2
                 after = before.copy()
                 operation(after, k)
-                name = killed_at(path, durability, lambda a, run=operation, k=k: run(a, k), Killer(at, torn, noted))
+                name = killed_at(path, MODES[mode], lambda a, run=operation, k=k: run(a, k), Killer(at, torn, noted))
                 if name is None:
                     assert np.array_equal(zarrant.open_array(path)[...], after)
                     break
@@ -308,9 +312,10 @@ def test_killed_at_every_step(
                 allowed = [(before[:, :64], after[:, :64]), (before[:, 64:], after[:, 64:])]
                 check(path, strangers, allowed)
                 before = write_shorter(path, strangers, layout, k)
-    print(f"{killed.total()} writers of {layout}s ({durability}) killed: {dict(killed)}; {dict(strangers.counts)}")
+    print(f"{killed.total()} writers of {layout}s ({mode}) killed: {dict(killed)}; {dict(strangers.counts)}")
     if SOAK:
         needed = {"open", "lock", "stat", "write", "set_mtime", "fstat", "close", "rename", "unlink", "unlock", "read"}
-        assert killed.keys() >= needed | ({"sync"} if durability == "fsync" else set())
+        assert killed.keys() >= needed | ({"sync"} if mode == "fsync" else set())
+        assert mode != "direct" or killed.keys() >= {"set_direct", "truncate"}
         assert layout == "chunk" or killed["copy"]
     tally("kills", killed.total())

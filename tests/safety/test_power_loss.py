@@ -32,7 +32,7 @@ import pytest
 import zarrant
 from zarrant.codecs import Crc32c
 from zarrant.errors import NodeNotFoundError, ZarrantError
-from zarrant.stores import spares
+from zarrant.stores import direct_io, spares
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.layer import FileLayer
 from zarrant.tools.check import check
@@ -215,8 +215,8 @@ class Slips:
 Work = Callable[[Any, int, int], None]
 
 
-def opened(root: Path, durability: str, layer: FileLayer | None = None) -> Any:
-    store = FilesystemStore(root, durability=durability, layer=layer)
+def opened(root: Path, durability: str, layer: FileLayer | None = None, direct: bool = False) -> Any:
+    store = FilesystemStore(root, durability=durability, layer=layer, direct_io=direct)
     return zarrant.open_group(store, mode="r+", config={"durability": durability})
 
 
@@ -398,10 +398,12 @@ class Mode(NamedTuple):
     make: Callable[[Path], None]
     work: Work
     judge: Callable[[Path, Sequence[int], Sequence[int]], list[str]]
+    direct: bool = False
 
 
 MODES = {
     "fsync": Mode("fsync", make_durable, durable, judge_durable),
+    "direct": Mode("fsync", make_durable, durable, judge_durable, direct=True),
     "sync": Mode("rename", make_slots, synced, judge_slots),
     "neither": Mode("rename", make_slots, unsynced, judge_slots),
 }
@@ -508,7 +510,7 @@ def trials(disk: Disk, mode: Mode, count: int) -> Trials:
     last = SLOTS // WRITERS - 2
 
     def work(number: int) -> None:
-        write_on_and_on(opened(root, mode.durability), mode.work, slips, number, last)
+        write_on_and_on(opened(root, mode.durability, direct=mode.direct), mode.work, slips, number, last)
 
     flushes = disk.flushes()
     assert flushes, "the device does not tell of its flushes"
@@ -527,8 +529,8 @@ def trials(disk: Disk, mode: Mode, count: int) -> Trials:
     return Trials(count, sum(slips.done()), missing, unsure)
 
 
-QUICK = {("ext4", "fsync"), ("xfs", "sync")}
-ALL = [(kind, mode) for kind in SIZES for mode in ("fsync", "sync")]
+QUICK = {("ext4", "fsync"), ("xfs", "sync"), ("ext4", "direct")}
+ALL = [(kind, mode) for kind in SIZES for mode in ("fsync", "sync", "direct")]
 
 
 @pytest.fixture(params=[False, True] if SOAK else [True], ids=lambda keeps: "spares" if keeps else "")
@@ -542,7 +544,10 @@ def kept(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> boo
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("kind", "mode"), ALL if SOAK else sorted(QUICK))
-def test_what_was_acknowledged_outlives_a_loss_of_power(kind: str, mode: str, kept: bool, tmp_path: Path, tally: Any) -> None:
+def test_what_was_acknowledged_outlives_a_loss_of_power(
+    kind: str, mode: str, kept: bool, tmp_path: Path, tally: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(direct_io, "MIN_BYTES", 1)
     with disk(kind, tmp_path) as made:
         found = trials(made, MODES[mode], CUTS or 1)
     print(f"{kind}, {mode}: {found.count} losses of power, {found.unsure} of them with unsure sectors,", end=" ")

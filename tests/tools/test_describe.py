@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 
 import zarrant
 from zarrant import kernels
-from zarrant.errors import NodeNotFoundError, OptionError
+from zarrant.errors import NodeNotFoundError, OptionError, StorePermissionError
+from zarrant.stores.layer import FileLayer
 from zarrant.tools import describe, doctor
 
 
@@ -60,7 +62,26 @@ def test_the_doctor_says_what_serves(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert facts["kernels"] == {"active": kernels.active(), "missing": kernels.missing()}
     assert facts["config"]["concurrency"] == {"value": 3, "source": "ZARRANT_CONCURRENCY"}
     assert "locks" in facts["path"]["guard"]
+    assert facts["path"]["direct_io"] == "not known: there is no file to try it on"
     assert doctor.examine()["path"] is None
     with pytest.raises(OptionError, match="not a path"):
         doctor.examine("memory://x")
     json.dumps(facts)
+
+
+def test_the_doctor_tries_direct_io_on_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a = zarrant.create_array(tmp_path / "b" / "a", shape=(4,), dtype="int8")
+    before = sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*"))
+    assert describe.direct_io(tmp_path).startswith(("possible, in blocks of ", "refused by the file system"))
+    assert describe.direct_io(tmp_path / "absent") == "not known: there is no file to try it on"
+
+    def refused(self: FileLayer, fd: int, on: bool) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(FileLayer, "set_direct", refused)
+    expected = "refused by the file system (Invalid argument): files would be written and read buffered"
+    assert doctor.examine(a.store.root)["path"]["direct_io"] == expected
+    monkeypatch.setattr(FileLayer, "scan", lambda self, path: (_ for _ in ()).throw(PermissionError(errno.EACCES, "denied")))
+    with pytest.raises(StorePermissionError, match="cannot try direct I/O: denied"):
+        describe.direct_io(tmp_path)
+    assert sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*")) == before

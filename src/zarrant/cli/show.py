@@ -190,6 +190,7 @@ def doctor(facts: Mapping[str, Any]) -> None:
     }
     if facts["path"] is not None:
         rows[facts["path"]["path"]] = f"writes are guarded by {facts['path']['guard']}"
+        rows["  direct I/O"] = facts["path"]["direct_io"]
     out.print(_table(rows))
 
 

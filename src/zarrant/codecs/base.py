@@ -55,6 +55,7 @@ class CodecOptions:
     """Run-time options that codecs honour; the meaning of each is in API.md §3.
 
     `batch_bytes`: decoded bytes of one mini-batch; 1 MiB keeps rows, encoded bytes and compressor state in a 2 MiB L2 cache.
+    `aligned`: bytes that are stored as they are lie in memory that begins with a page, as a store with direct I/O wants them.
     """
 
     write_empty_chunks: bool = False
@@ -63,6 +64,7 @@ class CodecOptions:
     shard_updates: str = "append"
     dead_limit: float = 0.5
     batch_bytes: int = 1 << 20
+    aligned: bool = False
 
 
 class Partial(NamedTuple):

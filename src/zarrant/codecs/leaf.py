@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from zarrant import kernels
 from zarrant.codecs.base import BytesToBytes, ChunkSpec, CodecOptions, Encoded, Fetched, Partial, Rows, Spans, Step
-from zarrant.codecs.scratch import borrowed
+from zarrant.codecs.scratch import borrowed, lent
 from zarrant.effects import Op
 from zarrant.errors import ChunkError
 from zarrant.geometry.layers import Values, drawn
@@ -63,7 +63,8 @@ class Leaf:
     def write(self, spans: Spans | None, cells: Cells, lo: int, hi: int, values: Values) -> Op[Encoded]:
         """See `Prepared.write`."""
         if not self.program:  # what is encoded may be the rows themselves
-            return (yield from self._write(spans, cells, lo, hi, values, self._rows(hi - lo)))
+            own = lent((hi - lo) * self.spec.nbytes) if self.options.aligned else None
+            return (yield from self._write(spans, cells, lo, hi, values, self._rows(hi - lo, own)))
         with borrowed((hi - lo) * self.spec.nbytes) as memory:
             return (yield from self._write(spans, cells, lo, hi, values, self._rows(hi - lo, memory)))
 

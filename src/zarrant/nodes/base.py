@@ -23,6 +23,7 @@ from zarrant.ops.state import OpOptions
 from zarrant.run.drivers import World, in_thread, perform, perform_async
 from zarrant.run.pool import available_cpus, available_memory, shared_pool
 from zarrant.storage import Capabilities, capabilities
+from zarrant.stores.adapters import ReadOnly
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.guarded import Synchronized
 
@@ -35,7 +36,7 @@ WRITE = ("put", "erase")
 UPDATE = ("get", "put", "erase")
 LIST = ("get", "list")
 
-STORE_OPTIONS = ("locking", "lock_timeout", "durability")
+STORE_OPTIONS = ("locking", "lock_timeout", "durability", "direct_io")
 """Options of a handle that its store must know."""
 
 
@@ -69,6 +70,7 @@ class Place:
             subchunk_order=config.subchunk_order,
             shard_updates=config.shard_updates,
             dead_limit=config.dead_limit,
+            aligned=bool(getattr(self.store, "direct_io", False)),
         )
         return OpOptions(codec, config.missing_chunks, self.guarded and self.able.get, self._together)
 
@@ -98,8 +100,11 @@ class Place:
     def with_config(self, **options: Any) -> Place:
         """The same place under other options."""
         config, store = self.config.with_options(**options), self.store
+        changed = {name: getattr(config, name) for name in STORE_OPTIONS if name in options}
         if isinstance(store, FilesystemStore | Synchronized):
-            store = store.with_options(**{name: getattr(config, name) for name in STORE_OPTIONS if name in options})
+            store = store.with_options(**changed)
+        elif isinstance(store, ReadOnly) and isinstance(store.store, FilesystemStore):
+            store = ReadOnly(store.store.with_options(**changed))
         return replace(self, config=config, store=store)
 
     def _world(self) -> World:
@@ -151,6 +156,8 @@ class Place:
             missing.append("hold or put_if")
         if "put" in needs and self.config.durability == "fsync" and getattr(self.store, "durability", None) != "fsync":
             missing.append('durability="fsync"')
+        if self.config.direct_io and not getattr(self.store, "direct_io", False):
+            missing.append("direct_io=True")
         if missing:
             got = [name for name, has in able._asdict().items() if has]
             raise CapabilityError("the store cannot do what this needs", store=repr(self.store), expected=missing, got=got)

@@ -56,8 +56,11 @@ def _place(
 ) -> Place:
     options = config if isinstance(config, Config) else defaults.config.with_options(**(config or {}))
     resolved, prefix = resolve_store(store, storage_options, {name: getattr(options, name) for name in STORE_OPTIONS})
-    if options.durability == "fsync" and isinstance(resolved, FilesystemStore):
-        resolved = resolved.with_options(durability="fsync")  # also where the caller made the store
+    if isinstance(resolved, FilesystemStore):  # also where the caller made the store
+        if options.durability == "fsync":
+            resolved = resolved.with_options(durability="fsync")
+        if options.direct_io and not resolved.direct_io:
+            resolved = resolved.with_options(direct_io=True)
     if synchronizer is None:
         warn_caller("synchronizer=None: updates of one chunk by several writers can be lost")
         resolved = last_look(resolved)

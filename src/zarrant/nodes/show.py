@@ -43,6 +43,8 @@ def array_info(array: Shown) -> Info:
             "Guard": array.guard,
         }
     )
+    if getattr(array.store, "direct_io", False):
+        info["File access"] = array.store.access
     if array.dimension_names:
         info["Dimensions"] = array.dimension_names
     return info

@@ -46,6 +46,16 @@ class View:
         """When the store inside has on disk what was written."""
         return str(getattr(self.store, "durability", "rename"))
 
+    @property
+    def direct_io(self) -> bool:
+        """Whether the store inside writes and reads around the page cache."""
+        return bool(getattr(self.store, "direct_io", False))
+
+    @property
+    def access(self) -> str:
+        """How the store inside writes and reads files."""
+        return str(getattr(self.store, "access", "unknown"))
+
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and isinstance(other, View) and self.store == other.store
 

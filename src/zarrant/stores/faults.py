@@ -38,6 +38,7 @@ class FaultyLayer(FileLayer):
     STEPS = (
         *("open", "close", "read", "write", "copy", "truncate", "sync", "rename", "unlink", "mkdir", "rmdir"),
         *("stat", "stat_target", "fstat", "set_mtime", "scan", "lock", "unlock", "link", "note", "set_note", "alone"),
+        "set_direct",
     )
 
     def __init__(self, fault: Callable[[int, str], None] = lambda index, name: None) -> None:

@@ -36,6 +36,7 @@ from zarrant.locking.files import SUFFIX, FileLock
 from zarrant.locking.local import KeyQueues, in_turn
 from zarrant.storage import Version
 from zarrant.stores import spares
+from zarrant.stores.direct_io import DirectIO
 from zarrant.stores.drafts import FileVersion, MakeDraft, Naming, TempFile, look, version_of
 from zarrant.stores.durable import DURABILITY, Group, ledger_of
 from zarrant.stores.held import HeldFiles
@@ -66,6 +67,8 @@ class FilesystemStore(FileTree):
     apart. LockTimeout after `lock_timeout` seconds. `durability` "fsync": what a call wrote is on disk when it returns;
     "rename": at the next `sync`. With `create` the directory is made at the first write, else it must be there. `spares` False
     for a directory whose files are sent to others in the course of updates by NFS 3 or `sendfile`: see `stores.spares`.
+    `direct_io` True: whole objects are written and read around the page cache, where the file system can do that
+    (`stores.direct_io`); `access` tells whether it does.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as root:
@@ -84,6 +87,7 @@ class FilesystemStore(FileTree):
         durability: str = "rename",
         create: bool = True,
         spares: bool = True,
+        direct_io: bool = False,
         layer: FileLayer | None = None,
     ) -> None:
         self.root = os.path.abspath(os.fspath(root))
@@ -97,7 +101,12 @@ class FilesystemStore(FileTree):
             raise OptionError(
                 "not a time to wait", store=self.url, field="lock_timeout", expected="seconds", got=repr(lock_timeout)
             )
+        if not isinstance(direct_io, bool):
+            raise OptionError(
+                "neither true nor false", store=self.url, field="direct_io", expected="True | False", got=repr(direct_io)
+            )
         self.ledger, self.spares = ledger_of(self.root), spares
+        self.direct = DirectIO(self.files, self.url) if direct_io else None
         self._probed = locking != "auto"
         self._check_root()
 
@@ -106,7 +115,8 @@ class FilesystemStore(FileTree):
         return FilesystemStore(self.root, **{**self._options(), **options}, layer=self.files)
 
     def _options(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("locking", "lock_timeout", "durability", "create", "spares")}
+        names = ("locking", "lock_timeout", "durability", "create", "spares", "direct_io")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def guard(self) -> str:
@@ -283,7 +293,8 @@ class FilesystemStore(FileTree):
 
     def __repr__(self) -> str:
         durable = "" if self.durability == "rename" else f", durability={self.durability!r}"
-        return f"FilesystemStore({self.root!r}, locking={self.locking!r}{durable})"
+        direct = f", direct_io={True if not self.direct.refused else self.access!r}" if self.direct else ""
+        return f"FilesystemStore({self.root!r}, locking={self.locking!r}{durable}{direct})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _open, (self.root, self._options(), self.files)

@@ -86,6 +86,15 @@ class FileLayer:
         """fsync(2)."""
         os.fsync(fd)
 
+    def set_direct(self, fd: int, on: bool) -> None:
+        """fcntl(2), F_SETFL: whether what is read and written goes around the page cache (O_DIRECT).
+
+        A file system that cannot do it says EINVAL, here or at the first read or write.
+        """
+        if not hasattr(os, "O_DIRECT"):
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        fcntl.fcntl(fd, fcntl.F_SETFL, os.O_DIRECT if on else 0)
+
     def begin_sync(self, fd: int) -> None:
         """posix_fadvise(2): have the system begin to write a file to its device; nothing is waited for, nothing promised."""
         if hasattr(os, "posix_fadvise"):

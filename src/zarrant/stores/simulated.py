@@ -17,6 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
+from zarrant.stores import direct_io
 from zarrant.stores.layer import FileLayer
 
 DEVICE = 77
@@ -126,6 +129,7 @@ class SimulatedDisk:
         self.gate = threading.RLock()
         self.opened: dict[int, int] = {}
         self.locks: dict[int, int] = {}
+        self.direct: set[int] = set()
         self.clock = max(self.disk.times.values(), default=10**18)
         # Far above the descriptors of the system, of which the process keeps lists.
         self.next = max([*self.disk.dirs, *self.disk.files, 10**6]) + 1
@@ -181,16 +185,19 @@ class SimulatedLayer(FileLayer):
     def close(self, fd: int) -> None:
         with self.system.gate:
             self.unlock(fd)
+            self.system.direct.discard(fd)
             del self.system.opened[fd]
 
     def read(self, fd: int, view: memoryview, offset: int) -> int:
         with self.system.gate:
+            self._aligned(fd, [view], offset)
             data = self.system.disk.files[self._node(fd)][offset : offset + len(view)]
             view[: len(data)] = data
             return len(data)
 
     def write(self, fd: int, views: Sequence[memoryview], offset: int) -> int:
         with self.system.gate:
+            self._aligned(fd, views, offset)
             data = b"".join(views)
             self.system.do(Step("write", self._node(fd), offset=offset, data=data))
             return len(data)
@@ -204,6 +211,18 @@ class SimulatedLayer(FileLayer):
     def truncate(self, fd: int, size: int) -> None:
         with self.system.gate:
             self.system.do(Step("truncate", self._node(fd), offset=size))
+
+    def set_direct(self, fd: int, on: bool) -> None:
+        with self.system.gate:
+            self._node(fd)
+            (self.system.direct.add if on else self.system.direct.discard)(fd)
+
+    def _aligned(self, fd: int, views: Sequence[memoryview], offset: int) -> None:
+        """Refuse what a real disk does not take directly, also where it would take smaller blocks."""
+        if fd in self.system.direct:
+            numbers = [offset, *map(len, views), *(np.frombuffer(view, np.uint8).ctypes.data for view in views)]
+            if any(number % direct_io.BLOCK for number in numbers):
+                raise _error(errno.EINVAL)
 
     def sync(self, fd: int) -> None:
         with self.system.gate:

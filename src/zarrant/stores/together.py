@@ -22,8 +22,8 @@ from typing import Any, NamedTuple, Protocol
 
 from zarrant.errors import LockTimeout
 from zarrant.locking.local import Gate, remake_after_fork
-from zarrant.storage import Buffer, Version
-from zarrant.stores.drafts import FileVersion, MakeDraft, Naming, TempFile, look, stamp, write_parts
+from zarrant.storage import Buffer, Part, Version
+from zarrant.stores.drafts import FileVersion, MakeDraft, Naming, TempFile, look, stamp
 from zarrant.stores.layer import FileLayer
 
 PATIENCE = 0.002
@@ -50,6 +50,7 @@ class Tree(Protocol):
     def put(self, key: str, parts: Sequence[Buffer]) -> Version: ...
     def _path(self, key: str) -> str: ...
     def _slot(self, path: str, patience: float | None = None) -> AbstractContextManager[MakeDraft]: ...
+    def _write_parts(self, fd: int, parts: Sequence[Part], base: Any) -> None: ...
     def _drop_old_spare(self, path: str) -> None: ...
     def _check(self) -> None: ...
     def _done(self, paths: Sequence[str]) -> None: ...
@@ -153,7 +154,7 @@ class _Batch:
         draft = make_draft(-1)
         for _ in range(2):  # an interrupt can keep one call from doing it; else the other does nothing
             self.stack.callback(draft.release)
-        write_parts(tree.files, draft.fd, parts, None)
+        tree._write_parts(draft.fd, parts, None)
         old = look(tree.files, path)
         self.written[number] = _Written(path, draft, stamp(tree.files, draft.fd, old), old is not None)
         with suppress(OSError):

@@ -24,6 +24,7 @@ from zarrant.errors import ByteRangeError, OptionError, StoreError, VersionChang
 from zarrant.locking.files import SUFFIX
 from zarrant.storage import Blob, Buffer, ByteRange, Part, Version
 from zarrant.stores import spares
+from zarrant.stores.direct_io import DirectIO
 from zarrant.stores.drafts import (
     ABSENT,
     FileVersion,
@@ -77,6 +78,23 @@ class FileTree(Durable):
         if self.condition is not None:
             self.condition.check(self._version(self.condition.key))  # safety: metadata
 
+    direct: DirectIO | None = None
+    """Files are written and read around the page cache; None: buffered."""
+
+    @property
+    def direct_io(self) -> bool:
+        """Whether direct I/O was asked for; `access` tells whether it is done."""
+        return self.direct is not None
+
+    @property
+    def access(self) -> str:
+        """How files are written and read, as far as it is known by now."""
+        if self.direct is None:
+            return "buffered"
+        if not self.direct.refused:
+            return "direct"
+        return f"buffered: the file system refuses direct I/O ({', '.join(sorted(set(self.direct.refused.values())))})"
+
     @abstractmethod
     def _slot(self, path: str, patience: float | None = None) -> AbstractContextManager[MakeDraft]:
         """Keep other writers of a path out; the value makes a draft in its directory, which is there by then.
@@ -96,7 +114,7 @@ class FileTree(Durable):
                 return None
             fd, state = opened
             try:
-                (view,) = self._read(fd, [(0, state.st_size)])
+                (view,) = self._read(fd, state, [(0, state.st_size)])
             finally:
                 self.files.close(fd)
         return Blob((view,), version_of(state), state.st_size)
@@ -113,7 +131,7 @@ class FileTree(Durable):
             try:
                 if if_version is not None:
                     _expect(state, if_version)
-                views = self._read(fd, [span(wanted, state.st_size) for wanted in ranges])
+                views = self._read(fd, state, [span(wanted, state.st_size) for wanted in ranges])
             finally:
                 self.files.close(fd)
         return Blob(tuple(views), version_of(state), state.st_size)
@@ -230,8 +248,11 @@ class FileTree(Durable):
                 if state is not None and stat.S_ISLNK(state.st_mode):
                     raise StoreError("will not erase through a symbolic link")
 
-    def _read(self, fd: int, spans: Sequence[tuple[int, int]]) -> list[memoryview]:
+    def _read(self, fd: int, state: os.stat_result, spans: Sequence[tuple[int, int]]) -> list[memoryview]:
         """The spans of a file in one buffer; neighbours, which are neighbours in the buffer too, in one call."""
+        direct = None if self.direct is None else self.direct.read(fd, state, spans)
+        if direct is not None:
+            return direct
         total = sum(stop - start for start, stop in spans)
         # Not a bytearray: that would be filled with zeros first.
         buffer = np.empty(total, np.uint8).data if total else memoryview(b"")
@@ -294,7 +315,7 @@ class FileTree(Durable):
             elif opened is not None and tidier is not None:
                 worth = spares.write_timed(self.files, draft.fd, parts, opened)
             else:
-                write_parts(self.files, draft.fd, parts, opened)
+                self._write_parts(draft.fd, parts, opened)
             version = stamp(self.files, draft.fd, old)
             worth = worth and old is not None and spares.remember(self.files, draft.fd, path, version, old, parts)
             if self.durability == "fsync" or (adopted is not None and self.files.kind(version[0]) == "disk"):
@@ -312,6 +333,14 @@ class FileTree(Durable):
             replaced = version_of(old)
             spares.left_behind(path, lambda: tidier(path, replaced))
         return version
+
+    def _write_parts(self, fd: int, parts: Sequence[Part], base: spares.Opened | None) -> None:
+        """Write a new object: directly where that is asked for and possible, and it takes nothing from the file before."""
+        if self.direct is not None and base is None:
+            new = [part for part in parts if not isinstance(part, ByteRange)]
+            if len(new) == len(parts) and self.direct.write(fd, new):
+                return
+        write_parts(self.files, fd, parts, base)
 
     def _drop_old_spare(self, path: str) -> None:
         """Remove the spare of an object that was just replaced by something else than an update."""

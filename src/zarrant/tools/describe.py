@@ -16,6 +16,8 @@ from zarrant.nodes.array import Array
 from zarrant.nodes.group import Group
 from zarrant.nodes.open import open as open_node
 from zarrant.nodes.show import codec_names
+from zarrant.stores.direct_io import tried
+from zarrant.stores.drafts import Naming
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.resolve import resolve_store
 
@@ -104,7 +106,18 @@ def stored(path: str | os.PathLike[str]) -> tuple[int, int]:
 
 def guard(address: str | os.PathLike[str]) -> str:
     """What would guard writes at a path, in words; OptionError for what is not in the file system."""
+    return _files(address).guard
+
+
+def direct_io(address: str | os.PathLike[str]) -> str:
+    """What `direct_io` would do at a path, in words, as one file that is there shows; OptionError as `guard`."""
+    store = _files(address)
+    with Naming("try direct I/O", store.url, None):
+        return tried(store.files, store.root)
+
+
+def _files(address: str | os.PathLike[str]) -> FilesystemStore:
     store = resolve_store(address).store
     if not isinstance(store, FilesystemStore):
         raise OptionError("not a path", field="path", expected="a directory", got=str(address))
-    return store.guard
+    return store

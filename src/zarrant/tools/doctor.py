@@ -36,7 +36,7 @@ def examine(path: str | None = None) -> dict[str, Any]:
         "memory": available_memory(),
         "kernels": {"active": kernels.active(), "missing": kernels.missing()},
         "config": {name: {"value": value, "source": sources[name][1]} for name, value in asdict(config.config).items()},
-        "path": None if path is None else {"path": path, "guard": describe.guard(path)},
+        "path": None if path is None else {"path": path, "guard": describe.guard(path), "direct_io": describe.direct_io(path)},
     }
 
 

@@ -54,9 +54,9 @@ class ArrayTarget:
         """Every chunk is in place already."""
 
     def abandon(self) -> None:
-        """The document goes first, so that what may remain is no array."""
+        """The metadata goes first, so that what may remain is no array."""
         self.array.erase_metadata()
-        self.array.erase_chunks(ArraySubset.full(self.array.chunk_grid_shape))
+        self.array.store.erase_prefix(f"{self.array.path}/" if self.array.path else "")
 
 
 class NpyFile:
