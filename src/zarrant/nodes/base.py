@@ -72,7 +72,7 @@ class Place:
             dead_limit=config.dead_limit,
             aligned=bool(getattr(self.store, "direct_io", False)),
         )
-        return OpOptions(codec, config.missing_chunks, self.guarded and self.able.get, self._together)
+        return OpOptions(codec, config.missing_chunks, self.guarded, self.able.get, self._together)
 
     @property
     def _together(self) -> int:

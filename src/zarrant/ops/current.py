@@ -46,7 +46,7 @@ class Current:
     def condition(self) -> OnlyWhile | None:
         """None where nothing is known of the stored metadata (it is about to be made), or where the store cannot be read."""
         version = self.state.known.version
-        if version is None or not self.state.options.exclusive:
+        if version is None or not self.state.options.readable:
             return None
         return OnlyWhile(document_key(self.state.prefix), version)
 

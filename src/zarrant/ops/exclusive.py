@@ -59,7 +59,7 @@ def exclusively(
     the metadata of the array, and waits for a busy chunk in turn.
     """
     if not guarded:
-        return (yield from _unguarded(source(key), change))
+        return (yield from _unguarded(key, change, source, node))
     return (yield from while_locked(key, lambda: _attempts(key, change, source, node), node, beside))
 
 
@@ -97,13 +97,19 @@ def _lost_every_race(key: str) -> ConflictError:
     return ConflictError("other writers won every race", key=key, limit=f"{TRIES} tries")
 
 
-def _unguarded(source: Stored, change: Change) -> Op[Version]:
-    try:
-        return (yield from _attempt(source, change))
-    except VersionChangedError as error:
-        hint = 'Do it again; with synchronizer="auto" that is done for you'
-        message = "another writer replaced the object during this update, which was not stored"
-        raise LostUpdateError(message, key=source.key, got=error.got, hint=hint) from error
+def _unguarded(key: str, change: Change, source: Callable[[str], Stored], node: Node | None) -> Op[Version]:
+    for _ in range(TRIES):
+        try:
+            return (yield from _attempt(source(key), change, node))
+        except MetadataChangedError:
+            if node is None:
+                raise
+            yield from node.look_again()
+        except VersionChangedError as error:
+            hint = 'Do it again; with synchronizer="auto" that is done for you'
+            message = "another writer replaced the object during this update, which was not stored"
+            raise LostUpdateError(message, key=key, got=error.got, hint=hint) from error
+    raise _lost_every_race(key)
 
 
 def _attempt(source: Stored, change: Change, node: Node | None = None) -> Op[Version]:

@@ -80,7 +80,7 @@ def _new_values(state: ArrayState, fn: Function, current: Array) -> Array:
 
 def _bounds(state: ArrayState, known: Shape) -> Op[Shape]:
     """Up to where a locked chunk may hold elements: as far as this handle knows, if the shape is seen to stand."""
-    if known == state.chunk_shape or not state.options.exclusive:
+    if known == state.chunk_shape:
         return known
     if (yield from shape_stands(state)):  # safety: bounds
         return known

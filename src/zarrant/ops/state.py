@@ -25,7 +25,8 @@ Array = npt.NDArray[np.generic]
 
 @dataclass(frozen=True, slots=True)
 class OpOptions:
-    """Run-time options of operations (API.md §3). `exclusive` False lets partial writes go without a guard.
+    """Run-time options of operations (API.md §3). `exclusive` False lets partial writes go without a guard. `readable` False:
+    the store cannot be read, so that nothing can be known of what is stored.
 
     `together`: decoded bytes of whole chunks that are best stored with one request (the store syncs them together); 0: any.
     """
@@ -33,6 +34,7 @@ class OpOptions:
     codec: CodecOptions = CodecOptions()
     missing_chunks: str = "fill"
     exclusive: bool = True
+    readable: bool = True
     together: int = 0
 
 

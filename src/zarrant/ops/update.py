@@ -93,14 +93,14 @@ def store_region(
     threads of this process make of one chunk at the same time are merged and stored as one.
     """
     cells = region.split(state.grid, bounds)
-    alone = metadata_locked or not state.options.exclusive
+    alone = metadata_locked or not state.options.readable
     whole = cells.full if alone else cells.full & ~_over_the_edge(state, cells)
 
     def write(lo: int, hi: int) -> Op[list[Outcome[Any]]]:
         if whole[lo]:
             return (yield from write_batch(state, cells, values, lo, hi))
         key = state.chunk_keys(cells.index[lo:hi])[0]
-        if alone or isinstance(values, Stack):
+        if alone or isinstance(values, Stack) or not state.options.exclusive:
             change = _merge(state, cells, lo, values, alone)
             yield from exclusively(key, change, state.options.exclusive, node=Current(state), beside=metadata_locked)
         else:

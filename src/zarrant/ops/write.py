@@ -124,7 +124,7 @@ def check_encoded(state: ArrayState, chunk: tuple[int, ...], data: memoryview) -
 def _reaches_over(state: ArrayState, chunks: ArraySubset) -> bool:
     """Whether some of the chunks have elements beyond the end of the array, of which this handle knows nothing."""
     ends = block_subset(state, chunks).stop
-    return state.options.exclusive and any(end > extent for end, extent in zip(ends, state.shape, strict=True))
+    return state.options.readable and any(end > extent for end, extent in zip(ends, state.shape, strict=True))
 
 
 def _fits(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
