@@ -145,6 +145,11 @@ def _has_masked(data: Any) -> bool:
 
 def _from_python(data: Any, data_type: FixedType) -> Array:
     """Python numbers, and lists of them, have no type of their own: they take the array's where their values fit it."""
+    if type(data) is int and data_type.kind in ("int", "uint"):  # in a sixth of the time
+        try:
+            return np.array(data, data_type.numpy)
+        except OverflowError:
+            _check_range(data, data, data_type)
     try:
         natural = np.asarray(data)
     except ValueError as error:
