@@ -248,7 +248,7 @@ class PartialFailure(ZarrantError):
     def __new__(cls, message: str = "", *, failed: Mapping[tuple[int, ...], Exception] | None = None, **fields: Any) -> Self:
         """An instance of a class made of this one and of what the failures share."""
         shared = _shared([type(error) for error in (failed or {}).values()])
-        kind = _also(cls, shared) if shared else cls
+        kind: type = _also(cls, shared) if shared else cls
         # Each builtin family (OSError, AttributeError, ...) allocates its own instances.
         allocate = next(base.__new__ for base in kind.__mro__ if base.__module__ == "builtins")
         return cast("Self", allocate(kind, message))
@@ -298,7 +298,7 @@ def _shared(kinds: Sequence[type[Exception]]) -> tuple[type[Exception], ...]:
 
 
 @cache
-def _also(cls: type[PartialFailure], shared: tuple[type[Exception], ...]) -> type[PartialFailure]:
+def _also(cls: Any, shared: tuple[type[Exception], ...]) -> Any:
     return type(
         cls.__name__, (cls, *shared), {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
     )

@@ -87,7 +87,7 @@ def _rounded(array: Array, data_type: FixedType) -> Array:
 
 def _too_large(array: Array, data_type: FixedType) -> DataTypeError:
     finite = np.abs(array[np.isfinite(array)])
-    largest = ml_dtypes.finfo(data_type.numpy).max
+    largest = ml_dtypes.finfo(data_type.numpy).max  # type: ignore[no-untyped-call]
     return _unfit(data_type, f"finite numbers up to {float(largest):.3g}", f"{finite.max()} of {array.dtype}")
 
 
@@ -165,7 +165,7 @@ def _from_objects(exact: Array, natural: Array, data_type: FixedType) -> Array:
     """Python numbers of which NumPy makes floats or objects where some are integers beyond int64, though each may fit."""
     kinds = set(map(type, exact.flat))
     if all(issubclass(kind, int | np.integer) for kind in kinds) and data_type.kind in ("bool", "int", "uint"):
-        integers = [int(item) for item in exact.flat]  # type: ignore[call-overload]
+        integers = [int(item) for item in exact.flat]
         _check_range(min(integers), max(integers), data_type)
         return exact.astype(data_type.numpy)
     if natural.dtype != object:
