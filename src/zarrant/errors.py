@@ -248,7 +248,7 @@ class PartialFailure(ZarrantError):
     def __new__(cls, message: str = "", *, failed: Mapping[tuple[int, ...], Exception] | None = None, **fields: Any) -> Self:
         """An instance of a class made of this one and of what the failures share."""
         shared = _shared([type(error) for error in (failed or {}).values()])
-        kind: type = _also(cls, shared) if shared else cls
+        kind: type = _also(cast("Any", cls), shared) if shared else cls
         # Each builtin family (OSError, AttributeError, ...) allocates its own instances.
         allocate = next(base.__new__ for base in kind.__mro__ if base.__module__ == "builtins")
         return cast("Self", allocate(kind, message))

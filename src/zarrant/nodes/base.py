@@ -8,19 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, Unpack
 
 from zarrant.codecs.base import CodecOptions
-from zarrant.config import Config
+from zarrant.config import Config, ConfigOptions
 from zarrant.effects import Op
-from zarrant.errors import CapabilityError, ZarrantError
+from zarrant.errors import CapabilityError, FrozenAttributeError, ZarrantError, did_you_mean
 from zarrant.metadata.v3 import Document
 from zarrant.ops.state import OpOptions
 from zarrant.run.drivers import World, in_thread, perform, perform_async
 from zarrant.run.pool import available_cpus, available_memory, shared_pool
 from zarrant.storage import Capabilities, capabilities
+from zarrant.stores.adapters import ReadOnly
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.guarded import Synchronized
 
@@ -93,7 +94,7 @@ class Place:
             return "none (synchronizer=None): concurrent updates can be lost; LostUpdateError where that is seen"
         return str(getattr(self.store, "guard", "unknown"))
 
-    def with_config(self, **options: Any) -> Place:
+    def with_config(self, **options: Unpack[ConfigOptions]) -> Place:
         """The same place under other options."""
         config, store = self.config.with_options(**options), self.store
         if isinstance(store, FilesystemStore | Synchronized):
@@ -149,9 +150,31 @@ class Place:
             missing.append("hold or put_if")
         if "put" in needs and self.config.durability == "fsync" and getattr(self.store, "durability", None) != "fsync":
             missing.append('durability="fsync"')
+        if missing and isinstance(self.store, ReadOnly):
+            what = "the node was opened for reading only"
+            raise CapabilityError(what, store=self.url, expected=missing, got='mode="r"', hint='To write, open it with mode="r+"')
         if missing:
             got = [name for name, has in able._asdict().items() if has]
             raise CapabilityError("the store cannot do what this needs", store=repr(self.store), expected=missing, got=got)
+
+
+_WAYS = {
+    "attrs": "Change attributes with update_attributes({...})",
+    "attributes": "Change attributes with update_attributes({...})",
+    "shape": "Change the shape with resize(...) or append(...)",
+    "config": "Take another handle with with_config(...)",
+    **{field.name: f"Take another handle with with_config({field.name}=...)" for field in fields(Config)},
+}
+
+
+def not_settable(kind: type, name: str) -> FrozenAttributeError:
+    """The error for a handle's attribute that cannot be set, with what can be done instead."""
+    known = [word for word in (*dir(kind), *_WAYS) if not word.startswith("_")]
+    if name in _WAYS:
+        hint: str | None = _WAYS[name]
+    else:
+        hint = "It belongs to what is stored" if name in known else did_you_mean(name, known)
+    return FrozenAttributeError(f"an attribute of {kind.__name__} that cannot be set", field=name, hint=hint)
 
 
 @dataclass(frozen=True)
@@ -176,6 +199,12 @@ class Located(Generic[S]):
 
     def __init__(self, place: Place) -> None:
         self._place = place
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """FrozenAttributeError for public names: setting one would change nothing that is stored."""
+        if not name.startswith("_"):
+            raise not_settable(type(self), name)
+        object.__setattr__(self, name, value)
 
     @property
     def store(self) -> S:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 
 from zarrant.effects import Op
-from zarrant.errors import OptionError
+from zarrant.errors import OptionError, did_you_mean
 from zarrant.metadata.v3 import Document, GroupDocument
 from zarrant.nodes.base import UPDATE, WRITE, Place, Start
 from zarrant.nodes.layout import Layout
@@ -23,37 +23,35 @@ class ArrayOptions(TypedDict, total=False):
     shape: int | Sequence[int]
     dtype: Any
     data: Any
-    chunks: int | Sequence[int] | str
-    shards: int | Sequence[int] | None
+    chunks: int | Sequence[int] | Literal["auto"]
+    shards: int | Sequence[int] | Mapping[str, Any] | Literal["auto"] | None
     filters: Any
     serializer: Any
     compressors: Any
     fill_value: Any
-    order: str
+    order: Literal["C", "F"]
     attributes: Mapping[str, Any] | None
     chunk_key_encoding: Any
     dimension_names: Sequence[str | None] | None
-    zarr_format: int
+    zarr_format: Literal[3]
     overwrite: bool
-    if_exists: str
+    if_exists: Literal["error", "match", "overwrite"]
 
 
 def array_creation(place: Place, options: Mapping[str, Any]) -> Start:
     """A new array; every wrong option is refused before anything is stored."""
+    refuse_unknown(options, ArrayOptions.__annotations__)
     options = dict(options)
     overwrite, match = _existing(options.pop("overwrite", False), options.pop("if_exists", "error"))
     _check_format(options.pop("zarr_format", 3))
     data = options.pop("data", None)
     if data is not None:
-        data = data if hasattr(data, "shape") else np.asarray(data)
-        options.setdefault("shape", tuple(data.shape))
-        options.setdefault("dtype", data.dtype)
+        typed = data if hasattr(data, "shape") and hasattr(data, "dtype") else np.asarray(data)
+        options.setdefault("shape", tuple(typed.shape))
+        options.setdefault("dtype", typed.dtype)
     for name in ("shape", "dtype"):
         if options.get(name) is None:
             raise OptionError("a new array needs it", field=name, expected=f"{name}=, or data=", got=None)
-    unknown = set(options) - set(Layout.__dataclass_fields__)
-    if unknown:
-        raise OptionError("unknown option", field=min(unknown), expected=sorted(ArrayOptions.__annotations__), got=sorted(unknown))
     document = Layout(**options).document()
     op = _create_array(place, document, data, overwrite, match, _exclusive(place))
     return Start(place, op, WRITE if data is None else UPDATE)
@@ -64,18 +62,24 @@ class GroupLayout(TypedDict, total=False):
 
     attributes: Mapping[str, Any] | None
     overwrite: bool
-    if_exists: str
+    if_exists: Literal["error", "match", "overwrite"]
 
 
 def group_creation(place: Place, options: Mapping[str, Any]) -> Start:
     """A new group; with `if_exists="match"` any group that is there will do."""
+    refuse_unknown(options, GroupLayout.__annotations__)
     overwrite, match = _existing(options.get("overwrite", False), options.get("if_exists", "error"))
-    unknown = set(options) - set(GroupLayout.__annotations__)
-    if unknown:
-        raise OptionError("unknown option", field=min(unknown), expected=sorted(GroupLayout.__annotations__), got=sorted(unknown))
     document = GroupDocument(dict(options.get("attributes") or {}))
     op = hierarchy.create_node(place.path, document, overwrite=overwrite, match=match, exclusive=_exclusive(place))
     return Start(place, op, WRITE)
+
+
+def refuse_unknown(options: Iterable[str], known: Collection[str]) -> None:
+    """OptionError for a keyword that would do nothing."""
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        hint = did_you_mean(unknown[0], known)
+        raise OptionError("unknown option", field=unknown[0], expected=sorted(known), got=unknown, hint=hint)
 
 
 def _exclusive(place: Place) -> bool:
@@ -104,8 +108,10 @@ def _existing(overwrite: Any, if_exists: Any) -> tuple[bool, bool]:
     if not isinstance(overwrite, bool):
         raise OptionError("impossible value of an option", field="overwrite", expected="True | False", got=repr(overwrite))
     if if_exists not in ("error", "match", "overwrite"):
+        known = ("error", "match", "overwrite")
+        hint = did_you_mean(if_exists, known)
         raise OptionError(
-            "impossible value of an option", field="if_exists", expected="error | match | overwrite", got=repr(if_exists)
+            "impossible value of an option", field="if_exists", expected=" | ".join(known), got=repr(if_exists), hint=hint
         )
     return overwrite or if_exists == "overwrite", if_exists == "match"
 

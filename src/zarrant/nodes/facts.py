@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import numpy as np
 
+from zarrant.config import Config, ConfigOptions
 from zarrant.errors import ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.metadata.v3 import ArrayDocument
@@ -91,7 +92,7 @@ class ArrayFacts(Located[S]):
         return self._state.document.dimension_names
 
     @property
-    def config(self) -> Any:
+    def config(self) -> Config:
         """The run-time options of this handle."""
         return self._place.config
 
@@ -131,7 +132,7 @@ class ArrayFacts(Located[S]):
         """A summary that prints well."""
         return array_info(self)
 
-    def with_config(self, **options: Any) -> Self:
+    def with_config(self, **options: Unpack[ConfigOptions]) -> Self:
         """A handle on the same array under other options (API.md §3)."""
         return type(self)(self._place.with_config(**options), self._state.document)
 

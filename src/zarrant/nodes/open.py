@@ -10,7 +10,7 @@ import inspect
 import os
 import warnings
 from collections.abc import Mapping, MutableMapping
-from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack, get_args, overload
 
 from zarrant.config import Config
 from zarrant.config import config as defaults
@@ -18,7 +18,7 @@ from zarrant.errors import OptionError, ZarrantWarning
 from zarrant.metadata.v3 import ArrayDocument, GroupDocument
 from zarrant.nodes.array import Array, AsyncArray
 from zarrant.nodes.base import READ, STORE_OPTIONS, Place, Start
-from zarrant.nodes.create import ArrayOptions, GroupLayout, array_creation, group_creation
+from zarrant.nodes.create import ArrayOptions, GroupLayout, array_creation, group_creation, refuse_unknown
 from zarrant.nodes.group import AsyncGroup, Group, async_node, node
 from zarrant.ops import hierarchy
 from zarrant.storage import ReadableWritable
@@ -29,7 +29,8 @@ from zarrant.stores.resolve import resolve_store
 
 S = TypeVar("S")
 Address: TypeAlias = str | os.PathLike[str] | MutableMapping[str, bytes]
-MODES = ("r", "r+", "a", "w", "w-")
+Mode = Literal["r", "r+", "a", "w", "w-"]
+MODES: tuple[Mode, ...] = get_args(Mode)
 
 
 class Where(TypedDict, total=False):
@@ -56,6 +57,8 @@ def _place(
     synchronizer: Any = "auto",
     storage_options: Mapping[str, Any] | None = None,
 ) -> Place:
+    if not isinstance(config, Config | Mapping | None):
+        raise OptionError("not options", field="config", expected="a mapping of options, or a Config", got=repr(config))
     options = config if isinstance(config, Config) else defaults.config.with_options(**(config or {}))
     resolved, prefix = resolve_store(store, storage_options, {name: getattr(options, name) for name in STORE_OPTIONS})
     if options.durability == "fsync" and isinstance(resolved, FilesystemStore):
@@ -123,10 +126,10 @@ async def create_group_async(store: Any, **options: Unpack[GroupOptions]) -> Asy
 
 
 @overload
-def open_array(store: Address, *, mode: str = "a", **options: Unpack[CreateOptions]) -> Array[ReadableWritable]: ...
+def open_array(store: Address, *, mode: Mode = "a", **options: Unpack[CreateOptions]) -> Array[ReadableWritable]: ...
 @overload
-def open_array(store: S, *, mode: str = "a", **options: Unpack[CreateOptions]) -> Array[S]: ...
-def open_array(store: Any, *, mode: str = "a", **options: Any) -> Array[Any]:
+def open_array(store: S, *, mode: Mode = "a", **options: Unpack[CreateOptions]) -> Array[S]: ...
+def open_array(store: Any, *, mode: Mode = "a", **options: Any) -> Array[Any]:
     """Open an array, or create it as `mode` says; options as in `create_array`.
 
     NodeNotFoundError where there is none and none may be created, or where a group is.
@@ -134,33 +137,33 @@ def open_array(store: Any, *, mode: str = "a", **options: Any) -> Array[Any]:
     return _opening_array(store, mode, options).run(Array)
 
 
-async def open_array_async(store: Any, *, mode: str = "a", **options: Unpack[CreateOptions]) -> AsyncArray[Any]:
+async def open_array_async(store: Any, *, mode: Mode = "a", **options: Unpack[CreateOptions]) -> AsyncArray[Any]:
     """`open_array` as a coroutine; gives an `AsyncArray`."""
     return await _opening_array(store, mode, options).run_async(AsyncArray)
 
 
-def open_group(store: Any, *, mode: str = "a", **options: Unpack[GroupOptions]) -> Group[Any]:
+def open_group(store: Any, *, mode: Mode = "a", **options: Unpack[GroupOptions]) -> Group[Any]:
     """Open a group, or create it as `mode` says."""
     return _opening_group(store, mode, options).run(Group)
 
 
-async def open_group_async(store: Any, *, mode: str = "a", **options: Unpack[GroupOptions]) -> AsyncGroup[Any]:
+async def open_group_async(store: Any, *, mode: Mode = "a", **options: Unpack[GroupOptions]) -> AsyncGroup[Any]:
     """`open_group` as a coroutine; gives an `AsyncGroup`."""
     return await _opening_group(store, mode, options).run_async(AsyncGroup)
 
 
-def open(store: Any, *, mode: str = "a", **where: Unpack[Where]) -> Array[Any] | Group[Any]:
+def open(store: Any, *, mode: Mode = "a", **where: Unpack[Where]) -> Array[Any] | Group[Any]:
     """Open the array or group that is there; NodeNotFoundError where there is none."""
     return _opening(store, mode, where).run(node)
 
 
-async def open_async(store: Any, *, mode: str = "a", **where: Unpack[Where]) -> AsyncArray[Any] | AsyncGroup[Any]:
+async def open_async(store: Any, *, mode: Mode = "a", **where: Unpack[Where]) -> AsyncArray[Any] | AsyncGroup[Any]:
     """`open` as a coroutine; gives an `AsyncArray` or an `AsyncGroup`."""
     return await _opening(store, mode, where).run_async(async_node)
 
 
 def _opening_array(store: Any, mode: str, options: Mapping[str, Any]) -> Start:
-    place, left = _entered(store, mode, options)
+    place, left = _entered(store, mode, options, ArrayOptions)
     if mode in ("w", "w-"):
         return array_creation(place, {**left, "overwrite": mode == "w"})
     may_create = mode == "a" and ("shape" in left or "data" in left)
@@ -169,7 +172,7 @@ def _opening_array(store: Any, mode: str, options: Mapping[str, Any]) -> Start:
 
 
 def _opening_group(store: Any, mode: str, options: Mapping[str, Any]) -> Start:
-    place, left = _entered(store, mode, options)
+    place, left = _entered(store, mode, options, GroupLayout)
     if mode in ("w", "w-"):
         return group_creation(place, {**left, "overwrite": mode == "w"})
     create = (lambda: group_creation(place, {**left, "if_exists": "match"}).op) if mode == "a" else None
@@ -177,12 +180,10 @@ def _opening_group(store: Any, mode: str, options: Mapping[str, Any]) -> Start:
 
 
 def _opening(store: Any, mode: str, options: Mapping[str, Any]) -> Start:
-    place, left = _entered(store, mode, options)
+    place, _ = _entered(store, mode, options, None)
     if mode in ("w", "w-"):
         hint = "Use create_array or create_group"
         raise OptionError("open cannot tell what to create", field="mode", expected="r | r+ | a", got=mode, hint=hint)
-    if left:
-        raise OptionError("unknown option", field=min(left), expected=sorted(Where.__annotations__), got=sorted(left))
     return Start(place, hierarchy.open_node(place.path), READ)
 
 
@@ -190,10 +191,14 @@ def _creating_group(store: Any, options: Mapping[str, Any]) -> Start:
     return group_creation(*_placed(store, options))
 
 
-def _entered(store: Any, mode: str, options: Mapping[str, Any]) -> tuple[Place, dict[str, Any]]:
-    """The place that options speak of, as the mode allows, and the options that are left."""
+def _entered(store: Any, mode: str, options: Mapping[str, Any], kind: Any) -> tuple[Place, dict[str, Any]]:
+    """The place that options speak of, as the mode allows, and the options that are left for a new node of this kind.
+
+    An unknown option is refused in every mode, though only some create.
+    """
     if mode not in MODES:
         raise OptionError("unknown mode", field="mode", expected=" | ".join(MODES), got=repr(mode))
+    refuse_unknown(options, {**Where.__annotations__, **(kind.__annotations__ if kind else {})})
     place, left = _placed(store, options)
     if mode == "r":
         place = Place(ReadOnly(place.store), place.path, place.config, place.guarded)
