@@ -7,12 +7,13 @@ the type checker refuses, say, a partial write on a store that cannot be read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from zarrant.errors import OptionError
 from zarrant.nodes.attributes import Attributes
 from zarrant.nodes.base import READ, UPDATE, WRITE, S
 from zarrant.nodes.decoder import AsyncPartialDecoder, PartialDecoder
@@ -28,6 +29,8 @@ from zarrant.ops.decoder import Decoder
 from zarrant.storage import Buffer, Readable, ReadableWritable, Writable
 
 Values = npt.NDArray[Any]
+ITERATION_BYTES = 16 << 20
+"""Rows that are read at once by iterating: 16 chunks of the default size, and small beside what a process has."""
 Chunk = Sequence[int]
 
 
@@ -170,8 +173,28 @@ class Array(Sessions[S], Upkeep[S], Growing[S], Syncing[S], ArrayFacts[S]):
         Indexer(self, "numpy")[selection] = values
 
     def __array__(self: Array[Readable], dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Values:
-        """The whole array, read into memory."""
+        """The whole array, read into memory; ValueError for `copy=False`, which cannot be."""
+        if copy is False:
+            raise OptionError("reading an array makes a copy", field="copy", expected="None | True", got=copy)
         return np.asarray(self[...], dtype)
+
+    def __iter__(self: Array[Readable]) -> Iterator[Any]:
+        """The rows of the first dimension, as in NumPy; chunks are read once each, many rows with one read."""
+        if not self.shape:
+            raise TypeError("iteration over an array without dimensions")
+        return (row for slab in self._slabs() for row in slab)
+
+    def __contains__(self: Array[Readable], value: object) -> bool:
+        """Whether any element is equal to a value, as in NumPy."""
+        slabs = self._slabs() if self.shape else iter([np.asarray(self[...])])
+        return any(bool(np.any(slab == value)) for slab in slabs)
+
+    def _slabs(self: Array[Readable]) -> Iterator[Values]:
+        """Rows of whole chunks, as many as fit `ITERATION_BYTES`; fewer, where a row of chunks does not."""
+        rows = max(1, ITERATION_BYTES // max(1, self.nbytes // max(1, self.shape[0])))
+        chunk = self.chunks[0]
+        rows = rows // chunk * chunk if rows >= chunk else rows
+        return (self[low : min(low + rows, stop)] for stop in self.shape[:1] for low in range(0, stop, rows))
 
     def __len__(self) -> int:
         """The extent of the first dimension; TypeError for an array without dimensions."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 import numpy as np
@@ -12,7 +12,7 @@ from zarrant.errors import OptionError, did_you_mean
 from zarrant.metadata.v3 import Document, GroupDocument
 from zarrant.nodes.base import UPDATE, WRITE, Place, Start
 from zarrant.nodes.layout import Layout
-from zarrant.ops import hierarchy, update
+from zarrant.ops import hierarchy, ingest, update
 from zarrant.ops.state import ArrayState
 from zarrant.storage import capabilities
 
@@ -46,7 +46,7 @@ def array_creation(place: Place, options: Mapping[str, Any]) -> Start:
     _check_format(options.pop("zarr_format", 3))
     data = options.pop("data", None)
     if data is not None:
-        typed = data if hasattr(data, "shape") and hasattr(data, "dtype") else np.asarray(data)
+        typed = data if hasattr(data, "shape") and isinstance(getattr(data, "dtype", None), np.dtype) else np.asarray(data)
         options.setdefault("shape", tuple(typed.shape))
         options.setdefault("dtype", typed.dtype)
     for name in ("shape", "dtype"):
@@ -89,8 +89,9 @@ def _exclusive(place: Place) -> bool:
 
 def _create_array(place: Place, document: Any, data: Any, overwrite: bool, match: bool, exclusive: bool) -> Op[Document]:
     state = ArrayState.from_document(place.path, document, place.options)
+    fill: Callable[[], Op[None]] | None = None
     if data is not None:  # wrong data are refused before there is an array
-        data = update.broadcast(state.values(data), state.shape)
+        fill = _filling(state, data)
     return (
         yield from hierarchy.create_node(
             place.path,
@@ -99,9 +100,18 @@ def _create_array(place: Place, document: Any, data: Any, overwrite: bool, match
             match=match,
             exclusive=exclusive,
             is_chunk=lambda key: state.key_encoding.parse(key, len(state.shape)) is not None,
-            fill=None if data is None else lambda: update.store_new_array(state, data),
+            fill=fill,
         )
     )
+
+
+def _filling(state: ArrayState, data: Any) -> Callable[[], Op[None]]:
+    """The operation that stores data in a new array."""
+    if ingest.is_lazy(data):
+        ingest.check_lazy(state, data)
+        return lambda: ingest.store_lazy(state, data)
+    values = update.broadcast(state.values(data), state.shape)
+    return lambda: update.store_new_array(state, values)
 
 
 def _existing(overwrite: Any, if_exists: Any) -> tuple[bool, bool]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from zarrant.nodes.base import READ, UPDATE, S
+from zarrant.nodes.base import LIST, READ, UPDATE, S
 from zarrant.nodes.facts import ArrayFacts
 from zarrant.nodes.fresh import fresh
 from zarrant.ops import maintain
@@ -18,6 +18,11 @@ from zarrant.storage import Readable, ReadableWritable
 
 class Upkeep(ArrayFacts[S]):
     """Methods of `Array`."""
+
+    @property
+    def nchunks_initialized(self: Upkeep[Readable]) -> int:
+        """How many of the `nchunks` are stored; see `ops.maintain.count_stored`."""
+        return self._place.run(maintain.count_stored(self._state), LIST)
 
     def chunk_stats(self: Upkeep[Readable], chunk: Sequence[int]) -> ChunkStats:
         """See `ops.maintain.chunk_stats`."""
@@ -34,6 +39,10 @@ class Upkeep(ArrayFacts[S]):
 
 class AsyncUpkeep(ArrayFacts[S]):
     """Methods of `AsyncArray`."""
+
+    async def nchunks_initialized(self: AsyncUpkeep[Readable]) -> int:
+        """How many of the `nchunks` are stored; see `ops.maintain.count_stored`."""
+        return await self._place.run_async(maintain.count_stored(self._state), LIST)
 
     async def chunk_stats(self: AsyncUpkeep[Readable], chunk: Sequence[int]) -> ChunkStats:
         """See `ops.maintain.chunk_stats`."""
