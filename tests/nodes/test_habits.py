@@ -230,6 +230,18 @@ def test_data_that_are_not_in_memory_are_read_in_parts(layout: Any, monkeypatch:
     assert zarrant.create_array({}, data=Lazy(np.array(3)))[...] == 3
 
 
+def test_lazy_data_are_in_memory_before_what_they_are_read_from_is_overwritten() -> None:
+    store = zarrant.MemoryStore()
+    zarrant.create_array(store, data=DATA, chunks=(4, 5))
+    source = Lazy(DATA)
+    source.__class__ = type("View", (Lazy,), {"__array__": lambda self, dtype=None, copy=None: zarrant.open_array(store)[...]})
+    for options in ({"overwrite": True}, {"if_exists": "overwrite"}):
+        a = zarrant.create_array(store, data=source, chunks=(3, 5), **options)
+        assert np.array_equal(a[...], DATA)
+    assert np.array_equal(zarrant.open_array(store, mode="w", data=source)[...], DATA)
+    assert source.largest == 0
+
+
 def test_lazy_data_that_do_not_fit_are_refused_before_there_is_an_array() -> None:
     objects: dict[str, bytes] = {}
     for wrong, options in [(Lazy(np.zeros((4, 4))), {"dtype": "int8"}), (Lazy(np.zeros((4, 4))), {"shape": (5, 4)})]:

@@ -91,7 +91,7 @@ def _create_array(place: Place, document: Any, data: Any, overwrite: bool, match
     state = ArrayState.from_document(place.path, document, place.options)
     fill: Callable[[], Op[None]] | None = None
     if data is not None:  # wrong data are refused before there is an array
-        fill = _filling(state, data)
+        fill = _filling(state, data, overwrite)
     return (
         yield from hierarchy.create_node(
             place.path,
@@ -105,9 +105,10 @@ def _create_array(place: Place, document: Any, data: Any, overwrite: bool, match
     )
 
 
-def _filling(state: ArrayState, data: Any) -> Callable[[], Op[None]]:
+def _filling(state: ArrayState, data: Any, overwrite: bool) -> Callable[[], Op[None]]:
     """The operation that stores data in a new array."""
-    if ingest.is_lazy(data):
+    # Safety: what is overwritten may be what the data are read from, so those are in memory before anything is erased.
+    if ingest.is_lazy(data) and not overwrite:
         ingest.check_lazy(state, data)
         return lambda: ingest.store_lazy(state, data)
     values = update.broadcast(state.values(data), state.shape)
