@@ -8,8 +8,8 @@ from typing import Any, Literal, TypedDict
 import numpy as np
 
 from zarrant.effects import Op
-from zarrant.errors import OptionError, did_you_mean
-from zarrant.metadata.v3 import Document, GroupDocument
+from zarrant.errors import NodeExistsError, OptionError, did_you_mean
+from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument
 from zarrant.nodes.base import UPDATE, WRITE, Place, Start
 from zarrant.nodes.layout import Layout
 from zarrant.ops import hierarchy, ingest, update
@@ -54,6 +54,7 @@ def array_creation(place: Place, options: Mapping[str, Any]) -> Start:
             raise OptionError("a new array needs it", field=name, expected=f"{name}=, or data=", got=None)
     document = Layout(**options).document()
     op = _create_array(place, document, data, overwrite, match, _exclusive(place))
+    op = _compared(op, place.path, document) if match else op
     return Start(place, op, WRITE if data is None else UPDATE)
 
 
@@ -103,6 +104,20 @@ def _create_array(place: Place, document: Any, data: Any, overwrite: bool, match
             fill=fill,
         )
     )
+
+
+def _compared(op: Op[Document], path: str, wanted: ArrayDocument) -> Op[Document]:
+    """Creating an array that may be there already; the error of one that is another says what differs."""
+    try:
+        return (yield from op)
+    except NodeExistsError as error:
+        there = yield from hierarchy.find_document(path)
+        if isinstance(there, ArrayDocument):
+            stored, asked = there.to_json(), wanted.to_json()
+            names = [name for name in (*asked, *(stored.keys() - asked.keys())) if stored.get(name) != asked.get(name)]
+            error.message = f"an array that differs in {', '.join(names)} is here already"
+            error.annotate(expected={name: asked.get(name) for name in names}, got={name: stored.get(name) for name in names})
+        raise
 
 
 def _filling(state: ArrayState, data: Any, overwrite: bool) -> Callable[[], Op[None]]:
