@@ -38,6 +38,10 @@ STORE_OPTIONS = ("locking", "lock_timeout", "durability")
 """Options of a handle that its store must know."""
 
 
+LISTING_THREADS = 10
+"""Documents of a group's members in flight where `concurrency` is "auto": the latency of the store decides, not the work
+(zarr-python has 10 as well)."""
+
 TOGETHER = 32 << 20
 """Bytes of chunks whose data a store syncs together: more would keep their locks for longer than other writers like."""
 
@@ -101,8 +105,9 @@ class Place:
             store = store.with_options(**{name: getattr(config, name) for name in STORE_OPTIONS if name in options})
         return replace(self, config=config, store=store)
 
-    def _world(self) -> World:
-        threads = self.config.concurrency or available_cpus()
+    def _world(self, needs: tuple[str, ...]) -> World:
+        cpus = available_cpus()
+        threads = self.config.concurrency or (max(LISTING_THREADS, cpus) if needs == LIST else cpus)
         pool = shared_pool(threads, self._memory)
         return World(self.store, pool, threads, executor=self.executor)
 
@@ -112,7 +117,7 @@ class Place:
         if self.able.native_async:
             raise CapabilityError("this store is async only", store=repr(self.store), hint="Use AsyncArray or AsyncGroup")
         try:
-            return perform(op, self._world())
+            return perform(op, self._world(needs))
         except ZarrantError as error:
             raise error.annotate(store=self.url) from error.__cause__
 
@@ -120,7 +125,7 @@ class Place:
         """Perform an operation without blocking the event loop."""
         self.require(needs)
         try:
-            return await perform_async(op, self._world())
+            return await perform_async(op, self._world(needs))
         except ZarrantError as error:
             raise error.annotate(store=self.url) from error.__cause__
 
