@@ -248,3 +248,42 @@ def test_lazy_data_that_do_not_fit_are_refused_before_there_is_an_array() -> Non
         with pytest.raises((TypeError, ValueError)):
             zarrant.create_array(objects, data=wrong, **options)
     assert objects == {}
+
+
+MASKED = np.ma.masked_array([1, 2, 300, 4], mask=[0, 1, 1, 0])
+
+
+def _in_an_encoder(a: Any) -> None:
+    with a.partial_encoder((0,)) as encoder:
+        encoder.store(np.s_[0:4], MASKED)
+
+
+@pytest.mark.parametrize(
+    "store",
+    [
+        lambda a: a.__setitem__(..., MASKED),
+        lambda a: a.__setitem__([0, 1, 2, 3], MASKED),
+        lambda a: a.store_array_subset(np.s_[0:4], MASKED),
+        lambda a: a.store_array_subsets([(np.s_[0:4], MASKED)]),
+        lambda a: a.store_chunk((0,), MASKED),
+        lambda a: a.store_chunks(np.s_[0:1], MASKED),
+        lambda a: a.store_chunk_subset((0,), np.s_[0:4], MASKED),
+        lambda a: a.update(np.s_[0:4], lambda x: MASKED),
+        lambda a: (a.resize((0,)), a.append(MASKED)),
+        _in_an_encoder,
+    ],
+)
+@pytest.mark.parametrize("layout", [{"chunks": (4,)}, {"chunks": (2,), "shards": (4,)}])
+def test_masked_elements_are_stored_as_fill_by_every_operation(store: Any, layout: Any) -> None:
+    a = zarrant.create_array({}, data=[5, 5, 5, 5], dtype="uint8", fill_value=9, **layout)
+    store(a)
+    assert a[...].tolist() == [1, 9, 9, 4]
+
+
+def test_masked_data_of_a_new_array_are_its_fill_value() -> None:
+    masked = np.ma.masked_array([1, 2, 3], mask=[0, 1, 0], fill_value=-9)
+    assert zarrant.create_array({}, data=masked)[...].tolist() == [1, 0, 3]
+    assert zarrant.create_array({}, data=masked, fill_value=-9)[...].tolist() == [1, -9, 3]
+    a = zarrant.create_array({}, data=[1, 2, 3], dtype="int8", fill_value=7)
+    a[1] = np.ma.masked
+    assert a[...].tolist() == [1, 7, 3]

@@ -171,7 +171,8 @@ def _from_objects(exact: Array, natural: Array, data_type: FixedType) -> Array:
     if natural.dtype != object:
         return natural
     if data_type.kind == "raw" or not all(issubclass(kind, int | float | complex | np.number) for kind in kinds):
-        raise DataTypeError("the data is not an array of numbers", expected=data_type.name, got=_shown(exact.tolist()))
+        names = ", ".join(sorted(kind.__name__ for kind in kinds))
+        raise DataTypeError("the data is not an array of numbers", expected=data_type.name, got=f"a list or object of {names}")
     try:
         return exact.astype(np.complex128 if any(issubclass(kind, complex) for kind in kinds) else np.float64)
     except OverflowError as error:

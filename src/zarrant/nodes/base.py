@@ -156,8 +156,8 @@ class Place:
         if "put" in needs and self.config.durability == "fsync" and getattr(self.store, "durability", None) != "fsync":
             missing.append('durability="fsync"')
         if missing and isinstance(self.store, ReadOnly):
-            what = "the node was opened for reading only"
-            raise CapabilityError(what, store=self.url, expected=missing, got='mode="r"', hint='To write, open it with mode="r+"')
+            what, hint = "the node or its store was opened for reading only", 'To write, open it with mode="r+"'
+            raise CapabilityError(what, store=repr(self.store), expected=missing, got='mode="r"', hint=hint)
         if missing:
             got = [name for name, has in able._asdict().items() if has]
             raise CapabilityError("the store cannot do what this needs", store=repr(self.store), expected=missing, got=got)

@@ -96,6 +96,8 @@ def create_array(store: Any, **options: Any) -> Array[Any]:
         storage_options: options of the store.
         options: `shape`, `dtype`, `data`, `chunks`, `shards`, `filters`, `serializer`, `compressors`, `fill_value`, `order`,
             `attributes`, `chunk_key_encoding`, `dimension_names`, `overwrite`, `if_exists` ("error", "match", "overwrite").
+            `data` that are not in memory (a dataset of h5py, an array of Dask) are read block by block unless something is
+            overwritten; their masked elements become the fill value. `shards="auto"` makes shards of about 32 MiB.
 
     Raises NodeExistsError where something is, ShapeError, DataTypeError, OptionError or MetadataError for what cannot be; then
     nothing was stored.
@@ -130,8 +132,9 @@ def open_array(store: Address, *, mode: Mode = "a", **options: Unpack[CreateOpti
 @overload
 def open_array(store: S, *, mode: Mode = "a", **options: Unpack[CreateOptions]) -> Array[S]: ...
 def open_array(store: Any, *, mode: Mode = "a", **options: Any) -> Array[Any]:
-    """Open an array, or create it as `mode` says; options as in `create_array`.
+    """Open an array, or create it as `mode` says; options as in `create_array`, for an array that is created.
 
+    An array that is there is opened as it is, whatever they say; an unknown option is an OptionError in every mode.
     NodeNotFoundError where there is none and none may be created, or where a group is.
     """
     return _opening_array(store, mode, options).run(Array)
