@@ -151,6 +151,14 @@ def test_the_same_from_an_event_loop(place: Any) -> None:
         async with (await opened()).lock(S[8:10]) as held:
             await held.setitem(9, 3)
         assert np.array_equal(stored_async(place), _with(9, 3))
+        a = await opened()
+        for hold_open in (a.partial_decoder, a.partial_encoder):
+            with pytest.raises(BoundsError, match="refresh"):
+                hold_open((2, 0))
+        await a.refresh()
+        assert (await a.partial_decoder((2, 0)).retrieve(1)).tolist() == [ROWS[9].tolist()]
+        async with a.partial_encoder((2, 0)) as encoder:
+            await encoder.store(1, 3)
         await (await opened()).update(S[2:10], lambda x: x + 100)
         assert np.array_equal(stored_async(place), _with(S[2:10], ROWS[2:10] + 100))
 

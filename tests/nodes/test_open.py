@@ -184,7 +184,11 @@ def test_unknown_names_are_refused_wherever_options_are_given(api: Any, tmp_path
         (lambda: g.create_group("h", if_exist="match"), "Did you mean 'if_exists'"),
         (lambda: a.with_config(missing_chunk="error"), "Did you mean 'missing_chunks'"),
         (lambda: api.open_array({}, config={"direct": 1}, **KINDS), "unknown option"),
-        (lambda: api.open_array({}, config=3, **KINDS), "not options"),
+        (lambda: api.open_array({}, config=3, **KINDS), "not a mapping.*config"),
+        (lambda: api.open_array(tmp_path, storage_options=3, **KINDS), "not a mapping.*storage_options"),
+        (lambda: api.open_array({}, name=3, **KINDS), "not a name"),
+        (lambda: api.create_array({}, attributes=[1], **KINDS), "not a mapping.*attributes"),
+        (lambda: api.create_group({}, attributes="x"), "not a mapping.*attributes"),
         (lambda: api.open_array(tmp_path, storage_options={"durabilty": "fsync"}, **KINDS), "Did you mean 'durability'"),
         (lambda: api.create_array({}, **KINDS, if_exists="matches"), "Did you mean 'match'"),
     ]:
@@ -244,6 +248,9 @@ def test_an_attribute_that_changes_nothing_cannot_be_set(tmp_path: Path) -> None
         with pytest.raises(FrozenAttributeError, match=words) as caught:
             setattr(node, name, 3)
         assert isinstance(caught.value, AttributeError)
+    for opened in (a.partial_encoder((0,)), a.partial_decoder((0,)), b.partial_encoder((0,)), b.partial_decoder((0,))):
+        with pytest.raises(FrozenAttributeError, match="stored"):
+            opened.chunk = (1,)  # type: ignore[misc]
     with pytest.raises(AttributeError):
         a.config.concurrency = 3  # type: ignore[misc]
     with pytest.raises(AttributeError):

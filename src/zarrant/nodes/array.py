@@ -18,7 +18,7 @@ from zarrant.nodes.attributes import Attributes
 from zarrant.nodes.base import READ, UPDATE, WRITE, S
 from zarrant.nodes.decoder import AsyncPartialDecoder, PartialDecoder
 from zarrant.nodes.facts import ArrayFacts
-from zarrant.nodes.fresh import checked, fresh
+from zarrant.nodes.fresh import checked, fresh, known
 from zarrant.nodes.growth import AsyncGrowing, Growing
 from zarrant.nodes.indexing import Index, Indexer, retrieve, store
 from zarrant.nodes.session import AsyncSessions, Sessions
@@ -298,7 +298,7 @@ class AsyncArray(AsyncSessions[S], AsyncUpkeep[S], AsyncGrowing[S], AsyncSyncing
 
     def partial_decoder(self, chunk: Chunk) -> AsyncPartialDecoder:
         """One chunk to be read many times; see `ops.decoder`."""
-        return AsyncPartialDecoder(self._place, Decoder(self._state, chunk))
+        return AsyncPartialDecoder(self._place, known(self, Decoder, chunk))
 
     async def refresh(self) -> None:
         """Read the document again."""

@@ -199,17 +199,21 @@ class Start:
         return handle(self.place, await self.place.run_async(self.op, self.needs))
 
 
-class Located(Generic[S]):
+class Frozen:
+    """A handle whose public attributes cannot be set: that would change nothing that is stored."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """FrozenAttributeError for public names."""
+        if not name.startswith("_"):
+            raise not_settable(type(self), name)
+        object.__setattr__(self, name, value)
+
+
+class Located(Frozen, Generic[S]):
     """An open node: where it is."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
-
-    def __setattr__(self, name: str, value: object) -> None:
-        """FrozenAttributeError for public names: setting one would change nothing that is stored."""
-        if not name.startswith("_"):
-            raise not_settable(type(self), name)
-        object.__setattr__(self, name, value)
 
     @property
     def store(self) -> S:

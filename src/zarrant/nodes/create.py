@@ -41,6 +41,7 @@ class ArrayOptions(TypedDict, total=False):
 def array_creation(place: Place, options: Mapping[str, Any]) -> Start:
     """A new array; every wrong option is refused before anything is stored."""
     refuse_unknown(options, ArrayOptions.__annotations__)
+    check_mapping(options.get("attributes"), "attributes")
     options = dict(options)
     overwrite, match = _existing(options.pop("overwrite", False), options.pop("if_exists", "error"))
     _check_format(options.pop("zarr_format", 3))
@@ -69,6 +70,7 @@ class GroupLayout(TypedDict, total=False):
 def group_creation(place: Place, options: Mapping[str, Any]) -> Start:
     """A new group; with `if_exists="match"` any group that is there will do."""
     refuse_unknown(options, GroupLayout.__annotations__)
+    check_mapping(options.get("attributes"), "attributes")
     overwrite, match = _existing(options.get("overwrite", False), options.get("if_exists", "error"))
     document = GroupDocument(dict(options.get("attributes") or {}))
     op = hierarchy.create_node(place.path, document, overwrite=overwrite, match=match, exclusive=_exclusive(place))
@@ -81,6 +83,12 @@ def refuse_unknown(options: Iterable[str], known: Collection[str]) -> None:
     if unknown:
         hint = did_you_mean(unknown[0], known)
         raise OptionError("unknown option", field=unknown[0], expected=sorted(known), got=unknown, hint=hint)
+
+
+def check_mapping(value: object, field: str) -> None:
+    """OptionError for what is neither a mapping nor None."""
+    if value is not None and not isinstance(value, Mapping):
+        raise OptionError("not a mapping", field=field, expected="a mapping of names to values", got=repr(value))
 
 
 def _exclusive(place: Place) -> bool:

@@ -51,6 +51,14 @@ def checked(array: ArrayFacts[Any], check: Callable[[ArrayState, Any], T], argum
     return fresh(array, _as_op, check, argument)
 
 
+def known(array: ArrayFacts[Any], check: Callable[[ArrayState, Any], T], argument: Any) -> T:
+    """`check(state, argument)` by what the handle knows, where the store cannot be asked: in a method that is no coroutine."""
+    try:
+        return check(array._state, argument)
+    except BoundsError as error:
+        raise error.annotate(hint="Where others grow the array, `await a.refresh()` comes first") from None
+
+
 def _as_op(state: ArrayState, check: Callable[[ArrayState, Any], T], argument: Any) -> Op[T]:
     return check(state, argument)
     yield  # an operation is a generator, also where it asks for nothing

@@ -18,7 +18,7 @@ from zarrant.errors import OptionError, ZarrantWarning
 from zarrant.metadata.v3 import ArrayDocument, GroupDocument
 from zarrant.nodes.array import Array, AsyncArray
 from zarrant.nodes.base import READ, STORE_OPTIONS, Place, Start
-from zarrant.nodes.create import ArrayOptions, GroupLayout, array_creation, group_creation, refuse_unknown
+from zarrant.nodes.create import ArrayOptions, GroupLayout, array_creation, check_mapping, group_creation, refuse_unknown
 from zarrant.nodes.group import AsyncGroup, Group, async_node, node
 from zarrant.ops import hierarchy
 from zarrant.storage import ReadableWritable
@@ -57,8 +57,10 @@ def _place(
     synchronizer: Any = "auto",
     storage_options: Mapping[str, Any] | None = None,
 ) -> Place:
-    if not isinstance(config, Config | Mapping | None):
-        raise OptionError("not options", field="config", expected="a mapping of options, or a Config", got=repr(config))
+    if not isinstance(name, str | None):
+        raise OptionError("not a name", field="name", expected="a string", got=repr(name))
+    check_mapping(None if isinstance(config, Config) else config, "config")
+    check_mapping(storage_options, "storage_options")
     options = config if isinstance(config, Config) else defaults.config.with_options(**(config or {}))
     resolved, prefix = resolve_store(store, storage_options, {name: getattr(options, name) for name in STORE_OPTIONS})
     if options.durability == "fsync" and isinstance(resolved, FilesystemStore):

@@ -27,9 +27,9 @@ from zarrant.effects import Op
 from zarrant.errors import CapabilityError, OptionError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.locking.local import given_up
-from zarrant.nodes.base import READ, UPDATE, Place, S
+from zarrant.nodes.base import READ, UPDATE, Frozen, Place, S
 from zarrant.nodes.facts import ArrayFacts
-from zarrant.nodes.fresh import checked
+from zarrant.nodes.fresh import checked, known
 from zarrant.ops.session import Encoder, Function, touched_keys, update_subset
 from zarrant.ops.state import ArrayState
 from zarrant.run.drivers import in_thread
@@ -80,10 +80,11 @@ class AsyncSessions(ArrayFacts[S]):
 
     def partial_encoder(self: ArrayFacts[ReadableWritable], chunk: Sequence[int]) -> AsyncPartialEncoder:
         """Hold one chunk open for many changes that are published together; see `AsyncPartialEncoder`."""
+        known(self, _chunk, chunk)
         return AsyncPartialEncoder(self._place, _encoder(self, chunk))
 
 
-class EncoderFacts:
+class EncoderFacts(Frozen):
     """What both encoders share."""
 
     def __init__(self, place: Place, encoder: Encoder) -> None:
