@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import zarrant
 from zarrant.errors import BoundsError, MetadataError, SelectionError, ShapeError
@@ -125,6 +127,23 @@ def test_writing_beyond_the_known_bounds_changes_the_elements_named(name: str, g
     write, expected = WRITES[name]
     write(grown)
     assert np.array_equal(stored(grown), expected)
+
+
+@given(st.integers(0, 12), st.integers(0, 12), *[st.none() | st.integers(0, 14)] * 2, st.sampled_from([None, 1, 2, 5, -1, -3]))
+def test_a_slice_with_ends_means_the_stored_elements_whatever_the_handle_knows(
+    known: int, more: int, start: int | None, stop: int | None, step: int | None
+) -> None:
+    """Open ends are those that the handle knows."""
+    data = np.arange(known + more)
+    a = zarrant.create_array({}, data=data, chunks=(3,))
+    stale = type(a)(a._place, a.metadata.with_shape((known,)))
+    chosen = slice(start, stop, step)
+    last = start if step is not None and step < 0 else stop
+    found = stale[chosen]
+    if last is not None or start == known:
+        assert np.array_equal(found, data[chosen])
+    else:
+        assert np.array_equal(found, data[: stale.shape[0]][chosen])
 
 
 def test_the_same_from_an_event_loop(place: Any) -> None:

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Mapping, MutableMapping
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack, get_args, overload
 
-from zarrant.config import Config
+from zarrant.config import Config, ConfigOptions
 from zarrant.config import config as defaults
 from zarrant.errors import OptionError, ZarrantWarning
 from zarrant.metadata.v3 import ArrayDocument, GroupDocument
@@ -37,7 +37,7 @@ class Where(TypedDict, total=False):
     """Keywords that say where a node is and how it is opened."""
 
     name: str | None
-    config: Config | Mapping[str, Any] | None
+    config: Config | ConfigOptions | Mapping[str, Any] | None
     synchronizer: Any
     storage_options: Mapping[str, Any] | None
 

@@ -21,8 +21,8 @@ from zarrant.ops.exclusive import beside
 from zarrant.ops.state import ArrayState
 from zarrant.ops.update import broadcast, store_region
 
-BLOCK_BYTES = 64 << 20
-"""Large enough to keep every CPU busy with chunks of 1 MiB, small beside the memory of any machine that holds a chunk."""
+BLOCK_BYTES = 16 << 20
+"""As `nodes.array.ITERATION_BYTES`: 16 chunks of the default size are stored side by side."""
 
 
 def is_lazy(data: Any) -> bool:
@@ -50,7 +50,7 @@ def store_lazy(state: ArrayState, data: Any) -> Op[None]:
 def blocks(shape: Sequence[int], chunks: Sequence[int], itemsize: int) -> Iterator[ArraySubset]:
     """Boxes of whole chunks, of about `BLOCK_BYTES` or one chunk, that together are an array; the last dimension goes first.
 
-    >>> [box.shape for box in blocks((3, 8), (2, 2), 8 << 20)]
+    >>> [box.shape for box in blocks((3, 8), (2, 2), 2 << 20)]
     [(2, 4), (2, 4), (1, 4), (1, 4)]
     """
     if 0 in shape:
