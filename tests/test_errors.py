@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import pickle
 from typing import Any
 
@@ -118,3 +119,18 @@ def test_classes_of_the_caller_are_not_taken_into_a_partial_failure() -> None:
 def test_hints_name_the_nearest_word() -> None:
     assert errors.did_you_mean("Shapes", ["shape", "chunks"]) == "Did you mean 'shape'?"
     assert errors.did_you_mean("xyzzy", ["shape", "chunks"]) is None
+
+
+def test_the_number_of_the_system_stays() -> None:
+    full = [errors.StoreFullError("full", key=f"c/{i}") for i in range(2)]
+    for error in full:
+        error.errno = errno.ENOSPC
+    denied = errors.StorePermissionError("denied")
+    denied.errno = errno.EACCES
+    alike = errors.PartialFailure(failed={(0,): full[0], (1,): full[1]})
+    mixed = errors.PartialFailure(failed={(0,): full[0], (1,): denied})
+    for error, number in [(full[0], errno.ENOSPC), (alike, errno.ENOSPC), (mixed, None), (errors.StoreError("x"), None)]:
+        for found in (error, pickle.loads(pickle.dumps(error)), copy.copy(error)):
+            assert isinstance(found, OSError)
+            assert found.errno == number
+            assert str(found) == str(error)

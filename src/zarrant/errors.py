@@ -185,9 +185,13 @@ class LimitError(DataError, ValueError):
 
 
 class StoreError(ZarrantError, OSError):
-    """The store failed; the cause is chained."""
+    """The store failed; the cause is chained. `errno` is the system's number, where the store is of the system."""
 
     blame = "store"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        reduced = super().__reduce__()
+        return reduced if self.errno is None else (*reduced, {"errno": self.errno})
 
 
 class StorePermissionError(StoreError, PermissionError):
@@ -268,6 +272,9 @@ class PartialFailure(ZarrantError):
         self.blame = getattr(first, "blame", "unknown")  # type: ignore[misc]
         self.retryable = bool(self.failed) and all(getattr(e, "retryable", False) for e in self.failed.values())
         self.__cause__ = first
+        numbers = {getattr(error, "errno", None) for error in self.failed.values()}
+        if isinstance(self, OSError) and len(numbers) == 1:
+            self.errno = numbers.pop()
 
     def __str__(self) -> str:
         shown = "; ".join(f"{chunk}: {error}" for chunk, error in list(self.failed.items())[:3])
