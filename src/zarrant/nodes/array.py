@@ -37,6 +37,10 @@ Chunk = Sequence[int]
 class Array(Sessions[S], Upkeep[S], Growing[S], Syncing[S], ArrayFacts[S]):
     """A Zarr array, from threads.
 
+    A handle knows the shape that it last saw. An index, a slice with an end, a chunk or values beyond it look at the stored
+    shape once, before they are refused or clipped, and the handle takes over what others made of it; `refresh()` does so at any
+    time. Open ends (`a[:]`, `a[5:]`) and negative indices mean the end that the handle knows.
+
     >>> import zarrant
     >>> a = zarrant.create_array({}, shape=(4, 6), dtype="int32", chunks=(2, 3))
     >>> a[1:3, ::2] = 7

@@ -202,7 +202,8 @@ def _entered(store: Any, mode: str, options: Mapping[str, Any], kind: Any) -> tu
     An unknown option is refused in every mode, though only some create.
     """
     if mode not in MODES:
-        raise OptionError("unknown mode", field="mode", expected=" | ".join(MODES), got=repr(mode))
+        hint = '"r" reads; "r+" also writes what exists; "a" also creates what does not; "w" replaces; "w-" only creates'
+        raise OptionError("unknown mode", field="mode", expected=" | ".join(MODES), got=repr(mode), hint=hint)
     refuse_unknown(options, {**Where.__annotations__, **(kind.__annotations__ if kind else {})})
     place, left = _placed(store, options)
     if mode == "r":
