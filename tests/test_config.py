@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 
 import zarrant
-from zarrant.config import Config, Defaults
-from zarrant.errors import OptionError
+from zarrant.config import Config, ConfigOptions, Defaults
+from zarrant.errors import FrozenAttributeError, OptionError
 
 
 def test_defaults_and_their_sources(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,3 +65,28 @@ def test_configs_are_values() -> None:
     assert config.with_options(dead_limit=1).concurrency == 2
     with pytest.raises(AttributeError):
         config.concurrency = 3  # type: ignore[misc]
+
+
+def test_the_options_by_name_are_those_of_a_config() -> None:
+    assert list(ConfigOptions.__annotations__) == [field.name for field in fields(Config)]
+
+
+def test_a_misspelt_variable_is_an_error() -> None:
+    with pytest.raises(OptionError, match="Did you mean 'ZARRANT_CONCURRENCY'"):
+        Defaults({"ZARRANT_CONCURENCY": "4"}).config  # noqa: B018
+    with pytest.raises(OptionError, match="ZARRANT_NOTHING"):
+        Defaults({"ZARRANT_NOTHING": "4"}).sources  # noqa: B018
+    assert Defaults({"ZARRANT_KERNELS": "auto", "ZARRANT_SOAK": "1", "ZARRAN": "x"}).config == Config()
+
+
+def test_defaults_are_not_set_by_attributes() -> None:
+    for name, words in [("concurrency", "with_config"), ("concurency", "Did you mean 'concurrency'"), ("config", "defaults")]:
+        with pytest.raises(FrozenAttributeError, match=words):
+            setattr(zarrant.config, name, 3)
+        with pytest.raises(AttributeError):
+            setattr(zarrant.config, name, 3)
+
+
+def test_hints_for_misspelt_options() -> None:
+    with pytest.raises(OptionError, match="Did you mean 'concurrency'"):
+        Config().with_options(concurency=1)  # type: ignore[call-arg]

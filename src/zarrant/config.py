@@ -1,7 +1,8 @@
 """Run-time options: their defaults, their environment variables, and where each value came from.
 
-In come keyword values and `ZARRANT_<NAME>` variables; out goes a frozen `Config`. An unknown name or an impossible value is an
-OptionError, because an option that is silently ignored can cost data. Read in `nodes`, `run` and `cli` only.
+In come keyword values and `ZARRANT_<NAME>` variables; out goes a frozen `Config`. An unknown name (of a variable too) or an
+impossible value is an OptionError, because an option that is silently ignored can cost data. Read in `nodes`, `run` and `cli`
+only.
 """
 
 from __future__ import annotations
@@ -10,11 +11,28 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Literal, TypedDict, Unpack
 
-from zarrant.errors import OptionError
+from zarrant.errors import FrozenAttributeError, OptionError, did_you_mean
 
 UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+
+
+class ConfigOptions(TypedDict, total=False):
+    """The options by name, with the values that they take: numbers and sizes may be words, as "auto" and "2 GiB"."""
+
+    concurrency: int | str
+    memory_limit: int | str
+    write_empty_chunks: bool | str
+    shard_updates: Literal["append", "repack"]
+    dead_limit: float | str
+    locking: Literal["auto", "os", "lockfile", "none"]
+    lock_timeout: float | str
+    durability: Literal["rename", "fsync"]
+    direct_io: bool | str
+    subchunk_order: Literal["C", "unordered", "morton"]
+    validate_checksums: bool | str
+    missing_chunks: Literal["fill", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +52,7 @@ class Config:
     validate_checksums: bool = True
     missing_chunks: str = "fill"
 
-    def with_options(self, **options: Any) -> Config:
+    def with_options(self, **options: Unpack[ConfigOptions]) -> Config:
         """A copy with some options changed; OptionError for a name or a value that is not understood."""
         return replace(self, **{name: _checked(name, value) for name, value in options.items()})
 
@@ -107,14 +125,28 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
 }
 
 
+PREFIX = "ZARRANT_"
+_ELSEWHERE = ("KERNELS", "SOAK", "SEED", "SANITIZE", "BLOSC", "LIBDEFLATE", "ZSTD")
+"""Variables that others read: `zarrant.kernels`, the tests, and the build."""
+_VARIABLES = {f"{PREFIX}{name.upper()}" for name in (*_CHECKS, *_ELSEWHERE)}
+
+
 def _wrong(name: str, expected: str, got: Any) -> OptionError:
     return OptionError("impossible value of an option", field=name, expected=expected, got=repr(got))
 
 
 def _checked(name: str, value: Any) -> Any:
     if name not in _CHECKS:
-        raise OptionError("unknown option", field=name, expected=sorted(_CHECKS), got=name)
+        raise OptionError("unknown option", field=name, expected=sorted(_CHECKS), got=name, hint=did_you_mean(name, _CHECKS))
     return _CHECKS[name](name, value)
+
+
+def _refuse_unknown(environment: Mapping[str, str]) -> None:
+    """OptionError for a misspelt variable, which would do nothing."""
+    for variable in environment:
+        if variable.startswith(PREFIX) and variable not in _VARIABLES:
+            hint = did_you_mean(variable, _VARIABLES)
+            raise OptionError("unknown environment variable", field=variable, expected=sorted(_VARIABLES), hint=hint)
 
 
 class Defaults:
@@ -124,16 +156,27 @@ class Defaults:
     4
     """
 
+    _environment: Mapping[str, str] | None
+
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
-        self._environment = environment
+        object.__setattr__(self, "_environment", environment)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """FrozenAttributeError: it would change nothing."""
+        hint = did_you_mean(name, _CHECKS)
+        if name in _CHECKS:
+            ways = f"zarrant.create_array(..., config={{{name!r}: {value!r}}}) or a.with_config({name}={value!r})"
+            hint = f"Set the environment variable {PREFIX}{name.upper()}, or say it for one array: {ways}"
+        raise FrozenAttributeError("defaults are not set by attributes", field=name, expected=sorted(_CHECKS), hint=hint)
 
     @property
     def sources(self) -> dict[str, tuple[Any, str]]:
         """Each option's value and its source: "default" or the name of an environment variable."""
         environment = os.environ if self._environment is None else self._environment
+        _refuse_unknown(environment)
         found: dict[str, tuple[Any, str]] = {}
         for field in fields(Config):
-            variable = f"ZARRANT_{field.name.upper()}"
+            variable = f"{PREFIX}{field.name.upper()}"
             if variable in environment:
                 found[field.name] = (_checked(field.name, environment[variable]), variable)
             else:

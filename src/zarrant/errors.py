@@ -8,6 +8,8 @@ A catcher asks two questions: may I retry, and who must act. The first layer ans
     │   ├── DataTypeError (TypeError)        data of a type the array cannot hold without loss
     │   ├── BoundsError (IndexError)         indices or regions outside the array, grid or chunk
     │   ├── SelectionError (IndexError)      an index that is not understood
+    │   │   └── SliceStepError (ValueError)      a slice that steps by zero
+    │   ├── FrozenAttributeError (AttributeError)    an attribute that cannot be set
     │   ├── OptionError (ValueError)         unknown or impossible options, modes, names
     │   ├── CapabilityError (TypeError)      the store cannot do what the operation needs
     │   ├── NodeExistsError (FileExistsError)
@@ -28,7 +30,7 @@ A catcher asks two questions: may I retry, and who must act. The first layer ans
     │   ├── ConflictError                    compare-and-swap lost too often (retryable)
     │   ├── LostUpdateError                  an update would have undone another's, under synchronizer=None (retryable)
     │   └── LockTimeout (TimeoutError)       (retryable)
-    └── PartialFailure         an operation over many chunks: some stored, some not
+    └── PartialFailure         an operation over many chunks: some stored, some not; also of the class that all causes share
 
 Facts are fields; the sentence is built in `__str__`. An error is annotated with store, key and chunk once, where they are
 known (`annotate` never overwrites).
@@ -36,8 +38,9 @@ known (`annotate` never overwrites).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any, ClassVar, Self, cast
 
 FIELDS = ("store", "key", "chunk", "codec", "path", "field", "expected", "got", "limit", "hint")
 
@@ -120,7 +123,7 @@ class ShapeError(CallerError, ValueError):
 
 
 class DataTypeError(CallerError, TypeError):
-    """Data whose type cannot become the array's under NumPy's `same_kind` rule."""
+    """Data of a kind that cannot become the array's, or with a value that the array's type cannot hold."""
 
 
 class BoundsError(CallerError, IndexError):
@@ -129,6 +132,14 @@ class BoundsError(CallerError, IndexError):
 
 class SelectionError(CallerError, IndexError):
     """An index expression that is not understood (newaxis, floats, too many indices)."""
+
+
+class SliceStepError(SelectionError, ValueError):
+    """A slice that steps by zero: NumPy and lists raise ValueError for it."""
+
+
+class FrozenAttributeError(CallerError, AttributeError):
+    """An attribute of a handle that cannot be set, or that it does not have: setting it would change nothing."""
 
 
 class OptionError(CallerError, ValueError):
@@ -180,9 +191,13 @@ class LimitError(DataError, ValueError):
 
 
 class StoreError(ZarrantError, OSError):
-    """The store failed; the cause is chained."""
+    """The store failed; the cause is chained. `errno` is the system's number, where the store is of the system."""
 
     blame = "store"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        reduced = super().__reduce__()
+        return reduced if self.errno is None else (*reduced, {"errno": self.errno})
 
 
 class StorePermissionError(StoreError, PermissionError):
@@ -242,24 +257,40 @@ class PartialFailure(ZarrantError):
     """Some chunks of an operation failed.
 
     `failed` maps chunk indices to the error of each; `stored` lists the chunks whose write was completed. `blame` and
-    `retryable` are those of the first failure, which is also the `__cause__`.
+    `retryable` are those of the first failure, which is also the `__cause__`. It is also an instance of the class that all
+    failures share: `except TimeoutError` catches a LockTimeout of one chunk and of many.
+
+    >>> error = PartialFailure(failed={(0,): LockTimeout("waited"), (1,): StoreFullError("full")})
+    >>> isinstance(error, OSError), isinstance(error, TimeoutError)
+    (True, False)
     """
+
+    def __new__(cls, message: str = "", *, failed: Mapping[tuple[int, ...], Exception] | None = None, **fields: Any) -> Self:
+        """An instance of a class made of this one and of what the failures share."""
+        shared = _shared([type(error) for error in (failed or {}).values()])
+        kind: type = _also(cast("Any", cls), shared) if shared else cls
+        # Each builtin family (OSError, AttributeError, ...) allocates its own instances.
+        allocate = next(base.__new__ for base in kind.__mro__ if base.__module__ == "builtins")
+        return cast("Self", allocate(kind, message))
 
     def __init__(
         self,
         message: str = "",
         *,
-        failed: dict[tuple[int, ...], Exception] | None = None,
+        failed: Mapping[tuple[int, ...], Exception] | None = None,
         stored: Sequence[tuple[int, ...]] = (),
         **fields: Any,
     ) -> None:
         super().__init__(message, **fields)
-        self.failed = failed or {}
+        self.failed = dict(failed or {})
         self.stored = list(stored)
         first = next(iter(self.failed.values()), None)
         self.blame = getattr(first, "blame", "unknown")  # type: ignore[misc]
         self.retryable = bool(self.failed) and all(getattr(e, "retryable", False) for e in self.failed.values())
         self.__cause__ = first
+        numbers = {getattr(error, "errno", None) for error in self.failed.values()}
+        if isinstance(self, OSError) and len(numbers) == 1:
+            self.errno = numbers.pop()
 
     def __str__(self) -> str:
         shown = "; ".join(f"{chunk}: {error}" for chunk, error in list(self.failed.items())[:3])
@@ -268,4 +299,42 @@ class PartialFailure(ZarrantError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         fields = {name: getattr(self, name) for name in FIELDS}
-        return _rebuild, (type(self), self.message, {"failed": self.failed, "stored": self.stored, **fields})
+        return _rebuild, (PartialFailure, self.message, {"failed": self.failed, "stored": self.stored, **fields})
+
+
+_OWN_ARGUMENTS = (UnicodeError, BaseExceptionGroup)
+"""Builtin families with members that cannot be made from a message alone."""
+
+
+def _shared(kinds: Sequence[type[Exception]]) -> tuple[type[Exception], ...]:
+    """The most special classes that all of these are: our own and builtin ones, since others may want other arguments."""
+    common = [
+        base
+        for base in (kinds[0].__mro__ if kinds else ())
+        if base.__module__ in (__name__, "builtins")
+        and not issubclass(base, (PartialFailure, *_OWN_ARGUMENTS))
+        and issubclass(base, Exception)
+        and all(issubclass(kind, base) for kind in kinds)
+    ]
+    special = [base for base in common if not any(base in other.__mro__[1:] for other in common)]
+    return tuple(base for base in special if base not in (Exception, ZarrantError))
+
+
+@cache
+def _also(cls: Any, shared: tuple[type[Exception], ...]) -> Any:
+    return type(
+        cls.__name__, (cls, *shared), {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
+    )
+
+
+def did_you_mean(word: object, known: Iterable[str]) -> str | None:
+    """A hint that names the nearest known word, or None where none is near.
+
+    >>> did_you_mean("concurency", ["locking", "concurrency"])
+    "Did you mean 'concurrency'?"
+    """
+    from difflib import get_close_matches  # only where something went wrong
+
+    by_folded = {name.lower(): name for name in known}
+    near = get_close_matches(str(word).lower(), by_folded, n=1)
+    return f"Did you mean {by_folded[near[0]]!r}?" if near else None

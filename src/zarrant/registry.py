@@ -8,13 +8,12 @@ that no table knows is looked up among the entry points `zarrant.<kind>` of inst
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
-from zarrant.errors import OptionError, UnknownExtensionError
+from zarrant.errors import OptionError, UnknownExtensionError, did_you_mean
 
 Target = str | object
 """`"module:attribute"`, or the object itself."""
@@ -103,7 +102,7 @@ class Registry:
             got=name,
             expected=self.names(),
             path=path,
-            hint=self._hint(name),
+            hint=self.hint(name),
         )
 
     def _find(self, name: str) -> Target | None:
@@ -118,12 +117,12 @@ class Registry:
             return point.value
         return None
 
-    def _hint(self, name: str) -> str | None:
+    def hint(self, name: str) -> str | None:
+        """Where a name that is not known may be found, or which known one is near."""
         for pattern, hint in self._hints:
             if pattern.fullmatch(name):
                 return hint
-        near = difflib.get_close_matches(name.lower(), self.names(), n=1)
-        return f"Did you mean {near[0]!r}?" if near else f"A package can add it through the entry point group 'zarrant.{self.kind}'"
+        return did_you_mean(name, self.names()) or f"A package can add it through the entry point group 'zarrant.{self.kind}'"
 
 
 def _load(target: Target) -> Any:

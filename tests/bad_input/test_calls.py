@@ -17,6 +17,7 @@ from zarrant.errors import (
     OptionError,
     SelectionError,
     ShapeError,
+    SliceStepError,
 )
 from zarrant.stores.adapters import ReadOnly, WriteOnly
 
@@ -47,7 +48,7 @@ WRONG_SHAPES: list[tuple[str, Call, tuple[str, ...]]] = [
     ("store_array_subset", lambda a: a.store_array_subset(S[1:5, 2:9], ones(7, 4)), ("(4, 7)", "(7, 4)")),
     ("chunk of one index", lambda a: a.store_chunk((0,), ones(1)), ("number of chunk indices", "expected 2", "got 1")),
     ("chunk of three indices", lambda a: a.erase_chunk((0, 0, 0)), ("number of chunk indices", "got 3")),
-    ("subset of one dimension", lambda a: a.store_array_subset(S[0:1], 1), ("array", "expected 2", "got 1")),
+    ("values of another shape for one row", lambda a: a.store_array_subset(S[0], ones(3, 3)), ("expected (1, 12)", "got (3, 3)")),
     ("chunks of three dimensions", lambda a: a.erase_chunks(S[0:1, 0:1, 0:1]), ("chunk grid", "got 3")),
     ("out=", lambda a: a.retrieve_array_subset(S[0:2, 0:2], out=ones(2, 3)), ("out=", "(2, 2)", "(2, 3)")),
     ("buffers for chunks", lambda a: a.store_encoded_chunks([(0, 0), (0, 1)], [b"x"]), ("expected 2", "got 1")),
@@ -82,6 +83,14 @@ WRONG_TYPES: list[tuple[str, Call, tuple[str, ...]]] = [
     ("float by index", assign(S[0, 0], 2.5), ("int32", "float64")),
     ("complex", assign(S[0:2], 1j), ("int32", "complex128")),
     ("a number too large", assign(S[0, 0], 2**40), ("int32", str(2**40))),
+    ("an integer beyond the type", assign(S[0:2], np.array([[2**31]])), ("int32", str(2**31))),
+    ("an unsigned integer beyond the type", lambda a: a.store_chunk((0, 0), np.uint64(2**63)), ("int32", str(2**63))),
+    ("an integer beyond the type in an update", lambda a: a.update(S[0:1, 0:1], lambda x: x.astype("i8") - 2**40), ("int32",)),
+    ("a region of integers beyond the type", lambda a: a.store_array_subset(S[0], -(2**31) - 1), ("int32", str(-(2**31) - 1))),
+    ("one of many regions", lambda a: a.store_array_subsets([(S[0], 1), (S[1], 2**31)]), ("int32", str(2**31))),
+    ("integers beyond the type appended", lambda a: a.append(np.full((1, a.shape[1]), 2**40)), ("int32", str(2**40))),
+    ("a list with masked elements", assign(S[0, 0:2], [1, np.ma.masked]), ("masked",)),
+    ("a value too large beside a mask", assign(S[0, 0:2], np.ma.masked_array([2**40, 1], mask=[0, 1])), ("int32", str(2**40))),
     ("objects", assign(S[0, 0:2], [None, object()]), ("int32", "list")),
     ("text", assign(S[0, 0], "seven"), ("int32",)),
     ("out= of another type", lambda a: a.retrieve_chunk((0, 0), out=np.empty(a.write_unit, "int64")), ("out=", "int32", "int64")),
@@ -167,7 +176,7 @@ OUTSIDE: list[tuple[str, Any]] = [
     ("blocks", S[99, 0]),
 ]  # fmt: skip
 ODD: list[tuple[str, Any]] = [
-    ("", S[np.newaxis, 0]), ("", S[0, 0, 0]), ("", S[..., ...]), ("", S["a"]), ("", S[0.5]), ("", S[::0]),
+    ("", S[np.newaxis, 0]), ("", S[0, 0, 0]), ("", S[..., ...]), ("", S["a"]), ("", S[0.5]),
     ("oindex", S[..., ...]), ("vindex", ([0.5], [1])), ("blocks", S[::2, 0]), ("oindex", ("x", 0)), ("", S[object(), 0]),
 ]  # fmt: skip
 
@@ -186,6 +195,12 @@ def test_indices_not_understood(array: Any, place: Any, refused: Any, how: str, 
         assign(selection, 1, how)(array)
     with refused(place, SelectionError):
         (getattr(array, how) if how else array)[selection]
+
+
+@pytest.mark.parametrize("how", ["", "oindex", "blocks"])
+def test_slices_that_step_by_zero(array: Any, place: Any, refused: Any, how: str) -> None:
+    with refused(place, SliceStepError, "zero"):
+        assign(S[::0], 1, how)(array)
 
 
 def test_masks_of_another_shape(array: Any, place: Any, refused: Any) -> None:

@@ -81,7 +81,9 @@ def test_bool() -> None:
     for value in (0, 1, 1.0, "true", [True], {}):
         refused(data_type, value)
     assert data_type.fill_from_python(np.True_) == b"\x01"
-    for value in (1, 0.0, np.uint8(1), "x"):
+    assert data_type.fill_from_python(0) == b"\x00"
+    assert data_type.fill_from_python(np.uint8(1)) == b"\x01"
+    for value in (2, -1, 0.0, "x", np.ma.masked):
         with pytest.raises(DataTypeError):
             data_type.fill_from_python(value)
     with pytest.raises(DataTypeError):
@@ -103,7 +105,10 @@ def test_integers(name: str) -> None:
     assert data_type.fill_from_python(True) == data_type.fill_from_json(1)
     for wrong in (low - 1, high + 1, 1.0, True, "1", "0x01", [1], 10**50):
         refused(data_type, wrong)
-    for wrong in (low - 1, high + 1, 1.0, np.float32(1), "1", 1j, 10**50, np.datetime64("2020"), object()):
+    for integral in (1.0, np.float32(1)):
+        assert data_type.fill_from_python(integral) == data_type.fill_from_json(1)
+    masked = np.ma.masked_array(1, mask=True)
+    for wrong in (low - 1, high + 1, 1.5, float("nan"), float("inf"), "1", 1j, 10**50, np.datetime64("2020"), object(), masked):
         with pytest.raises(DataTypeError):
             data_type.fill_from_python(wrong)
 
@@ -249,8 +254,10 @@ def test_floats_from_python(data_type: FixedType) -> None:
     assert data_type.fill_from_python(float("nan")) == data_type.fill_from_json("NaN")
     assert data_type.fill_from_python(float("-inf")) == data_type.fill_from_json("-Infinity")
     assert data_type.fill_from_python(-0.0) == data_type.fill_from_json(-0.0)
+    for word in ("NaN", "Infinity", "-Infinity"):
+        assert data_type.fill_from_python(word) == data_type.fill_from_json(word)
     too_large = (1e300, np.float64(1e300)) if data_type.itemsize < 8 else ()
-    refused_values = (1j, np.complex64(1), "1", "NaN", b"x", np.void(b"abcd"), [1.0], {}, object(), 10**400)
+    refused_values = (1j, np.complex64(1), "1", "nan", np.ma.masked, b"x", np.void(b"abcd"), [1.0], {}, object(), 10**400)
     for wrong in (*too_large, *refused_values, np.timedelta64(1)):
         with pytest.raises(DataTypeError):
             data_type.fill_from_python(wrong)

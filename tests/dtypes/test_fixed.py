@@ -160,3 +160,11 @@ def test_parse_refuses(name: str, configuration: dict[str, Any], path: str, erro
     assert type(caught.value) is error
     assert caught.value.path == path  # type: ignore[attr-defined]
     assert caught.value.got is not None  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("flaot32", "Did you mean 'float32'"), ("Int8", "Did you mean 'int8'"), ("string", "Text and bytes")]
+)
+def test_a_misspelt_type_has_a_hint(name: str, words: str) -> None:
+    with pytest.raises(DataTypeError, match=words):
+        from_numpy(name)

@@ -89,6 +89,17 @@ def test_subsets_of_other_dimensions_are_refused() -> None:
         ((), (), (), ()),
         (ArraySubset((1,), (3,)), (4,), (1,), (3,)),
         (slice(np.int32(1), np.int64(2)), (4,), (1,), (1,)),
+        (..., (4, 6), (0, 0), (4, 6)),
+        ((), (4, 6), (0, 0), (4, 6)),
+        (3, (4, 6), (3, 0), (1, 6)),
+        ((3,), (4,), (3,), (1,)),
+        (np.s_[1:3], (4, 6), (1, 0), (2, 6)),
+        (np.s_[..., 2:4], (4, 6), (0, 2), (4, 2)),
+        (np.s_[1, ..., 5], (4, 5, 6), (1, 0, 5), (1, 5, 1)),
+        (np.s_[1, ..., 5], (4, 6), (1, 5), (1, 1)),
+        (np.s_[np.array(1), np.uint8(2)], (4, 6), (1, 2), (1, 1)),
+        (np.s_[np.array(1) : np.array(3)], (4,), (1,), (2,)),
+        (..., (), (), ()),
     ],
 )
 def test_as_subset_takes_slices_ranges_and_subsets(value: object, shape: tuple, start: tuple, lengths: tuple) -> None:
@@ -106,13 +117,17 @@ def test_as_subset_takes_slices_ranges_and_subsets(value: object, shape: tuple, 
         (range(3, 12), (10,), BoundsError, "3:12"),
         (ArraySubset((8,), (3,)), (10,), BoundsError, "8:11"),
         (ArraySubset((8,), (3,)), (10, 10), ShapeError, "dimensions"),
-        (np.s_[0:2], (10, 10), ShapeError, "dimensions"),
         (np.s_[0:2, 0:2, 0:2], (10, 10), ShapeError, "dimensions"),
         (np.s_[0:2:2], (10,), SelectionError, "step"),
         (np.s_[::-1], (10,), SelectionError, "step"),
         (range(0, 4, 2), (10,), SelectionError, "step"),
-        ((3,), (10,), SelectionError, r"i:i\+1"),
-        (3, (10,), SelectionError, "slices"),
+        (np.s_[..., 0:2, 0:2, 0:2], (10, 10), ShapeError, "dimensions"),
+        (np.s_[..., 0, ...], (10, 10), SelectionError, "ellipsis"),
+        (10, (10,), BoundsError, "10:11"),
+        (-1, (10,), BoundsError, "count from 0"),
+        (True, (10,), SelectionError, "integers"),
+        ([0, 1], (10,), SelectionError, "integers"),
+        (np.array([0]), (10,), SelectionError, "integers"),
         ([slice(0, 2)], (10,), SelectionError, "slices"),
         (None, (10,), SelectionError, "slices"),
         (np.s_[0.0:2], (10,), SelectionError, "integer"),
@@ -172,7 +187,17 @@ def test_no_chunk_is_inside_of_an_empty_grid() -> None:
     assert caught.value.field == "dimension 1"
 
 
-@pytest.mark.parametrize("value", [True, np.True_, 1.0, "1", None, np.array(1)])
+@pytest.mark.parametrize("value", [True, np.True_, 1.0, "1", None, np.array([1]), np.array(1.0), np.array(True), [1]])
 def test_as_int_refuses_what_is_no_integer(value: object) -> None:
     with pytest.raises(SelectionError, match="an index must be an integer"):
         as_int(value, "an index")
+
+
+def test_whatever_is_an_integer_is_one() -> None:
+    class One:
+        def __index__(self) -> int:
+            return 1
+
+    for value in (1, np.uint8(1), np.array(1), One()):
+        assert (as_int(value, "an index"), type(as_int(value, "an index"))) == (1, int)
+        assert check_chunk_indices((value, 0), (2, 3)) == (1, 0)

@@ -153,7 +153,8 @@ FACES = {
 @pytest.mark.parametrize(("blocking", "coroutines"), [(zarrant.Array, zarrant.AsyncArray), (zarrant.Group, zarrant.AsyncGroup)])
 def test_the_twins_have_the_same_names(blocking: type, coroutines: type) -> None:
     def names(cls: type) -> set[str]:
-        faces = {name: face for name, face in FACES.items() if face != "members" or "Group" in cls.__name__}
+        of_groups = ("members", "contains")  # arrays in an event loop have no such face: it would read all of them
+        faces = {name: face for name, face in FACES.items() if face not in of_groups or "Group" in cls.__name__}
         return {faces.get(name, name) for name in dir(cls) if not name.startswith("_") or name in faces}
 
     assert names(blocking) - names(coroutines) == set()

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -125,3 +127,29 @@ def test_many_processes_may_all_create_the_same(tmp_path: Any) -> None:
         process.join(60)
         assert process.exitcode == 0
     assert zarrant.open_array(tmp_path, name="g/a")[...].tolist() == [1, 2, 3, 4] * 16
+
+
+@pytest.mark.parametrize(
+    ("options", "names", "expected", "got"),
+    [
+        ({"shape": (5, 4)}, "shape", {"shape": [5, 4]}, {"shape": [4, 4]}),
+        ({"dtype": "uint8"}, "data_type", {"data_type": "uint8"}, {"data_type": "int8"}),
+        ({"attributes": {"a": 1}}, "attributes", {"attributes": {"a": 1}}, {"attributes": {}}),
+        ({"dimension_names": ("y", "x")}, "dimension_names", {"dimension_names": ["y", "x"]}, {"dimension_names": None}),
+    ],
+)
+@pytest.mark.parametrize("create", [zarrant.create_array, lambda *a, **o: asyncio.run(zarrant.create_array_async(*a, **o))])
+def test_what_differs_from_the_array_that_is_there_is_named(
+    create: Any, options: Any, names: str, expected: Any, got: Any, tmp_path: Path
+) -> None:
+    same = {"shape": (4, 4), "dtype": "int8", "chunks": (2, 2)}
+    create(tmp_path, name="a", **same, if_exists="match")
+    create(tmp_path, name="a", **same, if_exists="match")
+    with pytest.raises(NodeExistsError, match=f"differs in {names} is here already") as caught:
+        create(tmp_path, name="a", **{**same, **options}, if_exists="match")
+    assert (caught.value.expected, caught.value.got) == (expected, got)
+    zarrant.create_group(tmp_path, name="g")
+    with pytest.raises(NodeExistsError):
+        create(tmp_path, name="g", **same, if_exists="match")
+    with pytest.raises(NodeExistsError, match="array cannot hold"):
+        create(tmp_path, name="a/b", **same, if_exists="match")

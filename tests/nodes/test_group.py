@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -106,3 +107,25 @@ def test_the_async_twin(group: Any) -> None:
             await g.refresh()
 
     asyncio.run(main())
+
+
+def test_members_are_read_side_by_side_whatever_the_number_of_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    from zarrant.nodes import base
+
+    monkeypatch.setattr(base, "available_cpus", lambda: 1)
+    together = threading.Barrier(10)
+
+    class Slow(zarrant.MemoryStore):
+        def get(self, key: str) -> Any:
+            if self.waits and key.startswith("g"):
+                together.wait(10)
+            return super().get(key)
+
+        waits = False
+
+    store = Slow({})
+    g = zarrant.create_group(store)
+    for i in range(10):
+        g.create_group(f"g{i}")
+    store.waits = True
+    assert len(g.members()) == 10

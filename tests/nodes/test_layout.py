@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import hypothesis
 import numcodecs
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 
 import zarrant
 from zarrant.codecs import Blosc, Bytes, Crc32c, Gzip, Numcodecs, Transpose, Zstd
-from zarrant.nodes.layout import Layout, auto_chunks
+from zarrant.errors import DataTypeError, OptionError
+from zarrant.nodes.layout import Layout, auto_chunks, divisors
 
 
 def codecs(**options):
@@ -95,3 +99,76 @@ def test_key_encodings() -> None:
         assert (
             zarrant.create_array({}, shape=(8, 9), dtype="int8", chunks=(4, 3), chunk_key_encoding=given).chunk_key((1, 2)) == key
         )
+
+
+@pytest.mark.parametrize(
+    ("shards", "itemsize"),
+    [((99_991,), 8), ((14_831, 5), 2), ((1, 1021, 1021), 2), ((509, 512), 2), ((65_537,), 2), ((10_007, 3), 2), ((4096, 4099), 1)],
+)
+def test_sides_without_divisors_do_not_make_tiny_chunks(shards: tuple[int, ...], itemsize: int) -> None:
+    chunks = divisors(shards, itemsize)
+    assert all(shard % chunk == 0 for shard, chunk in zip(shards, chunks, strict=True))
+    assert math.prod(chunks) * itemsize >= 8192
+
+
+@hypothesis.given(st.lists(st.integers(1, 3000), min_size=1, max_size=3), st.sampled_from([1, 2, 8]))
+def test_chunks_of_shards_divide_them_and_are_never_tiny(shards: list[int], itemsize: int) -> None:
+    chunks = divisors(tuple(shards), itemsize)
+    assert all(shard % chunk == 0 for shard, chunk in zip(shards, chunks, strict=True))
+    assert math.prod(chunks) * itemsize >= min(8192, math.prod(shards) * itemsize)
+
+
+@pytest.mark.parametrize(
+    ("options", "chunks", "shards"),
+    [
+        ({"shape": (10_000, 512, 512), "chunks": (1, 256, 256), "dtype": "u2"}, (1, 256, 256), (256, 256, 256)),
+        ({"shape": (2048, 2048, 2048), "chunks": (64, 64, 64), "dtype": "u1"}, (64, 64, 64), (512, 256, 256)),
+        ({"shape": (0, 100), "chunks": (1, 100), "dtype": "f8"}, (1, 100), (4096, 100)),
+        ({"shape": (8,), "chunks": (2,), "dtype": "u1"}, (2,), (8,)),
+        ({"shape": (7,), "chunks": (2,), "dtype": "u1"}, (2,), (8,)),
+        ({"shape": (8,), "chunks": (8,), "dtype": "u1"}, (8,), None),
+        ({"shape": (), "dtype": "u1"}, (), None),
+        ({"shape": (3000, 3000), "chunks": (3000, 3000), "dtype": "f8"}, (3000, 3000), None),
+    ],
+)
+def test_automatic_shards(options: Any, chunks: Any, shards: Any) -> None:
+    array = zarrant.create_array({}, shards="auto", **options)
+    assert (array.chunks, array.shards) == (chunks, shards)
+
+
+@hypothesis.given(st.lists(st.integers(0, 10**6), max_size=4), st.sampled_from(["u1", "f8"]))
+def test_automatic_chunks_and_shards_fit_each_other(shape: list[int], dtype: str) -> None:
+    array = zarrant.create_array({}, shape=shape, dtype=dtype, shards="auto")
+    shards = array.shards or array.chunks
+    assert math.prod(array.chunks) * array.dtype.itemsize <= 2**17
+    assert math.prod(shards) * array.dtype.itemsize <= 2**25
+    assert all(shard % chunk == 0 for shard, chunk in zip(shards, array.chunks, strict=True))
+
+
+def test_the_index_of_shards_may_be_at_their_start() -> None:
+    array = zarrant.create_array({}, shape=(8,), dtype="u1", chunks=(2,), shards={"shape": (4,), "index_location": "start"})
+    assert array.shards == (4,)
+    assert array.metadata.codecs[0].configuration["index_location"] == "start"
+    array[...] = 3
+    assert array[...].tolist() == [3] * 8
+    assert zarrant.create_array({}, shape=(8,), dtype="u1", chunks=(2,), shards={"shape": "auto"}).shards == (8,)
+    for wrong in (
+        {"index_location": "start"},
+        {"shape": (4,), "index_locatoin": "end"},
+        {"shape": (4,), "index_location": "middle"},
+    ):
+        with pytest.raises(OptionError):
+            zarrant.create_array({}, shape=(8,), dtype="u1", chunks=(2,), shards=wrong)
+    for wrong in ({"chunks": "automatic"}, {"shards": "outo"}):
+        with pytest.raises(OptionError, match="Did you mean 'auto'"):
+            zarrant.create_array({}, **{"shape": (8,), "dtype": "u1", **wrong})
+    assert zarrant.create_array({}, shape=(8,), dtype="u1", filters="auto", serializer="auto", compressors="auto").filters == ()
+
+
+def test_fill_values_as_zarr_python_takes_them() -> None:
+    for dtype, fill, expected in [("bool", 0, False), ("bool", True, True), ("uint8", 3.0, 3), ("float32", "-Infinity", -math.inf)]:
+        assert zarrant.create_array({}, shape=(2,), dtype=dtype, fill_value=fill).fill_value == expected
+    assert math.isnan(zarrant.create_array({}, shape=(2,), dtype="f4", fill_value="NaN").fill_value)
+    for dtype, fill in [("bool", 2), ("uint8", 3.5), ("uint8", -1.0), ("float32", 1e300), ("uint8", np.ma.masked), ("float64", 1j)]:
+        with pytest.raises(DataTypeError):
+            zarrant.create_array({}, shape=(2,), dtype=dtype, fill_value=fill)

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 
 import zarrant
-from zarrant.errors import CapabilityError, MetadataError, NodeExistsError, NodeNotFoundError, OptionError, StoreError
+from zarrant.errors import (
+    CapabilityError,
+    FrozenAttributeError,
+    MetadataError,
+    NodeExistsError,
+    NodeNotFoundError,
+    OptionError,
+    StoreError,
+)
 
 KINDS = {"shape": (4,), "dtype": "int8"}
 
@@ -142,3 +150,108 @@ def test_peers_open_what_is_created(tmp_path: Path) -> None:
     g = zarr.open_group(str(tmp_path), mode="r")
     assert np.array_equal(g["g/a"][...], np.arange(12).reshape(3, 4))
     assert dict(g["g/a"].attrs) == {"unit": "mm"}
+
+
+@pytest.mark.parametrize("mode", ["r", "r+", "a", "w", "w-"])
+@pytest.mark.parametrize("there", [True, False])
+def test_an_unknown_option_is_refused_in_every_mode(api: Any, mode: str, there: bool) -> None:
+    objects: dict[str, bytes] = {}
+    store = zarrant.MemoryStore(objects)
+    if there:
+        zarrant.create_array(store, name="a", data=np.arange(4))
+        zarrant.create_group(store, name="g")
+    before = dict(objects)
+    with pytest.raises(OptionError, match="Did you mean 'chunks'"):
+        api.open_array(store, name="a", mode=mode, **KINDS, chunk=(2,))
+    with pytest.raises(OptionError, match="Did you mean 'storage_options'"):
+        api.open_array(store, name="a", mode=mode, storage_option={})
+    with pytest.raises(OptionError, match="Did you mean 'attributes'"):
+        api.open_group(store, name="g", mode=mode, atributes={})
+    with pytest.raises(OptionError, match="shape"):
+        api.open_group(store, name="g", mode=mode, shape=(4,))
+    with pytest.raises(OptionError, match="Did you mean 'config'"):
+        api.open(store, name="a", mode=mode, confg={})
+    assert objects == before
+
+
+def test_unknown_names_are_refused_wherever_options_are_given(api: Any, tmp_path: Path) -> None:
+    a = zarrant.create_array({}, **KINDS)
+    g = zarrant.create_group({})
+    for use, hint in [
+        (lambda: api.create_array({}, **KINDS, shard=(4,)), "Did you mean 'shards'"),
+        (lambda: api.create_group({}, overwritten=True), "Did you mean 'overwrite'"),
+        (lambda: g.create_array("a", **KINDS, fillvalue=1), "Did you mean 'fill_value'"),
+        (lambda: g.create_group("h", if_exist="match"), "Did you mean 'if_exists'"),
+        (lambda: a.with_config(missing_chunk="error"), "Did you mean 'missing_chunks'"),
+        (lambda: api.open_array({}, config={"direct": 1}, **KINDS), "unknown option"),
+        (lambda: api.open_array({}, config=3, **KINDS), "not a mapping.*config"),
+        (lambda: api.open_array(tmp_path, storage_options=3, **KINDS), "not a mapping.*storage_options"),
+        (lambda: api.open_array({}, name=3, **KINDS), "not a name"),
+        (lambda: api.create_array({}, attributes=[1], **KINDS), "not a mapping.*attributes"),
+        (lambda: api.create_group({}, attributes="x"), "not a mapping.*attributes"),
+        (lambda: api.open_array(tmp_path, storage_options={"durabilty": "fsync"}, **KINDS), "Did you mean 'durability'"),
+        (lambda: api.create_array({}, **KINDS, if_exists="matches"), "Did you mean 'match'"),
+    ]:
+        with pytest.raises(OptionError, match=hint):
+            use()
+
+
+def test_a_node_opened_for_reading_says_so_and_what_to_do(tmp_path: Path) -> None:
+    zarrant.create_array(tmp_path, name="a", data=np.arange(4))
+    zarrant.create_group(tmp_path, name="g")
+    a = zarrant.open_array(tmp_path, name="a", mode="r")
+    g = zarrant.open_group(tmp_path, name="g", mode="r")
+    either = zarrant.open(tmp_path, name="a", mode="r")
+    writes: list[Any] = [
+        lambda: a.__setitem__(0, 1),
+        lambda: either.__setitem__(0, 1),
+        lambda: a.store_chunk((0,), 1),
+        lambda: a.erase_chunk((0,)),
+        lambda: a.update(np.s_[0:2], lambda x: x),
+        lambda: a.append([1]),
+        lambda: a.resize((5,)),
+        lambda: a.attrs.__setitem__("x", 1),
+        lambda: a.update_attributes({"x": 1}),
+        lambda: a.lock(np.s_[0:2]).__enter__(),
+        a.compact,
+        lambda: g.create_array("b", **KINDS),
+        lambda: g.attrs.__setitem__("x", 1),
+        g.delete,
+    ]
+    for write in writes:
+        with pytest.raises(CapabilityError, match=r'opened for reading only.*mode="r\+"'):
+            write()
+
+    async def main() -> None:
+        b = await zarrant.open_array_async(tmp_path, name="a", mode="r")
+        with pytest.raises(CapabilityError, match="opened for reading only"):
+            await b.setitem(0, 1)
+
+    asyncio.run(main())
+
+
+def test_an_attribute_that_changes_nothing_cannot_be_set(tmp_path: Path) -> None:
+    a, g = zarrant.create_array({}, **KINDS), zarrant.create_group({})
+    b = asyncio.run(zarrant.create_array_async({}, **KINDS))
+    for node, name, words in [
+        (a, "shape", "resize"),
+        (a, "shap", "Did you mean 'shape'"),
+        (a, "attrs", "update_attributes"),
+        (a, "concurrency", "with_config"),
+        (a, "config", "with_config"),
+        (a, "fill_value", "belongs to what is stored"),
+        (b, "missing_chunks", "with_config"),
+        (b, "dtype", "stored"),
+        (g, "attrs", "update_attributes"),
+        (g, "xyzzy", "cannot be set"),
+    ]:
+        with pytest.raises(FrozenAttributeError, match=words) as caught:
+            setattr(node, name, 3)
+        assert isinstance(caught.value, AttributeError)
+    for opened in (a.partial_encoder((0,)), a.partial_decoder((0,)), b.partial_encoder((0,)), b.partial_decoder((0,))):
+        with pytest.raises(FrozenAttributeError, match="stored"):
+            opened.chunk = (1,)  # type: ignore[misc]
+    with pytest.raises(AttributeError):
+        a.config.concurrency = 3  # type: ignore[misc]
+    with pytest.raises(AttributeError):
+        a.oindex.index = 3  # type: ignore[attr-defined]

@@ -192,7 +192,7 @@ def test_a_killed_appender_leaves_nothing_that_a_stale_handle_must_keep(tmp_path
 @pytest.mark.filterwarnings("ignore:synchronizer=None")
 def test_without_a_synchronizer_too(tmp_path: Path, layout: str, operation: str) -> None:
     do, expected = OPERATIONS[operation]
-    _, tail = stale_and_grown(tmp_path / "a", LAYOUTS[layout], 0)
+    stale_and_grown(tmp_path / "a", LAYOUTS[layout], 0)
     stale = zarrant.open_array(tmp_path / "a", mode="r+", synchronizer=None)
     zarrant.open_array(tmp_path / "a", mode="r+").append(np.arange(50, 55, dtype="i4"))
     do(stale)

@@ -74,7 +74,7 @@ def test_values_are_not_copied_without_need(state) -> None:
         ("int32", 1j),
         ("float32", 1j),
         ("bool", 2),
-        ("uint8", np.array([1], "int8")),
+        ("uint8", np.array([-1], "int8")),
         ("int32", "text"),
         ("int32", object()),
         ("int32", None),

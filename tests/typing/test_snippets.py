@@ -37,6 +37,10 @@ f = zarrant.create_array(files, shape=(4,), dtype="int8")
 RIGHT = """
 w.store_chunk((0,), b"abcd"); w.store_chunks(np.s_[0:1], 3); w.erase_chunk((0,)); w.erase_chunks(np.s_[0:1])
 w.store_encoded_chunk((0,), b"abcd"); w.store_metadata(); w.erase_metadata()
+print(m.config.concurrency, m.filters, m.order, m.nchunks_initialized, list(m), 3 in m)
+m.retrieve_array_subset(...); m.retrieve_array_subset((3, ...)); m.store_array_subset(3, 1); zarrant.open("x", mode="r")
+auto = zarrant.create_array({}, shape=(4,), dtype="int8", shards="auto")
+start = zarrant.create_array({}, shape=(4,), dtype="int8", chunks=2, shards={"shape": 4, "index_location": "start"})
 print(w.shape, w.dtype, w.chunk_key((0,)), w.with_config(concurrency=2).shape)
 m.store_chunk((0,), 1); m.store_array_subset(np.s_[1:2], 3); m.store_chunk_subset((0,), np.s_[1:2], 3); m[1:2] = 3
 m.oindex[[1]] = 2
@@ -79,6 +83,16 @@ WRONG = [
     ("takes_writable(r)", "incompatible type"),
     ("g.create_array('a', shape=(4,), dtype='int8', chonks=(2,))", "chonks"),
     ("ReadOnly(write_only)", "incompatible type"),
+    ("zarrant.open_array('x', mode='rw')", "No overload variant"),
+    ("zarrant.open_array('x', mode='r', chonks=(2,))", "No overload variant"),
+    ("zarrant.open_group('x', mode='read')", "incompatible type"),
+    ("zarrant.open('x', mode='r', confg={})", "confg"),
+    ("zarrant.create_array({}, shape=(4,), dtype='int8', order='X')", "No overload variant"),
+    ("zarrant.create_group({}, if_exists='matches')", "incompatible type"),
+    ("m.with_config(concurency=2)", "concurency"),
+    ("m.with_config(missing_chunks='errors')", "incompatible type"),
+    ("m.config = 3", "read-only"),
+    ("m.config.concurrency = 3", "read-only"),
     ("m.store_chunk((0,))", "Missing positional argument"),
     ("m.store_nothing()", 'has no attribute "store_nothing"'),
 ]

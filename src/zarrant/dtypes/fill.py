@@ -172,6 +172,8 @@ _TO_JSON: dict[str, Callable[[Dtype, bytes], Any]] = {
 
 
 def _scalar(dtype: Dtype, value: Any) -> np.ndarray[Any, Any]:
+    if isinstance(value, np.ma.MaskedArray):  # NumPy would take what lies under the mask
+        raise _unfit(dtype, value)
     try:
         array = np.asarray(value)
     except (ValueError, TypeError, OverflowError) as cause:
@@ -192,7 +194,7 @@ def _unfit(dtype: Dtype, value: Any) -> DataTypeError:
 
 def _bool_from_python(dtype: Dtype, value: Any) -> bytes:
     array = _scalar(dtype, value)
-    if array.dtype != np.bool_:
+    if array.dtype.kind not in "biu" or int(array) not in (0, 1):
         raise _unfit(dtype, value)
     return b"\x01" if array else b"\x00"
 
@@ -200,12 +202,15 @@ def _bool_from_python(dtype: Dtype, value: Any) -> bytes:
 def _int_from_python(dtype: Dtype, value: Any) -> bytes:
     array = _scalar(dtype, value)
     low, high = _int_range(dtype)
-    if array.dtype.kind not in "biu" or not low <= int(array) <= high:
+    whole = array.dtype.kind in "biu" or (array.dtype.kind == "f" and float(array).is_integer())  # 0.0, as many give it
+    if not whole or not low <= int(array) <= high:
         raise _unfit(dtype, value)
     return np.array(int(array), dtype).tobytes()
 
 
 def _float_from_python(dtype: Dtype, value: Any) -> bytes:
+    if isinstance(value, str) and value in _WORDS:
+        value = _WORDS[value]
     number = value
     if type(value) is not int:  # an int may be wider than any NumPy integer
         array = _scalar(dtype, value)

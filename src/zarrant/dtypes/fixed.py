@@ -184,7 +184,8 @@ def _numpy(dtype: Any) -> np.dtype[Any]:
     try:
         return dtype.dtype if isinstance(dtype, np.generic) else np.dtype(dtype)
     except (TypeError, ValueError, KeyError, SyntaxError) as cause:
-        raise DataTypeError("not a data type", field="dtype", expected=_known(), got=repr(dtype)) from cause
+        hint = registry.data_types.hint(dtype) if isinstance(dtype, str) else None
+        raise DataTypeError("not a data type", field="dtype", expected=_known(), got=repr(dtype), hint=hint) from cause
 
 
 def _known() -> str:

@@ -1,8 +1,8 @@
 """Boxes of an array: a start and a shape for each dimension.
 
-In come the forms a caller may use for a subset (`ArraySubset`, step-1 slices, ranges) and for a chunk (integers); out go
-validated `ArraySubset`s and tuples of Python ints. Nothing is wrapped and nothing is clamped: what does not lie inside of
-the shape is a `BoundsError`, so that a slip of the caller never becomes a smaller write than was asked for.
+In come the forms a caller may use for a subset (`ArraySubset`, step-1 slices, ranges, integers, an ellipsis) and for a chunk
+(integers); out go validated `ArraySubset`s and tuples of Python ints. Nothing is wrapped and nothing is clamped: what does
+not lie inside of the shape is a `BoundsError`, so that a slip of the caller never becomes a smaller write than was asked for.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import TypeAlias
 
 import numpy as np
@@ -20,13 +21,18 @@ Shape: TypeAlias = tuple[int, ...]
 
 
 def as_int(value: object, what: str) -> int:
-    """A Python int of an int or a NumPy integer; bools, floats and all else are a SelectionError.
+    """A Python int of whatever is an integer (`__index__`); bools, floats and all else are a SelectionError.
 
     >>> as_int(3, "index")
     3
     """
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
         return int(value)
+    if hasattr(value, "__index__") and not isinstance(value, bool | np.bool_):
+        try:
+            return index(value)
+        except TypeError:  # arrays have the method too, whatever their shape and type
+            pass
     raise SelectionError(f"{what} must be an integer", got=f"{value!r} ({type(value).__name__})")
 
 
@@ -116,32 +122,38 @@ class ArraySubset:
 def as_subset(value: object, shape: Sequence[int], what: str = "array") -> ArraySubset:
     """The subset of an array of `shape` that a caller means, checked to lie inside of it.
 
-    `value` is an ArraySubset, a tuple of step-1 slices (None ends allowed) or ranges, or a single one for one dimension.
-    ShapeError for the wrong number of dimensions, BoundsError for what reaches outside (negative ends too; nothing is
-    clamped), SelectionError for what is not a subset. `what` names the thing of that shape in messages.
+    `value` is an ArraySubset, or what `a[...]` takes for a box: slices without steps (None ends allowed), ranges and integers,
+    an ellipsis, and fewer items than dimensions. An integer stands for a slice of length one: the dimension stays.
+    ShapeError for too many dimensions, BoundsError for what reaches outside (negative ends too; nothing is clamped),
+    SelectionError for what is not a subset. `what` names the thing of that shape in messages.
 
     >>> as_subset((slice(2, 4), slice(None)), (4, 6))
     ArraySubset(start=(2, 0), shape=(2, 6))
+    >>> as_subset((..., 5), (4, 6))
+    ArraySubset(start=(0, 5), shape=(4, 1))
     """
     if isinstance(value, ArraySubset):
         _check_ndim(value.ndim, shape, what)
         spans: Iterable[tuple[int, int]] = zip(value.start, value.stop, strict=True)
     else:
-        items = (value,) if isinstance(value, slice | range) else value
-        if not isinstance(items, tuple):
-            raise SelectionError("not a subset", expected="ArraySubset or a tuple of slices or ranges", got=repr(value))
-        _check_ndim(len(items), shape, what)
+        items = value if isinstance(value, tuple) else (value,)
+        if len(items) != len(shape) or any(item is Ellipsis for item in items):
+            items = _expanded(items, shape, what)
         spans = [_span(item, extent, j) for j, (item, extent) in enumerate(zip(items, shape, strict=True))]
     start = []
     lengths = []
     for j, ((low, high), extent) in enumerate(zip(spans, shape, strict=True)):
         if not 0 <= low <= high <= extent:
-            raise BoundsError(
-                f"subset outside of the {what}", field=f"dimension {j}", expected=f"within 0:{extent}", got=f"{low}:{high}"
-            )
+            raise _outside(low, high, extent, j, what)
         start.append(low)
         lengths.append(high - low)
     return ArraySubset(tuple(start), tuple(lengths))
+
+
+def _outside(low: int, high: int, extent: int, dimension: int, what: str) -> BoundsError:
+    hint = "Subsets count from 0; only a[...] counts negative indices from the end." if min(low, high) < 0 else None
+    expected, got = f"within 0:{extent}", f"{low}:{high}"
+    return BoundsError(f"subset outside of the {what}", field=f"dimension {dimension}", expected=expected, got=got, hint=hint)
 
 
 def _check_ndim(ndim: int, shape: Sequence[int], what: str) -> None:
@@ -149,12 +161,27 @@ def _check_ndim(ndim: int, shape: Sequence[int], what: str) -> None:
         raise ShapeError(f"subset and {what} differ in their number of dimensions", expected=len(shape), got=ndim)
 
 
+def _expanded(items: tuple[object, ...], shape: Sequence[int], what: str) -> tuple[object, ...]:
+    """One item for each dimension: an ellipsis, or the end, stands for whole dimensions."""
+    gaps = [j for j, item in enumerate(items) if item is Ellipsis]
+    if len(gaps) > 1:
+        raise SelectionError("more than one ellipsis", got=items)
+    at = gaps[0] if gaps else len(items)
+    given = len(items) - len(gaps)
+    if given > len(shape):
+        _check_ndim(given, shape, what)
+    return items[:at] + (slice(None),) * (len(shape) - given) + items[at + len(gaps) :]
+
+
 def _span(item: object, extent: int, dimension: int) -> tuple[int, int]:
     if not isinstance(item, slice | range):
-        hint = "Write i:i+1 for one index." if isinstance(item, int | np.integer) else None
-        raise SelectionError(
-            "not a part of a subset", field=f"dimension {dimension}", expected="a slice or range", got=repr(item), hint=hint
-        )
+        try:
+            low = as_int(item, "an index")
+        except SelectionError as error:
+            expected = "an ArraySubset, or slices, ranges, integers and ..."
+            where = f"dimension {dimension}"
+            raise SelectionError("not a part of a subset", field=where, expected=expected, got=repr(item)) from error
+        return low, low + 1
     if item.step not in (None, 1):
         raise SelectionError("a subset has no steps", field=f"dimension {dimension}", expected="step 1", got=repr(item))
     low = 0 if item.start is None else as_int(item.start, "the start of a slice")
@@ -175,13 +202,13 @@ def check_chunk_indices(chunk: object, grid_shape: Sequence[int]) -> Shape:
     indices = tuple(as_int(item, "a chunk index") for item in items)
     if len(indices) != len(grid_shape):
         raise ShapeError("wrong number of chunk indices", expected=len(grid_shape), got=len(indices))
-    for j, (index, cells) in enumerate(zip(indices, grid_shape, strict=True)):
-        if not 0 <= index < cells:
+    for j, (number, cells) in enumerate(zip(indices, grid_shape, strict=True)):
+        if not 0 <= number < cells:
             raise BoundsError(
                 "chunk outside of the grid",
                 chunk=indices,
                 field=f"dimension {j}",
                 expected=f"0 <= index < {cells}",
-                got=index,
+                got=number,
             )
     return indices

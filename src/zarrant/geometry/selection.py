@@ -15,12 +15,13 @@ import math
 import types
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from zarrant.errors import BoundsError, SelectionError, ShapeError
+from zarrant.errors import BoundsError, SelectionError, ShapeError, SliceStepError
 from zarrant.geometry.axis import Axis
 from zarrant.geometry.box import Shape, as_int
 from zarrant.geometry.grid import MAX_COORDINATE, ChunkGrid, IntArray
@@ -48,6 +49,8 @@ class Selection:
     out_shape: Shape
     view: tuple[slice | None, ...] | None
     """The index that turns an array of `out_shape` into one of `work_shape`; None: a reshape does."""
+    clipped: bool = False
+    """Whether a slice reaches beyond the shape: in an array that others grow there may be more by now."""
 
     def to_work(self, values: Values) -> Values:
         """A view of `values` (of `out_shape`) as the array the region speaks of.
@@ -86,7 +89,8 @@ def basic(selection: Item, shape: Sequence[int]) -> Selection:
     >>> selection.work_shape, selection.out_shape
     ((1, 4), (4,))
     """
-    return _product([_basic_item(item, *where) for item, *where in _paired(selection, shape)])
+    paired = _paired(selection, shape)
+    return _product([_basic_item(*each) for each in paired], _clipped(paired))
 
 
 def orthogonal(selection: Item, shape: Sequence[int]) -> Selection:
@@ -95,7 +99,8 @@ def orthogonal(selection: Item, shape: Sequence[int]) -> Selection:
     >>> orthogonal(([3, 0], slice(None)), (4, 10)).out_shape
     (2, 10)
     """
-    return _product([_orthogonal_item(item, *where) for item, *where in _paired(selection, shape)])
+    paired = _paired(selection, shape)
+    return _product([_orthogonal_item(*each) for each in paired], _clipped(paired))
 
 
 def points(selection: Item, shape: Sequence[int]) -> Selection:
@@ -140,7 +145,8 @@ def block(selection: Item, grid: ChunkGrid) -> Selection:
     (4, 8)
     """
     axes = []
-    for item, cells, j in _paired(selection, grid.grid_shape):
+    paired = _paired(selection, grid.grid_shape)
+    for item, cells, j in paired:
         if isinstance(item, slice):
             low, high, step = _indices(item, cells, j)
             if step != 1:
@@ -152,7 +158,7 @@ def block(selection: Item, grid: ChunkGrid) -> Selection:
         start = part.start(low) if low < high else 0
         stop = min(part.start(high - 1) + part.length(high - 1), part.extent) if low < high else 0
         axes.append((Axis.segment(start, stop - start), stop - start, slice(None)))
-    return _product(axes)
+    return _product(axes, _clipped(paired))
 
 
 def numpy_like(selection: Item, shape: Sequence[int]) -> Selection:
@@ -180,11 +186,27 @@ _Part: TypeAlias = tuple[Axis, int, slice | None]
 """Of one dimension: the segments, the length along the work array, and its part of `Selection.view`."""
 
 
-def _product(parts: Sequence[_Part]) -> Selection:
+def _product(parts: Sequence[_Part], clipped: bool) -> Selection:
     work_shape = tuple([length for _, length, _ in parts])
     out_shape = tuple([length for _, length, view in parts if view is not None])
     view = tuple([view for _, _, view in parts])
-    return Selection(Product(tuple([axis for axis, _, _ in parts])), work_shape, out_shape, view)
+    return Selection(Product(tuple([axis for axis, _, _ in parts])), work_shape, out_shape, view, clipped)
+
+
+def _clipped(paired: Sequence[tuple[Item, int, int]]) -> bool:
+    """Whether a slice would take more elements, or other ones, if its dimension were longer; slices with open ends would not.
+
+    A slice that starts at the very end is taken to ask for what is new: `a[n:]`.
+    """
+    for item, extent, _ in paired:
+        if type(item) is not slice or (item.start is None and item.stop is None):
+            continue
+        if item.stop is not None and (item.step is None or index(item.step) > 0):
+            if index(item.stop) > extent:
+                return True
+        elif item.start is not None and index(item.start) >= extent:
+            return True
+    return False
 
 
 def _points(region: Points, out_shape: Shape) -> Selection:
@@ -250,10 +272,12 @@ def _is_mask(item: Item) -> bool:
 
 
 def _is_integral(item: Item) -> bool:
-    return _is_array(item) or (isinstance(item, int | np.integer | np.ndarray) and not isinstance(item, bool))
+    return _is_array(item) or (hasattr(item, "__index__") and not isinstance(item, bool | np.bool_))
 
 
 def _array(item: Item) -> Values:
+    if np.ma.is_masked(item):
+        raise SelectionError("an index with masked elements", got=item, hint="Say what they stand for: .filled(...)")
     try:
         return np.asarray(item)
     except ValueError as cause:
@@ -262,7 +286,7 @@ def _array(item: Item) -> Values:
 
 def _integers(item: Item, dimension: int) -> IntArray:
     array = _array(item)
-    if array.size == 0 and isinstance(item, list):
+    if array.size == 0 and isinstance(item, list | tuple):
         array = array.astype(np.int64)  # NumPy reads [] as floats, and indexes with it all the same
     if not np.issubdtype(array.dtype, np.integer):
         where = f"dimension {dimension}"
@@ -282,18 +306,16 @@ def _wrap(coords: IntArray, extent: int, dimension: int) -> IntArray:
 
 
 def _wrap_one(item: Item, extent: int, dimension: int) -> int:
-    if isinstance(item, np.ndarray) and item.ndim == 0:
-        item = item[()]
-    index = as_int(item, "an index")
-    wrapped = index + extent if index < 0 else index
+    number = as_int(item, "an index")
+    wrapped = number + extent if number < 0 else number
     if not 0 <= wrapped < extent:
-        raise _outside(index, extent, dimension)
+        raise _outside(number, extent, dimension)
     return wrapped
 
 
-def _outside(index: int, extent: int, dimension: int) -> BoundsError:
+def _outside(number: int, extent: int, dimension: int) -> BoundsError:
     expected = f"{-extent} <= index < {extent}"
-    return BoundsError("index outside of its dimension", field=f"dimension {dimension}", expected=expected, got=index)
+    return BoundsError("index outside of its dimension", field=f"dimension {dimension}", expected=expected, got=number)
 
 
 def _indices(item: slice, extent: int, dimension: int) -> tuple[int, int, int]:
@@ -302,5 +324,5 @@ def _indices(item: slice, extent: int, dimension: int) -> tuple[int, int, int]:
         if part is not None:
             as_int(part, "a part of a slice")
     if item.step == 0:
-        raise SelectionError("a slice steps by zero", field=f"dimension {dimension}", got=item)
+        raise SliceStepError("a slice steps by zero", field=f"dimension {dimension}", got=item)
     return item.indices(extent)

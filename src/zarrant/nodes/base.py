@@ -10,14 +10,14 @@ import inspect
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, Unpack
 
 from zarrant.codecs.base import CodecOptions
-from zarrant.config import Config
+from zarrant.config import Config, ConfigOptions
 from zarrant.effects import Op
-from zarrant.errors import CapabilityError, ZarrantError, ZarrantWarning
+from zarrant.errors import CapabilityError, FrozenAttributeError, ZarrantError, ZarrantWarning, did_you_mean
 from zarrant.metadata.v3 import Document
 from zarrant.ops.state import OpOptions
 from zarrant.run.drivers import World, in_thread, perform, perform_async
@@ -39,6 +39,10 @@ LIST = ("get", "list")
 STORE_OPTIONS = ("locking", "lock_timeout", "durability", "direct_io")
 """Options of a handle that its store must know."""
 
+
+LISTING_THREADS = 10
+"""Documents of a group's members in flight where `concurrency` is "auto": the latency of the store decides, not the work
+(zarr-python has 10 as well)."""
 
 TOGETHER = 32 << 20
 """Bytes of chunks whose data a store syncs together: more would keep their locks for longer than other writers like."""
@@ -97,7 +101,7 @@ class Place:
             return "none (synchronizer=None): concurrent updates can be lost; LostUpdateError where that is seen"
         return str(getattr(self.store, "guard", "unknown"))
 
-    def with_config(self, **options: Any) -> Place:
+    def with_config(self, **options: Unpack[ConfigOptions]) -> Place:
         """The same place under other options."""
         config, store = self.config.with_options(**options), self.store
         changed = {name: getattr(config, name) for name in STORE_OPTIONS if name in options}
@@ -107,8 +111,9 @@ class Place:
             store = ReadOnly(store.store.with_options(**changed))
         return replace(self, config=config, store=store)
 
-    def _world(self) -> World:
-        threads = self.config.concurrency or available_cpus()
+    def _world(self, needs: tuple[str, ...]) -> World:
+        cpus = available_cpus()
+        threads = self.config.concurrency or (max(LISTING_THREADS, cpus) if needs == LIST else cpus)
         pool = shared_pool(threads, self._memory)
         return World(self.store, pool, threads, executor=self.executor)
 
@@ -118,7 +123,7 @@ class Place:
         if self.able.native_async:
             raise CapabilityError("this store is async only", store=repr(self.store), hint="Use AsyncArray or AsyncGroup")
         try:
-            return perform(op, self._world())
+            return perform(op, self._world(needs))
         except ZarrantError as error:
             raise error.annotate(store=self.url) from error.__cause__
 
@@ -126,7 +131,7 @@ class Place:
         """Perform an operation without blocking the event loop."""
         self.require(needs)
         try:
-            return await perform_async(op, self._world())
+            return await perform_async(op, self._world(needs))
         except ZarrantError as error:
             raise error.annotate(store=self.url) from error.__cause__
 
@@ -158,6 +163,9 @@ class Place:
             missing.append('durability="fsync"')
         if self.config.direct_io and not getattr(self.store, "direct_io", False):
             missing.append("direct_io=True")
+        if missing and isinstance(self.store, ReadOnly):
+            what, hint = "the node or its store was opened for reading only", 'To write, open it with mode="r+"'
+            raise CapabilityError(what, store=repr(self.store), expected=missing, got='mode="r"', hint=hint)
         if missing:
             got = [name for name, has in able._asdict().items() if has]
             raise CapabilityError("the store cannot do what this needs", store=repr(self.store), expected=missing, got=got)
@@ -169,6 +177,25 @@ def warn_caller(message: str) -> None:
     while frame is not None and str(frame.f_globals.get("__name__")).startswith("zarrant."):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, ZarrantWarning, stacklevel=level)
+
+
+_WAYS = {
+    "attrs": "Change attributes with update_attributes({...})",
+    "attributes": "Change attributes with update_attributes({...})",
+    "shape": "Change the shape with resize(...) or append(...)",
+    "config": "Take another handle with with_config(...)",
+    **{field.name: f"Take another handle with with_config({field.name}=...)" for field in fields(Config)},
+}
+
+
+def not_settable(kind: type, name: str) -> FrozenAttributeError:
+    """The error for a handle's attribute that cannot be set, with what can be done instead."""
+    known = [word for word in (*dir(kind), *_WAYS) if not word.startswith("_")]
+    if name in _WAYS:
+        hint: str | None = _WAYS[name]
+    else:
+        hint = "It belongs to what is stored" if name in known else did_you_mean(name, known)
+    return FrozenAttributeError(f"an attribute of {kind.__name__} that cannot be set", field=name, hint=hint)
 
 
 @dataclass(frozen=True)
@@ -188,7 +215,17 @@ class Start:
         return handle(self.place, await self.place.run_async(self.op, self.needs))
 
 
-class Located(Generic[S]):
+class Frozen:
+    """A handle whose public attributes cannot be set: that would change nothing that is stored."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """FrozenAttributeError for public names."""
+        if not name.startswith("_"):
+            raise not_settable(type(self), name)
+        object.__setattr__(self, name, value)
+
+
+class Located(Frozen, Generic[S]):
     """An open node: where it is."""
 
     def __init__(self, place: Place) -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 
 from zarrant.effects import Op
-from zarrant.errors import OptionError
-from zarrant.metadata.v3 import Document, GroupDocument
+from zarrant.errors import NodeExistsError, OptionError, did_you_mean
+from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument
 from zarrant.nodes.base import UPDATE, WRITE, Place, Start
 from zarrant.nodes.layout import Layout
-from zarrant.ops import hierarchy, update
+from zarrant.ops import hierarchy, ingest, update
 from zarrant.ops.state import ArrayState
 from zarrant.storage import capabilities
 
@@ -23,39 +23,39 @@ class ArrayOptions(TypedDict, total=False):
     shape: int | Sequence[int]
     dtype: Any
     data: Any
-    chunks: int | Sequence[int] | str
-    shards: int | Sequence[int] | None
+    chunks: int | Sequence[int] | Literal["auto"]
+    shards: int | Sequence[int] | Mapping[str, Any] | Literal["auto"] | None
     filters: Any
     serializer: Any
     compressors: Any
     fill_value: Any
-    order: str
+    order: Literal["C", "F"]
     attributes: Mapping[str, Any] | None
     chunk_key_encoding: Any
     dimension_names: Sequence[str | None] | None
-    zarr_format: int
+    zarr_format: Literal[3]
     overwrite: bool
-    if_exists: str
+    if_exists: Literal["error", "match", "overwrite"]
 
 
 def array_creation(place: Place, options: Mapping[str, Any]) -> Start:
     """A new array; every wrong option is refused before anything is stored."""
+    refuse_unknown(options, ArrayOptions.__annotations__)
+    check_mapping(options.get("attributes"), "attributes")
     options = dict(options)
     overwrite, match = _existing(options.pop("overwrite", False), options.pop("if_exists", "error"))
     _check_format(options.pop("zarr_format", 3))
     data = options.pop("data", None)
     if data is not None:
-        data = data if hasattr(data, "shape") else np.asarray(data)
-        options.setdefault("shape", tuple(data.shape))
-        options.setdefault("dtype", data.dtype)
+        typed = data if hasattr(data, "shape") and isinstance(getattr(data, "dtype", None), np.dtype) else np.asarray(data)
+        options.setdefault("shape", tuple(typed.shape))
+        options.setdefault("dtype", typed.dtype)
     for name in ("shape", "dtype"):
         if options.get(name) is None:
             raise OptionError("a new array needs it", field=name, expected=f"{name}=, or data=", got=None)
-    unknown = set(options) - set(Layout.__dataclass_fields__)
-    if unknown:
-        raise OptionError("unknown option", field=min(unknown), expected=sorted(ArrayOptions.__annotations__), got=sorted(unknown))
     document = Layout(**options).document()
     op = _create_array(place, document, data, overwrite, match, _exclusive(place))
+    op = _compared(op, place.path, document) if match else op
     return Start(place, op, WRITE if data is None else UPDATE)
 
 
@@ -64,18 +64,31 @@ class GroupLayout(TypedDict, total=False):
 
     attributes: Mapping[str, Any] | None
     overwrite: bool
-    if_exists: str
+    if_exists: Literal["error", "match", "overwrite"]
 
 
 def group_creation(place: Place, options: Mapping[str, Any]) -> Start:
     """A new group; with `if_exists="match"` any group that is there will do."""
+    refuse_unknown(options, GroupLayout.__annotations__)
+    check_mapping(options.get("attributes"), "attributes")
     overwrite, match = _existing(options.get("overwrite", False), options.get("if_exists", "error"))
-    unknown = set(options) - set(GroupLayout.__annotations__)
-    if unknown:
-        raise OptionError("unknown option", field=min(unknown), expected=sorted(GroupLayout.__annotations__), got=sorted(unknown))
     document = GroupDocument(dict(options.get("attributes") or {}))
     op = hierarchy.create_node(place.path, document, overwrite=overwrite, match=match, exclusive=_exclusive(place))
     return Start(place, op, WRITE)
+
+
+def refuse_unknown(options: Iterable[str], known: Collection[str]) -> None:
+    """OptionError for a keyword that would do nothing."""
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        hint = did_you_mean(unknown[0], known)
+        raise OptionError("unknown option", field=unknown[0], expected=sorted(known), got=unknown, hint=hint)
+
+
+def check_mapping(value: object, field: str) -> None:
+    """OptionError for what is neither a mapping nor None."""
+    if value is not None and not isinstance(value, Mapping):
+        raise OptionError("not a mapping", field=field, expected="a mapping of names to values", got=repr(value))
 
 
 def _exclusive(place: Place) -> bool:
@@ -85,8 +98,9 @@ def _exclusive(place: Place) -> bool:
 
 def _create_array(place: Place, document: Any, data: Any, overwrite: bool, match: bool, exclusive: bool) -> Op[Document]:
     state = ArrayState.from_document(place.path, document, place.options)
+    fill: Callable[[], Op[None]] | None = None
     if data is not None:  # wrong data are refused before there is an array
-        data = update.broadcast(state.values(data), state.shape)
+        fill = _filling(state, data, overwrite)
 
     def is_chunk(key: str) -> bool:
         return state.key_encoding.parse(key, len(state.shape)) is not None
@@ -99,17 +113,43 @@ def _create_array(place: Place, document: Any, data: Any, overwrite: bool, match
             match=match,
             exclusive=exclusive,
             is_chunk=is_chunk if capabilities(place.store).list else None,
-            fill=None if data is None else lambda: update.store_new_array(state, data),
+            fill=fill,
         )
     )
+
+
+def _compared(op: Op[Document], path: str, wanted: ArrayDocument) -> Op[Document]:
+    """Creating an array that may be there already; the error of one that is another says what differs."""
+    try:
+        return (yield from op)
+    except NodeExistsError as error:
+        there = yield from hierarchy.find_document(path)
+        if isinstance(there, ArrayDocument):
+            stored, asked = there.to_json(), wanted.to_json()
+            names = [name for name in (*asked, *(stored.keys() - asked.keys())) if stored.get(name) != asked.get(name)]
+            error.message = f"an array that differs in {', '.join(names)} is here already"
+            error.annotate(expected={name: asked.get(name) for name in names}, got={name: stored.get(name) for name in names})
+        raise
+
+
+def _filling(state: ArrayState, data: Any, overwrite: bool) -> Callable[[], Op[None]]:
+    """The operation that stores data in a new array."""
+    # Safety: what is overwritten may be what the data are read from, so those are in memory before anything is erased.
+    if ingest.is_lazy(data) and not overwrite:
+        ingest.check_lazy(state, data)
+        return lambda: ingest.store_lazy(state, data)
+    values = update.broadcast(state.values(data), state.shape)
+    return lambda: update.store_new_array(state, values)
 
 
 def _existing(overwrite: Any, if_exists: Any) -> tuple[bool, bool]:
     if not isinstance(overwrite, bool):
         raise OptionError("impossible value of an option", field="overwrite", expected="True | False", got=repr(overwrite))
     if if_exists not in ("error", "match", "overwrite"):
+        known = ("error", "match", "overwrite")
+        hint = did_you_mean(if_exists, known)
         raise OptionError(
-            "impossible value of an option", field="if_exists", expected="error | match | overwrite", got=repr(if_exists)
+            "impossible value of an option", field="if_exists", expected=" | ".join(known), got=repr(if_exists), hint=hint
         )
     return overwrite or if_exists == "overwrite", if_exists == "match"
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy.typing as npt
 
-from zarrant.nodes.base import READ, Place
+from zarrant.nodes.base import READ, Frozen, Place
 from zarrant.ops.decoder import Decoder
 
 
-class DecoderFacts:
+class DecoderFacts(Frozen):
     """What both decoders share."""
 
     def __init__(self, place: Place, decoder: Decoder) -> None:

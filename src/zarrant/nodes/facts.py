@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Literal, Self, Unpack
 
 import numpy as np
 
+from zarrant.codecs.chain import Chain, ShardingIndexed
+from zarrant.config import Config, ConfigOptions
 from zarrant.errors import ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.metadata.v3 import ArrayDocument, Document
@@ -77,6 +79,37 @@ class ArrayFacts(Located[S]):
         return self._state.chunk_shape if self._state.chain.subchunk_shapes() else None
 
     @property
+    def filters(self) -> tuple[Any, ...]:
+        """The array-to-array codecs of the smallest readable pieces, in order."""
+        return self._inner.array_to_array
+
+    @property
+    def serializer(self) -> Any:
+        """The array-to-bytes codec of the smallest readable pieces."""
+        return self._inner.array_to_bytes
+
+    @property
+    def compressors(self) -> tuple[Any, ...]:
+        """The bytes-to-bytes codecs of the smallest readable pieces, in order."""
+        return self._inner.bytes_to_bytes
+
+    @property
+    def order(self) -> Literal["C", "F"]:
+        """How elements are stored within a piece: "F" where its dimensions are reversed, first one fastest; else "C"."""
+        reverse = tuple(reversed(range(self.ndim)))
+        return "F" if self.ndim > 1 and self._inner.order == reverse else "C"
+
+    @property
+    def read_chunk_sizes(self) -> tuple[tuple[int, ...], ...]:
+        """The extents, along each dimension, of the smallest readable pieces within the array."""
+        return _sizes(self.shape, self.chunks)
+
+    @property
+    def write_chunk_sizes(self) -> tuple[tuple[int, ...], ...]:
+        """The extents, along each dimension, of stored objects within the array."""
+        return _sizes(self.shape, self.write_unit)
+
+    @property
     def write_unit(self) -> tuple[int, ...]:
         """The shape of one stored object: writes aligned to it never read."""
         return self._state.chunk_shape
@@ -92,7 +125,7 @@ class ArrayFacts(Located[S]):
         return self._state.document.dimension_names
 
     @property
-    def config(self) -> Any:
+    def config(self) -> Config:
         """The run-time options of this handle."""
         return self._place.config
 
@@ -132,7 +165,7 @@ class ArrayFacts(Located[S]):
         """A summary that prints well."""
         return array_info(self)
 
-    def with_config(self, **options: Any) -> Self:
+    def with_config(self, **options: Unpack[ConfigOptions]) -> Self:
         """A handle on the same array under other options (API.md §3)."""
         return type(self)(self._place.with_config(**options), self._state.document)
 
@@ -149,6 +182,13 @@ class ArrayFacts(Located[S]):
             return ArrayState.from_document(self.path, document, self._place.options)
         except ZarrantError as error:
             raise error.annotate(store=self.url, key=document_key(self.path)) from error.__cause__
+
+    @property
+    def _inner(self) -> Chain:
+        chain = self._state.chain
+        while isinstance(chain.array_to_bytes, ShardingIndexed):
+            chain = chain.array_to_bytes.codecs
+        return chain
 
     def _attributes(self) -> Mapping[str, Any]:
         return self._state.document.attributes
@@ -170,3 +210,14 @@ class ArrayFacts(Located[S]):
         shards = f" shards={self.shards}" if self.shards else ""
         kind = type(self).__name__
         return f"<{kind} {self.url} shape={self.shape} dtype={self.dtype} chunks={self.chunks}{shards} guard={self.guard!r}>"
+
+
+def _sizes(shape: Sequence[int], pieces: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+    """The extents of equal pieces along each dimension, the last ones cut at the end.
+
+    >>> _sizes((10, 4), (4, 4))
+    ((4, 4, 2), (4,))
+    """
+    return tuple(
+        (size,) * (extent // size) + ((extent % size,) if extent % size else ()) for extent, size in zip(shape, pieces, strict=True)
+    )

@@ -3,44 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from zarrant.effects import Op
-from zarrant.errors import OptionError
+from zarrant.errors import BoundsError, OptionError, SelectionError, ShapeError, did_you_mean
 from zarrant.geometry import selection as select
 from zarrant.geometry.selection import Selection
 from zarrant.nodes.base import READ, UPDATE
+from zarrant.nodes.facts import ArrayFacts
+from zarrant.nodes.fresh import look
 from zarrant.ops import read, update
 from zarrant.ops.state import ArrayState
 
 Understand = Callable[[Any, tuple[int, ...]], Selection]
+Index = Literal["numpy", "orthogonal", "points", "blocks"]
 
 
-def retrieve(state: ArrayState, selection: Any, index: str = "numpy") -> Op[Any]:
+def retrieve(array: ArrayFacts[Any], selection: Any, index: str = "numpy") -> Op[Any]:
     """The elements of an index expression; a scalar where only integers are given."""
-    chosen = selected(state, selection, index)
+    state, chosen = yield from _understood(array, selection, index)
     result = yield from read.retrieve_selection(state, chosen)
     return result[()] if chosen.out_shape == () else result
 
 
-def store(state: ArrayState, selection: Any, values: Any, index: str = "numpy") -> Op[None]:
+def store(array: ArrayFacts[Any], selection: Any, values: Any, index: str = "numpy") -> Op[None]:
     """Store values, broadcast by NumPy's rules."""
-    yield from update.store_selection(state, selected(state, selection, index), values)
+    state, chosen = yield from _understood(array, selection, index)
+    try:
+        yield from update.store_selection(state, chosen, values)
+    except ShapeError:  # maybe values for an array that others have grown; nothing was stored
+        if not (yield from look(array)):
+            raise
+    else:
+        return
+    yield from update.store_selection(array._state, selected(array._state, selection, index), values)
+
+
+def _understood(array: ArrayFacts[Any], selection: Any, index: str) -> Op[tuple[ArrayState, Selection]]:
+    """A selection and the state that it speaks of: the stored one where it reaches beyond the bounds that the handle knows."""
+    state = array._state
+    try:
+        chosen = selected(state, selection, index)
+    except (BoundsError, SelectionError):  # a mask of another shape is a SelectionError
+        if not (yield from look(array)):
+            raise
+    else:
+        if not chosen.clipped or not (yield from look(array)):
+            return state, chosen
+    state = array._state
+    return state, selected(state, selection, index)
 
 
 class Indexer:
     """`[...]` of one kind on one array."""
 
-    def __init__(self, array: Any, index: str) -> None:
+    __slots__ = ("_array", "_index")
+
+    def __init__(self, array: Any, index: Index) -> None:
         self._array, self._index = array, index
 
     def __getitem__(self, selection: Any) -> Any:
         """The elements; a scalar where only integers are given."""
-        return self._array._place.run(retrieve(self._array._state, selection, self._index), READ)
+        return self._array._place.run(retrieve(self._array, selection, self._index), READ)
 
     def __setitem__(self, selection: Any, values: Any) -> None:
         """Store values, broadcast by NumPy's rules."""
-        self._array._place.run(store(self._array._state, selection, values, self._index), UPDATE)
+        self._array._place.run(store(self._array, selection, values, self._index), UPDATE)
 
 
 def selected(state: ArrayState, selection: Any, index: str) -> Selection:
@@ -49,5 +77,6 @@ def selected(state: ArrayState, selection: Any, index: str) -> Selection:
         return select.block(selection, state.grid)
     kinds: dict[str, Understand] = {"numpy": select.numpy_like, "orthogonal": select.orthogonal, "points": select.points}
     if index not in kinds:
-        raise OptionError("unknown kind of index", field="index", expected=[*kinds, "blocks"], got=index)
+        known = [*kinds, "blocks"]
+        raise OptionError("unknown kind of index", field="index", expected=known, got=index, hint=did_you_mean(index, known))
     return kinds[index](selection, state.shape)

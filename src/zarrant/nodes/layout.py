@@ -16,12 +16,24 @@ from zarrant.codecs import Blosc, Bytes, Crc32c, Gzip, Numcodecs, Transpose, Zst
 from zarrant.codecs.base import ChunkSpec
 from zarrant.codecs.chain import Chain, ShardingIndexed, chain_of, read_codec
 from zarrant.dtypes.fixed import FixedType, from_numpy
-from zarrant.errors import DataTypeError, OptionError, ShapeError
+from zarrant.errors import DataTypeError, OptionError, ShapeError, did_you_mean
 from zarrant.geometry.keys import KeyEncoding
 from zarrant.metadata.v3 import ArrayDocument, Named
 
 AUTO_CHUNK_BYTES = 2**20
 """1 MiB: zarr-python and TensorStore both default to about this; a mini-batch holds one."""
+
+SUBCHUNK_BYTES = 2**16
+"""64 KiB: what is read alone from a shard is a request of its own, and a frame of its own to the compressor."""
+
+LEAST_SHARE = 8
+"""A subchunk of less than an eighth of that (8 KiB) costs more in the index and in calls than it spares in reading."""
+
+AUTO_SUBCHUNKS = 2**12
+"""An index of 64 KiB: it is read before anything else of a shard, as is one chunk of `SUBCHUNK_BYTES`."""
+
+AUTO_SHARD_BYTES = 2**25
+"""32 MiB: few enough objects for a parallel file system, and a shard for each CPU fits the memory of small machines."""
 
 
 @dataclass(frozen=True)
@@ -62,36 +74,58 @@ class Layout:
         )
 
     def _shapes(self, shape: tuple[int, ...], data_type: FixedType) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
-        shards = None if self.shards is None else _extents(self.shards, "shards", 1, len(shape))
-        if isinstance(self.chunks, str):
-            if self.chunks != "auto":
-                raise OptionError("impossible value of an option", field="chunks", expected='a shape or "auto"', got=self.chunks)
-            chunks = auto_chunks(shape, data_type.itemsize) if shards is None else _divisors(shards, data_type.itemsize)
-        else:
+        itemsize, given = data_type.itemsize, _shard_options(self.shards)[0]
+        auto_shards = _is_auto(given, "shards")
+        shards = None if given is None or auto_shards else _extents(given, "shards", 1, len(shape))
+        if not _is_auto(self.chunks, "chunks"):
             chunks = _extents(self.chunks, "chunks", 1, len(shape))
+        elif shards is not None:
+            chunks = divisors(shards, itemsize)
+        else:
+            chunks = auto_chunks(shape, itemsize, SUBCHUNK_BYTES if auto_shards else AUTO_CHUNK_BYTES)
+        if auto_shards:
+            return chunks, auto_shard_shape(shape, chunks, itemsize)
         if shards is not None and any(shard % chunk for shard, chunk in zip(shards, chunks, strict=True)):
             raise ShapeError("chunks must divide shards", field="shards", expected=f"multiples of {chunks}", got=shards)
         return chunks, shards
 
     def _chain(self, data_type: FixedType, chunks: tuple[int, ...], shards: tuple[int, ...] | None) -> Chain:
-        filters = [_codec(item) for item in _listed(self.filters)]
+        filters = [] if _is_auto(self.filters) else [_codec(item) for item in _listed(self.filters)]
         if self.order not in ("C", "F"):
             raise OptionError("impossible value of an option", field="order", expected="C | F", got=self.order)
         if self.order == "F" and len(chunks) > 1:
             filters.append(Transpose(tuple(reversed(range(len(chunks))))))
-        serializer = (
-            _default_bytes(data_type) if isinstance(self.serializer, str) and self.serializer == "auto" else _codec(self.serializer)
-        )
-        compressors = (
-            [Zstd()]
-            if isinstance(self.compressors, str) and self.compressors == "auto"
-            else [_codec(c) for c in _listed(self.compressors)]
-        )
+        serializer = _default_bytes(data_type) if _is_auto(self.serializer) else _codec(self.serializer)
+        compressors = [Zstd()] if _is_auto(self.compressors) else [_codec(c) for c in _listed(self.compressors)]
         chain = chain_of([*filters, serializer, *compressors])
         if shards is None:
             return chain
         index = chain_of([Bytes("little"), Crc32c()])
-        return chain_of([ShardingIndexed(chunks, chain, index)])
+        return chain_of([ShardingIndexed(chunks, chain, index, _shard_options(self.shards)[1])])
+
+
+def _is_auto(value: Any, field: str | None = None) -> bool:
+    """Whether an option is "auto"; with `field`, any other word is an OptionError."""
+    if not isinstance(value, str):
+        return False
+    if value != "auto" and field is not None:
+        hint = did_you_mean(value, ["auto"])
+        raise OptionError("impossible value of an option", field=field, expected='a shape or "auto"', got=value, hint=hint)
+    return value == "auto"
+
+
+def _shard_options(shards: Any) -> tuple[Any, str]:
+    """The shape of shards and where their index is, from a shape or zarr-python's {"shape", "index_location"}."""
+    if not isinstance(shards, Mapping):
+        return shards, "end"
+    unknown = sorted(set(shards) - {"shape", "index_location"})
+    if unknown or "shape" not in shards:
+        hint = did_you_mean(unknown[0], ["shape", "index_location"]) if unknown else None
+        raise OptionError("not shards", field="shards", expected="shape, index_location", got=dict(shards), hint=hint)
+    location = shards.get("index_location", "end")
+    if location not in ("start", "end"):
+        raise OptionError("impossible value of an option", field="index_location", expected="start | end", got=repr(location))
+    return shards["shape"], location
 
 
 def auto_chunks(shape: tuple[int, ...], itemsize: int, target: int = AUTO_CHUNK_BYTES) -> tuple[int, ...]:
@@ -107,14 +141,55 @@ def auto_chunks(shape: tuple[int, ...], itemsize: int, target: int = AUTO_CHUNK_
     return tuple(chunks)
 
 
-def _divisors(shards: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    """Chunks of about 64 KiB that divide the shards: large enough to compress, small enough to read alone."""
+def auto_shard_shape(shape: tuple[int, ...], chunks: tuple[int, ...], itemsize: int) -> tuple[int, ...] | None:
+    """Shards of whole chunks, of at most about `AUTO_SHARD_BYTES`; None where one chunk holds the array.
+
+    The shortest side is doubled until it covers the array. A dimension without elements is meant to grow: it comes last.
+
+    >>> auto_shard_shape((10_000, 512, 512), (1, 256, 256), 2)
+    (256, 256, 256)
+    """
+    cells = [-(-extent // chunk) for extent, chunk in zip(shape, chunks, strict=True)]
+    sides = [1] * len(shape)
+    while True:
+        open_axes = [axis for axis, side in enumerate(sides) if side < cells[axis]] or [
+            axis for axis, extent in enumerate(shape) if extent == 0
+        ]
+        nbytes = math.prod(side * chunk for side, chunk in zip(sides, chunks, strict=True)) * itemsize
+        if not open_axes or 2 * nbytes > AUTO_SHARD_BYTES or 2 * math.prod(sides) > AUTO_SUBCHUNKS:
+            break
+        axis = min(open_axes, key=lambda axis: sides[axis] * chunks[axis])
+        sides[axis] = 2 * sides[axis] if shape[axis] == 0 else min(2 * sides[axis], cells[axis])
+    if math.prod(sides) == 1 and 0 not in shape and math.prod(cells) == 1:
+        return None
+    return tuple(side * chunk for side, chunk in zip(sides, chunks, strict=True))
+
+
+def divisors(shards: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Chunks of about `SUBCHUNK_BYTES` that divide the shards: large enough to compress, small enough to read alone.
+
+    Where a side has no divisor that would do (it is prime, say), larger chunks are better than very small ones: each has an
+    entry of 16 bytes in the index, and is a call of the compressor.
+
+    >>> divisors((512, 512), 4), divisors((99_991,), 8)
+    ((128, 128), (99991,))
+    """
     chunks = list(shards)
-    while math.prod(chunks) * itemsize > 65536 and max(chunks) > 1:
-        axis = chunks.index(max(chunks))
-        size = chunks[axis]
-        chunks[axis] = next(size // factor for factor in range(2, size + 1) if size % factor == 0)
+    while (nbytes := math.prod(chunks) * itemsize) > SUBCHUNK_BYTES:
+        for axis in sorted(range(len(chunks)), key=lambda axis: -chunks[axis]):
+            size = chunks[axis]
+            factor = _least_factor(size)
+            if factor and nbytes // factor * LEAST_SHARE >= SUBCHUNK_BYTES:
+                chunks[axis] = size // factor
+                break
+        else:
+            break
     return tuple(chunks)
+
+
+def _least_factor(size: int) -> int | None:
+    """The least prime factor of a size; None for 1."""
+    return next((factor for factor in range(2, math.isqrt(size) + 1) if size % factor == 0), size if size > 1 else None)
 
 
 def _default_bytes(data_type: FixedType) -> Bytes:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, MutableMapping
-from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack, get_args, overload
 
-from zarrant.config import Config
+from zarrant.config import Config, ConfigOptions
 from zarrant.config import config as defaults
 from zarrant.errors import OptionError
 from zarrant.metadata.v3 import ArrayDocument, GroupDocument
 from zarrant.nodes.array import Array, AsyncArray
 from zarrant.nodes.base import READ, STORE_OPTIONS, Place, Start, warn_caller
-from zarrant.nodes.create import ArrayOptions, GroupLayout, array_creation, group_creation
+from zarrant.nodes.create import ArrayOptions, GroupLayout, array_creation, check_mapping, group_creation, refuse_unknown
 from zarrant.nodes.group import AsyncGroup, Group, async_node, node
 from zarrant.ops import hierarchy
 from zarrant.storage import ReadableWritable
@@ -27,14 +27,15 @@ from zarrant.stores.resolve import resolve_store
 
 S = TypeVar("S")
 Address: TypeAlias = str | os.PathLike[str] | MutableMapping[str, bytes]
-MODES = ("r", "r+", "a", "w", "w-")
+Mode = Literal["r", "r+", "a", "w", "w-"]
+MODES: tuple[Mode, ...] = get_args(Mode)
 
 
 class Where(TypedDict, total=False):
     """Keywords that say where a node is and how it is opened."""
 
     name: str | None
-    config: Config | Mapping[str, Any] | None
+    config: Config | ConfigOptions | Mapping[str, Any] | None
     synchronizer: Any
     storage_options: Mapping[str, Any] | None
 
@@ -54,6 +55,10 @@ def _place(
     synchronizer: Any = "auto",
     storage_options: Mapping[str, Any] | None = None,
 ) -> Place:
+    if not isinstance(name, str | None):
+        raise OptionError("not a name", field="name", expected="a string", got=repr(name))
+    check_mapping(None if isinstance(config, Config) else config, "config")
+    check_mapping(storage_options, "storage_options")
     options = config if isinstance(config, Config) else defaults.config.with_options(**(config or {}))
     resolved, prefix = resolve_store(store, storage_options, {name: getattr(options, name) for name in STORE_OPTIONS})
     if isinstance(resolved, FilesystemStore):  # also where the caller made the store
@@ -86,6 +91,8 @@ def create_array(store: Any, **options: Any) -> Array[Any]:
         storage_options: options of the store.
         options: `shape`, `dtype`, `data`, `chunks`, `shards`, `filters`, `serializer`, `compressors`, `fill_value`, `order`,
             `attributes`, `chunk_key_encoding`, `dimension_names`, `overwrite`, `if_exists` ("error", "match", "overwrite").
+            `data` that are not in memory (a dataset of h5py, an array of Dask) are read block by block unless something is
+            overwritten; their masked elements become the fill value. `shards="auto"` makes shards of about 32 MiB.
 
     Raises NodeExistsError where something is, ShapeError, DataTypeError, OptionError or MetadataError for what cannot be; then
     nothing was stored.
@@ -116,44 +123,45 @@ async def create_group_async(store: Any, **options: Unpack[GroupOptions]) -> Asy
 
 
 @overload
-def open_array(store: Address, *, mode: str = "a", **options: Unpack[CreateOptions]) -> Array[ReadableWritable]: ...
+def open_array(store: Address, *, mode: Mode = "a", **options: Unpack[CreateOptions]) -> Array[ReadableWritable]: ...
 @overload
-def open_array(store: S, *, mode: str = "a", **options: Unpack[CreateOptions]) -> Array[S]: ...
-def open_array(store: Any, *, mode: str = "a", **options: Any) -> Array[Any]:
-    """Open an array, or create it as `mode` says; options as in `create_array`.
+def open_array(store: S, *, mode: Mode = "a", **options: Unpack[CreateOptions]) -> Array[S]: ...
+def open_array(store: Any, *, mode: Mode = "a", **options: Any) -> Array[Any]:
+    """Open an array, or create it as `mode` says; options as in `create_array`, for an array that is created.
 
+    An array that is there is opened as it is, whatever they say; an unknown option is an OptionError in every mode.
     NodeNotFoundError where there is none and none may be created, or where a group is.
     """
     return _opening_array(store, mode, options).run(Array)
 
 
-async def open_array_async(store: Any, *, mode: str = "a", **options: Unpack[CreateOptions]) -> AsyncArray[Any]:
+async def open_array_async(store: Any, *, mode: Mode = "a", **options: Unpack[CreateOptions]) -> AsyncArray[Any]:
     """`open_array` as a coroutine; gives an `AsyncArray`."""
     return await _opening_array(store, mode, options).run_async(AsyncArray)
 
 
-def open_group(store: Any, *, mode: str = "a", **options: Unpack[GroupOptions]) -> Group[Any]:
+def open_group(store: Any, *, mode: Mode = "a", **options: Unpack[GroupOptions]) -> Group[Any]:
     """Open a group, or create it as `mode` says."""
     return _opening_group(store, mode, options).run(Group)
 
 
-async def open_group_async(store: Any, *, mode: str = "a", **options: Unpack[GroupOptions]) -> AsyncGroup[Any]:
+async def open_group_async(store: Any, *, mode: Mode = "a", **options: Unpack[GroupOptions]) -> AsyncGroup[Any]:
     """`open_group` as a coroutine; gives an `AsyncGroup`."""
     return await _opening_group(store, mode, options).run_async(AsyncGroup)
 
 
-def open(store: Any, *, mode: str = "a", **where: Unpack[Where]) -> Array[Any] | Group[Any]:
+def open(store: Any, *, mode: Mode = "a", **where: Unpack[Where]) -> Array[Any] | Group[Any]:
     """Open the array or group that is there; NodeNotFoundError where there is none."""
     return _opening(store, mode, where).run(node)
 
 
-async def open_async(store: Any, *, mode: str = "a", **where: Unpack[Where]) -> AsyncArray[Any] | AsyncGroup[Any]:
+async def open_async(store: Any, *, mode: Mode = "a", **where: Unpack[Where]) -> AsyncArray[Any] | AsyncGroup[Any]:
     """`open` as a coroutine; gives an `AsyncArray` or an `AsyncGroup`."""
     return await _opening(store, mode, where).run_async(async_node)
 
 
 def _opening_array(store: Any, mode: str, options: Mapping[str, Any]) -> Start:
-    place, left = _entered(store, mode, options)
+    place, left = _entered(store, mode, options, ArrayOptions)
     if mode in ("w", "w-"):
         return array_creation(place, {**left, "overwrite": mode == "w"})
     may_create = mode == "a" and ("shape" in left or "data" in left)
@@ -162,7 +170,7 @@ def _opening_array(store: Any, mode: str, options: Mapping[str, Any]) -> Start:
 
 
 def _opening_group(store: Any, mode: str, options: Mapping[str, Any]) -> Start:
-    place, left = _entered(store, mode, options)
+    place, left = _entered(store, mode, options, GroupLayout)
     if mode in ("w", "w-"):
         return group_creation(place, {**left, "overwrite": mode == "w"})
     create = (lambda: group_creation(place, {**left, "if_exists": "match"}).op) if mode == "a" else None
@@ -170,12 +178,10 @@ def _opening_group(store: Any, mode: str, options: Mapping[str, Any]) -> Start:
 
 
 def _opening(store: Any, mode: str, options: Mapping[str, Any]) -> Start:
-    place, left = _entered(store, mode, options)
+    place, _ = _entered(store, mode, options, None)
     if mode in ("w", "w-"):
         hint = "Use create_array or create_group"
         raise OptionError("open cannot tell what to create", field="mode", expected="r | r+ | a", got=mode, hint=hint)
-    if left:
-        raise OptionError("unknown option", field=min(left), expected=sorted(Where.__annotations__), got=sorted(left))
     return Start(place, hierarchy.open_node(place.path), READ)
 
 
@@ -183,10 +189,15 @@ def _creating_group(store: Any, options: Mapping[str, Any]) -> Start:
     return group_creation(*_placed(store, options))
 
 
-def _entered(store: Any, mode: str, options: Mapping[str, Any]) -> tuple[Place, dict[str, Any]]:
-    """The place that options speak of, as the mode allows, and the options that are left."""
+def _entered(store: Any, mode: str, options: Mapping[str, Any], kind: Any) -> tuple[Place, dict[str, Any]]:
+    """The place that options speak of, as the mode allows, and the options that are left for a new node of this kind.
+
+    An unknown option is refused in every mode, though only some create.
+    """
     if mode not in MODES:
-        raise OptionError("unknown mode", field="mode", expected=" | ".join(MODES), got=repr(mode))
+        hint = '"r" reads; "r+" also writes what exists; "a" also creates what does not; "w" replaces; "w-" only creates'
+        raise OptionError("unknown mode", field="mode", expected=" | ".join(MODES), got=repr(mode), hint=hint)
+    refuse_unknown(options, {**Where.__annotations__, **(kind.__annotations__ if kind else {})})
     place, left = _placed(store, options)
     if mode == "r":
         place = Place(ReadOnly(place.store), place.path, place.config, place.guarded)

@@ -23,14 +23,17 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, TypeVar
 
-from zarrant.effects import ANY, OnlyWhile
+from zarrant.effects import ANY, OnlyWhile, Op
 from zarrant.errors import CapabilityError, MetadataChangedError, NodeNotFoundError, OptionError
+from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.locking.local import given_up
-from zarrant.nodes.base import UPDATE, Place, S
+from zarrant.nodes.base import READ, UPDATE, Frozen, Place, S
 from zarrant.nodes.facts import ArrayFacts
+from zarrant.nodes.fresh import checked, known
 from zarrant.ops.current import HINT
 from zarrant.ops.hierarchy import document_key
 from zarrant.ops.session import Encoder, Function, touched_keys, update_subset
+from zarrant.ops.state import ArrayState
 from zarrant.run.drivers import in_thread
 from zarrant.run.holding import hold, on_condition
 from zarrant.run.pool import available_memory
@@ -46,7 +49,7 @@ class Sessions(ArrayFacts[S]):
 
     def update(self: ArrayFacts[ReadableWritable], subset: Any, fn: Function) -> None:
         """See `ops.session.update_subset`."""
-        self._place.run(update_subset(self._state, subset, fn), UPDATE)
+        self._place.run(_update(self, subset, fn), UPDATE)
 
     def lock(self: A, subset: Any) -> AbstractContextManager[A]:
         """Hold every stored object that a region touches; the value is the array to use inside.
@@ -58,10 +61,11 @@ class Sessions(ArrayFacts[S]):
         >>> with a.lock(np.s_[0:8]) as held:
         ...     held[0:4], held[4:8] = 1 - held[4:8], 2
         """
-        return _held(self, touched_keys(self._state, subset))
+        return _held(self, self._place.run(checked(self, touched_keys, subset), READ))
 
     def partial_encoder(self: ArrayFacts[ReadableWritable], chunk: Sequence[int]) -> PartialEncoder:
         """Hold one chunk open for many changes that are published together; see `PartialEncoder`."""
+        self._place.run(checked(self, _chunk, chunk), READ)
         return PartialEncoder(self._place, _encoder(self, chunk))
 
 
@@ -70,18 +74,19 @@ class AsyncSessions(ArrayFacts[S]):
 
     async def update(self: ArrayFacts[ReadableWritable], subset: Any, fn: Function) -> None:
         """See `ops.session.update_subset`; `fn` is a plain function, called in worker threads."""
-        await self._place.run_async(update_subset(self._state, subset, fn), UPDATE)
+        await self._place.run_async(_update(self, subset, fn), UPDATE)
 
     def lock(self: A, subset: Any) -> AbstractAsyncContextManager[A]:
         """Hold every stored object that a region touches; the value is the array to use inside."""
-        return _held_async(self, touched_keys(self._state, subset))
+        return _held_async(self, subset)
 
     def partial_encoder(self: ArrayFacts[ReadableWritable], chunk: Sequence[int]) -> AsyncPartialEncoder:
         """Hold one chunk open for many changes that are published together; see `AsyncPartialEncoder`."""
+        known(self, _chunk, chunk)
         return AsyncPartialEncoder(self._place, _encoder(self, chunk))
 
 
-class EncoderFacts:
+class EncoderFacts(Frozen):
     """What both encoders share."""
 
     def __init__(self, place: Place, encoder: Encoder) -> None:
@@ -206,6 +211,20 @@ class AsyncPartialEncoder(EncoderFacts):
                 self._encoder.discard()
 
 
+def _update(array: ArrayFacts[Any], subset: Any, fn: Function) -> Op[None]:
+    """The region first: what `fn` raises starts nothing again."""
+    region = yield from checked(array, _region, subset)
+    yield from update_subset(array._state, region, fn)
+
+
+def _chunk(state: ArrayState, chunk: Sequence[int]) -> tuple[int, ...]:
+    return check_chunk_indices(chunk, state.grid.grid_shape)
+
+
+def _region(state: ArrayState, subset: Any) -> ArraySubset:
+    return as_subset(subset, state.shape)
+
+
 def _encoder(array: ArrayFacts[Any], chunk: Sequence[int]) -> Encoder:
     return Encoder(array._state, chunk, array._place.config.memory_limit or available_memory() // 4)
 
@@ -222,7 +241,8 @@ def _held(array: A, keys: Sequence[str]) -> Iterator[A]:
 
 
 @asynccontextmanager
-async def _held_async(array: A, keys: Sequence[str]) -> AsyncIterator[A]:
+async def _held_async(array: A, subset: Any) -> AsyncIterator[A]:
+    keys = await array._place.run_async(checked(array, touched_keys, subset), READ)
     async with _hold_async(array._place, keys) as place:
         yield type(array)(place, array.metadata)
 

@@ -62,15 +62,15 @@ class Current:
 
 def same_array(state: ArrayState, document: Document) -> ArrayDocument:
     """The stored metadata, if it is that of the array a handle knows, but for shape and attributes; else NodeReplacedError."""
-    if isinstance(document, ArrayDocument) and _alike(state, document):
+    if isinstance(document, ArrayDocument) and is_same_array(state, document):
         return document
     key = document_key(state.prefix)
     raise NodeReplacedError("another node was stored here", key=key, path=state.prefix or "/", hint=HINT)
 
 
-def _alike(state: ArrayState, document: ArrayDocument) -> bool:
-    """Whether chunks that are written by one are read by the other."""
-    if len(document.shape) != len(state.shape):
+def is_same_array(state: ArrayState, document: Document | None) -> bool:
+    """Whether metadata is that of the same array, but for shape and attributes: chunks that one writes are read by the other."""
+    if not isinstance(document, ArrayDocument) or len(document.shape) != len(state.shape):
         return False
     if document.with_attributes({}).with_shape(state.shape) == state.document.with_attributes({}):
         return True

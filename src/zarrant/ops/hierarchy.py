@@ -179,12 +179,22 @@ def _create(new: _Creation) -> Op[Document]:
             return _standing(new, there)
     yield from _make_room(new)
     if new.fill is not None:
-        yield from new.fill()
+        yield from _fill(new.fill, new)
     if not new.exclusive:
         yield from put_one(document_key(new.path), [dump(new.document)])
         return new.document
     there, made = yield from _put_new(new.path, new.document)
     return there if made else _standing(new, there)
+
+
+def _fill(fill: Callable[[], Op[None]], new: _Creation) -> Op[None]:
+    """Store what the node holds; where that fails nothing of it stays."""
+    try:
+        yield from fill()
+    except Exception:
+        if new.exclusive and new.is_chunk is not None:
+            yield from put([New(key, None) for key in (yield from _leftovers(new.path, new.is_chunk))])
+        raise
 
 
 def _standing(new: _Creation, there: Document) -> Document:

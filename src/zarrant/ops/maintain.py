@@ -17,7 +17,7 @@ from zarrant.codecs.compaction import changes, rebuilt
 from zarrant.codecs.sharding import Shard, length_of
 from zarrant.codecs.sources import Stored
 from zarrant.codecs.survey import Level, survey
-from zarrant.effects import Op, fetch_one, gather_outcomes
+from zarrant.effects import Op, fetch_one, gather_outcomes, list_prefix
 from zarrant.errors import ChunkError, VersionChangedError, ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.ops.batching import block_indices, settle
@@ -138,6 +138,13 @@ def compact(state: ArrayState, chunks: Any = None) -> Op[int]:
     if any(isinstance(outcome, Exception) for outcome in outcomes):
         settle(state, indices, outcomes)
     return sum(freed for freed in outcomes if isinstance(freed, int))
+
+
+def count_stored(state: ArrayState) -> Op[int]:
+    """The number of chunks (stored objects) of the grid that are stored, by listing what the store holds."""
+    prefix, grid = state.key_of(""), state.grid.grid_shape
+    cells = [state.key_encoding.parse(key[len(prefix) :], len(grid)) for key in (yield from list_prefix(prefix))]
+    return sum(cell is not None and all(i < n for i, n in zip(cell, grid, strict=True)) for cell in cells)
 
 
 def _sound(state: ArrayState, chunk: tuple[int, ...], source: Stored) -> Op[Level | None]:

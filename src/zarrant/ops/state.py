@@ -14,6 +14,7 @@ from zarrant.codecs.base import ChunkSpec, CodecOptions, Prepared
 from zarrant.codecs.chain import Chain, parse_chain
 from zarrant.codecs.leaf import Leaf
 from zarrant.dtypes.fixed import FixedType, parse_data_type
+from zarrant.dtypes.values import as_values
 from zarrant.errors import DataTypeError, ShapeError
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.keys import KeyEncoding
@@ -163,19 +164,8 @@ class ArrayState:
         return np.empty(tuple(shape), self.data_type.numpy)
 
     def values(self, data: Any) -> Array:
-        """Data as an array of the array's type: a view where possible, cast under NumPy's `same_kind` rule otherwise."""
-        array = _as_array(data, self.data_type.numpy)
-        target = self.data_type.numpy
-        if array.dtype == target:
-            return array
-        if not np.can_cast(array.dtype, target, "same_kind"):
-            raise DataTypeError(
-                "the data cannot be cast safely",
-                expected=self.data_type.name,
-                got=str(array.dtype),
-                hint="Cast it first with .astype",
-            )
-        return array.astype(target)
+        """Data as an array of the array's type, a view where possible; see `dtypes.values` for what does not fit."""
+        return as_values(data, self.data_type, self.fill)
 
     def output(self, out: Array | None, shape: Sequence[int]) -> Array:
         """`out` checked, or a new array."""
@@ -196,31 +186,3 @@ def _chunk_shape(grid: ChunkGrid) -> tuple[int, ...]:
     shape = grid.uniform_shape
     assert shape is not None, "every grid that can be opened is regular"
     return shape
-
-
-def _as_array(data: Any, target: np.dtype[Any]) -> Array:
-    if isinstance(data, np.ndarray | np.generic):
-        return np.asarray(data)
-    if hasattr(data, "__dlpack__") and not hasattr(data, "__array__"):
-        return np.from_dlpack(data)
-    if hasattr(data, "__array__") or isinstance(data, memoryview | bytearray):
-        return np.asarray(data)
-    # Python numbers, and lists of them, have no type of their own: they take the array's where their values fit it.
-    try:
-        natural = np.asarray(data)
-    except ValueError as error:
-        raise ShapeError("the data is a ragged list", expected="lists of equal length", got=type(data).__name__) from error
-    if natural.dtype == object:
-        raise DataTypeError("the data is not an array of numbers", expected=str(target), got=type(data).__name__)
-    if natural.dtype.kind in "iub" and target.kind in "iu":
-        try:
-            return np.array(data, target)
-        except OverflowError as error:
-            raise DataTypeError(str(error), expected=str(target), got=_shown(data)) from None
-    if natural.dtype.kind in "iufb" and target.kind not in "iubV":
-        return np.array(data, target)
-    return natural
-
-
-def _shown(data: object) -> str:
-    return repr(data)[:80]

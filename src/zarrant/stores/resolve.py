@@ -13,7 +13,7 @@ from inspect import signature
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from zarrant.errors import OptionError
+from zarrant.errors import OptionError, did_you_mean
 from zarrant.storage import AsyncGet, AsyncPut, Get, Put
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.memory import MemoryStore
@@ -99,4 +99,5 @@ def _refuse(options: Mapping[str, Any], target: object, known: tuple[str, ...]) 
                 store=str(target) if isinstance(target, str | os.PathLike) else type(target).__name__,
                 field=str(name),
                 expected=", ".join(known) or "no options",
+                hint=did_you_mean(name, known),
             )

@@ -16,7 +16,7 @@ from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from threading import BrokenBarrierError
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -199,7 +199,7 @@ def _write(job: Job, process: int, library: str, path: str) -> Part:
     return Part(start, time.monotonic(), finished, failure)
 
 
-def open_with(library: str, path: str, mode: str) -> Any:
+def open_with(library: str, path: str, mode: Literal["r", "r+"]) -> Any:
     """The array, through one of the libraries."""
     return (
         open_array(path, mode=mode)

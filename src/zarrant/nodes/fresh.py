@@ -1,0 +1,65 @@
+"""Arrays that others have grown: an index or a shape beyond the bounds that a handle knows.
+
+Before such an index is refused, or a slice is clipped, the stored shape is looked at once. Where it is another one the handle
+takes it over, and the operation starts again. What lies within the known bounds costs nothing more, and a handle whose array
+was replaced by another one (other chunks, another data type) is left as it is.
+
+Operations check their arguments before they store anything, so that one that ends with BoundsError or ShapeError can be
+started again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from zarrant.effects import Op
+from zarrant.errors import BoundsError, ShapeError
+from zarrant.metadata.v3 import ArrayDocument
+from zarrant.nodes.facts import ArrayFacts
+from zarrant.ops.current import is_same_array
+from zarrant.ops.hierarchy import find_document
+from zarrant.ops.state import ArrayState
+
+T = TypeVar("T")
+
+
+def fresh(array: ArrayFacts[Any], op: Callable[..., Op[T]], *args: Any) -> Op[T]:
+    """`op(state, *args)`, again with the stored shape where its arguments lie beyond the bounds that the handle knows."""
+    try:
+        return (yield from op(array._state, *args))
+    except (BoundsError, ShapeError):
+        if not (yield from look(array)):
+            raise
+    return (yield from op(array._state, *args))
+
+
+def look(array: ArrayFacts[Any]) -> Op[bool]:
+    """Read the stored shape; True where it is another one, which the handle has now taken over."""
+    known = array._state
+    if not array._place.able.get:
+        return False
+    document = yield from find_document(array.path)
+    if not isinstance(document, ArrayDocument) or not is_same_array(known, document) or document.shape == known.shape:
+        return False
+    if array._state is known:  # else another thread has moved it on, maybe further
+        array._moved(document)
+    return True
+
+
+def checked(array: ArrayFacts[Any], check: Callable[[ArrayState, Any], T], argument: Any) -> Op[T]:
+    """`check(state, argument)` as an operation that asks for nothing unless the argument lies beyond the known bounds."""
+    return fresh(array, _as_op, check, argument)
+
+
+def known(array: ArrayFacts[Any], check: Callable[[ArrayState, Any], T], argument: Any) -> T:
+    """`check(state, argument)` by what the handle knows, where the store cannot be asked: in a method that is no coroutine."""
+    try:
+        return check(array._state, argument)
+    except BoundsError as error:
+        raise error.annotate(hint="Where others grow the array, `await a.refresh()` comes first") from None
+
+
+def _as_op(state: ArrayState, check: Callable[[ArrayState, Any], T], argument: Any) -> Op[T]:
+    return check(state, argument)
+    yield  # an operation is a generator, also where it asks for nothing

@@ -1,0 +1,64 @@
+"""A new array from data that need not be in memory: a dataset of a file, an array of Dask, another Zarr array.
+
+In comes something with a shape, a type and `[...]`; it is read block by block, each block of whole chunks and of bounded
+size, and stored before the next is read. What can be refused by shape and type is refused before there is an array; a value
+that does not fit is found when its block is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from zarrant.effects import Op
+from zarrant.errors import ShapeError
+from zarrant.geometry.box import ArraySubset
+from zarrant.geometry.region import box_region
+from zarrant.ops.state import ArrayState
+from zarrant.ops.update import broadcast, store_region
+
+BLOCK_BYTES = 16 << 20
+"""As `nodes.array.ITERATION_BYTES`: 16 chunks of the default size are stored side by side."""
+
+
+def is_lazy(data: Any) -> bool:
+    """Whether data are read through `[...]`, rather than there already as an array or a buffer."""
+    if isinstance(data, np.ndarray | np.generic) or hasattr(data, "__array_interface__") or hasattr(data, "__dlpack__"):
+        return False
+    # The brackets of pandas take labels.
+    return isinstance(getattr(data, "dtype", None), np.dtype) and hasattr(data, "__getitem__") and not hasattr(data, "iloc")
+
+
+def check_lazy(state: ArrayState, data: Any) -> None:
+    """ShapeError or DataTypeError where data can never be this array's."""
+    if tuple(data.shape) != state.shape:
+        raise ShapeError("data does not have the shape of the array", expected=state.shape, got=tuple(data.shape))
+    state.values(np.empty(0, data.dtype))
+
+
+def store_lazy(state: ArrayState, data: Any) -> Op[None]:
+    """Store all of an array whose document this operation holds, block by block."""
+    for box in blocks(state.shape, state.chunk_shape, state.data_type.itemsize):
+        values = broadcast(state.values(data[box.slices]), box.shape)
+        yield from store_region(state, box_region(box), values, state.shape, metadata_locked=True)
+
+
+def blocks(shape: Sequence[int], chunks: Sequence[int], itemsize: int) -> Iterator[ArraySubset]:
+    """Boxes of whole chunks, of about `BLOCK_BYTES` or one chunk, that together are an array; the last dimension goes first.
+
+    >>> [box.shape for box in blocks((3, 8), (2, 2), 2 << 20)]
+    [(2, 4), (2, 4), (1, 4), (1, 4)]
+    """
+    if 0 in shape:
+        return
+    sides = [min(size, extent) for size, extent in zip(chunks, shape, strict=True)]
+    for axis in reversed(range(len(sides))):
+        fit = max(1, BLOCK_BYTES // (prod(sides) * itemsize))
+        sides[axis] = min(fit * chunks[axis], shape[axis])
+    for index in np.ndindex(*(-(-extent // side) for extent, side in zip(shape, sides, strict=True))):
+        start = tuple(i * side for i, side in zip(index, sides, strict=True))
+        lengths = tuple(min(side, extent - low) for low, side, extent in zip(start, sides, shape, strict=True))
+        yield ArraySubset(start, lengths)
