@@ -251,7 +251,7 @@ def test_floats_from_python(data_type: FixedType) -> None:
     assert data_type.fill_from_python(-0.0) == data_type.fill_from_json(-0.0)
     too_large = (1e300, np.float64(1e300)) if data_type.itemsize < 8 else ()
     refused_values = (1j, np.complex64(1), "1", "NaN", b"x", np.void(b"abcd"), [1.0], {}, object(), 10**400)
-    for wrong in (*too_large, *refused_values, np.timedelta64(1)):
+    for wrong in (*too_large, *refused_values, np.timedelta64(1, "s")):
         with pytest.raises(DataTypeError):
             data_type.fill_from_python(wrong)
 
