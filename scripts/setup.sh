@@ -4,7 +4,7 @@
 # says which kernels serve, or with a message and status 1.
 # Nothing is done twice: what was done is recorded in .venv/.done-*, as a checksum of what it was done from.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 EXTRAS="dev,docs,cli,demo,images"
 PEERS="peers" # wheels of other Zarr libraries do not exist for every platform; without them their tests are skipped
@@ -171,8 +171,9 @@ from zarrant import kernels
 
 installed = {name.lower(): version for name, version in ((d.name, d.version) for d in metadata.distributions())}
 peers = [f"{name} {installed[name]}" for name in ("zarr", "tensorstore", "zarrs", "zarrista") if name in installed]
-old = " (the last for this Python: newer ones need 3.12)" if "zarr" in installed and sys.version_info < (3, 12) else ""
-print("setup: Python %d.%d.%d" % sys.version_info[:3], f"({sys._base_executable}), beside", ", ".join(peers) or "no peers", old)
+if peers and sys.version_info < (3, 12):
+    peers[0] += " (from 3.2 on it needs Python 3.12)"
+print("setup: Python %d.%d.%d" % sys.version_info[:3], f"({sys._base_executable}), beside", ", ".join(peers) or "no peers")
 
 parts = [name for name in kernels.missing() if name.count(":") < 2 or "step:blosc" not in kernels.missing()]
 reasons = "; ".join(sorted(set(kernels.missing().values())))
@@ -214,4 +215,4 @@ main() {
   report
 }
 
-main "$@"
+[ "${BASH_SOURCE[0]}" != "$0" ] || main "$@" # read by another script, it gives its functions
