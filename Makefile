@@ -1,4 +1,5 @@
-# Everything needs only python >= 3.11 and make; scripts/setup.sh brings the rest into .venv and is fast when nothing changed.
+# Everything needs only python >= 3.11 and make; scripts/setup.sh brings the rest into .venv, made from the newest Python that serves
+# (PYTHON=... names another), and is fast when nothing changed.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint soak sanitize bench bench-safety docs clean
@@ -13,10 +14,10 @@ setup: ## make or refresh .venv
 demo: setup ## real data, written by four processes at once, verified
 	@$(BIN)/zarrant demo
 
-test: setup ## style, types, fence, tests
+test: setup ## style, types, fence, documentation, tests
 	@scripts/check.sh
 
-lint: setup ## style, types, fence
+lint: setup ## style, types, fence, documentation
 	@scripts/check.sh --no-tests
 
 soak: setup ## every test, the long ones included; SCALE=3: three times as many cases
@@ -33,8 +34,7 @@ bench-safety: ## races, kills and readers, beside the same libraries
 	@scripts/setup.sh bench
 	@$(BIN)/python -m benchmarks.safety
 
-docs: ## build the documentation into site/
-	@scripts/setup.sh docs
+docs: setup ## build the documentation into site/
 	@$(BIN)/python -m mkdocs build --strict
 
 clean: ## remove .venv and everything built

@@ -29,6 +29,7 @@ PRELOADED = (
     "tensorstore",
     "zarr",
     "zarrs",
+    "zarrista",
     "benchmarks.__main__",
     "benchmarks.kills",
     "benchmarks.races",

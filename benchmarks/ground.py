@@ -17,7 +17,7 @@ from benchmarks.crew import Worker
 from benchmarks.hands import referee
 from benchmarks.peers.base import Settings
 
-PREFERRED = ("tensorstore", "zarrs-python", "zarrant", "zarr-python")
+PREFERRED = ("tensorstore", "zarrs-python", "zarrista", "zarrant", "zarr-python")
 """Who reads what others wrote: another library, the fastest first."""
 
 

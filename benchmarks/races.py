@@ -136,7 +136,8 @@ def _lost_attributes(path: Path, told: Any) -> dict[str, int]:
     except (ValueError, OSError, KeyError) as error:
         raise Unreadable(f"zarr.json: {error}") from error
     lost = sum(str(i) not in found for i in np.flatnonzero(told == DONE))
-    wrong = sum(found[key] != int(key) + 1 for key in found)
+    # What has no number is no update: zarrista notes which library stored the metadata.
+    wrong = sum(found[key] != int(key) + 1 for key in found if key.isdigit())
     return {"lost": int(lost), "wrong": wrong}
 
 

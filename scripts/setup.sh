@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Makes .venv ready: system libraries (where possible), a virtual environment, the dependencies, and Zarrant itself.
-# Comes in: extras to add (`bench`, `docs`). Ends with the package installed as users get it and one line that
+# Comes in: extras to add (`bench`). Ends with the package installed as users get it and one line that
 # says which kernels serve, or with a message and status 1.
 # Nothing is done twice: what was done is recorded in .venv/.done-*, as a checksum of what it was done from.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-EXTRAS="dev,cli,demo,images"
+EXTRAS="dev,docs,cli,demo,images"
 PEERS="peers" # wheels of other Zarr libraries do not exist for every platform; without them their tests are skipped
 LIBRARIES=(libzstd-dev libblosc-dev libdeflate-dev pkg-config g++)
 
@@ -38,19 +38,77 @@ apt_get() { # apt_get COMMAND PACKAGE...
   as_root env DEBIAN_FRONTEND=noninteractive apt-get "$1" -y -qq --no-install-recommends "${@:2}" >&2
 }
 
-find_python() {
-  local candidate
-  for candidate in "${PYTHON:-}" python3 python3.14 python3.13 python3.12 python3.11; do
-    [ -n "$candidate" ] && "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$candidate"; return; }
-  done
-  say "Python 3.11 or newer is needed; set PYTHON to one"
+PROBE='
+import os, sys, sysconfig
+v = sys.version_info
+if v < (3, 11):
+    sys.exit(1)
+final = 1 if v.releaselevel == "final" and not sysconfig.get_config_var("Py_GIL_DISABLED") else 0
+base = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
+print("%d%03d%03d%03d %d.%d.%d%s %s" % (final, *v[:3], *v[:3], "" if final else "-not-final", base))
+'
+
+pythons() { # the Pythons that would do, best first: "rank version path", one a line
+  local at=() place candidate found
+  if [ -n "${PYTHON:-}" ]; then
+    "$PYTHON" -I -c "$PROBE" 2>/dev/null && return
+    say "PYTHON=$PYTHON is no Python 3.11 or newer"
+    return 1
+  fi
+  found=${PYENV_ROOT:-$HOME/.pyenv}
+  [ -d "$found/versions" ] || found=$(pyenv root 2>/dev/null) || found=
+  [ -n "$found" ] && at+=("$found"/versions/*/bin)
+  # The shims of pyenv are passed over: they start slowly what was just named, or refuse.
+  while IFS= read -r -d : place; do
+    case $place in "" | */shims | "$PWD"/*) ;; *) at+=("$place") ;; esac
+  done <<<"$PATH:"
+  for place in ${at[@]+"${at[@]}"}; do
+    for candidate in "$place"/python3 "$place"/python3.1[1-9] "$place"/python3.[2-9][0-9]; do
+      if [ -x "$candidate" ]; then printf '%s\n' "$candidate"; fi
+    done
+  done | awk '!seen[$0]++' | while IFS= read -r candidate; do
+    "$candidate" -I -c "$PROBE" 2>/dev/null || true
+  done | awk '!seen[$0]++' | LC_ALL=C sort -s -k 1,1r
+}
+
+# Makes .venv from the first of the candidates that has headers for the kernels, and wheels of what we need; from the first one
+# without headers where none has them.
+choose_python() {
+  local rank version path bare=
+  while read -r -u 3 rank version path; do # not from 0, which installers read
+    [ -n "$path" ] || continue
+    system_libraries "$path"
+    if has_headers "$path"; then
+      serves "$version" "$path" && return
+    else
+      say "Python $version ($path) has no headers, which the kernels need: looking for another"
+      bare+="$rank $version $path"$'\n'
+    fi
+  done 3<<<"$1"
+  while read -r -u 3 rank version path; do
+    [ -n "$path" ] && serves "$version" "$path" && return
+  done 3<<<"$bare"
+  say "no Python 3.11 or newer serves here; set PYTHON to one that does"
   return 1
 }
 
+serves() { # serves VERSION PATH: leaves .venv made from it
+  make_venv "$2" && has_wheels && return
+  say "Python $1 ($2) does not serve: looking for another"
+  return 1
+}
+
+# What we need is compiled: without a wheel it would take an hour, or fail.
+has_wheels() {
+  .venv/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' |
+    pip install -q --only-binary=:all: -r /dev/stdin >&2
+}
+
+has_headers() { "$1" -c 'import os, sysconfig; raise SystemExit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))'; }
+
 system_libraries() {
   local python_dev=()
-  "$1" -c 'import os, sysconfig; raise SystemExit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ||
-    python_dev=("$("$1" -c 'import sys; print("python%d.%d-dev" % sys.version_info[:2])')")
+  has_headers "$1" || python_dev=("$("$1" -c 'import sys; print("python%d.%d-dev" % sys.version_info[:2])')")
   if command -v apt-get >/dev/null; then
     apt_install "${LIBRARIES[@]}" "${python_dev[@]}" || say "without them the NumPy kernels serve: correct, but slower"
   else
@@ -90,7 +148,7 @@ install_dependencies() {
   command -v ninja >/dev/null || tools+=(ninja)
   pip install -q "${tools[@]}"
   install_zarrant "$EXTRAS"
-  pip install -q --no-build-isolation "${BUILD[@]}" ".[$PEERS]" || say "no peers here: comparisons with other Zarr libraries are skipped"
+  pip install -q --no-build-isolation "${BUILD[@]}" --only-binary=tensorstore,zarrs,zarrista ".[$PEERS]" || say "no peers here: comparisons with other Zarr libraries are skipped"
 }
 
 # Without isolation, and with a build directory that stays, only what changed is compiled again.
@@ -104,9 +162,18 @@ install_zarrant() { # install_zarrant EXTRAS: the package with its extras; "" in
   fi
 }
 
-report_kernels() { # one line: which kernels serve, and why where they are not the compiled ones
+report() { # which Python serves, beside which other libraries; which kernels, and why where they are not the compiled ones
   .venv/bin/python - >&2 <<'PYTHON' || say "KERNELS: zarrant cannot be imported"
+import sys
+from importlib import metadata
+
 from zarrant import kernels
+
+installed = {name.lower(): version for name, version in ((d.name, d.version) for d in metadata.distributions())}
+peers = [f"{name} {installed[name]}" for name in ("zarr", "tensorstore", "zarrs", "zarrista") if name in installed]
+if peers and sys.version_info < (3, 12):
+    peers[0] += " (from 3.2 on it needs Python 3.12)"
+print("setup: Python %d.%d.%d" % sys.version_info[:3], f"({sys._base_executable}), beside", ", ".join(peers) or "no peers")
 
 parts = [name for name in kernels.missing() if name.count(":") < 2 or "step:blosc" not in kernels.missing()]
 reasons = "; ".join(sorted(set(kernels.missing().values())))
@@ -121,14 +188,16 @@ PYTHON
 }
 
 main() {
-  local python dependencies sources
-  python=$(find_python)
-  dependencies="$(cksum pyproject.toml scripts/setup.sh | cksum) $("$python" --version)"
+  local candidates dependencies sources
+  candidates=$(pythons)
+  if [ ! -x .venv/bin/python ] || changed python "$candidates"; then
+    choose_python "$candidates"
+    echo "$candidates" >.venv/.done-python
+  fi
+  dependencies="$(cksum pyproject.toml scripts/setup.sh | cksum) $(.venv/bin/python --version)"
   sources=$(find src CMakeLists.txt pyproject.toml -type f ! -name '*.pyc' ! -name '*.so' -print0 | LC_ALL=C sort -z | xargs -0 cksum | cksum)
 
-  if [ ! -x .venv/bin/python ] || changed dependencies "$dependencies"; then
-    system_libraries "$python"
-    make_venv "$python"
+  if changed dependencies "$dependencies"; then
     install_dependencies
     echo "$dependencies" >.venv/.done-dependencies
     echo "$sources" >.venv/.done-sources
@@ -143,7 +212,7 @@ main() {
     install_zarrant "$extra"
     echo "$dependencies" >".venv/.done-extra-$extra"
   done
-  report_kernels
+  report
 }
 
-main "$@"
+[ "${BASH_SOURCE[0]}" != "$0" ] || main "$@" # read by another script, it gives its functions

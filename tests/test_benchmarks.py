@@ -77,15 +77,34 @@ def test_contended_updates_are_counted_or_the_loss_is_told(peer: str, bench: Ben
     assert cell.note == "" or cell.note.startswith(("wrong: ", "failed: "))
 
 
-def test_zarrs_python_uses_its_own_pipeline_and_zarr_python_does_not(tmp_path: Path) -> None:
-    found = {}
-    for name in ("zarrs-python", "zarr-python"):
-        if name in MISSING:
-            pytest.skip(MISSING[name])
+PIPELINES = {
+    "zarrs-python": "ZarrsCodecPipeline",
+    "zarr-python": "BatchedCodecPipeline",
+    "zarr-python-fused": "FusedCodecPipeline",
+}
+
+
+def test_each_face_of_zarr_python_uses_its_own_pipeline(tmp_path: Path) -> None:
+    found, here = {}, [name for name in PIPELINES if name in PEERS]
+    if not here:
+        pytest.skip("zarr-python is not installed")
+    for name in [*here, *here[:1]]:  # the first once more, after the others
         arrays.create(tmp_path / name, arrays.document((4,), (2,), []))
         handle: Any = PEERS[name].open(tmp_path / name)
         found[name] = type(handle.array.async_array.codec_pipeline).__name__
-    assert found == {"zarrs-python": "ZarrsCodecPipeline", "zarr-python": "BatchedCodecPipeline"}
+    assert found == {name: PIPELINES[name] for name in here}
+
+
+def test_zarrista_stores_one_attribute_beside_the_others(tmp_path: Path) -> None:
+    """It has no such call of its own, so the adapter has to keep what is there."""
+    if "zarrista" in MISSING:
+        pytest.skip(MISSING["zarrista"])
+    arrays.create(tmp_path, arrays.document((4,), (2,), []))
+    handle: Any = PEERS["zarrista"].open(tmp_path)
+    handle.set_attribute("a", 1)
+    handle.set_attribute("b", 2)
+    stored = json.loads((tmp_path / "zarr.json").read_text("utf-8"))["attributes"]
+    assert (stored["a"], stored["b"]) == (1, 2)
 
 
 # ── what is wrong is told, not timed ─────────────────────────────────────────────────────────────────────────────────

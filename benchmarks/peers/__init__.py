@@ -14,7 +14,9 @@ ADAPTERS = {
     "zarrant": "benchmarks.peers.ours:Zarrant",
     "tensorstore": "benchmarks.peers.tensorstore:TensorStore",
     "zarrs-python": "benchmarks.peers.zarrs_python:ZarrsPython",
+    "zarrista": "benchmarks.peers.zarrista:Zarrista",
     "zarr-python": "benchmarks.peers.zarr_python:ZarrPython",
+    "zarr-python-fused": "benchmarks.peers.zarr_python_fused:ZarrPythonFused",
 }
 """In the order of columns; the first is the one that ratios speak of."""
 OURS = next(iter(ADAPTERS))

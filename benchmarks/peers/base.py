@@ -46,7 +46,7 @@ class Peer(Protocol):
     name: str
     version: str
     subchunk_limit: int | None
-    """The most subchunks that one run may write, where the library needs about a millisecond for each; None: no limit."""
+    """The most subchunks that one run may write, where the library needs long for each; None: no limit."""
 
     def open(self, path: Path) -> Handle:
         """Open the array for reading and writing."""

@@ -258,7 +258,7 @@ def test_floats_from_python(data_type: FixedType) -> None:
         assert data_type.fill_from_python(word) == data_type.fill_from_json(word)
     too_large = (1e300, np.float64(1e300)) if data_type.itemsize < 8 else ()
     refused_values = (1j, np.complex64(1), "1", "nan", np.ma.masked, b"x", np.void(b"abcd"), [1.0], {}, object(), 10**400)
-    for wrong in (*too_large, *refused_values, np.timedelta64(1)):
+    for wrong in (*too_large, *refused_values, np.timedelta64(1, "s")):
         with pytest.raises(DataTypeError):
             data_type.fill_from_python(wrong)
 

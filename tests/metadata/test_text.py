@@ -49,7 +49,7 @@ def refused(data: bytes, path: str) -> MetadataError:
 
 
 def test_positions_of_broken_text() -> None:
-    assert "line 2 column 1" in str(refused(b'{"a": 1,\n}', "$"))
+    assert "line 2 column 1" in str(refused(b'{"a": 1,\n2}', "$"))
     assert "byte 7" in str(refused(b'{"a": "\xff"}', "$"))
 
 

@@ -305,6 +305,11 @@ def _bytes(endian: str) -> dict[str, Any]:
     return _codec("bytes", endian=endian)
 
 
+def transposes(case: Case) -> bool:
+    """Whether some codec of the case is a transpose."""
+    return "transpose" in case.codec or "transpose" in case.around
+
+
 def permuted_shards_divide(case: Case) -> bool:
     """True unless a transpose before sharding gives subchunks whose extents do not divide those of the untransposed shard."""
     if not case.around.startswith("transpose"):

@@ -34,6 +34,8 @@ class Cannot(NamedTuple):
     covers: Callable[[Case], bool]
     error: type[Exception] | tuple[type[Exception], ...]
     message: str
+    until: tuple[int, int] | None = None
+    """The first release of the peer that can."""
 
 
 def check(peer: Peer, table: Iterable[Cannot], case: Case, place: Path) -> None:

@@ -58,7 +58,7 @@ class ZarrPython:
 
     def check(self, array: Any) -> None:
         """That the array is served by the codecs that are meant."""
-        assert type(array._async_array.codec_pipeline).__name__ == "BatchedCodecPipeline"
+        assert type(array._async_array.codec_pipeline).__name__ == self.config["codec_pipeline.path"].rpartition(".")[2]
 
     def read(self, path: Path, dtype: np.dtype[Any]) -> Array:
         with self._open(path, "r") as array:
@@ -80,6 +80,14 @@ class ZarrPython:
         (path / "zarr.json").write_bytes(files["zarr.json"].to_bytes())
 
 
+class ZarrPythonFused(ZarrPython):
+    """zarr-python with its synchronous pipeline, which runs the same codecs in another way (from 3.4 on)."""
+
+    name = "zarr-python fused"
+
+    config: dict[str, Any] = {"codec_pipeline.path": "zarr.core.codec_pipeline.FusedCodecPipeline"}  # noqa: RUF012
+
+
 class Zarrs(ZarrPython):
     """zarrs, under the face of zarr-python; strict, so that it cannot fall back to Python codecs."""
 
@@ -92,6 +100,34 @@ class Zarrs(ZarrPython):
         assert type(pipeline).__module__.startswith("zarrs")
         assert pipeline.impl is not None
         assert pipeline.python_impl is None
+
+
+class Zarrista:
+    """zarrs again, without zarr-python. Elements go as bytes: its own way to NumPy has no bfloat16, complex or raw bits."""
+
+    name = "zarrista"
+
+    def _open(self, path: Path) -> Any:
+        import zarrista
+        from zarrista.store import FilesystemStore
+
+        return zarrista.Array.open(FilesystemStore(path))
+
+    def read(self, path: Path, dtype: np.dtype[Any]) -> Array:
+        tensor = self._open(path).retrieve_array_subset(...)
+        return np.frombuffer(tensor.buffer(), dtype).reshape(tensor.shape)
+
+    def write(self, path: Path, region: Region, values: Array) -> None:
+        from zarrista import ArrayBytes
+
+        self._open(path).store_array_subset(region or ..., ArrayBytes(values.tobytes()))
+
+    def create(self, path: Path, document: dict[str, Any]) -> None:
+        import zarrista
+        from zarrista.store import FilesystemStore
+
+        path.mkdir(parents=True)
+        zarrista.Array.from_metadata(document, FilesystemStore(path)).store_metadata()
 
 
 class TensorStore:

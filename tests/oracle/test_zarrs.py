@@ -10,17 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cases import Case, permuted_shards_divide
+from cases import Case, permuted_shards_divide, transposes
 from exchange import Cannot, Differs, check, exchange
 from sampling import everything, sample
 from strangers import Zarrs
 
 pytest.importorskip("zarr", minversion="3")
 zarrs = pytest.importorskip("zarrs")
-
-
-def transposes(case: Case) -> bool:
-    return "transpose" in case.codec or "transpose" in case.around
 
 
 CANNOT = (
@@ -35,7 +31,7 @@ CANNOT = (
         "zarr-python holds the extents of subchunks, which are those after a transpose, against those of the shard before it",
         lambda case: not permuted_shards_divide(case),
         ValueError,
-        "needs to be divisible by the shard's inner",
+        "divisible by the shard's inner",
     ),
     Cannot(
         "it has raw bits as r<bits> only",

@@ -40,6 +40,24 @@ def test_stores_are_taken_as_they_are(tmp_path: Path) -> None:
         assert resolve_store(store).store is store
 
 
+class Forwarding:
+    """What users write around a store: every method is that of another."""
+
+    def __init__(self, inner: object) -> None:
+        self.inner = inner
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.inner, name)
+
+
+def test_a_store_that_forwards_its_methods_is_a_store() -> None:
+    for inner in (MemoryStore(), ReadOnly(MemoryStore()), WriteOnly(MemoryStore())):
+        forwarding = Forwarding(inner)
+        assert resolve_store(forwarding) == (forwarding, "")
+    with pytest.raises(OptionError, match="not a store"):
+        resolve_store(Forwarding(object()))
+
+
 @pytest.mark.parametrize(
     ("target", "options", "text"),
     [

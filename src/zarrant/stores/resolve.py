@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from zarrant.errors import OptionError, did_you_mean
-from zarrant.storage import AsyncGet, AsyncPut, Get, Put
+from zarrant.storage import capabilities
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.memory import MemoryStore
 from zarrant.stores.names import check_key
@@ -49,7 +49,8 @@ def resolve_store(
     if isinstance(target, str | os.PathLike):
         return _directory(target, {**(file_options or {}), **options})
     _refuse(options, target, known=())
-    if isinstance(target, Get | Put | AsyncGet | AsyncPut):
+    can = capabilities(target)
+    if can.get or can.put:  # a protocol check would pass over methods that `__getattr__` gives, from Python 3.12 on
         return Resolved(target, "")
     if isinstance(target, dict):
         return Resolved(MemoryStore(target), "")
