@@ -11,7 +11,7 @@ A catcher asks two questions: may I retry, and who must act. The first layer ans
     │   ├── OptionError (ValueError)         unknown or impossible options, modes, names
     │   ├── CapabilityError (TypeError)      the store cannot do what the operation needs
     │   ├── NodeExistsError (FileExistsError)
-    │   └── NodeNotFoundError (FileNotFoundError)
+    │   └── NodeNotFoundError (FileNotFoundError, KeyError)
     ├── DataError              what is stored is wrong; other chunks may be right
     │   ├── MetadataError (ValueError)
     │   │   └── UnknownExtensionError        a codec, data type, grid ... that is not known here
@@ -141,8 +141,8 @@ class NodeExistsError(CallerError, FileExistsError):
     """An array or group is there already."""
 
 
-class NodeNotFoundError(CallerError, FileNotFoundError):
-    """No array or group where one was expected."""
+class NodeNotFoundError(CallerError, FileNotFoundError, KeyError):
+    """No array or group where one was expected. A KeyError as well, since a group is a mapping of names to nodes."""
 
 
 class DataError(ZarrantError):

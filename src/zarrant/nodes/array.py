@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zarrant.nodes.attributes import Attributes
+from zarrant.nodes.attributes import Attributes, values_of
 from zarrant.nodes.base import READ, UPDATE, WRITE, S
 from zarrant.nodes.decoder import AsyncPartialDecoder, PartialDecoder
 from zarrant.nodes.facts import ArrayFacts
@@ -284,7 +284,7 @@ class AsyncArray(AsyncSessions[S], AsyncUpkeep[S], AsyncGrowing[S], AsyncSyncing
     @property
     def attrs(self) -> Mapping[str, Any]:
         """The attributes as this handle last saw them; change them with `update_attributes`."""
-        return dict(self._attributes())
+        return values_of(self._attributes())
 
     async def getitem(self, selection: Any, *, index: str = "numpy") -> Any:
         """Elements by NumPy indexing; `index` "orthogonal", "points" or "blocks" for the other kinds."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from zarrant.effects import Op
 from zarrant.errors import OptionError
+from zarrant.metadata.text import plain
 from zarrant.metadata.v3 import Document, GroupDocument
 from zarrant.nodes.base import UPDATE, WRITE, Place, Start
 from zarrant.nodes.layout import Layout
@@ -40,6 +41,7 @@ class ArrayOptions(TypedDict, total=False):
 
 def array_creation(place: Place, options: Mapping[str, Any]) -> Start:
     """A new array; every wrong option is refused before anything is stored."""
+    hierarchy.check_new_path(place.path)
     options = dict(options)
     overwrite, match = _existing(options.pop("overwrite", False), options.pop("if_exists", "error"))
     _check_format(options.pop("zarr_format", 3))
@@ -69,11 +71,12 @@ class GroupLayout(TypedDict, total=False):
 
 def group_creation(place: Place, options: Mapping[str, Any]) -> Start:
     """A new group; with `if_exists="match"` any group that is there will do."""
+    hierarchy.check_new_path(place.path)
     overwrite, match = _existing(options.get("overwrite", False), options.get("if_exists", "error"))
     unknown = set(options) - set(GroupLayout.__annotations__)
     if unknown:
         raise OptionError("unknown option", field=min(unknown), expected=sorted(GroupLayout.__annotations__), got=sorted(unknown))
-    document = GroupDocument(dict(options.get("attributes") or {}))
+    document = GroupDocument(plain(dict(options.get("attributes") or {})))
     op = hierarchy.create_node(place.path, document, overwrite=overwrite, match=match, exclusive=_exclusive(place))
     return Start(place, op, WRITE)
 
