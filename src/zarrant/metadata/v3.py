@@ -143,6 +143,15 @@ class GroupDocument:
         entries = copy.get("metadata") if isinstance(copy, Mapping) and copy.get("kind") == "inline" else None
         return entries if isinstance(entries, Mapping) else None
 
+    @property
+    def about_to_consolidate(self) -> bool:
+        """Whether there are no copies yet, but somebody said that he is making them (or was killed, or is zarr-python 3.0)."""
+        return self.consolidated is None and CONSOLIDATED in self.extra
+
+    def with_announcement(self) -> Self:
+        """The same group without copies, which says that they are being made: to other libraries it says that there are none."""
+        return replace(self, extra={**self.with_consolidated(None).extra, CONSOLIDATED: None})
+
     def with_consolidated(self, entries: Mapping[str, Json] | None) -> Self:
         """The same group with copies of the metadata of the nodes below; None: without."""
         extra = {key: item for key, item in self.extra.items() if key != CONSOLIDATED}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
@@ -17,12 +17,14 @@ from zarrant.config import Config
 from zarrant.effects import Op
 from zarrant.errors import CapabilityError, ZarrantError
 from zarrant.metadata.v3 import Document
+from zarrant.ops.consolidated import Keeping, in_step
 from zarrant.ops.state import OpOptions
 from zarrant.run.drivers import World, in_thread, perform, perform_async
 from zarrant.run.pool import available_cpus, available_memory, shared_pool
-from zarrant.storage import Capabilities, capabilities
+from zarrant.storage import Capabilities, Version, capabilities
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.guarded import Synchronized
+from zarrant.stores.memory import MemoryStore
 
 T = TypeVar("T")
 H = TypeVar("H")
@@ -49,6 +51,8 @@ class Place:
     path: str
     config: Config
     guarded: bool = True
+    without_copies: dict[str, Version] = field(default_factory=dict, compare=False, repr=False)
+    """See `ops.consolidated.Keeping`; shared by all handles that come from one another."""
     executor: ThreadPoolExecutor | None = None
     """Threads for coroutines under a hold, see `run.drivers.World`."""
 
@@ -99,6 +103,16 @@ class Place:
         if isinstance(store, FilesystemStore | Synchronized):
             store = store.with_options(**{name: getattr(config, name) for name in STORE_OPTIONS if name in options})
         return replace(self, config=config, store=store)
+
+    @property
+    def keeping(self) -> Keeping:
+        """What is known about consolidated metadata above the node."""
+        exclusive = self.guarded and (self.able.hold or in_process(self.store))
+        return Keeping(exclusive, self.able.put_if, self.without_copies)
+
+    def in_step(self, op: Op[T]) -> Op[T]:
+        """An operation that changes metadata at or below this path, so that consolidated metadata above are kept in step."""
+        return in_step(op, self.keeping) if self.path and self.able.get else op
 
     def _world(self) -> World:
         threads = self.config.concurrency or available_cpus()
@@ -152,6 +166,13 @@ class Place:
         if missing:
             got = [name for name, has in able._asdict().items() if has]
             raise CapabilityError("the store cannot do what this needs", store=repr(self.store), expected=missing, got=got)
+
+
+def in_process(store: Any) -> bool:
+    """Whether only this process can reach the store, so that a queue of its threads is as good as a lock."""
+    while hasattr(store, "store"):  # a view of another store
+        store = store.store
+    return isinstance(store, MemoryStore)
 
 
 @dataclass(frozen=True)

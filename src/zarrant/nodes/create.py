@@ -58,7 +58,7 @@ def array_creation(place: Place, options: Mapping[str, Any]) -> Start:
         raise OptionError("unknown option", field=min(unknown), expected=sorted(ArrayOptions.__annotations__), got=sorted(unknown))
     document = Layout(**options).document()
     op = _create_array(place, document, data, overwrite, match, _exclusive(place))
-    return Start(place, op, WRITE if data is None else UPDATE)
+    return Start(place, place.in_step(op), WRITE if data is None else UPDATE)
 
 
 class GroupLayout(TypedDict, total=False):
@@ -78,7 +78,7 @@ def group_creation(place: Place, options: Mapping[str, Any]) -> Start:
         raise OptionError("unknown option", field=min(unknown), expected=sorted(GroupLayout.__annotations__), got=sorted(unknown))
     document = GroupDocument(plain(dict(options.get("attributes") or {})))
     op = hierarchy.create_node(place.path, document, overwrite=overwrite, match=match, exclusive=_exclusive(place))
-    return Start(place, op, WRITE)
+    return Start(place, place.in_step(op), WRITE)
 
 
 def _exclusive(place: Place) -> bool:

@@ -20,7 +20,7 @@ from zarrant.nodes.base import LIST, READ, UPDATE, WRITE, Located, Place, S, Sta
 from zarrant.nodes.create import ArrayOptions, GroupLayout, array_creation, group_creation
 from zarrant.nodes.show import Info, group_html, group_info, tree_text
 from zarrant.nodes.unreadable import UnreadableNode
-from zarrant.ops import hierarchy
+from zarrant.ops import consolidated, hierarchy
 from zarrant.ops.hierarchy import Child
 
 
@@ -170,7 +170,7 @@ class Group(GroupFacts[S]):
     def __delitem__(self, name: str) -> None:
         """Delete a node below the group, and all below it, also one that cannot be opened; NodeNotFoundError where none is."""
         place = self._below(name)
-        place.run(hierarchy.delete_below(place.path), UPDATE)
+        place.run(place.in_step(hierarchy.delete_below(place.path)), UPDATE)
 
     def __contains__(self, name: object) -> bool:
         """Whether there is a node of this name below the group, also one that cannot be opened."""
@@ -233,7 +233,7 @@ class Group(GroupFacts[S]):
 
     def delete(self) -> None:
         """Delete the group and all below it."""
-        self._place.run(hierarchy.delete_node(self.path), WRITE)
+        self._place.run(self._place.in_step(hierarchy.delete_node(self.path)), WRITE)
 
     @property
     def attrs(self) -> Attributes:
@@ -242,7 +242,17 @@ class Group(GroupFacts[S]):
 
     def update_attributes(self, change: hierarchy.AttributeChange) -> None:
         """See `ops.hierarchy.update_attributes`."""
-        self._moved(self._place.run(hierarchy.update_attributes(self.path, change, self._place.guarded), UPDATE))
+        op = hierarchy.update_attributes(self.path, change, self._place.guarded)
+        self._moved(self._place.run(self._place.in_step(op), UPDATE))
+
+    def consolidate_metadata(self) -> None:
+        """Keep copies of all metadata below in this group, so that xarray and zarr-python open it with one read.
+
+        Every change that is made here keeps them in step: creation, deletion, attributes, `append` and `resize`. Whoever is
+        killed in such a change leaves the group without copies, never with wrong ones; consolidate it again then. See
+        `ops.consolidated`. MetadataError where a node below cannot be read.
+        """
+        self._moved(self._place.run(consolidated.consolidate(self.path, self._place.keeping), (*UPDATE, "list")))
 
     def refresh(self) -> None:
         """Read the document again."""
@@ -283,7 +293,7 @@ class AsyncGroup(GroupFacts[S]):
     async def delitem(self, name: str) -> None:
         """Delete a node below the group, and all below it, also one that cannot be opened; NodeNotFoundError where none is."""
         place = self._below(name)
-        await place.run_async(hierarchy.delete_below(place.path), UPDATE)
+        await place.run_async(place.in_step(hierarchy.delete_below(place.path)), UPDATE)
 
     async def contains(self, name: str) -> bool:
         """Whether there is a node of this name below the group, also one that cannot be opened."""
@@ -328,7 +338,7 @@ class AsyncGroup(GroupFacts[S]):
 
     async def delete(self) -> None:
         """Delete the group and all below it."""
-        await self._place.run_async(hierarchy.delete_node(self.path), WRITE)
+        await self._place.run_async(self._place.in_step(hierarchy.delete_node(self.path)), WRITE)
 
     @property
     def attrs(self) -> Mapping[str, Any]:
@@ -337,7 +347,12 @@ class AsyncGroup(GroupFacts[S]):
 
     async def update_attributes(self, change: Callable[[dict[str, Any]], Mapping[str, Any]] | Mapping[str, Any]) -> None:
         """See `ops.hierarchy.update_attributes`."""
-        self._moved(await self._place.run_async(hierarchy.update_attributes(self.path, change, self._place.guarded), UPDATE))
+        op = hierarchy.update_attributes(self.path, change, self._place.guarded)
+        self._moved(await self._place.run_async(self._place.in_step(op), UPDATE))
+
+    async def consolidate_metadata(self) -> None:
+        """See `Group.consolidate_metadata`."""
+        self._moved(await self._place.run_async(consolidated.consolidate(self.path, self._place.keeping), (*UPDATE, "list")))
 
     async def refresh(self) -> None:
         """Read the document again."""

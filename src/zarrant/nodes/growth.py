@@ -10,11 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 from zarrant.errors import CapabilityError
-from zarrant.nodes.base import UPDATE, Place, S
+from zarrant.nodes.base import UPDATE, Place, S, in_process
 from zarrant.nodes.facts import ArrayFacts
 from zarrant.ops import growth
 from zarrant.storage import ReadableWritable, capabilities
-from zarrant.stores.memory import MemoryStore
 
 
 class Growing(ArrayFacts[S]):
@@ -22,11 +21,13 @@ class Growing(ArrayFacts[S]):
 
     def resize(self: Growing[ReadableWritable], shape: Any) -> None:
         """See `ops.growth.resize`."""
-        self._place.run(growth.resize(self._state, shape, _lists(self._place), self._moved), grows(self._place))
+        op = growth.resize(self._state, shape, _lists(self._place), self._moved)
+        self._place.run(self._place.in_step(op), grows(self._place))
 
     def append(self: Growing[ReadableWritable], data: Any, axis: int = 0) -> slice:
         """See `ops.growth.append`."""
-        return self._place.run(growth.append(self._state, data, axis, self._moved), grows(self._place))
+        op = growth.append(self._state, data, axis, self._moved)
+        return self._place.run(self._place.in_step(op), grows(self._place))
 
 
 class AsyncGrowing(ArrayFacts[S]):
@@ -34,17 +35,19 @@ class AsyncGrowing(ArrayFacts[S]):
 
     async def resize(self, shape: Any) -> None:
         """See `ops.growth.resize`."""
-        await self._place.run_async(growth.resize(self._state, shape, _lists(self._place), self._moved), grows(self._place))
+        op = growth.resize(self._state, shape, _lists(self._place), self._moved)
+        await self._place.run_async(self._place.in_step(op), grows(self._place))
 
     async def append(self, data: Any, axis: int = 0) -> slice:
         """See `ops.growth.append`."""
-        return await self._place.run_async(growth.append(self._state, data, axis, self._moved), grows(self._place))
+        op = growth.append(self._state, data, axis, self._moved)
+        return await self._place.run_async(self._place.in_step(op), grows(self._place))
 
 
 def grows(place: Place) -> tuple[str, ...]:
     """What growing needs of the store; CapabilityError where other processes cannot be kept out."""
     place.require(UPDATE)
-    if place.guarded and not capabilities(place.store).hold and not _in_process(place.store):
+    if place.guarded and not capabilities(place.store).hold and not in_process(place.store):
         raise CapabilityError(
             "appending and resizing need an exclusive hold, which this store does not have",
             store=repr(place.store),
@@ -52,12 +55,6 @@ def grows(place: Place) -> tuple[str, ...]:
             hint="With synchronizer=None it is up to you that only one process at a time changes the shape",
         )
     return UPDATE
-
-
-def _in_process(store: Any) -> bool:
-    while hasattr(store, "store"):  # a view of another store
-        store = store.store
-    return isinstance(store, MemoryStore)
 
 
 def _lists(place: Place) -> bool:

@@ -281,17 +281,19 @@ def _make_room(path: str, is_chunk: Callable[[str], bool], readable: bool) -> Op
 
 
 def _same(left: Document, right: Document) -> bool:
+    if isinstance(left, GroupDocument) and isinstance(right, GroupDocument):  # copies of others' metadata are not a difference
+        left, right = left.with_consolidated(None), right.with_consolidated(None)
     return dump(left) == dump(right)
 
 
 def _make_parents(path: str) -> Op[None]:
-    for parent in _above(path):
+    for parent in paths_above(path):
         yield from _put_new(parent, GroupDocument())
 
 
 def _refuse_array_above(path: str) -> Op[None]:
     """NodeExistsError for what a new node would hide or could not lie in: an array above it, a node of Zarr V2."""
-    for parent in _above(path):
+    for parent in paths_above(path):
         above = yield from find_document(parent)
         if isinstance(above, ArrayDocument):
             raise NodeExistsError("an array cannot hold other nodes", key=document_key(parent), path=path)
@@ -309,7 +311,7 @@ def _refuse_to_hide_v2(path: str) -> Op[None]:
         raise NodeExistsError(message, key=key, path=path or "/", expected="zarr_format 3", got="zarr_format 2", hint=hint)
 
 
-def _above(path: str) -> list[str]:
+def paths_above(path: str) -> list[str]:
     """The paths of the groups above a node, the root first."""
     parts = path.split("/")[:-1]
     return ["/".join(parts[:depth]) for depth in range(len(parts) + 1)] if path else []
