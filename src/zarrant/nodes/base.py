@@ -112,7 +112,7 @@ class Place:
 
     def in_step(self, op: Op[T]) -> Op[T]:
         """An operation that changes metadata at or below this path, so that consolidated metadata above are kept in step."""
-        return in_step(op, self.keeping) if self.path and self.able.get else op
+        return in_step(op, self.keeping) if self.able.get else op
 
     def _world(self) -> World:
         threads = self.config.concurrency or available_cpus()

@@ -6,21 +6,25 @@ What an operation does is said in `ops/hierarchy.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import replace
 from typing import Any, TypeAlias, Unpack
 
 import numpy as np
 
 from zarrant.dtypes.fixed import from_numpy
+from zarrant.effects import Op
 from zarrant.errors import NodeExistsError, ZarrantError
 from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument
 from zarrant.nodes.array import Array, AsyncArray
 from zarrant.nodes.attributes import Attributes, values_of
 from zarrant.nodes.base import LIST, READ, UPDATE, WRITE, Located, Place, S, Start
 from zarrant.nodes.create import ArrayOptions, GroupLayout, array_creation, group_creation
+from zarrant.nodes.growth import grows
+from zarrant.nodes.session import lock_together, lock_together_async
 from zarrant.nodes.show import Info, group_html, group_info, tree_text
 from zarrant.nodes.unreadable import UnreadableNode
-from zarrant.ops import consolidated, hierarchy
+from zarrant.ops import consolidated, group_changes, hierarchy
 from zarrant.ops.hierarchy import Child
 
 
@@ -47,6 +51,9 @@ class GroupFacts(Located[S]):
 
     def _at(self, path: str) -> Place:
         return replace(self._place, path=f"{self.path}/{path}" if self.path else path)
+
+    def _read_arrays(self, names: Mapping[str, Any]) -> Op[list[ArrayDocument]]:
+        return group_changes.read_arrays(group_changes.paths_of(self.path, list(names)))
 
     @property
     def info(self) -> Info:
@@ -245,6 +252,53 @@ class Group(GroupFacts[S]):
         op = hierarchy.update_attributes(self.path, change, self._place.guarded)
         self._moved(self._place.run(self._place.in_step(op), UPDATE))
 
+    def append(self, arrays: Mapping[str, Any], axis: int = 0) -> slice:
+        """Append to several arrays as one: their data, and the coordinates that belong to them.
+
+        Args:
+            arrays: {name: data}. The arrays have the same length along `axis`, and so have their data, which have the array's
+                extents in every other dimension.
+            axis: the dimension along which they grow.
+
+        Returns the slice of `axis` that the data got, the same in every array. Many processes may append at once: every call
+        gets rows of its own. Readers that come in the middle find one array longer than another: the rows that both have
+        belong together. Whoever is killed in the middle leaves that as well, or the arrays as they were; the next append of the
+        group completes it (`ops.group_changes` says how). So let arrays that grow as one grow by this method only.
+
+        Raises ShapeError where lengths differ (it says which), with nothing stored; CapabilityError where the store has no
+        locks.
+
+        >>> import numpy as np, zarrant
+        >>> g = zarrant.create_group({})
+        >>> _ = g.create_array("tas", shape=(0, 2), dtype="float32", chunks=(10, 2))
+        >>> _ = g.create_array("time", shape=(0,), dtype="int64", chunks=(100,))
+        >>> g.append({"tas": np.ones((3, 2), "float32"), "time": [0, 1, 2]})
+        slice(0, 3, None)
+        >>> g["time"].shape, g["tas"].shape
+        ((3,), (3, 2))
+        """
+        op = group_changes.append(self.path, arrays, axis, self._place.options)
+        return self._place.run(self._place.in_step(op), grows(self._place))
+
+    def lock(self, subsets: Mapping[str, Any]) -> AbstractContextManager[dict[str, Array[S]]]:
+        """Lock every stored object that regions of several arrays touch: `{name: subset}`, as for `Array.lock`.
+
+        The value are the arrays to use inside, by name. All locks are taken in one order, the same for everybody, so that two
+        never wait for each other; LockTimeout with none of them held. Shapes are those of the moment before.
+
+        >>> import numpy as np, zarrant
+        >>> g = zarrant.create_group({})
+        >>> for name in ("a", "b"):
+        ...     _ = g.create_array(name, shape=(8,), dtype="int32", chunks=(4,))
+        >>> with g.lock({"a": np.s_[0:4], "b": np.s_[0:4]}) as held:
+        ...     held["a"][0:4], held["b"][0:4] = held["b"][0:4], 1
+        """
+        documents = self._place.run(self._read_arrays(subsets), READ)
+        arrays: dict[str, Array[S]] = {
+            name: Array(self._below(name), document) for name, document in zip(subsets, documents, strict=True)
+        }
+        return lock_together(self._place, arrays, subsets)
+
     def consolidate_metadata(self) -> None:
         """Keep copies of all metadata below in this group, so that xarray and zarr-python open it with one read.
 
@@ -349,6 +403,19 @@ class AsyncGroup(GroupFacts[S]):
         """See `ops.hierarchy.update_attributes`."""
         op = hierarchy.update_attributes(self.path, change, self._place.guarded)
         self._moved(await self._place.run_async(self._place.in_step(op), UPDATE))
+
+    async def append(self, arrays: Mapping[str, Any], axis: int = 0) -> slice:
+        """See `Group.append`."""
+        op = group_changes.append(self.path, arrays, axis, self._place.options)
+        return await self._place.run_async(self._place.in_step(op), grows(self._place))
+
+    def lock(self, subsets: Mapping[str, Any]) -> AbstractAsyncContextManager[dict[str, AsyncArray[S]]]:
+        """See `Group.lock`."""
+        return lock_together_async(self._place, self._opened(subsets), subsets)
+
+    async def _opened(self, names: Mapping[str, Any]) -> dict[str, AsyncArray[S]]:
+        documents = await self._place.run_async(self._read_arrays(names), READ)
+        return {name: AsyncArray(self._below(name), document) for name, document in zip(names, documents, strict=True)}
 
     async def consolidate_metadata(self) -> None:
         """See `Group.consolidate_metadata`."""

@@ -90,27 +90,29 @@ def _answered(request: Request, keeping: Keeping, held: frozenset[str]) -> Op[An
     if isinstance(request, Put) and len(request.items) == 1:
         (item,) = request.items
         if item.key.endswith(f"/{DOCUMENT}"):  # the root has no group above it
-            change = _stored(item, keeping)
+            change = _stored(request, keeping)
             if keeping.exclusive and item.key not in held:
                 return (yield from locked((item.key,), change, beside=bool(held)))
             return (yield from change)
     return (yield request)
 
 
-def _stored(item: New, keeping: Keeping) -> Op[list[Any]]:
+def _stored(request: Put, keeping: Keeping) -> Op[list[Any]]:
     """Store (or erase) the metadata of a node, whose lock is ours, and change the copies; the outcome, in a list."""
+    (item,) = request.items
     path = item.key.removesuffix(f"/{DOCUMENT}")
     groups = yield from _groups_with_copies(path, keeping)
     if groups:
         if item.if_version is None and (yield from fetch_one(item.key)) is not None:
-            return cast("list[Any]", (yield Put([item])))  # it is refused: nothing changes, and no copy need go for it
-        return (yield from _with_copies(groups, item, keeping))
-    outcomes: list[Any] = yield Put([item])
+            return cast("list[Any]", (yield request))  # it is refused: nothing changes, and no copy need go for it
+        return (yield from _with_copies(groups, request, keeping))
+    outcomes: list[Any] = yield request
     if item.if_version in (None, ANY) and item.parts is not None and not isinstance(outcomes[0], Exception):
         # Where directories do not exist (memory, object stores) a new node is missed by who consolidates in this moment.
         groups = yield from _groups_with_copies(path, keeping)
         if groups:
-            return (yield from _with_copies(groups, item._replace(if_version=keeping.condition(outcomes[0])), keeping))
+            again = request._replace(items=[item._replace(if_version=keeping.condition(outcomes[0]))])
+            return (yield from _with_copies(groups, again, keeping))
     return outcomes
 
 
@@ -135,23 +137,23 @@ def _groups_with_copies(path: str, keeping: Keeping) -> Op[list[str]]:
     return groups
 
 
-def _with_copies(groups: Sequence[str], item: New, keeping: Keeping) -> Op[list[Any]]:
+def _with_copies(groups: Sequence[str], request: Put, keeping: Keeping) -> Op[list[Any]]:
     """Store the metadata of a node, and change the copies in these groups."""
     if not groups:
-        return cast("list[Any]", (yield Put([item])))
-    change = _with_copies_of(groups[0], groups[1:], item, keeping)
+        return cast("list[Any]", (yield request))
+    change = _with_copies_of(groups[0], groups[1:], request, keeping)
     if keeping.exclusive:
         return (yield from locked((document_key(groups[0]),), change, beside=True))
     return (yield from change)
 
 
-def _with_copies_of(group: str, above: Sequence[str], item: New, keeping: Keeping) -> Op[list[Any]]:
+def _with_copies_of(group: str, above: Sequence[str], request: Put, keeping: Keeping) -> Op[list[Any]]:
     taken = yield from _take_copies(group, keeping)
-    outcomes: list[Any] = yield from _with_copies(above, item, keeping)
+    outcomes: list[Any] = yield from _with_copies(above, request, keeping)
     if taken is None or not keeping.exclusive:
         return outcomes
     document, version = taken
-    entries = document.consolidated or {}
+    entries, (item,) = document.consolidated or {}, request.items
     refused = isinstance(outcomes[0], VersionChangedError)
     if refused or not isinstance(outcomes[0], Exception):  # else nobody knows what is stored now
         below = item.key[len(group) + 1 :] if group else item.key
