@@ -74,10 +74,6 @@ class GroupFacts(Located[S]):
         return f"<{type(self).__name__} {self.url}>"
 
 
-Member: TypeAlias = "Array[S] | Group[S] | UnreadableNode[S]"
-AsyncMember: TypeAlias = "AsyncArray[S] | AsyncGroup[S] | UnreadableNode[S]"
-
-
 def node(place: Place, document: Document) -> Array[Any] | Group[Any]:
     """The handle for a document."""
     return Array(place, document) if isinstance(document, ArrayDocument) else Group(place, document)
@@ -424,3 +420,7 @@ class AsyncGroup(GroupFacts[S]):
     async def refresh(self) -> None:
         """Read the document again."""
         self._moved(await self._place.run_async(hierarchy.read_document(self.path), READ))
+
+
+Member: TypeAlias = Array[S] | Group[S] | UnreadableNode[S]
+AsyncMember: TypeAlias = AsyncArray[S] | AsyncGroup[S] | UnreadableNode[S]
