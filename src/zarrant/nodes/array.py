@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from zarrant.metadata.v3 import ArrayDocument
 from zarrant.nodes.attributes import Attributes, values_of
 from zarrant.nodes.base import READ, UPDATE, WRITE, S
 from zarrant.nodes.decoder import AsyncPartialDecoder, PartialDecoder
@@ -92,7 +93,7 @@ class Array(Sessions[S], Upkeep[S], Growing[S], Syncing[S], ArrayFacts[S]):
         self: Array[ReadableWritable], change: Callable[[dict[str, Any]], Mapping[str, Any]] | Mapping[str, Any]
     ) -> None:
         """See `ops.hierarchy.update_attributes`; a mapping is merged into the stored attributes."""
-        op = hierarchy.update_attributes(self.path, change, self._place.guarded)
+        op = hierarchy.update_attributes(self.path, change, self._place.guarded, self._same)
         self._moved(self._place.run(self._place.in_step(op), UPDATE))
 
     # reading
@@ -138,7 +139,7 @@ class Array(Sessions[S], Upkeep[S], Growing[S], Syncing[S], ArrayFacts[S]):
 
     def refresh(self: Array[Readable]) -> None:
         """Read the document again."""
-        self._moved(self._place.run(hierarchy.read_document(self.path), READ))
+        self._moved(self._place.run(hierarchy.open_node(self.path, ArrayDocument), READ))
 
     # the NumPy face
     @property
@@ -234,7 +235,7 @@ class AsyncArray(AsyncSessions[S], AsyncUpkeep[S], AsyncGrowing[S], AsyncSyncing
 
     async def update_attributes(self, change: Callable[[dict[str, Any]], Mapping[str, Any]] | Mapping[str, Any]) -> None:
         """See `ops.hierarchy.update_attributes`; a mapping is merged into the stored attributes."""
-        op = hierarchy.update_attributes(self.path, change, self._place.guarded)
+        op = hierarchy.update_attributes(self.path, change, self._place.guarded, self._same)
         self._moved(await self._place.run_async(self._place.in_step(op), UPDATE))
 
     # reading
@@ -280,7 +281,7 @@ class AsyncArray(AsyncSessions[S], AsyncUpkeep[S], AsyncGrowing[S], AsyncSyncing
 
     async def refresh(self) -> None:
         """Read the document again."""
-        self._moved(await self._place.run_async(hierarchy.read_document(self.path), READ))
+        self._moved(await self._place.run_async(hierarchy.open_node(self.path, ArrayDocument), READ))
 
     # the NumPy face
     @property

@@ -6,6 +6,8 @@ nothing has been written.
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -15,7 +17,7 @@ from typing import Any, Generic, TypeVar
 from zarrant.codecs.base import CodecOptions
 from zarrant.config import Config
 from zarrant.effects import Op
-from zarrant.errors import CapabilityError, ZarrantError
+from zarrant.errors import CapabilityError, ZarrantError, ZarrantWarning
 from zarrant.metadata.v3 import Document
 from zarrant.ops.consolidated import Keeping, in_step
 from zarrant.ops.state import OpOptions
@@ -72,7 +74,7 @@ class Place:
             shard_updates=config.shard_updates,
             dead_limit=config.dead_limit,
         )
-        return OpOptions(codec, config.missing_chunks, self.guarded, self._together)
+        return OpOptions(codec, config.missing_chunks, self.guarded and self.able.get, self._together)
 
     @property
     def _together(self) -> int:
@@ -173,6 +175,14 @@ def in_process(store: Any) -> bool:
     while hasattr(store, "store"):  # a view of another store
         store = store.store
     return isinstance(store, MemoryStore)
+
+
+def warn_caller(message: str) -> None:
+    """Warn of the line outside of the library that called it."""
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and str(frame.f_globals.get("__name__")).startswith("zarrant."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, ZarrantWarning, stacklevel=level)
 
 
 @dataclass(frozen=True)

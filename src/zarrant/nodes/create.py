@@ -90,6 +90,10 @@ def _create_array(place: Place, document: Any, data: Any, overwrite: bool, match
     state = ArrayState.from_document(place.path, document, place.options)
     if data is not None:  # wrong data are refused before there is an array
         data = update.broadcast(state.values(data), state.shape)
+
+    def is_chunk(key: str) -> bool:
+        return state.key_encoding.parse(key, len(state.shape)) is not None
+
     return (
         yield from hierarchy.create_node(
             place.path,
@@ -97,7 +101,7 @@ def _create_array(place: Place, document: Any, data: Any, overwrite: bool, match
             overwrite=overwrite,
             match=match,
             exclusive=exclusive,
-            is_chunk=lambda key: state.key_encoding.parse(key, len(state.shape)) is not None,
+            is_chunk=is_chunk if capabilities(place.store).list else None,
             fill=None if data is None else lambda: update.store_new_array(state, data),
         )
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from zarrant.errors import CapabilityError
-from zarrant.nodes.base import UPDATE, Place, S, in_process
+from zarrant.nodes.base import UPDATE, Place, S, in_process, warn_caller
 from zarrant.nodes.facts import ArrayFacts
 from zarrant.ops import growth
 from zarrant.storage import ReadableWritable, capabilities
@@ -19,10 +19,10 @@ from zarrant.storage import ReadableWritable, capabilities
 class Growing(ArrayFacts[S]):
     """Changes of shape, from threads."""
 
-    def resize(self: Growing[ReadableWritable], shape: Any) -> None:
+    def resize(self: Growing[ReadableWritable], shape: Any, *, shrink: bool | None = None) -> None:
         """See `ops.growth.resize`."""
-        op = growth.resize(self._state, shape, _lists(self._place), self._moved)
-        self._place.run(self._place.in_step(op), grows(self._place))
+        op = growth.resize(self._state, shape, _lists(self._place), self._moved, shrink)
+        _warn_of(self._place.run(self._place.in_step(op), grows(self._place)))
 
     def append(self: Growing[ReadableWritable], data: Any, axis: int = 0) -> slice:
         """See `ops.growth.append`."""
@@ -33,10 +33,10 @@ class Growing(ArrayFacts[S]):
 class AsyncGrowing(ArrayFacts[S]):
     """Changes of shape, from an event loop."""
 
-    async def resize(self, shape: Any) -> None:
+    async def resize(self, shape: Any, *, shrink: bool | None = None) -> None:
         """See `ops.growth.resize`."""
-        op = growth.resize(self._state, shape, _lists(self._place), self._moved)
-        await self._place.run_async(self._place.in_step(op), grows(self._place))
+        op = growth.resize(self._state, shape, _lists(self._place), self._moved, shrink)
+        _warn_of(await self._place.run_async(self._place.in_step(op), grows(self._place)))
 
     async def append(self, data: Any, axis: int = 0) -> slice:
         """See `ops.growth.append`."""
@@ -55,6 +55,12 @@ def grows(place: Place) -> tuple[str, ...]:
             hint="With synchronizer=None it is up to you that only one process at a time changes the shape",
         )
     return UPDATE
+
+
+def _warn_of(left: list[str]) -> None:
+    """The array has its new shape; what was cut off could not be erased."""
+    for problem in left:
+        warn_caller(f"resized, but what was cut off was not erased: {problem}. Growing the array again erases it first")
 
 
 def _lists(place: Place) -> bool:

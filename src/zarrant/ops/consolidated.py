@@ -33,6 +33,7 @@ from zarrant.effects import ANY, Locked, New, Op, Put, Request, fetch_one, gathe
 from zarrant.errors import (
     ConflictError,
     LimitError,
+    MetadataChangedError,
     NodeNotFoundError,
     VersionChangedError,
     ZarrantError,
@@ -90,10 +91,11 @@ def _answered(request: Request, keeping: Keeping, held: frozenset[str]) -> Op[An
     if isinstance(request, Put) and len(request.items) == 1:
         (item,) = request.items
         if item.key.endswith(f"/{DOCUMENT}"):  # the root has no group above it
-            change = _stored(request, keeping)
-            if keeping.exclusive and item.key not in held:
-                return (yield from locked((item.key,), change, beside=bool(held)))
-            return (yield from change)
+            if not keeping.exclusive or item.key in held:
+                return (yield from _stored(request, keeping))
+            # Else taking the lock would make a directory for a node that is to be erased, and is not there.
+            if item.parts is not None or (yield from fetch_one(item.key)) is not None:
+                return (yield from locked((item.key,), _stored(request, keeping), beside=bool(held)))
     return (yield request)
 
 
@@ -141,10 +143,15 @@ def _with_copies(groups: Sequence[str], request: Put, keeping: Keeping) -> Op[li
     """Store the metadata of a node, and change the copies in these groups."""
     if not groups:
         return cast("list[Any]", (yield request))
-    change = _with_copies_of(groups[0], groups[1:], request, keeping)
-    if keeping.exclusive:
-        return (yield from locked((document_key(groups[0]),), change, beside=True))
-    return (yield from change)
+    change, key = _with_copies_of(groups[0], groups[1:], request, keeping), document_key(groups[0])
+    if not keeping.exclusive:
+        return (yield from change)
+    try:
+        return (yield from locked((key,), change, beside=True, below=key))
+    except MetadataChangedError as error:
+        if error.key != key:
+            raise
+    return (yield from _with_copies(groups[1:], request, keeping))  # the group was removed meanwhile
 
 
 def _with_copies_of(group: str, above: Sequence[str], request: Put, keeping: Keeping) -> Op[list[Any]]:
