@@ -150,6 +150,26 @@ def test_where_nobody_keeps_copies_the_groups_are_read_once(objects: Any, state:
     assert reads == [3, 1, 1], "the two groups once, and the array's own metadata each time"
 
 
+@pytest.mark.parametrize("name", ["consolidated_metadata", r"consolidated\u005fmetadata", r"\u0063onsolidated_metadata"])
+def test_copies_are_found_however_their_name_is_written(objects: Any, state: Any, name: str) -> None:
+    array = state(prefix="u")
+    objects.perform(hierarchy.create_node("u", array.document))
+    objects.perform(consolidated.consolidate("", Keeping()))
+    objects["zarr.json"] = objects["zarr.json"].replace(b"consolidated_metadata", name.encode())
+    objects.perform(consolidated.in_step(growth.append(array, np.ones((1, 9), "int32")), Keeping()))
+    assert copies(objects, "") == stored_below(objects, "")
+
+
+@pytest.mark.parametrize("data", [b"{", b'{"consolidated_metadata": 5}', b'"\\u00e9"'])
+def test_a_group_that_cannot_be_read_is_in_nobodys_way(objects: Any, state: Any, data: bytes) -> None:
+    array = state(prefix="g/u")
+    objects.perform(hierarchy.create_node("g/u", array.document))
+    objects["g/zarr.json"] = data
+    objects.perform(consolidated.in_step(growth.append(array, np.ones((1, 9), "int32")), Keeping()))
+    assert objects["g/zarr.json"] == data
+    assert objects.perform(hierarchy.read_document("g/u")).shape == (11, 9)
+
+
 def test_copies_that_others_made_meanwhile_are_found(objects: Any, state: Any) -> None:
     array, keeping = state(prefix="g/u"), Keeping()
     objects.perform(hierarchy.create_node("g/u", array.document))

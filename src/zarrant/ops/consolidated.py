@@ -40,7 +40,7 @@ from zarrant.errors import (
     ZarrantWarning,
 )
 from zarrant.metadata.text import LIMITS
-from zarrant.metadata.v3 import Document, GroupDocument, dump, parse
+from zarrant.metadata.v3 import CONSOLIDATED, Document, GroupDocument, dump, parse
 from zarrant.ops.exclusive import FIRST_PAUSE, LAST_PAUSE, TRIES
 from zarrant.ops.hierarchy import DOCUMENT, DOCUMENT_COST, document_key, find_document, find_node, parsed, paths_above
 from zarrant.storage import Version
@@ -128,15 +128,24 @@ def _groups_with_copies(path: str, keeping: Keeping) -> Op[list[str]]:
         blob = yield from fetch_one(key)
         if blob is None:
             continue
-        try:
-            found = parsed(group, blob.data[0])
-        except ZarrantError:
-            continue  # nobody can read it, nor copies in it
-        if isinstance(found, GroupDocument) and (found.consolidated is not None or found.about_to_consolidate):
+        if _may_keep_copies(group, bytes(blob.data[0])):
             groups.append(group)
         else:
             keeping.without[group] = blob.version
     return groups
+
+
+def _may_keep_copies(group: str, data: bytes) -> bool:
+    """Whether the metadata of a group have copies, or announce them. Copies may be large: they are not parsed for that."""
+    if f'"{CONSOLIDATED}"'.encode() in data:
+        return True
+    if b"\\u00" not in data:  # the only other way to write those letters
+        return False
+    try:
+        found = parsed(group, memoryview(data))
+    except ZarrantError:
+        return False  # nobody can read it, nor copies in it
+    return isinstance(found, GroupDocument) and CONSOLIDATED in found.extra
 
 
 def _with_copies(groups: Sequence[str], request: Put, keeping: Keeping) -> Op[list[Any]]:
@@ -174,7 +183,10 @@ def _take_copies(group: str, keeping: Keeping) -> Op[tuple[GroupDocument, Versio
     key = document_key(group)
     for _ in range(TRIES):
         blob = yield from fetch_one(key)
-        document = None if blob is None else parsed(group, blob.data[0])
+        try:
+            document = None if blob is None else parsed(group, blob.data[0])
+        except ZarrantError:
+            return None  # nobody can read it, nor copies in it
         if blob is None or not isinstance(document, GroupDocument) or document.consolidated is None:
             return None
         try:
