@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -56,7 +56,9 @@ class ArrayTarget:
     def abandon(self) -> None:
         """The document goes first, so that what may remain is no array."""
         self.array.erase_metadata()
-        self.array.erase_chunks(ArraySubset.full(self.array.chunk_grid_shape))
+        # A handle that knows of no stored metadata: the other one says that its array is gone, and erases nothing.
+        bare = Array(self.array._place, replace(self.array.metadata, version=None))
+        bare.erase_chunks(ArraySubset.full(bare.chunk_grid_shape))
 
 
 class NpyFile:
