@@ -57,7 +57,7 @@ class ArrayTarget:
         """The document goes first, so that what may remain is no array."""
         self.array.erase_metadata()
         # A handle that knows of no stored metadata: the other one says that its array is gone, and erases nothing.
-        bare = Array(self.array._place, replace(self.array.metadata, version=None))
+        bare: Array[Any] = Array(self.array._place, replace(self.array.metadata, version=None))
         bare.erase_chunks(ArraySubset.full(bare.chunk_grid_shape))
 
 
