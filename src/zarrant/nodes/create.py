@@ -9,6 +9,7 @@ import numpy as np
 
 from zarrant.effects import Op
 from zarrant.errors import NodeExistsError, OptionError, did_you_mean
+from zarrant.metadata.text import plain
 from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument
 from zarrant.nodes.base import UPDATE, WRITE, Place, Start
 from zarrant.nodes.layout import Layout
@@ -42,6 +43,7 @@ def array_creation(place: Place, options: Mapping[str, Any]) -> Start:
     """A new array; every wrong option is refused before anything is stored."""
     refuse_unknown(options, ArrayOptions.__annotations__)
     check_mapping(options.get("attributes"), "attributes")
+    hierarchy.check_new_path(place.path)
     options = dict(options)
     overwrite, match = _existing(options.pop("overwrite", False), options.pop("if_exists", "error"))
     _check_format(options.pop("zarr_format", 3))
@@ -56,7 +58,7 @@ def array_creation(place: Place, options: Mapping[str, Any]) -> Start:
     document = Layout(**options).document()
     op = _create_array(place, document, data, overwrite, match, _exclusive(place))
     op = _compared(op, place.path, document) if match else op
-    return Start(place, op, WRITE if data is None else UPDATE)
+    return Start(place, place.in_step(op), WRITE if data is None else UPDATE)
 
 
 class GroupLayout(TypedDict, total=False):
@@ -71,10 +73,11 @@ def group_creation(place: Place, options: Mapping[str, Any]) -> Start:
     """A new group; with `if_exists="match"` any group that is there will do."""
     refuse_unknown(options, GroupLayout.__annotations__)
     check_mapping(options.get("attributes"), "attributes")
+    hierarchy.check_new_path(place.path)
     overwrite, match = _existing(options.get("overwrite", False), options.get("if_exists", "error"))
-    document = GroupDocument(dict(options.get("attributes") or {}))
+    document = GroupDocument(plain(dict(options.get("attributes") or {})))
     op = hierarchy.create_node(place.path, document, overwrite=overwrite, match=match, exclusive=_exclusive(place))
-    return Start(place, op, WRITE)
+    return Start(place, place.in_step(op), WRITE)
 
 
 def refuse_unknown(options: Iterable[str], known: Collection[str]) -> None:
