@@ -44,7 +44,7 @@ def array_creation(place: Place, options: Mapping[str, Any]) -> Start:
     check_mapping(options.get("attributes"), "attributes")
     options = dict(options)
     overwrite, match = _existing(options.pop("overwrite", False), options.pop("if_exists", "error"))
-    _check_format(options.pop("zarr_format", 3))
+    check_format(options.pop("zarr_format", 3))
     data = options.pop("data", None)
     if data is not None:
         typed = data if hasattr(data, "shape") and isinstance(getattr(data, "dtype", None), np.dtype) else np.asarray(data)
@@ -150,6 +150,7 @@ def _existing(overwrite: Any, if_exists: Any) -> tuple[bool, bool]:
     return overwrite or if_exists == "overwrite", if_exists == "match"
 
 
-def _check_format(version: Any) -> None:
+def check_format(version: Any) -> None:
+    """OptionError for another Zarr format than 3."""
     if version != 3:
         raise OptionError("only Zarr V3 is written so far", field="zarr_format", expected=3, got=version)
