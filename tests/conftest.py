@@ -43,6 +43,7 @@ FIGURES = {
     "fuzzed documents": 1_000_000,
     "fuzzed arrays": 50_000,
     "forks": 200,
+    "stale handles": 20_000,
     "contended updates": 1,
     "mutations": 1,
 }

@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
 from itertools import chain, islice
 from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
+from zarrant.errors import MetadataChangedError
 from zarrant.storage import Blob, ByteRange, Part, Version
 
 T = TypeVar("T")
@@ -47,10 +48,28 @@ class New(NamedTuple):
     if_version: Version = ANY
 
 
+class OnlyWhile(NamedTuple):
+    """A condition: the object of `key` (a node's metadata) is of this version; with ANY, there is one."""
+
+    key: str
+    version: Version
+
+    def check(self, found: Version) -> None:
+        """MetadataChangedError unless the version found (None: no object) is the one wanted."""
+        if found is None or (self.version is not ANY and found != self.version):
+            got = "no object" if found is None else found
+            raise MetadataChangedError("the node was changed or removed", key=self.key, expected=self.version, got=got)
+
+
 class Put(NamedTuple):
-    """Store or erase objects; replied with a list, for each the version it has now (None where erased) or an Exception."""
+    """Store or erase objects; replied with a list, for each the version it has now (None where erased) or an Exception.
+
+    Where the condition does not hold for an object, at the moment in which it would be stored, its Exception is a
+    MetadataChangedError.
+    """
 
     items: Sequence[New]
+    condition: OnlyWhile | None = None
 
 
 class ErasePrefix(NamedTuple):
@@ -75,12 +94,14 @@ class Locked(NamedTuple):
     """Run `op` while holding `keys`; replied with its result.
 
     Inside of a hold only its own keys can be held again. With `beside` others too: only by who holds a document, for chunks of
-    its array one at a time, since nobody waits for a document while holding a chunk.
+    its array one at a time, since nobody waits for a document while holding a chunk. MetadataChangedError where the object of
+    `below` is gone, and with it the place where the keys would be locked.
     """
 
     keys: Sequence[str]
     op: Op[Any]
     beside: bool = False
+    below: str | None = None
 
 
 class Joined(NamedTuple):
@@ -93,7 +114,7 @@ class Joined(NamedTuple):
     key: str
     kind: Hashable
     item: Any
-    lead: Callable[[Callable[[], Sequence[Any]]], Op[None]]
+    lead: Callable[[Callable[[], Sequence[Any]]], Op[Any]]
 
 
 class All(NamedTuple):
@@ -135,14 +156,14 @@ def fetch_one(key: str, ranges: tuple[ByteRange, ...] | None = None, if_version:
     return outcome
 
 
-def put(items: Sequence[New]) -> Op[list[Outcome[Version]]]:
+def put(items: Sequence[New], condition: OnlyWhile | None = None) -> Op[list[Outcome[Version]]]:
     """Store or erase many; one outcome each."""
-    return cast("list[Outcome[Version]]", (yield Put(items)))
+    return cast("list[Outcome[Version]]", (yield Put(items, condition)))
 
 
-def put_one(key: str, parts: Sequence[Part] | None, if_version: Version = ANY) -> Op[Version]:
+def put_one(key: str, parts: Sequence[Part] | None, if_version: Version = ANY, condition: OnlyWhile | None = None) -> Op[Version]:
     """Store (or, with `parts` None, erase) one object, and return the version it has now; its error is raised."""
-    (outcome,) = yield from put((New(key, parts, if_version),))
+    (outcome,) = yield from put((New(key, parts, if_version),), condition)
     if isinstance(outcome, Exception):
         raise outcome
     return outcome
@@ -163,12 +184,12 @@ def list_prefix(prefix: str) -> Op[list[str]]:
     return cast("list[str]", (yield ListPrefix(prefix)))
 
 
-def locked(keys: Sequence[str], op: Op[T], beside: bool = False) -> Op[T]:
+def locked(keys: Sequence[str], op: Op[T], beside: bool = False, below: str | None = None) -> Op[T]:
     """Run an operation while holding keys."""
-    return cast("T", (yield Locked(keys, op, beside)))
+    return cast("T", (yield Locked(keys, op, beside, below)))
 
 
-def joined(key: str, kind: Hashable, item: Any, lead: Callable[[Callable[[], Sequence[Any]]], Op[None]]) -> Op[None]:
+def joined(key: str, kind: Hashable, item: Any, lead: Callable[[Callable[[], Sequence[Any]]], Op[Any]]) -> Op[None]:
     """Do something to a key together with all who want the same; this item's error is raised."""
     yield Joined(key, kind, item, lead)
 

@@ -14,6 +14,7 @@ A catcher asks two questions: may I retry, and who must act. The first layer ans
     │   ├── CapabilityError (TypeError)      the store cannot do what the operation needs
     │   ├── NodeExistsError (FileExistsError)
     │   └── NodeNotFoundError (FileNotFoundError)
+    │       └── NodeReplacedError            another node is where this handle's was
     ├── DataError              what is stored is wrong; other chunks may be right
     │   ├── MetadataError (ValueError)
     │   │   └── UnknownExtensionError        a codec, data type, grid ... that is not known here
@@ -25,6 +26,7 @@ A catcher asks two questions: may I retry, and who must act. The first layer ans
     │   ├── StoreFullError                   no space, quota
     │   ├── ByteRangeError                   an object shorter than the range asked for
     │   ├── VersionChangedError              the object was replaced between two steps (retryable)
+    │   ├── MetadataChangedError             a node's metadata changed before one of its objects was stored (retryable)
     │   ├── ConflictError                    compare-and-swap lost too often (retryable)
     │   ├── LostUpdateError                  an update would have undone another's, under synchronizer=None (retryable)
     │   └── LockTimeout (TimeoutError)       (retryable)
@@ -156,6 +158,10 @@ class NodeNotFoundError(CallerError, FileNotFoundError):
     """No array or group where one was expected."""
 
 
+class NodeReplacedError(NodeNotFoundError):
+    """The node that this handle was opened on was replaced by another one; nothing was written. Open it again."""
+
+
 class DataError(ZarrantError):
     """What is stored is wrong."""
 
@@ -208,6 +214,16 @@ class ByteRangeError(StoreError):
 
 class VersionChangedError(StoreError):
     """The object was replaced since its version was read."""
+
+    retryable = True
+
+
+class MetadataChangedError(StoreError):
+    """The metadata of a node is no longer of the version on condition of which an object was to be stored; it was not stored.
+
+    Operations look at the metadata again and go on where it still describes the same array: users see it only where
+    the metadata changes faster than it can be read.
+    """
 
     retryable = True
 

@@ -177,6 +177,23 @@ class Grouped(Protocol):
         ...
 
 
+class Conditional(Protocol):
+    """Store objects on condition that another object, the metadata of their node, did not change."""
+
+    def only_while(self, key: str, version: Version) -> Any:
+        """The store, on which an object is stored or erased only while the object of `key` is of this version.
+
+        MetadataChangedError where it is not, looked at when the writes of the stored object are locked; nothing was stored then.
+        `effects.ANY` is every version, but not absence. Places (directories) for objects and locks are made only while the
+        object of `key` is there. Asked of the class, as `Grouped`.
+        """
+        ...
+
+    def version(self, key: str) -> Version:
+        """The version of an object, None where there is none, without reading it."""
+        ...
+
+
 class PutAll(Protocol):
     """Store many whole objects with one call, which costs less where each must last."""
 

@@ -119,6 +119,10 @@ def test_while_the_shape_stands_no_chunk_is_read(layout: dict[str, Any]) -> None
     assert store.reads == []
     b.attrs["changed"] = True
     store.reads.clear()
+    b[...] = 8
+    assert store.reads == []
+    zarrant.open_array(store, mode="r+").attrs["changed"] = False
+    store.reads.clear()
     b[...] = 9
     assert store.reads == ["zarr.json"]
     assert b[...].tolist() == [9] * 13

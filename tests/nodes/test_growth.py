@@ -65,11 +65,27 @@ def test_resize_of_a_stale_handle_is_of_the_array_that_is_there(store: Any, numb
     a = zarrant.create_array(store, data=numbers, chunks=(4, 3))
     b = zarrant.open_array(store)
     a.append(numbers)
-    b.resize((12, 9))
+    b.resize((12, 9), shrink=True)
     assert np.array_equal(b[10:], numbers[:2])
-    a.resize((10, 9))
+    a.resize((10, 9), shrink=True)
     b.resize((12, 9))
     assert not b[10:].any()
+
+
+def test_a_resize_cuts_nothing_that_its_handle_has_not_seen(store: Any, numbers: Any) -> None:
+    a = zarrant.create_array(store, data=numbers, chunks=(4, 3))
+    b = zarrant.open_array(store)
+    a.append(numbers)
+    for shape in [(12, 9), (10, 9), (3, 9), (12, 20)]:
+        with pytest.raises(ShapeError, match="others have appended"):
+            b.resize(shape)
+    assert zarrant.open_array(store).shape == (20, 9)
+    b.refresh()
+    b.resize((12, 9))
+    with pytest.raises(ShapeError, match="smaller"):
+        b.resize((11, 9), shrink=False)
+    b.resize((13, 9), shrink=False)
+    assert np.array_equal(zarrant.open_array(store)[:12], np.concatenate([numbers, numbers[:2]]))
 
 
 @layouts

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from zarrant import effects
-from zarrant.errors import VersionChangedError
-from zarrant.metadata.v3 import ArrayDocument
+from zarrant.errors import MetadataChangedError, VersionChangedError
+from zarrant.metadata.v3 import ArrayDocument, dump
 from zarrant.nodes.layout import Layout
 from zarrant.ops.state import ArrayState, OpOptions
 from zarrant.storage import Blob, ByteRange
@@ -42,11 +43,16 @@ class Dict(dict[str, bytes]):
         match request:
             case effects.Fetch(wants):
                 return [_outcome(self.get_blob, want) for want in wants]
-            case effects.Put(items):
+            case effects.Put(items, condition):
+                if condition is not None:
+                    try:
+                        condition.check(self.get(condition.key))
+                    except MetadataChangedError as error:
+                        return [error] * len(items)
                 return [_outcome(self.store, item) for item in items]
             case effects.All(ops, _):
                 return [_outcome(self.perform, op) for op in ops]
-            case effects.Locked(_, op, _):
+            case effects.Locked(_, op):
                 return self.perform(op)
             case effects.Joined(_, _, item, lead):
                 return self.perform(lead(lambda: [item]))
@@ -107,6 +113,18 @@ def make_state(options: OpOptions = OpOptions(), prefix: str = "a", **layout: An
 def state() -> Callable[..., ArrayState]:
     """Makes array states; keywords as in `create_array`."""
     return make_state
+
+
+@pytest.fixture
+def stored_state(objects: Dict) -> Callable[..., ArrayState]:
+    """Makes states of arrays whose metadata is stored, as a handle's is."""
+
+    def make(**layout: Any) -> ArrayState:
+        made = make_state(**layout)
+        objects["a/zarr.json"] = dump(made.document)
+        return ArrayState.from_document("a", replace(made.document, version=objects["a/zarr.json"]), made.options)
+
+    return make
 
 
 @pytest.fixture

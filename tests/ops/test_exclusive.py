@@ -4,7 +4,7 @@ import pytest
 
 from zarrant.effects import Locked, Pause, Put
 from zarrant.errors import ConflictError, LostUpdateError, VersionChangedError
-from zarrant.ops.exclusive import TRIES, exclusively, swapped
+from zarrant.ops.exclusive import TRIES, exclusively
 
 
 def append(source):
@@ -99,7 +99,7 @@ def test_an_unguarded_change_that_would_undo_another_is_refused(objects) -> None
             objects["k"] = b"rival"
 
     objects.before = rival
-    for op in (exclusively("k", append, guarded=False), swapped("k", append, guarded=False)):
+    for op in (exclusively("k", append, guarded=False), exclusively("k", append, guarded=False, beside=True)):
         objects["k"] = b"0"
         with pytest.raises(LostUpdateError) as caught:
             objects.perform(op)

@@ -189,7 +189,7 @@ def test_resize_is_that_of_an_array_in_memory(
         if dirty:
             now = ArrayState.from_document("a", objects.perform(hierarchy.read_document("a")), state.options)
             litter(objects, now, (16, 16))
-        objects.perform(growth.resize(state, shape))
+        objects.perform(growth.resize(state, shape, shrink=True))
         expected = resized(expected, shape)
         assert np.array_equal(stored(objects, state), expected)
         expected = np.arange(expected.size, dtype="int32").reshape(shape) + 100
@@ -219,7 +219,7 @@ def test_many_absent_chunks_are_not_asked_for_one_by_one(
     assert ("ListPrefix" in objects.kinds()) == listing
     assert np.array_equal(stored(objects, state), resized(numbers, (30, 38)))
     objects.log.clear()
-    objects.perform(growth.resize(state, (3, 2), listing))
+    objects.perform(growth.resize(state, (3, 2), listing, shrink=True))
     objects.perform(growth.resize(state, (40, 40), listing))
     assert np.array_equal(stored(objects, state), resized(numbers[:3, :2], (40, 40)))
 

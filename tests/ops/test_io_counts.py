@@ -264,6 +264,7 @@ def test_encoded_chunks_are_not_copied(kind: type, tmp_path: Path) -> None:
 
     layer = Watching()
     b = over(make({}), FilesystemStore(tmp_path, layer=layer))
+    b.store_metadata()
     seen.clear()
     b.store_encoded_chunk((0, 0), given)
     assert seen == [(address(given), raw.nbytes)]

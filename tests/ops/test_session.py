@@ -125,8 +125,8 @@ def test_updates_are_like_numpy(objects, state, layout: str) -> None:
             assert np.array_equal(objects.perform(read.retrieve_array_subset(s, S[0 : SHAPE[0], 0 : SHAPE[1]])), model)
 
 
-def test_encoders_write_padding(objects, state) -> None:
-    s = state(shape=(3,), chunks=(2,), shards=(8,))
+def test_encoders_write_padding(objects, stored_state) -> None:
+    s = stored_state(shape=(3,), chunks=(2,), shards=(8,))
     encoder = Encoder(s, (0,), 10**9)
     objects.perform(encoder.store(S[0:3], [1, 2, 3]))
     objects.perform(encoder.flush())
@@ -166,9 +166,9 @@ def test_an_encoder_reads_the_index_once_and_writes_once(objects, state) -> None
     assert objects.log == []
 
 
-def test_a_whole_chunk_is_written_without_a_read(objects, state) -> None:
+def test_a_whole_chunk_is_written_without_a_read(objects, stored_state) -> None:
     for layout in ({"chunks": (4, 3)}, {"chunks": (2, 3), "shards": (4, 3)}):
-        s = state(**layout)
+        s = stored_state(**layout)
         encoder = Encoder(s, (2, 2), 10**9)
         for row in range(2):  # of four, two are in bounds
             objects.perform(encoder.store(S[row : row + 1, 0:3], 5))

@@ -100,6 +100,7 @@ class Machine(RuleBasedStateMachine):
     @initialize(layout=st.sampled_from(sorted(LAYOUTS)), config=st.sampled_from(CONFIGS))
     def begin(self, layout: str, config: dict[str, Any]) -> None:
         self.count("histories")
+        self.gone: list[tuple[str, Any]] = []
         self.make(layout, config)
 
     def make(self, layout: str, config: dict[str, Any]) -> None:
@@ -107,7 +108,9 @@ class Machine(RuleBasedStateMachine):
         made = zarrant.create_array(
             self.attach(), name="g/a", dtype="uint16", overwrite=True, config=self.config, **LAYOUTS[layout]
         )
-        self.handles = [made, made]
+        if hasattr(self, "stale") and self.layout != layout:
+            self.gone.append((self.layout, self.stale))
+        self.handles, self.stale, self.layout = [made, made], zarrant.open_array(self.attach(), name="g/a", mode="r+"), layout
         self.subchunk = {"shards": (2, 3), "one shard": (4, 4), "nested": (4, 4)}.get(layout)
         self.model, self.attributes = np.zeros(made.shape, "uint16"), dict[str, Any]()
 
@@ -118,10 +121,10 @@ class Machine(RuleBasedStateMachine):
         self.count("steps")
         return self.handles[seed % 2]
 
-    def change(self, seed: int, kind: str) -> tuple[Callable[[Any], None], Any]:
-        """A write that is not done yet, and the values after it."""
-        after, dice = self.model.copy(), np.random.default_rng(seed)
-        array = self.handles[0]
+    def change(self, seed: int, kind: str, array: Any = None, model: Any = None) -> tuple[Callable[[Any], None], Any]:
+        """A write that is not done yet, and the values after it; of a handle, and of what it knows."""
+        after, dice = (self.model if model is None else model).copy(), np.random.default_rng(seed)
+        array = self.handles[0] if array is None else array
         chunk = tuple(int(dice.integers(0, n)) for n in array.chunk_grid_shape)
         inside = array.chunk_subset(chunk).slices
         if kind == "region":
@@ -210,6 +213,30 @@ class Machine(RuleBasedStateMachine):
         run, after = self.change(seed, kind)
         run(self.handle(seed))
         self.model = after
+
+    @rule(seed=SEEDS, kind=KINDS)
+    def write_by_a_handle_that_never_refreshes(self, seed: int, kind: str) -> None:
+        """It may know fewer elements than there are, or more: those that are there and that it names are written."""
+        self.count("steps")
+        known = tuple(slice(0, n) for n in self.stale.shape)
+        before = np.zeros(tuple(map(max, self.stale.shape, self.model.shape)), "uint16")
+        inside = tuple(slice(0, n) for n in self.model.shape)
+        before[inside] = self.model
+        run, after = self.change(seed, kind, self.stale, before[known])
+        run(self.stale)
+        before[known] = after
+        self.model = before[inside].copy()
+        self.count("writes by stale handles")
+
+    @rule(seed=SEEDS, kind=KINDS)
+    def write_to_what_is_gone(self, seed: int, kind: str) -> None:
+        """Handles of an array that was replaced or deleted hear so; nothing changes."""
+        self.count("steps")
+        for array in [array for layout, array in self.gone if layout != self.layout]:
+            run, _ = self.change(seed, kind, array, np.zeros(array.shape, "uint16"))
+            with pytest.raises(NodeNotFoundError):
+                run(array)
+            self.count("writes to what is gone")
 
     @rule(value=VALUES)
     def write_everything(self, value: int) -> None:
@@ -367,6 +394,7 @@ class OnASimulatedDisk(Machine):
         self.system = SimulatedDisk(base.apply(journal[: round(moment * len(journal))]))
         for which in range(2):
             self.handles[which] = zarrant.open_array(self.attach(), name="g/a", mode="r+", config=self.config)
+        self.stale, self.gone = zarrant.open_array(self.attach(), name="g/a", mode="r+"), []
         return self.handles[0][...]
 
     @rule()

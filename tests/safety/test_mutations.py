@@ -56,7 +56,13 @@ MUTATIONS: dict[str, Mutation] = {
     "spare sync": Mutation("pass", "safety/test_crash_states.py::test_power_lost_while_spares_are_used"),
     "spare tail": Mutation("pass", "stores/test_spares.py"),
     "told": Mutation("pass", "run/test_joining.py::test_who_is_acted_for_is_told_when_it_is_on_disk"),
-    "shape": Mutation("if True:", "nodes/test_edges.py::test_what_is_being_appended_stays"),
+    "shape": Mutation("if False:", "nodes/test_stale_bounds.py::test_what_others_appended_stays"),
+    "bounds": Mutation("if (yield from shape_stands(state)) or True:", "nodes/test_stale_bounds.py"),
+    "condition": Mutation("condition = None", "nodes/test_replaced.py"),
+    "metadata": Mutation("pass", "nodes/test_replaced.py"),
+    "no ghost": Mutation("pass", "nodes/test_replaced.py::test_a_removed_array_is_not_remade"),
+    "unseen": Mutation("pass", "nodes/test_growth.py::test_a_resize_cuts_nothing_that_its_handle_has_not_seen"),
+    "leftovers": Mutation("if False:", "nodes/test_replaced.py::TestCreation::test_chunks_without_metadata_are_refused"),
     "directory sync": Mutation("pass", "safety/test_crash_states.py::test_power_lost_with_fsync"),
 }
 

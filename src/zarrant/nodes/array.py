@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant.errors import OptionError
+from zarrant.metadata.v3 import ArrayDocument
 from zarrant.nodes.attributes import Attributes
 from zarrant.nodes.base import READ, UPDATE, WRITE, S
 from zarrant.nodes.decoder import AsyncPartialDecoder, PartialDecoder
@@ -100,7 +101,7 @@ class Array(Sessions[S], Upkeep[S], Growing[S], Syncing[S], ArrayFacts[S]):
         self: Array[ReadableWritable], change: Callable[[dict[str, Any]], Mapping[str, Any]] | Mapping[str, Any]
     ) -> None:
         """See `ops.hierarchy.update_attributes`; a mapping is merged into the stored attributes."""
-        self._moved(self._place.run(hierarchy.update_attributes(self.path, change, self._place.guarded), UPDATE))
+        self._moved(self._place.run(hierarchy.update_attributes(self.path, change, self._place.guarded, self._same), UPDATE))
 
     # reading
     def retrieve_chunk(self: Array[Readable], chunk: Chunk, *, out: Values | None = None) -> Values:
@@ -145,7 +146,7 @@ class Array(Sessions[S], Upkeep[S], Growing[S], Syncing[S], ArrayFacts[S]):
 
     def refresh(self: Array[Readable]) -> None:
         """Read the document again."""
-        self._moved(self._place.run(hierarchy.read_document(self.path), READ))
+        self._moved(self._place.run(hierarchy.open_node(self.path, ArrayDocument), READ))
 
     # the NumPy face
     @property
@@ -261,7 +262,9 @@ class AsyncArray(AsyncSessions[S], AsyncUpkeep[S], AsyncGrowing[S], AsyncSyncing
 
     async def update_attributes(self, change: Callable[[dict[str, Any]], Mapping[str, Any]] | Mapping[str, Any]) -> None:
         """See `ops.hierarchy.update_attributes`; a mapping is merged into the stored attributes."""
-        self._moved(await self._place.run_async(hierarchy.update_attributes(self.path, change, self._place.guarded), UPDATE))
+        self._moved(
+            await self._place.run_async(hierarchy.update_attributes(self.path, change, self._place.guarded, self._same), UPDATE)
+        )
 
     # reading
     async def retrieve_chunk(self, chunk: Chunk, *, out: Values | None = None) -> Values:
@@ -306,7 +309,7 @@ class AsyncArray(AsyncSessions[S], AsyncUpkeep[S], AsyncGrowing[S], AsyncSyncing
 
     async def refresh(self) -> None:
         """Read the document again."""
-        self._moved(await self._place.run_async(hierarchy.read_document(self.path), READ))
+        self._moved(await self._place.run_async(hierarchy.open_node(self.path, ArrayDocument), READ))
 
     # the NumPy face
     @property

@@ -6,6 +6,8 @@ nothing has been written.
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
@@ -15,7 +17,7 @@ from typing import Any, Generic, TypeVar, Unpack
 from zarrant.codecs.base import CodecOptions
 from zarrant.config import Config, ConfigOptions
 from zarrant.effects import Op
-from zarrant.errors import CapabilityError, FrozenAttributeError, ZarrantError, did_you_mean
+from zarrant.errors import CapabilityError, FrozenAttributeError, ZarrantError, ZarrantWarning, did_you_mean
 from zarrant.metadata.v3 import Document
 from zarrant.ops.state import OpOptions
 from zarrant.run.drivers import World, in_thread, perform, perform_async
@@ -73,7 +75,7 @@ class Place:
             shard_updates=config.shard_updates,
             dead_limit=config.dead_limit,
         )
-        return OpOptions(codec, config.missing_chunks, self.guarded, self._together)
+        return OpOptions(codec, config.missing_chunks, self.guarded and self.able.get, self._together)
 
     @property
     def _together(self) -> int:
@@ -180,6 +182,14 @@ def not_settable(kind: type, name: str) -> FrozenAttributeError:
     else:
         hint = "It belongs to what is stored" if name in known else did_you_mean(name, known)
     return FrozenAttributeError(f"an attribute of {kind.__name__} that cannot be set", field=name, hint=hint)
+
+
+def warn_caller(message: str) -> None:
+    """Warn of the line outside of the library that called it."""
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and str(frame.f_globals.get("__name__")).startswith("zarrant."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, ZarrantWarning, stacklevel=level)
 
 
 @dataclass(frozen=True)

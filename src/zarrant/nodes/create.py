@@ -101,6 +101,10 @@ def _create_array(place: Place, document: Any, data: Any, overwrite: bool, match
     fill: Callable[[], Op[None]] | None = None
     if data is not None:  # wrong data are refused before there is an array
         fill = _filling(state, data, overwrite)
+
+    def is_chunk(key: str) -> bool:
+        return state.key_encoding.parse(key, len(state.shape)) is not None
+
     return (
         yield from hierarchy.create_node(
             place.path,
@@ -108,7 +112,7 @@ def _create_array(place: Place, document: Any, data: Any, overwrite: bool, match
             overwrite=overwrite,
             match=match,
             exclusive=exclusive,
-            is_chunk=lambda key: state.key_encoding.parse(key, len(state.shape)) is not None,
+            is_chunk=is_chunk if capabilities(place.store).list else None,
             fill=fill,
         )
     )

@@ -16,9 +16,10 @@ from zarrant.codecs.chain import Chain, ShardingIndexed
 from zarrant.config import Config, ConfigOptions
 from zarrant.errors import ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
-from zarrant.metadata.v3 import ArrayDocument
+from zarrant.metadata.v3 import ArrayDocument, Document
 from zarrant.nodes.base import Located, Place, S
 from zarrant.nodes.show import Info, array_html, array_info
+from zarrant.ops.current import same_array
 from zarrant.ops.hierarchy import document_key
 from zarrant.ops.read import subchunk_grid
 from zarrant.ops.state import ArrayState
@@ -171,6 +172,10 @@ class ArrayFacts(Located[S]):
     def _moved(self, document: Any) -> None:
         """Take over a document that was read or written."""
         self._state = self._bound(document)
+
+    def _same(self, document: Document) -> Document:
+        """See `ops.current.same_array`."""
+        return same_array(self._state, document)
 
     def _bound(self, document: ArrayDocument) -> ArrayState:
         try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from zarrant.errors import CapabilityError
-from zarrant.nodes.base import UPDATE, Place, S
+from zarrant.nodes.base import UPDATE, Place, S, warn_caller
 from zarrant.nodes.facts import ArrayFacts
 from zarrant.ops import growth
 from zarrant.storage import ReadableWritable, capabilities
@@ -20,9 +20,10 @@ from zarrant.stores.memory import MemoryStore
 class Growing(ArrayFacts[S]):
     """Changes of shape, from threads."""
 
-    def resize(self: Growing[ReadableWritable], shape: Any) -> None:
+    def resize(self: Growing[ReadableWritable], shape: Any, *, shrink: bool | None = None) -> None:
         """See `ops.growth.resize`."""
-        self._place.run(growth.resize(self._state, shape, _lists(self._place), self._moved), grows(self._place))
+        op = growth.resize(self._state, shape, _lists(self._place), self._moved, shrink)
+        _warn_of(self._place.run(op, grows(self._place)))
 
     def append(self: Growing[ReadableWritable], data: Any, axis: int = 0) -> slice:
         """See `ops.growth.append`."""
@@ -32,9 +33,10 @@ class Growing(ArrayFacts[S]):
 class AsyncGrowing(ArrayFacts[S]):
     """Changes of shape, from an event loop."""
 
-    async def resize(self, shape: Any) -> None:
+    async def resize(self, shape: Any, *, shrink: bool | None = None) -> None:
         """See `ops.growth.resize`."""
-        await self._place.run_async(growth.resize(self._state, shape, _lists(self._place), self._moved), grows(self._place))
+        op = growth.resize(self._state, shape, _lists(self._place), self._moved, shrink)
+        _warn_of(await self._place.run_async(op, grows(self._place)))
 
     async def append(self, data: Any, axis: int = 0) -> slice:
         """See `ops.growth.append`."""
@@ -52,6 +54,12 @@ def grows(place: Place) -> tuple[str, ...]:
             hint="With synchronizer=None it is up to you that only one process at a time changes the shape",
         )
     return UPDATE
+
+
+def _warn_of(left: list[str]) -> None:
+    """The array has its new shape; what was cut off could not be erased."""
+    for problem in left:
+        warn_caller(f"resized, but what was cut off was not erased: {problem}. Growing the array again erases it first")
 
 
 def _in_process(store: Any) -> bool:

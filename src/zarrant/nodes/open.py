@@ -6,18 +6,16 @@ zarr-python's meanings: "r" read only, "r+" read and write what exists, "a" crea
 
 from __future__ import annotations
 
-import inspect
 import os
-import warnings
 from collections.abc import Mapping, MutableMapping
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack, get_args, overload
 
 from zarrant.config import Config, ConfigOptions
 from zarrant.config import config as defaults
-from zarrant.errors import OptionError, ZarrantWarning
+from zarrant.errors import OptionError
 from zarrant.metadata.v3 import ArrayDocument, GroupDocument
 from zarrant.nodes.array import Array, AsyncArray
-from zarrant.nodes.base import READ, STORE_OPTIONS, Place, Start
+from zarrant.nodes.base import READ, STORE_OPTIONS, Place, Start, warn_caller
 from zarrant.nodes.create import (
     ArrayOptions,
     GroupLayout,
@@ -74,20 +72,12 @@ def _place(
     if options.durability == "fsync" and isinstance(resolved, FilesystemStore):
         resolved = resolved.with_options(durability="fsync")  # also where the caller made the store
     if synchronizer is None:
-        _warn("synchronizer=None: updates of one chunk by several writers can be lost")
+        warn_caller("synchronizer=None: updates of one chunk by several writers can be lost")
         resolved = last_look(resolved)
     elif synchronizer != "auto":
         resolved = Synchronized(resolved, synchronizer, options.lock_timeout)
     path = "/".join(part for part in (prefix.rstrip("/"), hierarchy.check_path(name or "")) if part)
     return Place(resolved, path, options, synchronizer is not None)
-
-
-def _warn(message: str) -> None:
-    """Warn of the line outside of the library that called it."""
-    level, frame = 1, inspect.currentframe()
-    while frame is not None and str(frame.f_globals.get("__name__")).startswith("zarrant."):
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, ZarrantWarning, stacklevel=level)
 
 
 @overload

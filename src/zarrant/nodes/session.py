@@ -23,17 +23,19 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, TypeVar
 
-from zarrant.effects import Op
-from zarrant.errors import CapabilityError, OptionError
+from zarrant.effects import ANY, OnlyWhile, Op
+from zarrant.errors import CapabilityError, MetadataChangedError, NodeNotFoundError, OptionError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.locking.local import given_up
 from zarrant.nodes.base import READ, UPDATE, Frozen, Place, S
 from zarrant.nodes.facts import ArrayFacts
 from zarrant.nodes.fresh import checked, known
+from zarrant.ops.current import HINT
+from zarrant.ops.hierarchy import document_key
 from zarrant.ops.session import Encoder, Function, touched_keys, update_subset
 from zarrant.ops.state import ArrayState
 from zarrant.run.drivers import in_thread
-from zarrant.run.holding import hold
+from zarrant.run.holding import hold, on_condition
 from zarrant.run.pool import available_memory
 from zarrant.storage import ReadableWritable, capabilities
 
@@ -252,6 +254,19 @@ def _check(place: Place, needed: bool) -> None:
 
 
 @contextmanager
+def _locked(place: Place, keys: Sequence[str]) -> Iterator[Any]:
+    """The store while the keys are locked; NodeNotFoundError where the array is gone, and nothing is made for the locks."""
+    key = document_key(place.path)
+    with ExitStack() as stack:
+        try:
+            store = on_condition(OnlyWhile(key, ANY), place.store)
+            held = stack.enter_context(hold(keys, store, place.config.lock_timeout))
+        except MetadataChangedError as error:
+            raise NodeNotFoundError("the array was removed or moved", key=key, path=place.path or "/", hint=HINT) from error
+        yield held
+
+
+@contextmanager
 def _hold(place: Place, keys: Sequence[str], needed: bool = True) -> Iterator[Place]:
     """The same place under a hold; as it is where no hold is needed and updates are unguarded."""
     _check(place, needed)
@@ -260,7 +275,7 @@ def _hold(place: Place, keys: Sequence[str], needed: bool = True) -> Iterator[Pl
     if not place.guarded:
         yield place
         return
-    with hold(keys, place.store, place.config.lock_timeout) as store:
+    with _locked(place, keys) as store:
         yield replace(place, store=store)
 
 
@@ -287,7 +302,7 @@ async def _threaded(place: Place, keys: Sequence[str]) -> AsyncIterator[Place]:
     def enter() -> Any:
         token = given_up.set(cancelled.is_set)
         try:
-            return stack.enter_context(hold(keys, place.store, place.config.lock_timeout))
+            return stack.enter_context(_locked(place, keys))
         finally:
             given_up.reset(token)
 

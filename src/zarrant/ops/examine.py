@@ -23,7 +23,8 @@ from zarrant.codecs.survey import Level, decode, survey
 from zarrant.effects import Op, fetch_one, locked
 from zarrant.errors import ChunkError, ConflictError, VersionChangedError, ZarrantError
 from zarrant.metadata.v3 import ArrayDocument
-from zarrant.ops.exclusive import exclusively, swapped
+from zarrant.ops.current import Current
+from zarrant.ops.exclusive import exclusively
 from zarrant.ops.hierarchy import document_key, read_document
 from zarrant.ops.read import MOVED_TRIES
 from zarrant.ops.state import ArrayState
@@ -145,7 +146,7 @@ def salvage(state: ArrayState, chunk: Sequence[int], version: Version, deep: boo
         return parts
 
     try:
-        yield from exclusively(key, change)
+        yield from exclusively(key, change, node=Current(state))
     except _Nothing:
         return False
     except ZarrantError as error:
@@ -171,7 +172,7 @@ def erase_orphan(state: ArrayState, chunk: Sequence[int], version: Version) -> O
         now = ArrayState.from_document(state.prefix, document, state.options)
         if now.key_encoding != state.key_encoding or len(now.shape) != len(state.shape) or in_grid(now, chunk):
             return False
-        yield from swapped(key, gone)
+        yield from exclusively(key, gone, beside=True)
         return True
 
     def gone(source: Stored) -> Op[list[Part] | None]:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 from zarrant.codecs.sources import Stored
-from zarrant.effects import Op, locked, pause, put_one
-from zarrant.errors import ConflictError, LostUpdateError, VersionChangedError
-from zarrant.storage import Part
+from zarrant.effects import OnlyWhile, Op, locked, pause, put_one, steady
+from zarrant.errors import ConflictError, DataError, LostUpdateError, MetadataChangedError, StoreError, VersionChangedError
+from zarrant.storage import Part, Version
 
+T = TypeVar("T")
 Change = Callable[[Stored], Op[list[Part] | None]]
 """Given the old object as a source, the parts of the new one, or None to erase it."""
 
@@ -23,53 +25,95 @@ FIRST_PAUSE, LAST_PAUSE = 0.001, 0.5
 """Seconds; with full jitter the expected wait of 64 lost races stays under 15 s, and one race costs less than a disk seek."""
 
 
-def exclusively(key: str, change: Change, guarded: bool = True, source: Callable[[str], Stored] = Stored) -> Op[None]:
-    """Apply `change` to the object of `key`; ConflictError when the race is lost in every try.
+class Node(Protocol):
+    """The node that an object belongs to, as far as a write must know that it is still there (`ops/current.py`)."""
+
+    @property
+    def below(self) -> str | None:
+        """The key of its metadata, None where that may be absent."""
+        ...
+
+    @property
+    def condition(self) -> OnlyWhile | None:
+        """The condition of every write."""
+        ...
+
+    def look_again(self) -> Op[None]:
+        """Read the metadata again, after the condition did not hold; an error where the node is no longer there."""
+        ...
+
+
+def exclusively(
+    key: str,
+    change: Change,
+    guarded: bool = True,
+    source: Callable[[str], Stored] = Stored,
+    *,
+    node: Node | None = None,
+    beside: bool = False,
+) -> Op[Version]:
+    """Apply `change` to the object of `key`, and return its version; ConflictError when the race is lost in every try.
 
     Every try makes a new `source`. With `guarded` False nobody is kept out: LostUpdateError where the object was replaced
-    meanwhile, as far as the store sees it.
+    meanwhile, as far as the store sees it. Nothing is stored where `node` is no longer there. `beside`: the caller has locked
+    the metadata of the array, and waits for a busy chunk in turn.
     """
-    if guarded:
-        yield from locked((key,), _attempts(key, change, source))
-    else:
-        yield from _unguarded(source(key), change)
+    if not guarded:
+        return (yield from _unguarded(source(key), change))
+    return (yield from while_locked(key, lambda: _attempts(key, change, source, node), node, beside))
 
 
-def swapped(key: str, change: Change, guarded: bool = True) -> Op[None]:
-    """`exclusively` inside of a hold on other keys: by compare-and-swap alone, since a second hold could wait for ever."""
-    yield from (_attempts(key, change, Stored) if guarded else _unguarded(Stored(key), change))
+def while_locked(key: str, op: Callable[[], Op[T]], node: Node | None, beside: bool = False) -> Op[T]:
+    """Run an operation while a key is locked; where `node` is gone nothing is made for the lock, and it says so."""
+    below = None if node is None else node.below
+    for _ in range(TRIES):
+        try:
+            return (yield from locked((key,), op(), beside, below))
+        except MetadataChangedError:
+            if node is None:
+                raise
+            yield from node.look_again()
+    raise _lost_every_race(key)
 
 
-def beside(key: str, change: Change, guarded: bool = True) -> Op[None]:
-    """`exclusively` by who holds the document of the array: a busy chunk is waited for in turn, not raced for."""
-    if guarded:
-        yield from locked((key,), _attempts(key, change, Stored), beside=True)
-    else:
-        yield from _unguarded(Stored(key), change)
-
-
-def _attempts(key: str, change: Change, source: Callable[[str], Stored]) -> Op[None]:
+def _attempts(key: str, change: Change, source: Callable[[str], Stored], node: Node | None) -> Op[Version]:
     for attempt in range(TRIES):
         try:
-            yield from _attempt(source(key), change)
-            return
+            return (yield from _attempt(source(key), change, node))
+        except MetadataChangedError:
+            if node is None:
+                raise
+            yield from node.look_again()
         except VersionChangedError:
             yield from pause(random.uniform(0, min(LAST_PAUSE, FIRST_PAUSE * 2**attempt)))
-    raise ConflictError("other writers won every race", key=key, limit=f"{TRIES} tries")
+        except (DataError, StoreError):
+            if node is not None and node.condition is not None:  # what is stored there may be another array's
+                yield from node.look_again()
+            raise
+    raise _lost_every_race(key)
 
 
-def _unguarded(source: Stored, change: Change) -> Op[None]:
+def _lost_every_race(key: str) -> ConflictError:
+    return ConflictError("other writers won every race", key=key, limit=f"{TRIES} tries")
+
+
+def _unguarded(source: Stored, change: Change) -> Op[Version]:
     try:
-        yield from _attempt(source, change)
+        return (yield from _attempt(source, change))
     except VersionChangedError as error:
         hint = 'Do it again; with synchronizer="auto" that is done for you'
         message = "another writer replaced the object during this update, which was not stored"
         raise LostUpdateError(message, key=source.key, got=error.got, hint=hint) from error
 
 
-def _attempt(source: Stored, change: Change) -> Op[None]:
+def _attempt(source: Stored, change: Change, node: Node | None = None) -> Op[Version]:
     parts = yield from change(source)
+    condition = None if node is None else node.condition  # safety: condition
     if not source.seen:
-        yield from put_one(source.key, parts)  # nothing of the old object was needed
-    elif parts is not None or source.version is not None:
-        yield from put_one(source.key, parts, source.version)
+        return (yield from put_one(source.key, parts, condition=condition))  # nothing of the old object was needed
+    if parts is not None or source.version is not None:
+        return (yield from put_one(source.key, parts, source.version, condition))
+    # Fill where nothing is stored: there is nothing to do, but in an array that is gone that would be said in vain.
+    if node is not None and condition is not None and not (yield from steady(condition.key, condition.version)):
+        yield from node.look_again()
+    return None

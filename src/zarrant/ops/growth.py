@@ -38,14 +38,23 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from zarrant.effects import ANY, New, Op, fetch_one, gather, list_prefix, locked, put, put_one
-from zarrant.errors import BoundsError, ConflictError, MetadataError, NodeNotFoundError, ShapeError, VersionChangedError
+from zarrant.effects import ANY, New, Op, fetch_one, gather, list_prefix, put_one
+from zarrant.errors import (
+    BoundsError,
+    ConflictError,
+    MetadataError,
+    NodeNotFoundError,
+    ShapeError,
+    VersionChangedError,
+    ZarrantError,
+)
 from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.region import box_region
 from zarrant.metadata.v3 import ArrayDocument, dump
 from zarrant.ops import read, update
-from zarrant.ops.exclusive import TRIES, beside
-from zarrant.ops.hierarchy import document_key, parsed
+from zarrant.ops.current import HINT, put_current, same_array
+from zarrant.ops.exclusive import TRIES, while_locked
+from zarrant.ops.hierarchy import MustExist, document_key, of_version, parsed
 from zarrant.ops.state import Array, ArrayState
 from zarrant.storage import Version
 
@@ -66,23 +75,34 @@ def append(state: ArrayState, data: Any, axis: int = 0, moved: Moved = lambda do
     something fails the array is as it was. ConflictError where a writer that takes no lock changed the shape meanwhile.
     """
     axis = _check_axis(axis, len(state.shape))
-    return (yield from _alone(state, _append(state, state.values(data), axis, moved)))
+    values = state.values(data)
+    return (yield from _alone(state, lambda: _append(state, values, axis, moved)))
 
 
-def resize(state: ArrayState, shape: Any, listing: bool = False, moved: Moved = lambda document: None) -> Op[None]:
+def resize(
+    state: ArrayState,
+    shape: Any,
+    listing: bool = False,
+    moved: Moved = lambda document: None,
+    shrink: bool | None = None,
+) -> Op[list[str]]:
     """Give an array other extents: elements that stay keep their place and value, new ones are the fill value.
 
-    What is cut off is erased, and does not come back when the array grows again. `listing` says that the store can list,
-    which is how few stored chunks are found among very many.
+    What is cut off is erased, and does not come back when the array grows again. ShapeError where elements would be cut off
+    that others have appended since this handle last looked, unless `shrink` is True; with `shrink` False where any would be.
+    `listing` says that the store can list, which is how few stored chunks are found among very many.
+
+    Returns what could not be cleaned up after the array had its new shape. It does no harm: whoever grows the array again does
+    that first.
     """
     wanted = state.document.with_shape(tuple(shape) if np.iterable(shape) else (shape,)).shape
-    yield from _alone(state, _resize(state, wanted, listing, moved))
+    return (yield from _alone(state, lambda: _resize(state, wanted, listing, moved, shrink)))
 
 
-def _alone(state: ArrayState, op: Op[T]) -> Op[T]:
-    if state.options.exclusive:
-        return (yield from locked((document_key(state.prefix),), op))
-    return (yield from op)
+def _alone(state: ArrayState, op: Callable[[], Op[T]]) -> Op[T]:
+    if not state.options.exclusive:
+        return (yield from op())
+    return (yield from while_locked(document_key(state.prefix), op, MustExist(state.prefix)))
 
 
 def _append(state: ArrayState, values: Array, axis: int, moved: Moved) -> Op[slice]:
@@ -97,24 +117,45 @@ def _append(state: ArrayState, values: Array, axis: int, moved: Moved) -> Op[sli
     if values.size:
         origin = tuple(start if dimension == axis else 0 for dimension in range(values.ndim))
         region = box_region(ArraySubset(origin, values.shape))
-        yield from update.store_region(grown, region, values, shape, beside)
+        yield from update.store_region(grown, region, values, shape, metadata_locked=True)
     yield from _commit(now, grown.document, version, moved)
     return slice(start, shape[axis])
 
 
-def _resize(state: ArrayState, shape: tuple[int, ...], listing: bool, moved: Moved) -> Op[None]:
+def _resize(state: ArrayState, shape: tuple[int, ...], listing: bool, moved: Moved, shrink: bool | None) -> Op[list[str]]:
     now, version = yield from _current(state)
+    _refuse_to_cut(state.shape, now.shape, shape, shrink)  # safety: unseen
     new = _with_shape(now, shape)
     if any(b > a for a, b in zip(now.shape, shape, strict=True)):
         yield from _erase_outside(now, new, listing)
         yield from _fill_outside(now, shape, listing)
     if shape == now.shape:
         moved(now.document)
-        return
+        return []
     yield from _commit(now, new.document, version, moved)
-    if any(b < a for a, b in zip(now.shape, shape, strict=True)):
-        yield from _erase_outside(new, now, listing)
-        yield from _fill_outside(new, None, listing)
+    if not any(b < a for a, b in zip(now.shape, shape, strict=True)):
+        return []
+    # The array has its new shape: what fails from here on does not fail the operation.
+    left = []
+    for cleaning in (_erase_outside(new, now, listing), _fill_outside(new, None, listing)):
+        try:
+            yield from cleaning
+        except ZarrantError as error:
+            left.append(str(error))
+    return left
+
+
+def _refuse_to_cut(seen: Sequence[int], now: Sequence[int], wanted: Sequence[int], shrink: bool | None) -> None:
+    """ShapeError where elements would be cut off that the caller has not seen, or wants to keep."""
+    cut = [axis for axis, (n, m) in enumerate(zip(now, wanted, strict=True)) if m < n]
+    unseen = [axis for axis in cut if now[axis] > seen[axis]]
+    if shrink is True or not (unseen or (cut and shrink is False)):
+        return
+    if unseen:
+        message, hint = "others have appended to the array since this handle last looked", "refresh() and decide"
+    else:
+        message, hint = "the array would become smaller", "Leave shrink out"
+    raise ShapeError(message, field="shape", expected=f"at least {tuple(now)}", got=tuple(wanted), hint=f"{hint}, or shrink=True")
 
 
 # The document -----------------------------------------------------------------------------------------------------------
@@ -124,9 +165,9 @@ def _current(state: ArrayState) -> Op[tuple[ArrayState, Version]]:
     """The array as it is stored now, and the version of its document."""
     key = document_key(state.prefix)
     blob = yield from fetch_one(key)
-    document = None if blob is None else parsed(state.prefix, blob.data[0])
-    if blob is None or not isinstance(document, ArrayDocument):
-        raise NodeNotFoundError("the array is gone", key=key, path=state.prefix or "/")
+    if blob is None:
+        raise NodeNotFoundError("the array was removed or moved", key=key, path=state.prefix or "/", hint=HINT)
+    document = same_array(state, parsed(state.prefix, blob.data[0], blob.version))
     return ArrayState.from_document(state.prefix, document, state.options), blob.version
 
 
@@ -135,21 +176,22 @@ def _commit(now: ArrayState, document: ArrayDocument, version: Version, moved: M
     key = document_key(now.prefix)
     for _ in range(TRIES):
         try:
-            yield from put_one(key, [dump(document)], version if now.options.exclusive else ANY)
+            stored = yield from put_one(key, [dump(document)], version if now.options.exclusive else ANY)
         except VersionChangedError:
             other, version = yield from _current(now)
             if other.document.with_attributes({}) != now.document.with_attributes({}):
                 break
             document = other.document.with_shape(document.shape)
             continue
-        moved(document)
+        moved(of_version(document, stored))
         return
     raise ConflictError("the array was resized or replaced meanwhile, by a writer that took no lock", key=key)
 
 
 def _with_shape(state: ArrayState, shape: Sequence[int]) -> ArrayState:
     try:
-        return ArrayState.from_document(state.prefix, state.document.with_shape(shape), state.options)
+        document = of_version(state.document.with_shape(shape), state.document.version)
+        return ArrayState.from_document(state.prefix, document, state.options)
     except MetadataError as error:  # its chunks would end beyond what coordinates can say
         raise ShapeError("extents that the chunk grid cannot have", expected=error.expected, got=shape) from error
 
@@ -179,15 +221,15 @@ def _erase_outside(inner: ArrayState, outer: ArrayState, listing: bool) -> Op[No
     for block in _beyond(inner.grid.grid_shape, outer.grid.grid_shape):
         cells = iter((yield from _cells(inner, block, listing)))
         batches = iter(partial(_batch, inner, cells), [])
-        yield from gather((_erase(keys) for keys in batches), 0)
+        yield from gather((_erase(inner, keys) for keys in batches), 0)
 
 
 def _batch(state: ArrayState, cells: Iterator[tuple[int, ...]]) -> list[str]:
     return [state.chunk_key(cell) for cell in islice(cells, BATCH)]
 
 
-def _erase(keys: Sequence[str]) -> Op[None]:
-    for outcome in (yield from put([New(key, None) for key in keys])):
+def _erase(state: ArrayState, keys: Sequence[str]) -> Op[None]:
+    for outcome in (yield from put_current(state, [New(key, None) for key in keys])):
         if isinstance(outcome, Exception):
             raise outcome
 
@@ -225,9 +267,9 @@ def _fill_box(state: ArrayState, box: ArraySubset) -> Op[None]:
     item = np.frombuffer(state.fill, np.uint8)
     if (found.reshape(-1).view(np.uint8).reshape(-1, item.size) == item).all():
         return
-    fill: Array = np.ndarray((), state.data_type.numpy, state.fill)
+    fill = np.broadcast_to(state.fill_element, box.shape)
     bounds = tuple(map(max, state.shape, box.stop))
-    yield from update.store_region(state, box_region(box), np.broadcast_to(fill, box.shape), bounds, beside)
+    yield from update.store_region(state, box_region(box), fill, bounds, metadata_locked=True)
 
 
 def _beyond(inner: Sequence[int], outer: Sequence[int]) -> Iterator[ArraySubset]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from zarrant.codecs.sources import Stored
 from zarrant.effects import (
@@ -26,14 +26,13 @@ from zarrant.effects import (
     pause,
     put,
     put_one,
-    steady,
 )
 from zarrant.errors import ConflictError, NodeExistsError, NodeNotFoundError, OptionError, VersionChangedError, ZarrantError
 from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument, dump, parse
 from zarrant.ops.exclusive import FIRST_PAUSE, TRIES, exclusively
-from zarrant.ops.state import ArrayState
 from zarrant.storage import Part, Version
 
+D = TypeVar("D", bound=Document)
 DOCUMENT = "zarr.json"
 DOCUMENT_COST = 64 * 1024
 """Bytes to reckon with for one document in flight; most are a few KiB."""
@@ -50,6 +49,24 @@ class Child(NamedTuple):
 def document_key(path: str) -> str:
     """The key of a node's document."""
     return f"{path}/{DOCUMENT}" if path else DOCUMENT
+
+
+@dataclass(frozen=True, slots=True)
+class MustExist:
+    """The node whose metadata is changed must be there: no directory is made for its lock."""
+
+    path: str
+    condition: ClassVar[None] = None
+
+    @property
+    def below(self) -> str:
+        """The key of the metadata."""
+        return document_key(self.path)
+
+    def look_again(self) -> Op[None]:
+        """NodeNotFoundError where there is none."""
+        if (yield from fetch_one(self.below)) is None:
+            raise NodeNotFoundError("no array or group here", key=self.below, path=self.path or "/")
 
 
 def check_path(path: str) -> str:
@@ -101,32 +118,10 @@ def find_document(path: str) -> Op[Document | None]:
     return None if blob is None else parsed(path, blob.data[0], blob.version)
 
 
-def shape_stands(state: ArrayState) -> Op[bool]:
-    """Whether the array still has the shape that this handle knows, and nobody is about to change it.
-
-    The document is read where it is not of the version that was seen to say so. An array without a document is nobody's.
-    """
-    key = document_key(state.prefix)
-    (known,) = state.standing
-    if known is not None and (yield from steady(key, known)):
-        return True
-    blob = yield from fetch_one(key)
-    if blob is None:
-        return True
-    try:
-        document = parsed(state.prefix, blob.data[0])
-    except ZarrantError:
-        return False
-    if not isinstance(document, ArrayDocument) or document.shape != state.shape:
-        return False
-    state.standing[:] = [blob.version]
-    return (yield from steady(key, blob.version))
-
-
 def parsed(path: str, data: memoryview, version: Version = None) -> Document:
     """The document in these bytes, of this version; its errors name the key."""
     try:
-        return _of_version(parse(bytes(data)), version)
+        return of_version(parse(bytes(data)), version)
     except ZarrantError as error:
         raise error.annotate(key=document_key(path)) from error.__cause__
 
@@ -138,52 +133,70 @@ def create_node(
     overwrite: bool = False,
     match: bool = False,
     exclusive: bool = True,
-    is_chunk: Callable[[str], bool] = lambda key: False,
+    is_chunk: Callable[[str], bool] | None = None,
     fill: Callable[[], Op[None]] | None = None,
 ) -> Op[Document]:
-    """Store the document of a new node, and of the groups above it; returns the document that stands.
+    """Store the metadata of a new node, and of the groups above it; returns the metadata that stands.
 
-    One of several creators wins, the others get NodeExistsError; with `match` they succeed where theirs is equal. `overwrite`
-    erases the node that was there and all below it. Where there was none, only what `is_chunk` names (keys below the node) is
-    erased: it would show up in the new array; other files in the way are not ours. `fill` stores what the node holds. All
-    that is done while the document is held, so that of several creators one is over before the next begins, and their chunks
-    never mix. `exclusive` False is for stores that cannot be asked what they hold.
+    One of several creators wins, the others get NodeExistsError; with `match` they succeed where theirs is equal, and change
+    nothing. `overwrite` erases the node that was there and all below it. Where there was none, only what `is_chunk` names
+    (keys below the node) is erased: it would show up in the new array; other files in the way are not ours. Without
+    `overwrite`, and without data that take the place of them, such leftovers are a NodeExistsError. `is_chunk` None: there can
+    be none, or the store cannot list.
+
+    `fill` stores what the node holds, before its metadata: whoever sees the node sees all of it, and nothing that another
+    writer stores in it afterwards is replaced by it. All that is done while the metadata is locked, so that of several creators
+    one is over before the next begins, and their chunks never mix. A creator that is killed leaves chunks without metadata:
+    creating the array again with `data` or `overwrite` replaces them. `exclusive` False is for stores that cannot be asked what
+    they hold.
     """
+    creation = _Creation(path, document, overwrite, match, exclusive, is_chunk, fill)
     if not exclusive:
-        return (yield from _create(path, document, overwrite, match, exclusive, is_chunk, fill))
+        return (yield from _create(creation))
     yield from _refuse_array_above(path)
-    op = _create(path, document, overwrite, match, exclusive, is_chunk, fill)
-    standing = yield from locked((document_key(path),), op)
-    # Not under the hold: whoever overwrites a group above holds that one's document, and waits for ours.
+    standing = yield from locked((document_key(path),), _create(creation))
+    # Not under the lock: whoever overwrites a group above has locked that one's metadata, and waits for ours.
     yield from _make_parents(path)
     return standing
 
 
-def _create(
-    path: str,
-    document: Document,
-    overwrite: bool,
-    match: bool,
-    exclusive: bool,
-    is_chunk: Callable[[str], bool],
-    fill: Callable[[], Op[None]] | None,
-) -> Op[Document]:
-    key = document_key(path)
-    if overwrite:
-        yield from _make_room(path, is_chunk, exclusive)
-    if exclusive:
-        there, made = yield from _put_new(path, document)
-        if not made and not (match and _same(there, document)):
-            raise NodeExistsError("a node is here already", key=key, path=path or "/", hint="overwrite=True replaces it")
-        document = there
-    else:
-        yield from put_one(key, [dump(document)])
-    if fill is not None:
-        yield from fill()
-    return document
+class _Creation(NamedTuple):
+    """The arguments of `create_node`."""
+
+    path: str
+    document: Document
+    overwrite: bool
+    match: bool
+    exclusive: bool
+    is_chunk: Callable[[str], bool] | None
+    fill: Callable[[], Op[None]] | None
 
 
-def _of_version(document: Document, version: Version) -> Document:
+def _create(new: _Creation) -> Op[Document]:
+    if new.exclusive and not new.overwrite:
+        there = yield from find_document(new.path)
+        if there is not None:
+            return _standing(new, there)
+    yield from _make_room(new)
+    if new.fill is not None:
+        yield from new.fill()
+    if not new.exclusive:
+        yield from put_one(document_key(new.path), [dump(new.document)])
+        return new.document
+    there, made = yield from _put_new(new.path, new.document)
+    return there if made else _standing(new, there)
+
+
+def _standing(new: _Creation, there: Document) -> Document:
+    """The metadata that another creator stored, if it is what was wanted; else NodeExistsError."""
+    if new.match and _same(there, new.document):
+        return there
+    key, path = document_key(new.path), new.path or "/"
+    raise NodeExistsError("a node is here already", key=key, path=path, hint="overwrite=True replaces it")
+
+
+def of_version(document: D, version: Version) -> D:
+    """The metadata, of this version."""
     return replace(document, version=version) if isinstance(document, ArrayDocument) else document
 
 
@@ -192,7 +205,7 @@ def _put_new(path: str, document: Document) -> Op[tuple[Document, bool]]:
     for _ in range(TRIES):
         try:
             version = yield from put_one(document_key(path), [dump(document)], None)
-            return _of_version(document, version), True
+            return of_version(document, version), True
         except VersionChangedError:
             there = yield from find_document(path)
             if there is not None:
@@ -201,18 +214,36 @@ def _put_new(path: str, document: Document) -> Op[tuple[Document, bool]]:
     raise ConflictError("the store refuses a new document, and has none", key=document_key(path), limit=f"{TRIES} tries")
 
 
-def _make_room(path: str, is_chunk: Callable[[str], bool], readable: bool) -> Op[None]:
-    if not readable:
-        yield from erase_document(path)
+def _make_room(new: _Creation) -> Op[None]:
+    """See to it that a new node finds nothing of an old one."""
+    path = new.path
+    if not new.exclusive:
+        if new.overwrite:
+            yield from erase_document(path)
         return
-    if (yield from fetch_one(document_key(path))) is not None:
+    if new.overwrite and (yield from fetch_one(document_key(path))) is not None:
         yield from delete_node(path)
         return
-    prefix = f"{path}/" if path else ""
-    stale = [key for key in (yield from list_prefix(prefix)) if is_chunk(key[len(prefix) :])]
-    for outcome in (yield from put([New(key, None) for key in stale])):
+    leftovers = [] if new.is_chunk is None else (yield from _leftovers(path, new.is_chunk))
+    if leftovers and not new.overwrite and new.fill is None:  # safety: leftovers
+        raise NodeExistsError(
+            "chunks of an array lie here, and no metadata",
+            path=path or "/",
+            got=f"{len(leftovers)} objects, the first {leftovers[0]}",
+            hint="overwrite=True erases them; with the metadata that was lost, store_metadata() brings the array back",
+        )
+    for outcome in (yield from put([New(key, None) for key in leftovers])):
         if isinstance(outcome, Exception):
             raise outcome
+
+
+def _leftovers(path: str, is_chunk: Callable[[str], bool]) -> Op[list[str]]:
+    """The keys below a node that would be chunks of it."""
+    prefix = f"{path}/" if path else ""
+    keys, prefixes = yield from list_dir(prefix)
+    if not prefixes and not any(is_chunk(key[len(prefix) :]) for key in keys):
+        return []
+    return [key for key in (yield from list_prefix(prefix)) if is_chunk(key[len(prefix) :])]
 
 
 def _same(left: Document, right: Document) -> bool:
@@ -257,20 +288,24 @@ def change_document(path: str, change: Callable[[Document], Document], guarded: 
         result[:] = [change(parsed(path, data))]
         return [dump(result[0])]
 
-    yield from exclusively(document_key(path), apply, guarded)
-    return result[0]
+    version = yield from exclusively(document_key(path), apply, guarded, node=MustExist(path))
+    return of_version(result[0], version)
 
 
 AttributeChange = Callable[[dict[str, Any]], Mapping[str, Any]] | Mapping[str, Any]
 
 
-def update_attributes(path: str, change: AttributeChange, guarded: bool = True) -> Op[Document]:
+def update_attributes(
+    path: str, change: AttributeChange, guarded: bool = True, check: Callable[[Document], Document] = lambda document: document
+) -> Op[Document]:
     """Replace a node's attributes by what `change` makes of the stored ones; a mapping is merged into them.
 
-    Returns the new document. `change` may be called again where another writer was faster.
+    Returns the new document. `change` may be called again where another writer was faster. `check` raises where the node that
+    is there is not the one that was meant.
     """
 
     def apply(document: Document) -> Document:
+        document = check(document)
         stored = dict(document.attributes)
         changed = {**stored, **change} if isinstance(change, Mapping) else change(stored)
         return document.with_attributes(changed)

@@ -17,7 +17,6 @@ from zarrant.effects import Op
 from zarrant.errors import ShapeError
 from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.region import box_region
-from zarrant.ops.exclusive import beside
 from zarrant.ops.state import ArrayState
 from zarrant.ops.update import broadcast, store_region
 
@@ -44,7 +43,7 @@ def store_lazy(state: ArrayState, data: Any) -> Op[None]:
     """Store all of an array whose document this operation holds, block by block."""
     for box in blocks(state.shape, state.chunk_shape, state.data_type.itemsize):
         values = broadcast(state.values(data[box.slices]), box.shape)
-        yield from store_region(state, box_region(box), values, state.shape, beside)
+        yield from store_region(state, box_region(box), values, state.shape, metadata_locked=True)
 
 
 def blocks(shape: Sequence[int], chunks: Sequence[int], itemsize: int) -> Iterator[ArraySubset]:

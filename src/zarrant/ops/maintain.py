@@ -20,10 +20,11 @@ from zarrant.codecs.survey import Level, survey
 from zarrant.effects import Op, fetch_one, gather_outcomes, list_prefix
 from zarrant.errors import ChunkError, VersionChangedError, ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
+from zarrant.ops.batching import block_indices, settle
+from zarrant.ops.current import Current
 from zarrant.ops.exclusive import exclusively
 from zarrant.ops.read import MOVED_TRIES
 from zarrant.ops.state import ArrayState
-from zarrant.ops.write import block_indices, settle
 from zarrant.storage import ByteRange, Part
 
 
@@ -112,7 +113,7 @@ def compact_chunk(state: ArrayState, chunk: Sequence[int]) -> Op[int]:
 
     try:
         yield from _look(change, key)
-        yield from exclusively(key, change, state.options.exclusive)
+        yield from exclusively(key, change, state.options.exclusive, node=Current(state))
     except _Unchanged:
         return 0
     return freed

@@ -18,8 +18,8 @@ from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.region import Cells, Region, box_region
 from zarrant.geometry.selection import Selection
+from zarrant.ops.batching import block_indices, block_subset
 from zarrant.ops.state import Array, ArrayState
-from zarrant.ops.write import block_indices, block_subset
 
 MOVED_TRIES = 4
 """Reads of a moving shard in parts before it is read whole; each further try meets another writer with the same odds."""

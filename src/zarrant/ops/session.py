@@ -19,14 +19,14 @@ from zarrant.codecs.sources import Single, Stored
 from zarrant.effects import Op, Outcome
 from zarrant.errors import DataTypeError, ZarrantError
 from zarrant.geometry.box import ArraySubset, Shape, as_subset, check_chunk_indices
-from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.region import Cells, box_region
 from zarrant.geometry.tiles import Tiles
+from zarrant.ops.batching import block_indices, own_grid, run_batches
+from zarrant.ops.current import Current, shape_stands
 from zarrant.ops.decoder import Held
 from zarrant.ops.exclusive import exclusively
 from zarrant.ops.state import Array, ArrayState
 from zarrant.ops.update import broadcast
-from zarrant.ops.write import block_indices, run_batches
 from zarrant.storage import Part
 
 Function = Callable[[npt.NDArray[Any]], Any]
@@ -48,7 +48,8 @@ def update_subset(state: ArrayState, subset: Any, fn: Function) -> Op[None]:
 
     def change(lo: int, hi: int) -> Op[list[Outcome[None]]]:
         chunk = tuple(int(i) for i in chunks[lo])
-        yield from exclusively(state.chunk_key(chunk), partial(_apply, state, chunk, region, fn), state.options.exclusive, Held)
+        apply = partial(_apply, state, chunk, region, fn)
+        yield from exclusively(state.chunk_key(chunk), apply, state.options.exclusive, Held, node=Current(state))
         return [None]
 
     yield from run_batches(state, chunks, ((row, row + 1) for row in range(len(chunks))), change)
@@ -59,9 +60,10 @@ def _apply(state: ArrayState, chunk: Shape, region: ArraySubset, fn: Function, s
     origin = inside.start
     part = region.intersect(inside)
     local = ArraySubset(_minus(part.start, origin), part.shape)
-    around = _whole_pieces(local, piece_shape(state), inside.shape)
+    bounds = yield from _bounds(state, inside.shape)
+    around = _whole_pieces(local, state.piece_shape, bounds)
     current = state.empty(around.shape)
-    cells = _cells(state, around, inside.shape)
+    cells = _cells(state, around, bounds)
     yield from state.prepared.read(Single(0, source), cells, 0, 1, current)
     within = ArraySubset(_minus(local.start, around.start), local.shape).slices
     current[within] = broadcast(_new_values(state, fn, current[within].copy()), local.shape)
@@ -74,6 +76,15 @@ def _new_values(state: ArrayState, fn: Function, current: Array) -> Array:
     if new is None:
         raise DataTypeError("the function of an update returns the new values", expected="an array", got="None")
     return state.values(new)
+
+
+def _bounds(state: ArrayState, known: Shape) -> Op[Shape]:
+    """Up to where a locked chunk may hold elements: as far as this handle knows, if the shape is seen to stand."""
+    if known == state.chunk_shape or not state.options.exclusive:
+        return known
+    if (yield from shape_stands(state)):  # safety: bounds
+        return known
+    return state.chunk_shape
 
 
 def touched_keys(state: ArrayState, subset: Any) -> list[str]:
@@ -94,7 +105,7 @@ class Encoder:
         self.chunk = check_chunk_indices(chunk, state.grid.grid_shape)
         self.key = state.chunk_key(self.chunk)
         self.limit = limit
-        self.piece = piece_shape(state)
+        self.piece = state.piece_shape
         self.discard()
 
     def discard(self) -> None:
@@ -102,7 +113,12 @@ class Encoder:
         self.pieces: dict[Shape, _Piece] = {}
         self.erased = False
         self.nbytes = 0
-        self.bounds = self.state.grid.in_bounds(self.chunk).shape
+        self.bounds = self._known
+
+    @property
+    def _known(self) -> Shape:
+        """The extents of the chunk within the bounds that this handle knows."""
+        return self.state.grid.in_bounds(self.chunk).shape
 
     def store(self, subset: Any, data: Any) -> Op[None]:
         """Store a part, in coordinates of the chunk; it may reach into the padding of an edge chunk. `data` is copied."""
@@ -126,7 +142,8 @@ class Encoder:
         """Write what was stored and erased, as one new object."""
         if self.pieces or self.erased:
             try:
-                yield from exclusively(self.key, self._change, self.state.options.exclusive, Held)
+                guarded, node = self.state.options.exclusive, Current(self.state)
+                yield from exclusively(self.key, self._change, guarded, Held, node=node)
             except ZarrantError as error:
                 raise error.annotate(chunk=self.chunk, key=self.key) from error.__cause__
         self.discard()
@@ -134,18 +151,23 @@ class Encoder:
     def _piece(self, index: Shape, inside: tuple[slice, ...]) -> _Piece:
         piece = self.pieces.get(index)
         if piece is None:
-            piece = self.pieces[index] = _Piece(self.state, self.piece, inside, self.erased)
+            erased = _within(self._known, self.piece, index) if self.erased else None
+            piece = self.pieces[index] = _Piece(self.state, self.piece, inside, erased)
             self.nbytes += piece.nbytes
         return piece
 
     def _change(self, source: Stored) -> Op[list[Part] | None]:
         """The parts of the new object. Every piece is complete before it is written, so that nothing is read twice."""
+        bounds = yield from _bounds(self.state, self._known)
+        if self.erased and bounds != self._known:
+            self._erase_known()
+        bounds = tuple(map(max, bounds, self.bounds))
         if not self.pieces:
             return None
         n, pieces = len(self.pieces), list(self.pieces.values())
         rank = len(self.piece)
         start = np.array(list(self.pieces), np.int64).reshape(n, rank) * np.array(self.piece, np.int64)
-        shape = np.minimum(start + self.piece, self.bounds) - start
+        shape = np.minimum(start + self.piece, bounds) - start
         value = np.zeros((n, rank), np.int64)
         value[:, :1] = (np.arange(n) * (*self.piece, 1)[0])[:, np.newaxis]
         stack = self.state.empty((n * self.piece[0], *self.piece[1:]) if rank else ())
@@ -153,32 +175,43 @@ class Encoder:
         lacking = np.flatnonzero([piece.lacks(within) for piece, within in zip(pieces, shape.tolist(), strict=True)])
         spans = None if self.erased else Single(0, source)
         if lacking.size and spans is not None:
-            old = self._cells(start[lacking], shape[lacking], value[lacking])
+            old = self._cells(start[lacking], shape[lacking], value[lacking], bounds)
             yield from self.state.prepared.read(spans, old, 0, 1, stack)
         for row, piece in enumerate(pieces):
             piece.copy_to(rows[row : row + 1])
-        cells = self._cells(start, shape, value)
+        cells = self._cells(start, shape, value, bounds)
         encoded = yield from self.state.prepared.write(spans, cells, 0, 1, stack)
         return encoded.row(0)
 
-    def _cells(self, start: npt.NDArray[np.int64], shape: npt.NDArray[np.int64], value: npt.NDArray[np.int64]) -> Cells:
+    def _erase_known(self) -> None:
+        """Others may have appended to the chunk since this handle learnt its bounds: what it knows becomes fill, the rest stays."""
+        nothing = (slice(0, 0),) * len(self._known)
+        for index, _, _ in _cut(ArraySubset.full(self._known), self.piece):
+            self._piece(index, nothing)
+        self.erased = False
+
+    def _cells(
+        self, start: npt.NDArray[np.int64], shape: npt.NDArray[np.int64], value: npt.NDArray[np.int64], bounds: Shape
+    ) -> Cells:
         """Boxes of pieces as one row of cells. A piece that is a whole shard is cut further on: it is no tile."""
-        grid = ChunkGrid.regular(self.state.chunk_shape, self.state.chunk_shape)
         if len(start) > 1:
-            return Tiles(start, shape, value).split(grid, self.bounds)
+            return Tiles(start, shape, value).split(own_grid(self.state), bounds)
         box = ArraySubset(tuple(start[0].tolist()), tuple(shape[0].tolist()))
-        return box_region(box, value[0].tolist()).split(grid, self.bounds)
+        return box_region(box, value[0].tolist()).split(own_grid(self.state), bounds)
 
 
 class _Piece:
     """Elements of a piece and which of them were written (None: all). What was not written is fill."""
 
-    def __init__(self, state: ArrayState, shape: Shape, first: tuple[slice, ...], known: bool) -> None:
+    def __init__(self, state: ArrayState, shape: Shape, first: tuple[slice, ...], erased: tuple[slice, ...] | None) -> None:
+        """`first`: what will be put at once. `erased`: what was made fill before."""
         self.values = state.empty(shape)
         self.written: npt.NDArray[np.bool_] | None = None
         if not _covers(first, shape):
-            self.values[...] = np.frombuffer(state.fill, state.data_type.numpy)[0]
-            self.written = None if known else np.zeros(shape, np.bool_)
+            self.values[...] = state.fill_element
+            self.written = np.zeros(shape, np.bool_)
+            if erased is not None:
+                self.written[erased] = True
 
     @property
     def nbytes(self) -> int:
@@ -198,15 +231,9 @@ class _Piece:
         np.copyto(old[0, ...], self.values, where=True if self.written is None else self.written)
 
 
-def piece_shape(state: ArrayState) -> Shape:
-    """The smallest part of a stored object that can be replaced without decoding another."""
-    shapes = state.chain.subchunk_shapes()
-    return shapes[-1] if shapes and state.prepared.partial.write else state.chunk_shape
-
-
 def _cells(state: ArrayState, box: ArraySubset, bounds: Shape) -> Cells:
     """A box of one chunk as a row of cells, in the chunk's coordinates."""
-    return box_region(box).split(ChunkGrid.regular(state.chunk_shape, state.chunk_shape), bounds)
+    return box_region(box).split(own_grid(state), bounds)
 
 
 def _whole_pieces(box: ArraySubset, piece: Shape, bounds: Shape) -> ArraySubset:
@@ -224,6 +251,11 @@ def _cut(box: ArraySubset, piece: Shape) -> Iterator[tuple[Shape, tuple[slice, .
         axes.append([(i, slice(a - i * n, b - i * n), slice(a - low, b - low)) for i, a, b in spans])
     for items in product(*axes):
         yield tuple(i for i, _, _ in items), tuple(inside for _, inside, _ in items), tuple(outside for _, _, outside in items)
+
+
+def _within(bounds: Shape, piece: Shape, index: Shape) -> tuple[slice, ...]:
+    """The part of a piece that lies within the bounds of its chunk."""
+    return tuple(slice(0, max(0, min(n, bound - i * n))) for bound, n, i in zip(bounds, piece, index, strict=True))
 
 
 def _covers(inside: tuple[slice, ...], shape: Shape) -> bool:

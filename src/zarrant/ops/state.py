@@ -37,6 +37,24 @@ class OpOptions:
     together: int = 0
 
 
+@dataclass(slots=True)
+class Known:
+    """What was last seen of an array's stored metadata; the only part of its state that changes.
+
+    `version` None: nothing was seen stored. `same_shape`: whether that version has the shape that the state has.
+    """
+
+    version: Version
+    same_shape: bool = True
+
+    def learn(self, version: Version, same_shape: bool) -> None:
+        """The stored metadata was read. The shape first: a thread that sees the version relies on it."""
+        if self.version != version:
+            self.version = None
+        self.same_shape = same_shape
+        self.version = version
+
+
 @dataclass(frozen=True)
 class ArrayState:
     """An array at `prefix` ("" for the root of the store, else without slashes at its ends)."""
@@ -76,14 +94,34 @@ class ArrayState:
         return _chunk_shape(self.grid)
 
     @cached_property
-    def standing(self) -> list[Version]:
-        """The version of the stored document that was last seen to give this shape, in a list of one; None: unknown."""
-        return [self.document.version]
+    def known(self) -> Known:
+        """What is known of the stored metadata."""
+        return Known(self.document.version)
 
     @cached_property
     def prepared(self) -> Prepared:
         """The codec chain, ready for chunks."""
         return self.chain.prepare(ChunkSpec(self.chunk_shape, self.data_type, self.fill), self.options.codec)
+
+    @cached_property
+    def subchunk_shapes(self) -> list[tuple[int, ...]]:
+        """The shape of the subchunks of each level of sharding, outermost first; none where the array is not sharded."""
+        return self.chain.subchunk_shapes()
+
+    @property
+    def sharded(self) -> bool:
+        """Whether a chunk (stored object) is a shard of subchunks."""
+        return bool(self.subchunk_shapes)
+
+    @cached_property
+    def piece_shape(self) -> tuple[int, ...]:
+        """The smallest part of a stored object that can be replaced without decoding another."""
+        return self.subchunk_shapes[-1] if self.sharded and self.prepared.partial.write else self.chunk_shape
+
+    @property
+    def fill_element(self) -> Array:
+        """One fill element, as an array without dimensions."""
+        return np.ndarray((), self.data_type.numpy, self.fill)
 
     @property
     def batch(self) -> int:

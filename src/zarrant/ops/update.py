@@ -1,9 +1,9 @@
 """Operations that write regions: whole chunks without a read, parts of chunks by a guarded update.
 
-A chunk counts as whole when every in-bounds element of it is written, for every kind of selection. What is out of bounds for
-this handle may be what others have appended since. So before a chunk that reaches over the edge is stored without a read, its
-array's shape must be seen to stand, while the chunk is held: no appender has begun, or else it waits for the chunk. Where the
-shape does not stand the chunk is updated like one that is written in part.
+A write names elements, and changes only those. A chunk or subchunk of which every element is written needs no read. At the
+end of the array it needs none either if every element within the bounds is written: but the bounds are those that this handle
+knows, and others may have appended. So the shape must be seen to stand, while the chunk is locked: no appender has begun, or
+else it waits for the chunk. Where it does not stand, the bounds are those of the chunk: what was appended is read and kept.
 """
 
 from __future__ import annotations
@@ -16,20 +16,18 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant.codecs.sources import Single, Stored
-from zarrant.effects import Op, Outcome, joined, locked, put_one
+from zarrant.effects import Op, Outcome, joined
 from zarrant.errors import ChunkError, ShapeError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.layers import Layers, Stack, Values
 from zarrant.geometry.region import Cells, Region, box_region
 from zarrant.geometry.selection import Selection
-from zarrant.ops.exclusive import Change, beside, exclusively, swapped
-from zarrant.ops.hierarchy import shape_stands
+from zarrant.ops.batching import own_grid, run_batches, write_batch
+from zarrant.ops.current import Current, shape_stands
+from zarrant.ops.exclusive import Change, exclusively
 from zarrant.ops.state import Array, ArrayState
-from zarrant.ops.write import run_batches, write_batch
 from zarrant.storage import Part
-
-Merging = Callable[[str, Change, bool], Op[None]]
 
 
 def store_array_subset(state: ArrayState, subset: Any, data: Any) -> Op[None]:
@@ -46,7 +44,7 @@ def store_array_subset(state: ArrayState, subset: Any, data: Any) -> Op[None]:
 def store_new_array(state: ArrayState, data: Array) -> Op[None]:
     """Store all of an array whose document this operation holds: nobody appends to it."""
     if data.size:
-        yield from store_region(state, box_region(ArraySubset.full(state.shape)), data, state.shape, beside)
+        yield from store_region(state, box_region(ArraySubset.full(state.shape)), data, state.shape, metadata_locked=True)
 
 
 def store_array_subsets(state: ArrayState, pairs: Iterable[tuple[Any, Any]]) -> Op[None]:
@@ -87,33 +85,42 @@ def store_selection(state: ArrayState, selection: Selection, data: Any) -> Op[No
 
 
 def store_region(
-    state: ArrayState, region: Region, values: Values, bounds: tuple[int, ...], merging: Merging | None = None
+    state: ArrayState, region: Region, values: Values, bounds: tuple[int, ...], *, metadata_locked: bool = False
 ) -> Op[None]:
     """Store a region of an array whose elements exist up to `bounds`.
 
-    `merging` guards the chunks that are written in part, for callers that hold the array's document; None: nobody does, and
-    updates that threads of this process make of one chunk at the same time are merged and stored as one.
+    `metadata_locked`: the caller has locked the array's metadata, so that nobody else changes its shape. Otherwise updates that
+    threads of this process make of one chunk at the same time are merged and stored as one.
     """
     cells = region.split(state.grid, bounds)
-    whole = cells.full
-    if merging is None and state.options.exclusive:
-        whole = whole & ~_over_the_edge(state, cells)
+    alone = metadata_locked or not state.options.exclusive
+    whole = cells.full if alone else cells.full & ~_over_the_edge(state, cells)
 
     def write(lo: int, hi: int) -> Op[list[Outcome[Any]]]:
         if whole[lo]:
             return (yield from write_batch(state, cells, values, lo, hi))
         key = state.chunk_keys(cells.index[lo:hi])[0]
-        if cells.full[lo]:
-            yield from _store_edge(state, key, cells, lo, values)
-        elif merging is not None:
-            yield from merging(key, _merge(state, cells, lo, values), state.options.exclusive)
-        elif isinstance(values, Stack) or not state.options.exclusive:
-            yield from exclusively(key, _merge(state, cells, lo, values), state.options.exclusive)
+        if alone or isinstance(values, Stack):
+            change = _merge(state, cells, lo, values, alone)
+            yield from exclusively(key, change, state.options.exclusive, node=Current(state), beside=metadata_locked)
         else:
             yield from _merge_together(state, key, _Update(cells, lo, values))
         return [None]
 
     yield from run_batches(state, cells.index, _batches(whole, state.write_batch), write)
+
+
+def erase_known(state: ArrayState, chunk: tuple[int, ...]) -> Op[None]:
+    """Erase what this handle knows of a chunk at the end of the array: all of it, or its elements become fill."""
+    inside = state.grid.in_bounds(chunk)
+    cells = box_region(ArraySubset((0,) * len(chunk), inside.shape)).split(own_grid(state), state.chunk_shape)
+    fill: Array = np.broadcast_to(state.fill_element, inside.shape)
+    merge = _merge(state, cells, 0, fill, True)
+
+    def change(source: Stored) -> Op[list[Part] | None]:
+        return None if (yield from shape_stands(state)) else (yield from merge(source))
+
+    yield from exclusively(state.chunk_key(chunk), change, state.options.exclusive, node=Current(state))
 
 
 def _over_the_edge(state: ArrayState, cells: Cells) -> npt.NDArray[np.bool_]:
@@ -122,29 +129,68 @@ def _over_the_edge(state: ArrayState, cells: Cells) -> npt.NDArray[np.bool_]:
     return over
 
 
-def _store_edge(state: ArrayState, key: str, cells: Cells, row: int, values: Values) -> Op[None]:
-    """Store all that this handle knows of a chunk at the edge; what it does not know stays."""
-    encoded = yield from state.prepared.write(None, cells, row, row + 1, values)
-    known = cells.region(row).split(ChunkGrid.regular(state.chunk_shape, state.chunk_shape), state.chunk_shape)
-    yield from locked((key,), _put_edge(state, key, encoded.row(0), _merge(state, known, 0, values)))
+def _merge(state: ArrayState, cells: Cells, row: int, values: Values, bounds_known: bool) -> Change:
+    """The change that lays one row of values over the old chunk.
 
+    A subchunk (or a chunk) of which every element within the bounds is written needs no read; what lies beyond the bounds
+    becomes fill. That is right only as long as nothing is there: unless `bounds_known`, the shape must be seen to stand, under
+    the chunk's lock. Where it does not, others may have appended, and the bounds are those of the chunk.
+    """
+    extent = cells.extent(row)
+    beyond = not bounds_known and extent != state.chunk_shape and (state.sharded or bool(cells.full[row]))
 
-def _put_edge(state: ArrayState, key: str, parts: list[Part] | None, merge: Change) -> Op[None]:
-    if (yield from shape_stands(state)):  # safety: shape
-        yield from put_one(key, parts)
-        return
-    try:
-        yield from swapped(key, merge)
-    except ChunkError:
-        yield from put_one(key, parts)  # what does not decode is nobody's
-
-
-def _merge(state: ArrayState, cells: Cells, row: int, values: Values) -> Any:
     def change(source: Stored) -> Op[list[Part] | None]:
+        if beyond and not (yield from shape_stands(state)):  # safety: shape
+            return (yield from _merge_unseen(state, cells.region(row), values, extent, source))
         encoded = yield from state.prepared.write(Single(row, source), cells, row, row + 1, values)
         return encoded.row(0)
 
     return change
+
+
+def _merge_unseen(
+    state: ArrayState, region: Region, values: Values, known: tuple[int, ...], source: Stored
+) -> Op[list[Part] | None]:
+    """Lay values over a chunk in which elements beyond the `known` bounds may have been stored by others."""
+    cells = region.split(own_grid(state), state.chunk_shape)
+    try:
+        encoded = yield from state.prepared.write(Single(0, source), cells, 0, 1, values)
+    except ChunkError:
+        # Of a damaged subchunk nothing can be kept. It is written as far as this handle knows it; its neighbours stay.
+        damaged = yield from _damaged(state, region, known, source)
+        if not damaged:
+            raise
+        region, values = _laid_over_fill(state, damaged, region, values)
+        cells = region.split(own_grid(state), state.chunk_shape)
+        encoded = yield from state.prepared.write(Single(0, source), cells, 0, 1, values)
+    return encoded.row(0)
+
+
+def _damaged(state: ArrayState, region: Region, known: tuple[int, ...], source: Stored) -> Op[list[ArraySubset]]:
+    """The subchunks that cannot be read, of those whose every known element is written but that reach beyond what is known."""
+    grid = ChunkGrid.regular(state.chunk_shape, state.piece_shape)
+    pieces = region.split(grid, known)
+    found = []
+    for row in np.flatnonzero(pieces.full).tolist():
+        box = grid.subset(tuple(pieces.index[row].tolist()))
+        if pieces.extent(row) == box.shape:
+            continue
+        cells = box_region(box).split(own_grid(state), state.chunk_shape)
+        try:
+            yield from state.prepared.read(Single(0, source), cells, 0, 1, state.empty(box.shape))
+        except ChunkError:
+            found.append(box)
+    return found
+
+
+def _laid_over_fill(state: ArrayState, boxes: Sequence[ArraySubset], region: Region, values: Values) -> tuple[Layers, Stack]:
+    """A region on top of boxes of fill."""
+    layers = region if isinstance(region, Layers) else Layers((region,), (0,))
+    arrays = values.arrays if isinstance(values, Stack) else (values,)
+    n = len(arrays)
+    regions = (*map(box_region, boxes), *layers.regions)
+    fills = tuple(np.broadcast_to(state.fill_element, box.shape) for box in boxes)
+    return Layers(regions, (*range(n, n + len(boxes)), *layers.numbers)), Stack((*arrays, *fills))
 
 
 class _Update(NamedTuple):
@@ -158,12 +204,11 @@ class _Update(NamedTuple):
 def _merge_together(state: ArrayState, key: str, update: _Update) -> Op[None]:
     """Merge an update and those that others make of the same chunk meanwhile, with one read and one write."""
 
-    def lead(take: Callable[[], Sequence[_Update]]) -> Op[None]:
+    def lead(take: Callable[[], Sequence[_Update]]) -> Op[Any]:
         def change(source: Stored) -> Op[list[Part] | None]:
-            parts: list[Part] | None = yield from _merge(state, *_laid_over(state, take()))(source)
-            return parts
+            return (yield from _merge(state, *_laid_over(state, take()), False)(source))
 
-        return exclusively(key, change)
+        return exclusively(key, change, node=Current(state))
 
     # Chains are prepared once for what they depend on: updates with the same one differ in where and what only.
     yield from joined(key, (id(state.prepared), update.cells.extent(update.row)), update, lead)
@@ -175,8 +220,7 @@ def _laid_over(state: ArrayState, updates: Sequence[_Update]) -> tuple[Cells, in
         return updates[0]
     layers = Layers(tuple(cells.region(row) for cells, row, _ in updates), tuple(range(len(updates))))
     bounds = updates[0].cells.extent(updates[0].row)
-    whole = ChunkGrid.regular(state.chunk_shape, state.chunk_shape)
-    return layers.split(whole, bounds), 0, Stack(tuple(values for _, _, values in updates))
+    return layers.split(own_grid(state), bounds), 0, Stack(tuple(values for _, _, values in updates))
 
 
 def _batches(full: npt.NDArray[np.bool_], step: int) -> Iterator[tuple[int, int]]:

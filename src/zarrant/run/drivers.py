@@ -36,6 +36,7 @@ from zarrant.effects import (
     ListPrefix,
     Locked,
     New,
+    OnlyWhile,
     Op,
     Pause,
     Put,
@@ -45,7 +46,7 @@ from zarrant.effects import (
 )
 from zarrant.errors import VersionChangedError
 from zarrant.locking.local import Taken, give_back, given_up
-from zarrant.run.holding import Both, hold, steady
+from zarrant.run.holding import Both, hold, on_condition, steady
 from zarrant.run.items import annotated, check_ranges, check_version, get, method, outcome, store_all, store_in_turn
 from zarrant.run.joining import join, join_async
 from zarrant.run.pool import Pool
@@ -112,10 +113,14 @@ def _fetch(request: Fetch, world: World) -> list[Blob | Exception | None]:
 
 
 def _put(request: Put, world: World) -> list[Any]:
+    try:
+        store = on_condition(request.condition, world.store)
+    except Exception as error:
+        return [annotated(error, item.key, world.store) for item in request.items]
     if len(request.items) == 1:
-        return [outcome(store_in_turn, request.items[0], world.store)]
-    with grouped(world.store) as store:
-        return store_all(request.items, store)
+        return [outcome(store_in_turn, request.items[0], store)]
+    with grouped(store) as together:
+        return store_all(request.items, together)
 
 
 def _all(request: All, world: World) -> list[Any]:
@@ -125,10 +130,11 @@ def _all(request: All, world: World) -> list[Any]:
 
 
 def _locked(request: Locked, world: World) -> Any:
+    condition = None if request.below is None else OnlyWhile(request.below, ANY)
     if request.beside and world.outside is not None:
-        with hold(request.keys, world.outside) as more:
+        with hold(request.keys, on_condition(condition, world.outside)) as more:
             return _drive(request.op, replace(world, store=Both(world.store, more, request.keys)))
-    with hold(request.keys, world.store) as held:
+    with hold(request.keys, on_condition(condition, world.store)) as held:
         return _drive(request.op, replace(world, store=held, outside=world.outside or world.store))
 
 
@@ -228,7 +234,9 @@ async def _answer_async(request: Request, world: World) -> Any:
     match request:
         case Fetch(wants):
             return await _each(_get_async, wants, world)
-        case Put(items):
+        case Put(items, condition):
+            if condition is not None and (error := await _changed_async(condition, world)) is not None:
+                return [error] * len(items)
             return await _each(_store_async, items, world)
         case All():
             return await _all_async(request, world)
@@ -265,6 +273,17 @@ async def _steady_async(key: str, version: Any, store: Any) -> bool:
         return await method(store, "get_ranges_async")(key, (), version) is not None
     except VersionChangedError:
         return False
+
+
+async def _changed_async(condition: OnlyWhile, world: World) -> Exception | None:
+    """The error where a condition does not hold; looked at right before the write."""
+    try:
+        async with world.gate or nullcontext():
+            blob: Blob | None = await method(world.store, "get_ranges_async")(condition.key, ())
+        condition.check(None if blob is None else blob.version)
+    except Exception as error:
+        return annotated(error, condition.key, world.store)
+    return None
 
 
 async def _all_async(request: All, world: World) -> list[Any]:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, cast
 
-from zarrant.errors import OptionError, StoreError, VersionChangedError
+from zarrant.effects import OnlyWhile
+from zarrant.errors import OptionError, StoreError
 from zarrant.locking.local import KeyQueues, in_turn
 from zarrant.storage import Version
 
@@ -41,12 +42,30 @@ def steady(key: str, version: Version, store: Any) -> bool:
     inner = store.store if isinstance(store, Queued) else store
     if hasattr(inner, "hold") or _queue_name(key, inner) in _queues.held():
         return False
+    return version_of(key, inner) == version
+
+
+def on_condition(condition: OnlyWhile | None, store: Any) -> Any:
+    """The store, on which writes are made only while the condition holds; MetadataChangedError where it does not hold now.
+
+    A store that cannot check it itself, under its own lock, is asked right before the write.
+    """
+    if condition is None:
+        return store
+    # Asked of the class, as `grouped`: what wraps a store would pass by its own methods.
+    if hasattr(type(store), "only_while"):
+        return store.only_while(condition.key, condition.version)
+    condition.check(version_of(condition.key, store))
+    return store
+
+
+def version_of(key: str, store: Any) -> Version:
+    """The version of an object, None where there is none."""
+    inner = store.store if isinstance(store, Queued) else store
     if hasattr(inner, "version"):
-        return bool(inner.version(key) == version)
-    try:
-        return inner.get_ranges(key, (), version) is not None
-    except VersionChangedError:
-        return False
+        return cast("Version", inner.version(key))
+    blob = inner.get_ranges(key, ())
+    return None if blob is None else blob.version
 
 
 def settle(store: Any) -> None:

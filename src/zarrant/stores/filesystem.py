@@ -29,6 +29,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from zarrant.effects import ANY, OnlyWhile
 from zarrant.errors import CapabilityError, LockTimeout, NodeNotFoundError, OptionError, StoreError
 from zarrant.locking.created import CreatedLock
 from zarrant.locking.files import SUFFIX, FileLock
@@ -233,7 +234,12 @@ class FilesystemStore(FileTree):
         return make()
 
     def _make_directory(self, path: str) -> None:
-        """Make a directory and those above it. Where one of them is removed meanwhile it may be missing at the end."""
+        """Make a directory and those above it. Where one of them is removed meanwhile it may be missing at the end.
+
+        What belongs to a node is made only where its metadata is: a node that was removed does not come back as a directory.
+        """
+        if self.condition is not None:
+            OnlyWhile(self.condition.key, ANY).check(self._version(self.condition.key))  # safety: no ghost
         missing = []
         while True:
             if path == self.root and not self.create:

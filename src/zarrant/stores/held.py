@@ -33,6 +33,12 @@ class HeldFiles(FileTree):
         self._locks = locks
         self._turns = KeyQueues()
 
+    def only_while(self, key: str, version: Version) -> Self:
+        """See `storage.Conditional`; directories are made by the store outside."""
+        view = super().only_while(key, version)
+        view._store = self._store.only_while(key, version)
+        return view
+
     @contextmanager
     def hold(self, keys: Sequence[str]) -> Iterator[HeldFiles]:
         """See `storage.Hold`; only keys that are held already: waiting for more could wait for one who waits for us."""

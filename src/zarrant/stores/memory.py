@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, MutableMapping, Sequence
-from typing import NoReturn
+from typing import NoReturn, Self
 from weakref import WeakValueDictionary
 
-from zarrant.effects import ANY
+from zarrant.effects import ANY, OnlyWhile
 from zarrant.errors import ByteRangeError, CapabilityError, DataTypeError, VersionChangedError
 from zarrant.locking.local import Gate, remake_after_fork
 from zarrant.storage import Blob, Buffer, ByteRange, Part, Version
@@ -72,6 +72,7 @@ class MemoryStore:
     """
 
     url: str
+    condition: OnlyWhile | None = None
 
     def __init__(self, data: MutableMapping[str, bytes] | None = None) -> None:
         self._objects = _objects_of({} if data is None else data)
@@ -113,29 +114,40 @@ class MemoryStore:
         found = self._find(key)
         return None if found is None else found[1]
 
+    def only_while(self, key: str, version: Version) -> Self:
+        """See `storage.Conditional`."""
+        view = object.__new__(type(self))
+        view.__dict__.update(self.__dict__)
+        view.condition = OnlyWhile(key, version)
+        return view
+
     def put(self, key: str, parts: Sequence[Buffer]) -> Version:
         """See `storage.Put`."""
         value = b"".join(parts)
         check_key(key, self.url)
         with self._objects.lock:
+            self._check()
             return self._store(key, value)
 
     def put_if(self, key: str, parts: Sequence[Buffer], if_version: Version) -> Version:
         """See `storage.PutIf`."""
         value = b"".join(parts)
         with self._objects.lock:
+            self._check()
             self._expect(key, if_version)
             return self._store(key, value)
 
     def erase_if(self, key: str, if_version: Version) -> None:
         """See `storage.PutIf`."""
         with self._objects.lock:
+            self._check()
             self._expect(key, if_version)
             self._objects.data.pop(key, None)
 
     def splice(self, key: str, parts: Sequence[Part], if_version: Version) -> Version:
         """See `storage.Splice`."""
         with self._objects.lock:
+            self._check()
             base = self._expect(key, if_version)
             value = b"".join(self._slice(key, base, part) if isinstance(part, ByteRange) else part for part in parts)
             return self._store(key, value)
@@ -144,6 +156,7 @@ class MemoryStore:
         """See `storage.Erase`."""
         check_key(key, self.url)
         with self._objects.lock:
+            self._check()
             self._objects.data.pop(key, None)
             self._objects.versions.pop(key, None)
 
@@ -163,6 +176,10 @@ class MemoryStore:
         keys = [prefix + head for head, slash, _ in tails if not slash]
         prefixes = {prefix + head + slash for head, slash, _ in tails if slash}
         return keys, sorted(prefixes)
+
+    def _check(self) -> None:
+        if self.condition is not None:
+            self.condition.check(self.version(self.condition.key))
 
     def _find(self, key: str) -> tuple[bytes, int] | None:
         check_key(key, self.url)

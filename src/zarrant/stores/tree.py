@@ -15,10 +15,11 @@ import stat
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from typing import Self
 
 import numpy as np
 
-from zarrant.effects import ANY
+from zarrant.effects import ANY, OnlyWhile
 from zarrant.errors import ByteRangeError, OptionError, StoreError, VersionChangedError
 from zarrant.locking.files import SUFFIX
 from zarrant.storage import Blob, Buffer, ByteRange, Part, Version
@@ -43,12 +44,38 @@ from zarrant.stores.together import put_together
 NEW = ".__new"
 """Draft under a lock: `<key>.__new.__lock`. Without locks: `<key>.__new<hex digits>.__lock`."""
 
+_PASSES = 100
+"""Scans of a prefix that is being erased while others write to it; without them the second finds nothing."""
+
 _RESERVED = re.compile(rf"(?:{re.escape(SUFFIX)}|{re.escape(NEW)}[0-9a-f]*)(?:/|\Z)")
 _BESIDE = re.compile(rf"(?:{re.escape(NEW)}[0-9a-f]*)?{re.escape(SUFFIX)}\Z")
 
 
 class FileTree(Durable):
     """Objects as files below `root`."""
+
+    condition: OnlyWhile | None = None
+
+    def only_while(self, key: str, version: Version) -> Self:
+        """See `storage.Conditional`."""
+        view = object.__new__(type(self))
+        view.__dict__.update(self.__dict__)
+        view.condition = OnlyWhile(key, version)
+        return view
+
+    def version(self, key: str) -> Version:
+        """The version of an object, None where there is none."""
+        with Naming("look at", self.url, key):
+            return self._version(key)
+
+    def _version(self, key: str) -> FileVersion | None:
+        state = look(self.files, self._path(key))
+        return None if state is None else version_of(state)
+
+    def _check(self) -> None:
+        """MetadataChangedError where the condition of a write does not hold; asked under the lock of what is written."""
+        if self.condition is not None:
+            self.condition.check(self._version(self.condition.key))  # safety: metadata
 
     @abstractmethod
     def _slot(self, path: str, patience: float | None = None) -> AbstractContextManager[MakeDraft]:
@@ -113,10 +140,13 @@ class FileTree(Durable):
             # Where there is nothing, the lock need not be waited for: this is the moment at which there was nothing to erase.
             if look(self.files, path) is not None:
                 with self._slot(path):
+                    self._check()
                     self._unlink(path + spares.SPARE)  # first: who is killed in between leaves no spare of nothing
                     self._unlink(path)
-            elif self.durability == "rename":
-                return
+            else:
+                self._check()
+                if self.durability == "rename":
+                    return
             self._done([path])
 
     def erase_if(self, key: str, if_version: Version) -> None:
@@ -124,6 +154,7 @@ class FileTree(Durable):
         with Naming("erase", self.url, key):
             self._ready()
             with self._slot(path):
+                self._check()
                 _expect(look(self.files, path), if_version)
                 self._unlink(path + spares.SPARE)
                 self._unlink(path)
@@ -132,9 +163,21 @@ class FileTree(Durable):
     def erase_prefix(self, prefix: str) -> None:
         self._directory(prefix)
         self._refuse_links(prefix)
-        found, erased = [prefix], []
         with Naming("erase", self.url, prefix or None):
             self._ready()
+        erased: list[str] = []
+        # Again until there is nothing left: a scan need not show what is made and removed while it goes on.
+        for _ in range(_PASSES):
+            found = self._erase_seen(prefix)
+            erased += found
+            if not found:
+                break
+        with Naming("erase", self.url, prefix or None):
+            self._done(erased)
+
+    def _erase_seen(self, prefix: str) -> list[str]:
+        """Erase what one scan shows below a prefix, and the directories that are empty then; the paths of what was erased."""
+        found, erased = [prefix], []
         for directory in found:
             beside: dict[str, list[str]] = {}
             for name, kind in self._scan(directory):
@@ -153,8 +196,7 @@ class FileTree(Durable):
                     self.ledger.directory_removed(self._directory(directory))
                 except OSError:
                     pass  # not empty: another writer was here since; otherwise an empty directory is no object
-        with Naming("erase", self.url, prefix or None):
-            self._done(erased)
+        return erased
 
     def list_prefix(self, prefix: str) -> Iterator[str]:
         stack = self._entries(prefix)[::-1]
@@ -217,6 +259,7 @@ class FileTree(Durable):
         with Naming("write", self.url, key):
             self._ready()
             with self._slot(path) as make_draft:
+                self._check()
                 opened = open_published(self.files, path) if any(isinstance(part, ByteRange) for part in parts) else None
                 try:
                     old = look(self.files, path) if opened is None else opened[1]

@@ -1,0 +1,128 @@
+"""Whether the metadata that a handle knows is still that of the stored array.
+
+A handle binds the metadata once. Others may append, resize, change attributes, replace the array or remove it afterwards. So
+every write is made on a condition: the metadata object still has the version that the handle knows. The store checks it under
+the lock that the write takes anyway (on file systems one `lstat`, 2 to 3 µs). Where it does not hold nothing was stored; the
+metadata is read again, and the write is repeated if it still describes the same array (its attributes or its shape changed),
+or ends with NodeNotFoundError or NodeReplacedError.
+
+Why that is enough against `overwrite=True` and deletion: those remove the metadata first, and then every object below it, each
+under its lock, until a pass finds none. A writer that got its lock before the metadata was removed is waited for, and what it
+stored is removed; one that gets its lock afterwards sees that the metadata is gone.
+
+The shape needs more. An appender stores its data first and then the metadata (`ops/growth.py`), so for a moment an edge chunk
+holds elements that no metadata speaks of. `shape_stands` therefore also asks whether somebody has locked the metadata.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass
+
+from zarrant.effects import New, OnlyWhile, Op, Outcome, fetch_one, put, steady
+from zarrant.errors import MetadataChangedError, NodeNotFoundError, NodeReplacedError, ZarrantError
+from zarrant.metadata.v3 import ArrayDocument, Document
+from zarrant.ops.exclusive import TRIES
+from zarrant.ops.hierarchy import document_key, parsed
+from zarrant.ops.state import ArrayState
+from zarrant.storage import Version
+
+HINT = "Open it again: this handle knows an array that is no longer there"
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """The condition under which an array's objects are stored, and what to do where it does not hold."""
+
+    state: ArrayState
+
+    @property
+    def below(self) -> str | None:
+        """The key of the metadata: where it is gone, no directory is made for a chunk. None as for `condition`."""
+        return None if self.condition is None else self.condition.key
+
+    @property
+    def condition(self) -> OnlyWhile | None:
+        """None where nothing is known of the stored metadata (it is about to be made), or where the store cannot be read."""
+        version = self.state.known.version
+        if version is None or not self.state.options.exclusive:
+            return None
+        return OnlyWhile(document_key(self.state.prefix), version)
+
+    def look_again(self) -> Op[None]:
+        """Learn the version of the stored metadata; NodeNotFoundError or NodeReplacedError where it is not this array's."""
+        state, key = self.state, document_key(self.state.prefix)
+        blob = yield from fetch_one(key)
+        if blob is None:
+            raise NodeNotFoundError("the array was removed or moved", key=key, path=state.prefix or "/", hint=HINT)
+        document = same_array(state, parsed(state.prefix, blob.data[0], blob.version))
+        state.known.learn(blob.version, document.shape == state.shape)
+
+
+def same_array(state: ArrayState, document: Document) -> ArrayDocument:
+    """The stored metadata, if it is that of the array a handle knows, but for shape and attributes; else NodeReplacedError."""
+    if isinstance(document, ArrayDocument) and _alike(state, document):
+        return document
+    key = document_key(state.prefix)
+    raise NodeReplacedError("another node was stored here", key=key, path=state.prefix or "/", hint=HINT)
+
+
+def _alike(state: ArrayState, document: ArrayDocument) -> bool:
+    """Whether chunks that are written by one are read by the other."""
+    if len(document.shape) != len(state.shape):
+        return False
+    if document.with_attributes({}).with_shape(state.shape) == state.document.with_attributes({}):
+        return True
+    try:  # another program may have written the same in other words
+        other = ArrayState.from_document(state.prefix, document, state.options)
+    except ZarrantError:
+        return False
+    return (other.data_type, other.fill, other.chunk_shape, other.key_encoding, other.chain) == (
+        state.data_type,
+        state.fill,
+        state.chunk_shape,
+        state.key_encoding,
+        state.chain,
+    )
+
+
+def shape_stands(state: ArrayState) -> Op[bool]:
+    """Whether the array still has the shape that this handle knows, and nobody is about to change it.
+
+    The metadata is read where it is not of the version that was last seen. An array of which nothing was ever seen stored is
+    its handle's alone.
+    """
+    key, known = document_key(state.prefix), state.known
+    if known.version is not None and (yield from steady(key, known.version)):
+        return known.same_shape
+    if known.version is None and (yield from fetch_one(key)) is None:
+        return True
+    yield from Current(state).look_again()
+    return known.same_shape and (yield from steady(key, known.version))
+
+
+def put_current(state: ArrayState, items: Sequence[New]) -> Op[list[Outcome[Version]]]:
+    """Store or erase objects of an array, each on condition that the array is still there."""
+    current = Current(state)
+    outcomes = list((yield from put(items, current.condition)))
+    for _ in range(TRIES):
+        failed = [i for i, outcome in enumerate(outcomes) if isinstance(outcome, MetadataChangedError)]
+        if not failed:
+            break
+        try:
+            yield from current.look_again()
+            again: Sequence[Outcome[Version]] = yield from put([items[i] for i in failed], current.condition)
+        except ZarrantError as error:
+            again = [copy(error) for _ in failed]  # each will be annotated with its chunk
+        for i, outcome in zip(failed, again, strict=True):
+            outcomes[i] = outcome
+    return outcomes
+
+
+def put_current_one(state: ArrayState, item: New) -> Op[Version]:
+    """`put_current` of one object; its error is raised."""
+    (outcome,) = yield from put_current(state, (item,))
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
