@@ -13,7 +13,7 @@ A catcher asks two questions: may I retry, and who must act. The first layer ans
     │   ├── OptionError (ValueError)         unknown or impossible options, modes, names
     │   ├── CapabilityError (TypeError)      the store cannot do what the operation needs
     │   ├── NodeExistsError (FileExistsError)
-    │   └── NodeNotFoundError (FileNotFoundError)
+    │   └── NodeNotFoundError (FileNotFoundError, KeyError)
     │       └── NodeReplacedError            another node is where this handle's was
     ├── DataError              what is stored is wrong; other chunks may be right
     │   ├── MetadataError (ValueError)
@@ -154,8 +154,8 @@ class NodeExistsError(CallerError, FileExistsError):
     """An array or group is there already."""
 
 
-class NodeNotFoundError(CallerError, FileNotFoundError):
-    """No array or group where one was expected."""
+class NodeNotFoundError(CallerError, FileNotFoundError, KeyError):
+    """No array or group where one was expected. A KeyError as well, since a group is a mapping of names to nodes."""
 
 
 class NodeReplacedError(NodeNotFoundError):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import threading
 
 import pytest
@@ -69,7 +70,58 @@ def test_a_handle_is_not_changed_behind_its_back(store) -> None:
     given = {"a": [1]}
     a = zarrant.create_array(store, shape=(4,), dtype="int8", attributes=given)
     given["b"] = 2
+    given["a"].append(2)
     assert dict(a.attrs) == {"a": [1]}
     reader = zarrant.open_array(store, mode="r")
     with pytest.raises(CapabilityError):
         reader.attrs["x"] = 1
+
+
+@pytest.mark.parametrize("make", [lambda s, **o: zarrant.create_array(s, shape=(4,), dtype="int8", **o), zarrant.create_group])
+def test_attributes_are_values(store, make) -> None:
+    node = make(store, attributes={"deep": {"list": [1, {"x": 2}]}})
+
+    def agree() -> dict:
+        assert dict(node.attrs) == dict(zarrant.open(store, mode="r").attrs)
+        return dict(node.attrs)
+
+    node.attrs["deep"]["list"][1]["x"] = 9
+    next(iter(node.attrs.values()))["list"].append(9)
+    assert agree() == {"deep": {"list": [1, {"x": 2}]}}
+    mine = {"list": [1]}
+    node.attrs["mine"] = mine
+    mine["list"].append(2)
+    node.attrs["other"] = 1
+    assert agree()["mine"] == {"list": [1]}
+    node.attrs["tuple"] = (1, (2, 3))
+    assert agree()["tuple"] == [1, [2, 3]]
+    node.update_attributes({"mine": mine})
+    mine["list"].append(3)
+    assert agree()["mine"] == {"list": [1, 2]}
+    node.attrs.put({"mine": mine})
+    mine["list"].append(4)
+    assert agree() == {"mine": {"list": [1, 2, 3]}}
+    changed = node.attrs["mine"]
+    changed["list"].append(5)
+    node.attrs["mine"] = changed
+    assert agree() == {"mine": {"list": [1, 2, 3, 5]}}
+
+
+def test_attributes_of_an_async_handle_are_values(store) -> None:
+    zarrant.create_array(store, shape=(4,), dtype="int8", attributes={"a": [1]})
+
+    async def main() -> None:
+        a = await zarrant.open_array_async(store)
+        a.attrs["a"].append(2)
+        assert a.attrs == {"a": [1]}
+
+    asyncio.run(main())
+
+
+def test_attributes_that_contain_themselves_are_refused(store) -> None:
+    endless: dict = {}
+    endless["self"] = endless
+    a = zarrant.create_array(store, shape=(4,), dtype="int8")
+    with pytest.raises(ZarrantError):
+        a.attrs["x"] = endless
+    assert dict(a.attrs) == {}

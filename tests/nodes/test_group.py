@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from typing import Any
 
 import pytest
 
 import zarrant
-from zarrant.errors import NodeExistsError, NodeNotFoundError, OptionError
+from zarrant.errors import MetadataError, NodeExistsError, NodeNotFoundError, OptionError, StoreError, UnknownExtensionError
+from zarrant.metadata.v3 import dump
+from zarrant.nodes.unreadable import UnreadableNode
 
 
 @pytest.fixture(params=["memory", "files"])
@@ -31,9 +34,11 @@ def test_members(group: Any) -> None:
     assert 3 not in group
     with pytest.raises(NodeNotFoundError):
         group["nothing"]
-    for bad in ("..", "__x", "a/./b"):
+    for bad in ("..", "a/./b"):
         with pytest.raises(OptionError):
             group[bad]
+    with pytest.raises(OptionError):
+        group.create_group("__x")
 
 
 def test_tree(group: Any) -> None:
@@ -77,6 +82,102 @@ def test_attributes(group: Any) -> None:
     assert dict(group.attrs) == {"n": 3}
 
 
+def test_a_group_is_a_mapping_of_names_to_nodes(group: Any) -> None:
+    assert list(group.keys()) == ["images", "mask"]
+    assert dict(group) == dict(group.items()) == group.members()
+    assert [node.path for node in group.values()] == ["images", "mask"]
+    assert (group.get("mask"), group.get("nothing"), group.get("nothing", 5)) == (group["mask"], None, 5)
+    assert [group.nmembers(depth) for depth in (0, 1, None)] == [2, 4, 5]
+    with pytest.raises(KeyError):
+        group["nothing"]
+
+
+def test_what_is_required_is_made_or_opened(group: Any) -> None:
+    array = group.require_array("new/a", shape=(3,), dtype="int8", data=[1, 2, 3])
+    assert group.require_array("new/a", shape=3, dtype="int8", data=[7, 7, 7]) == array
+    assert array[...].tolist() == [1, 2, 3], "data are stored by who creates"
+    for wrong in ({"shape": (4,), "dtype": "int8"}, {"shape": (3,), "dtype": "int16"}):
+        with pytest.raises(NodeExistsError, match="another"):
+            group.require_array("new/a", **wrong)
+    assert group.require_group("new", attributes={"x": 1}).attrs == {}
+    assert group.require_group("other", attributes={"x": 1}).attrs == {"x": 1}
+    with pytest.raises(NodeNotFoundError):
+        group.require_array("new", shape=(3,), dtype="int8")
+    with pytest.raises(NodeNotFoundError):
+        group.require_group("mask")
+
+
+def put(group: Any, key: str, data: bytes) -> None:
+    group.store.put(key, [data])
+
+
+TEXTS = (
+    b'{"zarr_format": 3, "node_type": "array", "shape": [2], "data_type": "string", "fill_value": "", '
+    b'"chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [2]}}, "chunk_key_encoding": {"name": "default"}, '
+    b'"codecs": [{"name": "vlen-utf8"}]}'
+)
+BAD_MEMBERS: dict[str, tuple[str, bytes, type[Exception], str]] = {
+    "a type that is not supported": ("bad/zarr.json", TEXTS, UnknownExtensionError, "array"),
+    "broken metadata": ("bad/zarr.json", b"{", MetadataError, "node"),
+    "an array of zarr V2": ("bad/.zarray", b"{}", UnknownExtensionError, "node"),
+    "a group of zarr V2": ("bad/.zgroup", b"{}", UnknownExtensionError, "node"),
+    "a format of the future": ("bad/zarr.json", b'{"zarr_format": 4, "node_type": "group"}', MetadataError, "node"),
+}
+
+
+@pytest.mark.parametrize("what", BAD_MEMBERS)
+def test_a_member_that_cannot_be_opened_is_listed_with_its_reason(group: Any, what: str) -> None:
+    key, data, kind_of_error, kind = BAD_MEMBERS[what]
+    put(group, key, data)
+    assert list(group) == list(group.members()) == ["bad", "images", "mask"]
+    assert (len(group), list(group.arrays()), list(group.groups())) == (3, ["mask"], ["images"])
+    assert "bad" in group
+    bad = group.members()["bad"]
+    assert isinstance(bad, UnreadableNode)
+    assert (bad.name, bad.path, bad.kind, type(bad.error)) == ("bad", "bad", kind, kind_of_error)
+    for open_it in (lambda: group["bad"], lambda: group.get("bad"), lambda: zarrant.open(group.store, name="bad")):
+        with pytest.raises(kind_of_error) as caught:
+            open_it()
+        assert caught.value.message == bad.error.message
+    assert bad.error.message in bad.reason
+    assert bad.reason in repr(bad)
+    assert f"bad{' (2,) string' if kind == 'array' else ''} (cannot be opened: {bad.error.message})" in group.tree()
+    assert "bad" in group.info_complete()["Cannot be opened"]
+    assert "cannot be opened" in group._repr_html_()
+    del group["bad"]
+    assert list(group) == ["images", "mask"]
+    with pytest.raises(NodeNotFoundError):
+        del group["bad"]
+
+
+def test_what_is_no_file_in_the_place_of_metadata_hides_no_member(tmp_path: Any) -> None:
+    group = zarrant.create_group(tmp_path / "g")
+    group.create_array("a", shape=(2,), dtype="int8")
+    (tmp_path / "g" / "bad").mkdir()
+    os.mkfifo(tmp_path / "g" / "bad" / "zarr.json")
+    assert list(group) == ["a", "bad"]
+    assert "bad" in group
+    assert isinstance(group.members()["bad"].error, StoreError)
+    assert list(group.arrays()) == ["a"]
+
+
+def test_what_others_name_against_the_rules_is_opened_and_deleted(group: Any) -> None:
+    name = "__xarray_dataarray_variable__"
+    put(group, f"{name}/zarr.json", dump(group["mask"].metadata))
+    assert list(group) == [name, "images", "mask"]
+    assert group[name] == group.members()[name] == zarrant.open_array(group.store, name=name)
+    del group[name]
+    assert name not in group
+
+
+def test_the_summary_says_what_is_there(group: Any) -> None:
+    assert group.info["Attributes"] == 1
+    assert group.info["Consolidated metadata"] == "no"
+    complete = group.info_complete()
+    assert (complete["Members"], complete["Arrays"], complete["Groups"]) == (2, 1, 1)
+    assert "Cannot be opened" not in complete
+
+
 def test_options_are_handed_down() -> None:
     g = zarrant.create_group({}, config={"write_empty_chunks": True}, synchronizer=None)
     a = g.create_array("a", shape=(2,), dtype="int8")
@@ -94,6 +195,15 @@ def test_the_async_twin(group: Any) -> None:
         assert isinstance(await g.getitem("images/raw"), zarrant.AsyncArray)
         assert isinstance(await g.getitem("images"), zarrant.AsyncGroup)
         assert await g.contains("mask")
+        assert list(await g.keys()) == [name for name, _ in await g.items()] == list(group)
+        assert len(await g.values()) == await g.nmembers() == 2
+        assert (await g.get("mask"), await g.get("nothing", 5)) == (await g.getitem("mask"), 5)
+        assert (await g.info_complete())["Members"] == 2
+        assert (await g.require_array("mask", shape=(4,), dtype="bool")).path == "mask"
+        assert (await g.require_group("images")).path == "images"
+        group.store.put("bad/zarr.json", [b"{"])
+        assert isinstance((await g.members())["bad"], UnreadableNode)
+        await g.delitem("bad")
         assert not await g.contains("nothing")
         await g.update_attributes({"z": 1})
         assert g.attrs == {"a": 1, "z": 1}

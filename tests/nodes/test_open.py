@@ -17,6 +17,7 @@ from zarrant.errors import (
     NodeNotFoundError,
     OptionError,
     StoreError,
+    UnknownExtensionError,
 )
 
 KINDS = {"shape": (4,), "dtype": "int8"}
@@ -294,3 +295,58 @@ def test_options_that_say_what_the_mode_says_are_taken(api: Any) -> None:
     api.open_array(store, mode="a", overwrite=False, if_exists="match", zarr_format=3, **KINDS)
     api.open_array(store, mode="r", overwrite=False, data=None, **KINDS)
     api.open_array({}, mode="w-", overwrite=False, if_exists="error", **KINDS)
+
+
+@pytest.fixture(params=["group", "array"])
+def old(request, tmp_path):
+    """A directory of Zarr V2, as zarr-python writes it, and what kind of node it is."""
+    zarr = pytest.importorskip("zarr")
+    if request.param == "group":
+        group = zarr.open_group(tmp_path / "old", mode="w", zarr_format=2)
+        group.attrs["title"] = "mine"
+        group.create_array("air", data=np.arange(6))
+    else:
+        zarr.create_array(tmp_path / "old", data=np.arange(6), zarr_format=2)
+    return tmp_path / "old", request.param
+
+
+def files(path) -> dict:
+    return {file.relative_to(path).as_posix(): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize("mode", ["r", "r+", "a", "w", "w-"])
+@pytest.mark.parametrize("kind", ["array", "group", "node"])
+def test_no_mode_of_opening_hides_a_v2_node(old, mode, kind) -> None:
+    path, is_kind = old
+    before = files(path)
+    call = {
+        "array": lambda: zarrant.open_array(
+            path, mode=mode, **({"shape": (6,), "dtype": "i8"} if mode in ("a", "w", "w-") else {})
+        ),
+        "group": lambda: zarrant.open_group(path, mode=mode),
+        "node": lambda: zarrant.open(path, mode=mode),
+    }[kind]
+    with pytest.raises((UnknownExtensionError, NodeExistsError, OptionError)) as caught:
+        call()
+    if not isinstance(caught.value, OptionError):
+        assert f"Zarr V2 {is_kind} is here" in str(caught.value)
+        assert caught.value.hint
+    else:
+        assert (kind, mode) in {("node", "w"), ("node", "w-")}
+    assert files(path) == before
+
+
+@pytest.mark.parametrize("options", [{}, {"overwrite": True}, {"if_exists": "match"}, {"if_exists": "overwrite"}], ids=repr)
+@pytest.mark.parametrize("name", [None, "new", "new/deep", "air"])
+def test_no_creation_hides_a_v2_node(old, options, name) -> None:
+    path, _ = old
+    before = files(path)
+    for create in (
+        lambda: zarrant.create_array(path, name=name, shape=(6,), dtype="i8", data=np.ones(6, "i8"), **options),
+        lambda: zarrant.create_group(path, name=name, **options),
+        lambda: asyncio.run(zarrant.create_group_async(path, name=name, **options)),
+        lambda: asyncio.run(zarrant.create_array_async(path, name=name, shape=(6,), dtype="i8", **options)),
+    ):
+        with pytest.raises(NodeExistsError, match="V2"):
+            create()
+    assert files(path) == before

@@ -12,6 +12,7 @@ from zarrant.errors import (
     NodeExistsError,
     NodeNotFoundError,
     OptionError,
+    UnknownExtensionError,
     VersionChangedError,
 )
 from zarrant.metadata.v3 import GroupDocument
@@ -74,9 +75,6 @@ def test_missing_and_broken_documents(objects) -> None:
     with pytest.raises(NodeNotFoundError) as caught:
         objects.perform(hierarchy.read_document("x"))
     assert (caught.value.key, caught.value.hint) == ("x/zarr.json", None)
-    objects["x/.zarray"] = b"{}"
-    with pytest.raises(NodeNotFoundError, match="V2"):
-        objects.perform(hierarchy.read_document("x"))
     objects["x/zarr.json"] = b'{"zarr_format": 3'
     with pytest.raises(MetadataError) as broken:
         objects.perform(hierarchy.read_document("x"))
@@ -123,7 +121,7 @@ def test_deletion_takes_the_document_first(objects, document) -> None:
 def test_children_and_everything_below(objects, document) -> None:
     for path in ("b", "a/b", "a/c", "a/c/d"):
         objects.perform(hierarchy.create_node(path, GroupDocument() if path in ("a/c",) else document))
-    objects.update({"no node/x": b"1", "__hidden/zarr.json": b"1", "b/c/0/0": b"1"})
+    objects.update({"no node/x": b"1", "b/c/0/0": b"1"})
     children = objects.perform(hierarchy.list_children(""))
     assert [(child.name, child.path, type(child.document).__name__) for child in children] == [
         ("a", "a", "GroupDocument"),
@@ -133,10 +131,82 @@ def test_children_and_everything_below(objects, document) -> None:
     assert [child.name for child in objects.perform(hierarchy.list_children("a"))] == ["b", "c"]
 
 
-@pytest.mark.parametrize("path", [".", "..", "a/../b", "a/.", "__x", "a/__x", "a\0b", "..."])
-def test_names_no_node_may_have(path) -> None:
-    with pytest.raises(OptionError):
-        hierarchy.check_path(path)
+@pytest.mark.parametrize("path", [".", "..", "a/../b", "a/.", "a\0b", "..."])
+def test_names_no_node_can_have(path) -> None:
+    for check in (hierarchy.check_path, hierarchy.check_new_path):
+        with pytest.raises(OptionError):
+            check(path)
+
+
+@pytest.mark.parametrize("path", ["__x", "a/__x", "zarr.json", "a/zarr.json/b", ".zarray", ".zgroup", ".zattrs", ".zmetadata"])
+def test_names_that_are_kept_for_other_uses_are_read_but_not_given(path) -> None:
+    assert hierarchy.check_path(path) == path
+    with pytest.raises(OptionError, match="new node"):
+        hierarchy.check_new_path(path)
+
+
+V2 = {".zarray": b"{}", ".zgroup": b'{"zarr_format": 2}'}
+
+
+@pytest.mark.parametrize("marker", V2)
+def test_a_v2_node_is_told_from_nothing(objects, document, marker) -> None:
+    objects[f"x/{marker}"] = V2[marker]
+    for op in (hierarchy.read_document("x"), hierarchy.open_node("x", create=lambda: hierarchy.create_node("x", document))):
+        with pytest.raises(UnknownExtensionError, match="V2") as caught:
+            objects.perform(op)
+        assert (caught.value.key, caught.value.got, caught.value.expected) == (f"x/{marker}", 2, 3)
+    assert objects.perform(hierarchy.node_exists("x"))
+    (child,) = objects.perform(hierarchy.list_children(""))
+    assert (child.name, child.document, type(child.error)) == ("x", None, UnknownExtensionError)
+
+
+@pytest.mark.parametrize("marker", V2)
+@pytest.mark.parametrize("where", ["", "g", "g/x"])
+@pytest.mark.parametrize("options", [{}, {"overwrite": True}, {"match": True}], ids=repr)
+def test_new_metadata_never_hide_a_v2_node(objects, document, marker, where, options) -> None:
+    objects[f"{where}/{marker}" if where else marker] = V2[marker]
+    objects["g/x/0.0"] = b"its chunk"
+    before = dict(objects)
+    with pytest.raises(NodeExistsError, match="V2"):
+        objects.perform(hierarchy.create_node("g/x", document, is_chunk=lambda key: True, **options))
+    assert objects == before
+
+
+def test_opening_what_is_there_asks_for_its_metadata_only(objects, document) -> None:
+    objects.perform(hierarchy.create_node("x", document))
+    for create in (None, lambda: hierarchy.create_node("x", document)):
+        objects.log.clear()
+        objects.perform(hierarchy.open_node("x", create=create))
+        assert objects.log == [effects.Fetch((effects.Want("x/zarr.json"),))]
+
+
+def test_one_member_that_cannot_be_read_hides_no_other(objects, document) -> None:
+    for path in ("a", "c/d"):
+        objects.perform(hierarchy.create_node(path, document))
+    objects["b/zarr.json"] = b"{"
+    children = objects.perform(hierarchy.list_children(""))
+    assert [(child.name, type(child.error)) for child in children] == [("a", type(None)), ("b", MetadataError), ("c", type(None))]
+    assert [child.path for child in objects.perform(hierarchy.walk(""))] == ["a", "b", "c", "c/d"]
+    assert objects.perform(hierarchy.node_exists("b"))
+    objects.perform(hierarchy.delete_below("b"))
+    assert not any(key.startswith("b/") for key in objects)
+    with pytest.raises(NodeNotFoundError):
+        objects.perform(hierarchy.delete_below("b"))
+
+
+def test_members_are_counted_by_level(objects, document) -> None:
+    objects.perform(hierarchy.create_node("g/a/b/c", document))
+    counts = [objects.perform(hierarchy.count_nodes("g", depth)) for depth in (0, 1, 2, None)]
+    assert counts == [1, 2, 3, 3]
+    assert objects.perform(hierarchy.count_nodes("", 0)) == 1
+
+
+def test_a_very_deep_hierarchy_is_walked(objects) -> None:
+    path = ""
+    for _ in range(1200):
+        path = f"{path}/a" if path else "a"
+        objects[f"{path}/zarr.json"] = b'{"zarr_format": 3, "node_type": "group"}'
+    assert len(objects.perform(hierarchy.walk(""))) == 1200
 
 
 def test_paths() -> None:

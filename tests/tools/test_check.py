@@ -193,7 +193,7 @@ def test_broken_documents_and_groups(tmp_path: Path) -> None:
     assert [(finding.kind, finding.key) for finding in report.findings] == [
         ("index", "a/c/0/0"),
         ("metadata", "b/zarr.json"),
-        ("metadata", "deep/c/zarr.json"),
+        ("unsupported", "deep/c/zarr.json"),
     ]
     with pytest.raises(NodeNotFoundError):
         check(tmp_path / "nothing")
@@ -471,3 +471,34 @@ def test_what_the_store_cannot_read_is_a_finding(tmp_path: Path) -> None:
     (finding,) = check(store).findings
     assert (finding.kind, finding.key, finding.chunk, finding.severity) == ("unreadable", "c/1/0", (1, 0), "error")
     assert "Input/output error" in finding.detail
+
+
+def test_what_is_not_supported_is_a_note_and_no_error(tmp_path) -> None:
+    group = zarrant.create_group(tmp_path / "g")
+    group.create_array("x", shape=(3,), dtype="int8", data=[1, 2, 3])
+    for name, key, text in (
+        ("names", "zarr.json", json.dumps(group["x"].metadata.to_json() | {"data_type": "string"})),
+        ("codec", "zarr.json", json.dumps(group["x"].metadata.to_json() | {"codecs": [{"name": "bytes"}, {"name": "jpeg"}]})),
+        ("old", ".zarray", "{}"),
+    ):
+        (tmp_path / "g" / name).mkdir()
+        (tmp_path / "g" / name / key).write_text(text)
+    report = check(tmp_path / "g")
+    assert report.clean
+    assert report.arrays == 1
+    assert [(finding.severity, finding.kind, finding.key) for finding in report.findings] == [
+        ("note", "unsupported", "codec/zarr.json"),
+        ("note", "unsupported", "names/zarr.json"),
+        ("note", "unsupported", "old/.zarray"),
+    ]
+    assert all("not supported" in finding.detail for finding in report.findings)
+    (finding,) = check(tmp_path / "g" / "old").findings
+    assert (finding.severity, finding.kind, finding.key) == ("note", "unsupported", ".zarray")
+
+
+def test_groups_may_be_nested_very_deep() -> None:
+    objects, path = {}, ""
+    for _ in range(1200):
+        objects[f"{path}zarr.json"] = b'{"zarr_format": 3, "node_type": "group"}'
+        path += "a/"
+    assert check(objects).clean

@@ -232,3 +232,15 @@ def test_blocks_cover_every_chunk_once_within_the_limit(sides: list[tuple[int, i
         assert count == 1 or count * math.prod(chunk) * itemsize <= limit
     assert (seen == 1).all()
     assert total == grid.n_chunks
+
+
+@pytest.mark.parametrize(
+    "encoding", [{"name": "v2", "separator": "/"}, {"name": "v2"}, {"name": "default", "separator": "."}, None]
+)
+def test_the_chunk_key_encoding_stays(tmp_path, encoding) -> None:
+    source = zarrant.create_array(tmp_path / "a", data=np.arange(6), chunks=3, chunk_key_encoding=encoding)
+    copy(str(tmp_path / "a"), str(tmp_path / "b"))
+    target = zarrant.open_array(tmp_path / "b", mode="r")
+    assert target.metadata.chunk_key_encoding == source.metadata.chunk_key_encoding
+    assert target.chunk_key((1,)) == source.chunk_key((1,))
+    assert target[...].tolist() == list(range(6))

@@ -37,6 +37,18 @@ def test_a_tree(tmp_path: Path) -> None:
     assert describe.info(tmp_path / "g")["members"] == {"x": "group", "z": "group"}
 
 
+def test_a_member_that_cannot_be_opened_is_shown_with_its_reason(tmp_path: Path) -> None:
+    group = zarrant.open_group(tmp_path / "g", mode="w")
+    group.create_array("x", shape=(2,), dtype="int8")
+    (tmp_path / "g" / "torn").mkdir()
+    (tmp_path / "g" / "torn" / "zarr.json").write_text("{")
+    torn, x = describe.tree(tmp_path / "g")["children"]
+    assert (torn["name"], torn["kind"], x["shape"]) == ("torn", "node", [2])
+    assert "MetadataError" in torn["reason"]
+    facts = describe.info(tmp_path / "g")
+    assert (facts["members"], facts["unreadable"]) == ({"torn": "node", "x": "array"}, {"torn": torn["reason"]})
+
+
 def test_looking_creates_nothing(tmp_path: Path) -> None:
     for look in (describe.info, describe.tree):
         with pytest.raises(NodeNotFoundError, match="no such directory"):

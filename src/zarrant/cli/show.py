@@ -52,9 +52,9 @@ def info(facts: Mapping[str, Any]) -> None:
     """An array or a group, as a table."""
     out.print(f"[bold]{escape(facts['address'])}[/bold]")
     if facts["kind"] == "group":
-        out.print(
-            _table({"kind": "group", "members": _plain(facts["members"]) or "none", "attributes": _plain(facts["attributes"])})
-        )
+        rows = {"kind": "group", "members": _plain(facts["members"]) or "none"}
+        rows |= {"cannot be opened": _plain(facts["unreadable"]), "attributes": _plain(facts["attributes"])}
+        out.print(_table(rows))
         return
     names = facts["dimension_names"]
     out.print(
@@ -90,6 +90,8 @@ def _grow(branch: Tree, node: Mapping[str, Any]) -> None:
 
 def _label(node: Mapping[str, Any]) -> str:
     name = f"[bold]{escape(node['name'])}[/bold]"
+    if "reason" in node:
+        return f"{name}  [yellow]cannot be opened[/yellow]  [dim]{escape(node['reason'])}[/dim]"
     if node["kind"] == "group":
         return name
     pieces = f"chunks {_plain(node['chunks'])}" + (f", shards {_plain(node['shards'])}" if node["shards"] else "")

@@ -120,13 +120,12 @@ def parse_data_type(name: str, configuration: Mapping[str, Any] | None = None, p
     configuration = configuration or {}
     if name == RAW_BYTES:
         return raw(_raw_length(configuration, path), RAW_BYTES)
+    is_raw = re.fullmatch(r"r[0-9]+", name) is not None
+    if name not in _BY_NAME and not is_raw:
+        raise registry.data_types.unknown(name, path)  # first: the configuration of a type that is not known says nothing
     if configuration:
         raise MetadataError("unknown configuration", path=f"{path}.configuration", expected="none", got=dict(configuration))
-    if name in _BY_NAME:
-        return _BY_NAME[name]
-    if re.fullmatch(r"r[0-9]+", name):
-        return raw(_raw_bits(name, path))
-    raise registry.data_types.unknown(name, path)
+    return raw(_raw_bits(name, path)) if is_raw else _BY_NAME[name]
 
 
 def _raw_bits(name: str, path: str) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -81,6 +81,23 @@ def dump_json(value: Any) -> bytes:
     except ValueError as cause:  # an integer of more digits than CPython prints
         raise LimitError("a number that is too long", path="$", field="digits", got=str(cause), limit=LIMITS.digits) from cause
     return f"{text}\n".encode()
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """A copy of a JSON value that shares nothing with it, as storing and reading it would give: tuples are lists.
+
+    What JSON cannot say, and what is nested too deep, is passed on as it is: `dump_json` refuses it, and says where it is.
+
+    >>> plain({"a": (1, [2])})
+    {'a': [1, [2]]}
+    """
+    if depth > LIMITS.depth:
+        return value
+    if isinstance(value, Mapping):
+        return {key: plain(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item, depth + 1) for item in value]
+    return value
 
 
 class _Reader:

@@ -15,12 +15,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeAlias
 
 from zarrant.errors import LimitError, MetadataError, ShapeError, UnknownExtensionError
-from zarrant.metadata.text import LIMITS, Limits, dump_json, member, parse_json
+from zarrant.metadata.text import LIMITS, Limits, dump_json, member, parse_json, plain
 
 Json: TypeAlias = Any
 """A JSON value: None, bool, int, float, str, or lists and dicts of them."""
 
 MAX_SIZE = 2**63 - 1
+CONSOLIDATED = "consolidated_metadata"
 _IGNORABLE = 'Only an object with "must_understand": false may be ignored'
 
 
@@ -98,7 +99,7 @@ class ArrayDocument:
 
     def with_attributes(self, attributes: Mapping[str, Json]) -> Self:
         """The same array with other attributes."""
-        return replace(self, attributes=dict(attributes), version=None)
+        return replace(self, attributes=plain(dict(attributes)), version=None)
 
     def with_shape(self, shape: Sequence[int]) -> Self:
         """The same array with other extents; the number of dimensions stays."""
@@ -135,9 +136,33 @@ class GroupDocument:
     attributes: dict[str, Json] = field(default_factory=dict)
     extra: Mapping[str, Json] = field(default_factory=dict)
 
+    @property
+    def consolidated(self) -> Mapping[str, Json] | None:
+        """The metadata of the nodes below by their paths, as JSON values, where the group keeps copies of them; else None."""
+        copy = self.extra.get(CONSOLIDATED)
+        entries = copy.get("metadata") if isinstance(copy, Mapping) and copy.get("kind") == "inline" else None
+        return entries if isinstance(entries, Mapping) else None
+
+    @property
+    def about_to_consolidate(self) -> bool:
+        """Whether there are no copies yet, but somebody said that he is making them (or was killed, or is zarr-python 3.0)."""
+        return self.consolidated is None and CONSOLIDATED in self.extra
+
+    def with_announcement(self) -> Self:
+        """The same group without copies, which says that they are being made: to other libraries it says that there are none."""
+        return replace(self, extra={**self.with_consolidated(None).extra, CONSOLIDATED: None})
+
+    def with_consolidated(self, entries: Mapping[str, Json] | None) -> Self:
+        """The same group with copies of the metadata of the nodes below; None: without."""
+        extra = {key: item for key, item in self.extra.items() if key != CONSOLIDATED}
+        if entries is not None:
+            # The form that zarr-python 3 writes and reads; it is not (yet) part of the specification.
+            extra[CONSOLIDATED] = {"kind": "inline", "must_understand": False, "metadata": dict(entries)}
+        return replace(self, extra=extra)
+
     def with_attributes(self, attributes: Mapping[str, Json]) -> Self:
         """The same group with other attributes."""
-        return replace(self, attributes=dict(attributes))
+        return replace(self, attributes=plain(dict(attributes)))
 
     def to_json(self) -> dict[str, Json]:
         """The document as a JSON value, unknown members last."""
@@ -299,7 +324,7 @@ def _extra(value: dict[str, Json], known: frozenset[str], group: bool) -> dict[s
     for key, item in extra.items():
         ignorable = isinstance(item, dict) and item.get("must_understand") is False
         # zarr-python up to 3.1.3 wrote "consolidated_metadata": null into groups
-        absent = group and key == "consolidated_metadata" and item is None
+        absent = group and key == CONSOLIDATED and item is None
         if not ignorable and not absent:
             raise MetadataError("unknown member", path=member("$", key), expected=sorted(known), got=key, hint=_IGNORABLE)
     return extra

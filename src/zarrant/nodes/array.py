@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from zarrant.errors import OptionError
 from zarrant.metadata.v3 import ArrayDocument
-from zarrant.nodes.attributes import Attributes
+from zarrant.nodes.attributes import Attributes, values_of
 from zarrant.nodes.base import READ, UPDATE, WRITE, S
 from zarrant.nodes.decoder import AsyncPartialDecoder, PartialDecoder
 from zarrant.nodes.facts import ArrayFacts
@@ -52,11 +52,11 @@ class Array(Sessions[S], Upkeep[S], Growing[S], Syncing[S], ArrayFacts[S]):
     # writing: these never read
     def store_metadata(self: Array[Writable]) -> None:
         """See `ops.hierarchy.store_document`."""
-        self._place.run(hierarchy.store_document(self.path, self.metadata), WRITE)
+        self._place.run(self._place.in_step(hierarchy.store_document(self.path, self.metadata)), WRITE)
 
     def erase_metadata(self: Array[Writable]) -> None:
         """See `ops.hierarchy.erase_document`."""
-        self._place.run(hierarchy.erase_document(self.path), WRITE)
+        self._place.run(self._place.in_step(hierarchy.erase_document(self.path)), WRITE)
 
     def store_chunk(self: Array[Writable], chunk: Chunk, data: Any) -> None:
         """See `ops.write.store_chunk`."""
@@ -101,7 +101,8 @@ class Array(Sessions[S], Upkeep[S], Growing[S], Syncing[S], ArrayFacts[S]):
         self: Array[ReadableWritable], change: Callable[[dict[str, Any]], Mapping[str, Any]] | Mapping[str, Any]
     ) -> None:
         """See `ops.hierarchy.update_attributes`; a mapping is merged into the stored attributes."""
-        self._moved(self._place.run(hierarchy.update_attributes(self.path, change, self._place.guarded, self._same), UPDATE))
+        op = hierarchy.update_attributes(self.path, change, self._place.guarded, self._same)
+        self._moved(self._place.run(self._place.in_step(op), UPDATE))
 
     # reading
     def retrieve_chunk(self: Array[Readable], chunk: Chunk, *, out: Values | None = None) -> Values:
@@ -217,11 +218,11 @@ class AsyncArray(AsyncSessions[S], AsyncUpkeep[S], AsyncGrowing[S], AsyncSyncing
     # writing: these never read
     async def store_metadata(self: AsyncArray[Any]) -> None:
         """See `ops.hierarchy.store_document`."""
-        await self._place.run_async(hierarchy.store_document(self.path, self.metadata), WRITE)
+        await self._place.run_async(self._place.in_step(hierarchy.store_document(self.path, self.metadata)), WRITE)
 
     async def erase_metadata(self: AsyncArray[Any]) -> None:
         """See `ops.hierarchy.erase_document`."""
-        await self._place.run_async(hierarchy.erase_document(self.path), WRITE)
+        await self._place.run_async(self._place.in_step(hierarchy.erase_document(self.path)), WRITE)
 
     async def store_chunk(self, chunk: Chunk, data: Any) -> None:
         """See `ops.write.store_chunk`."""
@@ -262,9 +263,8 @@ class AsyncArray(AsyncSessions[S], AsyncUpkeep[S], AsyncGrowing[S], AsyncSyncing
 
     async def update_attributes(self, change: Callable[[dict[str, Any]], Mapping[str, Any]] | Mapping[str, Any]) -> None:
         """See `ops.hierarchy.update_attributes`; a mapping is merged into the stored attributes."""
-        self._moved(
-            await self._place.run_async(hierarchy.update_attributes(self.path, change, self._place.guarded, self._same), UPDATE)
-        )
+        op = hierarchy.update_attributes(self.path, change, self._place.guarded, self._same)
+        self._moved(await self._place.run_async(self._place.in_step(op), UPDATE))
 
     # reading
     async def retrieve_chunk(self, chunk: Chunk, *, out: Values | None = None) -> Values:
@@ -315,7 +315,7 @@ class AsyncArray(AsyncSessions[S], AsyncUpkeep[S], AsyncGrowing[S], AsyncSyncing
     @property
     def attrs(self) -> Mapping[str, Any]:
         """The attributes as this handle last saw them; change them with `update_attributes`."""
-        return dict(self._attributes())
+        return values_of(self._attributes())
 
     async def getitem(self, selection: Any, *, index: Index = "numpy") -> Any:
         """Elements by NumPy indexing; `index` "orthogonal", "points" or "blocks" for the other kinds."""

@@ -1,10 +1,21 @@
 """Attributes as a mapping. Reading looks at the handle's copy; every change is a guarded read-modify-write of the stored
-document, so that changes of other writers stay."""
+metadata, so that changes of other writers stay.
+
+Attributes are values: what is read is the caller's own copy, and what is set is copied. Changing a list or dict that was
+read changes nothing that is stored and nothing that a handle shows; it is set again (`attrs["x"] = changed`) to store it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any, Protocol
+
+from zarrant.metadata.text import plain
+
+
+def values_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """All attributes, as the caller's own copy."""
+    return {name: plain(value) for name, value in attributes.items()}
 
 
 class HasAttributes(Protocol):
@@ -31,7 +42,7 @@ class Attributes(MutableMapping[str, Any]):
         self._node: HasAttributes = node
 
     def __getitem__(self, name: str) -> Any:
-        return self._node._attributes()[name]
+        return plain(self._node._attributes()[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._node._attributes())
@@ -47,12 +58,13 @@ class Attributes(MutableMapping[str, Any]):
 
     def update(self, *args: Any, **named: Any) -> None:
         """Set several attributes in one change."""
-        changes = dict(*args, **named)
+        changes = plain(dict(*args, **named))
         self._node.update_attributes(lambda stored: {**stored, **changes})
 
     def put(self, attributes: Mapping[str, Any]) -> None:
         """Replace all attributes."""
-        self._node.update_attributes(lambda stored: attributes)
+        replacement = plain(attributes)
+        self._node.update_attributes(lambda stored: dict(replacement))
 
     def __repr__(self) -> str:
         return f"Attributes({dict(self)!r})"

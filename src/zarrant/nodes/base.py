@@ -10,7 +10,7 @@ import inspect
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Generic, TypeVar, Unpack
 
@@ -19,13 +19,15 @@ from zarrant.config import Config, ConfigOptions
 from zarrant.effects import Op
 from zarrant.errors import CapabilityError, FrozenAttributeError, ZarrantError, ZarrantWarning, did_you_mean
 from zarrant.metadata.v3 import Document
+from zarrant.ops.consolidated import Keeping, in_step
 from zarrant.ops.state import OpOptions
 from zarrant.run.drivers import World, in_thread, perform, perform_async
 from zarrant.run.pool import available_cpus, available_memory, shared_pool
-from zarrant.storage import Capabilities, capabilities
+from zarrant.storage import Capabilities, Version, capabilities
 from zarrant.stores.adapters import ReadOnly
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.guarded import Synchronized
+from zarrant.stores.memory import MemoryStore
 
 T = TypeVar("T")
 H = TypeVar("H")
@@ -56,6 +58,8 @@ class Place:
     path: str
     config: Config
     guarded: bool = True
+    without_copies: dict[str, Version] = field(default_factory=dict, compare=False, repr=False)
+    """See `ops.consolidated.Keeping`; shared by all handles that come from one another."""
     executor: ThreadPoolExecutor | None = None
     """Threads for coroutines under a hold, see `run.drivers.World`."""
 
@@ -106,6 +110,16 @@ class Place:
         if isinstance(store, FilesystemStore | Synchronized):
             store = store.with_options(**{name: getattr(config, name) for name in STORE_OPTIONS if name in options})
         return replace(self, config=config, store=store)
+
+    @property
+    def keeping(self) -> Keeping:
+        """What is known about consolidated metadata above the node."""
+        exclusive = self.guarded and (self.able.hold or in_process(self.store))
+        return Keeping(exclusive, self.able.put_if, self.without_copies)
+
+    def in_step(self, op: Op[T]) -> Op[T]:
+        """An operation that changes metadata at or below this path, so that consolidated metadata above are kept in step."""
+        return in_step(op, self.keeping) if self.able.get else op
 
     def _world(self, needs: tuple[str, ...]) -> World:
         cpus = available_cpus()
@@ -170,7 +184,7 @@ _WAYS = {
     "attributes": "Change attributes with update_attributes({...})",
     "shape": "Change the shape with resize(...) or append(...)",
     "config": "Take another handle with with_config(...)",
-    **{field.name: f"Take another handle with with_config({field.name}=...)" for field in fields(Config)},
+    **{option.name: f"Take another handle with with_config({option.name}=...)" for option in fields(Config)},
 }
 
 
@@ -182,6 +196,13 @@ def not_settable(kind: type, name: str) -> FrozenAttributeError:
     else:
         hint = "It belongs to what is stored" if name in known else did_you_mean(name, known)
     return FrozenAttributeError(f"an attribute of {kind.__name__} that cannot be set", field=name, hint=hint)
+
+
+def in_process(store: Any) -> bool:
+    """Whether only this process can reach the store, so that a queue of its threads is as good as a lock."""
+    while hasattr(store, "store"):  # a view of another store
+        store = store.store
+    return isinstance(store, MemoryStore)
 
 
 def warn_caller(message: str) -> None:

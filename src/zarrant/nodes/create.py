@@ -9,6 +9,7 @@ import numpy as np
 
 from zarrant.effects import Op
 from zarrant.errors import NodeExistsError, OptionError, did_you_mean
+from zarrant.metadata.text import plain
 from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument
 from zarrant.nodes.base import UPDATE, WRITE, Place, Start
 from zarrant.nodes.layout import Layout
@@ -40,6 +41,7 @@ class ArrayOptions(TypedDict, total=False):
 
 def array_creation(place: Place, options: Mapping[str, Any]) -> Start:
     """A new array; every wrong option is refused before anything is stored."""
+    hierarchy.check_new_path(place.path)
     refuse_unknown(options, ArrayOptions.__annotations__)
     check_mapping(options.get("attributes"), "attributes")
     options = dict(options)
@@ -56,7 +58,7 @@ def array_creation(place: Place, options: Mapping[str, Any]) -> Start:
     document = Layout(**options).document()
     op = _create_array(place, document, data, overwrite, match, _exclusive(place))
     op = _compared(op, place.path, document) if match else op
-    return Start(place, op, WRITE if data is None else UPDATE)
+    return Start(place, place.in_step(op), WRITE if data is None else UPDATE)
 
 
 class GroupLayout(TypedDict, total=False):
@@ -69,12 +71,13 @@ class GroupLayout(TypedDict, total=False):
 
 def group_creation(place: Place, options: Mapping[str, Any]) -> Start:
     """A new group; with `if_exists="match"` any group that is there will do."""
+    hierarchy.check_new_path(place.path)
     refuse_unknown(options, GroupLayout.__annotations__)
     check_mapping(options.get("attributes"), "attributes")
     overwrite, match = _existing(options.get("overwrite", False), options.get("if_exists", "error"))
-    document = GroupDocument(dict(options.get("attributes") or {}))
+    document = GroupDocument(plain(dict(options.get("attributes") or {})))
     op = hierarchy.create_node(place.path, document, overwrite=overwrite, match=match, exclusive=_exclusive(place))
-    return Start(place, op, WRITE)
+    return Start(place, place.in_step(op), WRITE)
 
 
 def refuse_unknown(options: Iterable[str], known: Collection[str]) -> None:

@@ -10,11 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 from zarrant.errors import CapabilityError
-from zarrant.nodes.base import UPDATE, Place, S, warn_caller
+from zarrant.nodes.base import UPDATE, Place, S, in_process, warn_caller
 from zarrant.nodes.facts import ArrayFacts
 from zarrant.ops import growth
 from zarrant.storage import ReadableWritable, capabilities
-from zarrant.stores.memory import MemoryStore
 
 
 class Growing(ArrayFacts[S]):
@@ -23,11 +22,12 @@ class Growing(ArrayFacts[S]):
     def resize(self: Growing[ReadableWritable], shape: Any, *, shrink: bool | None = None) -> None:
         """See `ops.growth.resize`."""
         op = growth.resize(self._state, shape, _lists(self._place), self._moved, shrink)
-        _warn_of(self._place.run(op, grows(self._place)))
+        _warn_of(self._place.run(self._place.in_step(op), grows(self._place)))
 
     def append(self: Growing[ReadableWritable], data: Any, axis: int = 0) -> slice:
         """See `ops.growth.append`."""
-        return self._place.run(growth.append(self._state, data, axis, self._moved), grows(self._place))
+        op = growth.append(self._state, data, axis, self._moved)
+        return self._place.run(self._place.in_step(op), grows(self._place))
 
 
 class AsyncGrowing(ArrayFacts[S]):
@@ -36,17 +36,18 @@ class AsyncGrowing(ArrayFacts[S]):
     async def resize(self, shape: Any, *, shrink: bool | None = None) -> None:
         """See `ops.growth.resize`."""
         op = growth.resize(self._state, shape, _lists(self._place), self._moved, shrink)
-        _warn_of(await self._place.run_async(op, grows(self._place)))
+        _warn_of(await self._place.run_async(self._place.in_step(op), grows(self._place)))
 
     async def append(self, data: Any, axis: int = 0) -> slice:
         """See `ops.growth.append`."""
-        return await self._place.run_async(growth.append(self._state, data, axis, self._moved), grows(self._place))
+        op = growth.append(self._state, data, axis, self._moved)
+        return await self._place.run_async(self._place.in_step(op), grows(self._place))
 
 
 def grows(place: Place) -> tuple[str, ...]:
     """What growing needs of the store; CapabilityError where other processes cannot be kept out."""
     place.require(UPDATE)
-    if place.guarded and not capabilities(place.store).hold and not _in_process(place.store):
+    if place.guarded and not capabilities(place.store).hold and not in_process(place.store):
         raise CapabilityError(
             "appending and resizing need an exclusive hold, which this store does not have",
             store=repr(place.store),
@@ -60,12 +61,6 @@ def _warn_of(left: list[str]) -> None:
     """The array has its new shape; what was cut off could not be erased."""
     for problem in left:
         warn_caller(f"resized, but what was cut off was not erased: {problem}. Growing the array again erases it first")
-
-
-def _in_process(store: Any) -> bool:
-    while hasattr(store, "store"):  # a view of another store
-        store = store.store
-    return isinstance(store, MemoryStore)
 
 
 def _lists(place: Place) -> bool:

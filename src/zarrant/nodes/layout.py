@@ -18,6 +18,7 @@ from zarrant.codecs.chain import Chain, ShardingIndexed, chain_of, read_codec
 from zarrant.dtypes.fixed import FixedType, from_numpy
 from zarrant.errors import DataTypeError, OptionError, ShapeError, did_you_mean
 from zarrant.geometry.keys import KeyEncoding
+from zarrant.metadata.text import plain
 from zarrant.metadata.v3 import ArrayDocument, Named
 
 AUTO_CHUNK_BYTES = 2**20
@@ -69,7 +70,7 @@ class Layout:
             chunk_key_encoding=Named(*_key_encoding(self.chunk_key_encoding).to_document()),
             fill_value=data_type.fill_to_json(fill),
             codecs=chain.to_documents(),
-            attributes=dict(self.attributes or {}),
+            attributes=plain(dict(self.attributes or {})),
             dimension_names=_names(self.dimension_names, len(shape)),
         )
 

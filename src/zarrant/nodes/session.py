@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import (
     AbstractAsyncContextManager,
@@ -40,6 +40,7 @@ from zarrant.run.pool import available_memory
 from zarrant.storage import ReadableWritable, capabilities
 
 A = TypeVar("A", bound=ArrayFacts[ReadableWritable])
+H = TypeVar("H", bound=ArrayFacts[Any])
 HOLDERS = 4
 """Threads of one hold in an event loop: operations side by side have the pool besides."""
 
@@ -245,6 +246,28 @@ async def _held_async(array: A, subset: Any) -> AsyncIterator[A]:
     keys = await array._place.run_async(checked(array, touched_keys, subset), READ)
     async with _hold_async(array._place, keys) as place:
         yield type(array)(place, array.metadata)
+
+
+@contextmanager
+def lock_together(place: Place, arrays: Mapping[str, H], subsets: Mapping[str, Any]) -> Iterator[dict[str, H]]:
+    """Lock every stored object that regions of several arrays of one store touch; the value are the arrays to use inside."""
+    keys = {key for name, array in arrays.items() for key in touched_keys(array._state, subsets[name])}
+    with _hold(place, sorted(keys)) as held:
+        yield {name: type(array)(replace(array._place, store=held.store), array.metadata) for name, array in arrays.items()}
+
+
+@asynccontextmanager
+async def lock_together_async(
+    place: Place, opened: Awaitable[Mapping[str, H]], subsets: Mapping[str, Any]
+) -> AsyncIterator[dict[str, H]]:
+    """`lock_together` of arrays that are still to be opened."""
+    arrays = await opened
+    keys = {key for name, array in arrays.items() for key in touched_keys(array._state, subsets[name])}
+    async with _hold_async(place, sorted(keys)) as held:
+        yield {
+            name: type(array)(replace(array._place, store=held.store, executor=held.executor), array.metadata)
+            for name, array in arrays.items()
+        }
 
 
 def _check(place: Place, needed: bool) -> None:

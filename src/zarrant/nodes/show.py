@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from zarrant.metadata.v3 import ArrayDocument
-from zarrant.ops.hierarchy import Child
+from zarrant.ops.hierarchy import Child, reason
 
 SIDE = 180
 MAX_LINES = 48
@@ -113,32 +113,36 @@ def _grid_lines(shape: Sequence[int], cell: Sequence[int], size: tuple[float, fl
     return "".join(out)
 
 
+def group_info(group: Shown, members: Mapping[str, Any] | None = None) -> Info:
+    """What there is to know of a group, and of its members where they are given."""
+    info = Info({"Type": type(group).__name__, "Address": group.url, "Attributes": len(group.metadata.attributes)})
+    info["Consolidated metadata"] = "yes" if group.metadata.consolidated is not None else "no"
+    if members is not None:
+        kinds = [getattr(member, "kind", "array" if hasattr(member, "shape") else "group") for member in members.values()]
+        info["Members"] = len(members)
+        info |= {f"{kind.capitalize()}s": kinds.count(kind) for kind in ("array", "group")}
+        reasons = {name: member.reason for name, member in members.items() if hasattr(member, "reason")}
+        if reasons:
+            info["Cannot be opened"] = "; ".join(f"{name} ({reason})" for name, reason in reasons.items())
+    return info
+
+
 def tree_text(root: str, path: str, nodes: Sequence[Child]) -> str:
     """Nodes below `path`, depth first, as a drawn tree."""
-    lines = [root]
-    prefix = f"{path}/" if path else ""
-    paths = {node.path for node in nodes}
-    for i, node in enumerate(nodes):
-        parts = node.path[len(prefix) :].split("/")
-        stem = ""
-        for depth in range(len(parts) - 1):
-            stem += "│   " if _has_later(nodes, i, prefix + "/".join(parts[:depth])) else "    "
-        last = not _has_later(nodes, i, prefix + "/".join(parts[:-1]))
-        lines.append(f"{stem}{'└── ' if last else '├── '}{parts[-1]}{_summary(node.document)}")
-    assert len(paths) == len(nodes), "every node is met once"
+    last = {node.path.rpartition("/")[0]: node.path for node in nodes}  # the last child of every parent
+    lines, stems = [root], {path: ""}
+    for node in nodes:
+        parent, _, name = node.path.rpartition("/")
+        ends = last[parent] == node.path
+        lines.append(f"{stems[parent]}{'└── ' if ends else '├── '}{name}{_summary(node)}")
+        stems[node.path] = stems[parent] + ("    " if ends else "│   ")
     return "\n".join(lines)
 
 
-def _has_later(nodes: Sequence[Child], i: int, parent: str) -> bool:
-    """Whether a node after node i hangs directly below `parent`."""
-    parent = parent.rstrip("/")
-    return any(node.path.rpartition("/")[0] == parent for node in nodes[i + 1 :])
-
-
-def _summary(document: Any) -> str:
-    if isinstance(document, ArrayDocument):
-        return f" {document.shape} {document.data_type.name}"
-    return ""
+def _summary(node: Child) -> str:
+    document, error = node.document, reason(node)
+    facts = f" {document.shape} {document.data_type.name}" if isinstance(document, ArrayDocument) else ""
+    return facts if error is None else f"{facts} (cannot be opened: {error.message})"
 
 
 def group_html(tree: str) -> str:

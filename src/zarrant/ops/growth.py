@@ -74,7 +74,7 @@ def append(state: ArrayState, data: Any, axis: int = 0, moved: Moved = lambda do
     `data` has the array's extents in every other dimension. Many may append at once: each gets a slice of its own. When
     something fails the array is as it was. ConflictError where a writer that takes no lock changed the shape meanwhile.
     """
-    axis = _check_axis(axis, len(state.shape))
+    axis = check_axis(axis, len(state.shape))
     values = state.values(data)
     return (yield from _alone(state, lambda: _append(state, values, axis, moved)))
 
@@ -107,19 +107,26 @@ def _alone(state: ArrayState, op: Callable[[], Op[T]]) -> Op[T]:
 
 def _append(state: ArrayState, values: Array, axis: int, moved: Moved) -> Op[slice]:
     now, version = yield from _current(state)
-    values = now.values(values)
-    shape = _grown(now.shape, values, axis)
+    grown = yield from store_behind(now, now.values(values), axis)
+    if grown is now:
+        moved(now.document)
+    else:
+        yield from commit(now, grown.document, version, moved)
+    return slice(now.shape[axis], grown.shape[axis])
+
+
+def store_behind(now: ArrayState, values: Array, axis: int) -> Op[ArrayState]:
+    """Store data behind the end of an array whose metadata this operation has locked; returns the array that shows them."""
+    shape = grown_shape(now.shape, values, axis)
     start = now.shape[axis]
     if start == shape[axis]:
-        moved(now.document)
-        return slice(start, start)
+        return now
     grown = _with_shape(now, shape)
     if values.size:
         origin = tuple(start if dimension == axis else 0 for dimension in range(values.ndim))
         region = box_region(ArraySubset(origin, values.shape))
         yield from update.store_region(grown, region, values, shape, metadata_locked=True)
-    yield from _commit(now, grown.document, version, moved)
-    return slice(start, shape[axis])
+    return grown
 
 
 def _resize(state: ArrayState, shape: tuple[int, ...], listing: bool, moved: Moved, shrink: bool | None) -> Op[list[str]]:
@@ -132,7 +139,7 @@ def _resize(state: ArrayState, shape: tuple[int, ...], listing: bool, moved: Mov
     if shape == now.shape:
         moved(now.document)
         return []
-    yield from _commit(now, new.document, version, moved)
+    yield from commit(now, new.document, version, moved)
     if not any(b < a for a, b in zip(now.shape, shape, strict=True)):
         return []
     # The array has its new shape: what fails from here on does not fail the operation.
@@ -171,7 +178,7 @@ def _current(state: ArrayState) -> Op[tuple[ArrayState, Version]]:
     return ArrayState.from_document(state.prefix, document, state.options), blob.version
 
 
-def _commit(now: ArrayState, document: ArrayDocument, version: Version, moved: Moved) -> Op[None]:
+def commit(now: ArrayState, document: ArrayDocument, version: Version, moved: Moved = lambda document: None) -> Op[None]:
     """Replace the document. What others changed in its attributes meanwhile stays; a shape they changed is a conflict."""
     key = document_key(now.prefix)
     for _ in range(TRIES):
@@ -196,13 +203,14 @@ def _with_shape(state: ArrayState, shape: Sequence[int]) -> ArrayState:
         raise ShapeError("extents that the chunk grid cannot have", expected=error.expected, got=shape) from error
 
 
-def _check_axis(axis: Any, ndim: int) -> int:
+def check_axis(axis: Any, ndim: int) -> int:
+    """The number of a dimension, from 0; BoundsError where there is none."""
     if isinstance(axis, bool) or not hasattr(axis, "__index__") or not -ndim <= int(axis) < ndim:
         raise BoundsError("no such dimension", field="axis", expected=f"-{ndim}..{ndim - 1}", got=repr(axis))
     return int(axis) % ndim
 
 
-def _grown(shape: tuple[int, ...], values: Array, axis: int) -> tuple[int, ...]:
+def grown_shape(shape: tuple[int, ...], values: Array, axis: int) -> tuple[int, ...]:
     """The shape with the values behind its end; ShapeError where they do not fit."""
     added = values.shape[axis] if values.ndim == len(shape) else 0
     expected = tuple(added if dimension == axis else extent for dimension, extent in enumerate(shape))

@@ -19,7 +19,7 @@ from zarrant.effects import (
     erase_prefix,
     fetch,
     fetch_one,
-    gather,
+    gather_outcomes,
     list_dir,
     list_prefix,
     locked,
@@ -27,23 +27,37 @@ from zarrant.effects import (
     put,
     put_one,
 )
-from zarrant.errors import ConflictError, NodeExistsError, NodeNotFoundError, OptionError, VersionChangedError, ZarrantError
+from zarrant.errors import (
+    ConflictError,
+    NodeExistsError,
+    NodeNotFoundError,
+    OptionError,
+    StoreError,
+    UnknownExtensionError,
+    VersionChangedError,
+    ZarrantError,
+)
 from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument, dump, parse
 from zarrant.ops.exclusive import FIRST_PAUSE, TRIES, exclusively
+from zarrant.ops.state import ArrayState, OpOptions
 from zarrant.storage import Part, Version
 
 D = TypeVar("D", bound=Document)
 DOCUMENT = "zarr.json"
+V2_KINDS = {".zarray": "array", ".zgroup": "group"}
+"""The objects that make a node of Zarr V2, and of which kind."""
+
 DOCUMENT_COST = 64 * 1024
 """Bytes to reckon with for one document in flight; most are a few KiB."""
 
 
 class Child(NamedTuple):
-    """A node below another: its name, its path and its document."""
+    """A node below another: its name, its path and its metadata, or (then `document` is None) why that cannot be read."""
 
     name: str
     path: str
-    document: Document
+    document: Document | None
+    error: ZarrantError | None = None
 
 
 def document_key(path: str) -> str:
@@ -70,26 +84,70 @@ class MustExist:
 
 
 def check_path(path: str) -> str:
-    """A node path without slashes at its ends; OptionError for parts that no node may have."""
+    """A node path without slashes at its ends; OptionError for parts that no node can have."""
     parts = [part for part in path.split("/") if part]
     for part in parts:
-        if set(part) == {"."} or part.startswith("__") or "\0" in part:
-            raise OptionError("not a node name", field="path", got=path, hint="Names may not be only dots nor start with __")
+        if set(part) == {"."} or "\0" in part:
+            raise OptionError("not a node name", field="path", got=path, hint="Names may not be only dots")
     return "/".join(parts)
 
 
+def check_new_path(path: str) -> str:
+    """`check_path` for a node to be created: OptionError also for names that the specification keeps for other uses.
+
+    A node of such a name that others made is opened, listed and deleted like any other.
+    """
+    path = check_path(path)
+    for part in path.split("/"):
+        if part.startswith("__") or part in (DOCUMENT, *V2_KINDS, ".zattrs", ".zmetadata"):
+            hint = f"Names may not start with __ nor be that of a metadata object, as {DOCUMENT}"
+            raise OptionError("not a name for a new node", field="path", got=path, hint=hint)
+    return path
+
+
 def read_document(path: str) -> Op[Document]:
-    """The document of a node; NodeNotFoundError where there is none, MetadataError where it is broken."""
+    """The metadata of a node; NodeNotFoundError where there is none, MetadataError where it is broken.
+
+    UnknownExtensionError for a node of Zarr V2, which is not read yet.
+    """
+    found = yield from find_node(path)
+    if found is None:
+        raise NodeNotFoundError("no array or group here", key=document_key(path), path=path or "/")
+    return found
+
+
+def find_node(path: str) -> Op[Document | None]:
+    """The metadata of a node, None where there is none; UnknownExtensionError for a node of Zarr V2."""
     found = yield from find_document(path)
-    if found is not None:
-        return found
-    other = yield from fetch([Want(f"{path}/{name}" if path else name) for name in (".zarray", ".zgroup")])
-    hint = (
-        "This is a Zarr V2 node; V2 is not read yet"
-        if any(blob is not None and not isinstance(blob, Exception) for blob in other)
-        else None
-    )
-    raise NodeNotFoundError("no array or group here", key=document_key(path), path=path or "/", hint=hint)
+    if found is None:
+        yield from _refuse_v2(path)
+    return found
+
+
+def _refuse_v2(path: str) -> Op[None]:
+    """UnknownExtensionError where a node of Zarr V2 is: whoever does not read it must not take its place either."""
+    key = yield from _v2_key(path)
+    if key is not None:
+        raise UnknownExtensionError(
+            f"a Zarr V2 {V2_KINDS[key.rpartition('/')[2]]} is here, and V2 is not supported yet",
+            key=key,
+            path=path or "/",
+            field="zarr_format",
+            expected=3,
+            got=2,
+            hint="Read it with zarr-python; nothing was changed",
+        )
+
+
+def _v2_key(path: str) -> Op[str | None]:
+    """The key of what makes a path a node of Zarr V2; None where there is no such node."""
+    keys = [f"{path}/{name}" if path else name for name in V2_KINDS]
+    for key, outcome in zip(keys, (yield from fetch([Want(key) for key in keys])), strict=True):
+        if isinstance(outcome, Exception):
+            raise outcome
+        if outcome is not None:
+            return key
+    return None
 
 
 def open_node(path: str, kind: type[Document] | None = None, create: Callable[[], Op[Document]] | None = None) -> Op[Document]:
@@ -99,6 +157,7 @@ def open_node(path: str, kind: type[Document] | None = None, create: Callable[[]
     """
     found = yield from (read_document(path) if create is None else find_document(path))
     if found is None and create is not None:
+        yield from _refuse_v2(path)
         found = yield from create()
     assert found is not None, "read_document raises where there is none"
     if kind is not None and not isinstance(found, kind):
@@ -108,8 +167,15 @@ def open_node(path: str, kind: type[Document] | None = None, create: Callable[[]
 
 
 def node_exists(path: str) -> Op[bool]:
-    """Whether there is an array or group."""
-    return (yield from find_document(path)) is not None
+    """Whether there is an array or group, also one that cannot be opened."""
+    try:
+        if (yield from fetch_one(document_key(path))) is not None:
+            return True
+    except StoreError as error:
+        if error.retryable:
+            raise
+        return True  # something has the name of the metadata, and cannot be read: a link, no permission
+    return (yield from _v2_key(path)) is not None
 
 
 def find_document(path: str) -> Op[Document | None]:
@@ -247,21 +313,37 @@ def _leftovers(path: str, is_chunk: Callable[[str], bool]) -> Op[list[str]]:
 
 
 def _same(left: Document, right: Document) -> bool:
+    if isinstance(left, GroupDocument) and isinstance(right, GroupDocument):  # copies of others' metadata are not a difference
+        left, right = left.with_consolidated(None), right.with_consolidated(None)
     return dump(left) == dump(right)
 
 
 def _make_parents(path: str) -> Op[None]:
-    for parent in _above(path):
+    for parent in paths_above(path):
         yield from _put_new(parent, GroupDocument())
 
 
 def _refuse_array_above(path: str) -> Op[None]:
-    for parent in _above(path):
-        if isinstance((yield from find_document(parent)), ArrayDocument):
+    """NodeExistsError for what a new node would hide or could not lie in: an array above it, a node of Zarr V2."""
+    for parent in paths_above(path):
+        above = yield from find_document(parent)
+        if isinstance(above, ArrayDocument):
             raise NodeExistsError("an array cannot hold other nodes", key=document_key(parent), path=path)
+        if above is None:
+            yield from _refuse_to_hide_v2(parent)
+    yield from _refuse_to_hide_v2(path)
 
 
-def _above(path: str) -> list[str]:
+def _refuse_to_hide_v2(path: str) -> Op[None]:
+    key = yield from _v2_key(path)
+    if key is not None and (yield from fetch_one(document_key(path))) is None:
+        kind = V2_KINDS[key.rpartition("/")[2]]
+        message = f"a Zarr V2 {kind} is here, which new metadata would hide"
+        hint = "Choose another path. It is not replaced, not even with overwrite=True: remove it yourself if it is of no use"
+        raise NodeExistsError(message, key=key, path=path or "/", expected="zarr_format 3", got="zarr_format 2", hint=hint)
+
+
+def paths_above(path: str) -> list[str]:
     """The paths of the groups above a node, the root first."""
     parts = path.split("/")[:-1]
     return ["/".join(parts[:depth]) for depth in range(len(parts) + 1)] if path else []
@@ -319,25 +401,64 @@ def delete_node(path: str) -> Op[None]:
     yield from erase_prefix(f"{path}/" if path else "")
 
 
+def delete_below(path: str) -> Op[None]:
+    """`delete_node` where there is one, also one that cannot be opened; else NodeNotFoundError."""
+    if not (yield from node_exists(path)):
+        raise NodeNotFoundError("no array or group here", key=document_key(path), path=path)
+    yield from delete_node(path)
+
+
 def list_children(path: str) -> Op[list[Child]]:
-    """The nodes directly below a group, sorted by name; other directories are passed over."""
+    """The nodes directly below a group, sorted by name; other directories are passed over.
+
+    A node whose metadata cannot be read is among them with its error, and so is one of Zarr V2.
+    """
     prefix = f"{path}/" if path else ""
     _, directories = yield from list_dir(prefix)
-    names = [directory[len(prefix) : -1] for directory in directories]
-    paths = [f"{prefix}{name}" for name in names if not name.startswith("__")]
-    documents = yield from gather((find_document(child) for child in paths), DOCUMENT_COST)
-    return [
-        Child(child[len(prefix) :], child, document)
-        for child, document in zip(paths, documents, strict=True)
-        if document is not None
-    ]
+    paths = [directory[:-1] for directory in directories]
+    outcomes = yield from gather_outcomes((read_document(child) for child in paths), DOCUMENT_COST)
+    children = []
+    for child, outcome in zip(paths, outcomes, strict=True):
+        name = child[len(prefix) :]
+        if isinstance(outcome, ZarrantError):
+            if not isinstance(outcome, NodeNotFoundError):
+                children.append(Child(name, child, None, outcome))
+        elif isinstance(outcome, Exception):
+            raise outcome
+        else:
+            children.append(Child(name, child, outcome))
+    return children
 
 
 def walk(path: str) -> Op[list[Child]]:
-    """Every node below a group, depth first."""
+    """Every node below a group, depth first. A group that cannot be listed has its error with it."""
     found: list[Child] = []
-    for child in (yield from list_children(path)):
-        found.append(child)
+    waiting = (yield from list_children(path))[::-1]
+    while waiting:
+        child = waiting.pop()
         if isinstance(child.document, GroupDocument):
-            found.extend((yield from walk(child.path)))
+            try:
+                waiting += (yield from list_children(child.path))[::-1]
+            except ZarrantError as error:
+                child = child._replace(error=error)
+        found.append(child)
     return found
+
+
+def count_nodes(path: str, max_depth: int | None) -> Op[int]:
+    """The number of nodes below a group, down to `max_depth` levels below its children (None: all)."""
+    if max_depth == 0:
+        return len((yield from list_children(path)))
+    depth = path.count("/") + 1 if path else 0
+    levels = [child.path.count("/") - depth for child in (yield from walk(path))]
+    return sum(max_depth is None or level <= max_depth for level in levels)
+
+
+def reason(child: Child) -> ZarrantError | None:
+    """Why a node cannot be opened, without asking its store; None where it can be."""
+    if child.error is None and isinstance(child.document, ArrayDocument):
+        try:
+            ArrayState.from_document(child.path, child.document, OpOptions())
+        except ZarrantError as error:
+            return error
+    return child.error

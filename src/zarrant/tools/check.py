@@ -14,12 +14,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from zarrant.config import config as defaults
-from zarrant.effects import Op, fetch_one, gather_outcomes, list_dir, list_prefix
-from zarrant.errors import NodeNotFoundError, ZarrantError
-from zarrant.metadata.v3 import ArrayDocument, parse
+from zarrant.effects import Op, gather_outcomes, list_dir, list_prefix
+from zarrant.errors import NodeNotFoundError, UnknownExtensionError, ZarrantError
+from zarrant.metadata.v3 import ArrayDocument
 from zarrant.nodes.base import LIST, READ, Place
 from zarrant.ops.examine import Examined, examine, in_grid
-from zarrant.ops.hierarchy import document_key
+from zarrant.ops.hierarchy import document_key, find_node
 from zarrant.ops.state import ArrayState
 from zarrant.progress import Meter, Report
 from zarrant.stores.filesystem import FilesystemStore
@@ -33,8 +33,10 @@ SEVERITIES = ("error", "warning", "note")
 class Finding:
     """One thing that is wrong. `repairable`: `repair` has a safe way to mend it.
 
-    Kinds: "metadata"; of a stored object "index", "entry", "overlap", "subchunk", "chunk", "size", "unreadable", "dead bytes";
-    of a key "orphan" (a chunk outside of the grid), "stranger" (no chunk key); of a file "lock", "draft".
+    Kinds: "metadata" (broken), "unsupported" (a type, codec or format that this library does not have: nothing need be wrong
+    with it, and nothing of it was looked at); of a stored object "index", "entry", "overlap", "subchunk", "chunk", "size",
+    "unreadable", "dead bytes"; of a key "orphan" (a chunk outside of the grid), "stranger" (no chunk key); of a file "lock" and
+    "draft".
     """
 
     kind: str
@@ -107,27 +109,27 @@ def open_place(address: Any) -> Place:
 
 
 def search(place: Place, path: str) -> tuple[list[Found], list[Finding]]:
-    """The arrays at and below a path, and the documents that are broken."""
-    key = document_key(path)
-    try:
-        blob = place.run(fetch_one(key), READ)
-        if blob is None:
-            if path == place.path:
-                raise NodeNotFoundError("no array or group here", store=place.url, key=key)
-            return [], []
-        document = parse(bytes(blob.data[0]))
-        if isinstance(document, ArrayDocument):
-            return [Found(ArrayState.from_document(path, document, place.options), place)], []
-    except NodeNotFoundError:
-        raise
-    except ZarrantError as error:
-        return [], [Finding("metadata", key, None, _told(error), "error", False)]
+    """The arrays at and below a path, and the metadata that are broken or not supported; NodeNotFoundError where nothing is."""
     arrays: list[Found] = []
     broken: list[Finding] = []
-    for below in place.run(list_dir(f"{path}/" if path else ""), LIST)[1]:
-        more, wrong = search(place, below.rstrip("/"))
-        arrays += more
-        broken += wrong
+    waiting = [path]
+    while waiting:
+        path = waiting.pop()
+        key = document_key(path)
+        try:
+            document = place.run(find_node(path), READ)
+            if isinstance(document, ArrayDocument):
+                arrays.append(Found(ArrayState.from_document(path, document, place.options), place))
+            elif document is not None:
+                below = place.run(list_dir(f"{path}/" if path else ""), LIST)[1]
+                waiting += [directory.rstrip("/") for directory in reversed(below)]
+        except UnknownExtensionError as error:
+            broken.append(Finding("unsupported", error.key or key, None, f"not supported here: {_told(error)}", "note", False))
+        except ZarrantError as error:
+            broken.append(Finding("metadata", key, None, _told(error), "error", False))
+        else:
+            if document is None and path == place.path:
+                raise NodeNotFoundError("no array or group here", store=place.url, key=key)
     return arrays, broken
 
 

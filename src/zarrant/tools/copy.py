@@ -110,6 +110,7 @@ def _kept_options(array: Array[Any]) -> dict[str, Any]:
         "shards": array.shards,
         "fill_value": array.fill_value,
         "attributes": array.metadata.attributes,
+        "chunk_key_encoding": array.metadata.chunk_key_encoding.to_json(),
         "dimension_names": array.dimension_names,
     }
     chain = parse_chain([codec.to_json() for codec in array.metadata.codecs], "$.codecs")

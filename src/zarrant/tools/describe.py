@@ -12,10 +12,12 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from zarrant.errors import NodeNotFoundError, OptionError
+from zarrant.metadata.text import plain
 from zarrant.nodes.array import Array
 from zarrant.nodes.group import Group
 from zarrant.nodes.open import open as open_node
 from zarrant.nodes.show import codec_names
+from zarrant.nodes.unreadable import UnreadableNode
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.resolve import resolve_store
 
@@ -50,7 +52,7 @@ def array_facts(array: Array[Any]) -> dict[str, Any]:
         "codecs": codec_names(document),
         "fill_value": document.fill_value,
         "dimension_names": None if array.dimension_names is None else list(array.dimension_names),
-        "attributes": dict(document.attributes),
+        "attributes": plain(document.attributes),
         "guard": array.guard,
     }
 
@@ -60,23 +62,33 @@ def _group_facts(group: Group[Any]) -> dict[str, Any]:
     return {
         "kind": "group",
         "address": group.url,
-        "members": {name: "array" if isinstance(node, Array) else "group" for name, node in members.items()},
-        "attributes": dict(group.metadata.attributes),
+        "members": {name: _kind(member) for name, member in members.items()},
+        "unreadable": {name: member.reason for name, member in members.items() if isinstance(member, UnreadableNode)},
+        "attributes": plain(group.metadata.attributes),
     }
 
 
 def tree(address: Any) -> dict[str, Any]:
-    """The nodes below an address: each with `name`, `kind`, and `children` or `shape`, `data_type`, `chunks`, `shards`."""
+    """The nodes below an address: each with `name`, `kind`, and `children` or `shape`, `data_type`, `chunks`, `shards`.
+
+    One that cannot be opened has the `reason` instead.
+    """
     node = _open(address)
     path = local_path(address)
     return _branch(node, node.name or (path.name if path else "/"))
 
 
-def _branch(node: Array[Any] | Group[Any], name: str) -> dict[str, Any]:
+def _branch(node: Array[Any] | Group[Any] | UnreadableNode[Any], name: str) -> dict[str, Any]:
     if isinstance(node, Group):
         return {"name": name, "kind": "group", "children": [_branch(child, part) for part, child in node.members().items()]}
+    if isinstance(node, UnreadableNode):
+        return {"name": name, "kind": node.kind, "reason": node.reason}
     facts = array_facts(node)
     return {"name": name, "kind": "array", **{key: facts[key] for key in ("shape", "data_type", "chunks", "shards")}}
+
+
+def _kind(member: Any) -> str:
+    return str(member.kind) if isinstance(member, UnreadableNode) else "array" if isinstance(member, Array) else "group"
 
 
 def _open(address: Any) -> Array[Any] | Group[Any]:

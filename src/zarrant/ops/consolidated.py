@@ -1,0 +1,329 @@
+"""Consolidated metadata: the copies of all metadata below that a group keeps in its own `zarr.json`, kept in step.
+
+Readers that find copies look at nothing else: xarray and zarr-python open a whole hierarchy with one read. So a copy that is
+not in step is wrong data: rows that were appended are not seen, and what was cut off or deleted reads as fill values. In comes
+an operation that changes metadata; out goes the same operation (`in_step`), in which each write of a node's metadata also
+changes the copies in the groups above. What the operation does besides, and what it returns, stays as it is.
+
+One write of a node's metadata goes like this, under the lock of the node's metadata and then, from the nearest group upwards,
+those of the groups that keep copies:
+
+1. each such group is stored without its copies, but with a note that it is to have some (`"consolidated_metadata": null`,
+   which zarr-python has written for "none"): whoever changes another node meanwhile sees it, and waits for the group's lock;
+2. the node's metadata are stored;
+3. each such group is stored with its copies, changed.
+
+So whoever is killed in between leaves a group without copies, which is right: readers look at the nodes. It never has wrong
+ones. Locks are taken upwards by all who come this way, so that two never wait for each other. Where a store keeps nobody out
+(no lock, only compare-and-swap) the third step is left out: between two writers nobody could say what the copies must be.
+
+A hierarchy without copies pays for looking: the version of each group above that was seen to keep none is remembered with the
+handle, and one look at its version tells that this is still so.
+"""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+from zarrant.effects import ANY, Locked, New, Op, Put, Request, fetch_one, gather, list_dir, locked, pause, put_one, steady
+from zarrant.errors import (
+    ConflictError,
+    LimitError,
+    MetadataChangedError,
+    NodeNotFoundError,
+    VersionChangedError,
+    ZarrantError,
+    ZarrantWarning,
+)
+from zarrant.metadata.text import LIMITS
+from zarrant.metadata.v3 import CONSOLIDATED, Document, GroupDocument, dump, parse
+from zarrant.ops.exclusive import FIRST_PAUSE, LAST_PAUSE, TRIES
+from zarrant.ops.hierarchy import DOCUMENT, DOCUMENT_COST, document_key, find_document, find_node, parsed, paths_above
+from zarrant.storage import Version
+
+T = TypeVar("T")
+Entries = Mapping[str, Any]
+"""The metadata of nodes as JSON values, by their paths below the group."""
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """What is known of the groups above, and what the store can do about them."""
+
+    exclusive: bool = True
+    """Whether locks keep other writers out."""
+    conditional: bool = True
+    """Whether the store can replace an object on condition of its version."""
+    without: dict[str, Version] = field(default_factory=dict)
+    """The versions of groups that were seen to keep no copies, by path."""
+
+    def condition(self, version: Version) -> Version:
+        """What a write of that version asks for."""
+        return version if self.conditional else ANY
+
+
+def in_step(op: Op[T], keeping: Keeping, held: frozenset[str] = frozenset()) -> Op[T]:
+    """The operation, in which copies of metadata are kept in step. `held` are the keys whose locks it has."""
+    reply: Any = None
+    error: Exception | None = None
+    try:
+        while True:
+            try:
+                request = op.send(reply) if error is None else op.throw(error)
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]
+            try:
+                reply, error = (yield from _answered(request, keeping, held)), None
+            except Exception as raised:
+                reply, error = None, raised
+    finally:
+        op.close()
+
+
+def _answered(request: Request, keeping: Keeping, held: frozenset[str]) -> Op[Any]:
+    """The reply to a request of the operation."""
+    if isinstance(request, Locked):
+        return (yield request._replace(op=in_step(request.op, keeping, held | set(request.keys))))
+    if isinstance(request, Put) and len(request.items) == 1:
+        (item,) = request.items
+        if item.key.endswith(f"/{DOCUMENT}"):  # the root has no group above it
+            if not keeping.exclusive or item.key in held:
+                return (yield from _stored(request, keeping))
+            # Else taking the lock would make a directory for a node that is to be erased, and is not there.
+            if item.parts is not None or (yield from fetch_one(item.key)) is not None:
+                return (yield from locked((item.key,), _stored(request, keeping), beside=bool(held)))
+    return (yield request)
+
+
+def _stored(request: Put, keeping: Keeping) -> Op[list[Any]]:
+    """Store (or erase) the metadata of a node, whose lock is ours, and change the copies; the outcome, in a list."""
+    (item,) = request.items
+    path = item.key.removesuffix(f"/{DOCUMENT}")
+    groups = yield from _groups_with_copies(path, keeping)
+    if groups:
+        if item.if_version is None and (yield from fetch_one(item.key)) is not None:
+            return cast("list[Any]", (yield request))  # it is refused: nothing changes, and no copy need go for it
+        return (yield from _with_copies(groups, request, keeping))
+    outcomes: list[Any] = yield request
+    if item.if_version in (None, ANY) and item.parts is not None and not isinstance(outcomes[0], Exception):
+        # Where directories do not exist (memory, object stores) a new node is missed by who consolidates in this moment.
+        groups = yield from _groups_with_copies(path, keeping)
+        if groups:
+            again = request._replace(items=[item._replace(if_version=keeping.condition(outcomes[0]))])
+            return (yield from _with_copies(groups, again, keeping))
+    return outcomes
+
+
+def _groups_with_copies(path: str, keeping: Keeping) -> Op[list[str]]:
+    """The groups above a node that keep copies or are about to, the nearest first."""
+    groups = []
+    for group in reversed(paths_above(path)):
+        key, known = document_key(group), keeping.without.get(group)
+        if known is not None and (yield from steady(key, known)):
+            continue
+        blob = yield from fetch_one(key)
+        if blob is None:
+            continue
+        if _may_keep_copies(group, bytes(blob.data[0])):
+            groups.append(group)
+        else:
+            keeping.without[group] = blob.version
+    return groups
+
+
+def _may_keep_copies(group: str, data: bytes) -> bool:
+    """Whether the metadata of a group have copies, or announce them. Copies may be large: they are not parsed for that."""
+    if f'"{CONSOLIDATED}"'.encode() in data:
+        return True
+    if b"\\u00" not in data:  # the only other way to write those letters
+        return False
+    try:
+        found = parsed(group, memoryview(data))
+    except ZarrantError:
+        return False  # nobody can read it, nor copies in it
+    return isinstance(found, GroupDocument) and CONSOLIDATED in found.extra
+
+
+def _with_copies(groups: Sequence[str], request: Put, keeping: Keeping) -> Op[list[Any]]:
+    """Store the metadata of a node, and change the copies in these groups."""
+    if not groups:
+        return cast("list[Any]", (yield request))
+    change, key = _with_copies_of(groups[0], groups[1:], request, keeping), document_key(groups[0])
+    if not keeping.exclusive:
+        return (yield from change)
+    try:
+        return (yield from locked((key,), change, beside=True, below=key))
+    except MetadataChangedError as error:
+        if error.key != key:
+            raise
+    return (yield from _with_copies(groups[1:], request, keeping))  # the group was removed meanwhile
+
+
+def _with_copies_of(group: str, above: Sequence[str], request: Put, keeping: Keeping) -> Op[list[Any]]:
+    taken = yield from _take_copies(group, keeping)
+    outcomes: list[Any] = yield from _with_copies(above, request, keeping)
+    if taken is None or not keeping.exclusive:
+        return outcomes
+    document, version = taken
+    entries, (item,) = document.consolidated or {}, request.items
+    refused = isinstance(outcomes[0], VersionChangedError)
+    if refused or not isinstance(outcomes[0], Exception):  # else nobody knows what is stored now
+        below = item.key[len(group) + 1 :] if group else item.key
+        changed = entries if refused else _changed(entries, below.removesuffix(f"/{DOCUMENT}"), item)
+        yield from _put_back(group, document.with_consolidated(changed), keeping.condition(version))
+    return outcomes
+
+
+def _take_copies(group: str, keeping: Keeping) -> Op[tuple[GroupDocument, Version] | None]:
+    """Store a group without its copies. Returns it with them, and the version it has now; None where it keeps none (any more)."""
+    key = document_key(group)
+    for _ in range(TRIES):
+        blob = yield from fetch_one(key)
+        try:
+            document = None if blob is None else parsed(group, blob.data[0])
+        except ZarrantError:
+            return None  # nobody can read it, nor copies in it
+        if blob is None or not isinstance(document, GroupDocument) or document.consolidated is None:
+            return None
+        try:
+            condition = keeping.condition(blob.version)
+            without = document.with_announcement() if keeping.exclusive else document.with_consolidated(None)
+            version = yield from put_one(key, [dump(without)], condition)  # safety: copies go first
+        except VersionChangedError:  # by a writer that takes no lock
+            yield from pause(random.uniform(0, FIRST_PAUSE))
+        else:
+            return document, version
+    raise ConflictError("other writers won every race", key=key, limit=f"{TRIES} tries")
+
+
+def _put_back(group: str, document: GroupDocument, condition: Version) -> Op[None]:
+    """Store a group with its copies. What the copies are of is stored already: it stays so where they cannot be."""
+    key = document_key(group)
+    try:
+        yield from put_one(key, [_dumped(document)], condition)
+    except ZarrantError as error:
+        message = f"consolidated metadata were removed and could not be stored again (key {key}): {error}"
+        warnings.warn(message, ZarrantWarning, stacklevel=2)
+
+
+def _dumped(document: GroupDocument) -> bytes:
+    data = dump(document)
+    if len(data) > LIMITS.document:  # it could not be opened again
+        raise LimitError("consolidated metadata that are too large", field="document", got=len(data), limit=LIMITS.document)
+    return data
+
+
+def _changed(entries: Entries, below: str, item: New) -> Entries:
+    """The copies after the metadata of the node at `below` were stored, or (with all below it) erased."""
+    changed = {path: entry for path, entry in entries.items() if path != below and not path.startswith(f"{below}/")}
+    if item.parts is None:
+        return changed
+    document = parse(b"".join(part for part in item.parts if not isinstance(part, tuple)))
+    if isinstance(document, GroupDocument):
+        changed = {path: entry for path, entry in entries.items() if path != below}
+    for group in paths_above(below)[1:]:  # made by the same operation, after this
+        changed.setdefault(group, GroupDocument().to_json())
+    return dict(sorted([*changed.items(), (below, _entry(document))]))
+
+
+def _entry(document: Document) -> Any:
+    if isinstance(document, GroupDocument):
+        document = document.with_consolidated(None)
+    return document.to_json()
+
+
+# Consolidating ----------------------------------------------------------------------------------------------------------
+
+
+def consolidate(path: str, keeping: Keeping) -> Op[Document]:
+    """Store copies of all metadata below a group in it; returns the group's metadata.
+
+    They were all stored at one moment, and are kept in step from then on. MetadataError (or UnknownExtensionError) where a
+    node below cannot be read; ConflictError where the group's own metadata never come to rest: then there are no copies.
+
+    First the group says that copies are being made: whoever changes a node from now on does it under the group's lock. Then
+    the lock of each node is waited for, one at a time: whoever began before has ended. Then all metadata are read and the
+    copies are stored, under the group's lock: nobody changes a node meanwhile.
+    """
+    key = document_key(path)
+    for attempt in range(TRIES):
+        version = yield from _alone(key, _announce(path, keeping), keeping)
+        if keeping.exclusive:
+            yield from _wait_for_nodes(path)
+        document = yield from _alone(key, _store_copies(path, version, keeping), keeping)
+        if document is not None:
+            return document
+        yield from pause(random.uniform(0, min(LAST_PAUSE, FIRST_PAUSE * 2**attempt)))
+    raise ConflictError("others changed the group in every try to consolidate it", key=key, limit=f"{TRIES} tries")
+
+
+def _alone(key: str, op: Op[T], keeping: Keeping) -> Op[T]:
+    return (yield from (locked((key,), op) if keeping.exclusive else op))
+
+
+def _announce(path: str, keeping: Keeping) -> Op[Version]:
+    """Say in a group that copies are being made; returns the version that says so. Copies that it has are removed."""
+    key = document_key(path)
+    for _ in range(TRIES):
+        document, version = yield from _group(path)
+        if document.about_to_consolidate:
+            return version
+        try:
+            return (yield from put_one(key, [dump(document.with_announcement())], keeping.condition(version)))
+        except VersionChangedError:
+            yield from pause(random.uniform(0, FIRST_PAUSE))
+    raise ConflictError("other writers won every race", key=key, limit=f"{TRIES} tries")
+
+
+def _store_copies(path: str, announced: Version, keeping: Keeping) -> Op[GroupDocument | None]:
+    """Store copies in a group that is of the version in which they were announced; None where it is not."""
+    document, version = yield from _group(path)
+    if version != announced:
+        return None
+    nodes = yield from _nodes_below(path)
+    document = document.with_consolidated({below: _entry(nodes[below]) for below in sorted(nodes)})
+    try:
+        yield from put_one(document_key(path), [_dumped(document)], keeping.condition(version))
+    except VersionChangedError:
+        return None
+    return document
+
+
+def _group(path: str) -> Op[tuple[GroupDocument, Version]]:
+    key = document_key(path)
+    blob = yield from fetch_one(key)
+    document = None if blob is None else parsed(path, blob.data[0])
+    if blob is None or not isinstance(document, GroupDocument):
+        raise NodeNotFoundError("no group here", key=key, path=path or "/")
+    return document, blob.version
+
+
+def _wait_for_nodes(path: str) -> Op[None]:
+    """Take and give back the lock of every node below a group, also of one that is only about to be made."""
+    waiting = [path]
+    while waiting:
+        group = waiting.pop()
+        _, directories = yield from list_dir(f"{group}/" if group else "")
+        for directory in directories:
+            key = document_key(directory[:-1])
+            if isinstance((yield from locked((key,), find_document(directory[:-1]))), GroupDocument):
+                waiting.append(directory[:-1])
+
+
+def _nodes_below(path: str) -> Op[dict[str, Document]]:
+    """The metadata of every node below a group, by its path below it."""
+    nodes: dict[str, Document] = {}
+    waiting, prefix = [path], f"{path}/" if path else ""
+    while waiting:
+        group = waiting.pop()
+        _, directories = yield from list_dir(f"{group}/" if group else "")
+        below = [directory[:-1] for directory in directories]
+        for child, found in zip(below, (yield from gather(map(find_node, below), DOCUMENT_COST)), strict=True):
+            if found is not None:
+                nodes[child[len(prefix) :]] = found
+                waiting += [child] if isinstance(found, GroupDocument) else []
+    return nodes

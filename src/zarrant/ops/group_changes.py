@@ -1,0 +1,214 @@
+"""Changes of several arrays of a group as one: data and the coordinates that belong to them grow together.
+
+In come a group's path, names of arrays and data to put behind their ends; out goes the slice that the data got, the same in
+every array. Many processes may do so at once: each gets rows of its own, and rows of one call lie at the same place in all
+arrays.
+
+The metadata of all arrays are locked (in one order, the same for all callers) from the first look at the shapes to the last
+new shape. Everything is checked before anything is stored. Then all data are stored behind the ends, where nobody sees them,
+and then the shapes are stored, one array after the other: there is no way to store two objects in one step. Readers that come
+between two of these steps find one array longer than another; the rows that both have belong together.
+
+What a kill leaves is decided by a *record*, an object `__append.json` in the group: it says which shapes are about to be
+stored. It is stored when all data are, and erased when all shapes are.
+
+- Killed before the record: the arrays are as they were.
+- Killed after it: the next append of the group stores the shapes that are missing, before it begins. Nothing is lost, and the
+  rows stay together. Until then the arrays have different lengths.
+- What fails without a kill (a full disk) is undone: the arrays are as they were.
+
+A record holds only for arrays that nobody changed since: their metadata are of the version that the record names. Else it is
+dropped. Then the arrays have different lengths, and that is a ShapeError which says so: this module cannot know which rows
+are wanted. So arrays that grow as one should grow in no other way.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from zarrant.effects import Op, fetch_one, locked, put_one
+from zarrant.errors import ConflictError, NodeNotFoundError, OptionError, ShapeError, ZarrantError
+from zarrant.metadata.text import dump_json, parse_json
+from zarrant.metadata.v3 import ArrayDocument, dump
+from zarrant.ops.growth import check_axis, commit, grown_shape, store_behind
+from zarrant.ops.hierarchy import check_path, document_key, find_document, parsed
+from zarrant.ops.state import Array, ArrayState, OpOptions
+from zarrant.storage import Version
+
+RECORD = "__append.json"
+"""A name that no node has, and that other libraries pass over."""
+
+HINT = "Arrays that grow as one grow by the append of their group only; resize() makes them equal again"
+
+
+class Growing(NamedTuple):
+    """One array on its way: as it is, its version, and the data to put behind its end."""
+
+    now: ArrayState
+    version: Version
+    values: Array
+    axis: int
+
+    @property
+    def length(self) -> int:
+        """Its extent now."""
+        return self.now.shape[self.axis]
+
+    @property
+    def added(self) -> int:
+        """By how much it grows."""
+        return self.values.shape[self.axis] if self.values.ndim == len(self.now.shape) else 0
+
+
+def paths_of(group: str, names: Sequence[str]) -> list[str]:
+    """The paths of nodes below a group, in the order of their names; OptionError where two names mean one node."""
+    if not names:
+        raise OptionError("no array is named", field="arrays", expected="{name: ...}", got="{}")
+    paths = [f"{group}/{path}" if group else path for path in map(check_path, names)]
+    if len(set(paths)) < len(paths):
+        raise OptionError("two names of one array", field="arrays", expected="different arrays", got=sorted(names))
+    return paths
+
+
+def read_arrays(paths: Sequence[str]) -> Op[list[ArrayDocument]]:
+    """The metadata of arrays; NodeNotFoundError where one of them is none."""
+    documents = []
+    for path in paths:
+        document = yield from find_document(path)
+        if not isinstance(document, ArrayDocument):
+            raise NodeNotFoundError("no array here", key=document_key(path), path=path or "/")
+        documents.append(document)
+    return documents
+
+
+def append(group: str, data: Mapping[str, Any], axis: int, options: OpOptions) -> Op[slice]:
+    """Store data behind the ends of several arrays, then grow them all; returns the slice of `axis` that holds the data.
+
+    ShapeError where the arrays, or the data, are not of one length along `axis`, or the data do not fit; nothing was stored then.
+    """
+    paths = paths_of(group, list(data))
+    yield from read_arrays(paths)  # before any lock: taking one would make a directory for a name that is not there
+    record = f"{group}/{RECORD}" if group else RECORD
+    op = _append(group, record, dict(zip(paths, data.values(), strict=True)), axis, options)
+    if not options.exclusive:
+        return (yield from op)
+    return (yield from locked([record, *map(document_key, paths)], op))
+
+
+def _append(group: str, record: str, data: Mapping[str, Any], axis: int, options: OpOptions) -> Op[slice]:
+    yield from _finish(record, frozenset(data), options)
+    arrays = []
+    for path, values in data.items():
+        now, version = yield from _read(path, options)
+        arrays.append(Growing(now, version, now.values(values), check_axis(axis, len(now.shape))))
+    _check(arrays)
+    start, added = arrays[0].length, arrays[0].added
+    if added:
+        grown = []
+        for array in arrays:
+            grown.append((yield from store_behind(array.now, array.values, array.axis)))
+        yield from _commit(record, arrays, grown)
+    return slice(start, start + added)
+
+
+def _check(arrays: Sequence[Growing]) -> None:
+    """ShapeError for everything that does not fit, before anything is stored."""
+    for array in arrays:
+        try:
+            grown_shape(array.now.shape, array.values, array.axis)
+        except ShapeError as error:
+            raise error.annotate(path=array.now.prefix) from error.__cause__
+    for what, lengths, hint in (
+        ("the arrays", {array.now.prefix: array.length for array in arrays}, HINT),
+        ("the data", {array.now.prefix: array.added for array in arrays}, None),
+    ):
+        if len(set(lengths.values())) > 1:
+            raise ShapeError(f"{what} are not of one length", field="axis", expected="one length", got=lengths, hint=hint)
+
+
+def _read(path: str, options: OpOptions) -> Op[tuple[ArrayState, Version]]:
+    """An array as it is stored now, and the version of its metadata."""
+    blob = yield from fetch_one(document_key(path))
+    document = None if blob is None else parsed(path, blob.data[0], blob.version)
+    if blob is None or not isinstance(document, ArrayDocument):
+        raise NodeNotFoundError("the array is gone", key=document_key(path), path=path or "/")
+    return ArrayState.from_document(path, document, options), blob.version
+
+
+def _commit(record: str, arrays: Sequence[Growing], grown: Sequence[ArrayState]) -> Op[None]:
+    """Store the new shapes. All data are stored."""
+    done: list[Growing] = []
+    try:
+        if len(arrays) > 1:
+            yield from put_one(record, [_record(arrays, grown)])  # safety: record
+        for array, new in zip(arrays, grown, strict=True):
+            done.append(array)  # first: where storing fails nobody knows whether it was done
+            yield from commit(array.now, new.document, array.version)
+    except ZarrantError as error:
+        yield from _undo(record, done, error)
+        raise
+    if len(arrays) > 1:
+        try:
+            yield from put_one(record, None)
+        except ZarrantError:
+            pass  # the arrays have grown; whoever comes next finds that nothing of the record is left to do
+
+
+def _record(arrays: Sequence[Growing], grown: Sequence[ArrayState]) -> bytes:
+    """Versions may be anything; what they look like is compared."""
+    value = {
+        array.now.prefix: {"version": repr(array.version), "shape": list(new.shape)}
+        for array, new in zip(arrays, grown, strict=True)
+    }
+    return dump_json({"arrays": value})
+
+
+def _undo(record: str, done: Sequence[Growing], cause: ZarrantError) -> Op[None]:
+    """Give arrays the shapes back that they had; what is stored behind their ends is nobody's."""
+    try:
+        for array in done:
+            now, version = yield from _read(array.now.prefix, array.now.options)
+            if now.shape != array.now.shape:
+                yield from put_one(document_key(now.prefix), [dump(now.document.with_shape(array.now.shape))], version)
+        yield from put_one(record, None)
+    except ZarrantError as error:
+        message = "an append to several arrays failed, and could not be undone"
+        hint = "Do not repeat it: the next append of the group completes it"
+        raise ConflictError(f"{message} ({cause})", key=record, hint=hint) from error
+
+
+def _finish(record: str, held: frozenset[str], options: OpOptions) -> Op[None]:
+    """Store the shapes that a killed append had still to store. `held` are the arrays whose metadata are locked."""
+    blob = yield from fetch_one(record)
+    if blob is None:
+        return
+    found = []
+    for path, entry in _entries(record, bytes(blob.data[0])):
+        try:
+            now, version = yield from _read(path, options)
+        except NodeNotFoundError:
+            break
+        if now.shape != entry[1] and repr(version) != entry[0]:
+            break  # somebody changed it since
+        found.append((now, version, entry[1]))
+    else:
+        for now, version, shape in found:
+            if now.shape != shape:
+                document = now.document.with_shape(shape)
+                op = put_one(document_key(now.prefix), [dump(document)], version)
+                if now.prefix in held or not options.exclusive:
+                    yield from op
+                else:  # none of ours; nobody who has locked the metadata of one array waits for the record
+                    yield from locked((document_key(now.prefix),), op, beside=True)
+    yield from put_one(record, None)
+
+
+def _entries(record: str, data: bytes) -> list[tuple[str, tuple[str, tuple[int, ...]]]]:
+    """(path, (version, shape)) for the arrays of a record."""
+    try:
+        arrays = parse_json(data)["arrays"]
+        return [(check_path(path), (str(entry["version"]), tuple(entry["shape"]))) for path, entry in arrays.items()]
+    except (ZarrantError, KeyError, TypeError, AttributeError, json.JSONDecodeError):
+        return []  # not ours, or torn by a power cut: nothing can be done for it
