@@ -11,13 +11,13 @@ from typing import Any, Unpack
 from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument
 from zarrant.nodes.array import Array, AsyncArray
 from zarrant.nodes.attributes import Attributes
-from zarrant.nodes.base import LIST, READ, UPDATE, WRITE, Located, Place, S
+from zarrant.nodes.base import LIST, READ, UPDATE, WRITE, Frozen, Located, Place, S
 from zarrant.nodes.create import ArrayOptions, GroupLayout, array_creation, group_creation
 from zarrant.nodes.show import group_html, tree_text
 from zarrant.ops import hierarchy
 
 
-class GroupFacts(Located[S]):
+class GroupFacts(Frozen, Located[S]):
     """An open group: where it is and what its document says."""
 
     def __init__(self, place: Place, document: GroupDocument) -> None:
