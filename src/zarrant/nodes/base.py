@@ -240,7 +240,7 @@ class Frozen:
         object.__setattr__(self, name, value)
 
 
-class Located(Frozen, Generic[S]):
+class Located(Generic[S]):
     """An open node: where it is."""
 
     def __init__(self, place: Place) -> None:

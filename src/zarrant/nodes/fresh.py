@@ -1,8 +1,8 @@
 """Arrays that others have grown: an index or a shape beyond the bounds that a handle knows.
 
 Before such an index is refused, or a slice is clipped, the stored shape is looked at once. Where it is another one the handle
-takes it over, and the operation starts again. What lies within the known bounds costs nothing more, and a handle whose array
-was replaced by another one (other chunks, another data type) is left as it is.
+takes it over, and the operation starts again; NodeReplacedError where another array is stored there by now. What lies within
+the known bounds costs nothing more.
 
 Operations check their arguments before they store anything, so that one that ends with BoundsError or ShapeError can be
 started again.
@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 from zarrant.effects import Op
 from zarrant.errors import BoundsError, ShapeError
-from zarrant.metadata.v3 import ArrayDocument, Document
 from zarrant.nodes.facts import ArrayFacts
+from zarrant.ops.current import same_array
 from zarrant.ops.hierarchy import find_document
 from zarrant.ops.state import ArrayState
 
@@ -34,12 +34,15 @@ def fresh(array: ArrayFacts[Any], op: Callable[..., Op[T]], *args: Any) -> Op[T]
 
 
 def look(array: ArrayFacts[Any]) -> Op[bool]:
-    """Read the stored shape; True where it is another one, which the handle has now taken over."""
+    """Read the stored shape; True where it is another one, which the handle has now taken over. None stored: False."""
     known = array._state
     if not array._place.able.get:
         return False
-    document = yield from find_document(array.path)
-    if not isinstance(document, ArrayDocument) or document.shape == known.shape or not _same_array(document, known.document):
+    found = yield from find_document(array.path)
+    if found is None:
+        return False
+    document = same_array(known, found)
+    if document.shape == known.shape:
         return False
     if array._state is known:  # else another thread has moved it on, maybe further
         array._moved(document)
@@ -62,10 +65,3 @@ def known(array: ArrayFacts[Any], check: Callable[[ArrayState, Any], T], argumen
 def _as_op(state: ArrayState, check: Callable[[ArrayState, Any], T], argument: Any) -> Op[T]:
     return check(state, argument)
     yield  # an operation is a generator, also where it asks for nothing
-
-
-def _same_array(one: Document, other: ArrayDocument) -> bool:
-    """Whether two documents differ in shape and attributes at most."""
-    if not isinstance(one, ArrayDocument) or len(one.shape) != len(other.shape):
-        return False
-    return one.with_attributes({}).with_shape(other.shape) == other.with_attributes({})
