@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import zarrant
-from zarrant.errors import BoundsError, MetadataError, SelectionError, ShapeError
+from zarrant.errors import BoundsError, MetadataError, NodeReplacedError, SelectionError, ShapeError
 from zarrant.geometry.box import ArraySubset
 from zarrant.nodes.array import Array, AsyncArray
 from zarrant.stores.adapters import Recording, WriteOnly
@@ -264,7 +264,7 @@ def test_an_array_that_was_cut_is_refused_by_its_stored_bounds(place: Any) -> No
 def test_another_array_in_its_place_is_not_taken_over(place: Any) -> None:
     a = zarrant.create_array(place, data=ROWS[:3], chunks=(4, 4))
     zarrant.create_array(place, data=ROWS.astype("int64"), chunks=(4, 4), overwrite=True)
-    with pytest.raises(BoundsError):
+    with pytest.raises(NodeReplacedError):
         a[9]
     assert (a.shape, a.dtype) == ((3, 4), np.int32)
 

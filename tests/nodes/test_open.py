@@ -258,6 +258,45 @@ def test_an_attribute_that_changes_nothing_cannot_be_set(tmp_path: Path) -> None
         a.oindex.index = 3  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    ("mode", "options"),
+    [
+        ("r", {"data": np.arange(4)}),
+        ("r+", {"data": np.arange(4)}),
+        ("r+", {"overwrite": True}),
+        ("r", {"if_exists": "match"}),
+        ("a", {"overwrite": True, **KINDS}),
+        ("a", {"if_exists": "overwrite", **KINDS}),
+        ("w", {"overwrite": False, **KINDS}),
+        ("w", {"if_exists": "error", **KINDS}),
+        ("w-", {"overwrite": True, **KINDS}),
+        ("w-", {"if_exists": "match", **KINDS}),
+        ("r", {"zarr_format": 2}),
+        ("a", {"zarr_format": 2, **KINDS}),
+    ],
+)
+def test_an_option_that_the_mode_would_ignore_is_refused(api: Any, mode: str, options: Any) -> None:
+    objects: dict[str, bytes] = {}
+    store = zarrant.MemoryStore(objects)
+    zarrant.create_array(store, data=np.arange(1, 5))
+    before = dict(objects)
+    with pytest.raises(OptionError):
+        api.open_array(store, mode=mode, **options)
+    if "overwrite" in options or "if_exists" in options:
+        with pytest.raises(OptionError):
+            api.open_group(store, mode=mode, **{k: v for k, v in options.items() if k not in KINDS})
+    assert objects == before
+
+
+def test_options_that_say_what_the_mode_says_are_taken(api: Any) -> None:
+    store = zarrant.MemoryStore()
+    api.open_array(store, mode="w", overwrite=True, **KINDS)
+    api.open_array(store, mode="w", if_exists="overwrite", **KINDS)
+    api.open_array(store, mode="a", overwrite=False, if_exists="match", zarr_format=3, **KINDS)
+    api.open_array(store, mode="r", overwrite=False, data=None, **KINDS)
+    api.open_array({}, mode="w-", overwrite=False, if_exists="error", **KINDS)
+
+
 @pytest.fixture(params=["group", "array"])
 def old(request, tmp_path):
     """A directory of Zarr V2, as zarr-python writes it, and what kind of node it is."""

@@ -185,6 +185,25 @@ class Place:
             raise CapabilityError("the store cannot do what this needs", store=repr(self.store), expected=missing, got=got)
 
 
+_WAYS = {
+    "attrs": "Change attributes with update_attributes({...})",
+    "attributes": "Change attributes with update_attributes({...})",
+    "shape": "Change the shape with resize(...) or append(...)",
+    "config": "Take another handle with with_config(...)",
+    **{option.name: f"Take another handle with with_config({option.name}=...)" for option in fields(Config)},
+}
+
+
+def not_settable(kind: type, name: str) -> FrozenAttributeError:
+    """The error for a handle's attribute that cannot be set, with what can be done instead."""
+    known = [word for word in (*dir(kind), *_WAYS) if not word.startswith("_")]
+    if name in _WAYS:
+        hint: str | None = _WAYS[name]
+    else:
+        hint = "It belongs to what is stored" if name in known else did_you_mean(name, known)
+    return FrozenAttributeError(f"an attribute of {kind.__name__} that cannot be set", field=name, hint=hint)
+
+
 def in_process(store: Any) -> bool:
     """Whether only this process can reach the store, so that a queue of its threads is as good as a lock."""
     while hasattr(store, "store"):  # a view of another store
@@ -198,25 +217,6 @@ def warn_caller(message: str) -> None:
     while frame is not None and str(frame.f_globals.get("__name__")).startswith("zarrant."):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, ZarrantWarning, stacklevel=level)
-
-
-_WAYS = {
-    "attrs": "Change attributes with update_attributes({...})",
-    "attributes": "Change attributes with update_attributes({...})",
-    "shape": "Change the shape with resize(...) or append(...)",
-    "config": "Take another handle with with_config(...)",
-    **{field.name: f"Take another handle with with_config({field.name}=...)" for field in fields(Config)},
-}
-
-
-def not_settable(kind: type, name: str) -> FrozenAttributeError:
-    """The error for a handle's attribute that cannot be set, with what can be done instead."""
-    known = [word for word in (*dir(kind), *_WAYS) if not word.startswith("_")]
-    if name in _WAYS:
-        hint: str | None = _WAYS[name]
-    else:
-        hint = "It belongs to what is stored" if name in known else did_you_mean(name, known)
-    return FrozenAttributeError(f"an attribute of {kind.__name__} that cannot be set", field=name, hint=hint)
 
 
 @dataclass(frozen=True)
@@ -246,7 +246,7 @@ class Frozen:
         object.__setattr__(self, name, value)
 
 
-class Located(Frozen, Generic[S]):
+class Located(Generic[S]):
     """An open node: where it is."""
 
     def __init__(self, place: Place) -> None:

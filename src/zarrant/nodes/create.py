@@ -41,12 +41,12 @@ class ArrayOptions(TypedDict, total=False):
 
 def array_creation(place: Place, options: Mapping[str, Any]) -> Start:
     """A new array; every wrong option is refused before anything is stored."""
+    hierarchy.check_new_path(place.path)
     refuse_unknown(options, ArrayOptions.__annotations__)
     check_mapping(options.get("attributes"), "attributes")
-    hierarchy.check_new_path(place.path)
     options = dict(options)
     overwrite, match = _existing(options.pop("overwrite", False), options.pop("if_exists", "error"))
-    _check_format(options.pop("zarr_format", 3))
+    check_format(options.pop("zarr_format", 3))
     data = options.pop("data", None)
     if data is not None:
         typed = data if hasattr(data, "shape") and isinstance(getattr(data, "dtype", None), np.dtype) else np.asarray(data)
@@ -71,9 +71,9 @@ class GroupLayout(TypedDict, total=False):
 
 def group_creation(place: Place, options: Mapping[str, Any]) -> Start:
     """A new group; with `if_exists="match"` any group that is there will do."""
+    hierarchy.check_new_path(place.path)
     refuse_unknown(options, GroupLayout.__annotations__)
     check_mapping(options.get("attributes"), "attributes")
-    hierarchy.check_new_path(place.path)
     overwrite, match = _existing(options.get("overwrite", False), options.get("if_exists", "error"))
     document = GroupDocument(plain(dict(options.get("attributes") or {})))
     op = hierarchy.create_node(place.path, document, overwrite=overwrite, match=match, exclusive=_exclusive(place))
@@ -157,6 +157,7 @@ def _existing(overwrite: Any, if_exists: Any) -> tuple[bool, bool]:
     return overwrite or if_exists == "overwrite", if_exists == "match"
 
 
-def _check_format(version: Any) -> None:
+def check_format(version: Any) -> None:
+    """OptionError for another Zarr format than 3."""
     if version != 3:
         raise OptionError("only Zarr V3 is written so far", field="zarr_format", expected=3, got=version)

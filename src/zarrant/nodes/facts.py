@@ -17,7 +17,7 @@ from zarrant.config import Config, ConfigOptions
 from zarrant.errors import ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.metadata.v3 import ArrayDocument, Document
-from zarrant.nodes.base import Located, Place, S
+from zarrant.nodes.base import Frozen, Located, Place, S
 from zarrant.nodes.show import Info, array_html, array_info
 from zarrant.ops.current import same_array
 from zarrant.ops.hierarchy import document_key
@@ -25,7 +25,7 @@ from zarrant.ops.read import subchunk_grid
 from zarrant.ops.state import ArrayState
 
 
-class ArrayFacts(Located[S]):
+class ArrayFacts(Frozen, Located[S]):
     """An open array: where it is, what its document says, and the options in force."""
 
     def __init__(self, place: Place, document: ArrayDocument) -> None:

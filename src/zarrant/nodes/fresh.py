@@ -1,8 +1,8 @@
 """Arrays that others have grown: an index or a shape beyond the bounds that a handle knows.
 
 Before such an index is refused, or a slice is clipped, the stored shape is looked at once. Where it is another one the handle
-takes it over, and the operation starts again. What lies within the known bounds costs nothing more, and a handle whose array
-was replaced by another one (other chunks, another data type) is left as it is.
+takes it over, and the operation starts again; NodeReplacedError where another array is stored there by now. What lies within
+the known bounds costs nothing more.
 
 Operations check their arguments before they store anything, so that one that ends with BoundsError or ShapeError can be
 started again.
@@ -15,9 +15,8 @@ from typing import Any, TypeVar
 
 from zarrant.effects import Op
 from zarrant.errors import BoundsError, ShapeError
-from zarrant.metadata.v3 import ArrayDocument
 from zarrant.nodes.facts import ArrayFacts
-from zarrant.ops.current import is_same_array
+from zarrant.ops.current import same_array
 from zarrant.ops.hierarchy import find_document
 from zarrant.ops.state import ArrayState
 
@@ -35,12 +34,15 @@ def fresh(array: ArrayFacts[Any], op: Callable[..., Op[T]], *args: Any) -> Op[T]
 
 
 def look(array: ArrayFacts[Any]) -> Op[bool]:
-    """Read the stored shape; True where it is another one, which the handle has now taken over."""
+    """Read the stored shape; True where it is another one, which the handle has now taken over. None stored: False."""
     known = array._state
     if not array._place.able.get:
         return False
-    document = yield from find_document(array.path)
-    if not isinstance(document, ArrayDocument) or not is_same_array(known, document) or document.shape == known.shape:
+    found = yield from find_document(array.path)
+    if found is None:
+        return False
+    document = same_array(known, found)
+    if document.shape == known.shape:
         return False
     if array._state is known:  # else another thread has moved it on, maybe further
         array._moved(document)

@@ -18,7 +18,7 @@ from zarrant.errors import NodeExistsError, ZarrantError
 from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument
 from zarrant.nodes.array import Array, AsyncArray
 from zarrant.nodes.attributes import Attributes, values_of
-from zarrant.nodes.base import LIST, READ, UPDATE, WRITE, Located, Place, S, Start
+from zarrant.nodes.base import LIST, READ, UPDATE, WRITE, Frozen, Located, Place, S, Start
 from zarrant.nodes.create import ArrayOptions, GroupLayout, array_creation, group_creation
 from zarrant.nodes.growth import grows
 from zarrant.nodes.session import lock_together, lock_together_async
@@ -28,7 +28,7 @@ from zarrant.ops import consolidated, group_changes, hierarchy
 from zarrant.ops.hierarchy import Child
 
 
-class GroupFacts(Located[S]):
+class GroupFacts(Frozen, Located[S]):
     """An open group: where it is and what its document says."""
 
     def __init__(self, place: Place, document: GroupDocument) -> None:

@@ -16,7 +16,15 @@ from zarrant.errors import OptionError
 from zarrant.metadata.v3 import ArrayDocument, GroupDocument
 from zarrant.nodes.array import Array, AsyncArray
 from zarrant.nodes.base import READ, STORE_OPTIONS, Place, Start, warn_caller
-from zarrant.nodes.create import ArrayOptions, GroupLayout, array_creation, check_mapping, group_creation, refuse_unknown
+from zarrant.nodes.create import (
+    ArrayOptions,
+    GroupLayout,
+    array_creation,
+    check_format,
+    check_mapping,
+    group_creation,
+    refuse_unknown,
+)
 from zarrant.nodes.group import AsyncGroup, Group, async_node, node
 from zarrant.ops import hierarchy
 from zarrant.storage import ReadableWritable
@@ -198,10 +206,34 @@ def _entered(store: Any, mode: str, options: Mapping[str, Any], kind: Any) -> tu
         hint = '"r" reads; "r+" also writes what exists; "a" also creates what does not; "w" replaces; "w-" only creates'
         raise OptionError("unknown mode", field="mode", expected=" | ".join(MODES), got=repr(mode), hint=hint)
     refuse_unknown(options, {**Where.__annotations__, **(kind.__annotations__ if kind else {})})
+    _refuse_ignored(mode, options)
     place, left = _placed(store, options)
     if mode == "r":
         place = Place(ReadOnly(place.store), place.path, place.config, place.guarded)
     return place, left
+
+
+_MEANT: dict[str, tuple[bool, str | None]] = {
+    "r": (False, None),
+    "r+": (False, None),
+    "a": (False, "match"),
+    "w": (True, "overwrite"),
+    "w-": (False, "error"),
+}
+"""What each mode says of `overwrite` and `if_exists`."""
+
+
+def _refuse_ignored(mode: str, options: Mapping[str, Any]) -> None:
+    """OptionError for an option that the mode would leave without effect."""
+    for name, meant in zip(("overwrite", "if_exists"), _MEANT[mode], strict=True):
+        if name in options and options[name] != meant:
+            hint = "Leave it out, or use another mode or create_array"
+            message = "the mode says what becomes of a node that is there"
+            raise OptionError(message, field=name, expected=f"{meant!r} with mode={mode!r}", got=repr(options[name]), hint=hint)
+    if mode in ("r", "r+") and options.get("data") is not None:
+        hint = 'Store them with a[...] = data, or use mode="a"'
+        raise OptionError("data are stored in an array that is created", field="data", got=f"mode={mode!r}", hint=hint)
+    check_format(options.get("zarr_format", 3))
 
 
 def _placed(store: Any, options: Mapping[str, Any]) -> tuple[Place, dict[str, Any]]:

@@ -25,7 +25,17 @@ class UnreadableNode(Located[S]):
 
     def __init__(self, place: Place, error: ZarrantError, kind: str = "node") -> None:
         super().__init__(place)
-        self.error, self.kind = error, kind
+        self._error, self._kind = error, kind
+
+    @property
+    def error(self) -> ZarrantError:
+        """What opening the member raises."""
+        return self._error
+
+    @property
+    def kind(self) -> str:
+        """What it is: "array", "group", or "node" where that is not known."""
+        return self._kind
 
     @property
     def reason(self) -> str:
