@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from zarrant.codecs import Blosc, Bytes, Crc32c, Gzip, Numcodecs, Zstd
-from zarrant.codecs.bytes_to_bytes import BLOSC_COMPRESSORS, BLOSC_SHUFFLES, NUMCODECS_BYTES
+from zarrant.codecs.bytes_to_bytes import BLOSC_COMPRESSORS, BLOSC_SHUFFLES
+from zarrant.codecs.numcodecs_adapter import CODECS as NUMCODECS
 from zarrant.errors import ChunkError, MetadataError, UnknownExtensionError
 from zarrant.metadata.v3 import Named
 
@@ -17,7 +18,7 @@ CODECS = [
     *(Gzip(level) for level in (0, 1, 9)),
     *(Blosc(cname, 5, shuffle) for cname, shuffle in itertools.product(BLOSC_COMPRESSORS, BLOSC_SHUFFLES) if cname != "snappy"),
     Crc32c(),
-    *(Numcodecs(f"numcodecs.{name}") for name in NUMCODECS_BYTES if name not in ("shuffle", "fletcher32", "jenkins_lookup3")),
+    *(Numcodecs(f"numcodecs.{name}") for name in NUMCODECS if name not in ("shuffle", "fletcher32", "jenkins_lookup3")),
 ]
 
 

@@ -1,21 +1,18 @@
-"""Bytes-to-bytes codecs: blosc, gzip, zstd, crc32c, and the long tail through numcodecs.
+"""Bytes-to-bytes codecs with a compiled *step*: blosc, gzip, zstd, crc32c.
 
-The first four have a compiled *step*; their `encode` and `decode` are the reference twins of that step, used where a chain
-also holds a codec without one (the general path, one call a chunk).
+Their `encode` and `decode` are the same step, one chunk a call. They are used where a chain also has a codec without a step
+(the general path).
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from zarrant import kernels
 from zarrant.codecs.base import ChunkSpec, Step
-from zarrant.codecs.bounded import decode_bounded
 from zarrant.codecs.documents import boolean, check_members, choice, integer
-from zarrant.errors import MetadataError, UnknownExtensionError
+from zarrant.errors import MetadataError
 from zarrant.kernels import reference
 from zarrant.metadata.v3 import Named
 from zarrant.storage import Buffer
@@ -205,86 +202,3 @@ class Crc32c(Compiled):
     def step(self, spec: ChunkSpec) -> Step:
         """The kernel step."""
         return (kernels.CRC32C,)
-
-
-# Those of numcodecs that map bytes to bytes, by the names zarr-python writes.
-NUMCODECS_BYTES = (
-    "adler32",
-    "bz2",
-    "crc32",
-    "fletcher32",
-    "gzip",
-    "jenkins_lookup3",
-    "lz4",
-    "lzma",
-    "shuffle",
-    "zlib",
-    "zstd",
-    "blosc",
-)
-
-
-@dataclass(frozen=True)
-class Numcodecs:
-    """A bytes-to-bytes codec of numcodecs under its V3 name, `numcodecs.<id>`; runs on the general path.
-
-    >>> Numcodecs("numcodecs.bz2", {"level": 1}).decode(Numcodecs("numcodecs.bz2", {"level": 1}).encode(b"abc"), 3)
-    b'abc'
-    """
-
-    name: str
-    configuration: Mapping[str, Any] = field(default_factory=dict)
-    fixed_size = False
-
-    def __post_init__(self) -> None:
-        import numcodecs  # importing it costs 100 ms and is needed here only
-
-        identifier = self.name.removeprefix("numcodecs.")
-        if identifier not in NUMCODECS_BYTES:
-            raise UnknownExtensionError(
-                "no such bytes-to-bytes codec",
-                field="codec",
-                got=self.name,
-                expected=[f"numcodecs.{name}" for name in NUMCODECS_BYTES],
-            )
-        try:
-            codec = numcodecs.get_codec({"id": identifier, **self.configuration})
-        except (TypeError, ValueError) as error:
-            raise MetadataError(
-                f"numcodecs refuses the configuration: {error}", codec=self.name, got=dict(self.configuration)
-            ) from error
-        # Every default is written down, as zarr-python does, so that a document means the same under any release.
-        configuration = {key: value for key, value in codec.get_config().items() if key != "id"}
-        object.__setattr__(self, "configuration", configuration)
-        object.__setattr__(self, "codec", codec)
-
-    def __hash__(self) -> int:
-        return hash((self.name, json.dumps(dict(self.configuration), sort_keys=True, default=str)))
-
-    @classmethod
-    def from_document(cls, document: Named, path: str) -> Numcodecs:
-        """Read the codec from its document."""
-        try:
-            return cls(document.name, dict(document.configuration))
-        except MetadataError as error:
-            raise error.annotate(path=path) from error.__cause__
-
-    def to_document(self) -> Named:
-        """The document of this codec."""
-        return Named(self.name, dict(self.configuration), explicit=True)
-
-    def step(self, spec: ChunkSpec) -> None:
-        """None: there is no compiled form."""
-        return None
-
-    def encode(self, data: Buffer) -> Buffer:
-        """Encode one chunk."""
-        return bytes(self.codec.encode(bytes(data)))  # type: ignore[attr-defined]
-
-    def decode(self, data: Buffer, limit: int) -> Buffer:
-        """Decode one chunk; more than `limit` bytes are refused."""
-        identifier = self.name.removeprefix("numcodecs.")
-        try:
-            return decode_bounded(identifier, self.configuration, self.codec.decode, data, limit)  # type: ignore[attr-defined]
-        except Exception as error:  # a codec from outside may raise anything
-            raise ValueError(f"{type(error).__name__}: {error}") from error
