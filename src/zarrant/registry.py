@@ -157,10 +157,7 @@ codecs = Registry(
     aliases={"endian": "bytes"},  # the name of `bytes` in drafts of the specification
     hints=[
         (_IN_NUMCODECS, r"Its name in Zarr V3 is 'numcodecs.\g<0>'"),
-        (
-            _FILTERS_OF_NUMCODECS,
-            "No codec but 'transpose' maps arrays to arrays here yet; zarr-python has it as 'numcodecs.\\g<0>'",
-        ),
+        (_FILTERS_OF_NUMCODECS, r"No codec but 'transpose' maps arrays to arrays yet; zarr-python has it as 'numcodecs.\g<0>'"),
         (r"zfp|zfpy", "It is not supported yet; zarr-python has it as 'numcodecs.zfpy', with the package 'zfpy'"),
         (r"pcodec|pco", "It is not supported yet; zarr-python has it as 'numcodecs.pcodec', with the package 'pcodec'"),
         (r"imagecodecs_\w+", "It is not supported yet; zarr-python has it with the package 'imagecodecs'"),

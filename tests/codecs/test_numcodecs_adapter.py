@@ -154,7 +154,7 @@ def test_a_dictionary_of_lzma_is_bounded_in_metadata_and_in_streams() -> None:
     stream = bytearray(lzma.compress(b"abc", format=lzma.FORMAT_ALONE))
     stream[1:5] = (1 << 30).to_bytes(4, "little")
     codec = Numcodecs("numcodecs.lzma", {"format": lzma.FORMAT_ALONE})
-    with pytest.raises(ValueError, match="[Mm]emory"):
+    with pytest.raises(ValueError, match=r"[Mm]emory"):
         codec.decode(bytes(stream), 100)
 
 

@@ -29,9 +29,6 @@ Rows = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
 Step = tuple[int, ...]
 
-MAX_DECODED = 2**31
-"""Bytes one decoded chunk may take (SAFETY §6): a hostile document must not choose how much memory is asked for."""
-
 
 @dataclass(frozen=True, slots=True)
 class ChunkSpec:

@@ -6,6 +6,7 @@ Their `encode` and `decode` are the same step, one chunk a call. They are used w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,21 +111,25 @@ class Gzip(Compiled):
 
 @dataclass(frozen=True, slots=True)
 class Blosc(Compiled):
-    """Blosc 1: `cname` compresses shuffled blocks. `typesize` None takes the size of the data type when bound.
+    """Blosc 1: `cname` compresses shuffled blocks.
+
+    `typesize` None takes the size of the data type when the codec is bound; `shuffle` None then shuffles bytes, or the bits of
+    types of one byte.
 
     Source: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/blosc/
     """
 
     cname: str = "zstd"
     clevel: int = 5
-    shuffle: str = "shuffle"
+    shuffle: str | None = "shuffle"
     typesize: int | None = None
     blocksize: int = 0
     name = "blosc"
 
     def __post_init__(self) -> None:
         choice(self.cname, "cname", BLOSC_COMPRESSORS)
-        choice(self.shuffle, "shuffle", BLOSC_SHUFFLES)
+        if self.shuffle is not None:
+            choice(self.shuffle, "shuffle", BLOSC_SHUFFLES)
         integer(self.clevel, "clevel", 0, 9)
         integer(self.blocksize, "blocksize", 0, 2**31 - 1)
         if self.typesize is not None:
@@ -132,27 +137,34 @@ class Blosc(Compiled):
 
     @classmethod
     def from_document(cls, document: Named, path: str) -> Blosc:
-        """Read the codec from its document; `typesize` may be absent without a shuffle."""
+        """Read the codec from its document; `typesize` may be absent, or anything, without a shuffle."""
         check_members(document, path, required=("cname", "clevel", "shuffle"), optional=("typesize", "blocksize"))
         configuration, inside = document.configuration, f"{path}.configuration"
         shuffle = choice(configuration["shuffle"], f"{inside}.shuffle", BLOSC_SHUFFLES)
-        if "typesize" not in configuration and shuffle != "noshuffle":
-            raise MetadataError(
-                "missing member", path=inside, expected="typesize, as there is a shuffle", got=sorted(configuration)
-            )
+        # "Required unless shuffle is noshuffle, in which case the value is ignored."
+        shuffled = shuffle != "noshuffle"
+        if shuffled and "typesize" not in configuration:
+            expected = "typesize, as there is a shuffle"
+            raise MetadataError("missing member", path=inside, expected=expected, got=sorted(configuration))
         return cls(
             choice(configuration["cname"], f"{inside}.cname", BLOSC_COMPRESSORS),
             integer(configuration["clevel"], f"{inside}.clevel", 0, 9),
             shuffle,
-            integer(configuration.get("typesize", 1), f"{inside}.typesize", 1, 2**31 - 1),
+            integer(configuration["typesize"], f"{inside}.typesize", 1, 2**31 - 1) if shuffled else _typesize(configuration),
             integer(configuration.get("blocksize", 0), f"{inside}.blocksize", 0, 2**31 - 1),
         )
 
-    def with_typesize(self, itemsize: int) -> Blosc:
-        """The same codec with its type size decided; blosc shuffles units of at most 255 bytes."""
-        if self.typesize is not None:
-            return self
-        return Blosc(self.cname, self.clevel, self.shuffle, itemsize if itemsize <= 255 else 1, self.blocksize)
+    @classmethod
+    def from_caller(cls, configuration: Mapping[str, Any], path: str) -> Blosc:
+        """A codec of which the caller has not decided everything; what is left out is decided when it is bound."""
+        check_members(Named(cls.name, configuration), path, optional=("cname", "clevel", "shuffle", "typesize", "blocksize"))
+        return cls(**configuration)
+
+    def for_items(self, itemsize: int) -> Blosc:
+        """The same codec with all decided, for a data type of this size; blosc shuffles units of at most 255 bytes."""
+        shuffle = self.shuffle or ("bitshuffle" if itemsize == 1 else "shuffle")
+        typesize = self.typesize or (itemsize if itemsize <= 255 else 1)
+        return Blosc(self.cname, self.clevel, shuffle, typesize, self.blocksize)
 
     def to_document(self) -> Named:
         """The document of this codec."""
@@ -162,7 +174,7 @@ class Blosc(Compiled):
                 "typesize": self.typesize or 1,
                 "cname": self.cname,
                 "clevel": self.clevel,
-                "shuffle": self.shuffle,
+                "shuffle": self.shuffle or "shuffle",
                 "blocksize": self.blocksize,
             },
         )
@@ -173,10 +185,16 @@ class Blosc(Compiled):
             kernels.BLOSC,
             BLOSC_COMPRESSORS.index(self.cname),
             self.clevel,
-            BLOSC_SHUFFLES.index(self.shuffle),
+            BLOSC_SHUFFLES.index(self.shuffle or "shuffle"),
             self.typesize or 1,
             self.blocksize,
         )
+
+
+def _typesize(configuration: Mapping[str, Any]) -> int:
+    """The type size of a codec that does not shuffle: 1 where there is none that it could have."""
+    value = configuration.get("typesize", 1)
+    return value if type(value) is int and 1 <= value <= 2**31 - 1 else 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from zarrant import kernels
 from zarrant.codecs.base import BytesToBytes, ChunkSpec, CodecOptions, Encoded, Fetched, Partial, Rows, Spans, Step
 from zarrant.codecs.scratch import borrowed
 from zarrant.effects import Op
-from zarrant.errors import ChunkError
+from zarrant.errors import ChunkError, UnknownExtensionError
 from zarrant.geometry.layers import Values, drawn
 from zarrant.geometry.region import Boxes, Cells
 from zarrant.kernels import reference
@@ -36,6 +36,8 @@ class Leaf:
     head: tuple[Step, ...]
     codecs: tuple[BytesToBytes, ...]
     options: CodecOptions
+    skipped: tuple[str, ...] = ()
+    """Codecs that are not known, and that a reader may ignore: nothing can be encoded."""
 
     @property
     def partial(self) -> Partial:
@@ -61,7 +63,8 @@ class Leaf:
         return kernels.encoded_bound(program, self.spec.nbytes)
 
     def write(self, spans: Spans | None, cells: Cells, lo: int, hi: int, values: Values) -> Op[Encoded]:
-        """See `Prepared.write`."""
+        """See `Prepared.write`; UnknownExtensionError where a codec of the chain is not known."""
+        self._require_all_codecs()
         if not self.program:  # what is encoded may be the rows themselves
             return (yield from self._write(spans, cells, lo, hi, values, self._rows(hi - lo)))
         with borrowed((hi - lo) * self.spec.nbytes) as memory:
@@ -100,8 +103,18 @@ class Leaf:
             self._decode(fetched, rows)
             self._copy_out(boxes, rows, out)
 
+    def _require_all_codecs(self) -> None:
+        if self.skipped:
+            raise UnknownExtensionError(
+                f"{self.skipped[0]!r} is not known here, so nothing can be written",
+                field="codecs",
+                got=self.skipped[0],
+                hint='Its "must_understand": false lets readers go on without it, but not writers',
+            )
+
     def encode_row(self, row: npt.NDArray[np.generic]) -> Part:
         """The bytes of one whole chunk, fill or not."""
+        self._require_all_codecs()
         encoded = self._encode(_bytes(self._laid_out(row[np.newaxis])), None)
         return encoded.pieces[0]
 

@@ -120,13 +120,12 @@ def parse_data_type(name: str, configuration: Mapping[str, Any] | None = None, p
     configuration = configuration or {}
     if name == RAW_BYTES:
         return raw(_raw_length(configuration, path), RAW_BYTES)
+    if name not in _BY_NAME and not re.fullmatch(r"r[0-9]+", name):
+        raise registry.data_types.unknown(name, path)  # first: what its configuration means is not known either
     if configuration:
-        raise MetadataError("unknown configuration", path=f"{path}.configuration", expected="none", got=dict(configuration))
-    if name in _BY_NAME:
-        return _BY_NAME[name]
-    if re.fullmatch(r"r[0-9]+", name):
-        return raw(_raw_bits(name, path))
-    raise registry.data_types.unknown(name, path)
+        got = dict(configuration)
+        raise MetadataError(f"{name} has no configuration", path=f"{path}.configuration", expected="none", got=got)
+    return _BY_NAME[name] if name in _BY_NAME else raw(_raw_bits(name, path))
 
 
 def _raw_bits(name: str, path: str) -> int:

@@ -147,18 +147,27 @@ def _codec(item: Any) -> Any:
     if isinstance(item, Mapping | str):
         path = "$.codecs"
         document = Named.parse(dict(item) if isinstance(item, Mapping) else item, path)
-        if document.name in ("blosc",) and "typesize" not in document.configuration:
-            return Blosc(**document.configuration)
+        if document.name == "blosc" and not {"typesize", "shuffle"} <= document.configuration.keys():
+            return Blosc.from_caller(document.configuration, path)
         return read_codec(document, path)
     if hasattr(item, "codec_id") and hasattr(item, "get_config"):
         return _from_numcodecs(dict(item.get_config()))
     if hasattr(item, "to_dict"):
-        return _codec(item.to_dict())
+        return _codec(_decided(item))
     if hasattr(item, "encode") and hasattr(item, "decode") and hasattr(item, "to_document"):
         return item
     raise OptionError(
         "not a codec", expected="a codec object, a {name, configuration} document or a numcodecs codec", got=repr(item)
     )
+
+
+def _decided(item: Any) -> dict[str, Any]:
+    """The document of a codec object of zarr-python, without what the object leaves to the array and fills in meanwhile."""
+    document = dict(item.to_dict())
+    undecided = getattr(item, "_tunable_attrs", ())
+    if undecided and "configuration" in document:
+        document["configuration"] = {key: value for key, value in document["configuration"].items() if key not in undecided}
+    return document
 
 
 def _from_numcodecs(config: dict[str, Any]) -> Any:
@@ -168,7 +177,7 @@ def _from_numcodecs(config: dict[str, Any]) -> Any:
     if identifier == "gzip":
         return Gzip(config.get("level", 5))
     if identifier == "blosc":
-        shuffle = {0: "noshuffle", 1: "shuffle", 2: "bitshuffle", -1: "shuffle"}[config.get("shuffle", 1)]
+        shuffle = {0: "noshuffle", 1: "shuffle", 2: "bitshuffle", -1: None}[config.get("shuffle", 1)]
         return Blosc(config["cname"], config["clevel"], shuffle, None, config.get("blocksize", 0))
     return Numcodecs(f"numcodecs.{identifier}", config)
 

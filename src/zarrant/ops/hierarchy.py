@@ -35,6 +35,8 @@ from zarrant.ops.state import ArrayState
 from zarrant.storage import Part, Version
 
 DOCUMENT = "zarr.json"
+RESERVED = (DOCUMENT, ".zarray", ".zgroup", ".zattrs", ".zmetadata")
+"""Keys of metadata, of Zarr V3 and V2: a node of such a name would stand where its parent's metadata do."""
 DOCUMENT_COST = 64 * 1024
 """Bytes to reckon with for one document in flight; most are a few KiB."""
 
@@ -56,9 +58,23 @@ def check_path(path: str) -> str:
     """A node path without slashes at its ends; OptionError for parts that no node may have."""
     parts = [part for part in path.split("/") if part]
     for part in parts:
-        if set(part) == {"."} or part.startswith("__") or "\0" in part:
-            raise OptionError("not a node name", field="path", got=path, hint="Names may not be only dots nor start with __")
+        if set(part) == {"."} or part.startswith("__") or part in RESERVED or not _is_text(part):
+            raise OptionError(
+                "not a node name",
+                field="path",
+                got=ascii(path),
+                hint=f"A name is text, not only dots, does not start with '__', and is none of {', '.join(RESERVED)}",
+            )
     return "/".join(parts)
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name can be part of a key: no NUL, which ends it in a file system, and no lone surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in name
 
 
 def read_document(path: str) -> Op[Document]:
@@ -149,6 +165,7 @@ def create_node(
     that is done while the document is held, so that of several creators one is over before the next begins, and their chunks
     never mix. `exclusive` False is for stores that cannot be asked what they hold.
     """
+    dump(document)  # what could not be opened again is refused before anything is erased or stored
     if not exclusive:
         return (yield from _create(path, document, overwrite, match, exclusive, is_chunk, fill))
     yield from _refuse_array_above(path)

@@ -58,6 +58,8 @@ class ArrayState:
         keys = KeyEncoding.from_document(document.chunk_key_encoding.name, document.chunk_key_encoding.configuration)
         spec = ChunkSpec(_chunk_shape(grid), data_type, fill)
         chain = parse_chain(document.codecs, "$.codecs").bind(spec)
+        if document.storage_transformers:  # those that may be ignored; the others are refused with the document
+            chain = chain.skipping(tuple(transformer.name for transformer in document.storage_transformers))
         return cls(prefix, document, data_type, fill, grid, keys, chain, options)
 
     def with_options(self, options: OpOptions) -> ArrayState:
