@@ -158,7 +158,7 @@ class Blosc(Compiled):
     def from_caller(cls, configuration: Mapping[str, Any], path: str) -> Blosc:
         """A codec of which the caller has not decided everything; what is left out is decided when it is bound."""
         check_members(Named(cls.name, configuration), path, optional=("cname", "clevel", "shuffle", "typesize", "blocksize"))
-        return cls(**configuration)
+        return cls(**{"shuffle": None, **configuration})
 
     def for_items(self, itemsize: int) -> Blosc:
         """The same codec with all decided, for a data type of this size; blosc shuffles units of at most 255 bytes."""

@@ -237,7 +237,7 @@ def _prepare_shard(
             expected="bytes, transpose, crc32c",
             got=[document.name for document in sharding.index_codecs.to_documents()],
         )
-    inner_chain = sharding.codecs.skipping(chain.skipped)
+    inner_chain = sharding.codecs.skipping((*chain.skipped, *sharding.index_codecs.skipped))
     inner = _prepare(inner_chain, replace(spec, shape=sharding.chunk_shape), options, nesting)
     assert isinstance(index_codec, Leaf)
     at_start = sharding.index_location == "start"
