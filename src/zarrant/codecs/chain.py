@@ -225,6 +225,8 @@ def _prepare_shard(
     chain: Chain, sharding: ShardingIndexed, spec: ChunkSpec, path: str, options: CodecOptions, nesting: int
 ) -> Shard:
     _check_sharding(sharding, spec, f"{path}.configuration.chunk_shape", nesting)
+    if chain.bytes_to_bytes:  # applied to the whole shard in memory
+        require(spec.nbytes, LIMITS.decoded, "shard too large for codecs after it", "decoded bytes of a chunk", path)
     grid = ChunkGrid.regular(spec.shape, sharding.chunk_shape)
     index_spec = ChunkSpec((*grid.grid_shape, 2), parse_data_type("uint64", {}), MISSING_ENTRY)
     index_options = CodecOptions(write_empty_chunks=True, validate_checksums=options.validate_checksums)

@@ -74,7 +74,11 @@ def _examine(state: ArrayState, chunk: Sequence[int], deep: bool) -> Op[Examined
 def _examine_leaf(leaf: Leaf, source: Stored, deep: bool) -> Op[Examined]:
     problems = []
     if deep:
-        data = yield from source.read_all()
+        try:
+            data = yield from source.read_all(leaf.stored_limit)
+        except ChunkError as error:
+            data, problems = None, [Problem("size", f"{error.message}: {error.got}", False)]
+            yield from source.read([ByteRange(0, 0)])  # its version is not known yet
         if data is not None:
             zero = np.zeros(1, np.int64)
             failed = leaf.check(Fetched(zero, [data], zero, zero, np.array([len(data)])))

@@ -42,6 +42,7 @@ from zarrant.effects import ANY, New, Op, fetch_one, gather, list_prefix, locked
 from zarrant.errors import BoundsError, ConflictError, MetadataError, NodeNotFoundError, ShapeError, VersionChangedError
 from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.region import box_region
+from zarrant.limits import LIMITS
 from zarrant.metadata.v3 import ArrayDocument, dump
 from zarrant.ops import read, update
 from zarrant.ops.exclusive import TRIES, beside
@@ -123,7 +124,7 @@ def _resize(state: ArrayState, shape: tuple[int, ...], listing: bool, moved: Mov
 def _current(state: ArrayState) -> Op[tuple[ArrayState, Version]]:
     """The array as it is stored now, and the version of its document."""
     key = document_key(state.prefix)
-    blob = yield from fetch_one(key)
+    blob = yield from fetch_one(key, limit=LIMITS.document)
     document = None if blob is None else parsed(state.prefix, blob.data[0])
     if blob is None or not isinstance(document, ArrayDocument):
         raise NodeNotFoundError("the array is gone", key=key, path=state.prefix or "/")

@@ -29,6 +29,7 @@ from zarrant.effects import (
     steady,
 )
 from zarrant.errors import ConflictError, NodeExistsError, NodeNotFoundError, OptionError, VersionChangedError, ZarrantError
+from zarrant.limits import LIMITS
 from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument, dump, parse
 from zarrant.ops.exclusive import FIRST_PAUSE, TRIES, exclusively
 from zarrant.ops.state import ArrayState
@@ -82,7 +83,7 @@ def read_document(path: str) -> Op[Document]:
     found = yield from find_document(path)
     if found is not None:
         return found
-    other = yield from fetch([Want(f"{path}/{name}" if path else name) for name in (".zarray", ".zgroup")])
+    other = yield from fetch([Want(f"{path}/{name}" if path else name, ()) for name in (".zarray", ".zgroup")])
     hint = (
         "This is a Zarr V2 node; V2 is not read yet"
         if any(blob is not None and not isinstance(blob, Exception) for blob in other)
@@ -113,7 +114,7 @@ def node_exists(path: str) -> Op[bool]:
 
 def find_document(path: str) -> Op[Document | None]:
     """The document of a node, or None."""
-    blob = yield from fetch_one(document_key(path))
+    blob = yield from fetch_one(document_key(path), limit=LIMITS.document)
     return None if blob is None else parsed(path, blob.data[0], blob.version)
 
 
@@ -126,7 +127,7 @@ def shape_stands(state: ArrayState) -> Op[bool]:
     (known,) = state.standing
     if known is not None and (yield from steady(key, known)):
         return True
-    blob = yield from fetch_one(key)
+    blob = yield from fetch_one(key, limit=LIMITS.document)
     if blob is None:
         return True
     try:
@@ -222,7 +223,7 @@ def _make_room(path: str, is_chunk: Callable[[str], bool], readable: bool) -> Op
     if not readable:
         yield from erase_document(path)
         return
-    if (yield from fetch_one(document_key(path))) is not None:
+    if (yield from fetch_one(document_key(path), ())) is not None:  # whatever it holds: it need not be one that can be read
         yield from delete_node(path)
         return
     prefix = f"{path}/" if path else ""
@@ -268,7 +269,7 @@ def change_document(path: str, change: Callable[[Document], Document], guarded: 
     result: list[Document] = []
 
     def apply(source: Stored) -> Op[list[Part] | None]:
-        data = yield from source.read_all()
+        data = yield from source.read_all(LIMITS.document)
         if data is None:
             raise NodeNotFoundError("no array or group here", key=source.key, path=path or "/")
         result[:] = [change(parsed(path, data))]

@@ -17,6 +17,7 @@ from zarrant.dtypes.fixed import FixedType, parse_data_type
 from zarrant.errors import DataTypeError, ShapeError
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.keys import KeyEncoding
+from zarrant.limits import LIMITS
 from zarrant.metadata.v3 import ArrayDocument
 from zarrant.storage import Version
 
@@ -85,6 +86,11 @@ class ArrayState:
     def prepared(self) -> Prepared:
         """The codec chain, ready for chunks."""
         return self.chain.prepare(ChunkSpec(self.chunk_shape, self.data_type, self.fill), self.options.codec)
+
+    @property
+    def whole_limit(self) -> int:
+        """The bytes of a stored object that is read whole as it is: a shard may also have dead ones, and a file holes."""
+        return 2 * max(LIMITS.decoded, self.prepared.encoded_bound)
 
     @property
     def batch(self) -> int:

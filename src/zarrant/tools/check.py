@@ -16,6 +16,7 @@ from typing import Any
 from zarrant.config import config as defaults
 from zarrant.effects import Op, fetch_one, gather_outcomes, list_dir, list_prefix
 from zarrant.errors import NodeNotFoundError, ZarrantError
+from zarrant.limits import LIMITS
 from zarrant.metadata.v3 import ArrayDocument, parse
 from zarrant.nodes.base import LIST, READ, Place
 from zarrant.ops.examine import Examined, examine, in_grid
@@ -110,7 +111,7 @@ def search(place: Place, path: str) -> tuple[list[Found], list[Finding]]:
     """The arrays at and below a path, and the documents that are broken."""
     key = document_key(path)
     try:
-        blob = place.run(fetch_one(key), READ)
+        blob = place.run(fetch_one(key, limit=LIMITS.document), READ)
         if blob is None:
             if path == place.path:
                 raise NodeNotFoundError("no array or group here", store=place.url, key=key)
