@@ -33,11 +33,8 @@ class Stored:
         return self._note((yield from fetch_one(self.key, tuple(ranges), self.version)))
 
     def read_all(self, limit: int | None = None) -> Op[memoryview | None]:
-        """The whole object in one request: consistent whatever other writers do. ChunkError beyond `limit` bytes."""
-        try:
-            data = self._note((yield from fetch_one(self.key, None, self.version, limit)))
-        except LimitError as error:
-            raise _too_large(error) from None
+        """The whole object in one request: consistent whatever other writers do. LimitError beyond `limit` bytes."""
+        data = self._note((yield from fetch_one(self.key, None, self.version, limit)))
         return None if data is None else data[0]
 
     def _note(self, blob: Blob | None) -> list[memoryview] | None:
@@ -194,7 +191,10 @@ def _too_large_subchunk(index: Index, chosen: Ints, limit: int) -> ChunkError:
 def read_whole(source: Source, limit: int | None = None) -> Op[memoryview | None]:
     """All bytes of a source; ChunkError where they are more than `limit`."""
     if isinstance(source, Stored):
-        return (yield from source.read_all(limit))
+        try:
+            return (yield from source.read_all(limit))
+        except LimitError as error:
+            raise _too_large(error) from None
     if limit is not None and source.size > limit:
         raise _too_large(LimitError(got=source.size, limit=limit))
     data = yield from source.read([ByteRange(0, None)])
