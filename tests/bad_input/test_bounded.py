@@ -121,7 +121,7 @@ def test_handles_that_meet_such_metadata_later(tmp_path: Path, refused: Any) -> 
     os.truncate(tmp_path / "a/zarr.json", HOLES)
     for call in (
         lambda: a.attrs.update(x=1),
-        lambda: a.refresh(),
+        a.refresh,
         lambda: a.append(VALUES),
         lambda: a.resize((20,)),
     ):

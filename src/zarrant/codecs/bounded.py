@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from zarrant import kernels
-from zarrant.kernels import reference
 from zarrant.kernels.streams import decode_streams
 from zarrant.storage import Buffer
 
@@ -31,7 +30,7 @@ def decode_bounded(
     """Decode to at most `limit` bytes; `decode` is the codec's own, for what cannot grow beyond what its header says."""
     encoded = bytes(data)
     if identifier == "zstd":
-        return bytes(reference.decode_step((kernels.ZSTD, 0, 0), encoded, limit))
+        return bytes(kernels.decode_step((kernels.ZSTD, 0, 0), encoded, limit))
     streams: dict[str, Callable[[], Any]] = {
         "bz2": bz2.BZ2Decompressor,
         "zlib": zlib.decompressobj,

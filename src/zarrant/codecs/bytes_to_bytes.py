@@ -38,7 +38,8 @@ class Compiled:
 
     def decode(self, data: Buffer, limit: int) -> Buffer:
         """Decode one chunk to at most `limit` bytes."""
-        return reference.decode_step(self.step(NO_SPEC), data, limit)
+        decoded: Buffer = kernels.decode_step(self.step(NO_SPEC), data, limit)
+        return decoded
 
 
 NO_SPEC: Any = None
