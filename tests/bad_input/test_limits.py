@@ -108,6 +108,27 @@ def test_attributes(name: str, make: Callable[[Any], Any], change: Callable[[Any
     assert not isinstance(again, zarrant.Array) or (again[...] == 7).all()
 
 
+@pytest.mark.parametrize("value", ["abc", [1], 3, [("a", 1)], {"a"}])
+def test_attributes_that_are_no_mapping(value: Any, place: Any, refused: Any) -> None:
+    node = of_group(place)
+    calls: list[Callable[[], object]] = [
+        lambda: zarrant.create_array(place, name="a", attributes=value, **PLAIN),
+        lambda: zarrant.create_group(place, name="a", attributes=value),
+        lambda: node.update_attributes(lambda stored: value),
+        lambda: node.attrs.put(value),
+    ]
+    for call in calls:
+        with refused(place, zarrant.errors.DataTypeError, "attributes", "mapping"):
+            call()
+
+
+def test_a_change_that_returns_nothing_erases_nothing(place: Any, refused: Any) -> None:
+    node = of_array(place)
+    with refused(place, zarrant.errors.DataTypeError, "attributes", "NoneType"):
+        node.update_attributes(lambda stored: stored.update(x=1))
+    assert dict(zarrant.open(place).attrs) == {"kept": 1}
+
+
 CREATED: dict[str, tuple[dict[str, Any], str]] = {
     "17 codecs": ({"compressors": [zarrant.codecs.Zstd()] * 16}, "codecs"),
     "17 filters": ({"filters": [{"name": "transpose", "configuration": {"order": [0]}}] * 16}, "codecs"),

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeAlias
 
-from zarrant.errors import MetadataError, ShapeError, UnknownExtensionError
+from zarrant.errors import DataTypeError, MetadataError, ShapeError, UnknownExtensionError
 from zarrant.limits import LIMITS, Limits, require
 from zarrant.metadata.text import dump_json, member, parse_json
 
@@ -99,7 +99,7 @@ class ArrayDocument:
 
     def with_attributes(self, attributes: Mapping[str, Json]) -> Self:
         """The same array with other attributes."""
-        return replace(self, attributes=dict(attributes), version=None)
+        return replace(self, attributes=attributes_of(attributes), version=None)
 
     def with_shape(self, shape: Sequence[int]) -> Self:
         """The same array with other extents; the number of dimensions stays."""
@@ -138,7 +138,7 @@ class GroupDocument:
 
     def with_attributes(self, attributes: Mapping[str, Json]) -> Self:
         """The same group with other attributes."""
-        return replace(self, attributes=dict(attributes))
+        return replace(self, attributes=attributes_of(attributes))
 
     def to_json(self) -> dict[str, Json]:
         """The document as a JSON value, unknown members last."""
@@ -272,6 +272,14 @@ def _codecs(value: Json, limits: Limits) -> tuple[Named, ...]:
         raise _wrong("$.codecs", "at least one codec", value)
     require(len(items), limits.chain, "a codec chain that is too long", "codecs", "$.codecs")
     return tuple(Named.parse(item, f"$.codecs[{i}]") for i, item in enumerate(items))
+
+
+def attributes_of(value: object) -> dict[str, Json]:
+    """A caller's attributes, which must be a mapping. What they hold is looked at when they are written."""
+    if not isinstance(value, Mapping):
+        expected = "a mapping of names to JSON values"
+        raise DataTypeError("not attributes", field="attributes", expected=expected, got=type(value).__name__)
+    return dict(value)
 
 
 def _attributes(value: dict[str, Json]) -> dict[str, Json]:

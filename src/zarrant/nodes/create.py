@@ -9,7 +9,7 @@ import numpy as np
 
 from zarrant.effects import Op
 from zarrant.errors import OptionError
-from zarrant.metadata.v3 import Document, GroupDocument
+from zarrant.metadata.v3 import Document, GroupDocument, attributes_of
 from zarrant.nodes.base import UPDATE, WRITE, Place, Start
 from zarrant.nodes.layout import Layout
 from zarrant.ops import hierarchy, update
@@ -73,7 +73,8 @@ def group_creation(place: Place, options: Mapping[str, Any]) -> Start:
     unknown = set(options) - set(GroupLayout.__annotations__)
     if unknown:
         raise OptionError("unknown option", field=min(unknown), expected=sorted(GroupLayout.__annotations__), got=sorted(unknown))
-    document = GroupDocument(dict(options.get("attributes") or {}))
+    attributes = options.get("attributes")
+    document = GroupDocument({} if attributes is None else attributes_of(attributes))
     op = hierarchy.create_node(place.path, document, overwrite=overwrite, match=match, exclusive=_exclusive(place))
     return Start(place, op, WRITE)
 

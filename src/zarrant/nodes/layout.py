@@ -18,7 +18,7 @@ from zarrant.codecs.chain import Chain, ShardingIndexed, chain_of, read_codec
 from zarrant.dtypes.fixed import FixedType, from_numpy
 from zarrant.errors import DataTypeError, OptionError, ShapeError
 from zarrant.geometry.keys import KeyEncoding
-from zarrant.metadata.v3 import ArrayDocument, Named
+from zarrant.metadata.v3 import ArrayDocument, Named, attributes_of
 
 AUTO_CHUNK_BYTES = 2**20
 """1 MiB: zarr-python and TensorStore both default to about this; a mini-batch holds one."""
@@ -57,7 +57,7 @@ class Layout:
             chunk_key_encoding=Named(*_key_encoding(self.chunk_key_encoding).to_document()),
             fill_value=data_type.fill_to_json(fill),
             codecs=chain.to_documents(),
-            attributes=dict(self.attributes or {}),
+            attributes={} if self.attributes is None else attributes_of(self.attributes),
             dimension_names=_names(self.dimension_names, len(shape)),
         )
 
