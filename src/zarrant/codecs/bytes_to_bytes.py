@@ -146,7 +146,7 @@ class Blosc(Compiled):
         shuffled = shuffle != "noshuffle"
         if shuffled and "typesize" not in configuration:
             expected = "typesize, as there is a shuffle"
-            raise MetadataError("missing member", path=inside, expected=expected, got=sorted(configuration))
+            raise MetadataError("missing member", path=inside, expected=expected, got=sorted(map(str, configuration)))
         return cls(
             choice(configuration["cname"], f"{inside}.cname", BLOSC_COMPRESSORS),
             integer(configuration["clevel"], f"{inside}.clevel", 0, 9),

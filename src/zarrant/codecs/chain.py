@@ -23,7 +23,7 @@ from zarrant.codecs.documents import check_members, choice, int_list
 from zarrant.codecs.leaf import Leaf
 from zarrant.codecs.sharding import Shard
 from zarrant.dtypes.fixed import parse_data_type
-from zarrant.errors import MetadataError, UnknownExtensionError
+from zarrant.errors import MetadataError, UnknownExtensionError, shown
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.limits import LIMITS, require
 from zarrant.metadata.v3 import Named
@@ -139,7 +139,7 @@ class Chain:
 def parse_chain(value: object, path: str) -> Chain:
     """Read a JSON list of codecs."""
     if not isinstance(value, list | tuple) or not value:
-        raise MetadataError("wrong value", path=path, expected="a list of codecs", got=repr(value))
+        raise MetadataError("wrong value", path=path, expected="a list of codecs", got=shown(value))
     _check_chain(len(value), path)
     codecs: list[object] = []
     skipped: list[str] = []

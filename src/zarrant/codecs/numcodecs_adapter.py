@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from zarrant.codecs.base import ChunkSpec
 from zarrant.codecs.bounded import MAX_LZMA_BYTES, decode_bounded
 from zarrant.codecs.documents import boolean, choice, integer
-from zarrant.errors import ChunkError, LimitError, MetadataError, UnknownExtensionError
+from zarrant.errors import ChunkError, LimitError, MetadataError, UnknownExtensionError, shown
 from zarrant.kernels.program import BLOSC_COMPRESSORS
 from zarrant.metadata.v3 import Named
 from zarrant.storage import Buffer
@@ -43,13 +43,13 @@ def _or_none(check: Check) -> Check:
 
 def _only_none(value: object, path: str) -> None:
     if value is not None:
-        raise MetadataError("wrong value", path=path, expected="null", got=repr(value))
+        raise MetadataError("wrong value", path=path, expected="null", got=shown(value))
 
 
 def _lzma_filters(value: object, path: str) -> object:
     """A filter chain of `lzma`; the memory that a dictionary takes is bounded, as it is allocated before anything is read."""
     if not isinstance(value, list) or not 1 <= len(value) <= 4 or not all(isinstance(item, dict) for item in value):
-        raise MetadataError("wrong value", path=path, expected="a list of one to four objects", got=repr(value))
+        raise MetadataError("wrong value", path=path, expected="a list of one to four objects", got=shown(value))
     for i, item in enumerate(value):
         for name, number in item.items():
             integer(number, f"{path}[{i}].{name}", 0, 2**62)

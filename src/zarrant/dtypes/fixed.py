@@ -16,7 +16,7 @@ import numpy as np
 
 from zarrant import registry
 from zarrant.dtypes import fill as fills
-from zarrant.errors import DataTypeError, LimitError, MetadataError
+from zarrant.errors import DataTypeError, LimitError, MetadataError, shown
 
 MAX_RAW_BYTES = 2**31 - 1
 """NumPy keeps the size of an element in a C int."""
@@ -143,7 +143,7 @@ def _raw_length(configuration: Mapping[str, Any], path: str) -> int:
     length = configuration["length_bytes"]
     where = f"{path}.configuration.length_bytes"
     if type(length) is not int or length < 1:
-        raise MetadataError("wrong value", path=where, expected="an integer above 0", got=repr(length))
+        raise MetadataError("wrong value", path=where, expected="an integer above 0", got=shown(length))
     if length > MAX_RAW_BYTES:
         raise LimitError("an element that is too large", path=where, field="itemsize", got=length, limit=MAX_RAW_BYTES)
     return length
@@ -183,7 +183,7 @@ def _numpy(dtype: Any) -> np.dtype[Any]:
     try:
         return dtype.dtype if isinstance(dtype, np.generic) else np.dtype(dtype)
     except (TypeError, ValueError, KeyError, SyntaxError) as cause:
-        raise DataTypeError("not a data type", field="dtype", expected=_known(), got=repr(dtype)) from cause
+        raise DataTypeError("not a data type", field="dtype", expected=_known(), got=shown(dtype)) from cause
 
 
 def _known() -> str:

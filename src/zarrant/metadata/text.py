@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from zarrant.errors import LimitError, MetadataError
+from zarrant.errors import LimitError, MetadataError, shown
 from zarrant.limits import LIMITS, Limits, require
 
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
@@ -30,8 +30,10 @@ class _Repeated(dict[str, Any]):
     name: str
 
 
-def member(path: str, key: str) -> str:
-    """The JSON path of a member."""
+def member(path: str, key: object) -> str:
+    """The JSON path of a member; `key` may be anything where a caller made the object."""
+    if not isinstance(key, str):
+        return f"{path}[{shown(key)}]"
     return f"{path}.{key}" if re.fullmatch(r"[A-Za-z_][\w-]*", key) else f"{path}[{json.dumps(key)}]"
 
 
@@ -180,7 +182,7 @@ def _children(value: Any, place: _Place) -> Iterable[tuple[Any, Any]]:
         return enumerate(value)
     for key in value:
         if not isinstance(key, str):
-            raise MetadataError("wrong member name", path=str(place), expected="a string", got=repr(key))
+            raise MetadataError("wrong member name", path=str(place), expected="a string", got=shown(key))
         _check_text(key, place)
     return value.items()
 

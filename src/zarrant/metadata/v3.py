@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeAlias
 
-from zarrant.errors import DataTypeError, MetadataError, ShapeError, UnknownExtensionError
+from zarrant.errors import DataTypeError, MetadataError, ShapeError, UnknownExtensionError, shown
 from zarrant.limits import LIMITS, Limits, require
 from zarrant.metadata.text import dump_json, member, parse_json
 
@@ -236,12 +236,12 @@ def _understood(value: dict[str, Json], key: str) -> Named:
 
 
 def _wrong(path: str, expected: str, got: Json) -> MetadataError:
-    return MetadataError("wrong value", path=path, expected=expected, got=repr(got))
+    return MetadataError("wrong value", path=path, expected=expected, got=shown(got))
 
 
 def _required(value: dict[str, Json], key: str, path: str) -> Json:
     if key not in value:
-        raise MetadataError("missing member", path=path, expected=key, got=sorted(value))
+        raise MetadataError("missing member", path=path, expected=key, got=sorted(map(str, value)))
     return value[key]
 
 

@@ -16,7 +16,7 @@ from zarrant.codecs import Blosc, Bytes, Crc32c, Gzip, Numcodecs, Transpose, Zst
 from zarrant.codecs.base import ChunkSpec
 from zarrant.codecs.chain import Chain, ShardingIndexed, chain_of, read_codec
 from zarrant.dtypes.fixed import FixedType, from_numpy
-from zarrant.errors import DataTypeError, OptionError, ShapeError
+from zarrant.errors import DataTypeError, OptionError, ShapeError, shown
 from zarrant.geometry.keys import KeyEncoding
 from zarrant.metadata.v3 import ArrayDocument, Named, attributes_of
 
@@ -126,11 +126,11 @@ def _extents(value: Any, name: str, low: int, ndim: int | None = None) -> tuple[
     try:
         extents = tuple(items)
     except TypeError:
-        raise ShapeError("not a shape", field=name, expected="integers", got=repr(value)) from None
+        raise ShapeError("not a shape", field=name, expected="integers", got=shown(value)) from None
     if any(isinstance(n, bool) or not isinstance(n, int | np.integer) or not low <= n < 2**63 for n in extents):
-        raise ShapeError("not a shape", field=name, expected=f"integers of at least {low}", got=repr(value))
+        raise ShapeError("not a shape", field=name, expected=f"integers of at least {low}", got=shown(value))
     if ndim is not None and len(extents) != ndim:
-        raise ShapeError("wrong number of dimensions", field=name, expected=ndim, got=repr(value))
+        raise ShapeError("wrong number of dimensions", field=name, expected=ndim, got=shown(value))
     return tuple(int(n) for n in extents)
 
 
@@ -157,7 +157,7 @@ def _codec(item: Any) -> Any:
     if hasattr(item, "encode") and hasattr(item, "decode") and hasattr(item, "to_document"):
         return item
     raise OptionError(
-        "not a codec", expected="a codec object, a {name, configuration} document or a numcodecs codec", got=repr(item)
+        "not a codec", expected="a codec object, a {name, configuration} document or a numcodecs codec", got=shown(item)
     )
 
 
@@ -193,14 +193,14 @@ def _key_encoding(value: Any) -> KeyEncoding:
         configuration = dict(value.get("configuration", {}))
         configuration.update({key: value[key] for key in ("separator",) if key in value})
         return KeyEncoding.from_document(value["name"], configuration)
-    raise OptionError("not a chunk key encoding", expected='"default", "v2" or {name, configuration}', got=repr(value))
+    raise OptionError("not a chunk key encoding", expected='"default", "v2" or {name, configuration}', got=shown(value))
 
 
 def _names(names: Sequence[str | None] | None, ndim: int) -> tuple[str | None, ...] | None:
     if names is None:
         return None
-    if isinstance(names, str) or len(names) != ndim:
-        raise ShapeError("one name a dimension", field="dimension_names", expected=ndim, got=repr(names))
+    if isinstance(names, str) or not isinstance(names, Sequence) or len(names) != ndim:
+        raise ShapeError("one name a dimension", field="dimension_names", expected=ndim, got=shown(names))
     if any(name is not None and not isinstance(name, str) for name in names):
-        raise DataTypeError("names are strings or None", field="dimension_names", got=repr(names))
+        raise DataTypeError("names are strings or None", field="dimension_names", got=shown(names))
     return tuple(names)
