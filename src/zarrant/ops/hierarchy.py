@@ -28,7 +28,15 @@ from zarrant.effects import (
     put_one,
     steady,
 )
-from zarrant.errors import ConflictError, NodeExistsError, NodeNotFoundError, OptionError, VersionChangedError, ZarrantError
+from zarrant.errors import (
+    ConflictError,
+    LimitError,
+    NodeExistsError,
+    NodeNotFoundError,
+    OptionError,
+    VersionChangedError,
+    ZarrantError,
+)
 from zarrant.limits import LIMITS
 from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument, dump, parse
 from zarrant.ops.exclusive import FIRST_PAUSE, TRIES, exclusively
@@ -127,7 +135,10 @@ def shape_stands(state: ArrayState) -> Op[bool]:
     (known,) = state.standing
     if known is not None and (yield from steady(key, known)):
         return True
-    blob = yield from fetch_one(key, limit=LIMITS.document)
+    try:
+        blob = yield from fetch_one(key, limit=LIMITS.document)
+    except LimitError:
+        return False
     if blob is None:
         return True
     try:
