@@ -140,6 +140,10 @@ CREATED: dict[str, tuple[dict[str, Any], str]] = {
     "deep attributes": ({"attributes": {"a": deep(63)}}, "depth"),
     "long integers": ({"attributes": {"a": 10**5000}}, "digits"),
     "a large chunk": ({"shape": (3 << 30,), "chunks": (3 << 30,), "dtype": "uint8"}, "decoded bytes of a chunk"),
+    "a chunk that Blosc cannot take": (
+        {"shape": (1 << 31,), "chunks": (1 << 31,), "dtype": "uint8", "compressors": zarrant.codecs.Blosc()},
+        "decoded bytes of a chunk",
+    ),
     "a large element": ({"dtype": "r17179869184", "fill_value": None}, ""),
     "many subchunks": ({"shape": (1 << 25,), "chunks": (1,), "shards": (1 << 25,), "dtype": "uint8"}, "subchunks"),
 }

@@ -23,8 +23,9 @@ from zarrant.codecs.documents import check_members, choice, int_list
 from zarrant.codecs.leaf import Leaf
 from zarrant.codecs.sharding import Shard
 from zarrant.dtypes.fixed import parse_data_type
-from zarrant.errors import MetadataError, UnknownExtensionError, shown
+from zarrant.errors import LimitError, MetadataError, ShapeError, UnknownExtensionError, shown
 from zarrant.geometry.grid import ChunkGrid
+from zarrant.kernels.program import BLOSC_MAX
 from zarrant.limits import LIMITS, require
 from zarrant.metadata.v3 import Named
 from zarrant.registry import codecs as registered
@@ -217,8 +218,19 @@ def _prepare(chain: Chain, spec: ChunkSpec, options: CodecOptions, nesting: int)
         require(laid_out.nbytes, LIMITS.decoded, "chunk too large", "decoded bytes of a chunk", path)
         plainly = not chain.bytes_to_bytes and not chain.skipped and laid_out.nbytes >= plain.LEAST
         kind = plain.Plain if plainly else Leaf
-        return kind(laid_out, order, chain.array_to_bytes.steps(laid_out), chain.bytes_to_bytes, options, chain.skipped)
+        leaf = kind(laid_out, order, chain.array_to_bytes.steps(laid_out), chain.bytes_to_bytes, options, chain.skipped)
+        _check_bound(leaf, path)
+        return leaf
     return _prepare_shard(chain, chain.array_to_bytes, laid_out, path, options, nesting + 1)
+
+
+def _check_bound(leaf: Leaf, path: str) -> None:
+    """LimitError for chunks that a codec of theirs cannot take: Blosc has a limit of its own, a little below ours."""
+    try:
+        _ = leaf.encoded_bound
+    except ShapeError as error:
+        message, got = f"chunk too large: {error.message}", leaf.spec.nbytes
+        raise LimitError(message, path=path, field="decoded bytes of a chunk", got=got, limit=BLOSC_MAX) from error
 
 
 def _prepare_shard(
