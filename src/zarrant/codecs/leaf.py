@@ -84,7 +84,7 @@ class Leaf:
 
     def write(self, spans: Spans | None, cells: Cells, lo: int, hi: int, values: Values) -> Op[Encoded]:
         """See `Prepared.write`; UnknownExtensionError where a codec of the chain is not known."""
-        self._require_all_codecs()
+        self._require_all_codecs()  # safety: skipped codecs
         if not self.program:  # what is encoded may be the rows themselves
             return (yield from self._write(spans, cells, lo, hi, values, self._rows(hi - lo)))
         with borrowed((hi - lo) * self.spec.nbytes) as memory:

@@ -139,7 +139,7 @@ class Numcodecs:
         if entry is None:
             raise _unknown(self.name)
         for member, value in self.configuration.items():
-            if member not in entry.members:
+            if member not in entry.members:  # safety: configuration
                 raise MetadataError(
                     "unknown member",
                     path=f"$.configuration.{member}",

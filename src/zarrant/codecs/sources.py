@@ -152,7 +152,7 @@ class ShardSpans:
             none = np.empty(0, np.int64)
             return Fetched(none, [], none, none, none)
         chosen = entries[rows]
-        if limit is not None and self.index.size[chosen].max() > limit:
+        if limit is not None and self.index.size[chosen].max() > limit:  # safety: subchunk size
             raise _too_large_subchunk(self.index, chosen, limit)
         begin, end, run = self.index.runs(chosen)
         buffers = yield from self.shard.read([ByteRange(int(a), int(b - a)) for a, b in zip(begin, end, strict=True)])

@@ -71,7 +71,7 @@ def dump_json(value: Any) -> bytes:
     except ValueError as cause:  # CPython was told to print fewer digits (sys.set_int_max_str_digits)
         raise LimitError("a number that is too long", path="$", field="digits", got=str(cause), limit=LIMITS.digits) from cause
     data = f"{text}\n".encode()
-    require(len(data), LIMITS.document, "a document that is too large", "document", "$")
+    require(len(data), LIMITS.document, "a document that is too large", "document", "$")  # safety: written size
     _check_containers(data, LIMITS)
     return data
 

@@ -194,7 +194,7 @@ def dump(document: Document) -> bytes:
     `parse` gives the document back: what it would refuse is refused here, so that nothing is stored that cannot be opened.
     """
     value = document.to_json()
-    _document(value, LIMITS)
+    _document(value, LIMITS)  # safety: written form
     return dump_json(value)
 
 

@@ -177,7 +177,8 @@ def create_node(
     that is done while the document is held, so that of several creators one is over before the next begins, and their chunks
     never mix. `exclusive` False is for stores that cannot be asked what they hold.
     """
-    dump(document)  # what could not be opened again is refused before anything is erased or stored
+    # What could not be opened again is refused before anything is erased or stored.
+    dump(document)  # safety: before overwrite
     if not exclusive:
         return (yield from _create(path, document, overwrite, match, exclusive, is_chunk, fill))
     yield from _refuse_array_above(path)

@@ -76,7 +76,7 @@ class FileTree(Durable):
                 return None
             fd, state = opened
             try:
-                if limit is not None and state.st_size > limit:
+                if limit is not None and state.st_size > limit:  # safety: object size
                     raise LimitError("a stored object that is too large", field="stored bytes", got=state.st_size, limit=limit)
                 (view,) = self._read(fd, [(0, state.st_size)])
             finally:
