@@ -38,15 +38,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from zarrant.effects import ANY, New, Op, fetch_one, gather, list_prefix, locked, put, put_one
+from zarrant.effects import ANY, New, Op, gather, list_prefix, locked, put, put_one
 from zarrant.errors import BoundsError, ConflictError, MetadataError, NodeNotFoundError, ShapeError, VersionChangedError
 from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.region import box_region
-from zarrant.limits import LIMITS
 from zarrant.metadata.v3 import ArrayDocument, dump
 from zarrant.ops import read, update
 from zarrant.ops.exclusive import TRIES, beside
-from zarrant.ops.hierarchy import document_key, parsed
+from zarrant.ops.hierarchy import document_key, fetch_document, parsed
 from zarrant.ops.state import Array, ArrayState
 from zarrant.storage import Version
 
@@ -124,7 +123,7 @@ def _resize(state: ArrayState, shape: tuple[int, ...], listing: bool, moved: Mov
 def _current(state: ArrayState) -> Op[tuple[ArrayState, Version]]:
     """The array as it is stored now, and the version of its document."""
     key = document_key(state.prefix)
-    blob = yield from fetch_one(key, limit=LIMITS.document)
+    blob = yield from fetch_document(key)
     document = None if blob is None else parsed(state.prefix, blob.data[0])
     if blob is None or not isinstance(document, ArrayDocument):
         raise NodeNotFoundError("the array is gone", key=key, path=state.prefix or "/")

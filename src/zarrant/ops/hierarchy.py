@@ -41,7 +41,7 @@ from zarrant.limits import LIMITS
 from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument, dump, parse
 from zarrant.ops.exclusive import FIRST_PAUSE, TRIES, exclusively
 from zarrant.ops.state import ArrayState
-from zarrant.storage import Part, Version
+from zarrant.storage import Blob, Part, Version
 
 DOCUMENT = "zarr.json"
 RESERVED = (DOCUMENT, ".zarray", ".zgroup", ".zattrs", ".zmetadata")
@@ -120,9 +120,22 @@ def node_exists(path: str) -> Op[bool]:
     return (yield from find_document(path)) is not None
 
 
+def fetch_document(key: str) -> Op[Blob | None]:
+    """The stored object of a document; one that is too large is not read where the store can tell."""
+    try:
+        return (yield from fetch_one(key, limit=LIMITS.document))
+    except LimitError as error:
+        raise too_large(error, key) from None
+
+
+def too_large(error: LimitError, key: str) -> LimitError:
+    """What the store says of an object, as `parse` says it of a document."""
+    return LimitError("a document that is too large", key=key, path="$", field="document", got=error.got, limit=error.limit)
+
+
 def find_document(path: str) -> Op[Document | None]:
     """The document of a node, or None."""
-    blob = yield from fetch_one(document_key(path), limit=LIMITS.document)
+    blob = yield from fetch_document(document_key(path))
     return None if blob is None else parsed(path, blob.data[0], blob.version)
 
 
@@ -136,7 +149,7 @@ def shape_stands(state: ArrayState) -> Op[bool]:
     if known is not None and (yield from steady(key, known)):
         return True
     try:
-        blob = yield from fetch_one(key, limit=LIMITS.document)
+        blob = yield from fetch_document(key)
     except LimitError:
         return False
     if blob is None:
@@ -281,7 +294,10 @@ def change_document(path: str, change: Callable[[Document], Document], guarded: 
     result: list[Document] = []
 
     def apply(source: Stored) -> Op[list[Part] | None]:
-        data = yield from source.read_all(LIMITS.document)
+        try:
+            data = yield from source.read_all(LIMITS.document)
+        except LimitError as error:
+            raise too_large(error, source.key) from None
         if data is None:
             raise NodeNotFoundError("no array or group here", key=source.key, path=path or "/")
         result[:] = [change(parsed(path, data))]

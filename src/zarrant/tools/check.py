@@ -14,13 +14,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from zarrant.config import config as defaults
-from zarrant.effects import Op, fetch_one, gather_outcomes, list_dir, list_prefix
+from zarrant.effects import Op, gather_outcomes, list_dir, list_prefix
 from zarrant.errors import NodeNotFoundError, ZarrantError
-from zarrant.limits import LIMITS
 from zarrant.metadata.v3 import ArrayDocument, parse
 from zarrant.nodes.base import LIST, READ, Place
 from zarrant.ops.examine import Examined, examine, in_grid
-from zarrant.ops.hierarchy import document_key
+from zarrant.ops.hierarchy import document_key, fetch_document
 from zarrant.ops.state import ArrayState
 from zarrant.progress import Meter, Report
 from zarrant.stores.filesystem import FilesystemStore
@@ -111,7 +110,7 @@ def search(place: Place, path: str) -> tuple[list[Found], list[Finding]]:
     """The arrays at and below a path, and the documents that are broken."""
     key = document_key(path)
     try:
-        blob = place.run(fetch_one(key, limit=LIMITS.document), READ)
+        blob = place.run(fetch_document(key), READ)
         if blob is None:
             if path == place.path:
                 raise NodeNotFoundError("no array or group here", store=place.url, key=key)
