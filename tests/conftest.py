@@ -41,6 +41,7 @@ FIGURES = {
     "machine steps": 300 * 60,
     "malformed fixtures": 400,
     "fuzzed documents": 1_000_000,
+    "fuzzed creations": 100_000,
     "fuzzed arrays": 50_000,
     "forks": 200,
     "stale handles": 20_000,

@@ -23,11 +23,15 @@ Outcome: TypeAlias = T | Exception
 
 
 class Want(NamedTuple):
-    """One object (`ranges` None) or some ranges of it, optionally of one known version only."""
+    """One object (`ranges` None) or some ranges of it, optionally of one known version only.
+
+    `limit`: the bytes that a whole object may have; a larger one is a LimitError, and is not read where the store can tell.
+    """
 
     key: str
     ranges: tuple[ByteRange, ...] | None = None
     if_version: Version = None
+    limit: int | None = None
 
 
 class Fetch(NamedTuple):
@@ -148,9 +152,11 @@ def fetch(wants: Sequence[Want]) -> Op[list[Outcome[Blob | None]]]:
     return cast("list[Outcome[Blob | None]]", (yield Fetch(wants)))
 
 
-def fetch_one(key: str, ranges: tuple[ByteRange, ...] | None = None, if_version: Version = None) -> Op[Blob | None]:
+def fetch_one(
+    key: str, ranges: tuple[ByteRange, ...] | None = None, if_version: Version = None, limit: int | None = None
+) -> Op[Blob | None]:
     """Read one object or its ranges; its error is raised."""
-    (outcome,) = yield from fetch((Want(key, ranges, if_version),))
+    (outcome,) = yield from fetch((Want(key, ranges, if_version, limit),))
     if isinstance(outcome, Exception):
         raise outcome
     return outcome

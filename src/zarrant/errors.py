@@ -45,8 +45,19 @@ from typing import Any, ClassVar, Self, cast
 FIELDS = ("store", "key", "chunk", "codec", "path", "field", "expected", "got", "limit", "hint")
 
 
+def shown(value: object) -> str:
+    """`repr` of anything a caller or a document may give: also of integers that Python refuses to print."""
+    try:
+        return repr(value)
+    except ValueError:  # more digits than sys.set_int_max_str_digits allows, here or inside of a list
+        return f"<{type(value).__name__} with a number too long to show>"
+
+
 def _shown(value: object) -> str:
-    text = str(value)
+    try:
+        text = str(value)
+    except ValueError:
+        text = shown(value)
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 

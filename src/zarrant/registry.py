@@ -36,7 +36,10 @@ class Registry:
         aliases: Mapping[str, str] | None = None,
         hints: Sequence[tuple[str, str]] = (),
     ) -> None:
-        """`patterns` are (shown form, regular expression, target); `hints` are (regular expression, sentence)."""
+        r"""`patterns` are (shown form, regular expression, target); `hints` are (regular expression, sentence).
+
+        A sentence may say what was matched: `\g<0>`.
+        """
         self.kind = kind
         self._names: dict[str, Target] = dict(names or {})
         self._patterns = [(shown, re.compile(pattern), target) for shown, pattern, target in patterns]
@@ -120,8 +123,8 @@ class Registry:
     def hint(self, name: str) -> str | None:
         """Where a name that is not known may be found, or which known one is near."""
         for pattern, hint in self._hints:
-            if pattern.fullmatch(name):
-                return hint
+            if match := pattern.fullmatch(name):
+                return match.expand(hint)
         return did_you_mean(name, self.names()) or f"A package can add it through the entry point group 'zarrant.{self.kind}'"
 
 
@@ -133,10 +136,10 @@ def _load(target: Target) -> Any:
 
 
 _BYTES_TO_BYTES = "zarrant.codecs.bytes_to_bytes"
-# Long names of the numcodecs package: https://numcodecs.readthedocs.io/en/stable/zarr3.html
-_IN_NUMCODECS = (
-    "adler32|astype|bitround|bz2|crc32|delta|fixedscaleoffset|fletcher32|jenkins_lookup3|lz4|lzma|packbits|quantize|shuffle|zlib"
-)
+# Codecs of the numcodecs package that may be written under their long names here, and those that may not:
+# https://numcodecs.readthedocs.io/en/stable/zarr3.html
+_IN_NUMCODECS = "adler32|bz2|crc32|fletcher32|jenkins_lookup3|lz4|lzma|shuffle|zlib"
+_FILTERS_OF_NUMCODECS = "astype|bitround|delta|fixedscaleoffset|packbits|quantize"
 
 codecs = Registry(
     "codecs",
@@ -149,13 +152,14 @@ codecs = Registry(
         "zstd": f"{_BYTES_TO_BYTES}:Zstd",
         "crc32c": f"{_BYTES_TO_BYTES}:Crc32c",
     },
-    patterns=[("numcodecs.*", r"numcodecs\.\w+", f"{_BYTES_TO_BYTES}:Numcodecs")],
+    patterns=[("numcodecs.*", r"numcodecs\.[\w-]+", "zarrant.codecs.numcodecs_adapter:Numcodecs")],
     aliases={"endian": "bytes"},  # the name of `bytes` in drafts of the specification
     hints=[
-        (_IN_NUMCODECS, "The numcodecs package writes this codec under the name 'numcodecs.<name>'"),
-        (r"zfp|zfpy", "The Python package that has it is 'zfpy' ('numcodecs.zfpy' in metadata)"),
-        (r"pcodec|pco", "The Python package that has it is 'pcodec' ('numcodecs.pcodec' in metadata)"),
-        (r"imagecodecs_\w+", "The Python package that has it is 'imagecodecs'"),
+        (_IN_NUMCODECS, r"Its name in Zarr V3 is 'numcodecs.\g<0>'"),
+        (_FILTERS_OF_NUMCODECS, r"No codec but 'transpose' maps arrays to arrays yet; zarr-python has it as 'numcodecs.\g<0>'"),
+        (r"zfp|zfpy", "It is not supported yet; zarr-python has it as 'numcodecs.zfpy', with the package 'zfpy'"),
+        (r"pcodec|pco", "It is not supported yet; zarr-python has it as 'numcodecs.pcodec', with the package 'pcodec'"),
+        (r"imagecodecs_\w+", "It is not supported yet; zarr-python has it with the package 'imagecodecs'"),
         (r"vlen-utf8|vlen-bytes|vlen-array|vlen", "Data of variable length is not supported"),
     ],
 )

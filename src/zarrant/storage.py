@@ -65,6 +65,14 @@ class Get(Protocol):
         ...
 
 
+class GetWithin(Protocol):
+    """Read a whole object only if it is not too large; for stores that know the size of an object before they read it."""
+
+    def get_within(self, key: str, limit: int) -> Blob | None:
+        """Like `get`; LimitError, with nothing read, for an object of more than `limit` bytes."""
+        ...
+
+
 @runtime_checkable
 class Put(Protocol):
     """Replace whole objects, atomically."""

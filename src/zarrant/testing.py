@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from zarrant.effects import ANY
-from zarrant.errors import ByteRangeError, OptionError, VersionChangedError
+from zarrant.errors import ByteRangeError, LimitError, OptionError, VersionChangedError
 from zarrant.storage import Blob, ByteRange, capabilities
 from zarrant.stores.faults import FaultyLayer
 
@@ -68,6 +68,18 @@ def needs(store: object, *names: str) -> None:
 
 class StoreSuite:
     """What every store promises."""
+
+    def test_whole_objects_of_a_size(self, store: Any) -> None:
+        if not hasattr(store, "get_within"):
+            pytest.skip("no get_within")
+        version = store.put("a", [b"abc", b"de"])
+        for limit in (5, 6, 1 << 40):
+            assert store.get_within("a", limit) == Blob((memoryview(b"abcde"),), version, 5)
+        for limit in (0, 4):
+            with pytest.raises(LimitError) as caught:
+                store.get_within("a", limit)
+            assert (caught.value.got, caught.value.limit) == (5, limit)
+        assert store.get_within("b", 0) is None
 
     def test_absent(self, store: Any) -> None:
         assert store.get("a") is None

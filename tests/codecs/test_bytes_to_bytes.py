@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import gzip
 import itertools
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 
 from zarrant.codecs import Blosc, Bytes, Crc32c, Gzip, Numcodecs, Zstd
-from zarrant.codecs.bytes_to_bytes import BLOSC_COMPRESSORS, BLOSC_SHUFFLES, NUMCODECS_BYTES
+from zarrant.codecs.bytes_to_bytes import BLOSC_COMPRESSORS, BLOSC_SHUFFLES
+from zarrant.codecs.numcodecs_adapter import CODECS as NUMCODECS
 from zarrant.errors import ChunkError, MetadataError, UnknownExtensionError
 from zarrant.metadata.v3 import Named
 
@@ -17,7 +19,7 @@ CODECS = [
     *(Gzip(level) for level in (0, 1, 9)),
     *(Blosc(cname, 5, shuffle) for cname, shuffle in itertools.product(BLOSC_COMPRESSORS, BLOSC_SHUFFLES) if cname != "snappy"),
     Crc32c(),
-    *(Numcodecs(f"numcodecs.{name}") for name in NUMCODECS_BYTES if name not in ("shuffle", "fletcher32", "jenkins_lookup3")),
+    *(Numcodecs(f"numcodecs.{name}") for name in NUMCODECS if name not in ("shuffle", "fletcher32", "jenkins_lookup3")),
 ]
 
 
@@ -115,3 +117,20 @@ def test_wrong_codecs_of_numcodecs() -> None:
         Numcodecs("numcodecs.delta")
     with pytest.raises(MetadataError):
         Numcodecs("numcodecs.bz2", {"speed": 3})
+
+
+@pytest.mark.parametrize("typesize", [0, -1, 2**40, "x", None, 4, True, 1.5])
+def test_the_type_size_is_ignored_without_a_shuffle(typesize, codec) -> None:
+    """ "Required unless `shuffle` is "noshuffle", in which case the value is ignored." """
+    configuration = {"cname": "lz4", "clevel": 1, "shuffle": "noshuffle", "typesize": typesize, "blocksize": 0}
+    c = codec([Bytes(), Blosc.from_document(Named("blosc", configuration), "$")], DATA.shape)
+    assert np.array_equal(c.decode(c.encode(DATA)), DATA)
+    with pytest.raises(MetadataError) if typesize != 4 else nullcontext():
+        Blosc.from_document(Named("blosc", configuration | {"shuffle": "shuffle"}), "$")
+
+
+@pytest.mark.parametrize(("itemsize", "shuffle", "typesize"), [(1, "bitshuffle", 1), (4, "shuffle", 4), (300, "shuffle", 1)])
+def test_blosc_decides_what_is_left_open(itemsize, shuffle, typesize) -> None:
+    bound = Blosc(shuffle=None).for_items(itemsize)
+    assert (bound.shuffle, bound.typesize) == (shuffle, typesize)
+    assert Blosc(shuffle="noshuffle", typesize=2).for_items(itemsize) == Blosc(shuffle="noshuffle", typesize=2)

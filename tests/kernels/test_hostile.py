@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import resource
+import time
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -68,11 +70,11 @@ def test_noise_never_crashes(kernel: Any, data: bytes, step: tuple[int, ...], ma
 
 def zstd_blocks(*blocks: tuple[int, int, bytes], last: bool = True) -> bytes:
     """A frame without content size, of (type, size, content) blocks; window 128 KiB."""
-    frame = b"\x28\xb5\x2f\xfd\x00\x38"
+    frame = [b"\x28\xb5\x2f\xfd\x00\x38"]
     for number, (kind, size, content) in enumerate(blocks):
         final = last and number == len(blocks) - 1
-        frame += (size << 3 | kind << 1 | final).to_bytes(3, "little") + content
-    return frame
+        frame.append((size << 3 | kind << 1 | final).to_bytes(3, "little") + content)
+    return b"".join(frame)
 
 
 @both
@@ -138,3 +140,73 @@ def test_bombs_fail_within_memory(kernel: Any) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_AS, limits)
     assert [len(failed) for failed in failures] == [1] * len(made)
+
+
+# ── one step alone, and work that grows with the bytes
+
+
+def compressed_block(literals: bytes) -> tuple[int, int, bytes]:
+    """A compressed block of raw literals and no sequences: `literals` of less than 32 bytes."""
+    content = bytes([len(literals) << 3]) + literals + b"\0"
+    return 2, len(content), content
+
+
+STEPS: list[tuple[Any, Callable[[bytes], bytes]]] = [
+    ((GZIP, 6), gzip.compress),
+    ((ZSTD, 3, 0), lambda data: bytes(numcodecs_zstd.compress(data, 3))),
+    ((BLOSC, 1, 5, 1, 4, 0), lambda data: bytes(numcodecs_blosc.compress(data, b"lz4", 5, 1))),
+]
+ALONE = pytest.mark.parametrize("decode_step", [kernels.decode_step, reference.decode_step], ids=["kernels", "reference"])
+
+
+@ALONE
+@pytest.mark.parametrize(("step", "compress"), STEPS, ids=["gzip", "zstd", "blosc"])
+def test_a_step_alone_decodes_what_fits(decode_step: Any, step: Any, compress: Any) -> None:
+    data = bytes(range(256)) * 40
+    encoded = compress(data)
+    for limit in (len(data), len(data) + 1, 4 * len(data)):
+        assert bytes(decode_step(step, encoded, limit)) == data
+        assert bytes(decode_step(step, memoryview(bytearray(encoded)), limit)) == data
+    for limit in (0, 1, len(data) - 1):
+        with pytest.raises(ValueError, match="too large"):
+            decode_step(step, encoded, limit)
+    for bad in (encoded[:-1], encoded[: len(encoded) // 2], b"x" * 30):
+        with pytest.raises(ValueError):
+            decode_step(step, bad, len(data))
+    assert bytes(decode_step(step, compress(b"a" * 64), 64)) == b"a" * 64
+
+
+@ALONE
+def test_steps_that_do_not_compress(decode_step: Any) -> None:
+    assert bytes(decode_step((SWAP, 2), b"abcd", 4)) == b"badc"
+    with pytest.raises(ValueError, match="CRC-32C"):
+        decode_step((CRC32C,), b"abcdefgh", 4)
+
+
+MANY: dict[str, tuple[Any, Callable[[int], bytes]]] = {
+    "gzip members of nothing": ((GZIP, 1), lambda n: gzip.compress(b"", 1, mtime=0) * n),
+    "gzip members of a byte": ((GZIP, 1), lambda n: gzip.compress(b"a", 1, mtime=0) * n),
+    "zstd frames of nothing": ((ZSTD, 1, 0), lambda n: zstd_blocks((0, 0, b"")) * n),
+    "zstd frames of a byte": ((ZSTD, 1, 0), lambda n: zstd_blocks((0, 1, b"a")) * n),
+    "zstd raw blocks of nothing": ((ZSTD, 1, 0), lambda n: zstd_blocks(*[(0, 0, b"")] * n)),
+    "zstd runs of nothing": ((ZSTD, 1, 0), lambda n: zstd_blocks(*[(1, 0, b"a")] * n)),
+    "zstd compressed blocks of nothing": ((ZSTD, 1, 0), lambda n: zstd_blocks(*[compressed_block(b"")] * n)),
+    "zstd compressed blocks of a byte": ((ZSTD, 1, 0), lambda n: zstd_blocks(*[compressed_block(b"a")] * n)),
+}
+
+
+@ALONE
+@pytest.mark.parametrize("name", MANY)
+def test_many_small_pieces_take_time_in_proportion(decode_step: Any, name: str) -> None:
+    """Sixteen times as many take about sixteen times as long; where each costs all before it, 256 times."""
+    step, make = MANY[name]
+    taken = []
+    for count in (4_000, 64_000):
+        data = make(count)
+        start = time.process_time()
+        try:
+            assert set(bytes(decode_step(step, data, count))) <= {ord("a")}
+        except ValueError as error:  # not every library takes an empty block
+            assert "large" not in str(error)
+        taken.append(time.process_time() - start)
+    assert taken[1] < 64 * max(taken[0], 0.01)

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zarrant.errors import LimitError, MetadataError, ZarrantError
-from zarrant.metadata.text import LIMITS, Limits, Literal, _check, parse_json
+from zarrant.limits import LIMITS, Limits
+from zarrant.metadata.text import Literal, _check, parse_json
 from zarrant.metadata.v3 import GroupDocument, dump, parse, parse_array, parse_group
 
 ARRAY: dict[str, Any] = {

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zarrant.errors import LimitError, MetadataError, ShapeError, UnknownExtensionError
-from zarrant.metadata.text import Limits
+from zarrant.limits import LIMITS, Limits
 from zarrant.metadata.v3 import ArrayDocument, GroupDocument, Named, dump, parse, parse_array, parse_group
 
 ARRAY: dict[str, Any] = {
@@ -241,7 +243,7 @@ def test_extra_never_replaces_a_member() -> None:
 
 
 LIMITED: list[tuple[str, str, int, int, Callable[[int], bytes]]] = [
-    ("rank", "$.shape", 64, 65, lambda n: changed(shape=[1] * n, dimension_names=None)),
+    ("rank", "$.shape", 62, 63, lambda n: changed(shape=[1] * n, dimension_names=None)),
     ("codecs", "$.codecs", 16, 17, lambda n: changed(codecs=["bytes"] * n)),
 ]
 
@@ -253,6 +255,59 @@ def test_limits(field: str, path: str, most: int, got: int, make: Callable[[int]
         parse(make(got))
     error = caught.value
     assert (error.field, error.path, error.got, error.limit) == (field, path, got, most)
+
+
+LIMITED_DOCUMENTS: list[tuple[str, Any, Any]] = [
+    ("rank", {"shape": (1,) * 63, "dimension_names": None}, {"shape": (1,) * 62, "dimension_names": None}),
+    ("codecs", {"codecs": (Named("a"),) * 17}, {"codecs": (Named("a"),) * 16}),
+    ("document", {"dimension_names": ("d" * (16 << 20), None)}, {"dimension_names": ("d" * (15 << 20), None)}),
+    ("document", {"attributes": {"é" * (8 << 20): 1}}, {"attributes": {"é" * (7 << 20): 1}}),
+    ("document", {"attributes": {"a": [1] * 2_000_000}}, {"attributes": {"a": [1] * 20_000}}),
+    ("digits", {"attributes": {"a": [-(10**4300)]}}, {"attributes": {"a": [10**4300 - 1, -(10**4300) + 1]}}),
+    ("containers", {"attributes": {"a": [[]] * (1 << 20)}}, {"attributes": {"a": [[]] * (1 << 17)}}),
+]
+
+
+@pytest.mark.parametrize(("field", "beyond", "within"), LIMITED_DOCUMENTS, ids=[case[0] for case in LIMITED_DOCUMENTS])
+def test_the_limits_of_reading_are_those_of_writing(field: str, beyond: Any, within: Any) -> None:
+    document = parse_array(encode(ARRAY))
+    data = dump(replace(document, **within))
+    assert dump(parse(data)) == data
+    with pytest.raises(LimitError) as caught:
+        dump(replace(document, **beyond))
+    assert caught.value.field == field
+    assert caught.value.limit == getattr(LIMITS, {"codecs": "chain"}.get(field, field))
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ({"dimension_names": ("x",)}, "$.dimension_names"),
+        ({"dimension_names": ("x", 3)}, "$.dimension_names[1]"),
+        ({"shape": (-1, 2)}, "$.shape[0]"),
+        ({"shape": (True, 2)}, "$.shape[0]"),
+        ({"codecs": ()}, "$.codecs"),
+        ({"data_type": Named("")}, "$.data_type.name"),
+        ({"chunk_grid": Named("regular", {"a": 1}, must_understand=False)}, "$.chunk_grid.must_understand"),
+        ({"storage_transformers": (Named("x"),)}, "$.storage_transformers[0]"),
+        ({"extra": {"x": 1}}, "$.x"),
+        ({"fill_value": math.nan}, "$.fill_value"),
+    ],
+)
+def test_what_would_not_be_read_is_not_written(change: Any, path: str) -> None:
+    with pytest.raises(MetadataError) as caught:
+        dump(replace(parse_array(encode(ARRAY)), **change))
+    assert caught.value.path == path
+
+
+@pytest.mark.parametrize("member", ["data_type", "chunk_grid", "chunk_key_encoding"])
+def test_what_every_reader_must_understand(member: str) -> None:
+    """ "`must_understand=False` is not supported for ... data type, chunk grid, and chunk key encoding."""
+    given = ARRAY[member] if isinstance(ARRAY[member], dict) else {"name": ARRAY[member]}
+    assert parse(changed(**{member: given | {"must_understand": True}}))
+    with pytest.raises(MetadataError) as caught:
+        parse(changed(**{member: given | {"must_understand": False}}))
+    assert caught.value.path == f"$.{member}.must_understand"
 
 
 def test_limits_can_be_changed() -> None:
@@ -292,6 +347,7 @@ names = st.text(min_size=1)
 nameds = st.builds(Named, names, objects, must_understand=st.none() | st.booleans(), explicit=st.just(True)) | st.builds(
     Named, names, bare=st.just(True)
 )
+understood = nameds.filter(lambda named: not named.may_ignore)
 extras = st.dictionaries(st.text().map("x-{}".format), objects.map(lambda value: {**value, "must_understand": False}), max_size=3)
 
 
@@ -301,9 +357,9 @@ def arrays(draw: st.DrawFn) -> ArrayDocument:
     each = st.lists(st.none() | st.text(), min_size=rank, max_size=rank).map(tuple)
     return ArrayDocument(
         shape=tuple(draw(st.lists(st.integers(0, 2**63 - 1), min_size=rank, max_size=rank))),
-        data_type=draw(nameds),
-        chunk_grid=draw(nameds),
-        chunk_key_encoding=draw(nameds),
+        data_type=draw(understood),
+        chunk_grid=draw(understood),
+        chunk_key_encoding=draw(understood),
         fill_value=draw(values),
         codecs=tuple(draw(st.lists(nameds, min_size=1, max_size=4))),
         attributes=draw(objects),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import zarrant
 from zarrant.codecs import Blosc, Bytes, Crc32c, Gzip, Numcodecs, Transpose, Zstd
-from zarrant.errors import DataTypeError, OptionError
+from zarrant.errors import DataTypeError, MetadataError, OptionError
 from zarrant.nodes.layout import Layout, auto_chunks, divisors
 
 
@@ -54,6 +54,22 @@ def test_other_codecs() -> None:
     assert codecs(filters=Transpose((1, 0)))[0] == codecs(order="F")[0] == Transpose((1, 0)).to_document().to_json()
     zarr = pytest.importorskip("zarr")
     assert codecs(compressors=zarr.codecs.ZstdCodec(level=3))[-1]["configuration"]["level"] == 3
+
+
+def test_what_a_blosc_object_leaves_open_is_decided_by_the_data_type() -> None:
+    zarr = pytest.importorskip("zarr")
+    decided = {"uint8": ("bitshuffle", 1), "uint16": ("shuffle", 2), "float64": ("shuffle", 8)}
+    for dtype, expected in decided.items():
+        for given in (zarr.codecs.BloscCodec(), numcodecs.Blosc(shuffle=-1), {"name": "blosc", "configuration": {"cname": "lz4"}}):
+            place: dict[str, bytes] = {}
+            a = zarrant.create_array(place, shape=(8,), dtype=dtype, compressors=given)
+            configuration = a.metadata.codecs[-1].configuration
+            assert (configuration["shuffle"], configuration["typesize"]) == expected
+    for given in (zarr.codecs.BloscCodec(typesize=4, shuffle="noshuffle"), zarr.codecs.BloscCodec(shuffle="bitshuffle")):
+        assert codecs(compressors=given)[-1]["configuration"]["shuffle"] == given.to_dict()["configuration"]["shuffle"]
+    for configuration in ({"cnam": "lz4"}, {"id": "pickle"}, {"cname": "lzo"}, {"typesize": 0}):
+        with pytest.raises(MetadataError):
+            codecs(compressors={"name": "blosc", "configuration": configuration})
 
 
 def test_shards_hold_the_codecs() -> None:

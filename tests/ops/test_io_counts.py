@@ -31,6 +31,9 @@ class ReadsRaise:
     def get(self, key: str) -> Any:
         raise AssertionError(f"read {key}")
 
+    def get_within(self, key: str, limit: int) -> Any:
+        raise AssertionError(f"read {key}")
+
     def get_ranges(self, key: str, ranges: Any, if_version: Any = None) -> Any:
         raise AssertionError(f"read {ranges} of {key}")
 

@@ -115,9 +115,10 @@ def test_without_snappy() -> None:
     if kernels.active()["step:blosc:snappy"] == "reference":
         return
     objects = stored(case, "compiled")
-    for way in ("reference", "one by one"):
-        with running(way), pytest.raises(zarrant.errors.ZarrantError, match="built without snappy"):
-            zarrant.open_array(objects, mode="r")[...]
+    with running("reference"), pytest.raises(zarrant.errors.ZarrantError, match="built without snappy"):
+        zarrant.open_array(objects, mode="r")[...]
+    with running("one by one"):  # a step alone is decoded by the compiled kernels too
+        expect(case, case.values, zarrant.open_array(objects, mode="r")[...], "one by one reads compiled")
 
 
 def test_the_ways_are_three(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import zarrant
-from zarrant.errors import StoreError
-from zarrant.stores.adapters import View
+from zarrant.errors import ChunkError, LimitError, StoreError
+from zarrant.stores.adapters import ReadOnly, Recording, View
 
 
 class Short(zarrant.MemoryStore):
@@ -81,3 +81,44 @@ def test_short_replies_change_nothing(wrap: Any, how: str) -> None:
             b[4:8] = 7
     inner.how = "honest"
     assert inner.get("c/0").data[0].tobytes() == before
+
+
+class Telling(zarrant.MemoryStore):
+    """Knows the size of an object before it reads it, and tells what was read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: list[str] = []
+
+    def get(self, key: str) -> Any:
+        self.read.append(key)
+        return super().get(key)
+
+    def get_within(self, key: str, limit: int) -> Any:
+        blob = super().get(key)
+        if blob is not None and blob.size > limit:
+            raise LimitError("a stored object that is too large", field="stored bytes", got=blob.size, limit=limit)
+        return blob
+
+
+@pytest.mark.parametrize("wrap", [lambda store: store, Plain, Async, ReadOnly, Recording], ids=lambda wrap: wrap.__name__)
+@pytest.mark.parametrize("inner", [zarrant.MemoryStore, Telling])
+def test_whole_objects_have_a_limit_on_every_store(inner: Any, wrap: Any) -> None:
+    store = inner()
+    a = zarrant.create_array(store, shape=(8,), dtype="int32", chunks=(4,))
+    a[...] = 5
+    store.put("c/0", [bytes(1 << 17)])
+    if isinstance(store, Telling):
+        store.read.clear()
+    view = wrap(store)
+
+    async def work() -> None:
+        b = await zarrant.open_array_async(view, mode="r")
+        assert (await b.getitem(slice(4, 8))).tolist() == [5] * 4
+        with pytest.raises(ChunkError, match="too large") as caught:
+            await b.getitem(slice(0, 1))
+        assert (caught.value.key, caught.value.chunk) == ("c/0", (0,))
+
+    asyncio.run(work())
+    if isinstance(store, Telling) and wrap not in (Plain, Async):
+        assert store.read == []

@@ -1,9 +1,10 @@
 """A process that feeds broken input to the library: `python fuzz.py WHAT SEED COUNT`, under limits of memory and of time.
 
-WHAT "documents": metadata, parsed and bound. "arrays": stored arrays whose document, shard index or payload was changed, opened,
-read and written. Changes know the structure: members are dropped, repeated, moved, given hostile values; index entries are
-changed and the checksum made right again; frame headers lie. Prints the cases, how many were refused, the MiB by which the
-process grew, and what was raised that is no ZarrantError (nothing).
+WHAT "documents": metadata, parsed and bound. "creations": hostile arguments, and attributes given to what they made: what is
+acknowledged can be opened, and what is refused has stored nothing. "arrays": stored arrays whose document, shard index or
+payload was changed, opened, read and written. Changes know the structure: members are dropped, repeated, moved, given hostile
+values; index entries are changed and the checksum made right again; frame headers lie. Prints the cases, how many were
+refused, the MiB by which the process grew, and what was raised that is no ZarrantError (nothing).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 import zarrant
 from zarrant.codecs import Blosc, Crc32c, Gzip, Zstd
 from zarrant.errors import ZarrantError
+from zarrant.errors import shown as safely
 from zarrant.kernels.checksum import crc32c
 from zarrant.metadata import v3
 from zarrant.ops.state import ArrayState, OpOptions
@@ -32,6 +34,13 @@ HOSTILE: list[Any] = [
     *(2**64 - 1, 2**64, 10**30, 10**500, "", "x", "NaN", "0x", "0xffff", "\ud800", "\0", "a" * 5000, "zstd", "bytes", "uint8"),
     *([], {}, [[]], [{}], [0], [-1], [1, 1], [2**62, 2**62], [1] * 70, {"name": "bytes"}, {"name": 3}, {"name": "zstd"}),
     *({"must_understand": False}, {"name": "x", "must_understand": False}, {"name": "crc32c", "configuration": {"x": 1}}),
+    *({"id": "pickle"}, {"name": "numcodecs.pickle"}, {"name": "numcodecs.crc32", "configuration": {"id": "pickle"}}),
+    *({"name": "numcodecs.zlib"}, {"name": "numcodecs.lzma", "configuration": {"filters": [{"id": 3}]}}),
+]
+GIVEN: list[Any] = [
+    *HOSTILE,
+    *(np.int64(3), np.float32(2), np.arange(3), np.str_("x"), b"x", {1}, {1: 2}, 1j, object(), (1, "x"), -(10**4300), 10**4299),
+    *(["x"] * 70, [[]] * 70, {"a": {"b": {"c": None}}}, lambda stored: stored),
 ]
 
 
@@ -67,7 +76,8 @@ def changed(document: Any, dice: random.Random) -> bytes:
             other, place = dice.choice(spots)
             container[key] = copy.deepcopy(other[place]) if place in range_of(other) else None
         elif action == 3 and isinstance(container, dict):
-            container[dice.choice(["x", "name", "configuration", "must_understand", "shape"])] = copy.deepcopy(dice.choice(HOSTILE))
+            name = dice.choice(["x", "id", "name", "configuration", "must_understand", "shape"])
+            container[name] = copy.deepcopy(dice.choice(HOSTILE))
         elif action == 4:
             container[key] = nested(dice.choice([1, 3, 80]), container[key])
         else:
@@ -159,7 +169,7 @@ class Case:
             self.refused += 1
             return False
         except BaseException as error:
-            self.wrong.append(f"{type(error).__name__}: {error} from {shown!r}"[:600])
+            self.wrong.append(f"{type(error).__name__}: {error} from {safely(shown)}"[:600])
             return False
         return True
 
@@ -173,6 +183,39 @@ class Case:
             v3.parse(v3.dump(found))
 
         self.try_(parse, text)
+
+    def creation(self) -> None:
+        place: dict[str, bytes] = {}
+        options: dict[str, Any] = {"shape": (4, 6), "dtype": "int16", "chunks": (2, 3), "attributes": {"kept": 1}}
+        for _ in range(self.dice.choice([0, 1, 1, 2])):
+            value = self.given()
+            name = self.dice.choice(["attributes", "fill_value", "dimension_names", "compressors", "filters", "serializer"])
+            codec = {"name": "zstd", "configuration": value}
+            options[name] = self.dice.choice([value, [value], [value, value], {"a": value}, codec])
+        if not self.try_(lambda: zarrant.create_array(place, **options), options):
+            assert place == {}, options
+            return
+        self.must_open(place, options)
+        value = self.given()
+        a = zarrant.open_array(place)
+        self.try_(lambda: a.update_attributes({"a": value}), value)
+        self.must_open(place, value)
+        self.try_(lambda: a.resize(self.dice.choice([(4, 6), (9, 1), value])), value)
+        self.must_open(place, value)
+
+    def given(self) -> Any:
+        value = self.dice.choice(GIVEN)
+        return nested(self.dice.choice([0, 0, 0, 1, 60, 61, 62, 63, 64]), value)
+
+    def must_open(self, place: dict[str, bytes], shown: object) -> None:
+        """What is acknowledged can be opened, read and written."""
+        try:
+            a = zarrant.open_array(place, config={"concurrency": 1})
+            corner = (slice(0, 1),) * a.ndim
+            a[corner] = a[corner]
+            a.attrs["again"] = 1
+        except Exception as error:
+            self.wrong.append(f"not opened: {type(error).__name__}: {error} from {safely(shown)}"[:600])
 
     def array(self) -> None:
         document, stored = self.dice.choice(self.samples)
@@ -204,7 +247,7 @@ class Case:
 def main() -> None:
     what, seed, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
     case = Case(seed)
-    run = {"documents": case.document, "arrays": case.array}[what]
+    run = {"documents": case.document, "creations": case.creation, "arrays": case.array}[what]
     for _ in range(50):
         run()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))

@@ -14,8 +14,10 @@ import pytest
 SCRIPT = Path(__file__).with_name("fuzz.py")
 SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
 SEED = os.environ.get("ZARRANT_SEED", "1")
-ROWS = {"documents": "fuzzed documents", "arrays": "fuzzed arrays"}
-COUNTS = {"documents": 50_000, "arrays": 2_500} if SOAK else {"documents": 6_000, "arrays": 400}
+ROWS = {"documents": "fuzzed documents", "creations": "fuzzed creations", "arrays": "fuzzed arrays"}
+COUNTS = {"documents": 6_000, "creations": 800, "arrays": 400}
+if SOAK:
+    COUNTS = {"documents": 50_000, "creations": 5_000, "arrays": 2_500}
 """Cases of one process, which runs for about ten seconds of a soak run."""
 
 PARTS = [f"{what}/{part}" for what in ROWS for part in range(20 * SOAK or 1)]

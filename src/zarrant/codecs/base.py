@@ -29,9 +29,6 @@ Rows = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
 Step = tuple[int, ...]
 
-MAX_DECODED = 2**31
-"""Bytes one decoded chunk may take (SAFETY §6): a hostile document must not choose how much memory is asked for."""
-
 
 @dataclass(frozen=True, slots=True)
 class ChunkSpec:
@@ -166,8 +163,11 @@ class Source(Protocol):
 class Spans(Protocol):
     """Where the rows of a batch of chunks are stored."""
 
-    def fetch(self, lo: int, hi: int, wanted: npt.NDArray[np.bool_]) -> Op[Fetched]:
-        """The encoded bytes of the wanted rows of lo..hi that are stored; rows are counted from lo."""
+    def fetch(self, lo: int, hi: int, wanted: npt.NDArray[np.bool_], limit: int | None = None) -> Op[Fetched]:
+        """The encoded bytes of the wanted rows of lo..hi that are stored; rows are counted from lo.
+
+        ChunkError for a row of more than `limit` bytes, which is not read.
+        """
         ...
 
     def source(self, i: int) -> Source | None:
@@ -183,6 +183,11 @@ class Prepared(Protocol):
 
     @property
     def partial(self) -> Partial: ...
+
+    @property
+    def encoded_bound(self) -> int:
+        """The bytes that an encoded chunk (of a shard: without dead ones) has at most."""
+        ...
 
     def write(self, spans: Spans | None, cells: Cells, lo: int, hi: int, values: Values) -> Op[Encoded]:
         """Encode rows lo..hi: `values` where the cells' boxes say, old data (or fill) elsewhere.

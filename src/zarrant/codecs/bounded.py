@@ -1,8 +1,8 @@
-"""Decoding what numcodecs encoded, into bounded memory.
+"""Decoding what numcodecs encoded, within bounded memory and work.
 
 In: an identifier of numcodecs, its configuration, encoded bytes, a limit. Out: at most `limit` bytes, or ValueError. numcodecs
-decodes whole and believes sizes in headers; here compressed streams are decoded step by step, and a header that promises too
-much is refused before anything is allocated.
+decodes whole and believes sizes in headers. Here compressed streams are decoded piece by piece, and a header that promises too
+much is refused before anything is allocated. The work is linear in the encoded bytes, also where they are many empty streams.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from zarrant import kernels
-from zarrant.kernels import reference
+from zarrant.kernels.streams import decode_streams
 from zarrant.storage import Buffer
 
 SIZES = {"lz4": 0, "blosc": 4}
 """Where the header has the decoded size, 4 bytes little-endian."""
+MAX_LZMA_BYTES = 128 << 20
+"""Memory that an lzma stream may ask for before it is read: twice what the highest preset (`xz -9`, 65 MiB) needs."""
 
 
 def decode_bounded(
@@ -28,15 +30,15 @@ def decode_bounded(
     """Decode to at most `limit` bytes; `decode` is the codec's own, for what cannot grow beyond what its header says."""
     encoded = bytes(data)
     if identifier == "zstd":
-        return bytes(reference.decode_step((kernels.ZSTD, 0, 0), encoded, limit))
+        return bytes(kernels.decode_step((kernels.ZSTD, 0, 0), encoded, limit))
     streams: dict[str, Callable[[], Any]] = {
         "bz2": bz2.BZ2Decompressor,
         "zlib": zlib.decompressobj,
         "gzip": lambda: zlib.decompressobj(16 + zlib.MAX_WBITS),
-        "lzma": lambda: lzma.LZMADecompressor(configuration.get("format", 1), filters=_raw_filters(configuration)),
+        "lzma": lambda: _lzma(configuration),
     }
     if identifier in streams:
-        return _decode_streams(streams[identifier], encoded, limit)
+        return decode_streams(streams[identifier], encoded, limit)
     if identifier in SIZES:
         at = SIZES[identifier]
         (size,) = struct.unpack("<I", encoded[at : at + 4].ljust(4, b"\0"))
@@ -46,23 +48,11 @@ def decode_bounded(
     return decoded
 
 
-def _decode_streams(make: Callable[[], Any], data: bytes, limit: int) -> bytes:
-    """One stream after the other, as files of several members are."""
-    pieces, total = [], 0
-    while data:
-        stream = make()
-        pieces.append(stream.decompress(data, limit - total + 1))
-        total += len(pieces[-1])
-        _check(total, limit)
-        if not stream.eof:
-            raise ValueError("the stream is cut off")
-        data = stream.unused_data
-    return b"".join(pieces)
-
-
-def _raw_filters(configuration: Mapping[str, Any]) -> Any:
-    """Only a raw stream is told its filters; the others carry them."""
-    return configuration.get("filters") if configuration.get("format") == lzma.FORMAT_RAW else None
+def _lzma(configuration: Mapping[str, Any]) -> lzma.LZMADecompressor:
+    """Only a raw stream is told its filters; the others carry them, and the memory that they ask for is bounded here."""
+    if configuration.get("format") == lzma.FORMAT_RAW:
+        return lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=configuration.get("filters"))
+    return lzma.LZMADecompressor(configuration.get("format", lzma.FORMAT_XZ), memlimit=MAX_LZMA_BYTES)
 
 
 def _check(size: int, limit: int) -> None:

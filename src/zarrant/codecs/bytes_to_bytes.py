@@ -1,21 +1,19 @@
-"""Bytes-to-bytes codecs: blosc, gzip, zstd, crc32c, and the long tail through numcodecs.
+"""Bytes-to-bytes codecs with a compiled *step*: blosc, gzip, zstd, crc32c.
 
-The first four have a compiled *step*; their `encode` and `decode` are the reference twins of that step, used where a chain
-also holds a codec without one (the general path, one call a chunk).
+Their `encode` and `decode` are the same step, one chunk a call. They are used where a chain also has a codec without a step
+(the general path).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from zarrant import kernels
 from zarrant.codecs.base import ChunkSpec, Step
-from zarrant.codecs.bounded import decode_bounded
 from zarrant.codecs.documents import boolean, check_members, choice, integer
-from zarrant.errors import MetadataError, UnknownExtensionError
+from zarrant.errors import MetadataError
 from zarrant.kernels import reference
 from zarrant.metadata.v3 import Named
 from zarrant.storage import Buffer
@@ -40,7 +38,8 @@ class Compiled:
 
     def decode(self, data: Buffer, limit: int) -> Buffer:
         """Decode one chunk to at most `limit` bytes."""
-        return reference.decode_step(self.step(NO_SPEC), data, limit)
+        decoded: Buffer = kernels.decode_step(self.step(NO_SPEC), data, limit)
+        return decoded
 
 
 NO_SPEC: Any = None
@@ -113,21 +112,25 @@ class Gzip(Compiled):
 
 @dataclass(frozen=True, slots=True)
 class Blosc(Compiled):
-    """Blosc 1: `cname` compresses shuffled blocks. `typesize` None takes the size of the data type when bound.
+    """Blosc 1: `cname` compresses shuffled blocks.
+
+    `typesize` None takes the size of the data type when the codec is bound; `shuffle` None then shuffles bytes, or the bits of
+    types of one byte.
 
     Source: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/blosc/
     """
 
     cname: str = "zstd"
     clevel: int = 5
-    shuffle: str = "shuffle"
+    shuffle: str | None = "shuffle"
     typesize: int | None = None
     blocksize: int = 0
     name = "blosc"
 
     def __post_init__(self) -> None:
         choice(self.cname, "cname", BLOSC_COMPRESSORS)
-        choice(self.shuffle, "shuffle", BLOSC_SHUFFLES)
+        if self.shuffle is not None:
+            choice(self.shuffle, "shuffle", BLOSC_SHUFFLES)
         integer(self.clevel, "clevel", 0, 9)
         integer(self.blocksize, "blocksize", 0, 2**31 - 1)
         if self.typesize is not None:
@@ -135,27 +138,34 @@ class Blosc(Compiled):
 
     @classmethod
     def from_document(cls, document: Named, path: str) -> Blosc:
-        """Read the codec from its document; `typesize` may be absent without a shuffle."""
+        """Read the codec from its document; `typesize` may be absent, or anything, without a shuffle."""
         check_members(document, path, required=("cname", "clevel", "shuffle"), optional=("typesize", "blocksize"))
         configuration, inside = document.configuration, f"{path}.configuration"
         shuffle = choice(configuration["shuffle"], f"{inside}.shuffle", BLOSC_SHUFFLES)
-        if "typesize" not in configuration and shuffle != "noshuffle":
-            raise MetadataError(
-                "missing member", path=inside, expected="typesize, as there is a shuffle", got=sorted(configuration)
-            )
+        # "Required unless shuffle is noshuffle, in which case the value is ignored."
+        shuffled = shuffle != "noshuffle"
+        if shuffled and "typesize" not in configuration:
+            expected = "typesize, as there is a shuffle"
+            raise MetadataError("missing member", path=inside, expected=expected, got=sorted(map(str, configuration)))
         return cls(
             choice(configuration["cname"], f"{inside}.cname", BLOSC_COMPRESSORS),
             integer(configuration["clevel"], f"{inside}.clevel", 0, 9),
             shuffle,
-            integer(configuration.get("typesize", 1), f"{inside}.typesize", 1, 2**31 - 1),
+            integer(configuration["typesize"], f"{inside}.typesize", 1, 2**31 - 1) if shuffled else _typesize(configuration),
             integer(configuration.get("blocksize", 0), f"{inside}.blocksize", 0, 2**31 - 1),
         )
 
-    def with_typesize(self, itemsize: int) -> Blosc:
-        """The same codec with its type size decided; blosc shuffles units of at most 255 bytes."""
-        if self.typesize is not None:
-            return self
-        return Blosc(self.cname, self.clevel, self.shuffle, itemsize if itemsize <= 255 else 1, self.blocksize)
+    @classmethod
+    def from_caller(cls, configuration: Mapping[str, Any], path: str) -> Blosc:
+        """A codec of which the caller has not decided everything; what is left out is decided when it is bound."""
+        check_members(Named(cls.name, configuration), path, optional=("cname", "clevel", "shuffle", "typesize", "blocksize"))
+        return cls(**{"shuffle": None, **configuration})
+
+    def for_items(self, itemsize: int) -> Blosc:
+        """The same codec with all decided, for a data type of this size; blosc shuffles units of at most 255 bytes."""
+        shuffle = self.shuffle or ("bitshuffle" if itemsize == 1 else "shuffle")
+        typesize = self.typesize or (itemsize if itemsize <= 255 else 1)
+        return Blosc(self.cname, self.clevel, shuffle, typesize, self.blocksize)
 
     def to_document(self) -> Named:
         """The document of this codec."""
@@ -165,7 +175,7 @@ class Blosc(Compiled):
                 "typesize": self.typesize or 1,
                 "cname": self.cname,
                 "clevel": self.clevel,
-                "shuffle": self.shuffle,
+                "shuffle": self.shuffle or "shuffle",
                 "blocksize": self.blocksize,
             },
         )
@@ -176,10 +186,16 @@ class Blosc(Compiled):
             kernels.BLOSC,
             BLOSC_COMPRESSORS.index(self.cname),
             self.clevel,
-            BLOSC_SHUFFLES.index(self.shuffle),
+            BLOSC_SHUFFLES.index(self.shuffle or "shuffle"),
             self.typesize or 1,
             self.blocksize,
         )
+
+
+def _typesize(configuration: Mapping[str, Any]) -> int:
+    """The type size of a codec that does not shuffle: 1 where there is none that it could have."""
+    value = configuration.get("typesize", 1)
+    return value if type(value) is int and 1 <= value <= 2**31 - 1 else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,86 +221,3 @@ class Crc32c(Compiled):
     def step(self, spec: ChunkSpec) -> Step:
         """The kernel step."""
         return (kernels.CRC32C,)
-
-
-# Those of numcodecs that map bytes to bytes, by the names zarr-python writes.
-NUMCODECS_BYTES = (
-    "adler32",
-    "bz2",
-    "crc32",
-    "fletcher32",
-    "gzip",
-    "jenkins_lookup3",
-    "lz4",
-    "lzma",
-    "shuffle",
-    "zlib",
-    "zstd",
-    "blosc",
-)
-
-
-@dataclass(frozen=True)
-class Numcodecs:
-    """A bytes-to-bytes codec of numcodecs under its V3 name, `numcodecs.<id>`; runs on the general path.
-
-    >>> Numcodecs("numcodecs.bz2", {"level": 1}).decode(Numcodecs("numcodecs.bz2", {"level": 1}).encode(b"abc"), 3)
-    b'abc'
-    """
-
-    name: str
-    configuration: Mapping[str, Any] = field(default_factory=dict)
-    fixed_size = False
-
-    def __post_init__(self) -> None:
-        import numcodecs  # importing it costs 100 ms and is needed here only
-
-        identifier = self.name.removeprefix("numcodecs.")
-        if identifier not in NUMCODECS_BYTES:
-            raise UnknownExtensionError(
-                "no such bytes-to-bytes codec",
-                field="codec",
-                got=self.name,
-                expected=[f"numcodecs.{name}" for name in NUMCODECS_BYTES],
-            )
-        try:
-            codec = numcodecs.get_codec({"id": identifier, **self.configuration})
-        except (TypeError, ValueError) as error:
-            raise MetadataError(
-                f"numcodecs refuses the configuration: {error}", codec=self.name, got=dict(self.configuration)
-            ) from error
-        # Every default is written down, as zarr-python does, so that a document means the same under any release.
-        configuration = {key: value for key, value in codec.get_config().items() if key != "id"}
-        object.__setattr__(self, "configuration", configuration)
-        object.__setattr__(self, "codec", codec)
-
-    def __hash__(self) -> int:
-        return hash((self.name, json.dumps(dict(self.configuration), sort_keys=True, default=str)))
-
-    @classmethod
-    def from_document(cls, document: Named, path: str) -> Numcodecs:
-        """Read the codec from its document."""
-        try:
-            return cls(document.name, dict(document.configuration))
-        except MetadataError as error:
-            raise error.annotate(path=path) from error.__cause__
-
-    def to_document(self) -> Named:
-        """The document of this codec."""
-        return Named(self.name, dict(self.configuration), explicit=True)
-
-    def step(self, spec: ChunkSpec) -> None:
-        """None: there is no compiled form."""
-        return None
-
-    def encode(self, data: Buffer) -> Buffer:
-        """Encode one chunk."""
-        return bytes(self.codec.encode(bytes(data)))  # type: ignore[attr-defined]
-
-    def decode(self, data: Buffer, limit: int) -> Buffer:
-        """Decode one chunk; more than `limit` bytes are refused."""
-        identifier = self.name.removeprefix("numcodecs.")
-        try:
-            return decode_bounded(identifier, self.configuration, self.codec.decode, data, limit)  # type: ignore[attr-defined]
-        except Exception as error:  # a codec from outside may raise anything
-            raise ValueError(f"{type(error).__name__}: {error}") from error

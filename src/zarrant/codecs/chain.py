@@ -7,6 +7,7 @@ and remembers it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -16,19 +17,19 @@ import numpy as np
 from zarrant.codecs import plain
 from zarrant.codecs.array_to_array import Transpose
 from zarrant.codecs.array_to_bytes import Bytes
-from zarrant.codecs.base import MAX_DECODED, BytesToBytes, ChunkSpec, CodecOptions, Prepared
+from zarrant.codecs.base import BytesToBytes, ChunkSpec, CodecOptions, Prepared
 from zarrant.codecs.bytes_to_bytes import Blosc
 from zarrant.codecs.documents import check_members, choice, int_list
 from zarrant.codecs.leaf import Leaf
 from zarrant.codecs.sharding import Shard
 from zarrant.dtypes.fixed import parse_data_type
-from zarrant.errors import LimitError, MetadataError, UnknownExtensionError
+from zarrant.errors import LimitError, MetadataError, ShapeError, UnknownExtensionError, shown
 from zarrant.geometry.grid import ChunkGrid
+from zarrant.kernels.program import BLOSC_MAX
+from zarrant.limits import LIMITS, require
 from zarrant.metadata.v3 import Named
 from zarrant.registry import codecs as registered
 
-MAX_SUBCHUNKS = 2**24
-MAX_NESTING = 4
 MISSING_ENTRY = b"\xff" * 8
 
 
@@ -80,6 +81,13 @@ class Chain:
     array_to_bytes: Bytes | ShardingIndexed
     bytes_to_bytes: tuple[BytesToBytes, ...]
     path: str = "$.codecs"
+    skipped: tuple[str, ...] = ()
+    """Extensions that are not known here and that a reader may ignore. What a writer should do for them is not known: nothing
+    can be encoded."""
+
+    def skipping(self, names: tuple[str, ...]) -> Chain:
+        """The same chain as part of something that skips more: it cannot be written either."""
+        return replace(self, skipped=(*self.skipped, *names)) if names else self
 
     def to_documents(self) -> tuple[Named, ...]:
         """The documents of all codecs, in order."""
@@ -98,7 +106,7 @@ class Chain:
         bound = replace(
             self,
             bytes_to_bytes=tuple(
-                codec.with_typesize(spec.data_type.itemsize) if isinstance(codec, Blosc) else codec for codec in self.bytes_to_bytes
+                codec.for_items(spec.data_type.itemsize) if isinstance(codec, Blosc) else codec for codec in self.bytes_to_bytes
             ),
         )
         if isinstance(self.array_to_bytes, ShardingIndexed):
@@ -132,16 +140,30 @@ class Chain:
 def parse_chain(value: object, path: str) -> Chain:
     """Read a JSON list of codecs."""
     if not isinstance(value, list | tuple) or not value:
-        raise MetadataError("wrong value", path=path, expected="a list of codecs", got=repr(value))
-    documents = [item if isinstance(item, Named) else Named.parse(item, f"{path}[{i}]") for i, item in enumerate(value)]
-    return chain_of(
-        [read_codec(document, f"{path}[{i}]") for i, document in enumerate(documents) if not _ignorable(document)], path
-    )
+        raise MetadataError("wrong value", path=path, expected="a list of codecs", got=shown(value))
+    _check_chain(len(value), path)
+    codecs: list[object] = []
+    skipped: list[str] = []
+    for i, item in enumerate(value):
+        document = item if isinstance(item, Named) else Named.parse(item, f"{path}[{i}]")
+        if _ignorable(document):
+            skipped.append(document.name)
+            continue
+        codecs.append(read_codec(document, f"{path}[{i}]"))
+        if sum(map(_is_middle, codecs)) > 1:  # before the next one is read: chains inside of chains would be without bound
+            raise _impossible(codecs, path)
+    return replace(chain_of(codecs, path), skipped=tuple(skipped))
+
+
+def _check_chain(length: int, path: str) -> None:
+    """The limits of a chain that is not made yet; each shard around it adds a `.configuration.` to its path."""
+    require(length, LIMITS.chain, "a codec chain that is too long", "codecs", path)
+    require(path.count(".configuration."), LIMITS.nesting, "shards nested too deep", "nesting", path)
 
 
 def _ignorable(document: Named) -> bool:
     """A codec that is not known, and need not be."""
-    return document.must_understand is False and document.name not in registered
+    return document.may_ignore and document.name not in registered
 
 
 def read_codec(document: Named, path: str) -> object:
@@ -155,24 +177,33 @@ def read_codec(document: Named, path: str) -> object:
 
 def chain_of(codecs: Sequence[object], path: str = "$.codecs") -> Chain:
     """A chain of codec objects; the kinds must come in order, with exactly one array-to-bytes codec."""
-    middle = [i for i, codec in enumerate(codecs) if isinstance(codec, Bytes | ShardingIndexed)]
+    _check_chain(len(codecs), path)
+    middle = [i for i, codec in enumerate(codecs) if _is_middle(codec)]
     kinds = [_kind(codec) for codec in codecs]
     if len(middle) != 1 or kinds != sorted(kinds):
-        raise MetadataError(
-            "codecs in an impossible order",
-            path=path,
-            expected="array-to-array codecs, exactly one array-to-bytes codec, bytes-to-bytes codecs",
-            got=[getattr(codec, "name", type(codec).__name__) for codec in codecs],
-        )
+        raise _impossible(codecs, path)
     at = middle[0]
     before, middle_codec, after = tuple(codecs[:at]), codecs[at], tuple(codecs[at + 1 :])
     return Chain(before, middle_codec, after, path)  # type: ignore[arg-type]
 
 
+def _impossible(codecs: Sequence[object], path: str) -> MetadataError:
+    return MetadataError(
+        "codecs in an impossible order",
+        path=path,
+        expected="array-to-array codecs, exactly one array-to-bytes codec, bytes-to-bytes codecs",
+        got=[getattr(codec, "name", type(codec).__name__) for codec in codecs],
+    )
+
+
+def _is_middle(codec: object) -> bool:
+    return isinstance(codec, Bytes | ShardingIndexed)
+
+
 def _kind(codec: object) -> int:
     if isinstance(codec, Transpose):
         return 0
-    return 1 if isinstance(codec, Bytes | ShardingIndexed) else 2
+    return 1 if _is_middle(codec) else 2
 
 
 @lru_cache(maxsize=256)
@@ -184,21 +215,34 @@ def _prepare(chain: Chain, spec: ChunkSpec, options: CodecOptions, nesting: int)
     path = f"{chain.path}[{len(chain.array_to_array)}]"
     if isinstance(chain.array_to_bytes, Bytes):
         chain.array_to_bytes.validate(laid_out, path)
-        if laid_out.nbytes > MAX_DECODED:
-            raise LimitError("chunk too large", path=path, field="decoded bytes of a chunk", got=laid_out.nbytes, limit=MAX_DECODED)
-        kind = plain.Plain if not chain.bytes_to_bytes and laid_out.nbytes >= plain.LEAST else Leaf
-        return kind(laid_out, order, chain.array_to_bytes.steps(laid_out), chain.bytes_to_bytes, options)
+        require(laid_out.nbytes, LIMITS.decoded, "chunk too large", "decoded bytes of a chunk", path)
+        plainly = not chain.bytes_to_bytes and not chain.skipped and laid_out.nbytes >= plain.LEAST
+        kind = plain.Plain if plainly else Leaf
+        leaf = kind(laid_out, order, chain.array_to_bytes.steps(laid_out), chain.bytes_to_bytes, options, chain.skipped)
+        _check_bound(leaf, path)
+        return leaf
     return _prepare_shard(chain, chain.array_to_bytes, laid_out, path, options, nesting + 1)
+
+
+def _check_bound(leaf: Leaf, path: str) -> None:
+    """LimitError for chunks that a codec of theirs cannot take: Blosc has a limit of its own, a little below ours."""
+    try:
+        _ = leaf.encoded_bound
+    except ShapeError as error:
+        message, got = f"chunk too large: {error.message}", leaf.spec.nbytes
+        raise LimitError(message, path=path, field="decoded bytes of a chunk", got=got, limit=BLOSC_MAX) from error
 
 
 def _prepare_shard(
     chain: Chain, sharding: ShardingIndexed, spec: ChunkSpec, path: str, options: CodecOptions, nesting: int
 ) -> Shard:
     _check_sharding(sharding, spec, f"{path}.configuration.chunk_shape", nesting)
+    if chain.bytes_to_bytes:  # applied to the whole shard in memory
+        require(spec.nbytes, LIMITS.decoded, "shard too large for codecs after it", "decoded bytes of a chunk", path)
     grid = ChunkGrid.regular(spec.shape, sharding.chunk_shape)
     index_spec = ChunkSpec((*grid.grid_shape, 2), parse_data_type("uint64", {}), MISSING_ENTRY)
     index_options = CodecOptions(write_empty_chunks=True, validate_checksums=options.validate_checksums)
-    index_codec = _prepare(sharding.index_codecs, index_spec, index_options, nesting)
+    index_codec = _prepare(sharding.index_codecs.skipping(chain.skipped), index_spec, index_options, nesting)
     size = index_codec.encoded_size() if isinstance(index_codec, Leaf) else None
     if size is None:
         raise MetadataError(
@@ -207,7 +251,8 @@ def _prepare_shard(
             expected="bytes, transpose, crc32c",
             got=[document.name for document in sharding.index_codecs.to_documents()],
         )
-    inner = _prepare(sharding.codecs, replace(spec, shape=sharding.chunk_shape), options, nesting)
+    inner_chain = sharding.codecs.skipping((*chain.skipped, *sharding.index_codecs.skipped))
+    inner = _prepare(inner_chain, replace(spec, shape=sharding.chunk_shape), options, nesting)
     assert isinstance(index_codec, Leaf)
     at_start = sharding.index_location == "start"
     return Shard(spec, chain.order, grid, inner, index_codec, size, at_start, chain.bytes_to_bytes, options)
@@ -219,10 +264,6 @@ def _check_sharding(sharding: ShardingIndexed, spec: ChunkSpec, path: str, nesti
         raise MetadataError(
             "subchunks must divide the shard", path=path, codec="sharding_indexed", expected=f"divisors of {shape}", got=sub
         )
-    if nesting > MAX_NESTING:
-        raise LimitError("shards nested too deep", path=path, field="nesting", got=nesting, limit=MAX_NESTING)
-    n = 1
-    for outer, inner in zip(shape, sub, strict=True):
-        n *= outer // inner
-    if n > MAX_SUBCHUNKS:
-        raise LimitError("too many subchunks in a shard", path=path, field="subchunks", got=n, limit=MAX_SUBCHUNKS)
+    require(nesting, LIMITS.nesting, "shards nested too deep", "nesting", path)
+    n = math.prod(outer // inner for outer, inner in zip(shape, sub, strict=True))
+    require(n, LIMITS.subchunks, "too many subchunks in a shard", "subchunks", path)

@@ -46,10 +46,7 @@ def rebuilt(level: Level, compact: bool = True) -> list[Part] | None:
     new = [index, *parts] if shard.at_start else [*parts, index]
     if not shard.outer:
         return new
-    data: Buffer = b"".join(cast("list[Buffer]", new))
-    for codec in shard.outer:
-        data = codec.encode(data)
-    return [data]
+    return [shard.apply_outer(b"".join(cast("list[Buffer]", new)))]
 
 
 def _with_children(level: Level, first: int, compact: bool) -> tuple[list[Part], Index]:

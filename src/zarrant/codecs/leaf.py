@@ -18,10 +18,12 @@ from zarrant import kernels
 from zarrant.codecs.base import BytesToBytes, ChunkSpec, CodecOptions, Encoded, Fetched, Partial, Rows, Spans, Step
 from zarrant.codecs.scratch import borrowed, lent
 from zarrant.effects import Op
-from zarrant.errors import ChunkError
+from zarrant.errors import ChunkError, UnknownExtensionError
 from zarrant.geometry.layers import Values, drawn
 from zarrant.geometry.region import Boxes, Cells
 from zarrant.kernels import reference
+from zarrant.kernels.program import SLACK
+from zarrant.limits import require
 from zarrant.storage import Buffer, Part
 
 Bools = npt.NDArray[np.bool_]
@@ -36,6 +38,8 @@ class Leaf:
     head: tuple[Step, ...]
     codecs: tuple[BytesToBytes, ...]
     options: CodecOptions
+    skipped: tuple[str, ...] = ()
+    """Codecs that are not known, and that a reader may ignore: nothing can be encoded."""
 
     @property
     def partial(self) -> Partial:
@@ -60,8 +64,27 @@ class Leaf:
             return None
         return kernels.encoded_bound(program, self.spec.nbytes)
 
+    @cached_property
+    def encoded_bound(self) -> int:
+        """The bytes that an encoded row has at most. Of codecs without a step nobody knows: twice the decoded ones and a little."""
+        program = self.program
+        return self._general_limit if program is None else kernels.encoded_bound(program, self.spec.nbytes)
+
+    @property
+    def stored_limit(self) -> int:
+        """The bytes of a stored row that are looked at: what is larger was not made by these codecs, whoever had them.
+
+        Twice what ours make, and a little: as for the steps inside of a program, other writers frame less tightly.
+        """
+        return self.encoded_bound if self.program is None else 2 * self.encoded_bound + SLACK
+
+    @property
+    def _general_limit(self) -> int:
+        return 2 * self.spec.nbytes + SLACK
+
     def write(self, spans: Spans | None, cells: Cells, lo: int, hi: int, values: Values) -> Op[Encoded]:
-        """See `Prepared.write`."""
+        """See `Prepared.write`; UnknownExtensionError where a codec of the chain is not known."""
+        self._require_all_codecs()  # safety: skipped codecs
         if not self.program:  # what is encoded may be the rows themselves
             own = lent((hi - lo) * self.spec.nbytes) if self.options.aligned else None
             return (yield from self._write(spans, cells, lo, hi, values, self._rows(hi - lo, own)))
@@ -76,7 +99,7 @@ class Leaf:
             rows[~filled] = self._fill()
         stale = ~cells.full[lo:hi]
         if spans is not None and stale.any():
-            self._decode((yield from spans.fetch(lo, hi, stale)), rows)
+            self._decode((yield from spans.fetch(lo, hi, stale, self.stored_limit)), rows)
         for boxes, array in drawn(cells, lo, hi, values):
             self._copy_in(boxes, rows, array)
         flat = _bytes(rows)
@@ -85,7 +108,7 @@ class Leaf:
 
     def read(self, spans: Spans, cells: Cells, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
         """See `Prepared.read`."""
-        fetched = yield from spans.fetch(lo, hi, np.ones(hi - lo, np.bool_))
+        fetched = yield from spans.fetch(lo, hi, np.ones(hi - lo, np.bool_), self.stored_limit)
         self._deliver(fetched, cells, lo, hi, out)
 
     def _deliver(self, fetched: Fetched, cells: Cells, lo: int, hi: int, out: npt.NDArray[np.generic]) -> None:
@@ -101,8 +124,18 @@ class Leaf:
             self._decode(fetched, rows)
             self._copy_out(boxes, rows, out)
 
+    def _require_all_codecs(self) -> None:
+        if self.skipped:
+            raise UnknownExtensionError(
+                f"{self.skipped[0]!r} is not known here, so nothing can be written",
+                field="codecs",
+                got=self.skipped[0],
+                hint='Its "must_understand": false lets readers go on without it, but not writers',
+            )
+
     def encode_row(self, row: npt.NDArray[np.generic]) -> Part:
         """The bytes of one whole chunk, fill or not."""
+        self._require_all_codecs()
         encoded = self._encode(_bytes(self._laid_out(row[np.newaxis])), None)
         return encoded.pieces[0]
 
@@ -161,6 +194,7 @@ class Leaf:
                 data = reference.encode_step(step, data)
             for codec in self.codecs:
                 data = codec.encode(data)
+                require(len(data), self._general_limit, f"{codec.name} makes too much of a chunk", "encoded bytes", "$.codecs")
             pieces.append(data)
             sizes[i] = len(data)
         return Encoded(sizes, pieces, [int(size >= 0) for size in sizes])
@@ -205,7 +239,7 @@ class Leaf:
             at = steps
             try:
                 for at in range(steps - 1, len(self.head) - 1, -1):
-                    data = self.codecs[at - len(self.head)].decode(data, 2 * self.spec.nbytes + 65536)
+                    data = self.codecs[at - len(self.head)].decode(data, self._general_limit)
                 for at in range(len(self.head) - 1, -1, -1):
                     data = reference.decode_step(self.head[at], data, self.spec.nbytes)
             except Exception as error:  # a codec from outside may raise anything; it becomes this row's failure

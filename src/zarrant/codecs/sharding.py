@@ -37,11 +37,11 @@ from zarrant.errors import ByteRangeError, ChunkError
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.layers import Stack, Values
 from zarrant.geometry.region import Cells, Region
+from zarrant.kernels.program import SLACK
+from zarrant.limits import require
 from zarrant.storage import Buffer, ByteRange, Part
 
 V = TypeVar("V", npt.NDArray[np.generic], Stack, Values)
-MAX_DEFLATED = 2**31
-"""Bytes a shard may have after its outer bytes-to-bytes codecs are undone."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Shard:
     def read_index(self, source: Source) -> Op[tuple[Source, memoryview] | None]:
         """The bytes of the shard, with the outer codecs undone, and those of its index; None where there is no shard."""
         if self.outer:
-            data = yield from read_whole(source)
+            data = yield from read_whole(source, 2 * self.encoded_bound + SLACK)
             if data is None:
                 return None
             source = InMemory(self.undo_outer(data))
@@ -139,11 +139,26 @@ class Shard:
             raise ChunkError(message, codec="sharding_indexed", expected=expected, got=error.got) from error
         return None if found is None else (source, found[0])
 
+    @cached_property
+    def outer_bounds(self) -> list[int]:
+        """The bytes that a shard without dead ones has at most: before its outer codecs, and after each of them."""
+        bounds = [self.index_size + math.prod(self.grid.grid_shape) * self.inner.encoded_bound]
+        for codec in self.outer:
+            # Those with a step add less than an eighth to what they cannot compress; of the others nobody knows.
+            more = bounds[-1] if codec.step(self.inner.spec) is None else bounds[-1] // 8
+            bounds.append(bounds[-1] + more + SLACK)
+        return bounds
+
+    @property
+    def encoded_bound(self) -> int:
+        """The bytes that an encoded shard without dead ones has at most."""
+        return self.outer_bounds[-1]
+
     def undo_outer(self, data: Buffer) -> Buffer:
-        """The bytes before the outer codecs."""
-        for codec in reversed(self.outer):
+        """The bytes before the outer codecs; ChunkError where they are far more than a shard can have."""
+        for codec, bound in zip(reversed(self.outer), reversed(self.outer_bounds[:-1]), strict=True):
             try:
-                data = codec.decode(data, MAX_DEFLATED)
+                data = codec.decode(data, 2 * bound + SLACK)
             except (ValueError, RuntimeError) as error:
                 raise ChunkError(str(error), codec=codec.name, got=f"{len(data)} encoded bytes") from error
         return data
@@ -174,10 +189,14 @@ class Shard:
         parts = self._lay_out(source, old, numbers, sizes, pieces)
         if parts is None or not self.outer:
             return parts
-        data: Buffer = b"".join(cast("list[Buffer]", parts))
-        for codec in self.outer:
+        return [self.apply_outer(b"".join(cast("list[Buffer]", parts)))]
+
+    def apply_outer(self, data: Buffer) -> Buffer:
+        """The bytes after the outer codecs; LimitError where `undo_outer` would refuse them."""
+        for codec, bound in zip(self.outer, self.outer_bounds[:-1], strict=True):
+            require(len(data), 2 * bound + SLACK, f"too much before {codec.name}", "encoded bytes", "$.codecs")
             data = codec.encode(data)
-        return [data]
+        return data
 
     def _lay_out(self, source: Source | None, old: Index, numbers: Ints, sizes: Ints, pieces: list[Part]) -> list[Part] | None:
         """Old subchunks that stay, then the new ones, then the index (or the index first)."""
@@ -201,7 +220,9 @@ class Shard:
             return [], kept, first
         stop = source.size if self.at_start else source.size - self.index_size
         dead = stop - first - kept.live_bytes
-        if self.options.shard_updates == "append" and dead <= self.options.dead_limit * (stop - first + added):
+        # What other codecs are applied to is refused in reading where it is far longer than a shard can be.
+        readable = not self.outer or stop + added + self.index_size <= 2 * self.outer_bounds[0] + SLACK
+        if readable and self.options.shard_updates == "append" and dead <= self.options.dead_limit * (stop - first + added):
             return [source.part(first, stop - first)], kept, stop
         return repack(source, kept, first)
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from zarrant.codecs.base import Fetched, Ints, Source
 from zarrant.codecs.shard_layout import Index
 from zarrant.effects import Op, Want, fetch, fetch_one
-from zarrant.errors import ByteRangeError, ChunkError, ChunkMissingError
+from zarrant.errors import ByteRangeError, ChunkError, ChunkMissingError, LimitError
 from zarrant.storage import Blob, Buffer, ByteRange, Part, Version
 
 
@@ -32,9 +32,9 @@ class Stored:
         """The bytes of each range, or None where there is no object."""
         return self._note((yield from fetch_one(self.key, tuple(ranges), self.version)))
 
-    def read_all(self) -> Op[memoryview | None]:
-        """The whole object in one request: consistent whatever other writers do."""
-        data = self._note((yield from fetch_one(self.key, None, self.version)))
+    def read_all(self, limit: int | None = None) -> Op[memoryview | None]:
+        """The whole object in one request: consistent whatever other writers do. LimitError beyond `limit` bytes."""
+        data = self._note((yield from fetch_one(self.key, None, self.version, limit)))
         return None if data is None else data[0]
 
     def _note(self, blob: Blob | None) -> list[memoryview] | None:
@@ -99,15 +99,15 @@ class Objects:
     def __init__(self, keys: Sequence[str], first: int, required: bool = False) -> None:
         self.keys, self.first, self.required = keys, first, required
 
-    def fetch(self, lo: int, hi: int, wanted: npt.NDArray[np.bool_]) -> Op[Fetched]:
+    def fetch(self, lo: int, hi: int, wanted: npt.NDArray[np.bool_], limit: int | None = None) -> Op[Fetched]:
         """Whole objects, in one batched request; a failure names its key."""
         rows = np.flatnonzero(wanted)
         sources = [Stored(self.keys[lo - self.first + int(row)], self.required) for row in rows]
-        outcomes = yield from fetch([Want(source.key) for source in sources])
+        outcomes = yield from fetch([Want(source.key, None, None, limit) for source in sources])
         there, buffers = [], []
         for row, source, outcome in zip(rows, sources, outcomes, strict=True):
             if isinstance(outcome, Exception):
-                raise outcome
+                raise _too_large(outcome) if isinstance(outcome, LimitError) else outcome
             data = source._note(outcome)
             if data is not None:
                 there.append(int(row))
@@ -126,9 +126,9 @@ class Single:
     def __init__(self, row: int, source: Source) -> None:
         self.row, self._source = row, source
 
-    def fetch(self, lo: int, hi: int, wanted: npt.NDArray[np.bool_]) -> Op[Fetched]:
+    def fetch(self, lo: int, hi: int, wanted: npt.NDArray[np.bool_], limit: int | None = None) -> Op[Fetched]:
         """The whole source."""
-        data = yield from read_whole(self._source)
+        data = yield from read_whole(self._source, limit)
         rows = np.array([] if data is None else [0], np.int64)
         size = np.array([] if data is None else [len(data)], np.int64)
         return Fetched(rows, [] if data is None else [data], np.zeros(rows.size, np.int64), np.zeros(rows.size, np.int64), size)
@@ -144,7 +144,7 @@ class ShardSpans:
     def __init__(self, source: Source, index: Index, cells: Ints) -> None:
         self.shard, self.index, self.cells = source, index, cells
 
-    def fetch(self, lo: int, hi: int, wanted: npt.NDArray[np.bool_]) -> Op[Fetched]:
+    def fetch(self, lo: int, hi: int, wanted: npt.NDArray[np.bool_], limit: int | None = None) -> Op[Fetched]:
         """The wanted subchunks, neighbours in one range, all ranges in one request."""
         entries = self.cells[lo:hi]
         rows = np.flatnonzero(wanted & (self.index.size[entries] >= 0)).astype(np.int64)
@@ -152,6 +152,8 @@ class ShardSpans:
             none = np.empty(0, np.int64)
             return Fetched(none, [], none, none, none)
         chosen = entries[rows]
+        if limit is not None and self.index.size[chosen].max() > limit:  # safety: subchunk size
+            raise _too_large_subchunk(self.index, chosen, limit)
         begin, end, run = self.index.runs(chosen)
         buffers = yield from self.shard.read([ByteRange(int(a), int(b - a)) for a, b in zip(begin, end, strict=True)])
         if buffers is None:
@@ -166,9 +168,34 @@ class ShardSpans:
         return Window(self.shard, int(self.index.offset[entry]), int(self.index.size[entry]))
 
 
-def read_whole(source: Source) -> Op[memoryview | None]:
-    """All bytes of a source."""
+def _too_large(error: LimitError) -> ChunkError:
+    """What a chunk is of which more is stored than its codecs can make."""
+    expected = f"at most {error.limit} bytes, as the codecs make no more of a chunk"
+    return ChunkError(
+        "the stored chunk is too large", key=error.key, expected=expected, got=f"{error.got} bytes", limit=error.limit
+    )
+
+
+def _too_large_subchunk(index: Index, chosen: Ints, limit: int) -> ChunkError:
+    row = int(chosen[index.size[chosen].argmax()])
+    return ChunkError(
+        f"shard index: the entry of subchunk {row} is too large",
+        codec="sharding_indexed",
+        field=f"index[{row}]",
+        expected=f"at most {limit} bytes, as the codecs make no more of a subchunk",
+        got=f"{int(index.size[row])} bytes",
+        limit=limit,
+    )
+
+
+def read_whole(source: Source, limit: int | None = None) -> Op[memoryview | None]:
+    """All bytes of a source; ChunkError where they are more than `limit`."""
     if isinstance(source, Stored):
-        return (yield from source.read_all())
+        try:
+            return (yield from source.read_all(limit))
+        except LimitError as error:
+            raise _too_large(error) from None
+    if limit is not None and source.size > limit:
+        raise _too_large(LimitError(got=source.size, limit=limit))
     data = yield from source.read([ByteRange(0, None)])
     return None if data is None else data[0]

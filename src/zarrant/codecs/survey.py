@@ -111,6 +111,9 @@ def _level(shard: Shard, source: Source, index_bytes: memoryview) -> Op[Level]:
     elif isinstance(shard.inner, Leaf) and (size := shard.inner.encoded_size()) is not None:
         wrong = np.flatnonzero(index.present & (index.size != size))
         level.blame(wrong, "entry", f"has another length than the {size} bytes of every encoded subchunk")
+    elif isinstance(shard.inner, Leaf):
+        large = np.flatnonzero(index.size > shard.inner.stored_limit)
+        level.blame(large, "entry", f"is longer than the {shard.inner.stored_limit} bytes that its codecs make at most")
     return level
 
 
@@ -150,7 +153,8 @@ def decode(level: Level) -> Op[None]:
         yield from decode(child)
     inner = level.shard.inner
     if isinstance(inner, Leaf):
-        rows = np.flatnonzero(level.index.present).astype(np.int64)
+        readable = level.index.present & (level.index.size <= inner.stored_limit)
+        rows = np.flatnonzero(readable).astype(np.int64)
         for lo, hi in level.shard.batches(rows.size):
             yield from _decode_rows(level, inner, rows[lo:hi])
 

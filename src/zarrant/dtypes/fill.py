@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from zarrant.errors import DataTypeError, MetadataError
+from zarrant.errors import DataTypeError, MetadataError, shown
 
 Dtype = np.dtype[Any]
 
@@ -44,7 +44,7 @@ def from_python(kind: str, dtype: Dtype, value: Any) -> bytes:
 
 
 def _wrong(path: str, expected: str, got: Any) -> MetadataError:
-    return MetadataError("wrong fill value", path=path, expected=expected, got=repr(got))
+    return MetadataError("wrong fill value", path=path, expected=expected, got=shown(got))
 
 
 # ── JSON to bytes
@@ -188,7 +188,7 @@ def _unfit(dtype: Dtype, value: Any) -> DataTypeError:
         "a fill value that the data type cannot hold",
         field="fill_value",
         expected=f"one {dtype.name} value",
-        got=repr(value),
+        got=shown(value),
     )
 
 
@@ -242,7 +242,7 @@ def _raw_from_python(dtype: Dtype, value: Any) -> bytes:
         "a fill value that the data type cannot hold",
         field="fill_value",
         expected=f"{dtype.itemsize} bytes",
-        got=repr(value),
+        got=shown(value),
     )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from zarrant import registry
 from zarrant.dtypes import fill as fills
-from zarrant.errors import DataTypeError, LimitError, MetadataError
+from zarrant.errors import DataTypeError, LimitError, MetadataError, shown
 
 MAX_RAW_BYTES = 2**31 - 1
 """NumPy keeps the size of an element in a C int."""
@@ -120,12 +120,12 @@ def parse_data_type(name: str, configuration: Mapping[str, Any] | None = None, p
     configuration = configuration or {}
     if name == RAW_BYTES:
         return raw(_raw_length(configuration, path), RAW_BYTES)
-    is_raw = re.fullmatch(r"r[0-9]+", name) is not None
-    if name not in _BY_NAME and not is_raw:
-        raise registry.data_types.unknown(name, path)  # first: the configuration of a type that is not known says nothing
+    if name not in _BY_NAME and not re.fullmatch(r"r[0-9]+", name):
+        raise registry.data_types.unknown(name, path)  # first: what its configuration means is not known either
     if configuration:
-        raise MetadataError("unknown configuration", path=f"{path}.configuration", expected="none", got=dict(configuration))
-    return raw(_raw_bits(name, path)) if is_raw else _BY_NAME[name]
+        got = dict(configuration)
+        raise MetadataError(f"{name} has no configuration", path=f"{path}.configuration", expected="none", got=got)
+    return _BY_NAME[name] if name in _BY_NAME else raw(_raw_bits(name, path))
 
 
 def _raw_bits(name: str, path: str) -> int:
@@ -143,7 +143,7 @@ def _raw_length(configuration: Mapping[str, Any], path: str) -> int:
     length = configuration["length_bytes"]
     where = f"{path}.configuration.length_bytes"
     if type(length) is not int or length < 1:
-        raise MetadataError("wrong value", path=where, expected="an integer above 0", got=repr(length))
+        raise MetadataError("wrong value", path=where, expected="an integer above 0", got=shown(length))
     if length > MAX_RAW_BYTES:
         raise LimitError("an element that is too large", path=where, field="itemsize", got=length, limit=MAX_RAW_BYTES)
     return length
@@ -184,7 +184,7 @@ def _numpy(dtype: Any) -> np.dtype[Any]:
         return dtype.dtype if isinstance(dtype, np.generic) else np.dtype(dtype)
     except (TypeError, ValueError, KeyError, SyntaxError) as cause:
         hint = registry.data_types.hint(dtype) if isinstance(dtype, str) else None
-        raise DataTypeError("not a data type", field="dtype", expected=_known(), got=repr(dtype), hint=hint) from cause
+        raise DataTypeError("not a data type", field="dtype", expected=_known(), got=shown(dtype), hint=hint) from cause
 
 
 def _known() -> str:

@@ -16,7 +16,8 @@ from typing import Any, NoReturn, Protocol, Self, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from zarrant.errors import BoundsError, MetadataError, ShapeError, UnknownExtensionError
+from zarrant import registry
+from zarrant.errors import BoundsError, MetadataError, ShapeError
 from zarrant.geometry.box import ArraySubset, Shape, check_chunk_indices
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
@@ -114,7 +115,7 @@ class ChunkGrid:
     def from_document(cls, name: str, configuration: object, array_shape: Sequence[int]) -> ChunkGrid:
         """The grid of a `chunk_grid` document; MetadataError with its JSON path, UnknownExtensionError for other names."""
         if name != "regular":
-            raise UnknownExtensionError("unknown chunk grid", path="$.chunk_grid.name", expected=["regular"], got=name)
+            raise registry.chunk_grids.unknown(name, "$.chunk_grid.name")
         path = "$.chunk_grid.configuration"
         if not isinstance(configuration, Mapping):
             raise MetadataError("not an object", path=path, expected='{"chunk_shape": [...]}', got=configuration)

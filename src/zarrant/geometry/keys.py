@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from zarrant.errors import MetadataError, UnknownExtensionError
+from zarrant import registry
+from zarrant.errors import MetadataError
 from zarrant.geometry.box import Shape
 from zarrant.geometry.grid import MAX_COORDINATE, IntArray
 
@@ -42,8 +43,7 @@ class KeyEncoding:
 
     def __post_init__(self) -> None:
         if self.name not in SEPARATORS:
-            known = sorted(SEPARATORS)
-            raise UnknownExtensionError("unknown chunk key encoding", path=f"{_PATH}.name", expected=known, got=self.name)
+            raise registry.key_encodings.unknown(self.name, f"{_PATH}.name")
         separator = SEPARATORS[self.name] if self.separator == "" else self.separator
         if separator not in SEPARATORS.values():
             path = f"{_PATH}.configuration.separator"

@@ -24,6 +24,7 @@ from zarrant.kernels import reference
 from zarrant.kernels.program import (
     BLOSC,
     BLOSC_COMPRESSORS,
+    COMPRESSING,
     CRC32C,
     GZIP,
     STEP_NAMES,
@@ -49,6 +50,7 @@ __all__ = [
     "copy_boxes",
     "crc32c",
     "decode",
+    "decode_step",
     "encode",
     "encoded_bound",
     "equals_fill",
@@ -122,6 +124,13 @@ def decode(
     """Decode spans of `buffers` into `rows` and return what failed; see `reference.decode`."""
     failures: list[Failure] = _serving(program).decode(program, buffers, which, offset, size, rows, check)
     return failures
+
+
+def decode_step(step: Step, data: Any, limit: int) -> Any:
+    """Decode one run of bytes by one step, to at most `limit` bytes; see `reference.decode_step`."""
+    if step[0] in COMPRESSING and _serving((step,)) is _compiled:
+        return _compiled.decode_step(step, data, limit)
+    return reference.decode_step(step, data, limit)
 
 
 def active() -> dict[str, str]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zarrant.kernels import _native
-from zarrant.kernels.program import Failure, Program, check_sizes
+from zarrant.kernels.program import Failure, Program, Step, check_sizes
 
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
@@ -89,6 +89,12 @@ def decode(
     columns = (np.ascontiguousarray(which), np.ascontiguousarray(offset), np.ascontiguousarray(size))
     failures: list[Failure] = _native.decode(program, buffers, *columns, rows, check)
     return failures
+
+
+def decode_step(step: Step, data: Any, limit: int) -> memoryview:
+    """Decode one run of bytes by one compressing step, to at most `limit` bytes; see `reference.decode_step`."""
+    place = np.empty(limit, np.uint8)  # of which the system gives what is written to
+    return memoryview(place.data)[: _native.decompress(step, data, place)]
 
 
 def pack(buffers: Sequence[Any], which: Ints, offset: Ints, size: Ints) -> Bytes:

@@ -22,6 +22,7 @@ from zarrant.errors import OptionError, ShapeError
 SWAP, BLOSC, ZSTD, GZIP, CRC32C = 1, 2, 3, 4, 5
 
 STEP_NAMES = {SWAP: "swap", BLOSC: "blosc", ZSTD: "zstd", GZIP: "gzip", CRC32C: "crc32c"}
+COMPRESSING = (BLOSC, ZSTD, GZIP)
 BLOSC_COMPRESSORS = ("blosclz", "lz4", "lz4hc", "snappy", "zlib", "zstd")
 
 Step = tuple[int, ...]

@@ -34,6 +34,7 @@ from zarrant.kernels.program import (
     check_sizes,
     fixed_size,
 )
+from zarrant.kernels.streams import decode_streams
 
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
@@ -299,20 +300,12 @@ def _unblosc(step: Step, data: bytes, limit: int, check: bool) -> bytes:
 
 
 def _ungzip(step: Step, data: bytes, limit: int, check: bool) -> bytes:
-    decoded = b""
-    while True:
-        decoder = zlib.decompressobj(wbits=31)
-        try:
-            decoded += decoder.decompress(data, limit - len(decoded) + 1)
-        except zlib.error as error:
-            raise _Bad(f"gzip: {error}") from error
-        if len(decoded) > limit:
-            raise _Bad(f"too large: gzip decodes to more than {limit} bytes")
-        if not decoder.eof:
-            raise _Bad("gzip: truncated")
-        data = decoder.unused_data.lstrip(b"\0")  # RFC 1952 members follow each other; tools pad with zeros
-        if not data:
-            return decoded
+    if not data:
+        raise _Bad("gzip: truncated")
+    try:  # RFC 1952: members follow each other; tools pad with zeros
+        return decode_streams(lambda: zlib.decompressobj(wbits=31), data, limit, padding=b"\0")
+    except (zlib.error, ValueError) as error:
+        raise _Bad(f"gzip: {error}") from error
 
 
 def _unzstd(step: Step, data: bytes, limit: int, check: bool) -> bytes:

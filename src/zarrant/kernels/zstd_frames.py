@@ -15,6 +15,8 @@ _MAGIC = 0xFD2FB528
 _SKIPPABLE = 0x184D2A50
 # Block_Maximum_Size: no block decodes to more.
 _BLOCK = 128 << 10
+# What may be decoded beyond the limit before it is noticed.
+_SPARE = 8 << 20
 # A last raw block of no bytes, and the checksum (XXH64, low half) of no content.
 _NOTHING = b"\x01\x00\x00"
 _CHECKSUM_OF_NOTHING = b"\x99\xe9\xd8\x51"
@@ -30,17 +32,18 @@ class Frame(NamedTuple):
 
 def decompress(data: bytes, limit: int) -> bytes:
     """Decode all frames of `data`; ValueError where they are broken or decode to more than `limit` bytes."""
-    decoded = b""
-    start = 0
+    pieces: list[bytes] = []
+    start, room = 0, limit
     while start < len(data):
         magic = int.from_bytes(data[start : start + 4], "little")
         if magic & 0xFFFFFFF0 == _SKIPPABLE:
             start = _within(start + 8 + int.from_bytes(data[start + 4 : start + 8], "little"), data)
             continue
         frame = parse(data, start)
-        decoded += _content(data[start : frame.end], frame, start, limit - len(decoded))
+        pieces.append(_content(data[start : frame.end], frame, start, room))
+        room -= len(pieces[-1])
         start = frame.end
-    return decoded
+    return b"".join(pieces)
 
 
 def parse(data: bytes, start: int) -> Frame:
@@ -82,11 +85,39 @@ def _content(data: bytes, frame: Frame, start: int, limit: int) -> bytes:
     decoded = b""
     taken = 0
     while taken < len(frame.blocks):
-        taken = min(len(frame.blocks), taken + (limit - len(decoded)) // _BLOCK + 1)
+        taken = _take(data, frame, start, taken, limit - len(decoded))
         decoded = bytes(zstd.decompress(_first_blocks(data, frame, start, taken)))
         if len(decoded) > limit:
             raise ValueError(f"too large: more than {limit} bytes")
     return decoded
+
+
+def _take(data: bytes, frame: Frame, start: int, taken: int, room: int) -> int:
+    """How many blocks to decode next: those that are sure to fit in `room` bytes and `_SPARE` more.
+
+    Each call decodes all blocks from the first on, so there must be few calls: blocks of no bytes are free, others make
+    `_SPARE` together.
+    """
+    allowed = room + _SPARE
+    while taken < len(frame.blocks):
+        allowed -= _most(data, frame.blocks[taken] - start)
+        if allowed < 0:
+            break
+        taken += 1
+    return taken
+
+
+def _most(data: bytes, at: int) -> int:
+    """The most bytes that the block at `at` decodes to: exact but for blocks with sequences."""
+    header = int.from_bytes(data[at : at + 3], "little")
+    kind, size = header >> 1 & 3, header >> 3
+    if kind != 2:  # raw, or one byte repeated: the size is that of the content
+        return min(size, _BLOCK)
+    # Literals_Section_Header (3.1.1.3.1.1): a block of literals alone holds nothing else. Only the shortest form matters.
+    plain = data[at + 3] & 0b111
+    if plain in (0b000, 0b100) and size == 2 + (data[at + 3] >> 3) and data[at + 2 + size] == 0:
+        return data[at + 3] >> 3
+    return _BLOCK
 
 
 def _first_blocks(data: bytes, frame: Frame, start: int, count: int) -> bytes:

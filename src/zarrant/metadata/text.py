@@ -12,24 +12,12 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from zarrant.errors import LimitError, MetadataError
+from zarrant.errors import LimitError, MetadataError, shown
+from zarrant.limits import LIMITS, Limits, require
 
-
-@dataclass(frozen=True)
-class Limits:
-    """Safety limits for one document: bytes, nesting of lists and objects, digits of an integer, dimensions, codecs."""
-
-    document: int = 16 << 20
-    depth: int = 64
-    digits: int = 4300  # CPython's own limit; quadratic conversion starts to hurt beyond it
-    rank: int = 64
-    chain: int = 16
-
-
-LIMITS = Limits()
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
 class Literal(float):
@@ -42,16 +30,18 @@ class _Repeated(dict[str, Any]):
     name: str
 
 
-def member(path: str, key: str) -> str:
-    """The JSON path of a member."""
+def member(path: str, key: object) -> str:
+    """The JSON path of a member; `key` may be anything where a caller made the object."""
+    if not isinstance(key, str):
+        return f"{path}[{shown(key)}]"
     return f"{path}.{key}" if re.fullmatch(r"[A-Za-z_][\w-]*", key) else f"{path}[{json.dumps(key)}]"
 
 
 def parse_json(data: bytes, limits: Limits = LIMITS) -> Any:
     """Read one JSON document."""
-    if len(data) > limits.document:
-        raise LimitError("a document that is too large", path="$", field="document", got=len(data), limit=limits.document)
+    require(len(data), limits.document, "a document that is too large", "document", "$")
     data, reader = bytes(data), _Reader(limits)
+    containers = _check_containers(data, limits)
     try:
         value = json.loads(
             data.decode("utf-8"),
@@ -68,19 +58,32 @@ def parse_json(data: bytes, limits: Limits = LIMITS) -> Any:
     except RecursionError as cause:
         raise _too_deep("$", limits) from cause
     # A look at each value costs more than reading it, so it is left out where nothing can be wrong.
-    if reader.odd or b"\\u" in data or data.count(b"{") + data.count(b"[") > limits.depth:
+    if reader.odd or b"\\u" in data or containers > limits.depth:
         _check(value, limits)
     return value
 
 
 def dump_json(value: Any) -> bytes:
-    """Write one JSON document: UTF-8, two spaces of indent, a newline at the end."""
+    """Write one JSON document that `parse_json` reads: UTF-8, two spaces of indent, a newline at the end."""
     _check(value, LIMITS)
     try:
         text = json.dumps(value, ensure_ascii=False, indent=2)
-    except ValueError as cause:  # an integer of more digits than CPython prints
+    except ValueError as cause:  # CPython was told to print fewer digits (sys.set_int_max_str_digits)
         raise LimitError("a number that is too long", path="$", field="digits", got=str(cause), limit=LIMITS.digits) from cause
-    return f"{text}\n".encode()
+    data = f"{text}\n".encode()
+    require(len(data), LIMITS.document, "a document that is too large", "document", "$")  # safety: written size
+    _check_containers(data, LIMITS)
+    return data
+
+
+def _check_containers(data: bytes, limits: Limits) -> int:
+    """The number of lists and objects, or more where strings contain brackets; LimitError for too many."""
+    count = data.count(b"{") + data.count(b"[")
+    if count > limits.containers:
+        outside = _STRING.sub(b"", data)
+        count = outside.count(b"{") + outside.count(b"[")
+        require(count, limits.containers, "too many lists and objects", "containers", "$")
+    return count
 
 
 def plain(value: Any, depth: int = 0) -> Any:
@@ -107,9 +110,12 @@ class _Reader:
         self.digits, self.odd = limits.digits, False
 
     def integer(self, text: str) -> int:
-        if len(text) > self.digits:
-            raise LimitError("a number that is too long", path="$", field="digits", got=len(text), limit=self.digits)
-        return int(text)
+        digits = len(text) - text.startswith("-")
+        require(digits, self.digits, "a number that is too long", "digits", "$")
+        try:
+            return int(text)
+        except ValueError as cause:  # CPython was told to read fewer digits (sys.set_int_max_str_digits)
+            raise LimitError("a number that is too long", path="$", field="digits", got=digits, limit=str(cause)) from cause
 
     def number(self, text: str) -> float:
         value = float(text)
@@ -159,17 +165,27 @@ class _Place(NamedTuple):
 
 
 def _check(root: Any, limits: Limits) -> None:
-    """Refuse what JSON cannot say, wherever it is; its own stack keeps the depth off the interpreter's."""
+    """Refuse what JSON cannot say, wherever it is. Its own stack, of lists and objects only, keeps depth off the interpreter's."""
+    if not isinstance(root, dict | list | tuple):
+        _check_scalar(root, _Place(), False, limits)
+        return
     stack: list[tuple[Any, _Place, int, bool]] = [(root, _Place(), 1, False)]
     while stack:
         value, place, depth, words = stack.pop()
-        if not isinstance(value, dict | list | tuple):
-            _check_scalar(value, place, words)
-            continue
         if depth > limits.depth:
             raise _too_deep(str(place), limits)
         words = words or place.is_attributes()
-        stack.extend((item, _Place(place, key), depth + 1, words) for key, item in _children(value, place))
+        for key, item in _children(value, place):
+            kind = type(item)
+            if item is None or kind is bool or (kind is int and -_SHORT < item < _SHORT):
+                continue  # most values of long lists
+            if isinstance(item, dict | list | tuple):
+                stack.append((item, _Place(place, key), depth + 1, words))
+            else:
+                _check_scalar(item, _Place(place, key), words, limits)
+
+
+_SHORT = 10**300
 
 
 def _too_deep(path: str, limits: Limits) -> LimitError:
@@ -183,7 +199,7 @@ def _children(value: Any, place: _Place) -> Iterable[tuple[Any, Any]]:
         return enumerate(value)
     for key in value:
         if not isinstance(key, str):
-            raise MetadataError("wrong member name", path=str(place), expected="a string", got=repr(key))
+            raise MetadataError("wrong member name", path=str(place), expected="a string", got=shown(key))
         _check_text(key, place)
     return value.items()
 
@@ -195,7 +211,7 @@ def _check_text(value: str, place: _Place) -> None:
         raise MetadataError("not Unicode text", path=str(place), expected="no lone surrogates", got=ascii(value)) from cause
 
 
-def _check_scalar(value: Any, place: _Place, words: bool) -> None:
+def _check_scalar(value: Any, place: _Place, words: bool, limits: Limits) -> None:
     if isinstance(value, str):
         _check_text(value, place)
     elif isinstance(value, float):
@@ -207,5 +223,11 @@ def _check_scalar(value: Any, place: _Place, words: bool) -> None:
                 got=float(value),
                 hint='Write "NaN", "Infinity" or "-Infinity" as strings',
             )
-    elif value is not None and type(value) not in (bool, int):
-        raise MetadataError("a value that JSON does not have", path=str(place), expected="a JSON value", got=type(value).__name__)
+    elif type(value) is int:
+        if abs(value) >= 10**limits.digits:
+            got = f"> {limits.digits}"
+            raise LimitError("a number that is too long", path=str(place), field="digits", got=got, limit=limits.digits)
+    elif value is not None and type(value) is not bool:
+        hint = "Convert it with .item() or .tolist()" if hasattr(value, "tolist") else None
+        got = type(value).__name__
+        raise MetadataError("a value that JSON does not have", path=str(place), expected="a JSON value", got=got, hint=hint)

@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeAlias
 
-from zarrant.errors import LimitError, MetadataError, ShapeError, UnknownExtensionError
-from zarrant.metadata.text import LIMITS, Limits, dump_json, member, parse_json, plain
+from zarrant.errors import DataTypeError, MetadataError, ShapeError, UnknownExtensionError, shown
+from zarrant.limits import LIMITS, Limits, require
+from zarrant.metadata.text import dump_json, member, parse_json, plain
 
 Json: TypeAlias = Any
 """A JSON value: None, bool, int, float, str, or lists and dicts of them."""
@@ -99,7 +100,7 @@ class ArrayDocument:
 
     def with_attributes(self, attributes: Mapping[str, Json]) -> Self:
         """The same array with other attributes."""
-        return replace(self, attributes=plain(dict(attributes)), version=None)
+        return replace(self, attributes=plain(attributes_of(attributes)), version=None)
 
     def with_shape(self, shape: Sequence[int]) -> Self:
         """The same array with other extents; the number of dimensions stays."""
@@ -162,7 +163,7 @@ class GroupDocument:
 
     def with_attributes(self, attributes: Mapping[str, Json]) -> Self:
         """The same group with other attributes."""
-        return replace(self, attributes=plain(dict(attributes)))
+        return replace(self, attributes=plain(attributes_of(attributes)))
 
     def to_json(self) -> dict[str, Json]:
         """The document as a JSON value, unknown members last."""
@@ -179,7 +180,10 @@ def parse(data: bytes, limits: Limits = LIMITS) -> Document:
     >>> parse(b'{"zarr_format": 3, "node_type": "group", "attributes": {"a": 1}}').attributes
     {'a': 1}
     """
-    value = parse_json(data, limits)
+    return _document(parse_json(data, limits), limits)
+
+
+def _document(value: Json, limits: Limits) -> Document:
     if not isinstance(value, dict):
         raise _wrong("$", "an object", value)
     version = _required(value, "zarr_format", "$")
@@ -210,8 +214,13 @@ def parse_group(data: bytes, limits: Limits = LIMITS) -> GroupDocument:
 
 
 def dump(document: Document) -> bytes:
-    """Write a `zarr.json`: UTF-8, two spaces of indent, the same bytes for equal documents."""
-    return dump_json(document.to_json())
+    """Write a `zarr.json`: UTF-8, two spaces of indent, the same bytes for equal documents.
+
+    `parse` gives the document back: what it would refuse is refused here, so that nothing is stored that cannot be opened.
+    """
+    value = document.to_json()
+    _document(value, LIMITS)  # safety: written form
+    return dump_json(value)
 
 
 _BOTH = ("zarr_format", "node_type", "attributes")
@@ -229,9 +238,9 @@ def _array(value: dict[str, Json], limits: Limits) -> ArrayDocument:
     shape = _shape(_required(value, "shape", "$"), limits)
     return ArrayDocument(
         shape=shape,
-        data_type=Named.parse(_required(value, "data_type", "$"), "$.data_type"),
-        chunk_grid=Named.parse(_required(value, "chunk_grid", "$"), "$.chunk_grid"),
-        chunk_key_encoding=Named.parse(_required(value, "chunk_key_encoding", "$"), "$.chunk_key_encoding"),
+        data_type=_understood(value, "data_type"),
+        chunk_grid=_understood(value, "chunk_grid"),
+        chunk_key_encoding=_understood(value, "chunk_key_encoding"),
         fill_value=_required(value, "fill_value", "$"),
         codecs=_codecs(_required(value, "codecs", "$"), limits),
         attributes=_attributes(value),
@@ -241,13 +250,23 @@ def _array(value: dict[str, Json], limits: Limits) -> ArrayDocument:
     )
 
 
+def _understood(value: dict[str, Json], key: str) -> Named:
+    """An extension that every reader must know: "`must_understand=False` is not supported for the following extension points:
+    data type, chunk grid, and chunk key encoding." (section "must_understand" of the specification)
+    """
+    named = Named.parse(_required(value, key, "$"), f"$.{key}")
+    if named.may_ignore:
+        raise _wrong(f"$.{key}.must_understand", "true, or no such member", False)
+    return named
+
+
 def _wrong(path: str, expected: str, got: Json) -> MetadataError:
-    return MetadataError("wrong value", path=path, expected=expected, got=repr(got))
+    return MetadataError("wrong value", path=path, expected=expected, got=shown(got))
 
 
 def _required(value: dict[str, Json], key: str, path: str) -> Json:
     if key not in value:
-        raise MetadataError("missing member", path=path, expected=key, got=sorted(value))
+        raise MetadataError("missing member", path=path, expected=key, got=sorted(map(str, value)))
     return value[key]
 
 
@@ -265,8 +284,7 @@ def _list(value: Json, path: str) -> list[Json]:
 
 def _shape(value: Json, limits: Limits) -> tuple[int, ...]:
     extents = _list(value, "$.shape")
-    if len(extents) > limits.rank:
-        raise LimitError("too many dimensions", path="$.shape", field="rank", got=len(extents), limit=limits.rank)
+    require(len(extents), limits.rank, "too many dimensions", "rank", "$.shape")
     for i, extent in enumerate(extents):
         if type(extent) is not int or not 0 <= extent <= MAX_SIZE:
             raise _wrong(f"$.shape[{i}]", f"an integer in 0..{MAX_SIZE}", extent)
@@ -277,9 +295,16 @@ def _codecs(value: Json, limits: Limits) -> tuple[Named, ...]:
     items = _list(value, "$.codecs")
     if not items:
         raise _wrong("$.codecs", "at least one codec", value)
-    if len(items) > limits.chain:
-        raise LimitError("a codec chain that is too long", path="$.codecs", field="codecs", got=len(items), limit=limits.chain)
+    require(len(items), limits.chain, "a codec chain that is too long", "codecs", "$.codecs")
     return tuple(Named.parse(item, f"$.codecs[{i}]") for i, item in enumerate(items))
+
+
+def attributes_of(value: object) -> dict[str, Json]:
+    """A caller's attributes, which must be a mapping. What they hold is looked at when they are written."""
+    if not isinstance(value, Mapping):
+        expected = "a mapping of names to JSON values"
+        raise DataTypeError("not attributes", field="attributes", expected=expected, got=type(value).__name__)
+    return dict(value)
 
 
 def _attributes(value: dict[str, Json]) -> dict[str, Json]:

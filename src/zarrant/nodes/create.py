@@ -10,7 +10,7 @@ import numpy as np
 from zarrant.effects import Op
 from zarrant.errors import NodeExistsError, OptionError, did_you_mean
 from zarrant.metadata.text import plain
-from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument
+from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument, attributes_of
 from zarrant.nodes.base import UPDATE, WRITE, Place, Start
 from zarrant.nodes.layout import Layout
 from zarrant.ops import hierarchy, ingest, update
@@ -75,7 +75,8 @@ def group_creation(place: Place, options: Mapping[str, Any]) -> Start:
     refuse_unknown(options, GroupLayout.__annotations__)
     check_mapping(options.get("attributes"), "attributes")
     overwrite, match = _existing(options.get("overwrite", False), options.get("if_exists", "error"))
-    document = GroupDocument(plain(dict(options.get("attributes") or {})))
+    attributes = options.get("attributes")
+    document = GroupDocument({} if attributes is None else plain(attributes_of(attributes)))
     op = hierarchy.create_node(place.path, document, overwrite=overwrite, match=match, exclusive=_exclusive(place))
     return Start(place, place.in_step(op), WRITE)
 

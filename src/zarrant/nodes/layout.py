@@ -16,10 +16,10 @@ from zarrant.codecs import Blosc, Bytes, Crc32c, Gzip, Numcodecs, Transpose, Zst
 from zarrant.codecs.base import ChunkSpec
 from zarrant.codecs.chain import Chain, ShardingIndexed, chain_of, read_codec
 from zarrant.dtypes.fixed import FixedType, from_numpy
-from zarrant.errors import DataTypeError, OptionError, ShapeError, did_you_mean
+from zarrant.errors import DataTypeError, OptionError, ShapeError, did_you_mean, shown
 from zarrant.geometry.keys import KeyEncoding
 from zarrant.metadata.text import plain
-from zarrant.metadata.v3 import ArrayDocument, Named
+from zarrant.metadata.v3 import ArrayDocument, Named, attributes_of
 
 AUTO_CHUNK_BYTES = 2**20
 """1 MiB: zarr-python and TensorStore both default to about this; a mini-batch holds one."""
@@ -70,7 +70,7 @@ class Layout:
             chunk_key_encoding=Named(*_key_encoding(self.chunk_key_encoding).to_document()),
             fill_value=data_type.fill_to_json(fill),
             codecs=chain.to_documents(),
-            attributes=plain(dict(self.attributes or {})),
+            attributes={} if self.attributes is None else plain(attributes_of(self.attributes)),
             dimension_names=_names(self.dimension_names, len(shape)),
         )
 
@@ -202,11 +202,11 @@ def _extents(value: Any, name: str, low: int, ndim: int | None = None) -> tuple[
     try:
         extents = tuple(items)
     except TypeError:
-        raise ShapeError("not a shape", field=name, expected="integers", got=repr(value)) from None
+        raise ShapeError("not a shape", field=name, expected="integers", got=shown(value)) from None
     if any(isinstance(n, bool) or not isinstance(n, int | np.integer) or not low <= n < 2**63 for n in extents):
-        raise ShapeError("not a shape", field=name, expected=f"integers of at least {low}", got=repr(value))
+        raise ShapeError("not a shape", field=name, expected=f"integers of at least {low}", got=shown(value))
     if ndim is not None and len(extents) != ndim:
-        raise ShapeError("wrong number of dimensions", field=name, expected=ndim, got=repr(value))
+        raise ShapeError("wrong number of dimensions", field=name, expected=ndim, got=shown(value))
     return tuple(int(n) for n in extents)
 
 
@@ -223,18 +223,27 @@ def _codec(item: Any) -> Any:
     if isinstance(item, Mapping | str):
         path = "$.codecs"
         document = Named.parse(dict(item) if isinstance(item, Mapping) else item, path)
-        if document.name in ("blosc",) and "typesize" not in document.configuration:
-            return Blosc(**document.configuration)
+        if document.name == "blosc" and not {"typesize", "shuffle"} <= document.configuration.keys():
+            return Blosc.from_caller(document.configuration, path)
         return read_codec(document, path)
     if hasattr(item, "codec_id") and hasattr(item, "get_config"):
         return _from_numcodecs(dict(item.get_config()))
     if hasattr(item, "to_dict"):
-        return _codec(item.to_dict())
+        return _codec(_decided(item))
     if hasattr(item, "encode") and hasattr(item, "decode") and hasattr(item, "to_document"):
         return item
     raise OptionError(
-        "not a codec", expected="a codec object, a {name, configuration} document or a numcodecs codec", got=repr(item)
+        "not a codec", expected="a codec object, a {name, configuration} document or a numcodecs codec", got=shown(item)
     )
+
+
+def _decided(item: Any) -> dict[str, Any]:
+    """The document of a codec object of zarr-python, without what the object leaves to the array and fills in meanwhile."""
+    document = dict(item.to_dict())
+    undecided = getattr(item, "_tunable_attrs", ())
+    if undecided and "configuration" in document:
+        document["configuration"] = {key: value for key, value in document["configuration"].items() if key not in undecided}
+    return document
 
 
 def _from_numcodecs(config: dict[str, Any]) -> Any:
@@ -244,7 +253,7 @@ def _from_numcodecs(config: dict[str, Any]) -> Any:
     if identifier == "gzip":
         return Gzip(config.get("level", 5))
     if identifier == "blosc":
-        shuffle = {0: "noshuffle", 1: "shuffle", 2: "bitshuffle", -1: "shuffle"}[config.get("shuffle", 1)]
+        shuffle = {0: "noshuffle", 1: "shuffle", 2: "bitshuffle", -1: None}[config.get("shuffle", 1)]
         return Blosc(config["cname"], config["clevel"], shuffle, None, config.get("blocksize", 0))
     return Numcodecs(f"numcodecs.{identifier}", config)
 
@@ -260,14 +269,14 @@ def _key_encoding(value: Any) -> KeyEncoding:
         configuration = dict(value.get("configuration", {}))
         configuration.update({key: value[key] for key in ("separator",) if key in value})
         return KeyEncoding.from_document(value["name"], configuration)
-    raise OptionError("not a chunk key encoding", expected='"default", "v2" or {name, configuration}', got=repr(value))
+    raise OptionError("not a chunk key encoding", expected='"default", "v2" or {name, configuration}', got=shown(value))
 
 
 def _names(names: Sequence[str | None] | None, ndim: int) -> tuple[str | None, ...] | None:
     if names is None:
         return None
-    if isinstance(names, str) or len(names) != ndim:
-        raise ShapeError("one name a dimension", field="dimension_names", expected=ndim, got=repr(names))
+    if isinstance(names, str) or not isinstance(names, Sequence) or len(names) != ndim:
+        raise ShapeError("one name a dimension", field="dimension_names", expected=ndim, got=shown(names))
     if any(name is not None and not isinstance(name, str) for name in names):
-        raise DataTypeError("names are strings or None", field="dimension_names", got=repr(names))
+        raise DataTypeError("names are strings or None", field="dimension_names", got=shown(names))
     return tuple(names)

@@ -39,7 +39,7 @@ from zarrant.errors import (
     ZarrantError,
     ZarrantWarning,
 )
-from zarrant.metadata.text import LIMITS
+from zarrant.limits import LIMITS
 from zarrant.metadata.v3 import CONSOLIDATED, Document, GroupDocument, dump, parse
 from zarrant.ops.exclusive import FIRST_PAUSE, LAST_PAUSE, TRIES
 from zarrant.ops.hierarchy import DOCUMENT, DOCUMENT_COST, document_key, find_document, find_node, parsed, paths_above

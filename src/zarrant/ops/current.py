@@ -24,7 +24,7 @@ from zarrant.effects import New, OnlyWhile, Op, Outcome, fetch_one, put, steady
 from zarrant.errors import MetadataChangedError, NodeNotFoundError, NodeReplacedError, ZarrantError
 from zarrant.metadata.v3 import ArrayDocument, Document
 from zarrant.ops.exclusive import TRIES
-from zarrant.ops.hierarchy import document_key, parsed
+from zarrant.ops.hierarchy import document_key, fetch_document, parsed
 from zarrant.ops.state import ArrayState
 from zarrant.storage import Version
 
@@ -53,7 +53,7 @@ class Current:
     def look_again(self) -> Op[None]:
         """Learn the version of the stored metadata; NodeNotFoundError or NodeReplacedError where it is not this array's."""
         state, key = self.state, document_key(self.state.prefix)
-        blob = yield from fetch_one(key)
+        blob = yield from fetch_document(key)
         if blob is None:
             raise NodeNotFoundError("the array was removed or moved", key=key, path=state.prefix or "/", hint=HINT)
         document = same_array(state, parsed(state.prefix, blob.data[0], blob.version))
@@ -96,7 +96,7 @@ def shape_stands(state: ArrayState) -> Op[bool]:
     key, known = document_key(state.prefix), state.known
     if known.version is not None and (yield from steady(key, known.version)):
         return known.same_shape
-    if known.version is None and (yield from fetch_one(key)) is None:
+    if known.version is None and (yield from fetch_one(key, ())) is None:
         return True
     yield from Current(state).look_again()
     return known.same_shape and (yield from steady(key, known.version))

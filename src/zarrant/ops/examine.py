@@ -21,7 +21,7 @@ from zarrant.codecs.sharding import Shard
 from zarrant.codecs.sources import Stored
 from zarrant.codecs.survey import Level, decode, survey
 from zarrant.effects import Op, fetch_one, locked
-from zarrant.errors import ChunkError, ConflictError, VersionChangedError, ZarrantError
+from zarrant.errors import ChunkError, ConflictError, LimitError, VersionChangedError, ZarrantError
 from zarrant.metadata.v3 import ArrayDocument
 from zarrant.ops.current import Current
 from zarrant.ops.exclusive import exclusively
@@ -75,7 +75,11 @@ def _examine(state: ArrayState, chunk: Sequence[int], deep: bool) -> Op[Examined
 def _examine_leaf(leaf: Leaf, source: Stored, deep: bool) -> Op[Examined]:
     problems = []
     if deep:
-        data = yield from source.read_all()
+        try:
+            data = yield from source.read_all(leaf.stored_limit)
+        except LimitError as error:
+            data, problems = None, [Problem("size", f"is too large: {error.got} bytes, at most {error.limit} are read", False)]
+            yield from source.read([ByteRange(0, 0)])  # its version is not known yet
         if data is not None:
             zero = np.zeros(1, np.int64)
             failed = leaf.check(Fetched(zero, [data], zero, zero, np.array([len(data)])))

@@ -38,7 +38,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from zarrant.effects import ANY, New, Op, fetch_one, gather, list_prefix, put_one
+from zarrant.effects import ANY, New, Op, gather, list_prefix, put_one
 from zarrant.errors import (
     BoundsError,
     ConflictError,
@@ -54,7 +54,7 @@ from zarrant.metadata.v3 import ArrayDocument, dump
 from zarrant.ops import read, update
 from zarrant.ops.current import HINT, put_current, same_array
 from zarrant.ops.exclusive import TRIES, while_locked
-from zarrant.ops.hierarchy import MustExist, document_key, of_version, parsed
+from zarrant.ops.hierarchy import MustExist, document_key, fetch_document, of_version, parsed
 from zarrant.ops.state import Array, ArrayState
 from zarrant.storage import Version
 
@@ -171,7 +171,7 @@ def _refuse_to_cut(seen: Sequence[int], now: Sequence[int], wanted: Sequence[int
 def _current(state: ArrayState) -> Op[tuple[ArrayState, Version]]:
     """The array as it is stored now, and the version of its document."""
     key = document_key(state.prefix)
-    blob = yield from fetch_one(key)
+    blob = yield from fetch_document(key)
     if blob is None:
         raise NodeNotFoundError("the array was removed or moved", key=key, path=state.prefix or "/", hint=HINT)
     document = same_array(state, parsed(state.prefix, blob.data[0], blob.version))

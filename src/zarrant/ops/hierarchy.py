@@ -29,6 +29,7 @@ from zarrant.effects import (
 )
 from zarrant.errors import (
     ConflictError,
+    LimitError,
     NodeExistsError,
     NodeNotFoundError,
     OptionError,
@@ -37,15 +38,19 @@ from zarrant.errors import (
     VersionChangedError,
     ZarrantError,
 )
+from zarrant.limits import LIMITS
 from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument, dump, parse
 from zarrant.ops.exclusive import FIRST_PAUSE, TRIES, exclusively
 from zarrant.ops.state import ArrayState, OpOptions
-from zarrant.storage import Part, Version
+from zarrant.storage import Blob, Part, Version
 
 D = TypeVar("D", bound=Document)
 DOCUMENT = "zarr.json"
 V2_KINDS = {".zarray": "array", ".zgroup": "group"}
 """The objects that make a node of Zarr V2, and of which kind."""
+
+RESERVED = (DOCUMENT, *V2_KINDS, ".zattrs", ".zmetadata")
+"""Keys of metadata, of Zarr V3 and V2: a node of such a name would stand where its parent's metadata do."""
 
 DOCUMENT_COST = 64 * 1024
 """Bytes to reckon with for one document in flight; most are a few KiB."""
@@ -79,7 +84,7 @@ class MustExist:
 
     def look_again(self) -> Op[None]:
         """NodeNotFoundError where there is none."""
-        if (yield from fetch_one(self.below)) is None:
+        if (yield from fetch_one(self.below, ())) is None:
             raise NodeNotFoundError("no array or group here", key=self.below, path=self.path or "/")
 
 
@@ -87,9 +92,18 @@ def check_path(path: str) -> str:
     """A node path without slashes at its ends; OptionError for parts that no node can have."""
     parts = [part for part in path.split("/") if part]
     for part in parts:
-        if set(part) == {"."} or "\0" in part:
-            raise OptionError("not a node name", field="path", got=path, hint="Names may not be only dots")
+        if set(part) == {"."} or not _is_text(part):
+            raise OptionError("not a node name", field="path", got=ascii(path), hint="A name is text, and not only dots")
     return "/".join(parts)
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name can be part of a key: no NUL, which ends it in a file system, and no lone surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in name
 
 
 def check_new_path(path: str) -> str:
@@ -99,9 +113,9 @@ def check_new_path(path: str) -> str:
     """
     path = check_path(path)
     for part in path.split("/"):
-        if part.startswith("__") or part in (DOCUMENT, *V2_KINDS, ".zattrs", ".zmetadata"):
-            hint = f"Names may not start with __ nor be that of a metadata object, as {DOCUMENT}"
-            raise OptionError("not a name for a new node", field="path", got=path, hint=hint)
+        if part.startswith("__") or part in RESERVED:
+            hint = f"A name does not start with '__', and is none of {', '.join(RESERVED)}"
+            raise OptionError("not a name for a new node", field="path", got=ascii(path), hint=hint)
     return path
 
 
@@ -142,7 +156,7 @@ def _refuse_v2(path: str) -> Op[None]:
 def _v2_key(path: str) -> Op[str | None]:
     """The key of what makes a path a node of Zarr V2; None where there is no such node."""
     keys = [f"{path}/{name}" if path else name for name in V2_KINDS]
-    for key, outcome in zip(keys, (yield from fetch([Want(key) for key in keys])), strict=True):
+    for key, outcome in zip(keys, (yield from fetch([Want(key, ()) for key in keys])), strict=True):
         if isinstance(outcome, Exception):
             raise outcome
         if outcome is not None:
@@ -169,7 +183,7 @@ def open_node(path: str, kind: type[Document] | None = None, create: Callable[[]
 def node_exists(path: str) -> Op[bool]:
     """Whether there is an array or group, also one that cannot be opened."""
     try:
-        if (yield from fetch_one(document_key(path))) is not None:
+        if (yield from fetch_one(document_key(path), ())) is not None:
             return True
     except StoreError as error:
         if error.retryable:
@@ -178,9 +192,22 @@ def node_exists(path: str) -> Op[bool]:
     return (yield from _v2_key(path)) is not None
 
 
+def fetch_document(key: str) -> Op[Blob | None]:
+    """The stored object of a document; one that is too large is not read where the store can tell."""
+    try:
+        return (yield from fetch_one(key, limit=LIMITS.document))
+    except LimitError as error:
+        raise too_large(error, key) from None
+
+
+def too_large(error: LimitError, key: str) -> LimitError:
+    """What the store says of an object, as `parse` says it of a document."""
+    return LimitError("a document that is too large", key=key, path="$", field="document", got=error.got, limit=error.limit)
+
+
 def find_document(path: str) -> Op[Document | None]:
     """The document of a node, or None."""
-    blob = yield from fetch_one(document_key(path))
+    blob = yield from fetch_document(document_key(path))
     return None if blob is None else parsed(path, blob.data[0], blob.version)
 
 
@@ -216,6 +243,8 @@ def create_node(
     creating the array again with `data` or `overwrite` replaces them. `exclusive` False is for stores that cannot be asked what
     they hold.
     """
+    # What could not be opened again is refused before anything is erased or stored.
+    dump(document)  # safety: before overwrite
     creation = _Creation(path, document, overwrite, match, exclusive, is_chunk, fill)
     if not exclusive:
         return (yield from _create(creation))
@@ -297,7 +326,8 @@ def _make_room(new: _Creation) -> Op[None]:
         if new.overwrite:
             yield from erase_document(path)
         return
-    if new.overwrite and (yield from fetch_one(document_key(path))) is not None:
+    # Whatever it holds: it need not be metadata that can be read.
+    if new.overwrite and (yield from fetch_one(document_key(path), ())) is not None:
         yield from delete_node(path)
         return
     leftovers = [] if new.is_chunk is None else (yield from _leftovers(path, new.is_chunk))
@@ -374,7 +404,10 @@ def change_document(path: str, change: Callable[[Document], Document], guarded: 
     result: list[Document] = []
 
     def apply(source: Stored) -> Op[list[Part] | None]:
-        data = yield from source.read_all()
+        try:
+            data = yield from source.read_all(LIMITS.document)
+        except LimitError as error:
+            raise too_large(error, source.key) from None
         if data is None:
             raise NodeNotFoundError("no array or group here", key=source.key, path=path or "/")
         result[:] = [change(parsed(path, data))]

@@ -79,7 +79,7 @@ def retrieve_chunk_subset(state: ArrayState, chunk: Sequence[int], subset: Any, 
 def retrieve_encoded_chunk(state: ArrayState, chunk: Sequence[int]) -> Op[memoryview | None]:
     """The stored bytes of one chunk, or None."""
     chunk = check_chunk_indices(chunk, state.grid.grid_shape)
-    blob = yield from fetch_one(state.chunk_key(chunk))
+    blob = yield from fetch_one(state.chunk_key(chunk), limit=state.whole_limit)
     return None if blob is None else blob.data[0]
 
 
@@ -164,6 +164,6 @@ def _read_shard(state: ArrayState, source: Stored, cells: Cells, row: int, out: 
             return
         except VersionChangedError:
             source = Stored(source.key, source.required)
-    data = yield from source.read_all()
+    data = yield from source.read_all(state.whole_limit)
     whole = Stored(source.key) if data is None else InMemory(data)
     yield from state.prepared.read(Single(row, whole), cells, row, row + 1, out)

@@ -18,6 +18,7 @@ from zarrant.dtypes.values import as_values
 from zarrant.errors import DataTypeError, ShapeError
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.keys import KeyEncoding
+from zarrant.limits import LIMITS
 from zarrant.metadata.v3 import ArrayDocument
 from zarrant.storage import Version
 
@@ -79,6 +80,8 @@ class ArrayState:
         keys = KeyEncoding.from_document(document.chunk_key_encoding.name, document.chunk_key_encoding.configuration)
         spec = ChunkSpec(_chunk_shape(grid), data_type, fill)
         chain = parse_chain(document.codecs, "$.codecs").bind(spec)
+        if document.storage_transformers:  # those that may be ignored; the others are refused with the document
+            chain = chain.skipping(tuple(transformer.name for transformer in document.storage_transformers))
         return cls(prefix, document, data_type, fill, grid, keys, chain, options)
 
     def with_options(self, options: OpOptions) -> ArrayState:
@@ -124,6 +127,11 @@ class ArrayState:
     def fill_element(self) -> Array:
         """One fill element, as an array without dimensions."""
         return np.ndarray((), self.data_type.numpy, self.fill)
+
+    @property
+    def whole_limit(self) -> int:
+        """The bytes of a stored object that is read whole as it is: a shard may also have dead ones, and a file holes."""
+        return 2 * max(LIMITS.decoded, self.prepared.encoded_bound)
 
     @property
     def batch(self) -> int:

@@ -128,10 +128,8 @@ def _reaches_over(state: ArrayState, chunks: ArraySubset) -> bool:
 
 
 def _fits(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
-    try:
-        return np.broadcast_shapes(shape, target) == target
-    except ValueError:
-        return False
+    """Whether data of a shape broadcasts to `target`. np.broadcast_shapes says so too, but only up to 32 dimensions."""
+    return len(shape) <= len(target) and all(a in (1, b) for a, b in zip(reversed(shape), reversed(target), strict=False))
 
 
 def _either(whole: ArraySubset, inside: ArraySubset) -> str:

@@ -47,7 +47,7 @@ from zarrant.effects import (
 from zarrant.errors import VersionChangedError
 from zarrant.locking.local import Taken, give_back, given_up
 from zarrant.run.holding import Both, hold, on_condition, steady
-from zarrant.run.items import annotated, check_ranges, check_version, get, method, outcome, store_all, store_in_turn
+from zarrant.run.items import annotated, check_limit, check_ranges, check_version, get, method, outcome, store_all, store_in_turn
 from zarrant.run.joining import join, join_async
 from zarrant.run.pool import Pool
 from zarrant.storage import Blob, ByteRange, Part
@@ -324,6 +324,7 @@ async def _get_async(want: Want, store: Any) -> Blob | None:
     if want.ranges is None:
         blob: Blob | None = await method(store, "get_async")(want.key)
         check_version(want, blob)
+        check_limit(want, blob)
         return blob
     return check_ranges(want.ranges, await method(store, "get_ranges_async")(want.key, want.ranges, want.if_version))
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from zarrant.effects import ANY, New, Want
-from zarrant.errors import CapabilityError, StoreError, VersionChangedError, ZarrantError
+from zarrant.errors import CapabilityError, LimitError, StoreError, VersionChangedError, ZarrantError
 from zarrant.run.holding import hold
 from zarrant.storage import Blob, ByteRange, Part, Version
 
@@ -45,8 +45,10 @@ def method(store: Any, name: str) -> Callable[..., Any]:
 def get(want: Want, store: Any) -> Blob | None:
     """Read one object or its ranges."""
     if want.ranges is None:
-        blob: Blob | None = method(store, "get")(want.key)
+        within = None if want.limit is None else getattr(store, "get_within", None)
+        blob: Blob | None = method(store, "get")(want.key) if within is None else within(want.key, want.limit)
         check_version(want, blob)
+        check_limit(want, blob)
         return blob
     return check_ranges(want.ranges, method(store, "get_ranges")(want.key, want.ranges, want.if_version))
 
@@ -69,6 +71,12 @@ def check_version(want: Want, blob: Blob | None) -> None:
     """VersionChangedError unless the blob is of the version wanted."""
     if want.if_version is not None and (blob is None or blob.version != want.if_version):
         raise VersionChangedError("the object was replaced meanwhile", expected=want.if_version, got=blob and blob.version)
+
+
+def check_limit(want: Want, blob: Blob | None) -> None:
+    """LimitError for an object that is larger than whoever wants it can use."""
+    if want.limit is not None and blob is not None and blob.size > want.limit:
+        raise LimitError("a stored object that is too large", field="stored bytes", got=blob.size, limit=want.limit)
 
 
 def store_in_turn(item: New, store: Any) -> Version:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zarrant.storage import Blob, Buffer, ByteRange, Get, Version, Writable
 
-READS = ("get", "get_ranges", "list_prefix", "list_dir")
+READS = ("get", "get_within", "get_ranges", "list_prefix", "list_dir")
 WRITES = ("put", "put_if", "splice", "erase_if", "erase", "erase_prefix")
 
 
@@ -181,7 +181,9 @@ class Recording(View):
 
 
 def _call(method: str, key: str, items: Sequence[ByteRange | Buffer] | None = None, *_: Any, **named: Any) -> Call:
-    """The record of a call; what else it was given (a version) is not kept."""
+    """The record of a call; what else it was given (a version, a limit) is not kept."""
+    if method == "get_within":
+        return Call("get", key)
     given = items if items is not None else named.get("parts", named.get("ranges"))
     if method.startswith("erase") or given is None:
         return Call(method, key)

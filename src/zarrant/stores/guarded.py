@@ -19,7 +19,7 @@ from zarrant.locking.local import KeyQueues
 from zarrant.storage import Buffer, Synchronizer, Version, capabilities
 from zarrant.stores.adapters import View
 
-_READS = ("get", "get_ranges", "list_prefix", "list_dir", "sync", "settle", "version")
+_READS = ("get", "get_within", "get_ranges", "list_prefix", "list_dir", "sync", "settle", "version")
 _WRITES = ("put", "put_if", "splice", "erase", "erase_if")
 _ASYNC = ("get", "get_ranges", "list_prefix", "list_dir", "put", "erase", "erase_prefix")
 

@@ -20,7 +20,7 @@ from typing import Self
 import numpy as np
 
 from zarrant.effects import ANY, OnlyWhile
-from zarrant.errors import ByteRangeError, OptionError, StoreError, VersionChangedError
+from zarrant.errors import ByteRangeError, LimitError, OptionError, StoreError, VersionChangedError
 from zarrant.locking.files import SUFFIX
 from zarrant.storage import Blob, Buffer, ByteRange, Part, Version
 from zarrant.stores import spares
@@ -107,6 +107,13 @@ class FileTree(Durable):
         """What removes a spare when no hold is left; None where other processes are not kept out."""
 
     def get(self, key: str) -> Blob | None:
+        return self._get(key, None)
+
+    def get_within(self, key: str, limit: int) -> Blob | None:
+        """See `storage.GetWithin`: the size of a file says nothing of the space that it takes (holes), only of ours."""
+        return self._get(key, limit)
+
+    def _get(self, key: str, limit: int | None) -> Blob | None:
         path = self._path(key)
         with Naming("read", self.url, key):
             opened = open_published(self.files, path)
@@ -114,6 +121,8 @@ class FileTree(Durable):
                 return None
             fd, state = opened
             try:
+                if limit is not None and state.st_size > limit:  # safety: object size
+                    raise LimitError("a stored object that is too large", field="stored bytes", got=state.st_size, limit=limit)
                 (view,) = self._read(fd, state, [(0, state.st_size)])
             finally:
                 self.files.close(fd)

@@ -194,6 +194,21 @@ nb::list py_decode(nb::tuple steps, nb::sequence buffers, nb::handle which, nb::
   return result;
 }
 
+// Undoes one compressing step, alone; returns the bytes written to `place`, which bounds them.
+std::size_t py_decompress(nb::tuple step, nb::handle data, nb::handle place) {
+  const Program program = parse(nb::make_tuple(step));
+  const Buffer from(data, PyBUF_SIMPLE), into(place, PyBUF_WRITABLE);
+  const Byte *from_end = from.data() + from->len, *into_end = into.data() + into->len;
+  require(from_end <= into.data() || into_end <= from.data(), "a source and a destination that share no memory");
+  nb::gil_scoped_release released;
+  try {
+    return decompress(program[0], from.data(), static_cast<std::size_t>(from->len), into.data(),
+                      static_cast<std::size_t>(into->len));
+  } catch (const BadData& bad) {
+    throw std::invalid_argument(bad.what());
+  }
+}
+
 // `allocate` makes an array of as many bytes as it is told; it is called once all spans are known to be good.
 nb::object py_pack(nb::sequence buffers, nb::handle which, nb::handle offset, nb::handle size, nb::callable allocate) {
   const Sources sources(buffers, which, offset, size);
@@ -241,6 +256,7 @@ NB_MODULE(_native, m) {
   m.def("encoded_bound", &py_encoded_bound);
   m.def("encode", &py_encode, nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg());
   m.def("decode", &py_decode);
+  m.def("decompress", &py_decompress);
   m.def("pack", &py_pack);
   m.def("crc32c", &py_crc32c);
 }
