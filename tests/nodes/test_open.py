@@ -188,8 +188,6 @@ def test_unknown_names_are_refused_wherever_options_are_given(api: Any, tmp_path
         (lambda: api.open_array({}, config=3, **KINDS), "not a mapping.*config"),
         (lambda: api.open_array(tmp_path, storage_options=3, **KINDS), "not a mapping.*storage_options"),
         (lambda: api.open_array({}, name=3, **KINDS), "not a name"),
-        (lambda: api.create_array({}, attributes=[1], **KINDS), "not a mapping.*attributes"),
-        (lambda: api.create_group({}, attributes="x"), "not a mapping.*attributes"),
         (lambda: api.open_array(tmp_path, storage_options={"durabilty": "fsync"}, **KINDS), "Did you mean 'durability'"),
         (lambda: api.create_array({}, **KINDS, if_exists="matches"), "Did you mean 'match'"),
     ]:

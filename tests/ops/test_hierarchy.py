@@ -15,6 +15,7 @@ from zarrant.errors import (
     UnknownExtensionError,
     VersionChangedError,
 )
+from zarrant.limits import LIMITS
 from zarrant.metadata.v3 import GroupDocument
 from zarrant.ops import hierarchy
 
@@ -177,7 +178,7 @@ def test_opening_what_is_there_asks_for_its_metadata_only(objects, document) -> 
     for create in (None, lambda: hierarchy.create_node("x", document)):
         objects.log.clear()
         objects.perform(hierarchy.open_node("x", create=create))
-        assert objects.log == [effects.Fetch((effects.Want("x/zarr.json"),))]
+        assert objects.log == [effects.Fetch((effects.Want("x/zarr.json", limit=LIMITS.document),))]
 
 
 def test_one_member_that_cannot_be_read_hides_no_other(objects, document) -> None:

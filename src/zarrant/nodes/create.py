@@ -43,7 +43,6 @@ def array_creation(place: Place, options: Mapping[str, Any]) -> Start:
     """A new array; every wrong option is refused before anything is stored."""
     hierarchy.check_new_path(place.path)
     refuse_unknown(options, ArrayOptions.__annotations__)
-    check_mapping(options.get("attributes"), "attributes")
     options = dict(options)
     overwrite, match = _existing(options.pop("overwrite", False), options.pop("if_exists", "error"))
     check_format(options.pop("zarr_format", 3))
@@ -73,7 +72,6 @@ def group_creation(place: Place, options: Mapping[str, Any]) -> Start:
     """A new group; with `if_exists="match"` any group that is there will do."""
     hierarchy.check_new_path(place.path)
     refuse_unknown(options, GroupLayout.__annotations__)
-    check_mapping(options.get("attributes"), "attributes")
     overwrite, match = _existing(options.get("overwrite", False), options.get("if_exists", "error"))
     attributes = options.get("attributes")
     document = GroupDocument({} if attributes is None else plain(attributes_of(attributes)))
