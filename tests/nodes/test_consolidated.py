@@ -175,7 +175,7 @@ def test_who_consolidates_beside_many_writers_tells_the_truth_or_nothing(place: 
     assert len(check(place)) == 3 + 3 * 3
 
 
-@pytest.mark.parametrize("what", ["append", "create", "delete"])
+@pytest.mark.parametrize("what", ["append", "create", "delete", "consolidate"])
 def test_kills_leave_right_copies_or_none(place: Path, what: str, killed_at: Any, tally: Any) -> None:
     def write(store: Any) -> None:
         g = zarrant.open_group(store)
@@ -183,12 +183,16 @@ def test_kills_leave_right_copies_or_none(place: Path, what: str, killed_at: Any
             g["t"].append(np.array([7], "i4"))
         elif what == "create":
             g.create_array("g/new", shape=(2,), dtype="i4", data=[1, 2])
+        elif what == "consolidate":
+            g.consolidate_metadata()
         else:
             del g["g/u"]
 
     step = 0
     while killed_at(place, step, write):
         step += 1
+        if what == "consolidate":
+            zarrant.open_group(place)["t"].append(np.array([7], "i4"))
         copies = json.loads((place / "zarr.json").read_text()).get("consolidated_metadata")
         if copies is None:
             zarrant.open_group(place).consolidate_metadata()

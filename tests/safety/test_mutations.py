@@ -66,6 +66,14 @@ MUTATIONS: dict[str, Mutation] = {
     "no ghost": Mutation("pass", "nodes/test_replaced.py::test_a_removed_array_is_not_remade"),
     "unseen": Mutation("pass", "nodes/test_growth.py::test_a_resize_cuts_nothing_that_its_handle_has_not_seen"),
     "leftovers": Mutation("if False:", "nodes/test_replaced.py::TestCreation::test_chunks_without_metadata_are_refused"),
+    "copies go first": Mutation(
+        "version = blob.version", "ops/test_consolidated.py::test_who_is_killed_leaves_right_copies_or_none"
+    ),
+    "record": Mutation("pass", "ops/test_group_changes.py::test_what_a_kill_leaves_is_completed_by_the_next_append"),
+    "undone": Mutation("pass", "ops/test_group_changes.py::test_what_fails_is_undone"),
+    "V2 here": Mutation("pass", "ops/test_hierarchy.py::test_new_metadata_never_hide_a_v2_node"),
+    "V2 above": Mutation("pass", "ops/test_hierarchy.py::test_new_metadata_never_hide_a_v2_node"),
+    "V2 opened": Mutation("pass", "ops/test_hierarchy.py::test_a_v2_node_is_told_from_nothing"),
     "directory sync": Mutation("pass", "safety/test_crash_states.py::test_power_lost_with_fsync"),
     "written size": Mutation("pass", "metadata/test_v3.py::test_the_limits_of_reading_are_those_of_writing"),
     "written form": Mutation("pass", "metadata/test_v3.py::test_what_would_not_be_read_is_not_written"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -502,3 +503,21 @@ def test_groups_may_be_nested_very_deep() -> None:
         objects[f"{path}zarr.json"] = b'{"zarr_format": 3, "node_type": "group"}'
         path += "a/"
     assert check(objects).clean
+
+
+def test_consolidated_metadata_that_others_let_go_stale_are_found(tmp_path) -> None:
+    zarr = pytest.importorskip("zarr")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        group = zarr.open_group(tmp_path / "g", mode="w")
+        group.create_array("t", shape=(3,), dtype="int8")
+        group.create_group("sub").create_array("u", shape=(3,), dtype="float32", attributes={"x": 1})
+        group["t"].attrs["words"] = "no ASCII: \u00e9"
+        zarr.consolidate_metadata(tmp_path / "g")
+        assert check(tmp_path / "g").clean
+        zarr.open_group(tmp_path / "g", use_consolidated=False)["t"].resize((5,))
+    (finding,) = check(tmp_path / "g").findings
+    assert (finding.kind, finding.key, finding.severity) == ("consolidated", "zarr.json", "error")
+    assert "those of t:" in finding.detail
+    zarrant.open_group(tmp_path / "g").consolidate_metadata()
+    assert check(tmp_path / "g").clean

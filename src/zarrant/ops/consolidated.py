@@ -227,10 +227,11 @@ def _changed(entries: Entries, below: str, item: New) -> Entries:
         changed = {path: entry for path, entry in entries.items() if path != below}
     for group in paths_above(below)[1:]:  # made by the same operation, after this
         changed.setdefault(group, GroupDocument().to_json())
-    return dict(sorted([*changed.items(), (below, _entry(document))]))
+    return dict(sorted([*changed.items(), (below, entry(document))]))
 
 
-def _entry(document: Document) -> Any:
+def entry(document: Document) -> Any:
+    """The copy of a node's metadata: without the copies that it may keep itself."""
     if isinstance(document, GroupDocument):
         document = document.with_consolidated(None)
     return document.to_json()
@@ -285,7 +286,7 @@ def _store_copies(path: str, announced: Version, keeping: Keeping) -> Op[GroupDo
     if version != announced:
         return None
     nodes = yield from _nodes_below(path)
-    document = document.with_consolidated({below: _entry(nodes[below]) for below in sorted(nodes)})
+    document = document.with_consolidated({below: entry(nodes[below]) for below in sorted(nodes)})
     try:
         yield from put_one(document_key(path), [_dumped(document)], keeping.condition(version))
     except VersionChangedError:

@@ -147,7 +147,7 @@ def _commit(record: str, arrays: Sequence[Growing], grown: Sequence[ArrayState])
             done.append(array)  # first: where storing fails nobody knows whether it was done
             yield from commit(array.now, new.document, array.version)
     except ZarrantError as error:
-        yield from _undo(record, done, error)
+        yield from _undo(record, done, error)  # safety: undone
         raise
     if len(arrays) > 1:
         try:

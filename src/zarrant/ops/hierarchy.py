@@ -171,7 +171,7 @@ def open_node(path: str, kind: type[Document] | None = None, create: Callable[[]
     """
     found = yield from (read_document(path) if create is None else find_document(path))
     if found is None and create is not None:
-        yield from _refuse_v2(path)
+        yield from _refuse_v2(path)  # safety: V2 opened
         found = yield from create()
     assert found is not None, "read_document raises where there is none"
     if kind is not None and not isinstance(found, kind):
@@ -370,8 +370,8 @@ def _refuse_array_above(path: str) -> Op[None]:
         if isinstance(above, ArrayDocument):
             raise NodeExistsError("an array cannot hold other nodes", key=document_key(parent), path=path)
         if above is None:
-            yield from _refuse_to_hide_v2(parent)
-    yield from _refuse_to_hide_v2(path)
+            yield from _refuse_to_hide_v2(parent)  # safety: V2 above
+    yield from _refuse_to_hide_v2(path)  # safety: V2 here
 
 
 def _refuse_to_hide_v2(path: str) -> Op[None]:

@@ -9,15 +9,17 @@ of nothing), "note" (worth knowing; an array with notes only is clean).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from zarrant.config import config as defaults
 from zarrant.effects import Op, gather_outcomes, list_dir, list_prefix
 from zarrant.errors import NodeNotFoundError, UnknownExtensionError, ZarrantError
-from zarrant.metadata.v3 import ArrayDocument
+from zarrant.metadata.text import dump_json
+from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument, parse
 from zarrant.nodes.base import LIST, READ, Place
+from zarrant.ops.consolidated import entry
 from zarrant.ops.examine import Examined, examine, in_grid
 from zarrant.ops.hierarchy import document_key, find_node
 from zarrant.ops.state import ArrayState
@@ -33,10 +35,10 @@ SEVERITIES = ("error", "warning", "note")
 class Finding:
     """One thing that is wrong. `repairable`: `repair` has a safe way to mend it.
 
-    Kinds: "metadata" (broken), "unsupported" (a type, codec or format that this library does not have: nothing need be wrong
-    with it, and nothing of it was looked at); of a stored object "index", "entry", "overlap", "subchunk", "chunk", "size",
-    "unreadable", "dead bytes"; of a key "orphan" (a chunk outside of the grid), "stranger" (no chunk key); of a file "lock" and
-    "draft".
+    Kinds: "metadata" (broken), "consolidated" (copies of metadata that are not in step), "unsupported" (a type, codec or format
+    that this library does not have: nothing need be wrong with it, and nothing of it was looked at); of a stored object "index",
+    "entry", "overlap", "subchunk", "chunk", "size", "unreadable", "dead bytes"; of a key "orphan" (a chunk outside of the grid),
+    "stranger" (no chunk key); of a file "lock" and "draft".
     """
 
     kind: str
@@ -112,12 +114,15 @@ def search(place: Place, path: str) -> tuple[list[Found], list[Finding]]:
     """The arrays at and below a path, and the metadata that are broken or not supported; NodeNotFoundError where nothing is."""
     arrays: list[Found] = []
     broken: list[Finding] = []
+    documents: dict[str, Document] = {}
     waiting = [path]
     while waiting:
         path = waiting.pop()
         key = document_key(path)
         try:
             document = place.run(find_node(path), READ)
+            if document is not None:
+                documents[path] = document
             if isinstance(document, ArrayDocument):
                 arrays.append(Found(ArrayState.from_document(path, document, place.options), place))
             elif document is not None:
@@ -130,7 +135,31 @@ def search(place: Place, path: str) -> tuple[list[Found], list[Finding]]:
         else:
             if document is None and path == place.path:
                 raise NodeNotFoundError("no array or group here", store=place.url, key=key)
-    return arrays, broken
+    return arrays, [*broken, *_stale_copies(documents)]
+
+
+def _stale_copies(documents: Mapping[str, Document]) -> Iterator[Finding]:
+    """Groups whose consolidated metadata are not those of the nodes below: other libraries read nothing else."""
+    for group, document in documents.items():
+        copies = document.consolidated if isinstance(document, GroupDocument) else None
+        if copies is None:
+            continue
+        prefix = f"{group}/" if group else ""
+        found = {path[len(prefix) :]: entry(node) for path, node in documents.items() if path.startswith(prefix)}
+        found.pop("", None)  # the root, which every path starts with
+        wrong = sorted(path for path in {*found, *copies} if path not in found or found[path] != _copied(copies.get(path)))
+        if wrong:
+            detail = f"consolidated metadata are not those of {', '.join(wrong[:3])}{' and more' * (len(wrong) > 3)}"
+            hint = "consolidate_metadata() makes them anew"
+            yield Finding("consolidated", document_key(group), None, f"{detail}: {hint}", "error", False)
+
+
+def _copied(copy: Any) -> Any:
+    """A copy in the words in which it would be written here; None where it is none."""
+    try:
+        return entry(parse(dump_json(copy)))
+    except ZarrantError:
+        return None
 
 
 def inspect(found: Found, deep: bool, report: Report | None = None) -> int:
