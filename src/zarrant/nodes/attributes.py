@@ -64,7 +64,7 @@ class Attributes(MutableMapping[str, Any]):
     def put(self, attributes: Mapping[str, Any]) -> None:
         """Replace all attributes."""
         replacement = plain(attributes)
-        self._node.update_attributes(lambda stored: dict(replacement))
+        self._node.update_attributes(lambda stored: replacement)
 
     def __repr__(self) -> str:
         return f"Attributes({dict(self)!r})"

@@ -39,7 +39,7 @@ from zarrant.errors import (
     ZarrantError,
 )
 from zarrant.limits import LIMITS
-from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument, dump, parse
+from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument, attributes_of, dump, parse
 from zarrant.ops.exclusive import FIRST_PAUSE, TRIES, exclusively
 from zarrant.ops.state import ArrayState, OpOptions
 from zarrant.storage import Blob, Part, Version
@@ -432,7 +432,7 @@ def update_attributes(
     def apply(document: Document) -> Document:
         document = check(document)
         stored = dict(document.attributes)
-        changed = {**stored, **change} if isinstance(change, Mapping) else change(stored)
+        changed = change(stored) if callable(change) else {**stored, **attributes_of(change)}
         return document.with_attributes(changed)
 
     return (yield from change_document(path, apply, guarded))
