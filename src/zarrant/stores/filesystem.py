@@ -96,7 +96,7 @@ class FilesystemStore(FileTree):
             raise OptionError(
                 "not a time to wait", store=self.url, field="lock_timeout", expected="seconds", got=repr(lock_timeout)
             )
-        self.ledger, self.spares = ledger_of(self.root), spares
+        self.ledger, self.spares = ledger_of(self.root, self.files), spares
         self._probed = locking != "auto"
         self._check_root()
 
@@ -256,7 +256,7 @@ class FilesystemStore(FileTree):
             self.files.mkdir(path)
         except FileExistsError:
             return
-        self.ledger.directory_made(path)
+        self.ledger.directory_made(self.files, path)
 
     def _check_root(self) -> None:
         with Naming("open", self.url, None):
