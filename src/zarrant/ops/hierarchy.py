@@ -301,8 +301,10 @@ def list_children(path: str) -> Op[list[Child]]:
 def walk(path: str) -> Op[list[Child]]:
     """Every node below a group, depth first."""
     found: list[Child] = []
-    for child in (yield from list_children(path)):
+    stack = (yield from list_children(path))[::-1]
+    while stack:
+        child = stack.pop()
         found.append(child)
         if isinstance(child.document, GroupDocument):
-            found.extend((yield from walk(child.path)))
+            stack.extend((yield from list_children(child.path))[::-1])
     return found
