@@ -35,6 +35,7 @@ from zarrant.locking.files import SUFFIX, FileLock
 from zarrant.locking.local import KeyQueues, in_turn
 from zarrant.storage import Version
 from zarrant.stores import spares
+from zarrant.stores.descriptors import require_descriptors
 from zarrant.stores.drafts import FileVersion, MakeDraft, Naming, TempFile, look, version_of
 from zarrant.stores.durable import DURABILITY, Group, ledger_of
 from zarrant.stores.held import HeldFiles
@@ -121,6 +122,8 @@ class FilesystemStore(FileTree):
         """
         paths = {self._path(key): key for key in sorted(set(keys))}
         deadline = time.monotonic() + self.lock_timeout
+        if self.locking != "none":
+            require_descriptors(len(paths), self.url)
         with ExitStack() as stack:
             stack.enter_context(in_turn(_queues, paths, deadline, self.url))
             locks: dict[str, FileLock | None] = dict.fromkeys(paths)

@@ -14,15 +14,17 @@ import signal
 import struct
 import sys
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from zarrant.storage import Buffer
 
 if sys.platform != "win32":
     import fcntl
     import resource
+
+T = TypeVar("T")
 
 IOV_MAX = 1024
 """Buffers in one `writev`: POSIX allows fewer, Linux and macOS have 1024 (limits.h)."""
@@ -116,6 +118,25 @@ def _tells_errors() -> bool:
 _NO_COPY_RANGE = {errno.EXDEV, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EBADF}
 
 
+PAUSES_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.2, 0.4)
+"""Waits for a descriptor, one second in all: other threads of this process close theirs within milliseconds."""
+
+
+_NONE_LEFT = {errno.EMFILE, errno.ENFILE}
+_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
+
+
+def _patiently(call: Callable[..., T], *args: Any) -> T:
+    for pause in PAUSES_S:
+        try:
+            return call(*args)
+        except OSError as error:
+            if error.errno not in _NONE_LEFT:
+                raise
+        time.sleep(pause)
+    return call(*args)
+
+
 NO_CHILDREN: tuple[tuple[float, ...], bool] = ((0, 0.0), False)
 
 
@@ -130,8 +151,14 @@ class FileLayer:
     # One call each.
 
     def open(self, path: str, flags: int, mode: int = 0o666) -> int:
-        """open(2), never inherited by a program that is started."""
-        return os.open(path, flags | getattr(os, "O_CLOEXEC", 0), mode)
+        """open(2), never inherited by a program that is started; where no descriptor is free it waits for one a while."""
+        flags |= _CLOEXEC
+        try:
+            return os.open(path, flags, mode)
+        except OSError as error:
+            if error.errno not in _NONE_LEFT:
+                raise
+        return _patiently(os.open, path, flags, mode)
 
     def close(self, fd: int) -> None:
         """close(2)."""
@@ -217,7 +244,7 @@ class FileLayer:
     def scan(self, path: str) -> list[tuple[str, str]]:
         """(name, kind) of all entries of a directory; the kind is "file", "dir" or "other" (links are not followed)."""
         found = []
-        with os.scandir(path) as entries:
+        with _patiently(os.scandir, path) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     found.append((entry.name, "dir"))

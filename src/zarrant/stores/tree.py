@@ -23,6 +23,7 @@ from zarrant.errors import ByteRangeError, OptionError, StoreError, VersionChang
 from zarrant.locking.files import SUFFIX
 from zarrant.storage import Blob, Buffer, ByteRange, Part, Version
 from zarrant.stores import spares
+from zarrant.stores.descriptors import with_few
 from zarrant.stores.drafts import (
     ABSENT,
     FileVersion,
@@ -217,18 +218,21 @@ class FileTree(Durable):
         path = self._path(key)
         with Naming("write", self.url, key):
             self._ready()
-            with self._slot(path) as make_draft:
-                opened = open_published(self.files, path) if any(isinstance(part, ByteRange) for part in parts) else None
-                try:
-                    old = look(self.files, path) if opened is None else opened[1]
-                    if if_version is not ANY:
-                        _expect(old, if_version)  # safety: version
-                    version, mark = self._replace(path, parts, if_version, opened, old, make_draft)
-                finally:
-                    if opened is not None:
-                        self.files.close(opened[0])
+            version, mark = with_few(lambda: self._swap_locked(path, parts, if_version))
             self._done([path], mark)
         return version
+
+    def _swap_locked(self, path: str, parts: Sequence[Part], if_version: Version) -> tuple[FileVersion, Mark]:
+        with self._slot(path) as make_draft:
+            opened = open_published(self.files, path) if any(isinstance(part, ByteRange) for part in parts) else None
+            try:
+                old = look(self.files, path) if opened is None else opened[1]
+                if if_version is not ANY:
+                    _expect(old, if_version)  # safety: version
+                return self._replace(path, parts, if_version, opened, old, make_draft)
+            finally:
+                if opened is not None:
+                    self.files.close(opened[0])
 
     def _replace(
         self,
