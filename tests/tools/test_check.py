@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ import pytest
 import zarrant
 from zarrant.codecs import Bytes, Crc32c, Gzip, ShardingIndexed, Transpose
 from zarrant.codecs.chain import chain_of
-from zarrant.errors import ChunkError, ConflictError, NodeNotFoundError, OptionError, PartialFailure, StoreError
+from zarrant.errors import ChunkError, ConflictError, NodeNotFoundError, OptionError, PartialFailure
 from zarrant.locking.files import MARK
 from zarrant.stores.layer import FileLayer
 from zarrant.tools.check import check
@@ -397,6 +395,31 @@ def test_leftovers_of_killed_writers_are_found_and_removed(tmp_path: Path) -> No
     assert files_of(tmp_path / "a") == whole
 
 
+def test_leftovers_of_groups_and_of_what_is_broken_are_found_and_removed(tmp_path: Path) -> None:
+    group = zarrant.create_group(tmp_path)
+    array = group.create_group("sub").create_array("a", data=np.ones(4, "int8"), chunks=2)
+    broken = group.create_array("broken", data=np.ones(4, "int8"), chunks=2)
+    (tmp_path / "broken" / "zarr.json").write_bytes(b"torn")
+    names = [
+        *("zarr.json.__lock", "zarr.json.__new.__lock", "sub/zarr.json.__lock", "sub/zarr.json.__new.__lock"),
+        *("sub/a/zarr.json.__lock", "sub/a/c/0.__new.__lock", "broken/c/1.__lock"),
+    ]
+    for name in names:
+        (tmp_path / name).write_bytes(b"junk")
+    found = [finding for finding in check(tmp_path).findings if finding.kind in ("lock", "draft")]
+    assert sorted(finding.key for finding in found) == sorted(names)
+    assert [finding.key for finding in check(tmp_path / "sub").findings] == sorted(
+        name.removeprefix("sub/") for name in names if name.startswith("sub/")
+    )
+    planned = repair(tmp_path).actions
+    assert sorted(action.key for action in planned) == sorted(names)
+    assert {action.outcome for action in repair(tmp_path, apply=True).actions} == {"done"}
+    assert list(tmp_path.rglob("*__*")) == []
+    assert [finding.kind for finding in check(tmp_path).findings] == ["metadata"]
+    assert (array[...] == 1).all()
+    assert broken.path == "broken"
+
+
 def test_locks_in_use_are_no_leftovers(tmp_path: Path) -> None:
     a = make(tmp_path / "a")
     with a.store.hold(["c/0/0"]):
@@ -473,24 +496,3 @@ def test_what_the_store_cannot_read_is_a_finding(tmp_path: Path) -> None:
     (finding,) = check(store).findings
     assert (finding.kind, finding.key, finding.chunk, finding.severity) == ("unreadable", "c/1/0", (1, 0), "error")
     assert "Input/output error" in finding.detail
-
-
-def test_groups_deeper_than_python_recurses() -> None:
-    depth = sys.getrecursionlimit() + 100
-    objects = {"/".join(["a"] * level + ["zarr.json"]): b'{"zarr_format":3,"node_type":"group"}' for level in range(depth)}
-    group = zarrant.open_group(objects, mode="r+")
-    deepest = group.create_array("/".join("a" * (depth - 1)) + "/array", data=np.ones(4, "int8"), chunks=2)
-    assert check(objects).arrays == 1
-    assert group.tree().splitlines()[-1].strip() == "└── array (4,) int8"
-    objects[f"{deepest.path}/zarr.json"] = b"torn"
-    assert [finding.kind for finding in check(objects).findings] == ["metadata"]
-    del group["a"]
-    assert list(objects) == ["zarr.json"]
-
-
-def test_a_tree_on_disk_deeper_than_paths_are_long_is_told(tmp_path: Path) -> None:
-    group = zarrant.create_group(tmp_path)
-    with pytest.raises(StoreError) as caught:
-        group.create_group("/".join("a" * 2500))
-    assert caught.value.errno == errno.ENAMETOOLONG
-    assert zarrant.open_group(tmp_path, mode="r+").tree() == "/"

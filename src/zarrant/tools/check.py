@@ -95,6 +95,7 @@ def check(address: Any, *, deep: bool = False, report: Report | None = None) -> 
     """
     place = open_place(address)
     arrays, broken = search(place, place.path)
+    broken += [finding_of(leftover) for leftover in outside(place, arrays)]
     return summed(place, deep, arrays, broken, sum(inspect(found, deep, report) for found in arrays))
 
 
@@ -108,29 +109,26 @@ def open_place(address: Any) -> Place:
 
 def search(place: Place, path: str) -> tuple[list[Found], list[Finding]]:
     """The arrays at and below a path, and the documents that are broken."""
+    key = document_key(path)
+    try:
+        blob = place.run(fetch_one(key), READ)
+        if blob is None:
+            if path == place.path:
+                raise NodeNotFoundError("no array or group here", store=place.url, key=key)
+            return [], []
+        document = parse(bytes(blob.data[0]))
+        if isinstance(document, ArrayDocument):
+            return [Found(ArrayState.from_document(path, document, place.options), place)], []
+    except NodeNotFoundError:
+        raise
+    except ZarrantError as error:
+        return [], [Finding("metadata", key, None, _told(error), "error", False)]
     arrays: list[Found] = []
     broken: list[Finding] = []
-    stack = [path]
-    while stack:
-        here = stack.pop()
-        key = document_key(here)
-        try:
-            blob = place.run(fetch_one(key), READ)
-            if blob is None:
-                if here == place.path:
-                    raise NodeNotFoundError("no array or group here", store=place.url, key=key)
-                continue
-            document = parse(bytes(blob.data[0]))
-            if isinstance(document, ArrayDocument):
-                arrays.append(Found(ArrayState.from_document(here, document, place.options), place))
-                continue
-        except NodeNotFoundError:
-            raise
-        except ZarrantError as error:
-            broken.append(Finding("metadata", key, None, _told(error), "error", False))
-            continue
-        below = place.run(list_dir(f"{here}/" if here else ""), LIST)[1]
-        stack += [each.rstrip("/") for each in reversed(below)]
+    for below in place.run(list_dir(f"{path}/" if path else ""), LIST)[1]:
+        more, wrong = search(place, below.rstrip("/"))
+        arrays += more
+        broken += wrong
     return arrays, broken
 
 
@@ -157,11 +155,21 @@ def inspect(found: Found, deep: bool, report: Report | None = None) -> int:
         found.findings += _judge(found, chunk, outcome)
     if isinstance(place.store, FilesystemStore):
         found.leftovers += leftovers(place.store, prefix)
-        found.findings += [
-            Finding("draft" if each.draft else "lock", each.name, None, each.detail, "warning", each.removable)
-            for each in found.leftovers
-        ]
+        found.findings += map(finding_of, found.leftovers)
     return len(chunks)
+
+
+def outside(place: Place, arrays: Sequence[Found]) -> list[Leftover]:
+    """The leftovers that are in none of the arrays: those of groups, and of what is broken."""
+    if not isinstance(place.store, FilesystemStore):
+        return []
+    return list(leftovers(place.store, f"{place.path}/" if place.path else "", {found.state.key_of("") for found in arrays}))
+
+
+def finding_of(leftover: Leftover) -> Finding:
+    """A leftover, as it is told."""
+    kind = "draft" if leftover.draft else "lock"
+    return Finding(kind, leftover.name, None, leftover.detail, "warning", leftover.removable)
 
 
 def _examined(state: ArrayState, chunk: tuple[int, ...], deep: bool, meter: Meter) -> Op[Examined]:
