@@ -25,7 +25,7 @@ import heapq
 import os
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Self
 from weakref import WeakValueDictionary
@@ -35,7 +35,7 @@ from zarrant.locking.files import SUFFIX
 from zarrant.locking.local import Gate
 from zarrant.stores.drafts import ABSENT, FileVersion, open_published, typed
 from zarrant.stores.layer import FileLayer
-from zarrant.stores.unsynced import KEPT, REPLACED, UNKNOWN, Mark, Names, Unsynced, unsynced_by, within
+from zarrant.stores.unsynced import KEPT, REPLACED, UNKNOWN, Mark, Names, Unsynced, parents, unsynced_by, within
 
 DURABILITY = ("rename", "fsync")
 MOST = 1 << 16
@@ -92,26 +92,26 @@ class Ledger:
     def sync(self, files: FileLayer) -> None:
         """Everything written so far is on disk when this returns; else the first error, and the others stay broken too."""
         state = self.state
-        # A second caller waits: what it wrote may be what the first is busy with.
-        with state.turn:
-            state.children(*files.children())
-            epoch, above, usual = state.epoch, files.above(self.root), self.real
-            root = above[0][0] if above else files.real(self.root)
-            prefixes, leading = state.covers(root, above, usual), [path for path, _ in above[1:]]
-            taken = state.take(prefixes, leading)
+        state.children(*files.children())  # safety: children
+        epoch, above = state.epoch, files.above(self.root)
+        root = above[0][0] if above else files.real(self.root)
+        prefixes, leading = state.covers(root, above, self.real), [path for path, _ in above[1:]]
+
+        def covered(directory: str) -> bool:
+            return directory in leading or within(directory, prefixes)
+
+        with state.syncing(lambda: state.take(prefixes, leading), covered) as taken:
             keys = [above[0][1], above[0][1][0]] if above else []
             unknown = bool(keys) and state.uncovered(keys)
             many = sum(map(len, taken.values())) > MAX_EACH
             if (unknown or many) and _sync_file_systems(files, {*prefixes.values(), *taken}):
                 keys = keys[1:]
             else:
-                if unknown:
-                    _add(taken, _walk(files, root))
-                self._sync_each(files, taken, prefixes)
+                self._sync_each(files, _with(taken, _walk(files, root)) if unknown else taken, prefixes)
                 keys = keys[:1]
             if unknown:
                 state.cover(keys, epoch)
-            failure = state.failure(prefixes, leading)
+        failure = state.failure(prefixes, leading)
         if failure is not None:
             raise self._told(*failure)
 
@@ -136,20 +136,28 @@ class Ledger:
     def settle(self, files: FileLayer, paths: Iterable[str]) -> None:
         """Objects whose data are synced were published, or erased: so are their names when this returns."""
         directories: dict[str, list[str]] = {}
-        with self.state.gate:
+        state = self.state
+        with state.gate:
             for path in paths:
                 directory, name = self._object(files, path)
                 directories.setdefault(directory, []).append(f"{directory}/{name}")
-                self.state.broken.pop(f"{directory}/{name}", None)
-            metadata = self.state.take_metadata(directories)
-        if metadata:
-            self._sync_each(files, metadata, {})
-        error = self._sync_directories(files, directories)
+                state.broken.pop(f"{directory}/{name}", None)
         wanted = [path for group in directories.values() for path in group]
-        wanted += [f"{directory}/{name}" for directory, names in metadata.items() for name in names]
-        doubtful = min((path for path in wanted if path in self.state.broken), default=None) if self.state.broken else None
+        if state.written or state.busy:
+            wanted += self._settle_metadata(files, directories)
+        error = self._sync_directories(files, directories)
+        doubtful = min((path for path in wanted if path in state.broken), default=None) if state.broken else None
         if error is not None or doubtful is not None:
-            raise self._told(doubtful or "", error or self.state.broken[doubtful or ""])
+            raise self._told(doubtful or "", error or state.broken[doubtful or ""])
+
+    def _settle_metadata(self, files: FileLayer, directories: Collection[str]) -> list[str]:
+        """Sync what leads to objects and was written without a sync, by another handle; the paths."""
+        above = {parent for each in directories for parent in parents(each)}
+        covered = {*directories, *above}.__contains__
+        with self.state.syncing(lambda: self.state.take_metadata(directories, above), covered) as taken:
+            if taken:
+                self._sync_each(files, taken, {})  # safety: metadata sync
+        return [f"{directory}/{name}" for directory, names in taken.items() for name in names]
 
     def probe(self, files: FileLayer) -> None:
         """CapabilityError where directories cannot be synced, before anything is written."""
@@ -428,9 +436,8 @@ def _walk(files: FileLayer, root: str) -> Names:
     return found
 
 
-def _add(names: Names, more: Names) -> None:
-    for directory, found in more.items():
-        names.setdefault(directory, {}).update(found)
+def _with(names: Names, more: Names) -> Names:
+    return {directory: {**names.get(directory, {}), **more.get(directory, {})} for directory in {*names, *more}}
 
 
 def _sync_data(files: FileLayer, path: str) -> None:

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from weakref import WeakValueDictionary
 
 from zarrant.locking.local import Gate, remake_after_fork
@@ -41,7 +42,7 @@ Names = dict[str, dict[str, int]]
 
 
 class Unsynced:
-    """See the module. Methods may be called from any thread; `turn` is for the one that syncs."""
+    """See the module. Methods may be called from any thread."""
 
     def __init__(self) -> None:
         self.written: Names = {}
@@ -63,7 +64,7 @@ class Unsynced:
     def remake(self) -> None:
         """Fresh locks, in a forked child, which has no children yet."""
         self.gate = threading.RLock()
-        self.turn = threading.Lock()
+        self.busy: list[tuple[tuple[str, ...], threading.Event]] = []
         self.ended = NO_CHILDREN[0]
 
     def meet(self, root: str, above: Iterable[tuple[str, Identity]]) -> None:
@@ -129,29 +130,42 @@ class Unsynced:
             targets = {target for link, target in self.links.items() if within(link, found)}
             return found | {target: target for target in targets}
 
+    @contextmanager
+    def syncing(self, take: Callable[[], Names], covers: Callable[[str], bool]) -> Iterator[Names]:
+        """What is to be synced; at the end of the block, waits for those who took something of it before and are busy with it."""
+        done = threading.Event()
+        with self.gate:
+            taken = take()
+            mine = (tuple(taken), done)
+            before = [event for directories, event in self.busy if any(map(covers, directories))]
+            self.busy.append(mine)
+        try:
+            yield taken
+        finally:
+            done.set()
+            with self.gate:
+                self.busy[:] = [each for each in self.busy if each is not mine]
+        for event in before:
+            event.wait()
+
     def take(self, prefixes: Iterable[str], leading: Iterable[str]) -> Names:
         """What was written below the prefixes, and in the leading directories themselves; it is not kept any longer."""
-        with self.gate:
-            self.generation += 1  # links are looked at again
-            wanted = {directory for directory in self.written if within(directory, prefixes)}
-            wanted.update(directory for directory in leading if directory in self.written)
-            found = {directory: self.written.pop(directory) for directory in wanted}
-            self.count -= sum(map(len, found.values()))
-            return found
+        self.generation += 1  # links are looked at again
+        wanted = {directory for directory in self.written if within(directory, prefixes)}
+        wanted.update(directory for directory in leading if directory in self.written)
+        found = {directory: self.written.pop(directory) for directory in wanted}
+        self.count -= sum(map(len, found.values()))
+        return found
 
-    def take_metadata(self, directories: Iterable[str]) -> Names:
+    def take_metadata(self, directories: Collection[str], above: Collection[str]) -> Names:
         """What was written in the directories above, and the metadata in these: without them nobody finds what is here."""
-        found: Names = {}
-        with self.gate:
-            for directory in {parent for each in directories for parent in parents(each)} if self.written else ():
-                if directory in self.written:
-                    found[directory] = self.written.pop(directory)
-            for directory in directories:
-                names = self.written.get(directory, {})
-                here = {name: names.pop(name) for name in METADATA if name in names}
-                if here:
-                    found.setdefault(directory, {}).update(here)
-            self.count -= sum(map(len, found.values()))
+        found = {directory: self.written.pop(directory) for directory in above if directory in self.written}
+        for directory in directories:
+            names = self.written.get(directory, {})
+            here = {name: names.pop(name) for name in METADATA if name in names}
+            if here:
+                found.setdefault(directory, {}).update(here)
+        self.count -= sum(map(len, found.values()))
         return found
 
     def children(self, ended: tuple[float, ...], others: bool) -> None:
