@@ -270,6 +270,32 @@ def test_a_second_sync_waits_for_the_first() -> None:
     together(*[sync] * 4)
 
 
+@pytest.mark.parametrize("at", range(6))
+def test_a_sync_that_was_broken_off_is_done_again(at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    system = SimulatedDisk()
+    store = attach(system)
+    for key in ("a/k", "a/l", "m"):
+        store.put(key, [NEW])
+    real, count = SimulatedLayer.sync, itertools.count()
+
+    def sync(self: SimulatedLayer, fd: int) -> None:
+        if next(count) == at:
+            raise KeyboardInterrupt
+        real(self, fd)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Dropping, "sync", sync)
+        try:
+            store.sync()
+        except KeyboardInterrupt:
+            assert store.ledger.state.count == 3
+        else:
+            assert at >= 5
+    assert store.ledger.state.busy == []
+    store.sync()
+    assert objects(after_power_loss(system, len(system.journal), False)) == {"a/k": NEW, "a/l": NEW, "m": NEW}
+
+
 def test_what_is_kept_for_sync_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the bound nothing is synced by a write, and the next sync is for all of the file system."""
     monkeypatch.setattr(unsynced, "MAX_KEPT", 10)

@@ -134,17 +134,24 @@ class Unsynced:
     def syncing(self, take: Callable[[], Names], covers: Callable[[str], bool]) -> Iterator[Names]:
         """What is to be synced; at the end of the block, waits for those who took something of it before and are busy with it."""
         done = threading.Event()
-        with self.gate:
-            taken = take()
-            mine = (tuple(taken), done)
-            before = [event for directories, event in self.busy if any(map(covers, directories))]
-            self.busy.append(mine)
+        taken: Names = {}
         try:
-            yield taken
-        finally:
-            done.set()
             with self.gate:
-                self.busy[:] = [each for each in self.busy if each is not mine]
+                taken = take()
+                before = [event for directories, event in self.busy if any(map(covers, directories))]
+                self.busy.append((tuple(taken), done))
+            yield taken
+        except BaseException:
+            # Broken off, by an interrupt for instance: the next sync is for them.
+            with self.gate:
+                for directory, names in taken.items():
+                    for name in names:
+                        self.note(directory, name, KEPT)
+            raise
+        finally:
+            with self.gate:
+                self.busy[:] = [each for each in self.busy if each[1] is not done]
+            done.set()
         for event in before:
             event.wait()
 
