@@ -19,6 +19,8 @@ from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.layer import FileLayer
 from zarrant.testing import together
 
+pytestmark = pytest.mark.usefixtures("nothing_written")
+
 
 @contextmanager
 def left(count: int) -> Iterator[None]:
@@ -145,6 +147,6 @@ def test_an_open_waits_for_a_descriptor_and_not_for_ever(tmp_path: Path, monkeyp
         with pytest.raises(StoreError) as caught:
             store.get("k")
         assert (caught.value.errno, caught.value.key) == (errno.EMFILE, "k")
-        assert sum(waited) == pytest.approx(sum(layer.PAUSES_S))
+        assert len(layer.PAUSES_S) <= len(waited) <= 2 * (descriptors.TRIES + 1) * len(layer.PAUSES_S)
     for fd in kept:
         os.close(fd)

@@ -24,10 +24,7 @@ roots = itertools.count()
 OLD, NEW = b"the old value", b"a new value of another length"
 
 
-@pytest.fixture(autouse=True)
-def nothing_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a process begins: what other tests left unsynced does not count."""
-    monkeypatch.setattr(unsynced, "_OURS", unsynced.Unsynced())
+pytestmark = pytest.mark.usefixtures("nothing_written")
 
 
 class Dropping(SimulatedLayer):

@@ -14,6 +14,7 @@ from zarrant.stores.layer import NO_CHILDREN, FileLayer
 from zarrant.stores.simulated import SimulatedDisk, SimulatedLayer
 from zarrant.stores.unsynced import ERASED, KEPT, REPLACED, UNKNOWN, Unsynced, parents, unsynced_by, within
 
+pytestmark = pytest.mark.usefixtures("nothing_written")
 A, B = ((1, 10), (1, 11))
 
 

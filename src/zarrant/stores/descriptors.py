@@ -24,7 +24,7 @@ MIN_COUNTED = 64
 KEPT_FREE = 16
 """Descriptors that are left to others: to reading under the locks, to other threads."""
 
-TRIES, TURN_S = 3, 5.0
+TRIES, TURN_S = 2, 5.0
 """How often it is tried with few descriptors, and seconds to wait for other threads that do the same."""
 
 T = TypeVar("T")

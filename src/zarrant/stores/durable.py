@@ -33,6 +33,7 @@ from weakref import WeakValueDictionary
 from zarrant.errors import CapabilityError, StoreError
 from zarrant.locking.files import SUFFIX
 from zarrant.locking.local import Gate
+from zarrant.stores.descriptors import with_few
 from zarrant.stores.drafts import ABSENT, FileVersion, open_published, typed
 from zarrant.stores.layer import FileLayer
 from zarrant.stores.unsynced import KEPT, REPLACED, UNKNOWN, Mark, Names, Unsynced, parents, unsynced_by, within
@@ -458,7 +459,7 @@ def sync_directory(files: FileLayer, path: str) -> int:
     """The names in a directory are on disk when this returns; its inode."""
     if os.name == "nt":  # directories cannot be opened there, and renames are journalled
         return 0
-    fd = files.open(path, _DIRECTORY)
+    fd = with_few(lambda: files.open(path, _DIRECTORY))
     try:
         files.sync(fd)  # safety: directory sync
         return files.fstat(fd).st_ino

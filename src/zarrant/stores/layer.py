@@ -137,7 +137,8 @@ def _patiently(call: Callable[..., T], *args: Any) -> T:
     return call(*args)
 
 
-NO_CHILDREN: tuple[tuple[float, ...], bool] = ((0, 0.0), False)
+Children = tuple[tuple[float, ...], bool]
+NO_CHILDREN: Children = ((0, 0.0), False)
 
 
 class FileLayer:
@@ -326,7 +327,7 @@ class FileLayer:
         """The wall clock in nanoseconds."""
         return time.time_ns()
 
-    def children(self) -> tuple[tuple[float, ...], bool]:
+    def children(self) -> Children:
         """getrusage(2) and waitid(2): what child processes that have ended used, and whether there are others."""
         if not hasattr(os, "waitid"):
             return NO_CHILDREN
