@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import pytest
 import zarrant
 from zarrant.codecs import Bytes, Crc32c, Gzip, ShardingIndexed, Transpose
 from zarrant.codecs.chain import chain_of
-from zarrant.errors import ChunkError, ConflictError, NodeNotFoundError, OptionError, PartialFailure
+from zarrant.errors import ChunkError, ConflictError, NodeNotFoundError, OptionError, PartialFailure, StoreError
 from zarrant.locking.files import MARK
 from zarrant.stores.layer import FileLayer
 from zarrant.tools.check import check
@@ -496,3 +498,24 @@ def test_what_the_store_cannot_read_is_a_finding(tmp_path: Path) -> None:
     (finding,) = check(store).findings
     assert (finding.kind, finding.key, finding.chunk, finding.severity) == ("unreadable", "c/1/0", (1, 0), "error")
     assert "Input/output error" in finding.detail
+
+
+def test_groups_deeper_than_python_recurses() -> None:
+    depth = sys.getrecursionlimit() + 100
+    objects = {"/".join(["a"] * level + ["zarr.json"]): b'{"zarr_format":3,"node_type":"group"}' for level in range(depth)}
+    group = zarrant.open_group(objects, mode="r+")
+    deepest = group.create_array("/".join("a" * (depth - 1)) + "/array", data=np.ones(4, "int8"), chunks=2)
+    assert check(objects).arrays == 1
+    assert group.tree().splitlines()[-1].strip() == "└── array (4,) int8"
+    objects[f"{deepest.path}/zarr.json"] = b"torn"
+    assert [finding.kind for finding in check(objects).findings] == ["metadata"]
+    del group["a"]
+    assert list(objects) == ["zarr.json"]
+
+
+def test_a_tree_on_disk_deeper_than_paths_are_long_is_told(tmp_path: Path) -> None:
+    group = zarrant.create_group(tmp_path)
+    with pytest.raises(StoreError) as caught:
+        group.create_group("/".join("a" * 2500))
+    assert caught.value.errno == errno.ENAMETOOLONG
+    assert zarrant.open_group(tmp_path, mode="r+").tree() == "/"

@@ -116,23 +116,18 @@ def _grid_lines(shape: Sequence[int], cell: Sequence[int], size: tuple[float, fl
 def tree_text(root: str, path: str, nodes: Sequence[Child]) -> str:
     """Nodes below `path`, depth first, as a drawn tree."""
     lines = [root]
-    prefix = f"{path}/" if path else ""
-    paths = {node.path for node in nodes}
+    start = len(path) + 1 if path else 0
+    last = {node.path.rpartition("/")[0]: i for i, node in enumerate(nodes)}  # the last node of each group
+    assert len({node.path for node in nodes}) == len(nodes), "every node is met once"
     for i, node in enumerate(nodes):
-        parts = node.path[len(prefix) :].split("/")
-        stem = ""
-        for depth in range(len(parts) - 1):
-            stem += "│   " if _has_later(nodes, i, prefix + "/".join(parts[:depth])) else "    "
-        last = not _has_later(nodes, i, prefix + "/".join(parts[:-1]))
-        lines.append(f"{stem}{'└── ' if last else '├── '}{parts[-1]}{_summary(node.document)}")
-    assert len(paths) == len(nodes), "every node is met once"
+        stem, at = "", node.path.find("/", start)
+        above = path
+        while at >= 0:
+            stem += "│   " if last[above] > i else "    "
+            above = node.path[:at]
+            at = node.path.find("/", at + 1)
+        lines.append(f"{stem}{'├── ' if last[above] > i else '└── '}{node.name}{_summary(node.document)}")
     return "\n".join(lines)
-
-
-def _has_later(nodes: Sequence[Child], i: int, parent: str) -> bool:
-    """Whether a node after node i hangs directly below `parent`."""
-    parent = parent.rstrip("/")
-    return any(node.path.rpartition("/")[0] == parent for node in nodes[i + 1 :])
 
 
 def _summary(document: Any) -> str:

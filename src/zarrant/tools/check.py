@@ -109,26 +109,29 @@ def open_place(address: Any) -> Place:
 
 def search(place: Place, path: str) -> tuple[list[Found], list[Finding]]:
     """The arrays at and below a path, and the documents that are broken."""
-    key = document_key(path)
-    try:
-        blob = place.run(fetch_one(key), READ)
-        if blob is None:
-            if path == place.path:
-                raise NodeNotFoundError("no array or group here", store=place.url, key=key)
-            return [], []
-        document = parse(bytes(blob.data[0]))
-        if isinstance(document, ArrayDocument):
-            return [Found(ArrayState.from_document(path, document, place.options), place)], []
-    except NodeNotFoundError:
-        raise
-    except ZarrantError as error:
-        return [], [Finding("metadata", key, None, _told(error), "error", False)]
     arrays: list[Found] = []
     broken: list[Finding] = []
-    for below in place.run(list_dir(f"{path}/" if path else ""), LIST)[1]:
-        more, wrong = search(place, below.rstrip("/"))
-        arrays += more
-        broken += wrong
+    stack = [path]
+    while stack:
+        here = stack.pop()
+        key = document_key(here)
+        try:
+            blob = place.run(fetch_one(key), READ)
+            if blob is None:
+                if here == place.path:
+                    raise NodeNotFoundError("no array or group here", store=place.url, key=key)
+                continue
+            document = parse(bytes(blob.data[0]))
+            if isinstance(document, ArrayDocument):
+                arrays.append(Found(ArrayState.from_document(here, document, place.options), place))
+                continue
+        except NodeNotFoundError:
+            raise
+        except ZarrantError as error:
+            broken.append(Finding("metadata", key, None, _told(error), "error", False))
+            continue
+        below = place.run(list_dir(f"{here}/" if here else ""), LIST)[1]
+        stack += [each.rstrip("/") for each in reversed(below)]
     return arrays, broken
 
 
