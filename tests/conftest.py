@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from zarrant.codecs import chain, plain
+from zarrant.stores import unsynced
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.testing import FaultyLayer
 
@@ -73,6 +74,12 @@ def tally(record_property: Callable[[str, object], None]) -> Tally:
         record_property("safety", (row, count))
 
     return note
+
+
+@pytest.fixture
+def nothing_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a process begins: what other tests left unsynced, and the processes they started, do not count."""
+    monkeypatch.setattr(unsynced, "_OURS", unsynced.Unsynced())
 
 
 KilledAt = Callable[..., bool]

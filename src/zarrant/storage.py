@@ -152,7 +152,8 @@ class Sync(Protocol):
     def sync(self) -> None:
         """Everything this process wrote to the store so far is on disk when this returns; StoreError where it may not be.
 
-        What could not be synced stays in doubt for every later call, until it is written again.
+        By whatever handle of the process, and under whatever name of the place. What could not be synced stays in doubt for
+        every later call, until it is written again.
         """
         ...
 

@@ -12,6 +12,7 @@ from zarrant.errors import CapabilityError, OptionError
 from zarrant.stores.adapters import Recording, WriteOnly
 from zarrant.testing import FaultyLayer
 
+pytestmark = pytest.mark.usefixtures("nothing_written")
 LAYOUT: dict[str, Any] = {"shape": (8, 8), "dtype": "int16", "chunks": (4, 4)}
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -246,3 +247,18 @@ def test_a_store_that_refuses_for_ever_is_told(objects, state) -> None:
     with pytest.raises(ConflictError) as caught:
         objects.perform(hierarchy.create_node("a", state().document))
     assert caught.value.key == "a/zarr.json"
+
+
+def test_walk_goes_deeper_than_python_recurses(objects) -> None:
+    depth = sys.getrecursionlimit() + 100
+    for level in range(depth):
+        path = "/".join("a" * level)
+        objects[f"{path}/zarr.json" if path else "zarr.json"] = b'{"zarr_format":3,"node_type":"group"}'
+    found = objects.perform(hierarchy.walk(""))
+    assert [child.path.count("/") for child in found] == list(range(depth - 1))
+
+
+def test_walk_is_depth_first_and_sorted(objects) -> None:
+    for path in ("", "b", "a", "a/d", "a/c", "a/c/e"):
+        objects[f"{path}/zarr.json" if path else "zarr.json"] = b'{"zarr_format":3,"node_type":"group"}'
+    assert [child.path for child in objects.perform(hierarchy.walk(""))] == ["a", "a/c", "a/c/e", "a/d", "b"]

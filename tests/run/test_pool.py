@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import os
 import pickle
@@ -14,7 +15,8 @@ import numpy as np
 import pytest
 
 import zarrant
-from zarrant.run.pool import Budget, Pool, available_cpus, available_memory, shared_pool
+from zarrant.run import drivers
+from zarrant.run.pool import Budget, Pool, Threads, available_cpus, available_memory, shared_pool
 
 NESTED = {
     "name": "sharding_indexed",
@@ -307,3 +309,86 @@ def test_shared_pools_are_shared() -> None:
 def test_available() -> None:
     assert 1 <= available_cpus() <= (os.cpu_count() or 1)
     assert available_memory() > 1 << 20
+
+
+def no_threads(monkeypatch: pytest.MonkeyPatch, after: int = 0) -> list[int]:
+    """The system gives so many threads and no more; how many were asked for."""
+    asked: list[int] = []
+    start = threading.Thread.start
+
+    def refuse(self: threading.Thread) -> None:
+        asked.append(1)
+        if len(asked) > after:
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    return asked
+
+
+@pytest.mark.parametrize("given", [0, 1, 2])
+def test_where_no_thread_can_be_started_the_caller_works(given: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = Pool(4, 1000)
+    with monkeypatch.context() as patch:
+        asked = no_threads(patch, given)
+        for _ in range(2):
+            assert pool.run_all(range(20), lambda i: i * i, 1, 4) == [i * i for i in range(20)]
+        assert len(asked) > given
+        assert pool._started == given
+    assert pool.run_all(range(20), lambda i: time.sleep(0.01) or i, 1, 4) == list(range(20))
+    assert pool._started == 3  # there are threads again
+    assert pool.budget.used == 0
+
+
+def test_an_executor_without_threads_works_in_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise KeyError("mine")
+
+    with Threads(4, "test") as executor:
+        with monkeypatch.context() as patch:
+            no_threads(patch)
+            assert executor.submit(threading.get_ident).result(0) == threading.get_ident()
+            assert isinstance(executor.submit(fail).exception(0), KeyError)
+        later = executor.submit(threading.get_ident).result(10)  # what is in the queue is not done again
+        assert later != threading.get_ident()
+        with pytest.raises(RuntimeError, match="schedule"):
+            executor.shutdown()
+            executor.submit(fail)
+
+
+def test_an_executor_with_few_threads_waits_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Threads(4, "test") as executor, monkeypatch.context() as patch:
+        no_threads(patch, 1)
+        gate, count = threading.Event(), []
+        first = executor.submit(gate.wait, 10)
+        while not executor._begun:
+            time.sleep(0.001)
+        others = [executor.submit(lambda i=i: count.append(i) or threading.get_ident()) for i in range(3)]
+        assert not any(other.done() for other in others)
+        gate.set()
+        assert first.result(10)
+        assert threading.get_ident() not in {other.result(10) for other in others}
+        assert count == [0, 1, 2]
+
+
+def test_operations_without_threads(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a = zarrant.create_array(tmp_path, shape=(64,), chunks=(4,), dtype="i4", config={"concurrency": 8, "memory_limit": 7 << 20})
+
+    async def work() -> None:
+        b = await zarrant.open_array_async(tmp_path, mode="r+")
+        await asyncio.gather(*(b.store_array_subset(np.s_[i : i + 8], i) for i in range(0, 64, 8)))
+        async with b.lock(np.s_[:8]) as held:
+            await held.store_array_subset(np.s_[:8], 100)
+        await b.sync()
+
+    drivers._executors.clear()
+    with monkeypatch.context() as patch:
+        no_threads(patch)
+        a[...] = 3
+        assert (a[...] == 3).all()
+        a.update(np.s_[1:63], lambda values: values + 1)
+        assert a[...].sum() == 3 * 64 + 62
+        asyncio.run(work())
+    drivers._executors.clear()
+    assert a[:8].tolist() == [100] * 8
+    assert a[8:].tolist() == [i // 8 * 8 for i in range(8, 64)]

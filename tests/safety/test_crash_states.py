@@ -12,6 +12,7 @@ Two models, for two promises:
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
@@ -27,7 +28,7 @@ import pytest
 import zarrant
 from zarrant.codecs import Crc32c, Zstd
 from zarrant.errors import NodeNotFoundError, ZarrantError
-from zarrant.stores import direct_io, spares
+from zarrant.stores import direct_io, durable, spares
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.simulated import TOP, Disk, SimulatedDisk, SimulatedLayer, Step
 from zarrant.testing import together
@@ -490,20 +491,87 @@ def test_power_lost_with_fsync(layout: str, kept: bool, tally: Tally) -> None:
     assert looked > 100
 
 
+def same_handle(recording: Recording) -> None:
+    recording.array.sync()
+
+
+def another_handle(recording: Recording) -> None:
+    """The one that wrote is gone by then."""
+    root, files = recording.store.root, recording.store.files
+    del recording.store, recording.array
+    FilesystemStore(root, layer=files).sync()
+
+
+def many_at_once(recording: Recording) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(durable, "MAX_EACH", 0)
+        recording.array.sync()
+
+
+def not_at_once(layer: SimulatedLayer, fd: int) -> None:
+    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+
+def of_unknown_names(recording: Recording) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SimulatedLayer, "children", lambda self: ((1, 1.0), False))
+        patch.setattr(SimulatedLayer, "sync_all", not_at_once)
+        recording.store.ledger.state.forget()
+        another_handle(recording)
+
+
+SYNCS = (same_handle, another_handle, many_at_once, of_unknown_names)
+
+
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_power_lost_after_a_sync(layout: str, kept: bool, tally: Tally) -> None:
-    """By default, what was done before `sync` is there."""
+    """By default, what was done before `sync` is there, whichever handle of the process wrote, and whichever syncs."""
     looked = 0
-    for run in range(10 * RUNS if SOAK else 3):
+    for run in range(10 * RUNS if SOAK else 4):
         recording, states = record(layout, f"sync {layout} {run}")
-        recording.store.sync()
+        written = recording.store.ledger.state  # lives as long as the process
+        SYNCS[run % len(SYNCS)](recording)
+        assert written.count == 0
         dice, judge = random.Random(run), Judge(recording, states)
         for _ in range(30):
             judge.look(power_lost(recording.system.journal, recording.base, dice), len(states) - 1)
         looked += judge.looked
     print(f"{looked} states after a loss of power after a sync, nothing is missing, nothing torn")
     tally("crash states", looked)
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_power_lost_while_what_was_synced_is_updated(layout: str, kept: bool, tally: Tally) -> None:
+    """What `sync` covered stays, old or new, through updates that nobody synced; also where it is erased and written again."""
+    looked = 0
+    for run in range(RUNS):
+        recording, dice = Recording(layout), random.Random(f"update {layout} {run}")
+        model = np.zeros(recording.shape, "uint32")
+        write_whole(recording.array, model, dice, 1)
+        recording.array.sync()
+        recording.base = recording.system.disk.copy()
+        recording.system.journal.clear()
+        states = [model.copy()]
+        for value in range(2, OPERATIONS + 2):
+            dice.choice(WORK)(recording.array, model, dice, 1000 * value)
+            states.append(model.copy())
+        journal = recording.system.journal
+        for count in range(0, len(journal), EVERY):
+            for _ in range(LOSSES):
+                store = attach(SimulatedDisk(power_lost(journal[:count], recording.base, dice)))
+                for index, part in enumerate(recording.objects):
+                    blob = store.get(recording.keys[index])
+                    found = recording.decoded(index, None if blob is None else bytes(blob.data[0]))
+                    assert any(np.array_equal(found, values[part]) for values in states)
+                document = store.get("zarr.json")
+                assert document is not None
+                assert recording.attributes(bytes(document.data[0]))["n"] in (0, *range(2000, 1000 * OPERATIONS + 2000, 1000))
+                looked += 1
+    print(f"{looked} states after a loss of power during updates of what was synced, nothing torn")
+    tally("crash states", looked)
+    assert looked > 50
 
 
 @pytest.mark.timeout(3600)

@@ -52,6 +52,15 @@ MUTATIONS: dict[str, Mutation] = {
     "probe": Mutation("pass", "stores/test_filesystem.py::test_locks_that_exclude_nobody_are_found"),
     "hold exit": Mutation("pass", "stores/test_filesystem.py::test_a_hold_outlives_its_writes"),
     "later data sync": Mutation("pass", "safety/test_crash_states.py::test_power_lost_after_a_sync"),
+    "children": Mutation("pass", "stores/test_durable.py::test_what_is_not_known_by_name_is_synced_too"),
+    "metadata sync": Mutation(
+        "pass", "stores/test_durable.py::test_a_directory_made_through_another_store_is_synced_in_the_one_above"
+    ),
+    "file system sync": Mutation("pass", "stores/test_durable.py::test_many_objects_are_synced_at_once"),
+    "data before the name": Mutation("pass", "safety/test_crash_states.py::test_power_lost_while_what_was_synced_is_updated"),
+    "data before the name anywhere": Mutation(
+        "pass", "stores/test_durable.py::test_data_go_to_the_device_before_they_replace_what_may_be_on_disk"
+    ),
     "spare": Mutation("if True:", "stores/test_spares.py::test_readers_of_the_old_version_keep_it"),
     "spare sync": Mutation("pass", "safety/test_crash_states.py::test_power_lost_while_spares_are_used"),
     "spare tail": Mutation("pass", "stores/test_spares.py"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,17 @@ import pytest
 
 from zarrant.errors import CapabilityError, LockTimeout, OptionError, StoreError, VersionChangedError
 from zarrant.storage import ByteRange
-from zarrant.stores import durable
+from zarrant.stores import durable, unsynced
 from zarrant.stores.filesystem import FilesystemStore
-from zarrant.stores.layer import FileLayer
+from zarrant.stores.layer import NO_CHILDREN, FileLayer
 from zarrant.stores.simulated import TOP, Disk, SimulatedDisk, SimulatedLayer
 from zarrant.testing import FaultyLayer, content, together
 
 roots = itertools.count()
 OLD, NEW = b"the old value", b"a new value of another length"
+
+
+pytestmark = pytest.mark.usefixtures("nothing_written")
 
 
 class Dropping(SimulatedLayer):
@@ -196,7 +200,7 @@ def test_the_calls_of_one_durable_put(tmp_path: Path) -> None:
     take, look, publish = ["open", "fstat", "lock", "stat"], ["stat"], ["open", "write", "set_mtime", "fstat"]
     assert calls == [
         *take, *look, *publish, "sync", "close", "stat", "rename", "unlink",
-        "stat", "unlink", "unlock", "close", "open", "sync", "close"
+        "stat", "unlink", "unlock", "close", "open", "sync", "fstat", "close"
     ]  # fmt: skip
 
 
@@ -263,17 +267,388 @@ def test_a_second_sync_waits_for_the_first() -> None:
     together(*[sync] * 4)
 
 
-def test_what_is_kept_for_sync_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(durable, "MOST", 10)
+@pytest.mark.parametrize("at", range(6))
+def test_a_sync_that_was_broken_off_is_done_again(at: int, monkeypatch: pytest.MonkeyPatch) -> None:
     system = SimulatedDisk()
     store = attach(system)
+    for key in ("a/k", "a/l", "m"):
+        store.put(key, [NEW])
+    real, count = SimulatedLayer.sync, itertools.count()
+
+    def sync(self: SimulatedLayer, fd: int) -> None:
+        if next(count) == at:
+            raise KeyboardInterrupt
+        real(self, fd)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Dropping, "sync", sync)
+        try:
+            store.sync()
+        except KeyboardInterrupt:
+            assert store.ledger.state.count == 3
+        else:
+            assert at >= 5
+    assert store.ledger.state.busy == []
+    store.sync()
+    assert objects(after_power_loss(system, len(system.journal), False)) == {"a/k": NEW, "a/l": NEW, "m": NEW}
+
+
+def test_what_is_kept_for_sync_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bound nothing is synced by a write, and the next sync is for all of the file system."""
+    monkeypatch.setattr(unsynced, "MAX_KEPT", 10)
+    system = SimulatedDisk()
+    store = attach(system)
+    state = store.ledger.state
     for i in range(35):
         store.put(f"d{i}/k", [NEW])
-        assert len(store.ledger.written) < 10
-        assert len(store.ledger.trusted) <= 21
-    assert len(objects(after_power_loss(system, len(system.journal), False))) == 30
+        assert sum(map(len, state.written.values())) == state.count < 10
+        assert len(state.trusted) <= 21
+    assert store.files.count == 0
+    assert objects(after_power_loss(system, len(system.journal), False)) == {}
     store.sync()
     assert len(objects(after_power_loss(system, len(system.journal), False))) == 35
+    before = len(system.journal)
+    store.put("d0/k", [OLD])
+    store.sync()
+    assert len([step for step in system.journal[before:] if step.kind == "sync"]) < 6  # by name again
+    assert objects(after_power_loss(system, len(system.journal), False))["d0/k"] == OLD
+
+
+class NoWhole(Dropping):
+    """A disk whose file system cannot tell when all of it is on disk."""
+
+    def sync_all(self, fd: int) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["each file", "the file system"])
+@pytest.mark.parametrize("how", ["too many", "a child ended", "a child works"])
+def test_what_is_not_known_by_name_is_synced_too(how: str, whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    system, root = SimulatedDisk(), f"/durable/{next(roots)}"
+    layer = (Dropping if whole else NoWhole)(system, root)
+    store = FilesystemStore(root, layer=layer)
+    if how == "too many":
+        monkeypatch.setattr(unsynced, "MAX_KEPT", 3)
+        writer = store
+    else:
+        writer = attach(system)  # another process
+        children = {"a child ended": ((1, 0.1), False), "a child works": ((0, 0.0), True)}[how]
+        monkeypatch.setattr(Dropping, "children", lambda self: children)
+    for key in ("a/b/k", "a/l", "m", "a/b/c/d/e"):
+        writer.put(key, [NEW])
+    store.sync()
+    written = {"a/b/k": NEW, "a/l": NEW, "m": NEW, "a/b/c/d/e": NEW}
+    assert objects(after_power_loss(system, len(system.journal), False)) == written
+    before = len(system.journal)
+    store.sync()
+    assert (len(system.journal) > before) == (how == "a child works")
+    writer.erase("m")
+    store.sync()
+    if how != "a child ended":  # since the last sync none did
+        assert "m" not in objects(after_power_loss(system, len(system.journal), False))
+
+
+def test_many_objects_are_synced_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(durable, "MAX_EACH", 4)
+    system = SimulatedDisk()
+    store = attach(system)
+    for i in range(6):
+        store.put(f"d/{i}", [NEW])
+    store.sync()
+    assert store.files.count == 0
+    assert len(objects(after_power_loss(system, len(system.journal), False))) == 6
+    store.put("d/0", [OLD])
+    store.sync()
+    assert store.files.count > 0
+
+
+def test_a_file_system_that_failed_is_synced_file_by_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What could not be written is told by name, and stays in doubt."""
+    layer = Failing("file")
+    monkeypatch.setattr(layer, "sync_all", lambda fd: layer.sync(os.open(tmp_path / "d" / "k", os.O_RDONLY)), raising=False)
+    monkeypatch.setattr(layer, "children", lambda: ((0, 0.0), True), raising=False)
+    store = FilesystemStore(tmp_path, layer=layer)
+    store.put("d/k", [OLD])
+    for _ in range(2):
+        with pytest.raises(StoreError) as caught:
+            store.sync()
+        assert (caught.value.errno, caught.value.key) == (errno.EIO, "d/k")
+        layer.what = "nothing"
+    store.put("d/k", [NEW])
+    store.sync()
+
+
+# ── by whatever name ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Watching(FileLayer):
+    """Remembers what was synced, by its path."""
+
+    def __init__(self) -> None:
+        self.synced: list[str] = []
+
+    def sync(self, fd: int) -> None:
+        self.synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+        super().sync(fd)
+
+    def children(self) -> tuple[tuple[float, ...], bool]:
+        return NO_CHILDREN
+
+
+def at_root(place: Path) -> tuple[Path, str]:
+    return place / "g/raw", "c/0"
+
+
+def in_group(place: Path) -> tuple[Path, str]:
+    return place / "g", "raw/c/0"
+
+
+def above_group(place: Path) -> tuple[Path, str]:
+    return place, "g/raw/c/0"
+
+
+def by_link(place: Path) -> tuple[Path, str]:
+    (place / "link").symlink_to(place / "g")
+    return place / "link/raw", "c/0"
+
+
+def by_link_inside(place: Path) -> tuple[Path, str]:
+    (place / "other").mkdir()
+    (place / "other" / "name").symlink_to(place / "g/raw")
+    return place / "other", "name/c/0"
+
+
+def relative(place: Path) -> tuple[Path, str]:
+    return Path(os.path.relpath(place / "g/raw")), "c/0"
+
+
+def with_dots(place: Path) -> tuple[Path, str]:
+    return place / "g/../g/raw/.", "c/0"
+
+
+SPELLINGS = (at_root, in_group, above_group, by_link, relative, with_dots)
+
+
+@pytest.mark.parametrize("synced", SPELLINGS, ids=lambda spelling: spelling.__name__)
+@pytest.mark.parametrize("written", [*SPELLINGS, by_link_inside], ids=lambda spelling: spelling.__name__)
+def test_sync_is_for_the_object_by_whatever_name_it_was_written(
+    written: Callable[[Path], tuple[Path, str]], synced: Callable[[Path], tuple[Path, str]], tmp_path: Path
+) -> None:
+    (tmp_path / "g/raw").mkdir(parents=True)
+    layer = Watching()
+
+    def write() -> None:
+        root, key = written(tmp_path)
+        FilesystemStore(root, layer=layer).put(key, [NEW])
+
+    write()  # and nobody has that store any more
+    (tmp_path / "link").unlink(missing_ok=True)
+    root, _ = synced(tmp_path)
+    FilesystemStore(root, layer=layer).sync()
+    found = [os.path.relpath(path, tmp_path) for path in layer.synced]
+    assert found[:2] == ["g/raw/c/0", "g/raw/c"]
+    layer.synced.clear()
+    FilesystemStore(tmp_path / "g/raw", layer=layer).sync()
+    FilesystemStore(tmp_path, layer=layer).sync()
+    assert layer.synced == []
+
+
+def test_sync_is_for_what_was_written_through_a_link_inside_of_the_store(tmp_path: Path) -> None:
+    (tmp_path / "g/raw").mkdir(parents=True)
+    layer = Watching()
+    root, key = by_link_inside(tmp_path)
+    FilesystemStore(root, layer=layer).put(key, [NEW])
+    FilesystemStore(root, layer=layer).sync()
+    assert str(tmp_path / "g/raw/c/0") in layer.synced
+
+
+def test_sync_is_not_for_what_lies_elsewhere(tmp_path: Path) -> None:
+    layer = Watching()
+    FilesystemStore(tmp_path / "a", layer=layer).put("k", [NEW])
+    FilesystemStore(tmp_path / "ab", layer=layer).put("k", [NEW])
+    FilesystemStore(tmp_path / "b", layer=layer).put("k", [NEW])
+    FilesystemStore(tmp_path / "a", layer=layer).sync()
+    assert [os.path.relpath(path, tmp_path) for path in layer.synced] == ["a/k", "a", "."]
+
+
+@pytest.mark.parametrize("level", ["root", "above", "below"])
+def test_sync_is_for_a_directory_that_was_moved(level: str, tmp_path: Path) -> None:
+    layer = Watching()
+    store = FilesystemStore(tmp_path / "g/raw", layer=layer)
+    store.put("c/0", [NEW])
+    if level == "above":
+        (tmp_path / "g").rename(tmp_path / "h")
+        root = tmp_path / "h/raw"
+    else:
+        (tmp_path / "g/raw").rename(tmp_path / "moved")
+        root = tmp_path / "moved"
+    del store
+    FilesystemStore(root / "c" if level == "below" else root, layer=layer).sync()
+    assert str(root / "c/0") in layer.synced
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
+@pytest.mark.parametrize("synced", ["", "raw"])
+@pytest.mark.parametrize("written", ["", "raw"])
+def test_sync_is_for_a_directory_that_is_mounted_twice(written: str, synced: str, tmp_path: Path) -> None:
+    layer = Watching()
+    (tmp_path / "g/raw").mkdir(parents=True)
+    (tmp_path / "again").mkdir()
+    if subprocess.run(["mount", "--bind", tmp_path / "g", tmp_path / "again"], capture_output=True, check=False).returncode:
+        pytest.skip("no bind mounts")
+    try:
+        FilesystemStore(tmp_path / "again" / written, layer=layer).put("c/0" if written else "raw/c/0", [NEW])
+        FilesystemStore(tmp_path / "g" / synced, layer=layer).sync()
+        assert any(path.endswith("/raw/c/0") for path in layer.synced)
+    finally:
+        subprocess.run(["umount", tmp_path / "again"], check=True)
+
+
+def test_a_directory_made_through_another_store_is_synced_in_the_one_above() -> None:
+    """With `durability="fsync"` too: what another handle of this process made without must not be missing below it."""
+    for durability in ("fsync", "rename"):
+        system = SimulatedDisk()
+        store = attach(system)
+        store.put("zarr.json", [OLD])
+        store.put("raw/zarr.json", [OLD])
+        below = SubLayer(system, store.root)
+        raw = FilesystemStore(f"{store.root}/raw", layer=below, durability=durability)
+        raw.put("c/0", [NEW])
+        raw.sync()
+        left = objects(after_power_loss(system, len(system.journal), False))
+        assert left == {"zarr.json": OLD, "raw/zarr.json": OLD, "raw/c/0": NEW}
+
+
+class SubLayer(SimulatedLayer):
+    """For a store whose root is a directory of the simulated disk."""
+
+
+def test_a_sync_that_failed_is_told_under_every_name(tmp_path: Path) -> None:
+    layer = Failing("file")
+    store = FilesystemStore(tmp_path / "g", layer=layer)
+    store.put("raw/k", [OLD])
+    with pytest.raises(StoreError):
+        store.sync()
+    layer.what = "nothing"
+    (tmp_path / "link").symlink_to(tmp_path / "g/raw")
+    linked = FilesystemStore(tmp_path / "link", layer=layer)
+    with pytest.raises(StoreError) as caught:
+        linked.sync()
+    assert caught.value.errno == errno.EIO
+    linked.put("k", [NEW])  # written again
+    linked.sync()
+    store.sync()
+
+
+# ── what was synced stays ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Ordering(FileLayer):
+    """Counts what goes to the device before a rename, on a file system that says what it does."""
+
+    def __init__(self, order: str) -> None:
+        self.said, self.calls = order, list[str]()
+
+    def order(self, device: int) -> str:
+        return self.said
+
+    def write_out(self, fd: int) -> None:
+        self.calls.append("write_out")
+        super().write_out(fd)
+
+    def sync(self, fd: int) -> None:
+        if not os.path.isdir(f"/proc/self/fd/{fd}"):
+            self.calls.append("sync")
+        super().sync(fd)
+
+    def children(self) -> tuple[tuple[float, ...], bool]:
+        return NO_CHILDREN
+
+    def counted(self) -> list[str]:
+        calls, self.calls = self.calls, []
+        return calls
+
+
+@pytest.mark.parametrize(
+    ("order", "replacing", "after_erasing"),
+    [("memory", [], []), ("replaced", [], ["write_out"]), ("written", ["write_out"], ["write_out"]), ("", ["sync"], ["sync"])],
+)
+def test_data_go_to_the_device_before_they_replace_what_may_be_on_disk(
+    order: str, replacing: list[str], after_erasing: list[str], tmp_path: Path
+) -> None:
+    layer = Ordering(order)
+    store = FilesystemStore(tmp_path, layer=layer)
+    for _ in range(3):
+        store.put("d/k", [OLD])  # nothing of it is on disk
+        assert layer.counted() == []
+    store.put("d/other", [OLD])
+    store.erase("d/other")
+    store.put("d/other", [OLD])
+    assert layer.counted() == []
+    store.sync()
+    assert layer.counted() == ["sync"] * 2
+    for _ in range(2):
+        store.put("d/k", [NEW])
+        assert layer.counted() == replacing
+        store.splice("d/k", [ByteRange(0, 3), b"-"], store.get("d/k").version)
+        assert layer.counted() == replacing
+        store.put_if("d/k", [NEW], store.get("d/k").version)
+        assert layer.counted() == replacing
+    store.erase("d/k")
+    store.put("d/k", [OLD])
+    assert layer.counted() == after_erasing
+    with store.hold(["d/k"]) as held:
+        held.put("d/k", [NEW])
+    assert layer.counted() == replacing
+    store.erase_prefix("d/")
+    store.put("d/k", [NEW])
+    assert layer.counted() == after_erasing
+    assert [type(found) for found in store.put_all([("d/k", [OLD]), ("d/new", [NEW])])] == [tuple, tuple]
+    assert layer.counted() == replacing
+
+
+def test_what_another_process_wrote_may_be_on_disk(tmp_path: Path) -> None:
+    layer = Ordering("written")
+    (tmp_path / "k").write_bytes(OLD)
+    FilesystemStore(tmp_path, layer=layer).put("k", [NEW])
+    assert layer.counted() == ["write_out"]
+    store = FilesystemStore(tmp_path, layer=layer)
+    store.put("l", [OLD])
+    os.replace(tmp_path / "k", tmp_path / "l")  # it is not the one that was written here
+    store.put("l", [NEW])
+    assert layer.counted() == ["write_out"]
+
+
+def test_what_was_erased_is_remembered_beyond_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unsynced, "MAX_KEPT", 4)
+    layer = Ordering("written")
+    store = FilesystemStore(tmp_path, layer=layer)
+    for i in range(6):
+        store.put(f"d/{i}", [OLD])
+    assert layer.counted() == []
+    store.sync()
+    layer.counted()
+    store.erase_prefix("d/")
+    for i in range(6):
+        store.put(f"d/{i}", [NEW])
+    assert layer.counted() == ["write_out"] * 6
+
+
+def test_a_failure_to_write_out_leaves_the_old_object(tmp_path: Path) -> None:
+    layer = Ordering("written")
+    store = FilesystemStore(tmp_path, layer=layer)
+    store.put("k", [OLD])
+    store.sync()
+
+    def fail(fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    layer.write_out = fail  # type: ignore[method-assign]
+    with pytest.raises(StoreError) as caught:
+        store.put("k", [NEW])
+    assert (caught.value.errno, caught.value.key) == (errno.EIO, "k")
+    assert content(store.get("k")) == OLD
+    assert os.listdir(tmp_path) == ["k"]
 
 
 class Failing(FileLayer):
@@ -281,6 +656,9 @@ class Failing(FileLayer):
 
     def __init__(self, what: str, number: int = errno.EIO) -> None:
         self.what, self.number, self.tried = what, number, list[str]()
+
+    def children(self) -> tuple[tuple[float, ...], bool]:
+        return NO_CHILDREN
 
     def sync(self, fd: int) -> None:
         kind = "directory" if os.path.isdir(f"/proc/self/fd/{fd}") else "file"
@@ -506,12 +884,12 @@ def test_directories_that_cannot_be_synced_are_found_before_anything_is_written(
 def test_a_root_that_was_made_is_synced_where_it_lies(tmp_path: Path) -> None:
     synced: list[str] = []
 
-    class Watching(FileLayer):
+    class Relative(FileLayer):
         def sync(self, fd: int) -> None:
             synced.append(os.path.relpath(os.readlink(f"/proc/self/fd/{fd}"), tmp_path))
             super().sync(fd)
 
-    store = FilesystemStore(tmp_path / "a" / "top", layer=Watching(), durability="fsync")
+    store = FilesystemStore(tmp_path / "a" / "top", layer=Relative(), durability="fsync")
     store.put("d/k", [NEW])
     assert synced == [".", "a/top/d/k.__new.__lock", "a/top/d", "a/top", "a", "."]
     synced.clear()

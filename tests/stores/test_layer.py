@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from zarrant.stores import layer as layer_module
 from zarrant.stores.layer import IOV_MAX, FileLayer
 
 VALUE = random.Random(0).randbytes(100_000)
@@ -154,3 +155,55 @@ def test_layers_are_values() -> None:
     assert pickle.loads(pickle.dumps(FileLayer())) == FileLayer()
     assert FileLayer() != ShortLayer()
     assert len({FileLayer(), FileLayer()}) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no tmpfs")
+def test_what_file_systems_say_of_syncs(fd: int) -> None:
+    layer = FileLayer()
+    os.write(fd, VALUE)
+    layer.write_out(fd)
+    memory, told = os.open("/dev/shm", os.O_RDONLY), os.open("/proc/self", os.O_RDONLY)
+    try:
+        assert layer.order(os.fstat(memory).st_dev) == "memory"
+        assert layer.order(os.fstat(told).st_dev) == ""
+        assert layer.order(0) == ""
+        layer.sync_all(memory)
+        with pytest.raises(OSError, match="not implemented") as caught:
+            layer.sync_all(told)
+        assert caught.value.errno == errno.ENOSYS
+        with pytest.raises(OSError, match="seek") as caught:
+            layer.write_out(os.pipe()[0])
+        assert caught.value.errno == errno.ESPIPE
+    finally:
+        os.close(memory)
+        os.close(told)
+
+
+def test_options_that_undo_the_order_of_ext4(monkeypatch: pytest.MonkeyPatch) -> None:
+    for options, order in (("rw", "replaced"), ("rw,noauto_da_alloc", ""), ("rw,data=writeback", "")):
+        monkeypatch.setattr(layer_module, "_type_of", lambda device, options=options: ("ext4", options))
+        layer_module._mounts.clear()
+        assert FileLayer().order(12345) == order
+    layer_module._mounts.clear()
+
+
+def test_without_the_calls_of_linux_files_are_synced_one_by_one(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layer_module, "_libc", lambda: None)
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    FileLayer().write_out(fd)
+    assert synced == [fd]
+    with pytest.raises(OSError, match="not implemented"):
+        FileLayer().sync_all(fd)
+
+
+def test_the_directories_above(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "link").symlink_to("d")
+    layer = FileLayer()
+    found = layer.above(str(tmp_path / "link"))
+    assert [path for path, _ in found] == [str(tmp_path / "d"), *map(str, (tmp_path / "d").parents)]
+    assert found[0][1] == ((tmp_path / "d").stat().st_dev, (tmp_path / "d").stat().st_ino)
+    assert layer.above(str(tmp_path / "none")) == []
+    assert layer.real(str(tmp_path / "link")) == str(tmp_path / "d")
+    assert (layer.is_link(str(tmp_path / "link")), layer.is_link(str(tmp_path / "d"))) == (True, False)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +17,7 @@ import pytest
 import zarrant
 from zarrant.codecs import Bytes, Crc32c, Gzip, ShardingIndexed, Transpose
 from zarrant.codecs.chain import chain_of
-from zarrant.errors import ChunkError, ConflictError, NodeNotFoundError, OptionError, PartialFailure
+from zarrant.errors import ChunkError, ConflictError, NodeNotFoundError, OptionError, PartialFailure, StoreError
 from zarrant.locking.files import MARK
 from zarrant.stores.layer import FileLayer
 from zarrant.tools.check import check
@@ -396,6 +398,31 @@ def test_leftovers_of_killed_writers_are_found_and_removed(tmp_path: Path) -> No
     assert files_of(tmp_path / "a") == whole
 
 
+def test_leftovers_of_groups_and_of_what_is_broken_are_found_and_removed(tmp_path: Path) -> None:
+    group = zarrant.create_group(tmp_path)
+    array = group.create_group("sub").create_array("a", data=np.ones(4, "int8"), chunks=2)
+    broken = group.create_array("broken", data=np.ones(4, "int8"), chunks=2)
+    (tmp_path / "broken" / "zarr.json").write_bytes(b"torn")
+    names = [
+        *("zarr.json.__lock", "zarr.json.__new.__lock", "sub/zarr.json.__lock", "sub/zarr.json.__new.__lock"),
+        *("sub/a/zarr.json.__lock", "sub/a/c/0.__new.__lock", "broken/c/1.__lock"),
+    ]
+    for name in names:
+        (tmp_path / name).write_bytes(b"junk")
+    found = [finding for finding in check(tmp_path).findings if finding.kind in ("lock", "draft")]
+    assert sorted(finding.key for finding in found) == sorted(names)
+    assert [finding.key for finding in check(tmp_path / "sub").findings] == sorted(
+        name.removeprefix("sub/") for name in names if name.startswith("sub/")
+    )
+    planned = repair(tmp_path).actions
+    assert sorted(action.key for action in planned) == sorted(names)
+    assert {action.outcome for action in repair(tmp_path, apply=True).actions} == {"done"}
+    assert list(tmp_path.rglob("*__*")) == []
+    assert [finding.kind for finding in check(tmp_path).findings] == ["metadata"]
+    assert (array[...] == 1).all()
+    assert broken.path == "broken"
+
+
 def test_locks_in_use_are_no_leftovers(tmp_path: Path) -> None:
     a = make(tmp_path / "a")
     with a.store.hold(["c/0/0"]):
@@ -521,3 +548,24 @@ def test_consolidated_metadata_that_others_let_go_stale_are_found(tmp_path) -> N
     assert "those of t:" in finding.detail
     zarrant.open_group(tmp_path / "g").consolidate_metadata()
     assert check(tmp_path / "g").clean
+
+
+def test_groups_deeper_than_python_recurses() -> None:
+    depth = sys.getrecursionlimit() + 100
+    objects = {"/".join(["a"] * level + ["zarr.json"]): b'{"zarr_format":3,"node_type":"group"}' for level in range(depth)}
+    group = zarrant.open_group(objects, mode="r+")
+    deepest = group.create_array("/".join("a" * (depth - 1)) + "/array", data=np.ones(4, "int8"), chunks=2)
+    assert check(objects).arrays == 1
+    assert group.tree().splitlines()[-1].strip() == "└── array (4,) int8"
+    objects[f"{deepest.path}/zarr.json"] = b"torn"
+    assert [finding.kind for finding in check(objects).findings] == ["metadata"]
+    del group["a"]
+    assert list(objects) == ["zarr.json"]
+
+
+def test_a_tree_on_disk_deeper_than_paths_are_long_is_told(tmp_path: Path) -> None:
+    group = zarrant.create_group(tmp_path)
+    with pytest.raises(StoreError) as caught:
+        group.create_group("/".join("a" * 2500))
+    assert caught.value.errno == errno.ENAMETOOLONG
+    assert zarrant.open_group(tmp_path, mode="r+").tree() == "/"

@@ -152,6 +152,19 @@ class Place:
     def sync(self) -> None:
         """Everything this process wrote to the store so far is on disk when this returns.
 
+        Whichever handle wrote it, and by whatever path: through a symbolic link, a group above, an array below, a mount of the
+        same directory at another place, a handle that is gone, a directory that was moved since. The metadata of the groups
+        above is included. So is what child processes wrote, of this one and of theirs, that work still, have ended or were
+        killed: then all of the file system is synced (`syncfs`), which waits for what other programs wrote too; where it has
+        no `syncfs` (network mounts, FUSE, macOS), every file below the store's directory. The same is done when more than
+        65,536 objects were written since the last sync. What is written while this runs may be left for the next call.
+
+        Not included: what is written by processes that this one did not start (workers of a cluster call `sync` themselves),
+        and what child processes wrote through a symbolic link inside of the store, or on another mount inside of it.
+
+        What was on disk stays, old or new in each object, when it is updated without another sync. A new object that was
+        not synced may be there and broken after a loss of power.
+
         StoreError where that is not certain: what was written since the last `sync` that returned must be written again.
         CapabilityError for a store that has no say in it, as memory.
         """

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -36,7 +35,7 @@ from zarrant.ops.session import Encoder, Function, touched_keys, update_subset
 from zarrant.ops.state import ArrayState
 from zarrant.run.drivers import in_thread
 from zarrant.run.holding import hold, on_condition
-from zarrant.run.pool import available_memory
+from zarrant.run.pool import Threads, available_memory
 from zarrant.storage import ReadableWritable, capabilities
 
 A = TypeVar("A", bound=ArrayFacts[ReadableWritable])
@@ -320,7 +319,7 @@ async def _hold_async(place: Place, keys: Sequence[str], needed: bool = True) ->
 
 @asynccontextmanager
 async def _threaded(place: Place, keys: Sequence[str]) -> AsyncIterator[Place]:
-    cancelled, stack, executor = threading.Event(), ExitStack(), ThreadPoolExecutor(HOLDERS, "zarrant-hold")
+    cancelled, stack, executor = threading.Event(), ExitStack(), Threads(HOLDERS, "zarrant-hold")
 
     def enter() -> Any:
         token = given_up.set(cancelled.is_set)

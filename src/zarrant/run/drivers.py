@@ -49,7 +49,7 @@ from zarrant.locking.local import Taken, give_back, given_up
 from zarrant.run.holding import Both, hold, on_condition, steady
 from zarrant.run.items import annotated, check_limit, check_ranges, check_version, get, method, outcome, store_all, store_in_turn
 from zarrant.run.joining import join, join_async
-from zarrant.run.pool import Pool
+from zarrant.run.pool import Pool, Threads
 from zarrant.storage import Blob, ByteRange, Part
 from zarrant.stores.guarded import grouped
 
@@ -355,5 +355,5 @@ def _executor() -> ThreadPoolExecutor:
     pid = os.getpid()
     if pid not in _executors:
         _executors.clear()
-        _executors[pid] = ThreadPoolExecutor(max_workers=32, thread_name_prefix="zarrant-async")
+        _executors[pid] = Threads(32, "zarrant-async")
     return _executors[pid]

@@ -13,9 +13,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache, partial
 from itertools import chain, islice
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
 
 Run = Callable[[Any], Any]
 
@@ -207,8 +210,13 @@ class Pool:
                 wanted -= 1
             fresh = min(wanted, self.threads - 1 - self._started)
             self._started += fresh
-        for _ in range(fresh):
-            threading.Thread(target=self._help, name="zarrant", daemon=True).start()
+        for number in range(fresh):
+            try:
+                threading.Thread(target=self._help, name="zarrant", daemon=True).start()
+            except RuntimeError:  # the system gives no more: the caller does what they would have done, the next group asks again
+                with self._lock:
+                    self._started -= fresh - number
+                return
 
     def _close(self, group: Group) -> None:
         with self._lock:
@@ -245,6 +253,44 @@ class Pool:
                 with self._lock:
                     if gate in self._idle:
                         self._idle.remove(gate)
+
+
+class Threads(ThreadPoolExecutor):
+    """Threads for what blocks, for an event loop. Where the system gives none, `submit` does the work before it returns."""
+
+    def __init__(self, limit: int, name: str) -> None:
+        self._begun: list[int] = []
+        super().__init__(limit, name, initializer=lambda: self._begun.append(threading.get_ident()))
+
+    def submit(self, work: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """See `concurrent.futures.Executor.submit`."""
+        job = _Job(partial(work, *args, **kwargs))
+        try:
+            super().submit(job)
+        except RuntimeError as error:
+            if "schedule" in str(error):  # after `shutdown`
+                raise
+            # The job is in the queue by now: threads that are there come to it, if there are any.
+            if not self._begun:
+                job()
+        return job.future
+
+
+class _Job(Generic[T]):
+    """Work that is done once, however often it is called."""
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        self.work, self.future, self.taken = work, Future[T](), threading.Lock()
+
+    def __call__(self) -> None:
+        if not self.taken.acquire(blocking=False) or not self.future.set_running_or_notify_cancel():
+            return
+        try:
+            result = self.work()
+        except BaseException as error:
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(result)
 
 
 @lru_cache(maxsize=1)

@@ -18,6 +18,7 @@ from types import TracebackType
 from zarrant.errors import ByteRangeError, StoreError, StoreFullError, StorePermissionError, ZarrantError
 from zarrant.locking.files import FileLock
 from zarrant.storage import Buffer, ByteRange, Part
+from zarrant.stores.descriptors import none_left, with_few
 from zarrant.stores.layer import FileLayer
 
 FileVersion = tuple[int, int, int, int]
@@ -135,6 +136,15 @@ def _open_in_time(files: FileLayer, path: str) -> int:
 
 def open_published(files: FileLayer, path: str) -> tuple[int, os.stat_result] | None:
     """(descriptor, state) of a published file, None where there is none; the caller closes the descriptor."""
+    try:
+        return _published(files, path)
+    except OSError as error:
+        if not none_left(error):
+            raise
+    return with_few(lambda: _published(files, path))
+
+
+def _published(files: FileLayer, path: str) -> tuple[int, os.stat_result] | None:
     try:
         fd = _open_in_time(files, path)
     except ABSENT:

@@ -36,6 +36,7 @@ from zarrant.locking.files import SUFFIX, FileLock
 from zarrant.locking.local import KeyQueues, in_turn
 from zarrant.storage import Version
 from zarrant.stores import spares
+from zarrant.stores.descriptors import require_descriptors
 from zarrant.stores.direct_io import DirectIO
 from zarrant.stores.drafts import FileVersion, MakeDraft, Naming, TempFile, look, version_of
 from zarrant.stores.durable import DURABILITY, Group, ledger_of
@@ -105,7 +106,7 @@ class FilesystemStore(FileTree):
             raise OptionError(
                 "neither true nor false", store=self.url, field="direct_io", expected="True | False", got=repr(direct_io)
             )
-        self.ledger, self.spares = ledger_of(self.root), spares
+        self.ledger, self.spares = ledger_of(self.root, self.files), spares
         self.direct = DirectIO(self.files, self.url) if direct_io else None
         self._probed = locking != "auto"
         self._check_root()
@@ -132,6 +133,8 @@ class FilesystemStore(FileTree):
         """
         paths = {self._path(key): key for key in sorted(set(keys))}
         deadline = time.monotonic() + self.lock_timeout
+        if self.locking != "none":
+            require_descriptors(len(paths), self.url)
         with ExitStack() as stack:
             stack.enter_context(in_turn(_queues, paths, deadline, self.url))
             locks: dict[str, FileLock | None] = dict.fromkeys(paths)
@@ -272,7 +275,7 @@ class FilesystemStore(FileTree):
             self.files.mkdir(path)
         except FileExistsError:
             return
-        self.ledger.directory_made(path)
+        self.ledger.directory_made(self.files, path)
 
     def _check_root(self) -> None:
         with Naming("open", self.url, None):

@@ -9,16 +9,22 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import struct
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeVar
 
 from zarrant.storage import Buffer
 
 if sys.platform != "win32":
     import fcntl
+    import resource
+
+T = TypeVar("T")
 
 IOV_MAX = 1024
 """Buffers in one `writev`: POSIX allows fewer, Linux and macOS have 1024 (limits.h)."""
@@ -33,32 +39,127 @@ if sys.platform.startswith("linux"):
 NOTE = "user.zarrant"
 _F_SETSIG = 10
 _LOCAL = {"tmpfs": "memory", **dict.fromkeys(("ext2", "ext3", "ext4", "xfs", "f2fs", "bcachefs"), "disk")}
-_kinds: dict[int, tuple[str, float]] = {}
 
 
-def _kind_of(device: int) -> str:
-    """Looked up in the table of mounts (proc(5)), whose third field is the device and the one after "-" the type."""
+def _type_of(device: int) -> tuple[str, str]:
+    """Type and options of a file system, from proc(5): the fields after "-" in the line whose third field is the device."""
     try:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as table:
             lines = [line.split() for line in table]
     except OSError:
-        return ""
+        return "", ""
     wanted = f"{os.major(device)}:{os.minor(device)}"
-    types = {line[line.index("-") + 1] for line in lines if line[2] == wanted}
-    return _LOCAL.get(types.pop(), "") if len(types) == 1 else ""
+    ends = {(line[line.index("-") + 1], line[-1]) for line in lines if line[2] == wanted}
+    return ends.pop() if len({kind for kind, _ in ends}) == 1 else ("", "")
+
+
+class _Mount(NamedTuple):
+    """A file system: its type, what the two tables say of it, and until when that is believed."""
+
+    type: str
+    kind: str
+    order: str
+    until: float
+
+
+_mounts: dict[int, _Mount] = {}
+
+
+def _mount(device: int) -> _Mount:
+    found = _mounts.get(device)
+    if found is None or time.monotonic() >= found.until:  # numbers of devices are used again
+        name, options = _type_of(device)
+        order = "" if _UNORDERED & set(options.split(",")) else _ORDER.get(name, "")
+        found = _mounts[device] = _Mount(name, _LOCAL.get(name, ""), order, time.monotonic() + 1)
+    return found
+
+
+_ORDER = {"tmpfs": "memory", "ramfs": "memory", "ext3": "replaced", "ext4": "replaced", "xfs": "written"}
+_UNORDERED = {"noauto_da_alloc", "data=writeback"}
+"""Options under which ext4 does not write the data of a file before the rename by which it replaces another."""
+
+_WHOLE = {"tmpfs", "ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "bcachefs", "overlay"}
+"""File systems of which syncfs(2) says when all is on disk; on others (FUSE) it may return at once."""
+
+_RANGE = 1 | 2 | 4
+"""SYNC_FILE_RANGE_WAIT_BEFORE, _WRITE and _WAIT_AFTER."""
+
+
+@lru_cache(maxsize=1)
+def _libc() -> Any:
+    """The C library, for the two calls that Python has not; None where it has neither."""
+    if not sys.platform.startswith("linux"):
+        return None
+    import ctypes  # takes 10 ms, and most processes never need it
+
+    library = ctypes.CDLL(None, use_errno=True)
+    try:
+        library.sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
+        library.syncfs.argtypes = [ctypes.c_int]
+    except AttributeError:
+        return None
+    return library
+
+
+def _check(result: int) -> None:
+    if result:
+        import ctypes
+
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+@lru_cache(maxsize=1)
+def _tells_errors() -> bool:
+    """Whether syncfs(2) fails where data could not be written: since Linux 5.8."""
+    return tuple(int(part) for part in re.findall(r"\d+", os.uname().release)[:2]) >= (5, 8)
 
 
 _NO_COPY_RANGE = {errno.EXDEV, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EBADF}
 
 
+PAUSES_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.2, 0.4)
+"""Waits for a descriptor, one second in all: other threads of this process close theirs within milliseconds."""
+
+
+_NONE_LEFT = {errno.EMFILE, errno.ENFILE}
+_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
+
+
+def _patiently(call: Callable[..., T], *args: Any) -> T:
+    for pause in PAUSES_S:
+        try:
+            return call(*args)
+        except OSError as error:
+            if error.errno not in _NONE_LEFT:
+                raise
+        time.sleep(pause)
+    return call(*args)
+
+
+Children = tuple[tuple[float, ...], bool]
+NO_CHILDREN: Children = ((0, 0.0), False)
+
+
 class FileLayer:
     """Files of the operating system."""
+
+    @property
+    def realm(self) -> Hashable:
+        """Equal for layers that reach the same files."""
+        return ""
 
     # One call each.
 
     def open(self, path: str, flags: int, mode: int = 0o666) -> int:
-        """open(2), never inherited by a program that is started."""
-        return os.open(path, flags | getattr(os, "O_CLOEXEC", 0), mode)
+        """open(2), never inherited by a program that is started; where no descriptor is free it waits for one a while."""
+        flags |= _CLOEXEC
+        try:
+            return os.open(path, flags, mode)
+        except OSError as error:
+            if error.errno not in _NONE_LEFT:
+                raise
+        return _patiently(os.open, path, flags, mode)
 
     def close(self, fd: int) -> None:
         """close(2)."""
@@ -94,6 +195,24 @@ class FileLayer:
         if not hasattr(os, "O_DIRECT"):
             raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
         fcntl.fcntl(fd, fcntl.F_SETFL, os.O_DIRECT if on else 0)
+
+    def write_out(self, fd: int) -> None:
+        """sync_file_range(2): the device has been given the data of a file; no promise that they outlive a loss of power.
+
+        Where the system has no such call, fsync(2).
+        """
+        library = _libc()
+        if library is None:
+            self.sync(fd)
+        else:
+            _check(library.sync_file_range(fd, 0, 0, _RANGE))
+
+    def sync_all(self, fd: int) -> None:
+        """syncfs(2): all of the file system is on disk, whoever wrote it; OSError where the system cannot tell."""
+        library = _libc()
+        if library is None or not _tells_errors() or _mount(os.fstat(fd).st_dev).type not in _WHOLE:
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        _check(library.syncfs(fd))
 
     def begin_sync(self, fd: int) -> None:
         """posix_fadvise(2): have the system begin to write a file to its device; nothing is waited for, nothing promised."""
@@ -135,7 +254,7 @@ class FileLayer:
     def scan(self, path: str) -> list[tuple[str, str]]:
         """(name, kind) of all entries of a directory; the kind is "file", "dir" or "other" (links are not followed)."""
         found = []
-        with os.scandir(path) as entries:
+        with _patiently(os.scandir, path) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     found.append((entry.name, "dir"))
@@ -203,15 +322,52 @@ class FileLayer:
 
     def kind(self, device: int) -> str:
         """ "disk" or "memory" for a file system that is this machine's alone, else "": what it tells of others is not all."""
-        kind, until = _kinds.get(device, ("", 0.0))
-        if time.monotonic() >= until:  # numbers of devices are used again
-            kind = _kind_of(device)
-            _kinds[device] = (kind, time.monotonic() + 1)
-        return kind
+        return _mount(device).kind
+
+    def order(self, device: int) -> str:
+        """What a file system has on disk when the rename of a file is on disk.
+
+        "memory": nothing is ever lost, or all; "replaced": the file's data, where it replaced another one (ext4 with its
+        default options); "written": data that were given to the device before (`write_out`); "": what was synced.
+        """
+        return _mount(device).order
 
     def now(self) -> int:
         """The wall clock in nanoseconds."""
         return time.time_ns()
+
+    def children(self) -> Children:
+        """getrusage(2) and waitid(2): what child processes that have ended used, and whether there are others."""
+        if not hasattr(os, "waitid"):
+            return NO_CHILDREN
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return (used.ru_minflt, used.ru_utime), False
+        return (used.ru_minflt, used.ru_utime), True
+
+    def above(self, path: str) -> list[tuple[str, tuple[int, int]]]:
+        """A directory and all above it, without symbolic links, and the (device, inode) of each; none where it is not there."""
+        found = []
+        path = os.path.realpath(path)
+        try:
+            while True:
+                state = os.stat(path)
+                found.append((path, (state.st_dev, state.st_ino)))
+                if path == os.path.dirname(path):
+                    return found
+                path = os.path.dirname(path)
+        except OSError:
+            return []
+
+    def real(self, path: str) -> str:
+        """realpath(3)."""
+        return os.path.realpath(path)
+
+    def is_link(self, path: str) -> bool:
+        """Whether a name is a symbolic link."""
+        return os.path.islink(path)
 
     # Made of the above.
 

@@ -12,7 +12,7 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from zarrant.stores import direct_io
-from zarrant.stores.layer import FileLayer
+from zarrant.stores.layer import NO_CHILDREN, FileLayer
 
 DEVICE = 77
 TOP = 1
@@ -299,8 +299,44 @@ class SimulatedLayer(FileLayer):
 
     begin_sync = unlease
 
+    def write_out(self, fd: int) -> None:
+        """As the data of a file that are on disk before its new name is: nothing but that name leads to them."""
+        with self.system.gate:
+            self.system.do(Step("sync", self._node(fd)))
+
+    def sync_all(self, fd: int) -> None:
+        with self.system.gate:
+            for node in (*self.system.disk.files, *self.system.disk.dirs):
+                self.system.do(Step("sync", node))
+
     def kind(self, device: int) -> str:
         return "disk"
+
+    def order(self, device: int) -> str:
+        return "written"
+
+    @property
+    def realm(self) -> Hashable:
+        return self
+
+    def children(self) -> tuple[tuple[float, ...], bool]:
+        return NO_CHILDREN
+
+    def above(self, path: str) -> list[tuple[str, tuple[int, int]]]:
+        found = []
+        try:
+            while path.startswith(self.root):
+                found.append((path, (DEVICE, self._find(path))))
+                path = os.path.dirname(path)
+        except OSError:
+            return []
+        return found
+
+    def real(self, path: str) -> str:
+        return path
+
+    def is_link(self, path: str) -> bool:
+        return False
 
     def scan(self, path: str) -> list[tuple[str, str]]:
         with self.system.gate:

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, Protocol
 from zarrant.errors import LockTimeout
 from zarrant.locking.local import Gate, remake_after_fork
 from zarrant.storage import Buffer, Part, Version
+from zarrant.stores.descriptors import free_descriptors, none_left
 from zarrant.stores.drafts import FileVersion, MakeDraft, Naming, TempFile, look, stamp
 from zarrant.stores.layer import FileLayer
 
@@ -30,7 +31,10 @@ PATIENCE = 0.002
 """Seconds to wait for a lock while others are held: about as long as one small update keeps it."""
 
 MOST, MOST_OF_ALL = 64, 256
-"""Objects written at once, by one thread and by all together: each needs two descriptors, and many systems give 1,024."""
+"""Objects written at once, by one thread and by all together: each needs two descriptors, and many systems give 1,024.
+
+Where few are left it is fewer objects: those of a thread may take half of what is left, and none where that is not enough.
+"""
 
 TURN = 0.02
 """Seconds that a thread waits until another has stored its objects; it goes on in any case."""
@@ -90,7 +94,8 @@ class _Room:
     @contextmanager
     def for_some(self, wanted: int) -> Iterator[int]:
         with self.lock:
-            taken = min(wanted, self.left)
+            free = free_descriptors() - 2 * (MOST_OF_ALL - self.left)  # some of these are open by now, and counted twice
+            taken = max(0, min(wanted, self.left, free // 4))
             self.left -= taken
         try:
             yield max(1, taken)
@@ -124,12 +129,23 @@ class _Batch:
 
     def store_together(self) -> list[Version | Exception]:
         with self.stack:
-            self.each(sorted(range(len(self.items)), key=lambda number: self.items[number][0]), self.write)
+            self.write_all()
             self.each(list(self.written), self.sync)
             self.each(list(self.written), self.publish)
             self.settle()
         self.each([number for number, outcome in enumerate(self.outcomes) if outcome is _WAITS], self.alone)
         return self.outcomes
+
+    def write_all(self) -> None:
+        """Write the drafts, as many as there are descriptors for: the others wait until these are given back."""
+        for number in sorted(range(len(self.items)), key=lambda number: self.items[number][0]):
+            try:
+                with Naming("write", self.tree.url, self.items[number][0]):
+                    self.write(number)
+            except Exception as error:
+                if none_left(error):
+                    return
+                self._fail(number, error)
 
     def each(self, numbers: Sequence[int], act: Callable[[int], None]) -> None:
         for number in numbers:

@@ -24,6 +24,7 @@ from zarrant.errors import ByteRangeError, LimitError, OptionError, StoreError, 
 from zarrant.locking.files import SUFFIX
 from zarrant.storage import Blob, Buffer, ByteRange, Part, Version
 from zarrant.stores import spares
+from zarrant.stores.descriptors import with_few
 from zarrant.stores.direct_io import DirectIO
 from zarrant.stores.drafts import (
     ABSENT,
@@ -41,6 +42,7 @@ from zarrant.stores.drafts import (
 from zarrant.stores.durable import Durable
 from zarrant.stores.names import check_key, check_prefix
 from zarrant.stores.together import put_together
+from zarrant.stores.unsynced import Mark
 
 NEW = ".__new"
 """Draft under a lock: `<key>.__new.__lock`. Without locks: `<key>.__new<hex digits>.__lock`."""
@@ -220,7 +222,7 @@ class FileTree(Durable):
             if directory:
                 try:
                     self.files.rmdir(self._directory(directory))
-                    self.ledger.directory_removed(self._directory(directory))
+                    self.ledger.directory_removed(self.files, self._directory(directory))
                 except OSError:
                     pass  # not empty: another writer was here since; otherwise an empty directory is no object
         return erased
@@ -288,19 +290,22 @@ class FileTree(Durable):
         path = self._path(key)
         with Naming("write", self.url, key):
             self._ready()
-            with self._slot(path) as make_draft:
-                self._check()
-                opened = open_published(self.files, path) if any(isinstance(part, ByteRange) for part in parts) else None
-                try:
-                    old = look(self.files, path) if opened is None else opened[1]
-                    if if_version is not ANY:
-                        _expect(old, if_version)  # safety: version
-                    version = self._replace(path, parts, if_version, opened, old, make_draft)
-                finally:
-                    if opened is not None:
-                        self.files.close(opened[0])
-            self._done([path])
+            version, mark = with_few(lambda: self._swap_locked(path, parts, if_version))
+            self._done([path], mark)
         return version
+
+    def _swap_locked(self, path: str, parts: Sequence[Part], if_version: Version) -> tuple[FileVersion, Mark]:
+        with self._slot(path) as make_draft:
+            self._check()
+            opened = open_published(self.files, path) if any(isinstance(part, ByteRange) for part in parts) else None
+            try:
+                old = look(self.files, path) if opened is None else opened[1]
+                if if_version is not ANY:
+                    _expect(old, if_version)  # safety: version
+                return self._replace(path, parts, if_version, opened, old, make_draft)
+            finally:
+                if opened is not None:
+                    self.files.close(opened[0])
 
     def _replace(
         self,
@@ -310,9 +315,9 @@ class FileTree(Durable):
         opened: spares.Opened | None,
         old: os.stat_result | None,
         make_draft: MakeDraft,
-    ) -> FileVersion:
+    ) -> tuple[FileVersion, Mark]:
         """Write a draft and let it take the object's place. Where that was slow, the old object is kept as a spare."""
-        tidier = None if opened is None or path in self.ledger.broken else self._tidier()
+        tidier = None if opened is None or self.ledger.is_broken(self.files, path) else self._tidier()
         adopted = None
         if opened is not None and tidier is not None:
             adopted = spares.adopt(self.files, path, opened, make_draft)
@@ -327,8 +332,7 @@ class FileTree(Durable):
                 self._write_parts(draft.fd, parts, opened)
             version = stamp(self.files, draft.fd, old)
             worth = worth and old is not None and spares.remember(self.files, draft.fd, path, version, old, parts)
-            if self.durability == "fsync" or (adopted is not None and self.files.kind(version[0]) == "disk"):
-                self.files.sync(draft.fd)  # safety: data sync
+            mark = self._before_rename(path, draft.fd, version, old, adopted is not None)
             if draft.guard is None and if_version is not ANY:
                 _expect(look(self.files, path), if_version)  # nobody was kept out while it was written
             kept: list[bool] = []
@@ -341,7 +345,7 @@ class FileTree(Durable):
         if kept == [True] and tidier is not None and old is not None:
             replaced = version_of(old)
             spares.left_behind(path, lambda: tidier(path, replaced))
-        return version
+        return version, mark
 
     def _write_parts(self, fd: int, parts: Sequence[Part], base: spares.Opened | None) -> None:
         """Write a new object: directly where that is asked for and possible, and it takes nothing from the file before."""

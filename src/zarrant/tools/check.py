@@ -99,6 +99,7 @@ def check(address: Any, *, deep: bool = False, report: Report | None = None) -> 
     """
     place = open_place(address)
     arrays, broken = search(place, place.path)
+    broken += [finding_of(leftover) for leftover in outside(place, arrays)]
     return summed(place, deep, arrays, broken, sum(inspect(found, deep, report) for found in arrays))
 
 
@@ -185,11 +186,21 @@ def inspect(found: Found, deep: bool, report: Report | None = None) -> int:
         found.findings += _judge(found, chunk, outcome)
     if isinstance(place.store, FilesystemStore):
         found.leftovers += leftovers(place.store, prefix)
-        found.findings += [
-            Finding("draft" if each.draft else "lock", each.name, None, each.detail, "warning", each.removable)
-            for each in found.leftovers
-        ]
+        found.findings += map(finding_of, found.leftovers)
     return len(chunks)
+
+
+def outside(place: Place, arrays: Sequence[Found]) -> list[Leftover]:
+    """The leftovers that are in none of the arrays: those of groups, and of what is broken."""
+    if not isinstance(place.store, FilesystemStore):
+        return []
+    return list(leftovers(place.store, f"{place.path}/" if place.path else "", {found.state.key_of("") for found in arrays}))
+
+
+def finding_of(leftover: Leftover) -> Finding:
+    """A leftover, as it is told."""
+    kind = "draft" if leftover.draft else "lock"
+    return Finding(kind, leftover.name, None, leftover.detail, "warning", leftover.removable)
 
 
 def _examined(state: ArrayState, chunk: tuple[int, ...], deep: bool, meter: Meter) -> Op[Examined]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import product
@@ -28,6 +28,7 @@ from zarrant.nodes.array import Array
 from zarrant.nodes.layout import auto_chunks
 from zarrant.nodes.open import create_array, open_array
 from zarrant.progress import Meter, Report
+from zarrant.run.pool import Threads
 from zarrant.tools.convert import Source, Values, is_foreign, open_foreign, suffix_of
 from zarrant.tools.describe import array_facts, local_path, stored
 from zarrant.tools.targets import ArrayTarget, NpyFile, Target, check_apart, check_npy, check_replaceable
@@ -231,7 +232,7 @@ def _perform(
 def _fill(source: Source, writer: Target, dtype: np.dtype[Any], grid: ChunkGrid, meter: Meter) -> None:
     """Every block from source to target; one thread reads ahead by one block."""
     todo = blocks(grid, dtype.itemsize)
-    with ThreadPoolExecutor(1, thread_name_prefix="zarrant-copy") as ahead:
+    with Threads(1, "zarrant-copy") as ahead:
 
         def start() -> tuple[int, ArraySubset, Future[Values]] | None:
             block = next(todo, None)

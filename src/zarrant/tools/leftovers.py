@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -35,10 +35,12 @@ class Leftover:
     detail: str
 
 
-def leftovers(store: FilesystemStore, prefix: str) -> Iterator[Leftover]:
-    """The leftovers below a prefix ("" or ending with "/"); what is in use is passed over."""
+def leftovers(store: FilesystemStore, prefix: str, but: Collection[str] = ()) -> Iterator[Leftover]:
+    """The leftovers below a prefix ("" or ending with "/"), but not below some; what is in use is passed over."""
     directories = [prefix]
     for directory in directories:
+        if directory in but:
+            continue
         with Naming("list", store.url, directory or None):
             try:
                 entries = store.files.scan(f"{store.root}/{directory}".rstrip("/"))

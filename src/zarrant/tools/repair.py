@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from zarrant.ops.examine import erase_orphan, object_version, salvage
 from zarrant.progress import Report
 from zarrant.storage import Blob, ByteRange, Version
 from zarrant.stores.filesystem import FilesystemStore
-from zarrant.tools.check import CheckReport, Found, check, inspect, open_place, search, summed
+from zarrant.tools.check import CheckReport, Found, check, finding_of, inspect, open_place, outside, search, summed
 from zarrant.tools.leftovers import Leftover, remove
 
 COPY_STEP = 64 << 20
@@ -83,8 +83,10 @@ def repair(
     """
     place = open_place(address)
     arrays, broken = search(place, place.path)
+    others = outside(place, arrays)
+    broken += map(finding_of, others)
     before = summed(place, deep, arrays, broken, sum(inspect(found, deep, report) for found in arrays))
-    plans = [plan for found in arrays for plan in _planned(found, deep, orphans)]
+    plans = [*_removals(others), *(plan for found in arrays for plan in _planned(found, deep, orphans))]
     if not apply:
         return RepairReport(False, None, before, tuple(plan.action for plan in plans), None)
     place.require((*UPDATE, *LIST))
@@ -111,14 +113,18 @@ def _planned(found: Found, deep: bool, orphans: bool) -> Iterator[_Plan]:
             detail = f"drop what cannot be read: {'; '.join(mendable)}"
             action = Action("salvage", state.chunk_key(chunk), chunk, detail, "planned")
             yield _Plan(action, partial(salvage, state, chunk, examined.version, deep), examined.version)
-    for leftover in found.leftovers:
-        if leftover.removable:
-            yield _Plan(Action("remove", leftover.name, None, leftover.detail, "planned"), None, leftover=leftover)
+    yield from _removals(found.leftovers)
     for chunk in found.orphans if orphans else ():
         version, size = found.place.run(object_version(state.chunk_key(chunk)), READ)
         if version is not None:
             action = Action("erase", state.chunk_key(chunk), chunk, f"{size} bytes outside of the grid", "planned")
             yield _Plan(action, partial(erase_orphan, state, chunk, version), version)
+
+
+def _removals(found: Iterable[Leftover]) -> Iterator[_Plan]:
+    for leftover in found:
+        if leftover.removable:
+            yield _Plan(Action("remove", leftover.name, None, leftover.detail, "planned"), None, leftover=leftover)
 
 
 def _perform(place: Place, vault: _Vault, plan: _Plan) -> Action:
