@@ -16,7 +16,7 @@ from zarrant.locking.files import LONGEST_PAUSE, MOST_HASTE, MOST_NOTED, PATIENC
 from zarrant.locking.local import given_up
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.layer import FileLayer
-from zarrant.testing import FaultyLayer, content
+from zarrant.testing import FaultyLayer, content, together
 
 
 @pytest.fixture
@@ -167,15 +167,16 @@ def test_a_wait_that_is_given_up_ends(path: str) -> None:
     cancelled = threading.Event()
     timer = threading.Timer(0.1, cancelled.set)
     before = os.listdir("/proc/self/fd")
-    token = given_up.set(cancelled.is_set)
     timer.start()
     start = time.monotonic()
-    try:
-        with pytest.raises(LockTimeout):
-            take(path, wait=60)
-    finally:
-        given_up.reset(token)
-        timer.join()
+
+    def wait() -> None:
+        given_up.set(cancelled.is_set)
+        take(path, wait=60)
+
+    with pytest.raises(LockTimeout):
+        together(wait)
+    timer.join()
     assert 0.09 < time.monotonic() - start < 5
     assert os.listdir("/proc/self/fd") == before
     lock.check()

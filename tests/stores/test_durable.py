@@ -461,14 +461,14 @@ def test_a_group_keeps_other_writers_out(tmp_path: Path) -> None:
         with other.hold(["d/k", "d/l"]) as held:
             held.put("d/k", [NEW])
             with pytest.raises(LockTimeout) as caught:
-                inside.put("d/l", [NEW])
+                together(lambda: inside.put("d/l", [NEW]))
             assert caught.value.key == "d/l"
         with pytest.raises(VersionChangedError):
             inside.put_if("d/k", [OLD], None)
     with store.hold(["d/k"]) as held, held.grouped() as inside:
         inside.put("d/k", [OLD])
         with pytest.raises(LockTimeout):
-            other.put("d/k", [NEW])
+            together(lambda: other.put("d/k", [NEW]))
     assert content(store.get("d/k")) == OLD
 
 

@@ -555,15 +555,15 @@ def test_timeouts_name_key_path_and_wait(tmp_path: Path) -> None:
         ):
             start = time.monotonic()
             with pytest.raises(LockTimeout) as caught:
-                call()
+                together(call)
             assert 0.04 < time.monotonic() - start < 5
             key = caught.value.key
             assert key in ("b", "c")
             assert str(caught.value.path).startswith(f"{tmp_path}/{key}")
             assert "waited" in str(caught.value)
             assert caught.value.retryable
-        with pytest.raises(LockTimeout) as caught, second.hold(["aa", "b", "z"]):
-            pass
+        with pytest.raises(LockTimeout) as caught:
+            together(lambda: second.hold(["aa", "b", "z"]).__enter__())
         assert caught.value.key == "b"
     with pytest.raises(LockTimeout) as caught, second.hold(["a", "c", "z"]):
         pass

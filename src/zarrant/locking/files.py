@@ -32,7 +32,7 @@ from typing import ClassVar, Protocol, Self
 from weakref import ReferenceType, ref
 
 from zarrant.errors import LockTimeout, StoreError
-from zarrant.locking.local import Taken, given_up, remake_after_fork
+from zarrant.locking.local import Owned, Taken, given_up, reentrant, remake_after_fork
 from zarrant.storage import Buffer
 
 SUFFIX = ".__lock"
@@ -79,6 +79,11 @@ class _Live:
                 lock.abandon()
         self.locks.clear()
 
+    def is_callers(self, inode: tuple[int, int]) -> bool:
+        """Whether who asks has the lock of a file: under another name, since threads queue for one and the same name."""
+        locks = [lock for reference in list(self.locks.values()) if (lock := reference()) is not None]
+        return any(lock.held and lock.inode == inode and lock.taken.is_callers() for lock in locks)
+
     def give_back(self, start: Taken) -> None:
         """See `locking.local.give_back`."""
         for reference in list(self.locks.values()):
@@ -101,14 +106,14 @@ class FileLock:
 
     def __init__(self, files: Files, path: str) -> None:
         self.fd = -1
-        self.taken = Taken()
+        self.taken = Owned()
         self.locks = True
         self.files = files
         self.path = path
         self.inode = (0, 0)
         self.found = False
         self.created = False
-        self.waited = False
+        self.waited = self.held = False
         self.overtaken = 0
         self.since = 0.0
 
@@ -121,12 +126,14 @@ class FileLock:
             _let_others_try(path, start, deadline)
             for pause in _pauses(lock):
                 if lock._attempt(deadline):
-                    lock.since = time.monotonic()
+                    lock.since, lock.held = time.monotonic(), True
                     return lock
                 left = deadline - time.monotonic()
                 over = given_up.get()
                 if left <= 0 or (over is not None and over()):
                     break
+                if not lock.waited:
+                    lock._refuse_own()
                 lock.waited = True
                 time.sleep(min(pause, left))
         except BaseException:
@@ -196,6 +203,15 @@ class FileLock:
             self.overtaken += 1
             if time.monotonic() >= deadline:
                 return False
+
+    def _refuse_own(self) -> None:
+        """ReentrantLockError where the file for which we wait is locked by who asks."""
+        try:
+            state = self.files.stat(self.path)
+        except FileNotFoundError:
+            return
+        if _live.is_callers((state.st_dev, state.st_ino)):
+            raise reentrant(self.path)
 
     def _open(self) -> None:
         try:

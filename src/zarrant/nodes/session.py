@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -24,18 +23,17 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from zarrant.errors import CapabilityError, OptionError
-from zarrant.locking.local import given_up
+from zarrant.locking.local import Asker, asking, given_up
 from zarrant.nodes.base import UPDATE, Place, S
 from zarrant.nodes.facts import ArrayFacts
 from zarrant.ops.session import Encoder, Function, touched_keys, update_subset
 from zarrant.run.drivers import in_thread
 from zarrant.run.holding import hold
+from zarrant.run.lanes import Lane
 from zarrant.run.pool import available_memory
 from zarrant.storage import ReadableWritable, capabilities
 
 A = TypeVar("A", bound=ArrayFacts[ReadableWritable])
-HOLDERS = 4
-"""Threads of one hold in an event loop: operations side by side have the pool besides."""
 
 
 class Sessions(ArrayFacts[S]):
@@ -261,21 +259,20 @@ async def _hold_async(place: Place, keys: Sequence[str], needed: bool = True) ->
 
 @asynccontextmanager
 async def _threaded(place: Place, keys: Sequence[str]) -> AsyncIterator[Place]:
-    cancelled, stack, executor = threading.Event(), ExitStack(), ThreadPoolExecutor(HOLDERS, "zarrant-hold")
+    cancelled, stack, asker = threading.Event(), ExitStack(), Asker(asyncio.current_task())
 
     def enter() -> Any:
-        token = given_up.set(cancelled.is_set)
+        token, before = given_up.set(cancelled.is_set), asking.set(asker)
         try:
             return stack.enter_context(hold(keys, place.store, place.config.lock_timeout))
         finally:
             given_up.reset(token)
+            asking.reset(before)
 
-    try:
-        store = await in_thread(enter, cancelled, executor)
-        yield replace(place, store=store, executor=executor)
-    finally:
-        # Also where the wait was cancelled in the moment in which it ended.
+    with Lane() as lane:
         try:
-            await in_thread(stack.close, None, executor)
+            store = await in_thread(enter, cancelled, lane.executor)
+            yield replace(place, store=store, executor=lane.executor)
         finally:
-            executor.shutdown(wait=False)
+            # Also where the wait was cancelled in the moment in which it ended.
+            await in_thread(stack.close, None, lane.executor)

@@ -44,10 +44,11 @@ from zarrant.effects import (
     Want,
 )
 from zarrant.errors import VersionChangedError
-from zarrant.locking.local import Taken, give_back, given_up
+from zarrant.locking.local import Asker, Taken, asker_of_parts, asking, give_back, given_up
 from zarrant.run.holding import Both, hold, steady
 from zarrant.run.items import annotated, check_ranges, check_version, get, method, outcome, store_all, store_in_turn
 from zarrant.run.joining import join, join_async
+from zarrant.run.lanes import lane_executor
 from zarrant.run.pool import Pool
 from zarrant.storage import Blob, ByteRange, Part
 from zarrant.stores.guarded import grouped
@@ -73,11 +74,14 @@ class World:
     """The store outside of the hold in which the operation runs; None where it runs in none."""
     executor: ThreadPoolExecutor | None = None
     """Threads of an event loop's hold: its operations must not wait for a thread behind those that wait for the hold."""
+    asker: Asker | None = None
+    """For whom locks are taken; None: for whom they are taken already in this thread."""
 
 
 def perform(op: Op[T], world: World) -> T:
     """Run an operation to its end in this thread."""
     start, token = Taken(), given_up.set(None if world.cancelled is None else world.cancelled.is_set)
+    before = None if world.asker is None else asking.set(world.asker)
     try:
         return _drive(op, world)
     except BaseException as error:
@@ -86,6 +90,8 @@ def perform(op: Op[T], world: World) -> T:
         raise
     finally:
         given_up.reset(token)
+        if before is not None:
+            asking.reset(before)
 
 
 def _drive(op: Op[T], world: World) -> T:
@@ -120,7 +126,7 @@ def _put(request: Put, world: World) -> list[Any]:
 
 def _all(request: All, world: World) -> list[Any]:
     with grouped(world.store) as store:
-        inside = replace(world, store=store)
+        inside = replace(world, store=store, asker=asker_of_parts())
         return world.pool.run_all(request.ops, lambda op: perform(op, inside), request.cost, world.concurrency)
 
 
@@ -166,6 +172,7 @@ async def perform_async(op: Op[T], world: World) -> T:
     world = replace(world, cancelled=cancelled)
     if hasattr(world.store, "get_async") or hasattr(world.store, "put_async"):
         return await _perform_steps(op, replace(world, gate=asyncio.Semaphore(max(1, world.concurrency))))
+    world = replace(world, asker=Asker(asyncio.current_task()))
     return await in_thread(lambda: perform(op, world), cancelled, world.executor)
 
 
@@ -173,7 +180,7 @@ async def in_thread(
     work: Callable[[], T], cancelled: threading.Event | None = None, executor: ThreadPoolExecutor | None = None
 ) -> T:
     """Run blocking work in a thread. When cancelled, tell the work, wait until it has let go, and pass the cancellation on."""
-    future = asyncio.get_running_loop().run_in_executor(executor or _executor(), work)
+    future = asyncio.get_running_loop().run_in_executor(executor or lane_executor() or _executor(), work)
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:

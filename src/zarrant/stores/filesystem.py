@@ -29,7 +29,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from zarrant.errors import CapabilityError, LockTimeout, NodeNotFoundError, OptionError, StoreError
+from zarrant.errors import CapabilityError, LockTimeout, NodeNotFoundError, OptionError, ReentrantLockError, StoreError
 from zarrant.locking.created import CreatedLock
 from zarrant.locking.files import SUFFIX, FileLock
 from zarrant.locking.local import KeyQueues, in_turn
@@ -116,7 +116,8 @@ class FilesystemStore(FileTree):
     def hold(self, keys: Sequence[str]) -> Iterator[HeldFiles]:
         """See `storage.Hold`. The value serves all keys; those held may be written any number of times.
 
-        Writing a held key through this store, not through the value, waits for the end of the hold. Other keys are best
+        Writing a held key through this store, not through the value, waits for the end of the hold; in the same thread or task
+        it is a ReentrantLockError at once. Other keys are best
         held too: waiting for more while holding some can only end in LockTimeout where two do it crosswise.
         """
         paths = {self._path(key): key for key in sorted(set(keys))}
@@ -131,6 +132,10 @@ class FilesystemStore(FileTree):
                     for _ in range(2):  # an interrupt can keep one call from doing it; else the other does nothing
                         stack.callback(lock.release)  # safety: hold exit
             yield HeldFiles(self, locks)
+
+    def is_callers(self, key: str) -> bool:
+        """Whether who asks has the lock of a key, through another handle: writing it here would wait for ever."""
+        return _queues.is_callers(self._path(key))
 
     def steady(self, key: str, version: Version) -> bool:
         """Whether an object is of this version and nobody holds it, in this order; one held by the killed counts as held."""
@@ -176,7 +181,7 @@ class FilesystemStore(FileTree):
             with self._slot(path, spares.PATIENCE):
                 if not spares.absent(self.files, path, replaced):
                     self._unlink(path + spares.SPARE)
-        except LockTimeout:
+        except (LockTimeout, ReentrantLockError):
             return False
         return True
 

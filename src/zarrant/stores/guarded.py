@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from typing import Any
 
 from zarrant.effects import ANY
-from zarrant.errors import CapabilityError, LockTimeout, OptionError, StoreError, VersionChangedError
+from zarrant.errors import CapabilityError, LockTimeout, OptionError, ReentrantLockError, StoreError, VersionChangedError
 from zarrant.locking.local import KeyQueues
 from zarrant.storage import Buffer, Synchronizer, Version, capabilities
 from zarrant.stores.adapters import View
@@ -120,6 +120,8 @@ class Synchronized(View):
         with ExitStack() as stack:
             try:
                 stack.enter_context(self.synchronizer.hold(keys, self.timeout))
+            except ReentrantLockError as error:  # of a synchronizer made of our queues
+                raise error.annotate(store=self.url, key=keys[0] if keys else None) from None
             except TimeoutError as error:
                 key = keys[0] if keys else None
                 if isinstance(error, LockTimeout):

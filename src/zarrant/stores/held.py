@@ -45,6 +45,11 @@ class HeldFiles(FileTree):
             stack.enter_context(in_turn(self._turns, paths, deadline, self.url))
             yield HeldFiles(self._store, {path: self._locks[path] for path in paths})
 
+    def is_callers(self, key: str) -> bool:
+        """See `FilesystemStore.is_callers`; of the locks of this hold, its own queue tells."""
+        path = self._path(key)
+        return self._turns.is_callers(path) if path in self._locks else bool(self._store.is_callers(key))
+
     def steady(self, key: str, version: Version) -> bool:
         """See `FilesystemStore.steady`."""
         return bool(self._store.steady(key, version))
