@@ -123,6 +123,10 @@ class FileLayer:
         """futimens(2), both times."""
         os.utime(fd, ns=(nanoseconds, nanoseconds))
 
+    def chmod(self, fd: int, mode: int) -> None:
+        """fchmod(2): unlike the mode of `open`, not subject to the umask."""
+        os.fchmod(fd, mode)
+
     def scan(self, path: str) -> list[tuple[str, str]]:
         """(name, kind) of all entries of a directory; the kind is "file", "dir" or "other" (links are not followed)."""
         found = []

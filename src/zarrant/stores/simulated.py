@@ -252,6 +252,9 @@ class SimulatedLayer(FileLayer):
         with self.system.gate:
             return self._state(self._node(fd))
 
+    def chmod(self, fd: int, mode: int) -> None:
+        pass  # a disk without permissions
+
     def set_mtime(self, fd: int, nanoseconds: int) -> None:
         with self.system.gate:
             self.system.do(Step("time", self._node(fd), offset=nanoseconds))
