@@ -142,6 +142,13 @@ def _joined(request: Joined, world: World) -> None:
     join(request, world.store, lambda op: _drive(op, world))
 
 
+def _erase_prefix(request: ErasePrefix, world: World) -> bool:
+    if request.link_only:
+        return hasattr(world.store, "erase_link") and bool(world.store.erase_link(request.prefix))
+    method(world.store, "erase_prefix")(request.prefix)
+    return False
+
+
 def _pause(request: Pause, world: World) -> None:
     if world.cancelled is None:
         time.sleep(request.seconds)
@@ -157,7 +164,7 @@ _ANSWERS: dict[type, Callable[[Any, World], Any]] = {
     Joined: _joined,
     Pause: _pause,
     Steady: lambda request, world: steady(request.key, request.version, world.store),
-    ErasePrefix: lambda request, world: method(world.store, "erase_prefix")(request.prefix),
+    ErasePrefix: _erase_prefix,
     ListDir: lambda request, world: method(world.store, "list_dir")(request.prefix),
     ListPrefix: lambda request, world: list(method(world.store, "list_prefix")(request.prefix)),
 }
@@ -247,6 +254,8 @@ async def _answer_async(request: Request, world: World) -> Any:
             return await _steady_async(key, version, store)
         case Pause(seconds):
             return await asyncio.sleep(seconds)
+        case ErasePrefix(_, link_only=True):
+            return False  # there are no links in an object store
         case ErasePrefix(prefix):
             return await method(store, "erase_prefix_async")(prefix)
         case ListDir(prefix):

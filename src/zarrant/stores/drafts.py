@@ -136,8 +136,8 @@ def _open_in_time(files: FileLayer, path: str) -> int:
     return files.open(path, _READ)
 
 
-def open_published(files: FileLayer, path: str) -> tuple[int, os.stat_result] | None:
-    """(descriptor, state) of a published file, None where there is none; the caller closes the descriptor."""
+def open_published(files: FileLayer, path: str, follow: Callable[[str], int] | None = None) -> tuple[int, os.stat_result] | None:
+    """(descriptor, state) of a published file, None where there is none; the caller closes the descriptor. `follow` opens links."""
     try:
         fd = _open_in_time(files, path)
     except ABSENT:
@@ -145,9 +145,15 @@ def open_published(files: FileLayer, path: str) -> tuple[int, os.stat_result] | 
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO):
             state = look(files, path)
+            if follow is not None and state is not None and stat.S_ISLNK(state.st_mode):
+                return _checked(files, follow(path))
             if state is not None:
                 require_regular(state)
         raise
+    return _checked(files, fd)
+
+
+def _checked(files: FileLayer, fd: int) -> tuple[int, os.stat_result]:
     try:
         return fd, require_regular(files.fstat(fd))
     except BaseException:
@@ -217,8 +223,8 @@ def typed(error: OSError, action: str, store: str, key: str | None) -> StoreErro
             found.hint = "The file belongs to another user: its owner may `chmod g+rw` it, or remove it when nobody writes any more"
         else:
             found.hint = (
-                "In a shared directory every writer needs its group permissions (chmod g+rwxs), files that can be read (umask 027), "
-                "and no sticky bit (chmod -t): under that only its owner may replace a file"
+                "In a shared directory every writer needs its group permissions (chmod g+rwxs), files that can be read "
+                "(umask 027), and no sticky bit (chmod -t): under that only its owner may replace a file"
             )
     if error.errno in (errno.EMFILE, errno.ENFILE):
         found.hint = "Raise the limit of open files (ulimit -n), or touch fewer objects at once"

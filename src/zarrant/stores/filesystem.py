@@ -10,8 +10,7 @@ and a killed writer leaves it whole. A read is one `open`, whose descriptor serv
   it when we were killed, its tail would be part of what they write next. Besides, a lock that outlives the rename serves
   any number of writes of one `hold`, and nobody slips in between them. Only the holder of the lock uses the name of the
   draft, so one that is found was left by a killed writer. TensorStore takes both for lock files and hides them.
-- Symbolic links are not followed in the last part of a key, nor by listing and erasing below a prefix. A directory in the
-  middle that is a link is followed by reads and writes: refusing it would cost an `open` a level.
+- Symbolic links are followed by the rule of `stores.links`: read through, replaced by writing, removed by erasing.
 - Erasing leaves directories; `erase_prefix` removes those it emptied.
 - What lasts through a loss of power, and from when on, is in `stores.durable`.
 """
@@ -39,6 +38,7 @@ from zarrant.stores.drafts import FileVersion, MakeDraft, Naming, TempFile, look
 from zarrant.stores.durable import DURABILITY, Group, ledger_of
 from zarrant.stores.held import HeldFiles
 from zarrant.stores.layer import FileLayer
+from zarrant.stores.links import Links
 from zarrant.stores.tree import NEW, FileTree
 
 T = TypeVar("T")
@@ -65,6 +65,8 @@ class FilesystemStore(FileTree):
     apart. LockTimeout after `lock_timeout` seconds. `durability` "fsync": what a call wrote is on disk when it returns;
     "rename": at the next `sync`. With `create` the directory is made at the first write, else it must be there. `spares` False
     for a directory whose files are sent to others in the course of updates by NFS 3 or `sendfile`: see `stores.spares`.
+    `follow_symlinks`: "files" reads files that are links wherever these lead, and enters directories that are links only where
+    they stay in the store; True enters those that leave it too; False reads no file outside either. See `stores.links`.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as root:
@@ -83,6 +85,7 @@ class FilesystemStore(FileTree):
         durability: str = "rename",
         create: bool = True,
         spares: bool = True,
+        follow_symlinks: bool | str = "files",
         layer: FileLayer | None = None,
     ) -> None:
         self.root = os.path.abspath(os.fspath(root))
@@ -97,6 +100,8 @@ class FilesystemStore(FileTree):
                 "not a time to wait", store=self.url, field="lock_timeout", expected="seconds", got=repr(lock_timeout)
             )
         self.ledger, self.spares = ledger_of(self.root), spares
+        self.follow_symlinks = follow_symlinks
+        self.links = Links(self.files, self.root, self.url, follow_symlinks)
         self._probed = locking != "auto"
         self._check_root()
 
@@ -105,7 +110,8 @@ class FilesystemStore(FileTree):
         return FilesystemStore(self.root, **{**self._options(), **options}, layer=self.files)
 
     def _options(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("locking", "lock_timeout", "durability", "create", "spares")}
+        names = ("locking", "lock_timeout", "durability", "create", "spares", "follow_symlinks")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def guard(self) -> str:
@@ -142,7 +148,7 @@ class FilesystemStore(FileTree):
         path = self._path(key)
         with Naming("look at", self.url, key):
             busy = path in _queues.held() if self.locking == "none" else look(self.files, path + SUFFIX) is not None
-            state = None if busy else look(self.files, path)
+            state = None if busy else self.links.state(path)
         return state is not None and version_of(state) == version
 
     @contextmanager

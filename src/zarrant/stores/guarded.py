@@ -85,7 +85,7 @@ class Synchronized(View):
         super().__init__(store)
         self.synchronizer, self.timeout = synchronizer, timeout
         self.inner = last_look(store)
-        for name in (*_READS, "erase_prefix"):
+        for name in (*_READS, "erase_prefix", "erase_link"):
             if hasattr(self.inner, name):
                 setattr(self, name, getattr(self.inner, name))
         for name in _WRITES:
@@ -155,7 +155,7 @@ class HeldKeys(View):
         super().__init__(outer)
         self.held, self.keys, self.ended = held, keys, False
         self._turns = KeyQueues()
-        for name in (*_READS, "erase_prefix"):
+        for name in (*_READS, "erase_prefix", "erase_link"):
             if hasattr(outer, name):
                 setattr(self, name, getattr(outer, name))
         for name in _WRITES:

@@ -29,6 +29,7 @@ class HeldFiles(FileTree):
     def __init__(self, store: Any, locks: Mapping[str, FileLock | None]) -> None:
         self.root, self.url, self.files, self.guard = store.root, store.url, store.files, store.guard
         self.durability, self.ledger, self.group = store.durability, store.ledger, store.group
+        self.links = store.links
         self._store = store
         self._locks = locks
         self._turns = KeyQueues()

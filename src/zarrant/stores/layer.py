@@ -115,6 +115,10 @@ class FileLayer:
         """stat(2): of what a symbolic link leads to."""
         return os.stat(path)
 
+    def real(self, path: str) -> str:
+        """realpath(3): where a path leads, or would lead."""
+        return os.path.realpath(path)
+
     def fstat(self, fd: int) -> os.stat_result:
         """fstat(2)."""
         return os.fstat(fd)
@@ -128,12 +132,14 @@ class FileLayer:
         os.fchmod(fd, mode)
 
     def scan(self, path: str) -> list[tuple[str, str]]:
-        """(name, kind) of all entries of a directory; the kind is "file", "dir" or "other" (links are not followed)."""
+        """(name, kind) of all entries of a directory; the kind is "file", "dir", "link" (to whatever) or "other"."""
         found = []
         with os.scandir(path) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     found.append((entry.name, "dir"))
+                elif entry.is_symlink():
+                    found.append((entry.name, "link"))
                 else:
                     found.append((entry.name, "file" if entry.is_file(follow_symlinks=False) else "other"))
         return found

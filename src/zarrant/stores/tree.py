@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -19,7 +18,7 @@ from contextlib import AbstractContextManager
 import numpy as np
 
 from zarrant.effects import ANY
-from zarrant.errors import ByteRangeError, OptionError, StoreError, VersionChangedError
+from zarrant.errors import ByteRangeError, OptionError, VersionChangedError
 from zarrant.locking.files import SUFFIX
 from zarrant.storage import Blob, Buffer, ByteRange, Part, Version
 from zarrant.stores import spares
@@ -37,6 +36,7 @@ from zarrant.stores.drafts import (
     write_parts,
 )
 from zarrant.stores.durable import Durable
+from zarrant.stores.links import Links
 from zarrant.stores.names import check_key, check_prefix
 from zarrant.stores.together import put_together
 
@@ -49,6 +49,8 @@ _BESIDE = re.compile(rf"(?:{re.escape(NEW)}[0-9a-f]*)?{re.escape(SUFFIX)}\Z")
 
 class FileTree(Durable):
     """Objects as files below `root`."""
+
+    links: Links
 
     @abstractmethod
     def _slot(self, path: str, patience: float | None = None) -> AbstractContextManager[MakeDraft]:
@@ -64,7 +66,7 @@ class FileTree(Durable):
     def get(self, key: str) -> Blob | None:
         path = self._path(key)
         with Naming("read", self.url, key):
-            opened = open_published(self.files, path)
+            opened = open_published(self.files, path, self.links.open)
             if opened is None:
                 return None
             fd, state = opened
@@ -77,7 +79,7 @@ class FileTree(Durable):
     def get_ranges(self, key: str, ranges: Sequence[ByteRange], if_version: Version = None) -> Blob | None:
         path = self._path(key)
         with Naming("read", self.url, key):
-            opened = open_published(self.files, path)
+            opened = open_published(self.files, path, self.links.open)
             if opened is None:
                 if if_version is not None:
                     raise _changed(if_version, None)
@@ -124,14 +126,15 @@ class FileTree(Durable):
         with Naming("erase", self.url, key):
             self._ready()
             with self._slot(path):
-                _expect(look(self.files, path), if_version)
+                _expect(self.links.state(path), if_version)
                 self._unlink(path + spares.SPARE)
                 self._unlink(path)
             self._done([path])
 
     def erase_prefix(self, prefix: str) -> None:
-        self._directory(prefix)
-        self._refuse_links(prefix)
+        self._directory(prefix, enter=False)
+        if self.erase_link(prefix):
+            return
         found, erased = [prefix], []
         with Naming("erase", self.url, prefix or None):
             self._ready()
@@ -141,7 +144,7 @@ class FileTree(Durable):
                 if kind == "dir":
                     if _is_key(name):
                         found.append(f"{directory}{name}/")
-                elif kind == "file" and _is_key(owner := _BESIDE.sub("", name)):
+                elif kind != "other" and _is_key(owner := _BESIDE.sub("", name)):
                     beside.setdefault(owner, []).append(name)
             for owner, names in beside.items():
                 self._wipe(directory, owner, names)
@@ -156,6 +159,18 @@ class FileTree(Durable):
         with Naming("erase", self.url, prefix or None):
             self._done(erased)
 
+    def erase_link(self, prefix: str) -> bool:
+        """Remove a directory that is a link, and nothing behind it; False where it is none."""
+        path = self._directory(prefix, enter=False)
+        with Naming("erase", self.url, prefix or None):
+            if not prefix or not self.links.is_link(path):
+                return False
+            self._ready()
+            parent, _, name = prefix[:-1].rpartition("/")
+            self._wipe(f"{parent}/" if parent else "", name, [name])
+            self._done([path])
+        return True
+
     def list_prefix(self, prefix: str) -> Iterator[str]:
         stack = self._entries(prefix)[::-1]
         return self._walk(stack)
@@ -167,26 +182,26 @@ class FileTree(Durable):
     def _path(self, key: str) -> str:
         check_key(key, self.url)
         self._refuse_reserved(key)
+        end = key.rfind("/")
+        if end > 0:
+            self._enter(key[:end])
         return f"{self.root}/{key}"
 
-    def _directory(self, prefix: str) -> str:
+    def _enter(self, directory: str, again: bool = False) -> None:
+        with Naming("look at", self.url, directory):
+            self.links.check(directory, again)
+
+    def _directory(self, prefix: str, enter: bool = True) -> str:
         check_prefix(prefix, self.url)
         self._refuse_reserved(prefix)
+        directory = prefix[:-1] if enter else prefix[:-1].rpartition("/")[0]
+        if directory:
+            self._enter(directory, again=True)
         return f"{self.root}/{prefix[:-1]}" if prefix else self.root
 
     def _refuse_reserved(self, key: str) -> None:
         if _reserved(key):
             raise OptionError("a reserved name", store=self.url, key=key, expected=f"no part ending with {SUFFIX} or {NEW}")
-
-    def _refuse_links(self, prefix: str) -> None:
-        """What is erased by listing must lie inside of the store."""
-        parts = prefix.split("/")[:-1]
-        for count in range(1, len(parts) + 1):
-            name = "/".join(parts[:count])
-            with Naming("erase", self.url, name):
-                state = look(self.files, f"{self.root}/{name}")
-                if state is not None and stat.S_ISLNK(state.st_mode):
-                    raise StoreError("will not erase through a symbolic link")
 
     def _read(self, fd: int, spans: Sequence[tuple[int, int]]) -> list[memoryview]:
         """The spans of a file in one buffer; neighbours, which are neighbours in the buffer too, in one call."""
@@ -217,9 +232,10 @@ class FileTree(Durable):
         with Naming("write", self.url, key):
             self._ready()
             with self._slot(path) as make_draft:
-                opened = open_published(self.files, path) if any(isinstance(part, ByteRange) for part in parts) else None
+                spliced = any(isinstance(part, ByteRange) for part in parts)
+                opened = open_published(self.files, path, self.links.open) if spliced else None
                 try:
-                    old = look(self.files, path) if opened is None else opened[1]
+                    old = self.links.state(path) if opened is None else opened[1]
                     if if_version is not ANY:
                         _expect(old, if_version)  # safety: version
                     version = self._replace(path, parts, if_version, opened, old, make_draft)
@@ -257,9 +273,9 @@ class FileTree(Durable):
             if self.durability == "fsync" or (adopted is not None and self.files.kind(version[0]) == "disk"):
                 self.files.sync(draft.fd)  # safety: data sync
             if draft.guard is None and if_version is not ANY:
-                _expect(look(self.files, path), if_version)  # nobody was kept out while it was written
+                _expect(self.links.state(path), if_version)  # nobody was kept out while it was written
             kept: list[bool] = []
-            draft.publish(path, version, lambda: kept.append(worth and spares.keep(self.files, path)))
+            draft.publish(path, version, lambda: kept.append(worth and self._keep(path)))
         except BaseException:
             draft.release()
             raise
@@ -269,6 +285,10 @@ class FileTree(Durable):
             replaced = version_of(old)
             spares.left_behind(path, lambda: tidier(path, replaced))
         return version
+
+    def _keep(self, path: str) -> bool:
+        """Keep an object as a spare; what a link leads to is not ours."""
+        return not self.links.is_link(path) and spares.keep(self.files, path)
 
     def _drop_old_spare(self, path: str) -> None:
         """Remove the spare of an object that was just replaced by something else than an update."""
@@ -297,11 +317,14 @@ class FileTree(Durable):
 
     def _entries(self, prefix: str) -> list[str]:
         """Keys and (ending with "/") prefixes directly below a prefix, in the order that sorts all keys below."""
+        found = ((name, self._target_kind(prefix + name) if kind == "link" else kind) for name, kind in self._scan(prefix))
         return sorted(
-            f"{prefix}{name}/" if kind == "dir" else prefix + name
-            for name, kind in self._scan(prefix)
-            if kind != "other" and _is_key(name)
+            f"{prefix}{name}/" if kind == "dir" else prefix + name for name, kind in found if kind != "other" and _is_key(name)
         )
+
+    def _target_kind(self, key: str) -> str:
+        with Naming("list", self.url, key):
+            return self.links.kind(f"{self.root}/{key}")
 
     def _walk(self, stack: list[str]) -> Iterator[str]:
         while stack:
