@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 
 from zarrant.storage import Buffer
+from zarrant.stores.mounts import Mount, read_table
 
 if sys.platform != "win32":
     import fcntl
@@ -209,6 +210,10 @@ class FileLayer:
             kind = _kind_of(device)
             _kinds[device] = (kind, time.monotonic() + 1)
         return kind
+
+    def mounts(self) -> list[Mount]:
+        """The table of mounts (proc(5)); empty where the system has none."""
+        return read_table()
 
     def now(self) -> int:
         """The wall clock in nanoseconds."""

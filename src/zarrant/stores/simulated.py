@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from zarrant.stores.layer import FileLayer
+from zarrant.stores.mounts import Mount
 
 DEVICE = 77
 TOP = 1
@@ -251,6 +252,9 @@ class SimulatedLayer(FileLayer):
     def fstat(self, fd: int) -> os.stat_result:
         with self.system.gate:
             return self._state(self._node(fd))
+
+    def mounts(self) -> list[Mount]:
+        return []
 
     def chmod(self, fd: int, mode: int) -> None:
         pass  # a disk without permissions

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -36,7 +37,9 @@ from zarrant.stores.drafts import (
     write_parts,
 )
 from zarrant.stores.durable import Durable
+from zarrant.stores.layer import FileLayer
 from zarrant.stores.links import Links
+from zarrant.stores.mounts import BUSY_S, QUIET_S, RELOOK_S
 from zarrant.stores.names import check_key, check_prefix
 from zarrant.stores.together import put_together
 
@@ -60,13 +63,17 @@ class FileTree(Durable):
         """
 
     @abstractmethod
+    def _doubtful(self) -> bool:
+        """Whether an object that was just not found may be there: on file systems whose renames are not atomic for readers."""
+
+    @abstractmethod
     def _tidier(self) -> Callable[[str, FileVersion], bool] | None:
         """What removes a spare when no hold is left; None where other processes are not kept out."""
 
     def get(self, key: str) -> Blob | None:
         path = self._path(key)
         with Naming("read", self.url, key):
-            opened = open_published(self.files, path, self.links.open)
+            opened = open_published(self.files, path, self.links.open) or self._open_again(path)
             if opened is None:
                 return None
             fd, state = opened
@@ -79,7 +86,7 @@ class FileTree(Durable):
     def get_ranges(self, key: str, ranges: Sequence[ByteRange], if_version: Version = None) -> Blob | None:
         path = self._path(key)
         with Naming("read", self.url, key):
-            opened = open_published(self.files, path, self.links.open)
+            opened = open_published(self.files, path, self.links.open) or self._open_again(path)
             if opened is None:
                 if if_version is not None:
                     raise _changed(if_version, None)
@@ -113,7 +120,7 @@ class FileTree(Durable):
         with Naming("erase", self.url, key):
             self._ready()
             # Where there is nothing, the lock need not be waited for: this is the moment at which there was nothing to erase.
-            if look(self.files, path) is not None:
+            if look(self.files, path) is not None or self._doubtful():
                 with self._slot(path):
                     self._unlink(path + spares.SPARE)  # first: who is killed in between leaves no spare of nothing
                     self._unlink(path)
@@ -226,6 +233,22 @@ class FileTree(Durable):
             offset, first = offset + length, last
         return views
 
+    def _open_again(self, path: str) -> spares.Opened | None:
+        """Look a second time for an object that was not found, where one is replaced in two steps that readers can see."""
+        if not self._doubtful():
+            return None
+        start, quiet = time.monotonic(), _quiet(self.files, os.path.dirname(path))
+        looks = 0
+        while True:
+            opened = open_published(self.files, path, self.links.open)  # safety: second look
+            if opened is not None:
+                return opened
+            looks += 1
+            busy = look(self.files, path + SUFFIX) is not None and time.monotonic() - start < BUSY_S
+            if not busy and (quiet or looks > 2):
+                return None
+            time.sleep(RELOOK_S)
+
     def _swap(self, key: str, parts: Sequence[Part], if_version: Version) -> Version:
         """Replace an object by a new one, if it is of the version asked for."""
         path = self._path(key)
@@ -333,6 +356,12 @@ class FileTree(Durable):
                 stack.extend(self._entries(name)[::-1])
             else:
                 yield name
+
+
+def _quiet(files: FileLayer, directory: str) -> bool:
+    """Whether nothing was renamed in a directory for a while."""
+    state = look(files, directory)
+    return state is None or abs(files.now() - state.st_mtime_ns) > QUIET_S * 1e9
 
 
 def _reserved(name: str) -> bool:
