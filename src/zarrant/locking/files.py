@@ -110,8 +110,9 @@ class FileLock:
 
     FLAGS: ClassVar[int] = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
+    fd = -1  # also where an interrupt ended `__init__`
+
     def __init__(self, files: Files, path: str) -> None:
-        self.fd = -1
         self.taken = Owned()
         self.locks = True
         self.files = files

@@ -61,7 +61,8 @@ class Gatherings:
         """Whether who leads is who would join, from inside of what it does for all."""
         with self._gate:
             queue = self._waiting.get(entry.name)
-            return queue is not None and (queue[0].owner == entry.owner or queue[0].is_callers())
+            # An interrupt can have left an empty queue.
+            return queue is not None and len(queue) > 0 and (queue[0].owner == entry.owner or queue[0].is_callers())
 
     def take(self, leader: Entry) -> list[Entry]:
         """The entries to act for, the leader's own first: those of the last call and any that came since."""

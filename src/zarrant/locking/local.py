@@ -196,7 +196,8 @@ class KeyQueues:
         """Whether a name is owned by who asks, or by somebody who waits for who asks."""
         with self._gate:
             queue = self._queues.get(name)
-            return queue is not None and queue[0].is_callers()
+            # An interrupt can have left an empty queue.
+            return queue is not None and len(queue) > 0 and queue[0].is_callers()
 
     @contextmanager
     def hold(self, names: Sequence[str], deadline: float) -> Iterator[None]:

@@ -39,6 +39,8 @@ _COARSE = (0, 1_000, 1_000_000, 1_000_000_000, 2_000_000_000)
 class TempFile:
     """A file being written, that will become an object. `guard` is the lock under which one writer only uses the name."""
 
+    fd = -1  # also where an interrupt ended `__init__`
+
     def __init__(self, files: FileLayer, path: str, guard: FileLock | None, fd: int = -1) -> None:
         """Make the file; or, with `fd`, take over an open one, which has yet to get the name `path`."""
         self.files, self.path, self.guard, self.fd = files, path, guard, fd

@@ -59,7 +59,15 @@ class FileLayer:
 
     def open(self, path: str, flags: int, mode: int = 0o666) -> int:
         """open(2), never inherited by a program that is started."""
-        return os.open(path, flags | getattr(os, "O_CLOEXEC", 0), mode)
+        fds: list[int] = []
+        try:
+            # Python handles an interrupt (Ctrl-C) when the call has returned, before its result is stored. So C stores it.
+            fds.extend(map(os.open, (path,), (flags | getattr(os, "O_CLOEXEC", 0),), (mode,)))
+        except BaseException:
+            for fd in fds:
+                os.close(fd)
+            raise
+        return fds[0]
 
     def close(self, fd: int) -> None:
         """close(2)."""

@@ -43,10 +43,14 @@ class Links:
         self.files, self.root, self.url, self.follow = files, root, url, follow
         self._trusted: dict[str, float] = {}
 
+    def trusts(self, directory: str) -> bool:
+        """Whether a directory was looked at a moment ago: it may be entered."""
+        return self._trusted.get(directory, 0.0) > time.monotonic()
+
     def check(self, directory: str, again: bool = False) -> None:
         """StoreError unless a directory below the root may be entered; `again`: looked at, also where it was a moment ago."""
         now, trusted = time.monotonic(), self._trusted
-        if not again and trusted.get(directory, 0.0) > now:
+        if not again and self.trusts(directory):
             return
         # Upwards to what is trusted, then down again: a deep tree is not looked at from the top for each of its directories.
         unknown = [directory]

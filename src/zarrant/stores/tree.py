@@ -190,7 +190,7 @@ class FileTree(Durable):
         check_key(key, self.url)
         self._refuse_reserved(key)
         end = key.rfind("/")
-        if end > 0:
+        if end > 0 and not self.links.trusts(key[:end]):
             self._enter(key[:end])
         return f"{self.root}/{key}"
 
