@@ -233,7 +233,7 @@ def test_interrupts_leave_no_descriptor(tmp_path: Path) -> None:
     try:
         while time.monotonic() < end:
             try:
-                signal.setitimer(signal.ITIMER_REAL, dice.random() * 0.005 + 1e-4)
+                signal.setitimer(signal.ITIMER_REAL, dice.random() * 0.005 + 1e-4, 0.1)
                 while True:
                     a.update(slice(0, 64), lambda x: x + 1)
                     a[0:64]
