@@ -5,6 +5,7 @@ import gc
 import itertools
 import os
 import signal
+import stat
 import threading
 import time
 from pathlib import Path
@@ -338,3 +339,18 @@ def test_a_child_does_not_keep_the_lock_of_a_killed_parent(tmp_path: Path) -> No
     finally:
         os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
     assert content(store.get("k")) == b"1"
+
+
+def test_a_lock_file_gets_the_permissions_of_its_directory_only(tmp_path: Path) -> None:
+    modes = {0o755: 0o600, 0o775: 0o660, 0o777: 0o666, 0o1777: 0o660, 0o700: 0o600}
+    before = os.umask(0o077)
+    try:
+        for directory, expected in modes.items():
+            place = tmp_path / f"{directory:o}"
+            place.mkdir()
+            place.chmod(directory)
+            lock = take(str(place / "k.__lock"))
+            assert stat.S_IMODE((place / "k.__lock").stat().st_mode) == expected, oct(directory)
+            lock.release()
+    finally:
+        os.umask(before)

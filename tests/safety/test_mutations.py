@@ -57,6 +57,11 @@ MUTATIONS: dict[str, Mutation] = {
     "spare tail": Mutation("pass", "stores/test_spares.py"),
     "told": Mutation("pass", "run/test_joining.py::test_who_is_acted_for_is_told_when_it_is_on_disk"),
     "shape": Mutation("if True:", "nodes/test_edges.py::test_what_is_being_appended_stays"),
+    "shared lock file": Mutation("pass", "locking/test_files.py::test_a_lock_file_gets_the_permissions_of_its_directory_only"),
+    "link out": Mutation("if False:", "stores/test_links.py::test_no_operation_enters_a_directory_outside"),
+    "mount type": Mutation('self._chosen = "os"', "stores/test_mounts.py::test_auto_chooses_by_type"),
+    "second look": Mutation("opened = None", "stores/test_mounts.py::test_what_is_not_found_is_looked_for_again"),
+    "last time": Mutation("if True:", "stores/test_drafts.py::test_no_later_time"),
     "directory sync": Mutation("pass", "safety/test_crash_states.py::test_power_lost_with_fsync"),
 }
 

@@ -107,20 +107,6 @@ def test_what_a_killed_writer_of_the_other_left_is_no_obstacle(shared: Path, uma
     assert sorted(path.name for path in (shared / "a/c").iterdir()) == ["0"]
 
 
-def test_a_lock_file_gets_the_permissions_of_its_directory_only(tmp_path: Path) -> None:
-    modes = {0o755: 0o600, 0o775: 0o660, 0o777: 0o666, 0o1777: 0o660, 0o700: 0o600}
-    before = os.umask(0o077)
-    try:
-        for directory, expected in modes.items():
-            place = tmp_path / f"{directory:o}"
-            place.mkdir()
-            place.chmod(directory)
-            with zarrant.FilesystemStore(place).hold(["k"]):
-                assert stat.S_IMODE((place / "k.__lock").stat().st_mode) == expected, oct(directory)
-    finally:
-        os.umask(before)
-
-
 @pytest.mark.parametrize("left", ["by a stranger", "in a sticky directory"])
 def test_what_cannot_be_taken_is_named_and_what_to_change(shared: Path, left: str) -> None:
     make(shared / "a", 0o3775 if left == "in a sticky directory" else 0o2775)
