@@ -77,9 +77,13 @@ class Put(NamedTuple):
 
 
 class ErasePrefix(NamedTuple):
-    """Remove everything below a prefix; replied with None."""
+    """Remove everything below a prefix; replied with whether it was a symbolic link, which is removed and nothing behind it.
+
+    With `link_only` nothing else is removed.
+    """
 
     prefix: str
+    link_only: bool = False
 
 
 class ListDir(NamedTuple):
@@ -178,6 +182,11 @@ def put_one(key: str, parts: Sequence[Part] | None, if_version: Version = ANY, c
 def erase_prefix(prefix: str) -> Op[None]:
     """Remove everything below a prefix."""
     yield ErasePrefix(prefix)
+
+
+def erase_link(prefix: str) -> Op[bool]:
+    """Remove a directory that is a symbolic link, and nothing behind it; False where it is none."""
+    return cast("bool", (yield ErasePrefix(prefix, link_only=True)))
 
 
 def list_dir(prefix: str) -> Op[tuple[list[str], list[str]]]:

@@ -12,6 +12,7 @@ A catcher asks two questions: may I retry, and who must act. The first layer ans
     │   ├── FrozenAttributeError (AttributeError)    an attribute that cannot be set
     │   ├── OptionError (ValueError)         unknown or impossible options, modes, names
     │   ├── CapabilityError (TypeError)      the store cannot do what the operation needs
+    │   ├── ReentrantLockError (RuntimeError) the caller waits for a lock that it has itself
     │   ├── NodeExistsError (FileExistsError)
     │   └── NodeNotFoundError (FileNotFoundError, KeyError)
     │       └── NodeReplacedError            another node is where this handle's was
@@ -159,6 +160,10 @@ class OptionError(CallerError, ValueError):
 
 class CapabilityError(CallerError, TypeError):
     """The store lacks what the operation needs; `expected` names the capability."""
+
+
+class ReentrantLockError(CallerError, RuntimeError):
+    """The caller asked, through another handle, for a lock that it has itself: it would wait for ever."""
 
 
 class NodeExistsError(CallerError, FileExistsError):

@@ -54,7 +54,7 @@ def test_take_and_release(path: str) -> None:
         rf"zarrant lockfile: host {re.escape(socket.gethostname())}, process {os.getpid()}, since \d{{4}}-\S+Z\n", text
     )
     with pytest.raises(LockTimeout) as caught:
-        take(path, wait=0.02)
+        together(lambda: take(path, wait=0.02))
     assert caught.value.path == path
     assert text.strip().removeprefix("zarrant lockfile: ") in str(caught.value)
     assert "If that process is gone, remove the file" in str(caught.value)
@@ -167,11 +167,12 @@ def test_the_other_mode_waits_and_says_why(tmp_path: Path) -> None:
     stranger = FilesystemStore(tmp_path / "link", locking="os", lock_timeout=0.05)
     with first.hold(["k"]) as held:
         with pytest.raises(LockTimeout, match="locking='lockfile'"):
-            stranger.put("k", [b"stranger"])
+            together(lambda: stranger.put("k", [b"stranger"]))
         held.put("k", [b"1"])
     stranger.put("k", [b"2"])
+    other = FilesystemStore(tmp_path / "link", locking="lockfile", lock_timeout=0.05)
     with second.hold(["k"]), pytest.raises(LockTimeout):
-        FilesystemStore(tmp_path / "link", locking="lockfile", lock_timeout=0.05).put("k", [b"3"])
+        together(lambda: other.put("k", [b"3"]))
     assert content(second.get("k")) == b"2"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["k", "link"]
 

@@ -5,6 +5,7 @@ import gc
 import itertools
 import os
 import signal
+import stat
 import threading
 import time
 from pathlib import Path
@@ -16,7 +17,7 @@ from zarrant.locking.files import LONGEST_PAUSE, MOST_HASTE, MOST_NOTED, PATIENC
 from zarrant.locking.local import given_up
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.layer import FileLayer
-from zarrant.testing import FaultyLayer, content
+from zarrant.testing import FaultyLayer, content, together
 
 
 @pytest.fixture
@@ -167,15 +168,16 @@ def test_a_wait_that_is_given_up_ends(path: str) -> None:
     cancelled = threading.Event()
     timer = threading.Timer(0.1, cancelled.set)
     before = os.listdir("/proc/self/fd")
-    token = given_up.set(cancelled.is_set)
     timer.start()
     start = time.monotonic()
-    try:
-        with pytest.raises(LockTimeout):
-            take(path, wait=60)
-    finally:
-        given_up.reset(token)
-        timer.join()
+
+    def wait() -> None:
+        given_up.set(cancelled.is_set)
+        take(path, wait=60)
+
+    with pytest.raises(LockTimeout):
+        together(wait)
+    timer.join()
     assert 0.09 < time.monotonic() - start < 5
     assert os.listdir("/proc/self/fd") == before
     lock.check()
@@ -337,3 +339,18 @@ def test_a_child_does_not_keep_the_lock_of_a_killed_parent(tmp_path: Path) -> No
     finally:
         os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
     assert content(store.get("k")) == b"1"
+
+
+def test_a_lock_file_gets_the_permissions_of_its_directory_only(tmp_path: Path) -> None:
+    modes = {0o755: 0o600, 0o775: 0o660, 0o777: 0o666, 0o1777: 0o660, 0o700: 0o600}
+    before = os.umask(0o077)
+    try:
+        for directory, expected in modes.items():
+            place = tmp_path / f"{directory:o}"
+            place.mkdir()
+            place.chmod(directory)
+            lock = take(str(place / "k.__lock"))
+            assert stat.S_IMODE((place / "k.__lock").stat().st_mode) == expected, oct(directory)
+            lock.release()
+    finally:
+        os.umask(before)

@@ -58,6 +58,8 @@ class Dict(dict[str, bytes]):
                 return self.perform(lead(lambda: [item]))
             case effects.Steady(key, version):
                 return self.get(key) == version
+            case effects.ErasePrefix(_, link_only=True):
+                return False
             case effects.ErasePrefix(prefix):
                 for key in [key for key in self if key.startswith(prefix)]:
                     del self[key]

@@ -213,3 +213,37 @@ def test_an_interrupted_operation_keeps_nothing(
         assert a[4:8].tolist()[1:3] == [value] * 2
     assert came
     print(f"{name} in {place} by {threads} threads: interrupted at {came} places, nothing kept")
+
+
+def test_interrupts_leave_no_descriptor(tmp_path: Path) -> None:
+    """An interrupt comes most often while the system opens a file: it is told after that, before the number is stored."""
+
+    class Stop(BaseException):
+        pass
+
+    def stop(number: int, frame: object) -> None:
+        raise Stop
+
+    a = zarrant.create_array(tmp_path / "a", shape=(64,), chunks=(4,), shards=(32,), dtype="i8", config={"lock_timeout": 20})
+    a[...] = 1
+    dice = random.Random(5)
+    before, stopped = len(os.listdir("/proc/self/fd")), 0
+    handler = signal.signal(signal.SIGALRM, stop)
+    end = time.monotonic() + 4
+    try:
+        while time.monotonic() < end:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, dice.random() * 0.005 + 1e-4, 0.1)
+                while True:
+                    a.update(slice(0, 64), lambda x: x + 1)
+                    a[0:64]
+            except Stop:
+                stopped += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+    a.update(slice(0, 64), lambda x: x)
+    gc.collect()
+    assert stopped > 50
+    assert len(os.listdir("/proc/self/fd")) - before <= stopped // 100
+    assert [path for path in (tmp_path / "a").rglob("*.__lock") if "__new" not in path.name] == []

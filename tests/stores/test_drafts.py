@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import zarrant
 from zarrant.errors import StoreError, StoreFullError, StorePermissionError
 from zarrant.stores.drafts import TempFile, stamp, typed, version_of
 from zarrant.stores.layer import FileLayer
@@ -54,7 +55,8 @@ def test_no_later_time(tmp_path: Path) -> None:
 
     path = tmp_path / "a"
     path.write_bytes(b"")
-    with path.open("r+b") as file, pytest.raises(OSError, match="no later time"):
+    os.utime(path, ns=(10**9, 10**9))
+    with path.open("r+b") as file, pytest.raises(OSError, match="no other time"):
         stamp(Stuck(), file.fileno(), os.stat(path))
 
 
@@ -105,3 +107,18 @@ def test_errors_are_typed(number: int, kind: type[StoreError]) -> None:
     assert (error.store, error.key, error.errno) == ("file:///there", "c/0", number)
     assert os.strerror(number) in str(error)
     assert (error.hint is not None) == (number == errno.EMFILE)
+
+
+@pytest.mark.parametrize("name", ["c/0", "zarr.json"])
+@pytest.mark.parametrize("when", [2**63 - 1, 15032385535 * 10**9, 16299676800 * 10**9, -(2**31) * 10**9])
+def test_an_object_with_the_last_time_of_the_file_system_can_be_replaced(tmp_path: Path, name: str, when: int) -> None:
+    a = zarrant.create_array(tmp_path / "a", shape=(8,), chunks=(4,), shards=(8,), dtype="i4")
+    a[...] = 1
+    store = a.store
+    for act in (lambda: a.__setitem__(0, 5), lambda: a.__setitem__(..., 6), lambda: a.attrs.update(x=1)):
+        os.utime(tmp_path / "a" / name, ns=(when, when))
+        before = store.get(name)
+        act()
+        if (tmp_path / "a" / name).stat().st_mtime_ns != before.version[2]:
+            assert store.get(name).version != before.version
+    assert a[...].tolist() == [6] * 8

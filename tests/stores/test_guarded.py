@@ -111,7 +111,7 @@ def test_writes_of_a_group_take_it_too(tmp_path: Path) -> None:
         with inside.hold(["d"]) as held:
             held.put("d", [b"1"])
             with pytest.raises(LockTimeout):
-                store.put("d", [b"2"])
+                together(lambda: store.put("d", [b"2"]))
         inside.settle()
         assert layer.calls.count("sync") == 4  # three of data, one of the directory
     assert service.log == [("a",), ("b",), ("c",), ("d",)]
@@ -135,7 +135,7 @@ def test_others_wait_and_time_out() -> None:
     with store.hold(["a"]):
         for call in (lambda: store.put("a", [b"1"]), lambda: store.hold(["a", "b"]).__enter__()):
             with pytest.raises(LockTimeout) as caught:
-                call()
+                together(call)
             assert (caught.value.key, caught.value.store) == ("a", store.url)
         store.put("b", [b"1"])
     store.put("a", [b"1"])

@@ -147,7 +147,7 @@ def test_scan_tells_kinds(tmp_path: Path) -> None:
         ("dir", "dir"),
         ("fifo", "other"),
         ("file", "file"),
-        ("link", "other"),
+        ("link", "link"),
     ]
 
 

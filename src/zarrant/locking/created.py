@@ -29,7 +29,7 @@ class CreatedLock(FileLock):
 
     def _attempt(self, deadline: float) -> bool:
         try:
-            self._adopt(self.files.open(self.path, self.FLAGS | os.O_CREAT | os.O_EXCL))
+            self._adopt(self.files.open(self.path, self.FLAGS | os.O_CREAT | os.O_EXCL), made=True)
         except FileExistsError:
             return False
         try:

@@ -14,6 +14,8 @@ may be killed at any time: the next of their writers takes the file over, and th
   descriptor never changes, and is no other file's: it is asked for once, each look after that is one `lstat` of the path.
 - A lock file that was there before may hold what a killed writer of theirs left: it is emptied, or would get into what the
   next of them writes. Its other names, if it has any (a snapshot made of hard links), are not ours to empty: it is replaced.
+- Whoever may write into the directory may take it: a new one gets the group's and the others' permissions of the directory,
+  which the umask may have withheld. A lock file that a killed writer left is taken over by another user then.
 - It is removed only while it is locked, and unlocked before it is closed: a child forked meanwhile shares the lock.
 
 Nobody keeps a list of who waits, so turns are by chance, and chance is made fair: a process that gave back a lock which others
@@ -32,7 +34,7 @@ from typing import ClassVar, Protocol, Self
 from weakref import ReferenceType, ref
 
 from zarrant.errors import LockTimeout, StoreError
-from zarrant.locking.local import Taken, given_up, remake_after_fork
+from zarrant.locking.local import Owned, Taken, given_up, reentrant, remake_after_fork
 from zarrant.storage import Buffer
 
 SUFFIX = ".__lock"
@@ -46,6 +48,8 @@ PATIENCE, MOST_HASTE = 4, 4
 """After so many others went before it a waiter naps half as long, after twice as many a third, in the end a fourth (with 16 it
 was not fairer). Turns count, not time: a lock that is held for long costs no more. With 8 writers of one shard of 4 MiB the
 worst luck was to be overtaken 21 to 30 times, 46 to 83 without this and without the nap of who had the lock."""
+GRACE = 0.25
+"""Seconds for which a lock file that may not be opened is taken for one that was made this moment: sharing it takes 0.01 ms."""
 MOST_NOTED = 1024
 """Paths noted of which locks were given back while others wanted them: what is forgotten costs fairness, no safety."""
 
@@ -57,6 +61,8 @@ class Files(Protocol):
     def close(self, fd: int) -> None: ...
     def fstat(self, fd: int) -> os.stat_result: ...
     def stat(self, path: str) -> os.stat_result: ...
+    def stat_target(self, path: str) -> os.stat_result: ...
+    def chmod(self, fd: int, mode: int) -> None: ...
     def truncate(self, fd: int, size: int) -> None: ...
     def read_full(self, fd: int, view: memoryview, offset: int) -> int: ...
     def write_full(self, fd: int, parts: Sequence[Buffer], offset: int) -> int: ...
@@ -79,6 +85,11 @@ class _Live:
                 lock.abandon()
         self.locks.clear()
 
+    def is_callers(self, inode: tuple[int, int]) -> bool:
+        """Whether who asks has the lock of a file: under another name, since threads queue for one and the same name."""
+        locks = [lock for reference in list(self.locks.values()) if (lock := reference()) is not None]
+        return any(lock.held and lock.inode == inode and lock.taken.is_callers() for lock in locks)
+
     def give_back(self, start: Taken) -> None:
         """See `locking.local.give_back`."""
         for reference in list(self.locks.values()):
@@ -99,16 +110,18 @@ class FileLock:
 
     FLAGS: ClassVar[int] = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
+    fd = -1  # also where an interrupt ended `__init__`
+
     def __init__(self, files: Files, path: str) -> None:
-        self.fd = -1
-        self.taken = Taken()
+        self.taken = Owned()
         self.locks = True
         self.files = files
         self.path = path
         self.inode = (0, 0)
         self.found = False
         self.created = False
-        self.waited = False
+        self.waited = self.held = False
+        self.denied: tuple[float, PermissionError] | None = None
         self.overtaken = 0
         self.since = 0.0
 
@@ -121,18 +134,22 @@ class FileLock:
             _let_others_try(path, start, deadline)
             for pause in _pauses(lock):
                 if lock._attempt(deadline):
-                    lock.since = time.monotonic()
+                    lock.since, lock.held = time.monotonic(), True
                     return lock
                 left = deadline - time.monotonic()
                 over = given_up.get()
                 if left <= 0 or (over is not None and over()):
                     break
+                if not lock.waited:
+                    lock._refuse_own()
                 lock.waited = True
                 time.sleep(min(pause, left))
         except BaseException:
             lock._close()
             raise
         lock._close()
+        if lock.denied is not None:
+            raise lock.denied[1]
         waited = f"{time.monotonic() - start:.3f} s waited"
         raise LockTimeout("another writer kept the lock", path=path, got=waited, hint=lock._advice())
 
@@ -180,8 +197,8 @@ class FileLock:
     def _attempt(self, deadline: float) -> bool:
         """Try once; again at once where the file was replaced meanwhile."""
         while True:
-            if self.fd < 0:
-                self._open()
+            if self.fd < 0 and not self._opened():
+                return False
             granted = self.files.lock(self.fd)  # safety: lock
             state = self._state()
             if state is not None:
@@ -197,18 +214,50 @@ class FileLock:
             if time.monotonic() >= deadline:
                 return False
 
+    def _refuse_own(self) -> None:
+        """ReentrantLockError where the file for which we wait is locked by who asks."""
+        try:
+            state = self.files.stat(self.path)
+        except FileNotFoundError:
+            return
+        if _live.is_callers((state.st_dev, state.st_ino)):
+            raise reentrant(self.path)
+
+    def _opened(self) -> bool:
+        """Open the file; False where it may not be opened, perhaps only because its maker has yet to share it (`_share`)."""
+        try:
+            self._open()
+        except PermissionError as error:
+            self.denied = self.denied or (time.monotonic(), error)
+            if time.monotonic() - self.denied[0] > GRACE:
+                raise
+            return False
+        self.denied = None
+        return True
+
     def _open(self) -> None:
         try:
             fd, self.found = self.files.open(self.path, self.FLAGS | os.O_CREAT | os.O_EXCL), False
         except FileExistsError:
             fd, self.found = self.files.open(self.path, self.FLAGS | os.O_CREAT), True
-        self._adopt(fd)
+        self._adopt(fd, made=not self.found)
 
-    def _adopt(self, fd: int) -> None:
+    def _adopt(self, fd: int, made: bool) -> None:
         self.fd = fd
         _live.locks[fd] = ref(self)
         state = self.files.fstat(fd)
         self.inode = (state.st_dev, state.st_ino)
+        if made and ~state.st_mode & _ALL:
+            self._share(state)
+
+    def _share(self, state: os.stat_result) -> None:
+        """Let everybody take the file who may write into its directory."""
+        missing = _writers(self.files, os.path.dirname(self.path)) & ~state.st_mode
+        if missing:
+            try:
+                self.files.chmod(self.fd, stat.S_IMODE(state.st_mode) | missing)  # safety: shared lock file
+            except OSError:
+                pass  # a file system without permissions: nobody is kept out by them either
 
     def _state(self) -> os.stat_result | None:
         """The state of what is at the path, None where it is not the file that is open."""
@@ -263,6 +312,26 @@ class FileLock:
         except OSError:
             if not quiet:
                 raise
+
+
+_ALL, _LOOK_AGAIN = 0o066, 1.0
+"""Permissions of group and others to take a lock file; seconds after which those of a directory are looked up again."""
+
+_directories: dict[str, tuple[int, float]] = {}
+
+
+def _writers(files: Files, directory: str) -> int:
+    """The permissions that a lock file needs in a directory, for all who may write there. Of a sticky directory others may not
+    replace or remove what is not theirs."""
+    bits, until = _directories.get(directory, (0, 0.0))
+    now = time.monotonic()
+    if now >= until:
+        mode = files.stat_target(directory).st_mode
+        bits = (mode & stat.S_IWGRP and 0o060) | (mode & stat.S_IWOTH and not mode & stat.S_ISVTX and 0o006)
+        if len(_directories) >= MOST_NOTED:
+            _directories.clear()
+        _directories[directory] = (bits, now + _LOOK_AGAIN)
+    return bits
 
 
 def _pauses(lock: FileLock) -> Iterator[float]:

@@ -13,19 +13,19 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from zarrant.locking.local import Taken, remake_after_fork
+from zarrant.locking.local import Owned, Taken, remake_after_fork
 
 MOST = 256
 """Items in one batch: other processes wait for the lock meanwhile."""
 
 
-class Entry(Taken):
+class Entry(Owned):
     """What one caller wants done. `settled` once it was, then `error` tells how; `leads` once the caller must act."""
 
     __slots__ = ("error", "item", "leads", "name", "settled", "taken", "wake")
 
-    def __init__(self, name: Hashable, item: Any, wake: Callable[[], object]) -> None:
-        super().__init__()
+    def __init__(self, name: Hashable, item: Any, wake: Callable[[], object], owner: object = None) -> None:
+        super().__init__(owner)
         self.name, self.item, self.wake = name, item, wake
         self.leads = self.taken = self.settled = False
         self.error: Exception | None = None
@@ -56,6 +56,13 @@ class Gatherings:
             entry.leads = not queue
             queue.append(entry)
         return entry.leads
+
+    def led_by(self, entry: Entry) -> bool:
+        """Whether who leads is who would join, from inside of what it does for all."""
+        with self._gate:
+            queue = self._waiting.get(entry.name)
+            # An interrupt can have left an empty queue.
+            return queue is not None and len(queue) > 0 and (queue[0].owner == entry.owner or queue[0].is_callers())
 
     def take(self, leader: Entry) -> list[Entry]:
         """The entries to act for, the leader's own first: those of the last call and any that came since."""

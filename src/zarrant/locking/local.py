@@ -9,6 +9,10 @@ What is forked is never owned: the queues of a child process start empty (`remak
 An interrupt (Ctrl-C) can come between any two calls: also when something was taken and the block that gives it back is not
 entered yet, or is just being left. No order of Python statements is proof against that. So whatever is taken notes its thread
 and a number that rises, and whoever performs an operation gives back, when an interrupt ends it, all that its thread took since.
+
+Who waits for a lock that he has himself would wait for ever. So whatever is taken notes its owner too: the task of the event
+loop for which the thread works, or else the thread. An owner that waits for what it owns gets ReentrantLockError at once, and
+so does an operation on which the owner waits (`Asker.above`).
 """
 
 from __future__ import annotations
@@ -21,10 +25,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from weakref import WeakSet
 
-from zarrant.errors import LockTimeout
+from zarrant.errors import LockTimeout, ReentrantLockError
 
 given_up: ContextVar[Callable[[], bool] | None] = ContextVar("given_up", default=None)
 """Tells a wait of this thread for a lock that nobody wants it any more; it then ends as if its deadline had come."""
@@ -65,6 +69,55 @@ class Taken:
         return self.thread == start.thread and self.number > start.number
 
 
+class Asker(NamedTuple):
+    """For whom a thread takes locks: a task (None: the thread itself), and who waits for it, each since a number of `Taken`."""
+
+    task: object = None
+    above: tuple[tuple[object, int], ...] = ()
+
+
+asking: ContextVar[Asker | None] = ContextVar("asking", default=None)
+
+
+def _owner() -> object:
+    asker = asking.get()
+    return threading.get_ident() if asker is None or asker.task is None else asker.task
+
+
+def asker_of_parts() -> Asker:
+    """The asker of operations that other threads perform for this one, while it waits for them."""
+    asker = asking.get()
+    return Asker(None, (*(() if asker is None else asker.above), (_owner(), next(_numbers))))
+
+
+class Owned(Taken):
+    """Something taken that others may wait for."""
+
+    __slots__ = ("owner",)
+
+    def __init__(self, owner: object = None) -> None:
+        super().__init__()
+        self.owner = _owner() if owner is None else owner
+
+    def is_callers(self) -> bool:
+        """Whether it belongs to who asks now, or to somebody who waits for who asks now."""
+        if self.owner == _owner():
+            return True
+        asker = asking.get()
+        return asker is not None and any(self.owner == who and self.number < number for who, number in asker.above)
+
+
+def reentrant(path: str | None = None) -> ReentrantLockError:
+    """The error of who waits for what he has."""
+    return ReentrantLockError(
+        "this caller has the lock of the object itself, through another handle",
+        path=path,
+        expected="a write through the handle that has the lock, or after it was given back",
+        hint="Inside `with a.lock(...) as held` write through `held`; inside `partial_encoder` through the encoder; "
+        "a function given to `update` returns the new values",
+    )
+
+
 def give_back(start: Taken) -> None:
     """Give back all that this thread took since `start`; what was given back already is left alone."""
     for item in list(_remade):
@@ -94,7 +147,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-class Turn(Taken):
+class Turn(Owned):
     """A place in a queue; its lock is taken until the place is the first."""
 
     __slots__ = ("lock",)
@@ -139,6 +192,13 @@ class KeyQueues:
         with self._gate:
             return list(self._queues)
 
+    def is_callers(self, name: str) -> bool:
+        """Whether a name is owned by who asks, or by somebody who waits for who asks."""
+        with self._gate:
+            queue = self._queues.get(name)
+            # An interrupt can have left an empty queue.
+            return queue is not None and len(queue) > 0 and queue[0].is_callers()
+
     @contextmanager
     def hold(self, names: Sequence[str], deadline: float) -> Iterator[None]:
         """Own `names` inside the block. LockTimeout at the deadline, with none of them owned."""
@@ -174,6 +234,9 @@ class KeyQueues:
             queue.append(turn)
             if queue[0] is turn:
                 return
+            again = queue[0].is_callers()
+        if again:
+            raise reentrant(name)
         if not turn_comes(turn.lock, deadline):
             raise LockTimeout(
                 "another thread of this process kept the lock", path=name, got=f"{time.monotonic() - start:.3f} s waited"
@@ -198,6 +261,6 @@ def in_turn(queues: KeyQueues, names: Mapping[str, str], deadline: float, store:
     with ExitStack() as stack:
         try:
             stack.enter_context(queues.hold(list(names), deadline))
-        except LockTimeout as error:
+        except (LockTimeout, ReentrantLockError) as error:
             raise error.annotate(store=store, key=names.get(str(error.path))) from None
         yield

@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 from zarrant.effects import ANY, OnlyWhile, Op
 from zarrant.errors import CapabilityError, MetadataChangedError, NodeNotFoundError, OptionError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
-from zarrant.locking.local import given_up
+from zarrant.locking.local import Asker, asking, given_up
 from zarrant.nodes.base import READ, UPDATE, Frozen, Place, S
 from zarrant.nodes.facts import ArrayFacts
 from zarrant.nodes.fresh import checked, known
@@ -35,13 +35,12 @@ from zarrant.ops.session import Encoder, Function, touched_keys, update_subset
 from zarrant.ops.state import ArrayState
 from zarrant.run.drivers import in_thread
 from zarrant.run.holding import hold, on_condition
-from zarrant.run.pool import Threads, available_memory
+from zarrant.run.lanes import Lane
+from zarrant.run.pool import available_memory
 from zarrant.storage import ReadableWritable, capabilities
 
 A = TypeVar("A", bound=ArrayFacts[ReadableWritable])
 H = TypeVar("H", bound=ArrayFacts[Any])
-HOLDERS = 4
-"""Threads of one hold in an event loop: operations side by side have the pool besides."""
 
 
 class Sessions(ArrayFacts[S]):
@@ -319,21 +318,20 @@ async def _hold_async(place: Place, keys: Sequence[str], needed: bool = True) ->
 
 @asynccontextmanager
 async def _threaded(place: Place, keys: Sequence[str]) -> AsyncIterator[Place]:
-    cancelled, stack, executor = threading.Event(), ExitStack(), Threads(HOLDERS, "zarrant-hold")
+    cancelled, stack, asker = threading.Event(), ExitStack(), Asker(asyncio.current_task())
 
     def enter() -> Any:
-        token = given_up.set(cancelled.is_set)
+        token, before = given_up.set(cancelled.is_set), asking.set(asker)
         try:
             return stack.enter_context(_locked(place, keys))
         finally:
             given_up.reset(token)
+            asking.reset(before)
 
-    try:
-        store = await in_thread(enter, cancelled, executor)
-        yield replace(place, store=store, executor=executor)
-    finally:
-        # Also where the wait was cancelled in the moment in which it ended.
+    with Lane() as lane:
         try:
-            await in_thread(stack.close, None, executor)
+            store = await in_thread(enter, cancelled, lane.executor)
+            yield replace(place, store=store, executor=lane.executor)
         finally:
-            executor.shutdown(wait=False)
+            # Also where the wait was cancelled in the moment in which it ended.
+            await in_thread(stack.close, None, lane.executor)

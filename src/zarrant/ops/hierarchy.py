@@ -16,6 +16,7 @@ from zarrant.effects import (
     New,
     Op,
     Want,
+    erase_link,
     erase_prefix,
     fetch,
     fetch_one,
@@ -249,6 +250,8 @@ def create_node(
     if not exclusive:
         return (yield from _create(creation))
     yield from _refuse_array_above(path)
+    if overwrite and path:
+        yield from erase_link(f"{path}/")  # before the lock, which would else be taken behind the link
     standing = yield from locked((document_key(path),), _create(creation))
     # Not under the lock: whoever overwrites a group above has locked that one's metadata, and waits for ours.
     yield from _make_parents(path)
@@ -439,7 +442,12 @@ def update_attributes(
 
 
 def delete_node(path: str) -> Op[None]:
-    """Erase a node and all below it: the document first, so that what remains of a broken-off deletion is no array."""
+    """Erase a node and all below it: the document first, so that what remains of a broken-off deletion is no array.
+
+    Of a node that is a symbolic link, the link is removed and nothing behind it.
+    """
+    if path and (yield from erase_link(f"{path}/")):
+        return
     yield from erase_document(path)
     yield from erase_prefix(f"{path}/" if path else "")
 

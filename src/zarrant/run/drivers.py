@@ -45,10 +45,11 @@ from zarrant.effects import (
     Want,
 )
 from zarrant.errors import VersionChangedError
-from zarrant.locking.local import Taken, give_back, given_up
+from zarrant.locking.local import Asker, Taken, asker_of_parts, asking, give_back, given_up
 from zarrant.run.holding import Both, hold, on_condition, steady
 from zarrant.run.items import annotated, check_limit, check_ranges, check_version, get, method, outcome, store_all, store_in_turn
 from zarrant.run.joining import join, join_async
+from zarrant.run.lanes import lane_executor
 from zarrant.run.pool import Pool, Threads
 from zarrant.storage import Blob, ByteRange, Part
 from zarrant.stores.guarded import grouped
@@ -74,11 +75,14 @@ class World:
     """The store outside of the hold in which the operation runs; None where it runs in none."""
     executor: ThreadPoolExecutor | None = None
     """Threads of an event loop's hold: its operations must not wait for a thread behind those that wait for the hold."""
+    asker: Asker | None = None
+    """For whom locks are taken; None: for whom they are taken already in this thread."""
 
 
 def perform(op: Op[T], world: World) -> T:
     """Run an operation to its end in this thread."""
     start, token = Taken(), given_up.set(None if world.cancelled is None else world.cancelled.is_set)
+    before = None if world.asker is None else asking.set(world.asker)
     try:
         return _drive(op, world)
     except BaseException as error:
@@ -87,6 +91,8 @@ def perform(op: Op[T], world: World) -> T:
         raise
     finally:
         given_up.reset(token)
+        if before is not None:
+            asking.reset(before)
 
 
 def _drive(op: Op[T], world: World) -> T:
@@ -125,7 +131,7 @@ def _put(request: Put, world: World) -> list[Any]:
 
 def _all(request: All, world: World) -> list[Any]:
     with grouped(world.store) as store:
-        inside = replace(world, store=store)
+        inside = replace(world, store=store, asker=asker_of_parts())
         return world.pool.run_all(request.ops, lambda op: perform(op, inside), request.cost, world.concurrency)
 
 
@@ -140,6 +146,13 @@ def _locked(request: Locked, world: World) -> Any:
 
 def _joined(request: Joined, world: World) -> None:
     join(request, world.store, lambda op: _drive(op, world))
+
+
+def _erase_prefix(request: ErasePrefix, world: World) -> bool:
+    if request.link_only:
+        return hasattr(world.store, "erase_link") and bool(world.store.erase_link(request.prefix))
+    method(world.store, "erase_prefix")(request.prefix)
+    return False
 
 
 def _pause(request: Pause, world: World) -> None:
@@ -157,7 +170,7 @@ _ANSWERS: dict[type, Callable[[Any, World], Any]] = {
     Joined: _joined,
     Pause: _pause,
     Steady: lambda request, world: steady(request.key, request.version, world.store),
-    ErasePrefix: lambda request, world: method(world.store, "erase_prefix")(request.prefix),
+    ErasePrefix: _erase_prefix,
     ListDir: lambda request, world: method(world.store, "list_dir")(request.prefix),
     ListPrefix: lambda request, world: list(method(world.store, "list_prefix")(request.prefix)),
 }
@@ -172,6 +185,7 @@ async def perform_async(op: Op[T], world: World) -> T:
     world = replace(world, cancelled=cancelled)
     if hasattr(world.store, "get_async") or hasattr(world.store, "put_async"):
         return await _perform_steps(op, replace(world, gate=asyncio.Semaphore(max(1, world.concurrency))))
+    world = replace(world, asker=Asker(asyncio.current_task()))
     return await in_thread(lambda: perform(op, world), cancelled, world.executor)
 
 
@@ -179,7 +193,7 @@ async def in_thread(
     work: Callable[[], T], cancelled: threading.Event | None = None, executor: ThreadPoolExecutor | None = None
 ) -> T:
     """Run blocking work in a thread. When cancelled, tell the work, wait until it has let go, and pass the cancellation on."""
-    future = asyncio.get_running_loop().run_in_executor(executor or _executor(), work)
+    future = asyncio.get_running_loop().run_in_executor(executor or lane_executor() or _executor(), work)
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
@@ -248,6 +262,8 @@ async def _answer_async(request: Request, world: World) -> Any:
             return await _steady_async(key, version, store)
         case Pause(seconds):
             return await asyncio.sleep(seconds)
+        case ErasePrefix(_, link_only=True):
+            return False  # there are no links in an object store
         case ErasePrefix(prefix):
             return await method(store, "erase_prefix_async")(prefix)
         case ListDir(prefix):

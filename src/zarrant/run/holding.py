@@ -68,6 +68,14 @@ def version_of(key: str, store: Any) -> Version:
     return None if blob is None else blob.version
 
 
+def is_callers(key: str, store: Any) -> bool:
+    """Whether who asks has the lock of a key, through another handle; False where that cannot be known."""
+    if hasattr(store, "is_callers"):
+        known: bool = store.is_callers(key)
+        return known
+    return not hasattr(store, "hold") and _queues.is_callers(_queue_name(key, store))
+
+
 def settle(store: Any) -> None:
     """What was written in a group so far may be acknowledged."""
     if hasattr(store, "settle"):

@@ -3,7 +3,7 @@
 In: a `Joined` request and the store. Out: None, or the error of this caller's item. A caller who waits longer than the store
 waits for a lock gets LockTimeout, with nothing done. Once somebody acts for him he waits for the end of it, however he is
 interrupted: his data are in use until then. Where the work of several fails it is done again one by one, so that one
-caller's bad data are not another's error.
+caller's bad data are not another's error. Who would wait for himself, because he leads or has the lock, gets ReentrantLockError.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 from zarrant.effects import Joined, Op
 from zarrant.errors import LockTimeout
 from zarrant.locking.gathering import Entry, Gatherings
-from zarrant.locking.local import given_up, turn_comes
-from zarrant.run.holding import QUEUE_TIMEOUT, settle
+from zarrant.locking.local import given_up, reentrant, turn_comes
+from zarrant.run.holding import QUEUE_TIMEOUT, is_callers, settle
 
 _gatherings = Gatherings()
 
@@ -28,15 +28,23 @@ def join(request: Joined, store: Any, perform: Callable[[Op[None]], None]) -> No
     turn = threading.Lock()
     turn.acquire()
     entry = Entry(_name(request, store), request.item, turn.release)
+    _refuse_own(entry)
     try:
         if _gatherings.join(entry):
             perform(_act(request, entry, store))
+        elif is_callers(request.key, store):
+            raise reentrant()  # who leads waits for us
         else:
             _follow(entry, turn, time.monotonic() + _patience(store), lambda: perform(_act(request, entry, store)))
     finally:
         while not _gatherings.leave(entry):
             turn.acquire()
     _raise(entry)
+
+
+def _refuse_own(entry: Entry) -> None:
+    if _gatherings.led_by(entry):
+        raise reentrant()
 
 
 def _follow(entry: Entry, turn: threading.Lock, deadline: float, lead: Callable[[], None]) -> None:
@@ -62,7 +70,8 @@ async def join_async(request: Joined, store: Any, perform: Callable[[Op[None]], 
         except RuntimeError:
             pass  # its loop was closed: nobody waits there any more
 
-    entry = Entry(_name(request, store), request.item, wake)
+    entry = Entry(_name(request, store), request.item, wake, asyncio.current_task())
+    _refuse_own(entry)
     try:
         leads = _gatherings.join(entry)
         if not leads:

@@ -4,7 +4,8 @@ In: an open draft, the parts of the new object, the state of the object it repla
 an OSError with the old object as it was. A draft never is the lock file: that one outlives the rename, and is always empty.
 
 A version is (device, inode, mtime, size). Inodes are used again, and the kernel's own mtime moves in steps of milliseconds,
-so each draft is given the clock's nanoseconds, or more where that is not later than the mtime of the object it replaces.
+so each draft is given the clock's nanoseconds, or more where that is not later than the mtime of the object it replaces. It
+gets that object's permissions too: what somebody set by hand stays; an object of another user stays readable for both.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from zarrant.errors import ByteRangeError, StoreError, StoreFullError, StorePermissionError, ZarrantError
-from zarrant.locking.files import FileLock
+from zarrant.locking.files import SUFFIX, FileLock
 from zarrant.storage import Buffer, ByteRange, Part
 from zarrant.stores.descriptors import none_left, with_few
 from zarrant.stores.layer import FileLayer
@@ -26,6 +27,8 @@ FileVersion = tuple[int, int, int, int]
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_NO_MODES = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+"""What file systems say that have no permissions (FAT, some FUSE and network mounts)."""
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _LEASED = 100
 """Times a name that led to a leased file is looked up again: by then it leads to what replaced that file."""
@@ -36,6 +39,8 @@ _COARSE = (0, 1_000, 1_000_000, 1_000_000_000, 2_000_000_000)
 
 class TempFile:
     """A file being written, that will become an object. `guard` is the lock under which one writer only uses the name."""
+
+    fd = -1  # also where an interrupt ended `__init__`
 
     def __init__(self, files: FileLayer, path: str, guard: FileLock | None, fd: int = -1) -> None:
         """Make the file; or, with `fd`, take over an open one, which has yet to get the name `path`."""
@@ -134,17 +139,17 @@ def _open_in_time(files: FileLayer, path: str) -> int:
     return files.open(path, _READ)
 
 
-def open_published(files: FileLayer, path: str) -> tuple[int, os.stat_result] | None:
-    """(descriptor, state) of a published file, None where there is none; the caller closes the descriptor."""
+def open_published(files: FileLayer, path: str, follow: Callable[[str], int] | None = None) -> tuple[int, os.stat_result] | None:
+    """(descriptor, state) of a published file, None where there is none; the caller closes the descriptor. `follow` opens links."""
     try:
-        return _published(files, path)
+        return _published(files, path, follow)
     except OSError as error:
         if not none_left(error):
             raise
-    return with_few(lambda: _published(files, path))
+    return with_few(lambda: _published(files, path, follow))
 
 
-def _published(files: FileLayer, path: str) -> tuple[int, os.stat_result] | None:
+def _published(files: FileLayer, path: str, follow: Callable[[str], int] | None) -> tuple[int, os.stat_result] | None:
     try:
         fd = _open_in_time(files, path)
     except ABSENT:
@@ -152,9 +157,15 @@ def _published(files: FileLayer, path: str) -> tuple[int, os.stat_result] | None
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO):
             state = look(files, path)
+            if follow is not None and state is not None and stat.S_ISLNK(state.st_mode):
+                return _checked(files, follow(path))
             if state is not None:
                 require_regular(state)
         raise
+    return _checked(files, fd)
+
+
+def _checked(files: FileLayer, fd: int) -> tuple[int, os.stat_result]:
     try:
         return fd, require_regular(files.fstat(fd))
     except BaseException:
@@ -188,14 +199,45 @@ def stamp(files: FileLayer, fd: int, old: os.stat_result | None) -> FileVersion:
         files.set_mtime(fd, least + more)
         state = files.fstat(fd)
         if old is None or state.st_mtime_ns > old.st_mtime_ns:  # safety: coarse times
-            return version_of(state)
-    raise OSError(errno.EOVERFLOW, "the file system has no later time than that of the object replaced")
+            return _like(files, fd, state, old)
+    # The old one has the last time that there is (a broken clock, `touch`): the new one starts again from now. A version that
+    # comes with the same inode again is still another one: it would have to come in the very last moment of the file system.
+    for more in _COARSE:
+        files.set_mtime(fd, files.now() + more)
+        state = files.fstat(fd)
+        if old is not None and state.st_mtime_ns != old.st_mtime_ns:  # safety: last time
+            return _like(files, fd, state, old)
+    raise OSError(errno.EOVERFLOW, "the file system has no other time than that of the object replaced")
+
+
+def _like(files: FileLayer, fd: int, state: os.stat_result, old: os.stat_result | None) -> FileVersion:
+    """Give the draft the permissions of the object it replaces; its version."""
+    if old is not None and stat.S_ISREG(old.st_mode):
+        mode = old.st_mode & 0o777
+        if old.st_uid != state.st_uid:
+            mode |= state.st_mode & 0o777  # the owner of the old one may not be shut out by being replaced, nor the new one
+        if mode != state.st_mode & 0o777:
+            try:
+                files.chmod(fd, mode)
+            except OSError as error:
+                if error.errno not in _NO_MODES:
+                    raise
+    return version_of(state)
 
 
 def typed(error: OSError, action: str, store: str, key: str | None) -> StoreError:
     """The error of the tree for what the system said."""
     kind = StorePermissionError if error.errno in _DENIED else StoreFullError if error.errno in _FULL else StoreError
     found = kind(f"cannot {action}: {error.strerror or error}", store=store, key=key)
+    if error.errno in (errno.EACCES, errno.EPERM) and error.filename is not None:
+        found.path = os.fsdecode(error.filename if error.filename2 is None else error.filename2)
+        if error.errno == errno.EACCES and found.path.endswith(SUFFIX):
+            found.hint = "The file belongs to another user: its owner may `chmod g+rw` it, or remove it when nobody writes any more"
+        else:
+            found.hint = (
+                "In a shared directory every writer needs its group permissions (chmod g+rwxs), files that can be read "
+                "(umask 027), and no sticky bit (chmod -t): under that only its owner may replace a file"
+            )
     if error.errno in (errno.EMFILE, errno.ENFILE):
         found.hint = "Raise the limit of open files (ulimit -n), or touch fewer objects at once"
     found.errno = error.errno

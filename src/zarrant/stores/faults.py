@@ -37,7 +37,7 @@ class FaultyLayer(FileLayer):
 
     STEPS = (
         *("open", "close", "read", "write", "copy", "truncate", "sync", "rename", "unlink", "mkdir", "rmdir"),
-        *("stat", "stat_target", "fstat", "set_mtime", "scan", "lock", "unlock", "link", "note", "set_note", "alone"),
+        *("stat", "stat_target", "fstat", "set_mtime", "scan", "lock", "unlock", "link", "note", "set_note", "alone", "chmod"),
         "set_direct",
     )
 

@@ -10,8 +10,9 @@ and a killed writer leaves it whole. A read is one `open`, whose descriptor serv
   it when we were killed, its tail would be part of what they write next. Besides, a lock that outlives the rename serves
   any number of writes of one `hold`, and nobody slips in between them. Only the holder of the lock uses the name of the
   draft, so one that is found was left by a killed writer. TensorStore takes both for lock files and hides them.
-- Symbolic links are not followed in the last part of a key, nor by listing and erasing below a prefix. A directory in the
-  middle that is a link is followed by reads and writes: refusing it would cost an `open` a level.
+- Symbolic links are followed by the rule of `stores.links`: read through, replaced by writing, removed by erasing.
+- What kind of file system it is decides which locks are used (`stores.mounts`): where those of one mount need not reach
+  another, `locking="auto"` means lock files that are created. The first write of a process on a mount probes what was chosen.
 - Erasing leaves directories; `erase_prefix` removes those it emptied.
 - What lasts through a loss of power, and from when on, is in `stores.durable`.
 """
@@ -30,7 +31,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from zarrant.effects import ANY, OnlyWhile
-from zarrant.errors import CapabilityError, LockTimeout, NodeNotFoundError, OptionError, StoreError
+from zarrant.errors import CapabilityError, LockTimeout, NodeNotFoundError, OptionError, ReentrantLockError, StoreError
 from zarrant.locking.created import CreatedLock
 from zarrant.locking.files import SUFFIX, FileLock
 from zarrant.locking.local import KeyQueues, in_turn
@@ -42,6 +43,8 @@ from zarrant.stores.drafts import FileVersion, MakeDraft, Naming, TempFile, look
 from zarrant.stores.durable import DURABILITY, Group, ledger_of
 from zarrant.stores.held import HeldFiles
 from zarrant.stores.layer import FileLayer
+from zarrant.stores.links import Links
+from zarrant.stores.mounts import Mount, find_mount, renames_are_atomic, second_file_is_refused, second_lock_is_refused, trait_of
 from zarrant.stores.tree import NEW, FileTree
 
 T = TypeVar("T")
@@ -49,7 +52,7 @@ T = TypeVar("T")
 LOCKING = ("auto", "os", "lockfile", "none")
 _GUARDS = {
     "os": f"os locks (<key>{SUFFIX}), any process or machine whose file system has working locks",
-    "lockfile": f"lock files (<key>{SUFFIX}), any process or machine that uses locking='lockfile' too",
+    "lockfile": f"lock files (<key>{SUFFIX}), any process or machine whose Zarrant uses them too",
     "none": "no locks: only threads of this process are kept apart",
 }
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
@@ -58,18 +61,24 @@ _TRIES = 100
 
 _queues = KeyQueues()
 
+_told: dict[tuple[int, Mount, bool], str] = {}
+"""What was probed in this process."""
+
 
 class FilesystemStore(FileTree):
     """A directory: Get, Put, PutIf, Splice, Erase, List and Hold.
 
-    `locking`: "os" takes the lock of `<key>.__lock` for every write; "auto" does so too and makes sure, at the first write,
-    that the file system's locks exclude anyone (CapabilityError); "lockfile" is for file systems without locks, keeps no
+    `locking`: "os" takes the lock of `<key>.__lock` for every write; "lockfile" is for file systems without locks, keeps no
     TensorStore out, and needs a hand where a writer was killed (`locking.created`); "none" keeps only threads of this process
-    apart. LockTimeout after `lock_timeout` seconds. `durability` "fsync": what a call wrote is on disk when it returns;
+    apart. "auto" is "os", but "lockfile" on FUSE and network mounts whose locks need not reach other mounts, and makes sure, at
+    the first write, that the choice excludes anyone (CapabilityError): `guard` tells.
+    LockTimeout after `lock_timeout` seconds. `durability` "fsync": what a call wrote is on disk when it returns;
     "rename": at the next `sync`. With `create` the directory is made at the first write, else it must be there. `spares` False
     for a directory whose files are sent to others in the course of updates by NFS 3 or `sendfile`: see `stores.spares`.
     `direct_io` True: whole objects are written and read around the page cache, where the file system can do that
     (`stores.direct_io`); `access` tells whether it does.
+    `follow_symlinks`: "files" reads files that are links wherever these lead, and enters directories that are links only where
+    they stay in the store; True enters those that leave it too; False reads no file outside either. See `stores.links`.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as root:
@@ -89,6 +98,7 @@ class FilesystemStore(FileTree):
         create: bool = True,
         spares: bool = True,
         direct_io: bool = False,
+        follow_symlinks: bool | str = "files",
         layer: FileLayer | None = None,
     ) -> None:
         self.root = os.path.abspath(os.fspath(root))
@@ -108,7 +118,13 @@ class FilesystemStore(FileTree):
             )
         self.ledger, self.spares = ledger_of(self.root, self.files), spares
         self.direct = DirectIO(self.files, self.url) if direct_io else None
-        self._probed = locking != "auto"
+        self.follow_symlinks = follow_symlinks
+        self.links = Links(self.files, self.root, self.url, follow_symlinks)
+        self._chosen = "" if locking == "auto" else locking
+        self._mount: Mount | None = None
+        self._probed: dict[int, str] = {}
+        """Device: what was found there."""
+        self._remote: bool | None = None
         self._check_root()
 
     def with_options(self, **options: Any) -> FilesystemStore:
@@ -116,19 +132,62 @@ class FilesystemStore(FileTree):
         return FilesystemStore(self.root, **{**self._options(), **options}, layer=self.files)
 
     def _options(self) -> dict[str, Any]:
-        names = ("locking", "lock_timeout", "durability", "create", "spares", "direct_io")
+        names = ("locking", "lock_timeout", "durability", "create", "spares", "direct_io", "follow_symlinks")
         return {name: getattr(self, name) for name in names}
 
     @property
     def guard(self) -> str:
         """What guards writes, and whom it reaches."""
-        return _GUARDS["os" if self.locking == "auto" else self.locking]
+        chosen = self._choice()
+        if self.locking != "auto":
+            return _GUARDS[chosen]
+        found = "; ".join(self._findings()) or "to be probed by the first write"
+        return f"{_GUARDS[chosen]} ({self._mount_here().type or 'unknown file system'}: {found})"
+
+    @property
+    def file_system(self) -> dict[str, Any]:
+        """What the directory lies on, what that means for locks and renames, and what was probed by now."""
+        mount = self._mount_here()
+        return {
+            "type": mount.type,
+            "source": mount.source,
+            "mounted_at": mount.point,
+            "locks_reach_other_mounts": trait_of(mount).shares_locks,
+            "renames_may_show_gaps": trait_of(mount).remote,
+            "locking": self._choice(),
+            "probed": self._findings(),
+        }
+
+    def _findings(self) -> list[str]:
+        """What was probed for the locks in use, by this store or another one of this process on the same mount."""
+        if self.locking != "auto":
+            return []
+        mount, locks = self._mount_here(), self._choice() == "os"
+        told = () if self._probed else [told for (_, there, kind), told in _told.items() if (there, kind) == (mount, locks)]
+        return list(dict.fromkeys([*self._probed.values(), *told]))
+
+    def _mount_here(self) -> Mount:
+        if self._mount is None:
+            self._mount = find_mount(self.files, self.root)
+        return self._mount
+
+    def _choice(self) -> str:
+        """The locks that are used: never "auto"."""
+        if not self._chosen:
+            self._chosen = "os" if trait_of(self._mount_here()).shares_locks else "lockfile"  # safety: mount type
+        return self._chosen
+
+    def _doubtful(self) -> bool:
+        if self._remote is None:
+            self._remote = trait_of(self._mount_here()).remote
+        return self._remote
 
     @contextmanager
     def hold(self, keys: Sequence[str]) -> Iterator[HeldFiles]:
         """See `storage.Hold`. The value serves all keys; those held may be written any number of times.
 
-        Writing a held key through this store, not through the value, waits for the end of the hold. Other keys are best
+        Writing a held key through this store, not through the value, waits for the end of the hold; in the same thread or task
+        it is a ReentrantLockError at once. Other keys are best
         held too: waiting for more while holding some can only end in LockTimeout where two do it crosswise.
         """
         paths = {self._path(key): key for key in sorted(set(keys))}
@@ -146,12 +205,16 @@ class FilesystemStore(FileTree):
                         stack.callback(lock.release)  # safety: hold exit
             yield HeldFiles(self, locks)
 
+    def is_callers(self, key: str) -> bool:
+        """Whether who asks has the lock of a key, through another handle: writing it here would wait for ever."""
+        return _queues.is_callers(self._path(key))
+
     def steady(self, key: str, version: Version) -> bool:
         """Whether an object is of this version and nobody holds it, in this order; one held by the killed counts as held."""
         path = self._path(key)
         with Naming("look at", self.url, key):
             busy = path in _queues.held() if self.locking == "none" else look(self.files, path + SUFFIX) is not None
-            state = None if busy else look(self.files, path)
+            state = None if busy else self.links.state(path)
         return state is not None and version_of(state) == version
 
     @contextmanager
@@ -171,16 +234,13 @@ class FilesystemStore(FileTree):
     def _within(self, group: Group) -> Iterator[Self]:
         inside = copy.copy(self)
         inside.group = group
-        try:
-            yield inside
-        finally:
-            self._probed = self._probed or inside._probed
+        yield inside
 
     def _locked_draft(self, path: str, lock: FileLock, fd: int) -> TempFile:
         return TempFile(self.files, f"{path}{NEW}{SUFFIX}", lock, fd)
 
     def _tidier(self) -> Callable[[str, FileVersion], bool] | None:
-        return self._drop_spare if self.spares and self.locking in ("auto", "os") else None
+        return self._drop_spare if self.spares and self._choice() == "os" else None
 
     def _drop_spare(self, path: str, replaced: FileVersion) -> bool:
         """Remove a spare, unless the object is being written now; whether it is gone."""
@@ -190,7 +250,7 @@ class FilesystemStore(FileTree):
             with self._slot(path, spares.PATIENCE):
                 if not spares.absent(self.files, path, replaced):
                     self._unlink(path + spares.SPARE)
-        except LockTimeout:
+        except (LockTimeout, ReentrantLockError):
             return False
         return True
 
@@ -202,7 +262,7 @@ class FilesystemStore(FileTree):
     def _take(self, path: str, deadline: float) -> FileLock:
         """Lock a path, and remove what a killed holder left."""
         try:
-            kind = CreatedLock if self.locking == "lockfile" else FileLock
+            kind = CreatedLock if self._choice() == "lockfile" else FileLock
             lock = self._with_parents(path, lambda: kind.take(self.files, path + SUFFIX, deadline))
         except OSError as error:
             if error.errno in _NO_LOCKS and not isinstance(error, StoreError):
@@ -211,30 +271,43 @@ class FilesystemStore(FileTree):
         try:
             if lock.found:
                 self._unlink(f"{path}{NEW}{SUFFIX}")  # safety: killed holder
-            if not self._probed:
-                self._probe(lock)  # safety: probe
+            if self.locking == "auto" and lock.inode[0] not in self._probed:
+                self._probe(lock, path)  # safety: probe
         except BaseException:
             lock.release()
             raise
         return lock
 
-    def _probe(self, lock: FileLock) -> None:
-        """A second description of the file must be refused the lock: some network mounts grant it to everyone."""
-        fd = self.files.open(lock.path, os.O_RDWR)
-        try:
-            excluded = not self.files.lock(fd)
-        finally:
-            self.files.close(fd)
-        if not excluded:
-            raise self._no_locks("the file system grants one lock to two writers")
-        self._probed = True
+    def _probe(self, lock: FileLock, path: str) -> None:
+        """What was chosen must exclude a second writer; done once a mount and process, and again for a file layer of a test."""
+        mount = find_mount(self.files, os.path.dirname(path))
+        key = (lock.inode[0], mount, lock.locks)
+        told = _told.get(key) if type(self.files) is FileLayer else None
+        if told is None:
+            told = self._probe_mount(lock, path, mount)
+            _told[key] = told
+        self._probed[lock.inode[0]] = told
 
-    def _no_locks(self, message: str) -> CapabilityError:
+    def _probe_mount(self, lock: FileLock, path: str, mount: Mount) -> str:
+        trait = trait_of(mount)
+        if lock.locks and not trait.shares_locks:
+            raise self._no_locks(f"a part of the store is on a mount ({mount.type}) whose locks need not reach other mounts")
+        if lock.locks and not second_lock_is_refused(self.files, lock.path, mount):
+            raise self._no_locks("the file system grants one lock to two writers")
+        if not lock.locks and not second_file_is_refused(self.files, lock.path, mount):
+            raise self._no_locks("the file system makes one lock file for two writers", 'locking="none"')
+        found = "a second lock is refused" if lock.locks else "a second lock file is refused"
+        if trait.remote and not renames_are_atomic(self.files, path, SUFFIX):
+            found += ", readers see gaps in renames"
+        return found
+
+    def _no_locks(self, message: str, options: str = 'locking="lockfile"') -> CapabilityError:
+        hint = 'with locking="none" it is up to you that one process writes an object at a time'
         return CapabilityError(
             message,
             store=self.url,
             expected="working file locks",
-            hint='Use locking="lockfile"; with locking="none" it is up to you that one process writes an object at a time',
+            hint=hint.capitalize() if "none" in options else f"Use {options}; {hint}",
         )
 
     def _with_parents(self, path: str, make: Callable[[], T]) -> T:

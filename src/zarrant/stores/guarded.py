@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from typing import Any
 
 from zarrant.effects import ANY
-from zarrant.errors import CapabilityError, LockTimeout, OptionError, StoreError, VersionChangedError
+from zarrant.errors import CapabilityError, LockTimeout, OptionError, ReentrantLockError, StoreError, VersionChangedError
 from zarrant.locking.local import KeyQueues
 from zarrant.storage import Buffer, Synchronizer, Version, capabilities
 from zarrant.stores.adapters import View
@@ -85,7 +85,7 @@ class Synchronized(View):
         super().__init__(store)
         self.synchronizer, self.timeout = synchronizer, timeout
         self.inner = last_look(store)
-        for name in (*_READS, "erase_prefix"):
+        for name in (*_READS, "erase_prefix", "erase_link"):
             if hasattr(self.inner, name):
                 setattr(self, name, getattr(self.inner, name))
         for name in _WRITES:
@@ -120,6 +120,8 @@ class Synchronized(View):
         with ExitStack() as stack:
             try:
                 stack.enter_context(self.synchronizer.hold(keys, self.timeout))
+            except ReentrantLockError as error:  # of a synchronizer made of our queues
+                raise error.annotate(store=self.url, key=keys[0] if keys else None) from None
             except TimeoutError as error:
                 key = keys[0] if keys else None
                 if isinstance(error, LockTimeout):
@@ -153,7 +155,7 @@ class HeldKeys(View):
         super().__init__(outer)
         self.held, self.keys, self.ended = held, keys, False
         self._turns = KeyQueues()
-        for name in (*_READS, "erase_prefix"):
+        for name in (*_READS, "erase_prefix", "erase_link"):
             if hasattr(outer, name):
                 setattr(self, name, getattr(outer, name))
         for name in _WRITES:

@@ -27,9 +27,10 @@ class HeldFiles(FileTree):
     """
 
     def __init__(self, store: Any, locks: Mapping[str, FileLock | None]) -> None:
-        self.root, self.url, self.files, self.guard = store.root, store.url, store.files, store.guard
+        self.root, self.url, self.files = store.root, store.url, store.files
         self.durability, self.ledger, self.group = store.durability, store.ledger, store.group
         self.direct = store.direct
+        self.links = store.links
         self._store = store
         self._locks = locks
         self._turns = KeyQueues()
@@ -52,6 +53,16 @@ class HeldFiles(FileTree):
             stack.enter_context(in_turn(self._turns, paths, deadline, self.url))
             yield HeldFiles(self._store, {path: self._locks[path] for path in paths})
 
+    @property
+    def guard(self) -> str:
+        """See `FilesystemStore.guard`."""
+        return str(self._store.guard)
+
+    def is_callers(self, key: str) -> bool:
+        """See `FilesystemStore.is_callers`; of the locks of this hold, its own queue tells."""
+        path = self._path(key)
+        return self._turns.is_callers(path) if path in self._locks else bool(self._store.is_callers(key))
+
     def steady(self, key: str, version: Version) -> bool:
         """See `FilesystemStore.steady`."""
         return bool(self._store.steady(key, version))
@@ -69,6 +80,9 @@ class HeldFiles(FileTree):
             else:
                 lock.check()
                 yield lambda fd: self._store._locked_draft(path, lock, fd)
+
+    def _doubtful(self) -> bool:
+        return bool(self._store._doubtful())
 
     def _tidier(self) -> Callable[[str, FileVersion], bool] | None:
         tidier: Callable[[str, FileVersion], bool] | None = self._store._tidier()

@@ -19,6 +19,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 from zarrant.storage import Buffer
+from zarrant.stores.mounts import Mount, read_table
 
 if sys.platform != "win32":
     import fcntl
@@ -42,15 +43,10 @@ _LOCAL = {"tmpfs": "memory", **dict.fromkeys(("ext2", "ext3", "ext4", "xfs", "f2
 
 
 def _type_of(device: int) -> tuple[str, str]:
-    """Type and options of a file system, from proc(5): the fields after "-" in the line whose third field is the device."""
-    try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as table:
-            lines = [line.split() for line in table]
-    except OSError:
-        return "", ""
+    """Type and options of a file system, from the table of mounts; nothing where two mounts of the device differ."""
     wanted = f"{os.major(device)}:{os.minor(device)}"
-    ends = {(line[line.index("-") + 1], line[-1]) for line in lines if line[2] == wanted}
-    return ends.pop() if len({kind for kind, _ in ends}) == 1 else ("", "")
+    found = {(mount.type, mount.options) for mount in read_table() if mount.number == wanted}
+    return max(found) if len({kind for kind, _ in found}) == 1 else ("", "")
 
 
 class _Mount(NamedTuple):
@@ -141,6 +137,19 @@ Children = tuple[tuple[float, ...], bool]
 NO_CHILDREN: Children = ((0, 0.0), False)
 
 
+def _open(path: str, flags: int, mode: int) -> int:
+    """open(2), so that an interrupt loses no descriptor."""
+    fds: list[int] = []
+    try:
+        # Python handles an interrupt (Ctrl-C) when the call has returned, before its result is stored. So C stores it.
+        fds.extend(map(os.open, (path,), (flags,), (mode,)))
+    except BaseException:
+        for fd in fds:
+            os.close(fd)
+        raise
+    return fds[0]
+
+
 class FileLayer:
     """Files of the operating system."""
 
@@ -155,11 +164,11 @@ class FileLayer:
         """open(2), never inherited by a program that is started; where no descriptor is free it waits for one a while."""
         flags |= _CLOEXEC
         try:
-            return os.open(path, flags, mode)
+            return _open(path, flags, mode)
         except OSError as error:
             if error.errno not in _NONE_LEFT:
                 raise
-        return _patiently(os.open, path, flags, mode)
+        return _patiently(_open, path, flags, mode)
 
     def close(self, fd: int) -> None:
         """close(2)."""
@@ -243,6 +252,10 @@ class FileLayer:
         """stat(2): of what a symbolic link leads to."""
         return os.stat(path)
 
+    def real(self, path: str) -> str:
+        """realpath(3): where a path leads, or would lead."""
+        return os.path.realpath(path)
+
     def fstat(self, fd: int) -> os.stat_result:
         """fstat(2)."""
         return os.fstat(fd)
@@ -251,13 +264,19 @@ class FileLayer:
         """futimens(2), both times."""
         os.utime(fd, ns=(nanoseconds, nanoseconds))
 
+    def chmod(self, fd: int, mode: int) -> None:
+        """fchmod(2): unlike the mode of `open`, not subject to the umask."""
+        os.fchmod(fd, mode)
+
     def scan(self, path: str) -> list[tuple[str, str]]:
-        """(name, kind) of all entries of a directory; the kind is "file", "dir" or "other" (links are not followed)."""
+        """(name, kind) of all entries of a directory; the kind is "file", "dir", "link" (to whatever) or "other"."""
         found = []
         with _patiently(os.scandir, path) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     found.append((entry.name, "dir"))
+                elif entry.is_symlink():
+                    found.append((entry.name, "link"))
                 else:
                     found.append((entry.name, "file" if entry.is_file(follow_symlinks=False) else "other"))
         return found
@@ -332,6 +351,10 @@ class FileLayer:
         """
         return _mount(device).order
 
+    def mounts(self) -> list[Mount]:
+        """The table of mounts (proc(5)); empty where the system has none."""
+        return read_table()
+
     def now(self) -> int:
         """The wall clock in nanoseconds."""
         return time.time_ns()
@@ -360,10 +383,6 @@ class FileLayer:
                 path = os.path.dirname(path)
         except OSError:
             return []
-
-    def real(self, path: str) -> str:
-        """realpath(3)."""
-        return os.path.realpath(path)
 
     def is_link(self, path: str) -> bool:
         """Whether a name is a symbolic link."""

@@ -21,6 +21,7 @@ import numpy as np
 
 from zarrant.stores import direct_io
 from zarrant.stores.layer import NO_CHILDREN, FileLayer
+from zarrant.stores.mounts import Mount
 
 DEVICE = 77
 TOP = 1
@@ -270,6 +271,12 @@ class SimulatedLayer(FileLayer):
     def fstat(self, fd: int) -> os.stat_result:
         with self.system.gate:
             return self._state(self._node(fd))
+
+    def mounts(self) -> list[Mount]:
+        return []
+
+    def chmod(self, fd: int, mode: int) -> None:
+        pass  # a disk without permissions
 
     def set_mtime(self, fd: int, nanoseconds: int) -> None:
         with self.system.gate:

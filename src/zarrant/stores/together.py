@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Any, NamedTuple, Protocol
 
-from zarrant.errors import LockTimeout
+from zarrant.errors import LockTimeout, ReentrantLockError
 from zarrant.locking.local import Gate, remake_after_fork
 from zarrant.storage import Buffer, Part, Version
 from zarrant.stores.descriptors import free_descriptors, none_left
@@ -164,7 +164,7 @@ class _Batch:
         tree, path = self.tree, self.tree._path(key)
         try:
             make_draft = self.stack.enter_context(tree._slot(path, PATIENCE))
-        except LockTimeout:
+        except (LockTimeout, ReentrantLockError):  # the latter: the same key again, or one that the caller has
             return
         tree._check()
         draft = make_draft(-1)

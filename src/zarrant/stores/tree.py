@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import re
-import stat
+import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -20,7 +20,7 @@ from typing import Self
 import numpy as np
 
 from zarrant.effects import ANY, OnlyWhile
-from zarrant.errors import ByteRangeError, LimitError, OptionError, StoreError, VersionChangedError
+from zarrant.errors import ByteRangeError, LimitError, OptionError, VersionChangedError
 from zarrant.locking.files import SUFFIX
 from zarrant.storage import Blob, Buffer, ByteRange, Part, Version
 from zarrant.stores import spares
@@ -40,6 +40,9 @@ from zarrant.stores.drafts import (
     write_parts,
 )
 from zarrant.stores.durable import Durable
+from zarrant.stores.layer import FileLayer
+from zarrant.stores.links import Links
+from zarrant.stores.mounts import BUSY_S, QUIET_S, RELOOK_S
 from zarrant.stores.names import check_key, check_prefix
 from zarrant.stores.together import put_together
 from zarrant.stores.unsynced import Mark
@@ -57,6 +60,7 @@ _BESIDE = re.compile(rf"(?:{re.escape(NEW)}[0-9a-f]*)?{re.escape(SUFFIX)}\Z")
 class FileTree(Durable):
     """Objects as files below `root`."""
 
+    links: Links
     condition: OnlyWhile | None = None
 
     def only_while(self, key: str, version: Version) -> Self:
@@ -72,7 +76,7 @@ class FileTree(Durable):
             return self._version(key)
 
     def _version(self, key: str) -> FileVersion | None:
-        state = look(self.files, self._path(key))
+        state = self.links.state(self._path(key))
         return None if state is None else version_of(state)
 
     def _check(self) -> None:
@@ -105,6 +109,10 @@ class FileTree(Durable):
         """
 
     @abstractmethod
+    def _doubtful(self) -> bool:
+        """Whether an object that was just not found may be there: on file systems whose renames are not atomic for readers."""
+
+    @abstractmethod
     def _tidier(self) -> Callable[[str, FileVersion], bool] | None:
         """What removes a spare when no hold is left; None where other processes are not kept out."""
 
@@ -118,7 +126,7 @@ class FileTree(Durable):
     def _get(self, key: str, limit: int | None) -> Blob | None:
         path = self._path(key)
         with Naming("read", self.url, key):
-            opened = open_published(self.files, path)
+            opened = open_published(self.files, path, self.links.open) or self._open_again(path)
             if opened is None:
                 return None
             fd, state = opened
@@ -133,7 +141,7 @@ class FileTree(Durable):
     def get_ranges(self, key: str, ranges: Sequence[ByteRange], if_version: Version = None) -> Blob | None:
         path = self._path(key)
         with Naming("read", self.url, key):
-            opened = open_published(self.files, path)
+            opened = open_published(self.files, path, self.links.open) or self._open_again(path)
             if opened is None:
                 if if_version is not None:
                     raise _changed(if_version, None)
@@ -167,7 +175,7 @@ class FileTree(Durable):
         with Naming("erase", self.url, key):
             self._ready()
             # Where there is nothing, the lock need not be waited for: this is the moment at which there was nothing to erase.
-            if look(self.files, path) is not None:
+            if look(self.files, path) is not None or self._doubtful():
                 with self._slot(path):
                     self._check()
                     self._unlink(path + spares.SPARE)  # first: who is killed in between leaves no spare of nothing
@@ -184,14 +192,15 @@ class FileTree(Durable):
             self._ready()
             with self._slot(path):
                 self._check()
-                _expect(look(self.files, path), if_version)
+                _expect(self.links.state(path), if_version)
                 self._unlink(path + spares.SPARE)
                 self._unlink(path)
             self._done([path])
 
     def erase_prefix(self, prefix: str) -> None:
-        self._directory(prefix)
-        self._refuse_links(prefix)
+        self._directory(prefix, enter=False)
+        if self.erase_link(prefix):
+            return
         with Naming("erase", self.url, prefix or None):
             self._ready()
         erased: list[str] = []
@@ -213,7 +222,7 @@ class FileTree(Durable):
                 if kind == "dir":
                     if _is_key(name):
                         found.append(f"{directory}{name}/")
-                elif kind == "file" and _is_key(owner := _BESIDE.sub("", name)):
+                elif kind != "other" and _is_key(owner := _BESIDE.sub("", name)):
                     beside.setdefault(owner, []).append(name)
             for owner, names in beside.items():
                 self._wipe(directory, owner, names)
@@ -227,6 +236,18 @@ class FileTree(Durable):
                     pass  # not empty: another writer was here since; otherwise an empty directory is no object
         return erased
 
+    def erase_link(self, prefix: str) -> bool:
+        """Remove a directory that is a link, and nothing behind it; False where it is none."""
+        path = self._directory(prefix, enter=False)
+        with Naming("erase", self.url, prefix or None):
+            if not prefix or not self.links.is_link(path):
+                return False
+            self._ready()
+            parent, _, name = prefix[:-1].rpartition("/")
+            self._wipe(f"{parent}/" if parent else "", name, [name])
+            self._done([path])
+        return True
+
     def list_prefix(self, prefix: str) -> Iterator[str]:
         stack = self._entries(prefix)[::-1]
         return self._walk(stack)
@@ -238,26 +259,26 @@ class FileTree(Durable):
     def _path(self, key: str) -> str:
         check_key(key, self.url)
         self._refuse_reserved(key)
+        end = key.rfind("/")
+        if end > 0 and not self.links.trusts(key[:end]):
+            self._enter(key[:end])
         return f"{self.root}/{key}"
 
-    def _directory(self, prefix: str) -> str:
+    def _enter(self, directory: str, again: bool = False) -> None:
+        with Naming("look at", self.url, directory):
+            self.links.check(directory, again)
+
+    def _directory(self, prefix: str, enter: bool = True) -> str:
         check_prefix(prefix, self.url)
         self._refuse_reserved(prefix)
+        directory = prefix[:-1] if enter else prefix[:-1].rpartition("/")[0]
+        if directory:
+            self._enter(directory, again=True)
         return f"{self.root}/{prefix[:-1]}" if prefix else self.root
 
     def _refuse_reserved(self, key: str) -> None:
         if _reserved(key):
             raise OptionError("a reserved name", store=self.url, key=key, expected=f"no part ending with {SUFFIX} or {NEW}")
-
-    def _refuse_links(self, prefix: str) -> None:
-        """What is erased by listing must lie inside of the store."""
-        parts = prefix.split("/")[:-1]
-        for count in range(1, len(parts) + 1):
-            name = "/".join(parts[:count])
-            with Naming("erase", self.url, name):
-                state = look(self.files, f"{self.root}/{name}")
-                if state is not None and stat.S_ISLNK(state.st_mode):
-                    raise StoreError("will not erase through a symbolic link")
 
     def _read(self, fd: int, state: os.stat_result, spans: Sequence[tuple[int, int]]) -> list[memoryview]:
         """The spans of a file in one buffer; neighbours, which are neighbours in the buffer too, in one call."""
@@ -285,6 +306,22 @@ class FileTree(Durable):
             offset, first = offset + length, last
         return views
 
+    def _open_again(self, path: str) -> spares.Opened | None:
+        """Look a second time for an object that was not found, where one is replaced in two steps that readers can see."""
+        if not self._doubtful():
+            return None
+        start, quiet = time.monotonic(), _quiet(self.files, os.path.dirname(path))
+        looks = 0
+        while True:
+            opened = open_published(self.files, path, self.links.open)  # safety: second look
+            if opened is not None:
+                return opened
+            looks += 1
+            busy = look(self.files, path + SUFFIX) is not None and time.monotonic() - start < BUSY_S
+            if not busy and (quiet or looks > 2):
+                return None
+            time.sleep(RELOOK_S)
+
     def _swap(self, key: str, parts: Sequence[Part], if_version: Version) -> Version:
         """Replace an object by a new one, if it is of the version asked for."""
         path = self._path(key)
@@ -297,9 +334,10 @@ class FileTree(Durable):
     def _swap_locked(self, path: str, parts: Sequence[Part], if_version: Version) -> tuple[FileVersion, Mark]:
         with self._slot(path) as make_draft:
             self._check()
-            opened = open_published(self.files, path) if any(isinstance(part, ByteRange) for part in parts) else None
+            spliced = any(isinstance(part, ByteRange) for part in parts)
+            opened = open_published(self.files, path, self.links.open) if spliced else None
             try:
-                old = look(self.files, path) if opened is None else opened[1]
+                old = self.links.state(path) if opened is None else opened[1]
                 if if_version is not ANY:
                     _expect(old, if_version)  # safety: version
                 return self._replace(path, parts, if_version, opened, old, make_draft)
@@ -334,9 +372,9 @@ class FileTree(Durable):
             worth = worth and old is not None and spares.remember(self.files, draft.fd, path, version, old, parts)
             mark = self._before_rename(path, draft.fd, version, old, adopted is not None)
             if draft.guard is None and if_version is not ANY:
-                _expect(look(self.files, path), if_version)  # nobody was kept out while it was written
+                _expect(self.links.state(path), if_version)  # nobody was kept out while it was written
             kept: list[bool] = []
-            draft.publish(path, version, lambda: kept.append(worth and spares.keep(self.files, path)))
+            draft.publish(path, version, lambda: kept.append(worth and self._keep(path)))
         except BaseException:
             draft.release()
             raise
@@ -354,6 +392,10 @@ class FileTree(Durable):
             if len(new) == len(parts) and self.direct.write(fd, new):
                 return
         write_parts(self.files, fd, parts, base)
+
+    def _keep(self, path: str) -> bool:
+        """Keep an object as a spare; what a link leads to is not ours."""
+        return not self.links.is_link(path) and spares.keep(self.files, path)
 
     def _drop_old_spare(self, path: str) -> None:
         """Remove the spare of an object that was just replaced by something else than an update."""
@@ -382,11 +424,14 @@ class FileTree(Durable):
 
     def _entries(self, prefix: str) -> list[str]:
         """Keys and (ending with "/") prefixes directly below a prefix, in the order that sorts all keys below."""
+        found = ((name, self._target_kind(prefix + name) if kind == "link" else kind) for name, kind in self._scan(prefix))
         return sorted(
-            f"{prefix}{name}/" if kind == "dir" else prefix + name
-            for name, kind in self._scan(prefix)
-            if kind != "other" and _is_key(name)
+            f"{prefix}{name}/" if kind == "dir" else prefix + name for name, kind in found if kind != "other" and _is_key(name)
         )
+
+    def _target_kind(self, key: str) -> str:
+        with Naming("list", self.url, key):
+            return self.links.kind(f"{self.root}/{key}")
 
     def _walk(self, stack: list[str]) -> Iterator[str]:
         while stack:
@@ -395,6 +440,12 @@ class FileTree(Durable):
                 stack.extend(self._entries(name)[::-1])
             else:
                 yield name
+
+
+def _quiet(files: FileLayer, directory: str) -> bool:
+    """Whether nothing was renamed in a directory for a while."""
+    state = look(files, directory)
+    return state is None or abs(files.now() - state.st_mtime_ns) > QUIET_S * 1e9
 
 
 def _reserved(name: str) -> bool:

@@ -118,17 +118,22 @@ def stored(path: str | os.PathLike[str]) -> tuple[int, int]:
 
 def guard(address: str | os.PathLike[str]) -> str:
     """What would guard writes at a path, in words; OptionError for what is not in the file system."""
-    return _files(address).guard
+    return _directory(address).guard
 
 
 def direct_io(address: str | os.PathLike[str]) -> str:
     """What `direct_io` would do at a path, in words, as one file that is there shows; OptionError as `guard`."""
-    store = _files(address)
+    store = _directory(address)
     with Naming("try direct I/O", store.url, None):
         return tried(store.files, store.root)
 
 
-def _files(address: str | os.PathLike[str]) -> FilesystemStore:
+def file_system(address: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a path lies on: see `FilesystemStore.file_system`; OptionError for what is not in the file system."""
+    return _directory(address).file_system
+
+
+def _directory(address: str | os.PathLike[str]) -> FilesystemStore:
     store = resolve_store(address).store
     if not isinstance(store, FilesystemStore):
         raise OptionError("not a path", field="path", expected="a directory", got=str(address))

@@ -1,7 +1,7 @@
 """What serves here: versions, which kernels are compiled, the options in force, and what would guard writes at a path.
 
-In comes a path, or none; out goes a plain dict. Nothing is written, so a guard is what is configured: whether the locks of
-the file system exclude anyone is probed by the first write.
+In comes a path, or none; out goes a plain dict, for a path with the type of its mount and the locks that are chosen for it.
+Nothing is written, so a guard is what is configured: whether those locks exclude anyone is probed by the first write.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ def examine(path: str | None = None) -> dict[str, Any]:
         "memory": available_memory(),
         "kernels": {"active": kernels.active(), "missing": kernels.missing()},
         "config": {name: {"value": value, "source": sources[name][1]} for name, value in asdict(config.config).items()},
-        "path": None if path is None else {"path": path, "guard": describe.guard(path), "direct_io": describe.direct_io(path)},
+        "path": None
+        if path is None
+        else {"path": path, "guard": describe.guard(path), **describe.file_system(path), "direct_io": describe.direct_io(path)},
     }
 
 
