@@ -242,7 +242,7 @@ class FileTree(Durable):
         tidier = None if opened is None or path in self.ledger.broken else self._tidier()
         adopted = None
         if opened is not None and tidier is not None:
-            adopted = spares.adopt(self.files, path, opened, make_draft)
+            adopted = spares.adopt(self.files, path, opened, make_draft, spares.room_for(parts, opened[1].st_size))
         draft = make_draft(-1) if adopted is None else adopted[0]
         try:
             worth = adopted is not None
