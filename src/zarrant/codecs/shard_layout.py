@@ -20,10 +20,15 @@ MISSING = np.uint64(2**64 - 1)
 
 @dataclass(frozen=True, slots=True)
 class Wrong:
-    """The entries of a stored index, and the `data` part of its object, where some entry cannot be."""
+    """The entries of a stored index, and the `data` part of its object, where some entry cannot be.
+
+    `kept` is what an update stores again in place of those at fault. Their offset stays, and where an entry might become
+    possible, or cast doubt on another subchunk, when the shard grows, its length is missing from then on.
+    """
 
     table: npt.NDArray[np.uint64]
     data: tuple[int, int]
+    kept: npt.NDArray[np.uint64]
 
     def error(self, row: int) -> ChunkError:
         """What is wrong with one entry that is at fault."""
@@ -78,7 +83,11 @@ class Index:
         long = index._reaching_over_others()
         overlapping = index.without(long)._overlapping_each_other()
         rows = np.concatenate((half, outside, long, overlapping))
-        return index if not rows.size else Index(index.offset, index.size, Wrong(table, data))._with(rows, AT_FAULT)
+        if not rows.size:
+            return index
+        kept = table.copy()
+        kept[np.concatenate((outside, long)), 1] = MISSING
+        return Index(index.offset, index.size, Wrong(table, data, kept))._with(rows, AT_FAULT)
 
     def require(self, rows: Ints | npt.NDArray[np.intp]) -> None:
         """ChunkError where one of `rows` has an entry that is at fault."""
@@ -143,12 +152,12 @@ class Index:
         return live[shared]
 
     def to_table(self) -> npt.NDArray[np.uint64]:
-        """The (n, 2) table to be stored; entries at fault as they were found."""
+        """The (n, 2) table to be stored; entries at fault stay so."""
         table = np.empty((self.offset.size, 2), np.int64)
         table[:, 0], table[:, 1] = self.offset, self.size
         found = table.view(np.uint64)  # -1 is MISSING
         if self.wrong is not None:
-            found[self.size == AT_FAULT] = self.wrong.table[self.size == AT_FAULT]
+            found[self.size == AT_FAULT] = self.wrong.kept[self.size == AT_FAULT]
         return found
 
     @property
