@@ -363,6 +363,6 @@ def test_dead_bytes_are_bounded(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) 
             a[1024 * (i % 8)] = i + 1
             largest = max(largest, (tmp_path / str(limit) / "c" / "0").stat().st_size)
         sizes[limit] = largest / live
-    assert sizes[0.0] <= 1.3
-    assert 1.5 < sizes[0.5] <= 1.8
+    assert 1.4 < sizes[0.0] <= 1.6  # four updates of an eighth each
+    assert 1.4 < sizes[0.5] <= 1.8
     assert 1.8 < sizes[0.9] <= 2.2

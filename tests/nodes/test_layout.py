@@ -8,6 +8,7 @@ import pytest
 
 import zarrant
 from zarrant.codecs import Blosc, Bytes, Crc32c, Gzip, Numcodecs, Transpose, Zstd
+from zarrant.errors import ChunkError
 from zarrant.nodes.layout import Layout, auto_chunks
 
 
@@ -18,7 +19,7 @@ def codecs(**options):
 
 def test_defaults() -> None:
     document = Layout((8, 6), "int16").document()
-    assert [codec.name for codec in document.codecs] == ["bytes", "zstd"]
+    assert [codec.name for codec in document.codecs] == ["bytes", "zstd", "crc32c"]
     assert document.chunk_grid.configuration == {"chunk_shape": [8, 6]}
     assert (document.fill_value, document.data_type.name, document.chunk_key_encoding.name) == (0, "int16", "default")
     assert codecs(dtype="int8", compressors=None) == [{"name": "bytes"}] or codecs(dtype="int8", compressors=None) == ["bytes"]
@@ -95,3 +96,17 @@ def test_key_encodings() -> None:
         assert (
             zarrant.create_array({}, shape=(8, 9), dtype="int8", chunks=(4, 3), chunk_key_encoding=given).chunk_key((1, 2)) == key
         )
+
+
+def test_the_default_codecs_notice_every_flipped_bit() -> None:
+    for shards in (None, (8,)):
+        objects: dict[str, bytes] = {}
+        a = zarrant.create_array(objects, shape=(8,), dtype="uint32", chunks=(4,), shards=shards)
+        a[...] = [3, 1, 4, 1, 5, 9, 2, 6]
+        whole = objects["c/0"]
+        for bit in range(8 * len(whole)):
+            damaged = bytearray(whole)
+            damaged[bit // 8] ^= 1 << bit % 8
+            objects["c/0"] = bytes(damaged)
+            with pytest.raises(ChunkError):
+                a[...]
