@@ -135,7 +135,7 @@ def _take(files: FileLayer, path: str, opened: Opened, room: int | None) -> tupl
         return None
     try:
         state = files.fstat(fd)
-        fits = room is None or getattr(state, "st_blocks", 0) * 512 <= room
+        fits = room is None or (getattr(state, "st_blocks", None) or 0) * 512 <= room
         if fits and version_of(state) == note.replaced and state.st_nlink == 1 and files.alone(fd):  # safety: spare
             return fd, note.changed
     except OSError:
