@@ -80,7 +80,7 @@ class Index:
         if index is not None:
             return index
         index, half, outside = cls.sift(table, data)
-        long = index._reaching_over_others()
+        long = index.reaching_over_others()
         overlapping = index.without(long)._overlapping_each_other()
         rows = np.concatenate((half, outside, long, overlapping))
         if not rows.size:
@@ -138,7 +138,7 @@ class Index:
         live = live[self.offset[live].argsort(kind="stable")]
         return live, self.offset[live], (self.offset + self.size)[live]
 
-    def _reaching_over_others(self) -> npt.NDArray[np.intp]:
+    def reaching_over_others(self) -> npt.NDArray[np.intp]:
         """Rows that reach into the second one after them."""
         live, offset, end = self._in_place_order()
         return live[:-2][end[:-2] > offset[2:]]
