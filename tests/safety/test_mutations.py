@@ -57,6 +57,11 @@ MUTATIONS: dict[str, Mutation] = {
     "spare tail": Mutation("pass", "stores/test_spares.py"),
     "told": Mutation("pass", "run/test_joining.py::test_who_is_acted_for_is_told_when_it_is_on_disk"),
     "shape": Mutation("if True:", "nodes/test_edges.py::test_what_is_being_appended_stays"),
+    "dead bytes": Mutation("runs = runs[:0]", "codecs/test_dead_bytes.py::test_a_reader_with_an_old_index_finds_what_it_leads_to"),
+    "dead clock": Mutation("clock = record.clock + kept_bytes", "codecs/test_dead_bytes.py::test_large_updates_outlive_each_other"),
+    "entry at fault": Mutation(
+        "keep_all = False", "ops/test_damage.py::test_much_that_is_dead_is_left_alone_while_an_entry_is_at_fault"
+    ),
     "directory sync": Mutation("pass", "safety/test_crash_states.py::test_power_lost_with_fsync"),
 }
 

@@ -152,9 +152,9 @@ def lay_out(
     if record is None:
         dead = _gaps(live, first, end)
         record = Record(0, _timed(dead, 0))
-    clock = record.clock + min(int((dying[1] - dying[0]).sum()), kept_bytes // KEPT_UPDATES)
+    clock = record.clock + min(int((dying[1] - dying[0]).sum()), kept_bytes // KEPT_UPDATES)  # safety: dead clock
     runs = np.concatenate((record.runs, _timed(dying, clock)))
-    runs = runs[clock - runs[:, 2] < kept_bytes]
+    runs = runs[clock - runs[:, 2] < kept_bytes]  # safety: dead bytes
     if len(runs) > MOST_RUNS:
         return None
     # Ranges that share nothing: those that begin in some order end in the same one.

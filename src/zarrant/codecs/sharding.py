@@ -240,7 +240,7 @@ class Shard:
         stop = source.size if self.at_start else source.size - self.index_size
         live, appending = kept.live_bytes + added, self.options.shard_updates == "append"
         dead = stop - first - kept.live_bytes
-        keep_all = old.wrong is not None
+        keep_all = old.wrong is not None  # safety: entry at fault
         if source.published and appending and not keep_all:
             most = allowance(live, self.options.dead_limit)
             if most is not None and is_much(dead, most):
