@@ -44,8 +44,19 @@ class Blob(NamedTuple):
     size: int
 
 
-Part: TypeAlias = Buffer | ByteRange
-"""A piece of a new object: bytes, or a range of the object it replaces."""
+class Hole(NamedTuple):
+    """`length` bytes of a new object that nobody will read: what is there is up to the store, best is what takes no space."""
+
+    length: int
+
+
+Part: TypeAlias = Buffer | ByteRange | Hole
+"""A piece of a new object: bytes, a range of the object it replaces, or bytes that do not matter."""
+
+
+def filled(part: Buffer | Hole) -> Buffer:
+    """The bytes of a part that is no range, for stores that have no holes."""
+    return bytes(part.length) if isinstance(part, Hole) else part
 
 
 @runtime_checkable
@@ -100,7 +111,10 @@ class Splice(Protocol):
     """Assemble a new object from new bytes and ranges of the object it replaces, without moving those through the caller."""
 
     def splice(self, key: str, parts: Sequence[Part], if_version: Version) -> Version:
-        """Like `put_if`, where a ByteRange part stands for those bytes of the current object (start, length given)."""
+        """Like `put_if`, where a ByteRange part stands for those bytes of the current object (start, length given).
+
+        A Hole part stands for bytes that do not matter: zeros, or what the store has at hand.
+        """
         ...
 
 

@@ -22,7 +22,7 @@ import pytest
 
 from zarrant.effects import ANY
 from zarrant.errors import ByteRangeError, LimitError, OptionError, VersionChangedError
-from zarrant.storage import Blob, ByteRange, capabilities
+from zarrant.storage import Blob, ByteRange, Hole, capabilities
 from zarrant.stores.faults import FaultyLayer
 
 __all__ = ["BAD_KEYS", "BAD_PREFIXES", "FaultyLayer", "StoreSuite", "content", "needs", "together"]
@@ -195,6 +195,16 @@ class StoreSuite:
         version = store.put("a", [value])
         store.splice("a", [ByteRange(1, 2_500_001), b"end", ByteRange(0, 1)], version)
         assert content(store.get("a")) == value[1:2_500_002] + b"end" + value[:1]
+
+    def test_splice_with_holes(self, store: Any) -> None:
+        needs(store, "splice")
+        value = random.Random(2).randbytes(1_000_000)
+        version = store.put("a", [value])
+        store.splice("a", [Hole(5), ByteRange(5, 10), b"new", Hole(500_000), ByteRange(999_000), Hole(70_000)], version)
+        found = content(store.get("a")) or b""
+        assert (len(found), found[5:18], found[500_018:501_018]) == (571_018, value[5:15] + b"new", value[999_000:])
+        store.splice("b", [Hole(3)], None)
+        assert len(content(store.get("b")) or b"") == 3
 
     def test_erase(self, store: Any) -> None:
         store.put("a/b", [b"1"])

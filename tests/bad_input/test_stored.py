@@ -168,12 +168,14 @@ def test_hostile_index(name: str, location: str, refused: Any) -> None:
     raw, index = place["c/0/0"], index_bytes(entries)
     assert raw == (index_bytes([(o + shift, n) for o, n in GOOD]) + raw[size:] if at_start else raw[:-size] + index_bytes(GOOD))
     place["c/0/0"] = index + raw[size:] if at_start else raw[:-size] + index
-    for call in (lambda: a[...], lambda: a[0, 0], lambda: a.retrieve_subchunk((0, 0)), lambda: assign(a, S[0, 0])):
+    for call in (lambda: a[...], lambda: a[4, 0], lambda: a.retrieve_subchunk((1, 0)), lambda: assign(a, S[4, 0])):
         with refused(place, ChunkError, "shard index", reason, "subchunk", "c/0/0", key="c/0/0", chunk=(0, 0)) as caught:
             call()
         assert caught[0].codec == "sharding_indexed"
         assert caught[0].field.startswith("index[")
     assert np.array_equal(a[:, 8:], data[:, 8:])
+    assert np.array_equal(a[4:8, 4:8], data[4:8, 4:8])
+    assert reason == "overlaps" or np.array_equal(a[0:4, 0:8], data[0:4, 0:8])
     a.store_chunk((0, 0), 3)
     assert (a[:, :8] == 3).all()
 
@@ -195,7 +197,7 @@ def test_broken_shards(location: str, place: Any, refused: Any) -> None:
     ]
     for broken, reason in cases:
         a.store_encoded_chunk((0, 0), broken)
-        for call in (lambda: a[...], lambda: a[7, 7], lambda: assign(a, S[0, 0]), lambda: a.retrieve_chunk((0, 0))):
+        for call in (lambda: a[...], lambda: a[7, 7], lambda: assign(a, S[7, 7]), lambda: a.retrieve_chunk((0, 0))):
             with refused(place, ChunkError, "c/0/0", reason, key="c/0/0", chunk=(0, 0)) as caught:
                 call()
             assert caught[0].codec in ("sharding_indexed", "crc32c")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zarrant.codecs.shard_layout import Index, locate, morton_order
+from zarrant.codecs.shard_layout import AT_FAULT, Index, locate, morton_order
 from zarrant.errors import ChunkError
 
 MISSING = 2**64 - 1
@@ -26,33 +26,49 @@ def test_tables_and_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "row"),
+    ("rows", "wrong"),
     [
-        ([(0, 4), (MISSING, 4)], 1),
-        ([(0, 4), (4, MISSING)], 1),
-        ([(0, 11)], 0),
-        ([(11, 0)], 0),
-        ([(10, 1)], 0),
-        ([(1, MISSING - 1)], 0),
-        ([(MISSING - 1, 2)], 0),
-        ([(MISSING - 3, 8)], 0),
-        ([(2**63, 1)], 0),
-        ([(0, 4), (3, 4)], 1),
-        ([(5, 5), (0, 6)], 0),
-        ([(2, 3), (2, 3)], 1),
+        ([(0, 4), (MISSING, 4)], [1]),
+        ([(0, 4), (4, MISSING)], [1]),
+        ([(0, 11)], [0]),
+        ([(11, 0)], [0]),
+        ([(10, 1)], [0]),
+        ([(1, MISSING - 1)], [0]),
+        ([(MISSING - 1, 2)], [0]),
+        ([(MISSING - 3, 8)], [0]),
+        ([(2**63, 1)], [0]),
+        ([(0, 4), (3, 4)], [0, 1]),
+        ([(5, 5), (0, 6)], [0, 1]),
+        ([(2, 3), (2, 3)], [0, 1]),
+        ([(0, 2), (1, 7), (2, 2), (4, 2)], [1]),
+        ([(0, 2), (4, 2), (0, 10), (6, 2)], [2]),
+        ([(0, 2), (5, 2), (6, 2), (MISSING, MISSING), (20, 1)], [1, 2, 4]),
     ],
 )
-def test_hostile_tables(rows, row) -> None:
-    with pytest.raises(ChunkError) as caught:
-        Index.from_table(table(*rows), (0, 10))
-    assert caught.value.field == f"index[{row}]"
-    assert caught.value.codec == "sharding_indexed"
+def test_an_entry_that_cannot_be_costs_no_other(rows, wrong) -> None:
+    index = Index.from_table(table(*rows), (0, 10))
+    for row in range(len(rows)):
+        if row in wrong:
+            with pytest.raises(ChunkError) as caught:
+                index.require(np.array([row]))
+            assert caught.value.field == f"index[{row}]"
+            assert caught.value.codec == "sharding_indexed"
+            assert not index.present[row]
+        else:
+            index.require(np.array([row]))
+            assert bool(index.present[row]) == (rows[row][0] != MISSING)
+    again = Index.from_table(index.to_table(), (0, 10**6))
+    assert np.flatnonzero(again.size == AT_FAULT).tolist() == wrong
+    assert np.array_equal(again.to_table()[:, 0], table(*rows)[:, 0])
+    assert not index.all_missing
+    mended = index.moved(np.array(wrong), np.full(len(wrong), 8), np.full(len(wrong), 1))
+    mended.require(np.arange(len(rows)))
 
 
 def test_data_begin_after_an_index_at_the_start() -> None:
     assert Index.from_table(table((20, 4)), (20, 24)).present.all()
     with pytest.raises(ChunkError, match="outside"):
-        Index.from_table(table((19, 4)), (20, 24))
+        Index.from_table(table((19, 4)), (20, 24)).require(np.array([0]))
 
 
 def test_entries_move() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import zarrant
 from zarrant.codecs import Blosc, Bytes, Crc32c, Gzip, Numcodecs, Transpose, Zstd
-from zarrant.errors import DataTypeError, MetadataError, OptionError
+from zarrant.errors import ChunkError, DataTypeError, MetadataError, OptionError
 from zarrant.nodes.layout import Layout, auto_chunks, divisors
 
 
@@ -22,7 +22,7 @@ def codecs(**options):
 
 def test_defaults() -> None:
     document = Layout((8, 6), "int16").document()
-    assert [codec.name for codec in document.codecs] == ["bytes", "zstd"]
+    assert [codec.name for codec in document.codecs] == ["bytes", "zstd", "crc32c"]
     assert document.chunk_grid.configuration == {"chunk_shape": [8, 6]}
     assert (document.fill_value, document.data_type.name, document.chunk_key_encoding.name) == (0, "int16", "default")
     assert codecs(dtype="int8", compressors=None) == [{"name": "bytes"}] or codecs(dtype="int8", compressors=None) == ["bytes"]
@@ -188,3 +188,17 @@ def test_fill_values_as_zarr_python_takes_them() -> None:
     for dtype, fill in [("bool", 2), ("uint8", 3.5), ("uint8", -1.0), ("float32", 1e300), ("uint8", np.ma.masked), ("float64", 1j)]:
         with pytest.raises(DataTypeError):
             zarrant.create_array({}, shape=(2,), dtype=dtype, fill_value=fill)
+
+
+def test_the_default_codecs_notice_every_flipped_bit() -> None:
+    for shards in (None, (8,)):
+        objects: dict[str, bytes] = {}
+        a = zarrant.create_array(objects, shape=(8,), dtype="uint32", chunks=(4,), shards=shards)
+        a[...] = [3, 1, 4, 1, 5, 9, 2, 6]
+        whole = objects["c/0"]
+        for bit in range(8 * len(whole)):
+            damaged = bytearray(whole)
+            damaged[bit // 8] ^= 1 << bit % 8
+            objects["c/0"] = bytes(damaged)
+            with pytest.raises(ChunkError):
+                a[...]

@@ -33,7 +33,7 @@ def test_info(array) -> None:
     assert info["Data type"] == "float32"
     assert info["Bytes"] == "24000 (23.4 KiB)"
     assert info["Stored objects"].startswith("6 ")
-    assert info["Codecs"] == "sharding_indexed[bytes → zstd]"
+    assert info["Codecs"] == "sharding_indexed[bytes → zstd → crc32c]"
     assert info["Dimensions"] == ("y", "<x>")
     assert "os locks" in info["Guard"]
     lines = repr(info).splitlines()

@@ -1,10 +1,15 @@
 """A process that writes or reads one array while others do: `python readers.py LIBRARY PATH COUNTERS ARGUMENT`.
 
-LIBRARY "writer" makes update after update of REGIONS[ARGUMENT] through Zarrant until its input ends: the k-th sets every
-element of the region to k. It notes k in COUNTERS (two int64 a writer) when it begins and when it is done. Any other LIBRARY
+LIBRARY "writer" makes update after update of WRITES[ARGUMENT] through Zarrant until its input ends: the k-th sets every
+element of each region to k; in the last region, which is one subchunk, each third one sets fill instead, so that the subchunk
+dies and is born again. It notes k in COUNTERS (two int64 a region) when it begins and when it is done. Any other LIBRARY
 reads ARGUMENT times, the whole array and parts of it by turns, and compares each subchunk: every region shows one update, not
 older than the last that was done before the read, not newer than the last begun after it; the rest is BASE. It prints
 how many reads were made, how many were wrong, how many failed, how many different updates were seen, and the first trouble.
+The array is SHAPE, or a multiple of it.
+
+LIBRARY "appender" appends rows to an array of rows that say which they are; with a fifth argument "appended" the readers open
+the array anew for each read, and read its last rows.
 
 `python readers.py serve`: for each line `["read" or "write", LIBRARY, PATH, FILE]` of its input, reads a whole array into the
 .npy FILE, or writes from it, opened anew; and prints a line that says how it went.
@@ -24,8 +29,10 @@ from typing import Any
 import numpy as np
 
 SHAPE, SHARD, CHUNK = (48, 48), (48, 48), (16, 16)
-REGIONS = (np.s_[4:30, 4:30], np.s_[32:44, 10:48])
-"""Each covers some subchunks wholly and some partly; the second and the first have subchunks of their own."""
+REGIONS = (np.s_[4:30, 4:30], np.s_[32:44, 10:48], np.s_[0:16, 32:48])
+"""The first two cover some subchunks wholly and some partly; each has subchunks of its own."""
+WRITES = ((0, 2), (1,))
+"""The regions of each writer."""
 BASE = 2**32 - 1
 PARTS = (np.s_[0:48, 0:48], np.s_[0:16, 0:16], np.s_[8:24, 8:40], np.s_[30:48, 0:48], np.s_[16:32, 16:32])
 
@@ -35,18 +42,60 @@ def counters(path: str) -> Any:
         return np.frombuffer(mmap.mmap(file.fileno(), 0), "int64")
 
 
-def write(path: str, told: Any, number: int) -> None:
-    import zarrant
-
-    array = zarrant.open_array(path, mode="r+", config={"dead_limit": 1.0, "shard_updates": "append"})
+def until_told() -> threading.Event:
     over = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
-    k = 0
+    return over
+
+
+def times(part: tuple[slice, slice], scale: int) -> tuple[slice, slice]:
+    return slice(part[0].start * scale, part[0].stop * scale), slice(part[1].start * scale, part[1].stop * scale)
+
+
+def value(number: int, k: int) -> int:
+    return 0 if number == 2 and k % 3 == 0 else k
+
+
+def write(path: str, told: Any, writer: int) -> None:
+    import zarrant
+
+    array = zarrant.open_array(path, mode="r+")
+    over, k = until_told(), 0
     while not over.is_set():
         k += 1
-        told[2 * number] = k
-        array[REGIONS[number]] = k
-        told[2 * number + 1] = k
+        for number in WRITES[writer]:
+            told[2 * number] = k
+            array[times(REGIONS[number], array.shape[0] // SHAPE[0])] = value(number, k)
+            told[2 * number + 1] = k
+
+
+def append(path: str, told: Any) -> None:
+    import zarrant
+
+    array = zarrant.open_array(path, mode="r+")
+    over = until_told()
+    while not over.is_set() and array.shape[0] < 2**20:
+        rows = np.arange(array.shape[0], array.shape[0] + 5, dtype="uint32")
+        array.append(np.repeat(rows[:, np.newaxis], array.shape[1], 1))
+        told[0] = told[1] = array.shape[0]
+
+
+def read_appended(library: str, path: str, told: Any, count: int) -> None:
+    wrong, failed, seen, first = 0, 0, set[int](), ""
+    for _ in range(count):
+        time.sleep(0.001)
+        try:
+            found = np.asarray(OPEN[library](path)(None))
+        except Exception as error:
+            failed += 1
+            first = first or f"{type(error).__name__}: {error}"
+            continue
+        rows = found[:, 0]
+        seen.add(int(rows[-1]))
+        if (found != rows[:, np.newaxis]).any() or (np.diff(rows.astype("int64")) != 1).any():
+            wrong += 1
+            first = first or f"rows {rows.tolist()}"
+    print(count, wrong, failed, len(seen), first.replace("\n", " "), flush=True)
 
 
 PIPELINES = {"zarr": "zarr.core.codec_pipeline.BatchedCodecPipeline", "zarrs": "zarrs.ZarrsCodecPipeline"}
@@ -59,14 +108,18 @@ def open_zarr(path: str, library: str) -> Any:
     return zarr.open_array(path, mode="r+")
 
 
+def last_rows(array: Any) -> tuple[slice, slice]:
+    return slice(max(0, array.shape[0] - 100), array.shape[0]), slice(0, array.shape[1])
+
+
 def zarr_python(path: str) -> Callable[[Any], Any]:
     array = open_zarr(path, "zarr")
-    return lambda part: array[part]
+    return lambda part: array[part or last_rows(array)]
 
 
 def zarrs(path: str) -> Callable[[Any], Any]:
     array = open_zarr(path, "zarrs")
-    return lambda part: array[part]
+    return lambda part: array[part or last_rows(array)]
 
 
 def open_tensorstore(path: str) -> Any:
@@ -77,14 +130,14 @@ def open_tensorstore(path: str) -> Any:
 
 def tensorstore(path: str) -> Callable[[Any], Any]:
     array = open_tensorstore(path)
-    return lambda part: array[part].read().result()
+    return lambda part: array[part or last_rows(array)].read().result()
 
 
 def ours(path: str) -> Callable[[Any], Any]:
     import zarrant
 
     array = zarrant.open_array(path, mode="r")
-    return lambda part: array[part]
+    return lambda part: array[part or last_rows(array)]
 
 
 OPEN = {"zarr": zarr_python, "zarrs": zarrs, "tensorstore": tensorstore, "ours": ours}
@@ -137,25 +190,36 @@ def trouble(found: Any, part: tuple[slice, slice], done: Any, begun: Any, seen: 
             seen.update(shown.tolist())
             if len(shown) != 1:
                 return f"{piece}: several updates in one subchunk: {shown}"
-            if not done[number] <= shown[0] <= begun[number]:
+            if shown[0] not in {value(number, k) for k in range(done[number], begun[number] + 1)}:
                 return f"{piece}: update {shown[0]} is not of {done[number]}..{begun[number]}"
     return None
 
 
+def thinned(found: Any, scale: int) -> Any:
+    """One element for each that SHAPE has, where all that belong to it are equal; else what none should be."""
+    if scale == 1:
+        return found
+    blocks = found.reshape(found.shape[0] // scale, scale, found.shape[1] // scale, scale)
+    same = (blocks == blocks[:, :1, :, :1]).all(axis=(1, 3))
+    return np.where(same, blocks[:, 0, :, 0], BASE - 1)
+
+
 def read(library: str, path: str, told: Any, count: int) -> None:
     get = OPEN[library](path)
+    with open(f"{path}/zarr.json", encoding="utf-8") as file:
+        scale = json.load(file)["shape"][0] // SHAPE[0]
     dice, wrong, failed, seen, first = random.Random(library), 0, 0, set[int](), ""
     for _ in range(count):
         part = dice.choice(PARTS)
         time.sleep(0.001)  # where there are few processors, the writers must get one in between
         done = told[1::2].copy()
         try:
-            found = np.asarray(get(part))
+            found = np.asarray(get(times(part, scale)))
         except Exception as error:
             failed += 1
             first = first or f"{type(error).__name__}: {error}"
             continue
-        problem = trouble(found, part, done, told[0::2].copy(), seen)
+        problem = trouble(thinned(found, scale), part, done, told[0::2].copy(), seen)
         if problem:
             wrong += 1
             first = first or problem
@@ -169,6 +233,10 @@ def main() -> None:
     library, path, place, argument = sys.argv[1:5]
     if library == "writer":
         write(path, counters(place), int(argument))
+    elif library == "appender":
+        append(path, counters(place))
+    elif sys.argv[5:] == ["appended"]:
+        read_appended(library, path, counters(place), int(argument))
     else:
         read(library, path, counters(place), int(argument))
 

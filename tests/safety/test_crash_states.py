@@ -26,7 +26,7 @@ import numpy as np
 import pytest
 
 import zarrant
-from zarrant.codecs import Crc32c, Zstd
+from zarrant.codecs import Crc32c, Zstd, dead_bytes
 from zarrant.errors import NodeNotFoundError, ZarrantError
 from zarrant.stores import direct_io, durable, spares
 from zarrant.stores.filesystem import FilesystemStore
@@ -57,6 +57,13 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 SHORT = b"short"
 
 pytestmark = pytest.mark.usefixtures("ranges_of_small_chunks")
+
+
+@pytest.fixture(autouse=True)
+def small_allowance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room of dead bytes is given back and used again in shards of a few bytes too."""
+    monkeypatch.setattr(dead_bytes, "KEPT_BYTES", 64)
+    monkeypatch.setattr(dead_bytes, "MIN_HOLE_BYTES", 16)
 
 
 @pytest.fixture(params=[False, True], ids=["", "spares"])

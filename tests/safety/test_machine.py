@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 import zarrant
-from zarrant.codecs import Crc32c
+from zarrant.codecs import Crc32c, dead_bytes
 from zarrant.errors import NodeNotFoundError
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.simulated import SimulatedDisk, SimulatedLayer
@@ -401,6 +401,13 @@ class OnASimulatedDisk(Machine):
     def nothing_is_open(self) -> None:
         self.count("steps")
         assert (self.system.opened, self.system.locks) == ({}, {})
+
+
+@pytest.fixture(autouse=True)
+def small_allowance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room of dead bytes is given back and used again in shards of a few bytes too."""
+    monkeypatch.setattr(dead_bytes, "KEPT_BYTES", 64)
+    monkeypatch.setattr(dead_bytes, "MIN_HOLE_BYTES", 16)
 
 
 # A fork while threads run warns; the child runs its operation with what it makes itself.

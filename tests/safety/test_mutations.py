@@ -88,6 +88,11 @@ MUTATIONS: dict[str, Mutation] = {
     "mount type": Mutation('self._chosen = "os"', "stores/test_mounts.py::test_auto_chooses_by_type"),
     "second look": Mutation("opened = None", "stores/test_mounts.py::test_what_is_not_found_is_looked_for_again"),
     "last time": Mutation("if True:", "stores/test_drafts.py::test_no_later_time"),
+    "dead bytes": Mutation("runs = runs[:0]", "codecs/test_dead_bytes.py::test_a_reader_with_an_old_index_finds_what_it_leads_to"),
+    "dead clock": Mutation("clock = record.clock + kept_bytes", "codecs/test_dead_bytes.py::test_large_updates_outlive_each_other"),
+    "entry at fault": Mutation(
+        "keep_all = False", "ops/test_damage.py::test_much_that_is_dead_is_left_alone_while_an_entry_is_at_fault"
+    ),
     "directory sync": Mutation("pass", "safety/test_crash_states.py::test_power_lost_with_fsync"),
     "written size": Mutation("pass", "metadata/test_v3.py::test_the_limits_of_reading_are_those_of_writing"),
     "written form": Mutation("pass", "metadata/test_v3.py::test_what_would_not_be_read_is_not_written"),

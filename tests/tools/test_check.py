@@ -304,6 +304,20 @@ def test_overlaps_are_settled_only_where_decoding_tells(tmp_path: Path) -> None:
     readable(tmp_path / "a", expected)
 
 
+def test_an_entry_that_reaches_over_many_is_dropped_alone(tmp_path: Path) -> None:
+    a = make(tmp_path / "a")
+    table = entries(a, (0, 0))
+    table[0, 1] = table[3].sum() - table[0, 0]
+    write_entries(a, (0, 0), table)
+    (finding,) = check(tmp_path / "a").findings
+    assert (finding.kind, finding.repairable) == ("entry", True)
+    assert "(0, 0) reaches over several other subchunks" in finding.detail
+    assert repair(tmp_path / "a", apply=True).clean
+    expected = VALUES.copy()
+    expected[0:2, 0:2] = 0
+    readable(tmp_path / "a", expected)
+
+
 def test_two_subchunks_of_the_same_bytes_are_not_judged(tmp_path: Path) -> None:
     a = make(tmp_path / "a")
     table = entries(a, (0, 0))

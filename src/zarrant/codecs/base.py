@@ -23,7 +23,7 @@ from zarrant.effects import Op
 from zarrant.geometry.layers import Values
 from zarrant.geometry.region import Cells
 from zarrant.metadata.v3 import Named
-from zarrant.storage import Buffer, ByteRange, Part
+from zarrant.storage import Buffer, ByteRange, Hole, Part
 
 Rows = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
@@ -127,7 +127,7 @@ class Encoded(NamedTuple):
         if self.counts is None:
             start = int(np.maximum(self.sizes[:i], 0).sum())
             piece = self.pieces[0]
-            assert not isinstance(piece, ByteRange), "a batch in one piece is bytes"
+            assert not isinstance(piece, ByteRange | Hole), "a batch in one piece is bytes"
             return [memoryview(piece)[start : start + int(self.sizes[i])]]
         first = sum(self.counts[:i])
         return self.pieces[first : first + self.counts[i]]
@@ -153,6 +153,11 @@ class Source(Protocol):
     @property
     def size(self) -> int:
         """Length in bytes; known after the first read."""
+        ...
+
+    @property
+    def published(self) -> bool:
+        """Whether this is a whole stored object, in which readers of other libraries may find bytes by offset."""
         ...
 
     def part(self, start: int, length: int) -> Part:

@@ -19,11 +19,50 @@ MISSING = np.uint64(2**64 - 1)
 
 
 @dataclass(frozen=True, slots=True)
+class Wrong:
+    """The entries of a stored index, and the `data` part of its object, where some entry cannot be.
+
+    `kept` is what an update stores again in place of those at fault. Their offset stays, and where an entry might become
+    possible, or cast doubt on another subchunk, when the shard grows, its length is missing from then on.
+    """
+
+    table: npt.NDArray[np.uint64]
+    data: tuple[int, int]
+    kept: npt.NDArray[np.uint64]
+
+    def error(self, row: int) -> ChunkError:
+        """What is wrong with one entry that is at fault."""
+        offset, size = int(self.table[row, 0]), int(self.table[row, 1])
+        missing = int(MISSING)
+        if (offset == missing) != (size == missing):
+            reason = "offset and length must both be missing or both be given"
+        elif not self.data[0] <= offset <= offset + size <= self.data[1]:
+            reason = f"points outside of the data, bytes {self.data[0]}..{self.data[1]}"
+        else:
+            reason = "overlaps another subchunk"
+        return ChunkError(
+            f"shard index: the entry of subchunk {row} {reason}",
+            codec="sharding_indexed",
+            field=f"index[{row}]",
+            got=f"offset {offset}, length {size}",
+            hint="Other subchunks can be read; writing all of this one mends it",
+        )
+
+
+AT_FAULT = -2
+"""Offset and size of a subchunk whose entry cannot be."""
+
+
+@dataclass(frozen=True, slots=True)
 class Index:
-    """The decoded index of one shard: `offset` and `size` (n,) int64, -1 where the subchunk is not stored."""
+    """The decoded index of one shard: `offset` and `size` (n,) int64, -1 where the subchunk is not stored.
+
+    Both are `AT_FAULT` where the stored entry cannot be; `wrong` has what is stored, and is None where every entry can.
+    """
 
     offset: Ints
     size: Ints
+    wrong: Wrong | None = None
 
     @classmethod
     def empty(cls, n: int) -> Index:
@@ -34,21 +73,28 @@ class Index:
     def from_table(cls, table: npt.NDArray[np.uint64], data: tuple[int, int]) -> Index:
         """Check the (n, 2) table of a stored index against the `data` part [start, stop) of its object.
 
-        ChunkError for entries that are half missing, reach outside of the data or overlap: bytes that belong to two
-        subchunks are never what a writer meant.
+        At fault are entries that are half missing, reach outside of the data or overlap: bytes that belong to two subchunks are
+        never what a writer meant. Where one reaches over several others it alone is at fault; of two nothing tells which.
         """
         index = cls._plain(table.view(np.int64), data)
         if index is not None:
             return index
         index, half, outside = cls.sift(table, data)
-        if half.size:
-            raise _broken("offset and length must both be missing or both be given", table, half)
-        if outside.size:
-            raise _broken(f"points outside of the data, bytes {data[0]}..{data[1]}", table, outside)
-        overlap = index.overlapping()
-        if overlap.size:
-            raise _broken("overlaps another subchunk", table, overlap)
-        return index
+        long = index.reaching_over_others()
+        overlapping = index.without(long)._overlapping_each_other()
+        rows = np.concatenate((half, outside, long, overlapping))
+        if not rows.size:
+            return index
+        kept = table.copy()
+        kept[np.concatenate((outside, long)), 1] = MISSING
+        return Index(index.offset, index.size, Wrong(table, data, kept))._with(rows, AT_FAULT)
+
+    def require(self, rows: Ints | npt.NDArray[np.intp]) -> None:
+        """ChunkError where one of `rows` has an entry that is at fault."""
+        if self.wrong is not None:
+            bad = rows[self.size[rows] == AT_FAULT]
+            if bad.size:
+                raise self.wrong.error(int(bad[0]))
 
     @classmethod
     def _plain(cls, table: Ints, data: tuple[int, int]) -> Index | None:
@@ -82,17 +128,37 @@ class Index:
         offset, end = self.offset[live], (self.offset + self.size)[live]
         if (offset[1:] >= end[:-1]).all():  # shards in C order need no sort
             return live[:0]
-        order = offset.argsort(kind="stable")
-        live, offset = live[order], offset[order]
+        live, offset, end = self._in_place_order()
         # The farthest end so far, not the neighbour's: one long entry may cover many.
-        end = np.maximum.accumulate(end[order])
-        return live[np.flatnonzero(offset[1:] < end[:-1]) + 1]
+        return live[np.flatnonzero(offset[1:] < np.maximum.accumulate(end)[:-1]) + 1]
+
+    def _in_place_order(self) -> tuple[npt.NDArray[np.intp], Ints, Ints]:
+        """Rows with bytes by offset, their offsets, and where they end."""
+        live = (self.size > 0).nonzero()[0]
+        live = live[self.offset[live].argsort(kind="stable")]
+        return live, self.offset[live], (self.offset + self.size)[live]
+
+    def reaching_over_others(self) -> npt.NDArray[np.intp]:
+        """Rows that reach into the second one after them."""
+        live, offset, end = self._in_place_order()
+        return live[:-2][end[:-2] > offset[2:]]
+
+    def _overlapping_each_other(self) -> npt.NDArray[np.intp]:
+        """Rows that share bytes with another one, both of them."""
+        live, offset, end = self._in_place_order()
+        shared = np.zeros(live.size, np.bool_)
+        shared[1:] = offset[1:] < np.maximum.accumulate(end)[:-1]
+        shared[:-1] |= end[:-1] > offset[1:]
+        return live[shared]
 
     def to_table(self) -> npt.NDArray[np.uint64]:
-        """The (n, 2) table to be stored."""
+        """The (n, 2) table to be stored; entries at fault stay so."""
         table = np.empty((self.offset.size, 2), np.int64)
         table[:, 0], table[:, 1] = self.offset, self.size
-        return table.view(np.uint64)  # -1 is MISSING
+        found = table.view(np.uint64)  # -1 is MISSING
+        if self.wrong is not None:
+            found[self.size == AT_FAULT] = self.wrong.kept[self.size == AT_FAULT]
+        return found
 
     @property
     def present(self) -> npt.NDArray[np.bool_]:
@@ -104,18 +170,26 @@ class Index:
         """Bytes of stored subchunks."""
         return int(np.maximum(self.size, 0).sum())
 
+    @property
+    def all_missing(self) -> bool:
+        """Whether no subchunk is stored, nor was: an entry at fault may have been one."""
+        return bool((self.size == -1).all())
+
     def moved(self, rows: Ints, offset: Ints, size: Ints) -> Index:
         """A copy with some entries replaced; size -1 removes."""
         offsets, sizes = self.offset.copy(), self.size.copy()
         offsets[rows] = np.where(size < 0, -1, offset)
         sizes[rows] = size
-        return Index(offsets, sizes)
+        return Index(offsets, sizes, self.wrong)
 
-    def without(self, rows: Ints) -> Index:
+    def without(self, rows: Ints | npt.NDArray[np.intp]) -> Index:
         """A copy in which some subchunks are not stored."""
+        return self._with(rows, -1)
+
+    def _with(self, rows: Ints | npt.NDArray[np.intp], entry: int) -> Index:
         offsets, sizes = self.offset.copy(), self.size.copy()
-        offsets[rows] = sizes[rows] = -1
-        return Index(offsets, sizes)
+        offsets[rows] = sizes[rows] = entry
+        return Index(offsets, sizes, self.wrong)
 
     def runs(self, rows: Ints) -> tuple[Ints, Ints, Ints]:
         """The byte runs that cover the stored ones of `rows`: (start, stop) of each run, and the run of each row.
@@ -134,16 +208,6 @@ class Index:
         run[order] = run_sorted
         last = np.append(np.flatnonzero(fresh)[1:] - 1, rows.size - 1) if rows.size else np.empty(0, np.int64)
         return begin[fresh], end[last], run
-
-
-def _broken(reason: str, table: npt.NDArray[np.uint64], rows: npt.NDArray[np.intp]) -> ChunkError:
-    row = int(rows[0])
-    return ChunkError(
-        f"shard index: the entry of subchunk {row} {reason}",
-        codec="sharding_indexed",
-        field=f"index[{row}]",
-        got=f"offset {int(table[row, 0])}, length {int(table[row, 1])}",
-    )
 
 
 def locate(size: int, index_size: int, at_start: bool) -> tuple[int, int]:

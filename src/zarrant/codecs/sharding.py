@@ -1,9 +1,14 @@
 """sharding_indexed: chunks of many subchunks and an index.
 
 One prepared shard reads and writes through a byte source. A write without old data is a whole encode; a write over old data
-reads the index and only those subchunks that it covers partly, keeps every other one where it is, and appends (the layout of
-SAFETY.md §4, so that readers' offsets stay right). A read takes the index, then the subchunks it needs. Subchunks travel in
-mini-batches through the inner chain, which may be a shard again: windows of windows, nothing else.
+reads the index and only those subchunks that it covers partly, keeps every other one where it is, and appends, so that the
+offsets that readers have stay right (`dead_bytes` says for how long). A read takes the index, then the subchunks it needs.
+Subchunks travel in mini-batches through the inner chain, which may be a shard again: windows of windows, nothing else.
+
+Damage stays where it is. A subchunk that does not decode, or whose entry in the index cannot be, is a ChunkError for who needs
+its old elements: who reads it, or writes a part of it. Then nothing of that stored object is written, since it is one step; a
+write that covers the subchunk wholly replaces it, and the others are never decoded. While an entry is at fault nothing of the
+shard is moved or freed: what looks dead may be what the entry should lead to.
 """
 
 from __future__ import annotations
@@ -12,6 +17,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from operator import itemgetter
+from types import TracebackType
 from typing import TypeVar, cast
 
 import numpy as np
@@ -29,6 +36,7 @@ from zarrant.codecs.base import (
     Source,
     Spans,
 )
+from zarrant.codecs.dead_bytes import MOST_TIMES, TAIL_BYTES, Record, allowance, is_much, lay_out, read_record, record_size
 from zarrant.codecs.leaf import Leaf
 from zarrant.codecs.shard_layout import Index, locate, morton_order
 from zarrant.codecs.sources import InMemory, ShardSpans, read_whole
@@ -39,9 +47,11 @@ from zarrant.geometry.layers import Stack, Values
 from zarrant.geometry.region import Cells, Region
 from zarrant.kernels.program import SLACK
 from zarrant.limits import require
-from zarrant.storage import Buffer, ByteRange, Part
+from zarrant.storage import Buffer, ByteRange, Hole, Part
 
 V = TypeVar("V", npt.NDArray[np.generic], Stack, Values)
+RECORD_GUESS_BYTES = 1024
+"""Read at once where a record of dead bytes may be: most of them are shorter."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +78,8 @@ class Shard:
         rows: list[list[Part] | None] = []
         for i in range(lo, hi):
             source = None if spans is None or cells.full[i] else spans.source(i)
-            rows.append((yield from self._write_one(source, cells.region(i), cells.extent(i), values)))
+            with Naming(spans, i):
+                rows.append((yield from self._write_one(source, cells.region(i), cells.extent(i), values)))
         sizes = np.array([-1 if parts is None else sum(map(length_of, parts)) for parts in rows], np.int64)
         pieces = [part for parts in rows for part in parts or ()]
         return Encoded(sizes, pieces, [len(parts or ()) for parts in rows])
@@ -76,7 +87,9 @@ class Shard:
     def read(self, spans: Spans, cells: Cells, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
         """See `Prepared.read`."""
         for i in range(lo, hi):
-            yield from self._read_one(spans.source(i), cells.region(i), cells.extent(i), out)
+            source = spans.source(i)
+            with Naming(spans, i):
+                yield from self._read_one(source, cells.region(i), cells.extent(i), out)
 
     def _split(self, region: Region, bounds: tuple[int, ...], values: V) -> tuple[Cells, V]:
         """Cut a region of the chunk into subchunks, as they are after transposition."""
@@ -110,8 +123,30 @@ class Shard:
         source, index = yield from self._open(source)
         cells, out = self._split(region, bounds, out)
         spans = ShardSpans(source or InMemory(b""), index, self._numbers(cells))
-        inner = self.inner
-        yield from gather((inner.read(spans, cells, lo, hi, out) for lo, hi in self.batches(cells.n)), self.batch_cost)
+        batches = (self._read_batch(spans, cells, lo, hi, out) for lo, hi in self.batches(cells.n))
+        yield from gather(batches, self.batch_cost)
+
+    def _read_batch(self, spans: ShardSpans, cells: Cells, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
+        try:
+            yield from self.inner.read(spans, cells, lo, hi, out)
+        except ChunkError as error:
+            yield from self._name(error, spans, lo, hi, np.ones(hi - lo, np.bool_))
+            raise
+
+    def _write_batch(self, spans: ShardSpans | None, cells: Cells, lo: int, hi: int, values: Values) -> Op[Encoded]:
+        try:
+            return (yield from self.inner.write(spans, cells, lo, hi, values))
+        except ChunkError as error:
+            if spans is not None:
+                yield from self._name(error, spans, lo, hi, ~cells.full[lo:hi])
+            raise
+
+    def _name(self, error: ChunkError, spans: ShardSpans, lo: int, hi: int, wanted: npt.NDArray[np.bool_]) -> Op[None]:
+        """Find out which subchunk of a batch does not decode, where an error does not say."""
+        if error.field is None and isinstance(self.inner, Leaf):
+            found = self.inner.check((yield from spans.fetch(lo, hi, wanted)))
+            if found:
+                error.field = f"subchunk {int(spans.cells[lo + min(found)])}"
 
     def _open(self, source: Source | None) -> Op[tuple[Source | None, Index]]:
         """Undo the outer codecs and read the index; an absent shard is an empty index."""
@@ -181,12 +216,11 @@ class Shard:
         cells, values = self._split(region, bounds, values)
         numbers = self._numbers(cells)
         spans = None if source is None else ShardSpans(source, old, numbers)
-        inner = self.inner
-        batches = (inner.write(spans, cells, lo, hi, values) for lo, hi in self.batches(cells.n))
+        batches = (self._write_batch(spans, cells, lo, hi, values) for lo, hi in self.batches(cells.n))
         encoded = yield from gather(batches, self.batch_cost)
         sizes = np.concatenate([batch.sizes for batch in encoded]) if encoded else np.empty(0, np.int64)
         pieces = [piece for batch in encoded for piece in batch.pieces]
-        parts = self._lay_out(source, old, numbers, sizes, pieces)
+        parts = yield from self._lay_out(source, old, numbers, sizes, pieces)
         if parts is None or not self.outer:
             return parts
         return [self.apply_outer(b"".join(cast("list[Buffer]", parts)))]
@@ -198,38 +232,94 @@ class Shard:
             data = codec.encode(data)
         return data
 
-    def _lay_out(self, source: Source | None, old: Index, numbers: Ints, sizes: Ints, pieces: list[Part]) -> list[Part] | None:
-        """Old subchunks that stay, then the new ones, then the index (or the index first)."""
+    def _lay_out(self, source: Source | None, old: Index, numbers: Ints, sizes: Ints, pieces: list[Part]) -> Op[list[Part] | None]:
+        """The parts of the new shard: old subchunks that stay, the new ones, the index."""
         if self.options.subchunk_order == "morton":
             numbers, sizes, pieces = self._in_morton_order(numbers, sizes, pieces)
-        first = self.index_size if self.at_start else 0
         stored = np.maximum(sizes, 0)
-        keep, kept, end = self._keep(source, old.without(numbers), first, int(stored.sum()))
-        index = kept.moved(numbers, end + stored.cumsum() - stored, sizes)
-        if not index.present.any() and not self.options.write_empty_chunks:
+        kept, body, at = yield from self._body(source, old, numbers, pieces, int(stored.sum()))
+        index = kept.moved(numbers, at + stored.cumsum() - stored, sizes)
+        if index.all_missing and not self.options.write_empty_chunks:
             return None
         encoded_index = self.encode_index(index)
-        return [encoded_index, *keep, *pieces] if self.at_start else [*keep, *pieces, encoded_index]
+        return [encoded_index, *body] if self.at_start else [*body, encoded_index]
 
-    def _keep(self, source: Source | None, kept: Index, first: int, added: int) -> tuple[list[Part], Index, int]:
-        """Which old bytes stay and where: all of them in place, or the live ones moved together.
+    def _body(
+        self, source: Source | None, old: Index, numbers: Ints, pieces: list[Part], added: int
+    ) -> Op[tuple[Index, list[Part], int]]:
+        """The subchunks that stay, all bytes but the index, and where among them the new subchunks (`added` bytes) are.
 
-        They stay in place, so that offsets other readers hold remain right, until dead bytes pass `dead_limit`.
+        Those that stay do so in place, so that offsets other readers have remain right. They are moved together where no
+        reader can have offsets (a shard that is a part of an object made anew), and where that was asked for.
         """
-        if source is None or not kept.present.any():
-            return [], kept, first
+        first = self.index_size if self.at_start else 0
+        kept = old.without(numbers)
+        if source is None:
+            return kept, pieces, first
         stop = source.size if self.at_start else source.size - self.index_size
+        live, appending = kept.live_bytes + added, self.options.shard_updates == "append"
         dead = stop - first - kept.live_bytes
-        # What other codecs are applied to is refused in reading where it is far longer than a shard can be.
-        readable = not self.outer or stop + added + self.index_size <= 2 * self.outer_bounds[0] + SLACK
-        if readable and self.options.shard_updates == "append" and dead <= self.options.dead_limit * (stop - first + added):
-            return [source.part(first, stop - first)], kept, stop
-        return repack(source, kept, first)
+        keep_all = old.wrong is not None  # safety: entry at fault
+        if source.published and appending and not keep_all:
+            most = allowance(live, self.options.dead_limit)
+            if most is not None and is_much(dead, most):
+                found = yield from self._with_freed(source, old, numbers, (first, stop), pieces, added, most)
+                if found is not None:
+                    body, at = found
+                    return kept, body, at
+            keep_all = most is None or stop - first + added <= MOST_TIMES * (live + most)
+        elif appending and kept.present.any():
+            # What other codecs are applied to is refused in reading where it is far longer than a shard can be.
+            readable = not self.outer or stop + added + self.index_size <= 2 * self.outer_bounds[0] + SLACK
+            keep_all = keep_all or (readable and dead <= self.options.dead_limit * (stop - first + added))
+        if keep_all:
+            return kept, [*_parts(source, first, stop), *pieces], stop
+        parts, kept, end = repack(source, kept, first)
+        return kept, [*parts, *pieces], end
+
+    def _with_freed(
+        self, source: Source, old: Index, numbers: Ints, data: tuple[int, int], pieces: list[Part], added: int, most: int
+    ) -> Op[tuple[list[Part], int] | None]:
+        """The body of a shard with much that is dead, and where new subchunks are in it; None where that is no good."""
+        first, stop = data
+        record, stop = yield from self._read_record(source, old, first, stop)
+        layout = lay_out(old, numbers, record, (first, stop), added, most)
+        if layout is None or layout.size > MOST_TIMES * (old.live_bytes + added + most):
+            return None
+        new = [(layout.at, layout.at + added, pieces)]
+        holes: list[tuple[int, int, list[Part]]] = [(start, end, [Hole(end - start)]) for start, end in layout.holes.tolist()]
+        parts: list[Part] = []
+        at = first
+        for start, end, instead in sorted([*holes, *new], key=itemgetter(0)):
+            parts += [*_parts(source, at, start), *instead]
+            at = end
+        parts += _parts(source, at, layout.end)
+        return [*parts, layout.record], layout.at
+
+    def _read_record(self, source: Source, index: Index, first: int, stop: int) -> Op[tuple[Record | None, int]]:
+        """What former updates noted of dead bytes, and where the data before it end."""
+        start = max(first, stop - RECORD_GUESS_BYTES)
+        if stop - start < TAIL_BYTES:
+            return None, stop
+        (found,) = yield from self._fetch(source, start, stop)
+        size = record_size(found[-TAIL_BYTES:])
+        if not TAIL_BYTES <= size <= stop - first:
+            return None, stop
+        if size > len(found):
+            (found,) = yield from self._fetch(source, stop - size, stop)
+        record = read_record(found[len(found) - size :], index, first, stop - size)
+        return record, stop if record is None else stop - size
+
+    def _fetch(self, source: Source, start: int, stop: int) -> Op[list[memoryview]]:
+        found = yield from source.read([ByteRange(start, stop - start)])
+        if found is None:
+            raise ChunkError("the shard vanished while it was read", codec="sharding_indexed")
+        return found
 
     def _in_morton_order(self, numbers: Ints, sizes: Ints, pieces: list[Part]) -> tuple[Ints, Ints, list[Part]]:
         rank = np.argsort(morton_order(self.grid.grid_shape), kind="stable")[numbers]
         order = np.argsort(rank, kind="stable")
-        if any(isinstance(piece, ByteRange) for piece in pieces):
+        if any(isinstance(piece, ByteRange | Hole) for piece in pieces):
             # Nested updates keep parts of old shards; their order is the order of updates anyway.
             return numbers, sizes, pieces
         return numbers[order], sizes[order], [_reordered(cast("list[Buffer]", pieces), np.maximum(sizes, 0), rank)]
@@ -259,8 +349,30 @@ def repack(source: Source, kept: Index, first: int) -> tuple[list[Part], Index, 
     return parts, kept.moved(order, offset, size), first + int(size.sum())
 
 
+def _parts(source: Source, start: int, stop: int) -> list[Part]:
+    """The bytes [start, stop) of a source as parts: one or none."""
+    return [source.part(start, stop - start)] if stop > start else []
+
+
+class Naming:
+    """A block whose ChunkErrors are told which shard inside of a shard they come from: row `i` of `spans`."""
+
+    def __init__(self, spans: Spans | None, i: int) -> None:
+        self.spans, self.i = spans, i
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(error, ChunkError) and isinstance(self.spans, ShardSpans):
+            inside = "" if error.field is None else f"{error.field} in "
+            error.field = f"{inside}subchunk {int(self.spans.cells[self.i])}"
+
+
 def length_of(part: Part) -> int:
     """Bytes of a part of a new object."""
+    if isinstance(part, Hole):
+        return part.length
     if isinstance(part, ByteRange):
         assert part.length is not None, "kept parts have a length"
         return part.length

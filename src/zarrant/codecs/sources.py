@@ -21,6 +21,8 @@ from zarrant.storage import Blob, Buffer, ByteRange, Part, Version
 class Stored:
     """A stored object, read in parts of one version."""
 
+    published = True
+
     def __init__(self, key: str, required: bool = False) -> None:
         self.key = key
         self.required = required
@@ -56,6 +58,8 @@ class Stored:
 class InMemory:
     """Bytes that are here already."""
 
+    published = False
+
     def __init__(self, data: Buffer) -> None:
         self.data = memoryview(data).cast("B")
         self.size = len(self.data)
@@ -72,6 +76,8 @@ class InMemory:
 
 class Window:
     """`size` bytes from `start` of another source: a shard inside a shard."""
+
+    published = False
 
     def __init__(self, source: Source, start: int, size: int) -> None:
         self.source, self.start, self.size = source, start, size
@@ -147,6 +153,7 @@ class ShardSpans:
     def fetch(self, lo: int, hi: int, wanted: npt.NDArray[np.bool_], limit: int | None = None) -> Op[Fetched]:
         """The wanted subchunks, neighbours in one range, all ranges in one request."""
         entries = self.cells[lo:hi]
+        self.index.require(entries[wanted])
         rows = np.flatnonzero(wanted & (self.index.size[entries] >= 0)).astype(np.int64)
         if rows.size == 0:
             none = np.empty(0, np.int64)
@@ -163,6 +170,7 @@ class ShardSpans:
     def source(self, i: int) -> Source | None:
         """A window on subchunk i."""
         entry = int(self.cells[i])
+        self.index.require(self.cells[i : i + 1])
         if self.index.size[entry] < 0:
             return None
         return Window(self.shard, int(self.index.offset[entry]), int(self.index.size[entry]))

@@ -105,7 +105,9 @@ def _level(shard: Shard, source: Source, index_bytes: memoryview) -> Op[Level]:
     for row in outside.tolist():
         detail = f"points outside of the data, to {table[row, 1]} bytes from {table[row, 0]} (the data: {data[0]}..{data[1]})"
         level.blame(np.array([row]), "entry", detail)
-    level.blame(index.overlapping(), "overlap", "shares bytes with another subchunk")
+    long = index.reaching_over_others()
+    level.blame(long, "entry", "reaches over several other subchunks")
+    level.blame(index.without(long).overlapping(), "overlap", "shares bytes with another subchunk")
     if isinstance(shard.inner, Shard):
         yield from _survey_children(level, shard.inner)
     elif isinstance(shard.inner, Leaf) and (size := shard.inner.encoded_size()) is not None:

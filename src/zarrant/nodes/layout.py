@@ -23,6 +23,11 @@ from zarrant.metadata.v3 import ArrayDocument, Named, attributes_of
 
 AUTO_CHUNK_BYTES = 2**20
 """1 MiB: zarr-python and TensorStore both default to about this; a mini-batch holds one."""
+DEFAULT_COMPRESSORS = [Zstd(), Crc32c()]
+"""What "auto" means. Without a checksum 498 of 545 flipped bits pass unnoticed. It costs 0-2 % of the CPU of writing and 0-3 % of
+that of reading data that compress (paired, 8 MiB, chunks and shards); on noise, which zstd passes on, 2-5 % and 5-9 %. Zstandard's
+own checksum, which is over the decoded bytes, costs twice as much in reading. Every peer reads and writes both.
+"""
 
 SUBCHUNK_BYTES = 2**16
 """64 KiB: what is read alone from a shard is a request of its own, and a frame of its own to the compressor."""
@@ -97,7 +102,7 @@ class Layout:
         if self.order == "F" and len(chunks) > 1:
             filters.append(Transpose(tuple(reversed(range(len(chunks))))))
         serializer = _default_bytes(data_type) if _is_auto(self.serializer) else _codec(self.serializer)
-        compressors = [Zstd()] if _is_auto(self.compressors) else [_codec(c) for c in _listed(self.compressors)]
+        compressors = DEFAULT_COMPRESSORS if _is_auto(self.compressors) else [_codec(c) for c in _listed(self.compressors)]
         chain = chain_of([*filters, serializer, *compressors])
         if shards is None:
             return chain

@@ -50,7 +50,8 @@ class ChunkStats:
 
     `stored` is the size of the object, 0 where there is none. `live` are bytes of encoded subchunks at the innermost level,
     `dead` and `index` the other bytes at all levels: together they are the bytes before codecs that follow sharding, which is
-    `stored` where there are none. `levels` goes from the outermost shard inwards.
+    `stored` where there are none. Dead bytes that no reader needs any more are holes where the store has them: they are counted,
+    but take no space. `levels` goes from the outermost shard inwards.
     """
 
     stored: int

@@ -51,7 +51,7 @@ from zarrant.run.items import annotated, check_limit, check_ranges, check_versio
 from zarrant.run.joining import join, join_async
 from zarrant.run.lanes import lane_executor
 from zarrant.run.pool import Pool, Threads
-from zarrant.storage import Blob, ByteRange, Part
+from zarrant.storage import Blob, ByteRange, Part, filled
 from zarrant.stores.guarded import grouped
 
 T = TypeVar("T")
@@ -359,7 +359,7 @@ async def _store_async(item: New, store: Any) -> Any:
         if blob is None:
             raise VersionChangedError("the object was erased meanwhile", key=item.key)
         kept = iter(blob.data)
-        parts = [next(kept) if isinstance(part, ByteRange) else part for part in parts]
+        parts = [next(kept) if isinstance(part, ByteRange) else filled(part) for part in parts]
     return await method(store, "put_if_async" if swap else "put_async")(item.key, parts, *condition)
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from zarrant.effects import ANY, New, Want
 from zarrant.errors import CapabilityError, LimitError, StoreError, VersionChangedError, ZarrantError
 from zarrant.run.holding import hold
-from zarrant.storage import Blob, ByteRange, Part, Version
+from zarrant.storage import Blob, ByteRange, Hole, Part, Version, filled
 
 T = TypeVar("T")
 
@@ -104,7 +104,7 @@ def store_all(items: Sequence[New], store: Any) -> list[Version | Exception]:
 def _is_whole(item: New) -> bool:
     """Whether an item replaces whatever is there by bytes."""
     parts = item.parts
-    return item.if_version is ANY and parts is not None and not any(isinstance(part, ByteRange) for part in parts)
+    return item.if_version is ANY and parts is not None and not any(isinstance(part, ByteRange | Hole) for part in parts)
 
 
 def _store(item: New, store: Any) -> Version:
@@ -112,7 +112,7 @@ def _store(item: New, store: Any) -> Version:
         _erase(item, store)
         return None
     version: Version
-    if any(isinstance(part, ByteRange) for part in item.parts):
+    if any(isinstance(part, ByteRange | Hole) for part in item.parts):
         if hasattr(store, "splice") and item.if_version is not ANY:
             version = store.splice(item.key, item.parts, item.if_version)
         else:
@@ -132,11 +132,11 @@ def _erase(item: New, store: Any) -> None:
 
 
 def _fetched_parts(item: New, store: Any) -> list[Part]:
-    """Kept ranges read back, for stores that cannot copy them by themselves."""
+    """Kept ranges read back, and holes as zeros, for stores that cannot copy ranges by themselves."""
     ranges = [part for part in item.parts or () if isinstance(part, ByteRange)]
     version = None if item.if_version is ANY else item.if_version
     blob = check_ranges(ranges, method(store, "get_ranges")(item.key, ranges, version))
     if blob is None:
         raise VersionChangedError("the object was erased meanwhile", key=item.key)
     kept = iter(blob.data)
-    return [next(kept) if isinstance(part, ByteRange) else part for part in item.parts or ()]
+    return [next(kept) if isinstance(part, ByteRange) else filled(part) for part in item.parts or ()]

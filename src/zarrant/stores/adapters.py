@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from zarrant.storage import Blob, Buffer, ByteRange, Get, Version, Writable
+from zarrant.storage import Blob, Buffer, ByteRange, Get, Hole, Version, Writable
 
 READS = ("get", "get_within", "get_ranges", "list_prefix", "list_dir")
 WRITES = ("put", "put_if", "splice", "erase_if", "erase", "erase_prefix")
@@ -188,5 +188,5 @@ def _call(method: str, key: str, items: Sequence[ByteRange | Buffer] | None = No
     if method.startswith("erase") or given is None:
         return Call(method, key)
     ranges = tuple(item for item in given if isinstance(item, ByteRange))
-    nbytes = sum(memoryview(item).nbytes for item in given if not isinstance(item, ByteRange))
+    nbytes = sum(memoryview(item).nbytes for item in given if not isinstance(item, ByteRange | Hole))
     return Call(method, key, ranges or None, nbytes)

@@ -18,7 +18,7 @@ from types import TracebackType
 
 from zarrant.errors import ByteRangeError, StoreError, StoreFullError, StorePermissionError, ZarrantError
 from zarrant.locking.files import SUFFIX, FileLock
-from zarrant.storage import Buffer, ByteRange, Part
+from zarrant.storage import Buffer, ByteRange, Hole, Part
 from zarrant.stores.descriptors import none_left, with_few
 from zarrant.stores.layer import FileLayer
 
@@ -174,22 +174,30 @@ def _checked(files: FileLayer, fd: int) -> tuple[int, os.stat_result]:
 
 
 def write_parts(files: FileLayer, fd: int, parts: Sequence[Part], base: tuple[int, os.stat_result] | None) -> None:
-    """Write a new object; its ByteRange parts are copied from `base`, and all fit it or nothing is written."""
+    """Write a new object; its ByteRange parts are copied from `base`, and all fit it or nothing is written.
+
+    Nothing is written where a Hole is: the file system gives no blocks to it.
+    """
     size = 0 if base is None else base[1].st_size
     spans = {index: span(part, size) for index, part in enumerate(parts) if isinstance(part, ByteRange)}
     offset = 0
     run: list[Buffer] = []
     for index, part in enumerate(parts):
-        if not isinstance(part, ByteRange):
+        if not isinstance(part, ByteRange | Hole):
             run.append(part)
             continue
         offset += files.write_full(fd, run, offset)
         run = []
+        if isinstance(part, Hole):
+            offset += part.length
+            continue
         start, stop = spans[index]
         if base is not None and files.copy_full(base[0], fd, stop - start, start, offset) < stop - start:
             raise ByteRangeError("the object became shorter while it was copied", expected=f"{size} bytes")
         offset += stop - start
     files.write_full(fd, run, offset)
+    if parts and isinstance(parts[-1], Hole):
+        files.truncate(fd, offset)
 
 
 def stamp(files: FileLayer, fd: int, old: os.stat_result | None) -> FileVersion:

@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 from zarrant.effects import ANY, OnlyWhile
 from zarrant.errors import ByteRangeError, CapabilityError, DataTypeError, VersionChangedError
 from zarrant.locking.local import Gate, remake_after_fork
-from zarrant.storage import Blob, Buffer, ByteRange, Part, Version
+from zarrant.storage import Blob, Buffer, ByteRange, Part, Version, filled
 from zarrant.stores.names import check_key, check_prefix
 
 
@@ -149,7 +149,7 @@ class MemoryStore:
         with self._objects.lock:
             self._check()
             base = self._expect(key, if_version)
-            value = b"".join(self._slice(key, base, part) if isinstance(part, ByteRange) else part for part in parts)
+            value = b"".join(self._slice(key, base, part) if isinstance(part, ByteRange) else filled(part) for part in parts)
             return self._store(key, value)
 
     def erase(self, key: str) -> None:

@@ -36,7 +36,7 @@ from typing import NamedTuple
 from zarrant.errors import ByteRangeError
 from zarrant.locking.files import SUFFIX
 from zarrant.locking.local import remake_after_fork
-from zarrant.storage import ByteRange, Part
+from zarrant.storage import ByteRange, Hole, Part
 from zarrant.stores.drafts import ABSENT, FileVersion, TempFile, span, version_of, write_parts
 from zarrant.stores.durable import sync_directory
 from zarrant.stores.layer import FileLayer
@@ -81,12 +81,17 @@ class Note(NamedTuple):
         return cls((mtime, size), (device, inode, replaced_mtime, replaced_size), changed)
 
 
-def adopt(files: FileLayer, path: str, opened: Opened, make_draft: Callable[[int], TempFile]) -> tuple[TempFile, Spans] | None:
-    """The spare of a published file as a draft, and the ranges in which it differs; None where there is none to use."""
+def adopt(
+    files: FileLayer, path: str, opened: Opened, make_draft: Callable[[int], TempFile], room: int | None = None
+) -> tuple[TempFile, Spans] | None:
+    """The spare of a published file as a draft, and the ranges in which it differs; None where there is none to use.
+
+    A spare that takes more than `room` bytes on disk is not used: the new object has holes, which the spare has not.
+    """
     kind = files.kind(opened[1].st_dev)
     if not kind:
         return None
-    taken = _take(files, path, opened)
+    taken = _take(files, path, opened, room)
     if taken is None:
         _remove(files, path)
         return None
@@ -105,7 +110,21 @@ def adopt(files: FileLayer, path: str, opened: Opened, make_draft: Callable[[int
     return draft, lacking
 
 
-def _take(files: FileLayer, path: str, opened: Opened) -> tuple[int, Spans] | None:
+def room_for(parts: Sequence[Part], size: int) -> int | None:
+    """Bytes that the file of a new object may take on disk, an eighth more than it needs; None where it has no holes."""
+    if not any(isinstance(part, Hole) for part in parts):
+        return None
+    needed = 0
+    for part in parts:
+        if isinstance(part, ByteRange):
+            start, stop = span(part, size)
+            needed += stop - start
+        elif not isinstance(part, Hole):
+            needed += memoryview(part).nbytes
+    return needed + needed // 8
+
+
+def _take(files: FileLayer, path: str, opened: Opened, room: int | None) -> tuple[int, Spans] | None:
     try:
         data = files.note(opened[0])
         note = None if data is None else Note.unpack(data)
@@ -116,7 +135,8 @@ def _take(files: FileLayer, path: str, opened: Opened) -> tuple[int, Spans] | No
         return None
     try:
         state = files.fstat(fd)
-        if version_of(state) == note.replaced and state.st_nlink == 1 and files.alone(fd):  # safety: spare
+        fits = room is None or (getattr(state, "st_blocks", None) or 0) * 512 <= room
+        if fits and version_of(state) == note.replaced and state.st_nlink == 1 and files.alone(fd):  # safety: spare
             return fd, note.changed
     except OSError:
         pass
@@ -141,6 +161,9 @@ def write_changes(files: FileLayer, fd: int, parts: Sequence[Part], opened: Open
     spans = {index: span(part, size) for index, part in enumerate(parts) if isinstance(part, ByteRange)}
     offset = 0
     for index, part in enumerate(parts):
+        if isinstance(part, Hole):
+            offset += part.length  # what the spare has there is as good as zeros
+            continue
         if not isinstance(part, ByteRange):
             offset += files.write_full(fd, [part], offset)
             continue
@@ -162,6 +185,8 @@ def changed_by(parts: Sequence[Part], size: int) -> Spans | None:
         if isinstance(part, ByteRange):
             start, stop = part.resolve(size)
             length, same = stop - start, start == offset
+        elif isinstance(part, Hole):
+            length, same = part.length, True  # nobody asks for these bytes again
         else:
             length, same = memoryview(part).nbytes, False
         if length and not same:

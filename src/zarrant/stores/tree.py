@@ -22,7 +22,7 @@ import numpy as np
 from zarrant.effects import ANY, OnlyWhile
 from zarrant.errors import ByteRangeError, LimitError, OptionError, VersionChangedError
 from zarrant.locking.files import SUFFIX
-from zarrant.storage import Blob, Buffer, ByteRange, Part, Version
+from zarrant.storage import Blob, Buffer, ByteRange, Hole, Part, Version
 from zarrant.stores import spares
 from zarrant.stores.descriptors import with_few
 from zarrant.stores.direct_io import DirectIO
@@ -358,7 +358,7 @@ class FileTree(Durable):
         tidier = None if opened is None or self.ledger.is_broken(self.files, path) else self._tidier()
         adopted = None
         if opened is not None and tidier is not None:
-            adopted = spares.adopt(self.files, path, opened, make_draft)
+            adopted = spares.adopt(self.files, path, opened, make_draft, spares.room_for(parts, opened[1].st_size))
         draft = make_draft(-1) if adopted is None else adopted[0]
         try:
             worth = adopted is not None
@@ -388,7 +388,7 @@ class FileTree(Durable):
     def _write_parts(self, fd: int, parts: Sequence[Part], base: spares.Opened | None) -> None:
         """Write a new object: directly where that is asked for and possible, and it takes nothing from the file before."""
         if self.direct is not None and base is None:
-            new = [part for part in parts if not isinstance(part, ByteRange)]
+            new = [part for part in parts if not isinstance(part, ByteRange | Hole)]
             if len(new) == len(parts) and self.direct.write(fd, new):
                 return
         write_parts(self.files, fd, parts, base)
