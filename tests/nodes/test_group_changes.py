@@ -17,6 +17,7 @@ import pytest
 
 import zarrant
 from zarrant.errors import CapabilityError, LockTimeout, NodeNotFoundError, OptionError, ShapeError
+from zarrant.testing import together
 
 LAYOUTS: dict[str, Any] = {"chunks": {"chunks": (10, 4, 4)}, "shards": {"chunks": (5, 2, 4), "shards": (10, 4, 4)}}
 
@@ -234,7 +235,7 @@ def test_others_wait_for_what_is_locked_together(tmp_path: Path) -> None:
     with g.lock({"a": np.s_[0:2], "b": np.s_[4:6]}):
         for name, locked in (("a", 1), ("b", 4)):
             with pytest.raises(LockTimeout):
-                other[name][locked] = 1
+                together(lambda name=name, locked=locked: other[name].__setitem__(locked, 1))
         other["a"][4] = other["b"][1] = 1
     other["a"][1] = 1
     with pytest.raises(NodeNotFoundError):

@@ -45,7 +45,7 @@ _LOCAL = {"tmpfs": "memory", **dict.fromkeys(("ext2", "ext3", "ext4", "xfs", "f2
 def _type_of(device: int) -> tuple[str, str]:
     """Type and options of a file system, from the table of mounts; nothing where two mounts of the device differ."""
     wanted = f"{os.major(device)}:{os.minor(device)}"
-    found = {(mount.type, mount.options) for mount in read_table() if mount.number == wanted}
+    found = {(mount.type, mount.options) for mount in read_table() if mount.device == wanted}
     return max(found) if len({kind for kind, _ in found}) == 1 else ("", "")
 
 

@@ -37,6 +37,8 @@ class Mount(NamedTuple):
     options: str = ""
     number: str = ""
     root: str = ""
+    device: str = ""
+    """Major and minor number of the file system, as "8:1"."""
 
 
 class Trait(NamedTuple):
@@ -92,7 +94,7 @@ def _parsed(fields: list[str]) -> Mount:
     end = fields.index("-")
     kind, source = fields[end + 1], fields[end + 2]
     options = ",".join([fields[5], *fields[end + 3 : end + 4]])
-    return Mount(kind, _plain(source), _plain(fields[4]), options, fields[0], _plain(fields[3]))
+    return Mount(kind, _plain(source), _plain(fields[4]), options, fields[0], _plain(fields[3]), fields[2])
 
 
 def _plain(text: str) -> str:
