@@ -82,6 +82,17 @@ def test_a_replaced_array_takes_nothing_from_handles_of_the_old_one(tmp_path: Pa
 
 
 @pytest.mark.parametrize("write", WRITES)
+def test_with_durability_too(tmp_path: Path, write: str) -> None:
+    path = tmp_path / "a"
+    old = make(path, config={"durability": "fsync"})
+    make(path, dtype="f8", overwrite=True)
+    before = content(path)
+    with pytest.raises(NodeReplacedError):
+        WRITES[write](old)
+    assert content(path) == before
+
+
+@pytest.mark.parametrize("write", WRITES)
 def test_in_memory_too(write: str) -> None:
     store: dict[str, bytes] = {}
     old = make(store)

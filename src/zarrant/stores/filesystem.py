@@ -19,7 +19,6 @@ and a killed writer leaves it whole. A read is one `open`, whose descriptor serv
 
 from __future__ import annotations
 
-import copy
 import errno
 import os
 import secrets
@@ -232,7 +231,7 @@ class FilesystemStore(FileTree):
 
     @contextmanager
     def _within(self, group: Group) -> Iterator[Self]:
-        inside = copy.copy(self)
+        inside = self._view()  # not a copy, which would be a store made anew: without the condition of `only_while`
         inside.group = group
         yield inside
 

@@ -65,9 +65,14 @@ class FileTree(Durable):
 
     def only_while(self, key: str, version: Version) -> Self:
         """See `storage.Conditional`."""
+        view = self._view()
+        view.condition = OnlyWhile(key, version)
+        return view
+
+    def _view(self) -> Self:
+        """The same store, of which something can be changed."""
         view = object.__new__(type(self))
         view.__dict__.update(self.__dict__)
-        view.condition = OnlyWhile(key, version)
         return view
 
     def version(self, key: str) -> Version:
