@@ -92,6 +92,18 @@ def test_with_durability_too(tmp_path: Path, write: str) -> None:
     assert content(path) == before
 
 
+@pytest.mark.filterwarnings("ignore:synchronizer=None")
+@pytest.mark.parametrize("write", sorted(set(WRITES) - {"lock"}))
+def test_without_a_synchronizer_too(tmp_path: Path, write: str) -> None:
+    path = tmp_path / "a"
+    old = make(path, synchronizer=None)
+    make(path, dtype="f8", overwrite=True)
+    before = content(path)
+    with pytest.raises(NodeReplacedError):
+        WRITES[write](old)
+    assert content(path) == before
+
+
 @pytest.mark.parametrize("write", WRITES)
 def test_in_memory_too(write: str) -> None:
     store: dict[str, bytes] = {}

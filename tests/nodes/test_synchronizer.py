@@ -48,6 +48,17 @@ class Plain:
             setattr(self, name, getattr(self.inner, name))
 
 
+def test_arrays_on_files_are_replaced_and_deleted_under_a_synchronizer(tmp_path: Path) -> None:
+    service = Service()
+    group = zarrant.create_group(tmp_path, synchronizer=service, config={"lock_timeout": 1.0})
+    for dtype in ("uint8", "float64"):
+        a = group.create_array("a", shape=(8,), dtype=dtype, chunks=(2,), overwrite=True)
+        a[...] = 3
+        assert zarrant.open_array(tmp_path, name="a", mode="r")[...].tolist() == [3] * 8
+    del group["a"]
+    assert list(group) == []
+
+
 def test_nothing_is_lost_in_a_plain_store_under_a_synchronizer() -> None:
     store, service = Plain(), Service()
     a = zarrant.create_array(store, synchronizer=service, **LAYOUT)

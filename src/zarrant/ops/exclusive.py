@@ -58,34 +58,26 @@ def exclusively(
     meanwhile, as far as the store sees it. Nothing is stored where `node` is no longer there. `beside`: the caller has locked
     the metadata of the array, and waits for a busy chunk in turn.
     """
-    if not guarded:
-        return (yield from _unguarded(key, change, source, node))
-    return (yield from while_locked(key, lambda: _attempts(key, change, source, node), node, beside))
+    if guarded:
+        return (yield from while_locked(key, lambda: _attempts(key, change, source, node), node, beside))
+    return (yield from _while_there(key, lambda: _unguarded(source(key), change, node), node))
 
 
 def while_locked(key: str, op: Callable[[], Op[T]], node: Node | None, beside: bool = False) -> Op[T]:
     """Run an operation while a key is locked; where `node` is gone nothing is made for the lock, and it says so."""
     below = None if node is None else node.below
+    return (yield from _while_there(key, lambda: locked((key,), op(), beside, below), node))
+
+
+def _while_there(key: str, op: Callable[[], Op[T]], node: Node | None) -> Op[T]:
+    """Run an operation, again where the metadata of its node changed meanwhile; where the node is gone its error is that."""
     for _ in range(TRIES):
         try:
-            return (yield from locked((key,), op(), beside, below))
+            return (yield from op())
         except MetadataChangedError:
             if node is None:
                 raise
             yield from node.look_again()
-    raise _lost_every_race(key)
-
-
-def _attempts(key: str, change: Change, source: Callable[[str], Stored], node: Node | None) -> Op[Version]:
-    for attempt in range(TRIES):
-        try:
-            return (yield from _attempt(source(key), change, node))
-        except MetadataChangedError:
-            if node is None:
-                raise
-            yield from node.look_again()
-        except VersionChangedError:
-            yield from pause(random.uniform(0, min(LAST_PAUSE, FIRST_PAUSE * 2**attempt)))
         except (DataError, StoreError):
             if node is not None and node.condition is not None:  # what is stored there may be another array's
                 yield from node.look_again()
@@ -93,23 +85,26 @@ def _attempts(key: str, change: Change, source: Callable[[str], Stored], node: N
     raise _lost_every_race(key)
 
 
-def _lost_every_race(key: str) -> ConflictError:
-    return ConflictError("other writers won every race", key=key, limit=f"{TRIES} tries")
-
-
-def _unguarded(key: str, change: Change, source: Callable[[str], Stored], node: Node | None) -> Op[Version]:
-    for _ in range(TRIES):
+def _attempts(key: str, change: Change, source: Callable[[str], Stored], node: Node | None) -> Op[Version]:
+    for attempt in range(TRIES):
         try:
             return (yield from _attempt(source(key), change, node))
-        except MetadataChangedError:
-            if node is None:
-                raise
-            yield from node.look_again()
-        except VersionChangedError as error:
-            hint = 'Do it again; with synchronizer="auto" that is done for you'
-            message = "another writer replaced the object during this update, which was not stored"
-            raise LostUpdateError(message, key=key, got=error.got, hint=hint) from error
+        except VersionChangedError:
+            yield from pause(random.uniform(0, min(LAST_PAUSE, FIRST_PAUSE * 2**attempt)))
     raise _lost_every_race(key)
+
+
+def _unguarded(source: Stored, change: Change, node: Node | None) -> Op[Version]:
+    try:
+        return (yield from _attempt(source, change, node))
+    except VersionChangedError as error:
+        hint = 'Do it again; with synchronizer="auto" that is done for you'
+        message = "another writer replaced the object during this update, which was not stored"
+        raise LostUpdateError(message, key=source.key, got=error.got, hint=hint) from error
+
+
+def _lost_every_race(key: str) -> ConflictError:
+    return ConflictError("other writers won every race", key=key, limit=f"{TRIES} tries")
 
 
 def _attempt(source: Stored, change: Change, node: Node | None = None) -> Op[Version]:

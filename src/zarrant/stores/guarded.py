@@ -161,6 +161,8 @@ class HeldKeys(View):
         for name in _WRITES:
             if hasattr(outer, name):
                 setattr(self, name, self._routed(name))
+        if hasattr(held, "erase_prefix"):  # below a prefix may be keys whose locks this hold has
+            self.erase_prefix = held.erase_prefix
 
     def end(self) -> None:
         """The hold is over."""
