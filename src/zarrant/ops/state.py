@@ -133,24 +133,24 @@ class ArrayState:
         """The bytes of a stored object that is read whole as it is: a shard may also have dead ones, and a file holes."""
         return 2 * max(LIMITS.decoded, self.prepared.encoded_bound)
 
-    @property
+    @cached_property
     def batch(self) -> int:
         """Whole chunks handled together: many small ones, or one that is large or a shard."""
         if not isinstance(self.prepared, Leaf):
             return 1
         return max(1, self.options.codec.batch_bytes // max(1, self.prepared.spec.nbytes))
 
-    @property
+    @cached_property
     def cost(self) -> int:
         """Bytes that one batch of chunks holds at its peak: rows and encoded rows, or an encoded shard."""
         return 2 * self.batch * self.prepared.spec.nbytes
 
-    @property
+    @cached_property
     def write_batch(self) -> int:
         """Whole chunks stored with one request."""
         return max(self.batch, self.options.together // max(1, self.prepared.spec.nbytes))
 
-    @property
+    @cached_property
     def write_cost(self) -> int:
         """Bytes that the chunks of one request hold at its peak."""
         return 2 * self.write_batch * self.prepared.spec.nbytes

@@ -225,9 +225,6 @@ def _laid_over(state: ArrayState, updates: Sequence[_Update]) -> tuple[Cells, in
 
 def _batches(full: npt.NDArray[np.bool_], step: int) -> Iterator[tuple[int, int]]:
     """Ranges of rows: whole chunks in batches, each partly written chunk alone."""
-    if len(full) == 1:
-        yield 0, 1
-        return
     borders = [0, *(np.flatnonzero(full[1:] != full[:-1]) + 1).tolist(), len(full)]
     for start, stop in pairwise(borders):
         size = step if start < len(full) and full[start] else 1
