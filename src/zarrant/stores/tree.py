@@ -24,7 +24,7 @@ from zarrant.errors import ByteRangeError, LimitError, OptionError, VersionChang
 from zarrant.locking.files import SUFFIX
 from zarrant.storage import Blob, Buffer, ByteRange, Hole, Part, Version
 from zarrant.stores import spares
-from zarrant.stores.descriptors import with_few
+from zarrant.stores.descriptors import none_left, with_few
 from zarrant.stores.direct_io import DirectIO
 from zarrant.stores.drafts import (
     ABSENT,
@@ -43,7 +43,7 @@ from zarrant.stores.durable import Durable
 from zarrant.stores.layer import FileLayer
 from zarrant.stores.links import Links
 from zarrant.stores.mounts import BUSY_S, QUIET_S, RELOOK_S
-from zarrant.stores.names import check_key, check_prefix
+from zarrant.stores.names import check_key, check_prefix, is_plain
 from zarrant.stores.together import put_together
 from zarrant.stores.unsynced import Mark
 
@@ -257,8 +257,9 @@ class FileTree(Durable):
         return [name for name in entries if name[-1] != "/"], [name for name in entries if name[-1] == "/"]
 
     def _path(self, key: str) -> str:
-        check_key(key, self.url)
-        self._refuse_reserved(key)
+        if not is_plain(key):
+            check_key(key, self.url)
+            self._refuse_reserved(key)
         end = key.rfind("/")
         if end > 0 and not self.links.trusts(key[:end]):
             self._enter(key[:end])
@@ -327,7 +328,12 @@ class FileTree(Durable):
         path = self._path(key)
         with Naming("write", self.url, key):
             self._ready()
-            version, mark = with_few(lambda: self._swap_locked(path, parts, if_version))
+            try:
+                version, mark = self._swap_locked(path, parts, if_version)
+            except OSError as error:
+                if not none_left(error):
+                    raise
+                version, mark = with_few(lambda: self._swap_locked(path, parts, if_version))
             self._done([path], mark)
         return version
 
