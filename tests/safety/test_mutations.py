@@ -72,6 +72,7 @@ MUTATIONS: dict[str, Mutation] = {
     "bounds": Mutation("if (yield from shape_stands(state)) or True:", "nodes/test_stale_bounds.py"),
     "condition": Mutation("condition = None", "nodes/test_replaced.py"),
     "metadata": Mutation("pass", "nodes/test_replaced.py"),
+    "unlocked": Mutation("if False:", "nodes/test_stale_bounds.py::test_an_append_that_is_not_finished_stays"),
     "no ghost": Mutation("pass", "nodes/test_replaced.py::test_a_removed_array_is_not_remade"),
     "unseen": Mutation("pass", "nodes/test_growth.py::test_a_resize_cuts_nothing_that_its_handle_has_not_seen"),
     "leftovers": Mutation("if False:", "nodes/test_replaced.py::TestCreation::test_chunks_without_metadata_are_refused"),

@@ -18,7 +18,7 @@ from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.layers import Values
 from zarrant.geometry.region import Cells
-from zarrant.ops.current import put_current
+from zarrant.ops.current import put_current, put_while_shape_stands
 from zarrant.ops.state import Array, ArrayState
 
 Batch = Callable[[int, int], Op[list[Outcome[Any]]]]
@@ -42,6 +42,13 @@ def write_batch(state: ArrayState, cells: Cells, values: Values, lo: int, hi: in
     parts = (_encode(state, cells, values, at, min(at + step, hi)) for at in range(lo, hi, step))
     items = yield from gather(parts, state.cost)
     return (yield from put_current(state, [item for each in items for item in each]))
+
+
+def write_known(state: ArrayState, cells: Cells, values: Values, row: int) -> Op[list[Outcome[Any]] | None]:
+    """Store one row of which every element that this handle knows comes from `values`; None where others may know more."""
+    if not state.options.checks_conditions:
+        return None
+    return (yield from put_while_shape_stands(state, (yield from _encode(state, cells, values, row, row + 1))))
 
 
 def _encode(state: ArrayState, cells: Cells, values: Values, lo: int, hi: int) -> Op[list[New]]:

@@ -24,11 +24,18 @@ from zarrant.storage import Version
 
 Array = npt.NDArray[np.generic]
 
+_BOUND = ("data_type", "chunk_grid", "chunk_key_encoding", "fill_value", "codecs", "storage_transformers")
+"""What of the metadata is bound, but for the shape."""
+_OF_ONE_CHUNK = {"chunk_shape", "prepared", "subchunk_shapes", "piece_shape", "batch", "cost", "write_batch", "write_cost"}
+"""What was computed for a chunk, wherever the array ends."""
+
 
 @dataclass(frozen=True, slots=True)
 class OpOptions:
     """Run-time options of operations (API.md §3). `exclusive` False lets partial writes go without a guard. `readable` False:
     the store cannot be read, so that nothing can be known of what is stored.
+
+    `checks_conditions`: the store checks the condition of a write under the lock of what is written, and sees other locks.
 
     `together`: decoded bytes of whole chunks that are best stored with one request (the store syncs them together); 0: any.
     """
@@ -38,6 +45,7 @@ class OpOptions:
     exclusive: bool = True
     readable: bool = True
     together: int = 0
+    checks_conditions: bool = False
 
 
 @dataclass(slots=True)
@@ -87,6 +95,20 @@ class ArrayState:
     def with_options(self, options: OpOptions) -> ArrayState:
         """The same array under other options."""
         return replace(self, options=options)
+
+    def with_document(self, document: ArrayDocument) -> ArrayState:
+        """The same array as other metadata describe it; bound anew only where more than shape and attributes may differ."""
+        old = self.document
+        same = all(getattr(document, name) is getattr(old, name) for name in _BOUND)
+        if not same or len(document.shape) != len(old.shape):
+            return ArrayState.from_document(self.prefix, document, self.options)
+        grid = ChunkGrid.from_document(document.chunk_grid.name, document.chunk_grid.configuration, document.shape)
+        state = ArrayState(
+            self.prefix, document, self.data_type, self.fill, grid, self.key_encoding, self.chain, self.options
+        )
+        for name in _OF_ONE_CHUNK & self.__dict__.keys():
+            state.__dict__[name] = self.__dict__[name]
+        return state
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -63,11 +63,11 @@ class FileTree(Durable):
     links: Links
     condition: OnlyWhile | None = None
 
-    def only_while(self, key: str, version: Version) -> Self:
+    def only_while(self, condition: OnlyWhile) -> Self:
         """See `storage.Conditional`."""
         view = object.__new__(type(self))
         view.__dict__.update(self.__dict__)
-        view.condition = OnlyWhile(key, version)
+        view.condition = condition
         return view
 
     def version(self, key: str) -> Version:
@@ -81,8 +81,10 @@ class FileTree(Durable):
 
     def _check(self) -> None:
         """MetadataChangedError where the condition of a write does not hold; asked under the lock of what is written."""
-        if self.condition is not None:
-            self.condition.check(self._version(self.condition.key))  # safety: metadata
+        condition = self.condition
+        if condition is not None:
+            locked = condition.unlocked and self._is_locked(self._path(condition.key))  # before the version: see `steady`
+            condition.check(self._version(condition.key), locked)  # safety: metadata
 
     direct: DirectIO | None = None
     """Files are written and read around the page cache; None: buffered."""
@@ -107,6 +109,10 @@ class FileTree(Durable):
 
         LockTimeout after `patience` seconds, or else after as long as the store waits for locks.
         """
+
+    @abstractmethod
+    def _is_locked(self, path: str) -> bool:
+        """Whether anybody has the lock of a path, this caller too; what was left by the killed counts as a lock."""
 
     @abstractmethod
     def _doubtful(self) -> bool:
