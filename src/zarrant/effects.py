@@ -53,16 +53,22 @@ class New(NamedTuple):
 
 
 class OnlyWhile(NamedTuple):
-    """A condition: the object of `key` (a node's metadata) is of this version; with ANY, there is one."""
+    """A condition: the object of `key` (a node's metadata) is of this version; with ANY, there is one.
+
+    `unlocked`: and nobody has locked it, so that nobody is about to change it. Where that cannot be known it does not hold.
+    """
 
     key: str
     version: Version
+    unlocked: bool = False
 
-    def check(self, found: Version) -> None:
-        """MetadataChangedError unless the version found (None: no object) is the one wanted."""
+    def check(self, found: Version, locked: bool = True) -> None:
+        """MetadataChangedError unless the version found (None: no object) is the one wanted; `locked` is asked for before it."""
         if found is None or (self.version is not ANY and found != self.version):
             got = "no object" if found is None else found
             raise MetadataChangedError("the node was changed or removed", key=self.key, expected=self.version, got=got)
+        if self.unlocked and locked:  # safety: unlocked
+            raise MetadataChangedError("the node may be about to be changed", key=self.key)
 
 
 class Put(NamedTuple):

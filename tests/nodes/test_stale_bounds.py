@@ -12,6 +12,8 @@ import pytest
 
 import zarrant
 from zarrant.errors import ChunkError
+from zarrant.metadata.v3 import dump
+from zarrant.stores.filesystem import FilesystemStore
 
 LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
 
@@ -197,3 +199,20 @@ def test_without_a_synchronizer_too(tmp_path: Path, layout: str, operation: str)
     zarrant.open_array(tmp_path / "a", mode="r+").append(np.arange(50, 55, dtype="i4"))
     do(stale)
     assert zarrant.open_array(tmp_path / "a", mode="r")[8:].tolist() == [*expected, *range(50, 55)]
+
+
+@pytest.mark.parametrize("locking", ["os", "lockfile", "none"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("operation", ["setitem", "chunk", "chunk, in bounds", "setitem of fill", "array subset"])
+def test_an_append_that_is_not_finished_stays(tmp_path: Path, layout: str, operation: str, locking: str) -> None:
+    # An appender locks the metadata and stores its data first: for a while no metadata tell of them.
+    do, expected = OPERATIONS[operation]
+    store = FilesystemStore(tmp_path / "a", locking=locking)
+    stale = zarrant.create_array(store, shape=(10,), dtype="i4", fill_value=0, **LAYOUTS[layout])
+    stale[...] = 1
+    other = zarrant.open_array(store, mode="r+")
+    with store.hold(("zarr.json",)) as inside:
+        other.store_chunk_subset((1,), np.s_[2:4], 7)
+        do(stale)
+        inside.put("zarr.json", [dump(stale.metadata.with_shape((12,)))])
+    assert zarrant.open_array(store, mode="r")[8:].tolist() == [*expected, 7, 7]

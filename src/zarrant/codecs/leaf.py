@@ -20,7 +20,7 @@ from zarrant.codecs.scratch import borrowed, lent
 from zarrant.effects import Op
 from zarrant.errors import ChunkError, UnknownExtensionError
 from zarrant.geometry.layers import Values, drawn
-from zarrant.geometry.region import Boxes, Cells
+from zarrant.geometry.region import Boxes, Cells, unit_steps
 from zarrant.kernels import reference
 from zarrant.kernels.program import SLACK
 from zarrant.limits import require
@@ -154,11 +154,17 @@ class Leaf:
 
     def _covered(self, cells: Cells, lo: int, hi: int) -> Bools:
         """Rows whose every element, padding included, comes from values."""
-        whole = np.array(self.spec.shape, np.int64)
-        if self.order is not None:
-            whole = whole[np.argsort(self.order)]
-        covered: Bools = cells.full[lo:hi] & (cells.extents(lo, hi) == whole).all(axis=1)
+        full = cells.full[lo:hi]
+        if not full.any():
+            return full
+        covered: Bools = full & (cells.extents(lo, hi) == self._whole).all(axis=1)
         return covered
+
+    @cached_property
+    def _whole(self) -> npt.NDArray[np.int64]:
+        """The shape of a row as the array sees it, before transposition."""
+        whole = np.array(self.spec.shape, np.int64)
+        return whole if self.order is None else whole[np.argsort(self.order)]
 
     def _view(self, rows: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
         """Rows as the array sees them, before transposition."""
@@ -260,13 +266,14 @@ def _bytes(rows: npt.NDArray[np.generic]) -> Rows:
 def _columns(boxes: Boxes) -> tuple[npt.NDArray[np.int64], ...]:
     """Kernel columns: both sides get a leading axis, 0 for the values and the row number for the rows."""
     k, d = boxes.cell_start.shape
-    value_start = np.zeros((k, d + 1), np.int64)
+    value_start, row_start, shape = np.empty((3, k, d + 1), np.int64)
+    value_start[:, 0] = 0
     value_start[:, 1:] = boxes.value_start
-    row_start = np.empty((k, d + 1), np.int64)
     row_start[:, 0] = boxes.row
     row_start[:, 1:] = boxes.cell_start
-    shape = np.ones((k, d + 1), np.int64)
+    shape[:, 0] = 1
     shape[:, 1:] = boxes.shape
-    row_step = np.ones(d + 1, np.int64)
+    row_step = np.empty(d + 1, np.int64)
+    row_step[0] = 1
     row_step[1:] = boxes.step
-    return value_start, np.ones(d + 1, np.int64), row_start, row_step, shape
+    return value_start, unit_steps(d + 1), row_start, row_step, shape

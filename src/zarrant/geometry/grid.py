@@ -170,7 +170,10 @@ class ChunkGrid:
 
     def subset(self, index: Sequence[int]) -> ArraySubset:
         """All of a cell, also the part past the end of the array."""
-        return ArraySubset(self.origin(index), self.chunk_shape(index))
+        paired = list(self._paired(index))
+        return ArraySubset(
+            tuple([dimension.start(i) for dimension, i in paired]), tuple([dimension.length(i) for dimension, i in paired])
+        )
 
     def in_bounds(self, index: Sequence[int]) -> ArraySubset:
         """The part of a cell inside of the array."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import cached_property, lru_cache, reduce
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -232,10 +232,18 @@ class _OneCell:
     def boxes(self, lo: int, hi: int) -> Boxes:
         here = slice(lo, hi)
         cell_start, value_start, shape = np.array(((self.start,), (self.value,), (self.count,)), np.int64)
-        return Boxes(_ZERO[here], cell_start[here], value_start[here], shape[here], np.ones(len(self.cell), np.int64))
+        return Boxes(_ZERO[here], cell_start[here], value_start[here], shape[here], unit_steps(len(self.cell)))
 
 
 _ZERO: IntArray = np.zeros(1, np.int64)
+
+
+@lru_cache(maxsize=128)
+def unit_steps(ndim: int) -> IntArray:
+    """(ndim,) ones: the same array for everybody, who may only read it. `np.ones` takes longer than copying a small box."""
+    steps = np.ones(ndim, np.int64)
+    steps.flags.writeable = False
+    return steps
 
 
 def _in_one_cell(axes: Sequence[Axis], grid: ChunkGrid, bounds: Sequence[int]) -> _OneCell | None:

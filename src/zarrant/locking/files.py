@@ -132,10 +132,12 @@ class FileLock:
         lock = cls(files, path)
         try:
             _let_others_try(path, start, deadline)
-            for pause in _pauses(lock):
+            pauses: Iterator[float] | None = None
+            while True:
                 if lock._attempt(deadline):
                     lock.since, lock.held = time.monotonic(), True
                     return lock
+                pauses = pauses or _pauses(lock)
                 left = deadline - time.monotonic()
                 over = given_up.get()
                 if left <= 0 or (over is not None and over()):
@@ -143,7 +145,7 @@ class FileLock:
                 if not lock.waited:
                     lock._refuse_own()
                 lock.waited = True
-                time.sleep(min(pause, left))
+                time.sleep(min(next(pauses), left))
         except BaseException:
             lock._close()
             raise

@@ -96,8 +96,12 @@ class Owned(Taken):
     __slots__ = ("owner",)
 
     def __init__(self, owner: object = None) -> None:
-        super().__init__()
-        self.owner = _owner() if owner is None else owner
+        # What `Taken` and `_owner` do, without calling them: this is made three times for a write.
+        self.thread, self.number = threading.get_ident(), next(_numbers)
+        if owner is None:
+            asker = asking.get()
+            owner = self.thread if asker is None or asker.task is None else asker.task
+        self.owner = owner
 
     def is_callers(self) -> bool:
         """Whether it belongs to who asks now, or to somebody who waits for who asks now."""
@@ -204,7 +208,7 @@ class KeyQueues:
         """Own `names` inside the block. LockTimeout at the deadline, with none of them owned."""
         taken: list[tuple[str, Turn]] = []
         try:
-            for name in sorted(set(names)):
+            for name in names if len(names) == 1 else sorted(set(names)):
                 turn = Turn()
                 # Noted first: an interrupt between joining the queue and noting it would leave an owner for ever.
                 taken.append((name, turn))
@@ -216,9 +220,11 @@ class KeyQueues:
             finally:
                 self._leave_all(taken)  # what an interrupt kept from being left; the rest is known to be left
 
-    def _leave_all(self, taken: Sequence[tuple[str, Turn]]) -> None:
-        for name, turn in reversed(taken):
-            self._leave(name, turn)
+    def _leave_all(self, taken: list[tuple[str, Turn]]) -> None:
+        """Leave them, the last one first; what was left is taken off the list, so that a second call does the rest."""
+        while taken:
+            self._leave(*taken[-1])
+            taken.pop()
 
     def give_back(self, start: Taken) -> None:
         """See `give_back`."""

@@ -80,7 +80,13 @@ class Place:
             dead_limit=config.dead_limit,
             aligned=bool(getattr(self.store, "direct_io", False)),
         )
-        return OpOptions(codec, config.missing_chunks, self.guarded, self.able.get, self._together)
+        return OpOptions(codec, config.missing_chunks, self.guarded, self.able.get, self._together, self._checks_conditions)
+
+    @property
+    def _checks_conditions(self) -> bool:
+        """See `OpOptions`; asked of the class, as `storage.Conditional` says."""
+        kind = type(self.store)
+        return self.able.get and hasattr(kind, "only_while") and hasattr(kind, "steady")
 
     @property
     def _together(self) -> int:

@@ -15,7 +15,6 @@ from zarrant.nodes.base import UPDATE, WRITE, Place, Start
 from zarrant.nodes.layout import Layout
 from zarrant.ops import hierarchy, ingest, update
 from zarrant.ops.state import ArrayState
-from zarrant.storage import capabilities
 
 
 class ArrayOptions(TypedDict, total=False):
@@ -94,8 +93,7 @@ def check_mapping(value: object, field: str) -> None:
 
 
 def _exclusive(place: Place) -> bool:
-    able = capabilities(place.store)
-    return able.put_if and able.get
+    return place.able.put_if and place.able.get
 
 
 def _create_array(place: Place, document: Any, data: Any, overwrite: bool, match: bool, exclusive: bool) -> Op[Document]:
@@ -114,7 +112,7 @@ def _create_array(place: Place, document: Any, data: Any, overwrite: bool, match
             overwrite=overwrite,
             match=match,
             exclusive=exclusive,
-            is_chunk=is_chunk if capabilities(place.store).list else None,
+            is_chunk=is_chunk if place.able.list else None,
             fill=fill,
         )
     )

@@ -171,7 +171,10 @@ class ArrayFacts(Frozen, Located[S]):
 
     def _moved(self, document: Any) -> None:
         """Take over a document that was read or written."""
-        self._state = self._bound(document)
+        try:
+            self._state = self._state.with_document(document)
+        except ZarrantError as error:
+            raise error.annotate(store=self.url, key=document_key(self.path)) from error.__cause__
 
     def _same(self, document: Document) -> Document:
         """See `ops.current.same_array`."""

@@ -13,7 +13,7 @@ from zarrant.errors import CapabilityError
 from zarrant.nodes.base import UPDATE, Place, S, in_process, warn_caller
 from zarrant.nodes.facts import ArrayFacts
 from zarrant.ops import growth
-from zarrant.storage import ReadableWritable, capabilities
+from zarrant.storage import ReadableWritable
 
 
 class Growing(ArrayFacts[S]):
@@ -47,7 +47,7 @@ class AsyncGrowing(ArrayFacts[S]):
 def grows(place: Place) -> tuple[str, ...]:
     """What growing needs of the store; CapabilityError where other processes cannot be kept out."""
     place.require(UPDATE)
-    if place.guarded and not capabilities(place.store).hold and not in_process(place.store):
+    if place.guarded and not place.able.hold and not in_process(place.store):
         raise CapabilityError(
             "appending and resizing need an exclusive hold, which this store does not have",
             store=repr(place.store),
@@ -64,4 +64,4 @@ def _warn_of(left: list[str]) -> None:
 
 
 def _lists(place: Place) -> bool:
-    return capabilities(place.store).list
+    return place.able.list

@@ -6,7 +6,7 @@ In come columns of chunks (`Cells`) and values; out go `Put` requests, each on c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.layers import Values
 from zarrant.geometry.region import Cells
-from zarrant.ops.current import put_current
+from zarrant.ops.current import put_current, put_while_shape_stands
 from zarrant.ops.state import Array, ArrayState
 
 Batch = Callable[[int, int], Op[list[Outcome[Any]]]]
@@ -37,9 +37,18 @@ def write_cells(state: ArrayState, cells: Cells, values: Array) -> Op[None]:
 def write_batch(state: ArrayState, cells: Cells, values: Values, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
     """Encode rows lo..hi, side by side, and store them with one request, whatever is there."""
     step = state.batch
+    if hi - lo <= step:
+        return (yield from put_current(state, (yield from _encode(state, cells, values, lo, hi))))
     parts = (_encode(state, cells, values, at, min(at + step, hi)) for at in range(lo, hi, step))
     items = yield from gather(parts, state.cost)
     return (yield from put_current(state, [item for each in items for item in each]))
+
+
+def write_known(state: ArrayState, cells: Cells, values: Values, row: int) -> Op[list[Outcome[Any]] | None]:
+    """Store one row of which every element that this handle knows comes from `values`; None where others may know more."""
+    if not state.options.checks_conditions:
+        return None
+    return (yield from put_while_shape_stands(state, (yield from _encode(state, cells, values, row, row + 1))))
 
 
 def _encode(state: ArrayState, cells: Cells, values: Values, lo: int, hi: int) -> Op[list[New]]:
@@ -48,8 +57,23 @@ def _encode(state: ArrayState, cells: Cells, values: Values, lo: int, hi: int) -
     return [New(key, encoded.row(i), ANY) for i, key in enumerate(keys)]
 
 
-def run_batches(state: ArrayState, chunks: npt.NDArray[np.int64], batches: Any, run: Batch) -> Op[None]:
+def run_batches(state: ArrayState, chunks: npt.NDArray[np.int64], batches: Iterable[tuple[int, int]], run: Batch) -> Op[None]:
     """Run batches of rows side by side and settle what became of each chunk."""
+    if len(chunks) == 1:  # most writes: one range, and nothing to run side by side
+        try:
+            flat = yield from run(0, 1)
+        except Exception as error:
+            flat = [error]
+    else:
+        flat = yield from _side_by_side(state, batches, run)
+    for outcome in flat:
+        if isinstance(outcome, Exception):
+            settle(state, [tuple(int(i) for i in chunk) for chunk in chunks], flat)
+            return
+
+
+def _side_by_side(state: ArrayState, batches: Iterable[tuple[int, int]], run: Batch) -> Op[list[Outcome[Any]]]:
+    """One outcome for each row."""
     ranges: list[tuple[int, int]] = []
 
     def ops() -> Iterator[Op[list[Outcome[Any]]]]:
@@ -61,8 +85,7 @@ def run_batches(state: ArrayState, chunks: npt.NDArray[np.int64], batches: Any, 
     flat: list[Outcome[Any]] = []
     for (lo, hi), outcome in zip(ranges, outcomes, strict=True):
         flat.extend([outcome] * (hi - lo) if isinstance(outcome, Exception) else outcome)
-    if any(isinstance(outcome, Exception) for outcome in flat):
-        settle(state, [tuple(int(i) for i in chunk) for chunk in chunks], flat)
+    return flat
 
 
 def settle(state: ArrayState, chunks: Sequence[tuple[int, ...]], outcomes: Sequence[Outcome[Any]]) -> None:

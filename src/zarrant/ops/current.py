@@ -102,6 +102,19 @@ def shape_stands(state: ArrayState) -> Op[bool]:
     return known.same_shape and (yield from steady(key, known.version))
 
 
+def put_while_shape_stands(state: ArrayState, items: Sequence[New]) -> Op[list[Outcome[Version]] | None]:
+    """Store objects while the shape stands, as far as the store can check that under their locks; None: nothing was stored.
+
+    What `shape_stands` finds out, without a lock around a read and a write: a write at the end of the array costs one `lstat`
+    more than another one.
+    """
+    condition = Current(state).condition
+    if condition is None or not state.options.checks_conditions or not state.known.same_shape:
+        return None
+    outcomes = yield from put(items, condition._replace(unlocked=True))
+    return None if any(isinstance(outcome, MetadataChangedError) for outcome in outcomes) else outcomes
+
+
 def put_current(state: ArrayState, items: Sequence[New]) -> Op[list[Outcome[Version]]]:
     """Store or erase objects of an array, each on condition that the array is still there."""
     current = Current(state)

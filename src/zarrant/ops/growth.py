@@ -174,6 +174,8 @@ def _current(state: ArrayState) -> Op[tuple[ArrayState, Version]]:
     blob = yield from fetch_document(key)
     if blob is None:
         raise NodeNotFoundError("the array was removed or moved", key=key, path=state.prefix or "/", hint=HINT)
+    if blob.version == state.document.version:  # nobody changed it since: these bytes were parsed, or written, by this handle
+        return state, blob.version
     document = same_array(state, parsed(state.prefix, blob.data[0], blob.version))
     return ArrayState.from_document(state.prefix, document, state.options), blob.version
 
@@ -198,7 +200,7 @@ def commit(now: ArrayState, document: ArrayDocument, version: Version, moved: Mo
 def _with_shape(state: ArrayState, shape: Sequence[int]) -> ArrayState:
     try:
         document = of_version(state.document.with_shape(shape), state.document.version)
-        return ArrayState.from_document(state.prefix, document, state.options)
+        return state.with_document(document)
     except MetadataError as error:  # its chunks would end beyond what coordinates can say
         raise ShapeError("extents that the chunk grid cannot have", expected=error.expected, got=shape) from error
 

@@ -245,8 +245,8 @@ def create_node(
     they hold.
     """
     # What could not be opened again is refused before anything is erased or stored.
-    dump(document)  # safety: before overwrite
-    creation = _Creation(path, document, overwrite, match, exclusive, is_chunk, fill)
+    data = dump(document)  # safety: before overwrite
+    creation = _Creation(path, document, data, overwrite, match, exclusive, is_chunk, fill)
     if not exclusive:
         return (yield from _create(creation))
     yield from _refuse_array_above(path)
@@ -263,6 +263,7 @@ class _Creation(NamedTuple):
 
     path: str
     document: Document
+    data: bytes
     overwrite: bool
     match: bool
     exclusive: bool
@@ -279,9 +280,9 @@ def _create(new: _Creation) -> Op[Document]:
     if new.fill is not None:
         yield from _fill(new.fill, new)
     if not new.exclusive:
-        yield from put_one(document_key(new.path), [dump(new.document)])
+        yield from put_one(document_key(new.path), [new.data])
         return new.document
-    there, made = yield from _put_new(new.path, new.document)
+    there, made = yield from _put_new(new.path, new.document, new.data)
     return there if made else _standing(new, there)
 
 
@@ -308,11 +309,11 @@ def of_version(document: D, version: Version) -> D:
     return replace(document, version=version) if isinstance(document, ArrayDocument) else document
 
 
-def _put_new(path: str, document: Document) -> Op[tuple[Document, bool]]:
+def _put_new(path: str, document: Document, data: bytes) -> Op[tuple[Document, bool]]:
     """Store a document where there is none; returns what stands there now. Some services refuse it though nobody is in the way."""
     for _ in range(TRIES):
         try:
-            version = yield from put_one(document_key(path), [dump(document)], None)
+            version = yield from put_one(document_key(path), [data], None)
             return of_version(document, version), True
         except VersionChangedError:
             there = yield from find_document(path)
@@ -341,7 +342,7 @@ def _make_room(new: _Creation) -> Op[None]:
             got=f"{len(leftovers)} objects, the first {leftovers[0]}",
             hint="overwrite=True erases them; with the metadata that was lost, store_metadata() brings the array back",
         )
-    for outcome in (yield from put([New(key, None) for key in leftovers])):
+    for outcome in (yield from put([New(key, None) for key in leftovers])) if leftovers else ():
         if isinstance(outcome, Exception):
             raise outcome
 
@@ -362,8 +363,10 @@ def _same(left: Document, right: Document) -> bool:
 
 
 def _make_parents(path: str) -> Op[None]:
-    for parent in paths_above(path):
-        yield from _put_new(parent, GroupDocument())
+    parents, group = paths_above(path), GroupDocument()
+    data = dump(group) if parents else b""
+    for parent in parents:
+        yield from _put_new(parent, group, data)
 
 
 def _refuse_array_above(path: str) -> Op[None]:

@@ -24,11 +24,18 @@ from zarrant.storage import Version
 
 Array = npt.NDArray[np.generic]
 
+_BOUND = ("data_type", "chunk_grid", "chunk_key_encoding", "fill_value", "codecs", "storage_transformers")
+"""What of the metadata is bound, but for the shape."""
+_OF_ONE_CHUNK = {"chunk_shape", "prepared", "subchunk_shapes", "piece_shape", "batch", "cost", "write_batch", "write_cost"}
+"""What was computed for a chunk, wherever the array ends."""
+
 
 @dataclass(frozen=True, slots=True)
 class OpOptions:
     """Run-time options of operations (API.md §3). `exclusive` False lets partial writes go without a guard. `readable` False:
     the store cannot be read, so that nothing can be known of what is stored.
+
+    `checks_conditions`: the store checks the condition of a write under the lock of what is written, and sees other locks.
 
     `together`: decoded bytes of whole chunks that are best stored with one request (the store syncs them together); 0: any.
     """
@@ -38,6 +45,7 @@ class OpOptions:
     exclusive: bool = True
     readable: bool = True
     together: int = 0
+    checks_conditions: bool = False
 
 
 @dataclass(slots=True)
@@ -88,6 +96,18 @@ class ArrayState:
         """The same array under other options."""
         return replace(self, options=options)
 
+    def with_document(self, document: ArrayDocument) -> ArrayState:
+        """The same array as other metadata describe it; bound anew only where more than shape and attributes may differ."""
+        old = self.document
+        same = all(getattr(document, name) is getattr(old, name) for name in _BOUND)
+        if not same or len(document.shape) != len(old.shape):
+            return ArrayState.from_document(self.prefix, document, self.options)
+        grid = ChunkGrid.from_document(document.chunk_grid.name, document.chunk_grid.configuration, document.shape)
+        state = ArrayState(self.prefix, document, self.data_type, self.fill, grid, self.key_encoding, self.chain, self.options)
+        for name in _OF_ONE_CHUNK & self.__dict__.keys():
+            state.__dict__[name] = self.__dict__[name]
+        return state
+
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of the array."""
@@ -133,24 +153,24 @@ class ArrayState:
         """The bytes of a stored object that is read whole as it is: a shard may also have dead ones, and a file holes."""
         return 2 * max(LIMITS.decoded, self.prepared.encoded_bound)
 
-    @property
+    @cached_property
     def batch(self) -> int:
         """Whole chunks handled together: many small ones, or one that is large or a shard."""
         if not isinstance(self.prepared, Leaf):
             return 1
         return max(1, self.options.codec.batch_bytes // max(1, self.prepared.spec.nbytes))
 
-    @property
+    @cached_property
     def cost(self) -> int:
         """Bytes that one batch of chunks holds at its peak: rows and encoded rows, or an encoded shard."""
         return 2 * self.batch * self.prepared.spec.nbytes
 
-    @property
+    @cached_property
     def write_batch(self) -> int:
         """Whole chunks stored with one request."""
         return max(self.batch, self.options.together // max(1, self.prepared.spec.nbytes))
 
-    @property
+    @cached_property
     def write_cost(self) -> int:
         """Bytes that the chunks of one request hold at its peak."""
         return 2 * self.write_batch * self.prepared.spec.nbytes

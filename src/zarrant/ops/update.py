@@ -23,7 +23,7 @@ from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.layers import Layers, Stack, Values
 from zarrant.geometry.region import Cells, Region, box_region
 from zarrant.geometry.selection import Selection
-from zarrant.ops.batching import own_grid, run_batches, write_batch
+from zarrant.ops.batching import own_grid, run_batches, write_batch, write_known
 from zarrant.ops.current import Current, shape_stands
 from zarrant.ops.exclusive import Change, exclusively
 from zarrant.ops.state import Array, ArrayState
@@ -99,6 +99,8 @@ def store_region(
     def write(lo: int, hi: int) -> Op[list[Outcome[Any]]]:
         if whole[lo]:
             return (yield from write_batch(state, cells, values, lo, hi))
+        if cells.full[lo] and (outcomes := (yield from write_known(state, cells, values, lo))) is not None:
+            return outcomes
         key = state.chunk_keys(cells.index[lo:hi])[0]
         if alone or isinstance(values, Stack) or not state.options.exclusive:
             change = _merge(state, cells, lo, values, alone)
@@ -225,9 +227,6 @@ def _laid_over(state: ArrayState, updates: Sequence[_Update]) -> tuple[Cells, in
 
 def _batches(full: npt.NDArray[np.bool_], step: int) -> Iterator[tuple[int, int]]:
     """Ranges of rows: whole chunks in batches, each partly written chunk alone."""
-    if len(full) == 1:
-        yield 0, 1
-        return
     borders = [0, *(np.flatnonzero(full[1:] != full[:-1]) + 1).tolist(), len(full)]
     for start, stop in pairwise(borders):
         size = step if start < len(full) and full[start] else 1

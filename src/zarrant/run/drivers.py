@@ -23,8 +23,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from zarrant.effects import (
     ANY,
@@ -61,8 +60,7 @@ class Cancelled(BaseException):
     """Stops an operation from outside, past every `except Exception` on its way."""
 
 
-@dataclass(frozen=True)
-class World:
+class World(NamedTuple):
     """What an operation runs in: a store, a pool, and the event that cancels it."""
 
     store: Any
@@ -131,7 +129,7 @@ def _put(request: Put, world: World) -> list[Any]:
 
 def _all(request: All, world: World) -> list[Any]:
     with grouped(world.store) as store:
-        inside = replace(world, store=store, asker=asker_of_parts())
+        inside = world._replace(store=store, asker=asker_of_parts())
         return world.pool.run_all(request.ops, lambda op: perform(op, inside), request.cost, world.concurrency)
 
 
@@ -139,9 +137,9 @@ def _locked(request: Locked, world: World) -> Any:
     condition = None if request.below is None else OnlyWhile(request.below, ANY)
     if request.beside and world.outside is not None:
         with hold(request.keys, on_condition(condition, world.outside)) as more:
-            return _drive(request.op, replace(world, store=Both(world.store, more, request.keys)))
+            return _drive(request.op, world._replace(store=Both(world.store, more, request.keys)))
     with hold(request.keys, on_condition(condition, world.store)) as held:
-        return _drive(request.op, replace(world, store=held, outside=world.outside or world.store))
+        return _drive(request.op, world._replace(store=held, outside=world.outside or world.store))
 
 
 def _joined(request: Joined, world: World) -> None:
@@ -182,10 +180,10 @@ _ANSWERS: dict[type, Callable[[Any, World], Any]] = {
 async def perform_async(op: Op[T], world: World) -> T:
     """Run an operation to its end without blocking the event loop."""
     cancelled = threading.Event()
-    world = replace(world, cancelled=cancelled)
+    world = world._replace(cancelled=cancelled)
     if hasattr(world.store, "get_async") or hasattr(world.store, "put_async"):
-        return await _perform_steps(op, replace(world, gate=asyncio.Semaphore(max(1, world.concurrency))))
-    world = replace(world, asker=Asker(asyncio.current_task()))
+        return await _perform_steps(op, world._replace(gate=asyncio.Semaphore(max(1, world.concurrency))))
+    world = world._replace(asker=Asker(asyncio.current_task()))
     return await in_thread(lambda: perform(op, world), cancelled, world.executor)
 
 
@@ -279,7 +277,7 @@ async def _locked_async(request: Locked, world: World) -> Any:
         return await _perform_steps(request.op, world)  # the operation compares and swaps
     async with (world.outside if beside else store).hold_async(request.keys) as held:
         inside = Both(store, held, request.keys) if beside else held
-        return await _perform_steps(request.op, replace(world, store=inside, outside=world.outside or store))
+        return await _perform_steps(request.op, world._replace(store=inside, outside=world.outside or store))
 
 
 async def _steady_async(key: str, version: Any, store: Any) -> bool:

@@ -54,7 +54,7 @@ def on_condition(condition: OnlyWhile | None, store: Any) -> Any:
         return store
     # Asked of the class, as `grouped`: what wraps a store would pass by its own methods.
     if hasattr(type(store), "only_while"):
-        return store.only_while(condition.key, condition.version)
+        return store.only_while(condition)
     condition.check(version_of(condition.key, store))
     return store
 

@@ -212,9 +212,11 @@ class FilesystemStore(FileTree):
         """Whether an object is of this version and nobody holds it, in this order; one held by the killed counts as held."""
         path = self._path(key)
         with Naming("look at", self.url, key):
-            busy = path in _queues.held() if self.locking == "none" else look(self.files, path + SUFFIX) is not None
-            state = None if busy else self.links.state(path)
+            state = None if self._is_locked(path) else self.links.state(path)
         return state is not None and version_of(state) == version
+
+    def _is_locked(self, path: str) -> bool:
+        return path in _queues.held() if self.locking == "none" else look(self.files, path + SUFFIX) is not None
 
     @contextmanager
     def _slot(self, path: str, patience: float | None = None) -> Iterator[MakeDraft]:

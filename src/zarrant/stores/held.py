@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 
+from zarrant.effects import OnlyWhile
 from zarrant.errors import OptionError
 from zarrant.locking.files import FileLock
 from zarrant.locking.local import KeyQueues, in_turn
@@ -35,10 +36,10 @@ class HeldFiles(FileTree):
         self._locks = locks
         self._turns = KeyQueues()
 
-    def only_while(self, key: str, version: Version) -> Self:
+    def only_while(self, condition: OnlyWhile) -> Self:
         """See `storage.Conditional`; directories are made by the store outside."""
-        view = super().only_while(key, version)
-        view._store = self._store.only_while(key, version)
+        view = super().only_while(condition)
+        view._store = self._store.only_while(condition)
         return view
 
     @contextmanager
@@ -80,6 +81,9 @@ class HeldFiles(FileTree):
             else:
                 lock.check()
                 yield lambda fd: self._store._locked_draft(path, lock, fd)
+
+    def _is_locked(self, path: str) -> bool:
+        return bool(self._store._is_locked(path))
 
     def _doubtful(self) -> bool:
         return bool(self._store._doubtful())

@@ -163,10 +163,15 @@ class FileLayer:
     def open(self, path: str, flags: int, mode: int = 0o666) -> int:
         """open(2), never inherited by a program that is started; where no descriptor is free it waits for one a while."""
         flags |= _CLOEXEC
+        fds: list[int] = []
         try:
-            return _open(path, flags, mode)
-        except OSError as error:
-            if error.errno not in _NONE_LEFT:
+            # As `_open`, without the call.
+            fds.extend(map(os.open, (path,), (flags,), (mode,)))
+            return fds[0]
+        except BaseException as error:
+            for fd in fds:
+                os.close(fd)
+            if getattr(error, "errno", None) not in _NONE_LEFT:
                 raise
         return _patiently(_open, path, flags, mode)
 

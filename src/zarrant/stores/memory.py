@@ -114,11 +114,11 @@ class MemoryStore:
         found = self._find(key)
         return None if found is None else found[1]
 
-    def only_while(self, key: str, version: Version) -> Self:
+    def only_while(self, condition: OnlyWhile) -> Self:
         """See `storage.Conditional`."""
         view = object.__new__(type(self))
         view.__dict__.update(self.__dict__)
-        view.condition = OnlyWhile(key, version)
+        view.condition = condition
         return view
 
     def put(self, key: str, parts: Sequence[Buffer]) -> Version:

@@ -104,7 +104,10 @@ def _plain(text: str) -> str:
 
 def mount_of(path: str, table: list[Mount]) -> Mount:
     """The mount on which a path lies, or would lie."""
-    real = os.path.realpath(path)
+    return _mount_of_real(os.path.realpath(path), table)
+
+
+def _mount_of_real(real: str, table: list[Mount]) -> Mount:
     found = [mount for mount in table if _below(real, mount.point) is not None]
     return max(enumerate(found), key=lambda each: (len(each[1].point), each[0]), default=(0, Mount()))[1]
 
@@ -126,6 +129,8 @@ def _below(path: str, directory: str) -> str | None:
 
 
 _found: dict[tuple[Any, str], tuple[Mount, float]] = {}
+_tables: dict[Any, tuple[list[Mount], float]] = {}
+"""By who reads it: the table as it was read last, and until when it is used for other roots."""
 
 
 class Files(Protocol):
@@ -145,11 +150,40 @@ def find_mount(files: Files, root: str) -> Mount:
     key, now = (type(files), root), time.monotonic()
     mount, until = _found.get(key, (Mount(), 0.0))
     if now >= until:
-        mount = mount_of(root, files.mounts())
+        mount = _look_up(files, root, now)
         if len(_found) >= MOST_ROOTS:
             _found.clear()
         _found[key] = (mount, now + TABLE_S)
     return mount
+
+
+def _look_up(files: Files, root: str, now: float) -> Mount:
+    """The mount of a root, by the last table where that is of this second and knows the device on which the root lies.
+
+    What was mounted or unmounted there since has another device. Who makes many small stores does not read it for each.
+    """
+    reader = type(files).mounts
+    real, (table, until) = os.path.realpath(root), _tables.get(reader, ([], 0.0))
+    if now < until:
+        mount = _mount_of_real(real, table)
+        if mount.device and mount.device == _device_of(real):
+            return mount
+    table = files.mounts()
+    _tables[reader] = table, now + TABLE_S
+    return _mount_of_real(real, table)
+
+
+def _device_of(path: str) -> str:
+    """Major and minor number of the file system on which a path lies, or would lie."""
+    while True:
+        try:
+            device = os.stat(path).st_dev
+        except FileNotFoundError:
+            path = os.path.dirname(path)
+        except OSError:
+            return ""
+        else:
+            return f"{os.major(device)}:{os.minor(device)}"
 
 
 def second_lock_is_refused(files: Files, path: str, mount: Mount) -> bool:

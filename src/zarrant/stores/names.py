@@ -13,6 +13,18 @@ from zarrant.errors import OptionError
 
 _BAD = re.compile(r"(?:^|/)\.{0,2}(?:/|\Z)|\0")
 _WINDOWS = os.sep == "\\"
+_DOUBTFUL = re.compile(r"[^A-Za-z0-9/._-]|(?:^|/)(?:[./]|\Z)|\.__|\Z(?<![A-Za-z0-9])")
+
+
+def is_plain(key: str) -> bool:
+    """Whether a key needs no closer look: letters, digits and dots, no part that is empty or begins with a dot, nothing reserved.
+
+    Nearly every key is: this is the first question, asked several times for each write.
+
+    >>> is_plain("a/c/0/1"), is_plain("a/zarr.json"), is_plain("a/../b"), is_plain("a/.zarray"), is_plain("c/0.__lock")
+    (True, True, False, False, False)
+    """
+    return _DOUBTFUL.search(key) is None
 
 
 def check_key(key: str, store: str) -> None:

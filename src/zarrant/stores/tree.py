@@ -24,7 +24,7 @@ from zarrant.errors import ByteRangeError, LimitError, OptionError, VersionChang
 from zarrant.locking.files import SUFFIX
 from zarrant.storage import Blob, Buffer, ByteRange, Hole, Part, Version
 from zarrant.stores import spares
-from zarrant.stores.descriptors import with_few
+from zarrant.stores.descriptors import none_left, with_few
 from zarrant.stores.direct_io import DirectIO
 from zarrant.stores.drafts import (
     ABSENT,
@@ -43,7 +43,7 @@ from zarrant.stores.durable import Durable
 from zarrant.stores.layer import FileLayer
 from zarrant.stores.links import Links
 from zarrant.stores.mounts import BUSY_S, QUIET_S, RELOOK_S
-from zarrant.stores.names import check_key, check_prefix
+from zarrant.stores.names import check_key, check_prefix, is_plain
 from zarrant.stores.together import put_together
 from zarrant.stores.unsynced import Mark
 
@@ -63,10 +63,10 @@ class FileTree(Durable):
     links: Links
     condition: OnlyWhile | None = None
 
-    def only_while(self, key: str, version: Version) -> Self:
+    def only_while(self, condition: OnlyWhile) -> Self:
         """See `storage.Conditional`."""
         view = self._view()
-        view.condition = OnlyWhile(key, version)
+        view.condition = condition
         return view
 
     def _view(self) -> Self:
@@ -86,8 +86,10 @@ class FileTree(Durable):
 
     def _check(self) -> None:
         """MetadataChangedError where the condition of a write does not hold; asked under the lock of what is written."""
-        if self.condition is not None:
-            self.condition.check(self._version(self.condition.key))  # safety: metadata
+        condition = self.condition
+        if condition is not None:
+            locked = condition.unlocked and self._is_locked(self._path(condition.key))  # before the version: see `steady`
+            condition.check(self._version(condition.key), locked)  # safety: metadata
 
     direct: DirectIO | None = None
     """Files are written and read around the page cache; None: buffered."""
@@ -112,6 +114,10 @@ class FileTree(Durable):
 
         LockTimeout after `patience` seconds, or else after as long as the store waits for locks.
         """
+
+    @abstractmethod
+    def _is_locked(self, path: str) -> bool:
+        """Whether anybody has the lock of a path, this caller too; what was left by the killed counts as a lock."""
 
     @abstractmethod
     def _doubtful(self) -> bool:
@@ -262,8 +268,9 @@ class FileTree(Durable):
         return [name for name in entries if name[-1] != "/"], [name for name in entries if name[-1] == "/"]
 
     def _path(self, key: str) -> str:
-        check_key(key, self.url)
-        self._refuse_reserved(key)
+        if not is_plain(key):
+            check_key(key, self.url)
+            self._refuse_reserved(key)
         end = key.rfind("/")
         if end > 0 and not self.links.trusts(key[:end]):
             self._enter(key[:end])
@@ -332,7 +339,12 @@ class FileTree(Durable):
         path = self._path(key)
         with Naming("write", self.url, key):
             self._ready()
-            version, mark = with_few(lambda: self._swap_locked(path, parts, if_version))
+            try:
+                version, mark = self._swap_locked(path, parts, if_version)
+            except OSError as error:
+                if not none_left(error):
+                    raise
+                version, mark = with_few(lambda: self._swap_locked(path, parts, if_version))
             self._done([path], mark)
         return version
 
