@@ -29,6 +29,7 @@ from zarrant.effects import (
     put_one,
 )
 from zarrant.errors import (
+    CapabilityError,
     ConflictError,
     DataError,
     LimitError,
@@ -276,6 +277,8 @@ def create_node(
     yield from _refuse_array_above(path, within)
     if overwrite and path:
         yield from erase_link(f"{path}/")  # before the lock, which would else be taken behind the link
+    if overwrite:
+        yield from _erase_copies(path)
     below = None if within is None else document_key(within)
     try:
         standing = yield from locked((document_key(path),), _create(creation), below=below)
@@ -287,6 +290,29 @@ def create_node(
     # Not under the lock: whoever overwrites a group above has locked that one's metadata, and waits for ours.
     yield from _make_parents(path, within)
     return standing
+
+
+def _erase_copies(path: str) -> Op[None]:
+    """Erase a group that keeps copies of the metadata below it, and the nodes below, before its lock is taken for longer.
+
+    Whoever changes one of those nodes has locked it, and locks the group to change the copies. Whoever overwrites the group has
+    locked it, and waits for the locks of the nodes: the two would wait for each other. So the nodes are erased while the group
+    is gone and its lock is free. Only nodes: chunks here may be those of another creator.
+    """
+    try:
+        found = yield from find_document(path)
+    except DataError:
+        return  # nobody can read it, nor copies in it
+    if not isinstance(found, GroupDocument) or (found.consolidated is None and not found.about_to_consolidate):
+        return
+    yield from erase_document(path)
+    try:
+        _, directories = yield from list_dir(f"{path}/" if path else "")
+    except CapabilityError:  # then nobody can have made copies here
+        return
+    for directory in directories:
+        if (yield from node_exists(directory[:-1])):
+            yield from delete_node(directory[:-1])
 
 
 class _Creation(NamedTuple):
