@@ -23,6 +23,7 @@ from zarrant.nodes.create import ArrayOptions, GroupLayout, array_creation, grou
 from zarrant.nodes.growth import grows
 from zarrant.nodes.session import lock_together, lock_together_async
 from zarrant.nodes.show import Info, group_html, group_info, tree_text
+from zarrant.nodes.sync import AsyncSyncing, Syncing
 from zarrant.nodes.unreadable import UnreadableNode
 from zarrant.ops import consolidated, group_changes, hierarchy
 from zarrant.ops.hierarchy import Child
@@ -129,7 +130,7 @@ def _as_required(array: Any, options: ArrayOptions) -> Any:
     return array
 
 
-class Group(GroupFacts[S]):
+class Group(Syncing[S], GroupFacts[S]):
     """A Zarr group, from threads.
 
     >>> import zarrant
@@ -309,7 +310,7 @@ class Group(GroupFacts[S]):
         self._moved(self._place.run(hierarchy.read_document(self.path), READ))
 
 
-class AsyncGroup(GroupFacts[S]):
+class AsyncGroup(AsyncSyncing[S], GroupFacts[S]):
     """A Zarr group, from an event loop."""
 
     async def create_array(self, name: str, **options: Unpack[ArrayOptions]) -> AsyncArray[S]:
