@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from zarrant.codecs.sources import Stored
-from zarrant.effects import OnlyWhile, Op, locked, pause, put_one, steady
+from zarrant.effects import ANY, OnlyWhile, Op, locked, pause, put_one, steady
 from zarrant.errors import ConflictError, DataError, LostUpdateError, MetadataChangedError, StoreError, VersionChangedError
 from zarrant.storage import Part, Version
 
@@ -38,8 +38,11 @@ class Node(Protocol):
         """The condition of every write."""
         ...
 
-    def look_again(self) -> Op[None]:
-        """Read the metadata again, after the condition did not hold; an error where the node is no longer there."""
+    def look_again(self) -> Op[bool]:
+        """Read the metadata again, after the condition did not hold; an error where the node is no longer there.
+
+        Whether what was made for a node of the metadata before can be stored: nothing that it depends on was changed.
+        """
         ...
 
 
@@ -115,10 +118,15 @@ def _unguarded(key: str, change: Change, source: Callable[[str], Stored], node: 
 def _attempt(source: Stored, change: Change, node: Node | None = None) -> Op[Version]:
     parts = yield from change(source)
     condition = None if node is None else node.condition  # safety: condition
-    if not source.seen:
-        return (yield from put_one(source.key, parts, condition=condition))  # nothing of the old object was needed
-    if parts is not None or source.version is not None:
-        return (yield from put_one(source.key, parts, source.version, condition))
+    if parts is not None or source.version is not None or not source.seen:
+        version = source.version if source.seen else ANY  # ANY: nothing of the old object was needed
+        try:
+            return (yield from put_one(source.key, parts, version, condition))
+        except MetadataChangedError:
+            # Not by doing `change` again: it may be what changed the metadata (an update whose function sets attributes).
+            if node is None or not (yield from node.look_again()):
+                raise
+        return (yield from put_one(source.key, parts, version, node.condition))
     # Fill where nothing is stored: there is nothing to do, but in an array that is gone that would be said in vain.
     if node is not None and condition is not None and not (yield from steady(condition.key, condition.version)):
         yield from node.look_again()

@@ -89,10 +89,11 @@ class MustExist:
         """The key of the metadata."""
         return document_key(self.path)
 
-    def look_again(self) -> Op[None]:
+    def look_again(self) -> Op[bool]:
         """NodeNotFoundError where there is none."""
         if (yield from fetch_one(self.below, ())) is None:
             raise NodeNotFoundError("no array or group here", key=self.below, path=self.path or "/")
+        return False
 
 
 def check_path(path: str) -> str:
