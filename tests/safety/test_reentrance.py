@@ -293,6 +293,20 @@ def test_a_function_given_to_update_may_change_the_metadata(place: Any, shards: 
     assert int(a[...].sum()) == 16 + subset.stop - subset.start
 
 
+def test_a_function_given_to_update_by_a_stale_handle_may_change_attributes(place: Any) -> None:
+    a, calls = make(place), []
+    zarrant.open_array(place).append([9, 9])
+
+    def function(values: Any) -> Any:
+        calls.append(1)
+        a.attrs["calls"] = len(calls)
+        return values + 1
+
+    a.update(S[12:16], function)
+    assert len(calls) <= 2  # once more after it was heard of the append
+    assert zarrant.open_array(place)[12:].tolist() == [2] * 4 + [9, 9]
+
+
 def test_a_function_given_to_update_that_replaces_the_array(place: Any) -> None:
     a = make(place)
 
