@@ -272,6 +272,7 @@ def test_a_task_that_outlives_the_block_goes_on(tmp_path: Path) -> None:
 CHANGES: dict[str, Callable[[Any], Any]] = {
     "attributes": lambda a: a.attrs.update(seen=1),
     "the metadata": lambda a: a.store_metadata(),
+    "the shape, back and forth": lambda a: (a.resize((40,)), a.resize((16,))),
 }
 
 
@@ -291,6 +292,23 @@ def test_a_function_given_to_update_may_change_the_metadata(place: Any, shards: 
     assert calls == [1]
     assert a[subset].tolist() == [2] * (subset.stop - subset.start)
     assert int(a[...].sum()) == 16 + subset.stop - subset.start
+
+
+@pytest.mark.parametrize("shards", [None, (8,)])
+@pytest.mark.parametrize("subset", [S[0:4], S[0:3], S[8:16]])
+def test_a_function_given_to_update_may_append_to_other_chunks(place: Any, shards: Any, subset: Any) -> None:
+    a, calls = make(place, shards=shards), []
+
+    def function(values: Any) -> Any:
+        calls.append(a.append([9, 9]))
+        return values + 1
+
+    a.update(subset, function)
+    chunk = 4 if shards is None else 8
+    assert len(calls) == len({i // chunk for i in range(subset.start, subset.stop)})
+    expected = np.ones(16, "i4")
+    expected[subset] = 2
+    assert zarrant.open_array(place)[...].tolist() == [*expected.tolist(), *[9] * 2 * len(calls)]
 
 
 def test_a_function_given_to_update_by_a_stale_handle_may_change_attributes(place: Any) -> None:

@@ -41,7 +41,7 @@ class Node(Protocol):
     def look_again(self) -> Op[bool]:
         """Read the metadata again, after the condition did not hold; an error where the node is no longer there.
 
-        Whether what was made for a node of the metadata before can be stored: nothing that it depends on was changed.
+        Returns whether the node has the shape that was last seen.
         """
         ...
 
@@ -123,8 +123,11 @@ def _attempt(source: Stored, change: Change, node: Node | None = None) -> Op[Ver
         try:
             return (yield from put_one(source.key, parts, version, condition))
         except MetadataChangedError:
-            # Not by doing `change` again: it may be what changed the metadata (an update whose function sets attributes).
-            if node is None or not (yield from node.look_again()):
+            # Not by doing `change` again: it may be what changed the metadata (an update whose function sets attributes, or
+            # appends elsewhere). Whoever grows the array stores what is new in this object under its lock; where there is no
+            # lock the object then has another version. Only what was made without a look at the object may be out of date.
+            same = node is not None and (yield from node.look_again())
+            if node is None or not (same or source.seen):
                 raise
         return (yield from put_one(source.key, parts, version, node.condition))
     # Fill where nothing is stored: there is nothing to do, but in an array that is gone that would be said in vain.
