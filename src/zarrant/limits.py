@@ -39,7 +39,7 @@ class Limits:
 LIMITS = Limits()
 
 
-def require(got: int, limit: int, message: str, field: str, path: str) -> None:
+def require(got: int, limit: int, message: str, field: str, path: str, hint: str | None = None) -> None:
     """LimitError where `got` is beyond `limit`."""
     if got > limit:
-        raise LimitError(message, path=path, field=field, got=got, limit=limit)
+        raise LimitError(message, path=path, field=field, got=got, limit=limit, hint=hint)

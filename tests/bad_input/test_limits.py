@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import zarrant
-from zarrant.errors import LimitError, MetadataError, OptionError, ZarrantError
+from zarrant.errors import LimitError, MetadataError, NodeNotFoundError, OptionError, ZarrantError
 
 
 def deep(depth: int) -> Any:
@@ -160,6 +162,7 @@ def test_creating_beyond_a_limit_stores_and_erases_nothing(name: str, how: dict[
         with refused(place, LimitError if field else zarrant.errors.DataTypeError) as caught:
             zarrant.create_array(place, name=path, **{**PLAIN, **options, **how})
         assert not field or caught[0].field == field
+        assert field != "decoded bytes of a chunk" or "smaller chunks" in caught[0].hint
     assert (zarrant.open_array(place, name="old")[...] == 5).all()
 
 
@@ -200,6 +203,8 @@ def test_what_is_at_a_limit_can_be_used(name: str, place: Any) -> None:
 
 
 NAMES = ["zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata", "__x", ".", "..", "a\0b", "\ud800"]
+UNTHINKABLE = [".", "..", "a\0b", "\ud800"]
+"""No store can have them."""
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -214,12 +219,49 @@ def test_names_that_no_node_may_have(name: str, form: str, place: Any, refused: 
         lambda: zarrant.open_group(place, name=path, mode="a"),
         lambda: group.create_array(path, **PLAIN),
         lambda: group.create_group(path),
-        lambda: group[path],
+        lambda: group.require_array(path, **PLAIN),
+        lambda: group.require_group(path),
     ]
     for call in calls:
         with refused(place, OptionError, "not a n"):
             call()
     assert list(zarrant.open_group(place)) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("form", ["{}", "a/{}", "{}/a", "a/{}/b"])
+def test_names_that_no_node_may_have_are_looked_for(name: str, form: str, place: Any, refused: Any) -> None:
+    group = zarrant.create_group(place)
+    path = form.format(name)
+    calls: list[Callable[[], object]] = [
+        lambda: group[path],
+        lambda: group.__delitem__(path),
+        lambda: zarrant.open_array(place, name=path),
+        lambda: zarrant.open_group(place, name=path, mode="r"),
+    ]
+    for call in calls:  # a name of others' making, or one that nothing can have
+        with refused(place, OptionError if name in UNTHINKABLE else NodeNotFoundError):
+            call()
+    if name not in UNTHINKABLE:
+        assert path not in group
+        assert group.get(path) is None
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in UNTHINKABLE])
+def test_nodes_of_such_names_that_others_made(name: str, place: Any) -> None:
+    group = zarrant.create_group(place)
+    if name == "zarr.json" and isinstance(place, os.PathLike):
+        return  # a file of that name is there
+    zarrant.create_array(place, name="made", **PLAIN)[...] = 2
+    if isinstance(place, os.PathLike):
+        os.rename(Path(place) / "made", Path(place) / name)
+    else:
+        for key in [key for key in place if key.startswith("made/")]:
+            place[key.replace("made/", f"{name}/")] = place.pop(key)
+    assert name in group
+    assert (group[name][...] == 2).all()
+    del group[name]
+    assert name not in group
 
 
 def test_names_that_only_look_like_metadata(place: Any) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import multiprocessing
+import threading
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 
 import zarrant
-from zarrant.errors import ZarrantError
+from zarrant.errors import NodeNotFoundError, ZarrantError
 
 zarr = pytest.importorskip("zarr")
 pytestmark = pytest.mark.filterwarnings("ignore:Consolidated metadata", "ignore:Object at .* is not recognized")
@@ -204,3 +206,48 @@ def test_kills_leave_right_copies_or_none(place: Path, what: str, killed_at: Any
     assert step > 10
     check(place)
     tally("kills", step)
+
+
+@pytest.mark.parametrize("kind", ["group", "array"])
+@pytest.mark.parametrize("above", ["", "top"])
+@pytest.mark.parametrize("copies", ["there", "announced"])
+def test_overwriting_a_group_and_an_append_below_do_not_wait_for_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copies: str, above: str, kind: str
+) -> None:
+    """The append has locked its array and is about to lock the group; overwriting has the group, and must erase the array."""
+    from zarrant.ops import consolidated
+
+    options: dict[str, Any] = {"name": above, "config": {"lock_timeout": 3}}
+    group = zarrant.create_group(tmp_path, **options)
+    array = group.create_array("h/t", shape=(4,), chunks=(2,), dtype="i4")
+    group.consolidate_metadata()
+    if copies == "announced":  # by a program that was killed before it had made them
+        file = tmp_path / above / "zarr.json"
+        text = json.loads(file.read_text())
+        file.write_text(json.dumps({**text, "consolidated_metadata": None}))
+    found, taken = threading.Event(), consolidated._with_copies
+
+    def slowly(*args: Any) -> Any:
+        if threading.current_thread().name == "append" and not found.is_set():
+            found.set()
+            time.sleep(0.5)
+        return (yield from taken(*args))
+
+    def append() -> None:
+        try:
+            array.append([1, 2])
+        except ZarrantError as error:
+            failed.append(error)
+
+    failed: list[ZarrantError] = []
+    monkeypatch.setattr(consolidated, "_with_copies", slowly)
+    thread = threading.Thread(target=append, name="append")
+    thread.start()
+    assert found.wait(5)
+    if kind == "group":
+        zarrant.create_group(tmp_path, **options, overwrite=True)
+    else:
+        zarrant.create_array(tmp_path, **options, overwrite=True, shape=(2,), dtype="i4")
+    thread.join()
+    assert not [error for error in failed if not isinstance(error, NodeNotFoundError)]
+    assert not list((tmp_path / above).glob("h/**/*"))

@@ -163,7 +163,7 @@ def test_names_that_zarr_python_has() -> None:
     plain = zarrant.create_array({}, shape=(10, 4), dtype="int16", chunks=(4, 3))
     assert (plain.filters, plain.order) == ((), "C")
     assert isinstance(plain.serializer, codecs.Bytes)
-    assert [codec.name for codec in plain.compressors] == ["zstd"]
+    assert [codec.name for codec in plain.compressors] == ["zstd", "crc32c"]
     assert plain.read_chunk_sizes == plain.write_chunk_sizes == ((4, 4, 2), (3, 1))
     turned = zarrant.create_array({}, shape=(10, 4), dtype="int16", chunks=(2, 2), shards=(4, 4), order="F", compressors=None)
     assert (turned.order, turned.compressors) == ("F", ())

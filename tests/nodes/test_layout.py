@@ -11,13 +11,35 @@ from hypothesis import strategies as st
 
 import zarrant
 from zarrant.codecs import Blosc, Bytes, Crc32c, Gzip, Numcodecs, Transpose, Zstd
-from zarrant.errors import ChunkError, DataTypeError, MetadataError, OptionError
+from zarrant.errors import ChunkError, DataTypeError, MetadataError, OptionError, ZarrantError
 from zarrant.nodes.layout import Layout, auto_chunks, divisors
 
 
 def codecs(**options):
     document = Layout(**{"shape": (8, 6), "dtype": "int16", "chunks": (4, 3), **options}).document()
     return [codec.to_json() for codec in document.codecs]
+
+
+@pytest.mark.parametrize(
+    ("shape", "chunks", "expected"),
+    [
+        ((8,), -1, (8,)),
+        ((8, 9), -1, (8, 9)),
+        ((8, 9), (-1, 3), (8, 3)),
+        ((8, 9), [4, -1], (4, 9)),
+        ((0, 9), -1, (1, 9)),
+        ((), (), ()),
+        ((), -1, ()),
+    ],
+)
+def test_minus_one_is_a_whole_dimension(shape: Any, chunks: Any, expected: tuple[int, ...]) -> None:
+    assert zarrant.create_array({}, shape=shape, dtype="int8", chunks=chunks).chunks == expected
+
+
+@pytest.mark.parametrize("chunks", [-2, (-1, -2), (-1,), (-1, -1, -1), (-1, 0), (-1.0, 3), "-1"])
+def test_what_is_no_chunk_shape_either(chunks: Any) -> None:
+    with pytest.raises(ZarrantError):
+        zarrant.create_array({}, shape=(8, 9), dtype="int8", chunks=chunks)
 
 
 def test_defaults() -> None:

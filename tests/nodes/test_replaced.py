@@ -190,6 +190,128 @@ def test_metadata_that_come_back_are_the_same_array(tmp_path: Path) -> None:
     assert zarrant.open_array(tmp_path / "a", mode="r")[:2].tolist() == [1, 3]
 
 
+GROUP_CHANGES: dict[str, Callable[[Any], Any]] = {
+    "array": lambda g: g.create_array("new", **BASE),
+    "array below": lambda g: g.create_array("x/y/new", **BASE),
+    "array with data": lambda g: g.create_array("new", data=np.arange(4)),
+    "array, matching": lambda g: g.create_array("new", if_exists="match", **BASE),
+    "array, overwriting": lambda g: g.create_array("new", overwrite=True, **BASE),
+    "group": lambda g: g.create_group("new"),
+    "group below": lambda g: g.create_group("x/new"),
+    "group, overwriting": lambda g: g.create_group("new", overwrite=True),
+    "require array": lambda g: g.require_array("new", **BASE),
+    "require group": lambda g: g.require_group("new"),
+    "attributes": lambda g: g.attrs.update(k=1),
+    "append": lambda g: g.append({"a": np.ones(1, "i4")}),
+    "consolidate": lambda g: g.consolidate_metadata(),
+}
+
+
+class TestGroups:
+    """A handle of a group that was removed or replaced hears so, and nothing is made in its place."""
+
+    @pytest.mark.parametrize("change", GROUP_CHANGES)
+    @pytest.mark.parametrize("path", ["", "above"])
+    def test_a_removed_group_is_not_remade(self, tmp_path: Path, path: str, change: str) -> None:
+        old = zarrant.create_group(tmp_path / "g", name=path, attributes={"title": "mine"})
+        make(tmp_path / "g", name=f"{path}/a".lstrip("/"))
+        shutil.rmtree(tmp_path / "g" / path)
+        with pytest.raises(NodeNotFoundError) as caught:
+            GROUP_CHANGES[change](old)
+        assert not isinstance(caught.value, NodeReplacedError)
+        assert not (tmp_path / "g" / path).exists()
+
+    @pytest.mark.parametrize("change", GROUP_CHANGES)
+    def test_in_memory_neither(self, change: str) -> None:
+        store: dict[str, bytes] = {}
+        old = zarrant.create_group(store, name="g", attributes={"title": "mine"})
+        make(store, name="g/a")
+        del zarrant.open_group(store)["g"]
+        before = dict(store)
+        with pytest.raises(NodeNotFoundError):
+            GROUP_CHANGES[change](old)
+        assert store == before
+
+    @pytest.mark.parametrize("change", [*GROUP_CHANGES, "delete"])
+    @pytest.mark.parametrize("place", ["memory", "directory"])
+    def test_an_array_in_place_of_a_group(self, tmp_path: Path, place: str, change: str) -> None:
+        store: Any = {} if place == "memory" else tmp_path / "g"
+        old = zarrant.create_group(store)
+        make(store, overwrite=True)
+        before = dict(store) if place == "memory" else content(store)
+        with pytest.raises(NodeNotFoundError) as caught:
+            old.delete() if change == "delete" else GROUP_CHANGES[change](old)
+        assert change == "append" or isinstance(caught.value, NodeReplacedError)
+        assert (dict(store) if place == "memory" else content(store)) == before
+
+    def test_coroutines_hear_it_too(self, tmp_path: Path) -> None:
+        async def work() -> None:
+            old = await zarrant.create_group_async(tmp_path / "g")
+            shutil.rmtree(tmp_path / "g")
+            for change in (
+                old.create_array("new", **BASE),
+                old.create_group("new"),
+                old.require_array("new", **BASE),
+                old.require_group("new"),
+                old.update_attributes({"k": 1}),
+            ):
+                with pytest.raises(NodeNotFoundError):
+                    await change
+            make(tmp_path / "g")
+            with pytest.raises(NodeReplacedError):
+                await old.create_group("new")
+            with pytest.raises(NodeReplacedError):
+                await old.delete()
+
+        asyncio.run(work())
+        assert (zarrant.open_array(tmp_path / "g")[...] == 3).all()
+
+    def test_a_group_removed_while_a_node_is_made_is_not_remade(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        from zarrant.ops import hierarchy
+
+        def removing(path: str, within: str | None) -> Any:
+            yield from looked(path, within)
+            shutil.rmtree(tmp_path / "g")
+
+        looked = hierarchy._refuse_array_above
+        old = zarrant.create_group(tmp_path / "g")
+        monkeypatch.setattr(hierarchy, "_refuse_array_above", removing)
+        with pytest.raises(NodeNotFoundError, match="removed or moved"):
+            old.create_array("new", **BASE)
+        assert not (tmp_path / "g").exists()
+
+    def test_creating_through_a_handle_reads_no_more_than_by_path(self) -> None:
+        class Watching(zarrant.MemoryStore):
+            def get(self, key: str) -> Any:
+                seen.append(key)
+                return super().get(key)
+
+        counts, seen = [], []
+        for by_path in (True, False):
+            store = Watching()
+            group = zarrant.create_group(store, name="g")
+            seen.clear()
+            if by_path:
+                zarrant.create_array(store, name="g/new", **BASE)
+            else:
+                group.create_array("new", **BASE)
+            counts.append(len(seen))
+        assert counts[1] <= counts[0]
+
+    def test_groups_above_a_handle_are_left_alone(self, tmp_path: Path) -> None:
+        group = zarrant.open_group(tmp_path / "g", mode="w", name="a/b")
+        (tmp_path / "g" / "a" / "zarr.json").unlink()
+        group.create_array("x/new", **BASE)[...] = 1
+        assert not (tmp_path / "g" / "a" / "zarr.json").exists()
+        assert list(group["x"]) == ["new"]
+
+    def test_metadata_that_cannot_be_read_are_deleted(self, tmp_path: Path) -> None:
+        group = zarrant.create_group(tmp_path / "g")
+        (tmp_path / "g" / "zarr.json").write_text("{")
+        group.delete()
+        assert not (tmp_path / "g" / "zarr.json").exists()
+
+
 class TestCreation:
     """A node that is created finds no data of another one, and stores data only if it is the creator."""
 

@@ -134,6 +134,10 @@ def test_what_could_wait_for_ever_is_refused(place: Any) -> None:
     with a.lock(S[0:4]) as held:
         with pytest.raises(OptionError, match="takes only its keys"):
             held[40] = 1
+        for change in (lambda: held.append([1]), lambda: held.resize((8,)), lambda: held.attrs.update(x=1)):
+            with pytest.raises(OptionError, match="takes only its keys") as caught:
+                change()
+            assert "before the lock or after it" in (caught.value.hint or "")
         with pytest.raises(OptionError), held.lock(S[40:41]):
             pass
         with pytest.raises(OptionError), held.partial_encoder((1,)):

@@ -77,6 +77,38 @@ def test_sync(tmp_path: Path, layer: FaultyLayer, coroutines: bool) -> None:
     assert "sync" not in layer.calls
 
 
+@pytest.mark.parametrize("coroutines", [False, True], ids=["blocking", "async"])
+def test_groups_sync(tmp_path: Path, layer: FaultyLayer, coroutines: bool) -> None:
+    group = zarrant.create_group(zarrant.FilesystemStore(tmp_path, layer=layer), name="g")
+    group.create_array("a", **LAYOUT)[...] = 1
+    assert "sync" not in layer.calls
+    if coroutines:
+
+        async def sync() -> None:
+            await (await zarrant.open_group_async(group.store, name="g")).sync()
+
+        asyncio.run(sync())
+    else:
+        group.sync()
+    assert layer.calls.count("sync") >= 7  # four chunks and three objects of metadata
+    with pytest.raises(CapabilityError):
+        zarrant.create_group({}).sync()
+
+
+def test_handles_for_reading_sync_what_others_wrote(tmp_path: Path, layer: FaultyLayer) -> None:
+    store = zarrant.FilesystemStore(tmp_path, layer=layer)
+    a = zarrant.create_array(store, name="a", **LAYOUT)
+    for reader in (zarrant.open_array(store, name="a", mode="r"), zarrant.open_group(store, mode="r")):
+        a[...] = 1
+        layer.calls.clear()
+        reader.sync()
+        assert layer.calls.count("sync") >= 4
+        with pytest.raises(CapabilityError):
+            reader.update_attributes({"x": 1})
+    with pytest.raises(CapabilityError):
+        zarrant.open_array(zarrant.create_array({}, **LAYOUT).store, mode="r").sync()
+
+
 def test_views_pass_it_on(tmp_path: Path, layer: FaultyLayer) -> None:
     files = zarrant.FilesystemStore(tmp_path, layer=layer, durability="fsync")
     for store in (Recording(files), WriteOnly(files)):

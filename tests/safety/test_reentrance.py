@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import zarrant
-from zarrant.errors import LockTimeout, PartialFailure, ReentrantLockError
+from zarrant.errors import LockTimeout, NodeNotFoundError, PartialFailure, ReentrantLockError
 from zarrant.testing import together
 
 S = np.s_
@@ -267,3 +267,76 @@ def test_a_task_that_outlives_the_block_goes_on(tmp_path: Path) -> None:
         assert int(await a.getitem(8)) == 3
 
     asyncio.run(main())
+
+
+CHANGES: dict[str, Callable[[Any], Any]] = {
+    "attributes": lambda a: a.attrs.update(seen=1),
+    "the metadata": lambda a: a.store_metadata(),
+    "the shape, back and forth": lambda a: (a.resize((40,)), a.resize((16,))),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("shards", [None, (8,)])
+@pytest.mark.parametrize("subset", [S[0:4], S[1:3], S[14:16]])
+def test_a_function_given_to_update_may_change_the_metadata(place: Any, shards: Any, change: str, subset: Any) -> None:
+    """The new values are stored on condition that the array is the same, which it is; the function is not called again."""
+    a, calls = make(place, shards=shards), []
+
+    def function(values: Any) -> Any:
+        calls.append(1)
+        CHANGES[change](a)
+        return values + 1
+
+    a.update(subset, function)
+    assert calls == [1]
+    assert a[subset].tolist() == [2] * (subset.stop - subset.start)
+    assert int(a[...].sum()) == 16 + subset.stop - subset.start
+
+
+@pytest.mark.parametrize("shards", [None, (8,)])
+@pytest.mark.parametrize("subset", [S[0:4], S[0:3], S[8:16]])
+def test_a_function_given_to_update_may_append_to_other_chunks(place: Any, shards: Any, subset: Any) -> None:
+    a, calls = make(place, shards=shards), []
+
+    def function(values: Any) -> Any:
+        calls.append(a.append([9, 9]))
+        return values + 1
+
+    a.update(subset, function)
+    chunk = 4 if shards is None else 8
+    assert len(calls) == len({i // chunk for i in range(subset.start, subset.stop)})
+    expected = np.ones(16, "i4")
+    expected[subset] = 2
+    assert zarrant.open_array(place)[...].tolist() == [*expected.tolist(), *[9] * 2 * len(calls)]
+
+
+def test_a_function_given_to_update_by_a_stale_handle_may_change_attributes(place: Any) -> None:
+    a, calls = make(place), []
+    zarrant.open_array(place).append([9, 9])
+
+    def function(values: Any) -> Any:
+        calls.append(1)
+        a.attrs["calls"] = len(calls)
+        return values + 1
+
+    a.update(S[12:16], function)
+    assert len(calls) <= 2  # once more after it was heard of the append
+    assert zarrant.open_array(place)[12:].tolist() == [2] * 4 + [9, 9]
+
+
+def test_a_function_given_to_update_that_replaces_the_array(place: Any) -> None:
+    a = make(place)
+
+    def function(values: Any) -> Any:
+        # Its own chunk is locked: the metadata is erased as by another program.
+        if isinstance(place, Path):
+            (place / "zarr.json").unlink()
+        else:
+            place.erase("zarr.json")
+        return values + 1
+
+    with pytest.raises(NodeNotFoundError):
+        a.update(S[0:4], function)
+    a.store_metadata()
+    assert a[0:4].tolist() == [1] * 4

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import zarrant
-from zarrant.errors import OptionError, PartialFailure, StoreError
+from zarrant.errors import OptionError, PartialFailure, StoreError, ZarrantWarning
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.layer import FileLayer
 from zarrant.testing import FaultyLayer, content
@@ -319,3 +319,31 @@ def test_an_annexed_array_is_read_and_changed(tmp_path: Path) -> None:
     assert {target: target.read_bytes() for target in kept} == kept
     b.erase_chunk((0,))
     assert {target: target.read_bytes() for target in kept} == kept
+
+
+@pytest.mark.parametrize("wanted", [(2, 4), (2, 2), (1, 4)])
+def test_shrinking_past_a_directory_that_leads_out_says_what_stays(tmp_path: Path, wanted: tuple[int, ...]) -> None:
+    a = zarrant.create_array(tmp_path / "a", shape=(8, 4), chunks=(2, 2), dtype="i2", compressors=None)
+    a[...] = np.arange(1, 33).reshape(8, 4)
+    (tmp_path / "elsewhere").mkdir()
+    os.rename(tmp_path / "a/c/2", tmp_path / "elsewhere/2")
+    (tmp_path / "a/c/2").symlink_to(tmp_path / "elsewhere/2")
+    before = {file.name: file.read_bytes() for file in (tmp_path / "elsewhere/2").iterdir()}
+    a = zarrant.open_array(tmp_path / "a")
+    with pytest.warns(ZarrantWarning, match="leads out of the store") as caught:
+        a.resize(wanted)
+    assert "c/2" in str(caught[0].message)
+    # The array has its new shape, and all of its elements. Of what was cut off only what is behind the link is left.
+    kept = np.arange(1, 33).reshape(8, 4)[: wanted[0], : wanted[1]]
+    assert zarrant.open_array(tmp_path / "a", mode="r")[...].tolist() == kept.tolist()
+    assert {file.name: file.read_bytes() for file in (tmp_path / "elsewhere/2").iterdir()} == before
+    files = [os.path.join(top, name) for top, _, names in os.walk(tmp_path / "a/c") for name in names]
+    assert sorted(files) == [str(tmp_path / f"a/c/0/{i}") for i in range(-(-wanted[1] // 2))]
+    # It is not shown again: growing erases it first, or is refused.
+    with pytest.raises(StoreError, match="leads out of the store"):
+        a.resize((8, 4))
+    assert zarrant.open_array(tmp_path / "a", mode="r")[...].tolist() == kept.tolist()
+    trusting = zarrant.open_array(tmp_path / "a", storage_options={"follow_symlinks": True})
+    trusting.resize((8, 4))
+    assert not trusting[wanted[0] :].any()
+    assert not trusting[:, wanted[1] :].any()

@@ -206,6 +206,9 @@ def _kind(codec: object) -> int:
     return 1 if _is_middle(codec) else 2
 
 
+SMALLER = "A chunk is decoded whole: choose smaller chunks, and shards of them where few objects are wanted (shards=)"
+
+
 @lru_cache(maxsize=256)
 def _prepare(chain: Chain, spec: ChunkSpec, options: CodecOptions, nesting: int) -> Prepared:
     for i, codec in enumerate(chain.array_to_array):
@@ -215,7 +218,7 @@ def _prepare(chain: Chain, spec: ChunkSpec, options: CodecOptions, nesting: int)
     path = f"{chain.path}[{len(chain.array_to_array)}]"
     if isinstance(chain.array_to_bytes, Bytes):
         chain.array_to_bytes.validate(laid_out, path)
-        require(laid_out.nbytes, LIMITS.decoded, "chunk too large", "decoded bytes of a chunk", path)
+        require(laid_out.nbytes, LIMITS.decoded, "chunk too large", "decoded bytes of a chunk", path, SMALLER)
         plainly = not chain.bytes_to_bytes and not chain.skipped and laid_out.nbytes >= plain.LEAST
         kind = plain.Plain if plainly else Leaf
         leaf = kind(laid_out, order, chain.array_to_bytes.steps(laid_out), chain.bytes_to_bytes, options, chain.skipped)
@@ -230,7 +233,7 @@ def _check_bound(leaf: Leaf, path: str) -> None:
         _ = leaf.encoded_bound
     except ShapeError as error:
         message, got = f"chunk too large: {error.message}", leaf.spec.nbytes
-        raise LimitError(message, path=path, field="decoded bytes of a chunk", got=got, limit=BLOSC_MAX) from error
+        raise LimitError(message, path=path, field="decoded bytes of a chunk", got=got, limit=BLOSC_MAX, hint=SMALLER) from error
 
 
 def _prepare_shard(
@@ -238,7 +241,7 @@ def _prepare_shard(
 ) -> Shard:
     _check_sharding(sharding, spec, f"{path}.configuration.chunk_shape", nesting)
     if chain.bytes_to_bytes:  # applied to the whole shard in memory
-        require(spec.nbytes, LIMITS.decoded, "shard too large for codecs after it", "decoded bytes of a chunk", path)
+        require(spec.nbytes, LIMITS.decoded, "shard too large for codecs after it", "decoded bytes of a chunk", path, SMALLER)
     grid = ChunkGrid.regular(spec.shape, sharding.chunk_shape)
     index_spec = ChunkSpec((*grid.grid_shape, 2), parse_data_type("uint64", {}), MISSING_ENTRY)
     index_options = CodecOptions(write_empty_chunks=True, validate_checksums=options.validate_checksums)

@@ -28,7 +28,7 @@ from contextvars import ContextVar
 from typing import NamedTuple, Protocol
 from weakref import WeakSet
 
-from zarrant.errors import LockTimeout, ReentrantLockError
+from zarrant.errors import LockTimeout, OptionError, ReentrantLockError
 
 given_up: ContextVar[Callable[[], bool] | None] = ContextVar("given_up", default=None)
 """Tells a wait of this thread for a lock that nobody wants it any more; it then ends as if its deadline had come."""
@@ -119,6 +119,18 @@ def reentrant(path: str | None = None) -> ReentrantLockError:
         expected="a write through the handle that has the lock, or after it was given back",
         hint="Inside `with a.lock(...) as held` write through `held`; inside `partial_encoder` through the encoder; "
         "a function given to `update` returns the new values",
+    )
+
+
+def not_locked(store: str, key: str) -> OptionError:
+    """The error of who asks for another lock through what has locked some objects."""
+    return OptionError(
+        "a hold inside a hold takes only its keys",
+        store=store,
+        key=key,
+        expected="a held key",
+        hint="Inside `with a.lock(...) as held` lock and write what was locked there. Attributes and the shape are changed "
+        "before the lock or after it",
     )
 
 

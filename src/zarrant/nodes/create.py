@@ -38,8 +38,8 @@ class ArrayOptions(TypedDict, total=False):
     if_exists: Literal["error", "match", "overwrite"]
 
 
-def array_creation(place: Place, options: Mapping[str, Any]) -> Start:
-    """A new array; every wrong option is refused before anything is stored."""
+def array_creation(place: Place, options: Mapping[str, Any], within: str | None = None) -> Start:
+    """A new array; every wrong option is refused before anything is stored. `within`: see `hierarchy.create_node`."""
     hierarchy.check_new_path(place.path)
     refuse_unknown(options, ArrayOptions.__annotations__)
     options = dict(options)
@@ -54,7 +54,7 @@ def array_creation(place: Place, options: Mapping[str, Any]) -> Start:
         if options.get(name) is None:
             raise OptionError("a new array needs it", field=name, expected=f"{name}=, or data=", got=None)
     document = Layout(**options).document()
-    op = _create_array(place, document, data, overwrite, match, _exclusive(place))
+    op = _create_array(place, document, data, overwrite, match, within)
     op = _compared(op, place.path, document) if match else op
     return Start(place, place.in_step(op), WRITE if data is None else UPDATE)
 
@@ -67,14 +67,14 @@ class GroupLayout(TypedDict, total=False):
     if_exists: Literal["error", "match", "overwrite"]
 
 
-def group_creation(place: Place, options: Mapping[str, Any]) -> Start:
-    """A new group; with `if_exists="match"` any group that is there will do."""
+def group_creation(place: Place, options: Mapping[str, Any], within: str | None = None) -> Start:
+    """A new group; with `if_exists="match"` any group that is there will do. `within`: see `hierarchy.create_node`."""
     hierarchy.check_new_path(place.path)
     refuse_unknown(options, GroupLayout.__annotations__)
     overwrite, match = _existing(options.get("overwrite", False), options.get("if_exists", "error"))
     attributes = options.get("attributes")
     document = GroupDocument({} if attributes is None else plain(attributes_of(attributes)))
-    op = hierarchy.create_node(place.path, document, overwrite=overwrite, match=match, exclusive=_exclusive(place))
+    op = hierarchy.create_node(place.path, document, overwrite=overwrite, match=match, exclusive=_exclusive(place), within=within)
     return Start(place, place.in_step(op), WRITE)
 
 
@@ -96,7 +96,7 @@ def _exclusive(place: Place) -> bool:
     return place.able.put_if and place.able.get
 
 
-def _create_array(place: Place, document: Any, data: Any, overwrite: bool, match: bool, exclusive: bool) -> Op[Document]:
+def _create_array(place: Place, document: Any, data: Any, overwrite: bool, match: bool, within: str | None) -> Op[Document]:
     state = ArrayState.from_document(place.path, document, place.options)
     fill: Callable[[], Op[None]] | None = None
     if data is not None:  # wrong data are refused before there is an array
@@ -111,9 +111,10 @@ def _create_array(place: Place, document: Any, data: Any, overwrite: bool, match
             document,
             overwrite=overwrite,
             match=match,
-            exclusive=exclusive,
+            exclusive=_exclusive(place),
             is_chunk=is_chunk if place.able.list else None,
             fill=fill,
+            within=within,
         )
     )
 

@@ -23,6 +23,7 @@ from zarrant.nodes.create import ArrayOptions, GroupLayout, array_creation, grou
 from zarrant.nodes.growth import grows
 from zarrant.nodes.session import lock_together, lock_together_async
 from zarrant.nodes.show import Info, group_html, group_info, tree_text
+from zarrant.nodes.sync import AsyncSyncing, Syncing
 from zarrant.nodes.unreadable import UnreadableNode
 from zarrant.ops import consolidated, group_changes, hierarchy
 from zarrant.ops.hierarchy import Child
@@ -45,6 +46,12 @@ class GroupFacts(Frozen, Located[S]):
 
     def _moved(self, document: Any) -> None:
         self._document = document
+
+    def _same_kind(self, document: Document) -> Document:
+        return hierarchy.same_kind(self.path, document)
+
+    def _deletion(self) -> Op[None]:
+        return hierarchy.delete_group(self.path) if self._place.able.get else hierarchy.delete_node(self.path)
 
     def _below(self, name: str) -> Place:
         return self._at(hierarchy.check_path(name))
@@ -97,22 +104,16 @@ def _member(group: GroupFacts[Any], child: Child, handle: Callable[[Place, Docum
     return UnreadableNode(place, error.annotate(store=place.url), kind)
 
 
-def _array_required(place: Place, options: ArrayOptions) -> Start:
+def _array_required(place: Place, options: ArrayOptions, within: str) -> Start:
     """The array that is there, or else a new one."""
-    return Start(
-        place,
-        hierarchy.open_node(place.path, ArrayDocument, lambda: array_creation(place, {**options, "if_exists": "match"}).op),
-        READ,
-    )
+    create = lambda: array_creation(place, {**options, "if_exists": "match"}, within).op  # noqa: E731
+    return Start(place, hierarchy.open_node(place.path, ArrayDocument, create), READ)
 
 
-def _group_required(place: Place, options: GroupLayout) -> Start:
+def _group_required(place: Place, options: GroupLayout, within: str) -> Start:
     """The group that is there, or else a new one."""
-    return Start(
-        place,
-        hierarchy.open_node(place.path, GroupDocument, lambda: group_creation(place, {**options, "if_exists": "match"}).op),
-        READ,
-    )
+    create = lambda: group_creation(place, {**options, "if_exists": "match"}, within).op  # noqa: E731
+    return Start(place, hierarchy.open_node(place.path, GroupDocument, create), READ)
 
 
 def _as_required(array: Any, options: ArrayOptions) -> Any:
@@ -129,7 +130,7 @@ def _as_required(array: Any, options: ArrayOptions) -> Any:
     return array
 
 
-class Group(GroupFacts[S]):
+class Group(Syncing[S], GroupFacts[S]):
     """A Zarr group, from threads.
 
     >>> import zarrant
@@ -141,23 +142,23 @@ class Group(GroupFacts[S]):
 
     def create_array(self, name: str, **options: Unpack[ArrayOptions]) -> Array[S]:
         """A new array below the group; options as in `zarrant.create_array`."""
-        return array_creation(self._below(name), options).run(Array)
+        return array_creation(self._below(name), options, self.path).run(Array)
 
     def create_group(self, name: str, **options: Unpack[GroupLayout]) -> Group[S]:
         """A new group below this one; options `attributes`, `overwrite` and `if_exists`."""
-        return group_creation(self._below(name), options).run(Group)
+        return group_creation(self._below(name), options, self.path).run(Group)
 
     def require_array(self, name: str, **options: Unpack[ArrayOptions]) -> Array[S]:
         """The array of this name, made with these options where there is none.
 
         NodeExistsError where it has another shape or data type; NodeNotFoundError where the name is that of a group.
         """
-        array: Array[S] = _as_required(_array_required(self._below(name), options).run(Array), options)
+        array: Array[S] = _as_required(_array_required(self._below(name), options, self.path).run(Array), options)
         return array
 
     def require_group(self, name: str, **options: Unpack[GroupLayout]) -> Group[S]:
         """The group of this name, made with these options where there is none."""
-        return _group_required(self._below(name), options).run(Group)
+        return _group_required(self._below(name), options, self.path).run(Group)
 
     def __getitem__(self, name: str) -> Array[S] | Group[S]:
         """A node below the group, by name or path; NodeNotFoundError (which is a KeyError) where there is none."""
@@ -236,7 +237,7 @@ class Group(GroupFacts[S]):
 
     def delete(self) -> None:
         """Delete the group and all below it."""
-        self._place.run(self._place.in_step(hierarchy.delete_node(self.path)), WRITE)
+        self._place.run(self._place.in_step(self._deletion()), WRITE)
 
     @property
     def attrs(self) -> Attributes:
@@ -245,7 +246,7 @@ class Group(GroupFacts[S]):
 
     def update_attributes(self, change: hierarchy.AttributeChange) -> None:
         """See `ops.hierarchy.update_attributes`."""
-        op = hierarchy.update_attributes(self.path, change, self._place.guarded)
+        op = hierarchy.update_attributes(self.path, change, self._place.guarded, self._same_kind)
         self._moved(self._place.run(self._place.in_step(op), UPDATE))
 
     def append(self, arrays: Mapping[str, Any], axis: int = 0) -> slice:
@@ -309,25 +310,27 @@ class Group(GroupFacts[S]):
         self._moved(self._place.run(hierarchy.read_document(self.path), READ))
 
 
-class AsyncGroup(GroupFacts[S]):
+class AsyncGroup(AsyncSyncing[S], GroupFacts[S]):
     """A Zarr group, from an event loop."""
 
     async def create_array(self, name: str, **options: Unpack[ArrayOptions]) -> AsyncArray[S]:
         """A new array below the group; options as in `zarrant.create_array`."""
-        return await array_creation(self._below(name), options).run_async(AsyncArray)
+        return await array_creation(self._below(name), options, self.path).run_async(AsyncArray)
 
     async def create_group(self, name: str, **options: Unpack[GroupLayout]) -> AsyncGroup[S]:
         """A new group below this one; options `attributes`, `overwrite` and `if_exists`."""
-        return await group_creation(self._below(name), options).run_async(AsyncGroup)
+        return await group_creation(self._below(name), options, self.path).run_async(AsyncGroup)
 
     async def require_array(self, name: str, **options: Unpack[ArrayOptions]) -> AsyncArray[S]:
         """See `Group.require_array`."""
-        array: AsyncArray[S] = _as_required(await _array_required(self._below(name), options).run_async(AsyncArray), options)
+        array: AsyncArray[S] = _as_required(
+            await _array_required(self._below(name), options, self.path).run_async(AsyncArray), options
+        )
         return array
 
     async def require_group(self, name: str, **options: Unpack[GroupLayout]) -> AsyncGroup[S]:
         """See `Group.require_group`."""
-        return await _group_required(self._below(name), options).run_async(AsyncGroup)
+        return await _group_required(self._below(name), options, self.path).run_async(AsyncGroup)
 
     async def getitem(self, name: str) -> AsyncArray[S] | AsyncGroup[S]:
         """A node below the group, by name or path; NodeNotFoundError (which is a KeyError) where there is none."""
@@ -388,7 +391,7 @@ class AsyncGroup(GroupFacts[S]):
 
     async def delete(self) -> None:
         """Delete the group and all below it."""
-        await self._place.run_async(self._place.in_step(hierarchy.delete_node(self.path)), WRITE)
+        await self._place.run_async(self._place.in_step(self._deletion()), WRITE)
 
     @property
     def attrs(self) -> Mapping[str, Any]:
@@ -397,7 +400,7 @@ class AsyncGroup(GroupFacts[S]):
 
     async def update_attributes(self, change: Callable[[dict[str, Any]], Mapping[str, Any]] | Mapping[str, Any]) -> None:
         """See `ops.hierarchy.update_attributes`."""
-        op = hierarchy.update_attributes(self.path, change, self._place.guarded)
+        op = hierarchy.update_attributes(self.path, change, self._place.guarded, self._same_kind)
         self._moved(await self._place.run_async(self._place.in_step(op), UPDATE))
 
     async def append(self, arrays: Mapping[str, Any], axis: int = 0) -> slice:

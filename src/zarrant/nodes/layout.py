@@ -84,7 +84,7 @@ class Layout:
         auto_shards = _is_auto(given, "shards")
         shards = None if given is None or auto_shards else _extents(given, "shards", 1, len(shape))
         if not _is_auto(self.chunks, "chunks"):
-            chunks = _extents(self.chunks, "chunks", 1, len(shape))
+            chunks = _extents(_whole_axes(self.chunks, shape), "chunks", 1, len(shape))
         elif shards is not None:
             chunks = divisors(shards, itemsize)
         else:
@@ -215,6 +215,16 @@ def _extents(value: Any, name: str, low: int, ndim: int | None = None) -> tuple[
     return tuple(int(n) for n in extents)
 
 
+def _whole_axes(chunks: Any, shape: tuple[int, ...]) -> Any:
+    """Chunks in which -1, for all dimensions or for one of them, is the extent of the array (as in zarr-python and Dask)."""
+    if isinstance(chunks, int) and chunks == -1:
+        chunks = (-1,) * len(shape)
+    if not isinstance(chunks, tuple | list) or len(chunks) != len(shape):
+        return chunks
+    whole = [isinstance(size, int) and size == -1 for size in chunks]
+    return tuple(max(1, extent) if all_ else size for size, extent, all_ in zip(chunks, shape, whole, strict=True))
+
+
 def _listed(value: Any) -> list[Any]:
     if value is None:
         return []
@@ -270,11 +280,14 @@ def _key_encoding(value: Any) -> KeyEncoding:
         return value
     if isinstance(value, str):
         return KeyEncoding.from_document(value, {})
-    if isinstance(value, Mapping) and "name" in value:
-        configuration = dict(value.get("configuration", {}))
-        configuration.update({key: value[key] for key in ("separator",) if key in value})
-        return KeyEncoding.from_document(value["name"], configuration)
-    raise OptionError("not a chunk key encoding", expected='"default", "v2" or {name, configuration}', got=shown(value))
+    if isinstance(value, Mapping) and isinstance(value.get("name"), str):
+        given = dict(value)
+        name, configuration = given.pop("name"), given.pop("configuration", {})
+        # zarr-python takes the separator beside the name, documents have it in the configuration.
+        if set(given) <= {"separator"} and isinstance(configuration, Mapping):
+            return KeyEncoding.from_document(name, {**configuration, **given})
+    expected = '"default", "v2", {name, separator} or {name, configuration}'
+    raise OptionError("not a chunk key encoding", field="chunk_key_encoding", expected=expected, got=shown(value))
 
 
 def _names(names: Sequence[str | None] | None, ndim: int) -> tuple[str | None, ...] | None:

@@ -1,21 +1,20 @@
-"""`sync` of arrays, for threads and for event loops: what it promises is said in `nodes.base.Place.sync`."""
+"""`sync` of arrays and groups, for threads and for event loops: what it promises is said in `nodes.base.Place.sync`."""
 
 from __future__ import annotations
 
-from zarrant.nodes.base import S
-from zarrant.nodes.facts import ArrayFacts
+from zarrant.nodes.base import Located, S
 
 
-class Syncing(ArrayFacts[S]):
-    """Methods of `Array`."""
+class Syncing(Located[S]):
+    """Methods of `Array` and `Group`."""
 
     def sync(self) -> None:
         """See `nodes.base.Place.sync`."""
         self._place.sync()
 
 
-class AsyncSyncing(ArrayFacts[S]):
-    """Methods of `AsyncArray`."""
+class AsyncSyncing(Located[S]):
+    """Methods of `AsyncArray` and `AsyncGroup`."""
 
     async def sync(self) -> None:
         """See `nodes.base.Place.sync`."""

@@ -42,7 +42,18 @@ from zarrant.errors import (
 from zarrant.limits import LIMITS
 from zarrant.metadata.v3 import CONSOLIDATED, Document, GroupDocument, dump, parse
 from zarrant.ops.exclusive import FIRST_PAUSE, LAST_PAUSE, TRIES
-from zarrant.ops.hierarchy import DOCUMENT, DOCUMENT_COST, document_key, find_document, find_node, parsed, paths_above
+from zarrant.ops.hierarchy import (
+    DOCUMENT,
+    DOCUMENT_COST,
+    GROUP_GONE,
+    document_key,
+    find_document,
+    find_node,
+    parsed,
+    paths_above,
+    require_group,
+    same_kind,
+)
 from zarrant.storage import Version
 
 T = TypeVar("T")
@@ -252,18 +263,26 @@ def consolidate(path: str, keeping: Keeping) -> Op[Document]:
     """
     key = document_key(path)
     for attempt in range(TRIES):
-        version = yield from _alone(key, _announce(path, keeping), keeping)
+        version = yield from _alone(path, _announce(path, keeping), keeping)
         if keeping.exclusive:
             yield from _wait_for_nodes(path)
-        document = yield from _alone(key, _store_copies(path, version, keeping), keeping)
+        document = yield from _alone(path, _store_copies(path, version, keeping), keeping)
         if document is not None:
             return document
         yield from pause(random.uniform(0, min(LAST_PAUSE, FIRST_PAUSE * 2**attempt)))
     raise ConflictError("others changed the group in every try to consolidate it", key=key, limit=f"{TRIES} tries")
 
 
-def _alone(key: str, op: Op[T], keeping: Keeping) -> Op[T]:
-    return (yield from (locked((key,), op) if keeping.exclusive else op))
+def _alone(path: str, op: Op[T], keeping: Keeping) -> Op[T]:
+    if not keeping.exclusive:
+        return (yield from op)
+    key = document_key(path)
+    try:
+        return (yield from locked((key,), op, below=key))
+    except MetadataChangedError as error:
+        if error.key == key:
+            yield from require_group(path)  # it says what became of the group
+        raise
 
 
 def _announce(path: str, keeping: Keeping) -> Op[Version]:
@@ -297,10 +316,9 @@ def _store_copies(path: str, announced: Version, keeping: Keeping) -> Op[GroupDo
 def _group(path: str) -> Op[tuple[GroupDocument, Version]]:
     key = document_key(path)
     blob = yield from fetch_one(key)
-    document = None if blob is None else parsed(path, blob.data[0])
-    if blob is None or not isinstance(document, GroupDocument):
-        raise NodeNotFoundError("no group here", key=key, path=path or "/")
-    return document, blob.version
+    if blob is None:
+        raise NodeNotFoundError("the group was removed or moved", key=key, path=path or "/", hint=GROUP_GONE)
+    return same_kind(path, parsed(path, blob.data[0])), blob.version
 
 
 def _wait_for_nodes(path: str) -> Op[None]:

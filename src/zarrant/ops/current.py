@@ -50,14 +50,19 @@ class Current:
             return None
         return OnlyWhile(document_key(self.state.prefix), version)
 
-    def look_again(self) -> Op[None]:
-        """Learn the version of the stored metadata; NodeNotFoundError or NodeReplacedError where it is not this array's."""
+    def look_again(self) -> Op[bool]:
+        """Learn the version of the stored metadata; NodeNotFoundError or NodeReplacedError where it is not this array's.
+
+        Returns whether the shape is the one that was last seen.
+        """
         state, key = self.state, document_key(self.state.prefix)
+        seen = state.known.shape or state.shape
         blob = yield from fetch_document(key)
         if blob is None:
             raise NodeNotFoundError("the array was removed or moved", key=key, path=state.prefix or "/", hint=HINT)
         document = same_array(state, parsed(state.prefix, blob.data[0], blob.version))
-        state.known.learn(blob.version, document.shape == state.shape)
+        state.known.learn(blob.version, document.shape, document.shape == state.shape)
+        return document.shape == seen
 
 
 def same_array(state: ArrayState, document: Document) -> ArrayDocument:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from zarrant.codecs.sources import Stored
-from zarrant.effects import OnlyWhile, Op, locked, pause, put_one, steady
+from zarrant.effects import ANY, OnlyWhile, Op, locked, pause, put_one, steady
 from zarrant.errors import ConflictError, DataError, LostUpdateError, MetadataChangedError, StoreError, VersionChangedError
 from zarrant.storage import Part, Version
 
@@ -38,8 +38,11 @@ class Node(Protocol):
         """The condition of every write."""
         ...
 
-    def look_again(self) -> Op[None]:
-        """Read the metadata again, after the condition did not hold; an error where the node is no longer there."""
+    def look_again(self) -> Op[bool]:
+        """Read the metadata again, after the condition did not hold; an error where the node is no longer there.
+
+        Returns whether the node has the shape that was last seen.
+        """
         ...
 
 
@@ -110,10 +113,18 @@ def _lost_every_race(key: str) -> ConflictError:
 def _attempt(source: Stored, change: Change, node: Node | None = None) -> Op[Version]:
     parts = yield from change(source)
     condition = None if node is None else node.condition  # safety: condition
-    if not source.seen:
-        return (yield from put_one(source.key, parts, condition=condition))  # nothing of the old object was needed
-    if parts is not None or source.version is not None:
-        return (yield from put_one(source.key, parts, source.version, condition))
+    if parts is not None or source.version is not None or not source.seen:
+        version = source.version if source.seen else ANY  # ANY: nothing of the old object was needed
+        try:
+            return (yield from put_one(source.key, parts, version, condition))
+        except MetadataChangedError:
+            # Not by doing `change` again: it may be what changed the metadata (an update whose function sets attributes, or
+            # appends elsewhere). Whoever grows the array stores what is new in this object under its lock; where there is no
+            # lock the object then has another version. Only what was made without a look at the object may be out of date.
+            same = node is not None and (yield from node.look_again())
+            if node is None or not (same or source.seen):
+                raise
+        return (yield from put_one(source.key, parts, version, node.condition))
     # Fill where nothing is stored: there is nothing to do, but in an array that is gone that would be said in vain.
     if node is not None and condition is not None and not (yield from steady(condition.key, condition.version)):
         yield from node.look_again()

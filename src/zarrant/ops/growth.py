@@ -228,10 +228,25 @@ def grown_shape(shape: tuple[int, ...], values: Array, axis: int) -> tuple[int, 
 
 def _erase_outside(inner: ArrayState, outer: ArrayState, listing: bool) -> Op[None]:
     """Erase the chunks of the outer array that the inner one does not have."""
-    for block in _beyond(inner.grid.grid_shape, outer.grid.grid_shape):
-        cells = iter((yield from _cells(inner, block, listing)))
-        batches = iter(partial(_batch, inner, cells), [])
-        yield from gather((_erase(inner, keys) for keys in batches), 0)
+    yield from _all(_erase_block(inner, block, listing) for block in _beyond(inner.grid.grid_shape, outer.grid.grid_shape))
+
+
+def _erase_block(state: ArrayState, block: ArraySubset, listing: bool) -> Op[None]:
+    cells = iter((yield from _cells(state, block, listing)))
+    batches = iter(partial(_batch, state, cells), [])
+    yield from gather((_erase(state, keys) for keys in batches), 0)
+
+
+def _all(ops: Iterable[Op[None]]) -> Op[None]:
+    """Perform all operations, one after the other, also those after one that failed; the first error is raised at the end."""
+    failed: list[ZarrantError] = []
+    for op in ops:
+        try:
+            yield from op
+        except ZarrantError as error:
+            failed.append(error)
+    if failed:
+        raise failed[0]
 
 
 def _batch(state: ArrayState, cells: Iterator[tuple[int, ...]]) -> list[str]:
@@ -249,12 +264,17 @@ def _fill_outside(state: ArrayState, limit: Sequence[int] | None, listing: bool)
     state = state.with_options(replace(state.options, missing_chunks="fill"))
     sizes = state.chunk_shape
     ends = tuple(-(-extent // size) * size for extent, size in zip(state.shape, sizes, strict=True))
-    for slab in _beyond(state.shape, ends if limit is None else tuple(map(min, ends, limit))):
-        first = tuple(start // size for start, size in zip(slab.start, sizes, strict=True))
-        last = tuple(-(-stop // size) for stop, size in zip(slab.stop, sizes, strict=True))
-        cells = yield from _cells(state, _block(first, last), listing)
-        boxes = (slab.intersect(state.grid.subset(cell)) for cell in cells)
-        yield from gather((_fill_box(state, box) for box in boxes), state.cost)
+    slabs = _beyond(state.shape, ends if limit is None else tuple(map(min, ends, limit)))
+    yield from _all(_fill_slab(state, slab, listing) for slab in slabs)
+
+
+def _fill_slab(state: ArrayState, slab: ArraySubset, listing: bool) -> Op[None]:
+    sizes = state.chunk_shape
+    first = tuple(start // size for start, size in zip(slab.start, sizes, strict=True))
+    last = tuple(-(-stop // size) for stop, size in zip(slab.stop, sizes, strict=True))
+    cells = yield from _cells(state, _block(first, last), listing)
+    boxes = (slab.intersect(state.grid.subset(cell)) for cell in cells)
+    yield from gather((_fill_box(state, box) for box in boxes), state.cost)
 
 
 def _cells(state: ArrayState, block: ArraySubset, listing: bool) -> Op[Iterable[tuple[int, ...]]]:

@@ -29,10 +29,14 @@ from zarrant.effects import (
     put_one,
 )
 from zarrant.errors import (
+    CapabilityError,
     ConflictError,
+    DataError,
     LimitError,
+    MetadataChangedError,
     NodeExistsError,
     NodeNotFoundError,
+    NodeReplacedError,
     OptionError,
     StoreError,
     UnknownExtensionError,
@@ -52,6 +56,8 @@ V2_KINDS = {".zarray": "array", ".zgroup": "group"}
 
 RESERVED = (DOCUMENT, *V2_KINDS, ".zattrs", ".zmetadata")
 """Keys of metadata, of Zarr V3 and V2: a node of such a name would stand where its parent's metadata do."""
+
+GROUP_GONE = "Open it again: this handle knows a group that is no longer there"
 
 DOCUMENT_COST = 64 * 1024
 """Bytes to reckon with for one document in flight; most are a few KiB."""
@@ -83,10 +89,11 @@ class MustExist:
         """The key of the metadata."""
         return document_key(self.path)
 
-    def look_again(self) -> Op[None]:
+    def look_again(self) -> Op[bool]:
         """NodeNotFoundError where there is none."""
         if (yield from fetch_one(self.below, ())) is None:
             raise NodeNotFoundError("no array or group here", key=self.below, path=self.path or "/")
+        return False
 
 
 def check_path(path: str) -> str:
@@ -206,6 +213,22 @@ def too_large(error: LimitError, key: str) -> LimitError:
     return LimitError("a document that is too large", key=key, path="$", field="document", got=error.got, limit=error.limit)
 
 
+def require_group(path: str) -> Op[None]:
+    """NodeNotFoundError where the group of a handle is gone, NodeReplacedError where an array is in its place."""
+    document = yield from find_document(path)
+    if document is None:
+        key = document_key(path)
+        raise NodeNotFoundError("the group was removed or moved", key=key, path=path or "/", hint=GROUP_GONE)
+    same_kind(path, document)
+
+
+def same_kind(path: str, document: Document) -> GroupDocument:
+    """The metadata, if they are those of a group; else NodeReplacedError for the handle of one."""
+    if isinstance(document, GroupDocument):
+        return document
+    raise NodeReplacedError("an array was stored here", key=document_key(path), path=path or "/", hint=GROUP_GONE)
+
+
 def find_document(path: str) -> Op[Document | None]:
     """The document of a node, or None."""
     blob = yield from fetch_document(document_key(path))
@@ -229,8 +252,11 @@ def create_node(
     exclusive: bool = True,
     is_chunk: Callable[[str], bool] | None = None,
     fill: Callable[[], Op[None]] | None = None,
+    within: str | None = None,
 ) -> Op[Document]:
     """Store the metadata of a new node, and of the groups above it; returns the metadata that stands.
+
+    `within`: the group of whose handle this is asked. Where it is gone, nothing is made in its place.
 
     One of several creators wins, the others get NodeExistsError; with `match` they succeed where theirs is equal, and change
     nothing. `overwrite` erases the node that was there and all below it. Where there was none, only what `is_chunk` names
@@ -249,13 +275,45 @@ def create_node(
     creation = _Creation(path, document, data, overwrite, match, exclusive, is_chunk, fill)
     if not exclusive:
         return (yield from _create(creation))
-    yield from _refuse_array_above(path)
+    yield from _refuse_array_above(path, within)
     if overwrite and path:
         yield from erase_link(f"{path}/")  # before the lock, which would else be taken behind the link
-    standing = yield from locked((document_key(path),), _create(creation))
+    if overwrite:
+        yield from _erase_copies(path)
+    below = None if within is None else document_key(within)
+    try:
+        standing = yield from locked((document_key(path),), _create(creation), below=below)
+    except MetadataChangedError as error:
+        if within is None or error.key != below:
+            raise
+        yield from require_group(within)  # it says what became of the group
+        raise
     # Not under the lock: whoever overwrites a group above has locked that one's metadata, and waits for ours.
-    yield from _make_parents(path)
+    yield from _make_parents(path, within)
     return standing
+
+
+def _erase_copies(path: str) -> Op[None]:
+    """Erase a group that keeps copies of the metadata below it, and the nodes below, before its lock is taken for longer.
+
+    Whoever changes one of those nodes has locked it, and locks the group to change the copies. Whoever overwrites the group has
+    locked it, and waits for the locks of the nodes: the two would wait for each other. So the nodes are erased while the group
+    is gone and its lock is free. Only nodes: chunks here may be those of another creator.
+    """
+    try:
+        found = yield from find_document(path)
+    except DataError:
+        return  # nobody can read it, nor copies in it
+    if not isinstance(found, GroupDocument) or (found.consolidated is None and not found.about_to_consolidate):
+        return
+    yield from erase_document(path)
+    try:
+        _, directories = yield from list_dir(f"{path}/" if path else "")
+    except CapabilityError:  # then nobody can have made copies here
+        return
+    for directory in directories:
+        if (yield from node_exists(directory[:-1])):
+            yield from delete_node(directory[:-1])
 
 
 class _Creation(NamedTuple):
@@ -362,16 +420,20 @@ def _same(left: Document, right: Document) -> bool:
     return dump(left) == dump(right)
 
 
-def _make_parents(path: str) -> Op[None]:
-    parents, group = paths_above(path), GroupDocument()
+def _make_parents(path: str, within: str | None) -> Op[None]:
+    above = [] if within is None else [*paths_above(within), within]
+    parents, group = paths_above(path)[len(above) :], GroupDocument()
     data = dump(group) if parents else b""
     for parent in parents:
         yield from _put_new(parent, group, data)
 
 
-def _refuse_array_above(path: str) -> Op[None]:
+def _refuse_array_above(path: str, within: str | None) -> Op[None]:
     """NodeExistsError for what a new node would hide or could not lie in: an array above it, a node of Zarr V2."""
     for parent in paths_above(path):
+        if parent == within:
+            yield from require_group(parent)
+            continue
         above = yield from find_document(parent)
         if isinstance(above, ArrayDocument):
             raise NodeExistsError("an array cannot hold other nodes", key=document_key(parent), path=path)
@@ -453,6 +515,17 @@ def delete_node(path: str) -> Op[None]:
         return
     yield from erase_document(path)
     yield from erase_prefix(f"{path}/" if path else "")
+
+
+def delete_group(path: str) -> Op[None]:
+    """`delete_node` of a group; NodeReplacedError where an array is in its place. Succeeds where nothing is."""
+    try:
+        found = yield from find_document(path)
+    except DataError:
+        found = None  # metadata that cannot be read are deleted all the same
+    if found is not None:
+        same_kind(path, found)
+    yield from delete_node(path)
 
 
 def delete_below(path: str) -> Op[None]:

@@ -52,17 +52,19 @@ class OpOptions:
 class Known:
     """What was last seen of an array's stored metadata; the only part of its state that changes.
 
-    `version` None: nothing was seen stored. `same_shape`: whether that version has the shape that the state has.
+    `version` None: nothing was seen stored. `same_shape`: whether that version has the shape that the state has. `shape`: the
+    shape that was last read, None where the metadata was not read again.
     """
 
     version: Version
     same_shape: bool = True
+    shape: tuple[int, ...] | None = None
 
-    def learn(self, version: Version, same_shape: bool) -> None:
+    def learn(self, version: Version, shape: tuple[int, ...], same_shape: bool) -> None:
         """The stored metadata was read. The shape first: a thread that sees the version relies on it."""
         if self.version != version:
             self.version = None
-        self.same_shape = same_shape
+        self.same_shape, self.shape = same_shape, shape
         self.version = version
 
 

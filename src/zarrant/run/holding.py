@@ -13,8 +13,8 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, cast
 
 from zarrant.effects import OnlyWhile
-from zarrant.errors import OptionError, StoreError
-from zarrant.locking.local import KeyQueues, in_turn
+from zarrant.errors import StoreError
+from zarrant.locking.local import KeyQueues, in_turn, not_locked
 from zarrant.storage import Version
 
 QUEUE_TIMEOUT = 60.0
@@ -110,7 +110,7 @@ class Queued:
         for key in keys:
             self._check(key)
             if key not in self.keys:
-                raise OptionError("a hold inside a hold takes only its keys", store=url, key=key, expected="a held key")
+                raise not_locked(url, key)
         if self._turns is None:
             self._turns = KeyQueues()
         with (

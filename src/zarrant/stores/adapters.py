@@ -70,7 +70,7 @@ class View:
 
 
 class ReadOnly(View):
-    """Reads (and lists, where the store does) and cannot write.
+    """Reads (and lists, where the store does) and cannot write. It can `sync` what others of this process wrote.
 
     >>> from zarrant.storage import capabilities
     >>> from zarrant.stores.memory import MemoryStore
@@ -82,7 +82,7 @@ class ReadOnly(View):
 
     def __init__(self, store: Get) -> None:
         super().__init__(store)
-        _lend(self, store, READS)
+        _lend(self, store, (*READS, "sync"))
 
     @property
     def guard(self) -> str:

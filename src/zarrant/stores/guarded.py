@@ -15,7 +15,7 @@ from typing import Any
 
 from zarrant.effects import ANY
 from zarrant.errors import CapabilityError, LockTimeout, OptionError, ReentrantLockError, StoreError, VersionChangedError
-from zarrant.locking.local import KeyQueues
+from zarrant.locking.local import KeyQueues, not_locked
 from zarrant.storage import Buffer, Synchronizer, Version, capabilities
 from zarrant.stores.adapters import View
 
@@ -173,7 +173,7 @@ class HeldKeys(View):
         """See `storage.Hold`; only keys that are held already: waiting for more could wait for one who waits for us."""
         for key in keys:
             if key not in self.keys:
-                raise OptionError("a hold inside a hold takes only its keys", store=self.url, key=key, expected="a held key")
+                raise not_locked(self.url, key)
         with self._turns.hold(keys, time.monotonic() + self.store.timeout):
             inside = HeldKeys(self.store, self.held, frozenset(keys))
             try:

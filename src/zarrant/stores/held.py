@@ -12,9 +12,8 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 
 from zarrant.effects import OnlyWhile
-from zarrant.errors import OptionError
 from zarrant.locking.files import FileLock
-from zarrant.locking.local import KeyQueues, in_turn
+from zarrant.locking.local import KeyQueues, in_turn, not_locked
 from zarrant.storage import Version
 from zarrant.stores.drafts import FileVersion, MakeDraft
 from zarrant.stores.durable import Group
@@ -48,7 +47,7 @@ class HeldFiles(FileTree):
         paths = {self._path(key): key for key in sorted(set(keys))}
         for path, key in paths.items():
             if path not in self._locks:
-                raise OptionError("a hold inside a hold takes only its keys", store=self.url, key=key, expected="a held key")
+                raise not_locked(self.url, key)
         with ExitStack() as stack:
             deadline = time.monotonic() + self._store.lock_timeout
             stack.enter_context(in_turn(self._turns, paths, deadline, self.url))
