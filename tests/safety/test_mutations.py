@@ -97,7 +97,10 @@ MUTATIONS: dict[str, Mutation] = {
     "directory sync": Mutation("pass", "safety/test_crash_states.py::test_power_lost_with_fsync"),
     "written size": Mutation("pass", "metadata/test_v3.py::test_the_limits_of_reading_are_those_of_writing"),
     "written form": Mutation("pass", "metadata/test_v3.py::test_what_would_not_be_read_is_not_written"),
-    "before overwrite": Mutation("data = repr(document.to_json()).encode()", "bad_input/test_limits.py::test_creating_beyond_a_limit_stores_and_erases_nothing"),
+    "before overwrite": Mutation(
+        "data = repr(document.to_json()).encode()",
+        "bad_input/test_limits.py::test_creating_beyond_a_limit_stores_and_erases_nothing",
+    ),
     "configuration": Mutation("if False:", "codecs/test_numcodecs_adapter.py::test_a_configuration_chooses_no_other_codec"),
     "skipped codecs": Mutation("pass", "bad_input/test_strangers.py::test_a_plug_in_writes_what_others_skip"),
     "subchunk size": Mutation("if False:", "bad_input/test_bounded.py::test_a_subchunk_that_is_too_large_costs_itself"),

@@ -15,6 +15,7 @@ from zarrant.codecs.chain import Chain, parse_chain
 from zarrant.codecs.leaf import Leaf
 from zarrant.dtypes.fixed import FixedType, parse_data_type
 from zarrant.dtypes.values import as_values
+from zarrant.effects import OnlyWhile
 from zarrant.errors import DataTypeError, ShapeError
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.keys import KeyEncoding
@@ -57,6 +58,8 @@ class Known:
 
     version: Version
     same_shape: bool = True
+    condition: OnlyWhile | None = None
+    """The condition of writes, made once for a version."""
 
     def learn(self, version: Version, same_shape: bool) -> None:
         """The stored metadata was read. The shape first: a thread that sees the version relies on it."""
@@ -103,9 +106,7 @@ class ArrayState:
         if not same or len(document.shape) != len(old.shape):
             return ArrayState.from_document(self.prefix, document, self.options)
         grid = ChunkGrid.from_document(document.chunk_grid.name, document.chunk_grid.configuration, document.shape)
-        state = ArrayState(
-            self.prefix, document, self.data_type, self.fill, grid, self.key_encoding, self.chain, self.options
-        )
+        state = ArrayState(self.prefix, document, self.data_type, self.fill, grid, self.key_encoding, self.chain, self.options)
         for name in _OF_ONE_CHUNK & self.__dict__.keys():
             state.__dict__[name] = self.__dict__[name]
         return state

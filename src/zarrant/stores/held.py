@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any, Self
 
 from zarrant.effects import OnlyWhile
@@ -49,9 +49,7 @@ class HeldFiles(FileTree):
         for path, key in paths.items():
             if path not in self._locks:
                 raise OptionError("a hold inside a hold takes only its keys", store=self.url, key=key, expected="a held key")
-        with ExitStack() as stack:
-            deadline = time.monotonic() + self._store.lock_timeout
-            stack.enter_context(in_turn(self._turns, paths, deadline, self.url))
+        with in_turn(self._turns, paths, time.monotonic() + self._store.lock_timeout, self.url):
             yield HeldFiles(self._store, {path: self._locks[path] for path in paths})
 
     @property
