@@ -68,6 +68,11 @@ class Place:
         """What the store can do."""
         return capabilities(self.store)
 
+    @cached_property
+    def _met(self) -> set[tuple[str, ...]]:
+        """What the store was found to have; it does not change."""
+        return set()
+
     @property
     def options(self) -> OpOptions:
         """The options as operations know them."""
@@ -188,6 +193,8 @@ class Place:
 
     def require(self, needs: tuple[str, ...]) -> None:
         """CapabilityError unless the store has what is needed."""
+        if needs in self._met:
+            return
         able = self.able
         missing = [name for name in needs if not getattr(able, name)]
         if "get" in needs and "put" in needs and self.guarded and not (able.hold or able.put_if):
@@ -202,6 +209,7 @@ class Place:
         if missing:
             got = [name for name, has in able._asdict().items() if has]
             raise CapabilityError("the store cannot do what this needs", store=repr(self.store), expected=missing, got=got)
+        self._met.add(needs)
 
 
 _WAYS = {
