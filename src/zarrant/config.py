@@ -141,12 +141,14 @@ def _checked(name: str, value: Any) -> Any:
     return _CHECKS[name](name, value)
 
 
-def _refuse_unknown(environment: Mapping[str, str]) -> None:
-    """OptionError for a misspelt variable, which would do nothing."""
-    for variable in environment:
-        if variable.startswith(PREFIX) and variable not in _VARIABLES:
+def _ours(environment: Mapping[str, str]) -> list[str]:
+    """The variables that are for us; OptionError for a misspelt one, which would do nothing."""
+    found = [variable for variable in environment if variable.startswith(PREFIX)]
+    for variable in found:
+        if variable not in _VARIABLES:
             hint = did_you_mean(variable, _VARIABLES)
             raise OptionError("unknown environment variable", field=variable, expected=sorted(_VARIABLES), hint=hint)
+    return found
 
 
 class Defaults:
@@ -173,11 +175,11 @@ class Defaults:
     def sources(self) -> dict[str, tuple[Any, str]]:
         """Each option's value and its source: "default" or the name of an environment variable."""
         environment = os.environ if self._environment is None else self._environment
-        _refuse_unknown(environment)
+        ours = _ours(environment)
         found: dict[str, tuple[Any, str]] = {}
         for field in fields(Config):
             variable = f"{PREFIX}{field.name.upper()}"
-            if variable in environment:
+            if variable in ours:
                 found[field.name] = (_checked(field.name, environment[variable]), variable)
             else:
                 found[field.name] = (field.default, "default")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from zarrant.errors import LimitError, MetadataError, ZarrantError
 from zarrant.limits import LIMITS, Limits
-from zarrant.metadata.text import Literal, _check, parse_json
+from zarrant.metadata.text import Literal, _check, dump_json, parse_json
 from zarrant.metadata.v3 import GroupDocument, dump, parse, parse_array, parse_group
 
 ARRAY: dict[str, Any] = {
@@ -218,3 +218,19 @@ def test_what_is_read_without_a_look_at_each_value_would_pass_it(text: str, dept
     except ZarrantError:
         return
     _check(found, LIMITS)
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | NUMBERS | TEXT,
+        lambda inside: st.lists(inside, max_size=3) | st.tuples(inside) | st.dictionaries(TEXT, inside, max_size=3),
+        max_leaves=20,
+    )
+)
+def test_what_is_written_is_what_the_standard_library_writes(value: Any) -> None:
+    data = dump_json({"a": value})
+    assert data == (json.dumps({"a": value}, ensure_ascii=False, indent=2) + "\n").encode()

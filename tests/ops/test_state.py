@@ -6,7 +6,7 @@ import pytest
 
 from zarrant.codecs.base import CodecOptions
 from zarrant.errors import DataTypeError, ShapeError
-from zarrant.ops.state import OpOptions
+from zarrant.ops.state import ArrayState, OpOptions
 
 
 def test_facts(state) -> None:
@@ -102,3 +102,23 @@ def test_output(state) -> None:
     ]:
         with pytest.raises(error, match="out="):
             s.output(wrong, (2, 3))
+
+
+@pytest.mark.parametrize("layout", [{"chunks": (2, 3)}, {"chunks": (2, 3), "shards": (4, 3)}])
+def test_other_extents_and_attributes_bind_nothing_anew(state, layout) -> None:
+    s = state(**layout)
+    assert s.batch and s.prepared.partial is not None
+    grown = s.with_document(s.document.with_shape((50, 70)).with_attributes({"a": 1}))
+    fresh = ArrayState.from_document(s.prefix, grown.document, s.options)
+    assert grown == fresh
+    assert (grown.shape, grown.grid, grown.chunk_shape, grown.batch) == ((50, 70), fresh.grid, fresh.chunk_shape, fresh.batch)
+    assert grown.prepared is s.prepared
+    assert grown.known.version is None
+
+
+def test_other_metadata_are_bound_anew(state) -> None:
+    s, other = state(), state(dtype="int16", chunks=(2, 2))
+    assert s.prepared.spec.nbytes > other.prepared.spec.nbytes
+    moved = s.with_document(other.document)
+    assert moved == other
+    assert (moved.prepared.spec, moved.chunk_shape) == (other.prepared.spec, (2, 2))

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from zarrant.locking.files import FileLock
 from zarrant.stores import mounts
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.layer import FileLayer
-from zarrant.stores.mounts import Mount, Trait, mount_of, other_paths, trait_of
+from zarrant.stores.mounts import Mount, Trait, find_mount, mount_of, other_paths, trait_of
 from zarrant.testing import FaultyLayer, content
 from zarrant.tools import doctor
 
@@ -356,3 +357,34 @@ def test_a_reader_never_sees_the_gap_of_a_rename(two_mounts: tuple[Path, Path]) 
     reader.join()
     assert len(seen) > 20
     assert 0 not in seen
+
+
+def test_the_table_is_read_once_for_many_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    table = [Mount("ext4", point="/", device="8:1"), Mount("fuse.sshfs", point=str(tmp_path / "far"), device="0:77")]
+
+    class Counted(FileLayer):
+        def mounts(self) -> list[Mount]:
+            read.append(1)
+            return list(table)
+
+    real, devices = os.stat, {str(tmp_path / "far"): os.makedev(0, 77), str(tmp_path): os.makedev(8, 1)}
+
+    def stat(path: Any, **options: Any) -> Any:
+        state = real(path, **options)
+        return SimpleNamespace(st_dev=devices[str(path)]) if str(path) in devices else state
+
+    monkeypatch.setattr(os, "stat", stat)
+    monkeypatch.setattr(mounts, "TABLE_S", 60.0)
+    (tmp_path / "far").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "away")
+    found = [find_mount(Counted(), str(tmp_path / name)).type for name in ("a", "b", "c")]
+    assert (found, len(read)) == (["ext4"] * 3, 1)
+    # What lies on another mount is told by its device; where a link that leads nowhere would lead takes the whole way.
+    assert find_mount(Counted(), str(tmp_path / "far")).type == "fuse.sshfs"
+    assert (find_mount(Counted(), str(tmp_path / "link")).type, len(read)) == ("fuse.sshfs", 2)
+    # A mount that was made since has a device that the table does not have.
+    devices[str(tmp_path / "new")] = os.makedev(0, 99)
+    (tmp_path / "new").mkdir()
+    table.append(Mount("fuse", point=str(tmp_path / "new"), device="0:99"))
+    assert find_mount(Counted(), str(tmp_path / "new")).type == "fuse"

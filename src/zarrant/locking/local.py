@@ -23,12 +23,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple, Protocol
 from weakref import WeakSet
 
-from zarrant.errors import LockTimeout, OptionError, ReentrantLockError
+from zarrant.errors import LockTimeout, OptionError, ReentrantLockError, ZarrantError
 
 given_up: ContextVar[Callable[[], bool] | None] = ContextVar("given_up", default=None)
 """Tells a wait of this thread for a lock that nobody wants it any more; it then ends as if its deadline had come."""
@@ -216,15 +216,22 @@ class KeyQueues:
             return queue is not None and len(queue) > 0 and queue[0].is_callers()
 
     @contextmanager
-    def hold(self, names: Sequence[str], deadline: float) -> Iterator[None]:
-        """Own `names` inside the block. LockTimeout at the deadline, with none of them owned."""
+    def hold(
+        self, names: Sequence[str], deadline: float, annotate: Callable[[ZarrantError], object] | None = None
+    ) -> Iterator[None]:
+        """Own `names` inside the block. LockTimeout at the deadline, with none of them owned; `annotate` says more of it."""
         taken: list[tuple[str, Turn]] = []
         try:
             for name in names if len(names) == 1 else sorted(set(names)):
                 turn = Turn()
                 # Noted first: an interrupt between joining the queue and noting it would leave an owner for ever.
                 taken.append((name, turn))
-                self._take(name, turn, deadline)
+                try:
+                    self._take(name, turn, deadline)
+                except (LockTimeout, ReentrantLockError) as error:
+                    if annotate is not None:
+                        annotate(error)
+                    raise
             yield
         finally:
             try:
@@ -273,12 +280,6 @@ class KeyQueues:
                 del self._queues[name]
 
 
-@contextmanager
-def in_turn(queues: KeyQueues, names: Mapping[str, str], deadline: float, store: str) -> Iterator[None]:
+def in_turn(queues: KeyQueues, names: Mapping[str, str], deadline: float, store: str) -> AbstractContextManager[None]:
     """Own names of queues; a timeout names the store, and the key that stands behind its name."""
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(queues.hold(list(names), deadline))
-        except (LockTimeout, ReentrantLockError) as error:
-            raise error.annotate(store=store, key=names.get(str(error.path))) from None
-        yield
+    return queues.hold(list(names), deadline, lambda error: error.annotate(store=store, key=names.get(str(error.path))))

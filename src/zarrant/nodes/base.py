@@ -20,7 +20,7 @@ from zarrant.effects import Op
 from zarrant.errors import CapabilityError, FrozenAttributeError, ZarrantError, ZarrantWarning, did_you_mean
 from zarrant.metadata.v3 import Document
 from zarrant.ops.consolidated import Keeping, in_step
-from zarrant.ops.state import OpOptions
+from zarrant.ops.state import ArrayState, OpOptions
 from zarrant.run.drivers import World, in_thread, perform, perform_async
 from zarrant.run.pool import available_cpus, available_memory, shared_pool
 from zarrant.storage import Capabilities, Version, capabilities
@@ -67,6 +67,11 @@ class Place:
     def able(self) -> Capabilities:
         """What the store can do."""
         return capabilities(self.store)
+
+    @cached_property
+    def _met(self) -> set[tuple[str, ...]]:
+        """What the store was found to have; it does not change."""
+        return set()
 
     @property
     def options(self) -> OpOptions:
@@ -188,6 +193,8 @@ class Place:
 
     def require(self, needs: tuple[str, ...]) -> None:
         """CapabilityError unless the store has what is needed."""
+        if needs in self._met:
+            return
         able = self.able
         missing = [name for name in needs if not getattr(able, name)]
         if "get" in needs and "put" in needs and self.guarded and not (able.hold or able.put_if):
@@ -202,6 +209,7 @@ class Place:
         if missing:
             got = [name for name, has in able._asdict().items() if has]
             raise CapabilityError("the store cannot do what this needs", store=repr(self.store), expected=missing, got=got)
+        self._met.add(needs)
 
 
 _WAYS = {
@@ -245,14 +253,16 @@ class Start:
     place: Place
     op: Op[Document]
     needs: tuple[str, ...]
+    bound: tuple[ArrayState, ...] = ()
+    """The array that is made, where its metadata are bound already: handles of arrays take it after the metadata."""
 
-    def run(self, handle: Callable[[Place, Any], H]) -> H:
+    def run(self, handle: Callable[..., H]) -> H:
         """Perform it and open the handle."""
-        return handle(self.place, self.place.run(self.op, self.needs))
+        return handle(self.place, self.place.run(self.op, self.needs), *self.bound)
 
-    async def run_async(self, handle: Callable[[Place, Any], H]) -> H:
+    async def run_async(self, handle: Callable[..., H]) -> H:
         """Perform it and open the handle, without blocking the event loop."""
-        return handle(self.place, await self.place.run_async(self.op, self.needs))
+        return handle(self.place, await self.place.run_async(self.op, self.needs), *self.bound)
 
 
 class Frozen:

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypedDict
 import numpy as np
 
 from zarrant.effects import Op
-from zarrant.errors import NodeExistsError, OptionError, did_you_mean
+from zarrant.errors import NodeExistsError, OptionError, ZarrantError, did_you_mean
 from zarrant.metadata.text import plain
 from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument, attributes_of
 from zarrant.nodes.base import UPDATE, WRITE, Place, Start
@@ -54,9 +54,13 @@ def array_creation(place: Place, options: Mapping[str, Any], within: str | None 
         if options.get(name) is None:
             raise OptionError("a new array needs it", field=name, expected=f"{name}=, or data=", got=None)
     document = Layout(**options).document()
-    op = _create_array(place, document, data, overwrite, match, within)
+    try:
+        state = ArrayState.from_document(place.path, document, place.options)
+    except ZarrantError as error:
+        raise error.annotate(store=place.url) from error.__cause__
+    op = _create_array(place, state, data, overwrite, match, within)
     op = _compared(op, place.path, document) if match else op
-    return Start(place, place.in_step(op), WRITE if data is None else UPDATE)
+    return Start(place, place.in_step(op), WRITE if data is None else UPDATE, (state,))
 
 
 class GroupLayout(TypedDict, total=False):
@@ -96,8 +100,7 @@ def _exclusive(place: Place) -> bool:
     return place.able.put_if and place.able.get
 
 
-def _create_array(place: Place, document: Any, data: Any, overwrite: bool, match: bool, within: str | None) -> Op[Document]:
-    state = ArrayState.from_document(place.path, document, place.options)
+def _create_array(place: Place, state: ArrayState, data: Any, overwrite: bool, match: bool, within: str | None) -> Op[Document]:
     fill: Callable[[], Op[None]] | None = None
     if data is not None:  # wrong data are refused before there is an array
         fill = _filling(state, data, overwrite)
@@ -108,7 +111,7 @@ def _create_array(place: Place, document: Any, data: Any, overwrite: bool, match
     return (
         yield from hierarchy.create_node(
             place.path,
-            document,
+            state.document,
             overwrite=overwrite,
             match=match,
             exclusive=_exclusive(place),

@@ -28,9 +28,10 @@ from zarrant.ops.state import ArrayState
 class ArrayFacts(Frozen, Located[S]):
     """An open array: where it is, what its document says, and the options in force."""
 
-    def __init__(self, place: Place, document: ArrayDocument) -> None:
+    def __init__(self, place: Place, document: ArrayDocument, bound: ArrayState | None = None) -> None:
+        """`bound`: the same array, whose metadata are bound already."""
         super().__init__(place)
-        self._state = self._bound(document)
+        self._state = self._bound(document) if bound is None else bound.with_document(document)
 
     @property
     def guard(self) -> str:

@@ -40,15 +40,19 @@ class Current:
     @property
     def below(self) -> str | None:
         """The key of the metadata: where it is gone, no directory is made for a chunk. None as for `condition`."""
-        return None if self.condition is None else self.condition.key
+        condition = self.condition
+        return None if condition is None else condition.key
 
     @property
     def condition(self) -> OnlyWhile | None:
         """None where nothing is known of the stored metadata (it is about to be made), or where the store cannot be read."""
-        version = self.state.known.version
+        known = self.state.known
+        version, made = known.version, known.condition
         if version is None or not self.state.options.readable:
             return None
-        return OnlyWhile(document_key(self.state.prefix), version)
+        if made is None or made.version is not version:
+            made = known.condition = OnlyWhile(document_key(self.state.prefix), version)
+        return made
 
     def look_again(self) -> Op[bool]:
         """Learn the version of the stored metadata; NodeNotFoundError or NodeReplacedError where it is not this array's.

@@ -15,6 +15,7 @@ from zarrant.codecs.chain import Chain, parse_chain
 from zarrant.codecs.leaf import Leaf
 from zarrant.dtypes.fixed import FixedType, parse_data_type
 from zarrant.dtypes.values import as_values
+from zarrant.effects import OnlyWhile
 from zarrant.errors import DataTypeError, ShapeError
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.keys import KeyEncoding
@@ -59,6 +60,8 @@ class Known:
     version: Version
     same_shape: bool = True
     shape: tuple[int, ...] | None = None
+    condition: OnlyWhile | None = None
+    """The condition of writes, made once for a version."""
 
     def learn(self, version: Version, shape: tuple[int, ...], same_shape: bool) -> None:
         """The stored metadata was read. The shape first: a thread that sees the version relies on it."""

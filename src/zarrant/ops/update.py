@@ -127,6 +127,8 @@ def erase_known(state: ArrayState, chunk: tuple[int, ...]) -> Op[None]:
 
 def _over_the_edge(state: ArrayState, cells: Cells) -> npt.NDArray[np.bool_]:
     """(n,) which chunks have elements beyond the bounds."""
+    if cells.n == 1:
+        return np.array((cells.extent(0) != state.chunk_shape,))
     over: npt.NDArray[np.bool_] = (cells.extents(0, cells.n) != np.array(state.chunk_shape, np.int64)).any(axis=1)
     return over
 

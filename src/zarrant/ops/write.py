@@ -12,6 +12,7 @@ full shape of a chunk, and encoded bytes, name every element of it: they replace
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import gt, mul
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,7 @@ def store_encoded_chunks(
 def erase_chunk(state: ArrayState, chunk: Sequence[int]) -> Op[None]:
     """Erase one chunk: it reads as fill. Succeeds where it is absent. What others have appended to the chunk stays."""
     chunk = check_chunk_indices(chunk, state.grid.grid_shape)
-    if _reaches_over(state, ArraySubset(chunk, (1,) * len(chunk))):
+    if _reaches_over(state, [index + 1 for index in chunk]):
         yield from erase_known(state, chunk)
     else:
         yield from put_current_one(state, New(state.chunk_key(chunk), None))
@@ -99,7 +100,7 @@ def erase_chunks(state: ArrayState, chunks: Any) -> Op[None]:
         return
     indices = block_indices(chunks)
     whole: npt.NDArray[np.bool_] = np.ones(len(indices), np.bool_)
-    if _reaches_over(state, chunks):
+    if _reaches_over(state, chunks.stop):
         np.all(indices < np.array(state.shape, np.int64) // np.array(state.chunk_shape, np.int64), axis=1, out=whole)
 
     def erase(lo: int, hi: int) -> Op[list[Outcome[Any]]]:
@@ -121,10 +122,10 @@ def check_encoded(state: ArrayState, chunk: tuple[int, ...], data: memoryview) -
         raise error.annotate(chunk=chunk, key=state.chunk_key(chunk)) from error.__cause__
 
 
-def _reaches_over(state: ArrayState, chunks: ArraySubset) -> bool:
-    """Whether some of the chunks have elements beyond the end of the array, of which this handle knows nothing."""
-    ends = block_subset(state, chunks).stop
-    return state.options.readable and any(end > extent for end, extent in zip(ends, state.shape, strict=True))
+def _reaches_over(state: ArrayState, stop: Sequence[int]) -> bool:
+    """Whether some of the chunks before `stop` have elements beyond the end of the array, of which this handle knows nothing."""
+    ends = map(mul, stop, state.chunk_shape)
+    return state.options.readable and any(map(gt, ends, state.shape))
 
 
 def _fits(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:

@@ -151,7 +151,10 @@ def open_published(files: FileLayer, path: str, follow: Callable[[str], int] | N
 
 def _published(files: FileLayer, path: str, follow: Callable[[str], int] | None) -> tuple[int, os.stat_result] | None:
     try:
-        fd = _open_in_time(files, path)
+        try:
+            fd = files.open(path, _READ)
+        except BlockingIOError:
+            fd = _open_in_time(files, path)
     except ABSENT:
         return None
     except OSError as error:

@@ -25,7 +25,7 @@ import secrets
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -193,16 +193,19 @@ class FilesystemStore(FileTree):
         deadline = time.monotonic() + self.lock_timeout
         if self.locking != "none":
             require_descriptors(len(paths), self.url)
-        with ExitStack() as stack:
-            stack.enter_context(in_turn(_queues, paths, deadline, self.url))
+        with in_turn(_queues, paths, deadline, self.url):
             locks: dict[str, FileLock | None] = dict.fromkeys(paths)
-            for path, key in paths.items():
-                if self.locking != "none":
-                    with Naming("lock", self.url, key):
-                        lock = locks[path] = self._take(path, deadline)
-                    for _ in range(2):  # an interrupt can keep one call from doing it; else the other does nothing
-                        stack.callback(lock.release)  # safety: hold exit
-            yield HeldFiles(self, locks)
+            try:
+                for path, key in paths.items():
+                    if self.locking != "none":
+                        with Naming("lock", self.url, key):
+                            locks[path] = self._take(path, deadline)
+                yield HeldFiles(self, locks)
+            finally:
+                try:
+                    _release(locks)
+                finally:
+                    _release(locks)  # what an interrupt kept from being given back; the rest is known to be
 
     def is_callers(self, key: str) -> bool:
         """Whether who asks has the lock of a key, through another handle: writing it here would wait for ever."""
@@ -375,6 +378,13 @@ class FilesystemStore(FileTree):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _open, (self.root, self._options(), self.files)
+
+
+def _release(locks: dict[str, FileLock | None]) -> None:
+    """Give locks back, the last one first; nothing to do for those that were."""
+    for lock in reversed(locks.values()):
+        if lock is not None:
+            lock.release()  # safety: hold exit
 
 
 def _open(root: str, options: Mapping[str, Any], layer: FileLayer) -> FilesystemStore:

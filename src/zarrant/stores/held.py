@@ -8,10 +8,9 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any, Self
 
-from zarrant.effects import OnlyWhile
 from zarrant.locking.files import FileLock
 from zarrant.locking.local import KeyQueues, in_turn, not_locked
 from zarrant.storage import Version
@@ -35,11 +34,10 @@ class HeldFiles(FileTree):
         self._locks = locks
         self._turns = KeyQueues()
 
-    def only_while(self, condition: OnlyWhile) -> Self:
-        """See `storage.Conditional`; directories are made by the store outside."""
-        view = super().only_while(condition)
-        view._store = self._store.only_while(condition)
-        return view
+    @property
+    def _outside(self) -> Any:
+        """The store outside, on the same condition: it makes directories, and writes keys that are not held."""
+        return self._store if self.condition is None else self._store.only_while(self.condition)
 
     @contextmanager
     def hold(self, keys: Sequence[str]) -> Iterator[HeldFiles]:
@@ -48,9 +46,7 @@ class HeldFiles(FileTree):
         for path, key in paths.items():
             if path not in self._locks:
                 raise not_locked(self.url, key)
-        with ExitStack() as stack:
-            deadline = time.monotonic() + self._store.lock_timeout
-            stack.enter_context(in_turn(self._turns, paths, deadline, self.url))
+        with in_turn(self._turns, paths, time.monotonic() + self._store.lock_timeout, self.url):
             yield HeldFiles(self._store, {path: self._locks[path] for path in paths})
 
     @property
@@ -70,13 +66,13 @@ class HeldFiles(FileTree):
     @contextmanager
     def _slot(self, path: str, patience: float | None = None) -> Iterator[MakeDraft]:
         if path not in self._locks:
-            with self._store._slot(path, patience) as make_draft:
+            with self._outside._slot(path, patience) as make_draft:
                 yield make_draft
             return
         lock = self._locks[path]
         with self._turns.hold((path,), time.monotonic() + (self._store.lock_timeout if patience is None else patience)):
             if lock is None:
-                yield lambda fd: self._store._unlocked_draft(path)
+                yield lambda fd: self._outside._unlocked_draft(path)
             else:
                 lock.check()
                 yield lambda fd: self._store._locked_draft(path, lock, fd)

@@ -104,10 +104,7 @@ def _plain(text: str) -> str:
 
 def mount_of(path: str, table: list[Mount]) -> Mount:
     """The mount on which a path lies, or would lie."""
-    return _mount_of_real(os.path.realpath(path), table)
-
-
-def _mount_of_real(real: str, table: list[Mount]) -> Mount:
+    real = os.path.realpath(path)
     found = [mount for mount in table if _below(real, mount.point) is not None]
     return max(enumerate(found), key=lambda each: (len(each[1].point), each[0]), default=(0, Mount()))[1]
 
@@ -158,27 +155,30 @@ def find_mount(files: Files, root: str) -> Mount:
 
 
 def _look_up(files: Files, root: str, now: float) -> Mount:
-    """The mount of a root, by the last table where that is of this second and knows the device on which the root lies.
+    """The mount of a root, by the last table where that is of this second and has one mount of the device on which the root lies.
 
-    What was mounted or unmounted there since has another device. Who makes many small stores does not read it for each.
+    What was mounted or unmounted there since has another device. Who makes many small stores does not read the table for each.
     """
     reader = type(files).mounts
-    real, (table, until) = os.path.realpath(root), _tables.get(reader, ([], 0.0))
+    table, until = _tables.get(reader, ([], 0.0))
     if now < until:
-        mount = _mount_of_real(real, table)
-        if mount.device and mount.device == _device_of(real):
-            return mount
+        device = _device_of(root)
+        same = [mount for mount in table if mount.device == device]
+        if device and len(same) == 1:
+            return same[0]
     table = files.mounts()
     _tables[reader] = table, now + TABLE_S
-    return _mount_of_real(real, table)
+    return mount_of(root, table)
 
 
 def _device_of(path: str) -> str:
-    """Major and minor number of the file system on which a path lies, or would lie."""
+    """Major and minor number of the file system on which a path lies, or would lie; "" where that takes a longer look."""
     while True:
         try:
             device = os.stat(path).st_dev
         except FileNotFoundError:
+            if os.path.islink(path):  # it would lie where the link leads
+                return ""
             path = os.path.dirname(path)
         except OSError:
             return ""
