@@ -288,7 +288,10 @@ class Group(Syncing[S], GroupFacts[S]):
         >>> for name in ("a", "b"):
         ...     _ = g.create_array(name, shape=(8,), dtype="int32", chunks=(4,))
         >>> with g.lock({"a": np.s_[0:4], "b": np.s_[0:4]}) as held:
-        ...     held["a"][0:4], held["b"][0:4] = held["b"][0:4], 1
+        ...     a, b = held["a"], held["b"]
+        ...     a[0:4], b[0:4] = 1, 2
+        >>> int(a[3]), int(b[3])
+        (1, 2)
         """
         documents = self._place.run(self._read_arrays(subsets), READ)
         arrays: dict[str, Array[S]] = {
