@@ -4,7 +4,7 @@ import errno
 import os
 import resource
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from zarrant.stores import descriptors, layer
 from zarrant.stores.descriptors import free_descriptors, require_descriptors
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.layer import FileLayer
-from zarrant.testing import together
+from zarrant.testing import FaultyLayer, together
 
 pytestmark = pytest.mark.usefixtures("nothing_written")
 
@@ -150,3 +150,30 @@ def test_an_open_waits_for_a_descriptor_and_not_for_ever(tmp_path: Path, monkeyp
         assert len(layer.PAUSES_S) <= len(waited) <= 2 * (descriptors.TRIES + 1) * len(layer.PAUSES_S)
     for fd in kept:
         os.close(fd)
+
+
+@pytest.mark.parametrize("step", ["unlock", "unlink", "close", "stat", "fstat", "link"])
+def test_what_was_published_is_not_published_again(tmp_path: Path, step: str) -> None:
+    """Where no descriptor is left after the rename, an update would else be made twice."""
+    a = zarrant.create_array(zarrant.FilesystemStore(tmp_path), shape=(4,), chunks=(4,), dtype="int8")
+    a[...] = 1
+
+    class NoneLeft(FaultyLayer):
+        """After the rename, the call of this name finds no descriptor; once."""
+
+        renamed = False
+
+        def rename(self, source: str, target: str) -> None:
+            super().rename(source, target)
+            self.renamed = True
+
+    def fault(index: int, name: str) -> None:
+        if faulty.renamed and name == step:
+            faulty.renamed = False
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), "a file")
+
+    faulty = NoneLeft(fault)
+    b = zarrant.open_array(zarrant.FilesystemStore(tmp_path, layer=faulty), mode="r+")
+    with suppress(StoreError):
+        b.update(np.s_[0:4], lambda part: part + 1)
+    assert a[...].tolist() == [2] * 4

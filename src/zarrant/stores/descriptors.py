@@ -37,6 +37,11 @@ def none_left(error: BaseException) -> bool:
     return getattr(error, "errno", None) in _NONE_LEFT
 
 
+def could_not_open(error: OSError) -> bool:
+    """Whether a file could not be opened because there was no descriptor: the error names the file."""
+    return none_left(error) and error.filename is not None
+
+
 def free_descriptors() -> int:
     """How many files this process may still open."""
     if sys.platform == "win32":
@@ -51,23 +56,28 @@ def free_descriptors() -> int:
     return max(0, limit - used)
 
 
-def with_few(act: Callable[[], T]) -> T:
+def with_few(act: Callable[[], T], done: Callable[[], bool] = lambda: False) -> T:
     """Do what opens several files; where there were not enough, with nothing open, again, one thread at a time.
 
-    Threads that each have some and wait for more would wait for each other.
+    Threads that each have some and wait for more would wait for each other. Only what failed to *open* something (its error
+    names a file) is done again, and never what is `done`: what was published must not be published twice.
     """
+
+    def final(error: OSError) -> bool:
+        return not could_not_open(error) or done()
+
     for _ in range(TRIES):
         try:
             return act()
         except OSError as error:
-            if not none_left(error):
+            if final(error):
                 raise
         # In any case after a while: who is before us may wait for a lock that this thread has taken.
         mine = _one_at_a_time.lock.acquire(timeout=TURN_S)
         try:
             return act()
         except OSError as error:
-            if not none_left(error):
+            if final(error):
                 raise
         finally:
             if mine:

@@ -47,6 +47,7 @@ class TempFile:
         self.files, self.path, self.guard, self.fd = files, path, guard, fd
         self.inode: tuple[int, int] | None = None
         self.leased = fd >= 0
+        self.published = False
         if self.leased:
             return
         try:
@@ -66,7 +67,7 @@ class TempFile:
             self.guard.check()  # safety: last look
         before()
         self.files.rename(self.path, target)  # safety: rename
-        self.inode = None
+        self.inode, self.published = None, True
 
     def release(self) -> None:
         """Remove it, unless it was published, and close it."""

@@ -24,13 +24,14 @@ from zarrant.errors import ByteRangeError, LimitError, OptionError, VersionChang
 from zarrant.locking.files import SUFFIX
 from zarrant.storage import Blob, Buffer, ByteRange, Hole, Part, Version
 from zarrant.stores import spares
-from zarrant.stores.descriptors import none_left, with_few
+from zarrant.stores.descriptors import could_not_open, with_few
 from zarrant.stores.direct_io import DirectIO
 from zarrant.stores.drafts import (
     ABSENT,
     FileVersion,
     MakeDraft,
     Naming,
+    TempFile,
     look,
     open_published,
     require_regular,
@@ -339,25 +340,34 @@ class FileTree(Durable):
         path = self._path(key)
         with Naming("write", self.url, key):
             self._ready()
+            made: list[TempFile] = []
             try:
-                version, mark = self._swap_locked(path, parts, if_version)
+                version, mark = self._swap_locked(path, parts, if_version, made)
             except OSError as error:
-                if not none_left(error):
+                if not could_not_open(error) or any(each.published for each in made):
                     raise
-                version, mark = with_few(lambda: self._swap_locked(path, parts, if_version))
+                version, mark = with_few(
+                    lambda: self._swap_locked(path, parts, if_version, made), lambda: any(each.published for each in made)
+                )
             self._done([path], mark)
         return version
 
-    def _swap_locked(self, path: str, parts: Sequence[Part], if_version: Version) -> tuple[FileVersion, Mark]:
+    def _swap_locked(self, path: str, parts: Sequence[Part], if_version: Version, made: list[TempFile]) -> tuple[FileVersion, Mark]:
+        """`_swap` while the object is locked; the temp files that it makes are added to `made`."""
         with self._slot(path) as make_draft:
             self._check()
+
+            def make(fd: int) -> TempFile:
+                made.append(make_draft(fd))
+                return made[-1]
+
             spliced = any(isinstance(part, ByteRange) for part in parts)
             opened = open_published(self.files, path, self.links.open) if spliced else None
             try:
                 old = self.links.state(path) if opened is None else opened[1]
                 if if_version is not ANY:
                     _expect(old, if_version)  # safety: version
-                return self._replace(path, parts, if_version, opened, old, make_draft)
+                return self._replace(path, parts, if_version, opened, old, make)
             finally:
                 if opened is not None:
                     self.files.close(opened[0])
