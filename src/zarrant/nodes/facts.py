@@ -118,7 +118,7 @@ class ArrayFacts(Frozen, Located[S]):
     @property
     def fill_value(self) -> Any:
         """What elements are that were never written, as a NumPy scalar."""
-        return self._state.data_type.fill_scalar(self._state.fill)
+        return self._state.fill.scalar
 
     @property
     def dimension_names(self) -> tuple[str | None, ...] | None:

@@ -294,10 +294,9 @@ def _fill_box(state: ArrayState, box: ArraySubset) -> Op[None]:
     chunk = tuple(start // size for start, size in zip(box.start, state.chunk_shape, strict=True))
     local = tuple(start % size for start, size in zip(box.start, state.chunk_shape, strict=True))
     found = yield from read.retrieve_chunk_subset(state, chunk, ArraySubset(local, box.shape))
-    item = np.frombuffer(state.fill, np.uint8)
-    if (found.reshape(-1).view(np.uint8).reshape(-1, item.size) == item).all():
+    if state.fill.equals(found[np.newaxis]).all():
         return
-    fill = np.broadcast_to(state.fill_element, box.shape)
+    fill = state.fill.full(box.shape)
     bounds = tuple(map(max, state.shape, box.stop))
     yield from update.store_region(state, box_region(box), fill, bounds, metadata_locked=True)
 

@@ -208,7 +208,7 @@ class _Piece:
         self.values = state.empty(shape)
         self.written: npt.NDArray[np.bool_] | None = None
         if not _covers(first, shape):
-            self.values[...] = state.fill_element
+            self.values[...] = state.fill.element
             self.written = np.zeros(shape, np.bool_)
             if erased is not None:
                 self.written[erased] = True

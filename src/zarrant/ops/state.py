@@ -13,8 +13,8 @@ import numpy.typing as npt
 from zarrant.codecs.base import ChunkSpec, CodecOptions, Prepared
 from zarrant.codecs.chain import Chain, parse_chain
 from zarrant.codecs.leaf import Leaf
+from zarrant.dtypes.base import Fill
 from zarrant.dtypes.fixed import FixedType, parse_data_type
-from zarrant.dtypes.values import as_values
 from zarrant.effects import OnlyWhile
 from zarrant.errors import DataTypeError, ShapeError
 from zarrant.geometry.grid import ChunkGrid
@@ -78,7 +78,7 @@ class ArrayState:
     prefix: str
     document: ArrayDocument
     data_type: FixedType
-    fill: bytes
+    fill: Fill
     grid: ChunkGrid
     key_encoding: KeyEncoding
     chain: Chain
@@ -149,11 +149,6 @@ class ArrayState:
         return self.subchunk_shapes[-1] if self.sharded and self.prepared.partial.write else self.chunk_shape
 
     @property
-    def fill_element(self) -> Array:
-        """One fill element, as an array without dimensions."""
-        return np.ndarray((), self.data_type.numpy, self.fill)
-
-    @property
     def whole_limit(self) -> int:
         """The bytes of a stored object that is read whole as it is: a shard may also have dead ones, and a file holes."""
         return 2 * max(LIMITS.decoded, self.prepared.encoded_bound)
@@ -198,7 +193,7 @@ class ArrayState:
 
     def values(self, data: Any) -> Array:
         """Data as an array of the array's type, a view where possible; see `dtypes.values` for what does not fit."""
-        return as_values(data, self.data_type, self.fill)
+        return self.data_type.as_values(data, self.fill)
 
     def output(self, out: Array | None, shape: Sequence[int]) -> Array:
         """`out` checked, or a new array."""

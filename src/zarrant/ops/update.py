@@ -116,7 +116,7 @@ def erase_known(state: ArrayState, chunk: tuple[int, ...]) -> Op[None]:
     """Erase what this handle knows of a chunk at the end of the array: all of it, or its elements become fill."""
     inside = state.grid.in_bounds(chunk)
     cells = box_region(ArraySubset((0,) * len(chunk), inside.shape)).split(own_grid(state), state.chunk_shape)
-    fill: Array = np.broadcast_to(state.fill_element, inside.shape)
+    fill = state.fill.full(inside.shape)
     merge = _merge(state, cells, 0, fill, True)
 
     def change(source: Stored) -> Op[list[Part] | None]:
@@ -193,7 +193,7 @@ def _laid_over_fill(state: ArrayState, boxes: Sequence[ArraySubset], region: Reg
     arrays = values.arrays if isinstance(values, Stack) else (values,)
     n = len(arrays)
     regions = (*map(box_region, boxes), *layers.regions)
-    fills = tuple(np.broadcast_to(state.fill_element, box.shape) for box in boxes)
+    fills = tuple(state.fill.full(box.shape) for box in boxes)
     return Layers(regions, (*range(n, n + len(boxes)), *layers.numbers)), Stack((*arrays, *fills))
 
 
