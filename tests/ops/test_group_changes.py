@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zarrant import effects
+from zarrant import requests
 from zarrant.errors import BoundsError, ConflictError, DataTypeError, NodeNotFoundError, OptionError, ShapeError, StoreFullError
 from zarrant.metadata.v3 import ArrayDocument
 from zarrant.ops import group_changes, growth, hierarchy, read
@@ -68,9 +68,9 @@ def test_rows_lie_at_the_same_place_in_all_arrays(objects: Any, append: Append) 
 def test_all_locks_are_taken_at_once_and_shapes_are_stored_last(objects: Any, append: Append) -> None:
     objects.log.clear()
     append(1, 2)
-    first = next(request for request in objects.log if isinstance(request, effects.Locked))
+    first = next(request for request in objects.log if isinstance(request, requests.Locked))
     assert set(first.keys) == {RECORD_KEY, "g/tas/zarr.json", "g/time/zarr.json"}
-    puts = [request.items[0] for request in objects.log if isinstance(request, effects.Put)]
+    puts = [request.items[0] for request in objects.log if isinstance(request, requests.Put)]
     assert [item.key for item in puts] == [
         "g/tas/c/0/0",
         "g/time/c/0",
@@ -127,7 +127,7 @@ def test_who_is_killed_while_completing_leaves_it_to_the_next(objects: Any, appe
         objects.update(interrupted or start)
 
         def kill(request: Any, last: int = len(objects.log) + kills, first: bool = interrupted is None) -> None:
-            recorded = RECORD_KEY in objects and isinstance(request, effects.Put)
+            recorded = RECORD_KEY in objects and isinstance(request, requests.Put)
             if (first and recorded) or (not first and len(objects.log) > last):
                 raise Killed
 
@@ -207,7 +207,7 @@ def test_a_record_of_arrays_that_others_changed_is_dropped(objects: Any, append:
     append(1)
 
     def kill(request: Any) -> None:
-        if isinstance(request, effects.Put) and request.items[0].key == "g/time/zarr.json":
+        if isinstance(request, requests.Put) and request.items[0].key == "g/time/zarr.json":
             raise Killed
 
     objects.before = kill
@@ -271,12 +271,12 @@ def test_one_array_needs_no_record(objects: Any, append: Append) -> None:
     objects.log.clear()
     objects.perform(group_changes.append("g", {"time": np.arange(3, dtype="int32")}, -1, OpOptions()))
     assert rows(objects, "time") == [0, 1, 2]
-    assert not any(isinstance(r, effects.Put) and r.items[0].key == RECORD_KEY for r in objects.log)
+    assert not any(isinstance(r, requests.Put) and r.items[0].key == RECORD_KEY for r in objects.log)
 
 
 def test_the_record_says_what_is_about_to_be_stored(objects: Any, append: Append) -> None:
     def kill(request: Any) -> None:
-        if isinstance(request, effects.Put) and request.items[0].key == "g/tas/zarr.json":
+        if isinstance(request, requests.Put) and request.items[0].key == "g/tas/zarr.json":
             raise Killed
 
     objects.before = kill

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from zarrant import effects
+from zarrant import requests
 from zarrant.errors import BoundsError, ConflictError, NodeNotFoundError, ShapeError
 from zarrant.metadata.v3 import GroupDocument, dump
 from zarrant.ops import growth, hierarchy, read, update
@@ -53,11 +53,11 @@ def resized(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 def writes(objects: Any) -> list[str]:
     """The keys that were written or erased, in order."""
-    return [item.key for request in objects.log if isinstance(request, effects.Put) for item in request.items]
+    return [item.key for request in objects.log if isinstance(request, requests.Put) for item in request.items]
 
 
 def reads(objects: Any) -> set[str]:
-    return {want.key for request in objects.log if isinstance(request, effects.Fetch) for want in request.wants}
+    return {want.key for request in objects.log if isinstance(request, requests.Fetch) for want in request.wants}
 
 
 def litter(objects: Any, state: ArrayState, shape: tuple[int, int] = (40, 40)) -> None:
@@ -100,9 +100,9 @@ def test_whole_chunks_are_appended_without_a_read(objects: Any, created: Any, la
 def test_it_is_done_under_the_document(objects: Any, created: Any, numbers: Any) -> None:
     state = created(numbers, chunks=(4, 3))
     objects.perform(growth.append(state, numbers))
-    assert [request.keys for request in objects.log if isinstance(request, effects.Locked)][:1] == [("a/zarr.json",)]
-    assert isinstance(objects.log[0], effects.Locked)
-    chunks = [request for request in objects.log if isinstance(request, effects.Locked)][1:]
+    assert [request.keys for request in objects.log if isinstance(request, requests.Locked)][:1] == [("a/zarr.json",)]
+    assert isinstance(objects.log[0], requests.Locked)
+    chunks = [request for request in objects.log if isinstance(request, requests.Locked)][1:]
     assert all(request.beside and len(request.keys) == 1 for request in chunks), "one chunk at a time, while the document is held"
 
 
@@ -127,7 +127,7 @@ def test_attributes_that_changed_meanwhile_stay(objects: Any, created: Any, numb
     state = created(numbers, chunks=(4, 3))
 
     def change(request: Any) -> None:
-        if isinstance(request, effects.Put) and request.items[0].key == "a/zarr.json":
+        if isinstance(request, requests.Put) and request.items[0].key == "a/zarr.json":
             objects.before = lambda request: None
             objects["a/zarr.json"] = dump(state.document.with_attributes({"x": 1}))
 
@@ -142,7 +142,7 @@ def test_a_writer_that_takes_no_lock_is_noticed(objects: Any, created: Any, numb
     state = created(numbers, chunks=(4, 3))
 
     def change(request: Any) -> None:
-        if isinstance(request, effects.Put) and request.items[0].key == "a/zarr.json":
+        if isinstance(request, requests.Put) and request.items[0].key == "a/zarr.json":
             if document is None:
                 del objects["a/zarr.json"]
             else:

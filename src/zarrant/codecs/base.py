@@ -20,10 +20,10 @@ import numpy.typing as npt
 
 from zarrant.dtypes.base import Fill
 from zarrant.dtypes.fixed import FixedType
-from zarrant.effects import Op
 from zarrant.geometry.layers import Values
 from zarrant.geometry.region import Cells
 from zarrant.metadata.v3 import Named
+from zarrant.requests import Op
 from zarrant.storage import Buffer, ByteRange, Hole, Part
 
 Rows = npt.NDArray[np.uint8]

@@ -17,13 +17,13 @@ import numpy.typing as npt
 from zarrant import kernels
 from zarrant.codecs.base import BytesToBytes, ChunkSpec, CodecOptions, Encoded, Fetched, Partial, Rows, Spans, Step
 from zarrant.codecs.scratch import borrowed, lent
-from zarrant.effects import Op
 from zarrant.errors import ChunkError, UnknownExtensionError
 from zarrant.geometry.layers import Values, drawn
 from zarrant.geometry.region import Boxes, Cells, unit_steps
 from zarrant.kernels import reference
 from zarrant.kernels.program import SLACK
 from zarrant.limits import require
+from zarrant.requests import Op
 from zarrant.storage import Buffer, Part
 
 Bools = npt.NDArray[np.bool_]

@@ -19,10 +19,10 @@ import numpy.typing as npt
 from zarrant import kernels
 from zarrant.codecs.base import Encoded, Fetched, Ints, Rows, Spans
 from zarrant.codecs.leaf import Leaf
-from zarrant.effects import Op
 from zarrant.errors import ByteRangeError
 from zarrant.geometry.layers import Values, drawn
 from zarrant.geometry.region import Boxes, Cells
+from zarrant.requests import Op
 from zarrant.storage import Buffer, ByteRange, Part
 
 LEAST = 1 << 18

@@ -16,11 +16,11 @@ from typing import Any, Generic, TypeVar, Unpack
 
 from zarrant.codecs.base import CodecOptions
 from zarrant.config import Config, ConfigOptions
-from zarrant.effects import Op
 from zarrant.errors import CapabilityError, FrozenAttributeError, ZarrantError, ZarrantWarning, did_you_mean
 from zarrant.metadata.v3 import Document
 from zarrant.ops.consolidated import Keeping, in_step
 from zarrant.ops.state import ArrayState, OpOptions
+from zarrant.requests import Op
 from zarrant.run.drivers import World, in_thread, perform, perform_async
 from zarrant.run.pool import available_cpus, available_memory, shared_pool
 from zarrant.storage import Capabilities, Version, capabilities

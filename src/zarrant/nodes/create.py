@@ -7,7 +7,6 @@ from typing import Any, Literal, TypedDict
 
 import numpy as np
 
-from zarrant.effects import Op
 from zarrant.errors import NodeExistsError, OptionError, ZarrantError, did_you_mean
 from zarrant.metadata.text import plain
 from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument, attributes_of
@@ -15,6 +14,7 @@ from zarrant.nodes.base import UPDATE, WRITE, Place, Start
 from zarrant.nodes.layout import Layout
 from zarrant.ops import hierarchy, ingest, update
 from zarrant.ops.state import ArrayState
+from zarrant.requests import Op
 
 
 class ArrayOptions(TypedDict, total=False):

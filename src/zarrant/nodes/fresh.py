@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from zarrant.effects import Op
 from zarrant.errors import BoundsError, ShapeError
 from zarrant.nodes.facts import ArrayFacts
 from zarrant.ops.current import same_array
 from zarrant.ops.hierarchy import find_document
 from zarrant.ops.state import ArrayState
+from zarrant.requests import Op
 
 T = TypeVar("T")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-from zarrant.effects import Op
 from zarrant.errors import BoundsError, OptionError, SelectionError, ShapeError, did_you_mean
 from zarrant.geometry import selection as select
 from zarrant.geometry.selection import Selection
@@ -14,6 +13,7 @@ from zarrant.nodes.facts import ArrayFacts
 from zarrant.nodes.fresh import look
 from zarrant.ops import read, update
 from zarrant.ops.state import ArrayState
+from zarrant.requests import Op
 
 Understand = Callable[[Any, tuple[int, ...]], Selection]
 Index = Literal["numpy", "orthogonal", "points", "blocks"]

@@ -22,7 +22,6 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, TypeVar
 
-from zarrant.effects import ANY, OnlyWhile, Op
 from zarrant.errors import CapabilityError, MetadataChangedError, NodeNotFoundError, OptionError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.locking.local import Asker, asking, given_up
@@ -33,6 +32,7 @@ from zarrant.ops.current import HINT
 from zarrant.ops.hierarchy import document_key
 from zarrant.ops.session import Encoder, Function, touched_keys, update_subset
 from zarrant.ops.state import ArrayState
+from zarrant.requests import ANY, OnlyWhile, Op
 from zarrant.run.drivers import in_thread
 from zarrant.run.holding import hold, on_condition
 from zarrant.run.lanes import Lane

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zarrant.effects import ANY, New, Op, Outcome, gather, gather_outcomes
 from zarrant.errors import CallerError, PartialFailure, ZarrantError
 from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.grid import ChunkGrid
@@ -20,6 +19,7 @@ from zarrant.geometry.layers import Values
 from zarrant.geometry.region import Cells
 from zarrant.ops.current import put_current, put_while_shape_stands
 from zarrant.ops.state import Array, ArrayState
+from zarrant.requests import ANY, Op, Outcome, WriteRequest, gather, gather_outcomes
 
 Batch = Callable[[int, int], Op[list[Outcome[Any]]]]
 
@@ -51,10 +51,10 @@ def write_known(state: ArrayState, cells: Cells, values: Values, row: int) -> Op
     return (yield from put_while_shape_stands(state, (yield from _encode(state, cells, values, row, row + 1))))
 
 
-def _encode(state: ArrayState, cells: Cells, values: Values, lo: int, hi: int) -> Op[list[New]]:
+def _encode(state: ArrayState, cells: Cells, values: Values, lo: int, hi: int) -> Op[list[WriteRequest]]:
     encoded = yield from state.prepared.write(None, cells, lo, hi, values)
     keys = state.chunk_keys(cells.index[lo:hi])
-    return [New(key, encoded.row(i), ANY) for i, key in enumerate(keys)]
+    return [WriteRequest(key, encoded.row(i), ANY) for i, key in enumerate(keys)]
 
 
 def run_batches(state: ArrayState, chunks: npt.NDArray[np.int64], batches: Iterable[tuple[int, int]], run: Batch) -> Op[None]:

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from zarrant.codecs.sources import Single, Stored
-from zarrant.effects import Op, fetch_one
 from zarrant.errors import VersionChangedError, ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.region import Cells, box_region
 from zarrant.ops.read import MOVED_TRIES, retrieve_chunk_subset
 from zarrant.ops.state import Array, ArrayState
+from zarrant.requests import Op, fetch_one
 from zarrant.storage import ByteRange
 
 

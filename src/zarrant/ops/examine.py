@@ -20,7 +20,6 @@ from zarrant.codecs.leaf import Leaf
 from zarrant.codecs.sharding import Shard
 from zarrant.codecs.sources import Stored
 from zarrant.codecs.survey import Level, decode, survey
-from zarrant.effects import Op, fetch_one, locked
 from zarrant.errors import ChunkError, ConflictError, LimitError, VersionChangedError, ZarrantError
 from zarrant.metadata.v3 import ArrayDocument
 from zarrant.ops.current import Current
@@ -28,6 +27,7 @@ from zarrant.ops.exclusive import exclusively
 from zarrant.ops.hierarchy import document_key, read_document
 from zarrant.ops.read import MOVED_TRIES
 from zarrant.ops.state import ArrayState
+from zarrant.requests import Op, fetch_one, locked
 from zarrant.storage import ByteRange, Part, Version
 
 MOST_TOLD = 100

@@ -28,13 +28,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from zarrant.effects import Op, fetch_one, locked, put_one
 from zarrant.errors import ConflictError, NodeNotFoundError, OptionError, ShapeError, ZarrantError
 from zarrant.metadata.text import dump_json, parse_json
 from zarrant.metadata.v3 import ArrayDocument, dump
 from zarrant.ops.growth import check_axis, commit, grown_shape, store_behind
 from zarrant.ops.hierarchy import check_path, document_key, find_document, parsed
 from zarrant.ops.state import Array, ArrayState, OpOptions
+from zarrant.requests import Op, fetch_one, locked, put_one
 from zarrant.storage import Version
 
 RECORD = "__append.json"

@@ -38,7 +38,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from zarrant.effects import ANY, New, Op, gather, list_prefix, put_one
 from zarrant.errors import (
     BoundsError,
     ConflictError,
@@ -56,6 +55,7 @@ from zarrant.ops.current import HINT, put_current, same_array
 from zarrant.ops.exclusive import TRIES, while_locked
 from zarrant.ops.hierarchy import MustExist, document_key, fetch_document, of_version, parsed
 from zarrant.ops.state import Array, ArrayState
+from zarrant.requests import ANY, Op, WriteRequest, gather, list_prefix, put_one
 from zarrant.storage import Version
 
 T = TypeVar("T")
@@ -254,7 +254,7 @@ def _batch(state: ArrayState, cells: Iterator[tuple[int, ...]]) -> list[str]:
 
 
 def _erase(state: ArrayState, keys: Sequence[str]) -> Op[None]:
-    for outcome in (yield from put_current(state, [New(key, None) for key in keys])):
+    for outcome in (yield from put_current(state, [WriteRequest(key, None) for key in keys])):
         if isinstance(outcome, Exception):
             raise outcome
 

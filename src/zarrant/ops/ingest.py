@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from zarrant.effects import Op
 from zarrant.errors import ShapeError
 from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.region import box_region
 from zarrant.ops.state import ArrayState
 from zarrant.ops.update import broadcast, store_region
+from zarrant.requests import Op
 
 BLOCK_BYTES = 16 << 20
 """As `nodes.array.ITERATION_BYTES`: 16 chunks of the default size are stored side by side."""

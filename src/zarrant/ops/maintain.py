@@ -17,7 +17,6 @@ from zarrant.codecs.compaction import changes, rebuilt
 from zarrant.codecs.sharding import Shard, length_of
 from zarrant.codecs.sources import Stored
 from zarrant.codecs.survey import Level, survey
-from zarrant.effects import Op, fetch_one, gather_outcomes, list_prefix
 from zarrant.errors import ChunkError, VersionChangedError, ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.ops.batching import block_indices, settle
@@ -25,6 +24,7 @@ from zarrant.ops.current import Current
 from zarrant.ops.exclusive import exclusively
 from zarrant.ops.read import MOVED_TRIES
 from zarrant.ops.state import ArrayState
+from zarrant.requests import Op, fetch_one, gather_outcomes, list_prefix
 from zarrant.storage import ByteRange, Part
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from zarrant.codecs.leaf import Leaf
 from zarrant.codecs.sources import InMemory, Objects, Single, Stored
-from zarrant.effects import Op, fetch_one, gather_outcomes
 from zarrant.errors import CapabilityError, ChunkMissingError, PartialFailure, VersionChangedError, ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.geometry.grid import ChunkGrid
@@ -20,6 +19,7 @@ from zarrant.geometry.region import Cells, Region, box_region
 from zarrant.geometry.selection import Selection
 from zarrant.ops.batching import block_indices, block_subset
 from zarrant.ops.state import Array, ArrayState
+from zarrant.requests import Op, fetch_one, gather_outcomes
 
 MOVED_TRIES = 4
 """Reads of a moving shard in parts before it is read whole; each further try meets another writer with the same odds."""

@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant.codecs.sources import Single, Stored
-from zarrant.effects import Op, Outcome
 from zarrant.errors import DataTypeError, ZarrantError
 from zarrant.geometry.box import ArraySubset, Shape, as_subset, check_chunk_indices
 from zarrant.geometry.region import Cells, box_region
@@ -27,6 +26,7 @@ from zarrant.ops.decoder import Held
 from zarrant.ops.exclusive import exclusively
 from zarrant.ops.state import Array, ArrayState
 from zarrant.ops.update import broadcast
+from zarrant.requests import Op, Outcome
 from zarrant.storage import Part
 
 Function = Callable[[npt.NDArray[Any]], Any]

@@ -15,12 +15,12 @@ from zarrant.codecs.chain import Chain, parse_chain
 from zarrant.codecs.leaf import Leaf
 from zarrant.dtypes.base import Fill
 from zarrant.dtypes.fixed import FixedType, parse_data_type
-from zarrant.effects import OnlyWhile
 from zarrant.errors import DataTypeError, ShapeError
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.keys import KeyEncoding
 from zarrant.limits import LIMITS
 from zarrant.metadata.v3 import ArrayDocument
+from zarrant.requests import OnlyWhile
 from zarrant.storage import Version
 
 Array = npt.NDArray[np.generic]

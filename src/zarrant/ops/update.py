@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant.codecs.sources import Single, Stored
-from zarrant.effects import Op, Outcome, joined
 from zarrant.errors import ChunkError, ShapeError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.geometry.grid import ChunkGrid
@@ -27,6 +26,7 @@ from zarrant.ops.batching import own_grid, run_batches, write_batch, write_known
 from zarrant.ops.current import Current, shape_stands
 from zarrant.ops.exclusive import Change, exclusively
 from zarrant.ops.state import Array, ArrayState
+from zarrant.requests import Op, Outcome, group_commit
 from zarrant.storage import Part
 
 
@@ -215,7 +215,7 @@ def _merge_together(state: ArrayState, key: str, update: _Update) -> Op[None]:
         return exclusively(key, change, node=Current(state))
 
     # Chains are prepared once for what they depend on: updates with the same one differ in where and what only.
-    yield from joined(key, (id(state.prepared), update.cells.extent(update.row)), update, lead)
+    yield from group_commit(key, (id(state.prepared), update.cells.extent(update.row)), update, lead)
 
 
 def _laid_over(state: ArrayState, updates: Sequence[_Update]) -> tuple[Cells, int, Values]:

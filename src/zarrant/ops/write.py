@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant.codecs.sources import InMemory, Single
-from zarrant.effects import New, Op, Outcome, gather_outcomes
 from zarrant.errors import ShapeError, ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.geometry.region import box_region
@@ -27,6 +26,7 @@ from zarrant.ops.batching import block_indices, block_subset, own_grid, run_batc
 from zarrant.ops.current import put_current, put_current_one
 from zarrant.ops.state import ArrayState
 from zarrant.ops.update import erase_known, store_region
+from zarrant.requests import Op, Outcome, WriteRequest, gather_outcomes
 from zarrant.storage import Buffer
 
 
@@ -68,7 +68,7 @@ def store_encoded_chunk(state: ArrayState, chunk: Sequence[int], buffer: Buffer,
     key = state.chunk_key(chunk)
     if check:
         yield from check_encoded(state, chunk, view)
-    yield from put_current_one(state, New(key, [view]))
+    yield from put_current_one(state, WriteRequest(key, [view]))
 
 
 def store_encoded_chunks(
@@ -90,7 +90,7 @@ def erase_chunk(state: ArrayState, chunk: Sequence[int]) -> Op[None]:
     if _reaches_over(state, [index + 1 for index in chunk]):
         yield from erase_known(state, chunk)
     else:
-        yield from put_current_one(state, New(state.chunk_key(chunk), None))
+        yield from put_current_one(state, WriteRequest(state.chunk_key(chunk), None))
 
 
 def erase_chunks(state: ArrayState, chunks: Any) -> Op[None]:
@@ -106,7 +106,7 @@ def erase_chunks(state: ArrayState, chunks: Any) -> Op[None]:
     def erase(lo: int, hi: int) -> Op[list[Outcome[Any]]]:
         inner, edge = indices[lo:hi][whole[lo:hi]], indices[lo:hi][~whole[lo:hi]]
         outcomes = np.empty(hi - lo, object)
-        outcomes[whole[lo:hi]] = yield from put_current(state, [New(key, None) for key in state.chunk_keys(inner)])
+        outcomes[whole[lo:hi]] = yield from put_current(state, [WriteRequest(key, None) for key in state.chunk_keys(inner)])
         outcomes[~whole[lo:hi]] = yield from gather_outcomes((erase_known(state, tuple(chunk.tolist())) for chunk in edge), 0)
         return list(outcomes)
 

@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from zarrant.config import config as defaults
-from zarrant.effects import Op, gather_outcomes, list_dir, list_prefix
 from zarrant.errors import NodeNotFoundError, UnknownExtensionError, ZarrantError
 from zarrant.metadata.text import dump_json
 from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument, parse
@@ -24,6 +23,7 @@ from zarrant.ops.examine import Examined, examine, in_grid
 from zarrant.ops.hierarchy import document_key, find_node
 from zarrant.ops.state import ArrayState
 from zarrant.progress import Meter, Report
+from zarrant.requests import Op, gather_outcomes, list_dir, list_prefix
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.resolve import resolve_store
 from zarrant.tools.leftovers import Leftover, leftovers
