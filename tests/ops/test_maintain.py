@@ -18,7 +18,7 @@ from zarrant.codecs.base import CodecOptions
 from zarrant.codecs.chain import chain_of
 from zarrant.errors import BoundsError, CapabilityError, ChunkError
 from zarrant.ops import maintain, update, write
-from zarrant.ops.state import OpOptions
+from zarrant.ops.bound_array import OpOptions
 from zarrant.storage import ByteRange
 from zarrant.testing import together
 

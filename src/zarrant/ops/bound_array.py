@@ -72,7 +72,7 @@ class Known:
 
 
 @dataclass(frozen=True)
-class ArrayState:
+class BoundArray:
     """An array at `prefix` ("" for the root of the store, else without slashes at its ends)."""
 
     prefix: str
@@ -85,7 +85,7 @@ class ArrayState:
     options: OpOptions
 
     @classmethod
-    def from_document(cls, prefix: str, document: ArrayDocument, options: OpOptions) -> ArrayState:
+    def from_document(cls, prefix: str, document: ArrayDocument, options: OpOptions) -> BoundArray:
         """Bind a document; MetadataError (or UnknownExtensionError) for anything in it that cannot be."""
         data_type = parse_data_type(document.data_type.name, document.data_type.configuration, "$.data_type")
         fill = data_type.fill_from_json(document.fill_value)
@@ -97,18 +97,18 @@ class ArrayState:
             chain = chain.skipping(tuple(transformer.name for transformer in document.storage_transformers))
         return cls(prefix, document, data_type, fill, grid, keys, chain, options)
 
-    def with_options(self, options: OpOptions) -> ArrayState:
+    def with_options(self, options: OpOptions) -> BoundArray:
         """The same array under other options."""
         return replace(self, options=options)
 
-    def with_document(self, document: ArrayDocument) -> ArrayState:
+    def with_document(self, document: ArrayDocument) -> BoundArray:
         """The same array as other metadata describe it; bound anew only where more than shape and attributes may differ."""
         old = self.document
         same = all(getattr(document, name) is getattr(old, name) for name in _BOUND)
         if not same or len(document.shape) != len(old.shape):
-            return ArrayState.from_document(self.prefix, document, self.options)
+            return BoundArray.from_document(self.prefix, document, self.options)
         grid = ChunkGrid.from_document(document.chunk_grid.name, document.chunk_grid.configuration, document.shape)
-        state = ArrayState(self.prefix, document, self.data_type, self.fill, grid, self.key_encoding, self.chain, self.options)
+        state = BoundArray(self.prefix, document, self.data_type, self.fill, grid, self.key_encoding, self.chain, self.options)
         for name in _OF_ONE_CHUNK & self.__dict__.keys():
             state.__dict__[name] = self.__dict__[name]
         return state
