@@ -13,7 +13,6 @@ from typing import Any, TypeAlias, Unpack
 import numpy as np
 
 from zarrant.dtypes.fixed import from_numpy
-from zarrant.effects import Op
 from zarrant.errors import NodeExistsError, ZarrantError
 from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument
 from zarrant.nodes.array import Array
@@ -26,6 +25,7 @@ from zarrant.nodes.show import Info, group_html, group_info, tree_text
 from zarrant.nodes.unreadable import UnreadableNode
 from zarrant.ops import consolidated, group_changes, hierarchy
 from zarrant.ops.hierarchy import Child
+from zarrant.requests import Op
 
 
 class GroupFacts(Frozen, Located[S]):

@@ -14,7 +14,6 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from zarrant.effects import ANY, OnlyWhile
 from zarrant.errors import CapabilityError, MetadataChangedError, NodeNotFoundError
 from zarrant.locking.local import Asker, asking, given_up
 from zarrant.nodes.array_properties import ArrayProperties
@@ -23,6 +22,7 @@ from zarrant.ops.current import HINT
 from zarrant.ops.hierarchy import document_key
 from zarrant.ops.session import touched_keys
 from zarrant.ops.stale_bounds import checked
+from zarrant.requests import ANY, OnlyWhile
 from zarrant.run.drivers import in_thread
 from zarrant.run.holding import hold, on_condition
 from zarrant.run.lanes import Lane

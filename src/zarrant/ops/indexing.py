@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-from zarrant.effects import Op
 from zarrant.errors import BoundsError, OptionError, SelectionError, ShapeError, did_you_mean
 from zarrant.geometry import selection as select
 from zarrant.geometry.selection import Selection
 from zarrant.ops import read, update
+from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.stale_bounds import ArrayHandle, look
-from zarrant.ops.state import ArrayState
+from zarrant.requests import Op
 
 Understand = Callable[[Any, tuple[int, ...]], Selection]
 Index = Literal["numpy", "orthogonal", "points", "blocks"]
@@ -40,7 +40,7 @@ def store(array: ArrayHandle, selection: Any, values: Any, index: str = "numpy")
     yield from update.store_selection(array._state, selected(array._state, selection, index), values)
 
 
-def _understood(array: ArrayHandle, selection: Any, index: str) -> Op[tuple[ArrayState, Selection]]:
+def _understood(array: ArrayHandle, selection: Any, index: str) -> Op[tuple[BoundArray, Selection]]:
     """A selection and the state that it speaks of: the stored one where it reaches beyond the bounds that the handle knows."""
     state = array._state
     try:
@@ -55,7 +55,7 @@ def _understood(array: ArrayHandle, selection: Any, index: str) -> Op[tuple[Arra
     return state, selected(state, selection, index)
 
 
-def selected(state: ArrayState, selection: Any, index: str) -> Selection:
+def selected(state: BoundArray, selection: Any, index: str) -> Selection:
     """An index expression of the kind that `index` names."""
     if index == "blocks":
         return select.block(selection, state.grid)
