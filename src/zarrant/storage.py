@@ -204,7 +204,7 @@ class Conditional(Protocol):
     """Store objects on condition that another object, the metadata of their node, did not change."""
 
     def only_while(self, condition: Any) -> Any:
-        """The store, on which an object is stored or erased only while a condition (`effects.OnlyWhile`) holds.
+        """The store, on which an object is stored or erased only while a condition (`requests.OnlyWhile`) holds.
 
         MetadataChangedError where it does not, looked at when the writes of the stored object are locked; nothing was stored then.
         Places (directories) for objects and locks are made only while the object of the condition is there. Asked of the class,

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zarrant.effects import ANY
 from zarrant.errors import ByteRangeError, LimitError, OptionError, VersionChangedError
+from zarrant.requests import ANY
 from zarrant.storage import Blob, ByteRange, Hole, capabilities
 from zarrant.stores.faults import FaultyLayer
 

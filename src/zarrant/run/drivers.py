@@ -25,26 +25,26 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any, NamedTuple, TypeVar
 
-from zarrant.effects import (
+from zarrant.errors import VersionChangedError
+from zarrant.locking.local import Asker, Taken, asker_of_parts, asking, give_back, given_up
+from zarrant.requests import (
     ANY,
     All,
+    CheckUnchanged,
     ErasePrefix,
     Fetch,
-    Joined,
+    GroupCommit,
     ListDir,
     ListPrefix,
     Locked,
-    New,
     OnlyWhile,
     Op,
     Pause,
     Put,
+    ReadRequest,
     Request,
-    Steady,
-    Want,
+    WriteRequest,
 )
-from zarrant.errors import VersionChangedError
-from zarrant.locking.local import Asker, Taken, asker_of_parts, asking, give_back, given_up
 from zarrant.run.holding import Both, hold, on_condition, steady
 from zarrant.run.items import annotated, check_limit, check_ranges, check_version, get, method, outcome, store_all, store_in_turn
 from zarrant.run.joining import join, join_async
@@ -142,7 +142,7 @@ def _locked(request: Locked, world: World) -> Any:
         return _drive(request.op, world._replace(store=held, outside=world.outside or world.store))
 
 
-def _joined(request: Joined, world: World) -> None:
+def _joined(request: GroupCommit, world: World) -> None:
     join(request, world.store, lambda op: _drive(op, world))
 
 
@@ -165,9 +165,9 @@ _ANSWERS: dict[type, Callable[[Any, World], Any]] = {
     Put: _put,
     All: _all,
     Locked: _locked,
-    Joined: _joined,
+    GroupCommit: _joined,
     Pause: _pause,
-    Steady: lambda request, world: steady(request.key, request.version, world.store),
+    CheckUnchanged: lambda request, world: steady(request.key, request.version, world.store),
     ErasePrefix: _erase_prefix,
     ListDir: lambda request, world: method(world.store, "list_dir")(request.prefix),
     ListPrefix: lambda request, world: list(method(world.store, "list_prefix")(request.prefix)),
@@ -254,9 +254,9 @@ async def _answer_async(request: Request, world: World) -> Any:
             return await _all_async(request, world)
         case Locked():
             return await _locked_async(request, world)
-        case Joined():
+        case GroupCommit():
             return await join_async(request, store, lambda op: _perform_steps(op, world))
-        case Steady(key, version):
+        case CheckUnchanged(key, version):
             return await _steady_async(key, version, store)
         case Pause(seconds):
             return await asyncio.sleep(seconds)
@@ -324,7 +324,7 @@ async def _all_async(request: All, world: World) -> list[Any]:
 
 
 async def _each(act: Callable[[Any, Any], Any], items: Sequence[Any], world: World) -> list[Any]:
-    async def one(item: Want | New) -> Any:
+    async def one(item: ReadRequest | WriteRequest) -> Any:
         try:
             async with world.gate or nullcontext():
                 return await act(item, world.store)
@@ -334,7 +334,7 @@ async def _each(act: Callable[[Any, Any], Any], items: Sequence[Any], world: Wor
     return list(await asyncio.gather(*(one(item) for item in items)))
 
 
-async def _get_async(want: Want, store: Any) -> Blob | None:
+async def _get_async(want: ReadRequest, store: Any) -> Blob | None:
     if want.ranges is None:
         blob: Blob | None = await method(store, "get_async")(want.key)
         check_version(want, blob)
@@ -343,7 +343,7 @@ async def _get_async(want: Want, store: Any) -> Blob | None:
     return check_ranges(want.ranges, await method(store, "get_ranges_async")(want.key, want.ranges, want.if_version))
 
 
-async def _store_async(item: New, store: Any) -> Any:
+async def _store_async(item: WriteRequest, store: Any) -> Any:
     swap = item.if_version is not ANY
     condition = (item.if_version,) if swap else ()
     if item.parts is None:

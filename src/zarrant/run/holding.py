@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, cast
 
-from zarrant.effects import OnlyWhile
 from zarrant.errors import StoreError
 from zarrant.locking.local import KeyQueues, in_turn, not_locked
+from zarrant.requests import OnlyWhile
 from zarrant.storage import Version
 
 QUEUE_TIMEOUT = 60.0

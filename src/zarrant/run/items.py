@@ -1,7 +1,7 @@
 """One item of a request on a blocking store: a fetch, a write, an erasure, each with its outcome.
 
-In: a `Want` or a `New`, and a store with whatever methods it has. Out: the reply, or one error that names key and store;
-CapabilityError where the store has no such method.
+In: a `ReadRequest` or a `WriteRequest`, and a store with whatever methods it has. Out: the reply, or one error that names key
+and store; CapabilityError where the store has no such method.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from zarrant.effects import ANY, New, Want
 from zarrant.errors import CapabilityError, LimitError, StoreError, VersionChangedError, ZarrantError
+from zarrant.requests import ANY, ReadRequest, WriteRequest
 from zarrant.run.holding import hold
 from zarrant.storage import Blob, ByteRange, Hole, Part, Version, filled
 
 T = TypeVar("T")
 
 
-def outcome(act: Callable[[Any, Any], T], item: Want | New, store: Any) -> T | Exception:
+def outcome(act: Callable[[Any, Any], T], item: ReadRequest | WriteRequest, store: Any) -> T | Exception:
     """What an act on one item gives, or its error, which names the key."""
     try:
         return act(item, store)
@@ -42,7 +42,7 @@ def method(store: Any, name: str) -> Callable[..., Any]:
     return found
 
 
-def get(want: Want, store: Any) -> Blob | None:
+def get(want: ReadRequest, store: Any) -> Blob | None:
     """Read one object or its ranges."""
     if want.ranges is None:
         within = None if want.limit is None else getattr(store, "get_within", None)
@@ -67,19 +67,19 @@ def check_ranges(ranges: Sequence[ByteRange], blob: Blob | None) -> Blob | None:
     return blob
 
 
-def check_version(want: Want, blob: Blob | None) -> None:
+def check_version(want: ReadRequest, blob: Blob | None) -> None:
     """VersionChangedError unless the blob is of the version wanted."""
     if want.if_version is not None and (blob is None or blob.version != want.if_version):
         raise VersionChangedError("the object was replaced meanwhile", expected=want.if_version, got=blob and blob.version)
 
 
-def check_limit(want: Want, blob: Blob | None) -> None:
+def check_limit(want: ReadRequest, blob: Blob | None) -> None:
     """LimitError for an object that is larger than whoever wants it can use."""
     if want.limit is not None and blob is not None and blob.size > want.limit:
         raise LimitError("a stored object that is too large", field="stored bytes", got=blob.size, limit=want.limit)
 
 
-def store_in_turn(item: New, store: Any) -> Version:
+def store_in_turn(item: WriteRequest, store: Any) -> Version:
     """Store or erase; returns the new version. What replaces an object whatever is there waits while another thread holds it."""
     if item.if_version is not ANY or hasattr(store, "hold"):
         return _store(item, store)
@@ -87,7 +87,7 @@ def store_in_turn(item: New, store: Any) -> Version:
         return _store(item, held)
 
 
-def store_all(items: Sequence[New], store: Any) -> list[Version | Exception]:
+def store_all(items: Sequence[WriteRequest], store: Any) -> list[Version | Exception]:
     """Store or erase each; whole objects with one call, where the store has one for them."""
     whole = [i for i, item in enumerate(items) if _is_whole(item)] if hasattr(type(store), "put_all") else []
     found: dict[int, Version | Exception] = {}
@@ -101,13 +101,13 @@ def store_all(items: Sequence[New], store: Any) -> list[Version | Exception]:
     return [found[i] for i in range(len(items))]
 
 
-def _is_whole(item: New) -> bool:
+def _is_whole(item: WriteRequest) -> bool:
     """Whether an item replaces whatever is there by bytes."""
     parts = item.parts
     return item.if_version is ANY and parts is not None and not any(isinstance(part, ByteRange | Hole) for part in parts)
 
 
-def _store(item: New, store: Any) -> Version:
+def _store(item: WriteRequest, store: Any) -> Version:
     if item.parts is None:
         _erase(item, store)
         return None
@@ -124,14 +124,14 @@ def _store(item: New, store: Any) -> Version:
     return version
 
 
-def _erase(item: New, store: Any) -> None:
+def _erase(item: WriteRequest, store: Any) -> None:
     if item.if_version is ANY:
         method(store, "erase")(item.key)
     else:
         method(store, "erase_if")(item.key, item.if_version)
 
 
-def _fetched_parts(item: New, store: Any) -> list[Part]:
+def _fetched_parts(item: WriteRequest, store: Any) -> list[Part]:
     """Kept ranges read back, and holes as zeros, for stores that cannot copy ranges by themselves."""
     ranges = [part for part in item.parts or () if isinstance(part, ByteRange)]
     version = None if item.if_version is ANY else item.if_version

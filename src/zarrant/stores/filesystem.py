@@ -30,11 +30,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from zarrant.effects import ANY, OnlyWhile
 from zarrant.errors import CapabilityError, LockTimeout, NodeNotFoundError, OptionError, ReentrantLockError, StoreError
 from zarrant.locking.created import CreatedLock
 from zarrant.locking.files import SUFFIX, FileLock
 from zarrant.locking.local import KeyQueues, in_turn
+from zarrant.requests import ANY, OnlyWhile
 from zarrant.storage import Version
 from zarrant.stores.descriptors import require_descriptors
 from zarrant.stores.direct_io import DirectIO

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
-from zarrant.effects import ANY
 from zarrant.errors import CapabilityError, LockTimeout, OptionError, ReentrantLockError, StoreError, VersionChangedError
 from zarrant.locking.local import KeyQueues, not_locked
+from zarrant.requests import ANY
 from zarrant.storage import Buffer, Synchronizer, Version, capabilities
 from zarrant.stores.adapters import View
 

@@ -15,9 +15,9 @@ from collections.abc import Iterator, MutableMapping, Sequence
 from typing import NoReturn, Self
 from weakref import WeakValueDictionary
 
-from zarrant.effects import ANY, OnlyWhile
 from zarrant.errors import ByteRangeError, CapabilityError, DataTypeError, VersionChangedError
 from zarrant.locking.local import Gate, remake_after_fork
+from zarrant.requests import ANY, OnlyWhile
 from zarrant.storage import Blob, Buffer, ByteRange, Part, Version, filled
 from zarrant.stores.names import check_key, check_prefix
 
@@ -191,7 +191,7 @@ class MemoryStore:
         return self._objects.note(key, value)[1]
 
     def _expect(self, key: str, if_version: Version) -> bytes:
-        """The bytes of the version asked for (none for "absent"; `effects.ANY` is every version); VersionChangedError."""
+        """The bytes of the version asked for (none for "absent"; `requests.ANY` is every version); VersionChangedError."""
         found = self._find(key)
         if if_version is not ANY and (None if found is None else found[1]) != if_version:
             raise self._changed(key, if_version, found)

@@ -2,7 +2,7 @@
 
 In: keys, and from the subclass `_slot`, which excludes other writers of one path and makes drafts there. Out: the methods of
 Get, Put, PutIf, Splice, Erase and List. Every OSError ends as one typed error that names store and key; a failed write
-leaves the old object, and takes its draft with it. `if_version` may also be `effects.ANY`: whatever is there. With
+leaves the old object, and takes its draft with it. `if_version` may also be `requests.ANY`: whatever is there. With
 `durability="fsync"` a call returns when what it did is on disk, or (`grouped`) its block ends then; what is not synced at
 once is noted in the `ledger`.
 """
@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from zarrant.effects import ANY, OnlyWhile
 from zarrant.errors import ByteRangeError, LimitError, OptionError, VersionChangedError
 from zarrant.locking.files import SUFFIX
+from zarrant.requests import ANY, OnlyWhile
 from zarrant.storage import Blob, Buffer, ByteRange, Hole, Part, Version
 from zarrant.stores.descriptors import could_not_open, with_few
 from zarrant.stores.direct_io import DirectIO
