@@ -386,7 +386,7 @@ class Sweep:
                 path.unlink()
         handle = self.handle if same_handle else None
         if handle is None:
-            store = FilesystemStore(root, lock_timeout=5, **self.options)
+            store = FilesystemStore(root, lock_timeout=5, file_reuse=self.operation.reuse, **self.options)
             found = look(root)
             options = {"shape": SHAPE, "dtype": "uint16", **LAYOUTS["chunks"]}
             if found is None:
