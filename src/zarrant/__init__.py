@@ -10,8 +10,8 @@
 [[0, 0], [7, 0], [7, 0]]
 
 Open what exists with `open`, `open_array` and `open_group`; make new nodes with `create_array` and `create_group`; the names
-ending in `_async` give `AsyncArray` and `AsyncGroup`. Errors are in `zarrant.errors`, codecs in `zarrant.codecs`; `zarrant.extensions` takes more codecs, data
-types, chunk grids, key encodings and stores.
+ending in `_async` give `AsyncArray` and `AsyncGroup`. Errors are in `zarrant.errors`, codecs in `zarrant.codecs`. With
+`zarrant.extensions` you add codecs, data types, chunk grids, chunk key encodings and stores of your own.
 """
 
 from zarrant import codecs, errors, extensions

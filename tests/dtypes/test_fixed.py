@@ -120,7 +120,7 @@ def test_from_numpy(dtype: Any, name: str) -> None:
         (f"r{10**40}", "too large"),
         (5, "not a data type"),
         ({"name": "raw_bytes"}, "wrong members"),
-        ({"name": 5}, "a name"),
+        ({"name": 5}, "a non-empty name"),
     ],
 )
 def test_from_numpy_refuses(dtype: Any, word: str) -> None:
