@@ -75,6 +75,8 @@ def _place(
             resolved = resolved.with_options(durability="fsync")
         if options.direct_io and not resolved.direct_io:
             resolved = resolved.with_options(direct_io=True)
+        if options.file_reuse and not resolved.file_reuse:
+            resolved = resolved.with_options(file_reuse=True)
     if synchronizer is None:
         warn_caller("synchronizer=None: updates of one chunk by several writers can be lost")
         resolved = last_look(resolved)
