@@ -85,3 +85,15 @@ def test_no_docstring_sends_its_reader_to_what_is_not_public() -> None:
     }
     assert len(docs) > 100
     assert [name for name, doc in docs.items() if re.search(r"See `(ops|nodes|run)\.|API\.md|SAFETY\.md", doc)] == []
+
+
+FUNCTIONS = [name for name in zarrant.__all__ if inspect.isfunction(getattr(zarrant, name))]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_function_says_what_its_arguments_are_what_it_raises_and_shows_it(name: str) -> None:
+    function = getattr(zarrant, name)
+    if name.endswith("_async"):
+        assert function.__doc__.startswith(f"See `{name.removesuffix('_async')}`")
+    else:
+        assert undocumented(function) == []
