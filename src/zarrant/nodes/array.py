@@ -595,11 +595,38 @@ class Array(ArrayProperties[S]):
         return Indexer(self, "blocks")
 
     def __getitem__(self: Array[Readable], selection: Any) -> Any:
-        """Elements by NumPy indexing; a scalar where only integers are given."""
+        """The elements of a NumPy index: integers, slices with any step, `...`, a mask of the array's shape, integer arrays for
+        all dimensions, or one list or mask beside slices; a scalar where only integers are given.
+
+        Raises:
+            BoundsError: an index beyond the array. Slices are cut, as in NumPy.
+            SelectionError: an expression that means nothing, or more than one thing: then `oindex` or `vindex` says which.
+            ChunkError: what is stored cannot be decoded.
+
+        >>> a = zarrant.create_array({}, data=np.arange(24).reshape(4, 6), chunks=(2, 3))
+        >>> a[1:3, ::-2].tolist()
+        [[11, 9, 7], [17, 15, 13]]
+        """
         return Indexer(self, "numpy")[selection]
 
     def __setitem__(self: Array[ReadableWritable], selection: Any, values: Any) -> None:
-        """Store by NumPy indexing; see `ops.update.store_selection`."""
+        """Store values, broadcast by NumPy's rules, at any index that reading takes; see `store_array_subset` for what becomes
+        of chunks.
+
+        Where an index names an element twice, the later value stays.
+
+        Raises:
+            BoundsError: an index beyond the array.
+            SelectionError: an expression that means nothing, or more than one thing.
+            ShapeError: the values have another shape.
+            DataTypeError: the data type cannot hold the values.
+            PartialFailure: some chunks could not be stored. It names them, with causes, and those that were stored.
+
+        >>> a = zarrant.create_array({}, data=np.arange(24).reshape(4, 6), chunks=(2, 3))
+        >>> a[a[...] > 20] = 0
+        >>> a[3].tolist()
+        [18, 19, 20, 0, 0, 0]
+        """
         Indexer(self, "numpy")[selection] = values
 
     def __array__(self: Array[Readable], dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Values:
