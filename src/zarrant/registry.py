@@ -135,7 +135,7 @@ def _load(target: Target) -> Any:
     return getattr(import_module(module), attribute)
 
 
-_BYTES_TO_BYTES = "zarrant.codecs.bytes_to_bytes"
+_BYTES_TO_BYTES = "zarrant.codecs.library.compiled"
 # Codecs of the numcodecs package that may be written under their long names here, and those that may not:
 # https://numcodecs.readthedocs.io/en/stable/zarr3.html
 _IN_NUMCODECS = "adler32|bz2|crc32|fletcher32|jenkins_lookup3|lz4|lzma|shuffle|zlib"
@@ -144,15 +144,15 @@ _FILTERS_OF_NUMCODECS = "astype|bitround|delta|fixedscaleoffset|packbits|quantiz
 codecs = Registry(
     "codecs",
     {
-        "bytes": "zarrant.codecs.array_to_bytes:Bytes",
+        "bytes": "zarrant.codecs.library.bytes:Bytes",
         "sharding_indexed": "zarrant.codecs.chain:ShardingIndexed",
-        "transpose": "zarrant.codecs.array_to_array:Transpose",
+        "transpose": "zarrant.codecs.library.transpose:Transpose",
         "blosc": f"{_BYTES_TO_BYTES}:Blosc",
         "gzip": f"{_BYTES_TO_BYTES}:Gzip",
         "zstd": f"{_BYTES_TO_BYTES}:Zstd",
         "crc32c": f"{_BYTES_TO_BYTES}:Crc32c",
     },
-    patterns=[("numcodecs.*", r"numcodecs\.[\w-]+", "zarrant.codecs.numcodecs_adapter:Numcodecs")],
+    patterns=[("numcodecs.*", r"numcodecs\.[\w-]+", "zarrant.codecs.library.numcodecs_adapter:Numcodecs")],
     aliases={"endian": "bytes"},  # the name of `bytes` in drafts of the specification
     hints=[
         (_IN_NUMCODECS, r"Its name in Zarr V3 is 'numcodecs.\g<0>'"),

@@ -20,7 +20,7 @@ import pytest
 
 import zarrant
 from zarrant.codecs import Blosc, Bytes, Crc32c, Gzip, Numcodecs, ShardingIndexed, Zstd
-from zarrant.codecs.base import ChunkSpec, CodecOptions
+from zarrant.codecs.protocols import ChunkSpec, CodecOptions
 from zarrant.codecs.chain import chain_of
 from zarrant.dtypes import from_numpy
 from zarrant.errors import ChunkError, LimitError

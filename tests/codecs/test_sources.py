@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zarrant.codecs.shard_layout import Index
+from zarrant.codecs.sharding.format import Index
 from zarrant.codecs.sources import InMemory, Objects, ShardSpans, Single, Stored, Window, read_whole
 from zarrant.errors import ByteRangeError, ChunkMissingError, StoreError
 from zarrant.requests import Fetch, Op, ReadRequest

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import zarrant
 from zarrant import kernels
-from zarrant.codecs import leaf
+from zarrant.codecs.pipeline import fixed_size as leaf
 from zarrant.kernels import reference
 
 WAYS = ("compiled", "reference", "one by one")
@@ -37,22 +37,22 @@ cases = st.builds(Case, **everything).map(lambda case: case.canonical).filter(ru
 
 @contextmanager
 def running(way: str) -> Iterator[None]:
-    """Leaf chains run in one of the `WAYS`."""
+    """FixedSizePipeline chains run in one of the `WAYS`."""
     with pytest.MonkeyPatch.context() as patch:
         if way == "reference":
             patch.setattr(leaf, "kernels", reference)
         if way == "one by one":
-            program = vars(leaf.Leaf)["program"]
-            fixed = leaf.Leaf.encoded_size
+            program = vars(leaf.FixedSizePipeline)["program"]
+            fixed = leaf.FixedSizePipeline.encoded_size
 
-            def encoded_size(self: leaf.Leaf) -> int | None:
+            def encoded_size(self: leaf.FixedSizePipeline) -> int | None:
                 with pytest.MonkeyPatch.context() as back:
-                    back.setattr(leaf.Leaf, "program", program)
+                    back.setattr(leaf.FixedSizePipeline, "program", program)
                     return fixed(self)
 
             patch.setattr(leaf, "kernels", reference)
-            patch.setattr(leaf.Leaf, "program", property(lambda self: None))
-            patch.setattr(leaf.Leaf, "encoded_size", encoded_size)  # index codecs must know theirs
+            patch.setattr(leaf.FixedSizePipeline, "program", property(lambda self: None))
+            patch.setattr(leaf.FixedSizePipeline, "encoded_size", encoded_size)  # index codecs must know theirs
         yield
 
 

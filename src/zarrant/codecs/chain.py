@@ -14,14 +14,14 @@ from functools import lru_cache
 
 import numpy as np
 
-from zarrant.codecs import plain
-from zarrant.codecs.array_to_array import Transpose
-from zarrant.codecs.array_to_bytes import Bytes
-from zarrant.codecs.base import BytesToBytes, ChunkSpec, CodecOptions, Prepared
-from zarrant.codecs.bytes_to_bytes import Blosc
-from zarrant.codecs.documents import check_members, choice, int_list
-from zarrant.codecs.leaf import Leaf
-from zarrant.codecs.sharding import Shard
+from zarrant.codecs.pipeline import uncompressed
+from zarrant.codecs.library.transpose import Transpose
+from zarrant.codecs.library.bytes import Bytes
+from zarrant.codecs.protocols import BytesToBytes, ChunkSpec, CodecOptions, Prepared
+from zarrant.codecs.library.compiled import Blosc
+from zarrant.codecs.configuration import check_members, choice, int_list
+from zarrant.codecs.pipeline.fixed_size import FixedSizePipeline
+from zarrant.codecs.sharding.prepared import Shard
 from zarrant.dtypes.fixed import parse_data_type
 from zarrant.errors import LimitError, MetadataError, ShapeError, UnknownExtensionError, shown
 from zarrant.geometry.grid import ChunkGrid
@@ -219,15 +219,15 @@ def _prepare(chain: Chain, spec: ChunkSpec, options: CodecOptions, nesting: int)
     if isinstance(chain.array_to_bytes, Bytes):
         chain.array_to_bytes.validate(laid_out, path)
         require(laid_out.nbytes, LIMITS.decoded, "chunk too large", "decoded bytes of a chunk", path, SMALLER)
-        plainly = not chain.bytes_to_bytes and not chain.skipped and laid_out.nbytes >= plain.LEAST
-        kind = plain.Plain if plainly else Leaf
+        plainly = not chain.bytes_to_bytes and not chain.skipped and laid_out.nbytes >= uncompressed.LEAST
+        kind = uncompressed.UncompressedPipeline if plainly else FixedSizePipeline
         leaf = kind(laid_out, order, chain.array_to_bytes.steps(laid_out), chain.bytes_to_bytes, options, chain.skipped)
         _check_bound(leaf, path)
         return leaf
     return _prepare_shard(chain, chain.array_to_bytes, laid_out, path, options, nesting + 1)
 
 
-def _check_bound(leaf: Leaf, path: str) -> None:
+def _check_bound(leaf: FixedSizePipeline, path: str) -> None:
     """LimitError for chunks that a codec of theirs cannot take: Blosc has a limit of its own, a little below ours."""
     try:
         _ = leaf.encoded_bound
@@ -246,7 +246,7 @@ def _prepare_shard(
     index_spec = ChunkSpec((*grid.grid_shape, 2), parse_data_type("uint64", {}), MISSING_ENTRY)
     index_options = CodecOptions(write_empty_chunks=True, validate_checksums=options.validate_checksums)
     index_codec = _prepare(sharding.index_codecs.skipping(chain.skipped), index_spec, index_options, nesting)
-    size = index_codec.encoded_size() if isinstance(index_codec, Leaf) else None
+    size = index_codec.encoded_size() if isinstance(index_codec, FixedSizePipeline) else None
     if size is None:
         raise MetadataError(
             "index codecs must give a fixed size",
@@ -256,7 +256,7 @@ def _prepare_shard(
         )
     inner_chain = sharding.codecs.skipping((*chain.skipped, *sharding.index_codecs.skipped))
     inner = _prepare(inner_chain, replace(spec, shape=sharding.chunk_shape), options, nesting)
-    assert isinstance(index_codec, Leaf)
+    assert isinstance(index_codec, FixedSizePipeline)
     at_start = sharding.index_location == "start"
     return Shard(spec, chain.order, grid, inner, index_codec, size, at_start, chain.bytes_to_bytes, options)
 

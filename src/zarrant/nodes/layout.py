@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from zarrant.codecs import Blosc, Bytes, Crc32c, Gzip, Numcodecs, Transpose, Zstd
-from zarrant.codecs.base import ChunkSpec
+from zarrant.codecs.protocols import ChunkSpec
 from zarrant.codecs.chain import Chain, ShardingIndexed, chain_of, read_codec
 from zarrant.dtypes.fixed import FixedType, from_numpy
 from zarrant.errors import DataTypeError, OptionError, ShapeError, did_you_mean, shown

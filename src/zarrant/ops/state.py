@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zarrant.codecs.base import ChunkSpec, CodecOptions, Prepared
+from zarrant.codecs.protocols import ChunkSpec, CodecOptions, Prepared
 from zarrant.codecs.chain import Chain, parse_chain
-from zarrant.codecs.leaf import Leaf
+from zarrant.codecs.pipeline.fixed_size import FixedSizePipeline
 from zarrant.dtypes.fixed import FixedType, parse_data_type
 from zarrant.dtypes.values import as_values
 from zarrant.errors import DataTypeError, ShapeError
@@ -161,7 +161,7 @@ class ArrayState:
     @cached_property
     def batch(self) -> int:
         """Whole chunks handled together: many small ones, or one that is large or a shard."""
-        if not isinstance(self.prepared, Leaf):
+        if not isinstance(self.prepared, FixedSizePipeline):
             return 1
         return max(1, self.options.codec.batch_bytes // max(1, self.prepared.spec.nbytes))
 

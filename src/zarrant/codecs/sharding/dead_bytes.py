@@ -43,7 +43,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant import kernels
-from zarrant.codecs.shard_layout import Index
+from zarrant.codecs.sharding.format import Index
 
 Ints = npt.NDArray[np.int64]
 

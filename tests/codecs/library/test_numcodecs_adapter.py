@@ -15,7 +15,7 @@ import pytest
 
 import zarrant
 from zarrant.codecs import Numcodecs
-from zarrant.codecs.numcodecs_adapter import CODECS, MAX_LZMA_BYTES, REFUSED
+from zarrant.codecs.library.numcodecs_adapter import CODECS, MAX_LZMA_BYTES, REFUSED
 from zarrant.errors import ChunkError, LimitError, MetadataError, UnknownExtensionError
 from zarrant.metadata.v3 import Named
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from zarrant.codecs import Blosc, Bytes, Crc32c, Gzip, Numcodecs, Zstd
-from zarrant.codecs.bytes_to_bytes import BLOSC_COMPRESSORS, BLOSC_SHUFFLES
-from zarrant.codecs.numcodecs_adapter import CODECS as NUMCODECS
+from zarrant.codecs.library.compiled import BLOSC_COMPRESSORS, BLOSC_SHUFFLES
+from zarrant.codecs.library.numcodecs_adapter import CODECS as NUMCODECS
 from zarrant.errors import ChunkError, MetadataError, UnknownExtensionError
 from zarrant.metadata.v3 import Named
 

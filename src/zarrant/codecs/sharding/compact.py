@@ -12,9 +12,9 @@ from typing import cast
 
 import numpy as np
 
-from zarrant.codecs.shard_layout import Index
-from zarrant.codecs.sharding import length_of, repack
-from zarrant.codecs.survey import Level
+from zarrant.codecs.sharding.format import Index
+from zarrant.codecs.sharding.prepared import length_of, repack
+from zarrant.codecs.sharding.inspect import Level
 from zarrant.storage import Buffer, Part
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from zarrant.codecs.documents import boolean, check_members, choice, int_list, integer
+from zarrant.codecs.configuration import boolean, check_members, choice, int_list, integer
 from zarrant.errors import MetadataError
 from zarrant.metadata.v3 import Named
 

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant import kernels
-from zarrant.codecs.base import Encoded, Fetched, Ints, Rows, Spans
-from zarrant.codecs.leaf import Leaf
+from zarrant.codecs.protocols import Encoded, Fetched, Ints, Rows, Spans
+from zarrant.codecs.pipeline.fixed_size import FixedSizePipeline
 from zarrant.errors import ByteRangeError
 from zarrant.geometry.layers import Values, drawn
 from zarrant.geometry.region import Boxes, Cells
@@ -57,7 +57,7 @@ class Runs(NamedTuple):
             yield from old(end, size - end)
 
 
-class Plain(Leaf):
+class UncompressedPipeline(FixedSizePipeline):
     """A leaf without compression or checksum, of at least `LEAST` bytes."""
 
     def write(self, spans: Spans | None, cells: Cells, lo: int, hi: int, values: Values) -> Op[Encoded]:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant import kernels
-from zarrant.codecs.base import BytesToBytes, ChunkSpec, CodecOptions, Encoded, Fetched, Partial, Rows, Spans, Step
+from zarrant.codecs.protocols import BytesToBytes, ChunkSpec, CodecOptions, Encoded, Fetched, Partial, Rows, Spans, Step
 from zarrant.codecs.scratch import borrowed, lent
 from zarrant.errors import ChunkError, UnknownExtensionError
 from zarrant.geometry.layers import Values, drawn
@@ -30,7 +30,7 @@ Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Leaf:
+class FixedSizePipeline:
     """`spec` speaks of the rows as they are laid out, after transposition by `order`."""
 
     spec: ChunkSpec

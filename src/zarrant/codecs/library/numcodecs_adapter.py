@@ -13,11 +13,11 @@ import lzma
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
-from zarrant.codecs.base import ChunkSpec
-from zarrant.codecs.bounded import MAX_LZMA_BYTES, decode_bounded
-from zarrant.codecs.documents import boolean, choice, integer
+from zarrant.codecs.protocols import BytesSpec, Kind
+from zarrant.codecs.library.bounded import MAX_LZMA_BYTES, decode_bounded
+from zarrant.codecs.configuration import boolean, choice, integer
 from zarrant.errors import ChunkError, LimitError, MetadataError, UnknownExtensionError, shown
 from zarrant.kernels.program import BLOSC_COMPRESSORS
 from zarrant.metadata.v3 import Named
@@ -107,6 +107,9 @@ CODECS: Mapping[str, _Entry] = {
 }
 """The codecs that map bytes to bytes, by the names that zarr-python writes."""
 
+FIXED_SIZE = {"adler32": 4, "crc32": 4, "fletcher32": 4, "jenkins_lookup3": 4, "shuffle": 0}
+"""Bytes that codecs add to any input."""
+
 _ARRAYS = "It maps arrays to arrays, which no codec of numcodecs may do here yet; zarr-python reads such an array"
 _OBJECTS = "It is for arrays of Python objects, which are not supported"
 REFUSED: Mapping[str, str] = {
@@ -132,7 +135,7 @@ class Numcodecs:
 
     name: str
     configuration: Mapping[str, Any] = field(default_factory=dict)
-    fixed_size = False
+    kind: ClassVar[Kind] = "bytes_to_bytes"
 
     def __post_init__(self) -> None:
         entry = CODECS.get(self.name.removeprefix(PREFIX)) if self.name.startswith(PREFIX) else None
@@ -158,7 +161,7 @@ class Numcodecs:
         return hash((self.name, json.dumps(dict(self.configuration), sort_keys=True, default=str)))
 
     @classmethod
-    def from_document(cls, document: Named, path: str) -> Numcodecs:
+    def from_json(cls, document: Named, path: str) -> Numcodecs:
         """Read the codec from its document."""
         try:
             return cls(document.name, dict(document.configuration))
@@ -166,13 +169,14 @@ class Numcodecs:
             error.path = path + error.path.removeprefix("$") if error.path else path
             raise
 
-    def to_document(self) -> Named:
+    def to_json(self) -> Named:
         """The document of this codec."""
         return Named(self.name, dict(self.configuration), explicit=True)
 
-    def step(self, spec: ChunkSpec) -> None:
-        """None: there is no compiled form."""
-        return None
+    def resolve(self, spec: BytesSpec) -> BytesSpec:
+        """Checksums add four bytes; what others make depends on the data."""
+        more = FIXED_SIZE.get(self.name.removeprefix(PREFIX))
+        return BytesSpec(None if more is None or spec.size is None else spec.size + more)
 
     def encode(self, data: Buffer) -> Buffer:
         """Encode one chunk; ChunkError where the codec cannot."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import zarrant
 from zarrant.codecs import Bytes, Crc32c, Transpose
-from zarrant.codecs.plain import Plain, runs_of
+from zarrant.codecs.pipeline.uncompressed import UncompressedPipeline, runs_of
 from zarrant.codecs.sources import InMemory, Single
 from zarrant.errors import ChunkError
 from zarrant.geometry.box import ArraySubset
@@ -67,7 +67,7 @@ def test_boxes_are_slices_and_touch_nothing_else(
 ) -> None:
     dice = np.random.default_rng(seed)
     c = codec(codecs, SHAPE, fill=3)
-    assert type(c.prepared) is Plain
+    assert type(c.prepared) is UncompressedPipeline
     old, new = dice.integers(0, 9, SHAPE, "int32"), dice.integers(10, 19, subset.shape, "int32")
     stored = c.encode(old)
 
@@ -164,4 +164,4 @@ def test_a_chunk_that_is_read_whole_is_asked_for_once() -> None:
 
 
 def test_other_chains_are_read_whole(codec: Callable[..., Any]) -> None:
-    assert type(codec([Bytes(), Crc32c()], SHAPE).prepared) is not Plain
+    assert type(codec([Bytes(), Crc32c()], SHAPE).prepared) is not UncompressedPipeline

@@ -1,4 +1,4 @@
-"""Array-to-array codecs: transpose.
+"""transpose: dimensions in another order.
 
 Transposition costs nothing of its own: a chain folds every transpose into one order and looks at arrays through NumPy views,
 so the copy between user memory and scratch rows does the permutation on its way.
@@ -6,10 +6,14 @@ so the copy between user memory and scratch rows does the permutation on its way
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
-from zarrant.codecs.base import ChunkSpec
-from zarrant.codecs.documents import check_members, int_list
+import numpy as np
+import numpy.typing as npt
+
+from zarrant.codecs.protocols import ChunkSpec, Kind
+from zarrant.codecs.configuration import check_members, int_list
 from zarrant.errors import MetadataError
 from zarrant.metadata.v3 import Named
 
@@ -20,11 +24,13 @@ class Transpose:
 
     Source: the `transpose` codec of the Zarr V3 core codecs, https://zarr-specs.readthedocs.io/en/latest/v3/codecs/transpose/
 
-    >>> Transpose(order=(1, 0)).to_document().configuration
+    >>> Transpose(order=(1, 0)).to_json().configuration
     {'order': [1, 0]}
     """
 
     order: tuple[int, ...]
+    name: ClassVar[str] = "transpose"
+    kind: ClassVar[Kind] = "array_to_array"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "order", tuple(int(axis) for axis in self.order))
@@ -38,7 +44,7 @@ class Transpose:
             )
 
     @classmethod
-    def from_document(cls, document: Named, path: str) -> Transpose:
+    def from_json(cls, document: Named, path: str) -> Transpose:
         """Read the codec from its document."""
         check_members(document, path, required=("order",))
         try:
@@ -46,16 +52,25 @@ class Transpose:
         except MetadataError as error:
             raise error.annotate(path=f"{path}.configuration.order") from None
 
-    def to_document(self) -> Named:
+    def to_json(self) -> Named:
         """The document of this codec."""
-        return Named("transpose", {"order": list(self.order)})
+        return Named(self.name, {"order": list(self.order)})
 
-    def validate(self, spec: ChunkSpec, path: str) -> None:
-        """The order must speak of every dimension."""
+    def resolve(self, spec: ChunkSpec) -> ChunkSpec:
+        """The same array with its dimensions in order; the order must speak of every one."""
         if len(self.order) != len(spec.shape):
             raise MetadataError(
                 "transpose order of wrong length",
-                path=f"{path}.configuration.order",
+                path="$.configuration.order",
                 expected=f"{len(spec.shape)} dimensions",
                 got=list(self.order),
             )
+        return replace(spec, shape=tuple(spec.shape[axis] for axis in self.order))
+
+    def encode(self, array: npt.NDArray[np.generic], spec: ChunkSpec) -> npt.NDArray[np.generic]:
+        """A view."""
+        return array.transpose(self.order)
+
+    def decode(self, array: npt.NDArray[np.generic], spec: ChunkSpec) -> npt.NDArray[np.generic]:
+        """A view."""
+        return array.transpose(np.argsort(self.order))

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant import kernels
-from zarrant.codecs.base import (
+from zarrant.codecs.protocols import (
     BytesToBytes,
     ChunkSpec,
     CodecOptions,
@@ -35,11 +35,13 @@ from zarrant.codecs.base import (
     Prepared,
     Source,
     Spans,
+    step_of,
 )
-from zarrant.codecs.dead_bytes import MOST_TIMES, TAIL_BYTES, Record, allowance, is_much, lay_out, read_record, record_size
-from zarrant.codecs.leaf import Leaf
-from zarrant.codecs.shard_layout import Index, locate, morton_order
-from zarrant.codecs.sources import InMemory, ShardSpans, read_whole
+from zarrant.codecs.sharding.dead_bytes import MOST_TIMES, TAIL_BYTES, Record, allowance, is_much, lay_out, read_record, record_size
+from zarrant.codecs.pipeline.fixed_size import FixedSizePipeline
+from zarrant.codecs.sharding.format import Index, locate, morton_order
+from zarrant.codecs.sharding.spans import ShardSpans
+from zarrant.codecs.sources import InMemory, read_whole
 from zarrant.errors import ByteRangeError, ChunkError
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.layers import Stack, Values
@@ -62,7 +64,7 @@ class Shard:
     order: tuple[int, ...] | None
     grid: ChunkGrid
     inner: Prepared
-    index_codec: Leaf
+    index_codec: FixedSizePipeline
     index_size: int
     at_start: bool
     outer: tuple[BytesToBytes, ...]
@@ -143,7 +145,7 @@ class Shard:
 
     def _name(self, error: ChunkError, spans: ShardSpans, lo: int, hi: int, wanted: npt.NDArray[np.bool_]) -> Op[None]:
         """Find out which subchunk of a batch does not decode, where an error does not say."""
-        if error.field is None and isinstance(self.inner, Leaf):
+        if error.field is None and isinstance(self.inner, FixedSizePipeline):
             found = self.inner.check((yield from spans.fetch(lo, hi, wanted)))
             if found:
                 error.field = f"subchunk {int(spans.cells[lo + min(found)])}"
@@ -180,7 +182,7 @@ class Shard:
         bounds = [self.index_size + math.prod(self.grid.grid_shape) * self.inner.encoded_bound]
         for codec in self.outer:
             # Those with a step add less than an eighth to what they cannot compress; of the others nobody knows.
-            more = bounds[-1] if codec.step(self.inner.spec) is None else bounds[-1] // 8
+            more = bounds[-1] if step_of(codec) is None else bounds[-1] // 8
             bounds.append(bounds[-1] + more + SLACK)
         return bounds
 

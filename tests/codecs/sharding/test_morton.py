@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import zarrant
-from zarrant.codecs.sharding import Shard, _reordered
+from zarrant.codecs.sharding.prepared import Shard, _reordered
 
 MISSING = 2**64 - 1
 

@@ -1,7 +1,7 @@
 """What a codec is, in its three states, and what passes between codecs.
 
-*document*: a codec object (`Zstd(level=3)`), a frozen value that turns into a `Named` document and back. *bound*: a chain
-whose data type and fill value are known and validated (`chain.bind`). *prepared*: a chain for one chunk shape, cached, which
+*metadata*: a codec object (`Zstd(level=3)`), a frozen value that turns into a name and configuration and back. *bound*: a
+chain whose data type and fill value are known and validated (`chain.bind`). *prepared*: a chain for one chunk shape, cached, which
 encodes and decodes batches of chunks. A prepared chain has two generator methods, `write` and `read`: whole writes are
 writes without old data, whole reads are reads of every element, so that partial and whole forms are one algorithm.
 
@@ -11,9 +11,9 @@ both of which yield requests.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -71,34 +71,86 @@ class Partial(NamedTuple):
     write: bool
 
 
-class ArrayToArray(Protocol):
-    """A codec that permutes dimensions. Other array-to-array codecs will widen this protocol."""
-
-    @property
-    def order(self) -> tuple[int, ...]:
-        """Dimension j of the encoded array is dimension `order[j]` of the decoded one."""
-        ...
-
-    def validate(self, spec: ChunkSpec, path: str) -> None:
-        """Raise MetadataError where the codec does not fit the chunk."""
-        ...
-
-    def to_document(self) -> Named: ...
+Kind: TypeAlias = Literal["array_to_array", "array_to_bytes", "bytes_to_bytes"]
+KINDS: tuple[Kind, ...] = ("array_to_array", "array_to_bytes", "bytes_to_bytes")
+"""What a codec maps to what, in the order in which kinds stand in a chain."""
 
 
-class BytesToBytes(Protocol):
-    """A codec over bytes; `step` is its compiled form, None where it has none."""
+class BytesSpec(NamedTuple):
+    """Encoded bytes: how many, None where it depends on the data; and the size of the elements that they are made of."""
+
+    size: int | None
+    itemsize: int = 1
+
+
+class Codec(Protocol):
+    """What every codec has: a frozen value with a name and a configuration.
+
+    A codec may also have `for_spec(spec)`: the same codec with what the spec decides filled in (a type size, say). And
+    `from_caller(configuration, path)`: a codec of which a caller leaves some of that open.
+    """
 
     @property
     def name(self) -> str: ...
 
     @property
-    def fixed_size(self) -> bool:
-        """True where the encoded size follows from the decoded size alone."""
+    def kind(self) -> Kind: ...
+
+    @classmethod
+    def from_json(cls, document: Named, path: str) -> Codec:
+        """Read the codec from its name and configuration; MetadataError with the JSON path for what is wrong."""
         ...
 
-    def step(self, spec: ChunkSpec) -> Step | None:
-        """The opcode and parameters that do the same in a kernel."""
+    def to_json(self) -> Named:
+        """The name and configuration of this codec."""
+        ...
+
+
+class ArrayToArray(Codec, Protocol):
+    """A codec that changes an array: its values, and perhaps its shape, data type and fill value.
+
+    One that only permutes dimensions says so: its `order` is a tuple, and dimension j of the encoded array is dimension
+    `order[j]` of the decoded one. It costs nothing then: the pipeline looks at arrays through views.
+    """
+
+    def resolve(self, spec: ChunkSpec) -> ChunkSpec:
+        """What is handed on for arrays of `spec`; MetadataError where the codec does not fit them."""
+        ...
+
+    def encode(self, array: npt.NDArray[np.generic], spec: ChunkSpec) -> npt.NDArray[np.generic]:
+        """Encode an array of `spec`."""
+        ...
+
+    def decode(self, array: npt.NDArray[np.generic], spec: ChunkSpec) -> npt.NDArray[np.generic]:
+        """Decode to an array of `spec`."""
+        ...
+
+
+class ArrayToBytes(Codec, Protocol):
+    """A codec that makes bytes of an array.
+
+    Where it only puts the elements one after the other it may have `steps(spec)`: the compiled steps from elements in C order
+    and native byte order to what is stored.
+    """
+
+    def resolve(self, spec: ChunkSpec) -> BytesSpec:
+        """What is handed on for arrays of `spec`; MetadataError where the codec does not fit them."""
+        ...
+
+    def encode(self, array: npt.NDArray[np.generic], spec: ChunkSpec) -> Buffer:
+        """Encode an array of `spec`."""
+        ...
+
+    def decode(self, data: Buffer, spec: ChunkSpec) -> npt.NDArray[np.generic]:
+        """Decode to an array of `spec`; ValueError (or RuntimeError of a library) for bytes that do not decode."""
+        ...
+
+
+class BytesToBytes(Codec, Protocol):
+    """A codec over bytes. It may have `step()`: the opcode and parameters that do the same in a kernel."""
+
+    def resolve(self, spec: BytesSpec) -> BytesSpec:
+        """What is handed on for bytes of `spec`."""
         ...
 
     def encode(self, data: Buffer) -> Buffer: ...
@@ -107,7 +159,11 @@ class BytesToBytes(Protocol):
         """Decode to at most `limit` bytes; ValueError (or RuntimeError of a library) for bytes that do not decode."""
         ...
 
-    def to_document(self) -> Named: ...
+
+def step_of(codec: BytesToBytes) -> Step | None:
+    """The compiled step of a codec, None where it has none."""
+    compiled: Callable[[], Step | None] | None = getattr(codec, "step", None)
+    return None if compiled is None else compiled()
 
 
 class Encoded(NamedTuple):

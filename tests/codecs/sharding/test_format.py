@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zarrant.codecs.shard_layout import AT_FAULT, Index, locate, morton_order
+from zarrant.codecs.sharding.format import AT_FAULT, Index, locate, morton_order
 from zarrant.errors import ChunkError
 
 MISSING = 2**64 - 1
