@@ -135,7 +135,6 @@ def _load(target: Target) -> Any:
     return getattr(import_module(module), attribute)
 
 
-_BYTES_TO_BYTES = "zarrant.codecs.library.compiled"
 # Codecs of the numcodecs package that may be written under their long names here, and those that may not:
 # https://numcodecs.readthedocs.io/en/stable/zarr3.html
 _IN_NUMCODECS = "adler32|bz2|crc32|fletcher32|jenkins_lookup3|lz4|lzma|shuffle|zlib"
@@ -145,12 +144,12 @@ codecs = Registry(
     "codecs",
     {
         "bytes": "zarrant.codecs.library.bytes:Bytes",
-        "sharding_indexed": "zarrant.codecs.chain:ShardingIndexed",
+        "sharding_indexed": "zarrant.codecs.sharding.codec:ShardingIndexed",
         "transpose": "zarrant.codecs.library.transpose:Transpose",
-        "blosc": f"{_BYTES_TO_BYTES}:Blosc",
-        "gzip": f"{_BYTES_TO_BYTES}:Gzip",
-        "zstd": f"{_BYTES_TO_BYTES}:Zstd",
-        "crc32c": f"{_BYTES_TO_BYTES}:Crc32c",
+        "blosc": "zarrant.codecs.library.blosc:Blosc",
+        "gzip": "zarrant.codecs.library.gzip:Gzip",
+        "zstd": "zarrant.codecs.library.zstd:Zstd",
+        "crc32c": "zarrant.codecs.library.crc32c:Crc32c",
     },
     patterns=[("numcodecs.*", r"numcodecs\.[\w-]+", "zarrant.codecs.library.numcodecs_adapter:Numcodecs")],
     aliases={"endian": "bytes"},  # the name of `bytes` in drafts of the specification

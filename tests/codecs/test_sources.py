@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from zarrant.codecs.sharding.format import Index
-from zarrant.codecs.sources import InMemory, Objects, ShardSpans, Single, Stored, Window, read_whole
+from zarrant.codecs.sharding.spans import ShardSpans
+from zarrant.codecs.sources import InMemory, Objects, Single, Stored, Window, read_whole
 from zarrant.errors import ByteRangeError, ChunkMissingError, StoreError
 from zarrant.requests import Fetch, Op, ReadRequest
 from zarrant.storage import Blob, ByteRange

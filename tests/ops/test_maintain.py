@@ -14,11 +14,11 @@ import pytest
 import zarrant
 from zarrant import requests
 from zarrant.codecs import Bytes, Crc32c, Gzip, ShardingIndexed, Transpose, Zstd
-from zarrant.codecs.protocols import CodecOptions
 from zarrant.codecs.chain import chain_of
+from zarrant.codecs.protocols import CodecOptions
 from zarrant.errors import BoundsError, CapabilityError, ChunkError
 from zarrant.ops import maintain, update, write
-from zarrant.ops.state import OpOptions
+from zarrant.ops.bound_array import OpOptions
 from zarrant.storage import ByteRange
 from zarrant.testing import together
 

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from zarrant.dtypes.base import Fill
 from zarrant.dtypes.fixed import FixedType
 from zarrant.geometry.layers import Values
 from zarrant.geometry.region import Cells
@@ -30,18 +31,22 @@ Ints = npt.NDArray[np.int64]
 Step = tuple[int, ...]
 
 
+VARIABLE_ELEMENT_BYTES = 32
+"""Memory that one element of variable size is taken for: NumPy keeps 16 bytes for a text, and texts of up to 15 bytes in them."""
+
+
 @dataclass(frozen=True, slots=True)
 class ChunkSpec:
-    """A chunk before encoding: its shape, its data type and the bytes of one fill element (native byte order)."""
+    """An array that a codec gets, such as a chunk: its shape, its data type and its fill value."""
 
     shape: tuple[int, ...]
     data_type: FixedType
-    fill: bytes
+    fill: Fill
 
     @property
     def nbytes(self) -> int:
-        """Decoded size in bytes."""
-        size = self.data_type.itemsize
+        """Decoded size in bytes; about that much where elements differ in size."""
+        size = self.data_type.itemsize or VARIABLE_ELEMENT_BYTES
         for extent in self.shape:
             size *= extent
         return size
@@ -77,7 +82,7 @@ KINDS: tuple[Kind, ...] = ("array_to_array", "array_to_bytes", "bytes_to_bytes")
 
 
 class BytesSpec(NamedTuple):
-    """Encoded bytes: how many, None where it depends on the data; and the size of the elements that they are made of."""
+    """Encoded bytes: how many, None where it depends on the data; and the size of the elements of which they were made."""
 
     size: int | None
     itemsize: int = 1
@@ -101,8 +106,8 @@ class Codec(Protocol):
         """Read the codec from its name and configuration; MetadataError with the JSON path for what is wrong."""
         ...
 
-    def to_json(self) -> Named:
-        """The name and configuration of this codec."""
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object of this codec: its name, and its configuration where it has one."""
         ...
 
 
@@ -130,7 +135,8 @@ class ArrayToBytes(Codec, Protocol):
     """A codec that makes bytes of an array.
 
     Where it only puts the elements one after the other it may have `steps(spec)`: the compiled steps from elements in C order
-    and native byte order to what is stored.
+    and native byte order to what is stored. One that can read and write parts of what is stored may have `prepare(spec,
+    around)`, which makes a pipeline of its own (`Prepared`), and says how chunks are divided (`chunk_shape`, `codecs`).
     """
 
     def resolve(self, spec: ChunkSpec) -> BytesSpec:
@@ -166,6 +172,20 @@ def step_of(codec: BytesToBytes) -> Step | None:
     return None if compiled is None else compiled()
 
 
+class Around(NamedTuple):
+    """What is around an array-to-bytes codec that prepares itself: the rest of its chain.
+
+    `order`: the transposition before it. `codecs`: those after it. `skipped`: codecs that are not known.
+    """
+
+    order: tuple[int, ...] | None
+    codecs: tuple[BytesToBytes, ...]
+    options: CodecOptions
+    nesting: int
+    path: str
+    skipped: tuple[str, ...]
+
+
 class Encoded(NamedTuple):
     """A batch of encoded rows: `sizes` (n,) with -1 for "not stored", and their bytes back to back in row order.
 
@@ -197,6 +217,11 @@ class Fetched(NamedTuple):
     which: Ints
     offset: Ints
     size: Ints
+
+    def data(self, j: int) -> memoryview:
+        """The bytes of the j-th row that was fetched."""
+        start = int(self.offset[j])
+        return memoryview(self.buffers[int(self.which[j])])[start : start + int(self.size[j])]
 
 
 class Source(Protocol):

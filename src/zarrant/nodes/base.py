@@ -18,8 +18,8 @@ from zarrant.codecs.protocols import CodecOptions
 from zarrant.config import Config, ConfigOptions
 from zarrant.errors import CapabilityError, FrozenAttributeError, ZarrantError, ZarrantWarning, did_you_mean
 from zarrant.metadata.v3 import Document
+from zarrant.ops.bound_array import BoundArray, OpOptions
 from zarrant.ops.consolidated import Keeping, in_step
-from zarrant.ops.state import ArrayState, OpOptions
 from zarrant.requests import Op
 from zarrant.run.drivers import World, in_thread, perform, perform_async
 from zarrant.run.pool import available_cpus, available_memory, shared_pool
@@ -253,7 +253,7 @@ class Start:
     place: Place
     op: Op[Document]
     needs: tuple[str, ...]
-    bound: tuple[ArrayState, ...] = ()
+    bound: tuple[BoundArray, ...] = ()
     """The array that is made, where its metadata are bound already: handles of arrays take it after the metadata."""
 
     def run(self, handle: Callable[..., H]) -> H:

@@ -12,23 +12,23 @@ from typing import Any, Literal, Self, Unpack
 
 import numpy as np
 
-from zarrant.codecs.chain import Chain, ShardingIndexed
+from zarrant.codecs.chain import Chain
 from zarrant.config import Config, ConfigOptions
 from zarrant.errors import ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.metadata.v3 import ArrayDocument, Document
 from zarrant.nodes.base import Frozen, Located, Place, S
 from zarrant.nodes.show import Info, array_html, array_info
+from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.current import same_array
 from zarrant.ops.hierarchy import document_key
 from zarrant.ops.read import subchunk_grid
-from zarrant.ops.state import ArrayState
 
 
 class ArrayFacts(Frozen, Located[S]):
     """An open array: where it is, what its document says, and the options in force."""
 
-    def __init__(self, place: Place, document: ArrayDocument, bound: ArrayState | None = None) -> None:
+    def __init__(self, place: Place, document: ArrayDocument, bound: BoundArray | None = None) -> None:
         """`bound`: the same array, whose metadata are bound already."""
         super().__init__(place)
         self._state = self._bound(document) if bound is None else bound.with_document(document)
@@ -118,7 +118,7 @@ class ArrayFacts(Frozen, Located[S]):
     @property
     def fill_value(self) -> Any:
         """What elements are that were never written, as a NumPy scalar."""
-        return self._state.data_type.fill_scalar(self._state.fill)
+        return self._state.fill.scalar
 
     @property
     def dimension_names(self) -> tuple[str | None, ...] | None:
@@ -181,18 +181,15 @@ class ArrayFacts(Frozen, Located[S]):
         """See `ops.current.same_array`."""
         return same_array(self._state, document)
 
-    def _bound(self, document: ArrayDocument) -> ArrayState:
+    def _bound(self, document: ArrayDocument) -> BoundArray:
         try:
-            return ArrayState.from_document(self.path, document, self._place.options)
+            return BoundArray.from_document(self.path, document, self._place.options)
         except ZarrantError as error:
             raise error.annotate(store=self.url, key=document_key(self.path)) from error.__cause__
 
     @property
     def _inner(self) -> Chain:
-        chain = self._state.chain
-        while isinstance(chain.array_to_bytes, ShardingIndexed):
-            chain = chain.array_to_bytes.codecs
-        return chain
+        return self._state.chain.innermost
 
     def _attributes(self) -> Mapping[str, Any]:
         return self._state.document.attributes

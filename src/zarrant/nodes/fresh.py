@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 
 from zarrant.errors import BoundsError, ShapeError
 from zarrant.nodes.facts import ArrayFacts
+from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.current import same_array
 from zarrant.ops.hierarchy import find_document
-from zarrant.ops.state import ArrayState
 from zarrant.requests import Op
 
 T = TypeVar("T")
@@ -49,12 +49,12 @@ def look(array: ArrayFacts[Any]) -> Op[bool]:
     return True
 
 
-def checked(array: ArrayFacts[Any], check: Callable[[ArrayState, Any], T], argument: Any) -> Op[T]:
+def checked(array: ArrayFacts[Any], check: Callable[[BoundArray, Any], T], argument: Any) -> Op[T]:
     """`check(state, argument)` as an operation that asks for nothing unless the argument lies beyond the known bounds."""
     return fresh(array, _as_op, check, argument)
 
 
-def known(array: ArrayFacts[Any], check: Callable[[ArrayState, Any], T], argument: Any) -> T:
+def known(array: ArrayFacts[Any], check: Callable[[BoundArray, Any], T], argument: Any) -> T:
     """`check(state, argument)` by what the handle knows, where the store cannot be asked: in a method that is no coroutine."""
     try:
         return check(array._state, argument)
@@ -62,6 +62,6 @@ def known(array: ArrayFacts[Any], check: Callable[[ArrayState, Any], T], argumen
         raise error.annotate(hint="Where others grow the array, `await a.refresh()` comes first") from None
 
 
-def _as_op(state: ArrayState, check: Callable[[ArrayState, Any], T], argument: Any) -> Op[T]:
+def _as_op(state: BoundArray, check: Callable[[BoundArray, Any], T], argument: Any) -> Op[T]:
     return check(state, argument)
     yield  # an operation is a generator, also where it asks for nothing

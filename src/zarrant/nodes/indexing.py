@@ -12,7 +12,7 @@ from zarrant.nodes.base import READ, UPDATE
 from zarrant.nodes.facts import ArrayFacts
 from zarrant.nodes.fresh import look
 from zarrant.ops import read, update
-from zarrant.ops.state import ArrayState
+from zarrant.ops.bound_array import BoundArray
 from zarrant.requests import Op
 
 Understand = Callable[[Any, tuple[int, ...]], Selection]
@@ -39,7 +39,7 @@ def store(array: ArrayFacts[Any], selection: Any, values: Any, index: str = "num
     yield from update.store_selection(array._state, selected(array._state, selection, index), values)
 
 
-def _understood(array: ArrayFacts[Any], selection: Any, index: str) -> Op[tuple[ArrayState, Selection]]:
+def _understood(array: ArrayFacts[Any], selection: Any, index: str) -> Op[tuple[BoundArray, Selection]]:
     """A selection and the state that it speaks of: the stored one where it reaches beyond the bounds that the handle knows."""
     state = array._state
     try:
@@ -71,7 +71,7 @@ class Indexer:
         self._array._place.run(store(self._array, selection, values, self._index), UPDATE)
 
 
-def selected(state: ArrayState, selection: Any, index: str) -> Selection:
+def selected(state: BoundArray, selection: Any, index: str) -> Selection:
     """An index expression of the kind that `index` names."""
     if index == "blocks":
         return select.block(selection, state.grid)

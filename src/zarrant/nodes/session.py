@@ -28,10 +28,10 @@ from zarrant.locking.local import Asker, asking, given_up
 from zarrant.nodes.base import READ, UPDATE, Frozen, Place, S
 from zarrant.nodes.facts import ArrayFacts
 from zarrant.nodes.fresh import checked, known
+from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.current import HINT
 from zarrant.ops.hierarchy import document_key
 from zarrant.ops.session import Encoder, Function, touched_keys, update_subset
-from zarrant.ops.state import ArrayState
 from zarrant.requests import ANY, OnlyWhile, Op
 from zarrant.run.drivers import in_thread
 from zarrant.run.holding import hold, on_condition
@@ -216,11 +216,11 @@ def _update(array: ArrayFacts[Any], subset: Any, fn: Function) -> Op[None]:
     yield from update_subset(array._state, region, fn)
 
 
-def _chunk(state: ArrayState, chunk: Sequence[int]) -> tuple[int, ...]:
+def _chunk(state: BoundArray, chunk: Sequence[int]) -> tuple[int, ...]:
     return check_chunk_indices(chunk, state.grid.grid_shape)
 
 
-def _region(state: ArrayState, subset: Any) -> ArraySubset:
+def _region(state: BoundArray, subset: Any) -> ArraySubset:
     return as_subset(subset, state.shape)
 
 

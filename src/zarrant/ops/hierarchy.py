@@ -29,8 +29,8 @@ from zarrant.errors import (
 )
 from zarrant.limits import LIMITS
 from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument, attributes_of, dump, parse
+from zarrant.ops.bound_array import BoundArray, OpOptions
 from zarrant.ops.exclusive import FIRST_PAUSE, TRIES, exclusively
-from zarrant.ops.state import ArrayState, OpOptions
 from zarrant.requests import (
     Op,
     ReadRequest,
@@ -585,7 +585,7 @@ def reason(child: Child) -> ZarrantError | None:
     """Why a node cannot be opened, without asking its store; None where it can be."""
     if child.error is None and isinstance(child.document, ArrayDocument):
         try:
-            ArrayState.from_document(child.path, child.document, OpOptions())
+            BoundArray.from_document(child.path, child.document, OpOptions())
         except ZarrantError as error:
             return error
     return child.error

@@ -28,12 +28,12 @@ def test_one_byte_needs_no_order(codec) -> None:
 
 def test_documents() -> None:
     for endian, configuration in [("big", {"endian": "big"}), (None, {})]:
-        assert Bytes.from_document(Named("bytes", configuration), "$") == Bytes(endian)
-        assert Bytes(endian).to_document().configuration == configuration
+        assert Bytes.from_json(Named("bytes", configuration), "$") == Bytes(endian)
+        assert Bytes(endian).to_json().get("configuration", {}) == configuration
 
 
 @pytest.mark.parametrize("configuration", [{"endian": "middle"}, {"endian": None}, {"endian": 1}, {"order": "C"}])
 def test_wrong_documents(configuration) -> None:
     with pytest.raises(MetadataError) as caught:
-        Bytes.from_document(Named("bytes", configuration), "$.codecs[0]")
+        Bytes.from_json(Named("bytes", configuration), "$.codecs[0]")
     assert caught.value.path.startswith("$.codecs[0].configuration")

@@ -127,7 +127,7 @@ def test_every_codec_is_the_one_that_numcodecs_has_under_that_name() -> None:
 )
 def test_every_member_is_checked(name: str, configuration: dict[str, Any], member: str) -> None:
     with pytest.raises(MetadataError) as caught:
-        Numcodecs.from_document(Named(f"numcodecs.{name}", configuration), "$.codecs[1]")
+        Numcodecs.from_json(Named(f"numcodecs.{name}", configuration), "$.codecs[1]")
     assert caught.value.path == f"$.codecs[1].configuration.{member}"
 
 

@@ -26,14 +26,14 @@ def test_several_are_folded_into_one(codec) -> None:
 
 def test_document() -> None:
     document = Named("transpose", {"order": [1, 0]})
-    assert Transpose.from_document(document, "$.codecs[0]") == Transpose((1, 0))
-    assert Transpose((np.int64(1), 0)).to_document() == document
+    assert Transpose.from_json(document, "$.codecs[0]") == Transpose((1, 0))
+    assert Transpose((np.int64(1), 0)).to_json() == document
 
 
 @pytest.mark.parametrize("order", [[0, 0], [1], [0, 2], [-1, 0], [0.0, 1], "C", None, [True, False]])
 def test_wrong_orders(order) -> None:
     with pytest.raises(MetadataError) as caught:
-        Transpose.from_document(Named("transpose", {"order": order}), "$.codecs[0]")
+        Transpose.from_json(Named("transpose", {"order": order}), "$.codecs[0]")
     assert caught.value.path.startswith("$.codecs[0].configuration.order")
 
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from zarrant import requests
-from zarrant.codecs.sharding import dead_bytes
-from zarrant.codecs.protocols import ChunkSpec, CodecOptions
 from zarrant.codecs.chain import chain_of
+from zarrant.codecs.protocols import ChunkSpec, CodecOptions
+from zarrant.codecs.sharding import dead_bytes
 from zarrant.codecs.sharding.dead_bytes import Record, allowance, lay_out, read_record, record_size
 from zarrant.codecs.sharding.format import Index
+from zarrant.codecs.sharding.inspect import survey
 from zarrant.codecs.sharding.prepared import Shard
 from zarrant.codecs.sources import Single, Stored
-from zarrant.codecs.sharding.inspect import survey
 from zarrant.dtypes.fixed import from_numpy
 from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.grid import ChunkGrid

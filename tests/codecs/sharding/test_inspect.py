@@ -10,8 +10,8 @@ import pytest
 from zarrant.codecs import Bytes, Crc32c, Gzip, ShardingIndexed, Transpose
 from zarrant.codecs.chain import chain_of
 from zarrant.codecs.sharding.compact import changes, rebuilt
-from zarrant.codecs.sources import InMemory
 from zarrant.codecs.sharding.inspect import Level, decode, survey
+from zarrant.codecs.sources import InMemory
 from zarrant.errors import ChunkError
 
 INDEX = chain_of([Bytes(), Crc32c()])

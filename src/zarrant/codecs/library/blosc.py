@@ -45,7 +45,7 @@ class Blosc(Compiled):
 
     @classmethod
     def from_json(cls, document: Named, path: str) -> Blosc:
-        """Read the codec from its document; `typesize` may be absent, or anything, without a shuffle."""
+        """Read the codec from its name and configuration; `typesize` may be absent, or anything, without a shuffle."""
         check_members(document, path, required=("cname", "clevel", "shuffle"), optional=("typesize", "blocksize"))
         configuration, inside = document.configuration, f"{path}.configuration"
         shuffle = choice(configuration["shuffle"], f"{inside}.shuffle", BLOSC_SHUFFLES)
@@ -77,18 +77,18 @@ class Blosc(Compiled):
         typesize = self.typesize or (itemsize if itemsize <= 255 else 1)
         return Blosc(self.cname, self.clevel, shuffle, typesize, self.blocksize)
 
-    def to_json(self) -> Named:
-        """The document of this codec."""
-        return Named(
-            self.name,
-            {
+    def to_json(self) -> dict[str, Any]:
+        """The name and configuration of this codec."""
+        return {
+            "name": self.name,
+            "configuration": {
                 "typesize": self.typesize or 1,
                 "cname": self.cname,
                 "clevel": self.clevel,
                 "shuffle": self.shuffle or "shuffle",
                 "blocksize": self.blocksize,
             },
-        )
+        }
 
     def step(self) -> Step:
         """The kernel step."""

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from zarrant import kernels
-from zarrant.codecs.protocols import BytesSpec, ChunkSpec, Kind, Step
 from zarrant.codecs.configuration import check_members, choice
+from zarrant.codecs.protocols import BytesSpec, ChunkSpec, Kind, Step
 from zarrant.errors import MetadataError
 from zarrant.kernels import reference
 from zarrant.metadata.v3 import Named
@@ -30,7 +30,7 @@ class Bytes:
 
     Source: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/bytes/
 
-    >>> Bytes("big").to_json().configuration
+    >>> Bytes("big").to_json()["configuration"]
     {'endian': 'big'}
     """
 
@@ -44,15 +44,15 @@ class Bytes:
 
     @classmethod
     def from_json(cls, document: Named, path: str) -> Bytes:
-        """Read the codec from its document."""
+        """Read the codec from its name and configuration."""
         check_members(document, path, optional=("endian",))
         if "endian" not in document.configuration:
             return cls(None)
         return cls(choice(document.configuration["endian"], f"{path}.configuration.endian", ENDIANS))
 
-    def to_json(self) -> Named:
-        """The document of this codec."""
-        return Named(self.name, {} if self.endian is None else {"endian": self.endian})
+    def to_json(self) -> dict[str, Any]:
+        """The name and configuration of this codec."""
+        return {"name": self.name} if self.endian is None else {"name": self.name, "configuration": {"endian": self.endian}}
 
     def resolve(self, spec: ChunkSpec) -> BytesSpec:
         """As many bytes as the elements have. Types of more than one byte need an order."""

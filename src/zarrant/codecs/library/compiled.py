@@ -25,7 +25,7 @@ class Compiled:
 
     def resolve(self, spec: BytesSpec) -> BytesSpec:
         """What is handed on: compressed bytes, of a size that depends on the data."""
-        return BytesSpec(None)
+        return BytesSpec(None, spec.itemsize)
 
     def encode(self, data: Buffer) -> Buffer:
         """Encode one chunk."""

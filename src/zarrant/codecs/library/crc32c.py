@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from zarrant import kernels
 from zarrant.codecs.configuration import check_members
@@ -23,17 +23,17 @@ class Crc32c(Compiled):
 
     @classmethod
     def from_json(cls, document: Named, path: str) -> Crc32c:
-        """Read the codec from its document."""
+        """Read the codec from its name and configuration."""
         check_members(document, path)
         return cls()
 
-    def to_json(self) -> Named:
-        """The document of this codec."""
-        return Named(self.name, {})
+    def to_json(self) -> dict[str, Any]:
+        """The name and configuration of this codec."""
+        return {"name": self.name}
 
     def resolve(self, spec: BytesSpec) -> BytesSpec:
         """Four bytes more."""
-        return BytesSpec(None if spec.size is None else spec.size + 4)
+        return BytesSpec(None if spec.size is None else spec.size + 4, spec.itemsize)
 
     def step(self) -> Step:
         """The kernel step."""

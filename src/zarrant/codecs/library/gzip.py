@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from zarrant import kernels
 from zarrant.codecs.configuration import check_members, integer
@@ -27,13 +27,13 @@ class Gzip(Compiled):
 
     @classmethod
     def from_json(cls, document: Named, path: str) -> Gzip:
-        """Read the codec from its document."""
+        """Read the codec from its name and configuration."""
         check_members(document, path, optional=("level",))
         return cls(integer(document.configuration.get("level", 5), f"{path}.configuration.level", 0, 9))
 
-    def to_json(self) -> Named:
-        """The document of this codec."""
-        return Named(self.name, {"level": self.level})
+    def to_json(self) -> dict[str, Any]:
+        """The name and configuration of this codec."""
+        return {"name": self.name, "configuration": {"level": self.level}}
 
     def step(self) -> Step:
         """The kernel step."""

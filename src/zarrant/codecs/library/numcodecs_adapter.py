@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, ClassVar, NamedTuple
 
-from zarrant.codecs.protocols import BytesSpec, Kind
-from zarrant.codecs.library.bounded import MAX_LZMA_BYTES, decode_bounded
 from zarrant.codecs.configuration import boolean, choice, integer
+from zarrant.codecs.library.bounded import MAX_LZMA_BYTES, decode_bounded
+from zarrant.codecs.protocols import BytesSpec, Kind
 from zarrant.errors import ChunkError, LimitError, MetadataError, UnknownExtensionError, shown
 from zarrant.kernels.program import BLOSC_COMPRESSORS
 from zarrant.metadata.v3 import Named
@@ -162,21 +162,21 @@ class Numcodecs:
 
     @classmethod
     def from_json(cls, document: Named, path: str) -> Numcodecs:
-        """Read the codec from its document."""
+        """Read the codec from its name and configuration."""
         try:
             return cls(document.name, dict(document.configuration))
         except (MetadataError, LimitError) as error:
             error.path = path + error.path.removeprefix("$") if error.path else path
             raise
 
-    def to_json(self) -> Named:
-        """The document of this codec."""
-        return Named(self.name, dict(self.configuration), explicit=True)
+    def to_json(self) -> dict[str, Any]:
+        """The name and configuration of this codec."""
+        return {"name": self.name, "configuration": dict(self.configuration)}
 
     def resolve(self, spec: BytesSpec) -> BytesSpec:
         """Checksums add four bytes; what others make depends on the data."""
         more = FIXED_SIZE.get(self.name.removeprefix(PREFIX))
-        return BytesSpec(None if more is None or spec.size is None else spec.size + more)
+        return BytesSpec(None if more is None or spec.size is None else spec.size + more, spec.itemsize)
 
     def encode(self, data: Buffer) -> Buffer:
         """Encode one chunk; ChunkError where the codec cannot."""

@@ -7,13 +7,13 @@ so the copy between user memory and scratch rows does the permutation on its way
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from zarrant.codecs.protocols import ChunkSpec, Kind
 from zarrant.codecs.configuration import check_members, int_list
+from zarrant.codecs.protocols import ChunkSpec, Kind
 from zarrant.errors import MetadataError
 from zarrant.metadata.v3 import Named
 
@@ -24,7 +24,7 @@ class Transpose:
 
     Source: the `transpose` codec of the Zarr V3 core codecs, https://zarr-specs.readthedocs.io/en/latest/v3/codecs/transpose/
 
-    >>> Transpose(order=(1, 0)).to_json().configuration
+    >>> Transpose(order=(1, 0)).to_json()["configuration"]
     {'order': [1, 0]}
     """
 
@@ -45,16 +45,16 @@ class Transpose:
 
     @classmethod
     def from_json(cls, document: Named, path: str) -> Transpose:
-        """Read the codec from its document."""
+        """Read the codec from its name and configuration."""
         check_members(document, path, required=("order",))
         try:
             return cls(tuple(int_list(document.configuration["order"], f"{path}.configuration.order")))
         except MetadataError as error:
             raise error.annotate(path=f"{path}.configuration.order") from None
 
-    def to_json(self) -> Named:
-        """The document of this codec."""
-        return Named(self.name, {"order": list(self.order)})
+    def to_json(self) -> dict[str, Any]:
+        """The name and configuration of this codec."""
+        return {"name": self.name, "configuration": {"order": list(self.order)}}
 
     def resolve(self, spec: ChunkSpec) -> ChunkSpec:
         """The same array with its dimensions in order; the order must speak of every one."""

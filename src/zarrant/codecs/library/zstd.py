@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from zarrant import kernels
 from zarrant.codecs.configuration import boolean, check_members, integer
@@ -18,7 +18,7 @@ class Zstd(Compiled):
 
     Source: https://github.com/zarr-developers/zarr-extensions/tree/main/codecs/zstd
 
-    >>> Zstd(level=1).to_json().configuration
+    >>> Zstd(level=1).to_json()["configuration"]
     {'level': 1, 'checksum': False}
     """
 
@@ -32,7 +32,7 @@ class Zstd(Compiled):
 
     @classmethod
     def from_json(cls, document: Named, path: str) -> Zstd:
-        """Read the codec from its document; `checksum` may be absent, as older writers left it out."""
+        """Read the codec from its name and configuration; `checksum` may be absent, as older writers left it out."""
         check_members(document, path, optional=("level", "checksum"))
         configuration = document.configuration
         return cls(
@@ -40,9 +40,9 @@ class Zstd(Compiled):
             boolean(configuration.get("checksum", False), f"{path}.configuration.checksum"),
         )
 
-    def to_json(self) -> Named:
-        """The document of this codec."""
-        return Named(self.name, {"level": self.level, "checksum": self.checksum})
+    def to_json(self) -> dict[str, Any]:
+        """The name and configuration of this codec."""
+        return {"name": self.name, "configuration": {"level": self.level, "checksum": self.checksum}}
 
     def step(self) -> Step:
         """The kernel step."""

@@ -15,14 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant import kernels
-from zarrant.codecs.protocols import BytesToBytes, ChunkSpec, CodecOptions, Encoded, Fetched, Partial, Rows, Spans, Step
+from zarrant.codecs.pipeline.chunk import ChunkPipeline
+from zarrant.codecs.pipeline.general import DecodeError, decode_chunk, encode_chunk
+from zarrant.codecs.protocols import Encoded, Fetched, Rows, Spans
 from zarrant.codecs.scratch import borrowed, lent
-from zarrant.errors import ChunkError, UnknownExtensionError
+from zarrant.errors import ChunkError
 from zarrant.geometry.layers import Values, drawn
 from zarrant.geometry.region import Boxes, Cells, unit_steps
-from zarrant.kernels import reference
-from zarrant.kernels.program import SLACK
-from zarrant.limits import require
 from zarrant.requests import Op
 from zarrant.storage import Buffer, Part
 
@@ -30,61 +29,12 @@ Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class FixedSizePipeline:
-    """`spec` speaks of the rows as they are laid out, after transposition by `order`."""
-
-    spec: ChunkSpec
-    order: tuple[int, ...] | None
-    head: tuple[Step, ...]
-    codecs: tuple[BytesToBytes, ...]
-    options: CodecOptions
-    skipped: tuple[str, ...] = ()
-    """Codecs that are not known, and that a reader may ignore: nothing can be encoded."""
-
-    @property
-    def partial(self) -> Partial:
-        """A leaf is read and written whole."""
-        return Partial(read=False, write=False)
-
-    @cached_property
-    def program(self) -> tuple[Step, ...] | None:
-        """The compiled chain, or None where a codec has no step."""
-        steps = [codec.step(self.spec) for codec in self.codecs]
-        return None if any(step is None for step in steps) else (*self.head, *(step for step in steps if step is not None))
-
-    @property
-    def step_names(self) -> list[str]:
-        """The codec of each step of the program, for errors."""
-        return [*("bytes" for _ in self.head), *(codec.name for codec in self.codecs), "bytes"]
-
-    def encoded_size(self) -> int | None:
-        """The exact size of an encoded row, or None where it depends on the data."""
-        program = self.program
-        if program is None or not all(codec.fixed_size for codec in self.codecs):
-            return None
-        return kernels.encoded_bound(program, self.spec.nbytes)
-
-    @cached_property
-    def encoded_bound(self) -> int:
-        """The bytes that an encoded row has at most. Of codecs without a step nobody knows: twice the decoded ones and a little."""
-        program = self.program
-        return self._general_limit if program is None else kernels.encoded_bound(program, self.spec.nbytes)
-
-    @property
-    def stored_limit(self) -> int:
-        """The bytes of a stored row that are looked at: what is larger was not made by these codecs, whoever had them.
-
-        Twice what ours make, and a little: as for the steps inside of a program, other writers frame less tightly.
-        """
-        return self.encoded_bound if self.program is None else 2 * self.encoded_bound + SLACK
-
-    @property
-    def _general_limit(self) -> int:
-        return 2 * self.spec.nbytes + SLACK
+class FixedSizePipeline(ChunkPipeline):
+    """Rows are chunks as they are laid out, after the transposition that comes first."""
 
     def write(self, spans: Spans | None, cells: Cells, lo: int, hi: int, values: Values) -> Op[Encoded]:
         """See `Prepared.write`; UnknownExtensionError where a codec of the chain is not known."""
-        self._require_all_codecs()  # safety: skipped codecs
+        self.require_all_codecs()  # safety: skipped codecs
         if not self.program:  # what is encoded may be the rows themselves
             own = lent((hi - lo) * self.spec.nbytes) if self.options.aligned else None
             return (yield from self._write(spans, cells, lo, hi, values, self._rows(hi - lo, own)))
@@ -96,15 +46,14 @@ class FixedSizePipeline:
     ) -> Op[Encoded]:
         filled = self._covered(cells, lo, hi)
         if not filled.all():
-            rows[~filled] = self._fill()
+            rows[~filled] = self.spec.fill.element
         stale = ~cells.full[lo:hi]
         if spans is not None and stale.any():
             self._decode((yield from spans.fetch(lo, hi, stale, self.stored_limit)), rows)
         for boxes, array in drawn(cells, lo, hi, values):
             self._copy_in(boxes, rows, array)
-        flat = _bytes(rows)
-        keep = None if self.options.write_empty_chunks else ~kernels.equals_fill(flat, self.spec.fill)
-        return self._encode(flat, keep)
+        keep = None if self.options.write_empty_chunks else ~self.spec.fill.equals(rows)
+        return self._encode(_bytes(rows), keep)
 
     def read(self, spans: Spans, cells: Cells, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
         """See `Prepared.read`."""
@@ -115,27 +64,18 @@ class FixedSizePipeline:
         """Decode what was fetched of rows lo..hi into its places; fill where nothing was."""
         boxes = cells.boxes(lo, hi)
         if fetched.rows.size == 0:
-            self._copy_out(boxes, np.broadcast_to(self._fill(), (hi - lo, *self.spec.shape)), out)
+            self._copy_out(boxes, self.spec.fill.full((hi - lo, *self.spec.shape)), out)
             return
         with borrowed((hi - lo) * self.spec.nbytes) as memory:
             rows = self._rows(hi - lo, memory)
             if fetched.rows.size < hi - lo:
-                rows[...] = self._fill()
+                rows[...] = self.spec.fill.element
             self._decode(fetched, rows)
             self._copy_out(boxes, rows, out)
 
-    def _require_all_codecs(self) -> None:
-        if self.skipped:
-            raise UnknownExtensionError(
-                f"{self.skipped[0]!r} is not known here, so nothing can be written",
-                field="codecs",
-                got=self.skipped[0],
-                hint='Its "must_understand": false lets readers go on without it, but not writers',
-            )
-
     def encode_row(self, row: npt.NDArray[np.generic]) -> Part:
         """The bytes of one whole chunk, fill or not."""
-        self._require_all_codecs()
+        self.require_all_codecs()
         encoded = self._encode(_bytes(self._laid_out(row[np.newaxis])), None)
         return encoded.pieces[0]
 
@@ -148,9 +88,6 @@ class FixedSizePipeline:
 
     def _rows(self, n: int, memory: Rows | None = None) -> npt.NDArray[np.generic]:
         return np.ndarray((n, *self.spec.shape), self.spec.data_type.numpy, memory)
-
-    def _fill(self) -> npt.NDArray[np.generic]:
-        return np.frombuffer(self.spec.fill, self.spec.data_type.numpy)[0:1].reshape(())
 
     def _covered(self, cells: Cells, lo: int, hi: int) -> Bools:
         """Rows whose every element, padding included, comes from values."""
@@ -193,14 +130,10 @@ class FixedSizePipeline:
             arena, sizes = kernels.encode(program, flat, keep)
             return Encoded(sizes, [memoryview(arena.data)])
         pieces: list[Part] = []
+        shaped = flat.view(self.spec.data_type.numpy).reshape(len(flat), *self.spec.shape)
         sizes = np.full(len(flat), -1, np.int64)
         for i in range(len(flat)) if keep is None else np.flatnonzero(keep):
-            data: Buffer = memoryview(flat[i].data)
-            for step in self.head:
-                data = reference.encode_step(step, data)
-            for codec in self.codecs:
-                data = codec.encode(data)
-                require(len(data), self._general_limit, f"{codec.name} makes too much of a chunk", "encoded bytes", "$.codecs")
+            data = encode_chunk(self.stages, shaped[i, ...])
             pieces.append(data)
             sizes[i] = len(data)
         return Encoded(sizes, pieces, [int(size >= 0) for size in sizes])
@@ -228,33 +161,19 @@ class FixedSizePipeline:
         """Decode into `flat`; (row, codec, reason) of what fails."""
         program = self.program
         if program is None:
-            failures = self._decode_each(fetched, flat)
-        else:
-            failures = kernels.decode(
-                program, fetched.buffers, fetched.which, fetched.offset, fetched.size, flat, validate_checksums
-            )
+            return self._decode_each(fetched, flat)
+        failures = kernels.decode(program, fetched.buffers, fetched.which, fetched.offset, fetched.size, flat, validate_checksums)
         names = self.step_names
         return [(row, names[min(step, len(names) - 1)], reason) for row, step, reason in failures]
 
-    def _decode_each(self, fetched: Fetched, flat: Rows) -> list[tuple[int, int, str]]:
+    def _decode_each(self, fetched: Fetched, flat: Rows) -> list[tuple[int, str, str]]:
         failures = []
-        steps = len(self.head) + len(self.codecs)
+        shaped = flat.view(self.spec.data_type.numpy).reshape(len(flat), *self.spec.shape)
         for i in range(len(flat)):
-            start, size = int(fetched.offset[i]), int(fetched.size[i])
-            data: Buffer = memoryview(fetched.buffers[int(fetched.which[i])])[start : start + size]
-            at = steps
             try:
-                for at in range(steps - 1, len(self.head) - 1, -1):
-                    data = self.codecs[at - len(self.head)].decode(data, self._general_limit)
-                for at in range(len(self.head) - 1, -1, -1):
-                    data = reference.decode_step(self.head[at], data, self.spec.nbytes)
-            except Exception as error:  # a codec from outside may raise anything; it becomes this row's failure
-                failures.append((i, at, f"{type(error).__name__}: {error}"))
-                continue
-            if len(data) != flat.shape[1]:
-                failures.append((i, steps, f"decodes to {len(data)} bytes, expected {flat.shape[1]}"))
-            else:
-                flat[i] = np.frombuffer(data, np.uint8)
+                shaped[i, ...] = decode_chunk(self.stages, fetched.data(i))
+            except DecodeError as error:
+                failures.append((i, error.codec, error.reason))
         return failures
 
 

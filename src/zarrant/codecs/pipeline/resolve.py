@@ -68,7 +68,9 @@ def resolve(
     before: Sequence[ArrayToArray], serializer: ArrayToBytes, after: Sequence[BytesToBytes], spec: ChunkSpec, path: str
 ) -> Stages:
     """The stages of a chain at `path` for chunks of `spec`."""
-    decided, arrays, order, laid_out = [], [], None, spec
+    decided: list[ArrayToArray] = []
+    arrays: list[tuple[ArrayToArray, ChunkSpec]] = []
+    order, laid_out = None, spec
     for i, codec in enumerate(before):
         place = f"{path}[{i}]"
         codec = _decided(codec, spec, place)

@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant import kernels
-from zarrant.codecs.protocols import Encoded, Fetched, Ints, Rows, Spans
 from zarrant.codecs.pipeline.fixed_size import FixedSizePipeline
+from zarrant.codecs.pipeline.resolve import Stages
+from zarrant.codecs.protocols import Encoded, Fetched, Ints, Rows, Spans, Step
 from zarrant.errors import ByteRangeError
 from zarrant.geometry.layers import Values, drawn
 from zarrant.geometry.region import Boxes, Cells
@@ -57,8 +58,18 @@ class Runs(NamedTuple):
             yield from old(end, size - end)
 
 
+def worth_ranges(stages: Stages) -> bool:
+    """Whether chunks are stored as their elements, and are large enough for ranges."""
+    return stages.head is not None and not stages.codecs and stages.laid_out.nbytes >= LEAST
+
+
 class UncompressedPipeline(FixedSizePipeline):
-    """A leaf without compression or checksum, of at least `LEAST` bytes."""
+    """Chunks without compression or checksum, of at least `LEAST` bytes."""
+
+    @cached_property
+    def head(self) -> tuple[Step, ...]:
+        """The compiled steps from elements to what is stored: a byte swap, or nothing."""
+        return self.stages.head or ()
 
     def write(self, spans: Spans | None, cells: Cells, lo: int, hi: int, values: Values) -> Op[Encoded]:
         """See `Prepared.write`."""
@@ -87,9 +98,10 @@ class UncompressedPipeline(FixedSizePipeline):
         runs = Runs(np.zeros(1, np.int64), self.spec.nbytes, 0) if whole and box.flags.c_contiguous else self._runs(boxes)
         if runs is None:
             return None
-        flat = np.ascontiguousarray(box).reshape(1, -1).view(np.uint8)
-        if not self.options.write_empty_chunks and kernels.equals_fill(flat, self.spec.fill)[0]:
+        row = np.ascontiguousarray(box).reshape(1, -1)
+        if not self.options.write_empty_chunks and self.spec.fill.equals(row)[0]:
             return None
+        flat = row.view(np.uint8)
         source = None if spans is None or cells.full[i] else spans.source(i)
         there = source is not None and (yield from source.read(())) is not None
         if source is not None and there and source.size != self.spec.nbytes:
@@ -108,8 +120,8 @@ class UncompressedPipeline(FixedSizePipeline):
 
     @cached_property
     def _fill_block(self) -> memoryview:
-        row = np.frombuffer(self.spec.fill, np.uint8)
-        flat = np.tile(row, max(1, BLOCK // row.size)).reshape(1, -1)
+        row = np.repeat(self.spec.fill.element.reshape(1), max(1, BLOCK // self.spec.data_type.itemsize))
+        flat = row.reshape(1, -1).view(np.uint8)
         return kernels.encode(self.head, flat)[0].data.toreadonly()
 
     def _deliver(self, fetched: Fetched, cells: Cells, lo: int, hi: int, out: npt.NDArray[np.generic]) -> None:

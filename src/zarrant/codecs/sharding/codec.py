@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any, ClassVar
 
 from zarrant.codecs.chain import Chain, parse_chain
 from zarrant.codecs.configuration import check_members, choice, int_list
+from zarrant.codecs.pipeline.fixed_size import FixedSizePipeline
 from zarrant.codecs.pipeline.resolve import SMALLER
 from zarrant.codecs.protocols import Around, BytesSpec, ChunkSpec, CodecOptions, Kind
 from zarrant.codecs.sharding.prepared import Shard
+from zarrant.dtypes.base import FixedFill
 from zarrant.dtypes.fixed import parse_data_type
 from zarrant.errors import MetadataError
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.limits import LIMITS, require
 from zarrant.metadata.v3 import Named
-from zarrant.storage import Buffer
 
-MISSING_ENTRY = b"\xff" * 8
+INDEX_TYPE = parse_data_type("uint64", {})
+MISSING_ENTRY = FixedFill(INDEX_TYPE, b"\xff" * 8)
 
 
 @dataclass(frozen=True)
@@ -53,17 +52,17 @@ class ShardingIndexed:
             choice(configuration.get("index_location", "end"), f"{inside}.index_location", ("start", "end")),
         )
 
-    def to_json(self) -> Named:
+    def to_json(self) -> dict[str, Any]:
         """The name and configuration of this codec."""
-        return Named(
-            self.name,
-            {
+        return {
+            "name": self.name,
+            "configuration": {
                 "chunk_shape": list(self.chunk_shape),
                 "codecs": [document.to_json() for document in self.codecs.to_documents()],
                 "index_codecs": [document.to_json() for document in self.index_codecs.to_documents()],
                 "index_location": self.index_location,
             },
-        )
+        }
 
     def for_spec(self, spec: ChunkSpec) -> ShardingIndexed:
         """The same codec with the codecs of its subchunks bound."""
@@ -73,7 +72,7 @@ class ShardingIndexed:
     def resolve(self, spec: ChunkSpec) -> BytesSpec:
         """Bytes, of a size that depends on the data. The subchunks must divide the shard."""
         self._check(spec)
-        return BytesSpec(None)
+        return BytesSpec(None, spec.data_type.itemsize or 1)
 
     def prepare(self, spec: ChunkSpec, around: Around) -> Shard:
         """A shard that reads and writes its parts, for chunks of `spec`."""
@@ -86,11 +85,11 @@ class ShardingIndexed:
         if around.codecs:  # applied to the whole shard in memory
             what = "shard too large for codecs after it"
             require(spec.nbytes, LIMITS.decoded, what, "decoded bytes of a chunk", around.path, SMALLER)
-        index_spec = ChunkSpec((*grid.grid_shape, 2), parse_data_type("uint64", {}), MISSING_ENTRY)
+        index_spec = ChunkSpec((*grid.grid_shape, 2), INDEX_TYPE, MISSING_ENTRY)
         index_options = CodecOptions(write_empty_chunks=True, validate_checksums=options.validate_checksums)
         index_codec = self.index_codecs.skipping(around.skipped).prepare(index_spec, index_options, nesting)
-        size = index_codec.encoded_size()
-        if size is None:
+        size = index_codec.encoded_size() if isinstance(index_codec, FixedSizePipeline) else None
+        if size is None or not isinstance(index_codec, FixedSizePipeline):
             raise MetadataError(
                 "index codecs must give a fixed size",
                 path=f"{path}.index_codecs",

@@ -13,8 +13,8 @@ from typing import cast
 import numpy as np
 
 from zarrant.codecs.sharding.format import Index
-from zarrant.codecs.sharding.prepared import length_of, repack
 from zarrant.codecs.sharding.inspect import Level
+from zarrant.codecs.sharding.prepared import length_of, repack
 from zarrant.storage import Buffer, Part
 
 

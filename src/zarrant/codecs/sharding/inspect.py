@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from zarrant.codecs.pipeline.chunk import ChunkPipeline
 from zarrant.codecs.protocols import Fetched, Ints, Source
-from zarrant.codecs.pipeline.fixed_size import FixedSizePipeline
 from zarrant.codecs.sharding.format import Index, locate
 from zarrant.codecs.sharding.prepared import Shard
 from zarrant.codecs.sources import InMemory, Window
@@ -110,10 +110,10 @@ def _level(shard: Shard, source: Source, index_bytes: memoryview) -> Op[Level]:
     level.blame(index.without(long).overlapping(), "overlap", "shares bytes with another subchunk")
     if isinstance(shard.inner, Shard):
         yield from _survey_children(level, shard.inner)
-    elif isinstance(shard.inner, FixedSizePipeline) and (size := shard.inner.encoded_size()) is not None:
+    elif isinstance(shard.inner, ChunkPipeline) and (size := shard.inner.encoded_size()) is not None:
         wrong = np.flatnonzero(index.present & (index.size != size))
         level.blame(wrong, "entry", f"has another length than the {size} bytes of every encoded subchunk")
-    elif isinstance(shard.inner, FixedSizePipeline):
+    elif isinstance(shard.inner, ChunkPipeline):
         large = np.flatnonzero(index.size > shard.inner.stored_limit)
         level.blame(large, "entry", f"is longer than the {shard.inner.stored_limit} bytes that its codecs make at most")
     return level
@@ -154,14 +154,14 @@ def decode(level: Level) -> Op[None]:
     for child in level.children.values():
         yield from decode(child)
     inner = level.shard.inner
-    if isinstance(inner, FixedSizePipeline):
+    if isinstance(inner, ChunkPipeline):
         readable = level.index.present & (level.index.size <= inner.stored_limit)
         rows = np.flatnonzero(readable).astype(np.int64)
         for lo, hi in level.shard.batches(rows.size):
             yield from _decode_rows(level, inner, rows[lo:hi])
 
 
-def _decode_rows(level: Level, inner: FixedSizePipeline, rows: Ints) -> Op[None]:
+def _decode_rows(level: Level, inner: ChunkPipeline, rows: Ints) -> Op[None]:
     index = level.index
     # Neighbours in one range; a range for each where something is wrong, since what overlaps cannot be merged.
     begin, end, run = index.offset[rows], index.offset[rows] + index.size[rows], np.arange(rows.size)

@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant import kernels
+from zarrant.codecs.pipeline.fixed_size import FixedSizePipeline
 from zarrant.codecs.protocols import (
     BytesToBytes,
     ChunkSpec,
@@ -38,7 +39,6 @@ from zarrant.codecs.protocols import (
     step_of,
 )
 from zarrant.codecs.sharding.dead_bytes import MOST_TIMES, TAIL_BYTES, Record, allowance, is_much, lay_out, read_record, record_size
-from zarrant.codecs.pipeline.fixed_size import FixedSizePipeline
 from zarrant.codecs.sharding.format import Index, locate, morton_order
 from zarrant.codecs.sharding.spans import ShardSpans
 from zarrant.codecs.sources import InMemory, read_whole
