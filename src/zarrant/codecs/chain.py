@@ -29,10 +29,10 @@ from zarrant.codecs.protocols import (
     Prepared,
 )
 from zarrant.errors import LimitError, MetadataError, OptionError, ShapeError, UnknownExtensionError, shown
+from zarrant.extensions import codecs as registered
 from zarrant.kernels.program import BLOSC_MAX
 from zarrant.limits import LIMITS, require
 from zarrant.metadata.v3 import Named
-from zarrant.registry import codecs as registered
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from zarrant.codecs.pipeline.resolve import SMALLER
 from zarrant.codecs.protocols import Around, BytesSpec, ChunkSpec, CodecOptions, Kind
 from zarrant.codecs.sharding.prepared import Shard
 from zarrant.dtypes.base import FixedFill
-from zarrant.dtypes.fixed import parse_data_type
+from zarrant.dtypes.fixed import number
 from zarrant.errors import MetadataError
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.limits import LIMITS, require
 from zarrant.metadata.v3 import Named
 
-INDEX_TYPE = parse_data_type("uint64", {})
+INDEX_TYPE = number("uint64", "uint", "u8")
 MISSING_ENTRY = FixedFill(INDEX_TYPE, b"\xff" * 8)
 
 
