@@ -37,7 +37,7 @@ OUTSIDE = ("__init__.py", "__main__.py", "cli.py", "testing.py", "tools/", "inte
 # Where something may be asynchronous: the twins, and the stores whose calls are coroutines themselves.
 TWINS = {
     "run/drivers.py",
-    "run/joining.py",
+    "run/group_commit.py",
     "nodes/base.py",
     "nodes/array.py",
     "nodes/group.py",
