@@ -21,7 +21,7 @@ from zarrant.requests import Group, GroupCommit, Op
 from zarrant.run import group_commit
 from zarrant.run.drivers import World, perform
 from zarrant.run.pool import shared_pool
-from zarrant.testing import FaultyLayer, together
+from zarrant.testkit import FaultyLayer, together
 
 
 @pytest.fixture(params=["memory", "files"])
