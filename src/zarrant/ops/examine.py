@@ -24,7 +24,7 @@ from zarrant.errors import ChunkError, ConflictError, LimitError, VersionChanged
 from zarrant.metadata.v3 import ArrayDocument
 from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.current import Current
-from zarrant.ops.exclusive import exclusively
+from zarrant.ops.guard import Guard, update_object
 from zarrant.ops.hierarchy import document_key, read_document
 from zarrant.ops.read import MOVED_TRIES
 from zarrant.requests import Op, fetch_one, locked
@@ -150,7 +150,7 @@ def salvage(state: BoundArray, chunk: Sequence[int], version: Version, deep: boo
         return parts
 
     try:
-        yield from exclusively(key, change, node=Current(state))
+        yield from update_object(key, change, node=Current(state))
     except _Nothing:
         return False
     except ZarrantError as error:
@@ -176,7 +176,7 @@ def erase_orphan(state: BoundArray, chunk: Sequence[int], version: Version) -> O
         now = BoundArray.from_document(state.prefix, document, state.options)
         if now.key_encoding != state.key_encoding or len(now.shape) != len(state.shape) or in_grid(now, chunk):
             return False
-        yield from exclusively(key, gone, beside=True)
+        yield from update_object(key, gone, Guard.NESTED_LOCK)
         return True
 
     def gone(source: Stored) -> Op[list[Part] | None]:

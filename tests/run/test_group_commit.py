@@ -16,8 +16,9 @@ import zarrant
 from zarrant import requests
 from zarrant.errors import ChunkError, LockTimeout
 from zarrant.locking.local import given_up
-from zarrant.requests import GroupCommit, Op
-from zarrant.run import joining
+from zarrant.ops.group_commit import commit_together
+from zarrant.requests import Group, GroupCommit, Op
+from zarrant.run import group_commit
 from zarrant.run.drivers import World, perform
 from zarrant.run.pool import shared_pool
 from zarrant.testkit import FaultyLayer, together
@@ -74,7 +75,7 @@ def wait_until(true: Callable[[], bool]) -> None:
 
 
 def waiting() -> int:
-    return sum(len(queue) for queue in joining._gatherings._waiting.values())
+    return sum(len(queue) for queue in group_commit.groups._waiting.values())
 
 
 def test_threads_that_wait_for_one_chunk_share_a_write(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,13 +192,15 @@ def test_an_interrupted_leader_leaves_its_followers_a_leader() -> None:
     first_took, go = threading.Event(), threading.Event()
 
     def request(number: int, interrupted: bool) -> GroupCommit:
-        def lead(take: Callable[[], Any]) -> Op[None]:
+        def lead(group: Group) -> Op[None]:
             if interrupted:
                 go.wait(20)
-                take()
+                group.take()
                 first_took.set()
                 raise KeyboardInterrupt
-            done.extend(take())
+            done.extend(group.take())
+            for taken in range(len(group.items)):
+                group.settle(taken, None)
             return
             yield
 
@@ -211,11 +214,11 @@ def test_an_interrupted_leader_leaves_its_followers_a_leader() -> None:
 
     def leader() -> None:
         with pytest.raises(KeyboardInterrupt):
-            joining.join(request(0, True), place, perform)
+            group_commit.join(request(0, True), place, perform)
 
     def followers() -> None:
         wait_until(lambda: waiting() == 1)
-        together(*(lambda n=n: joining.join(request(n, False), place, perform) for n in (1, 2, 3)))  # type: ignore[misc]
+        together(*(lambda n=n: group_commit.join(request(n, False), place, perform) for n in (1, 2, 3)))  # type: ignore[misc]
 
     def starter() -> None:
         wait_until(lambda: waiting() == 4)
@@ -267,7 +270,7 @@ def test_who_is_acted_for_is_told_when_it_is_on_disk(tmp_path: Path) -> None:
             yield from requests.put_one(f"c/{value}", [b"x"])
 
     def call(store: Any, value: int) -> None:
-        perform(effects_joined(value, lead), World(store, shared_pool(1, 1 << 20), 1))
+        perform(commit_together("c", "test", value, lead), World(store, shared_pool(1, 1 << 20), 1))
         done.append(layer.calls.count("sync"))
 
     with store.grouped() as inside:
@@ -286,7 +289,3 @@ def test_who_is_acted_for_is_told_when_it_is_on_disk(tmp_path: Path) -> None:
         call(inside, 3)
         assert done[2] == 1, "alone, it waits for the end"
     assert layer.calls.count("sync") == 2
-
-
-def effects_joined(value: int, lead: Callable[[Callable[[], Any]], Op[None]]) -> Op[None]:
-    yield GroupCommit("c", "test", value, lead)

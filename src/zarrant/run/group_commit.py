@@ -1,9 +1,9 @@
-"""Group commit, for both drivers: one caller performs what several have handed in, the others wait for their outcome.
+"""Waiting for a group commit, in a thread or in a task (what is done by its leader: `ops/group_commit.py`).
 
-In: a `GroupCommit` request and the store. Out: None, or the error of this caller's item. A caller who waits longer than the store
-waits for a lock gets LockTimeout, with nothing done. Once somebody acts for him he waits for the end of it, however he is
-interrupted: his data are in use until then. Where the work of several fails it is done again one by one, so that one
-caller's bad data are not another's error. Who would wait for himself, because he leads or has the lock, gets ReentrantLockError.
+In: a `GroupCommit` request and the store. Out: None, or the error of this caller's item. A caller who waits longer than the
+store waits for a lock gets LockTimeout, with nothing done. Once another caller acts for it, it waits for the end of that,
+however it is interrupted: its data are in use until then. A caller who would wait for itself, because it leads or has the
+lock, gets ReentrantLockError.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from collections.abc import Callable, Coroutine, Hashable
 from typing import Any
 
 from zarrant.errors import LockTimeout
-from zarrant.locking.gathering import Entry, Gatherings
+from zarrant.locking.group_commit import Entry, Groups, Led
 from zarrant.locking.local import given_up, reentrant, turn_comes
 from zarrant.requests import GroupCommit, Op
-from zarrant.run.holding import QUEUE_TIMEOUT, is_callers, settle
+from zarrant.run.holding import QUEUE_TIMEOUT, is_callers
 
-_gatherings = Gatherings()
+groups = Groups()
 
 
 def join(request: GroupCommit, store: Any, perform: Callable[[Op[None]], None]) -> None:
@@ -28,23 +28,17 @@ def join(request: GroupCommit, store: Any, perform: Callable[[Op[None]], None]) 
     turn = threading.Lock()
     turn.acquire()
     entry = Entry(_name(request, store), request.item, turn.release)
-    _refuse_own(entry)
     try:
-        if _gatherings.join(entry):
-            perform(_act(request, entry, store))
+        if groups.join(entry):
+            perform(request.lead(Led(groups, entry)))
         elif is_callers(request.key, store):
             raise reentrant()  # who leads waits for us
         else:
-            _follow(entry, turn, time.monotonic() + _patience(store), lambda: perform(_act(request, entry, store)))
+            _follow(entry, turn, time.monotonic() + _patience(store), lambda: perform(request.lead(Led(groups, entry))))
     finally:
-        while not _gatherings.leave(entry):
+        while not groups.leave(entry):
             turn.acquire()
     _raise(entry)
-
-
-def _refuse_own(entry: Entry) -> None:
-    if _gatherings.led_by(entry):
-        raise reentrant()
 
 
 def _follow(entry: Entry, turn: threading.Lock, deadline: float, lead: Callable[[], None]) -> None:
@@ -71,15 +65,14 @@ async def join_async(request: GroupCommit, store: Any, perform: Callable[[Op[Non
             pass  # its loop was closed: nobody waits there any more
 
     entry = Entry(_name(request, store), request.item, wake, asyncio.current_task())
-    _refuse_own(entry)
     try:
-        leads = _gatherings.join(entry)
+        leads = groups.join(entry)
         if not leads:
             await _event(turn, _patience(store))
         if entry.leads:
-            await perform(_act(request, entry, store))
+            await perform(request.lead(Led(groups, entry)))
     finally:
-        while not _gatherings.leave(entry):
+        while not groups.leave(entry):
             await turn.wait()
     _raise(entry)
 
@@ -90,40 +83,6 @@ async def _event(turn: asyncio.Event, timeout: float) -> None:
             await turn.wait()
     except TimeoutError:
         pass
-
-
-def _act(request: GroupCommit, entry: Entry, store: Any) -> Op[None]:
-    """Do it for all who have come by the time it is done."""
-    batch = [entry]
-
-    def take() -> list[Any]:
-        batch[:] = _gatherings.take(entry)
-        return [each.item for each in batch]
-
-    try:
-        yield from request.lead(take)
-        if len(batch) > 1:
-            # The others are told now, not when the group of this caller ends.
-            settle(store)  # safety: told
-    except Exception as error:
-        if len(batch) == 1:
-            _gatherings.settle(entry, error)
-            return
-        yield from _one_by_one(request, batch, store)
-        return
-    for each in batch:
-        _gatherings.settle(each, None)
-
-
-def _one_by_one(request: GroupCommit, batch: list[Entry], store: Any) -> Op[None]:
-    for each in batch:
-        error: Exception | None = None
-        try:
-            yield from request.lead(lambda each=each: [each.item])  # type: ignore[misc]
-            settle(store)
-        except Exception as raised:
-            error = raised
-        _gatherings.settle(each, error)
 
 
 def _raise(entry: Entry) -> None:

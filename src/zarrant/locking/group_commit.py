@@ -1,9 +1,9 @@
-"""Group commit: items of several callers, handed to the one of them whose turn it is to act for all.
+"""Who waits for a group commit, and who leads it (what the leader does: `ops/group_commit.py`).
 
 In: a name (what is to be changed), an item, and how to wake the caller. The first to join a name leads: it does the work with
-all items that have gathered when it comes to it (`take`), tells each caller how it ended (`settle`), and leaves the lead to
+all items that have come when it gets to it (`take`), tells each caller how it ended (`settle`), and leaves the lead to
 the first who came too late (`leave`), so that nobody works for others without end. Callers wait by means of their own, threads
-or coroutines: nothing here waits. A forked child starts with nothing gathered.
+or coroutines: nothing here waits. A forked child starts with nobody waiting.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from zarrant.locking.local import Owned, Taken, remake_after_fork
+from zarrant.locking.local import Owned, Taken, reentrant, remake_after_fork
 
-MOST = 256
+MAX_ITEMS = 256
 """Items in one batch: other processes wait for the lock meanwhile."""
 
 
@@ -31,12 +31,12 @@ class Entry(Owned):
         self.error: Exception | None = None
 
 
-class Gatherings:
+class Groups:
     """All entries that were not settled yet, by name, in order of arrival. The first of each name leads, and stays until it leaves.
 
-    >>> gatherings = Gatherings()
+    >>> groups = Groups()
     >>> first, second = (Entry("k", item, lambda: None) for item in "ab")
-    >>> gatherings.join(first), gatherings.join(second), [entry.item for entry in gatherings.take(first)]
+    >>> groups.join(first), groups.join(second), [entry.item for entry in groups.take(first)]
     (True, False, ['a', 'b'])
     """
 
@@ -50,24 +50,23 @@ class Gatherings:
         self._waiting: dict[Hashable, deque[Entry]] = {}
 
     def join(self, entry: Entry) -> bool:
-        """Stand in line. True where the entry leads; else it is woken once, when it does or when it is settled."""
+        """Stand in line. True where the entry leads; else it is woken once, when it does or when it is settled.
+
+        ReentrantLockError where who leads is who would join, from inside of what it does for all.
+        """
         with self._gate:
             queue = self._waiting.setdefault(entry.name, deque())
+            # An interrupt can have left an empty queue.
+            if queue and (queue[0].owner == entry.owner or queue[0].is_callers()):
+                raise reentrant()
             entry.leads = not queue
             queue.append(entry)
         return entry.leads
 
-    def led_by(self, entry: Entry) -> bool:
-        """Whether who leads is who would join, from inside of what it does for all."""
-        with self._gate:
-            queue = self._waiting.get(entry.name)
-            # An interrupt can have left an empty queue.
-            return queue is not None and len(queue) > 0 and (queue[0].owner == entry.owner or queue[0].is_callers())
-
     def take(self, leader: Entry) -> list[Entry]:
         """The entries to act for, the leader's own first: those of the last call and any that came since."""
         with self._gate:
-            batch = list(self._waiting[leader.name])[:MOST]
+            batch = list(self._waiting[leader.name])[:MAX_ITEMS]
             for entry in batch:
                 entry.taken = True
         return batch
@@ -112,3 +111,21 @@ class Gatherings:
         queue.remove(entry)
         if not queue:
             del self._waiting[entry.name]
+
+
+class Led:
+    """The callers for whom one of them acts; see `requests.Group`."""
+
+    def __init__(self, groups: Groups, leader: Entry) -> None:
+        self._groups, self._leader, self._entries = groups, leader, [leader]
+        self.items = [leader.item]
+
+    def take(self) -> list[Any]:
+        """See `requests.Group`."""
+        self._entries = self._groups.take(self._leader)
+        self.items = [entry.item for entry in self._entries]
+        return self.items
+
+    def settle(self, number: int, error: Exception | None) -> None:
+        """See `requests.Group`."""
+        self._groups.settle(self._entries[number], error)
