@@ -48,7 +48,7 @@ TWINS = {
     "nodes/sync.py",
     "nodes/upkeep.py",
 }
-NATIVE_ASYNC = ("stores/", "storage.py", "testing.py")
+NATIVE_ASYNC = ("stores/", "storage/", "testing.py")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from zarrant.errors import CapabilityError
-from zarrant.nodes.base import UPDATE, Place, S, in_process, warn_caller
+from zarrant.nodes.base import GROW, Place, S, warn_caller
 from zarrant.nodes.facts import ArrayFacts
 from zarrant.ops import growth
 from zarrant.storage import ReadableWritable
@@ -22,12 +21,12 @@ class Growing(ArrayFacts[S]):
     def resize(self: Growing[ReadableWritable], shape: Any, *, shrink: bool | None = None) -> None:
         """See `ops.growth.resize`."""
         op = growth.resize(self._state, shape, _lists(self._place), self._moved, shrink)
-        _warn_of(self._place.run(self._place.in_step(op), grows(self._place)))
+        _warn_of(self._place.run(self._place.in_step(op), GROW))
 
     def append(self: Growing[ReadableWritable], data: Any, axis: int = 0) -> slice:
         """See `ops.growth.append`."""
         op = growth.append(self._state, data, axis, self._moved)
-        return self._place.run(self._place.in_step(op), grows(self._place))
+        return self._place.run(self._place.in_step(op), GROW)
 
 
 class AsyncGrowing(ArrayFacts[S]):
@@ -36,25 +35,12 @@ class AsyncGrowing(ArrayFacts[S]):
     async def resize(self, shape: Any, *, shrink: bool | None = None) -> None:
         """See `ops.growth.resize`."""
         op = growth.resize(self._state, shape, _lists(self._place), self._moved, shrink)
-        _warn_of(await self._place.run_async(self._place.in_step(op), grows(self._place)))
+        _warn_of(await self._place.run_async(self._place.in_step(op), GROW))
 
     async def append(self, data: Any, axis: int = 0) -> slice:
         """See `ops.growth.append`."""
         op = growth.append(self._state, data, axis, self._moved)
-        return await self._place.run_async(self._place.in_step(op), grows(self._place))
-
-
-def grows(place: Place) -> tuple[str, ...]:
-    """What growing needs of the store; CapabilityError where other processes cannot be kept out."""
-    place.require(UPDATE)
-    if place.guarded and not place.able.hold and not in_process(place.store):
-        raise CapabilityError(
-            "appending and resizing need an exclusive hold, which this store does not have",
-            store=repr(place.store),
-            expected="hold",
-            hint="With synchronizer=None it is up to you that only one process at a time changes the shape",
-        )
-    return UPDATE
+        return await self._place.run_async(self._place.in_step(op), GROW)
 
 
 def _warn_of(left: list[str]) -> None:

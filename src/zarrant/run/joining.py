@@ -19,11 +19,12 @@ from zarrant.errors import LockTimeout
 from zarrant.locking.gathering import Entry, Gatherings
 from zarrant.locking.local import given_up, reentrant, turn_comes
 from zarrant.run.holding import QUEUE_TIMEOUT, is_callers, settle
+from zarrant.storage import Store, capabilities
 
 _gatherings = Gatherings()
 
 
-def join(request: Joined, store: Any, perform: Callable[[Op[None]], None]) -> None:
+def join(request: Joined, store: Store, perform: Callable[[Op[None]], None]) -> None:
     """Take part, or the lead, in this thread."""
     turn = threading.Lock()
     turn.acquire()
@@ -60,7 +61,7 @@ def _follow(entry: Entry, turn: threading.Lock, deadline: float, lead: Callable[
         given_up.reset(token)
 
 
-async def join_async(request: Joined, store: Any, perform: Callable[[Op[None]], Coroutine[Any, Any, None]]) -> None:
+async def join_async(request: Joined, store: Store, perform: Callable[[Op[None]], Coroutine[Any, Any, None]]) -> None:
     """Take part, or the lead, in this task."""
     loop, turn = asyncio.get_running_loop(), asyncio.Event()
 
@@ -92,7 +93,7 @@ async def _event(turn: asyncio.Event, timeout: float) -> None:
         pass
 
 
-def _act(request: Joined, entry: Entry, store: Any) -> Op[None]:
+def _act(request: Joined, entry: Entry, store: Store) -> Op[None]:
     """Do it for all who have come by the time it is done."""
     batch = [entry]
 
@@ -115,7 +116,7 @@ def _act(request: Joined, entry: Entry, store: Any) -> Op[None]:
         _gatherings.settle(each, None)
 
 
-def _one_by_one(request: Joined, batch: list[Entry], store: Any) -> Op[None]:
+def _one_by_one(request: Joined, batch: list[Entry], store: Store) -> Op[None]:
     for each in batch:
         error: Exception | None = None
         try:
@@ -133,12 +134,12 @@ def _raise(entry: Entry) -> None:
         raise LockTimeout("another thread of this process kept the lock")
 
 
-def _patience(store: Any) -> float:
+def _patience(store: Store) -> float:
     """Seconds to wait for others."""
-    timeout = getattr(store, "lock_timeout", QUEUE_TIMEOUT)
-    return float(timeout)
+    timeout = capabilities(store).lock_timeout
+    return QUEUE_TIMEOUT if timeout is None else timeout
 
 
-def _name(request: Joined, store: Any) -> Hashable:
+def _name(request: Joined, store: Store) -> Hashable:
     place = store if isinstance(store, Hashable) else id(store)
     return place, request.key, request.kind

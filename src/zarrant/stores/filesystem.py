@@ -29,12 +29,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from zarrant.effects import ANY, OnlyWhile
 from zarrant.errors import CapabilityError, LockTimeout, NodeNotFoundError, OptionError, ReentrantLockError, StoreError
 from zarrant.locking.created import CreatedLock
 from zarrant.locking.files import SUFFIX, FileLock
 from zarrant.locking.local import KeyQueues, in_turn
-from zarrant.storage import Version
+from zarrant.storage import ANY, OnlyWhile, Version
 from zarrant.stores import spares
 from zarrant.stores.descriptors import require_descriptors
 from zarrant.stores.direct_io import DirectIO

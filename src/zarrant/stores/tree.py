@@ -19,10 +19,9 @@ from typing import Self
 
 import numpy as np
 
-from zarrant.effects import ANY, OnlyWhile
-from zarrant.errors import ByteRangeError, LimitError, OptionError, VersionChangedError
+from zarrant.errors import ByteRangeError, LimitError, OptionError
 from zarrant.locking.files import SUFFIX
-from zarrant.storage import Blob, Buffer, ByteRange, Hole, Part, Version
+from zarrant.storage import ANY, Blob, Buffer, ByteRange, Hole, OnlyWhile, Part, Version, expect_version
 from zarrant.stores import spares
 from zarrant.stores.descriptors import could_not_open, with_few
 from zarrant.stores.direct_io import DirectIO
@@ -156,7 +155,7 @@ class FileTree(Durable):
             opened = open_published(self.files, path, self.links.open) or self._open_again(path)
             if opened is None:
                 if if_version is not None:
-                    raise _changed(if_version, None)
+                    _expect(None, if_version)
                 return None
             fd, state = opened
             try:
@@ -490,10 +489,4 @@ def _is_key(name: str) -> bool:
 
 
 def _expect(state: os.stat_result | None, if_version: Version) -> None:
-    found = None if state is None else version_of(require_regular(state))
-    if found != if_version:
-        raise _changed(if_version, found)
-
-
-def _changed(wanted: Version, found: Version) -> VersionChangedError:
-    return VersionChangedError("the object was replaced", expected=wanted, got="no object" if found is None else found)
+    expect_version(None if state is None else version_of(require_regular(state)), if_version)
