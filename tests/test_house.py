@@ -31,6 +31,9 @@ EXTRAS = {
 LONG_FILES: dict[str, int] = {}
 LONG_FUNCTIONS: dict[str, int] = {}
 
+PUBLIC_FACES = {"nodes/array.py"}
+"""All of a class that users see, with its documentation, stays in one file, whatever its length."""
+
 # Façades of everything: they may use the public names.
 OUTSIDE = ("__init__.py", "__main__.py", "cli.py", "testing.py", "tools/", "integrations/")
 
@@ -39,14 +42,12 @@ TWINS = {
     "run/drivers.py",
     "run/joining.py",
     "nodes/base.py",
-    "nodes/array.py",
+    "nodes/async_array.py",
     "nodes/group.py",
-    "nodes/decoder.py",
-    "nodes/growth.py",
+    "nodes/locks.py",
     "nodes/open.py",
-    "nodes/session.py",
-    "nodes/sync.py",
-    "nodes/upkeep.py",
+    "nodes/partial_decoder.py",
+    "nodes/partial_encoder.py",
 }
 NATIVE_ASYNC = ("stores/", "storage/", "testing.py")
 
@@ -102,7 +103,8 @@ def test_importing_brings_no_extra() -> None:
 
 def test_files_are_short() -> None:
     lengths = {path: len((SOURCE / path).read_text(encoding="utf-8").splitlines()) for path in TREES}
-    assert {path: lines for path, lines in lengths.items() if lines > LONGEST_FILE} == LONG_FILES
+    assert {path: lines for path, lines in lengths.items() if lines > LONGEST_FILE and path not in PUBLIC_FACES} == LONG_FILES
+    assert lengths.keys() >= PUBLIC_FACES
 
 
 def test_functions_are_short() -> None:
@@ -122,7 +124,7 @@ def test_async_lives_with_the_twins_and_the_stores_only() -> None:
     assert {path for path in found - TWINS if not path.startswith(NATIVE_ASYNC)} == set()
 
 
-@pytest.mark.parametrize("path", ["nodes/array.py", "nodes/group.py", "nodes/open.py"])
+@pytest.mark.parametrize("path", ["nodes/async_array.py", "nodes/group.py", "nodes/open.py"])
 def test_nodes_hold_no_algorithm(path: str) -> None:
     """A coroutine of a node starts an operation and awaits it: what loops or catches belongs into an operation."""
     loops = (ast.For, ast.AsyncFor, ast.While, ast.Try)
@@ -158,6 +160,9 @@ def test_the_installed_package_is_complete_and_has_no_sources_of_kernels() -> No
         installed = importlib.metadata.files("zarrant") or []
     except importlib.metadata.PackageNotFoundError:
         pytest.skip("runs from the source tree")
+    here = [file for file in installed if file.as_posix() == "zarrant/__init__.py"]
+    if here and not Path(str(here[0].locate())).samefile(zarrant.__file__):
+        pytest.skip("another copy is installed than the one under test")
     names = {file.as_posix() for file in installed}
     assert not {name for name in names if name.endswith((".cpp", ".h", ".hpp"))}
     assert {"zarrant/py.typed", *(f"zarrant/{path}" for path in TREES)} <= names

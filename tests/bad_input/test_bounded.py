@@ -30,6 +30,7 @@ S = np.s_
 HOLES = 2 << 40
 """Bytes of a file that takes none: reading it whole asks for more memory than any machine has."""
 VALUES = np.arange(1, 17, dtype="uint8")
+UINT8 = from_numpy("uint8")
 
 
 def inner(*codecs: Any) -> ShardingIndexed:
@@ -232,11 +233,11 @@ class Growing:
 
 
 def test_what_a_codec_makes_is_refused_where_it_would_be_in_reading() -> None:
-    spec = ChunkSpec((1 << 16,), from_numpy("uint8"), b"\0")
+    spec = ChunkSpec((1 << 16,), UINT8, UINT8.default_fill())
     prepared: Any = chain_of([Bytes(None), Growing()]).prepare(spec, CodecOptions())
     with pytest.raises(LimitError, match="growing makes too much"):
         prepared.encode_row(np.ones(1 << 16, "uint8"))
-    small: Any = chain_of([Bytes(None), Growing()]).prepare(ChunkSpec((64,), from_numpy("uint8"), b"\0"), CodecOptions())
+    small: Any = chain_of([Bytes(None), Growing()]).prepare(ChunkSpec((64,), UINT8, UINT8.default_fill()), CodecOptions())
     assert small.decode_row(small.encode_row(np.ones(64, "uint8"))).tolist() == [1] * 64
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zarrant import effects
+from zarrant import requests
 from zarrant.codecs.base import ChunkSpec, CodecOptions
 from zarrant.codecs.chain import chain_of
 from zarrant.codecs.sources import InMemory, Single
@@ -18,7 +18,7 @@ from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.region import box_region
 
 
-def perform(op: effects.Op[Any]) -> Any:
+def perform(op: requests.Op[Any]) -> Any:
     """An operation that asks for nothing but other operations."""
     reply = None
     while True:
@@ -26,7 +26,7 @@ def perform(op: effects.Op[Any]) -> Any:
             request = op.send(reply)
         except StopIteration as stop:
             return stop.value
-        assert isinstance(request, effects.All), request
+        assert isinstance(request, requests.All), request
         reply = []
         for inner in request.ops:
             try:
@@ -66,5 +66,5 @@ def codec() -> Callable[..., Codec]:
 
 
 @pytest.fixture(scope="session")
-def run() -> Callable[[effects.Op[Any]], Any]:
+def run() -> Callable[[requests.Op[Any]], Any]:
     return perform

@@ -14,7 +14,7 @@ LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
 
 
 def spec(*shape: int) -> ChunkSpec:
-    return ChunkSpec(shape, INT, b"\0\0")
+    return ChunkSpec(shape, INT, INT.default_fill())
 
 
 def shard(*shape: int, inner=None, index=INDEX) -> ShardingIndexed:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zarrant import effects
+from zarrant import requests
 from zarrant.codecs import dead_bytes
 from zarrant.codecs.base import ChunkSpec, CodecOptions
 from zarrant.codecs.chain import chain_of
@@ -52,14 +52,14 @@ class Object:
         self.holes = 0
         self.requests = 0
 
-    def perform(self, op: effects.Op[Any]) -> Any:
+    def perform(self, op: requests.Op[Any]) -> Any:
         reply: Any = None
         while True:
             try:
                 request = op.send(reply)
             except StopIteration as stop:
                 return stop.value
-            if isinstance(request, effects.Fetch):
+            if isinstance(request, requests.Fetch):
                 self.requests += 1
                 reply = [self.blob(want.ranges) for want in request.wants]
             else:

@@ -7,14 +7,14 @@ import pytest
 
 from zarrant.codecs.shard_layout import Index
 from zarrant.codecs.sources import InMemory, Objects, ShardSpans, Single, Stored, Window, read_whole
-from zarrant.effects import Fetch, Op, Want
 from zarrant.errors import ByteRangeError, ChunkMissingError, StoreError
+from zarrant.requests import Fetch, Op, ReadRequest
 from zarrant.storage import Blob, ByteRange
 
 
-def answer(op: Op[Any], *replies: Any) -> tuple[Any, list[Want]]:
+def answer(op: Op[Any], *replies: Any) -> tuple[Any, list[ReadRequest]]:
     """The result of an operation, given what its fetches are told, and what it wanted."""
-    wants: list[Want] = []
+    wants: list[ReadRequest] = []
     left, reply = list(replies), None
     while True:
         try:
@@ -36,7 +36,7 @@ def test_stored_objects_are_read_in_one_version() -> None:
     assert not source.seen
     data, wants = answer(source.read([ByteRange(0, 2), ByteRange(-1)]), [blob(b"ab", b"z", version=7, size=26)])
     assert [bytes(part) for part in data] == [b"ab", b"z"]
-    assert wants == [Want("k", (ByteRange(0, 2), ByteRange(-1)), None)]
+    assert wants == [ReadRequest("k", (ByteRange(0, 2), ByteRange(-1)), None)]
     assert (source.version, source.size, source.seen) == (7, 26, True)
     _, wants = answer(source.read([ByteRange(3, 1)]), [blob(b"d", version=7)])
     assert wants[0].if_version == 7

@@ -36,7 +36,7 @@ def test_parse(name: str, itemsize: int, word: int) -> None:
     assert (data_type.name, data_type.itemsize, data_type.word) == (name, itemsize, word)
     assert data_type.numpy.isnative
     assert data_type.numpy.itemsize == itemsize
-    assert data_type.to_document() == name
+    assert data_type.to_json() == name
     assert from_numpy(name) == data_type
     assert from_numpy(data_type.numpy) == data_type
     assert from_numpy(data_type.numpy.newbyteorder()) == data_type
@@ -54,7 +54,7 @@ def test_frozen_hashable_and_pickled(data_type: FixedType) -> None:
     again = pickle.loads(pickle.dumps(data_type))
     assert again == data_type
     assert hash(again) == hash(data_type)
-    assert again.to_document() == data_type.to_document()
+    assert again.to_json() == data_type.to_json()
     assert again.numpy == data_type.numpy
     with pytest.raises(AttributeError):
         data_type.name = "x"  # type: ignore[misc]
@@ -64,11 +64,11 @@ def test_raw_bytes_is_another_spelling() -> None:
     document = {"name": "raw_bytes", "configuration": {"length_bytes": 3}}
     data_type = parse_data_type("raw_bytes", {"length_bytes": 3})
     assert data_type == parse_data_type("r24")
-    assert data_type.to_document() == document
+    assert data_type.to_json() == document
     assert data_type.fill_to_json(b"\x01\x02\x03") == "AQID"
     assert parse_data_type("r24").fill_to_json(b"\x01\x02\x03") == [1, 2, 3]
-    assert from_numpy("V3").to_document() == document
-    assert from_numpy("r24").to_document() == "r24"
+    assert from_numpy("V3").to_json() == document
+    assert from_numpy("r24").to_json() == "r24"
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zarrant import effects
+from zarrant import requests
 from zarrant.errors import MetadataChangedError, VersionChangedError
 from zarrant.metadata.v3 import ArrayDocument, dump
 from zarrant.nodes.layout import Layout
-from zarrant.ops.state import ArrayState, OpOptions
+from zarrant.ops.bound_array import BoundArray, OpOptions
 from zarrant.storage import Blob, ByteRange
 
 
@@ -25,7 +25,7 @@ class Dict(dict[str, bytes]):
         self.log: list[Any] = []
         self.before: Callable[[Any], object] = lambda request: None
 
-    def perform(self, op: effects.Op[Any]) -> Any:
+    def perform(self, op: requests.Op[Any]) -> Any:
         reply, error = None, None
         while True:
             try:
@@ -41,36 +41,36 @@ class Dict(dict[str, bytes]):
 
     def answer(self, request: Any) -> Any:
         match request:
-            case effects.Fetch(wants):
+            case requests.Fetch(wants):
                 return [_outcome(self.get_blob, want) for want in wants]
-            case effects.Put(items, condition):
+            case requests.Put(items, condition):
                 if condition is not None:
                     try:
                         condition.check(self.get(condition.key))
                     except MetadataChangedError as error:
                         return [error] * len(items)
                 return [_outcome(self.store, item) for item in items]
-            case effects.All(ops, _):
+            case requests.All(ops, _):
                 return [_outcome(self.perform, op) for op in ops]
-            case effects.Locked(_, op):
+            case requests.Locked(_, op):
                 return self.perform(op)
-            case effects.Joined(_, _, item, lead):
+            case requests.GroupCommit(_, _, item, lead):
                 return self.perform(lead(lambda: [item]))
-            case effects.Steady(key, version):
+            case requests.CheckUnchanged(key, version):
                 return self.get(key) == version
-            case effects.ErasePrefix(_, link_only=True):
+            case requests.ErasePrefix(_, link_only=True):
                 return False
-            case effects.ErasePrefix(prefix):
+            case requests.ErasePrefix(prefix):
                 for key in [key for key in self if key.startswith(prefix)]:
                     del self[key]
-            case effects.ListPrefix(prefix):
+            case requests.ListPrefix(prefix):
                 return sorted(key for key in self if key.startswith(prefix))
-            case effects.ListDir(prefix):
+            case requests.ListDir(prefix):
                 tails = [key[len(prefix) :].partition("/") for key in sorted(self) if key.startswith(prefix)]
                 return [prefix + a for a, s, _ in tails if not s], sorted({prefix + a + s for a, s, _ in tails if s})
         return None
 
-    def get_blob(self, want: effects.Want) -> Blob | None:
+    def get_blob(self, want: requests.ReadRequest) -> Blob | None:
         value = self.get(want.key)
         if want.if_version is not None and value != want.if_version:
             raise VersionChangedError("the object was replaced")
@@ -79,9 +79,9 @@ class Dict(dict[str, bytes]):
         spans = [slice(None)] if want.ranges is None else [slice(*r.resolve(len(value))) for r in want.ranges]
         return Blob(tuple(memoryview(value)[span] for span in spans), value, len(value))
 
-    def store(self, item: effects.New) -> None:
+    def store(self, item: requests.WriteRequest) -> None:
         old = self.get(item.key)
-        if item.if_version is not effects.ANY and old != item.if_version:
+        if item.if_version is not requests.ANY and old != item.if_version:
             raise VersionChangedError("the object was replaced")
         if item.parts is None:
             self.pop(item.key, None)
@@ -105,26 +105,26 @@ def objects() -> Dict:
     return Dict()
 
 
-def make_state(options: OpOptions = OpOptions(), prefix: str = "a", **layout: Any) -> ArrayState:  # noqa: B008 - frozen
+def make_state(options: OpOptions = OpOptions(), prefix: str = "a", **layout: Any) -> BoundArray:  # noqa: B008 - frozen
     document = Layout(**{"shape": (10, 9), "dtype": "int32", "chunks": (4, 3), "compressors": None, **layout}).document()
     assert isinstance(document, ArrayDocument)
-    return ArrayState.from_document(prefix, document, options)
+    return BoundArray.from_document(prefix, document, options)
 
 
 @pytest.fixture
-def state() -> Callable[..., ArrayState]:
+def state() -> Callable[..., BoundArray]:
     """Makes array states; keywords as in `create_array`."""
     return make_state
 
 
 @pytest.fixture
-def stored_state(objects: Dict) -> Callable[..., ArrayState]:
+def stored_state(objects: Dict) -> Callable[..., BoundArray]:
     """Makes states of arrays whose metadata is stored, as a handle's is."""
 
-    def make(**layout: Any) -> ArrayState:
+    def make(**layout: Any) -> BoundArray:
         made = make_state(**layout)
         objects["a/zarr.json"] = dump(made.document)
-        return ArrayState.from_document("a", replace(made.document, version=objects["a/zarr.json"]), made.options)
+        return BoundArray.from_document("a", replace(made.document, version=objects["a/zarr.json"]), made.options)
 
     return make
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zarrant import effects
+from zarrant import requests
 from zarrant.errors import ConflictError, MetadataError, NodeExistsError, StoreFullError, UnknownExtensionError, ZarrantWarning
 from zarrant.metadata.v3 import GroupDocument, dump, parse
 from zarrant.ops import consolidated, growth, hierarchy
+from zarrant.ops.bound_array import BoundArray, OpOptions
 from zarrant.ops.consolidated import Keeping
-from zarrant.ops.state import ArrayState, OpOptions
 
 
 class Killed(BaseException):
@@ -71,11 +71,11 @@ def right_or_absent(objects: Any) -> list[str]:
     return keeping
 
 
-def array_at(objects: Any, path: str) -> ArrayState:
-    return ArrayState.from_document(path, objects.perform(hierarchy.read_document(path)), OpOptions())
+def array_at(objects: Any, path: str) -> BoundArray:
+    return BoundArray.from_document(path, objects.perform(hierarchy.read_document(path)), OpOptions())
 
 
-CHANGES: dict[str, Callable[[Any, Any], effects.Op[Any]]] = {
+CHANGES: dict[str, Callable[[Any, Any], requests.Op[Any]]] = {
     "append": lambda o, new: growth.append(array_at(o, "t"), np.ones((3, 3), "int32")),
     "append below both": lambda o, new: growth.append(array_at(o, "g/u"), np.ones((3, 3), "int32")),
     "shrink": lambda o, new: growth.resize(array_at(o, "g/u"), (1, 2)),
@@ -145,8 +145,8 @@ def test_where_nobody_keeps_copies_the_groups_are_read_once(objects: Any, state:
     for _ in range(3):
         objects.log.clear()
         objects.perform(consolidated.in_step(growth.append(array, np.ones((1, 9), "int32")), keeping))
-        reads.append(sum(isinstance(request, effects.Fetch) and "zarr.json" in request.wants[0].key for request in objects.log))
-        assert sum(isinstance(request, effects.Steady) for request in objects.log) == (0 if len(reads) == 1 else 2)
+        reads.append(sum(isinstance(request, requests.Fetch) and "zarr.json" in request.wants[0].key for request in objects.log))
+        assert sum(isinstance(request, requests.CheckUnchanged) for request in objects.log) == (0 if len(reads) == 1 else 2)
     assert reads == [3, 1, 1], "the two groups once, and the array's own metadata each time"
 
 
@@ -187,7 +187,7 @@ def test_a_refused_creation_takes_no_copies(tree: Any, state: Any) -> None:
     tree.perform(consolidated.in_step(hierarchy.create_node("t", same, match=True), Keeping()))
     assert tree == before
     assert not any(
-        isinstance(r, effects.Put) and r.items[0].key == "zarr.json" and r.items[0].if_version is not None for r in tree.log
+        isinstance(r, requests.Put) and r.items[0].key == "zarr.json" and r.items[0].if_version is not None for r in tree.log
     )
 
 
@@ -259,7 +259,7 @@ def test_a_group_that_never_comes_to_rest_gets_no_copies(tree: Any) -> None:
     count = [0]
 
     def rival(request: Any) -> None:
-        if isinstance(request, effects.ListDir):
+        if isinstance(request, requests.ListDir):
             count[0] += 1
             tree["zarr.json"] = dump(parse(tree["zarr.json"]).with_attributes({"n": count[0]}))
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from zarrant.effects import Locked, Pause, Put
 from zarrant.errors import ConflictError, LostUpdateError, VersionChangedError
 from zarrant.ops.exclusive import TRIES, exclusively
+from zarrant.requests import Locked, Pause, Put
 
 
 def append(source):

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zarrant import effects
+from zarrant import requests
 from zarrant.errors import BoundsError, ConflictError, DataTypeError, NodeNotFoundError, OptionError, ShapeError, StoreFullError
 from zarrant.metadata.v3 import ArrayDocument
 from zarrant.ops import group_changes, growth, hierarchy, read
+from zarrant.ops.bound_array import BoundArray, OpOptions
 from zarrant.ops.group_changes import RECORD
-from zarrant.ops.state import ArrayState, OpOptions
 
 NAMES = ("tas", "time")
 RECORD_KEY = f"g/{RECORD}"
@@ -50,7 +50,7 @@ def append(objects: Any, state: Any) -> Append:
 def rows(objects: Any, name: str) -> list[int]:
     """The number in each row; all elements of a row must have it."""
     document = objects.perform(hierarchy.read_document(f"g/{name}"))
-    state = ArrayState.from_document(f"g/{name}", document, OpOptions())
+    state = BoundArray.from_document(f"g/{name}", document, OpOptions())
     found = objects.perform(read.retrieve_array_subset(state, tuple(slice(0, n) for n in state.shape)))
     found = found.reshape(len(found), 3 if name == "tas" else 1)
     assert (found == found[:, :1]).all()
@@ -68,9 +68,9 @@ def test_rows_lie_at_the_same_place_in_all_arrays(objects: Any, append: Append) 
 def test_all_locks_are_taken_at_once_and_shapes_are_stored_last(objects: Any, append: Append) -> None:
     objects.log.clear()
     append(1, 2)
-    first = next(request for request in objects.log if isinstance(request, effects.Locked))
+    first = next(request for request in objects.log if isinstance(request, requests.Locked))
     assert set(first.keys) == {RECORD_KEY, "g/tas/zarr.json", "g/time/zarr.json"}
-    puts = [request.items[0] for request in objects.log if isinstance(request, effects.Put)]
+    puts = [request.items[0] for request in objects.log if isinstance(request, requests.Put)]
     assert [item.key for item in puts] == [
         "g/tas/c/0/0",
         "g/time/c/0",
@@ -127,7 +127,7 @@ def test_who_is_killed_while_completing_leaves_it_to_the_next(objects: Any, appe
         objects.update(interrupted or start)
 
         def kill(request: Any, last: int = len(objects.log) + kills, first: bool = interrupted is None) -> None:
-            recorded = RECORD_KEY in objects and isinstance(request, effects.Put)
+            recorded = RECORD_KEY in objects and isinstance(request, requests.Put)
             if (first and recorded) or (not first and len(objects.log) > last):
                 raise Killed
 
@@ -196,7 +196,7 @@ def test_a_record_that_cannot_be_erased_does_no_harm(objects: Any, append: Appen
     assert RECORD_KEY in objects
     for name in NAMES:  # taken away on purpose: the record must not bring it back
         document = objects.perform(hierarchy.read_document(f"g/{name}"))
-        array = ArrayState.from_document(f"g/{name}", document, OpOptions())
+        array = BoundArray.from_document(f"g/{name}", document, OpOptions())
         objects.perform(growth.resize(array, (0, *array.shape[1:])))
         objects.perform(hierarchy.update_attributes(f"g/{name}", {"cut": True}))
     assert append(7) == slice(0, 1)
@@ -207,7 +207,7 @@ def test_a_record_of_arrays_that_others_changed_is_dropped(objects: Any, append:
     append(1)
 
     def kill(request: Any) -> None:
-        if isinstance(request, effects.Put) and request.items[0].key == "g/time/zarr.json":
+        if isinstance(request, requests.Put) and request.items[0].key == "g/time/zarr.json":
             raise Killed
 
     objects.before = kill
@@ -259,7 +259,7 @@ def test_arrays_of_different_lengths_say_which(objects: Any, append: Append, sta
     append(1, 2)
     document = objects.perform(hierarchy.read_document("g/time"))
     assert isinstance(document, ArrayDocument)
-    objects.perform(growth.append(ArrayState.from_document("g/time", document, OpOptions()), np.zeros(1, "int32")))
+    objects.perform(growth.append(BoundArray.from_document("g/time", document, OpOptions()), np.zeros(1, "int32")))
     before = dict(objects)
     with pytest.raises(ShapeError, match="the arrays are not of one length") as caught:
         append(3)
@@ -271,12 +271,12 @@ def test_one_array_needs_no_record(objects: Any, append: Append) -> None:
     objects.log.clear()
     objects.perform(group_changes.append("g", {"time": np.arange(3, dtype="int32")}, -1, OpOptions()))
     assert rows(objects, "time") == [0, 1, 2]
-    assert not any(isinstance(r, effects.Put) and r.items[0].key == RECORD_KEY for r in objects.log)
+    assert not any(isinstance(r, requests.Put) and r.items[0].key == RECORD_KEY for r in objects.log)
 
 
 def test_the_record_says_what_is_about_to_be_stored(objects: Any, append: Append) -> None:
     def kill(request: Any) -> None:
-        if isinstance(request, effects.Put) and request.items[0].key == "g/tas/zarr.json":
+        if isinstance(request, requests.Put) and request.items[0].key == "g/tas/zarr.json":
             raise Killed
 
     objects.before = kill

@@ -5,8 +5,7 @@ import sys
 
 import pytest
 
-from zarrant import effects
-from zarrant.effects import Put
+from zarrant import requests
 from zarrant.errors import (
     ConflictError,
     MetadataError,
@@ -19,6 +18,7 @@ from zarrant.errors import (
 from zarrant.limits import LIMITS
 from zarrant.metadata.v3 import GroupDocument
 from zarrant.ops import hierarchy
+from zarrant.requests import Put
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ def test_opening_what_is_there_asks_for_its_metadata_only(objects, document) -> 
     for create in (None, lambda: hierarchy.create_node("x", document)):
         objects.log.clear()
         objects.perform(hierarchy.open_node("x", create=create))
-        assert objects.log == [effects.Fetch((effects.Want("x/zarr.json", limit=LIMITS.document),))]
+        assert objects.log == [requests.Fetch((requests.ReadRequest("x/zarr.json", limit=LIMITS.document),))]
 
 
 def test_one_member_that_cannot_be_read_hides_no_other(objects, document) -> None:
@@ -224,13 +224,13 @@ def test_a_new_document_that_is_refused_for_no_reason_is_stored_again(objects, s
     times = []
 
     def refuse(request) -> None:
-        if isinstance(request, effects.Put) and request.items[0].key == refused and len(times) < 3:
+        if isinstance(request, requests.Put) and request.items[0].key == refused and len(times) < 3:
             times.append(1)
             raise VersionChangedError("409")
 
     objects.before = lambda request: None
     real = objects.store
-    objects.store = lambda item: (refuse(effects.Put([item])), real(item))[1]
+    objects.store = lambda item: (refuse(requests.Put([item])), real(item))[1]
     document = state(prefix="g/a").document
     assert objects.perform(hierarchy.create_node("g/a", document)) == document
     assert len(times) == 3

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 import zarrant
-from zarrant import effects
+from zarrant import requests
 from zarrant.codecs import Bytes, Crc32c, Gzip, ShardingIndexed, Transpose, Zstd
 from zarrant.codecs.base import CodecOptions
 from zarrant.codecs.chain import chain_of
 from zarrant.errors import BoundsError, CapabilityError, ChunkError
 from zarrant.ops import maintain, update, write
-from zarrant.ops.state import OpOptions
+from zarrant.ops.bound_array import OpOptions
 from zarrant.storage import ByteRange
 from zarrant.testing import together
 
@@ -106,13 +106,13 @@ def test_live_bytes_are_neither_read_nor_sent(kind: str, state: Any, objects: An
     stats = objects.perform(maintain.chunk_stats(made, (0, 0)))
     objects.log.clear()
     objects.perform(maintain.compact_chunk(made, (0, 0)))
-    (stored,) = [item for request in objects.log if isinstance(request, effects.Put) for item in request.items]
+    (stored,) = [item for request in objects.log if isinstance(request, requests.Put) for item in request.items]
     sent = sum(len(memoryview(part).cast("B")) for part in stored.parts if not isinstance(part, ByteRange))
     kept = sum(part.length for part in stored.parts if isinstance(part, ByteRange))
     assert 0 < sent <= stats.index
     assert kept + sent == stats.live + stats.index
     wanted = [
-        span for request in objects.log if isinstance(request, effects.Fetch) for want in request.wants for span in want.ranges
+        span for request in objects.log if isinstance(request, requests.Fetch) for want in request.wants for span in want.ranges
     ]
     assert sum(span.length or -span.start for span in wanted) <= 2 * stats.index
 
@@ -198,7 +198,7 @@ def test_another_writer_between_look_and_update(state: Any, objects: Any) -> Non
     values[:8, :8] = 77
 
     def race(request: Any) -> None:
-        if isinstance(request, effects.Put):
+        if isinstance(request, requests.Put):
             objects.before = lambda request: None
             objects.perform(write.store_chunk(made, (0, 0), 77))
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from zarrant.codecs import Zstd
-from zarrant.effects import Fetch
 from zarrant.errors import BoundsError, CapabilityError, ChunkError, ChunkMissingError, PartialFailure, ShapeError
 from zarrant.geometry import selection as select
 from zarrant.ops import read, update, write
+from zarrant.requests import Fetch
 
 FULL = np.s_[0:10, 0:9]
 SHARDED = {"chunks": (2, 3), "shards": (4, 3)}

@@ -10,11 +10,11 @@ import pytest
 
 from zarrant.codecs import Crc32c, Transpose, Zstd
 from zarrant.codecs.base import CodecOptions
-from zarrant.effects import Fetch, Locked, Put
 from zarrant.errors import BoundsError, ConflictError, DataTypeError, PartialFailure, ShapeError
 from zarrant.ops import read, update, write
+from zarrant.ops.bound_array import OpOptions
 from zarrant.ops.session import Encoder, touched_keys, update_subset
-from zarrant.ops.state import OpOptions
+from zarrant.requests import Fetch, Locked, Put
 from zarrant.storage import ByteRange
 
 S = np.s_

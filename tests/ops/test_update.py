@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from zarrant.effects import Fetch, Put
 from zarrant.errors import BoundsError, ChunkError, DataTypeError, PartialFailure, SelectionError, ShapeError
 from zarrant.geometry import selection as select
 from zarrant.ops import read, update, write
+from zarrant.requests import Fetch, Put
 
 FULL = np.s_[0:10, 0:9]
 LAYOUTS = [{}, {"chunks": (2, 3), "shards": (4, 3)}, {"compressors": "auto", "order": "F"}]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from zarrant.codecs.base import CodecOptions
-from zarrant.effects import New, Put
 from zarrant.errors import BoundsError, ChunkError, DataTypeError, PartialFailure, SelectionError, ShapeError, StoreFullError
 from zarrant.ops import read, write
-from zarrant.ops.state import OpOptions
+from zarrant.ops.bound_array import OpOptions
+from zarrant.requests import Put, WriteRequest
 
 KEEP = OpOptions(CodecOptions(write_empty_chunks=True))
 
@@ -159,7 +159,7 @@ def test_encoded_chunks_can_be_checked(objects, state) -> None:
 def test_a_failure_of_some_names_those_and_the_stored(objects, state, numbers) -> None:
     s = state()
 
-    def full(item: New) -> None:
+    def full(item: WriteRequest) -> None:
         if item.key in ("a/c/1/1", "a/c/2/0"):
             raise StoreFullError("no space", key=item.key)
         type(objects).store(objects, item)

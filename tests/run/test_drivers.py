@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 import zarrant
-from zarrant import effects
-from zarrant.effects import ANY, New, Op, Want
+from zarrant import requests
 from zarrant.errors import (
     CapabilityError,
     ConflictError,
@@ -25,6 +24,7 @@ from zarrant.errors import (
     VersionChangedError,
     ZarrantError,
 )
+from zarrant.requests import ANY, Op, ReadRequest, WriteRequest
 from zarrant.run.drivers import World, perform, perform_async
 from zarrant.run.pool import Pool
 from zarrant.storage import Blob, ByteRange
@@ -118,17 +118,17 @@ def run(request: pytest.FixtureRequest) -> Drivers:
 def test_fetch_gives_one_outcome_each(run: Drivers) -> None:
     version = run.memory.put("a", [b"abcdef"])
     wants = [
-        Want("a"),
-        Want("b"),
-        Want("a", (ByteRange(1, 2), ByteRange.suffix(1))),
-        Want("a", (ByteRange(5, 9),)),
-        Want("a", None, "stale"),
-        Want("a", None, version),
-        Want("a", (ByteRange(0, 1),), "stale"),
-        Want("b", None, version),
-        Want("../x"),
+        ReadRequest("a"),
+        ReadRequest("b"),
+        ReadRequest("a", (ByteRange(1, 2), ByteRange.suffix(1))),
+        ReadRequest("a", (ByteRange(5, 9),)),
+        ReadRequest("a", None, "stale"),
+        ReadRequest("a", None, version),
+        ReadRequest("a", (ByteRange(0, 1),), "stale"),
+        ReadRequest("b", None, version),
+        ReadRequest("../x"),
     ]
-    whole, absent, ranges, beyond, stale, same, stale_range, gone, bad = run(effects.fetch(wants))
+    whole, absent, ranges, beyond, stale, same, stale_range, gone, bad = run(requests.fetch(wants))
     assert bytes(whole.data[0]) == b"abcdef"
     assert (whole.version, whole.size) == (version, 6)
     assert absent is None
@@ -144,21 +144,25 @@ def test_put_gives_one_outcome_each(run: Drivers) -> None:
     version = run.memory.put("a", [b"0123456789"])
     other = run.memory.put("b", [b"b"])
     items = [
-        New("a", [b"<", ByteRange(2, 3), b">"], version),
-        New("b", [b"lost"], "stale"),
-        New("c", [b"1", memoryview(b"2")]),
-        New("d", None),
-        New("e", [b"new"], None),
-        New("f", [ByteRange(0, 1)], "stale"),
-        New("/bad", [b""]),
+        WriteRequest("a", [b"<", ByteRange(2, 3), b">"], version),
+        WriteRequest("b", [b"lost"], "stale"),
+        WriteRequest("c", [b"1", memoryview(b"2")]),
+        WriteRequest("d", None),
+        WriteRequest("e", [b"new"], None),
+        WriteRequest("f", [ByteRange(0, 1)], "stale"),
+        WriteRequest("/bad", [b""]),
     ]
-    a, b, c, d, e, f, bad = run(effects.put(items))
+    a, b, c, d, e, f, bad = run(requests.put(items))
     assert [a, c, d, e] == [*(run.memory.get(key).version for key in "ac"), None, run.memory.get("e").version]  # type: ignore[union-attr]
     assert isinstance(b, VersionChangedError)
     assert isinstance(f, VersionChangedError)
     assert isinstance(bad, Exception)
     assert {key: bytes(run.memory.get(key).data[0]) for key in "abce"} == {"a": b"<234>", "b": b"b", "c": b"12", "e": b"new"}  # type: ignore[union-attr]
-    assert run(effects.put([New("b", None, "stale"), New("b", None, other), New("a", [ByteRange(1, 3), b"!"], ANY)]))[1:] == [
+    assert run(
+        requests.put(
+            [WriteRequest("b", None, "stale"), WriteRequest("b", None, other), WriteRequest("a", [ByteRange(1, 3), b"!"], ANY)]
+        )
+    )[1:] == [
         None,
         run.memory.get("a").version,  # type: ignore[union-attr]
     ]
@@ -169,38 +173,38 @@ def test_put_gives_one_outcome_each(run: Drivers) -> None:
 def test_listing_and_erasing(run: Drivers) -> None:
     for key in ("a/b", "a/c/d", "e"):
         run.memory.put(key, [b""])
-    assert run(effects.list_dir("")) == (["e"], ["a/"])
-    assert run(effects.list_prefix("a/")) == ["a/b", "a/c/d"]
-    run(effects.erase_prefix("a/"))
-    assert run(effects.list_prefix("")) == ["e"]
+    assert run(requests.list_dir("")) == (["e"], ["a/"])
+    assert run(requests.list_prefix("a/")) == ["a/b", "a/c/d"]
+    run(requests.erase_prefix("a/"))
+    assert run(requests.list_prefix("")) == ["e"]
 
 
 def test_side_by_side_in_order_and_each_with_its_outcome(run: Drivers) -> None:
     def one(i: int) -> Op[int]:
-        yield from effects.put_one(f"k/{i}", [b"%d" % i])
+        yield from requests.put_one(f"k/{i}", [b"%d" % i])
         if i % 5 == 3:
             raise ValueError(i)
-        blob = yield from effects.fetch_one(f"k/{i}")
+        blob = yield from requests.fetch_one(f"k/{i}")
         assert blob is not None
         return int(bytes(blob.data[0]))
 
-    outcomes = run(effects.gather_outcomes((one(i) for i in range(40)), 10))
+    outcomes = run(requests.gather_outcomes((one(i) for i in range(40)), 10))
     assert [outcome if isinstance(outcome, int) else -outcome.args[0] for outcome in outcomes] == [
         -i if i % 5 == 3 else i for i in range(40)
     ]
     with pytest.raises(ValueError, match="3"):
-        run(effects.gather((one(i) for i in range(6)), 10))
+        run(requests.gather((one(i) for i in range(6)), 10))
 
 
 def test_nothing_side_by_side(run: Drivers) -> None:
-    assert run(effects.gather(iter(()), 1)) == []
+    assert run(requests.gather(iter(()), 1)) == []
 
 
 def test_operations_that_cannot_be_made_fail_the_group(run: Drivers) -> None:
     """An error of the iterator of operations is nobody's outcome: it must not end as a shorter list."""
 
     def one(i: int) -> Op[int]:
-        yield from effects.pause(0.001)
+        yield from requests.pause(0.001)
         return i
 
     def ops() -> Iterator[Op[int]]:
@@ -210,13 +214,13 @@ def test_operations_that_cannot_be_made_fail_the_group(run: Drivers) -> None:
 
     for _ in range(10):
         with pytest.raises((RuntimeError, BaseExceptionGroup)):
-            run(effects.gather(ops(), 1))
+            run(requests.gather(ops(), 1))
 
 
 def test_errors_are_thrown_into_the_operation(run: Drivers) -> None:
     def op() -> Op[str]:
         try:
-            yield from effects.erase_prefix("no slash")
+            yield from requests.erase_prefix("no slash")
         except Exception as error:
             return type(error).__name__
         return "nothing was raised"
@@ -226,13 +230,13 @@ def test_errors_are_thrown_into_the_operation(run: Drivers) -> None:
 
 def test_locked_runs_inside(run: Drivers) -> None:
     def inner() -> Op[str]:
-        yield from effects.put_one("a", [b"1"])
+        yield from requests.put_one("a", [b"1"])
         return "done"
 
-    assert run(effects.locked(("a", "b"), inner())) == "done"
+    assert run(requests.locked(("a", "b"), inner())) == "done"
     with pytest.raises(ZeroDivisionError):
-        run(effects.locked(("a",), fails()))
-    assert run(effects.locked(("a",), inner())) == "done"
+        run(requests.locked(("a",), fails()))
+    assert run(requests.locked(("a",), inner())) == "done"
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
@@ -282,7 +286,7 @@ def test_what_cannot_be_synced_fails_the_call(tmp_path: Any) -> None:
 
 
 def fails() -> Op[None]:
-    yield from effects.pause(0)
+    yield from requests.pause(0)
     raise ZeroDivisionError
 
 
@@ -291,7 +295,7 @@ def test_operations_are_closed_however_they_end(run: Drivers) -> None:
 
     def op(error: bool) -> Op[None]:
         try:
-            yield from effects.pause(0)
+            yield from requests.pause(0)
             if error:
                 raise KeyError("x")
         finally:
@@ -305,10 +309,10 @@ def test_operations_are_closed_however_they_end(run: Drivers) -> None:
 
 def test_a_store_that_cannot_is_a_capability_error() -> None:
     store = WriteOnly(MemoryStore())
-    (outcome,) = perform(effects.fetch([Want("a")]), world(store))
+    (outcome,) = perform(requests.fetch([ReadRequest("a")]), world(store))
     assert isinstance(outcome, CapabilityError)
     with pytest.raises(CapabilityError):
-        perform(effects.list_dir(""), world(store))
+        perform(requests.list_dir(""), world(store))
 
 
 def test_foreign_errors_become_store_errors_with_their_cause(run: Drivers) -> None:
@@ -320,7 +324,7 @@ def test_foreign_errors_become_store_errors_with_their_cause(run: Drivers) -> No
 
     run.memory.get = broken  # type: ignore[method-assign]
     run.slow.get_async = broken_async  # type: ignore[method-assign]
-    (outcome,) = run(effects.fetch([Want("a")]))
+    (outcome,) = run(requests.fetch([ReadRequest("a")]))
     assert isinstance(outcome, StoreError)
     assert isinstance(outcome.__cause__, ConnectionResetError)
     assert outcome.key == "a"

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 import zarrant
-from zarrant import effects
-from zarrant.effects import Joined, Op
+from zarrant import requests
 from zarrant.errors import ChunkError, LockTimeout
 from zarrant.locking.local import given_up
+from zarrant.requests import GroupCommit, Op
 from zarrant.run import joining
 from zarrant.run.drivers import World, perform
 from zarrant.run.pool import shared_pool
@@ -190,7 +190,7 @@ def test_an_interrupted_leader_leaves_its_followers_a_leader() -> None:
     done: list[int] = []
     first_took, go = threading.Event(), threading.Event()
 
-    def request(number: int, interrupted: bool) -> Joined:
+    def request(number: int, interrupted: bool) -> GroupCommit:
         def lead(take: Callable[[], Any]) -> Op[None]:
             if interrupted:
                 go.wait(20)
@@ -201,7 +201,7 @@ def test_an_interrupted_leader_leaves_its_followers_a_leader() -> None:
             return
             yield
 
-        return Joined("k", "kind", number, lead)
+        return GroupCommit("k", "kind", number, lead)
 
     def perform(op: Op[None]) -> None:
         for _ in op:
@@ -260,11 +260,11 @@ def test_who_is_acted_for_is_told_when_it_is_on_disk(tmp_path: Path) -> None:
     done: list[int] = []
 
     def lead(take: Callable[[], Any]) -> Op[None]:
-        yield effects.Pause(0)
+        yield requests.Pause(0)
         arrived.set()
         assert let.wait(20)
         for value in take():
-            yield from effects.put_one(f"c/{value}", [b"x"])
+            yield from requests.put_one(f"c/{value}", [b"x"])
 
     def call(store: Any, value: int) -> None:
         perform(effects_joined(value, lead), World(store, shared_pool(1, 1 << 20), 1))
@@ -289,4 +289,4 @@ def test_who_is_acted_for_is_told_when_it_is_on_disk(tmp_path: Path) -> None:
 
 
 def effects_joined(value: int, lead: Callable[[Callable[[], Any]], Op[None]]) -> Op[None]:
-    yield Joined("c", "test", value, lead)
+    yield GroupCommit("c", "test", value, lead)

@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 import zarrant
 from zarrant import FilesystemStore, MemoryStore
-from zarrant.nodes.array import Array, AsyncArray
+from zarrant.nodes.array import Array
+from zarrant.nodes.async_array import AsyncArray
 from zarrant.storage import Readable, ReadableWritable, Writable
 from zarrant.stores.adapters import ReadOnly, WriteOnly
 
@@ -102,9 +103,9 @@ REVEALED = {
     "r": "Array[zarrant.stores.adapters.ReadOnly]",
     "m": "Array[zarrant.stores.memory.MemoryStore]",
     "f": "Array[zarrant.stores.filesystem.FilesystemStore]",
-    "with_dict": "Array[zarrant.storage.ReadableWritable]",
-    "with_path": "Array[zarrant.storage.ReadableWritable]",
-    "with_name": "Array[zarrant.storage.ReadableWritable]",
+    "with_dict": "Array[zarrant.storage.protocols.ReadableWritable]",
+    "with_path": "Array[zarrant.storage.protocols.ReadableWritable]",
+    "with_name": "Array[zarrant.storage.protocols.ReadableWritable]",
     "m.store": "zarrant.stores.memory.MemoryStore",
     "m.with_config(concurrency=1)": "Array[zarrant.stores.memory.MemoryStore]",
 }

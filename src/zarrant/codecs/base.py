@@ -18,11 +18,12 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from zarrant.dtypes.base import Fill
 from zarrant.dtypes.fixed import FixedType
-from zarrant.effects import Op
 from zarrant.geometry.layers import Values
 from zarrant.geometry.region import Cells
 from zarrant.metadata.v3 import Named
+from zarrant.requests import Op
 from zarrant.storage import Buffer, ByteRange, Hole, Part
 
 Rows = npt.NDArray[np.uint8]
@@ -32,11 +33,11 @@ Step = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class ChunkSpec:
-    """A chunk before encoding: its shape, its data type and the bytes of one fill element (native byte order)."""
+    """A chunk before encoding: its shape, its data type and its fill value."""
 
     shape: tuple[int, ...]
     data_type: FixedType
-    fill: bytes
+    fill: Fill
 
     @property
     def nbytes(self) -> int:

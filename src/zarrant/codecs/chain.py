@@ -22,6 +22,7 @@ from zarrant.codecs.bytes_to_bytes import Blosc
 from zarrant.codecs.documents import check_members, choice, int_list
 from zarrant.codecs.leaf import Leaf
 from zarrant.codecs.sharding import Shard
+from zarrant.dtypes.base import FixedFill
 from zarrant.dtypes.fixed import parse_data_type
 from zarrant.errors import LimitError, MetadataError, ShapeError, UnknownExtensionError, shown
 from zarrant.geometry.grid import ChunkGrid
@@ -30,7 +31,8 @@ from zarrant.limits import LIMITS, require
 from zarrant.metadata.v3 import Named
 from zarrant.registry import codecs as registered
 
-MISSING_ENTRY = b"\xff" * 8
+INDEX_TYPE = parse_data_type("uint64")
+MISSING_ENTRY = FixedFill(INDEX_TYPE, b"\xff" * 8)
 
 
 @dataclass(frozen=True)
@@ -243,7 +245,7 @@ def _prepare_shard(
     if chain.bytes_to_bytes:  # applied to the whole shard in memory
         require(spec.nbytes, LIMITS.decoded, "shard too large for codecs after it", "decoded bytes of a chunk", path, SMALLER)
     grid = ChunkGrid.regular(spec.shape, sharding.chunk_shape)
-    index_spec = ChunkSpec((*grid.grid_shape, 2), parse_data_type("uint64", {}), MISSING_ENTRY)
+    index_spec = ChunkSpec((*grid.grid_shape, 2), INDEX_TYPE, MISSING_ENTRY)
     index_options = CodecOptions(write_empty_chunks=True, validate_checksums=options.validate_checksums)
     index_codec = _prepare(sharding.index_codecs.skipping(chain.skipped), index_spec, index_options, nesting)
     size = index_codec.encoded_size() if isinstance(index_codec, Leaf) else None

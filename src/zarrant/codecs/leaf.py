@@ -17,13 +17,13 @@ import numpy.typing as npt
 from zarrant import kernels
 from zarrant.codecs.base import BytesToBytes, ChunkSpec, CodecOptions, Encoded, Fetched, Partial, Rows, Spans, Step
 from zarrant.codecs.scratch import borrowed, lent
-from zarrant.effects import Op
 from zarrant.errors import ChunkError, UnknownExtensionError
 from zarrant.geometry.layers import Values, drawn
 from zarrant.geometry.region import Boxes, Cells, unit_steps
 from zarrant.kernels import reference
 from zarrant.kernels.program import SLACK
 from zarrant.limits import require
+from zarrant.requests import Op
 from zarrant.storage import Buffer, Part
 
 Bools = npt.NDArray[np.bool_]
@@ -96,15 +96,14 @@ class Leaf:
     ) -> Op[Encoded]:
         filled = self._covered(cells, lo, hi)
         if not filled.all():
-            rows[~filled] = self._fill()
+            rows[~filled] = self.spec.fill.element
         stale = ~cells.full[lo:hi]
         if spans is not None and stale.any():
             self._decode((yield from spans.fetch(lo, hi, stale, self.stored_limit)), rows)
         for boxes, array in drawn(cells, lo, hi, values):
             self._copy_in(boxes, rows, array)
-        flat = _bytes(rows)
-        keep = None if self.options.write_empty_chunks else ~kernels.equals_fill(flat, self.spec.fill)
-        return self._encode(flat, keep)
+        keep = None if self.options.write_empty_chunks else ~self.spec.fill.equals(rows)
+        return self._encode(_bytes(rows), keep)
 
     def read(self, spans: Spans, cells: Cells, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
         """See `Prepared.read`."""
@@ -115,12 +114,12 @@ class Leaf:
         """Decode what was fetched of rows lo..hi into its places; fill where nothing was."""
         boxes = cells.boxes(lo, hi)
         if fetched.rows.size == 0:
-            self._copy_out(boxes, np.broadcast_to(self._fill(), (hi - lo, *self.spec.shape)), out)
+            self._copy_out(boxes, self.spec.fill.full((hi - lo, *self.spec.shape)), out)
             return
         with borrowed((hi - lo) * self.spec.nbytes) as memory:
             rows = self._rows(hi - lo, memory)
             if fetched.rows.size < hi - lo:
-                rows[...] = self._fill()
+                rows[...] = self.spec.fill.element
             self._decode(fetched, rows)
             self._copy_out(boxes, rows, out)
 
@@ -148,9 +147,6 @@ class Leaf:
 
     def _rows(self, n: int, memory: Rows | None = None) -> npt.NDArray[np.generic]:
         return np.ndarray((n, *self.spec.shape), self.spec.data_type.numpy, memory)
-
-    def _fill(self) -> npt.NDArray[np.generic]:
-        return np.frombuffer(self.spec.fill, self.spec.data_type.numpy)[0:1].reshape(())
 
     def _covered(self, cells: Cells, lo: int, hi: int) -> Bools:
         """Rows whose every element, padding included, comes from values."""

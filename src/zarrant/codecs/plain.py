@@ -19,10 +19,10 @@ import numpy.typing as npt
 from zarrant import kernels
 from zarrant.codecs.base import Encoded, Fetched, Ints, Rows, Spans
 from zarrant.codecs.leaf import Leaf
-from zarrant.effects import Op
 from zarrant.errors import ByteRangeError
 from zarrant.geometry.layers import Values, drawn
 from zarrant.geometry.region import Boxes, Cells
+from zarrant.requests import Op
 from zarrant.storage import Buffer, ByteRange, Part
 
 LEAST = 1 << 18
@@ -87,9 +87,10 @@ class Plain(Leaf):
         runs = Runs(np.zeros(1, np.int64), self.spec.nbytes, 0) if whole and box.flags.c_contiguous else self._runs(boxes)
         if runs is None:
             return None
-        flat = np.ascontiguousarray(box).reshape(1, -1).view(np.uint8)
-        if not self.options.write_empty_chunks and kernels.equals_fill(flat, self.spec.fill)[0]:
+        row = np.ascontiguousarray(box).reshape(1, -1)
+        if not self.options.write_empty_chunks and self.spec.fill.equals(row)[0]:
             return None
+        flat = row.view(np.uint8)
         source = None if spans is None or cells.full[i] else spans.source(i)
         there = source is not None and (yield from source.read(())) is not None
         if source is not None and there and source.size != self.spec.nbytes:
@@ -108,8 +109,8 @@ class Plain(Leaf):
 
     @cached_property
     def _fill_block(self) -> memoryview:
-        row = np.frombuffer(self.spec.fill, np.uint8)
-        flat = np.tile(row, max(1, BLOCK // row.size)).reshape(1, -1)
+        row = np.repeat(self.spec.fill.element.reshape(1), max(1, BLOCK // self.spec.data_type.itemsize))
+        flat = row.reshape(1, -1).view(np.uint8)
         return kernels.encode(self.head, flat)[0].data.toreadonly()
 
     def _deliver(self, fetched: Fetched, cells: Cells, lo: int, hi: int, out: npt.NDArray[np.generic]) -> None:

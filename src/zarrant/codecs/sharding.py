@@ -40,13 +40,13 @@ from zarrant.codecs.dead_bytes import MOST_TIMES, TAIL_BYTES, Record, allowance,
 from zarrant.codecs.leaf import Leaf
 from zarrant.codecs.shard_layout import Index, locate, morton_order
 from zarrant.codecs.sources import InMemory, ShardSpans, read_whole
-from zarrant.effects import Op, gather
 from zarrant.errors import ByteRangeError, ChunkError
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.layers import Stack, Values
 from zarrant.geometry.region import Cells, Region
 from zarrant.kernels.program import SLACK
 from zarrant.limits import require
+from zarrant.requests import Op, gather
 from zarrant.storage import Buffer, ByteRange, Hole, Part
 
 V = TypeVar("V", npt.NDArray[np.generic], Stack, Values)

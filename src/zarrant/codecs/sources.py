@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from zarrant.codecs.base import Fetched, Ints, Source
 from zarrant.codecs.shard_layout import Index
-from zarrant.effects import Op, Want, fetch, fetch_one
 from zarrant.errors import ByteRangeError, ChunkError, ChunkMissingError, LimitError
+from zarrant.requests import Op, ReadRequest, fetch, fetch_one
 from zarrant.storage import Blob, Buffer, ByteRange, Part, Version
 
 
@@ -109,7 +109,7 @@ class Objects:
         """Whole objects, in one batched request; a failure names its key."""
         rows = np.flatnonzero(wanted)
         sources = [Stored(self.keys[lo - self.first + int(row)], self.required) for row in rows]
-        outcomes = yield from fetch([Want(source.key, None, None, limit) for source in sources])
+        outcomes = yield from fetch([ReadRequest(source.key, None, None, limit) for source in sources])
         there, buffers = [], []
         for row, source, outcome in zip(rows, sources, outcomes, strict=True):
             if isinstance(outcome, Exception):

@@ -20,8 +20,8 @@ from zarrant.codecs.leaf import Leaf
 from zarrant.codecs.shard_layout import Index, locate
 from zarrant.codecs.sharding import Shard
 from zarrant.codecs.sources import InMemory, Window
-from zarrant.effects import Op
 from zarrant.errors import ChunkError
+from zarrant.requests import Op
 from zarrant.storage import ByteRange
 
 

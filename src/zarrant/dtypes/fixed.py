@@ -16,6 +16,8 @@ import numpy as np
 
 from zarrant import registry
 from zarrant.dtypes import fill as fills
+from zarrant.dtypes import values
+from zarrant.dtypes.base import Array, Fill, FixedFill
 from zarrant.errors import DataTypeError, LimitError, MetadataError, shown
 
 MAX_RAW_BYTES = 2**31 - 1
@@ -26,7 +28,7 @@ MAX_RAW_BYTES = 2**31 - 1
 class FixedType:
     """A data type whose elements all have `itemsize` bytes.
 
-    >>> from_numpy("float32").fill_to_json(from_numpy("float32").fill_from_python(float("nan")))
+    >>> from_numpy("float32").fill_from_python(float("nan")).to_json()
     'NaN'
     """
 
@@ -42,40 +44,34 @@ class FixedType:
         """Bytes of one element."""
         return self.numpy.itemsize
 
-    def fill_from_json(self, value: Any, path: str = "$.fill_value") -> bytes:
-        """One element, in native byte order, from a document's fill value."""
-        return fills.from_json(self.kind, self.numpy, value, path)
+    def fill_from_json(self, value: Any, path: str = "$.fill_value") -> FixedFill:
+        """The fill value of a document."""
+        return FixedFill(self, fills.from_json(self.kind, self.numpy, value, path))
 
-    def fill_to_json(self, fill: bytes) -> Any:
-        """The fill value that a document takes; `fill_from_json` gives back the same bytes."""
-        self._check(fill)
-        return fills.to_json(self.kind, self.numpy, fill, base64=self.spelling == RAW_BYTES)
+    def fill_to_json(self, data: bytes) -> Any:
+        """The JSON form of one element; `fill_from_json` gives back the same bytes."""
+        return fills.to_json(self.kind, self.numpy, data, base64=self.spelling == RAW_BYTES)
 
-    def fill_from_python(self, value: Any) -> bytes:
-        """One element from a caller's scalar, under NumPy's `same_kind` rule; None is the default."""
-        return self.default_fill() if value is None else fills.from_python(self.kind, self.numpy, value)
+    def fill_from_python(self, value: Any) -> FixedFill:
+        """The fill value for a caller's scalar, under NumPy's `same_kind` rule; None is the default."""
+        return self.default_fill() if value is None else FixedFill(self, fills.from_python(self.kind, self.numpy, value))
 
-    def fill_scalar(self, fill: bytes) -> Any:
-        """One element as a NumPy scalar."""
-        self._check(fill)
-        return np.frombuffer(fill, self.numpy)[0]
-
-    def default_fill(self) -> bytes:
+    def default_fill(self) -> FixedFill:
         """Zero, or false."""
-        return bytes(self.itemsize)
+        return FixedFill(self, bytes(self.itemsize))
 
-    def to_document(self) -> str | dict[str, Any]:
+    def as_values(self, data: Any, fill: Fill) -> Array:
+        """Data as an array of the type, a view where possible; see `dtypes.values` for what does not fit."""
+        return values.as_values(data, self, fill)
+
+    def to_json(self) -> str | dict[str, Any]:
         """The form for metadata: a name, or an object with name and configuration."""
         if self.spelling == RAW_BYTES:
             return {"name": RAW_BYTES, "configuration": {"length_bytes": self.itemsize}}
         return self.name
 
-    def _check(self, fill: bytes) -> None:
-        if len(fill) != self.itemsize:
-            raise DataTypeError("not one element", field="fill", expected=f"{self.itemsize} bytes", got=f"{len(fill)} bytes")
-
     def __reduce__(self) -> tuple[Any, ...]:
-        return parse_data_type, (self.spelling or self.name, _configuration(self.to_document()))
+        return parse_data_type, (self.spelling or self.name, _configuration(self.to_json()))
 
 
 def _configuration(document: str | dict[str, Any]) -> dict[str, Any]:

@@ -13,16 +13,36 @@ Elements under a mask become the fill value: what lies under the mask is not dat
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from zarrant.dtypes.fixed import FixedType
+from zarrant.dtypes.base import Fill
 from zarrant.errors import DataTypeError, ShapeError
 
 Array = npt.NDArray[np.generic]
+
+
+class Target(Protocol):
+    """A data type of numbers or raw bits, as far as it matters here."""
+
+    @property
+    def name(self) -> str:
+        """Its name in metadata."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """ "bool", "int", "uint", "float", "complex" or "raw"."""
+        ...
+
+    @property
+    def numpy(self) -> np.dtype[Any]:
+        """The NumPy type of its elements."""
+        ...
+
 
 _FROM = {
     "bool": ("bool", "int", "uint"),
@@ -36,11 +56,12 @@ _FROM = {
 _KINDS = {"b": "bool", "i": "int", "u": "uint", "f": "float", "c": "complex"}
 
 
-def as_values(data: Any, data_type: FixedType, fill: bytes) -> Array:
+def as_values(data: Any, data_type: Target, fill: Fill) -> Array:
     """Data as an array of the type: a view where the types are equal; `fill` stands where data are masked.
 
     >>> from zarrant.dtypes.fixed import from_numpy
-    >>> as_values(np.ma.masked_equal([1, 2, 3], 2), from_numpy("uint8"), bytes([9])).tolist()
+    >>> uint8 = from_numpy("uint8")
+    >>> as_values(np.ma.masked_equal([1, 2, 3], 2), uint8, uint8.fill_from_python(9)).tolist()
     [1, 9, 3]
     """
     array = data if type(data) is np.ndarray else _as_array(data, data_type)
@@ -49,7 +70,7 @@ def as_values(data: Any, data_type: FixedType, fill: bytes) -> Array:
     return array if array.dtype == data_type.numpy else cast_values(array, data_type)
 
 
-def cast_values(array: Array, data_type: FixedType) -> Array:
+def cast_values(array: Array, data_type: Target) -> Array:
     """An array of another type as one of the type."""
     target = data_type.numpy
     if array.dtype.newbyteorder("=") == target:
@@ -73,7 +94,7 @@ def _kind(dtype: np.dtype[Any]) -> str:
     return "float" if dtype == ml_dtypes.bfloat16 else _KINDS.get(dtype.kind, "")
 
 
-def _rounded(array: Array, data_type: FixedType) -> Array:
+def _rounded(array: Array, data_type: Target) -> Array:
     try:
         with np.errstate(over="raise", under="ignore"):
             result = array.astype(data_type.numpy)
@@ -85,30 +106,30 @@ def _rounded(array: Array, data_type: FixedType) -> Array:
     return result
 
 
-def _too_large(array: Array, data_type: FixedType) -> DataTypeError:
+def _too_large(array: Array, data_type: Target) -> DataTypeError:
     finite = np.abs(array[np.isfinite(array)])
     largest = ml_dtypes.finfo(data_type.numpy).max  # type: ignore[no-untyped-call]
     return _unfit(data_type, f"finite numbers up to {float(largest):.3g}", f"{finite.max()} of {array.dtype}")
 
 
-def _check_range(low: int, high: int, data_type: FixedType) -> None:
+def _check_range(low: int, high: int, data_type: Target) -> None:
     info = None if data_type.kind == "bool" else np.iinfo(data_type.numpy)
     least, most = (0, 1) if info is None else (int(info.min), int(info.max))
     if low < least or high > most:
         raise _unfit(data_type, f"{least}..{most}", low if low < least else high)
 
 
-def _unfit(data_type: FixedType, expected: str, got: object) -> DataTypeError:
+def _unfit(data_type: Target, expected: str, got: object) -> DataTypeError:
     hint = "Nothing was stored: take a wider data type, or bring the values into its range first"
     return DataTypeError("a value that the data type cannot hold", expected=f"{data_type.name}: {expected}", got=got, hint=hint)
 
 
-def _wrong_kind(dtype: np.dtype[Any], data_type: FixedType) -> DataTypeError:
+def _wrong_kind(dtype: np.dtype[Any], data_type: Target) -> DataTypeError:
     message, hint = "the data cannot be cast safely", "Cast it first with .astype"
     return DataTypeError(message, expected=data_type.name, got=str(dtype), hint=hint)
 
 
-def _filled(array: Any, data_type: FixedType, fill: bytes) -> Array:
+def _filled(array: Any, data_type: Target, fill: Fill) -> Array:
     """Masked elements as the fill value; what lies under the mask may be of any value."""
     mask = np.ma.getmaskarray(array)
     plain = np.asarray(array.data)
@@ -118,11 +139,11 @@ def _filled(array: Any, data_type: FixedType, fill: bytes) -> Array:
         values = np.zeros(plain.shape, data_type.numpy)
     else:
         values = np.array(cast_values(np.where(mask, np.zeros((), plain.dtype), plain), data_type))
-    values[mask] = np.frombuffer(fill, data_type.numpy)[0]
+    values[mask] = fill.element
     return values
 
 
-def _as_array(data: Any, data_type: FixedType) -> Array:
+def _as_array(data: Any, data_type: Target) -> Array:
     if isinstance(data, np.ndarray | np.generic):
         return np.asanyarray(data)
     if hasattr(data, "__dlpack__") and not hasattr(data, "__array__"):
@@ -143,7 +164,7 @@ def _has_masked(data: Any) -> bool:
     return nested and any(_has_masked(item) for item in data if isinstance(item, list | tuple))
 
 
-def _from_python(data: Any, data_type: FixedType) -> Array:
+def _from_python(data: Any, data_type: Target) -> Array:
     """Python numbers, and lists of them, have no type of their own: they take the array's where their values fit it."""
     if type(data) is int and data_type.kind in ("int", "uint"):  # in a sixth of the time
         try:
@@ -161,7 +182,7 @@ def _from_python(data: Any, data_type: FixedType) -> Array:
     return natural
 
 
-def _from_objects(exact: Array, natural: Array, data_type: FixedType) -> Array:
+def _from_objects(exact: Array, natural: Array, data_type: Target) -> Array:
     """Python numbers of which NumPy makes floats or objects where some are integers beyond int64, though each may fit."""
     kinds = set(map(type, exact.flat))
     if all(issubclass(kind, int | np.integer) for kind in kinds) and data_type.kind in ("bool", "int", "uint"):

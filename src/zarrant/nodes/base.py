@@ -16,11 +16,11 @@ from typing import Generic, TypeVar, Unpack, cast
 
 from zarrant.codecs.base import CodecOptions
 from zarrant.config import Config, ConfigOptions
-from zarrant.effects import Op
 from zarrant.errors import CapabilityError, FrozenAttributeError, ZarrantError, ZarrantWarning, did_you_mean
 from zarrant.metadata.v3 import Document
+from zarrant.ops.bound_array import BoundArray, OpOptions
 from zarrant.ops.consolidated import Keeping, in_step
-from zarrant.ops.state import ArrayState, OpOptions
+from zarrant.requests import Op
 from zarrant.run.drivers import World, in_thread, perform, perform_async
 from zarrant.run.pool import available_cpus, available_memory, shared_pool
 from zarrant.storage import Calls, Capabilities, Store, Version, as_store, capabilities, guard_of, url_of
@@ -37,7 +37,7 @@ LIST = ("get", "list")
 GROW = (*UPDATE, "exclusive")
 """Also: two writers can be kept apart, though what they write is not there yet (`Place.require`)."""
 
-STORE_OPTIONS = ("locking", "lock_timeout", "durability", "direct_io")
+STORE_OPTIONS = ("locking", "lock_timeout", "durability", "direct_io", "file_reuse")
 """Options of a handle that its store must know."""
 
 
@@ -213,7 +213,11 @@ class Place:
         self._met.add((needs, calls))
 
     def _require_locks(self, calls: Calls) -> None:
-        """CapabilityError where two writers that make the array larger cannot be kept apart."""
+        """CapabilityError where two writers that change the shape cannot be kept apart.
+
+        They lock the array's metadata. Between the threads of one process a queue is such a lock; a store that several processes
+        share must have locks of its own.
+        """
         queued = self.able.one_process and calls is self.able.sync_calls
         if self.guarded and not calls.hold and not queued:
             raise CapabilityError(
@@ -260,7 +264,7 @@ class Start:
     place: Place
     op: Op[Document]
     needs: tuple[str, ...]
-    bound: tuple[ArrayState, ...] = ()
+    bound: tuple[BoundArray, ...] = ()
     """The array that is made, where its metadata are bound already: handles of arrays take it after the metadata."""
 
     def run(self, handle: Callable[..., H]) -> H:

@@ -13,19 +13,19 @@ from typing import Any, TypeAlias, Unpack
 import numpy as np
 
 from zarrant.dtypes.fixed import from_numpy
-from zarrant.effects import Op
 from zarrant.errors import NodeExistsError, ZarrantError
 from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument
-from zarrant.nodes.array import Array, AsyncArray
+from zarrant.nodes.array import Array
+from zarrant.nodes.async_array import AsyncArray
 from zarrant.nodes.attributes import Attributes, values_of
 from zarrant.nodes.base import GROW, LIST, READ, UPDATE, WRITE, Frozen, Located, Place, S, Start
 from zarrant.nodes.create import ArrayOptions, GroupLayout, array_creation, group_creation
-from zarrant.nodes.session import lock_together, lock_together_async
+from zarrant.nodes.locks import lock_together, lock_together_async
 from zarrant.nodes.show import Info, group_html, group_info, tree_text
-from zarrant.nodes.sync import AsyncSyncing, Syncing
 from zarrant.nodes.unreadable import UnreadableNode
 from zarrant.ops import consolidated, group_changes, hierarchy
 from zarrant.ops.hierarchy import Child
+from zarrant.requests import Op
 
 
 class GroupFacts(Frozen, Located[S]):
@@ -129,7 +129,7 @@ def _as_required(array: Any, options: ArrayOptions) -> Any:
     return array
 
 
-class Group(Syncing[S], GroupFacts[S]):
+class Group(GroupFacts[S]):
     """A Zarr group, from threads.
 
     >>> import zarrant
@@ -244,7 +244,7 @@ class Group(Syncing[S], GroupFacts[S]):
         return Attributes(self)
 
     def update_attributes(self, change: hierarchy.AttributeChange) -> None:
-        """See `ops.hierarchy.update_attributes`."""
+        """Change the attributes; see `Array.update_attributes`."""
         op = hierarchy.update_attributes(self.path, change, self._place.guarded, self._same_kind)
         self._moved(self._place.run(self._place.in_step(op), UPDATE))
 
@@ -307,12 +307,16 @@ class Group(Syncing[S], GroupFacts[S]):
         """
         self._moved(self._place.run(consolidated.consolidate(self.path, self._place.keeping), (*UPDATE, "list")))
 
+    def sync(self) -> None:
+        """Have all that was written before on disk; see `Array.sync`."""
+        self._place.sync()
+
     def refresh(self) -> None:
         """Read the document again."""
         self._moved(self._place.run(hierarchy.read_document(self.path), READ))
 
 
-class AsyncGroup(AsyncSyncing[S], GroupFacts[S]):
+class AsyncGroup(GroupFacts[S]):
     """A Zarr group, from an event loop."""
 
     async def create_array(self, name: str, **options: Unpack[ArrayOptions]) -> AsyncArray[S]:
@@ -401,7 +405,7 @@ class AsyncGroup(AsyncSyncing[S], GroupFacts[S]):
         return values_of(self._attributes())
 
     async def update_attributes(self, change: Callable[[dict[str, Any]], Mapping[str, Any]] | Mapping[str, Any]) -> None:
-        """See `ops.hierarchy.update_attributes`."""
+        """Change the attributes; see `Array.update_attributes`."""
         op = hierarchy.update_attributes(self.path, change, self._place.guarded, self._same_kind)
         self._moved(await self._place.run_async(self._place.in_step(op), UPDATE))
 
@@ -421,6 +425,10 @@ class AsyncGroup(AsyncSyncing[S], GroupFacts[S]):
     async def consolidate_metadata(self) -> None:
         """See `Group.consolidate_metadata`."""
         self._moved(await self._place.run_async(consolidated.consolidate(self.path, self._place.keeping), (*UPDATE, "list")))
+
+    async def sync(self) -> None:
+        """See `Group.sync`."""
+        await self._place.sync_async()
 
     async def refresh(self) -> None:
         """Read the document again."""

@@ -70,10 +70,10 @@ class Layout:
         chain = chain.bind(ChunkSpec(stored, data_type, fill))
         return ArrayDocument(
             shape=shape,
-            data_type=Named.parse(data_type.to_document(), "$.data_type"),
+            data_type=Named.parse(data_type.to_json(), "$.data_type"),
             chunk_grid=Named("regular", {"chunk_shape": list(stored)}),
             chunk_key_encoding=Named(*_key_encoding(self.chunk_key_encoding).to_document()),
-            fill_value=data_type.fill_to_json(fill),
+            fill_value=fill.to_json(),
             codecs=chain.to_documents(),
             attributes={} if self.attributes is None else plain(attributes_of(self.attributes)),
             dimension_names=_names(self.dimension_names, len(shape)),

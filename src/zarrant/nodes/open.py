@@ -14,7 +14,8 @@ from zarrant.config import Config, ConfigOptions
 from zarrant.config import config as defaults
 from zarrant.errors import OptionError
 from zarrant.metadata.v3 import ArrayDocument, GroupDocument
-from zarrant.nodes.array import Array, AsyncArray
+from zarrant.nodes.array import Array
+from zarrant.nodes.async_array import AsyncArray
 from zarrant.nodes.base import READ, STORE_OPTIONS, Place, Start, warn_caller
 from zarrant.nodes.create import (
     ArrayOptions,
@@ -74,6 +75,8 @@ def _place(
             resolved = resolved.with_options(durability="fsync")
         if options.direct_io and not resolved.direct_io:
             resolved = resolved.with_options(direct_io=True)
+        if options.file_reuse and not resolved.file_reuse:
+            resolved = resolved.with_options(file_reuse=True)
     if synchronizer is None:
         warn_caller("synchronizer=None: updates of one chunk by several writers can be lost")
         resolved = last_look(resolved)

@@ -16,7 +16,7 @@ MAX_LINES = 48
 
 
 Shown: TypeAlias = Any
-"""An `ArrayFacts`: it shows itself with what is here, so it cannot be named here."""
+"""An `ArrayProperties`: it shows itself with what is here, so it cannot be named here."""
 
 
 class Info(dict[str, Any]):
@@ -46,6 +46,8 @@ def array_info(array: Shown) -> Info:
     )
     if array._place.able.direct_io:
         info["File access"] = access_of(array.store)
+    if array._place.able.file_reuse:
+        info["File reuse"] = "updates rewrite files that nobody has open; readers by NFS exports and sendfile are not seen"
     if array.dimension_names:
         info["Dimensions"] = array.dimension_names
     return info

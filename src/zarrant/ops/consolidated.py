@@ -29,7 +29,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
-from zarrant.effects import ANY, Locked, New, Op, Put, Request, fetch_one, gather, list_dir, locked, pause, put_one, steady
 from zarrant.errors import (
     ConflictError,
     LimitError,
@@ -53,6 +52,21 @@ from zarrant.ops.hierarchy import (
     paths_above,
     require_group,
     same_kind,
+)
+from zarrant.requests import (
+    ANY,
+    Locked,
+    Op,
+    Put,
+    Request,
+    WriteRequest,
+    fetch_one,
+    gather,
+    list_dir,
+    locked,
+    pause,
+    put_one,
+    unchanged,
 )
 from zarrant.storage import Version
 
@@ -134,7 +148,7 @@ def _groups_with_copies(path: str, keeping: Keeping) -> Op[list[str]]:
     groups = []
     for group in reversed(paths_above(path)):
         key, known = document_key(group), keeping.without.get(group)
-        if known is not None and (yield from steady(key, known)):
+        if known is not None and (yield from unchanged(key, known)):
             continue
         blob = yield from fetch_one(key)
         if blob is None:
@@ -228,7 +242,7 @@ def _dumped(document: GroupDocument) -> bytes:
     return data
 
 
-def _changed(entries: Entries, below: str, item: New) -> Entries:
+def _changed(entries: Entries, below: str, item: WriteRequest) -> Entries:
     """The copies after the metadata of the node at `below` were stored, or (with all below it) erased."""
     changed = {path: entry for path, entry in entries.items() if path != below and not path.startswith(f"{below}/")}
     if item.parts is None:

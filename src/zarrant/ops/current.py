@@ -20,12 +20,12 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 
-from zarrant.effects import New, OnlyWhile, Op, Outcome, fetch_one, put, steady
 from zarrant.errors import MetadataChangedError, NodeNotFoundError, NodeReplacedError, ZarrantError
 from zarrant.metadata.v3 import ArrayDocument, Document
+from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.exclusive import TRIES
 from zarrant.ops.hierarchy import document_key, fetch_document, parsed
-from zarrant.ops.state import ArrayState
+from zarrant.requests import OnlyWhile, Op, Outcome, WriteRequest, fetch_one, put, unchanged
 from zarrant.storage import Version
 
 HINT = "Open it again: this handle knows an array that is no longer there"
@@ -35,7 +35,7 @@ HINT = "Open it again: this handle knows an array that is no longer there"
 class Current:
     """The condition under which an array's objects are stored, and what to do where it does not hold."""
 
-    state: ArrayState
+    state: BoundArray
 
     @property
     def below(self) -> str | None:
@@ -69,7 +69,7 @@ class Current:
         return document.shape == seen
 
 
-def same_array(state: ArrayState, document: Document) -> ArrayDocument:
+def same_array(state: BoundArray, document: Document) -> ArrayDocument:
     """The stored metadata, if it is that of the array a handle knows, but for shape and attributes; else NodeReplacedError."""
     if isinstance(document, ArrayDocument) and is_same_array(state, document):
         return document
@@ -77,14 +77,14 @@ def same_array(state: ArrayState, document: Document) -> ArrayDocument:
     raise NodeReplacedError("another node was stored here", key=key, path=state.prefix or "/", hint=HINT)
 
 
-def is_same_array(state: ArrayState, document: Document | None) -> bool:
+def is_same_array(state: BoundArray, document: Document | None) -> bool:
     """Whether metadata is that of the same array, but for shape and attributes: chunks that one writes are read by the other."""
     if not isinstance(document, ArrayDocument) or len(document.shape) != len(state.shape):
         return False
     if document.with_attributes({}).with_shape(state.shape) == state.document.with_attributes({}):
         return True
     try:  # another program may have written the same in other words
-        other = ArrayState.from_document(state.prefix, document, state.options)
+        other = BoundArray.from_document(state.prefix, document, state.options)
     except ZarrantError:
         return False
     return (other.data_type, other.fill, other.chunk_shape, other.key_encoding, other.chain) == (
@@ -96,22 +96,22 @@ def is_same_array(state: ArrayState, document: Document | None) -> bool:
     )
 
 
-def shape_stands(state: ArrayState) -> Op[bool]:
+def shape_stands(state: BoundArray) -> Op[bool]:
     """Whether the array still has the shape that this handle knows, and nobody is about to change it.
 
     The metadata is read where it is not of the version that was last seen. An array of which nothing was ever seen stored is
     its handle's alone.
     """
     key, known = document_key(state.prefix), state.known
-    if known.version is not None and (yield from steady(key, known.version)):
+    if known.version is not None and (yield from unchanged(key, known.version)):
         return known.same_shape
     if known.version is None and (yield from fetch_one(key, ())) is None:
         return True
     yield from Current(state).look_again()
-    return known.same_shape and (yield from steady(key, known.version))
+    return known.same_shape and (yield from unchanged(key, known.version))
 
 
-def put_while_shape_stands(state: ArrayState, items: Sequence[New]) -> Op[list[Outcome[Version]] | None]:
+def put_while_shape_stands(state: BoundArray, items: Sequence[WriteRequest]) -> Op[list[Outcome[Version]] | None]:
     """Store objects while the shape stands, as far as the store can check that under their locks; None: nothing was stored.
 
     What `shape_stands` finds out, without a lock around a read and a write: a write at the end of the array costs one `lstat`
@@ -124,7 +124,7 @@ def put_while_shape_stands(state: ArrayState, items: Sequence[New]) -> Op[list[O
     return None if any(isinstance(outcome, MetadataChangedError) for outcome in outcomes) else outcomes
 
 
-def put_current(state: ArrayState, items: Sequence[New]) -> Op[list[Outcome[Version]]]:
+def put_current(state: BoundArray, items: Sequence[WriteRequest]) -> Op[list[Outcome[Version]]]:
     """Store or erase objects of an array, each on condition that the array is still there."""
     current = Current(state)
     outcomes = list((yield from put(items, current.condition)))
@@ -142,7 +142,7 @@ def put_current(state: ArrayState, items: Sequence[New]) -> Op[list[Outcome[Vers
     return outcomes
 
 
-def put_current_one(state: ArrayState, item: New) -> Op[Version]:
+def put_current_one(state: BoundArray, item: WriteRequest) -> Op[Version]:
     """`put_current` of one object; its error is raised."""
     (outcome,) = yield from put_current(state, (item,))
     if isinstance(outcome, Exception):

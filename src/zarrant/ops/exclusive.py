@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from zarrant.codecs.sources import Stored
-from zarrant.effects import ANY, OnlyWhile, Op, locked, pause, put_one, steady
 from zarrant.errors import ConflictError, DataError, LostUpdateError, MetadataChangedError, StoreError, VersionChangedError
+from zarrant.requests import ANY, OnlyWhile, Op, locked, pause, put_one, unchanged
 from zarrant.storage import Part, Version
 
 T = TypeVar("T")
@@ -126,6 +126,6 @@ def _attempt(source: Stored, change: Change, node: Node | None = None) -> Op[Ver
                 raise
         return (yield from put_one(source.key, parts, version, node.condition))
     # Fill where nothing is stored: there is nothing to do, but in an array that is gone that would be said in vain.
-    if node is not None and condition is not None and not (yield from steady(condition.key, condition.version)):
+    if node is not None and condition is not None and not (yield from unchanged(condition.key, condition.version)):
         yield from node.look_again()
     return None

@@ -12,22 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from zarrant.codecs.sources import Stored
-from zarrant.effects import (
-    New,
-    Op,
-    Want,
-    erase_link,
-    erase_prefix,
-    fetch,
-    fetch_one,
-    gather_outcomes,
-    list_dir,
-    list_prefix,
-    locked,
-    pause,
-    put,
-    put_one,
-)
 from zarrant.errors import (
     CapabilityError,
     ConflictError,
@@ -45,8 +29,24 @@ from zarrant.errors import (
 )
 from zarrant.limits import LIMITS
 from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument, attributes_of, dump, parse
+from zarrant.ops.bound_array import BoundArray, OpOptions
 from zarrant.ops.exclusive import FIRST_PAUSE, TRIES, exclusively
-from zarrant.ops.state import ArrayState, OpOptions
+from zarrant.requests import (
+    Op,
+    ReadRequest,
+    WriteRequest,
+    erase_link,
+    erase_prefix,
+    fetch,
+    fetch_one,
+    gather_outcomes,
+    list_dir,
+    list_prefix,
+    locked,
+    pause,
+    put,
+    put_one,
+)
 from zarrant.storage import Blob, Part, Version
 
 D = TypeVar("D", bound=Document)
@@ -164,7 +164,7 @@ def _refuse_v2(path: str) -> Op[None]:
 def _v2_key(path: str) -> Op[str | None]:
     """The key of what makes a path a node of Zarr V2; None where there is no such node."""
     keys = [f"{path}/{name}" if path else name for name in V2_KINDS]
-    for key, outcome in zip(keys, (yield from fetch([Want(key, ()) for key in keys])), strict=True):
+    for key, outcome in zip(keys, (yield from fetch([ReadRequest(key, ()) for key in keys])), strict=True):
         if isinstance(outcome, Exception):
             raise outcome
         if outcome is not None:
@@ -350,7 +350,7 @@ def _fill(fill: Callable[[], Op[None]], new: _Creation) -> Op[None]:
         yield from fill()
     except Exception:
         if new.exclusive and new.is_chunk is not None:
-            yield from put([New(key, None) for key in (yield from _leftovers(new.path, new.is_chunk))])
+            yield from put([WriteRequest(key, None) for key in (yield from _leftovers(new.path, new.is_chunk))])
         raise
 
 
@@ -400,7 +400,7 @@ def _make_room(new: _Creation) -> Op[None]:
             got=f"{len(leftovers)} objects, the first {leftovers[0]}",
             hint="overwrite=True erases them; with the metadata that was lost, store_metadata() brings the array back",
         )
-    for outcome in (yield from put([New(key, None) for key in leftovers])) if leftovers else ():
+    for outcome in (yield from put([WriteRequest(key, None) for key in leftovers])) if leftovers else ():
         if isinstance(outcome, Exception):
             raise outcome
 
@@ -585,7 +585,7 @@ def reason(child: Child) -> ZarrantError | None:
     """Why a node cannot be opened, without asking its store; None where it can be."""
     if child.error is None and isinstance(child.document, ArrayDocument):
         try:
-            ArrayState.from_document(child.path, child.document, OpOptions())
+            BoundArray.from_document(child.path, child.document, OpOptions())
         except ZarrantError as error:
             return error
     return child.error

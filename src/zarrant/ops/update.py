@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant.codecs.sources import Single, Stored
-from zarrant.effects import Op, Outcome, joined
 from zarrant.errors import ChunkError, ShapeError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.geometry.grid import ChunkGrid
@@ -24,13 +23,14 @@ from zarrant.geometry.layers import Layers, Stack, Values
 from zarrant.geometry.region import Cells, Region, box_region
 from zarrant.geometry.selection import Selection
 from zarrant.ops.batching import own_grid, run_batches, write_batch, write_known
+from zarrant.ops.bound_array import Array, BoundArray
 from zarrant.ops.current import Current, shape_stands
 from zarrant.ops.exclusive import Change, exclusively
-from zarrant.ops.state import Array, ArrayState
+from zarrant.requests import Op, Outcome, group_commit
 from zarrant.storage import Part
 
 
-def store_array_subset(state: ArrayState, subset: Any, data: Any) -> Op[None]:
+def store_array_subset(state: BoundArray, subset: Any, data: Any) -> Op[None]:
     """Store any region; whole chunks are written without a read, the others updated, side by side.
 
     `data` has the region's shape or broadcasts to it. An empty region is a no-op.
@@ -41,13 +41,13 @@ def store_array_subset(state: ArrayState, subset: Any, data: Any) -> Op[None]:
         yield from store_region(state, box_region(region), values, state.shape)
 
 
-def store_new_array(state: ArrayState, data: Array) -> Op[None]:
+def store_new_array(state: BoundArray, data: Array) -> Op[None]:
     """Store all of an array whose document this operation holds: nobody appends to it."""
     if data.size:
         yield from store_region(state, box_region(ArraySubset.full(state.shape)), data, state.shape, metadata_locked=True)
 
 
-def store_array_subsets(state: ArrayState, pairs: Iterable[tuple[Any, Any]]) -> Op[None]:
+def store_array_subsets(state: BoundArray, pairs: Iterable[tuple[Any, Any]]) -> Op[None]:
     """Store many regions as one call: each stored object is read at most once and written once.
 
     `pairs` are (subset, data) as for `store_array_subset`; where they overlap the later one stays. Every pair is checked
@@ -65,7 +65,7 @@ def store_array_subsets(state: ArrayState, pairs: Iterable[tuple[Any, Any]]) -> 
         yield from store_region(state, Layers(tuple(regions), tuple(range(len(regions)))), Stack(tuple(arrays)), state.shape)
 
 
-def store_chunk_subset(state: ArrayState, chunk: Sequence[int], subset: Any, data: Any) -> Op[None]:
+def store_chunk_subset(state: BoundArray, chunk: Sequence[int], subset: Any, data: Any) -> Op[None]:
     """Store a part of one chunk; `subset` is in coordinates of the chunk and may reach into the padding of an edge chunk."""
     chunk = check_chunk_indices(chunk, state.grid.grid_shape)
     local = as_subset(subset, state.chunk_shape, "chunk")
@@ -76,7 +76,7 @@ def store_chunk_subset(state: ArrayState, chunk: Sequence[int], subset: Any, dat
         yield from store_region(state, box_region(region), values, tuple(int(bound) for bound in bounds))
 
 
-def store_selection(state: ArrayState, selection: Selection, data: Any) -> Op[None]:
+def store_selection(state: BoundArray, selection: Selection, data: Any) -> Op[None]:
     """Store values at a NumPy-like selection; where it names an element twice, the later value stays."""
     values = selection.source(state.values(data))
     if values.size == 0:
@@ -85,7 +85,7 @@ def store_selection(state: ArrayState, selection: Selection, data: Any) -> Op[No
 
 
 def store_region(
-    state: ArrayState, region: Region, values: Values, bounds: tuple[int, ...], *, metadata_locked: bool = False
+    state: BoundArray, region: Region, values: Values, bounds: tuple[int, ...], *, metadata_locked: bool = False
 ) -> Op[None]:
     """Store a region of an array whose elements exist up to `bounds`.
 
@@ -112,11 +112,11 @@ def store_region(
     yield from run_batches(state, cells.index, _batches(whole, state.write_batch), write)
 
 
-def erase_known(state: ArrayState, chunk: tuple[int, ...]) -> Op[None]:
+def erase_known(state: BoundArray, chunk: tuple[int, ...]) -> Op[None]:
     """Erase what this handle knows of a chunk at the end of the array: all of it, or its elements become fill."""
     inside = state.grid.in_bounds(chunk)
     cells = box_region(ArraySubset((0,) * len(chunk), inside.shape)).split(own_grid(state), state.chunk_shape)
-    fill: Array = np.broadcast_to(state.fill_element, inside.shape)
+    fill = state.fill.full(inside.shape)
     merge = _merge(state, cells, 0, fill, True)
 
     def change(source: Stored) -> Op[list[Part] | None]:
@@ -125,7 +125,7 @@ def erase_known(state: ArrayState, chunk: tuple[int, ...]) -> Op[None]:
     yield from exclusively(state.chunk_key(chunk), change, state.options.exclusive, node=Current(state))
 
 
-def _over_the_edge(state: ArrayState, cells: Cells) -> npt.NDArray[np.bool_]:
+def _over_the_edge(state: BoundArray, cells: Cells) -> npt.NDArray[np.bool_]:
     """(n,) which chunks have elements beyond the bounds."""
     if cells.n == 1:
         return np.array((cells.extent(0) != state.chunk_shape,))
@@ -133,7 +133,7 @@ def _over_the_edge(state: ArrayState, cells: Cells) -> npt.NDArray[np.bool_]:
     return over
 
 
-def _merge(state: ArrayState, cells: Cells, row: int, values: Values, bounds_known: bool) -> Change:
+def _merge(state: BoundArray, cells: Cells, row: int, values: Values, bounds_known: bool) -> Change:
     """The change that lays one row of values over the old chunk.
 
     A subchunk (or a chunk) of which every element within the bounds is written needs no read; what lies beyond the bounds
@@ -153,7 +153,7 @@ def _merge(state: ArrayState, cells: Cells, row: int, values: Values, bounds_kno
 
 
 def _merge_unseen(
-    state: ArrayState, region: Region, values: Values, known: tuple[int, ...], source: Stored
+    state: BoundArray, region: Region, values: Values, known: tuple[int, ...], source: Stored
 ) -> Op[list[Part] | None]:
     """Lay values over a chunk in which elements beyond the `known` bounds may have been stored by others."""
     cells = region.split(own_grid(state), state.chunk_shape)
@@ -170,7 +170,7 @@ def _merge_unseen(
     return encoded.row(0)
 
 
-def _damaged(state: ArrayState, region: Region, known: tuple[int, ...], source: Stored) -> Op[list[ArraySubset]]:
+def _damaged(state: BoundArray, region: Region, known: tuple[int, ...], source: Stored) -> Op[list[ArraySubset]]:
     """The subchunks that cannot be read, of those whose every known element is written but that reach beyond what is known."""
     grid = ChunkGrid.regular(state.chunk_shape, state.piece_shape)
     pieces = region.split(grid, known)
@@ -187,13 +187,13 @@ def _damaged(state: ArrayState, region: Region, known: tuple[int, ...], source: 
     return found
 
 
-def _laid_over_fill(state: ArrayState, boxes: Sequence[ArraySubset], region: Region, values: Values) -> tuple[Layers, Stack]:
+def _laid_over_fill(state: BoundArray, boxes: Sequence[ArraySubset], region: Region, values: Values) -> tuple[Layers, Stack]:
     """A region on top of boxes of fill."""
     layers = region if isinstance(region, Layers) else Layers((region,), (0,))
     arrays = values.arrays if isinstance(values, Stack) else (values,)
     n = len(arrays)
     regions = (*map(box_region, boxes), *layers.regions)
-    fills = tuple(np.broadcast_to(state.fill_element, box.shape) for box in boxes)
+    fills = tuple(state.fill.full(box.shape) for box in boxes)
     return Layers(regions, (*range(n, n + len(boxes)), *layers.numbers)), Stack((*arrays, *fills))
 
 
@@ -205,7 +205,7 @@ class _Update(NamedTuple):
     values: Array
 
 
-def _merge_together(state: ArrayState, key: str, update: _Update) -> Op[None]:
+def _merge_together(state: BoundArray, key: str, update: _Update) -> Op[None]:
     """Merge an update and those that others make of the same chunk meanwhile, with one read and one write."""
 
     def lead(take: Callable[[], Sequence[_Update]]) -> Op[Any]:
@@ -215,10 +215,10 @@ def _merge_together(state: ArrayState, key: str, update: _Update) -> Op[None]:
         return exclusively(key, change, node=Current(state))
 
     # Chains are prepared once for what they depend on: updates with the same one differ in where and what only.
-    yield from joined(key, (id(state.prepared), update.cells.extent(update.row)), update, lead)
+    yield from group_commit(key, (id(state.prepared), update.cells.extent(update.row)), update, lead)
 
 
-def _laid_over(state: ArrayState, updates: Sequence[_Update]) -> tuple[Cells, int, Values]:
+def _laid_over(state: BoundArray, updates: Sequence[_Update]) -> tuple[Cells, int, Values]:
     """Updates of one chunk as one, later ones on top."""
     if len(updates) == 1:
         return updates[0]

@@ -25,26 +25,26 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any, NamedTuple, TypeVar
 
-from zarrant.effects import (
+from zarrant.errors import VersionChangedError
+from zarrant.locking.local import Asker, Taken, asker_of_parts, asking, give_back, given_up
+from zarrant.requests import (
     ANY,
     All,
+    CheckUnchanged,
     ErasePrefix,
     Fetch,
-    Joined,
+    GroupCommit,
     ListDir,
     ListPrefix,
     Locked,
-    New,
     OnlyWhile,
     Op,
     Pause,
     Put,
+    ReadRequest,
     Request,
-    Steady,
-    Want,
+    WriteRequest,
 )
-from zarrant.errors import VersionChangedError
-from zarrant.locking.local import Asker, Taken, asker_of_parts, asking, give_back, given_up
 from zarrant.run.holding import hold, on_condition, steady
 from zarrant.run.items import (
     annotated,
@@ -154,7 +154,7 @@ def _locked(request: Locked, world: World) -> Any:
         return _drive(request.op, world._replace(store=held, outside=world.outside or world.store))
 
 
-def _joined(request: Joined, world: World) -> None:
+def _joined(request: GroupCommit, world: World) -> None:
     join(request, world.store, lambda op: _drive(op, world))
 
 
@@ -188,9 +188,9 @@ _ANSWERS: dict[type, Callable[[Any, World], Any]] = {
     Put: _put,
     All: _all,
     Locked: _locked,
-    Joined: _joined,
+    GroupCommit: _joined,
     Pause: _pause,
-    Steady: lambda request, world: steady(request.key, request.version, world.store),
+    CheckUnchanged: lambda request, world: steady(request.key, request.version, world.store),
     ErasePrefix: _erase_prefix,
     ListDir: _list_dir,
     ListPrefix: _list_prefix,
@@ -277,9 +277,9 @@ async def _answer_async(request: Request, world: World) -> Any:
             return await _all_async(request, world)
         case Locked():
             return await _locked_async(request, world)
-        case Joined():
+        case GroupCommit():
             return await join_async(request, store, lambda op: _perform_steps(op, world))
-        case Steady(key, version):
+        case CheckUnchanged(key, version):
             return await _steady_async(key, version, store)
         case Pause(seconds):
             return await asyncio.sleep(seconds)
@@ -353,7 +353,7 @@ async def _all_async(request: All, world: World) -> list[Any]:
 
 
 async def _each(act: Callable[[Any, Any], Any], items: Sequence[Any], world: World) -> list[Any]:
-    async def one(item: Want | New) -> Any:
+    async def one(item: ReadRequest | WriteRequest) -> Any:
         try:
             async with world.gate or nullcontext():
                 return await act(item, world.store)
@@ -363,14 +363,14 @@ async def _each(act: Callable[[Any, Any], Any], items: Sequence[Any], world: Wor
     return list(await asyncio.gather(*(one(item) for item in items)))
 
 
-async def _get_async(want: Want, store: Store) -> Blob | None:
+async def _get_async(want: ReadRequest, store: Store) -> Blob | None:
     require(capabilities(store).async_calls, "get", store)
     if want.ranges is None:
         return check_whole(want, await store.get_async(want.key))
     return check_ranges(want.ranges, await store.get_ranges_async(want.key, want.ranges, want.if_version))
 
 
-async def _store_async(item: New, store: Store) -> Version:
+async def _store_async(item: WriteRequest, store: Store) -> Version:
     calls, swaps = capabilities(store).async_calls, item.if_version is not ANY
     if item.parts is None:
         require(calls, "erase_if" if swaps else "erase", store)

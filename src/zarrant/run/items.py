@@ -1,7 +1,7 @@
 """One item of a request on a blocking store: a fetch, a write, an erasure, each with its outcome.
 
-In: a `Want` or a `New`, and a store with whatever methods it has. Out: the reply, or one error that names key and store;
-CapabilityError where the store has no such method.
+In: a `ReadRequest` or a `WriteRequest`, and a store with whatever methods it has. Out: the reply, or one error that names key
+and store; CapabilityError where the store has no such method.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar, cast
 
-from zarrant.effects import New, Want
 from zarrant.errors import CapabilityError, LimitError, StoreError, VersionChangedError, ZarrantError
+from zarrant.requests import ReadRequest, WriteRequest
 from zarrant.run.holding import hold
 from zarrant.storage import ANY, Blob, Buffer, ByteRange, Calls, Hole, Store, Version, capabilities, expect_version, filled
 
 T = TypeVar("T")
-Item = TypeVar("Item", Want, New)
+Item = TypeVar("Item", ReadRequest, WriteRequest)
 
 
 def outcome(act: Callable[[Item, Store], T], item: Item, store: Store) -> T | Exception:
@@ -41,7 +41,7 @@ def require(calls: Calls, name: str, store: Store) -> None:
         raise CapabilityError("the store cannot do this", store=repr(store), expected=name)
 
 
-def get(want: Want, store: Store) -> Blob | None:
+def get(want: ReadRequest, store: Store) -> Blob | None:
     """Read one object or its ranges."""
     calls = capabilities(store).sync_calls
     require(calls, "get", store)
@@ -65,7 +65,7 @@ def check_ranges(ranges: Sequence[ByteRange], blob: Blob | None) -> Blob | None:
     return blob
 
 
-def check_whole(want: Want, blob: Blob | None) -> Blob | None:
+def check_whole(want: ReadRequest, blob: Blob | None) -> Blob | None:
     """The blob, if it is of the version wanted and not larger than whoever wants it can use."""
     if want.if_version is not None:
         expect_version(None if blob is None else blob.version, want.if_version)
@@ -74,7 +74,7 @@ def check_whole(want: Want, blob: Blob | None) -> Blob | None:
     return blob
 
 
-def store_in_turn(item: New, store: Store) -> Version:
+def store_in_turn(item: WriteRequest, store: Store) -> Version:
     """Store or erase; returns the new version. What replaces an object whatever is there waits while another thread holds it."""
     if item.if_version is not ANY or capabilities(store).sync_calls.hold:
         return _store(item, store)
@@ -82,7 +82,7 @@ def store_in_turn(item: New, store: Store) -> Version:
         return _store(item, held)
 
 
-def store_all(items: Sequence[New], store: Store) -> list[Version | Exception]:
+def store_all(items: Sequence[WriteRequest], store: Store) -> list[Version | Exception]:
     """Store or erase each; whole objects with one call, where the store has one for them."""
     whole = [i for i, item in enumerate(items) if _is_whole(item)] if capabilities(store).put_all else []
     found: dict[int, Version | Exception] = {}
@@ -98,13 +98,13 @@ def store_all(items: Sequence[New], store: Store) -> list[Version | Exception]:
     return [found[i] for i in range(len(items))]
 
 
-def _is_whole(item: New) -> bool:
+def _is_whole(item: WriteRequest) -> bool:
     """Whether an item replaces whatever is there by bytes."""
     parts = item.parts
     return item.if_version is ANY and parts is not None and not any(isinstance(part, ByteRange | Hole) for part in parts)
 
 
-def _store(item: New, store: Store) -> Version:
+def _store(item: WriteRequest, store: Store) -> Version:
     calls, swaps = capabilities(store).sync_calls, item.if_version is not ANY
     if item.parts is None:
         require(calls, "erase_if" if swaps else "erase", store)
@@ -124,12 +124,12 @@ def _store(item: New, store: Store) -> Version:
     return store.put_if(item.key, parts, item.if_version) if swaps else store.put(item.key, parts)
 
 
-def kept_ranges(item: New) -> list[ByteRange]:
+def kept_ranges(item: WriteRequest) -> list[ByteRange]:
     """The ranges of the old object that a new one takes over."""
     return [part for part in item.parts or () if isinstance(part, ByteRange)]
 
 
-def with_kept(item: New, ranges: Sequence[ByteRange], blob: Blob | None) -> list[Buffer]:
+def with_kept(item: WriteRequest, ranges: Sequence[ByteRange], blob: Blob | None) -> list[Buffer]:
     """The parts of a new object where kept ranges were read back, and holes as zeros: for stores that cannot copy ranges."""
     if ranges and check_ranges(ranges, blob) is None:
         raise VersionChangedError("the object was erased meanwhile", key=item.key)

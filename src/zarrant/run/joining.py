@@ -1,6 +1,6 @@
 """Group commit, for both drivers: one caller performs what several have handed in, the others wait for their outcome.
 
-In: a `Joined` request and the store. Out: None, or the error of this caller's item. A caller who waits longer than the store
+In: a `GroupCommit` request and the store. Out: None, or the error of this caller's item. A caller who waits longer than the store
 waits for a lock gets LockTimeout, with nothing done. Once somebody acts for him he waits for the end of it, however he is
 interrupted: his data are in use until then. Where the work of several fails it is done again one by one, so that one
 caller's bad data are not another's error. Who would wait for himself, because he leads or has the lock, gets ReentrantLockError.
@@ -14,17 +14,17 @@ import time
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any
 
-from zarrant.effects import Joined, Op
 from zarrant.errors import LockTimeout
 from zarrant.locking.gathering import Entry, Gatherings
 from zarrant.locking.local import given_up, reentrant, turn_comes
+from zarrant.requests import GroupCommit, Op
 from zarrant.run.holding import QUEUE_TIMEOUT, is_callers, settle
 from zarrant.storage import Store, capabilities
 
 _gatherings = Gatherings()
 
 
-def join(request: Joined, store: Store, perform: Callable[[Op[None]], None]) -> None:
+def join(request: GroupCommit, store: Store, perform: Callable[[Op[None]], None]) -> None:
     """Take part, or the lead, in this thread."""
     turn = threading.Lock()
     turn.acquire()
@@ -61,7 +61,7 @@ def _follow(entry: Entry, turn: threading.Lock, deadline: float, lead: Callable[
         given_up.reset(token)
 
 
-async def join_async(request: Joined, store: Store, perform: Callable[[Op[None]], Coroutine[Any, Any, None]]) -> None:
+async def join_async(request: GroupCommit, store: Store, perform: Callable[[Op[None]], Coroutine[Any, Any, None]]) -> None:
     """Take part, or the lead, in this task."""
     loop, turn = asyncio.get_running_loop(), asyncio.Event()
 
@@ -93,7 +93,7 @@ async def _event(turn: asyncio.Event, timeout: float) -> None:
         pass
 
 
-def _act(request: Joined, entry: Entry, store: Store) -> Op[None]:
+def _act(request: GroupCommit, entry: Entry, store: Store) -> Op[None]:
     """Do it for all who have come by the time it is done."""
     batch = [entry]
 
@@ -116,7 +116,7 @@ def _act(request: Joined, entry: Entry, store: Store) -> Op[None]:
         _gatherings.settle(each, None)
 
 
-def _one_by_one(request: Joined, batch: list[Entry], store: Store) -> Op[None]:
+def _one_by_one(request: GroupCommit, batch: list[Entry], store: Store) -> Op[None]:
     for each in batch:
         error: Exception | None = None
         try:
@@ -140,6 +140,6 @@ def _patience(store: Store) -> float:
     return QUEUE_TIMEOUT if timeout is None else timeout
 
 
-def _name(request: Joined, store: Store) -> Hashable:
+def _name(request: GroupCommit, store: Store) -> Hashable:
     place = store if isinstance(store, Hashable) else id(store)
     return place, request.key, request.kind

@@ -56,6 +56,7 @@ class Capabilities:
     """None: the store has no say in it."""
     lock_timeout: float | None = None
     direct_io: bool = False
+    file_reuse: bool = False
     one_process: bool = False
     """Only this process can reach the store, so that a queue of its threads is as good as a lock."""
 
@@ -201,6 +202,7 @@ def capabilities(store: object) -> Capabilities:
         getattr(store, "durability", None),
         getattr(store, "lock_timeout", None),
         bool(getattr(store, "direct_io", False)),
+        bool(getattr(store, "file_reuse", False)),
         bool(getattr(store, "one_process", False)),
     )
 
@@ -248,9 +250,16 @@ def _look(owner: object, kind: object) -> Capabilities:
 
 @lru_cache(maxsize=1024)
 def _with_values(
-    found: Capabilities, durability: str | None, lock_timeout: float | None, direct_io: bool, one_process: bool
+    found: Capabilities, durability: str | None, lock_timeout: float | None, direct_io: bool, file_reuse: bool, one_process: bool
 ) -> Capabilities:
-    return replace(found, durability=durability, lock_timeout=lock_timeout, direct_io=direct_io, one_process=one_process)
+    return replace(
+        found,
+        durability=durability,
+        lock_timeout=lock_timeout,
+        direct_io=direct_io,
+        file_reuse=file_reuse,
+        one_process=one_process,
+    )
 
 
 def combined(kind: Any, inside: Capabilities) -> Capabilities:

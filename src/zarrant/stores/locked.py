@@ -46,11 +46,14 @@ class LockedStore(Forwarding):
 
     def _writer(self, method: str, key: str, parts: Sequence[Part] | None = None) -> Store:
         if key in self.keys:
-            if self._lock.ended:
-                raise StoreError("the lock is not held here: it was released", key=key)
+            self._check(key)
             return self.held
         # Below a prefix may be keys whose locks this store has.
         return self.held if method == "erase_prefix" else self._inside
+
+    def _check(self, key: str) -> None:
+        if self._lock.ended:
+            raise StoreError("the lock is not held here: it was released", key=key)
 
     def _form(self, store: object, held: object, lock: _Lock | None = None) -> LockedStore:
         return LockedStore(store, held, self.keys, self.timeout, lock or self._lock)
@@ -58,6 +61,8 @@ class LockedStore(Forwarding):
     @contextmanager
     def hold(self, keys: Sequence[str]) -> Iterator[LockedStore]:
         """See `storage.Hold`; only keys that are locked already."""
+        for key in self.keys.intersection(keys):
+            self._check(key)
         names = {key: key for key in keys}
         with (
             locked_again(self._lock.queues, names, self.keys, time.monotonic() + self.timeout, self.url),

@@ -18,11 +18,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zarrant.effects import Op, fetch_one
 from zarrant.errors import OptionError, ZarrantError
 from zarrant.nodes.base import LIST, READ, UPDATE, Place
 from zarrant.ops.examine import erase_orphan, object_version, salvage
 from zarrant.progress import Report
+from zarrant.requests import Op, fetch_one
 from zarrant.storage import Blob, ByteRange, Version
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.tools.check import CheckReport, Found, check, finding_of, inspect, open_place, outside, search, summed

@@ -23,7 +23,7 @@ Op: TypeAlias = Generator["Request", Any, T]
 Outcome: TypeAlias = T | Exception
 
 
-class Want(NamedTuple):
+class ReadRequest(NamedTuple):
     """One object (`ranges` None) or some ranges of it, optionally of one known version only.
 
     `limit`: the bytes that a whole object may have; a larger one is a LimitError, and is not read where the store can tell.
@@ -36,12 +36,12 @@ class Want(NamedTuple):
 
 
 class Fetch(NamedTuple):
-    """Read; replied with a list of Blob, None (absent) or Exception, one for each `Want`."""
+    """Read; replied with a list of Blob, None (absent) or Exception, one for each `ReadRequest`."""
 
-    wants: Sequence[Want]
+    wants: Sequence[ReadRequest]
 
 
-class New(NamedTuple):
+class WriteRequest(NamedTuple):
     """One object to store. ByteRange parts copy from the object being replaced. `parts` None erases."""
 
     key: str
@@ -56,7 +56,7 @@ class Put(NamedTuple):
     MetadataChangedError.
     """
 
-    items: Sequence[New]
+    items: Sequence[WriteRequest]
     condition: OnlyWhile | None = None
 
 
@@ -96,7 +96,7 @@ class Locked(NamedTuple):
     below: str | None = None
 
 
-class Joined(NamedTuple):
+class GroupCommit(NamedTuple):
     """Do `lead` for `item` and what others of this process hand in for `key` meanwhile; replied with None, or `item`'s error.
 
     One of the callers performs `lead(take)` for all; `take()`, called when the key is held, gives their items in order of
@@ -119,7 +119,7 @@ class All(NamedTuple):
     cost: int
 
 
-class Steady(NamedTuple):
+class CheckUnchanged(NamedTuple):
     """Replied with True where an object is of this version and nobody holds it to change it; else, or if unknown, False."""
 
     key: str
@@ -132,10 +132,10 @@ class Pause(NamedTuple):
     seconds: float
 
 
-Request: TypeAlias = Fetch | Put | ErasePrefix | ListDir | ListPrefix | Locked | Joined | Steady | All | Pause
+Request: TypeAlias = Fetch | Put | ErasePrefix | ListDir | ListPrefix | Locked | GroupCommit | CheckUnchanged | All | Pause
 
 
-def fetch(wants: Sequence[Want]) -> Op[list[Outcome[Blob | None]]]:
+def fetch(wants: Sequence[ReadRequest]) -> Op[list[Outcome[Blob | None]]]:
     """Read many; one outcome each."""
     return cast("list[Outcome[Blob | None]]", (yield Fetch(wants)))
 
@@ -144,20 +144,20 @@ def fetch_one(
     key: str, ranges: tuple[ByteRange, ...] | None = None, if_version: Version = None, limit: int | None = None
 ) -> Op[Blob | None]:
     """Read one object or its ranges; its error is raised."""
-    (outcome,) = yield from fetch((Want(key, ranges, if_version, limit),))
+    (outcome,) = yield from fetch((ReadRequest(key, ranges, if_version, limit),))
     if isinstance(outcome, Exception):
         raise outcome
     return outcome
 
 
-def put(items: Sequence[New], condition: OnlyWhile | None = None) -> Op[list[Outcome[Version]]]:
+def put(items: Sequence[WriteRequest], condition: OnlyWhile | None = None) -> Op[list[Outcome[Version]]]:
     """Store or erase many; one outcome each."""
     return cast("list[Outcome[Version]]", (yield Put(items, condition)))
 
 
 def put_one(key: str, parts: Sequence[Part] | None, if_version: Version = ANY, condition: OnlyWhile | None = None) -> Op[Version]:
     """Store (or, with `parts` None, erase) one object, and return the version it has now; its error is raised."""
-    (outcome,) = yield from put((New(key, parts, if_version),), condition)
+    (outcome,) = yield from put((WriteRequest(key, parts, if_version),), condition)
     if isinstance(outcome, Exception):
         raise outcome
     return outcome
@@ -188,9 +188,9 @@ def locked(keys: Sequence[str], op: Op[T], beside: bool = False, below: str | No
     return cast("T", (yield Locked(keys, op, beside, below)))
 
 
-def joined(key: str, kind: Hashable, item: Any, lead: Callable[[Callable[[], Sequence[Any]]], Op[Any]]) -> Op[None]:
+def group_commit(key: str, kind: Hashable, item: Any, lead: Callable[[Callable[[], Sequence[Any]]], Op[Any]]) -> Op[None]:
     """Do something to a key together with all who want the same; this item's error is raised."""
-    yield Joined(key, kind, item, lead)
+    yield GroupCommit(key, kind, item, lead)
 
 
 def gather_outcomes(ops: Iterable[Op[T]], cost: int) -> Op[list[Outcome[T]]]:
@@ -217,9 +217,9 @@ def gather(ops: Iterable[Op[T]], cost: int) -> Op[list[T]]:
     return cast("list[T]", outcomes)
 
 
-def steady(key: str, version: Version) -> Op[bool]:
+def unchanged(key: str, version: Version) -> Op[bool]:
     """Whether an object is of this version and stays so for now."""
-    return cast("bool", (yield Steady(key, version)))
+    return cast("bool", (yield CheckUnchanged(key, version)))
 
 
 def pause(seconds: float) -> Op[None]:

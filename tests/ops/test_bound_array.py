@@ -6,13 +6,13 @@ import pytest
 
 from zarrant.codecs.base import CodecOptions
 from zarrant.errors import DataTypeError, ShapeError
-from zarrant.ops.state import ArrayState, OpOptions
+from zarrant.ops.bound_array import BoundArray, OpOptions
 
 
 def test_facts(state) -> None:
     s = state(fill_value=7)
     assert (s.shape, s.chunk_shape, s.grid.grid_shape) == ((10, 9), (4, 3), (3, 3))
-    assert s.fill == np.int32(7).tobytes()
+    assert s.fill.scalar == 7
     assert s.chunk_key((1, 2)) == "a/c/1/2"
     assert s.chunk_keys(np.array([[0, 0], [2, 1]])) == ["a/c/0/0", "a/c/2/1"]
     assert state(prefix="", shape=(), chunks=()).chunk_key(()) == "c"
@@ -109,7 +109,7 @@ def test_other_extents_and_attributes_bind_nothing_anew(state, layout) -> None:
     s = state(**layout)
     assert s.batch and s.prepared.partial is not None
     grown = s.with_document(s.document.with_shape((50, 70)).with_attributes({"a": 1}))
-    fresh = ArrayState.from_document(s.prefix, grown.document, s.options)
+    fresh = BoundArray.from_document(s.prefix, grown.document, s.options)
     assert grown == fresh
     assert (grown.shape, grown.grid, grown.chunk_shape, grown.batch) == ((50, 70), fresh.grid, fresh.chunk_shape, fresh.batch)
     assert grown.prepared is s.prepared

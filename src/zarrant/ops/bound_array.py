@@ -13,14 +13,14 @@ import numpy.typing as npt
 from zarrant.codecs.base import ChunkSpec, CodecOptions, Prepared
 from zarrant.codecs.chain import Chain, parse_chain
 from zarrant.codecs.leaf import Leaf
+from zarrant.dtypes.base import Fill
 from zarrant.dtypes.fixed import FixedType, parse_data_type
-from zarrant.dtypes.values import as_values
-from zarrant.effects import OnlyWhile
 from zarrant.errors import DataTypeError, ShapeError
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.keys import KeyEncoding
 from zarrant.limits import LIMITS
 from zarrant.metadata.v3 import ArrayDocument
+from zarrant.requests import OnlyWhile
 from zarrant.storage import Version
 
 Array = npt.NDArray[np.generic]
@@ -72,20 +72,20 @@ class Known:
 
 
 @dataclass(frozen=True)
-class ArrayState:
+class BoundArray:
     """An array at `prefix` ("" for the root of the store, else without slashes at its ends)."""
 
     prefix: str
     document: ArrayDocument
     data_type: FixedType
-    fill: bytes
+    fill: Fill
     grid: ChunkGrid
     key_encoding: KeyEncoding
     chain: Chain
     options: OpOptions
 
     @classmethod
-    def from_document(cls, prefix: str, document: ArrayDocument, options: OpOptions) -> ArrayState:
+    def from_document(cls, prefix: str, document: ArrayDocument, options: OpOptions) -> BoundArray:
         """Bind a document; MetadataError (or UnknownExtensionError) for anything in it that cannot be."""
         data_type = parse_data_type(document.data_type.name, document.data_type.configuration, "$.data_type")
         fill = data_type.fill_from_json(document.fill_value)
@@ -97,18 +97,18 @@ class ArrayState:
             chain = chain.skipping(tuple(transformer.name for transformer in document.storage_transformers))
         return cls(prefix, document, data_type, fill, grid, keys, chain, options)
 
-    def with_options(self, options: OpOptions) -> ArrayState:
+    def with_options(self, options: OpOptions) -> BoundArray:
         """The same array under other options."""
         return replace(self, options=options)
 
-    def with_document(self, document: ArrayDocument) -> ArrayState:
+    def with_document(self, document: ArrayDocument) -> BoundArray:
         """The same array as other metadata describe it; bound anew only where more than shape and attributes may differ."""
         old = self.document
         same = all(getattr(document, name) is getattr(old, name) for name in _BOUND)
         if not same or len(document.shape) != len(old.shape):
-            return ArrayState.from_document(self.prefix, document, self.options)
+            return BoundArray.from_document(self.prefix, document, self.options)
         grid = ChunkGrid.from_document(document.chunk_grid.name, document.chunk_grid.configuration, document.shape)
-        state = ArrayState(self.prefix, document, self.data_type, self.fill, grid, self.key_encoding, self.chain, self.options)
+        state = BoundArray(self.prefix, document, self.data_type, self.fill, grid, self.key_encoding, self.chain, self.options)
         for name in _OF_ONE_CHUNK & self.__dict__.keys():
             state.__dict__[name] = self.__dict__[name]
         return state
@@ -147,11 +147,6 @@ class ArrayState:
     def piece_shape(self) -> tuple[int, ...]:
         """The smallest part of a stored object that can be replaced without decoding another."""
         return self.subchunk_shapes[-1] if self.sharded and self.prepared.partial.write else self.chunk_shape
-
-    @property
-    def fill_element(self) -> Array:
-        """One fill element, as an array without dimensions."""
-        return np.ndarray((), self.data_type.numpy, self.fill)
 
     @property
     def whole_limit(self) -> int:
@@ -198,7 +193,7 @@ class ArrayState:
 
     def values(self, data: Any) -> Array:
         """Data as an array of the array's type, a view where possible; see `dtypes.values` for what does not fit."""
-        return as_values(data, self.data_type, self.fill)
+        return self.data_type.as_values(data, self.fill)
 
     def output(self, out: Array | None, shape: Sequence[int]) -> Array:
         """`out` checked, or a new array."""
