@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, settings
 from zarrant.codecs import chain, plain
 from zarrant.stores import unsynced
 from zarrant.stores.filesystem import FilesystemStore
-from zarrant.testing import FaultyLayer
+from zarrant.testkit import FaultyLayer
 
 # Machines that run tests are shared: a deadline measures the neighbours, and so does slow generation of data.
 COMMON = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow]}

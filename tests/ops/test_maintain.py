@@ -20,7 +20,7 @@ from zarrant.errors import BoundsError, CapabilityError, ChunkError
 from zarrant.ops import maintain, update, write
 from zarrant.ops.bound_array import OpOptions
 from zarrant.storage import ByteRange
-from zarrant.testing import together
+from zarrant.testkit import together
 
 INDEX = chain_of([Bytes(), Crc32c()])
 KEEP_DEAD = OpOptions(CodecOptions(dead_limit=1.0))

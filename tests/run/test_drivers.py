@@ -30,7 +30,7 @@ from zarrant.run.pool import Pool
 from zarrant.storage import Blob, ByteRange
 from zarrant.stores.adapters import WriteOnly
 from zarrant.stores.memory import MemoryStore
-from zarrant.testing import FaultyLayer, together
+from zarrant.testkit import FaultyLayer, together
 
 SOAK = bool(os.environ.get("ZARRANT_SOAK"))
 

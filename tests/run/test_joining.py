@@ -20,7 +20,7 @@ from zarrant.requests import GroupCommit, Op
 from zarrant.run import joining
 from zarrant.run.drivers import World, perform
 from zarrant.run.pool import shared_pool
-from zarrant.testing import FaultyLayer, together
+from zarrant.testkit import FaultyLayer, together
 
 
 @pytest.fixture(params=["memory", "files"])

@@ -19,6 +19,7 @@ from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.metadata.v3 import ArrayDocument, Document
 from zarrant.nodes.base import Frozen, Located, Place, S, warn_caller
 from zarrant.nodes.show import Info, array_html, array_info
+from zarrant.nodes.signatures import spelled_out
 from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.current import same_array
 from zarrant.ops.hierarchy import document_key
@@ -221,6 +222,7 @@ class ArrayProperties(Frozen, Located[S]):
         """
         return array_info(self)
 
+    @spelled_out(ConfigOptions)
     def with_config(self, **options: Unpack[ConfigOptions]) -> Self:
         """A handle on the same array under other options. Nothing is read, and this handle stays as it is.
 

@@ -14,7 +14,7 @@ from zarrant.codecs.base import ChunkSpec, CodecOptions, Prepared
 from zarrant.codecs.chain import Chain, parse_chain
 from zarrant.codecs.leaf import Leaf
 from zarrant.dtypes.base import Fill
-from zarrant.dtypes.fixed import FixedType, parse_data_type
+from zarrant.dtypes.fixed import FixedType, fixed_size, parse_data_type
 from zarrant.errors import DataTypeError, ShapeError
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.keys import KeyEncoding
@@ -87,7 +87,7 @@ class BoundArray:
     @classmethod
     def from_document(cls, prefix: str, document: ArrayDocument, options: OpOptions) -> BoundArray:
         """Bind a document; MetadataError (or UnknownExtensionError) for anything in it that cannot be."""
-        data_type = parse_data_type(document.data_type.name, document.data_type.configuration, "$.data_type")
+        data_type = fixed_size(parse_data_type(document.data_type.name, document.data_type.configuration))
         fill = data_type.fill_from_json(document.fill_value)
         grid = ChunkGrid.from_document(document.chunk_grid.name, document.chunk_grid.configuration, document.shape)
         keys = KeyEncoding.from_document(document.chunk_key_encoding.name, document.chunk_key_encoding.configuration)

@@ -66,6 +66,11 @@ class Capabilities:
         return self.sync_calls.get or self.async_calls.get
 
     @property
+    def get_within(self) -> bool:
+        """Whether objects that are too large are not read."""
+        return self.sync_calls.get_within or self.async_calls.get_within
+
+    @property
     def put(self) -> bool:
         """Whether objects can be stored."""
         return self.sync_calls.put or self.async_calls.put

@@ -49,6 +49,6 @@ class FaultyLayer(FileLayer):
         """None: what a test counts does not depend on the processes that another one left."""
         return NO_CHILDREN
 
-    for _name in STEPS:
-        locals()[_name] = _step(_name)
-    del _name
+
+for _name in FaultyLayer.STEPS:
+    setattr(FaultyLayer, _name, _step(_name))
