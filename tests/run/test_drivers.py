@@ -620,7 +620,7 @@ def test_requests_to_an_async_store_are_bounded(concurrency: int) -> None:
 
 
 def test_compare_and_swap_gives_up_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zarrant.ops.exclusive.LAST_PAUSE", 0.0)
+    monkeypatch.setattr("zarrant.ops.guard.LAST_PAUSE_S", 0.0)
     store = MemoryStore()
     a = zarrant.create_array(store, shape=(4,), chunks=(4,), dtype="int8")
     a[...] = 1

@@ -18,7 +18,7 @@ from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.layers import Values
 from zarrant.geometry.region import Cells
 from zarrant.ops.bound_array import Array, BoundArray
-from zarrant.ops.current import put_current, put_while_shape_stands
+from zarrant.ops.current import put_current
 from zarrant.requests import ANY, Op, Outcome, WriteRequest, gather, gather_outcomes
 
 Batch = Callable[[int, int], Op[list[Outcome[Any]]]]
@@ -38,20 +38,14 @@ def write_batch(state: BoundArray, cells: Cells, values: Values, lo: int, hi: in
     """Encode rows lo..hi, side by side, and store them with one request, whatever is there."""
     step = state.batch
     if hi - lo <= step:
-        return (yield from put_current(state, (yield from _encode(state, cells, values, lo, hi))))
-    parts = (_encode(state, cells, values, at, min(at + step, hi)) for at in range(lo, hi, step))
+        return (yield from put_current(state, (yield from encode(state, cells, values, lo, hi))))
+    parts = (encode(state, cells, values, at, min(at + step, hi)) for at in range(lo, hi, step))
     items = yield from gather(parts, state.cost)
     return (yield from put_current(state, [item for each in items for item in each]))
 
 
-def write_known(state: BoundArray, cells: Cells, values: Values, row: int) -> Op[list[Outcome[Any]] | None]:
-    """Store one row of which every element that this handle knows comes from `values`; None where others may know more."""
-    if not state.options.checks_conditions:
-        return None
-    return (yield from put_while_shape_stands(state, (yield from _encode(state, cells, values, row, row + 1))))
-
-
-def _encode(state: BoundArray, cells: Cells, values: Values, lo: int, hi: int) -> Op[list[WriteRequest]]:
+def encode(state: BoundArray, cells: Cells, values: Values, lo: int, hi: int) -> Op[list[WriteRequest]]:
+    """Encode rows lo..hi: what is to be written for each, whatever is there."""
     encoded = yield from state.prepared.write(None, cells, lo, hi, values)
     keys = state.chunk_keys(cells.index[lo:hi])
     return [WriteRequest(key, encoded.row(i), ANY) for i, key in enumerate(keys)]

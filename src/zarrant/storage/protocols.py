@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from enum import Enum
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from zarrant.errors import MetadataChangedError, VersionChangedError
@@ -17,8 +18,14 @@ from zarrant.errors import MetadataChangedError, VersionChangedError
 Buffer: TypeAlias = bytes | bytearray | memoryview
 Version: TypeAlias = Hashable
 
-ANY: Version = "any version"
-"""`if_version` of a write that replaces whatever is there."""
+
+class AnyVersion(Enum):
+    """Its only member, `ANY`, as `if_version` of a write: replace whatever is there."""
+
+    ANY = "any version"
+
+
+ANY = AnyVersion.ANY
 
 
 class ByteRange(NamedTuple):
