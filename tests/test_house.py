@@ -39,14 +39,12 @@ TWINS = {
     "run/drivers.py",
     "run/joining.py",
     "nodes/base.py",
-    "nodes/array.py",
+    "nodes/async_array.py",
     "nodes/group.py",
-    "nodes/decoder.py",
-    "nodes/growth.py",
+    "nodes/locks.py",
     "nodes/open.py",
-    "nodes/session.py",
-    "nodes/sync.py",
-    "nodes/upkeep.py",
+    "nodes/partial_decoder.py",
+    "nodes/partial_encoder.py",
 }
 NATIVE_ASYNC = ("stores/", "storage.py", "testing.py")
 
@@ -122,7 +120,7 @@ def test_async_lives_with_the_twins_and_the_stores_only() -> None:
     assert {path for path in found - TWINS if not path.startswith(NATIVE_ASYNC)} == set()
 
 
-@pytest.mark.parametrize("path", ["nodes/array.py", "nodes/group.py", "nodes/open.py"])
+@pytest.mark.parametrize("path", ["nodes/async_array.py", "nodes/group.py", "nodes/open.py"])
 def test_nodes_hold_no_algorithm(path: str) -> None:
     """A coroutine of a node starts an operation and awaits it: what loops or catches belongs into an operation."""
     loops = (ast.For, ast.AsyncFor, ast.While, ast.Try)

@@ -17,7 +17,8 @@ from zarrant import codecs, errors
 from zarrant.codecs.scratch import aligned_empty
 from zarrant.config import Config, config
 from zarrant.geometry.box import ArraySubset
-from zarrant.nodes.array import Array, AsyncArray
+from zarrant.nodes.array import Array
+from zarrant.nodes.async_array import AsyncArray
 from zarrant.nodes.group import AsyncGroup, Group
 from zarrant.nodes.open import (
     create_array,

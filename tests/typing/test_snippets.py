@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 import zarrant
 from zarrant import FilesystemStore, MemoryStore
-from zarrant.nodes.array import Array, AsyncArray
+from zarrant.nodes.array import Array
+from zarrant.nodes.async_array import AsyncArray
 from zarrant.storage import Readable, ReadableWritable, Writable
 from zarrant.stores.adapters import ReadOnly, WriteOnly
 

@@ -1,41 +1,43 @@
-"""Arrays: `Array` for threads, `AsyncArray` for event loops, side by side.
+"""`Array`: a Zarr array, from threads.
 
-Every method is one line: the operation it stands for, and what that needs of the store. What an operation does, and how it
-can fail, is said where it is written (`zarrant/ops`). The type of `self` says which stores an operation can run on, so that
-the type checker refuses, say, a partial write on a store that cannot be read.
+Every method is one line: the operation it stands for (`zarrant/ops`), and what that needs of the store. The type of `self`
+says which stores an operation can run on, so that the type checker refuses, say, a partial write on a store that cannot be
+read. `AsyncArray` has the same methods as coroutines.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from zarrant.errors import OptionError
 from zarrant.metadata.v3 import ArrayDocument
-from zarrant.nodes.attributes import Attributes, values_of
-from zarrant.nodes.base import READ, UPDATE, WRITE, S
-from zarrant.nodes.decoder import AsyncPartialDecoder, PartialDecoder
-from zarrant.nodes.facts import ArrayFacts
-from zarrant.nodes.fresh import checked, fresh, known
-from zarrant.nodes.growth import AsyncGrowing, Growing
-from zarrant.nodes.indexing import Index, Indexer, retrieve, store
-from zarrant.nodes.session import AsyncSessions, Sessions
-from zarrant.nodes.sync import AsyncSyncing, Syncing
-from zarrant.nodes.upkeep import AsyncUpkeep, Upkeep
-from zarrant.ops import hierarchy, read, update, write
+from zarrant.nodes.array_properties import ArrayProperties, check_chunk, check_subset, warn_not_erased
+from zarrant.nodes.attributes import Attributes
+from zarrant.nodes.base import LIST, READ, UPDATE, WRITE, S
+from zarrant.nodes.indexing import Indexer
+from zarrant.nodes.locks import locked_array
+from zarrant.nodes.partial_decoder import PartialDecoder
+from zarrant.nodes.partial_encoder import PartialEncoder, encoder_of
+from zarrant.ops import growth, hierarchy, maintain, read, update, write
 from zarrant.ops.decoder import Decoder
+from zarrant.ops.maintain import ChunkStats
+from zarrant.ops.session import Function, touched_keys, update_subset
+from zarrant.ops.stale_bounds import checked, checked_once, fresh
 from zarrant.storage import Buffer, Readable, ReadableWritable, Writable
 
+Chunk = Sequence[int]
 Values = npt.NDArray[Any]
+A = TypeVar("A", bound="Array[ReadableWritable]")
 ITERATION_BYTES = 16 << 20
 """Rows that are read at once by iterating: 16 chunks of the default size, and small beside what a process has."""
-Chunk = Sequence[int]
 
 
-class Array(Sessions[S], Upkeep[S], Growing[S], Syncing[S], ArrayFacts[S]):
+class Array(ArrayProperties[S]):
     """A Zarr array, from threads.
 
     A handle knows the shape that it last saw. An index, a slice with an end, a chunk or values beyond it look at the stored
@@ -208,119 +210,58 @@ class Array(Sessions[S], Upkeep[S], Growing[S], Syncing[S], ArrayFacts[S]):
             raise TypeError("an array without dimensions has no length")
         return self.shape[0]
 
+    # locks
 
-class AsyncArray(AsyncSessions[S], AsyncUpkeep[S], AsyncGrowing[S], AsyncSyncing[S], ArrayFacts[S]):
-    """A Zarr array, from an event loop: the same names as coroutines.
+    def update(self: Array[ReadableWritable], subset: Any, fn: Function) -> None:
+        """See `ops.session.update_subset`."""
+        self._place.run(checked_once(self, check_subset, subset, update_subset, fn), UPDATE)
 
-    Elements are read by `await a.getitem(selection)` and stored by `await a.setitem(selection, values)`.
-    """
+    def lock(self: A, subset: Any) -> AbstractContextManager[A]:
+        """Hold every stored object that a region touches; the value is the array to use inside.
 
-    # writing: these never read
-    async def store_metadata(self: AsyncArray[Any]) -> None:
-        """See `ops.hierarchy.store_document`."""
-        await self._place.run_async(self._place.in_step(hierarchy.store_document(self.path, self.metadata)), WRITE)
+        LockTimeout with none of them held. On file systems each object is an open lock file for as long as the block lasts.
 
-    async def erase_metadata(self: AsyncArray[Any]) -> None:
-        """See `ops.hierarchy.erase_document`."""
-        await self._place.run_async(self._place.in_step(hierarchy.erase_document(self.path)), WRITE)
+        >>> import numpy as np, zarrant
+        >>> a = zarrant.create_array({}, shape=(8,), dtype="int32", chunks=(4,))
+        >>> with a.lock(np.s_[0:8]) as held:
+        ...     held[0:4], held[4:8] = 1 - held[4:8], 2
+        """
+        return locked_array(self, self._place.run(checked(self, touched_keys, subset), READ))
 
-    async def store_chunk(self, chunk: Chunk, data: Any) -> None:
-        """See `ops.write.store_chunk`."""
-        await self._place.run_async(fresh(self, write.store_chunk, chunk, data), WRITE)
+    def partial_encoder(self: Array[ReadableWritable], chunk: Sequence[int]) -> PartialEncoder:
+        """Hold one chunk open for many changes that are published together; see `PartialEncoder`."""
+        self._place.run(checked(self, check_chunk, chunk), READ)
+        return PartialEncoder(self._place, encoder_of(self, chunk))
 
-    async def store_chunks(self, chunks: Any, data: Any) -> None:
-        """See `ops.write.store_chunks`."""
-        await self._place.run_async(fresh(self, write.store_chunks, chunks, data), WRITE)
+    # shape, upkeep
 
-    async def store_encoded_chunk(self, chunk: Chunk, buffer: Buffer, *, check: bool = False) -> None:
-        """See `ops.write.store_encoded_chunk`."""
-        await self._place.run_async(fresh(self, write.store_encoded_chunk, chunk, buffer, check), WRITE)
+    def resize(self: Array[ReadableWritable], shape: Any, *, shrink: bool | None = None) -> None:
+        """See `ops.growth.resize`."""
+        op = growth.resize(self._state, shape, self._place.able.list, self._moved, shrink)
+        warn_not_erased(self._place.run(self._place.in_step(op), self._place.require_shape_change()))
 
-    async def store_encoded_chunks(self, chunks: Sequence[Chunk], buffers: Sequence[Buffer], *, check: bool = False) -> None:
-        """See `ops.write.store_encoded_chunks`."""
-        await self._place.run_async(fresh(self, write.store_encoded_chunks, chunks, buffers, check), WRITE)
+    def append(self: Array[ReadableWritable], data: Any, axis: int = 0) -> slice:
+        """See `ops.growth.append`."""
+        op = growth.append(self._state, data, axis, self._moved)
+        return self._place.run(self._place.in_step(op), self._place.require_shape_change())
 
-    async def erase_chunk(self, chunk: Chunk) -> None:
-        """See `ops.write.erase_chunk`."""
-        await self._place.run_async(fresh(self, write.erase_chunk, chunk), WRITE)
-
-    async def erase_chunks(self, chunks: Any) -> None:
-        """See `ops.write.erase_chunks`."""
-        await self._place.run_async(fresh(self, write.erase_chunks, chunks), WRITE)
-
-    # reading and writing
-    async def store_chunk_subset(self, chunk: Chunk, subset: Any, data: Any) -> None:
-        """See `ops.update.store_chunk_subset`."""
-        await self._place.run_async(fresh(self, update.store_chunk_subset, chunk, subset, data), UPDATE)
-
-    async def store_array_subset(self, subset: Any, data: Any) -> None:
-        """See `ops.update.store_array_subset`."""
-        await self._place.run_async(fresh(self, update.store_array_subset, subset, data), UPDATE)
-
-    async def store_array_subsets(self, pairs: Iterable[tuple[Any, Any]]) -> None:
-        """See `ops.update.store_array_subsets`."""
-        await self._place.run_async(fresh(self, update.store_array_subsets, list(pairs)), UPDATE)
-
-    async def update_attributes(self, change: Callable[[dict[str, Any]], Mapping[str, Any]] | Mapping[str, Any]) -> None:
-        """See `ops.hierarchy.update_attributes`; a mapping is merged into the stored attributes."""
-        op = hierarchy.update_attributes(self.path, change, self._place.guarded, self._same)
-        self._moved(await self._place.run_async(self._place.in_step(op), UPDATE))
-
-    # reading
-    async def retrieve_chunk(self, chunk: Chunk, *, out: Values | None = None) -> Values:
-        """See `ops.read.retrieve_chunk`."""
-        return await self._place.run_async(fresh(self, read.retrieve_chunk, chunk, out), READ)
-
-    async def retrieve_chunk_if_exists(self, chunk: Chunk) -> Values | None:
-        """See `ops.read.retrieve_chunk_if_exists`."""
-        return await self._place.run_async(fresh(self, read.retrieve_chunk_if_exists, chunk), READ)
-
-    async def retrieve_chunks(self, chunks: Any, *, out: Values | None = None) -> Values:
-        """See `ops.read.retrieve_chunks`."""
-        return await self._place.run_async(fresh(self, read.retrieve_chunks, chunks, out), READ)
-
-    async def retrieve_chunk_subset(self, chunk: Chunk, subset: Any, *, out: Values | None = None) -> Values:
-        """See `ops.read.retrieve_chunk_subset`."""
-        return await self._place.run_async(fresh(self, read.retrieve_chunk_subset, chunk, subset, out), READ)
-
-    async def retrieve_array_subset(self, subset: Any, *, out: Values | None = None) -> Values:
-        """See `ops.read.retrieve_array_subset`."""
-        return await self._place.run_async(fresh(self, read.retrieve_array_subset, subset, out), READ)
-
-    async def retrieve_encoded_chunk(self, chunk: Chunk) -> memoryview | None:
-        """See `ops.read.retrieve_encoded_chunk`."""
-        return await self._place.run_async(fresh(self, read.retrieve_encoded_chunk, chunk), READ)
-
-    async def retrieve_encoded_chunks(self, chunks: Any) -> list[memoryview | None]:
-        """See `ops.read.retrieve_encoded_chunks`."""
-        return await self._place.run_async(fresh(self, read.retrieve_encoded_chunks, chunks), READ)
-
-    async def retrieve_subchunk(self, subchunk: Chunk) -> Values:
-        """See `ops.read.retrieve_subchunk`."""
-        return await self._place.run_async(fresh(self, read.retrieve_subchunk, subchunk), READ)
-
-    async def retrieve_subchunks(self, subchunks: Any) -> Values:
-        """See `ops.read.retrieve_subchunks`."""
-        return await self._place.run_async(fresh(self, read.retrieve_subchunks, subchunks), READ)
-
-    def partial_decoder(self, chunk: Chunk) -> AsyncPartialDecoder:
-        """One chunk to be read many times; see `ops.decoder`."""
-        return AsyncPartialDecoder(self._place, known(self, Decoder, chunk))
-
-    async def refresh(self) -> None:
-        """Read the document again."""
-        self._moved(await self._place.run_async(hierarchy.open_node(self.path, ArrayDocument), READ))
-
-    # the NumPy face
     @property
-    def attrs(self) -> Mapping[str, Any]:
-        """The attributes as this handle last saw them; change them with `update_attributes`."""
-        return values_of(self._attributes())
+    def nchunks_initialized(self: Array[Readable]) -> int:
+        """How many of the `nchunks` are stored; see `ops.maintain.count_stored`."""
+        return self._place.run(maintain.count_stored(self._state), LIST)
 
-    async def getitem(self, selection: Any, *, index: Index = "numpy") -> Any:
-        """Elements by NumPy indexing; `index` "orthogonal", "points" or "blocks" for the other kinds."""
-        return await self._place.run_async(retrieve(self, selection, index), READ)
+    def chunk_stats(self: Array[Readable], chunk: Sequence[int]) -> ChunkStats:
+        """See `ops.maintain.chunk_stats`."""
+        return self._place.run(fresh(self, maintain.chunk_stats, chunk), READ)
 
-    async def setitem(self, selection: Any, values: Any, *, index: Index = "numpy") -> None:
-        """Store by NumPy indexing; see `ops.update.store_selection`."""
-        await self._place.run_async(store(self, selection, values, index), UPDATE)
+    def compact_chunk(self: Array[ReadableWritable], chunk: Sequence[int]) -> int:
+        """See `ops.maintain.compact_chunk`."""
+        return self._place.run(fresh(self, maintain.compact_chunk, chunk), UPDATE)
+
+    def compact(self: Array[ReadableWritable], chunks: Any = None) -> int:
+        """See `ops.maintain.compact`."""
+        return self._place.run(fresh(self, maintain.compact, chunks), UPDATE)
+
+    def sync(self) -> None:
+        """See `nodes.base.Place.sync`."""
+        self._place.sync()

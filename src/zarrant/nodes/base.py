@@ -211,6 +211,22 @@ class Place:
             raise CapabilityError("the store cannot do what this needs", store=repr(self.store), expected=missing, got=got)
         self._met.add(needs)
 
+    def require_shape_change(self) -> tuple[str, ...]:
+        """What resizing and appending need of the store; CapabilityError where other processes cannot be kept out.
+
+        They lock the array's metadata. Between the threads of one process a queue is such a lock; a store that several processes
+        share must have locks of its own.
+        """
+        self.require(UPDATE)
+        if self.guarded and not self.able.hold and not in_process(self.store):
+            raise CapabilityError(
+                "appending and resizing need an exclusive hold, which this store does not have",
+                store=repr(self.store),
+                expected="hold",
+                hint="With synchronizer=None it is up to you that only one process at a time changes the shape",
+            )
+        return UPDATE
+
 
 _WAYS = {
     "attrs": "Change attributes with update_attributes({...})",

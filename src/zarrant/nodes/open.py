@@ -14,7 +14,8 @@ from zarrant.config import Config, ConfigOptions
 from zarrant.config import config as defaults
 from zarrant.errors import OptionError
 from zarrant.metadata.v3 import ArrayDocument, GroupDocument
-from zarrant.nodes.array import Array, AsyncArray
+from zarrant.nodes.array import Array
+from zarrant.nodes.async_array import AsyncArray
 from zarrant.nodes.base import READ, STORE_OPTIONS, Place, Start, warn_caller
 from zarrant.nodes.create import (
     ArrayOptions,

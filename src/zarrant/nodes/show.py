@@ -15,7 +15,7 @@ MAX_LINES = 48
 
 
 Shown: TypeAlias = Any
-"""An `ArrayFacts`: it shows itself with what is here, so it cannot be named here."""
+"""An `ArrayProperties`: it shows itself with what is here, so it cannot be named here."""
 
 
 class Info(dict[str, Any]):

@@ -10,7 +10,7 @@ repairs nothing. A place must be reserved before it is written, and a reservatio
 or leave a hole. An exclusive hold on the document for the whole operation is a reservation that ends with its holder.
 Appenders therefore go one after the other, each from the shape that it reads under the lock; writers of data do not wait for
 them, nor readers. Stores without a hold are safe inside one process, where a queue stands for it; the document is then still
-swapped, not put. Those that several processes share are refused by the façade (`nodes/growth.py`).
+swapped, not put. Those that several processes share are refused by the façade (`NodeContext.require_shape_change`).
 
 Why compare-and-swap alone does not do. Say A has written the new chunks on condition of their versions, and goes for the
 document; B, from the same document, may replace one of those chunks after A's last look at it and before A's swap, which then

@@ -5,7 +5,7 @@ import pytest
 
 import zarrant
 from zarrant.errors import BoundsError, DataTypeError, OptionError, SelectionError, ShapeError
-from zarrant.nodes.indexing import selected
+from zarrant.ops.indexing import selected
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """What an array says of itself without asking its store: shape, type, layout, keys.
 
-`ArrayFacts` is the part that `Array` and `AsyncArray` share. Its state is frozen; a handle moves to a new state when it
+`ArrayProperties` is the part that `Array` and `AsyncArray` share. Its state is frozen; a handle moves to a new state when it
 refreshes or changes attributes.
 """
 
@@ -17,7 +17,7 @@ from zarrant.config import Config, ConfigOptions
 from zarrant.errors import ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.metadata.v3 import ArrayDocument, Document
-from zarrant.nodes.base import Frozen, Located, Place, S
+from zarrant.nodes.base import Frozen, Located, Place, S, warn_caller
 from zarrant.nodes.show import Info, array_html, array_info
 from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.current import same_array
@@ -25,7 +25,7 @@ from zarrant.ops.hierarchy import document_key
 from zarrant.ops.read import subchunk_grid
 
 
-class ArrayFacts(Frozen, Located[S]):
+class ArrayProperties(Frozen, Located[S]):
     """An open array: where it is, what its document says, and the options in force."""
 
     def __init__(self, place: Place, document: ArrayDocument, bound: BoundArray | None = None) -> None:
@@ -168,7 +168,12 @@ class ArrayFacts(Frozen, Located[S]):
 
     def with_config(self, **options: Unpack[ConfigOptions]) -> Self:
         """A handle on the same array under other options (API.md §3)."""
-        return type(self)(self._place.with_config(**options), self._state.document)
+        return self._over(self._place.with_config(**options))
+
+    def _over(self, place: Place) -> Self:
+        """A handle on the same array by way of another store or other options; its metadata stay bound."""
+        state, options = self._state, place.options
+        return type(self)(place, state.document, state if options == state.options else state.with_options(options))
 
     def _moved(self, document: Any) -> None:
         """Take over a document that was read or written."""
@@ -201,7 +206,7 @@ class ArrayFacts(Frozen, Located[S]):
         return array_html(self)
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ArrayFacts) or type(other) is not type(self):
+        if not isinstance(other, ArrayProperties) or type(other) is not type(self):
             return NotImplemented
         return bool(self.store == other.store) and self.path == other.path and self.metadata == other.metadata
 
@@ -214,6 +219,22 @@ class ArrayFacts(Frozen, Located[S]):
         shards = f" shards={self.shards}" if self.shards else ""
         kind = type(self).__name__
         return f"<{kind} {self.url} shape={self.shape} dtype={self.dtype} chunks={self.chunks}{shards} guard={self.guard!r}>"
+
+
+def check_chunk(state: BoundArray, chunk: Sequence[int]) -> tuple[int, ...]:
+    """The indices of a chunk; BoundsError where there is none."""
+    return check_chunk_indices(chunk, state.grid.grid_shape)
+
+
+def check_subset(state: BoundArray, subset: Any) -> ArraySubset:
+    """A region of an array; BoundsError where it reaches beyond."""
+    return as_subset(subset, state.shape)
+
+
+def warn_not_erased(left: list[str]) -> None:
+    """The array has its new shape; what was cut off could not be erased."""
+    for problem in left:
+        warn_caller(f"resized, but what was cut off was not erased: {problem}. Growing the array again erases it first")
 
 
 def _sizes(shape: Sequence[int], pieces: Sequence[int]) -> tuple[tuple[int, ...], ...]:

@@ -11,10 +11,9 @@ started again.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from zarrant.errors import BoundsError, ShapeError
-from zarrant.nodes.facts import ArrayFacts
 from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.current import same_array
 from zarrant.ops.hierarchy import find_document
@@ -23,7 +22,15 @@ from zarrant.requests import Op
 T = TypeVar("T")
 
 
-def fresh(array: ArrayFacts[Any], op: Callable[..., Op[T]], *args: Any) -> Op[T]:
+class ArrayHandle(Protocol):
+    """What an operation sees of a handle: the array as the handle knows it, and how it takes over newer metadata."""
+
+    _state: BoundArray
+
+    def _moved(self, document: Any) -> None: ...
+
+
+def fresh(array: ArrayHandle, op: Callable[..., Op[T]], *args: Any) -> Op[T]:
     """`op(state, *args)`, again with the stored shape where its arguments lie beyond the bounds that the handle knows."""
     try:
         return (yield from op(array._state, *args))
@@ -33,12 +40,12 @@ def fresh(array: ArrayFacts[Any], op: Callable[..., Op[T]], *args: Any) -> Op[T]
     return (yield from op(array._state, *args))
 
 
-def look(array: ArrayFacts[Any]) -> Op[bool]:
+def look(array: ArrayHandle) -> Op[bool]:
     """Read the stored shape; True where it is another one, which the handle has now taken over. None stored: False."""
     known = array._state
-    if not array._place.able.get:
+    if not known.options.readable:
         return False
-    found = yield from find_document(array.path)
+    found = yield from find_document(known.prefix)
     if found is None:
         return False
     document = same_array(known, found)
@@ -49,12 +56,20 @@ def look(array: ArrayFacts[Any]) -> Op[bool]:
     return True
 
 
-def checked(array: ArrayFacts[Any], check: Callable[[BoundArray, Any], T], argument: Any) -> Op[T]:
+def checked(array: ArrayHandle, check: Callable[[BoundArray, Any], T], argument: Any) -> Op[T]:
     """`check(state, argument)` as an operation that asks for nothing unless the argument lies beyond the known bounds."""
     return fresh(array, _as_op, check, argument)
 
 
-def known(array: ArrayFacts[Any], check: Callable[[BoundArray, Any], T], argument: Any) -> T:
+def checked_once(
+    array: ArrayHandle, check: Callable[[BoundArray, Any], T], argument: Any, op: Callable[..., Op[None]], *args: Any
+) -> Op[None]:
+    """`op(state, checked argument, *args)`. Only the check is done again with the stored shape: what `op` raises ends it."""
+    found = yield from checked(array, check, argument)
+    yield from op(array._state, found, *args)
+
+
+def known(array: ArrayHandle, check: Callable[[BoundArray, Any], T], argument: Any) -> T:
     """`check(state, argument)` by what the handle knows, where the store cannot be asked: in a method that is no coroutine."""
     try:
         return check(array._state, argument)
