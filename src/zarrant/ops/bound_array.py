@@ -24,7 +24,7 @@ Array = npt.NDArray[np.generic]
 _BOUND = ("data_type", "chunk_grid", "chunk_key_encoding", "fill_value", "codecs", "storage_transformers")
 """What of the metadata is bound, but for the shape."""
 MAX_PREPARED = 256
-"""Chunk shapes that an array keeps prepared. A regular grid has one; of a grid that has more, each takes 0.1 ms to prepare again."""
+"""Chunk shapes that an array keeps prepared: a regular grid has one. Each takes 0.1 ms to prepare again."""
 
 
 @dataclass(frozen=True, slots=True)

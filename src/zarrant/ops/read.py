@@ -6,9 +6,9 @@ between its index and its data is read again from the new index; after a few tri
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from zarrant.codecs.base import Prepared
 from zarrant.codecs.sources import InMemory, Objects, Single, Stored
@@ -22,6 +22,8 @@ from zarrant.ops.batching import batch_size, equal_shapes, largest_batch
 from zarrant.ops.bound_array import Array, BoundArray
 from zarrant.ops.casting import output
 from zarrant.requests import Op, fetch_one, gather_outcomes
+
+T = TypeVar("T")
 
 MOVED_TRIES = 4
 """Reads of a moving shard in parts before it is read whole; each further try meets another writer with the same odds."""
@@ -170,22 +172,32 @@ def _settle_reads(state: BoundArray, chunks: Sequence[tuple[int, ...]], outcomes
 
 def _read_batch(state: BoundArray, cells: Cells, lo: int, hi: int, out: Array) -> Op[None]:
     required = state.options.missing_chunks == "error"
-    spans = Objects(state.chunk_keys(cells.index[lo:hi]), lo, required)
+    keys = state.chunk_keys(cells.index[lo:hi])
     prepared = state.prepared_for(state.chunk_shape(cells.index[lo]))
     if not state.sharded:
-        yield from prepared.read(spans, cells, lo, hi, out)
+        yield from prepared.read(Objects(keys, lo, required), cells, lo, hi, out)
         return
     for row in range(lo, hi):
-        yield from _read_shard(prepared, spans.source(row), cells, row, out)
+        yield from _read_shard(prepared, keys[row - lo], required, cells, row, out)
 
 
-def _read_shard(shard: Prepared, source: Stored, cells: Cells, row: int, out: Array) -> Op[None]:
+def _read_shard(shard: Prepared, key: str, required: bool, cells: Cells, row: int, out: Array) -> Op[None]:
+    def in_parts() -> Op[None]:
+        yield from shard.read(Single(row, Stored(key, required)), cells, row, row + 1, out)
+
+    def at_once() -> Op[None]:
+        data = yield from Stored(key, required).read_all(whole_limit(shard))
+        whole = Stored(key) if data is None else InMemory(data)
+        yield from shard.read(Single(row, whole), cells, row, row + 1, out)
+
+    yield from while_replaced(in_parts, at_once)
+
+
+def while_replaced(read: Callable[[], Op[T]], at_last: Callable[[], Op[T]]) -> Op[T]:
+    """`read()`, again where the object was replaced between two of its requests; after a few tries `at_last()`."""
     for _ in range(MOVED_TRIES):
         try:
-            yield from shard.read(Single(row, source), cells, row, row + 1, out)
-            return
+            return (yield from read())
         except VersionChangedError:
-            source = Stored(source.key, source.required)
-    data = yield from source.read_all(whole_limit(shard))
-    whole = Stored(source.key) if data is None else InMemory(data)
-    yield from shard.read(Single(row, whole), cells, row, row + 1, out)
+            continue
+    return (yield from at_last())

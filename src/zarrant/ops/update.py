@@ -16,14 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant.codecs.sources import Single, Stored
-from zarrant.errors import ChunkError, ShapeError
-from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
-from zarrant.geometry.grid import ChunkGrid
+from zarrant.errors import ChunkError
+from zarrant.geometry.box import ArraySubset, Shape, as_subset, check_chunk_indices
+from zarrant.geometry.grid import ChunkGrid, chunk_alone
 from zarrant.geometry.layers import Layers, Stack, Values
 from zarrant.geometry.region import Cells, Region, box_region
 from zarrant.geometry.selection import Selection
-from zarrant.ops.batching import own_grid, run_batches, write_batch, write_known
+from zarrant.ops.batching import batch_size, equal_shapes, run_batches, write_batch, write_known
 from zarrant.ops.bound_array import Array, BoundArray
+from zarrant.ops.casting import as_values, broadcast
 from zarrant.ops.current import Current, shape_stands
 from zarrant.ops.exclusive import Change, exclusively
 from zarrant.requests import Op, Outcome, group_commit
@@ -36,7 +37,7 @@ def store_array_subset(state: BoundArray, subset: Any, data: Any) -> Op[None]:
     `data` has the region's shape or broadcasts to it. An empty region is a no-op.
     """
     region = as_subset(subset, state.shape)
-    values = broadcast(state.values(data), region.shape)
+    values = broadcast(as_values(state, data), region.shape)
     if values.size:
         yield from store_region(state, box_region(region), values, state.shape)
 
@@ -57,7 +58,7 @@ def store_array_subsets(state: BoundArray, pairs: Iterable[tuple[Any, Any]]) -> 
     arrays: list[Array] = []
     for subset, data in pairs:
         region = as_subset(subset, state.shape)
-        values = broadcast(state.values(data), region.shape)
+        values = broadcast(as_values(state, data), region.shape)
         if values.size:
             regions.append(box_region(region))
             arrays.append(values)
@@ -68,8 +69,8 @@ def store_array_subsets(state: BoundArray, pairs: Iterable[tuple[Any, Any]]) -> 
 def store_chunk_subset(state: BoundArray, chunk: Sequence[int], subset: Any, data: Any) -> Op[None]:
     """Store a part of one chunk; `subset` is in coordinates of the chunk and may reach into the padding of an edge chunk."""
     chunk = check_chunk_indices(chunk, state.grid.grid_shape)
-    local = as_subset(subset, state.chunk_shape, "chunk")
-    values = broadcast(state.values(data), local.shape)
+    local = as_subset(subset, state.chunk_shape(chunk), "chunk")
+    values = broadcast(as_values(state, data), local.shape)
     region = local.shift(state.grid.origin(chunk))
     bounds = np.maximum(np.array(state.shape, np.int64), region.stop)
     if values.size:
@@ -78,7 +79,7 @@ def store_chunk_subset(state: BoundArray, chunk: Sequence[int], subset: Any, dat
 
 def store_selection(state: BoundArray, selection: Selection, data: Any) -> Op[None]:
     """Store values at a NumPy-like selection; where it names an element twice, the later value stays."""
-    values = selection.source(state.values(data))
+    values = selection.source(as_values(state, data))
     if values.size == 0:
         return
     yield from store_region(state, selection.region, values, state.shape)
@@ -109,13 +110,14 @@ def store_region(
             yield from _merge_together(state, key, _Update(cells, lo, values))
         return [None]
 
-    yield from run_batches(state, cells.index, _batches(whole, state.write_batch), write)
+    yield from run_batches(state, cells.index, _batches(state, cells, whole), write)
 
 
 def erase_known(state: BoundArray, chunk: tuple[int, ...]) -> Op[None]:
     """Erase what this handle knows of a chunk at the end of the array: all of it, or its elements become fill."""
     inside = state.grid.in_bounds(chunk)
-    cells = box_region(ArraySubset((0,) * len(chunk), inside.shape)).split(own_grid(state), state.chunk_shape)
+    shape = state.chunk_shape(chunk)
+    cells = box_region(ArraySubset.full(inside.shape)).split(chunk_alone(shape), shape)
     fill = state.fill.full(inside.shape)
     merge = _merge(state, cells, 0, fill, True)
 
@@ -128,8 +130,10 @@ def erase_known(state: BoundArray, chunk: tuple[int, ...]) -> Op[None]:
 def _over_the_edge(state: BoundArray, cells: Cells) -> npt.NDArray[np.bool_]:
     """(n,) which chunks have elements beyond the bounds."""
     if cells.n == 1:
-        return np.array((cells.extent(0) != state.chunk_shape,))
-    over: npt.NDArray[np.bool_] = (cells.extents(0, cells.n) != np.array(state.chunk_shape, np.int64)).any(axis=1)
+        return np.array((cells.extent(0) != state.chunk_shape(cells.index[0]),))
+    shape = state.grid.uniform_shape
+    shapes = state.grid.chunk_shapes(cells.index) if shape is None else np.array(shape, np.int64)
+    over: npt.NDArray[np.bool_] = (cells.extents(0, cells.n) != shapes).any(axis=1)
     return over
 
 
@@ -140,48 +144,50 @@ def _merge(state: BoundArray, cells: Cells, row: int, values: Values, bounds_kno
     becomes fill. That is right only as long as nothing is there: unless `bounds_known`, the shape must be seen to stand, under
     the chunk's lock. Where it does not, others may have appended, and the bounds are those of the chunk.
     """
-    extent = cells.extent(row)
-    beyond = not bounds_known and extent != state.chunk_shape and (state.sharded or bool(cells.full[row]))
+    extent, shape = cells.extent(row), state.chunk_shape(cells.index[row])
+    prepared = state.prepared_for(shape)
+    beyond = not bounds_known and extent != shape and (state.sharded or bool(cells.full[row]))
 
     def change(source: Stored) -> Op[list[Part] | None]:
         if beyond and not (yield from shape_stands(state)):  # safety: shape
-            return (yield from _merge_unseen(state, cells.region(row), values, extent, source))
-        encoded = yield from state.prepared.write(Single(row, source), cells, row, row + 1, values)
+            return (yield from _merge_unseen(state, shape, cells.region(row), values, extent, source))
+        encoded = yield from prepared.write(Single(row, source), cells, row, row + 1, values)
         return encoded.row(0)
 
     return change
 
 
 def _merge_unseen(
-    state: BoundArray, region: Region, values: Values, known: tuple[int, ...], source: Stored
+    state: BoundArray, shape: Shape, region: Region, values: Values, known: Shape, source: Stored
 ) -> Op[list[Part] | None]:
     """Lay values over a chunk in which elements beyond the `known` bounds may have been stored by others."""
-    cells = region.split(own_grid(state), state.chunk_shape)
+    prepared = state.prepared_for(shape)
+    cells = region.split(chunk_alone(shape), shape)
     try:
-        encoded = yield from state.prepared.write(Single(0, source), cells, 0, 1, values)
+        encoded = yield from prepared.write(Single(0, source), cells, 0, 1, values)
     except ChunkError:
         # Of a damaged subchunk nothing can be kept. It is written as far as this handle knows it; its neighbours stay.
-        damaged = yield from _damaged(state, region, known, source)
+        damaged = yield from _damaged(state, shape, region, known, source)
         if not damaged:
             raise
         region, values = _laid_over_fill(state, damaged, region, values)
-        cells = region.split(own_grid(state), state.chunk_shape)
-        encoded = yield from state.prepared.write(Single(0, source), cells, 0, 1, values)
+        cells = region.split(chunk_alone(shape), shape)
+        encoded = yield from prepared.write(Single(0, source), cells, 0, 1, values)
     return encoded.row(0)
 
 
-def _damaged(state: BoundArray, region: Region, known: tuple[int, ...], source: Stored) -> Op[list[ArraySubset]]:
+def _damaged(state: BoundArray, shape: Shape, region: Region, known: Shape, source: Stored) -> Op[list[ArraySubset]]:
     """The subchunks that cannot be read, of those whose every known element is written but that reach beyond what is known."""
-    grid = ChunkGrid.regular(state.chunk_shape, state.piece_shape)
+    grid = ChunkGrid.regular(shape, state.piece_shape_for(shape))
     pieces = region.split(grid, known)
     found = []
     for row in np.flatnonzero(pieces.full).tolist():
         box = grid.subset(tuple(pieces.index[row].tolist()))
         if pieces.extent(row) == box.shape:
             continue
-        cells = box_region(box).split(own_grid(state), state.chunk_shape)
+        cells = box_region(box).split(chunk_alone(shape), shape)
         try:
-            yield from state.prepared.read(Single(0, source), cells, 0, 1, state.empty(box.shape))
+            yield from state.prepared_for(shape).read(Single(0, source), cells, 0, 1, state.empty(box.shape))
         except ChunkError:
             found.append(box)
     return found
@@ -215,7 +221,8 @@ def _merge_together(state: BoundArray, key: str, update: _Update) -> Op[None]:
         return exclusively(key, change, node=Current(state))
 
     # Chains are prepared once for what they depend on: updates with the same one differ in where and what only.
-    yield from group_commit(key, (id(state.prepared), update.cells.extent(update.row)), update, lead)
+    prepared = state.prepared_for(state.chunk_shape(update.cells.index[update.row]))
+    yield from group_commit(key, (id(prepared), update.cells.extent(update.row)), update, lead)
 
 
 def _laid_over(state: BoundArray, updates: Sequence[_Update]) -> tuple[Cells, int, Values]:
@@ -223,24 +230,17 @@ def _laid_over(state: BoundArray, updates: Sequence[_Update]) -> tuple[Cells, in
     if len(updates) == 1:
         return updates[0]
     layers = Layers(tuple(cells.region(row) for cells, row, _ in updates), tuple(range(len(updates))))
-    bounds = updates[0].cells.extent(updates[0].row)
-    return layers.split(own_grid(state), bounds), 0, Stack(tuple(values for _, _, values in updates))
+    first = updates[0]
+    shape, bounds = state.chunk_shape(first.cells.index[first.row]), first.cells.extent(first.row)
+    return layers.split(chunk_alone(shape), bounds), 0, Stack(tuple(values for _, _, values in updates))
 
 
-def _batches(full: npt.NDArray[np.bool_], step: int) -> Iterator[tuple[int, int]]:
-    """Ranges of rows: whole chunks in batches, each partly written chunk alone."""
-    borders = [0, *(np.flatnonzero(full[1:] != full[:-1]) + 1).tolist(), len(full)]
-    for start, stop in pairwise(borders):
-        size = step if start < len(full) and full[start] else 1
-        for lo in range(start, stop, size):
-            yield lo, min(lo + size, stop)
-
-
-def broadcast(values: Array, shape: tuple[int, ...]) -> Array:
-    """Values in the shape of a region; ShapeError where they do not broadcast to it."""
-    if values.shape == shape:
-        return values
-    try:
-        return np.broadcast_to(values, shape)
-    except ValueError:
-        raise ShapeError("data does not have the shape of the region", expected=shape, got=values.shape) from None
+def _batches(array: BoundArray, cells: Cells, whole: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+    """Ranges of rows: whole chunks of one shape in batches, each partly written chunk alone."""
+    for shape, first, last in equal_shapes(array, cells.index):
+        step, here = batch_size(array, shape).stored, whole[first:last]
+        borders = [first, *(first + 1 + np.flatnonzero(here[1:] != here[:-1])).tolist(), last]
+        for start, stop in pairwise(borders):
+            size = step if start < last and whole[start] else 1
+            for lo in range(start, stop, size):
+                yield lo, min(lo + size, stop)
