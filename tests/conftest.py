@@ -89,7 +89,7 @@ KilledAt = Callable[..., bool]
 def killed_at() -> KilledAt:
     """Let a child of ours write to a store, and kill it before its file call number `step`; False where it ended before that."""
 
-    def killed(root: Path, step: int, write: Callable[[Any], None], layer: type[FaultyLayer] = FaultyLayer) -> bool:
+    def killed(root: Path, step: int, write: Callable[[Any], None], layer: type[FaultyLayer] = FaultyLayer, **options: Any) -> bool:
         def kill(index: int, name: str) -> None:
             if index == step:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -97,7 +97,7 @@ def killed_at() -> KilledAt:
         child = os.fork()
         if child == 0:
             try:
-                write(FilesystemStore(root, layer=layer(kill)))
+                write(FilesystemStore(root, layer=layer(kill), **options))
                 os._exit(0)
             finally:
                 os._exit(1)

@@ -31,6 +31,9 @@ EXTRAS = {
 LONG_FILES: dict[str, int] = {}
 LONG_FUNCTIONS: dict[str, int] = {}
 
+PUBLIC_FACES = {"nodes/array.py"}
+"""All of a class that users see, with its documentation, stays in one file, whatever its length."""
+
 # Façades of everything: they may use the public names.
 OUTSIDE = ("__init__.py", "__main__.py", "cli.py", "testing.py", "tools/", "integrations/")
 
@@ -100,7 +103,8 @@ def test_importing_brings_no_extra() -> None:
 
 def test_files_are_short() -> None:
     lengths = {path: len((SOURCE / path).read_text(encoding="utf-8").splitlines()) for path in TREES}
-    assert {path: lines for path, lines in lengths.items() if lines > LONGEST_FILE} == LONG_FILES
+    assert {path: lines for path, lines in lengths.items() if lines > LONGEST_FILE and path not in PUBLIC_FACES} == LONG_FILES
+    assert lengths.keys() >= PUBLIC_FACES
 
 
 def test_functions_are_short() -> None:

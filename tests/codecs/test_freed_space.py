@@ -34,10 +34,10 @@ def taken(path: Path) -> int:
     return path.stat().st_blocks * 512
 
 
-@pytest.mark.parametrize("spares", [True, False])
-def test_dead_bytes_become_holes_and_room_for_new_ones(place: Path, spares: bool) -> None:
+@pytest.mark.parametrize("file_reuse", [True, False])
+def test_dead_bytes_become_holes_and_room_for_new_ones(place: Path, file_reuse: bool) -> None:
     n = 40
-    store = zarrant.FilesystemStore(place / "a", spares=spares)
+    store = zarrant.FilesystemStore(place / "a", file_reuse=file_reuse)
     a = zarrant.create_array(store, shape=(n, PIECE), dtype="uint8", chunks=(1, PIECE), shards=(n, PIECE), compressors=[Crc32c()])
     dice = np.random.default_rng(4)
     model = dice.integers(0, 256, (n, PIECE), "uint8")

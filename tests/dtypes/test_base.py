@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
-from zarrant import registry
+from zarrant import extensions
 from zarrant.dtypes.base import DataType, Fill, FixedFill
 from zarrant.dtypes.fixed import FixedType, data_types, parse_data_type, raw
 from zarrant.errors import MetadataError, UnknownExtensionError
@@ -29,7 +29,7 @@ def test_unknown_names_are_listed_with_hints() -> None:
     assert caught.value.path == "$.data_type"
     assert caught.value.field == "data_types"
     assert "'complex64'" in str(caught.value.hint)
-    assert caught.value.expected == registry.data_types.names()
+    assert caught.value.expected == extensions.data_types.names()
 
 
 def test_wrong_configurations_are_placed() -> None:
@@ -39,7 +39,7 @@ def test_wrong_configurations_are_placed() -> None:
 
 
 def test_the_registry_and_the_table_agree() -> None:
-    assert set(registry.data_types.names()) == {row.name for row in data_types} | {"raw_bytes", "r<bits>"}
+    assert set(extensions.data_types.names()) == {row.name for row in data_types} | {"raw_bytes", "r<bits>"}
 
 
 @pytest.mark.parametrize("data_type", [*data_types, raw(3), raw(3, "raw_bytes")], ids=str)

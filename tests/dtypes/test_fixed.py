@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from zarrant.dtypes.fixed import MAX_RAW_BYTES, FixedType, data_types, from_numpy, parse_data_type, raw
+from zarrant.dtypes.fixed import MAX_ITEM_BYTES, FixedType, data_types, from_numpy, parse_data_type, raw
 from zarrant.errors import DataTypeError, LimitError, MetadataError, UnknownExtensionError
 
 ALL = (*data_types, raw(1), raw(3), raw(16, "raw_bytes"))
@@ -119,7 +119,8 @@ def test_from_numpy(dtype: Any, name: str) -> None:
         ("r0", "wrong number of bits"),
         (f"r{10**40}", "too large"),
         (5, "not a data type"),
-        ({"name": "raw_bytes"}, "not a data type"),
+        ({"name": "raw_bytes"}, "wrong members"),
+        ({"name": 5}, "a non-empty name"),
     ],
 )
 def test_from_numpy_refuses(dtype: Any, word: str) -> None:
@@ -142,7 +143,7 @@ def test_from_numpy_refuses(dtype: Any, word: str) -> None:
         ("r0", {}, "$.data_type", MetadataError),
         ("r12", {}, "$.data_type", MetadataError),
         ("r016", {}, "$.data_type", MetadataError),
-        (f"r{8 * (MAX_RAW_BYTES + 1)}", {}, "$.data_type", LimitError),
+        (f"r{8 * (MAX_ITEM_BYTES + 1)}", {}, "$.data_type", LimitError),
         ("r" + "8" * 10000, {}, "$.data_type", LimitError),
         ("float32", {"a": 1}, "$.data_type.configuration", MetadataError),
         ("r16", {"a": 1}, "$.data_type.configuration", MetadataError),

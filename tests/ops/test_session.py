@@ -90,7 +90,7 @@ def test_encoders_are_like_numpy(objects, state, layout: str, seed: int) -> None
             elif action < 0.2:
                 objects.perform(encoder.flush())
             else:
-                room = s.grid.in_bounds(chunk).shape if dice.random() < 0.7 else s.chunk_shape
+                room = s.grid.in_bounds(chunk).shape if dice.random() < 0.7 else s.chunk_shape(chunk)
                 spans = dice.spans(room)
                 values = dice.values(part[spans].shape, fill)
                 objects.perform(encoder.store(spans, values))

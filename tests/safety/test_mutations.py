@@ -61,9 +61,9 @@ MUTATIONS: dict[str, Mutation] = {
     "data before the name anywhere": Mutation(
         "pass", "stores/test_durable.py::test_data_go_to_the_device_before_they_replace_what_may_be_on_disk"
     ),
-    "spare": Mutation("if True:", "stores/test_spares.py::test_readers_of_the_old_version_keep_it"),
-    "spare sync": Mutation("pass", "safety/test_crash_states.py::test_power_lost_while_spares_are_used"),
-    "spare tail": Mutation("pass", "stores/test_spares.py"),
+    "reused file": Mutation("if True:", "stores/test_file_reuse.py::test_readers_of_the_old_version_keep_it"),
+    "reused file sync": Mutation("pass", "safety/test_crash_states.py::test_power_lost_while_files_are_reused"),
+    "reused file tail": Mutation("pass", "stores/test_file_reuse.py"),
     "direct tail": Mutation("pass", "stores/test_direct_io.py::test_every_size_from_any_memory"),
     "direct rest": Mutation("pass", "stores/test_direct_io.py::test_any_parts_in_any_memory"),
     "lent": Mutation("free = True", "codecs/test_scratch.py::test_a_lent_block_is_not_lent_again_while_anything_refers_to_it"),

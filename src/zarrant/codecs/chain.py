@@ -23,15 +23,15 @@ from zarrant.codecs.documents import check_members, choice, int_list
 from zarrant.codecs.leaf import Leaf
 from zarrant.codecs.sharding import Shard
 from zarrant.dtypes.base import FixedFill
-from zarrant.dtypes.fixed import parse_data_type
+from zarrant.dtypes.fixed import number
 from zarrant.errors import LimitError, MetadataError, ShapeError, UnknownExtensionError, shown
+from zarrant.extensions import codecs as registered
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.kernels.program import BLOSC_MAX
 from zarrant.limits import LIMITS, require
 from zarrant.metadata.v3 import Named
-from zarrant.registry import codecs as registered
 
-INDEX_TYPE = parse_data_type("uint64")
+INDEX_TYPE = number("uint64", "uint", "u8")
 MISSING_ENTRY = FixedFill(INDEX_TYPE, b"\xff" * 8)
 
 

@@ -146,28 +146,98 @@ class ArrayProperties(Frozen, Located[S]):
         return self._state.grid.n_chunks
 
     def chunk_key(self, chunk: Sequence[int]) -> str:
-        """The key of a chunk in the store."""
+        """The key under which a chunk is stored.
+
+        Args:
+            chunk: indices in the chunk grid, one for each dimension. A chunk is one stored object: of a sharded array the
+                shard.
+
+        Returns:
+            The key, from the root of the store.
+
+        Raises:
+            BoundsError: there is no such chunk.
+
+        >>> a = zarrant.create_array({}, shape=(4, 6), dtype="int32", chunks=(2, 3))
+        >>> a.chunk_key((1, 0))
+        'c/1/0'
+        """
         return self._state.chunk_key(check_chunk_indices(chunk, self._state.grid.grid_shape))
 
     def chunk_subset(self, chunk: Sequence[int]) -> ArraySubset:
-        """The elements of a chunk, within the array."""
+        """The elements of a chunk that lie within the array.
+
+        Args:
+            chunk: indices in the chunk grid, one for each dimension. A chunk is one stored object: of a sharded array the
+                shard.
+
+        Returns:
+            Their region, in coordinates of the array; `.slices` indexes with it.
+
+        Raises:
+            BoundsError: there is no such chunk.
+
+        >>> a = zarrant.create_array({}, shape=(4, 6), dtype="int32", chunks=(2, 3))
+        >>> a.chunk_subset((1, 0)).slices
+        (slice(2, 4, None), slice(0, 3, None))
+        """
         return self._state.grid.in_bounds(check_chunk_indices(chunk, self._state.grid.grid_shape))
 
     def chunks_in_subset(self, subset: Any) -> ArraySubset:
-        """The block of chunks that a region touches."""
+        """The block of chunks that a region touches.
+
+        Args:
+            subset: a region of the array: `np.s_[0:2, 3:]`, integers, `...`, fewer items than dimensions, or an
+                `ArraySubset`.
+
+        Returns:
+            The block, in coordinates of the chunk grid, as the operations on `chunks` take it.
+
+        Raises:
+            BoundsError: the region reaches beyond the array.
+
+        >>> a = zarrant.create_array({}, shape=(4, 6), dtype="int32", chunks=(2, 3))
+        >>> a.chunks_in_subset(np.s_[0:3, 4]).slices
+        (slice(0, 2, None), slice(1, 2, None))
+        """
         return self._state.grid.chunks_in(as_subset(subset, self.shape))
 
     def iter_chunks(self) -> Iterator[tuple[int, ...]]:
-        """Indices of every chunk, in C order."""
+        """The indices of every chunk, in C order.
+
+        >>> a = zarrant.create_array({}, shape=(4, 6), dtype="int32", chunks=(2, 6))
+        >>> list(a.iter_chunks())
+        [(0, 0), (1, 0)]
+        """
         return np.ndindex(*self.chunk_grid_shape)
 
     @property
     def info(self) -> Info:
-        """A summary that prints well."""
+        """A summary that prints well, without reading chunks.
+
+        >>> a = zarrant.create_array({}, shape=(4, 6), dtype="int32", chunks=(2, 3))
+        >>> a.info["Chunks"]
+        (2, 3)
+        """
         return array_info(self)
 
     def with_config(self, **options: Unpack[ConfigOptions]) -> Self:
-        """A handle on the same array under other options (API.md §3)."""
+        """A handle on the same array under other options. Nothing is read, and this handle stays as it is.
+
+        Args:
+            options: any of the runtime options by name: see `zarrant.config` and `docs/options.md`.
+
+        Returns:
+            The other handle.
+
+        Raises:
+            OptionError: an unknown option, or a value that it cannot have.
+
+        >>> a = zarrant.create_array({}, shape=(4, 6), dtype="int32", chunks=(2, 3))
+        >>> quick = a.with_config(concurrency=2, missing_chunks="error")
+        >>> quick.config.concurrency
+        2
+        """
         return self._over(self._place.with_config(**options))
 
     def _over(self, place: Place) -> Self:

@@ -38,7 +38,7 @@ WRITE = ("put", "erase")
 UPDATE = ("get", "put", "erase")
 LIST = ("get", "list")
 
-STORE_OPTIONS = ("locking", "lock_timeout", "durability", "direct_io")
+STORE_OPTIONS = ("locking", "lock_timeout", "durability", "direct_io", "file_reuse")
 """Options of a handle that its store must know."""
 
 

@@ -244,7 +244,7 @@ class Group(GroupFacts[S]):
         return Attributes(self)
 
     def update_attributes(self, change: hierarchy.AttributeChange) -> None:
-        """See `ops.hierarchy.update_attributes`."""
+        """Change the attributes; see `Array.update_attributes`."""
         op = hierarchy.update_attributes(self.path, change, self._place.guarded, self._same_kind)
         self._moved(self._place.run(self._place.in_step(op), UPDATE))
 
@@ -405,7 +405,7 @@ class AsyncGroup(GroupFacts[S]):
         return values_of(self._attributes())
 
     async def update_attributes(self, change: Callable[[dict[str, Any]], Mapping[str, Any]] | Mapping[str, Any]) -> None:
-        """See `ops.hierarchy.update_attributes`."""
+        """Change the attributes; see `Array.update_attributes`."""
         op = hierarchy.update_attributes(self.path, change, self._place.guarded, self._same_kind)
         self._moved(await self._place.run_async(self._place.in_step(op), UPDATE))
 

@@ -15,7 +15,7 @@ import numpy as np
 from zarrant.codecs import Blosc, Bytes, Crc32c, Gzip, Numcodecs, Transpose, Zstd
 from zarrant.codecs.base import ChunkSpec
 from zarrant.codecs.chain import Chain, ShardingIndexed, chain_of, read_codec
-from zarrant.dtypes.fixed import FixedType, from_numpy
+from zarrant.dtypes.fixed import FixedType, fixed_size, from_numpy
 from zarrant.errors import DataTypeError, OptionError, ShapeError, did_you_mean, shown
 from zarrant.geometry.keys import KeyEncoding
 from zarrant.metadata.text import plain
@@ -61,7 +61,7 @@ class Layout:
 
     def document(self) -> ArrayDocument:
         """The document; typed errors for what cannot be."""
-        data_type = from_numpy(self.dtype)
+        data_type = fixed_size(from_numpy(self.dtype), "dtype")
         shape = _extents(self.shape, "shape", 0)
         chunk_shape, shard_shape = self._shapes(shape, data_type)
         chain = self._chain(data_type, chunk_shape, shard_shape)

@@ -45,6 +45,8 @@ def array_info(array: Shown) -> Info:
     )
     if getattr(array.store, "direct_io", False):
         info["File access"] = array.store.access
+    if getattr(array.store, "file_reuse", False):
+        info["File reuse"] = "updates rewrite files that nobody has open; readers by NFS exports and sendfile are not seen"
     if array.dimension_names:
         info["Dimensions"] = array.dimension_names
     return info

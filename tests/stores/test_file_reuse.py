@@ -1,4 +1,4 @@
-"""Spares: every update is exact, whatever happens to the spare; nobody sees a file change that he has open; none stays behind."""
+"""File reuse: every update is exact, whatever happens to the previous file; who has a file open sees no change; none stays."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import zarrant
-from zarrant.errors import ByteRangeError, CapabilityError, StoreError
+from zarrant.errors import ByteRangeError, CapabilityError, OptionError, StoreError
 from zarrant.storage import ByteRange, Part
-from zarrant.stores import spares
+from zarrant.stores import file_reuse
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.layer import FileLayer
 from zarrant.testing import FaultyLayer, content
 from zarrant.tools.check import check
+from zarrant.tools.doctor import examine
 from zarrant.tools.repair import repair
 
 SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
@@ -37,11 +38,15 @@ KEY = "d/k"
 OLD = random.Random(1).randbytes(40_000)
 FORCED = {"memory": -1.0, "disk": -1.0}
 LAZY = 0.2
-"""Seconds spares are kept unused here, where they are to go by themselves."""
+"""Seconds previous files are kept unused here, where they are to go by themselves."""
+
+
+def reusing(root: Path, **options: Any) -> FilesystemStore:
+    return FilesystemStore(root, file_reuse=True, **options)
 
 
 def works(root: Path) -> bool:
-    """Whether spares can be had below a directory."""
+    """Whether previous files can be had below a directory."""
     path = root / "probe"
     path.write_bytes(b"x")
     files = FileLayer()
@@ -58,16 +63,16 @@ def works(root: Path) -> bool:
 
 @pytest.fixture(autouse=True)
 def forced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Every update leaves a spare."""
-    kept = spares._Kept()  # a thread that sleeps for an earlier test knows nothing of it
-    monkeypatch.setattr(spares, "_kept", kept)
-    monkeypatch.setattr(spares, "left_behind", kept.add)
-    monkeypatch.setattr(spares, "remove_all", kept.remove)
-    monkeypatch.setattr(spares, "SLOW", FORCED)
-    monkeypatch.setattr(spares, "LEAST", 0)
-    monkeypatch.setattr(spares, "IDLE", 60.0)  # where the clock matters, the test sets it
+    """Every update leaves its previous file."""
+    kept = file_reuse._Kept()  # a thread that sleeps for an earlier test knows nothing of it
+    monkeypatch.setattr(file_reuse, "_kept", kept)
+    monkeypatch.setattr(file_reuse, "left_behind", kept.add)
+    monkeypatch.setattr(file_reuse, "remove_all", kept.remove)
+    monkeypatch.setattr(file_reuse, "MIN_COPY_S", FORCED)
+    monkeypatch.setattr(file_reuse, "MIN_BYTES", 0)
+    monkeypatch.setattr(file_reuse, "UNUSED_S", 60.0)  # where the clock matters, the test sets it
     yield
-    spares.remove_all()
+    file_reuse.remove_all()
 
 
 @pytest.fixture
@@ -81,14 +86,14 @@ def root(tmp_path: Path) -> Iterator[Path]:
 
 
 class Adoptions(FileLayer):
-    """Counts the spares that became drafts."""
+    """Counts the previous files that became drafts."""
 
     def __init__(self) -> None:
         self.count = 0
 
     def rename(self, source: str, target: str) -> None:
         super().rename(source, target)
-        self.count += source.endswith(spares.SPARE)
+        self.count += source.endswith(file_reuse.PREVIOUS)
 
 
 def value(seed: int, length: int) -> bytes:
@@ -110,8 +115,8 @@ def update(store: Any, at: int, data: bytes, key: str = KEY) -> None:
 
 
 def prepared(root: Path, layer: FileLayer | None = None, **options: Any) -> FilesystemStore:
-    """A store with an object that has a spare."""
-    store = FilesystemStore(root, layer=layer, **options)
+    """A store with an object that has a previous file."""
+    store = reusing(root, layer=layer, **options)
     store.put(KEY, [OLD])
     update(store, 100, b"first")
     return store
@@ -124,8 +129,8 @@ def changed(old: bytes, at: int, data: bytes) -> bytes:
 ONCE = changed(OLD, 100, b"first")
 
 
-def spare(root: Path, key: str = KEY) -> Path:
-    return root / (key + spares.SPARE)
+def previous(root: Path, key: str = KEY) -> Path:
+    return root / (key + file_reuse.PREVIOUS)
 
 
 def leftovers(root: Path) -> list[str]:
@@ -160,13 +165,22 @@ writes = st.one_of(
     st.tuples(st.just("splice"), st.integers(0, 1), st.lists(part_specs, max_size=6)),
 )
 WRECKERS = (
-    *("put", "erase", "replace", "scribble", "scribble on the spare", "shorten the spare", "copy", "copy the spare"),
     *(
-        "copy the spare over the object",
+        "put",
+        "erase",
+        "replace",
+        "scribble",
+        "scribble on the previous file",
+        "shorten the previous file",
+        "copy",
+        "copy the previous file",
+    ),
+    *(
+        "copy the previous file over the object",
         "link",
-        "link the spare",
+        "link the previous file",
         "write to the links",
-        "remove the spare",
+        "remove the previous file",
         "drop the links",
         "swap",
     ),
@@ -178,9 +192,9 @@ class Model:
     """An object, what it should be, and everybody who has to do with it."""
 
     def __init__(self, root: Path) -> None:
-        self.root, self.path, self.spare = root, root / KEY, spare(root)
+        self.root, self.path, self.previous = root, root / KEY, previous(root)
         self.layer = Adoptions()
-        self.stores = [FilesystemStore(root, layer=self.layer), FilesystemStore(root, layer=self.layer)]
+        self.stores = [reusing(root, layer=self.layer), reusing(root, layer=self.layer)]
         self.expected = value(0, 1500)
         self.stores[0].put(KEY, [self.expected])
         self.links = 0
@@ -217,7 +231,7 @@ class Model:
         if kind in ("put", "erase"):
             if kind == "erase":
                 self.stores[number % 2].erase(KEY)
-                assert not self.spare.exists()
+                assert not self.previous.exists()
             self.stores[number % 2].put(KEY, [data])
             self.expected = data
         elif kind == "replace":
@@ -231,31 +245,31 @@ class Model:
             os.rename(other, self.path)
         elif kind in ("link", "write to the links", "drop the links"):
             self.with_links(kind, data)
-        elif self.spare.exists():
-            self.wreck_spare(kind, data, other)
+        elif self.previous.exists():
+            self.wreck_previous(kind, data, other)
 
-    def wreck_spare(self, kind: str, data: bytes, other: Path) -> None:
-        if kind == "scribble on the spare":
-            scribble(self.spare, data)
-        elif kind == "shorten the spare":
-            os.truncate(self.spare, self.spare.stat().st_size // 2)
-        elif kind == "copy the spare":
-            shutil.copy2(self.spare, other)
-            os.rename(other, self.spare)
-        elif kind == "copy the spare over the object":
-            self.expected = self.spare.read_bytes()
-            shutil.copy2(self.spare, other)
+    def wreck_previous(self, kind: str, data: bytes, other: Path) -> None:
+        if kind == "scribble on the previous file":
+            scribble(self.previous, data)
+        elif kind == "shorten the previous file":
+            os.truncate(self.previous, self.previous.stat().st_size // 2)
+        elif kind == "copy the previous file":
+            shutil.copy2(self.previous, other)
+            os.rename(other, self.previous)
+        elif kind == "copy the previous file over the object":
+            self.expected = self.previous.read_bytes()
+            shutil.copy2(self.previous, other)
             os.rename(other, self.path)
-        elif kind == "link the spare":
-            os.link(self.spare, self.root / f"link{self.links}")
+        elif kind == "link the previous file":
+            os.link(self.previous, self.root / f"link{self.links}")
             self.links += 1
         elif kind == "swap":
-            self.expected = self.spare.read_bytes()
+            self.expected = self.previous.read_bytes()
             os.rename(self.path, other)
-            os.rename(self.spare, self.path)
-            os.rename(other, self.spare)
+            os.rename(self.previous, self.path)
+            os.rename(other, self.previous)
         else:
-            self.spare.unlink()
+            self.previous.unlink()
 
     def with_links(self, kind: str, data: bytes) -> None:
         if kind == "link":
@@ -285,7 +299,7 @@ def test_any_sequence_gives_the_expected_bytes(root: Path) -> None:
     @settings(max_examples=150 * max(1, SOAK), deadline=None, database=None)
     @given(st.lists(st.one_of(writes, writes, writes, wreckers), min_size=2, max_size=25))
     def run(steps: list[tuple[str, int, Any]]) -> None:
-        spares.remove_all()
+        file_reuse.remove_all()
         place = Path(tempfile.mkdtemp(dir=root))
         model = Model(place)
         for step in steps:
@@ -318,15 +332,15 @@ def test_updates_of_one_object_take_turns_with_two_files(root: Path) -> None:
 
 def test_a_range_outside_of_the_object_is_refused_as_ever(root: Path) -> None:
     store = prepared(root)
-    for turn in range(2):  # with a spare, and without
+    for turn in range(2):  # with a previous file, and without
         with pytest.raises(ByteRangeError):
             splice(store, [b"new", ByteRange(0, len(OLD) + 1)])
         assert (root / KEY).read_bytes() == ONCE
         if not turn:
-            assert leftovers(root) in ([], [spare(root).name])
+            assert leftovers(root) in ([], [previous(root).name])
 
 
-def test_a_hold_uses_spares(root: Path) -> None:
+def test_a_hold_reuses_files(root: Path) -> None:
     layer = Adoptions()
     store = prepared(root, layer)
     with store.hold([KEY]) as held:
@@ -408,13 +422,13 @@ class Another(Reader):
 
 
 @pytest.mark.parametrize("kind", [Reader, Mapped, Duplicate, Writer, Another])
-@pytest.mark.parametrize("spared", [False, True], ids=["published", "spare"])
-def test_readers_of_the_old_version_keep_it(root: Path, kind: type[Reader], spared: bool) -> None:
-    """Opened while it was published, or later, as the spare that it became."""
+@pytest.mark.parametrize("reused", [False, True], ids=["published", "previous"])
+def test_readers_of_the_old_version_keep_it(root: Path, kind: type[Reader], reused: bool) -> None:
+    """Opened while it was published, or later, as the previous file that it became."""
     layer = Adoptions()
     store = prepared(root, layer)
-    old = OLD if spared else ONCE
-    reader = kind(spare(root) if spared else root / KEY)
+    old = OLD if reused else ONCE
+    reader = kind(previous(root) if reused else root / KEY)
     assert reader.read() == old
     expected = ONCE
     for turn in range(3):
@@ -434,14 +448,14 @@ def test_readers_of_the_old_version_keep_it(root: Path, kind: type[Reader], spar
 
 
 class Refusing(Adoptions):
-    """One of the calls that only spares need fails, always."""
+    """One of the calls that only previous files need fails, always."""
 
     def __init__(self, name: str, number: int) -> None:
         super().__init__()
         self.refused = 0
 
         def refuse(*args: Any) -> Any:
-            if name == "rename" and not args[0].endswith(spares.SPARE):
+            if name == "rename" and not args[0].endswith(file_reuse.PREVIOUS):
                 return FileLayer.rename(self, *args)
             self.refused += 1
             raise OSError(number, os.strerror(number))
@@ -451,10 +465,10 @@ class Refusing(Adoptions):
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.EIO, errno.ENOSPC])
 @pytest.mark.parametrize("name", ["link", "note", "set_note", "alone", "rename"])
-def test_what_only_spares_need_costs_only_speed(root: Path, name: str, number: int) -> None:
+def test_what_only_reuse_need_costs_only_speed(root: Path, name: str, number: int) -> None:
     prepared(root)
     layer, before = Refusing(name, number), descriptors()
-    store, expected = FilesystemStore(root, layer=layer), ONCE
+    store, expected = reusing(root, layer=layer), ONCE
     for turn in range(4):
         update(store, turn, b"refused")
         expected = changed(expected, turn, b"refused")
@@ -462,12 +476,12 @@ def test_what_only_spares_need_costs_only_speed(root: Path, name: str, number: i
         assert (root / KEY).stat().st_nlink == 1
     assert layer.refused >= 1
     assert descriptors() == before
-    spares.remove_all()
+    file_reuse.remove_all()
     assert leftovers(root) == []
 
 
 def first(store: Any) -> None:
-    spares.remove_all()
+    file_reuse.remove_all()
     update(store, 300, b"new")
 
 
@@ -497,7 +511,7 @@ class Tmp(FaultyLayer):
 def calls_of(root: Path, operation: Callable[[Any], None], **options: Any) -> list[str]:
     prepared(root / "counted")
     layer = Tmp()
-    store = FilesystemStore(root / "counted", layer=layer, **options)
+    store = reusing(root / "counted", layer=layer, **options)
     operation(store)
     return list(layer.calls)
 
@@ -508,8 +522,8 @@ def chosen(count: int) -> list[int]:
 
 
 def check_whole_then_exact(root: Path, allowed: set[bytes | None]) -> None:
-    """The object is one of those allowed; the next update is exact, and what was left goes with it, or with its spare."""
-    store = FilesystemStore(root, lock_timeout=5)
+    """The object is one of those allowed; the next update is exact, and what was left goes with it, or with its previous file."""
+    store = reusing(root, lock_timeout=5)
     found = content(store.get(KEY))
     assert found in allowed
     if found is None:
@@ -520,7 +534,7 @@ def check_whole_then_exact(root: Path, allowed: set[bytes | None]) -> None:
         found = changed(found, turn, b"again")
         assert (root / KEY).read_bytes() == found
         assert (root / KEY).stat().st_nlink == 1
-    spares.remove_all()
+    file_reuse.remove_all()
     assert leftovers(root) == []
 
 
@@ -541,7 +555,7 @@ def test_a_file_call_fails(root: Path, operation: Callable[[Any], None], durabil
 
             allowed = {ONCE, OPERATIONS[operation]}
             try:
-                operation(FilesystemStore(place, layer=Tmp(fault), lock_timeout=5, durability=durability))
+                operation(reusing(place, layer=Tmp(fault), lock_timeout=5, durability=durability))
             except StoreError as error:
                 assert os.strerror(number) in str(error)
             except CapabilityError:  # no locks, or no sync of directories
@@ -558,7 +572,7 @@ def test_the_process_is_killed(root: Path, operation: Callable[[Any], None], kil
     for step in chosen(len(calls_of(root, operation))):
         place = root / str(step)
         prepared(place)
-        assert killed_at(place, step, operation, Tmp)
+        assert killed_at(place, step, operation, Tmp, file_reuse=True)
         check_whole_then_exact(place, {ONCE, OPERATIONS[operation]})
 
 
@@ -569,11 +583,11 @@ def test_a_rename_that_fails_leaves_no_second_name_for_good(root: Path, monkeypa
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
             super().rename(source, target)
 
-    store = FilesystemStore(root)
+    store = reusing(root)
     store.put(KEY, [OLD])
     with pytest.raises(StoreError):
-        update(FilesystemStore(root, layer=Failing()), 0, b"never")
-    monkeypatch.setattr(spares, "SLOW", {"memory": 60.0, "disk": 60.0})  # the next leaves none
+        update(reusing(root, layer=Failing()), 0, b"never")
+    monkeypatch.setattr(file_reuse, "MIN_COPY_S", {"memory": 60.0, "disk": 60.0})  # the next leaves none
     update(store, 0, b"quick")
     assert leftovers(root) == []
     assert (root / KEY).stat().st_nlink == 1
@@ -594,7 +608,7 @@ class Order(Adoptions):
 
     def rename(self, source: str, target: str) -> None:
         super().rename(source, target)
-        self.events.append("adopt" if source.endswith(spares.SPARE) else "publish")
+        self.events.append("adopt" if source.endswith(file_reuse.PREVIOUS) else "publish")
 
     def copy(self, *args: int) -> int:
         self.events.append("change")
@@ -614,12 +628,12 @@ class Order(Adoptions):
 
 @pytest.mark.parametrize("left_by", ["rename", "fsync"])
 @pytest.mark.parametrize("used_by", ["rename", "fsync"])
-def test_a_spare_is_changed_only_when_no_directory_on_disk_leads_to_it(root: Path, left_by: str, used_by: str) -> None:
-    """Neither as the object, nor as the spare: its bytes may be on disk before its mtime is, and the note would still hold."""
+def test_a_previous_file_is_changed_only_when_no_directory_on_disk_leads_to_it(root: Path, left_by: str, used_by: str) -> None:
+    """Neither as the object, nor as the previous file: its bytes may be on disk before its mtime is, and the record would hold."""
     layer = Order()
     prepared(root, layer, durability=left_by)
     layer.events.clear()
-    update(FilesystemStore(root, layer=layer, durability=used_by), 7, b"second")
+    update(reusing(root, layer=layer, durability=used_by), 7, b"second")
     events = [event for index, event in enumerate(layer.events) if index == 0 or event != layer.events[index - 1]]
     events = events[events[0] == "sync directory" :]  # a store tries at first whether it can
     assert events[:5] == ["adopt", "sync directory", "change", "sync file", "publish"]
@@ -643,57 +657,57 @@ def test_the_old_directory_cannot_be_synced(root: Path) -> None:
 # Tidying.
 
 
-def test_a_spare_goes_by_itself(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spares, "IDLE", LAZY)
+def test_a_previous_file_goes_by_itself(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_reuse, "UNUSED_S", LAZY)
     store = prepared(root)
-    assert spare(root).read_bytes() == OLD
-    assert eventually(lambda: not spare(root).exists())
-    assert eventually(lambda: spares._kept.thread is None)
+    assert previous(root).read_bytes() == OLD
+    assert eventually(lambda: not previous(root).exists())
+    assert eventually(lambda: file_reuse._kept.thread is None)
     update(store, 5, b"later")
-    assert spare(root).read_bytes() == ONCE
-    assert eventually(lambda: not spare(root).exists())
+    assert previous(root).read_bytes() == ONCE
+    assert eventually(lambda: not previous(root).exists())
     assert leftovers(root) == []
 
 
-def test_a_spare_in_use_stays(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_previous_file_in_use_stays(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = prepared(root)
-    monkeypatch.setattr(spares, "PATIENCE", 0.01)
-    with FilesystemStore(root).hold([KEY]):
-        spares.remove_all()
-        assert spare(root).exists()
-    spares.remove_all()
+    monkeypatch.setattr(file_reuse, "LOCK_TIMEOUT_S", 0.01)
+    with reusing(root).hold([KEY]):
+        file_reuse.remove_all()
+        assert previous(root).exists()
+    file_reuse.remove_all()
     assert leftovers(root) == []
     # One that another process left since is not ours to remove.
     update(store, 5, b"ours")
-    entry = dict(spares._kept.left)
-    spares._kept.left.clear()
+    entry = dict(file_reuse._kept.left)
+    file_reuse._kept.left.clear()
     update(store, 6, b"theirs")
-    spares._kept.left.clear()
-    spares._kept.left.update(entry)
-    spares.remove_all()
-    assert spare(root).exists()
-    assert spares._kept.left == {}
+    file_reuse._kept.left.clear()
+    file_reuse._kept.left.update(entry)
+    file_reuse.remove_all()
+    assert previous(root).exists()
+    assert file_reuse._kept.left == {}
     store.erase(KEY)
 
 
 SCRIPT = f"""
 import atexit, multiprocessing, os, signal, sys
 from zarrant.storage import ByteRange
-from zarrant.stores import spares
+from zarrant.stores import file_reuse
 from zarrant.stores.filesystem import FilesystemStore
 
-spares.SLOW, spares.LEAST = {FORCED!r}, 0
-spares.IDLE = 60.0
-store = FilesystemStore(sys.argv[1])
+file_reuse.MIN_COPY_S, file_reuse.MIN_BYTES = {FORCED!r}, 0
+file_reuse.UNUSED_S = 60.0
+store = FilesystemStore(sys.argv[1], file_reuse=True)
 
 def update(key="{KEY}"):
     blob = store.get(key)
     store.splice(key, [b"from there", ByteRange(10)], blob.version)
-    assert os.path.exists(sys.argv[1] + "/" + key + spares.SPARE)
+    assert os.path.exists(sys.argv[1] + "/" + key + file_reuse.PREVIOUS)
 
 def work(queue):
     update()
-    queue.put(sorted(spares._kept.left))
+    queue.put(sorted(file_reuse._kept.left))
 
 if __name__ == "__main__":
     how = sys.argv[2]
@@ -705,7 +719,7 @@ if __name__ == "__main__":
         assert len(queue.get()) == 1
         worker.join()
         assert worker.exitcode == 0
-        assert not os.path.exists(sys.argv[1] + "/{KEY}" + spares.SPARE)
+        assert not os.path.exists(sys.argv[1] + "/{KEY}" + file_reuse.PREVIOUS)
     elif how == "late":
         atexit.register(update)
     else:
@@ -723,7 +737,7 @@ def run_script(root: Path, tmp_path: Path, how: str) -> subprocess.CompletedProc
 
 @pytest.mark.parametrize("how", ["plain", "late", "worker"])
 def test_none_stays_when_a_process_ends(root: Path, tmp_path: Path, how: str) -> None:
-    FilesystemStore(root).put(KEY, [OLD])
+    reusing(root).put(KEY, [OLD])
     done = run_script(root, tmp_path, how)
     assert (done.returncode, done.stderr) == (0, "")
     assert (root / KEY).read_bytes() == changed(OLD, 0, b"from there")
@@ -731,10 +745,10 @@ def test_none_stays_when_a_process_ends(root: Path, tmp_path: Path, how: str) ->
 
 
 def test_the_next_update_uses_what_a_killed_process_left(root: Path, tmp_path: Path) -> None:
-    store = FilesystemStore(root, layer=Adoptions())
+    store = reusing(root, layer=Adoptions())
     store.put(KEY, [OLD])
     assert run_script(root, tmp_path, "killed").returncode == -signal.SIGKILL
-    assert leftovers(root) == [spare(root).name]
+    assert leftovers(root) == [previous(root).name]
     update(store, 100, b"here")
     assert (root / KEY).read_bytes() == changed(changed(OLD, 0, b"from there"), 100, b"here")
     assert isinstance(store.files, Adoptions)
@@ -744,53 +758,53 @@ def test_the_next_update_uses_what_a_killed_process_left(root: Path, tmp_path: P
 def test_a_leftover_of_no_use_goes_with_the_next_update(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where that was so fast that it leaves none."""
     store = prepared(root)
-    spares._kept.left.clear()  # as where we were killed
+    file_reuse._kept.left.clear()  # as where we were killed
     (root / "other").write_bytes(OLD)
     os.rename(root / "other", root / KEY)
-    assert spare(root).exists()
-    monkeypatch.setattr(spares, "SLOW", {"memory": 60.0, "disk": 60.0})
+    assert previous(root).exists()
+    monkeypatch.setattr(file_reuse, "MIN_COPY_S", {"memory": 60.0, "disk": 60.0})
     update(store, 0, b"fast")
     assert leftovers(root) == []
 
 
 @pytest.mark.parametrize("erase", [lambda store: store.erase(KEY), lambda store: store.erase_prefix("d/")], ids=["one", "prefix"])
-def test_erasing_takes_the_spare(root: Path, erase: Callable[[Any], None]) -> None:
+def test_erasing_takes_the_previous_file(root: Path, erase: Callable[[Any], None]) -> None:
     store = prepared(root)
-    assert spare(root).exists()
+    assert previous(root).exists()
     erase(store)
     assert [path for path in root.rglob("*") if path.is_file()] == []
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_child_leaves_the_spares_of_its_parent_alone(root: Path) -> None:
+def test_a_child_leaves_the_previous_files_of_its_parent_alone(root: Path) -> None:
     layer = Adoptions()
     store = prepared(root, layer)
     child = os.fork()
     if child == 0:
         try:
-            assert spares._kept.left == {}
-            assert spares._kept.thread is None
-            spares.remove_all()
-            assert spare(root).exists()
+            assert file_reuse._kept.left == {}
+            assert file_reuse._kept.thread is None
+            file_reuse.remove_all()
+            assert previous(root).exists()
             update(store, 7, b"child")
-            assert list(spares._kept.left) == [str(root / KEY)]
+            assert list(file_reuse._kept.left) == [str(root / KEY)]
             os._exit(0)
         finally:
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     update(store, 200, b"parent")
     assert (root / KEY).read_bytes() == changed(changed(ONCE, 7, b"child"), 200, b"parent")
-    assert layer.count == 1  # the child's spare; what the child counted is in its own memory
+    assert layer.count == 1  # the child's previous file; what the child counted is in its own memory
 
 
 def test_one_process_keeps_so_many_at_most(root: Path) -> None:
-    store = FilesystemStore(root)
-    for number in range(spares.MOST + 5):
+    store = reusing(root)
+    for number in range(file_reuse.MAX_FILES + 5):
         store.put(f"d/{number}", [OLD])
         update(store, 0, b"one of many", f"d/{number}")
-    assert len(leftovers(root)) == spares.MOST
-    assert len(spares._kept.left) == spares.MOST
-    spares.remove_all()
+    assert len(leftovers(root)) == file_reuse.MAX_FILES
+    assert len(file_reuse._kept.left) == file_reuse.MAX_FILES
+    file_reuse.remove_all()
     assert leftovers(root) == []
 
 
@@ -798,12 +812,12 @@ def test_many_bursts_register_no_more_than_one(root: Path, monkeypatch: pytest.M
     """What is to be done at the end of a worker is noted once, not after each pause."""
     from multiprocessing import util
 
-    monkeypatch.setattr(spares, "IDLE", 0.02)
+    monkeypatch.setattr(file_reuse, "UNUSED_S", 0.02)
     store = prepared(root)
     before = len(util._finalizer_registry)  # type: ignore[attr-defined]
     for _ in range(4):
         update(store, 0, b"burst")
-        assert eventually(lambda: spares._kept.thread is None)
+        assert eventually(lambda: file_reuse._kept.thread is None)
     assert len(util._finalizer_registry) <= before + 1  # type: ignore[attr-defined]
 
 
@@ -812,23 +826,24 @@ def test_a_thread_that_cannot_start_fails_no_write(root: Path, monkeypatch: pyte
         def start(self) -> None:
             raise RuntimeError("can't start new thread")
 
-    spares._kept.remake()
+    file_reuse._kept.remake()
     with monkeypatch.context() as patched:
         patched.setattr(threading, "Thread", Refused)
         store = prepared(root)
     assert (root / KEY).read_bytes() == ONCE
     update(store, 0, b"then it can")
-    assert spares._kept.thread is not None
-    spares.remove_all()
+    assert file_reuse._kept.thread is not None
+    file_reuse.remove_all()
     assert leftovers(root) == []
 
 
-def test_tools_take_a_spare_for_a_leftover(root: Path) -> None:
-    a = zarrant.create_array(root / "a", shape=(64, 64), dtype="u4", chunks=(8, 8), shards=(64, 64))
+def test_tools_take_a_previous_file_for_a_leftover(root: Path) -> None:
+    config = {"file_reuse": True}
+    a = zarrant.create_array(root / "a", shape=(64, 64), dtype="u4", chunks=(8, 8), shards=(64, 64), config=config)
     a[...] = expected = np.arange(4096, dtype="u4").reshape(64, 64)
     a[3, 3] = expected[3, 3] = 5
-    spares._kept.left.clear()  # as where we were killed
-    (left,) = [path for path in root.rglob("*") if path.name.endswith(spares.SPARE)]
+    file_reuse._kept.left.clear()  # as where we were killed
+    (left,) = [path for path in root.rglob("*") if path.name.endswith(file_reuse.PREVIOUS)]
     report = check(root / "a", deep=True)
     assert [finding.kind for finding in report.findings] == ["draft"]
     assert sorted(a.store.list_prefix("")) == ["c/0/0", "zarr.json"]
@@ -838,6 +853,72 @@ def test_tools_take_a_spare_for_a_leftover(root: Path) -> None:
     assert not left.exists()
     a[4, 4] = expected[4, 4] = 6
     assert np.array_equal(a[...], expected)
+
+
+# Off, as it is by default.
+
+
+@pytest.mark.parametrize("change", ["update", "put", "erase"])
+def test_a_process_without_it_leaves_nothing_that_misleads(root: Path, change: str) -> None:
+    """What a killed process left is neither used nor looked at; the next writer with file reuse is exact, and removes it."""
+    prepared(root)
+    file_reuse._kept.left.clear()  # as where we were killed
+    layer = FaultyLayer()
+    store, expected = FilesystemStore(root, layer=layer), changed(ONCE, 7, b"without")
+    if change == "update":
+        update(store, 7, b"without")
+    else:
+        if change == "erase":
+            store.erase(KEY)
+        store.put(KEY, [expected])
+    assert not {"note", "set_note", "alone", "link"} & set(layer.calls)
+    assert (root / KEY).read_bytes() == expected
+    adoptions = Adoptions()
+    update(reusing(root, layer=adoptions), 900, b"with")
+    assert (root / KEY).read_bytes() == changed(expected, 900, b"with")
+    assert adoptions.count == 0
+    file_reuse.remove_all()
+    assert leftovers(root) == []
+
+
+def test_a_file_published_without_it_ends_the_chain(root: Path) -> None:
+    """Also where the process that left the previous file goes on: its record says nothing of what replaced the object."""
+    layer = Adoptions()
+    store, expected = prepared(root, layer), ONCE
+    for turn in range(6):
+        data = b"%05d" % turn
+        update(store if turn % 2 else FilesystemStore(root), turn * 11, data)
+        expected = changed(expected, turn * 11, data)
+        assert (root / KEY).read_bytes() == expected
+    assert layer.count == 0
+
+
+def test_it_is_off_unless_asked_for(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = root / "a"
+    array = zarrant.create_array(path, shape=64, dtype="u4", chunks=8, shards=64)
+    assert array.store.reuse is None
+    assert "file_reuse" not in repr(array.store)
+    assert "File reuse" not in array.info
+    asked = array.with_config(file_reuse=True)
+    given = zarrant.open_array(FilesystemStore(path), config={"file_reuse": True})
+    monkeypatch.setenv("ZARRANT_FILE_REUSE", "true")
+    for each in (asked, given, zarrant.open_array(path), zarrant.open_array(path, storage_options={"file_reuse": True})):
+        assert each.store.reuse is not None
+        assert repr(each.store).endswith(", file_reuse=True)")
+        assert "NFS" in each.info["File reuse"]
+    assert examine()["config"]["file_reuse"] == {"value": True, "source": "ZARRANT_FILE_REUSE"}
+    with pytest.raises(OptionError, match="file_reuse"):
+        FilesystemStore(path, file_reuse=1)  # type: ignore[arg-type]
+
+
+def test_nothing_of_it_is_imported_where_it_is_off(tmp_path: Path) -> None:
+    code = f"""
+import sys, zarrant
+a = zarrant.create_array({str(tmp_path / "a")!r}, shape=64, dtype="u4", chunks=8, shards=64)
+a[3] = 5; a[3] = 6; a[:] = 7; a.erase_chunk(0)
+assert "zarrant.stores.file_reuse" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 # Where there are none.
@@ -877,7 +958,7 @@ def test_where_others_may_have_the_file_open_there_are_none(root: Path) -> None:
 
 def test_threads_update_one_shard(root: Path) -> None:
     layer = Adoptions()
-    store = FilesystemStore(root, layer=layer)
+    store = reusing(root, layer=layer)
     a = zarrant.create_array(store, shape=(4, 256), dtype="u4", chunks=(1, 16), shards=(4, 256))
     a[...] = 1
     failures: list[BaseException] = []
@@ -900,5 +981,5 @@ def test_threads_update_one_shard(root: Path) -> None:
         expected[:, turn * 8 : turn * 8 + 9] += 1
     assert np.array_equal(a[...], expected)
     assert layer.count > 10
-    spares.remove_all()
+    file_reuse.remove_all()
     assert leftovers(root) == []
