@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import zarrant
+from zarrant.nodes.signatures import LeftOut
 
 # The others live behind extras, or start a program when run.
 OTHERS = ("zarrant.cli", "zarrant.__main__", "zarrant.integrations", "zarrant.tools", "zarrant.kernels._native")
@@ -52,7 +53,11 @@ def undocumented(function: Any) -> list[str]:
     if not arguments:
         return [] if doc else ["text"]
     section = doc.partition("Args:\n")[2].partition("\n\n")[0]
-    lacking = [name for name in arguments if not re.search(rf"^    {name}: \S", section, re.MULTILINE)]
+    named = set(re.findall(r"^    (\w+): \S", section, re.MULTILINE))
+    # "options" stands for the keywords of another function, which has their documentation.
+    parameters = inspect.signature(function).parameters
+    optional = {name for name, parameter in parameters.items() if isinstance(parameter.default, LeftOut)}
+    lacking = [name for name in arguments if name not in named | (optional if "options" in named else set())]
     return [*lacking, *(part for part in ("Raises:\n", ">>> ") if part not in doc)]
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from zarrant.codecs.base import CodecOptions
+from zarrant.codecs.protocols import CodecOptions
 from zarrant.ops.batching import batch_size
 from zarrant.ops.bound_array import BoundArray, OpOptions
 

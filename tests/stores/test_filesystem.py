@@ -24,7 +24,7 @@ from zarrant.errors import (
 from zarrant.storage import ByteRange, capabilities
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.layer import FileLayer
-from zarrant.testing import FaultyLayer, StoreSuite, content, together
+from zarrant.testkit import FaultyLayer, StoreSuite, content, together
 
 
 def litter(root: Path) -> list[str]:

@@ -713,7 +713,7 @@ class Array(ArrayProperties[S]):
 
     # shape, upkeep
 
-    def resize(self: Array[ReadableWritable], shape: Any, *, shrink: bool | None = None) -> None:
+    def resize(self: Array[ReadableWritable], shape: int | Sequence[int], *, shrink: bool | None = None) -> None:
         """Give the array another shape: elements that stay keep their place and value, new ones are the fill value.
 
         What is cut off is erased, and does not come back when the array grows again. Takes the lock of the array's metadata.

@@ -204,7 +204,7 @@ class AsyncArray(ArrayProperties[S]):
 
     # shape, upkeep
 
-    async def resize(self, shape: Any, *, shrink: bool | None = None) -> None:
+    async def resize(self, shape: int | Sequence[int], *, shrink: bool | None = None) -> None:
         """See `Array.resize`."""
         op = growth.resize(self._state, shape, self._place.able.list, self._moved, shrink)
         warn_not_erased(await self._place.run_async(self._place.in_step(op), self._place.require_shape_change()))

@@ -27,6 +27,7 @@ from zarrant.nodes.create import (
     refuse_unknown,
 )
 from zarrant.nodes.group import AsyncGroup, Group, async_node, node
+from zarrant.nodes.signatures import spelled_out
 from zarrant.ops import hierarchy
 from zarrant.storage import ReadableWritable
 from zarrant.stores.adapters import ReadOnly
@@ -90,26 +91,38 @@ def _place(
 def create_array(store: Address, **options: Unpack[CreateOptions]) -> Array[ReadableWritable]: ...
 @overload
 def create_array(store: S, **options: Unpack[CreateOptions]) -> Array[S]: ...
-def create_array(store: Any, **options: Any) -> Array[Any]:
+@spelled_out(CreateOptions)
+def create_array(store: Any, **options: Unpack[CreateOptions]) -> Array[Any]:
     """Create an array and open it for reading and writing. Of two creators at the same time one gets NodeExistsError.
 
     Args:
         store: a path, `pathlib.Path`, `file://` or `memory://` URL, a dict, or a store.
-        options: `shape` and `dtype`, or `data`, which gives both: it is stored in the new array. Data that are not in memory
-            (a dataset of h5py, an array of Dask) are read block by block, unless something is overwritten; masked elements
-            become the fill value. `chunks`: the shape of what can be read alone; -1 is all of a dimension; "auto" makes about
-            1 MiB (64 KiB in shards). `shards`: the shape of stored objects of several chunks, a multiple of `chunks`; "auto"
-            makes about 32 MiB; None: no shards. `{"shape": ..., "index_location": "start"}` puts their index first.
-            `filters`, `serializer`, `compressors`: codecs: objects of `zarrant.codecs`, `{"name": ..., "configuration":
-            ...}`, or codecs of numcodecs. "auto" compresses by zstd with a crc32c checksum; None means none. `fill_value`:
-            what elements are that were never written; None is zero. `order`: "C", or "F" to transpose chunks. `attributes`,
-            `dimension_names`: kept in the metadata. `chunk_key_encoding`: "default" (`c/0/1`) or "v2" (`0.1`). `overwrite`:
-            replace what is there. `if_exists`: "error", "match" (an equal array will do, so that many workers may all create
-            it) or "overwrite". `zarr_format`: the format of the metadata. `name`: the path of the node within the store.
-            `config`: runtime options, as `{"concurrency": 4}`: `zarrant.config` shows them, `docs/options.md` explains them.
-            `synchronizer`: "auto" protects updates by the locks or the compare-and-swap of the store; a
-            `storage.Synchronizer` (a lock service) serves as well; None protects nothing, and raises LostUpdateError where an
-            update would undo another. `storage_options`: options of the store, as its class takes them.
+        name: the path of the node within the store.
+        config: runtime options, as `{"concurrency": 4}`: `zarrant.config` shows them, `docs/options.md` explains them.
+        synchronizer: "auto" protects updates by the locks or the compare-and-swap of the store; a `storage.Synchronizer` (a
+            lock service) serves as well; None protects nothing, and raises LostUpdateError where an update would undo
+            another.
+        storage_options: options of the store, as its class takes them.
+        shape: the extents, an integer for each dimension.
+        dtype: what NumPy takes as a data type, or one of ours by name, as "bfloat16".
+        data: gives shape and dtype where they are left out, and is stored in the new array. Data that are not in memory (a
+            dataset of h5py, an array of Dask) are read block by block, unless something is overwritten; masked elements
+            become the fill value.
+        chunks: the shape of what can be read alone; -1 is all of a dimension; "auto" makes about 1 MiB (64 KiB in shards).
+        shards: the shape of stored objects of several chunks, a multiple of `chunks`; "auto" makes about 32 MiB; None: no
+            shards. `{"shape": ..., "index_location": "start"}` puts their index first.
+        filters: codecs from array to array; codecs are objects of `zarrant.codecs`, `{"name": ..., "configuration": ...}`, or
+            those of numcodecs.
+        serializer: the codec from array to bytes. "auto" is little-endian bytes.
+        compressors: codecs from bytes to bytes. "auto" is zstd with a crc32c checksum; None is none.
+        fill_value: what elements are that were never written. None is zero.
+        order: "C", or "F" to store chunks with their first dimension fastest.
+        attributes: a mapping of what JSON knows, kept in the metadata.
+        chunk_key_encoding: "default" (`c/0/1`) or "v2" (`0.1`), or `{"name": ..., "separator": ...}`.
+        dimension_names: a name or None for each dimension.
+        zarr_format: the version of the format.
+        overwrite: replace what is there.
+        if_exists: "error", "match" (an equal array will do, so that many workers may all create it) or "overwrite".
 
     Returns:
         The array.
@@ -130,26 +143,29 @@ def create_array(store: Any, **options: Any) -> Array[Any]:
     return array_creation(place, kwargs).run(Array)
 
 
+@spelled_out(CreateOptions)
 async def create_array_async(store: Any, **options: Unpack[CreateOptions]) -> AsyncArray[Any]:
     """See `create_array`; gives an `AsyncArray`."""
     place, kwargs = _placed(store, options)
     return await array_creation(place, kwargs).run_async(AsyncArray)
 
 
+@spelled_out(GroupOptions)
 def create_group(store: Any, **options: Unpack[GroupOptions]) -> Group[Any]:
     """Create a group and open it for reading and writing.
 
     Args:
         store: a path, `pathlib.Path`, `file://` or `memory://` URL, a dict, or a store.
-        options: `attributes`: kept in the metadata. `overwrite`: replace what is there.
-            `if_exists`: "error", "match" (a group that is there will do) or "overwrite".
-            `name`: the path of the node within the store.
-            `config`: runtime options, as `{"concurrency": 4}`: `zarrant.config` shows them, `docs/options.md` explains them.
-            `synchronizer`: "auto" protects updates by the locks or the compare-and-swap of the store; a
-            `storage.Synchronizer` (a
+        name: the path of the node within the store.
+        config: runtime options, as `{"concurrency": 4}`: `zarrant.config` shows them, `docs/options.md` explains them.
+        synchronizer: "auto" protects updates by the locks or the compare-and-swap of the store; a `storage.Synchronizer` (a
             lock service) serves as well; None protects nothing, and raises LostUpdateError where an update would undo
             another.
-            `storage_options`: options of the store, as its class takes them.
+        storage_options: options of the store, as its class takes them.
+        attributes: a mapping of what JSON knows, kept in the metadata.
+        zarr_format: the version of the format.
+        overwrite: replace what is there.
+        if_exists: "error", "match" (a group that is there will do) or "overwrite".
 
     Returns:
         The group.
@@ -165,6 +181,7 @@ def create_group(store: Any, **options: Unpack[GroupOptions]) -> Group[Any]:
     return _creating_group(store, options).run(Group)
 
 
+@spelled_out(GroupOptions)
 async def create_group_async(store: Any, **options: Unpack[GroupOptions]) -> AsyncGroup[Any]:
     """See `create_group`; gives an `AsyncGroup`."""
     return await _creating_group(store, options).run_async(AsyncGroup)
@@ -174,7 +191,8 @@ async def create_group_async(store: Any, **options: Unpack[GroupOptions]) -> Asy
 def open_array(store: Address, *, mode: Mode = "a", **options: Unpack[CreateOptions]) -> Array[ReadableWritable]: ...
 @overload
 def open_array(store: S, *, mode: Mode = "a", **options: Unpack[CreateOptions]) -> Array[S]: ...
-def open_array(store: Any, *, mode: Mode = "a", **options: Any) -> Array[Any]:
+@spelled_out(CreateOptions)
+def open_array(store: Any, *, mode: Mode = "a", **options: Unpack[CreateOptions]) -> Array[Any]:
     """Open an array, or create it as `mode` says.
 
     An array that is there is opened as it is, whatever the options for a new one say.
@@ -182,14 +200,13 @@ def open_array(store: Any, *, mode: Mode = "a", **options: Any) -> Array[Any]:
     Args:
         store: a path, `pathlib.Path`, `file://` or `memory://` URL, a dict, or a store.
         mode: "r" reads, "r+" also writes what exists, "a" also creates what does not, "w" replaces, "w-" only creates.
-        options: as in `create_array`, for an array that is created.
-            `name`: the path of the node within the store.
-            `config`: runtime options, as `{"concurrency": 4}`: `zarrant.config` shows them, `docs/options.md` explains them.
-            `synchronizer`: "auto" protects updates by the locks or the compare-and-swap of the store; a
-            `storage.Synchronizer` (a
+        name: the path of the node within the store.
+        config: runtime options, as `{"concurrency": 4}`: `zarrant.config` shows them, `docs/options.md` explains them.
+        synchronizer: "auto" protects updates by the locks or the compare-and-swap of the store; a `storage.Synchronizer` (a
             lock service) serves as well; None protects nothing, and raises LostUpdateError where an update would undo
             another.
-            `storage_options`: options of the store, as its class takes them.
+        storage_options: options of the store, as its class takes them.
+        options: the others of `create_array`, for an array that is created.
 
     Returns:
         The array. With mode "r" every write is refused.
@@ -209,25 +226,26 @@ def open_array(store: Any, *, mode: Mode = "a", **options: Any) -> Array[Any]:
     return _opening_array(store, mode, options).run(Array)
 
 
+@spelled_out(CreateOptions)
 async def open_array_async(store: Any, *, mode: Mode = "a", **options: Unpack[CreateOptions]) -> AsyncArray[Any]:
     """See `open_array`; gives an `AsyncArray`."""
     return await _opening_array(store, mode, options).run_async(AsyncArray)
 
 
+@spelled_out(GroupOptions)
 def open_group(store: Any, *, mode: Mode = "a", **options: Unpack[GroupOptions]) -> Group[Any]:
     """Open a group, or create it as `mode` says.
 
     Args:
         store: a path, `pathlib.Path`, `file://` or `memory://` URL, a dict, or a store.
         mode: "r" reads, "r+" also writes what exists, "a" also creates what does not, "w" replaces, "w-" only creates.
-        options: as in `create_group`, for a group that is created.
-            `name`: the path of the node within the store.
-            `config`: runtime options, as `{"concurrency": 4}`: `zarrant.config` shows them, `docs/options.md` explains them.
-            `synchronizer`: "auto" protects updates by the locks or the compare-and-swap of the store; a
-            `storage.Synchronizer` (a
+        name: the path of the node within the store.
+        config: runtime options, as `{"concurrency": 4}`: `zarrant.config` shows them, `docs/options.md` explains them.
+        synchronizer: "auto" protects updates by the locks or the compare-and-swap of the store; a `storage.Synchronizer` (a
             lock service) serves as well; None protects nothing, and raises LostUpdateError where an update would undo
             another.
-            `storage_options`: options of the store, as its class takes them.
+        storage_options: options of the store, as its class takes them.
+        options: the others of `create_group`, for a group that is created.
 
     Returns:
         The group. With mode "r" every write is refused.
@@ -246,25 +264,25 @@ def open_group(store: Any, *, mode: Mode = "a", **options: Unpack[GroupOptions])
     return _opening_group(store, mode, options).run(Group)
 
 
+@spelled_out(GroupOptions)
 async def open_group_async(store: Any, *, mode: Mode = "a", **options: Unpack[GroupOptions]) -> AsyncGroup[Any]:
     """See `open_group`; gives an `AsyncGroup`."""
     return await _opening_group(store, mode, options).run_async(AsyncGroup)
 
 
+@spelled_out(Where)
 def open(store: Any, *, mode: Mode = "a", **where: Unpack[Where]) -> Array[Any] | Group[Any]:
     """Open the array or group that is there.
 
     Args:
         store: a path, `pathlib.Path`, `file://` or `memory://` URL, a dict, or a store.
         mode: "r" reads, "r+" also writes what exists, "a" also creates what does not, "w" replaces, "w-" only creates.
-        where: where the node is and how it is opened. Nothing is created: modes w and w- are refused.
-            `name`: the path of the node within the store.
-            `config`: runtime options, as `{"concurrency": 4}`: `zarrant.config` shows them, `docs/options.md` explains them.
-            `synchronizer`: "auto" protects updates by the locks or the compare-and-swap of the store; a
-            `storage.Synchronizer` (a
+        name: the path of the node within the store.
+        config: runtime options, as `{"concurrency": 4}`: `zarrant.config` shows them, `docs/options.md` explains them.
+        synchronizer: "auto" protects updates by the locks or the compare-and-swap of the store; a `storage.Synchronizer` (a
             lock service) serves as well; None protects nothing, and raises LostUpdateError where an update would undo
             another.
-            `storage_options`: options of the store, as its class takes them.
+        storage_options: options of the store, as its class takes them.
 
     Returns:
         An `Array` or a `Group`.
@@ -282,6 +300,7 @@ def open(store: Any, *, mode: Mode = "a", **where: Unpack[Where]) -> Array[Any] 
     return _opening(store, mode, where).run(node)
 
 
+@spelled_out(Where)
 async def open_async(store: Any, *, mode: Mode = "a", **where: Unpack[Where]) -> AsyncArray[Any] | AsyncGroup[Any]:
     """See `open`; gives an `AsyncArray` or an `AsyncGroup`."""
     return await _opening(store, mode, where).run_async(async_node)

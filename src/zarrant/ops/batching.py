@@ -19,7 +19,7 @@ from zarrant.geometry.box import Shape
 from zarrant.geometry.layers import Values
 from zarrant.geometry.region import Cells
 from zarrant.ops.bound_array import Array, BoundArray
-from zarrant.ops.current import put_current, put_while_shape_stands
+from zarrant.ops.current import put_current
 from zarrant.requests import ANY, Op, Outcome, WriteRequest, gather, gather_outcomes
 
 Batch = Callable[[int, int], Op[list[Outcome[Any]]]]
@@ -81,21 +81,15 @@ def _ranges(array: BoundArray, chunks: npt.NDArray[np.int64]) -> Iterator[tuple[
 def write_batch(state: BoundArray, cells: Cells, values: Values, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
     """Encode rows lo..hi, chunks of one shape, side by side, and store them with one request, whatever is there."""
     if hi - lo == 1:
-        return (yield from put_current(state, (yield from _encode(state, cells, values, lo, hi))))
+        return (yield from put_current(state, (yield from encode(state, cells, values, lo, hi))))
     step, cost, _, _ = batch_size(state, state.chunk_shape(cells.index[lo]))
-    parts = (_encode(state, cells, values, at, min(at + step, hi)) for at in range(lo, hi, step))
+    parts = (encode(state, cells, values, at, min(at + step, hi)) for at in range(lo, hi, step))
     items = yield from gather(parts, cost)
     return (yield from put_current(state, [item for each in items for item in each]))
 
 
-def write_known(state: BoundArray, cells: Cells, values: Values, row: int) -> Op[list[Outcome[Any]] | None]:
-    """Store one row of which every element that this handle knows comes from `values`; None where others may know more."""
-    if not state.options.checks_conditions:
-        return None
-    return (yield from put_while_shape_stands(state, (yield from _encode(state, cells, values, row, row + 1))))
-
-
-def _encode(state: BoundArray, cells: Cells, values: Values, lo: int, hi: int) -> Op[list[WriteRequest]]:
+def encode(state: BoundArray, cells: Cells, values: Values, lo: int, hi: int) -> Op[list[WriteRequest]]:
+    """Encode rows lo..hi, chunks of one shape: what is to be written for each, whatever is there."""
     prepared = state.prepared_for(state.chunk_shape(cells.index[lo]))
     encoded = yield from prepared.write(None, cells, lo, hi, values)
     keys = state.chunk_keys(cells.index[lo:hi])

@@ -9,8 +9,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from zarrant.codecs.base import ChunkSpec, CodecOptions, Prepared
 from zarrant.codecs.chain import Chain, parse_chain
+from zarrant.codecs.protocols import ChunkSpec, CodecOptions, Prepared
 from zarrant.dtypes.base import Fill
 from zarrant.dtypes.fixed import FixedType, fixed_size, parse_data_type
 from zarrant.geometry.grid import ChunkGrid

@@ -15,17 +15,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zarrant.codecs.base import Fetched, Prepared
-from zarrant.codecs.compaction import rebuilt
-from zarrant.codecs.leaf import Leaf
-from zarrant.codecs.sharding import Shard
+from zarrant.codecs.pipeline.chunk import ChunkPipeline
+from zarrant.codecs.protocols import Fetched, Prepared
+from zarrant.codecs.sharding.compact import rebuilt
+from zarrant.codecs.sharding.inspect import Level, decode, survey
+from zarrant.codecs.sharding.prepared import Shard
 from zarrant.codecs.sources import Stored
-from zarrant.codecs.survey import Level, decode, survey
 from zarrant.errors import ChunkError, ConflictError, LimitError, ZarrantError
 from zarrant.metadata.v3 import ArrayDocument
 from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.current import Current
-from zarrant.ops.exclusive import exclusively
+from zarrant.ops.guard import Guard, update_object
 from zarrant.ops.hierarchy import document_key, read_document
 from zarrant.ops.read import while_replaced
 from zarrant.requests import Op, fetch_one, locked
@@ -62,7 +62,7 @@ def examine(state: BoundArray, chunk: Sequence[int], deep: bool) -> Op[Examined]
 def _examine(state: BoundArray, chunk: Sequence[int], deep: bool) -> Op[Examined]:
     source = Stored(state.chunk_key(chunk))
     prepared = state.prepared_for(state.chunk_shape(chunk))
-    if isinstance(prepared, Leaf):
+    if isinstance(prepared, ChunkPipeline):
         return (yield from _examine_leaf(prepared, source, deep))
     level, problems = yield from _survey(state, chunk, source, deep)
     if level is None:
@@ -70,7 +70,7 @@ def _examine(state: BoundArray, chunk: Sequence[int], deep: bool) -> Op[Examined
     return Examined(source.version, source.size, sum(each.dead for each in level.walk()), problems)
 
 
-def _examine_leaf(leaf: Leaf, source: Stored, deep: bool) -> Op[Examined]:
+def _examine_leaf(leaf: ChunkPipeline, source: Stored, deep: bool) -> Op[Examined]:
     problems = []
     if deep:
         try:
@@ -148,7 +148,7 @@ def salvage(state: BoundArray, chunk: Sequence[int], version: Version, deep: boo
         return parts
 
     try:
-        yield from exclusively(key, change, node=Current(state))
+        yield from update_object(key, change, node=Current(state))
     except _Nothing:
         return False
     except ZarrantError as error:
@@ -174,7 +174,7 @@ def erase_orphan(state: BoundArray, chunk: Sequence[int], version: Version) -> O
         now = BoundArray.from_document(state.prefix, document, state.options)
         if now.key_encoding != state.key_encoding or len(now.shape) != len(state.shape) or in_grid(now, chunk):
             return False
-        yield from exclusively(key, gone, beside=True)
+        yield from update_object(key, gone, Guard.NESTED_LOCK)
         return True
 
     def gone(source: Stored) -> Op[list[Part] | None]:

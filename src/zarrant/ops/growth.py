@@ -54,7 +54,7 @@ from zarrant.ops.batching import largest_batch
 from zarrant.ops.bound_array import Array, BoundArray
 from zarrant.ops.casting import as_values
 from zarrant.ops.current import HINT, put_current, same_array
-from zarrant.ops.exclusive import TRIES, while_locked
+from zarrant.ops.guard import MAX_TRIES, with_lock
 from zarrant.ops.hierarchy import MustExist, document_key, fetch_document, of_version, parsed
 from zarrant.requests import ANY, Op, WriteRequest, gather, list_prefix, put_one
 from zarrant.storage import Version
@@ -103,7 +103,7 @@ def resize(
 def _alone(state: BoundArray, op: Callable[[], Op[T]]) -> Op[T]:
     if not state.options.exclusive:
         return (yield from op())
-    return (yield from while_locked(document_key(state.prefix), op, MustExist(state.prefix)))
+    return (yield from with_lock(document_key(state.prefix), op, MustExist(state.prefix)))
 
 
 def _append(state: BoundArray, values: Array, axis: int, moved: Moved) -> Op[slice]:
@@ -184,7 +184,7 @@ def _current(state: BoundArray) -> Op[tuple[BoundArray, Version]]:
 def commit(now: BoundArray, document: ArrayDocument, version: Version, moved: Moved = lambda document: None) -> Op[None]:
     """Replace the document. What others changed in its attributes meanwhile stays; a shape they changed is a conflict."""
     key = document_key(now.prefix)
-    for _ in range(TRIES):
+    for _ in range(MAX_TRIES):
         try:
             stored = yield from put_one(key, [dump(document)], version if now.options.exclusive else ANY)
         except VersionChangedError:

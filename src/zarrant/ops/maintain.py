@@ -14,17 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from zarrant.codecs.compaction import changes, rebuilt
-from zarrant.codecs.sharding import Shard, length_of
+from zarrant.codecs.sharding.compact import changes, rebuilt
+from zarrant.codecs.sharding.inspect import Level, survey
+from zarrant.codecs.sharding.prepared import Shard, length_of
 from zarrant.codecs.sources import Stored
-from zarrant.codecs.survey import Level, survey
 from zarrant.errors import ChunkError, VersionChangedError, ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.geometry.grid import block_indices
 from zarrant.ops.batching import largest_batch, settle
 from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.current import Current
-from zarrant.ops.exclusive import exclusively
+from zarrant.ops.guard import Guard, update_object
 from zarrant.ops.read import while_replaced
 from zarrant.requests import Op, fetch_one, gather_outcomes, list_prefix
 from zarrant.storage import ByteRange, Part
@@ -112,7 +112,7 @@ def compact_chunk(state: BoundArray, chunk: Sequence[int]) -> Op[int]:
 
     try:
         yield from _look(change, key)
-        yield from exclusively(key, change, state.options.exclusive, node=Current(state))
+        yield from update_object(key, change, Guard.lock_if(state.options.exclusive), node=Current(state))
     except _Unchanged:
         return 0
     return freed

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from zarrant.codecs.base import Prepared
+from zarrant.codecs.protocols import Prepared
 from zarrant.codecs.sources import InMemory, Objects, Single, Stored
 from zarrant.errors import CapabilityError, ChunkMissingError, PartialFailure, VersionChangedError, ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices

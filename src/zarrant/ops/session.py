@@ -26,7 +26,7 @@ from zarrant.ops.bound_array import Array, BoundArray
 from zarrant.ops.casting import as_values, broadcast
 from zarrant.ops.current import Current, shape_stands
 from zarrant.ops.decoder import Held
-from zarrant.ops.exclusive import exclusively
+from zarrant.ops.guard import Guard, update_object
 from zarrant.requests import Op, Outcome
 from zarrant.storage import Part
 
@@ -50,7 +50,8 @@ def update_subset(state: BoundArray, subset: Any, fn: Function) -> Op[None]:
     def change(lo: int, hi: int) -> Op[list[Outcome[None]]]:
         chunk = tuple(int(i) for i in chunks[lo])
         apply = partial(_apply, state, chunk, region, fn)
-        yield from exclusively(state.chunk_key(chunk), apply, state.options.exclusive, Held, node=Current(state))
+        guard = Guard.lock_if(state.options.exclusive)
+        yield from update_object(state.chunk_key(chunk), apply, guard, node=Current(state), source=Held)
         return [None]
 
     yield from run_batches(state, chunks, ((row, row + 1) for row in range(len(chunks))), change)
@@ -147,8 +148,8 @@ class Encoder:
         """Write what was stored and erased, as one new object."""
         if self.pieces or self.erased:
             try:
-                guarded, node = self.state.options.exclusive, Current(self.state)
-                yield from exclusively(self.key, self._change, guarded, Held, node=node)
+                guard, node = Guard.lock_if(self.state.options.exclusive), Current(self.state)
+                yield from update_object(self.key, self._change, guard, node=node, source=Held)
             except ZarrantError as error:
                 raise error.annotate(chunk=self.chunk, key=self.key) from error.__cause__
         self.discard()

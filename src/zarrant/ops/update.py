@@ -1,5 +1,13 @@
 """Operations that write regions: whole chunks without a read, parts of chunks by a guarded update.
 
+What is done to a chunk depends on how much of it is written (`_WAYS`), and on what keeps other writers out (`ops/guard.py`):
+
+| chunk | no lock | compare-and-swap, lock, group commit | lock inside a lock (of the metadata) |
+|---|---|---|---|
+| whole | stored, no read | stored, no read | stored, no read |
+| edge | stored on condition that the shape stands, or else as a part | the same | is whole: nobody appends meanwhile |
+| part | read, changed and stored once, or LostUpdateError | read, changed and stored until it succeeds | the same |
+
 A write names elements, and changes only those. A chunk or subchunk of which every element is written needs no read. At the
 end of the array it needs none either if every element within the bounds is written: but the bounds are those that this handle
 knows, and others may have appended. So the shape must be seen to stand, while the chunk is locked: no appender has begun, or
@@ -10,24 +18,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from zarrant.codecs.sources import Single, Stored
-from zarrant.errors import ChunkError
+from zarrant.errors import ChunkError, MetadataChangedError
 from zarrant.geometry.box import ArraySubset, Shape, as_subset, check_chunk_indices
 from zarrant.geometry.grid import ChunkGrid, chunk_alone
 from zarrant.geometry.layers import Layers, Stack, Values
 from zarrant.geometry.region import Cells, Region, box_region
 from zarrant.geometry.selection import Selection
-from zarrant.ops.batching import batch_size, equal_shapes, run_batches, write_batch, write_known
+from zarrant.ops.batching import batch_size, encode, equal_shapes, run_batches, write_batch
 from zarrant.ops.bound_array import Array, BoundArray
 from zarrant.ops.casting import as_values, broadcast
-from zarrant.ops.current import Current, shape_stands
-from zarrant.ops.exclusive import Change, exclusively
-from zarrant.requests import Op, Outcome, group_commit
+from zarrant.ops.current import Current, shape_stands, while_shape_stands
+from zarrant.ops.guard import Guard, update_object
+from zarrant.requests import Op, Outcome, put
 from zarrant.storage import Part
 
 
@@ -94,23 +102,63 @@ def store_region(
     threads of this process make of one chunk at the same time are merged and stored as one.
     """
     cells = region.split(state.grid, bounds)
-    alone = metadata_locked or not state.options.readable
-    whole = cells.full if alone else cells.full & ~_over_the_edge(state, cells)
+    bounds_known = metadata_locked or not state.options.readable
+    whole = cells.full if bounds_known else cells.full & ~_over_the_edge(state, cells)
+    guard = _guard(state, values, metadata_locked, bounds_known)
+    task = _Write(state, cells, values, whole, guard, bounds_known)
+    yield from run_batches(state, cells.index, _batches(state, cells, whole), task.run)
 
-    def write(lo: int, hi: int) -> Op[list[Outcome[Any]]]:
-        if whole[lo]:
-            return (yield from write_batch(state, cells, values, lo, hi))
-        if cells.full[lo] and (outcomes := (yield from write_known(state, cells, values, lo))) is not None:
-            return outcomes
-        key = state.chunk_keys(cells.index[lo:hi])[0]
-        if alone or isinstance(values, Stack) or not state.options.exclusive:
-            change = _merge(state, cells, lo, values, alone)
-            yield from exclusively(key, change, state.options.exclusive, node=Current(state), beside=metadata_locked)
-        else:
-            yield from _merge_together(state, key, _Update(cells, lo, values))
+
+def _guard(state: BoundArray, values: Values, metadata_locked: bool, bounds_known: bool) -> Guard:
+    """What keeps other writers out of a chunk of which a part is written."""
+    if not state.options.exclusive:
+        return Guard.NONE
+    if metadata_locked:
+        return Guard.NESTED_LOCK
+    return Guard.LOCK if bounds_known or isinstance(values, Stack) else Guard.GROUP_COMMIT
+
+
+class _Write(NamedTuple):
+    """Columns of chunks to be written. Each of `_WAYS` is an operation with one outcome for each row."""
+
+    state: BoundArray
+    cells: Cells
+    values: Values
+    whole: npt.NDArray[np.bool_]
+    guard: Guard
+    bounds_known: bool
+
+    def run(self, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
+        """Rows of one kind: several whole chunks, or one other chunk."""
+        return _WAYS[bool(self.cells.full[lo]), bool(self.whole[lo])](self, lo, hi)
+
+    def store_whole(self, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
+        return write_batch(self.state, self.cells, self.values, lo, hi)
+
+    def store_edge(self, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
+        condition = while_shape_stands(self.state)
+        if condition is None:  # the store cannot tell at the moment of the write
+            return (yield from self.update_part(lo, hi))
+        outcomes = yield from put((yield from encode(self.state, self.cells, self.values, lo, hi)), condition)
+        if any(isinstance(outcome, MetadataChangedError) for outcome in outcomes):
+            return (yield from self.update_part(lo, hi, refused=True))
+        return outcomes
+
+    def update_part(self, lo: int, hi: int, refused: bool = False) -> Op[list[Outcome[Any]]]:
+        state = self.state
+        (key,) = state.chunk_keys(self.cells.index[lo:hi])
+        shape = state.chunk_shape(self.cells.index[lo])
+        change = _Update(state, shape, self.cells, lo, self.values, self.bounds_known, refused)
+        yield from update_object(key, change, self.guard, node=Current(state))
         return [None]
 
-    yield from run_batches(state, cells.index, _batches(state, cells, whole), write)
+
+# By whether every element that this handle knows is written, and whether every element is.
+_WAYS: dict[tuple[bool, bool], Callable[[_Write, int, int], Op[list[Outcome[Any]]]]] = {
+    (True, True): _Write.store_whole,
+    (True, False): _Write.store_edge,
+    (False, False): _Write.update_part,
+}
 
 
 def erase_known(state: BoundArray, chunk: tuple[int, ...]) -> Op[None]:
@@ -119,12 +167,12 @@ def erase_known(state: BoundArray, chunk: tuple[int, ...]) -> Op[None]:
     shape = state.chunk_shape(chunk)
     cells = box_region(ArraySubset.full(inside.shape)).split(chunk_alone(shape), shape)
     fill = state.fill.full(inside.shape)
-    merge = _merge(state, cells, 0, fill, True)
+    known = _Update(state, shape, cells, 0, fill, bounds_known=True)
 
     def change(source: Stored) -> Op[list[Part] | None]:
-        return None if (yield from shape_stands(state)) else (yield from merge(source))
+        return None if (yield from shape_stands(state)) else (yield from known(source))
 
-    yield from exclusively(state.chunk_key(chunk), change, state.options.exclusive, node=Current(state))
+    yield from update_object(state.chunk_key(chunk), change, Guard.lock_if(state.options.exclusive), node=Current(state))
 
 
 def _over_the_edge(state: BoundArray, cells: Cells) -> npt.NDArray[np.bool_]:
@@ -137,24 +185,47 @@ def _over_the_edge(state: BoundArray, cells: Cells) -> npt.NDArray[np.bool_]:
     return over
 
 
-def _merge(state: BoundArray, cells: Cells, row: int, values: Values, bounds_known: bool) -> Change:
-    """The change that lays one row of values over the old chunk.
+class _Update(NamedTuple):
+    """The change that lays row `row` of `values` over the old chunk, which has the full shape `shape`; see `guard.Mergeable`.
 
     A subchunk (or a chunk) of which every element within the bounds is written needs no read; what lies beyond the bounds
     becomes fill. That is right only as long as nothing is there: unless `bounds_known`, the shape must be seen to stand, under
-    the chunk's lock. Where it does not, others may have appended, and the bounds are those of the chunk.
+    the chunk's lock. Where it does not, others may have appended, and the bounds are those of the chunk. `refused`: it was
+    seen not to stand just now, so the metadata must be read again.
     """
-    extent, shape = cells.extent(row), state.chunk_shape(cells.index[row])
-    prepared = state.prepared_for(shape)
-    beyond = not bounds_known and extent != shape and (state.sharded or bool(cells.full[row]))
 
-    def change(source: Stored) -> Op[list[Part] | None]:
-        if beyond and not (yield from shape_stands(state)):  # safety: shape
-            return (yield from _merge_unseen(state, shape, cells.region(row), values, extent, source))
-        encoded = yield from prepared.write(Single(row, source), cells, row, row + 1, values)
+    state: BoundArray
+    shape: Shape
+    cells: Cells
+    row: int
+    values: Values
+    bounds_known: bool = False
+    refused: bool = False
+
+    @property
+    def kind(self) -> tuple[int, tuple[int, ...]]:
+        """Chains are prepared once for what they depend on: updates with the same one differ in where and what only."""
+        return id(self.state.prepared_for(self.shape)), self.cells.extent(self.row)
+
+    def merged(self, updates: Sequence[_Update]) -> _Update:
+        """Updates of one chunk as one, later ones on top."""
+        if len(updates) == 1:
+            (only,) = updates
+            return only if only.state is self.state else only._replace(state=self.state)
+        layers = Layers(tuple(each.cells.region(each.row) for each in updates), tuple(range(len(updates))))
+        cells = layers.split(chunk_alone(self.shape), self.cells.extent(self.row))
+        values = Stack(tuple(cast("Array", each.values) for each in updates))
+        return _Update(self.state, self.shape, cells, 0, values, refused=any(each.refused for each in updates))
+
+    def __call__(self, source: Stored) -> Op[list[Part] | None]:
+        """The parts of the new chunk."""
+        state, cells, row, values = self.state, self.cells, self.row, self.values
+        extent = cells.extent(row)
+        beyond = not self.bounds_known and extent != self.shape and (state.sharded or bool(cells.full[row]))
+        if beyond and not (yield from shape_stands(state, self.refused)):  # safety: shape
+            return (yield from _merge_unseen(state, self.shape, cells.region(row), values, extent, source))
+        encoded = yield from state.prepared_for(self.shape).write(Single(row, source), cells, row, row + 1, values)
         return encoded.row(0)
-
-    return change
 
 
 def _merge_unseen(
@@ -201,38 +272,6 @@ def _laid_over_fill(state: BoundArray, boxes: Sequence[ArraySubset], region: Reg
     regions = (*map(box_region, boxes), *layers.regions)
     fills = tuple(state.fill.full(box.shape) for box in boxes)
     return Layers(regions, (*range(n, n + len(boxes)), *layers.numbers)), Stack((*arrays, *fills))
-
-
-class _Update(NamedTuple):
-    """A part of one chunk to be stored: row `row` of `cells`."""
-
-    cells: Cells
-    row: int
-    values: Array
-
-
-def _merge_together(state: BoundArray, key: str, update: _Update) -> Op[None]:
-    """Merge an update and those that others make of the same chunk meanwhile, with one read and one write."""
-
-    def lead(take: Callable[[], Sequence[_Update]]) -> Op[Any]:
-        def change(source: Stored) -> Op[list[Part] | None]:
-            return (yield from _merge(state, *_laid_over(state, take()), False)(source))
-
-        return exclusively(key, change, node=Current(state))
-
-    # Chains are prepared once for what they depend on: updates with the same one differ in where and what only.
-    prepared = state.prepared_for(state.chunk_shape(update.cells.index[update.row]))
-    yield from group_commit(key, (id(prepared), update.cells.extent(update.row)), update, lead)
-
-
-def _laid_over(state: BoundArray, updates: Sequence[_Update]) -> tuple[Cells, int, Values]:
-    """Updates of one chunk as one, later ones on top."""
-    if len(updates) == 1:
-        return updates[0]
-    layers = Layers(tuple(cells.region(row) for cells, row, _ in updates), tuple(range(len(updates))))
-    first = updates[0]
-    shape, bounds = state.chunk_shape(first.cells.index[first.row]), first.cells.extent(first.row)
-    return layers.split(chunk_alone(shape), bounds), 0, Stack(tuple(values for _, _, values in updates))
 
 
 def _batches(array: BoundArray, cells: Cells, whole: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:

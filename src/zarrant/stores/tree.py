@@ -24,7 +24,7 @@ from zarrant.errors import ByteRangeError, LimitError, OptionError, VersionChang
 from zarrant.locking.files import SUFFIX
 from zarrant.requests import ANY, OnlyWhile
 from zarrant.storage import Blob, Buffer, ByteRange, Hole, Part, Version
-from zarrant.stores.descriptors import could_not_open, with_few
+from zarrant.stores.descriptors import with_few
 from zarrant.stores.direct_io import DirectIO
 from zarrant.stores.drafts import (
     ABSENT,
@@ -347,14 +347,9 @@ class FileTree(Durable):
         with Naming("write", self.url, key):
             self._ready()
             made: list[TempFile] = []
-            try:
-                version, mark = self._swap_locked(path, parts, if_version, made)
-            except OSError as error:
-                if not could_not_open(error) or any(each.published for each in made):
-                    raise
-                version, mark = with_few(
-                    lambda: self._swap_locked(path, parts, if_version, made), lambda: any(each.published for each in made)
-                )
+            version, mark = with_few(
+                lambda: self._swap_locked(path, parts, if_version, made), lambda: any(each.published for each in made)
+            )
             self._done([path], mark)
         return version
 
