@@ -4,7 +4,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from zarrant.codecs.base import CodecOptions
+from zarrant.codecs.protocols import CodecOptions
 from zarrant.errors import DataTypeError, ShapeError
 from zarrant.ops.bound_array import BoundArray, OpOptions
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, Unpack
 
 import numpy as np
 
-from zarrant.codecs.chain import Chain, ShardingIndexed
+from zarrant.codecs.chain import Chain
 from zarrant.config import Config, ConfigOptions
 from zarrant.errors import ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
@@ -266,10 +266,7 @@ class ArrayProperties(Frozen, Located[S]):
 
     @property
     def _inner(self) -> Chain:
-        chain = self._state.chain
-        while isinstance(chain.array_to_bytes, ShardingIndexed):
-            chain = chain.array_to_bytes.codecs
-        return chain
+        return self._state.chain.innermost
 
     def _attributes(self) -> Mapping[str, Any]:
         return self._state.document.attributes

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Generic, TypeVar, Unpack
 
-from zarrant.codecs.base import CodecOptions
+from zarrant.codecs.protocols import CodecOptions
 from zarrant.config import Config, ConfigOptions
 from zarrant.errors import CapabilityError, FrozenAttributeError, ZarrantError, ZarrantWarning, did_you_mean
 from zarrant.metadata.v3 import Document

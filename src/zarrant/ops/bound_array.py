@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zarrant.codecs.base import ChunkSpec, CodecOptions, Prepared
 from zarrant.codecs.chain import Chain, parse_chain
-from zarrant.codecs.leaf import Leaf
+from zarrant.codecs.pipeline.chunk import ChunkPipeline
+from zarrant.codecs.protocols import ChunkSpec, CodecOptions, Prepared
 from zarrant.dtypes.base import Fill
 from zarrant.dtypes.fixed import FixedType, fixed_size, parse_data_type
 from zarrant.errors import DataTypeError, ShapeError
@@ -156,7 +156,7 @@ class BoundArray:
     @cached_property
     def batch(self) -> int:
         """Whole chunks handled together: many small ones, or one that is large or a shard."""
-        if not isinstance(self.prepared, Leaf):
+        if not isinstance(self.prepared, ChunkPipeline):
             return 1
         return max(1, self.options.codec.batch_bytes // max(1, self.prepared.spec.nbytes))
 

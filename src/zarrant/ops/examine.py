@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zarrant.codecs.base import Fetched, Prepared
-from zarrant.codecs.compaction import rebuilt
-from zarrant.codecs.leaf import Leaf
-from zarrant.codecs.sharding import Shard
+from zarrant.codecs.pipeline.chunk import ChunkPipeline
+from zarrant.codecs.protocols import Fetched, Prepared
+from zarrant.codecs.sharding.compact import rebuilt
+from zarrant.codecs.sharding.inspect import Level, decode, survey
+from zarrant.codecs.sharding.prepared import Shard
 from zarrant.codecs.sources import Stored
-from zarrant.codecs.survey import Level, decode, survey
 from zarrant.errors import ChunkError, ConflictError, LimitError, VersionChangedError, ZarrantError
 from zarrant.metadata.v3 import ArrayDocument
 from zarrant.ops.bound_array import BoundArray
@@ -64,7 +64,7 @@ def examine(state: BoundArray, chunk: Sequence[int], deep: bool) -> Op[Examined]
 
 def _examine(state: BoundArray, chunk: Sequence[int], deep: bool) -> Op[Examined]:
     source = Stored(state.chunk_key(chunk))
-    if isinstance(state.prepared, Leaf):
+    if isinstance(state.prepared, ChunkPipeline):
         return (yield from _examine_leaf(state.prepared, source, deep))
     level, problems = yield from _survey(state, source, deep)
     if level is None:
@@ -72,7 +72,7 @@ def _examine(state: BoundArray, chunk: Sequence[int], deep: bool) -> Op[Examined
     return Examined(source.version, source.size, sum(each.dead for each in level.walk()), problems)
 
 
-def _examine_leaf(leaf: Leaf, source: Stored, deep: bool) -> Op[Examined]:
+def _examine_leaf(leaf: ChunkPipeline, source: Stored, deep: bool) -> Op[Examined]:
     problems = []
     if deep:
         try:

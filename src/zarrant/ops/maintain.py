@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from zarrant.codecs.compaction import changes, rebuilt
-from zarrant.codecs.sharding import Shard, length_of
+from zarrant.codecs.sharding.compact import changes, rebuilt
+from zarrant.codecs.sharding.inspect import Level, survey
+from zarrant.codecs.sharding.prepared import Shard, length_of
 from zarrant.codecs.sources import Stored
-from zarrant.codecs.survey import Level, survey
 from zarrant.errors import ChunkError, VersionChangedError, ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.ops.batching import block_indices, settle

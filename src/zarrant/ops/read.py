@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from zarrant.codecs.leaf import Leaf
+from zarrant.codecs.pipeline.chunk import ChunkPipeline
 from zarrant.codecs.sources import InMemory, Objects, Single, Stored
 from zarrant.errors import CapabilityError, ChunkMissingError, PartialFailure, VersionChangedError, ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
@@ -150,7 +150,7 @@ def _settle_reads(state: BoundArray, chunks: Sequence[tuple[int, ...]], outcomes
 def _read_batch(state: BoundArray, cells: Cells, lo: int, hi: int, out: Array) -> Op[None]:
     required = state.options.missing_chunks == "error"
     spans = Objects(state.chunk_keys(cells.index[lo:hi]), lo, required)
-    if isinstance(state.prepared, Leaf):
+    if isinstance(state.prepared, ChunkPipeline):
         yield from state.prepared.read(spans, cells, lo, hi, out)
         return
     for row in range(lo, hi):
