@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from zarrant.nodes.open import open_array
+import zarrant
 from zarrant.tools.extras import require
 
 EXAMPLE = "example4d.nii.gz"
@@ -202,7 +202,7 @@ def _write(job: Job, process: int, library: str, path: str) -> Part:
 def open_with(library: str, path: str, mode: Literal["r", "r+"]) -> Any:
     """The array, through one of the libraries."""
     return (
-        open_array(path, mode=mode)
+        zarrant.open_array(path, mode=mode)
         if library == "zarrant"
         else require("zarr", "zarr", "The comparison").open_array(path, mode=mode)
     )
@@ -236,6 +236,6 @@ def check(job: Job, library: str, path: str) -> Checked:
             failures.append(f"frames from {low}: {type(error).__name__}: {error}")
             differs = np.ones(expected.shape, bool)
         seconds += time.monotonic() - start
-        cells = [part for count, shard in zip(job.grid[1:], shards[1:], strict=True) for part in (count, shard)]
-        wrong[low // SHARD_FRAMES] = differs.reshape(len(differs), *cells).sum((0, 2, 4, 6))
+        blocks = [part for count, shard in zip(job.grid[1:], shards[1:], strict=True) for part in (count, shard)]
+        wrong[low // SHARD_FRAMES] = differs.reshape(len(differs), *blocks).sum((0, 2, 4, 6))
     return Checked(seconds, wrong, failures)

@@ -1,41 +1,41 @@
 """The demo: real data, written by several processes at the same time, every element verified.
 
-In comes a size and a directory; out come events, one when a step starts and one with its facts when it is done. Everything
-is measured here and now; nothing is printed. Arrays are removed at the end unless they are to be kept, the picture stays.
+    make demo                                       # or: zarrant demo, .venv/bin/python examples/demo.py
+    .venv/bin/python examples/demo.py --size 2GiB --keep --output somewhere
+
+Four processes write slabs of one sharded array that fit no chunk, so that most shards are written by several of them at once. Then
+every element is compared with NumPy, and the same job is done through zarr-python, where that is installed. Everything is
+measured here and now. Arrays are removed at the end unless they are to be kept; the picture (who wrote which shard) stays.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 
+import demo_job
+import zarrant
+from demo_job import Checked, Job, Series, Written
+from demo_picture import Panel, draw_sheet
+from demo_show import Event, show
 from zarrant.codecs import Zstd
-from zarrant.nodes.open import create_array
-from zarrant.tools import demo_job
-from zarrant.tools.demo_job import Checked, Job, Series, Written
+from zarrant.tools import spelling
 from zarrant.tools.describe import stored
 from zarrant.tools.extras import require
-from zarrant.tools.picture import Panel, draw_sheet
 from zarrant.tools.targets import check_replaceable
 
 LEVEL = 1
 SIZE = 512 << 20
-
-
-@dataclass(frozen=True)
-class Event:
-    """A step that starts (`facts` None), or its facts; `ok` is False where a value of ours is wrong."""
-
-    step: str
-    facts: dict[str, Any] | None = None
-    ok: bool = True
 
 
 @dataclass
@@ -71,7 +71,7 @@ def _steps(job: Job, folder: Path, arrays: dict[str, Path]) -> Iterator[Event]:
     path = str(arrays["series"])
     yield Event("data", _data(job, path))
     yield Event("write")
-    create_array(path, **job.layout, compressors=Zstd(LEVEL), dimension_names=("t", "z", "y", "x"))
+    zarrant.create_array(path, **job.layout, compressors=Zstd(LEVEL), dimension_names=("t", "z", "y", "x"))
     written = demo_job.run(job, "zarrant", path)
     yield Event("write", _write_facts(job, written), ok=not written.failures)
     yield Event("verify")
@@ -129,9 +129,8 @@ def _check_facts(job: Job, checked: Checked) -> dict[str, Any]:
 def _image(path: str) -> dict[str, Any]:
     """A picture of scikit-image as a small sharded array, written in one go and in uneven bands, and read back."""
     pixels = np.asarray(require("skimage.data", "demo", "The demo").astronaut())
-    array = create_array(
-        path, shape=pixels.shape, dtype=pixels.dtype, chunks=(64, 64, 3), shards=(256, 256, 3), compressors=Zstd(LEVEL)
-    )
+    layout = {"chunks": (64, 64, 3), "shards": (256, 256, 3), "compressors": Zstd(LEVEL)}
+    array = zarrant.create_array(path, shape=pixels.shape, dtype=pixels.dtype, **layout)
     for low in range(0, len(pixels), 100):
         array[low : low + 100] = pixels[low : low + 100]
     files, nbytes = stored(path)
@@ -178,3 +177,34 @@ def _picture(job: Job, folder: Path, found: Findings, nbytes: int) -> Path:
     path = folder / "chunk-map.png"
     draw_sheet(path, panel, found.written.last_writer(job), demo_job.sharers(job), losses, facts)
     return path
+
+
+def command(
+    size: Annotated[str, typer.Option(help="Bytes to write, as in 512MiB or 2GiB.")] = "512MiB",
+    output: Annotated[
+        Path | None, typer.Option(help="Where arrays and picture go; a new temporary directory if not given.")
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the arrays; the picture is kept in any case.")] = False,
+    processes: Annotated[int, typer.Option(min=2, max=64, help="How many write at the same time.")] = 4,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value and nothing else.")] = False,
+) -> None:
+    """Write real data from several processes at the same time, and verify every element."""
+    steps = demo(spelling.size(size, "size"), None if output is None else str(output), keep, processes)
+    if as_json:
+        events = [event for event in steps if event.facts is not None]
+        correct = all(event.ok for event in events)
+        typer.echo(json.dumps({event.step: event.facts for event in events} | {"ok": correct}, indent=2, ensure_ascii=False))
+    else:
+        correct = show(steps, keep)
+    raise typer.Exit(0 if correct else 1)
+
+
+def main(arguments: Sequence[str], name: str = "demo.py") -> int:
+    """Run it by words of a command line; the exit status."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
+    app.command()(command)
+    return int(typer.main.get_command(app).main(list(arguments), prog_name=name, standalone_mode=False) or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

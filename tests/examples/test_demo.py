@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +12,18 @@ import pytest
 
 import zarrant
 from zarrant.errors import NodeExistsError
-from zarrant.tools import demo_job
-from zarrant.tools.demo import demo
-from zarrant.tools.demo_job import Job, Series
-from zarrant.tools.picture import Panel, draw_sheet
 
 pytest.importorskip("nibabel")
 pytest.importorskip("skimage")
 pil_image = pytest.importorskip("PIL.Image")
+pytest.importorskip("typer")
+pytest.importorskip("rich")
+
+import demo_job  # noqa: E402
+from demo import demo, main  # noqa: E402
+from demo_job import Job, Series  # noqa: E402
+from demo_picture import Panel, draw_sheet  # noqa: E402
+from demo_show import Event  # noqa: E402
 
 SMALL = Job.of_size(6 << 20, 2)
 
@@ -101,3 +108,25 @@ def test_a_lost_value_shows_in_the_picture(tmp_path: Path) -> None:
             pixels = np.asarray(picture.convert("RGB")).astype(int)
         red.append(int(((pixels[..., 0] > 180) & (pixels[..., 1] < 40)).sum()))
     assert red[0] == 0 and red[1] > 1000
+
+
+def test_the_status_tells_of_a_wrong_value(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    facts = {"values": 10, "wrong": 1, "seconds": 1.0, "megabytes_per_second": 5.0, "failures": []}
+    wrong = Event("read_by_zarr", facts, ok=False)
+    monkeypatch.setattr("demo.demo", lambda *_: iter([Event("read_by_zarr"), wrong]))
+    assert main([]) == 1
+    out = capsys.readouterr().out
+    assert "1 wrong" in out and "Some elements are wrong" in out
+    assert main(["--json"]) == 1
+    assert json.loads(capsys.readouterr().out) == {"read_by_zarr": facts, "ok": False}
+
+
+def test_it_runs_as_a_script_and_as_a_command(tmp_path: Path) -> None:
+    script = Path(demo_job.__file__).with_name("demo.py")
+    ways = {"script": [sys.executable, script], "command": [sys.executable, "-m", "zarrant", "demo"]}
+    for name, way in ways.items():
+        output = tmp_path / name
+        words = ["--size", "1MiB", "--processes", "2", "--output", output]
+        done = subprocess.run([*way, *words], capture_output=True, text=True, timeout=120, check=False)
+        assert (done.returncode, "every element is right" in done.stdout) == (0, True), done.stdout + done.stderr
+        assert [path.name for path in output.iterdir()] == ["chunk-map.png"]
