@@ -18,7 +18,7 @@ from zarrant.errors import OptionError
 from zarrant.metadata.v3 import ArrayDocument
 from zarrant.nodes.array_properties import ArrayProperties, check_chunk, check_subset, warn_not_erased
 from zarrant.nodes.attributes import Attributes
-from zarrant.nodes.base import LIST, READ, UPDATE, WRITE, S
+from zarrant.nodes.base import GROW, LIST, READ, UPDATE, WRITE, S
 from zarrant.nodes.indexing import Indexer
 from zarrant.nodes.locks import locked_array
 from zarrant.nodes.partial_decoder import PartialDecoder
@@ -763,7 +763,7 @@ class Array(ArrayProperties[S]):
         [6, 7, 8, 9, 10, 11, 0, 0]
         """
         op = growth.resize(self._state, shape, self._place.able.list, self._moved, shrink)
-        warn_not_erased(self._place.run(self._place.in_step(op), self._place.require_shape_change()))
+        warn_not_erased(self._place.run(self._place.in_step(op), GROW))
 
     def append(self: Array[ReadableWritable], data: Any, axis: int = 0) -> slice:
         """Store data behind the end of a dimension, and grow the array by it. From many processes at once none is lost.
@@ -794,7 +794,7 @@ class Array(ArrayProperties[S]):
         (7, 6)
         """
         op = growth.append(self._state, data, axis, self._moved)
-        return self._place.run(self._place.in_step(op), self._place.require_shape_change())
+        return self._place.run(self._place.in_step(op), GROW)
 
     @property
     def nchunks_initialized(self: Array[Readable]) -> int:
