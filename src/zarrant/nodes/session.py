@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 from zarrant.errors import CapabilityError, MetadataChangedError, NodeNotFoundError, OptionError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.locking.local import Asker, asking, given_up
+from zarrant.metadata.v3 import Document
 from zarrant.nodes.base import READ, UPDATE, Frozen, Place, S
 from zarrant.nodes.facts import ArrayFacts
 from zarrant.nodes.fresh import checked, known
@@ -103,6 +104,11 @@ class EncoderFacts(Frozen):
         return self._encoder.nbytes
 
     @property
+    def _encoded(self) -> tuple[Place, Document, list[str]]:
+        """What is locked."""
+        return self._place, self._encoder.state.document, [self._encoder.key]
+
+    @property
     def _open(self) -> Place:
         if self._held is None:
             raise OptionError("the encoder is not open", chunk=self.chunk, hint="Use it as a context manager: with ... as encoder")
@@ -153,7 +159,7 @@ class PartialEncoder(EncoderFacts):
     def __enter__(self) -> PartialEncoder:
         _not_twice(self)
         with ExitStack() as stack:
-            self._held = stack.enter_context(_hold(self._place, [self._encoder.key], needed=False))
+            self._held = stack.enter_context(_hold(*self._encoded, needed=False))
             self._stack = stack.pop_all()
         return self
 
@@ -196,7 +202,7 @@ class AsyncPartialEncoder(EncoderFacts):
     async def __aenter__(self) -> AsyncPartialEncoder:
         _not_twice(self)
         async with AsyncExitStack() as stack:
-            self._held = await stack.enter_async_context(_hold_async(self._place, [self._encoder.key], needed=False))
+            self._held = await stack.enter_async_context(_hold_async(*self._encoded, needed=False))
             self._stack = stack.pop_all()
         return self
 
@@ -235,33 +241,33 @@ def _not_twice(encoder: EncoderFacts) -> None:
 
 @contextmanager
 def _held(array: A, keys: Sequence[str]) -> Iterator[A]:
-    with _hold(array._place, keys) as place:
+    with _hold(array._place, array.metadata, keys) as place:
         yield type(array)(place, array.metadata)
 
 
 @asynccontextmanager
 async def _held_async(array: A, subset: Any) -> AsyncIterator[A]:
     keys = await array._place.run_async(checked(array, touched_keys, subset), READ)
-    async with _hold_async(array._place, keys) as place:
+    async with _hold_async(array._place, array.metadata, keys) as place:
         yield type(array)(place, array.metadata)
 
 
 @contextmanager
-def lock_together(place: Place, arrays: Mapping[str, H], subsets: Mapping[str, Any]) -> Iterator[dict[str, H]]:
+def lock_together(place: Place, group: Document, arrays: Mapping[str, H], subsets: Mapping[str, Any]) -> Iterator[dict[str, H]]:
     """Lock every stored object that regions of several arrays of one store touch; the value are the arrays to use inside."""
     keys = {key for name, array in arrays.items() for key in touched_keys(array._state, subsets[name])}
-    with _hold(place, sorted(keys)) as held:
+    with _hold(place, group, sorted(keys)) as held:
         yield {name: type(array)(replace(array._place, store=held.store), array.metadata) for name, array in arrays.items()}
 
 
 @asynccontextmanager
 async def lock_together_async(
-    place: Place, opened: Awaitable[Mapping[str, H]], subsets: Mapping[str, Any]
+    place: Place, group: Document, opened: Awaitable[Mapping[str, H]], subsets: Mapping[str, Any]
 ) -> AsyncIterator[dict[str, H]]:
     """`lock_together` of arrays that are still to be opened."""
     arrays = await opened
     keys = {key for name, array in arrays.items() for key in touched_keys(array._state, subsets[name])}
-    async with _hold_async(place, sorted(keys)) as held:
+    async with _hold_async(place, group, sorted(keys)) as held:
         yield {
             name: type(array)(replace(array._place, store=held.store, executor=held.executor), array.metadata)
             for name, array in arrays.items()
@@ -275,9 +281,9 @@ def _check(place: Place, needed: bool) -> None:
 
 
 @contextmanager
-def _locked(place: Place, keys: Sequence[str]) -> Iterator[Any]:
+def _locked(place: Place, document: Document, keys: Sequence[str]) -> Iterator[Any]:
     """The store while the keys are locked; NodeNotFoundError where the array is gone, and nothing is made for the locks."""
-    key = document_key(place.path)
+    key = document_key(place.path, document)
     with ExitStack() as stack:
         try:
             store = on_condition(OnlyWhile(key, ANY), place.store)
@@ -288,7 +294,7 @@ def _locked(place: Place, keys: Sequence[str]) -> Iterator[Any]:
 
 
 @contextmanager
-def _hold(place: Place, keys: Sequence[str], needed: bool = True) -> Iterator[Place]:
+def _hold(place: Place, document: Document, keys: Sequence[str], needed: bool = True) -> Iterator[Place]:
     """The same place under a hold; as it is where no hold is needed and updates are unguarded."""
     _check(place, needed)
     if capabilities(place.store).native_async:
@@ -296,19 +302,19 @@ def _hold(place: Place, keys: Sequence[str], needed: bool = True) -> Iterator[Pl
     if not place.guarded:
         yield place
         return
-    with _locked(place, keys) as store:
+    with _locked(place, document, keys) as store:
         yield replace(place, store=store)
 
 
 @asynccontextmanager
-async def _hold_async(place: Place, keys: Sequence[str], needed: bool = True) -> AsyncIterator[Place]:
+async def _hold_async(place: Place, document: Document, keys: Sequence[str], needed: bool = True) -> AsyncIterator[Place]:
     """`_hold`, waiting in a thread of its own. A store that can only compare and swap is not held where that will do."""
     _check(place, needed)
     if place.guarded and hasattr(place.store, "hold_async"):
         async with place.store.hold_async(keys) as store:
             yield replace(place, store=store)
     elif place.guarded and not capabilities(place.store).native_async:
-        async with _threaded(place, keys) as held:
+        async with _threaded(place, document, keys) as held:
             yield held
     elif needed:
         raise CapabilityError("the store cannot keep other writers out", store=repr(place.store), expected="hold_async")
@@ -317,13 +323,13 @@ async def _hold_async(place: Place, keys: Sequence[str], needed: bool = True) ->
 
 
 @asynccontextmanager
-async def _threaded(place: Place, keys: Sequence[str]) -> AsyncIterator[Place]:
+async def _threaded(place: Place, document: Document, keys: Sequence[str]) -> AsyncIterator[Place]:
     cancelled, stack, asker = threading.Event(), ExitStack(), Asker(asyncio.current_task())
 
     def enter() -> Any:
         token, before = given_up.set(cancelled.is_set), asking.set(asker)
         try:
-            return stack.enter_context(_locked(place, keys))
+            return stack.enter_context(_locked(place, document, keys))
         finally:
             given_up.reset(token)
             asking.reset(before)

@@ -49,11 +49,12 @@ from zarrant.errors import (
 )
 from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.region import box_region
-from zarrant.metadata.v3 import ArrayDocument, dump
+from zarrant.metadata.node import dump, main_name
+from zarrant.metadata.v3 import ArrayDocument
 from zarrant.ops import read, update
 from zarrant.ops.current import HINT, put_current, same_array
 from zarrant.ops.exclusive import TRIES, while_locked
-from zarrant.ops.hierarchy import MustExist, document_key, fetch_document, of_version, parsed
+from zarrant.ops.hierarchy import MustExist, document_key, of_version, stored_document
 from zarrant.ops.state import Array, ArrayState
 from zarrant.requests import ANY, Op, WriteRequest, gather, list_prefix, put_one
 from zarrant.storage import Version
@@ -102,7 +103,8 @@ def resize(
 def _alone(state: ArrayState, op: Callable[[], Op[T]]) -> Op[T]:
     if not state.options.exclusive:
         return (yield from op())
-    return (yield from while_locked(document_key(state.prefix), op, MustExist(state.prefix)))
+    node = MustExist(state.prefix, main_name(state.document))
+    return (yield from while_locked(node.below, op, node))
 
 
 def _append(state: ArrayState, values: Array, axis: int, moved: Moved) -> Op[slice]:
@@ -170,19 +172,19 @@ def _refuse_to_cut(seen: Sequence[int], now: Sequence[int], wanted: Sequence[int
 
 def _current(state: ArrayState) -> Op[tuple[ArrayState, Version]]:
     """The array as it is stored now, and the version of its document."""
-    key = document_key(state.prefix)
-    blob = yield from fetch_document(key)
-    if blob is None:
+    key = document_key(state.prefix, state.document)
+    found = yield from stored_document(state.prefix, state.document)
+    if found is None:
         raise NodeNotFoundError("the array was removed or moved", key=key, path=state.prefix or "/", hint=HINT)
-    if blob.version == state.document.version:  # nobody changed it since: these bytes were parsed, or written, by this handle
-        return state, blob.version
-    document = same_array(state, parsed(state.prefix, blob.data[0], blob.version))
-    return ArrayState.from_document(state.prefix, document, state.options), blob.version
+    if found is state.document:  # nobody changed it since: these bytes were parsed, or written, by this handle
+        return state, state.document.version
+    document = same_array(state, found)
+    return ArrayState.from_document(state.prefix, document, state.options), document.version
 
 
 def commit(now: ArrayState, document: ArrayDocument, version: Version, moved: Moved = lambda document: None) -> Op[None]:
     """Replace the document. What others changed in its attributes meanwhile stays; a shape they changed is a conflict."""
-    key = document_key(now.prefix)
+    key = document_key(now.prefix, now.document)
     for _ in range(TRIES):
         try:
             stored = yield from put_one(key, [dump(document)], version if now.options.exclusive else ANY)
