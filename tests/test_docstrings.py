@@ -1,15 +1,20 @@
-"""The examples in docstrings run."""
+"""Docstrings stand where users look, say what is needed, and their examples run."""
 
 from __future__ import annotations
 
 import doctest
 import importlib
+import inspect
 import pkgutil
+import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import zarrant
+from zarrant.nodes.signatures import LeftOut
 
 # The others live behind extras, or start a program when run.
 OTHERS = ("zarrant.cli", "zarrant.__main__", "zarrant.integrations", "zarrant.tools", "zarrant.kernels._native")
@@ -21,7 +26,8 @@ MODULES = sorted(
 @pytest.mark.parametrize("name", ["zarrant", *MODULES])
 def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    result = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    result = doctest.testmod(importlib.import_module(name), optionflags=flags, extraglobs={"np": np, "zarrant": zarrant})
     assert result.failed == 0
 
 
@@ -29,3 +35,70 @@ def test_examples_are_found() -> None:
     finder = doctest.DocTestFinder(exclude_empty=True)
     modules = map(importlib.import_module, MODULES)
     assert sum(bool(test.examples) for module in modules for test in finder.find(module)) > 0
+
+
+# ── what users look up ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def documented(cls: type) -> dict[str, Any]:
+    """The public methods of a class, by name, those of its bases of ours included."""
+    functions = inspect.getmembers(cls, inspect.isfunction)
+    return {name: function for name, function in functions if not name.startswith("_")}
+
+
+def undocumented(function: Any) -> list[str]:
+    """What the docstring of a function lacks: each argument by name, what it raises, an example."""
+    doc = inspect.getdoc(function) or ""
+    arguments = [name for name in inspect.signature(function).parameters if name not in ("self", "cls")]
+    if not arguments:
+        return [] if doc else ["text"]
+    section = doc.partition("Args:\n")[2].partition("\n\n")[0]
+    named = set(re.findall(r"^    (\w+): \S", section, re.MULTILINE))
+    # "options" stands for the keywords of another function, which has their documentation.
+    parameters = inspect.signature(function).parameters
+    optional = {name for name, parameter in parameters.items() if isinstance(parameter.default, LeftOut)}
+    lacking = [name for name in arguments if name not in named | (optional if "options" in named else set())]
+    return [*lacking, *(part for part in ("Raises:\n", ">>> ") if part not in doc)]
+
+
+@pytest.mark.parametrize("cls", [zarrant.Array], ids=lambda cls: cls.__name__)
+def test_every_method_with_arguments_says_what_they_are_what_it_raises_and_shows_it(cls: type) -> None:
+    lacking = {name: undocumented(function) for name, function in documented(cls).items()}
+    assert {name: parts for name, parts in lacking.items() if parts} == {}
+
+
+@pytest.mark.parametrize("cls", [zarrant.AsyncArray], ids=lambda cls: cls.__name__)
+def test_every_coroutine_points_to_its_twin(cls: type) -> None:
+    twin = cls.__name__.removeprefix("Async")
+    blocking = documented(getattr(zarrant, twin))
+    wrong = {}
+    for name, function in documented(cls).items():
+        if name in blocking and function is not blocking[name]:
+            wrong[name] = [] if (function.__doc__ or "").startswith(f"See `{twin}.{name}`") else ["See"]
+        else:
+            wrong[name] = undocumented(function)
+    assert {name: parts for name, parts in wrong.items() if parts} == {}
+
+
+def test_no_docstring_sends_its_reader_to_what_is_not_public() -> None:
+    names = [name for name in zarrant.__all__ if inspect.isclass(getattr(zarrant, name))]
+    docs = {
+        f"{name}.{member}": inspect.getdoc(value) or ""
+        for name in names
+        for member, value in inspect.getmembers(getattr(zarrant, name))
+        if not member.startswith("_")
+    }
+    assert len(docs) > 100
+    assert [name for name, doc in docs.items() if re.search(r"See `(ops|nodes|run)\.|API\.md|SAFETY\.md", doc)] == []
+
+
+FUNCTIONS = [name for name in zarrant.__all__ if inspect.isfunction(getattr(zarrant, name))]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_function_says_what_its_arguments_are_what_it_raises_and_shows_it(name: str) -> None:
+    function = getattr(zarrant, name)
+    if name.endswith("_async"):
+        assert function.__doc__.startswith(f"See `{name.removesuffix('_async')}`")
+    else:
+        assert undocumented(function) == []

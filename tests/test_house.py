@@ -31,24 +31,25 @@ EXTRAS = {
 LONG_FILES: dict[str, int] = {}
 LONG_FUNCTIONS: dict[str, int] = {}
 
+PUBLIC_FACES = {"nodes/array.py"}
+"""All of a class that users see, with its documentation, stays in one file, whatever its length."""
+
 # Façades of everything: they may use the public names.
-OUTSIDE = ("__init__.py", "__main__.py", "cli.py", "testing.py", "tools/", "integrations/")
+OUTSIDE = ("__init__.py", "__main__.py", "cli.py", "testkit/", "tools/", "integrations/")
 
 # Where something may be asynchronous: the twins, and the stores whose calls are coroutines themselves.
 TWINS = {
     "run/drivers.py",
-    "run/joining.py",
+    "run/group_commit.py",
     "nodes/base.py",
-    "nodes/array.py",
+    "nodes/async_array.py",
     "nodes/group.py",
-    "nodes/decoder.py",
-    "nodes/growth.py",
+    "nodes/locks.py",
     "nodes/open.py",
-    "nodes/session.py",
-    "nodes/sync.py",
-    "nodes/upkeep.py",
+    "nodes/partial_decoder.py",
+    "nodes/partial_encoder.py",
 }
-NATIVE_ASYNC = ("stores/", "storage.py", "testing.py")
+NATIVE_ASYNC = ("stores/", "storage.py", "testkit/")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -102,7 +103,8 @@ def test_importing_brings_no_extra() -> None:
 
 def test_files_are_short() -> None:
     lengths = {path: len((SOURCE / path).read_text(encoding="utf-8").splitlines()) for path in TREES}
-    assert {path: lines for path, lines in lengths.items() if lines > LONGEST_FILE} == LONG_FILES
+    assert {path: lines for path, lines in lengths.items() if lines > LONGEST_FILE and path not in PUBLIC_FACES} == LONG_FILES
+    assert lengths.keys() >= PUBLIC_FACES
 
 
 def test_functions_are_short() -> None:
@@ -122,7 +124,7 @@ def test_async_lives_with_the_twins_and_the_stores_only() -> None:
     assert {path for path in found - TWINS if not path.startswith(NATIVE_ASYNC)} == set()
 
 
-@pytest.mark.parametrize("path", ["nodes/array.py", "nodes/group.py", "nodes/open.py"])
+@pytest.mark.parametrize("path", ["nodes/async_array.py", "nodes/group.py", "nodes/open.py"])
 def test_nodes_hold_no_algorithm(path: str) -> None:
     """A coroutine of a node starts an operation and awaits it: what loops or catches belongs into an operation."""
     loops = (ast.For, ast.AsyncFor, ast.While, ast.Try)

@@ -10,14 +10,16 @@
 [[0, 0], [7, 0], [7, 0]]
 
 Open what exists with `open`, `open_array` and `open_group`; make new nodes with `create_array` and `create_group`; the names
-ending in `_async` give `AsyncArray` and `AsyncGroup`. Errors are in `zarrant.errors`, codecs in `zarrant.codecs`.
+ending in `_async` give `AsyncArray` and `AsyncGroup`. Errors are in `zarrant.errors`, codecs in `zarrant.codecs`. With
+`zarrant.extensions` you add codecs, data types, chunk grids, chunk key encodings and stores of your own.
 """
 
-from zarrant import codecs, errors
+from zarrant import codecs, errors, extensions
 from zarrant.codecs.scratch import aligned_empty
 from zarrant.config import Config, config
 from zarrant.geometry.box import ArraySubset
-from zarrant.nodes.array import Array, AsyncArray
+from zarrant.nodes.array import Array
+from zarrant.nodes.async_array import AsyncArray
 from zarrant.nodes.group import AsyncGroup, Group
 from zarrant.nodes.open import (
     create_array,
@@ -54,6 +56,7 @@ __all__ = [
     "create_group",
     "create_group_async",
     "errors",
+    "extensions",
     "open",
     "open_array",
     "open_array_async",

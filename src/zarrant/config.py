@@ -30,6 +30,7 @@ class ConfigOptions(TypedDict, total=False):
     lock_timeout: float | str
     durability: Literal["rename", "fsync"]
     direct_io: bool | str
+    file_reuse: bool | str
     subchunk_order: Literal["C", "unordered", "morton"]
     validate_checksums: bool | str
     missing_chunks: Literal["fill", "error"]
@@ -37,7 +38,7 @@ class ConfigOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Options of a handle; API.md §3 says what each does. `concurrency` 0 and `memory_limit` 0 stand for "auto"."""
+    """Options of a handle; `docs/options.md` explains each. `concurrency` 0 and `memory_limit` 0 stand for "auto"."""
 
     concurrency: int = 0
     memory_limit: int = 0
@@ -48,6 +49,7 @@ class Config:
     lock_timeout: float = 60.0
     durability: str = "rename"
     direct_io: bool = False
+    file_reuse: bool = False
     subchunk_order: str = "C"
     validate_checksums: bool = True
     missing_chunks: str = "fill"
@@ -119,6 +121,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "lock_timeout": _number(0, 1e9),
     "durability": _choice("rename", "fsync"),
     "direct_io": _boolean,
+    "file_reuse": _boolean,
     "subchunk_order": _choice("C", "unordered", "morton"),
     "validate_checksums": _boolean,
     "missing_chunks": _choice("fill", "error"),

@@ -20,8 +20,8 @@ import pytest
 
 import zarrant
 from zarrant.codecs import Blosc, Bytes, Crc32c, Gzip, Numcodecs, ShardingIndexed, Zstd
-from zarrant.codecs.base import ChunkSpec, CodecOptions
 from zarrant.codecs.chain import chain_of
+from zarrant.codecs.protocols import BytesSpec, ChunkSpec, CodecOptions
 from zarrant.dtypes import from_numpy
 from zarrant.errors import ChunkError, LimitError
 from zarrant.tools.check import check
@@ -30,6 +30,7 @@ S = np.s_
 HOLES = 2 << 40
 """Bytes of a file that takes none: reading it whole asks for more memory than any machine has."""
 VALUES = np.arange(1, 17, dtype="uint8")
+UINT8 = from_numpy("uint8")
 
 
 def inner(*codecs: Any) -> ShardingIndexed:
@@ -222,11 +223,13 @@ def test_no_number_of_updates_makes_a_shard_that_is_refused(dead_limit: float) -
 class Growing:
     """A codec of a stranger that makes four bytes of one."""
 
-    name = "growing"
-    fixed_size = False
+    name, kind = "growing", "bytes_to_bytes"
 
-    def step(self, spec: Any) -> None:
-        return None
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name}
+
+    def resolve(self, spec: Any) -> BytesSpec:
+        return BytesSpec(None)
 
     def encode(self, data: Any) -> bytes:
         return bytes(data) * 40
@@ -236,11 +239,11 @@ class Growing:
 
 
 def test_what_a_codec_makes_is_refused_where_it_would_be_in_reading() -> None:
-    spec = ChunkSpec((1 << 16,), from_numpy("uint8"), b"\0")
+    spec = ChunkSpec((1 << 16,), UINT8, UINT8.default_fill())
     prepared: Any = chain_of([Bytes(None), Growing()]).prepare(spec, CodecOptions())
     with pytest.raises(LimitError, match="growing makes too much"):
         prepared.encode_row(np.ones(1 << 16, "uint8"))
-    small: Any = chain_of([Bytes(None), Growing()]).prepare(ChunkSpec((64,), from_numpy("uint8"), b"\0"), CodecOptions())
+    small: Any = chain_of([Bytes(None), Growing()]).prepare(ChunkSpec((64,), UINT8, UINT8.default_fill()), CodecOptions())
     assert small.decode_row(small.encode_row(np.ones(64, "uint8"))).tolist() == [1] * 64
 
 

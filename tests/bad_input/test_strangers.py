@@ -96,19 +96,19 @@ def test_large_chunks_without_codecs_are_not_written_in_part_either(refused: Any
 
 def test_a_plug_in_writes_what_others_skip() -> None:
     place = {"zarr.json": document(codecs=[BYTES, MYSTERY | {"configuration": {"level": 1}}])}
-    zarrant.registry.codecs.register("example.mystery", zarrant.codecs.Gzip)
+    zarrant.extensions.codecs.register("example.mystery", zarrant.codecs.Gzip)
     try:
         zarrant.open_array(place)[...] = 5
         assert zarrant.open_array(place)[...].tolist() == [5] * 8
     finally:
-        zarrant.registry.codecs.unregister("example.mystery")
+        zarrant.extensions.codecs.unregister("example.mystery")
     with pytest.raises(UnknownExtensionError):
         zarrant.open_array(place).store_chunk((0,), 6)
-    zarrant.registry.codecs.register("example.mystery", zarrant.codecs.Gzip)
+    zarrant.extensions.codecs.register("example.mystery", zarrant.codecs.Gzip)
     try:
         assert zarrant.open_array(place)[...].tolist() == [5] * 8
     finally:
-        zarrant.registry.codecs.unregister("example.mystery")
+        zarrant.extensions.codecs.unregister("example.mystery")
 
 
 # ── names that are not known
@@ -151,7 +151,7 @@ def test_a_known_type_has_no_configuration() -> None:
     [
         ("chunk_grid", {"name": "rectilinear", "configuration": {"chunk_shapes": [[1]]}}, "rectilinear", "equal chunks"),
         ("chunk_grid", "regulr", "regulr", "'regular'"),
-        ("chunk_key_encoding", {"name": "suffix", "configuration": {"suffix": ".x"}}, "suffix", "zarrant.key_encodings"),
+        ("chunk_key_encoding", {"name": "suffix", "configuration": {"suffix": ".x"}}, "suffix", "zarrant.chunk_key_encodings"),
         ("chunk_key_encoding", "V2", "V2", "'v2'"),
         ("codecs", [BYTES, {"name": "lz4", "configuration": {}}], "lz4", "'numcodecs.lz4'"),
         ("codecs", [{"name": "delta"}, BYTES], "delta", "zarr-python"),
@@ -211,8 +211,8 @@ def test_many_shards_side_by_side_are_refused_before_all_are_read(monkeypatch: p
     for _ in range(3):
         codecs = [shards(codecs)] * 16
     asked = []
-    resolve = type(zarrant.registry.codecs).resolve
-    monkeypatch.setattr(type(zarrant.registry.codecs), "resolve", lambda *args: asked.append(args) or resolve(*args))
+    resolve = type(zarrant.extensions.codecs).resolve
+    monkeypatch.setattr(type(zarrant.extensions.codecs), "resolve", lambda *args: asked.append(args) or resolve(*args))
     with pytest.raises(MetadataError, match="order"):
         zarrant.open_array({"zarr.json": document(codecs=codecs)}, mode="r")
     assert len(asked) < 100

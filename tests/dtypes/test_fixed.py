@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from zarrant.dtypes.fixed import MAX_RAW_BYTES, FixedType, data_types, from_numpy, parse_data_type, raw
+from zarrant.dtypes.fixed import MAX_ITEM_BYTES, FixedType, data_types, from_numpy, parse_data_type, raw
 from zarrant.errors import DataTypeError, LimitError, MetadataError, UnknownExtensionError
 
 ALL = (*data_types, raw(1), raw(3), raw(16, "raw_bytes"))
@@ -36,7 +36,7 @@ def test_parse(name: str, itemsize: int, word: int) -> None:
     assert (data_type.name, data_type.itemsize, data_type.word) == (name, itemsize, word)
     assert data_type.numpy.isnative
     assert data_type.numpy.itemsize == itemsize
-    assert data_type.to_document() == name
+    assert data_type.to_json() == name
     assert from_numpy(name) == data_type
     assert from_numpy(data_type.numpy) == data_type
     assert from_numpy(data_type.numpy.newbyteorder()) == data_type
@@ -54,7 +54,7 @@ def test_frozen_hashable_and_pickled(data_type: FixedType) -> None:
     again = pickle.loads(pickle.dumps(data_type))
     assert again == data_type
     assert hash(again) == hash(data_type)
-    assert again.to_document() == data_type.to_document()
+    assert again.to_json() == data_type.to_json()
     assert again.numpy == data_type.numpy
     with pytest.raises(AttributeError):
         data_type.name = "x"  # type: ignore[misc]
@@ -64,11 +64,11 @@ def test_raw_bytes_is_another_spelling() -> None:
     document = {"name": "raw_bytes", "configuration": {"length_bytes": 3}}
     data_type = parse_data_type("raw_bytes", {"length_bytes": 3})
     assert data_type == parse_data_type("r24")
-    assert data_type.to_document() == document
+    assert data_type.to_json() == document
     assert data_type.fill_to_json(b"\x01\x02\x03") == "AQID"
     assert parse_data_type("r24").fill_to_json(b"\x01\x02\x03") == [1, 2, 3]
-    assert from_numpy("V3").to_document() == document
-    assert from_numpy("r24").to_document() == "r24"
+    assert from_numpy("V3").to_json() == document
+    assert from_numpy("r24").to_json() == "r24"
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,8 @@ def test_from_numpy(dtype: Any, name: str) -> None:
         ("r0", "wrong number of bits"),
         (f"r{10**40}", "too large"),
         (5, "not a data type"),
-        ({"name": "raw_bytes"}, "not a data type"),
+        ({"name": "raw_bytes"}, "wrong members"),
+        ({"name": 5}, "a non-empty name"),
     ],
 )
 def test_from_numpy_refuses(dtype: Any, word: str) -> None:
@@ -142,7 +143,7 @@ def test_from_numpy_refuses(dtype: Any, word: str) -> None:
         ("r0", {}, "$.data_type", MetadataError),
         ("r12", {}, "$.data_type", MetadataError),
         ("r016", {}, "$.data_type", MetadataError),
-        (f"r{8 * (MAX_RAW_BYTES + 1)}", {}, "$.data_type", LimitError),
+        (f"r{8 * (MAX_ITEM_BYTES + 1)}", {}, "$.data_type", LimitError),
         ("r" + "8" * 10000, {}, "$.data_type", LimitError),
         ("float32", {"a": 1}, "$.data_type.configuration", MetadataError),
         ("r16", {"a": 1}, "$.data_type.configuration", MetadataError),

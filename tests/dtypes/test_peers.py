@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from zarrant.dtypes.base import bind
-from zarrant.dtypes.fixed import FixedType, data_types, raw
+from zarrant.dtypes.base import FixedFill
+from zarrant.dtypes.fixed import FixedType, data_types, parse_data_type, raw
 from zarrant.metadata.v3 import ArrayDocument, Named, dump, parse_array, parse_group
 
 NUMBERS = [row for row in data_types if row.name != "bfloat16"]  # zarr-python has no bfloat16
@@ -27,7 +27,7 @@ FILLS += [(raw(3, "raw_bytes"), [1, 2, 255])]
 
 
 def document(data_type: FixedType, fill: bytes) -> ArrayDocument:
-    named = Named.parse(data_type.to_document(), "$.data_type")
+    named = Named.parse(data_type.to_json(), "$.data_type")
     return ArrayDocument(
         shape=(2,),
         data_type=named,
@@ -41,13 +41,13 @@ def document(data_type: FixedType, fill: bytes) -> ArrayDocument:
 
 
 def bits_of(array: ArrayDocument) -> bytes:
-    return bind(array.data_type.name, array.data_type.configuration).fill_from_json(array.fill_value)
+    return parse_data_type(array.data_type.name, array.data_type.configuration).fill_from_json(array.fill_value).data
 
 
 @pytest.mark.parametrize(("data_type", "value"), FILLS, ids=str)
 def test_tensorstore(data_type: FixedType, value: Any, tmp_path: Path) -> None:
     ts = pytest.importorskip("tensorstore")
-    fill = data_type.fill_from_json(value)
+    fill = data_type.fill_from_json(value).data
     (tmp_path / "zarr.json").write_bytes(dump(document(data_type, fill)))
     theirs = ts.open({"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{tmp_path}/"}}, read=True).result()
     if data_type.kind == "raw":  # bytes in a dimension of their own, without a usable NumPy value
@@ -65,7 +65,7 @@ def test_tensorstore(data_type: FixedType, value: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("data_type", "value"), [row for row in FILLS if row[0].name != "bfloat16"], ids=str)
 def test_zarr_python(data_type: FixedType, value: Any, tmp_path: Path) -> None:
     zarr = pytest.importorskip("zarr", minversion="3")
-    fill = data_type.fill_from_json(value)
+    fill = data_type.fill_from_json(value).data
     (tmp_path / "ours").mkdir()
     (tmp_path / "ours" / "zarr.json").write_bytes(dump(document(data_type, fill)))
     with warnings.catch_warnings():
@@ -74,7 +74,7 @@ def test_zarr_python(data_type: FixedType, value: Any, tmp_path: Path) -> None:
         if (data_type.name, value) != ("float16", HEX["float16"]):  # zarr-python drops the payload of these NaNs
             assert theirs[:].tobytes() == fill * 2
         assert theirs.attrs["ünits"] == "µm"
-        made = {"shape": (2,), "dtype": data_type.numpy, "fill_value": data_type.fill_scalar(fill)}
+        made = {"shape": (2,), "dtype": data_type.numpy, "fill_value": FixedFill(data_type, fill).scalar}
         zarr.create_array(tmp_path / "theirs", **made)
     ours = parse_array((tmp_path / "theirs" / "zarr.json").read_bytes())
     if isinstance(value, str) and value.startswith("0x"):
@@ -111,13 +111,13 @@ def test_we_refuse_what_tensorstore_refuses(name: str, value: Any) -> None:
     metadata = {"shape": [2], "data_type": name, "fill_value": value}
     spec = {"driver": "zarr3", "kvstore": {"driver": "memory", "path": "x/"}, "metadata": metadata}
     try:
-        theirs: bytes | None = ts.open(spec, create=True).result().read().result().tobytes()[: bind(name).itemsize]
+        theirs: bytes | None = ts.open(spec, create=True).result().read().result().tobytes()[: parse_data_type(name).itemsize]
     except ValueError:
         theirs = None
     if value is None:  # no member at all to TensorStore; wrong to the specification
         theirs = None
     try:
-        ours = bind(name).fill_from_json(value)
+        ours = parse_data_type(name).fill_from_json(value).data
     except ValueError:
         ours = None
     assert ours == theirs

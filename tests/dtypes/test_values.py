@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zarrant.dtypes.base import FixedFill
 from zarrant.dtypes.fixed import data_types, from_numpy
 from zarrant.dtypes.values import as_values
 from zarrant.errors import DataTypeError, ShapeError
@@ -18,7 +19,7 @@ NUMBERS = [row for row in data_types if row.kind in ("int", "uint", "bool")]
 
 def taken(data: Any, dtype: Any, fill: bytes | None = None) -> Any:
     data_type = from_numpy(dtype)
-    values = as_values(data, data_type, data_type.default_fill() if fill is None else fill)
+    values = as_values(data, data_type, data_type.default_fill() if fill is None else FixedFill(data_type, fill))
     assert type(values) is np.ndarray
     assert values.dtype == data_type.numpy
     return values

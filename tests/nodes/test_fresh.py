@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 import zarrant
 from zarrant.errors import BoundsError, MetadataError, NodeReplacedError, SelectionError, ShapeError
 from zarrant.geometry.box import ArraySubset
-from zarrant.nodes.array import Array, AsyncArray
+from zarrant.nodes.array import Array
+from zarrant.nodes.async_array import AsyncArray
 from zarrant.stores.adapters import Recording, WriteOnly
 
 S = np.s_
@@ -284,7 +285,7 @@ def test_a_store_that_cannot_be_read_is_not_asked() -> None:
 
 
 def test_a_handle_that_others_move_on_meanwhile_is_not_moved_back(grown: Array[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    from zarrant.nodes import fresh
+    from zarrant.ops import stale_bounds as fresh
 
     find = fresh.find_document
 

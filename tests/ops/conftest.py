@@ -13,7 +13,7 @@ from zarrant import requests
 from zarrant.errors import MetadataChangedError, VersionChangedError
 from zarrant.metadata.v3 import ArrayDocument, dump
 from zarrant.nodes.layout import Layout
-from zarrant.ops.state import ArrayState, OpOptions
+from zarrant.ops.bound_array import BoundArray, OpOptions
 from zarrant.storage import Blob, ByteRange
 
 
@@ -55,7 +55,9 @@ class Dict(dict[str, bytes]):
             case requests.Locked(_, op):
                 return self.perform(op)
             case requests.GroupCommit(_, _, item, lead):
-                return self.perform(lead(lambda: [item]))
+                return self.perform(lead(Alone(item)))
+            case requests.Acknowledge():
+                return None
             case requests.CheckUnchanged(key, version):
                 return self.get(key) == version
             case requests.ErasePrefix(_, link_only=True):
@@ -93,6 +95,20 @@ class Dict(dict[str, bytes]):
         return [type(request).__name__ for request in self.log]
 
 
+class Alone:
+    """A group commit of one caller."""
+
+    def __init__(self, item: Any) -> None:
+        self.items = [item]
+
+    def take(self) -> list[Any]:
+        return self.items
+
+    def settle(self, number: int, error: Exception | None) -> None:
+        if error is not None:
+            raise error
+
+
 def _outcome(act: Callable[[Any], Any], item: Any) -> Any:
     try:
         return act(item)
@@ -105,26 +121,26 @@ def objects() -> Dict:
     return Dict()
 
 
-def make_state(options: OpOptions = OpOptions(), prefix: str = "a", **layout: Any) -> ArrayState:  # noqa: B008 - frozen
+def make_state(options: OpOptions = OpOptions(), prefix: str = "a", **layout: Any) -> BoundArray:  # noqa: B008 - frozen
     document = Layout(**{"shape": (10, 9), "dtype": "int32", "chunks": (4, 3), "compressors": None, **layout}).document()
     assert isinstance(document, ArrayDocument)
-    return ArrayState.from_document(prefix, document, options)
+    return BoundArray.from_document(prefix, document, options)
 
 
 @pytest.fixture
-def state() -> Callable[..., ArrayState]:
+def state() -> Callable[..., BoundArray]:
     """Makes array states; keywords as in `create_array`."""
     return make_state
 
 
 @pytest.fixture
-def stored_state(objects: Dict) -> Callable[..., ArrayState]:
+def stored_state(objects: Dict) -> Callable[..., BoundArray]:
     """Makes states of arrays whose metadata is stored, as a handle's is."""
 
-    def make(**layout: Any) -> ArrayState:
+    def make(**layout: Any) -> BoundArray:
         made = make_state(**layout)
         objects["a/zarr.json"] = dump(made.document)
-        return ArrayState.from_document("a", replace(made.document, version=objects["a/zarr.json"]), made.options)
+        return BoundArray.from_document("a", replace(made.document, version=objects["a/zarr.json"]), made.options)
 
     return make
 

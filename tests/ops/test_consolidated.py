@@ -13,8 +13,8 @@ from zarrant import requests
 from zarrant.errors import ConflictError, MetadataError, NodeExistsError, StoreFullError, ZarrantWarning
 from zarrant.metadata.v3 import GroupDocument, dump, parse
 from zarrant.ops import consolidated, growth, hierarchy
+from zarrant.ops.bound_array import BoundArray, OpOptions
 from zarrant.ops.consolidated import Keeping
-from zarrant.ops.state import ArrayState, OpOptions
 
 
 class Killed(BaseException):
@@ -71,8 +71,8 @@ def right_or_absent(objects: Any) -> list[str]:
     return keeping
 
 
-def array_at(objects: Any, path: str) -> ArrayState:
-    return ArrayState.from_document(path, objects.perform(hierarchy.read_document(path)), OpOptions())
+def array_at(objects: Any, path: str) -> BoundArray:
+    return BoundArray.from_document(path, objects.perform(hierarchy.read_document(path)), OpOptions())
 
 
 CHANGES: dict[str, Callable[[Any, Any], requests.Op[Any]]] = {

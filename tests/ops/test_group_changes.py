@@ -13,8 +13,8 @@ from zarrant import requests
 from zarrant.errors import BoundsError, ConflictError, DataTypeError, NodeNotFoundError, OptionError, ShapeError, StoreFullError
 from zarrant.metadata.v3 import ArrayDocument
 from zarrant.ops import group_changes, growth, hierarchy, read
+from zarrant.ops.bound_array import BoundArray, OpOptions
 from zarrant.ops.group_changes import RECORD
-from zarrant.ops.state import ArrayState, OpOptions
 
 NAMES = ("tas", "time")
 RECORD_KEY = f"g/{RECORD}"
@@ -50,7 +50,7 @@ def append(objects: Any, state: Any) -> Append:
 def rows(objects: Any, name: str) -> list[int]:
     """The number in each row; all elements of a row must have it."""
     document = objects.perform(hierarchy.read_document(f"g/{name}"))
-    state = ArrayState.from_document(f"g/{name}", document, OpOptions())
+    state = BoundArray.from_document(f"g/{name}", document, OpOptions())
     found = objects.perform(read.retrieve_array_subset(state, tuple(slice(0, n) for n in state.shape)))
     found = found.reshape(len(found), 3 if name == "tas" else 1)
     assert (found == found[:, :1]).all()
@@ -196,7 +196,7 @@ def test_a_record_that_cannot_be_erased_does_no_harm(objects: Any, append: Appen
     assert RECORD_KEY in objects
     for name in NAMES:  # taken away on purpose: the record must not bring it back
         document = objects.perform(hierarchy.read_document(f"g/{name}"))
-        array = ArrayState.from_document(f"g/{name}", document, OpOptions())
+        array = BoundArray.from_document(f"g/{name}", document, OpOptions())
         objects.perform(growth.resize(array, (0, *array.shape[1:])))
         objects.perform(hierarchy.update_attributes(f"g/{name}", {"cut": True}))
     assert append(7) == slice(0, 1)
@@ -259,7 +259,7 @@ def test_arrays_of_different_lengths_say_which(objects: Any, append: Append, sta
     append(1, 2)
     document = objects.perform(hierarchy.read_document("g/time"))
     assert isinstance(document, ArrayDocument)
-    objects.perform(growth.append(ArrayState.from_document("g/time", document, OpOptions()), np.zeros(1, "int32")))
+    objects.perform(growth.append(BoundArray.from_document("g/time", document, OpOptions()), np.zeros(1, "int32")))
     before = dict(objects)
     with pytest.raises(ShapeError, match="the arrays are not of one length") as caught:
         append(3)

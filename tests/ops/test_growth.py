@@ -14,7 +14,7 @@ from zarrant import requests
 from zarrant.errors import BoundsError, ConflictError, NodeNotFoundError, ShapeError
 from zarrant.metadata.v3 import GroupDocument, dump
 from zarrant.ops import growth, hierarchy, read, update
-from zarrant.ops.state import ArrayState
+from zarrant.ops.bound_array import BoundArray
 
 LAYOUTS: dict[str, dict[str, Any]] = {"chunks": {"chunks": (4, 3)}, "shards": {"chunks": (2, 3), "shards": (4, 6)}}
 layouts = pytest.mark.parametrize("layout", LAYOUTS)
@@ -25,11 +25,11 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-def created(objects: Any, state: Any) -> Callable[..., ArrayState]:
+def created(objects: Any, state: Any) -> Callable[..., BoundArray]:
     """Makes an array of these values."""
 
-    def create(values: np.ndarray, objects: Any = objects, **layout: Any) -> ArrayState:
-        made: ArrayState = state(shape=values.shape, dtype=values.dtype, fill_value=7, **layout)
+    def create(values: np.ndarray, objects: Any = objects, **layout: Any) -> BoundArray:
+        made: BoundArray = state(shape=values.shape, dtype=values.dtype, fill_value=7, **layout)
         objects.perform(hierarchy.create_node("a", made.document))
         objects.perform(update.store_array_subset(made, tuple(slice(0, n) for n in values.shape), values))
         objects.log.clear()
@@ -38,9 +38,9 @@ def created(objects: Any, state: Any) -> Callable[..., ArrayState]:
     return create
 
 
-def stored(objects: Any, state: ArrayState) -> np.ndarray:
+def stored(objects: Any, state: BoundArray) -> np.ndarray:
     """The array as one finds it who opens it now."""
-    now = ArrayState.from_document("a", objects.perform(hierarchy.read_document("a")), state.options)
+    now = BoundArray.from_document("a", objects.perform(hierarchy.read_document("a")), state.options)
     return objects.perform(read.retrieve_array_subset(now, tuple(slice(0, n) for n in now.shape)))
 
 
@@ -60,10 +60,10 @@ def reads(objects: Any) -> set[str]:
     return {want.key for request in objects.log if isinstance(request, requests.Fetch) for want in request.wants}
 
 
-def litter(objects: Any, state: ArrayState, shape: tuple[int, int] = (40, 40)) -> None:
+def litter(objects: Any, state: BoundArray, shape: tuple[int, int] = (40, 40)) -> None:
     """Fill all that lies outside of the shape with what should never be seen."""
     shown = stored(objects, state)
-    large = ArrayState.from_document("a", state.document.with_shape(shape), state.options)
+    large = BoundArray.from_document("a", state.document.with_shape(shape), state.options)
     objects.perform(update.store_array_subset(large, tuple(slice(0, n) for n in shape), np.full(shape, 666, "int32")))
     objects.perform(update.store_array_subset(large, tuple(slice(0, n) for n in state.shape), shown))
     assert np.array_equal(stored(objects, state), shown)
@@ -187,13 +187,13 @@ def test_resize_is_that_of_an_array_in_memory(
     state = created(expected, objects, **LAYOUTS[layout])
     for shape in shapes:
         if dirty:
-            now = ArrayState.from_document("a", objects.perform(hierarchy.read_document("a")), state.options)
+            now = BoundArray.from_document("a", objects.perform(hierarchy.read_document("a")), state.options)
             litter(objects, now, (16, 16))
         objects.perform(growth.resize(state, shape, shrink=True))
         expected = resized(expected, shape)
         assert np.array_equal(stored(objects, state), expected)
         expected = np.arange(expected.size, dtype="int32").reshape(shape) + 100
-        now = ArrayState.from_document("a", objects.perform(hierarchy.read_document("a")), state.options)
+        now = BoundArray.from_document("a", objects.perform(hierarchy.read_document("a")), state.options)
         objects.perform(update.store_array_subset(now, tuple(slice(0, n) for n in shape), expected))
 
 
@@ -251,14 +251,14 @@ def test_extents_beyond_the_coordinates(objects: Any, created: Any, numbers: Any
         objects.perform(growth.resize(state, (2**63 - 1, 9), listing=True))
     assert writes(objects) == []
     objects.perform(growth.resize(state, (2**62, 9), listing=True))
-    now = ArrayState.from_document("a", objects.perform(hierarchy.read_document("a")), state.options)
+    now = BoundArray.from_document("a", objects.perform(hierarchy.read_document("a")), state.options)
     assert (objects.perform(read.retrieve_array_subset(now, np.s_[2**61 : 2**61 + 2, 0:9])) == 7).all()
 
 
 # ── crashes ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def operations() -> dict[str, Callable[[ArrayState, np.ndarray], Any]]:
+def operations() -> dict[str, Callable[[BoundArray, np.ndarray], Any]]:
     return {
         "append": lambda state, values: growth.append(state, values[:7] + 1000),
         "append columns": lambda state, values: growth.append(state, values[:, :5] + 1000, 1),

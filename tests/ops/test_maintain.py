@@ -14,13 +14,13 @@ import pytest
 import zarrant
 from zarrant import requests
 from zarrant.codecs import Bytes, Crc32c, Gzip, ShardingIndexed, Transpose, Zstd
-from zarrant.codecs.base import CodecOptions
 from zarrant.codecs.chain import chain_of
+from zarrant.codecs.protocols import CodecOptions
 from zarrant.errors import BoundsError, CapabilityError, ChunkError
 from zarrant.ops import maintain, update, write
-from zarrant.ops.state import OpOptions
+from zarrant.ops.bound_array import OpOptions
 from zarrant.storage import ByteRange
-from zarrant.testing import together
+from zarrant.testkit import together
 
 INDEX = chain_of([Bytes(), Crc32c()])
 KEEP_DEAD = OpOptions(CodecOptions(dead_limit=1.0))
@@ -161,7 +161,7 @@ def test_a_shard_without_live_subchunks_is_erased(kind: str, state: Any, objects
 
 
 def _index(shard: Any) -> Any:
-    from zarrant.codecs.shard_layout import Index
+    from zarrant.codecs.sharding.format import Index
 
     return Index.empty(int(np.prod(shard.grid.grid_shape)))
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from zarrant.codecs import Crc32c, Transpose, Zstd
-from zarrant.codecs.base import CodecOptions
+from zarrant.codecs.protocols import CodecOptions
 from zarrant.errors import BoundsError, ConflictError, DataTypeError, PartialFailure, ShapeError
 from zarrant.ops import read, update, write
+from zarrant.ops.bound_array import OpOptions
 from zarrant.ops.session import Encoder, touched_keys, update_subset
-from zarrant.ops.state import OpOptions
 from zarrant.requests import Fetch, Locked, Put
 from zarrant.storage import ByteRange
 

@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from zarrant.codecs.base import CodecOptions
+from zarrant.codecs.protocols import CodecOptions
 from zarrant.errors import BoundsError, ChunkError, DataTypeError, PartialFailure, SelectionError, ShapeError, StoreFullError
 from zarrant.ops import read, write
-from zarrant.ops.state import OpOptions
+from zarrant.ops.bound_array import OpOptions
 from zarrant.requests import Put, WriteRequest
 
 KEEP = OpOptions(CodecOptions(write_empty_chunks=True))

@@ -26,7 +26,7 @@ from zarrant.errors import ZarrantError
 from zarrant.errors import shown as safely
 from zarrant.kernels.checksum import crc32c
 from zarrant.metadata import v3
-from zarrant.ops.state import ArrayState, OpOptions
+from zarrant.ops.bound_array import BoundArray, OpOptions
 
 MEMORY = 3 << 30
 HOSTILE: list[Any] = [
@@ -179,7 +179,7 @@ class Case:
         def parse() -> None:
             found = v3.parse(text)
             if isinstance(found, v3.ArrayDocument):
-                ArrayState.from_document("", found, OpOptions())
+                BoundArray.from_document("", found, OpOptions())
             v3.parse(v3.dump(found))
 
         self.try_(parse, text)

@@ -19,10 +19,11 @@ import pytest
 
 import zarrant
 from zarrant.locking.files import SUFFIX
-from zarrant.stores.spares import SPARE
+from zarrant.stores.file_reuse import PREVIOUS
 
 SCRIPT = Path(__file__).with_name("updates.py")
 SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
+REUSE = {**os.environ, "ZARRANT_FILE_REUSE": "1"}
 WRITERS, SUBCHUNKS, WIDTH = 8, 128, 2**16
 """Subchunks of 256 KiB, 32 MiB in all; of incompressible values, and without a codec that could make them smaller."""
 
@@ -37,14 +38,14 @@ def contend(path: Path, library: str, seconds: float) -> list[dict[str, Any]]:
         "path": str(path), "kind": "subchunks", "workers": [[library, 1]] * WRITERS,
         "updates": SUBCHUNKS, "width": WIDTH, "seconds": seconds,
     }  # fmt: skip
-    ran = subprocess.run([sys.executable, SCRIPT, json.dumps(job)], stdout=subprocess.PIPE, check=True, timeout=600)
+    ran = subprocess.run([sys.executable, SCRIPT, json.dumps(job)], stdout=subprocess.PIPE, check=True, timeout=600, env=REUSE)
     results: list[dict[str, Any]] = json.loads(ran.stdout)
     for result in results:
         for subchunk, value in result["holds"].items():
             expected[int(subchunk) * WIDTH : (int(subchunk) + 1) * WIDTH] = value
     assert np.array_equal(a[...], expected)
-    # The workers leave by os._exit, so the last spare may stay, one at most, as where they were killed.
-    assert {file.name for file in path.rglob("*") if file.name.endswith(SUFFIX)} <= {f"0{SPARE}"}
+    # The workers leave by os._exit, so the last previous file may stay, one at most, as where they were killed.
+    assert {file.name for file in path.rglob("*") if file.name.endswith(SUFFIX)} <= {f"0{PREVIOUS}"}
     return results
 
 

@@ -28,10 +28,10 @@ import pytest
 import zarrant
 from zarrant.codecs import Crc32c, Zstd, dead_bytes
 from zarrant.errors import NodeNotFoundError, ZarrantError
-from zarrant.stores import direct_io, durable, spares
+from zarrant.stores import direct_io, durable, file_reuse
 from zarrant.stores.filesystem import FilesystemStore
-from zarrant.stores.simulated import TOP, Disk, SimulatedDisk, SimulatedLayer, Step
-from zarrant.testing import together
+from zarrant.testkit import together
+from zarrant.testkit.simulated_disk import TOP, Disk, SimulatedDisk, SimulatedLayer, Step
 
 SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
 OPERATIONS, CUTS, RUNS = (32, 6, 2 * SOAK) if SOAK else (14, 4, 1)
@@ -66,14 +66,15 @@ def small_allowance(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dead_bytes, "MIN_HOLE_BYTES", 16)
 
 
-@pytest.fixture(params=[False, True], ids=["", "spares"])
+@pytest.fixture(params=[False, True], ids=["", "reuse"])
 def kept(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Whether what an update replaced is kept for the next one, as it is on real disks after a slow copy."""
     keeps: bool = request.param
     if keeps:
-        monkeypatch.setattr(spares, "SLOW", {"disk": -1.0})
-        monkeypatch.setattr(spares, "LEAST", 0)
-        monkeypatch.setattr(spares, "left_behind", lambda path, remove: idle.append(remove))  # time does not pass by itself
+        monkeypatch.setitem(STORE_OPTIONS, "file_reuse", True)
+        monkeypatch.setattr(file_reuse, "MIN_COPY_S", {"disk": -1.0})
+        monkeypatch.setattr(file_reuse, "MIN_BYTES", 0)
+        monkeypatch.setattr(file_reuse, "left_behind", lambda path, remove: idle.append(remove))  # time does not pass by itself
     return keeps
 
 
@@ -86,8 +87,11 @@ def direct(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     return durability
 
 
+STORE_OPTIONS: dict[str, Any] = {}
+"""Options of every store of a test."""
+
 idle: list[Callable[[], bool]] = []
-"""What removes the spares that were left."""
+"""What removes the previous files that were left."""
 
 roots = itertools.count()
 
@@ -95,7 +99,7 @@ roots = itertools.count()
 def attach(system: SimulatedDisk, **options: Any) -> FilesystemStore:
     """A store on the disk, as another process has it: its root has a name of its own, under which no other knows anything."""
     root = f"/{next(roots)}"
-    return FilesystemStore(root, layer=SimulatedLayer(system, root), **options)
+    return FilesystemStore(root, layer=SimulatedLayer(system, root), **{**STORE_OPTIONS, **options})
 
 
 class Recording:
@@ -584,8 +588,8 @@ def test_power_lost_while_what_was_synced_is_updated(layout: str, kept: bool, ta
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("kept", [True], indirect=True)
 @pytest.mark.parametrize("layout", ["shards", "index first"])
-def test_power_lost_while_spares_are_used(layout: str, kept: bool, tally: Tally) -> None:
-    """A spare is never changed while a directory on disk may lead to it, and is on disk before it takes the object's place."""
+def test_power_lost_while_files_are_reused(layout: str, kept: bool, tally: Tally) -> None:
+    """A file is never changed while a directory on disk may lead to it, and is on disk before it takes the place of the object."""
     looked, reused = 0, 0
     for run in range(4 * SOAK or 1):
         recording, dice = Recording(layout), random.Random(f"{layout} {run}")
@@ -611,7 +615,7 @@ def test_power_lost_while_spares_are_used(layout: str, kept: bool, tally: Tally)
                 found = recording.decoded(0, bytes(blob.data[0]))
                 assert any(np.array_equal(found, values[recording.objects[0]]) for values, _ in states)
                 looked += 1
-    print(f"{looked} states after a loss of power while {reused} spares were used, nothing torn")
+    print(f"{looked} states after a loss of power while {reused} files were reused, nothing torn")
     tally("crash states", looked)
     assert reused > 5 * (4 * SOAK or 1)
 

@@ -22,8 +22,7 @@ import pytest
 import zarrant
 from zarrant.errors import NodeNotFoundError, ZarrantError
 from zarrant.stores.filesystem import FilesystemStore
-from zarrant.stores.spares import SPARE
-from zarrant.testing import FaultyLayer
+from zarrant.testkit import FaultyLayer
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 
@@ -92,8 +91,7 @@ def array(place: Any, layout: str, rows: int = 0) -> Any:
 
 
 def locks(path: Path) -> list[str]:
-    """But for the spares of those that left by os._exit, as where they were killed."""
-    return [file.name for file in path.rglob("*") if file.name.endswith("__lock") and not file.name.endswith(SPARE)]
+    return [file.name for file in path.rglob("*") if file.name.endswith("__lock")]
 
 
 # ── many processes ───────────────────────────────────────────────────────────────────────────────────────────────────

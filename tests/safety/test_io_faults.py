@@ -28,9 +28,9 @@ import pytest
 import zarrant
 from zarrant.codecs import Crc32c
 from zarrant.errors import CapabilityError, NodeNotFoundError, PartialFailure, StoreError, StoreFullError, StorePermissionError
-from zarrant.stores import direct_io, spares
+from zarrant.stores import direct_io, file_reuse
 from zarrant.stores.filesystem import FilesystemStore
-from zarrant.testing import FaultyLayer
+from zarrant.testkit import FaultyLayer
 from zarrant.tools.check import check
 from zarrant.tools.repair import repair
 
@@ -179,7 +179,7 @@ WHOLE, GROWN, REPLACED, SYNCED = "each object", "the whole array", "replaced", "
 class Operation:
     """`on_array` is done with an array that is open, or `on_store` with a store. `sees`: what of it may be seen halfway.
 
-    `spares`: however fast it is, each update leaves one.
+    `reuse`: with file reuse, and however fast it is, each update leaves its previous file.
     """
 
     on_array: Callable[[Any], object] | None = None
@@ -187,7 +187,7 @@ class Operation:
     sees: str = WHOLE
     between: Callable[[Any], Any] | None = None
     layouts: tuple[str, ...] = ("chunks", "shards")
-    spares: bool = False
+    reuse: bool = False
 
 
 OPERATIONS: dict[str, Operation] = {
@@ -200,7 +200,7 @@ OPERATIONS: dict[str, Operation] = {
     "erase": Operation(lambda a: a.erase_chunk((1, 1))),
     "erase all": Operation(lambda a: a.erase_chunks(S[:, :])),
     "update": Operation(lambda a: a.update(S[1:7, 3:9], lambda values: values * 2)),
-    "update again": Operation(update_again, between=after_one_update, layouts=("shards",), spares=True),
+    "update again": Operation(update_again, between=after_one_update, layouts=("shards",), reuse=True),
     "encode": Operation(encode),
     "encode, flush, encode": Operation(encode_twice, between=after_one_flush),
     "lock": Operation(hold, between=lambda old: old),
@@ -300,9 +300,9 @@ class Sweep:
         layer, root, error = self.run(lambda index: 0)
         assert error is None
         self.calls, self.new = list(layer.calls), look(root)
-        assert ("alone" in self.calls and "link" in self.calls) is self.operation.spares
+        assert ("alone" in self.calls and "link" in self.calls) is self.operation.reuse
         assert ("set_direct" in self.calls) is mode.startswith("direct")
-        spares.remove_all()
+        file_reuse.remove_all()
         self.told = self.silent = 0
         self.warned: list[warnings.WarningMessage] = []
 
@@ -310,16 +310,16 @@ class Sweep:
         root = self.base / str(next(self.roots))
         shutil.copytree(self.template, root)
         layer = Layer(fails)
-        store = FilesystemStore(root, layer=layer, lock_timeout=0.5, **self.options)
+        store = FilesystemStore(root, layer=layer, lock_timeout=0.5, file_reuse=self.operation.reuse, **self.options)
         self.handle, error = None, None
         if self.operation.on_array is not None:
             self.handle = zarrant.open_array(store, name="a", mode="r+", config=CONFIG)
         layer.arm()
-        before, least = (spares.SLOW, spares.LEAST), direct_io.MIN_BYTES
+        before, least = (file_reuse.MIN_COPY_S, file_reuse.MIN_BYTES), direct_io.MIN_BYTES
         if self.mode.startswith("direct"):
             direct_io.MIN_BYTES = 1
-        if self.operation.spares:
-            spares.SLOW, spares.LEAST = {"disk": -1.0}, 0
+        if self.operation.reuse:
+            file_reuse.MIN_COPY_S, file_reuse.MIN_BYTES = {"disk": -1.0}, 0
         try:
             if self.operation.on_array is not None:
                 with warnings.catch_warnings(record=True) as self.warned:
@@ -330,7 +330,7 @@ class Sweep:
         except (OSError, zarrant.errors.ZarrantError, Failed) as raised:
             error = raised.with_traceback(None)
         finally:
-            (spares.SLOW, spares.LEAST), direct_io.MIN_BYTES = before, least
+            (file_reuse.MIN_COPY_S, file_reuse.MIN_BYTES), direct_io.MIN_BYTES = before, least
         layer.armed = False
         return layer, root, error
 
@@ -349,7 +349,7 @@ class Sweep:
         self.check_objects(root, done=error is None)
         self.check_leftovers(root)
         self.write_again(root, same_handle)
-        spares.remove_all()  # before another sweep's count: a process keeps so many at most
+        file_reuse.remove_all()  # before another sweep's count: a process keeps so many at most
         shutil.rmtree(root)
 
     def check_objects(self, root: Path, done: bool) -> None:
@@ -374,10 +374,10 @@ class Sweep:
             yield Found(SHAPE, 0, self.operation.between(OLD.copy()))
 
     def check_leftovers(self, root: Path) -> None:
-        """At most a lock file, a draft and a spare beside each object."""
+        """At most a lock file, a temp file and a previous file beside each object."""
         left = [path for path in root.rglob("*") if path.name.endswith("__lock")]
         owners = [str(path).split(".__")[0] for path in left]
-        assert max(map(owners.count, owners), default=0) <= 2 + self.operation.spares
+        assert max(map(owners.count, owners), default=0) <= 2 + self.operation.reuse
 
     def write_again(self, root: Path, same_handle: bool) -> None:
         """The next write succeeds, is exact, and clears what was left."""
@@ -386,7 +386,7 @@ class Sweep:
                 path.unlink()
         handle = self.handle if same_handle else None
         if handle is None:
-            store = FilesystemStore(root, lock_timeout=5, **self.options)
+            store = FilesystemStore(root, lock_timeout=5, file_reuse=self.operation.reuse, **self.options)
             found = look(root)
             options = {"shape": SHAPE, "dtype": "uint16", **LAYOUTS["chunks"]}
             if found is None:

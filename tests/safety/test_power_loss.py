@@ -34,7 +34,7 @@ import pytest
 import zarrant
 from zarrant.codecs import Crc32c
 from zarrant.errors import NodeNotFoundError, ZarrantError
-from zarrant.stores import direct_io, layer, spares
+from zarrant.stores import direct_io, file_reuse, layer
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.layer import FileLayer
 from zarrant.tools.check import check
@@ -218,8 +218,12 @@ class Slips:
 Work = Callable[[Any, int, int], None]
 
 
+STORE_OPTIONS: dict[str, Any] = {}
+"""Options of every store of a test."""
+
+
 def opened(root: Path, durability: str, files: FileLayer | None = None, direct: bool = False) -> Any:
-    store = FilesystemStore(root, durability=durability, layer=files, direct_io=direct)
+    store = FilesystemStore(root, durability=durability, layer=files, direct_io=direct, **STORE_OPTIONS)
     return zarrant.open_group(store, mode="r+", config={"durability": durability})
 
 
@@ -536,12 +540,13 @@ QUICK = {("ext4", "fsync"), ("xfs", "sync"), ("ext4", "direct")}
 ALL = [(kind, mode) for kind in SIZES for mode in ("fsync", "sync", "direct")]
 
 
-@pytest.fixture(params=[False, True] if SOAK else [True], ids=lambda keeps: "spares" if keeps else "")
+@pytest.fixture(params=[False, True] if SOAK else [True], ids=lambda keeps: "reuse" if keeps else "")
 def kept(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Whether what an update replaced is kept for the next one, also where the copy was fast."""
     if request.param:
-        monkeypatch.setattr(spares, "SLOW", dict.fromkeys(spares.SLOW, -1.0))
-        monkeypatch.setattr(spares, "LEAST", 0)
+        monkeypatch.setitem(STORE_OPTIONS, "file_reuse", True)
+        monkeypatch.setattr(file_reuse, "MIN_COPY_S", dict.fromkeys(file_reuse.MIN_COPY_S, -1.0))
+        monkeypatch.setattr(file_reuse, "MIN_BYTES", 0)
     return bool(request.param)
 
 

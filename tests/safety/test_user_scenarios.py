@@ -24,9 +24,8 @@ import pytest
 
 import zarrant
 from zarrant.errors import NodeExistsError, ZarrantError
-from zarrant.stores import spares
 from zarrant.stores.filesystem import FilesystemStore
-from zarrant.testing import FaultyLayer, together
+from zarrant.testkit import FaultyLayer, together
 
 SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
 PROCESSES = 32 if SOAK else 10
@@ -95,8 +94,7 @@ def at(moment: float, work: str, *arguments: Any) -> Any:
 
 
 def locks(path: Path) -> list[str]:
-    """But for what an update replaced a moment ago."""
-    return [file.name for file in path.rglob("*") if file.name.endswith("__lock") and not file.name.endswith(spares.SPARE)]
+    return [file.name for file in path.rglob("*") if file.name.endswith("__lock")]
 
 
 # ── 1: a pool of processes appends ───────────────────────────────────────────────────────────────────────────────────
@@ -431,14 +429,12 @@ def shard_to_update(path: Path, layer: FaultyLayer) -> Any:
 
 @needs_fork
 @pytest.mark.parametrize("handle", ["the parent's", "its own"])
-def test_12_fork_in_the_middle_of_a_write(tmp_path: Path, handle: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_12_fork_in_the_middle_of_a_write(tmp_path: Path, handle: str) -> None:
     """At every call that a write makes: the child works on the same object, both writes stand, no lock is left.
 
     Each time in an array of its own. What an update copies depends on where the subchunks lie by then, and so on who came first
     in earlier updates: in one array, the number of a call would mean another step from one write to the next.
     """
-    # A slow copy makes other calls than a fast one, and a child leaves its spare behind.
-    monkeypatch.setattr(spares, "SLOW", {"memory": float("inf"), "disk": float("inf")})
     path = tmp_path / "calls"
 
     def child() -> None:

@@ -11,7 +11,7 @@ from zarrant.storage import AsyncGet, AsyncPut, ByteRange, Capabilities, Get, Pu
 from zarrant.stores.adapters import Call, ReadOnly, Recording, WriteOnly
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.memory import MemoryStore
-from zarrant.testing import StoreSuite, content
+from zarrant.testkit import StoreSuite, content
 
 
 class TestRecordingSuite(StoreSuite):

@@ -24,12 +24,12 @@ from zarrant.codecs import Crc32c, scratch
 from zarrant.config import Config
 from zarrant.errors import ByteRangeError, CapabilityError, DataTypeError, OptionError, StoreError
 from zarrant.storage import ByteRange
-from zarrant.stores import direct_io, spares
+from zarrant.stores import direct_io
 from zarrant.stores.direct_io import BLOCK, block_of, runs_of, tried, windows_of
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.layer import FileLayer
 from zarrant.stores.memory import MemoryStore
-from zarrant.testing import FaultyLayer, StoreSuite, content
+from zarrant.testkit import FaultyLayer, StoreSuite, content
 
 
 def possible() -> bool:
@@ -125,7 +125,6 @@ class TestDirect(StoreSuite):
     @pytest.fixture
     def store(self, tmp_path: Path, small: None) -> Iterator[FilesystemStore]:
         yield FilesystemStore(tmp_path / "a" / "b", direct_io=True)
-        spares.remove_all()  # an update of what is not in the page cache may be slow enough to leave one
         assert [path for path in tmp_path.rglob("*") if ".__" in path.name] == []
 
 

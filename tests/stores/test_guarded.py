@@ -17,7 +17,7 @@ from zarrant.stores.adapters import ReadOnly, WriteOnly
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.guarded import LastLook, Synchronized, last_look
 from zarrant.stores.memory import MemoryStore
-from zarrant.testing import FaultyLayer, StoreSuite, content, together
+from zarrant.testkit import FaultyLayer, StoreSuite, content, together
 
 
 class Service:

@@ -8,7 +8,7 @@ import pytest
 from zarrant.errors import CapabilityError, DataTypeError, VersionChangedError
 from zarrant.storage import capabilities
 from zarrant.stores.memory import MemoryStore
-from zarrant.testing import StoreSuite, content
+from zarrant.testkit import StoreSuite, content
 
 
 class TestMemory(StoreSuite):

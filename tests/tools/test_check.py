@@ -70,7 +70,7 @@ def entries(a: Any, chunk: tuple[int, ...]) -> np.ndarray:
 
 def write_entries(a: Any, chunk: tuple[int, ...], table: np.ndarray) -> None:
     """Forge the index of a shard, checksum and all."""
-    from zarrant.codecs.shard_layout import Index
+    from zarrant.codecs.sharding.format import Index
 
     shard, path = a._state.prepared, Path(a.store.root, a.chunk_key(chunk))
     index = Index(table[:, 0].astype(np.int64), table[:, 1].astype(np.int64))

@@ -1,6 +1,6 @@
-"""Data types: one class and one table a family, and fill values as JSON, as Python scalars and as bytes."""
+"""Data types: one class and one table a family, and fill values that know their element, their JSON form and what equals them."""
 
-from zarrant.dtypes.base import DataType, bind
-from zarrant.dtypes.fixed import FixedType, from_numpy
+from zarrant.dtypes.base import DataType, Fill, FixedFill
+from zarrant.dtypes.fixed import FixedType, from_numpy, parse_data_type
 
-__all__ = ["DataType", "FixedType", "bind", "from_numpy"]
+__all__ = ["DataType", "Fill", "FixedFill", "FixedType", "from_numpy", "parse_data_type"]

@@ -8,7 +8,7 @@ Forms: https://zarr-specs.readthedocs.io/en/latest/v3/data-types/index.html#fill
 
 from __future__ import annotations
 
-import base64 as base64_codec
+import base64
 import binascii
 import math
 import re
@@ -31,10 +31,8 @@ def from_json(kind: str, dtype: Dtype, value: Any, path: str) -> bytes:
     return _FROM_JSON[kind](dtype, value, path)
 
 
-def to_json(kind: str, dtype: Dtype, fill: bytes, base64: bool = False) -> Any:
-    """The form that a document takes; `base64` for raw bits that are spelled "raw_bytes"."""
-    if base64 and kind == "raw":
-        return base64_codec.b64encode(fill).decode("ascii")
+def to_json(kind: str, dtype: Dtype, fill: bytes) -> Any:
+    """The form that a document takes."""
     return _TO_JSON[kind](dtype, fill)
 
 
@@ -91,18 +89,19 @@ def _complex_from_json(dtype: Dtype, value: Any, path: str) -> bytes:
     return b"".join(_float_from_json(part, item, f"{path}[{i}]") for i, item in enumerate(value))
 
 
-def _raw_from_json(dtype: Dtype, value: Any, path: str) -> bytes:
-    expected = f"a list of {dtype.itemsize} integers in 0..255, or that many bytes as base64"
+def raw_from_json(itemsize: int, value: Any, path: str) -> bytes:
+    """Raw bits from a list of bytes, or from base64."""
+    expected = f"a list of {itemsize} integers in 0..255, or that many bytes as base64"
     if isinstance(value, list):
-        if len(value) != dtype.itemsize or any(type(byte) is not int or not 0 <= byte <= 255 for byte in value):
+        if len(value) != itemsize or any(type(byte) is not int or not 0 <= byte <= 255 for byte in value):
             raise _wrong(path, expected, value)
         return bytes(value)
     if isinstance(value, str):
         try:
-            fill = base64_codec.b64decode(value, validate=True)
+            fill = base64.b64decode(value, validate=True)
         except (binascii.Error, ValueError) as cause:
             raise _wrong(path, expected, value) from cause
-        if len(fill) == dtype.itemsize:
+        if len(fill) == itemsize:
             return fill
     raise _wrong(path, expected, value)
 
@@ -113,7 +112,6 @@ _FROM_JSON: dict[str, Callable[[Dtype, Any, str], bytes]] = {
     "uint": _int_from_json,
     "float": _float_from_json,
     "complex": _complex_from_json,
-    "raw": _raw_from_json,
 }
 
 
@@ -154,17 +152,12 @@ def _complex_to_json(dtype: Dtype, fill: bytes) -> Any:
     return [_float_to_json(part, fill[: part.itemsize]), _float_to_json(part, fill[part.itemsize :])]
 
 
-def _raw_to_json(dtype: Dtype, fill: bytes) -> Any:
-    return list(fill)
-
-
 _TO_JSON: dict[str, Callable[[Dtype, bytes], Any]] = {
     "bool": _bool_to_json,
     "int": _int_to_json,
     "uint": _int_to_json,
     "float": _float_to_json,
     "complex": _complex_to_json,
-    "raw": _raw_to_json,
 }
 
 
@@ -233,15 +226,16 @@ def _complex_from_python(dtype: Dtype, value: Any) -> bytes:
     return _float_from_python(part, array.real[()]) + _float_from_python(part, array.imag[()])
 
 
-def _raw_from_python(dtype: Dtype, value: Any) -> bytes:
+def raw_from_python(itemsize: int, value: Any) -> bytes:
+    """Raw bits from bytes of the right length."""
     if isinstance(value, bytes | bytearray | memoryview | np.void):
         fill = value.tobytes() if isinstance(value, np.void) else bytes(value)
-        if len(fill) == dtype.itemsize:
+        if len(fill) == itemsize:
             return fill
     raise DataTypeError(
         "a fill value that the data type cannot hold",
         field="fill_value",
-        expected=f"{dtype.itemsize} bytes",
+        expected=f"{itemsize} bytes",
         got=shown(value),
     )
 
@@ -252,7 +246,6 @@ _FROM_PYTHON: dict[str, Callable[[Dtype, Any], bytes]] = {
     "uint": _int_from_python,
     "float": _float_from_python,
     "complex": _complex_from_python,
-    "raw": _raw_from_python,
 }
 
 

@@ -1,99 +1,179 @@
-"""Data types of fixed size: one class, one table.
+"""Data types of fixed size: what they have in common, and numbers and raw bits.
 
-Numbers come as rows of `data_types`; raw bits (`r<bits>`) are made on demand. In come names from documents or NumPy types
-from callers, out goes a frozen `FixedType`. The fill values themselves are converted in `fill.py`.
+A `FixedType` is a frozen value. A family of types is a class of its own with a few methods: the bytes of one element from JSON
+and from Python, its JSON form, and how arrays of other NumPy types become arrays of this one. Numbers are rows of `data_types`.
+`parse_data_type` finds the type that a document names, `from_numpy` the one that a caller means.
 """
 
 from __future__ import annotations
 
-import re
+import base64
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import ml_dtypes
 import numpy as np
 
-from zarrant import registry
+from zarrant import extensions
 from zarrant.dtypes import fill as fills
-from zarrant.errors import DataTypeError, LimitError, MetadataError, shown
+from zarrant.dtypes import values
+from zarrant.dtypes.base import Array, DataType, Fill, FixedFill
+from zarrant.errors import DataTypeError, LimitError, MetadataError, UnknownExtensionError, shown
+from zarrant.metadata.v3 import Named
 
-MAX_RAW_BYTES = 2**31 - 1
+MAX_ITEM_BYTES = 2**31 - 1
 """NumPy keeps the size of an element in a C int."""
 
 
 @dataclass(frozen=True)
-class FixedType:
-    """A data type whose elements all have `itemsize` bytes.
+class FixedType(ABC):
+    """A data type whose elements all have `itemsize` bytes, in memory as stored (but for their byte order).
 
-    >>> from_numpy("float32").fill_to_json(from_numpy("float32").fill_from_python(float("nan")))
+    >>> from_numpy("float32").fill_from_python(float("nan")).to_json()
     'NaN'
     """
 
     name: str
-    kind: str
     numpy: np.dtype[Any] = field(repr=False)
     word: int = field(repr=False)
-    spelling: str = field(default="", repr=False, compare=False)
-    """Raw bits have two names in use, see `raw`; equal types may be spelled differently."""
 
     @property
     def itemsize(self) -> int:
         """Bytes of one element."""
         return self.numpy.itemsize
 
-    def fill_from_json(self, value: Any, path: str = "$.fill_value") -> bytes:
-        """One element, in native byte order, from a document's fill value."""
-        return fills.from_json(self.kind, self.numpy, value, path)
+    @classmethod
+    @abstractmethod
+    def from_json(cls, document: Named, path: str) -> FixedType:
+        """The type of a name and a configuration; MetadataError (or LimitError) where the configuration is wrong."""
 
-    def fill_to_json(self, fill: bytes) -> Any:
-        """The fill value that a document takes; `fill_from_json` gives back the same bytes."""
-        self._check(fill)
-        return fills.to_json(self.kind, self.numpy, fill, base64=self.spelling == RAW_BYTES)
+    @classmethod
+    def from_numpy(cls, dtype: np.dtype[Any]) -> FixedType | None:
+        """The type for a NumPy type, None where it is none of this family; DataTypeError where it cannot be stored."""
+        return None
 
-    def fill_from_python(self, value: Any) -> bytes:
-        """One element from a caller's scalar, under NumPy's `same_kind` rule; None is the default."""
-        return self.default_fill() if value is None else fills.from_python(self.kind, self.numpy, value)
+    @abstractmethod
+    def element_from_json(self, value: Any, path: str) -> bytes:
+        """One element, in native byte order, from the fill value of a document; MetadataError where it has no such form."""
 
-    def fill_scalar(self, fill: bytes) -> Any:
-        """One element as a NumPy scalar."""
-        self._check(fill)
-        return np.frombuffer(fill, self.numpy)[0]
+    @abstractmethod
+    def element_from_python(self, value: Any) -> bytes:
+        """One element from a caller's scalar; DataTypeError where the type cannot hold it."""
 
-    def default_fill(self) -> bytes:
-        """Zero, or false."""
-        return bytes(self.itemsize)
+    @abstractmethod
+    def fill_to_json(self, data: bytes) -> Any:
+        """The JSON form of one element; `element_from_json` gives back the same bytes."""
 
-    def to_document(self) -> str | dict[str, Any]:
+    @abstractmethod
+    def from_objects(self, data: Any) -> Array:
+        """Python scalars and lists of them as an array, which need not be of this type yet."""
+
+    @abstractmethod
+    def cast(self, array: Array) -> Array:
+        """An array of another NumPy type as one of this; DataTypeError where a value does not fit."""
+
+    def fill_from_json(self, value: Any, path: str = "$.fill_value") -> FixedFill:
+        """The fill value of a document."""
+        return FixedFill(self, self.element_from_json(value, path))
+
+    def fill_from_python(self, value: Any) -> FixedFill:
+        """The fill value for a caller's scalar; None is the default."""
+        return self.default_fill() if value is None else FixedFill(self, self.element_from_python(value))
+
+    def default_fill(self) -> FixedFill:
+        """All bits zero: 0, false, the empty text."""
+        return FixedFill(self, bytes(self.itemsize))
+
+    def as_values(self, data: Any, fill: Fill) -> Array:
+        """Data as an array of the type, a view where possible; see `dtypes.values` for what does not fit."""
+        return values.as_values(data, self, fill)
+
+    def to_json(self) -> str | dict[str, Any]:
         """The form for metadata: a name, or an object with name and configuration."""
-        if self.spelling == RAW_BYTES:
-            return {"name": RAW_BYTES, "configuration": {"length_bytes": self.itemsize}}
         return self.name
 
-    def _check(self, fill: bytes) -> None:
-        if len(fill) != self.itemsize:
-            raise DataTypeError("not one element", field="fill", expected=f"{self.itemsize} bytes", got=f"{len(fill)} bytes")
-
     def __reduce__(self) -> tuple[Any, ...]:
-        return parse_data_type, (self.spelling or self.name, _configuration(self.to_document()))
+        document = Named.parse(self.to_json(), "$.data_type")
+        return parse_data_type, (document.name, dict(document.configuration))
 
 
-def _configuration(document: str | dict[str, Any]) -> dict[str, Any]:
-    return {} if isinstance(document, str) else document["configuration"]
+@dataclass(frozen=True)
+class Number(FixedType):
+    """A number: `kind` is "bool", "int", "uint", "float" or "complex"."""
+
+    kind: str = "int"
+
+    @classmethod
+    def from_json(cls, document: Named, path: str) -> Number:
+        """The number of a name; it has no configuration."""
+        refuse_configuration(document, path)
+        return _BY_NAME[document.name]
+
+    @classmethod
+    def from_numpy(cls, dtype: np.dtype[Any]) -> Number | None:
+        """The number for a NumPy type in any byte order."""
+        return next((row for row in data_types if dtype in (row.numpy, row.numpy.newbyteorder())), None)
+
+    def element_from_json(self, value: Any, path: str) -> bytes:
+        """See `dtypes.fill`."""
+        return fills.from_json(self.kind, self.numpy, value, path)
+
+    def element_from_python(self, value: Any) -> bytes:
+        """A scalar under NumPy's `same_kind` rule."""
+        return fills.from_python(self.kind, self.numpy, value)
+
+    def fill_to_json(self, data: bytes) -> Any:
+        """See `dtypes.fill`."""
+        return fills.to_json(self.kind, self.numpy, data)
+
+    def from_objects(self, data: Any) -> Array:
+        """Numbers take the array's type where their values fit it."""
+        return values.numbers_from_python(data, self)
+
+    def cast(self, array: Array) -> Array:
+        """Integers are checked by value, floats are rounded."""
+        return values.cast_numbers(array, self)
 
 
-def _number(name: str, kind: str, dtype: Any) -> FixedType:
+def refuse_configuration(document: Named, path: str) -> None:
+    """MetadataError where a type without configuration has one."""
+    if document.configuration:
+        got = dict(document.configuration)
+        raise MetadataError(f"{document.name} has no configuration", path=f"{path}.configuration", expected="none", got=got)
+
+
+def check_members(document: Named, path: str, *names: str) -> None:
+    """MetadataError where a configuration has not just the members `names`."""
+    if set(document.configuration) != set(names):
+        got = sorted(document.configuration)
+        raise MetadataError("wrong members", path=f"{path}.configuration", expected=", ".join(names), got=got)
+
+
+def positive(document: Named, path: str, name: str, most: int = MAX_ITEM_BYTES, limited: str = "itemsize") -> int:
+    """A member of a configuration that is an integer above 0; LimitError where it is above `most`."""
+    value, where = document.configuration[name], f"{path}.configuration.{name}"
+    if type(value) is not int or value < 1:
+        raise MetadataError("wrong value", path=where, expected="an integer above 0", got=shown(value))
+    if value > most:
+        raise LimitError("an element that is too large", path=where, field=limited, got=value, limit=most)
+    return value
+
+
+def number(name: str, kind: str, dtype: Any) -> Number:
+    """A row of a table of numbers."""
     numpy = np.dtype(dtype)
-    return FixedType(name, kind, numpy, numpy.itemsize // 2 if kind == "complex" else numpy.itemsize)
+    return Number(name, numpy, numpy.itemsize // 2 if kind == "complex" else numpy.itemsize, kind)
 
 
-data_types: tuple[FixedType, ...] = (
-    _number("bool", "bool", np.bool_),
-    *(_number(f"int{bits}", "int", f"i{bits // 8}") for bits in (8, 16, 32, 64)),
-    *(_number(f"uint{bits}", "uint", f"u{bits // 8}") for bits in (8, 16, 32, 64)),
-    *(_number(f"float{bits}", "float", f"f{bits // 8}") for bits in (16, 32, 64)),
-    *(_number(f"complex{bits}", "complex", f"c{bits // 8}") for bits in (64, 128)),
-    _number("bfloat16", "float", ml_dtypes.bfloat16),
+data_types: tuple[Number, ...] = (
+    number("bool", "bool", np.bool_),
+    *(number(f"int{bits}", "int", f"i{bits // 8}") for bits in (8, 16, 32, 64)),
+    *(number(f"uint{bits}", "uint", f"u{bits // 8}") for bits in (8, 16, 32, 64)),
+    *(number(f"float{bits}", "float", f"f{bits // 8}") for bits in (16, 32, 64)),
+    *(number(f"complex{bits}", "complex", f"c{bits // 8}") for bits in (64, 128)),
+    number("bfloat16", "float", ml_dtypes.bfloat16),
 )
 """Every number, in the order of the specification."""
 
@@ -102,79 +182,123 @@ _BY_NAME = {row.name: row for row in data_types}
 RAW_BYTES = "raw_bytes"
 
 
-def raw(nbytes: int, spelling: str = "") -> FixedType:
+@dataclass(frozen=True)
+class RawBits(FixedType):
+    """Elements of which nothing but their size is known."""
+
+    kind: ClassVar = "raw"
+    spelling: str = field(default="", repr=False, compare=False)
+    """Raw bits have two names in use, see `raw`; equal types may be spelled differently."""
+
+    @classmethod
+    def from_json(cls, document: Named, path: str) -> RawBits:
+        """`r<bits>`, or `raw_bytes` with its length."""
+        if document.name == RAW_BYTES:
+            check_members(document, path, "length_bytes")
+            return raw(positive(document, path, "length_bytes"), RAW_BYTES)
+        refuse_configuration(document, path)
+        return raw(_raw_bits(document.name, path))
+
+    @classmethod
+    def from_numpy(cls, dtype: np.dtype[Any]) -> RawBits | None:
+        """NumPy's void types become raw bits spelled "raw_bytes", which more libraries read."""
+        plain = type(dtype) is np.dtypes.VoidDType and not dtype.fields and not dtype.subdtype and dtype.itemsize
+        return raw(dtype.itemsize, RAW_BYTES) if plain else None
+
+    def element_from_json(self, value: Any, path: str) -> bytes:
+        """A list of bytes, or base64."""
+        return fills.raw_from_json(self.itemsize, value, path)
+
+    def element_from_python(self, value: Any) -> bytes:
+        """Bytes of the right length."""
+        return fills.raw_from_python(self.itemsize, value)
+
+    def fill_to_json(self, data: bytes) -> Any:
+        """A list of bytes; base64 where the type is spelled "raw_bytes"."""
+        return base64.b64encode(data).decode("ascii") if self.spelling == RAW_BYTES else list(data)
+
+    def from_objects(self, data: Any) -> Array:
+        """Bytes and lists of them."""
+        return values.numbers_from_python(data, self)
+
+    def cast(self, array: Array) -> Array:
+        """Elements that are no longer than these; they are padded with zeros."""
+        longer = array.dtype.kind in "OTU" or array.dtype.itemsize > self.itemsize
+        if longer or not np.can_cast(array.dtype, self.numpy, "same_kind"):
+            raise values.wrong_kind(array.dtype, self)
+        return array.astype(self.numpy)
+
+    def to_json(self) -> str | dict[str, Any]:
+        """The name of the core specification, or the one of zarr-extensions."""
+        if self.spelling == RAW_BYTES:
+            return {"name": RAW_BYTES, "configuration": {"length_bytes": self.itemsize}}
+        return self.name
+
+
+def raw(nbytes: int, spelling: str = "") -> RawBits:
     """Raw bits, `nbytes` an element.
 
     The core specification calls them `r<bits>` and wants a list of integers as fill value; zarr-python and TensorStore write
     `raw_bytes` (zarr-extensions) with a base64 string. `spelling` "raw_bytes" picks the latter for documents.
     """
-    return FixedType(f"r{8 * nbytes}", "raw", np.dtype(f"V{nbytes}"), 1, spelling)
-
-
-def parse_data_type(name: str, configuration: Mapping[str, Any] | None = None, path: str = "$.data_type") -> FixedType:
-    """The type that a document names.
-
-    >>> parse_data_type("r24").numpy
-    dtype('V3')
-    """
-    configuration = configuration or {}
-    if name == RAW_BYTES:
-        return raw(_raw_length(configuration, path), RAW_BYTES)
-    if name not in _BY_NAME and not re.fullmatch(r"r[0-9]+", name):
-        raise registry.data_types.unknown(name, path)  # first: what its configuration means is not known either
-    if configuration:
-        got = dict(configuration)
-        raise MetadataError(f"{name} has no configuration", path=f"{path}.configuration", expected="none", got=got)
-    return _BY_NAME[name] if name in _BY_NAME else raw(_raw_bits(name, path))
+    return RawBits(f"r{8 * nbytes}", np.dtype(f"V{nbytes}"), 1, spelling)
 
 
 def _raw_bits(name: str, path: str) -> int:
     bits = int(name[1:]) if len(name) < 20 else 10**20
-    if bits // 8 > MAX_RAW_BYTES:
-        raise LimitError("an element that is too large", path=path, field="itemsize", got=name, limit=MAX_RAW_BYTES)
+    if bits // 8 > MAX_ITEM_BYTES:
+        raise LimitError("an element that is too large", path=path, field="itemsize", got=name, limit=MAX_ITEM_BYTES)
     if bits == 0 or bits % 8 or name[1] == "0":
         raise MetadataError("wrong number of bits", path=path, expected="r<bits>, bits a multiple of 8 above 0", got=name)
     return bits // 8
 
 
-def _raw_length(configuration: Mapping[str, Any], path: str) -> int:
-    if set(configuration) != {"length_bytes"}:
-        raise MetadataError("wrong members", path=f"{path}.configuration", expected="length_bytes", got=sorted(configuration))
-    length = configuration["length_bytes"]
-    where = f"{path}.configuration.length_bytes"
-    if type(length) is not int or length < 1:
-        raise MetadataError("wrong value", path=where, expected="an integer above 0", got=shown(length))
-    if length > MAX_RAW_BYTES:
-        raise LimitError("an element that is too large", path=where, field="itemsize", got=length, limit=MAX_RAW_BYTES)
-    return length
+# ── data types by name and by NumPy type
 
 
-def from_numpy(dtype: Any) -> FixedType:
-    """The type for whatever NumPy takes as one, in any byte order, or for a name of metadata.
+def parse_data_type(name: str, configuration: Mapping[str, Any] | None = None, path: str = "$.data_type") -> DataType:
+    """The type that a document names.
 
-    NumPy's void types become raw bits spelled "raw_bytes", which more libraries read; the name "r24" stays "r24".
+    >>> parse_data_type("r24").numpy
+    dtype('V3')
+    """
+    found = extensions.data_types.resolve(name, path)
+    return cast("DataType", found.from_json(Named(extensions.data_types.canonical(name), configuration or {}), path))
+
+
+def fixed_size(data_type: DataType, path: str = "$.data_type") -> FixedType:
+    """A data type whose elements have a fixed size; UnknownExtensionError for others."""
+    if data_type.itemsize is None:
+        message = f"elements of variable size ({data_type.name}) are not supported"
+        raise UnknownExtensionError(message, field="data_types", path=path, got=data_type.name)
+    return cast("FixedType", data_type)
+
+
+def from_numpy(dtype: Any) -> DataType:
+    """The type for whatever NumPy takes as one, in any byte order, for a name of metadata, or for what a document has.
 
     >>> from_numpy(">u2").name, from_numpy(int).name, from_numpy("bfloat16").name
     ('uint16', 'int64', 'bfloat16')
     """
-    if isinstance(dtype, FixedType):
+    if not isinstance(dtype, np.dtype | str | type | Mapping) and isinstance(dtype, DataType):
         return dtype
-    if isinstance(dtype, str) and (dtype in _BY_NAME or re.fullmatch(r"r[0-9]+", dtype)):
+    if isinstance(dtype, Mapping) or (isinstance(dtype, str) and dtype in extensions.data_types):
         return _parse_callers(dtype)
     numpy = _numpy(dtype)
-    if numpy.kind == "V" and type(numpy) is np.dtypes.VoidDType and not numpy.fields and not numpy.subdtype and numpy.itemsize:
-        return raw(numpy.itemsize, RAW_BYTES)
-    for row in data_types:
-        if numpy in (row.numpy, row.numpy.newbyteorder()):
-            return row
+    for family in extensions.data_types.classes():
+        if found := getattr(family, "from_numpy", lambda _: None)(numpy):
+            return cast("DataType", found)
     raise DataTypeError("a NumPy type without counterpart", field="dtype", expected=_known(), got=str(numpy), hint=_hint(numpy))
 
 
-def _parse_callers(name: str) -> FixedType:
+def _parse_callers(dtype: str | Mapping[str, Any]) -> DataType:
     try:
-        return parse_data_type(name)
+        document = Named.parse(dtype if isinstance(dtype, str) else dict(dtype), "dtype")
+        return parse_data_type(document.name, document.configuration, "dtype")
+    except UnknownExtensionError:
+        raise
     except (MetadataError, LimitError) as cause:  # the caller's fault here, not a document's
-        raise DataTypeError(cause.message, field="dtype", expected=cause.expected, got=name, limit=cause.limit) from cause
+        raise DataTypeError(cause.message, field="dtype", expected=cause.expected, got=dtype, limit=cause.limit) from cause
 
 
 def _numpy(dtype: Any) -> np.dtype[Any]:
@@ -183,7 +307,7 @@ def _numpy(dtype: Any) -> np.dtype[Any]:
     try:
         return dtype.dtype if isinstance(dtype, np.generic) else np.dtype(dtype)
     except (TypeError, ValueError, KeyError, SyntaxError) as cause:
-        hint = registry.data_types.hint(dtype) if isinstance(dtype, str) else None
+        hint = extensions.data_types.hint(dtype) if isinstance(dtype, str) else None
         raise DataTypeError("not a data type", field="dtype", expected=_known(), got=shown(dtype), hint=hint) from cause
 
 

@@ -13,16 +13,46 @@ Elements under a mask become the fill value: what lies under the mask is not dat
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from zarrant.dtypes.fixed import FixedType
+from zarrant.dtypes.base import Fill
 from zarrant.errors import DataTypeError, ShapeError
 
 Array = npt.NDArray[np.generic]
+
+
+class Target(Protocol):
+    """A data type, as far as it matters here."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def numpy(self) -> np.dtype[Any]: ...  # noqa: D102
+
+    def from_objects(self, data: Any) -> Array: ...  # noqa: D102
+
+    def cast(self, array: Array) -> Array: ...  # noqa: D102
+
+
+class Numbers(Protocol):
+    """A data type of numbers, or of raw bits."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def kind(self) -> str:
+        """ "bool", "int", "uint", "float" or "complex"."""
+        ...
+
+    @property
+    def numpy(self) -> np.dtype[Any]: ...  # noqa: D102
+
 
 _FROM = {
     "bool": ("bool", "int", "uint"),
@@ -36,31 +66,28 @@ _FROM = {
 _KINDS = {"b": "bool", "i": "int", "u": "uint", "f": "float", "c": "complex"}
 
 
-def as_values(data: Any, data_type: FixedType, fill: bytes) -> Array:
+def as_values(data: Any, data_type: Target, fill: Fill) -> Array:
     """Data as an array of the type: a view where the types are equal; `fill` stands where data are masked.
 
     >>> from zarrant.dtypes.fixed import from_numpy
-    >>> as_values(np.ma.masked_equal([1, 2, 3], 2), from_numpy("uint8"), bytes([9])).tolist()
+    >>> uint8 = from_numpy("uint8")
+    >>> as_values(np.ma.masked_equal([1, 2, 3], 2), uint8, uint8.fill_from_python(9)).tolist()
     [1, 9, 3]
     """
-    array = data if type(data) is np.ndarray else _as_array(data, data_type)
+    array = data if type(data) is np.ndarray else as_array(data, data_type)
     if isinstance(array, np.ma.MaskedArray):
         return _filled(array, data_type, fill)
-    return array if array.dtype == data_type.numpy else cast_values(array, data_type)
+    return array if array.dtype == data_type.numpy else data_type.cast(array)
 
 
-def cast_values(array: Array, data_type: FixedType) -> Array:
-    """An array of another type as one of the type."""
+def cast_numbers(array: Array, data_type: Numbers) -> Array:
+    """An array of another type as one of numbers."""
     target = data_type.numpy
     if array.dtype.newbyteorder("=") == target:
         return array.astype(target)
     kind = _kind(array.dtype)
-    if data_type.kind == "raw":
-        if array.dtype.kind in "OTU" or array.dtype.itemsize > target.itemsize or not np.can_cast(array.dtype, target, "same_kind"):
-            raise _wrong_kind(array.dtype, data_type)
-        return array.astype(target)
     if kind not in _FROM[data_type.kind]:
-        raise _wrong_kind(array.dtype, data_type)
+        raise wrong_kind(array.dtype, data_type)
     if data_type.kind in ("float", "complex"):
         return _rounded(array, data_type)
     # NumPy says of types alone whether every value fits; only where it does not, values are looked at.
@@ -73,7 +100,7 @@ def _kind(dtype: np.dtype[Any]) -> str:
     return "float" if dtype == ml_dtypes.bfloat16 else _KINDS.get(dtype.kind, "")
 
 
-def _rounded(array: Array, data_type: FixedType) -> Array:
+def _rounded(array: Array, data_type: Numbers) -> Array:
     try:
         with np.errstate(over="raise", under="ignore"):
             result = array.astype(data_type.numpy)
@@ -85,30 +112,31 @@ def _rounded(array: Array, data_type: FixedType) -> Array:
     return result
 
 
-def _too_large(array: Array, data_type: FixedType) -> DataTypeError:
+def _too_large(array: Array, data_type: Numbers) -> DataTypeError:
     finite = np.abs(array[np.isfinite(array)])
     largest = ml_dtypes.finfo(data_type.numpy).max  # type: ignore[no-untyped-call]
     return _unfit(data_type, f"finite numbers up to {float(largest):.3g}", f"{finite.max()} of {array.dtype}")
 
 
-def _check_range(low: int, high: int, data_type: FixedType) -> None:
+def _check_range(low: int, high: int, data_type: Numbers) -> None:
     info = None if data_type.kind == "bool" else np.iinfo(data_type.numpy)
     least, most = (0, 1) if info is None else (int(info.min), int(info.max))
     if low < least or high > most:
         raise _unfit(data_type, f"{least}..{most}", low if low < least else high)
 
 
-def _unfit(data_type: FixedType, expected: str, got: object) -> DataTypeError:
+def _unfit(data_type: Numbers, expected: str, got: object) -> DataTypeError:
     hint = "Nothing was stored: take a wider data type, or bring the values into its range first"
     return DataTypeError("a value that the data type cannot hold", expected=f"{data_type.name}: {expected}", got=got, hint=hint)
 
 
-def _wrong_kind(dtype: np.dtype[Any], data_type: FixedType) -> DataTypeError:
+def wrong_kind(dtype: np.dtype[Any], data_type: Target | Numbers) -> DataTypeError:
+    """The error for an array of a type that cannot become this one."""
     message, hint = "the data cannot be cast safely", "Cast it first with .astype"
     return DataTypeError(message, expected=data_type.name, got=str(dtype), hint=hint)
 
 
-def _filled(array: Any, data_type: FixedType, fill: bytes) -> Array:
+def _filled(array: Any, data_type: Target, fill: Fill) -> Array:
     """Masked elements as the fill value; what lies under the mask may be of any value."""
     mask = np.ma.getmaskarray(array)
     plain = np.asarray(array.data)
@@ -117,12 +145,13 @@ def _filled(array: Any, data_type: FixedType, fill: bytes) -> Array:
     if mask.all():  # np.ma.masked is float64, whatever it stands for
         values = np.zeros(plain.shape, data_type.numpy)
     else:
-        values = np.array(cast_values(np.where(mask, np.zeros((), plain.dtype), plain), data_type))
-    values[mask] = np.frombuffer(fill, data_type.numpy)[0]
+        values = np.array(data_type.cast(np.where(mask, np.zeros((), plain.dtype), plain)))
+    values[mask] = fill.element
     return values
 
 
-def _as_array(data: Any, data_type: FixedType) -> Array:
+def as_array(data: Any, data_type: Target) -> Array:
+    """Arrays and buffers as they are; Python scalars and lists as the type understands them."""
     if isinstance(data, np.ndarray | np.generic):
         return np.asanyarray(data)
     if hasattr(data, "__dlpack__") and not hasattr(data, "__array__"):
@@ -132,7 +161,7 @@ def _as_array(data: Any, data_type: FixedType) -> Array:
     if isinstance(data, list | tuple) and _has_masked(data):
         message, hint = "a list with masked elements", "Make it one masked array first: numpy.ma.array(...)"
         raise DataTypeError(message, expected="an array", got=_shown(data), hint=hint)
-    return _from_python(data, data_type)
+    return data_type.from_objects(data)
 
 
 def _has_masked(data: Any) -> bool:
@@ -143,7 +172,7 @@ def _has_masked(data: Any) -> bool:
     return nested and any(_has_masked(item) for item in data if isinstance(item, list | tuple))
 
 
-def _from_python(data: Any, data_type: FixedType) -> Array:
+def numbers_from_python(data: Any, data_type: Numbers) -> Array:
     """Python numbers, and lists of them, have no type of their own: they take the array's where their values fit it."""
     if type(data) is int and data_type.kind in ("int", "uint"):  # in a sixth of the time
         try:
@@ -161,7 +190,7 @@ def _from_python(data: Any, data_type: FixedType) -> Array:
     return natural
 
 
-def _from_objects(exact: Array, natural: Array, data_type: FixedType) -> Array:
+def _from_objects(exact: Array, natural: Array, data_type: Numbers) -> Array:
     """Python numbers of which NumPy makes floats or objects where some are integers beyond int64, though each may fit."""
     kinds = set(map(type, exact.flat))
     if all(issubclass(kind, int | np.integer) for kind in kinds) and data_type.kind in ("bool", "int", "uint"):

@@ -16,7 +16,7 @@ from typing import Any, NoReturn, Protocol, Self, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from zarrant import registry
+from zarrant import extensions
 from zarrant.errors import BoundsError, MetadataError, ShapeError
 from zarrant.geometry.box import ArraySubset, Shape, check_chunk_indices
 
@@ -113,9 +113,13 @@ class ChunkGrid:
 
     @classmethod
     def from_document(cls, name: str, configuration: object, array_shape: Sequence[int]) -> ChunkGrid:
-        """The grid of a `chunk_grid` document; MetadataError with its JSON path, UnknownExtensionError for other names."""
-        if name != "regular":
-            raise registry.chunk_grids.unknown(name, "$.chunk_grid.name")
+        """The grid of a `chunk_grid` document; MetadataError with its JSON path, UnknownExtensionError for unknown names."""
+        grid: ChunkGrid = extensions.chunk_grids.resolve(name, "$.chunk_grid.name").from_json(configuration, array_shape)
+        return grid
+
+    @classmethod
+    def from_json(cls, configuration: object, array_shape: Sequence[int]) -> ChunkGrid:
+        """The regular grid of a configuration; MetadataError with its JSON path where it is wrong."""
         path = "$.chunk_grid.configuration"
         if not isinstance(configuration, Mapping):
             raise MetadataError("not an object", path=path, expected='{"chunk_shape": [...]}', got=configuration)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from zarrant import registry
+from zarrant import extensions
 from zarrant.errors import MetadataError
 from zarrant.geometry.box import Shape
 from zarrant.geometry.grid import MAX_COORDINATE, IntArray
@@ -43,7 +43,7 @@ class KeyEncoding:
 
     def __post_init__(self) -> None:
         if self.name not in SEPARATORS:
-            raise registry.key_encodings.unknown(self.name, f"{_PATH}.name")
+            raise extensions.chunk_key_encodings.unknown(self.name, f"{_PATH}.name")
         separator = SEPARATORS[self.name] if self.separator == "" else self.separator
         if separator not in SEPARATORS.values():
             path = f"{_PATH}.configuration.separator"
@@ -56,8 +56,14 @@ class KeyEncoding:
     @classmethod
     def from_document(cls, name: str, configuration: object = None) -> KeyEncoding:
         """The encoding of a `chunk_key_encoding` document; MetadataError with its JSON path where it is wrong."""
+        encoding: KeyEncoding = extensions.chunk_key_encodings.resolve(name, f"{_PATH}.name").from_json(name, configuration)
+        return encoding
+
+    @classmethod
+    def from_json(cls, name: str, configuration: object = None) -> KeyEncoding:
+        """One of the two encodings of the specification; MetadataError with its JSON path where it is wrong."""
         path = f"{_PATH}.configuration"
-        if name not in SEPARATORS or configuration is None:
+        if configuration is None:
             return cls(name)
         if not isinstance(configuration, Mapping):
             raise MetadataError("not an object", path=path, expected='{"separator": ...}', got=configuration)

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Generic, TypeVar, Unpack
 
-from zarrant.codecs.base import CodecOptions
+from zarrant.codecs.protocols import CodecOptions
 from zarrant.config import Config, ConfigOptions
 from zarrant.errors import CapabilityError, FrozenAttributeError, ZarrantError, ZarrantWarning, did_you_mean
 from zarrant.metadata.v3 import Document
+from zarrant.ops.bound_array import BoundArray, OpOptions
 from zarrant.ops.consolidated import Keeping, in_step
-from zarrant.ops.state import ArrayState, OpOptions
 from zarrant.requests import Op
 from zarrant.run.drivers import World, in_thread, perform, perform_async
 from zarrant.run.pool import available_cpus, available_memory, shared_pool
@@ -38,7 +38,7 @@ WRITE = ("put", "erase")
 UPDATE = ("get", "put", "erase")
 LIST = ("get", "list")
 
-STORE_OPTIONS = ("locking", "lock_timeout", "durability", "direct_io")
+STORE_OPTIONS = ("locking", "lock_timeout", "durability", "direct_io", "file_reuse")
 """Options of a handle that its store must know."""
 
 
@@ -211,6 +211,22 @@ class Place:
             raise CapabilityError("the store cannot do what this needs", store=repr(self.store), expected=missing, got=got)
         self._met.add(needs)
 
+    def require_shape_change(self) -> tuple[str, ...]:
+        """What resizing and appending need of the store; CapabilityError where other processes cannot be kept out.
+
+        They lock the array's metadata. Between the threads of one process a queue is such a lock; a store that several processes
+        share must have locks of its own.
+        """
+        self.require(UPDATE)
+        if self.guarded and not self.able.hold and not in_process(self.store):
+            raise CapabilityError(
+                "appending and resizing need an exclusive hold, which this store does not have",
+                store=repr(self.store),
+                expected="hold",
+                hint="With synchronizer=None it is up to you that only one process at a time changes the shape",
+            )
+        return UPDATE
+
 
 _WAYS = {
     "attrs": "Change attributes with update_attributes({...})",
@@ -253,7 +269,7 @@ class Start:
     place: Place
     op: Op[Document]
     needs: tuple[str, ...]
-    bound: tuple[ArrayState, ...] = ()
+    bound: tuple[BoundArray, ...] = ()
     """The array that is made, where its metadata are bound already: handles of arrays take it after the metadata."""
 
     def run(self, handle: Callable[..., H]) -> H:

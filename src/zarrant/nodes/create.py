@@ -13,7 +13,7 @@ from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument, attribut
 from zarrant.nodes.base import UPDATE, WRITE, Place, Start
 from zarrant.nodes.layout import Layout
 from zarrant.ops import hierarchy, ingest, update
-from zarrant.ops.state import ArrayState
+from zarrant.ops.bound_array import BoundArray
 from zarrant.requests import Op
 
 
@@ -55,7 +55,7 @@ def array_creation(place: Place, options: Mapping[str, Any], within: str | None 
             raise OptionError("a new array needs it", field=name, expected=f"{name}=, or data=", got=None)
     document = Layout(**options).document()
     try:
-        state = ArrayState.from_document(place.path, document, place.options)
+        state = BoundArray.from_document(place.path, document, place.options)
     except ZarrantError as error:
         raise error.annotate(store=place.url) from error.__cause__
     op = _create_array(place, state, data, overwrite, match, within)
@@ -102,7 +102,7 @@ def _exclusive(place: Place) -> bool:
     return place.able.put_if and place.able.get
 
 
-def _create_array(place: Place, state: ArrayState, data: Any, overwrite: bool, match: bool, within: str | None) -> Op[Document]:
+def _create_array(place: Place, state: BoundArray, data: Any, overwrite: bool, match: bool, within: str | None) -> Op[Document]:
     fill: Callable[[], Op[None]] | None = None
     if data is not None:  # wrong data are refused before there is an array
         fill = _filling(state, data, overwrite)
@@ -138,7 +138,7 @@ def _compared(op: Op[Document], path: str, wanted: ArrayDocument) -> Op[Document
         raise
 
 
-def _filling(state: ArrayState, data: Any, overwrite: bool) -> Callable[[], Op[None]]:
+def _filling(state: BoundArray, data: Any, overwrite: bool) -> Callable[[], Op[None]]:
     """The operation that stores data in a new array."""
     # Safety: what is overwritten may be what the data are read from, so those are in memory before anything is erased.
     if ingest.is_lazy(data) and not overwrite:

@@ -15,14 +15,13 @@ import numpy as np
 from zarrant.dtypes.fixed import from_numpy
 from zarrant.errors import NodeExistsError, OptionError, ZarrantError, shown
 from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument
-from zarrant.nodes.array import Array, AsyncArray
+from zarrant.nodes.array import Array
+from zarrant.nodes.async_array import AsyncArray
 from zarrant.nodes.attributes import Attributes, values_of
 from zarrant.nodes.base import LIST, READ, UPDATE, WRITE, Frozen, Located, Place, S, Start
 from zarrant.nodes.create import ArrayOptions, GroupLayout, array_creation, group_creation
-from zarrant.nodes.growth import grows
-from zarrant.nodes.session import lock_together, lock_together_async
+from zarrant.nodes.locks import lock_together, lock_together_async
 from zarrant.nodes.show import Info, group_html, group_info, tree_text
-from zarrant.nodes.sync import AsyncSyncing, Syncing
 from zarrant.nodes.unreadable import UnreadableNode
 from zarrant.ops import consolidated, group_changes, hierarchy
 from zarrant.ops.hierarchy import Child
@@ -138,7 +137,7 @@ def _as_required(array: Any, options: ArrayOptions) -> Any:
     return array
 
 
-class Group(Syncing[S], GroupFacts[S]):
+class Group(GroupFacts[S]):
     """A Zarr group, from threads.
 
     >>> import zarrant
@@ -253,7 +252,7 @@ class Group(Syncing[S], GroupFacts[S]):
         return Attributes(self)
 
     def update_attributes(self, change: hierarchy.AttributeChange) -> None:
-        """See `ops.hierarchy.update_attributes`."""
+        """Change the attributes; see `Array.update_attributes`."""
         op = hierarchy.update_attributes(self.path, change, self._place.guarded, self._same_kind)
         self._moved(self._place.run(self._place.in_step(op), UPDATE))
 
@@ -283,7 +282,7 @@ class Group(Syncing[S], GroupFacts[S]):
         ((3,), (3, 2))
         """
         op = group_changes.append(self.path, arrays, axis, self._place.options)
-        return self._place.run(self._place.in_step(op), grows(self._place))
+        return self._place.run(self._place.in_step(op), self._place.require_shape_change())
 
     def lock(self, subsets: Mapping[str, Any]) -> AbstractContextManager[dict[str, Array[S]]]:
         """Lock every stored object that regions of several arrays touch: `{name: subset}`, as for `Array.lock`.
@@ -316,12 +315,16 @@ class Group(Syncing[S], GroupFacts[S]):
         """
         self._moved(self._place.run(consolidated.consolidate(self.path, self._place.keeping), (*UPDATE, "list")))
 
+    def sync(self) -> None:
+        """Have all that was written before on disk; see `Array.sync`."""
+        self._place.sync()
+
     def refresh(self) -> None:
         """Read the document again."""
         self._moved(self._place.run(hierarchy.read_document(self.path), READ))
 
 
-class AsyncGroup(AsyncSyncing[S], GroupFacts[S]):
+class AsyncGroup(GroupFacts[S]):
     """A Zarr group, from an event loop."""
 
     async def create_array(self, name: str, **options: Unpack[ArrayOptions]) -> AsyncArray[S]:
@@ -410,14 +413,14 @@ class AsyncGroup(AsyncSyncing[S], GroupFacts[S]):
         return values_of(self._attributes())
 
     async def update_attributes(self, change: Callable[[dict[str, Any]], Mapping[str, Any]] | Mapping[str, Any]) -> None:
-        """See `ops.hierarchy.update_attributes`."""
+        """Change the attributes; see `Array.update_attributes`."""
         op = hierarchy.update_attributes(self.path, change, self._place.guarded, self._same_kind)
         self._moved(await self._place.run_async(self._place.in_step(op), UPDATE))
 
     async def append(self, arrays: Mapping[str, Any], axis: int = 0) -> slice:
         """See `Group.append`."""
         op = group_changes.append(self.path, arrays, axis, self._place.options)
-        return await self._place.run_async(self._place.in_step(op), grows(self._place))
+        return await self._place.run_async(self._place.in_step(op), self._place.require_shape_change())
 
     def lock(self, subsets: Mapping[str, Any]) -> AbstractAsyncContextManager[dict[str, AsyncArray[S]]]:
         """See `Group.lock`."""
@@ -430,6 +433,10 @@ class AsyncGroup(AsyncSyncing[S], GroupFacts[S]):
     async def consolidate_metadata(self) -> None:
         """See `Group.consolidate_metadata`."""
         self._moved(await self._place.run_async(consolidated.consolidate(self.path, self._place.keeping), (*UPDATE, "list")))
+
+    async def sync(self) -> None:
+        """See `Group.sync`."""
+        await self._place.sync_async()
 
     async def refresh(self) -> None:
         """Read the document again."""

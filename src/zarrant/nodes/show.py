@@ -15,7 +15,7 @@ MAX_LINES = 48
 
 
 Shown: TypeAlias = Any
-"""An `ArrayFacts`: it shows itself with what is here, so it cannot be named here."""
+"""An `ArrayProperties`: it shows itself with what is here, so it cannot be named here."""
 
 
 class Info(dict[str, Any]):
@@ -45,6 +45,8 @@ def array_info(array: Shown) -> Info:
     )
     if getattr(array.store, "direct_io", False):
         info["File access"] = array.store.access
+    if getattr(array.store, "file_reuse", False):
+        info["File reuse"] = "updates rewrite files that nobody has open; readers by NFS exports and sendfile are not seen"
     if array.dimension_names:
         info["Dimensions"] = array.dimension_names
     return info

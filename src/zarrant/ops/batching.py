@@ -17,14 +17,14 @@ from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.layers import Values
 from zarrant.geometry.region import Cells
-from zarrant.ops.current import put_current, put_while_shape_stands
-from zarrant.ops.state import Array, ArrayState
+from zarrant.ops.bound_array import Array, BoundArray
+from zarrant.ops.current import put_current
 from zarrant.requests import ANY, Op, Outcome, WriteRequest, gather, gather_outcomes
 
 Batch = Callable[[int, int], Op[list[Outcome[Any]]]]
 
 
-def write_cells(state: ArrayState, cells: Cells, values: Array) -> Op[None]:
+def write_cells(state: BoundArray, cells: Cells, values: Array) -> Op[None]:
     """Write cells whose every element comes from `values` (the rest is padding)."""
 
     def write(lo: int, hi: int) -> Op[list[Outcome[Any]]]:
@@ -34,30 +34,24 @@ def write_cells(state: ArrayState, cells: Cells, values: Array) -> Op[None]:
     yield from run_batches(state, cells.index, ((lo, min(lo + step, cells.n)) for lo in range(0, cells.n, step)), write)
 
 
-def write_batch(state: ArrayState, cells: Cells, values: Values, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
+def write_batch(state: BoundArray, cells: Cells, values: Values, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
     """Encode rows lo..hi, side by side, and store them with one request, whatever is there."""
     step = state.batch
     if hi - lo <= step:
-        return (yield from put_current(state, (yield from _encode(state, cells, values, lo, hi))))
-    parts = (_encode(state, cells, values, at, min(at + step, hi)) for at in range(lo, hi, step))
+        return (yield from put_current(state, (yield from encode(state, cells, values, lo, hi))))
+    parts = (encode(state, cells, values, at, min(at + step, hi)) for at in range(lo, hi, step))
     items = yield from gather(parts, state.cost)
     return (yield from put_current(state, [item for each in items for item in each]))
 
 
-def write_known(state: ArrayState, cells: Cells, values: Values, row: int) -> Op[list[Outcome[Any]] | None]:
-    """Store one row of which every element that this handle knows comes from `values`; None where others may know more."""
-    if not state.options.checks_conditions:
-        return None
-    return (yield from put_while_shape_stands(state, (yield from _encode(state, cells, values, row, row + 1))))
-
-
-def _encode(state: ArrayState, cells: Cells, values: Values, lo: int, hi: int) -> Op[list[WriteRequest]]:
+def encode(state: BoundArray, cells: Cells, values: Values, lo: int, hi: int) -> Op[list[WriteRequest]]:
+    """Encode rows lo..hi: what is to be written for each, whatever is there."""
     encoded = yield from state.prepared.write(None, cells, lo, hi, values)
     keys = state.chunk_keys(cells.index[lo:hi])
     return [WriteRequest(key, encoded.row(i), ANY) for i, key in enumerate(keys)]
 
 
-def run_batches(state: ArrayState, chunks: npt.NDArray[np.int64], batches: Iterable[tuple[int, int]], run: Batch) -> Op[None]:
+def run_batches(state: BoundArray, chunks: npt.NDArray[np.int64], batches: Iterable[tuple[int, int]], run: Batch) -> Op[None]:
     """Run batches of rows side by side and settle what became of each chunk."""
     if len(chunks) == 1:  # most writes: one range, and nothing to run side by side
         try:
@@ -72,7 +66,7 @@ def run_batches(state: ArrayState, chunks: npt.NDArray[np.int64], batches: Itera
             return
 
 
-def _side_by_side(state: ArrayState, batches: Iterable[tuple[int, int]], run: Batch) -> Op[list[Outcome[Any]]]:
+def _side_by_side(state: BoundArray, batches: Iterable[tuple[int, int]], run: Batch) -> Op[list[Outcome[Any]]]:
     """One outcome for each row."""
     ranges: list[tuple[int, int]] = []
 
@@ -88,7 +82,7 @@ def _side_by_side(state: ArrayState, batches: Iterable[tuple[int, int]], run: Ba
     return flat
 
 
-def settle(state: ArrayState, chunks: Sequence[tuple[int, ...]], outcomes: Sequence[Outcome[Any]]) -> None:
+def settle(state: BoundArray, chunks: Sequence[tuple[int, ...]], outcomes: Sequence[Outcome[Any]]) -> None:
     """Raise what has failed: the error itself where there is one chunk, else a PartialFailure."""
     failed: dict[tuple[int, ...], Exception] = {}
     stored = []
@@ -105,16 +99,16 @@ def settle(state: ArrayState, chunks: Sequence[tuple[int, ...]], outcomes: Seque
     raise PartialFailure(f"writing {len(chunks)} chunks", failed=failed, stored=stored, path=state.prefix or "/")
 
 
-def _named(state: ArrayState, chunk: tuple[int, ...], error: Exception) -> Exception:
+def _named(state: BoundArray, chunk: tuple[int, ...], error: Exception) -> Exception:
     return error.annotate(chunk=chunk, key=state.chunk_key(chunk)) if isinstance(error, ZarrantError) else error
 
 
-def own_grid(state: ArrayState) -> ChunkGrid:
+def own_grid(state: BoundArray) -> ChunkGrid:
     """The grid of which one chunk is the only one: it cuts what is in coordinates of a chunk."""
     return ChunkGrid.regular(state.chunk_shape, state.chunk_shape)
 
 
-def block_subset(state: ArrayState, chunks: ArraySubset) -> ArraySubset:
+def block_subset(state: BoundArray, chunks: ArraySubset) -> ArraySubset:
     """The elements of a block of chunks, padding of edge chunks included."""
     if chunks.is_empty:
         return ArraySubset(

@@ -14,8 +14,8 @@ from zarrant.errors import VersionChangedError, ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.region import Cells, box_region
+from zarrant.ops.bound_array import Array, BoundArray
 from zarrant.ops.read import MOVED_TRIES, retrieve_chunk_subset
-from zarrant.ops.state import Array, ArrayState
 from zarrant.requests import Op, fetch_one
 from zarrant.storage import ByteRange
 
@@ -55,7 +55,7 @@ class Held(Stored):
 class Decoder:
     """One chunk, to be read many times."""
 
-    def __init__(self, state: ArrayState, chunk: Sequence[int]) -> None:
+    def __init__(self, state: BoundArray, chunk: Sequence[int]) -> None:
         self.state = state
         self.chunk = check_chunk_indices(chunk, state.grid.grid_shape)
         self.held = self._forget()

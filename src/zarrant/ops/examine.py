@@ -14,19 +14,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zarrant.codecs.base import Fetched, Prepared
-from zarrant.codecs.compaction import rebuilt
-from zarrant.codecs.leaf import Leaf
-from zarrant.codecs.sharding import Shard
+from zarrant.codecs.pipeline.chunk import ChunkPipeline
+from zarrant.codecs.protocols import Fetched, Prepared
+from zarrant.codecs.sharding.compact import rebuilt
+from zarrant.codecs.sharding.inspect import Level, decode, survey
+from zarrant.codecs.sharding.prepared import Shard
 from zarrant.codecs.sources import Stored
-from zarrant.codecs.survey import Level, decode, survey
 from zarrant.errors import ChunkError, ConflictError, LimitError, VersionChangedError, ZarrantError
 from zarrant.metadata.v3 import ArrayDocument
+from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.current import Current
-from zarrant.ops.exclusive import exclusively
+from zarrant.ops.guard import Guard, update_object
 from zarrant.ops.hierarchy import document_key, read_document
 from zarrant.ops.read import MOVED_TRIES
-from zarrant.ops.state import ArrayState
 from zarrant.requests import Op, fetch_one, locked
 from zarrant.storage import ByteRange, Part, Version
 
@@ -52,7 +52,7 @@ class Examined:
     problems: tuple[Problem, ...]
 
 
-def examine(state: ArrayState, chunk: Sequence[int], deep: bool) -> Op[Examined]:
+def examine(state: BoundArray, chunk: Sequence[int], deep: bool) -> Op[Examined]:
     """Look at one stored object: sizes and indexes; with `deep` every byte of it is decoded."""
     for _ in range(MOVED_TRIES):
         try:
@@ -62,9 +62,9 @@ def examine(state: ArrayState, chunk: Sequence[int], deep: bool) -> Op[Examined]
     return (yield from _examine(state, chunk, deep))
 
 
-def _examine(state: ArrayState, chunk: Sequence[int], deep: bool) -> Op[Examined]:
+def _examine(state: BoundArray, chunk: Sequence[int], deep: bool) -> Op[Examined]:
     source = Stored(state.chunk_key(chunk))
-    if isinstance(state.prepared, Leaf):
+    if isinstance(state.prepared, ChunkPipeline):
         return (yield from _examine_leaf(state.prepared, source, deep))
     level, problems = yield from _survey(state, source, deep)
     if level is None:
@@ -72,7 +72,7 @@ def _examine(state: ArrayState, chunk: Sequence[int], deep: bool) -> Op[Examined
     return Examined(source.version, source.size, sum(each.dead for each in level.walk()), problems)
 
 
-def _examine_leaf(leaf: Leaf, source: Stored, deep: bool) -> Op[Examined]:
+def _examine_leaf(leaf: ChunkPipeline, source: Stored, deep: bool) -> Op[Examined]:
     problems = []
     if deep:
         try:
@@ -93,7 +93,7 @@ def _examine_leaf(leaf: Leaf, source: Stored, deep: bool) -> Op[Examined]:
     return Examined(source.version, source.size, 0, tuple(problems))
 
 
-def _survey(state: ArrayState, source: Stored, deep: bool) -> Op[tuple[Level | None, tuple[Problem, ...]]]:
+def _survey(state: BoundArray, source: Stored, deep: bool) -> Op[tuple[Level | None, tuple[Problem, ...]]]:
     """The tree of a shard without what is at fault, and the faults; no tree where there is none, or no index."""
     shard = state.prepared
     assert isinstance(shard, Shard), "what is no leaf is a shard"
@@ -129,7 +129,7 @@ def _where(shard: Prepared, path: tuple[int, ...]) -> str:
     return f"subchunk {' in '.join(reversed(names))}"
 
 
-def salvage(state: ArrayState, chunk: Sequence[int], version: Version, deep: bool) -> Op[bool]:
+def salvage(state: BoundArray, chunk: Sequence[int], version: Version, deep: bool) -> Op[bool]:
     """Drop the subchunks of one shard that cannot be read; False where there is nothing (left) to drop, or no way.
 
     ConflictError unless the object still is of `version`, of which the caller has a copy.
@@ -150,7 +150,7 @@ def salvage(state: ArrayState, chunk: Sequence[int], version: Version, deep: boo
         return parts
 
     try:
-        yield from exclusively(key, change, node=Current(state))
+        yield from update_object(key, change, node=Current(state))
     except _Nothing:
         return False
     except ZarrantError as error:
@@ -162,7 +162,7 @@ class _Nothing(Exception):
     """Breaks an update off: there is nothing to do, or no way."""
 
 
-def erase_orphan(state: ArrayState, chunk: Sequence[int], version: Version) -> Op[bool]:
+def erase_orphan(state: BoundArray, chunk: Sequence[int], version: Version) -> Op[bool]:
     """Erase the object of a chunk outside of the grid; False where the array has grown to hold it meanwhile.
 
     Under the lock of the document: who grows an array stores data outside of its shape first.
@@ -173,10 +173,10 @@ def erase_orphan(state: ArrayState, chunk: Sequence[int], version: Version) -> O
         document = yield from read_document(state.prefix)
         if not isinstance(document, ArrayDocument):
             return False
-        now = ArrayState.from_document(state.prefix, document, state.options)
+        now = BoundArray.from_document(state.prefix, document, state.options)
         if now.key_encoding != state.key_encoding or len(now.shape) != len(state.shape) or in_grid(now, chunk):
             return False
-        yield from exclusively(key, gone, beside=True)
+        yield from update_object(key, gone, Guard.NESTED_LOCK)
         return True
 
     def gone(source: Stored) -> Op[list[Part] | None]:
@@ -188,7 +188,7 @@ def erase_orphan(state: ArrayState, chunk: Sequence[int], version: Version) -> O
     return (yield from locked((document_key(state.prefix, state.document),), erase()))
 
 
-def in_grid(state: ArrayState, chunk: Sequence[int]) -> bool:
+def in_grid(state: BoundArray, chunk: Sequence[int]) -> bool:
     """Whether a chunk holds elements of the array."""
     return all(0 <= i < n for i, n in zip(chunk, state.grid.grid_shape, strict=True))
 

@@ -32,9 +32,9 @@ from zarrant.errors import ConflictError, NodeNotFoundError, OptionError, ShapeE
 from zarrant.metadata.node import dump
 from zarrant.metadata.text import dump_json, parse_json
 from zarrant.metadata.v3 import ArrayDocument
+from zarrant.ops.bound_array import Array, BoundArray, OpOptions
 from zarrant.ops.growth import check_axis, commit, grown_shape, store_behind
 from zarrant.ops.hierarchy import check_path, document_key, find_document
-from zarrant.ops.state import Array, ArrayState, OpOptions
 from zarrant.requests import Op, fetch_one, locked, put_one
 from zarrant.storage import Version
 
@@ -47,7 +47,7 @@ HINT = "Arrays that grow as one grow by the append of their group only; resize()
 class Growing(NamedTuple):
     """One array on its way: as it is, its version, and the data to put behind its end."""
 
-    now: ArrayState
+    now: BoundArray
     version: Version
     values: Array
     axis: int
@@ -129,15 +129,15 @@ def _check(arrays: Sequence[Growing]) -> None:
             raise ShapeError(f"{what} are not of one length", field="axis", expected="one length", got=lengths, hint=hint)
 
 
-def _read(path: str, options: OpOptions) -> Op[tuple[ArrayState, Version]]:
+def _read(path: str, options: OpOptions) -> Op[tuple[BoundArray, Version]]:
     """An array as it is stored now, and the version of its metadata."""
     document = yield from find_document(path)
     if not isinstance(document, ArrayDocument):
         raise NodeNotFoundError("the array is gone", key=document_key(path), path=path or "/")
-    return ArrayState.from_document(path, document, options), document.version
+    return BoundArray.from_document(path, document, options), document.version
 
 
-def _commit(record: str, arrays: Sequence[Growing], grown: Sequence[ArrayState]) -> Op[None]:
+def _commit(record: str, arrays: Sequence[Growing], grown: Sequence[BoundArray]) -> Op[None]:
     """Store the new shapes. All data are stored."""
     done: list[Growing] = []
     try:
@@ -156,7 +156,7 @@ def _commit(record: str, arrays: Sequence[Growing], grown: Sequence[ArrayState])
             pass  # the arrays have grown; whoever comes next finds that nothing of the record is left to do
 
 
-def _record(arrays: Sequence[Growing], grown: Sequence[ArrayState]) -> bytes:
+def _record(arrays: Sequence[Growing], grown: Sequence[BoundArray]) -> bytes:
     """Versions may be anything; what they look like is compared."""
     value = {
         array.now.prefix: {"version": repr(array.version), "shape": list(new.shape)}

@@ -10,7 +10,7 @@ repairs nothing. A place must be reserved before it is written, and a reservatio
 or leave a hole. An exclusive hold on the document for the whole operation is a reservation that ends with its holder.
 Appenders therefore go one after the other, each from the shape that it reads under the lock; writers of data do not wait for
 them, nor readers. Stores without a hold are safe inside one process, where a queue stands for it; the document is then still
-swapped, not put. Those that several processes share are refused by the façade (`nodes/growth.py`).
+swapped, not put. Those that several processes share are refused by the façade (`NodeContext.require_shape_change`).
 
 Why compare-and-swap alone does not do. Say A has written the new chunks on condition of their versions, and goes for the
 document; B, from the same document, may replace one of those chunks after A's last look at it and before A's swap, which then
@@ -52,10 +52,10 @@ from zarrant.geometry.region import box_region
 from zarrant.metadata.node import dump, main_name
 from zarrant.metadata.v3 import ArrayDocument
 from zarrant.ops import read, update
+from zarrant.ops.bound_array import Array, BoundArray
 from zarrant.ops.current import HINT, put_current, same_array
-from zarrant.ops.exclusive import TRIES, while_locked
+from zarrant.ops.guard import MAX_TRIES, with_lock
 from zarrant.ops.hierarchy import MustExist, document_key, of_version, stored_document
-from zarrant.ops.state import Array, ArrayState
 from zarrant.requests import ANY, Op, WriteRequest, gather, list_prefix, put_one
 from zarrant.storage import Version
 
@@ -69,7 +69,7 @@ LIST_FROM = 10_000
 BATCH = 64
 
 
-def append(state: ArrayState, data: Any, axis: int = 0, moved: Moved = lambda document: None) -> Op[slice]:
+def append(state: BoundArray, data: Any, axis: int = 0, moved: Moved = lambda document: None) -> Op[slice]:
     """Store data behind the end of a dimension, then grow the array; returns the slice of `axis` that holds them.
 
     `data` has the array's extents in every other dimension. Many may append at once: each gets a slice of its own. When
@@ -81,7 +81,7 @@ def append(state: ArrayState, data: Any, axis: int = 0, moved: Moved = lambda do
 
 
 def resize(
-    state: ArrayState,
+    state: BoundArray,
     shape: Any,
     listing: bool = False,
     moved: Moved = lambda document: None,
@@ -100,14 +100,14 @@ def resize(
     return (yield from _alone(state, lambda: _resize(state, wanted, listing, moved, shrink)))
 
 
-def _alone(state: ArrayState, op: Callable[[], Op[T]]) -> Op[T]:
+def _alone(state: BoundArray, op: Callable[[], Op[T]]) -> Op[T]:
     if not state.options.exclusive:
         return (yield from op())
     node = MustExist(state.prefix, main_name(state.document))
-    return (yield from while_locked(node.below, op, node))
+    return (yield from with_lock(node.below, op, node))
 
 
-def _append(state: ArrayState, values: Array, axis: int, moved: Moved) -> Op[slice]:
+def _append(state: BoundArray, values: Array, axis: int, moved: Moved) -> Op[slice]:
     now, version = yield from _current(state)
     grown = yield from store_behind(now, now.values(values), axis)
     if grown is now:
@@ -117,7 +117,7 @@ def _append(state: ArrayState, values: Array, axis: int, moved: Moved) -> Op[sli
     return slice(now.shape[axis], grown.shape[axis])
 
 
-def store_behind(now: ArrayState, values: Array, axis: int) -> Op[ArrayState]:
+def store_behind(now: BoundArray, values: Array, axis: int) -> Op[BoundArray]:
     """Store data behind the end of an array whose metadata this operation has locked; returns the array that shows them."""
     shape = grown_shape(now.shape, values, axis)
     start = now.shape[axis]
@@ -131,7 +131,7 @@ def store_behind(now: ArrayState, values: Array, axis: int) -> Op[ArrayState]:
     return grown
 
 
-def _resize(state: ArrayState, shape: tuple[int, ...], listing: bool, moved: Moved, shrink: bool | None) -> Op[list[str]]:
+def _resize(state: BoundArray, shape: tuple[int, ...], listing: bool, moved: Moved, shrink: bool | None) -> Op[list[str]]:
     now, version = yield from _current(state)
     _refuse_to_cut(state.shape, now.shape, shape, shrink)  # safety: unseen
     new = _with_shape(now, shape)
@@ -170,7 +170,7 @@ def _refuse_to_cut(seen: Sequence[int], now: Sequence[int], wanted: Sequence[int
 # The document -----------------------------------------------------------------------------------------------------------
 
 
-def _current(state: ArrayState) -> Op[tuple[ArrayState, Version]]:
+def _current(state: BoundArray) -> Op[tuple[BoundArray, Version]]:
     """The array as it is stored now, and the version of its document."""
     key = document_key(state.prefix, state.document)
     found = yield from stored_document(state.prefix, state.document)
@@ -179,13 +179,13 @@ def _current(state: ArrayState) -> Op[tuple[ArrayState, Version]]:
     if found is state.document:  # nobody changed it since: these bytes were parsed, or written, by this handle
         return state, state.document.version
     document = same_array(state, found)
-    return ArrayState.from_document(state.prefix, document, state.options), document.version
+    return BoundArray.from_document(state.prefix, document, state.options), document.version
 
 
-def commit(now: ArrayState, document: ArrayDocument, version: Version, moved: Moved = lambda document: None) -> Op[None]:
+def commit(now: BoundArray, document: ArrayDocument, version: Version, moved: Moved = lambda document: None) -> Op[None]:
     """Replace the document. What others changed in its attributes meanwhile stays; a shape they changed is a conflict."""
     key = document_key(now.prefix, now.document)
-    for _ in range(TRIES):
+    for _ in range(MAX_TRIES):
         try:
             stored = yield from put_one(key, [dump(document)], version if now.options.exclusive else ANY)
         except VersionChangedError:
@@ -199,7 +199,7 @@ def commit(now: ArrayState, document: ArrayDocument, version: Version, moved: Mo
     raise ConflictError("the array was resized or replaced meanwhile, by a writer that took no lock", key=key)
 
 
-def _with_shape(state: ArrayState, shape: Sequence[int]) -> ArrayState:
+def _with_shape(state: BoundArray, shape: Sequence[int]) -> BoundArray:
     try:
         document = of_version(state.document.with_shape(shape), state.document.version)
         return state.with_document(document)
@@ -228,12 +228,12 @@ def grown_shape(shape: tuple[int, ...], values: Array, axis: int) -> tuple[int, 
 # What is outside of the shape -------------------------------------------------------------------------------------------
 
 
-def _erase_outside(inner: ArrayState, outer: ArrayState, listing: bool) -> Op[None]:
+def _erase_outside(inner: BoundArray, outer: BoundArray, listing: bool) -> Op[None]:
     """Erase the chunks of the outer array that the inner one does not have."""
     yield from _all(_erase_block(inner, block, listing) for block in _beyond(inner.grid.grid_shape, outer.grid.grid_shape))
 
 
-def _erase_block(state: ArrayState, block: ArraySubset, listing: bool) -> Op[None]:
+def _erase_block(state: BoundArray, block: ArraySubset, listing: bool) -> Op[None]:
     cells = iter((yield from _cells(state, block, listing)))
     batches = iter(partial(_batch, state, cells), [])
     yield from gather((_erase(state, keys) for keys in batches), 0)
@@ -251,17 +251,17 @@ def _all(ops: Iterable[Op[None]]) -> Op[None]:
         raise failed[0]
 
 
-def _batch(state: ArrayState, cells: Iterator[tuple[int, ...]]) -> list[str]:
+def _batch(state: BoundArray, cells: Iterator[tuple[int, ...]]) -> list[str]:
     return [state.chunk_key(cell) for cell in islice(cells, BATCH)]
 
 
-def _erase(state: ArrayState, keys: Sequence[str]) -> Op[None]:
+def _erase(state: BoundArray, keys: Sequence[str]) -> Op[None]:
     for outcome in (yield from put_current(state, [WriteRequest(key, None) for key in keys])):
         if isinstance(outcome, Exception):
             raise outcome
 
 
-def _fill_outside(state: ArrayState, limit: Sequence[int] | None, listing: bool) -> Op[None]:
+def _fill_outside(state: BoundArray, limit: Sequence[int] | None, listing: bool) -> Op[None]:
     """Fill the padding of edge chunks, up to `limit` (None: all of it)."""
     state = state.with_options(replace(state.options, missing_chunks="fill"))
     sizes = state.chunk_shape
@@ -270,7 +270,7 @@ def _fill_outside(state: ArrayState, limit: Sequence[int] | None, listing: bool)
     yield from _all(_fill_slab(state, slab, listing) for slab in slabs)
 
 
-def _fill_slab(state: ArrayState, slab: ArraySubset, listing: bool) -> Op[None]:
+def _fill_slab(state: BoundArray, slab: ArraySubset, listing: bool) -> Op[None]:
     sizes = state.chunk_shape
     first = tuple(start // size for start, size in zip(slab.start, sizes, strict=True))
     last = tuple(-(-stop // size) for stop, size in zip(slab.stop, sizes, strict=True))
@@ -279,7 +279,7 @@ def _fill_slab(state: ArrayState, slab: ArraySubset, listing: bool) -> Op[None]:
     yield from gather((_fill_box(state, box) for box in boxes), state.cost)
 
 
-def _cells(state: ArrayState, block: ArraySubset, listing: bool) -> Op[Iterable[tuple[int, ...]]]:
+def _cells(state: BoundArray, block: ArraySubset, listing: bool) -> Op[Iterable[tuple[int, ...]]]:
     """The chunks of a block, or those of them that are stored, where the others would take long to ask for."""
     if not listing or block.size <= LIST_FROM:
         return (tuple(map(add, block.start, offset)) for offset in np.ndindex(*block.shape))
@@ -291,15 +291,14 @@ def _cells(state: ArrayState, block: ArraySubset, listing: bool) -> Op[Iterable[
     return stored
 
 
-def _fill_box(state: ArrayState, box: ArraySubset) -> Op[None]:
+def _fill_box(state: BoundArray, box: ArraySubset) -> Op[None]:
     """Fill a part of one chunk's padding, which mostly is so already: then nothing is written."""
     chunk = tuple(start // size for start, size in zip(box.start, state.chunk_shape, strict=True))
     local = tuple(start % size for start, size in zip(box.start, state.chunk_shape, strict=True))
     found = yield from read.retrieve_chunk_subset(state, chunk, ArraySubset(local, box.shape))
-    item = np.frombuffer(state.fill, np.uint8)
-    if (found.reshape(-1).view(np.uint8).reshape(-1, item.size) == item).all():
+    if state.fill.equals(found[np.newaxis]).all():
         return
-    fill = np.broadcast_to(state.fill_element, box.shape)
+    fill = state.fill.full(box.shape)
     bounds = tuple(map(max, state.shape, box.stop))
     yield from update.store_region(state, box_region(box), fill, bounds, metadata_locked=True)
 

@@ -31,8 +31,8 @@ from zarrant.limits import LIMITS
 from zarrant.metadata import node, v2
 from zarrant.metadata.node import ATTRIBUTES_V2, MAIN, MAIN_V2, NAMES, V3, key_of, main_name
 from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument, attributes_of
-from zarrant.ops.exclusive import FIRST_PAUSE, TRIES, exclusively
-from zarrant.ops.state import ArrayState, OpOptions
+from zarrant.ops.bound_array import BoundArray, OpOptions
+from zarrant.ops.guard import FIRST_PAUSE_S, MAX_TRIES, Guard, update_object
 from zarrant.requests import (
     Op,
     ReadRequest,
@@ -170,7 +170,7 @@ def _find_v2(path: str) -> Op[Document | None]:
 def _with_attributes(path: str, main: str, blob: Blob) -> Op[Document | None]:
     """The metadata of a node of V2 whose main object was read. Its attributes are those of the same node, not of a later one."""
     key, key_of_main = key_of(path, ATTRIBUTES_V2), key_of(path, main)
-    for _ in range(TRIES):
+    for _ in range(MAX_TRIES):
         attributes, still = yield from fetch([ReadRequest(key, limit=LIMITS.document), ReadRequest(key_of_main, (), blob.version)])
         if isinstance(attributes, LimitError):
             raise too_large(attributes, key)
@@ -187,7 +187,7 @@ def _with_attributes(path: str, main: str, blob: Blob) -> Op[Document | None]:
         if again is None:
             return None
         blob = again
-    raise ConflictError("the metadata changed in every try to read them", key=key_of_main, limit=f"{TRIES} tries")
+    raise ConflictError("the metadata changed in every try to read them", key=key_of_main, limit=f"{MAX_TRIES} tries")
 
 
 def open_node(path: str, kind: type[Document] | None = None, create: Callable[[], Op[Document]] | None = None) -> Op[Document]:
@@ -405,7 +405,7 @@ def _put_new(path: str, document: Document, objects: Mapping[str, bytes | None])
         if other is not None or (yield from fetch_one(key_of(path, name), ())) is not None:
             yield from put_one(key_of(path, name), None if other is None else [other])
     key = key_of(path, main)
-    for _ in range(TRIES):
+    for _ in range(MAX_TRIES):
         try:
             version = yield from put_one(key, [data], None)
             return of_version(document, version), True
@@ -413,8 +413,8 @@ def _put_new(path: str, document: Document, objects: Mapping[str, bytes | None])
             there = yield from find_document(path)
             if there is not None:
                 return there, False
-            yield from pause(random.uniform(0, FIRST_PAUSE))
-    raise ConflictError("the store refuses a new document, and has none", key=key, limit=f"{TRIES} tries")
+            yield from pause(random.uniform(0, FIRST_PAUSE_S))
+    raise ConflictError("the store refuses a new document, and has none", key=key, limit=f"{MAX_TRIES} tries")
 
 
 def _make_room(new: _Creation) -> Op[None]:
@@ -534,7 +534,7 @@ def _change_v3(path: str, change: Callable[[Document], Document], guarded: bool)
         result[:] = [change(parsed(path, data))]
         return [node.dump(result[0])]
 
-    version = yield from exclusively(document_key(path), apply, guarded, node=MustExist(path))
+    version = yield from update_object(document_key(path), apply, Guard.lock_if(guarded), node=MustExist(path))
     return of_version(result[0], version)
 
 
@@ -552,7 +552,7 @@ def _change_v2(path: str, like: Document, change: Callable[[Document], Document]
         result[:] = [of_version(change(node.parse(path, objects)), blob.version)]
         return [v2.dump_attributes(result[0].attributes)]
 
-    yield from exclusively(key_of(path, ATTRIBUTES_V2), apply, guarded, node=MustExist(path, main))
+    yield from update_object(key_of(path, ATTRIBUTES_V2), apply, Guard.lock_if(guarded), node=MustExist(path, main))
     return result[0]
 
 
@@ -663,7 +663,7 @@ def reason(child: Child) -> ZarrantError | None:
     """Why a node cannot be opened, without asking its store; None where it can be."""
     if child.error is None and isinstance(child.document, ArrayDocument):
         try:
-            ArrayState.from_document(child.path, child.document, OpOptions())
+            BoundArray.from_document(child.path, child.document, OpOptions())
         except ZarrantError as error:
             return error
     return child.error

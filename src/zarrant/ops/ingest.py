@@ -16,7 +16,7 @@ import numpy as np
 from zarrant.errors import ShapeError
 from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.region import box_region
-from zarrant.ops.state import ArrayState
+from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.update import broadcast, store_region
 from zarrant.requests import Op
 
@@ -32,14 +32,14 @@ def is_lazy(data: Any) -> bool:
     return isinstance(getattr(data, "dtype", None), np.dtype) and hasattr(data, "__getitem__") and not hasattr(data, "iloc")
 
 
-def check_lazy(state: ArrayState, data: Any) -> None:
+def check_lazy(state: BoundArray, data: Any) -> None:
     """ShapeError or DataTypeError where data can never be this array's."""
     if tuple(data.shape) != state.shape:
         raise ShapeError("data does not have the shape of the array", expected=state.shape, got=tuple(data.shape))
     state.values(np.empty(0, data.dtype))
 
 
-def store_lazy(state: ArrayState, data: Any) -> Op[None]:
+def store_lazy(state: BoundArray, data: Any) -> Op[None]:
     """Store all of an array whose document this operation holds, block by block."""
     for box in blocks(state.shape, state.chunk_shape, state.data_type.itemsize):
         values = broadcast(state.values(data[box.slices]), box.shape)

@@ -13,17 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from zarrant.codecs.compaction import changes, rebuilt
-from zarrant.codecs.sharding import Shard, length_of
+from zarrant.codecs.sharding.compact import changes, rebuilt
+from zarrant.codecs.sharding.inspect import Level, survey
+from zarrant.codecs.sharding.prepared import Shard, length_of
 from zarrant.codecs.sources import Stored
-from zarrant.codecs.survey import Level, survey
 from zarrant.errors import ChunkError, VersionChangedError, ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.ops.batching import block_indices, settle
+from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.current import Current
-from zarrant.ops.exclusive import exclusively
+from zarrant.ops.guard import Guard, update_object
 from zarrant.ops.read import MOVED_TRIES
-from zarrant.ops.state import ArrayState
 from zarrant.requests import Op, fetch_one, gather_outcomes, list_prefix
 from zarrant.storage import ByteRange, Part
 
@@ -67,7 +67,7 @@ class _Unchanged(Exception):
     """Breaks an update off: there is nothing to do (any more)."""
 
 
-def chunk_stats(state: ArrayState, chunk: Sequence[int]) -> Op[ChunkStats]:
+def chunk_stats(state: BoundArray, chunk: Sequence[int]) -> Op[ChunkStats]:
     """What is in one stored object; only indexes are read. ChunkError for a shard that is broken."""
     chunk = check_chunk_indices(chunk, state.grid.grid_shape)
     shard = state.prepared
@@ -83,13 +83,13 @@ def chunk_stats(state: ArrayState, chunk: Sequence[int]) -> Op[ChunkStats]:
     return (yield from _read_stats(state, shard, chunk))
 
 
-def _read_stats(state: ArrayState, shard: Shard, chunk: tuple[int, ...]) -> Op[ChunkStats]:
+def _read_stats(state: BoundArray, shard: Shard, chunk: tuple[int, ...]) -> Op[ChunkStats]:
     source = Stored(state.chunk_key(chunk))
     level = yield from _sound(state, chunk, source)
     return _stats(shard, source.size, level)
 
 
-def compact_chunk(state: ArrayState, chunk: Sequence[int]) -> Op[int]:
+def compact_chunk(state: BoundArray, chunk: Sequence[int]) -> Op[int]:
     """Drop the dead bytes of one shard, at all levels of nesting; returns the bytes freed.
 
     A shard without live subchunks is erased. ChunkError for one that is broken (nothing is written). A chunk that is no
@@ -114,7 +114,7 @@ def compact_chunk(state: ArrayState, chunk: Sequence[int]) -> Op[int]:
 
     try:
         yield from _look(change, key)
-        yield from exclusively(key, change, state.options.exclusive, node=Current(state))
+        yield from update_object(key, change, Guard.lock_if(state.options.exclusive), node=Current(state))
     except _Unchanged:
         return 0
     return freed
@@ -128,7 +128,7 @@ def _look(change: Any, key: str) -> Op[None]:
         pass  # someone writes: look again under the lock
 
 
-def compact(state: ArrayState, chunks: Any = None) -> Op[int]:
+def compact(state: BoundArray, chunks: Any = None) -> Op[int]:
     """`compact_chunk` for a block of chunks (None: all of them), side by side; returns the bytes freed in total."""
     shape = state.grid.grid_shape
     chosen = ArraySubset.full(shape) if chunks is None else as_subset(chunks, shape, "chunk grid")
@@ -141,14 +141,14 @@ def compact(state: ArrayState, chunks: Any = None) -> Op[int]:
     return sum(freed for freed in outcomes if isinstance(freed, int))
 
 
-def count_stored(state: ArrayState) -> Op[int]:
+def count_stored(state: BoundArray) -> Op[int]:
     """The number of chunks (stored objects) of the grid that are stored, by listing what the store holds."""
     prefix, grid = state.key_of(""), state.grid.grid_shape
     cells = [state.key_encoding.parse(key[len(prefix) :], len(grid)) for key in (yield from list_prefix(prefix))]
     return sum(cell is not None and all(i < n for i, n in zip(cell, grid, strict=True)) for cell in cells)
 
 
-def _sound(state: ArrayState, chunk: tuple[int, ...], source: Stored) -> Op[Level | None]:
+def _sound(state: BoundArray, chunk: tuple[int, ...], source: Stored) -> Op[Level | None]:
     """The tree of a shard in which nothing is wrong; ChunkError otherwise."""
     shard = state.prepared
     assert isinstance(shard, Shard), "asked for shards only"

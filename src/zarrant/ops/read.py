@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from zarrant.codecs.leaf import Leaf
+from zarrant.codecs.pipeline.chunk import ChunkPipeline
 from zarrant.codecs.sources import InMemory, Objects, Single, Stored
 from zarrant.errors import CapabilityError, ChunkMissingError, PartialFailure, VersionChangedError, ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
@@ -18,21 +18,21 @@ from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.region import Cells, Region, box_region
 from zarrant.geometry.selection import Selection
 from zarrant.ops.batching import block_indices, block_subset
-from zarrant.ops.state import Array, ArrayState
+from zarrant.ops.bound_array import Array, BoundArray
 from zarrant.requests import Op, fetch_one, gather_outcomes
 
 MOVED_TRIES = 4
 """Reads of a moving shard in parts before it is read whole; each further try meets another writer with the same odds."""
 
 
-def retrieve_selection(state: ArrayState, selection: Selection, out: Array | None = None) -> Op[Array]:
+def retrieve_selection(state: BoundArray, selection: Selection, out: Array | None = None) -> Op[Array]:
     """The elements of a NumPy-like selection."""
     result = state.output(out, selection.out_shape)
     yield from _read_region(state, selection.region, selection.to_work(result), state.shape)
     return result
 
 
-def retrieve_array_subset(state: ArrayState, subset: Any, out: Array | None = None) -> Op[Array]:
+def retrieve_array_subset(state: BoundArray, subset: Any, out: Array | None = None) -> Op[Array]:
     """The elements of a region, decoded into `out` where it is given."""
     region = as_subset(subset, state.shape)
     result = state.output(out, region.shape)
@@ -40,13 +40,13 @@ def retrieve_array_subset(state: ArrayState, subset: Any, out: Array | None = No
     return result
 
 
-def retrieve_chunk(state: ArrayState, chunk: Sequence[int], out: Array | None = None) -> Op[Array]:
+def retrieve_chunk(state: BoundArray, chunk: Sequence[int], out: Array | None = None) -> Op[Array]:
     """One chunk in its full shape, padding of edge chunks included."""
     chunk = check_chunk_indices(chunk, state.grid.grid_shape)
     return (yield from retrieve_chunks(state, ArraySubset(chunk, (1,) * len(chunk)), out))
 
 
-def retrieve_chunks(state: ArrayState, chunks: Any, out: Array | None = None) -> Op[Array]:
+def retrieve_chunks(state: BoundArray, chunks: Any, out: Array | None = None) -> Op[Array]:
     """A block of chunks as one array, padding of edge chunks included."""
     chunks = as_subset(chunks, state.grid.grid_shape, "chunk grid")
     subset = block_subset(state, chunks)
@@ -55,7 +55,7 @@ def retrieve_chunks(state: ArrayState, chunks: Any, out: Array | None = None) ->
     return result
 
 
-def retrieve_chunk_if_exists(state: ArrayState, chunk: Sequence[int]) -> Op[Array | None]:
+def retrieve_chunk_if_exists(state: BoundArray, chunk: Sequence[int]) -> Op[Array | None]:
     """One chunk, or None where it is not stored."""
     chunk = check_chunk_indices(chunk, state.grid.grid_shape)
     required = state.with_options(replace(state.options, missing_chunks="error"))
@@ -65,7 +65,7 @@ def retrieve_chunk_if_exists(state: ArrayState, chunk: Sequence[int]) -> Op[Arra
         return None
 
 
-def retrieve_chunk_subset(state: ArrayState, chunk: Sequence[int], subset: Any, out: Array | None = None) -> Op[Array]:
+def retrieve_chunk_subset(state: BoundArray, chunk: Sequence[int], subset: Any, out: Array | None = None) -> Op[Array]:
     """A part of one chunk; `subset` is in coordinates of the chunk."""
     chunk = check_chunk_indices(chunk, state.grid.grid_shape)
     local = as_subset(subset, state.chunk_shape, "chunk")
@@ -76,14 +76,14 @@ def retrieve_chunk_subset(state: ArrayState, chunk: Sequence[int], subset: Any, 
     return result
 
 
-def retrieve_encoded_chunk(state: ArrayState, chunk: Sequence[int]) -> Op[memoryview | None]:
+def retrieve_encoded_chunk(state: BoundArray, chunk: Sequence[int]) -> Op[memoryview | None]:
     """The stored bytes of one chunk, or None."""
     chunk = check_chunk_indices(chunk, state.grid.grid_shape)
     blob = yield from fetch_one(state.chunk_key(chunk), limit=state.whole_limit)
     return None if blob is None else blob.data[0]
 
 
-def retrieve_encoded_chunks(state: ArrayState, chunks: Any) -> Op[list[memoryview | None]]:
+def retrieve_encoded_chunks(state: BoundArray, chunks: Any) -> Op[list[memoryview | None]]:
     """The stored bytes of a block of chunks, in C order."""
     chunks = as_subset(chunks, state.grid.grid_shape, "chunk grid")
     indices = [] if chunks.is_empty else [tuple(int(i) for i in row) for row in block_indices(chunks)]
@@ -92,14 +92,14 @@ def retrieve_encoded_chunks(state: ArrayState, chunks: Any) -> Op[list[memoryvie
     return outcomes  # type: ignore[return-value]  # every exception was raised
 
 
-def retrieve_subchunk(state: ArrayState, subchunk: Sequence[int]) -> Op[Array]:
+def retrieve_subchunk(state: BoundArray, subchunk: Sequence[int]) -> Op[Array]:
     """One subchunk, by its indices in the grid of all subchunks of the array."""
     grid = subchunk_grid(state)
     subchunk = check_chunk_indices(subchunk, grid.grid_shape)
     return (yield from retrieve_subchunks(state, ArraySubset(subchunk, (1,) * len(subchunk))))
 
 
-def retrieve_subchunks(state: ArrayState, subchunks: Any) -> Op[Array]:
+def retrieve_subchunks(state: BoundArray, subchunks: Any) -> Op[Array]:
     """A block of subchunks as one array, clipped to the array."""
     grid = subchunk_grid(state)
     chosen = as_subset(subchunks, grid.grid_shape, "subchunk grid")
@@ -110,7 +110,7 @@ def retrieve_subchunks(state: ArrayState, subchunks: Any) -> Op[Array]:
     return (yield from retrieve_array_subset(state, subset))
 
 
-def subchunk_grid(state: ArrayState) -> ChunkGrid:
+def subchunk_grid(state: BoundArray) -> ChunkGrid:
     """The grid of the outermost subchunks, over the whole array; CapabilityError where the array is not sharded."""
     shapes = state.chain.subchunk_shapes()
     if not shapes:
@@ -118,7 +118,7 @@ def subchunk_grid(state: ArrayState) -> ChunkGrid:
     return ChunkGrid.regular(state.shape, shapes[0])
 
 
-def _read_region(state: ArrayState, region: Region, out: Array, bounds: tuple[int, ...]) -> Op[None]:
+def _read_region(state: BoundArray, region: Region, out: Array, bounds: tuple[int, ...]) -> Op[None]:
     if out.size == 0:
         return
     cells = region.split(state.grid, bounds)
@@ -134,7 +134,7 @@ def _read_region(state: ArrayState, region: Region, out: Array, bounds: tuple[in
     _settle_reads(state, [tuple(int(i) for i in cells.index[row]) for row in rows], outcomes)
 
 
-def _settle_reads(state: ArrayState, chunks: Sequence[tuple[int, ...]], outcomes: Sequence[object]) -> None:
+def _settle_reads(state: BoundArray, chunks: Sequence[tuple[int, ...]], outcomes: Sequence[object]) -> None:
     failed: dict[tuple[int, ...], Exception] = {}
     for chunk, outcome in zip(chunks, outcomes, strict=True):
         if isinstance(outcome, ZarrantError):
@@ -147,17 +147,17 @@ def _settle_reads(state: ArrayState, chunks: Sequence[tuple[int, ...]], outcomes
         raise PartialFailure(f"reading {len(chunks)} chunks", failed=failed, path=state.prefix or "/")
 
 
-def _read_batch(state: ArrayState, cells: Cells, lo: int, hi: int, out: Array) -> Op[None]:
+def _read_batch(state: BoundArray, cells: Cells, lo: int, hi: int, out: Array) -> Op[None]:
     required = state.options.missing_chunks == "error"
     spans = Objects(state.chunk_keys(cells.index[lo:hi]), lo, required)
-    if isinstance(state.prepared, Leaf):
+    if isinstance(state.prepared, ChunkPipeline):
         yield from state.prepared.read(spans, cells, lo, hi, out)
         return
     for row in range(lo, hi):
         yield from _read_shard(state, spans.source(row), cells, row, out)
 
 
-def _read_shard(state: ArrayState, source: Stored, cells: Cells, row: int, out: Array) -> Op[None]:
+def _read_shard(state: BoundArray, source: Stored, cells: Cells, row: int, out: Array) -> Op[None]:
     for _ in range(MOVED_TRIES):
         try:
             yield from state.prepared.read(Single(row, source), cells, row, row + 1, out)

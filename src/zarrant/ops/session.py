@@ -21,10 +21,10 @@ from zarrant.geometry.box import ArraySubset, Shape, as_subset, check_chunk_indi
 from zarrant.geometry.region import Cells, box_region
 from zarrant.geometry.tiles import Tiles
 from zarrant.ops.batching import block_indices, own_grid, run_batches
+from zarrant.ops.bound_array import Array, BoundArray
 from zarrant.ops.current import Current, shape_stands
 from zarrant.ops.decoder import Held
-from zarrant.ops.exclusive import exclusively
-from zarrant.ops.state import Array, ArrayState
+from zarrant.ops.guard import Guard, update_object
 from zarrant.ops.update import broadcast
 from zarrant.requests import Op, Outcome
 from zarrant.storage import Part
@@ -32,7 +32,7 @@ from zarrant.storage import Part
 Function = Callable[[npt.NDArray[Any]], Any]
 
 
-def update_subset(state: ArrayState, subset: Any, fn: Function) -> Op[None]:
+def update_subset(state: BoundArray, subset: Any, fn: Function) -> Op[None]:
     """Replace a region by `fn(current)`, atomically for each stored object it touches; no other write comes in between.
 
     `fn` gets the part of the region in one stored object (all of the region where it lies in one), as an array of its own
@@ -49,13 +49,14 @@ def update_subset(state: ArrayState, subset: Any, fn: Function) -> Op[None]:
     def change(lo: int, hi: int) -> Op[list[Outcome[None]]]:
         chunk = tuple(int(i) for i in chunks[lo])
         apply = partial(_apply, state, chunk, region, fn)
-        yield from exclusively(state.chunk_key(chunk), apply, state.options.exclusive, Held, node=Current(state))
+        guard = Guard.lock_if(state.options.exclusive)
+        yield from update_object(state.chunk_key(chunk), apply, guard, node=Current(state), source=Held)
         return [None]
 
     yield from run_batches(state, chunks, ((row, row + 1) for row in range(len(chunks))), change)
 
 
-def _apply(state: ArrayState, chunk: Shape, region: ArraySubset, fn: Function, source: Stored) -> Op[list[Part] | None]:
+def _apply(state: BoundArray, chunk: Shape, region: ArraySubset, fn: Function, source: Stored) -> Op[list[Part] | None]:
     inside = state.grid.in_bounds(chunk)
     origin = inside.start
     part = region.intersect(inside)
@@ -71,14 +72,14 @@ def _apply(state: ArrayState, chunk: Shape, region: ArraySubset, fn: Function, s
     return encoded.row(0)
 
 
-def _new_values(state: ArrayState, fn: Function, current: Array) -> Array:
+def _new_values(state: BoundArray, fn: Function, current: Array) -> Array:
     new = fn(current)
     if new is None:
         raise DataTypeError("the function of an update returns the new values", expected="an array", got="None")
     return state.values(new)
 
 
-def _bounds(state: ArrayState, known: Shape) -> Op[Shape]:
+def _bounds(state: BoundArray, known: Shape) -> Op[Shape]:
     """Up to where a locked chunk may hold elements: as far as this handle knows, if the shape is seen to stand."""
     if known == state.chunk_shape:
         return known
@@ -87,7 +88,7 @@ def _bounds(state: ArrayState, known: Shape) -> Op[Shape]:
     return state.chunk_shape
 
 
-def touched_keys(state: ArrayState, subset: Any) -> list[str]:
+def touched_keys(state: BoundArray, subset: Any) -> list[str]:
     """The keys of all stored objects that a region touches."""
     chunks = state.grid.chunks_in(as_subset(subset, state.shape))
     return [] if chunks.is_empty else state.chunk_keys(block_indices(chunks))
@@ -100,7 +101,7 @@ class Encoder:
     then. Pieces that take more than half of `limit` bytes are flushed at once: a flush needs as much again.
     """
 
-    def __init__(self, state: ArrayState, chunk: Sequence[int], limit: int) -> None:
+    def __init__(self, state: BoundArray, chunk: Sequence[int], limit: int) -> None:
         self.state = state
         self.chunk = check_chunk_indices(chunk, state.grid.grid_shape)
         self.key = state.chunk_key(self.chunk)
@@ -142,8 +143,8 @@ class Encoder:
         """Write what was stored and erased, as one new object."""
         if self.pieces or self.erased:
             try:
-                guarded, node = self.state.options.exclusive, Current(self.state)
-                yield from exclusively(self.key, self._change, guarded, Held, node=node)
+                guard, node = Guard.lock_if(self.state.options.exclusive), Current(self.state)
+                yield from update_object(self.key, self._change, guard, node=node, source=Held)
             except ZarrantError as error:
                 raise error.annotate(chunk=self.chunk, key=self.key) from error.__cause__
         self.discard()
@@ -203,12 +204,12 @@ class Encoder:
 class _Piece:
     """Elements of a piece and which of them were written (None: all). What was not written is fill."""
 
-    def __init__(self, state: ArrayState, shape: Shape, first: tuple[slice, ...], erased: tuple[slice, ...] | None) -> None:
+    def __init__(self, state: BoundArray, shape: Shape, first: tuple[slice, ...], erased: tuple[slice, ...] | None) -> None:
         """`first`: what will be put at once. `erased`: what was made fill before."""
         self.values = state.empty(shape)
         self.written: npt.NDArray[np.bool_] | None = None
         if not _covers(first, shape):
-            self.values[...] = state.fill_element
+            self.values[...] = state.fill.element
             self.written = np.zeros(shape, np.bool_)
             if erased is not None:
                 self.written[erased] = True
@@ -231,7 +232,7 @@ class _Piece:
         np.copyto(old[0, ...], self.values, where=True if self.written is None else self.written)
 
 
-def _cells(state: ArrayState, box: ArraySubset, bounds: Shape) -> Cells:
+def _cells(state: BoundArray, box: ArraySubset, bounds: Shape) -> Cells:
     """A box of one chunk as a row of cells, in the chunk's coordinates."""
     return box_region(box).split(own_grid(state), bounds)
 

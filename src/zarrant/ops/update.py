@@ -1,5 +1,13 @@
 """Operations that write regions: whole chunks without a read, parts of chunks by a guarded update.
 
+What is done to a chunk depends on how much of it is written (`_WAYS`), and on what keeps other writers out (`ops/guard.py`):
+
+| chunk | no lock | compare-and-swap, lock, group commit | lock inside a lock (of the metadata) |
+|---|---|---|---|
+| whole | stored, no read | stored, no read | stored, no read |
+| edge | stored on condition that the shape stands, or else as a part | the same | is whole: nobody appends meanwhile |
+| part | read, changed and stored once, or LostUpdateError | read, changed and stored until it succeeds | the same |
+
 A write names elements, and changes only those. A chunk or subchunk of which every element is written needs no read. At the
 end of the array it needs none either if every element within the bounds is written: but the bounds are those that this handle
 knows, and others may have appended. So the shape must be seen to stand, while the chunk is locked: no appender has begun, or
@@ -10,27 +18,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from zarrant.codecs.sources import Single, Stored
-from zarrant.errors import ChunkError, ShapeError
+from zarrant.errors import ChunkError, MetadataChangedError, ShapeError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.layers import Layers, Stack, Values
 from zarrant.geometry.region import Cells, Region, box_region
 from zarrant.geometry.selection import Selection
-from zarrant.ops.batching import own_grid, run_batches, write_batch, write_known
-from zarrant.ops.current import Current, shape_stands
-from zarrant.ops.exclusive import Change, exclusively
-from zarrant.ops.state import Array, ArrayState
-from zarrant.requests import Op, Outcome, group_commit
+from zarrant.ops.batching import encode, own_grid, run_batches, write_batch
+from zarrant.ops.bound_array import Array, BoundArray
+from zarrant.ops.current import Current, shape_stands, while_shape_stands
+from zarrant.ops.guard import Guard, update_object
+from zarrant.requests import Op, Outcome, put
 from zarrant.storage import Part
 
 
-def store_array_subset(state: ArrayState, subset: Any, data: Any) -> Op[None]:
+def store_array_subset(state: BoundArray, subset: Any, data: Any) -> Op[None]:
     """Store any region; whole chunks are written without a read, the others updated, side by side.
 
     `data` has the region's shape or broadcasts to it. An empty region is a no-op.
@@ -41,13 +49,13 @@ def store_array_subset(state: ArrayState, subset: Any, data: Any) -> Op[None]:
         yield from store_region(state, box_region(region), values, state.shape)
 
 
-def store_new_array(state: ArrayState, data: Array) -> Op[None]:
+def store_new_array(state: BoundArray, data: Array) -> Op[None]:
     """Store all of an array whose document this operation holds: nobody appends to it."""
     if data.size:
         yield from store_region(state, box_region(ArraySubset.full(state.shape)), data, state.shape, metadata_locked=True)
 
 
-def store_array_subsets(state: ArrayState, pairs: Iterable[tuple[Any, Any]]) -> Op[None]:
+def store_array_subsets(state: BoundArray, pairs: Iterable[tuple[Any, Any]]) -> Op[None]:
     """Store many regions as one call: each stored object is read at most once and written once.
 
     `pairs` are (subset, data) as for `store_array_subset`; where they overlap the later one stays. Every pair is checked
@@ -65,7 +73,7 @@ def store_array_subsets(state: ArrayState, pairs: Iterable[tuple[Any, Any]]) -> 
         yield from store_region(state, Layers(tuple(regions), tuple(range(len(regions)))), Stack(tuple(arrays)), state.shape)
 
 
-def store_chunk_subset(state: ArrayState, chunk: Sequence[int], subset: Any, data: Any) -> Op[None]:
+def store_chunk_subset(state: BoundArray, chunk: Sequence[int], subset: Any, data: Any) -> Op[None]:
     """Store a part of one chunk; `subset` is in coordinates of the chunk and may reach into the padding of an edge chunk."""
     chunk = check_chunk_indices(chunk, state.grid.grid_shape)
     local = as_subset(subset, state.chunk_shape, "chunk")
@@ -76,7 +84,7 @@ def store_chunk_subset(state: ArrayState, chunk: Sequence[int], subset: Any, dat
         yield from store_region(state, box_region(region), values, tuple(int(bound) for bound in bounds))
 
 
-def store_selection(state: ArrayState, selection: Selection, data: Any) -> Op[None]:
+def store_selection(state: BoundArray, selection: Selection, data: Any) -> Op[None]:
     """Store values at a NumPy-like selection; where it names an element twice, the later value stays."""
     values = selection.source(state.values(data))
     if values.size == 0:
@@ -85,7 +93,7 @@ def store_selection(state: ArrayState, selection: Selection, data: Any) -> Op[No
 
 
 def store_region(
-    state: ArrayState, region: Region, values: Values, bounds: tuple[int, ...], *, metadata_locked: bool = False
+    state: BoundArray, region: Region, values: Values, bounds: tuple[int, ...], *, metadata_locked: bool = False
 ) -> Op[None]:
     """Store a region of an array whose elements exist up to `bounds`.
 
@@ -93,39 +101,78 @@ def store_region(
     threads of this process make of one chunk at the same time are merged and stored as one.
     """
     cells = region.split(state.grid, bounds)
-    alone = metadata_locked or not state.options.readable
-    whole = cells.full if alone else cells.full & ~_over_the_edge(state, cells)
+    bounds_known = metadata_locked or not state.options.readable
+    whole = cells.full if bounds_known else cells.full & ~_over_the_edge(state, cells)
+    guard = _guard(state, values, metadata_locked, bounds_known)
+    task = _Write(state, cells, values, whole, guard, bounds_known)
+    yield from run_batches(state, cells.index, _batches(whole, state.write_batch), task.run)
 
-    def write(lo: int, hi: int) -> Op[list[Outcome[Any]]]:
-        if whole[lo]:
-            return (yield from write_batch(state, cells, values, lo, hi))
-        if cells.full[lo] and (outcomes := (yield from write_known(state, cells, values, lo))) is not None:
-            return outcomes
-        key = state.chunk_keys(cells.index[lo:hi])[0]
-        if alone or isinstance(values, Stack) or not state.options.exclusive:
-            change = _merge(state, cells, lo, values, alone)
-            yield from exclusively(key, change, state.options.exclusive, node=Current(state), beside=metadata_locked)
-        else:
-            yield from _merge_together(state, key, _Update(cells, lo, values))
+
+def _guard(state: BoundArray, values: Values, metadata_locked: bool, bounds_known: bool) -> Guard:
+    """What keeps other writers out of a chunk of which a part is written."""
+    if not state.options.exclusive:
+        return Guard.NONE
+    if metadata_locked:
+        return Guard.NESTED_LOCK
+    return Guard.LOCK if bounds_known or isinstance(values, Stack) else Guard.GROUP_COMMIT
+
+
+class _Write(NamedTuple):
+    """Columns of chunks to be written. Each of `_WAYS` is an operation with one outcome for each row."""
+
+    state: BoundArray
+    cells: Cells
+    values: Values
+    whole: npt.NDArray[np.bool_]
+    guard: Guard
+    bounds_known: bool
+
+    def run(self, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
+        """Rows of one kind: several whole chunks, or one other chunk."""
+        return _WAYS[bool(self.cells.full[lo]), bool(self.whole[lo])](self, lo, hi)
+
+    def store_whole(self, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
+        return write_batch(self.state, self.cells, self.values, lo, hi)
+
+    def store_edge(self, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
+        condition = while_shape_stands(self.state)
+        if condition is None:  # the store cannot tell at the moment of the write
+            return (yield from self.update_part(lo, hi))
+        outcomes = yield from put((yield from encode(self.state, self.cells, self.values, lo, hi)), condition)
+        if any(isinstance(outcome, MetadataChangedError) for outcome in outcomes):
+            return (yield from self.update_part(lo, hi, refused=True))
+        return outcomes
+
+    def update_part(self, lo: int, hi: int, refused: bool = False) -> Op[list[Outcome[Any]]]:
+        state = self.state
+        (key,) = state.chunk_keys(self.cells.index[lo:hi])
+        change = _Update(state, self.cells, lo, self.values, self.bounds_known, refused)
+        yield from update_object(key, change, self.guard, node=Current(state))
         return [None]
 
-    yield from run_batches(state, cells.index, _batches(whole, state.write_batch), write)
+
+# By whether every element that this handle knows is written, and whether every element is.
+_WAYS: dict[tuple[bool, bool], Callable[[_Write, int, int], Op[list[Outcome[Any]]]]] = {
+    (True, True): _Write.store_whole,
+    (True, False): _Write.store_edge,
+    (False, False): _Write.update_part,
+}
 
 
-def erase_known(state: ArrayState, chunk: tuple[int, ...]) -> Op[None]:
+def erase_known(state: BoundArray, chunk: tuple[int, ...]) -> Op[None]:
     """Erase what this handle knows of a chunk at the end of the array: all of it, or its elements become fill."""
     inside = state.grid.in_bounds(chunk)
     cells = box_region(ArraySubset((0,) * len(chunk), inside.shape)).split(own_grid(state), state.chunk_shape)
-    fill: Array = np.broadcast_to(state.fill_element, inside.shape)
-    merge = _merge(state, cells, 0, fill, True)
+    fill = state.fill.full(inside.shape)
+    known = _Update(state, cells, 0, fill, bounds_known=True)
 
     def change(source: Stored) -> Op[list[Part] | None]:
-        return None if (yield from shape_stands(state)) else (yield from merge(source))
+        return None if (yield from shape_stands(state)) else (yield from known(source))
 
-    yield from exclusively(state.chunk_key(chunk), change, state.options.exclusive, node=Current(state))
+    yield from update_object(state.chunk_key(chunk), change, Guard.lock_if(state.options.exclusive), node=Current(state))
 
 
-def _over_the_edge(state: ArrayState, cells: Cells) -> npt.NDArray[np.bool_]:
+def _over_the_edge(state: BoundArray, cells: Cells) -> npt.NDArray[np.bool_]:
     """(n,) which chunks have elements beyond the bounds."""
     if cells.n == 1:
         return np.array((cells.extent(0) != state.chunk_shape,))
@@ -133,27 +180,50 @@ def _over_the_edge(state: ArrayState, cells: Cells) -> npt.NDArray[np.bool_]:
     return over
 
 
-def _merge(state: ArrayState, cells: Cells, row: int, values: Values, bounds_known: bool) -> Change:
-    """The change that lays one row of values over the old chunk.
+class _Update(NamedTuple):
+    """The change that lays row `row` of `values` over the old chunk; see `guard.Mergeable`.
 
     A subchunk (or a chunk) of which every element within the bounds is written needs no read; what lies beyond the bounds
     becomes fill. That is right only as long as nothing is there: unless `bounds_known`, the shape must be seen to stand, under
-    the chunk's lock. Where it does not, others may have appended, and the bounds are those of the chunk.
+    the chunk's lock. Where it does not, others may have appended, and the bounds are those of the chunk. `refused`: it was
+    seen not to stand just now, so the metadata must be read again.
     """
-    extent = cells.extent(row)
-    beyond = not bounds_known and extent != state.chunk_shape and (state.sharded or bool(cells.full[row]))
 
-    def change(source: Stored) -> Op[list[Part] | None]:
-        if beyond and not (yield from shape_stands(state)):  # safety: shape
+    state: BoundArray
+    cells: Cells
+    row: int
+    values: Values
+    bounds_known: bool = False
+    refused: bool = False
+
+    @property
+    def kind(self) -> tuple[int, tuple[int, ...]]:
+        """Chains are prepared once for what they depend on: updates with the same one differ in where and what only."""
+        return id(self.state.prepared), self.cells.extent(self.row)
+
+    def merged(self, updates: Sequence[_Update]) -> _Update:
+        """Updates of one chunk as one, later ones on top."""
+        if len(updates) == 1:
+            (only,) = updates
+            return only if only.state is self.state else only._replace(state=self.state)
+        layers = Layers(tuple(each.cells.region(each.row) for each in updates), tuple(range(len(updates))))
+        cells = layers.split(own_grid(self.state), self.cells.extent(self.row))
+        values = Stack(tuple(cast("Array", each.values) for each in updates))
+        return _Update(self.state, cells, 0, values, refused=any(each.refused for each in updates))
+
+    def __call__(self, source: Stored) -> Op[list[Part] | None]:
+        """The parts of the new chunk."""
+        state, cells, row, values = self.state, self.cells, self.row, self.values
+        extent = cells.extent(row)
+        beyond = not self.bounds_known and extent != state.chunk_shape and (state.sharded or bool(cells.full[row]))
+        if beyond and not (yield from shape_stands(state, self.refused)):  # safety: shape
             return (yield from _merge_unseen(state, cells.region(row), values, extent, source))
         encoded = yield from state.prepared.write(Single(row, source), cells, row, row + 1, values)
         return encoded.row(0)
 
-    return change
-
 
 def _merge_unseen(
-    state: ArrayState, region: Region, values: Values, known: tuple[int, ...], source: Stored
+    state: BoundArray, region: Region, values: Values, known: tuple[int, ...], source: Stored
 ) -> Op[list[Part] | None]:
     """Lay values over a chunk in which elements beyond the `known` bounds may have been stored by others."""
     cells = region.split(own_grid(state), state.chunk_shape)
@@ -170,7 +240,7 @@ def _merge_unseen(
     return encoded.row(0)
 
 
-def _damaged(state: ArrayState, region: Region, known: tuple[int, ...], source: Stored) -> Op[list[ArraySubset]]:
+def _damaged(state: BoundArray, region: Region, known: tuple[int, ...], source: Stored) -> Op[list[ArraySubset]]:
     """The subchunks that cannot be read, of those whose every known element is written but that reach beyond what is known."""
     grid = ChunkGrid.regular(state.chunk_shape, state.piece_shape)
     pieces = region.split(grid, known)
@@ -187,44 +257,14 @@ def _damaged(state: ArrayState, region: Region, known: tuple[int, ...], source: 
     return found
 
 
-def _laid_over_fill(state: ArrayState, boxes: Sequence[ArraySubset], region: Region, values: Values) -> tuple[Layers, Stack]:
+def _laid_over_fill(state: BoundArray, boxes: Sequence[ArraySubset], region: Region, values: Values) -> tuple[Layers, Stack]:
     """A region on top of boxes of fill."""
     layers = region if isinstance(region, Layers) else Layers((region,), (0,))
     arrays = values.arrays if isinstance(values, Stack) else (values,)
     n = len(arrays)
     regions = (*map(box_region, boxes), *layers.regions)
-    fills = tuple(np.broadcast_to(state.fill_element, box.shape) for box in boxes)
+    fills = tuple(state.fill.full(box.shape) for box in boxes)
     return Layers(regions, (*range(n, n + len(boxes)), *layers.numbers)), Stack((*arrays, *fills))
-
-
-class _Update(NamedTuple):
-    """A part of one chunk to be stored: row `row` of `cells`."""
-
-    cells: Cells
-    row: int
-    values: Array
-
-
-def _merge_together(state: ArrayState, key: str, update: _Update) -> Op[None]:
-    """Merge an update and those that others make of the same chunk meanwhile, with one read and one write."""
-
-    def lead(take: Callable[[], Sequence[_Update]]) -> Op[Any]:
-        def change(source: Stored) -> Op[list[Part] | None]:
-            return (yield from _merge(state, *_laid_over(state, take()), False)(source))
-
-        return exclusively(key, change, node=Current(state))
-
-    # Chains are prepared once for what they depend on: updates with the same one differ in where and what only.
-    yield from group_commit(key, (id(state.prepared), update.cells.extent(update.row)), update, lead)
-
-
-def _laid_over(state: ArrayState, updates: Sequence[_Update]) -> tuple[Cells, int, Values]:
-    """Updates of one chunk as one, later ones on top."""
-    if len(updates) == 1:
-        return updates[0]
-    layers = Layers(tuple(cells.region(row) for cells, row, _ in updates), tuple(range(len(updates))))
-    bounds = updates[0].cells.extent(updates[0].row)
-    return layers.split(own_grid(state), bounds), 0, Stack(tuple(values for _, _, values in updates))
 
 
 def _batches(full: npt.NDArray[np.bool_], step: int) -> Iterator[tuple[int, int]]:

@@ -23,14 +23,14 @@ from zarrant.errors import ShapeError, ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.geometry.region import box_region
 from zarrant.ops.batching import block_indices, block_subset, own_grid, run_batches, settle, write_cells
+from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.current import put_current, put_current_one
-from zarrant.ops.state import ArrayState
 from zarrant.ops.update import erase_known, store_region
 from zarrant.requests import Op, Outcome, WriteRequest, gather_outcomes
 from zarrant.storage import Buffer
 
 
-def store_chunk(state: ArrayState, chunk: Sequence[int], data: Any) -> Op[None]:
+def store_chunk(state: BoundArray, chunk: Sequence[int], data: Any) -> Op[None]:
     """Store one whole chunk, without a read.
 
     `data` has the chunk's full shape, or at the array's edge the shape of its in-bounds part (the padding becomes fill), or
@@ -40,7 +40,7 @@ def store_chunk(state: ArrayState, chunk: Sequence[int], data: Any) -> Op[None]:
     yield from store_chunks(state, ArraySubset(chunk, (1,) * len(chunk)), data)
 
 
-def store_chunks(state: ArrayState, chunks: Any, data: Any) -> Op[None]:
+def store_chunks(state: BoundArray, chunks: Any, data: Any) -> Op[None]:
     """Store a block of chunks, side by side, without a read.
 
     `chunks` is a subset of the chunk grid; `data` is one block of their full shape, or of its in-bounds part.
@@ -61,7 +61,7 @@ def store_chunks(state: ArrayState, chunks: Any, data: Any) -> Op[None]:
     yield from write_cells(state, box_region(subset).split(state.grid, subset.stop), values)
 
 
-def store_encoded_chunk(state: ArrayState, chunk: Sequence[int], buffer: Buffer, check: bool = False) -> Op[None]:
+def store_encoded_chunk(state: BoundArray, chunk: Sequence[int], buffer: Buffer, check: bool = False) -> Op[None]:
     """Store bytes as they are, without a copy; `check` decodes them first and raises ChunkError where they do not."""
     chunk = check_chunk_indices(chunk, state.grid.grid_shape)
     view = _flat(buffer)
@@ -72,7 +72,7 @@ def store_encoded_chunk(state: ArrayState, chunk: Sequence[int], buffer: Buffer,
 
 
 def store_encoded_chunks(
-    state: ArrayState, chunks: Sequence[Sequence[int]], buffers: Sequence[Buffer], check: bool = False
+    state: BoundArray, chunks: Sequence[Sequence[int]], buffers: Sequence[Buffer], check: bool = False
 ) -> Op[None]:
     """Store the bytes of many chunks as they are, side by side."""
     if len(chunks) != len(buffers):
@@ -84,7 +84,7 @@ def store_encoded_chunks(
     settle(state, checked, outcomes)
 
 
-def erase_chunk(state: ArrayState, chunk: Sequence[int]) -> Op[None]:
+def erase_chunk(state: BoundArray, chunk: Sequence[int]) -> Op[None]:
     """Erase one chunk: it reads as fill. Succeeds where it is absent. What others have appended to the chunk stays."""
     chunk = check_chunk_indices(chunk, state.grid.grid_shape)
     if _reaches_over(state, [index + 1 for index in chunk]):
@@ -93,7 +93,7 @@ def erase_chunk(state: ArrayState, chunk: Sequence[int]) -> Op[None]:
         yield from put_current_one(state, WriteRequest(state.chunk_key(chunk), None))
 
 
-def erase_chunks(state: ArrayState, chunks: Any) -> Op[None]:
+def erase_chunks(state: BoundArray, chunks: Any) -> Op[None]:
     """Erase a block of chunks, side by side and bounded. What others have appended to chunks at the end stays."""
     chunks = as_subset(chunks, state.grid.grid_shape, "chunk grid")
     if chunks.is_empty:
@@ -113,7 +113,7 @@ def erase_chunks(state: ArrayState, chunks: Any) -> Op[None]:
     yield from run_batches(state, indices, [(lo, min(lo + 64, len(indices))) for lo in range(0, len(indices), 64)], erase)
 
 
-def check_encoded(state: ArrayState, chunk: tuple[int, ...], data: memoryview) -> Op[None]:
+def check_encoded(state: BoundArray, chunk: tuple[int, ...], data: memoryview) -> Op[None]:
     """Decode bytes as this chunk; ChunkError where that fails."""
     cells = box_region(ArraySubset.full(state.chunk_shape)).split(own_grid(state), state.chunk_shape)
     try:
@@ -122,7 +122,7 @@ def check_encoded(state: ArrayState, chunk: tuple[int, ...], data: memoryview) -
         raise error.annotate(chunk=chunk, key=state.chunk_key(chunk)) from error.__cause__
 
 
-def _reaches_over(state: ArrayState, stop: Sequence[int]) -> bool:
+def _reaches_over(state: BoundArray, stop: Sequence[int]) -> bool:
     """Whether some of the chunks before `stop` have elements beyond the end of the array, of which this handle knows nothing."""
     ends = map(mul, stop, state.chunk_shape)
     return state.options.readable and any(map(gt, ends, state.shape))

@@ -29,6 +29,7 @@ from zarrant.errors import VersionChangedError
 from zarrant.locking.local import Asker, Taken, asker_of_parts, asking, give_back, given_up
 from zarrant.requests import (
     ANY,
+    Acknowledge,
     All,
     CheckUnchanged,
     ErasePrefix,
@@ -45,9 +46,9 @@ from zarrant.requests import (
     Request,
     WriteRequest,
 )
-from zarrant.run.holding import Both, hold, on_condition, steady
+from zarrant.run.group_commit import join, join_async
+from zarrant.run.holding import Both, hold, on_condition, settle, steady
 from zarrant.run.items import annotated, check_limit, check_ranges, check_version, get, method, outcome, store_all, store_in_turn
-from zarrant.run.joining import join, join_async
 from zarrant.run.lanes import lane_executor
 from zarrant.run.pool import Pool, Threads
 from zarrant.storage import Blob, ByteRange, Part, filled
@@ -142,7 +143,7 @@ def _locked(request: Locked, world: World) -> Any:
         return _drive(request.op, world._replace(store=held, outside=world.outside or world.store))
 
 
-def _joined(request: GroupCommit, world: World) -> None:
+def _group_commit(request: GroupCommit, world: World) -> None:
     join(request, world.store, lambda op: _drive(op, world))
 
 
@@ -165,7 +166,8 @@ _ANSWERS: dict[type, Callable[[Any, World], Any]] = {
     Put: _put,
     All: _all,
     Locked: _locked,
-    GroupCommit: _joined,
+    GroupCommit: _group_commit,
+    Acknowledge: lambda request, world: settle(world.store),
     Pause: _pause,
     CheckUnchanged: lambda request, world: steady(request.key, request.version, world.store),
     ErasePrefix: _erase_prefix,
@@ -256,6 +258,8 @@ async def _answer_async(request: Request, world: World) -> Any:
             return await _locked_async(request, world)
         case GroupCommit():
             return await join_async(request, store, lambda op: _perform_steps(op, world))
+        case Acknowledge():
+            return await in_thread(lambda: settle(store), executor=world.executor)
         case CheckUnchanged(key, version):
             return await _steady_async(key, version, store)
         case Pause(seconds):

@@ -57,7 +57,7 @@ class TempFile:
             files.unlink(path)  # safety: stale draft
             self.fd = files.open(path, _CREATE)
 
-    def publish(self, target: str, version: FileVersion, before: Callable[[], object] = lambda: None) -> None:
+    def publish(self, target: str, version: FileVersion, before: Callable[[], object] | None = None) -> None:
         """Close it, and let it become `target`; `version` is what it was stamped with. `before` is called just before that."""
         self.inode = version[:2]
         fd, self.fd = self.fd, -1
@@ -65,7 +65,8 @@ class TempFile:
         self._close(fd)
         if self.guard is not None:
             self.guard.check()  # safety: last look
-        before()
+        if before is not None:
+            before()
         self.files.rename(self.path, target)  # safety: rename
         self.inode, self.published = None, True
 

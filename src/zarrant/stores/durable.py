@@ -354,12 +354,12 @@ class Durable(ABC):
         if self.durability == "fsync" and not self.ledger.probed:
             self.ledger.probe(self.files)
 
-    def _before_rename(self, path: str, fd: int, version: FileVersion, old: os.stat_result | None, spare: bool) -> Mark:
-        """Sync the data of a draft where that is asked for, or where it was a spare; what to note of the new object.
+    def _before_rename(self, path: str, fd: int, version: FileVersion, old: os.stat_result | None, reused: bool) -> Mark:
+        """Sync the data of a draft where that is asked for, or where the file was published before; what to note of it.
 
         Otherwise: what is on disk of an object must not be lost by replacing it with data that are not.
         """
-        if self.durability == "fsync" or (spare and self.files.kind(version[0]) == "disk"):
+        if self.durability == "fsync" or (reused and self.files.kind(version[0]) == "disk"):
             self.files.sync(fd)  # safety: data sync
             return UNKNOWN
         order = self.files.order(version[0])

@@ -26,8 +26,9 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from zarrant.errors import CapabilityError, LockTimeout, NodeNotFoundError, OptionError, ReentrantLockError, StoreError
 from zarrant.locking.created import CreatedLock
@@ -35,7 +36,6 @@ from zarrant.locking.files import SUFFIX, FileLock
 from zarrant.locking.local import KeyQueues, in_turn
 from zarrant.requests import ANY, OnlyWhile
 from zarrant.storage import Version
-from zarrant.stores import spares
 from zarrant.stores.descriptors import require_descriptors
 from zarrant.stores.direct_io import DirectIO
 from zarrant.stores.drafts import FileVersion, MakeDraft, Naming, TempFile, look, version_of
@@ -45,6 +45,9 @@ from zarrant.stores.layer import FileLayer
 from zarrant.stores.links import Links
 from zarrant.stores.mounts import Mount, find_mount, renames_are_atomic, second_file_is_refused, second_lock_is_refused, trait_of
 from zarrant.stores.tree import NEW, FileTree
+
+if TYPE_CHECKING:
+    from zarrant.stores.file_reuse import FileReuse
 
 T = TypeVar("T")
 
@@ -72,8 +75,10 @@ class FilesystemStore(FileTree):
     apart. "auto" is "os", but "lockfile" on FUSE and network mounts whose locks need not reach other mounts, and makes sure, at
     the first write, that the choice excludes anyone (CapabilityError): `guard` tells.
     LockTimeout after `lock_timeout` seconds. `durability` "fsync": what a call wrote is on disk when it returns;
-    "rename": at the next `sync`. With `create` the directory is made at the first write, else it must be there. `spares` False
-    for a directory whose files are sent to others in the course of updates by NFS 3 or `sendfile`: see `stores.spares`.
+    "rename": at the next `sync`. With `create` the directory is made at the first write, else it must be there. `file_reuse`
+    True: updates of big objects, on file systems without reflinks, rewrite the file that the last update replaced, once nobody
+    has it open; not for directories that this machine exports by NFS 3, or whose files are sent by `sendfile`: readers there
+    cannot be seen (`stores.file_reuse`).
     `direct_io` True: whole objects are written and read around the page cache, where the file system can do that
     (`stores.direct_io`); `access` tells whether it does.
     `follow_symlinks`: "files" reads files that are links wherever these lead, and enters directories that are links only where
@@ -95,7 +100,7 @@ class FilesystemStore(FileTree):
         lock_timeout: float = 60.0,
         durability: str = "rename",
         create: bool = True,
-        spares: bool = True,
+        file_reuse: bool = False,
         direct_io: bool = False,
         follow_symlinks: bool | str = "files",
         layer: FileLayer | None = None,
@@ -111,11 +116,10 @@ class FilesystemStore(FileTree):
             raise OptionError(
                 "not a time to wait", store=self.url, field="lock_timeout", expected="seconds", got=repr(lock_timeout)
             )
-        if not isinstance(direct_io, bool):
-            raise OptionError(
-                "neither true nor false", store=self.url, field="direct_io", expected="True | False", got=repr(direct_io)
-            )
-        self.ledger, self.spares = ledger_of(self.root, self.files), spares
+        for field, value in {"direct_io": direct_io, "file_reuse": file_reuse}.items():
+            if not isinstance(value, bool):
+                raise OptionError("neither true nor false", store=self.url, field=field, expected="True | False", got=repr(value))
+        self.ledger, self.file_reuse = ledger_of(self.root, self.files), file_reuse
         self.direct = DirectIO(self.files, self.url) if direct_io else None
         self.follow_symlinks = follow_symlinks
         self.links = Links(self.files, self.root, self.url, follow_symlinks)
@@ -131,7 +135,7 @@ class FilesystemStore(FileTree):
         return FilesystemStore(self.root, **{**self._options(), **options}, layer=self.files)
 
     def _options(self) -> dict[str, Any]:
-        names = ("locking", "lock_timeout", "durability", "create", "spares", "direct_io", "follow_symlinks")
+        names = ("locking", "lock_timeout", "durability", "create", "file_reuse", "direct_io", "follow_symlinks")
         return {name: getattr(self, name) for name in names}
 
     @property
@@ -243,17 +247,25 @@ class FilesystemStore(FileTree):
     def _locked_draft(self, path: str, lock: FileLock, fd: int) -> TempFile:
         return TempFile(self.files, f"{path}{NEW}{SUFFIX}", lock, fd)
 
-    def _tidier(self) -> Callable[[str, FileVersion], bool] | None:
-        return self._drop_spare if self.spares and self._choice() == "os" else None
+    @cached_property
+    def reuse(self) -> FileReuse | None:
+        """What reuses files; None where it is off, and where other processes are not kept out."""
+        if not self.file_reuse or self._choice() != "os":
+            return None
+        from zarrant.stores.file_reuse import FileReuse  # a thread and an exit handler that nobody else needs
 
-    def _drop_spare(self, path: str, replaced: FileVersion) -> bool:
-        """Remove a spare, unless the object is being written now; whether it is gone."""
-        if spares.absent(self.files, path, replaced):
+        return FileReuse(self.files, self._drop_previous)
+
+    def _drop_previous(self, path: str, replaced: FileVersion) -> bool:
+        """Remove a previous file, unless the object is being written now; whether it is gone."""
+        from zarrant.stores.file_reuse import LOCK_TIMEOUT_S, PREVIOUS, absent
+
+        if absent(self.files, path, replaced):
             return True
         try:
-            with self._slot(path, spares.PATIENCE):
-                if not spares.absent(self.files, path, replaced):
-                    self._unlink(path + spares.SPARE)
+            with self._slot(path, LOCK_TIMEOUT_S):
+                if not absent(self.files, path, replaced):
+                    self._unlink(path + PREVIOUS)
         except (LockTimeout, ReentrantLockError):
             return False
         return True
@@ -374,7 +386,8 @@ class FilesystemStore(FileTree):
     def __repr__(self) -> str:
         durable = "" if self.durability == "rename" else f", durability={self.durability!r}"
         direct = f", direct_io={True if not self.direct.refused else self.access!r}" if self.direct else ""
-        return f"FilesystemStore({self.root!r}, locking={self.locking!r}{durable}{direct})"
+        reuse = ", file_reuse=True" if self.file_reuse else ""
+        return f"FilesystemStore({self.root!r}, locking={self.locking!r}{durable}{direct}{reuse})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _open, (self.root, self._options(), self.files)

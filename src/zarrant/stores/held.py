@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from zarrant.locking.files import FileLock
 from zarrant.locking.local import KeyQueues, in_turn, not_locked
 from zarrant.storage import Version
-from zarrant.stores.drafts import FileVersion, MakeDraft
+from zarrant.stores.drafts import MakeDraft
 from zarrant.stores.durable import Group
 from zarrant.stores.tree import FileTree
+
+if TYPE_CHECKING:
+    from zarrant.stores.file_reuse import FileReuse
 
 
 class HeldFiles(FileTree):
@@ -48,6 +51,12 @@ class HeldFiles(FileTree):
                 raise not_locked(self.url, key)
         with in_turn(self._turns, paths, time.monotonic() + self._store.lock_timeout, self.url):
             yield HeldFiles(self._store, {path: self._locks[path] for path in paths})
+
+    @property
+    def reuse(self) -> FileReuse | None:
+        """See `FilesystemStore.reuse`."""
+        reuse: FileReuse | None = self._store.reuse
+        return reuse
 
     @property
     def guard(self) -> str:
@@ -82,10 +91,6 @@ class HeldFiles(FileTree):
 
     def _doubtful(self) -> bool:
         return bool(self._store._doubtful())
-
-    def _tidier(self) -> Callable[[str, FileVersion], bool] | None:
-        tidier: Callable[[str, FileVersion], bool] | None = self._store._tidier()
-        return tidier
 
     @contextmanager
     def _within(self, group: Group) -> Iterator[Self]:

@@ -13,14 +13,13 @@ from inspect import signature
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from zarrant.errors import OptionError, did_you_mean
+from zarrant import extensions
+from zarrant.errors import OptionError, UnknownExtensionError, did_you_mean
 from zarrant.storage import capabilities
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.memory import MemoryStore
 from zarrant.stores.names import check_key
 
-SCHEMES = ("file", "memory")
-LATER = ("s3", "gs", "az", "http", "https")
 _OPTIONS = tuple(name for name in signature(FilesystemStore).parameters if name not in ("root", "layer"))
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 
@@ -65,27 +64,53 @@ def resolve_store(
 
 
 def _from_url(url: str, scheme: str, options: dict[str, Any], file_options: Mapping[str, Any]) -> Resolved:
-    parts = urlsplit(url)
-    if scheme not in SCHEMES:
-        hint = "Object stores come with a later release" if scheme in LATER else None
-        known = ", ".join(f"{name}://" for name in SCHEMES)
-        raise OptionError("unknown kind of store", field="store", expected=known, got=f"{scheme}://", hint=hint)
-    if parts.query or parts.fragment:
-        raise OptionError("a URL with more than a path", field="store", expected=f"{scheme}://…", got=url)
-    if scheme == "file":
-        if parts.netloc not in ("", "localhost") or not parts.path:
+    try:
+        found = extensions.stores.resolve(scheme)
+    except UnknownExtensionError as error:
+        known = ", ".join(f"{name}://" for name in extensions.stores.names())
+        message, got = "unknown kind of store", f"{scheme}://"
+        raise OptionError(message, field="store", expected=known, got=got, hint=error.hint) from error.__cause__
+    made = found.from_url(url, {**file_options, **options} if found is FileUrl else options)
+    return Resolved(*made) if isinstance(made, tuple) else Resolved(made, "")
+
+
+class FileUrl:
+    """`file:///path`: a directory of this machine."""
+
+    @staticmethod
+    def from_url(url: str, options: Mapping[str, Any]) -> Resolved:
+        """The store of a URL."""
+        host, path = _plain_url(url)
+        if host not in ("", "localhost") or not path:
             raise OptionError("a file URL of another machine, or of no path", field="store", expected="file:///path", got=url)
-        return _directory(unquote(parts.path), {**file_options, **options})
-    _refuse(options, url, known=())
-    prefix = unquote(parts.path).strip("/")
-    if not parts.netloc:
-        raise OptionError("a memory URL without a name", field="store", expected="memory://name", got=url)
-    if prefix:
-        check_key(prefix, url)
-    return Resolved(MemoryStore.named(parts.netloc), f"{prefix}/" if prefix else "")
+        return _directory(path, options)
 
 
-def _directory(path: str | os.PathLike[str], options: dict[str, Any]) -> Resolved:
+class MemoryUrl:
+    """`memory://name/prefix`: the store of this process that goes by the name."""
+
+    @staticmethod
+    def from_url(url: str, options: Mapping[str, Any]) -> Resolved:
+        """The store of a URL."""
+        name, path = _plain_url(url)
+        _refuse(options, url, known=())
+        prefix = path.strip("/")
+        if not name:
+            raise OptionError("a memory URL without a name", field="store", expected="memory://name", got=url)
+        if prefix:
+            check_key(prefix, url)
+        return Resolved(MemoryStore.named(name), f"{prefix}/" if prefix else "")
+
+
+def _plain_url(url: str) -> tuple[str, str]:
+    """Host and path of a URL that has nothing else."""
+    parts = urlsplit(url)
+    if parts.query or parts.fragment:
+        raise OptionError("a URL with more than a path", field="store", expected=f"{parts.scheme}://…", got=url)
+    return parts.netloc, unquote(parts.path)
+
+
+def _directory(path: str | os.PathLike[str], options: Mapping[str, Any]) -> Resolved:
     _refuse(options, path, known=_OPTIONS)
     if not os.fspath(path):
         raise OptionError("an empty path", field="store", expected="a directory", got=repr(path))

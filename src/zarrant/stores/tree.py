@@ -13,9 +13,10 @@ import os
 import re
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Self
+from functools import partial
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -23,8 +24,7 @@ from zarrant.errors import ByteRangeError, LimitError, OptionError, VersionChang
 from zarrant.locking.files import SUFFIX
 from zarrant.requests import ANY, OnlyWhile
 from zarrant.storage import Blob, Buffer, ByteRange, Hole, Part, Version
-from zarrant.stores import spares
-from zarrant.stores.descriptors import could_not_open, with_few
+from zarrant.stores.descriptors import with_few
 from zarrant.stores.direct_io import DirectIO
 from zarrant.stores.drafts import (
     ABSENT,
@@ -47,6 +47,11 @@ from zarrant.stores.mounts import BUSY_S, QUIET_S, RELOOK_S
 from zarrant.stores.names import check_key, check_prefix, is_plain
 from zarrant.stores.together import put_together
 from zarrant.stores.unsynced import Mark
+
+if TYPE_CHECKING:
+    from zarrant.stores.file_reuse import FileReuse
+
+Opened = tuple[int, os.stat_result]
 
 NEW = ".__new"
 """Draft under a lock: `<key>.__new.__lock`. Without locks: `<key>.__new<hex digits>.__lock`."""
@@ -96,6 +101,11 @@ class FileTree(Durable):
     """Files are written and read around the page cache; None: buffered."""
 
     @property
+    def reuse(self) -> FileReuse | None:
+        """What lets updates rewrite the file that the last one replaced; None: every update makes a new file."""
+        return None
+
+    @property
     def direct_io(self) -> bool:
         """Whether direct I/O was asked for; `access` tells whether it is done."""
         return self.direct is not None
@@ -123,10 +133,6 @@ class FileTree(Durable):
     @abstractmethod
     def _doubtful(self) -> bool:
         """Whether an object that was just not found may be there: on file systems whose renames are not atomic for readers."""
-
-    @abstractmethod
-    def _tidier(self) -> Callable[[str, FileVersion], bool] | None:
-        """What removes a spare when no hold is left; None where other processes are not kept out."""
 
     def get(self, key: str) -> Blob | None:
         return self._get(key, None)
@@ -190,7 +196,7 @@ class FileTree(Durable):
             if look(self.files, path) is not None or self._doubtful():
                 with self._slot(path):
                     self._check()
-                    self._unlink(path + spares.SPARE)  # first: who is killed in between leaves no spare of nothing
+                    self._remove_previous(path)  # first: who is killed in between leaves none without its object
                     self._unlink(path)
             else:
                 self._check()
@@ -205,7 +211,7 @@ class FileTree(Durable):
             with self._slot(path):
                 self._check()
                 _expect(self.links.state(path), if_version)
-                self._unlink(path + spares.SPARE)
+                self._remove_previous(path)
                 self._unlink(path)
             self._done([path])
 
@@ -319,7 +325,7 @@ class FileTree(Durable):
             offset, first = offset + length, last
         return views
 
-    def _open_again(self, path: str) -> spares.Opened | None:
+    def _open_again(self, path: str) -> Opened | None:
         """Look a second time for an object that was not found, where one is replaced in two steps that readers can see."""
         if not self._doubtful():
             return None
@@ -341,14 +347,9 @@ class FileTree(Durable):
         with Naming("write", self.url, key):
             self._ready()
             made: list[TempFile] = []
-            try:
-                version, mark = self._swap_locked(path, parts, if_version, made)
-            except OSError as error:
-                if not could_not_open(error) or any(each.published for each in made):
-                    raise
-                version, mark = with_few(
-                    lambda: self._swap_locked(path, parts, if_version, made), lambda: any(each.published for each in made)
-                )
+            version, mark = with_few(
+                lambda: self._swap_locked(path, parts, if_version, made), lambda: any(each.published for each in made)
+            )
             self._done([path], mark)
         return version
 
@@ -377,42 +378,37 @@ class FileTree(Durable):
         path: str,
         parts: Sequence[Part],
         if_version: Version,
-        opened: spares.Opened | None,
+        opened: Opened | None,
         old: os.stat_result | None,
         make_draft: MakeDraft,
     ) -> tuple[FileVersion, Mark]:
-        """Write a draft and let it take the object's place. Where that was slow, the old object is kept as a spare."""
-        tidier = None if opened is None or self.ledger.is_broken(self.files, path) else self._tidier()
-        adopted = None
-        if opened is not None and tidier is not None:
-            adopted = spares.adopt(self.files, path, opened, make_draft, spares.room_for(parts, opened[1].st_size))
-        draft = make_draft(-1) if adopted is None else adopted[0]
+        """Write a temp file and rename it over the object."""
+        update = None
+        if opened is not None and (reuse := self.reuse) is not None and not self.ledger.is_broken(self.files, path):
+            update = reuse.update(path, parts, opened, make_draft)
+        draft = make_draft(-1) if update is None else update.draft
         try:
-            worth = adopted is not None
-            if opened is not None and adopted is not None:
-                spares.write_changes(self.files, draft.fd, parts, opened, adopted[1])
-            elif opened is not None and tidier is not None:
-                worth = spares.write_timed(self.files, draft.fd, parts, opened)
-            else:
+            if update is None:
                 self._write_parts(draft.fd, parts, opened)
+            else:
+                update.write()
             version = stamp(self.files, draft.fd, old)
-            worth = worth and old is not None and spares.remember(self.files, draft.fd, path, version, old, parts)
-            mark = self._before_rename(path, draft.fd, version, old, adopted is not None)
+            if update is not None:
+                update.record(version)
+            mark = self._before_rename(path, draft.fd, version, old, update is not None and update.is_reused)
             if draft.guard is None and if_version is not ANY:
                 _expect(self.links.state(path), if_version)  # nobody was kept out while it was written
-            kept: list[bool] = []
-            draft.publish(path, version, lambda: kept.append(worth and self._keep(path)))
+            draft.publish(path, version, None if update is None else partial(update.keep, self.links.is_link))
         except BaseException:
             draft.release()
             raise
-        if opened is None and old is not None:
-            self._drop_old_spare(path)
-        if kept == [True] and tidier is not None and old is not None:
-            replaced = version_of(old)
-            spares.left_behind(path, lambda: tidier(path, replaced))
+        if update is not None:
+            update.done()
+        elif opened is None and old is not None:
+            self._remove_previous(path)
         return version, mark
 
-    def _write_parts(self, fd: int, parts: Sequence[Part], base: spares.Opened | None) -> None:
+    def _write_parts(self, fd: int, parts: Sequence[Part], base: Opened | None) -> None:
         """Write a new object: directly where that is asked for and possible, and it takes nothing from the file before."""
         if self.direct is not None and base is None:
             new = [part for part in parts if not isinstance(part, ByteRange | Hole)]
@@ -420,13 +416,10 @@ class FileTree(Durable):
                 return
         write_parts(self.files, fd, parts, base)
 
-    def _keep(self, path: str) -> bool:
-        """Keep an object as a spare; what a link leads to is not ours."""
-        return not self.links.is_link(path) and spares.keep(self.files, path)
-
-    def _drop_old_spare(self, path: str) -> None:
-        """Remove the spare of an object that was just replaced by something else than an update."""
-        self._unlink(path + spares.SPARE)
+    def _remove_previous(self, path: str) -> None:
+        """Remove the previous file of an object that is replaced or erased; nothing to do where files are not reused."""
+        if (reuse := self.reuse) is not None:
+            reuse.remove(path)
 
     def _unlink(self, path: str) -> None:
         try:

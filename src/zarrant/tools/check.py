@@ -19,10 +19,10 @@ from zarrant.metadata.node import NAMES, key_of
 from zarrant.metadata.text import dump_json
 from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument, parse
 from zarrant.nodes.base import LIST, READ, Place
+from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.consolidated import entry
 from zarrant.ops.examine import Examined, examine, in_grid
 from zarrant.ops.hierarchy import document_key, find_document
-from zarrant.ops.state import ArrayState
 from zarrant.progress import Meter, Report
 from zarrant.requests import Op, gather_outcomes, list_dir, list_prefix
 from zarrant.stores.filesystem import FilesystemStore
@@ -54,7 +54,7 @@ class Finding:
 class Found:
     """An array that could be opened, and what is found in it, as `inspect` fills it in."""
 
-    state: ArrayState
+    state: BoundArray
     place: Place
     findings: list[Finding] = field(default_factory=list)
     examined: dict[tuple[int, ...], Examined] = field(default_factory=dict)
@@ -126,7 +126,7 @@ def search(place: Place, path: str) -> tuple[list[Found], list[Finding]]:
             if document is not None:
                 documents[path] = document
             if isinstance(document, ArrayDocument):
-                arrays.append(Found(ArrayState.from_document(path, document, place.options), place))
+                arrays.append(Found(BoundArray.from_document(path, document, place.options), place))
             elif document is not None:
                 below = place.run(list_dir(f"{path}/" if path else ""), LIST)[1]
                 waiting += [directory.rstrip("/") for directory in reversed(below)]
@@ -209,7 +209,7 @@ def finding_of(leftover: Leftover) -> Finding:
     return Finding(kind, leftover.name, None, leftover.detail, "warning", leftover.removable)
 
 
-def _examined(state: ArrayState, chunk: tuple[int, ...], deep: bool, meter: Meter) -> Op[Examined]:
+def _examined(state: BoundArray, chunk: tuple[int, ...], deep: bool, meter: Meter) -> Op[Examined]:
     try:
         return (yield from examine(state, chunk, deep))
     finally:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 from zarrant.locking.files import MARK, SUFFIX
 from zarrant.stores.drafts import Naming
+from zarrant.stores.file_reuse import PREVIOUS
 from zarrant.stores.filesystem import FilesystemStore
-from zarrant.stores.spares import SPARE
 from zarrant.stores.tree import NEW
 
 _KIND = re.compile(rf"(?P<owner>.+?)(?P<draft>{re.escape(NEW)}(?P<own>[0-9a-f]*))?{re.escape(SUFFIX)}")
@@ -63,13 +63,13 @@ def _look(store: FilesystemStore, directory: str, name: str, found: re.Match[str
         before = store.files.stat(path)
     except FileNotFoundError:
         return None
-    spare = path.endswith(SPARE)
-    if found["own"] and not spare:
+    previous = path.endswith(PREVIOUS)
+    if found["own"] and not previous:
         return Leftover(directory + name, key, True, False, "a draft made without locks: of use to a writer that still runs")
     with _try_lock(store, f"{store.root}/{key}{SUFFIX}") as (free, size, start):
         if not free or not _same(store, path, before):  # the same file before and after: it was there without a holder
             return None
-        if spare:
+        if previous:
             return Leftover(directory + name, key, True, True, "what an update replaced a moment ago, or before it was killed")
         if draft:
             return Leftover(directory + name, key, True, True, "a draft of a writer that was killed")

@@ -90,7 +90,7 @@ def fill_value(text: str, dtype: Any) -> Any:
     except json.JSONDecodeError:
         value = text
     try:
-        return data_type.fill_scalar(data_type.fill_from_json(value, "fill_value"))
+        return data_type.fill_from_json(value, "fill_value").scalar
     except MetadataError as cause:
         raise OptionError(
             "not a fill value of this data type", field="fill_value", expected=data_type.name, got=repr(text)

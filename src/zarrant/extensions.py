@@ -1,0 +1,283 @@
+"""Names in documents and URLs to the classes that implement them: one registry of each kind.
+
+In comes a name ("zstd", "numcodecs.delta", "r24", "s3"), out goes the class registered for it, imported the first time it is
+asked for. There are five kinds: `codecs`, `data_types`, `chunk_grids`, `chunk_key_encodings` and `stores` (URL schemes). What
+is registered is checked at once: a class that lacks a method is an `OptionError` here, not a failure at the first write.
+
+    >>> @chunk_grids.register("example.spiral")
+    ... class Spiral:
+    ...     pass
+    Traceback (most recent call last):
+    ...
+    zarrant.errors.OptionError: Spiral is not one of the chunk_grids: it has no from_json...
+
+A name that is not registered is looked up among the entry points `zarrant.<kind>` of installed packages, then refused with
+`UnknownExtensionError`. Stored metadata chooses among registered names only: it can never name a module to import, and the
+configuration of an extension never selects other code.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any, NamedTuple, TypeVar, overload
+
+from zarrant.errors import OptionError, UnknownExtensionError, did_you_mean
+
+T = TypeVar("T")
+
+Target = str | object
+"""`"module:attribute"`, or the class itself."""
+
+
+_DECLARE = "Of what each instance has of its own, an annotation in the class is enough"
+
+
+class Contract(NamedTuple):
+    """What a class must have to be registered: methods, and other members (which may be set for each instance)."""
+
+    methods: tuple[str, ...] = ()
+    members: tuple[str, ...] = ()
+    choices: Mapping[str, tuple[str, ...]] = {}
+    """Members that have one of a few values."""
+
+    def missing(self, target: object) -> list[str]:
+        """What `target` lacks."""
+        lacking = [name for name in self.methods if not callable(getattr(target, name, None))]
+        return lacking + [name for name in (*self.members, *self.choices) if not _declares(target, name)]
+
+
+def _declares(target: object, name: str) -> bool:
+    """Whether a class has a member, or says by an annotation that its instances have it."""
+    classes = target.__mro__ if isinstance(target, type) else (type(target),)
+    return hasattr(target, name) or any(name in getattr(base, "__annotations__", {}) for base in classes)
+
+
+class Registry:
+    """One kind of extension: names, patterns of names, aliases, and hints for names that are known to live elsewhere.
+
+    >>> tables = Registry("codecs", {"zstd": "zlib:compressobj"}, aliases={"zstandard": "zstd"})
+    >>> tables.canonical("zstandard")
+    'zstd'
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        names: Mapping[str, Target] | None = None,
+        *,
+        contract: Contract | None = None,
+        patterns: Sequence[tuple[str, str, Target]] = (),
+        aliases: Mapping[str, str] | None = None,
+        hints: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        r"""`patterns` are (shown form, regular expression, target); `hints` are (regular expression, sentence).
+
+        A sentence may say what was matched: `\g<0>`.
+        """
+        self.kind = kind
+        self.contract = contract or Contract()
+        self._names: dict[str, Target] = dict(names or {})
+        self._patterns = [(shown, re.compile(pattern), target) for shown, pattern, target in patterns]
+        self._aliases = dict(aliases or {})
+        self._hints = [(re.compile(pattern), hint) for pattern, hint in hints]
+        self._loaded: dict[str, Any] = {}
+
+    def __repr__(self) -> str:
+        return f"Registry({self.kind!r}, {len(self.names())} names)"
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self._find(self.canonical(name)) is not None
+
+    def classes(self) -> list[Any]:
+        """Every class that is registered under a plain name, each once, imported where it was not."""
+        return list(dict.fromkeys(self.resolve(name) for name in list(self._names)))
+
+    def names(self) -> list[str]:
+        """Every name that resolves here, patterns in their shown form, sorted; entry points are not searched."""
+        return sorted({*self._names, *self._aliases, *(shown for shown, _, _ in self._patterns)})
+
+    def canonical(self, name: str) -> str:
+        """The name an alias stands for; any other name unchanged."""
+        return self._aliases.get(name, name)
+
+    @overload
+    def register(self, name: str, target: None = None, *, aliases: Sequence[str] = ()) -> Callable[[T], T]: ...
+
+    @overload
+    def register(self, name: str, target: T, *, aliases: Sequence[str] = ()) -> T: ...
+
+    def register(self, name: str, target: Any = None, *, aliases: Sequence[str] = ()) -> Any:
+        """Add a name, or replace what it stands for.
+
+        `target` is a class, or `"module:attribute"`, which is imported when the name is first asked for. Without it this is a
+        decorator. OptionError where the class lacks something that every extension of this kind has.
+        """
+        if not isinstance(name, str) or not name:
+            raise OptionError("an extension needs a name", field=self.kind, expected="a non-empty string", got=repr(name))
+        if target is None:
+            return lambda decorated: self.register(name, decorated, aliases=aliases)
+        if not isinstance(target, str):
+            self.check(target)
+        elif not re.fullmatch(r"[\w.]+:\w+", target):
+            raise OptionError("a target that cannot be imported", field=self.kind, expected='"module:attribute"', got=target)
+        self._aliases.pop(name, None)
+        self._names[name] = target
+        self._loaded.pop(name, None)
+        self._aliases.update(dict.fromkeys(aliases, name))
+        return target
+
+    def check(self, target: object) -> None:
+        """OptionError where `target` cannot be an extension of this kind: it says what is missing or has a wrong value."""
+        called = getattr(target, "__name__", repr(target))
+        if missing := self.contract.missing(target):
+            raise OptionError(
+                f"{called} is not one of the {self.kind}: it has no {', '.join(missing)}",
+                field=self.kind,
+                expected=", ".join((*self.contract.methods, *self.contract.members, *self.contract.choices)),
+                got=called,
+                hint=_DECLARE if set(missing) - set(self.contract.methods) else None,
+            )
+        for name, choices in self.contract.choices.items():
+            value = getattr(target, name, choices[0])
+            if isinstance(value, str) and value not in choices:
+                raise OptionError(f"{called} has a wrong {name}", field=self.kind, expected=" | ".join(choices), got=value)
+
+    def unregister(self, name: str) -> None:
+        """Forget a name and its aliases; succeed if it is not there."""
+        self._names.pop(name, None)
+        self._loaded.pop(name, None)
+        self._aliases = {alias: of for alias, of in self._aliases.items() if of != name}
+
+    def resolve(self, name: str, path: str | None = None) -> Any:
+        """The object registered for `name`; UnknownExtensionError, with the JSON `path`, where there is none."""
+        name = self.canonical(name)
+        if name in self._loaded:
+            return self._loaded[name]
+        target = self._find(name)
+        if target is None:
+            raise self.unknown(name, path)
+        try:
+            found = _load(target)
+        except (ImportError, AttributeError) as cause:
+            raise UnknownExtensionError(
+                f"{name!r} is registered among the {self.kind} but {target!r} cannot be imported",
+                field=self.kind,
+                got=name,
+                path=path,
+            ) from cause
+        if isinstance(target, str):
+            self.check(found)
+        self._loaded[name] = found
+        return found
+
+    def unknown(self, name: str, path: str | None = None) -> UnknownExtensionError:
+        """The error for a name that is not known: it lists the known ones and says where the name may be found."""
+        return UnknownExtensionError(
+            f"{name!r} is not among the known {self.kind}",
+            field=self.kind,
+            got=name,
+            expected=self.names(),
+            path=path,
+            hint=self.hint(name),
+        )
+
+    def _find(self, name: str) -> Target | None:
+        if name in self._names:
+            return self._names[name]
+        for _, pattern, target in self._patterns:
+            if pattern.fullmatch(name):
+                return target
+        from importlib import metadata  # importing it costs 7 % of importing this library, and most names are found by now
+
+        for point in metadata.entry_points(group=f"zarrant.{self.kind}", name=name):
+            return point.value
+        return None
+
+    def hint(self, name: str) -> str | None:
+        """Where a name that is not known may be found, or which known one is near."""
+        for pattern, hint in self._hints:
+            if match := pattern.fullmatch(name):
+                return match.expand(hint)
+        return did_you_mean(name, self.names()) or f"A package can add it through the entry point group 'zarrant.{self.kind}'"
+
+
+def _load(target: Target) -> Any:
+    if not isinstance(target, str):
+        return target
+    module, _, attribute = target.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+# Codecs of the numcodecs package that may be written under their long names here, and those that may not:
+# https://numcodecs.readthedocs.io/en/stable/zarr3.html
+_IN_NUMCODECS = "adler32|bz2|crc32|fletcher32|jenkins_lookup3|lz4|lzma|shuffle|zlib"
+_FILTERS_OF_NUMCODECS = "astype|bitround|delta|fixedscaleoffset|packbits|quantize"
+
+codecs = Registry(
+    "codecs",
+    {
+        "bytes": "zarrant.codecs.library.bytes:Bytes",
+        "sharding_indexed": "zarrant.codecs.sharding.codec:ShardingIndexed",
+        "transpose": "zarrant.codecs.library.transpose:Transpose",
+        "blosc": "zarrant.codecs.library.blosc:Blosc",
+        "gzip": "zarrant.codecs.library.gzip:Gzip",
+        "zstd": "zarrant.codecs.library.zstd:Zstd",
+        "crc32c": "zarrant.codecs.library.crc32c:Crc32c",
+    },
+    contract=Contract(
+        ("from_json", "to_json", "resolve"), ("name",), {"kind": ("array_to_array", "array_to_bytes", "bytes_to_bytes")}
+    ),
+    patterns=[("numcodecs.*", r"numcodecs\.[\w-]+", "zarrant.codecs.library.numcodecs_adapter:Numcodecs")],
+    aliases={"endian": "bytes"},  # the name of `bytes` in drafts of the specification
+    hints=[
+        (_IN_NUMCODECS, r"Its name in Zarr V3 is 'numcodecs.\g<0>'"),
+        (_FILTERS_OF_NUMCODECS, r"No codec but 'transpose' maps arrays to arrays yet; zarr-python has it as 'numcodecs.\g<0>'"),
+        (r"zfp|zfpy", "It is not supported yet; zarr-python has it as 'numcodecs.zfpy', with the package 'zfpy'"),
+        (r"pcodec|pco", "It is not supported yet; zarr-python has it as 'numcodecs.pcodec', with the package 'pcodec'"),
+        (r"imagecodecs_\w+", "It is not supported yet; zarr-python has it with the package 'imagecodecs'"),
+        (r"vlen-utf8|vlen-bytes|vlen-array|vlen", "Data of variable length is not supported"),
+    ],
+)
+
+_FIXED = "zarrant.dtypes.fixed"
+_NUMBERS = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64 complex128 bfloat16"
+
+data_types = Registry(
+    "data_types",
+    {**dict.fromkeys(_NUMBERS.split(), f"{_FIXED}:Number"), "raw_bytes": f"{_FIXED}:RawBits"},
+    contract=Contract(
+        ("from_json", "to_json", "fill_from_json", "fill_from_python", "default_fill", "as_values"),
+        ("name", "numpy", "itemsize", "word"),
+    ),
+    patterns=[("r<bits>", r"r[0-9]+", f"{_FIXED}:RawBits")],
+    hints=[
+        (r"string|bytes|variable_length_bytes|fixed_length_utf32|null_terminated_bytes", "Text and bytes are not supported"),
+        (r"numpy\.(datetime64|timedelta64)", "Times are not supported: store int64 and give the unit in an attribute"),
+        (
+            r"float[468]_\w+|u?int[24]|complex_\w+|struct(ured)?",
+            "Store the elements as raw bits ('r8' and so on) or as wider numbers",
+        ),
+    ],
+)
+
+chunk_grids = Registry(
+    "chunk_grids",
+    {"regular": "zarrant.geometry.grid:ChunkGrid"},
+    contract=Contract(("from_json",)),
+    hints=[(r"rectilinear|rectangular", "Only grids of equal chunks are supported")],
+)
+
+chunk_key_encodings = Registry(
+    "chunk_key_encodings",
+    dict.fromkeys(["default", "v2"], "zarrant.geometry.keys:KeyEncoding"),
+    contract=Contract(("from_json", "to_document", "key", "keys", "parse")),
+)
+
+stores = Registry(
+    "stores",
+    {"file": "zarrant.stores.resolve:FileUrl", "memory": "zarrant.stores.resolve:MemoryUrl"},
+    contract=Contract(("from_url",)),
+    hints=[(r"s3|gs|az|https?", "Object stores come with a later release")],
+)

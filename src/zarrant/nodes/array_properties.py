@@ -1,0 +1,317 @@
+"""What an array says of itself without asking its store: shape, type, layout, keys.
+
+`ArrayProperties` is the part that `Array` and `AsyncArray` share. Its state is frozen; a handle moves to a new state when it
+refreshes or changes attributes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, Self, Unpack
+
+import numpy as np
+
+from zarrant.codecs.chain import Chain
+from zarrant.config import Config, ConfigOptions
+from zarrant.errors import ZarrantError
+from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
+from zarrant.metadata.v3 import ArrayDocument, Document
+from zarrant.nodes.base import Frozen, Located, Place, S, warn_caller
+from zarrant.nodes.show import Info, array_html, array_info
+from zarrant.nodes.signatures import spelled_out
+from zarrant.ops.bound_array import BoundArray
+from zarrant.ops.current import same_array
+from zarrant.ops.hierarchy import document_key
+from zarrant.ops.read import subchunk_grid
+
+
+class ArrayProperties(Frozen, Located[S]):
+    """An open array: where it is, what its document says, and the options in force."""
+
+    def __init__(self, place: Place, document: ArrayDocument, bound: BoundArray | None = None) -> None:
+        """`bound`: the same array, whose metadata are bound already."""
+        super().__init__(place)
+        self._state = self._bound(document) if bound is None else bound.with_document(document)
+
+    @property
+    def guard(self) -> str:
+        """What guards writes to the array, in words."""
+        return self._place.guard
+
+    @property
+    def metadata(self) -> ArrayDocument:
+        """The document, as it was last read or written by this handle."""
+        return self._state.document
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the array."""
+        return self._state.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The NumPy type of elements, in native byte order."""
+        return self._state.data_type.numpy
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all elements in memory."""
+        return self.size * self.dtype.itemsize
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """The shape of the smallest readable pieces: subchunks where the array is sharded, chunks where not."""
+        shapes = self._state.chain.subchunk_shapes()
+        return shapes[-1] if shapes else self._state.chunk_shape
+
+    @property
+    def shards(self) -> tuple[int, ...] | None:
+        """The shape of stored objects where the array is sharded, else None."""
+        return self._state.chunk_shape if self._state.chain.subchunk_shapes() else None
+
+    @property
+    def filters(self) -> tuple[Any, ...]:
+        """The array-to-array codecs of the smallest readable pieces, in order."""
+        return self._inner.array_to_array
+
+    @property
+    def serializer(self) -> Any:
+        """The array-to-bytes codec of the smallest readable pieces."""
+        return self._inner.array_to_bytes
+
+    @property
+    def compressors(self) -> tuple[Any, ...]:
+        """The bytes-to-bytes codecs of the smallest readable pieces, in order."""
+        return self._inner.bytes_to_bytes
+
+    @property
+    def order(self) -> Literal["C", "F"]:
+        """How elements are stored within a piece: "F" where its dimensions are reversed, first one fastest; else "C"."""
+        reverse = tuple(reversed(range(self.ndim)))
+        return "F" if self.ndim > 1 and self._inner.order == reverse else "C"
+
+    @property
+    def read_chunk_sizes(self) -> tuple[tuple[int, ...], ...]:
+        """The extents, along each dimension, of the smallest readable pieces within the array."""
+        return _sizes(self.shape, self.chunks)
+
+    @property
+    def write_chunk_sizes(self) -> tuple[tuple[int, ...], ...]:
+        """The extents, along each dimension, of stored objects within the array."""
+        return _sizes(self.shape, self.write_unit)
+
+    @property
+    def write_unit(self) -> tuple[int, ...]:
+        """The shape of one stored object: writes aligned to it never read."""
+        return self._state.chunk_shape
+
+    @property
+    def fill_value(self) -> Any:
+        """What elements are that were never written, as a NumPy scalar."""
+        return self._state.fill.scalar
+
+    @property
+    def dimension_names(self) -> tuple[str | None, ...] | None:
+        """The names of the dimensions."""
+        return self._state.document.dimension_names
+
+    @property
+    def config(self) -> Config:
+        """The run-time options of this handle."""
+        return self._place.config
+
+    @property
+    def chunk_grid_shape(self) -> tuple[int, ...]:
+        """The number of chunks (stored objects) along each dimension."""
+        return self._state.grid.grid_shape
+
+    @property
+    def subchunk_grid_shape(self) -> tuple[int, ...]:
+        """The number of subchunks along each dimension; CapabilityError where the array is not sharded."""
+        return subchunk_grid(self._state).grid_shape
+
+    @property
+    def nchunks(self) -> int:
+        """The number of chunks (stored objects)."""
+        return self._state.grid.n_chunks
+
+    def chunk_key(self, chunk: Sequence[int]) -> str:
+        """The key under which a chunk is stored.
+
+        Args:
+            chunk: indices in the chunk grid, one for each dimension. A chunk is one stored object: of a sharded array the
+                shard.
+
+        Returns:
+            The key, from the root of the store.
+
+        Raises:
+            BoundsError: there is no such chunk.
+
+        >>> a = zarrant.create_array({}, shape=(4, 6), dtype="int32", chunks=(2, 3))
+        >>> a.chunk_key((1, 0))
+        'c/1/0'
+        """
+        return self._state.chunk_key(check_chunk_indices(chunk, self._state.grid.grid_shape))
+
+    def chunk_subset(self, chunk: Sequence[int]) -> ArraySubset:
+        """The elements of a chunk that lie within the array.
+
+        Args:
+            chunk: indices in the chunk grid, one for each dimension. A chunk is one stored object: of a sharded array the
+                shard.
+
+        Returns:
+            Their region, in coordinates of the array; `.slices` indexes with it.
+
+        Raises:
+            BoundsError: there is no such chunk.
+
+        >>> a = zarrant.create_array({}, shape=(4, 6), dtype="int32", chunks=(2, 3))
+        >>> a.chunk_subset((1, 0)).slices
+        (slice(2, 4, None), slice(0, 3, None))
+        """
+        return self._state.grid.in_bounds(check_chunk_indices(chunk, self._state.grid.grid_shape))
+
+    def chunks_in_subset(self, subset: Any) -> ArraySubset:
+        """The block of chunks that a region touches.
+
+        Args:
+            subset: a region of the array: `np.s_[0:2, 3:]`, integers, `...`, fewer items than dimensions, or an
+                `ArraySubset`.
+
+        Returns:
+            The block, in coordinates of the chunk grid, as the operations on `chunks` take it.
+
+        Raises:
+            BoundsError: the region reaches beyond the array.
+
+        >>> a = zarrant.create_array({}, shape=(4, 6), dtype="int32", chunks=(2, 3))
+        >>> a.chunks_in_subset(np.s_[0:3, 4]).slices
+        (slice(0, 2, None), slice(1, 2, None))
+        """
+        return self._state.grid.chunks_in(as_subset(subset, self.shape))
+
+    def iter_chunks(self) -> Iterator[tuple[int, ...]]:
+        """The indices of every chunk, in C order.
+
+        >>> a = zarrant.create_array({}, shape=(4, 6), dtype="int32", chunks=(2, 6))
+        >>> list(a.iter_chunks())
+        [(0, 0), (1, 0)]
+        """
+        return np.ndindex(*self.chunk_grid_shape)
+
+    @property
+    def info(self) -> Info:
+        """A summary that prints well, without reading chunks.
+
+        >>> a = zarrant.create_array({}, shape=(4, 6), dtype="int32", chunks=(2, 3))
+        >>> a.info["Chunks"]
+        (2, 3)
+        """
+        return array_info(self)
+
+    @spelled_out(ConfigOptions)
+    def with_config(self, **options: Unpack[ConfigOptions]) -> Self:
+        """A handle on the same array under other options. Nothing is read, and this handle stays as it is.
+
+        Args:
+            options: any of the runtime options by name: see `zarrant.config` and `docs/options.md`.
+
+        Returns:
+            The other handle.
+
+        Raises:
+            OptionError: an unknown option, or a value that it cannot have.
+
+        >>> a = zarrant.create_array({}, shape=(4, 6), dtype="int32", chunks=(2, 3))
+        >>> quick = a.with_config(concurrency=2, missing_chunks="error")
+        >>> quick.config.concurrency
+        2
+        """
+        return self._over(self._place.with_config(**options))
+
+    def _over(self, place: Place) -> Self:
+        """A handle on the same array by way of another store or other options; its metadata stay bound."""
+        state, options = self._state, place.options
+        return type(self)(place, state.document, state if options == state.options else state.with_options(options))
+
+    def _moved(self, document: Any) -> None:
+        """Take over a document that was read or written."""
+        try:
+            self._state = self._state.with_document(document)
+        except ZarrantError as error:
+            raise error.annotate(store=self.url, key=document_key(self.path, document)) from error.__cause__
+
+    def _same(self, document: Document) -> Document:
+        """See `ops.current.same_array`."""
+        return same_array(self._state, document)
+
+    def _bound(self, document: ArrayDocument) -> BoundArray:
+        try:
+            return BoundArray.from_document(self.path, document, self._place.options)
+        except ZarrantError as error:
+            raise error.annotate(store=self.url, key=document_key(self.path, document)) from error.__cause__
+
+    @property
+    def _inner(self) -> Chain:
+        return self._state.chain.innermost
+
+    def _attributes(self) -> Mapping[str, Any]:
+        return self._state.document.attributes
+
+    def _repr_html_(self) -> str:
+        return array_html(self)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ArrayProperties) or type(other) is not type(self):
+            return NotImplemented
+        return bool(self.store == other.store) and self.path == other.path and self.metadata == other.metadata
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._place, self._state.document)
+
+    def __repr__(self) -> str:
+        shards = f" shards={self.shards}" if self.shards else ""
+        kind = type(self).__name__
+        return f"<{kind} {self.url} shape={self.shape} dtype={self.dtype} chunks={self.chunks}{shards} guard={self.guard!r}>"
+
+
+def check_chunk(state: BoundArray, chunk: Sequence[int]) -> tuple[int, ...]:
+    """The indices of a chunk; BoundsError where there is none."""
+    return check_chunk_indices(chunk, state.grid.grid_shape)
+
+
+def check_subset(state: BoundArray, subset: Any) -> ArraySubset:
+    """A region of an array; BoundsError where it reaches beyond."""
+    return as_subset(subset, state.shape)
+
+
+def warn_not_erased(left: list[str]) -> None:
+    """The array has its new shape; what was cut off could not be erased."""
+    for problem in left:
+        warn_caller(f"resized, but what was cut off was not erased: {problem}. Growing the array again erases it first")
+
+
+def _sizes(shape: Sequence[int], pieces: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+    """The extents of equal pieces along each dimension, the last ones cut at the end.
+
+    >>> _sizes((10, 4), (4, 4))
+    ((4, 4, 2), (4,))
+    """
+    return tuple(
+        (size,) * (extent // size) + ((extent % size,) if extent % size else ()) for extent, size in zip(shape, pieces, strict=True)
+    )

@@ -1,0 +1,153 @@
+"""Partial encoders: one chunk that is locked, changed many times and written once, from threads or an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, ExitStack
+from types import TracebackType
+from typing import Any
+
+from zarrant.errors import OptionError
+from zarrant.nodes.array_properties import ArrayProperties
+from zarrant.nodes.base import UPDATE, Frozen, Place
+from zarrant.nodes.locks import locked, locked_async
+from zarrant.ops.session import Encoder
+from zarrant.run.pool import available_memory
+
+
+class EncoderFacts(Frozen):
+    """What both encoders share."""
+
+    def __init__(self, place: Place, encoder: Encoder) -> None:
+        self._place, self._encoder = place, encoder
+        self._held: Place | None = None
+
+    @property
+    def chunk(self) -> tuple[int, ...]:
+        """The indices of the chunk."""
+        return self._encoder.chunk
+
+    @property
+    def nbytes_pending(self) -> int:
+        """Bytes in memory that are not published yet."""
+        return self._encoder.nbytes
+
+    @property
+    def _open(self) -> Place:
+        if self._held is None:
+            raise OptionError("the encoder is not open", chunk=self.chunk, hint="Use it as a context manager: with ... as encoder")
+        return self._held
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} chunk={self.chunk} of {self._place.url}>"
+
+
+class PartialEncoder(EncoderFacts):
+    """One chunk, held open for many changes. They are published together, at `flush()` and when the block ends.
+
+    Inside the block other writers of the chunk wait, and readers see the old object. A block that ends with an exception
+    publishes nothing (but what was flushed); nor does a process that is killed. More changes than the option `memory_limit`
+    has room for are flushed early, without letting go of the chunk. Threads may share it.
+
+    >>> import numpy as np, zarrant
+    >>> a = zarrant.create_array({}, shape=(64, 64), dtype="uint8", chunks=(8, 8), shards=(64, 64))
+    >>> with a.partial_encoder((0, 0)) as encoder:
+    ...     for i in range(64):
+    ...         encoder.store(np.s_[i : i + 1, 0:i], i)
+    ...     int(a[2, 1])
+    0
+    >>> int(a[2, 1])
+    2
+    """
+
+    def __init__(self, place: Place, encoder: Encoder) -> None:
+        super().__init__(place, encoder)
+        self._turn = threading.RLock()
+        self._stack = ExitStack()
+
+    def store(self, subset: Any, data: Any) -> None:
+        """See `ops.session.Encoder.store`."""
+        with self._turn:
+            self._open.run(self._encoder.store(subset, data), UPDATE)
+
+    def erase(self) -> None:
+        """See `ops.session.Encoder.erase`."""
+        with self._turn:
+            self._open.run(self._encoder.erase(), UPDATE)
+
+    def flush(self) -> None:
+        """Publish what was stored since the last time; the chunk stays held."""
+        with self._turn:
+            self._open.run(self._encoder.flush(), UPDATE)
+
+    def __enter__(self) -> PartialEncoder:
+        _not_twice(self)
+        with ExitStack() as stack:
+            self._held = stack.enter_context(locked(self._place, self._encoder.state.document, [self._encoder.key], needed=False))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        with self._stack, self._turn:
+            try:
+                if kind is None:
+                    self.flush()
+            finally:
+                self._held = None
+                self._encoder.discard()
+
+
+class AsyncPartialEncoder(EncoderFacts):
+    """`PartialEncoder` with coroutines: `async with a.partial_encoder(chunk) as encoder`.
+
+    On a store that can only compare and swap, other writers do not wait: what they wrote meanwhile is merged at `flush()`.
+    """
+
+    def __init__(self, place: Place, encoder: Encoder) -> None:
+        super().__init__(place, encoder)
+        self._turn = asyncio.Lock()
+        self._stack = AsyncExitStack()
+
+    async def store(self, subset: Any, data: Any) -> None:
+        """See `ops.session.Encoder.store`."""
+        async with self._turn:
+            await self._open.run_async(self._encoder.store(subset, data), UPDATE)
+
+    async def erase(self) -> None:
+        """See `ops.session.Encoder.erase`."""
+        async with self._turn:
+            await self._open.run_async(self._encoder.erase(), UPDATE)
+
+    async def flush(self) -> None:
+        """Publish what was stored since the last time; the chunk stays held."""
+        async with self._turn:
+            await self._open.run_async(self._encoder.flush(), UPDATE)
+
+    async def __aenter__(self) -> AsyncPartialEncoder:
+        _not_twice(self)
+        async with AsyncExitStack() as stack:
+            place = locked_async(self._place, self._encoder.state.document, [self._encoder.key], needed=False)
+            self._held = await stack.enter_async_context(place)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        async with self._stack:
+            try:
+                if kind is None:
+                    await self.flush()
+            finally:
+                self._held = None
+                self._encoder.discard()
+
+
+def encoder_of(array: ArrayProperties[Any], chunk: Sequence[int]) -> Encoder:
+    """The operations of an encoder for one chunk of an array, in the memory that its options allow."""
+    return Encoder(array._state, chunk, array._place.config.memory_limit or available_memory() // 4)
+
+
+def _not_twice(encoder: EncoderFacts) -> None:
+    if encoder._held is not None:
+        raise OptionError("the encoder is open already", chunk=encoder.chunk)

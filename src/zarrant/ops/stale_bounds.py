@@ -1,0 +1,82 @@
+"""Arrays that others have grown: an index or a shape beyond the bounds that a handle knows.
+
+Before such an index is refused, or a slice is clipped, the stored shape is looked at once. Where it is another one the handle
+takes it over, and the operation starts again; NodeReplacedError where another array is stored there by now. What lies within
+the known bounds costs nothing more.
+
+Operations check their arguments before they store anything, so that one that ends with BoundsError or ShapeError can be
+started again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from zarrant.errors import BoundsError, ShapeError
+from zarrant.ops.bound_array import BoundArray
+from zarrant.ops.current import same_array
+from zarrant.ops.hierarchy import find_document
+from zarrant.requests import Op
+
+T = TypeVar("T")
+
+
+class ArrayHandle(Protocol):
+    """What an operation sees of a handle: the array as the handle knows it, and how it takes over newer metadata."""
+
+    _state: BoundArray
+
+    def _moved(self, document: Any) -> None: ...
+
+
+def fresh(array: ArrayHandle, op: Callable[..., Op[T]], *args: Any) -> Op[T]:
+    """`op(state, *args)`, again with the stored shape where its arguments lie beyond the bounds that the handle knows."""
+    try:
+        return (yield from op(array._state, *args))
+    except (BoundsError, ShapeError):
+        if not (yield from look(array)):
+            raise
+    return (yield from op(array._state, *args))
+
+
+def look(array: ArrayHandle) -> Op[bool]:
+    """Read the stored shape; True where it is another one, which the handle has now taken over. None stored: False."""
+    known = array._state
+    if not known.options.readable:
+        return False
+    found = yield from find_document(known.prefix)
+    if found is None:
+        return False
+    document = same_array(known, found)
+    if document.shape == known.shape:
+        return False
+    if array._state is known:  # else another thread has moved it on, maybe further
+        array._moved(document)
+    return True
+
+
+def checked(array: ArrayHandle, check: Callable[[BoundArray, Any], T], argument: Any) -> Op[T]:
+    """`check(state, argument)` as an operation that asks for nothing unless the argument lies beyond the known bounds."""
+    return fresh(array, _as_op, check, argument)
+
+
+def checked_once(
+    array: ArrayHandle, check: Callable[[BoundArray, Any], T], argument: Any, op: Callable[..., Op[None]], *args: Any
+) -> Op[None]:
+    """`op(state, checked argument, *args)`. Only the check is done again with the stored shape: what `op` raises ends it."""
+    found = yield from checked(array, check, argument)
+    yield from op(array._state, found, *args)
+
+
+def known(array: ArrayHandle, check: Callable[[BoundArray, Any], T], argument: Any) -> T:
+    """`check(state, argument)` by what the handle knows, where the store cannot be asked: in a method that is no coroutine."""
+    try:
+        return check(array._state, argument)
+    except BoundsError as error:
+        raise error.annotate(hint="Where others grow the array, `await a.refresh()` comes first") from None
+
+
+def _as_op(state: BoundArray, check: Callable[[BoundArray, Any], T], argument: Any) -> Op[T]:
+    return check(state, argument)
+    yield  # an operation is a generator, also where it asks for nothing
