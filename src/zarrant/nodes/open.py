@@ -16,6 +16,7 @@ from zarrant.errors import OptionError
 from zarrant.metadata.v3 import ArrayDocument, GroupDocument
 from zarrant.nodes.array import Array
 from zarrant.nodes.async_array import AsyncArray
+from zarrant.nodes.async_group import AsyncGroup, async_node
 from zarrant.nodes.base import READ, STORE_OPTIONS, Place, Start, warn_caller
 from zarrant.nodes.create import (
     ArrayOptions,
@@ -26,7 +27,7 @@ from zarrant.nodes.create import (
     group_creation,
     refuse_unknown,
 )
-from zarrant.nodes.group import AsyncGroup, Group, async_node, node
+from zarrant.nodes.group import Group, node
 from zarrant.nodes.signatures import spelled_out
 from zarrant.ops import hierarchy
 from zarrant.storage import ReadableWritable, as_store
