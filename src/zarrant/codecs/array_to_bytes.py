@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from zarrant import kernels
 from zarrant.codecs.base import ChunkSpec, Step
 from zarrant.codecs.documents import check_members, choice
-from zarrant.errors import MetadataError
+from zarrant.errors import MetadataError, UnknownExtensionError
 from zarrant.metadata.v3 import Named
 
 ENDIANS = ("little", "big")
@@ -54,6 +54,13 @@ class Bytes:
                 path=f"{path}.configuration",
                 expected="endian: little | big",
                 got="no endian",
+            )
+        if spec.data_type.word == 0 and self.endian not in (None, sys.byteorder):
+            raise UnknownExtensionError(
+                f"elements of mixed parts ({spec.data_type.name}) in the other byte order are not supported",
+                path=f"{path}.configuration.endian",
+                expected=sys.byteorder,
+                got=self.endian,
             )
 
     def steps(self, spec: ChunkSpec) -> tuple[Step, ...]:
