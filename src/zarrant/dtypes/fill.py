@@ -150,7 +150,7 @@ def _int_to_json(dtype: Dtype, fill: bytes) -> Any:
 def _float_to_json(dtype: Dtype, fill: bytes) -> Any:
     value = float(np.frombuffer(fill, dtype)[0])
     if math.isfinite(value):
-        return _shortest(value, dtype, fill)
+        return value if dtype.itemsize == 1 else _shortest(value, dtype, fill)  # 0.125 is not to be read as 0.1
     for word, number in _WORDS.items():
         if fill == _round(number, dtype):
             return word

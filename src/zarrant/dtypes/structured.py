@@ -132,12 +132,17 @@ class Struct(FixedType):
 
     def from_objects(self, data: Any) -> Array:
         """Tuples and lists of them."""
+        if not self._are_records(data):  # NumPy would put a number into every field
+            raise DataTypeError("not a record of this type", expected=f"a tuple of {self._names()}", got=shown(data))
         try:
             return np.array(data, [(item.name, object) for item in self.fields])
         except (TypeError, ValueError) as error:
-            if isinstance(data, list):
-                raise ShapeError("not lists of records", expected=f"tuples of {self._names()}", got=shown(data)) from error
-            raise DataTypeError("not a record of this type", expected=f"a tuple of {self._names()}", got=shown(data)) from error
+            raise ShapeError("the data is a ragged list", expected="lists of equal length", got=shown(data)) from error
+
+    def _are_records(self, data: Any) -> bool:
+        if isinstance(data, list):
+            return all(map(self._are_records, data))
+        return isinstance(data, tuple | np.void) and len(data) == len(self.fields)
 
     def cast(self, array: Array) -> Array:
         """Records with the same fields; each field is taken as its data type takes data."""

@@ -89,6 +89,8 @@ def cast_numbers(array: Array, data_type: Numbers) -> Array:
         raise wrong_kind(array.dtype, data_type)
     if data_type.kind in ("float", "complex"):
         return _rounded(array, data_type)
+    if array.dtype in SMALL:
+        array = array.astype(np.int8)
     # NumPy says of types alone whether every value fits; only where it does not, values are looked at.
     if array.size and not np.can_cast(array.dtype, target, "safe"):
         _check_range(int(array.min()), int(array.max()), data_type)
@@ -133,7 +135,7 @@ def wrong_kind(dtype: np.dtype[Any], data_type: Target | Numbers) -> DataTypeErr
 
 def _filled(array: Any, data_type: Target, fill: Fill) -> Array:
     """Masked elements as the fill value; what lies under the mask may be of any value."""
-    mask = np.ma.getmaskarray(array)
+    mask = _whole_mask(np.ma.getmaskarray(array))
     plain = np.asarray(array.data)
     if not mask.any():
         return as_values(plain, data_type, fill)
@@ -142,6 +144,18 @@ def _filled(array: Any, data_type: Target, fill: Fill) -> Array:
     values = np.empty(plain.shape, data_type.numpy) if nothing else np.array(data_type.cast(np.where(mask, blank, plain)))
     values[mask] = fill.element
     return values
+
+
+def _whole_mask(mask: Array) -> Array:
+    """A mask of elements; DataTypeError for records of which only some fields are masked."""
+    if not mask.dtype.names:
+        return mask
+    fields = np.ascontiguousarray(mask).reshape(-1).view(np.bool_).reshape(*mask.shape, mask.dtype.itemsize)
+    whole: Array = fields.all(axis=-1)
+    if (fields.any(axis=-1) != whole).any():
+        message, hint = "records that are masked in part", "Fill them first: .filled(...)"
+        raise DataTypeError(message, expected="a mask of whole records", got=str(mask.dtype), hint=hint)
+    return whole
 
 
 def as_array(data: Any, data_type: Target) -> Array:
@@ -168,7 +182,7 @@ def _has_masked(data: Any) -> bool:
 
 def numbers_from_python(data: Any, data_type: Numbers) -> Array:
     """Python numbers, and lists of them, have no type of their own: they take the array's where their values fit it."""
-    if type(data) is int and data_type.kind in ("int", "uint"):  # in a sixth of the time
+    if type(data) is int and data_type.numpy.kind in "iu":  # in a sixth of the time
         try:
             return np.array(data, data_type.numpy)
         except OverflowError:
