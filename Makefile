@@ -12,7 +12,7 @@ setup: ## make or refresh .venv
 	@scripts/setup.sh
 
 demo: setup ## real data, written by four processes at once, verified
-	@$(BIN)/zarrant demo
+	@$(BIN)/python examples/demo.py
 
 test: setup ## style, types, fence, documentation, tests
 	@scripts/check.sh

@@ -12,7 +12,7 @@ check() { # check NAME COMMAND...
   "$@" || failed+=("$name")
 }
 
-paths=(src tests)
+paths=(src tests examples)
 [ -d benchmarks ] && paths+=(benchmarks)
 check style "$bin/ruff" check "${paths[@]}"
 check format "$bin/ruff" format --check --quiet "${paths[@]}"

@@ -17,10 +17,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from zarrant.codecs import chain, plain
+from zarrant.codecs import chain
+from zarrant.codecs.pipeline import uncompressed
 from zarrant.stores import unsynced
 from zarrant.stores.filesystem import FilesystemStore
-from zarrant.testing import FaultyLayer
+from zarrant.testkit import FaultyLayer
 
 # Machines that run tests are shared: a deadline measures the neighbours, and so does slow generation of data.
 COMMON = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow]}
@@ -58,8 +59,8 @@ Tally = Callable[[str, int], None]
 def ranges_of_small_chunks() -> Iterator[None]:
     """Chunks of nothing but `bytes` are read and written in ranges however small they are, and however little that saves."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plain, "LEAST", 0)
-        patch.setattr(plain, "RANGE", 0)
+        patch.setattr(uncompressed, "LEAST", 0)
+        patch.setattr(uncompressed, "RANGE", 0)
         chain._prepare.cache_clear()
         yield
     chain._prepare.cache_clear()

@@ -168,16 +168,10 @@ def test_the_module_runs_and_says_its_version() -> None:
     assert done.stdout.strip() == zarrant.__version__
 
 
-def test_the_demo_fails_where_a_value_is_wrong(run: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    from zarrant.tools import demo as demonstration
-
-    facts = {"values": 10, "wrong": 1, "seconds": 1.0, "megabytes_per_second": 5.0, "failures": []}
-    wrong = demonstration.Event("read_by_zarr", facts, ok=False)
-    monkeypatch.setattr(demonstration, "demo", lambda *_: iter([demonstration.Event("read_by_zarr"), wrong]))
+def test_the_demo_outside_of_a_checkout_says_where_it_is(run: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("zarrant.tools.examples.checkouts", lambda: [tmp_path])
     assert run("demo") == 1
-    assert "1 wrong" in run.out and "Some elements are wrong" in run.out
-    assert run("demo", "--json") == 1
-    assert json.loads(run.out) == {"read_by_zarr": facts, "ok": False}
+    assert "in the repository" in run.err and "make demo" in run.err
 
 
 def test_check_says_what_is_wrong_and_repairs_it_when_told_to(run: Shell, array: None) -> None:

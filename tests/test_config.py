@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import ast
+import re
 from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
@@ -90,3 +94,22 @@ def test_defaults_are_not_set_by_attributes() -> None:
 def test_hints_for_misspelt_options() -> None:
     with pytest.raises(OptionError, match="Did you mean 'concurrency'"):
         Config().with_options(concurency=1)  # type: ignore[call-arg]
+
+
+PAGE = (Path(__file__).parents[1] / "docs" / "options.md").read_text(encoding="utf-8")
+SECTIONS = dict(re.findall(r"^## `(\w+)`\n(.*?)(?=^## )", PAGE, re.MULTILINE | re.DOTALL))
+
+
+def test_the_page_of_options_lists_exactly_what_there_is() -> None:
+    assert list(SECTIONS) == [field.name for field in fields(Config)]
+
+
+@pytest.mark.parametrize("field", fields(Config), ids=lambda field: field.name)
+def test_the_page_of_options_tells_default_values_and_variable(field: Any) -> None:
+    row = next(line for line in SECTIONS[field.name].splitlines() if "ZARRANT_" in line)
+    default, values, _, variable = (part.strip() for part in row.strip("|").split(" | "))
+    assert variable == f"`ZARRANT_{field.name.upper()}`"
+    assert Config().with_options(**{field.name: ast.literal_eval(default.strip("`"))}) == Config()
+    kind = get_type_hints(ConfigOptions)[field.name]
+    if get_origin(kind) is Literal:
+        assert re.findall(r'`"(\w+)"`', values) == list(get_args(kind))

@@ -35,12 +35,12 @@ PUBLIC_FACES = {"nodes/array.py"}
 """All of a class that users see, with its documentation, stays in one file, whatever its length."""
 
 # Façades of everything: they may use the public names.
-OUTSIDE = ("__init__.py", "__main__.py", "cli.py", "testing.py", "tools/", "integrations/")
+OUTSIDE = ("__init__.py", "__main__.py", "cli.py", "testkit/", "tools/", "integrations/")
 
 # Where something may be asynchronous: the twins, and the stores whose calls are coroutines themselves.
 TWINS = {
     "run/drivers.py",
-    "run/joining.py",
+    "run/group_commit.py",
     "nodes/base.py",
     "nodes/async_array.py",
     "nodes/group.py",
@@ -49,7 +49,7 @@ TWINS = {
     "nodes/partial_decoder.py",
     "nodes/partial_encoder.py",
 }
-NATIVE_ASYNC = ("stores/", "storage.py", "testing.py")
+NATIVE_ASYNC = ("stores/", "storage/", "testkit/")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -343,7 +343,7 @@ def test_a_shard_whose_live_data_shrink_stays_readable(location: str, updates: s
 
 
 def test_dead_bytes_are_bounded(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zarrant.codecs.dead_bytes.KEPT_BYTES", 4096)
+    monkeypatch.setattr("zarrant.codecs.sharding.dead_bytes.KEPT_BYTES", 4096)
     sizes = {}
     for limit in (0.0, 0.5, 0.9):
         a = zarrant.create_array(

@@ -83,6 +83,8 @@ def test_the_vocabulary_is_what_the_drivers_answer() -> None:
         "ReadRequest",
         "WriteRequest",
         "OnlyWhile",
+        "AnyVersion",
+        "Group",
     }
     assert {cls.__name__ for cls in drivers._ANSWERS} == known
     tree = ast.parse(inspect.getsource(drivers._answer_async))

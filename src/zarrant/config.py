@@ -38,7 +38,7 @@ class ConfigOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Options of a handle; API.md §3 says what each does. `concurrency` 0 and `memory_limit` 0 stand for "auto"."""
+    """Options of a handle; `docs/options.md` explains each. `concurrency` 0 and `memory_limit` 0 stand for "auto"."""
 
     concurrency: int = 0
     memory_limit: int = 0

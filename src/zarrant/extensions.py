@@ -210,7 +210,6 @@ def _load(target: Target) -> Any:
     return getattr(import_module(module), attribute)
 
 
-_BYTES_TO_BYTES = "zarrant.codecs.bytes_to_bytes"
 # Codecs of the numcodecs package that may be written under their long names here, and those that may not:
 # https://numcodecs.readthedocs.io/en/stable/zarr3.html
 _IN_NUMCODECS = "adler32|bz2|crc32|fletcher32|jenkins_lookup3|lz4|lzma|shuffle|zlib"
@@ -219,16 +218,18 @@ _FILTERS_OF_NUMCODECS = "astype|bitround|delta|fixedscaleoffset|packbits|quantiz
 codecs = Registry(
     "codecs",
     {
-        "bytes": "zarrant.codecs.array_to_bytes:Bytes",
-        "sharding_indexed": "zarrant.codecs.chain:ShardingIndexed",
-        "transpose": "zarrant.codecs.array_to_array:Transpose",
-        "blosc": f"{_BYTES_TO_BYTES}:Blosc",
-        "gzip": f"{_BYTES_TO_BYTES}:Gzip",
-        "zstd": f"{_BYTES_TO_BYTES}:Zstd",
-        "crc32c": f"{_BYTES_TO_BYTES}:Crc32c",
+        "bytes": "zarrant.codecs.library.bytes:Bytes",
+        "sharding_indexed": "zarrant.codecs.sharding.codec:ShardingIndexed",
+        "transpose": "zarrant.codecs.library.transpose:Transpose",
+        "blosc": "zarrant.codecs.library.blosc:Blosc",
+        "gzip": "zarrant.codecs.library.gzip:Gzip",
+        "zstd": "zarrant.codecs.library.zstd:Zstd",
+        "crc32c": "zarrant.codecs.library.crc32c:Crc32c",
     },
-    contract=Contract(("from_document", "to_document")),
-    patterns=[("numcodecs.*", r"numcodecs\.[\w-]+", "zarrant.codecs.numcodecs_adapter:Numcodecs")],
+    contract=Contract(
+        ("from_json", "to_json", "resolve"), ("name",), {"kind": ("array_to_array", "array_to_bytes", "bytes_to_bytes")}
+    ),
+    patterns=[("numcodecs.*", r"numcodecs\.[\w-]+", "zarrant.codecs.library.numcodecs_adapter:Numcodecs")],
     aliases={"endian": "bytes"},  # the name of `bytes` in drafts of the specification
     hints=[
         (_IN_NUMCODECS, r"Its name in Zarr V3 is 'numcodecs.\g<0>'"),

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
 from itertools import chain, islice
-from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, cast
 
-from zarrant.errors import MetadataChangedError
+from zarrant.storage import ANY as ANY  # noqa: PLC0414 - a word of the vocabulary of requests
 from zarrant.storage import Blob, ByteRange, Part, Version
+from zarrant.storage import OnlyWhile as OnlyWhile  # noqa: PLC0414
 
 T = TypeVar("T")
 Op: TypeAlias = Generator["Request", Any, T]
@@ -40,35 +41,12 @@ class Fetch(NamedTuple):
     wants: Sequence[ReadRequest]
 
 
-ANY: Version = "any version"
-"""`if_version` of a write that replaces whatever is there."""
-
-
 class WriteRequest(NamedTuple):
     """One object to store. ByteRange parts copy from the object being replaced. `parts` None erases."""
 
     key: str
     parts: Sequence[Part] | None
     if_version: Version = ANY
-
-
-class OnlyWhile(NamedTuple):
-    """A condition: the object of `key` (a node's metadata) is of this version; with ANY, there is one.
-
-    `unlocked`: and nobody has locked it, so that nobody is about to change it. Where that cannot be known it does not hold.
-    """
-
-    key: str
-    version: Version
-    unlocked: bool = False
-
-    def check(self, found: Version, locked: bool = True) -> None:
-        """MetadataChangedError unless the version found (None: no object) is the one wanted; `locked` is asked for before it."""
-        if found is None or (self.version is not ANY and found != self.version):
-            got = "no object" if found is None else found
-            raise MetadataChangedError("the node was changed or removed", key=self.key, expected=self.version, got=got)
-        if self.unlocked and locked:  # safety: unlocked
-            raise MetadataChangedError("the node may be about to be changed", key=self.key)
 
 
 class Put(NamedTuple):
@@ -118,17 +96,37 @@ class Locked(NamedTuple):
     below: str | None = None
 
 
-class GroupCommit(NamedTuple):
-    """Do `lead` for `item` and what others of this process hand in for `key` meanwhile; replied with None, or `item`'s error.
+class Group(Protocol):
+    """The callers for whom the leader of a group commit acts. Nothing here waits."""
 
-    One of the callers performs `lead(take)` for all; `take()`, called when the key is held, gives their items in order of
-    arrival, the more the later it is called. Items of one `kind` can be done together, whoever's `lead` it is.
+    @property
+    def items(self) -> Sequence[Any]:
+        """What was taken last; before that, the leader's item alone."""
+        ...
+
+    def take(self) -> Sequence[Any]:
+        """The items of all who have come, the leader's first, in order of arrival."""
+        ...
+
+    def settle(self, number: int, error: Exception | None) -> None:
+        """Tell the caller of an item how it ended."""
+        ...
+
+
+class GroupCommit(NamedTuple):
+    """Hand in `item` for `key`; replied with None, or `item`'s error, once it is settled.
+
+    One of the callers with the same key and `kind` performs its `lead` for all of them, while the others wait.
     """
 
     key: str
     kind: Hashable
     item: Any
-    lead: Callable[[Callable[[], Sequence[Any]]], Op[Any]]
+    lead: Callable[[Group], Op[None]]
+
+
+class Acknowledge(NamedTuple):
+    """Make what was written so far as durable as it will be at the end of the operation, so that others can be told of it."""
 
 
 class All(NamedTuple):
@@ -154,19 +152,23 @@ class Pause(NamedTuple):
     seconds: float
 
 
-Request: TypeAlias = Fetch | Put | ErasePrefix | ListDir | ListPrefix | Locked | GroupCommit | CheckUnchanged | All | Pause
+Request: TypeAlias = (
+    Fetch | Put | ErasePrefix | ListDir | ListPrefix | Locked | GroupCommit | Acknowledge | CheckUnchanged | All | Pause
+)
 
 
 def fetch(wants: Sequence[ReadRequest]) -> Op[list[Outcome[Blob | None]]]:
     """Read many; one outcome each."""
-    return cast("list[Outcome[Blob | None]]", (yield Fetch(wants)))
+    reply: list[Outcome[Blob | None]] = yield Fetch(wants)
+    return reply
 
 
 def fetch_one(
     key: str, ranges: tuple[ByteRange, ...] | None = None, if_version: Version = None, limit: int | None = None
 ) -> Op[Blob | None]:
     """Read one object or its ranges; its error is raised."""
-    (outcome,) = yield from fetch((ReadRequest(key, ranges, if_version, limit),))
+    reply: list[Outcome[Blob | None]] = yield Fetch((ReadRequest(key, ranges, if_version, limit),))
+    (outcome,) = reply
     if isinstance(outcome, Exception):
         raise outcome
     return outcome
@@ -174,12 +176,14 @@ def fetch_one(
 
 def put(items: Sequence[WriteRequest], condition: OnlyWhile | None = None) -> Op[list[Outcome[Version]]]:
     """Store or erase many; one outcome each."""
-    return cast("list[Outcome[Version]]", (yield Put(items, condition)))
+    reply: list[Outcome[Version]] = yield Put(items, condition)
+    return reply
 
 
 def put_one(key: str, parts: Sequence[Part] | None, if_version: Version = ANY, condition: OnlyWhile | None = None) -> Op[Version]:
     """Store (or, with `parts` None, erase) one object, and return the version it has now; its error is raised."""
-    (outcome,) = yield from put((WriteRequest(key, parts, if_version),), condition)
+    reply: list[Outcome[Version]] = yield Put((WriteRequest(key, parts, if_version),), condition)
+    (outcome,) = reply
     if isinstance(outcome, Exception):
         raise outcome
     return outcome
@@ -192,27 +196,36 @@ def erase_prefix(prefix: str) -> Op[None]:
 
 def erase_link(prefix: str) -> Op[bool]:
     """Remove a directory that is a symbolic link, and nothing behind it; False where it is none."""
-    return cast("bool", (yield ErasePrefix(prefix, link_only=True)))
+    reply: bool = yield ErasePrefix(prefix, link_only=True)
+    return reply
 
 
 def list_dir(prefix: str) -> Op[tuple[list[str], list[str]]]:
     """(keys, prefixes) directly below a prefix."""
-    return cast("tuple[list[str], list[str]]", (yield ListDir(prefix)))
+    reply: tuple[list[str], list[str]] = yield ListDir(prefix)
+    return reply
 
 
 def list_prefix(prefix: str) -> Op[list[str]]:
     """Every key below a prefix."""
-    return cast("list[str]", (yield ListPrefix(prefix)))
+    reply: list[str] = yield ListPrefix(prefix)
+    return reply
 
 
 def locked(keys: Sequence[str], op: Op[T], beside: bool = False, below: str | None = None) -> Op[T]:
     """Run an operation while holding keys."""
-    return cast("T", (yield Locked(keys, op, beside, below)))
+    reply: T = yield Locked(keys, op, beside, below)
+    return reply
 
 
-def group_commit(key: str, kind: Hashable, item: Any, lead: Callable[[Callable[[], Sequence[Any]]], Op[Any]]) -> Op[None]:
+def group_commit(key: str, kind: Hashable, item: Any, lead: Callable[[Group], Op[None]]) -> Op[None]:
     """Do something to a key together with all who want the same; this item's error is raised."""
     yield GroupCommit(key, kind, item, lead)
+
+
+def acknowledge() -> Op[None]:
+    """Make durable what was written so far."""
+    yield Acknowledge()
 
 
 def gather_outcomes(ops: Iterable[Op[T]], cost: int) -> Op[list[Outcome[T]]]:
@@ -220,7 +233,8 @@ def gather_outcomes(ops: Iterable[Op[T]], cost: int) -> Op[list[Outcome[T]]]:
     ops = iter(ops)
     head = list(islice(ops, 2))
     if len(head) == 2:
-        return cast("list[Outcome[T]]", (yield All(chain(head, ops), cost)))
+        reply: list[Outcome[T]] = yield All(chain(head, ops), cost)
+        return reply
     outcomes: list[Outcome[T]] = []
     for op in head:
         try:
@@ -241,7 +255,8 @@ def gather(ops: Iterable[Op[T]], cost: int) -> Op[list[T]]:
 
 def unchanged(key: str, version: Version) -> Op[bool]:
     """Whether an object is of this version and stays so for now."""
-    return cast("bool", (yield CheckUnchanged(key, version)))
+    reply: bool = yield CheckUnchanged(key, version)
+    return reply
 
 
 def pause(seconds: float) -> Op[None]:

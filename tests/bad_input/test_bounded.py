@@ -20,8 +20,8 @@ import pytest
 
 import zarrant
 from zarrant.codecs import Blosc, Bytes, Crc32c, Gzip, Numcodecs, ShardingIndexed, Zstd
-from zarrant.codecs.base import ChunkSpec, CodecOptions
 from zarrant.codecs.chain import chain_of
+from zarrant.codecs.protocols import BytesSpec, ChunkSpec, CodecOptions
 from zarrant.dtypes import from_numpy
 from zarrant.errors import ChunkError, LimitError
 from zarrant.tools.check import check
@@ -219,11 +219,13 @@ def test_no_number_of_updates_makes_a_shard_that_is_refused(dead_limit: float) -
 class Growing:
     """A codec of a stranger that makes four bytes of one."""
 
-    name = "growing"
-    fixed_size = False
+    name, kind = "growing", "bytes_to_bytes"
 
-    def step(self, spec: Any) -> None:
-        return None
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name}
+
+    def resolve(self, spec: Any) -> BytesSpec:
+        return BytesSpec(None)
 
     def encode(self, data: Any) -> bytes:
         return bytes(data) * 40

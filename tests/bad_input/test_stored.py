@@ -328,5 +328,5 @@ def test_documents(member: str, value: Any, kind: Any, path: str, place: Any, re
 def test_subchunks_that_do_not_divide(inner: list[int], place: Any, refused: Any) -> None:
     with refused(place, MetadataError, "divide", "$.codecs[0].configuration.chunk_shape", codec="sharding_indexed"):
         zarrant.create_array(place, shape=(8, 8), dtype="uint16", chunks=(8, 8), compressors=None, serializer={
-            "name": "sharding_indexed", "configuration": {"chunk_shape": inner, "codecs": [Bytes().to_document().to_json()]}
+            "name": "sharding_indexed", "configuration": {"chunk_shape": inner, "codecs": [Bytes().to_json()]}
         })  # fmt: skip

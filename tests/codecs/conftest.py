@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from zarrant import requests
-from zarrant.codecs.base import ChunkSpec, CodecOptions
 from zarrant.codecs.chain import chain_of
+from zarrant.codecs.protocols import ChunkSpec, CodecOptions
 from zarrant.codecs.sources import InMemory, Single
 from zarrant.dtypes.fixed import from_numpy
 from zarrant.geometry.box import ArraySubset

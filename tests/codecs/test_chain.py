@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from zarrant.codecs import Blosc, Bytes, Crc32c, Gzip, ShardingIndexed, Transpose, Zstd
-from zarrant.codecs.base import ChunkSpec, CodecOptions
 from zarrant.codecs.chain import chain_of, parse_chain
+from zarrant.codecs.protocols import ChunkSpec, CodecOptions
 from zarrant.dtypes.fixed import from_numpy
 from zarrant.errors import LimitError, MetadataError, UnknownExtensionError
 

@@ -11,7 +11,7 @@ import pytest
 
 from zarrant.codecs import Blosc, Bytes, Numcodecs, Transpose, Zstd, scratch
 from zarrant.codecs.scratch import LEAST, LENT_MOST, MOST, borrowed, lent
-from zarrant.testing import together
+from zarrant.testkit import together
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zarrant.codecs.shard_layout import Index
-from zarrant.codecs.sources import InMemory, Objects, ShardSpans, Single, Stored, Window, read_whole
+from zarrant.codecs.sharding.format import Index
+from zarrant.codecs.sharding.spans import ShardSpans
+from zarrant.codecs.sources import InMemory, Objects, Single, Stored, Window, read_whole
 from zarrant.errors import ByteRangeError, ChunkMissingError, StoreError
 from zarrant.requests import Fetch, Op, ReadRequest
 from zarrant.storage import Blob, ByteRange

@@ -16,7 +16,7 @@ import pytest
 
 from zarrant import kernels
 from zarrant.kernels import BLOSC, CRC32C, GZIP, SWAP, ZSTD, reference
-from zarrant.testing import together
+from zarrant.testkit import together
 
 THREADS, ROUNDS = 6, 3
 ROWS, NBYTES = 4, 48_000
@@ -161,7 +161,7 @@ def test_fill_checksums_and_packing() -> None:
 
 FIRST = """
 from zarrant import kernels
-from zarrant.testing import together
+from zarrant.testkit import together
 found = []
 data = bytes(range(256)) * 1024
 together(*[lambda: found.append(kernels.crc32c(data))] * 6)

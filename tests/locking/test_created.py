@@ -17,7 +17,7 @@ from zarrant.errors import LockTimeout, StoreError
 from zarrant.locking.created import CreatedLock
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.layer import FileLayer
-from zarrant.testing import FaultyLayer, StoreSuite, content, together
+from zarrant.testkit import FaultyLayer, StoreSuite, content, together
 
 
 class NoLocks(FileLayer):

@@ -17,7 +17,7 @@ from zarrant.locking.files import LONGEST_PAUSE, MOST_HASTE, MOST_NOTED, PATIENC
 from zarrant.locking.local import given_up
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.layer import FileLayer
-from zarrant.testing import FaultyLayer, content, together
+from zarrant.testkit import FaultyLayer, content, together
 
 
 @pytest.fixture

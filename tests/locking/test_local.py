@@ -8,7 +8,7 @@ import pytest
 
 from zarrant.errors import LockTimeout
 from zarrant.locking.local import KeyQueues, given_up
-from zarrant.testing import together
+from zarrant.testkit import together
 
 LATER = float("inf")
 

@@ -12,7 +12,7 @@ import pytest
 
 import zarrant
 from zarrant.stores.layer import FileLayer
-from zarrant.testing import together
+from zarrant.testkit import together
 
 LAYOUTS: list[dict[str, Any]] = [{"chunks": (8,)}, {"chunks": (2,), "shards": (8,)}]
 KINDS = ["memory", "files", "no locks"]

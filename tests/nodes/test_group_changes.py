@@ -17,7 +17,7 @@ import pytest
 
 import zarrant
 from zarrant.errors import CapabilityError, LockTimeout, NodeNotFoundError, OptionError, ShapeError
-from zarrant.testing import together
+from zarrant.testkit import together
 
 LAYOUTS: dict[str, Any] = {"chunks": {"chunks": (10, 4, 4)}, "shards": {"chunks": (5, 2, 4), "shards": (10, 4, 4)}}
 

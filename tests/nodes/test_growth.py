@@ -21,7 +21,7 @@ from zarrant.errors import (
     ZarrantWarning,
 )
 from zarrant.stores.adapters import ReadOnly, Recording
-from zarrant.testing import together
+from zarrant.testkit import together
 from zarrant.tools.copy import copy
 
 LAYOUTS: dict[str, dict[str, Any]] = {"chunks": {"chunks": (4, 3)}, "shards": {"chunks": (2, 3), "shards": (4, 6)}}

@@ -19,7 +19,7 @@ from zarrant.errors import BoundsError, CapabilityError, LockTimeout, OptionErro
 from zarrant.locking.local import KeyQueues
 from zarrant.storage import ByteRange
 from zarrant.stores.adapters import Recording
-from zarrant.testing import together
+from zarrant.testkit import together
 
 S = np.s_
 

@@ -10,7 +10,7 @@ import pytest
 import zarrant
 from zarrant.errors import CapabilityError, OptionError
 from zarrant.stores.adapters import Recording, WriteOnly
-from zarrant.testing import FaultyLayer
+from zarrant.testkit import FaultyLayer
 
 pytestmark = pytest.mark.usefixtures("nothing_written")
 LAYOUT: dict[str, Any] = {"shape": (8, 8), "dtype": "int16", "chunks": (4, 4)}

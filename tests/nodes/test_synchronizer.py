@@ -15,7 +15,7 @@ import zarrant
 from zarrant.errors import LostUpdateError, OptionError, PartialFailure, ZarrantWarning
 from zarrant.locking.local import KeyQueues
 from zarrant.stores.memory import MemoryStore
-from zarrant.testing import FaultyLayer, together
+from zarrant.testkit import FaultyLayer, together
 
 LAYOUT: dict[str, Any] = {"shape": (64,), "dtype": "uint32", "chunks": (8,), "shards": (64,)}
 

@@ -55,7 +55,9 @@ class Dict(dict[str, bytes]):
             case requests.Locked(_, op):
                 return self.perform(op)
             case requests.GroupCommit(_, _, item, lead):
-                return self.perform(lead(lambda: [item]))
+                return self.perform(lead(Alone(item)))
+            case requests.Acknowledge():
+                return None
             case requests.CheckUnchanged(key, version):
                 return self.get(key) == version
             case requests.ErasePrefix(_, link_only=True):
@@ -91,6 +93,20 @@ class Dict(dict[str, bytes]):
 
     def kinds(self) -> list[str]:
         return [type(request).__name__ for request in self.log]
+
+
+class Alone:
+    """A group commit of one caller."""
+
+    def __init__(self, item: Any) -> None:
+        self.items = [item]
+
+    def take(self) -> list[Any]:
+        return self.items
+
+    def settle(self, number: int, error: Exception | None) -> None:
+        if error is not None:
+            raise error
 
 
 def _outcome(act: Callable[[Any], Any], item: Any) -> Any:

@@ -214,7 +214,7 @@ def test_upkeep_of_the_array_keeps_the_others(layout: str, damage: str) -> None:
 
 
 def test_much_that_is_dead_is_left_alone_while_an_entry_is_at_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zarrant.codecs.dead_bytes.KEPT_BYTES", 200)
+    monkeypatch.setattr("zarrant.codecs.sharding.dead_bytes.KEPT_BYTES", 200)
     objects: dict[str, bytes] = {}
     a = make(objects, "end")
     outside(objects, "end")

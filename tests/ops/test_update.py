@@ -7,8 +7,9 @@ import pytest
 
 from zarrant.errors import BoundsError, ChunkError, DataTypeError, PartialFailure, SelectionError, ShapeError
 from zarrant.geometry import selection as select
+from zarrant.metadata.v3 import dump
 from zarrant.ops import read, update, write
-from zarrant.requests import Fetch, Put
+from zarrant.requests import Fetch, GroupCommit, Locked, Put
 
 FULL = np.s_[0:10, 0:9]
 LAYOUTS = [{}, {"chunks": (2, 3), "shards": (4, 3)}, {"compressors": "auto", "order": "F"}]
@@ -139,3 +140,15 @@ def test_unguarded_updates_take_no_lock(objects, state) -> None:
     assert "Locked" not in objects.kinds()
     objects.perform(update.store_array_subset(state(), np.s_[1:2, 1:2], 2))
     assert "Locked" in objects.kinds()
+
+
+def test_a_refused_write_at_the_edge_does_not_ask_again_before_it_reads_the_metadata(objects, stored_state, numbers) -> None:
+    made = stored_state()
+    state = dataclasses.replace(made, options=dataclasses.replace(made.options, checks_conditions=True))
+    objects.perform(update.store_array_subset(state, np.s_[0:10, 0:9], numbers))
+    objects["a/zarr.json"] = dump(state.document.with_attributes({"by": "another"}))
+    objects.log.clear()
+    objects.perform(update.store_array_subset(state, np.s_[8:10, 0:3], 7))
+    asked = [request for request in objects.log if not isinstance(request, Locked | GroupCommit)]
+    assert [type(request).__name__ for request in asked] == ["Put", "Fetch", "CheckUnchanged", "Put"]
+    assert objects.perform(read.retrieve_array_subset(state, np.s_[8:10, 0:3])).tolist() == [[7] * 3] * 2

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from zarrant.codecs.base import CodecOptions
+from zarrant.codecs.protocols import CodecOptions
 from zarrant.errors import BoundsError, ChunkError, DataTypeError, PartialFailure, SelectionError, ShapeError, StoreFullError
 from zarrant.ops import read, write
 from zarrant.ops.bound_array import OpOptions

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 import zarrant
 from zarrant import kernels
-from zarrant.codecs import leaf
+from zarrant.codecs.pipeline import fixed_size
+from zarrant.codecs.pipeline.chunk import ChunkPipeline
 from zarrant.kernels import reference
 
 WAYS = ("compiled", "reference", "one by one")
@@ -37,22 +38,13 @@ cases = st.builds(Case, **everything).map(lambda case: case.canonical).filter(ru
 
 @contextmanager
 def running(way: str) -> Iterator[None]:
-    """Leaf chains run in one of the `WAYS`."""
+    """Chains run in one of the `WAYS`."""
     with pytest.MonkeyPatch.context() as patch:
         if way == "reference":
-            patch.setattr(leaf, "kernels", reference)
+            patch.setattr(fixed_size, "kernels", reference)
         if way == "one by one":
-            program = vars(leaf.Leaf)["program"]
-            fixed = leaf.Leaf.encoded_size
-
-            def encoded_size(self: leaf.Leaf) -> int | None:
-                with pytest.MonkeyPatch.context() as back:
-                    back.setattr(leaf.Leaf, "program", program)
-                    return fixed(self)
-
-            patch.setattr(leaf, "kernels", reference)
-            patch.setattr(leaf.Leaf, "program", property(lambda self: None))
-            patch.setattr(leaf.Leaf, "encoded_size", encoded_size)  # index codecs must know theirs
+            patch.setattr(fixed_size, "kernels", reference)
+            patch.setattr(ChunkPipeline, "program", property(lambda self: None))
         yield
 
 

@@ -30,7 +30,7 @@ from zarrant.run.pool import Pool
 from zarrant.storage import Blob, ByteRange
 from zarrant.stores.adapters import WriteOnly
 from zarrant.stores.memory import MemoryStore
-from zarrant.testing import FaultyLayer, together
+from zarrant.testkit import FaultyLayer, together
 
 SOAK = bool(os.environ.get("ZARRANT_SOAK"))
 
@@ -620,7 +620,7 @@ def test_requests_to_an_async_store_are_bounded(concurrency: int) -> None:
 
 
 def test_compare_and_swap_gives_up_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zarrant.ops.exclusive.LAST_PAUSE", 0.0)
+    monkeypatch.setattr("zarrant.ops.guard.LAST_PAUSE_S", 0.0)
     store = MemoryStore()
     a = zarrant.create_array(store, shape=(4,), chunks=(4,), dtype="int8")
     a[...] = 1

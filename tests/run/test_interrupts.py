@@ -26,7 +26,7 @@ import pytest
 
 import zarrant
 from zarrant.locking import files as locks
-from zarrant.run import holding, joining, pool
+from zarrant.run import group_commit, holding, pool
 from zarrant.run.pool import Pool
 from zarrant.stores import filesystem
 
@@ -176,7 +176,7 @@ def kept() -> list[str]:
     queues = {"the store's queue": filesystem._queues, "the process's queue": holding._queues}
     found = [name for name, queue in queues.items() if any(queue._queues.values())]
     found += [f"the gate of {name}" for name, queue in queues.items() if queue._gate.locked()]
-    found += ["a gathering"] if any(joining._gatherings._waiting.values()) else []
+    found += ["a group commit"] if any(group_commit.groups._waiting.values()) else []
     found += [f"{each.budget.used} bytes of a pool" for each in pool._pools.values() if each.budget.used]
     live = [reference() for reference in locks._live.locks.values()]
     return found + [f"the lock of {lock.path}" for lock in live if lock is not None]
@@ -198,7 +198,7 @@ def test_an_interrupted_operation_keeps_nothing(
     interrupter: Interrupter, tmp_path: Path, place: str, name: str, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even while the interrupt is referred to, as an interactive interpreter does until the next error."""
-    monkeypatch.setattr(joining, "QUEUE_TIMEOUT", PATIENCE)
+    monkeypatch.setattr(group_commit, "QUEUE_TIMEOUT", PATIENCE)
     store: Any = zarrant.FilesystemStore(tmp_path, lock_timeout=PATIENCE) if place == "files" else zarrant.MemoryStore()
     a = zarrant.create_array(store, shape=16, chunks=4, dtype="int16", fill_value=0, config={"concurrency": threads})
     action = ACTIONS[name]

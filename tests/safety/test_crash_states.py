@@ -30,8 +30,8 @@ from zarrant.codecs import Crc32c, Zstd, dead_bytes
 from zarrant.errors import NodeNotFoundError, ZarrantError
 from zarrant.stores import direct_io, durable, file_reuse
 from zarrant.stores.filesystem import FilesystemStore
-from zarrant.stores.simulated import TOP, Disk, SimulatedDisk, SimulatedLayer, Step
-from zarrant.testing import together
+from zarrant.testkit import together
+from zarrant.testkit.simulated_disk import TOP, Disk, SimulatedDisk, SimulatedLayer, Step
 
 SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
 OPERATIONS, CUTS, RUNS = (32, 6, 2 * SOAK) if SOAK else (14, 4, 1)

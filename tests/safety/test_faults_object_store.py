@@ -27,7 +27,7 @@ from zarrant.codecs import Crc32c
 from zarrant.errors import ByteRangeError, ConflictError, DataError, PartialFailure, StoreError, VersionChangedError, ZarrantError
 from zarrant.ops import exclusive
 from zarrant.storage import Blob, Buffer, ByteRange, Version
-from zarrant.testing import together
+from zarrant.testkit import together
 
 SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
 QUICK = 8

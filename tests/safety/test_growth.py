@@ -22,7 +22,7 @@ import pytest
 import zarrant
 from zarrant.errors import NodeNotFoundError, ZarrantError
 from zarrant.stores.filesystem import FilesystemStore
-from zarrant.testing import FaultyLayer
+from zarrant.testkit import FaultyLayer
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 

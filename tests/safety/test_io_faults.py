@@ -30,7 +30,7 @@ from zarrant.codecs import Crc32c
 from zarrant.errors import CapabilityError, NodeNotFoundError, PartialFailure, StoreError, StoreFullError, StorePermissionError
 from zarrant.stores import direct_io, file_reuse
 from zarrant.stores.filesystem import FilesystemStore
-from zarrant.testing import FaultyLayer
+from zarrant.testkit import FaultyLayer
 from zarrant.tools.check import check
 from zarrant.tools.repair import repair
 

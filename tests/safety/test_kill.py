@@ -30,7 +30,7 @@ import zarrant
 from zarrant.codecs import Crc32c, Zstd
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.layer import FileLayer
-from zarrant.testing import FaultyLayer
+from zarrant.testkit import FaultyLayer
 
 SCRIPT = Path(__file__).with_name("readers.py")
 SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)

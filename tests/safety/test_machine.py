@@ -23,7 +23,7 @@ import zarrant
 from zarrant.codecs import Crc32c, dead_bytes
 from zarrant.errors import NodeNotFoundError
 from zarrant.stores.filesystem import FilesystemStore
-from zarrant.stores.simulated import SimulatedDisk, SimulatedLayer
+from zarrant.testkit.simulated_disk import SimulatedDisk, SimulatedLayer
 
 SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
 HISTORIES, STEPS = (55, 65) if SOAK else (10, 30)

@@ -67,7 +67,7 @@ MUTATIONS: dict[str, Mutation] = {
     "direct tail": Mutation("pass", "stores/test_direct_io.py::test_every_size_from_any_memory"),
     "direct rest": Mutation("pass", "stores/test_direct_io.py::test_any_parts_in_any_memory"),
     "lent": Mutation("free = True", "codecs/test_scratch.py::test_a_lent_block_is_not_lent_again_while_anything_refers_to_it"),
-    "told": Mutation("pass", "run/test_joining.py::test_who_is_acted_for_is_told_when_it_is_on_disk"),
+    "told": Mutation("pass", "run/test_group_commit.py::test_who_is_acted_for_is_told_when_it_is_on_disk"),
     "shape": Mutation("if False:", "nodes/test_stale_bounds.py::test_what_others_appended_stays"),
     "bounds": Mutation("if (yield from shape_stands(state)) or True:", "nodes/test_stale_bounds.py"),
     "condition": Mutation("condition = None", "nodes/test_replaced.py"),
@@ -89,8 +89,12 @@ MUTATIONS: dict[str, Mutation] = {
     "mount type": Mutation('self._chosen = "os"', "stores/test_mounts.py::test_auto_chooses_by_type"),
     "second look": Mutation("opened = None", "stores/test_mounts.py::test_what_is_not_found_is_looked_for_again"),
     "last time": Mutation("if True:", "stores/test_drafts.py::test_no_later_time"),
-    "dead bytes": Mutation("runs = runs[:0]", "codecs/test_dead_bytes.py::test_a_reader_with_an_old_index_finds_what_it_leads_to"),
-    "dead clock": Mutation("clock = record.clock + kept_bytes", "codecs/test_dead_bytes.py::test_large_updates_outlive_each_other"),
+    "dead bytes": Mutation(
+        "runs = runs[:0]", "codecs/sharding/test_dead_bytes.py::test_a_reader_with_an_old_index_finds_what_it_leads_to"
+    ),
+    "dead clock": Mutation(
+        "clock = record.clock + kept_bytes", "codecs/sharding/test_dead_bytes.py::test_large_updates_outlive_each_other"
+    ),
     "entry at fault": Mutation(
         "keep_all = False", "ops/test_damage.py::test_much_that_is_dead_is_left_alone_while_an_entry_is_at_fault"
     ),
@@ -101,7 +105,7 @@ MUTATIONS: dict[str, Mutation] = {
         "data = repr(document.to_json()).encode()",
         "bad_input/test_limits.py::test_creating_beyond_a_limit_stores_and_erases_nothing",
     ),
-    "configuration": Mutation("if False:", "codecs/test_numcodecs_adapter.py::test_a_configuration_chooses_no_other_codec"),
+    "configuration": Mutation("if False:", "codecs/library/test_numcodecs_adapter.py::test_a_configuration_chooses_no_other_codec"),
     "skipped codecs": Mutation("pass", "bad_input/test_strangers.py::test_a_plug_in_writes_what_others_skip"),
     "subchunk size": Mutation("if False:", "bad_input/test_bounded.py::test_a_subchunk_that_is_too_large_costs_itself"),
     "object size": Mutation("if False:", "bad_input/test_bounded.py::test_a_chunk_that_is_too_large_is_not_read"),

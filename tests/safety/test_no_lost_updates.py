@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import zarrant
-from zarrant.testing import together
+from zarrant.testkit import together
 
 Tally = Callable[[str, int], None]
 SCRIPT = Path(__file__).with_name("updates.py")

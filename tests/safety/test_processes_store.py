@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from zarrant.stores.filesystem import FilesystemStore
-from zarrant.testing import content, together
+from zarrant.testkit import content, together
 
 PROCESSES, UPDATES = 8, 100
 

@@ -14,7 +14,7 @@ import pytest
 
 import zarrant
 from zarrant.errors import LockTimeout, NodeNotFoundError, PartialFailure, ReentrantLockError
-from zarrant.testing import together
+from zarrant.testkit import together
 
 S = np.s_
 PATIENCE = 20.0

@@ -25,7 +25,7 @@ import pytest
 import zarrant
 from zarrant.errors import NodeExistsError, ZarrantError
 from zarrant.stores.filesystem import FilesystemStore
-from zarrant.testing import FaultyLayer, together
+from zarrant.testkit import FaultyLayer, together
 
 SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
 PROCESSES = 32 if SOAK else 10

@@ -17,7 +17,7 @@ from zarrant.stores import descriptors, layer
 from zarrant.stores.descriptors import free_descriptors, require_descriptors
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.layer import FileLayer
-from zarrant.testing import FaultyLayer, together
+from zarrant.testkit import FaultyLayer, together
 
 pytestmark = pytest.mark.usefixtures("nothing_written")
 

@@ -29,7 +29,7 @@ from zarrant.stores.direct_io import BLOCK, block_of, runs_of, tried, windows_of
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.layer import FileLayer
 from zarrant.stores.memory import MemoryStore
-from zarrant.testing import FaultyLayer, StoreSuite, content
+from zarrant.testkit import FaultyLayer, StoreSuite, content
 
 
 def possible() -> bool:

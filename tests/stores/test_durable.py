@@ -18,8 +18,8 @@ from zarrant.storage import ByteRange
 from zarrant.stores import durable, unsynced
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.layer import NO_CHILDREN, FileLayer
-from zarrant.stores.simulated import TOP, Disk, SimulatedDisk, SimulatedLayer
-from zarrant.testing import FaultyLayer, content, together
+from zarrant.testkit import FaultyLayer, content, together
+from zarrant.testkit.simulated_disk import TOP, Disk, SimulatedDisk, SimulatedLayer
 
 roots = itertools.count()
 OLD, NEW = b"the old value", b"a new value of another length"

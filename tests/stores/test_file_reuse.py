@@ -28,7 +28,7 @@ from zarrant.storage import ByteRange, Part
 from zarrant.stores import file_reuse
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.layer import FileLayer
-from zarrant.testing import FaultyLayer, content
+from zarrant.testkit import FaultyLayer, content
 from zarrant.tools.check import check
 from zarrant.tools.doctor import examine
 from zarrant.tools.repair import repair

@@ -21,10 +21,10 @@ from zarrant.errors import (
     StoreFullError,
     StorePermissionError,
 )
-from zarrant.storage import ByteRange, capabilities
+from zarrant.storage import ByteRange, Calls, capabilities
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.layer import FileLayer
-from zarrant.testing import FaultyLayer, StoreSuite, content, together
+from zarrant.testkit import FaultyLayer, StoreSuite, content, together
 
 
 def litter(root: Path) -> list[str]:
@@ -73,7 +73,8 @@ def store(tmp_path: Path) -> FilesystemStore:
 
 
 def test_can_do(store: FilesystemStore) -> None:
-    assert capabilities(store) == (True, True, True, True, True, True, True, False)
+    assert capabilities(store).sync_calls == Calls(*[True] * len(Calls._fields))
+    assert not capabilities(store).one_process
 
 
 def test_it_is_a_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

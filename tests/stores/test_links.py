@@ -14,7 +14,7 @@ import zarrant
 from zarrant.errors import OptionError, PartialFailure, StoreError, ZarrantWarning
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.layer import FileLayer
-from zarrant.testing import FaultyLayer, content
+from zarrant.testkit import FaultyLayer, content
 
 FOLLOW = pytest.mark.parametrize("follow", ["files", True, False])
 

@@ -24,7 +24,7 @@ from zarrant.stores import mounts
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.layer import FileLayer
 from zarrant.stores.mounts import Mount, Trait, find_mount, mount_of, other_paths, trait_of
-from zarrant.testing import FaultyLayer, content
+from zarrant.testkit import FaultyLayer, content
 from zarrant.tools import doctor
 
 LOCAL, REMOTE, SHARING = Trait(False, True), Trait(True, False), Trait(True, True)

@@ -4,7 +4,7 @@ import pytest
 
 from zarrant.errors import OptionError
 from zarrant.stores.names import check_key, check_prefix
-from zarrant.testing import BAD_KEYS, BAD_PREFIXES
+from zarrant.testkit import BAD_KEYS, BAD_PREFIXES
 
 
 @pytest.mark.parametrize("key", ["a", "a/b", "...", ".zarray", "a..b", "a./b", "é/\N{SNOWMAN}", "c.0.0", "a b", "-", "a\n"])

@@ -10,7 +10,7 @@ from zarrant.stores.adapters import ReadOnly, WriteOnly
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.memory import MemoryStore
 from zarrant.stores.resolve import resolve_store
-from zarrant.testing import content
+from zarrant.testkit import content
 
 
 def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from zarrant.errors import LockTimeout, PartialFailure, StoreError
 from zarrant.stores import together as room
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.layer import FileLayer
-from zarrant.testing import content, together
+from zarrant.testkit import content, together
 
 KEYS = [f"c/{i}" for i in range(5)]
 OLD, NEW = b"old", b"the new value"

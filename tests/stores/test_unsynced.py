@@ -11,8 +11,8 @@ import pytest
 from zarrant.stores import unsynced
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.layer import NO_CHILDREN, FileLayer
-from zarrant.stores.simulated import SimulatedDisk, SimulatedLayer
 from zarrant.stores.unsynced import ERASED, KEPT, REPLACED, UNKNOWN, Unsynced, parents, unsynced_by, within
+from zarrant.testkit.simulated_disk import SimulatedDisk, SimulatedLayer
 
 pytestmark = pytest.mark.usefixtures("nothing_written")
 A, B = ((1, 10), (1, 11))

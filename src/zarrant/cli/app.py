@@ -16,8 +16,7 @@ from zarrant.cli import show
 from zarrant.nodes.open import create_array
 from zarrant.tools import check as checking
 from zarrant.tools import copy as copying
-from zarrant.tools import demo as demonstration
-from zarrant.tools import describe, spelling
+from zarrant.tools import describe, examples, spelling
 from zarrant.tools import doctor as examination
 from zarrant.tools import repair as mending
 from zarrant.tools.targets import check_replaceable
@@ -153,25 +152,10 @@ def check(
     raise typer.Exit(0 if result.clean else 1)
 
 
-@app.command()
-def demo(
-    size: Annotated[str, typer.Option(help="Bytes to write, as in 512MiB or 2GiB.")] = "512MiB",
-    output: Annotated[
-        Path | None, typer.Option(help="Where arrays and picture go; a new temporary directory if not given.")
-    ] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the arrays; the picture is kept in any case.")] = False,
-    processes: Annotated[int, typer.Option(min=2, max=64, help="How many write at the same time.")] = 4,
-    as_json: Json = False,
-) -> None:
+@app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def demo(context: typer.Context) -> None:
     """Write real data from several processes at the same time, and verify every element."""
-    steps = demonstration.demo(spelling.size(size, "size"), None if output is None else str(output), keep, processes)
-    if as_json:
-        events = [event for event in steps if event.facts is not None]
-        _print_json({event.step: event.facts for event in events} | {"ok": all(event.ok for event in events)})
-        correct = all(event.ok for event in events)
-    else:
-        correct = show.demo(steps, keep)
-    raise typer.Exit(0 if correct else 1)
+    raise typer.Exit(examples.load("demo").main(context.args, "zarrant demo"))
 
 
 @app.command()

@@ -6,7 +6,7 @@ piped. Where there is no terminal, rich leaves colours and animation out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,6 @@ from rich.tree import Tree
 from zarrant.nodes.show import human
 from zarrant.progress import Progress, Report
 from zarrant.tools.check import CheckReport
-from zarrant.tools.demo import Event
 from zarrant.tools.repair import RepairReport
 
 out = Console(highlight=False)
@@ -196,88 +195,6 @@ def doctor(facts: Mapping[str, Any]) -> None:
     out.print(_table(rows))
 
 
-def demo(events: Iterable[Event], keep: bool) -> bool:
-    """Each step of the demo as it ends; True where every value of ours was right."""
-    correct = True
-    # One console for both: two would write over each other's lines.
-    with (out if out.is_terminal else err).status("starting") as status:
-        for event in events:
-            if event.facts is None:
-                status.update(_DEMO[event.step][0])
-                continue
-            correct &= event.ok
-            mark = "[green]✓[/green]" if event.ok else "[red]✗[/red]"
-            mark = "[yellow]![/yellow]" if event.step == "same_job_in_zarr" and event.facts["wrong"] else mark
-            for i, line in enumerate(_DEMO[event.step][1](event.facts)):
-                out.print(f"{mark if i == 0 else ' '} {line}", soft_wrap=True)
-            for failure in event.facts.get("failures", ())[:4]:
-                out.print(f"  [red]{escape(failure)}[/red]", soft_wrap=True)
-            if event.step == "data" and keep:
-                out.print(f"  kept in {escape(event.facts['path'])}", soft_wrap=True)
-    out.print("[green]Zarrant lost nothing: every element is right.[/green]" if correct else "[red]Some elements are wrong.[/red]")
-    return correct
-
-
-def _speed(facts: Mapping[str, Any]) -> str:
-    return f"[bold]{facts['megabytes_per_second']:,.0f} MB/s[/bold] ({facts['seconds']:.1f} s)"
-
-
-def _stored(facts: Mapping[str, Any]) -> str:
-    return _files(facts["files"], facts["stored_bytes"], facts["ratio"])
-
-
 def _files(count: int, nbytes: int, ratio: float | None) -> str:
     compressed = "" if ratio is None else f", compressed {ratio:.2f} : 1"
     return f"{count:,} {'file' if count == 1 else 'files'}, {human(nbytes)}{compressed}"
-
-
-def _wrong(facts: Mapping[str, Any]) -> str:
-    return f"{facts['values']:,} values compared, [bold]{facts['wrong']:,} wrong[/bold]"
-
-
-def _data_lines(facts: Mapping[str, Any]) -> list[str]:
-    size = f"{_plain(facts['shape'])} {facts['dtype']}, {human(facts['bytes'])}"
-    return [
-        f"[bold]Data[/bold]: {facts['file']} of nibabel, tiled to {size}",
-        f"shards {_plain(facts['shards'])}, chunks {_plain(facts['chunks'])}, zstd",
-    ]
-
-
-def _write_lines(facts: Mapping[str, Any]) -> list[str]:
-    who = f"{facts['processes']} processes at the same time, {facts['slabs']} slabs that fit no chunk"
-    return [
-        f"[bold]Written[/bold] by {who}: {_speed(facts)}",
-        f"{facts['shared_objects']} of {facts['stored_objects']} stored objects were written by two or more processes",
-    ]
-
-
-def _peer_lines(facts: Mapping[str, Any]) -> list[str]:
-    share = 100 * facts["wrong"] / facts["values"]
-    first = f"[bold]The same job through zarr-python {facts['version']}[/bold]: {_speed(facts)}"
-    return [first, f"{facts['values']:,} values compared, [bold]{facts['wrong']:,} lost[/bold] ({share:.2f} %)"]
-
-
-_DEMO: dict[str, tuple[str, Callable[[Mapping[str, Any]], list[str]]]] = {
-    "data": ("", _data_lines),
-    "write": ("processes are starting, and write", _write_lines),
-    "verify": (
-        "comparing every element with NumPy",
-        lambda facts: [
-            f"[bold]Verified[/bold] against NumPy: {_wrong(facts)}, read at {_speed(facts)}",
-            f"stored: {_stored(facts)}",
-        ],
-    ),
-    "read_by_zarr": (
-        "zarr-python is reading",
-        lambda facts: [f"[bold]Read by zarr-python[/bold]: {_wrong(facts)}, at {_speed(facts)}"],
-    ),
-    "image": (
-        "writing an image",
-        lambda facts: [
-            f"[bold]Image[/bold]: {facts['name']} of scikit-image, {_plain(facts['shape'])}, in uneven bands: {_wrong(facts)}",
-            f"stored: {_stored(facts)}",
-        ],
-    ),
-    "same_job_in_zarr": ("the same job through zarr-python", _peer_lines),
-    "picture": ("drawing", lambda facts: [f"[bold]Chunk map[/bold]: {escape(facts['path'])}"]),
-}

@@ -86,7 +86,10 @@ def aligned_empty(shape: int | Sequence[int], dtype: npt.DTypeLike) -> npt.NDArr
 
     Args:
         shape: as of `numpy.empty`.
-        dtype: any data type of NumPy but those that hold Python objects; DataTypeError for these.
+        dtype: any data type of NumPy but those that hold Python objects.
+
+    Raises:
+        DataTypeError: the data type holds Python objects.
 
     >>> a = aligned_empty((3, 5), "uint16")
     >>> a.shape, a.ctypes.data % 4096

@@ -152,7 +152,7 @@ def _float_to_json(dtype: Dtype, fill: bytes) -> Any:
     if math.isfinite(value):
         return value if dtype.itemsize == 1 else _shortest(value, dtype, fill)  # 0.125 is not to be read as 0.1
     for word, number in _WORDS.items():
-        if fill == _round(number, dtype):
+        if fill == _round_checked(number, dtype):
             return word
     return f"0x{int.from_bytes(fill, _native()):0{2 * dtype.itemsize}x}"
 

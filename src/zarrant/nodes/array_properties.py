@@ -12,13 +12,14 @@ from typing import Any, Literal, Self, Unpack
 
 import numpy as np
 
-from zarrant.codecs.chain import Chain, ShardingIndexed
+from zarrant.codecs.chain import Chain
 from zarrant.config import Config, ConfigOptions
 from zarrant.errors import ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.metadata.v3 import ArrayDocument, Document
 from zarrant.nodes.base import Frozen, Located, Place, S, warn_caller
 from zarrant.nodes.show import Info, array_html, array_info
+from zarrant.nodes.signatures import spelled_out
 from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.current import same_array
 from zarrant.ops.hierarchy import document_key
@@ -71,13 +72,13 @@ class ArrayProperties(Frozen, Located[S]):
     @property
     def chunks(self) -> tuple[int, ...]:
         """The shape of the smallest readable pieces: subchunks where the array is sharded, chunks where not."""
-        shapes = self._state.chain.subchunk_shapes()
-        return shapes[-1] if shapes else self._state.chunk_shape
+        shapes = self._state.subchunk_shapes
+        return shapes[-1] if shapes else self.write_unit
 
     @property
     def shards(self) -> tuple[int, ...] | None:
         """The shape of stored objects where the array is sharded, else None."""
-        return self._state.chunk_shape if self._state.chain.subchunk_shapes() else None
+        return self.write_unit if self._state.sharded else None
 
     @property
     def filters(self) -> tuple[Any, ...]:
@@ -113,7 +114,7 @@ class ArrayProperties(Frozen, Located[S]):
     @property
     def write_unit(self) -> tuple[int, ...]:
         """The shape of one stored object: writes aligned to it never read."""
-        return self._state.chunk_shape
+        return self._state.grid.typical_shapes()[0]
 
     @property
     def fill_value(self) -> Any:
@@ -221,6 +222,7 @@ class ArrayProperties(Frozen, Located[S]):
         """
         return array_info(self)
 
+    @spelled_out(ConfigOptions)
     def with_config(self, **options: Unpack[ConfigOptions]) -> Self:
         """A handle on the same array under other options. Nothing is read, and this handle stays as it is.
 
@@ -264,10 +266,7 @@ class ArrayProperties(Frozen, Located[S]):
 
     @property
     def _inner(self) -> Chain:
-        chain = self._state.chain
-        while isinstance(chain.array_to_bytes, ShardingIndexed):
-            chain = chain.array_to_bytes.codecs
-        return chain
+        return self._state.chain.innermost
 
     def _attributes(self) -> Mapping[str, Any]:
         return self._state.document.attributes

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from zarrant.codecs import Blosc, Bytes, Crc32c, Gzip, Numcodecs, Transpose, Zstd
-from zarrant.codecs.base import ChunkSpec
-from zarrant.codecs.chain import Chain, ShardingIndexed, chain_of, read_codec
+from zarrant.codecs import Blosc, Bytes, Crc32c, Gzip, Numcodecs, ShardingIndexed, Transpose, Zstd
+from zarrant.codecs.chain import Chain, chain_of, check_codec, read_codec
+from zarrant.codecs.protocols import ChunkSpec
 from zarrant.dtypes.fixed import FixedType, fixed_size, from_numpy
 from zarrant.errors import DataTypeError, OptionError, ShapeError, did_you_mean, shown
 from zarrant.geometry.keys import KeyEncoding
@@ -233,20 +233,17 @@ def _listed(value: Any) -> list[Any]:
 
 def _codec(item: Any) -> Any:
     """A codec object from what users pass: ours, a document, or one of numcodecs."""
-    if isinstance(item, Transpose | Bytes | ShardingIndexed | Blosc | Gzip | Zstd | Crc32c | Numcodecs):
+    if isinstance(getattr(item, "kind", None), str):
+        check_codec(item)
         return item
     if isinstance(item, Mapping | str):
         path = "$.codecs"
         document = Named.parse(dict(item) if isinstance(item, Mapping) else item, path)
-        if document.name == "blosc" and not {"typesize", "shuffle"} <= document.configuration.keys():
-            return Blosc.from_caller(document.configuration, path)
-        return read_codec(document, path)
+        return read_codec(document, path, from_caller=True)
     if hasattr(item, "codec_id") and hasattr(item, "get_config"):
         return _from_numcodecs(dict(item.get_config()))
     if hasattr(item, "to_dict"):
         return _codec(_decided(item))
-    if hasattr(item, "encode") and hasattr(item, "decode") and hasattr(item, "to_document"):
-        return item
     raise OptionError(
         "not a codec", expected="a codec object, a {name, configuration} document or a numcodecs codec", got=shown(item)
     )

@@ -27,8 +27,9 @@ from zarrant.nodes.create import (
     refuse_unknown,
 )
 from zarrant.nodes.group import AsyncGroup, Group, async_node, node
+from zarrant.nodes.signatures import spelled_out
 from zarrant.ops import hierarchy
-from zarrant.storage import ReadableWritable
+from zarrant.storage import ReadableWritable, as_store
 from zarrant.stores.adapters import ReadOnly
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.guarded import Synchronized, last_look
@@ -90,25 +91,50 @@ def _place(
 def create_array(store: Address, **options: Unpack[CreateOptions]) -> Array[ReadableWritable]: ...
 @overload
 def create_array(store: S, **options: Unpack[CreateOptions]) -> Array[S]: ...
-def create_array(store: Any, **options: Any) -> Array[Any]:
-    """Create an array and open it for reading and writing.
+@spelled_out(CreateOptions)
+def create_array(store: Any, **options: Unpack[CreateOptions]) -> Array[Any]:
+    """Create an array and open it for reading and writing. Of two creators at the same time one gets NodeExistsError.
 
     Args:
         store: a path, `pathlib.Path`, `file://` or `memory://` URL, a dict, or a store.
-        name: the path of the array within the store.
-        config: run-time options (API.md §3).
-        synchronizer: "auto" guards updates by what the store has; a `storage.Synchronizer` (a lock service) is taken as well;
-            None guards nothing, and raises LostUpdateError where an update would undo another that came in between.
-        storage_options: options of the store.
-        options: `shape`, `dtype`, `data`, `chunks`, `shards`, `filters`, `serializer`, `compressors`, `fill_value`, `order`,
-            `attributes`, `chunk_key_encoding`, `dimension_names`, `overwrite`, `if_exists` ("error", "match", "overwrite").
-            `data` that are not in memory (a dataset of h5py, an array of Dask) are read block by block unless something is
-            overwritten; their masked elements become the fill value. `shards="auto"` makes shards of about 32 MiB.
+        name: the path of the node within the store.
+        config: runtime options, as `{"concurrency": 4}`: `zarrant.config` shows them, `docs/options.md` explains them.
+        synchronizer: "auto" protects updates by the locks or the compare-and-swap of the store; a `storage.Synchronizer` (a
+            lock service) serves as well; None protects nothing, and raises LostUpdateError where an update would undo
+            another.
+        storage_options: options of the store, as its class takes them.
+        shape: the extents, an integer for each dimension.
+        dtype: what NumPy takes as a data type, or one of ours by name, as "bfloat16".
+        data: gives shape and dtype where they are left out, and is stored in the new array. Data that are not in memory (a
+            dataset of h5py, an array of Dask) are read block by block, unless something is overwritten; masked elements
+            become the fill value.
+        chunks: the shape of what can be read alone; -1 is all of a dimension; "auto" makes about 1 MiB (64 KiB in shards).
+        shards: the shape of stored objects of several chunks, a multiple of `chunks`; "auto" makes about 32 MiB; None: no
+            shards. `{"shape": ..., "index_location": "start"}` puts their index first.
+        filters: codecs from array to array; codecs are objects of `zarrant.codecs`, `{"name": ..., "configuration": ...}`, or
+            those of numcodecs.
+        serializer: the codec from array to bytes. "auto" is little-endian bytes.
+        compressors: codecs from bytes to bytes. "auto" is zstd with a crc32c checksum; None is none.
+        fill_value: what elements are that were never written. None is zero.
+        order: "C", or "F" to store chunks with their first dimension fastest.
+        attributes: a mapping of what JSON knows, kept in the metadata.
+        chunk_key_encoding: "default" (`c/0/1`) or "v2" (`0.1`), or `{"name": ..., "separator": ...}`.
+        dimension_names: a name or None for each dimension.
+        zarr_format: the version of the format.
+        overwrite: replace what is there.
+        if_exists: "error", "match" (an equal array will do, so that many workers may all create it) or "overwrite".
 
-    Raises NodeExistsError where something is, ShapeError, DataTypeError, OptionError or MetadataError for what cannot be; then
-    nothing was stored.
+    Returns:
+        The array.
 
-    >>> a = create_array({}, shape=(100, 100), dtype="float32", chunks=(10, 10), shards=(50, 50))
+    Raises:
+        NodeExistsError: something is there already.
+        ShapeError: a shape that cannot be, or `chunks` that do not divide `shards`.
+        DataTypeError: an unknown data type, or a fill value or `data` that it cannot hold.
+        UnknownExtensionError: a codec that is not known here.
+        OptionError: an unknown option, or a value that it cannot have. Nothing is stored after any of these.
+
+    >>> a = zarrant.create_array({}, shape=(100, 100), dtype="float32", chunks=(10, 10), shards=(50, 50))
     >>> a[:10, 5] = 1.5
     >>> float(a[3, 5])
     1.5
@@ -117,19 +143,47 @@ def create_array(store: Any, **options: Any) -> Array[Any]:
     return array_creation(place, kwargs).run(Array)
 
 
+@spelled_out(CreateOptions)
 async def create_array_async(store: Any, **options: Unpack[CreateOptions]) -> AsyncArray[Any]:
-    """`create_array` as a coroutine; gives an `AsyncArray`."""
+    """See `create_array`; gives an `AsyncArray`."""
     place, kwargs = _placed(store, options)
     return await array_creation(place, kwargs).run_async(AsyncArray)
 
 
+@spelled_out(GroupOptions)
 def create_group(store: Any, **options: Unpack[GroupOptions]) -> Group[Any]:
-    """Create a group and open it; NodeExistsError where something is, unless `overwrite`."""
+    """Create a group and open it for reading and writing.
+
+    Args:
+        store: a path, `pathlib.Path`, `file://` or `memory://` URL, a dict, or a store.
+        name: the path of the node within the store.
+        config: runtime options, as `{"concurrency": 4}`: `zarrant.config` shows them, `docs/options.md` explains them.
+        synchronizer: "auto" protects updates by the locks or the compare-and-swap of the store; a `storage.Synchronizer` (a
+            lock service) serves as well; None protects nothing, and raises LostUpdateError where an update would undo
+            another.
+        storage_options: options of the store, as its class takes them.
+        attributes: a mapping of what JSON knows, kept in the metadata.
+        zarr_format: the version of the format.
+        overwrite: replace what is there.
+        if_exists: "error", "match" (a group that is there will do) or "overwrite".
+
+    Returns:
+        The group.
+
+    Raises:
+        NodeExistsError: something is there already.
+        OptionError: an unknown option, or a value that it cannot have.
+
+    >>> g = zarrant.create_group("study.zarr", attributes={"subject": 7}, overwrite=True)
+    >>> g.attrs["subject"]
+    7
+    """
     return _creating_group(store, options).run(Group)
 
 
+@spelled_out(GroupOptions)
 async def create_group_async(store: Any, **options: Unpack[GroupOptions]) -> AsyncGroup[Any]:
-    """`create_group` as a coroutine; gives an `AsyncGroup`."""
+    """See `create_group`; gives an `AsyncGroup`."""
     return await _creating_group(store, options).run_async(AsyncGroup)
 
 
@@ -137,37 +191,118 @@ async def create_group_async(store: Any, **options: Unpack[GroupOptions]) -> Asy
 def open_array(store: Address, *, mode: Mode = "a", **options: Unpack[CreateOptions]) -> Array[ReadableWritable]: ...
 @overload
 def open_array(store: S, *, mode: Mode = "a", **options: Unpack[CreateOptions]) -> Array[S]: ...
-def open_array(store: Any, *, mode: Mode = "a", **options: Any) -> Array[Any]:
-    """Open an array, or create it as `mode` says; options as in `create_array`, for an array that is created.
+@spelled_out(CreateOptions)
+def open_array(store: Any, *, mode: Mode = "a", **options: Unpack[CreateOptions]) -> Array[Any]:
+    """Open an array, or create it as `mode` says.
 
-    An array that is there is opened as it is, whatever they say; an unknown option is an OptionError in every mode.
-    NodeNotFoundError where there is none and none may be created, or where a group is.
+    An array that is there is opened as it is, whatever the options for a new one say.
+
+    Args:
+        store: a path, `pathlib.Path`, `file://` or `memory://` URL, a dict, or a store.
+        mode: "r" reads, "r+" also writes what exists, "a" also creates what does not, "w" replaces, "w-" only creates.
+        name: the path of the node within the store.
+        config: runtime options, as `{"concurrency": 4}`: `zarrant.config` shows them, `docs/options.md` explains them.
+        synchronizer: "auto" protects updates by the locks or the compare-and-swap of the store; a `storage.Synchronizer` (a
+            lock service) serves as well; None protects nothing, and raises LostUpdateError where an update would undo
+            another.
+        storage_options: options of the store, as its class takes them.
+        options: the others of `create_array`, for an array that is created.
+
+    Returns:
+        The array. With mode "r" every write is refused.
+
+    Raises:
+        NodeNotFoundError: there is no array, and none may be created; or a group is there.
+        NodeExistsError: with mode "w-", something is there.
+        MetadataError: its metadata are broken.
+        UnknownExtensionError: it uses a codec, data type or grid that is not known here.
+        OptionError: an unknown option, also where nothing is created, or a value that it cannot have.
+
+    >>> _ = zarrant.create_array("data.zarr", data=np.arange(6), chunks=2, overwrite=True)
+    >>> a = zarrant.open_array("data.zarr", mode="r")
+    >>> a[2:4].tolist()
+    [2, 3]
     """
     return _opening_array(store, mode, options).run(Array)
 
 
+@spelled_out(CreateOptions)
 async def open_array_async(store: Any, *, mode: Mode = "a", **options: Unpack[CreateOptions]) -> AsyncArray[Any]:
-    """`open_array` as a coroutine; gives an `AsyncArray`."""
+    """See `open_array`; gives an `AsyncArray`."""
     return await _opening_array(store, mode, options).run_async(AsyncArray)
 
 
+@spelled_out(GroupOptions)
 def open_group(store: Any, *, mode: Mode = "a", **options: Unpack[GroupOptions]) -> Group[Any]:
-    """Open a group, or create it as `mode` says."""
+    """Open a group, or create it as `mode` says.
+
+    Args:
+        store: a path, `pathlib.Path`, `file://` or `memory://` URL, a dict, or a store.
+        mode: "r" reads, "r+" also writes what exists, "a" also creates what does not, "w" replaces, "w-" only creates.
+        name: the path of the node within the store.
+        config: runtime options, as `{"concurrency": 4}`: `zarrant.config` shows them, `docs/options.md` explains them.
+        synchronizer: "auto" protects updates by the locks or the compare-and-swap of the store; a `storage.Synchronizer` (a
+            lock service) serves as well; None protects nothing, and raises LostUpdateError where an update would undo
+            another.
+        storage_options: options of the store, as its class takes them.
+        options: the others of `create_group`, for a group that is created.
+
+    Returns:
+        The group. With mode "r" every write is refused.
+
+    Raises:
+        NodeNotFoundError: there is no group, and none may be created; or an array is there.
+        NodeExistsError: with mode "w-", something is there.
+        MetadataError: its metadata are broken.
+        OptionError: an unknown option, or a value that it cannot have.
+
+    >>> g = zarrant.open_group("study.zarr", mode="w")
+    >>> _ = g.create_array("images/raw", shape=(8, 8), dtype="uint8")
+    >>> list(zarrant.open_group("study.zarr", mode="r"))
+    ['images']
+    """
     return _opening_group(store, mode, options).run(Group)
 
 
+@spelled_out(GroupOptions)
 async def open_group_async(store: Any, *, mode: Mode = "a", **options: Unpack[GroupOptions]) -> AsyncGroup[Any]:
-    """`open_group` as a coroutine; gives an `AsyncGroup`."""
+    """See `open_group`; gives an `AsyncGroup`."""
     return await _opening_group(store, mode, options).run_async(AsyncGroup)
 
 
+@spelled_out(Where)
 def open(store: Any, *, mode: Mode = "a", **where: Unpack[Where]) -> Array[Any] | Group[Any]:
-    """Open the array or group that is there; NodeNotFoundError where there is none."""
+    """Open the array or group that is there.
+
+    Args:
+        store: a path, `pathlib.Path`, `file://` or `memory://` URL, a dict, or a store.
+        mode: "r" reads, "r+" also writes what exists, "a" also creates what does not, "w" replaces, "w-" only creates.
+        name: the path of the node within the store.
+        config: runtime options, as `{"concurrency": 4}`: `zarrant.config` shows them, `docs/options.md` explains them.
+        synchronizer: "auto" protects updates by the locks or the compare-and-swap of the store; a `storage.Synchronizer` (a
+            lock service) serves as well; None protects nothing, and raises LostUpdateError where an update would undo
+            another.
+        storage_options: options of the store, as its class takes them.
+
+    Returns:
+        An `Array` or a `Group`.
+
+    Raises:
+        NodeNotFoundError: there is none.
+        MetadataError: its metadata are broken.
+        UnknownExtensionError: it uses a codec, data type or grid that is not known here.
+        OptionError: an unknown option, or a value that it cannot have.
+
+    >>> _ = zarrant.create_array("data.zarr", data=np.arange(6), overwrite=True)
+    >>> zarrant.open("data.zarr", mode="r").shape
+    (6,)
+    """
     return _opening(store, mode, where).run(node)
 
 
+@spelled_out(Where)
 async def open_async(store: Any, *, mode: Mode = "a", **where: Unpack[Where]) -> AsyncArray[Any] | AsyncGroup[Any]:
-    """`open` as a coroutine; gives an `AsyncArray` or an `AsyncGroup`."""
+    """See `open`; gives an `AsyncArray` or an `AsyncGroup`."""
     return await _opening(store, mode, where).run_async(async_node)
 
 
@@ -212,7 +347,7 @@ def _entered(store: Any, mode: str, options: Mapping[str, Any], kind: Any) -> tu
     _refuse_ignored(mode, options)
     place, left = _placed(store, options)
     if mode == "r":
-        place = Place(ReadOnly(place.store), place.path, place.config, place.guarded)
+        place = Place(as_store(ReadOnly(place.store)), place.path, place.config, place.guarded)
     return place, left
 
 

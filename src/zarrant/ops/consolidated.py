@@ -40,7 +40,7 @@ from zarrant.errors import (
 )
 from zarrant.limits import LIMITS
 from zarrant.metadata.v3 import CONSOLIDATED, Document, GroupDocument, dump, parse
-from zarrant.ops.exclusive import FIRST_PAUSE, LAST_PAUSE, TRIES
+from zarrant.ops.guard import FIRST_PAUSE_S, LAST_PAUSE_S, MAX_TRIES
 from zarrant.ops.hierarchy import (
     DOCUMENT,
     DOCUMENT_COST,
@@ -206,7 +206,7 @@ def _with_copies_of(group: str, above: Sequence[str], request: Put, keeping: Kee
 def _take_copies(group: str, keeping: Keeping) -> Op[tuple[GroupDocument, Version] | None]:
     """Store a group without its copies. Returns it with them, and the version it has now; None where it keeps none (any more)."""
     key = document_key(group)
-    for _ in range(TRIES):
+    for _ in range(MAX_TRIES):
         blob = yield from fetch_one(key)
         try:
             document = None if blob is None else parsed(group, blob.data[0])
@@ -219,10 +219,10 @@ def _take_copies(group: str, keeping: Keeping) -> Op[tuple[GroupDocument, Versio
             without = document.with_announcement() if keeping.exclusive else document.with_consolidated(None)
             version = yield from put_one(key, [dump(without)], condition)  # safety: copies go first
         except VersionChangedError:  # by a writer that takes no lock
-            yield from pause(random.uniform(0, FIRST_PAUSE))
+            yield from pause(random.uniform(0, FIRST_PAUSE_S))
         else:
             return document, version
-    raise ConflictError("other writers won every race", key=key, limit=f"{TRIES} tries")
+    raise ConflictError("other writers won every race", key=key, limit=f"{MAX_TRIES} tries")
 
 
 def _put_back(group: str, document: GroupDocument, condition: Version) -> Op[None]:
@@ -276,15 +276,15 @@ def consolidate(path: str, keeping: Keeping) -> Op[Document]:
     copies are stored, under the group's lock: nobody changes a node meanwhile.
     """
     key = document_key(path)
-    for attempt in range(TRIES):
+    for attempt in range(MAX_TRIES):
         version = yield from _alone(path, _announce(path, keeping), keeping)
         if keeping.exclusive:
             yield from _wait_for_nodes(path)
         document = yield from _alone(path, _store_copies(path, version, keeping), keeping)
         if document is not None:
             return document
-        yield from pause(random.uniform(0, min(LAST_PAUSE, FIRST_PAUSE * 2**attempt)))
-    raise ConflictError("others changed the group in every try to consolidate it", key=key, limit=f"{TRIES} tries")
+        yield from pause(random.uniform(0, min(LAST_PAUSE_S, FIRST_PAUSE_S * 2**attempt)))
+    raise ConflictError("others changed the group in every try to consolidate it", key=key, limit=f"{MAX_TRIES} tries")
 
 
 def _alone(path: str, op: Op[T], keeping: Keeping) -> Op[T]:
@@ -302,15 +302,15 @@ def _alone(path: str, op: Op[T], keeping: Keeping) -> Op[T]:
 def _announce(path: str, keeping: Keeping) -> Op[Version]:
     """Say in a group that copies are being made; returns the version that says so. Copies that it has are removed."""
     key = document_key(path)
-    for _ in range(TRIES):
+    for _ in range(MAX_TRIES):
         document, version = yield from _group(path)
         if document.about_to_consolidate:
             return version
         try:
             return (yield from put_one(key, [dump(document.with_announcement())], keeping.condition(version)))
         except VersionChangedError:
-            yield from pause(random.uniform(0, FIRST_PAUSE))
-    raise ConflictError("other writers won every race", key=key, limit=f"{TRIES} tries")
+            yield from pause(random.uniform(0, FIRST_PAUSE_S))
+    raise ConflictError("other writers won every race", key=key, limit=f"{MAX_TRIES} tries")
 
 
 def _store_copies(path: str, announced: Version, keeping: Keeping) -> Op[GroupDocument | None]:

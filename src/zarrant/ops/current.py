@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from zarrant.errors import MetadataChangedError, NodeNotFoundError, NodeReplacedError, ZarrantError
 from zarrant.metadata.v3 import ArrayDocument, Document
 from zarrant.ops.bound_array import BoundArray
-from zarrant.ops.exclusive import TRIES
+from zarrant.ops.guard import MAX_TRIES
 from zarrant.ops.hierarchy import document_key, fetch_document, parsed
 from zarrant.requests import OnlyWhile, Op, Outcome, WriteRequest, fetch_one, put, unchanged
 from zarrant.storage import Version
@@ -87,48 +87,48 @@ def is_same_array(state: BoundArray, document: Document | None) -> bool:
         other = BoundArray.from_document(state.prefix, document, state.options)
     except ZarrantError:
         return False
-    return (other.data_type, other.fill, other.chunk_shape, other.key_encoding, other.chain) == (
+    return (other.data_type, other.fill, other.grid.with_shape(state.shape), other.key_encoding, other.chain) == (
         state.data_type,
         state.fill,
-        state.chunk_shape,
+        state.grid,
         state.key_encoding,
         state.chain,
     )
 
 
-def shape_stands(state: BoundArray) -> Op[bool]:
+def shape_stands(state: BoundArray, refused: bool = False) -> Op[bool]:
     """Whether the array still has the shape that this handle knows, and nobody is about to change it.
 
-    The metadata is read where it is not of the version that was last seen. An array of which nothing was ever seen stored is
-    its handle's alone.
+    The metadata is read where it is not of the version that was last seen, or where `refused` says that a write under
+    `while_shape_stands` has just found that out. An array of which nothing was ever seen stored is its handle's alone.
     """
     key, known = document_key(state.prefix), state.known
-    if known.version is not None and (yield from unchanged(key, known.version)):
+    if known.version is None:
+        if (yield from fetch_one(key, ())) is None:
+            return True
+    elif not refused and (yield from unchanged(key, known.version)):
         return known.same_shape
-    if known.version is None and (yield from fetch_one(key, ())) is None:
-        return True
     yield from Current(state).look_again()
     return known.same_shape and (yield from unchanged(key, known.version))
 
 
-def put_while_shape_stands(state: BoundArray, items: Sequence[WriteRequest]) -> Op[list[Outcome[Version]] | None]:
-    """Store objects while the shape stands, as far as the store can check that under their locks; None: nothing was stored.
+def while_shape_stands(state: BoundArray) -> OnlyWhile | None:
+    """The condition of a write that needs what `shape_stands` finds out; None where the store cannot check it, or it is false.
 
-    What `shape_stands` finds out, without a lock around a read and a write: a write at the end of the array costs one `lstat`
-    more than another one.
+    The store checks it under the lock of what is written, without a lock around a read and a write: a write at the end of the
+    array costs one `lstat` more than another one.
     """
-    condition = Current(state).condition
-    if condition is None or not state.options.checks_conditions or not state.known.same_shape:
+    if not state.options.checks_conditions or not state.known.same_shape:
         return None
-    outcomes = yield from put(items, condition._replace(unlocked=True))
-    return None if any(isinstance(outcome, MetadataChangedError) for outcome in outcomes) else outcomes
+    condition = Current(state).condition
+    return None if condition is None else condition._replace(unlocked=True)
 
 
 def put_current(state: BoundArray, items: Sequence[WriteRequest]) -> Op[list[Outcome[Version]]]:
     """Store or erase objects of an array, each on condition that the array is still there."""
     current = Current(state)
     outcomes = list((yield from put(items, current.condition)))
-    for _ in range(TRIES):
+    for _ in range(MAX_TRIES):
         failed = [i for i, outcome in enumerate(outcomes) if isinstance(outcome, MetadataChangedError)]
         if not failed:
             break

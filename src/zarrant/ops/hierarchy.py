@@ -30,7 +30,7 @@ from zarrant.errors import (
 from zarrant.limits import LIMITS
 from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument, attributes_of, dump, parse
 from zarrant.ops.bound_array import BoundArray, OpOptions
-from zarrant.ops.exclusive import FIRST_PAUSE, TRIES, exclusively
+from zarrant.ops.guard import FIRST_PAUSE_S, MAX_TRIES, Guard, update_object
 from zarrant.requests import (
     Op,
     ReadRequest,
@@ -369,7 +369,7 @@ def of_version(document: D, version: Version) -> D:
 
 def _put_new(path: str, document: Document, data: bytes) -> Op[tuple[Document, bool]]:
     """Store a document where there is none; returns what stands there now. Some services refuse it though nobody is in the way."""
-    for _ in range(TRIES):
+    for _ in range(MAX_TRIES):
         try:
             version = yield from put_one(document_key(path), [data], None)
             return of_version(document, version), True
@@ -377,8 +377,8 @@ def _put_new(path: str, document: Document, data: bytes) -> Op[tuple[Document, b
             there = yield from find_document(path)
             if there is not None:
                 return there, False
-            yield from pause(random.uniform(0, FIRST_PAUSE))
-    raise ConflictError("the store refuses a new document, and has none", key=document_key(path), limit=f"{TRIES} tries")
+            yield from pause(random.uniform(0, FIRST_PAUSE_S))
+    raise ConflictError("the store refuses a new document, and has none", key=document_key(path), limit=f"{MAX_TRIES} tries")
 
 
 def _make_room(new: _Creation) -> Op[None]:
@@ -481,7 +481,7 @@ def change_document(path: str, change: Callable[[Document], Document], guarded: 
         result[:] = [change(parsed(path, data))]
         return [dump(result[0])]
 
-    version = yield from exclusively(document_key(path), apply, guarded, node=MustExist(path))
+    version = yield from update_object(document_key(path), apply, Guard.lock_if(guarded), node=MustExist(path))
     return of_version(result[0], version)
 
 

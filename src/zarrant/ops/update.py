@@ -1,5 +1,13 @@
 """Operations that write regions: whole chunks without a read, parts of chunks by a guarded update.
 
+What is done to a chunk depends on how much of it is written (`_WAYS`), and on what keeps other writers out (`ops/guard.py`):
+
+| chunk | no lock | compare-and-swap, lock, group commit | lock inside a lock (of the metadata) |
+|---|---|---|---|
+| whole | stored, no read | stored, no read | stored, no read |
+| edge | stored on condition that the shape stands, or else as a part | the same | is whole: nobody appends meanwhile |
+| part | read, changed and stored once, or LostUpdateError | read, changed and stored until it succeeds | the same |
+
 A write names elements, and changes only those. A chunk or subchunk of which every element is written needs no read. At the
 end of the array it needs none either if every element within the bounds is written: but the bounds are those that this handle
 knows, and others may have appended. So the shape must be seen to stand, while the chunk is locked: no appender has begun, or
@@ -10,23 +18,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from zarrant.codecs.sources import Single, Stored
-from zarrant.errors import ChunkError, ShapeError
-from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
-from zarrant.geometry.grid import ChunkGrid
+from zarrant.errors import ChunkError, MetadataChangedError
+from zarrant.geometry.box import ArraySubset, Shape, as_subset, check_chunk_indices
+from zarrant.geometry.grid import ChunkGrid, chunk_alone
 from zarrant.geometry.layers import Layers, Stack, Values
 from zarrant.geometry.region import Cells, Region, box_region
 from zarrant.geometry.selection import Selection
-from zarrant.ops.batching import own_grid, run_batches, write_batch, write_known
+from zarrant.ops.batching import batch_size, encode, equal_shapes, run_batches, write_batch
 from zarrant.ops.bound_array import Array, BoundArray
-from zarrant.ops.current import Current, shape_stands
-from zarrant.ops.exclusive import Change, exclusively
-from zarrant.requests import Op, Outcome, group_commit
+from zarrant.ops.casting import as_values, broadcast
+from zarrant.ops.current import Current, shape_stands, while_shape_stands
+from zarrant.ops.guard import Guard, update_object
+from zarrant.requests import Op, Outcome, put
 from zarrant.storage import Part
 
 
@@ -36,7 +45,7 @@ def store_array_subset(state: BoundArray, subset: Any, data: Any) -> Op[None]:
     `data` has the region's shape or broadcasts to it. An empty region is a no-op.
     """
     region = as_subset(subset, state.shape)
-    values = broadcast(state.values(data), region.shape)
+    values = broadcast(as_values(state, data), region.shape)
     if values.size:
         yield from store_region(state, box_region(region), values, state.shape)
 
@@ -57,7 +66,7 @@ def store_array_subsets(state: BoundArray, pairs: Iterable[tuple[Any, Any]]) -> 
     arrays: list[Array] = []
     for subset, data in pairs:
         region = as_subset(subset, state.shape)
-        values = broadcast(state.values(data), region.shape)
+        values = broadcast(as_values(state, data), region.shape)
         if values.size:
             regions.append(box_region(region))
             arrays.append(values)
@@ -68,8 +77,8 @@ def store_array_subsets(state: BoundArray, pairs: Iterable[tuple[Any, Any]]) -> 
 def store_chunk_subset(state: BoundArray, chunk: Sequence[int], subset: Any, data: Any) -> Op[None]:
     """Store a part of one chunk; `subset` is in coordinates of the chunk and may reach into the padding of an edge chunk."""
     chunk = check_chunk_indices(chunk, state.grid.grid_shape)
-    local = as_subset(subset, state.chunk_shape, "chunk")
-    values = broadcast(state.values(data), local.shape)
+    local = as_subset(subset, state.chunk_shape(chunk), "chunk")
+    values = broadcast(as_values(state, data), local.shape)
     region = local.shift(state.grid.origin(chunk))
     bounds = np.maximum(np.array(state.shape, np.int64), region.stop)
     if values.size:
@@ -78,7 +87,7 @@ def store_chunk_subset(state: BoundArray, chunk: Sequence[int], subset: Any, dat
 
 def store_selection(state: BoundArray, selection: Selection, data: Any) -> Op[None]:
     """Store values at a NumPy-like selection; where it names an element twice, the later value stays."""
-    values = selection.source(state.values(data))
+    values = selection.source(as_values(state, data))
     if values.size == 0:
         return
     yield from store_region(state, selection.region, values, state.shape)
@@ -93,95 +102,163 @@ def store_region(
     threads of this process make of one chunk at the same time are merged and stored as one.
     """
     cells = region.split(state.grid, bounds)
-    alone = metadata_locked or not state.options.readable
-    whole = cells.full if alone else cells.full & ~_over_the_edge(state, cells)
+    bounds_known = metadata_locked or not state.options.readable
+    whole = cells.full if bounds_known else cells.full & ~_over_the_edge(state, cells)
+    guard = _guard(state, values, metadata_locked, bounds_known)
+    task = _Write(state, cells, values, whole, guard, bounds_known)
+    yield from run_batches(state, cells.index, _batches(state, cells, whole), task.run)
 
-    def write(lo: int, hi: int) -> Op[list[Outcome[Any]]]:
-        if whole[lo]:
-            return (yield from write_batch(state, cells, values, lo, hi))
-        if cells.full[lo] and (outcomes := (yield from write_known(state, cells, values, lo))) is not None:
-            return outcomes
-        key = state.chunk_keys(cells.index[lo:hi])[0]
-        if alone or isinstance(values, Stack) or not state.options.exclusive:
-            change = _merge(state, cells, lo, values, alone)
-            yield from exclusively(key, change, state.options.exclusive, node=Current(state), beside=metadata_locked)
-        else:
-            yield from _merge_together(state, key, _Update(cells, lo, values))
+
+def _guard(state: BoundArray, values: Values, metadata_locked: bool, bounds_known: bool) -> Guard:
+    """What keeps other writers out of a chunk of which a part is written."""
+    if not state.options.exclusive:
+        return Guard.NONE
+    if metadata_locked:
+        return Guard.NESTED_LOCK
+    return Guard.LOCK if bounds_known or isinstance(values, Stack) else Guard.GROUP_COMMIT
+
+
+class _Write(NamedTuple):
+    """Columns of chunks to be written. Each of `_WAYS` is an operation with one outcome for each row."""
+
+    state: BoundArray
+    cells: Cells
+    values: Values
+    whole: npt.NDArray[np.bool_]
+    guard: Guard
+    bounds_known: bool
+
+    def run(self, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
+        """Rows of one kind: several whole chunks, or one other chunk."""
+        return _WAYS[bool(self.cells.full[lo]), bool(self.whole[lo])](self, lo, hi)
+
+    def store_whole(self, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
+        return write_batch(self.state, self.cells, self.values, lo, hi)
+
+    def store_edge(self, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
+        condition = while_shape_stands(self.state)
+        if condition is None:  # the store cannot tell at the moment of the write
+            return (yield from self.update_part(lo, hi))
+        outcomes = yield from put((yield from encode(self.state, self.cells, self.values, lo, hi)), condition)
+        if any(isinstance(outcome, MetadataChangedError) for outcome in outcomes):
+            return (yield from self.update_part(lo, hi, refused=True))
+        return outcomes
+
+    def update_part(self, lo: int, hi: int, refused: bool = False) -> Op[list[Outcome[Any]]]:
+        state = self.state
+        (key,) = state.chunk_keys(self.cells.index[lo:hi])
+        shape = state.chunk_shape(self.cells.index[lo])
+        change = _Update(state, shape, self.cells, lo, self.values, self.bounds_known, refused)
+        yield from update_object(key, change, self.guard, node=Current(state))
         return [None]
 
-    yield from run_batches(state, cells.index, _batches(whole, state.write_batch), write)
+
+# By whether every element that this handle knows is written, and whether every element is.
+_WAYS: dict[tuple[bool, bool], Callable[[_Write, int, int], Op[list[Outcome[Any]]]]] = {
+    (True, True): _Write.store_whole,
+    (True, False): _Write.store_edge,
+    (False, False): _Write.update_part,
+}
 
 
 def erase_known(state: BoundArray, chunk: tuple[int, ...]) -> Op[None]:
     """Erase what this handle knows of a chunk at the end of the array: all of it, or its elements become fill."""
     inside = state.grid.in_bounds(chunk)
-    cells = box_region(ArraySubset((0,) * len(chunk), inside.shape)).split(own_grid(state), state.chunk_shape)
+    shape = state.chunk_shape(chunk)
+    cells = box_region(ArraySubset.full(inside.shape)).split(chunk_alone(shape), shape)
     fill = state.fill.full(inside.shape)
-    merge = _merge(state, cells, 0, fill, True)
+    known = _Update(state, shape, cells, 0, fill, bounds_known=True)
 
     def change(source: Stored) -> Op[list[Part] | None]:
-        return None if (yield from shape_stands(state)) else (yield from merge(source))
+        return None if (yield from shape_stands(state)) else (yield from known(source))
 
-    yield from exclusively(state.chunk_key(chunk), change, state.options.exclusive, node=Current(state))
+    yield from update_object(state.chunk_key(chunk), change, Guard.lock_if(state.options.exclusive), node=Current(state))
 
 
 def _over_the_edge(state: BoundArray, cells: Cells) -> npt.NDArray[np.bool_]:
     """(n,) which chunks have elements beyond the bounds."""
     if cells.n == 1:
-        return np.array((cells.extent(0) != state.chunk_shape,))
-    over: npt.NDArray[np.bool_] = (cells.extents(0, cells.n) != np.array(state.chunk_shape, np.int64)).any(axis=1)
+        return np.array((cells.extent(0) != state.chunk_shape(cells.index[0]),))
+    shape = state.grid.uniform_shape
+    shapes = state.grid.chunk_shapes(cells.index) if shape is None else np.array(shape, np.int64)
+    over: npt.NDArray[np.bool_] = (cells.extents(0, cells.n) != shapes).any(axis=1)
     return over
 
 
-def _merge(state: BoundArray, cells: Cells, row: int, values: Values, bounds_known: bool) -> Change:
-    """The change that lays one row of values over the old chunk.
+class _Update(NamedTuple):
+    """The change that lays row `row` of `values` over the old chunk, which has the full shape `shape`; see `guard.Mergeable`.
 
     A subchunk (or a chunk) of which every element within the bounds is written needs no read; what lies beyond the bounds
     becomes fill. That is right only as long as nothing is there: unless `bounds_known`, the shape must be seen to stand, under
-    the chunk's lock. Where it does not, others may have appended, and the bounds are those of the chunk.
+    the chunk's lock. Where it does not, others may have appended, and the bounds are those of the chunk. `refused`: it was
+    seen not to stand just now, so the metadata must be read again.
     """
-    extent = cells.extent(row)
-    beyond = not bounds_known and extent != state.chunk_shape and (state.sharded or bool(cells.full[row]))
 
-    def change(source: Stored) -> Op[list[Part] | None]:
-        if beyond and not (yield from shape_stands(state)):  # safety: shape
-            return (yield from _merge_unseen(state, cells.region(row), values, extent, source))
-        encoded = yield from state.prepared.write(Single(row, source), cells, row, row + 1, values)
+    state: BoundArray
+    shape: Shape
+    cells: Cells
+    row: int
+    values: Values
+    bounds_known: bool = False
+    refused: bool = False
+
+    @property
+    def kind(self) -> tuple[int, tuple[int, ...]]:
+        """Chains are prepared once for what they depend on: updates with the same one differ in where and what only."""
+        return id(self.state.prepared_for(self.shape)), self.cells.extent(self.row)
+
+    def merged(self, updates: Sequence[_Update]) -> _Update:
+        """Updates of one chunk as one, later ones on top."""
+        if len(updates) == 1:
+            (only,) = updates
+            return only if only.state is self.state else only._replace(state=self.state)
+        layers = Layers(tuple(each.cells.region(each.row) for each in updates), tuple(range(len(updates))))
+        cells = layers.split(chunk_alone(self.shape), self.cells.extent(self.row))
+        values = Stack(tuple(cast("Array", each.values) for each in updates))
+        return _Update(self.state, self.shape, cells, 0, values, refused=any(each.refused for each in updates))
+
+    def __call__(self, source: Stored) -> Op[list[Part] | None]:
+        """The parts of the new chunk."""
+        state, cells, row, values = self.state, self.cells, self.row, self.values
+        extent = cells.extent(row)
+        beyond = not self.bounds_known and extent != self.shape and (state.sharded or bool(cells.full[row]))
+        if beyond and not (yield from shape_stands(state, self.refused)):  # safety: shape
+            return (yield from _merge_unseen(state, self.shape, cells.region(row), values, extent, source))
+        encoded = yield from state.prepared_for(self.shape).write(Single(row, source), cells, row, row + 1, values)
         return encoded.row(0)
-
-    return change
 
 
 def _merge_unseen(
-    state: BoundArray, region: Region, values: Values, known: tuple[int, ...], source: Stored
+    state: BoundArray, shape: Shape, region: Region, values: Values, known: Shape, source: Stored
 ) -> Op[list[Part] | None]:
     """Lay values over a chunk in which elements beyond the `known` bounds may have been stored by others."""
-    cells = region.split(own_grid(state), state.chunk_shape)
+    prepared = state.prepared_for(shape)
+    cells = region.split(chunk_alone(shape), shape)
     try:
-        encoded = yield from state.prepared.write(Single(0, source), cells, 0, 1, values)
+        encoded = yield from prepared.write(Single(0, source), cells, 0, 1, values)
     except ChunkError:
         # Of a damaged subchunk nothing can be kept. It is written as far as this handle knows it; its neighbours stay.
-        damaged = yield from _damaged(state, region, known, source)
+        damaged = yield from _damaged(state, shape, region, known, source)
         if not damaged:
             raise
         region, values = _laid_over_fill(state, damaged, region, values)
-        cells = region.split(own_grid(state), state.chunk_shape)
-        encoded = yield from state.prepared.write(Single(0, source), cells, 0, 1, values)
+        cells = region.split(chunk_alone(shape), shape)
+        encoded = yield from prepared.write(Single(0, source), cells, 0, 1, values)
     return encoded.row(0)
 
 
-def _damaged(state: BoundArray, region: Region, known: tuple[int, ...], source: Stored) -> Op[list[ArraySubset]]:
+def _damaged(state: BoundArray, shape: Shape, region: Region, known: Shape, source: Stored) -> Op[list[ArraySubset]]:
     """The subchunks that cannot be read, of those whose every known element is written but that reach beyond what is known."""
-    grid = ChunkGrid.regular(state.chunk_shape, state.piece_shape)
+    grid = ChunkGrid.regular(shape, state.piece_shape_for(shape))
     pieces = region.split(grid, known)
     found = []
     for row in np.flatnonzero(pieces.full).tolist():
         box = grid.subset(tuple(pieces.index[row].tolist()))
         if pieces.extent(row) == box.shape:
             continue
-        cells = box_region(box).split(own_grid(state), state.chunk_shape)
+        cells = box_region(box).split(chunk_alone(shape), shape)
         try:
-            yield from state.prepared.read(Single(0, source), cells, 0, 1, state.empty(box.shape))
+            yield from state.prepared_for(shape).read(Single(0, source), cells, 0, 1, state.empty(box.shape))
         except ChunkError:
             found.append(box)
     return found
@@ -197,50 +274,12 @@ def _laid_over_fill(state: BoundArray, boxes: Sequence[ArraySubset], region: Reg
     return Layers(regions, (*range(n, n + len(boxes)), *layers.numbers)), Stack((*arrays, *fills))
 
 
-class _Update(NamedTuple):
-    """A part of one chunk to be stored: row `row` of `cells`."""
-
-    cells: Cells
-    row: int
-    values: Array
-
-
-def _merge_together(state: BoundArray, key: str, update: _Update) -> Op[None]:
-    """Merge an update and those that others make of the same chunk meanwhile, with one read and one write."""
-
-    def lead(take: Callable[[], Sequence[_Update]]) -> Op[Any]:
-        def change(source: Stored) -> Op[list[Part] | None]:
-            return (yield from _merge(state, *_laid_over(state, take()), False)(source))
-
-        return exclusively(key, change, node=Current(state))
-
-    # Chains are prepared once for what they depend on: updates with the same one differ in where and what only.
-    yield from group_commit(key, (id(state.prepared), update.cells.extent(update.row)), update, lead)
-
-
-def _laid_over(state: BoundArray, updates: Sequence[_Update]) -> tuple[Cells, int, Values]:
-    """Updates of one chunk as one, later ones on top."""
-    if len(updates) == 1:
-        return updates[0]
-    layers = Layers(tuple(cells.region(row) for cells, row, _ in updates), tuple(range(len(updates))))
-    bounds = updates[0].cells.extent(updates[0].row)
-    return layers.split(own_grid(state), bounds), 0, Stack(tuple(values for _, _, values in updates))
-
-
-def _batches(full: npt.NDArray[np.bool_], step: int) -> Iterator[tuple[int, int]]:
-    """Ranges of rows: whole chunks in batches, each partly written chunk alone."""
-    borders = [0, *(np.flatnonzero(full[1:] != full[:-1]) + 1).tolist(), len(full)]
-    for start, stop in pairwise(borders):
-        size = step if start < len(full) and full[start] else 1
-        for lo in range(start, stop, size):
-            yield lo, min(lo + size, stop)
-
-
-def broadcast(values: Array, shape: tuple[int, ...]) -> Array:
-    """Values in the shape of a region; ShapeError where they do not broadcast to it."""
-    if values.shape == shape:
-        return values
-    try:
-        return np.broadcast_to(values, shape)
-    except ValueError:
-        raise ShapeError("data does not have the shape of the region", expected=shape, got=values.shape) from None
+def _batches(array: BoundArray, cells: Cells, whole: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+    """Ranges of rows: whole chunks of one shape in batches, each partly written chunk alone."""
+    for shape, first, last in equal_shapes(array, cells.index):
+        step, here = batch_size(array, shape).stored, whole[first:last]
+        borders = [first, *(first + 1 + np.flatnonzero(here[1:] != here[:-1])).tolist(), last]
+        for start, stop in pairwise(borders):
+            size = step if start < last and whole[start] else 1
+            for lo in range(start, stop, size):
+                yield lo, min(lo + size, stop)

@@ -1,1 +1,1 @@
-"""What the command line does, as functions: describe, copy, convert, picture, doctor, demo. Nothing here prints."""
+"""What the command line does, as functions: describe, copy, convert, check, repair, doctor. Nothing here prints."""

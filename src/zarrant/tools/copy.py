@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from zarrant.codecs import Blosc
-from zarrant.codecs.chain import ShardingIndexed, parse_chain
+from zarrant.codecs.chain import parse_chain
 from zarrant.dtypes.fixed import from_numpy
 from zarrant.errors import DataTypeError, NodeNotFoundError, OptionError
 from zarrant.geometry.box import ArraySubset
@@ -115,9 +115,9 @@ def _kept_options(array: Array[Any]) -> dict[str, Any]:
         "dimension_names": array.dimension_names,
     }
     chain = parse_chain([codec.to_json() for codec in array.metadata.codecs], "$.codecs")
-    if isinstance(chain.array_to_bytes, ShardingIndexed) and not (chain.array_to_array or chain.bytes_to_bytes):
-        chain = chain.array_to_bytes.codecs
-    if isinstance(chain.array_to_bytes, ShardingIndexed):
+    if chain.subchunk_codecs is not None and not (chain.array_to_array or chain.bytes_to_bytes):
+        chain = chain.subchunk_codecs
+    if chain.subchunk_codecs is not None:
         return options
     codecs = {
         "filters": list(chain.array_to_array),

@@ -1,0 +1,198 @@
+"""A chain without sharding, prepared for one chunk shape.
+
+In comes a mini-batch of chunks as boxes of a values array; out go encoded rows, or decoded elements in their places. The
+scratch is one array of rows (n, *shape): gather boxes, drop all-fill rows, run the codec program, and back. Where every codec
+has a compiled step the program is one kernel call; otherwise rows go through the codecs one by one (the general path). Both
+give the same elements, which a property test holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from zarrant import kernels
+from zarrant.codecs.pipeline.chunk import ChunkPipeline
+from zarrant.codecs.pipeline.general import DecodeError, decode_chunk, encode_chunk
+from zarrant.codecs.protocols import Encoded, Fetched, Rows, Spans
+from zarrant.codecs.scratch import borrowed, lent
+from zarrant.errors import ChunkError
+from zarrant.geometry.layers import Values, drawn
+from zarrant.geometry.region import Boxes, Cells, unit_steps
+from zarrant.requests import Op
+from zarrant.storage import Buffer, Part
+
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class FixedSizePipeline(ChunkPipeline):
+    """Rows are chunks as they are laid out, after the transposition that comes first."""
+
+    def write(self, spans: Spans | None, cells: Cells, lo: int, hi: int, values: Values) -> Op[Encoded]:
+        """See `Prepared.write`; UnknownExtensionError where a codec of the chain is not known."""
+        self.require_all_codecs()  # safety: skipped codecs
+        if not self.program:  # what is encoded may be the rows themselves
+            own = lent((hi - lo) * self.spec.nbytes) if self.options.aligned else None
+            return (yield from self._write(spans, cells, lo, hi, values, self._rows(hi - lo, own)))
+        with borrowed((hi - lo) * self.spec.nbytes) as memory:
+            return (yield from self._write(spans, cells, lo, hi, values, self._rows(hi - lo, memory)))
+
+    def _write(
+        self, spans: Spans | None, cells: Cells, lo: int, hi: int, values: Values, rows: npt.NDArray[np.generic]
+    ) -> Op[Encoded]:
+        filled = self._covered(cells, lo, hi)
+        if not filled.all():
+            rows[~filled] = self.spec.fill.element
+        stale = ~cells.full[lo:hi]
+        if spans is not None and stale.any():
+            self._decode((yield from spans.fetch(lo, hi, stale, self.stored_limit)), rows)
+        for boxes, array in drawn(cells, lo, hi, values):
+            self._copy_in(boxes, rows, array)
+        keep = None if self.options.write_empty_chunks else ~self.spec.fill.equals(rows)
+        return self._encode(_bytes(rows), keep)
+
+    def read(self, spans: Spans, cells: Cells, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
+        """See `Prepared.read`."""
+        fetched = yield from spans.fetch(lo, hi, np.ones(hi - lo, np.bool_), self.stored_limit)
+        self._deliver(fetched, cells, lo, hi, out)
+
+    def _deliver(self, fetched: Fetched, cells: Cells, lo: int, hi: int, out: npt.NDArray[np.generic]) -> None:
+        """Decode what was fetched of rows lo..hi into its places; fill where nothing was."""
+        boxes = cells.boxes(lo, hi)
+        if fetched.rows.size == 0:
+            self._copy_out(boxes, self.spec.fill.full((hi - lo, *self.spec.shape)), out)
+            return
+        with borrowed((hi - lo) * self.spec.nbytes) as memory:
+            rows = self._rows(hi - lo, memory)
+            if fetched.rows.size < hi - lo:
+                rows[...] = self.spec.fill.element
+            self._decode(fetched, rows)
+            self._copy_out(boxes, rows, out)
+
+    def encode_row(self, row: npt.NDArray[np.generic]) -> Part:
+        """The bytes of one whole chunk, fill or not."""
+        self.require_all_codecs()
+        encoded = self._encode(_bytes(self._laid_out(row[np.newaxis])), None)
+        return encoded.pieces[0]
+
+    def decode_row(self, data: Buffer) -> npt.NDArray[np.generic]:
+        """One whole chunk; ChunkError where the bytes do not decode."""
+        rows, zero = self._rows(1), np.zeros(1, np.int64)
+        self._decode(Fetched(zero, [data], zero, zero, np.array([memoryview(data).nbytes])), rows)
+        decoded: npt.NDArray[np.generic] = self._view(rows)[0]
+        return decoded
+
+    def _rows(self, n: int, memory: Rows | None = None) -> npt.NDArray[np.generic]:
+        return np.ndarray((n, *self.spec.shape), self.spec.data_type.numpy, memory)
+
+    def _covered(self, cells: Cells, lo: int, hi: int) -> Bools:
+        """Rows whose every element, padding included, comes from values."""
+        full = cells.full[lo:hi]
+        if not full.any():
+            return full
+        covered: Bools = full & (cells.extents(lo, hi) == self._whole).all(axis=1)
+        return covered
+
+    @cached_property
+    def _whole(self) -> npt.NDArray[np.int64]:
+        """The shape of a row as the array sees it, before transposition."""
+        whole = np.array(self.spec.shape, np.int64)
+        return whole if self.order is None else whole[np.argsort(self.order)]
+
+    def _view(self, rows: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        """Rows as the array sees them, before transposition."""
+        if self.order is None:
+            return rows
+        return rows.transpose(0, *(1 + axis for axis in np.argsort(self.order)))
+
+    def _laid_out(self, rows: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        """Rows as they are stored, after transposition."""
+        order = () if self.order is None else (0, *(1 + axis for axis in self.order))
+        return np.ascontiguousarray(rows.transpose(order) if order else rows)
+
+    def _copy_in(self, boxes: Boxes, rows: npt.NDArray[np.generic], values: npt.NDArray[np.generic]) -> None:
+        values_start, values_step, row_start, row_step, shape = _columns(boxes)
+        kernels.copy_boxes(values[np.newaxis], values_start, values_step, self._view(rows), row_start, row_step, shape)
+
+    def _copy_out(self, boxes: Boxes, rows: npt.NDArray[np.generic], out: npt.NDArray[np.generic]) -> None:
+        out_start, out_step, row_start, row_step, shape = _columns(boxes)
+        kernels.copy_boxes(self._view(rows), row_start, row_step, out[np.newaxis], out_start, out_step, shape)
+
+    def _encode(self, flat: Rows, keep: Bools | None) -> Encoded:
+        program = self.program
+        if program == () and (keep is None or keep.all()):
+            return Encoded(np.full(len(flat), flat.shape[1], np.int64), [flat.reshape(-1).data])
+        if program is not None:
+            arena, sizes = kernels.encode(program, flat, keep)
+            return Encoded(sizes, [memoryview(arena.data)])
+        pieces: list[Part] = []
+        shaped = flat.view(self.spec.data_type.numpy).reshape(len(flat), *self.spec.shape)
+        sizes = np.full(len(flat), -1, np.int64)
+        for i in range(len(flat)) if keep is None else np.flatnonzero(keep):
+            data = encode_chunk(self.stages, shaped[i, ...])
+            pieces.append(data)
+            sizes[i] = len(data)
+        return Encoded(sizes, pieces, [int(size >= 0) for size in sizes])
+
+    def _decode(self, fetched: Fetched, rows: npt.NDArray[np.generic]) -> None:
+        """Decode fetched rows into their places; ChunkError names the first that fails."""
+        if fetched.rows.size == 0:
+            return
+        straight = fetched.rows.size == len(rows)
+        flat = _bytes(rows) if straight else np.empty((fetched.rows.size, self.spec.nbytes), np.uint8)
+        failures = self._failures(fetched, flat, self.options.validate_checksums)
+        if failures:
+            row, codec, reason = failures[0]
+            raise ChunkError(reason, codec=codec, got=f"{int(fetched.size[row])} encoded bytes")
+        if not straight:
+            _bytes(rows)[fetched.rows] = flat
+
+    def check(self, fetched: Fetched) -> dict[int, str]:
+        """Decode fetched rows into nothing: those that fail, by number, and why. Checksums count whatever the options say."""
+        flat = np.empty((fetched.rows.size, self.spec.nbytes), np.uint8)
+        failures = self._failures(fetched, flat, validate_checksums=True)
+        return {int(fetched.rows[i]): f"{codec}: {reason}" for i, codec, reason in failures}
+
+    def _failures(self, fetched: Fetched, flat: Rows, validate_checksums: bool) -> list[tuple[int, str, str]]:
+        """Decode into `flat`; (row, codec, reason) of what fails."""
+        program = self.program
+        if program is None:
+            return self._decode_each(fetched, flat)
+        failures = kernels.decode(program, fetched.buffers, fetched.which, fetched.offset, fetched.size, flat, validate_checksums)
+        names = self.step_names
+        return [(row, names[min(step, len(names) - 1)], reason) for row, step, reason in failures]
+
+    def _decode_each(self, fetched: Fetched, flat: Rows) -> list[tuple[int, str, str]]:
+        failures = []
+        shaped = flat.view(self.spec.data_type.numpy).reshape(len(flat), *self.spec.shape)
+        for i in range(len(flat)):
+            try:
+                shaped[i, ...] = decode_chunk(self.stages, fetched.data(i))
+            except DecodeError as error:
+                failures.append((i, error.codec, error.reason))
+        return failures
+
+
+def _bytes(rows: npt.NDArray[np.generic]) -> Rows:
+    """Rows as (n, bytes); rows are C-contiguous."""
+    return rows.reshape(len(rows), -1).view(np.uint8) if rows.ndim > 1 else rows.reshape(-1, 1).view(np.uint8)
+
+
+def _columns(boxes: Boxes) -> tuple[npt.NDArray[np.int64], ...]:
+    """Kernel columns: both sides get a leading axis, 0 for the values and the row number for the rows."""
+    k, d = boxes.cell_start.shape
+    value_start, row_start, shape = np.empty((3, k, d + 1), np.int64)
+    value_start[:, 0] = 0
+    value_start[:, 1:] = boxes.value_start
+    row_start[:, 0] = boxes.row
+    row_start[:, 1:] = boxes.cell_start
+    shape[:, 0] = 1
+    shape[:, 1:] = boxes.shape
+    row_step = np.empty(d + 1, np.int64)
+    row_step[0] = 1
+    row_step[1:] = boxes.step
+    return value_start, unit_steps(d + 1), row_start, row_step, shape

@@ -1,0 +1,131 @@
+"""Who waits for a group commit, and who leads it (what the leader does: `ops/group_commit.py`).
+
+In: a name (what is to be changed), an item, and how to wake the caller. The first to join a name leads: it does the work with
+all items that have come when it gets to it (`take`), tells each caller how it ended (`settle`), and leaves the lead to
+the first who came too late (`leave`), so that nobody works for others without end. Callers wait by means of their own, threads
+or coroutines: nothing here waits. A forked child starts with nobody waiting.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from zarrant.locking.local import Owned, Taken, reentrant, remake_after_fork
+
+MAX_ITEMS = 256
+"""Items in one batch: other processes wait for the lock meanwhile."""
+
+
+class Entry(Owned):
+    """What one caller wants done. `settled` once it was, then `error` tells how; `leads` once the caller must act."""
+
+    __slots__ = ("error", "item", "leads", "name", "settled", "taken", "wake")
+
+    def __init__(self, name: Hashable, item: Any, wake: Callable[[], object], owner: object = None) -> None:
+        super().__init__(owner)
+        self.name, self.item, self.wake = name, item, wake
+        self.leads = self.taken = self.settled = False
+        self.error: Exception | None = None
+
+
+class Groups:
+    """All entries that were not settled yet, by name, in order of arrival. The first of each name leads, and stays until it leaves.
+
+    >>> groups = Groups()
+    >>> first, second = (Entry("k", item, lambda: None, owner=item) for item in "ab")
+    >>> groups.join(first), groups.join(second), [entry.item for entry in groups.take(first)]
+    (True, False, ['a', 'b'])
+    """
+
+    def __init__(self) -> None:
+        self.remake()
+        remake_after_fork(self)
+
+    def remake(self) -> None:
+        """Forget everybody."""
+        self._gate = threading.Lock()
+        self._waiting: dict[Hashable, deque[Entry]] = {}
+
+    def join(self, entry: Entry) -> bool:
+        """Stand in line. True where the entry leads; else it is woken once, when it does or when it is settled.
+
+        ReentrantLockError where who leads is who would join, from inside of what it does for all.
+        """
+        with self._gate:
+            queue = self._waiting.setdefault(entry.name, deque())
+            # An interrupt can have left an empty queue.
+            if queue and (queue[0].owner == entry.owner or queue[0].is_callers()):
+                raise reentrant()
+            entry.leads = not queue
+            queue.append(entry)
+        return entry.leads
+
+    def take(self, leader: Entry) -> list[Entry]:
+        """The entries to act for, the leader's own first: those of the last call and any that came since."""
+        with self._gate:
+            batch = list(self._waiting[leader.name])[:MAX_ITEMS]
+            for entry in batch:
+                entry.taken = True
+        return batch
+
+    def settle(self, entry: Entry, error: Exception | None) -> None:
+        """Tell a caller how it ended."""
+        with self._gate:
+            entry.error, entry.settled = error, True
+            if not entry.leads:
+                self._remove(entry)
+        if not entry.leads:
+            entry.wake()
+
+    def leave(self, entry: Entry) -> bool:
+        """Stand in line no longer; False while somebody acts for the entry, and it must wait to be woken.
+
+        A leader leaves the lead to the next one; what it took and did not settle, because it was interrupted, waits again.
+        """
+        with self._gate:
+            queue = self._waiting.get(entry.name, ())
+            if entry in queue:  # else settled, never joined, or forked since
+                if entry.taken and not entry.leads:
+                    return False
+                self._remove(entry)
+            if queue and not queue[0].leads:
+                for each in queue:
+                    each.taken = False
+                # Nothing comes between these two: whoever leads was woken.
+                queue[0].leads = True
+                queue[0].wake()
+        return True
+
+    def give_back(self, start: Taken) -> None:
+        """See `locking.local.give_back`. Entries that somebody acts for are settled by him."""
+        for queue in list(self._waiting.values()):
+            for entry in list(queue):
+                if entry.since(start) or not queue[0].leads:
+                    self.leave(entry if entry.since(start) else Entry(entry.name, None, lambda: None))
+
+    def _remove(self, entry: Entry) -> None:
+        queue = self._waiting[entry.name]
+        queue.remove(entry)
+        if not queue:
+            del self._waiting[entry.name]
+
+
+class Led:
+    """The callers for whom one of them acts; see `requests.Group`."""
+
+    def __init__(self, groups: Groups, leader: Entry) -> None:
+        self._groups, self._leader, self._entries = groups, leader, [leader]
+        self.items = [leader.item]
+
+    def take(self) -> list[Any]:
+        """See `requests.Group`."""
+        self._entries = self._groups.take(self._leader)
+        self.items = [entry.item for entry in self._entries]
+        return self.items
+
+    def settle(self, number: int, error: Exception | None) -> None:
+        """See `requests.Group`."""
+        self._groups.settle(self._entries[number], error)

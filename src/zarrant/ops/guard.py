@@ -1,0 +1,189 @@
+"""Read, change and replace one stored object, so that no other writer's change is lost.
+
+In: a key, a change (from the old object to the parts of the new one) and a guard. Out: the version of the new object. The new
+object is stored on condition that the old one still has the version that was read (compare-and-swap). The guard says what else
+keeps other writers out, and what follows where one of them was faster (`Guard` is this table):
+
+| guard | lock | where another writer was faster |
+|---|---|---|
+| none | none | LostUpdateError |
+| compare-and-swap | none | again from what the winner left; ConflictError after `MAX_TRIES` |
+| lock | of the key | as above; with a store that locks, it does not happen |
+| lock inside a lock | of the key, by who has locked the metadata of its array | as above |
+| group commit | of the key, by one of the waiting callers for all of them (`ops/group_commit.py`) | as above |
+
+Where a store has no locks, the driver queues the writers of this process, so that they do not race against each other.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from enum import Enum
+from functools import partial
+from typing import Any, Protocol, Self, TypeVar, cast
+
+from zarrant.codecs.sources import Stored
+from zarrant.errors import ConflictError, DataError, LostUpdateError, MetadataChangedError, StoreError, VersionChangedError
+from zarrant.ops.group_commit import commit_together
+from zarrant.requests import ANY, OnlyWhile, Op, locked, pause, put_one, unchanged
+from zarrant.storage import Part, Version
+
+T = TypeVar("T")
+Change = Callable[[Stored], Op[list[Part] | None]]
+"""Given the old object as a source, the parts of the new one, or None to erase it."""
+
+MAX_TRIES = 64
+FIRST_PAUSE_S, LAST_PAUSE_S = 0.001, 0.5
+"""With full jitter the expected wait of 64 lost races stays under 15 s, and one race costs less than a disk seek."""
+
+
+class Guard(Enum):
+    """What keeps other writers of an object out while it is changed."""
+
+    NONE = ("none", False, False, 1)
+    COMPARE_AND_SWAP = ("compare-and-swap", False, False, MAX_TRIES)
+    LOCK = ("lock", True, False, MAX_TRIES)
+    NESTED_LOCK = ("lock inside a lock", True, True, MAX_TRIES)
+    GROUP_COMMIT = ("group commit", True, False, MAX_TRIES)
+
+    def __init__(self, label: str, lock: bool, nested: bool, tries: int) -> None:
+        self.label, self.lock, self.nested, self.tries = label, lock, nested, tries
+
+    @staticmethod
+    def lock_if(exclusive: bool) -> Guard:
+        """A lock, or none where the options of the array say so."""
+        return Guard.LOCK if exclusive else Guard.NONE
+
+
+class Node(Protocol):
+    """The node that an object belongs to, as far as a write must know that it is still there (`ops/current.py`)."""
+
+    @property
+    def below(self) -> str | None:
+        """The key of its metadata, None where that may be absent."""
+        ...
+
+    @property
+    def condition(self) -> OnlyWhile | None:
+        """The condition of every write."""
+        ...
+
+    def look_again(self) -> Op[bool]:
+        """Read the metadata again, after the condition did not hold; an error where the node is no longer there.
+
+        Returns whether the node has the shape that was last seen.
+        """
+        ...
+
+
+class Mergeable(Protocol):
+    """A change that can be merged with others of its `kind` into one, as a group commit does."""
+
+    @property
+    def kind(self) -> Any:
+        """What changes must have in common."""
+        ...
+
+    def merged(self, changes: Sequence[Self]) -> Self:
+        """Changes (this one may be among them) as one, later ones on top."""
+        ...
+
+    def __call__(self, source: Stored) -> Op[list[Part] | None]:
+        """See `Change`."""
+        ...
+
+
+def update_object(
+    key: str,
+    change: Change | Mergeable,
+    guard: Guard = Guard.LOCK,
+    *,
+    node: Node | None = None,
+    source: Callable[[str], Stored] = Stored,
+) -> Op[Version]:
+    """Replace the object of `key` by what `change` makes of it, and return its version (None: erased, or merged with others).
+
+    Every try makes a new `source`. Nothing is stored where `node` is no longer there: that is the error then. A change under
+    `GROUP_COMMIT` is a `Mergeable`.
+    """
+    if guard is Guard.GROUP_COMMIT:
+        first = cast("Mergeable", change)
+        return commit_together(key, first.kind, first, partial(_update_merged, key, first, node, source))
+    tries = partial(_tries, key, change, source, node, guard.tries)
+    return with_lock(key, tries, node, guard.nested) if guard.lock else _while_there(key, tries, node)
+
+
+def with_lock(key: str, op: Callable[[], Op[T]], node: Node | None, nested: bool = False) -> Op[T]:
+    """Run an operation while a key is locked; where `node` is gone nothing is made for the lock, and it says so."""
+    below = None if node is None else node.below
+    return _while_there(key, lambda: locked((key,), op(), nested, below), node)
+
+
+def _while_there(key: str, op: Callable[[], Op[T]], node: Node | None) -> Op[T]:
+    """Run an operation, again where the metadata of its node changed meanwhile; where the node is gone its error is that."""
+    for _ in range(MAX_TRIES):
+        try:
+            return (yield from op())
+        except MetadataChangedError:
+            if node is None:
+                raise
+            yield from node.look_again()
+        except (DataError, StoreError):
+            if node is not None and node.condition is not None:  # what is stored there may be another array's
+                yield from node.look_again()
+            raise
+    raise _lost_every_race(key)
+
+
+def _update_merged(
+    key: str, first: Mergeable, node: Node | None, source: Callable[[str], Stored], take: Callable[[], Sequence[Any]]
+) -> Op[Version]:
+    return update_object(key, partial(_apply_merged, first, take), node=node, source=source)
+
+
+def _apply_merged(first: Mergeable, take: Callable[[], Sequence[Any]], source: Stored) -> Op[list[Part] | None]:
+    """The key is locked by now: whoever came while that was waited for is in."""
+    return first.merged(take())(source)
+
+
+def _tries(key: str, change: Change, source: Callable[[str], Stored], node: Node | None, tries: int) -> Op[Version]:
+    for attempt in range(tries):
+        try:
+            return (yield from _try(source(key), change, node))
+        except VersionChangedError as error:
+            if tries == 1:
+                raise _lost_update(key, error) from error
+            yield from pause(random.uniform(0, min(LAST_PAUSE_S, FIRST_PAUSE_S * 2**attempt)))
+    raise _lost_every_race(key)
+
+
+def _try(source: Stored, change: Change, node: Node | None) -> Op[Version]:
+    parts = yield from change(source)
+    condition = None if node is None else node.condition  # safety: condition
+    if parts is not None or source.version is not None or not source.seen:
+        version = source.version if source.seen else ANY  # ANY: nothing of the old object was needed
+        try:
+            return (yield from put_one(source.key, parts, version, condition))
+        except MetadataChangedError:
+            # Not by doing `change` again: it may be what changed the metadata (an update whose function sets attributes, or
+            # appends elsewhere). Whoever grows the array stores what is new in this object under its lock; where there is no
+            # lock the object then has another version. Only what was made without a look at the object may be out of date.
+            same = node is not None and (yield from node.look_again())
+            if node is None or not (same or source.seen):
+                raise
+        return (yield from put_one(source.key, parts, version, node.condition))
+    # Fill where nothing is stored: there is nothing to do, but in an array that is gone that would be said in vain.
+    if node is not None and condition is not None and not (yield from unchanged(condition.key, condition.version)):
+        yield from node.look_again()
+    return None
+
+
+def _lost_update(key: str, error: VersionChangedError) -> LostUpdateError:
+    hint = 'Do it again; with synchronizer="auto" that is done for you'
+    message = "another writer replaced the object during this update, which was not stored"
+    return LostUpdateError(message, key=key, got=error.got, hint=hint)
+
+
+def _lost_every_race(key: str) -> ConflictError:
+    return ConflictError("other writers won every race", key=key, limit=f"{MAX_TRIES} tries")

@@ -1,0 +1,54 @@
+"""A file layer that fails on purpose, for tests.
+
+In: a function that is told of each call before it is made. Out: what the function decides: it returns (the call is made),
+raises an OSError (the call failed), or ends the process (it was killed there).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from zarrant.stores.layer import NO_CHILDREN, FileLayer
+
+
+def _step(name: str) -> Callable[..., Any]:
+    real = getattr(FileLayer, name)
+
+    def call(self: FaultyLayer, *args: Any) -> Any:
+        if name == "close":  # also where it fails the descriptor is closed
+            real(self, *args)
+        self.calls.append(name)
+        self.fault(len(self.calls) - 1, name)
+        return None if name == "close" else real(self, *args)
+
+    return call
+
+
+class FaultyLayer(FileLayer):
+    """Lists its calls, and before each calls `fault(index, name)`, which may raise an OSError or end the process.
+
+    >>> from zarrant.stores.filesystem import FilesystemStore
+    >>> layer = FaultyLayer()
+    >>> FilesystemStore("there", layer=layer).get("a")
+    >>> layer.calls
+    ['stat_target', 'open']
+    """
+
+    STEPS = (
+        *("open", "close", "read", "write", "copy", "truncate", "sync", "rename", "unlink", "mkdir", "rmdir"),
+        *("stat", "stat_target", "fstat", "set_mtime", "scan", "lock", "unlock", "link", "note", "set_note", "alone", "chmod"),
+        "set_direct",
+    )
+
+    def __init__(self, fault: Callable[[int, str], None] = lambda index, name: None) -> None:
+        self.calls: list[str] = []
+        self.fault = fault
+
+    def children(self) -> tuple[tuple[float, ...], bool]:
+        """None: what a test counts does not depend on the processes that another one left."""
+        return NO_CHILDREN
+
+
+for _name in FaultyLayer.STEPS:
+    setattr(FaultyLayer, _name, _step(_name))

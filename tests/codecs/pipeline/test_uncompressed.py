@@ -1,0 +1,167 @@
+"""Large chunks of nothing but `bytes`: a box is read and written as the ranges that hold it, with the result of any leaf."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import zarrant
+from zarrant.codecs import Bytes, Crc32c, Transpose
+from zarrant.codecs.pipeline.uncompressed import UncompressedPipeline, runs_of
+from zarrant.codecs.sources import InMemory, Single
+from zarrant.errors import ChunkError
+from zarrant.geometry.box import ArraySubset
+from zarrant.storage import ByteRange
+
+SHAPE = (5, 4, 6)
+CHAINS = [[Bytes()], [Bytes("big")], [Transpose((2, 0, 1)), Bytes()], [Transpose((1, 0, 2)), Transpose((0, 2, 1)), Bytes("big")]]
+
+
+pytestmark = pytest.mark.usefixtures("ranges_of_small_chunks")
+
+
+class Recording(InMemory):
+    """Bytes that tell which of them were asked for."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.asked: list[tuple[int, int]] = []
+
+    def read(self, ranges: Sequence[ByteRange]) -> Any:
+        self.asked += [span.resolve(self.size) for span in ranges]
+        return (yield from super().read(ranges))
+
+
+class Memory(zarrant.MemoryStore):
+    """A store that tells which ranges were asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.whole: list[str] = []
+        self.ranges: list[int] = []
+
+    def get(self, key: str) -> Any:
+        self.whole.append(key)
+        return super().get(key)
+
+    def get_ranges(self, key: str, ranges: Sequence[ByteRange], if_version: Any = None) -> Any:
+        self.ranges += [span.length or 0 for span in ranges]
+        return super().get_ranges(key, ranges, if_version)
+
+
+@st.composite
+def subsets(draw: st.DrawFn) -> ArraySubset:
+    start = [draw(st.integers(0, n - 1)) for n in SHAPE]
+    return ArraySubset(tuple(start), tuple(draw(st.integers(1, n - a)) for n, a in zip(SHAPE, start, strict=True)))
+
+
+@pytest.mark.parametrize("codecs", CHAINS, ids=str)
+@given(subset=subsets(), seed=st.integers(0, 99))
+def test_boxes_are_slices_and_touch_nothing_else(
+    codecs: list[Any], subset: ArraySubset, seed: int, codec: Callable[..., Any], run: Callable[..., Any]
+) -> None:
+    dice = np.random.default_rng(seed)
+    c = codec(codecs, SHAPE, fill=3)
+    assert type(c.prepared) is UncompressedPipeline
+    old, new = dice.integers(0, 9, SHAPE, "int32"), dice.integers(10, 19, subset.shape, "int32")
+    stored = c.encode(old)
+
+    source = Recording(stored)
+    written = run(c.prepared.write(Single(0, source), c.cells(subset), 0, 1, new)).row(0)
+    assert source.asked == []
+    merged = b"".join(bytes(part) for part in written)
+    assert sum(memoryview(part).nbytes for part in written) == len(stored)
+    old[subset.slices] = new
+    assert merged == c.encode(old)
+
+    source, out = Recording(merged), np.empty(subset.shape, "int32")
+    run(c.prepared.read(Single(0, source), c.cells(subset), 0, 1, out))
+    assert np.array_equal(out, new)
+    assert sum(stop - start for start, stop in source.asked) == new.nbytes
+
+    fresh = np.full(SHAPE, 3, "int32")
+    fresh[subset.slices] = new
+    assert c.encode(new, None, subset) == c.encode(fresh)
+
+
+@given(
+    shape=st.lists(st.integers(1, 5), min_size=1, max_size=4),
+    data=st.data(),
+    itemsize=st.sampled_from([1, 2, 8]),
+)
+def test_runs_are_where_the_elements_are(shape: list[int], data: st.DataObject, itemsize: int) -> None:
+    start = [data.draw(st.integers(0, n - 1)) for n in shape]
+    count = [data.draw(st.integers(1, n - a)) for n, a in zip(shape, start, strict=True)]
+    runs = runs_of(tuple(shape), start, count, itemsize)
+    if runs is None:
+        assert np.prod(count[:-1]) > 1  # never for want of savings here: only for too many runs
+        return
+    numbers = np.arange(np.prod(shape)).reshape(shape)[tuple(slice(a, a + n) for a, n in zip(start, count, strict=True))]
+    found = np.concatenate([np.arange(a, a + runs.length) for a in runs.start.tolist()])
+    assert np.array_equal(found[::itemsize] // itemsize, numbers.ravel())
+
+
+def test_what_only_the_whole_chunk_tells(codec: Callable[..., Any]) -> None:
+    c = codec([Bytes()], (4, 4), fill=0)
+    row = ArraySubset((1, 0), (1, 4))
+    old = np.zeros((4, 4), "int32")
+    old[1] = 7
+    assert c.encode(np.zeros((1, 4)), c.encode(old), row) is None, "all of it is fill now"
+    for bad in (b"", b"x", c.encode(old)[:-4], c.encode(old) + b"four"):
+        with pytest.raises(ChunkError):
+            c.decode(bad, row)
+        with pytest.raises(ChunkError):
+            c.encode(np.ones((1, 4)), bad, row)
+
+
+@settings(max_examples=30)
+@given(steps=st.lists(st.tuples(st.sampled_from(["box", "stride", "points", "many"]), st.integers(0, 2**32)), max_size=8))
+def test_an_array_does_what_numpy_does(steps: list[tuple[str, int]]) -> None:
+    store = zarrant.MemoryStore()
+    array = zarrant.create_array(store, shape=(13, 9), chunks=(8, 6), dtype="uint16", fill_value=0, compressors=None)
+    expected = np.zeros((13, 9), "uint16")
+    for kind, seed in steps:
+        dice = np.random.default_rng(seed)
+        low = [int(dice.integers(0, n)) for n in (13, 9)]
+        high = [int(dice.integers(a + 1, n + 1)) for a, n in zip(low, (13, 9), strict=True)]
+        where: Any = tuple(slice(a, b, int(dice.integers(1, 3)) if kind == "stride" else 1) for a, b in zip(low, high, strict=True))
+        if kind == "points":
+            where = (dice.integers(0, 13, 5), dice.integers(0, 9, 5))
+            array.vindex[where] = expected[where] = dice.integers(0, 3, 5, "uint16")
+        elif kind == "many":
+            pairs = [(where, dice.integers(0, 3, expected[where].shape, "uint16")) for _ in range(2)]
+            array.store_array_subsets(pairs)
+            expected[where] = pairs[-1][1]
+        else:
+            array[where] = expected[where] = dice.integers(0, 2, expected[where].shape, "uint16")
+        assert np.array_equal(array[where] if kind != "points" else array.vindex[where], expected[where])
+    assert np.array_equal(array[...], expected)
+
+
+def test_a_frame_costs_a_frame() -> None:
+    store = Memory()
+    array = zarrant.create_array(store, shape=(32, 64, 64), chunks=(32, 64, 64), dtype="uint16", fill_value=0, compressors=None)
+    array[...] = 1
+    store.whole.clear()
+    array[7] = 5
+    assert [np.unique(array[frame]).tolist() for frame in (6, 7, 8)] == [[1], [5], [1]]
+    assert store.whole == []
+    assert sum(store.ranges) == 3 * 64 * 64 * 2
+
+
+def test_a_chunk_that_is_read_whole_is_asked_for_once() -> None:
+    store = Memory()
+    array = zarrant.create_array(store, shape=(8, 8), chunks=(4, 4), dtype="uint16", fill_value=3, compressors=None)
+    array[:4, :4] = 1
+    store.whole.clear()
+    assert array[...].sum() == 16 * 1 + 48 * 3
+    assert sorted(store.whole) == ["c/0/0", "c/0/1", "c/1/0", "c/1/1"]
+
+
+def test_other_chains_are_read_whole(codec: Callable[..., Any]) -> None:
+    assert type(codec([Bytes(), Crc32c()], SHAPE).prepared) is not UncompressedPipeline
