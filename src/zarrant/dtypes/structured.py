@@ -142,7 +142,8 @@ class Struct(FixedType):
     def _are_records(self, data: Any) -> bool:
         if isinstance(data, list):
             return all(map(self._are_records, data))
-        return isinstance(data, tuple | np.void) and len(data) == len(self.fields)
+        fields = data if isinstance(data, tuple) else data.dtype.names if isinstance(data, np.void) else None
+        return fields is not None and len(fields) == len(self.fields)
 
     def cast(self, array: Array) -> Array:
         """Records with the same fields; each field is taken as its data type takes data."""
