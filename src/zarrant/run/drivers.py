@@ -136,7 +136,7 @@ def _all(request: All, world: World) -> list[Any]:
 
 def _locked(request: Locked, world: World) -> Any:
     condition = None if request.below is None else OnlyWhile(request.below, ANY)
-    if request.beside and world.outside is not None:
+    if request.nested and world.outside is not None:
         with hold(request.keys, on_condition(condition, world.outside)) as more:
             return _drive(request.op, world._replace(store=Both(world.store, more, request.keys)))
     with hold(request.keys, on_condition(condition, world.store)) as held:
@@ -276,11 +276,11 @@ async def _answer_async(request: Request, world: World) -> Any:
 
 
 async def _locked_async(request: Locked, world: World) -> Any:
-    store, beside = world.store, request.beside and world.outside is not None
+    store, nested = world.store, request.nested and world.outside is not None
     if not hasattr(store, "hold_async"):
         return await _perform_steps(request.op, world)  # the operation compares and swaps
-    async with (world.outside if beside else store).hold_async(request.keys) as held:
-        inside = Both(store, held, request.keys) if beside else held
+    async with (world.outside if nested else store).hold_async(request.keys) as held:
+        inside = Both(store, held, request.keys) if nested else held
         return await _perform_steps(request.op, world._replace(store=inside, outside=world.outside or store))
 
 
