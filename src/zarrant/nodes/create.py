@@ -14,6 +14,7 @@ from zarrant.nodes.base import UPDATE, WRITE, Place, Start
 from zarrant.nodes.layout import Layout
 from zarrant.ops import hierarchy, ingest, update
 from zarrant.ops.bound_array import BoundArray
+from zarrant.ops.casting import as_values, broadcast
 from zarrant.requests import Op
 
 
@@ -142,7 +143,7 @@ def _filling(state: BoundArray, data: Any, overwrite: bool) -> Callable[[], Op[N
     if ingest.is_lazy(data) and not overwrite:
         ingest.check_lazy(state, data)
         return lambda: ingest.store_lazy(state, data)
-    values = update.broadcast(state.values(data), state.shape)
+    values = broadcast(as_values(state, data), state.shape)
     return lambda: update.store_new_array(state, values)
 
 

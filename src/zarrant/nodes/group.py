@@ -18,7 +18,7 @@ from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument
 from zarrant.nodes.array import Array
 from zarrant.nodes.async_array import AsyncArray
 from zarrant.nodes.attributes import Attributes, values_of
-from zarrant.nodes.base import LIST, READ, UPDATE, WRITE, Frozen, Located, Place, S, Start
+from zarrant.nodes.base import GROW, LIST, READ, UPDATE, WRITE, Frozen, Located, Place, S, Start
 from zarrant.nodes.create import ArrayOptions, GroupLayout, array_creation, group_creation
 from zarrant.nodes.locks import lock_together, lock_together_async
 from zarrant.nodes.show import Info, group_html, group_info, tree_text
@@ -274,7 +274,7 @@ class Group(GroupFacts[S]):
         ((3,), (3, 2))
         """
         op = group_changes.append(self.path, arrays, axis, self._place.options)
-        return self._place.run(self._place.in_step(op), self._place.require_shape_change())
+        return self._place.run(self._place.in_step(op), GROW)
 
     def lock(self, subsets: Mapping[str, Any]) -> AbstractContextManager[dict[str, Array[S]]]:
         """Lock every stored object that regions of several arrays touch: `{name: subset}`, as for `Array.lock`.
@@ -412,7 +412,7 @@ class AsyncGroup(GroupFacts[S]):
     async def append(self, arrays: Mapping[str, Any], axis: int = 0) -> slice:
         """See `Group.append`."""
         op = group_changes.append(self.path, arrays, axis, self._place.options)
-        return await self._place.run_async(self._place.in_step(op), self._place.require_shape_change())
+        return await self._place.run_async(self._place.in_step(op), GROW)
 
     def lock(self, subsets: Mapping[str, Any]) -> AbstractAsyncContextManager[dict[str, AsyncArray[S]]]:
         """See `Group.lock`."""

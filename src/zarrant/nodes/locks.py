@@ -26,7 +26,7 @@ from zarrant.requests import ANY, OnlyWhile
 from zarrant.run.drivers import in_thread
 from zarrant.run.holding import hold, on_condition
 from zarrant.run.lanes import Lane
-from zarrant.storage import capabilities
+from zarrant.storage import Calls, Store, as_store
 
 A = TypeVar("A", bound=ArrayProperties[Any])
 
@@ -65,14 +65,14 @@ async def lock_together_async(
         yield {name: array._over(replace(array._place, store=held.store, executor=held.executor)) for name, array in arrays.items()}
 
 
-def _check(place: Place, needed: bool) -> None:
-    place.require(UPDATE)
+def _check(place: Place, needed: bool, calls: Calls) -> None:
+    place.require(UPDATE, calls)
     if needed and not place.guarded:
         raise CapabilityError("nothing to lock with: the array was opened with synchronizer=None", store=place.url)
 
 
 @contextmanager
-def _locked_store(place: Place, keys: Sequence[str]) -> Iterator[Any]:
+def _locked_store(place: Place, keys: Sequence[str]) -> Iterator[Store]:
     """The store while the keys are locked; NodeNotFoundError where the array is gone, and nothing is made for the locks."""
     key = document_key(place.path)
     with ExitStack() as stack:
@@ -87,9 +87,8 @@ def _locked_store(place: Place, keys: Sequence[str]) -> Iterator[Any]:
 @contextmanager
 def locked(place: Place, keys: Sequence[str], needed: bool = True) -> Iterator[Place]:
     """The same place under a hold; as it is where no hold is needed and updates are unguarded."""
-    _check(place, needed)
-    if capabilities(place.store).native_async:
-        raise CapabilityError("this store is async only", store=repr(place.store), hint="Use AsyncArray")
+    place.require_blocking()
+    _check(place, needed, place.able.sync_calls)
     if not place.guarded:
         yield place
         return
@@ -100,11 +99,12 @@ def locked(place: Place, keys: Sequence[str], needed: bool = True) -> Iterator[P
 @asynccontextmanager
 async def locked_async(place: Place, keys: Sequence[str], needed: bool = True) -> AsyncIterator[Place]:
     """`_hold`, waiting in a thread of its own. A store that can only compare and swap is not held where that will do."""
-    _check(place, needed)
-    if place.guarded and hasattr(place.store, "hold_async"):
+    able = place.able
+    _check(place, needed, able.loop_calls)
+    if place.guarded and able.awaits and able.async_calls.hold:
         async with place.store.hold_async(keys) as store:
-            yield replace(place, store=store)
-    elif place.guarded and not capabilities(place.store).native_async:
+            yield replace(place, store=as_store(store))
+    elif place.guarded and not able.awaits:
         async with _threaded(place, keys) as held:
             yield held
     elif needed:
@@ -117,7 +117,7 @@ async def locked_async(place: Place, keys: Sequence[str], needed: bool = True) -
 async def _threaded(place: Place, keys: Sequence[str]) -> AsyncIterator[Place]:
     cancelled, stack, asker = threading.Event(), ExitStack(), Asker(asyncio.current_task())
 
-    def enter() -> Any:
+    def enter() -> Store:
         token, before = given_up.set(cancelled.is_set), asking.set(asker)
         try:
             return stack.enter_context(_locked_store(place, keys))

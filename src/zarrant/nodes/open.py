@@ -29,7 +29,7 @@ from zarrant.nodes.create import (
 from zarrant.nodes.group import AsyncGroup, Group, async_node, node
 from zarrant.nodes.signatures import spelled_out
 from zarrant.ops import hierarchy
-from zarrant.storage import ReadableWritable
+from zarrant.storage import ReadableWritable, as_store
 from zarrant.stores.adapters import ReadOnly
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.guarded import Synchronized, last_look
@@ -347,7 +347,7 @@ def _entered(store: Any, mode: str, options: Mapping[str, Any], kind: Any) -> tu
     _refuse_ignored(mode, options)
     place, left = _placed(store, options)
     if mode == "r":
-        place = Place(ReadOnly(place.store), place.path, place.config, place.guarded)
+        place = Place(as_store(ReadOnly(place.store)), place.path, place.config, place.guarded)
     return place, left
 
 

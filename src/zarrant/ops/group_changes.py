@@ -32,6 +32,7 @@ from zarrant.errors import ConflictError, NodeNotFoundError, OptionError, ShapeE
 from zarrant.metadata.text import dump_json, parse_json
 from zarrant.metadata.v3 import ArrayDocument, dump
 from zarrant.ops.bound_array import Array, BoundArray, OpOptions
+from zarrant.ops.casting import as_values
 from zarrant.ops.growth import check_axis, commit, grown_shape, store_behind
 from zarrant.ops.hierarchy import check_path, document_key, find_document, parsed
 from zarrant.requests import Op, fetch_one, locked, put_one
@@ -102,7 +103,7 @@ def _append(group: str, record: str, data: Mapping[str, Any], axis: int, options
     arrays = []
     for path, values in data.items():
         now, version = yield from _read(path, options)
-        arrays.append(Growing(now, version, now.values(values), check_axis(axis, len(now.shape))))
+        arrays.append(Growing(now, version, as_values(now, values), check_axis(axis, len(now.shape))))
     _check(arrays)
     start, added = arrays[0].length, arrays[0].added
     if added:

@@ -18,6 +18,7 @@ from zarrant.errors import NodeNotFoundError, UnknownExtensionError, ZarrantErro
 from zarrant.metadata.text import dump_json
 from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument, parse
 from zarrant.nodes.base import LIST, READ, Place
+from zarrant.ops.batching import batch_size
 from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.consolidated import entry
 from zarrant.ops.examine import Examined, examine, in_grid
@@ -180,8 +181,9 @@ def inspect(found: Found, deep: bool, report: Report | None = None) -> int:
             detail = f"lies outside of the grid of {state.grid.grid_shape} chunks"
             found.orphans.append(chunk)
             found.findings.append(Finding("orphan", key, chunk, detail, "warning", True))
-    meter = Meter(len(chunks) * state.prepared.spec.nbytes, len(chunks), report)
-    outcomes = place.run(gather_outcomes((_examined(state, chunk, deep, meter) for chunk in chunks), state.cost), READ)
+    meter = Meter(sum(_nbytes(state, chunk) for chunk in chunks), len(chunks), report)
+    cost = max((batch_size(state, state.chunk_shape(chunk)).cost for chunk in chunks), default=0)
+    outcomes = place.run(gather_outcomes((_examined(state, chunk, deep, meter) for chunk in chunks), cost), READ)
     for chunk, outcome in zip(chunks, outcomes, strict=True):
         found.findings += _judge(found, chunk, outcome)
     if isinstance(place.store, FilesystemStore):
@@ -207,7 +209,12 @@ def _examined(state: BoundArray, chunk: tuple[int, ...], deep: bool, meter: Mete
     try:
         return (yield from examine(state, chunk, deep))
     finally:
-        meter.add(state.prepared.spec.nbytes, 1)
+        meter.add(_nbytes(state, chunk), 1)
+
+
+def _nbytes(state: BoundArray, chunk: tuple[int, ...]) -> int:
+    """The decoded bytes of a chunk."""
+    return state.prepared_for(state.chunk_shape(chunk)).spec.nbytes
 
 
 def _judge(found: Found, chunk: tuple[int, ...], outcome: Examined | Exception) -> Iterator[Finding]:
