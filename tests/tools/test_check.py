@@ -515,13 +515,25 @@ def test_what_the_store_cannot_read_is_a_finding(tmp_path: Path) -> None:
     assert "Input/output error" in finding.detail
 
 
+V2_OF_PICKLES = {
+    "zarr_format": 2,
+    "shape": [2],
+    "chunks": [2],
+    "dtype": "|O",
+    "compressor": None,
+    "fill_value": None,
+    "order": "C",
+    "filters": [{"id": "pickle", "protocol": 5}],
+}
+
+
 def test_what_is_not_supported_is_a_note_and_no_error(tmp_path) -> None:
     group = zarrant.create_group(tmp_path / "g")
     group.create_array("x", shape=(3,), dtype="int8", data=[1, 2, 3])
     for name, key, text in (
         ("names", "zarr.json", json.dumps(group["x"].metadata.to_json() | {"data_type": "string"})),
         ("codec", "zarr.json", json.dumps(group["x"].metadata.to_json() | {"codecs": [{"name": "bytes"}, {"name": "jpeg"}]})),
-        ("old", ".zarray", "{}"),
+        ("old", ".zarray", json.dumps(V2_OF_PICKLES)),
     ):
         (tmp_path / "g" / name).mkdir()
         (tmp_path / "g" / name / key).write_text(text)

@@ -252,7 +252,7 @@ class ArrayProperties(Frozen, Located[S]):
         try:
             self._state = self._state.with_document(document)
         except ZarrantError as error:
-            raise error.annotate(store=self.url, key=document_key(self.path)) from error.__cause__
+            raise error.annotate(store=self.url, key=document_key(self.path, document)) from error.__cause__
 
     def _same(self, document: Document) -> Document:
         """See `ops.current.same_array`."""
@@ -262,7 +262,7 @@ class ArrayProperties(Frozen, Located[S]):
         try:
             return BoundArray.from_document(self.path, document, self._place.options)
         except ZarrantError as error:
-            raise error.annotate(store=self.url, key=document_key(self.path)) from error.__cause__
+            raise error.annotate(store=self.url, key=document_key(self.path, document)) from error.__cause__
 
     @property
     def _inner(self) -> Chain:

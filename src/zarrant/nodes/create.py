@@ -7,7 +7,7 @@ from typing import Any, Literal, TypedDict
 
 import numpy as np
 
-from zarrant.errors import NodeExistsError, OptionError, ZarrantError, did_you_mean
+from zarrant.errors import NodeExistsError, OptionError, ZarrantError, did_you_mean, shown
 from zarrant.metadata.text import plain
 from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument, attributes_of
 from zarrant.nodes.base import UPDATE, WRITE, Place, Start
@@ -34,7 +34,7 @@ class ArrayOptions(TypedDict, total=False):
     attributes: Mapping[str, Any] | None
     chunk_key_encoding: Any
     dimension_names: Sequence[str | None] | None
-    zarr_format: Literal[3]
+    zarr_format: Literal[2, 3]
     overwrite: bool
     if_exists: Literal["error", "match", "overwrite"]
 
@@ -45,7 +45,7 @@ def array_creation(place: Place, options: Mapping[str, Any], within: str | None 
     refuse_unknown(options, ArrayOptions.__annotations__)
     options = dict(options)
     overwrite, match = _existing(options.pop("overwrite", False), options.pop("if_exists", "error"))
-    check_format(options.pop("zarr_format", 3))
+    check_format(options.get("zarr_format", 3))
     data = options.pop("data", None)
     if data is not None:
         typed = data if hasattr(data, "shape") and isinstance(getattr(data, "dtype", None), np.dtype) else np.asarray(data)
@@ -68,6 +68,7 @@ class GroupLayout(TypedDict, total=False):
     """Keywords of `create_group`."""
 
     attributes: Mapping[str, Any] | None
+    zarr_format: Literal[2, 3]
     overwrite: bool
     if_exists: Literal["error", "match", "overwrite"]
 
@@ -78,7 +79,8 @@ def group_creation(place: Place, options: Mapping[str, Any], within: str | None 
     refuse_unknown(options, GroupLayout.__annotations__)
     overwrite, match = _existing(options.get("overwrite", False), options.get("if_exists", "error"))
     attributes = options.get("attributes")
-    document = GroupDocument({} if attributes is None else plain(attributes_of(attributes)))
+    version = check_format(options.get("zarr_format", 3))
+    document = GroupDocument({} if attributes is None else plain(attributes_of(attributes)), v2={} if version == 2 else None)
     op = hierarchy.create_node(place.path, document, overwrite=overwrite, match=match, exclusive=_exclusive(place), within=within)
     return Start(place, place.in_step(op), WRITE)
 
@@ -159,7 +161,8 @@ def _existing(overwrite: Any, if_exists: Any) -> tuple[bool, bool]:
     return overwrite or if_exists == "overwrite", if_exists == "match"
 
 
-def check_format(version: Any) -> None:
-    """OptionError for another Zarr format than 3."""
-    if version != 3:
-        raise OptionError("only Zarr V3 is written so far", field="zarr_format", expected=3, got=version)
+def check_format(version: Any) -> int:
+    """The version of the Zarr format; OptionError for another than 2 and 3."""
+    if isinstance(version, bool) or version not in (2, 3):
+        raise OptionError("no such version of the format", field="zarr_format", expected="2 | 3", got=shown(version))
+    return int(version)

@@ -120,7 +120,7 @@ def create_array(store: Any, **options: Unpack[CreateOptions]) -> Array[Any]:
         attributes: a mapping of what JSON knows, kept in the metadata.
         chunk_key_encoding: "default" (`c/0/1`) or "v2" (`0.1`), or `{"name": ..., "separator": ...}`.
         dimension_names: a name or None for each dimension.
-        zarr_format: the version of the format.
+        zarr_format: the version of the format, 3 or 2. Zarr V2 has no shards, and no crc32c by default.
         overwrite: replace what is there.
         if_exists: "error", "match" (an equal array will do, so that many workers may all create it) or "overwrite".
 
@@ -163,7 +163,7 @@ def create_group(store: Any, **options: Unpack[GroupOptions]) -> Group[Any]:
             another.
         storage_options: options of the store, as its class takes them.
         attributes: a mapping of what JSON knows, kept in the metadata.
-        zarr_format: the version of the format.
+        zarr_format: the version of the format, 3 or 2. A group holds nodes of its own version.
         overwrite: replace what is there.
         if_exists: "error", "match" (a group that is there will do) or "overwrite".
 

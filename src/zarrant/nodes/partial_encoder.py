@@ -125,7 +125,7 @@ class PartialEncoder(EncoderFacts):
     def __enter__(self) -> PartialEncoder:
         _not_twice(self)
         with ExitStack() as stack:
-            self._held = stack.enter_context(locked(self._place, [self._encoder.key], needed=False))
+            self._held = stack.enter_context(locked(self._place, self._encoder.state.document, [self._encoder.key], needed=False))
             self._stack = stack.pop_all()
         return self
 
@@ -168,7 +168,8 @@ class AsyncPartialEncoder(EncoderFacts):
     async def __aenter__(self) -> AsyncPartialEncoder:
         _not_twice(self)
         async with AsyncExitStack() as stack:
-            self._held = await stack.enter_async_context(locked_async(self._place, [self._encoder.key], needed=False))
+            place = locked_async(self._place, self._encoder.state.document, [self._encoder.key], needed=False)
+            self._held = await stack.enter_async_context(place)
             self._stack = stack.pop_all()
         return self
 

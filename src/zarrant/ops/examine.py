@@ -183,7 +183,7 @@ def erase_orphan(state: BoundArray, chunk: Sequence[int], version: Version) -> O
             raise ConflictError("the object was replaced since it was examined", key=key, expected=version, got=source.version)
         return None
 
-    return (yield from locked((document_key(state.prefix),), erase()))
+    return (yield from locked((document_key(state.prefix, state.document),), erase()))
 
 
 def in_grid(state: BoundArray, chunk: Sequence[int]) -> bool:

@@ -48,14 +48,15 @@ from zarrant.errors import (
 )
 from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.region import box_region
-from zarrant.metadata.v3 import ArrayDocument, dump
+from zarrant.metadata.node import dump, main_name
+from zarrant.metadata.v3 import ArrayDocument
 from zarrant.ops import read, update
 from zarrant.ops.batching import largest_batch
 from zarrant.ops.bound_array import Array, BoundArray
 from zarrant.ops.casting import as_values
 from zarrant.ops.current import HINT, put_current, same_array
 from zarrant.ops.guard import MAX_TRIES, with_lock
-from zarrant.ops.hierarchy import MustExist, document_key, fetch_document, of_version, parsed
+from zarrant.ops.hierarchy import MustExist, document_key, of_version, stored_document
 from zarrant.requests import ANY, Op, WriteRequest, gather, list_prefix, put_one
 from zarrant.storage import Version
 
@@ -103,7 +104,8 @@ def resize(
 def _alone(state: BoundArray, op: Callable[[], Op[T]]) -> Op[T]:
     if not state.options.exclusive:
         return (yield from op())
-    return (yield from with_lock(document_key(state.prefix), op, MustExist(state.prefix)))
+    node = MustExist(state.prefix, main_name(state.document))
+    return (yield from with_lock(node.below, op, node))
 
 
 def _append(state: BoundArray, values: Array, axis: int, moved: Moved) -> Op[slice]:
@@ -171,19 +173,19 @@ def _refuse_to_cut(seen: Sequence[int], now: Sequence[int], wanted: Sequence[int
 
 def _current(state: BoundArray) -> Op[tuple[BoundArray, Version]]:
     """The array as it is stored now, and the version of its document."""
-    key = document_key(state.prefix)
-    blob = yield from fetch_document(key)
-    if blob is None:
+    key = document_key(state.prefix, state.document)
+    found = yield from stored_document(state.prefix, state.document)
+    if found is None:
         raise NodeNotFoundError("the array was removed or moved", key=key, path=state.prefix or "/", hint=HINT)
-    if blob.version == state.document.version:  # nobody changed it since: these bytes were parsed, or written, by this handle
-        return state, blob.version
-    document = same_array(state, parsed(state.prefix, blob.data[0], blob.version))
-    return BoundArray.from_document(state.prefix, document, state.options), blob.version
+    if found is state.document:  # nobody changed it since: these bytes were parsed, or written, by this handle
+        return state, state.document.version
+    document = same_array(state, found)
+    return BoundArray.from_document(state.prefix, document, state.options), document.version
 
 
 def commit(now: BoundArray, document: ArrayDocument, version: Version, moved: Moved = lambda document: None) -> Op[None]:
     """Replace the document. What others changed in its attributes meanwhile stays; a shape they changed is a conflict."""
-    key = document_key(now.prefix)
+    key = document_key(now.prefix, now.document)
     for _ in range(MAX_TRIES):
         try:
             stored = yield from put_one(key, [dump(document)], version if now.options.exclusive else ANY)
