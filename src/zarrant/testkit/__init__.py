@@ -10,9 +10,9 @@ A suite is a class of tests; a subclass of it with one fixture tests what is you
             return MyStore(tmp_path)
 
 `StoreSuite` and `AsyncStoreSuite` test what `zarrant.storage` promises; `ArrayToArraySuite`, `ArrayToBytesSuite` and
-`BytesToBytesSuite` what a codec promises, `DataTypeSuite` and `ChunkGridSuite` a data type and a chunk grid. `FaultyLayer` (file calls that fail when a test says so)
-and `SimulatedDisk` (a disk in memory, to be cut off from power) are what our own store on files is tested with. The suites
-need pytest to run, not to be imported.
+`BytesToBytesSuite` what a codec promises, `DataTypeSuite` and `ChunkGridSuite` a data type and a chunk grid. `FaultyLayer`
+(file calls that fail when a test says so) and `SimulatedDisk` (a disk in memory, to be cut off from power) are what our own
+store on files is tested with. The suites need pytest to run, not to be imported.
 """
 
 import sys
