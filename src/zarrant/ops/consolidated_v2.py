@@ -65,7 +65,7 @@ def _with_copies(groups: Sequence[str], request: Put, keeping: Keeping) -> Op[li
         return (yield from change)
     below = key_of(groups[0], GROUP_V2)
     try:
-        return (yield from locked((key,), change, beside=True, below=below))
+        return (yield from locked((key,), change, nested=True, below=below))
     except MetadataChangedError as error:
         if error.key != below:
             raise
