@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from zarrant.codecs.chain import Chain, parse_chain
 from zarrant.codecs.pipeline.chunk import ChunkPipeline
-from zarrant.codecs.protocols import ChunkSpec, CodecOptions, Prepared
+from zarrant.codecs.protocols import ArraySpec, CodecOptions, Prepared
 from zarrant.dtypes.base import Fill
 from zarrant.dtypes.fixed import FixedType, fixed_size, parse_data_type
 from zarrant.errors import DataTypeError, ShapeError
@@ -91,7 +91,7 @@ class BoundArray:
         fill = data_type.fill_from_json(document.fill_value)
         grid = ChunkGrid.from_document(document.chunk_grid.name, document.chunk_grid.configuration, document.shape)
         keys = KeyEncoding.from_document(document.chunk_key_encoding.name, document.chunk_key_encoding.configuration)
-        spec = ChunkSpec(_chunk_shape(grid), data_type, fill)
+        spec = ArraySpec(_chunk_shape(grid), data_type, fill)
         chain = parse_chain(document.codecs, "$.codecs").bind(spec)
         if document.storage_transformers:  # those that may be ignored; the others are refused with the document
             chain = chain.skipping(tuple(transformer.name for transformer in document.storage_transformers))
@@ -131,7 +131,7 @@ class BoundArray:
     @cached_property
     def prepared(self) -> Prepared:
         """The codec chain, ready for chunks."""
-        return self.chain.prepare(ChunkSpec(self.chunk_shape, self.data_type, self.fill), self.options.codec)
+        return self.chain.prepare(ArraySpec(self.chunk_shape, self.data_type, self.fill), self.options.codec)
 
     @cached_property
     def subchunk_shapes(self) -> list[tuple[int, ...]]:
