@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 import zarrant
+from zarrant.nodes.partial_decoder import PartialDecoder
+from zarrant.nodes.partial_encoder import PartialEncoder
 from zarrant.nodes.signatures import LeftOut
 
 # The others live behind extras, or start a program when run.
@@ -61,7 +63,7 @@ def undocumented(function: Any) -> list[str]:
     return [*lacking, *(part for part in ("Raises:\n", ">>> ") if part not in doc)]
 
 
-@pytest.mark.parametrize("cls", [zarrant.Array], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", [zarrant.Array, PartialEncoder, PartialDecoder], ids=lambda cls: cls.__name__)
 def test_every_method_with_arguments_says_what_they_are_what_it_raises_and_shows_it(cls: type) -> None:
     lacking = {name: undocumented(function) for name, function in documented(cls).items()}
     assert {name: parts for name, parts in lacking.items() if parts} == {}

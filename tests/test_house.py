@@ -49,7 +49,7 @@ TWINS = {
     "nodes/partial_decoder.py",
     "nodes/partial_encoder.py",
 }
-NATIVE_ASYNC = ("stores/", "storage.py", "testkit/")
+NATIVE_ASYNC = ("stores/", "storage/", "testkit/")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -1,22 +1,10 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
-from zarrant.storage import (
-    AsyncGet,
-    AsyncHold,
-    AsyncPut,
-    ByteRange,
-    Capabilities,
-    Erase,
-    Get,
-    Hold,
-    List,
-    Put,
-    PutIf,
-    Splice,
-    capabilities,
-)  # fmt: skip
+from zarrant.storage import ByteRange, Calls, Capabilities, capabilities
 from zarrant.stores.adapters import ReadOnly, WriteOnly
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.memory import MemoryStore
@@ -41,24 +29,94 @@ def test_ranges_outside(wanted: ByteRange) -> None:
         wanted.resolve(5)
 
 
+BLOCKING = Calls(get=True, get_within=False, put=True, put_if=True, splice=True, erase=True, erase_if=True, list=True, hold=False)
+MEMORY = Capabilities(BLOCKING, version=True, only_while=True, one_process=True)
+
+
 def test_capabilities_are_the_methods(tmp_path) -> None:
-    everything = Capabilities(get=True, put=True, put_if=True, splice=True, erase=True, list=True, hold=True, native_async=False)
     memory = MemoryStore()
-    assert capabilities(FilesystemStore(tmp_path)) == everything
-    assert capabilities(memory) == everything._replace(hold=False)
-    assert capabilities(ReadOnly(memory)) == everything._replace(put=False, put_if=False, splice=False, erase=False, hold=False)
-    assert capabilities(WriteOnly(memory)) == everything._replace(get=False, put_if=False, splice=False, list=False, hold=False)
-    assert not any(capabilities(object()))
+    assert capabilities(memory) == MEMORY
+    assert capabilities(FilesystemStore(tmp_path, lock_timeout=3.0, durability="fsync")) == Capabilities(
+        BLOCKING._replace(hold=True, get_within=True),
+        **dict.fromkeys(
+            ("sync", "steady", "version", "is_callers", "batch", "put_all", "only_while", "erase_link", "with_options"), True
+        ),
+        durability="fsync",
+        lock_timeout=3.0,
+    )
+    reads = Calls(get=True, list=True)
+    assert capabilities(ReadOnly(memory)) == Capabilities(reads, version=True, one_process=True)
+    assert capabilities(WriteOnly(memory)) == Capabilities(Calls(put=True, erase=True), one_process=True)
+    assert capabilities(object()) == Capabilities()
+    assert capabilities(memory).names == ("get", "put", "put_if", "splice", "erase", "erase_if", "list", "version", "only_while")
 
 
-def test_a_method_is_a_capability() -> None:
-    class Half:
-        async def get_async(self, key): ...
-        async def get_ranges_async(self, key, ranges, if_version=None): ...
-        def hold_async(self, keys): ...
+class Half:
+    async def get_async(self, key): ...
+    async def get_ranges_async(self, key, ranges, if_version=None): ...
+    def hold_async(self, keys): ...
 
-    half = Half()
-    assert isinstance(half, AsyncGet)
-    assert isinstance(half, AsyncHold)
-    assert not isinstance(half, AsyncPut | Get | Put | PutIf | Splice | Erase | List | Hold)
-    assert capabilities(half) == Capabilities(True, False, False, False, False, False, True, True)
+
+def test_blocking_calls_and_coroutines_are_apart() -> None:
+    half = capabilities(Half())
+    assert half == Capabilities(async_calls=Calls(get=True, hold=True))
+    assert (half.get, half.put, half.hold) == (True, False, True)
+    assert (half.awaits, half.blocks, half.loop_calls) == (True, False, half.async_calls)
+    assert not capabilities(MemoryStore()).awaits
+    # The half without a method is no ability.
+    assert not capabilities(SimpleNamespace(get=lambda key: None)).get
+    assert not capabilities(SimpleNamespace(put=3)).put
+
+
+class Dual(MemoryStore):
+    one_process = False
+
+    async def get_async(self, key): ...
+    async def get_ranges_async(self, key, ranges, if_version=None): ...
+    async def put_async(self, key, parts): ...
+    async def put_if_async(self, key, parts, if_version): ...
+    async def erase_async(self, key): ...
+    async def erase_prefix_async(self, prefix): ...
+    async def erase_if_async(self, key, if_version): ...
+    async def list_prefix_async(self, prefix): ...
+    async def list_dir_async(self, prefix): ...
+
+
+def test_coroutines_are_awaited_where_they_can_do_as_much() -> None:
+    dual = Dual()
+    assert capabilities(dual).awaits
+    assert capabilities(dual).blocks
+    dual.hold = lambda keys: None  # only threads could lock
+    assert not capabilities(dual).awaits
+    assert capabilities(dual).loop_calls == capabilities(dual).sync_calls
+    dual.hold_async = lambda keys: None
+    assert capabilities(dual).awaits
+    alone = Dual()
+    alone.one_process = True  # a queue of threads guards it
+    assert not capabilities(alone).awaits
+
+
+def test_an_object_s_own_methods_count() -> None:
+    store = MemoryStore()
+    assert not capabilities(store).hold
+    store.hold = lambda keys: None
+    assert capabilities(store).hold
+    assert not capabilities(MemoryStore()).hold
+
+
+class Forwarding:
+    """What users write around a store."""
+
+    def __init__(self, inner: object) -> None:
+        self.inner = inner
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.inner, name)
+
+
+def test_what_hands_out_another_store_is_asked_of_the_class(tmp_path) -> None:
+    files = FilesystemStore(tmp_path)
+    can, found = capabilities(files), capabilities(Forwarding(files))
+    assert found.sync_calls == can.sync_calls
+    assert (found.sync, found.steady, found.durability, found.lock_timeout) == (True, True, "rename", 60.0)
+    assert not (found.batch or found.put_all or found.only_while or found.with_options)

@@ -11,12 +11,12 @@ request; a batched request is answered with one outcome an item, so that one bad
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
-from enum import Enum
 from itertools import chain, islice
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, cast
 
-from zarrant.errors import MetadataChangedError
+from zarrant.storage import ANY as ANY  # noqa: PLC0414 - a word of the vocabulary of requests
 from zarrant.storage import Blob, ByteRange, Part, Version
+from zarrant.storage import OnlyWhile as OnlyWhile  # noqa: PLC0414
 
 T = TypeVar("T")
 Op: TypeAlias = Generator["Request", Any, T]
@@ -41,40 +41,12 @@ class Fetch(NamedTuple):
     wants: Sequence[ReadRequest]
 
 
-class AnyVersion(Enum):
-    """Its only member, `ANY`, as `if_version` of a write: replace whatever is there."""
-
-    ANY = "any version"
-
-
-ANY = AnyVersion.ANY
-
-
 class WriteRequest(NamedTuple):
     """One object to store. ByteRange parts copy from the object being replaced. `parts` None erases."""
 
     key: str
     parts: Sequence[Part] | None
     if_version: Version = ANY
-
-
-class OnlyWhile(NamedTuple):
-    """A condition: the object of `key` (a node's metadata) is of this version; with ANY, there is one.
-
-    `unlocked`: and nobody has locked it, so that nobody is about to change it. Where that cannot be known it does not hold.
-    """
-
-    key: str
-    version: Version
-    unlocked: bool = False
-
-    def check(self, found: Version, locked: bool = True) -> None:
-        """MetadataChangedError unless the version found (None: no object) is the one wanted; `locked` is asked for before it."""
-        if found is None or (self.version is not ANY and found != self.version):
-            got = "no object" if found is None else found
-            raise MetadataChangedError("the node was changed or removed", key=self.key, expected=self.version, got=got)
-        if self.unlocked and locked:  # safety: unlocked
-            raise MetadataChangedError("the node may be about to be changed", key=self.key)
 
 
 class Put(NamedTuple):

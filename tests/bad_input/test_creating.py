@@ -52,7 +52,7 @@ CREATING: list[tuple[str, dict[str, Any], type[Exception], tuple[str, ...]]] = [
     ("unknown key encoding", {"chunk_key_encoding": "v9"}, UnknownExtensionError, ("v9", "default")),
     ("names", {"dimension_names": ["a"]}, ShapeError, ("dimension_names", "expected 2")),
     ("order", {"order": "K"}, OptionError, ("order", "K")),
-    ("format", {"zarr_format": 2}, OptionError, ("zarr_format", "2")),
+    ("format", {"zarr_format": 4}, OptionError, ("zarr_format", "4")),
     ("if_exists", {"if_exists": "maybe"}, OptionError, ("if_exists", "maybe")),
     ("chunk of terabytes", {"shape": (2**40, 8), "chunks": (2**40, 8)}, LimitError, (str(2**45), str(2**31))),
     ("too many subchunks", {"shape": (2**13, 2**13), "chunks": (1, 1), "shards": (2**13, 2**13)}, LimitError, (str(2**26),)),

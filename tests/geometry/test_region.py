@@ -100,35 +100,6 @@ def test_a_transposed_region_is_that_of_the_transposed_arrays(copy_by, given_sha
     assert work_shape(turned) == values.transpose(order).shape
 
 
-@given(shapes().filter(lambda s: s[0] != ()), st.data())
-def test_whole_is_a_box_of_values_in_order(given_shapes, data: st.DataObject) -> None:
-    shape, _ = given_shapes
-    region = data.draw(st.one_of(products(shape), point_lists(shape)))
-    array = np.arange(math.prod(shape)).reshape(shape)
-    same = np.array_equal(array[index_of(region)], array)
-    if isinstance(region, Points) or all(len(axis.count) == 1 for axis in region.axes):
-        assert region.whole(shape) == same
-    else:  # segments that happen to join are not looked for
-        assert same or not region.whole(shape)
-    assert box_region(ArraySubset.full(shape), tuple(range(len(shape)))).whole(shape)
-
-
-def test_whole_of_parts() -> None:
-    assert not box_region(ArraySubset((1,), (3,))).whole((3,))
-    assert not box_region(ArraySubset((0,), (3,))).whole((4,))
-    assert not box_region(ArraySubset((0,), (0,))).whole((4,))
-    assert box_region(ArraySubset((0,), (0,))).whole((0,))
-    assert not Product((Axis.segment(0, 2, 2),)).whole((2,))
-    line = Points(np.array([[0], [1]]), np.array([4, 5]))
-    assert line.whole((2,))
-    assert not Points(line.coords, np.array([4, 6])).whole((2,))
-    assert not Points(line.coords[::-1], line.value).whole((2,))
-    with pytest.raises(ShapeError):
-        line.whole((2, 1))
-    with pytest.raises(ShapeError):
-        Product(()).whole((1,))
-
-
 def test_boxes_of_values_start_where_asked() -> None:
     cells = box_region(ArraySubset((3, 0), (4, 2)), (10, 20)).split(ChunkGrid.regular((8, 2), (4, 2)), (8, 2))
     boxes = cells.boxes(0, 2)
@@ -158,10 +129,8 @@ def test_no_dimensions_is_one_cell_and_one_box() -> None:
         boxes = cells.boxes(0, 1)
         assert (boxes.row.tolist(), boxes.shape.shape, boxes.step.shape) == ([0], (1, 0), (0,))
         assert cells.region(0).ndim == region.transpose(()).ndim == 0
-        assert region.whole(())
     none = points_region(np.empty((0, 0), np.int64))
     assert none.split(grid, ()).n == 0
-    assert not none.whole(())
 
 
 @pytest.mark.parametrize("shape", [(0,), (0, 5), (5, 0)])

@@ -69,11 +69,8 @@ def test_like_the_boxes_one_by_one(seed: int) -> None:
         assert sum(len(boxes) for _, _, boxes in inside.values()) == len(cells.region(i).start)
 
 
-def test_whole_and_refusals() -> None:
+def test_refusals() -> None:
     one = Tiles(np.array([[0, 0]]), np.array([[4, 2]]), np.array([[0, 0]]))
-    assert one.whole((4, 2))
-    assert not one.whole((4, 3))
-    assert not Tiles(one.start, one.shape, np.array([[4, 0]])).whole((4, 2))
     with pytest.raises(ShapeError):
         one.split(ChunkGrid.regular((8, 8), (3, 2)), (8, 8))
     with pytest.raises(ShapeError):

@@ -62,7 +62,7 @@ def test_data_gives_shape_and_type() -> None:
         ({"dimension_names": ("a", "b")}, ShapeError),
         ({"dimension_names": "a"}, ShapeError),
         ({"dimension_names": (3,)}, DataTypeError),
-        ({"zarr_format": 2}, OptionError),
+        ({"zarr_format": 4}, OptionError),
         ({"if_exists": "maybe"}, OptionError),
         ({"overwrite": "yes"}, OptionError),
         ({"chonks": (2,)}, OptionError),

@@ -119,8 +119,8 @@ TEXTS = (
 BAD_MEMBERS: dict[str, tuple[str, bytes, type[Exception], str]] = {
     "a type that is not supported": ("bad/zarr.json", TEXTS, UnknownExtensionError, "array"),
     "broken metadata": ("bad/zarr.json", b"{", MetadataError, "node"),
-    "an array of zarr V2": ("bad/.zarray", b"{}", UnknownExtensionError, "node"),
-    "a group of zarr V2": ("bad/.zgroup", b"{}", UnknownExtensionError, "node"),
+    "a broken array of zarr V2": ("bad/.zarray", b"{}", MetadataError, "node"),
+    "a broken group of zarr V2": ("bad/.zgroup", b"{}", MetadataError, "node"),
     "a format of the future": ("bad/zarr.json", b'{"zarr_format": 4, "node_type": "group"}', MetadataError, "node"),
 }
 

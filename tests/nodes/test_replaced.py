@@ -269,13 +269,14 @@ class TestGroups:
     def test_a_group_removed_while_a_node_is_made_is_not_remade(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         from zarrant.ops import hierarchy
 
-        def removing(path: str, within: str | None) -> Any:
-            yield from looked(path, within)
+        def removing(*args: Any) -> Any:
+            missing = yield from looked(*args)
             shutil.rmtree(tmp_path / "g")
+            return missing
 
-        looked = hierarchy._refuse_array_above
+        looked = hierarchy._missing_above
         old = zarrant.create_group(tmp_path / "g")
-        monkeypatch.setattr(hierarchy, "_refuse_array_above", removing)
+        monkeypatch.setattr(hierarchy, "_missing_above", removing)
         with pytest.raises(NodeNotFoundError, match="removed or moved"):
             old.create_array("new", **BASE)
         assert not (tmp_path / "g").exists()

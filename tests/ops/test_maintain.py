@@ -150,8 +150,8 @@ def test_statistics_of_what_is_no_shard_or_not_there(state: Any, objects: Any) -
 def test_a_shard_without_live_subchunks_is_erased(kind: str, state: Any, objects: Any) -> None:
     made, _ = worn(state, objects, KINDS[kind])
     empty = state(OpOptions(CodecOptions(write_empty_chunks=True, dead_limit=1.0)), shape=(14, 13), **KINDS[kind])
-    assert empty.prepared != made.prepared
-    shard = made.prepared
+    assert empty.prepared_for(empty.grid.uniform_shape) != made.prepared_for(made.grid.uniform_shape)
+    shard = made.prepared_for(made.grid.uniform_shape)
     objects["a/c/0/0"] = bytes(shard.encode_index(type(_index(shard)).empty(_index(shard).offset.size)))
     for codec in shard.outer:
         objects["a/c/0/0"] = bytes(codec.encode(objects["a/c/0/0"]))
@@ -169,7 +169,7 @@ def _index(shard: Any) -> Any:
 def test_an_empty_inner_shard_becomes_missing(state: Any, objects: Any) -> None:
     made = state(KEEP_DEAD, shape=(8, 8), **KINDS["nested"])
     objects.perform(write.store_chunk(made, (0, 0), np.arange(64, dtype="int32").reshape(8, 8) + 1))
-    inner = made.prepared.inner
+    inner = made.prepared_for(made.grid.uniform_shape).inner
     data = bytearray(objects["a/c/0/0"])
     size = 4 * 16 + inner.index_size
     data[size - inner.index_size : size] = bytes(inner.encode_index(_index(inner)))

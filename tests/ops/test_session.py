@@ -73,7 +73,7 @@ class Dice(random.Random):
 def test_encoders_are_like_numpy(objects, state, layout: str, seed: int) -> None:
     dice, fill = Dice(seed), seed % 2
     s = state(OpOptions(OPTIONS[seed]), shape=SHAPE, fill_value=fill, **LAYOUTS[layout])
-    padded = tuple(n * c for n, c in zip(s.grid.grid_shape, s.chunk_shape, strict=True))
+    padded = tuple(n * c for n, c in zip(s.grid.grid_shape, s.grid.uniform_shape, strict=True))
     model = np.full(padded, fill, "int32")
     for _ in range(6):
         if dice.random() < 0.5:
@@ -90,7 +90,7 @@ def test_encoders_are_like_numpy(objects, state, layout: str, seed: int) -> None
             elif action < 0.2:
                 objects.perform(encoder.flush())
             else:
-                room = s.grid.in_bounds(chunk).shape if dice.random() < 0.7 else s.chunk_shape
+                room = s.grid.in_bounds(chunk).shape if dice.random() < 0.7 else s.chunk_shape(chunk)
                 spans = dice.spans(room)
                 values = dice.values(part[spans].shape, fill)
                 objects.perform(encoder.store(spans, values))

@@ -21,7 +21,7 @@ from zarrant.errors import (
     StoreFullError,
     StorePermissionError,
 )
-from zarrant.storage import ByteRange, capabilities
+from zarrant.storage import ByteRange, Calls, capabilities
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.layer import FileLayer
 from zarrant.testkit import FaultyLayer, StoreSuite, content, together
@@ -73,7 +73,8 @@ def store(tmp_path: Path) -> FilesystemStore:
 
 
 def test_can_do(store: FilesystemStore) -> None:
-    assert capabilities(store) == (True, True, True, True, True, True, True, False)
+    assert capabilities(store).sync_calls == Calls(*[True] * len(Calls._fields))
+    assert not capabilities(store).one_process
 
 
 def test_it_is_a_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

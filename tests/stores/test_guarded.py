@@ -12,7 +12,7 @@ import pytest
 
 from zarrant.errors import CapabilityError, LockTimeout, OptionError, StoreError, VersionChangedError
 from zarrant.locking.local import KeyQueues
-from zarrant.storage import capabilities
+from zarrant.storage import Calls, Capabilities, capabilities
 from zarrant.stores.adapters import ReadOnly, WriteOnly
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.guarded import LastLook, Synchronized, last_look
@@ -62,7 +62,9 @@ class TestSynchronizedFiles(StoreSuite):
 
 def test_a_plain_store_is_safe_under_a_synchronizer() -> None:
     store = Synchronized(Plain(), Service(), 60)
-    assert capabilities(store) == (True, True, True, False, True, True, True, False)
+    assert capabilities(store) == Capabilities(
+        Calls(get=True, put=True, put_if=True, erase=True, erase_if=True, list=True, hold=True)
+    )
 
     def increment() -> None:
         for _ in range(50):

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from zarrant.errors import CapabilityError, DataTypeError, VersionChangedError
-from zarrant.storage import capabilities
+from zarrant.storage import Calls, capabilities
 from zarrant.stores.memory import MemoryStore
 from zarrant.testkit import StoreSuite, content
 
@@ -18,7 +18,9 @@ class TestMemory(StoreSuite):
 
 
 def test_can_do() -> None:
-    assert capabilities(MemoryStore()) == (True, True, True, True, True, True, False, False)
+    can = capabilities(MemoryStore())
+    assert can.sync_calls == Calls(get=True, put=True, put_if=True, splice=True, erase=True, erase_if=True, list=True)
+    assert can.one_process
 
 
 def test_a_dict_stays_in_step() -> None:

@@ -63,7 +63,7 @@ def files_of(path: Path) -> dict[str, bytes]:
 
 def entries(a: Any, chunk: tuple[int, ...]) -> np.ndarray:
     """The index of a shard, as its file has it."""
-    shard = a._state.prepared
+    shard = a._state.prepared_for(a.write_unit)
     data = memoryview(Path(a.store.root, a.chunk_key(chunk)).read_bytes())
     return shard.decode_index(data[: shard.index_size] if shard.at_start else data[-shard.index_size :])
 
@@ -72,7 +72,7 @@ def write_entries(a: Any, chunk: tuple[int, ...], table: np.ndarray) -> None:
     """Forge the index of a shard, checksum and all."""
     from zarrant.codecs.sharding.format import Index
 
-    shard, path = a._state.prepared, Path(a.store.root, a.chunk_key(chunk))
+    shard, path = a._state.prepared_for(a.write_unit), Path(a.store.root, a.chunk_key(chunk))
     index = Index(table[:, 0].astype(np.int64), table[:, 1].astype(np.int64))
     encoded, data = bytes(shard.encode_index(index)), path.read_bytes()
     path.write_bytes(encoded + data[len(encoded) :] if shard.at_start else data[: -len(encoded)] + encoded)
@@ -225,7 +225,7 @@ def readable(path: Path, expected: np.ndarray) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_subchunks_that_do_not_decode_are_dropped_and_all_others_stay(layout: str, tmp_path: Path) -> None:
     a = make(tmp_path / "a", layout)
-    shard = a._state.prepared
+    shard = a._state.prepared_for(a.write_unit)
     first = shard.index_size if shard.at_start else 0
     if layout.startswith("nested"):
         first += shard.inner.index_size if shard.inner.at_start else 0
@@ -515,13 +515,25 @@ def test_what_the_store_cannot_read_is_a_finding(tmp_path: Path) -> None:
     assert "Input/output error" in finding.detail
 
 
+V2_OF_PICKLES = {
+    "zarr_format": 2,
+    "shape": [2],
+    "chunks": [2],
+    "dtype": "|O",
+    "compressor": None,
+    "fill_value": None,
+    "order": "C",
+    "filters": [{"id": "pickle", "protocol": 5}],
+}
+
+
 def test_what_is_not_supported_is_a_note_and_no_error(tmp_path) -> None:
     group = zarrant.create_group(tmp_path / "g")
     group.create_array("x", shape=(3,), dtype="int8", data=[1, 2, 3])
     for name, key, text in (
         ("names", "zarr.json", json.dumps(group["x"].metadata.to_json() | {"data_type": "string"})),
         ("codec", "zarr.json", json.dumps(group["x"].metadata.to_json() | {"codecs": [{"name": "bytes"}, {"name": "jpeg"}]})),
-        ("old", ".zarray", "{}"),
+        ("old", ".zarray", json.dumps(V2_OF_PICKLES)),
     ):
         (tmp_path / "g" / name).mkdir()
         (tmp_path / "g" / name / key).write_text(text)

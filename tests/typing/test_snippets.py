@@ -102,9 +102,9 @@ REVEALED = {
     "r": "Array[zarrant.stores.adapters.ReadOnly]",
     "m": "Array[zarrant.stores.memory.MemoryStore]",
     "f": "Array[zarrant.stores.filesystem.FilesystemStore]",
-    "with_dict": "Array[zarrant.storage.ReadableWritable]",
-    "with_path": "Array[zarrant.storage.ReadableWritable]",
-    "with_name": "Array[zarrant.storage.ReadableWritable]",
+    "with_dict": "Array[zarrant.storage.protocols.ReadableWritable]",
+    "with_path": "Array[zarrant.storage.protocols.ReadableWritable]",
+    "with_name": "Array[zarrant.storage.protocols.ReadableWritable]",
     "m.store": "zarrant.stores.memory.MemoryStore",
     "m.with_config(concurrency=1)": "Array[zarrant.stores.memory.MemoryStore]",
 }

@@ -1,5 +1,6 @@
-"""Where elements are: subsets, chunk grids, chunk keys, regions as columns, and NumPy's index expressions.
+"""Where elements are. Each module imports only from those before it.
 
-Rooms, each importing only the ones before it: `box` (a box of an array), `grid` (how an array is cut into cells), `keys`
-(what a cell is called), `region` (which elements go with which values, split by cell), `selection` (index expressions).
+`box`: a box of an array. `grid`: how an array is cut into chunks. `keys`: what a chunk is called. `axis`: segments of one
+dimension. `region`: which elements go with which values, split by chunk. `rows`, `points`, `tiles`: regions given row by row.
+`layers`: regions on top of each other. `selection`: index expressions.
 """

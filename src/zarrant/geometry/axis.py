@@ -39,13 +39,6 @@ class Axis:
         """Some of the segments."""
         return Axis(self.start[rows], self.value[rows], self.count[rows], self.step)
 
-    def whole(self, length: int) -> bool:
-        """Whether this is one segment: each of `length` elements once, in order."""
-        if length == 0:
-            return not self.count.any()
-        alone = len(self.start) == 1 and self.start[0] == 0 and self.count[0] == length
-        return bool(alone) and (self.step == 1 or length == 1)
-
 
 class Pieces(NamedTuple):
     """Segments of one dimension cut at cell borders and grouped by cell; their starts count from the start of their cell."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, NoReturn, Protocol, Self, TypeAlias, TypeVar
 
 import numpy as np
@@ -95,6 +96,12 @@ class RegularDimension:
         return replace(self, extent=extent)
 
 
+@lru_cache(maxsize=256)
+def chunk_alone(chunk_shape: Shape) -> ChunkGrid:
+    """The grid of which one chunk is the only one: it cuts what is in coordinates of that chunk."""
+    return ChunkGrid(tuple([RegularDimension(size, size) for size in chunk_shape]))
+
+
 @dataclass(frozen=True, slots=True)
 class ChunkGrid:
     """A grid of cells over an array.
@@ -105,6 +112,18 @@ class ChunkGrid:
     """
 
     dimensions: tuple[Dimension, ...]
+    array_shape: Shape = field(init=False, compare=False, repr=False)
+    """The shape of the array."""
+    grid_shape: Shape = field(init=False, compare=False, repr=False)
+    """The number of chunks along each dimension."""
+    uniform_shape: Shape | None = field(init=False, compare=False, repr=False)
+    """The shape of every chunk where the grid is regular, else None."""
+
+    def __post_init__(self) -> None:
+        sizes = tuple([dimension.uniform for dimension in self.dimensions])
+        object.__setattr__(self, "array_shape", tuple([dimension.extent for dimension in self.dimensions]))
+        object.__setattr__(self, "grid_shape", tuple([dimension.cells for dimension in self.dimensions]))
+        object.__setattr__(self, "uniform_shape", None if None in sizes else sizes)
 
     @classmethod
     def regular(cls, array_shape: Sequence[int], chunk_shape: Sequence[int]) -> ChunkGrid:
@@ -138,16 +157,6 @@ class ChunkGrid:
         return "regular", {"chunk_shape": list(sizes)}
 
     @property
-    def array_shape(self) -> Shape:
-        """The shape of the array."""
-        return tuple([dimension.extent for dimension in self.dimensions])
-
-    @property
-    def grid_shape(self) -> Shape:
-        """The number of cells along each dimension."""
-        return tuple([dimension.cells for dimension in self.dimensions])
-
-    @property
     def ndim(self) -> int:
         """The number of dimensions."""
         return len(self.dimensions)
@@ -158,11 +167,9 @@ class ChunkGrid:
         return math.prod(self.grid_shape)
 
     @property
-    def uniform_shape(self) -> Shape | None:
-        """The shape of every cell where the grid is regular, else None."""
-        sizes = [dimension.uniform for dimension in self.dimensions]
-        known = tuple([size for size in sizes if size is not None])
-        return known if len(known) == len(sizes) else None
+    def padded_shape(self) -> Shape:
+        """The extents with the padding of the last chunks."""
+        return self.block(ArraySubset.full(self.grid_shape)).shape
 
     def chunk_shape(self, index: Sequence[int]) -> Shape:
         """The shape of a cell, also where the array ends inside of it."""
@@ -191,9 +198,42 @@ class ChunkGrid:
             raise BoundsError("subset outside of the array", expected=f"within {self.array_shape}", got=subset)
         if subset.is_empty:
             return ArraySubset.full((0,) * self.ndim)
+        return self.block_of(subset)
+
+    def block(self, chunks: ArraySubset) -> ArraySubset:
+        """The elements of a block of chunks, padding of the last ones included."""
+        start, shape = [], []
+        for dimension, low, count in zip(self.dimensions, chunks.start, chunks.shape, strict=True):
+            first, last = (low, low + count - 1) if count else (0, 0)
+            start.append(dimension.start(first) if count else 0)
+            shape.append(dimension.start(last) + dimension.length(last) - start[-1] if count else 0)
+        return ArraySubset((0,) * self.ndim if chunks.is_empty else tuple(start), tuple(shape))
+
+    def block_of(self, subset: ArraySubset) -> ArraySubset:
+        """The chunks that a subset touches, which is not empty and may reach into the padding of the last ones."""
         first = [dimension.locate(low) for dimension, low in zip(self.dimensions, subset.start, strict=True)]
         last = [dimension.locate(high - 1) for dimension, high in zip(self.dimensions, subset.stop, strict=True)]
-        return ArraySubset(tuple(first), tuple(b - a + 1 for a, b in zip(first, last, strict=True)))
+        return ArraySubset(tuple(first), tuple([b - a + 1 for a, b in zip(first, last, strict=True)]))
+
+    def within(self, index: IntArray) -> npt.NDArray[np.bool_]:
+        """(n,) which of the chunks (n, d) have no element beyond the end of the array."""
+        result = np.ones(len(index), np.bool_)
+        for j, dimension in enumerate(self.dimensions):
+            result &= dimension.start(index[:, j]) + dimension.length(index[:, j]) <= dimension.extent
+        return result
+
+    def chunk_shapes(self, index: IntArray) -> IntArray:
+        """(n, d) the shapes of chunks (n, d), also where the array ends inside of them."""
+        shapes = np.empty_like(index)
+        for j, dimension in enumerate(self.dimensions):
+            shapes[:, j] = dimension.length(index[:, j])
+        return shapes
+
+    def typical_shapes(self) -> tuple[Shape, ...]:
+        """Chunk shapes of which one at least has each length that a dimension has; the shape of the largest chunk first."""
+        shape = self.uniform_shape
+        assert shape is not None, "every grid that can be opened is regular"
+        return (shape,)
 
     def with_shape(self, array_shape: Sequence[int]) -> ChunkGrid:
         """The same cells over an array of another shape."""
@@ -206,6 +246,14 @@ class ChunkGrid:
 
     def _paired(self, index: Sequence[int]) -> zip[tuple[Dimension, int]]:
         return zip(self.dimensions, check_chunk_indices(index, self.grid_shape), strict=True)
+
+
+def block_indices(chunks: ArraySubset) -> IntArray:
+    """(n, d) indices of a block of chunks, in C order."""
+    if not chunks.ndim:
+        return np.empty((1, 0), np.int64)
+    indices = np.indices(chunks.shape).reshape(chunks.ndim, -1).T + np.array(chunks.start, np.int64)
+    return np.ascontiguousarray(indices, np.int64)
 
 
 Refuse: TypeAlias = Callable[[str, object, object], NoReturn]

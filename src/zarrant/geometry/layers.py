@@ -65,10 +65,6 @@ class Layers:
         """See `Region.transpose`."""
         return Layers(tuple(region.transpose(order) for region in self.regions), self.numbers)
 
-    def whole(self, shape: Sequence[int]) -> bool:
-        """See `Region.whole`."""
-        return len(self.regions) == 1 and self.regions[0].whole(shape)
-
 
 @dataclass(frozen=True, eq=False)
 class LayerCells:

@@ -6,7 +6,6 @@ outside of the bounds.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,7 +14,7 @@ import numpy as np
 from zarrant.errors import BoundsError
 from zarrant.geometry.axis import BoolArray, covered
 from zarrant.geometry.grid import ChunkGrid, IntArray
-from zarrant.geometry.region import Boxes, Cells, check_ndim, check_split
+from zarrant.geometry.region import Boxes, Cells, check_split
 from zarrant.geometry.rows import RowCells, by_cell
 
 
@@ -47,14 +46,6 @@ class Points:
         """See `Region.transpose`."""
         axis = list(order).index(self.axis) if self.ndim else 0
         return Points(np.ascontiguousarray(self.coords[:, list(order)]), self.value, axis)
-
-    def whole(self, shape: Sequence[int]) -> bool:
-        """See `Region.whole`."""
-        check_ndim(self.ndim, shape)
-        if len(self.coords) != math.prod(shape) or any(length != 1 for j, length in enumerate(shape) if j != self.axis):
-            return False
-        in_order = self.ndim == 0 or (self.coords[:, self.axis] == np.arange(len(self.coords))).all()
-        return bool(in_order) and bool((np.diff(self.value) == 1).all())
 
 
 def points_region(coords: IntArray) -> Points:

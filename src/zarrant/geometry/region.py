@@ -61,13 +61,6 @@ class Region(Protocol):
         """The region of the transposed array and values: dimension j is dimension `order[j]` of this one."""
         ...
 
-    def whole(self, shape: Sequence[int]) -> bool:
-        """Whether this is every element of an array of `shape` once, in order: one box of the values is the whole array.
-
-        True is a promise; False may be said of segments that happen to join.
-        """
-        ...
-
 
 class Cells(Protocol):
     """The touched cells of a grid, in C order of their index, each with its part of a region."""
@@ -134,11 +127,6 @@ class Product:
     def transpose(self, order: Sequence[int]) -> Product:
         """See `Region.transpose`."""
         return Product(tuple([self.axes[j] for j in order]))
-
-    def whole(self, shape: Sequence[int]) -> bool:
-        """See `Region.whole`."""
-        check_ndim(self.ndim, shape)
-        return all(axis.whole(length) for axis, length in zip(self.axes, shape, strict=True))
 
 
 def box_region(subset: ArraySubset, value_start: Sequence[int] | None = None) -> Product:

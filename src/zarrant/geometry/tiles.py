@@ -52,10 +52,6 @@ class Tiles:
         axes = list(order)
         return Tiles(self.start[:, axes], self.shape[:, axes], self.value[:, axes])
 
-    def whole(self, shape: Sequence[int]) -> bool:
-        """See `Region.whole`."""
-        return len(self.start) == 1 and not (self.start.any() or self.value.any()) and tuple(self.shape[0]) == tuple(shape)
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TileCells(RowCells):

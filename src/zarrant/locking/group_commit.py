@@ -35,7 +35,7 @@ class Groups:
     """All entries that were not settled yet, by name, in order of arrival. The first of each name leads, and stays until it leaves.
 
     >>> groups = Groups()
-    >>> first, second = (Entry("k", item, lambda: None) for item in "ab")
+    >>> first, second = (Entry("k", item, lambda: None, owner=item) for item in "ab")
     >>> groups.join(first), groups.join(second), [entry.item for entry in groups.take(first)]
     (True, False, ['a', 'b'])
     """

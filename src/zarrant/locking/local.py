@@ -22,7 +22,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple, Protocol
@@ -283,3 +283,16 @@ class KeyQueues:
 def in_turn(queues: KeyQueues, names: Mapping[str, str], deadline: float, store: str) -> AbstractContextManager[None]:
     """Own names of queues; a timeout names the store, and the key that stands behind its name."""
     return queues.hold(list(names), deadline, lambda error: error.annotate(store=store, key=names.get(str(error.path))))
+
+
+@contextmanager
+def locked_again(queues: KeyQueues, names: Mapping[str, str], held: Container[str], deadline: float, store: str) -> Iterator[None]:
+    """Own names that are locked already, inside of their lock; it keeps threads apart that share the lock.
+
+    OptionError for a name that is not locked: waiting for one more could be waiting for somebody who waits for us.
+    """
+    for name, key in names.items():
+        if name not in held:
+            raise not_locked(store, key)
+    with in_turn(queues, names, deadline, store):
+        yield

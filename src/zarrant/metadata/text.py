@@ -37,8 +37,8 @@ def member(path: str, key: object) -> str:
     return f"{path}.{key}" if re.fullmatch(r"[A-Za-z_][\w-]*", key) else f"{path}[{json.dumps(key)}]"
 
 
-def parse_json(data: bytes, limits: Limits = LIMITS) -> Any:
-    """Read one JSON document."""
+def parse_json(data: bytes, limits: Limits = LIMITS, words: bool = False) -> Any:
+    """Read one JSON document; `words`: all of it are attributes, in which the words NaN and Infinity may be."""
     require(len(data), limits.document, "a document that is too large", "document", "$")
     data, reader = bytes(data), _Reader(limits)
     containers = _check_containers(data, limits)
@@ -59,13 +59,13 @@ def parse_json(data: bytes, limits: Limits = LIMITS) -> Any:
         raise _too_deep("$", limits) from cause
     # A look at each value costs more than reading it, so it is left out where nothing can be wrong.
     if reader.odd or b"\\u" in data or containers > limits.depth:
-        _check(value, limits)
+        _check(value, limits, words)
     return value
 
 
-def dump_json(value: Any) -> bytes:
+def dump_json(value: Any, words: bool = False) -> bytes:
     """Write one JSON document that `parse_json` reads: UTF-8, two spaces of indent, a newline at the end."""
-    _check(value, LIMITS)
+    _check(value, LIMITS, words)
     try:
         text = _indented(value)
     except ValueError as cause:  # CPython was told to print fewer digits (sys.set_int_max_str_digits)
@@ -190,12 +190,12 @@ class _Place(NamedTuple):
         return len(keys) == 1 or (keys[:2] == ["consolidated_metadata", "metadata"] and len(keys) == 4)
 
 
-def _check(root: Any, limits: Limits) -> None:
+def _check(root: Any, limits: Limits, all_words: bool = False) -> None:
     """Refuse what JSON cannot say, wherever it is. Its own stack, of lists and objects only, keeps depth off the interpreter's."""
     if not isinstance(root, dict | list | tuple):
         _check_scalar(root, _Place(), False, limits)
         return
-    stack: list[tuple[Any, _Place, int, bool]] = [(root, _Place(), 1, False)]
+    stack: list[tuple[Any, _Place, int, bool]] = [(root, _Place(), 1, all_words)]
     while stack:
         value, place, depth, words = stack.pop()
         if depth > limits.depth:

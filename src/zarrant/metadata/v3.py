@@ -23,6 +23,7 @@ Json: TypeAlias = Any
 
 MAX_SIZE = 2**63 - 1
 CONSOLIDATED = "consolidated_metadata"
+DIMENSIONS_V2 = "_ARRAY_DIMENSIONS"
 _IGNORABLE = 'Only an object with "must_understand": false may be ignored'
 
 
@@ -97,10 +98,19 @@ class ArrayDocument:
     extra: Mapping[str, Json] = field(default_factory=dict)
     version: object = field(default=None, compare=False, repr=False)
     """What the store calls the stored object with these members; None where that is not known."""
+    v2: Mapping[str, Json] | None = field(default=None, repr=False)
+    """Where the array is stored as Zarr V2: the members of its `.zarray`, but for the shape, as they are written back."""
+
+    @property
+    def zarr_format(self) -> int:
+        """The version of the format in which the array is stored."""
+        return 3 if self.v2 is None else 2
 
     def with_attributes(self, attributes: Mapping[str, Json]) -> Self:
         """The same array with other attributes."""
-        return replace(self, attributes=plain(attributes_of(attributes)), version=None)
+        changed: dict[str, Json] = plain(attributes_of(attributes))
+        names = self.dimension_names if self.v2 is None else array_dimensions(changed, len(self.shape))
+        return replace(self, attributes=changed, dimension_names=names, version=None)
 
     def with_shape(self, shape: Sequence[int]) -> Self:
         """The same array with other extents; the number of dimensions stays."""
@@ -111,7 +121,12 @@ class ArrayDocument:
         return replace(self, shape=tuple(int(n) for n in shape), version=None)
 
     def to_json(self) -> dict[str, Json]:
-        """The document as a JSON value, members in the order of the specification, unknown ones last."""
+        """The document as a JSON value, members in the order of the specification, unknown ones last.
+
+        Of an array that is stored as Zarr V2, the members of its `.zarray`, and its attributes.
+        """
+        if self.v2 is not None:
+            return {"zarr_format": 2, "shape": list(self.shape), **self.v2, "attributes": self.attributes}
         value: dict[str, Json] = {
             "zarr_format": 3,
             "node_type": "array",
@@ -136,6 +151,13 @@ class GroupDocument:
 
     attributes: dict[str, Json] = field(default_factory=dict)
     extra: Mapping[str, Json] = field(default_factory=dict)
+    v2: Mapping[str, Json] | None = field(default=None, repr=False)
+    """Where the group is stored as Zarr V2: what its `.zgroup` holds besides the version; most hold nothing."""
+
+    @property
+    def zarr_format(self) -> int:
+        """The version of the format in which the group is stored."""
+        return 3 if self.v2 is None else 2
 
     @property
     def consolidated(self) -> Mapping[str, Json] | None:
@@ -167,6 +189,8 @@ class GroupDocument:
 
     def to_json(self) -> dict[str, Json]:
         """The document as a JSON value, unknown members last."""
+        if self.v2 is not None:
+            return {"zarr_format": 2, **self.v2, "attributes": self.attributes}
         value: dict[str, Json] = {"zarr_format": 3, "node_type": "group", "attributes": self.attributes}
         return value | {key: item for key, item in self.extra.items() if key not in value}
 
@@ -305,6 +329,18 @@ def attributes_of(value: object) -> dict[str, Json]:
         expected = "a mapping of names to JSON values"
         raise DataTypeError("not attributes", field="attributes", expected=expected, got=type(value).__name__)
     return dict(value)
+
+
+def array_dimensions(attributes: Mapping[str, Json], rank: int) -> tuple[str | None, ...] | None:
+    """The names of dimensions in the attribute in which xarray and netCDF-C keep them for Zarr V2; None where there are none.
+
+    >>> array_dimensions({"_ARRAY_DIMENSIONS": ["y", "x"]}, 2)
+    ('y', 'x')
+    """
+    names = attributes.get(DIMENSIONS_V2)
+    if not isinstance(names, list) or len(names) != rank or not all(isinstance(name, str) for name in names):
+        return None
+    return tuple(names)
 
 
 def _attributes(value: dict[str, Json]) -> dict[str, Json]:

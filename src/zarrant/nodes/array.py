@@ -18,7 +18,7 @@ from zarrant.errors import OptionError
 from zarrant.metadata.v3 import ArrayDocument
 from zarrant.nodes.array_properties import ArrayProperties, check_chunk, check_subset, warn_not_erased
 from zarrant.nodes.attributes import Attributes
-from zarrant.nodes.base import LIST, READ, UPDATE, WRITE, S
+from zarrant.nodes.base import GROW, LIST, READ, UPDATE, WRITE, S
 from zarrant.nodes.indexing import Indexer
 from zarrant.nodes.locks import locked_array
 from zarrant.nodes.partial_decoder import PartialDecoder
@@ -595,11 +595,38 @@ class Array(ArrayProperties[S]):
         return Indexer(self, "blocks")
 
     def __getitem__(self: Array[Readable], selection: Any) -> Any:
-        """Elements by NumPy indexing; a scalar where only integers are given."""
+        """The elements of a NumPy index: integers, slices with any step, `...`, a mask of the array's shape, integer arrays for
+        all dimensions, or one list or mask beside slices; a scalar where only integers are given.
+
+        Raises:
+            BoundsError: an index beyond the array. Slices are cut, as in NumPy.
+            SelectionError: an expression that means nothing, or more than one thing: then `oindex` or `vindex` says which.
+            ChunkError: what is stored cannot be decoded.
+
+        >>> a = zarrant.create_array({}, data=np.arange(24).reshape(4, 6), chunks=(2, 3))
+        >>> a[1:3, ::-2].tolist()
+        [[11, 9, 7], [17, 15, 13]]
+        """
         return Indexer(self, "numpy")[selection]
 
     def __setitem__(self: Array[ReadableWritable], selection: Any, values: Any) -> None:
-        """Store by NumPy indexing; see `ops.update.store_selection`."""
+        """Store values, broadcast by NumPy's rules, at any index that reading takes; see `store_array_subset` for what becomes
+        of chunks.
+
+        Where an index names an element twice, the later value stays.
+
+        Raises:
+            BoundsError: an index beyond the array.
+            SelectionError: an expression that means nothing, or more than one thing.
+            ShapeError: the values have another shape.
+            DataTypeError: the data type cannot hold the values.
+            PartialFailure: some chunks could not be stored. It names them, with causes, and those that were stored.
+
+        >>> a = zarrant.create_array({}, data=np.arange(24).reshape(4, 6), chunks=(2, 3))
+        >>> a[a[...] > 20] = 0
+        >>> a[3].tolist()
+        [18, 19, 20, 0, 0, 0]
+        """
         Indexer(self, "numpy")[selection] = values
 
     def __array__(self: Array[Readable], dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Values:
@@ -736,7 +763,7 @@ class Array(ArrayProperties[S]):
         [6, 7, 8, 9, 10, 11, 0, 0]
         """
         op = growth.resize(self._state, shape, self._place.able.list, self._moved, shrink)
-        warn_not_erased(self._place.run(self._place.in_step(op), self._place.require_shape_change()))
+        warn_not_erased(self._place.run(self._place.in_step(op), GROW))
 
     def append(self: Array[ReadableWritable], data: Any, axis: int = 0) -> slice:
         """Store data behind the end of a dimension, and grow the array by it. From many processes at once none is lost.
@@ -767,7 +794,7 @@ class Array(ArrayProperties[S]):
         (7, 6)
         """
         op = growth.append(self._state, data, axis, self._moved)
-        return self._place.run(self._place.in_step(op), self._place.require_shape_change())
+        return self._place.run(self._place.in_step(op), GROW)
 
     @property
     def nchunks_initialized(self: Array[Readable]) -> int:

@@ -72,13 +72,13 @@ class ArrayProperties(Frozen, Located[S]):
     @property
     def chunks(self) -> tuple[int, ...]:
         """The shape of the smallest readable pieces: subchunks where the array is sharded, chunks where not."""
-        shapes = self._state.chain.subchunk_shapes()
-        return shapes[-1] if shapes else self._state.chunk_shape
+        shapes = self._state.subchunk_shapes
+        return shapes[-1] if shapes else self.write_unit
 
     @property
     def shards(self) -> tuple[int, ...] | None:
         """The shape of stored objects where the array is sharded, else None."""
-        return self._state.chunk_shape if self._state.chain.subchunk_shapes() else None
+        return self.write_unit if self._state.sharded else None
 
     @property
     def filters(self) -> tuple[Any, ...]:
@@ -114,7 +114,7 @@ class ArrayProperties(Frozen, Located[S]):
     @property
     def write_unit(self) -> tuple[int, ...]:
         """The shape of one stored object: writes aligned to it never read."""
-        return self._state.chunk_shape
+        return self._state.grid.typical_shapes()[0]
 
     @property
     def fill_value(self) -> Any:
@@ -252,7 +252,7 @@ class ArrayProperties(Frozen, Located[S]):
         try:
             self._state = self._state.with_document(document)
         except ZarrantError as error:
-            raise error.annotate(store=self.url, key=document_key(self.path)) from error.__cause__
+            raise error.annotate(store=self.url, key=document_key(self.path, document)) from error.__cause__
 
     def _same(self, document: Document) -> Document:
         """See `ops.current.same_array`."""
@@ -262,7 +262,7 @@ class ArrayProperties(Frozen, Located[S]):
         try:
             return BoundArray.from_document(self.path, document, self._place.options)
         except ZarrantError as error:
-            raise error.annotate(store=self.url, key=document_key(self.path)) from error.__cause__
+            raise error.annotate(store=self.url, key=document_key(self.path, document)) from error.__cause__
 
     @property
     def _inner(self) -> Chain:

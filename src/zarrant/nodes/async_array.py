@@ -11,7 +11,7 @@ import numpy.typing as npt
 from zarrant.metadata.v3 import ArrayDocument
 from zarrant.nodes.array_properties import ArrayProperties, check_chunk, check_subset, warn_not_erased
 from zarrant.nodes.attributes import values_of
-from zarrant.nodes.base import LIST, READ, UPDATE, WRITE, S
+from zarrant.nodes.base import GROW, LIST, READ, UPDATE, WRITE, S
 from zarrant.nodes.locks import locked_array_async
 from zarrant.nodes.partial_decoder import AsyncPartialDecoder
 from zarrant.nodes.partial_encoder import AsyncPartialEncoder, encoder_of
@@ -207,12 +207,12 @@ class AsyncArray(ArrayProperties[S]):
     async def resize(self, shape: int | Sequence[int], *, shrink: bool | None = None) -> None:
         """See `Array.resize`."""
         op = growth.resize(self._state, shape, self._place.able.list, self._moved, shrink)
-        warn_not_erased(await self._place.run_async(self._place.in_step(op), self._place.require_shape_change()))
+        warn_not_erased(await self._place.run_async(self._place.in_step(op), GROW))
 
     async def append(self, data: Any, axis: int = 0) -> slice:
         """See `Array.append`."""
         op = growth.append(self._state, data, axis, self._moved)
-        return await self._place.run_async(self._place.in_step(op), self._place.require_shape_change())
+        return await self._place.run_async(self._place.in_step(op), GROW)
 
     async def nchunks_initialized(self: AsyncArray[Readable]) -> int:
         """See `Array.nchunks_initialized`; a coroutine here."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, Generic, TypeVar, Unpack
+from typing import Generic, TypeVar, Unpack, cast
 
 from zarrant.codecs.protocols import CodecOptions
 from zarrant.config import Config, ConfigOptions
@@ -23,11 +23,8 @@ from zarrant.ops.consolidated import Keeping, in_step
 from zarrant.requests import Op
 from zarrant.run.drivers import World, in_thread, perform, perform_async
 from zarrant.run.pool import available_cpus, available_memory, shared_pool
-from zarrant.storage import Capabilities, Version, capabilities
+from zarrant.storage import Calls, Capabilities, Store, Version, as_store, capabilities, guard_of, url_of
 from zarrant.stores.adapters import ReadOnly
-from zarrant.stores.filesystem import FilesystemStore
-from zarrant.stores.guarded import Synchronized
-from zarrant.stores.memory import MemoryStore
 
 T = TypeVar("T")
 H = TypeVar("H")
@@ -37,6 +34,8 @@ READ = ("get",)
 WRITE = ("put", "erase")
 UPDATE = ("get", "put", "erase")
 LIST = ("get", "list")
+GROW = (*UPDATE, "exclusive")
+"""Also: two writers can be kept apart, though what they write is not there yet (`Place.require`)."""
 
 STORE_OPTIONS = ("locking", "lock_timeout", "durability", "direct_io", "file_reuse")
 """Options of a handle that its store must know."""
@@ -54,7 +53,7 @@ TOGETHER = 32 << 20
 class Place:
     """A node's store and path, the options in force, and whether partial writes are guarded."""
 
-    store: Any
+    store: Store
     path: str
     config: Config
     guarded: bool = True
@@ -69,7 +68,7 @@ class Place:
         return capabilities(self.store)
 
     @cached_property
-    def _met(self) -> set[tuple[str, ...]]:
+    def _met(self) -> set[tuple[tuple[str, ...], Calls]]:
         """What the store was found to have; it does not change."""
         return set()
 
@@ -83,20 +82,19 @@ class Place:
             subchunk_order=config.subchunk_order,
             shard_updates=config.shard_updates,
             dead_limit=config.dead_limit,
-            aligned=bool(getattr(self.store, "direct_io", False)),
+            aligned=self.able.direct_io,
         )
         return OpOptions(codec, config.missing_chunks, self.guarded, self.able.get, self._together, self._checks_conditions)
 
     @property
     def _checks_conditions(self) -> bool:
-        """See `OpOptions`; asked of the class, as `storage.Conditional` says."""
-        kind = type(self.store)
-        return self.able.get and hasattr(kind, "only_while") and hasattr(kind, "steady")
+        """See `OpOptions`."""
+        return self.able.get and self.able.only_while and self.able.steady
 
     @property
     def _together(self) -> int:
         """See `OpOptions`."""
-        syncs = getattr(self.store, "durability", None) == "fsync" and hasattr(type(self.store), "put_all")
+        syncs = self.able.durability == "fsync" and self.able.put_all
         return min(TOGETHER, self._memory // 8) if syncs else 0
 
     @property
@@ -106,7 +104,7 @@ class Place:
     @property
     def url(self) -> str:
         """The address of the node."""
-        root = str(getattr(self.store, "url", repr(self.store)))
+        root = url_of(self.store)
         return f"{root.rstrip('/')}/{self.path}" if self.path else root
 
     @property
@@ -114,22 +112,20 @@ class Place:
         """What guards writes, in words."""
         if not self.guarded:
             return "none (synchronizer=None): concurrent updates can be lost; LostUpdateError where that is seen"
-        return str(getattr(self.store, "guard", "unknown"))
+        return guard_of(self.store)
 
     def with_config(self, **options: Unpack[ConfigOptions]) -> Place:
         """The same place under other options."""
         config, store = self.config.with_options(**options), self.store
         changed = {name: getattr(config, name) for name in STORE_OPTIONS if name in options}
-        if isinstance(store, FilesystemStore | Synchronized):
-            store = store.with_options(**changed)
-        elif isinstance(store, ReadOnly) and isinstance(store.store, FilesystemStore):
-            store = ReadOnly(store.store.with_options(**changed))
+        if changed and self.able.with_options:
+            store = as_store(store.with_options(**changed))
         return replace(self, config=config, store=store)
 
     @property
     def keeping(self) -> Keeping:
         """What is known about consolidated metadata above the node."""
-        exclusive = self.guarded and (self.able.hold or in_process(self.store))
+        exclusive = self.guarded and (self.able.hold or self.able.one_process)
         return Keeping(exclusive, self.able.put_if, self.without_copies)
 
     def in_step(self, op: Op[T]) -> Op[T]:
@@ -144,9 +140,8 @@ class Place:
 
     def run(self, op: Op[T], needs: tuple[str, ...]) -> T:
         """Perform an operation in this thread."""
-        self.require(needs)
-        if self.able.native_async:
-            raise CapabilityError("this store is async only", store=repr(self.store), hint="Use AsyncArray or AsyncGroup")
+        self.require_blocking()
+        self.require(needs, self.able.sync_calls)
         try:
             return perform(op, self._world(needs))
         except ZarrantError as error:
@@ -154,7 +149,7 @@ class Place:
 
     async def run_async(self, op: Op[T], needs: tuple[str, ...]) -> T:
         """Perform an operation without blocking the event loop."""
-        self.require(needs)
+        self.require(needs, self.able.loop_calls)
         try:
             return await perform_async(op, self._world(needs))
         except ZarrantError as error:
@@ -186,46 +181,53 @@ class Place:
         await in_thread(self._syncing(), executor=self.executor)
 
     def _syncing(self) -> Callable[[], None]:
-        sync: Callable[[], None] | None = getattr(self.store, "sync", None)
-        if sync is None:
+        if not self.able.sync:
             raise CapabilityError("the store cannot tell what is on disk", store=self.url, expected="sync")
-        return sync
+        return self.store.sync
 
-    def require(self, needs: tuple[str, ...]) -> None:
-        """CapabilityError unless the store has what is needed."""
-        if needs in self._met:
+    def require_blocking(self) -> None:
+        """CapabilityError for a store that has coroutines only."""
+        if not self.able.blocks and self.able.async_calls != Calls():
+            raise CapabilityError("this store is async only", store=repr(self.store), hint="Use AsyncArray or AsyncGroup")
+
+    def require(self, needs: tuple[str, ...], calls: Calls) -> None:
+        """CapabilityError unless the store has what is needed, by the calls that are made."""
+        if (needs, calls) in self._met:
             return
         able = self.able
-        missing = [name for name in needs if not getattr(able, name)]
-        if "get" in needs and "put" in needs and self.guarded and not (able.hold or able.put_if):
+        missing = [name for name in needs if name != "exclusive" and not getattr(calls, name)]
+        if "get" in needs and "put" in needs and self.guarded and not (calls.hold or calls.put_if):
             missing.append("hold or put_if")
-        if "put" in needs and self.config.durability == "fsync" and getattr(self.store, "durability", None) != "fsync":
+        if "put" in needs and self.config.durability == "fsync" and able.durability != "fsync":
             missing.append('durability="fsync"')
-        if self.config.direct_io and not getattr(self.store, "direct_io", False):
+        if self.config.direct_io and not able.direct_io:
             missing.append("direct_io=True")
         if missing and isinstance(self.store, ReadOnly):
             what, hint = "the node or its store was opened for reading only", 'To write, open it with mode="r+"'
             raise CapabilityError(what, store=repr(self.store), expected=missing, got='mode="r"', hint=hint)
         if missing:
-            got = [name for name, has in able._asdict().items() if has]
+            got = [name for name, has in calls._asdict().items() if has]
             raise CapabilityError("the store cannot do what this needs", store=repr(self.store), expected=missing, got=got)
-        self._met.add(needs)
+        if "exclusive" in needs:
+            self._require_locks(calls)
+        self._met.add((needs, calls))
 
-    def require_shape_change(self) -> tuple[str, ...]:
-        """What resizing and appending need of the store; CapabilityError where other processes cannot be kept out.
+    def _require_locks(self, calls: Calls) -> None:
+        """CapabilityError where two writers that change the shape cannot be kept apart.
 
         They lock the array's metadata. Between the threads of one process a queue is such a lock; a store that several processes
         share must have locks of its own.
         """
-        self.require(UPDATE)
-        if self.guarded and not self.able.hold and not in_process(self.store):
+        queued = self.able.one_process and calls is self.able.sync_calls
+        if self.guarded and not calls.hold and not queued:
             raise CapabilityError(
-                "appending and resizing need an exclusive hold, which this store does not have",
+                "appending and resizing need an exclusive hold, which this store does not have: two appends at the same time would "
+                "both write the chunks that follow, and comparing the metadata afterwards cannot undo that",
                 store=repr(self.store),
-                expected="hold",
-                hint="With synchronizer=None it is up to you that only one process at a time changes the shape",
+                expected="hold" if calls is self.able.sync_calls else "hold_async",
+                hint="A store that only this process can reach says so by `one_process = True`, and is guarded by a queue. "
+                "With synchronizer=None it is up to you that only one process at a time changes the shape",
             )
-        return UPDATE
 
 
 _WAYS = {
@@ -245,13 +247,6 @@ def not_settable(kind: type, name: str) -> FrozenAttributeError:
     else:
         hint = "It belongs to what is stored" if name in known else did_you_mean(name, known)
     return FrozenAttributeError(f"an attribute of {kind.__name__} that cannot be set", field=name, hint=hint)
-
-
-def in_process(store: Any) -> bool:
-    """Whether only this process can reach the store, so that a queue of its threads is as good as a lock."""
-    while hasattr(store, "store"):  # a view of another store
-        store = store.store
-    return isinstance(store, MemoryStore)
 
 
 def warn_caller(message: str) -> None:
@@ -300,8 +295,7 @@ class Located(Generic[S]):
     @property
     def store(self) -> S:
         """The store that holds the node."""
-        store: S = self._place.store
-        return store
+        return cast("S", self._place.store)
 
     @property
     def path(self) -> str:

@@ -7,13 +7,14 @@ from typing import Any, Literal, TypedDict
 
 import numpy as np
 
-from zarrant.errors import NodeExistsError, OptionError, ZarrantError, did_you_mean
+from zarrant.errors import NodeExistsError, OptionError, ZarrantError, did_you_mean, shown
 from zarrant.metadata.text import plain
 from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument, attributes_of
 from zarrant.nodes.base import UPDATE, WRITE, Place, Start
 from zarrant.nodes.layout import Layout
 from zarrant.ops import hierarchy, ingest, update
 from zarrant.ops.bound_array import BoundArray
+from zarrant.ops.casting import as_values, broadcast
 from zarrant.requests import Op
 
 
@@ -33,7 +34,7 @@ class ArrayOptions(TypedDict, total=False):
     attributes: Mapping[str, Any] | None
     chunk_key_encoding: Any
     dimension_names: Sequence[str | None] | None
-    zarr_format: Literal[3]
+    zarr_format: Literal[2, 3]
     overwrite: bool
     if_exists: Literal["error", "match", "overwrite"]
 
@@ -44,7 +45,7 @@ def array_creation(place: Place, options: Mapping[str, Any], within: str | None 
     refuse_unknown(options, ArrayOptions.__annotations__)
     options = dict(options)
     overwrite, match = _existing(options.pop("overwrite", False), options.pop("if_exists", "error"))
-    check_format(options.pop("zarr_format", 3))
+    check_format(options.get("zarr_format", 3))
     data = options.pop("data", None)
     if data is not None:
         typed = data if hasattr(data, "shape") and isinstance(getattr(data, "dtype", None), np.dtype) else np.asarray(data)
@@ -67,6 +68,7 @@ class GroupLayout(TypedDict, total=False):
     """Keywords of `create_group`."""
 
     attributes: Mapping[str, Any] | None
+    zarr_format: Literal[2, 3]
     overwrite: bool
     if_exists: Literal["error", "match", "overwrite"]
 
@@ -77,7 +79,8 @@ def group_creation(place: Place, options: Mapping[str, Any], within: str | None 
     refuse_unknown(options, GroupLayout.__annotations__)
     overwrite, match = _existing(options.get("overwrite", False), options.get("if_exists", "error"))
     attributes = options.get("attributes")
-    document = GroupDocument({} if attributes is None else plain(attributes_of(attributes)))
+    version = check_format(options.get("zarr_format", 3))
+    document = GroupDocument({} if attributes is None else plain(attributes_of(attributes)), v2={} if version == 2 else None)
     op = hierarchy.create_node(place.path, document, overwrite=overwrite, match=match, exclusive=_exclusive(place), within=within)
     return Start(place, place.in_step(op), WRITE)
 
@@ -142,7 +145,7 @@ def _filling(state: BoundArray, data: Any, overwrite: bool) -> Callable[[], Op[N
     if ingest.is_lazy(data) and not overwrite:
         ingest.check_lazy(state, data)
         return lambda: ingest.store_lazy(state, data)
-    values = update.broadcast(state.values(data), state.shape)
+    values = broadcast(as_values(state, data), state.shape)
     return lambda: update.store_new_array(state, values)
 
 
@@ -158,7 +161,8 @@ def _existing(overwrite: Any, if_exists: Any) -> tuple[bool, bool]:
     return overwrite or if_exists == "overwrite", if_exists == "match"
 
 
-def check_format(version: Any) -> None:
-    """OptionError for another Zarr format than 3."""
-    if version != 3:
-        raise OptionError("only Zarr V3 is written so far", field="zarr_format", expected=3, got=version)
+def check_format(version: Any) -> int:
+    """The version of the Zarr format; OptionError for another than 2 and 3."""
+    if isinstance(version, bool) or version not in (2, 3):
+        raise OptionError("no such version of the format", field="zarr_format", expected="2 | 3", got=shown(version))
+    return int(version)

@@ -13,12 +13,12 @@ from typing import Any, TypeAlias, Unpack
 import numpy as np
 
 from zarrant.dtypes.fixed import from_numpy
-from zarrant.errors import NodeExistsError, ZarrantError
+from zarrant.errors import NodeExistsError, OptionError, ZarrantError, shown
 from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument
 from zarrant.nodes.array import Array
 from zarrant.nodes.async_array import AsyncArray
 from zarrant.nodes.attributes import Attributes, values_of
-from zarrant.nodes.base import LIST, READ, UPDATE, WRITE, Frozen, Located, Place, S, Start
+from zarrant.nodes.base import GROW, LIST, READ, UPDATE, WRITE, Frozen, Located, Place, S, Start
 from zarrant.nodes.create import ArrayOptions, GroupLayout, array_creation, group_creation
 from zarrant.nodes.locks import lock_together, lock_together_async
 from zarrant.nodes.show import Info, group_html, group_info, tree_text
@@ -51,6 +51,14 @@ class GroupFacts(Frozen, Located[S]):
 
     def _deletion(self) -> Op[None]:
         return hierarchy.delete_group(self.path) if self._place.able.get else hierarchy.delete_node(self.path)
+
+    def _like(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of a new node, which is of the version of the format that this group is of."""
+        own = self._document.zarr_format
+        if options.get("zarr_format", own) != own:
+            message, got = "a group holds nodes of its own version of the format", options["zarr_format"]
+            raise OptionError(message, field="zarr_format", expected=own, got=shown(got), path=self.path or "/")
+        return {**options, "zarr_format": own}
 
     def _below(self, name: str) -> Place:
         return self._at(hierarchy.check_path(name))
@@ -103,13 +111,13 @@ def _member(group: GroupFacts[Any], child: Child, handle: Callable[[Place, Docum
     return UnreadableNode(place, error.annotate(store=place.url), kind)
 
 
-def _array_required(place: Place, options: ArrayOptions, within: str) -> Start:
+def _array_required(place: Place, options: Mapping[str, Any], within: str) -> Start:
     """The array that is there, or else a new one."""
     create = lambda: array_creation(place, {**options, "if_exists": "match"}, within).op  # noqa: E731
     return Start(place, hierarchy.open_node(place.path, ArrayDocument, create), READ)
 
 
-def _group_required(place: Place, options: GroupLayout, within: str) -> Start:
+def _group_required(place: Place, options: Mapping[str, Any], within: str) -> Start:
     """The group that is there, or else a new one."""
     create = lambda: group_creation(place, {**options, "if_exists": "match"}, within).op  # noqa: E731
     return Start(place, hierarchy.open_node(place.path, GroupDocument, create), READ)
@@ -141,23 +149,23 @@ class Group(GroupFacts[S]):
 
     def create_array(self, name: str, **options: Unpack[ArrayOptions]) -> Array[S]:
         """A new array below the group; options as in `zarrant.create_array`."""
-        return array_creation(self._below(name), options, self.path).run(Array)
+        return array_creation(self._below(name), self._like(options), self.path).run(Array)
 
     def create_group(self, name: str, **options: Unpack[GroupLayout]) -> Group[S]:
         """A new group below this one; options `attributes`, `overwrite` and `if_exists`."""
-        return group_creation(self._below(name), options, self.path).run(Group)
+        return group_creation(self._below(name), self._like(options), self.path).run(Group)
 
     def require_array(self, name: str, **options: Unpack[ArrayOptions]) -> Array[S]:
         """The array of this name, made with these options where there is none.
 
         NodeExistsError where it has another shape or data type; NodeNotFoundError where the name is that of a group.
         """
-        array: Array[S] = _as_required(_array_required(self._below(name), options, self.path).run(Array), options)
+        array: Array[S] = _as_required(_array_required(self._below(name), self._like(options), self.path).run(Array), options)
         return array
 
     def require_group(self, name: str, **options: Unpack[GroupLayout]) -> Group[S]:
         """The group of this name, made with these options where there is none."""
-        return _group_required(self._below(name), options, self.path).run(Group)
+        return _group_required(self._below(name), self._like(options), self.path).run(Group)
 
     def __getitem__(self, name: str) -> Array[S] | Group[S]:
         """A node below the group, by name or path; NodeNotFoundError (which is a KeyError) where there is none."""
@@ -167,7 +175,7 @@ class Group(GroupFacts[S]):
     def get(self, name: str, default: Any = None) -> Any:
         """The node of this name; `default` where there is none. One that cannot be opened raises its error."""
         place = self._below(name)
-        document = place.run(hierarchy.find_node(place.path), READ)
+        document = place.run(hierarchy.find_document(place.path), READ)
         return default if document is None else node(place, document)
 
     def __delitem__(self, name: str) -> None:
@@ -274,7 +282,7 @@ class Group(GroupFacts[S]):
         ((3,), (3, 2))
         """
         op = group_changes.append(self.path, arrays, axis, self._place.options)
-        return self._place.run(self._place.in_step(op), self._place.require_shape_change())
+        return self._place.run(self._place.in_step(op), GROW)
 
     def lock(self, subsets: Mapping[str, Any]) -> AbstractContextManager[dict[str, Array[S]]]:
         """Lock every stored object that regions of several arrays touch: `{name: subset}`, as for `Array.lock`.
@@ -296,7 +304,7 @@ class Group(GroupFacts[S]):
         arrays: dict[str, Array[S]] = {
             name: Array(self._below(name), document) for name, document in zip(subsets, documents, strict=True)
         }
-        return lock_together(self._place, arrays, subsets)
+        return lock_together(self._place, self._document, arrays, subsets)
 
     def consolidate_metadata(self) -> None:
         """Keep copies of all metadata below in this group, so that xarray and zarr-python open it with one read.
@@ -321,22 +329,22 @@ class AsyncGroup(GroupFacts[S]):
 
     async def create_array(self, name: str, **options: Unpack[ArrayOptions]) -> AsyncArray[S]:
         """A new array below the group; options as in `zarrant.create_array`."""
-        return await array_creation(self._below(name), options, self.path).run_async(AsyncArray)
+        return await array_creation(self._below(name), self._like(options), self.path).run_async(AsyncArray)
 
     async def create_group(self, name: str, **options: Unpack[GroupLayout]) -> AsyncGroup[S]:
         """A new group below this one; options `attributes`, `overwrite` and `if_exists`."""
-        return await group_creation(self._below(name), options, self.path).run_async(AsyncGroup)
+        return await group_creation(self._below(name), self._like(options), self.path).run_async(AsyncGroup)
 
     async def require_array(self, name: str, **options: Unpack[ArrayOptions]) -> AsyncArray[S]:
         """See `Group.require_array`."""
         array: AsyncArray[S] = _as_required(
-            await _array_required(self._below(name), options, self.path).run_async(AsyncArray), options
+            await _array_required(self._below(name), self._like(options), self.path).run_async(AsyncArray), options
         )
         return array
 
     async def require_group(self, name: str, **options: Unpack[GroupLayout]) -> AsyncGroup[S]:
         """See `Group.require_group`."""
-        return await _group_required(self._below(name), options, self.path).run_async(AsyncGroup)
+        return await _group_required(self._below(name), self._like(options), self.path).run_async(AsyncGroup)
 
     async def getitem(self, name: str) -> AsyncArray[S] | AsyncGroup[S]:
         """A node below the group, by name or path; NodeNotFoundError (which is a KeyError) where there is none."""
@@ -346,7 +354,7 @@ class AsyncGroup(GroupFacts[S]):
     async def get(self, name: str, default: Any = None) -> Any:
         """See `Group.get`."""
         place = self._below(name)
-        document = await place.run_async(hierarchy.find_node(place.path), READ)
+        document = await place.run_async(hierarchy.find_document(place.path), READ)
         return default if document is None else async_node(place, document)
 
     async def delitem(self, name: str) -> None:
@@ -412,11 +420,11 @@ class AsyncGroup(GroupFacts[S]):
     async def append(self, arrays: Mapping[str, Any], axis: int = 0) -> slice:
         """See `Group.append`."""
         op = group_changes.append(self.path, arrays, axis, self._place.options)
-        return await self._place.run_async(self._place.in_step(op), self._place.require_shape_change())
+        return await self._place.run_async(self._place.in_step(op), GROW)
 
     def lock(self, subsets: Mapping[str, Any]) -> AbstractAsyncContextManager[dict[str, AsyncArray[S]]]:
         """See `Group.lock`."""
-        return lock_together_async(self._place, self._opened(subsets), subsets)
+        return lock_together_async(self._place, self._document, self._opened(subsets), subsets)
 
     async def _opened(self, names: Mapping[str, Any]) -> dict[str, AsyncArray[S]]:
         documents = await self._place.run_async(self._read_arrays(names), READ)

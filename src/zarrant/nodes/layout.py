@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,10 @@ from zarrant.codecs import Blosc, Bytes, Crc32c, Gzip, Numcodecs, ShardingIndexe
 from zarrant.codecs.chain import Chain, chain_of, check_codec, read_codec
 from zarrant.codecs.protocols import ArraySpec
 from zarrant.dtypes.fixed import FixedType, fixed_size, from_numpy
-from zarrant.errors import DataTypeError, OptionError, ShapeError, did_you_mean, shown
+from zarrant.errors import DataTypeError, MetadataError, OptionError, ShapeError, did_you_mean, shown
 from zarrant.geometry.keys import KeyEncoding
 from zarrant.metadata.text import plain
+from zarrant.metadata.v2 import as_v2
 from zarrant.metadata.v3 import ArrayDocument, Named, attributes_of
 
 AUTO_CHUNK_BYTES = 2**20
@@ -58,9 +59,28 @@ class Layout:
     attributes: Mapping[str, Any] | None = None
     chunk_key_encoding: Any = None
     dimension_names: Sequence[str | None] | None = None
+    zarr_format: int = 3
 
     def document(self) -> ArrayDocument:
         """The document; typed errors for what cannot be."""
+        return self._v3() if self.zarr_format == 3 else self._v2()
+
+    def _v2(self) -> ArrayDocument:
+        """The document of an array of Zarr V2: what V2 does not have is an OptionError."""
+        if self.shards is not None:
+            hint = "Leave zarr_format out, or shards"
+            raise OptionError("Zarr V2 has no shards", field="shards", expected=None, got=shown(self.shards), hint=hint)
+        compressors = [Zstd()] if _is_auto(self.compressors) else self.compressors
+        keys = KeyEncoding("v2") if self.chunk_key_encoding is None else self.chunk_key_encoding
+        try:
+            return as_v2(replace(self, compressors=compressors, chunk_key_encoding=keys)._v3())
+        except MetadataError as error:
+            what, field = error.message, "zarr_format"
+            raise OptionError(
+                what, field=field, path=error.path, expected=error.expected, got=error.got, hint=error.hint
+            ) from error
+
+    def _v3(self) -> ArrayDocument:
         data_type = fixed_size(from_numpy(self.dtype), "dtype")
         shape = _extents(self.shape, "shape", 0)
         chunk_shape, shard_shape = self._shapes(shape, data_type)

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from zarrant.errors import CapabilityError, MetadataChangedError, NodeNotFoundError
 from zarrant.locking.local import Asker, asking, given_up
+from zarrant.metadata.v3 import Document
 from zarrant.nodes.array_properties import ArrayProperties
 from zarrant.nodes.base import READ, UPDATE, Place
 from zarrant.ops.current import HINT
@@ -26,7 +27,7 @@ from zarrant.requests import ANY, OnlyWhile
 from zarrant.run.drivers import in_thread
 from zarrant.run.holding import hold, on_condition
 from zarrant.run.lanes import Lane
-from zarrant.storage import capabilities
+from zarrant.storage import Calls, Store, as_store
 
 A = TypeVar("A", bound=ArrayProperties[Any])
 
@@ -34,7 +35,7 @@ A = TypeVar("A", bound=ArrayProperties[Any])
 @contextmanager
 def locked_array(array: A, keys: Sequence[str]) -> Iterator[A]:
     """Lock stored objects of an array; the value is the array to use inside."""
-    with locked(array._place, keys) as place:
+    with locked(array._place, array.metadata, keys) as place:
         yield array._over(place)
 
 
@@ -42,39 +43,39 @@ def locked_array(array: A, keys: Sequence[str]) -> Iterator[A]:
 async def locked_array_async(array: A, subset: Any) -> AsyncIterator[A]:
     """Lock every stored object that a region of an array touches; the value is the array to use inside."""
     keys = await array._place.run_async(checked(array, touched_keys, subset), READ)
-    async with locked_async(array._place, keys) as place:
+    async with locked_async(array._place, array.metadata, keys) as place:
         yield array._over(place)
 
 
 @contextmanager
-def lock_together(place: Place, arrays: Mapping[str, A], subsets: Mapping[str, Any]) -> Iterator[dict[str, A]]:
+def lock_together(place: Place, group: Document, arrays: Mapping[str, A], subsets: Mapping[str, Any]) -> Iterator[dict[str, A]]:
     """Lock every stored object that regions of several arrays of one store touch; the value are the arrays to use inside."""
     keys = {key for name, array in arrays.items() for key in touched_keys(array._state, subsets[name])}
-    with locked(place, sorted(keys)) as held:
+    with locked(place, group, sorted(keys)) as held:
         yield {name: array._over(replace(array._place, store=held.store)) for name, array in arrays.items()}
 
 
 @asynccontextmanager
 async def lock_together_async(
-    place: Place, opened: Awaitable[Mapping[str, A]], subsets: Mapping[str, Any]
+    place: Place, group: Document, opened: Awaitable[Mapping[str, A]], subsets: Mapping[str, Any]
 ) -> AsyncIterator[dict[str, A]]:
     """`lock_together` of arrays that are still to be opened."""
     arrays = await opened
     keys = {key for name, array in arrays.items() for key in touched_keys(array._state, subsets[name])}
-    async with locked_async(place, sorted(keys)) as held:
+    async with locked_async(place, group, sorted(keys)) as held:
         yield {name: array._over(replace(array._place, store=held.store, executor=held.executor)) for name, array in arrays.items()}
 
 
-def _check(place: Place, needed: bool) -> None:
-    place.require(UPDATE)
+def _check(place: Place, needed: bool, calls: Calls) -> None:
+    place.require(UPDATE, calls)
     if needed and not place.guarded:
         raise CapabilityError("nothing to lock with: the array was opened with synchronizer=None", store=place.url)
 
 
 @contextmanager
-def _locked_store(place: Place, keys: Sequence[str]) -> Iterator[Any]:
+def _locked_store(place: Place, node: Document, keys: Sequence[str]) -> Iterator[Store]:
     """The store while the keys are locked; NodeNotFoundError where the array is gone, and nothing is made for the locks."""
-    key = document_key(place.path)
+    key = document_key(place.path, node)
     with ExitStack() as stack:
         try:
             store = on_condition(OnlyWhile(key, ANY), place.store)
@@ -85,27 +86,27 @@ def _locked_store(place: Place, keys: Sequence[str]) -> Iterator[Any]:
 
 
 @contextmanager
-def locked(place: Place, keys: Sequence[str], needed: bool = True) -> Iterator[Place]:
+def locked(place: Place, node: Document, keys: Sequence[str], needed: bool = True) -> Iterator[Place]:
     """The same place under a hold; as it is where no hold is needed and updates are unguarded."""
-    _check(place, needed)
-    if capabilities(place.store).native_async:
-        raise CapabilityError("this store is async only", store=repr(place.store), hint="Use AsyncArray")
+    place.require_blocking()
+    _check(place, needed, place.able.sync_calls)
     if not place.guarded:
         yield place
         return
-    with _locked_store(place, keys) as store:
+    with _locked_store(place, node, keys) as store:
         yield replace(place, store=store)
 
 
 @asynccontextmanager
-async def locked_async(place: Place, keys: Sequence[str], needed: bool = True) -> AsyncIterator[Place]:
+async def locked_async(place: Place, node: Document, keys: Sequence[str], needed: bool = True) -> AsyncIterator[Place]:
     """`_hold`, waiting in a thread of its own. A store that can only compare and swap is not held where that will do."""
-    _check(place, needed)
-    if place.guarded and hasattr(place.store, "hold_async"):
+    able = place.able
+    _check(place, needed, able.loop_calls)
+    if place.guarded and able.awaits and able.async_calls.hold:
         async with place.store.hold_async(keys) as store:
-            yield replace(place, store=store)
-    elif place.guarded and not capabilities(place.store).native_async:
-        async with _threaded(place, keys) as held:
+            yield replace(place, store=as_store(store))
+    elif place.guarded and not able.awaits:
+        async with _threaded(place, node, keys) as held:
             yield held
     elif needed:
         raise CapabilityError("the store cannot keep other writers out", store=repr(place.store), expected="hold_async")
@@ -114,13 +115,13 @@ async def locked_async(place: Place, keys: Sequence[str], needed: bool = True) -
 
 
 @asynccontextmanager
-async def _threaded(place: Place, keys: Sequence[str]) -> AsyncIterator[Place]:
+async def _threaded(place: Place, node: Document, keys: Sequence[str]) -> AsyncIterator[Place]:
     cancelled, stack, asker = threading.Event(), ExitStack(), Asker(asyncio.current_task())
 
-    def enter() -> Any:
+    def enter() -> Store:
         token, before = given_up.set(cancelled.is_set), asking.set(asker)
         try:
-            return stack.enter_context(_locked_store(place, keys))
+            return stack.enter_context(_locked_store(place, node, keys))
         finally:
             given_up.reset(token)
             asking.reset(before)

@@ -29,7 +29,7 @@ from zarrant.nodes.create import (
 from zarrant.nodes.group import AsyncGroup, Group, async_node, node
 from zarrant.nodes.signatures import spelled_out
 from zarrant.ops import hierarchy
-from zarrant.storage import ReadableWritable
+from zarrant.storage import ReadableWritable, as_store
 from zarrant.stores.adapters import ReadOnly
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.stores.guarded import Synchronized, last_look
@@ -120,7 +120,7 @@ def create_array(store: Any, **options: Unpack[CreateOptions]) -> Array[Any]:
         attributes: a mapping of what JSON knows, kept in the metadata.
         chunk_key_encoding: "default" (`c/0/1`) or "v2" (`0.1`), or `{"name": ..., "separator": ...}`.
         dimension_names: a name or None for each dimension.
-        zarr_format: the version of the format.
+        zarr_format: the version of the format, 3 or 2. Zarr V2 has no shards, and no crc32c by default.
         overwrite: replace what is there.
         if_exists: "error", "match" (an equal array will do, so that many workers may all create it) or "overwrite".
 
@@ -163,7 +163,7 @@ def create_group(store: Any, **options: Unpack[GroupOptions]) -> Group[Any]:
             another.
         storage_options: options of the store, as its class takes them.
         attributes: a mapping of what JSON knows, kept in the metadata.
-        zarr_format: the version of the format.
+        zarr_format: the version of the format, 3 or 2. A group holds nodes of its own version.
         overwrite: replace what is there.
         if_exists: "error", "match" (a group that is there will do) or "overwrite".
 
@@ -347,7 +347,7 @@ def _entered(store: Any, mode: str, options: Mapping[str, Any], kind: Any) -> tu
     _refuse_ignored(mode, options)
     place, left = _placed(store, options)
     if mode == "r":
-        place = Place(ReadOnly(place.store), place.path, place.config, place.guarded)
+        place = Place(as_store(ReadOnly(place.store)), place.path, place.config, place.guarded)
     return place, left
 
 

@@ -41,7 +41,28 @@ class PartialDecoder(DecoderFacts):
     """
 
     def retrieve(self, subset: Any, *, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
-        """See `ops.decoder.Decoder.retrieve`."""
+        """Read a part of the chunk; of a shard only the subchunks that it touches.
+
+        Before each read the version of the stored object is looked at: where it was replaced, the new one is read.
+
+        Args:
+            subset: a region in coordinates of the chunk, as `np.s_[0:2, 3:]`. It may reach into what lies beyond the array's
+                edge.
+            out: an array of this shape and the array's data type, into which is decoded; it is returned.
+
+        Returns:
+            An array of the caller's own, in the shape of the region.
+
+        Raises:
+            BoundsError: the region reaches beyond the chunk.
+            ShapeError: `out` has another shape.
+            ChunkError: what is stored cannot be decoded.
+
+        >>> a = zarrant.create_array({}, data=np.arange(24).reshape(4, 6), chunks=(2, 3))
+        >>> decoder = a.partial_decoder((1, 1))
+        >>> decoder.retrieve(np.s_[0, 1:]).tolist()
+        [[16, 17]]
+        """
         return self._place.run(self._decoder.retrieve(subset, out), READ)
 
 
@@ -49,5 +70,5 @@ class AsyncPartialDecoder(DecoderFacts):
     """`PartialDecoder` with coroutines."""
 
     async def retrieve(self, subset: Any, *, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
-        """See `ops.decoder.Decoder.retrieve`."""
+        """See `PartialDecoder.retrieve`."""
         return await self._place.run_async(self._decoder.retrieve(subset, out), READ)

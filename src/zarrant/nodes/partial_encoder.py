@@ -68,24 +68,64 @@ class PartialEncoder(EncoderFacts):
         self._stack = ExitStack()
 
     def store(self, subset: Any, data: Any) -> None:
-        """See `ops.session.Encoder.store`."""
+        """Store a part of the chunk. Nothing is written until `flush()` or the end of the block; the data are copied.
+
+        Args:
+            subset: a region in coordinates of the chunk, as `np.s_[0:2, 3:]`. It may reach into what lies beyond the array's
+                edge.
+            data: what NumPy can view as an array, of the region's shape or what broadcasts to it.
+
+        Raises:
+            OptionError: the encoder is not open.
+            BoundsError: the region reaches beyond the chunk.
+            ShapeError: the data have another shape.
+            DataTypeError: the data type cannot hold the values.
+
+        >>> a = zarrant.create_array({}, shape=(8, 8), dtype="int32", chunks=(2, 2), shards=(4, 4))
+        >>> with a.partial_encoder((0, 0)) as encoder:
+        ...     encoder.store(np.s_[0, :], 1)
+        ...     encoder.store(np.s_[:, 0], 2)
+        >>> a[0, :4].tolist()
+        [2, 1, 1, 1]
+        """
         with self._turn:
             self._open.run(self._encoder.store(subset, data), UPDATE)
 
     def erase(self) -> None:
-        """See `ops.session.Encoder.erase`."""
+        """Make every element of the chunk the fill value: it is erased, unless something is stored after this.
+
+        >>> a = zarrant.create_array({}, shape=(8, 8), dtype="int32", chunks=(2, 2), shards=(4, 4))
+        >>> a[...] = 1
+        >>> with a.partial_encoder((0, 0)) as encoder:
+        ...     encoder.erase()
+        >>> int(a[...].sum())
+        48
+        """
         with self._turn:
             self._open.run(self._encoder.erase(), UPDATE)
 
     def flush(self) -> None:
-        """Publish what was stored since the last time; the chunk stays held."""
+        """Write what was stored and erased since the last time, as one new object; the chunk stays locked.
+
+        Raises:
+            OptionError: the encoder is not open.
+            ChunkError: what is stored cannot be decoded. It stays as it was.
+            StoreError: the store could not write it.
+
+        >>> a = zarrant.create_array({}, shape=(8, 8), dtype="int32", chunks=(2, 2), shards=(4, 4))
+        >>> with a.partial_encoder((0, 0)) as encoder:
+        ...     encoder.store(np.s_[0, 0], 1)
+        ...     encoder.flush()
+        ...     int(a[0, 0])
+        1
+        """
         with self._turn:
             self._open.run(self._encoder.flush(), UPDATE)
 
     def __enter__(self) -> PartialEncoder:
         _not_twice(self)
         with ExitStack() as stack:
-            self._held = stack.enter_context(locked(self._place, [self._encoder.key], needed=False))
+            self._held = stack.enter_context(locked(self._place, self._encoder.state.document, [self._encoder.key], needed=False))
             self._stack = stack.pop_all()
         return self
 
@@ -111,24 +151,25 @@ class AsyncPartialEncoder(EncoderFacts):
         self._stack = AsyncExitStack()
 
     async def store(self, subset: Any, data: Any) -> None:
-        """See `ops.session.Encoder.store`."""
+        """See `PartialEncoder.store`."""
         async with self._turn:
             await self._open.run_async(self._encoder.store(subset, data), UPDATE)
 
     async def erase(self) -> None:
-        """See `ops.session.Encoder.erase`."""
+        """See `PartialEncoder.erase`."""
         async with self._turn:
             await self._open.run_async(self._encoder.erase(), UPDATE)
 
     async def flush(self) -> None:
-        """Publish what was stored since the last time; the chunk stays held."""
+        """See `PartialEncoder.flush`."""
         async with self._turn:
             await self._open.run_async(self._encoder.flush(), UPDATE)
 
     async def __aenter__(self) -> AsyncPartialEncoder:
         _not_twice(self)
         async with AsyncExitStack() as stack:
-            self._held = await stack.enter_async_context(locked_async(self._place, [self._encoder.key], needed=False))
+            place = locked_async(self._place, self._encoder.state.document, [self._encoder.key], needed=False)
+            self._held = await stack.enter_async_context(place)
             self._stack = stack.pop_all()
         return self
 

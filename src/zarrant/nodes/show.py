@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from zarrant.metadata.v3 import ArrayDocument
 from zarrant.ops.hierarchy import Child, reason
+from zarrant.storage import access_of
 
 SIDE = 180
 MAX_LINES = 48
@@ -43,9 +44,9 @@ def array_info(array: Shown) -> Info:
             "Guard": array.guard,
         }
     )
-    if getattr(array.store, "direct_io", False):
-        info["File access"] = array.store.access
-    if getattr(array.store, "file_reuse", False):
+    if array._place.able.direct_io:
+        info["File access"] = access_of(array.store)
+    if array._place.able.file_reuse:
         info["File reuse"] = "updates rewrite files that nobody has open; readers by NFS exports and sendfile are not seen"
     if array.dimension_names:
         info["Dimensions"] = array.dimension_names

@@ -11,9 +11,9 @@ from zarrant.nodes.base import Located, Place, S
 class UnreadableNode(Located[S]):
     """A member of a group that is there and cannot be opened: its name, its path, and why.
 
-    `error` is what opening it raises: an UnknownExtensionError for a data type or codec that is not supported (and for a node
-    of Zarr V2), a MetadataError for metadata that are broken, a StoreError for what the store refuses to read. `kind` is
-    "array", "group", or "node" where even that is not known. It is deleted like any other member: `del group[name]`.
+    `error` is what opening it raises: an UnknownExtensionError for a data type or codec that is not supported, a MetadataError for
+    metadata that are broken, a StoreError for what the store refuses to read. `kind` is "array", "group", or "node" where even
+    that is not known. It is deleted like any other member: `del group[name]`.
 
     >>> import zarrant
     >>> objects = {}

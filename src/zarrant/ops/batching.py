@@ -1,20 +1,21 @@
 """Batches of chunks: how many are encoded and stored with one request, and what became of each.
 
 In come columns of chunks (`Cells`) and values; out go `Put` requests, each on condition that the array is still there
-(`ops/current.py`). A failure of some chunks is one PartialFailure that names them and those that were stored.
+(`ops/current.py`). The chunks of one batch have one shape. A failure of some chunks is one PartialFailure that names them and
+those that were stored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from zarrant.errors import CallerError, PartialFailure, ZarrantError
-from zarrant.geometry.box import ArraySubset
-from zarrant.geometry.grid import ChunkGrid
+from zarrant.geometry.box import Shape
 from zarrant.geometry.layers import Values
 from zarrant.geometry.region import Cells
 from zarrant.ops.bound_array import Array, BoundArray
@@ -24,29 +25,73 @@ from zarrant.requests import ANY, Op, Outcome, WriteRequest, gather, gather_outc
 Batch = Callable[[int, int], Op[list[Outcome[Any]]]]
 
 
+class BatchSize(NamedTuple):
+    """How many chunks of one shape are handled together, and the bytes that they hold at the peak."""
+
+    encoded: int
+    """Chunks encoded or decoded together: many small ones, or one that is large or a shard."""
+    cost: int
+    """Bytes of rows and encoded rows, or of an encoded shard."""
+    stored: int
+    """Chunks stored with one request."""
+    stored_cost: int
+
+
+def batch_size(array: BoundArray, chunk_shape: Shape) -> BatchSize:
+    """The sizes of batches for chunks of a shape."""
+    nbytes, options = array.prepared_for(chunk_shape).spec.nbytes, array.options
+    encoded = 1 if array.sharded else max(1, options.codec.batch_bytes // max(1, nbytes))
+    stored = max(encoded, options.together // max(1, nbytes))
+    return BatchSize(encoded, 2 * encoded * nbytes, stored, 2 * stored * nbytes)
+
+
+def equal_shapes(array: BoundArray, chunks: npt.NDArray[np.int64]) -> list[tuple[Shape, int, int]]:
+    """Ranges of rows of `chunks` (n, d), each of chunks that have one shape: (shape, lo, hi)."""
+    shape = array.grid.uniform_shape
+    if shape is not None:
+        return [(shape, 0, len(chunks))]
+    shapes = array.grid.chunk_shapes(chunks)
+    borders = [0, *(np.flatnonzero((shapes[1:] != shapes[:-1]).any(axis=1)) + 1).tolist(), len(chunks)]
+    return [(tuple(shapes[lo].tolist()), lo, hi) for lo, hi in pairwise(borders) if lo < hi]
+
+
+def largest_batch(array: BoundArray, chunks: npt.NDArray[np.int64]) -> BatchSize:
+    """The batch that costs most among those of some chunks."""
+    shapes = {shape for shape, _, _ in equal_shapes(array, chunks)}
+    return max((batch_size(array, shape) for shape in shapes), key=lambda size: size.cost)
+
+
 def write_cells(state: BoundArray, cells: Cells, values: Array) -> Op[None]:
     """Write cells whose every element comes from `values` (the rest is padding)."""
 
     def write(lo: int, hi: int) -> Op[list[Outcome[Any]]]:
         return (yield from write_batch(state, cells, values, lo, hi))
 
-    step = state.write_batch
-    yield from run_batches(state, cells.index, ((lo, min(lo + step, cells.n)) for lo in range(0, cells.n, step)), write)
+    yield from run_batches(state, cells.index, _ranges(state, cells.index), write)
+
+
+def _ranges(array: BoundArray, chunks: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Ranges of rows that are stored with one request each."""
+    for shape, first, last in equal_shapes(array, chunks):
+        step = batch_size(array, shape).stored
+        for lo in range(first, last, step):
+            yield lo, min(lo + step, last)
 
 
 def write_batch(state: BoundArray, cells: Cells, values: Values, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
-    """Encode rows lo..hi, side by side, and store them with one request, whatever is there."""
-    step = state.batch
-    if hi - lo <= step:
+    """Encode rows lo..hi, chunks of one shape, side by side, and store them with one request, whatever is there."""
+    if hi - lo == 1:
         return (yield from put_current(state, (yield from encode(state, cells, values, lo, hi))))
+    step, cost, _, _ = batch_size(state, state.chunk_shape(cells.index[lo]))
     parts = (encode(state, cells, values, at, min(at + step, hi)) for at in range(lo, hi, step))
-    items = yield from gather(parts, state.cost)
+    items = yield from gather(parts, cost)
     return (yield from put_current(state, [item for each in items for item in each]))
 
 
 def encode(state: BoundArray, cells: Cells, values: Values, lo: int, hi: int) -> Op[list[WriteRequest]]:
-    """Encode rows lo..hi: what is to be written for each, whatever is there."""
-    encoded = yield from state.prepared.write(None, cells, lo, hi, values)
+    """Encode rows lo..hi, chunks of one shape: what is to be written for each, whatever is there."""
+    prepared = state.prepared_for(state.chunk_shape(cells.index[lo]))
+    encoded = yield from prepared.write(None, cells, lo, hi, values)
     keys = state.chunk_keys(cells.index[lo:hi])
     return [WriteRequest(key, encoded.row(i), ANY) for i, key in enumerate(keys)]
 
@@ -59,14 +104,16 @@ def run_batches(state: BoundArray, chunks: npt.NDArray[np.int64], batches: Itera
         except Exception as error:
             flat = [error]
     else:
-        flat = yield from _side_by_side(state, batches, run)
+        flat = yield from _side_by_side(state, chunks, batches, run)
     for outcome in flat:
         if isinstance(outcome, Exception):
             settle(state, [tuple(int(i) for i in chunk) for chunk in chunks], flat)
             return
 
 
-def _side_by_side(state: BoundArray, batches: Iterable[tuple[int, int]], run: Batch) -> Op[list[Outcome[Any]]]:
+def _side_by_side(
+    state: BoundArray, chunks: npt.NDArray[np.int64], batches: Iterable[tuple[int, int]], run: Batch
+) -> Op[list[Outcome[Any]]]:
     """One outcome for each row."""
     ranges: list[tuple[int, int]] = []
 
@@ -75,7 +122,7 @@ def _side_by_side(state: BoundArray, batches: Iterable[tuple[int, int]], run: Ba
             ranges.append((lo, hi))
             yield run(lo, hi)
 
-    outcomes = yield from gather_outcomes(ops(), state.write_cost)
+    outcomes = yield from gather_outcomes(ops(), largest_batch(state, chunks).stored_cost)
     flat: list[Outcome[Any]] = []
     for (lo, hi), outcome in zip(ranges, outcomes, strict=True):
         flat.extend([outcome] * (hi - lo) if isinstance(outcome, Exception) else outcome)
@@ -101,27 +148,3 @@ def settle(state: BoundArray, chunks: Sequence[tuple[int, ...]], outcomes: Seque
 
 def _named(state: BoundArray, chunk: tuple[int, ...], error: Exception) -> Exception:
     return error.annotate(chunk=chunk, key=state.chunk_key(chunk)) if isinstance(error, ZarrantError) else error
-
-
-def own_grid(state: BoundArray) -> ChunkGrid:
-    """The grid of which one chunk is the only one: it cuts what is in coordinates of a chunk."""
-    return ChunkGrid.regular(state.chunk_shape, state.chunk_shape)
-
-
-def block_subset(state: BoundArray, chunks: ArraySubset) -> ArraySubset:
-    """The elements of a block of chunks, padding of edge chunks included."""
-    if chunks.is_empty:
-        return ArraySubset(
-            (0,) * chunks.ndim, tuple(0 if n == 0 else n * c for n, c in zip(chunks.shape, state.chunk_shape, strict=True))
-        )
-    first = state.grid.subset(chunks.start)
-    last = state.grid.subset(tuple(stop - 1 for stop in chunks.stop))
-    return ArraySubset(first.start, tuple(stop - start for start, stop in zip(first.start, last.stop, strict=True)))
-
-
-def block_indices(chunks: ArraySubset) -> npt.NDArray[np.int64]:
-    """(n, d) indices of a block of chunks, in C order."""
-    if not chunks.ndim:
-        return np.empty((1, 0), np.int64)
-    indices = np.indices(chunks.shape).reshape(chunks.ndim, -1).T + np.array(chunks.start, np.int64)
-    return np.ascontiguousarray(indices, np.int64)

@@ -39,15 +39,14 @@ from zarrant.errors import (
     ZarrantWarning,
 )
 from zarrant.limits import LIMITS
+from zarrant.metadata.node import V3
 from zarrant.metadata.v3 import CONSOLIDATED, Document, GroupDocument, dump, parse
 from zarrant.ops.guard import FIRST_PAUSE_S, LAST_PAUSE_S, MAX_TRIES
 from zarrant.ops.hierarchy import (
-    DOCUMENT,
     DOCUMENT_COST,
     GROUP_GONE,
     document_key,
     find_document,
-    find_node,
     parsed,
     paths_above,
     require_group,
@@ -115,7 +114,7 @@ def _answered(request: Request, keeping: Keeping, held: frozenset[str]) -> Op[An
         return (yield request._replace(op=in_step(request.op, keeping, held | set(request.keys))))
     if isinstance(request, Put) and len(request.items) == 1:
         (item,) = request.items
-        if item.key.endswith(f"/{DOCUMENT}"):  # the root has no group above it
+        if item.key.endswith(f"/{V3}"):  # the root has no group above it
             if not keeping.exclusive or item.key in held:
                 return (yield from _stored(request, keeping))
             # Else taking the lock would make a directory for a node that is to be erased, and is not there.
@@ -127,7 +126,7 @@ def _answered(request: Request, keeping: Keeping, held: frozenset[str]) -> Op[An
 def _stored(request: Put, keeping: Keeping) -> Op[list[Any]]:
     """Store (or erase) the metadata of a node, whose lock is ours, and change the copies; the outcome, in a list."""
     (item,) = request.items
-    path = item.key.removesuffix(f"/{DOCUMENT}")
+    path = item.key.removesuffix(f"/{V3}")
     groups = yield from _groups_with_copies(path, keeping)
     if groups:
         if item.if_version is None and (yield from fetch_one(item.key)) is not None:
@@ -198,7 +197,7 @@ def _with_copies_of(group: str, above: Sequence[str], request: Put, keeping: Kee
     refused = isinstance(outcomes[0], VersionChangedError)
     if refused or not isinstance(outcomes[0], Exception):  # else nobody knows what is stored now
         below = item.key[len(group) + 1 :] if group else item.key
-        changed = entries if refused else _changed(entries, below.removesuffix(f"/{DOCUMENT}"), item)
+        changed = entries if refused else _changed(entries, below.removesuffix(f"/{V3}"), item)
         yield from _put_back(group, document.with_consolidated(changed), keeping.condition(version))
     return outcomes
 
@@ -355,8 +354,8 @@ def _nodes_below(path: str) -> Op[dict[str, Document]]:
         group = waiting.pop()
         _, directories = yield from list_dir(f"{group}/" if group else "")
         below = [directory[:-1] for directory in directories]
-        for child, found in zip(below, (yield from gather(map(find_node, below), DOCUMENT_COST)), strict=True):
-            if found is not None:
+        for child, found in zip(below, (yield from gather(map(find_document, below), DOCUMENT_COST)), strict=True):
+            if found is not None and found.v2 is None:  # other libraries look for nodes of V3 only, below one of V3
                 nodes[child[len(prefix) :]] = found
                 waiting += [child] if isinstance(found, GroupDocument) else []
     return nodes

@@ -24,7 +24,7 @@ from zarrant.errors import MetadataChangedError, NodeNotFoundError, NodeReplaced
 from zarrant.metadata.v3 import ArrayDocument, Document
 from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.guard import MAX_TRIES
-from zarrant.ops.hierarchy import document_key, fetch_document, parsed
+from zarrant.ops.hierarchy import document_key, stored_document
 from zarrant.requests import OnlyWhile, Op, Outcome, WriteRequest, fetch_one, put, unchanged
 from zarrant.storage import Version
 
@@ -51,7 +51,7 @@ class Current:
         if version is None or not self.state.options.readable:
             return None
         if made is None or made.version is not version:
-            made = known.condition = OnlyWhile(document_key(self.state.prefix), version)
+            made = known.condition = OnlyWhile(document_key(self.state.prefix, self.state.document), version)
         return made
 
     def look_again(self) -> Op[bool]:
@@ -59,13 +59,13 @@ class Current:
 
         Returns whether the shape is the one that was last seen.
         """
-        state, key = self.state, document_key(self.state.prefix)
+        state, key = self.state, document_key(self.state.prefix, self.state.document)
         seen = state.known.shape or state.shape
-        blob = yield from fetch_document(key)
-        if blob is None:
+        found = yield from stored_document(state.prefix, state.document)
+        if found is None:
             raise NodeNotFoundError("the array was removed or moved", key=key, path=state.prefix or "/", hint=HINT)
-        document = same_array(state, parsed(state.prefix, blob.data[0], blob.version))
-        state.known.learn(blob.version, document.shape, document.shape == state.shape)
+        document = same_array(state, found)
+        state.known.learn(document.version, document.shape, document.shape == state.shape)
         return document.shape == seen
 
 
@@ -73,7 +73,7 @@ def same_array(state: BoundArray, document: Document) -> ArrayDocument:
     """The stored metadata, if it is that of the array a handle knows, but for shape and attributes; else NodeReplacedError."""
     if isinstance(document, ArrayDocument) and is_same_array(state, document):
         return document
-    key = document_key(state.prefix)
+    key = document_key(state.prefix, document)
     raise NodeReplacedError("another node was stored here", key=key, path=state.prefix or "/", hint=HINT)
 
 
@@ -87,10 +87,10 @@ def is_same_array(state: BoundArray, document: Document | None) -> bool:
         other = BoundArray.from_document(state.prefix, document, state.options)
     except ZarrantError:
         return False
-    return (other.data_type, other.fill, other.chunk_shape, other.key_encoding, other.chain) == (
+    return (other.data_type, other.fill, other.grid.with_shape(state.shape), other.key_encoding, other.chain) == (
         state.data_type,
         state.fill,
-        state.chunk_shape,
+        state.grid,
         state.key_encoding,
         state.chain,
     )
@@ -102,7 +102,7 @@ def shape_stands(state: BoundArray, refused: bool = False) -> Op[bool]:
     The metadata is read where it is not of the version that was last seen, or where `refused` says that a write under
     `while_shape_stands` has just found that out. An array of which nothing was ever seen stored is its handle's alone.
     """
-    key, known = document_key(state.prefix), state.known
+    key, known = document_key(state.prefix, state.document), state.known
     if known.version is None:
         if (yield from fetch_one(key, ())) is None:
             return True

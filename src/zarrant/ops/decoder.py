@@ -7,15 +7,17 @@ compared; where it was replaced everything is read anew.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from zarrant.codecs.sources import Single, Stored
 from zarrant.errors import VersionChangedError, ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
-from zarrant.geometry.grid import ChunkGrid
+from zarrant.geometry.grid import chunk_alone
 from zarrant.geometry.region import Cells, box_region
 from zarrant.ops.bound_array import Array, BoundArray
-from zarrant.ops.read import MOVED_TRIES, retrieve_chunk_subset
+from zarrant.ops.casting import output
+from zarrant.ops.read import retrieve_chunk_subset, while_replaced
 from zarrant.requests import Op, fetch_one
 from zarrant.storage import ByteRange
 
@@ -58,38 +60,43 @@ class Decoder:
     def __init__(self, state: BoundArray, chunk: Sequence[int]) -> None:
         self.state = state
         self.chunk = check_chunk_indices(chunk, state.grid.grid_shape)
+        self.shape = state.chunk_shape(self.chunk)
+        self.prepared = state.prepared_for(self.shape)
         self.held = self._forget()
 
     def retrieve(self, subset: Any, out: Array | None = None) -> Op[Array]:
         """A part of the chunk, in coordinates of the chunk; `subset` may reach into the padding of an edge chunk."""
-        local = as_subset(subset, self.state.chunk_shape, "chunk")
-        result = self.state.output(out, local.shape)
-        for _ in range(MOVED_TRIES if result.size else 0):
-            try:
-                yield from self.held.validate()
-                yield from self._read(local, result)
-            except VersionChangedError:
-                self.held = self._forget()
-            except ZarrantError as error:
-                raise error.annotate(chunk=self.chunk, key=self.held.key) from error.__cause__
-            else:
-                return result
-        return (yield from retrieve_chunk_subset(self.state, self.chunk, local, result))
+        local = as_subset(subset, self.shape, "chunk")
+        result = output(self.state, out, local.shape)
+        if result.size:
+            at_last = partial(retrieve_chunk_subset, self.state, self.chunk, local, result)
+            yield from while_replaced(partial(self._read_validated, local, result), at_last)
+        return result
 
     def _forget(self) -> Held:
         return Held(self.state.chunk_key(self.chunk), self.state.options.missing_chunks == "error")
 
+    def _read_validated(self, local: ArraySubset, result: Array) -> Op[Array]:
+        try:
+            yield from self.held.validate()
+            yield from self._read(local, result)
+        except VersionChangedError:
+            self.held = self._forget()
+            raise
+        except ZarrantError as error:
+            raise error.annotate(chunk=self.chunk, key=self.held.key) from error.__cause__
+        return result
+
     def _read(self, local: ArraySubset, result: Array) -> Op[None]:
-        if self.state.prepared.partial.read:
-            yield from self.state.prepared.read(Single(0, self.held), self._cells(local), 0, 1, result)
+        if self.prepared.partial.read:
+            yield from self.prepared.read(Single(0, self.held), self._cells(local), 0, 1, result)
             return
         if self.held.decoded is None:
-            whole = self.state.empty(self.state.chunk_shape)
-            cells = self._cells(ArraySubset.full(self.state.chunk_shape))
-            yield from self.state.prepared.read(Single(0, self.held), cells, 0, 1, whole)
+            whole = self.state.empty(self.shape)
+            cells = self._cells(ArraySubset.full(self.shape))
+            yield from self.prepared.read(Single(0, self.held), cells, 0, 1, whole)
             self.held.decoded = whole
         result[...] = self.held.decoded[local.slices]
 
     def _cells(self, local: ArraySubset) -> Cells:
-        shape = self.state.chunk_shape
-        return box_region(local).split(ChunkGrid.regular(shape, shape), shape)
+        return box_region(local).split(chunk_alone(self.shape), self.shape)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -20,13 +21,13 @@ from zarrant.codecs.sharding.compact import rebuilt
 from zarrant.codecs.sharding.inspect import Level, decode, survey
 from zarrant.codecs.sharding.prepared import Shard
 from zarrant.codecs.sources import Stored
-from zarrant.errors import ChunkError, ConflictError, LimitError, VersionChangedError, ZarrantError
+from zarrant.errors import ChunkError, ConflictError, LimitError, ZarrantError
 from zarrant.metadata.v3 import ArrayDocument
 from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.current import Current
 from zarrant.ops.guard import Guard, update_object
 from zarrant.ops.hierarchy import document_key, read_document
-from zarrant.ops.read import MOVED_TRIES
+from zarrant.ops.read import while_replaced
 from zarrant.requests import Op, fetch_one, locked
 from zarrant.storage import ByteRange, Part, Version
 
@@ -54,19 +55,16 @@ class Examined:
 
 def examine(state: BoundArray, chunk: Sequence[int], deep: bool) -> Op[Examined]:
     """Look at one stored object: sizes and indexes; with `deep` every byte of it is decoded."""
-    for _ in range(MOVED_TRIES):
-        try:
-            return (yield from _examine(state, chunk, deep))
-        except VersionChangedError:
-            continue  # replaced between two reads: the new one is what counts
-    return (yield from _examine(state, chunk, deep))
+    look = partial(_examine, state, chunk, deep)
+    return (yield from while_replaced(look, look))
 
 
 def _examine(state: BoundArray, chunk: Sequence[int], deep: bool) -> Op[Examined]:
     source = Stored(state.chunk_key(chunk))
-    if isinstance(state.prepared, ChunkPipeline):
-        return (yield from _examine_leaf(state.prepared, source, deep))
-    level, problems = yield from _survey(state, source, deep)
+    prepared = state.prepared_for(state.chunk_shape(chunk))
+    if isinstance(prepared, ChunkPipeline):
+        return (yield from _examine_leaf(prepared, source, deep))
+    level, problems = yield from _survey(state, chunk, source, deep)
     if level is None:
         return Examined(source.version, source.size, 0, problems)
     return Examined(source.version, source.size, sum(each.dead for each in level.walk()), problems)
@@ -93,9 +91,9 @@ def _examine_leaf(leaf: ChunkPipeline, source: Stored, deep: bool) -> Op[Examine
     return Examined(source.version, source.size, 0, tuple(problems))
 
 
-def _survey(state: BoundArray, source: Stored, deep: bool) -> Op[tuple[Level | None, tuple[Problem, ...]]]:
+def _survey(state: BoundArray, chunk: Sequence[int], source: Stored, deep: bool) -> Op[tuple[Level | None, tuple[Problem, ...]]]:
     """The tree of a shard without what is at fault, and the faults; no tree where there is none, or no index."""
-    shard = state.prepared
+    shard = state.prepared_for(state.chunk_shape(chunk))
     assert isinstance(shard, Shard), "what is no leaf is a shard"
     try:
         level = yield from survey(shard, source)
@@ -138,7 +136,7 @@ def salvage(state: BoundArray, chunk: Sequence[int], version: Version, deep: boo
 
     def change(source: Stored) -> Op[list[Part] | None]:
         nonlocal done
-        level, problems = yield from _survey(state, source, deep)
+        level, problems = yield from _survey(state, chunk, source, deep)
         if source.version != version:
             raise ConflictError("the object was replaced since it was examined", key=key, expected=version, got=source.version)
         if level is None or not problems or not all(problem.repairable for problem in problems):
@@ -185,7 +183,7 @@ def erase_orphan(state: BoundArray, chunk: Sequence[int], version: Version) -> O
             raise ConflictError("the object was replaced since it was examined", key=key, expected=version, got=source.version)
         return None
 
-    return (yield from locked((document_key(state.prefix),), erase()))
+    return (yield from locked((document_key(state.prefix, state.document),), erase()))
 
 
 def in_grid(state: BoundArray, chunk: Sequence[int]) -> bool:

@@ -29,11 +29,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from zarrant.errors import ConflictError, NodeNotFoundError, OptionError, ShapeError, ZarrantError
+from zarrant.metadata.node import dump
 from zarrant.metadata.text import dump_json, parse_json
-from zarrant.metadata.v3 import ArrayDocument, dump
+from zarrant.metadata.v3 import ArrayDocument
 from zarrant.ops.bound_array import Array, BoundArray, OpOptions
+from zarrant.ops.casting import as_values
 from zarrant.ops.growth import check_axis, commit, grown_shape, store_behind
-from zarrant.ops.hierarchy import check_path, document_key, find_document, parsed
+from zarrant.ops.hierarchy import check_path, document_key, find_document
 from zarrant.requests import Op, fetch_one, locked, put_one
 from zarrant.storage import Version
 
@@ -89,12 +91,12 @@ def append(group: str, data: Mapping[str, Any], axis: int, options: OpOptions) -
     ShapeError where the arrays, or the data, are not of one length along `axis`, or the data do not fit; nothing was stored then.
     """
     paths = paths_of(group, list(data))
-    yield from read_arrays(paths)  # before any lock: taking one would make a directory for a name that is not there
+    documents = yield from read_arrays(paths)  # before any lock: taking one would make a directory for a name that is not there
     record = f"{group}/{RECORD}" if group else RECORD
     op = _append(group, record, dict(zip(paths, data.values(), strict=True)), axis, options)
     if not options.exclusive:
         return (yield from op)
-    return (yield from locked([record, *map(document_key, paths)], op))
+    return (yield from locked([record, *map(document_key, paths, documents)], op))
 
 
 def _append(group: str, record: str, data: Mapping[str, Any], axis: int, options: OpOptions) -> Op[slice]:
@@ -102,7 +104,7 @@ def _append(group: str, record: str, data: Mapping[str, Any], axis: int, options
     arrays = []
     for path, values in data.items():
         now, version = yield from _read(path, options)
-        arrays.append(Growing(now, version, now.values(values), check_axis(axis, len(now.shape))))
+        arrays.append(Growing(now, version, as_values(now, values), check_axis(axis, len(now.shape))))
     _check(arrays)
     start, added = arrays[0].length, arrays[0].added
     if added:
@@ -130,11 +132,10 @@ def _check(arrays: Sequence[Growing]) -> None:
 
 def _read(path: str, options: OpOptions) -> Op[tuple[BoundArray, Version]]:
     """An array as it is stored now, and the version of its metadata."""
-    blob = yield from fetch_one(document_key(path))
-    document = None if blob is None else parsed(path, blob.data[0], blob.version)
-    if blob is None or not isinstance(document, ArrayDocument):
+    document = yield from find_document(path)
+    if not isinstance(document, ArrayDocument):
         raise NodeNotFoundError("the array is gone", key=document_key(path), path=path or "/")
-    return BoundArray.from_document(path, document, options), blob.version
+    return BoundArray.from_document(path, document, options), document.version
 
 
 def _commit(record: str, arrays: Sequence[Growing], grown: Sequence[BoundArray]) -> Op[None]:
@@ -171,7 +172,9 @@ def _undo(record: str, done: Sequence[Growing], cause: ZarrantError) -> Op[None]
         for array in done:
             now, version = yield from _read(array.now.prefix, array.now.options)
             if now.shape != array.now.shape:
-                yield from put_one(document_key(now.prefix), [dump(now.document.with_shape(array.now.shape))], version)
+                yield from put_one(
+                    document_key(now.prefix, now.document), [dump(now.document.with_shape(array.now.shape))], version
+                )
         yield from put_one(record, None)
     except ZarrantError as error:
         message = "an append to several arrays failed, and could not be undone"
@@ -197,11 +200,12 @@ def _finish(record: str, held: frozenset[str], options: OpOptions) -> Op[None]:
         for now, version, shape in found:
             if now.shape != shape:
                 document = now.document.with_shape(shape)
-                op = put_one(document_key(now.prefix), [dump(document)], version)
+                key = document_key(now.prefix, document)
+                op = put_one(key, [dump(document)], version)
                 if now.prefix in held or not options.exclusive:
                     yield from op
                 else:  # none of ours; nobody who has locked the metadata of one array waits for the record
-                    yield from locked((document_key(now.prefix),), op, beside=True)
+                    yield from locked((key,), op, beside=True)
     yield from put_one(record, None)
 
 

@@ -41,7 +41,6 @@ import numpy as np
 from zarrant.errors import (
     BoundsError,
     ConflictError,
-    MetadataError,
     NodeNotFoundError,
     ShapeError,
     VersionChangedError,
@@ -49,12 +48,15 @@ from zarrant.errors import (
 )
 from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.region import box_region
-from zarrant.metadata.v3 import ArrayDocument, dump
+from zarrant.metadata.node import dump, main_name
+from zarrant.metadata.v3 import ArrayDocument
 from zarrant.ops import read, update
+from zarrant.ops.batching import largest_batch
 from zarrant.ops.bound_array import Array, BoundArray
+from zarrant.ops.casting import as_values
 from zarrant.ops.current import HINT, put_current, same_array
 from zarrant.ops.guard import MAX_TRIES, with_lock
-from zarrant.ops.hierarchy import MustExist, document_key, fetch_document, of_version, parsed
+from zarrant.ops.hierarchy import MustExist, document_key, of_version, stored_document
 from zarrant.requests import ANY, Op, WriteRequest, gather, list_prefix, put_one
 from zarrant.storage import Version
 
@@ -75,7 +77,7 @@ def append(state: BoundArray, data: Any, axis: int = 0, moved: Moved = lambda do
     something fails the array is as it was. ConflictError where a writer that takes no lock changed the shape meanwhile.
     """
     axis = check_axis(axis, len(state.shape))
-    values = state.values(data)
+    values = as_values(state, data)
     return (yield from _alone(state, lambda: _append(state, values, axis, moved)))
 
 
@@ -102,12 +104,13 @@ def resize(
 def _alone(state: BoundArray, op: Callable[[], Op[T]]) -> Op[T]:
     if not state.options.exclusive:
         return (yield from op())
-    return (yield from with_lock(document_key(state.prefix), op, MustExist(state.prefix)))
+    node = MustExist(state.prefix, main_name(state.document))
+    return (yield from with_lock(node.below, op, node))
 
 
 def _append(state: BoundArray, values: Array, axis: int, moved: Moved) -> Op[slice]:
     now, version = yield from _current(state)
-    grown = yield from store_behind(now, now.values(values), axis)
+    grown = yield from store_behind(now, as_values(now, values), axis)
     if grown is now:
         moved(now.document)
     else:
@@ -121,7 +124,7 @@ def store_behind(now: BoundArray, values: Array, axis: int) -> Op[BoundArray]:
     start = now.shape[axis]
     if start == shape[axis]:
         return now
-    grown = _with_shape(now, shape)
+    grown = now.with_shape(shape)
     if values.size:
         origin = tuple(start if dimension == axis else 0 for dimension in range(values.ndim))
         region = box_region(ArraySubset(origin, values.shape))
@@ -132,7 +135,7 @@ def store_behind(now: BoundArray, values: Array, axis: int) -> Op[BoundArray]:
 def _resize(state: BoundArray, shape: tuple[int, ...], listing: bool, moved: Moved, shrink: bool | None) -> Op[list[str]]:
     now, version = yield from _current(state)
     _refuse_to_cut(state.shape, now.shape, shape, shrink)  # safety: unseen
-    new = _with_shape(now, shape)
+    new = now.with_shape(shape)
     if any(b > a for a, b in zip(now.shape, shape, strict=True)):
         yield from _erase_outside(now, new, listing)
         yield from _fill_outside(now, shape, listing)
@@ -170,19 +173,19 @@ def _refuse_to_cut(seen: Sequence[int], now: Sequence[int], wanted: Sequence[int
 
 def _current(state: BoundArray) -> Op[tuple[BoundArray, Version]]:
     """The array as it is stored now, and the version of its document."""
-    key = document_key(state.prefix)
-    blob = yield from fetch_document(key)
-    if blob is None:
+    key = document_key(state.prefix, state.document)
+    found = yield from stored_document(state.prefix, state.document)
+    if found is None:
         raise NodeNotFoundError("the array was removed or moved", key=key, path=state.prefix or "/", hint=HINT)
-    if blob.version == state.document.version:  # nobody changed it since: these bytes were parsed, or written, by this handle
-        return state, blob.version
-    document = same_array(state, parsed(state.prefix, blob.data[0], blob.version))
-    return BoundArray.from_document(state.prefix, document, state.options), blob.version
+    if found is state.document:  # nobody changed it since: these bytes were parsed, or written, by this handle
+        return state, state.document.version
+    document = same_array(state, found)
+    return BoundArray.from_document(state.prefix, document, state.options), document.version
 
 
 def commit(now: BoundArray, document: ArrayDocument, version: Version, moved: Moved = lambda document: None) -> Op[None]:
     """Replace the document. What others changed in its attributes meanwhile stays; a shape they changed is a conflict."""
-    key = document_key(now.prefix)
+    key = document_key(now.prefix, now.document)
     for _ in range(MAX_TRIES):
         try:
             stored = yield from put_one(key, [dump(document)], version if now.options.exclusive else ANY)
@@ -195,14 +198,6 @@ def commit(now: BoundArray, document: ArrayDocument, version: Version, moved: Mo
         moved(of_version(document, stored))
         return
     raise ConflictError("the array was resized or replaced meanwhile, by a writer that took no lock", key=key)
-
-
-def _with_shape(state: BoundArray, shape: Sequence[int]) -> BoundArray:
-    try:
-        document = of_version(state.document.with_shape(shape), state.document.version)
-        return state.with_document(document)
-    except MetadataError as error:  # its chunks would end beyond what coordinates can say
-        raise ShapeError("extents that the chunk grid cannot have", expected=error.expected, got=shape) from error
 
 
 def check_axis(axis: Any, ndim: int) -> int:
@@ -262,19 +257,16 @@ def _erase(state: BoundArray, keys: Sequence[str]) -> Op[None]:
 def _fill_outside(state: BoundArray, limit: Sequence[int] | None, listing: bool) -> Op[None]:
     """Fill the padding of edge chunks, up to `limit` (None: all of it)."""
     state = state.with_options(replace(state.options, missing_chunks="fill"))
-    sizes = state.chunk_shape
-    ends = tuple(-(-extent // size) * size for extent, size in zip(state.shape, sizes, strict=True))
+    ends = state.grid.padded_shape
     slabs = _beyond(state.shape, ends if limit is None else tuple(map(min, ends, limit)))
     yield from _all(_fill_slab(state, slab, listing) for slab in slabs)
 
 
 def _fill_slab(state: BoundArray, slab: ArraySubset, listing: bool) -> Op[None]:
-    sizes = state.chunk_shape
-    first = tuple(start // size for start, size in zip(slab.start, sizes, strict=True))
-    last = tuple(-(-stop // size) for stop, size in zip(slab.stop, sizes, strict=True))
-    cells = yield from _cells(state, _block(first, last), listing)
-    boxes = (slab.intersect(state.grid.subset(cell)) for cell in cells)
-    yield from gather((_fill_box(state, box) for box in boxes), state.cost)
+    chunks = [*(yield from _cells(state, state.grid.block_of(slab), listing))]
+    if chunks:
+        cost = largest_batch(state, np.array(chunks, np.int64).reshape(len(chunks), len(state.shape))).cost
+        yield from gather((_fill_part(state, chunk, slab) for chunk in chunks), cost)
 
 
 def _cells(state: BoundArray, block: ArraySubset, listing: bool) -> Op[Iterable[tuple[int, ...]]]:
@@ -289,10 +281,11 @@ def _cells(state: BoundArray, block: ArraySubset, listing: bool) -> Op[Iterable[
     return stored
 
 
-def _fill_box(state: BoundArray, box: ArraySubset) -> Op[None]:
-    """Fill a part of one chunk's padding, which mostly is so already: then nothing is written."""
-    chunk = tuple(start // size for start, size in zip(box.start, state.chunk_shape, strict=True))
-    local = tuple(start % size for start, size in zip(box.start, state.chunk_shape, strict=True))
+def _fill_part(state: BoundArray, chunk: tuple[int, ...], slab: ArraySubset) -> Op[None]:
+    """Fill the part of one chunk's padding that is in a slab. Mostly it is so already: then nothing is written."""
+    whole = state.grid.subset(chunk)
+    box = slab.intersect(whole)
+    local = tuple(map(sub, box.start, whole.start))
     found = yield from read.retrieve_chunk_subset(state, chunk, ArraySubset(local, box.shape))
     if state.fill.equals(found[np.newaxis]).all():
         return

@@ -1,13 +1,14 @@
 """Operations on nodes: their documents, their children, their ends.
 
-A node is its `zarr.json`. Documents are replaced whole and atomically; changes of one (attributes) are read-modify-writes under
-the same guard as data. Groups above a new node are made where they are missing.
+A node is its main object (`metadata/node.py`): `zarr.json`, or `.zarray` or `.zgroup` of Zarr V2. Documents are replaced whole
+and atomically; changes of one (attributes) are read-modify-writes under the same guard as data. Groups above a new node are made
+where they are missing.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
@@ -23,12 +24,13 @@ from zarrant.errors import (
     NodeReplacedError,
     OptionError,
     StoreError,
-    UnknownExtensionError,
     VersionChangedError,
     ZarrantError,
 )
 from zarrant.limits import LIMITS
-from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument, attributes_of, dump, parse
+from zarrant.metadata import node, v2
+from zarrant.metadata.node import ATTRIBUTES_V2, MAIN, MAIN_V2, NAMES, V3, key_of, main_name
+from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument, attributes_of
 from zarrant.ops.bound_array import BoundArray, OpOptions
 from zarrant.ops.guard import FIRST_PAUSE_S, MAX_TRIES, Guard, update_object
 from zarrant.requests import (
@@ -50,13 +52,6 @@ from zarrant.requests import (
 from zarrant.storage import Blob, Part, Version
 
 D = TypeVar("D", bound=Document)
-DOCUMENT = "zarr.json"
-V2_KINDS = {".zarray": "array", ".zgroup": "group"}
-"""The objects that make a node of Zarr V2, and of which kind."""
-
-RESERVED = (DOCUMENT, *V2_KINDS, ".zattrs", ".zmetadata")
-"""Keys of metadata, of Zarr V3 and V2: a node of such a name would stand where its parent's metadata do."""
-
 GROUP_GONE = "Open it again: this handle knows a group that is no longer there"
 
 DOCUMENT_COST = 64 * 1024
@@ -72,9 +67,9 @@ class Child(NamedTuple):
     error: ZarrantError | None = None
 
 
-def document_key(path: str) -> str:
-    """The key of a node's document."""
-    return f"{path}/{DOCUMENT}" if path else DOCUMENT
+def document_key(path: str, document: Document | None = None) -> str:
+    """The key of a node's main object: of V3, unless the node has metadata of another version."""
+    return key_of(path, main_name(document))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +77,13 @@ class MustExist:
     """The node whose metadata is changed must be there: no directory is made for its lock."""
 
     path: str
+    main: str = V3
     condition: ClassVar[None] = None
 
     @property
     def below(self) -> str:
         """The key of the metadata."""
-        return document_key(self.path)
+        return key_of(self.path, self.main)
 
     def look_again(self) -> Op[bool]:
         """NodeNotFoundError where there is none."""
@@ -121,55 +117,77 @@ def check_new_path(path: str) -> str:
     """
     path = check_path(path)
     for part in path.split("/"):
-        if part.startswith("__") or part in RESERVED:
-            hint = f"A name does not start with '__', and is none of {', '.join(RESERVED)}"
+        if part.startswith("__") or part in NAMES:
+            hint = f"A name does not start with '__', and is none of {', '.join(NAMES)}"
             raise OptionError("not a name for a new node", field="path", got=ascii(path), hint=hint)
     return path
 
 
 def read_document(path: str) -> Op[Document]:
-    """The metadata of a node; NodeNotFoundError where there is none, MetadataError where it is broken.
-
-    UnknownExtensionError for a node of Zarr V2, which is not read yet.
-    """
-    found = yield from find_node(path)
+    """The metadata of a node; NodeNotFoundError where there is none, MetadataError where it is broken."""
+    found = yield from find_document(path)
     if found is None:
         raise NodeNotFoundError("no array or group here", key=document_key(path), path=path or "/")
     return found
 
 
-def find_node(path: str) -> Op[Document | None]:
-    """The metadata of a node, None where there is none; UnknownExtensionError for a node of Zarr V2."""
-    found = yield from find_document(path)
-    if found is None:
-        yield from _refuse_v2(path)
-    return found
+def find_document(path: str) -> Op[Document | None]:
+    """The metadata of a node, of either version of the format, or None."""
+    found = yield from stored_document(path)
+    return found if found is not None else (yield from _find_v2(path))
 
 
-def _refuse_v2(path: str) -> Op[None]:
-    """UnknownExtensionError where a node of Zarr V2 is: whoever does not read it must not take its place either."""
-    key = yield from _v2_key(path)
-    if key is not None:
-        raise UnknownExtensionError(
-            f"a Zarr V2 {V2_KINDS[key.rpartition('/')[2]]} is here, and V2 is not supported yet",
-            key=key,
-            path=path or "/",
-            field="zarr_format",
-            expected=3,
-            got=2,
-            hint="Read it with zarr-python; nothing was changed",
-        )
+def stored_document(path: str, like: Document | None = None) -> Op[Document | None]:
+    """The metadata of a node whose main object is that of `like` (None: of V3), with its version; None where there is none.
+
+    `like` itself where its main object is still of the version that it knows: nothing is parsed again.
+    """
+    main = main_name(like)
+    blob = yield from _fetch_document(key_of(path, main))
+    if blob is None:
+        return None
+    if isinstance(like, ArrayDocument) and blob.version == like.version:
+        return like
+    if main == V3:
+        return parsed(path, blob.data[0], blob.version)
+    return (yield from _with_attributes(path, main, blob))
 
 
-def _v2_key(path: str) -> Op[str | None]:
-    """The key of what makes a path a node of Zarr V2; None where there is no such node."""
-    keys = [f"{path}/{name}" if path else name for name in V2_KINDS]
-    for key, outcome in zip(keys, (yield from fetch([ReadRequest(key, ()) for key in keys])), strict=True):
+def _find_v2(path: str) -> Op[Document | None]:
+    """The metadata of a node of V2."""
+    keys = [key_of(path, name) for name in MAIN_V2]
+    outcomes = yield from fetch([ReadRequest(key, limit=LIMITS.document) for key in keys])
+    for name, key, outcome in zip(MAIN_V2, keys, outcomes, strict=True):
+        if isinstance(outcome, LimitError):
+            raise too_large(outcome, key)
         if isinstance(outcome, Exception):
             raise outcome
         if outcome is not None:
-            return key
+            return (yield from _with_attributes(path, name, outcome))
     return None
+
+
+def _with_attributes(path: str, main: str, blob: Blob) -> Op[Document | None]:
+    """The metadata of a node of V2 whose main object was read. Its attributes are those of the same node, not of a later one."""
+    key, key_of_main = key_of(path, ATTRIBUTES_V2), key_of(path, main)
+    for _ in range(MAX_TRIES):
+        attributes, still = yield from fetch([ReadRequest(key, limit=LIMITS.document), ReadRequest(key_of_main, (), blob.version)])
+        if isinstance(attributes, LimitError):
+            raise too_large(attributes, key)
+        if isinstance(attributes, Exception):
+            raise attributes
+        if isinstance(still, Exception) and not isinstance(still, VersionChangedError):
+            raise still
+        if still is None:
+            return None
+        if not isinstance(still, Exception):
+            objects = {main: bytes(blob.data[0])} | ({} if attributes is None else {ATTRIBUTES_V2: bytes(attributes.data[0])})
+            return of_version(node.parse(path, objects), blob.version)
+        again = yield from _fetch_document(key_of_main)
+        if again is None:
+            return None
+        blob = again
+    raise ConflictError("the metadata changed in every try to read them", key=key_of_main, limit=f"{MAX_TRIES} tries")
 
 
 def open_node(path: str, kind: type[Document] | None = None, create: Callable[[], Op[Document]] | None = None) -> Op[Document]:
@@ -179,28 +197,33 @@ def open_node(path: str, kind: type[Document] | None = None, create: Callable[[]
     """
     found = yield from (read_document(path) if create is None else find_document(path))
     if found is None and create is not None:
-        yield from _refuse_v2(path)  # safety: V2 opened
         found = yield from create()
     assert found is not None, "read_document raises where there is none"
     if kind is not None and not isinstance(found, kind):
         wanted, got = ("an array", "group") if kind is ArrayDocument else ("a group", "array")
-        raise NodeNotFoundError(f"the node here is not {wanted}", key=document_key(path), path=path or "/", got=got)
+        raise NodeNotFoundError(f"the node here is not {wanted}", key=document_key(path, found), path=path or "/", got=got)
     return found
 
 
 def node_exists(path: str) -> Op[bool]:
     """Whether there is an array or group, also one that cannot be opened."""
-    try:
-        if (yield from fetch_one(document_key(path), ())) is not None:
-            return True
-    except StoreError as error:
-        if error.retryable:
-            raise
-        return True  # something has the name of the metadata, and cannot be read: a link, no permission
-    return (yield from _v2_key(path)) is not None
+    return bool((yield from _main_objects(path)))
 
 
-def fetch_document(key: str) -> Op[Blob | None]:
+def _main_objects(path: str) -> Op[list[str]]:
+    """The names of the main objects of a node that are there: one, or more where versions share a directory."""
+    outcomes = yield from fetch([ReadRequest(key_of(path, name), ()) for name in MAIN])
+    found = []
+    for name, outcome in zip(MAIN, outcomes, strict=True):
+        unreadable = isinstance(outcome, CapabilityError) or (isinstance(outcome, StoreError) and not outcome.retryable)
+        if isinstance(outcome, Exception) and not unreadable:
+            raise outcome
+        if outcome is not None:  # also where it cannot be read: a link, no permission, a store that is only written
+            found.append(name)
+    return found
+
+
+def _fetch_document(key: str) -> Op[Blob | None]:
     """The stored object of a document; one that is too large is not read where the store can tell."""
     try:
         return (yield from fetch_one(key, limit=LIMITS.document))
@@ -226,21 +249,12 @@ def same_kind(path: str, document: Document) -> GroupDocument:
     """The metadata, if they are those of a group; else NodeReplacedError for the handle of one."""
     if isinstance(document, GroupDocument):
         return document
-    raise NodeReplacedError("an array was stored here", key=document_key(path), path=path or "/", hint=GROUP_GONE)
-
-
-def find_document(path: str) -> Op[Document | None]:
-    """The document of a node, or None."""
-    blob = yield from fetch_document(document_key(path))
-    return None if blob is None else parsed(path, blob.data[0], blob.version)
+    raise NodeReplacedError("an array was stored here", key=document_key(path, document), path=path or "/", hint=GROUP_GONE)
 
 
 def parsed(path: str, data: memoryview, version: Version = None) -> Document:
-    """The document in these bytes, of this version; its errors name the key."""
-    try:
-        return of_version(parse(bytes(data)), version)
-    except ZarrantError as error:
-        raise error.annotate(key=document_key(path)) from error.__cause__
+    """The document in these bytes of a `zarr.json`, of this version; its errors name the key."""
+    return of_version(node.parse(path, {V3: bytes(data)}), version)
 
 
 def create_node(
@@ -271,26 +285,33 @@ def create_node(
     they hold.
     """
     # What could not be opened again is refused before anything is erased or stored.
-    data = dump(document)  # safety: before overwrite
-    creation = _Creation(path, document, data, overwrite, match, exclusive, is_chunk, fill)
+    objects = node.dump_all(document)  # safety: before overwrite
+    creation = _Creation(path, document, objects, overwrite, match, exclusive, is_chunk, fill)
     if not exclusive:
         return (yield from _create(creation))
-    yield from _refuse_array_above(path, within)
+    missing = yield from _missing_above(path, document, within)
     if overwrite and path:
         yield from erase_link(f"{path}/")  # before the lock, which would else be taken behind the link
     if overwrite:
         yield from _erase_copies(path)
-    below = None if within is None else document_key(within)
+    below = None if within is None else document_key(within, _group_like(document))
+    # Creators of either version lock the main object of V3, so that of several one is over before the next begins.
+    keys = sorted({document_key(path), document_key(path, document)})
     try:
-        standing = yield from locked((document_key(path),), _create(creation), below=below)
+        standing = yield from locked(keys, _create(creation), below=below)
     except MetadataChangedError as error:
         if within is None or error.key != below:
             raise
         yield from require_group(within)  # it says what became of the group
         raise
     # Not under the lock: whoever overwrites a group above has locked that one's metadata, and waits for ours.
-    yield from _make_parents(path, within)
+    yield from _make_parents(missing, _group_like(document))
     return standing
+
+
+def _group_like(document: Document) -> GroupDocument:
+    """A group without attributes, of the same version of the format."""
+    return GroupDocument(v2=None if document.v2 is None else {})
 
 
 def _erase_copies(path: str) -> Op[None]:
@@ -321,7 +342,7 @@ class _Creation(NamedTuple):
 
     path: str
     document: Document
-    data: bytes
+    objects: Mapping[str, bytes | None]
     overwrite: bool
     match: bool
     exclusive: bool
@@ -338,9 +359,9 @@ def _create(new: _Creation) -> Op[Document]:
     if new.fill is not None:
         yield from _fill(new.fill, new)
     if not new.exclusive:
-        yield from put_one(document_key(new.path), [new.data])
+        yield from _put_all(new.path, new.objects)
         return new.document
-    there, made = yield from _put_new(new.path, new.document, new.data)
+    there, made = yield from _put_new(new.path, new.document, new.objects)
     return there if made else _standing(new, there)
 
 
@@ -358,8 +379,9 @@ def _standing(new: _Creation, there: Document) -> Document:
     """The metadata that another creator stored, if it is what was wanted; else NodeExistsError."""
     if new.match and _same(there, new.document):
         return there
-    key, path = document_key(new.path), new.path or "/"
-    raise NodeExistsError("a node is here already", key=key, path=path, hint="overwrite=True replaces it")
+    key, path = document_key(new.path, there), new.path or "/"
+    what = "a node" if there.v2 is None else "a Zarr V2 node"
+    raise NodeExistsError(f"{what} is here already", key=key, path=path, hint="overwrite=True replaces it")
 
 
 def of_version(document: D, version: Version) -> D:
@@ -367,18 +389,32 @@ def of_version(document: D, version: Version) -> D:
     return replace(document, version=version) if isinstance(document, ArrayDocument) else document
 
 
-def _put_new(path: str, document: Document, data: bytes) -> Op[tuple[Document, bool]]:
+def _put_all(path: str, objects: Mapping[str, bytes | None]) -> Op[Version]:
+    """Store the objects of a node, the main one last; its version."""
+    version: Version = None
+    for name, data in objects.items():
+        version = yield from put_one(key_of(path, name), None if data is None else [data])
+    return version
+
+
+def _put_new(path: str, document: Document, objects: Mapping[str, bytes | None]) -> Op[tuple[Document, bool]]:
     """Store a document where there is none; returns what stands there now. Some services refuse it though nobody is in the way."""
+    *others, (main, data) = objects.items()
+    assert data is not None, "every node has a main object"
+    for name, other in others:
+        if other is not None or (yield from fetch_one(key_of(path, name), ())) is not None:
+            yield from put_one(key_of(path, name), None if other is None else [other])
+    key = key_of(path, main)
     for _ in range(MAX_TRIES):
         try:
-            version = yield from put_one(document_key(path), [data], None)
+            version = yield from put_one(key, [data], None)
             return of_version(document, version), True
         except VersionChangedError:
             there = yield from find_document(path)
             if there is not None:
                 return there, False
             yield from pause(random.uniform(0, FIRST_PAUSE_S))
-    raise ConflictError("the store refuses a new document, and has none", key=document_key(path), limit=f"{MAX_TRIES} tries")
+    raise ConflictError("the store refuses a new document, and has none", key=key, limit=f"{MAX_TRIES} tries")
 
 
 def _make_room(new: _Creation) -> Op[None]:
@@ -386,10 +422,10 @@ def _make_room(new: _Creation) -> Op[None]:
     path = new.path
     if not new.exclusive:
         if new.overwrite:
-            yield from erase_document(path)
+            yield from put_one(document_key(path, new.document), None)
         return
     # Whatever it holds: it need not be metadata that can be read.
-    if new.overwrite and (yield from fetch_one(document_key(path), ())) is not None:
+    if new.overwrite and (yield from node_exists(path)):
         yield from delete_node(path)
         return
     leftovers = [] if new.is_chunk is None else (yield from _leftovers(path, new.is_chunk))
@@ -417,38 +453,44 @@ def _leftovers(path: str, is_chunk: Callable[[str], bool]) -> Op[list[str]]:
 def _same(left: Document, right: Document) -> bool:
     if isinstance(left, GroupDocument) and isinstance(right, GroupDocument):  # copies of others' metadata are not a difference
         left, right = left.with_consolidated(None), right.with_consolidated(None)
-    return dump(left) == dump(right)
+    return left.v2 == right.v2 and node.dump_all(left) == node.dump_all(right)
 
 
-def _make_parents(path: str, within: str | None) -> Op[None]:
-    above = [] if within is None else [*paths_above(within), within]
-    parents, group = paths_above(path)[len(above) :], GroupDocument()
-    data = dump(group) if parents else b""
-    for parent in parents:
-        yield from _put_new(parent, group, data)
+def _make_parents(missing: Sequence[str], group: GroupDocument) -> Op[None]:
+    objects = node.dump_all(group) if missing else {}
+    for parent in missing:
+        yield from _put_new(parent, group, objects)
 
 
-def _refuse_array_above(path: str, within: str | None) -> Op[None]:
-    """NodeExistsError for what a new node would hide or could not lie in: an array above it, a node of Zarr V2."""
+def _missing_above(path: str, document: Document, within: str | None) -> Op[list[str]]:
+    """The groups above a new node that are still to be made.
+
+    NodeExistsError for what the node would hide or could not lie in: an array, or a group of the other version of the format,
+    in which other libraries would not find it.
+    """
+    missing: list[str] = []
     for parent in paths_above(path):
         if parent == within:
             yield from require_group(parent)
+            missing = []
             continue
         above = yield from find_document(parent)
-        if isinstance(above, ArrayDocument):
-            raise NodeExistsError("an array cannot hold other nodes", key=document_key(parent), path=path)
         if above is None:
-            yield from _refuse_to_hide_v2(parent)  # safety: V2 above
-    yield from _refuse_to_hide_v2(path)  # safety: V2 here
+            missing.append(parent)
+        elif isinstance(above, ArrayDocument):
+            raise NodeExistsError("an array cannot hold other nodes", key=document_key(parent, above), path=path)
+        else:
+            _refuse_other_format(path, document, parent, above)  # safety: V2 above
+    return missing
 
 
-def _refuse_to_hide_v2(path: str) -> Op[None]:
-    key = yield from _v2_key(path)
-    if key is not None and (yield from fetch_one(document_key(path))) is None:
-        kind = V2_KINDS[key.rpartition("/")[2]]
-        message = f"a Zarr V2 {kind} is here, which new metadata would hide"
-        hint = "Choose another path. It is not replaced, not even with overwrite=True: remove it yourself if it is of no use"
-        raise NodeExistsError(message, key=key, path=path or "/", expected="zarr_format 3", got="zarr_format 2", hint=hint)
+def _refuse_other_format(path: str, document: Document, parent: str, above: Document) -> None:
+    if above.zarr_format != document.zarr_format:
+        message = f"a Zarr V{above.zarr_format} group is here, which holds nodes of its own version only"
+        hint = f"Choose another path, or zarr_format={above.zarr_format}"
+        key = document_key(parent, above)
+        expected, got = f"zarr_format {above.zarr_format}", f"zarr_format {document.zarr_format}"
+        raise NodeExistsError(message, key=key, path=path or "/", expected=expected, got=got, hint=hint)
 
 
 def paths_above(path: str) -> list[str]:
@@ -459,30 +501,66 @@ def paths_above(path: str) -> list[str]:
 
 def store_document(path: str, document: Document) -> Op[None]:
     """Replace the document of a node, atomically, whatever is there."""
-    yield from put_one(document_key(path), [dump(document)])
+    yield from _put_all(path, node.dump_all(document))
 
 
 def erase_document(path: str) -> Op[None]:
     """Erase the document of a node; its chunks stay. Succeeds where there is none."""
-    yield from put_one(document_key(path), None)
+    for name in (yield from _main_objects(path)) or [V3]:
+        yield from put_one(key_of(path, name), None)
 
 
 def change_document(path: str, change: Callable[[Document], Document], guarded: bool = True) -> Op[Document]:
-    """Read, change and replace the document of a node so that no other writer's change is lost; returns the new one."""
+    """Read, change and replace the document of a node so that no other writer's change is lost; returns the new one.
+
+    Of a node of V2 only the attributes can be changed.
+    """
+    try:
+        return (yield from _change_v3(path, change, guarded))
+    except NodeNotFoundError:
+        found = yield from _find_v2(path)
+        if found is None:
+            raise
+    return (yield from _change_v2(path, found, change, guarded))
+
+
+def _change_v3(path: str, change: Callable[[Document], Document], guarded: bool) -> Op[Document]:
     result: list[Document] = []
 
     def apply(source: Stored) -> Op[list[Part] | None]:
-        try:
-            data = yield from source.read_all(LIMITS.document)
-        except LimitError as error:
-            raise too_large(error, source.key) from None
+        data = yield from _read_all(source)
         if data is None:
             raise NodeNotFoundError("no array or group here", key=source.key, path=path or "/")
         result[:] = [change(parsed(path, data))]
-        return [dump(result[0])]
+        return [node.dump(result[0])]
 
     version = yield from update_object(document_key(path), apply, Guard.lock_if(guarded), node=MustExist(path))
     return of_version(result[0], version)
+
+
+def _change_v2(path: str, like: Document, change: Callable[[Document], Document], guarded: bool) -> Op[Document]:
+    """Change the attributes of a node of V2, which are an object of their own."""
+    result: list[Document] = []
+    main = main_name(like)
+
+    def apply(source: Stored) -> Op[list[Part] | None]:
+        data = yield from _read_all(source)
+        blob = yield from _fetch_document(key_of(path, main))
+        if blob is None:
+            raise NodeNotFoundError("no array or group here", key=key_of(path, main), path=path or "/")
+        objects = {main: bytes(blob.data[0])} | ({} if data is None else {ATTRIBUTES_V2: bytes(data)})
+        result[:] = [of_version(change(node.parse(path, objects)), blob.version)]
+        return [v2.dump_attributes(result[0].attributes)]
+
+    yield from update_object(key_of(path, ATTRIBUTES_V2), apply, Guard.lock_if(guarded), node=MustExist(path, main))
+    return result[0]
+
+
+def _read_all(source: Stored) -> Op[memoryview | None]:
+    try:
+        return (yield from source.read_all(LIMITS.document))
+    except LimitError as error:
+        raise too_large(error, source.key) from None
 
 
 AttributeChange = Callable[[dict[str, Any]], Mapping[str, Any]] | Mapping[str, Any]
@@ -538,7 +616,7 @@ def delete_below(path: str) -> Op[None]:
 def list_children(path: str) -> Op[list[Child]]:
     """The nodes directly below a group, sorted by name; other directories are passed over.
 
-    A node whose metadata cannot be read is among them with its error, and so is one of Zarr V2.
+    A node whose metadata cannot be read is among them with its error.
     """
     prefix = f"{path}/" if path else ""
     _, directories = yield from list_dir(prefix)

@@ -17,7 +17,8 @@ from zarrant.errors import ShapeError
 from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.region import box_region
 from zarrant.ops.bound_array import BoundArray
-from zarrant.ops.update import broadcast, store_region
+from zarrant.ops.casting import as_values, broadcast
+from zarrant.ops.update import store_region
 from zarrant.requests import Op
 
 BLOCK_BYTES = 16 << 20
@@ -36,13 +37,13 @@ def check_lazy(state: BoundArray, data: Any) -> None:
     """ShapeError or DataTypeError where data can never be this array's."""
     if tuple(data.shape) != state.shape:
         raise ShapeError("data does not have the shape of the array", expected=state.shape, got=tuple(data.shape))
-    state.values(np.empty(0, data.dtype))
+    as_values(state, np.empty(0, data.dtype))
 
 
 def store_lazy(state: BoundArray, data: Any) -> Op[None]:
     """Store all of an array whose document this operation holds, block by block."""
-    for box in blocks(state.shape, state.chunk_shape, state.data_type.itemsize):
-        values = broadcast(state.values(data[box.slices]), box.shape)
+    for box in blocks(state.shape, state.grid.typical_shapes()[0], state.data_type.itemsize):
+        values = broadcast(as_values(state, data[box.slices]), box.shape)
         yield from store_region(state, box_region(box), values, state.shape, metadata_locked=True)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,12 @@ from zarrant.codecs.sharding.prepared import Shard, length_of
 from zarrant.codecs.sources import Stored
 from zarrant.errors import ChunkError, VersionChangedError, ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
-from zarrant.ops.batching import block_indices, settle
+from zarrant.geometry.grid import block_indices
+from zarrant.ops.batching import largest_batch, settle
 from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.current import Current
 from zarrant.ops.guard import Guard, update_object
-from zarrant.ops.read import MOVED_TRIES
+from zarrant.ops.read import while_replaced
 from zarrant.requests import Op, fetch_one, gather_outcomes, list_prefix
 from zarrant.storage import ByteRange, Part
 
@@ -70,17 +72,13 @@ class _Unchanged(Exception):
 def chunk_stats(state: BoundArray, chunk: Sequence[int]) -> Op[ChunkStats]:
     """What is in one stored object; only indexes are read. ChunkError for a shard that is broken."""
     chunk = check_chunk_indices(chunk, state.grid.grid_shape)
-    shard = state.prepared
+    shard = state.prepared_for(state.chunk_shape(chunk))
     if not isinstance(shard, Shard):
         blob = yield from fetch_one(state.chunk_key(chunk), (ByteRange(0, 0),))
         size, there = (0, 0) if blob is None else (blob.size, 1)
         return ChunkStats(size, size, 0, 0, there, 1, ())
-    for _ in range(MOVED_TRIES):
-        try:
-            return (yield from _read_stats(state, shard, chunk))
-        except VersionChangedError:
-            continue
-    return (yield from _read_stats(state, shard, chunk))
+    look = partial(_read_stats, state, shard, chunk)
+    return (yield from while_replaced(look, look))
 
 
 def _read_stats(state: BoundArray, shard: Shard, chunk: tuple[int, ...]) -> Op[ChunkStats]:
@@ -96,7 +94,7 @@ def compact_chunk(state: BoundArray, chunk: Sequence[int]) -> Op[int]:
     shard has nothing to drop.
     """
     chunk = check_chunk_indices(chunk, state.grid.grid_shape)
-    if not isinstance(state.prepared, Shard):
+    if not state.sharded:
         return 0
     key = state.chunk_key(chunk)
     freed = 0
@@ -132,10 +130,12 @@ def compact(state: BoundArray, chunks: Any = None) -> Op[int]:
     """`compact_chunk` for a block of chunks (None: all of them), side by side; returns the bytes freed in total."""
     shape = state.grid.grid_shape
     chosen = ArraySubset.full(shape) if chunks is None else as_subset(chunks, shape, "chunk grid")
-    if chosen.is_empty or not isinstance(state.prepared, Shard):
+    if chosen.is_empty or not state.sharded:
         return 0
-    indices = [tuple(int(i) for i in row) for row in block_indices(chosen)]
-    outcomes = yield from gather_outcomes((compact_chunk(state, chunk) for chunk in indices), state.cost)
+    rows = block_indices(chosen)
+    indices = [tuple(int(i) for i in row) for row in rows]
+    cost = largest_batch(state, rows).cost
+    outcomes = yield from gather_outcomes((compact_chunk(state, chunk) for chunk in indices), cost)
     if any(isinstance(outcome, Exception) for outcome in outcomes):
         settle(state, indices, outcomes)
     return sum(freed for freed in outcomes if isinstance(freed, int))
@@ -150,7 +150,7 @@ def count_stored(state: BoundArray) -> Op[int]:
 
 def _sound(state: BoundArray, chunk: tuple[int, ...], source: Stored) -> Op[Level | None]:
     """The tree of a shard in which nothing is wrong; ChunkError otherwise."""
-    shard = state.prepared
+    shard = state.prepared_for(state.chunk_shape(chunk))
     assert isinstance(shard, Shard), "asked for shards only"
     try:
         level = yield from survey(shard, source)

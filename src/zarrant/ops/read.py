@@ -6,20 +6,24 @@ between its index and its data is read again from the new index; after a few tri
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
-from zarrant.codecs.pipeline.chunk import ChunkPipeline
+from zarrant.codecs.protocols import Prepared
 from zarrant.codecs.sources import InMemory, Objects, Single, Stored
 from zarrant.errors import CapabilityError, ChunkMissingError, PartialFailure, VersionChangedError, ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
-from zarrant.geometry.grid import ChunkGrid
+from zarrant.geometry.grid import ChunkGrid, block_indices
 from zarrant.geometry.region import Cells, Region, box_region
 from zarrant.geometry.selection import Selection
-from zarrant.ops.batching import block_indices, block_subset
+from zarrant.limits import LIMITS
+from zarrant.ops.batching import batch_size, equal_shapes, largest_batch
 from zarrant.ops.bound_array import Array, BoundArray
+from zarrant.ops.casting import output
 from zarrant.requests import Op, fetch_one, gather_outcomes
+
+T = TypeVar("T")
 
 MOVED_TRIES = 4
 """Reads of a moving shard in parts before it is read whole; each further try meets another writer with the same odds."""
@@ -27,7 +31,7 @@ MOVED_TRIES = 4
 
 def retrieve_selection(state: BoundArray, selection: Selection, out: Array | None = None) -> Op[Array]:
     """The elements of a NumPy-like selection."""
-    result = state.output(out, selection.out_shape)
+    result = output(state, out, selection.out_shape)
     yield from _read_region(state, selection.region, selection.to_work(result), state.shape)
     return result
 
@@ -35,7 +39,7 @@ def retrieve_selection(state: BoundArray, selection: Selection, out: Array | Non
 def retrieve_array_subset(state: BoundArray, subset: Any, out: Array | None = None) -> Op[Array]:
     """The elements of a region, decoded into `out` where it is given."""
     region = as_subset(subset, state.shape)
-    result = state.output(out, region.shape)
+    result = output(state, out, region.shape)
     yield from _read_region(state, box_region(region), result, state.shape)
     return result
 
@@ -49,8 +53,8 @@ def retrieve_chunk(state: BoundArray, chunk: Sequence[int], out: Array | None = 
 def retrieve_chunks(state: BoundArray, chunks: Any, out: Array | None = None) -> Op[Array]:
     """A block of chunks as one array, padding of edge chunks included."""
     chunks = as_subset(chunks, state.grid.grid_shape, "chunk grid")
-    subset = block_subset(state, chunks)
-    result = state.output(out, subset.shape)
+    subset = state.grid.block(chunks)
+    result = output(state, out, subset.shape)
     yield from _read_region(state, box_region(subset), result, subset.stop)
     return result
 
@@ -68,9 +72,9 @@ def retrieve_chunk_if_exists(state: BoundArray, chunk: Sequence[int]) -> Op[Arra
 def retrieve_chunk_subset(state: BoundArray, chunk: Sequence[int], subset: Any, out: Array | None = None) -> Op[Array]:
     """A part of one chunk; `subset` is in coordinates of the chunk."""
     chunk = check_chunk_indices(chunk, state.grid.grid_shape)
-    local = as_subset(subset, state.chunk_shape, "chunk")
+    local = as_subset(subset, state.chunk_shape(chunk), "chunk")
     region = local.shift(state.grid.origin(chunk))
-    result = state.output(out, region.shape)
+    result = output(state, out, region.shape)
     bounds = tuple(max(extent, stop) for extent, stop in zip(state.shape, region.stop, strict=True))
     yield from _read_region(state, box_region(region), result, bounds)
     return result
@@ -79,15 +83,19 @@ def retrieve_chunk_subset(state: BoundArray, chunk: Sequence[int], subset: Any, 
 def retrieve_encoded_chunk(state: BoundArray, chunk: Sequence[int]) -> Op[memoryview | None]:
     """The stored bytes of one chunk, or None."""
     chunk = check_chunk_indices(chunk, state.grid.grid_shape)
-    blob = yield from fetch_one(state.chunk_key(chunk), limit=state.whole_limit)
+    blob = yield from fetch_one(state.chunk_key(chunk), limit=whole_limit(state.prepared_for(state.chunk_shape(chunk))))
     return None if blob is None else blob.data[0]
 
 
 def retrieve_encoded_chunks(state: BoundArray, chunks: Any) -> Op[list[memoryview | None]]:
     """The stored bytes of a block of chunks, in C order."""
     chunks = as_subset(chunks, state.grid.grid_shape, "chunk grid")
-    indices = [] if chunks.is_empty else [tuple(int(i) for i in row) for row in block_indices(chunks)]
-    outcomes = yield from gather_outcomes((retrieve_encoded_chunk(state, chunk) for chunk in indices), state.cost)
+    if chunks.is_empty:
+        return []
+    rows = block_indices(chunks)
+    indices = [tuple(int(i) for i in row) for row in rows]
+    cost = largest_batch(state, rows).cost
+    outcomes = yield from gather_outcomes((retrieve_encoded_chunk(state, chunk) for chunk in indices), cost)
     _settle_reads(state, indices, outcomes)
     return outcomes  # type: ignore[return-value]  # every exception was raised
 
@@ -112,26 +120,41 @@ def retrieve_subchunks(state: BoundArray, subchunks: Any) -> Op[Array]:
 
 def subchunk_grid(state: BoundArray) -> ChunkGrid:
     """The grid of the outermost subchunks, over the whole array; CapabilityError where the array is not sharded."""
-    shapes = state.chain.subchunk_shapes()
-    if not shapes:
+    if not state.sharded:
         raise CapabilityError("the array is not sharded", expected="shards", got="chunks only", hint="Use retrieve_chunk")
-    return ChunkGrid.regular(state.shape, shapes[0])
+    return ChunkGrid.regular(state.shape, state.subchunk_shapes[0])
 
 
 def _read_region(state: BoundArray, region: Region, out: Array, bounds: tuple[int, ...]) -> Op[None]:
     if out.size == 0:
         return
     cells = region.split(state.grid, bounds)
-    step = state.batch
-    ranges = [(lo, min(lo + step, cells.n)) for lo in range(0, cells.n, step)]
-    outcomes = yield from gather_outcomes((_read_batch(state, cells, lo, hi, out) for lo, hi in ranges), state.cost)
+    ranges, cost = _ranges(state, cells)
+    outcomes = yield from gather_outcomes((_read_batch(state, cells, lo, hi, out) for lo, hi in ranges), cost)
     failed = [(lo, hi) for (lo, hi), outcome in zip(ranges, outcomes, strict=True) if isinstance(outcome, Exception)]
     if not failed:
         return
     # Again one by one, to name every chunk that fails and to read every one that does not.
     rows = [row for lo, hi in failed for row in range(lo, hi)]
-    outcomes = yield from gather_outcomes((_read_batch(state, cells, row, row + 1, out) for row in rows), state.cost)
+    outcomes = yield from gather_outcomes((_read_batch(state, cells, row, row + 1, out) for row in rows), cost)
     _settle_reads(state, [tuple(int(i) for i in cells.index[row]) for row in rows], outcomes)
+
+
+def _ranges(array: BoundArray, cells: Cells) -> tuple[list[tuple[int, int]], int]:
+    """Ranges of rows that are decoded together, and the bytes that the largest of them holds."""
+    if cells.n == 1:
+        return [(0, 1)], 0  # nothing runs beside it
+    ranges, cost = [], 0
+    for shape, first, last in equal_shapes(array, cells.index):
+        size = batch_size(array, shape)
+        cost = max(cost, size.cost)
+        ranges += [(lo, min(lo + size.encoded, last)) for lo in range(first, last, size.encoded)]
+    return ranges, cost
+
+
+def whole_limit(prepared: Prepared) -> int:
+    """The bytes of a stored object that is read whole as it is: a shard may also have dead ones, and a file holes."""
+    return 2 * max(LIMITS.decoded, prepared.encoded_bound)
 
 
 def _settle_reads(state: BoundArray, chunks: Sequence[tuple[int, ...]], outcomes: Sequence[object]) -> None:
@@ -149,21 +172,32 @@ def _settle_reads(state: BoundArray, chunks: Sequence[tuple[int, ...]], outcomes
 
 def _read_batch(state: BoundArray, cells: Cells, lo: int, hi: int, out: Array) -> Op[None]:
     required = state.options.missing_chunks == "error"
-    spans = Objects(state.chunk_keys(cells.index[lo:hi]), lo, required)
-    if isinstance(state.prepared, ChunkPipeline):
-        yield from state.prepared.read(spans, cells, lo, hi, out)
+    keys = state.chunk_keys(cells.index[lo:hi])
+    prepared = state.prepared_for(state.chunk_shape(cells.index[lo]))
+    if not state.sharded:
+        yield from prepared.read(Objects(keys, lo, required), cells, lo, hi, out)
         return
     for row in range(lo, hi):
-        yield from _read_shard(state, spans.source(row), cells, row, out)
+        yield from _read_shard(prepared, keys[row - lo], required, cells, row, out)
 
 
-def _read_shard(state: BoundArray, source: Stored, cells: Cells, row: int, out: Array) -> Op[None]:
+def _read_shard(shard: Prepared, key: str, required: bool, cells: Cells, row: int, out: Array) -> Op[None]:
+    def in_parts() -> Op[None]:
+        yield from shard.read(Single(row, Stored(key, required)), cells, row, row + 1, out)
+
+    def at_once() -> Op[None]:
+        data = yield from Stored(key, required).read_all(whole_limit(shard))
+        whole = Stored(key) if data is None else InMemory(data)
+        yield from shard.read(Single(row, whole), cells, row, row + 1, out)
+
+    yield from while_replaced(in_parts, at_once)
+
+
+def while_replaced(read: Callable[[], Op[T]], at_last: Callable[[], Op[T]]) -> Op[T]:
+    """`read()`, again where the object was replaced between two of its requests; after a few tries `at_last()`."""
     for _ in range(MOVED_TRIES):
         try:
-            yield from state.prepared.read(Single(row, source), cells, row, row + 1, out)
-            return
+            return (yield from read())
         except VersionChangedError:
-            source = Stored(source.key, source.required)
-    data = yield from source.read_all(state.whole_limit)
-    whole = Stored(source.key) if data is None else InMemory(data)
-    yield from state.prepared.read(Single(row, whole), cells, row, row + 1, out)
+            continue
+    return (yield from at_last())

@@ -18,14 +18,15 @@ import numpy.typing as npt
 from zarrant.codecs.sources import Single, Stored
 from zarrant.errors import DataTypeError, ZarrantError
 from zarrant.geometry.box import ArraySubset, Shape, as_subset, check_chunk_indices
+from zarrant.geometry.grid import block_indices, chunk_alone
 from zarrant.geometry.region import Cells, box_region
 from zarrant.geometry.tiles import Tiles
-from zarrant.ops.batching import block_indices, own_grid, run_batches
+from zarrant.ops.batching import run_batches
 from zarrant.ops.bound_array import Array, BoundArray
+from zarrant.ops.casting import as_values, broadcast
 from zarrant.ops.current import Current, shape_stands
 from zarrant.ops.decoder import Held
 from zarrant.ops.guard import Guard, update_object
-from zarrant.ops.update import broadcast
 from zarrant.requests import Op, Outcome
 from zarrant.storage import Part
 
@@ -61,14 +62,16 @@ def _apply(state: BoundArray, chunk: Shape, region: ArraySubset, fn: Function, s
     origin = inside.start
     part = region.intersect(inside)
     local = ArraySubset(_minus(part.start, origin), part.shape)
-    bounds = yield from _bounds(state, inside.shape)
-    around = _whole_pieces(local, state.piece_shape, bounds)
+    shape = state.chunk_shape(chunk)
+    prepared = state.prepared_for(shape)
+    bounds = yield from _bounds(state, inside.shape, shape)
+    around = _whole_pieces(local, state.piece_shape_for(shape), bounds)
     current = state.empty(around.shape)
-    cells = _cells(state, around, bounds)
-    yield from state.prepared.read(Single(0, source), cells, 0, 1, current)
+    cells = box_region(around).split(chunk_alone(shape), bounds)
+    yield from prepared.read(Single(0, source), cells, 0, 1, current)
     within = ArraySubset(_minus(local.start, around.start), local.shape).slices
     current[within] = broadcast(_new_values(state, fn, current[within].copy()), local.shape)
-    encoded = yield from state.prepared.write(Single(0, source), cells, 0, 1, current)
+    encoded = yield from prepared.write(Single(0, source), cells, 0, 1, current)
     return encoded.row(0)
 
 
@@ -76,16 +79,16 @@ def _new_values(state: BoundArray, fn: Function, current: Array) -> Array:
     new = fn(current)
     if new is None:
         raise DataTypeError("the function of an update returns the new values", expected="an array", got="None")
-    return state.values(new)
+    return as_values(state, new)
 
 
-def _bounds(state: BoundArray, known: Shape) -> Op[Shape]:
+def _bounds(state: BoundArray, known: Shape, chunk_shape: Shape) -> Op[Shape]:
     """Up to where a locked chunk may hold elements: as far as this handle knows, if the shape is seen to stand."""
-    if known == state.chunk_shape:
+    if known == chunk_shape:
         return known
     if (yield from shape_stands(state)):  # safety: bounds
         return known
-    return state.chunk_shape
+    return chunk_shape
 
 
 def touched_keys(state: BoundArray, subset: Any) -> list[str]:
@@ -106,7 +109,9 @@ class Encoder:
         self.chunk = check_chunk_indices(chunk, state.grid.grid_shape)
         self.key = state.chunk_key(self.chunk)
         self.limit = limit
-        self.piece = state.piece_shape
+        self.shape = state.chunk_shape(self.chunk)
+        self.prepared = state.prepared_for(self.shape)
+        self.piece = state.piece_shape_for(self.shape)
         self.discard()
 
     def discard(self) -> None:
@@ -123,8 +128,8 @@ class Encoder:
 
     def store(self, subset: Any, data: Any) -> Op[None]:
         """Store a part, in coordinates of the chunk; it may reach into the padding of an edge chunk. `data` is copied."""
-        local = as_subset(subset, self.state.chunk_shape, "chunk")
-        values = broadcast(self.state.values(data), local.shape)
+        local = as_subset(subset, self.shape, "chunk")
+        values = broadcast(as_values(self.state, data), local.shape)
         if values.size:
             self.bounds = tuple(max(bound, stop) for bound, stop in zip(self.bounds, local.stop, strict=True))
             for index, inside, outside in _cut(local, self.piece):
@@ -159,7 +164,7 @@ class Encoder:
 
     def _change(self, source: Stored) -> Op[list[Part] | None]:
         """The parts of the new object. Every piece is complete before it is written, so that nothing is read twice."""
-        bounds = yield from _bounds(self.state, self._known)
+        bounds = yield from _bounds(self.state, self._known, self.shape)
         if self.erased and bounds != self._known:
             self._erase_known()
         bounds = tuple(map(max, bounds, self.bounds))
@@ -177,11 +182,11 @@ class Encoder:
         spans = None if self.erased else Single(0, source)
         if lacking.size and spans is not None:
             old = self._cells(start[lacking], shape[lacking], value[lacking], bounds)
-            yield from self.state.prepared.read(spans, old, 0, 1, stack)
+            yield from self.prepared.read(spans, old, 0, 1, stack)
         for row, piece in enumerate(pieces):
             piece.copy_to(rows[row : row + 1])
         cells = self._cells(start, shape, value, bounds)
-        encoded = yield from self.state.prepared.write(spans, cells, 0, 1, stack)
+        encoded = yield from self.prepared.write(spans, cells, 0, 1, stack)
         return encoded.row(0)
 
     def _erase_known(self) -> None:
@@ -196,9 +201,9 @@ class Encoder:
     ) -> Cells:
         """Boxes of pieces as one row of cells. A piece that is a whole shard is cut further on: it is no tile."""
         if len(start) > 1:
-            return Tiles(start, shape, value).split(own_grid(self.state), bounds)
+            return Tiles(start, shape, value).split(chunk_alone(self.shape), bounds)
         box = ArraySubset(tuple(start[0].tolist()), tuple(shape[0].tolist()))
-        return box_region(box, value[0].tolist()).split(own_grid(self.state), bounds)
+        return box_region(box, value[0].tolist()).split(chunk_alone(self.shape), bounds)
 
 
 class _Piece:
@@ -230,11 +235,6 @@ class _Piece:
     def copy_to(self, old: Array) -> None:
         """Lay what was written over the old elements, (1, *shape)."""
         np.copyto(old[0, ...], self.values, where=True if self.written is None else self.written)
-
-
-def _cells(state: BoundArray, box: ArraySubset, bounds: Shape) -> Cells:
-    """A box of one chunk as a row of cells, in the chunk's coordinates."""
-    return box_region(box).split(own_grid(state), bounds)
 
 
 def _whole_pieces(box: ArraySubset, piece: Shape, bounds: Shape) -> ArraySubset:

@@ -24,14 +24,15 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant.codecs.sources import Single, Stored
-from zarrant.errors import ChunkError, MetadataChangedError, ShapeError
-from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
-from zarrant.geometry.grid import ChunkGrid
+from zarrant.errors import ChunkError, MetadataChangedError
+from zarrant.geometry.box import ArraySubset, Shape, as_subset, check_chunk_indices
+from zarrant.geometry.grid import ChunkGrid, chunk_alone
 from zarrant.geometry.layers import Layers, Stack, Values
 from zarrant.geometry.region import Cells, Region, box_region
 from zarrant.geometry.selection import Selection
-from zarrant.ops.batching import encode, own_grid, run_batches, write_batch
+from zarrant.ops.batching import batch_size, encode, equal_shapes, run_batches, write_batch
 from zarrant.ops.bound_array import Array, BoundArray
+from zarrant.ops.casting import as_values, broadcast
 from zarrant.ops.current import Current, shape_stands, while_shape_stands
 from zarrant.ops.guard import Guard, update_object
 from zarrant.requests import Op, Outcome, put
@@ -44,7 +45,7 @@ def store_array_subset(state: BoundArray, subset: Any, data: Any) -> Op[None]:
     `data` has the region's shape or broadcasts to it. An empty region is a no-op.
     """
     region = as_subset(subset, state.shape)
-    values = broadcast(state.values(data), region.shape)
+    values = broadcast(as_values(state, data), region.shape)
     if values.size:
         yield from store_region(state, box_region(region), values, state.shape)
 
@@ -65,7 +66,7 @@ def store_array_subsets(state: BoundArray, pairs: Iterable[tuple[Any, Any]]) -> 
     arrays: list[Array] = []
     for subset, data in pairs:
         region = as_subset(subset, state.shape)
-        values = broadcast(state.values(data), region.shape)
+        values = broadcast(as_values(state, data), region.shape)
         if values.size:
             regions.append(box_region(region))
             arrays.append(values)
@@ -76,8 +77,8 @@ def store_array_subsets(state: BoundArray, pairs: Iterable[tuple[Any, Any]]) -> 
 def store_chunk_subset(state: BoundArray, chunk: Sequence[int], subset: Any, data: Any) -> Op[None]:
     """Store a part of one chunk; `subset` is in coordinates of the chunk and may reach into the padding of an edge chunk."""
     chunk = check_chunk_indices(chunk, state.grid.grid_shape)
-    local = as_subset(subset, state.chunk_shape, "chunk")
-    values = broadcast(state.values(data), local.shape)
+    local = as_subset(subset, state.chunk_shape(chunk), "chunk")
+    values = broadcast(as_values(state, data), local.shape)
     region = local.shift(state.grid.origin(chunk))
     bounds = np.maximum(np.array(state.shape, np.int64), region.stop)
     if values.size:
@@ -86,7 +87,7 @@ def store_chunk_subset(state: BoundArray, chunk: Sequence[int], subset: Any, dat
 
 def store_selection(state: BoundArray, selection: Selection, data: Any) -> Op[None]:
     """Store values at a NumPy-like selection; where it names an element twice, the later value stays."""
-    values = selection.source(state.values(data))
+    values = selection.source(as_values(state, data))
     if values.size == 0:
         return
     yield from store_region(state, selection.region, values, state.shape)
@@ -105,7 +106,7 @@ def store_region(
     whole = cells.full if bounds_known else cells.full & ~_over_the_edge(state, cells)
     guard = _guard(state, values, metadata_locked, bounds_known)
     task = _Write(state, cells, values, whole, guard, bounds_known)
-    yield from run_batches(state, cells.index, _batches(whole, state.write_batch), task.run)
+    yield from run_batches(state, cells.index, _batches(state, cells, whole), task.run)
 
 
 def _guard(state: BoundArray, values: Values, metadata_locked: bool, bounds_known: bool) -> Guard:
@@ -146,7 +147,8 @@ class _Write(NamedTuple):
     def update_part(self, lo: int, hi: int, refused: bool = False) -> Op[list[Outcome[Any]]]:
         state = self.state
         (key,) = state.chunk_keys(self.cells.index[lo:hi])
-        change = _Update(state, self.cells, lo, self.values, self.bounds_known, refused)
+        shape = state.chunk_shape(self.cells.index[lo])
+        change = _Update(state, shape, self.cells, lo, self.values, self.bounds_known, refused)
         yield from update_object(key, change, self.guard, node=Current(state))
         return [None]
 
@@ -162,9 +164,10 @@ _WAYS: dict[tuple[bool, bool], Callable[[_Write, int, int], Op[list[Outcome[Any]
 def erase_known(state: BoundArray, chunk: tuple[int, ...]) -> Op[None]:
     """Erase what this handle knows of a chunk at the end of the array: all of it, or its elements become fill."""
     inside = state.grid.in_bounds(chunk)
-    cells = box_region(ArraySubset((0,) * len(chunk), inside.shape)).split(own_grid(state), state.chunk_shape)
+    shape = state.chunk_shape(chunk)
+    cells = box_region(ArraySubset.full(inside.shape)).split(chunk_alone(shape), shape)
     fill = state.fill.full(inside.shape)
-    known = _Update(state, cells, 0, fill, bounds_known=True)
+    known = _Update(state, shape, cells, 0, fill, bounds_known=True)
 
     def change(source: Stored) -> Op[list[Part] | None]:
         return None if (yield from shape_stands(state)) else (yield from known(source))
@@ -175,13 +178,15 @@ def erase_known(state: BoundArray, chunk: tuple[int, ...]) -> Op[None]:
 def _over_the_edge(state: BoundArray, cells: Cells) -> npt.NDArray[np.bool_]:
     """(n,) which chunks have elements beyond the bounds."""
     if cells.n == 1:
-        return np.array((cells.extent(0) != state.chunk_shape,))
-    over: npt.NDArray[np.bool_] = (cells.extents(0, cells.n) != np.array(state.chunk_shape, np.int64)).any(axis=1)
+        return np.array((cells.extent(0) != state.chunk_shape(cells.index[0]),))
+    shape = state.grid.uniform_shape
+    shapes = state.grid.chunk_shapes(cells.index) if shape is None else np.array(shape, np.int64)
+    over: npt.NDArray[np.bool_] = (cells.extents(0, cells.n) != shapes).any(axis=1)
     return over
 
 
 class _Update(NamedTuple):
-    """The change that lays row `row` of `values` over the old chunk; see `guard.Mergeable`.
+    """The change that lays row `row` of `values` over the old chunk, which has the full shape `shape`; see `guard.Mergeable`.
 
     A subchunk (or a chunk) of which every element within the bounds is written needs no read; what lies beyond the bounds
     becomes fill. That is right only as long as nothing is there: unless `bounds_known`, the shape must be seen to stand, under
@@ -190,6 +195,7 @@ class _Update(NamedTuple):
     """
 
     state: BoundArray
+    shape: Shape
     cells: Cells
     row: int
     values: Values
@@ -199,7 +205,7 @@ class _Update(NamedTuple):
     @property
     def kind(self) -> tuple[int, tuple[int, ...]]:
         """Chains are prepared once for what they depend on: updates with the same one differ in where and what only."""
-        return id(self.state.prepared), self.cells.extent(self.row)
+        return id(self.state.prepared_for(self.shape)), self.cells.extent(self.row)
 
     def merged(self, updates: Sequence[_Update]) -> _Update:
         """Updates of one chunk as one, later ones on top."""
@@ -207,51 +213,52 @@ class _Update(NamedTuple):
             (only,) = updates
             return only if only.state is self.state else only._replace(state=self.state)
         layers = Layers(tuple(each.cells.region(each.row) for each in updates), tuple(range(len(updates))))
-        cells = layers.split(own_grid(self.state), self.cells.extent(self.row))
+        cells = layers.split(chunk_alone(self.shape), self.cells.extent(self.row))
         values = Stack(tuple(cast("Array", each.values) for each in updates))
-        return _Update(self.state, cells, 0, values, refused=any(each.refused for each in updates))
+        return _Update(self.state, self.shape, cells, 0, values, refused=any(each.refused for each in updates))
 
     def __call__(self, source: Stored) -> Op[list[Part] | None]:
         """The parts of the new chunk."""
         state, cells, row, values = self.state, self.cells, self.row, self.values
         extent = cells.extent(row)
-        beyond = not self.bounds_known and extent != state.chunk_shape and (state.sharded or bool(cells.full[row]))
+        beyond = not self.bounds_known and extent != self.shape and (state.sharded or bool(cells.full[row]))
         if beyond and not (yield from shape_stands(state, self.refused)):  # safety: shape
-            return (yield from _merge_unseen(state, cells.region(row), values, extent, source))
-        encoded = yield from state.prepared.write(Single(row, source), cells, row, row + 1, values)
+            return (yield from _merge_unseen(state, self.shape, cells.region(row), values, extent, source))
+        encoded = yield from state.prepared_for(self.shape).write(Single(row, source), cells, row, row + 1, values)
         return encoded.row(0)
 
 
 def _merge_unseen(
-    state: BoundArray, region: Region, values: Values, known: tuple[int, ...], source: Stored
+    state: BoundArray, shape: Shape, region: Region, values: Values, known: Shape, source: Stored
 ) -> Op[list[Part] | None]:
     """Lay values over a chunk in which elements beyond the `known` bounds may have been stored by others."""
-    cells = region.split(own_grid(state), state.chunk_shape)
+    prepared = state.prepared_for(shape)
+    cells = region.split(chunk_alone(shape), shape)
     try:
-        encoded = yield from state.prepared.write(Single(0, source), cells, 0, 1, values)
+        encoded = yield from prepared.write(Single(0, source), cells, 0, 1, values)
     except ChunkError:
         # Of a damaged subchunk nothing can be kept. It is written as far as this handle knows it; its neighbours stay.
-        damaged = yield from _damaged(state, region, known, source)
+        damaged = yield from _damaged(state, shape, region, known, source)
         if not damaged:
             raise
         region, values = _laid_over_fill(state, damaged, region, values)
-        cells = region.split(own_grid(state), state.chunk_shape)
-        encoded = yield from state.prepared.write(Single(0, source), cells, 0, 1, values)
+        cells = region.split(chunk_alone(shape), shape)
+        encoded = yield from prepared.write(Single(0, source), cells, 0, 1, values)
     return encoded.row(0)
 
 
-def _damaged(state: BoundArray, region: Region, known: tuple[int, ...], source: Stored) -> Op[list[ArraySubset]]:
+def _damaged(state: BoundArray, shape: Shape, region: Region, known: Shape, source: Stored) -> Op[list[ArraySubset]]:
     """The subchunks that cannot be read, of those whose every known element is written but that reach beyond what is known."""
-    grid = ChunkGrid.regular(state.chunk_shape, state.piece_shape)
+    grid = ChunkGrid.regular(shape, state.piece_shape_for(shape))
     pieces = region.split(grid, known)
     found = []
     for row in np.flatnonzero(pieces.full).tolist():
         box = grid.subset(tuple(pieces.index[row].tolist()))
         if pieces.extent(row) == box.shape:
             continue
-        cells = box_region(box).split(own_grid(state), state.chunk_shape)
+        cells = box_region(box).split(chunk_alone(shape), shape)
         try:
-            yield from state.prepared.read(Single(0, source), cells, 0, 1, state.empty(box.shape))
+            yield from state.prepared_for(shape).read(Single(0, source), cells, 0, 1, state.empty(box.shape))
         except ChunkError:
             found.append(box)
     return found
@@ -267,20 +274,12 @@ def _laid_over_fill(state: BoundArray, boxes: Sequence[ArraySubset], region: Reg
     return Layers(regions, (*range(n, n + len(boxes)), *layers.numbers)), Stack((*arrays, *fills))
 
 
-def _batches(full: npt.NDArray[np.bool_], step: int) -> Iterator[tuple[int, int]]:
-    """Ranges of rows: whole chunks in batches, each partly written chunk alone."""
-    borders = [0, *(np.flatnonzero(full[1:] != full[:-1]) + 1).tolist(), len(full)]
-    for start, stop in pairwise(borders):
-        size = step if start < len(full) and full[start] else 1
-        for lo in range(start, stop, size):
-            yield lo, min(lo + size, stop)
-
-
-def broadcast(values: Array, shape: tuple[int, ...]) -> Array:
-    """Values in the shape of a region; ShapeError where they do not broadcast to it."""
-    if values.shape == shape:
-        return values
-    try:
-        return np.broadcast_to(values, shape)
-    except ValueError:
-        raise ShapeError("data does not have the shape of the region", expected=shape, got=values.shape) from None
+def _batches(array: BoundArray, cells: Cells, whole: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+    """Ranges of rows: whole chunks of one shape in batches, each partly written chunk alone."""
+    for shape, first, last in equal_shapes(array, cells.index):
+        step, here = batch_size(array, shape).stored, whole[first:last]
+        borders = [first, *(first + 1 + np.flatnonzero(here[1:] != here[:-1])).tolist(), last]
+        for start, stop in pairwise(borders):
+            size = step if start < last and whole[start] else 1
+            for lo in range(start, stop, size):
+                yield lo, min(lo + size, stop)

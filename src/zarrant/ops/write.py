@@ -12,7 +12,6 @@ full shape of a chunk, and encoded bytes, name every element of it: they replace
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import gt, mul
 from typing import Any
 
 import numpy as np
@@ -21,9 +20,11 @@ import numpy.typing as npt
 from zarrant.codecs.sources import InMemory, Single
 from zarrant.errors import ShapeError, ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
+from zarrant.geometry.grid import block_indices, chunk_alone
 from zarrant.geometry.region import box_region
-from zarrant.ops.batching import block_indices, block_subset, own_grid, run_batches, settle, write_cells
+from zarrant.ops.batching import largest_batch, run_batches, settle, write_cells
 from zarrant.ops.bound_array import BoundArray
+from zarrant.ops.casting import as_values
 from zarrant.ops.current import put_current, put_current_one
 from zarrant.ops.update import erase_known, store_region
 from zarrant.requests import Op, Outcome, WriteRequest, gather_outcomes
@@ -46,8 +47,8 @@ def store_chunks(state: BoundArray, chunks: Any, data: Any) -> Op[None]:
     `chunks` is a subset of the chunk grid; `data` is one block of their full shape, or of its in-bounds part.
     """
     chunks = as_subset(chunks, state.grid.grid_shape, "chunk grid")
-    values = state.values(data)
-    whole = block_subset(state, chunks)
+    values = as_values(state, data)
+    whole = state.grid.block(chunks)
     inside = whole.intersect(ArraySubset.full(state.shape))
     subset = inside if _fits(values.shape, inside.shape) else whole
     if not _fits(values.shape, subset.shape):
@@ -80,14 +81,15 @@ def store_encoded_chunks(
     checked = [check_chunk_indices(chunk, state.grid.grid_shape) for chunk in chunks]
     views = [_flat(buffer) for buffer in buffers]
     ops = (store_encoded_chunk(state, chunk, view, check) for chunk, view in zip(checked, views, strict=True))
-    outcomes = yield from gather_outcomes(ops, state.cost)
+    cost = largest_batch(state, np.array(checked, np.int64).reshape(len(checked), len(state.shape))).cost if checked else 0
+    outcomes = yield from gather_outcomes(ops, cost)
     settle(state, checked, outcomes)
 
 
 def erase_chunk(state: BoundArray, chunk: Sequence[int]) -> Op[None]:
     """Erase one chunk: it reads as fill. Succeeds where it is absent. What others have appended to the chunk stays."""
     chunk = check_chunk_indices(chunk, state.grid.grid_shape)
-    if _reaches_over(state, [index + 1 for index in chunk]):
+    if _reaches_over(state, np.array((chunk,), np.int64).reshape(1, len(chunk))).any():
         yield from erase_known(state, chunk)
     else:
         yield from put_current_one(state, WriteRequest(state.chunk_key(chunk), None))
@@ -99,9 +101,7 @@ def erase_chunks(state: BoundArray, chunks: Any) -> Op[None]:
     if chunks.is_empty:
         return
     indices = block_indices(chunks)
-    whole: npt.NDArray[np.bool_] = np.ones(len(indices), np.bool_)
-    if _reaches_over(state, chunks.stop):
-        np.all(indices < np.array(state.shape, np.int64) // np.array(state.chunk_shape, np.int64), axis=1, out=whole)
+    whole = ~_reaches_over(state, indices)
 
     def erase(lo: int, hi: int) -> Op[list[Outcome[Any]]]:
         inner, edge = indices[lo:hi][whole[lo:hi]], indices[lo:hi][~whole[lo:hi]]
@@ -115,17 +115,17 @@ def erase_chunks(state: BoundArray, chunks: Any) -> Op[None]:
 
 def check_encoded(state: BoundArray, chunk: tuple[int, ...], data: memoryview) -> Op[None]:
     """Decode bytes as this chunk; ChunkError where that fails."""
-    cells = box_region(ArraySubset.full(state.chunk_shape)).split(own_grid(state), state.chunk_shape)
+    shape = state.chunk_shape(chunk)
+    cells = box_region(ArraySubset.full(shape)).split(chunk_alone(shape), shape)
     try:
-        yield from state.prepared.read(Single(0, InMemory(data)), cells, 0, 1, state.empty(state.chunk_shape))
+        yield from state.prepared_for(shape).read(Single(0, InMemory(data)), cells, 0, 1, state.empty(shape))
     except ZarrantError as error:
         raise error.annotate(chunk=chunk, key=state.chunk_key(chunk)) from error.__cause__
 
 
-def _reaches_over(state: BoundArray, stop: Sequence[int]) -> bool:
-    """Whether some of the chunks before `stop` have elements beyond the end of the array, of which this handle knows nothing."""
-    ends = map(mul, stop, state.chunk_shape)
-    return state.options.readable and any(map(gt, ends, state.shape))
+def _reaches_over(state: BoundArray, chunks: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """(n,) which chunks (n, d) have elements beyond the end of the array, of which this handle knows nothing."""
+    return ~state.grid.within(chunks) if state.options.readable else np.zeros(len(chunks), np.bool_)
 
 
 def _fits(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:

@@ -47,12 +47,24 @@ from zarrant.requests import (
     WriteRequest,
 )
 from zarrant.run.group_commit import join, join_async
-from zarrant.run.holding import Both, hold, on_condition, settle, steady
-from zarrant.run.items import annotated, check_limit, check_ranges, check_version, get, method, outcome, store_all, store_in_turn
+from zarrant.run.holding import hold, on_condition, settle, steady
+from zarrant.run.items import (
+    annotated,
+    check_ranges,
+    check_whole,
+    get,
+    kept_ranges,
+    outcome,
+    require,
+    store_all,
+    store_in_turn,
+    with_kept,
+)  # fmt: skip
 from zarrant.run.lanes import lane_executor
 from zarrant.run.pool import Pool, Threads
-from zarrant.storage import Blob, ByteRange, Part, filled
+from zarrant.storage import Blob, Buffer, Store, Version, as_store, capabilities
 from zarrant.stores.guarded import grouped
+from zarrant.stores.locked import NestedLocks
 
 T = TypeVar("T")
 
@@ -64,13 +76,13 @@ class Cancelled(BaseException):
 class World(NamedTuple):
     """What an operation runs in: a store, a pool, and the event that cancels it."""
 
-    store: Any
+    store: Store
     pool: Pool
     concurrency: int
     cancelled: threading.Event | None = None
     gate: asyncio.Semaphore | None = None
     """Bounds the requests of one operation to an async store, however many one batch asks for."""
-    outside: Any = None
+    outside: Store | None = None
     """The store outside of the hold in which the operation runs; None where it runs in none."""
     executor: ThreadPoolExecutor | None = None
     """Threads of an event loop's hold: its operations must not wait for a thread behind those that wait for the hold."""
@@ -138,7 +150,7 @@ def _locked(request: Locked, world: World) -> Any:
     condition = None if request.below is None else OnlyWhile(request.below, ANY)
     if request.beside and world.outside is not None:
         with hold(request.keys, on_condition(condition, world.outside)) as more:
-            return _drive(request.op, world._replace(store=Both(world.store, more, request.keys)))
+            return _drive(request.op, world._replace(store=as_store(NestedLocks(world.store, more, request.keys))))
     with hold(request.keys, on_condition(condition, world.store)) as held:
         return _drive(request.op, world._replace(store=held, outside=world.outside or world.store))
 
@@ -149,9 +161,20 @@ def _group_commit(request: GroupCommit, world: World) -> None:
 
 def _erase_prefix(request: ErasePrefix, world: World) -> bool:
     if request.link_only:
-        return hasattr(world.store, "erase_link") and bool(world.store.erase_link(request.prefix))
-    method(world.store, "erase_prefix")(request.prefix)
+        return capabilities(world.store).erase_link and world.store.erase_link(request.prefix)
+    require(capabilities(world.store).sync_calls, "erase", world.store)
+    world.store.erase_prefix(request.prefix)
     return False
+
+
+def _list_dir(request: ListDir, world: World) -> tuple[list[str], list[str]]:
+    require(capabilities(world.store).sync_calls, "list", world.store)
+    return world.store.list_dir(request.prefix)
+
+
+def _list_prefix(request: ListPrefix, world: World) -> list[str]:
+    require(capabilities(world.store).sync_calls, "list", world.store)
+    return list(world.store.list_prefix(request.prefix))
 
 
 def _pause(request: Pause, world: World) -> None:
@@ -171,8 +194,8 @@ _ANSWERS: dict[type, Callable[[Any, World], Any]] = {
     Pause: _pause,
     CheckUnchanged: lambda request, world: steady(request.key, request.version, world.store),
     ErasePrefix: _erase_prefix,
-    ListDir: lambda request, world: method(world.store, "list_dir")(request.prefix),
-    ListPrefix: lambda request, world: list(method(world.store, "list_prefix")(request.prefix)),
+    ListDir: _list_dir,
+    ListPrefix: _list_prefix,
 }
 
 
@@ -183,7 +206,7 @@ async def perform_async(op: Op[T], world: World) -> T:
     """Run an operation to its end without blocking the event loop."""
     cancelled = threading.Event()
     world = world._replace(cancelled=cancelled)
-    if hasattr(world.store, "get_async") or hasattr(world.store, "put_async"):
+    if capabilities(world.store).awaits:
         return await _perform_steps(op, world._replace(gate=asyncio.Semaphore(max(1, world.concurrency))))
     world = world._replace(asker=Asker(asyncio.current_task()))
     return await in_thread(lambda: perform(op, world), cancelled, world.executor)
@@ -244,7 +267,7 @@ class _Step:
 
 
 async def _answer_async(request: Request, world: World) -> Any:
-    store = world.store
+    store, calls = world.store, capabilities(world.store).async_calls
     match request:
         case Fetch(wants):
             return await _each(_get_async, wants, world)
@@ -267,28 +290,33 @@ async def _answer_async(request: Request, world: World) -> Any:
         case ErasePrefix(_, link_only=True):
             return False  # there are no links in an object store
         case ErasePrefix(prefix):
-            return await method(store, "erase_prefix_async")(prefix)
+            require(calls, "erase", store)
+            return await store.erase_prefix_async(prefix)
         case ListDir(prefix):
-            return await method(store, "list_dir_async")(prefix)
+            require(calls, "list", store)
+            return await store.list_dir_async(prefix)
         case ListPrefix(prefix):
-            return await method(store, "list_prefix_async")(prefix)
+            require(calls, "list", store)
+            return await store.list_prefix_async(prefix)
     raise TypeError(f"not a request: {request!r}")
 
 
 async def _locked_async(request: Locked, world: World) -> Any:
-    store, beside = world.store, request.beside and world.outside is not None
-    if not hasattr(store, "hold_async"):
+    store = world.store
+    if not capabilities(store).async_calls.hold:
         return await _perform_steps(request.op, world)  # the operation compares and swaps
-    async with (world.outside if beside else store).hold_async(request.keys) as held:
-        inside = Both(store, held, request.keys) if beside else held
-        return await _perform_steps(request.op, world._replace(store=inside, outside=world.outside or store))
+    beside = world.outside if request.beside else None
+    async with (store if beside is None else beside).hold_async(request.keys) as held:
+        inside = held if beside is None else NestedLocks(store, held, request.keys)
+        return await _perform_steps(request.op, world._replace(store=as_store(inside), outside=world.outside or store))
 
 
-async def _steady_async(key: str, version: Any, store: Any) -> bool:
-    if hasattr(store, "hold_async"):
+async def _steady_async(key: str, version: Version, store: Store) -> bool:
+    if capabilities(store).async_calls.hold:
         return False  # who holds it is not known
+    require(capabilities(store).async_calls, "get", store)
     try:
-        return await method(store, "get_ranges_async")(key, (), version) is not None
+        return await store.get_ranges_async(key, (), version) is not None
     except VersionChangedError:
         return False
 
@@ -297,7 +325,8 @@ async def _changed_async(condition: OnlyWhile, world: World) -> Exception | None
     """The error where a condition does not hold; looked at right before the write."""
     try:
         async with world.gate or nullcontext():
-            blob: Blob | None = await method(world.store, "get_ranges_async")(condition.key, ())
+            require(capabilities(world.store).async_calls, "get", world.store)
+            blob = await world.store.get_ranges_async(condition.key, ())
         condition.check(None if blob is None else blob.version)
     except Exception as error:
         return annotated(error, condition.key, world.store)
@@ -338,31 +367,26 @@ async def _each(act: Callable[[Any, Any], Any], items: Sequence[Any], world: Wor
     return list(await asyncio.gather(*(one(item) for item in items)))
 
 
-async def _get_async(want: ReadRequest, store: Any) -> Blob | None:
+async def _get_async(want: ReadRequest, store: Store) -> Blob | None:
+    require(capabilities(store).async_calls, "get", store)
     if want.ranges is None:
-        blob: Blob | None = await method(store, "get_async")(want.key)
-        check_version(want, blob)
-        check_limit(want, blob)
-        return blob
-    return check_ranges(want.ranges, await method(store, "get_ranges_async")(want.key, want.ranges, want.if_version))
+        return check_whole(want, await store.get_async(want.key))
+    return check_ranges(want.ranges, await store.get_ranges_async(want.key, want.ranges, want.if_version))
 
 
-async def _store_async(item: WriteRequest, store: Any) -> Any:
-    swap = item.if_version is not ANY
-    condition = (item.if_version,) if swap else ()
+async def _store_async(item: WriteRequest, store: Store) -> Version:
+    calls, swaps = capabilities(store).async_calls, item.if_version is not ANY
     if item.parts is None:
-        await method(store, "erase_if_async" if swap else "erase_async")(item.key, *condition)
+        require(calls, "erase_if" if swaps else "erase", store)
+        await (store.erase_if_async(item.key, item.if_version) if swaps else store.erase_async(item.key))
         return None
-    parts: Sequence[Part] = item.parts
-    ranges = [part for part in parts if isinstance(part, ByteRange)]
-    if ranges:
-        version = item.if_version if swap else None
-        blob = check_ranges(ranges, await method(store, "get_ranges_async")(item.key, ranges, version))
-        if blob is None:
-            raise VersionChangedError("the object was erased meanwhile", key=item.key)
-        kept = iter(blob.data)
-        parts = [next(kept) if isinstance(part, ByteRange) else filled(part) for part in parts]
-    return await method(store, "put_if_async" if swap else "put_async")(item.key, parts, *condition)
+    blob, kept = None, kept_ranges(item)
+    if kept:
+        require(calls, "get", store)
+        blob = await store.get_ranges_async(item.key, kept, item.if_version if swaps else None)
+    parts: Sequence[Buffer] = with_kept(item, kept, blob)
+    require(calls, "put_if" if swaps else "put", store)
+    return await (store.put_if_async(item.key, parts, item.if_version) if swaps else store.put_async(item.key, parts))
 
 
 _executors: dict[int, ThreadPoolExecutor] = {}

@@ -19,11 +19,12 @@ from zarrant.locking.group_commit import Entry, Groups, Led
 from zarrant.locking.local import given_up, reentrant, turn_comes
 from zarrant.requests import GroupCommit, Op
 from zarrant.run.holding import QUEUE_TIMEOUT, is_callers
+from zarrant.storage import Store, capabilities
 
 groups = Groups()
 
 
-def join(request: GroupCommit, store: Any, perform: Callable[[Op[None]], None]) -> None:
+def join(request: GroupCommit, store: Store, perform: Callable[[Op[None]], None]) -> None:
     """Take part, or the lead, in this thread."""
     turn = threading.Lock()
     turn.acquire()
@@ -54,7 +55,7 @@ def _follow(entry: Entry, turn: threading.Lock, deadline: float, lead: Callable[
         given_up.reset(token)
 
 
-async def join_async(request: GroupCommit, store: Any, perform: Callable[[Op[None]], Coroutine[Any, Any, None]]) -> None:
+async def join_async(request: GroupCommit, store: Store, perform: Callable[[Op[None]], Coroutine[Any, Any, None]]) -> None:
     """Take part, or the lead, in this task."""
     loop, turn = asyncio.get_running_loop(), asyncio.Event()
 
@@ -92,12 +93,12 @@ def _raise(entry: Entry) -> None:
         raise LockTimeout("another thread of this process kept the lock")
 
 
-def _patience(store: Any) -> float:
+def _patience(store: Store) -> float:
     """Seconds to wait for others."""
-    timeout = getattr(store, "lock_timeout", QUEUE_TIMEOUT)
-    return float(timeout)
+    timeout = capabilities(store).lock_timeout
+    return QUEUE_TIMEOUT if timeout is None else timeout
 
 
-def _name(request: GroupCommit, store: Any) -> Hashable:
+def _name(request: GroupCommit, store: Store) -> Hashable:
     place = store if isinstance(store, Hashable) else id(store)
     return place, request.key, request.kind

@@ -7,17 +7,18 @@ and store; CapabilityError where the store has no such method.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 from zarrant.errors import CapabilityError, LimitError, StoreError, VersionChangedError, ZarrantError
-from zarrant.requests import ANY, ReadRequest, WriteRequest
+from zarrant.requests import ReadRequest, WriteRequest
 from zarrant.run.holding import hold
-from zarrant.storage import Blob, ByteRange, Hole, Part, Version, filled
+from zarrant.storage import ANY, Blob, Buffer, ByteRange, Calls, Hole, Store, Version, capabilities, expect_version, filled
 
 T = TypeVar("T")
+Item = TypeVar("Item", ReadRequest, WriteRequest)
 
 
-def outcome(act: Callable[[Any, Any], T], item: ReadRequest | WriteRequest, store: Any) -> T | Exception:
+def outcome(act: Callable[[Item, Store], T], item: Item, store: Store) -> T | Exception:
     """What an act on one item gives, or its error, which names the key."""
     try:
         return act(item, store)
@@ -25,7 +26,7 @@ def outcome(act: Callable[[Any, Any], T], item: ReadRequest | WriteRequest, stor
         return annotated(error, item.key, store)
 
 
-def annotated(error: Exception, key: str, store: Any) -> Exception:
+def annotated(error: Exception, key: str, store: Store) -> Exception:
     """Name key and store, once; what is not ours yet becomes a StoreError with its cause."""
     if not isinstance(error, ZarrantError):
         wrapped = StoreError(f"{type(error).__name__}: {error}")
@@ -34,23 +35,20 @@ def annotated(error: Exception, key: str, store: Any) -> Exception:
     return error.annotate(key=key, store=repr(store))
 
 
-def method(store: Any, name: str) -> Callable[..., Any]:
-    """A method of a store; CapabilityError where it has none of that name."""
-    found: Callable[..., Any] | None = getattr(store, name, None)
-    if found is None:
+def require(calls: Calls, name: str, store: Store) -> None:
+    """CapabilityError where a store cannot do what is asked for."""
+    if not getattr(calls, name):
         raise CapabilityError("the store cannot do this", store=repr(store), expected=name)
-    return found
 
 
-def get(want: ReadRequest, store: Any) -> Blob | None:
+def get(want: ReadRequest, store: Store) -> Blob | None:
     """Read one object or its ranges."""
-    if want.ranges is None:
-        within = None if want.limit is None else getattr(store, "get_within", None)
-        blob: Blob | None = method(store, "get")(want.key) if within is None else within(want.key, want.limit)
-        check_version(want, blob)
-        check_limit(want, blob)
-        return blob
-    return check_ranges(want.ranges, method(store, "get_ranges")(want.key, want.ranges, want.if_version))
+    calls = capabilities(store).sync_calls
+    require(calls, "get", store)
+    if want.ranges is not None:
+        return check_ranges(want.ranges, store.get_ranges(want.key, want.ranges, want.if_version))
+    blob = store.get(want.key) if want.limit is None or not calls.get_within else store.get_within(want.key, want.limit)
+    return check_whole(want, blob)
 
 
 def check_ranges(ranges: Sequence[ByteRange], blob: Blob | None) -> Blob | None:
@@ -67,32 +65,31 @@ def check_ranges(ranges: Sequence[ByteRange], blob: Blob | None) -> Blob | None:
     return blob
 
 
-def check_version(want: ReadRequest, blob: Blob | None) -> None:
-    """VersionChangedError unless the blob is of the version wanted."""
-    if want.if_version is not None and (blob is None or blob.version != want.if_version):
-        raise VersionChangedError("the object was replaced meanwhile", expected=want.if_version, got=blob and blob.version)
-
-
-def check_limit(want: ReadRequest, blob: Blob | None) -> None:
-    """LimitError for an object that is larger than whoever wants it can use."""
+def check_whole(want: ReadRequest, blob: Blob | None) -> Blob | None:
+    """The blob, if it is of the version wanted and not larger than whoever wants it can use."""
+    if want.if_version is not None:
+        expect_version(None if blob is None else blob.version, want.if_version)
     if want.limit is not None and blob is not None and blob.size > want.limit:
         raise LimitError("a stored object that is too large", field="stored bytes", got=blob.size, limit=want.limit)
+    return blob
 
 
-def store_in_turn(item: WriteRequest, store: Any) -> Version:
+def store_in_turn(item: WriteRequest, store: Store) -> Version:
     """Store or erase; returns the new version. What replaces an object whatever is there waits while another thread holds it."""
-    if item.if_version is not ANY or hasattr(store, "hold"):
+    if item.if_version is not ANY or capabilities(store).sync_calls.hold:
         return _store(item, store)
     with hold((item.key,), store) as held:
         return _store(item, held)
 
 
-def store_all(items: Sequence[WriteRequest], store: Any) -> list[Version | Exception]:
+def store_all(items: Sequence[WriteRequest], store: Store) -> list[Version | Exception]:
     """Store or erase each; whole objects with one call, where the store has one for them."""
-    whole = [i for i, item in enumerate(items) if _is_whole(item)] if hasattr(type(store), "put_all") else []
+    whole = [i for i, item in enumerate(items) if _is_whole(item)] if capabilities(store).put_all else []
     found: dict[int, Version | Exception] = {}
     if len(whole) > 1:
-        found = dict(zip(whole, store.put_all([(items[i].key, items[i].parts) for i in whole]), strict=True))
+        found = dict(
+            zip(whole, store.put_all([(items[i].key, cast("Sequence[Buffer]", items[i].parts)) for i in whole]), strict=True)
+        )
     for i, item in enumerate(items):
         if i not in found:
             found[i] = outcome(store_in_turn, item, store)
@@ -107,36 +104,34 @@ def _is_whole(item: WriteRequest) -> bool:
     return item.if_version is ANY and parts is not None and not any(isinstance(part, ByteRange | Hole) for part in parts)
 
 
-def _store(item: WriteRequest, store: Any) -> Version:
+def _store(item: WriteRequest, store: Store) -> Version:
+    calls, swaps = capabilities(store).sync_calls, item.if_version is not ANY
     if item.parts is None:
-        _erase(item, store)
-        return None
-    version: Version
-    if any(isinstance(part, ByteRange | Hole) for part in item.parts):
-        if hasattr(store, "splice") and item.if_version is not ANY:
-            version = store.splice(item.key, item.parts, item.if_version)
+        require(calls, "erase_if" if swaps else "erase", store)
+        if swaps:
+            store.erase_if(item.key, item.if_version)
         else:
-            version = _store(item._replace(parts=_fetched_parts(item, store)), store)
-    elif item.if_version is ANY:
-        version = method(store, "put")(item.key, item.parts)
-    else:
-        version = method(store, "put_if")(item.key, item.parts, item.if_version)
-    return version
+            store.erase(item.key)
+        return None
+    parts = cast("Sequence[Buffer]", item.parts)
+    if any(isinstance(part, ByteRange | Hole) for part in item.parts):
+        if swaps and calls.splice:
+            return store.splice(item.key, item.parts, item.if_version)
+        require(calls, "get", store)
+        kept = kept_ranges(item)
+        parts = with_kept(item, kept, store.get_ranges(item.key, kept, None if not swaps else item.if_version) if kept else None)
+    require(calls, "put_if" if swaps else "put", store)
+    return store.put_if(item.key, parts, item.if_version) if swaps else store.put(item.key, parts)
 
 
-def _erase(item: WriteRequest, store: Any) -> None:
-    if item.if_version is ANY:
-        method(store, "erase")(item.key)
-    else:
-        method(store, "erase_if")(item.key, item.if_version)
+def kept_ranges(item: WriteRequest) -> list[ByteRange]:
+    """The ranges of the old object that a new one takes over."""
+    return [part for part in item.parts or () if isinstance(part, ByteRange)]
 
 
-def _fetched_parts(item: WriteRequest, store: Any) -> list[Part]:
-    """Kept ranges read back, and holes as zeros, for stores that cannot copy ranges by themselves."""
-    ranges = [part for part in item.parts or () if isinstance(part, ByteRange)]
-    version = None if item.if_version is ANY else item.if_version
-    blob = check_ranges(ranges, method(store, "get_ranges")(item.key, ranges, version))
-    if blob is None:
+def with_kept(item: WriteRequest, ranges: Sequence[ByteRange], blob: Blob | None) -> list[Buffer]:
+    """The parts of a new object where kept ranges were read back, and holes as zeros: for stores that cannot copy ranges."""
+    if ranges and check_ranges(ranges, blob) is None:
         raise VersionChangedError("the object was erased meanwhile", key=item.key)
-    kept = iter(blob.data)
+    kept = iter(() if blob is None else blob.data)
     return [next(kept) if isinstance(part, ByteRange) else filled(part) for part in item.parts or ()]

@@ -1,75 +1,24 @@
 """Views of a store that can do less, or that watch.
 
 In: any store. Out: `ReadOnly` and `WriteOnly`, which *have* only the methods they allow, so the type checker and
-`storage.capabilities` see it alike; `Recording`, which has exactly the methods of the store inside and lists the calls.
+`storage.capabilities` see it alike; `Recording`, which can do what the store inside can do and lists the calls.
 Nothing is copied, cached or retried here.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple, Self
 
-from zarrant.storage import Blob, Buffer, ByteRange, Get, Hole, Version, Writable
+from zarrant.storage import AsyncGet, AsyncReadableWritable, Buffer, ByteRange, Get, Hole, Part, Store, Version, Writable
+from zarrant.storage.wrapper import Forwarding, Reads, Writes
 
 READS = ("get", "get_within", "get_ranges", "list_prefix", "list_dir")
 WRITES = ("put", "put_if", "splice", "erase_if", "erase", "erase_prefix")
 
 
-def _lend(view: object, store: object, names: Sequence[str]) -> None:
-    """Give a view those methods of the store that are optional, as attributes of its own: a protocol check finds them."""
-    for name in names:
-        for method in (name, f"{name}_async"):
-            if hasattr(store, method) and not hasattr(type(view), method):
-                setattr(view, method, getattr(store, method))
-
-
-class View:
-    """What every view tells about the store inside."""
-
-    def __init__(self, store: Any) -> None:
-        self.store = store
-
-    @property
-    def url(self) -> str:
-        """The address of the store inside."""
-        return str(getattr(self.store, "url", repr(self.store)))
-
-    @property
-    def guard(self) -> str:
-        """What guards writes of the store inside."""
-        return str(getattr(self.store, "guard", "unknown"))
-
-    @property
-    def durability(self) -> str:
-        """When the store inside has on disk what was written."""
-        return str(getattr(self.store, "durability", "rename"))
-
-    @property
-    def direct_io(self) -> bool:
-        """Whether the store inside writes and reads around the page cache."""
-        return bool(getattr(self.store, "direct_io", False))
-
-    @property
-    def access(self) -> str:
-        """How the store inside writes and reads files."""
-        return str(getattr(self.store, "access", "unknown"))
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and isinstance(other, View) and self.store == other.store
-
-    def __hash__(self) -> int:
-        return hash((type(self), self.store))
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.store!r})"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.store,)
-
-
-class ReadOnly(View):
+class ReadOnly(Reads):
     """Reads (and lists, where the store does) and cannot write. It can `sync` what others of this process wrote.
 
     >>> from zarrant.storage import capabilities
@@ -78,46 +27,20 @@ class ReadOnly(View):
     False
     """
 
-    store: Get
-
-    def __init__(self, store: Get) -> None:
+    def __init__(self, store: Get | AsyncGet) -> None:
         super().__init__(store)
-        _lend(self, store, (*READS, "sync"))
 
     @property
     def guard(self) -> str:
         """Nothing to guard."""
         return "read only"
 
-    def get(self, key: str) -> Blob | None:
-        """See `storage.Get`."""
-        return self.store.get(key)
 
-    def get_ranges(self, key: str, ranges: Sequence[ByteRange], if_version: Version = None) -> Blob | None:
-        """See `storage.Get`."""
-        return self.store.get_ranges(key, ranges, if_version)
-
-
-class WriteOnly(View):
+class WriteOnly(Writes):
     """Puts and erases; cannot read, list, or write on a condition (to have one, something must have been read)."""
 
-    store: Writable
-
-    def __init__(self, store: Writable) -> None:
+    def __init__(self, store: Writable | AsyncReadableWritable) -> None:
         super().__init__(store)
-        _lend(self, store, ("put", "erase", "erase_prefix", "sync"))
-
-    def put(self, key: str, parts: Sequence[Buffer]) -> Version:
-        """See `storage.Put`."""
-        return self.store.put(key, parts)
-
-    def erase(self, key: str) -> None:
-        """See `storage.Erase`."""
-        self.store.erase(key)
-
-    def erase_prefix(self, prefix: str) -> None:
-        """See `storage.Erase`."""
-        self.store.erase_prefix(prefix)
 
 
 class Call(NamedTuple):
@@ -129,7 +52,7 @@ class Call(NamedTuple):
     nbytes: int = 0
 
 
-class Recording(View):
+class Recording(Forwarding):
     """Lists every call in `calls` before it is made; can do exactly what the store inside can.
 
     >>> from zarrant.stores.memory import MemoryStore
@@ -144,49 +67,43 @@ class Recording(View):
     def __init__(self, store: object, calls: list[Call] | None = None) -> None:
         super().__init__(store)
         self.calls = [] if calls is None else calls
-        for name in READS + WRITES:
-            for method in (name, f"{name}_async"):
-                if hasattr(store, method):
-                    setattr(self, method, self._recorded(name, getattr(store, method)))
-        for name in ("sync", "steady", "version"):
-            if hasattr(store, name):
-                setattr(self, name, getattr(store, name))
-        if hasattr(store, "hold"):
-            self.hold = self._hold
-        if hasattr(store, "hold_async"):
-            self.hold_async = self._hold_async
 
-    if TYPE_CHECKING:
+    def _over(self, store: object) -> Self:
+        return type(self)(store, self.calls)
 
-        def __getattr__(self, name: str) -> Any: ...
+    def _reader(self, method: str, key: str, ranges: Sequence[ByteRange] | None = None) -> Store:
+        self.calls.append(_call(method, key, ranges))
+        return self._inside
 
-    def _recorded(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-        def call(key: str, *args: Any, **kwargs: Any) -> Any:
-            self.calls.append(_call(name, key, *args, **kwargs))
-            return method(key, *args, **kwargs)
+    def _writer(self, method: str, key: str, parts: Sequence[Part] | None = None) -> Store:
+        self.calls.append(_call(method, key, parts))
+        return self._inside
 
-        return call
+    def put_all(self, items: Sequence[tuple[str, Sequence[Buffer]]]) -> list[Version | Exception]:
+        """See `storage.PutAll`; recorded as a `put` of each object."""
+        for key, parts in items:
+            self._writer("put", key, parts)
+        return self._inside.put_all(items)
 
     @contextmanager
-    def _hold(self, keys: Sequence[str]) -> Iterator[Recording]:
+    def hold(self, keys: Sequence[str]) -> Iterator[Self]:
+        """See `storage.Hold`."""
         self.calls.extend(Call("hold", key) for key in keys)
-        with self.store.hold(keys) as held:
-            yield Recording(held, self.calls)
+        with super().hold(keys) as held:
+            yield held
 
     @asynccontextmanager
-    async def _hold_async(self, keys: Sequence[str]) -> AsyncIterator[Recording]:
+    async def hold_async(self, keys: Sequence[str]) -> AsyncIterator[Self]:
+        """See `storage.AsyncHold`."""
         self.calls.extend(Call("hold", key) for key in keys)
-        async with self.store.hold_async(keys) as held:
-            yield Recording(held, self.calls)
+        async with super().hold_async(keys) as held:
+            yield held
 
 
-def _call(method: str, key: str, items: Sequence[ByteRange | Buffer] | None = None, *_: Any, **named: Any) -> Call:
+def _call(method: str, key: str, items: Sequence[Part] | None) -> Call:
     """The record of a call; what else it was given (a version, a limit) is not kept."""
-    if method == "get_within":
-        return Call("get", key)
-    given = items if items is not None else named.get("parts", named.get("ranges"))
-    if method.startswith("erase") or given is None:
+    if items is None:
         return Call(method, key)
-    ranges = tuple(item for item in given if isinstance(item, ByteRange))
-    nbytes = sum(memoryview(item).nbytes for item in given if not isinstance(item, ByteRange | Hole))
+    ranges = tuple(item for item in items if isinstance(item, ByteRange))
+    nbytes = sum(memoryview(item).nbytes for item in items if not isinstance(item, ByteRange | Hole))
     return Call(method, key, ranges or None, nbytes)

@@ -34,8 +34,7 @@ from zarrant.errors import CapabilityError, LockTimeout, NodeNotFoundError, Opti
 from zarrant.locking.created import CreatedLock
 from zarrant.locking.files import SUFFIX, FileLock
 from zarrant.locking.local import KeyQueues, in_turn
-from zarrant.requests import ANY, OnlyWhile
-from zarrant.storage import Version
+from zarrant.storage import ANY, OnlyWhile, Version
 from zarrant.stores.descriptors import require_descriptors
 from zarrant.stores.direct_io import DirectIO
 from zarrant.stores.drafts import FileVersion, MakeDraft, Naming, TempFile, look, version_of

@@ -9,68 +9,84 @@ was under way for longer than that moment. Erasing below a prefix takes no guard
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import Any
+from dataclasses import replace
+from functools import cached_property
+from typing import Any, Self
 
-from zarrant.errors import CapabilityError, LockTimeout, OptionError, ReentrantLockError, StoreError, VersionChangedError
-from zarrant.locking.local import KeyQueues, not_locked
-from zarrant.requests import ANY
-from zarrant.storage import Buffer, Synchronizer, Version, capabilities
-from zarrant.stores.adapters import View
+from zarrant.errors import CapabilityError, LockTimeout, OptionError, ReentrantLockError
+from zarrant.storage import (
+    Buffer,
+    Calls,
+    Capabilities,
+    Part,
+    Store,
+    Synchronizer,
+    Version,
+    as_store,
+    capabilities,
+    expect_version,
+)  # fmt: skip
+from zarrant.storage.wrapper import Forwarding
+from zarrant.stores.locked import LockedStore
 
-_READS = ("get", "get_within", "get_ranges", "list_prefix", "list_dir", "sync", "settle", "version")
-_WRITES = ("put", "put_if", "splice", "erase", "erase_if")
-_ASYNC = ("get", "get_ranges", "list_prefix", "list_dir", "put", "erase", "erase_prefix")
 
-
-class LastLook(View):
+class LastLook(Forwarding):
     """A store that cannot compare and swap, with `put_if` and `erase_if` that look before they write."""
 
-    def __init__(self, store: Any) -> None:
-        super().__init__(store)
-        for name in (*_READS, *_WRITES, "erase_prefix", *(f"{name}_async" for name in _ASYNC)):
-            if hasattr(store, name):
-                setattr(self, name, getattr(store, name))
-        for name in ("put_if", "erase_if"):
-            plain = name.removesuffix("_if")
-            if hasattr(store, plain) and not hasattr(self, name):
-                setattr(self, name, getattr(self, f"_{name}"))
-            if hasattr(store, f"{plain}_async") and not hasattr(self, f"{name}_async"):
-                setattr(self, f"{name}_async", getattr(self, f"_{name}_async"))
+    @cached_property
+    def capabilities(self) -> Capabilities:
+        """Those of the store, and to put and erase on condition where it can read and write."""
+        able = capabilities(self.store)
+        sync_calls, async_calls = _with_last_look(able.sync_calls), _with_last_look(able.async_calls)
+        return replace(super().capabilities, sync_calls=sync_calls, async_calls=async_calls)
 
-    def _put_if(self, key: str, parts: Sequence[Buffer], if_version: Version) -> Version:
-        _expect(key, self.store.get(key), if_version)
-        version: Version = self.store.put(key, parts)
-        return version
+    def put_if(self, key: str, parts: Sequence[Buffer], if_version: Version) -> Version:
+        """See `storage.PutIf`."""
+        blob = self._inside.get(key)
+        expect_version(None if blob is None else blob.version, if_version, key=key)
+        return self._inside.put(key, parts)
 
-    def _erase_if(self, key: str, if_version: Version) -> None:
-        _expect(key, self.store.get(key), if_version)
-        self.store.erase(key)
+    def erase_if(self, key: str, if_version: Version) -> None:
+        """See `storage.EraseIf`."""
+        blob = self._inside.get(key)
+        expect_version(None if blob is None else blob.version, if_version, key=key)
+        self._inside.erase(key)
 
-    async def _put_if_async(self, key: str, parts: Sequence[Buffer], if_version: Version) -> Version:
-        _expect(key, await self.store.get_async(key), if_version)
-        version: Version = await self.store.put_async(key, parts)
-        return version
+    async def put_if_async(self, key: str, parts: Sequence[Buffer], if_version: Version) -> Version:
+        """See `storage.AsyncPutIf`."""
+        blob = await self._inside.get_async(key)
+        expect_version(None if blob is None else blob.version, if_version, key=key)
+        return await self._inside.put_async(key, parts)
 
-    async def _erase_if_async(self, key: str, if_version: Version) -> None:
-        _expect(key, await self.store.get_async(key), if_version)
-        await self.store.erase_async(key)
+    async def erase_if_async(self, key: str, if_version: Version) -> None:
+        """See `storage.AsyncEraseIf`."""
+        blob = await self._inside.get_async(key)
+        expect_version(None if blob is None else blob.version, if_version, key=key)
+        await self._inside.erase_async(key)
 
 
-def last_look(store: Any) -> Any:
+def _with_last_look(calls: Calls) -> Calls:
+    return calls._replace(put_if=calls.get and calls.put, erase_if=calls.get and calls.erase)
+
+
+def last_look(store: object) -> object:
     """The store, able to replace one version only where it can read and write."""
     able = capabilities(store)
     return LastLook(store) if able.get and able.put and able.erase and not able.put_if else store
 
 
-class Synchronized(View):
+class Synchronized(Forwarding):
     """A store whose writers all take a synchronizer.
 
     Keys that are held are written through the value of `hold`; writing them through this store waits for the end of it.
     """
 
-    def __init__(self, store: Any, synchronizer: Synchronizer, timeout: float) -> None:
+    own = ("hold",)
+    lacks = ("async_calls", "steady", "is_callers", "only_while")
+
+    def __init__(self, store: object, synchronizer: Synchronizer, timeout: float) -> None:
         if not callable(getattr(synchronizer, "hold", None)):
             raise OptionError(
                 "not a synchronizer",
@@ -78,19 +94,20 @@ class Synchronized(View):
                 expected='"auto", None, or an object with hold(keys, timeout)',
                 got=repr(synchronizer),
             )
-        if capabilities(store).native_async:
+        if not capabilities(store).blocks:
             raise CapabilityError(
                 "a synchronizer blocks, and this store is async only", store=repr(store), expected='synchronizer="auto" or None'
             )
         super().__init__(store)
         self.synchronizer, self.timeout = synchronizer, timeout
-        self.inner = last_look(store)
-        for name in (*_READS, "erase_prefix", "erase_link"):
-            if hasattr(self.inner, name):
-                setattr(self, name, getattr(self.inner, name))
-        for name in _WRITES:
-            if hasattr(self.inner, name):
-                setattr(self, name, self._guarding(name))
+        self.inner = as_store(last_look(store))
+
+    @property
+    def _inside(self) -> Store:
+        return self.inner
+
+    def _over(self, store: object) -> Self:
+        return type(self)(store, self.synchronizer, self.timeout)
 
     @property
     def guard(self) -> str:
@@ -99,20 +116,43 @@ class Synchronized(View):
         return f"synchronizer {self.synchronizer!r}" + (f", and {own}" if own else "")
 
     @contextmanager
-    def hold(self, keys: Sequence[str]) -> Iterator[HeldKeys]:
+    def hold(self, keys: Sequence[str]) -> Iterator[Any]:
         """See `storage.Hold`."""
         names = sorted(set(keys))
         with self._granted(names) as stack:
-            held = stack.enter_context(self.inner.hold(names)) if hasattr(self.inner, "hold") else self.inner
-            inside = HeldKeys(self, held, frozenset(names))
-            stack.callback(inside.end)
-            yield inside
+            held = stack.enter_context(self.inner.hold(names)) if capabilities(self.inner).hold else self.inner
+            yield stack.enter_context(LockedStore(self, held, names, self.timeout))
 
-    @contextmanager
-    def grouped(self) -> Iterator[Synchronized]:
-        """See `storage.Grouped`; without effect where the store inside has no say in it."""
-        with grouped(self.inner) as inner:
-            yield self if inner is self.inner else Synchronized(inner, self.synchronizer, self.timeout)
+    def _writer(self, method: str, key: str, parts: Sequence[Part] | None = None) -> Store:
+        """Only for what takes no guard."""
+        if method == "erase_prefix":
+            return self.inner
+        raise CapabilityError("a synchronizer blocks: no coroutine of the store may write", store=self.url, key=key)
+
+    def put(self, key: str, parts: Sequence[Buffer]) -> Version:
+        """See `storage.Put`."""
+        with self._granted((key,)):
+            return self.inner.put(key, parts)
+
+    def put_if(self, key: str, parts: Sequence[Buffer], if_version: Version) -> Version:
+        """See `storage.PutIf`."""
+        with self._granted((key,)):
+            return self.inner.put_if(key, parts, if_version)
+
+    def splice(self, key: str, parts: Sequence[Part], if_version: Version) -> Version:
+        """See `storage.Splice`."""
+        with self._granted((key,)):
+            return self.inner.splice(key, parts, if_version)
+
+    def erase(self, key: str) -> None:
+        """See `storage.Erase`."""
+        with self._granted((key,)):
+            self.inner.erase(key)
+
+    def erase_if(self, key: str, if_version: Version) -> None:
+        """See `storage.EraseIf`."""
+        with self._granted((key,)):
+            self.inner.erase_if(key, if_version)
 
     @contextmanager
     def _granted(self, keys: Sequence[str]) -> Iterator[ExitStack]:
@@ -130,93 +170,15 @@ class Synchronized(View):
                 raise LockTimeout("the synchronizer was not granted", store=self.url, key=key, got=waited) from error
             yield stack
 
-    def _guarding(self, name: str) -> Callable[..., Any]:
-        write = getattr(self.inner, name)
-
-        def call(key: str, *args: Any) -> Any:
-            with self._granted((key,)):
-                return write(key, *args)
-
-        return call
-
     def with_options(self, **options: Any) -> Synchronized:
         """The same guard on the store under other options."""
-        store = self.store.with_options(**options) if hasattr(self.store, "with_options") else self.store
+        store = as_store(self.store).with_options(**options) if capabilities(self.store).with_options else self.store
         return Synchronized(store, self.synchronizer, options.get("lock_timeout", self.timeout))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.store, self.synchronizer, self.timeout)
 
 
-class HeldKeys(View):
-    """The store inside a hold; it can be held again for some of the keys, which keeps threads that share the hold apart."""
-
-    def __init__(self, outer: Synchronized, held: Any, keys: frozenset[str]) -> None:
-        super().__init__(outer)
-        self.held, self.keys, self.ended = held, keys, False
-        self._turns = KeyQueues()
-        for name in (*_READS, "erase_prefix", "erase_link"):
-            if hasattr(outer, name):
-                setattr(self, name, getattr(outer, name))
-        for name in _WRITES:
-            if hasattr(outer, name):
-                setattr(self, name, self._routed(name))
-        if hasattr(held, "erase_prefix"):  # below a prefix may be keys whose locks this hold has
-            self.erase_prefix = held.erase_prefix
-
-    def end(self) -> None:
-        """The hold is over."""
-        self.ended = True
-
-    @contextmanager
-    def hold(self, keys: Sequence[str]) -> Iterator[HeldKeys]:
-        """See `storage.Hold`; only keys that are held already: waiting for more could wait for one who waits for us."""
-        for key in keys:
-            if key not in self.keys:
-                raise not_locked(self.url, key)
-        with self._turns.hold(keys, time.monotonic() + self.store.timeout):
-            inside = HeldKeys(self.store, self.held, frozenset(keys))
-            try:
-                yield inside
-            finally:
-                inside.end()
-
-    @contextmanager
-    def grouped(self) -> Iterator[HeldKeys]:
-        """See `storage.Grouped`."""
-        with self.store.grouped() as outer, grouped(self.held) as held:
-            if held is self.held:
-                yield self
-                return
-            inside = HeldKeys(outer, held, self.keys)
-            inside._turns = self._turns
-            try:
-                yield inside
-            finally:
-                inside.end()
-
-    def _routed(self, name: str) -> Callable[..., Any]:
-        def call(key: str, *args: Any) -> Any:
-            if key not in self.keys:
-                return getattr(self.store, name)(key, *args)
-            if self.ended:
-                raise StoreError("the lock is not held here: it was released", key=key)
-            return getattr(self.held, name)(key, *args)
-
-        return call
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        raise CapabilityError("what is held here cannot be held by another process", store=self.url)
-
-
-def grouped(store: Any) -> AbstractContextManager[Any]:
-    """The store, on which writes are acknowledged together where it can do that (`storage.Grouped`)."""
-    # Asked of the class: a store that passes on what it does not have would be passed by.
-    found: AbstractContextManager[Any] = store.grouped() if hasattr(type(store), "grouped") else nullcontext(store)
-    return found
-
-
-def _expect(key: str, blob: Any, if_version: Version) -> None:
-    found = None if blob is None else blob.version
-    if if_version is not ANY and found != if_version:
-        raise VersionChangedError("the object was replaced", key=key, expected=if_version, got=found)
+def grouped(store: Store) -> AbstractContextManager[Any]:
+    """The store, on which writes are acknowledged together where it can do that (`storage.WriteBatch`)."""
+    return store.grouped() if capabilities(store).batch else nullcontext(store)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from zarrant.locking.files import FileLock
-from zarrant.locking.local import KeyQueues, in_turn, not_locked
+from zarrant.locking.local import KeyQueues, locked_again
 from zarrant.storage import Version
 from zarrant.stores.drafts import MakeDraft
 from zarrant.stores.durable import Group
@@ -44,12 +44,9 @@ class HeldFiles(FileTree):
 
     @contextmanager
     def hold(self, keys: Sequence[str]) -> Iterator[HeldFiles]:
-        """See `storage.Hold`; only keys that are held already: waiting for more could wait for one who waits for us."""
+        """See `storage.Hold`; only keys that are locked already."""
         paths = {self._path(key): key for key in sorted(set(keys))}
-        for path, key in paths.items():
-            if path not in self._locks:
-                raise not_locked(self.url, key)
-        with in_turn(self._turns, paths, time.monotonic() + self._store.lock_timeout, self.url):
+        with locked_again(self._turns, paths, self._locks, time.monotonic() + self.lock_timeout, self.url):
             yield HeldFiles(self._store, {path: self._locks[path] for path in paths})
 
     @property
@@ -57,6 +54,11 @@ class HeldFiles(FileTree):
         """See `FilesystemStore.reuse`."""
         reuse: FileReuse | None = self._store.reuse
         return reuse
+
+    @property
+    def lock_timeout(self) -> float:
+        """See `FilesystemStore`."""
+        return float(self._store.lock_timeout)
 
     @property
     def guard(self) -> str:
@@ -79,7 +81,7 @@ class HeldFiles(FileTree):
                 yield make_draft
             return
         lock = self._locks[path]
-        with self._turns.hold((path,), time.monotonic() + (self._store.lock_timeout if patience is None else patience)):
+        with self._turns.hold((path,), time.monotonic() + (self.lock_timeout if patience is None else patience)):
             if lock is None:
                 yield lambda fd: self._outside._unlocked_draft(path)
             else:

@@ -15,10 +15,9 @@ from collections.abc import Iterator, MutableMapping, Sequence
 from typing import NoReturn, Self
 from weakref import WeakValueDictionary
 
-from zarrant.errors import ByteRangeError, CapabilityError, DataTypeError, VersionChangedError
+from zarrant.errors import ByteRangeError, CapabilityError, DataTypeError
 from zarrant.locking.local import Gate, remake_after_fork
-from zarrant.requests import ANY, OnlyWhile
-from zarrant.storage import Blob, Buffer, ByteRange, Part, Version, filled
+from zarrant.storage import Blob, Buffer, ByteRange, OnlyWhile, Part, Version, expect_version, filled
 from zarrant.stores.names import check_key, check_prefix
 
 
@@ -72,6 +71,8 @@ class MemoryStore:
     """
 
     url: str
+    one_process = True
+    """See `storage.Capabilities`."""
     condition: OnlyWhile | None = None
 
     def __init__(self, data: MutableMapping[str, bytes] | None = None) -> None:
@@ -103,8 +104,8 @@ class MemoryStore:
     def get_ranges(self, key: str, ranges: Sequence[ByteRange], if_version: Version = None) -> Blob | None:
         """See `storage.Get`."""
         found = self._find(key)
-        if if_version is not None and (found is None or found[1] != if_version):
-            raise self._changed(key, if_version, found)
+        if if_version is not None:
+            expect_version(None if found is None else found[1], if_version, self.url, key)
         if found is None:
             return None
         return Blob(tuple(self._slice(key, found[0], wanted) for wanted in ranges), found[1], len(found[0]))
@@ -191,20 +192,10 @@ class MemoryStore:
         return self._objects.note(key, value)[1]
 
     def _expect(self, key: str, if_version: Version) -> bytes:
-        """The bytes of the version asked for (none for "absent"; `requests.ANY` is every version); VersionChangedError."""
+        """The bytes of the version asked for (none for "absent"; `storage.ANY` is every version); VersionChangedError."""
         found = self._find(key)
-        if if_version is not ANY and (None if found is None else found[1]) != if_version:
-            raise self._changed(key, if_version, found)
+        expect_version(None if found is None else found[1], if_version, self.url, key)
         return b"" if found is None else found[0]
-
-    def _changed(self, key: str, wanted: Version, found: tuple[bytes, int] | None) -> VersionChangedError:
-        return VersionChangedError(
-            "the object was replaced",
-            store=self.url,
-            key=key,
-            expected=wanted,
-            got="no object" if found is None else found[1],
-        )
 
     def _slice(self, key: str, value: bytes, wanted: ByteRange) -> memoryview:
         try:

@@ -20,10 +20,9 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from zarrant.errors import ByteRangeError, LimitError, OptionError, VersionChangedError
+from zarrant.errors import ByteRangeError, LimitError, OptionError
 from zarrant.locking.files import SUFFIX
-from zarrant.requests import ANY, OnlyWhile
-from zarrant.storage import Blob, Buffer, ByteRange, Hole, Part, Version
+from zarrant.storage import ANY, Blob, Buffer, ByteRange, Hole, OnlyWhile, Part, Version, expect_version
 from zarrant.stores.descriptors import with_few
 from zarrant.stores.direct_io import DirectIO
 from zarrant.stores.drafts import (
@@ -162,7 +161,7 @@ class FileTree(Durable):
             opened = open_published(self.files, path, self.links.open) or self._open_again(path)
             if opened is None:
                 if if_version is not None:
-                    raise _changed(if_version, None)
+                    _expect(None, if_version)
                 return None
             fd, state = opened
             try:
@@ -483,10 +482,4 @@ def _is_key(name: str) -> bool:
 
 
 def _expect(state: os.stat_result | None, if_version: Version) -> None:
-    found = None if state is None else version_of(require_regular(state))
-    if found != if_version:
-        raise _changed(if_version, found)
-
-
-def _changed(wanted: Version, found: Version) -> VersionChangedError:
-    return VersionChangedError("the object was replaced", expected=wanted, got="no object" if found is None else found)
+    expect_version(None if state is None else version_of(require_regular(state)), if_version)

@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from zarrant.errors import VersionChangedError
+from zarrant.storage import capabilities
 from zarrant.testkit.checks import check_equal, content, skip
 from zarrant.testkit.store_suite import StoreSuite
 
@@ -46,7 +47,7 @@ class Blocking:
 
     def __getattr__(self, name: str) -> Any:
         """The blocking form of `<name>_async`, if the store has that."""
-        if name == "hold" and hasattr(self.store, "hold_async"):
+        if name == "hold" and capabilities(self.store).async_calls.hold:
             return self._hold
         method = getattr(self.store, f"{name}_async", None) if name in CALLS else None
         if method is None:
@@ -86,7 +87,7 @@ class AsyncStoreSuite(StoreSuite):
     def test_tasks_lose_nothing(self, store: Blocking) -> None:
         """Tasks of one event loop, that count by compare-and-swap."""
         inside = store.store
-        if not hasattr(inside, "put_if_async"):
+        if not capabilities(inside).async_calls.put_if:
             skip("the store has no put_if_async")
 
         async def increment() -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from zarrant.errors import ByteRangeError, LimitError, OptionError, VersionChangedError
 from zarrant.requests import ANY
 from zarrant.storage import Blob, ByteRange, Hole, capabilities
-from zarrant.testkit.checks import check, check_equal, content, needs, raises, skip, together
+from zarrant.testkit.checks import check, check_equal, content, needs, raises, together
 
 BAD_KEYS = ("", "/", "/a", "a/", "a//b", ".", "..", "a/./b", "../a", "a/..", "a\0b", "\ud800")
 BAD_PREFIXES = ("/", "a", "a//", "../", "./", "a/../")
@@ -32,8 +32,7 @@ class StoreSuite:
     """What every store promises."""
 
     def test_whole_objects_of_a_size(self, store: Any) -> None:
-        if not hasattr(store, "get_within"):
-            skip("the store has no get_within")
+        needs(store, "get_within")
         version = store.put("a", [b"abc", b"de"])
         for limit in (5, 6, 1 << 40):
             check_equal(store.get_within("a", limit), Blob((memoryview(b"abcde"),), version, 5), "whole objects of a size")

@@ -15,13 +15,15 @@ from typing import Any
 
 from zarrant.config import config as defaults
 from zarrant.errors import NodeNotFoundError, UnknownExtensionError, ZarrantError
+from zarrant.metadata.node import NAMES, key_of
 from zarrant.metadata.text import dump_json
 from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument, parse
 from zarrant.nodes.base import LIST, READ, Place
+from zarrant.ops.batching import batch_size
 from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.consolidated import entry
 from zarrant.ops.examine import Examined, examine, in_grid
-from zarrant.ops.hierarchy import document_key, find_node
+from zarrant.ops.hierarchy import document_key, find_document
 from zarrant.progress import Meter, Report
 from zarrant.requests import Op, gather_outcomes, list_dir, list_prefix
 from zarrant.stores.filesystem import FilesystemStore
@@ -121,7 +123,7 @@ def search(place: Place, path: str) -> tuple[list[Found], list[Finding]]:
         path = waiting.pop()
         key = document_key(path)
         try:
-            document = place.run(find_node(path), READ)
+            document = place.run(find_document(path), READ)
             if document is not None:
                 documents[path] = document
             if isinstance(document, ArrayDocument):
@@ -146,7 +148,11 @@ def _stale_copies(documents: Mapping[str, Document]) -> Iterator[Finding]:
         if copies is None:
             continue
         prefix = f"{group}/" if group else ""
-        found = {path[len(prefix) :]: entry(node) for path, node in documents.items() if path.startswith(prefix)}
+        found = {
+            path[len(prefix) :]: entry(node)
+            for path, node in documents.items()
+            if path.startswith(prefix) and node.zarr_format == document.zarr_format
+        }
         found.pop("", None)  # the root, which every path starts with
         wrong = sorted(path for path in {*found, *copies} if path not in found or found[path] != _copied(copies.get(path)))
         if wrong:
@@ -167,10 +173,11 @@ def inspect(found: Found, deep: bool, report: Report | None = None) -> int:
     """Fill in what is found in one array; returns the number of stored objects."""
     state, place = found.state, found.place
     prefix = state.key_of("")
+    metadata = {key_of(state.prefix, name) for name in NAMES}
     chunks = []
     for key in place.run(list_prefix(prefix), LIST):
         chunk = state.key_encoding.parse(key[len(prefix) :], len(state.shape))
-        if key == document_key(state.prefix):
+        if key in metadata:
             continue
         if chunk is None:
             found.findings.append(Finding("stranger", key, None, "is not the key of a chunk of this array", "warning", False))
@@ -180,8 +187,9 @@ def inspect(found: Found, deep: bool, report: Report | None = None) -> int:
             detail = f"lies outside of the grid of {state.grid.grid_shape} chunks"
             found.orphans.append(chunk)
             found.findings.append(Finding("orphan", key, chunk, detail, "warning", True))
-    meter = Meter(len(chunks) * state.prepared.spec.nbytes, len(chunks), report)
-    outcomes = place.run(gather_outcomes((_examined(state, chunk, deep, meter) for chunk in chunks), state.cost), READ)
+    meter = Meter(sum(_nbytes(state, chunk) for chunk in chunks), len(chunks), report)
+    cost = max((batch_size(state, state.chunk_shape(chunk)).cost for chunk in chunks), default=0)
+    outcomes = place.run(gather_outcomes((_examined(state, chunk, deep, meter) for chunk in chunks), cost), READ)
     for chunk, outcome in zip(chunks, outcomes, strict=True):
         found.findings += _judge(found, chunk, outcome)
     if isinstance(place.store, FilesystemStore):
@@ -207,7 +215,12 @@ def _examined(state: BoundArray, chunk: tuple[int, ...], deep: bool, meter: Mete
     try:
         return (yield from examine(state, chunk, deep))
     finally:
-        meter.add(state.prepared.spec.nbytes, 1)
+        meter.add(_nbytes(state, chunk), 1)
+
+
+def _nbytes(state: BoundArray, chunk: tuple[int, ...]) -> int:
+    """The decoded bytes of a chunk."""
+    return state.prepared_for(state.chunk_shape(chunk)).spec.nbytes
 
 
 def _judge(found: Found, chunk: tuple[int, ...], outcome: Examined | Exception) -> Iterator[Finding]:

@@ -89,7 +89,7 @@ def repair(
     plans = [*_removals(others), *(plan for found in arrays for plan in _planned(found, deep, orphans))]
     if not apply:
         return RepairReport(False, None, before, tuple(plan.action for plan in plans), None)
-    place.require((*UPDATE, *LIST))
+    place.require((*UPDATE, *LIST), place.able.sync_calls)
     vault = _Vault(place, backup, needed=any(plan.op is not None for plan in plans))
     actions = tuple(_perform(place, vault, plan) for plan in plans)
     return RepairReport(True, vault.used, before, actions, check(address, deep=deep))
@@ -132,7 +132,7 @@ def _perform(place: Place, vault: _Vault, plan: _Plan) -> Action:
     action = plan.action
     try:
         if plan.op is None:
-            done = plan.leftover is not None and _remove(place.store, plan.leftover)
+            done = plan.leftover is not None and isinstance(place.store, FilesystemStore) and _remove(place.store, plan.leftover)
         else:
             vault.keep(action.key, plan.version)
             done = place.run(plan.op(), UPDATE)

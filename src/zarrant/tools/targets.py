@@ -16,9 +16,9 @@ import numpy as np
 
 from zarrant.errors import DataTypeError, NodeExistsError, OptionError
 from zarrant.geometry.box import ArraySubset
+from zarrant.metadata.node import MAIN
 from zarrant.nodes.array import Array
 from zarrant.nodes.open import open_array
-from zarrant.ops.hierarchy import DOCUMENT
 from zarrant.stores.resolve import Resolved, resolve_store
 from zarrant.tools.convert import Values
 from zarrant.tools.describe import local_path
@@ -115,7 +115,7 @@ def check_apart(source: str, target: str) -> None:
     if here is None or there is None:
         lie_apart = here is not there or _keys_apart(resolve_store(source), resolve_store(target))
     else:
-        inside = there.is_relative_to(here) and (here / DOCUMENT).exists()
+        inside = there.is_relative_to(here) and any((here / name).exists() for name in MAIN)
         lie_apart = not (here == there or here.is_relative_to(there) or inside)
     if not lie_apart:
         raise OptionError(
@@ -136,7 +136,7 @@ def check_replaceable(path: Path, overwrite: bool) -> None:
     """NodeExistsError unless a new array may take this place: nothing is there, or an array that may be replaced."""
     if not path.exists() or (path.is_dir() and next(path.iterdir(), None) is None):
         return
-    if not (path / DOCUMENT).is_file():
+    if not any((path / name).is_file() for name in MAIN):
         raise NodeExistsError(
             "something that is no Zarr array is here",
             path=str(path),

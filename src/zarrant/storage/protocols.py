@@ -1,19 +1,31 @@
 """What a store can do: one protocol a method.
 
-A caller asks for the smallest set it uses (`Get`, not "a store"), a store satisfies a protocol by having the method, and
-`capabilities` reads the same facts at run time: a flag cannot lie, because it is the method. Keys are relative,
-`/`-separated, without empty, `.` or `..` parts. Every method of one key is atomic for its readers: they see the old object
-or the new one. A version is an opaque value: equal versions mean equal bytes; None stands for "no object".
+A caller asks for the smallest set it uses (`Get`, not "a store"); a store satisfies a protocol by having its methods. What a
+store turns out to have at run time is said by `capabilities`. Keys are relative, `/`-separated, without empty, `.` or `..`
+parts. Every method of one key is atomic for its readers: they see the old object or the new one. A version is an opaque value:
+equal versions mean equal bytes; None stands for "no object".
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from enum import Enum
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+from zarrant.errors import MetadataChangedError, VersionChangedError
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 Version: TypeAlias = Hashable
+
+
+class AnyVersion(Enum):
+    """Its only member, `ANY`, as `if_version` of a write: replace whatever is there."""
+
+    ANY = "any version"
+
+
+ANY = AnyVersion.ANY
 
 
 class ByteRange(NamedTuple):
@@ -59,7 +71,32 @@ def filled(part: Buffer | Hole) -> Buffer:
     return bytes(part.length) if isinstance(part, Hole) else part
 
 
-@runtime_checkable
+def expect_version(found: Version, if_version: Version, store: str | None = None, key: str | None = None) -> None:
+    """VersionChangedError unless an object is of the version that somebody wants it to be of (None: there is none)."""
+    if if_version is not ANY and found != if_version:
+        got = "no object" if found is None else found
+        raise VersionChangedError("the object was replaced", store=store, key=key, expected=if_version, got=got)
+
+
+class OnlyWhile(NamedTuple):
+    """A condition: the object of `key` (a node's metadata) is of this version; with ANY, there is one.
+
+    `unlocked`: and nobody has locked it, so that nobody is about to change it. Where that cannot be known it does not hold.
+    """
+
+    key: str
+    version: Version
+    unlocked: bool = False
+
+    def check(self, found: Version, locked: bool = True) -> None:
+        """MetadataChangedError unless the version found (None: no object) is the one wanted; `locked` is asked for before it."""
+        if found is None or (self.version is not ANY and found != self.version):
+            got = "no object" if found is None else found
+            raise MetadataChangedError("the node was changed or removed", key=self.key, expected=self.version, got=got)
+        if self.unlocked and locked:  # safety: unlocked
+            raise MetadataChangedError("the node may be about to be changed", key=self.key)
+
+
 class Get(Protocol):
     """Read whole objects, and ranges of one version of an object."""
 
@@ -84,7 +121,6 @@ class GetWithin(Protocol):
         ...
 
 
-@runtime_checkable
 class Put(Protocol):
     """Replace whole objects, atomically."""
 
@@ -93,20 +129,22 @@ class Put(Protocol):
         ...
 
 
-@runtime_checkable
 class PutIf(Protocol):
-    """Compare-and-swap."""
+    """Compare and swap."""
 
     def put_if(self, key: str, parts: Sequence[Buffer], if_version: Version) -> Version:
         """Store only if the current version is `if_version` (None: only if absent); else VersionChangedError."""
         ...
+
+
+class EraseIf(Protocol):
+    """Erase what nobody changed; many object stores have `PutIf` alone."""
 
     def erase_if(self, key: str, if_version: Version) -> None:
         """Erase only if the current version is `if_version`; else VersionChangedError."""
         ...
 
 
-@runtime_checkable
 class Splice(Protocol):
     """Assemble a new object from new bytes and ranges of the object it replaces, without moving those through the caller."""
 
@@ -118,7 +156,6 @@ class Splice(Protocol):
         ...
 
 
-@runtime_checkable
 class Erase(Protocol):
     """Remove objects."""
 
@@ -131,7 +168,6 @@ class Erase(Protocol):
         ...
 
 
-@runtime_checkable
 class List(Protocol):
     """See which objects there are."""
 
@@ -144,11 +180,10 @@ class List(Protocol):
         ...
 
 
-@runtime_checkable
 class Hold(Protocol):
-    """Exclusive hold on keys, against every other writer of the store."""
+    """Locks on keys, against every other writer of the store."""
 
-    def hold(self, keys: Sequence[str]) -> AbstractContextManager[Any]:
+    def hold(self, keys: Sequence[str]) -> AbstractContextManager[ReadableWritable]:
         """A context manager whose value is a store on which these keys are read and written under the lock.
 
         Keys are taken in sorted order; LockTimeout after the store's deadline, with none of them held.
@@ -156,12 +191,13 @@ class Hold(Protocol):
         ...
 
 
-@runtime_checkable
 class Sync(Protocol):
     """Make what was written last through a loss of power."""
 
-    durability: str
-    """"fsync": what was written is on disk when the call returns; "rename": at the next `sync`."""
+    @property
+    def durability(self) -> str:
+        """ "fsync": what was written is on disk when the call returns; "rename": at the next `sync`."""
+        ...
 
     def sync(self) -> None:
         """Everything this process wrote to the store so far is on disk when this returns; StoreError where it may not be.
@@ -172,26 +208,32 @@ class Sync(Protocol):
         ...
 
 
-@runtime_checkable
-class Tell(Protocol):
+class CheckUnlocked(Protocol):
     """Tell whether an object is about to change, without reading it; for stores with `Hold`."""
 
     def steady(self, key: str, version: Version) -> bool:
-        """Whether the object is of this version and nobody holds its key. Whoever holds it is looked for first."""
+        """Whether nobody has locked the key and the object is of this version, looked at in this order."""
         ...
 
 
-@runtime_checkable
-class Grouped(Protocol):
+class LockOwner(Protocol):
+    """Tell whether waiting for a lock would be waiting for oneself; for stores with `Hold`."""
+
+    def is_callers(self, key: str) -> bool:
+        """Whether the thread or task that asks has the lock of a key, through another handle."""
+        ...
+
+
+class WriteBatch(Protocol):
     """Acknowledge many writes at once, which costs less than each by itself."""
 
-    def grouped(self) -> AbstractContextManager[Any]:
+    def grouped(self) -> AbstractContextManager[Writable]:
         """A context manager whose value is the store; what is written through it counts as acknowledged when the block ends.
 
         Each object is whole and visible at once, as ever; with `durability="fsync"` all of them are on disk when the block
         ends without an error. After a loss of power within the block any of them may be old or new, whatever their order.
         StoreError at the end where some may not be on disk. Any number of threads may write inside; a block inside a block
-        belongs to the outer one. Asked of the class: what wraps a store must wrap the value too, not pass the call on.
+        belongs to the outer one.
         """
         ...
 
@@ -200,20 +242,23 @@ class Grouped(Protocol):
         ...
 
 
+class Versions(Protocol):
+    """Tell the version of an object without reading it."""
+
+    def version(self, key: str) -> Version:
+        """The version of an object, None where there is none."""
+        ...
+
+
 class Conditional(Protocol):
     """Store objects on condition that another object, the metadata of their node, did not change."""
 
-    def only_while(self, condition: Any) -> Any:
-        """The store, on which an object is stored or erased only while a condition (`requests.OnlyWhile`) holds.
+    def only_while(self, condition: OnlyWhile) -> Writable:
+        """The store, on which an object is stored or erased only while a condition holds.
 
         MetadataChangedError where it does not, looked at when the writes of the stored object are locked; nothing was stored then.
-        Places (directories) for objects and locks are made only while the object of the condition is there. Asked of the class,
-        as `Grouped`.
+        Places (directories) for objects and locks are made only while the object of the condition is there.
         """
-        ...
-
-    def version(self, key: str) -> Version:
-        """The version of an object, None where there is none, without reading it."""
         ...
 
 
@@ -221,7 +266,23 @@ class PutAll(Protocol):
     """Store many whole objects with one call, which costs less where each must last."""
 
     def put_all(self, items: Sequence[tuple[str, Sequence[Buffer]]]) -> list[Version | Exception]:
-        """Store each object, whatever is there; for each its version or its error. Asked of the class, as `Grouped`."""
+        """Store each object, whatever is there; for each its version or its error."""
+        ...
+
+
+class EraseLink(Protocol):
+    """Symbolic links; for stores on directories."""
+
+    def erase_link(self, prefix: str) -> bool:
+        """Remove a directory that is a link, and nothing behind it; False where it is none."""
+        ...
+
+
+class WithOptions(Protocol):
+    """Options that a handle can change."""
+
+    def with_options(self, **options: Any) -> object:
+        """The same store under other options."""
         ...
 
 
@@ -252,7 +313,6 @@ class ReadableWritable(Get, Put, Erase, Protocol):
     """A store an operation that reads and writes needs."""
 
 
-@runtime_checkable
 class AsyncGet(Protocol):
     """`Get`, as coroutines."""
 
@@ -261,23 +321,24 @@ class AsyncGet(Protocol):
     async def get_ranges_async(self, key: str, ranges: Sequence[ByteRange], if_version: Version = None) -> Blob | None: ...
 
 
-@runtime_checkable
 class AsyncPut(Protocol):
     """`Put`, as coroutines."""
 
     async def put_async(self, key: str, parts: Sequence[Buffer]) -> Version: ...
 
 
-@runtime_checkable
 class AsyncPutIf(Protocol):
-    """`PutIf`, as coroutines."""
+    """`PutIf`, as a coroutine."""
 
     async def put_if_async(self, key: str, parts: Sequence[Buffer], if_version: Version) -> Version: ...
+
+
+class AsyncEraseIf(Protocol):
+    """`EraseIf`, as a coroutine."""
 
     async def erase_if_async(self, key: str, if_version: Version) -> None: ...
 
 
-@runtime_checkable
 class AsyncErase(Protocol):
     """`Erase`, as coroutines."""
 
@@ -286,7 +347,6 @@ class AsyncErase(Protocol):
     async def erase_prefix_async(self, prefix: str) -> None: ...
 
 
-@runtime_checkable
 class AsyncList(Protocol):
     """`List`, as coroutines."""
 
@@ -295,44 +355,22 @@ class AsyncList(Protocol):
     async def list_dir_async(self, prefix: str) -> tuple[list[str], list[str]]: ...
 
 
-@runtime_checkable
 class AsyncHold(Protocol):
     """`Hold`, as a coroutine context manager."""
 
-    def hold_async(self, keys: Sequence[str]) -> AbstractAsyncContextManager[Any]: ...
+    def hold_async(self, keys: Sequence[str]) -> AbstractAsyncContextManager[AsyncReadableWritable]: ...
 
 
-class Capabilities(NamedTuple):
-    """What a store can do, read off its methods."""
-
-    get: bool
-    put: bool
-    put_if: bool
-    splice: bool
-    erase: bool
-    list: bool
-    hold: bool
-    native_async: bool
+class AsyncReadableWritable(AsyncGet, AsyncPut, AsyncErase, Protocol):
+    """`ReadableWritable`, as coroutines."""
 
 
-# The methods behind each capability, blocking or async: what a runtime protocol check looks at, without its 20 µs.
-_METHODS = (
-    (("get", "get_ranges"), ("get_async", "get_ranges_async")),
-    (("put",), ("put_async",)),
-    (("put_if", "erase_if"), ("put_if_async", "erase_if_async")),
-    (("splice",),),
-    (("erase", "erase_prefix"), ("erase_async", "erase_prefix_async")),
-    (("list_prefix", "list_dir"), ("list_prefix_async", "list_dir_async")),
-    (("hold",), ("hold_async",)),
-    (("get_async",), ("put_async",)),
-)
+class BlockingStore(
+    ReadableWritable, GetWithin, PutIf, EraseIf, Splice, List, Hold, Sync, CheckUnlocked, LockOwner, WriteBatch, Versions,
+    Conditional, PutAll, EraseLink, WithOptions, Protocol,
+):  # fmt: skip
+    """All that a store may have as blocking calls."""
 
 
-def capabilities(store: object) -> Capabilities:
-    """The capabilities of a store, blocking or async.
-
-    >>> from zarrant.stores.memory import MemoryStore
-    >>> capabilities(MemoryStore()).put_if
-    True
-    """
-    return Capabilities(*(any(all(hasattr(store, name) for name in names) for names in ways) for ways in _METHODS))
+class Store(BlockingStore, AsyncReadableWritable, AsyncPutIf, AsyncEraseIf, AsyncList, AsyncHold, Protocol):
+    """All that a store may have: how drivers and wrappers see any store. Which of it a store has is said by `capabilities`."""

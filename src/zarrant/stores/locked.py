@@ -1,0 +1,154 @@
+"""Stores while some of their keys are locked: what the lock of any store but a directory's gives.
+
+In: a store, the form of it in which the locked keys are written, and those keys. Out: `LockedStore`, which writes each key where
+it belongs, which can lock some of its keys again (that keeps threads apart which share the lock), and which refuses to write
+locked keys once the lock was given back; or `NestedLocks`, the store inside of two locks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Self
+
+from zarrant.errors import CapabilityError, StoreError
+from zarrant.locking.local import KeyQueues, locked_again
+from zarrant.storage import OnlyWhile, Part, Store, as_store, capabilities
+from zarrant.storage.wrapper import Forwarding
+
+
+class _Lock:
+    """What all forms of a locked store share: whether the lock is still taken, and who has locked a key again."""
+
+    __slots__ = ("_made", "ended")
+
+    def __init__(self, queues: KeyQueues | None = None) -> None:
+        self.ended, self._made = False, queues
+
+    @property
+    def queues(self) -> KeyQueues:
+        if self._made is None:  # most locks are not taken again
+            self._made = KeyQueues()
+        return self._made
+
+
+class LockedStore(Forwarding):
+    """A store while `keys` are locked; these are written through `held`, the form of the store that its own lock gave."""
+
+    own = ("hold",)
+    lacks = ("async_calls",)  # the lock is of blocking calls
+
+    def __init__(self, store: object, held: object, keys: Iterable[str], timeout: float, lock: _Lock | None = None) -> None:
+        super().__init__(store)
+        self.held, self.keys, self.timeout = as_store(held), frozenset(keys), timeout
+        self._lock = _Lock() if lock is None else lock
+
+    def _writer(self, method: str, key: str, parts: Sequence[Part] | None = None) -> Store:
+        if key in self.keys:
+            self._check(key)
+            return self.held
+        # Below a prefix may be keys whose locks this store has.
+        return self.held if method == "erase_prefix" else self._inside
+
+    def _check(self, key: str) -> None:
+        if self._lock.ended:
+            raise StoreError("the lock is not held here: it was released", key=key)
+
+    def _form(self, store: object, held: object, lock: _Lock | None = None) -> LockedStore:
+        return LockedStore(store, held, self.keys, self.timeout, lock or self._lock)
+
+    @contextmanager
+    def hold(self, keys: Sequence[str]) -> Iterator[LockedStore]:
+        """See `storage.Hold`; only keys that are locked already."""
+        for key in self.keys.intersection(keys):
+            self._check(key)
+        names = {key: key for key in keys}
+        with (
+            locked_again(self._lock.queues, names, self.keys, time.monotonic() + self.timeout, self.url),
+            LockedStore(self.store, self.held, keys, self.timeout) as inside,
+        ):
+            yield inside
+
+    @contextmanager
+    def grouped(self) -> Iterator[LockedStore]:
+        """See `storage.WriteBatch`."""
+        with _grouped(self._inside) as store, _grouped(self.held) as held:
+            if store is self._inside and held is self.held:
+                yield self
+                return
+            with self._form(store, held, _Lock(self._lock.queues)) as inside:
+                yield inside
+
+    def settle(self) -> None:
+        """See `storage.WriteBatch`."""
+        super().settle()
+        if self.held is not self._inside:
+            self.held.settle()
+
+    def only_while(self, condition: OnlyWhile) -> LockedStore:
+        """See `storage.Conditional`."""
+        store = self._inside.only_while(condition)
+        return self._form(store, store if self.held is self._inside else self.held.only_while(condition))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.ended = True
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise CapabilityError("what is held here cannot be held by another process", store=self.url)
+
+
+class NestedLocks(Forwarding):
+    """A store inside of two locks: what belongs to the inner one's keys goes there, all else to the outer one."""
+
+    def __init__(self, outer: object, inner: object, keys: Iterable[str]) -> None:
+        super().__init__(outer)
+        self.inner, self.keys = as_store(inner), frozenset(keys)
+
+    def _writer(self, method: str, key: str, parts: Sequence[Part] | None = None) -> Store:
+        return self.inner if key in self.keys else self._inside
+
+    def _of(self, keys: Sequence[str]) -> Store:
+        return self.inner if self.keys.issuperset(keys) else self._inside
+
+    @contextmanager
+    def hold(self, keys: Sequence[str]) -> Iterator[Any]:
+        """See `storage.Hold`."""
+        with self._of(keys).hold(keys) as held:
+            yield held
+
+    @asynccontextmanager
+    async def hold_async(self, keys: Sequence[str]) -> AsyncIterator[Any]:
+        """See `storage.AsyncHold`."""
+        async with self._of(keys).hold_async(keys) as held:
+            yield held
+
+    @contextmanager
+    def grouped(self) -> Iterator[NestedLocks]:
+        """See `storage.WriteBatch`."""
+        with _grouped(self._inside) as outer, _grouped(self.inner) as inner:
+            yield NestedLocks(outer, inner, self.keys)
+
+    def settle(self) -> None:
+        """See `storage.WriteBatch`."""
+        super().settle()
+        self.inner.settle()
+
+    def only_while(self, condition: OnlyWhile) -> NestedLocks:
+        """See `storage.Conditional`."""
+        return NestedLocks(self._inside.only_while(condition), self.inner.only_while(condition), self.keys)
+
+    def __repr__(self) -> str:
+        return repr(self.store)
+
+
+@contextmanager
+def _grouped(store: Store) -> Iterator[Store]:
+    if not capabilities(store).batch:
+        yield store
+        return
+    with store.grouped() as inside:
+        yield as_store(inside)

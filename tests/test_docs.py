@@ -1,0 +1,49 @@
+"""The rendered documentation is complete."""
+
+from __future__ import annotations
+
+import html
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import zarrant
+
+ROOT = Path(__file__).parents[1]
+pytest.importorskip("mkdocstrings")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("docs") / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_the_reference_has_every_public_member(site: Path) -> None:
+    page = (site / "reference" / "index.html").read_text(encoding="utf-8")
+    found = set(re.findall(r'id="(zarrant[\w.]*)"', page))
+    classes = [name for name in zarrant.__all__ if inspect.isclass(getattr(zarrant, name))]
+    functions = [name for name in zarrant.__all__ if inspect.isfunction(getattr(zarrant, name))]
+    members = [
+        f"{name}.{member}"
+        for name in classes
+        for member, value in inspect.getmembers(getattr(zarrant, name))
+        if not member.startswith("_") and (inspect.isroutine(value) or isinstance(value, property)) and inspect.getdoc(value)
+    ]
+    assert len(members) > 150
+    assert [name for name in (*classes, *functions, *members) if f"zarrant.{name}" not in found] == []
+
+
+def test_no_page_sends_its_reader_to_what_is_not_public(site: Path) -> None:
+    pages = [page for page in site.rglob("*.html") if page.parent.name != "site"]
+    assert len(pages) > 5
+    words = re.compile(r"See <code>(ops|nodes|run)\.|API\.md|SAFETY\.md|DESIGN\.md")
+    found = {page.parent.name: words.findall(html.unescape(page.read_text(encoding="utf-8"))) for page in pages}
+    assert {name: hits for name, hits in found.items() if hits} == {}
