@@ -243,25 +243,33 @@ codecs = Registry(
     ],
 )
 
-_FIXED = "zarrant.dtypes.fixed"
 _NUMBERS = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64 complex128 bfloat16"
+_SMALL_FLOATS = (
+    *("float4_e2m1fn", "float6_e2m3fn", "float6_e3m2fn", "float8_e3m4", "float8_e4m3", "float8_e4m3b11fnuz"),
+    *("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu"),
+)
+_COMPLEX = ("bfloat16", "float16", "float32", "float64", *_SMALL_FLOATS)
+_DTYPES = "zarrant.dtypes"
 
 data_types = Registry(
     "data_types",
-    {**dict.fromkeys(_NUMBERS.split(), f"{_FIXED}:Number"), "raw_bytes": f"{_FIXED}:RawBits"},
+    {
+        **dict.fromkeys(_NUMBERS.split(), f"{_DTYPES}.fixed:Number"),
+        "raw_bytes": f"{_DTYPES}.fixed:RawBits",
+        **dict.fromkeys(["int2", "int4", "uint2", "uint4", *_SMALL_FLOATS], f"{_DTYPES}.sub_byte:SmallNumber"),
+        **dict.fromkeys([f"complex_{part}" for part in _COMPLEX], f"{_DTYPES}.sub_byte:SmallComplex"),
+        **dict.fromkeys(["numpy.datetime64", "numpy.timedelta64"], f"{_DTYPES}.temporal:Time"),
+        "fixed_length_utf32": f"{_DTYPES}.strings:FixedText",
+        "null_terminated_bytes": f"{_DTYPES}.strings:FixedBytes",
+        "string": f"{_DTYPES}.strings:Text",
+        **dict.fromkeys(["bytes", "variable_length_bytes"], f"{_DTYPES}.strings:AnyBytes"),
+        **dict.fromkeys(["struct", "structured"], f"{_DTYPES}.structured:Struct"),
+    },
     contract=Contract(
         ("from_json", "to_json", "fill_from_json", "fill_from_python", "default_fill", "as_values"),
         ("name", "numpy", "itemsize", "word"),
     ),
-    patterns=[("r<bits>", r"r[0-9]+", f"{_FIXED}:RawBits")],
-    hints=[
-        (r"string|bytes|variable_length_bytes|fixed_length_utf32|null_terminated_bytes", "Text and bytes are not supported"),
-        (r"numpy\.(datetime64|timedelta64)", "Times are not supported: store int64 and give the unit in an attribute"),
-        (
-            r"float[468]_\w+|u?int[24]|complex_\w+|struct(ured)?",
-            "Store the elements as raw bits ('r8' and so on) or as wider numbers",
-        ),
-    ],
+    patterns=[("r<bits>", r"r[0-9]+", f"{_DTYPES}.fixed:RawBits")],
 )
 
 chunk_grids = Registry(

@@ -83,16 +83,16 @@ class ListPrefix(NamedTuple):
 
 
 class Locked(NamedTuple):
-    """Run `op` while holding `keys`; replied with its result.
+    """Run `op` while `keys` are locked; replied with its result.
 
-    Inside of a hold only its own keys can be held again. With `beside` others too: only by who holds a document, for chunks of
-    its array one at a time, since nobody waits for a document while holding a chunk. MetadataChangedError where the object of
-    `below` is gone, and with it the place where the keys would be locked.
+    Who has locked some keys can lock those again, and others only where this is `nested`: that is for a caller who has locked
+    the metadata of an array, and locks chunks of it, one at a time. There is no deadlock, since nobody who has locked a chunk
+    waits for the metadata. MetadataChangedError where the object of `below` is gone, and with it the place of the lock.
     """
 
     keys: Sequence[str]
     op: Op[Any]
-    beside: bool = False
+    nested: bool = False
     below: str | None = None
 
 
@@ -212,9 +212,9 @@ def list_prefix(prefix: str) -> Op[list[str]]:
     return reply
 
 
-def locked(keys: Sequence[str], op: Op[T], beside: bool = False, below: str | None = None) -> Op[T]:
-    """Run an operation while holding keys."""
-    reply: T = yield Locked(keys, op, beside, below)
+def locked(keys: Sequence[str], op: Op[T], nested: bool = False, below: str | None = None) -> Op[T]:
+    """Run an operation while keys are locked."""
+    reply: T = yield Locked(keys, op, nested, below)
     return reply
 
 

@@ -103,7 +103,7 @@ def test_it_is_done_under_the_document(objects: Any, created: Any, numbers: Any)
     assert [request.keys for request in objects.log if isinstance(request, requests.Locked)][:1] == [("a/zarr.json",)]
     assert isinstance(objects.log[0], requests.Locked)
     chunks = [request for request in objects.log if isinstance(request, requests.Locked)][1:]
-    assert all(request.beside and len(request.keys) == 1 for request in chunks), "one chunk at a time, while the document is held"
+    assert all(request.nested and len(request.keys) == 1 for request in chunks), "one chunk at a time, while the document is held"
 
 
 @layouts

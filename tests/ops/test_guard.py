@@ -150,7 +150,7 @@ def test_a_lock_inside_a_lock_says_so(objects) -> None:
         objects.log.clear()
         objects.perform(update_object("k", append, guard))
         (request,) = (request for request in objects.log if isinstance(request, Locked))
-        assert (request.keys, request.beside) == (("k",), nested)
+        assert (request.keys, request.nested) == (("k",), nested)
 
 
 class Letters(NamedTuple):

@@ -72,7 +72,7 @@ class DataType(Protocol):
 
     @property
     def word(self) -> int:
-        """Bytes of the unit that a change of byte order reverses; 1 where byte order means nothing."""
+        """Bytes of the unit that a change of byte order reverses: 1 where it means nothing, 0 for units of several sizes."""
         ...
 
     def fill_from_json(self, value: Any, path: str = "$.fill_value") -> Fill:

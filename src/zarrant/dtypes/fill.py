@@ -16,11 +16,26 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from zarrant.errors import DataTypeError, MetadataError, shown
 
 Dtype = np.dtype[Any]
+
+_KINDS = {"b": "bool", "i": "int", "u": "uint", "f": "float", "c": "complex"}
+SMALL = {
+    np.dtype(item): ("uint" if item.__name__[0] == "u" else "int" if item.__name__[0] == "i" else "float")
+    for item in vars(ml_dtypes).values()
+    if isinstance(item, type) and issubclass(item, np.generic)
+}
+"""The kinds of the numbers that ml_dtypes adds to NumPy's."""
+
+
+def kind_of(dtype: Dtype) -> str:
+    """ "bool", "int", "uint", "float" or "complex"; "" for what is no number."""
+    return SMALL.get(dtype) or _KINDS.get(dtype.kind, "")
+
 
 _WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _FLOATS = 'a number, "NaN", "Infinity", "-Infinity", or "0x" and {} hex digits'
@@ -55,14 +70,15 @@ def _bool_from_json(dtype: Dtype, value: Any, path: str) -> bytes:
 
 
 def _int_from_json(dtype: Dtype, value: Any, path: str) -> bytes:
-    low, high = _int_range(dtype)
+    low, high = int_range(dtype)
     if type(value) is not int or not low <= value <= high:
         raise _wrong(path, f"an integer in {low}..{high}", value)
     return np.array(value, dtype).tobytes()
 
 
-def _int_range(dtype: Dtype) -> tuple[int, int]:
-    info = np.iinfo(dtype)
+def int_range(dtype: Dtype) -> tuple[int, int]:
+    """The smallest and the largest integer of a type."""
+    info = ml_dtypes.iinfo(dtype)  # type: ignore[no-untyped-call]
     return int(info.min), int(info.max)
 
 
@@ -70,7 +86,10 @@ def _float_from_json(dtype: Dtype, value: Any, path: str) -> bytes:
     expected = _FLOATS.format(2 * dtype.itemsize)
     if isinstance(value, str):
         if value in _WORDS:
-            return _round(_WORDS[value], dtype)
+            fill = _round_checked(_WORDS[value], dtype)
+            if fill is None:
+                raise _wrong(path, f"a number that {dtype.name} can hold", value)
+            return fill
         if re.fullmatch(rf"0x[0-9a-fA-F]{{{2 * dtype.itemsize}}}", value):
             return int(value, 16).to_bytes(dtype.itemsize, _native())
         raise _wrong(path, expected, value)
@@ -131,9 +150,9 @@ def _int_to_json(dtype: Dtype, fill: bytes) -> Any:
 def _float_to_json(dtype: Dtype, fill: bytes) -> Any:
     value = float(np.frombuffer(fill, dtype)[0])
     if math.isfinite(value):
-        return _shortest(value, dtype, fill)
+        return value if dtype.itemsize == 1 else _shortest(value, dtype, fill)  # 0.125 is not to be read as 0.1
     for word, number in _WORDS.items():
-        if fill == _round(number, dtype):
+        if fill == _round_checked(number, dtype):
             return word
     return f"0x{int.from_bytes(fill, _native()):0{2 * dtype.itemsize}x}"
 
@@ -194,7 +213,9 @@ def _bool_from_python(dtype: Dtype, value: Any) -> bytes:
 
 def _int_from_python(dtype: Dtype, value: Any) -> bytes:
     array = _scalar(dtype, value)
-    low, high = _int_range(dtype)
+    low, high = int_range(dtype)
+    if array.dtype in SMALL and kind_of(array.dtype) != "float":
+        array = array.astype(np.int8)
     whole = array.dtype.kind in "biu" or (array.dtype.kind == "f" and float(array).is_integer())  # 0.0, as many give it
     if not whole or not low <= int(array) <= high:
         raise _unfit(dtype, value)
@@ -262,14 +283,29 @@ def _part(dtype: Dtype) -> Dtype:
 
 
 def _round_checked(value: float, dtype: Dtype) -> bytes | None:
-    """The nearest element, or None where that would be infinite for a finite number."""
+    """The nearest element, or None where there is none: a finite number would be infinite, or NaN is not among the elements."""
     try:
         number = float(value)
     except OverflowError:
         return None
     fill = _round(number, dtype)
-    finite = bool(np.isfinite(np.frombuffer(fill, dtype)[0]))
-    return fill if finite or not math.isfinite(number) else None
+    return None if lost(np.array([number]), np.frombuffer(fill, dtype)).any() else fill
+
+
+def lost(before: np.ndarray[Any, Any], after: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Where rounding made another thing of a float: infinite, NaN, or finite; the largest element of what is beyond it.
+
+    Small floats have no infinity (it becomes NaN, or the largest), no NaN (it becomes zero), or no zero (it becomes NaN).
+    """
+    if kind_of(after.dtype) == "float" and after.dtype.kind == "f":  # all of IEEE 754: only overflow is to be seen
+        return np.isinf(after) & np.isfinite(before)
+    wide = before if before.dtype.kind in "biufc" and before.dtype not in SMALL else before.astype(np.float32)
+    changed = (np.isnan(wide) != np.isnan(after)) | (np.isinf(wide) != np.isinf(after))
+    if not np.isinf(np.array(np.inf, np.float32).astype(after.dtype)):
+        largest = ml_dtypes.finfo(after.dtype).max  # type: ignore[no-untyped-call]
+        changed |= np.abs(wide) > float(largest)
+    result: np.ndarray[Any, np.dtype[np.bool_]] = changed
+    return result
 
 
 def _round(value: float, dtype: Dtype) -> bytes:

@@ -282,6 +282,8 @@ def from_numpy(dtype: Any) -> DataType:
     """
     if not isinstance(dtype, np.dtype | str | type | Mapping) and isinstance(dtype, DataType):
         return dtype
+    if dtype is str or dtype is bytes:
+        dtype = "string" if dtype is str else "bytes"
     if isinstance(dtype, Mapping) or (isinstance(dtype, str) and dtype in extensions.data_types):
         return _parse_callers(dtype)
     numpy = _numpy(dtype)
@@ -312,14 +314,12 @@ def _numpy(dtype: Any) -> np.dtype[Any]:
 
 
 def _known() -> str:
-    return ", ".join([*_BY_NAME, "r<bits>"])
+    return ", ".join(extensions.data_types.names())
 
 
 def _hint(numpy: np.dtype[Any]) -> str:
-    if numpy.kind in "mM":
-        return "View the data as int64 and give the unit in an attribute"
-    if numpy.kind in "OSUT":
-        return "Text and Python objects are not supported"
-    if numpy.fields or numpy.subdtype:
-        return "Store each field in an array of its own, or view the elements as raw bits (np.dtype('V<bytes>'))"
+    if numpy.kind == "O":
+        return "Say what the objects are: 'string' for text, 'bytes' for bytes"
+    if numpy.subdtype:
+        return "Give the array more dimensions instead"
     return "Convert the data to one of these types first"

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant.dtypes.base import Fill
+from zarrant.dtypes.fill import SMALL, int_range, kind_of, lost
 from zarrant.errors import DataTypeError, ShapeError
 
 Array = npt.NDArray[np.generic]
@@ -63,8 +64,6 @@ _FROM = {
 }
 """The kinds of data that each kind of type takes, where their values fit."""
 
-_KINDS = {"b": "bool", "i": "int", "u": "uint", "f": "float", "c": "complex"}
-
 
 def as_values(data: Any, data_type: Target, fill: Fill) -> Array:
     """Data as an array of the type: a view where the types are equal; `fill` stands where data are masked.
@@ -85,19 +84,17 @@ def cast_numbers(array: Array, data_type: Numbers) -> Array:
     target = data_type.numpy
     if array.dtype.newbyteorder("=") == target:
         return array.astype(target)
-    kind = _kind(array.dtype)
+    kind = kind_of(array.dtype)
     if kind not in _FROM[data_type.kind]:
         raise wrong_kind(array.dtype, data_type)
     if data_type.kind in ("float", "complex"):
         return _rounded(array, data_type)
+    if array.dtype in SMALL:
+        array = array.astype(np.int8)
     # NumPy says of types alone whether every value fits; only where it does not, values are looked at.
     if array.size and not np.can_cast(array.dtype, target, "safe"):
         _check_range(int(array.min()), int(array.max()), data_type)
     return array.astype(target)
-
-
-def _kind(dtype: np.dtype[Any]) -> str:
-    return "float" if dtype == ml_dtypes.bfloat16 else _KINDS.get(dtype.kind, "")
 
 
 def _rounded(array: Array, data_type: Numbers) -> Array:
@@ -106,21 +103,21 @@ def _rounded(array: Array, data_type: Numbers) -> Array:
             result = array.astype(data_type.numpy)
     except FloatingPointError as error:
         raise _too_large(array, data_type) from error
-    # ml_dtypes does not tell of what it makes infinite.
-    if "V" in (data_type.numpy.kind, array.dtype.kind) and (np.isinf(result) & np.isfinite(array)).any():
-        raise _too_large(array, data_type)
+    # ml_dtypes does not tell of what it makes infinite, or what it has no element for.
+    if data_type.kind == "float" and (data_type.numpy in SMALL or array.dtype in SMALL) and lost(array, result).any():
+        raise _too_large(array[lost(array, result)], data_type)
     return result
 
 
 def _too_large(array: Array, data_type: Numbers) -> DataTypeError:
     finite = np.abs(array[np.isfinite(array)])
     largest = ml_dtypes.finfo(data_type.numpy).max  # type: ignore[no-untyped-call]
-    return _unfit(data_type, f"finite numbers up to {float(largest):.3g}", f"{finite.max()} of {array.dtype}")
+    got = finite.max() if finite.size else array[0]
+    return _unfit(data_type, f"finite numbers up to {float(largest):.3g}", f"{got} of {array.dtype}")
 
 
 def _check_range(low: int, high: int, data_type: Numbers) -> None:
-    info = None if data_type.kind == "bool" else np.iinfo(data_type.numpy)
-    least, most = (0, 1) if info is None else (int(info.min), int(info.max))
+    least, most = (0, 1) if data_type.kind == "bool" else int_range(data_type.numpy)
     if low < least or high > most:
         raise _unfit(data_type, f"{least}..{most}", low if low < least else high)
 
@@ -138,16 +135,27 @@ def wrong_kind(dtype: np.dtype[Any], data_type: Target | Numbers) -> DataTypeErr
 
 def _filled(array: Any, data_type: Target, fill: Fill) -> Array:
     """Masked elements as the fill value; what lies under the mask may be of any value."""
-    mask = np.ma.getmaskarray(array)
+    mask = _whole_mask(np.ma.getmaskarray(array))
     plain = np.asarray(array.data)
     if not mask.any():
         return as_values(plain, data_type, fill)
-    if mask.all():  # np.ma.masked is float64, whatever it stands for
-        values = np.zeros(plain.shape, data_type.numpy)
-    else:
-        values = np.array(data_type.cast(np.where(mask, np.zeros((), plain.dtype), plain)))
+    blank = fill.element if plain.dtype.kind == "O" else np.zeros((), plain.dtype)
+    nothing = mask.all()  # np.ma.masked is float64, whatever it stands for
+    values = np.empty(plain.shape, data_type.numpy) if nothing else np.array(data_type.cast(np.where(mask, blank, plain)))
     values[mask] = fill.element
     return values
+
+
+def _whole_mask(mask: Array) -> Array:
+    """A mask of elements; DataTypeError for records of which only some fields are masked."""
+    if not mask.dtype.names:
+        return mask
+    fields = np.ascontiguousarray(mask).reshape(-1).view(np.bool_).reshape(*mask.shape, mask.dtype.itemsize)
+    whole: Array = fields.all(axis=-1)
+    if (fields.any(axis=-1) != whole).any():
+        message, hint = "records that are masked in part", "Fill them first: .filled(...)"
+        raise DataTypeError(message, expected="a mask of whole records", got=str(mask.dtype), hint=hint)
+    return whole
 
 
 def as_array(data: Any, data_type: Target) -> Array:
@@ -174,7 +182,7 @@ def _has_masked(data: Any) -> bool:
 
 def numbers_from_python(data: Any, data_type: Numbers) -> Array:
     """Python numbers, and lists of them, have no type of their own: they take the array's where their values fit it."""
-    if type(data) is int and data_type.kind in ("int", "uint"):  # in a sixth of the time
+    if type(data) is int and data_type.numpy.kind in "iu":  # in a sixth of the time
         try:
             return np.array(data, data_type.numpy)
         except OverflowError:

@@ -57,6 +57,10 @@ class Dimension(Protocol):
         """The length of each cell, also where the array ends inside of it."""
         ...
 
+    def find(self, coordinate: int) -> tuple[int, int, int]:
+        """The cell of a coordinate, its first coordinate and its length."""
+        ...
+
     def resized(self, extent: int) -> Self:
         """The same cells over another extent."""
         ...
@@ -90,6 +94,11 @@ class RegularDimension:
     def length(self, cells: Indices) -> Indices:
         """The size, for each cell."""
         return cells * 0 + self.size
+
+    def find(self, coordinate: int) -> tuple[int, int, int]:
+        """The cell of a coordinate, its first coordinate and its length."""
+        cell = coordinate // self.size
+        return cell, cell * self.size, self.size
 
     def resized(self, extent: int) -> RegularDimension:
         """The same size over another extent."""

@@ -110,19 +110,20 @@ class Product:
 
     def split(self, grid: ChunkGrid, bounds: Sequence[int]) -> Cells:
         """See `Region.split`."""
-        check_split(self.ndim, grid, bounds)
-        if self.ndim and (alone := _in_one_cell(self.axes, grid, bounds)) is not None:
+        ndim = len(self.axes)
+        check_split(ndim, grid, bounds)
+        if ndim and (alone := _in_one_cell(self.axes, grid, bounds)) is not None:
             return alone
         pieces = tuple([cut(*each) for each in zip(self.axes, grid.dimensions, bounds, strict=True)])
         shape = tuple([len(part.cells) for part in pieces])
-        index = np.empty((*shape, self.ndim), np.int64)
+        index = np.empty((*shape, ndim), np.int64)
         full = np.ones(shape, np.bool_)
         for j, part in enumerate(pieces):
-            along = (-1,) + (1,) * (self.ndim - 1 - j)
+            along = (-1,) + (1,) * (ndim - 1 - j)
             index[..., j] = part.cells.reshape(along)
             full &= part.full.reshape(along)
         n = math.prod(shape)
-        return _ProductCells(n, index.reshape(n, self.ndim), full.reshape(n), pieces)
+        return _ProductCells(n, index.reshape(n, ndim), full.reshape(n), pieces)
 
     def transpose(self, order: Sequence[int]) -> Product:
         """See `Region.transpose`."""
@@ -139,6 +140,12 @@ def box_region(subset: ArraySubset, value_start: Sequence[int] | None = None) ->
     values = (0,) * subset.ndim if value_start is None else value_start
     paired = zip(subset.start, subset.shape, values, strict=True)
     return Product(tuple([Axis.segment(start, count, value=value) for start, count, value in paired]))
+
+
+def whole_chunk(chunk: Shape, shape: Shape) -> Cells:
+    """One chunk of a shape, every element of which comes from a values array of that shape."""
+    origin = (0,) * len(shape)
+    return _OneCell(chunk, origin, origin, shape, shape)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -243,9 +250,7 @@ def _in_one_cell(axes: Sequence[Axis], grid: ChunkGrid, bounds: Sequence[int]) -
         start, count = int(axis.start[0]), int(axis.count[0])
         if count < 1 or start < 0 or start + count > bound:
             return None
-        cell = dimension.locate(start)
-        origin = dimension.start(cell)
-        length = dimension.length(cell)
+        cell, origin, length = dimension.find(start)
         if start + count > origin + length:
             return None
         cells.append(cell)

@@ -321,7 +321,7 @@ def _outside(number: int, extent: int, dimension: int) -> BoundsError:
 def _indices(item: slice, extent: int, dimension: int) -> tuple[int, int, int]:
     """The ends and the step of a slice, clamped as NumPy does."""
     for part in (item.start, item.stop, item.step):
-        if part is not None:
+        if part is not None and type(part) is not int:
             as_int(part, "a part of a slice")
     if item.step == 0:
         raise SliceStepError("a slice steps by zero", field=f"dimension {dimension}", got=item)

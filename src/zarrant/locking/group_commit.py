@@ -31,6 +31,9 @@ class Entry(Owned):
         self.error: Exception | None = None
 
 
+_NOBODY: deque[Any] = deque()
+
+
 class Groups:
     """All entries that were not settled yet, by name, in order of arrival. The first of each name leads, and stays until it leaves.
 
@@ -76,7 +79,7 @@ class Groups:
         with self._gate:
             entry.error, entry.settled = error, True
             if not entry.leads:
-                self._remove(entry)
+                self._remove(entry, self._waiting[entry.name])
         if not entry.leads:
             entry.wake()
 
@@ -86,11 +89,11 @@ class Groups:
         A leader leaves the lead to the next one; what it took and did not settle, because it was interrupted, waits again.
         """
         with self._gate:
-            queue = self._waiting.get(entry.name, ())
+            queue = self._waiting.get(entry.name, _NOBODY)
             if entry in queue:  # else settled, never joined, or forked since
                 if entry.taken and not entry.leads:
                     return False
-                self._remove(entry)
+                self._remove(entry, queue)
             if queue and not queue[0].leads:
                 for each in queue:
                     each.taken = False
@@ -106,8 +109,7 @@ class Groups:
                 if entry.since(start) or not queue[0].leads:
                     self.leave(entry if entry.since(start) else Entry(entry.name, None, lambda: None))
 
-    def _remove(self, entry: Entry) -> None:
-        queue = self._waiting[entry.name]
+    def _remove(self, entry: Entry, queue: deque[Entry]) -> None:
         queue.remove(entry)
         if not queue:
             del self._waiting[entry.name]

@@ -8,6 +8,7 @@ those that were stored.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -63,11 +64,7 @@ def largest_batch(array: BoundArray, chunks: npt.NDArray[np.int64]) -> BatchSize
 
 def write_cells(state: BoundArray, cells: Cells, values: Array) -> Op[None]:
     """Write cells whose every element comes from `values` (the rest is padding)."""
-
-    def write(lo: int, hi: int) -> Op[list[Outcome[Any]]]:
-        return (yield from write_batch(state, cells, values, lo, hi))
-
-    yield from run_batches(state, cells.index, _ranges(state, cells.index), write)
+    yield from run_batches(state, cells.index, _ranges(state, cells.index), partial(write_batch, state, cells, values))
 
 
 def _ranges(array: BoundArray, chunks: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:

@@ -119,7 +119,7 @@ def _answered(request: Request, keeping: Keeping, held: frozenset[str]) -> Op[An
                 return (yield from _stored(request, keeping))
             # Else taking the lock would make a directory for a node that is to be erased, and is not there.
             if item.parts is not None or (yield from fetch_one(item.key)) is not None:
-                return (yield from locked((item.key,), _stored(request, keeping), beside=bool(held)))
+                return (yield from locked((item.key,), _stored(request, keeping), nested=bool(held)))
     return (yield request)
 
 
@@ -180,7 +180,7 @@ def _with_copies(groups: Sequence[str], request: Put, keeping: Keeping) -> Op[li
     if not keeping.exclusive:
         return (yield from change)
     try:
-        return (yield from locked((key,), change, beside=True, below=key))
+        return (yield from locked((key,), change, nested=True, below=key))
     except MetadataChangedError as error:
         if error.key != key:
             raise

@@ -205,7 +205,7 @@ def _finish(record: str, held: frozenset[str], options: OpOptions) -> Op[None]:
                 if now.prefix in held or not options.exclusive:
                     yield from op
                 else:  # none of ours; nobody who has locked the metadata of one array waits for the record
-                    yield from locked((key,), op, beside=True)
+                    yield from locked((key,), op, nested=True)
     yield from put_one(record, None)
 
 

@@ -21,7 +21,7 @@ import random
 from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import partial
-from typing import Any, Protocol, Self, TypeVar, cast
+from typing import Any, Protocol, Self, TypeVar
 
 from zarrant.codecs.sources import Stored
 from zarrant.errors import ConflictError, DataError, LostUpdateError, MetadataChangedError, StoreError, VersionChangedError
@@ -108,7 +108,7 @@ def update_object(
     `GROUP_COMMIT` is a `Mergeable`.
     """
     if guard is Guard.GROUP_COMMIT:
-        first = cast("Mergeable", change)
+        first: Any = change  # a Mergeable
         return commit_together(key, first.kind, first, partial(_update_merged, key, first, node, source))
     tries = partial(_tries, key, change, source, node, guard.tries)
     return with_lock(key, tries, node, guard.nested) if guard.lock else _while_there(key, tries, node)

@@ -21,7 +21,7 @@ from zarrant.codecs.sources import InMemory, Single
 from zarrant.errors import ShapeError, ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.geometry.grid import block_indices, chunk_alone
-from zarrant.geometry.region import box_region
+from zarrant.geometry.region import box_region, whole_chunk
 from zarrant.ops.batching import largest_batch, run_batches, settle, write_cells
 from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.casting import as_values
@@ -38,7 +38,11 @@ def store_chunk(state: BoundArray, chunk: Sequence[int], data: Any) -> Op[None]:
     broadcasts to it. BoundsError, ShapeError or DataTypeError before anything is written.
     """
     chunk = check_chunk_indices(chunk, state.grid.grid_shape)
-    yield from store_chunks(state, ArraySubset(chunk, (1,) * len(chunk)), data)
+    values, shape = as_values(state, data), state.chunk_shape(chunk)
+    if values.shape == shape:
+        yield from write_cells(state, whole_chunk(chunk, shape), values)
+    else:
+        yield from store_chunks(state, ArraySubset(chunk, (1,) * len(chunk)), values)
 
 
 def store_chunks(state: BoundArray, chunks: Any, data: Any) -> Op[None]:

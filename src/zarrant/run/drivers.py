@@ -148,7 +148,7 @@ def _all(request: All, world: World) -> list[Any]:
 
 def _locked(request: Locked, world: World) -> Any:
     condition = None if request.below is None else OnlyWhile(request.below, ANY)
-    if request.beside and world.outside is not None:
+    if request.nested and world.outside is not None:
         with hold(request.keys, on_condition(condition, world.outside)) as more:
             return _drive(request.op, world._replace(store=as_store(NestedLocks(world.store, more, request.keys))))
     with hold(request.keys, on_condition(condition, world.store)) as held:
@@ -305,9 +305,9 @@ async def _locked_async(request: Locked, world: World) -> Any:
     store = world.store
     if not capabilities(store).async_calls.hold:
         return await _perform_steps(request.op, world)  # the operation compares and swaps
-    beside = world.outside if request.beside else None
-    async with (store if beside is None else beside).hold_async(request.keys) as held:
-        inside = held if beside is None else NestedLocks(store, held, request.keys)
+    outer = world.outside if request.nested else None
+    async with (store if outer is None else outer).hold_async(request.keys) as held:
+        inside = held if outer is None else NestedLocks(store, held, request.keys)
         return await _perform_steps(request.op, world._replace(store=as_store(inside), outside=world.outside or store))
 
 

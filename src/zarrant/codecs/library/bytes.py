@@ -68,17 +68,20 @@ class Bytes:
             raise MetadataError(message, codec=self.name, expected="a data type of fixed size", got=spec.data_type.name)
         return BytesSpec(spec.nbytes, spec.data_type.itemsize)
 
-    def steps(self, spec: ArraySpec) -> tuple[Step, ...]:
-        """A byte swap, where one is needed."""
+    def steps(self, spec: ArraySpec) -> tuple[Step, ...] | None:
+        """A byte swap, where one is needed; None where the parts of an element have words of several sizes."""
         word = spec.data_type.word
         if word == 1 or self.endian in (None, sys.byteorder):
             return ()
-        return ((kernels.SWAP, word),)
+        return ((kernels.SWAP, word),) if word else None
 
     def encode(self, array: npt.NDArray[np.generic], spec: ArraySpec) -> Buffer:
         """The bytes of the elements in C order."""
+        steps = self.steps(spec)
+        if steps is None:
+            array, steps = array.astype(spec.data_type.numpy.newbyteorder("S")), ()
         data: Buffer = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-        for step in self.steps(spec):
+        for step in steps:
             data = reference.encode_step(step, data)
         return data
 
@@ -86,6 +89,10 @@ class Bytes:
         """The elements; ValueError where the bytes are not as many as they have."""
         if len(data) != spec.nbytes:
             raise ValueError(f"decodes to {len(data)} bytes, expected {spec.nbytes}")
-        for step in self.steps(spec):
+        steps = self.steps(spec)
+        if steps is None:
+            swapped = np.frombuffer(data, spec.data_type.numpy.newbyteorder("S"))
+            return swapped.astype(spec.data_type.numpy).reshape(spec.shape)
+        for step in steps:
             data = reference.decode_step(step, data, spec.nbytes)
         return np.frombuffer(data, spec.data_type.numpy).reshape(spec.shape)

@@ -46,7 +46,7 @@ class Stages:
     @cached_property
     def head(self) -> tuple[Step, ...] | None:
         """The compiled steps of the array-to-bytes codec; None where it, or a codec before it, has none."""
-        steps: Callable[[ArraySpec], tuple[Step, ...]] | None = getattr(self.serializer, "steps", None)
+        steps: Callable[[ArraySpec], tuple[Step, ...] | None] | None = getattr(self.serializer, "steps", None)
         return None if self.arrays or steps is None else steps(self.serialized)
 
     @cached_property

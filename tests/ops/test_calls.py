@@ -1,0 +1,79 @@
+"""How much code a small write runs: calls of functions of this library, and the files that they are in.
+
+The bounds are what was measured, and a few calls. A change that needs more says why, and moves the bound.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zarrant
+from zarrant.codecs import chain
+
+ROOT = str(Path(zarrant.__file__).parent)
+
+
+def calls_of(act: Callable[[], object]) -> list[tuple[str, str]]:
+    """(file, function) of every call inside the library, after two runs that fill caches."""
+    act(), act()
+    calls: list[tuple[str, str]] = []
+
+    def note(frame: Any, event: str, arg: object) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(ROOT):
+            calls.append((frame.f_code.co_filename[len(ROOT) + 1 :], frame.f_code.co_qualname))
+
+    sys.setprofile(note)
+    try:
+        act()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+@pytest.fixture
+def array(tmp_path: Path) -> Any:
+    """Chunks of 4 x 4 in a directory; one thread, so that every call is seen."""
+    return zarrant.create_array(tmp_path / "a", shape=(8, 8), dtype="int32", chunks=(4, 4), config={"concurrency": 1})
+
+
+VALUES = np.arange(16, dtype=np.int32).reshape(4, 4)
+
+
+def test_store_chunk_is_the_cheapest_write(array: Any) -> None:
+    def by_index() -> None:
+        array[0:4, 0:4] = VALUES
+
+    def by_chunk() -> None:
+        array.store_chunk((0, 0), VALUES)
+
+    general, chunk = calls_of(by_index), calls_of(by_chunk)
+    assert len(chunk) < len(general)
+    assert len({file for file, _ in chunk}) < len({file for file, _ in general})
+    assert len(general) <= 225
+    assert len(chunk) <= 190
+
+
+def test_append_binds_nothing_again(tmp_path: Path) -> None:
+    array = zarrant.create_array(tmp_path / "a", shape=(0, 4), dtype="int32", chunks=(4, 4), config={"concurrency": 1})
+    calls = calls_of(lambda: array.append(VALUES))
+    assert len(calls) <= 690
+    names = [name for _, name in calls]
+    assert chain.parse_chain.__qualname__ not in names
+    assert "Chain.bind" not in names
+
+
+def test_a_lock_and_other_options_bind_nothing_again(array: Any) -> None:
+    def locked() -> None:
+        with array.lock(np.s_[0:4, 0:4]) as held:
+            held[0:4, 0:4] = VALUES
+
+    for act in (locked, lambda: array.with_config(write_empty_chunks=True)):
+        names = [name for _, name in calls_of(act)]
+        assert chain.parse_chain.__qualname__ not in names
+        assert "Chain.bind" not in names
