@@ -27,7 +27,7 @@ from zarrant.ops.read import subchunk_grid
 
 
 class ArrayProperties(Frozen, Located[S]):
-    """An open array: where it is, what its document says, and the options in force."""
+    """An open array: where it is, what its metadata say, and the options in force."""
 
     def __init__(self, place: Place, document: ArrayDocument, bound: BoundArray | None = None) -> None:
         """`bound`: the same array, whose metadata are bound already."""
@@ -41,7 +41,7 @@ class ArrayProperties(Frozen, Located[S]):
 
     @property
     def metadata(self) -> ArrayDocument:
-        """The document, as it was last read or written by this handle."""
+        """The metadata, as they were last read or written by this handle."""
         return self._state.document
 
     @property
@@ -71,7 +71,7 @@ class ArrayProperties(Frozen, Located[S]):
 
     @property
     def chunks(self) -> tuple[int, ...]:
-        """The shape of the smallest readable pieces: subchunks where the array is sharded, chunks where not."""
+        """The shape of what can be read alone: of subchunks where the array is sharded, of chunks where not."""
         shapes = self._state.subchunk_shapes
         return shapes[-1] if shapes else self.write_unit
 
@@ -82,17 +82,17 @@ class ArrayProperties(Frozen, Located[S]):
 
     @property
     def filters(self) -> tuple[Any, ...]:
-        """The array-to-array codecs of the smallest readable pieces, in order."""
+        """The array-to-array codecs of what can be read alone (see `chunks`), in order."""
         return self._inner.array_to_array
 
     @property
     def serializer(self) -> Any:
-        """The array-to-bytes codec of the smallest readable pieces."""
+        """The array-to-bytes codec of what can be read alone (see `chunks`)."""
         return self._inner.array_to_bytes
 
     @property
     def compressors(self) -> tuple[Any, ...]:
-        """The bytes-to-bytes codecs of the smallest readable pieces, in order."""
+        """The bytes-to-bytes codecs of what can be read alone (see `chunks`), in order."""
         return self._inner.bytes_to_bytes
 
     @property
@@ -103,7 +103,7 @@ class ArrayProperties(Frozen, Located[S]):
 
     @property
     def read_chunk_sizes(self) -> tuple[tuple[int, ...], ...]:
-        """The extents, along each dimension, of the smallest readable pieces within the array."""
+        """The extents, along each dimension, of what can be read alone, within the array: of `chunks`, the last ones cut."""
         return _sizes(self.shape, self.chunks)
 
     @property
@@ -248,7 +248,7 @@ class ArrayProperties(Frozen, Located[S]):
         return type(self)(place, state.document, state if options == state.options else state.with_options(options))
 
     def _moved(self, document: Any) -> None:
-        """Take over a document that was read or written."""
+        """Take over metadata that were read or written."""
         try:
             self._state = self._state.with_document(document)
         except ZarrantError as error:

@@ -87,7 +87,7 @@ def _locked_store(place: Place, node: Document, keys: Sequence[str]) -> Iterator
 
 @contextmanager
 def locked(place: Place, node: Document, keys: Sequence[str], needed: bool = True) -> Iterator[Place]:
-    """The same place under a hold; as it is where no hold is needed and updates are unguarded."""
+    """The same node with these keys locked; as it is where no lock is needed and updates are unguarded."""
     place.require_blocking()
     _check(place, needed, place.able.sync_calls)
     if not place.guarded:
@@ -99,7 +99,7 @@ def locked(place: Place, node: Document, keys: Sequence[str], needed: bool = Tru
 
 @asynccontextmanager
 async def locked_async(place: Place, node: Document, keys: Sequence[str], needed: bool = True) -> AsyncIterator[Place]:
-    """`_hold`, waiting in a thread of its own. A store that can only compare and swap is not held where that will do."""
+    """`locked`, waiting in a thread of its own. A store that can only compare and swap is not locked where that will do."""
     able = place.able
     _check(place, needed, able.loop_calls)
     if place.guarded and able.awaits and able.async_calls.hold:

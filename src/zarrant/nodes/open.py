@@ -16,6 +16,7 @@ from zarrant.errors import OptionError
 from zarrant.metadata.v3 import ArrayDocument, GroupDocument
 from zarrant.nodes.array import Array
 from zarrant.nodes.async_array import AsyncArray
+from zarrant.nodes.async_group import AsyncGroup, async_node
 from zarrant.nodes.base import READ, STORE_OPTIONS, Place, Start, warn_caller
 from zarrant.nodes.create import (
     ArrayOptions,
@@ -26,7 +27,7 @@ from zarrant.nodes.create import (
     group_creation,
     refuse_unknown,
 )
-from zarrant.nodes.group import AsyncGroup, Group, async_node, node
+from zarrant.nodes.group import Group, node
 from zarrant.nodes.signatures import spelled_out
 from zarrant.ops import hierarchy
 from zarrant.storage import ReadableWritable, as_store
@@ -120,7 +121,7 @@ def create_array(store: Any, **options: Unpack[CreateOptions]) -> Array[Any]:
         attributes: a mapping of what JSON knows, kept in the metadata.
         chunk_key_encoding: "default" (`c/0/1`) or "v2" (`0.1`), or `{"name": ..., "separator": ...}`.
         dimension_names: a name or None for each dimension.
-        zarr_format: the version of the format, 3 or 2. Zarr V2 has no shards, and no crc32c by default.
+        zarr_format: the version of the format.
         overwrite: replace what is there.
         if_exists: "error", "match" (an equal array will do, so that many workers may all create it) or "overwrite".
 
@@ -163,7 +164,7 @@ def create_group(store: Any, **options: Unpack[GroupOptions]) -> Group[Any]:
             another.
         storage_options: options of the store, as its class takes them.
         attributes: a mapping of what JSON knows, kept in the metadata.
-        zarr_format: the version of the format, 3 or 2. A group holds nodes of its own version.
+        zarr_format: the version of the format.
         overwrite: replace what is there.
         if_exists: "error", "match" (a group that is there will do) or "overwrite".
 

@@ -45,11 +45,11 @@ class EncoderFacts(Frozen):
 
 
 class PartialEncoder(EncoderFacts):
-    """One chunk, held open for many changes. They are published together, at `flush()` and when the block ends.
+    """One chunk, locked for many changes. They are stored together, at `flush()` and when the block ends.
 
     Inside the block other writers of the chunk wait, and readers see the old object. A block that ends with an exception
-    publishes nothing (but what was flushed); nor does a process that is killed. More changes than the option `memory_limit`
-    has room for are flushed early, without letting go of the chunk. Threads may share it.
+    stores nothing (but what was flushed); nor does a process that is killed. More changes than the option `memory_limit`
+    has room for are flushed early, without giving back the lock. Threads may share it.
 
     >>> import numpy as np, zarrant
     >>> a = zarrant.create_array({}, shape=(64, 64), dtype="uint8", chunks=(8, 8), shards=(64, 64))

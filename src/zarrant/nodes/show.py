@@ -54,7 +54,7 @@ def array_info(array: Shown) -> Info:
 
 
 def codec_names(document: ArrayDocument) -> list[str]:
-    """The codecs of a document, those inside shards in brackets."""
+    """The codecs that metadata name, those inside shards in brackets."""
     names = []
     for codec in document.codecs:
         inner = [item.get("name", "?") if isinstance(item, dict) else str(item) for item in codec.configuration.get("codecs", ())]
