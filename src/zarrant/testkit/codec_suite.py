@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from zarrant import extensions, kernels
-from zarrant.codecs.protocols import BytesSpec, ArraySpec, Kind, step_of
+from zarrant.codecs.protocols import ArraySpec, BytesSpec, Kind, step_of
 from zarrant.dtypes.fixed import fixed_size, from_numpy
 from zarrant.errors import MetadataError, ZarrantError
 from zarrant.metadata.v3 import Named
