@@ -136,7 +136,7 @@ class NodeContext:
         cpus = available_cpus()
         threads = self.config.concurrency or (max(LISTING_THREADS, cpus) if needs == LIST else cpus)
         pool = shared_pool(threads, self._memory)
-        return World(self.store, pool, threads, executor=self.executor)
+        return World(self.store, pool, threads, executor=self.executor, can=self.able)
 
     def run(self, op: Op[T], needs: tuple[str, ...]) -> T:
         """Perform an operation in this thread."""
