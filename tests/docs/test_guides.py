@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 GUIDES = sorted((ROOT / "docs" / "extending").glob("*.md"))
+FILE = re.compile(r"`((?:src|tests|docs|scripts|examples|benchmarks)/[\w./]+|CMakeLists\.txt)`")
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -33,5 +34,7 @@ def test_there_is_a_guide_for_each_kind_of_extension() -> None:
 
 def test_the_files_that_a_guide_names_are_there() -> None:
     for guide in (*GUIDES, ROOT / "CONTRIBUTING.md"):
-        for name in set(re.findall(r"`((?:src|tests|docs|scripts|examples|benchmarks)/[\w./]+|CMakeLists\.txt)`", guide.read_text())):
+        for name in set(
+            re.findall(r"`((?:src|tests|docs|scripts|examples|benchmarks)/[\w./]+|CMakeLists\.txt)`", guide.read_text())
+        ):
             assert (ROOT / name).exists(), (guide.name, name)
