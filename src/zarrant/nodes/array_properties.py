@@ -17,7 +17,7 @@ from zarrant.config import Config, ConfigOptions
 from zarrant.errors import ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.metadata.v3 import ArrayDocument, Document
-from zarrant.nodes.base import Frozen, Located, Place, S, warn_caller
+from zarrant.nodes.base import Frozen, Located, NodeContext, S, warn_caller
 from zarrant.nodes.show import Info, array_html, array_info
 from zarrant.nodes.signatures import spelled_out
 from zarrant.ops.bound_array import BoundArray
@@ -29,15 +29,15 @@ from zarrant.ops.read import subchunk_grid
 class ArrayProperties(Frozen, Located[S]):
     """An open array: where it is, what its metadata say, and the options in force."""
 
-    def __init__(self, place: Place, document: ArrayDocument, bound: BoundArray | None = None) -> None:
+    def __init__(self, context: NodeContext, document: ArrayDocument, bound: BoundArray | None = None) -> None:
         """`bound`: the same array, whose metadata are bound already."""
-        super().__init__(place)
+        super().__init__(context)
         self._state = self._bound(document) if bound is None else bound.with_document(document)
 
     @property
     def guard(self) -> str:
         """What guards writes to the array, in words."""
-        return self._place.guard
+        return self._context.guard
 
     @property
     def metadata(self) -> ArrayDocument:
@@ -129,7 +129,7 @@ class ArrayProperties(Frozen, Located[S]):
     @property
     def config(self) -> Config:
         """The run-time options of this handle."""
-        return self._place.config
+        return self._context.config
 
     @property
     def chunk_grid_shape(self) -> tuple[int, ...]:
@@ -240,12 +240,12 @@ class ArrayProperties(Frozen, Located[S]):
         >>> quick.config.concurrency
         2
         """
-        return self._over(self._place.with_config(**options))
+        return self._over(self._context.with_config(**options))
 
-    def _over(self, place: Place) -> Self:
+    def _over(self, context: NodeContext) -> Self:
         """A handle on the same array by way of another store or other options; its metadata stay bound."""
-        state, options = self._state, place.options
-        return type(self)(place, state.document, state if options == state.options else state.with_options(options))
+        state, options = self._state, context.options
+        return type(self)(context, state.document, state if options == state.options else state.with_options(options))
 
     def _moved(self, document: Any) -> None:
         """Take over metadata that were read or written."""
@@ -260,7 +260,7 @@ class ArrayProperties(Frozen, Located[S]):
 
     def _bound(self, document: ArrayDocument) -> BoundArray:
         try:
-            return BoundArray.from_document(self.path, document, self._place.options)
+            return BoundArray.from_document(self.path, document, self._context.options)
         except ZarrantError as error:
             raise error.annotate(store=self.url, key=document_key(self.path, document)) from error.__cause__
 
@@ -282,7 +282,7 @@ class ArrayProperties(Frozen, Located[S]):
     __hash__ = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._place, self._state.document)
+        return type(self), (self._context, self._state.document)
 
     def __repr__(self) -> str:
         shards = f" shards={self.shards}" if self.shards else ""

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, Unpack
 from zarrant.metadata.v3 import ArrayDocument, Document
 from zarrant.nodes.async_array import AsyncArray
 from zarrant.nodes.attributes import values_of
-from zarrant.nodes.base import GROW, LIST, READ, UPDATE, WRITE, Place, S
+from zarrant.nodes.base import GROW, LIST, READ, UPDATE, WRITE, NodeContext, S
 from zarrant.nodes.create import ArrayOptions, GroupLayout, array_creation, group_creation
 from zarrant.nodes.group_properties import GroupProperties, array_required, as_required, group_required, member_handle
 from zarrant.nodes.locks import lock_together_async
@@ -18,9 +18,9 @@ from zarrant.nodes.unreadable import UnreadableNode
 from zarrant.ops import consolidated, group_changes, hierarchy
 
 
-def async_node(place: Place, document: Document) -> AsyncArray[Any] | AsyncGroup[Any]:
+def async_node(context: NodeContext, document: Document) -> AsyncArray[Any] | AsyncGroup[Any]:
     """The async handle for a document."""
-    return AsyncArray(place, document) if isinstance(document, ArrayDocument) else AsyncGroup(place, document)
+    return AsyncArray(context, document) if isinstance(document, ArrayDocument) else AsyncGroup(context, document)
 
 
 class AsyncGroup(GroupProperties[S]):
@@ -67,14 +67,14 @@ class AsyncGroup(GroupProperties[S]):
         >>> asyncio.run(main())
         (2,) False
         """
-        place = self._below(name)
-        return async_node(place, await place.run_async(hierarchy.read_document(place.path), READ))
+        context = self._below(name)
+        return async_node(context, await context.run_async(hierarchy.read_document(context.path), READ))
 
     async def get(self, name: str, default: Any = None) -> Any:
         """See `Group.get`."""
-        place = self._below(name)
-        document = await place.run_async(hierarchy.find_document(place.path), READ)
-        return default if document is None else async_node(place, document)
+        context = self._below(name)
+        document = await context.run_async(hierarchy.find_document(context.path), READ)
+        return default if document is None else async_node(context, document)
 
     async def delitem(self, name: str) -> None:
         """Delete a node below the group and all below it, also one that cannot be opened: what `del group[name]` does for
@@ -95,8 +95,8 @@ class AsyncGroup(GroupProperties[S]):
         >>> asyncio.run(main())
         0
         """
-        place = self._below(name)
-        await place.run_async(place.in_step(hierarchy.delete_below(place.path)), UPDATE)
+        context = self._below(name)
+        await context.run_async(context.in_step(hierarchy.delete_below(context.path)), UPDATE)
 
     async def contains(self, name: str) -> bool:
         """Whether there is a node of this name below the group, also one that cannot be opened: what `name in group` is for
@@ -115,11 +115,11 @@ class AsyncGroup(GroupProperties[S]):
         >>> asyncio.run(main())
         False
         """
-        return await self._place.run_async(hierarchy.node_exists(self._below(name).path), READ)
+        return await self._context.run_async(hierarchy.node_exists(self._below(name).path), READ)
 
     async def members(self) -> dict[str, AsyncMember[S]]:
         """See `Group.members`."""
-        children = await self._place.run_async(hierarchy.list_children(self.path), LIST)
+        children = await self._context.run_async(hierarchy.list_children(self.path), LIST)
         return {child.name: member_handle(self, child, async_node) for child in children}
 
     async def keys(self) -> KeysView[str]:
@@ -136,7 +136,7 @@ class AsyncGroup(GroupProperties[S]):
 
     async def nmembers(self, max_depth: int | None = 0) -> int:
         """See `Group.nmembers`."""
-        return await self._place.run_async(hierarchy.count_nodes(self.path, max_depth), LIST)
+        return await self._context.run_async(hierarchy.count_nodes(self.path, max_depth), LIST)
 
     async def info_complete(self) -> Info:
         """See `Group.info_complete`."""
@@ -152,11 +152,11 @@ class AsyncGroup(GroupProperties[S]):
 
     async def tree(self) -> str:
         """See `Group.tree`."""
-        return tree_text(self.name or "/", self.path, await self._place.run_async(hierarchy.walk(self.path), LIST))
+        return tree_text(self.name or "/", self.path, await self._context.run_async(hierarchy.walk(self.path), LIST))
 
     async def delete(self) -> None:
         """See `Group.delete`."""
-        await self._place.run_async(self._place.in_step(self._deletion()), WRITE)
+        await self._context.run_async(self._context.in_step(self._deletion()), WRITE)
 
     @property
     def attrs(self) -> Mapping[str, Any]:
@@ -165,33 +165,33 @@ class AsyncGroup(GroupProperties[S]):
 
     async def update_attributes(self, change: Callable[[dict[str, Any]], Mapping[str, Any]] | Mapping[str, Any]) -> None:
         """See `Group.update_attributes`."""
-        op = hierarchy.update_attributes(self.path, change, self._place.guarded, self._same_kind)
-        self._moved(await self._place.run_async(self._place.in_step(op), UPDATE))
+        op = hierarchy.update_attributes(self.path, change, self._context.guarded, self._same_kind)
+        self._moved(await self._context.run_async(self._context.in_step(op), UPDATE))
 
     async def append(self, arrays: Mapping[str, Any], axis: int = 0) -> slice:
         """See `Group.append`."""
-        op = group_changes.append(self.path, arrays, axis, self._place.options)
-        return await self._place.run_async(self._place.in_step(op), GROW)
+        op = group_changes.append(self.path, arrays, axis, self._context.options)
+        return await self._context.run_async(self._context.in_step(op), GROW)
 
     def lock(self, subsets: Mapping[str, Any]) -> AbstractAsyncContextManager[dict[str, AsyncArray[S]]]:
         """See `Group.lock`: `async with g.lock(subsets) as locked`."""
-        return lock_together_async(self._place, self._document, self._opened(subsets), subsets)
+        return lock_together_async(self._context, self._document, self._opened(subsets), subsets)
 
     async def _opened(self, names: Mapping[str, Any]) -> dict[str, AsyncArray[S]]:
-        documents = await self._place.run_async(self._read_arrays(names), READ)
+        documents = await self._context.run_async(self._read_arrays(names), READ)
         return {name: AsyncArray(self._below(name), document) for name, document in zip(names, documents, strict=True)}
 
     async def consolidate_metadata(self) -> None:
         """See `Group.consolidate_metadata`."""
-        self._moved(await self._place.run_async(consolidated.consolidate(self.path, self._place.keeping), (*UPDATE, "list")))
+        self._moved(await self._context.run_async(consolidated.consolidate(self.path, self._context.keeping), (*UPDATE, "list")))
 
     async def sync(self) -> None:
         """See `Group.sync`."""
-        await self._place.sync_async()
+        await self._context.sync_async()
 
     async def refresh(self) -> None:
         """See `Group.refresh`."""
-        self._moved(await self._place.run_async(hierarchy.read_document(self.path), READ))
+        self._moved(await self._context.run_async(hierarchy.read_document(self.path), READ))
 
 
 AsyncMember: TypeAlias = AsyncArray[S] | AsyncGroup[S] | UnreadableNode[S]

@@ -10,7 +10,7 @@ import numpy as np
 from zarrant.errors import OptionError, ZarrantError, did_you_mean, shown
 from zarrant.metadata.text import plain
 from zarrant.metadata.v3 import GroupDocument, attributes_of
-from zarrant.nodes.base import UPDATE, WRITE, Place, Start
+from zarrant.nodes.base import UPDATE, WRITE, NodeContext, PendingNode
 from zarrant.nodes.layout import Layout
 from zarrant.ops import create, hierarchy
 from zarrant.ops.bound_array import BoundArray
@@ -37,9 +37,9 @@ class ArrayOptions(TypedDict, total=False):
     if_exists: Literal["error", "match", "overwrite"]
 
 
-def array_creation(place: Place, options: Mapping[str, Any], within: str | None = None) -> Start:
+def array_creation(context: NodeContext, options: Mapping[str, Any], within: str | None = None) -> PendingNode:
     """A new array; every wrong option is refused before anything is stored. `within`: see `hierarchy.create_node`."""
-    hierarchy.check_new_path(place.path)
+    hierarchy.check_new_path(context.path)
     refuse_unknown(options, ArrayOptions.__annotations__)
     options = dict(options)
     overwrite, match = _existing(options.pop("overwrite", False), options.pop("if_exists", "error"))
@@ -54,12 +54,12 @@ def array_creation(place: Place, options: Mapping[str, Any], within: str | None 
             raise OptionError("a new array needs it", field=name, expected=f"{name}=, or data=", got=None)
     document = Layout(**options).document()
     try:
-        state = BoundArray.from_document(place.path, document, place.options)
+        state = BoundArray.from_document(context.path, document, context.options)
     except ZarrantError as error:
-        raise error.annotate(store=place.url) from error.__cause__
-    listing, exclusive = place.able.list, _exclusive(place)
+        raise error.annotate(store=context.url) from error.__cause__
+    listing, exclusive = context.able.list, _exclusive(context)
     op = create.create_array(state, data, overwrite=overwrite, match=match, exclusive=exclusive, listing=listing, within=within)
-    return Start(place, place.in_step(op), WRITE if data is None else UPDATE, (state,))
+    return PendingNode(context, context.in_step(op), WRITE if data is None else UPDATE, (state,))
 
 
 class GroupLayout(TypedDict, total=False):
@@ -71,16 +71,18 @@ class GroupLayout(TypedDict, total=False):
     if_exists: Literal["error", "match", "overwrite"]
 
 
-def group_creation(place: Place, options: Mapping[str, Any], within: str | None = None) -> Start:
+def group_creation(context: NodeContext, options: Mapping[str, Any], within: str | None = None) -> PendingNode:
     """A new group; with `if_exists="match"` any group that is there will do. `within`: see `hierarchy.create_node`."""
-    hierarchy.check_new_path(place.path)
+    hierarchy.check_new_path(context.path)
     refuse_unknown(options, GroupLayout.__annotations__)
     overwrite, match = _existing(options.get("overwrite", False), options.get("if_exists", "error"))
     attributes = options.get("attributes")
     version = check_format(options.get("zarr_format", 3))
     document = GroupDocument({} if attributes is None else plain(attributes_of(attributes)), v2={} if version == 2 else None)
-    op = hierarchy.create_node(place.path, document, overwrite=overwrite, match=match, exclusive=_exclusive(place), within=within)
-    return Start(place, place.in_step(op), WRITE)
+    op = hierarchy.create_node(
+        context.path, document, overwrite=overwrite, match=match, exclusive=_exclusive(context), within=within
+    )
+    return PendingNode(context, context.in_step(op), WRITE)
 
 
 def refuse_unknown(options: Iterable[str], known: Collection[str]) -> None:
@@ -97,8 +99,8 @@ def check_mapping(value: object, field: str) -> None:
         raise OptionError("not a mapping", field=field, expected="a mapping of names to values", got=repr(value))
 
 
-def _exclusive(place: Place) -> bool:
-    return place.able.put_if and place.able.get
+def _exclusive(context: NodeContext) -> bool:
+    return context.able.put_if and context.able.get
 
 
 def _existing(overwrite: Any, if_exists: Any) -> tuple[bool, bool]:

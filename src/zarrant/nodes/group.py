@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, Unpack
 from zarrant.metadata.v3 import ArrayDocument, Document
 from zarrant.nodes.array import Array
 from zarrant.nodes.attributes import Attributes
-from zarrant.nodes.base import GROW, LIST, READ, UPDATE, WRITE, Place, S
+from zarrant.nodes.base import GROW, LIST, READ, UPDATE, WRITE, NodeContext, S
 from zarrant.nodes.create import ArrayOptions, GroupLayout, array_creation, group_creation
 from zarrant.nodes.group_properties import GroupProperties, array_required, as_required, group_required, member_handle
 from zarrant.nodes.locks import lock_together
@@ -18,9 +18,9 @@ from zarrant.nodes.unreadable import UnreadableNode
 from zarrant.ops import consolidated, group_changes, hierarchy
 
 
-def node(place: Place, document: Document) -> Array[Any] | Group[Any]:
+def node(context: NodeContext, document: Document) -> Array[Any] | Group[Any]:
     """The handle for a document."""
-    return Array(place, document) if isinstance(document, ArrayDocument) else Group(place, document)
+    return Array(context, document) if isinstance(document, ArrayDocument) else Group(context, document)
 
 
 class Group(GroupProperties[S]):
@@ -125,8 +125,8 @@ class Group(GroupProperties[S]):
 
     def __getitem__(self, name: str) -> Array[S] | Group[S]:
         """A node below the group, by name or path; NodeNotFoundError (which is a KeyError) where there is none."""
-        place = self._below(name)
-        return node(place, place.run(hierarchy.read_document(place.path), READ))
+        context = self._below(name)
+        return node(context, context.run(hierarchy.read_document(context.path), READ))
 
     def get(self, name: str, default: Any = None) -> Any:
         """The node of this name or path below the group.
@@ -146,18 +146,18 @@ class Group(GroupProperties[S]):
         >>> g.get("images") is None
         True
         """
-        place = self._below(name)
-        document = place.run(hierarchy.find_document(place.path), READ)
-        return default if document is None else node(place, document)
+        context = self._below(name)
+        document = context.run(hierarchy.find_document(context.path), READ)
+        return default if document is None else node(context, document)
 
     def __delitem__(self, name: str) -> None:
         """Delete a node below the group, and all below it, also one that cannot be opened; NodeNotFoundError where none is."""
-        place = self._below(name)
-        place.run(place.in_step(hierarchy.delete_below(place.path)), UPDATE)
+        context = self._below(name)
+        context.run(context.in_step(hierarchy.delete_below(context.path)), UPDATE)
 
     def __contains__(self, name: object) -> bool:
         """Whether there is a node of this name below the group, also one that cannot be opened."""
-        return isinstance(name, str) and self._place.run(hierarchy.node_exists(self._below(name).path), READ)
+        return isinstance(name, str) and self._context.run(hierarchy.node_exists(self._below(name).path), READ)
 
     def members(self) -> dict[str, Member[S]]:
         """The nodes directly below the group, by name; for each that cannot be opened an `UnreadableNode`, which says why.
@@ -167,7 +167,7 @@ class Group(GroupProperties[S]):
         >>> g.members()["a"].shape
         (2,)
         """
-        children = self._place.run(hierarchy.list_children(self.path), LIST)
+        children = self._context.run(hierarchy.list_children(self.path), LIST)
         return {child.name: member_handle(self, child, node) for child in children}
 
     def keys(self) -> KeysView[str]:
@@ -199,7 +199,7 @@ class Group(GroupProperties[S]):
         >>> g.nmembers(), g.nmembers(max_depth=None)
         (1, 2)
         """
-        return self._place.run(hierarchy.count_nodes(self.path, max_depth), LIST)
+        return self._context.run(hierarchy.count_nodes(self.path, max_depth), LIST)
 
     def info_complete(self) -> Info:
         """`info` with the number of members of each kind.
@@ -221,7 +221,7 @@ class Group(GroupProperties[S]):
 
     def __iter__(self) -> Iterator[str]:
         """The names of the nodes directly below the group."""
-        return iter([child.name for child in self._place.run(hierarchy.list_children(self.path), LIST)])
+        return iter([child.name for child in self._context.run(hierarchy.list_children(self.path), LIST)])
 
     def __len__(self) -> int:
         """The number of nodes directly below the group."""
@@ -237,7 +237,7 @@ class Group(GroupProperties[S]):
         └── images
             └── raw (8, 8) uint8
         """
-        return tree_text(self.name or "/", self.path, self._place.run(hierarchy.walk(self.path), LIST))
+        return tree_text(self.name or "/", self.path, self._context.run(hierarchy.walk(self.path), LIST))
 
     def _repr_html_(self) -> str:
         return group_html(self.tree())
@@ -253,7 +253,7 @@ class Group(GroupProperties[S]):
         >>> list(g)
         []
         """
-        self._place.run(self._place.in_step(self._deletion()), WRITE)
+        self._context.run(self._context.in_step(self._deletion()), WRITE)
 
     @property
     def attrs(self) -> Attributes:
@@ -282,8 +282,8 @@ class Group(GroupProperties[S]):
         >>> dict(g.attrs)
         {'subject': 7}
         """
-        op = hierarchy.update_attributes(self.path, change, self._place.guarded, self._same_kind)
-        self._moved(self._place.run(self._place.in_step(op), UPDATE))
+        op = hierarchy.update_attributes(self.path, change, self._context.guarded, self._same_kind)
+        self._moved(self._context.run(self._context.in_step(op), UPDATE))
 
     def append(self, arrays: Mapping[str, Any], axis: int = 0) -> slice:
         """Append to several arrays as one: data, and the coordinates that belong to them. From many processes at once none is
@@ -316,8 +316,8 @@ class Group(GroupProperties[S]):
         >>> g["time"].shape, g["tas"].shape
         ((3,), (3, 2))
         """
-        op = group_changes.append(self.path, arrays, axis, self._place.options)
-        return self._place.run(self._place.in_step(op), GROW)
+        op = group_changes.append(self.path, arrays, axis, self._context.options)
+        return self._context.run(self._context.in_step(op), GROW)
 
     def lock(self, subsets: Mapping[str, Any]) -> AbstractContextManager[dict[str, Array[S]]]:
         """Lock every stored object that regions of several arrays touch; see `Array.lock`.
@@ -346,11 +346,11 @@ class Group(GroupProperties[S]):
         >>> int(a[3]), int(b[3])
         (1, 2)
         """
-        documents = self._place.run(self._read_arrays(subsets), READ)
+        documents = self._context.run(self._read_arrays(subsets), READ)
         arrays: dict[str, Array[S]] = {
             name: Array(self._below(name), document) for name, document in zip(subsets, documents, strict=True)
         }
-        return lock_together(self._place, self._document, arrays, subsets)
+        return lock_together(self._context, self._document, arrays, subsets)
 
     def consolidate_metadata(self) -> None:
         """Keep copies of all metadata below in this group, so that xarray and zarr-python open it with one read.
@@ -368,15 +368,15 @@ class Group(GroupProperties[S]):
         >>> g.info["Consolidated metadata"]
         'yes'
         """
-        self._moved(self._place.run(consolidated.consolidate(self.path, self._place.keeping), (*UPDATE, "list")))
+        self._moved(self._context.run(consolidated.consolidate(self.path, self._context.keeping), (*UPDATE, "list")))
 
     def sync(self) -> None:
         """Return when all that was written before is on disk; see `Array.sync`."""
-        self._place.sync()
+        self._context.sync()
 
     def refresh(self) -> None:
         """Read the metadata again: the attributes that others have stored. NodeNotFoundError where the group is gone."""
-        self._moved(self._place.run(hierarchy.read_document(self.path), READ))
+        self._moved(self._context.run(hierarchy.read_document(self.path), READ))
 
 
 Member: TypeAlias = Array[S] | Group[S] | UnreadableNode[S]

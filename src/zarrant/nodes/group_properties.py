@@ -11,7 +11,7 @@ import numpy as np
 from zarrant.dtypes.fixed import from_numpy
 from zarrant.errors import NodeExistsError, OptionError, ZarrantError, shown
 from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument
-from zarrant.nodes.base import READ, Frozen, Located, Place, S, Start
+from zarrant.nodes.base import READ, Frozen, Located, NodeContext, PendingNode, S
 from zarrant.nodes.create import ArrayOptions, array_creation, group_creation
 from zarrant.nodes.show import Info, group_info
 from zarrant.nodes.unreadable import UnreadableNode
@@ -23,8 +23,8 @@ from zarrant.requests import Op
 class GroupProperties(Frozen, Located[S]):
     """An open group: where it is and what its metadata say."""
 
-    def __init__(self, place: Place, document: GroupDocument) -> None:
-        super().__init__(place)
+    def __init__(self, context: NodeContext, document: GroupDocument) -> None:
+        super().__init__(context)
         self._document = document
 
     @property
@@ -42,7 +42,7 @@ class GroupProperties(Frozen, Located[S]):
         return hierarchy.same_kind(self.path, document)
 
     def _deletion(self) -> Op[None]:
-        return hierarchy.delete_group(self.path) if self._place.able.get else hierarchy.delete_node(self.path)
+        return hierarchy.delete_group(self.path) if self._context.able.get else hierarchy.delete_node(self.path)
 
     def _like(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The options of a new node, which is of the version of the format that this group is of."""
@@ -52,11 +52,11 @@ class GroupProperties(Frozen, Located[S]):
             raise OptionError(message, field="zarr_format", expected=own, got=shown(got), path=self.path or "/")
         return {**options, "zarr_format": own}
 
-    def _below(self, name: str) -> Place:
+    def _below(self, name: str) -> NodeContext:
         return self._at(hierarchy.check_path(name))
 
-    def _at(self, path: str) -> Place:
-        return replace(self._place, path=f"{self.path}/{path}" if self.path else path)
+    def _at(self, path: str) -> NodeContext:
+        return replace(self._context, path=f"{self.path}/{path}" if self.path else path)
 
     def _read_arrays(self, names: Mapping[str, Any]) -> Op[list[ArrayDocument]]:
         return group_changes.read_arrays(group_changes.paths_of(self.path, list(names)))
@@ -74,35 +74,35 @@ class GroupProperties(Frozen, Located[S]):
     __hash__ = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._place, self._document)
+        return type(self), (self._context, self._document)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.url}>"
 
 
-def member_handle(group: GroupProperties[Any], child: Child, handle: Callable[[Place, Document], Any]) -> Any:
+def member_handle(group: GroupProperties[Any], child: Child, handle: Callable[[NodeContext, Document], Any]) -> Any:
     """The handle of a member, or what stands in for one that cannot be opened."""
-    place, error = group._at(child.name), child.error
+    context, error = group._at(child.name), child.error
     if error is None and child.document is not None:
         try:
-            return handle(place, child.document)
+            return handle(context, child.document)
         except ZarrantError as found:
             error = found
     assert error is not None, "a child has metadata or an error"
     kind = "node" if child.document is None else "array" if isinstance(child.document, ArrayDocument) else "group"
-    return UnreadableNode(place, error.annotate(store=place.url), kind)
+    return UnreadableNode(context, error.annotate(store=context.url), kind)
 
 
-def array_required(place: Place, options: Mapping[str, Any], within: str) -> Start:
+def array_required(context: NodeContext, options: Mapping[str, Any], within: str) -> PendingNode:
     """The array that is there, or else a new one."""
-    create = lambda: array_creation(place, {**options, "if_exists": "match"}, within).op  # noqa: E731
-    return Start(place, hierarchy.open_node(place.path, ArrayDocument, create), READ)
+    create = lambda: array_creation(context, {**options, "if_exists": "match"}, within).op  # noqa: E731
+    return PendingNode(context, hierarchy.open_node(context.path, ArrayDocument, create), READ)
 
 
-def group_required(place: Place, options: Mapping[str, Any], within: str) -> Start:
+def group_required(context: NodeContext, options: Mapping[str, Any], within: str) -> PendingNode:
     """The group that is there, or else a new one."""
-    create = lambda: group_creation(place, {**options, "if_exists": "match"}, within).op  # noqa: E731
-    return Start(place, hierarchy.open_node(place.path, GroupDocument, create), READ)
+    create = lambda: group_creation(context, {**options, "if_exists": "match"}, within).op  # noqa: E731
+    return PendingNode(context, hierarchy.open_node(context.path, GroupDocument, create), READ)
 
 
 def as_required(array: Any, options: ArrayOptions) -> Any:

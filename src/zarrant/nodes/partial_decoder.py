@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy.typing as npt
 
-from zarrant.nodes.base import READ, Frozen, Place
+from zarrant.nodes.base import READ, Frozen, NodeContext
 from zarrant.ops.decoder import Decoder
 
 
 class DecoderFacts(Frozen):
     """What both decoders share."""
 
-    def __init__(self, place: Place, decoder: Decoder) -> None:
-        self._place, self._decoder = place, decoder
+    def __init__(self, context: NodeContext, decoder: Decoder) -> None:
+        self._context, self._decoder = context, decoder
 
     @property
     def chunk(self) -> tuple[int, ...]:
@@ -27,7 +27,7 @@ class DecoderFacts(Frozen):
         return self._decoder.held.nbytes
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} chunk={self.chunk} of {self._place.url}>"
+        return f"<{type(self).__name__} chunk={self.chunk} of {self._context.url}>"
 
 
 class PartialDecoder(DecoderFacts):
@@ -63,7 +63,7 @@ class PartialDecoder(DecoderFacts):
         >>> decoder.retrieve(np.s_[0, 1:]).tolist()
         [[16, 17]]
         """
-        return self._place.run(self._decoder.retrieve(subset, out), READ)
+        return self._context.run(self._decoder.retrieve(subset, out), READ)
 
 
 class AsyncPartialDecoder(DecoderFacts):
@@ -71,4 +71,4 @@ class AsyncPartialDecoder(DecoderFacts):
 
     async def retrieve(self, subset: Any, *, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
         """See `PartialDecoder.retrieve`."""
-        return await self._place.run_async(self._decoder.retrieve(subset, out), READ)
+        return await self._context.run_async(self._decoder.retrieve(subset, out), READ)
