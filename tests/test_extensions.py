@@ -325,5 +325,5 @@ def test_importing_imports_little() -> None:
     """numcodecs takes 30 ms, and the families of data types are for who uses them."""
     code = "import sys, zarrant; print(*sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    late = {"numcodecs", "asyncio", "importlib.metadata", "zarrant.dtypes.strings", "zarrant.dtypes.structured"}
+    late = {"numcodecs", "importlib.metadata", "zarrant.dtypes.strings", "zarrant.dtypes.structured"}
     assert not late & set(found)
