@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from zarrant import extensions, kernels
-from zarrant.codecs.protocols import BytesSpec, ChunkSpec, Kind, step_of
+from zarrant.codecs.protocols import ArraySpec, BytesSpec, Kind, step_of
 from zarrant.dtypes.fixed import fixed_size, from_numpy
 from zarrant.errors import MetadataError, ZarrantError
 from zarrant.metadata.v3 import Named
@@ -56,10 +56,10 @@ class CodecSuite:
         count = int(np.prod(shape))
         return (np.arange(count) // 3 % 100).astype(from_numpy(self.dtype).numpy).reshape(shape)
 
-    def spec(self, shape: tuple[int, ...]) -> ChunkSpec:
+    def spec(self, shape: tuple[int, ...]) -> ArraySpec:
         """Chunks of a shape."""
         data_type = fixed_size(from_numpy(self.dtype))
-        return ChunkSpec(shape, data_type, data_type.default_fill())
+        return ArraySpec(shape, data_type, data_type.default_fill())
 
     def test_it_is_registered_as_its_kind(self, codec: Any) -> None:
         check_equal(codec.kind, self.kind, "the kind of the codec")
