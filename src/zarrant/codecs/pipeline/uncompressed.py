@@ -100,10 +100,17 @@ class UncompressedPipeline(FixedSizePipeline):
 
     def write(self, spans: Spans | None, cells: Cells, lo: int, hi: int, values: Values) -> Op[Encoded]:
         """See `Prepared.write`."""
-        encoded = None
-        if hi == lo + 1:
-            encoded = yield from self._write_boxes(spans, cells, lo, values)
-        return encoded or (yield from super().write(spans, cells, lo, hi, values))
+        if hi > lo + 1 and cells.full[lo:hi].all():
+            return (yield from super().write(spans, cells, lo, hi, values))
+        rows: list[list[Part] | None] = []
+        for i in range(lo, hi):
+            encoded = yield from self._write_boxes(spans, cells, i, values)
+            encoded = encoded or (yield from super().write(spans, cells, i, i + 1, values))
+            if hi == lo + 1:
+                return encoded
+            rows.append(encoded.row(0))
+        sizes = np.array([-1 if parts is None else self.spec.nbytes for parts in rows], np.int64)
+        return Encoded(sizes, [part for parts in rows for part in parts or ()], [len(parts or ()) for parts in rows])
 
     def read(self, spans: Spans, cells: Cells, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
         """See `Prepared.read`."""
