@@ -19,7 +19,8 @@ from zarrant.config import Config, ConfigOptions
 from zarrant.errors import CapabilityError, FrozenAttributeError, ZarrantError, ZarrantWarning, did_you_mean
 from zarrant.metadata.v3 import Document
 from zarrant.ops.bound_array import BoundArray, OpOptions
-from zarrant.ops.consolidated import Keeping, in_step
+from zarrant.ops.consolidated import in_step
+from zarrant.ops.keeping import Keeping
 from zarrant.requests import Op
 from zarrant.run.drivers import World, in_thread, perform, perform_async
 from zarrant.run.pool import available_cpus, available_memory, shared_pool
