@@ -29,8 +29,8 @@ MAX_PREPARED = 256
 
 @dataclass(frozen=True, slots=True)
 class OpOptions:
-    """Run-time options of operations (API.md §3). `exclusive` False lets partial writes go without a guard. `readable` False:
-    the store cannot be read, so that nothing can be known of what is stored.
+    """Run-time options of operations (`docs/options.md`). `exclusive` False lets partial writes go without a guard.
+    `readable` False: the store cannot be read, so that nothing can be known of what is stored.
 
     `checks_conditions`: the store checks the condition of a write under the lock of what is written, and sees other locks.
 
