@@ -231,6 +231,11 @@ class ChunkGrid:
             result &= dimension.start(index[:, j]) + dimension.length(index[:, j]) <= dimension.extent
         return result
 
+    def is_within(self, index: Sequence[int]) -> bool:
+        """`within` for one chunk: without arrays, in a tenth of the time."""
+        pairs = zip(self.dimensions, index, strict=True)
+        return all(dimension.start(at) + dimension.length(at) <= dimension.extent for dimension, at in pairs)
+
     def chunk_shapes(self, index: IntArray) -> IntArray:
         """(n, d) the shapes of chunks (n, d), also where the array ends inside of them."""
         shapes = np.empty_like(index)
