@@ -231,6 +231,11 @@ class ChunkGrid:
             result &= dimension.start(index[:, j]) + dimension.length(index[:, j]) <= dimension.extent
         return result
 
+    def is_within(self, index: Sequence[int]) -> bool:
+        """`within` for one chunk: without arrays, in a tenth of the time."""
+        pairs = zip(self.dimensions, index, strict=True)
+        return all(dimension.start(at) + dimension.length(at) <= dimension.extent for dimension, at in pairs)
+
     def chunk_shapes(self, index: IntArray) -> IntArray:
         """(n, d) the shapes of chunks (n, d), also where the array ends inside of them."""
         shapes = np.empty_like(index)
@@ -241,8 +246,11 @@ class ChunkGrid:
     def typical_shapes(self) -> tuple[Shape, ...]:
         """Chunk shapes of which one at least has each length that a dimension has; the shape of the largest chunk first."""
         shape = self.uniform_shape
-        assert shape is not None, "every grid that can be opened is regular"
-        return (shape,)
+        if shape is not None:
+            return (shape,)
+        lengths = [_lengths(dimension) for dimension in self.dimensions]
+        count = max(map(len, lengths))
+        return tuple([tuple([each[min(k, len(each) - 1)] for each in lengths]) for k in range(count)])
 
     def with_shape(self, array_shape: Sequence[int]) -> ChunkGrid:
         """The same cells over an array of another shape."""
@@ -255,6 +263,14 @@ class ChunkGrid:
 
     def _paired(self, index: Sequence[int]) -> zip[tuple[Dimension, int]]:
         return zip(self.dimensions, check_chunk_indices(index, self.grid_shape), strict=True)
+
+
+def _lengths(dimension: Dimension) -> list[int]:
+    """Each length that chunks of a dimension have, the largest first."""
+    if dimension.uniform is not None:
+        return [dimension.uniform]
+    chunks = np.arange(max(1, dimension.cells))
+    return sorted(set(dimension.length(chunks).tolist()), reverse=True)
 
 
 def block_indices(chunks: ArraySubset) -> IntArray:

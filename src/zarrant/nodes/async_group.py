@@ -14,6 +14,7 @@ from zarrant.nodes.create import ArrayOptions, GroupLayout, array_creation, grou
 from zarrant.nodes.group_properties import GroupProperties, array_required, as_required, group_required, member_handle
 from zarrant.nodes.locks import lock_together_async
 from zarrant.nodes.show import Info, group_info, tree_text
+from zarrant.nodes.signatures import spelled_out
 from zarrant.nodes.unreadable import UnreadableNode
 from zarrant.ops import consolidated, group_changes, hierarchy
 
@@ -26,14 +27,17 @@ def async_node(context: NodeContext, document: Document) -> AsyncArray[Any] | As
 class AsyncGroup(GroupProperties[S]):
     """A Zarr group, from an event loop."""
 
+    @spelled_out(ArrayOptions)
     async def create_array(self, name: str, **options: Unpack[ArrayOptions]) -> AsyncArray[S]:
         """See `Group.create_array`."""
         return await array_creation(self._below(name), self._like(options), self.path).run_async(AsyncArray)
 
+    @spelled_out(GroupLayout)
     async def create_group(self, name: str, **options: Unpack[GroupLayout]) -> AsyncGroup[S]:
         """See `Group.create_group`."""
         return await group_creation(self._below(name), self._like(options), self.path).run_async(AsyncGroup)
 
+    @spelled_out(ArrayOptions)
     async def require_array(self, name: str, **options: Unpack[ArrayOptions]) -> AsyncArray[S]:
         """See `Group.require_array`."""
         array: AsyncArray[S] = as_required(
@@ -41,6 +45,7 @@ class AsyncGroup(GroupProperties[S]):
         )
         return array
 
+    @spelled_out(GroupLayout)
     async def require_group(self, name: str, **options: Unpack[GroupLayout]) -> AsyncGroup[S]:
         """See `Group.require_group`."""
         return await group_required(self._below(name), self._like(options), self.path).run_async(AsyncGroup)

@@ -14,6 +14,7 @@ from zarrant.nodes.create import ArrayOptions, GroupLayout, array_creation, grou
 from zarrant.nodes.group_properties import GroupProperties, array_required, as_required, group_required, member_handle
 from zarrant.nodes.locks import lock_together
 from zarrant.nodes.show import Info, group_html, group_info, tree_text
+from zarrant.nodes.signatures import spelled_out
 from zarrant.nodes.unreadable import UnreadableNode
 from zarrant.ops import consolidated, group_changes, hierarchy
 
@@ -33,6 +34,7 @@ class Group(GroupProperties[S]):
     (['images'], ['raw'])
     """
 
+    @spelled_out(ArrayOptions)
     def create_array(self, name: str, **options: Unpack[ArrayOptions]) -> Array[S]:
         """Make a new array below the group, with the group's store and runtime options.
 
@@ -58,6 +60,7 @@ class Group(GroupProperties[S]):
         """
         return array_creation(self._below(name), self._like(options), self.path).run(Array)
 
+    @spelled_out(GroupLayout)
     def create_group(self, name: str, **options: Unpack[GroupLayout]) -> Group[S]:
         """Make a new group below this one.
 
@@ -78,6 +81,7 @@ class Group(GroupProperties[S]):
         """
         return group_creation(self._below(name), self._like(options), self.path).run(Group)
 
+    @spelled_out(ArrayOptions)
     def require_array(self, name: str, **options: Unpack[ArrayOptions]) -> Array[S]:
         """The array of this name, as it is; or a new one with these options where there is none.
 
@@ -103,6 +107,7 @@ class Group(GroupProperties[S]):
         array: Array[S] = as_required(array_required(self._below(name), self._like(options), self.path).run(Array), options)
         return array
 
+    @spelled_out(GroupLayout)
     def require_group(self, name: str, **options: Unpack[GroupLayout]) -> Group[S]:
         """The group of this name, as it is; or a new one with these options where there is none.
 

@@ -121,7 +121,7 @@ def create_array(store: Any, **options: Unpack[CreateOptions]) -> Array[Any]:
         attributes: a mapping of what JSON knows, kept in the metadata.
         chunk_key_encoding: "default" (`c/0/1`) or "v2" (`0.1`), or `{"name": ..., "separator": ...}`.
         dimension_names: a name or None for each dimension.
-        zarr_format: the version of the format.
+        zarr_format: the version of the Zarr format, 2 or 3; left out it is 3.
         overwrite: replace what is there.
         if_exists: "error", "match" (an equal array will do, so that many workers may all create it) or "overwrite".
 
@@ -164,7 +164,7 @@ def create_group(store: Any, **options: Unpack[GroupOptions]) -> Group[Any]:
             another.
         storage_options: options of the store, as its class takes them.
         attributes: a mapping of what JSON knows, kept in the metadata.
-        zarr_format: the version of the format.
+        zarr_format: the version of the Zarr format, 2 or 3; left out it is 3.
         overwrite: replace what is there.
         if_exists: "error", "match" (a group that is there will do) or "overwrite".
 

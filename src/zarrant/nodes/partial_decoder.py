@@ -10,7 +10,7 @@ from zarrant.nodes.base import READ, Frozen, NodeContext
 from zarrant.ops.decoder import Decoder
 
 
-class DecoderFacts(Frozen):
+class DecoderProperties(Frozen):
     """What both decoders share."""
 
     def __init__(self, context: NodeContext, decoder: Decoder) -> None:
@@ -30,7 +30,7 @@ class DecoderFacts(Frozen):
         return f"<{type(self).__name__} chunk={self.chunk} of {self._context.url}>"
 
 
-class PartialDecoder(DecoderFacts):
+class PartialDecoder(DecoderProperties):
     """One chunk, to be read many times.
 
     >>> import numpy as np, zarrant
@@ -66,7 +66,7 @@ class PartialDecoder(DecoderFacts):
         return self._context.run(self._decoder.retrieve(subset, out), READ)
 
 
-class AsyncPartialDecoder(DecoderFacts):
+class AsyncPartialDecoder(DecoderProperties):
     """`PartialDecoder` with coroutines."""
 
     async def retrieve(self, subset: Any, *, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:

@@ -17,7 +17,7 @@ from zarrant.ops.session import Encoder
 from zarrant.run.pool import available_memory
 
 
-class EncoderFacts(Frozen):
+class EncoderProperties(Frozen):
     """What both encoders share."""
 
     def __init__(self, context: NodeContext, encoder: Encoder) -> None:
@@ -44,7 +44,7 @@ class EncoderFacts(Frozen):
         return f"<{type(self).__name__} chunk={self.chunk} of {self._context.url}>"
 
 
-class PartialEncoder(EncoderFacts):
+class PartialEncoder(EncoderProperties):
     """One chunk, locked for many changes. They are stored together, at `flush()` and when the block ends.
 
     Inside the block other writers of the chunk wait, and readers see the old object. A block that ends with an exception
@@ -139,7 +139,7 @@ class PartialEncoder(EncoderFacts):
                 self._encoder.discard()
 
 
-class AsyncPartialEncoder(EncoderFacts):
+class AsyncPartialEncoder(EncoderProperties):
     """`PartialEncoder` with coroutines: `async with a.partial_encoder(chunk) as encoder`.
 
     On a store that can only compare and swap, other writers do not wait: what they wrote meanwhile is merged at `flush()`.
@@ -188,6 +188,6 @@ def encoder_of(array: ArrayProperties[Any], chunk: Sequence[int]) -> Encoder:
     return Encoder(array._state, chunk, array._context.config.memory_limit or available_memory() // 4)
 
 
-def _not_twice(encoder: EncoderFacts) -> None:
+def _not_twice(encoder: EncoderProperties) -> None:
     if encoder._held is not None:
         raise OptionError("the encoder is open already", chunk=encoder.chunk)

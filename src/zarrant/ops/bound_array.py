@@ -31,8 +31,8 @@ MAX_PREPARED = 256
 
 @dataclass(frozen=True, slots=True)
 class OpOptions:
-    """Run-time options of operations (API.md §3). `exclusive` False lets partial writes go without a guard. `readable` False:
-    the store cannot be read, so that nothing can be known of what is stored.
+    """Run-time options of operations (`docs/options.md`). `exclusive` False lets partial writes go without a guard.
+    `readable` False: the store cannot be read, so that nothing can be known of what is stored.
 
     `checks_conditions`: the store checks the condition of a write under the lock of what is written, and sees other locks.
 
@@ -159,8 +159,8 @@ class BoundArray:
 
     def piece_shape_for(self, chunk_shape: tuple[int, ...]) -> tuple[int, ...]:
         """The smallest part of a chunk of a shape that can be replaced without decoding another."""
-        partial = self.sharded and self.prepared_for(chunk_shape).partial.write
-        return self.subchunk_shapes[-1] if partial else chunk_shape
+        prepared = self.prepared_for(chunk_shape)
+        return prepared.piece_shape if prepared.partial.write else chunk_shape
 
     def key_of(self, name: str) -> str:
         """A key below the array."""
