@@ -13,8 +13,10 @@ from zarrant.codecs.chain import Chain, parse_chain
 from zarrant.codecs.protocols import ArraySpec, CodecOptions, Prepared
 from zarrant.dtypes.base import Fill
 from zarrant.dtypes.fixed import FixedType, fixed_size, parse_data_type
+from zarrant.errors import ZarrantError
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.keys import KeyEncoding
+from zarrant.metadata.node import placed
 from zarrant.metadata.v3 import ArrayDocument
 from zarrant.requests import OnlyWhile
 from zarrant.storage import Version
@@ -90,6 +92,13 @@ class BoundArray:
     @classmethod
     def from_document(cls, prefix: str, document: ArrayDocument, options: OpOptions) -> BoundArray:
         """Bind a document; MetadataError (or UnknownExtensionError) for anything in it that cannot be."""
+        try:
+            return cls._bound(prefix, document, options)
+        except ZarrantError as error:
+            raise placed(error, document) from error.__cause__
+
+    @classmethod
+    def _bound(cls, prefix: str, document: ArrayDocument, options: OpOptions) -> BoundArray:
         data_type = fixed_size(parse_data_type(document.data_type.name, document.data_type.configuration))
         fill = data_type.fill_from_json(document.fill_value)
         grid = _grid(document)
