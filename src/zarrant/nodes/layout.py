@@ -14,8 +14,10 @@ import numpy as np
 
 from zarrant.codecs import Blosc, Bytes, Crc32c, Gzip, Numcodecs, ShardingIndexed, Transpose, Zstd
 from zarrant.codecs.chain import Chain, chain_of, check_codec, read_codec
-from zarrant.codecs.protocols import ArraySpec
-from zarrant.dtypes.fixed import FixedType, fixed_size, from_numpy
+from zarrant.codecs.library.vlen import VlenBytes, VlenUtf8
+from zarrant.codecs.protocols import VARIABLE_ELEMENT_BYTES, ArraySpec
+from zarrant.dtypes.base import DataType
+from zarrant.dtypes.fixed import from_numpy
 from zarrant.errors import DataTypeError, MetadataError, OptionError, ShapeError, did_you_mean, shown
 from zarrant.geometry.keys import KeyEncoding
 from zarrant.metadata.text import plain
@@ -81,7 +83,7 @@ class Layout:
             ) from error
 
     def _v3(self) -> ArrayDocument:
-        data_type = fixed_size(from_numpy(self.dtype), "dtype")
+        data_type = from_numpy(self.dtype)
         shape = _extents(self.shape, "shape", 0)
         chunk_shape, shard_shape = self._shapes(shape, data_type)
         chain = self._chain(data_type, chunk_shape, shard_shape)
@@ -99,8 +101,8 @@ class Layout:
             dimension_names=_names(self.dimension_names, len(shape)),
         )
 
-    def _shapes(self, shape: tuple[int, ...], data_type: FixedType) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
-        itemsize, given = data_type.itemsize, _shard_options(self.shards)[0]
+    def _shapes(self, shape: tuple[int, ...], data_type: DataType) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
+        itemsize, given = data_type.itemsize or VARIABLE_ELEMENT_BYTES, _shard_options(self.shards)[0]
         auto_shards = _is_auto(given, "shards")
         shards = None if given is None or auto_shards else _extents(given, "shards", 1, len(shape))
         if not _is_auto(self.chunks, "chunks"):
@@ -115,7 +117,7 @@ class Layout:
             raise ShapeError("chunks must divide shards", field="shards", expected=f"multiples of {chunks}", got=shards)
         return chunks, shards
 
-    def _chain(self, data_type: FixedType, chunks: tuple[int, ...], shards: tuple[int, ...] | None) -> Chain:
+    def _chain(self, data_type: DataType, chunks: tuple[int, ...], shards: tuple[int, ...] | None) -> Chain:
         filters = [] if _is_auto(self.filters) else [_codec(item) for item in _listed(self.filters)]
         if self.order not in ("C", "F"):
             raise OptionError("impossible value of an option", field="order", expected="C | F", got=self.order)
@@ -218,7 +220,9 @@ def _least_factor(size: int) -> int | None:
     return next((factor for factor in range(2, math.isqrt(size) + 1) if size % factor == 0), size if size > 1 else None)
 
 
-def _default_bytes(data_type: FixedType) -> Bytes:
+def _default_bytes(data_type: DataType) -> Bytes | VlenUtf8 | VlenBytes:
+    if data_type.itemsize is None:
+        return VlenUtf8() if isinstance(data_type.default_fill().scalar, str) else VlenBytes()
     return Bytes(None if data_type.word == 1 else "little")
 
 
