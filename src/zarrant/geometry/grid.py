@@ -65,6 +65,10 @@ class Dimension(Protocol):
         """The same cells over another extent."""
         ...
 
+    def agrees(self, other: Any) -> bool:
+        """Whether another dimension has the same chunks, as far as both go."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class RegularDimension:
@@ -103,6 +107,10 @@ class RegularDimension:
     def resized(self, extent: int) -> RegularDimension:
         """The same size over another extent."""
         return replace(self, extent=extent)
+
+    def agrees(self, other: Any) -> bool:
+        """Whether another dimension has chunks of this size."""
+        return isinstance(other, RegularDimension) and self.size == other.size
 
 
 @lru_cache(maxsize=256)
@@ -174,6 +182,27 @@ class ChunkGrid:
     def n_chunks(self) -> int:
         """The number of cells; 1 for no dimensions."""
         return math.prod(self.grid_shape)
+
+    @property
+    def chunk_lengths(self) -> tuple[Any, ...]:
+        """The lengths of chunks along each dimension, as `create_array` takes them: one, where they are equal."""
+        return self.uniform_shape or ()
+
+    @property
+    def sizes(self) -> tuple[tuple[int, ...], ...]:
+        """The lengths of all chunks along each dimension, within the array."""
+        result = []
+        for dimension in self.dimensions:
+            cells = np.arange(dimension.cells)
+            ends = np.minimum(dimension.start(cells) + dimension.length(cells), dimension.extent)
+            result.append(tuple((ends - dimension.start(cells)).tolist()))
+        return tuple(result)
+
+    def agrees(self, other: ChunkGrid) -> bool:
+        """Whether another grid has the same chunks, as far as both go: a chunk of one is a chunk of the other."""
+        return len(self.dimensions) == len(other.dimensions) and all(
+            mine.agrees(theirs) for mine, theirs in zip(self.dimensions, other.dimensions, strict=True)
+        )
 
     @property
     def padded_shape(self) -> Shape:
