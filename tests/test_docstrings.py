@@ -63,13 +63,13 @@ def undocumented(function: Any) -> list[str]:
     return [*lacking, *(part for part in ("Raises:\n", ">>> ") if part not in doc)]
 
 
-@pytest.mark.parametrize("cls", [zarrant.Array, PartialEncoder, PartialDecoder], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", [zarrant.Array, zarrant.Group, PartialEncoder, PartialDecoder], ids=lambda cls: cls.__name__)
 def test_every_method_with_arguments_says_what_they_are_what_it_raises_and_shows_it(cls: type) -> None:
     lacking = {name: undocumented(function) for name, function in documented(cls).items()}
     assert {name: parts for name, parts in lacking.items() if parts} == {}
 
 
-@pytest.mark.parametrize("cls", [zarrant.AsyncArray], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", [zarrant.AsyncArray, zarrant.AsyncGroup], ids=lambda cls: cls.__name__)
 def test_every_coroutine_points_to_its_twin(cls: type) -> None:
     twin = cls.__name__.removeprefix("Async")
     blocking = documented(getattr(zarrant, twin))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 from importlib import metadata
 from typing import Any
@@ -318,3 +319,11 @@ def test_a_registered_scheme_opens_a_store() -> None:
         zarrant.open_array("example://one")
     with pytest.raises(OptionError, match="Did you mean 'memory'"):
         zarrant.open_array("memroy://one")
+
+
+def test_importing_imports_little() -> None:
+    """numcodecs takes 30 ms, and the families of data types are for who uses them."""
+    code = "import sys, zarrant; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    late = {"numcodecs", "importlib.metadata", "zarrant.dtypes.strings", "zarrant.dtypes.structured"}
+    assert not late & set(found)

@@ -43,7 +43,7 @@ TWINS = {
     "run/group_commit.py",
     "nodes/base.py",
     "nodes/async_array.py",
-    "nodes/group.py",
+    "nodes/async_group.py",
     "nodes/locks.py",
     "nodes/open.py",
     "nodes/partial_decoder.py",
@@ -124,7 +124,7 @@ def test_async_lives_with_the_twins_and_the_stores_only() -> None:
     assert {path for path in found - TWINS if not path.startswith(NATIVE_ASYNC)} == set()
 
 
-@pytest.mark.parametrize("path", ["nodes/async_array.py", "nodes/group.py", "nodes/open.py"])
+@pytest.mark.parametrize("path", ["nodes/async_array.py", "nodes/async_group.py", "nodes/open.py"])
 def test_nodes_hold_no_algorithm(path: str) -> None:
     """A coroutine of a node starts an operation and awaits it: what loops or catches belongs into an operation."""
     loops = (ast.For, ast.AsyncFor, ast.While, ast.Try)

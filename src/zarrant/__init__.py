@@ -20,7 +20,8 @@ from zarrant.config import Config, config
 from zarrant.geometry.box import ArraySubset
 from zarrant.nodes.array import Array
 from zarrant.nodes.async_array import AsyncArray
-from zarrant.nodes.group import AsyncGroup, Group
+from zarrant.nodes.async_group import AsyncGroup
+from zarrant.nodes.group import Group
 from zarrant.nodes.open import (
     create_array,
     create_array_async,

@@ -225,6 +225,8 @@ codecs = Registry(
         "gzip": "zarrant.codecs.library.gzip:Gzip",
         "zstd": "zarrant.codecs.library.zstd:Zstd",
         "crc32c": "zarrant.codecs.library.crc32c:Crc32c",
+        "vlen-utf8": "zarrant.codecs.library.vlen:VlenUtf8",
+        "vlen-bytes": "zarrant.codecs.library.vlen:VlenBytes",
     },
     contract=Contract(
         ("from_json", "to_json", "resolve"), ("name",), {"kind": ("array_to_array", "array_to_bytes", "bytes_to_bytes")}
@@ -237,7 +239,7 @@ codecs = Registry(
         (r"zfp|zfpy", "It is not supported yet; zarr-python has it as 'numcodecs.zfpy', with the package 'zfpy'"),
         (r"pcodec|pco", "It is not supported yet; zarr-python has it as 'numcodecs.pcodec', with the package 'pcodec'"),
         (r"imagecodecs_\w+", "It is not supported yet; zarr-python has it with the package 'imagecodecs'"),
-        (r"vlen-utf8|vlen-bytes|vlen-array|vlen", "Data of variable length is not supported"),
+        (r"vlen-array|vlen", "Arrays of variable length are not supported; text is stored as 'vlen-utf8', bytes as 'vlen-bytes'"),
     ],
 )
 

@@ -21,7 +21,7 @@ import pytest
 import zarrant
 from zarrant.codecs import Blosc, Bytes, Crc32c, Gzip, Numcodecs, ShardingIndexed, Zstd
 from zarrant.codecs.chain import chain_of
-from zarrant.codecs.protocols import BytesSpec, ChunkSpec, CodecOptions
+from zarrant.codecs.protocols import ArraySpec, BytesSpec, CodecOptions
 from zarrant.dtypes import from_numpy
 from zarrant.errors import ChunkError, LimitError
 from zarrant.tools.check import check
@@ -239,11 +239,11 @@ class Growing:
 
 
 def test_what_a_codec_makes_is_refused_where_it_would_be_in_reading() -> None:
-    spec = ChunkSpec((1 << 16,), UINT8, UINT8.default_fill())
+    spec = ArraySpec((1 << 16,), UINT8, UINT8.default_fill())
     prepared: Any = chain_of([Bytes(None), Growing()]).prepare(spec, CodecOptions())
     with pytest.raises(LimitError, match="growing makes too much"):
         prepared.encode_row(np.ones(1 << 16, "uint8"))
-    small: Any = chain_of([Bytes(None), Growing()]).prepare(ChunkSpec((64,), UINT8, UINT8.default_fill()), CodecOptions())
+    small: Any = chain_of([Bytes(None), Growing()]).prepare(ArraySpec((64,), UINT8, UINT8.default_fill()), CodecOptions())
     assert small.decode_row(small.encode_row(np.ones(64, "uint8"))).tolist() == [1] * 64
 
 

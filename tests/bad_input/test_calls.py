@@ -275,7 +275,7 @@ READS: list[Call] = [
 
 def over(view: type[Any], a: Any) -> Any:
     """The same array over a view of its store."""
-    place = a._place
+    place = a._context
     return type(a)(type(place)(view(a.store), place.path, place.config, place.guarded), a.metadata)
 
 

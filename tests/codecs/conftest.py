@@ -10,7 +10,7 @@ import pytest
 
 from zarrant import requests
 from zarrant.codecs.chain import chain_of
-from zarrant.codecs.protocols import ChunkSpec, CodecOptions
+from zarrant.codecs.protocols import ArraySpec, CodecOptions
 from zarrant.codecs.sources import InMemory, Single
 from zarrant.dtypes.fixed import from_numpy
 from zarrant.geometry.box import ArraySubset
@@ -38,9 +38,9 @@ def perform(op: requests.Op[Any]) -> Any:
 class Codec:
     """A chain for one chunk shape."""
 
-    def __init__(self, codecs: list[Any], shape: tuple[int, ...], dtype: str = "int32", fill: Any = None, **options: Any) -> None:
-        data_type = from_numpy(dtype)
-        self.spec = ChunkSpec(shape, data_type, data_type.fill_from_python(fill))
+    def __init__(self, codecs: list[Any], shape: tuple[int, ...], dtype: Any = "int32", fill: Any = None, **options: Any) -> None:
+        data_type = from_numpy(dtype) if isinstance(dtype, str) else dtype
+        self.spec = ArraySpec(shape, data_type, data_type.fill_from_python(fill))
         self.chain = chain_of(codecs).bind(self.spec)
         self.prepared = self.chain.prepare(self.spec, CodecOptions(**options))
 

@@ -4,7 +4,7 @@ import pytest
 
 from zarrant.codecs import Blosc, Bytes, Crc32c, Gzip, ShardingIndexed, Transpose, Zstd
 from zarrant.codecs.chain import chain_of, parse_chain
-from zarrant.codecs.protocols import ChunkSpec, CodecOptions
+from zarrant.codecs.protocols import ArraySpec, CodecOptions
 from zarrant.dtypes.fixed import from_numpy
 from zarrant.errors import LimitError, MetadataError, UnknownExtensionError
 
@@ -13,8 +13,8 @@ INDEX = chain_of([Bytes(), Crc32c()])
 LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
 
 
-def spec(*shape: int) -> ChunkSpec:
-    return ChunkSpec(shape, INT, INT.default_fill())
+def spec(*shape: int) -> ArraySpec:
+    return ArraySpec(shape, INT, INT.default_fill())
 
 
 def shard(*shape: int, inner=None, index=INDEX) -> ShardingIndexed:

@@ -11,8 +11,48 @@ import pytest
 
 from zarrant.dtypes.fixed import MAX_ITEM_BYTES, FixedType, data_types, from_numpy, parse_data_type, raw
 from zarrant.errors import DataTypeError, LimitError, MetadataError, UnknownExtensionError
+from zarrant.testkit import DataTypeSuite
 
 ALL = (*data_types, raw(1), raw(3), raw(16, "raw_bytes"))
+
+
+# ── what every type promises
+
+
+class TestInt16(DataTypeSuite):
+    elements = np.array([1, -2, 30000], "i2")
+    wrong_fills = (1.5, "1", 2**15, None)
+
+    @pytest.fixture
+    def data_type(self) -> FixedType:
+        return parse_data_type("int16")
+
+
+class TestFloat32(TestInt16):
+    elements = np.array([1.5, -np.inf, -0.0], "f4")
+    wrong_fills = ("nan", [1], {"a": 1})
+
+    @pytest.fixture
+    def data_type(self) -> FixedType:
+        return parse_data_type("float32")
+
+
+class TestComplex64(TestInt16):
+    elements = np.array([1 + 2j, -3j, 4], "c8")
+    wrong_fills = (1.5, [1], "1")
+
+    @pytest.fixture
+    def data_type(self) -> FixedType:
+        return parse_data_type("complex64")
+
+
+class TestRawBits(TestInt16):
+    elements = np.array([b"abc", b"xyz"], "V3")
+    wrong_fills = ([1, 2], "abc!", 5)
+
+    @pytest.fixture(params=["r24", "raw_bytes"])
+    def data_type(self, request: pytest.FixtureRequest) -> FixedType:
+        return raw(3, "" if request.param == "r24" else "raw_bytes")
 
 
 # ── types

@@ -137,7 +137,7 @@ def test_a_slice_with_ends_means_the_stored_elements_whatever_the_handle_knows(
     """Open ends are those that the handle knows."""
     data = np.arange(known + more)
     a = zarrant.create_array({}, data=data, chunks=(3,))
-    stale = type(a)(a._place, a.metadata.with_shape((known,)))
+    stale = type(a)(a._context, a.metadata.with_shape((known,)))
     chosen = slice(start, stop, step)
     last = start if step is not None and step < 0 else stop
     found = stale[chosen]

@@ -445,7 +445,7 @@ def test_on_a_store_that_only_compares_and_swaps() -> None:
         with pytest.raises(CapabilityError, match="keep other writers out"):
             async with a.lock(S[0:1]):
                 pass
-        with pytest.raises(CapabilityError, match="async only"), zarrant.Array(a._place, a.metadata).lock(S[0:1]):
+        with pytest.raises(CapabilityError, match="async only"), zarrant.Array(a._context, a.metadata).lock(S[0:1]):
             pass
 
     asyncio.run(main())

@@ -172,3 +172,111 @@ def test_an_array_without_dimensions() -> None:
     a = zarrant.create_array(objects, data=np.float64(2.5), zarr_format=2)
     assert sorted(objects) == [".zarray", "0"]
     assert a[()] == zarrant.open(objects)[()] == 2.5
+
+
+# Consolidated metadata --------------------------------------------------------------------------------------------------
+
+
+def reached(objects: dict[str, bytes], key: str) -> bool:
+    """Whether metadata are those of a node, below groups that are there; others are what a killed deletion has left."""
+    parts = key.split("/")[:-1]
+    groups = ["".join(f"{part}/" for part in parts[:depth]) + ".zgroup" for depth in range(len(parts))]
+    node = key.rpartition("/")[0]
+    main = [f"{node}/{name}" if node else name for name in (".zarray", ".zgroup")]
+    return all(group in objects for group in groups) and any(name in objects for name in main)
+
+
+def consolidated(objects: dict[str, bytes], making: tuple[str, ...] = ()) -> bool:
+    """Whether there are copies, which are right then. `making`: the groups that are made after what is below them."""
+    objects = {**{f"{group}/.zgroup": b'{"zarr_format": 2}' for group in making if f"{group}/deep/.zarray" in objects}, **objects}
+    if ".zmetadata" not in objects:
+        return False
+    value = json.loads(objects[".zmetadata"])
+    names = [key for key in objects if key.rpartition("/")[2] in (".zarray", ".zgroup", ".zattrs") and reached(objects, key)]
+    assert value == {"zarr_consolidated_format": 1, "metadata": {key: json.loads(objects[key]) for key in sorted(names)}}
+    return True
+
+
+def consolidated_tree() -> tuple[dict[str, bytes], zarrant.Group[Any]]:
+    objects: dict[str, bytes] = {}
+    root = zarrant.create_group(objects, zarr_format=2, attributes={"title": "t"})
+    root.create_array("g/a", data=DATA, attributes={"x": 1})
+    root.create_array("b", data=DATA)
+    root.consolidate_metadata()
+    assert consolidated(objects)
+    return objects, root
+
+
+CHANGES: dict[str, Any] = {
+    "attributes of the root": lambda root: root.attrs.update(y=1),
+    "attributes of an array": lambda root: root["g/a"].attrs.update(y=1),
+    "first attributes": lambda root: root["b"].attrs.update(y=1),
+    "append": lambda root: root["g/a"].append(DATA),
+    "resize": lambda root: root["b"].resize((9, 9)),
+    "a new array": lambda root: root.create_array("new/deep", data=DATA, attributes={"z": 1}),
+    "overwrite": lambda root: root.create_array("g/a", data=DATA[:1], overwrite=True),
+    "overwrite a group": lambda root: root.create_array("g", data=DATA[:1], overwrite=True),
+    "delete": lambda root: root.__delitem__("b"),
+    "delete a group": lambda root: root.__delitem__("g"),
+    "a refused creation": lambda root: refused(lambda: root.create_array("b", data=DATA)),
+}
+
+
+def refused(call: Any) -> None:
+    with pytest.raises(NodeExistsError):
+        call()
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_copies_are_kept_in_step(change: str) -> None:
+    objects, root = consolidated_tree()
+    CHANGES[change](root)
+    assert consolidated(objects)
+    assert "__consolidating.json" not in objects
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_who_is_killed_leaves_right_copies_or_none(change: str) -> None:
+    step = 0
+    while True:
+        objects, root = consolidated_tree()
+        try:
+            CHANGES[change](Killing(root, step).root)
+        except Killed:
+            making = ("new",)
+            consolidated(objects, making)
+            zarrant.open(objects).attrs["later"] = 1
+            consolidated(objects, making)
+            zarrant.open(objects).consolidate_metadata()
+            assert consolidated(objects)
+            step += 1
+            continue
+        assert consolidated(objects)
+        break
+    assert step > 0 or change == "a refused creation"
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+class Killing:
+    """A group on a store that ends the process at one of its writes."""
+
+    def __init__(self, root: zarrant.Group[Any], step: int) -> None:
+        store = root.store
+        kill = type("KillingStore", (type(store),), {name: self.counting(name) for name in ("put", "put_if", "erase")})
+        self.left = step
+        self.store = store
+        other = kill.__new__(kill)
+        other.__dict__.update(store.__dict__)
+        self.root = zarrant.open(other)
+
+    def counting(self, name: str) -> Any:
+        def call(store: Any, *args: Any, **options: Any) -> Any:
+            self.left -= 1
+            if self.left < 0:
+                raise Killed
+            return getattr(type(self.store), name)(store, *args, **options)
+
+        return call

@@ -14,7 +14,7 @@ from zarrant.errors import ConflictError, MetadataError, NodeExistsError, StoreF
 from zarrant.metadata.v3 import GroupDocument, dump, parse
 from zarrant.ops import consolidated, growth, hierarchy
 from zarrant.ops.bound_array import BoundArray, OpOptions
-from zarrant.ops.consolidated import Keeping
+from zarrant.ops.keeping import Keeping
 
 
 class Killed(BaseException):

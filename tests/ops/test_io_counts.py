@@ -49,7 +49,7 @@ class ReadsRaise:
 
 def over(a: Any, store: Any) -> Any:
     """The same array on another store."""
-    return type(a)(type(a._place)(store, a.path, a.config, a._place.guarded), a.metadata)
+    return type(a)(type(a._context)(store, a.path, a.config, a._context.guarded), a.metadata)
 
 
 @pytest.fixture(params=["memory", "directory"])

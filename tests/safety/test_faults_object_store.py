@@ -25,7 +25,7 @@ import pytest
 import zarrant
 from zarrant.codecs import Crc32c
 from zarrant.errors import ByteRangeError, ConflictError, DataError, PartialFailure, StoreError, VersionChangedError, ZarrantError
-from zarrant.ops import exclusive
+from zarrant.ops import guard
 from zarrant.storage import Blob, Buffer, ByteRange, Version
 from zarrant.testkit import together
 
@@ -364,8 +364,8 @@ def planned(what: str, at: int, for_ever: bool) -> Fault:
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exclusive, "FIRST_PAUSE", 0)
-    monkeypatch.setattr(exclusive, "TRIES", 8)
+    monkeypatch.setattr(guard, "FIRST_PAUSE_S", 0)
+    monkeypatch.setattr(guard, "MAX_TRIES", 8)
 
 
 NOT_ABSENT = ("read", "compact", "write fill into a part")

@@ -79,6 +79,7 @@ MUTATIONS: dict[str, Mutation] = {
     "copies go first": Mutation(
         "version = blob.version", "ops/test_consolidated.py::test_who_is_killed_leaves_right_copies_or_none"
     ),
+    "V2 copies go first": Mutation("pass", "nodes/test_v2.py::test_who_is_killed_leaves_right_copies_or_none"),
     "record": Mutation("pass", "ops/test_group_changes.py::test_what_a_kill_leaves_is_completed_by_the_next_append"),
     "undone": Mutation("pass", "ops/test_group_changes.py::test_what_fails_is_undone"),
     "V2 above": Mutation("pass", "ops/test_hierarchy.py::test_new_metadata_never_hide_a_v2_node"),

@@ -173,7 +173,7 @@ def test_an_orphan_that_an_appender_is_about_to_show_stays(tmp_path: Path) -> No
     a = make(tmp_path / "a")
     (tmp_path / "a/c/2").mkdir()
     (tmp_path / "a/c/2/0").write_bytes((tmp_path / "a/c/0/0").read_bytes())
-    state, place = a._state, a._place
+    state, place = a._state, a._context
     version, _ = place.run(object_version("c/2/0"), ("get",))
     with pytest.raises(ConflictError):  # not the object that was copied
         place.run(erase_orphan(state, (2, 0), (0, 0, 0, 0)), ("get", "put", "erase"))
@@ -359,12 +359,12 @@ def test_an_object_that_was_replaced_meanwhile_is_left_alone(tmp_path: Path) -> 
 
     a = make(tmp_path / "a")
     flip(tmp_path / "a/c/0/0", 3)
-    seen = a._place.run(examine(a._state, (0, 0), True), ("get",))
+    seen = a._context.run(examine(a._state, (0, 0), True), ("get",))
     (tmp_path / "a/c/0/0").write_bytes((tmp_path / "a/c/0/0").read_bytes())
     os.utime(tmp_path / "a/c/0/0", ns=(1, 1))
     before = files_of(tmp_path / "a")
     with pytest.raises(ConflictError):
-        a._place.run(salvage(a._state, (0, 0), seen.version, True), ("get", "put", "erase"))
+        a._context.run(salvage(a._state, (0, 0), seen.version, True), ("get", "put", "erase"))
     assert files_of(tmp_path / "a") == before
 
 

@@ -18,13 +18,14 @@ from zarrant.codecs.pipeline.chunk import ChunkPipeline
 from zarrant.codecs.pipeline.fixed_size import FixedSizePipeline
 from zarrant.codecs.pipeline.resolve import SMALLER, Stages, permutation_of, resolve
 from zarrant.codecs.pipeline.uncompressed import UncompressedPipeline, worth_ranges
+from zarrant.codecs.pipeline.variable_size import AroundShards, VariableSizePipeline
 from zarrant.codecs.protocols import (
     KINDS,
     Around,
+    ArraySpec,
     ArrayToArray,
     ArrayToBytes,
     BytesToBytes,
-    ChunkSpec,
     CodecOptions,
     Prepared,
 )
@@ -56,22 +57,22 @@ class Chain:
         codecs = (*self.array_to_array, self.array_to_bytes, *self.bytes_to_bytes)
         return tuple(Named.parse(codec.to_json(), self.path) for codec in codecs)
 
-    def stages(self, spec: ChunkSpec) -> Stages:
+    def stages(self, spec: ArraySpec) -> Stages:
         """What each codec gets and hands on, for chunks of `spec`."""
         return resolve(self.array_to_array, self.array_to_bytes, self.bytes_to_bytes, spec, self.path)
 
-    def decided(self, spec: ChunkSpec) -> Chain:
+    def decided(self, spec: ArraySpec) -> Chain:
         """The same chain with what the data type decides filled in; raises MetadataError where a codec does not fit."""
         stages = self.stages(spec)
         return replace(self, array_to_array=stages.before, array_to_bytes=stages.serializer, bytes_to_bytes=stages.codecs)
 
-    def bind(self, spec: ChunkSpec) -> Chain:
+    def bind(self, spec: ArraySpec) -> Chain:
         """The same chain with what the data type decides filled in, valid for chunks of `spec`; raises MetadataError."""
         bound = self.decided(spec)
         bound.prepare(spec, CodecOptions())
         return bound
 
-    def prepare(self, spec: ChunkSpec, options: CodecOptions, nesting: int = 0) -> Prepared:
+    def prepare(self, spec: ArraySpec, options: CodecOptions, nesting: int = 0) -> Prepared:
         """A chain ready for chunks of `spec` (as the array sees them, before transposition). `nesting`: the shards around it."""
         return _prepare(self, spec, options, nesting)
 
@@ -206,17 +207,28 @@ def _impossible(codecs: Sequence[Any], path: str) -> MetadataError:
 
 
 @lru_cache(maxsize=256)
-def _prepare(chain: Chain, spec: ChunkSpec, options: CodecOptions, nesting: int) -> Prepared:
+def _prepare(chain: Chain, spec: ArraySpec, options: CodecOptions, nesting: int) -> Prepared:
     stages = chain.stages(spec)
     path = f"{chain.path}[{len(stages.before)}]"
-    own: Callable[[ChunkSpec, Around], Prepared] | None = getattr(stages.serializer, "prepare", None)
+    own: Callable[[ArraySpec, Around], Prepared] | None = getattr(stages.serializer, "prepare", None)
     if own is not None:
-        return own(stages.serialized, Around(stages.order, stages.codecs, options, nesting, path, chain.skipped))
+        return _prepare_own(own, stages, Around(stages.order, stages.codecs, options, nesting, path, chain.skipped))
     require(stages.laid_out.nbytes, LIMITS.decoded, "chunk too large", "decoded bytes of a chunk", path, SMALLER)
+    if stages.laid_out.data_type.itemsize is None:
+        return VariableSizePipeline(stages, options, chain.skipped)
     uncompressed = worth_ranges(stages) and not chain.skipped
     pipeline = (UncompressedPipeline if uncompressed else FixedSizePipeline)(stages, options, chain.skipped)
     _check_bound(pipeline, path)
     return pipeline
+
+
+def _prepare_own(own: Callable[[ArraySpec, Around], Prepared], stages: Stages, around: Around) -> Prepared:
+    """What an array-to-bytes codec prepares itself; under codecs that change arrays its chunks are encoded whole."""
+    if not stages.arrays:
+        return own(stages.serialized, around)
+    require(stages.laid_out.nbytes, LIMITS.decoded, "chunk too large", "decoded bytes of a chunk", around.path, SMALLER)
+    inner = own(stages.serialized, around._replace(order=None, options=replace(around.options, write_empty_chunks=True)))
+    return AroundShards(stages, around.options, around.skipped, inner)
 
 
 def _check_bound(pipeline: ChunkPipeline, path: str) -> None:

@@ -18,8 +18,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from zarrant.dtypes.base import Fill
-from zarrant.dtypes.fixed import FixedType
+from zarrant.dtypes.base import DataType, Fill
 from zarrant.geometry.layers import Values
 from zarrant.geometry.region import Cells
 from zarrant.metadata.v3 import Named
@@ -36,11 +35,11 @@ VARIABLE_ELEMENT_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
-class ChunkSpec:
+class ArraySpec:
     """An array that a codec gets, such as a chunk: its shape, its data type and its fill value."""
 
     shape: tuple[int, ...]
-    data_type: FixedType
+    data_type: DataType
     fill: Fill
 
     @property
@@ -118,15 +117,15 @@ class ArrayToArray(Codec, Protocol):
     `order[j]` of the decoded one. It costs nothing then: the pipeline looks at arrays through views.
     """
 
-    def resolve(self, spec: ChunkSpec) -> ChunkSpec:
+    def resolve(self, spec: ArraySpec) -> ArraySpec:
         """What is handed on for arrays of `spec`; MetadataError where the codec does not fit them."""
         ...
 
-    def encode(self, array: npt.NDArray[np.generic], spec: ChunkSpec) -> npt.NDArray[np.generic]:
+    def encode(self, array: npt.NDArray[np.generic], spec: ArraySpec) -> npt.NDArray[np.generic]:
         """Encode an array of `spec`."""
         ...
 
-    def decode(self, array: npt.NDArray[np.generic], spec: ChunkSpec) -> npt.NDArray[np.generic]:
+    def decode(self, array: npt.NDArray[np.generic], spec: ArraySpec) -> npt.NDArray[np.generic]:
         """Decode to an array of `spec`."""
         ...
 
@@ -139,15 +138,15 @@ class ArrayToBytes(Codec, Protocol):
     around)`, which makes a pipeline of its own (`Prepared`), and says how chunks are divided (`chunk_shape`, `codecs`).
     """
 
-    def resolve(self, spec: ChunkSpec) -> BytesSpec:
+    def resolve(self, spec: ArraySpec) -> BytesSpec:
         """What is handed on for arrays of `spec`; MetadataError where the codec does not fit them."""
         ...
 
-    def encode(self, array: npt.NDArray[np.generic], spec: ChunkSpec) -> Buffer:
+    def encode(self, array: npt.NDArray[np.generic], spec: ArraySpec) -> Buffer:
         """Encode an array of `spec`."""
         ...
 
-    def decode(self, data: Buffer, spec: ChunkSpec) -> npt.NDArray[np.generic]:
+    def decode(self, data: Buffer, spec: ArraySpec) -> npt.NDArray[np.generic]:
         """Decode to an array of `spec`; ValueError (or RuntimeError of a library) for bytes that do not decode."""
         ...
 
@@ -265,7 +264,7 @@ class Prepared(Protocol):
     """A chain prepared for one chunk shape."""
 
     @property
-    def spec(self) -> ChunkSpec: ...
+    def spec(self) -> ArraySpec: ...
 
     @property
     def partial(self) -> Partial: ...

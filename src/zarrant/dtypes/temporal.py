@@ -59,6 +59,8 @@ class Time(FixedType):
 
     def element_from_python(self, value: Any) -> bytes:
         """A time that can be said in this unit, "NaT", or an integer that counts units."""
+        if isinstance(value, str) and value == "NaT":
+            value = NAT
         if type(value) is int and NAT <= value < 2**63:
             return np.int64(value).tobytes()
         try:
@@ -85,8 +87,15 @@ class Time(FixedType):
             return np.empty(natural.shape, self.numpy)
         if natural.dtype.kind not in "OU":
             return natural
+        known = natural != "NaT"  # NumPy would give these no unit
+        times = np.full(natural.shape, "NaT", self.numpy)
+        if not known.any():
+            return times
         try:
-            return np.asarray(data, f"{self.numpy.kind}8")  # in the unit that holds what was given
+            given = np.asarray(natural[known].tolist(), f"{self.numpy.kind}8")  # in the unit that holds what was given
+            times = times.astype(given.dtype)
+            times[known] = given
+            return times
         except (TypeError, ValueError, OverflowError) as error:
             expected, got = f"{self.name} ({self.numpy})", shown(data)
             raise DataTypeError("not a time that is understood", expected=expected, got=got) from error

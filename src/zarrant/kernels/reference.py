@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numcodecs import blosc, zstd
 from numpy.typing import NDArray
 
 from zarrant.errors import OptionError
@@ -48,6 +47,8 @@ class _Bad(Exception):
 
 def features() -> dict[str, bool]:
     """Name the steps, and the compressors inside Blosc frames, that this implementation has."""
+    from numcodecs import blosc  # importing it takes 30 ms, and most programs are compiled
+
     inside = {f"blosc:{name}": name in blosc.list_compressors() for name in BLOSC_COMPRESSORS}
     return {"swap": True, "blosc": True, "zstd": True, "gzip": True, "crc32c": True, **inside}
 
@@ -187,6 +188,8 @@ def _swap(step: Step, data: bytes) -> bytes:
 
 
 def _blosc(step: Step, data: bytes) -> bytes:
+    from numcodecs import blosc
+
     _, compressor, level, shuffle, typesize, blocksize = step
     name = BLOSC_COMPRESSORS[compressor]
     if name not in blosc.list_compressors():
@@ -199,6 +202,8 @@ def _blosc(step: Step, data: bytes) -> bytes:
 
 
 def _zstd(step: Step, data: bytes) -> bytes:
+    from numcodecs import zstd
+
     encoded: bytes = zstd.compress(data, step[1], bool(step[2]))
     return encoded
 
@@ -281,6 +286,8 @@ def _strip_crc32c(step: Step, data: bytes, limit: int, check: bool) -> bytes:
 
 
 def _unblosc(step: Step, data: bytes, limit: int, check: bool) -> bytes:
+    from numcodecs import blosc
+
     if len(data) < 16:
         raise _Bad(f"{len(data)} bytes are too short for a Blosc header")
     nbytes, _, cbytes = struct.unpack_from("<III", data, 4)

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from numcodecs import zstd
-
 _MAGIC = 0xFD2FB528
 _SKIPPABLE = 0x184D2A50
 # Block_Maximum_Size: no block decodes to more.
@@ -76,6 +74,8 @@ def _within(end: int, data: bytes) -> int:
 
 
 def _content(data: bytes, frame: Frame, start: int, limit: int) -> bytes:
+    from numcodecs import zstd
+
     if data[frame.blocks[0] - start :] in (_NOTHING, _NOTHING + _CHECKSUM_OF_NOTHING):
         return b""  # the library takes an empty frame for a broken one
     if frame.content is not None:

@@ -64,7 +64,7 @@ class Array(ArrayProperties[S]):
         >>> a = zarrant.create_array({}, shape=(4, 6), dtype="int32", chunks=(2, 3))
         >>> a.store_metadata()
         """
-        self._place.run(self._place.in_step(hierarchy.store_document(self.path, self.metadata)), WRITE)
+        self._context.run(self._context.in_step(hierarchy.store_document(self.path, self.metadata)), WRITE)
 
     def erase_metadata(self: Array[Writable]) -> None:
         """Erase the metadata of the array: it is no array any more. Its chunks stay. Succeeds where there are none.
@@ -81,7 +81,7 @@ class Array(ArrayProperties[S]):
             ...
         zarrant.errors.NodeNotFoundError: ...
         """
-        self._place.run(self._place.in_step(hierarchy.erase_document(self.path)), WRITE)
+        self._context.run(self._context.in_step(hierarchy.erase_document(self.path)), WRITE)
 
     def store_chunk(self: Array[Writable], chunk: Chunk, data: Any) -> None:
         """Store one whole chunk. Never reads, and takes no lock: the quickest way to write, for writers that do not share a
@@ -108,7 +108,7 @@ class Array(ArrayProperties[S]):
         >>> a[3].tolist()
         [1, 1, 1, 0, 0, 0]
         """
-        self._place.run(fresh(self, write.store_chunk, chunk, data), WRITE)
+        self._context.run(fresh(self, write.store_chunk, chunk, data), WRITE)
 
     def store_chunks(self: Array[Writable], chunks: Any, data: Any) -> None:
         """Store a block of whole chunks, in parallel. Never reads, as `store_chunk`.
@@ -130,7 +130,7 @@ class Array(ArrayProperties[S]):
         >>> a[1].tolist()
         [6, 7, 8, 9, 10, 11]
         """
-        self._place.run(fresh(self, write.store_chunks, chunks, data), WRITE)
+        self._context.run(fresh(self, write.store_chunks, chunks, data), WRITE)
 
     def store_encoded_chunk(self: Array[Writable], chunk: Chunk, buffer: Buffer, *, check: bool = False) -> None:
         """Store the bytes of a chunk as they are: encoded elsewhere, or copied from an array with the same codecs. Never reads.
@@ -155,7 +155,7 @@ class Array(ArrayProperties[S]):
         >>> a[2, 3:].tolist()
         [0, 1, 2]
         """
-        self._place.run(fresh(self, write.store_encoded_chunk, chunk, buffer, check), WRITE)
+        self._context.run(fresh(self, write.store_encoded_chunk, chunk, buffer, check), WRITE)
 
     def store_encoded_chunks(
         self: Array[Writable], chunks: Sequence[Chunk], buffers: Sequence[Buffer], *, check: bool = False
@@ -179,7 +179,7 @@ class Array(ArrayProperties[S]):
         >>> b[0].tolist()
         [0, 1, 2, 3, 4, 5]
         """
-        self._place.run(fresh(self, write.store_encoded_chunks, chunks, buffers, check), WRITE)
+        self._context.run(fresh(self, write.store_encoded_chunks, chunks, buffers, check), WRITE)
 
     def erase_chunk(self: Array[Writable], chunk: Chunk) -> None:
         """Erase one chunk: its elements read as the fill value. Succeeds where it is not stored.
@@ -199,7 +199,7 @@ class Array(ArrayProperties[S]):
         >>> a[0].tolist()
         [0, 0, 0, 3, 4, 5]
         """
-        self._place.run(fresh(self, write.erase_chunk, chunk), WRITE)
+        self._context.run(fresh(self, write.erase_chunk, chunk), WRITE)
 
     def erase_chunks(self: Array[Writable], chunks: Any) -> None:
         """Erase a block of chunks, in parallel; see `erase_chunk`.
@@ -216,7 +216,7 @@ class Array(ArrayProperties[S]):
         >>> a[0].tolist()
         [0, 0, 0, 3, 4, 5]
         """
-        self._place.run(fresh(self, write.erase_chunks, chunks), WRITE)
+        self._context.run(fresh(self, write.erase_chunks, chunks), WRITE)
 
     # reading and writing
     def store_chunk_subset(self: Array[ReadableWritable], chunk: Chunk, subset: Any, data: Any) -> None:
@@ -244,7 +244,7 @@ class Array(ArrayProperties[S]):
         >>> a[2].tolist()
         [0, 0, 0, 5, 5, 5]
         """
-        self._place.run(fresh(self, update.store_chunk_subset, chunk, subset, data), UPDATE)
+        self._context.run(fresh(self, update.store_chunk_subset, chunk, subset, data), UPDATE)
 
     def store_array_subset(self: Array[ReadableWritable], subset: Any, data: Any) -> None:
         """Store a region, in parallel: chunks that it covers are written without a read, the others updated.
@@ -269,7 +269,7 @@ class Array(ArrayProperties[S]):
         >>> int(a[...].sum())
         8
         """
-        self._place.run(fresh(self, update.store_array_subset, subset, data), UPDATE)
+        self._context.run(fresh(self, update.store_array_subset, subset, data), UPDATE)
 
     def store_array_subsets(self: Array[ReadableWritable], pairs: Iterable[tuple[Any, Any]]) -> None:
         """Store many regions with one call: each stored object is read at most once and written once.
@@ -290,7 +290,7 @@ class Array(ArrayProperties[S]):
         >>> a[:2].tolist()
         [[2, 1, 1, 1, 1, 1], [2, 0, 0, 0, 0, 0]]
         """
-        self._place.run(fresh(self, update.store_array_subsets, list(pairs)), UPDATE)
+        self._context.run(fresh(self, update.store_array_subsets, list(pairs)), UPDATE)
 
     def update_attributes(
         self: Array[ReadableWritable], change: Callable[[dict[str, Any]], Mapping[str, Any]] | Mapping[str, Any]
@@ -312,8 +312,8 @@ class Array(ArrayProperties[S]):
         >>> dict(a.attrs)
         {'unit': 'mm', 'views': 1}
         """
-        op = hierarchy.update_attributes(self.path, change, self._place.guarded, self._same)
-        self._moved(self._place.run(self._place.in_step(op), UPDATE))
+        op = hierarchy.update_attributes(self.path, change, self._context.guarded, self._same)
+        self._moved(self._context.run(self._context.in_step(op), UPDATE))
 
     # reading
     def retrieve_chunk(self: Array[Readable], chunk: Chunk, *, out: Values | None = None) -> Values:
@@ -338,7 +338,7 @@ class Array(ArrayProperties[S]):
         >>> a.retrieve_chunk((1, 1)).tolist()
         [[15, 16, 17], [21, 22, 23]]
         """
-        return self._place.run(fresh(self, read.retrieve_chunk, chunk, out), READ)
+        return self._context.run(fresh(self, read.retrieve_chunk, chunk, out), READ)
 
     def retrieve_chunk_if_exists(self: Array[Readable], chunk: Chunk) -> Values | None:
         """Read one chunk in its full shape; None where it is not stored.
@@ -358,7 +358,7 @@ class Array(ArrayProperties[S]):
         >>> a.retrieve_chunk_if_exists((0, 0)) is None
         True
         """
-        return self._place.run(fresh(self, read.retrieve_chunk_if_exists, chunk), READ)
+        return self._context.run(fresh(self, read.retrieve_chunk_if_exists, chunk), READ)
 
     def retrieve_chunks(self: Array[Readable], chunks: Any, *, out: Values | None = None) -> Values:
         """Read a block of chunks as one array, in their full shapes, in parallel.
@@ -382,7 +382,7 @@ class Array(ArrayProperties[S]):
         >>> a.retrieve_chunks(np.s_[0, :]).shape
         (2, 6)
         """
-        return self._place.run(fresh(self, read.retrieve_chunks, chunks, out), READ)
+        return self._context.run(fresh(self, read.retrieve_chunks, chunks, out), READ)
 
     def retrieve_chunk_subset(self: Array[Readable], chunk: Chunk, subset: Any, *, out: Values | None = None) -> Values:
         """Read a part of one chunk; of a shard only the subchunks that it touches.
@@ -408,7 +408,7 @@ class Array(ArrayProperties[S]):
         >>> a.retrieve_chunk_subset((1, 1), np.s_[0:1, 1:3]).tolist()
         [[16, 17]]
         """
-        return self._place.run(fresh(self, read.retrieve_chunk_subset, chunk, subset, out), READ)
+        return self._context.run(fresh(self, read.retrieve_chunk_subset, chunk, subset, out), READ)
 
     def retrieve_array_subset(self: Array[Readable], subset: Any, *, out: Values | None = None) -> Values:
         """Read a region, in parallel. `a[...]` does the same for every kind of index.
@@ -434,7 +434,7 @@ class Array(ArrayProperties[S]):
         >>> a.retrieve_array_subset(np.s_[1:3, 2:4], out=out).tolist()
         [[8, 9], [14, 15]]
         """
-        return self._place.run(fresh(self, read.retrieve_array_subset, subset, out), READ)
+        return self._context.run(fresh(self, read.retrieve_array_subset, subset, out), READ)
 
     def retrieve_encoded_chunk(self: Array[Readable], chunk: Chunk) -> memoryview | None:
         """Read the stored bytes of one chunk, as they are; None where it is not stored.
@@ -454,7 +454,7 @@ class Array(ArrayProperties[S]):
         >>> a.retrieve_encoded_chunk((0, 0)).nbytes == a.chunk_stats((0, 0)).stored
         True
         """
-        return self._place.run(fresh(self, read.retrieve_encoded_chunk, chunk), READ)
+        return self._context.run(fresh(self, read.retrieve_encoded_chunk, chunk), READ)
 
     def retrieve_encoded_chunks(self: Array[Readable], chunks: Any) -> list[memoryview | None]:
         """Read the stored bytes of a block of chunks, in parallel.
@@ -474,7 +474,7 @@ class Array(ArrayProperties[S]):
         >>> len(a.retrieve_encoded_chunks(np.s_[:, :]))
         4
         """
-        return self._place.run(fresh(self, read.retrieve_encoded_chunks, chunks), READ)
+        return self._context.run(fresh(self, read.retrieve_encoded_chunks, chunks), READ)
 
     def retrieve_subchunk(self: Array[Readable], subchunk: Chunk) -> Values:
         """Read one subchunk of a sharded array; at the array's edge its in-bounds part.
@@ -495,7 +495,7 @@ class Array(ArrayProperties[S]):
         >>> a.retrieve_subchunk((3, 3)).shape
         (2, 2)
         """
-        return self._place.run(fresh(self, read.retrieve_subchunk, subchunk), READ)
+        return self._context.run(fresh(self, read.retrieve_subchunk, subchunk), READ)
 
     def retrieve_subchunks(self: Array[Readable], subchunks: Any) -> Values:
         """Read a block of subchunks of a sharded array as one array, cut at the array's edge.
@@ -518,7 +518,7 @@ class Array(ArrayProperties[S]):
         >>> a.retrieve_subchunks(np.s_[0:2, 3]).shape
         (4, 2)
         """
-        return self._place.run(fresh(self, read.retrieve_subchunks, subchunks), READ)
+        return self._context.run(fresh(self, read.retrieve_subchunks, subchunks), READ)
 
     def partial_decoder(self: Array[Readable], chunk: Chunk) -> PartialDecoder:
         """Open one chunk to read parts of it many times: the index of a shard, or the decoded elements of another chunk, are
@@ -538,7 +538,7 @@ class Array(ArrayProperties[S]):
         >>> a.partial_decoder((1, 1)).retrieve(np.s_[0, 1:]).tolist()
         [[16, 17]]
         """
-        return PartialDecoder(self._place, self._place.run(checked(self, Decoder, chunk), READ))
+        return PartialDecoder(self._context, self._context.run(checked(self, Decoder, chunk), READ))
 
     def refresh(self: Array[Readable]) -> None:
         """Read the metadata again: the shape and the attributes that others have stored.
@@ -550,7 +550,7 @@ class Array(ArrayProperties[S]):
         >>> a = zarrant.create_array({}, shape=(4, 6), dtype="int32", chunks=(2, 3))
         >>> a.refresh()
         """
-        self._moved(self._place.run(hierarchy.open_node(self.path, ArrayDocument), READ))
+        self._moved(self._context.run(hierarchy.open_node(self.path, ArrayDocument), READ))
 
     # the NumPy face
     @property
@@ -685,7 +685,7 @@ class Array(ArrayProperties[S]):
         >>> a[1:3, 0].tolist()
         [106, 12]
         """
-        self._place.run(checked_once(self, check_subset, subset, update_subset, fn), UPDATE)
+        self._context.run(checked_once(self, check_subset, subset, update_subset, fn), UPDATE)
 
     def lock(self: A, subset: Any) -> AbstractContextManager[A]:
         """Lock every stored object that a region touches, so that several operations are one for every other writer.
@@ -713,7 +713,7 @@ class Array(ArrayProperties[S]):
         >>> a[...].tolist()
         [1, 1, 1, 1, 2, 2, 2, 2]
         """
-        return locked_array(self, self._place.run(checked(self, touched_keys, subset), READ))
+        return locked_array(self, self._context.run(checked(self, touched_keys, subset), READ))
 
     def partial_encoder(self: Array[ReadableWritable], chunk: Sequence[int]) -> PartialEncoder:
         """Open one chunk for many changes that are written together: it is locked, changed in memory, and stored once.
@@ -735,8 +735,8 @@ class Array(ArrayProperties[S]):
         >>> a[3].tolist()
         [0, 0, 0, 0, 3, 3, 3, 0]
         """
-        self._place.run(checked(self, check_chunk, chunk), READ)
-        return PartialEncoder(self._place, encoder_of(self, chunk))
+        self._context.run(checked(self, check_chunk, chunk), READ)
+        return PartialEncoder(self._context, encoder_of(self, chunk))
 
     # shape, upkeep
 
@@ -762,8 +762,8 @@ class Array(ArrayProperties[S]):
         >>> a[1].tolist()
         [6, 7, 8, 9, 10, 11, 0, 0]
         """
-        op = growth.resize(self._state, shape, self._place.able.list, self._moved, shrink)
-        warn_not_erased(self._place.run(self._place.in_step(op), GROW))
+        op = growth.resize(self._state, shape, self._context.able.list, self._moved, shrink)
+        warn_not_erased(self._context.run(self._context.in_step(op), GROW))
 
     def append(self: Array[ReadableWritable], data: Any, axis: int = 0) -> slice:
         """Store data behind the end of a dimension, and grow the array by it. From many processes at once none is lost.
@@ -794,7 +794,7 @@ class Array(ArrayProperties[S]):
         (7, 6)
         """
         op = growth.append(self._state, data, axis, self._moved)
-        return self._place.run(self._place.in_step(op), GROW)
+        return self._context.run(self._context.in_step(op), GROW)
 
     @property
     def nchunks_initialized(self: Array[Readable]) -> int:
@@ -808,7 +808,7 @@ class Array(ArrayProperties[S]):
         >>> a.nchunks_initialized, a.nchunks
         (3, 4)
         """
-        return self._place.run(maintain.count_stored(self._state), LIST)
+        return self._context.run(maintain.count_stored(self._state), LIST)
 
     def chunk_stats(self: Array[Readable], chunk: Sequence[int]) -> ChunkStats:
         """What is in one stored object: its size in bytes, and of a shard the live and dead bytes and the subchunks present.
@@ -832,7 +832,7 @@ class Array(ArrayProperties[S]):
         >>> stats.present, stats.subchunks, stats.dead
         (2, 4, 0)
         """
-        return self._place.run(fresh(self, maintain.chunk_stats, chunk), READ)
+        return self._context.run(fresh(self, maintain.chunk_stats, chunk), READ)
 
     def compact_chunk(self: Array[ReadableWritable], chunk: Sequence[int]) -> int:
         """Drop the dead bytes of one shard: what updates left behind, at all levels of nesting. Its elements stay.
@@ -857,7 +857,7 @@ class Array(ArrayProperties[S]):
         >>> a.compact_chunk((0, 0)) > 0, a.chunk_stats((0, 0)).dead
         (True, 0)
         """
-        return self._place.run(fresh(self, maintain.compact_chunk, chunk), UPDATE)
+        return self._context.run(fresh(self, maintain.compact_chunk, chunk), UPDATE)
 
     def compact(self: Array[ReadableWritable], chunks: Any = None) -> int:
         """`compact_chunk` for a block of chunks, in parallel.
@@ -877,7 +877,7 @@ class Array(ArrayProperties[S]):
         >>> a.compact()
         0
         """
-        return self._place.run(fresh(self, maintain.compact, chunks), UPDATE)
+        return self._context.run(fresh(self, maintain.compact, chunks), UPDATE)
 
     def sync(self) -> None:
         """Return when all that was written before is on disk.
@@ -896,4 +896,4 @@ class Array(ArrayProperties[S]):
         >>> a[...] = 1
         >>> a.sync()
         """
-        self._place.sync()
+        self._context.sync()

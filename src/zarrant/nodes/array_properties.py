@@ -18,7 +18,7 @@ from zarrant.errors import ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.metadata.v3 import ArrayDocument, Document
-from zarrant.nodes.base import Frozen, Located, Place, S, warn_caller
+from zarrant.nodes.base import Frozen, Located, NodeContext, S, warn_caller
 from zarrant.nodes.show import Info, array_html, array_info
 from zarrant.nodes.signatures import spelled_out
 from zarrant.ops.bound_array import BoundArray
@@ -28,21 +28,21 @@ from zarrant.ops.read import subchunk_grid
 
 
 class ArrayProperties(Frozen, Located[S]):
-    """An open array: where it is, what its document says, and the options in force."""
+    """An open array: where it is, what its metadata say, and the options in force."""
 
-    def __init__(self, place: Place, document: ArrayDocument, bound: BoundArray | None = None) -> None:
+    def __init__(self, context: NodeContext, document: ArrayDocument, bound: BoundArray | None = None) -> None:
         """`bound`: the same array, whose metadata are bound already."""
-        super().__init__(place)
+        super().__init__(context)
         self._state = self._bound(document) if bound is None else bound.with_document(document)
 
     @property
     def guard(self) -> str:
         """What guards writes to the array, in words."""
-        return self._place.guard
+        return self._context.guard
 
     @property
     def metadata(self) -> ArrayDocument:
-        """The document, as it was last read or written by this handle."""
+        """The metadata, as they were last read or written by this handle."""
         return self._state.document
 
     @property
@@ -72,7 +72,7 @@ class ArrayProperties(Frozen, Located[S]):
 
     @property
     def chunks(self) -> tuple[Any, ...]:
-        """The shape of the smallest readable pieces: subchunks where the array is sharded, chunks where not.
+        """The shape of what can be read alone: of subchunks where the array is sharded, of chunks where not.
 
         In a rectilinear grid, for each dimension the lengths of chunks as `create_array` takes them.
         """
@@ -86,17 +86,17 @@ class ArrayProperties(Frozen, Located[S]):
 
     @property
     def filters(self) -> tuple[Any, ...]:
-        """The array-to-array codecs of the smallest readable pieces, in order."""
+        """The array-to-array codecs of what can be read alone (see `chunks`), in order."""
         return self._inner.array_to_array
 
     @property
     def serializer(self) -> Any:
-        """The array-to-bytes codec of the smallest readable pieces."""
+        """The array-to-bytes codec of what can be read alone (see `chunks`)."""
         return self._inner.array_to_bytes
 
     @property
     def compressors(self) -> tuple[Any, ...]:
-        """The bytes-to-bytes codecs of the smallest readable pieces, in order."""
+        """The bytes-to-bytes codecs of what can be read alone (see `chunks`), in order."""
         return self._inner.bytes_to_bytes
 
     @property
@@ -107,7 +107,7 @@ class ArrayProperties(Frozen, Located[S]):
 
     @property
     def read_chunk_sizes(self) -> tuple[tuple[int, ...], ...]:
-        """The extents, along each dimension, of the smallest readable pieces within the array."""
+        """The extents, along each dimension, of what can be read alone, within the array: of `chunks`, the last ones cut."""
         shapes = self._state.subchunk_shapes
         return ChunkGrid.regular(self.shape, shapes[-1]).sizes if shapes else self.write_chunk_sizes
 
@@ -134,7 +134,7 @@ class ArrayProperties(Frozen, Located[S]):
     @property
     def config(self) -> Config:
         """The run-time options of this handle."""
-        return self._place.config
+        return self._context.config
 
     @property
     def chunk_grid_shape(self) -> tuple[int, ...]:
@@ -245,15 +245,15 @@ class ArrayProperties(Frozen, Located[S]):
         >>> quick.config.concurrency
         2
         """
-        return self._over(self._place.with_config(**options))
+        return self._over(self._context.with_config(**options))
 
-    def _over(self, place: Place) -> Self:
+    def _over(self, context: NodeContext) -> Self:
         """A handle on the same array by way of another store or other options; its metadata stay bound."""
-        state, options = self._state, place.options
-        return type(self)(place, state.document, state if options == state.options else state.with_options(options))
+        state, options = self._state, context.options
+        return type(self)(context, state.document, state if options == state.options else state.with_options(options))
 
     def _moved(self, document: Any) -> None:
-        """Take over a document that was read or written."""
+        """Take over metadata that were read or written."""
         try:
             self._state = self._state.with_document(document)
         except ZarrantError as error:
@@ -265,7 +265,7 @@ class ArrayProperties(Frozen, Located[S]):
 
     def _bound(self, document: ArrayDocument) -> BoundArray:
         try:
-            return BoundArray.from_document(self.path, document, self._place.options)
+            return BoundArray.from_document(self.path, document, self._context.options)
         except ZarrantError as error:
             raise error.annotate(store=self.url, key=document_key(self.path, document)) from error.__cause__
 
@@ -287,7 +287,7 @@ class ArrayProperties(Frozen, Located[S]):
     __hash__ = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._place, self._state.document)
+        return type(self), (self._context, self._state.document)
 
     def __repr__(self) -> str:
         shards = f" shards={self.shards}" if self.shards else ""

@@ -1,4 +1,4 @@
-"""What arrays and groups share: a place in a store, options, and the way to run operations.
+"""What arrays and groups share: where they are in a store, options, and the way to run operations.
 
 A handle is checked against what its store can do before an operation starts: a CapabilityError names what is missing, and
 nothing has been written.
@@ -19,7 +19,8 @@ from zarrant.config import Config, ConfigOptions
 from zarrant.errors import CapabilityError, FrozenAttributeError, ZarrantError, ZarrantWarning, did_you_mean
 from zarrant.metadata.v3 import Document
 from zarrant.ops.bound_array import BoundArray, OpOptions
-from zarrant.ops.consolidated import Keeping, in_step
+from zarrant.ops.consolidated import in_step
+from zarrant.ops.keeping import Keeping
 from zarrant.requests import Op
 from zarrant.run.drivers import World, in_thread, perform, perform_async
 from zarrant.run.pool import available_cpus, available_memory, shared_pool
@@ -35,7 +36,7 @@ WRITE = ("put", "erase")
 UPDATE = ("get", "put", "erase")
 LIST = ("get", "list")
 GROW = (*UPDATE, "exclusive")
-"""Also: two writers can be kept apart, though what they write is not there yet (`Place.require`)."""
+"""Also: two writers can be kept apart, though what they write is not there yet (`NodeContext.require`)."""
 
 STORE_OPTIONS = ("locking", "lock_timeout", "durability", "direct_io", "file_reuse")
 """Options of a handle that its store must know."""
@@ -50,7 +51,7 @@ TOGETHER = 32 << 20
 
 
 @dataclass(frozen=True)
-class Place:
+class NodeContext:
     """A node's store and path, the options in force, and whether partial writes are guarded."""
 
     store: Store
@@ -114,8 +115,8 @@ class Place:
             return "none (synchronizer=None): concurrent updates can be lost; LostUpdateError where that is seen"
         return guard_of(self.store)
 
-    def with_config(self, **options: Unpack[ConfigOptions]) -> Place:
-        """The same place under other options."""
+    def with_config(self, **options: Unpack[ConfigOptions]) -> NodeContext:
+        """The same node under other options."""
         config, store = self.config.with_options(**options), self.store
         changed = {name: getattr(config, name) for name in STORE_OPTIONS if name in options}
         if changed and self.able.with_options:
@@ -136,7 +137,7 @@ class Place:
         cpus = available_cpus()
         threads = self.config.concurrency or (max(LISTING_THREADS, cpus) if needs == LIST else cpus)
         pool = shared_pool(threads, self._memory)
-        return World(self.store, pool, threads, executor=self.executor)
+        return World(self.store, pool, threads, executor=self.executor, can=self.able)
 
     def run(self, op: Op[T], needs: tuple[str, ...]) -> T:
         """Perform an operation in this thread."""
@@ -159,7 +160,7 @@ class Place:
         """Everything this process wrote to the store so far is on disk when this returns.
 
         Whichever handle wrote it, and by whatever path: through a symbolic link, a group above, an array below, a mount of the
-        same directory at another place, a handle that is gone, a directory that was moved since. The metadata of the groups
+        same directory at another context, a handle that is gone, a directory that was moved since. The metadata of the groups
         above is included. So is what child processes wrote, of this one and of theirs, that work still, have ended or were
         killed: then all of the file system is synced (`syncfs`), which waits for what other programs wrote too; where it has
         no `syncfs` (network mounts, FUSE, macOS), every file below the store's directory. The same is done when more than
@@ -258,10 +259,10 @@ def warn_caller(message: str) -> None:
 
 
 @dataclass(frozen=True)
-class Start:
+class PendingNode:
     """A node about to be opened or made: the operation that gives its document, and what that needs of the store."""
 
-    place: Place
+    context: NodeContext
     op: Op[Document]
     needs: tuple[str, ...]
     bound: tuple[BoundArray, ...] = ()
@@ -269,11 +270,11 @@ class Start:
 
     def run(self, handle: Callable[..., H]) -> H:
         """Perform it and open the handle."""
-        return handle(self.place, self.place.run(self.op, self.needs), *self.bound)
+        return handle(self.context, self.context.run(self.op, self.needs), *self.bound)
 
     async def run_async(self, handle: Callable[..., H]) -> H:
         """Perform it and open the handle, without blocking the event loop."""
-        return handle(self.place, await self.place.run_async(self.op, self.needs), *self.bound)
+        return handle(self.context, await self.context.run_async(self.op, self.needs), *self.bound)
 
 
 class Frozen:
@@ -289,18 +290,18 @@ class Frozen:
 class Located(Generic[S]):
     """An open node: where it is."""
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
+    def __init__(self, context: NodeContext) -> None:
+        self._context = context
 
     @property
     def store(self) -> S:
         """The store that holds the node."""
-        return cast("S", self._place.store)
+        return cast("S", self._context.store)
 
     @property
     def path(self) -> str:
         """The path of the node in its store, "" for the root."""
-        return self._place.path
+        return self._context.path
 
     @property
     def name(self) -> str:
@@ -310,4 +311,4 @@ class Located(Generic[S]):
     @property
     def url(self) -> str:
         """The address of the node."""
-        return self._place.url
+        return self._context.url

@@ -1,25 +1,23 @@
-"""Creating nodes: one operation for each kind, run by whichever façade asks."""
+"""From the keywords of `create_array` and `create_group` to the operation that makes the node."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 import numpy as np
 
-from zarrant.errors import NodeExistsError, OptionError, ZarrantError, did_you_mean, shown
+from zarrant.errors import OptionError, ZarrantError, did_you_mean, shown
 from zarrant.metadata.text import plain
-from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument, attributes_of
-from zarrant.nodes.base import UPDATE, WRITE, Place, Start
+from zarrant.metadata.v3 import GroupDocument, attributes_of
+from zarrant.nodes.base import UPDATE, WRITE, NodeContext, PendingNode
 from zarrant.nodes.layout import Layout
-from zarrant.ops import hierarchy, ingest, update
+from zarrant.ops import create, hierarchy
 from zarrant.ops.bound_array import BoundArray
-from zarrant.ops.casting import as_values, broadcast
-from zarrant.requests import Op
 
 
 class ArrayOptions(TypedDict, total=False):
-    """Keywords of `create_array`, with zarr-python's meanings (API.md §1)."""
+    """Keywords of `create_array`, with zarr-python's meanings."""
 
     shape: int | Sequence[int]
     dtype: Any
@@ -39,9 +37,9 @@ class ArrayOptions(TypedDict, total=False):
     if_exists: Literal["error", "match", "overwrite"]
 
 
-def array_creation(place: Place, options: Mapping[str, Any], within: str | None = None) -> Start:
+def array_creation(context: NodeContext, options: Mapping[str, Any], within: str | None = None) -> PendingNode:
     """A new array; every wrong option is refused before anything is stored. `within`: see `hierarchy.create_node`."""
-    hierarchy.check_new_path(place.path)
+    hierarchy.check_new_path(context.path)
     refuse_unknown(options, ArrayOptions.__annotations__)
     options = dict(options)
     overwrite, match = _existing(options.pop("overwrite", False), options.pop("if_exists", "error"))
@@ -56,12 +54,12 @@ def array_creation(place: Place, options: Mapping[str, Any], within: str | None 
             raise OptionError("a new array needs it", field=name, expected=f"{name}=, or data=", got=None)
     document = Layout(**options).document()
     try:
-        state = BoundArray.from_document(place.path, document, place.options)
+        state = BoundArray.from_document(context.path, document, context.options)
     except ZarrantError as error:
-        raise error.annotate(store=place.url) from error.__cause__
-    op = _create_array(place, state, data, overwrite, match, within)
-    op = _compared(op, place.path, document) if match else op
-    return Start(place, place.in_step(op), WRITE if data is None else UPDATE, (state,))
+        raise error.annotate(store=context.url) from error.__cause__
+    listing, exclusive = context.able.list, _exclusive(context)
+    op = create.create_array(state, data, overwrite=overwrite, match=match, exclusive=exclusive, listing=listing, within=within)
+    return PendingNode(context, context.in_step(op), WRITE if data is None else UPDATE, (state,))
 
 
 class GroupLayout(TypedDict, total=False):
@@ -73,16 +71,18 @@ class GroupLayout(TypedDict, total=False):
     if_exists: Literal["error", "match", "overwrite"]
 
 
-def group_creation(place: Place, options: Mapping[str, Any], within: str | None = None) -> Start:
+def group_creation(context: NodeContext, options: Mapping[str, Any], within: str | None = None) -> PendingNode:
     """A new group; with `if_exists="match"` any group that is there will do. `within`: see `hierarchy.create_node`."""
-    hierarchy.check_new_path(place.path)
+    hierarchy.check_new_path(context.path)
     refuse_unknown(options, GroupLayout.__annotations__)
     overwrite, match = _existing(options.get("overwrite", False), options.get("if_exists", "error"))
     attributes = options.get("attributes")
     version = check_format(options.get("zarr_format", 3))
     document = GroupDocument({} if attributes is None else plain(attributes_of(attributes)), v2={} if version == 2 else None)
-    op = hierarchy.create_node(place.path, document, overwrite=overwrite, match=match, exclusive=_exclusive(place), within=within)
-    return Start(place, place.in_step(op), WRITE)
+    op = hierarchy.create_node(
+        context.path, document, overwrite=overwrite, match=match, exclusive=_exclusive(context), within=within
+    )
+    return PendingNode(context, context.in_step(op), WRITE)
 
 
 def refuse_unknown(options: Iterable[str], known: Collection[str]) -> None:
@@ -99,54 +99,8 @@ def check_mapping(value: object, field: str) -> None:
         raise OptionError("not a mapping", field=field, expected="a mapping of names to values", got=repr(value))
 
 
-def _exclusive(place: Place) -> bool:
-    return place.able.put_if and place.able.get
-
-
-def _create_array(place: Place, state: BoundArray, data: Any, overwrite: bool, match: bool, within: str | None) -> Op[Document]:
-    fill: Callable[[], Op[None]] | None = None
-    if data is not None:  # wrong data are refused before there is an array
-        fill = _filling(state, data, overwrite)
-
-    def is_chunk(key: str) -> bool:
-        return state.key_encoding.parse(key, len(state.shape)) is not None
-
-    return (
-        yield from hierarchy.create_node(
-            place.path,
-            state.document,
-            overwrite=overwrite,
-            match=match,
-            exclusive=_exclusive(place),
-            is_chunk=is_chunk if place.able.list else None,
-            fill=fill,
-            within=within,
-        )
-    )
-
-
-def _compared(op: Op[Document], path: str, wanted: ArrayDocument) -> Op[Document]:
-    """Creating an array that may be there already; the error of one that is another says what differs."""
-    try:
-        return (yield from op)
-    except NodeExistsError as error:
-        there = yield from hierarchy.find_document(path)
-        if isinstance(there, ArrayDocument):
-            stored, asked = there.to_json(), wanted.to_json()
-            names = [name for name in (*asked, *(stored.keys() - asked.keys())) if stored.get(name) != asked.get(name)]
-            error.message = f"an array that differs in {', '.join(names)} is here already"
-            error.annotate(expected={name: asked.get(name) for name in names}, got={name: stored.get(name) for name in names})
-        raise
-
-
-def _filling(state: BoundArray, data: Any, overwrite: bool) -> Callable[[], Op[None]]:
-    """The operation that stores data in a new array."""
-    # Safety: what is overwritten may be what the data are read from, so those are in memory before anything is erased.
-    if ingest.is_lazy(data) and not overwrite:
-        ingest.check_lazy(state, data)
-        return lambda: ingest.store_lazy(state, data)
-    values = broadcast(as_values(state, data), state.shape)
-    return lambda: update.store_new_array(state, values)
+def _exclusive(context: NodeContext) -> bool:
+    return context.able.put_if and context.able.get
 
 
 def _existing(overwrite: Any, if_exists: Any) -> tuple[bool, bool]:

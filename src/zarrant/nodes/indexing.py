@@ -18,8 +18,8 @@ class Indexer:
 
     def __getitem__(self, selection: Any) -> Any:
         """The elements; a scalar where only integers are given."""
-        return self._array._place.run(retrieve(self._array, selection, self._index), READ)
+        return self._array._context.run(retrieve(self._array, selection, self._index), READ)
 
     def __setitem__(self, selection: Any, values: Any) -> None:
         """Store values, broadcast by NumPy's rules."""
-        self._array._place.run(store(self._array, selection, values, self._index), UPDATE)
+        self._array._context.run(store(self._array, selection, values, self._index), UPDATE)

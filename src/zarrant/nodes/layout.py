@@ -14,7 +14,7 @@ import numpy as np
 
 from zarrant.codecs import Blosc, Bytes, Crc32c, Gzip, Numcodecs, ShardingIndexed, Transpose, Zstd
 from zarrant.codecs.chain import Chain, chain_of, check_codec, read_codec
-from zarrant.codecs.protocols import ChunkSpec
+from zarrant.codecs.protocols import ArraySpec
 from zarrant.dtypes.fixed import FixedType, fixed_size, from_numpy
 from zarrant.errors import DataTypeError, MetadataError, OptionError, ShapeError, did_you_mean, shown
 from zarrant.geometry.grid import ChunkGrid
@@ -94,7 +94,7 @@ class Layout:
         chain = self._chain(data_type, chunk_shape, shard_shape)
         fill = data_type.fill_from_python(self.fill_value)
         for stored in grid.typical_shapes():
-            chain = chain.bind(ChunkSpec(stored, data_type, fill))
+            chain = chain.bind(ArraySpec(stored, data_type, fill))
         return ArrayDocument(
             shape=shape,
             data_type=Named.parse(data_type.to_json(), "$.data_type"),

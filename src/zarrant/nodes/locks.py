@@ -18,7 +18,7 @@ from zarrant.errors import CapabilityError, MetadataChangedError, NodeNotFoundEr
 from zarrant.locking.local import Asker, asking, given_up
 from zarrant.metadata.v3 import Document
 from zarrant.nodes.array_properties import ArrayProperties
-from zarrant.nodes.base import READ, UPDATE, Place
+from zarrant.nodes.base import READ, UPDATE, NodeContext
 from zarrant.ops.current import HINT
 from zarrant.ops.hierarchy import document_key
 from zarrant.ops.session import touched_keys
@@ -35,93 +35,99 @@ A = TypeVar("A", bound=ArrayProperties[Any])
 @contextmanager
 def locked_array(array: A, keys: Sequence[str]) -> Iterator[A]:
     """Lock stored objects of an array; the value is the array to use inside."""
-    with locked(array._place, array.metadata, keys) as place:
-        yield array._over(place)
+    with locked(array._context, array.metadata, keys) as context:
+        yield array._over(context)
 
 
 @asynccontextmanager
 async def locked_array_async(array: A, subset: Any) -> AsyncIterator[A]:
     """Lock every stored object that a region of an array touches; the value is the array to use inside."""
-    keys = await array._place.run_async(checked(array, touched_keys, subset), READ)
-    async with locked_async(array._place, array.metadata, keys) as place:
-        yield array._over(place)
+    keys = await array._context.run_async(checked(array, touched_keys, subset), READ)
+    async with locked_async(array._context, array.metadata, keys) as context:
+        yield array._over(context)
 
 
 @contextmanager
-def lock_together(place: Place, group: Document, arrays: Mapping[str, A], subsets: Mapping[str, Any]) -> Iterator[dict[str, A]]:
+def lock_together(
+    context: NodeContext, group: Document, arrays: Mapping[str, A], subsets: Mapping[str, Any]
+) -> Iterator[dict[str, A]]:
     """Lock every stored object that regions of several arrays of one store touch; the value are the arrays to use inside."""
     keys = {key for name, array in arrays.items() for key in touched_keys(array._state, subsets[name])}
-    with locked(place, group, sorted(keys)) as held:
-        yield {name: array._over(replace(array._place, store=held.store)) for name, array in arrays.items()}
+    with locked(context, group, sorted(keys)) as held:
+        yield {name: array._over(replace(array._context, store=held.store)) for name, array in arrays.items()}
 
 
 @asynccontextmanager
 async def lock_together_async(
-    place: Place, group: Document, opened: Awaitable[Mapping[str, A]], subsets: Mapping[str, Any]
+    context: NodeContext, group: Document, opened: Awaitable[Mapping[str, A]], subsets: Mapping[str, Any]
 ) -> AsyncIterator[dict[str, A]]:
     """`lock_together` of arrays that are still to be opened."""
     arrays = await opened
     keys = {key for name, array in arrays.items() for key in touched_keys(array._state, subsets[name])}
-    async with locked_async(place, group, sorted(keys)) as held:
-        yield {name: array._over(replace(array._place, store=held.store, executor=held.executor)) for name, array in arrays.items()}
+    async with locked_async(context, group, sorted(keys)) as held:
+        yield {
+            name: array._over(replace(array._context, store=held.store, executor=held.executor)) for name, array in arrays.items()
+        }
 
 
-def _check(place: Place, needed: bool, calls: Calls) -> None:
-    place.require(UPDATE, calls)
-    if needed and not place.guarded:
-        raise CapabilityError("nothing to lock with: the array was opened with synchronizer=None", store=place.url)
+def _check(context: NodeContext, needed: bool, calls: Calls) -> None:
+    context.require(UPDATE, calls)
+    if needed and not context.guarded:
+        raise CapabilityError("nothing to lock with: the array was opened with synchronizer=None", store=context.url)
 
 
 @contextmanager
-def _locked_store(place: Place, node: Document, keys: Sequence[str]) -> Iterator[Store]:
+def _locked_store(context: NodeContext, node: Document, keys: Sequence[str]) -> Iterator[Store]:
     """The store while the keys are locked; NodeNotFoundError where the array is gone, and nothing is made for the locks."""
-    key = document_key(place.path, node)
+    key = document_key(context.path, node)
     with ExitStack() as stack:
         try:
-            store = on_condition(OnlyWhile(key, ANY), place.store)
-            held = stack.enter_context(hold(keys, store, place.config.lock_timeout))
+            store = on_condition(OnlyWhile(key, ANY), context.store)
+            held = stack.enter_context(hold(keys, store, context.config.lock_timeout))
         except MetadataChangedError as error:
-            raise NodeNotFoundError("the array was removed or moved", key=key, path=place.path or "/", hint=HINT) from error
+            raise NodeNotFoundError("the array was removed or moved", key=key, path=context.path or "/", hint=HINT) from error
         yield held
 
 
 @contextmanager
-def locked(place: Place, node: Document, keys: Sequence[str], needed: bool = True) -> Iterator[Place]:
-    """The same place under a hold; as it is where no hold is needed and updates are unguarded."""
-    place.require_blocking()
-    _check(place, needed, place.able.sync_calls)
-    if not place.guarded:
-        yield place
+def locked(context: NodeContext, node: Document, keys: Sequence[str], needed: bool = True) -> Iterator[NodeContext]:
+    """The same node with these keys locked; as it is where no lock is needed and updates are unguarded."""
+    context.require_blocking()
+    _check(context, needed, context.able.sync_calls)
+    if not context.guarded:
+        yield context
         return
-    with _locked_store(place, node, keys) as store:
-        yield replace(place, store=store)
+    with _locked_store(context, node, keys) as store:
+        yield replace(context, store=store)
 
 
 @asynccontextmanager
-async def locked_async(place: Place, node: Document, keys: Sequence[str], needed: bool = True) -> AsyncIterator[Place]:
-    """`_hold`, waiting in a thread of its own. A store that can only compare and swap is not held where that will do."""
-    able = place.able
-    _check(place, needed, able.loop_calls)
-    if place.guarded and able.awaits and able.async_calls.hold:
-        async with place.store.hold_async(keys) as store:
-            yield replace(place, store=as_store(store))
-    elif place.guarded and not able.awaits:
-        async with _threaded(place, node, keys) as held:
+async def locked_async(
+    context: NodeContext, node: Document, keys: Sequence[str], needed: bool = True
+) -> AsyncIterator[NodeContext]:
+    """`locked`, waiting in a thread of its own. A store that can only compare and swap is not locked where that will do."""
+    able = context.able
+    _check(context, needed, able.loop_calls)
+    if context.guarded and able.awaits and able.async_calls.hold:
+        async with context.store.hold_async(keys) as store:
+            yield replace(context, store=as_store(store))
+    elif context.guarded and not able.awaits:
+        async with _threaded(context, node, keys) as held:
             yield held
     elif needed:
-        raise CapabilityError("the store cannot keep other writers out", store=repr(place.store), expected="hold_async")
+        raise CapabilityError("the store cannot keep other writers out", store=repr(context.store), expected="hold_async")
     else:
-        yield place
+        yield context
 
 
 @asynccontextmanager
-async def _threaded(place: Place, node: Document, keys: Sequence[str]) -> AsyncIterator[Place]:
+async def _threaded(context: NodeContext, node: Document, keys: Sequence[str]) -> AsyncIterator[NodeContext]:
     cancelled, stack, asker = threading.Event(), ExitStack(), Asker(asyncio.current_task())
 
     def enter() -> Store:
         token, before = given_up.set(cancelled.is_set), asking.set(asker)
         try:
-            return stack.enter_context(_locked_store(place, node, keys))
+            return stack.enter_context(_locked_store(context, node, keys))
         finally:
             given_up.reset(token)
             asking.reset(before)
@@ -129,7 +135,7 @@ async def _threaded(place: Place, node: Document, keys: Sequence[str]) -> AsyncI
     with Lane() as lane:
         try:
             store = await in_thread(enter, cancelled, lane.executor)
-            yield replace(place, store=store, executor=lane.executor)
+            yield replace(context, store=store, executor=lane.executor)
         finally:
             # Also where the wait was cancelled in the moment in which it ended.
             await in_thread(stack.close, None, lane.executor)

@@ -1,6 +1,6 @@
 """The front door: open and create nodes by path, URL, store or dict.
 
-Each function exists twice, for threads and for event loops; both make a `Place` and run the same operation. Modes have
+Each function exists twice, for threads and for event loops; both make a `NodeContext` and run the same operation. Modes have
 zarr-python's meanings: "r" read only, "r+" read and write what exists, "a" create what does not, "w" replace, "w-" create only.
 """
 
@@ -16,7 +16,8 @@ from zarrant.errors import OptionError
 from zarrant.metadata.v3 import ArrayDocument, GroupDocument
 from zarrant.nodes.array import Array
 from zarrant.nodes.async_array import AsyncArray
-from zarrant.nodes.base import READ, STORE_OPTIONS, Place, Start, warn_caller
+from zarrant.nodes.async_group import AsyncGroup, async_node
+from zarrant.nodes.base import READ, STORE_OPTIONS, NodeContext, PendingNode, warn_caller
 from zarrant.nodes.create import (
     ArrayOptions,
     GroupLayout,
@@ -26,7 +27,7 @@ from zarrant.nodes.create import (
     group_creation,
     refuse_unknown,
 )
-from zarrant.nodes.group import AsyncGroup, Group, async_node, node
+from zarrant.nodes.group import Group, node
 from zarrant.nodes.signatures import spelled_out
 from zarrant.ops import hierarchy
 from zarrant.storage import ReadableWritable, as_store
@@ -58,13 +59,13 @@ class GroupOptions(Where, GroupLayout, total=False):
     """Keywords of `create_group`."""
 
 
-def _place(
+def _context(
     store: Any,
     name: str | None = None,
     config: Config | Mapping[str, Any] | None = None,
     synchronizer: Any = "auto",
     storage_options: Mapping[str, Any] | None = None,
-) -> Place:
+) -> NodeContext:
     if not isinstance(name, str | None):
         raise OptionError("not a name", field="name", expected="a string", got=repr(name))
     check_mapping(None if isinstance(config, Config) else config, "config")
@@ -84,7 +85,7 @@ def _place(
     elif synchronizer != "auto":
         resolved = Synchronized(resolved, synchronizer, options.lock_timeout)
     path = "/".join(part for part in (prefix.rstrip("/"), hierarchy.check_path(name or "")) if part)
-    return Place(resolved, path, options, synchronizer is not None)
+    return NodeContext(resolved, path, options, synchronizer is not None)
 
 
 @overload
@@ -120,7 +121,7 @@ def create_array(store: Any, **options: Unpack[CreateOptions]) -> Array[Any]:
         attributes: a mapping of what JSON knows, kept in the metadata.
         chunk_key_encoding: "default" (`c/0/1`) or "v2" (`0.1`), or `{"name": ..., "separator": ...}`.
         dimension_names: a name or None for each dimension.
-        zarr_format: the version of the format, 3 or 2. Zarr V2 has no shards, and no crc32c by default.
+        zarr_format: the version of the Zarr format, 2 or 3; left out it is 3.
         overwrite: replace what is there.
         if_exists: "error", "match" (an equal array will do, so that many workers may all create it) or "overwrite".
 
@@ -139,15 +140,15 @@ def create_array(store: Any, **options: Unpack[CreateOptions]) -> Array[Any]:
     >>> float(a[3, 5])
     1.5
     """
-    place, kwargs = _placed(store, options)
-    return array_creation(place, kwargs).run(Array)
+    context, kwargs = _placed(store, options)
+    return array_creation(context, kwargs).run(Array)
 
 
 @spelled_out(CreateOptions)
 async def create_array_async(store: Any, **options: Unpack[CreateOptions]) -> AsyncArray[Any]:
     """See `create_array`; gives an `AsyncArray`."""
-    place, kwargs = _placed(store, options)
-    return await array_creation(place, kwargs).run_async(AsyncArray)
+    context, kwargs = _placed(store, options)
+    return await array_creation(context, kwargs).run_async(AsyncArray)
 
 
 @spelled_out(GroupOptions)
@@ -163,7 +164,7 @@ def create_group(store: Any, **options: Unpack[GroupOptions]) -> Group[Any]:
             another.
         storage_options: options of the store, as its class takes them.
         attributes: a mapping of what JSON knows, kept in the metadata.
-        zarr_format: the version of the format, 3 or 2. A group holds nodes of its own version.
+        zarr_format: the version of the Zarr format, 2 or 3; left out it is 3.
         overwrite: replace what is there.
         if_exists: "error", "match" (a group that is there will do) or "overwrite".
 
@@ -306,37 +307,37 @@ async def open_async(store: Any, *, mode: Mode = "a", **where: Unpack[Where]) ->
     return await _opening(store, mode, where).run_async(async_node)
 
 
-def _opening_array(store: Any, mode: str, options: Mapping[str, Any]) -> Start:
-    place, left = _entered(store, mode, options, ArrayOptions)
+def _opening_array(store: Any, mode: str, options: Mapping[str, Any]) -> PendingNode:
+    context, left = _entered(store, mode, options, ArrayOptions)
     if mode in ("w", "w-"):
-        return array_creation(place, {**left, "overwrite": mode == "w"})
+        return array_creation(context, {**left, "overwrite": mode == "w"})
     may_create = mode == "a" and ("shape" in left or "data" in left)
-    create = (lambda: array_creation(place, {**left, "if_exists": "match"}).op) if may_create else None
-    return Start(place, hierarchy.open_node(place.path, ArrayDocument, create), READ)
+    create = (lambda: array_creation(context, {**left, "if_exists": "match"}).op) if may_create else None
+    return PendingNode(context, hierarchy.open_node(context.path, ArrayDocument, create), READ)
 
 
-def _opening_group(store: Any, mode: str, options: Mapping[str, Any]) -> Start:
-    place, left = _entered(store, mode, options, GroupLayout)
+def _opening_group(store: Any, mode: str, options: Mapping[str, Any]) -> PendingNode:
+    context, left = _entered(store, mode, options, GroupLayout)
     if mode in ("w", "w-"):
-        return group_creation(place, {**left, "overwrite": mode == "w"})
-    create = (lambda: group_creation(place, {**left, "if_exists": "match"}).op) if mode == "a" else None
-    return Start(place, hierarchy.open_node(place.path, GroupDocument, create), READ)
+        return group_creation(context, {**left, "overwrite": mode == "w"})
+    create = (lambda: group_creation(context, {**left, "if_exists": "match"}).op) if mode == "a" else None
+    return PendingNode(context, hierarchy.open_node(context.path, GroupDocument, create), READ)
 
 
-def _opening(store: Any, mode: str, options: Mapping[str, Any]) -> Start:
-    place, _ = _entered(store, mode, options, None)
+def _opening(store: Any, mode: str, options: Mapping[str, Any]) -> PendingNode:
+    context, _ = _entered(store, mode, options, None)
     if mode in ("w", "w-"):
         hint = "Use create_array or create_group"
         raise OptionError("open cannot tell what to create", field="mode", expected="r | r+ | a", got=mode, hint=hint)
-    return Start(place, hierarchy.open_node(place.path), READ)
+    return PendingNode(context, hierarchy.open_node(context.path), READ)
 
 
-def _creating_group(store: Any, options: Mapping[str, Any]) -> Start:
+def _creating_group(store: Any, options: Mapping[str, Any]) -> PendingNode:
     return group_creation(*_placed(store, options))
 
 
-def _entered(store: Any, mode: str, options: Mapping[str, Any], kind: Any) -> tuple[Place, dict[str, Any]]:
-    """The place that options speak of, as the mode allows, and the options that are left for a new node of this kind.
+def _entered(store: Any, mode: str, options: Mapping[str, Any], kind: Any) -> tuple[NodeContext, dict[str, Any]]:
+    """The context of the node that options name, as the mode allows, and the options that are left for a new node of this kind.
 
     An unknown option is refused in every mode, though only some create.
     """
@@ -345,10 +346,10 @@ def _entered(store: Any, mode: str, options: Mapping[str, Any], kind: Any) -> tu
         raise OptionError("unknown mode", field="mode", expected=" | ".join(MODES), got=repr(mode), hint=hint)
     refuse_unknown(options, {**Where.__annotations__, **(kind.__annotations__ if kind else {})})
     _refuse_ignored(mode, options)
-    place, left = _placed(store, options)
+    context, left = _placed(store, options)
     if mode == "r":
-        place = Place(as_store(ReadOnly(place.store)), place.path, place.config, place.guarded)
-    return place, left
+        context = NodeContext(as_store(ReadOnly(context.store)), context.path, context.config, context.guarded)
+    return context, left
 
 
 _MEANT: dict[str, tuple[bool, str | None]] = {
@@ -374,7 +375,7 @@ def _refuse_ignored(mode: str, options: Mapping[str, Any]) -> None:
     check_format(options.get("zarr_format", 3))
 
 
-def _placed(store: Any, options: Mapping[str, Any]) -> tuple[Place, dict[str, Any]]:
+def _placed(store: Any, options: Mapping[str, Any]) -> tuple[NodeContext, dict[str, Any]]:
     left = dict(options)
     where = {key: left.pop(key) for key in Where.__annotations__ if key in left}
-    return _place(store, **where), left
+    return _context(store, **where), left

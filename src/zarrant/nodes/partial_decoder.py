@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy.typing as npt
 
-from zarrant.nodes.base import READ, Frozen, Place
+from zarrant.nodes.base import READ, Frozen, NodeContext
 from zarrant.ops.decoder import Decoder
 
 
-class DecoderFacts(Frozen):
+class DecoderProperties(Frozen):
     """What both decoders share."""
 
-    def __init__(self, place: Place, decoder: Decoder) -> None:
-        self._place, self._decoder = place, decoder
+    def __init__(self, context: NodeContext, decoder: Decoder) -> None:
+        self._context, self._decoder = context, decoder
 
     @property
     def chunk(self) -> tuple[int, ...]:
@@ -27,10 +27,10 @@ class DecoderFacts(Frozen):
         return self._decoder.held.nbytes
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} chunk={self.chunk} of {self._place.url}>"
+        return f"<{type(self).__name__} chunk={self.chunk} of {self._context.url}>"
 
 
-class PartialDecoder(DecoderFacts):
+class PartialDecoder(DecoderProperties):
     """One chunk, to be read many times.
 
     >>> import numpy as np, zarrant
@@ -63,12 +63,12 @@ class PartialDecoder(DecoderFacts):
         >>> decoder.retrieve(np.s_[0, 1:]).tolist()
         [[16, 17]]
         """
-        return self._place.run(self._decoder.retrieve(subset, out), READ)
+        return self._context.run(self._decoder.retrieve(subset, out), READ)
 
 
-class AsyncPartialDecoder(DecoderFacts):
+class AsyncPartialDecoder(DecoderProperties):
     """`PartialDecoder` with coroutines."""
 
     async def retrieve(self, subset: Any, *, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
         """See `PartialDecoder.retrieve`."""
-        return await self._place.run_async(self._decoder.retrieve(subset, out), READ)
+        return await self._context.run_async(self._decoder.retrieve(subset, out), READ)

@@ -11,18 +11,18 @@ from typing import Any
 
 from zarrant.errors import OptionError
 from zarrant.nodes.array_properties import ArrayProperties
-from zarrant.nodes.base import UPDATE, Frozen, Place
+from zarrant.nodes.base import UPDATE, Frozen, NodeContext
 from zarrant.nodes.locks import locked, locked_async
 from zarrant.ops.session import Encoder
 from zarrant.run.pool import available_memory
 
 
-class EncoderFacts(Frozen):
+class EncoderProperties(Frozen):
     """What both encoders share."""
 
-    def __init__(self, place: Place, encoder: Encoder) -> None:
-        self._place, self._encoder = place, encoder
-        self._held: Place | None = None
+    def __init__(self, context: NodeContext, encoder: Encoder) -> None:
+        self._context, self._encoder = context, encoder
+        self._held: NodeContext | None = None
 
     @property
     def chunk(self) -> tuple[int, ...]:
@@ -35,21 +35,21 @@ class EncoderFacts(Frozen):
         return self._encoder.nbytes
 
     @property
-    def _open(self) -> Place:
+    def _open(self) -> NodeContext:
         if self._held is None:
             raise OptionError("the encoder is not open", chunk=self.chunk, hint="Use it as a context manager: with ... as encoder")
         return self._held
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} chunk={self.chunk} of {self._place.url}>"
+        return f"<{type(self).__name__} chunk={self.chunk} of {self._context.url}>"
 
 
-class PartialEncoder(EncoderFacts):
-    """One chunk, held open for many changes. They are published together, at `flush()` and when the block ends.
+class PartialEncoder(EncoderProperties):
+    """One chunk, locked for many changes. They are stored together, at `flush()` and when the block ends.
 
     Inside the block other writers of the chunk wait, and readers see the old object. A block that ends with an exception
-    publishes nothing (but what was flushed); nor does a process that is killed. More changes than the option `memory_limit`
-    has room for are flushed early, without letting go of the chunk. Threads may share it.
+    stores nothing (but what was flushed); nor does a process that is killed. More changes than the option `memory_limit`
+    has room for are flushed early, without giving back the lock. Threads may share it.
 
     >>> import numpy as np, zarrant
     >>> a = zarrant.create_array({}, shape=(64, 64), dtype="uint8", chunks=(8, 8), shards=(64, 64))
@@ -62,8 +62,8 @@ class PartialEncoder(EncoderFacts):
     2
     """
 
-    def __init__(self, place: Place, encoder: Encoder) -> None:
-        super().__init__(place, encoder)
+    def __init__(self, context: NodeContext, encoder: Encoder) -> None:
+        super().__init__(context, encoder)
         self._turn = threading.RLock()
         self._stack = ExitStack()
 
@@ -125,7 +125,7 @@ class PartialEncoder(EncoderFacts):
     def __enter__(self) -> PartialEncoder:
         _not_twice(self)
         with ExitStack() as stack:
-            self._held = stack.enter_context(locked(self._place, self._encoder.state.document, [self._encoder.key], needed=False))
+            self._held = stack.enter_context(locked(self._context, self._encoder.state.document, [self._encoder.key], needed=False))
             self._stack = stack.pop_all()
         return self
 
@@ -139,14 +139,14 @@ class PartialEncoder(EncoderFacts):
                 self._encoder.discard()
 
 
-class AsyncPartialEncoder(EncoderFacts):
+class AsyncPartialEncoder(EncoderProperties):
     """`PartialEncoder` with coroutines: `async with a.partial_encoder(chunk) as encoder`.
 
     On a store that can only compare and swap, other writers do not wait: what they wrote meanwhile is merged at `flush()`.
     """
 
-    def __init__(self, place: Place, encoder: Encoder) -> None:
-        super().__init__(place, encoder)
+    def __init__(self, context: NodeContext, encoder: Encoder) -> None:
+        super().__init__(context, encoder)
         self._turn = asyncio.Lock()
         self._stack = AsyncExitStack()
 
@@ -168,8 +168,8 @@ class AsyncPartialEncoder(EncoderFacts):
     async def __aenter__(self) -> AsyncPartialEncoder:
         _not_twice(self)
         async with AsyncExitStack() as stack:
-            place = locked_async(self._place, self._encoder.state.document, [self._encoder.key], needed=False)
-            self._held = await stack.enter_async_context(place)
+            context = locked_async(self._context, self._encoder.state.document, [self._encoder.key], needed=False)
+            self._held = await stack.enter_async_context(context)
             self._stack = stack.pop_all()
         return self
 
@@ -185,9 +185,9 @@ class AsyncPartialEncoder(EncoderFacts):
 
 def encoder_of(array: ArrayProperties[Any], chunk: Sequence[int]) -> Encoder:
     """The operations of an encoder for one chunk of an array, in the memory that its options allow."""
-    return Encoder(array._state, chunk, array._place.config.memory_limit or available_memory() // 4)
+    return Encoder(array._state, chunk, array._context.config.memory_limit or available_memory() // 4)
 
 
-def _not_twice(encoder: EncoderFacts) -> None:
+def _not_twice(encoder: EncoderProperties) -> None:
     if encoder._held is not None:
         raise OptionError("the encoder is open already", chunk=encoder.chunk)

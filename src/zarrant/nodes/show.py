@@ -45,9 +45,9 @@ def array_info(array: Shown) -> Info:
             "Guard": array.guard,
         }
     )
-    if array._place.able.direct_io:
+    if array._context.able.direct_io:
         info["File access"] = access_of(array.store)
-    if array._place.able.file_reuse:
+    if array._context.able.file_reuse:
         info["File reuse"] = "updates rewrite files that nobody has open; readers by NFS exports and sendfile are not seen"
     if array.dimension_names:
         info["Dimensions"] = array.dimension_names
@@ -55,7 +55,7 @@ def array_info(array: Shown) -> Info:
 
 
 def codec_names(document: ArrayDocument) -> list[str]:
-    """The codecs of a document, those inside shards in brackets."""
+    """The codecs that metadata name, those inside shards in brackets."""
     names = []
     for codec in document.codecs:
         inner = [item.get("name", "?") if isinstance(item, dict) else str(item) for item in codec.configuration.get("codecs", ())]

@@ -1,11 +1,11 @@
-"""What stands in the place of a member of a group that cannot be opened, so that one such member hides none of the others."""
+"""What stands for a member of a group that cannot be opened, so that one such member hides none of the others."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from zarrant.errors import ZarrantError
-from zarrant.nodes.base import Located, Place, S
+from zarrant.nodes.base import Located, NodeContext, S
 
 
 class UnreadableNode(Located[S]):
@@ -23,8 +23,8 @@ class UnreadableNode(Located[S]):
     (['torn'], 'node', 'MetadataError')
     """
 
-    def __init__(self, place: Place, error: ZarrantError, kind: str = "node") -> None:
-        super().__init__(place)
+    def __init__(self, context: NodeContext, error: ZarrantError, kind: str = "node") -> None:
+        super().__init__(context)
         self._error, self._kind = error, kind
 
     @property
@@ -44,7 +44,7 @@ class UnreadableNode(Located[S]):
         return f"{type(self.error).__name__}: {self.error.message}{hint}"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._place, self.error, self.kind)
+        return type(self), (self._context, self.error, self.kind)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.url} ({self.reason})>"

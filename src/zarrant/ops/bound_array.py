@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant.codecs.chain import Chain, parse_chain
-from zarrant.codecs.protocols import ChunkSpec, CodecOptions, Prepared
+from zarrant.codecs.protocols import ArraySpec, CodecOptions, Prepared
 from zarrant.dtypes.base import Fill
 from zarrant.dtypes.fixed import FixedType, fixed_size, parse_data_type
 from zarrant.geometry.grid import ChunkGrid
@@ -96,7 +96,7 @@ class BoundArray:
         keys = KeyEncoding.from_document(document.chunk_key_encoding.name, document.chunk_key_encoding.configuration)
         chain = parse_chain(document.codecs, "$.codecs")
         for shape in grid.typical_shapes():  # what the codecs decide for it depends on the data type alone
-            chain = chain.bind(ChunkSpec(shape, data_type, fill))
+            chain = chain.bind(ArraySpec(shape, data_type, fill))
         if document.storage_transformers:  # those that may be ignored; the others are refused with the document
             chain = chain.skipping(tuple(transformer.name for transformer in document.storage_transformers))
         return cls(prefix, document, data_type, fill, grid, keys, chain, options, tuple(chain.subchunk_shapes()))
@@ -145,7 +145,7 @@ class BoundArray:
         """The codec chain, ready for chunks of a shape."""
         prepared = self._prepared.get(chunk_shape)
         if prepared is None:
-            prepared = self.chain.prepare(ChunkSpec(chunk_shape, self.data_type, self.fill), self.options.codec)
+            prepared = self.chain.prepare(ArraySpec(chunk_shape, self.data_type, self.fill), self.options.codec)
             if len(self._prepared) >= MAX_PREPARED:
                 self._prepared.clear()
             self._prepared[chunk_shape] = prepared

@@ -1,5 +1,7 @@
 """Consolidated metadata: the copies of all metadata below that a group keeps in its own `zarr.json`, kept in step.
 
+Those of Zarr V2 are an object of their own: `ops/consolidated_v2.py` keeps them in step.
+
 Readers that find copies look at nothing else: xarray and zarr-python open a whole hierarchy with one read. So a copy that is
 not in step is wrong data: rows that were appended are not seen, and what was cut off or deleted reads as fill values. In comes
 an operation that changes metadata; out goes the same operation (`in_step`), in which each write of a node's metadata also
@@ -26,7 +28,6 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 from zarrant.errors import (
@@ -41,6 +42,7 @@ from zarrant.errors import (
 from zarrant.limits import LIMITS
 from zarrant.metadata.node import V3
 from zarrant.metadata.v3 import CONSOLIDATED, Document, GroupDocument, dump, parse
+from zarrant.ops import consolidated_v2
 from zarrant.ops.guard import FIRST_PAUSE_S, LAST_PAUSE_S, MAX_TRIES
 from zarrant.ops.hierarchy import (
     DOCUMENT_COST,
@@ -52,6 +54,7 @@ from zarrant.ops.hierarchy import (
     require_group,
     same_kind,
 )
+from zarrant.ops.keeping import Keeping
 from zarrant.requests import (
     ANY,
     Locked,
@@ -72,22 +75,6 @@ from zarrant.storage import Version
 T = TypeVar("T")
 Entries = Mapping[str, Any]
 """The metadata of nodes as JSON values, by their paths below the group."""
-
-
-@dataclass(frozen=True)
-class Keeping:
-    """What is known of the groups above, and what the store can do about them."""
-
-    exclusive: bool = True
-    """Whether locks keep other writers out."""
-    conditional: bool = True
-    """Whether the store can replace an object on condition of its version."""
-    without: dict[str, Version] = field(default_factory=dict)
-    """The versions of groups that were seen to keep no copies, by path."""
-
-    def condition(self, version: Version) -> Version:
-        """What a write of that version asks for."""
-        return version if self.conditional else ANY
 
 
 def in_step(op: Op[T], keeping: Keeping, held: frozenset[str] = frozenset()) -> Op[T]:
@@ -114,12 +101,13 @@ def _answered(request: Request, keeping: Keeping, held: frozenset[str]) -> Op[An
         return (yield request._replace(op=in_step(request.op, keeping, held | set(request.keys))))
     if isinstance(request, Put) and len(request.items) == 1:
         (item,) = request.items
-        if item.key.endswith(f"/{V3}"):  # the root has no group above it
+        store = _STORE.get(item.key.rpartition("/")[2])
+        if store is not None and item.key != V3:  # the root has no group above it, and in V3 no copy of itself
             if not keeping.exclusive or item.key in held:
-                return (yield from _stored(request, keeping))
+                return (yield from store(request, keeping))
             # Else taking the lock would make a directory for a node that is to be erased, and is not there.
             if item.parts is not None or (yield from fetch_one(item.key)) is not None:
-                return (yield from locked((item.key,), _stored(request, keeping), nested=bool(held)))
+                return (yield from locked((item.key,), store(request, keeping), nested=bool(held)))
     return (yield request)
 
 
@@ -140,6 +128,10 @@ def _stored(request: Put, keeping: Keeping) -> Op[list[Any]]:
             again = request._replace(items=[item._replace(if_version=keeping.condition(outcomes[0]))])
             return (yield from _with_copies(groups, again, keeping))
     return outcomes
+
+
+_STORE = {V3: _stored, **dict.fromkeys(consolidated_v2.OBJECTS, consolidated_v2.store)}
+"""How each object of metadata is stored, by its name."""
 
 
 def _groups_with_copies(path: str, keeping: Keeping) -> Op[list[str]]:
@@ -274,6 +266,9 @@ def consolidate(path: str, keeping: Keeping) -> Op[Document]:
     the lock of each node is waited for, one at a time: whoever began before has ended. Then all metadata are read and the
     copies are stored, under the group's lock: nobody changes a node meanwhile.
     """
+    group = yield from find_document(path)
+    if isinstance(group, GroupDocument) and group.v2 is not None:
+        return (yield from consolidated_v2.consolidate(path, group, keeping))
     key = document_key(path)
     for attempt in range(MAX_TRIES):
         version = yield from _alone(path, _announce(path, keeping), keeping)

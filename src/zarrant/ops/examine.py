@@ -80,7 +80,7 @@ def _examine_leaf(leaf: ChunkPipeline, source: Stored, deep: bool) -> Op[Examine
             yield from source.read([ByteRange(0, 0)])  # its version is not known yet
         if data is not None:
             zero = np.zeros(1, np.int64)
-            failed = leaf.check(Fetched(zero, [data], zero, zero, np.array([len(data)])))
+            failed = yield from leaf.check(Fetched(zero, [data], zero, zero, np.array([len(data)])))
             problems = [Problem("chunk", f"does not decode: {reason}", False) for reason in failed.values()]
     else:
         yield from source.read([ByteRange(0, 0)])

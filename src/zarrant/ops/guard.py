@@ -41,14 +41,14 @@ FIRST_PAUSE_S, LAST_PAUSE_S = 0.001, 0.5
 class Guard(Enum):
     """What keeps other writers of an object out while it is changed."""
 
-    NONE = ("none", False, False, 1)
-    COMPARE_AND_SWAP = ("compare-and-swap", False, False, MAX_TRIES)
-    LOCK = ("lock", True, False, MAX_TRIES)
-    NESTED_LOCK = ("lock inside a lock", True, True, MAX_TRIES)
-    GROUP_COMMIT = ("group commit", True, False, MAX_TRIES)
+    NONE = ("none", False, False, False)
+    COMPARE_AND_SWAP = ("compare-and-swap", False, False, True)
+    LOCK = ("lock", True, False, True)
+    NESTED_LOCK = ("lock inside a lock", True, True, True)
+    GROUP_COMMIT = ("group commit", True, False, True)
 
-    def __init__(self, label: str, lock: bool, nested: bool, tries: int) -> None:
-        self.label, self.lock, self.nested, self.tries = label, lock, nested, tries
+    def __init__(self, label: str, lock: bool, nested: bool, again: bool) -> None:
+        self.label, self.lock, self.nested, self.again = label, lock, nested, again
 
     @staticmethod
     def lock_if(exclusive: bool) -> Guard:
@@ -110,7 +110,7 @@ def update_object(
     if guard is Guard.GROUP_COMMIT:
         first: Any = change  # a Mergeable
         return commit_together(key, first.kind, first, partial(_update_merged, key, first, node, source))
-    tries = partial(_tries, key, change, source, node, guard.tries)
+    tries = partial(_tries, key, change, source, node, guard.again)
     return with_lock(key, tries, node, guard.nested) if guard.lock else _while_there(key, tries, node)
 
 
@@ -147,12 +147,12 @@ def _apply_merged(first: Mergeable, take: Callable[[], Sequence[Any]], source: S
     return first.merged(take())(source)
 
 
-def _tries(key: str, change: Change, source: Callable[[str], Stored], node: Node | None, tries: int) -> Op[Version]:
-    for attempt in range(tries):
+def _tries(key: str, change: Change, source: Callable[[str], Stored], node: Node | None, again: bool) -> Op[Version]:
+    for attempt in range(MAX_TRIES if again else 1):
         try:
             return (yield from _try(source(key), change, node))
         except VersionChangedError as error:
-            if tries == 1:
+            if not again:
                 raise _lost_update(key, error) from error
             yield from pause(random.uniform(0, min(LAST_PAUSE_S, FIRST_PAUSE_S * 2**attempt)))
     raise _lost_every_race(key)

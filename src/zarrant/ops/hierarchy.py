@@ -29,7 +29,7 @@ from zarrant.errors import (
 )
 from zarrant.limits import LIMITS
 from zarrant.metadata import node, v2
-from zarrant.metadata.node import ATTRIBUTES_V2, MAIN, MAIN_V2, NAMES, V3, key_of, main_name
+from zarrant.metadata.node import ATTRIBUTES_V2, COPIES_V2, GROUP_V2, MAIN, MAIN_V2, NAMES, V3, key_of, main_name
 from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument, attributes_of
 from zarrant.ops.bound_array import BoundArray, OpOptions
 from zarrant.ops.guard import FIRST_PAUSE_S, MAX_TRIES, Guard, update_object
@@ -134,7 +134,7 @@ def read_document(path: str) -> Op[Document]:
 def find_document(path: str) -> Op[Document | None]:
     """The metadata of a node, of either version of the format, or None."""
     found = yield from stored_document(path)
-    return found if found is not None else (yield from _find_v2(path))
+    return found if found is not None else (yield from find_v2(path))
 
 
 def stored_document(path: str, like: Document | None = None) -> Op[Document | None]:
@@ -153,7 +153,7 @@ def stored_document(path: str, like: Document | None = None) -> Op[Document | No
     return (yield from _with_attributes(path, main, blob))
 
 
-def _find_v2(path: str) -> Op[Document | None]:
+def find_v2(path: str) -> Op[Document | None]:
     """The metadata of a node of V2."""
     keys = [key_of(path, name) for name in MAIN_V2]
     outcomes = yield from fetch([ReadRequest(key, limit=LIMITS.document) for key in keys])
@@ -507,6 +507,8 @@ def store_document(path: str, document: Document) -> Op[None]:
 def erase_document(path: str) -> Op[None]:
     """Erase the document of a node; its chunks stay. Succeeds where there is none."""
     for name in (yield from _main_objects(path)) or [V3]:
+        if name == GROUP_V2 and (yield from fetch_one(key_of(path, COPIES_V2), ())) is not None:
+            yield from put_one(key_of(path, COPIES_V2), None)  # first: other libraries would read nothing else
         yield from put_one(key_of(path, name), None)
 
 
@@ -518,7 +520,7 @@ def change_document(path: str, change: Callable[[Document], Document], guarded: 
     try:
         return (yield from _change_v3(path, change, guarded))
     except NodeNotFoundError:
-        found = yield from _find_v2(path)
+        found = yield from find_v2(path)
         if found is None:
             raise
     return (yield from _change_v2(path, found, change, guarded))

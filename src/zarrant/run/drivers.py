@@ -62,7 +62,7 @@ from zarrant.run.items import (
 )  # fmt: skip
 from zarrant.run.lanes import lane_executor
 from zarrant.run.pool import Pool, Threads
-from zarrant.storage import Blob, Buffer, Store, Version, as_store, capabilities
+from zarrant.storage import NOTHING, Blob, Buffer, Calls, Capabilities, Store, Version, as_store, capabilities
 from zarrant.stores.guarded import grouped
 from zarrant.stores.locked import NestedLocks
 
@@ -88,12 +88,20 @@ class World(NamedTuple):
     """Threads of an event loop's hold: its operations must not wait for a thread behind those that wait for the hold."""
     asker: Asker | None = None
     """For whom locks are taken; None: for whom they are taken already in this thread."""
+    can: Capabilities = NOTHING
+    """What the store can do: looked up where the store comes in, not for each request."""
+
+    def on(self, store: object, outside: Store | None) -> World:
+        """The same on another form of the store, under a lock."""
+        return self._replace(store=as_store(store), outside=outside, can=capabilities(store))
 
 
 def perform(op: Op[T], world: World) -> T:
     """Run an operation to its end in this thread."""
     start, token = Taken(), given_up.set(None if world.cancelled is None else world.cancelled.is_set)
     before = None if world.asker is None else asking.set(world.asker)
+    if world.can is NOTHING:
+        world = world._replace(can=capabilities(world.store))
     try:
         return _drive(op, world)
     except BaseException as error:
@@ -126,22 +134,23 @@ def _drive(op: Op[T], world: World) -> T:
 
 
 def _fetch(request: Fetch, world: World) -> list[Blob | Exception | None]:
-    return [outcome(get, want, world.store) for want in request.wants]
+    store, calls = world.store, world.can.sync_calls
+    return [outcome(get, want, store, calls) for want in request.wants]
 
 
 def _put(request: Put, world: World) -> list[Any]:
     try:
-        store = on_condition(request.condition, world.store)
+        store = on_condition(request.condition, world.store, world.can)
     except Exception as error:
         return [annotated(error, item.key, world.store) for item in request.items]
     if len(request.items) == 1:
-        return [outcome(store_in_turn, request.items[0], store)]
-    with grouped(store) as together:
-        return store_all(request.items, together)
+        return [outcome(store_in_turn, request.items[0], store, world.can.sync_calls)]
+    with grouped(store, world.can) as together:
+        return store_all(request.items, together, world.can)
 
 
 def _all(request: All, world: World) -> list[Any]:
-    with grouped(world.store) as store:
+    with grouped(world.store, world.can) as store:
         inside = world._replace(store=store, asker=asker_of_parts())
         return world.pool.run_all(request.ops, lambda op: perform(op, inside), request.cost, world.concurrency)
 
@@ -150,9 +159,9 @@ def _locked(request: Locked, world: World) -> Any:
     condition = None if request.below is None else OnlyWhile(request.below, ANY)
     if request.nested and world.outside is not None:
         with hold(request.keys, on_condition(condition, world.outside)) as more:
-            return _drive(request.op, world._replace(store=as_store(NestedLocks(world.store, more, request.keys))))
-    with hold(request.keys, on_condition(condition, world.store)) as held:
-        return _drive(request.op, world._replace(store=held, outside=world.outside or world.store))
+            return _drive(request.op, world.on(NestedLocks(world.store, more, request.keys), world.outside))
+    with hold(request.keys, on_condition(condition, world.store, world.can)) as held:
+        return _drive(request.op, world.on(held, world.outside or world.store))
 
 
 def _group_commit(request: GroupCommit, world: World) -> None:
@@ -161,19 +170,19 @@ def _group_commit(request: GroupCommit, world: World) -> None:
 
 def _erase_prefix(request: ErasePrefix, world: World) -> bool:
     if request.link_only:
-        return capabilities(world.store).erase_link and world.store.erase_link(request.prefix)
-    require(capabilities(world.store).sync_calls, "erase", world.store)
+        return world.can.erase_link and world.store.erase_link(request.prefix)
+    require(world.can.sync_calls, "erase", world.store)
     world.store.erase_prefix(request.prefix)
     return False
 
 
 def _list_dir(request: ListDir, world: World) -> tuple[list[str], list[str]]:
-    require(capabilities(world.store).sync_calls, "list", world.store)
+    require(world.can.sync_calls, "list", world.store)
     return world.store.list_dir(request.prefix)
 
 
 def _list_prefix(request: ListPrefix, world: World) -> list[str]:
-    require(capabilities(world.store).sync_calls, "list", world.store)
+    require(world.can.sync_calls, "list", world.store)
     return list(world.store.list_prefix(request.prefix))
 
 
@@ -205,8 +214,8 @@ _ANSWERS: dict[type, Callable[[Any, World], Any]] = {
 async def perform_async(op: Op[T], world: World) -> T:
     """Run an operation to its end without blocking the event loop."""
     cancelled = threading.Event()
-    world = world._replace(cancelled=cancelled)
-    if capabilities(world.store).awaits:
+    world = world._replace(cancelled=cancelled, can=capabilities(world.store) if world.can is NOTHING else world.can)
+    if world.can.awaits:
         return await _perform_steps(op, world._replace(gate=asyncio.Semaphore(max(1, world.concurrency))))
     world = world._replace(asker=Asker(asyncio.current_task()))
     return await in_thread(lambda: perform(op, world), cancelled, world.executor)
@@ -267,7 +276,7 @@ class _Step:
 
 
 async def _answer_async(request: Request, world: World) -> Any:
-    store, calls = world.store, capabilities(world.store).async_calls
+    store, calls = world.store, world.can.async_calls
     match request:
         case Fetch(wants):
             return await _each(_get_async, wants, world)
@@ -284,7 +293,7 @@ async def _answer_async(request: Request, world: World) -> Any:
         case Acknowledge():
             return await in_thread(lambda: settle(store), executor=world.executor)
         case CheckUnchanged(key, version):
-            return await _steady_async(key, version, store)
+            return await _steady_async(key, version, store, calls)
         case Pause(seconds):
             return await asyncio.sleep(seconds)
         case ErasePrefix(_, link_only=True):
@@ -303,18 +312,18 @@ async def _answer_async(request: Request, world: World) -> Any:
 
 async def _locked_async(request: Locked, world: World) -> Any:
     store = world.store
-    if not capabilities(store).async_calls.hold:
+    if not world.can.async_calls.hold:
         return await _perform_steps(request.op, world)  # the operation compares and swaps
     outer = world.outside if request.nested else None
     async with (store if outer is None else outer).hold_async(request.keys) as held:
         inside = held if outer is None else NestedLocks(store, held, request.keys)
-        return await _perform_steps(request.op, world._replace(store=as_store(inside), outside=world.outside or store))
+        return await _perform_steps(request.op, world.on(inside, world.outside or store))
 
 
-async def _steady_async(key: str, version: Version, store: Store) -> bool:
-    if capabilities(store).async_calls.hold:
+async def _steady_async(key: str, version: Version, store: Store, calls: Calls) -> bool:
+    if calls.hold:
         return False  # who holds it is not known
-    require(capabilities(store).async_calls, "get", store)
+    require(calls, "get", store)
     try:
         return await store.get_ranges_async(key, (), version) is not None
     except VersionChangedError:
@@ -325,7 +334,7 @@ async def _changed_async(condition: OnlyWhile, world: World) -> Exception | None
     """The error where a condition does not hold; looked at right before the write."""
     try:
         async with world.gate or nullcontext():
-            require(capabilities(world.store).async_calls, "get", world.store)
+            require(world.can.async_calls, "get", world.store)
             blob = await world.store.get_ranges_async(condition.key, ())
         condition.check(None if blob is None else blob.version)
     except Exception as error:
@@ -356,26 +365,26 @@ async def _all_async(request: All, world: World) -> list[Any]:
     return results
 
 
-async def _each(act: Callable[[Any, Any], Any], items: Sequence[Any], world: World) -> list[Any]:
+async def _each(act: Callable[[Any, Store, Calls], Any], items: Sequence[Any], world: World) -> list[Any]:
     async def one(item: ReadRequest | WriteRequest) -> Any:
         try:
             async with world.gate or nullcontext():
-                return await act(item, world.store)
+                return await act(item, world.store, world.can.async_calls)
         except Exception as error:
             return annotated(error, item.key, world.store)
 
     return list(await asyncio.gather(*(one(item) for item in items)))
 
 
-async def _get_async(want: ReadRequest, store: Store) -> Blob | None:
-    require(capabilities(store).async_calls, "get", store)
+async def _get_async(want: ReadRequest, store: Store, calls: Calls) -> Blob | None:
+    require(calls, "get", store)
     if want.ranges is None:
         return check_whole(want, await store.get_async(want.key))
     return check_ranges(want.ranges, await store.get_ranges_async(want.key, want.ranges, want.if_version))
 
 
-async def _store_async(item: WriteRequest, store: Store) -> Version:
-    calls, swaps = capabilities(store).async_calls, item.if_version is not ANY
+async def _store_async(item: WriteRequest, store: Store, calls: Calls) -> Version:
+    swaps = item.if_version is not ANY
     if item.parts is None:
         require(calls, "erase_if" if swaps else "erase", store)
         await (store.erase_if_async(item.key, item.if_version) if swaps else store.erase_async(item.key))

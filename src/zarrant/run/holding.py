@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import cast
 
 from zarrant.locking.local import KeyQueues, in_turn
-from zarrant.storage import OnlyWhile, Store, Version, as_store, capabilities
+from zarrant.storage import Capabilities, OnlyWhile, Store, Version, as_store, capabilities
 from zarrant.stores.locked import LockedStore
 
 QUEUE_TIMEOUT = 60.0
@@ -26,7 +26,7 @@ def hold(keys: Sequence[str], store: Store, timeout: float = QUEUE_TIMEOUT) -> A
     """Lock keys; LockTimeout with none of them locked. A store with a `hold` of its own knows how long to wait."""
     if capabilities(store).sync_calls.hold:
         return cast("AbstractContextManager[Store]", store.hold(keys))
-    return _queue(keys, store, timeout)
+    return queued(keys, store, timeout)
 
 
 def steady(key: str, version: Version, store: Store) -> bool:
@@ -42,14 +42,14 @@ def steady(key: str, version: Version, store: Store) -> bool:
     return version_of(key, inner) == version
 
 
-def on_condition(condition: OnlyWhile | None, store: Store) -> Store:
+def on_condition(condition: OnlyWhile | None, store: Store, can: Capabilities | None = None) -> Store:
     """The store, on which writes are made only while the condition holds; MetadataChangedError where it does not hold now.
 
     A store that cannot check it itself, under its own lock, is asked right before the write.
     """
     if condition is None:
         return store
-    if capabilities(store).only_while:
+    if (can or capabilities(store)).only_while:
         return as_store(store.only_while(condition))
     condition.check(version_of(condition.key, store))
     return store
@@ -79,7 +79,8 @@ def settle(store: Store) -> None:
 
 
 @contextmanager
-def _queue(keys: Sequence[str], store: Store, timeout: float) -> Iterator[Store]:
+def queued(keys: Sequence[str], store: Store, timeout: float = QUEUE_TIMEOUT) -> Iterator[Store]:
+    """Lock keys of a store that has no `hold`, against the threads of this process."""
     names = {_queue_name(key, store): key for key in keys}
     with (
         in_turn(_queues, names, time.monotonic() + timeout, _place(store)),

@@ -11,17 +11,17 @@ from typing import TypeVar, cast
 
 from zarrant.errors import CapabilityError, LimitError, StoreError, VersionChangedError, ZarrantError
 from zarrant.requests import ReadRequest, WriteRequest
-from zarrant.run.holding import hold
-from zarrant.storage import ANY, Blob, Buffer, ByteRange, Calls, Hole, Store, Version, capabilities, expect_version, filled
+from zarrant.run.holding import queued
+from zarrant.storage import ANY, Blob, Buffer, ByteRange, Calls, Capabilities, Hole, Store, Version, expect_version, filled
 
 T = TypeVar("T")
 Item = TypeVar("Item", ReadRequest, WriteRequest)
 
 
-def outcome(act: Callable[[Item, Store], T], item: Item, store: Store) -> T | Exception:
+def outcome(act: Callable[[Item, Store, Calls], T], item: Item, store: Store, calls: Calls) -> T | Exception:
     """What an act on one item gives, or its error, which names the key."""
     try:
-        return act(item, store)
+        return act(item, store, calls)
     except Exception as error:
         return annotated(error, item.key, store)
 
@@ -41,9 +41,8 @@ def require(calls: Calls, name: str, store: Store) -> None:
         raise CapabilityError("the store cannot do this", store=repr(store), expected=name)
 
 
-def get(want: ReadRequest, store: Store) -> Blob | None:
+def get(want: ReadRequest, store: Store, calls: Calls) -> Blob | None:
     """Read one object or its ranges."""
-    calls = capabilities(store).sync_calls
     require(calls, "get", store)
     if want.ranges is not None:
         return check_ranges(want.ranges, store.get_ranges(want.key, want.ranges, want.if_version))
@@ -74,17 +73,17 @@ def check_whole(want: ReadRequest, blob: Blob | None) -> Blob | None:
     return blob
 
 
-def store_in_turn(item: WriteRequest, store: Store) -> Version:
+def store_in_turn(item: WriteRequest, store: Store, calls: Calls) -> Version:
     """Store or erase; returns the new version. What replaces an object whatever is there waits while another thread holds it."""
-    if item.if_version is not ANY or capabilities(store).sync_calls.hold:
-        return _store(item, store)
-    with hold((item.key,), store) as held:
-        return _store(item, held)
+    if item.if_version is not ANY or calls.hold:
+        return _store(item, store, calls)
+    with queued((item.key,), store) as held:
+        return _store(item, held, calls)
 
 
-def store_all(items: Sequence[WriteRequest], store: Store) -> list[Version | Exception]:
+def store_all(items: Sequence[WriteRequest], store: Store, can: Capabilities) -> list[Version | Exception]:
     """Store or erase each; whole objects with one call, where the store has one for them."""
-    whole = [i for i, item in enumerate(items) if _is_whole(item)] if capabilities(store).put_all else []
+    whole = [i for i, item in enumerate(items) if _is_whole(item)] if can.put_all else []
     found: dict[int, Version | Exception] = {}
     if len(whole) > 1:
         found = dict(
@@ -92,7 +91,7 @@ def store_all(items: Sequence[WriteRequest], store: Store) -> list[Version | Exc
         )
     for i, item in enumerate(items):
         if i not in found:
-            found[i] = outcome(store_in_turn, item, store)
+            found[i] = outcome(store_in_turn, item, store, can.sync_calls)
         elif isinstance(error := found[i], Exception):
             found[i] = annotated(error, item.key, store)
     return [found[i] for i in range(len(items))]
@@ -104,8 +103,8 @@ def _is_whole(item: WriteRequest) -> bool:
     return item.if_version is ANY and parts is not None and not any(isinstance(part, ByteRange | Hole) for part in parts)
 
 
-def _store(item: WriteRequest, store: Store) -> Version:
-    calls, swaps = capabilities(store).sync_calls, item.if_version is not ANY
+def _store(item: WriteRequest, store: Store, calls: Calls) -> Version:
+    swaps = item.if_version is not ANY
     if item.parts is None:
         require(calls, "erase_if" if swaps else "erase", store)
         if swaps:

@@ -1,5 +1,6 @@
 """What a store is: the protocols of its methods, what it turns out to have, and the base of stores around other stores."""
 
+from zarrant.storage.capabilities import NOTHING as NOTHING
 from zarrant.storage.capabilities import Calls as Calls
 from zarrant.storage.capabilities import Capabilities as Capabilities
 from zarrant.storage.capabilities import access_of as access_of

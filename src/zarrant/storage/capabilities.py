@@ -142,6 +142,9 @@ class Capabilities:
         return self._hash
 
 
+NOTHING = Capabilities()
+
+
 class Described:
     """A store whose capabilities are not those of its class alone: a wrapper.
 

@@ -179,6 +179,6 @@ class Synchronized(Forwarding):
         return type(self), (self.store, self.synchronizer, self.timeout)
 
 
-def grouped(store: Store) -> AbstractContextManager[Any]:
+def grouped(store: Store, can: Capabilities) -> AbstractContextManager[Any]:
     """The store, on which writes are acknowledged together where it can do that (`storage.WriteBatch`)."""
-    return store.grouped() if capabilities(store).batch else nullcontext(store)
+    return store.grouped() if can.batch else nullcontext(store)

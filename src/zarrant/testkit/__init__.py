@@ -9,9 +9,10 @@ A suite is a class of tests; a subclass of it with one fixture tests what is you
         def store(self, tmp_path):
             return MyStore(tmp_path)
 
-`StoreSuite` and `AsyncStoreSuite` test what `zarrant.storage` promises. `FaultyLayer` (file calls that fail when a test says so)
-and `SimulatedDisk` (a disk in memory, to be cut off from power) are what our own store on files is tested with. The suites
-need pytest to run, not to be imported.
+`StoreSuite` and `AsyncStoreSuite` test what `zarrant.storage` promises; `ArrayToArraySuite`, `ArrayToBytesSuite` and
+`BytesToBytesSuite` what a codec promises, `DataTypeSuite` and `ChunkGridSuite` a data type and a chunk grid. `FaultyLayer`
+(file calls that fail when a test says so) and `SimulatedDisk` (a disk in memory, to be cut off from power) are what our own
+store on files is tested with. The suites need pytest to run, not to be imported.
 """
 
 import sys
@@ -23,6 +24,9 @@ if (_pytest := sys.modules.get("pytest")) is not None:
 
 from zarrant.testkit.async_store_suite import AsyncStoreSuite, blocking
 from zarrant.testkit.checks import check, check_equal, content, needs, raises, together
+from zarrant.testkit.chunk_grid_suite import ChunkGridSuite
+from zarrant.testkit.codec_suite import ArrayToArraySuite, ArrayToBytesSuite, BytesToBytesSuite
+from zarrant.testkit.data_type_suite import DataTypeSuite
 from zarrant.testkit.faulty_files import FaultyLayer
 from zarrant.testkit.simulated_disk import SimulatedDisk, SimulatedLayer
 from zarrant.testkit.store_suite import BAD_KEYS, BAD_PREFIXES, StoreSuite
@@ -30,7 +34,12 @@ from zarrant.testkit.store_suite import BAD_KEYS, BAD_PREFIXES, StoreSuite
 __all__ = [
     "BAD_KEYS",
     "BAD_PREFIXES",
+    "ArrayToArraySuite",
+    "ArrayToBytesSuite",
     "AsyncStoreSuite",
+    "BytesToBytesSuite",
+    "ChunkGridSuite",
+    "DataTypeSuite",
     "FaultyLayer",
     "SimulatedDisk",
     "SimulatedLayer",

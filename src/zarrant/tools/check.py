@@ -18,7 +18,7 @@ from zarrant.errors import NodeNotFoundError, UnknownExtensionError, ZarrantErro
 from zarrant.metadata.node import NAMES, key_of
 from zarrant.metadata.text import dump_json
 from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument, parse
-from zarrant.nodes.base import LIST, READ, Place
+from zarrant.nodes.base import LIST, READ, NodeContext
 from zarrant.ops.batching import batch_size
 from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.consolidated import entry
@@ -56,7 +56,7 @@ class Found:
     """An array that could be opened, and what is found in it, as `inspect` fills it in."""
 
     state: BoundArray
-    place: Place
+    place: NodeContext
     findings: list[Finding] = field(default_factory=list)
     examined: dict[tuple[int, ...], Examined] = field(default_factory=dict)
     orphans: list[tuple[int, ...]] = field(default_factory=list)
@@ -99,21 +99,21 @@ def check(address: Any, *, deep: bool = False, report: Report | None = None) -> 
     >>> [finding.kind for finding in check(objects, deep=True).findings]
     ['chunk']
     """
-    place = open_place(address)
+    place = open_context(address)
     arrays, broken = search(place, place.path)
     broken += [finding_of(leftover) for leftover in outside(place, arrays)]
     return summed(place, deep, arrays, broken, sum(inspect(found, deep, report) for found in arrays))
 
 
-def open_place(address: Any) -> Place:
+def open_context(address: Any) -> NodeContext:
     """Where an address leads, whatever is there."""
     options = defaults.config
     files = {"locking": options.locking, "lock_timeout": options.lock_timeout}
     store, prefix = resolve_store(address, None, files)
-    return Place(store, prefix.rstrip("/"), options)
+    return NodeContext(store, prefix.rstrip("/"), options)
 
 
-def search(place: Place, path: str) -> tuple[list[Found], list[Finding]]:
+def search(place: NodeContext, path: str) -> tuple[list[Found], list[Finding]]:
     """The arrays at and below a path, and the metadata that are broken or not supported; NodeNotFoundError where nothing is."""
     arrays: list[Found] = []
     broken: list[Finding] = []
@@ -198,7 +198,7 @@ def inspect(found: Found, deep: bool, report: Report | None = None) -> int:
     return len(chunks)
 
 
-def outside(place: Place, arrays: Sequence[Found]) -> list[Leftover]:
+def outside(place: NodeContext, arrays: Sequence[Found]) -> list[Leftover]:
     """The leftovers that are in none of the arrays: those of groups, and of what is broken."""
     if not isinstance(place.store, FilesystemStore):
         return []
@@ -236,7 +236,7 @@ def _judge(found: Found, chunk: tuple[int, ...], outcome: Examined | Exception) 
         yield Finding("dead bytes", key, chunk, f"{outcome.dead} of {outcome.stored} bytes: compact() frees them", "note", False)
 
 
-def summed(place: Place, deep: bool, arrays: Sequence[Found], broken: Sequence[Finding], objects: int) -> CheckReport:
+def summed(place: NodeContext, deep: bool, arrays: Sequence[Found], broken: Sequence[Finding], objects: int) -> CheckReport:
     """The report on all arrays."""
     findings = [*broken, *(finding for found in arrays for finding in found.findings)]
     examined = [each for found in arrays for each in found.examined.values()]

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from zarrant.errors import OptionError, ZarrantError
-from zarrant.nodes.base import LIST, READ, UPDATE, Place
+from zarrant.nodes.base import LIST, READ, UPDATE, NodeContext
 from zarrant.ops.examine import erase_orphan, object_version, salvage
 from zarrant.progress import Report
 from zarrant.requests import Op, fetch_one
 from zarrant.storage import Blob, ByteRange, Version
 from zarrant.stores.filesystem import FilesystemStore
-from zarrant.tools.check import CheckReport, Found, check, finding_of, inspect, open_place, outside, search, summed
+from zarrant.tools.check import CheckReport, Found, check, finding_of, inspect, open_context, outside, search, summed
 from zarrant.tools.leftovers import Leftover, remove
 
 COPY_STEP = 64 << 20
@@ -81,7 +81,7 @@ def repair(
     or erased go to the directory `backup`, by default `<store>.bak-<time>` beside the store, under their keys. OptionError where
     there is no such place (a store that is no directory needs one).
     """
-    place = open_place(address)
+    place = open_context(address)
     arrays, broken = search(place, place.path)
     others = outside(place, arrays)
     broken += map(finding_of, others)
@@ -127,7 +127,7 @@ def _removals(found: Iterable[Leftover]) -> Iterator[_Plan]:
             yield _Plan(Action("remove", leftover.name, None, leftover.detail, "planned"), None, leftover=leftover)
 
 
-def _perform(place: Place, vault: _Vault, plan: _Plan) -> Action:
+def _perform(place: NodeContext, vault: _Vault, plan: _Plan) -> Action:
     """Do one thing; the action with its outcome."""
     action = plan.action
     try:
@@ -151,8 +151,8 @@ def _remove(store: FilesystemStore, leftover: Leftover) -> bool:
 class _Vault:
     """Where copies go: made when the first one does."""
 
-    def __init__(self, place: Place, directory: str | os.PathLike[str] | None, needed: bool) -> None:
-        self._place = place
+    def __init__(self, place: NodeContext, directory: str | os.PathLike[str] | None, needed: bool) -> None:
+        self._context = place
         if directory is not None:
             self._directory: Path | None = Path(directory)
         elif isinstance(place.store, FilesystemStore):
@@ -179,6 +179,6 @@ class _Vault:
         self.used = str(self._directory)
 
     def _read(self, key: str, version: Version, offset: int, length: int) -> Blob:
-        blob = self._place.run(fetch_one(key, (ByteRange(offset, length),), version), READ)
+        blob = self._context.run(fetch_one(key, (ByteRange(offset, length),), version), READ)
         assert blob is not None, "an object of a version is there, or VersionChangedError"
         return blob

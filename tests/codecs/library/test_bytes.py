@@ -6,6 +6,18 @@ import pytest
 from zarrant.codecs import Bytes
 from zarrant.errors import MetadataError
 from zarrant.metadata.v3 import Named
+from zarrant.testkit import ArrayToBytesSuite
+
+
+class TestBytes(ArrayToBytesSuite):
+    @pytest.fixture(params=["little", "big"])
+    def codec(self, request):
+        return Bytes(request.param)
+
+
+class TestBytesOfComplexNumbers(TestBytes):
+    dtype = "complex64"
+
 
 TYPES = ["bool", "int8", "uint16", "int32", "uint64", "float16", "float32", "float64", "complex64", "complex128"]
 

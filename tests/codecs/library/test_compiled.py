@@ -13,6 +13,7 @@ from zarrant.codecs.library.numcodecs_adapter import CODECS as NUMCODECS
 from zarrant.codecs.protocols import BytesSpec
 from zarrant.errors import ChunkError, MetadataError, UnknownExtensionError
 from zarrant.metadata.v3 import Named
+from zarrant.testkit import BytesToBytesSuite
 
 DATA = (np.arange(3000, dtype="int32") // 7).reshape(50, 60)
 CODECS = [
@@ -22,6 +23,20 @@ CODECS = [
     Crc32c(),
     *(Numcodecs(f"numcodecs.{name}") for name in NUMCODECS if name not in ("shuffle", "fletcher32", "jenkins_lookup3")),
 ]
+
+
+class TestCompiled(BytesToBytesSuite):
+    @pytest.fixture(
+        params=[Zstd(3, True), Gzip(1), Crc32c(), Blosc("lz4", 5, "shuffle", 4), Blosc("zstd", 1, "noshuffle", 1)], ids=str
+    )
+    def codec(self, request):
+        return request.param
+
+
+class TestNumcodecs(BytesToBytesSuite):
+    @pytest.fixture(params=["bz2", "zlib", "lz4", "crc32", "adler32", "fletcher32", "lzma"])
+    def codec(self, request):
+        return Numcodecs(f"numcodecs.{request.param}")
 
 
 @pytest.mark.parametrize("step", CODECS, ids=str)

@@ -8,6 +8,13 @@ import pytest
 from zarrant.codecs import Bytes, Transpose
 from zarrant.errors import MetadataError
 from zarrant.metadata.v3 import Named
+from zarrant.testkit import ArrayToArraySuite
+
+
+class TestTranspose(ArrayToArraySuite):
+    @pytest.fixture(params=[(0, 1), (1, 0)], ids=str)
+    def codec(self, request):
+        return Transpose(request.param)
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))

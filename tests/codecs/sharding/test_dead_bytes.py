@@ -10,7 +10,7 @@ import pytest
 
 from zarrant import requests
 from zarrant.codecs.chain import chain_of
-from zarrant.codecs.protocols import ChunkSpec, CodecOptions
+from zarrant.codecs.protocols import ArraySpec, CodecOptions
 from zarrant.codecs.sharding import dead_bytes
 from zarrant.codecs.sharding.dead_bytes import Record, allowance, lay_out, read_record, record_size
 from zarrant.codecs.sharding.format import Index
@@ -43,7 +43,7 @@ class Object:
         sharding = {"chunk_shape": [rows], "codecs": inner, "index_codecs": index, "index_location": at}
         data_type = from_numpy("uint32")
         self.shape = (n * rows,)
-        self.spec = ChunkSpec(self.shape, data_type, data_type.fill_from_python(0))
+        self.spec = ArraySpec(self.shape, data_type, data_type.fill_from_python(0))
         chain = chain_of([read_codec(Named("sharding_indexed", sharding), "$")]).bind(self.spec)
         prepared = chain.prepare(self.spec, CodecOptions(**options))
         assert isinstance(prepared, Shard)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from zarrant import kernels
 from zarrant.codecs.configuration import check_members, choice
-from zarrant.codecs.protocols import BytesSpec, ChunkSpec, Kind, Step
+from zarrant.codecs.protocols import ArraySpec, BytesSpec, Kind, Step
 from zarrant.errors import MetadataError
 from zarrant.kernels import reference
 from zarrant.metadata.v3 import Named
@@ -54,7 +54,7 @@ class Bytes:
         """The name and configuration of this codec."""
         return {"name": self.name} if self.endian is None else {"name": self.name, "configuration": {"endian": self.endian}}
 
-    def resolve(self, spec: ChunkSpec) -> BytesSpec:
+    def resolve(self, spec: ArraySpec) -> BytesSpec:
         """As many bytes as the elements have. Types of more than one byte need an order."""
         if self.endian is None and spec.data_type.word > 1:
             raise MetadataError(
@@ -63,16 +63,19 @@ class Bytes:
                 expected="endian: little | big",
                 got="no endian",
             )
+        if spec.data_type.itemsize is None:
+            message = f"elements of {spec.data_type.name} have no size of their own"
+            raise MetadataError(message, codec=self.name, expected="a data type of fixed size", got=spec.data_type.name)
         return BytesSpec(spec.nbytes, spec.data_type.itemsize)
 
-    def steps(self, spec: ChunkSpec) -> tuple[Step, ...] | None:
+    def steps(self, spec: ArraySpec) -> tuple[Step, ...] | None:
         """A byte swap, where one is needed; None where the parts of an element have words of several sizes."""
         word = spec.data_type.word
         if word == 1 or self.endian in (None, sys.byteorder):
             return ()
         return ((kernels.SWAP, word),) if word else None
 
-    def encode(self, array: npt.NDArray[np.generic], spec: ChunkSpec) -> Buffer:
+    def encode(self, array: npt.NDArray[np.generic], spec: ArraySpec) -> Buffer:
         """The bytes of the elements in C order."""
         steps = self.steps(spec)
         if steps is None:
@@ -82,7 +85,7 @@ class Bytes:
             data = reference.encode_step(step, data)
         return data
 
-    def decode(self, data: Buffer, spec: ChunkSpec) -> npt.NDArray[np.generic]:
+    def decode(self, data: Buffer, spec: ArraySpec) -> npt.NDArray[np.generic]:
         """The elements; ValueError where the bytes are not as many as they have."""
         if len(data) != spec.nbytes:
             raise ValueError(f"decodes to {len(data)} bytes, expected {spec.nbytes}")

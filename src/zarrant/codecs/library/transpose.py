@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant.codecs.configuration import check_members, int_list
-from zarrant.codecs.protocols import ChunkSpec, Kind
+from zarrant.codecs.protocols import ArraySpec, Kind
 from zarrant.errors import MetadataError
 from zarrant.metadata.v3 import Named
 
@@ -56,7 +56,7 @@ class Transpose:
         """The name and configuration of this codec."""
         return {"name": self.name, "configuration": {"order": list(self.order)}}
 
-    def resolve(self, spec: ChunkSpec) -> ChunkSpec:
+    def resolve(self, spec: ArraySpec) -> ArraySpec:
         """The same array with its dimensions in order; the order must speak of every one."""
         if len(self.order) != len(spec.shape):
             raise MetadataError(
@@ -67,10 +67,10 @@ class Transpose:
             )
         return replace(spec, shape=tuple(spec.shape[axis] for axis in self.order))
 
-    def encode(self, array: npt.NDArray[np.generic], spec: ChunkSpec) -> npt.NDArray[np.generic]:
+    def encode(self, array: npt.NDArray[np.generic], spec: ArraySpec) -> npt.NDArray[np.generic]:
         """A view."""
         return array.transpose(self.order)
 
-    def decode(self, array: npt.NDArray[np.generic], spec: ChunkSpec) -> npt.NDArray[np.generic]:
+    def decode(self, array: npt.NDArray[np.generic], spec: ArraySpec) -> npt.NDArray[np.generic]:
         """A view."""
         return array.transpose(np.argsort(self.order))

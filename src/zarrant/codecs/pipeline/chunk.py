@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from zarrant import kernels
 from zarrant.codecs.pipeline.resolve import Stages
-from zarrant.codecs.protocols import ChunkSpec, CodecOptions, Encoded, Fetched, Partial, Spans, Step
+from zarrant.codecs.protocols import ArraySpec, CodecOptions, Encoded, Fetched, Partial, Spans, Step
 from zarrant.errors import UnknownExtensionError
 from zarrant.geometry.layers import Values
 from zarrant.geometry.region import Cells
@@ -29,7 +29,7 @@ class ChunkPipeline(ABC):
     """Codecs that are not known, and that a reader may ignore: nothing can be encoded."""
 
     @cached_property
-    def spec(self) -> ChunkSpec:
+    def spec(self) -> ArraySpec:
         """Chunks as they are laid out, after transposition by `order`."""
         return self.stages.laid_out
 
@@ -81,7 +81,7 @@ class ChunkPipeline(ABC):
         """See `Prepared.read`."""
 
     @abstractmethod
-    def check(self, fetched: Fetched) -> dict[int, str]:
+    def check(self, fetched: Fetched) -> Op[dict[int, str]]:
         """Decode fetched rows into nothing: those that fail, by number, and why. Checksums count whatever the options say."""
 
     def require_all_codecs(self) -> None:
@@ -93,3 +93,9 @@ class ChunkPipeline(ABC):
                 got=self.skipped[0],
                 hint='Its "must_understand": false lets readers go on without it, but not writers',
             )
+
+    def _view(self, rows: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        """Rows as the array sees them, before transposition."""
+        if self.order is None:
+            return rows
+        return rows.transpose(0, *(1 + axis for axis in np.argsort(self.order)))

@@ -103,12 +103,6 @@ class FixedSizePipeline(ChunkPipeline):
         whole = np.array(self.spec.shape, np.int64)
         return whole if self.order is None else whole[np.argsort(self.order)]
 
-    def _view(self, rows: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-        """Rows as the array sees them, before transposition."""
-        if self.order is None:
-            return rows
-        return rows.transpose(0, *(1 + axis for axis in np.argsort(self.order)))
-
     def _laid_out(self, rows: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
         """Rows as they are stored, after transposition."""
         order = () if self.order is None else (0, *(1 + axis for axis in self.order))
@@ -151,11 +145,12 @@ class FixedSizePipeline(ChunkPipeline):
         if not straight:
             _bytes(rows)[fetched.rows] = flat
 
-    def check(self, fetched: Fetched) -> dict[int, str]:
-        """Decode fetched rows into nothing: those that fail, by number, and why. Checksums count whatever the options say."""
+    def check(self, fetched: Fetched) -> Op[dict[int, str]]:
+        """See `ChunkPipeline.check`."""
         flat = np.empty((fetched.rows.size, self.spec.nbytes), np.uint8)
         failures = self._failures(fetched, flat, validate_checksums=True)
         return {int(fetched.rows[i]): f"{codec}: {reason}" for i, codec, reason in failures}
+        yield  # an operation is a generator, also where it asks for nothing
 
     def _failures(self, fetched: Fetched, flat: Rows, validate_checksums: bool) -> list[tuple[int, str, str]]:
         """Decode into `flat`; (row, codec, reason) of what fails."""

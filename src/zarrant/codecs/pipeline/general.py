@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant.codecs.pipeline.resolve import Stages
-from zarrant.codecs.protocols import ChunkSpec, Codec
+from zarrant.codecs.protocols import ArraySpec, Codec
 from zarrant.errors import ChunkError, ZarrantError
 from zarrant.limits import require
 from zarrant.storage import Buffer
@@ -78,7 +78,7 @@ def decode_chunk(stages: Stages, data: Buffer) -> Array:
     return decode_arrays(stages, array)
 
 
-def _checked(array: Array, spec: ChunkSpec) -> Array:
+def _checked(array: Array, spec: ArraySpec) -> Array:
     """An array that a codec made, which must be what it said that it makes."""
     if not isinstance(array, np.ndarray) or array.shape != spec.shape or array.dtype != spec.data_type.numpy:
         got = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
-from zarrant.codecs.protocols import ArrayToArray, ArrayToBytes, BytesSpec, BytesToBytes, ChunkSpec, Codec, Step, step_of
+from zarrant.codecs.protocols import ArraySpec, ArrayToArray, ArrayToBytes, BytesSpec, BytesToBytes, Codec, Step, step_of
 from zarrant.errors import MetadataError, OptionError, ZarrantError
 from zarrant.kernels.program import SLACK
 from zarrant.limits import LIMITS, require
@@ -31,10 +31,10 @@ class Stages:
 
     before: tuple[ArrayToArray, ...]
     order: tuple[int, ...] | None
-    laid_out: ChunkSpec
-    arrays: tuple[tuple[ArrayToArray, ChunkSpec], ...]
+    laid_out: ArraySpec
+    arrays: tuple[tuple[ArrayToArray, ArraySpec], ...]
     serializer: ArrayToBytes
-    serialized: ChunkSpec
+    serialized: ArraySpec
     codecs: tuple[BytesToBytes, ...]
     sizes: tuple[int | None, ...]
 
@@ -46,7 +46,7 @@ class Stages:
     @cached_property
     def head(self) -> tuple[Step, ...] | None:
         """The compiled steps of the array-to-bytes codec; None where it, or a codec before it, has none."""
-        steps: Callable[[ChunkSpec], tuple[Step, ...] | None] | None = getattr(self.serializer, "steps", None)
+        steps: Callable[[ArraySpec], tuple[Step, ...] | None] | None = getattr(self.serializer, "steps", None)
         return None if self.arrays or steps is None else steps(self.serialized)
 
     @cached_property
@@ -60,22 +60,24 @@ class Stages:
     @cached_property
     def limit(self) -> int:
         """The bytes that any codec of the general path may make: of those without a step nobody knows how many they make."""
-        arrays = [spec.nbytes for spec in (self.laid_out, self.serialized, *(spec for _, spec in self.arrays))]
-        return 2 * max(*arrays, self.sizes[0] or 0) + SLACK
+        specs = (self.laid_out, self.serialized, *(spec for _, spec in self.arrays))
+        if any(spec.data_type.itemsize is None for spec in specs):
+            return LIMITS.decoded
+        return 2 * max(*(spec.nbytes for spec in specs), self.sizes[0] or 0) + SLACK
 
 
 def resolve(
-    before: Sequence[ArrayToArray], serializer: ArrayToBytes, after: Sequence[BytesToBytes], spec: ChunkSpec, path: str
+    before: Sequence[ArrayToArray], serializer: ArrayToBytes, after: Sequence[BytesToBytes], spec: ArraySpec, path: str
 ) -> Stages:
     """The stages of a chain at `path` for chunks of `spec`."""
     decided: list[ArrayToArray] = []
-    arrays: list[tuple[ArrayToArray, ChunkSpec]] = []
+    arrays: list[tuple[ArrayToArray, ArraySpec]] = []
     order, laid_out = None, spec
     for i, codec in enumerate(before):
         place = f"{path}[{i}]"
         codec = _decided(codec, spec, place)
         decided.append(codec)
-        resolved = _resolved(codec, spec, ChunkSpec, place)
+        resolved = _resolved(codec, spec, ArraySpec, place)
         permutation = permutation_of(codec)
         if permutation is not None and not arrays:
             order = permutation if order is None else tuple(order[axis] for axis in permutation)
@@ -100,7 +102,7 @@ def permutation_of(codec: ArrayToArray) -> tuple[int, ...] | None:
     return getattr(codec, "order", None)
 
 
-def _decided(codec: C, spec: ChunkSpec | BytesSpec, path: str) -> C:
+def _decided(codec: C, spec: ArraySpec | BytesSpec, path: str) -> C:
     """The same codec with what the spec decides filled in."""
     decide: Callable[[Any], C] | None = getattr(codec, "for_spec", None)
     return codec if decide is None else _asked(codec, decide, spec, path)
@@ -116,7 +118,7 @@ def _resolved(codec: Codec, spec: Any, kind: type[Any], path: str) -> Any:
     return answer
 
 
-def _asked(codec: Codec, question: Callable[[Any], Any], spec: ChunkSpec | BytesSpec, path: str) -> Any:
+def _asked(codec: Codec, question: Callable[[Any], Any], spec: ArraySpec | BytesSpec, path: str) -> Any:
     """The answer of a codec; what it refuses is named with its place in the metadata."""
     try:
         return question(spec)

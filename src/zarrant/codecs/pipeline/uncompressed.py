@@ -120,7 +120,7 @@ class UncompressedPipeline(FixedSizePipeline):
 
     @cached_property
     def _fill_block(self) -> memoryview:
-        row = np.repeat(self.spec.fill.element.reshape(1), max(1, BLOCK // self.spec.data_type.itemsize))
+        row = np.repeat(self.spec.fill.element.reshape(1), max(1, BLOCK // self.spec.data_type.numpy.itemsize))
         flat = row.reshape(1, -1).view(np.uint8)
         return kernels.encode(self.head, flat)[0].data.toreadonly()
 
@@ -172,7 +172,7 @@ class UncompressedPipeline(FixedSizePipeline):
         """The runs of a single box; None where they are not worth it."""
         order = range(len(self.spec.shape)) if self.order is None else self.order
         start, count = ([int(column[axis]) for axis in order] for column in (boxes.cell_start[0], boxes.shape[0]))
-        return runs_of(self.spec.shape, start, count, self.spec.data_type.itemsize)
+        return runs_of(self.spec.shape, start, count, self.spec.data_type.numpy.itemsize)
 
 
 def _single(boxes: Boxes) -> bool:

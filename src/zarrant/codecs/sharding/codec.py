@@ -10,7 +10,7 @@ from zarrant.codecs.chain import Chain, parse_chain
 from zarrant.codecs.configuration import check_members, choice, int_list
 from zarrant.codecs.pipeline.fixed_size import FixedSizePipeline
 from zarrant.codecs.pipeline.resolve import SMALLER
-from zarrant.codecs.protocols import Around, BytesSpec, ChunkSpec, CodecOptions, Kind
+from zarrant.codecs.protocols import Around, ArraySpec, BytesSpec, CodecOptions, Kind
 from zarrant.codecs.sharding.prepared import Shard
 from zarrant.dtypes.base import FixedFill
 from zarrant.dtypes.fixed import number
@@ -64,17 +64,17 @@ class ShardingIndexed:
             },
         }
 
-    def for_spec(self, spec: ChunkSpec) -> ShardingIndexed:
+    def for_spec(self, spec: ArraySpec) -> ShardingIndexed:
         """The same codec with the codecs of its subchunks bound."""
         self._check(spec)
         return replace(self, codecs=self.codecs.decided(replace(spec, shape=self.chunk_shape)))
 
-    def resolve(self, spec: ChunkSpec) -> BytesSpec:
+    def resolve(self, spec: ArraySpec) -> BytesSpec:
         """Bytes, of a size that depends on the data. The subchunks must divide the shard."""
         self._check(spec)
         return BytesSpec(None, spec.data_type.itemsize or 1)
 
-    def prepare(self, spec: ChunkSpec, around: Around) -> Shard:
+    def prepare(self, spec: ArraySpec, around: Around) -> Shard:
         """A shard that reads and writes its parts, for chunks of `spec`."""
         path = f"{around.path}.configuration"
         nesting, options = around.nesting + 1, around.options
@@ -85,7 +85,7 @@ class ShardingIndexed:
         if around.codecs:  # applied to the whole shard in memory
             what = "shard too large for codecs after it"
             require(spec.nbytes, LIMITS.decoded, what, "decoded bytes of a chunk", around.path, SMALLER)
-        index_spec = ChunkSpec((*grid.grid_shape, 2), INDEX_TYPE, MISSING_ENTRY)
+        index_spec = ArraySpec((*grid.grid_shape, 2), INDEX_TYPE, MISSING_ENTRY)
         index_options = CodecOptions(write_empty_chunks=True, validate_checksums=options.validate_checksums)
         index_codec = self.index_codecs.skipping(around.skipped).prepare(index_spec, index_options, nesting)
         size = index_codec.encoded_size() if isinstance(index_codec, FixedSizePipeline) else None
@@ -101,7 +101,7 @@ class ShardingIndexed:
         at_start = self.index_location == "start"
         return Shard(spec, around.order, grid, inner, index_codec, size, at_start, around.codecs, options)
 
-    def _check(self, spec: ChunkSpec) -> None:
+    def _check(self, spec: ArraySpec) -> None:
         shape, sub = spec.shape, self.chunk_shape
         if len(sub) != len(shape) or any(outer % inner for outer, inner in zip(shape, sub, strict=False)):
             raise MetadataError(

@@ -171,5 +171,5 @@ def _decode_rows(level: Level, inner: ChunkPipeline, rows: Ints) -> Op[None]:
     if found is None:
         raise ChunkError("the shard vanished while it was read", codec="sharding_indexed")
     fetched = Fetched(rows, found, run, index.offset[rows] - begin[run], index.size[rows])
-    for row, reason in inner.check(fetched).items():
+    for row, reason in (yield from inner.check(fetched)).items():
         level.faults[row] = Fault("subchunk", (row,), f"does not decode: {reason}")

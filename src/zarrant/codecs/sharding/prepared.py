@@ -25,10 +25,11 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant import kernels
+from zarrant.codecs.pipeline.chunk import ChunkPipeline
 from zarrant.codecs.pipeline.fixed_size import FixedSizePipeline
 from zarrant.codecs.protocols import (
+    ArraySpec,
     BytesToBytes,
-    ChunkSpec,
     CodecOptions,
     Encoded,
     Ints,
@@ -47,7 +48,7 @@ from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.layers import Stack, Values
 from zarrant.geometry.region import Cells, Region
 from zarrant.kernels.program import SLACK
-from zarrant.limits import require
+from zarrant.limits import LIMITS, require
 from zarrant.requests import Op, gather
 from zarrant.storage import Buffer, ByteRange, Hole, Part
 
@@ -60,7 +61,7 @@ RECORD_GUESS_BYTES = 1024
 class Shard:
     """`spec` is laid out after transposition by `order`; `grid` cuts it into subchunks."""
 
-    spec: ChunkSpec
+    spec: ArraySpec
     order: tuple[int, ...] | None
     grid: ChunkGrid
     inner: Prepared
@@ -145,8 +146,8 @@ class Shard:
 
     def _name(self, error: ChunkError, spans: ShardSpans, lo: int, hi: int, wanted: npt.NDArray[np.bool_]) -> Op[None]:
         """Find out which subchunk of a batch does not decode, where an error does not say."""
-        if error.field is None and isinstance(self.inner, FixedSizePipeline):
-            found = self.inner.check((yield from spans.fetch(lo, hi, wanted)))
+        if error.field is None and isinstance(self.inner, ChunkPipeline):
+            found = yield from self.inner.check((yield from spans.fetch(lo, hi, wanted)))
             if found:
                 error.field = f"subchunk {int(spans.cells[lo + min(found)])}"
 
@@ -179,7 +180,10 @@ class Shard:
     @cached_property
     def outer_bounds(self) -> list[int]:
         """The bytes that a shard without dead ones has at most: before its outer codecs, and after each of them."""
-        bounds = [self.index_size + math.prod(self.grid.grid_shape) * self.inner.encoded_bound]
+        # Of elements that may have any size all of a shard together is held to what one chunk may have.
+        variable = self.spec.data_type.itemsize is None
+        body = LIMITS.decoded if variable else math.prod(self.grid.grid_shape) * self.inner.encoded_bound
+        bounds = [self.index_size + body]
         for codec in self.outer:
             # Those with a step add less than an eighth to what they cannot compress; of the others nobody knows.
             more = bounds[-1] if step_of(codec) is None else bounds[-1] // 8

@@ -1,0 +1,148 @@
+"""Chunks one by one, as NumPy arrays: elements of variable size, and codecs around shards.
+
+In comes a mini-batch of chunks as boxes of a values array; out go encoded rows, or decoded elements in their places, as from the
+fixed-size pipeline. Boxes are copied by NumPy indexing, which knows what its elements refer to; whether a row is fill the data
+type says, element by element; each row goes through the codecs by itself (the general path).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from zarrant.codecs.pipeline.chunk import ChunkPipeline
+from zarrant.codecs.pipeline.general import DecodeError, decode_arrays, decode_chunk, encode_arrays, encode_chunk
+from zarrant.codecs.protocols import Encoded, Fetched, Prepared, Spans
+from zarrant.codecs.sources import InMemory, Single
+from zarrant.errors import ChunkError
+from zarrant.geometry.box import ArraySubset
+from zarrant.geometry.grid import ChunkGrid
+from zarrant.geometry.layers import Values, drawn
+from zarrant.geometry.region import Boxes, Cells, box_region
+from zarrant.kernels.program import SLACK
+from zarrant.requests import Op
+from zarrant.storage import Buffer, Part
+
+Array = npt.NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class VariableSizePipeline(ChunkPipeline):
+    """Rows are chunks as they are laid out, each an array of its own."""
+
+    def write(self, spans: Spans | None, cells: Cells, lo: int, hi: int, values: Values) -> Op[Encoded]:
+        """See `Prepared.write`; UnknownExtensionError where a codec of the chain is not known."""
+        self.require_all_codecs()
+        rows = self._rows(hi - lo)
+        stale = ~cells.full[lo:hi]
+        if spans is not None and stale.any():
+            yield from self._decode((yield from spans.fetch(lo, hi, stale, self.stored_limit)), rows)
+        for boxes, array in drawn(cells, lo, hi, values):
+            for inside, outside in _slices(boxes):
+                self._view(rows)[inside] = array[outside]
+        sizes, counts = np.full(hi - lo, -1, np.int64), [0] * (hi - lo)
+        keep = np.ones(hi - lo, np.bool_) if self.options.write_empty_chunks else ~self.spec.fill.equals(rows)
+        pieces: list[Part] = []
+        for i in np.flatnonzero(keep).tolist():
+            parts = yield from self._encode(rows[i, ...])
+            sizes[i], counts[i] = sum(memoryview(part).nbytes for part in parts), len(parts)
+            pieces += parts
+        return Encoded(sizes, pieces, counts)
+
+    def read(self, spans: Spans, cells: Cells, lo: int, hi: int, out: Array) -> Op[None]:
+        """See `Prepared.read`."""
+        fetched = yield from spans.fetch(lo, hi, np.ones(hi - lo, np.bool_), self.stored_limit)
+        rows = self._rows(hi - lo)
+        yield from self._decode(fetched, rows)
+        for inside, outside in _slices(cells.boxes(lo, hi)):
+            out[outside] = self._view(rows)[inside]
+
+    def check(self, fetched: Fetched) -> Op[dict[int, str]]:
+        """See `ChunkPipeline.check`."""
+        failed: dict[int, str] = {}
+        for j in range(fetched.rows.size):
+            try:
+                yield from self._decoded(fetched.data(j))
+            except DecodeError as error:
+                failed[int(fetched.rows[j])] = f"{error.codec}: {error.reason}"
+        return failed
+
+    def _rows(self, n: int) -> Array:
+        """New rows of fill."""
+        rows = np.empty((n, *self.spec.shape), self.spec.data_type.numpy)
+        rows[...] = self.spec.fill.element
+        return rows
+
+    def _decode(self, fetched: Fetched, rows: Array) -> Op[None]:
+        """Decode fetched rows into their places; ChunkError names the codec that fails."""
+        for j, row in enumerate(fetched.rows.tolist()):
+            try:
+                rows[row, ...] = yield from self._decoded(fetched.data(j))
+            except DecodeError as error:
+                raise ChunkError(error.reason, codec=error.codec, got=f"{int(fetched.size[j])} encoded bytes") from error
+
+    def _encode(self, row: Array) -> Op[list[Buffer]]:
+        """The bytes of one row."""
+        return [encode_chunk(self.stages, row)]
+        yield  # an operation is a generator, also where it asks for nothing
+
+    def _decoded(self, data: Buffer) -> Op[Array]:
+        """One row, of its bytes; DecodeError."""
+        return decode_chunk(self.stages, data)
+        yield  # an operation is a generator, also where it asks for nothing
+
+
+@dataclass(frozen=True)
+class AroundShards(VariableSizePipeline):
+    """Array-to-array codecs around a codec that divides chunks: a shard is encoded and decoded as a whole.
+
+    Only the elements say whether a chunk is fill: `inner` stores every subchunk.
+    """
+
+    inner: Prepared | None = None
+
+    def _encode(self, row: Array) -> Op[list[Buffer]]:
+        assert self.inner is not None, "made around a shard"
+        encoded = yield from self.inner.write(None, self._whole_chunk, 0, 1, encode_arrays(self.stages, row))
+        return [memoryview(part) for part in encoded.row(0) or ()]  # type: ignore[arg-type]  # a new shard is bytes alone
+
+    def _decoded(self, data: Buffer) -> Op[Array]:
+        assert self.inner is not None, "made around a shard"
+        spec = self.stages.serialized
+        array = np.empty(spec.shape, spec.data_type.numpy)
+        try:
+            yield from self.inner.read(Single(0, InMemory(data)), self._whole_chunk, 0, 1, array)
+        except ChunkError as error:
+            where = "" if error.field is None else f" ({error.field})"
+            raise DecodeError(error.codec or self.stages.serializer.name, f"{error.message}{where}") from error
+        return decode_arrays(self.stages, array)
+
+    @cached_property
+    def _whole_chunk(self) -> Cells:
+        shape = self.stages.serialized.shape
+        return box_region(ArraySubset.full(shape)).split(ChunkGrid.regular(shape, shape), shape)
+
+    @cached_property
+    def encoded_bound(self) -> int:
+        """The bytes that an encoded shard has at most."""
+        assert self.inner is not None, "made around a shard"
+        return self.inner.encoded_bound
+
+    @property
+    def stored_limit(self) -> int:
+        """See `ChunkPipeline.stored_limit`; a shard of another writer may have dead bytes."""
+        return 2 * self.encoded_bound + SLACK
+
+
+def _slices(boxes: Boxes) -> Iterator[tuple[tuple[int | slice, ...], tuple[slice, ...]]]:
+    """For each box its place in the rows, and in the values."""
+    step = boxes.step.tolist()
+    columns = (boxes.row.tolist(), boxes.cell_start.tolist(), boxes.value_start.tolist(), boxes.shape.tolist())
+    for row, cell, value, shape in zip(*columns, strict=True):
+        inside = (slice(at, at + (n - 1) * by + 1, by) for at, n, by in zip(cell, shape, step, strict=True))
+        outside = (slice(at, at + n) for at, n in zip(value, shape, strict=True))
+        yield (row, *inside), tuple(outside)
