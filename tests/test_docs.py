@@ -47,3 +47,11 @@ def test_no_page_sends_its_reader_to_what_is_not_public(site: Path) -> None:
     words = re.compile(r"See <code>(ops|nodes|run)\.|API\.md|SAFETY\.md|DESIGN\.md")
     found = {page.parent.name: words.findall(html.unescape(page.read_text(encoding="utf-8"))) for page in pages}
     assert {name: hits for name, hits in found.items() if hits} == {}
+
+
+def test_the_repository_refers_to_its_own_pages_only() -> None:
+    """A page that a clone does not have cannot be read."""
+    words = re.compile("|".join(f"{name}[.]md" for name in ("API", "SAFETY", "DESIGN", "STYLE", "PERFORMANCE")))
+    files = [file for top in ("src", "docs", "benchmarks") for kind in ("*.py", "*.md") for file in (ROOT / top).rglob(kind)]
+    assert len(files) > 100
+    assert [str(file.relative_to(ROOT)) for file in files if words.search(file.read_text(encoding="utf-8"))] == []

@@ -90,6 +90,10 @@ class Registry:
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self._find(self.canonical(name)) is not None
 
+    def is_registered(self, name: str) -> bool:
+        """Whether the name resolves without a look at what the installed packages offer."""
+        return self._registered(self.canonical(name)) is not None
+
     def classes(self) -> list[Any]:
         """Every class that is registered under a plain name, each once, imported where it was not."""
         return list(dict.fromkeys(self.resolve(name) for name in list(self._names)))
@@ -183,12 +187,14 @@ class Registry:
             hint=self.hint(name),
         )
 
-    def _find(self, name: str) -> Target | None:
+    def _registered(self, name: str) -> Target | None:
         if name in self._names:
             return self._names[name]
-        for _, pattern, target in self._patterns:
-            if pattern.fullmatch(name):
-                return target
+        return next((target for _, pattern, target in self._patterns if pattern.fullmatch(name)), None)
+
+    def _find(self, name: str) -> Target | None:
+        if target := self._registered(name):
+            return target
         from importlib import metadata  # importing it costs 7 % of importing this library, and most names are found by now
 
         for point in metadata.entry_points(group=f"zarrant.{self.kind}", name=name):

@@ -53,7 +53,7 @@ class ArraySpec:
 
 @dataclass(frozen=True, slots=True)
 class CodecOptions:
-    """Run-time options that codecs honour; the meaning of each is in API.md §3.
+    """Run-time options that codecs honour; `docs/options.md` explains each.
 
     `batch_bytes`: decoded bytes of one mini-batch; 1 MiB keeps rows, encoded bytes and compressor state in a 2 MiB L2 cache.
     `aligned`: bytes that are stored as they are lie in memory that begins with a page, as a store with direct I/O wants them.
@@ -268,6 +268,11 @@ class Prepared(Protocol):
 
     @property
     def partial(self) -> Partial: ...
+
+    @property
+    def piece_shape(self) -> tuple[int, ...]:
+        """The smallest part of a chunk that is encoded by itself, as the array sees it. Such parts divide what is around them."""
+        ...
 
     @property
     def encoded_bound(self) -> int:

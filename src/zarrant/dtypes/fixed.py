@@ -284,9 +284,15 @@ def from_numpy(dtype: Any) -> DataType:
         return dtype
     if dtype is str or dtype is bytes:
         dtype = "string" if dtype is str else "bytes"
-    if isinstance(dtype, Mapping) or (isinstance(dtype, str) and dtype in extensions.data_types):
+    # Most spellings of NumPy ("u2", ">f4") are names of no data type, and looking through every installed package costs 1 ms.
+    if isinstance(dtype, Mapping) or (isinstance(dtype, str) and extensions.data_types.is_registered(dtype)):
         return _parse_callers(dtype)
-    numpy = _numpy(dtype)
+    try:
+        numpy = _numpy(dtype)
+    except DataTypeError:
+        if isinstance(dtype, str) and dtype in extensions.data_types:
+            return _parse_callers(dtype)
+        raise
     for family in extensions.data_types.classes():
         if found := getattr(family, "from_numpy", lambda _: None)(numpy):
             return cast("DataType", found)

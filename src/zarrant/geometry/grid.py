@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, NoReturn, Protocol, Self, TypeAlias, TypeVar
+from typing import Any, ClassVar, NoReturn, Protocol, Self, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -57,16 +57,8 @@ class Dimension(Protocol):
         """The length of each cell, also where the array ends inside of it."""
         ...
 
-    def find(self, coordinate: int) -> tuple[int, int, int]:
-        """The cell of a coordinate, its first coordinate and its length."""
-        ...
-
     def resized(self, extent: int) -> Self:
         """The same cells over another extent."""
-        ...
-
-    def agrees(self, other: Any) -> bool:
-        """Whether another dimension has the same chunks, as far as both go."""
         ...
 
 
@@ -99,18 +91,9 @@ class RegularDimension:
         """The size, for each cell."""
         return cells * 0 + self.size
 
-    def find(self, coordinate: int) -> tuple[int, int, int]:
-        """The cell of a coordinate, its first coordinate and its length."""
-        cell = coordinate // self.size
-        return cell, cell * self.size, self.size
-
     def resized(self, extent: int) -> RegularDimension:
         """The same size over another extent."""
         return replace(self, extent=extent)
-
-    def agrees(self, other: Any) -> bool:
-        """Whether another dimension has chunks of this size."""
-        return isinstance(other, RegularDimension) and self.size == other.size
 
 
 @lru_cache(maxsize=256)
@@ -127,6 +110,9 @@ class ChunkGrid:
     >>> grid.grid_shape, grid.in_bounds((2, 0)).shape
     ((3, 1), (2, 4))
     """
+
+    grows: ClassVar[bool] = False
+    """Whether the metadata of the grid changes where the array grows beyond its last chunk."""
 
     dimensions: tuple[Dimension, ...]
     array_shape: Shape = field(init=False, compare=False, repr=False)
@@ -186,7 +172,7 @@ class ChunkGrid:
     @property
     def chunk_lengths(self) -> tuple[Any, ...]:
         """The lengths of chunks along each dimension, as `create_array` takes them: one, where they are equal."""
-        return self.uniform_shape or ()
+        return self.sizes if self.uniform_shape is None else self.uniform_shape
 
     @property
     def sizes(self) -> tuple[tuple[int, ...], ...]:
@@ -200,9 +186,8 @@ class ChunkGrid:
 
     def agrees(self, other: ChunkGrid) -> bool:
         """Whether another grid has the same chunks, as far as both go: a chunk of one is a chunk of the other."""
-        return len(self.dimensions) == len(other.dimensions) and all(
-            mine.agrees(theirs) for mine, theirs in zip(self.dimensions, other.dimensions, strict=True)
-        )
+        pairs = zip(self.dimensions, other.dimensions, strict=False)
+        return self.ndim == other.ndim and all(mine.resized(theirs.extent) == theirs for mine, theirs in pairs)
 
     @property
     def padded_shape(self) -> Shape:
@@ -260,6 +245,11 @@ class ChunkGrid:
             result &= dimension.start(index[:, j]) + dimension.length(index[:, j]) <= dimension.extent
         return result
 
+    def is_within(self, index: Sequence[int]) -> bool:
+        """`within` for one chunk: without arrays, in a tenth of the time."""
+        pairs = zip(self.dimensions, index, strict=True)
+        return all(dimension.start(at) + dimension.length(at) <= dimension.extent for dimension, at in pairs)
+
     def chunk_shapes(self, index: IntArray) -> IntArray:
         """(n, d) the shapes of chunks (n, d), also where the array ends inside of them."""
         shapes = np.empty_like(index)
@@ -270,8 +260,11 @@ class ChunkGrid:
     def typical_shapes(self) -> tuple[Shape, ...]:
         """Chunk shapes of which one at least has each length that a dimension has; the shape of the largest chunk first."""
         shape = self.uniform_shape
-        assert shape is not None, "every grid that can be opened is regular"
-        return (shape,)
+        if shape is not None:
+            return (shape,)
+        lengths = [_lengths(dimension) for dimension in self.dimensions]
+        count = max(map(len, lengths))
+        return tuple([tuple([each[min(k, len(each) - 1)] for each in lengths]) for k in range(count)])
 
     def with_shape(self, array_shape: Sequence[int]) -> ChunkGrid:
         """The same cells over an array of another shape."""
@@ -284,6 +277,14 @@ class ChunkGrid:
 
     def _paired(self, index: Sequence[int]) -> zip[tuple[Dimension, int]]:
         return zip(self.dimensions, check_chunk_indices(index, self.grid_shape), strict=True)
+
+
+def _lengths(dimension: Dimension) -> list[int]:
+    """Each length that chunks of a dimension have, the largest first."""
+    if dimension.uniform is not None:
+        return [dimension.uniform]
+    chunks = np.arange(max(1, dimension.cells))
+    return sorted(set(dimension.length(chunks).tolist()), reverse=True)
 
 
 def block_indices(chunks: ArraySubset) -> IntArray:

@@ -250,7 +250,9 @@ def _in_one_cell(axes: Sequence[Axis], grid: ChunkGrid, bounds: Sequence[int]) -
         start, count = int(axis.start[0]), int(axis.count[0])
         if count < 1 or start < 0 or start + count > bound:
             return None
-        cell, origin, length = dimension.find(start)
+        cell = dimension.locate(start)
+        origin = dimension.start(cell)
+        length = dimension.length(cell)
         if start + count > origin + length:
             return None
         cells.append(cell)

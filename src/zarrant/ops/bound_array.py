@@ -13,8 +13,10 @@ from zarrant.codecs.chain import Chain, parse_chain
 from zarrant.codecs.protocols import ArraySpec, CodecOptions, Prepared
 from zarrant.dtypes.base import Fill
 from zarrant.dtypes.fixed import FixedType, fixed_size, parse_data_type
+from zarrant.errors import ZarrantError
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.keys import KeyEncoding
+from zarrant.metadata.node import placed
 from zarrant.metadata.v3 import ArrayDocument, Named
 from zarrant.requests import OnlyWhile
 from zarrant.storage import Version
@@ -29,8 +31,8 @@ MAX_PREPARED = 256
 
 @dataclass(frozen=True, slots=True)
 class OpOptions:
-    """Run-time options of operations (API.md §3). `exclusive` False lets partial writes go without a guard. `readable` False:
-    the store cannot be read, so that nothing can be known of what is stored.
+    """Run-time options of operations (`docs/options.md`). `exclusive` False lets partial writes go without a guard.
+    `readable` False: the store cannot be read, so that nothing can be known of what is stored.
 
     `checks_conditions`: the store checks the condition of a write under the lock of what is written, and sees other locks.
 
@@ -90,6 +92,13 @@ class BoundArray:
     @classmethod
     def from_document(cls, prefix: str, document: ArrayDocument, options: OpOptions) -> BoundArray:
         """Bind a document; MetadataError (or UnknownExtensionError) for anything in it that cannot be."""
+        try:
+            return cls._bound(prefix, document, options)
+        except ZarrantError as error:
+            raise placed(error, document) from error.__cause__
+
+    @classmethod
+    def _bound(cls, prefix: str, document: ArrayDocument, options: OpOptions) -> BoundArray:
         data_type = fixed_size(parse_data_type(document.data_type.name, document.data_type.configuration))
         fill = data_type.fill_from_json(document.fill_value)
         grid = _grid(document)
@@ -109,7 +118,7 @@ class BoundArray:
         """The same array with other extents; ShapeError where the chunk grid cannot have them."""
         grid = self.grid.with_shape(self.document.with_shape(shape).shape)
         document = replace(self.document, shape=grid.array_shape)
-        if grid.uniform_shape is None:  # it may have got chunks
+        if grid.grows:
             document = replace(document, chunk_grid=Named(*grid.to_document()))
         return replace(self, document=document, grid=grid)
 
@@ -153,8 +162,8 @@ class BoundArray:
 
     def piece_shape_for(self, chunk_shape: tuple[int, ...]) -> tuple[int, ...]:
         """The smallest part of a chunk of a shape that can be replaced without decoding another."""
-        partial = self.sharded and self.prepared_for(chunk_shape).partial.write
-        return self.subchunk_shapes[-1] if partial else chunk_shape
+        prepared = self.prepared_for(chunk_shape)
+        return prepared.piece_shape if prepared.partial.write else chunk_shape
 
     def key_of(self, name: str) -> str:
         """A key below the array."""

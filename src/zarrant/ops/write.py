@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from zarrant.codecs.sources import InMemory, Single
 from zarrant.errors import ShapeError, ZarrantError
@@ -93,7 +92,7 @@ def store_encoded_chunks(
 def erase_chunk(state: BoundArray, chunk: Sequence[int]) -> Op[None]:
     """Erase one chunk: it reads as fill. Succeeds where it is absent. What others have appended to the chunk stays."""
     chunk = check_chunk_indices(chunk, state.grid.grid_shape)
-    if _reaches_over(state, np.array((chunk,), np.int64).reshape(1, len(chunk))).any():
+    if state.options.readable and not state.grid.is_within(chunk):
         yield from erase_known(state, chunk)
     else:
         yield from put_current_one(state, WriteRequest(state.chunk_key(chunk), None))
@@ -105,7 +104,8 @@ def erase_chunks(state: BoundArray, chunks: Any) -> Op[None]:
     if chunks.is_empty:
         return
     indices = block_indices(chunks)
-    whole = ~_reaches_over(state, indices)
+    # Of elements beyond the end of the array this handle knows nothing.
+    whole = state.grid.within(indices) if state.options.readable else np.ones(len(indices), np.bool_)
 
     def erase(lo: int, hi: int) -> Op[list[Outcome[Any]]]:
         inner, edge = indices[lo:hi][whole[lo:hi]], indices[lo:hi][~whole[lo:hi]]
@@ -125,11 +125,6 @@ def check_encoded(state: BoundArray, chunk: tuple[int, ...], data: memoryview) -
         yield from state.prepared_for(shape).read(Single(0, InMemory(data)), cells, 0, 1, state.empty(shape))
     except ZarrantError as error:
         raise error.annotate(chunk=chunk, key=state.chunk_key(chunk)) from error.__cause__
-
-
-def _reaches_over(state: BoundArray, chunks: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """(n,) which chunks (n, d) have elements beyond the end of the array, of which this handle knows nothing."""
-    return ~state.grid.within(chunks) if state.options.readable else np.zeros(len(chunks), np.bool_)
 
 
 def _fits(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:

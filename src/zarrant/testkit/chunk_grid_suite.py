@@ -54,6 +54,8 @@ class ChunkGridSuite:
             for coordinate, chunk in enumerate(chunks.tolist()):
                 low = dimension.start(chunk)
                 inside = low <= coordinate < low + dimension.length(chunk)
+                found = (chunk, low, dimension.length(chunk))
+                check_equal(dimension.find(coordinate), found, f"`find` of coordinate {coordinate} of axis {axis}")
                 check(inside, f"coordinate {coordinate} of axis {axis} is not in chunk {chunk}, which `locate` names")
             columns = np.arange(dimension.extent)
             check(
