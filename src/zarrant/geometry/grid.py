@@ -57,8 +57,16 @@ class Dimension(Protocol):
         """The length of each cell, also where the array ends inside of it."""
         ...
 
+    def find(self, coordinate: int) -> tuple[int, int, int]:
+        """The cell of a coordinate, its first coordinate and its length."""
+        ...
+
     def resized(self, extent: int) -> Self:
         """The same cells over another extent."""
+        ...
+
+    def agrees(self, other: Any) -> bool:
+        """Whether another dimension has the same chunks, as far as both go."""
         ...
 
 
@@ -91,9 +99,18 @@ class RegularDimension:
         """The size, for each cell."""
         return cells * 0 + self.size
 
+    def find(self, coordinate: int) -> tuple[int, int, int]:
+        """The cell of a coordinate, its first coordinate and its length."""
+        cell = coordinate // self.size
+        return cell, cell * self.size, self.size
+
     def resized(self, extent: int) -> RegularDimension:
         """The same size over another extent."""
         return replace(self, extent=extent)
+
+    def agrees(self, other: Any) -> bool:
+        """Whether another dimension has chunks of this size."""
+        return isinstance(other, RegularDimension) and self.size == other.size
 
 
 @lru_cache(maxsize=256)
@@ -187,7 +204,7 @@ class ChunkGrid:
     def agrees(self, other: ChunkGrid) -> bool:
         """Whether another grid has the same chunks, as far as both go: a chunk of one is a chunk of the other."""
         pairs = zip(self.dimensions, other.dimensions, strict=False)
-        return self.ndim == other.ndim and all(mine.resized(theirs.extent) == theirs for mine, theirs in pairs)
+        return self.ndim == other.ndim and all(mine.agrees(theirs) for mine, theirs in pairs)
 
     @property
     def padded_shape(self) -> Shape:

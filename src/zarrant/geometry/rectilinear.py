@@ -103,12 +103,17 @@ class VaryingDimension:
             return borders.length_column[np.searchsorted(borders.first_column, cells, "right") - 1]
         return self.runs[bisect_right(borders.first, cells) - 1][0]
 
+    def find(self, coordinate: int) -> tuple[int, int, int]:
+        """The chunk of a coordinate, its first coordinate and its length."""
+        cell = self.locate(coordinate)
+        return cell, self.start(cell), self.length(cell)
+
     def resized(self, extent: int) -> VaryingDimension:
         """The same chunks over another extent, and one more where they do not reach it."""
         beyond = extent - self.total
         return replace(self, extent=extent) if beyond <= 0 else VaryingDimension(extent, merged((*self.runs, (beyond, 1))))
 
-    def agrees(self, other: Dimension) -> bool:
+    def agrees(self, other: Any) -> bool:
         """Whether both have the same chunks as far as both go."""
         if not isinstance(other, VaryingDimension):
             return False
@@ -176,10 +181,6 @@ class RectilinearGrid(ChunkGrid):
         lengths = [_lengths(dimension) for dimension in self.dimensions]
         return tuple(dict.fromkeys(tuple(map(choose, lengths)) for choose in (max, min, lambda each: math.gcd(*each))))
 
-    def agrees(self, other: ChunkGrid) -> bool:
-        """Whether another grid has the same chunks, as far as both go: one of them may have got more."""
-        return self.ndim == other.ndim and all(map(_agree, self.dimensions, other.dimensions))
-
     def with_shape(self, array_shape: Sequence[int]) -> RectilinearGrid:
         """The same chunks over an array of another shape, and one more where a dimension grows beyond them."""
         if len(array_shape) != self.ndim:
@@ -244,10 +245,6 @@ def _entry(dimension: Dimension) -> int | list[int | list[int]]:
 def _spelled(dimension: Dimension) -> Any:
     entry = _entry(dimension)
     return entry if isinstance(entry, int) else tuple([tuple(run) if isinstance(run, list) else run for run in entry])
-
-
-def _agree(one: Dimension, other: Dimension) -> bool:
-    return one.agrees(other) if isinstance(one, VaryingDimension) else one.resized(other.extent) == other
 
 
 def _lengths(dimension: Dimension) -> list[int]:

@@ -250,9 +250,7 @@ def _in_one_cell(axes: Sequence[Axis], grid: ChunkGrid, bounds: Sequence[int]) -
         start, count = int(axis.start[0]), int(axis.count[0])
         if count < 1 or start < 0 or start + count > bound:
             return None
-        cell = dimension.locate(start)
-        origin = dimension.start(cell)
-        length = dimension.length(cell)
+        cell, origin, length = dimension.find(start)
         if start + count > origin + length:
             return None
         cells.append(cell)
