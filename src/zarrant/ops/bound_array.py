@@ -17,7 +17,7 @@ from zarrant.errors import ZarrantError
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.keys import KeyEncoding
 from zarrant.metadata.node import placed
-from zarrant.metadata.v3 import ArrayDocument
+from zarrant.metadata.v3 import ArrayDocument, Named
 from zarrant.requests import OnlyWhile
 from zarrant.storage import Version
 
@@ -104,7 +104,7 @@ class BoundArray:
         grid = _grid(document)
         keys = KeyEncoding.from_document(document.chunk_key_encoding.name, document.chunk_key_encoding.configuration)
         chain = parse_chain(document.codecs, "$.codecs")
-        for shape in grid.typical_shapes():
+        for shape in grid.typical_shapes():  # what the codecs decide for it depends on the data type alone
             chain = chain.bind(ArraySpec(shape, data_type, fill))
         if document.storage_transformers:  # those that may be ignored; the others are refused with the document
             chain = chain.skipping(tuple(transformer.name for transformer in document.storage_transformers))
@@ -116,8 +116,11 @@ class BoundArray:
 
     def with_shape(self, shape: Sequence[int]) -> BoundArray:
         """The same array with other extents; ShapeError where the chunk grid cannot have them."""
-        document = replace(self.document.with_shape(shape), version=self.document.version)
-        return replace(self, document=document, grid=self.grid.with_shape(document.shape))
+        grid = self.grid.with_shape(self.document.with_shape(shape).shape)
+        document = replace(self.document, shape=grid.array_shape)
+        if grid.grows:
+            document = replace(document, chunk_grid=Named(*grid.to_document()))
+        return replace(self, document=document, grid=grid)
 
     def with_document(self, document: ArrayDocument) -> BoundArray:
         """The same array as other metadata describe it; bound anew only where more than shape and attributes may differ."""
