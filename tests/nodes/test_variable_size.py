@@ -147,7 +147,7 @@ def test_an_encoder_of_parts(array: Any, values: Any) -> None:
 
 def test_what_is_said_of_it(array: Any, kind: str) -> None:
     assert ("StringDType" if kind == "string" else "object") in repr(array)
-    assert ("StringDType" if kind == "string" else "object") in str(array.info)
+    assert kind in str(array.info)
     assert array.nbytes == array.size * array.dtype.itemsize
     same(pickle.loads(pickle.dumps(array))[...], array[...])
 
