@@ -172,7 +172,8 @@ def numpy_like(selection: Item, shape: Sequence[int]) -> Selection:
     mask beside slices and integers, unless NumPy would move its dimension to the front.
     """
     items = selection if isinstance(selection, tuple) else (selection,)
-    if not any([type(item) is not slice and _is_array(item) for item in items]):
+    arrays = [item for item in items if type(item) is not slice and _is_array(item)]
+    if not arrays:
         return basic(selection, shape)
     if len(items) == 1 and len(shape) != 1 and _is_mask(items[0]) and _array(items[0]).ndim != 1:
         return mask(items[0], shape)
@@ -221,7 +222,8 @@ def _points(region: Points, out_shape: Shape) -> Selection:
 def _paired(selection: Item, shape: Sequence[int]) -> list[tuple[Item, int, int]]:
     """One part of the expression for each dimension, with the extent and the number of the dimension."""
     items = list(selection) if isinstance(selection, tuple) else [selection]
-    if any([item is None for item in items]):
+    new_axes = [item for item in items if item is None]
+    if new_axes:
         raise SelectionError("np.newaxis in a selection", got=selection, hint=NEWAXIS_HINT)
     gaps = [j for j, item in enumerate(items) if item is Ellipsis]
     if len(gaps) > 1:
