@@ -12,8 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from zarrant import extensions
 from zarrant.errors import MetadataError
 from zarrant.geometry.box import Shape
