@@ -14,7 +14,6 @@ import numpy as np
 
 from zarrant.codecs import Blosc, Bytes, Crc32c, Gzip, Numcodecs, ShardingIndexed, Transpose, Zstd
 from zarrant.codecs.chain import Chain, chain_of, check_codec, read_codec
-from zarrant.codecs.library.vlen import VlenBytes, VlenUtf8
 from zarrant.codecs.protocols import VARIABLE_ELEMENT_BYTES, ArraySpec
 from zarrant.dtypes.base import DataType
 from zarrant.dtypes.fixed import from_numpy
@@ -142,7 +141,7 @@ class Layout:
             raise OptionError("impossible value of an option", field="order", expected="C | F", got=self.order)
         if self.order == "F" and len(chunks) > 1:
             filters.append(Transpose(tuple(reversed(range(len(chunks))))))
-        serializer = _default_bytes(data_type) if _is_auto(self.serializer) else _codec(self.serializer)
+        serializer = _default_serializer(data_type) if _is_auto(self.serializer) else _codec(self.serializer)
         compressors = DEFAULT_COMPRESSORS if _is_auto(self.compressors) else [_codec(c) for c in _listed(self.compressors)]
         chain = chain_of([*filters, serializer, *compressors])
         if shards is None:
@@ -261,9 +260,11 @@ def _least_factor(size: int) -> int | None:
     return next((factor for factor in range(2, math.isqrt(size) + 1) if size % factor == 0), size if size > 1 else None)
 
 
-def _default_bytes(data_type: DataType) -> Bytes | VlenUtf8 | VlenBytes:
-    if data_type.itemsize is None:
-        return VlenUtf8() if isinstance(data_type.default_fill().scalar, str) else VlenBytes()
+def _default_serializer(data_type: DataType) -> Any:
+    """The codec that a data type of variable size names as its own (`serializer`), else `bytes`."""
+    name = getattr(data_type, "serializer", "bytes")
+    if name != "bytes":
+        return read_codec(Named(name, {}), "$.codecs", from_caller=True)
     return Bytes(None if data_type.word == 1 else "little")
 
 
