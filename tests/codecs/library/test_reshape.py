@@ -89,16 +89,8 @@ def test_sizes_that_do_not_fit_the_chunk(sizes) -> None:
 @pytest.mark.parametrize("compressors", [None, "auto"])
 def test_bytes_and_partial_updates(options, compressors) -> None:
     objects: dict = {}
-    array = zarrant.create_array(
-        objects,
-        shape=(8, 6),
-        dtype="int16",
-        fill_value=7,
-        filters=[Reshape([-1])],
-        serializer=Bytes(),
-        compressors=compressors,
-        **options,
-    )
+    options = {**options, "filters": [Reshape([-1])], "serializer": Bytes(), "compressors": compressors}
+    array = zarrant.create_array(objects, shape=(8, 6), dtype="int16", fill_value=7, **options)
     expected = np.full((8, 6), 7, "int16")
     array[1:3, 2:5] = expected[1:3, 2:5] = np.arange(9).reshape(3, 3)[:2]
     array[5, ::2] = expected[5, ::2] = 3

@@ -148,14 +148,12 @@ def _component(codec: PackBits, spec: ArraySpec) -> tuple[int, int, int, bool]:
     if kind == "bool":
         return 1, 1, 1, False
     if kind in ("int", "uint"):
-        info = ml_dtypes.iinfo(data_type.numpy)  # type: ignore[no-untyped-call]
-        return 1, data_type.word, int(info.bits), kind == "int"
+        return 1, data_type.word, int(ml_dtypes.iinfo(data_type.numpy).bits), kind == "int"  # type: ignore[no-untyped-call]
     part: Any = getattr(data_type, "part", data_type)
     if kind in ("float", "complex") or part is not data_type:
         components = (data_type.itemsize or 0) // data_type.word
         scalar = part.numpy if kind != "complex" else np.dtype(f"f{data_type.word}")
-        info = ml_dtypes.finfo(scalar)  # type: ignore[no-untyped-call]
-        return components, data_type.word, int(info.bits), False
+        return components, data_type.word, int(ml_dtypes.finfo(scalar).bits), False  # type: ignore[no-untyped-call]
     raise refuse_data_type(codec, spec, "bool, integers, floats, complex numbers and times")
 
 
