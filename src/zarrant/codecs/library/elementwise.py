@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from zarrant.codecs.protocols import ArraySpec, ArrayToArray
 from zarrant.dtypes.base import DataType, Fill, FixedFill
-from zarrant.dtypes.fixed import fixed_size
+from zarrant.dtypes.fixed import FixedType
 from zarrant.errors import MetadataError, ZarrantError
 
 
@@ -19,7 +19,7 @@ def encoded_fill(codec: ArrayToArray, spec: ArraySpec, data_type: DataType) -> F
     except (ValueError, ZarrantError) as error:
         message = f"the fill value cannot be encoded by {codec.name}: {error}"
         raise MetadataError(message, path="$.fill_value", codec=codec.name, got=spec.fill.to_json()) from error
-    return FixedFill(fixed_size(data_type), encoded.tobytes())
+    return FixedFill(cast(FixedType, data_type), encoded.tobytes())
 
 
 def refuse_data_type(codec: Any, spec: ArraySpec, expected: str) -> MetadataError:
