@@ -26,7 +26,8 @@ import numpy as np
 import pytest
 
 import zarrant
-from zarrant.codecs import Crc32c, Zstd, dead_bytes
+from zarrant.codecs import Crc32c, Zstd
+from zarrant.codecs.sharding import dead_bytes
 from zarrant.errors import NodeNotFoundError, ZarrantError
 from zarrant.stores import direct_io, durable, file_reuse
 from zarrant.stores.filesystem import FilesystemStore

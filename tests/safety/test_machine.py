@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 import zarrant
-from zarrant.codecs import Crc32c, dead_bytes
+from zarrant.codecs import Crc32c
+from zarrant.codecs.sharding import dead_bytes
 from zarrant.errors import NodeNotFoundError
 from zarrant.stores.filesystem import FilesystemStore
 from zarrant.testkit.simulated_disk import SimulatedDisk, SimulatedLayer
