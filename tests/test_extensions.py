@@ -97,7 +97,7 @@ def test_unknown_name_lists_the_known_ones() -> None:
         (extensions.codecs, "imagecodecs_jpeg2k", "imagecodecs"),
         (extensions.data_types, "strings", "'string'"),
         (extensions.data_types, "uint17", "'uint16'"),
-        (extensions.chunk_grids, "rectilinear", "equal chunks"),
+        (extensions.chunk_grids, "rectangular", "rectilinear"),
         (extensions.chunk_key_encodings, "V2", "'v2'"),
     ],
 )

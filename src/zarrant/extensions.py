@@ -280,9 +280,9 @@ data_types = Registry(
 
 chunk_grids = Registry(
     "chunk_grids",
-    {"regular": "zarrant.geometry.grid:ChunkGrid"},
+    {"regular": "zarrant.geometry.grid:ChunkGrid", "rectilinear": "zarrant.geometry.rectilinear:RectilinearGrid"},
     contract=Contract(("from_json",)),
-    hints=[(r"rectilinear|rectangular", "Only grids of equal chunks are supported")],
+    hints=[(r"rectangular", "It became 'rectilinear' before it was published")],
 )
 
 chunk_key_encodings = Registry(

@@ -142,7 +142,7 @@ def test_a_known_type_has_no_configuration() -> None:
 @pytest.mark.parametrize(
     ("member", "value", "name", "hint"),
     [
-        ("chunk_grid", {"name": "rectilinear", "configuration": {"chunk_shapes": [[1]]}}, "rectilinear", "equal chunks"),
+        ("chunk_grid", {"name": "rectangular", "configuration": {"chunk_shapes": [[1]]}}, "rectangular", "rectilinear"),
         ("chunk_grid", "regulr", "regulr", "'regular'"),
         ("chunk_key_encoding", {"name": "suffix", "configuration": {"suffix": ".x"}}, "suffix", "zarrant.chunk_key_encodings"),
         ("chunk_key_encoding", "V2", "V2", "'v2'"),

@@ -44,7 +44,7 @@ def test_names() -> None:
     assert S5.to_json() == {"name": "null_terminated_bytes", "configuration": {"length_bytes": 5}}
     assert (U5.itemsize, U5.word, S5.itemsize, S5.word) == (20, 4, 5, 1)
     assert from_numpy(">U5") == U5
-    assert from_numpy(str) == from_numpy(np.dtypes.StringDType()) == TEXT
+    assert from_numpy(str) == from_numpy("str") == from_numpy(np.dtypes.StringDType()) == TEXT
     assert from_numpy(bytes) == BYTES
     assert TEXT.itemsize is BYTES.itemsize is None
     assert (TEXT.to_json(), BYTES.to_json()) == ("string", "bytes")

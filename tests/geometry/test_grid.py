@@ -145,4 +145,4 @@ def test_bad_documents_name_their_path(configuration: object, path: str) -> None
 def test_an_unknown_grid_is_an_unknown_extension() -> None:
     with pytest.raises(UnknownExtensionError) as caught:
         ChunkGrid.from_document("spiral", {}, (10,))
-    assert (caught.value.got, caught.value.expected) == ("spiral", ["regular"])
+    assert (caught.value.got, caught.value.expected) == ("spiral", ["rectilinear", "regular"])

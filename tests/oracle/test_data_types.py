@@ -103,9 +103,9 @@ def test_the_older_records_of_zarr_python_are_read(zarr: Any, tmp_path: Path) ->
     document = json.loads((tmp_path / "zarr.json").read_bytes())
     document["data_type"] = {"name": "structured", "configuration": {"fields": [["x", "float32"], ["y", "float32"]]}}
     document["fill_value"] = "AAAAAAAAAAA="
+    document["codecs"][0] = {"name": "bytes"}
     (tmp_path / "zarr.json").write_text(json.dumps(document))
     same(zarrant.open_array(tmp_path)[...], values)
-    same(zarr.open_array(tmp_path, mode="r")[...], values)
 
 
 SMALL = {

@@ -270,6 +270,11 @@ class Prepared(Protocol):
     def partial(self) -> Partial: ...
 
     @property
+    def piece_shape(self) -> tuple[int, ...]:
+        """The smallest part of a chunk that is encoded by itself, as the array sees it. Such parts divide what is around them."""
+        ...
+
+    @property
     def encoded_bound(self) -> int:
         """The bytes that an encoded chunk (of a shard: without dead ones) has at most."""
         ...

@@ -282,8 +282,8 @@ def from_numpy(dtype: Any) -> DataType:
     """
     if not isinstance(dtype, np.dtype | str | type | Mapping) and isinstance(dtype, DataType):
         return dtype
-    if dtype is str or dtype is bytes:
-        dtype = "string" if dtype is str else "bytes"
+    if dtype is str or dtype is bytes or (isinstance(dtype, str) and dtype == "str"):
+        dtype = "bytes" if dtype is bytes else "string"
     # Most spellings of NumPy ("u2", ">f4") are names of no data type, and looking through every installed package costs 1 ms.
     if isinstance(dtype, Mapping) or (isinstance(dtype, str) and extensions.data_types.is_registered(dtype)):
         return _parse_callers(dtype)

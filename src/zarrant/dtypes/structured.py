@@ -11,7 +11,7 @@ import base64
 import binascii
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -66,7 +66,10 @@ class Struct(FixedType):
         size = sum(item.data_type.itemsize for item in fields.values())
         if size > MAX_ITEM_BYTES:
             raise LimitError("an element that is too large", path=where, field="itemsize", got=size, limit=MAX_ITEM_BYTES)
-        return _struct(tuple(fields.values()))
+        found = _struct(tuple(fields.values()))
+        # "Arrays where the `bytes` codec has no `endian` configuration MUST be treated as little-endian", of this name alone:
+        # https://github.com/zarr-developers/zarr-extensions/tree/main/data-types/structured
+        return replace(found, word=MIXED) if document.name == "structured" else found
 
     @classmethod
     def from_numpy(cls, dtype: np.dtype[Any]) -> Struct | None:

@@ -23,30 +23,35 @@ _FLOATS = (
     *("float4_e2m1fn", "float6_e2m3fn", "float6_e3m2fn", "float8_e3m4", "float8_e4m3", "float8_e4m3b11fnuz"),
     *("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu"),
 )
-small_types: tuple[Number, ...] = (
-    *(number(f"int{bits}", "int", getattr(ml_dtypes, f"int{bits}")) for bits in (2, 4)),
-    *(number(f"uint{bits}", "uint", getattr(ml_dtypes, f"uint{bits}")) for bits in (2, 4)),
-    *(number(name, "float", getattr(ml_dtypes, name)) for name in _FLOATS),
-)
-"""Every number of less than a byte, or of a byte that NumPy does not have."""
-
-_SMALL = {row.name: row for row in small_types}
 
 
 class SmallNumber(Number):
     """A row of `small_types`."""
 
     @classmethod
-    def from_json(cls, document: Named, path: str) -> Number:
+    def from_json(cls, document: Named, path: str) -> SmallNumber:
         """The number of a name; it has no configuration."""
         refuse_configuration(document, path)
         return _SMALL[document.name]
 
     @classmethod
-    def from_numpy(cls, dtype: np.dtype[Any]) -> Number | None:
+    def from_numpy(cls, dtype: np.dtype[Any]) -> SmallNumber | None:
         """The number for a type of ml_dtypes."""
         return next((row for row in small_types if row.numpy == dtype), None)
 
+
+def _small(name: str, kind: str) -> SmallNumber:
+    return SmallNumber(name, np.dtype(getattr(ml_dtypes, name)), 1, kind)
+
+
+small_types: tuple[SmallNumber, ...] = (
+    *(_small(name, "int") for name in ("int2", "int4")),
+    *(_small(name, "uint") for name in ("uint2", "uint4")),
+    *(_small(name, "float") for name in _FLOATS),
+)
+"""Every number of less than a byte, or of a byte that NumPy does not have."""
+
+_SMALL = {row.name: row for row in small_types}
 
 _PARTS: dict[str, Number] = {
     "complex_bfloat16": number("bfloat16", "float", ml_dtypes.bfloat16),

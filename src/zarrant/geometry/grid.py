@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, NoReturn, Protocol, Self, TypeAlias, TypeVar
+from typing import Any, ClassVar, NoReturn, Protocol, Self, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +65,10 @@ class Dimension(Protocol):
         """The same cells over another extent."""
         ...
 
+    def agrees(self, other: Any) -> bool:
+        """Whether another dimension has the same chunks, as far as both go."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class RegularDimension:
@@ -104,6 +108,10 @@ class RegularDimension:
         """The same size over another extent."""
         return replace(self, extent=extent)
 
+    def agrees(self, other: Any) -> bool:
+        """Whether another dimension has chunks of this size."""
+        return isinstance(other, RegularDimension) and self.size == other.size
+
 
 @lru_cache(maxsize=256)
 def chunk_alone(chunk_shape: Shape) -> ChunkGrid:
@@ -119,6 +127,9 @@ class ChunkGrid:
     >>> grid.grid_shape, grid.in_bounds((2, 0)).shape
     ((3, 1), (2, 4))
     """
+
+    grows: ClassVar[bool] = False
+    """Whether the metadata of the grid changes where the array grows beyond its last chunk."""
 
     dimensions: tuple[Dimension, ...]
     array_shape: Shape = field(init=False, compare=False, repr=False)
@@ -174,6 +185,26 @@ class ChunkGrid:
     def n_chunks(self) -> int:
         """The number of cells; 1 for no dimensions."""
         return math.prod(self.grid_shape)
+
+    @property
+    def chunk_lengths(self) -> tuple[Any, ...]:
+        """The lengths of chunks along each dimension, as `create_array` takes them: one, where they are equal."""
+        return self.sizes if self.uniform_shape is None else self.uniform_shape
+
+    @property
+    def sizes(self) -> tuple[tuple[int, ...], ...]:
+        """The lengths of all chunks along each dimension, within the array."""
+        result = []
+        for dimension in self.dimensions:
+            cells = np.arange(dimension.cells)
+            ends = np.minimum(dimension.start(cells) + dimension.length(cells), dimension.extent)
+            result.append(tuple((ends - dimension.start(cells)).tolist()))
+        return tuple(result)
+
+    def agrees(self, other: ChunkGrid) -> bool:
+        """Whether another grid has the same chunks, as far as both go: a chunk of one is a chunk of the other."""
+        pairs = zip(self.dimensions, other.dimensions, strict=False)
+        return self.ndim == other.ndim and all(mine.agrees(theirs) for mine, theirs in pairs)
 
     @property
     def padded_shape(self) -> Shape:

@@ -75,3 +75,10 @@ def dump_all(document: Document) -> dict[str, bytes | None]:
     if document.v2 is None:
         return dict(main)
     return {ATTRIBUTES_V2: v2.dump_attributes(document.attributes) if document.attributes else None, **main}
+
+
+def placed(error: ZarrantError, document: ArrayDocument) -> ZarrantError:
+    """An error about metadata, whose path is where it is in what is stored."""
+    if document.v2 is not None and error.path is not None:
+        error.path = v2.place(document.v2, str(error.path))
+    return error

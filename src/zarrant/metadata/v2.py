@@ -22,6 +22,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from zarrant.errors import MetadataError, UnknownExtensionError, shown
 from zarrant.limits import LIMITS, Limits, require
 from zarrant.metadata.text import dump_json, parse_json
@@ -80,7 +82,7 @@ def read_array(value: dict[str, Json], attributes: Mapping[str, Json], limits: L
         data_type=element.data_type,
         chunk_grid=Named("regular", {"chunk_shape": _chunks(value["chunks"], shape)}),
         chunk_key_encoding=Named("v2", {"separator": _separator(value.get(SEPARATOR, "."))}),
-        fill_value=_fill(value["fill_value"], element),
+        fill_value=_fill(value["fill_value"], element, value["dtype"]),
         codecs=_codecs(value, element, len(shape), limits),
         attributes=dict(attributes),
         dimension_names=array_dimensions(attributes, len(shape)),
@@ -380,11 +382,11 @@ def _blosc(configuration: dict[str, Json], path: str, element: Element) -> Named
 ZERO: Mapping[str, Json] = {"bool": False, "int": 0, "float": 0.0, "complex": [0.0, 0.0], "time": 0, "unicode": "", "text": ""}
 
 
-def _fill(value: Json, element: Element, path: str = "$.fill_value") -> Json:
+def _fill(value: Json, element: Element, dtype: Json, path: str = "$.fill_value") -> Json:
     """The fill value as V3 spells it. Null means that it is not defined: such elements are read as zeros."""
     kind = element.kind
     if kind in ("text", "raw", "struct", "variable_length_bytes"):
-        return _base64(value, element, path)
+        return _base64(value, element, dtype, path)
     if value is None:
         return ZERO.get(kind, "")
     if kind == "bool":
@@ -401,6 +403,10 @@ def _fill(value: Json, element: Element, path: str = "$.fill_value") -> Json:
     return value
 
 
+def _numpy(dtype: Json) -> np.dtype[Any]:
+    return np.dtype([(name, _numpy(part)) for name, part in dtype]) if isinstance(dtype, list) else np.dtype(dtype)
+
+
 def _wrong_fill(path: str, expected: str, got: Json) -> MetadataError:
     return MetadataError("wrong fill value", path=path, expected=expected, got=shown(got))
 
@@ -411,7 +417,7 @@ def _bool(value: Json, path: str) -> bool:
     raise _wrong_fill(path, "true, false, 0 or 1", value)
 
 
-def _base64(value: Json, element: Element, path: str) -> Json:
+def _base64(value: Json, element: Element, dtype: Json, path: str) -> Json:
     """Bytes as base64, padded with zeros; those of text without the zeros at their end."""
     size = element.itemsize
     expected = "base64" if size is None else f"at most {size} bytes as base64"
@@ -428,6 +434,9 @@ def _base64(value: Json, element: Element, path: str) -> Json:
         raise _wrong_fill(path, expected, value)
     if element.kind in ("raw", "struct") and size is not None:
         data = data.ljust(size, b"\0")
+        if element.endian == "big":  # V3 has the bytes of a struct in little-endian order
+            numpy = _numpy(dtype)
+            data = np.frombuffer(data, numpy).astype(numpy.newbyteorder("<")).tobytes()
     elif element.kind == "text":
         data = data.rstrip(b"\0")
     return base64.b64encode(data).decode("ascii")
@@ -490,7 +499,7 @@ def as_v2(document: ArrayDocument) -> ArrayDocument:
         "chunks": _v2_chunks(document.chunk_grid),
         "dtype": dtype,
         "compressor": compressor,
-        "fill_value": _v2_fill(document.fill_value),
+        "fill_value": _v2_fill(document.fill_value, dtype),
         "order": order,
         "filters": filters or None,
         SEPARATOR: _v2_separator(document.chunk_key_encoding),
@@ -533,12 +542,33 @@ def _v2_attributes(document: ArrayDocument) -> dict[str, Json]:
     return {**document.attributes, DIMENSIONS_V2: list(names)}
 
 
-def _v2_fill(value: Json) -> Json:
-    """The fill value in V2, which has no bit patterns, and bytes as base64 only."""
+def _v2_fill(value: Json, dtype: Json) -> Json:
+    """The fill value in V2, which has no bit patterns, and bytes and structs as base64 only."""
+    if isinstance(value, dict):
+        return base64.b64encode(_v2_element(value, dtype, "$.fill_value")).decode("ascii")
+    if isinstance(dtype, str) and dtype.startswith("|V") and isinstance(value, list):
+        return base64.b64encode(bytes(value)).decode("ascii")
     for i, part in enumerate(value if isinstance(value, list) else [value]):
         if isinstance(part, str) and part.startswith("0x"):
             raise _none(f"$.fill_value[{i}]" if isinstance(value, list) else "$.fill_value", "bit patterns", part)
     return value
+
+
+def _v2_element(value: Json, dtype: Json, path: str) -> bytes:
+    """The bytes of a fill value, in the byte order of the type."""
+    if isinstance(dtype, list):
+        return b"".join(_v2_element(value.get(name), part, f"{path}.{name}") for name, part in dtype)
+    numpy = np.dtype(dtype)
+    if isinstance(value, str) and value.startswith("0x"):
+        raise _none(path, "bit patterns", value)
+    if numpy.kind in "SV":
+        return base64.b64decode(value or "").ljust(numpy.itemsize, b"\0")
+    if numpy.kind in "Mm":
+        count = np.iinfo(np.int64).min if value == "NaT" else value or 0
+        return np.array(count, f"{dtype[0]}i8").tobytes()
+    if numpy.kind == "c" and isinstance(value, list):
+        value = complex(float(value[0]), float(value[1]))
+    return np.array(float(value) if numpy.kind == "f" else value or 0 if numpy.kind != "U" else value or "", numpy).tobytes()
 
 
 def dtype_of(data_type: Named, endian: str | None, path: str = "$.data_type") -> Json:
@@ -583,9 +613,9 @@ def _v2_codecs(document: ArrayDocument) -> tuple[str, list[Json], str | None, Js
             raise _none("$.codecs[0]", "other orders of dimensions than C and F", given)
         order, at = "F", 1
     filters: list[Json] = []
-    endian: str | None = None
+    endian: str | None = None if any(codec.name == "bytes" for codec in codecs) else "little"
     for i, codec in enumerate(codecs):
-        if codec.name in ("bytes", "endian"):
+        if codec.name == "bytes":
             endian = codec.configuration.get("endian")
         else:
             filters.append(_v2_codec(codec, f"$.codecs[{i + at}]"))
@@ -603,6 +633,8 @@ def _v2_codec(codec: Named, path: str) -> dict[str, Json]:
         shuffles = {name: number for number, name in SHUFFLES.items()}
         configuration.pop("typesize", None)
         return {"id": "blosc", **configuration, "shuffle": shuffles[configuration.get("shuffle", "shuffle")]}
+    if codec.name == "zstd" and not configuration.get("checksum"):
+        configuration.pop("checksum", None)  # TensorStore knows no such member
     if codec.name in ("zstd", "gzip", "vlen-utf8", "vlen-bytes"):
         return {"id": codec.name, **configuration}
     if codec.name == "crc32c":

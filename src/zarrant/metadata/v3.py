@@ -10,6 +10,7 @@ Specification: https://zarr-specs.readthedocs.io/en/latest/v3/core/index.html
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeAlias
@@ -98,6 +99,8 @@ class ArrayDocument:
     extra: Mapping[str, Json] = field(default_factory=dict)
     version: object = field(default=None, compare=False, repr=False)
     """What the store calls the stored object with these members; None where that is not known."""
+    notes: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    """What the specification does not allow in what is stored, and is read all the same; it is not written again."""
     v2: Mapping[str, Json] | None = field(default=None, repr=False)
     """Where the array is stored as Zarr V2: the members of its `.zarray`, but for the shape, as they are written back."""
 
@@ -207,7 +210,7 @@ def parse(data: bytes, limits: Limits = LIMITS) -> Document:
     return _document(parse_json(data, limits), limits)
 
 
-def _document(value: Json, limits: Limits) -> Document:
+def _document(value: Json, limits: Limits, lenient: bool = True) -> Document:
     if not isinstance(value, dict):
         raise _wrong("$", "an object", value)
     version = _required(value, "zarr_format", "$")
@@ -215,7 +218,7 @@ def _document(value: Json, limits: Limits) -> Document:
         raise _wrong("$.zarr_format", "the integer 3", version)
     kind = _required(value, "node_type", "$")
     if kind == "array":
-        return _array(value, limits)
+        return _array(value, limits, lenient)
     if kind == "group":
         return GroupDocument(_attributes(value), _extra(value, GROUP_MEMBERS, group=True))
     raise _wrong("$.node_type", '"array" or "group"', kind)
@@ -243,7 +246,7 @@ def dump(document: Document) -> bytes:
     `parse` gives the document back: what it would refuse is refused here, so that nothing is stored that cannot be opened.
     """
     value = document.to_json()
-    _document(value, LIMITS)  # safety: written form
+    _document(value, LIMITS, lenient=False)  # safety: written form
     return dump_json(value)
 
 
@@ -258,7 +261,10 @@ ARRAY_MEMBERS = frozenset(
 )
 
 
-def _array(value: dict[str, Json], limits: Limits) -> ArrayDocument:
+def _array(value: dict[str, Json], limits: Limits, lenient: bool) -> ArrayDocument:
+    notes: list[str] = []
+    if lenient:
+        value = _forgiven(value, notes)
     shape = _shape(_required(value, "shape", "$"), limits)
     return ArrayDocument(
         shape=shape,
@@ -271,7 +277,43 @@ def _array(value: dict[str, Json], limits: Limits) -> ArrayDocument:
         storage_transformers=_transformers(value),
         dimension_names=_dimension_names(value.get("dimension_names"), len(shape)),
         extra=_extra(value, ARRAY_MEMBERS, group=False),
+        notes=tuple(notes),
     )
+
+
+_ZEROS = (
+    (r"bool", False),
+    (r"u?int[0-9]+", 0),
+    (r"b?float[0-9]+\w*", 0.0),
+    (r"complex\w+", [0.0, 0.0]),
+    (r"numpy\.(datetime|timedelta)64", 0),
+    (r"string|fixed_length_utf32|null_terminated_bytes|bytes|variable_length_bytes", ""),
+)
+"""The fill value that stands for null, by the name of the data type."""
+
+
+def _forgiven(value: dict[str, Json], notes: list[str]) -> dict[str, Json]:
+    """The members as they should be, where current programs are known to write what the specification does not allow."""
+    named = value.get("data_type")
+    name = str(named.get("name") if isinstance(named, dict) else named)
+    fill = value.get("fill_value", _MISSING)
+    if fill is None:  # GDAL 3.12, for arrays without a value for "no data"; zarrita.js 0.7
+        zero = next((zero for pattern, zero in _ZEROS if re.fullmatch(pattern, name)), None)
+        if re.fullmatch(r"r[0-9]{1,9}", name):
+            zero = [0] * (int(name[1:]) // 8)
+        if zero is not None:
+            notes.append("fill_value is null: elements that are not stored are read as zeros")
+            value = {**value, "fill_value": zero}
+    elif isinstance(fill, float) and fill.is_integer() and re.fullmatch(r"u?int[0-9]+", name):
+        notes.append(f"fill_value is {fill}, which is no integer")
+        value = {**value, "fill_value": int(fill)}
+    if value.get("codecs") == []:  # zarrita.js 0.7, for arrays without compression
+        notes.append("codecs is empty: chunks are read as bytes, little-endian")
+        value = {**value, "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}]}
+    return value
+
+
+_MISSING = object()
 
 
 def _understood(value: dict[str, Json], key: str) -> Named:

@@ -649,7 +649,7 @@ class Array(ArrayProperties[S]):
     def _slabs(self: Array[Readable]) -> Iterator[Values]:
         """Rows of whole chunks, as many as fit `ITERATION_BYTES`; fewer, where a row of chunks does not."""
         rows = max(1, ITERATION_BYTES // max(1, self.nbytes // max(1, self.shape[0])))
-        chunk = self.chunks[0]
+        chunk = (self._state.subchunk_shapes or (self.write_unit,))[-1][0]
         rows = rows // chunk * chunk if rows >= chunk else rows
         return (self[low : min(low + rows, stop)] for stop in self.shape[:1] for low in range(0, stop, rows))
 

@@ -16,6 +16,7 @@ from zarrant.codecs.chain import Chain
 from zarrant.config import Config, ConfigOptions
 from zarrant.errors import ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
+from zarrant.geometry.grid import ChunkGrid
 from zarrant.metadata.v3 import ArrayDocument, Document
 from zarrant.nodes.base import Frozen, Located, NodeContext, S, warn_caller
 from zarrant.nodes.show import Info, array_html, array_info
@@ -70,15 +71,18 @@ class ArrayProperties(Frozen, Located[S]):
         return self.size * self.dtype.itemsize
 
     @property
-    def chunks(self) -> tuple[int, ...]:
-        """The shape of what can be read alone: of subchunks where the array is sharded, of chunks where not."""
+    def chunks(self) -> tuple[Any, ...]:
+        """The shape of what can be read alone: of subchunks where the array is sharded, of chunks where not.
+
+        In a rectilinear grid, for each dimension the lengths of chunks as `create_array` takes them.
+        """
         shapes = self._state.subchunk_shapes
-        return shapes[-1] if shapes else self.write_unit
+        return shapes[-1] if shapes else self._state.grid.chunk_lengths
 
     @property
-    def shards(self) -> tuple[int, ...] | None:
-        """The shape of stored objects where the array is sharded, else None."""
-        return self.write_unit if self._state.sharded else None
+    def shards(self) -> tuple[Any, ...] | None:
+        """The shape of stored objects where the array is sharded, else None; in a rectilinear grid lengths, as for `chunks`."""
+        return self._state.grid.chunk_lengths if self._state.sharded else None
 
     @property
     def filters(self) -> tuple[Any, ...]:
@@ -104,16 +108,17 @@ class ArrayProperties(Frozen, Located[S]):
     @property
     def read_chunk_sizes(self) -> tuple[tuple[int, ...], ...]:
         """The extents, along each dimension, of what can be read alone, within the array: of `chunks`, the last ones cut."""
-        return _sizes(self.shape, self.chunks)
+        shapes = self._state.subchunk_shapes
+        return ChunkGrid.regular(self.shape, shapes[-1]).sizes if shapes else self.write_chunk_sizes
 
     @property
     def write_chunk_sizes(self) -> tuple[tuple[int, ...], ...]:
         """The extents, along each dimension, of stored objects within the array."""
-        return _sizes(self.shape, self.write_unit)
+        return self._state.grid.sizes
 
     @property
     def write_unit(self) -> tuple[int, ...]:
-        """The shape of one stored object: writes aligned to it never read."""
+        """The shape of one stored object: writes aligned to it never read. Of a rectilinear grid, that of the largest."""
         return self._state.grid.typical_shapes()[0]
 
     @property
@@ -304,14 +309,3 @@ def warn_not_erased(left: list[str]) -> None:
     """The array has its new shape; what was cut off could not be erased."""
     for problem in left:
         warn_caller(f"resized, but what was cut off was not erased: {problem}. Growing the array again erases it first")
-
-
-def _sizes(shape: Sequence[int], pieces: Sequence[int]) -> tuple[tuple[int, ...], ...]:
-    """The extents of equal pieces along each dimension, the last ones cut at the end.
-
-    >>> _sizes((10, 4), (4, 4))
-    ((4, 4, 2), (4,))
-    """
-    return tuple(
-        (size,) * (extent // size) + ((extent % size,) if extent % size else ()) for extent, size in zip(shape, pieces, strict=True)
-    )

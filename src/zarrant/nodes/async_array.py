@@ -155,9 +155,9 @@ class AsyncArray(ArrayProperties[S]):
         >>> import asyncio
         >>> async def main():
         ...     a = await zarrant.create_array_async({}, data=np.arange(24).reshape(4, 6), chunks=(2, 3))
-        ...     print(await a.getitem(np.s_[1, ::2]), await a.getitem(([3, 0], [1, 2]), index="points"))
+        ...     print(await a.getitem(np.s_[1, ::2]), "and", await a.getitem(([3, 0], [1, 2]), index="points"))
         >>> asyncio.run(main())
-        [ 6  8 10] [19  2]
+        [ 6  8 10] and [19  2]
         """
         return await self._context.run_async(retrieve(self, selection, index), READ)
 

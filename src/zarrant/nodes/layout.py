@@ -17,7 +17,9 @@ from zarrant.codecs.chain import Chain, chain_of, check_codec, read_codec
 from zarrant.codecs.protocols import ArraySpec
 from zarrant.dtypes.fixed import FixedType, fixed_size, from_numpy
 from zarrant.errors import DataTypeError, MetadataError, OptionError, ShapeError, did_you_mean, shown
+from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.keys import KeyEncoding
+from zarrant.geometry.rectilinear import RectilinearGrid
 from zarrant.metadata.text import plain
 from zarrant.metadata.v2 import as_v2
 from zarrant.metadata.v3 import ArrayDocument, Named, attributes_of
@@ -83,21 +85,38 @@ class Layout:
     def _v3(self) -> ArrayDocument:
         data_type = fixed_size(from_numpy(self.dtype), "dtype")
         shape = _extents(self.shape, "shape", 0)
-        chunk_shape, shard_shape = self._shapes(shape, data_type)
+        grid: ChunkGrid | None = _rectilinear(self.chunks if self.shards is None else _shard_options(self.shards)[0], shape)
+        if grid is None:
+            chunk_shape, shard_shape = self._shapes(shape, data_type)
+            grid = ChunkGrid.regular(shape, shard_shape or chunk_shape)
+        else:
+            chunk_shape, shard_shape = self._shapes_of(grid, data_type)
         chain = self._chain(data_type, chunk_shape, shard_shape)
         fill = data_type.fill_from_python(self.fill_value)
-        stored = shard_shape or chunk_shape
-        chain = chain.bind(ArraySpec(stored, data_type, fill))
+        for stored in grid.typical_shapes():
+            chain = chain.bind(ArraySpec(stored, data_type, fill))
         return ArrayDocument(
             shape=shape,
             data_type=Named.parse(data_type.to_json(), "$.data_type"),
-            chunk_grid=Named("regular", {"chunk_shape": list(stored)}),
+            chunk_grid=Named(*grid.to_document()),
             chunk_key_encoding=Named(*_key_encoding(self.chunk_key_encoding).to_document()),
             fill_value=fill.to_json(),
             codecs=chain.to_documents(),
             attributes={} if self.attributes is None else plain(attributes_of(self.attributes)),
             dimension_names=_names(self.dimension_names, len(shape)),
         )
+
+    def _shapes_of(self, grid: ChunkGrid, data_type: FixedType) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
+        """`_shapes` for chunks or shards of given lengths: of these the largest, and for subchunks what divides them all."""
+        largest, common = grid.typical_shapes()[0], grid.typical_shapes()[-1]
+        if self.shards is None:
+            return largest, None
+        if _is_auto(self.chunks, "chunks"):
+            return divisors(common, data_type.itemsize), largest
+        chunks = _extents(self.chunks, "chunks", 1, grid.ndim)
+        if any(shard % chunk for shard, chunk in zip(common, chunks, strict=True)):
+            raise ShapeError("chunks must divide shards", field="shards", expected=f"multiples of {chunks}", got=shown(self.shards))
+        return chunks, largest
 
     def _shapes(self, shape: tuple[int, ...], data_type: FixedType) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
         itemsize, given = data_type.itemsize, _shard_options(self.shards)[0]
@@ -128,6 +147,28 @@ class Layout:
             return chain
         index = chain_of([Bytes("little"), Crc32c()])
         return chain_of([ShardingIndexed(chunks, chain, index, _shard_options(self.shards)[1])])
+
+
+def _rectilinear(lengths: Any, shape: tuple[int, ...]) -> RectilinearGrid | None:
+    """The grid of chunks of given lengths: `[[10, 20], [8, 8]]`, or `[[10, [5, 2]], 8]`; None where they are of one shape."""
+    if not isinstance(lengths, list | tuple) or not any(isinstance(_plain_lengths(entry), list) for entry in lengths):
+        return None
+    entries = [_plain_lengths(entry) for entry in lengths]
+    try:
+        grid = RectilinearGrid.from_json({"kind": "inline", "chunk_shapes": entries}, shape)
+    except MetadataError as error:
+        what = f"lengths of chunks that cannot be: {error.message}"
+        raise ShapeError(what, field="chunks", expected=error.expected, got=shown(lengths)) from error
+    if grid.total_shape != shape:
+        raise ShapeError("the lengths of chunks add up to the shape", field="chunks", expected=shape, got=grid.total_shape)
+    return grid
+
+
+def _plain_lengths(entry: Any) -> Any:
+    """Lengths of chunks with integers and arrays of NumPy as Python's."""
+    if isinstance(entry, list | tuple) or (isinstance(entry, np.ndarray) and entry.ndim):
+        return [_plain_lengths(each) for each in entry]
+    return int(entry) if isinstance(entry, np.integer) else entry
 
 
 def _is_auto(value: Any, field: str | None = None) -> bool:

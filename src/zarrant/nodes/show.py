@@ -6,6 +6,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+from zarrant.geometry.grid import ChunkGrid
 from zarrant.metadata.v3 import ArrayDocument
 from zarrant.ops.hierarchy import Child, reason
 from zarrant.storage import access_of
@@ -91,9 +92,10 @@ def grid_svg(array: Shown) -> str:
         return ""
     scale = SIDE / max(shape)
     height, width = (max(8.0, extent * scale) for extent in shape)
-    chunks, units = (1, 1, *array.chunks)[-2:], (1, 1, *array.write_unit)[-2:]
-    lines = _grid_lines(shape, chunks, (height, width), "#9bb", 0.5) if array.shards else ""
-    lines += _grid_lines(shape, units, (height, width), "#345", 1.2)
+    grid = array._state.grid
+    pieces = ChunkGrid.regular(array.shape, array.chunks) if array.shards else grid
+    lines = _grid_lines(shape, pieces, (height, width), "#9bb", 0.5) if array.shards else ""
+    lines += _grid_lines(shape, grid, (height, width), "#345", 1.2)
     frame = f"<rect x='0' y='0' width='{width:.1f}' height='{height:.1f}' fill='#e8f1f2' stroke='#345' stroke-width='1.5'/>"
     box = f"viewBox='-4 -4 {width + 8:.1f} {height + 8:.1f}' width='{width + 8:.0f}' height='{height + 8:.0f}'"
     label = f"chunk grid, last two of {len(array.shape)} dimensions"
@@ -101,15 +103,14 @@ def grid_svg(array: Shown) -> str:
     return f"{head}{frame}{lines}</svg>"
 
 
-def _grid_lines(shape: Sequence[int], cell: Sequence[int], size: tuple[float, float], colour: str, stroke: float) -> str:
+def _grid_lines(shape: Sequence[int], grid: ChunkGrid, size: tuple[float, float], colour: str, stroke: float) -> str:
     height, width = size
     out = []
-    for axis in (0, 1):
-        count = -(-shape[axis] // cell[axis])
-        if count > MAX_LINES:
+    for axis, dimension in enumerate((None, None, *grid.dimensions)[-2:]):
+        if dimension is None or dimension.cells > MAX_LINES:
             continue
-        for i in range(1, count):
-            at = i * cell[axis] * size[axis] / shape[axis]
+        for cell in range(1, dimension.cells):
+            at = dimension.start(cell) * size[axis] / shape[axis]
             ends = (0.0, at, width, at) if axis == 0 else (at, 0.0, at, height)
             out.append(
                 "<line x1='{:.1f}' y1='{:.1f}' x2='{:.1f}' y2='{:.1f}'".format(*ends)

@@ -13,9 +13,11 @@ from zarrant.codecs.chain import Chain, parse_chain
 from zarrant.codecs.protocols import ArraySpec, CodecOptions, Prepared
 from zarrant.dtypes.base import Fill
 from zarrant.dtypes.fixed import FixedType, fixed_size, parse_data_type
+from zarrant.errors import ZarrantError
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.keys import KeyEncoding
-from zarrant.metadata.v3 import ArrayDocument
+from zarrant.metadata.node import placed
+from zarrant.metadata.v3 import ArrayDocument, Named
 from zarrant.requests import OnlyWhile
 from zarrant.storage import Version
 
@@ -90,12 +92,19 @@ class BoundArray:
     @classmethod
     def from_document(cls, prefix: str, document: ArrayDocument, options: OpOptions) -> BoundArray:
         """Bind a document; MetadataError (or UnknownExtensionError) for anything in it that cannot be."""
+        try:
+            return cls._bound(prefix, document, options)
+        except ZarrantError as error:
+            raise placed(error, document) from error.__cause__
+
+    @classmethod
+    def _bound(cls, prefix: str, document: ArrayDocument, options: OpOptions) -> BoundArray:
         data_type = fixed_size(parse_data_type(document.data_type.name, document.data_type.configuration))
         fill = data_type.fill_from_json(document.fill_value)
         grid = _grid(document)
         keys = KeyEncoding.from_document(document.chunk_key_encoding.name, document.chunk_key_encoding.configuration)
         chain = parse_chain(document.codecs, "$.codecs")
-        for shape in grid.typical_shapes():
+        for shape in grid.typical_shapes():  # what the codecs decide for it depends on the data type alone
             chain = chain.bind(ArraySpec(shape, data_type, fill))
         if document.storage_transformers:  # those that may be ignored; the others are refused with the document
             chain = chain.skipping(tuple(transformer.name for transformer in document.storage_transformers))
@@ -107,8 +116,11 @@ class BoundArray:
 
     def with_shape(self, shape: Sequence[int]) -> BoundArray:
         """The same array with other extents; ShapeError where the chunk grid cannot have them."""
-        document = replace(self.document.with_shape(shape), version=self.document.version)
-        return replace(self, document=document, grid=self.grid.with_shape(document.shape))
+        grid = self.grid.with_shape(self.document.with_shape(shape).shape)
+        document = replace(self.document, shape=grid.array_shape)
+        if grid.grows:
+            document = replace(document, chunk_grid=Named(*grid.to_document()))
+        return replace(self, document=document, grid=grid)
 
     def with_document(self, document: ArrayDocument) -> BoundArray:
         """The same array as other metadata describe it; bound anew only where more than shape and attributes may differ."""
@@ -150,8 +162,8 @@ class BoundArray:
 
     def piece_shape_for(self, chunk_shape: tuple[int, ...]) -> tuple[int, ...]:
         """The smallest part of a chunk of a shape that can be replaced without decoding another."""
-        partial = self.sharded and self.prepared_for(chunk_shape).partial.write
-        return self.subchunk_shapes[-1] if partial else chunk_shape
+        prepared = self.prepared_for(chunk_shape)
+        return prepared.piece_shape if prepared.partial.write else chunk_shape
 
     def key_of(self, name: str) -> str:
         """A key below the array."""

@@ -87,10 +87,9 @@ def is_same_array(state: BoundArray, document: Document | None) -> bool:
         other = BoundArray.from_document(state.prefix, document, state.options)
     except ZarrantError:
         return False
-    return (other.data_type, other.fill, other.grid.with_shape(state.shape), other.key_encoding, other.chain) == (
+    return other.grid.agrees(state.grid) and (other.data_type, other.fill, other.key_encoding, other.chain) == (
         state.data_type,
         state.fill,
-        state.grid,
         state.key_encoding,
         state.chain,
     )

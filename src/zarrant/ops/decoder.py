@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from zarrant.codecs.sources import Single, Stored
+from zarrant.codecs.sources import InMemory, Single, Stored
 from zarrant.errors import VersionChangedError, ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.geometry.grid import chunk_alone
@@ -29,15 +29,18 @@ class Held(Stored):
         super().__init__(key, required)
         self.index: tuple[tuple[ByteRange, ...], list[memoryview] | None] | None = None
         self.decoded: Array | None = None
+        self.whole: memoryview | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes that are kept."""
         index = 0 if self.index is None else sum(part.nbytes for part in self.index[1] or ())
-        return index + (0 if self.decoded is None else self.decoded.nbytes)
+        return index + sum(0 if kept is None else kept.nbytes for kept in (self.decoded, self.whole))
 
     def read(self, ranges: Sequence[ByteRange]) -> Op[list[memoryview] | None]:
         """As `Stored.read`; the ranges that were read first are kept."""
+        if self.whole is not None:
+            return (yield from InMemory(self.whole).read(ranges))
         wanted = tuple(ranges)
         if self.index is not None and self.index[0] == wanted:
             return self.index[1]
@@ -45,6 +48,12 @@ class Held(Stored):
         if self.index is None:
             self.index = (wanted, found)
         return found
+
+    def read_all(self, limit: int | None = None) -> Op[memoryview | None]:
+        """As `Stored.read_all`; what is not compressed and was read whole is kept, and read in parts from then on."""
+        if self.whole is None:
+            self.whole = yield from super().read_all(limit)
+        return self.whole
 
     def validate(self) -> Op[None]:
         """VersionChangedError where the object is no longer the one that was read."""
@@ -95,7 +104,7 @@ class Decoder:
             whole = self.state.empty(self.shape)
             cells = self._cells(ArraySubset.full(self.shape))
             yield from self.prepared.read(Single(0, self.held), cells, 0, 1, whole)
-            self.held.decoded = whole
+            self.held.decoded, self.held.whole = whole, None
         result[...] = self.held.decoded[local.slices]
 
     def _cells(self, local: ArraySubset) -> Cells:

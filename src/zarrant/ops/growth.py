@@ -193,7 +193,7 @@ def commit(now: BoundArray, document: ArrayDocument, version: Version, moved: Mo
             other, version = yield from _current(now)
             if other.document.with_attributes({}) != now.document.with_attributes({}):
                 break
-            document = other.document.with_shape(document.shape)
+            document = document.with_attributes(other.document.attributes)
             continue
         moved(of_version(document, stored))
         return

@@ -127,6 +127,7 @@ def search(place: NodeContext, path: str) -> tuple[list[Found], list[Finding]]:
             if document is not None:
                 documents[path] = document
             if isinstance(document, ArrayDocument):
+                broken += [Finding("metadata", key, None, note, "note", False) for note in document.notes]
                 arrays.append(Found(BoundArray.from_document(path, document, place.options), place))
             elif document is not None:
                 below = place.run(list_dir(f"{path}/" if path else ""), LIST)[1]

@@ -16,6 +16,8 @@ from zarrant.codecs.pipeline.uncompressed import UncompressedPipeline, runs_of
 from zarrant.codecs.sources import InMemory, Single
 from zarrant.errors import ChunkError
 from zarrant.geometry.box import ArraySubset
+from zarrant.geometry.grid import ChunkGrid
+from zarrant.geometry.selection import orthogonal
 from zarrant.storage import ByteRange
 
 SHAPE = (5, 4, 6)
@@ -165,3 +167,107 @@ def test_a_chunk_that_is_read_whole_is_asked_for_once() -> None:
 
 def test_other_chains_are_read_whole(codec: Callable[..., Any]) -> None:
     assert type(codec([Bytes(), Crc32c()], SHAPE).prepared) is not UncompressedPipeline
+
+
+LARGE = {"shape": (1024, 2048), "chunks": (1024, 2048), "dtype": "uint8", "compressors": None}
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """An array of one chunk of 2 MiB, in a store that counts, under the limits that users have."""
+    monkeypatch.setattr("zarrant.codecs.pipeline.uncompressed.RANGE", 1 << 15)
+    a = zarrant.create_array(Memory(), **LARGE)
+    a[...] = np.arange(2**21).reshape(1024, 2048) % 251
+    return a
+
+
+def counted(a: Any) -> tuple[int, int]:
+    """Bytes that were asked for in ranges since the last time, and requests of whole objects."""
+    found = sum(a.store.ranges), len([key for key in a.store.whole if not key.endswith("json")])
+    a.store.ranges.clear()
+    a.store.whole.clear()
+    return found
+
+
+def test_a_partial_decoder_reads_what_it_is_asked_for(large: Any) -> None:
+    values, decoder = large[...], large.partial_decoder((0, 0))
+    counted(large)
+    for row in (7, 900, 7):
+        assert np.array_equal(decoder.retrieve(np.s_[row : row + 1, 16:48]), values[row : row + 1, 16:48])
+    assert counted(large) == (64, 0)  # what was read first is kept
+    assert decoder.nbytes_held <= 64
+    for column in (5, 6):
+        assert np.array_equal(decoder.retrieve(np.s_[:, column : column + 1]), values[:, column : column + 1])
+    assert counted(large)[0] in (0, 2**21)  # more runs than are worth it: read whole, once
+    assert np.array_equal(decoder.retrieve(np.s_[7:8, 16:48]), values[7:8, 16:48])
+
+
+def test_a_partial_encoder_reads_and_holds_the_parts_that_it_changes(large: Any) -> None:
+    values = large[...]
+    counted(large)
+    with large.partial_encoder((0, 0)) as encoder:
+        for row in (3, 700, 701):
+            values[row, 100:116] = 255 - row % 5
+            encoder.store(np.s_[row : row + 1, 100:116], 255 - row % 5)
+    asked, whole = counted(large)
+    assert asked <= 3 << 15
+    assert whole == 0
+    assert np.array_equal(large[...], values)
+    large.update(np.s_[9:10, 0:16], lambda old: old + 1)
+    assert sum(large.store.ranges) <= 2 << 15
+    values[9:10, 0:16] += 1
+    assert np.array_equal(large[...], values)
+
+
+@pytest.mark.parametrize("codecs", CHAINS, ids=str)
+def test_several_boxes(codecs: list[Any], codec: Callable[..., Any], run: Callable[..., Any]) -> None:
+    c = codec(codecs, SHAPE, fill=3)
+    old = np.arange(120, dtype="int32").reshape(SHAPE)
+    chosen = np.array([0, 1, 3])
+    region = orthogonal((chosen, slice(1, 3), slice(0, 6)), SHAPE).region
+    cells = region.split(ChunkGrid.regular(SHAPE, SHAPE), SHAPE)
+    source, out = Recording(c.encode(old)), np.empty((3, 2, 6), "int32")
+    run(c.prepared.read(Single(0, source), cells, 0, 1, out))
+    assert np.array_equal(out, old[chosen, 1:3])
+    assert sum(stop - start for start, stop in source.asked) == out.nbytes
+    written = run(c.prepared.write(Single(0, source), cells, 0, 1, out + 500)).row(0)
+    old[chosen, 1:3] += 500
+    assert b"".join(bytes(part) for part in written) == c.encode(old)
+
+
+@pytest.mark.parametrize(
+    ("codecs", "shape", "piece"),
+    [
+        ([Bytes()], (1024, 2048), (4, 2048)),
+        ([Transpose((1, 0)), Bytes()], (2048, 1024), (2048, 4)),
+        ([Bytes()], (3, 1000, 1000), (1, 8, 1000)),
+        ([Bytes()], (7, 999_983), (1, 999_983)),
+        ([Bytes()], (64, 64), (64, 64)),
+        ([Bytes()], (), ()),
+    ],
+)
+def test_pieces_divide_chunks_and_are_one_run(codecs: Any, shape: Any, piece: Any, codec: Callable[..., Any]) -> None:
+    assert codec(codecs, shape).prepared.piece_shape == piece
+
+
+@pytest.mark.parametrize("filters", [None, [Transpose((1, 0))]], ids=str)
+def test_an_encoder_of_shards_changes_parts_of_subchunks(filters: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zarrant.codecs.pipeline.uncompressed.RANGE", 1 << 15)
+    a = zarrant.create_array(
+        Memory(), shape=(1024, 1536), shards=(1024, 1536), chunks=(512, 768), dtype="uint8", compressors=None, filters=filters
+    )
+    values = np.arange(1024 * 1536).reshape(1024, 1536).astype("uint8") % 251
+    a[...] = values
+    counted(a)
+    with a.partial_encoder((0, 0)) as encoder:
+        for rows, columns in ((np.s_[3:5], np.s_[700:800]), (np.s_[500:520], np.s_[1:2]), (np.s_[1000:1024], np.s_[1530:1536])):
+            encoder.store((rows, columns), 252)
+            values[rows, columns] = 252
+        encoder.flush()
+        assert counted(a)[0] < 20 << 15
+        assert np.array_equal(a[...], values)
+        encoder.erase()
+        encoder.store(np.s_[7:9, 0:1000], 9)
+    values[...] = 0
+    values[7:9, 0:1000] = 9
+    assert np.array_equal(a[...], values)

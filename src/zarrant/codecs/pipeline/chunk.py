@@ -48,6 +48,15 @@ class ChunkPipeline(ABC):
         """A chunk is read and written whole."""
         return Partial(read=False, write=False)
 
+    @cached_property
+    def piece_shape(self) -> tuple[int, ...]:
+        """See `Prepared.piece_shape`."""
+        return self.as_array_sees(self.spec.shape)
+
+    def as_array_sees(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """A shape before transposition."""
+        return shape if self.order is None else tuple(shape[axis] for axis in np.argsort(self.order).tolist())
+
     @property
     def step_names(self) -> list[str]:
         """The codec of each step of the program, for errors."""

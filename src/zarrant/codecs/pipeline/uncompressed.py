@@ -2,15 +2,17 @@
 
 An element that is not compressed has a fixed place in its chunk. So a box of a chunk is read as the ranges that hold it, and
 written as an object of old ranges and new bytes, which the store puts together without handing the old ones out. Where
-that is not worth it (a box in very many runs, steps, several boxes), or shows something that only the whole chunk can tell
+that is not worth it (boxes in very many runs, steps), or shows something that only the whole chunk can tell
 (it is absent, it has another size, all of it may be fill now), the chunk goes the way of any leaf, with the same result.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import pairwise
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +21,7 @@ import numpy.typing as npt
 from zarrant import kernels
 from zarrant.codecs.pipeline.fixed_size import FixedSizePipeline
 from zarrant.codecs.pipeline.resolve import Stages
-from zarrant.codecs.protocols import Encoded, Fetched, Ints, Rows, Spans, Step
+from zarrant.codecs.protocols import Encoded, Fetched, Ints, Partial, Rows, Spans, Step
 from zarrant.errors import ByteRangeError
 from zarrant.geometry.layers import Values, drawn
 from zarrant.geometry.region import Boxes, Cells
@@ -36,6 +38,12 @@ RANGE = 1 << 15
 """Bytes that are copied in the time that one more range takes."""
 
 
+PIECE = RANGE
+"""Bytes that are read and written at least where elements are written one by one: what one more range costs."""
+LEAST_SHARE = 8
+"""A piece is an eighth of that at least: smaller ones cost more to keep account of than they spare."""
+
+
 class Runs(NamedTuple):
     """Where a box lies in the bytes of a chunk: `start` (n,), in order, each `length` bytes long.
 
@@ -46,16 +54,17 @@ class Runs(NamedTuple):
     length: int
     axis: int
 
-    def parts(self, old: Callable[[int, int], Iterable[Part]], new: memoryview, size: int) -> Iterator[Part]:
-        """A chunk of `size` bytes: the new ones in the runs, between them what `old` gives for (start, length)."""
-        end = 0
-        for i, start in enumerate(self.start.tolist()):
-            if start > end:
-                yield from old(end, start - end)
-            yield new[i * self.length : (i + 1) * self.length]
-            end = start + self.length
-        if end < size:
-            yield from old(end, size - end)
+
+def laid_over(old: Callable[[int, int], Iterable[Part]], new: Sequence[tuple[int, memoryview]], size: int) -> Iterator[Part]:
+    """A chunk of `size` bytes: new ones (start, bytes), in order, and between them what `old` gives for (start, length)."""
+    end = 0
+    for start, data in new:
+        if start > end:
+            yield from old(end, start - end)
+        yield data
+        end = start + len(data)
+    if end < size:
+        yield from old(end, size - end)
 
 
 def worth_ranges(stages: Stages) -> bool:
@@ -66,6 +75,24 @@ def worth_ranges(stages: Stages) -> bool:
 class UncompressedPipeline(FixedSizePipeline):
     """Chunks without compression or checksum, of at least `LEAST` bytes."""
 
+    @property
+    def partial(self) -> Partial:
+        """An element has a fixed place in its chunk."""
+        return Partial(read=True, write=True)
+
+    @cached_property
+    def piece_shape(self) -> tuple[int, ...]:
+        """See `Prepared.piece_shape`: one run of about `PIECE` bytes."""
+        piece, nbytes = [1] * len(self.spec.shape), self.spec.data_type.numpy.itemsize
+        for axis in reversed(range(len(piece))):
+            extent, most = self.spec.shape[axis], max(1, PIECE // nbytes)
+            size = next(size for size in range(min(extent, most), 0, -1) if extent % size == 0)
+            piece[axis] = size if LEAST_SHARE * size * nbytes >= PIECE else extent  # a prime side is not cut
+            nbytes *= piece[axis]
+            if piece[axis] < extent:
+                break
+        return self.as_array_sees(tuple(piece))
+
     @cached_property
     def head(self) -> tuple[Step, ...]:
         """The compiled steps from elements to what is stored: a byte swap, or nothing."""
@@ -73,10 +100,17 @@ class UncompressedPipeline(FixedSizePipeline):
 
     def write(self, spans: Spans | None, cells: Cells, lo: int, hi: int, values: Values) -> Op[Encoded]:
         """See `Prepared.write`."""
-        encoded = None
-        if hi == lo + 1:
-            encoded = yield from self._write_box(spans, cells, lo, values)
-        return encoded or (yield from super().write(spans, cells, lo, hi, values))
+        if hi > lo + 1 and cells.full[lo:hi].all():
+            return (yield from super().write(spans, cells, lo, hi, values))
+        rows: list[list[Part] | None] = []
+        for i in range(lo, hi):
+            encoded = yield from self._write_boxes(spans, cells, i, values)
+            encoded = encoded or (yield from super().write(spans, cells, i, i + 1, values))
+            if hi == lo + 1:
+                return encoded
+            rows.append(encoded.row(0))
+        sizes = np.array([-1 if parts is None else self.spec.nbytes for parts in rows], np.int64)
+        return Encoded(sizes, [part for parts in rows for part in parts or ()], [len(parts or ()) for parts in rows])
 
     def read(self, spans: Spans, cells: Cells, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
         """See `Prepared.read`."""
@@ -84,32 +118,43 @@ class UncompressedPipeline(FixedSizePipeline):
             yield from super().read(spans, cells, lo, hi, out)
             return
         for i in range(lo, hi):
-            if not (yield from self._read_box(spans, cells, i, out)):
+            if not (yield from self._read_boxes(spans, cells, i, out)):
                 yield from super().read(spans, cells, i, i + 1, out)
 
-    def _write_box(self, spans: Spans | None, cells: Cells, i: int, values: Values) -> Op[Encoded | None]:
-        """Row i, or None where it goes the way of any leaf."""
+    def _write_boxes(self, spans: Spans | None, cells: Cells, i: int, values: Values) -> Op[Encoded | None]:
+        """Row i, or None where it goes the way of any chunk."""
         laid = drawn(cells, i, i + 1, values)
         boxes, array = laid[0]
-        if len(laid) > 1 or not _single(boxes):
+        runs = self._runs(boxes, self._is_whole(cells, i, boxes, array)) if len(laid) == 1 else None
+        new = None if runs is None else self._new(boxes, runs, array)
+        if new is None:
             return None
-        box = self._box(boxes, array)
-        whole = bool(self._covered(cells, i, i + 1)[0])
-        runs = Runs(np.zeros(1, np.int64), self.spec.nbytes, 0) if whole and box.flags.c_contiguous else self._runs(boxes)
-        if runs is None:
-            return None
-        row = np.ascontiguousarray(box).reshape(1, -1)
-        if not self.options.write_empty_chunks and self.spec.fill.equals(row)[0]:
-            return None
-        flat = row.view(np.uint8)
         source = None if spans is None or cells.full[i] else spans.source(i)
         there = source is not None and (yield from source.read(())) is not None
         if source is not None and there and source.size != self.spec.nbytes:
             return None
-        new = (kernels.encode(self.head, flat)[0] if self.head else flat[0]).data
         old = (lambda start, length: (source.part(start, length),)) if source is not None and there else self._fill_parts
-        parts = list(runs.parts(old, new, self.spec.nbytes))
+        parts = list(laid_over(old, new, self.spec.nbytes))
         return Encoded(np.array([self.spec.nbytes], np.int64), parts, [len(parts)])
+
+    def _is_whole(self, cells: Cells, i: int, boxes: Boxes, values: npt.NDArray[np.generic]) -> bool:
+        """Whether one box of values is all of row i, and lies in memory as it is stored."""
+        covered = len(boxes.row) == 1 and bool(self._covered(cells, i, i + 1)[0])
+        return covered and self._box(boxes, 0, values).flags.c_contiguous
+
+    def _new(self, boxes: Boxes, runs: list[Runs], values: npt.NDArray[np.generic]) -> list[tuple[int, memoryview]] | None:
+        """The new bytes of each run, in order; None where all are fill, or where boxes overlap."""
+        new: list[tuple[int, memoryview]] = []
+        some = self.options.write_empty_chunks
+        for k, of_box in enumerate(runs):
+            row = np.ascontiguousarray(self._box(boxes, k, values)).reshape(1, -1)
+            some = some or not self.spec.fill.equals(row)[0]
+            flat = row.view(np.uint8)
+            data = (kernels.encode(self.head, flat)[0] if self.head else flat[0]).data
+            new += [(start, data[j * of_box.length : (j + 1) * of_box.length]) for j, start in enumerate(of_box.start.tolist())]
+        new.sort(key=itemgetter(0))
+        apart = all(start + len(data) <= after for (start, data), (after, _) in pairwise(new))
+        return new if some and apart else None
 
     def _fill_parts(self, start: int, length: int) -> Iterator[Part]:
         """Fill elements, as they are stored: one block again and again, which is faster than memory never used before."""
@@ -135,22 +180,25 @@ class UncompressedPipeline(FixedSizePipeline):
             row = np.frombuffer(data, self.spec.data_type.numpy).reshape(1, *self.spec.shape)
             self._copy_out(cells.boxes(lo + i, lo + i + 1), row, out)
 
-    def _read_box(self, spans: Spans, cells: Cells, i: int, out: npt.NDArray[np.generic]) -> Op[bool]:
-        """Whether row i was read; False where it goes the way of any leaf."""
+    def _read_boxes(self, spans: Spans, cells: Cells, i: int, out: npt.NDArray[np.generic]) -> Op[bool]:
+        """Whether row i was read; False where it goes the way of any chunk."""
         boxes = cells.boxes(i, i + 1)
-        runs = self._runs(boxes) if _single(boxes) else None
+        runs = self._runs(boxes)
         source = None if runs is None else spans.source(i)
         if runs is None or source is None:
             return False
         try:
-            found = yield from source.read([ByteRange(start, runs.length) for start in runs.start.tolist()])
+            found = yield from source.read([ByteRange(start, each.length) for each in runs for start in each.start.tolist()])
         except ByteRangeError:
             return False
         if found is None or source.size != self.spec.nbytes:
             return False
-        target, item = self._box(boxes, out), self.spec.data_type.numpy
-        for place, data in zip(np.ndindex(target.shape[: runs.axis]), self._decoded(found, runs.length), strict=True):
-            target[place] = np.frombuffer(data, item).reshape(target.shape[runs.axis :])
+        item, at = self.spec.data_type.numpy, 0
+        for k, each in enumerate(runs):
+            target, mine = self._box(boxes, k, out), found[at : at + len(each.start)]
+            at += len(each.start)
+            for place, data in zip(np.ndindex(target.shape[: each.axis]), self._decoded(mine, each.length), strict=True):
+                target[place] = np.frombuffer(data, item).reshape(target.shape[each.axis :])
         return True
 
     def _decoded(self, found: list[memoryview], length: int) -> Iterable[Buffer]:
@@ -162,22 +210,29 @@ class UncompressedPipeline(FixedSizePipeline):
         kernels.decode(self.head, found, np.arange(len(found)), zeros, zeros + length, flat)
         return [row.data for row in flat]
 
-    def _box(self, boxes: Boxes, values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-        """The values of a box, laid out as they are stored."""
-        start, shape = boxes.value_start[0].tolist(), boxes.shape[0].tolist()
+    def _box(self, boxes: Boxes, k: int, values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        """The values of box k, laid out as they are stored."""
+        start, shape = boxes.value_start[k].tolist(), boxes.shape[k].tolist()
         box = values[tuple(slice(low, low + count) for low, count in zip(start, shape, strict=True))]
         return box if self.order is None else box.transpose(self.order)
 
-    def _runs(self, boxes: Boxes) -> Runs | None:
-        """The runs of a single box; None where they are not worth it."""
+    def _runs(self, boxes: Boxes, whole: bool = False) -> list[Runs] | None:
+        """The runs of each box; None where they are not worth it. The `whole` chunk is one run."""
+        if whole:
+            return [Runs(np.zeros(1, np.int64), self.spec.nbytes, 0)]
+        if len(boxes.row) > MOST or ((boxes.step != 1) & (boxes.shape > 1)).any():
+            return None
         order = range(len(self.spec.shape)) if self.order is None else self.order
-        start, count = ([int(column[axis]) for axis in order] for column in (boxes.cell_start[0], boxes.shape[0]))
-        return runs_of(self.spec.shape, start, count, self.spec.data_type.numpy.itemsize)
-
-
-def _single(boxes: Boxes) -> bool:
-    """Whether there is one box, without steps."""
-    return len(boxes.row) == 1 and not ((boxes.step != 1) & (boxes.shape[0] > 1)).any()
+        found, n, nbytes = [], 0, 0
+        for cell_start, extents in zip(boxes.cell_start.tolist(), boxes.shape.tolist(), strict=True):
+            start, count = ([column[axis] for axis in order] for column in (cell_start, extents))
+            runs = runs_of(self.spec.shape, start, count, self.spec.data_type.numpy.itemsize)
+            if runs is None:
+                return None
+            found.append(runs)
+            n, nbytes = n + len(runs.start), nbytes + len(runs.start) * runs.length
+        worth = n <= MOST and self.spec.nbytes - nbytes >= (n + 1) * RANGE
+        return found if worth else None
 
 
 def runs_of(shape: tuple[int, ...], start: list[int], count: list[int], itemsize: int) -> Runs | None:

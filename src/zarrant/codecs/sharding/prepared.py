@@ -76,6 +76,12 @@ class Shard:
         """Partial access needs the bytes as they are stored."""
         return Partial(read=not self.outer, write=not self.outer)
 
+    @cached_property
+    def piece_shape(self) -> tuple[int, ...]:
+        """See `Prepared.piece_shape`."""
+        piece = self.inner.piece_shape
+        return piece if self.order is None else tuple(piece[axis] for axis in np.argsort(self.order).tolist())
+
     def write(self, spans: Spans | None, cells: Cells, lo: int, hi: int, values: Values) -> Op[Encoded]:
         """See `Prepared.write`; shards of the batch one after the other, subchunks of one side by side."""
         rows: list[list[Part] | None] = []
