@@ -19,6 +19,7 @@ from zarrant.tools import copy as copying
 from zarrant.tools import describe, examples, spelling
 from zarrant.tools import doctor as examination
 from zarrant.tools import repair as mending
+from zarrant.tools.convert_format import convert_format
 from zarrant.tools.targets import check_replaceable
 
 app = typer.Typer(
@@ -150,6 +151,19 @@ def check(
     else:
         show.repaired(result) if isinstance(result, mending.RepairReport) else show.checked(result)
     raise typer.Exit(0 if result.clean else 1)
+
+
+@app.command()
+def convert(
+    address: Annotated[str, typer.Argument(help="An array, or a group: all nodes below it are converted too.")],
+    zarr_format: Annotated[int, typer.Option("--to", help="The version of the format, 3 or 2.")] = 3,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, change nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Convert between Zarr V2 and V3 in place: metadata only, chunks stay as they are. Exit status 1 where that cannot be."""
+    facts = convert_format(address, zarr_format, dry_run=dry_run)
+    _print_json(facts) if as_json else show.converted(facts)
+    raise typer.Exit(1 if facts["cannot"] else 0)
 
 
 @app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

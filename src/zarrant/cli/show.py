@@ -155,6 +155,20 @@ def checked(report: CheckReport) -> None:
     out.print(f"{verdict}: {seen} ({how})", soft_wrap=True)
 
 
+def converted(facts: dict[str, Any]) -> None:
+    """What was converted to another version of the format, or why nothing was."""
+    for path, why in facts["cannot"].items():
+        out.print(f"[red]✗[/red] [bold]{escape(path)}[/bold]: {escape(why)}", soft_wrap=True)
+    for path, note in facts["notes"].items():
+        out.print(f"[yellow]![/yellow] [bold]{escape(path)}[/bold]: {escape(note)}", soft_wrap=True)
+    if facts["cannot"]:
+        out.print("[red]Nothing was changed[/red]: chunks stay as they are, so every node must be one that both versions can say")
+        return
+    done = "would be converted" if facts["dry_run"] else "converted"
+    unchanged = f", {len(facts['unchanged'])} unchanged" if facts["unchanged"] else ""
+    out.print(f"[green]{len(facts['converted'])} node(s)[/green] {done} to Zarr V{facts['zarr_format']}{unchanged}", soft_wrap=True)
+
+
 def repaired(report: RepairReport) -> None:
     """What a repair did, or would do."""
     checked(report.before)

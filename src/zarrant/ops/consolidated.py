@@ -40,7 +40,7 @@ from zarrant.errors import (
     ZarrantWarning,
 )
 from zarrant.limits import LIMITS
-from zarrant.metadata.node import V3
+from zarrant.metadata.node import COPIES_V2, V3, key_of
 from zarrant.metadata.v3 import CONSOLIDATED, Document, GroupDocument, dump, parse
 from zarrant.ops import consolidated_v2
 from zarrant.ops.guard import FIRST_PAUSE_S, LAST_PAUSE_S, MAX_TRIES
@@ -251,6 +251,13 @@ def entry(document: Document) -> Any:
     if isinstance(document, GroupDocument):
         document = document.with_consolidated(None)
     return document.to_json()
+
+
+def keeps_copies(path: str, group: GroupDocument) -> Op[bool]:
+    """Whether a group of this metadata keeps copies."""
+    if group.v2 is None:
+        return group.consolidated is not None
+    return (yield from fetch_one(key_of(path, COPIES_V2), ())) is not None
 
 
 # Consolidating ----------------------------------------------------------------------------------------------------------

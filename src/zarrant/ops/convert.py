@@ -1,0 +1,99 @@
+"""Convert nodes between Zarr V2 and V3 in place: their metadata are written anew, their chunks stay where and as they are.
+
+While a node is converted the main objects of both versions are locked. The new objects are stored first, then the old ones
+are erased: whoever is killed in between leaves both, which say the same, and the next conversion ends it. Until the old
+metadata are erased V3 counts (`metadata/node.py`), so that readers see one or the other, of the same chunks.
+"""
+
+from __future__ import annotations
+
+from zarrant.errors import MetadataError, NodeNotFoundError, ZarrantError
+from zarrant.metadata import node
+from zarrant.metadata.node import ATTRIBUTES_V2, COPIES_V2, GROUP_V2, V3, key_of, main_name
+from zarrant.metadata.v2 import parse_attributes
+from zarrant.metadata.v3 import ArrayDocument, Document
+from zarrant.metadata.versions import of_format
+from zarrant.ops.bound_array import BoundArray, OpOptions
+from zarrant.ops.current import is_same_array
+from zarrant.ops.hierarchy import document_key, find_document, find_v2
+from zarrant.requests import Op, fetch_one, locked, put_one
+
+
+def converted(path: str, document: Document, zarr_format: int) -> Document:
+    """The metadata of a node in another version of the format; MetadataError where that does not have the same chunks."""
+    new = of_format(document, zarr_format)
+    if isinstance(document, ArrayDocument) and not is_same_array(BoundArray.from_document(path, document, OpOptions()), new):
+        key = document_key(path, document)
+        raise MetadataError(f"Zarr V{zarr_format} cannot describe these chunks", key=key, path="$", expected="the same codecs")
+    return new
+
+
+def convert(path: str, zarr_format: int) -> Op[bool]:
+    """Convert one node; returns whether anything had to be done. Copies of its metadata that it keeps are removed."""
+    found = yield from find_document(path)
+    if found is None:
+        raise NodeNotFoundError("no array or group here", key=document_key(path), path=path or "/")
+    other = yield from find_v2(path) if found.v2 is None else _nothing()
+    keys = {document_key(path), document_key(path, found)}
+    keys |= {document_key(path, document) for document in (other, converted(path, found, 2) if zarr_format == 2 else None)}
+    return (yield from locked(sorted(keys), _convert(path, zarr_format)))
+
+
+def _nothing() -> Op[None]:
+    return
+    yield
+
+
+def _convert(path: str, zarr_format: int) -> Op[bool]:
+    found = yield from find_document(path)
+    if found is None:
+        raise NodeNotFoundError("the node was removed or moved", key=document_key(path), path=path or "/")
+    if found.zarr_format == zarr_format:
+        return (yield from _drop_leftovers(path, found))
+    new = converted(path, found, zarr_format)
+    for name, data in node.dump_all(new).items():
+        yield from put_one(key_of(path, name), None if data is None else [data])
+    yield from _erase(path, found)
+    return True
+
+
+def _erase(path: str, document: Document) -> Op[None]:
+    """Erase the objects of one version, the main one after copies of it, which other libraries would read alone."""
+    if document.v2 is None:
+        yield from put_one(key_of(path, V3), None)
+        return
+    main = main_name(document)
+    for name in ((COPIES_V2,) if main == GROUP_V2 else ()) + (main, ATTRIBUTES_V2):
+        if (yield from fetch_one(key_of(path, name), ())) is not None:
+            yield from put_one(key_of(path, name), None)
+
+
+def _drop_leftovers(path: str, found: Document) -> Op[bool]:
+    """Erase V2 metadata beside those of V3 that say the same: a conversion that was killed has left them."""
+    if found.v2 is not None:
+        return False
+    old = yield from find_v2(path)
+    if old is None:
+        return (yield from _drop_attributes(path, found))
+    try:
+        if node.dump(converted(path, old, 3)) != node.dump(found):
+            return False
+    except ZarrantError:
+        return False
+    yield from _erase(path, old)
+    return True
+
+
+def _drop_attributes(path: str, found: Document) -> Op[bool]:
+    """Erase V2 attributes that belong to no V2 node, and are those of the V3 node."""
+    key = key_of(path, ATTRIBUTES_V2)
+    blob = yield from fetch_one(key)
+    if blob is None:
+        return False
+    try:
+        same = parse_attributes(bytes(blob.data[0])) == of_format(found, 2).attributes
+    except ZarrantError:
+        return False
+    if same:
+        yield from put_one(key, None)
+    return same
