@@ -238,6 +238,9 @@ codecs = Registry(
         "crc32c": "zarrant.codecs.library.crc32c:Crc32c",
         "vlen-utf8": "zarrant.codecs.library.vlen:VlenUtf8",
         "vlen-bytes": "zarrant.codecs.library.vlen:VlenBytes",
+        "bitround": "zarrant.codecs.library.bitround:BitRound",
+        "packbits": "zarrant.codecs.library.packbits:PackBits",
+        "reshape": "zarrant.codecs.library.reshape:Reshape",
     },
     contract=Contract(
         ("from_json", "to_json", "resolve"), ("name",), {"kind": ("array_to_array", "array_to_bytes", "bytes_to_bytes")}

@@ -44,13 +44,11 @@ class TestFixedBytes(Family):
 class TestText(Family):
     dtype = "string"
     elements = np.array(["", "longer than fifteen bytes", "b"], np.dtypes.StringDType())
-    serializer = None
 
 
 class TestBytes(Family):
     dtype = "bytes"
     elements = np.array([b"", b"a\0b", b"\xff" * 20], object)
-    serializer = None
 
 
 class TestRecords(Family):

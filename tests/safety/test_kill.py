@@ -28,8 +28,8 @@ import pytest
 
 import zarrant
 from zarrant.codecs import Crc32c, Zstd
-from zarrant.stores.filesystem import FilesystemStore
-from zarrant.stores.layer import FileLayer
+from zarrant.stores.local.store import FilesystemStore
+from zarrant.stores.local.syscalls import FileLayer
 from zarrant.testkit import FaultyLayer
 
 SCRIPT = Path(__file__).with_name("readers.py")

@@ -18,8 +18,8 @@ import zarrant
 from zarrant.codecs import Bytes, Crc32c, Gzip, ShardingIndexed, Transpose
 from zarrant.codecs.chain import chain_of
 from zarrant.errors import ChunkError, ConflictError, NodeNotFoundError, OptionError, PartialFailure, StoreError
-from zarrant.locking.files import MARK
-from zarrant.stores.layer import FileLayer
+from zarrant.locking.file_locks import MARK
+from zarrant.stores.local.syscalls import FileLayer
 from zarrant.tools.check import check
 from zarrant.tools.repair import repair
 

@@ -266,14 +266,6 @@ def parse_data_type(name: str, configuration: Mapping[str, Any] | None = None, p
     return cast("DataType", found.from_json(Named(extensions.data_types.canonical(name), configuration or {}), path))
 
 
-def fixed_size(data_type: DataType, path: str = "$.data_type") -> FixedType:
-    """A data type whose elements have a fixed size; UnknownExtensionError for others."""
-    if data_type.itemsize is None:
-        message = f"elements of variable size ({data_type.name}) are not supported"
-        raise UnknownExtensionError(message, field="data_types", path=path, got=data_type.name)
-    return cast("FixedType", data_type)
-
-
 def from_numpy(dtype: Any) -> DataType:
     """The type for whatever NumPy takes as one, in any byte order, for a name of metadata, or for what a document has.
 

@@ -231,6 +231,8 @@ class VariableType(ABC):
     numpy: ClassVar[np.dtype[Any]]
     kind: ClassVar[type[str] | type[bytes]]
     itemsize: ClassVar[None] = None
+    serializer: ClassVar[str]
+    """The codec that stores such elements where nobody chooses another."""
     word: ClassVar[int] = 1
 
     @classmethod
@@ -280,6 +282,7 @@ class Text(VariableType):
 
     numpy = TEXT
     kind = str
+    serializer = "vlen-utf8"
 
     @classmethod
     def from_numpy(cls, dtype: np.dtype[Any]) -> Text | None:
@@ -316,6 +319,7 @@ class AnyBytes(VariableType):
 
     numpy = _OBJECTS
     kind = bytes
+    serializer = "vlen-bytes"
 
     def fill_from_json(self, value: Any, path: str = "$.fill_value") -> VariableFill:
         """Base64, or a list of bytes."""

@@ -12,13 +12,13 @@ import binascii
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from zarrant.dtypes.base import Array, FixedFill
-from zarrant.dtypes.fixed import MAX_ITEM_BYTES, FixedType, check_members, fixed_size, from_numpy, parse_data_type
-from zarrant.errors import DataTypeError, LimitError, MetadataError, ShapeError, UnknownExtensionError, shown
+from zarrant.dtypes.fixed import MAX_ITEM_BYTES, FixedType, check_members, from_numpy, parse_data_type
+from zarrant.errors import DataTypeError, LimitError, MetadataError, ShapeError, shown
 from zarrant.metadata.text import member
 from zarrant.metadata.v3 import Named
 
@@ -192,15 +192,19 @@ def _field(item: Any, path: str) -> tuple[str, FixedType]:
     data_type = parse_data_type(document.name, document.configuration, where)
     if data_type.itemsize is None:
         raise MetadataError("a field of variable size", path=where, expected="a type of fixed size", got=data_type.name)
-    return name, fixed_size(data_type, where)
+    return name, cast("FixedType", data_type)
 
 
 def _field_type(name: str, dtype: np.dtype[Any]) -> FixedType:
+    hint = "Store the field in an array of its own"
     try:
-        return fixed_size(from_numpy(dtype))
-    except (DataTypeError, UnknownExtensionError) as error:
-        hint = "Store the field in an array of its own"
+        data_type = from_numpy(dtype)
+    except DataTypeError as error:
         raise DataTypeError(f"field {name!r} cannot be stored", field="dtype", got=str(dtype), hint=hint) from error
+    if data_type.itemsize is None:
+        expected = "a type of fixed size"
+        raise DataTypeError(f"field {name!r} cannot be stored", field="dtype", expected=expected, got=str(dtype), hint=hint)
+    return cast("FixedType", data_type)
 
 
 def _check_layout(dtype: np.dtype[Any]) -> None:

@@ -46,9 +46,9 @@ def array_creation(context: NodeContext, options: Mapping[str, Any], within: str
     check_format(options.get("zarr_format", 3))
     data = options.pop("data", None)
     if data is not None:
-        typed = data if hasattr(data, "shape") and isinstance(getattr(data, "dtype", None), np.dtype) else np.asarray(data)
-        options.setdefault("shape", tuple(typed.shape))
-        options.setdefault("dtype", typed.dtype)
+        shape, dtype = _shape_and_type(data)
+        options.setdefault("shape", shape)
+        options.setdefault("dtype", dtype)
     for name in ("shape", "dtype"):
         if options.get(name) is None:
             raise OptionError("a new array needs it", field=name, expected=f"{name}=, or data=", got=None)
@@ -60,6 +60,26 @@ def array_creation(context: NodeContext, options: Mapping[str, Any], within: str
     listing, exclusive = context.able.list, _exclusive(context)
     op = create.create_array(state, data, overwrite=overwrite, match=match, exclusive=exclusive, listing=listing, within=within)
     return PendingNode(context, context.in_step(op), WRITE if data is None else UPDATE, (state,))
+
+
+def _shape_and_type(data: Any) -> tuple[tuple[int, ...], Any]:
+    """What an array of some data has. Python text and bytes may be of any length, also as NumPy objects."""
+    if hasattr(data, "shape") and isinstance(getattr(data, "dtype", None), np.dtype):
+        dtype = _of_objects(data) if isinstance(data, np.ndarray) and data.dtype == object else data.dtype
+        return tuple(data.shape), dtype
+    array = np.asarray(data)
+    if array.dtype == object:
+        return array.shape, _of_objects(array)
+    # NumPy makes text as long as the longest that there is, and takes zeros at the end for padding.
+    return array.shape, {"U": "string", "S": "bytes"}.get(array.dtype.kind, array.dtype)
+
+
+def _of_objects(array: Any) -> Any:
+    kinds = set(map(type, array.reshape(-1).tolist()))
+    for kind, name in ((str, "string"), (bytes, "bytes")):
+        if kinds and all(issubclass(each, kind) for each in kinds):
+            return name
+    return array.dtype
 
 
 class GroupLayout(TypedDict, total=False):

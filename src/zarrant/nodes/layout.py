@@ -14,8 +14,9 @@ import numpy as np
 
 from zarrant.codecs import Blosc, Bytes, Crc32c, Gzip, Numcodecs, ShardingIndexed, Transpose, Zstd
 from zarrant.codecs.chain import Chain, chain_of, check_codec, read_codec
-from zarrant.codecs.protocols import ArraySpec
-from zarrant.dtypes.fixed import FixedType, fixed_size, from_numpy
+from zarrant.codecs.protocols import VARIABLE_ELEMENT_BYTES, ArraySpec
+from zarrant.dtypes.base import DataType
+from zarrant.dtypes.fixed import from_numpy
 from zarrant.errors import DataTypeError, MetadataError, OptionError, ShapeError, did_you_mean, shown
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.keys import KeyEncoding
@@ -83,7 +84,7 @@ class Layout:
             ) from error
 
     def _v3(self) -> ArrayDocument:
-        data_type = fixed_size(from_numpy(self.dtype), "dtype")
+        data_type = from_numpy(self.dtype)
         shape = _extents(self.shape, "shape", 0)
         grid: ChunkGrid | None = _rectilinear(self.chunks if self.shards is None else _shard_options(self.shards)[0], shape)
         if grid is None:
@@ -106,20 +107,20 @@ class Layout:
             dimension_names=_names(self.dimension_names, len(shape)),
         )
 
-    def _shapes_of(self, grid: ChunkGrid, data_type: FixedType) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
+    def _shapes_of(self, grid: ChunkGrid, data_type: DataType) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
         """`_shapes` for chunks or shards of given lengths: of these the largest, and for subchunks what divides them all."""
         largest, common = grid.typical_shapes()[0], grid.typical_shapes()[-1]
         if self.shards is None:
             return largest, None
         if _is_auto(self.chunks, "chunks"):
-            return divisors(common, data_type.itemsize), largest
+            return divisors(common, data_type.itemsize or VARIABLE_ELEMENT_BYTES), largest
         chunks = _extents(self.chunks, "chunks", 1, grid.ndim)
         if any(shard % chunk for shard, chunk in zip(common, chunks, strict=True)):
             raise ShapeError("chunks must divide shards", field="shards", expected=f"multiples of {chunks}", got=shown(self.shards))
         return chunks, largest
 
-    def _shapes(self, shape: tuple[int, ...], data_type: FixedType) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
-        itemsize, given = data_type.itemsize, _shard_options(self.shards)[0]
+    def _shapes(self, shape: tuple[int, ...], data_type: DataType) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
+        itemsize, given = data_type.itemsize or VARIABLE_ELEMENT_BYTES, _shard_options(self.shards)[0]
         auto_shards = _is_auto(given, "shards")
         shards = None if given is None or auto_shards else _extents(given, "shards", 1, len(shape))
         if not _is_auto(self.chunks, "chunks"):
@@ -134,13 +135,13 @@ class Layout:
             raise ShapeError("chunks must divide shards", field="shards", expected=f"multiples of {chunks}", got=shards)
         return chunks, shards
 
-    def _chain(self, data_type: FixedType, chunks: tuple[int, ...], shards: tuple[int, ...] | None) -> Chain:
+    def _chain(self, data_type: DataType, chunks: tuple[int, ...], shards: tuple[int, ...] | None) -> Chain:
         filters = [] if _is_auto(self.filters) else [_codec(item) for item in _listed(self.filters)]
         if self.order not in ("C", "F"):
             raise OptionError("impossible value of an option", field="order", expected="C | F", got=self.order)
         if self.order == "F" and len(chunks) > 1:
             filters.append(Transpose(tuple(reversed(range(len(chunks))))))
-        serializer = _default_bytes(data_type) if _is_auto(self.serializer) else _codec(self.serializer)
+        serializer = _default_serializer(data_type) if _is_auto(self.serializer) else _codec(self.serializer)
         compressors = DEFAULT_COMPRESSORS if _is_auto(self.compressors) else [_codec(c) for c in _listed(self.compressors)]
         chain = chain_of([*filters, serializer, *compressors])
         if shards is None:
@@ -259,7 +260,11 @@ def _least_factor(size: int) -> int | None:
     return next((factor for factor in range(2, math.isqrt(size) + 1) if size % factor == 0), size if size > 1 else None)
 
 
-def _default_bytes(data_type: FixedType) -> Bytes:
+def _default_serializer(data_type: DataType) -> Any:
+    """The codec that a data type of variable size names as its own (`serializer`), else `bytes`."""
+    name = getattr(data_type, "serializer", "bytes")
+    if name != "bytes":
+        return read_codec(Named(name, {}), "$.codecs", from_caller=True)
     return Bytes(None if data_type.word == 1 else "little")
 
 

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from zarrant.codecs.chain import Chain, parse_chain
 from zarrant.codecs.protocols import ArraySpec, CodecOptions, Prepared
-from zarrant.dtypes.base import Fill
-from zarrant.dtypes.fixed import FixedType, fixed_size, parse_data_type
+from zarrant.dtypes.base import DataType, Fill
+from zarrant.dtypes.fixed import parse_data_type
 from zarrant.errors import ZarrantError
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.keys import KeyEncoding
@@ -78,7 +78,7 @@ class BoundArray:
 
     prefix: str
     document: ArrayDocument
-    data_type: FixedType
+    data_type: DataType
     fill: Fill
     grid: ChunkGrid
     key_encoding: KeyEncoding
@@ -99,7 +99,7 @@ class BoundArray:
 
     @classmethod
     def _bound(cls, prefix: str, document: ArrayDocument, options: OpOptions) -> BoundArray:
-        data_type = fixed_size(parse_data_type(document.data_type.name, document.data_type.configuration))
+        data_type = parse_data_type(document.data_type.name, document.data_type.configuration)
         fill = data_type.fill_from_json(document.fill_value)
         grid = _grid(document)
         keys = KeyEncoding.from_document(document.chunk_key_encoding.name, document.chunk_key_encoding.configuration)

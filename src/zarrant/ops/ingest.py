@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from zarrant.codecs.protocols import VARIABLE_ELEMENT_BYTES
 from zarrant.errors import ShapeError
 from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.region import box_region
@@ -42,7 +43,7 @@ def check_lazy(state: BoundArray, data: Any) -> None:
 
 def store_lazy(state: BoundArray, data: Any) -> Op[None]:
     """Store all of an array whose document this operation holds, block by block."""
-    for box in blocks(state.shape, state.grid.typical_shapes()[0], state.data_type.itemsize):
+    for box in blocks(state.shape, state.grid.typical_shapes()[0], state.data_type.itemsize or VARIABLE_ELEMENT_BYTES):
         values = broadcast(as_values(state, data[box.slices]), box.shape)
         yield from store_region(state, box_region(box), values, state.shape, metadata_locked=True)
 

@@ -21,9 +21,8 @@ import numpy as np
 
 from zarrant import extensions, kernels
 from zarrant.codecs.protocols import ArraySpec, BytesSpec, Kind, step_of
-from zarrant.dtypes.base import DataType
-from zarrant.dtypes.fixed import fixed_size, from_numpy
-from zarrant.errors import MetadataError, UnknownExtensionError, ZarrantError
+from zarrant.dtypes.fixed import from_numpy
+from zarrant.errors import MetadataError, ZarrantError
 from zarrant.metadata.v3 import Named
 from zarrant.nodes.open import create_array, open_array
 from zarrant.testkit.checks import check, check_equal, raises, skip
@@ -87,7 +86,6 @@ class CodecSuite:
 
     def test_arrays(self, codec: Any) -> None:
         """Written whole and in part, opened again by the name in the metadata, and read."""
-        skip_where_not_stored(from_numpy(self.dtype))
         values = self.values(SHAPE)
         with registered(codec):
             for layout, options in LAYOUTS.items():
@@ -99,14 +97,6 @@ class CodecSuite:
                 again: Any = open_array(objects)
                 check(np.array_equal(again[...], values), f"an array in {layout}, opened again, has other values")
                 check(np.array_equal(again[2:9:3, 5], values[2:9:3, 5]), f"a selection of an array in {layout} has other values")
-
-
-def skip_where_not_stored(data_type: DataType) -> None:
-    """Skip a test of arrays of a type that arrays cannot have yet."""
-    try:
-        fixed_size(data_type)
-    except UnknownExtensionError as error:
-        skip(str(error))
 
 
 @contextmanager

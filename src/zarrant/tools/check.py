@@ -26,7 +26,7 @@ from zarrant.ops.examine import Examined, examine, in_grid
 from zarrant.ops.hierarchy import document_key, find_document
 from zarrant.progress import Meter, Report
 from zarrant.requests import Op, gather_outcomes, list_dir, list_prefix
-from zarrant.stores.filesystem import FilesystemStore
+from zarrant.stores.local.store import FilesystemStore
 from zarrant.stores.resolve import resolve_store
 from zarrant.tools.leftovers import Leftover, leftovers
 
