@@ -396,6 +396,11 @@ def test_any_member_may_be_anything(name: str, value: Any) -> None:
 # What current programs write and the specification does not allow
 
 
+def shard_of(name: str) -> dict[str, Any]:
+    inner = {"chunk_shape": [1], "codecs": [{"name": name}], "index_codecs": [{"name": "bytes"}, "crc32c"]}
+    return {"name": "sharding_indexed", "configuration": inner}
+
+
 LENIENT: dict[str, tuple[dict[str, Any], str, Any]] = {
     "null for floats": ({"data_type": "float32", "fill_value": None}, "fill_value", 0.0),
     "null for integers": ({"data_type": "uint8", "fill_value": None}, "fill_value", 0),
@@ -404,6 +409,13 @@ LENIENT: dict[str, tuple[dict[str, Any], str, Any]] = {
     "null for raw bits": ({"data_type": "r16", "fill_value": None}, "fill_value", [0, 0]),
     "a float for integers": ({"data_type": "int16", "fill_value": 3.0}, "fill_value", 3),
     "no codecs": ({"codecs": []}, "codecs", [{"name": "bytes", "configuration": {"endian": "little"}}]),
+    "bytes under its name in drafts": (
+        {"codecs": [{"name": "endian", "configuration": {"endian": "big"}}, "crc32c"]},
+        "codecs",
+        [{"name": "bytes", "configuration": {"endian": "big"}}, "crc32c"],
+    ),
+    "bytes under that name, bare": ({"codecs": ["endian"]}, "codecs", ["bytes"]),
+    "bytes under that name, in a shard": ({"codecs": [shard_of("endian")]}, "codecs", [shard_of("bytes")]),
 }
 
 

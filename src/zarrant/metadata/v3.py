@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeAlias
 
+from zarrant import extensions
 from zarrant.errors import DataTypeError, MetadataError, ShapeError, UnknownExtensionError, shown
 from zarrant.limits import LIMITS, Limits, require
 from zarrant.metadata.text import dump_json, member, parse_json, plain
@@ -310,7 +311,33 @@ def _forgiven(value: dict[str, Json], notes: list[str]) -> dict[str, Json]:
     if value.get("codecs") == []:  # zarrita.js 0.7, for arrays without compression
         notes.append("codecs is empty: chunks are read as bytes, little-endian")
         value = {**value, "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}]}
-    return value
+    codecs = _renamed(value.get("codecs"), notes)
+    return value if codecs is value.get("codecs") else {**value, "codecs": codecs}
+
+
+def _renamed(codecs: Json, notes: list[str]) -> Json:
+    """The codecs, also those of shards, under their own names where an alias stands for one: drafts said `endian` for `bytes`."""
+    if not isinstance(codecs, list):
+        return codecs
+    found = [_renamed_codec(codec, notes) for codec in codecs]
+    return codecs if all(new is old for new, old in zip(found, codecs, strict=True)) else found
+
+
+def _renamed_codec(codec: Json, notes: list[str]) -> Json:
+    named = codec if isinstance(codec, dict) else {"name": codec}
+    changed: dict[str, Json] = {}
+    name = named.get("name")
+    if isinstance(name, str) and (canonical := extensions.codecs.canonical(name)) != name:
+        notes.append(f"codecs: {canonical!r} is called {name!r}")
+        changed["name"] = canonical
+    configuration = named.get("configuration")
+    if isinstance(configuration, dict):
+        inner = {key: _renamed(configuration[key], notes) for key in ("codecs", "index_codecs") if key in configuration}
+        if any(inner[key] is not configuration[key] for key in inner):
+            changed["configuration"] = {**configuration, **inner}
+    if not changed:
+        return codec
+    return {**named, **changed} if isinstance(codec, dict) else changed["name"]
 
 
 _MISSING = object()
