@@ -12,7 +12,7 @@ import pytest
 from zarrant import requests
 from zarrant.errors import ConflictError, MetadataError, NodeExistsError, StoreFullError, ZarrantWarning
 from zarrant.metadata.v3 import GroupDocument, dump, parse
-from zarrant.ops import consolidated, growth, hierarchy
+from zarrant.ops import consolidated, growth, hierarchy, members
 from zarrant.ops.bound_array import BoundArray, OpOptions
 from zarrant.ops.keeping import Keeping
 
@@ -51,7 +51,7 @@ def copies(objects: Any, group: str) -> dict[str, Any] | None:
 def stored_below(objects: Any, group: str) -> dict[str, Any]:
     """The metadata that copies are made of."""
     prefix = f"{group}/" if group else ""
-    found = {child.path[len(prefix) :]: child.document for child in objects.perform(hierarchy.walk(group))}
+    found = {child.path[len(prefix) :]: child.document for child in objects.perform(members.walk(group))}
     return {path: (d.with_consolidated(None) if isinstance(d, GroupDocument) else d).to_json() for path, d in found.items()}
 
 

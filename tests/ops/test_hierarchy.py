@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 
 import pytest
 
@@ -120,19 +119,6 @@ def test_deletion_takes_the_document_first(objects, document) -> None:
     assert sorted(objects) == ["xx/zarr.json", "zarr.json"]
 
 
-def test_children_and_everything_below(objects, document) -> None:
-    for path in ("b", "a/b", "a/c", "a/c/d"):
-        objects.perform(hierarchy.create_node(path, GroupDocument() if path in ("a/c",) else document))
-    objects.update({"no node/x": b"1", "b/c/0/0": b"1"})
-    children = objects.perform(hierarchy.list_children(""))
-    assert [(child.name, child.path, type(child.document).__name__) for child in children] == [
-        ("a", "a", "GroupDocument"),
-        ("b", "b", "ArrayDocument"),
-    ]
-    assert [child.path for child in objects.perform(hierarchy.walk(""))] == ["a", "a/b", "a/c", "a/c/d", "b"]
-    assert [child.name for child in objects.perform(hierarchy.list_children("a"))] == ["b", "c"]
-
-
 @pytest.mark.parametrize("path", [".", "..", "a/../b", "a/.", "a\0b", "..."])
 def test_names_no_node_can_have(path) -> None:
     for check in (hierarchy.check_path, hierarchy.check_new_path):
@@ -177,35 +163,6 @@ def test_opening_what_is_there_asks_for_its_metadata_only(objects, document) -> 
         assert objects.log == [requests.Fetch((requests.ReadRequest("x/zarr.json", limit=LIMITS.document),))]
 
 
-def test_one_member_that_cannot_be_read_hides_no_other(objects, document) -> None:
-    for path in ("a", "c/d"):
-        objects.perform(hierarchy.create_node(path, document))
-    objects["b/zarr.json"] = b"{"
-    children = objects.perform(hierarchy.list_children(""))
-    assert [(child.name, type(child.error)) for child in children] == [("a", type(None)), ("b", MetadataError), ("c", type(None))]
-    assert [child.path for child in objects.perform(hierarchy.walk(""))] == ["a", "b", "c", "c/d"]
-    assert objects.perform(hierarchy.node_exists("b"))
-    objects.perform(hierarchy.delete_below("b"))
-    assert not any(key.startswith("b/") for key in objects)
-    with pytest.raises(NodeNotFoundError):
-        objects.perform(hierarchy.delete_below("b"))
-
-
-def test_members_are_counted_by_level(objects, document) -> None:
-    objects.perform(hierarchy.create_node("g/a/b/c", document))
-    counts = [objects.perform(hierarchy.count_nodes("g", depth)) for depth in (0, 1, 2, None)]
-    assert counts == [1, 2, 3, 3]
-    assert objects.perform(hierarchy.count_nodes("", 0)) == 1
-
-
-def test_a_very_deep_hierarchy_is_walked(objects) -> None:
-    path = ""
-    for _ in range(1200):
-        path = f"{path}/a" if path else "a"
-        objects[f"{path}/zarr.json"] = b'{"zarr_format": 3, "node_type": "group"}'
-    assert len(objects.perform(hierarchy.walk(""))) == 1200
-
-
 def test_paths() -> None:
     assert hierarchy.check_path("/a//b/") == "a/b"
     assert hierarchy.check_path("") == ""
@@ -242,18 +199,3 @@ def test_a_store_that_refuses_for_ever_is_told(objects, state) -> None:
     with pytest.raises(ConflictError) as caught:
         objects.perform(hierarchy.create_node("a", state().document))
     assert caught.value.key == "a/zarr.json"
-
-
-def test_walk_goes_deeper_than_python_recurses(objects) -> None:
-    depth = sys.getrecursionlimit() + 100
-    for level in range(depth):
-        path = "/".join("a" * level)
-        objects[f"{path}/zarr.json" if path else "zarr.json"] = b'{"zarr_format":3,"node_type":"group"}'
-    found = objects.perform(hierarchy.walk(""))
-    assert [child.path.count("/") for child in found] == list(range(depth - 1))
-
-
-def test_walk_is_depth_first_and_sorted(objects) -> None:
-    for path in ("", "b", "a", "a/d", "a/c", "a/c/e"):
-        objects[f"{path}/zarr.json" if path else "zarr.json"] = b'{"zarr_format":3,"node_type":"group"}'
-    assert [child.path for child in objects.perform(hierarchy.walk(""))] == ["a", "a/c", "a/c/e", "a/d", "b"]

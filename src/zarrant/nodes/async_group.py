@@ -9,14 +9,14 @@ from typing import Any, TypeAlias, Unpack
 from zarrant.metadata.v3 import ArrayDocument, Document
 from zarrant.nodes.async_array import AsyncArray
 from zarrant.nodes.attributes import values_of
-from zarrant.nodes.base import GROW, LIST, READ, UPDATE, WRITE, NodeContext, S
+from zarrant.nodes.base import GROW, MEMBERS, READ, UPDATE, WRITE, NodeContext, S
 from zarrant.nodes.create import ArrayOptions, GroupLayout, array_creation, group_creation
 from zarrant.nodes.group_properties import GroupProperties, array_required, as_required, group_required, member_handle
 from zarrant.nodes.locks import lock_together_async
 from zarrant.nodes.show import Info, group_info, tree_text
 from zarrant.nodes.signatures import spelled_out
 from zarrant.nodes.unreadable import UnreadableNode
-from zarrant.ops import consolidated, group_changes, hierarchy
+from zarrant.ops import consolidated, group_changes, hierarchy, members
 
 
 def async_node(context: NodeContext, document: Document) -> AsyncArray[Any] | AsyncGroup[Any]:
@@ -124,7 +124,7 @@ class AsyncGroup(GroupProperties[S]):
 
     async def members(self) -> dict[str, AsyncMember[S]]:
         """See `Group.members`."""
-        children = await self._context.run_async(hierarchy.list_children(self.path), LIST)
+        children = await self._context.run_async(members.list_children(self.path), MEMBERS)
         return {child.name: member_handle(self, child, async_node) for child in children}
 
     async def keys(self) -> KeysView[str]:
@@ -141,7 +141,7 @@ class AsyncGroup(GroupProperties[S]):
 
     async def nmembers(self, max_depth: int | None = 0) -> int:
         """See `Group.nmembers`."""
-        return await self._context.run_async(hierarchy.count_nodes(self.path, max_depth), LIST)
+        return await self._context.run_async(members.count_nodes(self.path, max_depth), MEMBERS)
 
     async def info_complete(self) -> Info:
         """See `Group.info_complete`."""
@@ -157,7 +157,7 @@ class AsyncGroup(GroupProperties[S]):
 
     async def tree(self) -> str:
         """See `Group.tree`."""
-        return tree_text(self.name or "/", self.path, await self._context.run_async(hierarchy.walk(self.path), LIST))
+        return tree_text(self.name or "/", self.path, await self._context.run_async(members.walk(self.path), MEMBERS))
 
     async def delete(self) -> None:
         """See `Group.delete`."""

@@ -36,6 +36,9 @@ READ = ("get",)
 WRITE = ("put", "erase")
 UPDATE = ("get", "put", "erase")
 LIST = ("get", "list")
+MEMBERS = ("get", "members")
+"""Also: the nodes of a group are known, as the store lists or as there are consolidated metadata."""
+
 GROW = (*UPDATE, "exclusive")
 """Also: two writers can be kept apart, though what they write is not there yet (`NodeContext.require`)."""
 
@@ -136,7 +139,7 @@ class NodeContext:
 
     def _world(self, needs: tuple[str, ...]) -> World:
         cpus = available_cpus()
-        threads = self.config.concurrency or (max(LISTING_THREADS, cpus) if needs == LIST else cpus)
+        threads = self.config.concurrency or (max(LISTING_THREADS, cpus) if needs in (LIST, MEMBERS) else cpus)
         pool = shared_pool(threads, self._memory)
         return World(self.store, pool, threads, executor=self.executor, can=self.able)
 
@@ -197,7 +200,7 @@ class NodeContext:
         if (needs, calls) in self._met:
             return
         able = self.able
-        missing = [name for name in needs if name != "exclusive" and not getattr(calls, name)]
+        missing = [name for name in needs if name not in ("exclusive", "members") and not getattr(calls, name)]
         if "get" in needs and "put" in needs and self.guarded and not (calls.hold or calls.put_if):
             missing.append("hold or put_if")
         if "put" in needs and self.config.durability == "fsync" and able.durability != "fsync":

@@ -9,14 +9,14 @@ from typing import Any, TypeAlias, Unpack
 from zarrant.metadata.v3 import ArrayDocument, Document
 from zarrant.nodes.array import Array
 from zarrant.nodes.attributes import Attributes
-from zarrant.nodes.base import GROW, LIST, READ, UPDATE, WRITE, NodeContext, S
+from zarrant.nodes.base import GROW, MEMBERS, READ, UPDATE, WRITE, NodeContext, S
 from zarrant.nodes.create import ArrayOptions, GroupLayout, array_creation, group_creation
 from zarrant.nodes.group_properties import GroupProperties, array_required, as_required, group_required, member_handle
 from zarrant.nodes.locks import lock_together
 from zarrant.nodes.show import Info, group_html, group_info, tree_text
 from zarrant.nodes.signatures import spelled_out
 from zarrant.nodes.unreadable import UnreadableNode
-from zarrant.ops import consolidated, group_changes, hierarchy
+from zarrant.ops import consolidated, group_changes, hierarchy, members
 
 
 def node(context: NodeContext, document: Document) -> Array[Any] | Group[Any]:
@@ -172,7 +172,7 @@ class Group(GroupProperties[S]):
         >>> g.members()["a"].shape
         (2,)
         """
-        children = self._context.run(hierarchy.list_children(self.path), LIST)
+        children = self._context.run(members.list_children(self.path), MEMBERS)
         return {child.name: member_handle(self, child, node) for child in children}
 
     def keys(self) -> KeysView[str]:
@@ -204,7 +204,7 @@ class Group(GroupProperties[S]):
         >>> g.nmembers(), g.nmembers(max_depth=None)
         (1, 2)
         """
-        return self._context.run(hierarchy.count_nodes(self.path, max_depth), LIST)
+        return self._context.run(members.count_nodes(self.path, max_depth), MEMBERS)
 
     def info_complete(self) -> Info:
         """`info` with the number of members of each kind.
@@ -226,7 +226,7 @@ class Group(GroupProperties[S]):
 
     def __iter__(self) -> Iterator[str]:
         """The names of the nodes directly below the group."""
-        return iter([child.name for child in self._context.run(hierarchy.list_children(self.path), LIST)])
+        return iter([child.name for child in self._context.run(members.list_children(self.path), MEMBERS)])
 
     def __len__(self) -> int:
         """The number of nodes directly below the group."""
@@ -242,7 +242,7 @@ class Group(GroupProperties[S]):
         └── images
             └── raw (8, 8) uint8
         """
-        return tree_text(self.name or "/", self.path, self._context.run(hierarchy.walk(self.path), LIST))
+        return tree_text(self.name or "/", self.path, self._context.run(members.walk(self.path), MEMBERS))
 
     def _repr_html_(self) -> str:
         return group_html(self.tree())

@@ -16,7 +16,7 @@ from zarrant.nodes.create import ArrayOptions, array_creation, group_creation
 from zarrant.nodes.show import Info, group_info
 from zarrant.nodes.unreadable import UnreadableNode
 from zarrant.ops import group_changes, hierarchy
-from zarrant.ops.hierarchy import Child
+from zarrant.ops.members import Child
 from zarrant.requests import Op
 
 

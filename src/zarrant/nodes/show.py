@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.metadata.v3 import ArrayDocument
-from zarrant.ops.hierarchy import Child, reason
+from zarrant.ops.members import Child, reason
 from zarrant.storage import access_of
 
 SIDE = 180

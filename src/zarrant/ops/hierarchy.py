@@ -25,13 +25,11 @@ from zarrant.errors import (
     OptionError,
     StoreError,
     VersionChangedError,
-    ZarrantError,
 )
 from zarrant.limits import LIMITS
 from zarrant.metadata import node, v2
 from zarrant.metadata.node import ATTRIBUTES_V2, COPIES_V2, GROUP_V2, MAIN, MAIN_V2, NAMES, V3, key_of, main_name
 from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument, attributes_of
-from zarrant.ops.bound_array import BoundArray, OpOptions
 from zarrant.ops.guard import FIRST_PAUSE_S, MAX_TRIES, Guard, update_object
 from zarrant.requests import (
     Op,
@@ -41,7 +39,6 @@ from zarrant.requests import (
     erase_prefix,
     fetch,
     fetch_one,
-    gather_outcomes,
     list_dir,
     list_prefix,
     locked,
@@ -56,15 +53,6 @@ GROUP_GONE = "Open it again: this handle knows a group that is no longer there"
 
 DOCUMENT_COST = 64 * 1024
 """Bytes to reckon with for one document in flight; most are a few KiB."""
-
-
-class Child(NamedTuple):
-    """A node below another: its name, its path and its metadata, or (then `document` is None) why that cannot be read."""
-
-    name: str
-    path: str
-    document: Document | None
-    error: ZarrantError | None = None
 
 
 def document_key(path: str, document: Document | None = None) -> str:
@@ -613,59 +601,3 @@ def delete_below(path: str) -> Op[None]:
     if not (yield from node_exists(path)):
         raise NodeNotFoundError("no array or group here", key=document_key(path), path=path)
     yield from delete_node(path)
-
-
-def list_children(path: str) -> Op[list[Child]]:
-    """The nodes directly below a group, sorted by name; other directories are passed over.
-
-    A node whose metadata cannot be read is among them with its error.
-    """
-    prefix = f"{path}/" if path else ""
-    _, directories = yield from list_dir(prefix)
-    paths = [directory[:-1] for directory in directories]
-    outcomes = yield from gather_outcomes((read_document(child) for child in paths), DOCUMENT_COST)
-    children = []
-    for child, outcome in zip(paths, outcomes, strict=True):
-        name = child[len(prefix) :]
-        if isinstance(outcome, ZarrantError):
-            if not isinstance(outcome, NodeNotFoundError):
-                children.append(Child(name, child, None, outcome))
-        elif isinstance(outcome, Exception):
-            raise outcome
-        else:
-            children.append(Child(name, child, outcome))
-    return children
-
-
-def walk(path: str) -> Op[list[Child]]:
-    """Every node below a group, depth first. A group that cannot be listed has its error with it."""
-    found: list[Child] = []
-    waiting = (yield from list_children(path))[::-1]
-    while waiting:
-        child = waiting.pop()
-        if isinstance(child.document, GroupDocument):
-            try:
-                waiting += (yield from list_children(child.path))[::-1]
-            except ZarrantError as error:
-                child = child._replace(error=error)
-        found.append(child)
-    return found
-
-
-def count_nodes(path: str, max_depth: int | None) -> Op[int]:
-    """The number of nodes below a group, down to `max_depth` levels below its children (None: all)."""
-    if max_depth == 0:
-        return len((yield from list_children(path)))
-    depth = path.count("/") + 1 if path else 0
-    levels = [child.path.count("/") - depth for child in (yield from walk(path))]
-    return sum(max_depth is None or level <= max_depth for level in levels)
-
-
-def reason(child: Child) -> ZarrantError | None:
-    """Why a node cannot be opened, without asking its store; None where it can be."""
-    if child.error is None and isinstance(child.document, ArrayDocument):
-        try:
-            BoundArray.from_document(child.path, child.document, OpOptions())
-        except ZarrantError as error:
-            return error
-    return child.error

@@ -14,7 +14,8 @@ from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument
 from zarrant.nodes.base import LIST, READ, UPDATE, NodeContext
 from zarrant.ops import consolidated
 from zarrant.ops.convert import convert, converted
-from zarrant.ops.hierarchy import document_key, find_document, reason, walk
+from zarrant.ops.hierarchy import document_key, find_document
+from zarrant.ops.members import reason, walk
 from zarrant.tools.check import open_context
 
 
