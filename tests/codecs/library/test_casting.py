@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import ml_dtypes
@@ -55,9 +56,13 @@ class Reference:
         return None if chosen in (under, beyond) else chosen
 
 
+reference_of = cache(Reference)
+
+
+@cache
 def samples(name: str) -> np.ndarray:
     """Numbers of a type, halfway between them, and beside that."""
-    grid = np.array([float(value) for value in Reference(name).grid])
+    grid = np.array([float(value) for value in reference_of(name).grid])
     grid = grid[:: max(1, len(grid) // 150)]
     middles = np.concatenate(
         [(grid[1:] + grid[:-1]) / 2, grid[-1:] + (grid[-1:] - grid[-2:-1]) / 2, grid * 1.0625, -grid, [0.0, 1e-300]]
@@ -69,7 +74,7 @@ def samples(name: str) -> np.ndarray:
 @pytest.mark.parametrize("rounding", ROUNDING)
 @pytest.mark.parametrize("name", FLOATS)
 def test_float64_to_small_floats(name, rounding) -> None:
-    reference, target = Reference(name), dtype_of(name)
+    reference, target = reference_of(name), dtype_of(name)
     values = samples(name)
     expected = [reference.cast(Fraction(float(value)), rounding) for value in values]
     inside = np.array([value is not None for value in expected])
