@@ -15,6 +15,7 @@ import typer
 from zarrant.cli import show
 from zarrant.nodes.open import create_array
 from zarrant.tools import check as checking
+from zarrant.tools import consolidate as consolidating
 from zarrant.tools import copy as copying
 from zarrant.tools import describe, examples, spelling
 from zarrant.tools import doctor as examination
@@ -164,6 +165,13 @@ def convert(
     facts = convert_format(address, zarr_format, dry_run=dry_run)
     _print_json(facts) if as_json else show.converted(facts)
     raise typer.Exit(1 if facts["cannot"] else 0)
+
+
+@app.command()
+def consolidate(address: Annotated[str, typer.Argument(help="A group.")], as_json: Json = False) -> None:
+    """Keep copies of all metadata below a group in it, so that other libraries open it with one read."""
+    facts = consolidating.consolidate(address)
+    _print_json(facts) if as_json else typer.echo(f"{facts['address']}: metadata of {facts['nodes']} nodes consolidated")
 
 
 @app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

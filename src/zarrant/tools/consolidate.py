@@ -1,0 +1,36 @@
+"""Keep copies of all metadata below a group in it (`zarrant consolidate`), for libraries that then open it with one read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zarrant.errors import NodeNotFoundError
+from zarrant.nodes.open import open_group
+from zarrant.tools.describe import local_path
+
+
+def consolidate(address: Any) -> dict[str, Any]:
+    """Make consolidated metadata of a group, or make them anew; from then on every change keeps them in step.
+
+    Args:
+        address: the group, of either version of the format.
+
+    Returns:
+        The `address`, the `zarr_format`, and how many `nodes` below the group were copied.
+
+    Raises:
+        NodeNotFoundError: there is no group.
+        MetadataError: a node below cannot be read.
+
+    >>> import zarrant
+    >>> objects = {}
+    >>> _ = zarrant.create_group(objects, zarr_format=2).create_array("images/raw", shape=(2,), dtype="int8")
+    >>> consolidate(objects)["nodes"], ".zmetadata" in objects
+    (2, True)
+    """
+    path = local_path(address)
+    if path is not None and not path.exists():
+        raise NodeNotFoundError("no such directory", path=str(path))
+    group = open_group(address, mode="r+")
+    group.consolidate_metadata()
+    return {"address": group.url, "zarr_format": group.metadata.zarr_format, "nodes": group.nmembers(max_depth=None)}
