@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 MOVED_TRIES = 4
 """Reads of a moving shard in parts before it is read whole; each further try meets another writer with the same odds."""
+MAX_BRIEF = 256
+"""Chunks of one read that an event loop asks for by itself: for each it takes 10 to 20 µs."""
 
 
 def retrieve_selection(state: BoundArray, selection: Selection, out: Array | None = None) -> Op[Array]:
@@ -130,7 +132,8 @@ def _read_region(state: BoundArray, region: Region, out: Array, bounds: tuple[in
         return
     cells = region.split(state.grid, bounds)
     ranges, cost = _ranges(state, cells)
-    outcomes = yield from gather_outcomes((_read_batch(state, cells, lo, hi, out) for lo, hi in ranges), cost)
+    brief = cells.n <= MAX_BRIEF
+    outcomes = yield from gather_outcomes((_read_batch(state, cells, lo, hi, out) for lo, hi in ranges), cost, brief=brief)
     failed = [(lo, hi) for (lo, hi), outcome in zip(ranges, outcomes, strict=True) if isinstance(outcome, Exception)]
     if not failed:
         return
