@@ -25,7 +25,7 @@ def tree(path: Path, zarr_format: int) -> zarrant.Group:
 def test_other_libraries_find_all_with_one_read(tmp_path: Path, zarr_format: int) -> None:
     zarr = pytest.importorskip("zarr")
     root = tree(tmp_path / "x", zarr_format)
-    with pytest.raises(ValueError, match="onsolidated|.zmetadata"):
+    with pytest.raises(ValueError, match=r"onsolidated|\.zmetadata"):
         zarr.open_group(tmp_path / "x", mode="r", use_consolidated=True)
     facts = consolidate(tmp_path / "x")
     assert (facts["zarr_format"], facts["nodes"]) == (zarr_format, 3)
