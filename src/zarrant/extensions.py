@@ -239,8 +239,10 @@ codecs = Registry(
         "vlen-utf8": "zarrant.codecs.library.vlen:VlenUtf8",
         "vlen-bytes": "zarrant.codecs.library.vlen:VlenBytes",
         "bitround": "zarrant.codecs.library.bitround:BitRound",
+        "cast_value": "zarrant.codecs.library.cast_value:CastValue",
         "packbits": "zarrant.codecs.library.packbits:PackBits",
         "reshape": "zarrant.codecs.library.reshape:Reshape",
+        "scale_offset": "zarrant.codecs.library.scale_offset:ScaleOffset",
     },
     contract=Contract(
         ("from_json", "to_json", "resolve"), ("name",), {"kind": ("array_to_array", "array_to_bytes", "bytes_to_bytes")}

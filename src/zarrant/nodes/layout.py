@@ -92,8 +92,8 @@ class Layout:
             grid = ChunkGrid.regular(shape, shard_shape or chunk_shape)
         else:
             chunk_shape, shard_shape = self._shapes_of(grid, data_type)
-        chain = self._chain(data_type, chunk_shape, shard_shape)
         fill = data_type.fill_from_python(self.fill_value)
+        chain = self._chain(ArraySpec(chunk_shape, data_type, fill), shard_shape)
         for stored in grid.typical_shapes():
             chain = chain.bind(ArraySpec(stored, data_type, fill))
         return ArrayDocument(
@@ -135,19 +135,21 @@ class Layout:
             raise ShapeError("chunks must divide shards", field="shards", expected=f"multiples of {chunks}", got=shards)
         return chunks, shards
 
-    def _chain(self, data_type: DataType, chunks: tuple[int, ...], shards: tuple[int, ...] | None) -> Chain:
+    def _chain(self, spec: ArraySpec, shards: tuple[int, ...] | None) -> Chain:
+        """The codecs for chunks of `spec`, in shards where there are some."""
         filters = [] if _is_auto(self.filters) else [_codec(item) for item in _listed(self.filters)]
         if self.order not in ("C", "F"):
             raise OptionError("impossible value of an option", field="order", expected="C | F", got=self.order)
-        if self.order == "F" and len(chunks) > 1:
-            filters.append(Transpose(tuple(reversed(range(len(chunks))))))
-        serializer = _default_serializer(data_type) if _is_auto(self.serializer) else _codec(self.serializer)
+        if self.order == "F" and len(spec.shape) > 1:
+            filters.append(Transpose(tuple(reversed(range(len(spec.shape))))))
+        inner = "$.codecs" if shards is None else "$.codecs[0].configuration.codecs"
+        serializer = _serializer_after(filters, spec, inner) if _is_auto(self.serializer) else _codec(self.serializer)
         compressors = DEFAULT_COMPRESSORS if _is_auto(self.compressors) else [_codec(c) for c in _listed(self.compressors)]
         chain = chain_of([*filters, serializer, *compressors])
         if shards is None:
             return chain
         index = chain_of([Bytes("little"), Crc32c()])
-        return chain_of([ShardingIndexed(chunks, chain, index, _shard_options(self.shards)[1])])
+        return chain_of([ShardingIndexed(spec.shape, chain, index, _shard_options(self.shards)[1])])
 
 
 def _rectilinear(lengths: Any, shape: tuple[int, ...]) -> RectilinearGrid | None:
@@ -258,6 +260,15 @@ def divisors(shards: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
 def _least_factor(size: int) -> int | None:
     """The least prime factor of a size; None for 1."""
     return next((factor for factor in range(2, math.isqrt(size) + 1) if size % factor == 0), size if size > 1 else None)
+
+
+def _serializer_after(filters: list[Any], spec: ArraySpec, path: str) -> Any:
+    """The default for what the filters make of chunks of `spec`: another data type, perhaps."""
+    default = _default_serializer(spec.data_type)
+    if not filters:
+        return default
+    trial = default if spec.data_type.itemsize is None else Bytes("little")
+    return _default_serializer(chain_of([*filters, trial], path).stages(spec).serialized.data_type)
 
 
 def _default_serializer(data_type: DataType) -> Any:
