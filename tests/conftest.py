@@ -19,8 +19,8 @@ from hypothesis import HealthCheck, settings
 
 from zarrant.codecs import chain
 from zarrant.codecs.pipeline import uncompressed
-from zarrant.stores import unsynced
-from zarrant.stores.filesystem import FilesystemStore
+from zarrant.stores.local import unsynced
+from zarrant.stores.local.store import FilesystemStore
 from zarrant.testkit import FaultyLayer
 
 # Machines that run tests are shared: a deadline measures the neighbours, and so does slow generation of data.

@@ -39,7 +39,7 @@ OUTSIDE = ("__init__.py", "__main__.py", "cli.py", "testkit/", "tools/", "integr
 
 # Where something may be asynchronous: the twins, and the stores whose calls are coroutines themselves.
 TWINS = {
-    "run/drivers.py",
+    "run/asynchronous.py",
     "run/group_commit.py",
     "nodes/base.py",
     "nodes/async_array.py",

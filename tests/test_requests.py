@@ -77,7 +77,7 @@ def test_one_operation_alone_is_no_group() -> None:
 
 
 def test_the_vocabulary_is_what_the_drivers_answer() -> None:
-    from zarrant.run import drivers
+    from zarrant.run import asynchronous, blocking
 
     known = {cls.__name__ for cls in vars(requests).values() if inspect.isclass(cls) and cls.__module__ == requests.__name__} - {
         "ReadRequest",
@@ -86,6 +86,6 @@ def test_the_vocabulary_is_what_the_drivers_answer() -> None:
         "AnyVersion",
         "Group",
     }
-    assert {cls.__name__ for cls in drivers._ANSWERS} == known
-    tree = ast.parse(inspect.getsource(drivers._answer_async))
+    assert {cls.__name__ for cls in blocking._ANSWERS} == known
+    tree = ast.parse(inspect.getsource(asynchronous._answer_async))
     assert {node.cls.id for node in ast.walk(tree) if isinstance(node, ast.MatchClass)} == known

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 
 from zarrant.storage import ByteRange, Calls, Capabilities, capabilities
-from zarrant.stores.adapters import ReadOnly, WriteOnly
-from zarrant.stores.filesystem import FilesystemStore
+from zarrant.stores.local.store import FilesystemStore
 from zarrant.stores.memory import MemoryStore
+from zarrant.stores.wrappers import ReadOnly, WriteOnly
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ from zarrant.nodes.open import (
     open_group,
     open_group_async,
 )
-from zarrant.stores.filesystem import FilesystemStore
+from zarrant.stores.local.store import FilesystemStore
 from zarrant.stores.memory import MemoryStore
 
 __version__ = "0.1.0"

@@ -83,6 +83,7 @@ class Registry:
         self._aliases = dict(aliases or {})
         self._hints = [(re.compile(pattern), hint) for pattern, hint in hints]
         self._loaded: dict[str, Any] = {}
+        self._classes: list[Any] | None = None
 
     def __repr__(self) -> str:
         return f"Registry({self.kind!r}, {len(self.names())} names)"
@@ -96,7 +97,9 @@ class Registry:
 
     def classes(self) -> list[Any]:
         """Every class that is registered under a plain name, each once, imported where it was not."""
-        return list(dict.fromkeys(self.resolve(name) for name in list(self._names)))
+        if self._classes is None:  # asked for by every array that is made
+            self._classes = list(dict.fromkeys(self.resolve(name) for name in list(self._names)))
+        return self._classes
 
     def names(self) -> list[str]:
         """Every name that resolves here, patterns in their shown form, sorted; entry points are not searched."""
@@ -129,6 +132,7 @@ class Registry:
         self._aliases.pop(name, None)
         self._names[name] = target
         self._loaded.pop(name, None)
+        self._classes = None
         self._aliases.update(dict.fromkeys(aliases, name))
         return target
 
@@ -152,6 +156,7 @@ class Registry:
         """Forget a name and its aliases; succeed if it is not there."""
         self._names.pop(name, None)
         self._loaded.pop(name, None)
+        self._classes = None
         self._aliases = {alias: of for alias, of in self._aliases.items() if of != name}
 
     def resolve(self, name: str, path: str | None = None) -> Any:
@@ -235,6 +240,9 @@ codecs = Registry(
         "vlen-bytes": "zarrant.codecs.library.vlen:VlenBytes",
         "numcodecs.crc32c": "zarrant.codecs.library.crc32c:NumcodecsCrc32c",
         **{f"numcodecs.{name.lower()}": f"zarrant.codecs.library.numcodecs_filters:{name}" for name in _FILTERS},
+        "bitround": "zarrant.codecs.library.bitround:BitRound",
+        "packbits": "zarrant.codecs.library.packbits:PackBits",
+        "reshape": "zarrant.codecs.library.reshape:Reshape",
     },
     contract=Contract(
         ("from_json", "to_json", "resolve"), ("name",), {"kind": ("array_to_array", "array_to_bytes", "bytes_to_bytes")}

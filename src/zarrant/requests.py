@@ -1,8 +1,8 @@
 """The requests an operation may yield: the whole vocabulary on one screen.
 
-An operation is a generator. It yields requests, is sent the replies, and returns its result; it never waits, locks, sleeps
-or reads a clock. Drivers (`run/drivers.py`) perform requests, blocking or async. Each request has a typed helper, used as
-`blobs = yield from fetch(...)`, so that the type checker knows the reply (a bare `yield` gives Any).
+An operation is a generator. It yields requests, is sent the replies, and returns its result. It never waits, locks, sleeps
+or reads a clock. Two drivers perform the requests (`run.blocking`, `run.asynchronous`). Each request has a typed helper, used
+as `blobs = yield from fetch(...)`, so that the type checker knows the reply (a bare `yield` gives Any).
 
 Rules: never `yield` in a `finally` (a closing generator may not), hence `Locked` wraps an operation and there is no unlock
 request; a batched request is answered with one outcome an item, so that one bad key does not fail its siblings.

@@ -13,7 +13,7 @@ import pytest
 
 import zarrant
 from zarrant.errors import ZarrantError
-from zarrant.stores.layer import FileLayer
+from zarrant.stores.local.syscalls import FileLayer
 
 Check = Callable[..., AbstractContextManager[list[Any]]]
 SHAPE, CHUNKS, SHARDS = (10, 12), (2, 3), (4, 6)

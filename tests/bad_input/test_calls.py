@@ -19,7 +19,7 @@ from zarrant.errors import (
     ShapeError,
     SliceStepError,
 )
-from zarrant.stores.adapters import ReadOnly, WriteOnly
+from zarrant.stores.wrappers import ReadOnly, WriteOnly
 
 Call = Callable[[Any], object]
 S = np.s_

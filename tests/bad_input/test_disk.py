@@ -14,7 +14,7 @@ import pytest
 
 import zarrant
 from zarrant.errors import PartialFailure, StoreError, StoreFullError, StorePermissionError
-from zarrant.stores.filesystem import FilesystemStore
+from zarrant.stores.local.store import FilesystemStore
 
 S = np.s_
 SHAPE = (16, 16)

@@ -10,7 +10,7 @@ import pytest
 
 import zarrant
 from zarrant.errors import BoundsError, CapabilityError, OptionError
-from zarrant.stores.adapters import ReadOnly, WriteOnly
+from zarrant.stores.wrappers import ReadOnly, WriteOnly
 
 LAYOUTS = [{"chunks": (4, 3)}, {"chunks": (2, 3), "shards": (4, 6)}, {"chunks": (4, 3), "order": "F"}]
 

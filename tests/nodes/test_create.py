@@ -11,7 +11,7 @@ import pytest
 
 import zarrant
 from zarrant.errors import DataTypeError, MetadataError, NodeExistsError, OptionError, ShapeError, ZarrantError
-from zarrant.stores.adapters import WriteOnly
+from zarrant.stores.wrappers import WriteOnly
 
 
 def test_data_gives_shape_and_type() -> None:

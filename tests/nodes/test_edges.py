@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import zarrant
-from zarrant.stores.layer import FileLayer
+from zarrant.stores.local.syscalls import FileLayer
 from zarrant.testkit import together
 
 LAYOUTS: list[dict[str, Any]] = [{"chunks": (8,)}, {"chunks": (2,), "shards": (8,)}]

@@ -17,7 +17,7 @@ from zarrant.errors import BoundsError, MetadataError, NodeReplacedError, Select
 from zarrant.geometry.box import ArraySubset
 from zarrant.nodes.array import Array
 from zarrant.nodes.async_array import AsyncArray
-from zarrant.stores.adapters import Recording, WriteOnly
+from zarrant.stores.wrappers import Recording, WriteOnly
 
 S = np.s_
 ROWS = np.arange(1, 41, dtype="int32").reshape(10, 4)

@@ -20,7 +20,7 @@ from zarrant.errors import (
     ShapeError,
     ZarrantWarning,
 )
-from zarrant.stores.adapters import ReadOnly, Recording
+from zarrant.stores.wrappers import ReadOnly, Recording
 from zarrant.testkit import together
 from zarrant.tools.copy import copy
 

@@ -12,7 +12,7 @@ import zarrant
 from zarrant.errors import CapabilityError, OptionError, SelectionError
 from zarrant.nodes import array as array_module
 from zarrant.storage import Get, Put
-from zarrant.stores.adapters import Recording
+from zarrant.stores.wrappers import Recording
 
 DATA = np.arange(60, dtype="int16").reshape(12, 5)
 

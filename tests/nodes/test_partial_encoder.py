@@ -18,7 +18,7 @@ import zarrant
 from zarrant.errors import BoundsError, CapabilityError, LockTimeout, OptionError, StoreError
 from zarrant.locking.local import KeyQueues
 from zarrant.storage import ByteRange
-from zarrant.stores.adapters import Recording
+from zarrant.stores.wrappers import Recording
 from zarrant.testkit import together
 
 S = np.s_

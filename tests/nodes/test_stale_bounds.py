@@ -13,7 +13,7 @@ import pytest
 import zarrant
 from zarrant.errors import ChunkError
 from zarrant.metadata.v3 import dump
-from zarrant.stores.filesystem import FilesystemStore
+from zarrant.stores.local.store import FilesystemStore
 
 LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
 

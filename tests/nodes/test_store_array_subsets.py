@@ -11,7 +11,7 @@ import pytest
 import zarrant
 from zarrant.codecs import Transpose
 from zarrant.errors import BoundsError, ShapeError
-from zarrant.stores.adapters import Recording
+from zarrant.stores.wrappers import Recording
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "chunks": {"chunks": (7, 5)},

@@ -9,7 +9,7 @@ import pytest
 
 import zarrant
 from zarrant.errors import CapabilityError, OptionError
-from zarrant.stores.adapters import Recording, WriteOnly
+from zarrant.stores.wrappers import Recording, WriteOnly
 from zarrant.testkit import FaultyLayer
 
 pytestmark = pytest.mark.usefixtures("nothing_written")

@@ -280,3 +280,16 @@ class Killing:
             return getattr(type(self.store), name)(store, *args, **options)
 
         return call
+
+
+def test_copies_that_are_not_in_step_are_found() -> None:
+    objects, root = consolidated_tree()
+    assert check(objects).clean
+    objects["b/.zattrs"] = b'{"by": "another program"}'
+    (finding,) = check(objects).findings
+    assert (finding.kind, finding.key, finding.severity) == ("consolidated", ".zmetadata", "error")
+    assert "b/.zattrs" in finding.detail
+    root.consolidate_metadata()
+    assert check(objects).clean
+    objects["b/.zarray"] = b"{"
+    assert [(finding.kind, finding.key) for finding in check(objects).findings][-1] == ("metadata", "b/.zarray")

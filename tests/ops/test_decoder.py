@@ -11,7 +11,7 @@ import pytest
 import zarrant
 from zarrant.codecs import Crc32c, Transpose, Zstd
 from zarrant.errors import BoundsError, ChunkMissingError
-from zarrant.stores.adapters import Recording
+from zarrant.stores.wrappers import Recording
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "chunk": {"chunks": (12, 10)},

@@ -12,10 +12,10 @@ import pytest
 
 import zarrant
 from zarrant.storage import Buffer, ByteRange, capabilities
-from zarrant.stores.adapters import READS, WRITES, Call, Recording
-from zarrant.stores.filesystem import FilesystemStore
-from zarrant.stores.layer import FileLayer
+from zarrant.stores.local.store import FilesystemStore
+from zarrant.stores.local.syscalls import FileLayer
 from zarrant.stores.memory import MemoryStore
+from zarrant.stores.wrappers import READS, WRITES, Call, Recording
 
 S = np.s_
 INDEX = 16 * 16 + 4

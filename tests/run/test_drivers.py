@@ -25,11 +25,12 @@ from zarrant.errors import (
     ZarrantError,
 )
 from zarrant.requests import ANY, Op, ReadRequest, WriteRequest
-from zarrant.run.drivers import World, perform, perform_async
+from zarrant.run.asynchronous import perform_async
+from zarrant.run.blocking import World, perform
 from zarrant.run.pool import Pool
 from zarrant.storage import Blob, ByteRange
-from zarrant.stores.adapters import WriteOnly
 from zarrant.stores.memory import MemoryStore
+from zarrant.stores.wrappers import WriteOnly
 from zarrant.testkit import FaultyLayer, together
 
 SOAK = bool(os.environ.get("ZARRANT_SOAK"))
@@ -647,7 +648,7 @@ def test_an_interrupt_stops_the_operation_and_frees_its_locks(threads: int, tmp_
 
     for at in range(0, 12, 3):
         count = [0]
-        splice = zarrant.stores.filesystem.HeldFiles.put_if  # type: ignore[attr-defined]
+        splice = zarrant.stores.local.store.HeldFiles.put_if  # type: ignore[attr-defined]
 
         def interrupted(self: Any, *args: Any, at: int = at, count: list[int] = count, original: Any = splice) -> Any:
             if threading.current_thread() is main:
@@ -657,7 +658,7 @@ def test_an_interrupt_stops_the_operation_and_frees_its_locks(threads: int, tmp_
             return original(self, *args)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("zarrant.stores.filesystem.HeldFiles.put_if", interrupted)
+            patch.setattr("zarrant.stores.local.store.HeldFiles.put_if", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 for _ in range(at + 2):
                     a[1::2] = at + 2

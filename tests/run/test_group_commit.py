@@ -19,7 +19,7 @@ from zarrant.locking.local import given_up
 from zarrant.ops.group_commit import commit_together
 from zarrant.requests import Group, GroupCommit, Op
 from zarrant.run import group_commit
-from zarrant.run.drivers import World, perform
+from zarrant.run.blocking import World, perform
 from zarrant.run.pool import shared_pool
 from zarrant.testkit import FaultyLayer, together
 
@@ -44,7 +44,7 @@ def count_writes(store: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def _held_kinds() -> list[type]:
-    from zarrant.stores.held import HeldFiles
+    from zarrant.stores.local.locked import HeldFiles
 
     return [HeldFiles]
 

@@ -25,10 +25,10 @@ import numpy as np
 import pytest
 
 import zarrant
-from zarrant.locking import files as locks
-from zarrant.run import group_commit, holding, pool
+from zarrant.locking import file_locks as locks
+from zarrant.run import group_commit, pool, store_locks
 from zarrant.run.pool import Pool
-from zarrant.stores import filesystem
+from zarrant.stores.local import store as store_module
 
 SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
 SAMPLE = 60
@@ -173,7 +173,7 @@ def test_what_interrupts_is_forgotten_with_its_exception(interrupter: Interrupte
 
 def kept() -> list[str]:
     """What is still held by anyone in this process."""
-    queues = {"the store's queue": filesystem._queues, "the process's queue": holding._queues}
+    queues = {"the store's queue": store_module._queues, "the process's queue": store_locks._queues}
     found = [name for name, queue in queues.items() if any(queue._queues.values())]
     found += [f"the gate of {name}" for name, queue in queues.items() if queue._gate.locked()]
     found += ["a group commit"] if any(group_commit.groups._waiting.values()) else []

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import zarrant
-from zarrant.run import drivers
+from zarrant.run import asynchronous
 from zarrant.run.pool import Budget, Pool, Threads, available_cpus, available_memory, shared_pool
 
 NESTED = {
@@ -381,7 +381,7 @@ def test_operations_without_threads(tmp_path, monkeypatch: pytest.MonkeyPatch) -
             await held.store_array_subset(np.s_[:8], 100)
         await b.sync()
 
-    drivers._executors.clear()
+    asynchronous._executors.clear()
     with monkeypatch.context() as patch:
         no_threads(patch)
         a[...] = 3
@@ -389,6 +389,6 @@ def test_operations_without_threads(tmp_path, monkeypatch: pytest.MonkeyPatch) -
         a.update(np.s_[1:63], lambda values: values + 1)
         assert a[...].sum() == 3 * 64 + 62
         asyncio.run(work())
-    drivers._executors.clear()
+    asynchronous._executors.clear()
     assert a[:8].tolist() == [100] * 8
     assert a[8:].tolist() == [i // 8 * 8 for i in range(8, 64)]

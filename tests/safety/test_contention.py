@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 import zarrant
-from zarrant.locking.files import SUFFIX
-from zarrant.stores.file_reuse import PREVIOUS
+from zarrant.locking.file_locks import SUFFIX
+from zarrant.stores.local.file_reuse import PREVIOUS
 
 SCRIPT = Path(__file__).with_name("updates.py")
 SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
@@ -73,6 +73,6 @@ def test_8_writers_of_one_shard(tmp_path: Path, tally: Callable[[str, int], None
     assert min(counts) > 0
     if SOAK:  # of few updates each, chance alone makes the ratio
         assert max(counts) <= 3 * min(counts)
-    # Eight in turn are overtaken by seven. Measured: 15 to 26; 31 to 60 without the manners of `locking.files`.
+    # Eight in turn are overtaken by seven. Measured: 15 to 26; 31 to 60 without the manners of `locking.file_locks`.
     assert np.percentile(np.concatenate([result["overtaken"] for result in results]), 99) <= 40
     tally("contended updates", sum(counts))

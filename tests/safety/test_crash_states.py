@@ -29,8 +29,8 @@ import zarrant
 from zarrant.codecs import Crc32c, Zstd
 from zarrant.codecs.sharding import dead_bytes
 from zarrant.errors import NodeNotFoundError, ZarrantError
-from zarrant.stores import direct_io, durable, file_reuse
-from zarrant.stores.filesystem import FilesystemStore
+from zarrant.stores.local import direct_io, durability, file_reuse
+from zarrant.stores.local.store import FilesystemStore
 from zarrant.testkit import together
 from zarrant.testkit.simulated_disk import TOP, Disk, SimulatedDisk, SimulatedLayer, Step
 
@@ -516,7 +516,7 @@ def another_handle(recording: Recording) -> None:
 
 def many_at_once(recording: Recording) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(durable, "MAX_EACH", 0)
+        patch.setattr(durability, "MAX_EACH", 0)
         recording.array.sync()
 
 

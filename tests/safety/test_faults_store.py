@@ -17,7 +17,7 @@ import pytest
 
 from zarrant.errors import StoreError
 from zarrant.storage import ByteRange
-from zarrant.stores.filesystem import FilesystemStore
+from zarrant.stores.local.store import FilesystemStore
 from zarrant.testkit import FaultyLayer, content
 
 SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)

@@ -21,7 +21,7 @@ import pytest
 
 import zarrant
 from zarrant.errors import NodeNotFoundError, ZarrantError
-from zarrant.stores.filesystem import FilesystemStore
+from zarrant.stores.local.store import FilesystemStore
 from zarrant.testkit import FaultyLayer
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")

@@ -28,8 +28,8 @@ import pytest
 import zarrant
 from zarrant.codecs import Crc32c
 from zarrant.errors import CapabilityError, NodeNotFoundError, PartialFailure, StoreError, StoreFullError, StorePermissionError
-from zarrant.stores import direct_io, file_reuse
-from zarrant.stores.filesystem import FilesystemStore
+from zarrant.stores.local import direct_io, file_reuse
+from zarrant.stores.local.store import FilesystemStore
 from zarrant.testkit import FaultyLayer
 from zarrant.tools.check import check
 from zarrant.tools.repair import repair

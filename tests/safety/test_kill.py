@@ -28,8 +28,8 @@ import pytest
 
 import zarrant
 from zarrant.codecs import Crc32c, Zstd
-from zarrant.stores.filesystem import FilesystemStore
-from zarrant.stores.layer import FileLayer
+from zarrant.stores.local.store import FilesystemStore
+from zarrant.stores.local.syscalls import FileLayer
 from zarrant.testkit import FaultyLayer
 
 SCRIPT = Path(__file__).with_name("readers.py")
@@ -176,9 +176,13 @@ def write_for_ever(path: Path, k: int, done: mmap.mmap) -> None:
         done[:8] = struct.pack("<q", k)
 
 
-def kill_a_writer(path: Path, k: int, done: mmap.mmap, seconds: float) -> None:
+def kill_a_writer(path: Path, k: int, done: mmap.mmap, writes: int, seconds: float) -> None:
+    """Kill a writer so many seconds after it has done so many writes: on a busy machine time alone would kill all in the first."""
     child = forked(lambda: write_for_ever(path, k, done))
     try:
+        until = time.monotonic() + 60
+        while struct.unpack("<q", done[:8])[0] < k + writes and time.monotonic() < until:
+            time.sleep(0.001)
         time.sleep(seconds)
     finally:
         os.kill(child, signal.SIGKILL)
@@ -197,7 +201,7 @@ def test_killed_at_random(tmp_path: Path, strangers: Strangers, layout: str, tal
         done[:8] = struct.pack("<q", k := k + 2)
         base = whole
         step(zarrant.open_array(path, mode="r+"), k)
-        kill_a_writer(path, k, done, dice.uniform(0.003, 0.03))
+        kill_a_writer(path, k, done, dice.randrange(4), dice.uniform(0.003, 0.03))
         (acknowledged,) = struct.unpack("<q", done[:8])
         seen.add(acknowledged - k)
         left += bool(locks(path))

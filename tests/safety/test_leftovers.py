@@ -17,7 +17,7 @@ import pytest
 
 import zarrant
 from zarrant.errors import DataError, PartialFailure, StoreError, ZarrantError
-from zarrant.stores.filesystem import FilesystemStore
+from zarrant.stores.local.store import FilesystemStore
 
 S = np.s_
 SHAPE = (8, 16)

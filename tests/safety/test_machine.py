@@ -23,7 +23,7 @@ import zarrant
 from zarrant.codecs import Crc32c
 from zarrant.codecs.sharding import dead_bytes
 from zarrant.errors import NodeNotFoundError
-from zarrant.stores.filesystem import FilesystemStore
+from zarrant.stores.local.store import FilesystemStore
 from zarrant.testkit.simulated_disk import SimulatedDisk, SimulatedLayer
 
 SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)

@@ -34,9 +34,9 @@ import pytest
 import zarrant
 from zarrant.codecs import Crc32c
 from zarrant.errors import NodeNotFoundError, ZarrantError
-from zarrant.stores import direct_io, file_reuse, layer
-from zarrant.stores.filesystem import FilesystemStore
-from zarrant.stores.layer import FileLayer
+from zarrant.stores.local import direct_io, file_reuse, syscalls
+from zarrant.stores.local.store import FilesystemStore
+from zarrant.stores.local.syscalls import FileLayer
 from zarrant.tools.check import check
 
 SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
@@ -171,7 +171,7 @@ def disk(kind: str, tmp_path: Path, clones: bool = True) -> Iterator[Disk]:
             # By itself, the journal is to be written as seldom as possible.
             options = ["commit=300"] if kind == "ext4" else []
             place = stack.enter_context(mountable(image, tmp_path / "disk", *options))
-            layer._mounts.clear()  # a moment ago another file system may have had the number of the device
+            syscalls._mounts.clear()  # a moment ago another file system may have had the number of the device
             yield Disk(kind, home, image, place, clones)
     finally:
         for image in tmp_path.rglob("*.img"):

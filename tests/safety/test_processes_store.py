@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zarrant.stores.filesystem import FilesystemStore
+from zarrant.stores.local.store import FilesystemStore
 from zarrant.testkit import content, together
 
 PROCESSES, UPDATES = 8, 100
@@ -24,7 +24,7 @@ OURS = """
 import random, sys
 from zarrant.errors import VersionChangedError
 from zarrant.storage import ByteRange
-from zarrant.stores.filesystem import FilesystemStore
+from zarrant.stores.local.store import FilesystemStore
 
 root, number, updates = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 store = FilesystemStore(root, lock_timeout=120)

@@ -24,7 +24,7 @@ import pytest
 
 import zarrant
 from zarrant.errors import NodeExistsError, ZarrantError
-from zarrant.stores.filesystem import FilesystemStore
+from zarrant.stores.local.store import FilesystemStore
 from zarrant.testkit import FaultyLayer, together
 
 SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)

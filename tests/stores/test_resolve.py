@@ -6,10 +6,10 @@ from types import MappingProxyType
 import pytest
 
 from zarrant.errors import OptionError, StoreError
-from zarrant.stores.adapters import ReadOnly, WriteOnly
-from zarrant.stores.filesystem import FilesystemStore
+from zarrant.stores.local.store import FilesystemStore
 from zarrant.stores.memory import MemoryStore
 from zarrant.stores.resolve import resolve_store
+from zarrant.stores.wrappers import ReadOnly, WriteOnly
 from zarrant.testkit import content
 
 

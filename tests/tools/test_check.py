@@ -18,8 +18,8 @@ import zarrant
 from zarrant.codecs import Bytes, Crc32c, Gzip, ShardingIndexed, Transpose
 from zarrant.codecs.chain import chain_of
 from zarrant.errors import ChunkError, ConflictError, NodeNotFoundError, OptionError, PartialFailure, StoreError
-from zarrant.locking.files import MARK
-from zarrant.stores.layer import FileLayer
+from zarrant.locking.file_locks import MARK
+from zarrant.stores.local.syscalls import FileLayer
 from zarrant.tools.check import check
 from zarrant.tools.repair import repair
 
@@ -531,7 +531,7 @@ def test_what_is_not_supported_is_a_note_and_no_error(tmp_path) -> None:
     group = zarrant.create_group(tmp_path / "g")
     group.create_array("x", shape=(3,), dtype="int8", data=[1, 2, 3])
     for name, key, text in (
-        ("names", "zarr.json", json.dumps(group["x"].metadata.to_json() | {"data_type": "string"})),
+        ("names", "zarr.json", json.dumps(group["x"].metadata.to_json() | {"data_type": "optional"})),
         ("codec", "zarr.json", json.dumps(group["x"].metadata.to_json() | {"codecs": [{"name": "bytes"}, {"name": "jpeg"}]})),
         ("old", ".zarray", json.dumps(V2_OF_PICKLES)),
     ):

@@ -11,7 +11,7 @@ import pytest
 import zarrant
 from zarrant import kernels
 from zarrant.errors import NodeNotFoundError, OptionError, StorePermissionError
-from zarrant.stores.layer import FileLayer
+from zarrant.stores.local.syscalls import FileLayer
 from zarrant.tools import describe, doctor
 
 

@@ -22,7 +22,7 @@ from zarrant import FilesystemStore, MemoryStore
 from zarrant.nodes.array import Array
 from zarrant.nodes.async_array import AsyncArray
 from zarrant.storage import Readable, ReadableWritable, Writable
-from zarrant.stores.adapters import ReadOnly, WriteOnly
+from zarrant.stores.wrappers import ReadOnly, WriteOnly
 
 memory = MemoryStore()
 files = FilesystemStore("x")
@@ -98,10 +98,10 @@ WRONG = [
 ]
 
 REVEALED = {
-    "w": "Array[zarrant.stores.adapters.WriteOnly]",
-    "r": "Array[zarrant.stores.adapters.ReadOnly]",
+    "w": "Array[zarrant.stores.wrappers.WriteOnly]",
+    "r": "Array[zarrant.stores.wrappers.ReadOnly]",
     "m": "Array[zarrant.stores.memory.MemoryStore]",
-    "f": "Array[zarrant.stores.filesystem.FilesystemStore]",
+    "f": "Array[zarrant.stores.local.store.FilesystemStore]",
     "with_dict": "Array[zarrant.storage.protocols.ReadableWritable]",
     "with_path": "Array[zarrant.storage.protocols.ReadableWritable]",
     "with_name": "Array[zarrant.storage.protocols.ReadableWritable]",

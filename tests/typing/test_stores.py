@@ -37,9 +37,9 @@ PREAMBLE = """
 from zarrant.storage import protocols as p
 from zarrant import FilesystemStore, MemoryStore
 from zarrant.nodes.array import Array
-from zarrant.stores.adapters import ReadOnly, Recording, WriteOnly
-from zarrant.stores.guarded import Synchronized
-from zarrant.stores.held import HeldFiles
+from zarrant.stores.wrappers import ReadOnly, Recording, WriteOnly
+from zarrant.stores.synchronizer import Synchronized
+from zarrant.stores.local.locked import HeldFiles
 import zarrant
 
 def check(

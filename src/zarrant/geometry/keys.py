@@ -12,8 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from zarrant import extensions
 from zarrant.errors import MetadataError
 from zarrant.geometry.box import Shape
@@ -87,7 +85,7 @@ class KeyEncoding:
         template = self._format(indices.shape[1])
         if indices.shape[1] == 0:
             return [template] * len(indices)
-        rows: Iterable[tuple[int, ...]] = zip(*np.transpose(indices).tolist(), strict=True)
+        rows: Iterable[tuple[int, ...]] = zip(*indices.T.tolist(), strict=True)
         return [template % row for row in rows]
 
     def parse(self, key: str, ndim: int | None = None) -> Shape | None:

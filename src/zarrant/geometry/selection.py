@@ -72,6 +72,10 @@ class Selection:
 
     def source(self, values: Values) -> Values:
         """Values to be written, broadcast by NumPy's rules, as the array the region speaks of; read-only, may be a copy."""
+        if self.view is not None and values.shape == self.out_shape:
+            work = values[(*self.view, ...)]  # nothing to broadcast; `np.broadcast_to` takes 4 µs to find that out
+            work.flags.writeable = False
+            return work
         extra = values.ndim - len(self.out_shape)
         if extra > 0 and values.shape[:extra] == (1,) * extra:
             values = values.reshape(values.shape[extra:])
@@ -90,7 +94,7 @@ def basic(selection: Item, shape: Sequence[int]) -> Selection:
     ((1, 4), (4,))
     """
     paired = _paired(selection, shape)
-    return _product([_basic_item(*each) for each in paired], _clipped(paired))
+    return _product([_basic_item(item, extent, j) for item, extent, j in paired], _clipped(paired))
 
 
 def orthogonal(selection: Item, shape: Sequence[int]) -> Selection:
@@ -168,7 +172,8 @@ def numpy_like(selection: Item, shape: Sequence[int]) -> Selection:
     mask beside slices and integers, unless NumPy would move its dimension to the front.
     """
     items = selection if isinstance(selection, tuple) else (selection,)
-    if not any(_is_array(item) for item in items):
+    arrays = [item for item in items if type(item) is not slice and _is_array(item)]
+    if not arrays:
         return basic(selection, shape)
     if len(items) == 1 and len(shape) != 1 and _is_mask(items[0]) and _array(items[0]).ndim != 1:
         return mask(items[0], shape)
@@ -217,7 +222,8 @@ def _points(region: Points, out_shape: Shape) -> Selection:
 def _paired(selection: Item, shape: Sequence[int]) -> list[tuple[Item, int, int]]:
     """One part of the expression for each dimension, with the extent and the number of the dimension."""
     items = list(selection) if isinstance(selection, tuple) else [selection]
-    if any(item is None for item in items):
+    new_axes = [item for item in items if item is None]
+    if new_axes:
         raise SelectionError("np.newaxis in a selection", got=selection, hint=NEWAXIS_HINT)
     gaps = [j for j, item in enumerate(items) if item is Ellipsis]
     if len(gaps) > 1:

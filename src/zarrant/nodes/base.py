@@ -22,10 +22,11 @@ from zarrant.ops.bound_array import BoundArray, OpOptions
 from zarrant.ops.consolidated import in_step
 from zarrant.ops.keeping import Keeping
 from zarrant.requests import Op
-from zarrant.run.drivers import World, in_thread, perform, perform_async
+from zarrant.run.asynchronous import in_thread, perform_async
+from zarrant.run.blocking import World, perform
 from zarrant.run.pool import available_cpus, available_memory, shared_pool
 from zarrant.storage import Calls, Capabilities, Store, Version, as_store, capabilities, guard_of, url_of
-from zarrant.stores.adapters import ReadOnly
+from zarrant.stores.wrappers import ReadOnly
 
 T = TypeVar("T")
 H = TypeVar("H")
@@ -61,7 +62,7 @@ class NodeContext:
     without_copies: dict[str, Version] = field(default_factory=dict, compare=False, repr=False)
     """See `ops.consolidated.Keeping`; shared by all handles that come from one another."""
     executor: ThreadPoolExecutor | None = None
-    """Threads for coroutines under a hold, see `run.drivers.World`."""
+    """Threads for coroutines under a hold, see `run.blocking.World`."""
 
     @cached_property
     def able(self) -> Capabilities:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from zarrant.codecs import Blosc, Bytes, Crc32c, Gzip, Numcodecs, ShardingIndexed, Transpose, Zstd
+from zarrant.codecs import Blosc, Bytes, Crc32c, Gzip, ShardingIndexed, Transpose, Zstd
 from zarrant.codecs.chain import Chain, chain_of, check_codec, read_codec
 from zarrant.codecs.protocols import VARIABLE_ELEMENT_BYTES, ArraySpec
 from zarrant.dtypes.base import DataType
@@ -140,8 +140,11 @@ class Layout:
         if self.order not in ("C", "F"):
             raise OptionError("impossible value of an option", field="order", expected="C | F", got=self.order)
         if self.order == "F" and len(chunks) > 1:
-            filters.append(Transpose(tuple(reversed(range(len(chunks))))))
-        serializer = _default_serializer(data_type) if _is_auto(self.serializer) else _codec(self.serializer)
+            filters.insert(0, Transpose(tuple(reversed(range(len(chunks))))))  # filters of V2 see elements in this order
+        if _is_auto(self.serializer) and filters and filters[-1].kind == "array_to_bytes":
+            serializer = filters.pop()  # an object codec, which is a filter in V2
+        else:
+            serializer = _default_serializer(data_type) if _is_auto(self.serializer) else _codec(self.serializer)
         compressors = DEFAULT_COMPRESSORS if _is_auto(self.compressors) else [_codec(c) for c in _listed(self.compressors)]
         chain = chain_of([*filters, serializer, *compressors])
         if shards is None:
@@ -333,7 +336,12 @@ def _from_numcodecs(config: dict[str, Any]) -> Any:
     if identifier == "blosc":
         shuffle = {0: "noshuffle", 1: "shuffle", 2: "bitshuffle", -1: None}[config.get("shuffle", 1)]
         return Blosc(config["cname"], config["clevel"], shuffle, None, config.get("blocksize", 0))
-    return Numcodecs(f"numcodecs.{identifier}", config)
+    name = identifier if identifier in _OBJECT_CODECS else f"numcodecs.{identifier}"
+    return read_codec(Named(name, config), "$.codecs")
+
+
+_OBJECT_CODECS = ("vlen-utf8", "vlen-bytes")
+"""Codecs of numcodecs that have the same names in V3."""
 
 
 def _key_encoding(value: Any) -> KeyEncoding:

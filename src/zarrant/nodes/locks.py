@@ -24,9 +24,9 @@ from zarrant.ops.hierarchy import document_key
 from zarrant.ops.session import touched_keys
 from zarrant.ops.stale_bounds import checked
 from zarrant.requests import ANY, OnlyWhile
-from zarrant.run.drivers import in_thread
-from zarrant.run.holding import hold, on_condition
-from zarrant.run.lanes import Lane
+from zarrant.run.asynchronous import in_thread
+from zarrant.run.lock_threads import Lane
+from zarrant.run.store_locks import hold, on_condition
 from zarrant.storage import Calls, Store, as_store
 
 A = TypeVar("A", bound=ArrayProperties[Any])

@@ -31,10 +31,10 @@ from zarrant.nodes.group import Group, node
 from zarrant.nodes.signatures import spelled_out
 from zarrant.ops import hierarchy
 from zarrant.storage import ReadableWritable, as_store
-from zarrant.stores.adapters import ReadOnly
-from zarrant.stores.filesystem import FilesystemStore
-from zarrant.stores.guarded import Synchronized, last_look
+from zarrant.stores.local.store import FilesystemStore
 from zarrant.stores.resolve import resolve_store
+from zarrant.stores.synchronizer import Synchronized, last_look
+from zarrant.stores.wrappers import ReadOnly
 
 S = TypeVar("S")
 Address: TypeAlias = str | os.PathLike[str] | MutableMapping[str, bytes]

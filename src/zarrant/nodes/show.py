@@ -122,7 +122,8 @@ def _grid_lines(shape: Sequence[int], grid: ChunkGrid, size: tuple[float, float]
 def group_info(group: Shown, members: Mapping[str, Any] | None = None) -> Info:
     """What there is to know of a group, and of its members where they are given."""
     info = Info({"Type": type(group).__name__, "Address": group.url, "Attributes": len(group.metadata.attributes)})
-    info["Consolidated metadata"] = "yes" if group.metadata.consolidated is not None else "no"
+    if group.metadata.v2 is None:  # those of Zarr V2 are an object of their own
+        info["Consolidated metadata"] = "yes" if group.metadata.consolidated is not None else "no"
     if members is not None:
         kinds = [getattr(member, "kind", "array" if hasattr(member, "shape") else "group") for member in members.values()]
         info["Members"] = len(members)

@@ -191,17 +191,28 @@ def _store_copies(path: str, group: GroupDocument) -> Op[bool]:
     """Store copies where they are still announced; returns whether they were."""
     if (yield from fetch_one(key_of(path, NOTE), ())) is None:
         return False
+    yield from put_one(key_of(path, COPIES_V2), [_dumped(entries_of((yield from _nodes_from(path, group))))])
+    yield from put_one(key_of(path, NOTE), None)
+    return True
+
+
+def entries_of(nodes: Mapping[str, Document]) -> dict[str, Any]:
+    """The copies of the metadata of nodes, which are given by their paths below the group."""
     entries: dict[str, Any] = {}
-    for below, node in (yield from _nodes_from(path, group)).items():
+    for below, node in nodes.items():
         value = node.to_json()
         attributes = value.pop("attributes")
         name = GROUP_V2 if isinstance(node, GroupDocument) else ARRAY_V2
         entries[key_of(below, name)] = value
         if attributes:
             entries[key_of(below, ATTRIBUTES_V2)] = parse_attributes(dump_attributes(attributes))
-    yield from put_one(key_of(path, COPIES_V2), [_dumped(dict(sorted(entries.items())))])
-    yield from put_one(key_of(path, NOTE), None)
-    return True
+    return dict(sorted(entries.items()))
+
+
+def stored_entries(path: str) -> Op[Mapping[str, Any] | None]:
+    """The copies that a group keeps; None where it keeps none, or nobody can read them."""
+    blob = yield from fetch_one(key_of(path, COPIES_V2))
+    return None if blob is None else _entries(bytes(blob.data[0]))
 
 
 def _nodes_from(path: str, group: GroupDocument) -> Op[dict[str, Document]]:

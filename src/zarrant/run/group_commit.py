@@ -18,7 +18,7 @@ from zarrant.errors import LockTimeout
 from zarrant.locking.group_commit import Entry, Groups, Led
 from zarrant.locking.local import given_up, reentrant, turn_comes
 from zarrant.requests import GroupCommit, Op
-from zarrant.run.holding import QUEUE_TIMEOUT, is_callers
+from zarrant.run.store_locks import QUEUE_TIMEOUT, is_callers
 from zarrant.storage import Store, capabilities
 
 groups = Groups()

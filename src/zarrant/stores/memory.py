@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 from zarrant.errors import ByteRangeError, CapabilityError, DataTypeError
 from zarrant.locking.local import Gate, remake_after_fork
 from zarrant.storage import Blob, Buffer, ByteRange, OnlyWhile, Part, Version, expect_version, filled
-from zarrant.stores.names import check_key, check_prefix
+from zarrant.stores.keys import check_key, check_prefix
 
 
 class _Objects:

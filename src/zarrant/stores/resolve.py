@@ -16,9 +16,9 @@ from urllib.parse import unquote, urlsplit
 from zarrant import extensions
 from zarrant.errors import OptionError, UnknownExtensionError, did_you_mean
 from zarrant.storage import capabilities
-from zarrant.stores.filesystem import FilesystemStore
+from zarrant.stores.keys import check_key
+from zarrant.stores.local.store import FilesystemStore
 from zarrant.stores.memory import MemoryStore
-from zarrant.stores.names import check_key
 
 _OPTIONS = tuple(name for name in signature(FilesystemStore).parameters if name not in ("root", "layer"))
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from zarrant.stores.layer import NO_CHILDREN, FileLayer
+from zarrant.stores.local.syscalls import NO_CHILDREN, FileLayer
 
 
 def _step(name: str) -> Callable[..., Any]:
@@ -28,7 +28,7 @@ def _step(name: str) -> Callable[..., Any]:
 class FaultyLayer(FileLayer):
     """Lists its calls, and before each calls `fault(index, name)`, which may raise an OSError or end the process.
 
-    >>> from zarrant.stores.filesystem import FilesystemStore
+    >>> from zarrant.stores.local.store import FilesystemStore
     >>> layer = FaultyLayer()
     >>> FilesystemStore("there", layer=layer).get("a")
     >>> layer.calls

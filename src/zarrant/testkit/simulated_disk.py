@@ -19,9 +19,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zarrant.stores import direct_io
-from zarrant.stores.layer import NO_CHILDREN, FileLayer
-from zarrant.stores.mounts import Mount
+from zarrant.stores.local import direct_io
+from zarrant.stores.local.mounts import Mount
+from zarrant.stores.local.syscalls import NO_CHILDREN, FileLayer
 
 DEVICE = 77
 TOP = 1
@@ -156,7 +156,7 @@ def _error(number: int, path: str = "") -> OSError:
 class SimulatedLayer(FileLayer):
     """The files of a simulated disk, below `root`.
 
-    >>> from zarrant.stores.filesystem import FilesystemStore
+    >>> from zarrant.stores.local.store import FilesystemStore
     >>> disk = SimulatedDisk()
     >>> version = FilesystemStore("/simulated", layer=SimulatedLayer(disk)).put("a/b", [b"bytes"])
     >>> disk.disk.tree()

@@ -15,18 +15,19 @@ from typing import Any
 
 from zarrant.config import config as defaults
 from zarrant.errors import NodeNotFoundError, UnknownExtensionError, ZarrantError
-from zarrant.metadata.node import NAMES, key_of
+from zarrant.metadata.node import COPIES_V2, NAMES, key_of
 from zarrant.metadata.text import dump_json
 from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument, parse
 from zarrant.nodes.base import LIST, READ, NodeContext
 from zarrant.ops.batching import batch_size
 from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.consolidated import entry
+from zarrant.ops.consolidated_v2 import entries_of, stored_entries
 from zarrant.ops.examine import Examined, examine, in_grid
 from zarrant.ops.hierarchy import document_key, find_document
 from zarrant.progress import Meter, Report
 from zarrant.requests import Op, gather_outcomes, list_dir, list_prefix
-from zarrant.stores.filesystem import FilesystemStore
+from zarrant.stores.local.store import FilesystemStore
 from zarrant.stores.resolve import resolve_store
 from zarrant.tools.leftovers import Leftover, leftovers
 
@@ -135,11 +136,11 @@ def search(place: NodeContext, path: str) -> tuple[list[Found], list[Finding]]:
         except UnknownExtensionError as error:
             broken.append(Finding("unsupported", error.key or key, None, f"not supported here: {_told(error)}", "note", False))
         except ZarrantError as error:
-            broken.append(Finding("metadata", key, None, _told(error), "error", False))
+            broken.append(Finding("metadata", error.key or key, None, _told(error), "error", False))
         else:
             if document is None and path == place.path:
                 raise NodeNotFoundError("no array or group here", store=place.url, key=key)
-    return arrays, [*broken, *_stale_copies(documents)]
+    return arrays, [*broken, *_stale_copies(documents), *_stale_copies_v2(place, documents)]
 
 
 def _stale_copies(documents: Mapping[str, Document]) -> Iterator[Finding]:
@@ -157,9 +158,28 @@ def _stale_copies(documents: Mapping[str, Document]) -> Iterator[Finding]:
         found.pop("", None)  # the root, which every path starts with
         wrong = sorted(path for path in {*found, *copies} if path not in found or found[path] != _copied(copies.get(path)))
         if wrong:
-            detail = f"consolidated metadata are not those of {', '.join(wrong[:3])}{' and more' * (len(wrong) > 3)}"
-            hint = "consolidate_metadata() makes them anew"
-            yield Finding("consolidated", document_key(group), None, f"{detail}: {hint}", "error", False)
+            yield _stale(document_key(group), wrong)
+
+
+def _stale_copies_v2(place: NodeContext, documents: Mapping[str, Document]) -> Iterator[Finding]:
+    """The same of Zarr V2, whose copies are an object of their own, and by key."""
+    for group, document in documents.items():
+        if isinstance(document, ArrayDocument) or document.v2 is None:
+            continue
+        copies = place.run(stored_entries(group), READ)
+        if copies is None:
+            continue
+        prefix = f"{group}/" if group else ""
+        nodes = {path[len(prefix) :]: node for path, node in documents.items() if path.startswith(prefix) and node.v2 is not None}
+        found = entries_of({**nodes, "": document})
+        wrong = sorted(key for key in {*found, *copies} if found.get(key) != copies.get(key))
+        if wrong:
+            yield _stale(key_of(group, COPIES_V2), wrong)
+
+
+def _stale(key: str, wrong: Sequence[str]) -> Finding:
+    detail = f"consolidated metadata are not those of {', '.join(wrong[:3])}{' and more' * (len(wrong) > 3)}"
+    return Finding("consolidated", key, None, f"{detail}: consolidate_metadata() makes them anew", "error", False)
 
 
 def _copied(copy: Any) -> Any:

@@ -18,9 +18,9 @@ from zarrant.nodes.group import Group
 from zarrant.nodes.open import open as open_node
 from zarrant.nodes.show import codec_names
 from zarrant.nodes.unreadable import UnreadableNode
-from zarrant.stores.direct_io import tried
-from zarrant.stores.drafts import Naming
-from zarrant.stores.filesystem import FilesystemStore
+from zarrant.stores.local.direct_io import tried
+from zarrant.stores.local.store import FilesystemStore
+from zarrant.stores.local.temp_files import Naming
 from zarrant.stores.resolve import resolve_store
 
 

@@ -14,11 +14,11 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from zarrant.locking.files import MARK, SUFFIX
-from zarrant.stores.drafts import Naming
-from zarrant.stores.file_reuse import PREVIOUS
-from zarrant.stores.filesystem import FilesystemStore
-from zarrant.stores.tree import NEW
+from zarrant.locking.file_locks import MARK, SUFFIX
+from zarrant.stores.local.file_reuse import PREVIOUS
+from zarrant.stores.local.objects import NEW
+from zarrant.stores.local.store import FilesystemStore
+from zarrant.stores.local.temp_files import Naming
 
 _KIND = re.compile(rf"(?P<owner>.+?)(?P<draft>{re.escape(NEW)}(?P<own>[0-9a-f]*))?{re.escape(SUFFIX)}")
 _FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)

@@ -24,7 +24,7 @@ from zarrant.ops.examine import erase_orphan, object_version, salvage
 from zarrant.progress import Report
 from zarrant.requests import Op, fetch_one
 from zarrant.storage import Blob, ByteRange, Version
-from zarrant.stores.filesystem import FilesystemStore
+from zarrant.stores.local.store import FilesystemStore
 from zarrant.tools.check import CheckReport, Found, check, finding_of, inspect, open_context, outside, search, summed
 from zarrant.tools.leftovers import Leftover, remove
 

@@ -1,0 +1,366 @@
+"""Exclusion between processes and machines: one lock file beside each object.
+
+In: the path of the lock file and a deadline. Out: a `FileLock`, whose file is empty, at its path and locked by us alone; or
+LockTimeout; or OSError (FileNotFoundError: no directory). It ends by `release`: the file is removed. What may not be done:
+use the file's name without holding its lock, or write into the file.
+
+The protocol is that of TensorStore (tensorstore/kvstore/file), so that both may write the same files. Theirs is written
+into the lock file, which is renamed over the object; they do not empty one that is there. Ours stays empty, so that one of us
+may be killed at any time: the next of their writers takes the file over, and there is nothing in it that it could publish.
+
+- The lock is on the open file description. POSIX locks are of no use: any close of the file in the process drops them.
+- A lock counts only while its inode is the one at the path: whoever published or removed it made it void. Every waiter
+  compares after it was granted, and after it was refused (a forked child may keep a void lock taken). The inode of an open
+  descriptor never changes, and is no other file's: it is asked for once, each look after that is one `lstat` of the path.
+- A lock file that was there before may hold what a killed writer of theirs left: it is emptied, or would get into what the
+  next of them writes. Its other names, if it has any (a snapshot made of hard links), are not ours to empty: it is replaced.
+- Whoever may write into the directory may take it: a new one gets the group's and the others' permissions of the directory,
+  which the umask may have withheld. A lock file that a killed writer left is taken over by another user then.
+- It is removed only while it is locked, and unlocked before it is closed: a child forked meanwhile shares the lock.
+
+Nobody keeps a list of who waits, so turns are by chance, and chance is made fair: a process that gave back a lock which others
+wanted lets them try before it comes again, and a waiter that saw many others go before it naps for a shorter time.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from typing import ClassVar, Protocol, Self
+from weakref import ReferenceType, ref
+
+from zarrant.errors import LockTimeout, StoreError
+from zarrant.locking.local import Owned, Taken, given_up, reentrant, remake_after_fork
+from zarrant.storage import Buffer
+
+SUFFIX = ".__lock"
+MARK = b"zarrant lockfile: "
+"""What a lock file begins with that holds by being there (`locking.created_locks`): it is not free, though nobody has it locked."""
+
+FIRST_PAUSE = 50e-6
+LONGEST_PAUSE = 4e-3
+"""Seconds between two attempts. A refused attempt costs about 4 µs, so 16 waiters at the longest pause use 2 % of a core."""
+PATIENCE, MOST_HASTE = 4, 4
+"""After so many others went before it a waiter naps half as long, after twice as many a third, in the end a fourth (with 16 it
+was not fairer). Turns count, not time: a lock that is held for long costs no more. With 8 writers of one shard of 4 MiB the
+worst luck was to be overtaken 21 to 30 times, 46 to 83 without this and without the nap of who had the lock."""
+GRACE = 0.25
+"""Seconds for which a lock file that may not be opened is taken for one that was made this moment: sharing it takes 0.01 ms."""
+MOST_NOTED = 1024
+"""Paths noted of which locks were given back while others wanted them: what is forgotten costs fairness, no safety."""
+
+
+class Files(Protocol):
+    """The file calls a lock needs: a part of the file layer."""
+
+    def open(self, path: str, flags: int) -> int: ...
+    def close(self, fd: int) -> None: ...
+    def fstat(self, fd: int) -> os.stat_result: ...
+    def stat(self, path: str) -> os.stat_result: ...
+    def stat_target(self, path: str) -> os.stat_result: ...
+    def chmod(self, fd: int, mode: int) -> None: ...
+    def truncate(self, fd: int, size: int) -> None: ...
+    def read_full(self, fd: int, view: memoryview, offset: int) -> int: ...
+    def write_full(self, fd: int, parts: Sequence[Buffer], offset: int) -> int: ...
+    def unlink(self, path: str) -> None: ...
+    def lock(self, fd: int) -> bool: ...
+    def unlock(self, fd: int) -> None: ...
+
+
+class _Live:
+    """The locks this process holds or waits for. A forked child has copies of their descriptors and must drop them."""
+
+    def __init__(self) -> None:
+        # Every lock takes itself off when it is closed, at the latest when it is lost sight of.
+        self.locks: dict[int, ReferenceType[FileLock]] = {}
+
+    def remake(self) -> None:
+        for reference in list(self.locks.values()):
+            lock = reference()
+            if lock is not None:
+                lock.abandon()
+        self.locks.clear()
+
+    def is_callers(self, inode: tuple[int, int]) -> bool:
+        """Whether who asks has the lock of a file: under another name, since threads queue for one and the same name."""
+        locks = [lock for reference in list(self.locks.values()) if (lock := reference()) is not None]
+        return any(lock.held and lock.inode == inode and lock.taken.is_callers() for lock in locks)
+
+    def give_back(self, start: Taken) -> None:
+        """See `locking.local.give_back`."""
+        for reference in list(self.locks.values()):
+            lock = reference()
+            if lock is not None and lock.taken.since(start):
+                lock.release()
+
+
+_live = _Live()
+remake_after_fork(_live)
+
+
+class FileLock:
+    """One lock file. `fd` is open while it is held, and -1 afterwards (also in a forked child).
+
+    `found` tells that the file was there before: another writer was busy, or one was killed.
+    """
+
+    FLAGS: ClassVar[int] = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+
+    fd = -1  # also where an interrupt ended `__init__`
+
+    def __init__(self, files: Files, path: str) -> None:
+        self.taken = Owned()
+        self.locks = True
+        self.files = files
+        self.path = path
+        self.inode = (0, 0)
+        self.found = False
+        self.created = False
+        self.waited = self.held = False
+        self.denied: tuple[float, PermissionError] | None = None
+        self.overtaken = 0
+        self.since = 0.0
+
+    @classmethod
+    def take(cls, files: Files, path: str, deadline: float) -> Self:
+        """Wait for the lock until the deadline (of `time.monotonic`; at least one attempt is made)."""
+        start = time.monotonic()
+        lock = cls(files, path)
+        try:
+            _let_others_try(path, start, deadline)
+            pauses: Iterator[float] | None = None
+            while True:
+                if lock._attempt(deadline):
+                    lock.since, lock.held = time.monotonic(), True
+                    return lock
+                pauses = pauses or _pauses(lock)
+                left = deadline - time.monotonic()
+                over = given_up.get()
+                if left <= 0 or (over is not None and over()):
+                    break
+                if not lock.waited:
+                    lock._refuse_own()
+                lock.waited = True
+                time.sleep(min(next(pauses), left))
+        except BaseException:
+            lock._close()
+            raise
+        lock._close()
+        if lock.denied is not None:
+            raise lock.denied[1]
+        waited = f"{time.monotonic() - start:.3f} s waited"
+        raise LockTimeout("another writer kept the lock", path=path, got=waited, hint=lock._advice())
+
+    def in_place(self) -> bool:
+        """Whether what is at the path is the file that is locked."""
+        return self._state() is not None
+
+    def check(self) -> None:
+        """StoreError where the lock is not ours any more: the last look before something is published under it."""
+        if self.fd < 0:
+            raise StoreError("the lock is not held here: it was released, or taken before a fork", path=self.path)
+        if not self.in_place():
+            raise StoreError(
+                "the lock file was removed or replaced by something that did not hold it",
+                path=self.path,
+                hint=f"Files named *{SUFFIX} must not be removed while there are writers",
+            )
+
+    def release(self) -> None:
+        """Remove the lock file and give the lock back; nothing to do where that was done."""
+        if self.fd < 0:
+            return
+        if self.waited or self.found or self.overtaken:
+            _note_given_back(self.path, self.since)
+        try:
+            if self.in_place():
+                self.files.unlink(self.path)
+        except OSError:
+            # The outcome of the write is known by now and must not change; the next writer takes the file over.
+            pass
+        finally:
+            self._close(quiet=True)
+
+    def __del__(self) -> None:
+        # Only where an interrupt came between the grant and its owner: the lock would be kept as long as the process lives.
+        if self.fd >= 0:
+            self.release()
+
+    def abandon(self) -> None:
+        """Forget a lock that belongs to the parent process."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            self.files.close(fd)
+
+    def _attempt(self, deadline: float) -> bool:
+        """Try once; again at once where the file was replaced meanwhile."""
+        while True:
+            if self.fd < 0 and not self._opened():
+                return False
+            granted = self.files.lock(self.fd)  # safety: lock
+            state = self._state()
+            if state is not None:
+                if not granted:
+                    return False
+                if self._is_created(state):  # safety: other mode
+                    self._close()
+                    return False
+                if self._clear(state):
+                    return True
+            self._close()
+            self.overtaken += 1
+            if time.monotonic() >= deadline:
+                return False
+
+    def _refuse_own(self) -> None:
+        """ReentrantLockError where the file for which we wait is locked by who asks."""
+        try:
+            state = self.files.stat(self.path)
+        except FileNotFoundError:
+            return
+        if _live.is_callers((state.st_dev, state.st_ino)):
+            raise reentrant(self.path)
+
+    def _opened(self) -> bool:
+        """Open the file; False where it may not be opened, perhaps only because its maker has yet to share it (`_share`)."""
+        try:
+            self._open()
+        except PermissionError as error:
+            self.denied = self.denied or (time.monotonic(), error)
+            if time.monotonic() - self.denied[0] > GRACE:
+                raise
+            return False
+        self.denied = None
+        return True
+
+    def _open(self) -> None:
+        try:
+            fd, self.found = self.files.open(self.path, self.FLAGS | os.O_CREAT | os.O_EXCL), False
+        except FileExistsError:
+            fd, self.found = self.files.open(self.path, self.FLAGS | os.O_CREAT), True
+        self._adopt(fd, made=not self.found)
+
+    def _adopt(self, fd: int, made: bool) -> None:
+        self.fd = fd
+        _live.locks[fd] = ref(self)
+        state = self.files.fstat(fd)
+        self.inode = (state.st_dev, state.st_ino)
+        if made and ~state.st_mode & _ALL:
+            self._share(state)
+
+    def _share(self, state: os.stat_result) -> None:
+        """Let everybody take the file who may write into its directory."""
+        missing = _writers(self.files, os.path.dirname(self.path)) & ~state.st_mode
+        if missing:
+            try:
+                self.files.chmod(self.fd, stat.S_IMODE(state.st_mode) | missing)  # safety: shared lock file
+            except OSError:
+                pass  # a file system without permissions: nobody is kept out by them either
+
+    def _state(self) -> os.stat_result | None:
+        """The state of what is at the path, None where it is not the file that is open."""
+        try:
+            there = self.files.stat(self.path)
+        except FileNotFoundError:
+            return None
+        return there if (there.st_dev, there.st_ino) == self.inode else None  # safety: inode
+
+    def _is_created(self, state: os.stat_result) -> bool:
+        if not state.st_size or not stat.S_ISREG(state.st_mode):
+            return False
+        start = memoryview(bytearray(len(MARK)))
+        self.files.read_full(self.fd, start, 0)
+        self.created = bytes(start) == MARK
+        return self.created
+
+    def _clear(self, state: os.stat_result) -> bool:
+        """Empty the file, whose state was asked for under its lock; False where it had to be removed instead."""
+        if not stat.S_ISREG(state.st_mode):
+            raise OSError(errno.EINVAL, "the lock file is not a regular file", self.path)
+        if state.st_nlink > 1:  # safety: second name
+            self.files.unlink(self.path)
+            return False
+        if state.st_size:
+            self.files.truncate(self.fd, 0)  # safety: truncate
+        return True
+
+    def _advice(self) -> str | None:
+        """What to tell who waited in vain."""
+        return "Its holder uses locking='lockfile': all writers of a store must use the same" if self.created else None
+
+    def _close(self, quiet: bool = False) -> None:
+        fd = self.fd
+        if fd < 0:
+            return
+        try:
+            if self.locks:
+                self.files.unlock(fd)
+        except OSError:
+            pass  # closing unlocks as well
+        finally:
+            self.fd = -1
+            try:
+                _live.locks.pop(fd, None)
+            finally:
+                self._close_file(fd, quiet)
+
+    def _close_file(self, fd: int, quiet: bool) -> None:
+        try:
+            self.files.close(fd)
+        except OSError:
+            if not quiet:
+                raise
+
+
+_ALL, _LOOK_AGAIN = 0o066, 1.0
+"""Permissions of group and others to take a lock file; seconds after which those of a directory are looked up again."""
+
+_directories: dict[str, tuple[int, float]] = {}
+
+
+def _writers(files: Files, directory: str) -> int:
+    """The permissions that a lock file needs in a directory, for all who may write there. Of a sticky directory others may not
+    replace or remove what is not theirs."""
+    bits, until = _directories.get(directory, (0, 0.0))
+    now = time.monotonic()
+    if now >= until:
+        mode = files.stat_target(directory).st_mode
+        bits = (mode & stat.S_IWGRP and 0o060) | (mode & stat.S_IWOTH and not mode & stat.S_ISVTX and 0o006)
+        if len(_directories) >= MOST_NOTED:
+            _directories.clear()
+        _directories[directory] = (bits, now + _LOOK_AGAIN)
+    return bits
+
+
+def _pauses(lock: FileLock) -> Iterator[float]:
+    """Exponential back-off with jitter, without end; the longest pause is that of a waiter overtaken so often."""
+    pause = FIRST_PAUSE
+    while True:
+        longest = LONGEST_PAUSE / min(MOST_HASTE, 1 + lock.overtaken // PATIENCE)
+        pause = min(pause, longest)
+        yield pause * random.uniform(0.5, 1.5)
+        pause *= 2
+
+
+_given_back: dict[str, tuple[float, float]] = {}
+"""Path: when this process gave the lock back, and the seconds it lets others try."""
+
+
+def _note_given_back(path: str, since: float) -> None:
+    """Others want the lock. Who held it for long comes back late: all that nap have tried by then."""
+    now = time.monotonic()
+    if len(_given_back) >= MOST_NOTED:
+        _given_back.clear()
+    _given_back[path] = (now, min(now - since, 1.5 * LONGEST_PAUSE))
+
+
+def _let_others_try(path: str, now: float, deadline: float) -> None:
+    """Nap once where this process had the lock a moment ago; no longer than it had it, so that it loses at most half its time."""
+    when, pause = _given_back.pop(path, (0.0, 0.0))
+    left = min(when + pause, deadline) - now
+    if left > 0:
+        time.sleep(left)

@@ -1,0 +1,251 @@
+"""The async driver: performs an operation for an event loop.
+
+In: an operation and an `ExecutionContext`, as in the blocking driver (`run.blocking`). Out: the operation's result, or its error.
+The event loop is never blocked, neither by codecs nor by system calls:
+
+- Over a blocking store (memory, file system) the whole operation runs under the blocking driver, in a worker thread.
+- Over an async store the steps between two requests run in a worker thread, and the requests are awaited.
+
+A cancelled operation is stopped between two requests. It gives back its locks, and only then the caller goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from typing import Any, TypeVar
+
+from zarrant.errors import VersionChangedError
+from zarrant.locking.local import Asker
+from zarrant.requests import (
+    ANY,
+    Acknowledge,
+    All,
+    CheckUnchanged,
+    ErasePrefix,
+    Fetch,
+    GroupCommit,
+    ListDir,
+    ListPrefix,
+    Locked,
+    OnlyWhile,
+    Op,
+    Pause,
+    Put,
+    ReadRequest,
+    Request,
+    WriteRequest,
+)  # fmt: skip
+from zarrant.run.blocking import Cancelled, World, perform
+from zarrant.run.group_commit import join_async
+from zarrant.run.lock_threads import lane_executor
+from zarrant.run.pool import Threads
+from zarrant.run.store_calls import annotated, check_ranges, check_whole, kept_ranges, require, with_kept
+from zarrant.run.store_locks import settle
+from zarrant.storage import NOTHING, Blob, Buffer, Calls, Store, Version, capabilities
+from zarrant.stores.locked import NestedLocks
+
+T = TypeVar("T")
+
+
+async def perform_async(op: Op[T], world: World) -> T:
+    """Run an operation to its end without blocking the event loop."""
+    cancelled = threading.Event()
+    world = world._replace(cancelled=cancelled, can=capabilities(world.store) if world.can is NOTHING else world.can)
+    if world.can.awaits:
+        return await _perform_steps(op, world._replace(gate=asyncio.Semaphore(max(1, world.concurrency))))
+    world = world._replace(asker=Asker(asyncio.current_task()))
+    return await in_thread(lambda: perform(op, world), cancelled, world.executor)
+
+
+async def in_thread(
+    work: Callable[[], T], cancelled: threading.Event | None = None, executor: ThreadPoolExecutor | None = None
+) -> T:
+    """Run blocking work in a thread. When cancelled, tell the work, wait until it has let go, and pass the cancellation on."""
+    future = asyncio.get_running_loop().run_in_executor(executor or lane_executor() or _executor(), work)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        if cancelled is not None:
+            cancelled.set()
+        while not future.done():
+            try:
+                await asyncio.wait([future])
+            except asyncio.CancelledError:
+                continue
+        if not future.cancelled():
+            future.exception()  # seen; the cancellation is what the caller learns
+        raise
+    except Cancelled:
+        raise asyncio.CancelledError from None
+
+
+async def _perform_steps(op: Op[T], world: World) -> T:
+    reply: Any = None
+    error: BaseException | None = None
+    try:
+        while True:
+            step = _Step(op, reply, error)
+            if await in_thread(step, executor=world.executor):
+                return step.value  # type: ignore[no-any-return]
+            try:
+                reply, error = await _answer_async(step.value, world), None
+            except Exception as raised:
+                reply, error = None, raised
+    finally:
+        op.close()
+
+
+class _Step:
+    """One step of a generator, to be taken in a thread (StopIteration cannot pass through a future)."""
+
+    def __init__(self, op: Op[Any], reply: Any, error: BaseException | None) -> None:
+        self.op, self.reply, self.error = op, reply, error
+        self.value: Any = None
+
+    def __call__(self) -> bool:
+        try:
+            self.value = self.op.send(self.reply) if self.error is None else self.op.throw(self.error)
+        except StopIteration as stop:
+            self.value = stop.value
+            return True
+        return False
+
+
+async def _answer_async(request: Request, world: World) -> Any:
+    store, calls = world.store, world.can.async_calls
+    match request:
+        case Fetch(wants):
+            return await _each(_get_async, wants, world)
+        case Put(items, condition):
+            if condition is not None and (error := await _changed_async(condition, world)) is not None:
+                return [error] * len(items)
+            return await _each(_store_async, items, world)
+        case All():
+            return await _all_async(request, world)
+        case Locked():
+            return await _locked_async(request, world)
+        case GroupCommit():
+            return await join_async(request, store, lambda op: _perform_steps(op, world))
+        case Acknowledge():
+            return await in_thread(lambda: settle(store), executor=world.executor)
+        case CheckUnchanged(key, version):
+            return await _steady_async(key, version, store, calls)
+        case Pause(seconds):
+            return await asyncio.sleep(seconds)
+        case ErasePrefix(_, link_only=True):
+            return False  # there are no links in an object store
+        case ErasePrefix(prefix):
+            require(calls, "erase", store)
+            return await store.erase_prefix_async(prefix)
+        case ListDir(prefix):
+            require(calls, "list", store)
+            return await store.list_dir_async(prefix)
+        case ListPrefix(prefix):
+            require(calls, "list", store)
+            return await store.list_prefix_async(prefix)
+    raise TypeError(f"not a request: {request!r}")
+
+
+async def _locked_async(request: Locked, world: World) -> Any:
+    store = world.store
+    if not world.can.async_calls.hold:
+        return await _perform_steps(request.op, world)  # the operation compares and swaps
+    outer = world.outside if request.nested else None
+    async with (store if outer is None else outer).hold_async(request.keys) as held:
+        inside = held if outer is None else NestedLocks(store, held, request.keys)
+        return await _perform_steps(request.op, world.on(inside, world.outside or store))
+
+
+async def _steady_async(key: str, version: Version, store: Store, calls: Calls) -> bool:
+    if calls.hold:
+        return False  # who holds it is not known
+    require(calls, "get", store)
+    try:
+        return await store.get_ranges_async(key, (), version) is not None
+    except VersionChangedError:
+        return False
+
+
+async def _changed_async(condition: OnlyWhile, world: World) -> Exception | None:
+    """The error where a condition does not hold; looked at right before the write."""
+    try:
+        async with world.gate or nullcontext():
+            require(world.can.async_calls, "get", world.store)
+            blob = await world.store.get_ranges_async(condition.key, ())
+        condition.check(None if blob is None else blob.version)
+    except Exception as error:
+        return annotated(error, condition.key, world.store)
+    return None
+
+
+async def _all_async(request: All, world: World) -> list[Any]:
+    """Run operations side by side, at most `concurrency` at once; started in order."""
+    results: list[Any] = []
+    ops = iter(request.ops)
+
+    async def worker() -> None:
+        for op in ops:
+            place = len(results)
+            results.append(None)
+            try:
+                results[place] = await _perform_steps(op, world)
+            except Exception as error:
+                results[place] = error
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(max(1, world.concurrency)):
+                tasks.create_task(worker())
+    except BaseExceptionGroup as errors:  # of the iterator: each operation's own error is its outcome
+        raise errors.exceptions[0] from None
+    return results
+
+
+async def _each(act: Callable[[Any, Store, Calls], Any], items: Sequence[Any], world: World) -> list[Any]:
+    async def one(item: ReadRequest | WriteRequest) -> Any:
+        try:
+            async with world.gate or nullcontext():
+                return await act(item, world.store, world.can.async_calls)
+        except Exception as error:
+            return annotated(error, item.key, world.store)
+
+    return list(await asyncio.gather(*(one(item) for item in items)))
+
+
+async def _get_async(want: ReadRequest, store: Store, calls: Calls) -> Blob | None:
+    require(calls, "get", store)
+    if want.ranges is None:
+        return check_whole(want, await store.get_async(want.key))
+    return check_ranges(want.ranges, await store.get_ranges_async(want.key, want.ranges, want.if_version))
+
+
+async def _store_async(item: WriteRequest, store: Store, calls: Calls) -> Version:
+    swaps = item.if_version is not ANY
+    if item.parts is None:
+        require(calls, "erase_if" if swaps else "erase", store)
+        await (store.erase_if_async(item.key, item.if_version) if swaps else store.erase_async(item.key))
+        return None
+    blob, kept = None, kept_ranges(item)
+    if kept:
+        require(calls, "get", store)
+        blob = await store.get_ranges_async(item.key, kept, item.if_version if swaps else None)
+    parts: Sequence[Buffer] = with_kept(item, kept, blob)
+    require(calls, "put_if" if swaps else "put", store)
+    return await (store.put_if_async(item.key, parts, item.if_version) if swaps else store.put_async(item.key, parts))
+
+
+_executors: dict[int, ThreadPoolExecutor] = {}
+
+
+def _executor() -> ThreadPoolExecutor:
+    """Threads that run operations for event loops; one set a process, so that a forked child makes its own."""
+    pid = os.getpid()
+    if pid not in _executors:
+        _executors.clear()
+        _executors[pid] = Threads(32, "zarrant-async")
+    return _executors[pid]

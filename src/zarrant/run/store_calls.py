@@ -1,0 +1,136 @@
+"""One item of a request on a blocking store: a fetch, a write, an erasure, each with its outcome.
+
+In: a `ReadRequest` or a `WriteRequest`, and a store with whatever methods it has. Out: the reply, or one error that names key
+and store; CapabilityError where the store has no such method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar, cast
+
+from zarrant.errors import CapabilityError, LimitError, StoreError, VersionChangedError, ZarrantError
+from zarrant.requests import ReadRequest, WriteRequest
+from zarrant.run.store_locks import queued
+from zarrant.storage import ANY, Blob, Buffer, ByteRange, Calls, Capabilities, Hole, Store, Version, expect_version, filled
+
+T = TypeVar("T")
+Item = TypeVar("Item", ReadRequest, WriteRequest)
+
+
+def outcome(act: Callable[[Item, Store, Calls], T], item: Item, store: Store, calls: Calls) -> T | Exception:
+    """What an act on one item gives, or its error, which names the key."""
+    try:
+        return act(item, store, calls)
+    except Exception as error:
+        return annotated(error, item.key, store)
+
+
+def annotated(error: Exception, key: str, store: Store) -> Exception:
+    """Name key and store, once; what is not ours yet becomes a StoreError with its cause."""
+    if not isinstance(error, ZarrantError):
+        wrapped = StoreError(f"{type(error).__name__}: {error}")
+        wrapped.__cause__ = error
+        error = wrapped
+    return error.annotate(key=key, store=repr(store))
+
+
+def require(calls: Calls, name: str, store: Store) -> None:
+    """CapabilityError where a store cannot do what is asked for."""
+    if not getattr(calls, name):
+        raise CapabilityError("the store cannot do this", store=repr(store), expected=name)
+
+
+def get(want: ReadRequest, store: Store, calls: Calls) -> Blob | None:
+    """Read one object or its ranges."""
+    require(calls, "get", store)
+    if want.ranges is not None:
+        return check_ranges(want.ranges, store.get_ranges(want.key, want.ranges, want.if_version))
+    blob = store.get(want.key) if want.limit is None or not calls.get_within else store.get_within(want.key, want.limit)
+    return check_whole(want, blob)
+
+
+def check_ranges(ranges: Sequence[ByteRange], blob: Blob | None) -> Blob | None:
+    """StoreError where a store gave fewer bytes than it was asked for: they would end up in the wrong places."""
+    if blob is None:
+        return None
+    if len(blob.data) != len(ranges):
+        raise StoreError("the store gave other ranges than it was asked for", expected=len(ranges), got=len(blob.data))
+    for part, data in zip(ranges, blob.data, strict=True):
+        start, stop = part.resolve(blob.size) if part.length is None or part.start < 0 else (0, part.length)
+        if len(data) != stop - start:
+            message = "the store gave other bytes than it was asked for"
+            raise StoreError(message, expected=f"{stop - start} bytes", got=f"{len(data)} bytes")
+    return blob
+
+
+def check_whole(want: ReadRequest, blob: Blob | None) -> Blob | None:
+    """The blob, if it is of the version wanted and not larger than whoever wants it can use."""
+    if want.if_version is not None:
+        expect_version(None if blob is None else blob.version, want.if_version)
+    if want.limit is not None and blob is not None and blob.size > want.limit:
+        raise LimitError("a stored object that is too large", field="stored bytes", got=blob.size, limit=want.limit)
+    return blob
+
+
+def store_in_turn(item: WriteRequest, store: Store, calls: Calls) -> Version:
+    """Store or erase; returns the new version. What replaces an object whatever is there waits while another thread holds it."""
+    if item.if_version is not ANY or calls.hold:
+        return _store(item, store, calls)
+    with queued((item.key,), store) as held:
+        return _store(item, held, calls)
+
+
+def store_all(items: Sequence[WriteRequest], store: Store, can: Capabilities) -> list[Version | Exception]:
+    """Store or erase each; whole objects with one call, where the store has one for them."""
+    whole = [i for i, item in enumerate(items) if _is_whole(item)] if can.put_all else []
+    found: dict[int, Version | Exception] = {}
+    if len(whole) > 1:
+        found = dict(
+            zip(whole, store.put_all([(items[i].key, cast("Sequence[Buffer]", items[i].parts)) for i in whole]), strict=True)
+        )
+    for i, item in enumerate(items):
+        if i not in found:
+            found[i] = outcome(store_in_turn, item, store, can.sync_calls)
+        elif isinstance(error := found[i], Exception):
+            found[i] = annotated(error, item.key, store)
+    return [found[i] for i in range(len(items))]
+
+
+def _is_whole(item: WriteRequest) -> bool:
+    """Whether an item replaces whatever is there by bytes."""
+    parts = item.parts
+    return item.if_version is ANY and parts is not None and not any(isinstance(part, ByteRange | Hole) for part in parts)
+
+
+def _store(item: WriteRequest, store: Store, calls: Calls) -> Version:
+    swaps = item.if_version is not ANY
+    if item.parts is None:
+        require(calls, "erase_if" if swaps else "erase", store)
+        if swaps:
+            store.erase_if(item.key, item.if_version)
+        else:
+            store.erase(item.key)
+        return None
+    parts = cast("Sequence[Buffer]", item.parts)
+    if any(isinstance(part, ByteRange | Hole) for part in item.parts):
+        if swaps and calls.splice:
+            return store.splice(item.key, item.parts, item.if_version)
+        require(calls, "get", store)
+        kept = kept_ranges(item)
+        parts = with_kept(item, kept, store.get_ranges(item.key, kept, None if not swaps else item.if_version) if kept else None)
+    require(calls, "put_if" if swaps else "put", store)
+    return store.put_if(item.key, parts, item.if_version) if swaps else store.put(item.key, parts)
+
+
+def kept_ranges(item: WriteRequest) -> list[ByteRange]:
+    """The ranges of the old object that a new one takes over."""
+    return [part for part in item.parts or () if isinstance(part, ByteRange)]
+
+
+def with_kept(item: WriteRequest, ranges: Sequence[ByteRange], blob: Blob | None) -> list[Buffer]:
+    """The parts of a new object where kept ranges were read back, and holes as zeros: for stores that cannot copy ranges."""
+    if ranges and check_ranges(ranges, blob) is None:
+        raise VersionChangedError("the object was erased meanwhile", key=item.key)
+    kept = iter(() if blob is None else blob.data)
+    return [next(kept) if isinstance(part, ByteRange) else filled(part) for part in item.parts or ()]

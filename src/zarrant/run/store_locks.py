@@ -1,0 +1,103 @@
+"""Locks on keys of any blocking store: those of the store, or else queues of this process.
+
+In: keys and a store. Out: a context manager whose value is a store on which those keys are read and written under the lock,
+and on which some of them can be locked again. A store without locks of its own gets a first-come, first-served queue for each
+key, in which all writers of this process wait. Other processes are kept out by compare-and-swap alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import cast
+
+from zarrant.locking.local import KeyQueues, in_turn
+from zarrant.storage import Capabilities, OnlyWhile, Store, Version, as_store, capabilities
+from zarrant.stores.locked import LockedStore
+
+QUEUE_TIMEOUT = 60.0
+"""Seconds to wait for other threads of this process; the default `lock_timeout` of file locks."""
+
+_queues = KeyQueues()
+
+
+def hold(keys: Sequence[str], store: Store, timeout: float = QUEUE_TIMEOUT) -> AbstractContextManager[Store]:
+    """Lock keys; LockTimeout with none of them locked. A store with a `hold` of its own knows how long to wait."""
+    if capabilities(store).sync_calls.hold:
+        return cast("AbstractContextManager[Store]", store.hold(keys))
+    return queued(keys, store, timeout)
+
+
+def steady(key: str, version: Version, store: Store) -> bool:
+    """Whether an object is of this version and nobody has locked it; False where that cannot be known.
+
+    Asked in this order: whoever takes the lock afterwards has not begun yet, whoever gave it back before is seen by the version.
+    """
+    if capabilities(store).steady:
+        return store.steady(key, version)
+    inner = _unlocked(store)
+    if capabilities(inner).sync_calls.hold or _queue_name(key, inner) in _queues.held():
+        return False
+    return version_of(key, inner) == version
+
+
+def on_condition(condition: OnlyWhile | None, store: Store, can: Capabilities | None = None) -> Store:
+    """The store, on which writes are made only while the condition holds; MetadataChangedError where it does not hold now.
+
+    A store that cannot check it itself, under its own lock, is asked right before the write.
+    """
+    if condition is None:
+        return store
+    if (can or capabilities(store)).only_while:
+        return as_store(store.only_while(condition))
+    condition.check(version_of(condition.key, store))
+    return store
+
+
+def version_of(key: str, store: Store) -> Version:
+    """The version of an object, None where there is none."""
+    inner = _unlocked(store)
+    if capabilities(inner).version:
+        return inner.version(key)
+    blob = inner.get_ranges(key, ())
+    return None if blob is None else blob.version
+
+
+def is_callers(key: str, store: Store) -> bool:
+    """Whether who asks has the lock of a key, through another handle; False where that cannot be known."""
+    can = capabilities(store)
+    if can.is_callers:
+        return store.is_callers(key)
+    return not can.sync_calls.hold and _queues.is_callers(_queue_name(key, store))
+
+
+def settle(store: Store) -> None:
+    """What was written in a group so far may be acknowledged."""
+    if capabilities(store).batch:
+        store.settle()
+
+
+@contextmanager
+def queued(keys: Sequence[str], store: Store, timeout: float = QUEUE_TIMEOUT) -> Iterator[Store]:
+    """Lock keys of a store that has no `hold`, against the threads of this process."""
+    names = {_queue_name(key, store): key for key in keys}
+    with (
+        in_turn(_queues, names, time.monotonic() + timeout, _place(store)),
+        LockedStore(store, store, keys, timeout) as locked,
+    ):
+        yield as_store(locked)
+
+
+def _unlocked(store: Store) -> Store:
+    """The store that one inside of a lock is a form of."""
+    return as_store(store.store) if isinstance(store, LockedStore) else store
+
+
+def _place(store: Store) -> str:
+    """The address of a store, else what tells it from others of this process."""
+    return str(getattr(store, "url", id(store)))
+
+
+def _queue_name(key: str, store: Store) -> str:
+    return f"{_place(store)} {key}"

@@ -1,0 +1,485 @@
+"""Objects below a directory: everything but who may write when.
+
+In: keys, and from the subclass `_slot`, which excludes other writers of one path and makes drafts there. Out: the methods of
+Get, Put, PutIf, Splice, Erase and List. Every OSError ends as one typed error that names store and key; a failed write
+leaves the old object, and takes its draft with it. `if_version` may also be `requests.ANY`: whatever is there. With
+`durability="fsync"` a call returns when what it did is on disk, or (`grouped`) its block ends then; what is not synced at
+once is noted in the `ledger`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from zarrant.errors import ByteRangeError, LimitError, OptionError
+from zarrant.locking.file_locks import SUFFIX
+from zarrant.storage import ANY, Blob, Buffer, ByteRange, Hole, OnlyWhile, Part, Version, expect_version
+from zarrant.stores.keys import check_key, check_prefix, is_plain
+from zarrant.stores.local.batch_put import put_together
+from zarrant.stores.local.descriptors import with_few
+from zarrant.stores.local.direct_io import DirectIO
+from zarrant.stores.local.durability import Durable
+from zarrant.stores.local.links import Links
+from zarrant.stores.local.mounts import BUSY_S, QUIET_S, RELOOK_S
+from zarrant.stores.local.syscalls import FileLayer
+from zarrant.stores.local.temp_files import (
+    ABSENT,
+    FileVersion,
+    MakeDraft,
+    Naming,
+    TempFile,
+    look,
+    open_published,
+    require_regular,
+    span,
+    stamp,
+    version_of,
+    write_parts,
+)
+from zarrant.stores.local.unsynced import Mark
+
+if TYPE_CHECKING:
+    from zarrant.stores.local.file_reuse import FileReuse
+
+Opened = tuple[int, os.stat_result]
+
+NEW = ".__new"
+"""Draft under a lock: `<key>.__new.__lock`. Without locks: `<key>.__new<hex digits>.__lock`."""
+
+_PASSES = 100
+"""Scans of a prefix that is being erased while others write to it; without them the second finds nothing."""
+
+_RESERVED = re.compile(rf"(?:{re.escape(SUFFIX)}|{re.escape(NEW)}[0-9a-f]*)(?:/|\Z)")
+_BESIDE = re.compile(rf"(?:{re.escape(NEW)}[0-9a-f]*)?{re.escape(SUFFIX)}\Z")
+
+
+class FileTree(Durable):
+    """Objects as files below `root`."""
+
+    links: Links
+    condition: OnlyWhile | None = None
+
+    def only_while(self, condition: OnlyWhile) -> Self:
+        """See `storage.Conditional`."""
+        view = self._view()
+        view.condition = condition
+        return view
+
+    def _view(self) -> Self:
+        """The same store, of which something can be changed."""
+        view = object.__new__(type(self))
+        view.__dict__.update(self.__dict__)
+        return view
+
+    def version(self, key: str) -> Version:
+        """The version of an object, None where there is none."""
+        with Naming("look at", self.url, key):
+            return self._version(key)
+
+    def _version(self, key: str) -> FileVersion | None:
+        state = self.links.state(self._path(key))
+        return None if state is None else version_of(state)
+
+    def _check(self) -> None:
+        """MetadataChangedError where the condition of a write does not hold; asked under the lock of what is written."""
+        condition = self.condition
+        if condition is not None:
+            locked = condition.unlocked and self._is_locked(self._path(condition.key))  # before the version: see `steady`
+            condition.check(self._version(condition.key), locked)  # safety: metadata
+
+    direct: DirectIO | None = None
+    """Files are written and read around the page cache; None: buffered."""
+
+    @property
+    def reuse(self) -> FileReuse | None:
+        """What lets updates rewrite the file that the last one replaced; None: every update makes a new file."""
+        return None
+
+    @property
+    def direct_io(self) -> bool:
+        """Whether direct I/O was asked for; `access` tells whether it is done."""
+        return self.direct is not None
+
+    @property
+    def access(self) -> str:
+        """How files are written and read, as far as it is known by now."""
+        if self.direct is None:
+            return "buffered"
+        if not self.direct.refused:
+            return "direct"
+        return f"buffered: the file system refuses direct I/O ({', '.join(sorted(set(self.direct.refused.values())))})"
+
+    @abstractmethod
+    def _slot(self, path: str, patience: float | None = None) -> AbstractContextManager[MakeDraft]:
+        """Keep other writers of a path out; the value makes a draft in its directory, which is there by then.
+
+        LockTimeout after `patience` seconds, or else after as long as the store waits for locks.
+        """
+
+    @abstractmethod
+    def _is_locked(self, path: str) -> bool:
+        """Whether anybody has the lock of a path, this caller too; what was left by the killed counts as a lock."""
+
+    @abstractmethod
+    def _doubtful(self) -> bool:
+        """Whether an object that was just not found may be there: on file systems whose renames are not atomic for readers."""
+
+    def get(self, key: str) -> Blob | None:
+        return self._get(key, None)
+
+    def get_within(self, key: str, limit: int) -> Blob | None:
+        """See `storage.GetWithin`: the size of a file says nothing of the space that it takes (holes), only of ours."""
+        return self._get(key, limit)
+
+    def _get(self, key: str, limit: int | None) -> Blob | None:
+        path = self._path(key)
+        with Naming("read", self.url, key):
+            opened = open_published(self.files, path, self.links.open) or self._open_again(path)
+            if opened is None:
+                return None
+            fd, state = opened
+            try:
+                if limit is not None and state.st_size > limit:  # safety: object size
+                    raise LimitError("a stored object that is too large", field="stored bytes", got=state.st_size, limit=limit)
+                (view,) = self._read(fd, state, [(0, state.st_size)])
+            finally:
+                self.files.close(fd)
+        return Blob((view,), version_of(state), state.st_size)
+
+    def get_ranges(self, key: str, ranges: Sequence[ByteRange], if_version: Version = None) -> Blob | None:
+        path = self._path(key)
+        with Naming("read", self.url, key):
+            opened = open_published(self.files, path, self.links.open) or self._open_again(path)
+            if opened is None:
+                if if_version is not None:
+                    _expect(None, if_version)
+                return None
+            fd, state = opened
+            try:
+                if if_version is not None:
+                    _expect(state, if_version)
+                views = self._read(fd, state, [span(wanted, state.st_size) for wanted in ranges])
+            finally:
+                self.files.close(fd)
+        return Blob(tuple(views), version_of(state), state.st_size)
+
+    def put(self, key: str, parts: Sequence[Buffer]) -> Version:
+        return self._swap(key, parts, ANY)
+
+    def put_all(self, items: Sequence[tuple[str, Sequence[Buffer]]]) -> list[Version | Exception]:
+        """See `storage.PutAll`."""
+        with Naming("write", self.url, None):
+            self._ready()
+        return put_together(self, items)
+
+    def put_if(self, key: str, parts: Sequence[Buffer], if_version: Version) -> Version:
+        return self._swap(key, parts, if_version)
+
+    def splice(self, key: str, parts: Sequence[Part], if_version: Version) -> Version:
+        return self._swap(key, parts, if_version)
+
+    def erase(self, key: str) -> None:
+        path = self._path(key)
+        with Naming("erase", self.url, key):
+            self._ready()
+            # Where there is nothing, the lock need not be waited for: this is the moment at which there was nothing to erase.
+            if look(self.files, path) is not None or self._doubtful():
+                with self._slot(path):
+                    self._check()
+                    self._remove_previous(path)  # first: who is killed in between leaves none without its object
+                    self._unlink(path)
+            else:
+                self._check()
+                if self.durability == "rename":
+                    return
+            self._done([path])
+
+    def erase_if(self, key: str, if_version: Version) -> None:
+        path = self._path(key)
+        with Naming("erase", self.url, key):
+            self._ready()
+            with self._slot(path):
+                self._check()
+                _expect(self.links.state(path), if_version)
+                self._remove_previous(path)
+                self._unlink(path)
+            self._done([path])
+
+    def erase_prefix(self, prefix: str) -> None:
+        self._directory(prefix, enter=False)
+        if self.erase_link(prefix):
+            return
+        with Naming("erase", self.url, prefix or None):
+            self._ready()
+        erased: list[str] = []
+        # Again until there is nothing left: a scan need not show what is made and removed while it goes on.
+        for _ in range(_PASSES):
+            found = self._erase_seen(prefix)
+            erased += found
+            if not found:
+                break
+        with Naming("erase", self.url, prefix or None):
+            self._done(erased)
+
+    def _erase_seen(self, prefix: str) -> list[str]:
+        """Erase what one scan shows below a prefix, and the directories that are empty then; the paths of what was erased."""
+        found, erased = [prefix], []
+        for directory in found:
+            beside: dict[str, list[str]] = {}
+            for name, kind in self._scan(directory):
+                if kind == "dir":
+                    if _is_key(name):
+                        found.append(f"{directory}{name}/")
+                elif kind != "other" and _is_key(owner := _BESIDE.sub("", name)):
+                    beside.setdefault(owner, []).append(name)
+            for owner, names in beside.items():
+                self._wipe(directory, owner, names)
+                erased.append(f"{self.root}/{directory}{owner}")
+        for directory in reversed(found):
+            if directory:
+                try:
+                    self.files.rmdir(self._directory(directory))
+                    self.ledger.directory_removed(self.files, self._directory(directory))
+                except OSError:
+                    pass  # not empty: another writer was here since; otherwise an empty directory is no object
+        return erased
+
+    def erase_link(self, prefix: str) -> bool:
+        """Remove a directory that is a link, and nothing behind it; False where it is none."""
+        path = self._directory(prefix, enter=False)
+        with Naming("erase", self.url, prefix or None):
+            if not prefix or not self.links.is_link(path):
+                return False
+            self._ready()
+            parent, _, name = prefix[:-1].rpartition("/")
+            self._wipe(f"{parent}/" if parent else "", name, [name])
+            self._done([path])
+        return True
+
+    def list_prefix(self, prefix: str) -> Iterator[str]:
+        stack = self._entries(prefix)[::-1]
+        return self._walk(stack)
+
+    def list_dir(self, prefix: str) -> tuple[list[str], list[str]]:
+        entries = self._entries(prefix)
+        return [name for name in entries if name[-1] != "/"], [name for name in entries if name[-1] == "/"]
+
+    def _path(self, key: str) -> str:
+        if not is_plain(key):
+            check_key(key, self.url)
+            self._refuse_reserved(key)
+        end = key.rfind("/")
+        if end > 0 and not self.links.trusts(key[:end]):
+            self._enter(key[:end])
+        return f"{self.root}/{key}"
+
+    def _enter(self, directory: str, again: bool = False) -> None:
+        with Naming("look at", self.url, directory):
+            self.links.check(directory, again)
+
+    def _directory(self, prefix: str, enter: bool = True) -> str:
+        check_prefix(prefix, self.url)
+        self._refuse_reserved(prefix)
+        directory = prefix[:-1] if enter else prefix[:-1].rpartition("/")[0]
+        if directory:
+            self._enter(directory, again=True)
+        return f"{self.root}/{prefix[:-1]}" if prefix else self.root
+
+    def _refuse_reserved(self, key: str) -> None:
+        if _reserved(key):
+            raise OptionError("a reserved name", store=self.url, key=key, expected=f"no part ending with {SUFFIX} or {NEW}")
+
+    def _read(self, fd: int, state: os.stat_result, spans: Sequence[tuple[int, int]]) -> list[memoryview]:
+        """The spans of a file in one buffer; neighbours, which are neighbours in the buffer too, in one call."""
+        direct = None if self.direct is None else self.direct.read(fd, state, spans)
+        if direct is not None:
+            return direct
+        total = sum(stop - start for start, stop in spans)
+        # Not a bytearray: that would be filled with zeros first.
+        buffer = np.empty(total, np.uint8).data if total else memoryview(b"")
+        first = offset = 0
+        views = []
+        while first < len(spans):
+            start, stop = spans[first]
+            views.append(buffer[offset : offset + stop - start].toreadonly())
+            last = first + 1
+            while last < len(spans) and spans[last][0] == stop:
+                at = offset + stop - start
+                stop = spans[last][1]
+                views.append(buffer[at : offset + stop - start].toreadonly())
+                last += 1
+            length = stop - start
+            count = self.files.read_full(fd, buffer[offset : offset + length], start)
+            if count < length:
+                raise ByteRangeError("the object became shorter while it was read", expected=f"{stop} bytes", got=start + count)
+            offset, first = offset + length, last
+        return views
+
+    def _open_again(self, path: str) -> Opened | None:
+        """Look a second time for an object that was not found, where one is replaced in two steps that readers can see."""
+        if not self._doubtful():
+            return None
+        start, quiet = time.monotonic(), _quiet(self.files, os.path.dirname(path))
+        looks = 0
+        while True:
+            opened = open_published(self.files, path, self.links.open)  # safety: second look
+            if opened is not None:
+                return opened
+            looks += 1
+            busy = look(self.files, path + SUFFIX) is not None and time.monotonic() - start < BUSY_S
+            if not busy and (quiet or looks > 2):
+                return None
+            time.sleep(RELOOK_S)
+
+    def _swap(self, key: str, parts: Sequence[Part], if_version: Version) -> Version:
+        """Replace an object by a new one, if it is of the version asked for."""
+        path = self._path(key)
+        with Naming("write", self.url, key):
+            self._ready()
+            made: list[TempFile] = []
+            version, mark = with_few(
+                lambda: self._swap_locked(path, parts, if_version, made), lambda: any(each.published for each in made)
+            )
+            self._done([path], mark)
+        return version
+
+    def _swap_locked(self, path: str, parts: Sequence[Part], if_version: Version, made: list[TempFile]) -> tuple[FileVersion, Mark]:
+        """`_swap` while the object is locked; the temp files that it makes are added to `made`."""
+        with self._slot(path) as make_draft:
+            self._check()
+
+            def make(fd: int) -> TempFile:
+                made.append(make_draft(fd))
+                return made[-1]
+
+            spliced = any(isinstance(part, ByteRange) for part in parts)
+            opened = open_published(self.files, path, self.links.open) if spliced else None
+            try:
+                old = self.links.state(path) if opened is None else opened[1]
+                if if_version is not ANY:
+                    _expect(old, if_version)  # safety: version
+                return self._replace(path, parts, if_version, opened, old, make)
+            finally:
+                if opened is not None:
+                    self.files.close(opened[0])
+
+    def _replace(
+        self,
+        path: str,
+        parts: Sequence[Part],
+        if_version: Version,
+        opened: Opened | None,
+        old: os.stat_result | None,
+        make_draft: MakeDraft,
+    ) -> tuple[FileVersion, Mark]:
+        """Write a temp file and rename it over the object."""
+        update = None
+        if opened is not None and (reuse := self.reuse) is not None and not self.ledger.is_broken(self.files, path):
+            update = reuse.update(path, parts, opened, make_draft)
+        draft = make_draft(-1) if update is None else update.draft
+        try:
+            if update is None:
+                self._write_parts(draft.fd, parts, opened)
+            else:
+                update.write()
+            version = stamp(self.files, draft.fd, old)
+            if update is not None:
+                update.record(version)
+            mark = self._before_rename(path, draft.fd, version, old, update is not None and update.is_reused)
+            if draft.guard is None and if_version is not ANY:
+                _expect(self.links.state(path), if_version)  # nobody was kept out while it was written
+            draft.publish(path, version, None if update is None else partial(update.keep, self.links.is_link))
+        except BaseException:
+            draft.release()
+            raise
+        if update is not None:
+            update.done()
+        elif opened is None and old is not None:
+            self._remove_previous(path)
+        return version, mark
+
+    def _write_parts(self, fd: int, parts: Sequence[Part], base: Opened | None) -> None:
+        """Write a new object: directly where that is asked for and possible, and it takes nothing from the file before."""
+        if self.direct is not None and base is None:
+            new = [part for part in parts if not isinstance(part, ByteRange | Hole)]
+            if len(new) == len(parts) and self.direct.write(fd, new):
+                return
+        write_parts(self.files, fd, parts, base)
+
+    def _remove_previous(self, path: str) -> None:
+        """Remove the previous file of an object that is replaced or erased; nothing to do where files are not reused."""
+        if (reuse := self.reuse) is not None:
+            reuse.remove(path)
+
+    def _unlink(self, path: str) -> None:
+        try:
+            self.files.unlink(path)
+        except ABSENT:
+            pass
+
+    def _wipe(self, directory: str, owner: str, names: Sequence[str]) -> None:
+        """Erase an object and the drafts that killed writers left beside it; the lock file goes with the lock."""
+        path = self._path(directory + owner)
+        with Naming("erase", self.url, directory + owner), self._slot(path):
+            for name in sorted(names, reverse=True):  # the object last
+                if name != owner + SUFFIX:
+                    self._unlink(f"{self.root}/{directory}{name}")
+
+    def _scan(self, prefix: str) -> list[tuple[str, str]]:
+        with Naming("list", self.url, prefix or None):
+            try:
+                return self.files.scan(self._directory(prefix))
+            except ABSENT:
+                return []
+
+    def _entries(self, prefix: str) -> list[str]:
+        """Keys and (ending with "/") prefixes directly below a prefix, in the order that sorts all keys below."""
+        found = ((name, self._target_kind(prefix + name) if kind == "link" else kind) for name, kind in self._scan(prefix))
+        return sorted(
+            f"{prefix}{name}/" if kind == "dir" else prefix + name for name, kind in found if kind != "other" and _is_key(name)
+        )
+
+    def _target_kind(self, key: str) -> str:
+        with Naming("list", self.url, key):
+            return self.links.kind(f"{self.root}/{key}")
+
+    def _walk(self, stack: list[str]) -> Iterator[str]:
+        while stack:
+            name = stack.pop()
+            if name[-1] == "/":
+                stack.extend(self._entries(name)[::-1])
+            else:
+                yield name
+
+
+def _quiet(files: FileLayer, directory: str) -> bool:
+    """Whether nothing was renamed in a directory for a while."""
+    state = look(files, directory)
+    return state is None or abs(files.now() - state.st_mtime_ns) > QUIET_S * 1e9
+
+
+def _reserved(name: str) -> bool:
+    return ".__" in name and _RESERVED.search(name) is not None
+
+
+def _is_key(name: str) -> bool:
+    """Whether a file of this name can be an object; names that are not UTF-8 cannot."""
+    if _reserved(name):
+        return False
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+def _expect(state: os.stat_result | None, if_version: Version) -> None:
+    expect_version(None if state is None else version_of(require_regular(state)), if_version)

@@ -1,0 +1,411 @@
+"""Objects as files below a directory, safe against every other writer that keeps to the same lock files.
+
+In: keys and buffers. Out: blobs and versions, or one typed error that names store and key. A write takes the object's place
+in one rename, under the lock file `<key>.__lock` (`locking.file_locks`): a reader of any library sees the old object or the new,
+and a killed writer leaves it whole. A read is one `open`, whose descriptor serves the check of the version and every range.
+
+- Threads of this process queue for a key in order (`locking.local`) before one of them tries the lock file.
+- A value is written to `<key>.__new.__lock`, which is renamed over the key while the lock file stays where it is, empty.
+  TensorStore writes into the lock file itself, which saves a file, but does not empty one that it finds: had ours a value in
+  it when we were killed, its tail would be part of what they write next. Besides, a lock that outlives the rename serves
+  any number of writes of one `hold`, and nobody slips in between them. Only the holder of the lock uses the name of the
+  draft, so one that is found was left by a killed writer. TensorStore takes both for lock files and hides them.
+- Symbolic links are followed by the rule of `stores.local.links`: read through, replaced by writing, removed by erasing.
+- What kind of file system it is decides which locks are used (`stores.local.mounts`): where those of one mount need not reach
+  another, `locking="auto"` means lock files that are created. The first write of a process on a mount probes what was chosen.
+- Erasing leaves directories; `erase_prefix` removes those it emptied.
+- What lasts through a loss of power, and from when on, is in `stores.local.durability`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from zarrant.errors import CapabilityError, LockTimeout, NodeNotFoundError, OptionError, ReentrantLockError, StoreError
+from zarrant.locking.created_locks import CreatedLock
+from zarrant.locking.file_locks import SUFFIX, FileLock
+from zarrant.locking.local import KeyQueues, in_turn
+from zarrant.storage import ANY, OnlyWhile, Version
+from zarrant.stores.local.descriptors import require_descriptors
+from zarrant.stores.local.direct_io import DirectIO
+from zarrant.stores.local.durability import DURABILITY, Group, ledger_of
+from zarrant.stores.local.links import Links
+from zarrant.stores.local.locked import HeldFiles
+from zarrant.stores.local.mounts import (
+    Mount,
+    find_mount,
+    renames_are_atomic,
+    second_file_is_refused,
+    second_lock_is_refused,
+    trait_of,
+)
+from zarrant.stores.local.objects import NEW, FileTree
+from zarrant.stores.local.syscalls import FileLayer
+from zarrant.stores.local.temp_files import FileVersion, MakeDraft, Naming, TempFile, look, version_of
+
+if TYPE_CHECKING:
+    from zarrant.stores.local.file_reuse import FileReuse
+
+T = TypeVar("T")
+
+LOCKING = ("auto", "os", "lockfile", "none")
+_GUARDS = {
+    "os": f"os locks (<key>{SUFFIX}), any process or machine whose file system has working locks",
+    "lockfile": f"lock files (<key>{SUFFIX}), any process or machine whose Zarrant uses them too",
+    "none": "no locks: only threads of this process are kept apart",
+}
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+_TRIES = 100
+"""Times a directory is made again because another process removed it, empty, before a file was in it."""
+
+_queues = KeyQueues()
+
+_told: dict[tuple[int, Mount, bool], str] = {}
+"""What was probed in this process."""
+
+
+class FilesystemStore(FileTree):
+    """A directory: Get, Put, PutIf, Splice, Erase, List and Hold.
+
+    `locking`: "os" takes the lock of `<key>.__lock` for every write; "lockfile" is for file systems without locks, keeps no
+    TensorStore out, and needs a hand where a writer was killed (`locking.created_locks`); "none" keeps only threads of this process
+    apart. "auto" is "os", but "lockfile" on FUSE and network mounts whose locks need not reach other mounts, and makes sure, at
+    the first write, that the choice excludes anyone (CapabilityError): `guard` tells.
+    LockTimeout after `lock_timeout` seconds. `durability` "fsync": what a call wrote is on disk when it returns;
+    "rename": at the next `sync`. With `create` the directory is made at the first write, else it must be there. `file_reuse`
+    True: updates of big objects, on file systems without reflinks, rewrite the file that the last update replaced, once nobody
+    has it open; not for directories that this machine exports by NFS 3, or whose files are sent by `sendfile`: readers there
+    cannot be seen (`stores.local.file_reuse`).
+    `direct_io` True: whole objects are written and read around the page cache, where the file system can do that
+    (`stores.local.direct_io`); `access` tells whether it does.
+    `follow_symlinks`: "files" reads files that are links wherever these lead, and enters directories that are links only where
+    they stay in the store; True enters those that leave it too; False reads no file outside either. See `stores.local.links`.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     store = FilesystemStore(root)
+    ...     version = store.put("c/0", [b"some ", b"bytes"])
+    ...     bytes(store.get("c/0").data[0])
+    b'some bytes'
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        locking: str = "auto",
+        lock_timeout: float = 60.0,
+        durability: str = "rename",
+        create: bool = True,
+        file_reuse: bool = False,
+        direct_io: bool = False,
+        follow_symlinks: bool | str = "files",
+        layer: FileLayer | None = None,
+    ) -> None:
+        self.root = os.path.abspath(os.fspath(root))
+        self.url = Path(self.root).as_uri()
+        self.files = FileLayer() if layer is None else layer
+        self.locking, self.lock_timeout, self.durability, self.create = locking, lock_timeout, durability, create
+        for field, known in {"locking": LOCKING, "durability": DURABILITY}.items():
+            if (got := getattr(self, field)) not in known:
+                raise OptionError(f"unknown {field}", store=self.url, field=field, expected=", ".join(known), got=got)
+        if isinstance(lock_timeout, bool) or not isinstance(lock_timeout, int | float) or not lock_timeout >= 0:
+            raise OptionError(
+                "not a time to wait", store=self.url, field="lock_timeout", expected="seconds", got=repr(lock_timeout)
+            )
+        for field, value in {"direct_io": direct_io, "file_reuse": file_reuse}.items():
+            if not isinstance(value, bool):
+                raise OptionError("neither true nor false", store=self.url, field=field, expected="True | False", got=repr(value))
+        self.ledger, self.file_reuse = ledger_of(self.root, self.files), file_reuse
+        self.direct = DirectIO(self.files, self.url) if direct_io else None
+        self.follow_symlinks = follow_symlinks
+        self.links = Links(self.files, self.root, self.url, follow_symlinks)
+        self._chosen = "" if locking == "auto" else locking
+        self._mount: Mount | None = None
+        self._probed: dict[int, str] = {}
+        """Device: what was found there."""
+        self._remote: bool | None = None
+        self._check_root()
+
+    def with_options(self, **options: Any) -> FilesystemStore:
+        """A store on the same directory under other options."""
+        return FilesystemStore(self.root, **{**self._options(), **options}, layer=self.files)
+
+    def _options(self) -> dict[str, Any]:
+        names = ("locking", "lock_timeout", "durability", "create", "file_reuse", "direct_io", "follow_symlinks")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def guard(self) -> str:
+        """What guards writes, and whom it reaches."""
+        chosen = self._choice()
+        if self.locking != "auto":
+            return _GUARDS[chosen]
+        found = "; ".join(self._findings()) or "to be probed by the first write"
+        return f"{_GUARDS[chosen]} ({self._mount_here().type or 'unknown file system'}: {found})"
+
+    @property
+    def file_system(self) -> dict[str, Any]:
+        """What the directory lies on, what that means for locks and renames, and what was probed by now."""
+        mount = self._mount_here()
+        return {
+            "type": mount.type,
+            "source": mount.source,
+            "mounted_at": mount.point,
+            "locks_reach_other_mounts": trait_of(mount).shares_locks,
+            "renames_may_show_gaps": trait_of(mount).remote,
+            "locking": self._choice(),
+            "probed": self._findings(),
+        }
+
+    def _findings(self) -> list[str]:
+        """What was probed for the locks in use, by this store or another one of this process on the same mount."""
+        if self.locking != "auto":
+            return []
+        mount, locks = self._mount_here(), self._choice() == "os"
+        told = () if self._probed else [told for (_, there, kind), told in _told.items() if (there, kind) == (mount, locks)]
+        return list(dict.fromkeys([*self._probed.values(), *told]))
+
+    def _mount_here(self) -> Mount:
+        if self._mount is None:
+            self._mount = find_mount(self.files, self.root)
+        return self._mount
+
+    def _choice(self) -> str:
+        """The locks that are used: never "auto"."""
+        if not self._chosen:
+            self._chosen = "os" if trait_of(self._mount_here()).shares_locks else "lockfile"  # safety: mount type
+        return self._chosen
+
+    def _doubtful(self) -> bool:
+        if self._remote is None:
+            self._remote = trait_of(self._mount_here()).remote
+        return self._remote
+
+    @contextmanager
+    def hold(self, keys: Sequence[str]) -> Iterator[HeldFiles]:
+        """See `storage.Hold`. The value serves all keys; those held may be written any number of times.
+
+        Writing a held key through this store, not through the value, waits for the end of the hold; in the same thread or task
+        it is a ReentrantLockError at once. Other keys are best
+        held too: waiting for more while holding some can only end in LockTimeout where two do it crosswise.
+        """
+        paths = {self._path(key): key for key in sorted(set(keys))}
+        deadline = time.monotonic() + self.lock_timeout
+        if self.locking != "none":
+            require_descriptors(len(paths), self.url)
+        with in_turn(_queues, paths, deadline, self.url):
+            locks: dict[str, FileLock | None] = dict.fromkeys(paths)
+            try:
+                for path, key in paths.items():
+                    if self.locking != "none":
+                        with Naming("lock", self.url, key):
+                            locks[path] = self._take(path, deadline)
+                yield HeldFiles(self, locks)
+            finally:
+                try:
+                    _release(locks)
+                finally:
+                    _release(locks)  # what an interrupt kept from being given back; the rest is known to be
+
+    def is_callers(self, key: str) -> bool:
+        """Whether who asks has the lock of a key, through another handle: writing it here would wait for ever."""
+        return _queues.is_callers(self._path(key))
+
+    def steady(self, key: str, version: Version) -> bool:
+        """Whether an object is of this version and nobody holds it, in this order; one held by the killed counts as held."""
+        path = self._path(key)
+        with Naming("look at", self.url, key):
+            state = None if self._is_locked(path) else self.links.state(path)
+        return state is not None and version_of(state) == version
+
+    def _is_locked(self, path: str) -> bool:
+        return path in _queues.held() if self.locking == "none" else look(self.files, path + SUFFIX) is not None
+
+    @contextmanager
+    def _slot(self, path: str, patience: float | None = None) -> Iterator[MakeDraft]:
+        deadline = time.monotonic() + (self.lock_timeout if patience is None else patience)
+        with _queues.hold((path,), deadline):
+            if self.locking == "none":
+                yield lambda fd: self._unlocked_draft(path)
+                return
+            lock = self._take(path, deadline)
+            try:
+                yield lambda fd: self._locked_draft(path, lock, fd)
+            finally:
+                lock.release()
+
+    @contextmanager
+    def _within(self, group: Group) -> Iterator[Self]:
+        inside = self._view()  # not a copy, which would be a store made anew: without the condition of `only_while`
+        inside.group = group
+        yield inside
+
+    def _locked_draft(self, path: str, lock: FileLock, fd: int) -> TempFile:
+        return TempFile(self.files, f"{path}{NEW}{SUFFIX}", lock, fd)
+
+    @cached_property
+    def reuse(self) -> FileReuse | None:
+        """What reuses files; None where it is off, and where other processes are not kept out."""
+        if not self.file_reuse or self._choice() != "os":
+            return None
+        from zarrant.stores.local.file_reuse import FileReuse  # a thread and an exit handler that nobody else needs
+
+        return FileReuse(self.files, self._drop_previous)
+
+    def _drop_previous(self, path: str, replaced: FileVersion) -> bool:
+        """Remove a previous file, unless the object is being written now; whether it is gone."""
+        from zarrant.stores.local.file_reuse import LOCK_TIMEOUT_S, PREVIOUS, absent
+
+        if absent(self.files, path, replaced):
+            return True
+        try:
+            with self._slot(path, LOCK_TIMEOUT_S):
+                if not absent(self.files, path, replaced):
+                    self._unlink(path + PREVIOUS)
+        except (LockTimeout, ReentrantLockError):
+            return False
+        return True
+
+    def _unlocked_draft(self, path: str) -> TempFile:
+        """A draft under a name nobody else has."""
+        name = f"{path}{NEW}{secrets.token_hex(8)}{SUFFIX}"
+        return self._with_parents(path, lambda: TempFile(self.files, name, None))
+
+    def _take(self, path: str, deadline: float) -> FileLock:
+        """Lock a path, and remove what a killed holder left."""
+        try:
+            kind = CreatedLock if self._choice() == "lockfile" else FileLock
+            lock = self._with_parents(path, lambda: kind.take(self.files, path + SUFFIX, deadline))
+        except OSError as error:
+            if error.errno in _NO_LOCKS and not isinstance(error, StoreError):
+                raise self._no_locks("the file system has no locks") from error
+            raise
+        try:
+            if lock.found:
+                self._unlink(f"{path}{NEW}{SUFFIX}")  # safety: killed holder
+            if self.locking == "auto" and lock.inode[0] not in self._probed:
+                self._probe(lock, path)  # safety: probe
+        except BaseException:
+            lock.release()
+            raise
+        return lock
+
+    def _probe(self, lock: FileLock, path: str) -> None:
+        """What was chosen must exclude a second writer; done once a mount and process, and again for a file layer of a test."""
+        mount = find_mount(self.files, os.path.dirname(path))
+        key = (lock.inode[0], mount, lock.locks)
+        told = _told.get(key) if type(self.files) is FileLayer else None
+        if told is None:
+            told = self._probe_mount(lock, path, mount)
+            _told[key] = told
+        self._probed[lock.inode[0]] = told
+
+    def _probe_mount(self, lock: FileLock, path: str, mount: Mount) -> str:
+        trait = trait_of(mount)
+        if lock.locks and not trait.shares_locks:
+            raise self._no_locks(f"a part of the store is on a mount ({mount.type}) whose locks need not reach other mounts")
+        if lock.locks and not second_lock_is_refused(self.files, lock.path, mount):
+            raise self._no_locks("the file system grants one lock to two writers")
+        if not lock.locks and not second_file_is_refused(self.files, lock.path, mount):
+            raise self._no_locks("the file system makes one lock file for two writers", 'locking="none"')
+        found = "a second lock is refused" if lock.locks else "a second lock file is refused"
+        if trait.remote and not renames_are_atomic(self.files, path, SUFFIX):
+            found += ", readers see gaps in renames"
+        return found
+
+    def _no_locks(self, message: str, options: str = 'locking="lockfile"') -> CapabilityError:
+        hint = 'with locking="none" it is up to you that one process writes an object at a time'
+        return CapabilityError(
+            message,
+            store=self.url,
+            expected="working file locks",
+            hint=hint.capitalize() if "none" in options else f"Use {options}; {hint}",
+        )
+
+    def _with_parents(self, path: str, make: Callable[[], T]) -> T:
+        """Make a file, and first its directory, as often as another process takes that away again."""
+        for _ in range(_TRIES):
+            try:
+                return make()
+            except FileNotFoundError:
+                self._make_directory(os.path.dirname(path))
+        return make()
+
+    def _make_directory(self, path: str) -> None:
+        """Make a directory and those above it. Where one of them is removed meanwhile it may be missing at the end.
+
+        What belongs to a node is made only where its metadata is: a node that was removed does not come back as a directory.
+        """
+        if self.condition is not None:
+            OnlyWhile(self.condition.key, ANY).check(self._version(self.condition.key))  # safety: no ghost
+        missing = []
+        while True:
+            if path == self.root and not self.create:
+                raise FileNotFoundError(errno.ENOENT, "the store's directory is gone", path)
+            try:
+                self._mkdir(path)
+            except FileNotFoundError:
+                missing.append(path)
+                path = os.path.dirname(path)
+                continue
+            break
+        for below in reversed(missing):
+            try:
+                self._mkdir(below)
+            except FileNotFoundError:
+                return
+
+    def _mkdir(self, path: str) -> None:
+        try:
+            self.files.mkdir(path)
+        except FileExistsError:
+            return
+        self.ledger.directory_made(self.files, path)
+
+    def _check_root(self) -> None:
+        with Naming("open", self.url, None):
+            try:
+                state = self.files.stat_target(self.root)
+            except FileNotFoundError as error:
+                if self.create:
+                    return
+                raise NodeNotFoundError("no such directory", expected="a directory", path=self.root) from error
+            if not stat.S_ISDIR(state.st_mode):
+                raise StoreError("the root is not a directory", expected="a directory", got="a file", path=self.root)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FilesystemStore) and self.__reduce__()[1:] == other.__reduce__()[1:]
+
+    def __hash__(self) -> int:
+        return hash(self.root)
+
+    def __repr__(self) -> str:
+        durable = "" if self.durability == "rename" else f", durability={self.durability!r}"
+        direct = f", direct_io={True if not self.direct.refused else self.access!r}" if self.direct else ""
+        reuse = ", file_reuse=True" if self.file_reuse else ""
+        return f"FilesystemStore({self.root!r}, locking={self.locking!r}{durable}{direct}{reuse})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _open, (self.root, self._options(), self.files)
+
+
+def _release(locks: dict[str, FileLock | None]) -> None:
+    """Give locks back, the last one first; nothing to do for those that were."""
+    for lock in reversed(locks.values()):
+        if lock is not None:
+            lock.release()  # safety: hold exit
+
+
+def _open(root: str, options: Mapping[str, Any], layer: FileLayer) -> FilesystemStore:
+    """A pickled store, again."""
+    return FilesystemStore(root, **options, layer=layer)

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import pickle
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zarrant.errors import CapabilityError, LockTimeout, OptionError, StoreError, VersionChangedError
+from zarrant.locking.local import KeyQueues
+from zarrant.storage import Calls, Capabilities, capabilities
+from zarrant.stores.local.store import FilesystemStore
+from zarrant.stores.memory import MemoryStore
+from zarrant.stores.synchronizer import LastLook, Synchronized, last_look
+from zarrant.stores.wrappers import ReadOnly, WriteOnly
+from zarrant.testkit import FaultyLayer, StoreSuite, content, together
+
+
+class Service:
+    """A lock service: what many processes would share."""
+
+    def __init__(self) -> None:
+        self.queues = KeyQueues()
+        self.log: list[tuple[str, ...]] = []
+
+    @contextmanager
+    def hold(self, keys: Sequence[str], timeout: float) -> Iterator[None]:
+        with self.queues.hold(keys, time.monotonic() + timeout):
+            self.log.append(tuple(keys))
+            yield
+
+    def __repr__(self) -> str:
+        return "Service()"
+
+
+class Plain:
+    """A store that can neither lock nor compare and swap, as a mapper of another library."""
+
+    url = "test://plain"
+
+    def __init__(self) -> None:
+        self.inner = MemoryStore()
+        for name in ("get", "get_ranges", "put", "erase", "erase_prefix", "list_prefix", "list_dir"):
+            setattr(self, name, getattr(self.inner, name))
+
+
+class TestSynchronizedMemory(StoreSuite):
+    @pytest.fixture
+    def store(self) -> Synchronized:
+        return Synchronized(MemoryStore(), Service(), 60)
+
+
+class TestSynchronizedFiles(StoreSuite):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Synchronized:
+        return Synchronized(FilesystemStore(tmp_path), Service(), 60)
+
+
+def test_a_plain_store_is_safe_under_a_synchronizer() -> None:
+    store = Synchronized(Plain(), Service(), 60)
+    assert capabilities(store) == Capabilities(
+        Calls(get=True, put=True, put_if=True, erase=True, erase_if=True, list=True, hold=True)
+    )
+
+    def increment() -> None:
+        for _ in range(50):
+            with store.hold(["b", "a"]) as held:
+                value = int(content(held.get("a")) or b"0")
+                time.sleep(0)
+                held.put("a", [b"%d" % (value + 1)])
+                held.put("b", [b"x"])
+
+    together(*[increment] * 4)
+    assert content(store.get("a")) == b"200"
+    version = store.get("a").version
+    store.put_if("a", [b"1"], version)
+    for call in (lambda: store.put_if("a", [b"2"], version), lambda: store.erase_if("a", version)):
+        with pytest.raises(VersionChangedError):
+            call()
+    store.erase_if("a", store.get("a").version)
+    assert store.get("a") is None
+
+
+def test_every_write_takes_it_and_no_read() -> None:
+    service = Service()
+    store = Synchronized(MemoryStore(), service, 60)
+    store.put("a", [b"1"])
+    store.erase("b")
+    store.get("a")
+    store.get_ranges("a", [])
+    list(store.list_prefix(""))
+    with store.hold(["d", "c", "d"]) as held:
+        held.put("c", [b"1"])
+        held.erase("d")
+        held.put("other", [b"1"])
+        with held.hold(["c"]) as inside:
+            inside.put("c", [b"2"])
+    assert service.log == [("a",), ("b",), ("c", "d"), ("other",)]
+
+
+def test_writes_of_a_group_take_it_too(tmp_path: Path) -> None:
+    service, layer = Service(), FaultyLayer()
+    store = Synchronized(FilesystemStore(tmp_path, layer=layer, durability="fsync"), service, 0.05)
+    store.put("a", [b"1"])
+    layer.calls.clear()
+    with store.grouped() as inside:
+        inside.put("b", [b"1"])
+        inside.put("c", [b"1"])
+        with inside.hold(["d"]) as held:
+            held.put("d", [b"1"])
+            with pytest.raises(LockTimeout):
+                together(lambda: store.put("d", [b"2"]))
+        inside.settle()
+        assert layer.calls.count("sync") == 4  # three of data, one of the directory
+    assert service.log == [("a",), ("b",), ("c",), ("d",)]
+    with store.hold(["d", "e"]) as held, held.grouped() as inside:
+        inside.put("d", [b"2"])
+        with inside.hold(["e"]) as again:
+            again.put("e", [b"1"])
+        inside.put("f", [b"1"])
+    with pytest.raises(StoreError, match="not held here"):
+        inside.put("d", [b"3"])
+    assert service.log[4:] == [("d", "e"), ("f",)]
+    assert layer.calls.count("sync") == 9  # three of data, the directory once for the held keys and once for the other
+    assert (content(store.get("d")), content(store.get("e")), content(store.get("f"))) == (b"2", b"1", b"1")
+    plain = Synchronized(Plain(), service, 60)
+    with plain.grouped() as same, plain.hold(["a"]) as held, held.grouped() as also:
+        assert (same, also) == (plain, held)
+
+
+def test_others_wait_and_time_out() -> None:
+    store = Synchronized(MemoryStore(), Service(), 0.05)
+    with store.hold(["a"]):
+        for call in (lambda: store.put("a", [b"1"]), lambda: store.hold(["a", "b"]).__enter__()):
+            with pytest.raises(LockTimeout) as caught:
+                together(call)
+            assert (caught.value.key, caught.value.store) == ("a", store.url)
+        store.put("b", [b"1"])
+    store.put("a", [b"1"])
+
+
+def test_errors_of_a_synchronizer() -> None:
+    class Broken:
+        def __init__(self, error: Exception) -> None:
+            self.error = error
+
+        def hold(self, keys: Sequence[str], timeout: float) -> Any:
+            raise self.error
+
+    memory = MemoryStore()
+    with pytest.raises(LockTimeout, match="was not granted") as caught:
+        Synchronized(memory, Broken(TimeoutError("busy")), 1).put("a", [b"1"])
+    assert isinstance(caught.value.__cause__, TimeoutError)
+    with pytest.raises(ConnectionError):
+        Synchronized(memory, Broken(ConnectionError("gone")), 1).put("a", [b"1"])
+    assert memory.get("a") is None
+
+
+def test_what_ended_writes_no_more() -> None:
+    store = Synchronized(Plain(), Service(), 60)
+    with store.hold(["a"]) as held:
+        held.put("a", [b"1"])
+    with pytest.raises(StoreError, match="not held"):
+        held.put("a", [b"2"])
+    with pytest.raises(OptionError), held.hold(["b"]):
+        pass
+    with pytest.raises(CapabilityError):
+        pickle.dumps(held)
+
+
+def test_it_says_what_guards(tmp_path: Path) -> None:
+    files = FilesystemStore(tmp_path, durability="fsync")
+    store = Synchronized(files, Service(), 60)
+    assert store.guard == f"synchronizer Service(), and {files.guard}"
+    assert (store.url, store.durability) == (files.url, "fsync")
+    assert Synchronized(Plain(), Service(), 60).guard == "synchronizer Service()"
+    assert store.with_options(locking="none", lock_timeout=5).store.locking == "none"
+    assert store.with_options(locking="none", lock_timeout=5).timeout == 5
+    store.put("a", [b"1"])
+    store.sync()
+
+
+def test_what_is_no_synchronizer() -> None:
+    for wrong in (3, "redis", object(), threading.Lock()):
+        with pytest.raises(OptionError) as caught:
+            Synchronized(MemoryStore(), wrong, 60)
+        assert caught.value.field == "synchronizer"
+
+    class Async:
+        async def get_async(self, key: str) -> None: ...
+
+        async def put_async(self, key: str, parts: Any) -> None: ...
+
+    with pytest.raises(CapabilityError, match="async only"):
+        Synchronized(Async(), Service(), 60)
+
+
+def test_a_last_look_sees_what_came_in_between() -> None:
+    store = last_look(Plain())
+    assert isinstance(store, LastLook)
+    version = store.put_if("a", [b"1"], None)
+    with pytest.raises(VersionChangedError) as caught:
+        store.put_if("a", [b"2"], None)
+    assert caught.value.key == "a"
+    newer = store.put_if("a", [b"3"], version)
+    with pytest.raises(VersionChangedError):
+        store.erase_if("a", version)
+    store.erase_if("a", newer)
+    assert store.get("a") is None
+
+
+def test_a_last_look_is_for_stores_that_need_and_allow_one(tmp_path: Path) -> None:
+    for store in (MemoryStore(), FilesystemStore(tmp_path), ReadOnly(Plain()), WriteOnly(Plain())):
+        assert last_look(store) is store
