@@ -141,10 +141,12 @@ class Layout:
             raise OptionError("impossible value of an option", field="order", expected="C | F", got=self.order)
         if self.order == "F" and len(chunks) > 1:
             filters.insert(0, Transpose(tuple(reversed(range(len(chunks))))))  # filters of V2 see elements in this order
-        if _is_auto(self.serializer) and filters and filters[-1].kind == "array_to_bytes":
+        if not _is_auto(self.serializer):
+            serializer = _codec(self.serializer)
+        elif filters and filters[-1].kind == "array_to_bytes":
             serializer = filters.pop()  # an object codec, which is a filter in V2
         else:
-            serializer = _default_serializer(data_type) if _is_auto(self.serializer) else _codec(self.serializer)
+            serializer = _default_serializer(_handed_on(filters, data_type, chunks))
         compressors = DEFAULT_COMPRESSORS if _is_auto(self.compressors) else [_codec(c) for c in _listed(self.compressors)]
         chain = chain_of([*filters, serializer, *compressors])
         if shards is None:
@@ -261,6 +263,17 @@ def divisors(shards: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
 def _least_factor(size: int) -> int | None:
     """The least prime factor of a size; None for 1."""
     return next((factor for factor in range(2, math.isqrt(size) + 1) if size % factor == 0), size if size > 1 else None)
+
+
+def _handed_on(filters: Sequence[Any], data_type: DataType, chunks: tuple[int, ...]) -> DataType:
+    """The data type that filters make of one. What does not fit is found, with its place, when the chain is bound."""
+    spec = ArraySpec(chunks, data_type, data_type.default_fill())
+    try:
+        for codec in filters:
+            spec = (codec.for_spec(spec) if hasattr(codec, "for_spec") else codec).resolve(spec)
+    except Exception:  # a codec from outside may raise anything
+        return data_type
+    return spec.data_type
 
 
 def _default_serializer(data_type: DataType) -> Any:

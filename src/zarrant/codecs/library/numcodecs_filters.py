@@ -46,7 +46,7 @@ def dtype_member(kinds: str) -> Check:
             dtype = np.dtype(value) if known else None
             if dtype is not None and dtype.kind in kinds:
                 from_numpy(dtype)
-                return dtype.str
+                return str(dtype.str)
         except (TypeError, ValueError):  # DataTypeError is one of them
             pass
         raise MetadataError("wrong value", path=path, expected=expected, got=shown(value))
@@ -56,7 +56,7 @@ def dtype_member(kinds: str) -> Check:
 
 def number_member(value: Any, path: str) -> int | float:
     """A check for a member that is a finite number."""
-    fits = isinstance(value, float) or type(value) is int and abs(value) < 2**63
+    fits = isinstance(value, float) or (type(value) is int and abs(value) < 2**63)
     if not fits or not math.isfinite(value):
         raise MetadataError("wrong value", path=path, expected="a finite number", got=shown(value))
     return cast("int | float", value)
@@ -203,8 +203,8 @@ class _Typed(Filter):
     def _astype(self) -> str | None:
         return cast("str | None", getattr(self, "astype", None))
 
-    def _as_encoded(self, values: Array) -> Array:
-        return values.astype(_native(self._astype)) if self._astype else values
+    def _as_encoded(self, made: Array, values: Array) -> Array:
+        return made.astype(_native(self._astype) if self._astype else values.dtype)
 
 
 @dataclass(frozen=True)
@@ -272,12 +272,12 @@ class FixedScaleOffset(_Typed):
     def encode_flat(self, values: Array) -> Array:
         """See `Filter.encode_flat`."""
         wide = values if values.dtype.kind == "f" else values.astype(np.int64)
-        return self._as_encoded(np.around((wide - self.offset) * self.scale))
+        return self._as_encoded(np.around((wide - self.offset) * self.scale), values)
 
     def decode_flat(self, encoded: Array, dtype: np.dtype[Any]) -> Array:
         """See `Filter.decode_flat`."""
         wide = encoded if encoded.dtype.kind == "f" else encoded.astype(np.float64)
-        return cast("Array", (wide / self.scale + self.offset).astype(dtype))
+        return (wide / self.scale + self.offset).astype(dtype)
 
     def lost(self, values: Array, encoded: Array) -> npt.NDArray[np.bool_]:
         """What differs by more than half a step, and the rounding of the types."""
@@ -315,7 +315,7 @@ class Quantize(_Typed):
 
     def encode_flat(self, values: Array) -> Array:
         """See `Filter.encode_flat`."""
-        return self._as_encoded(np.around(self.scale * values) / self.scale)
+        return self._as_encoded(np.around(self.scale * values) / self.scale, values)
 
     def decode_flat(self, encoded: Array, dtype: np.dtype[Any]) -> Array:
         """See `Filter.decode_flat`."""
@@ -368,17 +368,17 @@ class AsType(Filter):
 
     def decode_flat(self, encoded: Array, dtype: np.dtype[Any]) -> Array:
         """See `Filter.decode_flat`."""
-        return encoded.astype(dtype)
+        return (encoded.real if encoded.dtype.kind == "c" and dtype.kind != "c" else encoded).astype(dtype)
 
     def lost(self, values: Array, encoded: Array) -> npt.NDArray[np.bool_]:
         """Finite numbers that become infinite; floats may lose what follows the point, anything else must come back."""
         kinds = values.dtype.kind, encoded.dtype.kind
         if kinds[0] in "fc" and kinds[1] in "fc":
             return np.asarray(np.isfinite(values) & ~np.isfinite(encoded))
-        decoded = encoded.astype(values.dtype)
+        decoded = self.decode_flat(encoded, values.dtype)
         if kinds[0] in "fc" and kinds[1] in "iu":
             return np.asarray(~(np.abs(decoded - values) < 1))
-        return np.asarray((decoded != values) & (values == values))  # noqa: PLR0124 - not a time is not itself
+        return np.asarray((decoded != values) & (values == values))  # NaT is not itself
 
 
 @dataclass(frozen=True)
