@@ -241,8 +241,10 @@ codecs = Registry(
         "numcodecs.crc32c": "zarrant.codecs.library.crc32c:NumcodecsCrc32c",
         **{f"numcodecs.{name.lower()}": f"zarrant.codecs.library.numcodecs_filters:{name}" for name in _FILTERS},
         "bitround": "zarrant.codecs.library.bitround:BitRound",
+        "cast_value": "zarrant.codecs.library.cast_value:CastValue",
         "packbits": "zarrant.codecs.library.packbits:PackBits",
         "reshape": "zarrant.codecs.library.reshape:Reshape",
+        "scale_offset": "zarrant.codecs.library.scale_offset:ScaleOffset",
     },
     contract=Contract(
         ("from_json", "to_json", "resolve"), ("name",), {"kind": ("array_to_array", "array_to_bytes", "bytes_to_bytes")}

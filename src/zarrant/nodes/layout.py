@@ -92,8 +92,8 @@ class Layout:
             grid = ChunkGrid.regular(shape, shard_shape or chunk_shape)
         else:
             chunk_shape, shard_shape = self._shapes_of(grid, data_type)
-        chain = self._chain(data_type, chunk_shape, shard_shape)
         fill = data_type.fill_from_python(self.fill_value)
+        chain = self._chain(ArraySpec(chunk_shape, data_type, fill), shard_shape)
         for stored in grid.typical_shapes():
             chain = chain.bind(ArraySpec(stored, data_type, fill))
         return ArrayDocument(
@@ -135,24 +135,25 @@ class Layout:
             raise ShapeError("chunks must divide shards", field="shards", expected=f"multiples of {chunks}", got=shards)
         return chunks, shards
 
-    def _chain(self, data_type: DataType, chunks: tuple[int, ...], shards: tuple[int, ...] | None) -> Chain:
+    def _chain(self, spec: ArraySpec, shards: tuple[int, ...] | None) -> Chain:
+        """The codecs for chunks of `spec`, in shards where there are some."""
         filters = [] if _is_auto(self.filters) else [_codec(item) for item in _listed(self.filters)]
         if self.order not in ("C", "F"):
             raise OptionError("impossible value of an option", field="order", expected="C | F", got=self.order)
-        if self.order == "F" and len(chunks) > 1:
-            filters.insert(0, Transpose(tuple(reversed(range(len(chunks))))))  # filters of V2 see elements in this order
+        if self.order == "F" and len(spec.shape) > 1:
+            filters.insert(0, Transpose(tuple(reversed(range(len(spec.shape))))))  # filters of V2 see elements in this order
         if not _is_auto(self.serializer):
             serializer = _codec(self.serializer)
         elif filters and filters[-1].kind == "array_to_bytes":
             serializer = filters.pop()  # an object codec, which is a filter in V2
         else:
-            serializer = _default_serializer(_handed_on(filters, data_type, chunks))
+            serializer = _default_serializer(_handed_on(filters, spec))
         compressors = DEFAULT_COMPRESSORS if _is_auto(self.compressors) else [_codec(c) for c in _listed(self.compressors)]
         chain = chain_of([*filters, serializer, *compressors])
         if shards is None:
             return chain
         index = chain_of([Bytes("little"), Crc32c()])
-        return chain_of([ShardingIndexed(chunks, chain, index, _shard_options(self.shards)[1])])
+        return chain_of([ShardingIndexed(spec.shape, chain, index, _shard_options(self.shards)[1])])
 
 
 def _rectilinear(lengths: Any, shape: tuple[int, ...]) -> RectilinearGrid | None:
@@ -265,9 +266,9 @@ def _least_factor(size: int) -> int | None:
     return next((factor for factor in range(2, math.isqrt(size) + 1) if size % factor == 0), size if size > 1 else None)
 
 
-def _handed_on(filters: Sequence[Any], data_type: DataType, chunks: tuple[int, ...]) -> DataType:
-    """The data type that filters make of one. What does not fit is found, with its place, when the chain is bound."""
-    spec = ArraySpec(chunks, data_type, data_type.default_fill())
+def _handed_on(filters: Sequence[Any], spec: ArraySpec) -> DataType:
+    """The data type that filters make of chunks. What does not fit is found, with its place, when the chain is bound."""
+    data_type = spec.data_type
     try:
         for codec in filters:
             spec = (codec.for_spec(spec) if hasattr(codec, "for_spec") else codec).resolve(spec)
