@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from zarrant.codecs import Blosc, Bytes, Crc32c, Gzip, Numcodecs, ShardingIndexed, Transpose, Zstd
+from zarrant.codecs import Blosc, Bytes, Crc32c, Gzip, ShardingIndexed, Transpose, Zstd
 from zarrant.codecs.chain import Chain, chain_of, check_codec, read_codec
 from zarrant.codecs.protocols import VARIABLE_ELEMENT_BYTES, ArraySpec
 from zarrant.dtypes.base import DataType
@@ -141,9 +141,13 @@ class Layout:
         if self.order not in ("C", "F"):
             raise OptionError("impossible value of an option", field="order", expected="C | F", got=self.order)
         if self.order == "F" and len(spec.shape) > 1:
-            filters.append(Transpose(tuple(reversed(range(len(spec.shape))))))
-        inner = "$.codecs" if shards is None else "$.codecs[0].configuration.codecs"
-        serializer = _serializer_after(filters, spec, inner) if _is_auto(self.serializer) else _codec(self.serializer)
+            filters.insert(0, Transpose(tuple(reversed(range(len(spec.shape))))))  # filters of V2 see elements in this order
+        if not _is_auto(self.serializer):
+            serializer = _codec(self.serializer)
+        elif filters and filters[-1].kind == "array_to_bytes":
+            serializer = filters.pop()  # an object codec, which is a filter in V2
+        else:
+            serializer = _default_serializer(_handed_on(filters, spec))
         compressors = DEFAULT_COMPRESSORS if _is_auto(self.compressors) else [_codec(c) for c in _listed(self.compressors)]
         chain = chain_of([*filters, serializer, *compressors])
         if shards is None:
@@ -262,13 +266,15 @@ def _least_factor(size: int) -> int | None:
     return next((factor for factor in range(2, math.isqrt(size) + 1) if size % factor == 0), size if size > 1 else None)
 
 
-def _serializer_after(filters: list[Any], spec: ArraySpec, path: str) -> Any:
-    """The default for what the filters make of chunks of `spec`: another data type, perhaps."""
-    default = _default_serializer(spec.data_type)
-    if not filters:
-        return default
-    trial = default if spec.data_type.itemsize is None else Bytes("little")
-    return _default_serializer(chain_of([*filters, trial], path).stages(spec).serialized.data_type)
+def _handed_on(filters: Sequence[Any], spec: ArraySpec) -> DataType:
+    """The data type that filters make of chunks. What does not fit is found, with its place, when the chain is bound."""
+    data_type = spec.data_type
+    try:
+        for codec in filters:
+            spec = (codec.for_spec(spec) if hasattr(codec, "for_spec") else codec).resolve(spec)
+    except Exception:  # a codec from outside may raise anything
+        return data_type
+    return spec.data_type
 
 
 def _default_serializer(data_type: DataType) -> Any:
@@ -344,7 +350,12 @@ def _from_numcodecs(config: dict[str, Any]) -> Any:
     if identifier == "blosc":
         shuffle = {0: "noshuffle", 1: "shuffle", 2: "bitshuffle", -1: None}[config.get("shuffle", 1)]
         return Blosc(config["cname"], config["clevel"], shuffle, None, config.get("blocksize", 0))
-    return Numcodecs(f"numcodecs.{identifier}", config)
+    name = identifier if identifier in _OBJECT_CODECS else f"numcodecs.{identifier}"
+    return read_codec(Named(name, config), "$.codecs")
+
+
+_OBJECT_CODECS = ("vlen-utf8", "vlen-bytes")
+"""Codecs of numcodecs that have the same names in V3."""
 
 
 def _key_encoding(value: Any) -> KeyEncoding:
