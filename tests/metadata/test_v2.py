@@ -85,6 +85,13 @@ def test_codecs(members: dict[str, Any], names: list[str]) -> None:
     assert [v2.place(found.v2 or {}, f"$.codecs[{i}].configuration.x") for i in range(len(names))][-1].endswith(".x")
 
 
+@pytest.mark.parametrize(("dtype", "size"), [("<f4", 4), ("|u1", 1), (">i8", 8)])
+def test_a_shuffle_without_size_is_of_elements(dtype: str, size: int) -> None:
+    found = parsed(dtype=dtype, fill_value=0, filters=[{"id": "shuffle", "elementsize": 0}], compressor=None)
+    assert found.codecs[1].configuration["elementsize"] == size
+    assert json.loads(dump_array(found))["filters"] == [{"id": "shuffle", "elementsize": 0}]
+
+
 @pytest.mark.parametrize(("shuffle", "dtype", "name"), [(-1, "<f4", "shuffle"), (-1, "|u1", "bitshuffle"), (0, "<f4", "noshuffle")])
 def test_shuffles(shuffle: int, dtype: str, name: str) -> None:
     (_, blosc) = parsed(dtype=dtype, fill_value=0, compressor={**BLOSC, "shuffle": shuffle}).codecs
@@ -188,7 +195,13 @@ BAD: dict[str, tuple[dict[str, Any], type[ZarrantError], str]] = {
     "objects with a later codec": ({**OBJECTS, "filters": [ZLIB, VLEN]}, MetadataError, "$.filters[0].id"),
     "pickle": ({**OBJECTS, "filters": [{"id": "pickle"}]}, UnknownExtensionError, "$.filters[0]"),
     "pickle as compressor": ({"compressor": {"id": "pickle"}}, UnknownExtensionError, "$.compressor"),
-    "objects as JSON": ({**OBJECTS, "filters": [{"id": "json2"}]}, UnknownExtensionError, "$.filters[0]"),
+    "objects that are arrays": ({**OBJECTS, "filters": [{"id": "vlen-array"}]}, UnknownExtensionError, "$.filters[0]"),
+    "a filter of another byte order": ({"filters": [{"id": "delta", "dtype": ">f4"}]}, MetadataError, "$.filters[0].dtype"),
+    "an astype of another byte order": (
+        {"filters": [{"id": "astype", "encode_dtype": "<i2", "decode_dtype": ">f4"}]},
+        MetadataError,
+        "$.filters[0].decode_dtype",
+    ),
     "an order": ({"order": "K"}, MetadataError, "$.order"),
     "filters": ({"filters": {"id": "delta"}}, MetadataError, "$.filters"),
     "a filter": ({"filters": ["delta"]}, MetadataError, "$.filters[0]"),
