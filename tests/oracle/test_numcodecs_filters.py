@@ -1,4 +1,4 @@
-"""Filters of numcodecs in V2 and V3: the bytes of zarr-python, read both ways, and by zarrs, which asks zarr-python where it lacks one."""
+"""Filters of numcodecs in V2 and V3: the bytes of zarr-python, read both ways, and by zarrs."""
 
 from __future__ import annotations
 
