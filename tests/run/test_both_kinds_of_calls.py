@@ -118,14 +118,14 @@ class Locking(DictStore):
         return held
 
     @contextmanager
-    def hold(self, keys: Sequence[str]) -> Iterator[Locking]:
+    def lock(self, keys: Sequence[str]) -> Iterator[Locking]:
         with ExitStack() as stack:
             for key in () if self.inside else sorted(set(keys)):
                 stack.enter_context(self.busy[key])
             yield self._held()
 
     @asynccontextmanager
-    async def hold_async(self, keys: Sequence[str]) -> AsyncIterator[Locking]:
+    async def lock_async(self, keys: Sequence[str]) -> AsyncIterator[Locking]:
         with ExitStack() as stack:
             for key in () if self.inside else sorted(set(keys)):
                 while not self.busy[key].acquire(blocking=False):
@@ -192,14 +192,14 @@ def test_appends_are_refused_where_two_could_not_be_kept_apart() -> None:
     a = zarrant.create_array(store, data=MODEL, chunks=(4, 5))
     with pytest.raises(CapabilityError, match="both write the chunks that follow") as caught:
         a.append(MODEL)
-    assert caught.value.expected == "hold"
+    assert caught.value.expected == "lock"
     assert "one_process = True" in (caught.value.hint or "")
 
     async def main() -> None:
         b = await zarrant.open_array_async(store)
         with pytest.raises(CapabilityError) as refused:
             await b.append(MODEL)
-        assert refused.value.expected == "hold_async"
+        assert refused.value.expected == "lock_async"
 
     asyncio.run(main())
     assert np.array_equal(zarrant.open_array(store)[...], MODEL)
@@ -207,7 +207,7 @@ def test_appends_are_refused_where_two_could_not_be_kept_apart() -> None:
 
 def test_a_lock_that_only_threads_have_is_used_by_tasks_too() -> None:
     class Half(Locking):
-        hold_async = None  # type: ignore[assignment]
+        lock_async = None  # type: ignore[assignment]
 
     store = Half()
     zarrant.create_array(store, shape=(8, 10), dtype="int32", chunks=(4, 5))

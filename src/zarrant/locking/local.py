@@ -12,7 +12,7 @@ and a number that rises, and whoever performs an operation gives back, when an i
 
 Who waits for a lock that he has himself would wait for ever. So whatever is taken notes its owner too: the task of the event
 loop for which the thread works, or else the thread. An owner that waits for what it owns gets ReentrantLockError at once, and
-so does an operation on which the owner waits (`Asker.above`).
+so does an operation on which the owner waits (`Caller.above`).
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from weakref import WeakSet
 
 from zarrant.errors import LockTimeout, OptionError, ReentrantLockError, ZarrantError
 
-given_up: ContextVar[Callable[[], bool] | None] = ContextVar("given_up", default=None)
+wait_cancelled: ContextVar[Callable[[], bool] | None] = ContextVar("given_up", default=None)
 """Tells a wait of this thread for a lock that nobody wants it any more; it then ends as if its deadline had come."""
 
-LOOK = 0.02
-"""Seconds between two looks at `given_up`, where it is set: a cancelled caller does not notice, and it costs 50 wakes/s."""
+CANCEL_POLL_S = 0.02
+"""Seconds between two looks at `wait_cancelled`, where it is set: a cancelled caller does not notice, and it costs 50 wakes/s."""
 
 
-class Remade(Protocol):
+class ForkAware(Protocol):
     """Something that must forget, in a forked child, what threads of the parent held."""
 
     def remake(self) -> None:
@@ -45,10 +45,10 @@ class Remade(Protocol):
         ...
 
 
-_remade: WeakSet[Remade] = WeakSet()
+_remade: WeakSet[ForkAware] = WeakSet()
 
 
-def remake_after_fork(item: Remade) -> None:
+def remake_after_fork(item: ForkAware) -> None:
     """Call `item.remake()` in each child forked from now on, for as long as the item lives."""
     _remade.add(item)
 
@@ -56,7 +56,7 @@ def remake_after_fork(item: Remade) -> None:
 _numbers = itertools.count(1)
 
 
-class Taken:
+class Acquired:
     """Something that a thread took, to be given back by the same thread at the latest when its operation ends."""
 
     __slots__ = ("number", "thread")
@@ -64,51 +64,51 @@ class Taken:
     def __init__(self) -> None:
         self.thread, self.number = threading.get_ident(), next(_numbers)
 
-    def since(self, start: Taken) -> bool:
+    def since(self, start: Acquired) -> bool:
         """Whether it was taken by the thread of `start`, and later."""
         return self.thread == start.thread and self.number > start.number
 
 
-class Asker(NamedTuple):
-    """For whom a thread takes locks: a task (None: the thread itself), and who waits for it, each since a number of `Taken`."""
+class Caller(NamedTuple):
+    """For whom a thread takes locks: a task (None: the thread itself), and who waits for it, each since a number of `Acquired`."""
 
     task: object = None
     above: tuple[tuple[object, int], ...] = ()
 
 
-asking: ContextVar[Asker | None] = ContextVar("asking", default=None)
+current_caller: ContextVar[Caller | None] = ContextVar("asking", default=None)
 
 
 def _owner() -> object:
-    asker = asking.get()
-    return threading.get_ident() if asker is None or asker.task is None else asker.task
+    caller = current_caller.get()
+    return threading.get_ident() if caller is None or caller.task is None else caller.task
 
 
-def asker_of_parts() -> Asker:
+def caller_of_parts() -> Caller:
     """The asker of operations that other threads perform for this one, while it waits for them."""
-    asker = asking.get()
-    return Asker(None, (*(() if asker is None else asker.above), (_owner(), next(_numbers))))
+    caller = current_caller.get()
+    return Caller(None, (*(() if caller is None else caller.above), (_owner(), next(_numbers))))
 
 
-class Owned(Taken):
+class Ownership(Acquired):
     """Something taken that others may wait for."""
 
     __slots__ = ("owner",)
 
     def __init__(self, owner: object = None) -> None:
-        # What `Taken` and `_owner` do, without calling them: this is made three times for a write.
+        # What `Acquired` and `_owner` do, without calling them: this is made three times for a write.
         self.thread, self.number = threading.get_ident(), next(_numbers)
         if owner is None:
-            asker = asking.get()
-            owner = self.thread if asker is None or asker.task is None else asker.task
+            caller = current_caller.get()
+            owner = self.thread if caller is None or caller.task is None else caller.task
         self.owner = owner
 
-    def is_callers(self) -> bool:
+    def is_held_by_caller(self) -> bool:
         """Whether it belongs to who asks now, or to somebody who waits for who asks now."""
         if self.owner == _owner():
             return True
-        asker = asking.get()
-        return asker is not None and any(self.owner == who and self.number < number for who, number in asker.above)
+        caller = current_caller.get()
+        return caller is not None and any(self.owner == who and self.number < number for who, number in caller.above)
 
 
 def reentrant(path: str | None = None) -> ReentrantLockError:
@@ -134,15 +134,15 @@ def not_locked(store: str, key: str) -> OptionError:
     )
 
 
-def give_back(start: Taken) -> None:
+def give_back(start: Acquired) -> None:
     """Give back all that this thread took since `start`; what was given back already is left alone."""
     for item in list(_remade):
-        giving: Callable[[Taken], None] | None = getattr(item, "give_back", None)
+        giving: Callable[[Acquired], None] | None = getattr(item, "give_back", None)
         if giving is not None:
             giving(start)
 
 
-class Gate:
+class ForkSafeLock:
     """A mutex, `lock`, that is free again in a forked child."""
 
     def __init__(self) -> None:
@@ -163,7 +163,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-class Turn(Owned):
+class QueueTicket(Ownership):
     """A place in a queue; its lock is taken until the place is the first."""
 
     __slots__ = ("lock",)
@@ -174,12 +174,12 @@ class Turn(Owned):
         self.lock.acquire()
 
 
-def turn_comes(turn: threading.Lock, deadline: float) -> bool:
+def wait_for_turn(turn: threading.Lock, deadline: float) -> bool:
     """Wait for a turn until the deadline, or until it is given up."""
-    over = given_up.get()
+    over = wait_cancelled.get()
     while True:
         left = min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)
-        if turn.acquire(timeout=left if over is None else min(left, LOOK)):
+        if turn.acquire(timeout=left if over is None else min(left, CANCEL_POLL_S)):
             return True
         if left == 0 or over is None or over():
             return False
@@ -201,29 +201,29 @@ class KeyQueues:
     def remake(self) -> None:
         """Start with empty queues."""
         self._gate = threading.Lock()
-        self._queues: dict[str, deque[Turn]] = {}
+        self._queues: dict[str, deque[QueueTicket]] = {}
 
     def held(self) -> list[str]:
         """The names that are owned now."""
         with self._gate:
             return list(self._queues)
 
-    def is_callers(self, name: str) -> bool:
+    def is_held_by_caller(self, name: str) -> bool:
         """Whether a name is owned by who asks, or by somebody who waits for who asks."""
         with self._gate:
             queue = self._queues.get(name)
             # An interrupt can have left an empty queue.
-            return queue is not None and len(queue) > 0 and queue[0].is_callers()
+            return queue is not None and len(queue) > 0 and queue[0].is_held_by_caller()
 
     @contextmanager
-    def hold(
+    def lock(
         self, names: Sequence[str], deadline: float, annotate: Callable[[ZarrantError], object] | None = None
     ) -> Iterator[None]:
         """Own `names` inside the block. LockTimeout at the deadline, with none of them owned; `annotate` says more of it."""
-        taken: list[tuple[str, Turn]] = []
+        taken: list[tuple[str, QueueTicket]] = []
         try:
             for name in names if len(names) == 1 else sorted(set(names)):
-                turn = Turn()
+                turn = QueueTicket()
                 # Noted first: an interrupt between joining the queue and noting it would leave an owner for ever.
                 taken.append((name, turn))
                 try:
@@ -239,35 +239,35 @@ class KeyQueues:
             finally:
                 self._leave_all(taken)  # what an interrupt kept from being left; the rest is known to be left
 
-    def _leave_all(self, taken: list[tuple[str, Turn]]) -> None:
+    def _leave_all(self, taken: list[tuple[str, QueueTicket]]) -> None:
         """Leave them, the last one first; what was left is taken off the list, so that a second call does the rest."""
         while taken:
             self._leave(*taken[-1])
             taken.pop()
 
-    def give_back(self, start: Taken) -> None:
+    def give_back(self, start: Acquired) -> None:
         """See `give_back`."""
         for name, queue in list(self._queues.items()):
             for turn in list(queue):
                 if turn.since(start):
                     self._leave(name, turn)
 
-    def _take(self, name: str, turn: Turn, deadline: float) -> None:
+    def _take(self, name: str, turn: QueueTicket, deadline: float) -> None:
         start = time.monotonic()
         with self._gate:
             queue = self._queues.setdefault(name, deque())
             queue.append(turn)
             if queue[0] is turn:
                 return
-            again = queue[0].is_callers()
+            again = queue[0].is_held_by_caller()
         if again:
             raise reentrant(name)
-        if not turn_comes(turn.lock, deadline):
+        if not wait_for_turn(turn.lock, deadline):
             raise LockTimeout(
                 "another thread of this process kept the lock", path=name, got=f"{time.monotonic() - start:.3f} s waited"
             )
 
-    def _leave(self, name: str, turn: Turn) -> None:
+    def _leave(self, name: str, turn: QueueTicket) -> None:
         with self._gate:
             queue = self._queues.get(name)
             if queue is None or turn not in queue:  # interrupted before joining, or forked since
@@ -280,13 +280,13 @@ class KeyQueues:
                 del self._queues[name]
 
 
-def in_turn(queues: KeyQueues, names: Mapping[str, str], deadline: float, store: str) -> AbstractContextManager[None]:
+def lock_names(queues: KeyQueues, names: Mapping[str, str], deadline: float, store: str) -> AbstractContextManager[None]:
     """Own names of queues; a timeout names the store, and the key that stands behind its name."""
-    return queues.hold(list(names), deadline, lambda error: error.annotate(store=store, key=names.get(str(error.path))))
+    return queues.lock(list(names), deadline, lambda error: error.annotate(store=store, key=names.get(str(error.path))))
 
 
 @contextmanager
-def locked_again(queues: KeyQueues, names: Mapping[str, str], held: Container[str], deadline: float, store: str) -> Iterator[None]:
+def lock_again(queues: KeyQueues, names: Mapping[str, str], held: Container[str], deadline: float, store: str) -> Iterator[None]:
     """Own names that are locked already, inside of their lock; it keeps threads apart that share the lock.
 
     OptionError for a name that is not locked: waiting for one more could be waiting for somebody who waits for us.
@@ -294,5 +294,5 @@ def locked_again(queues: KeyQueues, names: Mapping[str, str], held: Container[st
     for name, key in names.items():
         if name not in held:
             raise not_locked(store, key)
-    with in_turn(queues, names, deadline, store):
+    with lock_names(queues, names, deadline, store):
         yield
