@@ -122,7 +122,7 @@ import sys
 from zarrant.stores.local.store import FilesystemStore
 store = FilesystemStore(sys.argv[1], locking="lockfile", lock_timeout=100)
 for _ in range(int(sys.argv[2])):
-    with store.hold(["n", "d/m"]) as held:
+    with store.lock(["n", "d/m"]) as held:
         for key in ("n", "d/m"):
             blob = held.get(key)
             held.put(key, [b"%d" % (int(bytes(blob.data[0]) if blob else b"0") + 1)])

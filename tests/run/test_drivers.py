@@ -658,7 +658,7 @@ def test_an_interrupt_stops_the_operation_and_frees_its_locks(threads: int, tmp_
             return original(self, *args)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("zarrant.stores.local.store.HeldFiles.put_if", interrupted)
+            patch.setattr("zarrant.stores.local.store.LockedFiles.put_if", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 for _ in range(at + 2):
                     a[1::2] = at + 2

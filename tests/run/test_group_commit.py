@@ -17,7 +17,7 @@ from zarrant import requests
 from zarrant.errors import ChunkError, LockTimeout
 from zarrant.locking.local import wait_cancelled
 from zarrant.ops.group_commit import commit_together
-from zarrant.requests import Group, GroupCommit, Op
+from zarrant.requests import CommitGroup, GroupCommit, Op
 from zarrant.run import group_commit
 from zarrant.run.blocking import ExecutionContext, perform
 from zarrant.run.pool import shared_pool
@@ -192,7 +192,7 @@ def test_an_interrupted_leader_leaves_its_followers_a_leader() -> None:
     first_took, go = threading.Event(), threading.Event()
 
     def request(number: int, interrupted: bool) -> GroupCommit:
-        def lead(group: Group) -> Op[None]:
+        def lead(group: CommitGroup) -> Op[None]:
             if interrupted:
                 go.wait(20)
                 group.take()
@@ -200,7 +200,7 @@ def test_an_interrupted_leader_leaves_its_followers_a_leader() -> None:
                 raise KeyboardInterrupt
             done.extend(group.take())
             for taken in range(len(group.items)):
-                group.settle(taken, None)
+                group.resolve(taken, None)
             return
             yield
 

@@ -36,14 +36,14 @@ def value(blob):
 
 HOLD = """
 for _ in range(updates):
-    with store.hold(["n", "d/m"]) as held:
+    with store.lock(["n", "d/m"]) as held:
         for key in ("n", "d/m"):
             held.put(key, [b"%d" % (value(held.get(key)) + 1)])
 """
 
 HOLD_TWICE = """
 for _ in range(updates):
-    with store.hold(["n"]) as held:
+    with store.lock(["n"]) as held:
         count = value(held.get("n"))
         assert count >= 0, "half done work of another holder"
         held.put("n", [b"-1"])
@@ -89,7 +89,7 @@ for i in range(updates):
 # One chunk of 4-byte elements, each set by one writer, with no codec but bytes.
 ELEMENTS = """
 for i in range(updates):
-    with store.hold(["c/0"]) as held:
+    with store.lock(["c/0"]) as held:
         blob = held.get("c/0")
         data = bytearray(4 * TOTAL) if blob is None else bytearray(blob.data[0])
         at = number * updates + i
@@ -261,7 +261,7 @@ HAMMER = """
 i = 0
 while True:
     i += 1
-    with store.hold(["n"]) as held:
+    with store.lock(["n"]) as held:
         held.put("n", [bytes([i % 251]) * (1 + 40_000 * (i % 2))])
     store.put("n", [bytes([i % 251]) * (1 + 50_000 * (i % 3))])
     if i % 7 == 0:

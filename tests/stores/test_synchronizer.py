@@ -114,7 +114,7 @@ def test_writes_of_a_group_take_it_too(tmp_path: Path) -> None:
             held.put("d", [b"1"])
             with pytest.raises(LockTimeout):
                 together(lambda: store.put("d", [b"2"]))
-        inside.settle()
+        inside.commit()
         assert layer.calls.count("sync") == 4  # three of data, one of the directory
     assert service.log == [("a",), ("b",), ("c",), ("d",)]
     with store.lock(["d", "e"]) as held, held.write_batch() as inside:

@@ -13,10 +13,10 @@ from zarrant.storage import protocols
 api = pytest.importorskip("mypy.api")
 
 BLOCKING = (
-    *("Get", "GetWithin", "Put", "PutIf", "EraseIf", "Splice", "Erase", "List", "Hold", "Sync", "CheckUnlocked", "LockOwner"),
+    *("Get", "GetWithin", "Put", "PutIf", "EraseIf", "Splice", "Erase", "List", "Lock", "Sync", "CheckUnlocked", "LockOwner"),
     *("WriteBatch", "Versions", "Conditional", "PutAll", "EraseLink", "WithOptions", "Readable", "Writable", "ReadableWritable"),
 )
-COROUTINES = ("AsyncGet", "AsyncPut", "AsyncPutIf", "AsyncEraseIf", "AsyncErase", "AsyncList", "AsyncHold", "AsyncReadableWritable")
+COROUTINES = ("AsyncGet", "AsyncPut", "AsyncPutIf", "AsyncEraseIf", "AsyncErase", "AsyncList", "AsyncLock", "AsyncReadableWritable")
 ASYNC_READS, ASYNC_WRITES = {"AsyncGet", "AsyncList"}, {"AsyncPut", "AsyncErase"}
 MEMORY = {"Get", "Put", "PutIf", "EraseIf", "Splice", "Erase", "List", "Versions", "Conditional"}
 NODE = {"Readable", "Writable", "ReadableWritable"}

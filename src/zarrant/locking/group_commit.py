@@ -1,9 +1,9 @@
-"""Who waits for a group commit, and who leads it (what the leader does: `ops/group_commit.py`).
+"""The callers that wait for a group commit, and the one that leads it (what the leader does: `ops/group_commit.py`).
 
-In: a name (what is to be changed), an item, and how to wake the caller. The first to join a name leads: it does the work with
-all items that have come when it gets to it (`take`), tells each caller how it ended (`resolve`), and leaves the lead to
-the first who came too late (`leave`), so that nobody works for others without end. Callers wait by means of their own, threads
-or coroutines: nothing here waits. A forked child starts with nobody waiting.
+In: a name (the object to change), an item (the change), and a function that wakes the caller. The first caller that joins a name
+leads. It does the work with all items that have arrived by then (`take`), and tells each caller how it ended (`resolve`). Then it
+hands the lead to the first caller that came too late (`leave`), so that no caller works for others without end. Threads and
+coroutines wait in their own ways: nothing here waits. In a forked child nobody waits.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any
 from zarrant.locking.local import Acquired, Ownership, reentrant, remake_after_fork
 
 MAX_ITEMS = 256
-"""Items in one batch: other processes wait for the lock meanwhile."""
+"""Items in one batch. It bounds how long other processes wait for the lock."""
 
 
 class Entry(Ownership):
-    """What one caller wants done. `resolved` once it was, then `error` tells how; `leads` once the caller must act."""
+    """The item of one caller. `resolved`: it was done, and `error` is its error. `leads`: the caller must do the work itself."""
 
     __slots__ = ("error", "item", "leads", "name", "resolved", "taken", "wake")
 
@@ -48,7 +48,7 @@ class CommitQueues:
         remake_after_fork(self)
 
     def remake(self) -> None:
-        """Forget everybody."""
+        """Start with nobody waiting."""
         self._gate = threading.Lock()
         self._waiting: dict[Hashable, deque[Entry]] = {}
 
@@ -75,7 +75,7 @@ class CommitQueues:
         return batch
 
     def resolve(self, entry: Entry, error: Exception | None) -> None:
-        """Tell a caller how it ended."""
+        """Tell a caller how its item ended."""
         with self._gate:
             entry.error, entry.resolved = error, True
             if not entry.leads:
@@ -97,13 +97,13 @@ class CommitQueues:
             if queue and not queue[0].leads:
                 for each in queue:
                     each.taken = False
-                # Nothing comes between these two: whoever leads was woken.
+                # An interrupt cannot come between these two statements: an entry that leads was woken.
                 queue[0].leads = True
                 queue[0].wake()
         return True
 
     def give_back(self, start: Acquired) -> None:
-        """See `locking.local.give_back`. Entries that somebody acts for are settled by him."""
+        """See `locking.local.give_back`. The leader resolves the entries on which it works."""
         for queue in list(self._waiting.values()):
             for entry in list(queue):
                 if entry.since(start) or not queue[0].leads:

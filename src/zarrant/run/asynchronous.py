@@ -134,7 +134,7 @@ async def _answer_async(request: Request, context: ExecutionContext) -> Any:
         case Acknowledge():
             return await in_thread(lambda: commit(store), executor=context.executor)
         case CheckUnchanged(key, version):
-            return await _steady_async(key, version, store, calls)
+            return await _is_unchanged_async(key, version, store, calls)
         case Pause(seconds):
             return await asyncio.sleep(seconds)
         case ErasePrefix(_, link_only=True):
@@ -161,7 +161,7 @@ async def _locked_async(request: Locked, context: ExecutionContext) -> Any:
         return await _perform_steps(request.op, context.on(inside, context.outside or store))
 
 
-async def _steady_async(key: str, version: Version, store: Store, calls: Calls) -> bool:
+async def _is_unchanged_async(key: str, version: Version, store: Store, calls: Calls) -> bool:
     if calls.lock:
         return False  # who holds it is not known
     require(calls, "get", store)

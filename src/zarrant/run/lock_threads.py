@@ -49,7 +49,7 @@ class LockThreads:
         return self.children
 
 
-current_threads: ContextVar[LockThreads | None] = ContextVar("lanes", default=None)
+current_threads: ContextVar[LockThreads | None] = ContextVar("current_threads", default=None)
 """Tasks inherit it from the task that started them."""
 
 

@@ -91,7 +91,7 @@ class Synchronized(Forwarding):
             raise OptionError(
                 "not a synchronizer",
                 field="synchronizer",
-                expected='"auto", None, or an object with hold(keys, timeout)',
+                expected='"auto", None, or an object with lock(keys, timeout)',
                 got=repr(synchronizer),
             )
         if not capabilities(store).blocks:

@@ -97,7 +97,7 @@ class Layer(FileLayer):
 def told(monkeypatch: pytest.MonkeyPatch) -> set[int]:
     """What was logged in other tests counts for nothing here."""
     devices: set[int] = set()
-    monkeypatch.setattr(direct_io, "_told", devices)
+    monkeypatch.setattr(direct_io, "_logged_devices", devices)
     return devices
 
 

@@ -199,7 +199,7 @@ def test_the_calls_of_one_durable_put(tmp_path: Path, monkeypatch: pytest.Monkey
     ]  # fmt: skip
     # Directories are looked at once a second: whether they are links, and who may write there.
     monkeypatch.setattr("zarrant.stores.local.links.TRUSTED_S", 600)
-    monkeypatch.setattr("zarrant.locking.file_locks._LOOK_AGAIN", 600)
+    monkeypatch.setattr("zarrant.locking.file_locks._DIRECTORY_MODE_S", 600)
     time.sleep(1.1)
     store.put("a/b/k", [NEW])
     layer.calls.clear()
@@ -762,7 +762,7 @@ def test_a_group_syncs_each_directory_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("commit", ["commit", "sync"])
-def test_what_a_group_wrote_is_not_on_disk_before_it_is_settled(settle: str) -> None:
+def test_what_a_group_wrote_is_not_on_disk_before_it_is_committed(commit: str) -> None:
     system = SimulatedDisk()
     store = attach(system, durability="fsync")
 
@@ -772,12 +772,12 @@ def test_what_a_group_wrote_is_not_on_disk_before_it_is_settled(settle: str) -> 
     with store.write_batch() as inside:
         inside.put("d/k", [NEW])
         assert left() == {}
-        getattr(inside, settle)()
+        getattr(inside, commit)()
         assert left() == {"d/k": NEW}
         inside.put("d/l", [NEW])
         assert left() == {"d/k": NEW}
     assert left() == {"d/k": NEW, "d/l": NEW}
-    store.settle()
+    store.commit()
 
 
 def test_a_group_that_was_broken_off_lasts_from_the_next_sync_on() -> None:
@@ -815,7 +815,7 @@ def test_a_failed_sync_of_a_group_is_told_at_its_end(tmp_path: Path) -> None:
             layer.what = "directory"
             if middle:
                 with pytest.raises(StoreError):
-                    inside.settle()
+                    inside.commit()
             layer.what = "nothing" if middle else "directory"
         assert (caught.value.errno, caught.value.store, caught.value.key) == (errno.EIO, store.url, "d/k")
         layer.what = "nothing"
