@@ -75,7 +75,7 @@ def wait_until(true: Callable[[], bool]) -> None:
 
 
 def waiting() -> int:
-    return sum(len(queue) for queue in group_commit.groups._waiting.values())
+    return sum(len(queue) for queue in group_commit.commit_queues._waiting.values())
 
 
 def test_threads_that_wait_for_one_chunk_share_a_write(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -176,7 +176,7 @@ def kept() -> list[str]:
     queues = {"the store's queue": store_module._queues, "the process's queue": store_locks._queues}
     found = [name for name, queue in queues.items() if any(queue._queues.values())]
     found += [f"the gate of {name}" for name, queue in queues.items() if queue._gate.locked()]
-    found += ["a group commit"] if any(group_commit.groups._waiting.values()) else []
+    found += ["a group commit"] if any(group_commit.commit_queues._waiting.values()) else []
     found += [f"{each.budget.used} bytes of a pool" for each in pool._pools.values() if each.budget.used]
     live = [reference() for reference in locks._live.locks.values()]
     return found + [f"the lock of {lock.path}" for lock in live if lock is not None]

@@ -39,11 +39,11 @@ from zarrant import FilesystemStore, MemoryStore
 from zarrant.nodes.array import Array
 from zarrant.stores.wrappers import ReadOnly, Recording, WriteOnly
 from zarrant.stores.synchronizer import Synchronized
-from zarrant.stores.local.locked import HeldFiles
+from zarrant.stores.local.locked import LockedFiles
 import zarrant
 
 def check(
-    memory: MemoryStore, files: FilesystemStore, held_files: HeldFiles, read_only: ReadOnly, write_only: WriteOnly,
+    memory: MemoryStore, files: FilesystemStore, held_files: LockedFiles, read_only: ReadOnly, write_only: WriteOnly,
     recording: Recording, synchronized: Synchronized,
 ) -> None:
 """
