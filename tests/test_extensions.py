@@ -91,7 +91,7 @@ def test_unknown_name_lists_the_known_ones() -> None:
         (extensions.codecs, "zfp", "zfpy"),
         (extensions.codecs, "pcodec", "pcodec"),
         (extensions.codecs, "lz4", "numcodecs.lz4"),
-        (extensions.codecs, "delta", "zarr-python has it as 'numcodecs.delta'"),
+        (extensions.codecs, "delta", "Its name in Zarr V3 is 'numcodecs.delta'"),
         (extensions.codecs, "zfp", "not supported yet"),
         (extensions.codecs, "qqqqqq", "zarrant.codecs"),
         (extensions.codecs, "imagecodecs_jpeg2k", "imagecodecs"),

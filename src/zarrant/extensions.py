@@ -221,10 +221,10 @@ def _load(target: Target) -> Any:
     return getattr(import_module(module), attribute)
 
 
-# Codecs of the numcodecs package that may be written under their long names here, and those that may not:
+# Codecs of the numcodecs package, which have long names in V3:
 # https://numcodecs.readthedocs.io/en/stable/zarr3.html
-_IN_NUMCODECS = "adler32|bz2|crc32|fletcher32|jenkins_lookup3|lz4|lzma|shuffle|zlib"
-_FILTERS_OF_NUMCODECS = "astype|bitround|delta|fixedscaleoffset|packbits|quantize"
+_IN_NUMCODECS = "adler32|bz2|crc32|fletcher32|jenkins_lookup3|lz4|lzma|shuffle|zlib|astype|delta|fixedscaleoffset|quantize"
+_FILTERS = ("Delta", "FixedScaleOffset", "Quantize", "AsType", "BitRound", "PackBits")
 
 codecs = Registry(
     "codecs",
@@ -238,9 +238,13 @@ codecs = Registry(
         "crc32c": "zarrant.codecs.library.crc32c:Crc32c",
         "vlen-utf8": "zarrant.codecs.library.vlen:VlenUtf8",
         "vlen-bytes": "zarrant.codecs.library.vlen:VlenBytes",
+        "numcodecs.crc32c": "zarrant.codecs.library.crc32c:NumcodecsCrc32c",
+        **{f"numcodecs.{name.lower()}": f"zarrant.codecs.library.numcodecs_filters:{name}" for name in _FILTERS},
         "bitround": "zarrant.codecs.library.bitround:BitRound",
+        "cast_value": "zarrant.codecs.library.cast_value:CastValue",
         "packbits": "zarrant.codecs.library.packbits:PackBits",
         "reshape": "zarrant.codecs.library.reshape:Reshape",
+        "scale_offset": "zarrant.codecs.library.scale_offset:ScaleOffset",
     },
     contract=Contract(
         ("from_json", "to_json", "resolve"), ("name",), {"kind": ("array_to_array", "array_to_bytes", "bytes_to_bytes")}
@@ -249,7 +253,6 @@ codecs = Registry(
     aliases={"endian": "bytes"},  # the name of `bytes` in drafts of the specification
     hints=[
         (_IN_NUMCODECS, r"Its name in Zarr V3 is 'numcodecs.\g<0>'"),
-        (_FILTERS_OF_NUMCODECS, r"No codec but 'transpose' maps arrays to arrays yet; zarr-python has it as 'numcodecs.\g<0>'"),
         (r"zfp|zfpy", "It is not supported yet; zarr-python has it as 'numcodecs.zfpy', with the package 'zfpy'"),
         (r"pcodec|pco", "It is not supported yet; zarr-python has it as 'numcodecs.pcodec', with the package 'pcodec'"),
         (r"imagecodecs_\w+", "It is not supported yet; zarr-python has it with the package 'imagecodecs'"),

@@ -299,7 +299,6 @@ def test_bombs(name: str, tmp_path: Any) -> None:
 DOCUMENTS: list[tuple[str, Any, type[Exception], str]] = [
     ("codecs", [{"name": "bytes"}, {"name": "mystery"}], UnknownExtensionError, "$.codecs[1]"),
     ("codecs", [{"name": "zstd", "configuration": {"level": 1, "checksum": False}}], MetadataError, "$.codecs"),
-    ("codecs", [], MetadataError, "$.codecs"),
     ("data_type", "uint17", UnknownExtensionError, "$.data_type"),
     ("chunk_grid", {"name": "hexagonal"}, UnknownExtensionError, "$.chunk_grid"),
     ("chunk_grid", {"name": "regular", "configuration": {"chunk_shape": [0, 4]}}, MetadataError, "$.chunk_grid"),

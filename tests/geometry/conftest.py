@@ -8,40 +8,40 @@ import numpy as np
 import pytest
 
 from zarrant.geometry.grid import ChunkGrid
-from zarrant.geometry.region import Boxes, Cells, Region
+from zarrant.geometry.region import ChunkSelections, CopyPlan, Region
 
 
-def copy_boxes(boxes: Boxes, cell: np.ndarray, values: np.ndarray, write: bool) -> None:
-    """Copy boxes one after the other between one cell and the values; all boxes must lie inside of both."""
-    for cell_start, value_start, shape in zip(boxes.cell_start, boxes.value_start, boxes.shape, strict=True):
-        ends = cell_start + (shape - 1) * boxes.step
+def copy_boxes(boxes: CopyPlan, chunk: np.ndarray, values: np.ndarray, write: bool) -> None:
+    """Copy boxes one after the other between one chunk and the values; all boxes must lie inside of both."""
+    for chunk_start, value_start, shape in zip(boxes.chunk_start, boxes.value_start, boxes.shape, strict=True):
+        ends = chunk_start + (shape - 1) * boxes.step
         assert (shape >= 1).all()
-        assert (cell_start >= 0).all()
-        assert (ends < cell.shape).all()
+        assert (chunk_start >= 0).all()
+        assert (ends < chunk.shape).all()
         assert (value_start >= 0).all()
         assert (value_start + shape <= values.shape).all()
-        there = tuple(slice(a, b + 1, s) for a, b, s in zip(cell_start, ends, boxes.step, strict=True))
+        there = tuple(slice(a, b + 1, s) for a, b, s in zip(chunk_start, ends, boxes.step, strict=True))
         here = tuple(slice(a, a + n) for a, n in zip(value_start, shape, strict=True))
         if write:
-            cell[there] = values[here]
+            chunk[there] = values[here]
         else:
-            values[here] = cell[there]
+            values[here] = chunk[there]
 
 
-def check_columns(cells: Cells, grid: ChunkGrid) -> None:
-    """Columns are int64, C-contiguous, in C order of the cells, and `boxes` of a range is that of its rows put together."""
-    assert cells.index.shape == (cells.n, grid.ndim)
-    assert cells.full.shape == (cells.n,)
-    index = [tuple(row) for row in cells.index.tolist()]
+def check_columns(selections: ChunkSelections, grid: ChunkGrid) -> None:
+    """Columns are int64, C-contiguous, in C order of the chunks, and `boxes` of a range is that of its rows put together."""
+    assert selections.index.shape == (selections.n, grid.ndim)
+    assert selections.full.shape == (selections.n,)
+    index = [tuple(row) for row in selections.index.tolist()]
     assert index == sorted(set(index))
-    lo, hi = cells.n // 3, cells.n
-    boxes = cells.boxes(lo, hi)
-    for column in (cells.index, *boxes):
+    lo, hi = selections.n // 3, selections.n
+    boxes = selections.boxes(lo, hi)
+    for column in (selections.index, *boxes):
         assert column.dtype == np.int64
         assert column.flags.c_contiguous
     assert set(boxes.row.tolist()) == set(range(hi - lo))
-    for name in ("cell_start", "value_start", "shape"):
-        parts = [getattr(cells.boxes(i, i + 1), name) for i in range(lo, hi)]
+    for name in ("chunk_start", "value_start", "shape"):
+        parts = [getattr(selections.boxes(i, i + 1), name) for i in range(lo, hi)]
         joined = np.concatenate(parts) if parts else np.empty((0, grid.ndim))
         assert np.array_equal(getattr(boxes, name), joined)
 
@@ -54,25 +54,25 @@ def simulate(
     write: bool,
     bounds: Sequence[int],
 ) -> None:
-    """Split by the first chunk shape, each cell by the next, and so on; copy; and compare `full` with what was touched."""
+    """Split by the first chunk shape, each chunk by the next, and so on; copy; and compare `full` with what was touched."""
     grid = ChunkGrid.regular(array.shape, chunks[0])
-    cells = region.split(grid, bounds)
-    check_columns(cells, grid)
-    for i in range(cells.n):
-        index = tuple(cells.index[i].tolist())
+    selections = region.split(grid, bounds)
+    check_columns(selections, grid)
+    for i in range(selections.n):
+        index = tuple(selections.index[i].tolist())
         there = tuple(slice(a, a + n) for a, n in zip(grid.origin(index), grid.chunk_shape(index), strict=True))
-        cell = array[there] if there else array
-        extent = cells.extent(i)
-        inside = tuple(slice(0, n) for n in extent)
-        touched = np.zeros(cell.shape, bool)
-        copy_boxes(cells.boxes(i, i + 1), touched, np.ones(values.shape, bool), write=True)
+        chunk = array[there] if there else array
+        shape = selections.shape(i)
+        inside = tuple(slice(0, n) for n in shape)
+        touched = np.zeros(chunk.shape, bool)
+        copy_boxes(selections.boxes(i, i + 1), touched, np.ones(values.shape, bool), write=True)
         assert touched.any()
         assert touched.sum() == touched[inside].sum()
-        assert cells.full[i] == touched[inside].all()
+        assert selections.full[i] == touched[inside].all()
         if len(chunks) > 1:
-            simulate(cells.region(i), cell, values, chunks[1:], write, extent)
+            simulate(selections.region(i), chunk, values, chunks[1:], write, shape)
         else:
-            copy_boxes(cells.boxes(i, i + 1), cell, values, write)
+            copy_boxes(selections.boxes(i, i + 1), chunk, values, write)
 
 
 @pytest.fixture(scope="session")

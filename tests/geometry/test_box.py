@@ -34,7 +34,7 @@ def test_set_operations_agree_with_marked_arrays(a: ArraySubset, data: st.DataOb
     shape = tuple(data.draw(st.integers(0, 9)) for _ in range(a.ndim))
     clipped = a.clip(shape)
     assert np.array_equal(marked(clipped), marked(a) & marked(ArraySubset.full(shape)))
-    assert all(stop <= extent for stop, extent in zip(clipped.stop, shape, strict=True))
+    assert all(stop <= length for stop, length in zip(clipped.stop, shape, strict=True))
     assert a.shift((2,) * a.ndim).shift((-2,) * a.ndim) == a
 
 

@@ -13,15 +13,15 @@ from zarrant.geometry.grid import ChunkGrid, RegularDimension
 
 
 @given(st.integers(0, 60), st.integers(1, 70))
-def test_regular_dimension_agrees_with_counting(extent: int, size: int) -> None:
-    dimension = RegularDimension(extent, size)
-    cell_of = [i // size for i in range(extent)]
-    assert dimension.cells == len(set(cell_of))
-    assert dimension.locate(np.arange(extent)).tolist() == cell_of
-    cells = np.arange(dimension.cells)
-    assert dimension.start(cells).tolist() == [cell_of.index(cell) for cell in cells]
-    assert dimension.length(cells).tolist() == [size] * dimension.cells
-    assert dimension.length(cells).dtype == np.int64
+def test_regular_dimension_agrees_with_counting(length: int, size: int) -> None:
+    dimension = RegularDimension(length, size)
+    chunk_of = [i // size for i in range(length)]
+    assert dimension.n_chunks == len(set(chunk_of))
+    assert dimension.locate(np.arange(length)).tolist() == chunk_of
+    chunks = np.arange(dimension.n_chunks)
+    assert dimension.start(chunks).tolist() == [chunk_of.index(chunk) for chunk in chunks]
+    assert dimension.length(chunks).tolist() == [size] * dimension.n_chunks
+    assert dimension.length(chunks).dtype == np.int64
     assert dimension.uniform == size
     assert dimension.resized(7) == RegularDimension(7, size)
 
@@ -32,7 +32,7 @@ grids = st.integers(0, 3).flatmap(
 
 
 @given(grids)
-def test_the_cells_tile_the_array(grid: ChunkGrid) -> None:
+def test_the_chunks_tile_the_array(grid: ChunkGrid) -> None:
     seen = np.zeros(grid.array_shape, int)
     indices = list(itertools.product(*map(range, grid.grid_shape)))
     for index in indices:
@@ -48,9 +48,9 @@ def test_the_cells_tile_the_array(grid: ChunkGrid) -> None:
 
 
 @given(grids, st.data())
-def test_chunks_in_are_the_cells_that_share_an_element(grid: ChunkGrid, data: st.DataObject) -> None:
-    start = tuple(data.draw(st.integers(0, extent)) for extent in grid.array_shape)
-    shape = tuple(data.draw(st.integers(0, extent - a)) for a, extent in zip(start, grid.array_shape, strict=True))
+def test_chunks_in_are_the_chunks_that_share_an_element(grid: ChunkGrid, data: st.DataObject) -> None:
+    start = tuple(data.draw(st.integers(0, length)) for length in grid.array_shape)
+    shape = tuple(data.draw(st.integers(0, length - a)) for a, length in zip(start, grid.array_shape, strict=True))
     subset = ArraySubset(start, shape)
     found = grid.chunks_in(subset)
     for index in itertools.product(*map(range, grid.grid_shape)):
@@ -58,7 +58,7 @@ def test_chunks_in_are_the_cells_that_share_an_element(grid: ChunkGrid, data: st
         assert found.contains(ArraySubset(index, (1,) * grid.ndim)) == meets
 
 
-def test_with_shape_keeps_the_cells() -> None:
+def test_with_shape_keeps_the_chunks() -> None:
     grid = ChunkGrid.regular((10, 4), (4, 4)).with_shape((0, 9))
     assert (grid.array_shape, grid.grid_shape, grid.uniform_shape) == ((0, 9), (0, 3), (4, 4))
     with pytest.raises(ShapeError):
@@ -67,7 +67,7 @@ def test_with_shape_keeps_the_cells() -> None:
         grid.with_shape((-1, 3))
 
 
-def test_a_scalar_has_one_cell() -> None:
+def test_a_scalar_has_one_chunk() -> None:
     grid = ChunkGrid.regular((), ())
     assert (grid.n_chunks, grid.grid_shape, grid.origin(()), grid.uniform_shape) == (1, (), (), ())
     assert grid.chunks_in(ArraySubset.full(())).size == 1

@@ -43,7 +43,7 @@ def test_many_keys_are_each_key_and_parse_back(encoding: KeyEncoding, ndim: int,
         assert all(encoding.parse(key, ndim + 1) is None for key in keys)
 
 
-def test_the_scalar_key_of_v2_is_also_a_cell_of_one_dimension() -> None:
+def test_the_scalar_key_of_v2_is_also_a_chunk_of_one_dimension() -> None:
     encoding = KeyEncoding("v2")
     assert (encoding.parse("0"), encoding.parse("0", 1), encoding.parse("0", 0)) == ((0,), (0,), ())
     assert encoding.parse("1", 0) is None

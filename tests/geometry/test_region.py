@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zarrant.errors import BoundsError, ShapeError
-from zarrant.geometry.axis import Axis, cut
 from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.points import Points, points_region
-from zarrant.geometry.region import Product, Region, _in_one_cell, _ProductCells, box_region
+from zarrant.geometry.region import Product, Region, _in_one_chunk, _ProductSelections, box_region
+from zarrant.geometry.segments import Axis, cut
 
 
 @st.composite
@@ -26,10 +26,10 @@ def shapes(draw: st.DrawFn, least: int = 0) -> tuple[tuple[int, ...], list[tuple
 @st.composite
 def products(draw: st.DrawFn, shape: tuple[int, ...]) -> Product:
     axes = []
-    for extent in shape:
+    for length in shape:
         step = draw(st.integers(1, 4))
-        starts = draw(st.lists(st.integers(0, extent - 1), max_size=4)) if extent else []
-        counts = [draw(st.integers(0, (extent - 1 - start) // step + 1)) for start in starts]
+        starts = draw(st.lists(st.integers(0, length - 1), max_size=4)) if length else []
+        counts = [draw(st.integers(0, (length - 1 - start) // step + 1)) for start in starts]
         columns = (np.array(column, np.int64) for column in (starts, np.cumsum([0, *counts])[:-1], counts))
         axes.append(Axis(*columns, step))
     return Product(tuple(axes))
@@ -38,7 +38,7 @@ def products(draw: st.DrawFn, shape: tuple[int, ...]) -> Product:
 @st.composite
 def point_lists(draw: st.DrawFn, shape: tuple[int, ...]) -> Points:
     length = draw(st.integers(0, 12)) if math.prod(shape) else 0
-    coords = [[draw(st.integers(0, extent - 1)) for extent in shape] for _ in range(length)]
+    coords = [[draw(st.integers(0, length - 1)) for length in shape] for _ in range(length)]
     return points_region(np.array(coords, np.int64).reshape(length, len(shape)))
 
 
@@ -101,54 +101,54 @@ def test_a_transposed_region_is_that_of_the_transposed_arrays(copy_by, given_sha
 
 
 def test_boxes_of_values_start_where_asked() -> None:
-    cells = box_region(ArraySubset((3, 0), (4, 2)), (10, 20)).split(ChunkGrid.regular((8, 2), (4, 2)), (8, 2))
-    boxes = cells.boxes(0, 2)
-    assert cells.index.tolist() == [[0, 0], [1, 0]]
+    chunks = box_region(ArraySubset((3, 0), (4, 2)), (10, 20)).split(ChunkGrid.regular((8, 2), (4, 2)), (8, 2))
+    boxes = chunks.boxes(0, 2)
+    assert chunks.index.tolist() == [[0, 0], [1, 0]]
     assert boxes.row.tolist() == [0, 1]
     assert boxes.value_start.tolist() == [[10, 20], [11, 20]]
-    assert boxes.cell_start.tolist() == [[3, 0], [0, 0]]
+    assert boxes.chunk_start.tolist() == [[3, 0], [0, 0]]
     assert boxes.shape.tolist() == [[1, 2], [3, 2]]
 
 
-def test_rows_count_from_the_first_cell_asked_for() -> None:
+def test_rows_count_from_the_first_chunk_asked_for() -> None:
     points = points_region(np.array([[9], [0], [5], [9]]))
-    cells = points.split(ChunkGrid.regular((10,), (5,)), (10,))
-    assert cells.n == 2
-    boxes = cells.boxes(1, 2)
+    chunks = points.split(ChunkGrid.regular((10,), (5,)), (10,))
+    assert chunks.n == 2
+    boxes = chunks.boxes(1, 2)
     assert boxes.row.tolist() == [0, 0, 0]
     assert boxes.value_start.tolist() == [[0], [2], [3]]
-    assert boxes.cell_start.tolist() == [[4], [0], [4]]
-    assert cells.boxes(1, 1).row.tolist() == []
+    assert boxes.chunk_start.tolist() == [[4], [0], [4]]
+    assert chunks.boxes(1, 1).row.tolist() == []
 
 
-def test_no_dimensions_is_one_cell_and_one_box() -> None:
+def test_no_dimensions_is_one_chunk_and_one_box() -> None:
     grid = ChunkGrid.regular((), ())
     for region in (Product(()), points_region(np.empty((1, 0), np.int64))):
-        cells = region.split(grid, ())
-        assert (cells.n, cells.index.shape, cells.full.tolist(), cells.extent(0)) == (1, (1, 0), [True], ())
-        boxes = cells.boxes(0, 1)
+        chunks = region.split(grid, ())
+        assert (chunks.n, chunks.index.shape, chunks.full.tolist(), chunks.shape(0)) == (1, (1, 0), [True], ())
+        boxes = chunks.boxes(0, 1)
         assert (boxes.row.tolist(), boxes.shape.shape, boxes.step.shape) == ([0], (1, 0), (0,))
-        assert cells.region(0).ndim == region.transpose(()).ndim == 0
+        assert chunks.region(0).ndim == region.transpose(()).ndim == 0
     none = points_region(np.empty((0, 0), np.int64))
     assert none.split(grid, ()).n == 0
 
 
 @pytest.mark.parametrize("shape", [(0,), (0, 5), (5, 0)])
-def test_nothing_is_touched_over_no_extent(shape: tuple[int, ...]) -> None:
+def test_nothing_is_touched_in_an_array_without_elements(shape: tuple[int, ...]) -> None:
     grid = ChunkGrid.regular(shape, (3,) * len(shape))
     for region in (box_region(ArraySubset.full(shape)), points_region(np.empty((0, len(shape)), np.int64))):
-        cells = region.split(grid, shape)
-        assert cells.n == 0
-        assert cells.index.shape == (0, len(shape))
-        assert cells.boxes(0, 0).shape.shape == (0, len(shape))
+        chunks = region.split(grid, shape)
+        assert chunks.n == 0
+        assert chunks.index.shape == (0, len(shape))
+        assert chunks.boxes(0, 0).shape.shape == (0, len(shape))
 
 
 def test_bounds_are_those_given_not_those_of_the_grid() -> None:
     """A subchunk at the array's edge is full when the part that exists is covered."""
     grid = ChunkGrid.regular((8,), (4,))
-    cells = box_region(ArraySubset((0,), (6,))).split(grid, (6,))
-    assert cells.full.tolist() == [True, True]
-    assert cells.extent(1) == (2,)
+    chunks = box_region(ArraySubset((0,), (6,))).split(grid, (6,))
+    assert chunks.full.tolist() == [True, True]
+    assert chunks.shape(1) == (2,)
     assert box_region(ArraySubset((0,), (6,))).split(grid, (8,)).full.tolist() == [True, False]
 
 
@@ -171,7 +171,7 @@ def test_dimensions_must_agree() -> None:
 
 
 def test_grids_beyond_64_bits() -> None:
-    """More cells, and more elements a cell, than an int64 can count."""
+    """More chunks, and more elements a chunk, than an int64 can count."""
     coords = np.array([[2**40, 0, 3], [0, 2**40, 3], [2**40, 0, 3]])
     many = points_region(coords).split(ChunkGrid.regular((2**41,) * 3, (1,) * 3), (2**41,) * 3)
     assert many.index.tolist() == [[0, 2**40, 3], [2**40, 0, 3]]
@@ -185,50 +185,52 @@ def test_grids_beyond_64_bits() -> None:
 
 @settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1))
-def test_many_cells_at_once_agree_with_arithmetic(seed: int) -> None:
+def test_many_chunks_at_once_agree_with_arithmetic(seed: int) -> None:
     rng = np.random.default_rng(seed)
     shape, chunk = rng.integers(20, 60, 3), rng.integers(2, 7, 3)
     start = rng.integers(0, shape)
     length = rng.integers(1, shape - start + 1)
     subset = ArraySubset(tuple(start.tolist()), tuple(length.tolist()))
     grid = ChunkGrid.regular(shape.tolist(), chunk.tolist())
-    cells = box_region(subset).split(grid, grid.array_shape)
+    chunks = box_region(subset).split(grid, grid.array_shape)
     touched = grid.chunks_in(subset)
-    assert cells.n == touched.size
-    expected = np.stack(np.unravel_index(np.arange(cells.n), touched.shape), axis=1) + np.array(touched.start)
-    assert np.array_equal(cells.index, expected)
-    boxes = cells.boxes(0, cells.n)
+    assert chunks.n == touched.size
+    expected = np.stack(np.unravel_index(np.arange(chunks.n), touched.shape), axis=1) + np.array(touched.start)
+    assert np.array_equal(chunks.index, expected)
+    boxes = chunks.boxes(0, chunks.n)
     origin = expected * chunk
     low, high = np.maximum(origin, start), np.minimum(origin + chunk, start + length)
-    assert np.array_equal(boxes.cell_start, low - origin)
+    assert np.array_equal(boxes.chunk_start, low - origin)
     assert np.array_equal(boxes.value_start, low - start)
     assert np.array_equal(boxes.shape, high - low)
-    assert np.array_equal(cells.full, ((low == origin) & (high == np.minimum(origin + chunk, shape))).all(axis=1))
+    assert np.array_equal(chunks.full, ((low == origin) & (high == np.minimum(origin + chunk, shape))).all(axis=1))
 
 
 @given(st.data())
-def test_a_box_in_one_cell_is_cut_as_any_other(draw: st.DataObject) -> None:
-    """The short cut for one cell gives what the general cut gives."""
+def test_a_box_in_one_chunk_is_cut_as_any_other(draw: st.DataObject) -> None:
+    """The short cut for one chunk gives what the general cut gives."""
     side = st.tuples(st.integers(1, 9), st.integers(0, 30), st.integers(1, 9), st.integers(0, 5))
     sides = draw.draw(st.lists(side, min_size=1, max_size=3))
     grid = ChunkGrid.regular([start + count + over for _, start, count, over in sides], [size for size, *_ in sides])
     bounds = [start + count + over for _, start, count, over in sides]
     axes = tuple(Axis.segment(start, count, value=7) for _, start, count, _ in sides)
-    alone = _in_one_cell(axes, grid, bounds)
+    alone = _in_one_chunk(axes, grid, bounds)
     crossed = any(start // size != (start + count - 1) // size for size, start, count, _ in sides)
     assert (alone is None) == crossed
     if alone is None:
         return
     pieces = tuple(cut(*each) for each in zip(axes, grid.dimensions, bounds, strict=True))
-    general = _ProductCells(1, np.array([[int(p.cells[0]) for p in pieces]]), np.array([all(p.full[0] for p in pieces)]), pieces)
+    general = _ProductSelections(
+        1, np.array([[int(p.chunks[0]) for p in pieces]]), np.array([all(p.full[0] for p in pieces)]), pieces
+    )
     assert alone.n == 1
     assert alone.index.tolist() == general.index.tolist()
     assert alone.full.tolist() == general.full.tolist()
-    assert alone.extent(0) == general.extent(0)
-    assert alone.extents(0, 1).tolist() == general.extents(0, 1).tolist()
+    assert alone.shape(0) == general.shape(0)
+    assert alone.shapes(0, 1).tolist() == general.shapes(0, 1).tolist()
     for mine, theirs in zip(alone.boxes(0, 1), general.boxes(0, 1), strict=True):
         assert (mine.tolist(), mine.dtype) == (theirs.tolist(), theirs.dtype)
-    inner = ChunkGrid.regular(alone.extent(0), [1] * len(sides))
-    again = [cells.region(0).split(inner, alone.extent(0)) for cells in (alone, general)]
+    inner = ChunkGrid.regular(alone.shape(0), [1] * len(sides))
+    again = [chunks.region(0).split(inner, alone.shape(0)) for chunks in (alone, general)]
     assert again[0].index.tolist() == again[1].index.tolist()
     assert alone.boxes(0, 0).row.size == 0

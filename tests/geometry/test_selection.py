@@ -16,14 +16,14 @@ shapes = st.lists(st.integers(0, 8), max_size=3).map(tuple)
 
 
 @st.composite
-def slices(draw: st.DrawFn, extent: int) -> slice:
-    ends = st.none() | st.integers(-extent - 2, extent + 2)
+def slices(draw: st.DrawFn, length: int) -> slice:
+    ends = st.none() | st.integers(-length - 2, length + 2)
     return slice(draw(ends), draw(ends), draw(st.none() | st.integers(1, 4) | st.integers(-4, -1)))
 
 
 @st.composite
 def basic_items(draw: st.DrawFn, shape: tuple[int, ...]) -> Any:
-    kinds = [slices(extent) | st.integers(-extent, extent - 1) if extent else slices(extent) for extent in shape]
+    kinds = [slices(length) | st.integers(-length, length - 1) if length else slices(length) for length in shape]
     items = [draw(kind) for kind in kinds]
     if draw(st.booleans()):
         low = draw(st.integers(0, len(items)))
@@ -36,23 +36,23 @@ def basic_items(draw: st.DrawFn, shape: tuple[int, ...]) -> Any:
 @st.composite
 def orthogonal_items(draw: st.DrawFn, shape: tuple[int, ...]) -> tuple:
     items: list[Any] = []
-    for extent in shape:
+    for length in shape:
         kind = draw(st.sampled_from(["slice", "int", "list", "array", "mask"]))
         if kind == "mask":
-            items.append(np.array(draw(st.lists(st.booleans(), min_size=extent, max_size=extent)), bool))
-        elif kind == "slice" or not extent:
-            items.append(draw(slices(extent)))
+            items.append(np.array(draw(st.lists(st.booleans(), min_size=length, max_size=length)), bool))
+        elif kind == "slice" or not length:
+            items.append(draw(slices(length)))
         elif kind == "int":
-            items.append(draw(st.integers(-extent, extent - 1)))
+            items.append(draw(st.integers(-length, length - 1)))
         else:
-            coords = draw(st.lists(st.integers(-extent, extent - 1), max_size=9))
+            coords = draw(st.lists(st.integers(-length, length - 1), max_size=9))
             items.append(coords if kind == "list" else np.array(coords, np.int32))
     return tuple(items)
 
 
 def ix(items: tuple, shape: tuple[int, ...]) -> tuple[tuple, tuple[int, ...]]:
     """The index of `np.ix_` for an orthogonal selection, and the dimensions that integers drop."""
-    lines = [np.arange(extent)[item] for item, extent in zip(items, shape, strict=True)]
+    lines = [np.arange(length)[item] for item, length in zip(items, shape, strict=True)]
     dropped = tuple(j for j, line in enumerate(lines) if np.ndim(line) == 0)
     return np.ix_(*[np.atleast_1d(line) for line in lines]), dropped
 
@@ -122,9 +122,9 @@ def test_orthogonal_is_ix(copy_by, shape: tuple[int, ...], data: st.DataObject) 
 def point_arrays(draw: st.DrawFn, shape: tuple[int, ...]) -> tuple:
     out = tuple(draw(st.lists(st.integers(0, 4), max_size=3)))
     items = []
-    for extent in shape:
+    for length in shape:
         own = tuple(draw(st.sampled_from([n, 1])) for n in out)[draw(st.integers(0, len(out))) :]
-        coords = draw(st.lists(st.integers(-extent, extent - 1), min_size=math.prod(own), max_size=math.prod(own)))
+        coords = draw(st.lists(st.integers(-length, length - 1), min_size=math.prod(own), max_size=math.prod(own)))
         items.append(np.array(coords, np.int64).reshape(own))
     return tuple(items)
 
@@ -148,17 +148,17 @@ def test_a_mask_is_numpys(copy_by, shape: tuple[int, ...], data: st.DataObject) 
 
 
 @given(shapes, st.data())
-def test_blocks_are_the_elements_of_their_cells(copy_by, shape: tuple[int, ...], data: st.DataObject) -> None:
+def test_blocks_are_the_elements_of_their_chunks(copy_by, shape: tuple[int, ...], data: st.DataObject) -> None:
     chunks = draw_chunks(data, shape)
     grid = ChunkGrid.regular(shape, chunks[0])
     items, index = [], []
-    for cells, extent, size in zip(grid.grid_shape, shape, chunks[0], strict=True):
-        item = data.draw(slices(cells).map(lambda s: slice(s.start, s.stop)) | st.integers(-cells, max(cells - 1, -cells)))
-        if not cells and isinstance(item, int):
+    for count, length, size in zip(grid.grid_shape, shape, chunks[0], strict=True):
+        item = data.draw(slices(count).map(lambda s: slice(s.start, s.stop)) | st.integers(-count, max(count - 1, -count)))
+        if not count and isinstance(item, int):
             item = slice(None)
-        chosen = np.atleast_1d(np.arange(cells)[item])
+        chosen = np.atleast_1d(np.arange(count)[item])
         items.append(item)
-        index.append(np.flatnonzero(np.isin(np.arange(extent) // size, chosen)))
+        index.append(np.flatnonzero(np.isin(np.arange(length) // size, chosen)))
     selection = block(tuple(items), grid)
     check(copy_by, selection, numbered(shape), np.ix_(*index) if index else (), chunks)
     assert selection.region.split(grid, shape).full.all()
@@ -365,6 +365,6 @@ def test_runs_of_indices_are_one_segment() -> None:
 def test_huge_arrays_cost_what_is_selected() -> None:
     shape = (2**62, 2**62)
     selection = basic(np.s_[:: 2**61, -1], shape)
-    cells = selection.region.split(ChunkGrid.regular(shape, (1, 2**62)), shape)
+    chunks = selection.region.split(ChunkGrid.regular(shape, (1, 2**62)), shape)
     assert selection.out_shape == (2,)
-    assert cells.index.tolist() == [[0, 0], [2**61, 0]]
+    assert chunks.index.tolist() == [[0, 0], [2**61, 0]]

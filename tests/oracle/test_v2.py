@@ -94,6 +94,18 @@ class TestZarrPython:
         zarr.create_array(tmp_path / "z", data=data, zarr_format=2, **options)
         check_both_ways(zarr, tmp_path / "z", data)
 
+    def test_text_of_variable_length(self, zarr: Any, tmp_path: Path) -> None:
+        texts = np.array(["a", "bb", "é", "", "\N{SNOWMAN}" * 9], dtype=object)
+        theirs = zarr.create_array(tmp_path / "z", shape=(5,), chunks=(2,), dtype=str, zarr_format=2)
+        theirs[...] = texts
+        ours = zarrant.open_array(tmp_path / "z")
+        assert ours[:].tolist() == texts.tolist()
+        ours[1:4] = "changed"
+        ours.append(np.array(["more"], dtype=object))
+        assert zarr.open_array(tmp_path / "z")[:].tolist() == ["a", *["changed"] * 3, texts[4], "more"]
+        zarrant.create_array(tmp_path / "a", data=texts.astype("T"), zarr_format=2)
+        assert zarr.open_array(tmp_path / "a")[:].tolist() == texts.tolist()
+
     def test_groups_and_copies(self, zarr: Any, tmp_path: Path) -> None:
         root = zarr.open_group(tmp_path / "g", mode="w", zarr_format=2)
         root.attrs["title"] = "t"

@@ -31,7 +31,7 @@ class DictStore:
         self.objects: dict[str, tuple[bytes, int]] = {}
         self.versions = itertools.count(1)
         self.used = {"blocking": 0, "coroutine": 0}
-        self.lock = threading.Lock()
+        self.mutex = threading.Lock()
 
     def _get(self, key: str) -> Blob | None:
         found = self.objects.get(key)
@@ -47,12 +47,12 @@ class DictStore:
         return Blob(tuple(memoryview(found[0])[start:stop] for start, stop in spans), found[1], len(found[0]))
 
     def _put(self, key: str, parts: Sequence[Buffer]) -> Version:
-        with self.lock:
+        with self.mutex:
             self.objects[key] = (b"".join(parts), next(self.versions))
             return self.objects[key][1]
 
     def _put_if(self, key: str, parts: Sequence[Buffer], if_version: Version) -> Version:
-        with self.lock:
+        with self.mutex:
             expect_version(self.objects.get(key, (b"", None))[1], if_version)
             self.objects[key] = (b"".join(parts), next(self.versions))
             return self.objects[key][1]
@@ -61,7 +61,7 @@ class DictStore:
         self.objects.pop(key, None)
 
     def _erase_if(self, key: str, if_version: Version) -> None:
-        with self.lock:
+        with self.mutex:
             expect_version(self.objects.get(key, (b"", None))[1], if_version)
             self.objects.pop(key, None)
 

@@ -7,6 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from zarrant.errors import (
     ZarrantError,
 )
 from zarrant.requests import ANY, Op, ReadRequest, WriteRequest
+from zarrant.run import asynchronous
 from zarrant.run.asynchronous import perform_async
 from zarrant.run.blocking import ExecutionContext, perform
 from zarrant.run.pool import Pool
@@ -634,6 +636,49 @@ def test_compare_and_swap_gives_up_in_the_end(monkeypatch: pytest.MonkeyPatch) -
         a[0] = 2
     assert caught.value.retryable
     assert caught.value.key == "c/0"
+
+
+# ── steps that are brief are taken on the event loop ─────────────────────────────────────────────────────────────────
+
+
+class Counting(ThreadPoolExecutor):
+    """Threads that count how often they are asked."""
+
+    hops = 0
+
+    def submit(self, work: Any, /, *args: Any, **kwargs: Any) -> Any:
+        self.hops += 1
+        return super().submit(work, *args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("layout", "call", "most"),
+    [
+        ({"chunks": (8, 8), "shards": (32, 32)}, lambda a: a.setitem(np.s_[3:6, 3:6], 7), 4),
+        ({"chunks": (8, 8), "shards": (32, 32)}, lambda a: a.setitem(np.s_[:32, :32], 7), 1),
+        ({"chunks": (8, 8), "shards": (32, 32)}, lambda a: a.getitem(np.s_[3:60, 3:60]), 9),
+        ({"chunks": (32, 32)}, lambda a: a.setitem(np.s_[3:6, 3:6], 7), 3),
+        ({"chunks": (32, 32)}, lambda a: a.setitem(np.s_[:32, :32], 7), 1),
+        ({"chunks": (32, 32)}, lambda a: a.store_chunk((0, 0), np.ones((32, 32), "u1")), 1),
+        ({"chunks": (32, 32)}, lambda a: a.getitem(np.s_[3:6, 3:6]), 2),
+        ({"chunks": (32, 32)}, lambda a: a.getitem(np.s_[3:60, 3:60]), 2),
+    ],
+)
+def test_few_steps_of_an_operation_take_a_thread(
+    layout: dict[str, Any], call: Any, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What only plans, and what ends an operation, is done on the event loop: each hop costs more than it."""
+
+    async def main() -> int:
+        a = await zarrant.create_array_async(Slow(0), shape=(64, 64), dtype="uint8", **layout)
+        await a.setitem(..., 3)
+        with Counting(4) as threads:
+            monkeypatch.setattr(asynchronous, "_executor", lambda: threads)
+            await call(a)
+        monkeypatch.undo()
+        return threads.hops
+
+    assert asyncio.run(main()) == most
 
 
 # ── exceptions past `except Exception` ───────────────────────────────────────────────────────────────────────────────

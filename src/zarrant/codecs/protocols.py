@@ -19,8 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant.dtypes.base import DataType, Fill
-from zarrant.geometry.layers import Values
-from zarrant.geometry.region import Cells
+from zarrant.geometry.region import ChunkSelections, Values
 from zarrant.metadata.v3 import Named
 from zarrant.requests import Op
 from zarrant.storage import Buffer, ByteRange, Hole, Part
@@ -279,7 +278,7 @@ class Prepared(Protocol):
         """The bytes that an encoded chunk (of a shard: without dead ones) has at most."""
         ...
 
-    def write(self, spans: Spans | None, cells: Cells, lo: int, hi: int, values: Values) -> Op[Encoded]:
+    def write(self, spans: Spans | None, cells: ChunkSelections, lo: int, hi: int, values: Values) -> Op[Encoded]:
         """Encode rows lo..hi: `values` where the cells' boxes say, old data (or fill) elsewhere.
 
         With `spans` None nothing is read and what `values` does not cover becomes fill. Old data are read only for rows that
@@ -287,6 +286,6 @@ class Prepared(Protocol):
         """
         ...
 
-    def read(self, spans: Spans, cells: Cells, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
+    def read(self, spans: Spans, cells: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
         """Decode what the boxes of rows lo..hi ask for into `out`; fill where nothing is stored."""
         ...

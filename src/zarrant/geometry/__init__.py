@@ -1,6 +1,6 @@
-"""Where elements are. Each module imports only from those before it.
+"""Boxes, chunk grids, chunk keys and selections: which elements of an array lie in which chunks, and where.
 
-`box`: a box of an array. `grid`: how an array is cut into chunks. `keys`: what a chunk is called. `axis`: segments of one
-dimension. `region`: which elements go with which values, split by chunk. `rows`, `points`, `tiles`: regions given row by row.
-`layers`: regions on top of each other. `selection`: index expressions.
+`box`: a box of an array. `grid`, `rectilinear`: how an array is cut into chunks. `keys`: the key of a chunk. `segments`: one
+dimension of a region. `region`: which elements belong to which values, split by chunk. `group_by_chunk`, `points`,
+`disjoint_boxes`: regions given as columns. `overlay`: several regions on top of each other. `selection`: index expressions.
 """

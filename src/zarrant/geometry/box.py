@@ -1,8 +1,8 @@
 """Boxes of an array: a start and a shape for each dimension.
 
 In come the forms a caller may use for a subset (`ArraySubset`, step-1 slices, ranges, integers, an ellipsis) and for a chunk
-(integers); out go validated `ArraySubset`s and tuples of Python ints. Nothing is wrapped and nothing is clamped: what does
-not lie inside of the shape is a `BoundsError`, so that a slip of the caller never becomes a smaller write than was asked for.
+(integers); out go validated `ArraySubset`s and tuples of Python ints. Nothing is wrapped and nothing is clamped: a subset
+that reaches outside of the shape is a `BoundsError`, so that a mistake of the caller never becomes a smaller write.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ Shape: TypeAlias = tuple[int, ...]
 
 
 def as_int(value: object, what: str) -> int:
-    """A Python int of whatever is an integer (`__index__`); bools, floats and all else are a SelectionError.
+    """A Python int from any integer (`__index__`); SelectionError for bools, floats and everything else.
 
     >>> as_int(3, "index")
     3
     """
-    if type(value) is int:  # nearly always, and the other questions take four times as long
+    if type(value) is int:  # nearly always true; the other checks take four times as long
         return value
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
         return int(value)
@@ -52,7 +52,7 @@ class ArraySubset:
     def __post_init__(self) -> None:
         if len(self.start) != len(self.shape):
             raise ShapeError("start and shape of a subset differ in length", expected=len(self.start), got=len(self.shape))
-        # A plain int is nearly what every one is; the question of its type costs a tenth of the call.
+        # Nearly all are plain ints, and checking the type costs a tenth of calling `as_int`.
         start = tuple([n if type(n) is int else as_int(n, "the start of a subset") for n in self.start])
         shape = tuple([n if type(n) is int else as_int(n, "the shape of a subset") for n in self.shape])
         if min(start, default=0) < 0:
@@ -106,7 +106,7 @@ class ArraySubset:
         return ArraySubset(start, tuple([max(0, b - a) for a, b in zip(start, stop, strict=True)]))
 
     def clip(self, shape: Sequence[int]) -> ArraySubset:
-        """The part inside of an array of this shape; what lies beyond becomes empty, at the array's end."""
+        """The part inside of an array of this shape; a subset that lies beyond becomes empty, at the end of the array."""
         self._same_ndim(len(shape))
         start = tuple(min(a, b) for a, b in zip(self.start, shape, strict=True))
         stop = tuple(min(a, b) for a, b in zip(self.stop, shape, strict=True))
@@ -142,20 +142,20 @@ def as_subset(value: object, shape: Sequence[int], what: str = "array") -> Array
         items = value if isinstance(value, tuple) else (value,)
         if len(items) != len(shape) or any(item is Ellipsis for item in items):
             items = _expanded(items, shape, what)
-        spans = [_span(item, extent, j) for j, (item, extent) in enumerate(zip(items, shape, strict=True))]
+        spans = [_span(item, length, j) for j, (item, length) in enumerate(zip(items, shape, strict=True))]
     start = []
     lengths = []
-    for j, ((low, high), extent) in enumerate(zip(spans, shape, strict=True)):
-        if not 0 <= low <= high <= extent:
-            raise _outside(low, high, extent, j, what)
+    for j, ((low, high), length) in enumerate(zip(spans, shape, strict=True)):
+        if not 0 <= low <= high <= length:
+            raise _outside(low, high, length, j, what)
         start.append(low)
         lengths.append(high - low)
     return ArraySubset(tuple(start), tuple(lengths))
 
 
-def _outside(low: int, high: int, extent: int, dimension: int, what: str) -> BoundsError:
+def _outside(low: int, high: int, length: int, dimension: int, what: str) -> BoundsError:
     hint = "Subsets count from 0; only a[...] counts negative indices from the end." if min(low, high) < 0 else None
-    expected, got = f"within 0:{extent}", f"{low}:{high}"
+    expected, got = f"within 0:{length}", f"{low}:{high}"
     return BoundsError(f"subset outside of the {what}", field=f"dimension {dimension}", expected=expected, got=got, hint=hint)
 
 
@@ -176,7 +176,7 @@ def _expanded(items: tuple[object, ...], shape: Sequence[int], what: str) -> tup
     return items[:at] + (slice(None),) * (len(shape) - given) + items[at + len(gaps) :]
 
 
-def _span(item: object, extent: int, dimension: int) -> tuple[int, int]:
+def _span(item: object, length: int, dimension: int) -> tuple[int, int]:
     if not isinstance(item, slice | range):
         try:
             low = as_int(item, "an index")
@@ -188,12 +188,12 @@ def _span(item: object, extent: int, dimension: int) -> tuple[int, int]:
     if item.step not in (None, 1):
         raise SelectionError("a subset has no steps", field=f"dimension {dimension}", expected="step 1", got=repr(item))
     low = 0 if item.start is None else as_int(item.start, "the start of a slice")
-    high = extent if item.stop is None else as_int(item.stop, "the stop of a slice")
+    high = length if item.stop is None else as_int(item.stop, "the stop of a slice")
     return low, high
 
 
 def check_chunk_indices(chunk: object, grid_shape: Sequence[int]) -> Shape:
-    """The indices of one cell of a grid as Python ints.
+    """The indices of a chunk as Python ints.
 
     ShapeError for the wrong number of them, BoundsError outside of the grid (negative ones too), SelectionError for what
     is not an integer. A single integer stands for one dimension.
@@ -205,13 +205,13 @@ def check_chunk_indices(chunk: object, grid_shape: Sequence[int]) -> Shape:
     indices = tuple([n if type(n) is int else as_int(n, "a chunk index") for n in items])
     if len(indices) != len(grid_shape):
         raise ShapeError("wrong number of chunk indices", expected=len(grid_shape), got=len(indices))
-    for j, (number, cells) in enumerate(zip(indices, grid_shape, strict=True)):
-        if not 0 <= number < cells:
+    for j, (number, chunks) in enumerate(zip(indices, grid_shape, strict=True)):
+        if not 0 <= number < chunks:
             raise BoundsError(
                 "chunk outside of the grid",
                 chunk=indices,
                 field=f"dimension {j}",
-                expected=f"0 <= index < {cells}",
+                expected=f"0 <= index < {chunks}",
                 got=number,
             )
     return indices

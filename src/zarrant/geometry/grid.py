@@ -1,9 +1,9 @@
-"""Chunk grids: how an array is cut into cells, one part for each dimension.
+"""Chunk grids: how an array is cut into chunks, one `Dimension` for each axis.
 
-In come the array's shape and a grid document (`regular`); out go cell counts, and the cell of a coordinate or the
-coordinates of a cell, for one index or for columns of them. One `ChunkGrid` serves every kind of grid: what differs is its
-`Dimension` parts. A grid also stands for the subchunks of a shard: `ChunkGrid.regular(shard_shape, subchunk_shape)`.
-Coordinates are int64 everywhere, so a grid whose last cell would end beyond that range is refused here, once.
+In come the shape of an array and the `chunk_grid` of its metadata. Out go numbers of chunks, the chunk of a coordinate, and the
+coordinates of a chunk, each for one index or for a column of them. All grids share the class `ChunkGrid`; kinds of grids
+differ in their `Dimension`. A grid also describes the subchunks of a shard: `ChunkGrid.regular(shard_shape, subchunk_shape)`.
+Coordinates are int64 everywhere, so this module refuses a grid whose last chunk would end beyond that range.
 """
 
 from __future__ import annotations
@@ -28,59 +28,59 @@ MAX_COORDINATE = int(np.iinfo(np.int64).max)
 
 
 class Dimension(Protocol):
-    """One dimension of a grid: cells 0..n-1 side by side from coordinate 0; the last may reach past the extent."""
+    """One dimension of a grid: chunks 0..n-1 side by side from coordinate 0; the last may reach past the end of the array."""
 
     @property
-    def extent(self) -> int:
+    def array_length(self) -> int:
         """The length of the array."""
         ...
 
     @property
-    def cells(self) -> int:
-        """The number of cells."""
+    def n_chunks(self) -> int:
+        """The number of chunks."""
         ...
 
     @property
     def uniform(self) -> int | None:
-        """The length of every cell, where they are equal by nature."""
+        """The length of every chunk if all are equal, else None."""
         ...
 
     def locate(self, coords: Indices) -> Indices:
-        """The cell of each coordinate (0 <= coordinate < extent)."""
+        """The chunk of each coordinate (0 <= coordinate < length)."""
         ...
 
-    def start(self, cells: Indices) -> Indices:
-        """The first coordinate of each cell."""
+    def start(self, chunks: Indices) -> Indices:
+        """The first coordinate of each chunk."""
         ...
 
-    def length(self, cells: Indices) -> Indices:
-        """The length of each cell, also where the array ends inside of it."""
+    def length(self, chunks: Indices) -> Indices:
+        """The length of each chunk, also where the array ends inside of it."""
         ...
 
     def find(self, coordinate: int) -> tuple[int, int, int]:
-        """The cell of a coordinate, its first coordinate and its length."""
+        """The chunk of a coordinate, its first coordinate and its length."""
         ...
 
-    def resized(self, extent: int) -> Self:
-        """The same cells over another extent."""
+    def resized(self, array_length: int) -> Self:
+        """The same chunks over an array of another length."""
         ...
 
     def agrees(self, other: Any) -> bool:
-        """Whether another dimension has the same chunks, as far as both go."""
+        """Whether another dimension has the same chunks, up to where the shorter one ends."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class RegularDimension:
-    """Cells of one size."""
+    """Chunks of one length."""
 
-    extent: int
+    array_length: int
     size: int
 
     @property
-    def cells(self) -> int:
-        """The number of cells; none over no extent."""
-        return -(-self.extent // self.size)
+    def n_chunks(self) -> int:
+        """The number of chunks; none over an array of length 0."""
+        return -(-self.array_length // self.size)
 
     @property
     def uniform(self) -> int | None:
@@ -88,25 +88,25 @@ class RegularDimension:
         return self.size
 
     def locate(self, coords: Indices) -> Indices:
-        """The cell of each coordinate."""
+        """The chunk of each coordinate."""
         return coords // self.size
 
-    def start(self, cells: Indices) -> Indices:
-        """The first coordinate of each cell."""
-        return cells * self.size
+    def start(self, chunks: Indices) -> Indices:
+        """The first coordinate of each chunk."""
+        return chunks * self.size
 
-    def length(self, cells: Indices) -> Indices:
-        """The size, for each cell."""
-        return cells * 0 + self.size
+    def length(self, chunks: Indices) -> Indices:
+        """The size, for each chunk."""
+        return chunks * 0 + self.size
 
     def find(self, coordinate: int) -> tuple[int, int, int]:
-        """The cell of a coordinate, its first coordinate and its length."""
-        cell = coordinate // self.size
-        return cell, cell * self.size, self.size
+        """The chunk of a coordinate, its first coordinate and its length."""
+        chunk = coordinate // self.size
+        return chunk, chunk * self.size, self.size
 
-    def resized(self, extent: int) -> RegularDimension:
-        """The same size over another extent."""
-        return replace(self, extent=extent)
+    def resized(self, array_length: int) -> RegularDimension:
+        """The same size over an array of another length."""
+        return replace(self, array_length=array_length)
 
     def agrees(self, other: Any) -> bool:
         """Whether another dimension has chunks of this size."""
@@ -115,13 +115,13 @@ class RegularDimension:
 
 @lru_cache(maxsize=256)
 def chunk_alone(chunk_shape: Shape) -> ChunkGrid:
-    """The grid of which one chunk is the only one: it cuts what is in coordinates of that chunk."""
+    """A grid with one chunk of this shape: it splits regions that are in coordinates of that chunk."""
     return ChunkGrid(tuple([RegularDimension(size, size) for size in chunk_shape]))
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkGrid:
-    """A grid of cells over an array.
+    """The chunks of an array.
 
     >>> grid = ChunkGrid.regular((10, 4), (4, 4))
     >>> grid.grid_shape, grid.in_bounds((2, 0)).shape
@@ -129,7 +129,7 @@ class ChunkGrid:
     """
 
     grows: ClassVar[bool] = False
-    """Whether the metadata of the grid changes where the array grows beyond its last chunk."""
+    """Whether the metadata of the grid change when the array grows beyond its last chunk."""
 
     dimensions: tuple[Dimension, ...]
     array_shape: Shape = field(init=False, compare=False, repr=False)
@@ -141,13 +141,13 @@ class ChunkGrid:
 
     def __post_init__(self) -> None:
         sizes = tuple([dimension.uniform for dimension in self.dimensions])
-        object.__setattr__(self, "array_shape", tuple([dimension.extent for dimension in self.dimensions]))
-        object.__setattr__(self, "grid_shape", tuple([dimension.cells for dimension in self.dimensions]))
+        object.__setattr__(self, "array_shape", tuple([dimension.array_length for dimension in self.dimensions]))
+        object.__setattr__(self, "grid_shape", tuple([dimension.n_chunks for dimension in self.dimensions]))
         object.__setattr__(self, "uniform_shape", None if None in sizes else sizes)
 
     @classmethod
     def regular(cls, array_shape: Sequence[int], chunk_shape: Sequence[int]) -> ChunkGrid:
-        """Cells of one shape; ShapeError where the shapes do not fit each other or a chunk is empty."""
+        """A regular grid; ShapeError where the shapes do not fit each other or a chunk is empty."""
         return cls(_regular(tuple(array_shape), tuple(chunk_shape), _refuse_shape))
 
     @classmethod
@@ -183,7 +183,7 @@ class ChunkGrid:
 
     @property
     def n_chunks(self) -> int:
-        """The number of cells; 1 for no dimensions."""
+        """The number of chunks; 1 for no dimensions."""
         return math.prod(self.grid_shape)
 
     @property
@@ -196,45 +196,45 @@ class ChunkGrid:
         """The lengths of all chunks along each dimension, within the array."""
         result = []
         for dimension in self.dimensions:
-            cells = np.arange(dimension.cells)
-            ends = np.minimum(dimension.start(cells) + dimension.length(cells), dimension.extent)
-            result.append(tuple((ends - dimension.start(cells)).tolist()))
+            chunks = np.arange(dimension.n_chunks)
+            ends = np.minimum(dimension.start(chunks) + dimension.length(chunks), dimension.array_length)
+            result.append(tuple((ends - dimension.start(chunks)).tolist()))
         return tuple(result)
 
     def agrees(self, other: ChunkGrid) -> bool:
-        """Whether another grid has the same chunks, as far as both go: a chunk of one is a chunk of the other."""
+        """Whether another grid has the same chunks, up to where the shorter one ends."""
         pairs = zip(self.dimensions, other.dimensions, strict=False)
         return self.ndim == other.ndim and all(mine.agrees(theirs) for mine, theirs in pairs)
 
     @property
     def padded_shape(self) -> Shape:
-        """The extents with the padding of the last chunks."""
+        """The shape of the array including the padding of the last chunks."""
         return self.block(ArraySubset.full(self.grid_shape)).shape
 
     def chunk_shape(self, index: Sequence[int]) -> Shape:
-        """The shape of a cell, also where the array ends inside of it."""
+        """The shape of a chunk, also where the array ends inside of it."""
         return tuple([dimension.length(i) for dimension, i in self._paired(index)])
 
     def origin(self, index: Sequence[int]) -> Shape:
-        """The coordinates of a cell's first element."""
+        """The coordinates of a chunk's first element."""
         return tuple([dimension.start(i) for dimension, i in self._paired(index)])
 
     def subset(self, index: Sequence[int]) -> ArraySubset:
-        """All of a cell, also the part past the end of the array."""
+        """All of a chunk, also the part past the end of the array."""
         paired = list(self._paired(index))
         return ArraySubset(
             tuple([dimension.start(i) for dimension, i in paired]), tuple([dimension.length(i) for dimension, i in paired])
         )
 
     def in_bounds(self, index: Sequence[int]) -> ArraySubset:
-        """The part of a cell inside of the array."""
+        """The part of a chunk inside of the array."""
         return self.subset(index).clip(self.array_shape)
 
     def chunks_in(self, subset: ArraySubset) -> ArraySubset:
-        """The cells a subset of the array touches; none for an empty one."""
+        """The chunks a subset of the array touches; none for an empty one."""
         if subset.ndim != self.ndim:
             raise ShapeError("subset and array differ in their number of dimensions", expected=self.ndim, got=subset.ndim)
-        if any(stop > extent for stop, extent in zip(subset.stop, self.array_shape, strict=True)):
+        if any(stop > array_length for stop, array_length in zip(subset.stop, self.array_shape, strict=True)):
             raise BoundsError("subset outside of the array", expected=f"within {self.array_shape}", got=subset)
         if subset.is_empty:
             return ArraySubset.full((0,) * self.ndim)
@@ -259,13 +259,13 @@ class ChunkGrid:
         """(n,) which of the chunks (n, d) have no element beyond the end of the array."""
         result = np.ones(len(index), np.bool_)
         for j, dimension in enumerate(self.dimensions):
-            result &= dimension.start(index[:, j]) + dimension.length(index[:, j]) <= dimension.extent
+            result &= dimension.start(index[:, j]) + dimension.length(index[:, j]) <= dimension.array_length
         return result
 
     def is_within(self, index: Sequence[int]) -> bool:
-        """`within` for one chunk: without arrays, in a tenth of the time."""
+        """`within` for one chunk; without NumPy it takes a tenth of the time."""
         pairs = zip(self.dimensions, index, strict=True)
-        return all(dimension.start(at) + dimension.length(at) <= dimension.extent for dimension, at in pairs)
+        return all(dimension.start(at) + dimension.length(at) <= dimension.array_length for dimension, at in pairs)
 
     def chunk_shapes(self, index: IntArray) -> IntArray:
         """(n, d) the shapes of chunks (n, d), also where the array ends inside of them."""
@@ -275,7 +275,7 @@ class ChunkGrid:
         return shapes
 
     def typical_shapes(self) -> tuple[Shape, ...]:
-        """Chunk shapes of which one at least has each length that a dimension has; the shape of the largest chunk first."""
+        """A few chunk shapes, the largest first, such that each length that occurs along a dimension occurs in one of them."""
         shape = self.uniform_shape
         if shape is not None:
             return (shape,)
@@ -284,11 +284,11 @@ class ChunkGrid:
         return tuple([tuple([each[min(k, len(each) - 1)] for each in lengths]) for k in range(count)])
 
     def with_shape(self, array_shape: Sequence[int]) -> ChunkGrid:
-        """The same cells over an array of another shape."""
+        """The same chunks over an array of another shape."""
         if len(array_shape) != self.ndim:
             raise ShapeError("a grid keeps its number of dimensions", expected=self.ndim, got=len(array_shape))
         resized = zip(self.dimensions, array_shape, strict=True)
-        grid = ChunkGrid(tuple(dimension.resized(extent) for dimension, extent in resized))
+        grid = ChunkGrid(tuple(dimension.resized(array_length) for dimension, array_length in resized))
         sizes = grid.uniform_shape
         return grid if sizes is None else ChunkGrid.regular(array_shape, sizes)
 
@@ -300,7 +300,7 @@ def _lengths(dimension: Dimension) -> list[int]:
     """Each length that chunks of a dimension have, the largest first."""
     if dimension.uniform is not None:
         return [dimension.uniform]
-    chunks = np.arange(max(1, dimension.cells))
+    chunks = np.arange(max(1, dimension.n_chunks))
     return sorted(set(dimension.length(chunks).tolist()), reverse=True)
 
 
@@ -327,13 +327,13 @@ def _regular(array_shape: Sequence[object], chunk_shape: Sequence[object], refus
     if len(array_shape) != len(chunk_shape):
         refuse("chunks and array differ in their number of dimensions", len(array_shape), len(chunk_shape))
     dimensions = []
-    for extent, size in zip(array_shape, chunk_shape, strict=True):
-        if not isinstance(extent, int | np.integer) or isinstance(extent, bool) or extent < 0:
+    for array_length, size in zip(array_shape, chunk_shape, strict=True):
+        if not isinstance(array_length, int | np.integer) or isinstance(array_length, bool) or array_length < 0:
             refuse("an array's extents are integers", ">= 0", array_shape)
         if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1:
             refuse("chunk sizes are integers", ">= 1", chunk_shape)
-        dimension = RegularDimension(int(extent), int(size))
-        if max(1, dimension.cells) * dimension.size > MAX_COORDINATE:
-            refuse("the last chunk ends beyond 64 bits", f"<= {MAX_COORDINATE}", (dimension.extent, dimension.size))
+        dimension = RegularDimension(int(array_length), int(size))
+        if max(1, dimension.n_chunks) * dimension.size > MAX_COORDINATE:
+            refuse("the last chunk ends beyond 64 bits", f"<= {MAX_COORDINATE}", (dimension.array_length, dimension.size))
         dimensions.append(dimension)
     return tuple(dimensions)

@@ -1,7 +1,7 @@
-"""Chunk keys: what the object of a cell is called, below the path of its array.
+"""Chunk keys: the key of a chunk, below the path of its array.
 
-In comes a `chunk_key_encoding` document; out go keys for one cell or for a column of cells, and cells for keys that a
-listing shows. Both encodings of the specification are here, `default` ("c/1/2") and `v2` ("1.2"), with either separator.
+In comes the `chunk_key_encoding` of the metadata. Out go the keys of one chunk or of a column of chunks, and the chunk of a key
+that a listing gives. Both encodings of the specification are here, `default` ("c/1/2") and `v2` ("1.2"), with either separator.
 https://zarr-specs.readthedocs.io/en/latest/v3/chunk-key-encodings/default/index.html
 """
 
@@ -21,13 +21,13 @@ SEPARATORS = {"default": "/", "v2": "."}
 """The separator of each encoding where the document names none."""
 
 _PATH = "$.chunk_key_encoding"
-# Longest index: 19 digits of a signed 64-bit number. Leading zeros would give one cell two names.
+# An index has at most the 19 digits of a signed 64-bit number. Leading zeros are refused: one chunk would have two keys.
 _INDEX = "(?:0|[1-9][0-9]{0,18})"
 
 
 @dataclass(frozen=True)
 class KeyEncoding:
-    """How the indices of a cell become its key.
+    """How the indices of a chunk become its key.
 
     >>> KeyEncoding("default").key((1, 2)), KeyEncoding("v2").key((1, 2)), KeyEncoding("v2", "/").key((1, 2))
     ('c/1/2', '1.2', '1/2')
@@ -77,11 +77,11 @@ class KeyEncoding:
         return self.name, {"separator": self.separator}
 
     def key(self, index: Sequence[int]) -> str:
-        """The key of one cell ("c" or "0" for no dimensions)."""
+        """The key of one chunk ("c" or "0" for no dimensions)."""
         return self._format(len(index)) % tuple(index)
 
     def keys(self, indices: IntArray) -> list[str]:
-        """The keys of many cells (n, d)."""
+        """The keys of many chunks (n, d)."""
         template = self._format(indices.shape[1])
         if indices.shape[1] == 0:
             return [template] * len(indices)
@@ -89,9 +89,9 @@ class KeyEncoding:
         return [template % row for row in rows]
 
     def parse(self, key: str, ndim: int | None = None) -> Shape | None:
-        """The cell of a key, or None for what is no chunk key (of `ndim` dimensions, if given).
+        """The chunk of a key, or None for what is no chunk key (of `ndim` dimensions, if given).
 
-        The key "0" of `v2` stands for cell (0,), and for () only where `ndim` is 0.
+        The key "0" of `v2` stands for chunk (0,), and for () only where `ndim` is 0.
 
         >>> KeyEncoding().parse("c/1/2"), KeyEncoding().parse("c/01"), KeyEncoding().parse("zarr.json")
         ((1, 2), None, None)

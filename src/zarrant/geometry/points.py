@@ -1,21 +1,23 @@
-"""Regions of single elements, in any order, split by grid cell.
+"""Regions of single elements, in any order.
 
-In come columns of coordinates; out go `Cells` as `region` describes them, with one box for each point. BoundsError for a point
-outside of the bounds.
+In come columns of coordinates. Out go `ChunkSelections` as `region` describes them, with one box for each point. BoundsError
+for a point outside of the bounds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from zarrant.errors import BoundsError
-from zarrant.geometry.axis import BoolArray, covered
 from zarrant.geometry.grid import ChunkGrid, IntArray
-from zarrant.geometry.region import Boxes, Cells, check_split
-from zarrant.geometry.rows import RowCells, by_cell
+from zarrant.geometry.group_by_chunk import GroupedSelections, group_by_chunk
+from zarrant.geometry.region import ChunkSelections, CopyPlan, Values, check_split, single_source
+from zarrant.geometry.segments import BoolArray, covered
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +36,7 @@ class Points:
         """The number of dimensions."""
         return int(self.coords.shape[1])
 
-    def split(self, grid: ChunkGrid, bounds: Sequence[int]) -> Cells:
+    def split(self, grid: ChunkGrid, bounds: Sequence[int]) -> ChunkSelections:
         """See `Region.split`."""
         check_split(self.ndim, grid, bounds)
         if len(self.coords) and not ((self.coords >= 0) & (self.coords < np.array(bounds, np.int64))).all():
@@ -54,35 +56,38 @@ def points_region(coords: IntArray) -> Points:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _PointCells(RowCells):
+class _PointSelections(GroupedSelections):
     points: Points
 
     def region(self, i: int) -> Points:
         part, _ = self.rows(i, i + 1)
         return Points(self.points.coords[part], self.points.value[part], self.points.axis)
 
-    def boxes(self, lo: int, hi: int) -> Boxes:
+    def boxes(self, lo: int, hi: int) -> CopyPlan:
         part, row = self.rows(lo, hi)
         coords = self.points.coords[part]
         value_start = np.zeros_like(coords)
         if coords.shape[1]:
             value_start[:, self.points.axis] = self.points.value[part]
-        return Boxes(row, coords, value_start, np.ones_like(coords), np.ones(coords.shape[1], np.int64))
+        return CopyPlan(row, coords, value_start, np.ones_like(coords), np.ones(coords.shape[1], np.int64))
+
+    def boxes_by_source(self, lo: int, hi: int, values: Values) -> list[tuple[CopyPlan, npt.NDArray[Any]]]:
+        return single_source(self.boxes(lo, hi), values)
 
 
-def _split_points(points: Points, grid: ChunkGrid, bounds: Sequence[int]) -> _PointCells:
-    rows = by_cell(points.coords, grid, bounds)
+def _split_points(points: Points, grid: ChunkGrid, bounds: Sequence[int]) -> _PointSelections:
+    rows = group_by_chunk(points.coords, grid, bounds)
     counts = np.diff(rows.first)
-    # As floats, because a cell's volume may be beyond 64 bits; where the counts can reach it, it is exact.
+    # The volume of a chunk may not fit in 64 bits, so it is a float; where counts can reach it the float is exact.
     full = counts >= rows.shapes.prod(axis=1, dtype=np.float64)
     full[full] = _points_cover(rows.local[np.repeat(full, counts)], counts[full], rows.shapes[full])
-    return _PointCells(rows, full, Points(rows.local, points.value[rows.order], points.axis))
+    return _PointSelections(rows, full, Points(rows.local, points.value[rows.order], points.axis))
 
 
-def _points_cover(local: IntArray, counts: IntArray, extents: IntArray) -> BoolArray:
-    """Of each cell, whether its points name every element at least once."""
+def _points_cover(local: IntArray, counts: IntArray, shapes: IntArray) -> BoolArray:
+    """Of each chunk, whether every element is named by a point."""
     row = np.repeat(np.arange(len(counts)), counts)
     offset = np.zeros(len(local), np.int64)
     for j in range(local.shape[1]):
-        offset = offset * extents[row, j] + local[:, j]
-    return covered(row, offset, extents.prod(axis=1))
+        offset = offset * shapes[row, j] + local[:, j]
+    return covered(row, offset, shapes.prod(axis=1))

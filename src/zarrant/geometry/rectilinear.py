@@ -1,13 +1,13 @@
-"""The rectilinear chunk grid: along each dimension chunks of given lengths, which every other dimension crosses.
+"""The rectilinear chunk grid: each dimension has a list of chunk lengths.
 
 Specification: https://github.com/zarr-developers/zarr-extensions/tree/main/chunk-grids/rectilinear
 In comes a configuration with one entry for each dimension: a list of lengths, in which `[length, count]` stands for a run of
 equal ones, or one integer, which repeats as in a regular grid. Lengths are kept as runs, so that a million equal chunks cost as
 much as one.
 
-The lengths may reach beyond the extent of the array, as zarr-python leaves them when it shrinks an array; chunks that begin
-beyond it are not of the grid. They never fall short of it. No length ever changes: a dimension that grows beyond the last chunk
-gets one more, so that what is stored stays where it is.
+The lengths may reach beyond the end of the array, as zarr-python leaves them when it shrinks an array; chunks that begin there
+are not part of the grid. Their sum is never less than the length of the array. No length ever changes: where a dimension grows
+beyond the last chunk one more is added, so that stored chunks keep their place.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PATH = "$.chunk_grid.configuration"
 
 
 class _Borders(NamedTuple):
-    """By run: the first chunk and the first coordinate of each, as lists for one index and as columns for many."""
+    """The first chunk and the first coordinate of each run, as lists for one index and as columns for many."""
 
     first: list[int]
     start: list[int]
@@ -46,11 +46,11 @@ class VaryingDimension:
     """Chunks of given lengths.
 
     >>> dimension = VaryingDimension(7, ((2, 2), (5, 1)))
-    >>> dimension.cells, dimension.locate(6), dimension.start(2), dimension.length(2)
+    >>> dimension.n_chunks, dimension.locate(6), dimension.start(2), dimension.length(2)
     (3, 2, 4, 5)
     """
 
-    extent: int
+    array_length: int
     runs: Runs
 
     @property
@@ -59,9 +59,9 @@ class VaryingDimension:
         return sum(length * count for length, count in self.runs)
 
     @property
-    def cells(self) -> int:
-        """The number of chunks that begin within the extent."""
-        return self.locate(self.extent - 1) + 1 if self.extent else 0
+    def n_chunks(self) -> int:
+        """The number of chunks that begin within the length."""
+        return self.locate(self.array_length - 1) + 1 if self.array_length else 0
 
     @property
     def uniform(self) -> int | None:
@@ -87,41 +87,45 @@ class VaryingDimension:
         run = bisect_right(borders.start, coords) - 1
         return borders.first[run] + (coords - borders.start[run]) // self.runs[run][0]
 
-    def start(self, cells: Indices) -> Indices:
+    def start(self, chunks: Indices) -> Indices:
         """The first coordinate of each chunk."""
         borders = self._borders
-        if isinstance(cells, np.ndarray):
-            run = np.searchsorted(borders.first_column, cells, "right") - 1
-            return borders.start_column[run] + (cells - borders.first_column[run]) * borders.length_column[run]
-        run = bisect_right(borders.first, cells) - 1
-        return borders.start[run] + (cells - borders.first[run]) * self.runs[run][0]
+        if isinstance(chunks, np.ndarray):
+            run = np.searchsorted(borders.first_column, chunks, "right") - 1
+            return borders.start_column[run] + (chunks - borders.first_column[run]) * borders.length_column[run]
+        run = bisect_right(borders.first, chunks) - 1
+        return borders.start[run] + (chunks - borders.first[run]) * self.runs[run][0]
 
-    def length(self, cells: Indices) -> Indices:
+    def length(self, chunks: Indices) -> Indices:
         """The length of each chunk."""
         borders = self._borders
-        if isinstance(cells, np.ndarray):
-            return borders.length_column[np.searchsorted(borders.first_column, cells, "right") - 1]
-        return self.runs[bisect_right(borders.first, cells) - 1][0]
+        if isinstance(chunks, np.ndarray):
+            return borders.length_column[np.searchsorted(borders.first_column, chunks, "right") - 1]
+        return self.runs[bisect_right(borders.first, chunks) - 1][0]
 
     def find(self, coordinate: int) -> tuple[int, int, int]:
         """The chunk of a coordinate, its first coordinate and its length."""
-        cell = self.locate(coordinate)
-        return cell, self.start(cell), self.length(cell)
+        chunk = self.locate(coordinate)
+        return chunk, self.start(chunk), self.length(chunk)
 
-    def resized(self, extent: int) -> VaryingDimension:
-        """The same chunks over another extent, and one more where they do not reach it."""
-        beyond = extent - self.total
-        return replace(self, extent=extent) if beyond <= 0 else VaryingDimension(extent, merged((*self.runs, (beyond, 1))))
+    def resized(self, array_length: int) -> VaryingDimension:
+        """The same chunks over an array of another length, and one more where they do not reach it."""
+        beyond = array_length - self.total
+        return (
+            replace(self, array_length=array_length)
+            if beyond <= 0
+            else VaryingDimension(array_length, merged((*self.runs, (beyond, 1))))
+        )
 
     def agrees(self, other: Any) -> bool:
-        """Whether both have the same chunks as far as both go."""
+        """Whether both have the same chunks, up to where the shorter one ends."""
         if not isinstance(other, VaryingDimension):
             return False
         end = min(self.total, other.total)
         return self._up_to(end) == other._up_to(end)
 
     def _up_to(self, end: int) -> Runs:
-        """The runs of what lies before a coordinate; a chunk that it cuts keeps the length that it has there."""
+        """The runs before a coordinate; a chunk that lies across it is cut there."""
         kept, start = [], 0
         for length, count in self.runs:
             whole, rest = divmod(min(max(0, end - start), length * count), length)
@@ -160,7 +164,7 @@ class RectilinearGrid(ChunkGrid):
         if len(entries) != len(array_shape):  # "The length of chunk_shapes MUST match the number of dimensions of the array."
             raise MetadataError("one entry a dimension", path=path, expected=len(array_shape), got=len(entries))
         pairs = zip(entries, array_shape, strict=True)
-        return cls(tuple([_dimension(entry, extent, f"{path}[{j}]") for j, (entry, extent) in enumerate(pairs)]))
+        return cls(tuple([_dimension(entry, array_length, f"{path}[{j}]") for j, (entry, array_length) in enumerate(pairs)]))
 
     def to_document(self) -> tuple[str, dict[str, Any]]:
         """Name and configuration of the `chunk_grid` document."""
@@ -173,11 +177,11 @@ class RectilinearGrid(ChunkGrid):
 
     @property
     def total_shape(self) -> Shape:
-        """Where the lengths that are given end; the extent of a dimension in which one length repeats."""
-        return tuple([d.total if isinstance(d, VaryingDimension) else d.extent for d in self.dimensions])
+        """Where the lengths that are given end; the length of a dimension in which one length repeats."""
+        return tuple([d.total if isinstance(d, VaryingDimension) else d.array_length for d in self.dimensions])
 
     def typical_shapes(self) -> tuple[Shape, ...]:
-        """The largest chunk, the smallest, and what every length is a multiple of: what fits these fits every chunk."""
+        """The largest chunk, the smallest, and the common divisor of all lengths: a codec that fits these fits every chunk."""
         lengths = [_lengths(dimension) for dimension in self.dimensions]
         return tuple(dict.fromkeys(tuple(map(choose, lengths)) for choose in (max, min, lambda each: math.gcd(*each))))
 
@@ -206,17 +210,19 @@ def merged(runs: Sequence[tuple[int, int]]) -> Runs:
     return tuple(result)
 
 
-def _dimension(entry: object, extent: int, path: str) -> Dimension:
+def _dimension(entry: object, array_length: int, path: str) -> Dimension:
     dimension: RegularDimension | VaryingDimension
     if isinstance(entry, list | tuple):
         runs = merged([_run(item, f"{path}[{i}]") for i, item in enumerate(entry)])
         if not runs:
             raise MetadataError("no chunk lengths", path=path, expected="at least one")
-        dimension = VaryingDimension(extent, runs)
-        if dimension.total < extent:  # "The sum of the edge lengths MUST match the length of the array along the axis A."
-            raise MetadataError("the chunks end before the array", path=path, expected=f"a sum of {extent}", got=dimension.total)
+        dimension = VaryingDimension(array_length, runs)
+        if dimension.total < array_length:  # "The sum of the edge lengths MUST match the length of the array along the axis A."
+            raise MetadataError(
+                "the chunks end before the array", path=path, expected=f"a sum of {array_length}", got=dimension.total
+            )
     else:
-        dimension = RegularDimension(extent, _length(entry, path))
+        dimension = RegularDimension(array_length, _length(entry, path))
     if _end(dimension) > MAX_COORDINATE:
         raise MetadataError("the last chunk ends beyond 64 bits", path=path, expected=f"<= {MAX_COORDINATE}", got=_end(dimension))
     return dimension
@@ -253,4 +259,4 @@ def _lengths(dimension: Dimension) -> list[int]:
 
 
 def _end(dimension: Dimension) -> int:
-    return dimension.total if isinstance(dimension, VaryingDimension) else max(1, dimension.cells) * dimension.length(0)
+    return dimension.total if isinstance(dimension, VaryingDimension) else max(1, dimension.n_chunks) * dimension.length(0)

@@ -1,14 +1,14 @@
-"""Regions: which elements of an array go with which elements of a values array, split by grid cell.
+"""Regions: which elements of an array belong to which elements of a values array, split by chunk.
 
-In comes a `Region` over an array (or over one cell: regions are closed under splitting), a grid and the bounds up to which
-elements exist; out go `Cells`, one row for each touched cell in C order, and from these the `Boxes` of any range of rows,
-ready for a copy kernel. Everything is int64 columns: no Python object and no Python step for a cell or a box, only for a
-dimension. The same `split` cuts an array into chunks, a chunk into subchunks, and those again. BoundsError if the region
-reaches outside of the bounds.
+In come a `Region` of an array or of one chunk, a grid, and the bounds up to which elements exist. Out go `ChunkSelections`:
+one row for each touched chunk, in C order. They give the `CopyPlan` of any range of chunks, ready for a copy kernel. The part
+of a region in one chunk is a region again, so the same `split` cuts an array into chunks, a chunk into subchunks, and so on.
+BoundsError where the region leaves the bounds.
 
-A product of dimensions is split dimension by dimension, so it costs memory in the sum of its segments; the product itself is
-expanded only for the rows asked for. Boxes of one cell come in the order of the selection: copied in that order, the last
-of duplicate elements wins, as in NumPy.
+Everything is kept in int64 columns. There is Python work for each dimension, and none for each chunk or box. A product of
+dimensions is split one dimension at a time, so its memory grows with the sum of its segments; their product is expanded only
+for the chunks that are asked for. The boxes of one chunk come in the order of the selection. Copied in that order, the last
+of several values for one element counts, as in NumPy.
 """
 
 from __future__ import annotations
@@ -17,25 +17,26 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, reduce
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from zarrant.errors import ShapeError
-from zarrant.geometry.axis import Axis, BoolArray, Pieces, cut, ranges, unravel
 from zarrant.geometry.box import ArraySubset, Shape
 from zarrant.geometry.grid import ChunkGrid, IntArray
+from zarrant.geometry.segments import Axis, BoolArray, Pieces, cut, ranges, unravel
 
 
-class Boxes(NamedTuple):
-    """k boxes to copy: elements `cell_start + i * step` (0 <= i < shape) of row `row` ↔ `value_start + i` of the values.
+class CopyPlan(NamedTuple):
+    """k boxes to copy: elements `chunk_start + i * step` (0 <= i < shape) of a chunk ↔ elements `value_start + i` of the values.
 
-    `row` counts from the first cell asked for.
+    `row` says which chunk of those that were asked for, counted from the first.
     """
 
     row: IntArray
     """(k,)"""
-    cell_start: IntArray
+    chunk_start: IntArray
     """(k, d)"""
     value_start: IntArray
     """(k, d)"""
@@ -45,16 +46,31 @@ class Boxes(NamedTuple):
     """(d,), every entry >= 1"""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Stack:
+    """The values arrays of an overlay, in the order of its regions."""
+
+    arrays: tuple[npt.NDArray[Any], ...]
+
+    def transpose(self, order: Sequence[int]) -> Stack:
+        """Every array transposed."""
+        return Stack(tuple(array.transpose(order) for array in self.arrays))
+
+
+Values: TypeAlias = npt.NDArray[Any] | Stack
+"""What the elements of a region are copied from: one array, or one for each region of an overlay."""
+
+
 class Region(Protocol):
-    """Pairs of an element of an array and an element of a values array of as many dimensions."""
+    """Pairs of elements: one of an array, and one of a values array with as many dimensions."""
 
     @property
     def ndim(self) -> int:
         """The number of dimensions, of the array and of the values."""
         ...
 
-    def split(self, grid: ChunkGrid, bounds: Sequence[int]) -> Cells:
-        """The part of the region in each cell of a grid; `bounds`: up to where elements exist, in the grid's coordinates."""
+    def split(self, grid: ChunkGrid, bounds: Sequence[int]) -> ChunkSelections:
+        """The part of the region in each chunk of a grid; `bounds`: up to where elements exist, in the grid's coordinates."""
         ...
 
     def transpose(self, order: Sequence[int]) -> Region:
@@ -62,39 +78,49 @@ class Region(Protocol):
         ...
 
 
-class Cells(Protocol):
-    """The touched cells of a grid, in C order of their index, each with its part of a region."""
+class ChunkSelections(Protocol):
+    """The chunks of a grid that a region touches, in C order of their indices, each with its part of the region."""
 
     @property
     def n(self) -> int:
-        """The number of cells."""
+        """The number of chunks."""
         ...
 
     @property
     def index(self) -> IntArray:
-        """(n, d) indices of the cells in the grid."""
+        """(n, d) indices of the chunks in the grid."""
         ...
 
     @property
     def full(self) -> BoolArray:
-        """(n,) whether every element of the cell that exists (lies within the bounds) is in the region."""
+        """(n,) whether every element of the chunk that exists (lies within the bounds) is in the region."""
         ...
 
     def region(self, i: int) -> Region:
-        """The part in cell i, in coordinates of the cell; positions in the values stay as they are."""
+        """The part in chunk i, in coordinates of the chunk; positions in the values stay as they are."""
         ...
 
-    def extent(self, i: int) -> Shape:
-        """The shape of cell i within the bounds: the bounds of a split of `region(i)`."""
+    def shape(self, i: int) -> Shape:
+        """The shape of chunk i within the bounds: the bounds of a split of `region(i)`."""
         ...
 
-    def extents(self, lo: int, hi: int) -> IntArray:
-        """(hi - lo, d) the shapes of cells lo..hi within the bounds."""
+    def shapes(self, lo: int, hi: int) -> IntArray:
+        """(hi - lo, d) the shapes of chunks lo..hi within the bounds."""
         ...
 
-    def boxes(self, lo: int, hi: int) -> Boxes:
-        """The boxes of cells lo..hi, cell by cell."""
+    def boxes(self, lo: int, hi: int) -> CopyPlan:
+        """The boxes of chunks lo..hi, chunk by chunk."""
         ...
+
+    def boxes_by_source(self, lo: int, hi: int, values: Values) -> list[tuple[CopyPlan, npt.NDArray[Any]]]:
+        """The boxes of chunks lo..hi with the array that each plan takes its values from, in the order of copying."""
+        ...
+
+
+def single_source(plan: CopyPlan, values: Values) -> list[tuple[CopyPlan, npt.NDArray[Any]]]:
+    """What `boxes_by_source` gives for a region with one values array."""
+    assert not isinstance(values, Stack), "only an overlay has several values arrays"
+    return [(plan, values)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,22 +134,22 @@ class Product:
         """The number of dimensions."""
         return len(self.axes)
 
-    def split(self, grid: ChunkGrid, bounds: Sequence[int]) -> Cells:
+    def split(self, grid: ChunkGrid, bounds: Sequence[int]) -> ChunkSelections:
         """See `Region.split`."""
         ndim = len(self.axes)
         check_split(ndim, grid, bounds)
-        if ndim and (alone := _in_one_cell(self.axes, grid, bounds)) is not None:
+        if ndim and (alone := _in_one_chunk(self.axes, grid, bounds)) is not None:
             return alone
         pieces = tuple([cut(*each) for each in zip(self.axes, grid.dimensions, bounds, strict=True)])
-        shape = tuple([len(part.cells) for part in pieces])
+        shape = tuple([len(part.chunks) for part in pieces])
         index = np.empty((*shape, ndim), np.int64)
         full = np.ones(shape, np.bool_)
         for j, part in enumerate(pieces):
             along = (-1,) + (1,) * (ndim - 1 - j)
-            index[..., j] = part.cells.reshape(along)
+            index[..., j] = part.chunks.reshape(along)
             full &= part.full.reshape(along)
         n = math.prod(shape)
-        return _ProductCells(n, index.reshape(n, ndim), full.reshape(n), pieces)
+        return _ProductSelections(n, index.reshape(n, ndim), full.reshape(n), pieces)
 
     def transpose(self, order: Sequence[int]) -> Product:
         """See `Region.transpose`."""
@@ -133,8 +159,8 @@ class Product:
 def box_region(subset: ArraySubset, value_start: Sequence[int] | None = None) -> Product:
     """The elements of a subset ↔ the box of that shape at `value_start` (default: the origin) of the values.
 
-    >>> cells = box_region(ArraySubset((3,), (6,))).split(ChunkGrid.regular((10,), (4,)), (10,))
-    >>> cells.index.tolist(), cells.full.tolist(), cells.boxes(0, 3).shape.tolist()
+    >>> chunks = box_region(ArraySubset((3,), (6,))).split(ChunkGrid.regular((10,), (4,)), (10,))
+    >>> chunks.index.tolist(), chunks.full.tolist(), chunks.boxes(0, 3).shape.tolist()
     ([[0], [1], [2]], [False, True, False], [[1], [4], [1]])
     """
     values = (0,) * subset.ndim if value_start is None else value_start
@@ -142,14 +168,14 @@ def box_region(subset: ArraySubset, value_start: Sequence[int] | None = None) ->
     return Product(tuple([Axis.segment(start, count, value=value) for start, count, value in paired]))
 
 
-def whole_chunk(chunk: Shape, shape: Shape) -> Cells:
+def whole_chunk(chunk: Shape, shape: Shape) -> ChunkSelections:
     """One chunk of a shape, every element of which comes from a values array of that shape."""
     origin = (0,) * len(shape)
-    return _OneCell(chunk, origin, origin, shape, shape)
+    return _OneChunk(chunk, origin, origin, shape, shape)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _ProductCells:
+class _ProductSelections:
     n: int
     index: IntArray
     full: BoolArray
@@ -158,48 +184,51 @@ class _ProductCells:
     def region(self, i: int) -> Product:
         return Product(tuple([part.of(c) for part, c in zip(self.pieces, self._places(i), strict=True)]))
 
-    def extent(self, i: int) -> Shape:
-        return tuple([int(part.extent[c]) for part, c in zip(self.pieces, self._places(i), strict=True)])
+    def shape(self, i: int) -> Shape:
+        return tuple([int(part.in_bounds[c]) for part, c in zip(self.pieces, self._places(i), strict=True)])
 
-    def extents(self, lo: int, hi: int) -> IntArray:
-        places = unravel(np.arange(lo, hi), [len(part.cells) for part in self.pieces])
+    def shapes(self, lo: int, hi: int) -> IntArray:
+        places = unravel(np.arange(lo, hi), [len(part.chunks) for part in self.pieces])
         result = np.empty((hi - lo, len(places)), np.int64)
         for j, (part, place) in enumerate(zip(self.pieces, places, strict=True)):
-            result[:, j] = part.extent[place]
+            result[:, j] = part.in_bounds[place]
         return result
 
-    def boxes(self, lo: int, hi: int) -> Boxes:
+    def boxes(self, lo: int, hi: int) -> CopyPlan:
         row: IntArray = np.arange(hi - lo)
-        places = unravel(np.arange(lo, hi), [len(part.cells) for part in self.pieces])
+        places = unravel(np.arange(lo, hi), [len(part.chunks) for part in self.pieces])
         chosen = [part.first[place] for part, place in zip(self.pieces, places, strict=True)]
-        if any(len(part.cells) != len(part.axis.start) for part in self.pieces):
+        if any(len(part.chunks) != len(part.axis.start) for part in self.pieces):
             counts = [part.first[place + 1] - part.first[place] for part, place in zip(self.pieces, places, strict=True)]
             total = reduce(np.multiply, counts)
             row = np.repeat(row, total)
             within = unravel(ranges(total), [count[row] for count in counts])
             chosen = [first[row] + offset for first, offset in zip(chosen, within, strict=True)]
-        cell_start, value_start, shape = (np.empty((len(row), len(chosen)), np.int64) for _ in range(3))
+        chunk_start, value_start, shape = (np.empty((len(row), len(chosen)), np.int64) for _ in range(3))
         for j, (part, piece) in enumerate(zip(self.pieces, chosen, strict=True)):
-            cell_start[:, j] = part.axis.start[piece]
+            chunk_start[:, j] = part.axis.start[piece]
             value_start[:, j] = part.axis.value[piece]
             shape[:, j] = part.axis.count[piece]
-        return Boxes(row, cell_start, value_start, shape, np.array([part.axis.step for part in self.pieces], np.int64))
+        return CopyPlan(row, chunk_start, value_start, shape, np.array([part.axis.step for part in self.pieces], np.int64))
+
+    def boxes_by_source(self, lo: int, hi: int, values: Values) -> list[tuple[CopyPlan, npt.NDArray[Any]]]:
+        return single_source(self.boxes(lo, hi), values)
 
     def _places(self, i: int) -> list[int]:
         places = []
         for part in reversed(self.pieces):
-            i, place = divmod(i, len(part.cells))
+            i, place = divmod(i, len(part.chunks))
             places.append(place)
         return places[::-1]
 
 
 @dataclass(frozen=True, eq=False)
-class _OneCell:
-    """A box that lies in one cell, in plain integers: most updates are one, and columns of one row cost more than the row."""
+class _OneChunk:
+    """A box within one chunk, as plain integers. Most updates are of this kind, and making NumPy columns of one row is slower."""
 
-    cell: Shape
+    chunk: Shape
     start: Shape
-    """Where the box begins, in coordinates of the cell."""
+    """Where the box begins, in coordinates of the chunk."""
     value: Shape
     count: Shape
     bounds: Shape
@@ -208,7 +237,7 @@ class _OneCell:
 
     @cached_property
     def index(self) -> IntArray:
-        return np.array((self.cell,), np.int64)
+        return np.array((self.chunk,), np.int64)
 
     @cached_property
     def full(self) -> BoolArray:
@@ -218,16 +247,19 @@ class _OneCell:
         sides = zip(self.start, self.count, self.value, strict=True)
         return Product(tuple([Axis.segment(start, count, value=value) for start, count, value in sides]))
 
-    def extent(self, i: int) -> Shape:
+    def shape(self, i: int) -> Shape:
         return self.bounds
 
-    def extents(self, lo: int, hi: int) -> IntArray:
+    def shapes(self, lo: int, hi: int) -> IntArray:
         return np.array((self.bounds,) * (hi - lo), np.int64).reshape(hi - lo, len(self.bounds))
 
-    def boxes(self, lo: int, hi: int) -> Boxes:
+    def boxes(self, lo: int, hi: int) -> CopyPlan:
         here = slice(lo, hi)
-        cell_start, value_start, shape = np.array(((self.start,), (self.value,), (self.count,)), np.int64)
-        return Boxes(_ZERO[here], cell_start[here], value_start[here], shape[here], unit_steps(len(self.cell)))
+        chunk_start, value_start, shape = np.array(((self.start,), (self.value,), (self.count,)), np.int64)
+        return CopyPlan(_ZERO[here], chunk_start[here], value_start[here], shape[here], unit_steps(len(self.chunk)))
+
+    def boxes_by_source(self, lo: int, hi: int, values: Values) -> list[tuple[CopyPlan, npt.NDArray[Any]]]:
+        return single_source(self.boxes(lo, hi), values)
 
 
 _ZERO: IntArray = np.zeros(1, np.int64)
@@ -235,30 +267,30 @@ _ZERO: IntArray = np.zeros(1, np.int64)
 
 @lru_cache(maxsize=128)
 def unit_steps(ndim: int) -> IntArray:
-    """(ndim,) ones: the same array for everybody, who may only read it. `np.ones` takes longer than copying a small box."""
+    """(ndim,) ones, in a shared read-only array: making one with `np.ones` takes longer than copying a small box."""
     steps = np.ones(ndim, np.int64)
     steps.flags.writeable = False
     return steps
 
 
-def _in_one_cell(axes: Sequence[Axis], grid: ChunkGrid, bounds: Sequence[int]) -> _OneCell | None:
-    """The split of a box that touches one cell; None for anything else, and for what is out of bounds."""
-    cells, starts, values, counts, extents = [], [], [], [], []
+def _in_one_chunk(axes: Sequence[Axis], grid: ChunkGrid, bounds: Sequence[int]) -> _OneChunk | None:
+    """The split of a box that touches one chunk; None for any other region, and where the box leaves the bounds."""
+    chunks, starts, values, counts, shapes = [], [], [], [], []
     for axis, dimension, bound in zip(axes, grid.dimensions, bounds, strict=True):
         if len(axis.start) != 1 or axis.step != 1:
             return None
         start, count = int(axis.start[0]), int(axis.count[0])
         if count < 1 or start < 0 or start + count > bound:
             return None
-        cell, origin, length = dimension.find(start)
+        chunk, origin, length = dimension.find(start)
         if start + count > origin + length:
             return None
-        cells.append(cell)
+        chunks.append(chunk)
         starts.append(start - origin)
         values.append(int(axis.value[0]))
         counts.append(count)
-        extents.append(min(length, bound - origin))
-    return _OneCell(tuple(cells), tuple(starts), tuple(values), tuple(counts), tuple(extents))
+        shapes.append(min(length, bound - origin))
+    return _OneChunk(tuple(chunks), tuple(starts), tuple(values), tuple(counts), tuple(shapes))
 
 
 def check_ndim(ndim: int, shape: Sequence[int]) -> None:

@@ -1,12 +1,12 @@
-"""Index expressions: what a caller writes between brackets becomes a region and the shapes of its values.
+"""Index expressions: what a caller writes in brackets, turned into a region and the shapes of its values.
 
 In come an index expression and the shape of an array; out goes a `Selection`. It understands NumPy's basic indexing, the
 orthogonal, point and mask forms, and blocks of the chunk grid. SelectionError for what is not understood, BoundsError for
 an index outside of the array. Slices clamp as in NumPy; boxes that must not are the business of `box.as_subset`.
 
-The region speaks of a values array with as many dimensions as the array and steps forward only. `to_work` gives that array
-as a *view* of one with NumPy's result shape (new axes for integers, flips for negative steps), so that decoding into the
-view fills the caller's array.
+The values array of the region has as many dimensions as the array, and its steps are positive. `to_work` makes it as a *view*
+of an array with NumPy's result shape (an integer index becomes a new axis, a negative step a flip), so that decoding into
+the view fills the caller's array.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant.errors import BoundsError, SelectionError, ShapeError, SliceStepError
-from zarrant.geometry.axis import Axis
 from zarrant.geometry.box import Shape, as_int
 from zarrant.geometry.grid import MAX_COORDINATE, ChunkGrid, IntArray
 from zarrant.geometry.points import Points, points_region
 from zarrant.geometry.region import Product, Region
+from zarrant.geometry.segments import Axis
 
 Values: TypeAlias = npt.NDArray[Any]
 Item: TypeAlias = Any
@@ -40,8 +40,8 @@ FANCY_HINT = "Use oindex for the product of the indices of each dimension, vinde
 class Selection:
     """A region and the shapes of its values.
 
-    `work_shape` is that of the values array the region speaks of (a dimension for each of the array), `out_shape` that of
-    NumPy's result.
+    `work_shape` is the shape of the region's values array (one dimension for each of the array), `out_shape` that of NumPy's
+    result.
     """
 
     region: Region
@@ -50,10 +50,10 @@ class Selection:
     view: tuple[slice | None, ...] | None
     """The index that turns an array of `out_shape` into one of `work_shape`; None: a reshape does."""
     clipped: bool = False
-    """Whether a slice reaches beyond the shape: in an array that others grow there may be more by now."""
+    """Whether a slice reaches beyond the shape: another writer may have made the array longer since."""
 
     def to_work(self, values: Values) -> Values:
-        """A view of `values` (of `out_shape`) as the array the region speaks of.
+        """A view of `values` (of `out_shape`) as the values array of the region.
 
         It can be written to, and writes reach `values`. For points whose layout in memory allows no such view, read-only
         values are copied and writable ones are a ShapeError; `source` takes both.
@@ -71,7 +71,7 @@ class Selection:
         return work
 
     def source(self, values: Values) -> Values:
-        """Values to be written, broadcast by NumPy's rules, as the array the region speaks of; read-only, may be a copy."""
+        """Values to be written, broadcast by NumPy's rules, as the values array of the region; read-only, maybe a copy."""
         if self.view is not None and values.shape == self.out_shape:
             work = values[(*self.view, ...)]  # nothing to broadcast; `np.broadcast_to` takes 4 µs to find that out
             work.flags.writeable = False
@@ -94,7 +94,7 @@ def basic(selection: Item, shape: Sequence[int]) -> Selection:
     ((1, 4), (4,))
     """
     paired = _paired(selection, shape)
-    return _product([_basic_item(item, extent, j) for item, extent, j in paired], _clipped(paired))
+    return _product([_basic_item(item, length, j) for item, length, j in paired], _clipped(paired))
 
 
 def orthogonal(selection: Item, shape: Sequence[int]) -> Selection:
@@ -121,7 +121,7 @@ def points(selection: Item, shape: Sequence[int]) -> Selection:
         raise SelectionError("wrong number of indices", expected=len(shape), got=len(items), hint=hint)
     if not items:
         return basic((), ())
-    columns = [_wrap(_integers(item, j), extent, j) for j, (item, extent) in enumerate(zip(items, shape, strict=True))]
+    columns = [_wrap(_integers(item, j), length, j) for j, (item, length) in enumerate(zip(items, shape, strict=True))]
     try:
         columns = list(np.broadcast_arrays(*columns))
     except ValueError as cause:
@@ -150,17 +150,17 @@ def block(selection: Item, grid: ChunkGrid) -> Selection:
     """
     axes = []
     paired = _paired(selection, grid.grid_shape)
-    for item, cells, j in paired:
+    for item, chunks, j in paired:
         if isinstance(item, slice):
-            low, high, step = _indices(item, cells, j)
+            low, high, step = _indices(item, chunks, j)
             if step != 1:
                 raise SelectionError("blocks have no steps", field=f"dimension {j}", expected="step 1", got=item)
         else:
-            low = _wrap_one(item, cells, j)
+            low = _wrap_one(item, chunks, j)
             high = low + 1
         part = grid.dimensions[j]
         start = part.start(low) if low < high else 0
-        stop = min(part.start(high - 1) + part.length(high - 1), part.extent) if low < high else 0
+        stop = min(part.start(high - 1) + part.length(high - 1), part.array_length) if low < high else 0
         axes.append((Axis.segment(start, stop - start), stop - start, slice(None)))
     return _product(axes, _clipped(paired))
 
@@ -201,15 +201,15 @@ def _product(parts: Sequence[_Part], clipped: bool) -> Selection:
 def _clipped(paired: Sequence[tuple[Item, int, int]]) -> bool:
     """Whether a slice would take more elements, or other ones, if its dimension were longer; slices with open ends would not.
 
-    A slice that starts at the very end is taken to ask for what is new: `a[n:]`.
+    A slice that starts at the very end (`a[n:]`) is taken to ask for elements that others have appended.
     """
-    for item, extent, _ in paired:
+    for item, length, _ in paired:
         if type(item) is not slice or (item.start is None and item.stop is None):
             continue
         if item.stop is not None and (item.step is None or index(item.step) > 0):
-            if index(item.stop) > extent:
+            if index(item.stop) > length:
                 return True
-        elif item.start is not None and index(item.start) >= extent:
+        elif item.start is not None and index(item.start) >= length:
             return True
     return False
 
@@ -220,7 +220,7 @@ def _points(region: Points, out_shape: Shape) -> Selection:
 
 
 def _paired(selection: Item, shape: Sequence[int]) -> list[tuple[Item, int, int]]:
-    """One part of the expression for each dimension, with the extent and the number of the dimension."""
+    """One part of the expression for each dimension, with the length and the number of the dimension."""
     items = list(selection) if isinstance(selection, tuple) else [selection]
     new_axes = [item for item in items if item is None]
     if new_axes:
@@ -233,32 +233,32 @@ def _paired(selection: Item, shape: Sequence[int]) -> list[tuple[Item, int, int]
         raise SelectionError("too many indices", expected=f"at most {len(shape)}", got=len(items) - len(gaps))
     at = gaps[0] if gaps else len(items)
     items[at : at + len(gaps)] = [slice(None)] * missing
-    return [(item, extent, j) for j, (item, extent) in enumerate(zip(items, shape, strict=True))]
+    return [(item, length, j) for j, (item, length) in enumerate(zip(items, shape, strict=True))]
 
 
-def _basic_item(item: Item, extent: int, dimension: int) -> _Part:
+def _basic_item(item: Item, length: int, dimension: int) -> _Part:
     if not isinstance(item, slice):
-        return Axis.segment(_wrap_one(item, extent, dimension), 1), 1, None
-    start, stop, step = _indices(item, extent, dimension)
+        return Axis.segment(_wrap_one(item, length, dimension), 1), 1, None
+    start, stop, step = _indices(item, length, dimension)
     count = len(range(start, stop, step))
     if step < 0:
         return Axis.segment(start + (count - 1) * step, count, -step), count, slice(None, None, -1)
     return Axis.segment(start, count, step), count, slice(None)
 
 
-def _orthogonal_item(item: Item, extent: int, dimension: int) -> _Part:
+def _orthogonal_item(item: Item, length: int, dimension: int) -> _Part:
     if not _is_array(item):
-        return _basic_item(item, extent, dimension)
+        return _basic_item(item, length, dimension)
     where = f"dimension {dimension}"
     array = _array(item)
     if array.ndim != 1:
         raise SelectionError("an orthogonal index has one dimension", field=where, got=array.shape, hint=FANCY_HINT)
     if array.dtype == np.bool_:
-        if len(array) != extent:
-            raise SelectionError("a mask has the length of its dimension", field=where, expected=extent, got=len(array))
+        if len(array) != length:
+            raise SelectionError("a mask has the length of its dimension", field=where, expected=length, got=len(array))
         coords = np.flatnonzero(array)
     else:
-        coords = _wrap(_integers(item, dimension), extent, dimension)
+        coords = _wrap(_integers(item, dimension), length, dimension)
     first = np.flatnonzero(np.diff(coords, prepend=-2) != 1)
     return Axis(coords[first], first, np.diff(first, append=len(coords))), len(coords), slice(None)
 
@@ -298,37 +298,37 @@ def _integers(item: Item, dimension: int) -> IntArray:
         where = f"dimension {dimension}"
         raise SelectionError("indices must be integers", field=where, expected="integers", got=array.dtype)
     if array.dtype == np.uint64:
-        array = np.minimum(array, np.uint64(MAX_COORDINATE))  # outside of every array, where a plain cast would be negative
+        array = np.minimum(array, np.uint64(MAX_COORDINATE))  # a plain cast would make it negative; this is outside of every array
     return array.astype(np.int64, copy=False)
 
 
-def _wrap(coords: IntArray, extent: int, dimension: int) -> IntArray:
+def _wrap(coords: IntArray, length: int, dimension: int) -> IntArray:
     """Negative indices count from the end."""
-    wrapped = np.where(coords < 0, coords + extent, coords)
-    outside = (wrapped < 0) | (wrapped >= extent)
+    wrapped = np.where(coords < 0, coords + length, coords)
+    outside = (wrapped < 0) | (wrapped >= length)
     if outside.any():
-        raise _outside(int(coords[outside].flat[0]), extent, dimension)
+        raise _outside(int(coords[outside].flat[0]), length, dimension)
     return wrapped
 
 
-def _wrap_one(item: Item, extent: int, dimension: int) -> int:
+def _wrap_one(item: Item, length: int, dimension: int) -> int:
     number = as_int(item, "an index")
-    wrapped = number + extent if number < 0 else number
-    if not 0 <= wrapped < extent:
-        raise _outside(number, extent, dimension)
+    wrapped = number + length if number < 0 else number
+    if not 0 <= wrapped < length:
+        raise _outside(number, length, dimension)
     return wrapped
 
 
-def _outside(number: int, extent: int, dimension: int) -> BoundsError:
-    expected = f"{-extent} <= index < {extent}"
+def _outside(number: int, length: int, dimension: int) -> BoundsError:
+    expected = f"{-length} <= index < {length}"
     return BoundsError("index outside of its dimension", field=f"dimension {dimension}", expected=expected, got=number)
 
 
-def _indices(item: slice, extent: int, dimension: int) -> tuple[int, int, int]:
+def _indices(item: slice, length: int, dimension: int) -> tuple[int, int, int]:
     """The ends and the step of a slice, clamped as NumPy does."""
     for part in (item.start, item.stop, item.step):
         if part is not None and type(part) is not int:
             as_int(part, "a part of a slice")
     if item.step == 0:
         raise SliceStepError("a slice steps by zero", field=f"dimension {dimension}", got=item)
-    return item.indices(extent)
+    return item.indices(length)

@@ -128,7 +128,7 @@ def reentrant(path: str | None = None) -> ReentrantLockError:
 def not_locked(store: str, key: str) -> OptionError:
     """The error for a caller that has locked some keys, and wants to lock another one through the same value."""
     return OptionError(
-        "a lock inside a lock takes only keys that are locked already",
+        "a lock inside a lock takes only its keys",
         store=store,
         key=key,
         expected="a locked key",

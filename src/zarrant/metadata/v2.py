@@ -318,7 +318,7 @@ def _codecs(value: Mapping[str, Json], element: Element, rank: int, limits: Limi
                     expected="filters of arrays before those that make bytes",
                     got=identifier,
                 )
-            endian = _after(identifier, configuration, endian)
+            endian = _after(identifier, configuration, endian, path)
             in_bytes = identifier in TO_BYTES
         elif not in_bytes:
             codecs.append(_bytes(endian))
@@ -338,16 +338,25 @@ def _bytes(endian: str | None) -> Named:
     return Named("bytes", {} if endian is None else {"endian": endian})
 
 
-def _after(identifier: str, configuration: Mapping[str, Json], endian: str | None) -> str | None:
-    """The byte order of what a filter of arrays gives."""
+def _after(identifier: str, configuration: Mapping[str, Json], endian: str | None, path: str) -> str | None:
+    """The byte order of what a filter of arrays gives, for what it gets in the order `endian`."""
     if identifier == "packbits":
         return None
-    dtype = configuration.get("encode_dtype" if identifier == "astype" else "astype", configuration.get("dtype"))
-    if identifier == "categorize":
-        dtype = configuration.get("astype", "|u1")
+    decoded, encoded = ("decode_dtype", "encode_dtype") if identifier == "astype" else ("dtype", "astype")
+    given = _order_of(configuration.get(decoded))
+    if None not in (given, endian) and given != endian:  # numcodecs would take the bytes for other numbers
+        raise _wrong(f"{path}.{decoded}", f"a type in {endian}-endian order, as what the filter gets", configuration[decoded])
+    dtype = configuration.get(encoded, "|u1" if identifier == "categorize" else configuration.get(decoded))
     if not isinstance(dtype, str) or dtype[:1] not in (*_ENDIAN, "|"):
         return endian
-    return _ENDIAN.get(dtype[0]) if not re.fullmatch(r"[<>|][a-zA-Z]1", dtype) else None
+    return _order_of(dtype)
+
+
+def _order_of(dtype: Json) -> str | None:
+    """The byte order that a member like "<i4" says; None where it means nothing."""
+    if not isinstance(dtype, str) or re.fullmatch(r"[<>|][a-zA-Z]1", dtype):
+        return None
+    return _ENDIAN.get(dtype[:1])
 
 
 def _named(identifier: str, configuration: dict[str, Json], path: str, element: Element) -> Named:

@@ -223,7 +223,7 @@ class NodeContext:
         queued = self.able.one_process and calls is self.able.sync_calls
         if self.guarded and not calls.lock and not queued:
             raise CapabilityError(
-                "appending and resizing need locks, which this store does not have: two appends at the same time would "
+                "appending and resizing need an exclusive hold, which this store does not have: two appends at the same time would "
                 "both write the chunks that follow, and comparing the metadata afterwards cannot undo that",
                 store=repr(self.store),
                 expected="lock" if calls is self.able.sync_calls else "lock_async",

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from zarrant.codecs import Blosc, Bytes, Crc32c, Gzip, Numcodecs, ShardingIndexed, Transpose, Zstd
+from zarrant.codecs import Blosc, Bytes, Crc32c, Gzip, ShardingIndexed, Transpose, Zstd
 from zarrant.codecs.chain import Chain, chain_of, check_codec, read_codec
 from zarrant.codecs.protocols import VARIABLE_ELEMENT_BYTES, ArraySpec
 from zarrant.dtypes.base import DataType
@@ -92,8 +92,8 @@ class Layout:
             grid = ChunkGrid.regular(shape, shard_shape or chunk_shape)
         else:
             chunk_shape, shard_shape = self._shapes_of(grid, data_type)
-        chain = self._chain(data_type, chunk_shape, shard_shape)
         fill = data_type.fill_from_python(self.fill_value)
+        chain = self._chain(ArraySpec(chunk_shape, data_type, fill), shard_shape)
         for stored in grid.typical_shapes():
             chain = chain.bind(ArraySpec(stored, data_type, fill))
         return ArrayDocument(
@@ -135,19 +135,25 @@ class Layout:
             raise ShapeError("chunks must divide shards", field="shards", expected=f"multiples of {chunks}", got=shards)
         return chunks, shards
 
-    def _chain(self, data_type: DataType, chunks: tuple[int, ...], shards: tuple[int, ...] | None) -> Chain:
+    def _chain(self, spec: ArraySpec, shards: tuple[int, ...] | None) -> Chain:
+        """The codecs for chunks of `spec`, in shards where there are some."""
         filters = [] if _is_auto(self.filters) else [_codec(item) for item in _listed(self.filters)]
         if self.order not in ("C", "F"):
             raise OptionError("impossible value of an option", field="order", expected="C | F", got=self.order)
-        if self.order == "F" and len(chunks) > 1:
-            filters.append(Transpose(tuple(reversed(range(len(chunks))))))
-        serializer = _default_serializer(data_type) if _is_auto(self.serializer) else _codec(self.serializer)
+        if self.order == "F" and len(spec.shape) > 1:
+            filters.insert(0, Transpose(tuple(reversed(range(len(spec.shape))))))  # filters of V2 see elements in this order
+        if not _is_auto(self.serializer):
+            serializer = _codec(self.serializer)
+        elif filters and filters[-1].kind == "array_to_bytes":
+            serializer = filters.pop()  # an object codec, which is a filter in V2
+        else:
+            serializer = _default_serializer(_handed_on(filters, spec))
         compressors = DEFAULT_COMPRESSORS if _is_auto(self.compressors) else [_codec(c) for c in _listed(self.compressors)]
         chain = chain_of([*filters, serializer, *compressors])
         if shards is None:
             return chain
         index = chain_of([Bytes("little"), Crc32c()])
-        return chain_of([ShardingIndexed(chunks, chain, index, _shard_options(self.shards)[1])])
+        return chain_of([ShardingIndexed(spec.shape, chain, index, _shard_options(self.shards)[1])])
 
 
 def _rectilinear(lengths: Any, shape: tuple[int, ...]) -> RectilinearGrid | None:
@@ -260,6 +266,17 @@ def _least_factor(size: int) -> int | None:
     return next((factor for factor in range(2, math.isqrt(size) + 1) if size % factor == 0), size if size > 1 else None)
 
 
+def _handed_on(filters: Sequence[Any], spec: ArraySpec) -> DataType:
+    """The data type that filters make of chunks. What does not fit is found, with its place, when the chain is bound."""
+    data_type = spec.data_type
+    try:
+        for codec in filters:
+            spec = (codec.for_spec(spec) if hasattr(codec, "for_spec") else codec).resolve(spec)
+    except Exception:  # a codec from outside may raise anything
+        return data_type
+    return spec.data_type
+
+
 def _default_serializer(data_type: DataType) -> Any:
     """The codec that a data type of variable size names as its own (`serializer`), else `bytes`."""
     name = getattr(data_type, "serializer", "bytes")
@@ -333,7 +350,12 @@ def _from_numcodecs(config: dict[str, Any]) -> Any:
     if identifier == "blosc":
         shuffle = {0: "noshuffle", 1: "shuffle", 2: "bitshuffle", -1: None}[config.get("shuffle", 1)]
         return Blosc(config["cname"], config["clevel"], shuffle, None, config.get("blocksize", 0))
-    return Numcodecs(f"numcodecs.{identifier}", config)
+    name = identifier if identifier in _OBJECT_CODECS else f"numcodecs.{identifier}"
+    return read_codec(Named(name, config), "$.codecs")
+
+
+_OBJECT_CODECS = ("vlen-utf8", "vlen-bytes")
+"""Codecs of numcodecs that have the same names in V3."""
 
 
 def _key_encoding(value: Any) -> KeyEncoding:

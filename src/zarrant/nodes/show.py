@@ -107,9 +107,9 @@ def _grid_lines(shape: Sequence[int], grid: ChunkGrid, size: tuple[float, float]
     height, width = size
     out = []
     for axis, dimension in enumerate((None, None, *grid.dimensions)[-2:]):
-        if dimension is None or dimension.cells > MAX_LINES:
+        if dimension is None or dimension.n_chunks > MAX_LINES:
             continue
-        for cell in range(1, dimension.cells):
+        for cell in range(1, dimension.n_chunks):
             at = dimension.start(cell) * size[axis] / shape[axis]
             ends = (0.0, at, width, at) if axis == 0 else (at, 0.0, at, height)
             out.append(

@@ -1,6 +1,6 @@
 """Batches of chunks: how many are encoded and stored with one request, and what became of each.
 
-In come columns of chunks (`Cells`) and values; out go `Put` requests, each on condition that the array is still there
+In come columns of chunks (`ChunkSelections`) and values; out go `Put` requests, each on condition that the array is still there
 (`ops/current.py`). The chunks of one batch have one shape. A failure of some chunks is one PartialFailure that names them and
 those that were stored.
 """
@@ -17,8 +17,7 @@ import numpy.typing as npt
 
 from zarrant.errors import CallerError, PartialFailure, ZarrantError
 from zarrant.geometry.box import Shape
-from zarrant.geometry.layers import Values
-from zarrant.geometry.region import Cells
+from zarrant.geometry.region import ChunkSelections, Values
 from zarrant.ops.bound_array import Array, BoundArray
 from zarrant.ops.current import put_current
 from zarrant.requests import ANY, Op, Outcome, WriteRequest, gather, gather_outcomes
@@ -62,7 +61,7 @@ def largest_batch(array: BoundArray, chunks: npt.NDArray[np.int64]) -> BatchSize
     return max((batch_size(array, shape) for shape in shapes), key=lambda size: size.cost)
 
 
-def write_cells(state: BoundArray, cells: Cells, values: Array) -> Op[None]:
+def write_cells(state: BoundArray, cells: ChunkSelections, values: Array) -> Op[None]:
     """Write cells whose every element comes from `values` (the rest is padding)."""
     yield from run_batches(state, cells.index, _ranges(state, cells.index), partial(write_batch, state, cells, values))
 
@@ -75,7 +74,7 @@ def _ranges(array: BoundArray, chunks: npt.NDArray[np.int64]) -> Iterator[tuple[
             yield lo, min(lo + step, last)
 
 
-def write_batch(state: BoundArray, cells: Cells, values: Values, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
+def write_batch(state: BoundArray, cells: ChunkSelections, values: Values, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
     """Encode rows lo..hi, chunks of one shape, side by side, and store them with one request, whatever is there."""
     if hi - lo == 1:
         return (yield from put_current(state, (yield from encode(state, cells, values, lo, hi))))
@@ -85,7 +84,7 @@ def write_batch(state: BoundArray, cells: Cells, values: Values, lo: int, hi: in
     return (yield from put_current(state, [item for each in items for item in each]))
 
 
-def encode(state: BoundArray, cells: Cells, values: Values, lo: int, hi: int) -> Op[list[WriteRequest]]:
+def encode(state: BoundArray, cells: ChunkSelections, values: Values, lo: int, hi: int) -> Op[list[WriteRequest]]:
     """Encode rows lo..hi, chunks of one shape: what is to be written for each, whatever is there."""
     prepared = state.prepared_for(state.chunk_shape(cells.index[lo]))
     encoded = yield from prepared.write(None, cells, lo, hi, values)

@@ -126,7 +126,7 @@ def while_shape_stands(state: BoundArray) -> OnlyWhile | None:
 def put_current(state: BoundArray, items: Sequence[WriteRequest]) -> Op[list[Outcome[Version]]]:
     """Store or erase objects of an array, each on condition that the array is still there."""
     current = Current(state)
-    outcomes = list((yield from put(items, current.condition)))
+    outcomes = list((yield from put(items, current.condition, brief=True)))
     for _ in range(MAX_TRIES):
         failed = [i for i, outcome in enumerate(outcomes) if isinstance(outcome, MetadataChangedError)]
         if not failed:

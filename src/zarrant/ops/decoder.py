@@ -14,7 +14,7 @@ from zarrant.codecs.sources import InMemory, Single, Stored
 from zarrant.errors import VersionChangedError, ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.geometry.grid import chunk_alone
-from zarrant.geometry.region import Cells, box_region
+from zarrant.geometry.region import ChunkSelections, box_region
 from zarrant.ops.bound_array import Array, BoundArray
 from zarrant.ops.casting import output
 from zarrant.ops.read import retrieve_chunk_subset, while_replaced
@@ -107,5 +107,5 @@ class Decoder:
             self.held.decoded, self.held.whole = whole, None
         result[...] = self.held.decoded[local.slices]
 
-    def _cells(self, local: ArraySubset) -> Cells:
+    def _cells(self, local: ArraySubset) -> ChunkSelections:
         return box_region(local).split(chunk_alone(self.shape), self.shape)

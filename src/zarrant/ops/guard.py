@@ -117,7 +117,7 @@ def update_object(
 def with_lock(key: str, op: Callable[[], Op[T]], node: Node | None, nested: bool = False) -> Op[T]:
     """Run an operation while a key is locked; where `node` is gone nothing is made for the lock, and it says so."""
     below = None if node is None else node.below
-    return _while_there(key, lambda: locked((key,), op(), nested, below), node)
+    return _while_there(key, lambda: locked((key,), op(), nested, below, brief=True), node)
 
 
 def _while_there(key: str, op: Callable[[], Op[T]], node: Node | None) -> Op[T]:
@@ -164,7 +164,7 @@ def _try(source: Stored, change: Change, node: Node | None) -> Op[Version]:
     if parts is not None or source.version is not None or not source.seen:
         version = source.version if source.seen else ANY  # ANY: nothing of the old object was needed
         try:
-            return (yield from put_one(source.key, parts, version, condition))
+            return (yield from put_one(source.key, parts, version, condition, brief=True))
         except MetadataChangedError:
             # Not by doing `change` again: it may be what changed the metadata (an update whose function sets attributes, or
             # appends elsewhere). Whoever grows the array stores what is new in this object under its lock; where there is no
@@ -172,7 +172,7 @@ def _try(source: Stored, change: Change, node: Node | None) -> Op[Version]:
             same = node is not None and (yield from node.look_again())
             if node is None or not (same or source.seen):
                 raise
-        return (yield from put_one(source.key, parts, version, node.condition))
+        return (yield from put_one(source.key, parts, version, node.condition, brief=True))
     # Fill where nothing is stored: there is nothing to do, but in an array that is gone that would be said in vain.
     if node is not None and condition is not None and not (yield from unchanged(condition.key, condition.version)):
         yield from node.look_again()

@@ -18,9 +18,9 @@ import numpy.typing as npt
 from zarrant.codecs.sources import Single, Stored
 from zarrant.errors import DataTypeError, ZarrantError
 from zarrant.geometry.box import ArraySubset, Shape, as_subset, check_chunk_indices
+from zarrant.geometry.disjoint_boxes import DisjointBoxes
 from zarrant.geometry.grid import block_indices, chunk_alone
-from zarrant.geometry.region import Cells, box_region
-from zarrant.geometry.tiles import Tiles
+from zarrant.geometry.region import ChunkSelections, box_region
 from zarrant.ops.batching import run_batches
 from zarrant.ops.bound_array import Array, BoundArray
 from zarrant.ops.casting import as_values, broadcast
@@ -198,10 +198,10 @@ class Encoder:
 
     def _cells(
         self, start: npt.NDArray[np.int64], shape: npt.NDArray[np.int64], value: npt.NDArray[np.int64], bounds: Shape
-    ) -> Cells:
+    ) -> ChunkSelections:
         """Boxes of pieces as one row of cells. A piece that is a whole shard is cut further on: it is no tile."""
         if len(start) > 1:
-            return Tiles(start, shape, value).split(chunk_alone(self.shape), bounds)
+            return DisjointBoxes(start, shape, value).split(chunk_alone(self.shape), bounds)
         box = ArraySubset(tuple(start[0].tolist()), tuple(shape[0].tolist()))
         return box_region(box, value[0].tolist()).split(chunk_alone(self.shape), bounds)
 

@@ -27,8 +27,8 @@ from zarrant.codecs.sources import Single, Stored
 from zarrant.errors import ChunkError, MetadataChangedError
 from zarrant.geometry.box import ArraySubset, Shape, as_subset, check_chunk_indices
 from zarrant.geometry.grid import ChunkGrid, chunk_alone
-from zarrant.geometry.layers import Layers, Stack, Values
-from zarrant.geometry.region import Cells, Region, box_region
+from zarrant.geometry.overlay import Overlay
+from zarrant.geometry.region import ChunkSelections, Region, Stack, Values, box_region
 from zarrant.geometry.selection import Selection
 from zarrant.ops.batching import batch_size, encode, equal_shapes, run_batches, write_batch
 from zarrant.ops.bound_array import Array, BoundArray
@@ -71,7 +71,7 @@ def store_array_subsets(state: BoundArray, pairs: Iterable[tuple[Any, Any]]) -> 
             regions.append(box_region(region))
             arrays.append(values)
     if regions:
-        yield from store_region(state, Layers(tuple(regions), tuple(range(len(regions)))), Stack(tuple(arrays)), state.shape)
+        yield from store_region(state, Overlay(tuple(regions), tuple(range(len(regions)))), Stack(tuple(arrays)), state.shape)
 
 
 def store_chunk_subset(state: BoundArray, chunk: Sequence[int], subset: Any, data: Any) -> Op[None]:
@@ -122,7 +122,7 @@ class _Write(NamedTuple):
     """Columns of chunks to be written. Each of `_WAYS` is an operation with one outcome for each row."""
 
     state: BoundArray
-    cells: Cells
+    cells: ChunkSelections
     values: Values
     whole: npt.NDArray[np.bool_]
     guard: Guard
@@ -175,13 +175,13 @@ def erase_known(state: BoundArray, chunk: tuple[int, ...]) -> Op[None]:
     yield from update_object(state.chunk_key(chunk), change, Guard.lock_if(state.options.exclusive), node=Current(state))
 
 
-def _over_the_edge(state: BoundArray, cells: Cells) -> npt.NDArray[np.bool_]:
+def _over_the_edge(state: BoundArray, cells: ChunkSelections) -> npt.NDArray[np.bool_]:
     """(n,) which chunks have elements beyond the bounds."""
     if cells.n == 1:
-        return np.array((cells.extent(0) != state.chunk_shape(cells.index[0]),))
+        return np.array((cells.shape(0) != state.chunk_shape(cells.index[0]),))
     shape = state.grid.uniform_shape
     shapes = state.grid.chunk_shapes(cells.index) if shape is None else np.array(shape, np.int64)
-    over: npt.NDArray[np.bool_] = (cells.extents(0, cells.n) != shapes).any(axis=1)
+    over: npt.NDArray[np.bool_] = (cells.shapes(0, cells.n) != shapes).any(axis=1)
     return over
 
 
@@ -196,7 +196,7 @@ class _Update(NamedTuple):
 
     state: BoundArray
     shape: Shape
-    cells: Cells
+    cells: ChunkSelections
     row: int
     values: Values
     bounds_known: bool = False
@@ -205,22 +205,22 @@ class _Update(NamedTuple):
     @property
     def kind(self) -> tuple[int, tuple[int, ...]]:
         """Chains are prepared once for what they depend on: updates with the same one differ in where and what only."""
-        return id(self.state.prepared_for(self.shape)), self.cells.extent(self.row)
+        return id(self.state.prepared_for(self.shape)), self.cells.shape(self.row)
 
     def merged(self, updates: Sequence[_Update]) -> _Update:
         """Updates of one chunk as one, later ones on top."""
         if len(updates) == 1:
             (only,) = updates
             return only if only.state is self.state else only._replace(state=self.state)
-        layers = Layers(tuple(each.cells.region(each.row) for each in updates), tuple(range(len(updates))))
-        cells = layers.split(chunk_alone(self.shape), self.cells.extent(self.row))
+        layers = Overlay(tuple(each.cells.region(each.row) for each in updates), tuple(range(len(updates))))
+        cells = layers.split(chunk_alone(self.shape), self.cells.shape(self.row))
         values = Stack(tuple(cast("Array", each.values) for each in updates))
         return _Update(self.state, self.shape, cells, 0, values, refused=any(each.refused for each in updates))
 
     def __call__(self, source: Stored) -> Op[list[Part] | None]:
         """The parts of the new chunk."""
         state, cells, row, values = self.state, self.cells, self.row, self.values
-        extent = cells.extent(row)
+        extent = cells.shape(row)
         beyond = not self.bounds_known and extent != self.shape and (state.sharded or bool(cells.full[row]))
         if beyond and not (yield from shape_stands(state, self.refused)):  # safety: shape
             return (yield from _merge_unseen(state, self.shape, cells.region(row), values, extent, source))
@@ -254,7 +254,7 @@ def _damaged(state: BoundArray, shape: Shape, region: Region, known: Shape, sour
     found = []
     for row in np.flatnonzero(pieces.full).tolist():
         box = grid.subset(tuple(pieces.index[row].tolist()))
-        if pieces.extent(row) == box.shape:
+        if pieces.shape(row) == box.shape:
             continue
         cells = box_region(box).split(chunk_alone(shape), shape)
         try:
@@ -264,17 +264,17 @@ def _damaged(state: BoundArray, shape: Shape, region: Region, known: Shape, sour
     return found
 
 
-def _laid_over_fill(state: BoundArray, boxes: Sequence[ArraySubset], region: Region, values: Values) -> tuple[Layers, Stack]:
+def _laid_over_fill(state: BoundArray, boxes: Sequence[ArraySubset], region: Region, values: Values) -> tuple[Overlay, Stack]:
     """A region on top of boxes of fill."""
-    layers = region if isinstance(region, Layers) else Layers((region,), (0,))
+    layers = region if isinstance(region, Overlay) else Overlay((region,), (0,))
     arrays = values.arrays if isinstance(values, Stack) else (values,)
     n = len(arrays)
     regions = (*map(box_region, boxes), *layers.regions)
     fills = tuple(state.fill.full(box.shape) for box in boxes)
-    return Layers(regions, (*range(n, n + len(boxes)), *layers.numbers)), Stack((*arrays, *fills))
+    return Overlay(regions, (*range(n, n + len(boxes)), *layers.numbers)), Stack((*arrays, *fills))
 
 
-def _batches(array: BoundArray, cells: Cells, whole: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+def _batches(array: BoundArray, cells: ChunkSelections, whole: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
     """Ranges of rows: whole chunks of one shape in batches, each partly written chunk alone."""
     for shape, first, last in equal_shapes(array, cells.index):
         step, here = batch_size(array, shape).stored, whole[first:last]

@@ -4,7 +4,8 @@ In: an operation and an `ExecutionContext`, as in the blocking driver (`run.bloc
 The event loop is never blocked, neither by codecs nor by system calls:
 
 - Over a blocking store (memory, file system) the whole operation runs under the blocking driver, in a worker thread.
-- Over an async store the steps between two requests run in a worker thread, and the requests are awaited.
+- Over an async store the requests are awaited. What is done between two of them runs in a worker thread, unless the first of
+  them says that it is brief.
 
 A cancelled operation is stopped between two requests. It gives back its locks, and only then the caller goes on.
 """
@@ -84,14 +85,16 @@ async def in_thread(
         raise asyncio.CancelledError from None
 
 
-async def _perform_steps(op: Op[T], context: ExecutionContext) -> T:
+async def _perform_steps(op: Op[T], context: ExecutionContext, brief: bool = False) -> T:
+    """Run an operation; with `brief` the first step of it is taken here, not in a thread."""
     reply: Any = None
     error: BaseException | None = None
     try:
         while True:
             step = _Step(op, reply, error)
-            if await in_thread(step, executor=context.executor):
+            if step() if brief else await in_thread(step, executor=context.executor):
                 return step.value  # type: ignore[no-any-return]
+            brief = getattr(step.value, "brief", False)
             try:
                 reply, error = await _answer_async(step.value, context), None
             except Exception as raised:
@@ -130,7 +133,7 @@ async def _answer_async(request: Request, context: ExecutionContext) -> Any:
         case Locked():
             return await _locked_async(request, context)
         case GroupCommit():
-            return await join_commit_async(request, store, lambda op: _perform_steps(op, context))
+            return await join_commit_async(request, store, lambda op: _perform_steps(op, context, request.brief))
         case Acknowledge():
             return await in_thread(lambda: commit(store), executor=context.executor)
         case CheckUnchanged(key, version):
@@ -193,7 +196,7 @@ async def _all_async(request: All, context: ExecutionContext) -> list[Any]:
             place = len(results)
             results.append(None)
             try:
-                results[place] = await _perform_steps(op, context)
+                results[place] = await _perform_steps(op, context, request.brief)
             except Exception as error:
                 results[place] = error
 

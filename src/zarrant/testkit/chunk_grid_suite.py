@@ -38,30 +38,35 @@ class ChunkGridSuite:
 
     def test_chunks_lie_side_by_side(self) -> None:
         for axis, dimension in enumerate(self.grid().dimensions):
-            check_equal(dimension.extent, self.shape[axis], f"the extent of axis {axis}")
+            check_equal(dimension.array_length, self.shape[axis], f"the length of axis {axis}")
             stop = 0
-            for chunk in range(dimension.cells):
+            for chunk in range(dimension.n_chunks):
                 check_equal(dimension.start(chunk), stop, f"the start of chunk {chunk} of axis {axis}, where the one before ends")
                 check(dimension.length(chunk) > 0, f"chunk {chunk} of axis {axis} has no elements")
                 stop += dimension.length(chunk)
-            check(stop >= dimension.extent, f"the chunks of axis {axis} end at {stop}, before the array ({dimension.extent})")
-            if dimension.cells:
-                check(dimension.start(dimension.cells - 1) < dimension.extent, f"the last chunk of axis {axis} is not needed")
+            check(
+                stop >= dimension.array_length,
+                f"the chunks of axis {axis} end at {stop}, before the array ({dimension.array_length})",
+            )
+            if dimension.n_chunks:
+                check(
+                    dimension.start(dimension.n_chunks - 1) < dimension.array_length, f"the last chunk of axis {axis} is not needed"
+                )
 
     def test_coordinates_are_located(self) -> None:
         for axis, dimension in enumerate(self.grid().dimensions):
-            chunks = np.array([dimension.locate(coordinate) for coordinate in range(dimension.extent)], np.int64)
+            chunks = np.array([dimension.locate(coordinate) for coordinate in range(dimension.array_length)], np.int64)
             for coordinate, chunk in enumerate(chunks.tolist()):
                 low = dimension.start(chunk)
                 inside = low <= coordinate < low + dimension.length(chunk)
                 found = (chunk, low, dimension.length(chunk))
                 check_equal(dimension.find(coordinate), found, f"`find` of coordinate {coordinate} of axis {axis}")
                 check(inside, f"coordinate {coordinate} of axis {axis} is not in chunk {chunk}, which `locate` names")
-            columns = np.arange(dimension.extent)
+            columns = np.arange(dimension.array_length)
             check(
                 np.array_equal(dimension.locate(columns), chunks), f"`locate` of a column of axis {axis} differs from single calls"
             )
-            ids = np.arange(dimension.cells)
+            ids = np.arange(dimension.n_chunks)
             for method in (dimension.start, dimension.length):
                 expected = [method(chunk) for chunk in ids.tolist()]
                 check_equal(np.asarray(method(ids)).tolist(), expected, f"`{method.__name__}` of a column of axis {axis}")
@@ -69,7 +74,7 @@ class ChunkGridSuite:
     def test_it_says_whether_chunks_are_equal(self) -> None:
         for axis, dimension in enumerate(self.grid().dimensions):
             if dimension.uniform is not None:
-                lengths = {dimension.length(chunk) for chunk in range(dimension.cells)}
+                lengths = {dimension.length(chunk) for chunk in range(dimension.n_chunks)}
                 check(lengths <= {dimension.uniform}, f"`uniform` of axis {axis} is {dimension.uniform}, the lengths are {lengths}")
 
     def test_wrong_configurations(self) -> None:
@@ -108,7 +113,7 @@ class ChunkGridSuite:
         array = self.make_array(self.shape)
         array[...] = expected = np.arange(np.prod(self.shape), dtype="int32").reshape(self.shape)
         grid = self.grid()
-        for index in np.ndindex(*grid.dimensions and [dimension.cells for dimension in grid.dimensions]):
+        for index in np.ndindex(*grid.dimensions and [dimension.n_chunks for dimension in grid.dimensions]):
             box = grid.in_bounds(index)
             place = tuple(slice(low, high) for low, high in zip(box.start, box.stop, strict=True))
             found = np.asarray(array.retrieve_chunk(index))

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any, cast
 
+import numpy as np
+import numpy.typing as npt
+
 from zarrant.codecs.protocols import ArraySpec, ArrayToArray
 from zarrant.dtypes.base import DataType, Fill, FixedFill
+from zarrant.dtypes.fill import SMALL
 from zarrant.dtypes.fixed import FixedType
-from zarrant.errors import MetadataError, ZarrantError
+from zarrant.errors import MetadataError, ZarrantError, shown
 
 
 def encoded_fill(codec: ArrayToArray, spec: ArraySpec, data_type: DataType) -> Fill:
@@ -25,3 +30,23 @@ def encoded_fill(codec: ArrayToArray, spec: ArraySpec, data_type: DataType) -> F
 def refuse_data_type(codec: Any, spec: ArraySpec, expected: str) -> MetadataError:
     """The error for a data type that a codec does not take."""
     return MetadataError(f"{codec.name} does not take this data type", codec=codec.name, expected=expected, got=spec.data_type.name)
+
+
+def json_scalar(value: Any, path: str) -> Any:
+    """A number, or a text that is one in metadata ("NaN", "0x7fc0"), in its JSON form; NumPy's numbers are taken too."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise MetadataError("wrong value", path=path, expected="a number", got=shown(value))
+    return value
+
+
+def native(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Numbers in a type that NumPy calculates with: the same, or a wider one that has every value of a small type."""
+    if array.dtype not in SMALL and array.dtype.kind in "iufb":
+        return array
+    if array.dtype.name.startswith("int"):
+        return array.astype(np.int8)
+    return array.astype(np.uint8 if array.dtype.name.startswith("uint") else np.float32)

@@ -110,14 +110,12 @@ CODECS: Mapping[str, _Entry] = {
 FIXED_SIZE = {"adler32": 4, "crc32": 4, "fletcher32": 4, "jenkins_lookup3": 4, "shuffle": 0}
 """Bytes that codecs add to any input."""
 
-_ARRAYS = "It maps arrays to arrays, which no codec of numcodecs may do here yet; zarr-python reads such an array"
 _OBJECTS = "It is for arrays of Python objects, which are not supported"
 REFUSED: Mapping[str, str] = {
     "pickle": "It runs code that is in the data: arrays that need it are never read",
-    **dict.fromkeys(("json2", "msgpack2", "categorize", "vlen-array", "vlen-bytes", "vlen-utf8"), _OBJECTS),
-    **dict.fromkeys(("astype", "bitround", "delta", "fixedscaleoffset", "packbits", "quantize"), _ARRAYS),
+    **dict.fromkeys(("json2", "msgpack2", "categorize", "vlen-array"), _OBJECTS),
+    **{name: f"Its name in Zarr V3 is '{name}'" for name in ("vlen-bytes", "vlen-utf8")},
     **dict.fromkeys(("pcodec", "zfpy"), "It maps arrays to bytes, which no codec of numcodecs may do here yet; zarr-python can"),
-    "crc32c": "Use 'crc32c', the codec of the specification",
     "base64": "It is not meant for storage",
 }
 """What numcodecs has and is not read, and why."""

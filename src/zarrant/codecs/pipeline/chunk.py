@@ -13,8 +13,7 @@ from zarrant import kernels
 from zarrant.codecs.pipeline.resolve import Stages
 from zarrant.codecs.protocols import ArraySpec, CodecOptions, Encoded, Fetched, Partial, Spans, Step
 from zarrant.errors import UnknownExtensionError
-from zarrant.geometry.layers import Values
-from zarrant.geometry.region import Cells
+from zarrant.geometry.region import ChunkSelections, Values
 from zarrant.kernels.program import SLACK
 from zarrant.requests import Op
 
@@ -82,11 +81,11 @@ class ChunkPipeline(ABC):
         return self.encoded_bound if self.program is None else 2 * self.encoded_bound + SLACK
 
     @abstractmethod
-    def write(self, spans: Spans | None, cells: Cells, lo: int, hi: int, values: Values) -> Op[Encoded]:
+    def write(self, spans: Spans | None, cells: ChunkSelections, lo: int, hi: int, values: Values) -> Op[Encoded]:
         """See `Prepared.write`; UnknownExtensionError where a codec of the chain is not known."""
 
     @abstractmethod
-    def read(self, spans: Spans, cells: Cells, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
+    def read(self, spans: Spans, cells: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
         """See `Prepared.read`."""
 
     @abstractmethod

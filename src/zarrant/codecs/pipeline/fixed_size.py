@@ -20,8 +20,7 @@ from zarrant.codecs.pipeline.general import DecodeError, decode_chunk, encode_ch
 from zarrant.codecs.protocols import Encoded, Fetched, Rows, Spans
 from zarrant.codecs.scratch import borrowed, lent
 from zarrant.errors import ChunkError
-from zarrant.geometry.layers import Values, drawn
-from zarrant.geometry.region import Boxes, Cells, unit_steps
+from zarrant.geometry.region import ChunkSelections, CopyPlan, Values, unit_steps
 from zarrant.requests import Op
 from zarrant.storage import Buffer, Part
 
@@ -32,7 +31,7 @@ Bools = npt.NDArray[np.bool_]
 class FixedSizePipeline(ChunkPipeline):
     """Rows are chunks as they are laid out, after the transposition that comes first."""
 
-    def write(self, spans: Spans | None, cells: Cells, lo: int, hi: int, values: Values) -> Op[Encoded]:
+    def write(self, spans: Spans | None, cells: ChunkSelections, lo: int, hi: int, values: Values) -> Op[Encoded]:
         """See `Prepared.write`; UnknownExtensionError where a codec of the chain is not known."""
         self.require_all_codecs()  # safety: skipped codecs
         if not self.program:  # what is encoded may be the rows themselves
@@ -42,7 +41,7 @@ class FixedSizePipeline(ChunkPipeline):
             return (yield from self._write(spans, cells, lo, hi, values, self._rows(hi - lo, memory)))
 
     def _write(
-        self, spans: Spans | None, cells: Cells, lo: int, hi: int, values: Values, rows: npt.NDArray[np.generic]
+        self, spans: Spans | None, cells: ChunkSelections, lo: int, hi: int, values: Values, rows: npt.NDArray[np.generic]
     ) -> Op[Encoded]:
         filled = self._covered(cells, lo, hi)
         if not filled.all():
@@ -50,17 +49,17 @@ class FixedSizePipeline(ChunkPipeline):
         stale = ~cells.full[lo:hi]
         if spans is not None and stale.any():
             self._decode((yield from spans.fetch(lo, hi, stale, self.stored_limit)), rows)
-        for boxes, array in drawn(cells, lo, hi, values):
+        for boxes, array in cells.boxes_by_source(lo, hi, values):
             self._copy_in(boxes, rows, array)
         keep = None if self.options.write_empty_chunks else ~self.spec.fill.equals(rows)
         return self._encode(_bytes(rows), keep)
 
-    def read(self, spans: Spans, cells: Cells, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
+    def read(self, spans: Spans, cells: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
         """See `Prepared.read`."""
         fetched = yield from spans.fetch(lo, hi, np.ones(hi - lo, np.bool_), self.stored_limit)
         self._deliver(fetched, cells, lo, hi, out)
 
-    def _deliver(self, fetched: Fetched, cells: Cells, lo: int, hi: int, out: npt.NDArray[np.generic]) -> None:
+    def _deliver(self, fetched: Fetched, cells: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]) -> None:
         """Decode what was fetched of rows lo..hi into its places; fill where nothing was."""
         boxes = cells.boxes(lo, hi)
         if fetched.rows.size == 0:
@@ -89,12 +88,12 @@ class FixedSizePipeline(ChunkPipeline):
     def _rows(self, n: int, memory: Rows | None = None) -> npt.NDArray[np.generic]:
         return np.ndarray((n, *self.spec.shape), self.spec.data_type.numpy, memory)
 
-    def _covered(self, cells: Cells, lo: int, hi: int) -> Bools:
+    def _covered(self, cells: ChunkSelections, lo: int, hi: int) -> Bools:
         """Rows whose every element, padding included, comes from values."""
         full = cells.full[lo:hi]
         if not full.any():
             return full
-        covered: Bools = full & (cells.extents(lo, hi) == self._whole).all(axis=1)
+        covered: Bools = full & (cells.shapes(lo, hi) == self._whole).all(axis=1)
         return covered
 
     @cached_property
@@ -108,11 +107,11 @@ class FixedSizePipeline(ChunkPipeline):
         order = () if self.order is None else (0, *(1 + axis for axis in self.order))
         return np.ascontiguousarray(rows.transpose(order) if order else rows)
 
-    def _copy_in(self, boxes: Boxes, rows: npt.NDArray[np.generic], values: npt.NDArray[np.generic]) -> None:
+    def _copy_in(self, boxes: CopyPlan, rows: npt.NDArray[np.generic], values: npt.NDArray[np.generic]) -> None:
         values_start, values_step, row_start, row_step, shape = _columns(boxes)
         kernels.copy_boxes(values[np.newaxis], values_start, values_step, self._view(rows), row_start, row_step, shape)
 
-    def _copy_out(self, boxes: Boxes, rows: npt.NDArray[np.generic], out: npt.NDArray[np.generic]) -> None:
+    def _copy_out(self, boxes: CopyPlan, rows: npt.NDArray[np.generic], out: npt.NDArray[np.generic]) -> None:
         out_start, out_step, row_start, row_step, shape = _columns(boxes)
         kernels.copy_boxes(self._view(rows), row_start, row_step, out[np.newaxis], out_start, out_step, shape)
 
@@ -177,14 +176,14 @@ def _bytes(rows: npt.NDArray[np.generic]) -> Rows:
     return rows.reshape(len(rows), -1).view(np.uint8) if rows.ndim > 1 else rows.reshape(-1, 1).view(np.uint8)
 
 
-def _columns(boxes: Boxes) -> tuple[npt.NDArray[np.int64], ...]:
+def _columns(boxes: CopyPlan) -> tuple[npt.NDArray[np.int64], ...]:
     """Kernel columns: both sides get a leading axis, 0 for the values and the row number for the rows."""
-    k, d = boxes.cell_start.shape
+    k, d = boxes.chunk_start.shape
     value_start, row_start, shape = np.empty((3, k, d + 1), np.int64)
     value_start[:, 0] = 0
     value_start[:, 1:] = boxes.value_start
     row_start[:, 0] = boxes.row
-    row_start[:, 1:] = boxes.cell_start
+    row_start[:, 1:] = boxes.chunk_start
     shape[:, 0] = 1
     shape[:, 1:] = boxes.shape
     row_step = np.empty(d + 1, np.int64)

@@ -23,8 +23,7 @@ from zarrant.codecs.pipeline.fixed_size import FixedSizePipeline
 from zarrant.codecs.pipeline.resolve import Stages
 from zarrant.codecs.protocols import Encoded, Fetched, Ints, Partial, Rows, Spans, Step
 from zarrant.errors import ByteRangeError
-from zarrant.geometry.layers import Values, drawn
-from zarrant.geometry.region import Boxes, Cells
+from zarrant.geometry.region import ChunkSelections, CopyPlan, Values
 from zarrant.requests import Op
 from zarrant.storage import Buffer, ByteRange, Part
 
@@ -98,7 +97,7 @@ class UncompressedPipeline(FixedSizePipeline):
         """The compiled steps from elements to what is stored: a byte swap, or nothing."""
         return self.stages.head or ()
 
-    def write(self, spans: Spans | None, cells: Cells, lo: int, hi: int, values: Values) -> Op[Encoded]:
+    def write(self, spans: Spans | None, cells: ChunkSelections, lo: int, hi: int, values: Values) -> Op[Encoded]:
         """See `Prepared.write`."""
         if hi > lo + 1 and cells.full[lo:hi].all():
             return (yield from super().write(spans, cells, lo, hi, values))
@@ -112,7 +111,7 @@ class UncompressedPipeline(FixedSizePipeline):
         sizes = np.array([-1 if parts is None else self.spec.nbytes for parts in rows], np.int64)
         return Encoded(sizes, [part for parts in rows for part in parts or ()], [len(parts or ()) for parts in rows])
 
-    def read(self, spans: Spans, cells: Cells, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
+    def read(self, spans: Spans, cells: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
         """See `Prepared.read`."""
         if cells.full[lo:hi].all():
             yield from super().read(spans, cells, lo, hi, out)
@@ -121,9 +120,9 @@ class UncompressedPipeline(FixedSizePipeline):
             if not (yield from self._read_boxes(spans, cells, i, out)):
                 yield from super().read(spans, cells, i, i + 1, out)
 
-    def _write_boxes(self, spans: Spans | None, cells: Cells, i: int, values: Values) -> Op[Encoded | None]:
+    def _write_boxes(self, spans: Spans | None, cells: ChunkSelections, i: int, values: Values) -> Op[Encoded | None]:
         """Row i, or None where it goes the way of any chunk."""
-        laid = drawn(cells, i, i + 1, values)
+        laid = cells.boxes_by_source(i, i + 1, values)
         boxes, array = laid[0]
         runs = self._runs(boxes, self._is_whole(cells, i, boxes, array)) if len(laid) == 1 else None
         new = None if runs is None else self._new(boxes, runs, array)
@@ -137,12 +136,12 @@ class UncompressedPipeline(FixedSizePipeline):
         parts = list(laid_over(old, new, self.spec.nbytes))
         return Encoded(np.array([self.spec.nbytes], np.int64), parts, [len(parts)])
 
-    def _is_whole(self, cells: Cells, i: int, boxes: Boxes, values: npt.NDArray[np.generic]) -> bool:
+    def _is_whole(self, cells: ChunkSelections, i: int, boxes: CopyPlan, values: npt.NDArray[np.generic]) -> bool:
         """Whether one box of values is all of row i, and lies in memory as it is stored."""
         covered = len(boxes.row) == 1 and bool(self._covered(cells, i, i + 1)[0])
         return covered and self._box(boxes, 0, values).flags.c_contiguous
 
-    def _new(self, boxes: Boxes, runs: list[Runs], values: npt.NDArray[np.generic]) -> list[tuple[int, memoryview]] | None:
+    def _new(self, boxes: CopyPlan, runs: list[Runs], values: npt.NDArray[np.generic]) -> list[tuple[int, memoryview]] | None:
         """The new bytes of each run, in order; None where all are fill, or where boxes overlap."""
         new: list[tuple[int, memoryview]] = []
         some = self.options.write_empty_chunks
@@ -169,7 +168,7 @@ class UncompressedPipeline(FixedSizePipeline):
         flat = row.reshape(1, -1).view(np.uint8)
         return kernels.encode(self.head, flat)[0].data.toreadonly()
 
-    def _deliver(self, fetched: Fetched, cells: Cells, lo: int, hi: int, out: npt.NDArray[np.generic]) -> None:
+    def _deliver(self, fetched: Fetched, cells: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]) -> None:
         """Straight from the bytes as they are stored, where all rows are there and right."""
         if self.head or fetched.rows.size != hi - lo or (fetched.size != self.spec.nbytes).any():
             super()._deliver(fetched, cells, lo, hi, out)
@@ -180,7 +179,7 @@ class UncompressedPipeline(FixedSizePipeline):
             row = np.frombuffer(data, self.spec.data_type.numpy).reshape(1, *self.spec.shape)
             self._copy_out(cells.boxes(lo + i, lo + i + 1), row, out)
 
-    def _read_boxes(self, spans: Spans, cells: Cells, i: int, out: npt.NDArray[np.generic]) -> Op[bool]:
+    def _read_boxes(self, spans: Spans, cells: ChunkSelections, i: int, out: npt.NDArray[np.generic]) -> Op[bool]:
         """Whether row i was read; False where it goes the way of any chunk."""
         boxes = cells.boxes(i, i + 1)
         runs = self._runs(boxes)
@@ -210,13 +209,13 @@ class UncompressedPipeline(FixedSizePipeline):
         kernels.decode(self.head, found, np.arange(len(found)), zeros, zeros + length, flat)
         return [row.data for row in flat]
 
-    def _box(self, boxes: Boxes, k: int, values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    def _box(self, boxes: CopyPlan, k: int, values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
         """The values of box k, laid out as they are stored."""
         start, shape = boxes.value_start[k].tolist(), boxes.shape[k].tolist()
         box = values[tuple(slice(low, low + count) for low, count in zip(start, shape, strict=True))]
         return box if self.order is None else box.transpose(self.order)
 
-    def _runs(self, boxes: Boxes, whole: bool = False) -> list[Runs] | None:
+    def _runs(self, boxes: CopyPlan, whole: bool = False) -> list[Runs] | None:
         """The runs of each box; None where they are not worth it. The `whole` chunk is one run."""
         if whole:
             return [Runs(np.zeros(1, np.int64), self.spec.nbytes, 0)]
@@ -224,8 +223,8 @@ class UncompressedPipeline(FixedSizePipeline):
             return None
         order = range(len(self.spec.shape)) if self.order is None else self.order
         found, n, nbytes = [], 0, 0
-        for cell_start, extents in zip(boxes.cell_start.tolist(), boxes.shape.tolist(), strict=True):
-            start, count = ([column[axis] for axis in order] for column in (cell_start, extents))
+        for chunk_start, extents in zip(boxes.chunk_start.tolist(), boxes.shape.tolist(), strict=True):
+            start, count = ([column[axis] for axis in order] for column in (chunk_start, extents))
             runs = runs_of(self.spec.shape, start, count, self.spec.data_type.numpy.itemsize)
             if runs is None:
                 return None

@@ -21,8 +21,7 @@ from zarrant.codecs.sources import InMemory, Single
 from zarrant.errors import ChunkError
 from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.grid import ChunkGrid
-from zarrant.geometry.layers import Values, drawn
-from zarrant.geometry.region import Boxes, Cells, box_region
+from zarrant.geometry.region import ChunkSelections, CopyPlan, Values, box_region
 from zarrant.kernels.program import SLACK
 from zarrant.requests import Op
 from zarrant.storage import Buffer, Part
@@ -34,14 +33,14 @@ Array = npt.NDArray[np.generic]
 class VariableSizePipeline(ChunkPipeline):
     """Rows are chunks as they are laid out, each an array of its own."""
 
-    def write(self, spans: Spans | None, cells: Cells, lo: int, hi: int, values: Values) -> Op[Encoded]:
+    def write(self, spans: Spans | None, cells: ChunkSelections, lo: int, hi: int, values: Values) -> Op[Encoded]:
         """See `Prepared.write`; UnknownExtensionError where a codec of the chain is not known."""
         self.require_all_codecs()
         rows = self._rows(hi - lo)
         stale = ~cells.full[lo:hi]
         if spans is not None and stale.any():
             yield from self._decode((yield from spans.fetch(lo, hi, stale, self.stored_limit)), rows)
-        for boxes, array in drawn(cells, lo, hi, values):
+        for boxes, array in cells.boxes_by_source(lo, hi, values):
             for inside, outside in _slices(boxes):
                 self._view(rows)[inside] = array[outside]
         sizes, counts = np.full(hi - lo, -1, np.int64), [0] * (hi - lo)
@@ -53,7 +52,7 @@ class VariableSizePipeline(ChunkPipeline):
             pieces += parts
         return Encoded(sizes, pieces, counts)
 
-    def read(self, spans: Spans, cells: Cells, lo: int, hi: int, out: Array) -> Op[None]:
+    def read(self, spans: Spans, cells: ChunkSelections, lo: int, hi: int, out: Array) -> Op[None]:
         """See `Prepared.read`."""
         fetched = yield from spans.fetch(lo, hi, np.ones(hi - lo, np.bool_), self.stored_limit)
         rows = self._rows(hi - lo)
@@ -122,7 +121,7 @@ class AroundShards(VariableSizePipeline):
         return decode_arrays(self.stages, array)
 
     @cached_property
-    def _whole_chunk(self) -> Cells:
+    def _whole_chunk(self) -> ChunkSelections:
         shape = self.stages.serialized.shape
         return box_region(ArraySubset.full(shape)).split(ChunkGrid.regular(shape, shape), shape)
 
@@ -138,10 +137,10 @@ class AroundShards(VariableSizePipeline):
         return 2 * self.encoded_bound + SLACK
 
 
-def _slices(boxes: Boxes) -> Iterator[tuple[tuple[int | slice, ...], tuple[slice, ...]]]:
+def _slices(boxes: CopyPlan) -> Iterator[tuple[tuple[int | slice, ...], tuple[slice, ...]]]:
     """For each box its place in the rows, and in the values."""
     step = boxes.step.tolist()
-    columns = (boxes.row.tolist(), boxes.cell_start.tolist(), boxes.value_start.tolist(), boxes.shape.tolist())
+    columns = (boxes.row.tolist(), boxes.chunk_start.tolist(), boxes.value_start.tolist(), boxes.shape.tolist())
     for row, cell, value, shape in zip(*columns, strict=True):
         inside = (slice(at, at + (n - 1) * by + 1, by) for at, n, by in zip(cell, shape, step, strict=True))
         outside = (slice(at, at + n) for at, n in zip(value, shape, strict=True))

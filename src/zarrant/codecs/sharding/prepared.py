@@ -45,8 +45,7 @@ from zarrant.codecs.sharding.spans import ShardSpans
 from zarrant.codecs.sources import InMemory, read_whole
 from zarrant.errors import ByteRangeError, ChunkError
 from zarrant.geometry.grid import ChunkGrid
-from zarrant.geometry.layers import Stack, Values
-from zarrant.geometry.region import Cells, Region
+from zarrant.geometry.region import ChunkSelections, Region, Stack, Values
 from zarrant.kernels.program import SLACK
 from zarrant.limits import LIMITS, require
 from zarrant.requests import Op, gather
@@ -82,32 +81,32 @@ class Shard:
         piece = self.inner.piece_shape
         return piece if self.order is None else tuple(piece[axis] for axis in np.argsort(self.order).tolist())
 
-    def write(self, spans: Spans | None, cells: Cells, lo: int, hi: int, values: Values) -> Op[Encoded]:
+    def write(self, spans: Spans | None, cells: ChunkSelections, lo: int, hi: int, values: Values) -> Op[Encoded]:
         """See `Prepared.write`; shards of the batch one after the other, subchunks of one side by side."""
         rows: list[list[Part] | None] = []
         for i in range(lo, hi):
             source = None if spans is None or cells.full[i] else spans.source(i)
             with Naming(spans, i):
-                rows.append((yield from self._write_one(source, cells.region(i), cells.extent(i), values)))
+                rows.append((yield from self._write_one(source, cells.region(i), cells.shape(i), values)))
         sizes = np.array([-1 if parts is None else sum(map(length_of, parts)) for parts in rows], np.int64)
         pieces = [part for parts in rows for part in parts or ()]
         return Encoded(sizes, pieces, [len(parts or ()) for parts in rows])
 
-    def read(self, spans: Spans, cells: Cells, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
+    def read(self, spans: Spans, cells: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
         """See `Prepared.read`."""
         for i in range(lo, hi):
             source = spans.source(i)
             with Naming(spans, i):
-                yield from self._read_one(source, cells.region(i), cells.extent(i), out)
+                yield from self._read_one(source, cells.region(i), cells.shape(i), out)
 
-    def _split(self, region: Region, bounds: tuple[int, ...], values: V) -> tuple[Cells, V]:
+    def _split(self, region: Region, bounds: tuple[int, ...], values: V) -> tuple[ChunkSelections, V]:
         """Cut a region of the chunk into subchunks, as they are after transposition."""
         if self.order is not None:
             region, values = region.transpose(self.order), values.transpose(self.order)
             bounds = tuple(bounds[axis] for axis in self.order)
         return region.split(self.grid, bounds), values
 
-    def _numbers(self, cells: Cells) -> Ints:
+    def _numbers(self, cells: ChunkSelections) -> Ints:
         """C-order numbers of the touched subchunks."""
         numbers: Ints = cells.index @ self._strides
         return numbers
@@ -135,14 +134,14 @@ class Shard:
         batches = (self._read_batch(spans, cells, lo, hi, out) for lo, hi in self.batches(cells.n))
         yield from gather(batches, self.batch_cost)
 
-    def _read_batch(self, spans: ShardSpans, cells: Cells, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
+    def _read_batch(self, spans: ShardSpans, cells: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
         try:
             yield from self.inner.read(spans, cells, lo, hi, out)
         except ChunkError as error:
             yield from self._name(error, spans, lo, hi, np.ones(hi - lo, np.bool_))
             raise
 
-    def _write_batch(self, spans: ShardSpans | None, cells: Cells, lo: int, hi: int, values: Values) -> Op[Encoded]:
+    def _write_batch(self, spans: ShardSpans | None, cells: ChunkSelections, lo: int, hi: int, values: Values) -> Op[Encoded]:
         try:
             return (yield from self.inner.write(spans, cells, lo, hi, values))
         except ChunkError as error:

@@ -1,8 +1,8 @@
-"""One dimension of a region: segments, and their cut at cell borders.
+"""One dimension of a region: its segments, cut at the borders of chunks.
 
-In comes an `Axis` (segments in the order of a selection), one dimension of a grid and the bound up to which elements exist;
-out go `Pieces`, the segments cut and grouped by cell. Memory is in the number of elements or of cells touched, whichever is
-less, never in the number of cells a long step jumps over. BoundsError if a segment reaches outside of the bound.
+In come an `Axis` (segments in the order of a selection), one dimension of a grid, and the bound up to which elements exist.
+Out go `Pieces`: the segments, cut and grouped by chunk. The memory needed grows with the number of elements or of touched
+chunks, whichever is smaller; chunks that a long step jumps over cost nothing. BoundsError where a segment leaves the bound.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ class Axis:
 
 
 class Pieces(NamedTuple):
-    """Segments of one dimension cut at cell borders and grouped by cell; their starts count from the start of their cell."""
+    """Segments of one dimension cut at chunk borders and grouped by chunk; their starts count from the start of their chunk."""
 
-    cells: IntArray
-    """(c,) touched cells, ascending"""
-    extent: IntArray
+    chunks: IntArray
+    """(c,) touched chunks, ascending"""
+    in_bounds: IntArray
     """(c,) length of each within the bound"""
     full: BoolArray
     """(c,) whether the pieces cover that length"""
     first: IntArray
-    """(c + 1,) the pieces of cell c are first[c]:first[c + 1], in the order of the selection"""
+    """(c + 1,) the pieces of chunk c are first[c]:first[c + 1], in the order of the selection"""
     axis: Axis
     """the pieces"""
 
     def of(self, c: int) -> Axis:
-        """The pieces of cell c."""
+        """The pieces of chunk c."""
         return self.axis.part(slice(int(self.first[c]), int(self.first[c + 1])))
 
 
@@ -83,7 +83,7 @@ def unravel(flat: IntArray, radices: Sequence[int | IntArray]) -> list[IntArray]
 
 
 def covered(row: IntArray, offset: IntArray, length: IntArray) -> BoolArray:
-    """Of each row, whether every offset 0..length is named; costs a byte for each of them. Every length is at least 1."""
+    """Of each row, whether every offset 0..length is named; takes one byte for each offset. Every length is at least 1."""
     base = np.cumsum(length) - length
     seen = np.zeros(int(length.sum()), np.bool_)
     seen[base[row] + offset] = True
@@ -91,7 +91,7 @@ def covered(row: IntArray, offset: IntArray, length: IntArray) -> BoolArray:
 
 
 def cut(axis: Axis, dimension: Dimension, bound: int) -> Pieces:
-    """Cut segments where they cross cell borders, and group the pieces by cell."""
+    """Cut segments where they cross chunk borders, and group the pieces by chunk."""
     if len(axis.start) == 1 and axis.step == 1 and axis.count[0]:
         return _cut_run(axis, dimension, bound)
     if not axis.count.all():
@@ -102,11 +102,11 @@ def cut(axis: Axis, dimension: Dimension, bound: int) -> Pieces:
     low = dimension.locate(axis.start)
     crossed = dimension.locate(last) - low + 1
     if crossed.sum() <= axis.count.sum():
-        segment, cell, begin, end = _cut_at_borders(axis, dimension, low, crossed)
+        segment, chunk, begin, end = _cut_at_borders(axis, dimension, low, crossed)
     else:
-        segment, cell, begin, end = _cut_by_element(axis, dimension)
-    start = axis.start[segment] + begin * axis.step - dimension.start(cell)
-    return _group(cell, Axis(start, axis.value[segment] + begin, end - begin, axis.step), dimension, bound)
+        segment, chunk, begin, end = _cut_by_element(axis, dimension)
+    start = axis.start[segment] + begin * axis.step - dimension.start(chunk)
+    return _group(chunk, Axis(start, axis.value[segment] + begin, end - begin, axis.step), dimension, bound)
 
 
 def _check_bound(first: int, last: int, bound: int) -> None:
@@ -115,67 +115,67 @@ def _check_bound(first: int, last: int, bound: int) -> None:
 
 
 def _cut_run(axis: Axis, dimension: Dimension, bound: int) -> Pieces:
-    """One segment without steps, the side of a box: each cell between its ends has one piece, in order."""
+    """Cut one segment without steps (one side of a box): every chunk between its ends gets one piece, in order."""
     start, stop = int(axis.start[0]), int(axis.start[0] + axis.count[0])
     _check_bound(start, stop - 1, bound)
-    cells = np.arange(dimension.locate(start), dimension.locate(stop - 1) + 1)
-    origin = dimension.start(cells)
-    length = dimension.length(cells)
+    chunks = np.arange(dimension.locate(start), dimension.locate(stop - 1) + 1)
+    origin = dimension.start(chunks)
+    length = dimension.length(chunks)
     begin = np.maximum(origin, start)
     count = np.minimum(origin + length, stop) - begin
-    extent = np.minimum(length, bound - origin)
+    in_bounds = np.minimum(length, bound - origin)
     pieces = Axis(begin - origin, begin + (axis.value[0] - start), count)
-    return Pieces(cells, extent, count == extent, np.arange(len(cells) + 1), pieces)
+    return Pieces(chunks, in_bounds, count == in_bounds, np.arange(len(chunks) + 1), pieces)
 
 
 _Cut: TypeAlias = tuple[IntArray, IntArray, IntArray, IntArray]
-"""Of each piece: its segment, its cell, and the first and one past the last element i of the segment in it."""
+"""Of each piece: its segment, its chunk, and the first and one past the last element i of the segment in it."""
 
 
 def _cut_at_borders(axis: Axis, dimension: Dimension, low: IntArray, crossed: IntArray) -> _Cut:
     segment = np.repeat(np.arange(len(low)), crossed)
-    cell = low[segment] + ranges(crossed)
-    before = axis.start[segment] - dimension.start(cell)
-    # The first element in the cell is the least i with before + i * step >= 0; likewise for the first one past the cell.
+    chunk = low[segment] + ranges(crossed)
+    before = axis.start[segment] - dimension.start(chunk)
+    # The first element in the chunk is the least i with before + i * step >= 0; likewise for the first one past the chunk.
     begin = np.maximum(-(before // axis.step), 0)
-    end = np.minimum(-((before - dimension.length(cell)) // axis.step), axis.count[segment])
+    end = np.minimum(-((before - dimension.length(chunk)) // axis.step), axis.count[segment])
     if axis.step == 1:
-        return segment, cell, begin, end
-    kept = begin < end  # a step may jump over a cell
-    return segment[kept], cell[kept], begin[kept], end[kept]
+        return segment, chunk, begin, end
+    kept = begin < end  # a step may jump over a chunk
+    return segment[kept], chunk[kept], begin[kept], end[kept]
 
 
 def _cut_by_element(axis: Axis, dimension: Dimension) -> _Cut:
     segment = np.repeat(np.arange(len(axis.start)), axis.count)
     element = ranges(axis.count)
-    cell = dimension.locate(axis.start[segment] + element * axis.step)
-    new = np.flatnonzero((np.diff(cell, prepend=-1) != 0) | (element == 0))
-    counts = np.diff(new, append=len(cell))
-    return segment[new], cell[new], element[new], element[new] + counts
+    chunk = dimension.locate(axis.start[segment] + element * axis.step)
+    new = np.flatnonzero((np.diff(chunk, prepend=-1) != 0) | (element == 0))
+    counts = np.diff(new, append=len(chunk))
+    return segment[new], chunk[new], element[new], element[new] + counts
 
 
-def _group(cell: IntArray, axis: Axis, dimension: Dimension, bound: int) -> Pieces:
-    """Sort pieces by cell, those of one cell staying in order, and see which cells they cover."""
-    moved = np.diff(cell, prepend=-1)
-    if len(cell) and moved.min() < 0:
-        order = np.argsort(cell, kind="stable")
-        cell, axis = cell[order], axis.part(order)
-        moved = np.diff(cell, prepend=-1)
+def _group(chunk: IntArray, axis: Axis, dimension: Dimension, bound: int) -> Pieces:
+    """Sort pieces by chunk (pieces of one chunk keep their order), and find the chunks that they cover."""
+    moved = np.diff(chunk, prepend=-1)
+    if len(chunk) and moved.min() < 0:
+        order = np.argsort(chunk, kind="stable")
+        chunk, axis = chunk[order], axis.part(order)
+        moved = np.diff(chunk, prepend=-1)
     first = np.flatnonzero(moved)
-    cells = cell[first]
-    origin = dimension.start(cells)
-    extent = np.minimum(dimension.length(cells), bound - origin)
-    if len(cells) == len(cell):
-        return Pieces(cells, extent, axis.count == extent, np.arange(len(cells) + 1), axis)
-    full = np.add.reduceat(axis.count, first) >= extent
-    first = np.append(first, len(cell))
-    full[full] = _covers(axis, np.diff(first), extent, full)
-    return Pieces(cells, extent, full, first, axis)
+    chunks = chunk[first]
+    origin = dimension.start(chunks)
+    in_bounds = np.minimum(dimension.length(chunks), bound - origin)
+    if len(chunks) == len(chunk):
+        return Pieces(chunks, in_bounds, axis.count == in_bounds, np.arange(len(chunks) + 1), axis)
+    full = np.add.reduceat(axis.count, first) >= in_bounds
+    first = np.append(first, len(chunk))
+    full[full] = _covers(axis, np.diff(first), in_bounds, full)
+    return Pieces(chunks, in_bounds, full, first, axis)
 
 
-def _covers(axis: Axis, pieces: IntArray, extent: IntArray, chosen: BoolArray) -> BoolArray:
-    """Of each chosen cell, whether its pieces cover it, however they overlap."""
+def _covers(axis: Axis, pieces: IntArray, in_bounds: IntArray, chosen: BoolArray) -> BoolArray:
+    """Of each chosen chunk, whether its pieces cover it; pieces may overlap."""
     axis = axis.part(np.repeat(chosen, pieces))
     row = np.repeat(np.arange(int(chosen.sum())), pieces[chosen])
     offset = np.repeat(axis.start, axis.count) + ranges(axis.count) * axis.step
-    return covered(np.repeat(row, axis.count), offset, extent[chosen])
+    return covered(np.repeat(row, axis.count), offset, in_bounds[chosen])

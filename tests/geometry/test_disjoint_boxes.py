@@ -9,37 +9,37 @@ import pytest
 
 from zarrant.errors import ShapeError
 from zarrant.geometry.box import ArraySubset
+from zarrant.geometry.disjoint_boxes import DisjointBoxes
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.region import box_region
-from zarrant.geometry.tiles import Tiles
 
 SHAPE, OUTER, INNER = (30, 20), (12, 8), (4, 2)
 
 
-def tiles(rng: Any, n: int, bounds: tuple[int, ...]) -> Tiles:
-    """Boxes in different cells of the inner grid, in any order."""
-    cells = np.array(list(np.ndindex(*(-(-b // c) for b, c in zip(bounds, INNER, strict=True)))))
-    chosen = rng.permutation(len(cells))[:n]
-    origin = cells[chosen] * INNER
+def tiles(rng: Any, n: int, bounds: tuple[int, ...]) -> DisjointBoxes:
+    """Boxes in different chunks of the inner grid, in any order."""
+    chunks = np.array(list(np.ndindex(*(-(-b // c) for b, c in zip(bounds, INNER, strict=True)))))
+    chosen = rng.permutation(len(chunks))[:n]
+    origin = chunks[chosen] * INNER
     room = np.minimum(origin + INNER, bounds) - origin
     low = rng.integers(0, room)
     high = rng.integers(low, room) + 1
     whole = rng.random(n) < 0.5
     low[whole], high[whole] = 0, room[whole]
     value = np.stack([np.arange(n) * INNER[0], np.zeros(n, int)], axis=1)
-    return Tiles(origin + low, high - low, value)
+    return DisjointBoxes(origin + low, high - low, value)
 
 
 def each(region: Any, grid: ChunkGrid, bounds: tuple[int, ...]) -> dict[tuple[int, ...], tuple[bool, tuple[int, ...], list[Any]]]:
-    cells = region.split(grid, bounds)
-    assert cells.index.tolist() == sorted(cells.index.tolist())
-    boxes = cells.boxes(0, cells.n)
+    chunks = region.split(grid, bounds)
+    assert chunks.index.tolist() == sorted(chunks.index.tolist())
+    boxes = chunks.boxes(0, chunks.n)
     found = {}
-    for i, index in enumerate(map(tuple, cells.index.tolist())):
+    for i, index in enumerate(map(tuple, chunks.index.tolist())):
         mine = boxes.row == i
-        columns = zip(boxes.cell_start[mine].tolist(), boxes.value_start[mine].tolist(), boxes.shape[mine].tolist(), strict=True)
-        found[index] = (bool(cells.full[i]), cells.extent(i), sorted(columns))
-        assert cells.extents(i, i + 1).tolist() == [list(cells.extent(i))]
+        columns = zip(boxes.chunk_start[mine].tolist(), boxes.value_start[mine].tolist(), boxes.shape[mine].tolist(), strict=True)
+        found[index] = (bool(chunks.full[i]), chunks.shape(i), sorted(columns))
+        assert chunks.shapes(i, i + 1).tolist() == [list(chunks.shape(i))]
     return found
 
 
@@ -60,17 +60,17 @@ def test_like_the_boxes_one_by_one(seed: int) -> None:
         volume[index] = volume.get(index, 0) + int(np.prod(count))
     found = each(region, grid, shape)
     assert {index: boxes for index, (_, _, boxes) in found.items()} == {i: sorted(boxes) for i, boxes in expected.items()}
-    assert {index: full for index, (full, extent, _) in found.items()} == {
-        index: volume[index] == np.prod(extent) for index, (_, extent, _) in found.items()
+    assert {index: full for index, (full, length, _) in found.items()} == {
+        index: volume[index] == np.prod(length) for index, (_, length, _) in found.items()
     }
-    cells = region.split(grid, shape)
-    for i in range(cells.n):
-        inside = each(cells.region(i), ChunkGrid.regular(outer, inner), cells.extent(i))
-        assert sum(len(boxes) for _, _, boxes in inside.values()) == len(cells.region(i).start)
+    chunks = region.split(grid, shape)
+    for i in range(chunks.n):
+        inside = each(chunks.region(i), ChunkGrid.regular(outer, inner), chunks.shape(i))
+        assert sum(len(boxes) for _, _, boxes in inside.values()) == len(chunks.region(i).start)
 
 
 def test_refusals() -> None:
-    one = Tiles(np.array([[0, 0]]), np.array([[4, 2]]), np.array([[0, 0]]))
+    one = DisjointBoxes(np.array([[0, 0]]), np.array([[4, 2]]), np.array([[0, 0]]))
     with pytest.raises(ShapeError):
         one.split(ChunkGrid.regular((8, 8), (3, 2)), (8, 8))
     with pytest.raises(ShapeError):

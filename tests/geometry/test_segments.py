@@ -9,31 +9,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zarrant.errors import BoundsError
-from zarrant.geometry import axis as room
-from zarrant.geometry.axis import Axis, covered, cut, ranges, unravel
+from zarrant.geometry import segments
 from zarrant.geometry.grid import Dimension, RegularDimension
+from zarrant.geometry.segments import Axis, covered, cut, ranges, unravel
 
 
 @dataclass(frozen=True)
 class Uneven:
-    """Cells of given lengths: no room may count on equal ones."""
+    """Chunks of given lengths: nothing may rely on equal ones."""
 
     lengths: tuple[int, ...]
-    extent: int
+    array_length: int
     uniform: None = None
 
     @property
-    def cells(self) -> int:
+    def n_chunks(self) -> int:
         return len(self.lengths)
 
     def locate(self, coords):
         return np.searchsorted(np.cumsum(self.lengths), coords, side="right")
 
-    def start(self, cells):
-        return (np.cumsum(self.lengths) - np.array(self.lengths))[cells]
+    def start(self, chunks):
+        return (np.cumsum(self.lengths) - np.array(self.lengths))[chunks]
 
-    def length(self, cells):
-        return np.array(self.lengths)[cells]
+    def length(self, chunks):
+        return np.array(self.lengths)[chunks]
 
 
 @st.composite
@@ -45,10 +45,10 @@ def dimensions(draw: st.DrawFn) -> Dimension:
 
 
 @st.composite
-def axes(draw: st.DrawFn, extent: int) -> Axis:
+def axes(draw: st.DrawFn, length: int) -> Axis:
     step = draw(st.integers(1, 12))
-    starts = draw(st.lists(st.integers(0, extent - 1), max_size=5))
-    counts = [draw(st.integers(0, (extent - 1 - start) // step + 1)) for start in starts]
+    starts = draw(st.lists(st.integers(0, length - 1), max_size=5))
+    counts = [draw(st.integers(0, (length - 1 - start) // step + 1)) for start in starts]
     values = np.cumsum([0, *counts])[:-1]
     return Axis(np.array(starts, np.int64), values, np.array(counts, np.int64), step)
 
@@ -64,46 +64,46 @@ def pairs(axis: Axis, offset: int = 0) -> list[tuple[int, int]]:
 @given(st.data())
 def test_cutting_keeps_every_pair_and_their_order(data: st.DataObject) -> None:
     dimension = data.draw(dimensions())
-    axis = data.draw(axes(dimension.extent))
+    axis = data.draw(axes(dimension.array_length))
     expected = defaultdict(list)
     for element, value in pairs(axis):
         expected[int(dimension.locate(np.array([element]))[0])].append((element, value))
-    pieces = cut(axis, dimension, dimension.extent)
-    assert pieces.cells.tolist() == sorted(expected)
+    pieces = cut(axis, dimension, dimension.array_length)
+    assert pieces.chunks.tolist() == sorted(expected)
     assert (pieces.axis.count > 0).all()
-    for c, cell in enumerate(pieces.cells.tolist()):
-        origin = int(dimension.start(np.array([cell]))[0])
-        length = min(int(dimension.length(np.array([cell]))[0]), dimension.extent - origin)
-        assert pairs(pieces.of(c), origin) == expected[cell]
-        assert pieces.extent[c] == length
-        assert pieces.full[c] == (len({element for element, _ in expected[cell]}) == length)
+    for c, chunk in enumerate(pieces.chunks.tolist()):
+        origin = int(dimension.start(np.array([chunk]))[0])
+        length = min(int(dimension.length(np.array([chunk]))[0]), dimension.array_length - origin)
+        assert pairs(pieces.of(c), origin) == expected[chunk]
+        assert pieces.in_bounds[c] == length
+        assert pieces.full[c] == (len({element for element, _ in expected[chunk]}) == length)
 
 
 @given(st.data())
 def test_a_run_is_cut_as_any_axis_is(data: st.DataObject) -> None:
     """`_cut_run` skips work; what it says must be what the general way says."""
     dimension = data.draw(dimensions())
-    start = data.draw(st.integers(0, dimension.extent - 1))
-    run = Axis.segment(start, data.draw(st.integers(1, dimension.extent - start)), value=data.draw(st.integers(0, 5)))
+    start = data.draw(st.integers(0, dimension.array_length - 1))
+    run = Axis.segment(start, data.draw(st.integers(1, dimension.array_length - start)), value=data.draw(st.integers(0, 5)))
     # A second segment of no elements keeps the axis off the short way.
     general = Axis(*(np.append(column, 0) for column in (run.start, run.value, run.count)))
-    fast, slow = cut(run, dimension, dimension.extent), cut(general, dimension, dimension.extent)
-    for name in ("cells", "extent", "full", "first"):
+    fast, slow = cut(run, dimension, dimension.array_length), cut(general, dimension, dimension.array_length)
+    for name in ("chunks", "in_bounds", "full", "first"):
         assert getattr(fast, name).tolist() == getattr(slow, name).tolist()
     for name in ("start", "value", "count", "step"):
         assert np.array_equal(getattr(fast.axis, name), getattr(slow.axis, name))
 
 
-def test_a_long_step_costs_its_elements_not_the_cells_between() -> None:
+def test_a_long_step_costs_its_elements_not_the_chunks_between() -> None:
     dimension = RegularDimension(10**15, 1)
-    pieces = cut(Axis.segment(5, 3, 10**14), dimension, dimension.extent)
-    assert pieces.cells.tolist() == [5, 5 + 10**14, 5 + 2 * 10**14]
+    pieces = cut(Axis.segment(5, 3, 10**14), dimension, dimension.array_length)
+    assert pieces.chunks.tolist() == [5, 5 + 10**14, 5 + 2 * 10**14]
 
 
-def test_a_long_run_costs_its_cells_not_its_elements() -> None:
+def test_a_long_run_costs_its_chunks_not_its_elements() -> None:
     dimension = RegularDimension(10**18, 10**17)
-    assert cut(Axis.segment(0, 10**18), dimension, dimension.extent).full.all()
-    pieces = cut(Axis.segment(0, 10**17, 10), dimension, dimension.extent)
+    assert cut(Axis.segment(0, 10**18), dimension, dimension.array_length).full.all()
+    pieces = cut(Axis.segment(0, 10**17, 10), dimension, dimension.array_length)
     assert pieces.axis.count.tolist() == [10**16] * 10
     assert not pieces.full.any()
 
@@ -144,7 +144,7 @@ def test_coverage_is_looked_at_only_where_the_counts_suffice(monkeypatch: pytest
         sizes.append(int(length.sum()))
         return covered(row, offset, length)
 
-    monkeypatch.setattr(room, "covered", spy)
+    monkeypatch.setattr(segments, "covered", spy)
     starts = np.array([0, 10**9, 10**9 + 2, 10**9 + 1])
     axis = Axis(starts, np.arange(4), np.ones(4, np.int64))
     assert cut(axis, RegularDimension(10**9 + 3, 10**9), 10**9 + 3).full.tolist() == [False, True]
