@@ -214,11 +214,11 @@ def test_an_interrupted_leader_leaves_its_followers_a_leader() -> None:
 
     def leader() -> None:
         with pytest.raises(KeyboardInterrupt):
-            group_commit.join(request(0, True), place, perform)
+            group_commit.join_commit(request(0, True), place, perform)
 
     def followers() -> None:
         wait_until(lambda: waiting() == 1)
-        together(*(lambda n=n: group_commit.join(request(n, False), place, perform) for n in (1, 2, 3)))  # type: ignore[misc]
+        together(*(lambda n=n: group_commit.join_commit(request(n, False), place, perform) for n in (1, 2, 3)))  # type: ignore[misc]
 
     def starter() -> None:
         wait_until(lambda: waiting() == 4)

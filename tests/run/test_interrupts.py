@@ -178,7 +178,7 @@ def kept() -> list[str]:
     found += [f"the gate of {name}" for name, queue in queues.items() if queue._gate.locked()]
     found += ["a group commit"] if any(group_commit.commit_queues._waiting.values()) else []
     found += [f"{each.budget.used} bytes of a pool" for each in pool._pools.values() if each.budget.used]
-    live = [reference() for reference in locks._live.locks.values()]
+    live = [reference() for reference in locks._open_locks.locks.values()]
     return found + [f"the lock of {lock.path}" for lock in live if lock is not None]
 
 
