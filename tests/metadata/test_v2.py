@@ -89,7 +89,7 @@ def test_codecs(members: dict[str, Any], names: list[str]) -> None:
 def test_a_shuffle_without_size_is_of_elements(dtype: str, size: int) -> None:
     found = parsed(dtype=dtype, fill_value=0, filters=[{"id": "shuffle", "elementsize": 0}], compressor=None)
     assert found.codecs[1].configuration["elementsize"] == size
-    assert json.loads(dump_array(found))["filters"] == [{"id": "shuffle", "elementsize": 0}]
+    assert json.loads(v2.dump_array(found))["filters"] == [{"id": "shuffle", "elementsize": 0}]
 
 
 @pytest.mark.parametrize(("shuffle", "dtype", "name"), [(-1, "<f4", "shuffle"), (-1, "|u1", "bitshuffle"), (0, "<f4", "noshuffle")])
