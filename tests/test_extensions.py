@@ -80,7 +80,8 @@ def test_unknown_name_lists_the_known_ones() -> None:
     error = caught.value
     assert isinstance(error, MetadataError)
     assert (error.field, error.got, error.path) == ("codecs", "zstt", "$.codecs[1]")
-    assert error.expected == extensions.codecs.names()
+    shown = [name for name in extensions.codecs.names() if not name.startswith("numcodecs.") or name == "numcodecs.*"]
+    assert error.expected == shown
     assert error.hint is not None and "'zstd'" in error.hint
     assert "zstt" in str(error) and "$.codecs[1]" in str(error)
 

@@ -187,7 +187,7 @@ class Registry:
             f"{name!r} is not among the known {self.kind}",
             field=self.kind,
             got=name,
-            expected=self.names(),
+            expected=[name for name in self.names() if not any(pattern.fullmatch(name) for _, pattern, _ in self._patterns)],
             path=path,
             hint=self.hint(name),
         )

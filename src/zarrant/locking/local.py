@@ -26,7 +26,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple, Protocol
-from weakref import WeakSet
+from weakref import ref
 
 from zarrant.errors import LockTimeout, OptionError, ReentrantLockError, ZarrantError
 
@@ -45,12 +45,13 @@ class Remade(Protocol):
         ...
 
 
-_remade: WeakSet[Remade] = WeakSet()
+_remade: set[ref[Remade]] = set()
+"""Not a `WeakSet`: other threads add to it while it is gone through, and a copy of a plain set is one step."""
 
 
 def remake_after_fork(item: Remade) -> None:
     """Call `item.remake()` in each child forked from now on, for as long as the item lives."""
-    _remade.add(item)
+    _remade.add(ref(item, _remade.discard))
 
 
 _numbers = itertools.count(1)
@@ -134,9 +135,13 @@ def not_locked(store: str, key: str) -> OptionError:
     )
 
 
+def _everything() -> list[Remade]:
+    return [item for reference in _remade.copy() if (item := reference()) is not None]
+
+
 def give_back(start: Taken) -> None:
     """Give back all that this thread took since `start`; what was given back already is left alone."""
-    for item in list(_remade):
+    for item in _everything():
         giving: Callable[[Taken], None] | None = getattr(item, "give_back", None)
         if giving is not None:
             giving(start)
@@ -155,7 +160,7 @@ class Gate:
 
 
 def _after_fork() -> None:
-    for item in list(_remade):
+    for item in _everything():
         item.remake()
 
 
