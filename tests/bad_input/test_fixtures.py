@@ -126,7 +126,7 @@ DOCUMENTS: list[Case] = [
     Case(GRID, DROP, path_of(GRID)),
     *wrong(("chunk_key_encoding", "configuration", "separator"), (*SCALARS, "", "_", "//", [])),
     Case(("chunk_key_encoding", "configuration", "x"), 1, "$.chunk_key_encoding.configuration.x"),
-    *wrong(("codecs",), (*SCALARS, "bytes", {})),  # an empty list is read, with a note
+    *wrong(("codecs",), (*SCALARS, "bytes", {})),  # an empty list is read, with a note: see tests/metadata
     Case(("codecs",), [LITTLE] + [CRC] * 16, "$.codecs", LimitError, "codecs"),
     *wrong(("fill_value",), (True, -1, 65536, 1.5, "zero", "NaN", [0], {}, [], 2**64)),
     *wrong((*SHARDING, "chunk_shape"), (*SCALARS, "4", {}, [], [4], [4, 4, 4], [3, 4], [16, 16])),

@@ -149,6 +149,7 @@ def test_a_known_type_has_no_configuration() -> None:
         ("codecs", [BYTES, {"name": "lz4", "configuration": {}}], "lz4", "'numcodecs.lz4'"),
         ("codecs", [{"name": "delta"}, BYTES], "delta", "'numcodecs.delta'"),
         ("codecs", [{"name": "zfp", "configuration": {"mode": "reversible"}}], "zfp", "not supported yet"),
+        ("codecs", [{"name": "numcodecs.pickle", "configuration": {}}], "numcodecs.pickle", "runs code"),
         ("codecs", [{"name": "numcodecs.zfpy", "configuration": {}}], "numcodecs.zfpy", "arrays to bytes"),
     ],
 )
