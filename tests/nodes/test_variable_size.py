@@ -160,6 +160,17 @@ def test_elements_of_another_kind_are_refused(array: Any, kind: str, values: Any
     same(array[...], values)
 
 
+def test_text_is_read_as_objects_on_request(array: Any, kind: str, values: Any) -> None:
+    array.erase_chunk((0,))
+    expected = array[2:19]
+    out = np.empty(17, object)
+    assert array.retrieve_array_subset(np.s_[2:19], out=out) is out
+    assert out.tolist() == expected.tolist()
+    assert set(map(type, out.tolist())) == {str if kind == "string" else bytes}
+    with pytest.raises(DataTypeError):
+        array.retrieve_array_subset(np.s_[2:19], out=np.empty(17, "U40"))
+
+
 def test_masked_elements_become_fill(array: Any, values: Any) -> None:
     array[:2] = np.ma.masked_array(values[2:4], [True, False])
     assert array[:2].tolist() == [array.fill_value, values[3]]
