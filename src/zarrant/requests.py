@@ -89,9 +89,9 @@ class ListPrefix(NamedTuple):
 class Locked(NamedTuple):
     """Run `op` while `keys` are locked; replied with its result.
 
-    Who has locked some keys can lock those again, and others only where this is `nested`: that is for a caller who has locked
-    the metadata of an array, and locks chunks of it, one at a time. There is no deadlock, since nobody who has locked a chunk
-    waits for the metadata. MetadataChangedError where the object of `below` is gone, and with it the place of the lock.
+    A caller can lock keys again that it has locked already. It can lock other keys only with `nested`: that is for a caller that
+    has locked the metadata of an array, and locks chunks of it, one at a time. This cannot deadlock, because no caller that has
+    locked a chunk waits for the metadata. MetadataChangedError if the object of `below` is gone.
     """
 
     keys: Sequence[str]
@@ -101,8 +101,8 @@ class Locked(NamedTuple):
     brief: bool = False
 
 
-class Group(Protocol):
-    """The callers for whom the leader of a group commit acts. Nothing here waits."""
+class CommitGroup(Protocol):
+    """The callers for which the leader of a group commit does the work. Nothing here waits."""
 
     @property
     def items(self) -> Sequence[Any]:
@@ -113,7 +113,7 @@ class Group(Protocol):
         """The items of all who have come, the leader's first, in order of arrival."""
         ...
 
-    def settle(self, number: int, error: Exception | None) -> None:
+    def resolve(self, number: int, error: Exception | None) -> None:
         """Tell the caller of an item how it ended."""
         ...
 
@@ -128,7 +128,7 @@ class GroupCommit(NamedTuple):
     key: str
     kind: Hashable
     item: Any
-    lead: Callable[[Group], Op[None]]
+    lead: Callable[[CommitGroup], Op[None]]
     brief: bool = False
 
 
@@ -234,7 +234,7 @@ def locked(keys: Sequence[str], op: Op[T], nested: bool = False, below: str | No
     return reply
 
 
-def group_commit(key: str, kind: Hashable, item: Any, lead: Callable[[Group], Op[None]]) -> Op[None]:
+def group_commit(key: str, kind: Hashable, item: Any, lead: Callable[[CommitGroup], Op[None]]) -> Op[None]:
     """Do something to a key together with all who want the same; this item's error is raised."""
     yield GroupCommit(key, kind, item, lead, brief=True)
 

@@ -138,7 +138,7 @@ def test_8_threads(tmp_path: Path, kind: str, place: str, handles: str) -> None:
     """On files by locks; in memory, which has none, by compare-and-swap."""
     threads, updates = 8, 250 * SOAK or 25
     store = zarrant.MemoryStore() if place == "memory" else zarrant.FilesystemStore(tmp_path)
-    assert hasattr(store, "hold") == (place == "directory")
+    assert hasattr(store, "lock") == (place == "directory")
     a = array(store, kind, threads * updates)
 
     def work(worker: int) -> None:

@@ -1,9 +1,9 @@
-"""Who waits for a group commit, and who leads it (what the leader does: `ops/group_commit.py`).
+"""The callers that wait for a group commit, and the one that leads it (what the leader does: `ops/group_commit.py`).
 
-In: a name (what is to be changed), an item, and how to wake the caller. The first to join a name leads: it does the work with
-all items that have come when it gets to it (`take`), tells each caller how it ended (`settle`), and leaves the lead to
-the first who came too late (`leave`), so that nobody works for others without end. Callers wait by means of their own, threads
-or coroutines: nothing here waits. A forked child starts with nobody waiting.
+In: a name (the object to change), an item (the change), and a function that wakes the caller. The first caller that joins a name
+leads. It does the work with all items that have arrived by then (`take`), and tells each caller how it ended (`resolve`). Then it
+hands the lead to the first caller that came too late (`leave`), so that no caller works for others without end. Threads and
+coroutines wait in their own ways: nothing here waits. In a forked child nobody waits.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from zarrant.locking.local import Owned, Taken, reentrant, remake_after_fork
+from zarrant.locking.local import Acquired, Ownership, reentrant, remake_after_fork
 
 MAX_ITEMS = 256
-"""Items in one batch: other processes wait for the lock meanwhile."""
+"""Items in one batch. It bounds how long other processes wait for the lock."""
 
 
-class Entry(Owned):
-    """What one caller wants done. `settled` once it was, then `error` tells how; `leads` once the caller must act."""
+class Entry(Ownership):
+    """The item of one caller. `resolved`: it was done, and `error` is its error. `leads`: the caller must do the work itself."""
 
-    __slots__ = ("error", "item", "leads", "name", "settled", "taken", "wake")
+    __slots__ = ("error", "item", "leads", "name", "resolved", "taken", "wake")
 
     def __init__(self, name: Hashable, item: Any, wake: Callable[[], object], owner: object = None) -> None:
         super().__init__(owner)
         self.name, self.item, self.wake = name, item, wake
-        self.leads = self.taken = self.settled = False
+        self.leads = self.taken = self.resolved = False
         self.error: Exception | None = None
 
 
 _NOBODY: deque[Any] = deque()
 
 
-class Groups:
-    """All entries that were not settled yet, by name, in order of arrival. The first of each name leads, and stays until it leaves.
+class CommitQueues:
+    """All entries that are not resolved yet, by name, in order of arrival. The first of each name leads, and stays until it leaves.
 
     >>> groups = Groups()
     >>> first, second = (Entry("k", item, lambda: None, owner=item) for item in "ab")
@@ -48,19 +48,19 @@ class Groups:
         remake_after_fork(self)
 
     def remake(self) -> None:
-        """Forget everybody."""
+        """Start with nobody waiting."""
         self._gate = threading.Lock()
         self._waiting: dict[Hashable, deque[Entry]] = {}
 
     def join(self, entry: Entry) -> bool:
-        """Stand in line. True where the entry leads; else it is woken once, when it does or when it is settled.
+        """Join the queue. True if the entry leads. Else it is woken once: when it leads, or when it is resolved.
 
-        ReentrantLockError where who leads is who would join, from inside of what it does for all.
+        ReentrantLockError where the leader itself joins, from inside of the work that it does for all.
         """
         with self._gate:
             queue = self._waiting.setdefault(entry.name, deque())
             # An interrupt can have left an empty queue.
-            if queue and (queue[0].owner == entry.owner or queue[0].is_callers()):
+            if queue and (queue[0].owner == entry.owner or queue[0].is_held_by_caller()):
                 raise reentrant()
             entry.leads = not queue
             queue.append(entry)
@@ -74,19 +74,19 @@ class Groups:
                 entry.taken = True
         return batch
 
-    def settle(self, entry: Entry, error: Exception | None) -> None:
-        """Tell a caller how it ended."""
+    def resolve(self, entry: Entry, error: Exception | None) -> None:
+        """Tell a caller how its item ended."""
         with self._gate:
-            entry.error, entry.settled = error, True
+            entry.error, entry.resolved = error, True
             if not entry.leads:
                 self._remove(entry, self._waiting[entry.name])
         if not entry.leads:
             entry.wake()
 
     def leave(self, entry: Entry) -> bool:
-        """Stand in line no longer; False while somebody acts for the entry, and it must wait to be woken.
+        """Leave the queue. False while the leader works on the entry: then the caller must wait until it is woken.
 
-        A leader leaves the lead to the next one; what it took and did not settle, because it was interrupted, waits again.
+        A leader hands the lead to the next one. Items that it took and did not resolve, because of an interrupt, wait again.
         """
         with self._gate:
             queue = self._waiting.get(entry.name, _NOBODY)
@@ -97,13 +97,13 @@ class Groups:
             if queue and not queue[0].leads:
                 for each in queue:
                     each.taken = False
-                # Nothing comes between these two: whoever leads was woken.
+                # An interrupt cannot come between these two statements: an entry that leads was woken.
                 queue[0].leads = True
                 queue[0].wake()
         return True
 
-    def give_back(self, start: Taken) -> None:
-        """See `locking.local.give_back`. Entries that somebody acts for are settled by him."""
+    def give_back(self, start: Acquired) -> None:
+        """See `locking.local.give_back`. The leader resolves the entries on which it works."""
         for queue in list(self._waiting.values()):
             for entry in list(queue):
                 if entry.since(start) or not queue[0].leads:
@@ -115,19 +115,19 @@ class Groups:
             del self._waiting[entry.name]
 
 
-class Led:
-    """The callers for whom one of them acts; see `requests.Group`."""
+class LedGroup:
+    """The callers for whom one of them acts; see `requests.CommitGroup`."""
 
-    def __init__(self, groups: Groups, leader: Entry) -> None:
+    def __init__(self, groups: CommitQueues, leader: Entry) -> None:
         self._groups, self._leader, self._entries = groups, leader, [leader]
         self.items = [leader.item]
 
     def take(self) -> list[Any]:
-        """See `requests.Group`."""
+        """See `requests.CommitGroup`."""
         self._entries = self._groups.take(self._leader)
         self.items = [entry.item for entry in self._entries]
         return self.items
 
-    def settle(self, number: int, error: Exception | None) -> None:
-        """See `requests.Group`."""
-        self._groups.settle(self._entries[number], error)
+    def resolve(self, number: int, error: Exception | None) -> None:
+        """See `requests.CommitGroup`."""
+        self._groups.resolve(self._entries[number], error)
