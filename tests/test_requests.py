@@ -84,7 +84,7 @@ def test_the_vocabulary_is_what_the_drivers_answer() -> None:
         "WriteRequest",
         "OnlyWhile",
         "AnyVersion",
-        "Group",
+        "CommitGroup",
     }
     assert {cls.__name__ for cls in blocking._ANSWERS} == known
     tree = ast.parse(inspect.getsource(asynchronous._answer_async))

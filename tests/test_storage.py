@@ -29,7 +29,7 @@ def test_ranges_outside(wanted: ByteRange) -> None:
         wanted.resolve(5)
 
 
-BLOCKING = Calls(get=True, get_within=False, put=True, put_if=True, splice=True, erase=True, erase_if=True, list=True, hold=False)
+BLOCKING = Calls(get=True, get_within=False, put=True, put_if=True, splice=True, erase=True, erase_if=True, list=True, lock=False)
 MEMORY = Capabilities(BLOCKING, version=True, only_while=True, one_process=True)
 
 
@@ -37,9 +37,20 @@ def test_capabilities_are_the_methods(tmp_path) -> None:
     memory = MemoryStore()
     assert capabilities(memory) == MEMORY
     assert capabilities(FilesystemStore(tmp_path, lock_timeout=3.0, durability="fsync")) == Capabilities(
-        BLOCKING._replace(hold=True, get_within=True),
+        BLOCKING._replace(lock=True, get_within=True),
         **dict.fromkeys(
-            ("sync", "steady", "version", "is_callers", "batch", "put_all", "only_while", "erase_link", "with_options"), True
+            (
+                "sync",
+                "is_unchanged",
+                "version",
+                "is_held_by_caller",
+                "batch",
+                "put_all",
+                "only_while",
+                "erase_link",
+                "with_options",
+            ),
+            True,
         ),
         durability="fsync",
         lock_timeout=3.0,
@@ -54,13 +65,13 @@ def test_capabilities_are_the_methods(tmp_path) -> None:
 class Half:
     async def get_async(self, key): ...
     async def get_ranges_async(self, key, ranges, if_version=None): ...
-    def hold_async(self, keys): ...
+    def lock_async(self, keys): ...
 
 
 def test_blocking_calls_and_coroutines_are_apart() -> None:
     half = capabilities(Half())
-    assert half == Capabilities(async_calls=Calls(get=True, hold=True))
-    assert (half.get, half.put, half.hold) == (True, False, True)
+    assert half == Capabilities(async_calls=Calls(get=True, lock=True))
+    assert (half.get, half.put, half.lock) == (True, False, True)
     assert (half.awaits, half.blocks, half.loop_calls) == (True, False, half.async_calls)
     assert not capabilities(MemoryStore()).awaits
     # The half without a method is no ability.
@@ -86,10 +97,10 @@ def test_coroutines_are_awaited_where_they_can_do_as_much() -> None:
     dual = Dual()
     assert capabilities(dual).awaits
     assert capabilities(dual).blocks
-    dual.hold = lambda keys: None  # only threads could lock
+    dual.lock = lambda keys: None  # only threads could lock
     assert not capabilities(dual).awaits
     assert capabilities(dual).loop_calls == capabilities(dual).sync_calls
-    dual.hold_async = lambda keys: None
+    dual.lock_async = lambda keys: None
     assert capabilities(dual).awaits
     alone = Dual()
     alone.one_process = True  # a queue of threads guards it
@@ -98,10 +109,10 @@ def test_coroutines_are_awaited_where_they_can_do_as_much() -> None:
 
 def test_an_object_s_own_methods_count() -> None:
     store = MemoryStore()
-    assert not capabilities(store).hold
-    store.hold = lambda keys: None
-    assert capabilities(store).hold
-    assert not capabilities(MemoryStore()).hold
+    assert not capabilities(store).lock
+    store.lock = lambda keys: None
+    assert capabilities(store).lock
+    assert not capabilities(MemoryStore()).lock
 
 
 class Forwarding:
@@ -118,5 +129,5 @@ def test_what_hands_out_another_store_is_asked_of_the_class(tmp_path) -> None:
     files = FilesystemStore(tmp_path)
     can, found = capabilities(files), capabilities(Forwarding(files))
     assert found.sync_calls == can.sync_calls
-    assert (found.sync, found.steady, found.durability, found.lock_timeout) == (True, True, "rename", 60.0)
+    assert (found.sync, found.is_unchanged, found.durability, found.lock_timeout) == (True, True, "rename", 60.0)
     assert not (found.batch or found.put_all or found.only_while or found.with_options)

@@ -225,6 +225,7 @@ def _load(target: Target) -> Any:
 # https://numcodecs.readthedocs.io/en/stable/zarr3.html
 _IN_NUMCODECS = "adler32|bz2|crc32|fletcher32|jenkins_lookup3|lz4|lzma|shuffle|zlib|astype|delta|fixedscaleoffset|quantize"
 _FILTERS = ("Delta", "FixedScaleOffset", "Quantize", "AsType", "BitRound", "PackBits")
+_OBJECT_CODECS = ("Categorize", "Json2", "MsgPack2")
 
 codecs = Registry(
     "codecs",
@@ -240,6 +241,7 @@ codecs = Registry(
         "vlen-bytes": "zarrant.codecs.library.vlen:VlenBytes",
         "numcodecs.crc32c": "zarrant.codecs.library.crc32c:NumcodecsCrc32c",
         **{f"numcodecs.{name.lower()}": f"zarrant.codecs.library.numcodecs_filters:{name}" for name in _FILTERS},
+        **{f"numcodecs.{name.lower()}": f"zarrant.codecs.library.numcodecs_objects:{name}" for name in _OBJECT_CODECS},
         "bitround": "zarrant.codecs.library.bitround:BitRound",
         "cast_value": "zarrant.codecs.library.cast_value:CastValue",
         "packbits": "zarrant.codecs.library.packbits:PackBits",

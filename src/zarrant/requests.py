@@ -101,7 +101,7 @@ class Locked(NamedTuple):
     brief: bool = False
 
 
-class Group(Protocol):
+class CommitGroup(Protocol):
     """The callers for whom the leader of a group commit acts. Nothing here waits."""
 
     @property
@@ -113,7 +113,7 @@ class Group(Protocol):
         """The items of all who have come, the leader's first, in order of arrival."""
         ...
 
-    def settle(self, number: int, error: Exception | None) -> None:
+    def resolve(self, number: int, error: Exception | None) -> None:
         """Tell the caller of an item how it ended."""
         ...
 
@@ -128,7 +128,7 @@ class GroupCommit(NamedTuple):
     key: str
     kind: Hashable
     item: Any
-    lead: Callable[[Group], Op[None]]
+    lead: Callable[[CommitGroup], Op[None]]
     brief: bool = False
 
 
@@ -234,7 +234,7 @@ def locked(keys: Sequence[str], op: Op[T], nested: bool = False, below: str | No
     return reply
 
 
-def group_commit(key: str, kind: Hashable, item: Any, lead: Callable[[Group], Op[None]]) -> Op[None]:
+def group_commit(key: str, kind: Hashable, item: Any, lead: Callable[[CommitGroup], Op[None]]) -> Op[None]:
     """Do something to a key together with all who want the same; this item's error is raised."""
     yield GroupCommit(key, kind, item, lead, brief=True)
 

@@ -36,7 +36,7 @@ CREATING: list[tuple[str, dict[str, Any], type[Exception], tuple[str, ...]]] = [
     ("huge shape", {"shape": (2**63, 3)}, ShapeError, ("shape", str(2**63))),
     ("shape of floats", {"shape": (2.0, 3)}, ShapeError, ("shape", "2.0")),
     ("shape of bools", {"shape": (True, 3)}, ShapeError, ("shape", "True")),
-    ("unknown codec", {"compressors": {"name": "snappyish"}}, UnknownExtensionError, ("snappyish", "zstd", "codec")),
+    ("unknown codec", {"compressors": {"name": "snappyish"}}, UnknownExtensionError, ("snappyish", "blosc", "codec")),
     ("unknown numcodecs", {"compressors": {"name": "numcodecs.nope"}}, UnknownExtensionError, ("numcodecs.nope",)),
     ("unknown serializer", {"serializer": {"name": "vlen"}}, UnknownExtensionError, ("vlen", "bytes")),
     ("codecs out of order", {"filters": [zarrant.codecs.Zstd()]}, MetadataError, ("order", "zstd")),

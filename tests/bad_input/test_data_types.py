@@ -36,7 +36,6 @@ DOCUMENTS: list[tuple[Any, Any, type[Exception], str]] = [  # data type, fill va
     (times(unit="s", scale_factor=2**31), 0, LimitError, f"{IN}.scale_factor"),
     (SECONDS, "2020-01-01", MetadataError, "$.fill_value"),
     (SECONDS, 2**63, MetadataError, "$.fill_value"),
-    (SECONDS, None, MetadataError, "$.fill_value"),
     ("fixed_length_utf32", "", MetadataError, IN),
     ({"name": "fixed_length_utf32", "configuration": {"length_bytes": 5}}, "", MetadataError, f"{IN}.length_bytes"),
     ({"name": "fixed_length_utf32", "configuration": {"length_bytes": 2**40}}, "", LimitError, f"{IN}.length_bytes"),

@@ -122,7 +122,7 @@ import sys
 from zarrant.stores.local.store import FilesystemStore
 store = FilesystemStore(sys.argv[1], locking="lockfile", lock_timeout=100)
 for _ in range(int(sys.argv[2])):
-    with store.hold(["n", "d/m"]) as held:
+    with store.lock(["n", "d/m"]) as held:
         for key in ("n", "d/m"):
             blob = held.get(key)
             held.put(key, [b"%d" % (int(bytes(blob.data[0]) if blob else b"0") + 1)])
@@ -143,13 +143,13 @@ def test_a_killed_holder_blocks_until_its_file_is_removed(tmp_path: Path) -> Non
     child = os.fork()
     if child == 0:
         try:
-            with store.hold(["k"]) as held:
+            with store.lock(["k"]) as held:
                 held.put("k", [b"new"])
                 os.kill(os.getpid(), signal.SIGKILL)
         finally:
             os._exit(1)
     os.waitpid(child, 0)
-    for call in (lambda: store.put("k", [b"x"]), lambda: store.erase("k"), lambda: store.hold(["k"]).__enter__()):
+    for call in (lambda: store.put("k", [b"x"]), lambda: store.erase("k"), lambda: store.lock(["k"]).__enter__()):
         with pytest.raises(LockTimeout, match=f"process {child}, since") as caught:
             call()
         assert (caught.value.key, caught.value.path) == ("k", f"{tmp_path}/k.__lock")
@@ -165,13 +165,13 @@ def test_the_other_mode_waits_and_says_why(tmp_path: Path) -> None:
     # Threads of one process queue by path, so another spelling of it.
     (tmp_path / "link").symlink_to(".")
     stranger = FilesystemStore(tmp_path / "link", locking="os", lock_timeout=0.05)
-    with first.hold(["k"]) as held:
+    with first.lock(["k"]) as held:
         with pytest.raises(LockTimeout, match="locking='lockfile'"):
             together(lambda: stranger.put("k", [b"stranger"]))
         held.put("k", [b"1"])
     stranger.put("k", [b"2"])
     other = FilesystemStore(tmp_path / "link", locking="lockfile", lock_timeout=0.05)
-    with second.hold(["k"]), pytest.raises(LockTimeout):
+    with second.lock(["k"]), pytest.raises(LockTimeout):
         together(lambda: other.put("k", [b"3"]))
     assert content(second.get("k")) == b"2"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["k", "link"]

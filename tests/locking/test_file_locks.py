@@ -13,8 +13,16 @@ from pathlib import Path
 import pytest
 
 from zarrant.errors import LockTimeout, StoreError
-from zarrant.locking.file_locks import LONGEST_PAUSE, MOST_HASTE, MOST_NOTED, PATIENCE, FileLock, _given_back, _pauses
-from zarrant.locking.local import given_up
+from zarrant.locking.file_locks import (
+    MAX_PAUSE_S,
+    MAX_REMEMBERED_PATHS,
+    MAX_SPEEDUP,
+    OVERTAKES_PER_STEP,
+    FileLock,
+    _backoff,
+    _released,
+)
+from zarrant.locking.local import wait_cancelled
 from zarrant.stores.local.store import FilesystemStore
 from zarrant.stores.local.syscalls import FileLayer
 from zarrant.testkit import FaultyLayer, content, together
@@ -172,7 +180,7 @@ def test_a_wait_that_is_given_up_ends(path: str) -> None:
     start = time.monotonic()
 
     def wait() -> None:
-        given_up.set(cancelled.is_set)
+        wait_cancelled.set(cancelled.is_set)
         take(path, wait=60)
 
     with pytest.raises(LockTimeout):
@@ -220,7 +228,7 @@ def test_who_had_the_lock_lets_those_who_wait_try_first(path: str, naps: list[fl
     monkeypatch.setattr("zarrant.locking.file_locks.time.monotonic", lambda: now)
     contended(path, 1.0)
     FileLock.take(FileLayer(), path, now + 10).release()
-    assert naps == [pytest.approx(1.5 * LONGEST_PAUSE)]  # as long as the longest that anybody naps
+    assert naps == [pytest.approx(1.5 * MAX_PAUSE_S)]  # as long as the longest that anybody naps
     FileLock.take(FileLayer(), path, now + 10).release()
     assert len(naps) == 1  # nobody was there
 
@@ -246,17 +254,19 @@ def test_what_nobody_else_wanted_is_not_waited_for(path: str, naps: list[float])
 
 
 def test_the_paths_noted_are_bounded(tmp_path: Path) -> None:
-    for number in range(MOST_NOTED + 10):
+    for number in range(MAX_REMEMBERED_PATHS + 10):
         contended(str(tmp_path / f"{number}.__lock"), 0.0)
-    assert 0 < len(_given_back) <= MOST_NOTED
+    assert 0 < len(_released) <= MAX_REMEMBERED_PATHS
 
 
-@pytest.mark.parametrize(("overtaken", "part"), [(0, 1), (PATIENCE - 1, 1), (PATIENCE, 2), (1000 * PATIENCE, MOST_HASTE)])
+@pytest.mark.parametrize(
+    ("overtaken", "part"), [(0, 1), (OVERTAKES_PER_STEP - 1, 1), (OVERTAKES_PER_STEP, 2), (1000 * OVERTAKES_PER_STEP, MAX_SPEEDUP)]
+)
 def test_who_was_overtaken_often_naps_shorter(path: str, overtaken: int, part: int) -> None:
     lock = FileLock(FileLayer(), path)
     lock.overtaken = overtaken
-    longest = max(itertools.islice(_pauses(lock), 10, 110))  # each half as long again or as short, by chance
-    assert 1.2 * LONGEST_PAUSE / part < longest <= 1.5 * LONGEST_PAUSE / part
+    longest = max(itertools.islice(_backoff(lock), 10, 110))  # each half as long again or as short, by chance
+    assert 1.2 * MAX_PAUSE_S / part < longest <= 1.5 * MAX_PAUSE_S / part
 
 
 # ── fork ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -268,7 +278,7 @@ def wait_for(child: int) -> int:
 
 def test_a_child_does_not_hold_what_its_parent_holds(tmp_path: Path) -> None:
     store = FilesystemStore(tmp_path)
-    with store.hold(["k"]) as held:
+    with store.lock(["k"]) as held:
         held.put("k", [b"parent"])
         child = os.fork()
         if child == 0:
@@ -286,7 +296,7 @@ def test_a_child_does_not_hold_what_its_parent_holds(tmp_path: Path) -> None:
 
 def test_a_child_that_leaves_the_block_releases_nothing(tmp_path: Path) -> None:
     child = 0
-    with FilesystemStore(tmp_path).hold(["k"]):
+    with FilesystemStore(tmp_path).lock(["k"]):
         child = os.fork()
         if child:
             assert wait_for(child) == 7
@@ -299,7 +309,7 @@ def test_a_child_that_leaves_the_block_releases_nothing(tmp_path: Path) -> None:
 
 def test_a_child_waits_for_its_parent(tmp_path: Path) -> None:
     store = FilesystemStore(tmp_path)
-    with store.hold(["k"]) as held:
+    with store.lock(["k"]) as held:
         child = os.fork()
         if child == 0:
             status = 1
@@ -321,7 +331,7 @@ def test_a_child_does_not_keep_the_lock_of_a_killed_parent(tmp_path: Path) -> No
     parent = os.fork()
     if parent == 0:
         try:
-            with store.hold(["k"]):
+            with store.lock(["k"]):
                 grandchild = os.fork()
                 if grandchild:
                     (tmp_path / "pid.part").write_text(str(grandchild))

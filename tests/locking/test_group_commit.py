@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from zarrant.locking.group_commit import MAX_ITEMS, Entry, Groups
+from zarrant.locking.group_commit import MAX_ITEMS, CommitQueues, Entry
 
 
-def entries(*names: str) -> tuple[Groups, list[Entry], list[int]]:
+def entries(*names: str) -> tuple[CommitQueues, list[Entry], list[int]]:
     """One entry for each name, joined in order; the numbers of those that are woken."""
-    groups, woken = Groups(), list[int]()
+    groups, woken = CommitQueues(), list[int]()
     made = [Entry(name, number, lambda number=number: woken.append(number), object()) for number, name in enumerate(names)]  # type: ignore[misc]
     for entry in made:
         groups.join(entry)
@@ -40,7 +40,7 @@ def test_the_settled_are_woken_and_the_next_leads() -> None:
     groups.join(late)
     error = ValueError("no")
     for entry, outcome in zip(taken, (None, error, None), strict=True):
-        groups.settle(entry, outcome)
+        groups.resolve(entry, outcome)
     assert [entry.error for entry in taken] == [None, error, None]
     assert woken == [1, 2]
     assert not late.leads
@@ -57,18 +57,18 @@ def test_whoever_was_not_taken_can_go() -> None:
     assert groups.leave(made[1])
     assert groups.take(made[0]) == [made[0], made[2]]
     assert not groups.leave(made[2]), "somebody acts for it"
-    assert not made[1].settled
+    assert not made[1].resolved
     assert woken == []
 
 
 def test_what_an_interrupted_leader_leaves_waits_again() -> None:
     groups, made, woken = entries("a", "a", "a")
     groups.take(made[0])
-    groups.settle(made[1], None)
+    groups.resolve(made[1], None)
     assert groups.leave(made[0])
     assert woken == [1, 2]
     assert made[2].leads
-    assert not made[2].settled
+    assert not made[2].resolved
     assert groups.take(made[2]) == [made[2]]
 
 

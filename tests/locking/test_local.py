@@ -7,7 +7,7 @@ import time
 import pytest
 
 from zarrant.errors import LockTimeout
-from zarrant.locking.local import KeyQueues, given_up
+from zarrant.locking.local import KeyQueues, wait_cancelled
 from zarrant.testkit import together
 
 LATER = float("inf")
@@ -15,7 +15,7 @@ LATER = float("inf")
 
 def test_nothing_is_kept() -> None:
     queues = KeyQueues()
-    with queues.hold(("b", "a", "b"), LATER):
+    with queues.lock(("b", "a", "b"), LATER):
         assert sorted(queues.held()) == ["a", "b"]
     assert queues.held() == []
 
@@ -27,7 +27,7 @@ def test_exclusion() -> None:
 
     def work() -> None:
         for _ in range(200):
-            with queues.hold(("k",), LATER):
+            with queues.lock(("k",), LATER):
                 inside.append(1)
                 most.append(len(inside))
                 inside.pop()
@@ -41,7 +41,7 @@ def test_crossed_names_do_not_lock_up() -> None:
 
     def work(names: tuple[str, ...]) -> None:
         for _ in range(200):
-            with queues.hold(names, time.monotonic() + 30):
+            with queues.lock(names, time.monotonic() + 30):
                 pass
 
     together(lambda: work(("a", "b", "c")), lambda: work(("c", "b")), lambda: work(("b", "a")), lambda: work(("c", "a")))
@@ -53,11 +53,11 @@ def test_first_come_first_served() -> None:
     order: list[int] = []
 
     def work(number: int) -> None:
-        with queues.hold(("k",), LATER):
+        with queues.lock(("k",), LATER):
             order.append(number)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
-    with queues.hold(("k",), LATER):
+    with queues.lock(("k",), LATER):
         for count, thread in enumerate(threads, 2):
             thread.start()
             while len(queues._queues["k"]) < count:
@@ -73,18 +73,18 @@ def test_timeout_gives_everything_back() -> None:
 
     def late() -> None:
         try:
-            with queues.hold(("a", "b", "c"), time.monotonic() + 0.05):
+            with queues.lock(("a", "b", "c"), time.monotonic() + 0.05):
                 raise AssertionError
         except LockTimeout as error:
             errors.append(error)
 
-    with queues.hold(("b",), LATER):
+    with queues.lock(("b",), LATER):
         together(late)
         assert queues.held() == ["b"]
         assert len(queues._queues["b"]) == 1
     assert (errors[0].path, errors[0].retryable) == ("b", True)
     assert "waited" in str(errors[0])
-    with queues.hold(("a", "b", "c"), 0.0):  # free names need no wait
+    with queues.lock(("a", "b", "c"), 0.0):  # free names need no wait
         pass
 
 
@@ -94,12 +94,12 @@ def test_one_who_gives_up_lets_the_next_in() -> None:
 
     def wait(name: str, seconds: float) -> None:
         try:
-            with queues.hold(("k",), time.monotonic() + seconds):
+            with queues.lock(("k",), time.monotonic() + seconds):
                 got.append(name)
         except LockTimeout:
             got.append(f"{name} gave up")
 
-    with queues.hold(("k",), LATER):
+    with queues.lock(("k",), LATER):
         first = threading.Thread(target=wait, args=("first", 0.02))
         first.start()
         while len(queues._queues["k"]) < 2:
@@ -120,16 +120,16 @@ def test_a_wait_that_is_given_up_ends() -> None:
     got: list[str] = []
 
     def wait() -> None:
-        given_up.set(cancelled.is_set)  # of this thread's own context
-        with pytest.raises(LockTimeout), queues.hold(("a", "k"), LATER):
+        wait_cancelled.set(cancelled.is_set)  # of this thread's own context
+        with pytest.raises(LockTimeout), queues.lock(("a", "k"), LATER):
             pass
         ended.append(time.monotonic())
 
     def next_in_line() -> None:
-        with queues.hold(("k",), time.monotonic() + 30):
+        with queues.lock(("k",), time.monotonic() + 30):
             got.append("k")
 
-    with queues.hold(("k",), LATER):
+    with queues.lock(("k",), LATER):
         waits = [threading.Thread(target=wait), threading.Thread(target=next_in_line)]
         for length, thread in enumerate(waits, 2):
             thread.start()
@@ -159,19 +159,19 @@ def test_an_interrupt_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
     queues_take = queues._take
     monkeypatch.setattr(queues, "_take", interrupted)
-    with pytest.raises(Interrupted), queues.hold(("a",), LATER):
+    with pytest.raises(Interrupted), queues.lock(("a",), LATER):
         pass
     assert queues.held() == []
 
 
 def test_a_child_starts_with_empty_queues() -> None:
     queues = KeyQueues()
-    with queues.hold(("k",), LATER):
+    with queues.lock(("k",), LATER):
         child = os.fork()
         if child == 0:
             status = 1
             try:
-                with queues.hold(("k",), time.monotonic() + 5):
+                with queues.lock(("k",), time.monotonic() + 5):
                     status = 0
             finally:
                 os._exit(status)

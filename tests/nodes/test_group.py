@@ -111,13 +111,13 @@ def put(group: Any, key: str, data: bytes) -> None:
     group.store.put(key, [data])
 
 
-TEXTS = (
-    b'{"zarr_format": 3, "node_type": "array", "shape": [2], "data_type": "string", "fill_value": "", '
+OPTIONAL = (
+    b'{"zarr_format": 3, "node_type": "array", "shape": [2], "data_type": "optional", "fill_value": "", '
     b'"chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [2]}}, "chunk_key_encoding": {"name": "default"}, '
     b'"codecs": [{"name": "vlen-utf8"}]}'
 )
 BAD_MEMBERS: dict[str, tuple[str, bytes, type[Exception], str]] = {
-    "a type that is not supported": ("bad/zarr.json", TEXTS, UnknownExtensionError, "array"),
+    "a type that is not supported": ("bad/zarr.json", OPTIONAL, UnknownExtensionError, "array"),
     "broken metadata": ("bad/zarr.json", b"{", MetadataError, "node"),
     "a broken array of zarr V2": ("bad/.zarray", b"{}", MetadataError, "node"),
     "a broken group of zarr V2": ("bad/.zgroup", b"{}", MetadataError, "node"),
@@ -141,7 +141,7 @@ def test_a_member_that_cannot_be_opened_is_listed_with_its_reason(group: Any, wh
         assert caught.value.message == bad.error.message
     assert bad.error.message in bad.reason
     assert bad.reason in repr(bad)
-    assert f"bad{' (2,) string' if kind == 'array' else ''} (cannot be opened: {bad.error.message})" in group.tree()
+    assert f"bad{' (2,) optional' if kind == 'array' else ''} (cannot be opened: {bad.error.message})" in group.tree()
     assert "bad" in group.info_complete()["Cannot be opened"]
     assert "cannot be opened" in group._repr_html_()
     del group["bad"]

@@ -178,7 +178,7 @@ def test_a_store_that_cannot_keep_others_out(numbers: Any) -> None:
     for change in (lambda: a.append(numbers), lambda: a.resize((1, 1))):
         with pytest.raises(CapabilityError, match="exclusive hold") as caught:
             change()
-        assert caught.value.expected == "hold"
+        assert caught.value.expected == "lock"
     with pytest.warns(ZarrantWarning):
         alone = zarrant.open_array(shared, synchronizer=None)
     assert alone.append(numbers) == slice(10, 20)

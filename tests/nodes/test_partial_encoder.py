@@ -190,8 +190,8 @@ class Service:
         self.queues = KeyQueues()
 
     @contextmanager
-    def hold(self, keys: Sequence[str], timeout: float) -> Iterator[None]:
-        with self.queues.hold(keys, time.monotonic() + timeout):
+    def lock(self, keys: Sequence[str], timeout: float) -> Iterator[None]:
+        with self.queues.lock(keys, time.monotonic() + timeout):
             yield
 
 
@@ -289,13 +289,13 @@ def test_one_lock_one_index_one_splice(tmp_path: Path) -> None:
     with a.partial_encoder((0,)) as encoder:
         for i in range(32):
             encoder.store(S[i : i + 1], -i)
-    assert [call.method for call in store.calls if call.method != "hold"] == ["put"], "nothing of the old object is needed"
+    assert [call.method for call in store.calls if call.method != "lock"] == ["put"], "nothing of the old object is needed"
     store.calls.clear()
     with a.partial_encoder((0,)) as encoder:
         for i in range(4, 8):
             encoder.store(S[i : i + 1], i)
         encoder.store(S[1:2], 1)
-    calls = [call for call in store.calls if call.method != "hold"]
+    calls = [call for call in store.calls if call.method != "lock"]
     assert [call.method for call in calls] == ["get_ranges", "get_ranges", "splice"]
     assert calls[0].ranges == (ByteRange.suffix(8 * 16 + 4),)
     assert sum(part.length for part in calls[1].ranges) == 32
@@ -422,7 +422,7 @@ class Remote:
         self.inner = zarrant.MemoryStore()
 
     def __getattr__(self, name: str) -> Any:
-        if not name.endswith("_async") or name == "hold_async":
+        if not name.endswith("_async") or name == "lock_async":
             raise AttributeError(name)
         method = getattr(self.inner, name.removesuffix("_async"))
 

@@ -211,7 +211,7 @@ def test_an_append_that_is_not_finished_stays(tmp_path: Path, layout: str, opera
     stale = zarrant.create_array(store, shape=(10,), dtype="i4", fill_value=0, **LAYOUTS[layout])
     stale[...] = 1
     other = zarrant.open_array(store, mode="r+")
-    with store.hold(("zarr.json",)) as inside:
+    with store.lock(("zarr.json",)) as inside:
         other.store_chunk_subset((1,), np.s_[2:4], 7)
         do(stale)
         inside.put("zarr.json", [dump(stale.metadata.with_shape((12,)))])

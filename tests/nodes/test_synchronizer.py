@@ -28,8 +28,8 @@ class Service:
         self.log: list[tuple[str, ...]] = []
 
     @contextmanager
-    def hold(self, keys: Sequence[str], timeout: float) -> Iterator[None]:
-        with self.queues.hold(keys, time.monotonic() + timeout):
+    def lock(self, keys: Sequence[str], timeout: float) -> Iterator[None]:
+        with self.queues.lock(keys, time.monotonic() + timeout):
             self.log.append(tuple(keys))
             yield
 
@@ -145,7 +145,7 @@ class Racing:
     def __init__(self, store: Any, key: str) -> None:
         self.store, self.key, self.rival = store, key, lambda: None
         self.url = "test://racing"
-        for name in ("get", "put", "put_if", "splice", "erase", "erase_if", "erase_prefix", "list_prefix", "list_dir", "hold"):
+        for name in ("get", "put", "put_if", "splice", "erase", "erase_if", "erase_prefix", "list_prefix", "list_dir", "lock"):
             if hasattr(store, name):
                 setattr(self, name, getattr(store, name))
         for name in ("get", "get_ranges"):

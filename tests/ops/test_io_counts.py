@@ -39,11 +39,11 @@ class ReadsRaise:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._store, name)
-        return self._hold if name == "hold" else found
+        return self._hold if name == "lock" else found
 
     @contextmanager
     def _hold(self, keys: Any) -> Any:
-        with self._store.hold(keys) as held:
+        with self._store.lock(keys) as held:
             yield ReadsRaise(held)
 
 
@@ -122,7 +122,7 @@ def test_whole_writes_never_read(store: Any, shards: Any, call: Callable[[Any], 
         recording = Recording(a.store)
         call(over(a, recording))
         assert recording.calls
-        assert {made.method for made in recording.calls} <= {"hold", "put", "erase"}
+        assert {made.method for made in recording.calls} <= {"lock", "put", "erase"}
 
 
 @pytest.mark.parametrize("shards", [None, (8, 8)])
@@ -138,7 +138,7 @@ def test_covered_chunks_are_never_read(store: Any, shards: Any, name: str) -> No
         assert np.array_equal(a[...], expected[...])
     recording = Recording(store)
     COVERING[name](over(a, recording))
-    assert {made.method for made in recording.calls} <= {"hold", "put", "erase"}
+    assert {made.method for made in recording.calls} <= {"lock", "put", "erase"}
 
 
 def test_covering_only_part_of_the_padding_reads(store: Any) -> None:
@@ -215,7 +215,7 @@ def test_a_held_shard_is_asked_for_once(tmp_path: Path) -> None:
     a[...] = data()
     recording = Recording(a.store)
     over(a, recording)[2:4, 2:4] = 9
-    assert [made.method for made in recording.calls] == ["hold", "get_ranges", "splice"]
+    assert [made.method for made in recording.calls] == ["lock", "get_ranges", "splice"]
 
 
 def test_an_update_that_finds_nothing(store: Any) -> None:

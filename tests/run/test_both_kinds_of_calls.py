@@ -31,7 +31,7 @@ class DictStore:
         self.objects: dict[str, tuple[bytes, int]] = {}
         self.versions = itertools.count(1)
         self.used = {"blocking": 0, "coroutine": 0}
-        self.lock = threading.Lock()
+        self.mutex = threading.Lock()
 
     def _get(self, key: str) -> Blob | None:
         found = self.objects.get(key)
@@ -47,12 +47,12 @@ class DictStore:
         return Blob(tuple(memoryview(found[0])[start:stop] for start, stop in spans), found[1], len(found[0]))
 
     def _put(self, key: str, parts: Sequence[Buffer]) -> Version:
-        with self.lock:
+        with self.mutex:
             self.objects[key] = (b"".join(parts), next(self.versions))
             return self.objects[key][1]
 
     def _put_if(self, key: str, parts: Sequence[Buffer], if_version: Version) -> Version:
-        with self.lock:
+        with self.mutex:
             expect_version(self.objects.get(key, (b"", None))[1], if_version)
             self.objects[key] = (b"".join(parts), next(self.versions))
             return self.objects[key][1]
@@ -61,7 +61,7 @@ class DictStore:
         self.objects.pop(key, None)
 
     def _erase_if(self, key: str, if_version: Version) -> None:
-        with self.lock:
+        with self.mutex:
             expect_version(self.objects.get(key, (b"", None))[1], if_version)
             self.objects.pop(key, None)
 
@@ -118,14 +118,14 @@ class Locking(DictStore):
         return held
 
     @contextmanager
-    def hold(self, keys: Sequence[str]) -> Iterator[Locking]:
+    def lock(self, keys: Sequence[str]) -> Iterator[Locking]:
         with ExitStack() as stack:
             for key in () if self.inside else sorted(set(keys)):
                 stack.enter_context(self.busy[key])
             yield self._held()
 
     @asynccontextmanager
-    async def hold_async(self, keys: Sequence[str]) -> AsyncIterator[Locking]:
+    async def lock_async(self, keys: Sequence[str]) -> AsyncIterator[Locking]:
         with ExitStack() as stack:
             for key in () if self.inside else sorted(set(keys)):
                 while not self.busy[key].acquire(blocking=False):
@@ -192,14 +192,14 @@ def test_appends_are_refused_where_two_could_not_be_kept_apart() -> None:
     a = zarrant.create_array(store, data=MODEL, chunks=(4, 5))
     with pytest.raises(CapabilityError, match="both write the chunks that follow") as caught:
         a.append(MODEL)
-    assert caught.value.expected == "hold"
+    assert caught.value.expected == "lock"
     assert "one_process = True" in (caught.value.hint or "")
 
     async def main() -> None:
         b = await zarrant.open_array_async(store)
         with pytest.raises(CapabilityError) as refused:
             await b.append(MODEL)
-        assert refused.value.expected == "hold_async"
+        assert refused.value.expected == "lock_async"
 
     asyncio.run(main())
     assert np.array_equal(zarrant.open_array(store)[...], MODEL)
@@ -207,7 +207,7 @@ def test_appends_are_refused_where_two_could_not_be_kept_apart() -> None:
 
 def test_a_lock_that_only_threads_have_is_used_by_tasks_too() -> None:
     class Half(Locking):
-        hold_async = None  # type: ignore[assignment]
+        lock_async = None  # type: ignore[assignment]
 
     store = Half()
     zarrant.create_array(store, shape=(8, 10), dtype="int32", chunks=(4, 5))

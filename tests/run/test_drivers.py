@@ -28,7 +28,7 @@ from zarrant.errors import (
 from zarrant.requests import ANY, Op, ReadRequest, WriteRequest
 from zarrant.run import asynchronous
 from zarrant.run.asynchronous import perform_async
-from zarrant.run.blocking import World, perform
+from zarrant.run.blocking import ExecutionContext, perform
 from zarrant.run.pool import Pool
 from zarrant.storage import Blob, ByteRange
 from zarrant.stores.memory import MemoryStore
@@ -92,8 +92,8 @@ class Slow:
         return self.inner.list_dir(prefix)
 
 
-def world(store: Any, threads: int = 2) -> World:
-    return World(store, Pool(threads, 1 << 20), threads)
+def context(store: Any, threads: int = 2) -> ExecutionContext:
+    return ExecutionContext(store, Pool(threads, 1 << 20), threads)
 
 
 class Drivers:
@@ -106,8 +106,8 @@ class Drivers:
 
     def __call__(self, op: Op[Any]) -> Any:
         if self.kind == "blocking":
-            return perform(op, world(self.memory))
-        return asyncio.run(perform_async(op, world(self.memory if self.kind == "in a thread" else self.slow)))
+            return perform(op, context(self.memory))
+        return asyncio.run(perform_async(op, context(self.memory if self.kind == "in a thread" else self.slow)))
 
 
 @pytest.fixture(params=["blocking", "in a thread", "native async"])
@@ -312,10 +312,10 @@ def test_operations_are_closed_however_they_end(run: Drivers) -> None:
 
 def test_a_store_that_cannot_is_a_capability_error() -> None:
     store = WriteOnly(MemoryStore())
-    (outcome,) = perform(requests.fetch([ReadRequest("a")]), world(store))
+    (outcome,) = perform(requests.fetch([ReadRequest("a")]), context(store))
     assert isinstance(outcome, CapabilityError)
     with pytest.raises(CapabilityError):
-        perform(requests.list_dir(""), world(store))
+        perform(requests.list_dir(""), context(store))
 
 
 def test_foreign_errors_become_store_errors_with_their_cause(run: Drivers) -> None:
@@ -434,8 +434,8 @@ def test_waiting_for_a_lock_does_not_block_the_event_loop(tmp_path: Any) -> None
     zarrant.create_array(store, shape=(8,), chunks=(8,), dtype="int8")
     held, leave = threading.Event(), threading.Event()
 
-    def hold() -> None:
-        with store.hold(["c/0"]):
+    def lock() -> None:
+        with store.lock(["c/0"]):
             held.set()
             leave.wait(30)
 
@@ -450,7 +450,7 @@ def test_waiting_for_a_lock_does_not_block_the_event_loop(tmp_path: Any) -> None
         assert (await a.getitem(...)).tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
         return watchdog.blocked()
 
-    holder = threading.Thread(target=hold)
+    holder = threading.Thread(target=lock)
     holder.start()
     held.wait(10)
     try:
@@ -536,7 +536,7 @@ def test_a_cancelled_operation_does_not_wait_for_a_lock(tmp_path: Any) -> None:
             await task
         return time.perf_counter() - start
 
-    with store.hold(["c/0"]):
+    with store.lock(["c/0"]):
         waited = asyncio.run(main())
     assert waited < 3
     a[0] = 2
@@ -561,7 +561,7 @@ def test_a_deadline_stops_a_long_write(tmp_path: Any) -> None:
 def test_lock_timeout_names_the_key_and_may_be_retried(tmp_path: Any) -> None:
     store = zarrant.FilesystemStore(tmp_path)
     a = zarrant.create_array(store, shape=(8,), chunks=(8,), dtype="int8").with_config(lock_timeout=0.1)
-    with store.hold(["c/0"]), pytest.raises((LockTimeout, PartialFailure)) as caught:
+    with store.lock(["c/0"]), pytest.raises((LockTimeout, PartialFailure)) as caught:
         together(lambda: a.__setitem__(2, 1))
     assert caught.value.retryable
     assert "c/0" in str(caught.value)
@@ -693,7 +693,7 @@ def test_an_interrupt_stops_the_operation_and_frees_its_locks(threads: int, tmp_
 
     for at in range(0, 12, 3):
         count = [0]
-        splice = zarrant.stores.local.store.HeldFiles.put_if  # type: ignore[attr-defined]
+        splice = zarrant.stores.local.store.LockedFiles.put_if  # type: ignore[attr-defined]
 
         def interrupted(self: Any, *args: Any, at: int = at, count: list[int] = count, original: Any = splice) -> Any:
             if threading.current_thread() is main:
@@ -703,7 +703,7 @@ def test_an_interrupt_stops_the_operation_and_frees_its_locks(threads: int, tmp_
             return original(self, *args)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("zarrant.stores.local.store.HeldFiles.put_if", interrupted)
+            patch.setattr("zarrant.stores.local.store.LockedFiles.put_if", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 for _ in range(at + 2):
                     a[1::2] = at + 2

@@ -15,11 +15,11 @@ import pytest
 import zarrant
 from zarrant import requests
 from zarrant.errors import ChunkError, LockTimeout
-from zarrant.locking.local import given_up
+from zarrant.locking.local import wait_cancelled
 from zarrant.ops.group_commit import commit_together
-from zarrant.requests import Group, GroupCommit, Op
+from zarrant.requests import CommitGroup, GroupCommit, Op
 from zarrant.run import group_commit
-from zarrant.run.blocking import World, perform
+from zarrant.run.blocking import ExecutionContext, perform
 from zarrant.run.pool import shared_pool
 from zarrant.testkit import FaultyLayer, together
 
@@ -44,9 +44,9 @@ def count_writes(store: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def _held_kinds() -> list[type]:
-    from zarrant.stores.local.locked import HeldFiles
+    from zarrant.stores.local.locked import LockedFiles
 
-    return [HeldFiles]
+    return [LockedFiles]
 
 
 def _noting(method: Callable[..., Any], written: list[str]) -> Callable[..., Any]:
@@ -75,7 +75,7 @@ def wait_until(true: Callable[[], bool]) -> None:
 
 
 def waiting() -> int:
-    return sum(len(queue) for queue in group_commit.groups._waiting.values())
+    return sum(len(queue) for queue in group_commit.commit_queues._waiting.values())
 
 
 def test_threads_that_wait_for_one_chunk_share_a_write(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +192,7 @@ def test_an_interrupted_leader_leaves_its_followers_a_leader() -> None:
     first_took, go = threading.Event(), threading.Event()
 
     def request(number: int, interrupted: bool) -> GroupCommit:
-        def lead(group: Group) -> Op[None]:
+        def lead(group: CommitGroup) -> Op[None]:
             if interrupted:
                 go.wait(20)
                 group.take()
@@ -200,7 +200,7 @@ def test_an_interrupted_leader_leaves_its_followers_a_leader() -> None:
                 raise KeyboardInterrupt
             done.extend(group.take())
             for taken in range(len(group.items)):
-                group.settle(taken, None)
+                group.resolve(taken, None)
             return
             yield
 
@@ -214,11 +214,11 @@ def test_an_interrupted_leader_leaves_its_followers_a_leader() -> None:
 
     def leader() -> None:
         with pytest.raises(KeyboardInterrupt):
-            group_commit.join(request(0, True), place, perform)
+            group_commit.join_commit(request(0, True), place, perform)
 
     def followers() -> None:
         wait_until(lambda: waiting() == 1)
-        together(*(lambda n=n: group_commit.join(request(n, False), place, perform) for n in (1, 2, 3)))  # type: ignore[misc]
+        together(*(lambda n=n: group_commit.join_commit(request(n, False), place, perform) for n in (1, 2, 3)))  # type: ignore[misc]
 
     def starter() -> None:
         wait_until(lambda: waiting() == 4)
@@ -250,7 +250,7 @@ def test_a_cancelled_task_takes_its_entry_back(store: Any) -> None:
         assert release.wait(20)
     runner.join(20)
     assert sorted(a[:3].tolist()) == [0, 1, 1]
-    assert given_up.get() is None
+    assert wait_cancelled.get() is None
     assert waiting() == 0
 
 
@@ -270,10 +270,10 @@ def test_who_is_acted_for_is_told_when_it_is_on_disk(tmp_path: Path) -> None:
             yield from requests.put_one(f"c/{value}", [b"x"])
 
     def call(store: Any, value: int) -> None:
-        perform(commit_together("c", "test", value, lead), World(store, shared_pool(1, 1 << 20), 1))
+        perform(commit_together("c", "test", value, lead), ExecutionContext(store, shared_pool(1, 1 << 20), 1))
         done.append(layer.calls.count("sync"))
 
-    with store.grouped() as inside:
+    with store.write_batch() as inside:
         threads = [threading.Thread(target=call, args=(inside, 1)), threading.Thread(target=call, args=(store, 2))]
         for count, thread in enumerate(threads, 1):
             thread.start()
@@ -285,7 +285,7 @@ def test_who_is_acted_for_is_told_when_it_is_on_disk(tmp_path: Path) -> None:
             thread.join(20)
         assert len(done) == 2 and min(done) >= 3, "data of both, and their directory"
     layer.calls.clear()
-    with store.grouped() as inside:
+    with store.write_batch() as inside:
         call(inside, 3)
         assert done[2] == 1, "alone, it waits for the end"
     assert layer.calls.count("sync") == 2

@@ -136,16 +136,16 @@ def test_an_interrupted_group_keeps_nothing(interrupter: Interrupter, threads: i
     came = 0
     for number in places(interrupter, act):
         came += interrupter.run(number, act)
-        settled(lambda: fresh.budget.used == 0, f"bytes after an interrupt at place {number}")
+        resolved(lambda: fresh.budget.used == 0, f"bytes after an interrupt at place {number}")
         assert all(group.exhausted and not group.running for group in fresh._groups), number
         assert act() == expected
-        settled(lambda: fresh.budget.used == 0, "bytes after all")
+        resolved(lambda: fresh.budget.used == 0, "bytes after all")
         assert len(fresh._groups) <= 2 * came
     assert came
     print(f"{threads} threads: interrupted at {came} places, nothing kept")
 
 
-def settled(condition: Callable[[], bool], what: str) -> None:
+def resolved(condition: Callable[[], bool], what: str) -> None:
     """Helpers give back what they took a moment after the group has ended."""
     end = time.monotonic() + 10
     while not condition():
@@ -176,9 +176,9 @@ def kept() -> list[str]:
     queues = {"the store's queue": store_module._queues, "the process's queue": store_locks._queues}
     found = [name for name, queue in queues.items() if any(queue._queues.values())]
     found += [f"the gate of {name}" for name, queue in queues.items() if queue._gate.locked()]
-    found += ["a group commit"] if any(group_commit.groups._waiting.values()) else []
+    found += ["a group commit"] if any(group_commit.commit_queues._waiting.values()) else []
     found += [f"{each.budget.used} bytes of a pool" for each in pool._pools.values() if each.budget.used]
-    live = [reference() for reference in locks._live.locks.values()]
+    live = [reference() for reference in locks._open_locks.locks.values()]
     return found + [f"the lock of {lock.path}" for lock in live if lock is not None]
 
 
@@ -198,7 +198,7 @@ def test_an_interrupted_operation_keeps_nothing(
     interrupter: Interrupter, tmp_path: Path, place: str, name: str, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even while the interrupt is referred to, as an interactive interpreter does until the next error."""
-    monkeypatch.setattr(group_commit, "QUEUE_TIMEOUT", PATIENCE)
+    monkeypatch.setattr(group_commit, "QUEUE_TIMEOUT_S", PATIENCE)
     store: Any = zarrant.FilesystemStore(tmp_path, lock_timeout=PATIENCE) if place == "files" else zarrant.MemoryStore()
     a = zarrant.create_array(store, shape=16, chunks=4, dtype="int16", fill_value=0, config={"concurrency": threads})
     action = ACTIONS[name]

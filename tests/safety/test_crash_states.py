@@ -118,7 +118,7 @@ class Recording:
         self.objects = [slice(at, min(at + self.unit, self.shape)) for at in range(0, self.shape, self.unit)]
         self.keys = [f"c/{i}" for i in range(len(self.objects))]
         self.place: dict[str, bytes] = {}
-        self.alone = zarrant.create_array(self.place, **self.options)
+        self.take_write_lease = zarrant.create_array(self.place, **self.options)
 
     def decoded(self, index: int, data: bytes | None) -> Any:
         """The values of an object, by its bytes; ZarrantError where they are none."""
@@ -127,7 +127,7 @@ class Recording:
             return np.zeros(self.objects[index].stop - self.objects[index].start, "uint32")
         if (key, data) not in self.known:
             self.place[key] = data
-            self.known[key, data] = self.alone[self.objects[index]]
+            self.known[key, data] = self.take_write_lease[self.objects[index]]
             del self.place[key]
         return self.known[key, data]
 
@@ -220,7 +220,7 @@ def power_lost(journal: Sequence[Step], base: Disk, dice: random.Random) -> Disk
             synced[step.node] = at
         elif step.kind in ("write", "truncate"):
             data.setdefault(step.node, []).append(at)
-        elif step.kind not in ("mark", "time", "note"):
+        elif step.kind not in ("mark", "time", "get_xattr"):
             names.setdefault(step.node, []).append(at)
     kept: dict[int, Step] = {}
     for node, steps in names.items():
@@ -516,7 +516,7 @@ def another_handle(recording: Recording) -> None:
 
 def many_at_once(recording: Recording) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(durability, "MAX_EACH", 0)
+        patch.setattr(durability, "MAX_SYNCED_ONE_BY_ONE", 0)
         recording.array.sync()
 
 
@@ -528,7 +528,7 @@ def of_unknown_names(recording: Recording) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SimulatedLayer, "children", lambda self: ((1, 1.0), False))
         patch.setattr(SimulatedLayer, "sync_all", not_at_once)
-        recording.store.ledger.state.forget()
+        recording.store.unsynced_paths.state.forget()
         another_handle(recording)
 
 
@@ -542,7 +542,7 @@ def test_power_lost_after_a_sync(layout: str, kept: bool, tally: Tally) -> None:
     looked = 0
     for run in range(10 * RUNS if SOAK else 4):
         recording, states = record(layout, f"sync {layout} {run}")
-        written = recording.store.ledger.state  # lives as long as the process
+        written = recording.store.unsynced_paths.state  # lives as long as the process
         SYNCS[run % len(SYNCS)](recording)
         assert written.count == 0
         dice, judge = random.Random(run), Judge(recording, states)

@@ -44,19 +44,19 @@ def splice(store: Any) -> None:
         store.splice("d/k", [ByteRange(0, blob.size), NEW, ByteRange(5, 100)], blob.version)
 
 
-def hold(store: Any) -> None:
-    with store.hold(["d/a", "d/k"]) as held:
+def lock(store: Any) -> None:
+    with store.lock(["d/a", "d/k"]) as held:
         held.put("d/k", [NEW])
 
 
 def hold_twice(store: Any) -> None:
-    with store.hold(["d/k"]) as held:
+    with store.lock(["d/k"]) as held:
         held.put("d/k", [OLD])
         held.put("d/k", [NEW])
 
 
 def hold_and_erase(store: Any) -> None:
-    with store.hold(["d/k"]) as held:
+    with store.lock(["d/k"]) as held:
         held.erase("d/k")
 
 
@@ -79,7 +79,7 @@ OPERATIONS: dict[Callable[[Any], None], Callable[[bytes | None], bytes | None]] 
     put: lambda old: NEW,
     put_if: lambda old: NEW,
     splice: lambda old: NEW if old is None else old + NEW + old[5:105],
-    hold: lambda old: NEW,
+    lock: lambda old: NEW,
     hold_twice: lambda old: NEW,
     hold_and_erase: lambda old: None,
     erase: lambda old: None,
@@ -124,7 +124,7 @@ def check_whole_then_exact(root: Path, allowed: set[bytes | None]) -> None:
     assert content(store.get("d/k")) in allowed
     store.put("d/k", [SHORT])
     assert (root / "d" / "k").read_bytes() == SHORT
-    with store.hold(["d/k", "d/a"]) as held:
+    with store.lock(["d/k", "d/a"]) as held:
         held.put("d/k", [SHORT])
     assert sorted(path.name for path in root.rglob("*")) == ["d", "k"]
 

@@ -132,7 +132,7 @@ def after_one_flush(old: Any) -> Any:
     return old
 
 
-def hold(a: Any) -> None:
+def lock(a: Any) -> None:
     with a.lock(S[0:4, 0:12]) as held:
         held[0:4, 0:12] = held[0:4, 0:12] + 1
 
@@ -203,7 +203,7 @@ OPERATIONS: dict[str, Operation] = {
     "update again": Operation(update_again, between=after_one_update, layouts=("shards",), reuse=True),
     "encode": Operation(encode),
     "encode, flush, encode": Operation(encode_twice, between=after_one_flush),
-    "lock": Operation(hold, between=lambda old: old),
+    "lock": Operation(lock, between=lambda old: old),
     "append": Operation(lambda a: a.append(DATA[:3]), sees=GROWN),
     "append columns": Operation(lambda a: a.append(DATA[:, :5], axis=1), sees=GROWN),
     "grow": Operation(lambda a: a.resize((9, 17)), sees=GROWN),
@@ -300,7 +300,7 @@ class Sweep:
         layer, root, error = self.run(lambda index: 0)
         assert error is None
         self.calls, self.new = list(layer.calls), look(root)
-        assert ("alone" in self.calls and "link" in self.calls) is self.operation.reuse
+        assert ("take_write_lease" in self.calls and "link" in self.calls) is self.operation.reuse
         assert ("set_direct" in self.calls) is mode.startswith("direct")
         file_reuse.remove_all()
         self.told = self.silent = 0

@@ -82,6 +82,22 @@ def test_16_processes(tmp_path: Path, kind: str, width: int, tally: Tally) -> No
 
 
 @pytest.mark.timeout(TIMEOUT)
+@pytest.mark.parametrize("layout", [{"chunks": (400,)}, {"chunks": (8,), "shards": (400,)}], ids=["chunk", "shard"])
+def test_16_processes_write_text(tmp_path: Path, layout: dict[str, Any], tally: Tally) -> None:
+    """Elements of any length: each update moves what lies behind it."""
+    workers, each, width = 16, 100 * SOAK or 8, 3
+    updates = workers * each
+    a = zarrant.create_array(tmp_path / "a", shape=(updates * width,), dtype="string", fill_value="nobody", **layout)
+    spans = run(tmp_path / "a", [("ours", 1)] * workers, each, width)
+    expected = [f"{i // width + 1} " + "ñ" * ((i // width + 1) % 37) for i in range(updates * width)]  # as updates.text
+    lost = [i for i, (found, right) in enumerate(zip(a[...].tolist(), expected, strict=True)) if found != right]
+    assert not lost, f"{len(lost)} elements of {updates} updates lost: {lost[:10]}"
+    assert most_at_once(spans) >= workers // 2
+    assert leftovers(tmp_path) == []
+    tally("lost updates", updates)
+
+
+@pytest.mark.timeout(TIMEOUT)
 @KINDS
 def test_threads_in_processes(tmp_path: Path, kind: str, tally: Tally) -> None:
     """Threads of one process queue for its turn at the lock file, for which the processes compete."""
@@ -122,7 +138,7 @@ def test_8_threads(tmp_path: Path, kind: str, place: str, handles: str) -> None:
     """On files by locks; in memory, which has none, by compare-and-swap."""
     threads, updates = 8, 250 * SOAK or 25
     store = zarrant.MemoryStore() if place == "memory" else zarrant.FilesystemStore(tmp_path)
-    assert hasattr(store, "hold") == (place == "directory")
+    assert hasattr(store, "lock") == (place == "directory")
     a = array(store, kind, threads * updates)
 
     def work(worker: int) -> None:

@@ -36,14 +36,14 @@ def value(blob):
 
 HOLD = """
 for _ in range(updates):
-    with store.hold(["n", "d/m"]) as held:
+    with store.lock(["n", "d/m"]) as held:
         for key in ("n", "d/m"):
             held.put(key, [b"%d" % (value(held.get(key)) + 1)])
 """
 
 HOLD_TWICE = """
 for _ in range(updates):
-    with store.hold(["n"]) as held:
+    with store.lock(["n"]) as held:
         count = value(held.get("n"))
         assert count >= 0, "half done work of another holder"
         held.put("n", [b"-1"])
@@ -89,7 +89,7 @@ for i in range(updates):
 # One chunk of 4-byte elements, each set by one writer, with no codec but bytes.
 ELEMENTS = """
 for i in range(updates):
-    with store.hold(["c/0"]) as held:
+    with store.lock(["c/0"]) as held:
         blob = held.get("c/0")
         data = bytearray(4 * TOTAL) if blob is None else bytearray(blob.data[0])
         at = number * updates + i
@@ -124,7 +124,7 @@ def litter(root: Path) -> list[str]:
     return [path.name for path in root.rglob("*") if ".__" in path.name]
 
 
-@pytest.mark.parametrize("code", [HOLD, HOLD_TWICE, SWAP], ids=["hold", "hold twice", "swap"])
+@pytest.mark.parametrize("code", [HOLD, HOLD_TWICE, SWAP], ids=["lock", "hold twice", "swap"])
 def test_no_increment_is_lost(tmp_path: Path, code: str) -> None:
     finish([start(OURS + code, tmp_path, number, UPDATES) for number in range(PROCESSES)])
     store = FilesystemStore(tmp_path)
@@ -140,7 +140,7 @@ def test_no_increment_is_lost_by_threads_and_processes(tmp_path: Path) -> None:
 
     def increment() -> None:
         for _ in range(UPDATES):
-            with store.hold(["d/m", "n"]) as held:
+            with store.lock(["d/m", "n"]) as held:
                 for key in ("n", "d/m"):
                     held.put(key, [b"%d" % (int(content(held.get(key)) or b"0") + 1)])
 
@@ -207,7 +207,7 @@ def test_it_waits_for_the_lock_of_tensorstore_and_is_waited_for(tmp_path: Path) 
     pytest.importorskip("tensorstore")
     code = f"import tensorstore as ts; ts.KvStore.open('file://{tmp_path}/').result()['k'] = b'theirs'"
     store = FilesystemStore(tmp_path)
-    with store.hold(["k"]) as held:
+    with store.lock(["k"]) as held:
         process = start(code)
         time.sleep(1.5)
         assert process.poll() is None
@@ -221,7 +221,7 @@ def test_it_waits_for_the_lock_of_tensorstore_and_is_waited_for(tmp_path: Path) 
 
 
 def put_in_hold(store: Any, key: str, value: bytes) -> None:
-    with store.hold([key]) as held:
+    with store.lock([key]) as held:
         held.put(key, [value])
 
 
@@ -234,7 +234,7 @@ def test_tensorstore_writes_exactly_after_we_were_killed(tmp_path: Path, there: 
     writes: dict[str, Callable[[Any, str], object]] = {
         "put": lambda store, key: store.put(key, [long]),
         "splice": lambda store, key: store.splice(key, [long, long], (found := store.get(key)) and found.version),
-        "hold": lambda store, key: put_in_hold(store, key, long),
+        "lock": lambda store, key: put_in_hold(store, key, long),
     }
     for name, write in writes.items():
         for step in range(100):
@@ -261,7 +261,7 @@ HAMMER = """
 i = 0
 while True:
     i += 1
-    with store.hold(["n"]) as held:
+    with store.lock(["n"]) as held:
         held.put("n", [bytes([i % 251]) * (1 + 40_000 * (i % 2))])
     store.put("n", [bytes([i % 251]) * (1 + 50_000 * (i % 3))])
     if i % 7 == 0:
@@ -292,7 +292,7 @@ def test_killed_at_random(tmp_path: Path, victims: list[subprocess.Popen[bytes]]
         victim.communicate()
         value = content(store.get("n"))
         assert value is None or len(set(value)) == 1
-        with store.hold(["n"]) as held:
+        with store.lock(["n"]) as held:
             held.put("n", [b"x"])
             assert os.path.getsize(tmp_path / "n") == 1
             held.put("n", [b"yy"])
@@ -305,6 +305,6 @@ def test_killed_at_random(tmp_path: Path, victims: list[subprocess.Popen[bytes]]
     victims.clear()
     store.put("n", [b"z"])
     assert (tmp_path / "n").read_bytes() == b"z"
-    with store.hold(["n"]) as held:
+    with store.lock(["n"]) as held:
         held.put("n", [b"z"])
     assert os.listdir(tmp_path) == ["n"]

@@ -161,7 +161,7 @@ def test_the_same_key_twice_in_one_call_is_no_waiting(tmp_path: Path) -> None:
     store = zarrant.FilesystemStore(tmp_path, durability="fsync", lock_timeout=PATIENCE)
     outcomes = store.put_all([("k", [b"1"]), ("k", [b"2"]), ("l", [b"3"])])
     assert not any(isinstance(outcome, Exception) for outcome in outcomes)
-    with store.hold(["k"]):
+    with store.lock(["k"]):
         outcomes = store.put_all([("k", [b"4"]), ("m", [b"5"])])
     assert [isinstance(outcome, ReentrantLockError) for outcome in outcomes] == [True, False]
 

@@ -37,8 +37,15 @@ class Job(TypedDict):
 Write = Callable[[int, int, Any], None]
 
 
+def text(number: int) -> str:
+    """Text that says which update wrote it, of 2 to 42 characters."""
+    return f"{number} " + "ñ" * (number % 37)
+
+
 def ours(path: str) -> Write:
     array = zarrant.open_array(path, mode="r+")
+    if array.dtype.kind == "T":
+        return lambda start, stop, values: array.__setitem__(slice(start, stop), text(values))
     return lambda start, stop, values: array.__setitem__(slice(start, stop), values)
 
 

@@ -15,7 +15,7 @@ from zarrant.locking.local import KeyQueues
 from zarrant.storage import Calls, Capabilities, capabilities
 from zarrant.stores.local.store import FilesystemStore
 from zarrant.stores.memory import MemoryStore
-from zarrant.stores.synchronizer import LastLook, Synchronized, last_look
+from zarrant.stores.synchronizer import CheckBeforeWrite, Synchronized, check_before_write
 from zarrant.stores.wrappers import ReadOnly, WriteOnly
 from zarrant.testkit import FaultyLayer, StoreSuite, content, together
 
@@ -28,8 +28,8 @@ class Service:
         self.log: list[tuple[str, ...]] = []
 
     @contextmanager
-    def hold(self, keys: Sequence[str], timeout: float) -> Iterator[None]:
-        with self.queues.hold(keys, time.monotonic() + timeout):
+    def lock(self, keys: Sequence[str], timeout: float) -> Iterator[None]:
+        with self.queues.lock(keys, time.monotonic() + timeout):
             self.log.append(tuple(keys))
             yield
 
@@ -63,12 +63,12 @@ class TestSynchronizedFiles(StoreSuite):
 def test_a_plain_store_is_safe_under_a_synchronizer() -> None:
     store = Synchronized(Plain(), Service(), 60)
     assert capabilities(store) == Capabilities(
-        Calls(get=True, put=True, put_if=True, erase=True, erase_if=True, list=True, hold=True)
+        Calls(get=True, put=True, put_if=True, erase=True, erase_if=True, list=True, lock=True)
     )
 
     def increment() -> None:
         for _ in range(50):
-            with store.hold(["b", "a"]) as held:
+            with store.lock(["b", "a"]) as held:
                 value = int(content(held.get("a")) or b"0")
                 time.sleep(0)
                 held.put("a", [b"%d" % (value + 1)])
@@ -93,11 +93,11 @@ def test_every_write_takes_it_and_no_read() -> None:
     store.get("a")
     store.get_ranges("a", [])
     list(store.list_prefix(""))
-    with store.hold(["d", "c", "d"]) as held:
+    with store.lock(["d", "c", "d"]) as held:
         held.put("c", [b"1"])
         held.erase("d")
         held.put("other", [b"1"])
-        with held.hold(["c"]) as inside:
+        with held.lock(["c"]) as inside:
             inside.put("c", [b"2"])
     assert service.log == [("a",), ("b",), ("c", "d"), ("other",)]
 
@@ -107,19 +107,19 @@ def test_writes_of_a_group_take_it_too(tmp_path: Path) -> None:
     store = Synchronized(FilesystemStore(tmp_path, layer=layer, durability="fsync"), service, 0.05)
     store.put("a", [b"1"])
     layer.calls.clear()
-    with store.grouped() as inside:
+    with store.write_batch() as inside:
         inside.put("b", [b"1"])
         inside.put("c", [b"1"])
-        with inside.hold(["d"]) as held:
+        with inside.lock(["d"]) as held:
             held.put("d", [b"1"])
             with pytest.raises(LockTimeout):
                 together(lambda: store.put("d", [b"2"]))
-        inside.settle()
+        inside.commit()
         assert layer.calls.count("sync") == 4  # three of data, one of the directory
     assert service.log == [("a",), ("b",), ("c",), ("d",)]
-    with store.hold(["d", "e"]) as held, held.grouped() as inside:
+    with store.lock(["d", "e"]) as held, held.write_batch() as inside:
         inside.put("d", [b"2"])
-        with inside.hold(["e"]) as again:
+        with inside.lock(["e"]) as again:
             again.put("e", [b"1"])
         inside.put("f", [b"1"])
     with pytest.raises(StoreError, match="not held here"):
@@ -128,14 +128,14 @@ def test_writes_of_a_group_take_it_too(tmp_path: Path) -> None:
     assert layer.calls.count("sync") == 9  # three of data, the directory once for the held keys and once for the other
     assert (content(store.get("d")), content(store.get("e")), content(store.get("f"))) == (b"2", b"1", b"1")
     plain = Synchronized(Plain(), service, 60)
-    with plain.grouped() as same, plain.hold(["a"]) as held, held.grouped() as also:
+    with plain.write_batch() as same, plain.lock(["a"]) as held, held.write_batch() as also:
         assert (same, also) == (plain, held)
 
 
 def test_others_wait_and_time_out() -> None:
     store = Synchronized(MemoryStore(), Service(), 0.05)
-    with store.hold(["a"]):
-        for call in (lambda: store.put("a", [b"1"]), lambda: store.hold(["a", "b"]).__enter__()):
+    with store.lock(["a"]):
+        for call in (lambda: store.put("a", [b"1"]), lambda: store.lock(["a", "b"]).__enter__()):
             with pytest.raises(LockTimeout) as caught:
                 together(call)
             assert (caught.value.key, caught.value.store) == ("a", store.url)
@@ -148,7 +148,7 @@ def test_errors_of_a_synchronizer() -> None:
         def __init__(self, error: Exception) -> None:
             self.error = error
 
-        def hold(self, keys: Sequence[str], timeout: float) -> Any:
+        def lock(self, keys: Sequence[str], timeout: float) -> Any:
             raise self.error
 
     memory = MemoryStore()
@@ -162,11 +162,11 @@ def test_errors_of_a_synchronizer() -> None:
 
 def test_what_ended_writes_no_more() -> None:
     store = Synchronized(Plain(), Service(), 60)
-    with store.hold(["a"]) as held:
+    with store.lock(["a"]) as held:
         held.put("a", [b"1"])
     with pytest.raises(StoreError, match="not held"):
         held.put("a", [b"2"])
-    with pytest.raises(OptionError), held.hold(["b"]):
+    with pytest.raises(OptionError), held.lock(["b"]):
         pass
     with pytest.raises(CapabilityError):
         pickle.dumps(held)
@@ -200,8 +200,8 @@ def test_what_is_no_synchronizer() -> None:
 
 
 def test_a_last_look_sees_what_came_in_between() -> None:
-    store = last_look(Plain())
-    assert isinstance(store, LastLook)
+    store = check_before_write(Plain())
+    assert isinstance(store, CheckBeforeWrite)
     version = store.put_if("a", [b"1"], None)
     with pytest.raises(VersionChangedError) as caught:
         store.put_if("a", [b"2"], None)
@@ -215,4 +215,4 @@ def test_a_last_look_sees_what_came_in_between() -> None:
 
 def test_a_last_look_is_for_stores_that_need_and_allow_one(tmp_path: Path) -> None:
     for store in (MemoryStore(), FilesystemStore(tmp_path), ReadOnly(Plain()), WriteOnly(Plain())):
-        assert last_look(store) is store
+        assert check_before_write(store) is store

@@ -42,7 +42,7 @@ def test_read_only() -> None:
     assert content(view.get("a/b")) == b"abc"
     assert content(view.get_ranges("a/b", [ByteRange(1)])) == b"bc"
     assert list(view.list_prefix("")) == ["a/b"]
-    assert [name for name in ("put", "erase", "erase_prefix", "put_if", "splice", "hold") if hasattr(view, name)] == []
+    assert [name for name in ("put", "erase", "erase_prefix", "put_if", "splice", "lock") if hasattr(view, name)] == []
 
 
 def test_write_only() -> None:
@@ -56,7 +56,7 @@ def test_write_only() -> None:
     assert data == {"b/c": b"2", "b/d": b"2"}
     view.erase_prefix("b/")
     assert data == {}
-    assert [name for name in ("get", "get_ranges", "list_dir", "put_if", "hold") if hasattr(view, name)] == []
+    assert [name for name in ("get", "get_ranges", "list_dir", "put_if", "lock") if hasattr(view, name)] == []
 
 
 def test_views_tell_where_and_compare(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_recording_lists_calls(tmp_path: Path) -> None:
     version = store.put("a", [b"12", bytearray(b"3")])
     store.get_ranges("a", (ByteRange(0, 1), ByteRange.suffix(1)))
     store.splice("a", parts=[ByteRange(0, 2), b"4567"], if_version=version)
-    with store.hold(["a", "b"]) as held:
+    with store.lock(["a", "b"]) as held:
         held.get("a")
         held.put("b", [b""])
     store.erase("a")
@@ -94,8 +94,8 @@ def test_recording_lists_calls(tmp_path: Path) -> None:
         Call("put", "a", None, 3),
         Call("get_ranges", "a", (ByteRange(0, 1), ByteRange(-1, None))),
         Call("splice", "a", (ByteRange(0, 2),), 4),
-        Call("hold", "a"),
-        Call("hold", "b"),
+        Call("lock", "a"),
+        Call("lock", "b"),
         Call("get", "a"),
         Call("put", "b"),
         Call("erase", "a"),

@@ -25,7 +25,7 @@ class OnLoop:
         self.url = self.inside.url
 
     def __getattr__(self, name: str) -> Any:
-        if name.endswith("_async") and hasattr(self.inside, name := name.removesuffix("_async")) and name != "hold":
+        if name.endswith("_async") and hasattr(self.inside, name := name.removesuffix("_async")) and name != "lock":
             method = getattr(self.inside, name)
 
             async def call(*args: Any) -> Any:
@@ -113,7 +113,7 @@ def test_errors_of_a_lock_reach_the_store() -> None:
         assert store.get("a") is None
         version = store.put("a", [b"abc"])
         assert store.get_ranges("a", [ByteRange(1, 1)], version).data[0] == b"b"
-        assert not hasattr(store, "hold")
+        assert not hasattr(store, "lock")
 
 
 def test_it_is_imported_without_pytest(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import zarrant
 from zarrant.codecs import Bytes, Crc32c, Gzip, ShardingIndexed, Transpose
 from zarrant.codecs.chain import chain_of
 from zarrant.errors import ChunkError, ConflictError, NodeNotFoundError, OptionError, PartialFailure, StoreError
-from zarrant.locking.file_locks import MARK
+from zarrant.locking.file_locks import CREATED_HEADER
 from zarrant.stores.local.syscalls import FileLayer
 from zarrant.tools.check import check
 from zarrant.tools.repair import repair
@@ -439,7 +439,7 @@ def test_leftovers_of_groups_and_of_what_is_broken_are_found_and_removed(tmp_pat
 
 def test_locks_in_use_are_no_leftovers(tmp_path: Path) -> None:
     a = make(tmp_path / "a")
-    with a.store.hold(["c/0/0"]):
+    with a.store.lock(["c/0/0"]):
         (tmp_path / "a/c/0/0.__new.__lock").write_bytes(b"on its way")
         assert (tmp_path / "a/c/0/0.__lock").exists()
         assert check(tmp_path / "a").findings == ()
@@ -450,7 +450,7 @@ def test_locks_in_use_are_no_leftovers(tmp_path: Path) -> None:
 def test_what_may_belong_to_a_writer_without_locks_stays(tmp_path: Path) -> None:
     make(tmp_path / "a")
     (tmp_path / "a/c/0/0.__new0123abcd.__lock").touch()
-    (tmp_path / "a/c/0/1.__lock").write_bytes(MARK + b"host somewhere, process 1, since 2026-01-01T00:00:00Z")
+    (tmp_path / "a/c/0/1.__lock").write_bytes(CREATED_HEADER + b"host somewhere, process 1, since 2026-01-01T00:00:00Z")
     report = repair(tmp_path / "a", apply=True)
     assert kinds(report.before) == ["draft", "lock"]
     assert report.actions == ()

@@ -13,10 +13,10 @@ from zarrant.storage import protocols
 api = pytest.importorskip("mypy.api")
 
 BLOCKING = (
-    *("Get", "GetWithin", "Put", "PutIf", "EraseIf", "Splice", "Erase", "List", "Hold", "Sync", "CheckUnlocked", "LockOwner"),
+    *("Get", "GetWithin", "Put", "PutIf", "EraseIf", "Splice", "Erase", "List", "Lock", "Sync", "CheckUnlocked", "LockOwner"),
     *("WriteBatch", "Versions", "Conditional", "PutAll", "EraseLink", "WithOptions", "Readable", "Writable", "ReadableWritable"),
 )
-COROUTINES = ("AsyncGet", "AsyncPut", "AsyncPutIf", "AsyncEraseIf", "AsyncErase", "AsyncList", "AsyncHold", "AsyncReadableWritable")
+COROUTINES = ("AsyncGet", "AsyncPut", "AsyncPutIf", "AsyncEraseIf", "AsyncErase", "AsyncList", "AsyncLock", "AsyncReadableWritable")
 ASYNC_READS, ASYNC_WRITES = {"AsyncGet", "AsyncList"}, {"AsyncPut", "AsyncErase"}
 MEMORY = {"Get", "Put", "PutIf", "EraseIf", "Splice", "Erase", "List", "Versions", "Conditional"}
 NODE = {"Readable", "Writable", "ReadableWritable"}
@@ -39,11 +39,11 @@ from zarrant import FilesystemStore, MemoryStore
 from zarrant.nodes.array import Array
 from zarrant.stores.wrappers import ReadOnly, Recording, WriteOnly
 from zarrant.stores.synchronizer import Synchronized
-from zarrant.stores.local.locked import HeldFiles
+from zarrant.stores.local.locked import LockedFiles
 import zarrant
 
 def check(
-    memory: MemoryStore, files: FilesystemStore, held_files: HeldFiles, read_only: ReadOnly, write_only: WriteOnly,
+    memory: MemoryStore, files: FilesystemStore, held_files: LockedFiles, read_only: ReadOnly, write_only: WriteOnly,
     recording: Recording, synchronized: Synchronized,
 ) -> None:
 """

@@ -14,9 +14,9 @@ import os
 import socket
 import time
 
-from zarrant.locking.file_locks import MARK, FileLock, Files
+from zarrant.locking.file_locks import CREATED_HEADER, FileLock, Files
 
-MOST = 1000
+MAX_HOLDER_BYTES = 1000
 """Bytes of a lock file that are read to name its holder."""
 
 
@@ -27,31 +27,31 @@ class CreatedLock(FileLock):
         super().__init__(files, path)
         self.locks = False
 
-    def _attempt(self, deadline: float) -> bool:
+    def _try_lock(self, deadline: float) -> bool:
         try:
             self._adopt(self.files.open(self.path, self.FLAGS | os.O_CREAT | os.O_EXCL), made=True)
         except FileExistsError:
             return False
         try:
-            self.files.write_full(self.fd, [MARK, _holder().encode()], 0)
+            self.files.write_full(self.fd, [CREATED_HEADER, _holder().encode()], 0)
         except BaseException:
             self.release()
             raise
         return True
 
-    def _advice(self) -> str:
+    def _timeout_hint(self) -> str:
         try:
             fd = self.files.open(self.path, self.FLAGS)
         except OSError:
             return "The holder is not known: the file is gone or cannot be read"
         try:
-            buffer = memoryview(bytearray(MOST))
+            buffer = memoryview(bytearray(MAX_HOLDER_BYTES))
             count = self.files.read_full(fd, buffer, 0)
         except OSError:
             return "The holder is not known: the file cannot be read"
         finally:
             self.files.close(fd)
-        holder = " ".join(bytes(buffer[:count]).removeprefix(MARK).decode(errors="replace").split())
+        holder = " ".join(bytes(buffer[:count]).removeprefix(CREATED_HEADER).decode(errors="replace").split())
         told = f"Its holder is {holder}" if holder.isprintable() and holder else "It does not say who holds it"
         return f"{told}. If that process is gone, remove the file"
 

@@ -34,23 +34,23 @@ from typing import ClassVar, Protocol, Self
 from weakref import ReferenceType, ref
 
 from zarrant.errors import LockTimeout, StoreError
-from zarrant.locking.local import Owned, Taken, given_up, reentrant, remake_after_fork
+from zarrant.locking.local import Acquired, Ownership, reentrant, remake_after_fork, wait_cancelled
 from zarrant.storage import Buffer
 
 SUFFIX = ".__lock"
-MARK = b"zarrant lockfile: "
+CREATED_HEADER = b"zarrant lockfile: "
 """What a lock file begins with that holds by being there (`locking.created_locks`): it is not free, though nobody has it locked."""
 
-FIRST_PAUSE = 50e-6
-LONGEST_PAUSE = 4e-3
+MIN_PAUSE_S = 50e-6
+MAX_PAUSE_S = 4e-3
 """Seconds between two attempts. A refused attempt costs about 4 µs, so 16 waiters at the longest pause use 2 % of a core."""
-PATIENCE, MOST_HASTE = 4, 4
+OVERTAKES_PER_STEP, MAX_SPEEDUP = 4, 4
 """After so many others went before it a waiter naps half as long, after twice as many a third, in the end a fourth (with 16 it
 was not fairer). Turns count, not time: a lock that is held for long costs no more. With 8 writers of one shard of 4 MiB the
 worst luck was to be overtaken 21 to 30 times, 46 to 83 without this and without the nap of who had the lock."""
-GRACE = 0.25
+PERMISSION_GRACE_S = 0.25
 """Seconds for which a lock file that may not be opened is taken for one that was made this moment: sharing it takes 0.01 ms."""
-MOST_NOTED = 1024
+MAX_REMEMBERED_PATHS = 1024
 """Paths noted of which locks were given back while others wanted them: what is forgotten costs fairness, no safety."""
 
 
@@ -71,7 +71,7 @@ class Files(Protocol):
     def unlock(self, fd: int) -> None: ...
 
 
-class _Live:
+class _OpenLocks:
     """The locks this process holds or waits for. A forked child has copies of their descriptors and must drop them."""
 
     def __init__(self) -> None:
@@ -85,21 +85,21 @@ class _Live:
                 lock.abandon()
         self.locks.clear()
 
-    def is_callers(self, inode: tuple[int, int]) -> bool:
+    def is_held_by_caller(self, inode: tuple[int, int]) -> bool:
         """Whether who asks has the lock of a file: under another name, since threads queue for one and the same name."""
         locks = [lock for reference in list(self.locks.values()) if (lock := reference()) is not None]
-        return any(lock.held and lock.inode == inode and lock.taken.is_callers() for lock in locks)
+        return any(lock.held and lock.inode == inode and lock.ownership.is_held_by_caller() for lock in locks)
 
-    def give_back(self, start: Taken) -> None:
+    def give_back(self, start: Acquired) -> None:
         """See `locking.local.give_back`."""
         for reference in list(self.locks.values()):
             lock = reference()
-            if lock is not None and lock.taken.since(start):
+            if lock is not None and lock.ownership.since(start):
                 lock.release()
 
 
-_live = _Live()
-remake_after_fork(_live)
+_open_locks = _OpenLocks()
+remake_after_fork(_open_locks)
 
 
 class FileLock:
@@ -113,7 +113,7 @@ class FileLock:
     fd = -1  # also where an interrupt ended `__init__`
 
     def __init__(self, files: Files, path: str) -> None:
-        self.taken = Owned()
+        self.ownership = Ownership()
         self.locks = True
         self.files = files
         self.path = path
@@ -131,19 +131,19 @@ class FileLock:
         start = time.monotonic()
         lock = cls(files, path)
         try:
-            _let_others_try(path, start, deadline)
+            _yield_to_waiters(path, start, deadline)
             pauses: Iterator[float] | None = None
             while True:
-                if lock._attempt(deadline):
+                if lock._try_lock(deadline):
                     lock.since, lock.held = time.monotonic(), True
                     return lock
-                pauses = pauses or _pauses(lock)
+                pauses = pauses or _backoff(lock)
                 left = deadline - time.monotonic()
-                over = given_up.get()
+                over = wait_cancelled.get()
                 if left <= 0 or (over is not None and over()):
                     break
                 if not lock.waited:
-                    lock._refuse_own()
+                    lock._refuse_reentry()
                 lock.waited = True
                 time.sleep(min(next(pauses), left))
         except BaseException:
@@ -153,7 +153,7 @@ class FileLock:
         if lock.denied is not None:
             raise lock.denied[1]
         waited = f"{time.monotonic() - start:.3f} s waited"
-        raise LockTimeout("another writer kept the lock", path=path, got=waited, hint=lock._advice())
+        raise LockTimeout("another writer kept the lock", path=path, got=waited, hint=lock._timeout_hint())
 
     def in_place(self) -> bool:
         """Whether what is at the path is the file that is locked."""
@@ -175,7 +175,7 @@ class FileLock:
         if self.fd < 0:
             return
         if self.waited or self.found or self.overtaken:
-            _note_given_back(self.path, self.since)
+            _remember_release(self.path, self.since)
         try:
             if self.in_place():
                 self.files.unlink(self.path)
@@ -196,10 +196,10 @@ class FileLock:
         if fd >= 0:
             self.files.close(fd)
 
-    def _attempt(self, deadline: float) -> bool:
+    def _try_lock(self, deadline: float) -> bool:
         """Try once; again at once where the file was replaced meanwhile."""
         while True:
-            if self.fd < 0 and not self._opened():
+            if self.fd < 0 and not self._try_open():
                 return False
             granted = self.files.lock(self.fd)  # safety: lock
             state = self._state()
@@ -209,29 +209,29 @@ class FileLock:
                 if self._is_created(state):  # safety: other mode
                     self._close()
                     return False
-                if self._clear(state):
+                if self._empty(state):
                     return True
             self._close()
             self.overtaken += 1
             if time.monotonic() >= deadline:
                 return False
 
-    def _refuse_own(self) -> None:
+    def _refuse_reentry(self) -> None:
         """ReentrantLockError where the file for which we wait is locked by who asks."""
         try:
             state = self.files.stat(self.path)
         except FileNotFoundError:
             return
-        if _live.is_callers((state.st_dev, state.st_ino)):
+        if _open_locks.is_held_by_caller((state.st_dev, state.st_ino)):
             raise reentrant(self.path)
 
-    def _opened(self) -> bool:
+    def _try_open(self) -> bool:
         """Open the file; False where it may not be opened, perhaps only because its maker has yet to share it (`_share`)."""
         try:
             self._open()
         except PermissionError as error:
             self.denied = self.denied or (time.monotonic(), error)
-            if time.monotonic() - self.denied[0] > GRACE:
+            if time.monotonic() - self.denied[0] > PERMISSION_GRACE_S:
                 raise
             return False
         self.denied = None
@@ -246,15 +246,15 @@ class FileLock:
 
     def _adopt(self, fd: int, made: bool) -> None:
         self.fd = fd
-        _live.locks[fd] = ref(self)
+        _open_locks.locks[fd] = ref(self)
         state = self.files.fstat(fd)
         self.inode = (state.st_dev, state.st_ino)
-        if made and ~state.st_mode & _ALL:
+        if made and ~state.st_mode & _SHARED_MODE:
             self._share(state)
 
     def _share(self, state: os.stat_result) -> None:
         """Let everybody take the file who may write into its directory."""
-        missing = _writers(self.files, os.path.dirname(self.path)) & ~state.st_mode
+        missing = _shared_permissions(self.files, os.path.dirname(self.path)) & ~state.st_mode
         if missing:
             try:
                 self.files.chmod(self.fd, stat.S_IMODE(state.st_mode) | missing)  # safety: shared lock file
@@ -272,12 +272,12 @@ class FileLock:
     def _is_created(self, state: os.stat_result) -> bool:
         if not state.st_size or not stat.S_ISREG(state.st_mode):
             return False
-        start = memoryview(bytearray(len(MARK)))
+        start = memoryview(bytearray(len(CREATED_HEADER)))
         self.files.read_full(self.fd, start, 0)
-        self.created = bytes(start) == MARK
+        self.created = bytes(start) == CREATED_HEADER
         return self.created
 
-    def _clear(self, state: os.stat_result) -> bool:
+    def _empty(self, state: os.stat_result) -> bool:
         """Empty the file, whose state was asked for under its lock; False where it had to be removed instead."""
         if not stat.S_ISREG(state.st_mode):
             raise OSError(errno.EINVAL, "the lock file is not a regular file", self.path)
@@ -288,7 +288,7 @@ class FileLock:
             self.files.truncate(self.fd, 0)  # safety: truncate
         return True
 
-    def _advice(self) -> str | None:
+    def _timeout_hint(self) -> str | None:
         """What to tell who waited in vain."""
         return "Its holder uses locking='lockfile': all writers of a store must use the same" if self.created else None
 
@@ -304,7 +304,7 @@ class FileLock:
         finally:
             self.fd = -1
             try:
-                _live.locks.pop(fd, None)
+                _open_locks.locks.pop(fd, None)
             finally:
                 self._close_file(fd, quiet)
 
@@ -316,13 +316,13 @@ class FileLock:
                 raise
 
 
-_ALL, _LOOK_AGAIN = 0o066, 1.0
+_SHARED_MODE, _DIRECTORY_MODE_S = 0o066, 1.0
 """Permissions of group and others to take a lock file; seconds after which those of a directory are looked up again."""
 
 _directories: dict[str, tuple[int, float]] = {}
 
 
-def _writers(files: Files, directory: str) -> int:
+def _shared_permissions(files: Files, directory: str) -> int:
     """The permissions that a lock file needs in a directory, for all who may write there. Of a sticky directory others may not
     replace or remove what is not theirs."""
     bits, until = _directories.get(directory, (0, 0.0))
@@ -330,37 +330,37 @@ def _writers(files: Files, directory: str) -> int:
     if now >= until:
         mode = files.stat_target(directory).st_mode
         bits = (mode & stat.S_IWGRP and 0o060) | (mode & stat.S_IWOTH and not mode & stat.S_ISVTX and 0o006)
-        if len(_directories) >= MOST_NOTED:
+        if len(_directories) >= MAX_REMEMBERED_PATHS:
             _directories.clear()
-        _directories[directory] = (bits, now + _LOOK_AGAIN)
+        _directories[directory] = (bits, now + _DIRECTORY_MODE_S)
     return bits
 
 
-def _pauses(lock: FileLock) -> Iterator[float]:
+def _backoff(lock: FileLock) -> Iterator[float]:
     """Exponential back-off with jitter, without end; the longest pause is that of a waiter overtaken so often."""
-    pause = FIRST_PAUSE
+    pause = MIN_PAUSE_S
     while True:
-        longest = LONGEST_PAUSE / min(MOST_HASTE, 1 + lock.overtaken // PATIENCE)
+        longest = MAX_PAUSE_S / min(MAX_SPEEDUP, 1 + lock.overtaken // OVERTAKES_PER_STEP)
         pause = min(pause, longest)
         yield pause * random.uniform(0.5, 1.5)
         pause *= 2
 
 
-_given_back: dict[str, tuple[float, float]] = {}
+_released: dict[str, tuple[float, float]] = {}
 """Path: when this process gave the lock back, and the seconds it lets others try."""
 
 
-def _note_given_back(path: str, since: float) -> None:
+def _remember_release(path: str, since: float) -> None:
     """Others want the lock. Who held it for long comes back late: all that nap have tried by then."""
     now = time.monotonic()
-    if len(_given_back) >= MOST_NOTED:
-        _given_back.clear()
-    _given_back[path] = (now, min(now - since, 1.5 * LONGEST_PAUSE))
+    if len(_released) >= MAX_REMEMBERED_PATHS:
+        _released.clear()
+    _released[path] = (now, min(now - since, 1.5 * MAX_PAUSE_S))
 
 
-def _let_others_try(path: str, now: float, deadline: float) -> None:
+def _yield_to_waiters(path: str, now: float, deadline: float) -> None:
     """Nap once where this process had the lock a moment ago; no longer than it had it, so that it loses at most half its time."""
-    when, pause = _given_back.pop(path, (0.0, 0.0))
+    when, pause = _released.pop(path, (0.0, 0.0))
     left = min(when + pause, deadline) - now
     if left > 0:
         time.sleep(left)

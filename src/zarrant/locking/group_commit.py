@@ -1,9 +1,9 @@
-"""Who waits for a group commit, and who leads it (what the leader does: `ops/group_commit.py`).
+"""The callers that wait for a group commit, and the one that leads it (what the leader does: `ops/group_commit.py`).
 
-In: a name (what is to be changed), an item, and how to wake the caller. The first to join a name leads: it does the work with
-all items that have come when it gets to it (`take`), tells each caller how it ended (`settle`), and leaves the lead to
-the first who came too late (`leave`), so that nobody works for others without end. Callers wait by means of their own, threads
-or coroutines: nothing here waits. A forked child starts with nobody waiting.
+In: a name (the object to change), an item (the change), and a function that wakes the caller. The first caller that joins a name
+leads. It does the work with all items that have arrived by then (`take`), and tells each caller how it ended (`resolve`). Then it
+hands the lead to the first caller that came too late (`leave`), so that no caller works for others without end. Threads and
+coroutines wait in their own ways: nothing here waits. In a forked child nobody waits.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from zarrant.locking.local import Owned, Taken, reentrant, remake_after_fork
+from zarrant.locking.local import Acquired, Ownership, reentrant, remake_after_fork
 
 MAX_ITEMS = 256
-"""Items in one batch: other processes wait for the lock meanwhile."""
+"""Items in one batch. It bounds how long other processes wait for the lock."""
 
 
-class Entry(Owned):
-    """What one caller wants done. `settled` once it was, then `error` tells how; `leads` once the caller must act."""
+class Entry(Ownership):
+    """The item of one caller. `resolved`: it was done, and `error` is its error. `leads`: the caller must do the work itself."""
 
-    __slots__ = ("error", "item", "leads", "name", "settled", "taken", "wake")
+    __slots__ = ("error", "item", "leads", "name", "resolved", "taken", "wake")
 
     def __init__(self, name: Hashable, item: Any, wake: Callable[[], object], owner: object = None) -> None:
         super().__init__(owner)
         self.name, self.item, self.wake = name, item, wake
-        self.leads = self.taken = self.settled = False
+        self.leads = self.taken = self.resolved = False
         self.error: Exception | None = None
 
 
 _NOBODY: deque[Any] = deque()
 
 
-class Groups:
+class CommitQueues:
     """All entries that were not settled yet, by name, in order of arrival. The first of each name leads, and stays until it leaves.
 
     >>> groups = Groups()
@@ -48,7 +48,7 @@ class Groups:
         remake_after_fork(self)
 
     def remake(self) -> None:
-        """Forget everybody."""
+        """Start with nobody waiting."""
         self._gate = threading.Lock()
         self._waiting: dict[Hashable, deque[Entry]] = {}
 
@@ -60,7 +60,7 @@ class Groups:
         with self._gate:
             queue = self._waiting.setdefault(entry.name, deque())
             # An interrupt can have left an empty queue.
-            if queue and (queue[0].owner == entry.owner or queue[0].is_callers()):
+            if queue and (queue[0].owner == entry.owner or queue[0].is_held_by_caller()):
                 raise reentrant()
             entry.leads = not queue
             queue.append(entry)
@@ -74,10 +74,10 @@ class Groups:
                 entry.taken = True
         return batch
 
-    def settle(self, entry: Entry, error: Exception | None) -> None:
-        """Tell a caller how it ended."""
+    def resolve(self, entry: Entry, error: Exception | None) -> None:
+        """Tell a caller how its item ended."""
         with self._gate:
-            entry.error, entry.settled = error, True
+            entry.error, entry.resolved = error, True
             if not entry.leads:
                 self._remove(entry, self._waiting[entry.name])
         if not entry.leads:
@@ -97,13 +97,13 @@ class Groups:
             if queue and not queue[0].leads:
                 for each in queue:
                     each.taken = False
-                # Nothing comes between these two: whoever leads was woken.
+                # An interrupt cannot come between these two statements: an entry that leads was woken.
                 queue[0].leads = True
                 queue[0].wake()
         return True
 
-    def give_back(self, start: Taken) -> None:
-        """See `locking.local.give_back`. Entries that somebody acts for are settled by him."""
+    def give_back(self, start: Acquired) -> None:
+        """See `locking.local.give_back`. The leader resolves the entries on which it works."""
         for queue in list(self._waiting.values()):
             for entry in list(queue):
                 if entry.since(start) or not queue[0].leads:
@@ -115,10 +115,10 @@ class Groups:
             del self._waiting[entry.name]
 
 
-class Led:
+class LedGroup:
     """The callers for whom one of them acts; see `requests.Group`."""
 
-    def __init__(self, groups: Groups, leader: Entry) -> None:
+    def __init__(self, groups: CommitQueues, leader: Entry) -> None:
         self._groups, self._leader, self._entries = groups, leader, [leader]
         self.items = [leader.item]
 
@@ -128,6 +128,6 @@ class Led:
         self.items = [entry.item for entry in self._entries]
         return self.items
 
-    def settle(self, number: int, error: Exception | None) -> None:
+    def resolve(self, number: int, error: Exception | None) -> None:
         """See `requests.Group`."""
-        self._groups.settle(self._entries[number], error)
+        self._groups.resolve(self._entries[number], error)

@@ -1,18 +1,18 @@
 """Exclusion inside one process: a first-come, first-served queue per name.
 
-In: names (strings, taken in sorted order) and a deadline of `time.monotonic`. Out: the caller owns every name, or
-LockTimeout and owns none. Waiters sleep on a lock of their own and are woken one at a time, so threads of one process never
-poll, and never fight each other for a lock file. A name nobody owns or waits for costs no memory.
+In: names (strings, locked in sorted order) and a deadline of `time.monotonic`. Out: the caller owns every name; or LockTimeout,
+and the caller owns none. Each waiting thread sleeps on a lock of its own, and one at a time is woken. So threads of one process
+never poll, and never compete with each other for a lock file. A name that nobody owns or waits for costs no memory.
 
-What is forked is never owned: the queues of a child process start empty (`remake_after_fork`).
+A child process owns nothing after a fork: its queues start empty (`remake_after_fork`).
 
-An interrupt (Ctrl-C) can come between any two calls: also when something was taken and the block that gives it back is not
-entered yet, or is just being left. No order of Python statements is proof against that. So whatever is taken notes its thread
-and a number that rises, and whoever performs an operation gives back, when an interrupt ends it, all that its thread took since.
+An interrupt (Ctrl-C) can come between any two calls: also after a lock was taken and before the `try` block that releases it, or
+inside of its `finally`. No order of Python statements prevents that. So every lock records its thread and a serial number
+(`Acquired`). When an interrupt ends an operation, the driver releases everything that its thread has taken since the start.
 
-Who waits for a lock that he has himself would wait for ever. So whatever is taken notes its owner too: the task of the event
-loop for which the thread works, or else the thread. An owner that waits for what it owns gets ReentrantLockError at once, and
-so does an operation on which the owner waits (`Asker.above`).
+A caller that waits for its own lock would wait for ever. So every lock records its owner too (`Ownership`): the task of the event
+loop for which the thread works, or else the thread. An owner that waits for its own lock gets ReentrantLockError at once. So does
+an operation for which the owner waits (`Caller.above`).
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ from weakref import WeakSet
 
 from zarrant.errors import LockTimeout, OptionError, ReentrantLockError, ZarrantError
 
-given_up: ContextVar[Callable[[], bool] | None] = ContextVar("given_up", default=None)
-"""Tells a wait of this thread for a lock that nobody wants it any more; it then ends as if its deadline had come."""
+wait_cancelled: ContextVar[Callable[[], bool] | None] = ContextVar("wait_cancelled", default=None)
+"""Whether the operation of this thread was cancelled: a wait for a lock then ends as if its deadline had come."""
 
-LOOK = 0.02
-"""Seconds between two looks at `given_up`, where it is set: a cancelled caller does not notice, and it costs 50 wakes/s."""
+CANCEL_POLL_S = 0.02
+"""Seconds between two calls of `wait_cancelled`, where it is set. Shorter than a person notices; costs 50 wake-ups a second."""
 
 
-class Remade(Protocol):
-    """Something that must forget, in a forked child, what threads of the parent held."""
+class ForkAware(Protocol):
+    """Something that must forget, in a forked child, what threads of the parent had locked."""
 
     def remake(self) -> None:
         """Replace every lock by a fresh one."""
         ...
 
 
-_remade: WeakSet[Remade] = WeakSet()
+_remade: WeakSet[ForkAware] = WeakSet()
 
 
-def remake_after_fork(item: Remade) -> None:
+def remake_after_fork(item: ForkAware) -> None:
     """Call `item.remake()` in each child forked from now on, for as long as the item lives."""
     _remade.add(item)
 
@@ -56,63 +56,66 @@ def remake_after_fork(item: Remade) -> None:
 _numbers = itertools.count(1)
 
 
-class Taken:
-    """Something that a thread took, to be given back by the same thread at the latest when its operation ends."""
+class Acquired:
+    """Something that a thread has locked. The same thread releases it, at the latest when its operation ends."""
 
     __slots__ = ("number", "thread")
 
     def __init__(self) -> None:
         self.thread, self.number = threading.get_ident(), next(_numbers)
 
-    def since(self, start: Taken) -> bool:
-        """Whether it was taken by the thread of `start`, and later."""
+    def since(self, start: Acquired) -> bool:
+        """Whether the thread of `start` locked it, and after `start` was made."""
         return self.thread == start.thread and self.number > start.number
 
 
-class Asker(NamedTuple):
-    """For whom a thread takes locks: a task (None: the thread itself), and who waits for it, each since a number of `Taken`."""
+class Caller(NamedTuple):
+    """For whom a thread takes locks: a task (None: the thread itself).
+
+    `above` are the owners that wait for the caller, each with the serial number (of `Acquired`) at which it began to wait.
+    """
 
     task: object = None
     above: tuple[tuple[object, int], ...] = ()
 
 
-asking: ContextVar[Asker | None] = ContextVar("asking", default=None)
+current_caller: ContextVar[Caller | None] = ContextVar("current_caller", default=None)
 
 
 def _owner() -> object:
-    asker = asking.get()
-    return threading.get_ident() if asker is None or asker.task is None else asker.task
+    caller = current_caller.get()
+    return threading.get_ident() if caller is None or caller.task is None else caller.task
 
 
-def asker_of_parts() -> Asker:
+def caller_of_parts() -> Caller:
     """The asker of operations that other threads perform for this one, while it waits for them."""
-    asker = asking.get()
-    return Asker(None, (*(() if asker is None else asker.above), (_owner(), next(_numbers))))
+    caller = current_caller.get()
+    return Caller(None, (*(() if caller is None else caller.above), (_owner(), next(_numbers))))
 
 
-class Owned(Taken):
-    """Something taken that others may wait for."""
+class Ownership(Acquired):
+    """Something locked that others may wait for, and its owner."""
 
     __slots__ = ("owner",)
 
     def __init__(self, owner: object = None) -> None:
-        # What `Taken` and `_owner` do, without calling them: this is made three times for a write.
+        # The same as `Acquired()` and `_owner()`, written out because each write makes three of these.
         self.thread, self.number = threading.get_ident(), next(_numbers)
         if owner is None:
-            asker = asking.get()
-            owner = self.thread if asker is None or asker.task is None else asker.task
+            caller = current_caller.get()
+            owner = self.thread if caller is None or caller.task is None else caller.task
         self.owner = owner
 
-    def is_callers(self) -> bool:
-        """Whether it belongs to who asks now, or to somebody who waits for who asks now."""
+    def is_held_by_caller(self) -> bool:
+        """Whether it belongs to the current caller, or to an owner that waits for the current caller."""
         if self.owner == _owner():
             return True
-        asker = asking.get()
-        return asker is not None and any(self.owner == who and self.number < number for who, number in asker.above)
+        caller = current_caller.get()
+        return caller is not None and any(self.owner == who and self.number < number for who, number in caller.above)
 
 
 def reentrant(path: str | None = None) -> ReentrantLockError:
-    """The error of who waits for what he has."""
+    """The error for a caller that would wait for its own lock."""
     return ReentrantLockError(
         "this caller has the lock of the object itself, through another handle",
         path=path,
@@ -123,27 +126,27 @@ def reentrant(path: str | None = None) -> ReentrantLockError:
 
 
 def not_locked(store: str, key: str) -> OptionError:
-    """The error of who asks for another lock through what has locked some objects."""
+    """The error for a caller that has locked some keys, and wants to lock another one through the same value."""
     return OptionError(
-        "a hold inside a hold takes only its keys",
+        "a lock inside a lock takes only its keys",
         store=store,
         key=key,
-        expected="a held key",
+        expected="a locked key",
         hint="Inside `with a.lock(...) as held` lock and write what was locked there. Attributes and the shape are changed "
         "before the lock or after it",
     )
 
 
-def give_back(start: Taken) -> None:
-    """Give back all that this thread took since `start`; what was given back already is left alone."""
+def give_back(start: Acquired) -> None:
+    """Release everything that this thread has locked since `start`, and that is not released yet."""
     for item in list(_remade):
-        giving: Callable[[Taken], None] | None = getattr(item, "give_back", None)
+        giving: Callable[[Acquired], None] | None = getattr(item, "give_back", None)
         if giving is not None:
             giving(start)
 
 
-class Gate:
-    """A mutex, `lock`, that is free again in a forked child."""
+class ForkSafeLock:
+    """A mutex, `lock`, that a forked child finds unlocked."""
 
     def __init__(self) -> None:
         self.remake()
@@ -163,8 +166,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-class Turn(Owned):
-    """A place in a queue; its lock is taken until the place is the first."""
+class QueueTicket(Ownership):
+    """A place in a queue. Its lock is locked until the place is the first one."""
 
     __slots__ = ("lock",)
 
@@ -174,22 +177,22 @@ class Turn(Owned):
         self.lock.acquire()
 
 
-def turn_comes(turn: threading.Lock, deadline: float) -> bool:
-    """Wait for a turn until the deadline, or until it is given up."""
-    over = given_up.get()
+def wait_for_turn(turn: threading.Lock, deadline: float) -> bool:
+    """Wait until `turn` is released: True. False at the deadline, or when the operation was cancelled."""
+    over = wait_cancelled.get()
     while True:
         left = min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)
-        if turn.acquire(timeout=left if over is None else min(left, LOOK)):
+        if turn.acquire(timeout=left if over is None else min(left, CANCEL_POLL_S)):
             return True
         if left == 0 or over is None or over():
             return False
 
 
 class KeyQueues:
-    """One FIFO queue per name; the head of a queue owns the name.
+    """One first-in, first-out queue for each name. The first in the queue owns the name.
 
     >>> queues = KeyQueues()
-    >>> with queues.hold(("b", "a"), time.monotonic() + 1):
+    >>> with queues.lock(("b", "a"), time.monotonic() + 1):
     ...     sorted(queues.held())
     ['a', 'b']
     """
@@ -201,30 +204,30 @@ class KeyQueues:
     def remake(self) -> None:
         """Start with empty queues."""
         self._gate = threading.Lock()
-        self._queues: dict[str, deque[Turn]] = {}
+        self._queues: dict[str, deque[QueueTicket]] = {}
 
     def held(self) -> list[str]:
         """The names that are owned now."""
         with self._gate:
             return list(self._queues)
 
-    def is_callers(self, name: str) -> bool:
-        """Whether a name is owned by who asks, or by somebody who waits for who asks."""
+    def is_held_by_caller(self, name: str) -> bool:
+        """Whether the current caller owns a name, or an owner that waits for the current caller."""
         with self._gate:
             queue = self._queues.get(name)
-            # An interrupt can have left an empty queue.
-            return queue is not None and len(queue) > 0 and queue[0].is_callers()
+            # The queue may be empty: an interrupt can come between its last two statements in `_leave`.
+            return queue is not None and len(queue) > 0 and queue[0].is_held_by_caller()
 
     @contextmanager
-    def hold(
+    def lock(
         self, names: Sequence[str], deadline: float, annotate: Callable[[ZarrantError], object] | None = None
     ) -> Iterator[None]:
-        """Own `names` inside the block. LockTimeout at the deadline, with none of them owned; `annotate` says more of it."""
-        taken: list[tuple[str, Turn]] = []
+        """Own `names` inside the block. LockTimeout at the deadline, with none of them owned; `annotate` adds to that error."""
+        taken: list[tuple[str, QueueTicket]] = []
         try:
             for name in names if len(names) == 1 else sorted(set(names)):
-                turn = Turn()
-                # Noted first: an interrupt between joining the queue and noting it would leave an owner for ever.
+                turn = QueueTicket()
+                # Recorded before it joins the queue: an interrupt in between would leave an owner in the queue for ever.
                 taken.append((name, turn))
                 try:
                     self._take(name, turn, deadline)
@@ -237,42 +240,42 @@ class KeyQueues:
             try:
                 self._leave_all(taken)
             finally:
-                self._leave_all(taken)  # what an interrupt kept from being left; the rest is known to be left
+                self._leave_all(taken)  # again: an interrupt may have ended the first call; names that were left are skipped
 
-    def _leave_all(self, taken: list[tuple[str, Turn]]) -> None:
-        """Leave them, the last one first; what was left is taken off the list, so that a second call does the rest."""
+    def _leave_all(self, taken: list[tuple[str, QueueTicket]]) -> None:
+        """Leave the queues, the last one first. A queue that was left is taken off the list, so a second call does the rest."""
         while taken:
             self._leave(*taken[-1])
             taken.pop()
 
-    def give_back(self, start: Taken) -> None:
+    def give_back(self, start: Acquired) -> None:
         """See `give_back`."""
         for name, queue in list(self._queues.items()):
             for turn in list(queue):
                 if turn.since(start):
                     self._leave(name, turn)
 
-    def _take(self, name: str, turn: Turn, deadline: float) -> None:
+    def _take(self, name: str, turn: QueueTicket, deadline: float) -> None:
         start = time.monotonic()
         with self._gate:
             queue = self._queues.setdefault(name, deque())
             queue.append(turn)
             if queue[0] is turn:
                 return
-            again = queue[0].is_callers()
+            again = queue[0].is_held_by_caller()
         if again:
             raise reentrant(name)
-        if not turn_comes(turn.lock, deadline):
+        if not wait_for_turn(turn.lock, deadline):
             raise LockTimeout(
                 "another thread of this process kept the lock", path=name, got=f"{time.monotonic() - start:.3f} s waited"
             )
 
-    def _leave(self, name: str, turn: Turn) -> None:
+    def _leave(self, name: str, turn: QueueTicket) -> None:
         with self._gate:
             queue = self._queues.get(name)
             if queue is None or turn not in queue:  # interrupted before joining, or forked since
                 return
-            # The next is woken first: done twice, where an interrupt came after the first time, this does no harm.
+            # Wake the next one before leaving: if an interrupt comes in between, the second call wakes it again, harmlessly.
             if queue[0] is turn and len(queue) > 1 and queue[1].lock.locked():
                 queue[1].lock.release()
             queue.remove(turn)
@@ -280,19 +283,19 @@ class KeyQueues:
                 del self._queues[name]
 
 
-def in_turn(queues: KeyQueues, names: Mapping[str, str], deadline: float, store: str) -> AbstractContextManager[None]:
-    """Own names of queues; a timeout names the store, and the key that stands behind its name."""
-    return queues.hold(list(names), deadline, lambda error: error.annotate(store=store, key=names.get(str(error.path))))
+def lock_names(queues: KeyQueues, names: Mapping[str, str], deadline: float, store: str) -> AbstractContextManager[None]:
+    """Own the names (name: key) in the block. A LockTimeout says the store and the key."""
+    return queues.lock(list(names), deadline, lambda error: error.annotate(store=store, key=names.get(str(error.path))))
 
 
 @contextmanager
-def locked_again(queues: KeyQueues, names: Mapping[str, str], held: Container[str], deadline: float, store: str) -> Iterator[None]:
-    """Own names that are locked already, inside of their lock; it keeps threads apart that share the lock.
+def lock_again(queues: KeyQueues, names: Mapping[str, str], held: Container[str], deadline: float, store: str) -> Iterator[None]:
+    """Lock names again that are locked already: this keeps threads apart which share the first lock.
 
-    OptionError for a name that is not locked: waiting for one more could be waiting for somebody who waits for us.
+    OptionError for a name that is not locked. To wait for one more lock could be a deadlock: its owner may wait for ours.
     """
     for name, key in names.items():
         if name not in held:
             raise not_locked(store, key)
-    with in_turn(queues, names, deadline, store):
+    with lock_names(queues, names, deadline, store):
         yield

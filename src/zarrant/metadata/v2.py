@@ -37,7 +37,10 @@ ARRAY_FILTERS = frozenset(("astype", "bitround", "categorize", "delta", "fixedsc
 """Codecs of numcodecs that make arrays of arrays."""
 TO_BYTES = frozenset(("json2", "msgpack2", "pcodec", "pickle", "vlen-array", "vlen-bytes", "vlen-utf8", "zfpy"))
 """Codecs of numcodecs that make bytes of arrays."""
-OBJECT_CODECS: Mapping[str, str] = {"vlen-utf8": "string", "vlen-bytes": "variable_length_bytes", "categorize": "string"}
+OBJECT_CODECS: Mapping[str, str] = {
+    **dict.fromkeys(("vlen-utf8", "categorize", "json2", "msgpack2"), "string"),
+    "vlen-bytes": "variable_length_bytes",
+}
 """The codecs that may be first for `|O`, and the data type that they stand for."""
 NOT_OBJECTS = "Arrays of Python objects other than text and bytes are not supported"
 
@@ -628,7 +631,7 @@ def _v2_codecs(document: ArrayDocument) -> tuple[str, list[Json], str | None, Js
             endian = codec.configuration.get("endian")
         else:
             filters.append(_v2_codec(codec, f"$.codecs[{i + at}]"))
-    compressed = bool(filters) and filters[-1]["id"] not in ARRAY_FILTERS | {"vlen-utf8", "vlen-bytes"}
+    compressed = bool(filters) and filters[-1]["id"] not in ARRAY_FILTERS | TO_BYTES
     if filters and filters[0]["id"] in ARRAY_FILTERS:  # the byte order of `bytes` is that of what filters give
         first = filters[0]
         dtype = first.get("decode_dtype", first.get("dtype"))

@@ -23,7 +23,7 @@ from zarrant.ops.consolidated import in_step
 from zarrant.ops.keeping import Keeping
 from zarrant.requests import Op
 from zarrant.run.asynchronous import in_thread, perform_async
-from zarrant.run.blocking import World, perform
+from zarrant.run.blocking import ExecutionContext, perform
 from zarrant.run.pool import available_cpus, available_memory, shared_pool
 from zarrant.storage import Calls, Capabilities, Store, Version, as_store, capabilities, guard_of, url_of
 from zarrant.stores.wrappers import ReadOnly
@@ -62,7 +62,7 @@ class NodeContext:
     without_copies: dict[str, Version] = field(default_factory=dict, compare=False, repr=False)
     """See `ops.consolidated.Keeping`; shared by all handles that come from one another."""
     executor: ThreadPoolExecutor | None = None
-    """Threads for coroutines under a hold, see `run.blocking.World`."""
+    """Threads for coroutines under a hold, see `run.blocking.ExecutionContext`."""
 
     @cached_property
     def able(self) -> Capabilities:
@@ -91,7 +91,7 @@ class NodeContext:
     @property
     def _checks_conditions(self) -> bool:
         """See `OpOptions`."""
-        return self.able.get and self.able.only_while and self.able.steady
+        return self.able.get and self.able.only_while and self.able.is_unchanged
 
     @property
     def _together(self) -> int:
@@ -127,18 +127,18 @@ class NodeContext:
     @property
     def keeping(self) -> Keeping:
         """What is known about consolidated metadata above the node."""
-        exclusive = self.guarded and (self.able.hold or self.able.one_process)
+        exclusive = self.guarded and (self.able.lock or self.able.one_process)
         return Keeping(exclusive, self.able.put_if, self.without_copies)
 
     def in_step(self, op: Op[T]) -> Op[T]:
         """An operation that changes metadata at or below this path, so that consolidated metadata above are kept in step."""
         return in_step(op, self.keeping) if self.able.get else op
 
-    def _world(self, needs: tuple[str, ...]) -> World:
+    def _world(self, needs: tuple[str, ...]) -> ExecutionContext:
         cpus = available_cpus()
         threads = self.config.concurrency or (max(LISTING_THREADS, cpus) if needs == LIST else cpus)
         pool = shared_pool(threads, self._memory)
-        return World(self.store, pool, threads, executor=self.executor, can=self.able)
+        return ExecutionContext(self.store, pool, threads, executor=self.executor, can=self.able)
 
     def run(self, op: Op[T], needs: tuple[str, ...]) -> T:
         """Perform an operation in this thread."""
@@ -198,7 +198,7 @@ class NodeContext:
             return
         able = self.able
         missing = [name for name in needs if name != "exclusive" and not getattr(calls, name)]
-        if "get" in needs and "put" in needs and self.guarded and not (calls.hold or calls.put_if):
+        if "get" in needs and "put" in needs and self.guarded and not (calls.lock or calls.put_if):
             missing.append("hold or put_if")
         if "put" in needs and self.config.durability == "fsync" and able.durability != "fsync":
             missing.append('durability="fsync"')
@@ -221,12 +221,12 @@ class NodeContext:
         share must have locks of its own.
         """
         queued = self.able.one_process and calls is self.able.sync_calls
-        if self.guarded and not calls.hold and not queued:
+        if self.guarded and not calls.lock and not queued:
             raise CapabilityError(
                 "appending and resizing need an exclusive hold, which this store does not have: two appends at the same time would "
                 "both write the chunks that follow, and comparing the metadata afterwards cannot undo that",
                 store=repr(self.store),
-                expected="hold" if calls is self.able.sync_calls else "hold_async",
+                expected="lock" if calls is self.able.sync_calls else "lock_async",
                 hint="A store that only this process can reach says so by `one_process = True`, and is guarded by a queue. "
                 "With synchronizer=None it is up to you that only one process at a time changes the shape",
             )

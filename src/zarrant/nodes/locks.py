@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from zarrant.errors import CapabilityError, MetadataChangedError, NodeNotFoundError
-from zarrant.locking.local import Asker, asking, given_up
+from zarrant.locking.local import Caller, current_caller, wait_cancelled
 from zarrant.metadata.v3 import Document
 from zarrant.nodes.array_properties import ArrayProperties
 from zarrant.nodes.base import READ, UPDATE, NodeContext
@@ -25,8 +25,8 @@ from zarrant.ops.session import touched_keys
 from zarrant.ops.stale_bounds import checked
 from zarrant.requests import ANY, OnlyWhile
 from zarrant.run.asynchronous import in_thread
-from zarrant.run.lock_threads import Lane
-from zarrant.run.store_locks import hold, on_condition
+from zarrant.run.lock_threads import LockThreads
+from zarrant.run.store_locks import lock_keys, store_while
 from zarrant.storage import Calls, Store, as_store
 
 A = TypeVar("A", bound=ArrayProperties[Any])
@@ -82,8 +82,8 @@ def _locked_store(context: NodeContext, node: Document, keys: Sequence[str]) -> 
     key = document_key(context.path, node)
     with ExitStack() as stack:
         try:
-            store = on_condition(OnlyWhile(key, ANY), context.store)
-            held = stack.enter_context(hold(keys, store, context.config.lock_timeout))
+            store = store_while(OnlyWhile(key, ANY), context.store)
+            held = stack.enter_context(lock_keys(keys, store, context.config.lock_timeout))
         except MetadataChangedError as error:
             raise NodeNotFoundError("the array was removed or moved", key=key, path=context.path or "/", hint=HINT) from error
         yield held
@@ -108,31 +108,31 @@ async def locked_async(
     """`locked`, waiting in a thread of its own. A store that can only compare and swap is not locked where that will do."""
     able = context.able
     _check(context, needed, able.loop_calls)
-    if context.guarded and able.awaits and able.async_calls.hold:
-        async with context.store.hold_async(keys) as store:
+    if context.guarded and able.awaits and able.async_calls.lock:
+        async with context.store.lock_async(keys) as store:
             yield replace(context, store=as_store(store))
     elif context.guarded and not able.awaits:
         async with _threaded(context, node, keys) as held:
             yield held
     elif needed:
-        raise CapabilityError("the store cannot keep other writers out", store=repr(context.store), expected="hold_async")
+        raise CapabilityError("the store cannot keep other writers out", store=repr(context.store), expected="lock_async")
     else:
         yield context
 
 
 @asynccontextmanager
 async def _threaded(context: NodeContext, node: Document, keys: Sequence[str]) -> AsyncIterator[NodeContext]:
-    cancelled, stack, asker = threading.Event(), ExitStack(), Asker(asyncio.current_task())
+    cancelled, stack, caller = threading.Event(), ExitStack(), Caller(asyncio.current_task())
 
     def enter() -> Store:
-        token, before = given_up.set(cancelled.is_set), asking.set(asker)
+        token, before = wait_cancelled.set(cancelled.is_set), current_caller.set(caller)
         try:
             return stack.enter_context(_locked_store(context, node, keys))
         finally:
-            given_up.reset(token)
-            asking.reset(before)
+            wait_cancelled.reset(token)
+            current_caller.reset(before)
 
-    with Lane() as lane:
+    with LockThreads() as lane:
         try:
             store = await in_thread(enter, cancelled, lane.executor)
             yield replace(context, store=store, executor=lane.executor)

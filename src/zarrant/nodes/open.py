@@ -33,7 +33,7 @@ from zarrant.ops import hierarchy
 from zarrant.storage import ReadableWritable, as_store
 from zarrant.stores.local.store import FilesystemStore
 from zarrant.stores.resolve import resolve_store
-from zarrant.stores.synchronizer import Synchronized, last_look
+from zarrant.stores.synchronizer import Synchronized, check_before_write
 from zarrant.stores.wrappers import ReadOnly
 
 S = TypeVar("S")
@@ -81,7 +81,7 @@ def _context(
             resolved = resolved.with_options(file_reuse=True)
     if synchronizer is None:
         warn_caller("synchronizer=None: updates of one chunk by several writers can be lost")
-        resolved = last_look(resolved)
+        resolved = check_before_write(resolved)
     elif synchronizer != "auto":
         resolved = Synchronized(resolved, synchronizer, options.lock_timeout)
     path = "/".join(part for part in (prefix.rstrip("/"), hierarchy.check_path(name or "")) if part)

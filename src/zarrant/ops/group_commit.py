@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Any
 
-from zarrant.requests import Group, Op, acknowledge, group_commit
+from zarrant.requests import CommitGroup, Op, acknowledge, group_commit
 
 Take = Callable[[], Sequence[Any]]
 """The items to work on, in order of arrival; the later it is called, the more there are."""
@@ -26,22 +26,22 @@ def commit_together(key: str, kind: Hashable, item: Any, work: Work) -> Op[None]
     return group_commit(key, kind, item, partial(_lead, work))
 
 
-def _lead(work: Work, group: Group) -> Op[None]:
+def _lead(work: Work, group: CommitGroup) -> Op[None]:
     try:
         yield from work(group.take)
         if len(group.items) > 1:
-            yield from acknowledge()  # safety: told
+            yield from acknowledge()  # safety: acknowledged
     except Exception as error:
         if len(group.items) == 1:
-            group.settle(0, error)
+            group.resolve(0, error)
         else:
             yield from _one_by_one(work, group)
         return
     for number in range(len(group.items)):
-        group.settle(number, None)
+        group.resolve(number, None)
 
 
-def _one_by_one(work: Work, group: Group) -> Op[None]:
+def _one_by_one(work: Work, group: CommitGroup) -> Op[None]:
     for number, item in enumerate(group.items):
         error: Exception | None = None
         try:
@@ -49,7 +49,7 @@ def _one_by_one(work: Work, group: Group) -> Op[None]:
             yield from acknowledge()
         except Exception as raised:
             error = raised
-        group.settle(number, error)
+        group.resolve(number, error)
 
 
 def _only(item: Any) -> Sequence[Any]:

@@ -21,7 +21,7 @@ from contextlib import nullcontext
 from typing import Any, TypeVar
 
 from zarrant.errors import VersionChangedError
-from zarrant.locking.local import Asker
+from zarrant.locking.local import Caller
 from zarrant.requests import (
     ANY,
     Acknowledge,
@@ -41,33 +41,33 @@ from zarrant.requests import (
     Request,
     WriteRequest,
 )  # fmt: skip
-from zarrant.run.blocking import Cancelled, World, perform
-from zarrant.run.group_commit import join_async
-from zarrant.run.lock_threads import lane_executor
+from zarrant.run.blocking import Cancelled, ExecutionContext, perform
+from zarrant.run.group_commit import join_commit_async
+from zarrant.run.lock_threads import lock_executor
 from zarrant.run.pool import Threads
 from zarrant.run.store_calls import annotated, check_ranges, check_whole, kept_ranges, require, with_kept
-from zarrant.run.store_locks import settle
+from zarrant.run.store_locks import commit
 from zarrant.storage import NOTHING, Blob, Buffer, Calls, Store, Version, capabilities
 from zarrant.stores.locked import NestedLocks
 
 T = TypeVar("T")
 
 
-async def perform_async(op: Op[T], world: World) -> T:
+async def perform_async(op: Op[T], context: ExecutionContext) -> T:
     """Run an operation to its end without blocking the event loop."""
     cancelled = threading.Event()
-    world = world._replace(cancelled=cancelled, can=capabilities(world.store) if world.can is NOTHING else world.can)
-    if world.can.awaits:
-        return await _perform_steps(op, world._replace(gate=asyncio.Semaphore(max(1, world.concurrency))))
-    world = world._replace(asker=Asker(asyncio.current_task()))
-    return await in_thread(lambda: perform(op, world), cancelled, world.executor)
+    context = context._replace(cancelled=cancelled, can=capabilities(context.store) if context.can is NOTHING else context.can)
+    if context.can.awaits:
+        return await _perform_steps(op, context._replace(gate=asyncio.Semaphore(max(1, context.concurrency))))
+    context = context._replace(caller=Caller(asyncio.current_task()))
+    return await in_thread(lambda: perform(op, context), cancelled, context.executor)
 
 
 async def in_thread(
     work: Callable[[], T], cancelled: threading.Event | None = None, executor: ThreadPoolExecutor | None = None
 ) -> T:
     """Run blocking work in a thread. When cancelled, tell the work, wait until it has let go, and pass the cancellation on."""
-    future = asyncio.get_running_loop().run_in_executor(executor or lane_executor() or _executor(), work)
+    future = asyncio.get_running_loop().run_in_executor(executor or lock_executor() or _executor(), work)
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
@@ -85,18 +85,18 @@ async def in_thread(
         raise asyncio.CancelledError from None
 
 
-async def _perform_steps(op: Op[T], world: World, brief: bool = False) -> T:
+async def _perform_steps(op: Op[T], context: ExecutionContext, brief: bool = False) -> T:
     """Run an operation; with `brief` the first step of it is taken here, not in a thread."""
     reply: Any = None
     error: BaseException | None = None
     try:
         while True:
             step = _Step(op, reply, error)
-            if step() if brief else await in_thread(step, executor=world.executor):
+            if step() if brief else await in_thread(step, executor=context.executor):
                 return step.value  # type: ignore[no-any-return]
             brief = getattr(step.value, "brief", False)
             try:
-                reply, error = await _answer_async(step.value, world), None
+                reply, error = await _answer_async(step.value, context), None
             except Exception as raised:
                 reply, error = None, raised
     finally:
@@ -119,25 +119,25 @@ class _Step:
         return False
 
 
-async def _answer_async(request: Request, world: World) -> Any:
-    store, calls = world.store, world.can.async_calls
+async def _answer_async(request: Request, context: ExecutionContext) -> Any:
+    store, calls = context.store, context.can.async_calls
     match request:
         case Fetch(wants):
-            return await _each(_get_async, wants, world)
+            return await _each(_get_async, wants, context)
         case Put(items, condition):
-            if condition is not None and (error := await _changed_async(condition, world)) is not None:
+            if condition is not None and (error := await _changed_async(condition, context)) is not None:
                 return [error] * len(items)
-            return await _each(_store_async, items, world)
+            return await _each(_store_async, items, context)
         case All():
-            return await _all_async(request, world)
+            return await _all_async(request, context)
         case Locked():
-            return await _locked_async(request, world)
+            return await _locked_async(request, context)
         case GroupCommit():
-            return await join_async(request, store, lambda op: _perform_steps(op, world, request.brief))
+            return await join_commit_async(request, store, lambda op: _perform_steps(op, context, request.brief))
         case Acknowledge():
-            return await in_thread(lambda: settle(store), executor=world.executor)
+            return await in_thread(lambda: commit(store), executor=context.executor)
         case CheckUnchanged(key, version):
-            return await _steady_async(key, version, store, calls)
+            return await _is_unchanged_async(key, version, store, calls)
         case Pause(seconds):
             return await asyncio.sleep(seconds)
         case ErasePrefix(_, link_only=True):
@@ -154,18 +154,18 @@ async def _answer_async(request: Request, world: World) -> Any:
     raise TypeError(f"not a request: {request!r}")
 
 
-async def _locked_async(request: Locked, world: World) -> Any:
-    store = world.store
-    if not world.can.async_calls.hold:
-        return await _perform_steps(request.op, world)  # the operation compares and swaps
-    outer = world.outside if request.nested else None
-    async with (store if outer is None else outer).hold_async(request.keys) as held:
+async def _locked_async(request: Locked, context: ExecutionContext) -> Any:
+    store = context.store
+    if not context.can.async_calls.lock:
+        return await _perform_steps(request.op, context)  # the operation compares and swaps
+    outer = context.outside if request.nested else None
+    async with (store if outer is None else outer).lock_async(request.keys) as held:
         inside = held if outer is None else NestedLocks(store, held, request.keys)
-        return await _perform_steps(request.op, world.on(inside, world.outside or store))
+        return await _perform_steps(request.op, context.on(inside, context.outside or store))
 
 
-async def _steady_async(key: str, version: Version, store: Store, calls: Calls) -> bool:
-    if calls.hold:
+async def _is_unchanged_async(key: str, version: Version, store: Store, calls: Calls) -> bool:
+    if calls.lock:
         return False  # who holds it is not known
     require(calls, "get", store)
     try:
@@ -174,19 +174,19 @@ async def _steady_async(key: str, version: Version, store: Store, calls: Calls) 
         return False
 
 
-async def _changed_async(condition: OnlyWhile, world: World) -> Exception | None:
+async def _changed_async(condition: OnlyWhile, context: ExecutionContext) -> Exception | None:
     """The error where a condition does not hold; looked at right before the write."""
     try:
-        async with world.gate or nullcontext():
-            require(world.can.async_calls, "get", world.store)
-            blob = await world.store.get_ranges_async(condition.key, ())
+        async with context.gate or nullcontext():
+            require(context.can.async_calls, "get", context.store)
+            blob = await context.store.get_ranges_async(condition.key, ())
         condition.check(None if blob is None else blob.version)
     except Exception as error:
-        return annotated(error, condition.key, world.store)
+        return annotated(error, condition.key, context.store)
     return None
 
 
-async def _all_async(request: All, world: World) -> list[Any]:
+async def _all_async(request: All, context: ExecutionContext) -> list[Any]:
     """Run operations side by side, at most `concurrency` at once; started in order."""
     results: list[Any] = []
     ops = iter(request.ops)
@@ -196,26 +196,26 @@ async def _all_async(request: All, world: World) -> list[Any]:
             place = len(results)
             results.append(None)
             try:
-                results[place] = await _perform_steps(op, world, request.brief)
+                results[place] = await _perform_steps(op, context, request.brief)
             except Exception as error:
                 results[place] = error
 
     try:
         async with asyncio.TaskGroup() as tasks:
-            for _ in range(max(1, world.concurrency)):
+            for _ in range(max(1, context.concurrency)):
                 tasks.create_task(worker())
     except BaseExceptionGroup as errors:  # of the iterator: each operation's own error is its outcome
         raise errors.exceptions[0] from None
     return results
 
 
-async def _each(act: Callable[[Any, Store, Calls], Any], items: Sequence[Any], world: World) -> list[Any]:
+async def _each(act: Callable[[Any, Store, Calls], Any], items: Sequence[Any], context: ExecutionContext) -> list[Any]:
     async def one(item: ReadRequest | WriteRequest) -> Any:
         try:
-            async with world.gate or nullcontext():
-                return await act(item, world.store, world.can.async_calls)
+            async with context.gate or nullcontext():
+                return await act(item, context.store, context.can.async_calls)
         except Exception as error:
-            return annotated(error, item.key, world.store)
+            return annotated(error, item.key, context.store)
 
     return list(await asyncio.gather(*(one(item) for item in items)))
 

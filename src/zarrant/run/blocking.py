@@ -22,7 +22,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
-from zarrant.locking.local import Asker, Taken, asker_of_parts, asking, give_back, given_up
+from zarrant.locking.local import Acquired, Caller, caller_of_parts, current_caller, give_back, wait_cancelled
 from zarrant.requests import (
     ANY,
     Acknowledge,
@@ -39,7 +39,7 @@ from zarrant.requests import (
     Pause,
     Put,
 )
-from zarrant.run.group_commit import join
+from zarrant.run.group_commit import join_commit
 from zarrant.run.pool import Pool
 from zarrant.run.store_calls import (
     annotated,
@@ -47,12 +47,12 @@ from zarrant.run.store_calls import (
     outcome,
     require,
     store_all,
-    store_in_turn,
+    store_one,
 )  # fmt: skip
-from zarrant.run.store_locks import hold, on_condition, settle, steady
+from zarrant.run.store_locks import commit, is_unchanged, lock_keys, store_while
 from zarrant.storage import NOTHING, Blob, Capabilities, Store, as_store, capabilities
 from zarrant.stores.locked import NestedLocks
-from zarrant.stores.synchronizer import grouped
+from zarrant.stores.synchronizer import write_batch
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ class Cancelled(BaseException):
     """Stops an operation from outside, past every `except Exception` on its way."""
 
 
-class World(NamedTuple):
+class ExecutionContext(NamedTuple):
     """What an operation runs in: a store, a pool, and the event that cancels it."""
 
     store: Store
@@ -74,122 +74,122 @@ class World(NamedTuple):
     """The store outside of the hold in which the operation runs; None where it runs in none."""
     executor: ThreadPoolExecutor | None = None
     """Threads of an event loop's hold: its operations must not wait for a thread behind those that wait for the hold."""
-    asker: Asker | None = None
+    caller: Caller | None = None
     """For whom locks are taken; None: for whom they are taken already in this thread."""
     can: Capabilities = NOTHING
     """What the store can do: looked up where the store comes in, not for each request."""
 
-    def on(self, store: object, outside: Store | None) -> World:
+    def on(self, store: object, outside: Store | None) -> ExecutionContext:
         """The same on another form of the store, under a lock."""
         return self._replace(store=as_store(store), outside=outside, can=capabilities(store))
 
 
-def perform(op: Op[T], world: World) -> T:
+def perform(op: Op[T], context: ExecutionContext) -> T:
     """Run an operation to its end in this thread."""
-    start, token = Taken(), given_up.set(None if world.cancelled is None else world.cancelled.is_set)
-    before = None if world.asker is None else asking.set(world.asker)
-    if world.can is NOTHING:
-        world = world._replace(can=capabilities(world.store))
+    start, token = Acquired(), wait_cancelled.set(None if context.cancelled is None else context.cancelled.is_set)
+    before = None if context.caller is None else current_caller.set(context.caller)
+    if context.can is NOTHING:
+        context = context._replace(can=capabilities(context.store))
     try:
-        return _drive(op, world)
+        return _drive(op, context)
     except BaseException as error:
         if not isinstance(error, Exception):
             give_back(start)
         raise
     finally:
-        given_up.reset(token)
+        wait_cancelled.reset(token)
         if before is not None:
-            asking.reset(before)
+            current_caller.reset(before)
 
 
-def _drive(op: Op[T], world: World) -> T:
+def _drive(op: Op[T], context: ExecutionContext) -> T:
     reply: Any = None
     error: BaseException | None = None
     try:
         while True:
-            if world.cancelled is not None and world.cancelled.is_set():
+            if context.cancelled is not None and context.cancelled.is_set():
                 raise Cancelled
             try:
                 request = op.send(reply) if error is None else op.throw(error)
             except StopIteration as stop:
                 return stop.value  # type: ignore[no-any-return]
             try:
-                reply, error = _ANSWERS[type(request)](request, world), None
+                reply, error = _ANSWERS[type(request)](request, context), None
             except Exception as raised:
                 reply, error = None, raised
     finally:
         op.close()
 
 
-def _fetch(request: Fetch, world: World) -> list[Blob | Exception | None]:
-    store, calls = world.store, world.can.sync_calls
+def _fetch(request: Fetch, context: ExecutionContext) -> list[Blob | Exception | None]:
+    store, calls = context.store, context.can.sync_calls
     return [outcome(get, want, store, calls) for want in request.wants]
 
 
-def _put(request: Put, world: World) -> list[Any]:
+def _put(request: Put, context: ExecutionContext) -> list[Any]:
     try:
-        store = on_condition(request.condition, world.store, world.can)
+        store = store_while(request.condition, context.store, context.can)
     except Exception as error:
-        return [annotated(error, item.key, world.store) for item in request.items]
+        return [annotated(error, item.key, context.store) for item in request.items]
     if len(request.items) == 1:
-        return [outcome(store_in_turn, request.items[0], store, world.can.sync_calls)]
-    with grouped(store, world.can) as together:
-        return store_all(request.items, together, world.can)
+        return [outcome(store_one, request.items[0], store, context.can.sync_calls)]
+    with write_batch(store, context.can) as together:
+        return store_all(request.items, together, context.can)
 
 
-def _all(request: All, world: World) -> list[Any]:
-    with grouped(world.store, world.can) as store:
-        inside = world._replace(store=store, asker=asker_of_parts())
-        return world.pool.run_all(request.ops, lambda op: perform(op, inside), request.cost, world.concurrency)
+def _all(request: All, context: ExecutionContext) -> list[Any]:
+    with write_batch(context.store, context.can) as store:
+        inside = context._replace(store=store, caller=caller_of_parts())
+        return context.pool.run_all(request.ops, lambda op: perform(op, inside), request.cost, context.concurrency)
 
 
-def _locked(request: Locked, world: World) -> Any:
+def _locked(request: Locked, context: ExecutionContext) -> Any:
     condition = None if request.below is None else OnlyWhile(request.below, ANY)
-    if request.nested and world.outside is not None:
-        with hold(request.keys, on_condition(condition, world.outside)) as more:
-            return _drive(request.op, world.on(NestedLocks(world.store, more, request.keys), world.outside))
-    with hold(request.keys, on_condition(condition, world.store, world.can)) as held:
-        return _drive(request.op, world.on(held, world.outside or world.store))
+    if request.nested and context.outside is not None:
+        with lock_keys(request.keys, store_while(condition, context.outside)) as more:
+            return _drive(request.op, context.on(NestedLocks(context.store, more, request.keys), context.outside))
+    with lock_keys(request.keys, store_while(condition, context.store, context.can)) as held:
+        return _drive(request.op, context.on(held, context.outside or context.store))
 
 
-def _group_commit(request: GroupCommit, world: World) -> None:
-    join(request, world.store, lambda op: _drive(op, world))
+def _group_commit(request: GroupCommit, context: ExecutionContext) -> None:
+    join_commit(request, context.store, lambda op: _drive(op, context))
 
 
-def _erase_prefix(request: ErasePrefix, world: World) -> bool:
+def _erase_prefix(request: ErasePrefix, context: ExecutionContext) -> bool:
     if request.link_only:
-        return world.can.erase_link and world.store.erase_link(request.prefix)
-    require(world.can.sync_calls, "erase", world.store)
-    world.store.erase_prefix(request.prefix)
+        return context.can.erase_link and context.store.erase_link(request.prefix)
+    require(context.can.sync_calls, "erase", context.store)
+    context.store.erase_prefix(request.prefix)
     return False
 
 
-def _list_dir(request: ListDir, world: World) -> tuple[list[str], list[str]]:
-    require(world.can.sync_calls, "list", world.store)
-    return world.store.list_dir(request.prefix)
+def _list_dir(request: ListDir, context: ExecutionContext) -> tuple[list[str], list[str]]:
+    require(context.can.sync_calls, "list", context.store)
+    return context.store.list_dir(request.prefix)
 
 
-def _list_prefix(request: ListPrefix, world: World) -> list[str]:
-    require(world.can.sync_calls, "list", world.store)
-    return list(world.store.list_prefix(request.prefix))
+def _list_prefix(request: ListPrefix, context: ExecutionContext) -> list[str]:
+    require(context.can.sync_calls, "list", context.store)
+    return list(context.store.list_prefix(request.prefix))
 
 
-def _pause(request: Pause, world: World) -> None:
-    if world.cancelled is None:
+def _pause(request: Pause, context: ExecutionContext) -> None:
+    if context.cancelled is None:
         time.sleep(request.seconds)
     else:
-        world.cancelled.wait(request.seconds)
+        context.cancelled.wait(request.seconds)
 
 
-_ANSWERS: dict[type, Callable[[Any, World], Any]] = {
+_ANSWERS: dict[type, Callable[[Any, ExecutionContext], Any]] = {
     Fetch: _fetch,
     Put: _put,
     All: _all,
     Locked: _locked,
     GroupCommit: _group_commit,
-    Acknowledge: lambda request, world: settle(world.store),
+    Acknowledge: lambda request, context: commit(context.store),
     Pause: _pause,
-    CheckUnchanged: lambda request, world: steady(request.key, request.version, world.store),
+    CheckUnchanged: lambda request, context: is_unchanged(request.key, request.version, context.store),
     ErasePrefix: _erase_prefix,
     ListDir: _list_dir,
     ListPrefix: _list_prefix,

@@ -15,47 +15,49 @@ from collections.abc import Callable, Coroutine, Hashable
 from typing import Any
 
 from zarrant.errors import LockTimeout
-from zarrant.locking.group_commit import Entry, Groups, Led
-from zarrant.locking.local import given_up, reentrant, turn_comes
+from zarrant.locking.group_commit import CommitQueues, Entry, LedGroup
+from zarrant.locking.local import reentrant, wait_cancelled, wait_for_turn
 from zarrant.requests import GroupCommit, Op
-from zarrant.run.store_locks import QUEUE_TIMEOUT, is_callers
+from zarrant.run.store_locks import QUEUE_TIMEOUT_S, is_held_by_caller
 from zarrant.storage import Store, capabilities
 
-groups = Groups()
+commit_queues = CommitQueues()
 
 
-def join(request: GroupCommit, store: Store, perform: Callable[[Op[None]], None]) -> None:
+def join_commit(request: GroupCommit, store: Store, perform: Callable[[Op[None]], None]) -> None:
     """Take part, or the lead, in this thread."""
     turn = threading.Lock()
     turn.acquire()
     entry = Entry(_name(request, store), request.item, turn.release)
     try:
-        if groups.join(entry):
-            perform(request.lead(Led(groups, entry)))
-        elif is_callers(request.key, store):
+        if commit_queues.join(entry):
+            perform(request.lead(LedGroup(commit_queues, entry)))
+        elif is_held_by_caller(request.key, store):
             raise reentrant()  # who leads waits for us
         else:
-            _follow(entry, turn, time.monotonic() + _patience(store), lambda: perform(request.lead(Led(groups, entry))))
+            _follow(
+                entry, turn, time.monotonic() + _lock_timeout(store), lambda: perform(request.lead(LedGroup(commit_queues, entry)))
+            )
     finally:
-        while not groups.leave(entry):
+        while not commit_queues.leave(entry):
             turn.acquire()
     _raise(entry)
 
 
 def _follow(entry: Entry, turn: threading.Lock, deadline: float, lead: Callable[[], None]) -> None:
     """Wait until the entry is settled, or has to lead: then it waits for locks no longer than it would have for the others."""
-    turn_comes(turn, deadline)
+    wait_for_turn(turn, deadline)
     if not entry.leads:
         return
-    over = given_up.get()
-    token = given_up.set(lambda: time.monotonic() >= deadline or (over is not None and over()))
+    over = wait_cancelled.get()
+    token = wait_cancelled.set(lambda: time.monotonic() >= deadline or (over is not None and over()))
     try:
         lead()
     finally:
-        given_up.reset(token)
+        wait_cancelled.reset(token)
 
 
-async def join_async(request: GroupCommit, store: Store, perform: Callable[[Op[None]], Coroutine[Any, Any, None]]) -> None:
+async def join_commit_async(request: GroupCommit, store: Store, perform: Callable[[Op[None]], Coroutine[Any, Any, None]]) -> None:
     """Take part, or the lead, in this task."""
     loop, turn = asyncio.get_running_loop(), asyncio.Event()
 
@@ -67,13 +69,13 @@ async def join_async(request: GroupCommit, store: Store, perform: Callable[[Op[N
 
     entry = Entry(_name(request, store), request.item, wake, asyncio.current_task())
     try:
-        leads = groups.join(entry)
+        leads = commit_queues.join(entry)
         if not leads:
-            await _event(turn, _patience(store))
+            await _event(turn, _lock_timeout(store))
         if entry.leads:
-            await perform(request.lead(Led(groups, entry)))
+            await perform(request.lead(LedGroup(commit_queues, entry)))
     finally:
-        while not groups.leave(entry):
+        while not commit_queues.leave(entry):
             await turn.wait()
     _raise(entry)
 
@@ -89,14 +91,14 @@ async def _event(turn: asyncio.Event, timeout: float) -> None:
 def _raise(entry: Entry) -> None:
     if entry.error is not None:
         raise entry.error
-    if not entry.settled:
+    if not entry.resolved:
         raise LockTimeout("another thread of this process kept the lock")
 
 
-def _patience(store: Store) -> float:
+def _lock_timeout(store: Store) -> float:
     """Seconds to wait for others."""
     timeout = capabilities(store).lock_timeout
-    return QUEUE_TIMEOUT if timeout is None else timeout
+    return QUEUE_TIMEOUT_S if timeout is None else timeout
 
 
 def _name(request: GroupCommit, store: Store) -> Hashable:

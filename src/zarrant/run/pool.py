@@ -59,7 +59,7 @@ class Budget:
             self.used -= cost
 
 
-class Group:
+class TaskGroup:
     """Operations that run side by side; results in the order of the operations.
 
     Everything here is safe against an interrupt at any moment: what runs is a set of marks, taken back whether or not they
@@ -167,7 +167,7 @@ class Pool:
         self.threads = threads
         self.budget = Budget(memory_limit)
         self._lock = threading.Lock()
-        self._groups: list[Group] = []
+        self._groups: list[TaskGroup] = []
         self._idle: list[threading.Lock] = []
         self._started = 0
 
@@ -175,7 +175,7 @@ class Pool:
         """Run operations side by side, at most `limit` at once; a list of results or Exceptions."""
         ops = iter(ops)
         head = list(islice(ops, 2))
-        group = Group(chain(head, ops), run, cost, limit, self.budget)
+        group = TaskGroup(chain(head, ops), run, cost, limit, self.budget)
         share: list[int] = []
         try:
             self.budget.take(cost, share)
@@ -193,7 +193,7 @@ class Pool:
                 self._finish(group, share)
         return group.wait()
 
-    def _finish(self, group: Group, share: list[int]) -> None:
+    def _finish(self, group: TaskGroup, share: list[int]) -> None:
         """Nobody works on the group any more, and it keeps nothing; done twice, in case that an interrupt came before it."""
         try:
             group.idle()
@@ -201,7 +201,7 @@ class Pool:
             self.budget.give_share(share)
             self._close(group)
 
-    def _open(self, group: Group) -> None:
+    def _open(self, group: TaskGroup) -> None:
         with self._lock:
             self._groups.append(group)
             wanted = min(group.limit, self.threads) - 1
@@ -218,7 +218,7 @@ class Pool:
                     self._started -= fresh - number
                 return
 
-    def _close(self, group: Group) -> None:
+    def _close(self, group: TaskGroup) -> None:
         with self._lock:
             if group in self._groups:
                 self._groups.remove(group)
@@ -235,7 +235,7 @@ class Pool:
                 with self._lock:
                     group.limit += 1
 
-    def _join(self) -> Group:
+    def _join(self) -> TaskGroup:
         while True:
             gate = threading.Lock()
             gate.acquire()

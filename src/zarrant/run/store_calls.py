@@ -11,7 +11,7 @@ from typing import TypeVar, cast
 
 from zarrant.errors import CapabilityError, LimitError, StoreError, VersionChangedError, ZarrantError
 from zarrant.requests import ReadRequest, WriteRequest
-from zarrant.run.store_locks import queued
+from zarrant.run.store_locks import queue_locks
 from zarrant.storage import ANY, Blob, Buffer, ByteRange, Calls, Capabilities, Hole, Store, Version, expect_version, filled
 
 T = TypeVar("T")
@@ -73,11 +73,11 @@ def check_whole(want: ReadRequest, blob: Blob | None) -> Blob | None:
     return blob
 
 
-def store_in_turn(item: WriteRequest, store: Store, calls: Calls) -> Version:
+def store_one(item: WriteRequest, store: Store, calls: Calls) -> Version:
     """Store or erase; returns the new version. What replaces an object whatever is there waits while another thread holds it."""
-    if item.if_version is not ANY or calls.hold:
+    if item.if_version is not ANY or calls.lock:
         return _store(item, store, calls)
-    with queued((item.key,), store) as held:
+    with queue_locks((item.key,), store) as held:
         return _store(item, held, calls)
 
 
@@ -91,7 +91,7 @@ def store_all(items: Sequence[WriteRequest], store: Store, can: Capabilities) ->
         )
     for i, item in enumerate(items):
         if i not in found:
-            found[i] = outcome(store_in_turn, item, store, can.sync_calls)
+            found[i] = outcome(store_one, item, store, can.sync_calls)
         elif isinstance(error := found[i], Exception):
             found[i] = annotated(error, item.key, store)
     return [found[i] for i in range(len(items))]

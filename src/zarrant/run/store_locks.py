@@ -12,37 +12,37 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import cast
 
-from zarrant.locking.local import KeyQueues, in_turn
+from zarrant.locking.local import KeyQueues, lock_names
 from zarrant.storage import Capabilities, OnlyWhile, Store, Version, as_store, capabilities
 from zarrant.stores.locked import LockedStore
 
-QUEUE_TIMEOUT = 60.0
+QUEUE_TIMEOUT_S = 60.0
 """Seconds to wait for other threads of this process; the default `lock_timeout` of file locks."""
 
 _queues = KeyQueues()
 
 
-def hold(keys: Sequence[str], store: Store, timeout: float = QUEUE_TIMEOUT) -> AbstractContextManager[Store]:
-    """Lock keys; LockTimeout with none of them locked. A store with a `hold` of its own knows how long to wait."""
-    if capabilities(store).sync_calls.hold:
-        return cast("AbstractContextManager[Store]", store.hold(keys))
-    return queued(keys, store, timeout)
+def lock_keys(keys: Sequence[str], store: Store, timeout: float = QUEUE_TIMEOUT_S) -> AbstractContextManager[Store]:
+    """Lock keys; LockTimeout with none of them locked. A store with a `lock` of its own knows how long to wait."""
+    if capabilities(store).sync_calls.lock:
+        return cast("AbstractContextManager[Store]", store.lock(keys))
+    return queue_locks(keys, store, timeout)
 
 
-def steady(key: str, version: Version, store: Store) -> bool:
+def is_unchanged(key: str, version: Version, store: Store) -> bool:
     """Whether an object is of this version and nobody has locked it; False where that cannot be known.
 
     Asked in this order: whoever takes the lock afterwards has not begun yet, whoever gave it back before is seen by the version.
     """
-    if capabilities(store).steady:
-        return store.steady(key, version)
+    if capabilities(store).is_unchanged:
+        return store.is_unchanged(key, version)
     inner = _unlocked(store)
-    if capabilities(inner).sync_calls.hold or _queue_name(key, inner) in _queues.held():
+    if capabilities(inner).sync_calls.lock or _queue_name(key, inner) in _queues.held():
         return False
     return version_of(key, inner) == version
 
 
-def on_condition(condition: OnlyWhile | None, store: Store, can: Capabilities | None = None) -> Store:
+def store_while(condition: OnlyWhile | None, store: Store, can: Capabilities | None = None) -> Store:
     """The store, on which writes are made only while the condition holds; MetadataChangedError where it does not hold now.
 
     A store that cannot check it itself, under its own lock, is asked right before the write.
@@ -64,26 +64,26 @@ def version_of(key: str, store: Store) -> Version:
     return None if blob is None else blob.version
 
 
-def is_callers(key: str, store: Store) -> bool:
+def is_held_by_caller(key: str, store: Store) -> bool:
     """Whether who asks has the lock of a key, through another handle; False where that cannot be known."""
     can = capabilities(store)
-    if can.is_callers:
-        return store.is_callers(key)
-    return not can.sync_calls.hold and _queues.is_callers(_queue_name(key, store))
+    if can.is_held_by_caller:
+        return store.is_held_by_caller(key)
+    return not can.sync_calls.lock and _queues.is_held_by_caller(_queue_name(key, store))
 
 
-def settle(store: Store) -> None:
+def commit(store: Store) -> None:
     """What was written in a group so far may be acknowledged."""
     if capabilities(store).batch:
-        store.settle()
+        store.commit()
 
 
 @contextmanager
-def queued(keys: Sequence[str], store: Store, timeout: float = QUEUE_TIMEOUT) -> Iterator[Store]:
-    """Lock keys of a store that has no `hold`, against the threads of this process."""
+def queue_locks(keys: Sequence[str], store: Store, timeout: float = QUEUE_TIMEOUT_S) -> Iterator[Store]:
+    """Lock keys of a store that has no `lock`, against the threads of this process."""
     names = {_queue_name(key, store): key for key in keys}
     with (
-        in_turn(_queues, names, time.monotonic() + timeout, _place(store)),
+        lock_names(_queues, names, time.monotonic() + timeout, _address(store)),
         LockedStore(store, store, keys, timeout) as locked,
     ):
         yield as_store(locked)
@@ -94,10 +94,10 @@ def _unlocked(store: Store) -> Store:
     return as_store(store.store) if isinstance(store, LockedStore) else store
 
 
-def _place(store: Store) -> str:
+def _address(store: Store) -> str:
     """The address of a store, else what tells it from others of this process."""
     return str(getattr(store, "url", id(store)))
 
 
 def _queue_name(key: str, store: Store) -> str:
-    return f"{_place(store)} {key}"
+    return f"{_address(store)} {key}"

@@ -21,10 +21,10 @@ from zarrant.storage.protocols import (
     AsyncGet as AsyncGet,
 )
 from zarrant.storage.protocols import (
-    AsyncHold as AsyncHold,
+    AsyncList as AsyncList,
 )
 from zarrant.storage.protocols import (
-    AsyncList as AsyncList,
+    AsyncLock as AsyncLock,
 )
 from zarrant.storage.protocols import (
     AsyncPut as AsyncPut,
@@ -69,13 +69,13 @@ from zarrant.storage.protocols import (
     GetWithin as GetWithin,
 )
 from zarrant.storage.protocols import (
-    Hold as Hold,
-)
-from zarrant.storage.protocols import (
     Hole as Hole,
 )
 from zarrant.storage.protocols import (
     List as List,
+)
+from zarrant.storage.protocols import (
+    Lock as Lock,
 )
 from zarrant.storage.protocols import (
     LockOwner as LockOwner,

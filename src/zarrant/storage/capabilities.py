@@ -28,7 +28,7 @@ class Calls(NamedTuple):
     erase: bool = False
     erase_if: bool = False
     list: bool = False
-    hold: bool = False
+    lock: bool = False
 
     def __and__(self, other: Calls) -> Calls:
         return Calls(*(mine and theirs for mine, theirs in zip(self, other, strict=True)))
@@ -44,9 +44,9 @@ class Capabilities:
     sync_calls: Calls = NO_CALLS
     async_calls: Calls = NO_CALLS
     sync: bool = False
-    steady: bool = False
+    is_unchanged: bool = False
     version: bool = False
-    is_callers: bool = False
+    is_held_by_caller: bool = False
     batch: bool = False
     put_all: bool = False
     only_while: bool = False
@@ -101,9 +101,9 @@ class Capabilities:
         return self.sync_calls.list or self.async_calls.list
 
     @property
-    def hold(self) -> bool:
+    def lock(self) -> bool:
         """Whether keys can be locked."""
-        return self.sync_calls.hold or self.async_calls.hold
+        return self.sync_calls.lock or self.async_calls.lock
 
     @cached_property
     def awaits(self) -> bool:
@@ -115,7 +115,7 @@ class Capabilities:
         if self.async_calls.get or self.async_calls.put:
             needed = self.sync_calls._replace(splice=False, get_within=False)
             lost = any(have and not more for have, more in zip(needed, self.async_calls, strict=True))
-            queued = self.one_process and needed.get and not self.async_calls.hold
+            queued = self.one_process and needed.get and not self.async_calls.lock
             return not lost and not queued
         return False
 
@@ -170,19 +170,19 @@ _CALLS: dict[str, tuple[str, ...]] = {
     "erase": ("erase", "erase_prefix"),
     "erase_if": ("erase_if",),
     "list": ("list_prefix", "list_dir"),
-    "hold": ("hold",),
+    "lock": ("lock",),
 }
 _OTHERS: dict[str, tuple[str, ...]] = {
     "sync": ("sync",),
-    "steady": ("steady",),
+    "is_unchanged": ("is_unchanged",),
     "version": ("version",),
-    "is_callers": ("is_callers",),
+    "is_held_by_caller": ("is_held_by_caller",),
     "erase_link": ("erase_link",),
 }
 # These are asked of the class. What forwards every method that it does not know (`__getattr__`) would hand out another store
 # than itself, or pass by its own `put`.
 _OF_CLASS: dict[str, tuple[str, ...]] = {
-    "batch": ("grouped", "settle"),
+    "batch": ("write_batch", "commit"),
     "put_all": ("put_all",),
     "only_while": ("only_while",),
     "with_options": ("with_options",),

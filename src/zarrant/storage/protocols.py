@@ -180,10 +180,10 @@ class List(Protocol):
         ...
 
 
-class Hold(Protocol):
+class Lock(Protocol):
     """Locks on keys, against every other writer of the store."""
 
-    def hold(self, keys: Sequence[str]) -> AbstractContextManager[ReadableWritable]:
+    def lock(self, keys: Sequence[str]) -> AbstractContextManager[ReadableWritable]:
         """A context manager whose value is a store on which these keys are read and written under the lock.
 
         Keys are taken in sorted order; LockTimeout after the store's deadline, with none of them held.
@@ -209,17 +209,17 @@ class Sync(Protocol):
 
 
 class CheckUnlocked(Protocol):
-    """Tell whether an object is about to change, without reading it; for stores with `Hold`."""
+    """Tell whether an object is about to change, without reading it; for stores with `Lock`."""
 
-    def steady(self, key: str, version: Version) -> bool:
+    def is_unchanged(self, key: str, version: Version) -> bool:
         """Whether nobody has locked the key and the object is of this version, looked at in this order."""
         ...
 
 
 class LockOwner(Protocol):
-    """Tell whether waiting for a lock would be waiting for oneself; for stores with `Hold`."""
+    """Tell whether waiting for a lock would be waiting for oneself; for stores with `Lock`."""
 
-    def is_callers(self, key: str) -> bool:
+    def is_held_by_caller(self, key: str) -> bool:
         """Whether the thread or task that asks has the lock of a key, through another handle."""
         ...
 
@@ -227,7 +227,7 @@ class LockOwner(Protocol):
 class WriteBatch(Protocol):
     """Acknowledge many writes at once, which costs less than each by itself."""
 
-    def grouped(self) -> AbstractContextManager[Writable]:
+    def write_batch(self) -> AbstractContextManager[Writable]:
         """A context manager whose value is the store; what is written through it counts as acknowledged when the block ends.
 
         Each object is whole and visible at once, as ever; with `durability="fsync"` all of them are on disk when the block
@@ -237,7 +237,7 @@ class WriteBatch(Protocol):
         """
         ...
 
-    def settle(self) -> None:
+    def commit(self) -> None:
         """What was written in the block so far is on disk when this returns: before somebody else is told about it."""
         ...
 
@@ -292,7 +292,7 @@ class Synchronizer(Protocol):
     Every writer of the store must use one of the same effect. Keys are those of the store, so make one for each store.
     """
 
-    def hold(self, keys: Sequence[str], timeout: float) -> AbstractContextManager[Any]:
+    def lock(self, keys: Sequence[str], timeout: float) -> AbstractContextManager[Any]:
         """Keep every other writer of `keys` out while the block runs, those of other threads too.
 
         Take the keys in the order given (it is sorted) or all at once. After `timeout` seconds raise an error (LockTimeout
@@ -355,10 +355,10 @@ class AsyncList(Protocol):
     async def list_dir_async(self, prefix: str) -> tuple[list[str], list[str]]: ...
 
 
-class AsyncHold(Protocol):
-    """`Hold`, as a coroutine context manager."""
+class AsyncLock(Protocol):
+    """`Lock`, as a coroutine context manager."""
 
-    def hold_async(self, keys: Sequence[str]) -> AbstractAsyncContextManager[AsyncReadableWritable]: ...
+    def lock_async(self, keys: Sequence[str]) -> AbstractAsyncContextManager[AsyncReadableWritable]: ...
 
 
 class AsyncReadableWritable(AsyncGet, AsyncPut, AsyncErase, Protocol):
@@ -366,11 +366,11 @@ class AsyncReadableWritable(AsyncGet, AsyncPut, AsyncErase, Protocol):
 
 
 class BlockingStore(
-    ReadableWritable, GetWithin, PutIf, EraseIf, Splice, List, Hold, Sync, CheckUnlocked, LockOwner, WriteBatch, Versions,
+    ReadableWritable, GetWithin, PutIf, EraseIf, Splice, List, Lock, Sync, CheckUnlocked, LockOwner, WriteBatch, Versions,
     Conditional, PutAll, EraseLink, WithOptions, Protocol,
 ):  # fmt: skip
     """All that a store may have as blocking calls."""
 
 
-class Store(BlockingStore, AsyncReadableWritable, AsyncPutIf, AsyncEraseIf, AsyncList, AsyncHold, Protocol):
+class Store(BlockingStore, AsyncReadableWritable, AsyncPutIf, AsyncEraseIf, AsyncList, AsyncLock, Protocol):
     """All that a store may have: how drivers and wrappers see any store. Which of it a store has is said by `capabilities`."""

@@ -124,9 +124,9 @@ class Reads(Wrapper):
         """See `storage.Versions`."""
         return self._inside.version(key)
 
-    def steady(self, key: str, version: Version) -> bool:
+    def is_unchanged(self, key: str, version: Version) -> bool:
         """See `storage.CheckUnlocked`."""
-        return self._inside.steady(key, version)
+        return self._inside.is_unchanged(key, version)
 
     async def get_async(self, key: str) -> Blob | None:
         """See `storage.AsyncGet`."""
@@ -205,34 +205,34 @@ class Forwarding(Reads, Writes):
         await self._writer("erase_if", key).erase_if_async(key, if_version)
 
     @contextmanager
-    def hold(self, keys: Sequence[str]) -> Iterator[Self]:
-        """See `storage.Hold`."""
-        with self._inside.hold(keys) as held:
+    def lock(self, keys: Sequence[str]) -> Iterator[Self]:
+        """See `storage.Lock`."""
+        with self._inside.lock(keys) as held:
             yield self._over(held)
 
     @asynccontextmanager
-    async def hold_async(self, keys: Sequence[str]) -> AsyncIterator[Self]:
-        """See `storage.AsyncHold`."""
-        async with self._inside.hold_async(keys) as held:
+    async def lock_async(self, keys: Sequence[str]) -> AsyncIterator[Self]:
+        """See `storage.AsyncLock`."""
+        async with self._inside.lock_async(keys) as held:
             yield self._over(held)
 
-    def is_callers(self, key: str) -> bool:
+    def is_held_by_caller(self, key: str) -> bool:
         """See `storage.LockOwner`."""
-        return self._inside.is_callers(key)
+        return self._inside.is_held_by_caller(key)
 
     @contextmanager
-    def grouped(self) -> Iterator[Self]:
+    def write_batch(self) -> Iterator[Self]:
         """See `storage.WriteBatch`; without effect where the store inside has no say in it."""
         if not capabilities(self._inside).batch:
             yield self
             return
-        with self._inside.grouped() as inside:
+        with self._inside.write_batch() as inside:
             yield self if inside is self._inside else self._over(inside)
 
-    def settle(self) -> None:
+    def commit(self) -> None:
         """See `storage.WriteBatch`."""
         if capabilities(self._inside).batch:
-            self._inside.settle()
+            self._inside.commit()
 
     def only_while(self, condition: OnlyWhile) -> Self:
         """See `storage.Conditional`."""

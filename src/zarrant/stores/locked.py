@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Self
 
 from zarrant.errors import CapabilityError, StoreError
-from zarrant.locking.local import KeyQueues, locked_again
+from zarrant.locking.local import KeyQueues, lock_again
 from zarrant.storage import OnlyWhile, Part, Store, as_store, capabilities
 from zarrant.storage.wrapper import Forwarding
 
@@ -36,7 +36,7 @@ class _Lock:
 class LockedStore(Forwarding):
     """A store while `keys` are locked; these are written through `held`, the form of the store that its own lock gave."""
 
-    own = ("hold",)
+    own = ("lock",)
     lacks = ("async_calls",)  # the lock is of blocking calls
 
     def __init__(self, store: object, held: object, keys: Iterable[str], timeout: float, lock: _Lock | None = None) -> None:
@@ -59,19 +59,19 @@ class LockedStore(Forwarding):
         return LockedStore(store, held, self.keys, self.timeout, lock or self._lock)
 
     @contextmanager
-    def hold(self, keys: Sequence[str]) -> Iterator[LockedStore]:
-        """See `storage.Hold`; only keys that are locked already."""
+    def lock(self, keys: Sequence[str]) -> Iterator[LockedStore]:
+        """See `storage.Lock`; only keys that are locked already."""
         for key in self.keys.intersection(keys):
             self._check(key)
         names = {key: key for key in keys}
         with (
-            locked_again(self._lock.queues, names, self.keys, time.monotonic() + self.timeout, self.url),
+            lock_again(self._lock.queues, names, self.keys, time.monotonic() + self.timeout, self.url),
             LockedStore(self.store, self.held, keys, self.timeout) as inside,
         ):
             yield inside
 
     @contextmanager
-    def grouped(self) -> Iterator[LockedStore]:
+    def write_batch(self) -> Iterator[LockedStore]:
         """See `storage.WriteBatch`."""
         with _grouped(self._inside) as store, _grouped(self.held) as held:
             if store is self._inside and held is self.held:
@@ -80,11 +80,11 @@ class LockedStore(Forwarding):
             with self._form(store, held, _Lock(self._lock.queues)) as inside:
                 yield inside
 
-    def settle(self) -> None:
+    def commit(self) -> None:
         """See `storage.WriteBatch`."""
-        super().settle()
+        super().commit()
         if self.held is not self._inside:
-            self.held.settle()
+            self.held.commit()
 
     def only_while(self, condition: OnlyWhile) -> LockedStore:
         """See `storage.Conditional`."""
@@ -115,27 +115,27 @@ class NestedLocks(Forwarding):
         return self.inner if self.keys.issuperset(keys) else self._inside
 
     @contextmanager
-    def hold(self, keys: Sequence[str]) -> Iterator[Any]:
-        """See `storage.Hold`."""
-        with self._of(keys).hold(keys) as held:
+    def lock(self, keys: Sequence[str]) -> Iterator[Any]:
+        """See `storage.Lock`."""
+        with self._of(keys).lock(keys) as held:
             yield held
 
     @asynccontextmanager
-    async def hold_async(self, keys: Sequence[str]) -> AsyncIterator[Any]:
-        """See `storage.AsyncHold`."""
-        async with self._of(keys).hold_async(keys) as held:
+    async def lock_async(self, keys: Sequence[str]) -> AsyncIterator[Any]:
+        """See `storage.AsyncLock`."""
+        async with self._of(keys).lock_async(keys) as held:
             yield held
 
     @contextmanager
-    def grouped(self) -> Iterator[NestedLocks]:
+    def write_batch(self) -> Iterator[NestedLocks]:
         """See `storage.WriteBatch`."""
         with _grouped(self._inside) as outer, _grouped(self.inner) as inner:
             yield NestedLocks(outer, inner, self.keys)
 
-    def settle(self) -> None:
+    def commit(self) -> None:
         """See `storage.WriteBatch`."""
-        super().settle()
-        self.inner.settle()
+        super().commit()
+        self.inner.commit()
 
     def only_while(self, condition: OnlyWhile) -> NestedLocks:
         """See `storage.Conditional`."""
@@ -150,5 +150,5 @@ def _grouped(store: Store) -> Iterator[Store]:
     if not capabilities(store).batch:
         yield store
         return
-    with store.grouped() as inside:
+    with store.write_batch() as inside:
         yield as_store(inside)

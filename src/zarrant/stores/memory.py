@@ -2,7 +2,7 @@
 
 In and out: bytes of a `dict` of this process, the caller's own where one is given, which stays in step both ways. Every
 method is atomic against every other thread; each write makes a version that was never used before. A change that the caller
-makes to the dict is noticed, because the bytes object is another one. There is no `hold`: whoever must read and write uses
+makes to the dict is noticed, because the bytes object is another one. There is no `lock`: whoever must read and write uses
 compare-and-swap (`put_if`), as on an object store.
 
 It cannot be shared between processes, so it refuses to be pickled.
@@ -16,7 +16,7 @@ from typing import NoReturn, Self
 from weakref import WeakValueDictionary
 
 from zarrant.errors import ByteRangeError, CapabilityError, DataTypeError
-from zarrant.locking.local import Gate, remake_after_fork
+from zarrant.locking.local import ForkSafeLock, remake_after_fork
 from zarrant.storage import Blob, Buffer, ByteRange, OnlyWhile, Part, Version, expect_version, filled
 from zarrant.stores.keys import check_key, check_prefix
 
@@ -53,7 +53,7 @@ class _Objects:
         return self.versions[key]
 
 
-_gate = Gate()
+_gate = ForkSafeLock()
 _shared: WeakValueDictionary[int, _Objects] = WeakValueDictionary()
 _named: dict[str, MemoryStore] = {}
 

@@ -1,7 +1,7 @@
 """Stores under a guard from outside, or under none: what `synchronizer=` makes of a store.
 
-In: a store, and a `storage.Synchronizer` or None. Out: `Synchronized`, a store whose `hold` and whose every write of an object
-take the synchronizer, and then what the store itself has; or `LastLook`, a store that can be asked to replace one version
+In: a store, and a `storage.Synchronizer` or None. Out: `Synchronized`, a store whose `lock` and whose every write of an object
+take the synchronizer, and then what the store itself has; or `CheckBeforeWrite`, a store that can be asked to replace one version
 only, though it cannot compare and swap: the version is compared right before the write, so a lost update is seen where it
 was under way for longer than that moment. Erasing below a prefix takes no guard: keys that are not there yet cannot be held.
 """
@@ -32,14 +32,14 @@ from zarrant.storage.wrapper import Forwarding
 from zarrant.stores.locked import LockedStore
 
 
-class LastLook(Forwarding):
+class CheckBeforeWrite(Forwarding):
     """A store that cannot compare and swap, with `put_if` and `erase_if` that look before they write."""
 
     @cached_property
     def capabilities(self) -> Capabilities:
         """Those of the store, and to put and erase on condition where it can read and write."""
         able = capabilities(self.store)
-        sync_calls, async_calls = _with_last_look(able.sync_calls), _with_last_look(able.async_calls)
+        sync_calls, async_calls = _with_check_before_write(able.sync_calls), _with_check_before_write(able.async_calls)
         return replace(super().capabilities, sync_calls=sync_calls, async_calls=async_calls)
 
     def put_if(self, key: str, parts: Sequence[Buffer], if_version: Version) -> Version:
@@ -67,31 +67,31 @@ class LastLook(Forwarding):
         await self._inside.erase_async(key)
 
 
-def _with_last_look(calls: Calls) -> Calls:
+def _with_check_before_write(calls: Calls) -> Calls:
     return calls._replace(put_if=calls.get and calls.put, erase_if=calls.get and calls.erase)
 
 
-def last_look(store: object) -> object:
+def check_before_write(store: object) -> object:
     """The store, able to replace one version only where it can read and write."""
     able = capabilities(store)
-    return LastLook(store) if able.get and able.put and able.erase and not able.put_if else store
+    return CheckBeforeWrite(store) if able.get and able.put and able.erase and not able.put_if else store
 
 
 class Synchronized(Forwarding):
     """A store whose writers all take a synchronizer.
 
-    Keys that are held are written through the value of `hold`; writing them through this store waits for the end of it.
+    Keys that are held are written through the value of `lock`; writing them through this store waits for the end of it.
     """
 
-    own = ("hold",)
-    lacks = ("async_calls", "steady", "is_callers", "only_while")
+    own = ("lock",)
+    lacks = ("async_calls", "is_unchanged", "is_held_by_caller", "only_while")
 
     def __init__(self, store: object, synchronizer: Synchronizer, timeout: float) -> None:
-        if not callable(getattr(synchronizer, "hold", None)):
+        if not callable(getattr(synchronizer, "lock", None)):
             raise OptionError(
                 "not a synchronizer",
                 field="synchronizer",
-                expected='"auto", None, or an object with hold(keys, timeout)',
+                expected='"auto", None, or an object with lock(keys, timeout)',
                 got=repr(synchronizer),
             )
         if not capabilities(store).blocks:
@@ -100,7 +100,7 @@ class Synchronized(Forwarding):
             )
         super().__init__(store)
         self.synchronizer, self.timeout = synchronizer, timeout
-        self.inner = as_store(last_look(store))
+        self.inner = as_store(check_before_write(store))
 
     @property
     def _inside(self) -> Store:
@@ -116,11 +116,11 @@ class Synchronized(Forwarding):
         return f"synchronizer {self.synchronizer!r}" + (f", and {own}" if own else "")
 
     @contextmanager
-    def hold(self, keys: Sequence[str]) -> Iterator[Any]:
-        """See `storage.Hold`."""
+    def lock(self, keys: Sequence[str]) -> Iterator[Any]:
+        """See `storage.Lock`."""
         names = sorted(set(keys))
         with self._granted(names) as stack:
-            held = stack.enter_context(self.inner.hold(names)) if capabilities(self.inner).hold else self.inner
+            held = stack.enter_context(self.inner.lock(names)) if capabilities(self.inner).lock else self.inner
             yield stack.enter_context(LockedStore(self, held, names, self.timeout))
 
     def _writer(self, method: str, key: str, parts: Sequence[Part] | None = None) -> Store:
@@ -159,7 +159,7 @@ class Synchronized(Forwarding):
         start = time.monotonic()
         with ExitStack() as stack:
             try:
-                stack.enter_context(self.synchronizer.hold(keys, self.timeout))
+                stack.enter_context(self.synchronizer.lock(keys, self.timeout))
             except ReentrantLockError as error:  # of a synchronizer made of our queues
                 raise error.annotate(store=self.url, key=keys[0] if keys else None) from None
             except TimeoutError as error:
@@ -179,6 +179,6 @@ class Synchronized(Forwarding):
         return type(self), (self.store, self.synchronizer, self.timeout)
 
 
-def grouped(store: Store, can: Capabilities) -> AbstractContextManager[Any]:
+def write_batch(store: Store, can: Capabilities) -> AbstractContextManager[Any]:
     """The store, on which writes are acknowledged together where it can do that (`storage.WriteBatch`)."""
-    return store.grouped() if can.batch else nullcontext(store)
+    return store.write_batch() if can.batch else nullcontext(store)

@@ -86,17 +86,17 @@ class Recording(Forwarding):
         return self._inside.put_all(items)
 
     @contextmanager
-    def hold(self, keys: Sequence[str]) -> Iterator[Self]:
-        """See `storage.Hold`."""
-        self.calls.extend(Call("hold", key) for key in keys)
-        with super().hold(keys) as held:
+    def lock(self, keys: Sequence[str]) -> Iterator[Self]:
+        """See `storage.Lock`."""
+        self.calls.extend(Call("lock", key) for key in keys)
+        with super().lock(keys) as held:
             yield held
 
     @asynccontextmanager
-    async def hold_async(self, keys: Sequence[str]) -> AsyncIterator[Self]:
-        """See `storage.AsyncHold`."""
-        self.calls.extend(Call("hold", key) for key in keys)
-        async with super().hold_async(keys) as held:
+    async def lock_async(self, keys: Sequence[str]) -> AsyncIterator[Self]:
+        """See `storage.AsyncLock`."""
+        self.calls.extend(Call("lock", key) for key in keys)
+        async with super().lock_async(keys) as held:
             yield held
 
 

@@ -47,7 +47,7 @@ class Blocking:
 
     def __getattr__(self, name: str) -> Any:
         """The blocking form of `<name>_async`, if the store has that."""
-        if name == "hold" and capabilities(self.store).async_calls.hold:
+        if name == "lock" and capabilities(self.store).async_calls.lock:
             return self._hold
         method = getattr(self.store, f"{name}_async", None) if name in CALLS else None
         if method is None:
@@ -56,7 +56,7 @@ class Blocking:
 
     @contextmanager
     def _hold(self, keys: Sequence[str]) -> Iterator[Blocking]:
-        context = self.store.hold_async(keys)
+        context = self.store.lock_async(keys)
         held = self.run(context.__aenter__())
         try:
             yield Blocking(held, self.loop)

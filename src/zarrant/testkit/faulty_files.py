@@ -37,7 +37,20 @@ class FaultyLayer(FileLayer):
 
     STEPS = (
         *("open", "close", "read", "write", "copy", "truncate", "sync", "rename", "unlink", "mkdir", "rmdir"),
-        *("stat", "stat_target", "fstat", "set_mtime", "scan", "lock", "unlock", "link", "note", "set_note", "alone", "chmod"),
+        *(
+            "stat",
+            "stat_target",
+            "fstat",
+            "set_mtime",
+            "scan",
+            "lock",
+            "unlock",
+            "link",
+            "get_xattr",
+            "set_xattr",
+            "take_write_lease",
+            "chmod",
+        ),
         "set_direct",
     )
 

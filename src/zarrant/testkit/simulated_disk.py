@@ -289,22 +289,22 @@ class SimulatedLayer(FileLayer):
                 raise _error(errno.EEXIST, target)
             self.system.do(Step("link", folder, name, self._find(source)))
 
-    def note(self, fd: int) -> bytes | None:
+    def get_xattr(self, fd: int) -> bytes | None:
         with self.system.gate:
             return self.system.disk.notes.get(self._node(fd))
 
-    def set_note(self, fd: int, data: bytes) -> None:
+    def set_xattr(self, fd: int, data: bytes) -> None:
         with self.system.gate:
-            self.system.do(Step("note", self._node(fd), data=data))
+            self.system.do(Step("get_xattr", self._node(fd), data=data))
 
-    def alone(self, fd: int) -> bool:
+    def take_write_lease(self, fd: int) -> bool:
         with self.system.gate:
             return list(self.system.opened.values()).count(self._node(fd)) == 1
 
-    def unlease(self, fd: int) -> None:
+    def end_write_lease(self, fd: int) -> None:
         self._node(fd)
 
-    begin_sync = unlease
+    begin_sync = end_write_lease
 
     def write_out(self, fd: int) -> None:
         """As the data of a file that are on disk before its new name is: nothing but that name leads to them."""

@@ -260,11 +260,11 @@ class StoreSuite:
         check_equal(content(store.get("n")), b"160", "compare and swap loses nothing")
 
     def test_hold_loses_nothing(self, store: Any) -> None:
-        needs(store, "hold")
+        needs(store, "lock")
 
         def increment() -> None:
             for i in range(40):
-                with store.hold(["n/a", "n/b"] if i % 2 else ["n/b", "n/a"]) as held:
+                with store.lock(["n/a", "n/b"] if i % 2 else ["n/b", "n/a"]) as held:
                     for key in ("n/a", "n/b"):
                         count = int(content(held.get(key)) or b"0")
                         held.put(key, [b"-1 half done"])
@@ -274,8 +274,8 @@ class StoreSuite:
         check_equal([content(store.get(key)) for key in ("n/a", "n/b")], [b"160", b"160"], "hold loses nothing")
 
     def test_held_store_does_everything(self, store: Any) -> None:
-        needs(store, "hold", "put_if", "splice", "list")
-        with store.hold(["a", "b", "a"]) as held:
+        needs(store, "lock", "put_if", "splice", "list")
+        with store.lock(["a", "b", "a"]) as held:
             version = held.put_if("a", [b"abc"], None)
             version = held.splice("a", [ByteRange(1, 2), b"!"], version)
             check_equal(content(store.get("a")), b"bc!", "held store does everything")
@@ -286,20 +286,20 @@ class StoreSuite:
             held.erase_if("a", version)
             held.put("b", [b"2"])
             check_equal(list(held.list_prefix("")), ["b", "other/key"], "held store does everything")
-            with held.hold(["b"]) as inner:
+            with held.lock(["b"]) as inner:
                 inner.put("b", [b"3"])
-            with raises(OptionError, "`hold` of a key that is not held"), held.hold(["c"]):
+            with raises(OptionError, "`lock` of a key that is not held"), held.lock(["c"]):
                 pass
         check_equal(list(store.list_prefix("")), ["b", "other/key"], "held store does everything")
         check_equal(content(store.get("b")), b"3", "held store does everything")
 
     def test_hold_that_fails(self, store: Any) -> None:
-        needs(store, "hold")
-        with raises(FileNotFoundError, "a block that fails"), store.hold(["a", "b"]) as held:
+        needs(store, "lock")
+        with raises(FileNotFoundError, "a block that fails"), store.lock(["a", "b"]) as held:
             held.put("a", [b"1"])
             raise FileNotFoundError("mine")
         store.put("a", [b"2"])
-        with store.hold(["b", "a"]):
+        with store.lock(["b", "a"]):
             pass
         check_equal(content(store.get("a")), b"2", "hold that fails")
 

@@ -20,7 +20,7 @@ from zarrant.nodes.show import codec_names
 from zarrant.nodes.unreadable import UnreadableNode
 from zarrant.stores.local.direct_io import tried
 from zarrant.stores.local.store import FilesystemStore
-from zarrant.stores.local.temp_files import Naming
+from zarrant.stores.local.temp_files import annotate_errors
 from zarrant.stores.resolve import resolve_store
 
 
@@ -124,7 +124,7 @@ def guard(address: str | os.PathLike[str]) -> str:
 def direct_io(address: str | os.PathLike[str]) -> str:
     """What `direct_io` would do at a path, in words, as one file that is there shows; OptionError as `guard`."""
     store = _directory(address)
-    with Naming("try direct I/O", store.url, None):
+    with annotate_errors("try direct I/O", store.url, None):
         return tried(store.files, store.root)
 
 

@@ -14,13 +14,13 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from zarrant.locking.file_locks import MARK, SUFFIX
+from zarrant.locking.file_locks import CREATED_HEADER, SUFFIX
 from zarrant.stores.local.file_reuse import PREVIOUS
-from zarrant.stores.local.objects import NEW
+from zarrant.stores.local.objects import TEMP_INFIX
 from zarrant.stores.local.store import FilesystemStore
-from zarrant.stores.local.temp_files import Naming
+from zarrant.stores.local.temp_files import annotate_errors
 
-_KIND = re.compile(rf"(?P<owner>.+?)(?P<draft>{re.escape(NEW)}(?P<own>[0-9a-f]*))?{re.escape(SUFFIX)}")
+_KIND = re.compile(rf"(?P<owner>.+?)(?P<draft>{re.escape(TEMP_INFIX)}(?P<own>[0-9a-f]*))?{re.escape(SUFFIX)}")
 _FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
@@ -41,7 +41,7 @@ def leftovers(store: FilesystemStore, prefix: str, but: Collection[str] = ()) ->
     for directory in directories:
         if directory in but:
             continue
-        with Naming("list", store.url, directory or None):
+        with annotate_errors("list", store.url, directory or None):
             try:
                 entries = store.files.scan(f"{store.root}/{directory}".rstrip("/"))
             except (FileNotFoundError, NotADirectoryError):
@@ -73,7 +73,7 @@ def _look(store: FilesystemStore, directory: str, name: str, found: re.Match[str
             return Leftover(directory + name, key, True, True, "what an update replaced a moment ago, or before it was killed")
         if draft:
             return Leftover(directory + name, key, True, True, "a draft of a writer that was killed")
-        if start == MARK:
+        if start == CREATED_HEADER:
             return Leftover(directory + name, key, False, False, 'a lock of locking="lockfile": of use if its holder still runs')
         told = f", with {size} bytes of a value that was never published" if size else ""
         return Leftover(directory + name, key, False, True, f"a lock that nobody holds{told}")
@@ -95,7 +95,7 @@ def _try_lock(store: FilesystemStore, path: str) -> Iterator[tuple[bool, int, by
     try:
         state = files.fstat(fd)
         taken = stat.S_ISREG(state.st_mode) and files.lock(fd)
-        start = memoryview(bytearray(len(MARK)))
+        start = memoryview(bytearray(len(CREATED_HEADER)))
         count = files.read_full(fd, start, 0) if taken else 0
         yield taken and _same(store, path, state), files.fstat(fd).st_size, bytes(start[:count])
     finally:
@@ -113,7 +113,7 @@ def _same(store: FilesystemStore, path: str, state: os.stat_result) -> bool:
 
 def remove(store: FilesystemStore, leftover: Leftover) -> None:
     """Remove a leftover under the lock of its object; the lock file goes with the lock."""
-    with store.hold([leftover.key]):
+    with store.lock([leftover.key]):
         if leftover.draft:
             try:
                 store.files.unlink(f"{store.root}/{leftover.name}")

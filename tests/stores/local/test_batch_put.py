@@ -125,14 +125,14 @@ def test_a_store_that_cannot_be_asked_whether_it_syncs(tmp_path: Path, layer: La
 def test_nobody_waits_with_others_in_hand(store: FilesystemStore, layer: Layer) -> None:
     other = FilesystemStore(store.root)
     order = []
-    with other.hold(["c/1"]) as held:
+    with other.lock(["c/1"]) as held:
         done = threading.Thread(target=lambda: order.append(put_new(store)))
         done.start()
         deadline = time.monotonic() + 20
         while ("rename", "4") not in layer.calls and time.monotonic() < deadline:
             time.sleep(0.001)
         assert ("rename", "4") in layer.calls
-        with other.with_options(lock_timeout=10).hold(["c/0", "c/2", "c/3", "c/4"]):
+        with other.with_options(lock_timeout=10).lock(["c/0", "c/2", "c/3", "c/4"]):
             pass  # they are free again
         assert ("rename", "1") not in layer.calls
         held.put("c/1", [b"theirs"])
@@ -143,7 +143,7 @@ def test_nobody_waits_with_others_in_hand(store: FilesystemStore, layer: Layer) 
 
 def test_a_lock_that_nobody_gives_back(store: FilesystemStore) -> None:
     outcomes: list[Any] = []
-    with FilesystemStore(store.root).hold(["c/1"]):
+    with FilesystemStore(store.root).lock(["c/1"]):
         together(lambda: outcomes.extend(put_new(store.with_options(lock_timeout=0.05))))
     assert [isinstance(outcome, LockTimeout) for outcome in outcomes] == [False, True, False, False, False]
     assert outcomes[1].key == "c/1"
@@ -184,7 +184,7 @@ def test_under_other_options(store: FilesystemStore, options: dict[str, Any]) ->
 
 
 def test_inside_a_hold(store: FilesystemStore) -> None:
-    with store.hold(KEYS[:3]) as held:
+    with store.lock(KEYS[:3]) as held:
         assert not any(isinstance(outcome, Exception) for outcome in put_new(held))
     assert {content(store.get(key)) for key in KEYS} == {NEW}
 
@@ -229,9 +229,9 @@ def test_threads_share_the_descriptors(tmp_path: Path) -> None:
     threads = 8
     works = [lambda n=n: put_new(store, [f"{n}/{i}" for i in range(100)]) for n in range(threads)]
     together(*works)
-    assert 64 < layer.most <= batch_put.MOST_OF_ALL + threads
+    assert 64 < layer.most <= batch_put.MAX_OBJECTS_IN_FLIGHT + threads
     assert all(content(store.get(f"{n}/{i}")) == NEW for n in range(threads) for i in range(100))
-    assert batch_put._room.left == batch_put.MOST_OF_ALL
+    assert batch_put._allowance.left == batch_put.MAX_OBJECTS_IN_FLIGHT
 
 
 class Slow(FileLayer):
@@ -258,13 +258,13 @@ def by_two_threads(path: Path, seconds: float) -> int:
 
 def test_one_thread_at_a_time_stores_small_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert by_two_threads(tmp_path / "slow", 0.005) > 5  # nobody waits for 0.2 s
-    monkeypatch.setattr(batch_put, "TURN", 60.0)
+    monkeypatch.setattr(batch_put, "TURN_TIMEOUT_S", 60.0)
     assert by_two_threads(tmp_path / "fast", 0.0001) == 1
 
 
 def test_who_holds_an_object_does_not_wait_for_who_waits_for_it(tmp_path: Path) -> None:
     store = FilesystemStore(tmp_path)
-    with store.hold(KEYS) as held:
+    with store.lock(KEYS) as held:
         other = threading.Thread(target=put_new, args=(store,))
         other.start()
         time.sleep(0.05)

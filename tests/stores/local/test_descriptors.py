@@ -147,7 +147,7 @@ def test_an_open_waits_for_a_descriptor_and_not_for_ever(tmp_path: Path, monkeyp
         with pytest.raises(StoreError) as caught:
             store.get("k")
         assert (caught.value.errno, caught.value.key) == (errno.EMFILE, "k")
-        assert len(syscalls.PAUSES_S) <= len(waited) <= 2 * (descriptors.TRIES + 1) * len(syscalls.PAUSES_S)
+        assert len(syscalls.PAUSES_S) <= len(waited) <= 2 * (descriptors.MAX_TRIES + 1) * len(syscalls.PAUSES_S)
     for fd in kept:
         os.close(fd)
 

@@ -97,7 +97,7 @@ class Layer(FileLayer):
 def told(monkeypatch: pytest.MonkeyPatch) -> set[int]:
     """What was logged in other tests counts for nothing here."""
     devices: set[int] = set()
-    monkeypatch.setattr(direct_io, "_told", devices)
+    monkeypatch.setattr(direct_io, "_logged_devices", devices)
     return devices
 
 
@@ -373,7 +373,7 @@ def test_the_option_in_all_its_places(tmp_path: Path) -> None:
     assert zarrant.open_array(FilesystemStore(tmp_path / "a", direct_io=True)).store.direct_io
     group = zarrant.create_group(tmp_path / "g", config={"direct_io": True})
     assert group.create_array("b", **options).store.direct_io
-    with a.store.hold(["c/0"]) as held:
+    with a.store.lock(["c/0"]) as held:
         assert held.direct_io
         held.put("c/0", [bytes(10_000)])
     assert content(a.store.get("c/0")) == bytes(10_000)

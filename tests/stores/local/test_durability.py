@@ -45,7 +45,7 @@ class Dropping(SimulatedLayer):
 def attach(system: SimulatedDisk, drop: int | None = None, **options: Any) -> FilesystemStore:
     root = f"/durable/{next(roots)}"
     store = FilesystemStore(root, layer=Dropping(system, root, drop), **options)
-    store.ledger.probed = True  # not counted
+    store.unsynced_paths.probed = True  # not counted
     return store
 
 
@@ -81,14 +81,14 @@ def splice(store: FilesystemStore) -> None:
     store.splice("a/b/k", [ByteRange(0, 3), b"-", ByteRange(3)], store.get("a/b/k").version)
 
 
-def hold(store: FilesystemStore) -> None:
-    with store.hold(["a/b/k", "a/c"]) as held:
+def lock(store: FilesystemStore) -> None:
+    with store.lock(["a/b/k", "a/c"]) as held:
         held.put("a/c", [NEW])
         held.put("a/b/k", [NEW])
 
 
-def grouped(store: FilesystemStore) -> None:
-    with store.grouped() as inside:
+def write_batch(store: FilesystemStore) -> None:
+    with store.write_batch() as inside:
         inside.put("a/b/k", [NEW])
         inside.put("x/y/z", [NEW])
         inside.put("a/b/l", [NEW])
@@ -96,9 +96,9 @@ def grouped(store: FilesystemStore) -> None:
 
 
 def grouped_in_a_hold(store: FilesystemStore) -> None:
-    with store.hold(["a/b/k"]) as held, held.grouped() as inside:
+    with store.lock(["a/b/k"]) as held, held.write_batch() as inside:
         inside.put("a/c", [NEW])
-        with inside.hold(["a/b/k"]) as again:
+        with inside.lock(["a/b/k"]) as again:
             again.put("a/b/k", [NEW])
 
 
@@ -136,8 +136,8 @@ CALLS: dict[Callable[[FilesystemStore], None], dict[str, bytes]] = {
     put: {"a/b/k": NEW},
     put_if: {"a/b/k": NEW},
     splice: {"a/b/k": OLD[:3] + b"-" + OLD[3:]},
-    hold: {"a/b/k": NEW, "a/c": NEW},
-    grouped: {"a/b/k": NEW, "x/y/z": NEW},
+    lock: {"a/b/k": NEW, "a/c": NEW},
+    write_batch: {"a/b/k": NEW, "x/y/z": NEW},
     grouped_in_a_hold: {"a/b/k": NEW, "a/c": NEW},
     put_all: {"a/b/k": NEW, "a/c": NEW, "x/y/z": NEW},
     erase: {},
@@ -177,7 +177,7 @@ def test_what_returned_outlives_a_loss_of_power(call: Callable[[FilesystemStore]
 def test_each_sync_is_needed(call: Callable[[FilesystemStore], None]) -> None:
     """Of threads that sync one directory at once, one would do."""
     for drop in range(run(call)):
-        if (call is put_where_directories_were and drop < 2) or (call is grouped and drop == 2):
+        if (call is put_where_directories_were and drop < 2) or (call is write_batch and drop == 2):
             continue  # what the first erasing synced, the put syncs again; what was erased again needs no data
         with pytest.raises(AssertionError):
             run(call, drop)
@@ -199,7 +199,7 @@ def test_the_calls_of_one_durable_put(tmp_path: Path, monkeypatch: pytest.Monkey
     ]  # fmt: skip
     # Directories are looked at once a second: whether they are links, and who may write there.
     monkeypatch.setattr("zarrant.stores.local.links.TRUSTED_S", 600)
-    monkeypatch.setattr("zarrant.locking.file_locks._LOOK_AGAIN", 600)
+    monkeypatch.setattr("zarrant.locking.file_locks._DIRECTORY_MODE_S", 600)
     time.sleep(1.1)
     store.put("a/b/k", [NEW])
     layer.calls.clear()
@@ -253,7 +253,7 @@ def test_sync_is_for_every_store_of_the_root_and_of_every_thread() -> None:
     store = attach(system)
     other = store.with_options(lock_timeout=1)
     together(*(lambda i=i: (store if i % 2 else other).put(f"d/{i}", [NEW]) for i in range(8)))
-    with store.hold(["e"]) as held:
+    with store.lock(["e"]) as held:
         held.put("e", [NEW])
         held.sync()
         assert "e" in objects(after_power_loss(system, len(system.journal), False))
@@ -292,10 +292,10 @@ def test_a_sync_that_was_broken_off_is_done_again(at: int, monkeypatch: pytest.M
         try:
             store.sync()
         except KeyboardInterrupt:
-            assert store.ledger.state.count == 3
+            assert store.unsynced_paths.state.count == 3
         else:
             assert at >= 5
-    assert store.ledger.state.busy == []
+    assert store.unsynced_paths.state.busy == []
     store.sync()
     assert objects(after_power_loss(system, len(system.journal), False)) == {"a/k": NEW, "a/l": NEW, "m": NEW}
 
@@ -305,11 +305,11 @@ def test_what_is_kept_for_sync_is_bounded(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(unsynced, "MAX_KEPT", 10)
     system = SimulatedDisk()
     store = attach(system)
-    state = store.ledger.state
+    state = store.unsynced_paths.state
     for i in range(35):
         store.put(f"d{i}/k", [NEW])
         assert sum(map(len, state.written.values())) == state.count < 10
-        assert len(state.trusted) <= 21
+        assert len(state.known_durable) <= 21
     assert store.files.count == 0
     assert objects(after_power_loss(system, len(system.journal), False)) == {}
     store.sync()
@@ -356,7 +356,7 @@ def test_what_is_not_known_by_name_is_synced_too(how: str, whole: bool, monkeypa
 
 
 def test_many_objects_are_synced_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_EACH", 4)
+    monkeypatch.setattr(module, "MAX_SYNCED_ONE_BY_ONE", 4)
     system = SimulatedDisk()
     store = attach(system)
     for i in range(6):
@@ -605,7 +605,7 @@ def test_data_go_to_the_device_before_they_replace_what_may_be_on_disk(
     store.erase("d/k")
     store.put("d/k", [OLD])
     assert layer.counted() == after_erasing
-    with store.hold(["d/k"]) as held:
+    with store.lock(["d/k"]) as held:
         held.put("d/k", [NEW])
     assert layer.counted() == replacing
     store.erase_prefix("d/")
@@ -683,7 +683,7 @@ def test_a_failed_sync_of_data_leaves_the_old_object(tmp_path: Path, number: int
     store = FilesystemStore(tmp_path, layer=layer, durability="fsync")
 
     def held() -> None:
-        with store.hold(["d/k"]) as inside:
+        with store.lock(["d/k"]) as inside:
             inside.put("d/k", [NEW])
 
     calls: list[Callable[[], object]] = [
@@ -742,48 +742,48 @@ def test_a_group_syncs_each_directory_once(tmp_path: Path) -> None:
     store = FilesystemStore(tmp_path, layer=layer, locking="os", durability="fsync")
     store.put("zarr.json", [OLD])
     layer.calls.clear()
-    with store.grouped() as inside:
+    with store.write_batch() as inside:
         for i in range(8):
             inside.put(f"c/{i % 2}/{i}", [NEW])
             assert content(store.get(f"c/{i % 2}/{i}")) == NEW  # visible at once
         assert [name for name in layer.calls if name in ("sync", "rename")] == ["sync", "rename"] * 8
     assert [name for name in layer.calls if name in ("sync", "rename")][16:] == ["sync"] * 4  # c/0, c/1, c, the root
     layer.calls.clear()
-    with store.grouped() as inside, inside.grouped() as same:
+    with store.write_batch() as inside, inside.write_batch() as same:
         together(*(lambda i=i: same.put(f"c/0/{i}", [OLD]) for i in range(8)))
     assert layer.calls.count("sync") == 9
     for durability in ("fsync", "rename"):
         layer.calls.clear()
-        with store.with_options(durability=durability).grouped() as inside:
+        with store.with_options(durability=durability).write_batch() as inside:
             assert content(inside.get("c/0/1")) == OLD
             if durability == "rename":
                 inside.put("c/0/1", [NEW])
         assert "sync" not in layer.calls
 
 
-@pytest.mark.parametrize("settle", ["settle", "sync"])
-def test_what_a_group_wrote_is_not_on_disk_before_it_is_settled(settle: str) -> None:
+@pytest.mark.parametrize("commit", ["commit", "sync"])
+def test_what_a_group_wrote_is_not_on_disk_before_it_is_committed(commit: str) -> None:
     system = SimulatedDisk()
     store = attach(system, durability="fsync")
 
     def left() -> dict[str, bytes]:
         return objects(after_power_loss(system, len(system.journal), False))
 
-    with store.grouped() as inside:
+    with store.write_batch() as inside:
         inside.put("d/k", [NEW])
         assert left() == {}
-        getattr(inside, settle)()
+        getattr(inside, commit)()
         assert left() == {"d/k": NEW}
         inside.put("d/l", [NEW])
         assert left() == {"d/k": NEW}
     assert left() == {"d/k": NEW, "d/l": NEW}
-    store.settle()
+    store.commit()
 
 
 def test_a_group_that_was_broken_off_lasts_from_the_next_sync_on() -> None:
     system = SimulatedDisk()
     store = attach(system, durability="fsync")
-    with pytest.raises(KeyboardInterrupt), store.grouped() as inside:
+    with pytest.raises(KeyboardInterrupt), store.write_batch() as inside:
         inside.put("d/k", [NEW])
         raise KeyboardInterrupt
     assert objects(after_power_loss(system, len(system.journal), False)) == {}
@@ -792,10 +792,10 @@ def test_a_group_that_was_broken_off_lasts_from_the_next_sync_on() -> None:
 
 
 def test_a_group_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST", 10)
+    monkeypatch.setattr(module, "MAX_BATCH_PATHS", 10)
     system = SimulatedDisk()
     store = attach(system, durability="fsync")
-    with store.grouped() as inside:
+    with store.write_batch() as inside:
         for i in range(35):
             inside.put(f"d/{i}", [NEW])
             assert inside.group is not None
@@ -810,12 +810,12 @@ def test_a_failed_sync_of_a_group_is_told_at_its_end(tmp_path: Path) -> None:
     store = FilesystemStore(tmp_path, layer=layer, durability="fsync")
     store.put("d/k", [OLD])
     for middle in (False, True):
-        with pytest.raises(StoreError, match="cannot sync: Input/output") as caught, store.grouped() as inside:
+        with pytest.raises(StoreError, match="cannot sync: Input/output") as caught, store.write_batch() as inside:
             inside.put("d/k", [NEW])
             layer.what = "directory"
             if middle:
                 with pytest.raises(StoreError):
-                    inside.settle()
+                    inside.commit()
             layer.what = "nothing" if middle else "directory"
         assert (caught.value.errno, caught.value.store, caught.value.key) == (errno.EIO, store.url, "d/k")
         layer.what = "nothing"
@@ -829,7 +829,7 @@ def test_a_failed_write_of_a_group_leaves_the_others(tmp_path: Path) -> None:
     FilesystemStore(tmp_path).put("d/k", [OLD])
     layer = Failing("file")
     store = FilesystemStore(tmp_path, layer=layer, durability="fsync")
-    with store.grouped() as inside:
+    with store.write_batch() as inside:
         with pytest.raises(StoreError) as caught:
             inside.put("d/k", [NEW])
         assert (caught.value.key, caught.value.errno) == ("d/k", errno.EIO)
@@ -842,16 +842,16 @@ def test_a_group_keeps_other_writers_out(tmp_path: Path) -> None:
     """Locks are those of single writes: one at a time, given back before the block ends, waited for until the deadline."""
     store = FilesystemStore(tmp_path, durability="fsync", lock_timeout=0.05)
     other = FilesystemStore(tmp_path, layer=FileLayer(), lock_timeout=0.05)
-    with store.grouped() as inside:
+    with store.write_batch() as inside:
         inside.put("d/k", [OLD])
-        with other.hold(["d/k", "d/l"]) as held:
+        with other.lock(["d/k", "d/l"]) as held:
             held.put("d/k", [NEW])
             with pytest.raises(LockTimeout) as caught:
                 together(lambda: inside.put("d/l", [NEW]))
             assert caught.value.key == "d/l"
         with pytest.raises(VersionChangedError):
             inside.put_if("d/k", [OLD], None)
-    with store.hold(["d/k"]) as held, held.grouped() as inside:
+    with store.lock(["d/k"]) as held, held.write_batch() as inside:
         inside.put("d/k", [OLD])
         with pytest.raises(LockTimeout):
             together(lambda: other.put("d/k", [NEW]))

@@ -52,8 +52,8 @@ def works(root: Path) -> bool:
     files = FileLayer()
     fd = os.open(path, os.O_RDWR)
     try:
-        files.set_note(fd, b"note")
-        return files.alone(fd) and files.kind(os.fstat(fd).st_dev) != ""
+        files.set_xattr(fd, b"get_xattr")
+        return files.take_write_lease(fd) and files.kind(os.fstat(fd).st_dev) != ""
     except OSError:
         return False
     finally:
@@ -343,7 +343,7 @@ def test_a_range_outside_of_the_object_is_refused_as_ever(root: Path) -> None:
 def test_a_hold_reuses_files(root: Path) -> None:
     layer = Adoptions()
     store = prepared(root, layer)
-    with store.hold([KEY]) as held:
+    with store.lock([KEY]) as held:
         for turn in range(3):
             update(held, turn, b"held")
     assert layer.count == 3
@@ -464,7 +464,7 @@ class Refusing(Adoptions):
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.EIO, errno.ENOSPC])
-@pytest.mark.parametrize("name", ["link", "note", "set_note", "alone", "rename"])
+@pytest.mark.parametrize("name", ["link", "get_xattr", "set_xattr", "take_write_lease", "rename"])
 def test_what_only_reuse_need_costs_only_speed(root: Path, name: str, number: int) -> None:
     prepared(root)
     layer, before = Refusing(name, number), descriptors()
@@ -672,7 +672,7 @@ def test_a_previous_file_goes_by_itself(root: Path, monkeypatch: pytest.MonkeyPa
 def test_a_previous_file_in_use_stays(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = prepared(root)
     monkeypatch.setattr(file_reuse, "LOCK_TIMEOUT_S", 0.01)
-    with reusing(root).hold([KEY]):
+    with reusing(root).lock([KEY]):
         file_reuse.remove_all()
         assert previous(root).exists()
     file_reuse.remove_all()
@@ -871,7 +871,7 @@ def test_a_process_without_it_leaves_nothing_that_misleads(root: Path, change: s
         if change == "erase":
             store.erase(KEY)
         store.put(KEY, [expected])
-    assert not {"note", "set_note", "alone", "link"} & set(layer.calls)
+    assert not {"get_xattr", "set_xattr", "take_write_lease", "link"} & set(layer.calls)
     assert (root / KEY).read_bytes() == expected
     adoptions = Adoptions()
     update(reusing(root, layer=adoptions), 900, b"with")

@@ -44,7 +44,7 @@ OPERATIONS: dict[str, Callable[[FilesystemStore], Any]] = {
     "put_if": lambda store: store.put_if("l/new", [b"new"], None),
     "erase": lambda store: store.erase("l/k"),
     "erase_if": lambda store: store.erase_if("l/k", None),
-    "hold": lambda store: store.hold(["l/k"]).__enter__(),
+    "lock": lambda store: store.lock(["l/k"]).__enter__(),
     "list_dir": lambda store: store.list_dir("l/"),
     "list_prefix": lambda store: list(store.list_prefix("l/")),
     "list all": lambda store: list(store.list_prefix("")),
@@ -84,7 +84,7 @@ def entered_by_all(store: FilesystemStore, target: Path, old: bytes) -> None:
     version = store.put("l/k", [b"1"])
     store.put_if("l/k", [b"2"], version)
     store.put("l/m/n", [b"3"])
-    with store.hold(["l/k"]) as held:
+    with store.lock(["l/k"]) as held:
         held.put("l/k", [b"4"])
     assert ((target / "k").read_bytes(), (target / "m/n").read_bytes()) == (b"4", b"3")
     store.erase_prefix("l/m/")
@@ -103,7 +103,7 @@ def test_files_are_read_wherever_their_links_lead(root: Path, follow: Any) -> No
     blob = store.get("d/l")
     assert content(blob) == b"outside"
     assert content(store.get_ranges("d/l", [zarrant.storage.ByteRange(3, 4)], blob.version)) == b"side"
-    assert store.steady("d/l", blob.version)
+    assert store.is_unchanged("d/l", blob.version)
     assert store.list_dir("d/") == (["d/k", "d/l"], [])
 
 
@@ -124,12 +124,12 @@ WRITES: dict[str, Callable[[FilesystemStore, Any], Any]] = {
     "put_if": lambda store, version: store.put_if("d/l", [b"new"], version),
     "splice": lambda store, version: store.splice("d/l", [b"ne", b"w"], version),
     "put_all": lambda store, version: store.put_all([("d/l", [b"new"]), ("d/x", [b"new"])]),
-    "hold": lambda store, version: held_put(store),
+    "lock": lambda store, version: held_put(store),
 }
 
 
 def held_put(store: FilesystemStore) -> None:
-    with store.hold(["d/l"]) as held:
+    with store.lock(["d/l"]) as held:
         held.put("d/l", [b"new"])
 
 

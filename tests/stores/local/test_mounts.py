@@ -131,7 +131,7 @@ def test_auto_chooses_by_type(tmp_path: Path, kind: str, lock: type[FileLock]) -
     assert "to be probed by the first write" in store.guard
     assert (kind or "unknown file system") in store.guard
     deadline = time.monotonic() + 5
-    taken = store._take(f"{tmp_path}/k", deadline)
+    taken = store._lock_path(f"{tmp_path}/k", deadline)
     assert type(taken) is lock
     taken.release()
     store.put("k", [b"1"])

@@ -178,7 +178,7 @@ def test_reserved_names(store: FilesystemStore, key: str) -> None:
     ):
         with pytest.raises(OptionError, match="reserved"):
             call()
-    with pytest.raises(OptionError, match="reserved"), store.hold(["a", key]):
+    with pytest.raises(OptionError, match="reserved"), store.lock(["a", key]):
         pass
 
 
@@ -351,11 +351,11 @@ def test_a_lock_file_that_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
     store.put("k", [b"old"])
     KINDS[kind](Path("k.__lock"))
 
-    def hold() -> None:
-        with store.hold(["k"]):
+    def lock() -> None:
+        with store.lock(["k"]):
             pass
 
-    for call in (lambda: store.put("k", [b"1"]), lambda: store.erase("k"), hold):
+    for call in (lambda: store.put("k", [b"1"]), lambda: store.erase("k"), lock):
         with pytest.raises(StoreError) as caught:
             call()
         assert (type(caught.value), caught.value.key) == (StoreError, "k")
@@ -365,11 +365,11 @@ def test_a_lock_file_that_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("kind", ["a FIFO", "a symbolic link", "symbolic", "a socket"])
-def test_a_leftover_draft_that_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_a_leftover_temp_file_that_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.chdir(tmp_path)
     store = FilesystemStore(tmp_path)
     KINDS[kind](Path("k.__new.__lock"))
-    with store.hold(["k"]) as held:
+    with store.lock(["k"]) as held:
         held.put("k", [b"1"])
     assert content(store.get("k")) == b"1"
     assert litter(tmp_path) == []
@@ -389,7 +389,7 @@ def test_stale_files(tmp_path: Path, store: FilesystemStore, left: bytes, draft:
             (tmp_path / "k.__new.__lock").write_bytes(draft)
 
     def held(key: str, parts: list[bytes]) -> None:
-        with store.hold([key]) as inside:
+        with store.lock([key]) as inside:
             inside.put(key, parts)
 
     for put in (store.put, lambda key, parts: store.put_if(key, parts, store.get(key).version), held):
@@ -460,7 +460,7 @@ def test_a_failed_write_changes_nothing(tmp_path: Path, what: str, number: int, 
     store = FilesystemStore(tmp_path, layer=Failing(what, number))
 
     def held() -> None:
-        with store.hold(["c/0"]) as inside:
+        with store.lock(["c/0"]) as inside:
             inside.put("c/0", [b"new"])
 
     calls: list[Callable[[], object]] = [
@@ -548,7 +548,7 @@ def test_timeouts_name_key_path_and_wait(tmp_path: Path) -> None:
     first, second = FilesystemStore(tmp_path), FilesystemStore(tmp_path, lock_timeout=0.05)
     other = os.open(tmp_path / "c.__lock", os.O_RDWR | os.O_CREAT)
     assert FileLayer().lock(other)
-    with first.hold(["a", "b"]):
+    with first.lock(["a", "b"]):
         for call in (
             lambda: second.put("b", [b"1"]),
             lambda: second.put_if("b", [b"1"], None),
@@ -564,14 +564,14 @@ def test_timeouts_name_key_path_and_wait(tmp_path: Path) -> None:
             assert "waited" in str(caught.value)
             assert caught.value.retryable
         with pytest.raises(LockTimeout) as caught:
-            together(lambda: second.hold(["aa", "b", "z"]).__enter__())
+            together(lambda: second.lock(["aa", "b", "z"]).__enter__())
         assert caught.value.key == "b"
-    with pytest.raises(LockTimeout) as caught, second.hold(["a", "c", "z"]):
+    with pytest.raises(LockTimeout) as caught, second.lock(["a", "c", "z"]):
         pass
     assert caught.value.key == "c"
     os.close(other)
     assert litter(tmp_path) == ["c.__lock"]
-    with second.hold(["a", "b", "c", "z"]):
+    with second.lock(["a", "b", "c", "z"]):
         assert litter(tmp_path) == [f"{key}.__lock" for key in ("a", "b", "c", "z")]
     assert litter(tmp_path) == []
 
@@ -580,15 +580,15 @@ def test_two_spellings_of_a_root_exclude_each_other(tmp_path: Path) -> None:
     """Threads of one process do not rely on their queue: lock files of one process exclude each other too."""
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
-    with FilesystemStore(tmp_path / "real").hold(["a"]), pytest.raises(LockTimeout):
+    with FilesystemStore(tmp_path / "real").lock(["a"]), pytest.raises(LockTimeout):
         FilesystemStore(tmp_path / "link", lock_timeout=0).put("a", [b"1"])
 
 
-def test_a_hold_outlives_its_writes(tmp_path: Path) -> None:
+def test_a_lock_outlives_its_writes(tmp_path: Path) -> None:
     """Nobody gets in between two writes of one hold."""
     (tmp_path / "link").symlink_to(".")
     other = FilesystemStore(tmp_path / "link", lock_timeout=0)
-    with FilesystemStore(tmp_path).hold(["a"]) as held:
+    with FilesystemStore(tmp_path).lock(["a"]) as held:
         for step in (
             lambda: held.put("a", [b"1"]),
             lambda: held.put("a", [b"2"]),
@@ -603,7 +603,7 @@ def test_a_hold_outlives_its_writes(tmp_path: Path) -> None:
 
 
 def test_a_hold_that_ended_writes_no_more(store: FilesystemStore) -> None:
-    with store.hold(["a"]) as held:
+    with store.lock(["a"]) as held:
         held.put("a", [b"1"])
     for call in (lambda: held.put("a", [b"2"]), lambda: held.erase("a")):
         with pytest.raises(StoreError, match="not held"):
@@ -613,7 +613,7 @@ def test_a_hold_that_ended_writes_no_more(store: FilesystemStore) -> None:
 
 def test_a_lock_file_taken_away_is_noticed(tmp_path: Path, store: FilesystemStore) -> None:
     store.put("a", [b"0"])
-    with store.hold(["a"]) as held:
+    with store.lock(["a"]) as held:
         (tmp_path / "a.__lock").rename(tmp_path / "elsewhere")
         (tmp_path / "a.__lock").write_bytes(b"of somebody else")
         with pytest.raises(StoreError, match="must not be removed") as caught:
@@ -633,7 +633,7 @@ def test_a_lock_file_taken_away_during_a_write(tmp_path: Path, held: bool) -> No
     store = FilesystemStore(tmp_path, layer=FaultyLayer(fault))
     with pytest.raises(StoreError, match="must not be removed"):
         if held:
-            with store.hold(["a"]) as inside:
+            with store.lock(["a"]) as inside:
                 inside.put("a", [b"1"])
         else:
             store.put("a", [b"1"])
@@ -642,7 +642,7 @@ def test_a_lock_file_taken_away_during_a_write(tmp_path: Path, held: bool) -> No
 
 
 @pytest.mark.parametrize("held", [False, True])
-def test_the_draft_of_the_next_holder_is_left_alone(tmp_path: Path, held: bool) -> None:
+def test_the_temp_file_of_the_next_holder_is_left_alone(tmp_path: Path, held: bool) -> None:
     """Where somebody removed our lock file, another writer may be busy under the same names by now."""
 
     def fault(index: int, name: str) -> None:
@@ -655,7 +655,7 @@ def test_the_draft_of_the_next_holder_is_left_alone(tmp_path: Path, held: bool) 
     store = FilesystemStore(tmp_path, layer=FaultyLayer(fault))
     with pytest.raises(StoreError, match="must not be removed"):
         if held:
-            with store.hold(["a"]) as inside:
+            with store.lock(["a"]) as inside:
                 inside.put("a", [b"1"])
         else:
             store.put("a", [b"1"])
@@ -664,11 +664,11 @@ def test_the_draft_of_the_next_holder_is_left_alone(tmp_path: Path, held: bool) 
 
 
 def test_threads_sharing_a_hold(store: FilesystemStore) -> None:
-    with store.hold(["a", "b"]) as held:
+    with store.lock(["a", "b"]) as held:
 
         def increment() -> None:
             for _ in range(50):
-                with held.hold(["a"]) as mine:
+                with held.lock(["a"]) as mine:
                     mine.put("a", [b"%d" % (int(content(mine.get("a")) or b"0") + 1)])
                 held.put("b", [b"any"])
 
@@ -678,7 +678,7 @@ def test_threads_sharing_a_hold(store: FilesystemStore) -> None:
 
 def test_many_objects_held_at_once(tmp_path: Path, store: FilesystemStore) -> None:
     keys = [f"c/{i}" for i in range(100)]
-    with store.hold(keys) as held:
+    with store.lock(keys) as held:
         for key in keys:
             held.put(key, [key.encode()])
     assert sorted(os.listdir(tmp_path / "c")) == sorted(key[2:] for key in keys)
@@ -705,7 +705,7 @@ def test_the_calls_of_one_put(tmp_path: Path) -> None:
     store.put("a", [b"2"])
     assert layer.calls == take + look + publish + give_back
     layer.calls.clear()
-    with store.hold(["a"]) as held:
+    with store.lock(["a"]) as held:
         held.put("a", [b"3"])
     assert layer.calls == [*take, "stat", *look, *publish, *give_back]
 

@@ -28,7 +28,7 @@ class Clock(FileLayer):
 
 @pytest.mark.parametrize("grain", [1, 100, 1_000, 1_000_000, 1_000_000_000, 2_000_000_000])
 @pytest.mark.parametrize("late", [-(10**12), -1, 0, 1, 10**12])
-def test_a_draft_is_newer_than_what_it_replaces(tmp_path: Path, grain: int, late: int) -> None:
+def test_a_temp_file_is_newer_than_what_it_replaces(tmp_path: Path, grain: int, late: int) -> None:
     """Also where the clock stands still, or went back, or the old object is from the future."""
     now = 1_700_000_000_123_456_789
     layer = Clock(now, grain)
@@ -81,7 +81,7 @@ def test_temp_file_takes_over_a_leftover(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["precious", "target"]
 
 
-def test_a_draft_that_was_lost_sight_of_is_removed(tmp_path: Path) -> None:
+def test_a_temp_file_that_was_lost_sight_of_is_removed(tmp_path: Path) -> None:
     """An interrupt may come between the file and its owner."""
     before = os.listdir("/proc/self/fd")
     TempFile(FileLayer(), str(tmp_path / "draft"), None)

@@ -45,35 +45,35 @@ def test_a_mark_holds_until_a_sync() -> None:
     state = Unsynced()
     new = state.mark("/d", "k", None, 5, 1)
     assert new == (5, 0)
-    state.note("/d", "k", new)
+    state.add("/d", "k", new)
     assert state.mark("/d", "k", 5, 6, 1)[0] == 6
     assert state.mark("/d", "k", 4, 6, 1)[0] == REPLACED  # another one than was noted
     assert state.mark("/d", "other", 5, 6, 1)[0] == REPLACED
     late = state.mark("/d", "late", None, 7, 1)
     assert state.take(["/d"], []) == {"/d": {"k": 5}}
-    state.note("/d", "late", late)  # a sync came in between
-    state.note("/d", "erased", UNKNOWN)
-    state.note("/d", "kept", KEPT)
+    state.add("/d", "late", late)  # a sync came in between
+    state.add("/d", "erased", UNKNOWN)
+    state.add("/d", "kept", KEPT)
     assert state.written == {"/d": {"late": REPLACED, "erased": ERASED, "kept": REPLACED}}
     assert [state.mark("/d", name, None, 8, 1)[0] for name in ("late", "erased", "kept", "new")] == [0, 0, 0, 8]
-    state.note("/d", "late", UNKNOWN)
+    state.add("/d", "late", UNKNOWN)
     assert state.count == 3
 
 
 def test_what_is_taken() -> None:
     state = Unsynced()
     for directory in ("/", "/a", "/a/b", "/a/b/c", "/ab"):
-        state.note(directory, "k", UNKNOWN)
+        state.add(directory, "k", UNKNOWN)
     assert set(state.take(["/a/b"], ["/a", "/nothing"])) == {"/a", "/a/b", "/a/b/c"}
     assert (set(state.written), state.count) == ({"/", "/ab"}, 2)
-    state.note("/ab", "zarr.json", UNKNOWN)
+    state.add("/ab", "zarr.json", UNKNOWN)
     assert state.take_metadata({"/ab"}, {"/"}) == {"/": {"k": ERASED}, "/ab": {"zarr.json": ERASED}}
     assert (state.written, state.count) == ({"/ab": {"k": ERASED}}, 1)
 
 
 def test_places_under_other_names() -> None:
     state = Unsynced()
-    state.meet("/a/b", [("/a/b", B), ("/a", A), ("/", (1, 1))])
+    state.register_root("/a/b", [("/a/b", B), ("/a", A), ("/", (1, 1))])
     assert state.covers("/moved", [("/moved", B), ("/", (1, 1))], "/moved") == {"/moved": "/moved", "/a/b": "/moved"}
     assert state.covers("/x/b/c", [("/x/b/c", (1, 12)), ("/x/b", B)], "/x/b/c") == {"/x/b/c": "/x/b/c", "/a/b/c": "/x/b/c"}
     state.links["/a/b/link"] = "/far"
@@ -84,7 +84,7 @@ def test_roots_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unsynced, "MAX_KEPT", 10)
     state = Unsynced()
     for number in range(35):
-        state.meet(f"/{number}", [(f"/{number}", (1, number))])
+        state.register_root(f"/{number}", [(f"/{number}", (1, number))])
         assert len(state.roots) <= 10
         assert len(state.places) <= 11
     assert state.uncovered([1])  # what was written below them is not known by name any more
@@ -134,7 +134,7 @@ assert children()[0] > ended
 def test_a_forked_child_begins_without_children_and_locks() -> None:
     state = Unsynced()
     state.children((5, 1.0), False)
-    state.note("/d", "k", UNKNOWN)
+    state.add("/d", "k", UNKNOWN)
     state.gate.acquire()
     child = os.fork()
     if child == 0:

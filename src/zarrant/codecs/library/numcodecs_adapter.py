@@ -110,10 +110,10 @@ CODECS: Mapping[str, _Entry] = {
 FIXED_SIZE = {"adler32": 4, "crc32": 4, "fletcher32": 4, "jenkins_lookup3": 4, "shuffle": 0}
 """Bytes that codecs add to any input."""
 
-_OBJECTS = "It is for arrays of Python objects, which are not supported"
+_ARRAYS = "Its elements are arrays of any length, which no data type of Zarr has"
 REFUSED: Mapping[str, str] = {
     "pickle": "It runs code that is in the data: arrays that need it are never read",
-    **dict.fromkeys(("json2", "msgpack2", "categorize", "vlen-array"), _OBJECTS),
+    "vlen-array": _ARRAYS,
     **{name: f"Its name in Zarr V3 is '{name}'" for name in ("vlen-bytes", "vlen-utf8")},
     **dict.fromkeys(("pcodec", "zfpy"), "It maps arrays to bytes, which no codec of numcodecs may do here yet; zarr-python can"),
     "base64": "It is not meant for storage",

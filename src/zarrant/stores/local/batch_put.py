@@ -21,31 +21,31 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from typing import Any, NamedTuple, Protocol
 
 from zarrant.errors import LockTimeout, ReentrantLockError
-from zarrant.locking.local import Gate, remake_after_fork
+from zarrant.locking.local import ForkSafeLock, remake_after_fork
 from zarrant.storage import Buffer, Part, Version
-from zarrant.stores.local.descriptors import free_descriptors, none_left
+from zarrant.stores.local.descriptors import free_descriptors, is_out_of_descriptors
 from zarrant.stores.local.syscalls import FileLayer
-from zarrant.stores.local.temp_files import FileVersion, MakeDraft, Naming, TempFile, look, stamp
+from zarrant.stores.local.temp_files import FileVersion, OpenTempFile, TempFile, annotate_errors, stamp, stat_or_none
 
-PATIENCE = 0.002
+BUSY_LOCK_TIMEOUT_S = 0.002
 """Seconds to wait for a lock while others are held: about as long as one small update keeps it."""
 
-MOST, MOST_OF_ALL = 64, 256
+MAX_OBJECTS, MAX_OBJECTS_IN_FLIGHT = 64, 256
 """Objects written at once, by one thread and by all together: each needs two descriptors, and many systems give 1,024.
 
 Where few are left it is fewer objects: those of a thread may take half of what is left, and none where that is not enough.
 """
 
-TURN = 0.02
+TURN_TIMEOUT_S = 0.02
 """Seconds that a thread waits until another has stored its objects; it goes on in any case."""
 
-_turn = Gate()
+_one_at_a_time = ForkSafeLock()
 
 Item = tuple[str, Sequence[Buffer]]
 
 
-class Tree(Protocol):
-    """What is needed of `stores.local.objects.FileTree`."""
+class BatchTarget(Protocol):
+    """What is needed of `stores.local.objects.FileObjects`."""
 
     files: FileLayer
     url: str
@@ -53,35 +53,35 @@ class Tree(Protocol):
 
     def put(self, key: str, parts: Sequence[Buffer]) -> Version: ...
     def _path(self, key: str) -> str: ...
-    def _slot(self, path: str, patience: float | None = None) -> AbstractContextManager[MakeDraft]: ...
+    def _exclusive_path(self, path: str, timeout: float | None = None) -> AbstractContextManager[OpenTempFile]: ...
     def _write_parts(self, fd: int, parts: Sequence[Part], base: Any) -> None: ...
     def _remove_previous(self, path: str) -> None: ...
     def _check(self) -> None: ...
-    def _done(self, paths: Sequence[str]) -> None: ...
+    def _on_published(self, paths: Sequence[str]) -> None: ...
 
 
 class _Written(NamedTuple):
     """A draft that has yet to take its place."""
 
     path: str
-    draft: TempFile
+    temp: TempFile
     version: FileVersion
     replaces: bool
 
 
-def put_together(tree: Tree, items: Sequence[Item]) -> list[Version | Exception]:
+def put_batch(target: BatchTarget, items: Sequence[Item]) -> list[Version | Exception]:
     """Store the objects; an error is that of one object, and says nothing of the others."""
     outcomes: list[Version | Exception] = []
     while (low := len(outcomes)) < len(items):
-        if tree.durability == "fsync":
-            with _room.for_some(min(MOST, len(items) - low)) as count:
-                outcomes += _Batch(tree, items[low : low + count]).store_together()
+        if target.durability == "fsync":
+            with _allowance.take(min(MAX_OBJECTS, len(items) - low)) as count:
+                outcomes += _Batch(target, items[low : low + count]).store_together()
         else:
-            outcomes += _Batch(tree, items[low : low + MOST]).store_in_turn()
+            outcomes += _Batch(target, items[low : low + MAX_OBJECTS]).store_one_by_one()
     return outcomes
 
 
-class _Room:
+class _Allowance:
     """How many objects all threads may write at once; a thread for which there is no room writes one after the other."""
 
     def __init__(self) -> None:
@@ -89,12 +89,12 @@ class _Room:
         remake_after_fork(self)
 
     def remake(self) -> None:
-        self.lock, self.left = threading.Lock(), MOST_OF_ALL
+        self.lock, self.left = threading.Lock(), MAX_OBJECTS_IN_FLIGHT
 
     @contextmanager
-    def for_some(self, wanted: int) -> Iterator[int]:
+    def take(self, wanted: int) -> Iterator[int]:
         with self.lock:
-            free = free_descriptors() - 2 * (MOST_OF_ALL - self.left)  # some of these are open by now, and counted twice
+            free = free_descriptors() - 2 * (MAX_OBJECTS_IN_FLIGHT - self.left)  # some of these are open by now, and counted twice
             taken = max(0, min(wanted, self.left, free // 4))
             self.left -= taken
         try:
@@ -104,27 +104,27 @@ class _Room:
                 self.left += taken
 
 
-_room = _Room()
+_allowance = _Allowance()
 
 
-_WAITS: Any = object()
+DEFERRED: Any = object()
 """In place of an outcome: this object is stored by itself."""
 
 
 class _Batch:
-    def __init__(self, tree: Tree, items: Sequence[Item]) -> None:
-        self.tree, self.items = tree, items
-        self.outcomes: list[Version | Exception] = [_WAITS] * len(items)
+    def __init__(self, target: BatchTarget, items: Sequence[Item]) -> None:
+        self.target, self.items = target, items
+        self.outcomes: list[Version | Exception] = [DEFERRED] * len(items)
         self.written: dict[int, _Written] = {}
         self.stack = ExitStack()
 
-    def store_in_turn(self) -> list[Version | Exception]:
-        mine = _turn.lock.acquire(timeout=TURN)
+    def store_one_by_one(self) -> list[Version | Exception]:
+        mine = _one_at_a_time.lock.acquire(timeout=TURN_TIMEOUT_S)
         try:
-            self.each(range(len(self.items)), self.alone)
+            self.each(range(len(self.items)), self.take_write_lease)
         finally:
             if mine:
-                _turn.lock.release()
+                _one_at_a_time.lock.release()
         return self.outcomes
 
     def store_together(self) -> list[Version | Exception]:
@@ -132,25 +132,25 @@ class _Batch:
             self.write_all()
             self.each(list(self.written), self.sync)
             self.each(list(self.written), self.publish)
-            self.settle()
-        self.each([number for number, outcome in enumerate(self.outcomes) if outcome is _WAITS], self.alone)
+            self.commit()
+        self.each([number for number, outcome in enumerate(self.outcomes) if outcome is DEFERRED], self.take_write_lease)
         return self.outcomes
 
     def write_all(self) -> None:
         """Write the drafts, as many as there are descriptors for: the others wait until these are given back."""
         for number in sorted(range(len(self.items)), key=lambda number: self.items[number][0]):
             try:
-                with Naming("write", self.tree.url, self.items[number][0]):
+                with annotate_errors("write", self.target.url, self.items[number][0]):
                     self.write(number)
             except Exception as error:
-                if none_left(error):
+                if is_out_of_descriptors(error):
                     return
                 self._fail(number, error)
 
     def each(self, numbers: Sequence[int], act: Callable[[int], None]) -> None:
         for number in numbers:
             try:
-                with Naming("write", self.tree.url, self.items[number][0]):
+                with annotate_errors("write", self.target.url, self.items[number][0]):
                     act(number)
             except Exception as error:
                 self._fail(number, error)
@@ -161,38 +161,38 @@ class _Batch:
 
     def write(self, number: int) -> None:
         key, parts = self.items[number]
-        tree, path = self.tree, self.tree._path(key)
+        target, path = self.target, self.target._path(key)
         try:
-            make_draft = self.stack.enter_context(tree._slot(path, PATIENCE))
+            open_temp_file = self.stack.enter_context(target._exclusive_path(path, BUSY_LOCK_TIMEOUT_S))
         except (LockTimeout, ReentrantLockError):  # the latter: the same key again, or one that the caller has
             return
-        tree._check()
-        draft = make_draft(-1)
+        target._check()
+        temp = open_temp_file(-1)
         for _ in range(2):  # an interrupt can keep one call from doing it; else the other does nothing
-            self.stack.callback(draft.release)
-        tree._write_parts(draft.fd, parts, None)
-        old = look(tree.files, path)
-        self.written[number] = _Written(path, draft, stamp(tree.files, draft.fd, old), old is not None)
+            self.stack.callback(temp.release)
+        target._write_parts(temp.fd, parts, None)
+        old = stat_or_none(target.files, path)
+        self.written[number] = _Written(path, temp, stamp(target.files, temp.fd, old), old is not None)
         with suppress(OSError):
-            tree.files.begin_sync(draft.fd)
+            target.files.begin_sync(temp.fd)
 
     def sync(self, number: int) -> None:
-        self.tree.files.sync(self.written[number].draft.fd)  # safety: data syncs
+        self.target.files.sync(self.written[number].temp.fd)  # safety: data syncs
 
     def publish(self, number: int) -> None:
-        path, draft, version, replaces = self.written[number]
-        draft.publish(path, version)
+        path, temp, version, replaces = self.written[number]
+        temp.publish(path, version)
         if replaces:
-            self.tree._remove_previous(path)
+            self.target._remove_previous(path)
         self.outcomes[number] = version
 
-    def settle(self) -> None:
+    def commit(self) -> None:
         try:
-            with Naming("write", self.tree.url, None):
-                self.tree._done([each.path for each in self.written.values()])
+            with annotate_errors("write", self.target.url, None):
+                self.target._on_published([each.path for each in self.written.values()])
         except Exception as error:
             for number in list(self.written):
                 self._fail(number, error)
 
-    def alone(self, number: int) -> None:
-        self.outcomes[number] = self.tree.put(*self.items[number])
+    def take_write_lease(self, number: int) -> None:
+        self.outcomes[number] = self.target.put(*self.items[number])

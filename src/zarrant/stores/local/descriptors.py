@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from zarrant.errors import StoreError
-from zarrant.locking.local import Gate
+from zarrant.locking.local import ForkSafeLock
 
 if sys.platform != "win32":
     import resource
@@ -24,22 +24,22 @@ MIN_COUNTED = 64
 KEPT_FREE = 16
 """Descriptors that are left to others: to reading under the locks, to other threads."""
 
-TRIES, TURN_S = 2, 5.0
+MAX_TRIES, TURN_TIMEOUT_S = 2, 5.0
 """How often it is tried with few descriptors, and seconds to wait for other threads that do the same."""
 
 T = TypeVar("T")
-_one_at_a_time = Gate()
+_one_at_a_time = ForkSafeLock()
 _NONE_LEFT = {errno.EMFILE, errno.ENFILE}
 
 
-def none_left(error: BaseException) -> bool:
+def is_out_of_descriptors(error: BaseException) -> bool:
     """Whether something failed because there was no descriptor."""
     return getattr(error, "errno", None) in _NONE_LEFT
 
 
 def could_not_open(error: OSError) -> bool:
     """Whether a file could not be opened because there was no descriptor: the error names the file."""
-    return none_left(error) and error.filename is not None
+    return is_out_of_descriptors(error) and error.filename is not None
 
 
 def free_descriptors() -> int:
@@ -52,11 +52,11 @@ def free_descriptors() -> int:
     try:
         used = len(os.listdir("/dev/fd"))
     except OSError as error:
-        used = limit if none_left(error) else 3
+        used = limit if is_out_of_descriptors(error) else 3
     return max(0, limit - used)
 
 
-def with_few(act: Callable[[], T], done: Callable[[], bool] = lambda: False) -> T:
+def with_few_descriptors(act: Callable[[], T], done: Callable[[], bool] = lambda: False) -> T:
     """Do what opens several files; where there were not enough, with nothing open, again, one thread at a time.
 
     Threads that each have some and wait for more would wait for each other. Only what failed to *open* something (its error
@@ -66,14 +66,14 @@ def with_few(act: Callable[[], T], done: Callable[[], bool] = lambda: False) -> 
     def final(error: OSError) -> bool:
         return not could_not_open(error) or done()
 
-    for _ in range(TRIES):
+    for _ in range(MAX_TRIES):
         try:
             return act()
         except OSError as error:
             if final(error):
                 raise
         # In any case after a while: who is before us may wait for a lock that this thread has taken.
-        mine = _one_at_a_time.lock.acquire(timeout=TURN_S)
+        mine = _one_at_a_time.lock.acquire(timeout=TURN_TIMEOUT_S)
         try:
             return act()
         except OSError as error:

@@ -48,7 +48,7 @@ MIN_STRAIGHT = 1 << 18
 
 _REFUSED = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}
 _log = logging.getLogger("zarrant")
-_told: set[int] = set()
+_logged_devices: set[int] = set()
 """Devices of which it was logged that they refuse."""
 
 Span = tuple[int, int]
@@ -149,8 +149,8 @@ class DirectIO:
         if error.errno not in _REFUSED:
             raise error
         self.refused[device] = error.strerror or str(error)
-        if device not in _told:
-            _told.add(device)
+        if device not in _logged_devices:
+            _logged_devices.add(device)
             _log.warning("direct I/O is refused where %s is (%s): files are written and read buffered", self.url, error.strerror)
 
 

@@ -2,7 +2,7 @@
 
 In: paths of objects that were renamed into place or unlinked, directories that were made or removed. Out: they are on disk, or
 OSError. With `durability="fsync"` the data of a temp file are synced before its rename (`stores.local.objects`), and its
-directories here, before the call returns, or once for all writes of a `Group` when that ends. Otherwise the paths are kept
+directories here, before the call returns, or once for all writes of a `SyncBatch` when that ends. Otherwise the paths are kept
 (`stores.local.unsynced`), and `sync` does all data first, then each directory once.
 
 - A name is on disk when its directory was synced, and a new directory when the one above was: from the bottom up, to the
@@ -32,23 +32,23 @@ from weakref import WeakValueDictionary
 
 from zarrant.errors import CapabilityError, StoreError
 from zarrant.locking.file_locks import SUFFIX
-from zarrant.locking.local import Gate
-from zarrant.stores.local.descriptors import with_few
+from zarrant.locking.local import ForkSafeLock
+from zarrant.stores.local.descriptors import with_few_descriptors
 from zarrant.stores.local.syscalls import FileLayer
 from zarrant.stores.local.temp_files import ABSENT, FileVersion, open_published, typed
 from zarrant.stores.local.unsynced import KEPT, REPLACED, UNKNOWN, Mark, Names, Unsynced, parents, unsynced_by, within
 
 DURABILITY = ("rename", "fsync")
-MOST = 1 << 16
+MAX_BATCH_PATHS = 1 << 16
 """Paths kept by a group; the write that reaches it syncs their directories."""
-MAX_EACH = 1 << 12
+MAX_SYNCED_ONE_BY_ONE = 1 << 12
 """Objects synced one by one, a few seconds; for more, `syncfs` is faster, also where others have much to write."""
 
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
 _CANNOT = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
-class Ledger:
+class UnsyncedPaths:
     """What this process wrote below a root, for all stores of that root: a view of what it wrote at all."""
 
     def __init__(self, root: str, state: Unsynced) -> None:
@@ -62,7 +62,7 @@ class Ledger:
         with self.state.gate:
             path = self._directory(files, path)
             self.state.made.add(path)
-            self.state.trusted.pop(path, None)
+            self.state.known_durable.pop(path, None)
 
     def directory_removed(self, files: FileLayer, path: str) -> None:
         """A directory is gone; one of that name may be made again."""
@@ -71,24 +71,24 @@ class Ledger:
             self._generation = -1
             self.state.removals += 1
             self.state.made.discard(path)
-            self.state.trusted.pop(path, None)
+            self.state.known_durable.pop(path, None)
 
     def mark(self, files: FileLayer, path: str, old: int | None, version: FileVersion) -> Mark:
         """See `Unsynced.mark`."""
         with self.state.gate:
             return self.state.mark(*self._object(files, path), old, version[2], version[0])
 
-    def note(self, files: FileLayer, paths: Iterable[str], mark: Mark = UNKNOWN) -> None:
+    def add(self, files: FileLayer, paths: Iterable[str], mark: Mark = UNKNOWN) -> None:
         """Objects were published or erased: the next `sync` is for them."""
         with self.state.gate:
             for path in paths:
                 directory, name = self._object(files, path)
-                self.state.note(directory, name, mark)
+                self.state.add(directory, name, mark)
 
-    def is_broken(self, files: FileLayer, path: str) -> bool:
+    def has_failed(self, files: FileLayer, path: str) -> bool:
         """Whether a sync of the object failed."""
         with self.state.gate:
-            return bool(self.state.broken) and "/".join(self._object(files, path)) in self.state.broken
+            return bool(self.state.failed) and "/".join(self._object(files, path)) in self.state.failed
 
     def sync(self, files: FileLayer) -> None:
         """Everything written so far is on disk when this returns; else the first error, and the others stay broken too."""
@@ -104,7 +104,7 @@ class Ledger:
         with state.syncing(lambda: state.take(prefixes, leading), covered) as taken:
             keys = [above[0][1], above[0][1][0]] if above else []
             unknown = bool(keys) and state.uncovered(keys)
-            many = sum(map(len, taken.values())) > MAX_EACH
+            many = sum(map(len, taken.values())) > MAX_SYNCED_ONE_BY_ONE
             if (unknown or many) and _sync_file_systems(files, {*prefixes.values(), *taken}):
                 keys = keys[1:]
             else:
@@ -114,7 +114,7 @@ class Ledger:
                 state.cover(keys, epoch)
         failure = state.failure(prefixes, leading)
         if failure is not None:
-            raise self._told(*failure)
+            raise self._as_named_by_caller(*failure)
 
     def _sync_each(self, files: FileLayer, taken: Names, prefixes: Mapping[str, str]) -> None:
         """Sync objects and then their directories, each by itself, wherever a directory is by now."""
@@ -134,7 +134,7 @@ class Ledger:
                 directories[place] = good
         self._sync_directories(files, directories)
 
-    def settle(self, files: FileLayer, paths: Iterable[str]) -> None:
+    def commit(self, files: FileLayer, paths: Iterable[str]) -> None:
         """Objects whose data are synced were published, or erased: so are their names when this returns."""
         directories: dict[str, list[str]] = {}
         state = self.state
@@ -142,16 +142,16 @@ class Ledger:
             for path in paths:
                 directory, name = self._object(files, path)
                 directories.setdefault(directory, []).append(f"{directory}/{name}")
-                state.broken.pop(f"{directory}/{name}", None)
+                state.failed.pop(f"{directory}/{name}", None)
         wanted = [path for group in directories.values() for path in group]
         if state.written or state.busy:
-            wanted += self._settle_metadata(files, directories)
+            wanted += self._sync_metadata(files, directories)
         error = self._sync_directories(files, directories)
-        doubtful = min((path for path in wanted if path in state.broken), default=None) if state.broken else None
+        doubtful = min((path for path in wanted if path in state.failed), default=None) if state.failed else None
         if error is not None or doubtful is not None:
-            raise self._told(doubtful or "", error or state.broken[doubtful or ""])
+            raise self._as_named_by_caller(doubtful or "", error or state.failed[doubtful or ""])
 
-    def _settle_metadata(self, files: FileLayer, directories: Collection[str]) -> list[str]:
+    def _sync_metadata(self, files: FileLayer, directories: Collection[str]) -> list[str]:
         """Sync what leads to objects and was written without a sync, by another handle; the paths."""
         above = {parent for each in directories for parent in parents(each)}
         covered = {*directories, *above}.__contains__
@@ -207,7 +207,7 @@ class Ledger:
                 first = first or error
                 self.state.fail(rely, error)
                 continue
-            self.state.trust(directory, inodes, removals)
+            self.state.mark_durable(directory, inodes, removals)
             if new:
                 need(os.path.dirname(directory), rely)
         return first
@@ -220,8 +220,8 @@ class Ledger:
 
     def _directory(self, files: FileLayer, path: str) -> str:
         """The real path of a directory; those above the root are looked at once in a generation, each one below once."""
-        if self._generation != self.state.generation or len(self._directories) > MOST:
-            self._meet(files)
+        if self._generation != self.state.generation or len(self._directories) > MAX_BATCH_PATHS:
+            self._register_root(files)
         if path != self.root and not within(path, (self.root,)):
             return files.real(path)
         unknown = []
@@ -235,31 +235,31 @@ class Ledger:
             self._directories[below] = found
         return found
 
-    def _meet(self, files: FileLayer) -> None:
+    def _register_root(self, files: FileLayer) -> None:
         above = files.above(self.root)
         self.real = above[0][0] if above else files.real(self.root)
-        self.state.meet(self.real, above)
+        self.state.register_root(self.real, above)
         self._directories = {self.root: self.real}
         if above:  # else the root is being made
             self._generation = self.state.generation
 
-    def _told(self, path: str, error: OSError) -> OSError:
+    def _as_named_by_caller(self, path: str, error: OSError) -> OSError:
         """The error of an object, under the name that the caller knows."""
         inside = path.removeprefix(f"{self.real}/")
-        told = OSError(error.errno, error.strerror, path if inside == path else f"{self.root}/{inside}")
-        told.__cause__ = error
-        return told
+        renamed = OSError(error.errno, error.strerror, path if inside == path else f"{self.root}/{inside}")
+        renamed.__cause__ = error
+        return renamed
 
 
-class Group:
+class SyncBatch:
     """Writes that are acknowledged together: each is published by itself, their directories are synced when it is settled.
 
     64 chunks on ext4, one after the other: 61 commits of its journal, where each write syncs its directory 123. Data that are
     synced together (`stores.local.batch_put`) save the rest.
     """
 
-    def __init__(self, ledger: Ledger, files: FileLayer) -> None:
-        self.ledger, self.files = ledger, files
+    def __init__(self, unsynced_paths: UnsyncedPaths, files: FileLayer) -> None:
+        self.unsynced_paths, self.files = unsynced_paths, files
         self.paths: set[str] = set()
         self.error: OSError | None = None
         self._gate = threading.Lock()
@@ -269,18 +269,18 @@ class Group:
         """Objects whose data are synced were published, or erased."""
         with self._gate:
             self.paths.update(paths)
-            full = len(self.paths) >= MOST
+            full = len(self.paths) >= MAX_BATCH_PATHS
         if full:
-            self.settle()
+            self.commit()
 
-    def settle(self) -> None:
+    def commit(self) -> None:
         """The names of all that was added are on disk when this returns; never again after an error: it was not for one only."""
         # A second caller waits: what it added may be what the first is busy with.
         with self._turn:
             paths = self._taken()
             try:
                 if paths:
-                    self.ledger.settle(self.files, paths)
+                    self.unsynced_paths.commit(self.files, paths)
             except OSError as error:
                 self.error = self.error or error
             if self.error is not None:
@@ -288,7 +288,7 @@ class Group:
 
     def abandon(self) -> None:
         """Nobody is told that these writes were done: they last from the next `sync` on."""
-        self.ledger.note(self.files, self._taken())
+        self.unsynced_paths.add(self.files, self._taken())
 
     def _taken(self) -> set[str]:
         with self._gate:
@@ -303,56 +303,56 @@ class Durable(ABC):
     url: str
     files: FileLayer
     durability: str
-    ledger: Ledger
-    group: Group | None = None
+    unsynced_paths: UnsyncedPaths
+    group: SyncBatch | None = None
 
     @abstractmethod
-    def _within(self, group: Group) -> AbstractContextManager[Self]:
+    def _in_batch(self, group: SyncBatch) -> AbstractContextManager[Self]:
         """The same store, whose writes are settled with the group."""
 
     @contextmanager
-    def grouped(self) -> Iterator[Self]:
+    def write_batch(self) -> Iterator[Self]:
         """See `storage.Grouped`."""
         if self.group is not None or self.durability == "rename":
             yield self
             return
-        group = Group(self.ledger, self.files)
+        group = SyncBatch(self.unsynced_paths, self.files)
         try:
-            with self._within(group) as inside:
+            with self._in_batch(group) as inside:
                 yield inside
         except BaseException:
             group.abandon()
             raise
-        self._settle(group)
+        self._commit(group)
 
-    def settle(self) -> None:
+    def commit(self) -> None:
         """See `storage.Grouped`."""
         if self.group is not None:
-            self._settle(self.group)
+            self._commit(self.group)
 
-    def _settle(self, group: Group) -> None:
+    def _commit(self, group: SyncBatch) -> None:
         try:
-            group.settle()
+            group.commit()
         except OSError as error:
-            raise self._in_doubt(error) from error
+            raise self._sync_error(error) from error
 
     def sync(self) -> None:
         """See `storage.Sync`."""
-        self.settle()
+        self.commit()
         try:
-            self.ledger.sync(self.files)
+            self.unsynced_paths.sync(self.files)
         except OSError as error:
-            raise self._in_doubt(error) from error
+            raise self._sync_error(error) from error
 
-    def _in_doubt(self, error: OSError) -> StoreError:
+    def _sync_error(self, error: OSError) -> StoreError:
         """The error that names the first object that may not be on disk."""
         key = str(error.filename or "").removeprefix(f"{self.root}/") or None
         return typed(error, "sync", self.url, key)
 
-    def _ready(self) -> None:
+    def _check_durability(self) -> None:
         """What is asked for must be possible, before anything is written."""
-        if self.durability == "fsync" and not self.ledger.probed:
-            self.ledger.probe(self.files)
+        if self.durability == "fsync" and not self.unsynced_paths.probed:
+            self.unsynced_paths.probe(self.files)
 
     def _before_rename(self, path: str, fd: int, version: FileVersion, old: os.stat_result | None, reused: bool) -> Mark:
         """Sync the data of a draft where that is asked for, or where the file was published before; what to note of it.
@@ -365,35 +365,35 @@ class Durable(ABC):
         order = self.files.order(version[0])
         if order == "memory" or (order == "replaced" and old is not None):
             return KEPT
-        mark = self.ledger.mark(self.files, path, None if old is None else old.st_mtime_ns, version)
+        mark = self.unsynced_paths.mark(self.files, path, None if old is None else old.st_mtime_ns, version)
         if mark[0] == REPLACED and order:
             self.files.write_out(fd)  # safety: data before the name
         elif mark[0] == REPLACED:
             self.files.sync(fd)  # safety: data before the name anywhere
         return mark
 
-    def _done(self, paths: Sequence[str], mark: Mark = UNKNOWN) -> None:
+    def _on_published(self, paths: Sequence[str], mark: Mark = UNKNOWN) -> None:
         """Names were changed, their data synced where that is asked for: see to it that they last, now or at `sync`."""
         if self.durability == "rename":
-            self.ledger.note(self.files, paths, mark)
+            self.unsynced_paths.add(self.files, paths, mark)
         elif self.group is not None:
             self.group.add(paths)
         else:
-            self.ledger.settle(self.files, paths)
+            self.unsynced_paths.commit(self.files, paths)
 
 
-_gate = Gate()
-_ledgers: WeakValueDictionary[tuple[int, str], Ledger] = WeakValueDictionary()
+_gate = ForkSafeLock()
+_ledgers: WeakValueDictionary[tuple[int, str], UnsyncedPaths] = WeakValueDictionary()
 
 
-def ledger_of(root: str, files: FileLayer) -> Ledger:
+def unsynced_paths_of(root: str, files: FileLayer) -> UnsyncedPaths:
     """The ledger of a root: every store of this process on it writes into the same one."""
     state = unsynced_by(files)
     with _gate.lock:
-        ledger = _ledgers.get((id(state), root))
-        if ledger is None:
-            ledger = _ledgers[id(state), root] = Ledger(root, state)
-        return ledger
+        unsynced_paths = _ledgers.get((id(state), root))
+        if unsynced_paths is None:
+            unsynced_paths = _ledgers[id(state), root] = UnsyncedPaths(root, state)
+        return unsynced_paths
 
 
 def _elsewhere(directory: str, prefixes: Mapping[str, str]) -> list[str]:
@@ -459,7 +459,7 @@ def sync_directory(files: FileLayer, path: str) -> int:
     """The names in a directory are on disk when this returns; its inode."""
     if os.name == "nt":  # directories cannot be opened there, and renames are journalled
         return 0
-    fd = with_few(lambda: files.open(path, _DIRECTORY))
+    fd = with_few_descriptors(lambda: files.open(path, _DIRECTORY))
     try:
         files.sync(fd)  # safety: directory sync
         return files.fstat(fd).st_ino

@@ -93,9 +93,9 @@ class FileReuse:
     def __init__(self, files: FileLayer, drop: Callable[[str, FileVersion], bool]) -> None:
         self.files, self.drop = files, drop
 
-    def update(self, path: str, parts: Sequence[Part], opened: Opened, make_draft: Callable[[int], TempFile]) -> FileUpdate:
+    def update(self, path: str, parts: Sequence[Part], opened: Opened, open_temp_file: Callable[[int], TempFile]) -> FileUpdate:
         """Begin an update of a published file, whose lock the caller has."""
-        return FileUpdate(self, path, parts, opened, make_draft)
+        return FileUpdate(self, path, parts, opened, open_temp_file)
 
     def remove(self, path: str) -> None:
         """Remove what was left beside an object that is replaced or erased."""
@@ -103,17 +103,17 @@ class FileReuse:
 
 
 class FileUpdate:
-    """One update of an object: `draft` is the file to write, which is the previous file of the object if it can be used."""
+    """One update of an object: `temp` is the file to write, which is the previous file of the object if it can be used."""
 
     def __init__(
-        self, reuse: FileReuse, path: str, parts: Sequence[Part], opened: Opened, make_draft: Callable[[int], TempFile]
+        self, reuse: FileReuse, path: str, parts: Sequence[Part], opened: Opened, open_temp_file: Callable[[int], TempFile]
     ) -> None:
         self.files, self.drop = reuse.files, reuse.drop
         self.path, self.parts, self.opened = path, parts, opened
         self.worth = self.kept = False
-        reused = reuse_previous(self.files, path, opened, make_draft, max_disk_bytes(parts, opened[1].st_size))
+        reused = reuse_previous(self.files, path, opened, open_temp_file, max_disk_bytes(parts, opened[1].st_size))
         self.lacking = None if reused is None else reused[1]
-        self.draft = make_draft(-1) if reused is None else reused[0]
+        self.temp = open_temp_file(-1) if reused is None else reused[0]
 
     @property
     def is_reused(self) -> bool:
@@ -123,14 +123,14 @@ class FileUpdate:
     def write(self) -> None:
         """Write the new object."""
         if self.lacking is not None:
-            write_changes(self.files, self.draft.fd, self.parts, self.opened, self.lacking)
+            write_changes(self.files, self.temp.fd, self.parts, self.opened, self.lacking)
             self.worth = True
         else:
-            self.worth = write_timed(self.files, self.draft.fd, self.parts, self.opened)
+            self.worth = write_timed(self.files, self.temp.fd, self.parts, self.opened)
 
     def record(self, version: FileVersion) -> None:
         """Record on the new file, which is of this version now, in what it differs from the one it will replace."""
-        self.worth = self.worth and record_delta(self.files, self.draft.fd, self.path, version, self.opened[1], self.parts)
+        self.worth = self.worth and record_delta(self.files, self.temp.fd, self.path, version, self.opened[1], self.parts)
 
     def keep(self, is_link: Callable[[str], bool]) -> None:
         """Give the published file its second name, just before it is replaced; what a link leads to is not ours."""
@@ -144,7 +144,7 @@ class FileUpdate:
 
 
 def reuse_previous(
-    files: FileLayer, path: str, opened: Opened, make_draft: Callable[[int], TempFile], room: int | None = None
+    files: FileLayer, path: str, opened: Opened, open_temp_file: Callable[[int], TempFile], room: int | None = None
 ) -> tuple[TempFile, Spans] | None:
     """The previous file of an object as a temp file, and the ranges in which it differs; None where there is none to use.
 
@@ -158,18 +158,18 @@ def reuse_previous(
         _remove(files, path)
         return None
     fd, lacking = taken
-    draft = make_draft(fd)
+    temp = open_temp_file(fd)
     try:
-        files.rename(path + PREVIOUS, draft.path)
+        files.rename(path + PREVIOUS, temp.path)
         if kind == "disk":
             sync_directory(files, os.path.dirname(path))  # safety: reused file sync
     except OSError:
-        draft.release()
+        temp.release()
         return None
     except BaseException:
-        draft.release()
+        temp.release()
         raise
-    return draft, lacking
+    return temp, lacking
 
 
 def max_disk_bytes(parts: Sequence[Part], size: int) -> int | None:
@@ -188,7 +188,7 @@ def max_disk_bytes(parts: Sequence[Part], size: int) -> int | None:
 
 def _take(files: FileLayer, path: str, opened: Opened, room: int | None) -> tuple[int, Spans] | None:
     try:
-        data = files.note(opened[0])
+        data = files.get_xattr(opened[0])
         delta = None if data is None else Delta.unpack(data)
         if delta is None or delta.own != version_of(opened[1])[2:]:
             return None
@@ -198,7 +198,9 @@ def _take(files: FileLayer, path: str, opened: Opened, room: int | None) -> tupl
     try:
         state = files.fstat(fd)
         fits = room is None or (getattr(state, "st_blocks", None) or 0) * 512 <= room
-        if fits and version_of(state) == delta.replaced and state.st_nlink == 1 and files.alone(fd):  # safety: reused file
+        if (
+            fits and version_of(state) == delta.replaced and state.st_nlink == 1 and files.take_write_lease(fd)
+        ):  # safety: reused file
             return fd, delta.changed
     except OSError:
         pass
@@ -277,7 +279,7 @@ def record_delta(files: FileLayer, fd: int, path: str, version: FileVersion, old
     if changed is None or _kept.full(path):
         return False
     try:
-        files.set_note(fd, Delta(version[2:], version_of(old), changed).pack())
+        files.set_xattr(fd, Delta(version[2:], version_of(old), changed).pack())
     except OSError:
         return False
     return True

@@ -25,7 +25,7 @@ from zarrant.stores.local.syscalls import FileLayer
 
 TRUSTED_S = 1.0
 """Seconds for which a directory is taken for what it was: one `lstat` a second and directory."""
-MOST_DIRECTORIES = 1 << 14
+MAX_DIRECTORIES = 1 << 14
 """Directories remembered: what is forgotten costs an `lstat`."""
 
 _OPEN_TARGET = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
@@ -63,7 +63,7 @@ class Links:
                 return
             if stat.S_ISLNK(state.st_mode):
                 self._check_link(name)
-            if len(trusted) >= MOST_DIRECTORIES:
+            if len(trusted) >= MAX_DIRECTORIES:
                 trusted.clear()
             trusted[name] = now + TRUSTED_S
 

@@ -1,4 +1,4 @@
-"""A store on a directory inside of a hold: what `FilesystemStore.hold` gives.
+"""A store on a directory inside of a hold: what `FilesystemStore.lock` gives.
 
 In: the store, and the locks that are held, by path. Out: the same tree, in which the held keys are written under those locks.
 """
@@ -12,17 +12,17 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from zarrant.locking.file_locks import FileLock
-from zarrant.locking.local import KeyQueues, locked_again
+from zarrant.locking.local import KeyQueues, lock_again
 from zarrant.storage import Version
-from zarrant.stores.local.durability import Group
-from zarrant.stores.local.objects import FileTree
-from zarrant.stores.local.temp_files import MakeDraft
+from zarrant.stores.local.durability import SyncBatch
+from zarrant.stores.local.objects import FileObjects
+from zarrant.stores.local.temp_files import OpenTempFile
 
 if TYPE_CHECKING:
     from zarrant.stores.local.file_reuse import FileReuse
 
 
-class HeldFiles(FileTree):
+class LockedFiles(FileObjects):
     """The store inside a hold: writes of the held keys go through the locks that are held, all else through the store.
 
     It can be held again, for some of its keys: that keeps threads that share the hold apart.
@@ -30,7 +30,7 @@ class HeldFiles(FileTree):
 
     def __init__(self, store: Any, locks: Mapping[str, FileLock | None]) -> None:
         self.root, self.url, self.files = store.root, store.url, store.files
-        self.durability, self.ledger, self.group = store.durability, store.ledger, store.group
+        self.durability, self.unsynced_paths, self.group = store.durability, store.unsynced_paths, store.group
         self.direct = store.direct
         self.links = store.links
         self._store = store
@@ -43,11 +43,11 @@ class HeldFiles(FileTree):
         return self._store if self.condition is None else self._store.only_while(self.condition)
 
     @contextmanager
-    def hold(self, keys: Sequence[str]) -> Iterator[HeldFiles]:
-        """See `storage.Hold`; only keys that are locked already."""
+    def lock(self, keys: Sequence[str]) -> Iterator[LockedFiles]:
+        """See `storage.Lock`; only keys that are locked already."""
         paths = {self._path(key): key for key in sorted(set(keys))}
-        with locked_again(self._turns, paths, self._locks, time.monotonic() + self.lock_timeout, self.url):
-            yield HeldFiles(self._store, {path: self._locks[path] for path in paths})
+        with lock_again(self._turns, paths, self._locks, time.monotonic() + self.lock_timeout, self.url):
+            yield LockedFiles(self._store, {path: self._locks[path] for path in paths})
 
     @property
     def reuse(self) -> FileReuse | None:
@@ -65,38 +65,38 @@ class HeldFiles(FileTree):
         """See `FilesystemStore.guard`."""
         return str(self._store.guard)
 
-    def is_callers(self, key: str) -> bool:
-        """See `FilesystemStore.is_callers`; of the locks of this hold, its own queue tells."""
+    def is_held_by_caller(self, key: str) -> bool:
+        """See `FilesystemStore.is_held_by_caller`; of the locks of this hold, its own queue tells."""
         path = self._path(key)
-        return self._turns.is_callers(path) if path in self._locks else bool(self._store.is_callers(key))
+        return self._turns.is_held_by_caller(path) if path in self._locks else bool(self._store.is_held_by_caller(key))
 
-    def steady(self, key: str, version: Version) -> bool:
-        """See `FilesystemStore.steady`."""
-        return bool(self._store.steady(key, version))
+    def is_unchanged(self, key: str, version: Version) -> bool:
+        """See `FilesystemStore.is_unchanged`."""
+        return bool(self._store.is_unchanged(key, version))
 
     @contextmanager
-    def _slot(self, path: str, patience: float | None = None) -> Iterator[MakeDraft]:
+    def _exclusive_path(self, path: str, timeout: float | None = None) -> Iterator[OpenTempFile]:
         if path not in self._locks:
-            with self._outside._slot(path, patience) as make_draft:
-                yield make_draft
+            with self._outside._exclusive_path(path, timeout) as open_temp_file:
+                yield open_temp_file
             return
         lock = self._locks[path]
-        with self._turns.hold((path,), time.monotonic() + (self.lock_timeout if patience is None else patience)):
+        with self._turns.lock((path,), time.monotonic() + (self.lock_timeout if timeout is None else timeout)):
             if lock is None:
-                yield lambda fd: self._outside._unlocked_draft(path)
+                yield lambda fd: self._outside._unlocked_temp_file(path)
             else:
                 lock.check()
-                yield lambda fd: self._store._locked_draft(path, lock, fd)
+                yield lambda fd: self._store._locked_temp_file(path, lock, fd)
 
     def _is_locked(self, path: str) -> bool:
         return bool(self._store._is_locked(path))
 
-    def _doubtful(self) -> bool:
-        return bool(self._store._doubtful())
+    def _renames_show_gaps(self) -> bool:
+        return bool(self._store._renames_show_gaps())
 
     @contextmanager
-    def _within(self, group: Group) -> Iterator[Self]:
-        with self._store._within(group) as store:
+    def _in_batch(self, group: SyncBatch) -> Iterator[Self]:
+        with self._store._in_batch(group) as store:
             inside = copy.copy(self)
             inside._store, inside.group = store, group
             yield inside

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol
 TABLE = "/proc/self/mountinfo"
 TABLE_S = 1.0
 """Seconds for which a look-up holds: reading the table takes 0.05 ms."""
-MOST_ROOTS = 1024
+MAX_ROOTS = 1024
 
 RENAMES = 20
 """Renames under a reader in the probe: bindfs shows a gap in 3 of them on average, ntfs-3g in 2."""
@@ -148,7 +148,7 @@ def find_mount(files: Files, root: str) -> Mount:
     mount, until = _found.get(key, (Mount(), 0.0))
     if now >= until:
         mount = _look_up(files, root, now)
-        if len(_found) >= MOST_ROOTS:
+        if len(_found) >= MAX_ROOTS:
             _found.clear()
         _found[key] = (mount, now + TABLE_S)
     return mount
@@ -227,10 +227,10 @@ def _created(files: Files, path: str) -> bool:
 
 def renames_are_atomic(files: Files, path: str, suffix: str) -> bool:
     """Whether a reader always sees something while one file takes another's place; `suffix` makes reserved names."""
-    target, draft = (f"{path}.__new{secrets.token_hex(8)}{suffix}" for _ in range(2))
+    target, temp = (f"{path}.__new{secrets.token_hex(8)}{suffix}" for _ in range(2))
     missed, ended = [0], threading.Event()
 
-    def look() -> None:
+    def stat_or_none() -> None:
         while not ended.is_set():
             try:
                 files.close(files.open(target, os.O_RDONLY))  # not `stat`: names are kept in the cache of the kernel
@@ -239,12 +239,12 @@ def renames_are_atomic(files: Files, path: str, suffix: str) -> bool:
 
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
     files.close(files.open(target, flags))
-    reader = threading.Thread(target=look, daemon=True)
+    reader = threading.Thread(target=stat_or_none, daemon=True)
     try:
         reader.start()
         for _ in range(RENAMES):
-            files.close(files.open(draft, flags))
-            files.rename(draft, target)
+            files.close(files.open(temp, flags))
+            files.rename(temp, target)
     finally:
         ended.set()
         reader.join()

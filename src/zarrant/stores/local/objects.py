@@ -1,10 +1,10 @@
 """Objects below a directory: everything but who may write when.
 
-In: keys, and from the subclass `_slot`, which excludes other writers of one path and makes drafts there. Out: the methods of
-Get, Put, PutIf, Splice, Erase and List. Every OSError ends as one typed error that names store and key; a failed write
-leaves the old object, and takes its draft with it. `if_version` may also be `requests.ANY`: whatever is there. With
-`durability="fsync"` a call returns when what it did is on disk, or (`grouped`) its block ends then; what is not synced at
-once is noted in the `ledger`.
+In: keys, and `_exclusive_path` of the subclass, which keeps other writers of one path out and makes temp files there. Out: the
+methods of Get, Put, PutIf, Splice, Erase and List. Every OSError becomes one typed error that names store and key. A failed
+write leaves the old object as it was, and removes its temp file. `if_version` may also be `storage.ANY`: any version, or none.
+With `durability="fsync"` a call returns when its changes are on disk; inside of a `write_batch` they are on disk when the block
+ends. What is not synced at once is added to `unsynced_paths`, for the next `sync`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from zarrant.errors import ByteRangeError, LimitError, OptionError
 from zarrant.locking.file_locks import SUFFIX
 from zarrant.storage import ANY, Blob, Buffer, ByteRange, Hole, OnlyWhile, Part, Version, expect_version
 from zarrant.stores.keys import check_key, check_prefix, is_plain
-from zarrant.stores.local.batch_put import put_together
-from zarrant.stores.local.descriptors import with_few
+from zarrant.stores.local.batch_put import put_batch
+from zarrant.stores.local.descriptors import with_few_descriptors
 from zarrant.stores.local.direct_io import DirectIO
 from zarrant.stores.local.durability import Durable
 from zarrant.stores.local.links import Links
@@ -34,14 +34,14 @@ from zarrant.stores.local.syscalls import FileLayer
 from zarrant.stores.local.temp_files import (
     ABSENT,
     FileVersion,
-    MakeDraft,
-    Naming,
+    OpenTempFile,
     TempFile,
-    look,
+    annotate_errors,
     open_published,
     require_regular,
     span,
     stamp,
+    stat_or_none,
     version_of,
     write_parts,
 )
@@ -52,17 +52,17 @@ if TYPE_CHECKING:
 
 Opened = tuple[int, os.stat_result]
 
-NEW = ".__new"
+TEMP_INFIX = ".__new"
 """Draft under a lock: `<key>.__new.__lock`. Without locks: `<key>.__new<hex digits>.__lock`."""
 
-_PASSES = 100
+_MAX_PASSES = 100
 """Scans of a prefix that is being erased while others write to it; without them the second finds nothing."""
 
-_RESERVED = re.compile(rf"(?:{re.escape(SUFFIX)}|{re.escape(NEW)}[0-9a-f]*)(?:/|\Z)")
-_BESIDE = re.compile(rf"(?:{re.escape(NEW)}[0-9a-f]*)?{re.escape(SUFFIX)}\Z")
+_RESERVED = re.compile(rf"(?:{re.escape(SUFFIX)}|{re.escape(TEMP_INFIX)}[0-9a-f]*)(?:/|\Z)")
+_TEMP_OR_LOCK = re.compile(rf"(?:{re.escape(TEMP_INFIX)}[0-9a-f]*)?{re.escape(SUFFIX)}\Z")
 
 
-class FileTree(Durable):
+class FileObjects(Durable):
     """Objects as files below `root`."""
 
     links: Links
@@ -82,7 +82,7 @@ class FileTree(Durable):
 
     def version(self, key: str) -> Version:
         """The version of an object, None where there is none."""
-        with Naming("look at", self.url, key):
+        with annotate_errors("look at", self.url, key):
             return self._version(key)
 
     def _version(self, key: str) -> FileVersion | None:
@@ -93,7 +93,7 @@ class FileTree(Durable):
         """MetadataChangedError where the condition of a write does not hold; asked under the lock of what is written."""
         condition = self.condition
         if condition is not None:
-            locked = condition.unlocked and self._is_locked(self._path(condition.key))  # before the version: see `steady`
+            locked = condition.unlocked and self._is_locked(self._path(condition.key))  # before the version: see `is_unchanged`
             condition.check(self._version(condition.key), locked)  # safety: metadata
 
     direct: DirectIO | None = None
@@ -119,10 +119,10 @@ class FileTree(Durable):
         return f"buffered: the file system refuses direct I/O ({', '.join(sorted(set(self.direct.refused.values())))})"
 
     @abstractmethod
-    def _slot(self, path: str, patience: float | None = None) -> AbstractContextManager[MakeDraft]:
+    def _exclusive_path(self, path: str, timeout: float | None = None) -> AbstractContextManager[OpenTempFile]:
         """Keep other writers of a path out; the value makes a draft in its directory, which is there by then.
 
-        LockTimeout after `patience` seconds, or else after as long as the store waits for locks.
+        LockTimeout after `timeout` seconds, or else after as long as the store waits for locks.
         """
 
     @abstractmethod
@@ -130,7 +130,7 @@ class FileTree(Durable):
         """Whether anybody has the lock of a path, this caller too; what was left by the killed counts as a lock."""
 
     @abstractmethod
-    def _doubtful(self) -> bool:
+    def _renames_show_gaps(self) -> bool:
         """Whether an object that was just not found may be there: on file systems whose renames are not atomic for readers."""
 
     def get(self, key: str) -> Blob | None:
@@ -142,7 +142,7 @@ class FileTree(Durable):
 
     def _get(self, key: str, limit: int | None) -> Blob | None:
         path = self._path(key)
-        with Naming("read", self.url, key):
+        with annotate_errors("read", self.url, key):
             opened = open_published(self.files, path, self.links.open) or self._open_again(path)
             if opened is None:
                 return None
@@ -157,7 +157,7 @@ class FileTree(Durable):
 
     def get_ranges(self, key: str, ranges: Sequence[ByteRange], if_version: Version = None) -> Blob | None:
         path = self._path(key)
-        with Naming("read", self.url, key):
+        with annotate_errors("read", self.url, key):
             opened = open_published(self.files, path, self.links.open) or self._open_again(path)
             if opened is None:
                 if if_version is not None:
@@ -177,9 +177,9 @@ class FileTree(Durable):
 
     def put_all(self, items: Sequence[tuple[str, Sequence[Buffer]]]) -> list[Version | Exception]:
         """See `storage.PutAll`."""
-        with Naming("write", self.url, None):
-            self._ready()
-        return put_together(self, items)
+        with annotate_errors("write", self.url, None):
+            self._check_durability()
+        return put_batch(self, items)
 
     def put_if(self, key: str, parts: Sequence[Buffer], if_version: Version) -> Version:
         return self._swap(key, parts, if_version)
@@ -189,11 +189,11 @@ class FileTree(Durable):
 
     def erase(self, key: str) -> None:
         path = self._path(key)
-        with Naming("erase", self.url, key):
-            self._ready()
+        with annotate_errors("erase", self.url, key):
+            self._check_durability()
             # Where there is nothing, the lock need not be waited for: this is the moment at which there was nothing to erase.
-            if look(self.files, path) is not None or self._doubtful():
-                with self._slot(path):
+            if stat_or_none(self.files, path) is not None or self._renames_show_gaps():
+                with self._exclusive_path(path):
                     self._check()
                     self._remove_previous(path)  # first: who is killed in between leaves none without its object
                     self._unlink(path)
@@ -201,34 +201,34 @@ class FileTree(Durable):
                 self._check()
                 if self.durability == "rename":
                     return
-            self._done([path])
+            self._on_published([path])
 
     def erase_if(self, key: str, if_version: Version) -> None:
         path = self._path(key)
-        with Naming("erase", self.url, key):
-            self._ready()
-            with self._slot(path):
+        with annotate_errors("erase", self.url, key):
+            self._check_durability()
+            with self._exclusive_path(path):
                 self._check()
                 _expect(self.links.state(path), if_version)
                 self._remove_previous(path)
                 self._unlink(path)
-            self._done([path])
+            self._on_published([path])
 
     def erase_prefix(self, prefix: str) -> None:
         self._directory(prefix, enter=False)
         if self.erase_link(prefix):
             return
-        with Naming("erase", self.url, prefix or None):
-            self._ready()
+        with annotate_errors("erase", self.url, prefix or None):
+            self._check_durability()
         erased: list[str] = []
         # Again until there is nothing left: a scan need not show what is made and removed while it goes on.
-        for _ in range(_PASSES):
+        for _ in range(_MAX_PASSES):
             found = self._erase_seen(prefix)
             erased += found
             if not found:
                 break
-        with Naming("erase", self.url, prefix or None):
-            self._done(erased)
+        with annotate_errors("erase", self.url, prefix or None):
+            self._on_published(erased)
 
     def _erase_seen(self, prefix: str) -> list[str]:
         """Erase what one scan shows below a prefix, and the directories that are empty then; the paths of what was erased."""
@@ -239,7 +239,7 @@ class FileTree(Durable):
                 if kind == "dir":
                     if _is_key(name):
                         found.append(f"{directory}{name}/")
-                elif kind != "other" and _is_key(owner := _BESIDE.sub("", name)):
+                elif kind != "other" and _is_key(owner := _TEMP_OR_LOCK.sub("", name)):
                     beside.setdefault(owner, []).append(name)
             for owner, names in beside.items():
                 self._wipe(directory, owner, names)
@@ -248,7 +248,7 @@ class FileTree(Durable):
             if directory:
                 try:
                     self.files.rmdir(self._directory(directory))
-                    self.ledger.directory_removed(self.files, self._directory(directory))
+                    self.unsynced_paths.directory_removed(self.files, self._directory(directory))
                 except OSError:
                     pass  # not empty: another writer was here since; otherwise an empty directory is no object
         return erased
@@ -256,13 +256,13 @@ class FileTree(Durable):
     def erase_link(self, prefix: str) -> bool:
         """Remove a directory that is a link, and nothing behind it; False where it is none."""
         path = self._directory(prefix, enter=False)
-        with Naming("erase", self.url, prefix or None):
+        with annotate_errors("erase", self.url, prefix or None):
             if not prefix or not self.links.is_link(path):
                 return False
-            self._ready()
+            self._check_durability()
             parent, _, name = prefix[:-1].rpartition("/")
             self._wipe(f"{parent}/" if parent else "", name, [name])
-            self._done([path])
+            self._on_published([path])
         return True
 
     def list_prefix(self, prefix: str) -> Iterator[str]:
@@ -283,7 +283,7 @@ class FileTree(Durable):
         return f"{self.root}/{key}"
 
     def _enter(self, directory: str, again: bool = False) -> None:
-        with Naming("look at", self.url, directory):
+        with annotate_errors("look at", self.url, directory):
             self.links.check(directory, again)
 
     def _directory(self, prefix: str, enter: bool = True) -> str:
@@ -296,7 +296,7 @@ class FileTree(Durable):
 
     def _refuse_reserved(self, key: str) -> None:
         if _reserved(key):
-            raise OptionError("a reserved name", store=self.url, key=key, expected=f"no part ending with {SUFFIX} or {NEW}")
+            raise OptionError("a reserved name", store=self.url, key=key, expected=f"no part ending with {SUFFIX} or {TEMP_INFIX}")
 
     def _read(self, fd: int, state: os.stat_result, spans: Sequence[tuple[int, int]]) -> list[memoryview]:
         """The spans of a file in one buffer; neighbours, which are neighbours in the buffer too, in one call."""
@@ -326,7 +326,7 @@ class FileTree(Durable):
 
     def _open_again(self, path: str) -> Opened | None:
         """Look a second time for an object that was not found, where one is replaced in two steps that readers can see."""
-        if not self._doubtful():
+        if not self._renames_show_gaps():
             return None
         start, quiet = time.monotonic(), _quiet(self.files, os.path.dirname(path))
         looks = 0
@@ -335,7 +335,7 @@ class FileTree(Durable):
             if opened is not None:
                 return opened
             looks += 1
-            busy = look(self.files, path + SUFFIX) is not None and time.monotonic() - start < BUSY_S
+            busy = stat_or_none(self.files, path + SUFFIX) is not None and time.monotonic() - start < BUSY_S
             if not busy and (quiet or looks > 2):
                 return None
             time.sleep(RELOOK_S)
@@ -343,22 +343,22 @@ class FileTree(Durable):
     def _swap(self, key: str, parts: Sequence[Part], if_version: Version) -> Version:
         """Replace an object by a new one, if it is of the version asked for."""
         path = self._path(key)
-        with Naming("write", self.url, key):
-            self._ready()
+        with annotate_errors("write", self.url, key):
+            self._check_durability()
             made: list[TempFile] = []
-            version, mark = with_few(
+            version, mark = with_few_descriptors(
                 lambda: self._swap_locked(path, parts, if_version, made), lambda: any(each.published for each in made)
             )
-            self._done([path], mark)
+            self._on_published([path], mark)
         return version
 
     def _swap_locked(self, path: str, parts: Sequence[Part], if_version: Version, made: list[TempFile]) -> tuple[FileVersion, Mark]:
         """`_swap` while the object is locked; the temp files that it makes are added to `made`."""
-        with self._slot(path) as make_draft:
+        with self._exclusive_path(path) as open_temp_file:
             self._check()
 
             def make(fd: int) -> TempFile:
-                made.append(make_draft(fd))
+                made.append(open_temp_file(fd))
                 return made[-1]
 
             spliced = any(isinstance(part, ByteRange) for part in parts)
@@ -379,27 +379,27 @@ class FileTree(Durable):
         if_version: Version,
         opened: Opened | None,
         old: os.stat_result | None,
-        make_draft: MakeDraft,
+        open_temp_file: OpenTempFile,
     ) -> tuple[FileVersion, Mark]:
         """Write a temp file and rename it over the object."""
         update = None
-        if opened is not None and (reuse := self.reuse) is not None and not self.ledger.is_broken(self.files, path):
-            update = reuse.update(path, parts, opened, make_draft)
-        draft = make_draft(-1) if update is None else update.draft
+        if opened is not None and (reuse := self.reuse) is not None and not self.unsynced_paths.has_failed(self.files, path):
+            update = reuse.update(path, parts, opened, open_temp_file)
+        temp = open_temp_file(-1) if update is None else update.temp
         try:
             if update is None:
-                self._write_parts(draft.fd, parts, opened)
+                self._write_parts(temp.fd, parts, opened)
             else:
                 update.write()
-            version = stamp(self.files, draft.fd, old)
+            version = stamp(self.files, temp.fd, old)
             if update is not None:
                 update.record(version)
-            mark = self._before_rename(path, draft.fd, version, old, update is not None and update.is_reused)
-            if draft.guard is None and if_version is not ANY:
+            mark = self._before_rename(path, temp.fd, version, old, update is not None and update.is_reused)
+            if temp.guard is None and if_version is not ANY:
                 _expect(self.links.state(path), if_version)  # nobody was kept out while it was written
-            draft.publish(path, version, None if update is None else partial(update.keep, self.links.is_link))
+            temp.publish(path, version, None if update is None else partial(update.keep, self.links.is_link))
         except BaseException:
-            draft.release()
+            temp.release()
             raise
         if update is not None:
             update.done()
@@ -429,13 +429,13 @@ class FileTree(Durable):
     def _wipe(self, directory: str, owner: str, names: Sequence[str]) -> None:
         """Erase an object and the drafts that killed writers left beside it; the lock file goes with the lock."""
         path = self._path(directory + owner)
-        with Naming("erase", self.url, directory + owner), self._slot(path):
+        with annotate_errors("erase", self.url, directory + owner), self._exclusive_path(path):
             for name in sorted(names, reverse=True):  # the object last
                 if name != owner + SUFFIX:
                     self._unlink(f"{self.root}/{directory}{name}")
 
     def _scan(self, prefix: str) -> list[tuple[str, str]]:
-        with Naming("list", self.url, prefix or None):
+        with annotate_errors("list", self.url, prefix or None):
             try:
                 return self.files.scan(self._directory(prefix))
             except ABSENT:
@@ -449,7 +449,7 @@ class FileTree(Durable):
         )
 
     def _target_kind(self, key: str) -> str:
-        with Naming("list", self.url, key):
+        with annotate_errors("list", self.url, key):
             return self.links.kind(f"{self.root}/{key}")
 
     def _walk(self, stack: list[str]) -> Iterator[str]:
@@ -463,7 +463,7 @@ class FileTree(Durable):
 
 def _quiet(files: FileLayer, directory: str) -> bool:
     """Whether nothing was renamed in a directory for a while."""
-    state = look(files, directory)
+    state = stat_or_none(files, directory)
     return state is None or abs(files.now() - state.st_mtime_ns) > QUIET_S * 1e9
 
 

@@ -8,7 +8,7 @@ and a killed writer leaves it whole. A read is one `open`, whose descriptor serv
 - A value is written to `<key>.__new.__lock`, which is renamed over the key while the lock file stays where it is, empty.
   TensorStore writes into the lock file itself, which saves a file, but does not empty one that it finds: had ours a value in
   it when we were killed, its tail would be part of what they write next. Besides, a lock that outlives the rename serves
-  any number of writes of one `hold`, and nobody slips in between them. Only the holder of the lock uses the name of the
+  any number of writes of one `lock`, and nobody slips in between them. Only the holder of the lock uses the name of the
   draft, so one that is found was left by a killed writer. TensorStore takes both for lock files and hides them.
 - Symbolic links are followed by the rule of `stores.local.links`: read through, replaced by writing, removed by erasing.
 - What kind of file system it is decides which locks are used (`stores.local.mounts`): where those of one mount need not reach
@@ -33,13 +33,13 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from zarrant.errors import CapabilityError, LockTimeout, NodeNotFoundError, OptionError, ReentrantLockError, StoreError
 from zarrant.locking.created_locks import CreatedLock
 from zarrant.locking.file_locks import SUFFIX, FileLock
-from zarrant.locking.local import KeyQueues, in_turn
+from zarrant.locking.local import KeyQueues, lock_names
 from zarrant.storage import ANY, OnlyWhile, Version
 from zarrant.stores.local.descriptors import require_descriptors
 from zarrant.stores.local.direct_io import DirectIO
-from zarrant.stores.local.durability import DURABILITY, Group, ledger_of
+from zarrant.stores.local.durability import DURABILITY, SyncBatch, unsynced_paths_of
 from zarrant.stores.local.links import Links
-from zarrant.stores.local.locked import HeldFiles
+from zarrant.stores.local.locked import LockedFiles
 from zarrant.stores.local.mounts import (
     Mount,
     find_mount,
@@ -48,9 +48,9 @@ from zarrant.stores.local.mounts import (
     second_lock_is_refused,
     trait_of,
 )
-from zarrant.stores.local.objects import NEW, FileTree
+from zarrant.stores.local.objects import TEMP_INFIX, FileObjects
 from zarrant.stores.local.syscalls import FileLayer
-from zarrant.stores.local.temp_files import FileVersion, MakeDraft, Naming, TempFile, look, version_of
+from zarrant.stores.local.temp_files import FileVersion, OpenTempFile, TempFile, annotate_errors, stat_or_none, version_of
 
 if TYPE_CHECKING:
     from zarrant.stores.local.file_reuse import FileReuse
@@ -64,16 +64,16 @@ _GUARDS = {
     "none": "no locks: only threads of this process are kept apart",
 }
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
-_TRIES = 100
+_MAX_MKDIR_TRIES = 100
 """Times a directory is made again because another process removed it, empty, before a file was in it."""
 
 _queues = KeyQueues()
 
-_told: dict[tuple[int, Mount, bool], str] = {}
+_probed_mounts: dict[tuple[int, Mount, bool], str] = {}
 """What was probed in this process."""
 
 
-class FilesystemStore(FileTree):
+class FilesystemStore(FileObjects):
     """A directory: Get, Put, PutIf, Splice, Erase, List and Hold.
 
     `locking`: "os" takes the lock of `<key>.__lock` for every write; "lockfile" is for file systems without locks, keeps no
@@ -125,7 +125,7 @@ class FilesystemStore(FileTree):
         for field, value in {"direct_io": direct_io, "file_reuse": file_reuse}.items():
             if not isinstance(value, bool):
                 raise OptionError("neither true nor false", store=self.url, field=field, expected="True | False", got=repr(value))
-        self.ledger, self.file_reuse = ledger_of(self.root, self.files), file_reuse
+        self.unsynced_paths, self.file_reuse = unsynced_paths_of(self.root, self.files), file_reuse
         self.direct = DirectIO(self.files, self.url) if direct_io else None
         self.follow_symlinks = follow_symlinks
         self.links = Links(self.files, self.root, self.url, follow_symlinks)
@@ -147,7 +147,7 @@ class FilesystemStore(FileTree):
     @property
     def guard(self) -> str:
         """What guards writes, and whom it reaches."""
-        chosen = self._choice()
+        chosen = self._lock_kind()
         if self.locking != "auto":
             return _GUARDS[chosen]
         found = "; ".join(self._findings()) or "to be probed by the first write"
@@ -163,7 +163,7 @@ class FilesystemStore(FileTree):
             "mounted_at": mount.point,
             "locks_reach_other_mounts": trait_of(mount).shares_locks,
             "renames_may_show_gaps": trait_of(mount).remote,
-            "locking": self._choice(),
+            "locking": self._lock_kind(),
             "probed": self._findings(),
         }
 
@@ -171,29 +171,33 @@ class FilesystemStore(FileTree):
         """What was probed for the locks in use, by this store or another one of this process on the same mount."""
         if self.locking != "auto":
             return []
-        mount, locks = self._mount_here(), self._choice() == "os"
-        told = () if self._probed else [told for (_, there, kind), told in _told.items() if (there, kind) == (mount, locks)]
-        return list(dict.fromkeys([*self._probed.values(), *told]))
+        mount, locks = self._mount_here(), self._lock_kind() == "os"
+        probed = (
+            ()
+            if self._probed
+            else [probed for (_, there, kind), probed in _probed_mounts.items() if (there, kind) == (mount, locks)]
+        )
+        return list(dict.fromkeys([*self._probed.values(), *probed]))
 
     def _mount_here(self) -> Mount:
         if self._mount is None:
             self._mount = find_mount(self.files, self.root)
         return self._mount
 
-    def _choice(self) -> str:
+    def _lock_kind(self) -> str:
         """The locks that are used: never "auto"."""
         if not self._chosen:
             self._chosen = "os" if trait_of(self._mount_here()).shares_locks else "lockfile"  # safety: mount type
         return self._chosen
 
-    def _doubtful(self) -> bool:
+    def _renames_show_gaps(self) -> bool:
         if self._remote is None:
             self._remote = trait_of(self._mount_here()).remote
         return self._remote
 
     @contextmanager
-    def hold(self, keys: Sequence[str]) -> Iterator[HeldFiles]:
-        """See `storage.Hold`. The value serves all keys; those held may be written any number of times.
+    def lock(self, keys: Sequence[str]) -> Iterator[LockedFiles]:
+        """See `storage.Lock`. The value serves all keys; those held may be written any number of times.
 
         Writing a held key through this store, not through the value, waits for the end of the hold; in the same thread or task
         it is a ReentrantLockError at once. Other keys are best
@@ -203,60 +207,60 @@ class FilesystemStore(FileTree):
         deadline = time.monotonic() + self.lock_timeout
         if self.locking != "none":
             require_descriptors(len(paths), self.url)
-        with in_turn(_queues, paths, deadline, self.url):
+        with lock_names(_queues, paths, deadline, self.url):
             locks: dict[str, FileLock | None] = dict.fromkeys(paths)
             try:
                 for path, key in paths.items():
                     if self.locking != "none":
-                        with Naming("lock", self.url, key):
-                            locks[path] = self._take(path, deadline)
-                yield HeldFiles(self, locks)
+                        with annotate_errors("lock", self.url, key):
+                            locks[path] = self._lock_path(path, deadline)
+                yield LockedFiles(self, locks)
             finally:
                 try:
                     _release(locks)
                 finally:
                     _release(locks)  # what an interrupt kept from being given back; the rest is known to be
 
-    def is_callers(self, key: str) -> bool:
+    def is_held_by_caller(self, key: str) -> bool:
         """Whether who asks has the lock of a key, through another handle: writing it here would wait for ever."""
-        return _queues.is_callers(self._path(key))
+        return _queues.is_held_by_caller(self._path(key))
 
-    def steady(self, key: str, version: Version) -> bool:
+    def is_unchanged(self, key: str, version: Version) -> bool:
         """Whether an object is of this version and nobody holds it, in this order; one held by the killed counts as held."""
         path = self._path(key)
-        with Naming("look at", self.url, key):
+        with annotate_errors("look at", self.url, key):
             state = None if self._is_locked(path) else self.links.state(path)
         return state is not None and version_of(state) == version
 
     def _is_locked(self, path: str) -> bool:
-        return path in _queues.held() if self.locking == "none" else look(self.files, path + SUFFIX) is not None
+        return path in _queues.held() if self.locking == "none" else stat_or_none(self.files, path + SUFFIX) is not None
 
     @contextmanager
-    def _slot(self, path: str, patience: float | None = None) -> Iterator[MakeDraft]:
-        deadline = time.monotonic() + (self.lock_timeout if patience is None else patience)
-        with _queues.hold((path,), deadline):
+    def _exclusive_path(self, path: str, timeout: float | None = None) -> Iterator[OpenTempFile]:
+        deadline = time.monotonic() + (self.lock_timeout if timeout is None else timeout)
+        with _queues.lock((path,), deadline):
             if self.locking == "none":
-                yield lambda fd: self._unlocked_draft(path)
+                yield lambda fd: self._unlocked_temp_file(path)
                 return
-            lock = self._take(path, deadline)
+            lock = self._lock_path(path, deadline)
             try:
-                yield lambda fd: self._locked_draft(path, lock, fd)
+                yield lambda fd: self._locked_temp_file(path, lock, fd)
             finally:
                 lock.release()
 
     @contextmanager
-    def _within(self, group: Group) -> Iterator[Self]:
-        inside = self._view()  # not a copy, which would be a store made anew: without the condition of `only_while`
-        inside.group = group
-        yield inside
+    def _in_batch(self, group: SyncBatch) -> Iterator[Self]:
+        batch_store = self._view()  # not a copy, which would be a store made anew: without the condition of `only_while`
+        batch_store.group = group
+        yield batch_store
 
-    def _locked_draft(self, path: str, lock: FileLock, fd: int) -> TempFile:
-        return TempFile(self.files, f"{path}{NEW}{SUFFIX}", lock, fd)
+    def _locked_temp_file(self, path: str, lock: FileLock, fd: int) -> TempFile:
+        return TempFile(self.files, f"{path}{TEMP_INFIX}{SUFFIX}", lock, fd)
 
     @cached_property
     def reuse(self) -> FileReuse | None:
         """What reuses files; None where it is off, and where other processes are not kept out."""
-        if not self.file_reuse or self._choice() != "os":
+        if not self.file_reuse or self._lock_kind() != "os":
             return None
         from zarrant.stores.local.file_reuse import FileReuse  # a thread and an exit handler that nobody else needs
 
@@ -269,22 +273,22 @@ class FilesystemStore(FileTree):
         if absent(self.files, path, replaced):
             return True
         try:
-            with self._slot(path, LOCK_TIMEOUT_S):
+            with self._exclusive_path(path, LOCK_TIMEOUT_S):
                 if not absent(self.files, path, replaced):
                     self._unlink(path + PREVIOUS)
         except (LockTimeout, ReentrantLockError):
             return False
         return True
 
-    def _unlocked_draft(self, path: str) -> TempFile:
+    def _unlocked_temp_file(self, path: str) -> TempFile:
         """A draft under a name nobody else has."""
-        name = f"{path}{NEW}{secrets.token_hex(8)}{SUFFIX}"
+        name = f"{path}{TEMP_INFIX}{secrets.token_hex(8)}{SUFFIX}"
         return self._with_parents(path, lambda: TempFile(self.files, name, None))
 
-    def _take(self, path: str, deadline: float) -> FileLock:
+    def _lock_path(self, path: str, deadline: float) -> FileLock:
         """Lock a path, and remove what a killed holder left."""
         try:
-            kind = CreatedLock if self._choice() == "lockfile" else FileLock
+            kind = CreatedLock if self._lock_kind() == "lockfile" else FileLock
             lock = self._with_parents(path, lambda: kind.take(self.files, path + SUFFIX, deadline))
         except OSError as error:
             if error.errno in _NO_LOCKS and not isinstance(error, StoreError):
@@ -292,7 +296,7 @@ class FilesystemStore(FileTree):
             raise
         try:
             if lock.found:
-                self._unlink(f"{path}{NEW}{SUFFIX}")  # safety: killed holder
+                self._unlink(f"{path}{TEMP_INFIX}{SUFFIX}")  # safety: killed holder
             if self.locking == "auto" and lock.inode[0] not in self._probed:
                 self._probe(lock, path)  # safety: probe
         except BaseException:
@@ -304,11 +308,11 @@ class FilesystemStore(FileTree):
         """What was chosen must exclude a second writer; done once a mount and process, and again for a file layer of a test."""
         mount = find_mount(self.files, os.path.dirname(path))
         key = (lock.inode[0], mount, lock.locks)
-        told = _told.get(key) if type(self.files) is FileLayer else None
-        if told is None:
-            told = self._probe_mount(lock, path, mount)
-            _told[key] = told
-        self._probed[lock.inode[0]] = told
+        probed = _probed_mounts.get(key) if type(self.files) is FileLayer else None
+        if probed is None:
+            probed = self._probe_mount(lock, path, mount)
+            _probed_mounts[key] = probed
+        self._probed[lock.inode[0]] = probed
 
     def _probe_mount(self, lock: FileLock, path: str, mount: Mount) -> str:
         trait = trait_of(mount)
@@ -334,7 +338,7 @@ class FilesystemStore(FileTree):
 
     def _with_parents(self, path: str, make: Callable[[], T]) -> T:
         """Make a file, and first its directory, as often as another process takes that away again."""
-        for _ in range(_TRIES):
+        for _ in range(_MAX_MKDIR_TRIES):
             try:
                 return make()
             except FileNotFoundError:
@@ -370,10 +374,10 @@ class FilesystemStore(FileTree):
             self.files.mkdir(path)
         except FileExistsError:
             return
-        self.ledger.directory_made(self.files, path)
+        self.unsynced_paths.directory_made(self.files, path)
 
     def _check_root(self) -> None:
-        with Naming("open", self.url, None):
+        with annotate_errors("open", self.url, None):
             try:
                 state = self.files.stat_target(self.root)
             except FileNotFoundError as error:
@@ -403,7 +407,7 @@ def _release(locks: dict[str, FileLock | None]) -> None:
     """Give locks back, the last one first; nothing to do for those that were."""
     for lock in reversed(locks.values()):
         if lock is not None:
-            lock.release()  # safety: hold exit
+            lock.release()  # safety: lock exit
 
 
 def _open(root: str, options: Mapping[str, Any], layer: FileLayer) -> FilesystemStore:

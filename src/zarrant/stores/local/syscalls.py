@@ -106,7 +106,7 @@ def _check(result: int) -> None:
 
 
 @lru_cache(maxsize=1)
-def _tells_errors() -> bool:
+def _syncfs_reports_errors() -> bool:
     """Whether syncfs(2) fails where data could not be written: since Linux 5.8."""
     return tuple(int(part) for part in re.findall(r"\d+", os.uname().release)[:2]) >= (5, 8)
 
@@ -122,7 +122,7 @@ _NONE_LEFT = {errno.EMFILE, errno.ENFILE}
 _CLOEXEC = getattr(os, "O_CLOEXEC", 0)
 
 
-def _patiently(call: Callable[..., T], *args: Any) -> T:
+def _retry_open(call: Callable[..., T], *args: Any) -> T:
     for pause in PAUSES_S:
         try:
             return call(*args)
@@ -173,7 +173,7 @@ class FileLayer:
                 os.close(fd)
             if getattr(error, "errno", None) not in _NONE_LEFT:
                 raise
-        return _patiently(_open, path, flags, mode)
+        return _retry_open(_open, path, flags, mode)
 
     def close(self, fd: int) -> None:
         """close(2)."""
@@ -224,7 +224,7 @@ class FileLayer:
     def sync_all(self, fd: int) -> None:
         """syncfs(2): all of the file system is on disk, whoever wrote it; OSError where the system cannot tell."""
         library = _libc()
-        if library is None or not _tells_errors() or _mount(os.fstat(fd).st_dev).type not in _WHOLE:
+        if library is None or not _syncfs_reports_errors() or _mount(os.fstat(fd).st_dev).type not in _WHOLE:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
         _check(library.syncfs(fd))
 
@@ -276,7 +276,7 @@ class FileLayer:
     def scan(self, path: str) -> list[tuple[str, str]]:
         """(name, kind) of all entries of a directory; the kind is "file", "dir", "link" (to whatever) or "other"."""
         found = []
-        with _patiently(os.scandir, path) as entries:
+        with _retry_open(os.scandir, path) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     found.append((entry.name, "dir"))
@@ -308,7 +308,7 @@ class FileLayer:
         """link(2): a second name."""
         os.link(source, target)
 
-    def note(self, fd: int) -> bytes | None:
+    def get_xattr(self, fd: int) -> bytes | None:
         """fgetxattr(2): what was noted on a file, None where nothing was or nothing can be."""
         if not hasattr(os, "getxattr"):
             return None
@@ -319,16 +319,16 @@ class FileLayer:
                 return None
             raise
 
-    def set_note(self, fd: int, data: bytes) -> None:
+    def set_xattr(self, fd: int, data: bytes) -> None:
         """fsetxattr(2): note something on a file. Changes neither its bytes nor its mtime."""
         if not hasattr(os, "setxattr"):
             raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
         os.setxattr(fd, NOTE, data)
 
-    def alone(self, fd: int) -> bool:
+    def take_write_lease(self, fd: int) -> bool:
         """Whether nobody else on this machine has the file open or mapped: a write lease (F_SETLEASE) is granted.
 
-        It is kept until `unlease`: who had found the file before, and opens it only now, waits so long.
+        It is kept until `end_write_lease`: who had found the file before, and opens it only now, waits so long.
         """
         if not hasattr(fcntl, "F_SETLEASE"):
             return False
@@ -340,8 +340,8 @@ class FileLayer:
             return False
         return True
 
-    def unlease(self, fd: int) -> None:
-        """Give back the lease that `alone` took, before closing: a child forked meanwhile would keep it."""
+    def end_write_lease(self, fd: int) -> None:
+        """Give back the lease that `take_write_lease` took, before closing: a child forked meanwhile would keep it."""
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
 
     def kind(self, device: int) -> str:

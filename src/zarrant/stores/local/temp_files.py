@@ -19,7 +19,7 @@ from types import TracebackType
 from zarrant.errors import ByteRangeError, StoreError, StoreFullError, StorePermissionError, ZarrantError
 from zarrant.locking.file_locks import SUFFIX, FileLock
 from zarrant.storage import Buffer, ByteRange, Hole, Part
-from zarrant.stores.local.descriptors import none_left, with_few
+from zarrant.stores.local.descriptors import is_out_of_descriptors, with_few_descriptors
 from zarrant.stores.local.syscalls import FileLayer
 
 FileVersion = tuple[int, int, int, int]
@@ -30,7 +30,7 @@ _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NO_MODES = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 """What file systems say that have no permissions (FAT, some FUSE and network mounts)."""
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_LEASED = 100
+_MAX_LEASE_TRIES = 100
 """Times a name that led to a leased file is looked up again: by then it leads to what replaced that file."""
 ABSENT = (FileNotFoundError, NotADirectoryError)
 _COARSE = (0, 1_000, 1_000_000, 1_000_000_000, 2_000_000_000)
@@ -54,7 +54,7 @@ class TempFile:
             self.fd = files.open(path, _CREATE)
         except FileExistsError:
             # Left by a writer that was killed: we hold the lock under which it was made.
-            files.unlink(path)  # safety: stale draft
+            files.unlink(path)  # safety: stale temp file
             self.fd = files.open(path, _CREATE)
 
     def publish(self, target: str, version: FileVersion, before: Callable[[], object] | None = None) -> None:
@@ -64,7 +64,7 @@ class TempFile:
         # First: network file systems tell here what they could not write, and the old object is still there.
         self._close(fd)
         if self.guard is not None:
-            self.guard.check()  # safety: last look
+            self.guard.check()  # safety: lock check
         if before is not None:
             before()
         self.files.rename(self.path, target)  # safety: rename
@@ -79,8 +79,8 @@ class TempFile:
             if fd >= 0:
                 inode = _inode(self.files.fstat(fd))
             # Where the lock was lost, the name may be in use by the next holder.
-            if _inode(self.files.stat(self.path)) == inode:  # safety: draft of another
-                self.files.unlink(self.path)  # safety: failed draft
+            if _inode(self.files.stat(self.path)) == inode:  # safety: temp file of another
+                self.files.unlink(self.path)  # safety: failed temp file
         except OSError:
             pass  # the failure that brought us here is the one to report; the next writer removes the file
         finally:
@@ -93,7 +93,7 @@ class TempFile:
     def _close(self, fd: int) -> None:
         try:
             if self.leased:
-                self.files.unlease(fd)
+                self.files.end_write_lease(fd)
         finally:
             self.files.close(fd)
 
@@ -103,7 +103,7 @@ class TempFile:
             self.release()
 
 
-MakeDraft = Callable[[int], TempFile]
+OpenTempFile = Callable[[int], TempFile]
 """Makes a draft, or takes over the descriptor of an open file as one (-1: none)."""
 
 
@@ -123,7 +123,7 @@ def require_regular(state: os.stat_result) -> os.stat_result:
     return state
 
 
-def look(files: FileLayer, path: str) -> os.stat_result | None:
+def stat_or_none(files: FileLayer, path: str) -> os.stat_result | None:
     """The state of what has the name, None where nothing has."""
     try:
         return files.stat(path)
@@ -133,7 +133,7 @@ def look(files: FileLayer, path: str) -> os.stat_result | None:
 
 def _open_in_time(files: FileLayer, path: str) -> int:
     """Open for reading; again where the file was replaced in between and is leased to who writes the next one into it."""
-    for _ in range(_LEASED):
+    for _ in range(_MAX_LEASE_TRIES):
         try:
             return files.open(path, _READ)
         except BlockingIOError:
@@ -146,9 +146,9 @@ def open_published(files: FileLayer, path: str, follow: Callable[[str], int] | N
     try:
         return _published(files, path, follow)
     except OSError as error:
-        if not none_left(error):
+        if not is_out_of_descriptors(error):
             raise
-    return with_few(lambda: _published(files, path, follow))
+    return with_few_descriptors(lambda: _published(files, path, follow))
 
 
 def _published(files: FileLayer, path: str, follow: Callable[[str], int] | None) -> tuple[int, os.stat_result] | None:
@@ -161,7 +161,7 @@ def _published(files: FileLayer, path: str, follow: Callable[[str], int] | None)
         return None
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO):
-            state = look(files, path)
+            state = stat_or_none(files, path)
             if follow is not None and state is not None and stat.S_ISLNK(state.st_mode):
                 return _checked(files, follow(path))
             if state is not None:
@@ -207,9 +207,9 @@ def write_parts(files: FileLayer, fd: int, parts: Sequence[Part], base: tuple[in
 
 def stamp(files: FileLayer, fd: int, old: os.stat_result | None) -> FileVersion:
     """Make the draft newer than the object it replaces; the version it will have."""
-    least = files.now() if old is None else max(files.now(), old.st_mtime_ns + 1)  # safety: later than the old
+    earliest = files.now() if old is None else max(files.now(), old.st_mtime_ns + 1)  # safety: later than the old
     for more in _COARSE:
-        files.set_mtime(fd, least + more)
+        files.set_mtime(fd, earliest + more)
         state = files.fstat(fd)
         if old is None or state.st_mtime_ns > old.st_mtime_ns:  # safety: coarse times
             return _like(files, fd, state, old)
@@ -257,7 +257,7 @@ def typed(error: OSError, action: str, store: str, key: str | None) -> StoreErro
     return found
 
 
-class Naming:
+class annotate_errors:
     """A block whose OSErrors become typed errors, and whose errors are told store and key."""
 
     __slots__ = ("action", "key", "store")

@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, 
 from contextlib import contextmanager
 from weakref import WeakValueDictionary
 
-from zarrant.locking.local import Gate, remake_after_fork
+from zarrant.locking.local import ForkSafeLock, remake_after_fork
 from zarrant.stores.local.syscalls import NO_CHILDREN, FileLayer
 
 MAX_KEPT = 1 << 16
@@ -47,9 +47,9 @@ class Unsynced:
     def __init__(self) -> None:
         self.written: Names = {}
         self.count = 0
-        self.broken: dict[str, OSError] = {}
+        self.failed: dict[str, OSError] = {}
         self.made: set[str] = set()
-        self.trusted: dict[str, int] = {}
+        self.known_durable: dict[str, int] = {}
         self.removals = 0
         self.roots: set[str] = set()
         self.places: dict[Identity, set[str]] = {}
@@ -67,7 +67,7 @@ class Unsynced:
         self.busy: list[tuple[tuple[str, ...], threading.Event]] = []
         self.ended = NO_CHILDREN[0]
 
-    def meet(self, root: str, above: Iterable[tuple[str, Identity]]) -> None:
+    def register_root(self, root: str, above: Iterable[tuple[str, Identity]]) -> None:
         """A root is written below: remember by what names it and the directories above it are known."""
         with self.gate:
             self.roots.add(root)
@@ -91,7 +91,7 @@ class Unsynced:
             new = known > 0
         return max(1, mtime) if new else REPLACED, self.generation
 
-    def note(self, directory: str, name: str, mark: Mark) -> None:
+    def add(self, directory: str, name: str, mark: Mark) -> None:
         """An object was published or erased: the next sync is for it. With the gate taken."""
         names = self.written.get(directory)
         if names is None:
@@ -101,8 +101,8 @@ class Unsynced:
         elif mark is UNKNOWN:
             mark = names[name], self.generation
         names[name] = mark[0] if mark[1] == self.generation or mark is UNKNOWN else REPLACED
-        if self.broken:
-            self.broken.pop(f"{directory}/{name}", None)
+        if self.failed:
+            self.failed.pop(f"{directory}/{name}", None)
         if self.count >= MAX_KEPT:
             self.forget()
 
@@ -113,7 +113,7 @@ class Unsynced:
             self.forgot_erased = self.epoch
         self.generation += 1
         self.count = 0
-        for kept in (self.written, self.roots, self.places, self.links, self.trusted):
+        for kept in (self.written, self.roots, self.places, self.links, self.known_durable):
             kept.clear()
 
     def covers(self, root: str, above: Iterable[tuple[str, Identity]], usual: str) -> dict[str, str]:
@@ -146,7 +146,7 @@ class Unsynced:
             with self.gate:
                 for directory, names in taken.items():
                     for name in names:
-                        self.note(directory, name, KEPT)
+                        self.add(directory, name, KEPT)
             raise
         finally:
             with self.gate:
@@ -199,18 +199,18 @@ class Unsynced:
         with self.gate:
             if directory in self.made:
                 return True
-            return self.trusted.get(directory) != inode and any(parent in self.roots for parent in parents(directory))
+            return self.known_durable.get(directory) != inode and any(parent in self.roots for parent in parents(directory))
 
-    def trust(self, directory: str, inodes: Mapping[str, int], removals: int) -> None:
+    def mark_durable(self, directory: str, inodes: Mapping[str, int], removals: int) -> None:
         """The names in a directory are on disk, unless one was removed and made again meanwhile."""
         with self.gate:
             if self.removals != removals:
                 return
-            if len(self.trusted) > MAX_KEPT:
-                self.trusted.clear()  # costs syncs, no safety
+            if len(self.known_durable) > MAX_KEPT:
+                self.known_durable.clear()  # costs syncs, no safety
             for path, inode in inodes.items():
                 if path != directory and os.path.dirname(path) == directory:
-                    self.trusted[path] = inode
+                    self.known_durable[path] = inode
                     self.made.discard(path)
 
     def fail(self, paths: Iterable[str], error: OSError) -> None:
@@ -219,12 +219,12 @@ class Unsynced:
             for path in paths:
                 directory, _, name = path.rpartition("/")
                 if name not in self.written.get(directory, ()):  # else written again meanwhile
-                    self.broken.setdefault(path, error)
+                    self.failed.setdefault(path, error)
 
     def failure(self, prefixes: Iterable[str], leading: Iterable[str]) -> tuple[str, OSError] | None:
         """The first object of those that are covered which may not be on disk, and why."""
         with self.gate:
-            for path, error in self.broken.items():
+            for path, error in self.failed.items():
                 directory = path.rpartition("/")[0]
                 if within(directory, prefixes) or directory in leading:
                     return path, error
@@ -245,7 +245,7 @@ def parents(directory: str) -> list[str]:
 
 
 _OURS = Unsynced()
-_gate = Gate()
+_gate = ForkSafeLock()
 _all: WeakValueDictionary[Hashable, Unsynced] = WeakValueDictionary()
 
 
