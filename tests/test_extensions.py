@@ -80,7 +80,8 @@ def test_unknown_name_lists_the_known_ones() -> None:
     error = caught.value
     assert isinstance(error, MetadataError)
     assert (error.field, error.got, error.path) == ("codecs", "zstt", "$.codecs[1]")
-    assert error.expected == extensions.codecs.names()
+    shown = [name for name in extensions.codecs.names() if not name.startswith("numcodecs.") or name == "numcodecs.*"]
+    assert error.expected == shown
     assert error.hint is not None and "'zstd'" in error.hint
     assert "zstt" in str(error) and "$.codecs[1]" in str(error)
 
@@ -88,11 +89,11 @@ def test_unknown_name_lists_the_known_ones() -> None:
 @pytest.mark.parametrize(
     ("table", "name", "word"),
     [
-        (extensions.codecs, "zfp", "zfpy"),
-        (extensions.codecs, "pcodec", "pcodec"),
+        (extensions.codecs, "zfpy", "numcodecs.zfpy"),
+        (extensions.codecs, "pcodec", "numcodecs.pcodec"),
         (extensions.codecs, "lz4", "numcodecs.lz4"),
         (extensions.codecs, "delta", "Its name in Zarr V3 is 'numcodecs.delta'"),
-        (extensions.codecs, "zfp", "not supported yet"),
+        (extensions.codecs, "zarrs.vlen", "zarrs"),
         (extensions.codecs, "qqqqqq", "zarrant.codecs"),
         (extensions.codecs, "imagecodecs_jpeg2k", "imagecodecs"),
         (extensions.data_types, "strings", "'string'"),

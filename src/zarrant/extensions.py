@@ -187,7 +187,7 @@ class Registry:
             f"{name!r} is not among the known {self.kind}",
             field=self.kind,
             got=name,
-            expected=self.names(),
+            expected=[name for name in self.names() if not any(pattern.fullmatch(name) for _, pattern, _ in self._patterns)],
             path=path,
             hint=self.hint(name),
         )
@@ -244,9 +244,11 @@ codecs = Registry(
         **{f"numcodecs.{name.lower()}": f"zarrant.codecs.library.numcodecs_objects:{name}" for name in _OBJECT_CODECS},
         "bitround": "zarrant.codecs.library.bitround:BitRound",
         "cast_value": "zarrant.codecs.library.cast_value:CastValue",
+        "numcodecs.pcodec": "zarrant.codecs.library.pcodec:PCodec",
         "packbits": "zarrant.codecs.library.packbits:PackBits",
         "reshape": "zarrant.codecs.library.reshape:Reshape",
         "scale_offset": "zarrant.codecs.library.scale_offset:ScaleOffset",
+        "zfp": "zarrant.codecs.library.zfp:Zfp",
     },
     contract=Contract(
         ("from_json", "to_json", "resolve"), ("name",), {"kind": ("array_to_array", "array_to_bytes", "bytes_to_bytes")}
@@ -255,8 +257,9 @@ codecs = Registry(
     aliases={"endian": "bytes"},  # the name of `bytes` in drafts of the specification
     hints=[
         (_IN_NUMCODECS, r"Its name in Zarr V3 is 'numcodecs.\g<0>'"),
-        (r"zfp|zfpy", "It is not supported yet; zarr-python has it as 'numcodecs.zfpy', with the package 'zfpy'"),
-        (r"pcodec|pco", "It is not supported yet; zarr-python has it as 'numcodecs.pcodec', with the package 'pcodec'"),
+        (r"zfpy|numcodecs\.zfpy", "It is not supported yet; zarr-python has it as 'numcodecs.zfpy', with the package 'zfpy'"),
+        (r"pcodec|pco", "Its name in Zarr V3 is 'numcodecs.pcodec'"),
+        (r"zarrs\.\w+", "It is an experiment of zarrs, which alone has it"),
         (r"imagecodecs_\w+", "It is not supported yet; zarr-python has it with the package 'imagecodecs'"),
         (r"vlen-array|vlen", "Arrays of variable length are not supported; text is stored as 'vlen-utf8', bytes as 'vlen-bytes'"),
     ],

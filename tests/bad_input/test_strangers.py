@@ -148,7 +148,7 @@ def test_a_known_type_has_no_configuration() -> None:
         ("chunk_key_encoding", "V2", "V2", "'v2'"),
         ("codecs", [BYTES, {"name": "lz4", "configuration": {}}], "lz4", "'numcodecs.lz4'"),
         ("codecs", [{"name": "delta"}, BYTES], "delta", "'numcodecs.delta'"),
-        ("codecs", [{"name": "zfp", "configuration": {"mode": "reversible"}}], "zfp", "not supported yet"),
+        ("codecs", [{"name": "zfpy", "configuration": {"mode": "reversible"}}], "zfpy", "not supported yet"),
         ("codecs", [{"name": "numcodecs.pickle", "configuration": {}}], "numcodecs.pickle", "runs code"),
         ("codecs", [{"name": "numcodecs.zfpy", "configuration": {}}], "numcodecs.zfpy", "arrays to bytes"),
     ],

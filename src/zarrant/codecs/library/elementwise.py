@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from importlib import import_module
 from typing import Any, cast
 
 import numpy as np
@@ -13,7 +14,7 @@ from zarrant.codecs.protocols import ArraySpec, ArrayToArray
 from zarrant.dtypes.base import DataType, Fill, FixedFill
 from zarrant.dtypes.fill import SMALL
 from zarrant.dtypes.fixed import FixedType
-from zarrant.errors import MetadataError, ZarrantError, shown
+from zarrant.errors import MetadataError, UnknownExtensionError, ZarrantError, shown
 
 
 def encoded_fill(codec: ArrayToArray, spec: ArraySpec, data_type: DataType) -> Fill:
@@ -50,3 +51,12 @@ def native(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if array.dtype.name.startswith("int"):
         return array.astype(np.int8)
     return array.astype(np.uint8 if array.dtype.name.startswith("uint") else np.float32)
+
+
+def extra_module(module: str, codec: str, extra: str | None = None) -> Any:
+    """A module that a codec needs and that need not be there; UnknownExtensionError with the extra that has it."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        hint = f"pip install 'zarrant[{extra or module}]'"
+        raise UnknownExtensionError(f"{codec} needs the package {module!r}", field="codecs", got=codec, hint=hint) from error
