@@ -14,10 +14,10 @@ setup: ## make or refresh .venv
 demo: setup ## real data, written by four processes at once, verified
 	@$(BIN)/python examples/demo.py
 
-test: setup ## style, types, fence, documentation, tests
+test: setup ## style, types, import rules, documentation, tests
 	@scripts/check.sh
 
-lint: setup ## style, types, fence, documentation
+lint: setup ## style, types, import rules, documentation
 	@scripts/check.sh --no-tests
 
 soak: setup ## every test, the long ones included; SCALE=3: three times as many cases

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Style, types, the fence, the documentation, then the tests, whose summary is the closing line. All are run; the status is 1 if any failed.
+# Style, types, the import rules, the documentation, then the tests, whose summary is the closing line. All are run; the status is 1 if any failed.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 bin=.venv/bin
@@ -17,7 +17,7 @@ paths=(src tests examples)
 check style "$bin/ruff" check "${paths[@]}"
 check format "$bin/ruff" format --check --quiet "${paths[@]}"
 check types "$bin/mypy"
-check fence "$bin/lint-imports"
+check imports "$bin/lint-imports"
 check docs "$bin/python" -m mkdocs build --strict # not --quiet: it counts no warning then
 [ ${#failed[@]} -gt 0 ] && echo "FAILED before the tests: ${failed[*]}"
 

@@ -1,4 +1,4 @@
-"""The house stays in order: floors, sizes, the public surface, one copy of every algorithm, no word of a machine."""
+"""Rules of the code: import layers, sizes, the public names, one copy of every algorithm, no path of a machine in any text."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ LONG_FUNCTIONS: dict[str, int] = {}
 PUBLIC_FACES = {"nodes/array.py"}
 """All of a class that users see, with its documentation, stays in one file, whatever its length."""
 
-# Façades of everything: they may use the public names.
-OUTSIDE = ("__init__.py", "__main__.py", "cli.py", "testkit/", "tools/", "integrations/")
+# Modules on top of everything: they may use the public names.
+OUTSIDE = ("__init__.py", "__main__.py", "cli/", "testkit/", "tools/", "integrations/")
 
 # Where something may be asynchronous: the twins, and the stores whose calls are coroutines themselves.
 TWINS = {
@@ -66,19 +66,19 @@ def length(function: Function) -> int:
     return (function.end_lineno or function.lineno) - function.lineno + 1 - docstring
 
 
-# ── floors ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── layers ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_fence_holds() -> None:
+def test_the_import_rules_are_kept() -> None:
     """In a process of its own: import-linter configures logging, and disables every logger that exists by then."""
     code = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_no_room_enters_by_the_front_door() -> None:
-    """`from zarrant import room` is fine; a name of the front door from inside is a cycle that the floors do not show."""
-    rooms = {entry.stem for entry in SOURCE.iterdir()}
+def test_no_module_imports_a_public_name_from_the_package() -> None:
+    """`from zarrant import module` is fine. To import a public name from inside is a cycle that the layers do not show."""
+    modules = {entry.stem for entry in SOURCE.iterdir()}
     wrong = [
         f"{path}:{node.lineno} {alias.name}"
         for path, tree in TREES.items()
@@ -86,7 +86,7 @@ def test_no_room_enters_by_the_front_door() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Import | ast.ImportFrom)
         for alias in node.names
-        if (isinstance(node, ast.ImportFrom) and node.module == "zarrant" and alias.name not in rooms)
+        if (isinstance(node, ast.ImportFrom) and node.module == "zarrant" and alias.name not in modules)
         or (isinstance(node, ast.Import) and alias.name == "zarrant")
     ]
     assert not wrong

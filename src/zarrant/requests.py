@@ -89,9 +89,9 @@ class ListPrefix(NamedTuple):
 class Locked(NamedTuple):
     """Run `op` while `keys` are locked; replied with its result.
 
-    Who has locked some keys can lock those again, and others only where this is `nested`: that is for a caller who has locked
-    the metadata of an array, and locks chunks of it, one at a time. There is no deadlock, since nobody who has locked a chunk
-    waits for the metadata. MetadataChangedError where the object of `below` is gone, and with it the place of the lock.
+    A caller can lock keys again that it has locked already. It can lock other keys only with `nested`: that is for a caller that
+    has locked the metadata of an array, and locks chunks of it, one at a time. This cannot deadlock, because no caller that has
+    locked a chunk waits for the metadata. MetadataChangedError if the object of `below` is gone.
     """
 
     keys: Sequence[str]
@@ -102,7 +102,7 @@ class Locked(NamedTuple):
 
 
 class CommitGroup(Protocol):
-    """The callers for whom the leader of a group commit acts. Nothing here waits."""
+    """The callers for which the leader of a group commit does the work. Nothing here waits."""
 
     @property
     def items(self) -> Sequence[Any]:

@@ -35,7 +35,7 @@ _NOBODY: deque[Any] = deque()
 
 
 class CommitQueues:
-    """All entries that were not settled yet, by name, in order of arrival. The first of each name leads, and stays until it leaves.
+    """All entries that are not resolved yet, by name, in order of arrival. The first of each name leads, and stays until it leaves.
 
     >>> groups = Groups()
     >>> first, second = (Entry("k", item, lambda: None, owner=item) for item in "ab")
@@ -53,9 +53,9 @@ class CommitQueues:
         self._waiting: dict[Hashable, deque[Entry]] = {}
 
     def join(self, entry: Entry) -> bool:
-        """Stand in line. True where the entry leads; else it is woken once, when it does or when it is settled.
+        """Join the queue. True if the entry leads. Else it is woken once: when it leads, or when it is resolved.
 
-        ReentrantLockError where who leads is who would join, from inside of what it does for all.
+        ReentrantLockError where the leader itself joins, from inside of the work that it does for all.
         """
         with self._gate:
             queue = self._waiting.setdefault(entry.name, deque())
@@ -84,9 +84,9 @@ class CommitQueues:
             entry.wake()
 
     def leave(self, entry: Entry) -> bool:
-        """Stand in line no longer; False while somebody acts for the entry, and it must wait to be woken.
+        """Leave the queue. False while the leader works on the entry: then the caller must wait until it is woken.
 
-        A leader leaves the lead to the next one; what it took and did not settle, because it was interrupted, waits again.
+        A leader hands the lead to the next one. Items that it took and did not resolve, because of an interrupt, wait again.
         """
         with self._gate:
             queue = self._waiting.get(entry.name, _NOBODY)
@@ -116,18 +116,18 @@ class CommitQueues:
 
 
 class LedGroup:
-    """The callers for whom one of them acts; see `requests.Group`."""
+    """The callers for whom one of them acts; see `requests.CommitGroup`."""
 
     def __init__(self, groups: CommitQueues, leader: Entry) -> None:
         self._groups, self._leader, self._entries = groups, leader, [leader]
         self.items = [leader.item]
 
     def take(self) -> list[Any]:
-        """See `requests.Group`."""
+        """See `requests.CommitGroup`."""
         self._entries = self._groups.take(self._leader)
         self.items = [entry.item for entry in self._entries]
         return self.items
 
     def resolve(self, number: int, error: Exception | None) -> None:
-        """See `requests.Group`."""
+        """See `requests.CommitGroup`."""
         self._groups.resolve(self._entries[number], error)

@@ -71,9 +71,9 @@ class ExecutionContext(NamedTuple):
     gate: asyncio.Semaphore | None = None
     """Bounds the requests of one operation to an async store, however many one batch asks for."""
     outside: Store | None = None
-    """The store outside of the hold in which the operation runs; None where it runs in none."""
+    """The store outside of the lock inside of which the operation runs; None where there is none."""
     executor: ThreadPoolExecutor | None = None
-    """Threads of an event loop's hold: its operations must not wait for a thread behind those that wait for the hold."""
+    """Threads for a lock of an event loop: an operation inside of it must not queue behind those that wait for the lock."""
     caller: Caller | None = None
     """For whom locks are taken; None: for whom they are taken already in this thread."""
     can: Capabilities = NOTHING

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from zarrant.run.pool import Threads
 
 THREADS_PER_LOCK = 4
-"""Threads of one hold in an event loop: operations side by side have the pool besides."""
+"""Threads for one lock in an event loop. Operations that run side by side also have the pool."""
 
 
 class LockThreads:
@@ -54,7 +54,7 @@ current_threads: ContextVar[LockThreads | None] = ContextVar("current_threads", 
 
 
 def lock_executor() -> ThreadPoolExecutor | None:
-    """The threads of the innermost hold in which this task runs; None where it runs in none."""
+    """The threads of the innermost lock inside of which this task runs; None where there is none."""
     lane = current_threads.get()
     while lane is not None and lane.ended:
         lane = lane.outer

@@ -186,7 +186,7 @@ class Lock(Protocol):
     def lock(self, keys: Sequence[str]) -> AbstractContextManager[ReadableWritable]:
         """A context manager whose value is a store on which these keys are read and written under the lock.
 
-        Keys are taken in sorted order; LockTimeout after the store's deadline, with none of them held.
+        Keys are locked in sorted order. LockTimeout after the store's deadline, with none of them locked.
         """
         ...
 

@@ -2,15 +2,15 @@
 
 In: a tree of files, and pairs of a key and the parts of its new object. Out: for each its version or its error.
 
-Where they must last, their data reach the disk together, then they take their places. Every draft is written, and the system
-told to begin with it, before the first is waited for: then one commit of the file system's journal serves for all of them.
-64 objects on ext4: 3 commits, where each draft is synced before the next is written 61. The locks of all are held meanwhile,
-taken in sorted order, as a hold takes them. Who finds one taken does not wait for it with others in hand: that object comes
-afterwards, by itself.
+With `durability="fsync"` the data of all objects are synced together, and then all temp files are renamed. Every temp file is
+written, and the system is asked to begin with its sync, before the first sync is waited for. So one commit of the file system's
+journal serves all of them: 64 objects on ext4 take 3 commits, and 61 where each file is synced before the next is written. All
+objects are locked meanwhile, in sorted order. A thread that has locked some objects does not wait for one that is locked by
+another thread: that object is stored afterwards, by itself.
 
-Else one thread at a time stores its objects, one after the other, while others encode theirs. Two that both make small files
-lose more time to handing the interpreter to each other than they save: 512 chunks of 4 KiB on tmpfs took 106 µs each, take 68.
-Where a file takes long the others do not wait for it.
+With `durability="rename"` one thread at a time stores its objects, one after the other, while other threads encode. Two threads
+that write small files at once lose more time to switching the interpreter than they save: 512 chunks of 4 KiB on tmpfs took
+106 µs each, and take 68 µs in turn. If a file takes long, the other threads do not wait for it (`TURN_TIMEOUT_S`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A store on a directory inside of a hold: what `FilesystemStore.lock` gives.
+"""A store on a directory while some of its keys are locked: what `FilesystemStore.lock` gives.
 
-In: the store, and the locks that are held, by path. Out: the same tree, in which the held keys are written under those locks.
+In: the store, and the locks, by path. Out: the same store, in which the locked keys are written under those locks.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 
 class LockedFiles(FileObjects):
-    """The store inside a hold: writes of the held keys go through the locks that are held, all else through the store.
+    """The store inside of a lock: the locked keys are written under these locks, all other keys through the store.
 
-    It can be held again, for some of its keys: that keeps threads that share the hold apart.
+    Some of its keys can be locked again: this keeps threads apart that share the lock.
     """
 
     def __init__(self, store: Any, locks: Mapping[str, FileLock | None]) -> None:
@@ -66,7 +66,7 @@ class LockedFiles(FileObjects):
         return str(self._store.guard)
 
     def is_held_by_caller(self, key: str) -> bool:
-        """See `FilesystemStore.is_held_by_caller`; of the locks of this hold, its own queue tells."""
+        """See `FilesystemStore.is_held_by_caller`; for the locks taken here its own queue is asked."""
         path = self._path(key)
         return self._turns.is_held_by_caller(path) if path in self._locks else bool(self._store.is_held_by_caller(key))
 

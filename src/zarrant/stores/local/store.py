@@ -7,9 +7,9 @@ and a killed writer leaves it whole. A read is one `open`, whose descriptor serv
 - Threads of this process queue for a key in order (`locking.local`) before one of them tries the lock file.
 - A value is written to `<key>.__new.__lock`, which is renamed over the key while the lock file stays where it is, empty.
   TensorStore writes into the lock file itself, which saves a file, but does not empty one that it finds: had ours a value in
-  it when we were killed, its tail would be part of what they write next. Besides, a lock that outlives the rename serves
-  any number of writes of one `lock`, and nobody slips in between them. Only the holder of the lock uses the name of the
-  draft, so one that is found was left by a killed writer. TensorStore takes both for lock files and hides them.
+  it when we were killed, its tail would be part of what they write next. Also, a lock file that outlives the rename serves any
+  number of writes, and no other writer comes in between. Only the owner of the lock uses the name of the temp file, so a temp
+  file that is found was left by a killed writer. TensorStore takes both files for lock files, and hides them.
 - Symbolic links are followed by the rule of `stores.local.links`: read through, replaced by writing, removed by erasing.
 - What kind of file system it is decides which locks are used (`stores.local.mounts`): where those of one mount need not reach
   another, `locking="auto"` means lock files that are created. The first write of a process on a mount probes what was chosen.
@@ -197,11 +197,11 @@ class FilesystemStore(FileObjects):
 
     @contextmanager
     def lock(self, keys: Sequence[str]) -> Iterator[LockedFiles]:
-        """See `storage.Lock`. The value serves all keys; those held may be written any number of times.
+        """See `storage.Lock`. The value reads and writes all keys of the store; the locked ones any number of times.
 
-        Writing a held key through this store, not through the value, waits for the end of the hold; in the same thread or task
-        it is a ReentrantLockError at once. Other keys are best
-        held too: waiting for more while holding some can only end in LockTimeout where two do it crosswise.
+        To write a locked key through this store, and not through the value, waits until the lock is released; in the same thread
+        or task it is a ReentrantLockError at once. Lock all keys that you will write with one call: two callers that each wait
+        for a key of the other end with LockTimeout.
         """
         paths = {self._path(key): key for key in sorted(set(keys))}
         deadline = time.monotonic() + self.lock_timeout
@@ -222,7 +222,7 @@ class FilesystemStore(FileObjects):
                     _release(locks)  # what an interrupt kept from being given back; the rest is known to be
 
     def is_held_by_caller(self, key: str) -> bool:
-        """Whether who asks has the lock of a key, through another handle: writing it here would wait for ever."""
+        """Whether the caller has locked the key through another handle: to write it here would wait for ever."""
         return _queues.is_held_by_caller(self._path(key))
 
     def is_unchanged(self, key: str, version: Version) -> bool:
@@ -281,7 +281,7 @@ class FilesystemStore(FileObjects):
         return True
 
     def _unlocked_temp_file(self, path: str) -> TempFile:
-        """A draft under a name nobody else has."""
+        """A temp file under a name that no other writer uses."""
         name = f"{path}{TEMP_INFIX}{secrets.token_hex(8)}{SUFFIX}"
         return self._with_parents(path, lambda: TempFile(self.files, name, None))
 
@@ -404,7 +404,7 @@ class FilesystemStore(FileObjects):
 
 
 def _release(locks: dict[str, FileLock | None]) -> None:
-    """Give locks back, the last one first; nothing to do for those that were."""
+    """Release locks, the last one first. Locks that were released already are skipped."""
     for lock in reversed(locks.values()):
         if lock is not None:
             lock.release()  # safety: lock exit

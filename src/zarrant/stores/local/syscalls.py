@@ -326,9 +326,9 @@ class FileLayer:
         os.setxattr(fd, NOTE, data)
 
     def take_write_lease(self, fd: int) -> bool:
-        """Whether nobody else on this machine has the file open or mapped: a write lease (F_SETLEASE) is granted.
+        """Take a write lease (F_SETLEASE). True only if no other process of this machine has the file open or mapped.
 
-        It is kept until `end_write_lease`: who had found the file before, and opens it only now, waits so long.
+        The lease is kept until `end_write_lease`. A process that looked up the name before, and opens the file now, waits so long.
         """
         if not hasattr(fcntl, "F_SETLEASE"):
             return False

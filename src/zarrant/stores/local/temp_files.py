@@ -1,7 +1,7 @@
 """New objects on a file system: written beside the old one, then renamed over it.
 
-In: an open draft, the parts of the new object, the state of the object it replaces. Out: the version of the new object, or
-an OSError with the old object as it was. A draft never is the lock file: that one outlives the rename, and is always empty.
+In: an open temp file, the parts of the new object, the state of the object that it replaces. Out: the version of the new object;
+or an OSError, with the old object as it was. The lock file is another file: it outlives the rename, and is always empty.
 
 A version is (device, inode, mtime, size). Inodes are used again, and the kernel's own mtime moves in steps of milliseconds,
 so each draft is given the clock's nanoseconds, or more where that is not later than the mtime of the object it replaces. It
@@ -104,7 +104,7 @@ class TempFile:
 
 
 OpenTempFile = Callable[[int], TempFile]
-"""Makes a draft, or takes over the descriptor of an open file as one (-1: none)."""
+"""Makes a temp file; with a descriptor (else -1) it takes over that open file."""
 
 
 def _inode(state: os.stat_result) -> tuple[int, int]:
@@ -206,7 +206,7 @@ def write_parts(files: FileLayer, fd: int, parts: Sequence[Part], base: tuple[in
 
 
 def stamp(files: FileLayer, fd: int, old: os.stat_result | None) -> FileVersion:
-    """Make the draft newer than the object it replaces; the version it will have."""
+    """Give the temp file a later mtime than the object that it replaces has. Returns its version."""
     earliest = files.now() if old is None else max(files.now(), old.st_mtime_ns + 1)  # safety: later than the old
     for more in _COARSE:
         files.set_mtime(fd, earliest + more)
@@ -224,7 +224,7 @@ def stamp(files: FileLayer, fd: int, old: os.stat_result | None) -> FileVersion:
 
 
 def _like(files: FileLayer, fd: int, state: os.stat_result, old: os.stat_result | None) -> FileVersion:
-    """Give the draft the permissions of the object it replaces; its version."""
+    """Give the temp file the permissions of the object that it replaces. Returns its version."""
     if old is not None and stat.S_ISREG(old.st_mode):
         mode = old.st_mode & 0o777
         if old.st_uid != state.st_uid:
@@ -258,7 +258,7 @@ def typed(error: OSError, action: str, store: str, key: str | None) -> StoreErro
 
 
 class annotate_errors:
-    """A block whose OSErrors become typed errors, and whose errors are told store and key."""
+    """A block in which OSErrors become typed errors, and every error of ours gets the store and the key."""
 
     __slots__ = ("action", "key", "store")
 
