@@ -59,8 +59,8 @@ Tally = Callable[[str, int], None]
 def ranges_of_small_chunks() -> Iterator[None]:
     """Chunks of nothing but `bytes` are read and written in ranges however small they are, and however little that saves."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(uncompressed, "LEAST", 0)
-        patch.setattr(uncompressed, "RANGE", 0)
+        patch.setattr(uncompressed, "MIN_RANGED_CHUNK_BYTES", 0)
+        patch.setattr(uncompressed, "RANGE_COST_BYTES", 0)
         chain._prepare.cache_clear()
         yield
     chain._prepare.cache_clear()

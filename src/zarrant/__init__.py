@@ -15,7 +15,7 @@ ending in `_async` give `AsyncArray` and `AsyncGroup`. Errors are in `zarrant.er
 """
 
 from zarrant import codecs, errors, extensions
-from zarrant.codecs.scratch import aligned_empty
+from zarrant.codecs.buffer_pool import aligned_empty
 from zarrant.config import Config, config
 from zarrant.geometry.box import ArraySubset
 from zarrant.nodes.array import Array

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from zarrant import requests
+from zarrant.codecs.byte_sources import InMemory, OneChunk
 from zarrant.codecs.chain import chain_of
 from zarrant.codecs.protocols import ArraySpec, CodecOptions
-from zarrant.codecs.sources import InMemory, Single
 from zarrant.dtypes.fixed import from_numpy
 from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.grid import ChunkGrid
@@ -44,18 +44,20 @@ class Codec:
         self.chain = chain_of(codecs).bind(self.spec)
         self.prepared = self.chain.prepare(self.spec, CodecOptions(**options))
 
-    def cells(self, subset: ArraySubset | None = None) -> Any:
+    def selections(self, subset: ArraySubset | None = None) -> Any:
         shape = self.spec.shape
         return box_region(subset or ArraySubset.full(shape)).split(ChunkGrid.regular(shape, shape), shape)
 
     def encode(self, values: Any, old: bytes | None = None, subset: ArraySubset | None = None) -> bytes | None:
-        spans = None if old is None else Single(0, InMemory(old))
-        row = perform(self.prepared.write(spans, self.cells(subset), 0, 1, np.asarray(values, self.spec.data_type.numpy))).row(0)
+        spans = None if old is None else OneChunk(0, InMemory(old))
+        row = perform(self.prepared.write(spans, self.selections(subset), 0, 1, np.asarray(values, self.spec.data_type.numpy))).row(
+            0
+        )
         return None if row is None else b"".join(bytes(part) for part in row)
 
     def decode(self, data: bytes, subset: ArraySubset | None = None) -> Any:
         out = np.empty((subset or ArraySubset.full(self.spec.shape)).shape, self.spec.data_type.numpy)
-        perform(self.prepared.read(Single(0, InMemory(data)), self.cells(subset), 0, 1, out))
+        perform(self.prepared.read(OneChunk(0, InMemory(data)), self.selections(subset), 0, 1, out))
         return out
 
 

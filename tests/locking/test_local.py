@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 
 import pytest
 
 from zarrant.errors import LockTimeout
-from zarrant.locking.local import KeyQueues, wait_cancelled
+from zarrant.locking.local import Acquired, KeyQueues, give_back, wait_cancelled
 from zarrant.testkit import together
 
 LATER = float("inf")
@@ -177,3 +178,28 @@ def test_a_child_starts_with_empty_queues() -> None:
                 os._exit(status)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert queues.held() == ["k"]
+
+
+def test_locks_are_given_back_while_other_threads_make_theirs() -> None:
+    stop, usual = threading.Event(), sys.getswitchinterval()
+    others = [KeyQueues() for _ in range(300)]
+
+    def make() -> None:
+        while not stop.is_set():
+            for _ in range(50):
+                KeyQueues()
+
+    threads = [threading.Thread(target=make) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    sys.setswitchinterval(1e-5)
+    try:
+        until = time.monotonic() + 1.0
+        while time.monotonic() < until:
+            give_back(Acquired())
+    finally:
+        sys.setswitchinterval(usual)
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert len(others) == 300

@@ -13,6 +13,8 @@ import pytest
 
 import zarrant
 from zarrant.errors import DataTypeError, ZarrantError
+from zarrant.tools.check import check
+from zarrant.tools.copy import copy
 
 TEXT = np.dtypes.StringDType()
 N = 23
@@ -158,6 +160,27 @@ def test_elements_of_another_kind_are_refused(array: Any, kind: str, values: Any
         with pytest.raises(DataTypeError):
             array[:2] = data
     same(array[...], values)
+
+
+def test_it_is_checked_and_copied(kind: str, values: Any, tmp_path: Path) -> None:
+    for layout in ("chunks", "shards", "V2"):
+        place, copied = tmp_path / layout / "a", tmp_path / layout / "b"
+        zarrant.create_array(place, shape=(N,), dtype=kind, **options(kind, layout))[...] = values
+        copy(str(place), str(copied), chunks=(3,), shards=None)
+        same(zarrant.open_array(copied)[...], values)
+        assert zarrant.open_array(copied).metadata.data_type.name in (kind, f"variable_length_{kind}")
+        assert check(copied, deep=True).clean
+
+
+def test_text_is_read_as_objects_on_request(array: Any, kind: str, values: Any) -> None:
+    array.erase_chunk((0,))
+    expected = array[2:19]
+    out = np.empty(17, object)
+    assert array.retrieve_array_subset(np.s_[2:19], out=out) is out
+    assert out.tolist() == expected.tolist()
+    assert set(map(type, out.tolist())) == {str if kind == "string" else bytes}
+    with pytest.raises(DataTypeError):
+        array.retrieve_array_subset(np.s_[2:19], out=np.empty(17, "U40"))
 
 
 def test_masked_elements_become_fill(array: Any, values: Any) -> None:

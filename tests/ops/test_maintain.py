@@ -93,11 +93,11 @@ def test_nothing_to_do_is_a_read_a_level_and_no_write(kind: str, state: Any, obj
     objects.perform(maintain.compact(made))
     objects.log.clear()
     assert objects.perform(maintain.compact_chunk(made, (0, 0))) == 0
-    levels = {"nested": 2, "nested, index first": 2, "transposed": 2, "codecs after the inner one": 2}.get(kind, 1)
+    reports = {"nested": 2, "nested, index first": 2, "transposed": 2, "codecs after the inner one": 2}.get(kind, 1)
     if kind == "three levels":
         assert set(objects.kinds()) == {"Fetch"}
     else:
-        assert objects.kinds() == ["Fetch"] * levels
+        assert objects.kinds() == ["Fetch"] * reports
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.startswith("codecs after")])
@@ -124,7 +124,7 @@ def test_statistics_add_up(state: Any, objects: Any) -> None:
         if not kind.startswith("codecs after"):
             assert stats.stored == len(objects["a/c/0/0"]) == stats.live + stats.dead + stats.index
         assert stats.subchunks == 64 // np.prod(made.chain.subchunk_shapes()[-1])
-        assert len(stats.levels) == len(made.chain.subchunk_shapes())
+        assert len(stats.reports) == len(made.chain.subchunk_shapes())
         objects.clear()
 
 
@@ -136,7 +136,7 @@ def test_statistics_of_what_is_no_shard_or_not_there(state: Any, objects: Any) -
     shard = state(**KINDS["nested"])
     objects.clear()
     stats = objects.perform(maintain.chunk_stats(shard, (1, 1)))
-    assert (stats.stored, stats.present, stats.subchunks, [each.shards for each in stats.levels]) == (0, 0, 16, [0, 0])
+    assert (stats.stored, stats.present, stats.subchunks, [each.shards for each in stats.reports]) == (0, 0, 16, [0, 0])
     objects.log.clear()
     assert objects.perform(maintain.compact_chunk(plain, (0, 0))) == 0
     assert objects.log == []
@@ -153,7 +153,7 @@ def test_a_shard_without_live_subchunks_is_erased(kind: str, state: Any, objects
     assert empty.prepared_for(empty.grid.uniform_shape) != made.prepared_for(made.grid.uniform_shape)
     shard = made.prepared_for(made.grid.uniform_shape)
     objects["a/c/0/0"] = bytes(shard.encode_index(type(_index(shard)).empty(_index(shard).offset.size)))
-    for codec in shard.outer:
+    for codec in shard.outer_codecs:
         objects["a/c/0/0"] = bytes(codec.encode(objects["a/c/0/0"]))
     size = len(objects["a/c/0/0"])
     assert objects.perform(maintain.compact_chunk(made, (0, 0))) == size
@@ -169,14 +169,14 @@ def _index(shard: Any) -> Any:
 def test_an_empty_inner_shard_becomes_missing(state: Any, objects: Any) -> None:
     made = state(KEEP_DEAD, shape=(8, 8), **KINDS["nested"])
     objects.perform(write.store_chunk(made, (0, 0), np.arange(64, dtype="int32").reshape(8, 8) + 1))
-    inner = made.prepared_for(made.grid.uniform_shape).inner
+    inner = made.prepared_for(made.grid.uniform_shape).subchunk_pipeline
     data = bytearray(objects["a/c/0/0"])
     size = 4 * 16 + inner.index_size
     data[size - inner.index_size : size] = bytes(inner.encode_index(_index(inner)))
     objects["a/c/0/0"] = bytes(data)
     assert objects.perform(maintain.compact_chunk(made, (0, 0))) == size
     stats = objects.perform(maintain.chunk_stats(made, (0, 0)))
-    assert [(each.shards, each.present, each.dead) for each in stats.levels] == [(1, 3, 0), (3, 12, 0)]
+    assert [(each.shards, each.present, each.dead) for each in stats.reports] == [(1, 3, 0), (3, 12, 0)]
 
 
 def test_a_broken_shard_is_left_as_it_is() -> None:

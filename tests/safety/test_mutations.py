@@ -68,7 +68,7 @@ MUTATIONS: dict[str, Mutation] = {
     "reused file tail": Mutation("pass", "stores/local/test_file_reuse.py"),
     "direct tail": Mutation("pass", "stores/local/test_direct_io.py::test_every_size_from_any_memory"),
     "direct rest": Mutation("pass", "stores/local/test_direct_io.py::test_any_parts_in_any_memory"),
-    "lent": Mutation("free = True", "codecs/test_scratch.py::test_a_lent_block_is_not_lent_again_while_anything_refers_to_it"),
+    "lent": Mutation("free = True", "codecs/test_buffer_pool.py::test_a_lent_block_is_not_lent_again_while_anything_refers_to_it"),
     "acknowledged": Mutation("pass", "run/test_group_commit.py::test_who_is_acted_for_is_told_when_it_is_on_disk"),
     "shape": Mutation("if False:", "nodes/test_stale_bounds.py::test_what_others_appended_stays"),
     "bounds": Mutation("if (yield from shape_stands(state)) or True:", "nodes/test_stale_bounds.py"),

@@ -228,7 +228,7 @@ def test_subchunks_that_do_not_decode_are_dropped_and_all_others_stay(layout: st
     shard = a._state.prepared_for(a.write_unit)
     first = shard.index_size if shard.at_start else 0
     if layout.startswith("nested"):
-        first += shard.inner.index_size if shard.inner.at_start else 0
+        first += shard.subchunk_pipeline.index_size if shard.subchunk_pipeline.at_start else 0
     flip(tmp_path / "a/c/0/1", first + 3)  # the first subchunk of that shard
     torn = (tmp_path / "a/c/0/1").read_bytes()
     with pytest.raises(ChunkError):

@@ -1,8 +1,8 @@
-"""Codec chains: metadata → bound → prepared.
+"""Codec chains in their three states: metadata, bound, prepared.
 
-`bind` validates everything that can be validated before the first chunk: the order of kinds, each configuration against data
-type and chunk shape, sharding all the way in. `prepare` makes the object that encodes chunks of one shape with given options,
-and remembers it. Nothing here knows a codec by its class: what a codec is it says itself (`protocols`).
+`bind` validates, before the first chunk, everything that can be validated: the order of the kinds, each configuration against
+data type and chunk shape, and sharding on all levels. `prepare` makes the object that encodes chunks of one shape with given
+options, and caches it. No codec is known here by its class; each says itself what it does (`protocols`).
 """
 
 from __future__ import annotations
@@ -38,22 +38,21 @@ from zarrant.metadata.v3 import Named
 
 @dataclass(frozen=True)
 class Chain:
-    """Array-to-array codecs, one array-to-bytes codec, bytes-to-bytes codecs; `path` says where in the metadata they stand."""
+    """Array-to-array codecs, one array-to-bytes codec, bytes-to-bytes codecs. `path` is their place in the metadata."""
 
     array_to_array: tuple[ArrayToArray, ...]
     array_to_bytes: ArrayToBytes
     bytes_to_bytes: tuple[BytesToBytes, ...]
     path: str = "$.codecs"
     skipped: tuple[str, ...] = ()
-    """Extensions that are not known here and that a reader may ignore. What a writer should do for them is not known: nothing
-    can be encoded."""
+    """Unknown codecs that a reader may ignore. A writer would have to apply them, so this chain cannot encode."""
 
     def skipping(self, names: tuple[str, ...]) -> Chain:
-        """The same chain as part of something that skips more: it cannot be written either."""
+        """The same chain inside of one that skips codecs; it cannot encode either."""
         return replace(self, skipped=(*self.skipped, *names)) if names else self
 
     def to_documents(self) -> tuple[Named, ...]:
-        """The documents of all codecs, in order."""
+        """The names and configurations of all codecs, in order."""
         codecs = (*self.array_to_array, self.array_to_bytes, *self.bytes_to_bytes)
         return tuple(Named.parse(codec.to_json(), self.path) for codec in codecs)
 
@@ -62,23 +61,23 @@ class Chain:
         return resolve(self.array_to_array, self.array_to_bytes, self.bytes_to_bytes, spec, self.path)
 
     def decided(self, spec: ArraySpec) -> Chain:
-        """The same chain with what the data type decides filled in; raises MetadataError where a codec does not fit."""
+        """The same chain with the values that follow from the data type filled in; MetadataError if a codec does not fit."""
         stages = self.stages(spec)
         return replace(self, array_to_array=stages.before, array_to_bytes=stages.serializer, bytes_to_bytes=stages.codecs)
 
     def bind(self, spec: ArraySpec) -> Chain:
-        """The same chain with what the data type decides filled in, valid for chunks of `spec`; raises MetadataError."""
+        """The same chain with these values filled in, checked for chunks of `spec`; MetadataError if it does not fit them."""
         bound = self.decided(spec)
         bound.prepare(spec, CodecOptions())
         return bound
 
     def prepare(self, spec: ArraySpec, options: CodecOptions, nesting: int = 0) -> Prepared:
-        """A chain ready for chunks of `spec` (as the array sees them, before transposition). `nesting`: the shards around it."""
+        """A pipeline for chunks of `spec` (before transposition). `nesting`: the number of shards around it."""
         return _prepare(self, spec, options, nesting)
 
     @property
     def order(self) -> tuple[int, ...] | None:
-        """All transpositions as one: dimension j after them is dimension `order[j]` before; None where there are none."""
+        """All transpositions as one: dimension j after them is dimension `order[j]` before. None if there are none."""
         total: tuple[int, ...] | None = None
         for order in map(permutation_of, self.array_to_array):
             if order is not None:
@@ -87,7 +86,7 @@ class Chain:
 
     @property
     def subchunk_shape(self) -> tuple[int, ...] | None:
-        """The shape of the subchunks into which the array-to-bytes codec divides what it gets; None where it does not."""
+        """The shape of the subchunks into which the array-to-bytes codec divides a chunk; None if it does not."""
         return getattr(self.array_to_bytes, "chunk_shape", None)
 
     @property
@@ -97,13 +96,13 @@ class Chain:
 
     @property
     def innermost(self) -> Chain:
-        """The chain of the smallest subchunks; of whole chunks where there are none."""
+        """The chain of the smallest subchunks, or of whole chunks without sharding."""
         return self if self.subchunk_codecs is None else self.subchunk_codecs.innermost
 
     def subchunk_shapes(self) -> list[tuple[int, ...]]:
-        """The shape of the subchunks of each level of sharding, outermost first, as the array sees them.
+        """The shape of the subchunks at each level of sharding, the outermost first, in dimensions of the array.
 
-        None of those under a codec that changes more of an array than the order of its dimensions: a chunk is decoded whole then.
+        A level below an array-to-array codec other than a transposition is left out: there a chunk is decoded whole.
         """
         shapes: list[tuple[int, ...]] = []
         orders: list[tuple[int, ...]] = []
@@ -134,25 +133,25 @@ def parse_chain(value: object, path: str) -> Chain:
             skipped.append(document.name)
             continue
         codecs.append(read_codec(document, f"{path}[{i}]"))
-        # Before the next one is read: chains inside of chains would be without bound.
+        # Checked before the next codec is read, since the number of chains inside of chains would have no bound.
         if sum(codec.kind == "array_to_bytes" for codec in codecs) > 1:
             raise _impossible(codecs, path)
     return replace(chain_of(codecs, path), skipped=tuple(skipped))
 
 
 def _check_chain(length: int, path: str) -> None:
-    """The limits of a chain that is not made yet; each shard around it adds a `.configuration.` to its path."""
+    """Check the limits of a chain before it is made. Each shard around it adds a `.configuration.` to its path."""
     require(length, LIMITS.chain, "a codec chain that is too long", "codecs", path)
     require(path.count(".configuration."), LIMITS.nesting, "shards nested too deep", "nesting", path)
 
 
 def _ignorable(document: Named) -> bool:
-    """A codec that is not known, and need not be."""
+    """Whether a codec is unknown and may be ignored."""
     return document.may_ignore and document.name not in registered
 
 
 def read_codec(document: Named, path: str, from_caller: bool = False) -> Any:
-    """The codec object of one name and configuration. A caller (not metadata) may leave open what the array decides."""
+    """The codec object of a name and configuration. Only a caller may leave out values that follow from the array."""
     try:
         codec_class = registered.resolve(document.name)
     except UnknownExtensionError as error:
@@ -174,7 +173,7 @@ def chain_of(codecs: Sequence[Any], path: str = "$.codecs") -> Chain:
 
 
 def check_codec(codec: Any) -> None:
-    """OptionError for an object that is no codec: found where it is passed or read, never at the first write."""
+    """OptionError for an object that is no codec. It is found here, where codecs are passed or read, not at the first write."""
     if getattr(codec, "kind", None) not in KINDS or not isinstance(getattr(codec, "name", None), str):
         expected = f"an object with a name and a kind: {' | '.join(KINDS)}"
         raise OptionError("not a codec", field="codecs", expected=expected, got=shown(codec))
@@ -199,7 +198,7 @@ def _hashable(value: object) -> bool:
 
 def _impossible(codecs: Sequence[Any], path: str) -> MetadataError:
     return MetadataError(
-        "codecs in an impossible order",
+        "codecs in a wrong order",
         path=path,
         expected="array-to-array codecs, exactly one array-to-bytes codec, bytes-to-bytes codecs",
         got=[codec.name for codec in codecs],
@@ -223,7 +222,7 @@ def _prepare(chain: Chain, spec: ArraySpec, options: CodecOptions, nesting: int)
 
 
 def _prepare_own(own: Callable[[ArraySpec, Around], Prepared], stages: Stages, around: Around) -> Prepared:
-    """What an array-to-bytes codec prepares itself; under codecs that change arrays its chunks are encoded whole."""
+    """The pipeline that an array-to-bytes codec makes itself. Behind array-to-array codecs its chunks are encoded whole."""
     if not stages.arrays:
         return own(stages.serialized, around)
     require(stages.laid_out.nbytes, LIMITS.decoded, "chunk too large", "decoded bytes of a chunk", around.path, SMALLER)
@@ -232,7 +231,7 @@ def _prepare_own(own: Callable[[ArraySpec, Around], Prepared], stages: Stages, a
 
 
 def _check_bound(pipeline: ChunkPipeline, path: str) -> None:
-    """LimitError for chunks that a codec of theirs cannot take: Blosc has a limit of its own, a little below ours."""
+    """LimitError for chunks that are too large for a codec. The limit of Blosc is a little below ours."""
     try:
         _ = pipeline.encoded_bound
     except ShapeError as error:

@@ -1,12 +1,14 @@
-"""What a codec is, in its three states, and what passes between codecs.
+"""What a codec is, its three states, and what codecs hand to each other.
 
-*metadata*: a codec object (`Zstd(level=3)`), a frozen value that turns into a name and configuration and back. *bound*: a
-chain whose data type and fill value are known and validated (`chain.bind`). *prepared*: a chain for one chunk shape, cached, which
-encodes and decodes batches of chunks. A prepared chain has two generator methods, `write` and `read`: whole writes are
-writes without old data, whole reads are reads of every element, so that partial and whole forms are one algorithm.
+1. *metadata*: a codec object (`Zstd(level=3)`), a frozen value that turns into a name and configuration and back.
+2. *bound*: a chain whose data type and fill value are known and validated (`chain.bind`).
+3. *prepared*: a chain for one chunk shape. It is cached, and encodes and decodes batches of chunks.
 
-A codec does no I/O: it reads through *spans* (where each row of a batch is stored) and *sources* (a run of bytes somewhere),
-both of which yield requests.
+A prepared chain has two generator methods, `write` and `read`. Writing whole chunks is a write without old data; reading whole
+chunks is a read of every element. So partial and whole forms are one algorithm.
+
+A codec does no I/O. It reads through `EncodedChunks` (where each chunk of a batch is stored) and `Source` (bytes that can be
+read in parts), and both yield requests.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ Step = tuple[int, ...]
 
 
 VARIABLE_ELEMENT_BYTES = 32
-"""Memory that one element of variable size is taken for: NumPy keeps 16 bytes for a text, and texts of up to 15 bytes in them."""
+"""Memory counted for one element of variable size. NumPy needs 16 bytes for a text; texts of up to 15 bytes fit in these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +45,10 @@ class ArraySpec:
 
     @property
     def nbytes(self) -> int:
-        """Decoded size in bytes; about that much where elements differ in size."""
+        """Decoded size in bytes; an estimate where elements have no fixed size."""
         size = self.data_type.itemsize or VARIABLE_ELEMENT_BYTES
-        for extent in self.shape:
-            size *= extent
+        for length in self.shape:
+            size *= length
         return size
 
 
@@ -54,8 +56,9 @@ class ArraySpec:
 class CodecOptions:
     """Run-time options that codecs honour; `docs/options.md` explains each.
 
-    `batch_bytes`: decoded bytes of one mini-batch; 1 MiB keeps rows, encoded bytes and compressor state in a 2 MiB L2 cache.
-    `aligned`: bytes that are stored as they are lie in memory that begins with a page, as a store with direct I/O wants them.
+    `batch_bytes`: decoded bytes of one mini-batch. With 1 MiB the chunks, their encoded bytes and the state of the compressor
+    fit in an L2 cache of 2 MiB. `aligned`: bytes that are stored uncompressed are put at the start of a memory page, as a store
+    with direct I/O needs them.
     """
 
     write_empty_chunks: bool = False
@@ -68,7 +71,7 @@ class CodecOptions:
 
 
 class Partial(NamedTuple):
-    """Which parts of a chunk can be read or written without touching the rest."""
+    """Whether parts of a chunk can be read, and written, without the rest of it."""
 
     read: bool
     write: bool
@@ -76,11 +79,11 @@ class Partial(NamedTuple):
 
 Kind: TypeAlias = Literal["array_to_array", "array_to_bytes", "bytes_to_bytes"]
 KINDS: tuple[Kind, ...] = ("array_to_array", "array_to_bytes", "bytes_to_bytes")
-"""What a codec maps to what, in the order in which kinds stand in a chain."""
+"""What codecs take and give; in a chain the kinds come in this order."""
 
 
 class BytesSpec(NamedTuple):
-    """Encoded bytes: how many, None where it depends on the data; and the size of the elements of which they were made."""
+    """Encoded bytes: their number (None if it depends on the data), and the size of the elements from which they were made."""
 
     size: int | None
     itemsize: int = 1
@@ -89,8 +92,8 @@ class BytesSpec(NamedTuple):
 class Codec(Protocol):
     """What every codec has: a frozen value with a name and a configuration.
 
-    A codec may also have `for_spec(spec)`: the same codec with what the spec decides filled in (a type size, say). And
-    `from_caller(configuration, path)`: a codec of which a caller leaves some of that open.
+    A codec may also have `for_spec(spec)`, which returns the codec with the values that follow from the spec (such as a type size),
+    and `from_caller(configuration, path)`, which makes a codec where a caller has left such values out.
     """
 
     @property
@@ -112,8 +115,8 @@ class Codec(Protocol):
 class ArrayToArray(Codec, Protocol):
     """A codec that changes an array: its values, and perhaps its shape, data type and fill value.
 
-    One that only permutes dimensions says so: its `order` is a tuple, and dimension j of the encoded array is dimension
-    `order[j]` of the decoded one. It costs nothing then: the pipeline looks at arrays through views.
+    A codec that only permutes dimensions has a tuple `order`: dimension j of the encoded array is dimension `order[j]` of the
+    decoded one. Such a codec costs nothing, since the pipeline uses views.
     """
 
     def resolve(self, spec: ArraySpec) -> ArraySpec:
@@ -130,11 +133,11 @@ class ArrayToArray(Codec, Protocol):
 
 
 class ArrayToBytes(Codec, Protocol):
-    """A codec that makes bytes of an array.
+    """A codec that turns an array into bytes.
 
-    Where it only puts the elements one after the other it may have `steps(spec)`: the compiled steps from elements in C order
-    and native byte order to what is stored. One that can read and write parts of what is stored may have `prepare(spec,
-    around)`, which makes a pipeline of its own (`Prepared`), and says how chunks are divided (`chunk_shape`, `codecs`).
+    A codec that only puts elements one after the other may have `steps(spec)`: the compiled steps from elements in C order and
+    native byte order to the stored bytes. A codec that can read and write parts of a chunk may have `prepare(spec, around)`,
+    which makes its own pipeline (`Prepared`), and `chunk_shape` and `codecs`, which say how it divides a chunk.
     """
 
     def resolve(self, spec: ArraySpec) -> BytesSpec:
@@ -171,9 +174,9 @@ def step_of(codec: BytesToBytes) -> Step | None:
 
 
 class Around(NamedTuple):
-    """What is around an array-to-bytes codec that prepares itself: the rest of its chain.
+    """The rest of the chain, for an array-to-bytes codec that makes its own pipeline.
 
-    `order`: the transposition before it. `codecs`: those after it. `skipped`: codecs that are not known.
+    `order`: the transposition before it. `codecs`: the codecs after it. `skipped`: the names of unknown codecs.
     """
 
     order: tuple[int, ...] | None
@@ -185,45 +188,45 @@ class Around(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """A batch of encoded rows: `sizes` (n,) with -1 for "not stored", and their bytes back to back in row order.
+    """A batch of n encoded chunks: `sizes` (n,), -1 for a chunk that is not stored, and the bytes of all chunks, in order.
 
-    `pieces` are in row order; `counts[i]` of them belong to row i. `counts` None: one piece holds every row.
+    `parts_per_chunk[i]` of the `parts` belong to chunk i. Where it is None, one part has the bytes of all chunks.
     """
 
     sizes: Ints
-    pieces: list[Part]
-    counts: list[int] | None = None
+    parts: list[Part]
+    parts_per_chunk: list[int] | None = None
 
     def row(self, i: int) -> list[Part] | None:
-        """The bytes of one row, or None where it is not stored."""
+        """The bytes of one chunk, or None if it is not stored."""
         if self.sizes[i] < 0:
             return None
-        if self.counts is None:
+        if self.parts_per_chunk is None:
             start = int(np.maximum(self.sizes[:i], 0).sum())
-            piece = self.pieces[0]
-            assert not isinstance(piece, ByteRange | Hole), "a batch in one piece is bytes"
-            return [memoryview(piece)[start : start + int(self.sizes[i])]]
-        first = sum(self.counts[:i])
-        return self.pieces[first : first + self.counts[i]]
+            part = self.parts[0]
+            assert not isinstance(part, ByteRange | Hole), "a batch in one part is bytes"
+            return [memoryview(part)[start : start + int(self.sizes[i])]]
+        first = sum(self.parts_per_chunk[:i])
+        return self.parts[first : first + self.parts_per_chunk[i]]
 
 
 class Fetched(NamedTuple):
-    """Encoded bytes of some rows: row `rows[j]` is `buffers[which[j]][offset[j] : offset[j] + size[j]]`."""
+    """Encoded bytes of some chunks: chunk `rows[j]` is `buffers[buffer_index[j]][offset[j] : offset[j] + size[j]]`."""
 
     rows: Ints
     buffers: Sequence[Buffer]
-    which: Ints
+    buffer_index: Ints
     offset: Ints
     size: Ints
 
     def data(self, j: int) -> memoryview:
-        """The bytes of the j-th row that was fetched."""
+        """The bytes of the j-th chunk that was fetched."""
         start = int(self.offset[j])
-        return memoryview(self.buffers[int(self.which[j])])[start : start + int(self.size[j])]
+        return memoryview(self.buffers[int(self.buffer_index[j])])[start : start + int(self.size[j])]
 
 
 class Source(Protocol):
-    """A run of bytes that can be read in parts: a stored object, a window of one, or bytes in memory."""
+    """Bytes that can be read in parts: a stored object, a window of one, or bytes in memory."""
 
     def read(self, ranges: Sequence[ByteRange]) -> Op[list[memoryview] | None]:
         """The bytes of each range, all of one version; None where there is no object."""
@@ -236,7 +239,7 @@ class Source(Protocol):
 
     @property
     def published(self) -> bool:
-        """Whether this is a whole stored object, in which readers of other libraries may find bytes by offset."""
+        """Whether this is a whole stored object, of which other readers may know the offsets of subchunks."""
         ...
 
     def part(self, start: int, length: int) -> Part:
@@ -244,18 +247,18 @@ class Source(Protocol):
         ...
 
 
-class Spans(Protocol):
-    """Where the rows of a batch of chunks are stored."""
+class EncodedChunks(Protocol):
+    """Where the chunks of a batch are stored."""
 
     def fetch(self, lo: int, hi: int, wanted: npt.NDArray[np.bool_], limit: int | None = None) -> Op[Fetched]:
-        """The encoded bytes of the wanted rows of lo..hi that are stored; rows are counted from lo.
+        """The encoded bytes of the wanted chunks of lo..hi that are stored; `rows` count from lo.
 
-        ChunkError for a row of more than `limit` bytes, which is not read.
+        ChunkError for a chunk of more than `limit` bytes, which is not read.
         """
         ...
 
     def source(self, i: int) -> Source | None:
-        """Row i as a byte source; None where it is known to be absent."""
+        """Chunk i as a byte source; None if it is known not to be stored."""
         ...
 
 
@@ -269,23 +272,23 @@ class Prepared(Protocol):
     def partial(self) -> Partial: ...
 
     @property
-    def piece_shape(self) -> tuple[int, ...]:
-        """The smallest part of a chunk that is encoded by itself, as the array sees it. Such parts divide what is around them."""
+    def write_granularity(self) -> tuple[int, ...]:
+        """The shape of the smallest part of a chunk that can be written alone, before transposition. It divides the chunk."""
         ...
 
     @property
     def encoded_bound(self) -> int:
-        """The bytes that an encoded chunk (of a shard: without dead ones) has at most."""
+        """The most bytes that an encoded chunk can have, without the dead bytes of a shard."""
         ...
 
-    def write(self, spans: Spans | None, cells: ChunkSelections, lo: int, hi: int, values: Values) -> Op[Encoded]:
-        """Encode rows lo..hi: `values` where the cells' boxes say, old data (or fill) elsewhere.
+    def write(self, stored: EncodedChunks | None, selections: ChunkSelections, lo: int, hi: int, values: Values) -> Op[Encoded]:
+        """Encode chunks lo..hi: the selected elements come from `values`, the others from the stored chunks (or are fill).
 
-        With `spans` None nothing is read and what `values` does not cover becomes fill. Old data are read only for rows that
-        are not fully covered.
+        With `stored` None nothing is read, and elements that are not selected become fill. Stored data are read only for chunks
+        that are not fully selected.
         """
         ...
 
-    def read(self, spans: Spans, cells: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
-        """Decode what the boxes of rows lo..hi ask for into `out`; fill where nothing is stored."""
+    def read(self, stored: EncodedChunks, selections: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
+        """Decode the selected elements of chunks lo..hi into `out`; fill where nothing is stored."""
         ...

@@ -26,7 +26,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple, Protocol
-from weakref import WeakSet
+from weakref import ref
 
 from zarrant.errors import LockTimeout, OptionError, ReentrantLockError, ZarrantError
 
@@ -45,12 +45,17 @@ class ForkAware(Protocol):
         ...
 
 
-_remade: WeakSet[ForkAware] = WeakSet()
+_remade: set[ref[ForkAware]] = set()
+"""Not a `WeakSet`: other threads add to it during a loop over it. A plain set is copied in one step."""
 
 
 def remake_after_fork(item: ForkAware) -> None:
     """Call `item.remake()` in each child forked from now on, for as long as the item lives."""
-    _remade.add(item)
+    _remade.add(ref(item, _remade.discard))
+
+
+def _all_remade() -> list[ForkAware]:
+    return [item for reference in _remade.copy() if (item := reference()) is not None]
 
 
 _numbers = itertools.count(1)
@@ -139,7 +144,7 @@ def not_locked(store: str, key: str) -> OptionError:
 
 def give_back(start: Acquired) -> None:
     """Release everything that this thread has locked since `start`, and that is not released yet."""
-    for item in list(_remade):
+    for item in _all_remade():
         giving: Callable[[Acquired], None] | None = getattr(item, "give_back", None)
         if giving is not None:
             giving(start)
@@ -158,7 +163,7 @@ class ForkSafeLock:
 
 
 def _after_fork() -> None:
-    for item in list(_remade):
+    for item in _all_remade():
         item.remake()
 
 

@@ -417,6 +417,7 @@ class Array(ArrayProperties[S]):
             subset: a region of the array: `np.s_[0:2, 3:]`, integers, `...`, fewer items than dimensions, or an
                 `ArraySubset`.
             out: an array of this shape and the array's data type, into which is decoded; it is returned.
+                Text is also read into an array of objects, as `str`.
 
         Returns:
             An array of the caller's own, in the shape of the region.

@@ -163,7 +163,7 @@ class BoundArray:
     def piece_shape_for(self, chunk_shape: tuple[int, ...]) -> tuple[int, ...]:
         """The smallest part of a chunk of a shape that can be replaced without decoding another."""
         prepared = self.prepared_for(chunk_shape)
-        return prepared.piece_shape if prepared.partial.write else chunk_shape
+        return prepared.write_granularity if prepared.partial.write else chunk_shape
 
     def key_of(self, name: str) -> str:
         """A key below the array."""

@@ -40,7 +40,8 @@ def output(array: BoundArray, out: Array | None, shape: Sequence[int]) -> Array:
         raise DataTypeError("out= must be a NumPy array", expected="numpy.ndarray", got=type(out).__name__)
     if out.shape != tuple(shape):
         raise ShapeError("out= has the wrong shape", expected=tuple(shape), got=out.shape)
-    if out.dtype != array.data_type.numpy:
+    as_objects = out.dtype == object and array.data_type.numpy.kind == "T"  # text is read as objects of str on request
+    if out.dtype != array.data_type.numpy and not as_objects:
         raise DataTypeError("out= has the wrong type", expected=array.data_type.name, got=str(out.dtype))
     if not out.flags.writeable:
         raise DataTypeError("out= is read-only", expected="a writeable array", got="read-only")

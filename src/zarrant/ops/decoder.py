@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from zarrant.codecs.sources import InMemory, Single, Stored
+from zarrant.codecs.byte_sources import InMemory, OneChunk, Stored
 from zarrant.errors import VersionChangedError, ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.geometry.grid import chunk_alone
@@ -98,12 +98,12 @@ class Decoder:
 
     def _read(self, local: ArraySubset, result: Array) -> Op[None]:
         if self.prepared.partial.read:
-            yield from self.prepared.read(Single(0, self.held), self._cells(local), 0, 1, result)
+            yield from self.prepared.read(OneChunk(0, self.held), self._cells(local), 0, 1, result)
             return
         if self.held.decoded is None:
             whole = self.state.empty(self.shape)
             cells = self._cells(ArraySubset.full(self.shape))
-            yield from self.prepared.read(Single(0, self.held), cells, 0, 1, whole)
+            yield from self.prepared.read(OneChunk(0, self.held), cells, 0, 1, whole)
             self.held.decoded, self.held.whole = whole, None
         result[...] = self.held.decoded[local.slices]
 

@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from zarrant.codecs.byte_sources import Stored
 from zarrant.codecs.pipeline.chunk import ChunkPipeline
 from zarrant.codecs.protocols import Fetched, Prepared
 from zarrant.codecs.sharding.compact import rebuilt
-from zarrant.codecs.sharding.inspect import Level, decode, survey
+from zarrant.codecs.sharding.inspect import ShardReport, decode, inspect
 from zarrant.codecs.sharding.prepared import Shard
-from zarrant.codecs.sources import Stored
 from zarrant.errors import ChunkError, ConflictError, LimitError, ZarrantError
 from zarrant.metadata.v3 import ArrayDocument
 from zarrant.ops.bound_array import BoundArray
@@ -36,7 +36,7 @@ MOST_TOLD = 100
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong with a stored object; `kind` as in `codecs.survey.Fault`, or "index", "size", "chunk"."""
+    """One thing that is wrong with a stored object; `kind` as in `codecs.inspect.Fault`, or "index", "size", "chunk"."""
 
     kind: str
     detail: str
@@ -64,10 +64,10 @@ def _examine(state: BoundArray, chunk: Sequence[int], deep: bool) -> Op[Examined
     prepared = state.prepared_for(state.chunk_shape(chunk))
     if isinstance(prepared, ChunkPipeline):
         return (yield from _examine_leaf(prepared, source, deep))
-    level, problems = yield from _survey(state, chunk, source, deep)
-    if level is None:
+    report, problems = yield from _survey(state, chunk, source, deep)
+    if report is None:
         return Examined(source.version, source.size, 0, problems)
-    return Examined(source.version, source.size, sum(each.dead for each in level.walk()), problems)
+    return Examined(source.version, source.size, sum(each.dead for each in report.walk()), problems)
 
 
 def _examine_leaf(leaf: ChunkPipeline, source: Stored, deep: bool) -> Op[Examined]:
@@ -91,27 +91,29 @@ def _examine_leaf(leaf: ChunkPipeline, source: Stored, deep: bool) -> Op[Examine
     return Examined(source.version, source.size, 0, tuple(problems))
 
 
-def _survey(state: BoundArray, chunk: Sequence[int], source: Stored, deep: bool) -> Op[tuple[Level | None, tuple[Problem, ...]]]:
+def _survey(
+    state: BoundArray, chunk: Sequence[int], source: Stored, deep: bool
+) -> Op[tuple[ShardReport | None, tuple[Problem, ...]]]:
     """The tree of a shard without what is at fault, and the faults; no tree where there is none, or no index."""
     shard = state.prepared_for(state.chunk_shape(chunk))
     assert isinstance(shard, Shard), "what is no leaf is a shard"
     try:
-        level = yield from survey(shard, source)
+        report = yield from inspect(shard, source)
     except ChunkError as error:
         if not source.seen or source.version is None:
             yield from source.read([ByteRange(0, 0)])  # too small for an index: its version is not known yet
         return None, (Problem("index", f"cannot be read, so that no subchunk can be found: {error.message or error}", False),)
-    if level is None:
+    if report is None:
         return None, ()
     if deep:
-        yield from decode(level)
-    faults = level.all_faults()
-    level.drop_faulty()
-    settled = not any(each.index.overlapping().size for each in level.walk()) and bool(level.index.present.any())
+        yield from decode(report)
+    faults = report.all_faults()
+    report.drop_faulty()
+    settled = not any(each.index.overlapping().size for each in report.walk()) and bool(report.index.present.any())
     told = [Problem(fault.kind, f"{_where(shard, fault.path)} {fault.detail}", settled) for fault in faults[:MOST_TOLD]]
     if len(faults) > MOST_TOLD:
         told.append(Problem(faults[MOST_TOLD].kind, f"and {len(faults) - MOST_TOLD} more subchunks", settled))
-    return level, tuple(told)
+    return report, tuple(told)
 
 
 def _where(shard: Prepared, path: tuple[int, ...]) -> str:
@@ -123,7 +125,7 @@ def _where(shard: Prepared, path: tuple[int, ...]) -> str:
         if shard.order is not None:
             index = [index[shard.order.index(axis)] for axis in range(len(index))]
         names.append(f"({', '.join(map(str, index))})")
-        shard = shard.inner
+        shard = shard.subchunk_pipeline
     return f"subchunk {' in '.join(reversed(names))}"
 
 
@@ -136,12 +138,12 @@ def salvage(state: BoundArray, chunk: Sequence[int], version: Version, deep: boo
 
     def change(source: Stored) -> Op[list[Part] | None]:
         nonlocal done
-        level, problems = yield from _survey(state, chunk, source, deep)
+        report, problems = yield from _survey(state, chunk, source, deep)
         if source.version != version:
             raise ConflictError("the object was replaced since it was examined", key=key, expected=version, got=source.version)
-        if level is None or not problems or not all(problem.repairable for problem in problems):
+        if report is None or not problems or not all(problem.repairable for problem in problems):
             raise _Nothing
-        parts = rebuilt(level, compact=False)
+        parts = rebuilt(report, compact=False)
         if parts is None:  # every shard inside turned out empty: fill would hide a loss
             raise _Nothing
         done = True

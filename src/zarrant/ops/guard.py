@@ -23,7 +23,7 @@ from enum import Enum
 from functools import partial
 from typing import Any, Protocol, Self, TypeVar
 
-from zarrant.codecs.sources import Stored
+from zarrant.codecs.byte_sources import Stored
 from zarrant.errors import ConflictError, DataError, LostUpdateError, MetadataChangedError, StoreError, VersionChangedError
 from zarrant.ops.group_commit import commit_together
 from zarrant.requests import ANY, OnlyWhile, Op, locked, pause, put_one, unchanged

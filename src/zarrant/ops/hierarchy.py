@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
-from zarrant.codecs.sources import Stored
+from zarrant.codecs.byte_sources import Stored
 from zarrant.errors import (
     CapabilityError,
     ConflictError,

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from zarrant.codecs.byte_sources import Stored
 from zarrant.codecs.sharding.compact import changes, rebuilt
-from zarrant.codecs.sharding.inspect import Level, survey
+from zarrant.codecs.sharding.inspect import ShardReport, inspect
 from zarrant.codecs.sharding.prepared import Shard, length_of
-from zarrant.codecs.sources import Stored
 from zarrant.errors import ChunkError, VersionChangedError, ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.geometry.grid import block_indices
@@ -53,7 +53,7 @@ class ChunkStats:
     `stored` is the size of the object, 0 where there is none. `live` are bytes of encoded subchunks at the innermost level,
     `dead` and `index` the other bytes at all levels: together they are the bytes before codecs that follow sharding, which is
     `stored` where there are none. Dead bytes that no reader needs any more are holes where the store has them: they are counted,
-    but take no space. `levels` goes from the outermost shard inwards.
+    but take no space. `reports` goes from the outermost shard inwards.
     """
 
     stored: int
@@ -62,7 +62,7 @@ class ChunkStats:
     index: int
     present: int
     subchunks: int
-    levels: tuple[LevelStats, ...]
+    reports: tuple[LevelStats, ...]
 
 
 class _Unchanged(Exception):
@@ -83,8 +83,8 @@ def chunk_stats(state: BoundArray, chunk: Sequence[int]) -> Op[ChunkStats]:
 
 def _read_stats(state: BoundArray, shard: Shard, chunk: tuple[int, ...]) -> Op[ChunkStats]:
     source = Stored(state.chunk_key(chunk))
-    level = yield from _sound(state, chunk, source)
-    return _stats(shard, source.size, level)
+    report = yield from _sound(state, chunk, source)
+    return _stats(shard, source.size, report)
 
 
 def compact_chunk(state: BoundArray, chunk: Sequence[int]) -> Op[int]:
@@ -101,10 +101,10 @@ def compact_chunk(state: BoundArray, chunk: Sequence[int]) -> Op[int]:
 
     def change(source: Stored) -> Op[list[Part] | None]:
         nonlocal freed
-        level = yield from _sound(state, chunk, source)
-        if level is None or not changes(level, compact=True):
+        report = yield from _sound(state, chunk, source)
+        if report is None or not changes(report, compact=True):
             raise _Unchanged
-        parts = rebuilt(level)
+        parts = rebuilt(report)
         freed = source.size - sum(map(length_of, parts or ()))
         if freed <= 0:  # codecs after sharding may make more of less
             raise _Unchanged
@@ -148,29 +148,29 @@ def count_stored(state: BoundArray) -> Op[int]:
     return sum(cell is not None and all(i < n for i, n in zip(cell, grid, strict=True)) for cell in cells)
 
 
-def _sound(state: BoundArray, chunk: tuple[int, ...], source: Stored) -> Op[Level | None]:
+def _sound(state: BoundArray, chunk: tuple[int, ...], source: Stored) -> Op[ShardReport | None]:
     """The tree of a shard in which nothing is wrong; ChunkError otherwise."""
     shard = state.prepared_for(state.chunk_shape(chunk))
     assert isinstance(shard, Shard), "asked for shards only"
     try:
-        level = yield from survey(shard, source)
-        if level is not None and (faults := level.all_faults()):
+        report = yield from inspect(shard, source)
+        if report is not None and (faults := report.all_faults()):
             raise ChunkError(
                 f"subchunk {faults[0].path} {faults[0].detail}", codec="sharding_indexed", hint="zarrant check says more"
             )
     except ZarrantError as error:
         raise error.annotate(chunk=chunk, key=source.key) from error.__cause__
-    return level
+    return report
 
 
-def _stats(shard: Shard, stored: int, level: Level | None) -> ChunkStats:
-    levels: list[LevelStats] = []
-    here = [] if level is None else [level]
+def _stats(shard: Shard, stored: int, report: ShardReport | None) -> ChunkStats:
+    reports: list[LevelStats] = []
+    here = [] if report is None else [report]
     possible = 1
     kind: object = shard
     while isinstance(kind, Shard):
         possible *= int(np.prod(kind.grid.grid_shape, dtype=np.int64))
-        levels.append(
+        reports.append(
             LevelStats(
                 shards=len(here),
                 subchunks=possible,
@@ -181,7 +181,7 @@ def _stats(shard: Shard, stored: int, level: Level | None) -> ChunkStats:
             )
         )
         here = [child for each in here for child in each.children.values()]
-        kind = kind.inner
-    last = levels[-1]
-    dead, index = sum(each.dead for each in levels), sum(each.index for each in levels)
-    return ChunkStats(stored, last.live, dead, index, last.present, last.subchunks, tuple(levels))
+        kind = kind.subchunk_pipeline
+    last = reports[-1]
+    dead, index = sum(each.dead for each in reports), sum(each.index for each in reports)
+    return ChunkStats(stored, last.live, dead, index, last.present, last.subchunks, tuple(reports))

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from zarrant.codecs.byte_sources import InMemory, OneChunk, Stored, StoredChunks
 from zarrant.codecs.protocols import Prepared
-from zarrant.codecs.sources import InMemory, Objects, Single, Stored
 from zarrant.errors import CapabilityError, ChunkMissingError, PartialFailure, VersionChangedError, ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.geometry.grid import ChunkGrid, block_indices
@@ -178,7 +178,7 @@ def _read_batch(state: BoundArray, cells: ChunkSelections, lo: int, hi: int, out
     keys = state.chunk_keys(cells.index[lo:hi])
     prepared = state.prepared_for(state.chunk_shape(cells.index[lo]))
     if not state.sharded:
-        yield from prepared.read(Objects(keys, lo, required), cells, lo, hi, out)
+        yield from prepared.read(StoredChunks(keys, lo, required), cells, lo, hi, out)
         return
     for row in range(lo, hi):
         yield from _read_shard(prepared, keys[row - lo], required, cells, row, out)
@@ -186,12 +186,12 @@ def _read_batch(state: BoundArray, cells: ChunkSelections, lo: int, hi: int, out
 
 def _read_shard(shard: Prepared, key: str, required: bool, cells: ChunkSelections, row: int, out: Array) -> Op[None]:
     def in_parts() -> Op[None]:
-        yield from shard.read(Single(row, Stored(key, required)), cells, row, row + 1, out)
+        yield from shard.read(OneChunk(row, Stored(key, required)), cells, row, row + 1, out)
 
     def at_once() -> Op[None]:
         data = yield from Stored(key, required).read_all(whole_limit(shard))
         whole = Stored(key) if data is None else InMemory(data)
-        yield from shard.read(Single(row, whole), cells, row, row + 1, out)
+        yield from shard.read(OneChunk(row, whole), cells, row, row + 1, out)
 
     yield from while_replaced(in_parts, at_once)
 

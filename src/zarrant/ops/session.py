@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zarrant.codecs.sources import Single, Stored
+from zarrant.codecs.byte_sources import OneChunk, Stored
 from zarrant.errors import DataTypeError, ZarrantError
 from zarrant.geometry.box import ArraySubset, Shape, as_subset, check_chunk_indices
 from zarrant.geometry.disjoint_boxes import DisjointBoxes
@@ -68,10 +68,10 @@ def _apply(state: BoundArray, chunk: Shape, region: ArraySubset, fn: Function, s
     around = _whole_pieces(local, state.piece_shape_for(shape), bounds)
     current = state.empty(around.shape)
     cells = box_region(around).split(chunk_alone(shape), bounds)
-    yield from prepared.read(Single(0, source), cells, 0, 1, current)
+    yield from prepared.read(OneChunk(0, source), cells, 0, 1, current)
     within = ArraySubset(_minus(local.start, around.start), local.shape).slices
     current[within] = broadcast(_new_values(state, fn, current[within].copy()), local.shape)
-    encoded = yield from prepared.write(Single(0, source), cells, 0, 1, current)
+    encoded = yield from prepared.write(OneChunk(0, source), cells, 0, 1, current)
     return encoded.row(0)
 
 
@@ -179,7 +179,7 @@ class Encoder:
         stack = self.state.empty((n * self.piece[0], *self.piece[1:]) if rank else ())
         rows = stack.reshape(n, *self.piece)
         lacking = np.flatnonzero([piece.lacks(within) for piece, within in zip(pieces, shape.tolist(), strict=True)])
-        spans = None if self.erased else Single(0, source)
+        spans = None if self.erased else OneChunk(0, source)
         if lacking.size and spans is not None:
             old = self._cells(start[lacking], shape[lacking], value[lacking], bounds)
             yield from self.prepared.read(spans, old, 0, 1, stack)

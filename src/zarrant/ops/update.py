@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import numpy.typing as npt
 
-from zarrant.codecs.sources import Single, Stored
+from zarrant.codecs.byte_sources import OneChunk, Stored
 from zarrant.errors import ChunkError, MetadataChangedError
 from zarrant.geometry.box import ArraySubset, Shape, as_subset, check_chunk_indices
 from zarrant.geometry.grid import ChunkGrid, chunk_alone
@@ -224,7 +224,7 @@ class _Update(NamedTuple):
         beyond = not self.bounds_known and extent != self.shape and (state.sharded or bool(cells.full[row]))
         if beyond and not (yield from shape_stands(state, self.refused)):  # safety: shape
             return (yield from _merge_unseen(state, self.shape, cells.region(row), values, extent, source))
-        encoded = yield from state.prepared_for(self.shape).write(Single(row, source), cells, row, row + 1, values)
+        encoded = yield from state.prepared_for(self.shape).write(OneChunk(row, source), cells, row, row + 1, values)
         return encoded.row(0)
 
 
@@ -235,7 +235,7 @@ def _merge_unseen(
     prepared = state.prepared_for(shape)
     cells = region.split(chunk_alone(shape), shape)
     try:
-        encoded = yield from prepared.write(Single(0, source), cells, 0, 1, values)
+        encoded = yield from prepared.write(OneChunk(0, source), cells, 0, 1, values)
     except ChunkError:
         # Of a damaged subchunk nothing can be kept. It is written as far as this handle knows it; its neighbours stay.
         damaged = yield from _damaged(state, shape, region, known, source)
@@ -243,7 +243,7 @@ def _merge_unseen(
             raise
         region, values = _laid_over_fill(state, damaged, region, values)
         cells = region.split(chunk_alone(shape), shape)
-        encoded = yield from prepared.write(Single(0, source), cells, 0, 1, values)
+        encoded = yield from prepared.write(OneChunk(0, source), cells, 0, 1, values)
     return encoded.row(0)
 
 
@@ -258,7 +258,7 @@ def _damaged(state: BoundArray, shape: Shape, region: Region, known: Shape, sour
             continue
         cells = box_region(box).split(chunk_alone(shape), shape)
         try:
-            yield from state.prepared_for(shape).read(Single(0, source), cells, 0, 1, state.empty(box.shape))
+            yield from state.prepared_for(shape).read(OneChunk(0, source), cells, 0, 1, state.empty(box.shape))
         except ChunkError:
             found.append(box)
     return found

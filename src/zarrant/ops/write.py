@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from zarrant.codecs.sources import InMemory, Single
+from zarrant.codecs.byte_sources import InMemory, OneChunk
 from zarrant.errors import ShapeError, ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.geometry.grid import block_indices, chunk_alone
@@ -122,7 +122,7 @@ def check_encoded(state: BoundArray, chunk: tuple[int, ...], data: memoryview) -
     shape = state.chunk_shape(chunk)
     cells = box_region(ArraySubset.full(shape)).split(chunk_alone(shape), shape)
     try:
-        yield from state.prepared_for(shape).read(Single(0, InMemory(data)), cells, 0, 1, state.empty(shape))
+        yield from state.prepared_for(shape).read(OneChunk(0, InMemory(data)), cells, 0, 1, state.empty(shape))
     except ZarrantError as error:
         raise error.annotate(chunk=chunk, key=state.chunk_key(chunk)) from error.__cause__
 

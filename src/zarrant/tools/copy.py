@@ -107,6 +107,7 @@ def open_source(address: str) -> Iterator[Source]:
 def _kept_options(array: Array[Any]) -> dict[str, Any]:
     """How a new array would be created like this one; codecs that are not of the plain form are left out."""
     options: dict[str, Any] = {
+        "dtype": array.metadata.data_type.to_json(),
         "chunks": array.chunks,
         "shards": array.shards,
         "fill_value": array.fill_value,
@@ -140,12 +141,13 @@ def _array_options(source: Source, dtype: np.dtype[Any], chunks: Any, shards: An
             hint="Name a compressor",
         )
     if dtype != source.dtype:
+        options.pop("dtype", None)
         options.pop("serializer", None)  # it may be bound to the width of elements, as shuffles are
         if "fill_value" in options:
             options["fill_value"] = np.asarray(options["fill_value"]).astype(dtype)[()]
         if isinstance(options.get("compressors"), list):
             options["compressors"] = [replace(c, typesize=None) if isinstance(c, Blosc) else c for c in options["compressors"]]
-    return {**options, "shape": source.shape, "dtype": dtype}
+    return {"dtype": dtype, **options, "shape": source.shape}
 
 
 def _check_target(target: str, dtype: np.dtype[Any], options: Mapping[str, Any], overwrite: bool) -> None:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import zarrant
 from zarrant.codecs import Bytes, Crc32c, Transpose
+from zarrant.codecs.byte_sources import InMemory, OneChunk
 from zarrant.codecs.pipeline.uncompressed import UncompressedPipeline, runs_of
-from zarrant.codecs.sources import InMemory, Single
 from zarrant.errors import ChunkError
 from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.grid import ChunkGrid
@@ -74,7 +74,7 @@ def test_boxes_are_slices_and_touch_nothing_else(
     stored = c.encode(old)
 
     source = Recording(stored)
-    written = run(c.prepared.write(Single(0, source), c.cells(subset), 0, 1, new)).row(0)
+    written = run(c.prepared.write(OneChunk(0, source), c.selections(subset), 0, 1, new)).row(0)
     assert source.asked == []
     merged = b"".join(bytes(part) for part in written)
     assert sum(memoryview(part).nbytes for part in written) == len(stored)
@@ -82,7 +82,7 @@ def test_boxes_are_slices_and_touch_nothing_else(
     assert merged == c.encode(old)
 
     source, out = Recording(merged), np.empty(subset.shape, "int32")
-    run(c.prepared.read(Single(0, source), c.cells(subset), 0, 1, out))
+    run(c.prepared.read(OneChunk(0, source), c.selections(subset), 0, 1, out))
     assert np.array_equal(out, new)
     assert sum(stop - start for start, stop in source.asked) == new.nbytes
 
@@ -175,7 +175,7 @@ LARGE = {"shape": (1024, 2048), "chunks": (1024, 2048), "dtype": "uint8", "compr
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch) -> Any:
     """An array of one chunk of 2 MiB, in a store that counts, under the limits that users have."""
-    monkeypatch.setattr("zarrant.codecs.pipeline.uncompressed.RANGE", 1 << 15)
+    monkeypatch.setattr("zarrant.codecs.pipeline.uncompressed.RANGE_COST_BYTES", 1 << 15)
     a = zarrant.create_array(Memory(), **LARGE)
     a[...] = np.arange(2**21).reshape(1024, 2048) % 251
     return a
@@ -225,18 +225,18 @@ def test_several_boxes(codecs: list[Any], codec: Callable[..., Any], run: Callab
     old = np.arange(120, dtype="int32").reshape(SHAPE)
     chosen = np.array([0, 1, 3])
     region = orthogonal((chosen, slice(1, 3), slice(0, 6)), SHAPE).region
-    cells = region.split(ChunkGrid.regular(SHAPE, SHAPE), SHAPE)
+    selections = region.split(ChunkGrid.regular(SHAPE, SHAPE), SHAPE)
     source, out = Recording(c.encode(old)), np.empty((3, 2, 6), "int32")
-    run(c.prepared.read(Single(0, source), cells, 0, 1, out))
+    run(c.prepared.read(OneChunk(0, source), selections, 0, 1, out))
     assert np.array_equal(out, old[chosen, 1:3])
     assert sum(stop - start for start, stop in source.asked) == out.nbytes
-    written = run(c.prepared.write(Single(0, source), cells, 0, 1, out + 500)).row(0)
+    written = run(c.prepared.write(OneChunk(0, source), selections, 0, 1, out + 500)).row(0)
     old[chosen, 1:3] += 500
     assert b"".join(bytes(part) for part in written) == c.encode(old)
 
 
 @pytest.mark.parametrize(
-    ("codecs", "shape", "piece"),
+    ("codecs", "shape", "granularity"),
     [
         ([Bytes()], (1024, 2048), (4, 2048)),
         ([Transpose((1, 0)), Bytes()], (2048, 1024), (2048, 4)),
@@ -246,13 +246,13 @@ def test_several_boxes(codecs: list[Any], codec: Callable[..., Any], run: Callab
         ([Bytes()], (), ()),
     ],
 )
-def test_pieces_divide_chunks_and_are_one_run(codecs: Any, shape: Any, piece: Any, codec: Callable[..., Any]) -> None:
-    assert codec(codecs, shape).prepared.piece_shape == piece
+def test_the_write_granularity_is_one_run(codecs: Any, shape: Any, granularity: Any, codec: Callable[..., Any]) -> None:
+    assert codec(codecs, shape).prepared.write_granularity == granularity
 
 
 @pytest.mark.parametrize("filters", [None, [Transpose((1, 0))]], ids=str)
 def test_an_encoder_of_shards_changes_parts_of_subchunks(filters: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zarrant.codecs.pipeline.uncompressed.RANGE", 1 << 15)
+    monkeypatch.setattr("zarrant.codecs.pipeline.uncompressed.RANGE_COST_BYTES", 1 << 15)
     a = zarrant.create_array(
         Memory(), shape=(1024, 1536), shards=(1024, 1536), chunks=(512, 768), dtype="uint8", compressors=None, filters=filters
     )

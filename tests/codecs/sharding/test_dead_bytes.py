@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from zarrant import requests
+from zarrant.codecs.byte_sources import OneChunk, Stored
 from zarrant.codecs.chain import chain_of
 from zarrant.codecs.protocols import ArraySpec, CodecOptions
 from zarrant.codecs.sharding import dead_bytes
 from zarrant.codecs.sharding.dead_bytes import Record, allowance, lay_out, read_record, record_size
 from zarrant.codecs.sharding.format import Index
-from zarrant.codecs.sharding.inspect import survey
+from zarrant.codecs.sharding.inspect import inspect
 from zarrant.codecs.sharding.prepared import Shard
-from zarrant.codecs.sources import Single, Stored
 from zarrant.dtypes.fixed import from_numpy
 from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.grid import ChunkGrid
@@ -71,12 +71,12 @@ class Object:
         views = [memoryview(self.data)[slice(*each.resolve(len(self.data)))] for each in ranges or (ByteRange(0),)]
         return Blob(tuple(views), 1, len(self.data))
 
-    def cells(self, subset: ArraySubset) -> Any:
+    def selections(self, subset: ArraySubset) -> Any:
         return box_region(subset).split(ChunkGrid.regular(self.shape, self.shape), self.shape)
 
     def write(self, start: int, values: Any) -> None:
-        cells = self.cells(ArraySubset((start,), values.shape))
-        row = self.perform(self.shard.write(Single(0, Stored("c")), cells, 0, 1, values)).row(0)
+        selections = self.selections(ArraySubset((start,), values.shape))
+        row = self.perform(self.shard.write(OneChunk(0, Stored("c")), selections, 0, 1, values)).row(0)
         self.holes = sum(part.length for part in row or () if isinstance(part, Hole))
         cut = [self.cut(part) for part in row or ()]
         self.data = None if row is None else b"".join(cut)
@@ -89,16 +89,16 @@ class Object:
 
     def read(self) -> Any:
         out = np.empty(self.shape, "uint32")
-        self.perform(self.shard.read(Single(0, Stored("c")), self.cells(ArraySubset.full(self.shape)), 0, 1, out))
+        self.perform(self.shard.read(OneChunk(0, Stored("c")), self.selections(ArraySubset.full(self.shape)), 0, 1, out))
         return out
 
     def live(self) -> list[tuple[int, bytes]]:
         """What a reader that has the index now expects at its offsets."""
         if self.data is None:
             return []
-        level = self.perform(survey(self.shard, Stored("c")))
-        rows = np.flatnonzero(level.index.present)
-        spans = zip(level.index.offset[rows].tolist(), level.index.size[rows].tolist(), strict=True)
+        report = self.perform(inspect(self.shard, Stored("c")))
+        rows = np.flatnonzero(report.index.present)
+        spans = zip(report.index.offset[rows].tolist(), report.index.size[rows].tolist(), strict=True)
         return [(offset, self.data[offset : offset + size]) for offset, size in spans]
 
 

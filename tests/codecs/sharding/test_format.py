@@ -128,9 +128,9 @@ ENTRIES = st.tuples(
 @given(st.lists(ENTRIES, max_size=4), st.sampled_from([(0, 10), (4, 10), (0, 0)]))
 def test_few_steps_tell_what_many_do(rows: list[tuple[int, int]], data: tuple[int, int]) -> None:
     stored = np.array(rows, np.uint64).reshape(-1, 2)
-    index, half, outside = Index.sift(stored, data)
+    index, half, outside = Index.separate_faulty(stored, data)
     right = not (half.size or outside.size or index.overlapping().size)
-    found = Index._plain(stored.view(np.int64), data)
+    found = Index._if_valid(stored.view(np.int64), data)
     assert (found is not None) == right
     if found is not None:
         assert np.array_equal(found.offset, index.offset)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from zarrant.codecs import Bytes, Crc32c, Gzip, ShardingIndexed, Transpose
+from zarrant.codecs.byte_sources import InMemory
 from zarrant.codecs.chain import chain_of
 from zarrant.codecs.sharding.compact import changes, rebuilt
-from zarrant.codecs.sharding.inspect import Level, decode, survey
-from zarrant.codecs.sources import InMemory
+from zarrant.codecs.sharding.inspect import ShardReport, decode, inspect
 from zarrant.errors import ChunkError
 
 INDEX = chain_of([Bytes(), Crc32c()])
@@ -39,26 +39,26 @@ def run(op: Any) -> Any:
     return end.value.value
 
 
-def tree(shard: Any, data: bytes, deep: bool = True) -> Level:
-    level = run(survey(shard, InMemory(data)))
+def tree(shard: Any, data: bytes, deep: bool = True) -> ShardReport:
+    report = run(inspect(shard, InMemory(data)))
     if deep:
-        run(decode(level))
-    return level
+        run(decode(report))
+    return report
 
 
-def joined(level: Level, compact: bool) -> bytes:
-    return b"".join(bytes(part) for part in rebuilt(level, compact))
+def joined(report: ShardReport, compact: bool) -> bytes:
+    return b"".join(bytes(part) for part in rebuilt(report, compact))
 
 
 @pytest.mark.parametrize("chain", CHAINS)
 def test_a_sound_shard_has_no_faults_and_needs_no_change(chain: str, codec: Any) -> None:
     c = codec(CHAINS[chain], SHAPE, "int32")
     data = c.encode(VALUES)
-    level = tree(c.prepared, data)
-    assert level.all_faults() == []
-    assert sum(each.dead for each in level.walk()) == 0
-    assert not changes(level, compact=True)
-    assert joined(level, compact=True) == data
+    report = tree(c.prepared, data)
+    assert report.all_faults() == []
+    assert sum(each.dead for each in report.walk()) == 0
+    assert not changes(report, compact=True)
+    assert joined(report, compact=True) == data
 
 
 @pytest.mark.parametrize("chain", CHAINS)
@@ -72,14 +72,14 @@ def test_whatever_bit_flips_the_rest_stays_readable(chain: str, compact: bool, c
         torn = bytearray(data)
         torn[at] ^= 4
         try:
-            level = tree(c.prepared, bytes(torn))
+            report = tree(c.prepared, bytes(torn))
         except ChunkError:
             continue  # the outermost index, or a codec around it
-        assert level.all_faults(), at
-        level.drop_faulty()
-        if not level.index.present.any() or rebuilt(level, compact) is None:
+        assert report.all_faults(), at
+        report.drop_faulty()
+        if not report.index.present.any() or rebuilt(report, compact) is None:
             continue
-        found = c.decode(joined(level, compact))
+        found = c.decode(joined(report, compact))
         assert np.all((found == VALUES) | (found == 0)), at
         assert 0 < np.count_nonzero(found == 0) <= 32, at
         mended += 1

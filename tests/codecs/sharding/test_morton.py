@@ -14,23 +14,23 @@ from zarrant.codecs.sharding.prepared import Shard, _reordered
 MISSING = 2**64 - 1
 
 
-def interleaved(cell: tuple[int, ...]) -> int:
+def interleaved(chunk: tuple[int, ...]) -> int:
     """The bits of all coordinates, one of each axis in turn; those of the last axis are the lowest."""
     code = 0
     for bit in range(16):
-        for place, coordinate in enumerate(reversed(cell)):
-            code |= (coordinate >> bit & 1) << (bit * len(cell) + place)
+        for place, coordinate in enumerate(reversed(chunk)):
+            code |= (coordinate >> bit & 1) << (bit * len(chunk) + place)
     return code
 
 
 def stored(shard: Path, grid: tuple[int, ...]) -> list[tuple[int, ...]]:
     """The stored subchunks in the order of their bytes; the index is 16 bytes each and a CRC-32C, at the end."""
     table = np.frombuffer(shard.read_bytes()[-16 * int(np.prod(grid)) - 4 : -4], "<u8").reshape(*grid, 2)
-    cells = [cell for cell in np.ndindex(*grid) if table[cell][0] != MISSING]
-    cells.sort(key=lambda cell: int(table[cell][0]))
-    ends = [int(table[cell].sum()) for cell in cells]
-    assert [int(table[cell][0]) for cell in cells] == [0, *ends[:-1]], "back to back from the beginning"
-    return cells
+    selections = [chunk for chunk in np.ndindex(*grid) if table[chunk][0] != MISSING]
+    selections.sort(key=lambda chunk: int(table[chunk][0]))
+    ends = [int(table[chunk].sum()) for chunk in selections]
+    assert [int(table[chunk][0]) for chunk in selections] == [0, *ends[:-1]], "back to back from the beginning"
+    return selections
 
 
 LAYOUTS: list[tuple[tuple[int, ...], tuple[int, ...]]] = [

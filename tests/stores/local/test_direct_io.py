@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 import zarrant
-from zarrant.codecs import Crc32c, scratch
+from zarrant.codecs import Crc32c, buffer_pool
 from zarrant.config import Config
 from zarrant.errors import ByteRangeError, CapabilityError, DataTypeError, OptionError, StoreError
 from zarrant.storage import ByteRange
@@ -110,13 +110,13 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def unaligned(data: bytes) -> memoryview:
     """The same bytes, one byte after the begin of a page."""
-    memory = scratch.aligned_empty(len(data) + 1, np.uint8)
+    memory = buffer_pool.aligned_empty(len(data) + 1, np.uint8)
     memory[1:] = np.frombuffer(data, np.uint8)
     return memory[1:].data
 
 
 def aligned(data: bytes) -> memoryview:
-    memory = scratch.aligned_empty(len(data), np.uint8)
+    memory = buffer_pool.aligned_empty(len(data), np.uint8)
     memory[:] = np.frombuffer(data, np.uint8)
     return memory.data
 
@@ -424,7 +424,7 @@ def test_windows_are_whole_blocks_around_every_span(seed: int) -> None:
 
 
 def test_padding_is_zeros() -> None:
-    piece = scratch.aligned_empty(2 * BLOCK, np.uint8)
+    piece = buffer_pool.aligned_empty(2 * BLOCK, np.uint8)
     piece[:] = 255
     (run,) = runs_of([memoryview(b"abc")], piece, BLOCK)
     assert bytes(run[0]) == b"abc" + bytes(BLOCK - 3)

@@ -1,7 +1,7 @@
 """transpose: dimensions in another order.
 
 Transposition costs nothing of its own: a chain folds every transpose into one order and looks at arrays through NumPy views,
-so the copy between user memory and scratch rows does the permutation on its way.
+so the copy between user memory and the buffer of chunks also does the permutation.
 """
 
 from __future__ import annotations

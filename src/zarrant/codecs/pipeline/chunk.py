@@ -1,4 +1,4 @@
-"""What every pipeline of whole chunks knows of itself: a chain without sharding, prepared for one chunk shape."""
+"""The base of all pipelines that encode and decode chunks whole: a chain without sharding, for one chunk shape."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from zarrant import kernels
 from zarrant.codecs.pipeline.resolve import Stages
-from zarrant.codecs.protocols import ArraySpec, CodecOptions, Encoded, Fetched, Partial, Spans, Step
+from zarrant.codecs.protocols import ArraySpec, CodecOptions, Encoded, EncodedChunks, Fetched, Partial, Step
 from zarrant.errors import UnknownExtensionError
 from zarrant.geometry.region import ChunkSelections, Values
 from zarrant.kernels.program import SLACK
@@ -20,21 +20,21 @@ from zarrant.requests import Op
 
 @dataclass(frozen=True)
 class ChunkPipeline(ABC):
-    """A chain of codecs, bound, whose chunks are encoded and decoded whole."""
+    """A bound chain of codecs whose chunks are encoded and decoded whole."""
 
     stages: Stages
     options: CodecOptions
     skipped: tuple[str, ...] = ()
-    """Codecs that are not known, and that a reader may ignore: nothing can be encoded."""
+    """Unknown codecs that a reader may ignore. With any of them nothing can be encoded."""
 
     @cached_property
     def spec(self) -> ArraySpec:
-        """Chunks as they are laid out, after transposition by `order`."""
+        """Chunks after transposition by `order`."""
         return self.stages.laid_out
 
     @cached_property
     def order(self) -> tuple[int, ...] | None:
-        """The transposition that comes first, None where there is none."""
+        """The transposition at the start of the chain, None if there is none."""
         return self.stages.order
 
     @cached_property
@@ -48,8 +48,8 @@ class ChunkPipeline(ABC):
         return Partial(read=False, write=False)
 
     @cached_property
-    def piece_shape(self) -> tuple[int, ...]:
-        """See `Prepared.piece_shape`."""
+    def write_granularity(self) -> tuple[int, ...]:
+        """See `Prepared.write_granularity`."""
         return self.as_array_sees(self.spec.shape)
 
     def as_array_sees(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -60,7 +60,11 @@ class ChunkPipeline(ABC):
     def step_names(self) -> list[str]:
         """The codec of each step of the program, for errors."""
         serializer = self.stages.serializer.name
-        return [*(serializer for _ in self.stages.head or ()), *(codec.name for codec in self.stages.codecs), serializer]
+        return [
+            *(serializer for _ in self.stages.serializer_steps or ()),
+            *(codec.name for codec in self.stages.codecs),
+            serializer,
+        ]
 
     def encoded_size(self) -> int | None:
         """The exact size of an encoded chunk, or None where it depends on the data."""
@@ -68,32 +72,33 @@ class ChunkPipeline(ABC):
 
     @cached_property
     def encoded_bound(self) -> int:
-        """The bytes that an encoded chunk has at most. Of codecs without a step nobody knows: see `Stages.limit`."""
+        """The most bytes that an encoded chunk can have. For codecs without a compiled step it is not known: see `Stages.limit`."""
         program = self.program
         return self.stages.limit if program is None else kernels.encoded_bound(program, self.spec.nbytes)
 
     @property
     def stored_limit(self) -> int:
-        """The bytes of a stored chunk that are looked at: what is larger was not made by these codecs, whoever had them.
+        """The most bytes of a stored chunk that are read. These codecs never make a larger one, whatever library runs them.
 
-        Twice what ours make, and a little: as for the steps inside of a program, other writers frame less tightly.
+        It is twice our own bound and a little more, since other libraries may need more bytes for headers and frames. The steps
+        inside of a program have the same limit.
         """
         return self.encoded_bound if self.program is None else 2 * self.encoded_bound + SLACK
 
     @abstractmethod
-    def write(self, spans: Spans | None, cells: ChunkSelections, lo: int, hi: int, values: Values) -> Op[Encoded]:
+    def write(self, stored: EncodedChunks | None, selections: ChunkSelections, lo: int, hi: int, values: Values) -> Op[Encoded]:
         """See `Prepared.write`; UnknownExtensionError where a codec of the chain is not known."""
 
     @abstractmethod
-    def read(self, spans: Spans, cells: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
+    def read(self, stored: EncodedChunks, selections: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
         """See `Prepared.read`."""
 
     @abstractmethod
     def check(self, fetched: Fetched) -> Op[dict[int, str]]:
-        """Decode fetched rows into nothing: those that fail, by number, and why. Checksums count whatever the options say."""
+        """Decode fetched chunks and drop the result. Returns why a chunk fails, by its number. Checksums are always checked."""
 
     def require_all_codecs(self) -> None:
-        """UnknownExtensionError where a codec of the chain is not known: then nothing can be written."""
+        """UnknownExtensionError if a codec of the chain is unknown: nothing can be written then."""
         if self.skipped:
             raise UnknownExtensionError(
                 f"{self.skipped[0]!r} is not known here, so nothing can be written",
@@ -103,7 +108,7 @@ class ChunkPipeline(ABC):
             )
 
     def _view(self, rows: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-        """Rows as the array sees them, before transposition."""
+        """A view of rows in the dimensions of the array, before transposition."""
         if self.order is None:
             return rows
         return rows.transpose(0, *(1 + axis for axis in np.argsort(self.order)))

@@ -1,9 +1,9 @@
-"""A chain without sharding, prepared for one chunk shape.
+"""The pipeline for elements of fixed size: a chain without sharding, prepared for one chunk shape.
 
-In comes a mini-batch of chunks as boxes of a values array; out go encoded rows, or decoded elements in their places. The
-scratch is one array of rows (n, *shape): gather boxes, drop all-fill rows, run the codec program, and back. Where every codec
-has a compiled step the program is one kernel call; otherwise rows go through the codecs one by one (the general path). Both
-give the same elements, which a property test holds.
+In comes a mini-batch of chunks, as boxes of a values array. Out go encoded chunks, or decoded elements in their places. The
+chunks of the batch are the rows of one array (n, *shape). Writing copies the boxes into it, drops rows that are all fill, and
+runs the codec program over the others; reading does the reverse. If every codec has a compiled step the program is one kernel
+call; otherwise each row goes through the codecs by itself (the general path). A property test checks that both give the same.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant import kernels
+from zarrant.codecs.buffer_pool import borrowed, lent
 from zarrant.codecs.pipeline.chunk import ChunkPipeline
 from zarrant.codecs.pipeline.general import DecodeError, decode_chunk, encode_chunk
-from zarrant.codecs.protocols import Encoded, Fetched, Rows, Spans
-from zarrant.codecs.scratch import borrowed, lent
+from zarrant.codecs.protocols import Encoded, EncodedChunks, Fetched, Rows
 from zarrant.errors import ChunkError
 from zarrant.geometry.region import ChunkSelections, CopyPlan, Values, unit_steps
 from zarrant.requests import Op
@@ -29,39 +29,45 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class FixedSizePipeline(ChunkPipeline):
-    """Rows are chunks as they are laid out, after the transposition that comes first."""
+    """Encodes and decodes batches of chunks; a row is one chunk after transposition."""
 
-    def write(self, spans: Spans | None, cells: ChunkSelections, lo: int, hi: int, values: Values) -> Op[Encoded]:
+    def write(self, stored: EncodedChunks | None, selections: ChunkSelections, lo: int, hi: int, values: Values) -> Op[Encoded]:
         """See `Prepared.write`; UnknownExtensionError where a codec of the chain is not known."""
         self.require_all_codecs()  # safety: skipped codecs
-        if not self.program:  # what is encoded may be the rows themselves
+        if not self.program:  # without steps the encoded bytes are the rows themselves, so their memory cannot be reused at once
             own = lent((hi - lo) * self.spec.nbytes) if self.options.aligned else None
-            return (yield from self._write(spans, cells, lo, hi, values, self._rows(hi - lo, own)))
+            return (yield from self._write(stored, selections, lo, hi, values, self._rows(hi - lo, own)))
         with borrowed((hi - lo) * self.spec.nbytes) as memory:
-            return (yield from self._write(spans, cells, lo, hi, values, self._rows(hi - lo, memory)))
+            return (yield from self._write(stored, selections, lo, hi, values, self._rows(hi - lo, memory)))
 
     def _write(
-        self, spans: Spans | None, cells: ChunkSelections, lo: int, hi: int, values: Values, rows: npt.NDArray[np.generic]
+        self,
+        stored: EncodedChunks | None,
+        selections: ChunkSelections,
+        lo: int,
+        hi: int,
+        values: Values,
+        rows: npt.NDArray[np.generic],
     ) -> Op[Encoded]:
-        filled = self._covered(cells, lo, hi)
+        filled = self._covered(selections, lo, hi)
         if not filled.all():
             rows[~filled] = self.spec.fill.element
-        stale = ~cells.full[lo:hi]
-        if spans is not None and stale.any():
-            self._decode((yield from spans.fetch(lo, hi, stale, self.stored_limit)), rows)
-        for boxes, array in cells.boxes_by_source(lo, hi, values):
+        stale = ~selections.full[lo:hi]
+        if stored is not None and stale.any():
+            self._decode((yield from stored.fetch(lo, hi, stale, self.stored_limit)), rows)
+        for boxes, array in selections.boxes_by_source(lo, hi, values):
             self._copy_in(boxes, rows, array)
         keep = None if self.options.write_empty_chunks else ~self.spec.fill.equals(rows)
         return self._encode(_bytes(rows), keep)
 
-    def read(self, spans: Spans, cells: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
+    def read(self, stored: EncodedChunks, selections: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
         """See `Prepared.read`."""
-        fetched = yield from spans.fetch(lo, hi, np.ones(hi - lo, np.bool_), self.stored_limit)
-        self._deliver(fetched, cells, lo, hi, out)
+        fetched = yield from stored.fetch(lo, hi, np.ones(hi - lo, np.bool_), self.stored_limit)
+        self._deliver(fetched, selections, lo, hi, out)
 
-    def _deliver(self, fetched: Fetched, cells: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]) -> None:
-        """Decode what was fetched of rows lo..hi into its places; fill where nothing was."""
-        boxes = cells.boxes(lo, hi)
+    def _deliver(self, fetched: Fetched, selections: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]) -> None:
+        """Decode the fetched chunks of lo..hi into `out`; fill for those that are not stored."""
+        boxes = selections.boxes(lo, hi)
         if fetched.rows.size == 0:
             self._copy_out(boxes, self.spec.fill.full((hi - lo, *self.spec.shape)), out)
             return
@@ -76,7 +82,7 @@ class FixedSizePipeline(ChunkPipeline):
         """The bytes of one whole chunk, fill or not."""
         self.require_all_codecs()
         encoded = self._encode(_bytes(self._laid_out(row[np.newaxis])), None)
-        return encoded.pieces[0]
+        return encoded.parts[0]
 
     def decode_row(self, data: Buffer) -> npt.NDArray[np.generic]:
         """One whole chunk; ChunkError where the bytes do not decode."""
@@ -88,17 +94,17 @@ class FixedSizePipeline(ChunkPipeline):
     def _rows(self, n: int, memory: Rows | None = None) -> npt.NDArray[np.generic]:
         return np.ndarray((n, *self.spec.shape), self.spec.data_type.numpy, memory)
 
-    def _covered(self, cells: ChunkSelections, lo: int, hi: int) -> Bools:
-        """Rows whose every element, padding included, comes from values."""
-        full = cells.full[lo:hi]
+    def _covered(self, selections: ChunkSelections, lo: int, hi: int) -> Bools:
+        """Which rows get every element from values, padding included."""
+        full = selections.full[lo:hi]
         if not full.any():
             return full
-        covered: Bools = full & (cells.shapes(lo, hi) == self._whole).all(axis=1)
+        covered: Bools = full & (selections.shapes(lo, hi) == self._whole).all(axis=1)
         return covered
 
     @cached_property
     def _whole(self) -> npt.NDArray[np.int64]:
-        """The shape of a row as the array sees it, before transposition."""
+        """The shape of a row before transposition."""
         whole = np.array(self.spec.shape, np.int64)
         return whole if self.order is None else whole[np.argsort(self.order)]
 
@@ -122,14 +128,14 @@ class FixedSizePipeline(ChunkPipeline):
         if program is not None:
             arena, sizes = kernels.encode(program, flat, keep)
             return Encoded(sizes, [memoryview(arena.data)])
-        pieces: list[Part] = []
+        new_parts: list[Part] = []
         shaped = flat.view(self.spec.data_type.numpy).reshape(len(flat), *self.spec.shape)
         sizes = np.full(len(flat), -1, np.int64)
         for i in range(len(flat)) if keep is None else np.flatnonzero(keep):
             data = encode_chunk(self.stages, shaped[i, ...])
-            pieces.append(data)
+            new_parts.append(data)
             sizes[i] = len(data)
-        return Encoded(sizes, pieces, [int(size >= 0) for size in sizes])
+        return Encoded(sizes, new_parts, [int(size >= 0) for size in sizes])
 
     def _decode(self, fetched: Fetched, rows: npt.NDArray[np.generic]) -> None:
         """Decode fetched rows into their places; ChunkError names the first that fails."""
@@ -149,14 +155,16 @@ class FixedSizePipeline(ChunkPipeline):
         flat = np.empty((fetched.rows.size, self.spec.nbytes), np.uint8)
         failures = self._failures(fetched, flat, validate_checksums=True)
         return {int(fetched.rows[i]): f"{codec}: {reason}" for i, codec, reason in failures}
-        yield  # an operation is a generator, also where it asks for nothing
+        yield  # makes this a generator, as every operation is; it has no requests
 
     def _failures(self, fetched: Fetched, flat: Rows, validate_checksums: bool) -> list[tuple[int, str, str]]:
         """Decode into `flat`; (row, codec, reason) of what fails."""
         program = self.program
         if program is None:
             return self._decode_each(fetched, flat)
-        failures = kernels.decode(program, fetched.buffers, fetched.which, fetched.offset, fetched.size, flat, validate_checksums)
+        failures = kernels.decode(
+            program, fetched.buffers, fetched.buffer_index, fetched.offset, fetched.size, flat, validate_checksums
+        )
         names = self.step_names
         return [(row, names[min(step, len(names) - 1)], reason) for row, step, reason in failures]
 
@@ -177,7 +185,7 @@ def _bytes(rows: npt.NDArray[np.generic]) -> Rows:
 
 
 def _columns(boxes: CopyPlan) -> tuple[npt.NDArray[np.int64], ...]:
-    """Kernel columns: both sides get a leading axis, 0 for the values and the row number for the rows."""
+    """The plan as columns for the kernel. Both sides get a leading axis: 0 for the values, the row number for the rows."""
     k, d = boxes.chunk_start.shape
     value_start, row_start, shape = np.empty((3, k, d + 1), np.int64)
     value_start[:, 0] = 0

@@ -1,7 +1,7 @@
-"""The general path: one chunk through the codecs of a chain, one Python call each.
+"""The general path: one chunk goes through the codecs of a chain, with one Python call for each codec.
 
-It takes any codec. Where all of them have compiled steps the fixed-size pipeline runs those instead, with the same result.
-What a codec hands on is checked: a wrong shape or type, or far too many bytes, is the error of that codec.
+Every codec works here. Where all codecs have compiled steps the fixed-size pipeline runs those instead, with the same result.
+The result of each codec is checked: a wrong shape or type, or far too many bytes, is an error that names the codec.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class DecodeError(Exception):
 
 
 def encode_arrays(stages: Stages, array: Array) -> Array:
-    """The array that the array-to-bytes codec gets, of one laid out chunk."""
+    """Apply the array-to-array codecs to one chunk."""
     for i, (codec, spec) in enumerate(stages.arrays):
         after = stages.arrays[i + 1][1] if i + 1 < len(stages.arrays) else stages.serialized
         try:
@@ -38,7 +38,7 @@ def encode_arrays(stages: Stages, array: Array) -> Array:
 
 
 def decode_arrays(stages: Stages, array: Array) -> Array:
-    """The laid out chunk, of what the array-to-bytes codec gives; DecodeError."""
+    """Undo the array-to-array codecs; DecodeError."""
     for codec, spec in reversed(stages.arrays):
         try:
             array = _checked(codec.decode(array, spec), spec)
@@ -48,7 +48,7 @@ def decode_arrays(stages: Stages, array: Array) -> Array:
 
 
 def encode_chunk(stages: Stages, array: Array) -> Buffer:
-    """The bytes of one laid out chunk."""
+    """Encode one chunk (after transposition)."""
     array = encode_arrays(stages, array)
     try:
         data = _as_bytes(stages.serializer.encode(array, stages.serialized))
@@ -65,7 +65,7 @@ def encode_chunk(stages: Stages, array: Array) -> Buffer:
 
 
 def decode_chunk(stages: Stages, data: Buffer) -> Array:
-    """One laid out chunk, of its bytes; DecodeError."""
+    """Decode one chunk (before transposition is undone); DecodeError."""
     for codec in reversed(stages.codecs):
         try:
             data = _as_bytes(codec.decode(data, stages.limit))
@@ -79,7 +79,7 @@ def decode_chunk(stages: Stages, data: Buffer) -> Array:
 
 
 def _checked(array: Array, spec: ArraySpec) -> Array:
-    """An array that a codec made, which must be what it said that it makes."""
+    """The array that a codec made; ValueError if it is not what the codec had announced with `resolve`."""
     if not isinstance(array, np.ndarray) or array.shape != spec.shape or array.dtype != spec.data_type.numpy:
         got = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
         raise ValueError(f"makes {got}, not {spec.data_type.numpy} {spec.shape}")

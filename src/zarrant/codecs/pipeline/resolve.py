@@ -1,7 +1,7 @@
-"""What each codec of a chain gets and hands on, computed from their answers.
+"""Compute what each codec of a chain takes and gives, by asking the codecs.
 
-In come the codecs of a chain and the chunks that they get; out go `Stages`: the same codecs with everything decided, and the
-spec of each. What does not fit is a MetadataError with the place of the codec, here, before the first chunk.
+In come the codecs of a chain and the spec of its chunks. Out go `Stages`: the codecs with all values filled in, and the spec at
+each of them. A codec that does not fit is a MetadataError with its place in the metadata, before the first chunk is touched.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ SMALLER = "A chunk is decoded whole: choose smaller chunks, and shards of them w
 
 @dataclass(frozen=True)
 class Stages:
-    """The codecs of a chain, bound. `laid_out` are chunks after the permutations that come first, together `order`.
+    """The bound codecs of a chain. `laid_out`: the spec of chunks after the transpositions at its start, together `order`.
 
-    `arrays`: the array-to-array codecs after those, each with the spec of what it gets. `serialized` is what the
-    array-to-bytes codec gets, `sizes` what it and each codec after it hand on.
+    `arrays`: the array-to-array codecs after those, each with the spec of what it takes. `serialized`: the spec of what the
+    array-to-bytes codec takes. `sizes`: the bytes that it, and each codec after it, gives.
     """
 
     before: tuple[ArrayToArray, ...]
@@ -44,7 +44,7 @@ class Stages:
         return self.sizes[-1]
 
     @cached_property
-    def head(self) -> tuple[Step, ...] | None:
+    def serializer_steps(self) -> tuple[Step, ...] | None:
         """The compiled steps of the array-to-bytes codec; None where it, or a codec before it, has none."""
         steps: Callable[[ArraySpec], tuple[Step, ...] | None] | None = getattr(self.serializer, "steps", None)
         return None if self.arrays or steps is None else steps(self.serialized)
@@ -53,13 +53,13 @@ class Stages:
     def program(self) -> tuple[Step, ...] | None:
         """The compiled chain, or None where a codec has no step."""
         steps = [step_of(codec) for codec in self.codecs]
-        if self.head is None or any(step is None for step in steps):
+        if self.serializer_steps is None or any(step is None for step in steps):
             return None
-        return (*self.head, *(step for step in steps if step is not None))
+        return (*self.serializer_steps, *(step for step in steps if step is not None))
 
     @cached_property
     def limit(self) -> int:
-        """The bytes that any codec of the general path may make: of those without a step nobody knows how many they make."""
+        """The most bytes that a codec of the general path may give; without a compiled step its own bound is not known."""
         specs = (self.laid_out, self.serialized, *(spec for _, spec in self.arrays))
         if any(spec.data_type.itemsize is None for spec in specs):
             return LIMITS.decoded
@@ -109,7 +109,7 @@ def _decided(codec: C, spec: ArraySpec | BytesSpec, path: str) -> C:
 
 
 def _resolved(codec: Codec, spec: Any, kind: type[Any], path: str) -> Any:
-    """What a codec hands on; OptionError where its answer is of another kind than the codec."""
+    """What a codec gives; OptionError if the answer does not fit the kind of the codec."""
     answer = _asked(codec, codec.resolve, spec, path)  # type: ignore[attr-defined]  # every kind has one
     if not isinstance(answer, kind):
         raise OptionError(
@@ -119,7 +119,7 @@ def _resolved(codec: Codec, spec: Any, kind: type[Any], path: str) -> Any:
 
 
 def _asked(codec: Codec, question: Callable[[Any], Any], spec: ArraySpec | BytesSpec, path: str) -> Any:
-    """The answer of a codec; what it refuses is named with its place in the metadata."""
+    """The answer of a codec. An error gets the place of the codec in the metadata."""
     try:
         return question(spec)
     except ZarrantError as error:

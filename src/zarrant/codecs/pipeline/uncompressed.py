@@ -1,9 +1,9 @@
-"""A chain of `bytes` alone (and transposition), prepared for large chunks: only what a box touches is read, or made anew.
+"""The pipeline for large uncompressed chunks: only the bytes of a box are read or written.
 
-An element that is not compressed has a fixed place in its chunk. So a box of a chunk is read as the ranges that hold it, and
-written as an object of old ranges and new bytes, which the store puts together without handing the old ones out. Where
-that is not worth it (boxes in very many runs, steps), or shows something that only the whole chunk can tell
-(it is absent, it has another size, all of it may be fill now), the chunk goes the way of any leaf, with the same result.
+Without compression an element has a fixed place in its chunk. So a box is read as byte ranges, and written as an object that is
+put together from ranges of the old one and new bytes; the store can copy the old ranges without handing them out. A chunk is
+read or written whole, as by the fixed-size pipeline and with the same result, where ranges are not worth it (boxes in many
+runs, steps), and where only the whole chunk gives the answer (it is not stored, has another size, or may be all fill now).
 """
 
 from __future__ import annotations
@@ -21,32 +21,30 @@ import numpy.typing as npt
 from zarrant import kernels
 from zarrant.codecs.pipeline.fixed_size import FixedSizePipeline
 from zarrant.codecs.pipeline.resolve import Stages
-from zarrant.codecs.protocols import Encoded, Fetched, Ints, Partial, Rows, Spans, Step
+from zarrant.codecs.protocols import Encoded, EncodedChunks, Fetched, Ints, Partial, Rows, Step
 from zarrant.errors import ByteRangeError
 from zarrant.geometry.region import ChunkSelections, CopyPlan, Values
 from zarrant.requests import Op
 from zarrant.storage import Buffer, ByteRange, Part
 
-LEAST = 1 << 18
-"""Bytes of the smallest chunk that is worth ranges: a smaller one is copied in the time that a few requests take."""
-MOST = 64
-"""Ranges of one chunk that are asked for at once."""
-BLOCK = 1 << 18
-"""Bytes of fill that are kept to write from."""
-RANGE = 1 << 15
-"""Bytes that are copied in the time that one more range takes."""
-
-
-PIECE = RANGE
-"""Bytes that are read and written at least where elements are written one by one: what one more range costs."""
-LEAST_SHARE = 8
-"""A piece is an eighth of that at least: smaller ones cost more to keep account of than they spare."""
+MIN_RANGED_CHUNK_BYTES = 1 << 18
+"""Smaller chunks are read and written whole: copying one takes no longer than a few requests."""
+MAX_RANGES = 64
+"""The most ranges of one chunk in one request."""
+FILL_BLOCK_BYTES = 1 << 18
+"""Bytes of fill that are kept in memory, to write from."""
+RANGE_COST_BYTES = 1 << 15
+"""One more range takes as long as copying this many bytes."""
+GRANULARITY_BYTES = RANGE_COST_BYTES
+"""The size of what is read and written for a single element: as much as one more range costs."""
+MIN_GRANULARITY_DIVISOR = 8
+"""The write granularity is at least an eighth of that: keeping account of smaller parts costs more than it saves."""
 
 
 class Runs(NamedTuple):
     """Where a box lies in the bytes of a chunk: `start` (n,), in order, each `length` bytes long.
 
-    A run holds the dimensions from `axis` on; there is one for each index of those before.
+    A run holds the dimensions from `axis` on; there is one run for each index of the dimensions before it.
     """
 
     start: Ints
@@ -54,8 +52,8 @@ class Runs(NamedTuple):
     axis: int
 
 
-def laid_over(old: Callable[[int, int], Iterable[Part]], new: Sequence[tuple[int, memoryview]], size: int) -> Iterator[Part]:
-    """A chunk of `size` bytes: new ones (start, bytes), in order, and between them what `old` gives for (start, length)."""
+def interleaved(old: Callable[[int, int], Iterable[Part]], new: Sequence[tuple[int, memoryview]], size: int) -> Iterator[Part]:
+    """The parts of a chunk of `size` bytes: the new ones (start, bytes), in order, and `old(start, length)` between them."""
     end = 0
     for start, data in new:
         if start > end:
@@ -68,11 +66,11 @@ def laid_over(old: Callable[[int, int], Iterable[Part]], new: Sequence[tuple[int
 
 def worth_ranges(stages: Stages) -> bool:
     """Whether chunks are stored as their elements, and are large enough for ranges."""
-    return stages.head is not None and not stages.codecs and stages.laid_out.nbytes >= LEAST
+    return stages.serializer_steps is not None and not stages.codecs and stages.laid_out.nbytes >= MIN_RANGED_CHUNK_BYTES
 
 
 class UncompressedPipeline(FixedSizePipeline):
-    """Chunks without compression or checksum, of at least `LEAST` bytes."""
+    """Chunks without compression or checksum, of at least `MIN_RANGED_CHUNK_BYTES` bytes."""
 
     @property
     def partial(self) -> Partial:
@@ -80,65 +78,67 @@ class UncompressedPipeline(FixedSizePipeline):
         return Partial(read=True, write=True)
 
     @cached_property
-    def piece_shape(self) -> tuple[int, ...]:
-        """See `Prepared.piece_shape`: one run of about `PIECE` bytes."""
-        piece, nbytes = [1] * len(self.spec.shape), self.spec.data_type.numpy.itemsize
-        for axis in reversed(range(len(piece))):
-            extent, most = self.spec.shape[axis], max(1, PIECE // nbytes)
-            size = next(size for size in range(min(extent, most), 0, -1) if extent % size == 0)
-            piece[axis] = size if LEAST_SHARE * size * nbytes >= PIECE else extent  # a prime side is not cut
-            nbytes *= piece[axis]
-            if piece[axis] < extent:
+    def write_granularity(self) -> tuple[int, ...]:
+        """See `Prepared.write_granularity`: one run of about `GRANULARITY_BYTES` bytes."""
+        granularity, nbytes = [1] * len(self.spec.shape), self.spec.data_type.numpy.itemsize
+        for axis in reversed(range(len(granularity))):
+            length, most = self.spec.shape[axis], max(1, GRANULARITY_BYTES // nbytes)
+            size = next(size for size in range(min(length, most), 0, -1) if length % size == 0)
+            granularity[axis] = (
+                size if MIN_GRANULARITY_DIVISOR * size * nbytes >= GRANULARITY_BYTES else length
+            )  # a side of prime length is not cut
+            nbytes *= granularity[axis]
+            if granularity[axis] < length:
                 break
-        return self.as_array_sees(tuple(piece))
+        return self.as_array_sees(tuple(granularity))
 
     @cached_property
-    def head(self) -> tuple[Step, ...]:
+    def serializer_steps(self) -> tuple[Step, ...]:
         """The compiled steps from elements to what is stored: a byte swap, or nothing."""
-        return self.stages.head or ()
+        return self.stages.serializer_steps or ()
 
-    def write(self, spans: Spans | None, cells: ChunkSelections, lo: int, hi: int, values: Values) -> Op[Encoded]:
+    def write(self, stored: EncodedChunks | None, selections: ChunkSelections, lo: int, hi: int, values: Values) -> Op[Encoded]:
         """See `Prepared.write`."""
-        if hi > lo + 1 and cells.full[lo:hi].all():
-            return (yield from super().write(spans, cells, lo, hi, values))
+        if hi > lo + 1 and selections.full[lo:hi].all():
+            return (yield from super().write(stored, selections, lo, hi, values))
         rows: list[list[Part] | None] = []
         for i in range(lo, hi):
-            encoded = yield from self._write_boxes(spans, cells, i, values)
-            encoded = encoded or (yield from super().write(spans, cells, i, i + 1, values))
+            encoded = yield from self._write_boxes(stored, selections, i, values)
+            encoded = encoded or (yield from super().write(stored, selections, i, i + 1, values))
             if hi == lo + 1:
                 return encoded
             rows.append(encoded.row(0))
         sizes = np.array([-1 if parts is None else self.spec.nbytes for parts in rows], np.int64)
         return Encoded(sizes, [part for parts in rows for part in parts or ()], [len(parts or ()) for parts in rows])
 
-    def read(self, spans: Spans, cells: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
+    def read(self, stored: EncodedChunks, selections: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
         """See `Prepared.read`."""
-        if cells.full[lo:hi].all():
-            yield from super().read(spans, cells, lo, hi, out)
+        if selections.full[lo:hi].all():
+            yield from super().read(stored, selections, lo, hi, out)
             return
         for i in range(lo, hi):
-            if not (yield from self._read_boxes(spans, cells, i, out)):
-                yield from super().read(spans, cells, i, i + 1, out)
+            if not (yield from self._read_boxes(stored, selections, i, out)):
+                yield from super().read(stored, selections, i, i + 1, out)
 
-    def _write_boxes(self, spans: Spans | None, cells: ChunkSelections, i: int, values: Values) -> Op[Encoded | None]:
-        """Row i, or None where it goes the way of any chunk."""
-        laid = cells.boxes_by_source(i, i + 1, values)
-        boxes, array = laid[0]
-        runs = self._runs(boxes, self._is_whole(cells, i, boxes, array)) if len(laid) == 1 else None
+    def _write_boxes(self, stored: EncodedChunks | None, selections: ChunkSelections, i: int, values: Values) -> Op[Encoded | None]:
+        """Encode chunk i; None if it must be written whole."""
+        plans = selections.boxes_by_source(i, i + 1, values)
+        boxes, array = plans[0]
+        runs = self._runs(boxes, self._is_whole(selections, i, boxes, array)) if len(plans) == 1 else None
         new = None if runs is None else self._new(boxes, runs, array)
         if new is None:
             return None
-        source = None if spans is None or cells.full[i] else spans.source(i)
+        source = None if stored is None or selections.full[i] else stored.source(i)
         there = source is not None and (yield from source.read(())) is not None
         if source is not None and there and source.size != self.spec.nbytes:
             return None
         old = (lambda start, length: (source.part(start, length),)) if source is not None and there else self._fill_parts
-        parts = list(laid_over(old, new, self.spec.nbytes))
+        parts = list(interleaved(old, new, self.spec.nbytes))
         return Encoded(np.array([self.spec.nbytes], np.int64), parts, [len(parts)])
 
-    def _is_whole(self, cells: ChunkSelections, i: int, boxes: CopyPlan, values: npt.NDArray[np.generic]) -> bool:
-        """Whether one box of values is all of row i, and lies in memory as it is stored."""
-        covered = len(boxes.row) == 1 and bool(self._covered(cells, i, i + 1)[0])
+    def _is_whole(self, selections: ChunkSelections, i: int, boxes: CopyPlan, values: npt.NDArray[np.generic]) -> bool:
+        """Whether one box of values is all of chunk i, in the order in which it is stored."""
+        covered = len(boxes.row) == 1 and bool(self._covered(selections, i, i + 1)[0])
         return covered and self._box(boxes, 0, values).flags.c_contiguous
 
     def _new(self, boxes: CopyPlan, runs: list[Runs], values: npt.NDArray[np.generic]) -> list[tuple[int, memoryview]] | None:
@@ -149,14 +149,14 @@ class UncompressedPipeline(FixedSizePipeline):
             row = np.ascontiguousarray(self._box(boxes, k, values)).reshape(1, -1)
             some = some or not self.spec.fill.equals(row)[0]
             flat = row.view(np.uint8)
-            data = (kernels.encode(self.head, flat)[0] if self.head else flat[0]).data
+            data = (kernels.encode(self.serializer_steps, flat)[0] if self.serializer_steps else flat[0]).data
             new += [(start, data[j * of_box.length : (j + 1) * of_box.length]) for j, start in enumerate(of_box.start.tolist())]
         new.sort(key=itemgetter(0))
         apart = all(start + len(data) <= after for (start, data), (after, _) in pairwise(new))
         return new if some and apart else None
 
     def _fill_parts(self, start: int, length: int) -> Iterator[Part]:
-        """Fill elements, as they are stored: one block again and again, which is faster than memory never used before."""
+        """Stored bytes of fill elements. One block is repeated: that is faster than using new memory."""
         block = self._fill_block
         while length > 0:
             yield block[:length]
@@ -164,26 +164,26 @@ class UncompressedPipeline(FixedSizePipeline):
 
     @cached_property
     def _fill_block(self) -> memoryview:
-        row = np.repeat(self.spec.fill.element.reshape(1), max(1, BLOCK // self.spec.data_type.numpy.itemsize))
+        row = np.repeat(self.spec.fill.element.reshape(1), max(1, FILL_BLOCK_BYTES // self.spec.data_type.numpy.itemsize))
         flat = row.reshape(1, -1).view(np.uint8)
-        return kernels.encode(self.head, flat)[0].data.toreadonly()
+        return kernels.encode(self.serializer_steps, flat)[0].data.toreadonly()
 
-    def _deliver(self, fetched: Fetched, cells: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]) -> None:
-        """Straight from the bytes as they are stored, where all rows are there and right."""
-        if self.head or fetched.rows.size != hi - lo or (fetched.size != self.spec.nbytes).any():
-            super()._deliver(fetched, cells, lo, hi, out)
+    def _deliver(self, fetched: Fetched, selections: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]) -> None:
+        """Copy directly from the stored bytes, if every chunk is stored with the right size."""
+        if self.serializer_steps or fetched.rows.size != hi - lo or (fetched.size != self.spec.nbytes).any():
+            super()._deliver(fetched, selections, lo, hi, out)
             return
         for i in range(hi - lo):
             start = int(fetched.offset[i])
-            data = memoryview(fetched.buffers[int(fetched.which[i])])[start : start + self.spec.nbytes]
+            data = memoryview(fetched.buffers[int(fetched.buffer_index[i])])[start : start + self.spec.nbytes]
             row = np.frombuffer(data, self.spec.data_type.numpy).reshape(1, *self.spec.shape)
-            self._copy_out(cells.boxes(lo + i, lo + i + 1), row, out)
+            self._copy_out(selections.boxes(lo + i, lo + i + 1), row, out)
 
-    def _read_boxes(self, spans: Spans, cells: ChunkSelections, i: int, out: npt.NDArray[np.generic]) -> Op[bool]:
-        """Whether row i was read; False where it goes the way of any chunk."""
-        boxes = cells.boxes(i, i + 1)
+    def _read_boxes(self, stored: EncodedChunks, selections: ChunkSelections, i: int, out: npt.NDArray[np.generic]) -> Op[bool]:
+        """Read the boxes of chunk i; False if it must be read whole."""
+        boxes = selections.boxes(i, i + 1)
         runs = self._runs(boxes)
-        source = None if runs is None else spans.source(i)
+        source = None if runs is None else stored.source(i)
         if runs is None or source is None:
             return False
         try:
@@ -202,11 +202,11 @@ class UncompressedPipeline(FixedSizePipeline):
 
     def _decoded(self, found: list[memoryview], length: int) -> Iterable[Buffer]:
         """The bytes of runs in native byte order."""
-        if not self.head:
+        if not self.serializer_steps:
             return found
         flat: Rows = np.empty((len(found), length), np.uint8)
         zeros = np.zeros(len(found), np.int64)
-        kernels.decode(self.head, found, np.arange(len(found)), zeros, zeros + length, flat)
+        kernels.decode(self.serializer_steps, found, np.arange(len(found)), zeros, zeros + length, flat)
         return [row.data for row in flat]
 
     def _box(self, boxes: CopyPlan, k: int, values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
@@ -216,21 +216,21 @@ class UncompressedPipeline(FixedSizePipeline):
         return box if self.order is None else box.transpose(self.order)
 
     def _runs(self, boxes: CopyPlan, whole: bool = False) -> list[Runs] | None:
-        """The runs of each box; None where they are not worth it. The `whole` chunk is one run."""
+        """The runs of each box; None if ranges are not worth it. A `whole` chunk is one run."""
         if whole:
             return [Runs(np.zeros(1, np.int64), self.spec.nbytes, 0)]
-        if len(boxes.row) > MOST or ((boxes.step != 1) & (boxes.shape > 1)).any():
+        if len(boxes.row) > MAX_RANGES or ((boxes.step != 1) & (boxes.shape > 1)).any():
             return None
         order = range(len(self.spec.shape)) if self.order is None else self.order
         found, n, nbytes = [], 0, 0
-        for chunk_start, extents in zip(boxes.chunk_start.tolist(), boxes.shape.tolist(), strict=True):
-            start, count = ([column[axis] for axis in order] for column in (chunk_start, extents))
+        for chunk_start, shape in zip(boxes.chunk_start.tolist(), boxes.shape.tolist(), strict=True):
+            start, count = ([column[axis] for axis in order] for column in (chunk_start, shape))
             runs = runs_of(self.spec.shape, start, count, self.spec.data_type.numpy.itemsize)
             if runs is None:
                 return None
             found.append(runs)
             n, nbytes = n + len(runs.start), nbytes + len(runs.start) * runs.length
-        worth = n <= MOST and self.spec.nbytes - nbytes >= (n + 1) * RANGE
+        worth = n <= MAX_RANGES and self.spec.nbytes - nbytes >= (n + 1) * RANGE_COST_BYTES
         return found if worth else None
 
 
@@ -240,10 +240,10 @@ def runs_of(shape: tuple[int, ...], start: list[int], count: list[int], itemsize
     >>> runs_of((4, 1 << 20), [1, 8], [2, 16], 2)
     Runs(start=array([2097168, 4194320]), length=32, axis=1)
     """
-    axis = max((j for j, extent in enumerate(shape) if count[j] != extent), default=0)
+    axis = max((j for j, length in enumerate(shape) if count[j] != length), default=0)
     strides = [math.prod(shape[j + 1 :]) * itemsize for j in range(len(shape))]
     n, length = math.prod(count[:axis]), count[axis] * strides[axis]
-    if n > MOST or math.prod(shape) * itemsize - n * length < (n + 1) * RANGE:
+    if n > MAX_RANGES or math.prod(shape) * itemsize - n * length < (n + 1) * RANGE_COST_BYTES:
         return None
     begin = np.array([start[axis] * strides[axis]], np.int64)
     for j in range(axis):

@@ -1,8 +1,8 @@
-"""Chunks one by one, as NumPy arrays: elements of variable size, and codecs around shards.
+"""The pipeline for elements of variable size, and for codecs around shards: one chunk after the other, as NumPy arrays.
 
-In comes a mini-batch of chunks as boxes of a values array; out go encoded rows, or decoded elements in their places, as from the
-fixed-size pipeline. Boxes are copied by NumPy indexing, which knows what its elements refer to; whether a row is fill the data
-type says, element by element; each row goes through the codecs by itself (the general path).
+In comes a mini-batch of chunks, as boxes of a values array. Out go encoded chunks, or decoded elements in their places, as from
+the fixed-size pipeline. NumPy indexing copies the boxes, since it knows what the elements refer to. The data type compares
+elements with the fill value. Each chunk goes through the codecs by itself (the general path).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from zarrant.codecs.byte_sources import InMemory, OneChunk
 from zarrant.codecs.pipeline.chunk import ChunkPipeline
 from zarrant.codecs.pipeline.general import DecodeError, decode_arrays, decode_chunk, encode_arrays, encode_chunk
-from zarrant.codecs.protocols import Encoded, Fetched, Prepared, Spans
-from zarrant.codecs.sources import InMemory, Single
+from zarrant.codecs.protocols import Encoded, EncodedChunks, Fetched, Prepared
 from zarrant.errors import ChunkError
 from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.grid import ChunkGrid
@@ -31,33 +31,33 @@ Array = npt.NDArray[np.generic]
 
 @dataclass(frozen=True)
 class VariableSizePipeline(ChunkPipeline):
-    """Rows are chunks as they are laid out, each an array of its own."""
+    """Encodes and decodes chunks one by one; a row is one chunk after transposition."""
 
-    def write(self, spans: Spans | None, cells: ChunkSelections, lo: int, hi: int, values: Values) -> Op[Encoded]:
+    def write(self, stored: EncodedChunks | None, selections: ChunkSelections, lo: int, hi: int, values: Values) -> Op[Encoded]:
         """See `Prepared.write`; UnknownExtensionError where a codec of the chain is not known."""
         self.require_all_codecs()
         rows = self._rows(hi - lo)
-        stale = ~cells.full[lo:hi]
-        if spans is not None and stale.any():
-            yield from self._decode((yield from spans.fetch(lo, hi, stale, self.stored_limit)), rows)
-        for boxes, array in cells.boxes_by_source(lo, hi, values):
+        stale = ~selections.full[lo:hi]
+        if stored is not None and stale.any():
+            yield from self._decode((yield from stored.fetch(lo, hi, stale, self.stored_limit)), rows)
+        for boxes, array in selections.boxes_by_source(lo, hi, values):
             for inside, outside in _slices(boxes):
                 self._view(rows)[inside] = array[outside]
         sizes, counts = np.full(hi - lo, -1, np.int64), [0] * (hi - lo)
         keep = np.ones(hi - lo, np.bool_) if self.options.write_empty_chunks else ~self.spec.fill.equals(rows)
-        pieces: list[Part] = []
+        new_parts: list[Part] = []
         for i in np.flatnonzero(keep).tolist():
             parts = yield from self._encode(rows[i, ...])
             sizes[i], counts[i] = sum(memoryview(part).nbytes for part in parts), len(parts)
-            pieces += parts
-        return Encoded(sizes, pieces, counts)
+            new_parts += parts
+        return Encoded(sizes, new_parts, counts)
 
-    def read(self, spans: Spans, cells: ChunkSelections, lo: int, hi: int, out: Array) -> Op[None]:
+    def read(self, stored: EncodedChunks, selections: ChunkSelections, lo: int, hi: int, out: Array) -> Op[None]:
         """See `Prepared.read`."""
-        fetched = yield from spans.fetch(lo, hi, np.ones(hi - lo, np.bool_), self.stored_limit)
+        fetched = yield from stored.fetch(lo, hi, np.ones(hi - lo, np.bool_), self.stored_limit)
         rows = self._rows(hi - lo)
         yield from self._decode(fetched, rows)
-        for inside, outside in _slices(cells.boxes(lo, hi)):
+        for inside, outside in _slices(selections.boxes(lo, hi)):
             out[outside] = self._view(rows)[inside]
 
     def check(self, fetched: Fetched) -> Op[dict[int, str]]:
@@ -87,19 +87,19 @@ class VariableSizePipeline(ChunkPipeline):
     def _encode(self, row: Array) -> Op[list[Buffer]]:
         """The bytes of one row."""
         return [encode_chunk(self.stages, row)]
-        yield  # an operation is a generator, also where it asks for nothing
+        yield  # makes this a generator, as every operation is; it has no requests
 
     def _decoded(self, data: Buffer) -> Op[Array]:
         """One row, of its bytes; DecodeError."""
         return decode_chunk(self.stages, data)
-        yield  # an operation is a generator, also where it asks for nothing
+        yield  # makes this a generator, as every operation is; it has no requests
 
 
 @dataclass(frozen=True)
 class AroundShards(VariableSizePipeline):
-    """Array-to-array codecs around a codec that divides chunks: a shard is encoded and decoded as a whole.
+    """Array-to-array codecs around a sharding codec: a shard is encoded and decoded as a whole.
 
-    Only the elements say whether a chunk is fill: `inner` stores every subchunk.
+    `inner` stores every subchunk. Whether a chunk is all fill is decided here, by its elements.
     """
 
     inner: Prepared | None = None
@@ -114,7 +114,7 @@ class AroundShards(VariableSizePipeline):
         spec = self.stages.serialized
         array = np.empty(spec.shape, spec.data_type.numpy)
         try:
-            yield from self.inner.read(Single(0, InMemory(data)), self._whole_chunk, 0, 1, array)
+            yield from self.inner.read(OneChunk(0, InMemory(data)), self._whole_chunk, 0, 1, array)
         except ChunkError as error:
             where = "" if error.field is None else f" ({error.field})"
             raise DecodeError(error.codec or self.stages.serializer.name, f"{error.message}{where}") from error
@@ -141,7 +141,7 @@ def _slices(boxes: CopyPlan) -> Iterator[tuple[tuple[int | slice, ...], tuple[sl
     """For each box its place in the rows, and in the values."""
     step = boxes.step.tolist()
     columns = (boxes.row.tolist(), boxes.chunk_start.tolist(), boxes.value_start.tolist(), boxes.shape.tolist())
-    for row, cell, value, shape in zip(*columns, strict=True):
-        inside = (slice(at, at + (n - 1) * by + 1, by) for at, n, by in zip(cell, shape, step, strict=True))
+    for row, chunk_start, value, shape in zip(*columns, strict=True):
+        inside = (slice(at, at + (n - 1) * by + 1, by) for at, n, by in zip(chunk_start, shape, step, strict=True))
         outside = (slice(at, at + n) for at, n in zip(value, shape, strict=True))
         yield (row, *inside), tuple(outside)

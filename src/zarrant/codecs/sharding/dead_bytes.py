@@ -1,36 +1,36 @@
-"""Dead bytes of a shard that is updated again and again: how long they stay, and what becomes of their room.
+"""Dead bytes of a shard that is updated repeatedly: how long they stay, and how their place is used again.
 
-An update appends the new subchunks and a new index; the old subchunks stay where they are as dead bytes. In come the index of
-the stored shard, which subchunks an update replaces, and what former updates noted; out goes a `Layout`: which old bytes stay
-(at their offsets, always), where the new ones go, what becomes a hole, and the note for the next update.
+An update appends the new subchunks and a new index; the old subchunks stay as dead bytes. In come the index of the stored
+shard, the numbers of the subchunks that an update replaces, and the record of earlier updates. Out goes a `Layout`: which old
+bytes stay (always at their offsets), where the new ones go, what becomes a hole, and the record for the next update.
 
-**Who needs dead bytes.** Most libraries read a shard in two steps: they open the object and read the index, then open it again
-and read subchunks by offset. In between other versions may have been published. Such a reader gets right (old) data if what
-was live in the version whose index it has is, in the version whose bytes it gets, still at the same offsets. So:
+**Why dead bytes stay.** Most libraries read a shard in two steps: they open the object and read the index, then open it again
+and read subchunks by offset. Other versions may have been published in between. Such a reader gets right (old) data if
+everything that was live in the version of its index still has the same offsets in the version of its data. Therefore:
 
-- live subchunks never move (but see below);
-- bytes that died must stay a while. How long a reader takes nobody can know, nor who reads. All that must be kept for a reader
-  that takes t seconds is what died in t seconds, so the promise is made in bytes and updates: a dead subchunk keeps its place
-  until `allowance` further bytes of the shard have died, in at least `KEPT_UPDATES` *later* updates. The allowance is
-  `dead_limit` (0.5) times the live bytes, and never less than `KEPT_BYTES`; so dead bytes take no more room than that, or than
-  what the last updates replaced. A time instead would be of no use: a shard that is filled row by row replaces its size many
-  times in a second, which would all have to be kept, and copied by every update.
-- Bytes that died earlier have no reader, and are *free*: new subchunks are put there, large rests become holes (the file
-  system gives their blocks back), and what is free at the end is cut off. No offset that a reader may have is touched.
+- Live subchunks never move (exceptions below).
+- Dead bytes stay for a while. Nobody knows who reads, or for how long. A reader that takes t seconds needs the bytes that died
+  in these t seconds, so the promise counts bytes and updates: a dead subchunk keeps its place until `allowance` further bytes of
+  the shard have died, in at least `KEPT_UPDATES` *later* updates. The allowance is `dead_limit` (0.5) times the live bytes, and
+  at least `KEPT_BYTES`. So dead bytes take no more space than that, or than the last updates replaced. A limit in seconds would
+  not work: a shard that is filled row by row replaces its own size many times a second; all of that would have to be kept, and
+  copied by every update.
+- Bytes that died before that have no reader. They are *free*: new subchunks are put there, large free ranges become holes (the
+  file system releases their blocks), and free bytes at the end are cut off. No offset that a reader may have is touched.
 
-**When bytes died** is not told by a shard, so an update notes it in the shard itself once there is much that is dead: a record
-before an index at the end, or at the end of a shard with its index at the start. It is not in the index, so that for other
-libraries it is unreferenced bytes, as dead subchunks are. The clock of a shard counts bytes that died; the record has its time
-and, for every dead range, when it died. Where there is no record (the first time, or after another library wrote), all that is
-dead counts as having died now. A record that does not fit the index exactly is ignored. No wall clock is used: those of several
-machines differ, and a shard that is not updated needs nothing freed.
+**When bytes died.** The format of a shard does not say, so an update writes a record into the shard once there are many dead
+bytes: before an index at the end, or at the end of a shard whose index is at the start. It is not part of the index; other
+libraries see unreferenced bytes, as they see dead subchunks. The clock of a shard counts bytes that died. The record has the
+time on this clock, and for every dead range the time when it died. Without a record (the first time, or after a write of
+another library) all dead bytes count as having died now. A record that does not fit the index exactly is ignored. The time of
+day is not used: the clocks of several machines differ, and a shard that is not updated has nothing to free.
 
-**True moves** (offsets become wrong at once) happen in a whole rewrite, in `compact`, with `shard_updates="repack"`, and where
-a shard is larger than `MOST_TIMES` its live bytes and the allowance: free room that new subchunks do not fit into. Whole reads,
-copies, and stores without holes, which get zeros, pay for that room.
+**When live subchunks do move** (and the offsets of readers become wrong at once): when the whole shard is written, in `compact`,
+with `shard_updates="repack"`, and where the shard is longer than `MAX_SHARD_MULTIPLE` times its live bytes and the allowance, as
+happens when new subchunks do not fit into the free ranges. Whole reads, copies, and stores without holes pay for that space.
 
-A shard inside of a shard moves as a whole when it changes, to new room of the outermost one; its old version keeps its place by
-the same rule. So only the outermost shard, whose bytes a store has, is laid out here.
+An inner shard that changes moves as a whole, to a new place in the outermost shard; its old version keeps its place by the same
+rule. So only the outermost shard, whose bytes are those in the store, is laid out here.
 """
 
 from __future__ import annotations
@@ -48,24 +48,24 @@ from zarrant.codecs.sharding.format import Index
 Ints = npt.NDArray[np.int64]
 
 KEPT_BYTES = 1 << 21
-"""Dead bytes that are kept for readers in any case.
+"""The least allowance of dead bytes that are kept for readers.
 
 With 512 KiB (shards of 64 KiB subchunks, four an update, twelve processes on two processors) zarr-python and zarrs found wrong
 bytes within 1,500 reads; with 2 MiB none in 3,000, nor in shards of other sizes.
 """
 KEPT_UPDATES = 4
-"""Updates that dead bytes outlive in any case, however much each of them replaces: the clock advances by a part only.
+"""The least number of updates for which dead bytes stay. However much one update replaces, the clock advances by a part only.
 
 With one (2.4 MB shards, 1 MB an update, 16 processes on two processors) zarrs found wrong bytes within 700 reads; with four none.
 """
 FIRST_RECORD = 4
-"""A record is made when a quarter of the allowance is dead: that much has no time of its own yet, and dies as one."""
+"""The first record is made when a quarter of the allowance is dead; all of it gets the same time."""
 MIN_HOLE_BYTES = 64 << 10
-"""Free ranges that become holes. A smaller one is copied in 15-22 µs (ext4, tmpfs), about what one more range costs."""
-MOST_TIMES = 6
-"""Times (live bytes + allowance) that a shard may be long: updates that replace all of it, of which four are kept, need half."""
-MOST_RUNS = 1 << 16
-"""Dead ranges in a record: 1.5 MiB. Where there are more, nothing is freed until they are moved."""
+"""Smaller free ranges do not become holes. Copying one takes 15-22 µs (ext4, tmpfs), about as long as one more range."""
+MAX_SHARD_MULTIPLE = 6
+"""A shard may be this many times as long as (live bytes + allowance). Keeping four updates that replace all of it needs half."""
+MAX_RECORD_RANGES = 1 << 16
+"""The most dead ranges in a record, which is then 1.5 MiB. With more, nothing is freed until the shard is repacked."""
 
 _TAIL = struct.Struct("<QII8s")
 _MAGIC = b"\x89zdead\r\n"
@@ -87,13 +87,13 @@ class Record(NamedTuple):
 
 
 def record_size(tail: bytes | memoryview) -> int:
-    """Bytes of the record that ends with this tail, 0 where it is none."""
+    """The size of the record that ends with this tail; 0 if it is no tail of a record."""
     _, count, _, magic = _TAIL.unpack(tail)
-    return 0 if magic != _MAGIC or count > MOST_RUNS else count * 24 + TAIL_BYTES
+    return 0 if magic != _MAGIC or count > MAX_RECORD_RANGES else count * 24 + TAIL_BYTES
 
 
 def read_record(data: bytes | memoryview, index: Index, first: int, start: int) -> Record | None:
-    """The record whose bytes begin at `start`; None unless it is whole and says of every byte that is dead what can be."""
+    """The record whose bytes begin at `start`; None if it is damaged or does not fit the index."""
     body, tail = bytes(data[:-TAIL_BYTES]), bytes(data[-TAIL_BYTES:])
     clock, count, checksum, _ = _TAIL.unpack(tail)
     if kernels.crc32c(body + _TAIL.pack(clock, count, 0, _MAGIC)) != checksum or clock >= 2**62:
@@ -109,21 +109,18 @@ def read_record(data: bytes | memoryview, index: Index, first: int, start: int) 
 
 
 def allowance(live: int, dead_limit: float) -> int | None:
-    """Dead bytes that are kept; None: all of them.
-
-    `dead_limit` of the live bytes: on average as many as when a shard was repacked each time as its dead share passed it.
-    """
+    """How many dead bytes are kept; None for all of them. It is the part `dead_limit` of the live bytes, or `KEPT_BYTES`."""
     return None if dead_limit >= 1 else max(KEPT_BYTES, int(live * dead_limit))
 
 
-def is_much(dead: int, kept: int | None) -> bool:
-    """Whether it is time to look after dead bytes."""
+def needs_record(dead: int, kept: int | None) -> bool:
+    """Whether there are so many dead bytes that a record is needed."""
     return kept is not None and FIRST_RECORD * dead > kept
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where everything goes: the old bytes [first, end) with `holes` in them, `at` which the new bytes are, and the record.
+    """The new layout of a shard: old bytes [first, end) with `holes`, the place `at` of the new bytes, and the record.
 
     `at` lies in [first, end], and is `end` where the new bytes are appended.
     """
@@ -136,16 +133,16 @@ class Layout:
 
     @property
     def size(self) -> int:
-        """Bytes of old and free room."""
+        """Length of the old bytes, free ranges included."""
         return self.end - self.first
 
 
 def lay_out(
     index: Index, numbers: Ints, record: Record | None, data: tuple[int, int], added: int, kept_bytes: int
 ) -> Layout | None:
-    """Room for `added` bytes that replace the subchunks `numbers` of a shard whose old bytes are `data` [first, end).
+    """Find a place for `added` bytes that replace the subchunks `numbers` of a shard with the old bytes `data` [first, end).
 
-    `data` is without the record. None where there are too many dead ranges to tell of.
+    `data` does not include the record. None if there are too many dead ranges for a record.
     """
     first, end = data
     live, dying = _live(index), _runs(index, numbers)
@@ -155,9 +152,9 @@ def lay_out(
     clock = record.clock + min(int((dying[1] - dying[0]).sum()), kept_bytes // KEPT_UPDATES)  # safety: dead clock
     runs = np.concatenate((record.runs, _timed(dying, clock)))
     runs = runs[clock - runs[:, 2] < kept_bytes]  # safety: dead bytes
-    if len(runs) > MOST_RUNS:
+    if len(runs) > MAX_RECORD_RANGES:
         return None
-    # Ranges that share nothing: those that begin in some order end in the same one.
+    # These ranges do not overlap, so their starts and their stops have the same order.
     taken = (np.sort(np.concatenate((live[0], runs[:, 0]))), np.sort(np.concatenate((live[1], runs[:, 1]))))
     free = np.stack(_gaps(taken, first, end), 1)
     if len(free) and free[-1, 1] == end:
@@ -168,7 +165,7 @@ def lay_out(
 
 
 def _place(free: Ints, end: int, added: int) -> tuple[int, Ints]:
-    """Where the new bytes go: into the smallest free range that is large enough, else to the end; and what stays free."""
+    """Put the new bytes into the smallest free range that is large enough, else at the end; also returns what stays free."""
     length = free[:, 1] - free[:, 0]
     fit = np.flatnonzero(length >= added)
     if added == 0 or fit.size == 0:
@@ -190,13 +187,13 @@ def _live(index: Index) -> tuple[Ints, Ints]:
 
 
 def _runs(index: Index, rows: Ints) -> tuple[Ints, Ints]:
-    """(start, stop) of the stored ones of `rows`, neighbours merged, in order."""
+    """(start, stop) of the stored ones of `rows`, in order; adjacent ones are merged."""
     begin, end, _ = index.runs(rows[index.size[rows] > 0])
     return begin, end
 
 
 def _gaps(taken: tuple[Ints, Ints], first: int, end: int) -> tuple[Ints, Ints]:
-    """What is left of [first, end) between sorted ranges that do not overlap."""
+    """The gaps of [first, end) between sorted ranges that do not overlap."""
     start, stop = np.append(first, taken[1]), np.append(taken[0], end)
     some = start < stop
     return start[some], stop[some]

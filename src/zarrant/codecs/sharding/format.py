@@ -1,8 +1,8 @@
-"""The format of a shard: index entries and layout arithmetic. Pure: no bytes are moved here.
+"""The format of a shard: index entries and layout arithmetic. No bytes are moved here.
 
-A shard is the encoded subchunks and an index, at its start or its end. The index holds a (offset, length) pair for each
-subchunk in C order, both 2**64 - 1 for a subchunk that is not stored. Offsets count from the start of the object.
-Source: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/
+A shard consists of encoded subchunks and an index, at its start or its end. The index has an offset and a length for each
+subchunk, in C order; offsets count from the start of the stored object. "Empty inner chunks are denoted by setting both offset
+and nbytes to 2^64 - 1." https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ MISSING = np.uint64(2**64 - 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Wrong:
-    """The entries of a stored index, and the `data` part of its object, where some entry cannot be.
+class FaultyEntries:
+    """A stored index of which some entries are invalid, and the `data` part of its object.
 
-    `kept` is what an update stores again in place of those at fault. Their offset stays, and where an entry might become
-    possible, or cast doubt on another subchunk, when the shard grows, its length is missing from then on.
+    `kept` has what an update stores for these entries. Their offset stays. Where an entry might become valid when the shard
+    grows, or overlap another subchunk then, its length is stored as missing.
     """
 
     table: npt.NDArray[np.uint64]
@@ -31,7 +31,7 @@ class Wrong:
     kept: npt.NDArray[np.uint64]
 
     def error(self, row: int) -> ChunkError:
-        """What is wrong with one entry that is at fault."""
+        """The error for one invalid entry."""
         offset, size = int(self.table[row, 0]), int(self.table[row, 1])
         missing = int(MISSING)
         if (offset == missing) != (size == missing):
@@ -50,19 +50,19 @@ class Wrong:
 
 
 AT_FAULT = -2
-"""Offset and size of a subchunk whose entry cannot be."""
+"""Stands for offset and size of a subchunk whose entry is invalid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
     """The decoded index of one shard: `offset` and `size` (n,) int64, -1 where the subchunk is not stored.
 
-    Both are `AT_FAULT` where the stored entry cannot be; `wrong` has what is stored, and is None where every entry can.
+    Both are `AT_FAULT` where the stored entry is invalid; `faulty` has what is stored, and is None where every entry can.
     """
 
     offset: Ints
     size: Ints
-    wrong: Wrong | None = None
+    faulty: FaultyEntries | None = None
 
     @classmethod
     def empty(cls, n: int) -> Index:
@@ -73,13 +73,13 @@ class Index:
     def from_table(cls, table: npt.NDArray[np.uint64], data: tuple[int, int]) -> Index:
         """Check the (n, 2) table of a stored index against the `data` part [start, stop) of its object.
 
-        At fault are entries that are half missing, reach outside of the data or overlap: bytes that belong to two subchunks are
-        never what a writer meant. Where one reaches over several others it alone is at fault; of two nothing tells which.
+        Invalid are entries of which one half is missing, that reach outside of the data, or that overlap: no writer means two
+        subchunks to share bytes. An entry that reaches over several others is invalid alone; of two overlapping ones both are.
         """
-        index = cls._plain(table.view(np.int64), data)
+        index = cls._if_valid(table.view(np.int64), data)
         if index is not None:
             return index
-        index, half, outside = cls.sift(table, data)
+        index, half, outside = cls.separate_faulty(table, data)
         long = index.reaching_over_others()
         overlapping = index.without(long)._overlapping_each_other()
         rows = np.concatenate((half, outside, long, overlapping))
@@ -87,18 +87,18 @@ class Index:
             return index
         kept = table.copy()
         kept[np.concatenate((outside, long)), 1] = MISSING
-        return Index(index.offset, index.size, Wrong(table, data, kept))._with(rows, AT_FAULT)
+        return Index(index.offset, index.size, FaultyEntries(table, data, kept))._with_entry(rows, AT_FAULT)
 
     def require(self, rows: Ints | npt.NDArray[np.intp]) -> None:
-        """ChunkError where one of `rows` has an entry that is at fault."""
-        if self.wrong is not None:
+        """ChunkError if the entry of one of `rows` is invalid."""
+        if self.faulty is not None:
             bad = rows[self.size[rows] == AT_FAULT]
             if bad.size:
-                raise self.wrong.error(int(bad[0]))
+                raise self.faulty.error(int(bad[0]))
 
     @classmethod
-    def _plain(cls, table: Ints, data: tuple[int, int]) -> Index | None:
-        """The index where nothing is wrong with it, told with few steps; MISSING is -1 here. None where something is."""
+    def _if_valid(cls, table: Ints, data: tuple[int, int]) -> Index | None:
+        """The index if all entries are valid, else None; with few steps, since most are. MISSING is -1 here."""
         offset, size = table[:, 0], table[:, 1]
         absent = size < 0
         if (table.size and (table.min() < -1 or table.max() > data[1])) or ((offset < 0) != absent).any():
@@ -110,8 +110,10 @@ class Index:
         return None if index.overlapping().size else index
 
     @classmethod
-    def sift(cls, table: npt.NDArray[np.uint64], data: tuple[int, int]) -> tuple[Index, npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-        """An index of the entries that can be, the rows that are half missing, and those that reach outside of the data."""
+    def separate_faulty(
+        cls, table: npt.NDArray[np.uint64], data: tuple[int, int]
+    ) -> tuple[Index, npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """An index of the valid entries, the rows of which one half is missing, and those that reach outside of the data."""
         offset, size = table[:, 0], table[:, 1]
         absent = offset == MISSING
         half = absent != (size == MISSING)
@@ -126,10 +128,10 @@ class Index:
         """Rows that begin before the one below them in the data ends."""
         live = (self.size > 0).nonzero()[0]
         offset, end = self.offset[live], (self.offset + self.size)[live]
-        if (offset[1:] >= end[:-1]).all():  # shards in C order need no sort
+        if (offset[1:] >= end[:-1]).all():  # a shard with subchunks in C order needs no sort
             return live[:0]
         live, offset, end = self._in_place_order()
-        # The farthest end so far, not the neighbour's: one long entry may cover many.
+        # Compared with the farthest end so far: one long entry may cover many others.
         return live[np.flatnonzero(offset[1:] < np.maximum.accumulate(end)[:-1]) + 1]
 
     def _in_place_order(self) -> tuple[npt.NDArray[np.intp], Ints, Ints]:
@@ -152,12 +154,12 @@ class Index:
         return live[shared]
 
     def to_table(self) -> npt.NDArray[np.uint64]:
-        """The (n, 2) table to be stored; entries at fault stay so."""
+        """The (n, 2) table to be stored; invalid entries stay invalid."""
         table = np.empty((self.offset.size, 2), np.int64)
         table[:, 0], table[:, 1] = self.offset, self.size
         found = table.view(np.uint64)  # -1 is MISSING
-        if self.wrong is not None:
-            found[self.size == AT_FAULT] = self.wrong.kept[self.size == AT_FAULT]
+        if self.faulty is not None:
+            found[self.size == AT_FAULT] = self.faulty.kept[self.size == AT_FAULT]
         return found
 
     @property
@@ -172,7 +174,7 @@ class Index:
 
     @property
     def all_missing(self) -> bool:
-        """Whether no subchunk is stored, nor was: an entry at fault may have been one."""
+        """Whether no subchunk is stored. An invalid entry counts as stored: there may have been data."""
         return bool((self.size == -1).all())
 
     def moved(self, rows: Ints, offset: Ints, size: Ints) -> Index:
@@ -180,21 +182,21 @@ class Index:
         offsets, sizes = self.offset.copy(), self.size.copy()
         offsets[rows] = np.where(size < 0, -1, offset)
         sizes[rows] = size
-        return Index(offsets, sizes, self.wrong)
+        return Index(offsets, sizes, self.faulty)
 
     def without(self, rows: Ints | npt.NDArray[np.intp]) -> Index:
         """A copy in which some subchunks are not stored."""
-        return self._with(rows, -1)
+        return self._with_entry(rows, -1)
 
-    def _with(self, rows: Ints | npt.NDArray[np.intp], entry: int) -> Index:
+    def _with_entry(self, rows: Ints | npt.NDArray[np.intp], entry: int) -> Index:
         offsets, sizes = self.offset.copy(), self.size.copy()
         offsets[rows] = sizes[rows] = entry
-        return Index(offsets, sizes, self.wrong)
+        return Index(offsets, sizes, self.faulty)
 
     def runs(self, rows: Ints) -> tuple[Ints, Ints, Ints]:
         """The byte runs that cover the stored ones of `rows`: (start, stop) of each run, and the run of each row.
 
-        Neighbours are merged, in offset order; nothing that was not asked for is covered.
+        Adjacent ones are merged, in the order of offsets; no other bytes are covered.
         """
         offset, size = self.offset[rows], self.size[rows]
         if rows.size == 1:
@@ -223,14 +225,14 @@ def locate(size: int, index_size: int, at_start: bool) -> tuple[int, int]:
 
 
 def morton_order(grid_shape: tuple[int, ...]) -> Ints:
-    """C-order numbers of the cells of a grid in Morton order (cells outside of a power-of-two hull are skipped)."""
+    """C-order numbers of the subchunks of a grid in Morton order; places outside of the grid are skipped."""
     if not grid_shape:
         return np.zeros(1, np.int64)
-    cells = np.indices(grid_shape).reshape(len(grid_shape), -1)
-    bits = max((extent - 1).bit_length() for extent in grid_shape)
-    code = np.zeros(cells.shape[1], np.uint64)
+    indices = np.indices(grid_shape).reshape(len(grid_shape), -1)
+    bits = max((length - 1).bit_length() for length in grid_shape)
+    code = np.zeros(indices.shape[1], np.uint64)
     for bit in range(bits):
         for axis in range(len(grid_shape)):
             place = np.uint64(bit * len(grid_shape) + len(grid_shape) - 1 - axis)
-            code |= ((cells[axis] >> bit) & 1).astype(np.uint64) << place
+            code |= ((indices[axis] >> bit) & 1).astype(np.uint64) << place
     return np.argsort(code, kind="stable").astype(np.int64)

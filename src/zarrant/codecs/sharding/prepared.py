@@ -1,14 +1,14 @@
-"""sharding_indexed: chunks of many subchunks and an index.
+"""sharding_indexed, prepared for one chunk shape: reads and writes shards through a byte source.
 
-One prepared shard reads and writes through a byte source. A write without old data is a whole encode; a write over old data
-reads the index and only those subchunks that it covers partly, keeps every other one where it is, and appends, so that the
-offsets that readers have stay right (`dead_bytes` says for how long). A read takes the index, then the subchunks it needs.
-Subchunks travel in mini-batches through the inner chain, which may be a shard again: windows of windows, nothing else.
+A write without old data encodes the whole shard. A write over old data reads the index, and only those subchunks that it covers
+partly. It keeps the other subchunks where they are and appends the new ones, so that offsets which readers have stay right
+(`dead_bytes` says for how long). A read takes the index, then the subchunks that it needs. Subchunks go in mini-batches through
+their own pipeline. That may be a shard again; its source is then a window of the outer one.
 
-Damage stays where it is. A subchunk that does not decode, or whose entry in the index cannot be, is a ChunkError for who needs
-its old elements: who reads it, or writes a part of it. Then nothing of that stored object is written, since it is one step; a
-write that covers the subchunk wholly replaces it, and the others are never decoded. While an entry is at fault nothing of the
-shard is moved or freed: what looks dead may be what the entry should lead to.
+Damage is limited to the subchunk. If a subchunk does not decode, or its index entry is invalid, whoever needs its old elements
+gets a ChunkError: a reader, or a writer of a part of it (then nothing of that stored object is written). A write that covers
+the subchunk wholly replaces it, and other subchunks are not affected. As long as an entry is invalid no bytes of the shard are
+moved or freed: bytes that look dead may be those that the entry should point to.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant import kernels
+from zarrant.codecs.byte_sources import InMemory, read_whole
 from zarrant.codecs.pipeline.chunk import ChunkPipeline
 from zarrant.codecs.pipeline.fixed_size import FixedSizePipeline
 from zarrant.codecs.protocols import (
@@ -32,17 +33,25 @@ from zarrant.codecs.protocols import (
     BytesToBytes,
     CodecOptions,
     Encoded,
+    EncodedChunks,
     Ints,
     Partial,
     Prepared,
     Source,
-    Spans,
     step_of,
 )
-from zarrant.codecs.sharding.dead_bytes import MOST_TIMES, TAIL_BYTES, Record, allowance, is_much, lay_out, read_record, record_size
+from zarrant.codecs.sharding.dead_bytes import (
+    MAX_SHARD_MULTIPLE,
+    TAIL_BYTES,
+    Record,
+    allowance,
+    lay_out,
+    needs_record,
+    read_record,
+    record_size,
+)
 from zarrant.codecs.sharding.format import Index, locate, morton_order
-from zarrant.codecs.sharding.spans import ShardSpans
-from zarrant.codecs.sources import InMemory, read_whole
+from zarrant.codecs.sharding.subchunks import SubchunksOfShard
 from zarrant.errors import ByteRangeError, ChunkError
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.region import ChunkSelections, Region, Stack, Values
@@ -53,111 +62,117 @@ from zarrant.storage import Buffer, ByteRange, Hole, Part
 
 V = TypeVar("V", npt.NDArray[np.generic], Stack, Values)
 RECORD_GUESS_BYTES = 1024
-"""Read at once where a record of dead bytes may be: most of them are shorter."""
+"""The first read of a record of dead bytes has this size; most records are shorter."""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """`spec` is laid out after transposition by `order`; `grid` cuts it into subchunks."""
+    """A prepared shard. `spec` is its shape after transposition by `order`; `grid` cuts it into subchunks."""
 
     spec: ArraySpec
     order: tuple[int, ...] | None
     grid: ChunkGrid
-    inner: Prepared
+    subchunk_pipeline: Prepared
     index_codec: FixedSizePipeline
     index_size: int
     at_start: bool
-    outer: tuple[BytesToBytes, ...]
+    outer_codecs: tuple[BytesToBytes, ...]
     options: CodecOptions
 
     @property
     def partial(self) -> Partial:
         """Partial access needs the bytes as they are stored."""
-        return Partial(read=not self.outer, write=not self.outer)
+        return Partial(read=not self.outer_codecs, write=not self.outer_codecs)
 
     @cached_property
-    def piece_shape(self) -> tuple[int, ...]:
-        """See `Prepared.piece_shape`."""
-        piece = self.inner.piece_shape
+    def write_granularity(self) -> tuple[int, ...]:
+        """See `Prepared.write_granularity`."""
+        piece = self.subchunk_pipeline.write_granularity
         return piece if self.order is None else tuple(piece[axis] for axis in np.argsort(self.order).tolist())
 
-    def write(self, spans: Spans | None, cells: ChunkSelections, lo: int, hi: int, values: Values) -> Op[Encoded]:
-        """See `Prepared.write`; shards of the batch one after the other, subchunks of one side by side."""
+    def write(self, stored: EncodedChunks | None, selections: ChunkSelections, lo: int, hi: int, values: Values) -> Op[Encoded]:
+        """See `Prepared.write`. The shards of the batch come one after the other, the subchunks of one in parallel."""
         rows: list[list[Part] | None] = []
         for i in range(lo, hi):
-            source = None if spans is None or cells.full[i] else spans.source(i)
-            with Naming(spans, i):
-                rows.append((yield from self._write_one(source, cells.region(i), cells.shape(i), values)))
+            source = None if stored is None or selections.full[i] else stored.source(i)
+            with AddSubchunkToErrors(stored, i):
+                rows.append((yield from self._write_one(source, selections.region(i), selections.shape(i), values)))
         sizes = np.array([-1 if parts is None else sum(map(length_of, parts)) for parts in rows], np.int64)
-        pieces = [part for parts in rows for part in parts or ()]
-        return Encoded(sizes, pieces, [len(parts or ()) for parts in rows])
+        new_parts = [part for parts in rows for part in parts or ()]
+        return Encoded(sizes, new_parts, [len(parts or ()) for parts in rows])
 
-    def read(self, spans: Spans, cells: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
+    def read(self, stored: EncodedChunks, selections: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
         """See `Prepared.read`."""
         for i in range(lo, hi):
-            source = spans.source(i)
-            with Naming(spans, i):
-                yield from self._read_one(source, cells.region(i), cells.shape(i), out)
+            source = stored.source(i)
+            with AddSubchunkToErrors(stored, i):
+                yield from self._read_one(source, selections.region(i), selections.shape(i), out)
 
     def _split(self, region: Region, bounds: tuple[int, ...], values: V) -> tuple[ChunkSelections, V]:
-        """Cut a region of the chunk into subchunks, as they are after transposition."""
+        """Split a region of the chunk by subchunks, after transposition."""
         if self.order is not None:
             region, values = region.transpose(self.order), values.transpose(self.order)
             bounds = tuple(bounds[axis] for axis in self.order)
         return region.split(self.grid, bounds), values
 
-    def _numbers(self, cells: ChunkSelections) -> Ints:
+    def _numbers(self, selections: ChunkSelections) -> Ints:
         """C-order numbers of the touched subchunks."""
-        numbers: Ints = cells.index @ self._strides
+        numbers: Ints = selections.index @ self._strides
         return numbers
 
     @cached_property
     def _strides(self) -> Ints:
-        """By how much the number of a subchunk grows along each dimension."""
+        """What to add to the number of a subchunk for one step along each dimension."""
         shape = self.grid.grid_shape
         return np.array([math.prod(shape[axis + 1 :]) for axis in range(len(shape))], np.int64)
 
     def batches(self, n: int) -> Iterator[tuple[int, int]]:
-        """Ranges of subchunks that make a mini-batch."""
-        step = max(1, self.options.batch_bytes // max(1, self.inner.spec.nbytes))
+        """The ranges of subchunks that are the mini-batches."""
+        step = max(1, self.options.batch_bytes // max(1, self.subchunk_pipeline.spec.nbytes))
         return ((lo, min(lo + step, n)) for lo in range(0, n, step))
 
     @property
     def batch_cost(self) -> int:
-        """Bytes a mini-batch holds: rows, and encoded bytes of at most about the same size."""
-        return 2 * max(self.options.batch_bytes, self.inner.spec.nbytes)
+        """Memory of a mini-batch in bytes: decoded subchunks, and about as many encoded bytes at most."""
+        return 2 * max(self.options.batch_bytes, self.subchunk_pipeline.spec.nbytes)
 
     def _read_one(self, source: Source | None, region: Region, bounds: tuple[int, ...], out: npt.NDArray[np.generic]) -> Op[None]:
         source, index = yield from self._open(source)
-        cells, out = self._split(region, bounds, out)
-        spans = ShardSpans(source or InMemory(b""), index, self._numbers(cells))
-        batches = (self._read_batch(spans, cells, lo, hi, out) for lo, hi in self.batches(cells.n))
+        selections, out = self._split(region, bounds, out)
+        stored = SubchunksOfShard(source or InMemory(b""), index, self._numbers(selections))
+        batches = (self._read_batch(stored, selections, lo, hi, out) for lo, hi in self.batches(selections.n))
         yield from gather(batches, self.batch_cost)
 
-    def _read_batch(self, spans: ShardSpans, cells: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
+    def _read_batch(
+        self, stored: SubchunksOfShard, selections: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]
+    ) -> Op[None]:
         try:
-            yield from self.inner.read(spans, cells, lo, hi, out)
+            yield from self.subchunk_pipeline.read(stored, selections, lo, hi, out)
         except ChunkError as error:
-            yield from self._name(error, spans, lo, hi, np.ones(hi - lo, np.bool_))
+            yield from self._name_subchunk(error, stored, lo, hi, np.ones(hi - lo, np.bool_))
             raise
 
-    def _write_batch(self, spans: ShardSpans | None, cells: ChunkSelections, lo: int, hi: int, values: Values) -> Op[Encoded]:
+    def _write_batch(
+        self, stored: SubchunksOfShard | None, selections: ChunkSelections, lo: int, hi: int, values: Values
+    ) -> Op[Encoded]:
         try:
-            return (yield from self.inner.write(spans, cells, lo, hi, values))
+            return (yield from self.subchunk_pipeline.write(stored, selections, lo, hi, values))
         except ChunkError as error:
-            if spans is not None:
-                yield from self._name(error, spans, lo, hi, ~cells.full[lo:hi])
+            if stored is not None:
+                yield from self._name_subchunk(error, stored, lo, hi, ~selections.full[lo:hi])
             raise
 
-    def _name(self, error: ChunkError, spans: ShardSpans, lo: int, hi: int, wanted: npt.NDArray[np.bool_]) -> Op[None]:
-        """Find out which subchunk of a batch does not decode, where an error does not say."""
-        if error.field is None and isinstance(self.inner, ChunkPipeline):
-            found = yield from self.inner.check((yield from spans.fetch(lo, hi, wanted)))
+    def _name_subchunk(
+        self, error: ChunkError, stored: SubchunksOfShard, lo: int, hi: int, wanted: npt.NDArray[np.bool_]
+    ) -> Op[None]:
+        """Find the subchunk of a batch that does not decode, and add it to an error that does not name it."""
+        if error.field is None and isinstance(self.subchunk_pipeline, ChunkPipeline):
+            found = yield from self.subchunk_pipeline.check((yield from stored.fetch(lo, hi, wanted)))
             if found:
-                error.field = f"subchunk {int(spans.cells[lo + min(found)])}"
+                error.field = f"subchunk {int(stored.numbers[lo + min(found)])}"
 
     def _open(self, source: Source | None) -> Op[tuple[Source | None, Index]]:
-        """Undo the outer codecs and read the index; an absent shard is an empty index."""
+        """Undo the outer codecs and read the index. A shard that is not stored has an empty index."""
         n = int(np.prod(self.grid.grid_shape, dtype=np.int64))
         opened = None if source is None else (yield from self.read_index(source))
         if opened is None:
@@ -166,8 +181,8 @@ class Shard:
         return source, Index.from_table(self.decode_index(data), locate(source.size, self.index_size, self.at_start))
 
     def read_index(self, source: Source) -> Op[tuple[Source, memoryview] | None]:
-        """The bytes of the shard, with the outer codecs undone, and those of its index; None where there is no shard."""
-        if self.outer:
+        """The bytes of the shard before the outer codecs, and those of its index; None if the shard is not stored."""
+        if self.outer_codecs:
             data = yield from read_whole(source, 2 * self.encoded_bound + SLACK)
             if data is None:
                 return None
@@ -184,25 +199,25 @@ class Shard:
 
     @cached_property
     def outer_bounds(self) -> list[int]:
-        """The bytes that a shard without dead ones has at most: before its outer codecs, and after each of them."""
-        # Of elements that may have any size all of a shard together is held to what one chunk may have.
+        """The most bytes of a shard without dead bytes: before its outer codecs, and after each of them."""
+        # Elements of variable size have no bound, so all of a shard is limited to what one chunk may have.
         variable = self.spec.data_type.itemsize is None
-        body = LIMITS.decoded if variable else math.prod(self.grid.grid_shape) * self.inner.encoded_bound
+        body = LIMITS.decoded if variable else math.prod(self.grid.grid_shape) * self.subchunk_pipeline.encoded_bound
         bounds = [self.index_size + body]
-        for codec in self.outer:
-            # Those with a step add less than an eighth to what they cannot compress; of the others nobody knows.
+        for codec in self.outer_codecs:
+            # A codec with a compiled step adds less than an eighth to incompressible data; for others it is not known.
             more = bounds[-1] if step_of(codec) is None else bounds[-1] // 8
             bounds.append(bounds[-1] + more + SLACK)
         return bounds
 
     @property
     def encoded_bound(self) -> int:
-        """The bytes that an encoded shard without dead ones has at most."""
+        """The most bytes that an encoded shard without dead bytes can have."""
         return self.outer_bounds[-1]
 
     def undo_outer(self, data: Buffer) -> Buffer:
-        """The bytes before the outer codecs; ChunkError where they are far more than a shard can have."""
-        for codec, bound in zip(reversed(self.outer), reversed(self.outer_bounds[:-1]), strict=True):
+        """Undo the outer codecs; ChunkError for far more bytes than a shard can have."""
+        for codec, bound in zip(reversed(self.outer_codecs), reversed(self.outer_bounds[:-1]), strict=True):
             try:
                 data = codec.decode(data, 2 * bound + SLACK)
             except (ValueError, RuntimeError) as error:
@@ -210,7 +225,7 @@ class Shard:
         return data
 
     def decode_index(self, data: memoryview) -> npt.NDArray[np.uint64]:
-        """The (n, 2) table of a stored index; ChunkError where its bytes do not decode."""
+        """Decode a stored index to its (n, 2) table; ChunkError if its bytes do not decode."""
         try:
             table = self.index_codec.decode_row(data)
         except ChunkError as error:
@@ -222,33 +237,35 @@ class Shard:
         return self.index_codec.encode_row(index.to_table().reshape(*self.grid.grid_shape, 2))
 
     def _write_one(self, source: Source | None, region: Region, bounds: tuple[int, ...], values: Values) -> Op[list[Part] | None]:
-        """The parts of the new shard, None where every subchunk is fill."""
+        """The parts of the new shard; None if every subchunk is fill."""
         source, old = yield from self._open(source)
-        cells, values = self._split(region, bounds, values)
-        numbers = self._numbers(cells)
-        spans = None if source is None else ShardSpans(source, old, numbers)
-        batches = (self._write_batch(spans, cells, lo, hi, values) for lo, hi in self.batches(cells.n))
+        selections, values = self._split(region, bounds, values)
+        numbers = self._numbers(selections)
+        stored = None if source is None else SubchunksOfShard(source, old, numbers)
+        batches = (self._write_batch(stored, selections, lo, hi, values) for lo, hi in self.batches(selections.n))
         encoded = yield from gather(batches, self.batch_cost)
         sizes = np.concatenate([batch.sizes for batch in encoded]) if encoded else np.empty(0, np.int64)
-        pieces = [piece for batch in encoded for piece in batch.pieces]
-        parts = yield from self._lay_out(source, old, numbers, sizes, pieces)
-        if parts is None or not self.outer:
+        new_parts = [piece for batch in encoded for piece in batch.parts]
+        parts = yield from self._lay_out(source, old, numbers, sizes, new_parts)
+        if parts is None or not self.outer_codecs:
             return parts
         return [self.apply_outer(b"".join(cast("list[Buffer]", parts)))]
 
     def apply_outer(self, data: Buffer) -> Buffer:
-        """The bytes after the outer codecs; LimitError where `undo_outer` would refuse them."""
-        for codec, bound in zip(self.outer, self.outer_bounds[:-1], strict=True):
+        """Apply the outer codecs; LimitError for bytes that `undo_outer` would refuse."""
+        for codec, bound in zip(self.outer_codecs, self.outer_bounds[:-1], strict=True):
             require(len(data), 2 * bound + SLACK, f"too much before {codec.name}", "encoded bytes", "$.codecs")
             data = codec.encode(data)
         return data
 
-    def _lay_out(self, source: Source | None, old: Index, numbers: Ints, sizes: Ints, pieces: list[Part]) -> Op[list[Part] | None]:
+    def _lay_out(
+        self, source: Source | None, old: Index, numbers: Ints, sizes: Ints, new_parts: list[Part]
+    ) -> Op[list[Part] | None]:
         """The parts of the new shard: old subchunks that stay, the new ones, the index."""
         if self.options.subchunk_order == "morton":
-            numbers, sizes, pieces = self._in_morton_order(numbers, sizes, pieces)
+            numbers, sizes, new_parts = self._in_morton_order(numbers, sizes, new_parts)
         stored = np.maximum(sizes, 0)
-        kept, body, at = yield from self._body(source, old, numbers, pieces, int(stored.sum()))
+        kept, body, at = yield from self._body(source, old, numbers, new_parts, int(stored.sum()))
         index = kept.moved(numbers, at + stored.cumsum() - stored, sizes)
         if index.all_missing and not self.options.write_empty_chunks:
             return None
@@ -256,48 +273,48 @@ class Shard:
         return [encoded_index, *body] if self.at_start else [*body, encoded_index]
 
     def _body(
-        self, source: Source | None, old: Index, numbers: Ints, pieces: list[Part], added: int
+        self, source: Source | None, old: Index, numbers: Ints, new_parts: list[Part], added: int
     ) -> Op[tuple[Index, list[Part], int]]:
-        """The subchunks that stay, all bytes but the index, and where among them the new subchunks (`added` bytes) are.
+        """The index of the old subchunks that stay, all parts but the index, and where the new subchunks (`added` bytes) begin.
 
-        Those that stay do so in place, so that offsets other readers have remain right. They are moved together where no
-        reader can have offsets (a shard that is a part of an object made anew), and where that was asked for.
+        Old subchunks stay in place, so that offsets which readers have remain right. They are moved together if no reader can
+        have offsets (the shard is part of an object that is written anew), or if the options ask for it.
         """
         first = self.index_size if self.at_start else 0
         kept = old.without(numbers)
         if source is None:
-            return kept, pieces, first
+            return kept, new_parts, first
         stop = source.size if self.at_start else source.size - self.index_size
         live, appending = kept.live_bytes + added, self.options.shard_updates == "append"
         dead = stop - first - kept.live_bytes
-        keep_all = old.wrong is not None  # safety: entry at fault
+        keep_all = old.faulty is not None  # safety: entry at fault
         if source.published and appending and not keep_all:
             most = allowance(live, self.options.dead_limit)
-            if most is not None and is_much(dead, most):
-                found = yield from self._with_freed(source, old, numbers, (first, stop), pieces, added, most)
+            if most is not None and needs_record(dead, most):
+                found = yield from self._with_freed(source, old, numbers, (first, stop), new_parts, added, most)
                 if found is not None:
                     body, at = found
                     return kept, body, at
-            keep_all = most is None or stop - first + added <= MOST_TIMES * (live + most)
+            keep_all = most is None or stop - first + added <= MAX_SHARD_MULTIPLE * (live + most)
         elif appending and kept.present.any():
-            # What other codecs are applied to is refused in reading where it is far longer than a shard can be.
-            readable = not self.outer or stop + added + self.index_size <= 2 * self.outer_bounds[0] + SLACK
+            # Readers undo the outer codecs only up to a limit: a shard with too many dead bytes could not be read back.
+            readable = not self.outer_codecs or stop + added + self.index_size <= 2 * self.outer_bounds[0] + SLACK
             keep_all = keep_all or (readable and dead <= self.options.dead_limit * (stop - first + added))
         if keep_all:
-            return kept, [*_parts(source, first, stop), *pieces], stop
+            return kept, [*_parts(source, first, stop), *new_parts], stop
         parts, kept, end = repack(source, kept, first)
-        return kept, [*parts, *pieces], end
+        return kept, [*parts, *new_parts], end
 
     def _with_freed(
-        self, source: Source, old: Index, numbers: Ints, data: tuple[int, int], pieces: list[Part], added: int, most: int
+        self, source: Source, old: Index, numbers: Ints, data: tuple[int, int], new_parts: list[Part], added: int, most: int
     ) -> Op[tuple[list[Part], int] | None]:
-        """The body of a shard with much that is dead, and where new subchunks are in it; None where that is no good."""
+        """The parts of a shard with many dead bytes, and where its new subchunks begin; None if it would become too long."""
         first, stop = data
         record, stop = yield from self._read_record(source, old, first, stop)
         layout = lay_out(old, numbers, record, (first, stop), added, most)
-        if layout is None or layout.size > MOST_TIMES * (old.live_bytes + added + most):
+        if layout is None or layout.size > MAX_SHARD_MULTIPLE * (old.live_bytes + added + most):
             return None
-        new = [(layout.at, layout.at + added, pieces)]
+        new = [(layout.at, layout.at + added, new_parts)]
         holes: list[tuple[int, int, list[Part]]] = [(start, end, [Hole(end - start)]) for start, end in layout.holes.tolist()]
         parts: list[Part] = []
         at = first
@@ -308,7 +325,7 @@ class Shard:
         return [*parts, layout.record], layout.at
 
     def _read_record(self, source: Source, index: Index, first: int, stop: int) -> Op[tuple[Record | None, int]]:
-        """What former updates noted of dead bytes, and where the data before it end."""
+        """The record of dead bytes that earlier updates left, and where the data before it end."""
         start = max(first, stop - RECORD_GUESS_BYTES)
         if stop - start < TAIL_BYTES:
             return None, stop
@@ -327,30 +344,30 @@ class Shard:
             raise ChunkError("the shard vanished while it was read", codec="sharding_indexed")
         return found
 
-    def _in_morton_order(self, numbers: Ints, sizes: Ints, pieces: list[Part]) -> tuple[Ints, Ints, list[Part]]:
+    def _in_morton_order(self, numbers: Ints, sizes: Ints, new_parts: list[Part]) -> tuple[Ints, Ints, list[Part]]:
         rank = np.argsort(morton_order(self.grid.grid_shape), kind="stable")[numbers]
         order = np.argsort(rank, kind="stable")
-        if any(isinstance(piece, ByteRange | Hole) for piece in pieces):
-            # Nested updates keep parts of old shards; their order is the order of updates anyway.
-            return numbers, sizes, pieces
-        return numbers[order], sizes[order], [_reordered(cast("list[Buffer]", pieces), np.maximum(sizes, 0), rank)]
+        if any(isinstance(piece, ByteRange | Hole) for piece in new_parts):
+            # Updates of nested shards keep parts of old shards, whose order follows from earlier updates.
+            return numbers, sizes, new_parts
+        return numbers[order], sizes[order], [_reordered(cast("list[Buffer]", new_parts), np.maximum(sizes, 0), rank)]
 
 
-def _reordered(pieces: list[Buffer], sizes: Ints, rank: npt.NDArray[np.intp]) -> Buffer:
-    """Rows that lie in `pieces` back to back, ordered by `rank`. A piece may hold many rows, a row go over many pieces."""
+def _reordered(new_parts: list[Buffer], sizes: Ints, rank: npt.NDArray[np.intp]) -> Buffer:
+    """Subchunks that lie in `pieces` one after the other, ordered by `rank`. Their borders need not be those of the pieces."""
     row_end = np.cumsum(sizes)
-    length = np.array([length_of(piece) for piece in pieces], np.int64)
+    length = np.array([length_of(piece) for piece in new_parts], np.int64)
     piece_end = np.cumsum(length)
     cuts = np.unique(np.concatenate((np.zeros(1, np.int64), row_end, piece_end)))
     start, size = cuts[:-1], np.diff(cuts)
     by_rank = np.argsort(rank[np.searchsorted(row_end, start, side="right")], kind="stable")
     piece = np.searchsorted(piece_end, start, side="right")
     offset = start - (piece_end - length)[piece]
-    return kernels.pack(pieces, piece[by_rank], offset[by_rank], size[by_rank]).data
+    return kernels.pack(new_parts, piece[by_rank], offset[by_rank], size[by_rank]).data
 
 
 def repack(source: Source, kept: Index, first: int) -> tuple[list[Part], Index, int]:
-    """Live subchunks moved together, in the order they had; neighbours travel as one part."""
+    """Move live subchunks together, in their order; adjacent ones become one part."""
     rows = np.flatnonzero(kept.present)
     begin, end, _ = kept.runs(rows)
     order = rows[np.argsort(kept.offset[rows], kind="stable")]
@@ -365,19 +382,19 @@ def _parts(source: Source, start: int, stop: int) -> list[Part]:
     return [source.part(start, stop - start)] if stop > start else []
 
 
-class Naming:
-    """A block whose ChunkErrors are told which shard inside of a shard they come from: row `i` of `spans`."""
+class AddSubchunkToErrors:
+    """A context that adds to a ChunkError in which subchunk it arose, where chunk `i` of `stored` is a subchunk."""
 
-    def __init__(self, spans: Spans | None, i: int) -> None:
-        self.spans, self.i = spans, i
+    def __init__(self, stored: EncodedChunks | None, i: int) -> None:
+        self.stored, self.i = stored, i
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if isinstance(error, ChunkError) and isinstance(self.spans, ShardSpans):
+        if isinstance(error, ChunkError) and isinstance(self.stored, SubchunksOfShard):
             inside = "" if error.field is None else f"{error.field} in "
-            error.field = f"{inside}subchunk {int(self.spans.cells[self.i])}"
+            error.field = f"{inside}subchunk {int(self.stored.numbers[self.i])}"
 
 
 def length_of(part: Part) -> int:

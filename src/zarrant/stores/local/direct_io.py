@@ -6,7 +6,7 @@ instead; that is logged once, and `DirectIO.refused` says so. May not: rename, l
 
 - The disk takes whole blocks from memory that is aligned. Parts that are so already (`aligned_empty`, and uncompressed chunks,
   which the codecs gather in aligned memory) are handed to the system as they are. All others are copied, piece by piece, through
-  one aligned buffer of `PIECE` bytes; these are pooled (`codecs.scratch`).
+  one aligned buffer of `PIECE` bytes; these are pooled (`codecs.buffer_pool`).
 - A last block that is not full is written full, with zeros, and the file is truncated to the size of the object. This happens on
   a temp file, before its rename: no reader can see the longer file, and the next writer removes one that a killed writer left.
 - Reads take the blocks around each span, and hand out views of what was asked for.
@@ -30,7 +30,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from zarrant.codecs.scratch import lent
+from zarrant.codecs.buffer_pool import lent
 from zarrant.errors import ByteRangeError
 from zarrant.storage import Buffer
 from zarrant.stores.local.syscalls import FileLayer

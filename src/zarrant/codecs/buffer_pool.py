@@ -1,11 +1,12 @@
-"""Memory for decoded rows, used again and again; and memory that begins with a page, for direct I/O.
+"""Memory that is used again: for decoded chunks, and memory that begins with a page, for direct I/O.
 
-Pages that a process has not used yet cost more than what is decoded into them, and the allocator gives large blocks back to
-the system as soon as they are free. So blocks that were borrowed here are kept for whoever borrows next, up to `MOST` bytes
-of the whole process. What is in a block when it is borrowed means nothing, and nothing may refer to it afterwards.
+Memory that a process has not used before is slow: the first use of each page costs more than decoding into it, and the
+allocator returns large blocks to the system as soon as they are free. So a block that was `borrowed` here is kept for the next
+caller; the process keeps up to `MAX_KEPT_BYTES`. A borrowed block has arbitrary content, and nothing may refer to it after the
+`with` block.
 
-`lent` is for what cannot be given back at a known place: bytes that were read, or rows on their way to a store. Its blocks are
-used again as soon as nothing refers to them any more, which their reference count tells.
+`lent` is for memory that has no clear end of use: bytes that were read, or chunks on their way to a store. A lent block is used
+again once its reference count shows that nothing refers to it.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ import numpy.typing as npt
 
 from zarrant.errors import DataTypeError
 
-LEAST = 1 << 18
-"""Bytes of the smallest block that is kept: the allocator keeps smaller ones by itself."""
-MOST = 1 << 27
+MIN_KEPT_BLOCK_BYTES = 1 << 18
+"""Smaller blocks are not kept: the allocator keeps them itself."""
+MAX_KEPT_BYTES = 1 << 27
 """Bytes kept: four chunks of 32 MiB."""
 
 _kept: list[npt.NDArray[np.uint8]] = []
@@ -38,18 +39,18 @@ def borrowed(nbytes: int) -> Iterator[npt.NDArray[np.uint8]]:
     ...     block.nbytes
     1048576
     """
-    if nbytes < LEAST:
+    if nbytes < MIN_KEPT_BLOCK_BYTES:
         yield np.empty(nbytes, np.uint8)
         return
-    block = _take(nbytes)
+    block = _take_block(nbytes)
     try:
         yield block[:nbytes]
     finally:
-        _give(block)
+        _give_back(block)
 
 
-def _take(nbytes: int) -> npt.NDArray[np.uint8]:
-    """A kept block that is large enough and not much too large, else a new one. Each step on the list is atomic."""
+def _take_block(nbytes: int) -> npt.NDArray[np.uint8]:
+    """A kept block that is large enough, and at most twice as large as needed; else a new one. Each step on the list is atomic."""
     for _ in range(len(_kept)):
         try:
             block = _kept.pop()
@@ -61,9 +62,9 @@ def _take(nbytes: int) -> npt.NDArray[np.uint8]:
     return np.empty(nbytes, np.uint8)
 
 
-def _give(block: npt.NDArray[np.uint8]) -> None:
+def _give_back(block: npt.NDArray[np.uint8]) -> None:
     _kept.append(block)
-    while sum(each.size for each in list(_kept)) > MOST:
+    while sum(each.size for each in list(_kept)) > MAX_KEPT_BYTES:
         try:
             _kept.pop(0)
         except IndexError:
@@ -71,9 +72,9 @@ def _give(block: npt.NDArray[np.uint8]) -> None:
 
 
 PAGE = max(4096, mmap.PAGESIZE)
-"""Bytes to which memory for direct I/O is aligned: no disk wants more than 4,096, and whole pages belong to one array alone."""
-LENT_MOST = 1 << 27
-"""Bytes of lent blocks that are kept, in use or not; more are lent, but not used again."""
+"""Alignment of memory for direct I/O. No disk needs more than 4,096 bytes, and no two arrays share a page."""
+MAX_LENT_BYTES = 1 << 27
+"""Bytes of lent blocks that are kept, in use or not. Blocks beyond that are lent once and then freed."""
 
 _lent: list[npt.NDArray[np.uint8]] = []
 
@@ -102,18 +103,18 @@ def aligned_empty(shape: int | Sequence[int], dtype: npt.DTypeLike) -> npt.NDArr
 
 
 def lent(nbytes: int) -> npt.NDArray[np.uint8]:
-    """A block of `nbytes` that begins with a page, for as long as anything refers to it or to a view of it.
+    """A block of `nbytes` that begins with a page. It stays valid as long as anything refers to it or to a view of it.
 
     >>> lent(1 << 20).ctypes.data % 4096
     0
     """
-    if nbytes < LEAST:
+    if nbytes < MIN_KEPT_BLOCK_BYTES:
         return _page_of(_new(nbytes))[:nbytes]
     owner = _unused(nbytes)
     if owner is None:
         owner = _new(nbytes)
     _lent.append(owner)
-    while sum(each.size for each in list(_lent)) > LENT_MOST:
+    while sum(each.size for each in list(_lent)) > MAX_LENT_BYTES:
         try:
             _lent.pop(0)  # its memory is freed when nothing refers to it any more
         except IndexError:  # another thread was faster
@@ -122,7 +123,7 @@ def lent(nbytes: int) -> npt.NDArray[np.uint8]:
 
 
 def _new(nbytes: int) -> npt.NDArray[np.uint8]:
-    """Memory that has room for whole pages of `nbytes`, wherever the allocator puts it."""
+    """Memory in which `nbytes` fit in whole pages, wherever the allocator puts it."""
     return np.empty(-(-nbytes // PAGE) * PAGE + PAGE, np.uint8)
 
 
@@ -133,10 +134,10 @@ def _page_of(owner: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def _unused(nbytes: int) -> npt.NDArray[np.uint8] | None:
-    """Take a block out of the list that nothing refers to, and that is large enough and not much too large.
+    """Take an unused block out of the list: large enough, and at most twice as large as needed.
 
-    A view keeps the array that owns its memory, whatever is between them: so the count is exact. A block is out of the list
-    while it is looked at, and who takes one out is the only one who could lend it.
+    Every view refers to the array that owns its memory, so the reference count is exact. A block is out of the list while its
+    count is read, so no other thread can lend it meanwhile.
     """
     for _ in range(len(_lent) if _ALONE else 0):
         try:
@@ -155,11 +156,11 @@ def _references(owner: npt.NDArray[np.uint8]) -> int:
 
 
 def _alone() -> int:
-    """The references to a block that was taken out of a list and is nobody else's: how many are our own differs by version."""
+    """The reference count of an unused block that was taken out of a list; it depends on the version of Python."""
     blocks = [np.empty(1, np.uint8)]
     owner = blocks.pop(0)
     return _references(owner)
 
 
 _ALONE = _alone() if hasattr(sys, "getrefcount") else 0
-"""0 where references are not counted, as on PyPy: then no block is lent twice."""
+"""0 without reference counts, as on PyPy; then no block is lent twice."""

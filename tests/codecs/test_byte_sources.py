@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from zarrant.codecs.byte_sources import InMemory, OneChunk, Stored, StoredChunks, Window, read_whole
 from zarrant.codecs.sharding.format import Index
-from zarrant.codecs.sharding.spans import ShardSpans
-from zarrant.codecs.sources import InMemory, Objects, Single, Stored, Window, read_whole
+from zarrant.codecs.sharding.subchunks import SubchunksOfShard
 from zarrant.errors import ByteRangeError, ChunkMissingError, StoreError
 from zarrant.requests import Fetch, Op, ReadRequest
 from zarrant.storage import Blob, ByteRange
@@ -74,32 +74,32 @@ def test_bytes_in_memory_and_windows() -> None:
 
 
 def test_whole_objects_come_in_one_request() -> None:
-    spans = Objects(["a", "b", "c", "d"], first=10)
+    spans = StoredChunks(["a", "b", "c", "d"], first=10)
     wanted = np.array([True, False, True, True])
     fetched, wants = answer(spans.fetch(10, 14, wanted), [blob(b"aaa"), None, blob(b"d")])
     assert [want.key for want in wants] == ["a", "c", "d"]
     assert (fetched.rows.tolist(), fetched.size.tolist(), fetched.offset.tolist()) == ([0, 3], [3, 1], [0, 0])
-    assert [bytes(fetched.buffers[i]) for i in fetched.which] == [b"aaa", b"d"]
+    assert [bytes(fetched.buffers[i]) for i in fetched.buffer_index] == [b"aaa", b"d"]
     assert spans.source(12).key == "c"
     with pytest.raises(StoreError):
         answer(spans.fetch(10, 12, np.ones(2, bool)), [blob(b"a"), StoreError("b is broken")])
 
 
 def test_one_source_as_spans() -> None:
-    spans = Single(3, InMemory(b"abc"))
+    spans = OneChunk(3, InMemory(b"abc"))
     fetched, _ = answer(spans.fetch(3, 4, np.array([True])))
     assert bytes(fetched.buffers[0]) == b"abc"
-    assert answer(Single(0, Stored("k")).fetch(0, 1, np.array([True])), [None])[0].rows.size == 0
+    assert answer(OneChunk(0, Stored("k")).fetch(0, 1, np.array([True])), [None])[0].rows.size == 0
 
 
 def test_subchunks_are_fetched_in_runs() -> None:
     index = Index(np.array([0, 3, -1, 10]), np.array([3, 3, -1, 2]))
-    spans = ShardSpans(Stored("k"), index, np.array([3, 0, 2, 1]))
+    spans = SubchunksOfShard(Stored("k"), index, np.array([3, 0, 2, 1]))
     fetched, wants = answer(spans.fetch(0, 4, np.ones(4, bool)), [blob(b"aaabbb", b"dd")])
     assert wants[0].ranges == (ByteRange(0, 6), ByteRange(10, 2))
     got = {
-        int(row): bytes(fetched.buffers[which][offset : offset + size])
-        for row, which, offset, size in zip(fetched.rows, fetched.which, fetched.offset, fetched.size, strict=True)
+        int(row): bytes(fetched.buffers[buffer_index][offset : offset + size])
+        for row, buffer_index, offset, size in zip(fetched.rows, fetched.buffer_index, fetched.offset, fetched.size, strict=True)
     }
     assert got == {0: b"dd", 1: b"aaa", 3: b"bbb"}
     assert spans.source(2) is None

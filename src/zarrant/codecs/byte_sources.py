@@ -1,7 +1,8 @@
-"""Byte sources and spans: where encoded bytes are, without saying how they get here.
+"""Where encoded bytes are: in stored objects, in parts of them, or in memory.
 
-A `Stored` source remembers the version it first saw and asks for that version only, so that an index and the data it points
-to belong together: a reader that finds the object replaced gets VersionChangedError and starts over.
+`Stored`, `InMemory` and `Window` are sources: bytes that can be read in parts. `StoredChunks` and `OneChunk` say which source
+belongs to which chunk of a batch. A `Stored` source remembers the version that it first saw and asks for that version only, so
+that an index and its data belong together. A reader that finds the object replaced gets VersionChangedError and starts again.
 """
 
 from __future__ import annotations
@@ -31,14 +32,15 @@ class Stored:
 
     def read(self, ranges: Sequence[ByteRange]) -> Op[list[memoryview] | None]:
         """The bytes of each range, or None where there is no object."""
-        return self._note((yield from fetch_one(self.key, tuple(ranges), self.version)))
+        return self.accept((yield from fetch_one(self.key, tuple(ranges), self.version)))
 
     def read_all(self, limit: int | None = None) -> Op[memoryview | None]:
-        """The whole object in one request: consistent whatever other writers do. LimitError beyond `limit` bytes."""
-        data = self._note((yield from fetch_one(self.key, None, self.version, limit)))
+        """The whole object in one request, so it is of one version. LimitError beyond `limit` bytes."""
+        data = self.accept((yield from fetch_one(self.key, None, self.version, limit)))
         return None if data is None else data[0]
 
-    def _note(self, blob: Blob | None) -> list[memoryview] | None:
+    def accept(self, blob: Blob | None) -> list[memoryview] | None:
+        """Remember the version of what was read, and return its bytes."""
         self.seen = True
         if blob is None:
             if self.required:
@@ -55,7 +57,7 @@ class Stored:
 
 
 class InMemory:
-    """Bytes that are here already."""
+    """Bytes in memory."""
 
     published = False
 
@@ -66,7 +68,7 @@ class InMemory:
     def read(self, ranges: Sequence[ByteRange]) -> Op[list[memoryview] | None]:
         """Slices; nothing is requested."""
         return [self.data[slice(*_fit(span, self.size))] for span in ranges]
-        yield  # an operation is a generator, also where it asks for nothing
+        yield  # makes this a generator, as every operation is; it has no requests
 
     def part(self, start: int, length: int) -> Part:
         """The bytes themselves."""
@@ -87,7 +89,7 @@ class Window:
         return (yield from self.source.read([ByteRange(self.start + a, b - a) for a, b in fitted]))
 
     def part(self, start: int, length: int) -> Part:
-        """The same bytes, as the outer source has them."""
+        """The same bytes, as a part of the outer source."""
         return self.source.part(self.start + start, length)
 
 
@@ -98,8 +100,8 @@ def _fit(span: ByteRange, size: int) -> tuple[int, int]:
         raise ByteRangeError(str(error)) from None
 
 
-class Objects:
-    """Spans of whole stored objects: row i is the object of `keys[i]`."""
+class StoredChunks:
+    """Chunks that are stored objects: chunk i has the key `keys[i - first]`."""
 
     def __init__(self, keys: Sequence[str], first: int, required: bool = False) -> None:
         self.keys, self.first, self.required = keys, first, required
@@ -113,7 +115,7 @@ class Objects:
         for row, source, outcome in zip(rows, sources, outcomes, strict=True):
             if isinstance(outcome, Exception):
                 raise _too_large(outcome) if isinstance(outcome, LimitError) else outcome
-            data = source._note(outcome)
+            data = source.accept(outcome)
             if data is not None:
                 there.append(int(row))
                 buffers.append(data[0])
@@ -121,12 +123,12 @@ class Objects:
         return Fetched(np.array(there, np.int64), buffers, np.arange(len(buffers)), np.zeros(len(buffers), np.int64), size)
 
     def source(self, i: int) -> Stored:
-        """Row i as a byte source."""
+        """Chunk i as a byte source."""
         return Stored(self.keys[i - self.first], self.required)
 
 
-class Single:
-    """Spans of one row whose source is given."""
+class OneChunk:
+    """One chunk with a given source."""
 
     def __init__(self, row: int, source: Source) -> None:
         self.row, self._source = row, source
@@ -144,7 +146,7 @@ class Single:
 
 
 def _too_large(error: LimitError) -> ChunkError:
-    """What a chunk is of which more is stored than its codecs can make."""
+    """The error for a stored chunk that is larger than its codecs can have made it."""
     expected = f"at most {error.limit} bytes, as the codecs make no more of a chunk"
     return ChunkError(
         "the stored chunk is too large", key=error.key, expected=expected, got=f"{error.got} bytes", limit=error.limit

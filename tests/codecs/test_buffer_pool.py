@@ -9,59 +9,59 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zarrant.codecs import Blosc, Bytes, Numcodecs, Transpose, Zstd, scratch
-from zarrant.codecs.scratch import LEAST, LENT_MOST, MOST, borrowed, lent
+from zarrant.codecs import Blosc, Bytes, Numcodecs, Transpose, Zstd, buffer_pool
+from zarrant.codecs.buffer_pool import MAX_KEPT_BYTES, MAX_LENT_BYTES, MIN_KEPT_BLOCK_BYTES, borrowed, lent
 from zarrant.testkit import together
 
 
 @pytest.fixture(autouse=True)
 def nothing_kept() -> Iterator[None]:
-    for blocks in (scratch._kept, scratch._lent):
+    for blocks in (buffer_pool._kept, buffer_pool._lent):
         blocks.clear()
     yield
-    for blocks in (scratch._kept, scratch._lent):
+    for blocks in (buffer_pool._kept, buffer_pool._lent):
         blocks.clear()
 
 
 def kept() -> list[int]:
-    return sorted(block.size for block in scratch._kept)
+    return sorted(block.size for block in buffer_pool._kept)
 
 
 def test_a_block_is_used_again() -> None:
-    with borrowed(2 * LEAST) as first, borrowed(2 * LEAST) as second:
+    with borrowed(2 * MIN_KEPT_BLOCK_BYTES) as first, borrowed(2 * MIN_KEPT_BLOCK_BYTES) as second:
         addresses = {first.ctypes.data, second.ctypes.data}
         assert not np.shares_memory(first, second)
-    assert kept() == [2 * LEAST, 2 * LEAST]
-    with borrowed(LEAST + 1) as third:
-        assert (third.nbytes, third.ctypes.data in addresses) == (LEAST + 1, True)
-        assert kept() == [2 * LEAST]
+    assert kept() == [2 * MIN_KEPT_BLOCK_BYTES, 2 * MIN_KEPT_BLOCK_BYTES]
+    with borrowed(MIN_KEPT_BLOCK_BYTES + 1) as third:
+        assert (third.nbytes, third.ctypes.data in addresses) == (MIN_KEPT_BLOCK_BYTES + 1, True)
+        assert kept() == [2 * MIN_KEPT_BLOCK_BYTES]
 
 
 def test_small_blocks_and_misfits_are_made_anew() -> None:
-    with borrowed(LEAST - 1) as small:
-        assert small.nbytes == LEAST - 1
+    with borrowed(MIN_KEPT_BLOCK_BYTES - 1) as small:
+        assert small.nbytes == MIN_KEPT_BLOCK_BYTES - 1
     assert kept() == []
-    with borrowed(8 * LEAST):
+    with borrowed(8 * MIN_KEPT_BLOCK_BYTES):
         pass
-    with borrowed(LEAST):
-        assert kept() == [8 * LEAST]  # it would waste seven of eight pages
-    assert kept() == [LEAST, 8 * LEAST]
+    with borrowed(MIN_KEPT_BLOCK_BYTES):
+        assert kept() == [8 * MIN_KEPT_BLOCK_BYTES]  # it would waste seven of eight pages
+    assert kept() == [MIN_KEPT_BLOCK_BYTES, 8 * MIN_KEPT_BLOCK_BYTES]
 
 
 def test_what_is_kept_has_a_limit() -> None:
     for n in (1, 2, 3, 4):
-        with borrowed(MOST // 2 + n), borrowed(MOST // 4 + n):
+        with borrowed(MAX_KEPT_BYTES // 2 + n), borrowed(MAX_KEPT_BYTES // 4 + n):
             pass
-        assert sum(kept()) <= MOST
-    with borrowed(MOST + 1):
+        assert sum(kept()) <= MAX_KEPT_BYTES
+    with borrowed(MAX_KEPT_BYTES + 1):
         pass
     assert kept() == []
 
 
 def test_an_error_gives_the_block_back() -> None:
-    with pytest.raises(ValueError, match="on purpose"), borrowed(LEAST):
+    with pytest.raises(ValueError, match="on purpose"), borrowed(MIN_KEPT_BLOCK_BYTES):
         raise ValueError("on purpose")
-    assert kept() == [LEAST]
+    assert kept() == [MIN_KEPT_BLOCK_BYTES]
 
 
 def test_threads_have_blocks_of_their_own() -> None:
@@ -71,7 +71,7 @@ def test_threads_have_blocks_of_their_own() -> None:
     def work(number: int) -> None:
         start.wait()
         for turn in range(300):
-            with borrowed(LEAST + turn % 3) as block:
+            with borrowed(MIN_KEPT_BLOCK_BYTES + turn % 3) as block:
                 block[:64] = number
                 block[-64:] = number
                 if (block[:64] != number).any() or (block[-64:] != number).any():
@@ -93,7 +93,7 @@ def test_nothing_refers_to_a_block_that_was_given_back(codecs: list[Any], codec:
     values = dice.integers(0, 1000, (512, 256), "int32")
     stored = c.encode(values)
     out = c.decode(stored)
-    for block in scratch._kept:
+    for block in buffer_pool._kept:
         block[...] = 255
     assert c.encode(values) == stored
     assert np.array_equal(out, values)
@@ -105,7 +105,7 @@ def test_nothing_refers_to_a_block_that_was_given_back(codecs: list[Any], codec:
 VIEWS: dict[str, Callable[[Any], Any]] = {
     "itself": lambda block: block,
     "slice": lambda block: block[5:9],
-    "other type": lambda block: block[:LEAST].view("uint64").reshape(4, -1).T[3:, ::2],
+    "other type": lambda block: block[:MIN_KEPT_BLOCK_BYTES].view("uint64").reshape(4, -1).T[3:, ::2],
     "array on it": lambda block: np.ndarray((2, 3), "int16", block)[1],
     "memoryview": memoryview,
     "read-only slice": lambda block: block.data[7:8].toreadonly(),
@@ -118,9 +118,9 @@ VIEWS: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
 def test_a_lent_block_is_not_lent_again_while_anything_refers_to_it(view: Callable[[Any], Any]) -> None:
-    held = view(lent(2 * LEAST))
+    held = view(lent(2 * MIN_KEPT_BLOCK_BYTES))
     before = np.array(held)
-    others = [lent(2 * LEAST) for _ in range(3)]
+    others = [lent(2 * MIN_KEPT_BLOCK_BYTES) for _ in range(3)]
     for other in others:
         other[:] = 255 - other[0]
     assert np.array_equal(np.array(held), before)
@@ -129,21 +129,21 @@ def test_a_lent_block_is_not_lent_again_while_anything_refers_to_it(view: Callab
 
 @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
 def test_a_lent_block_is_lent_again_afterwards(view: Callable[[Any], Any]) -> None:
-    block = lent(2 * LEAST)
+    block = lent(2 * MIN_KEPT_BLOCK_BYTES)
     address = block.ctypes.data
     held = view(block)
     del block, held
-    again = lent(2 * LEAST - 5)
-    assert (again.ctypes.data, again.nbytes) == (address, 2 * LEAST - 5)
+    again = lent(2 * MIN_KEPT_BLOCK_BYTES - 5)
+    assert (again.ctypes.data, again.nbytes) == (address, 2 * MIN_KEPT_BLOCK_BYTES - 5)
     assert address % 4096 == 0
 
 
 def test_lent_blocks_that_are_kept_have_a_limit() -> None:
-    held = [lent(LENT_MOST // 4) for _ in range(8)]
-    assert sum(block.size for block in scratch._lent) <= LENT_MOST
+    held = [lent(MAX_LENT_BYTES // 4) for _ in range(8)]
+    assert sum(block.size for block in buffer_pool._lent) <= MAX_LENT_BYTES
     assert len({block.ctypes.data for block in held}) == 8
-    lent(LENT_MOST + 1)
-    assert sum(block.size for block in scratch._lent) <= LENT_MOST
+    lent(MAX_LENT_BYTES + 1)
+    assert sum(block.size for block in buffer_pool._lent) <= MAX_LENT_BYTES
     assert lent(5).ctypes.data % 4096 == 0
 
 
@@ -153,7 +153,7 @@ def test_threads_are_lent_blocks_of_their_own() -> None:
     def work(number: int) -> None:
         kept: list[Any] = []
         for turn in range(400):
-            view = lent(LEAST + turn % 7).data[turn % 5 :: 1]
+            view = lent(MIN_KEPT_BLOCK_BYTES + turn % 7).data[turn % 5 :: 1]
             view[:8] = bytes([number]) * 8
             kept.append(view)
             if len(kept) > 3:
@@ -163,4 +163,4 @@ def test_threads_are_lent_blocks_of_their_own() -> None:
 
     together(*(lambda number=number: work(number) for number in range(4)))
     assert wrong == []
-    assert 0 < len(scratch._lent) <= 4 * 6
+    assert 0 < len(buffer_pool._lent) <= 4 * 6

@@ -1,27 +1,27 @@
-"""Where the subchunks of a shard are: entries of its index, read through the source of the shard."""
+"""The subchunks of a shard: entries of its index, read through the source of the shard."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
+from zarrant.codecs.byte_sources import Window
 from zarrant.codecs.protocols import Fetched, Ints, Source
 from zarrant.codecs.sharding.format import Index
-from zarrant.codecs.sources import Window
 from zarrant.errors import ChunkError
 from zarrant.requests import Op
 from zarrant.storage import ByteRange
 
 
-class ShardSpans:
-    """Spans of subchunks: row i is entry `cells[i]` of the index of a shard read through `source`."""
+class SubchunksOfShard:
+    """Subchunks of one shard: subchunk i of the batch is entry `numbers[i]` of `index`, in the bytes of `source`."""
 
-    def __init__(self, source: Source, index: Index, cells: Ints) -> None:
-        self.shard, self.index, self.cells = source, index, cells
+    def __init__(self, source: Source, index: Index, numbers: Ints) -> None:
+        self.shard, self.index, self.numbers = source, index, numbers
 
     def fetch(self, lo: int, hi: int, wanted: npt.NDArray[np.bool_], limit: int | None = None) -> Op[Fetched]:
-        """The wanted subchunks, neighbours in one range, all ranges in one request."""
-        entries = self.cells[lo:hi]
+        """The wanted subchunks in one request; adjacent ones are one range."""
+        entries = self.numbers[lo:hi]
         self.index.require(entries[wanted])
         rows = np.flatnonzero(wanted & (self.index.size[entries] >= 0)).astype(np.int64)
         if rows.size == 0:
@@ -38,8 +38,8 @@ class ShardSpans:
 
     def source(self, i: int) -> Source | None:
         """A window on subchunk i."""
-        entry = int(self.cells[i])
-        self.index.require(self.cells[i : i + 1])
+        entry = int(self.numbers[i])
+        self.index.require(self.numbers[i : i + 1])
         if self.index.size[entry] < 0:
             return None
         return Window(self.shard, int(self.index.offset[entry]), int(self.index.size[entry]))
