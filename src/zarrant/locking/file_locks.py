@@ -18,8 +18,8 @@ may be killed at any time: the next of their writers takes the file over, and th
   which the umask may have withheld. A lock file that a killed writer left is taken over by another user then.
 - It is removed only while it is locked, and unlocked before it is closed: a child forked meanwhile shares the lock.
 
-Nobody keeps a list of who waits, so turns are by chance, and chance is made fair: a process that gave back a lock which others
-wanted lets them try before it comes again, and a waiter that saw many others go before it naps for a shorter time.
+There is no list of waiting processes, so the next owner is found by chance. Two rules make it fair: a process that released a lock
+which others want lets them try before it tries again, and a waiter that was overtaken often sleeps for a shorter time.
 """
 
 from __future__ import annotations
@@ -45,13 +45,14 @@ MIN_PAUSE_S = 50e-6
 MAX_PAUSE_S = 4e-3
 """Seconds between two attempts. A refused attempt costs about 4 µs, so 16 waiters at the longest pause use 2 % of a core."""
 OVERTAKES_PER_STEP, MAX_SPEEDUP = 4, 4
-"""After so many others went before it a waiter naps half as long, after twice as many a third, in the end a fourth (with 16 it
-was not fairer). Turns count, not time: a lock that is held for long costs no more. With 8 writers of one shard of 4 MiB the
-worst luck was to be overtaken 21 to 30 times, 46 to 83 without this and without the nap of who had the lock."""
+"""A waiter that was overtaken this many times sleeps half as long between two attempts, after twice as many a third, and at last
+a fourth (16 instead of 4 was not fairer). Overtakes are counted, not time, so a lock that is taken for long costs no more attempts.
+With 8 writers of one shard of 4 MiB the unluckiest waiter was overtaken 21 to 30 times. Without this, and without the pause of the
+process that released the lock, it was 46 to 83 times."""
 PERMISSION_GRACE_S = 0.25
-"""Seconds for which a lock file that may not be opened is taken for one that was made this moment: sharing it takes 0.01 ms."""
+"""Seconds to retry a lock file that may not be opened: its maker may have yet to share it (`_share`), which takes 0.01 ms."""
 MAX_REMEMBERED_PATHS = 1024
-"""Paths noted of which locks were given back while others wanted them: what is forgotten costs fairness, no safety."""
+"""Paths remembered whose locks were released while others wanted them. A path that is forgotten costs fairness, no safety."""
 
 
 class Files(Protocol):

@@ -61,7 +61,7 @@ class BatchTarget(Protocol):
 
 
 class _Written(NamedTuple):
-    """A draft that has yet to take its place."""
+    """A temp file that is not renamed yet."""
 
     path: str
     temp: TempFile
@@ -137,7 +137,7 @@ class _Batch:
         return self.outcomes
 
     def write_all(self) -> None:
-        """Write the drafts, as many as there are descriptors for: the others wait until these are given back."""
+        """Write the temp files, as many as there are descriptors for: the others wait until these are given back."""
         for number in sorted(range(len(self.items)), key=lambda number: self.items[number][0]):
             try:
                 with annotate_errors("write", self.target.url, self.items[number][0]):

@@ -312,7 +312,7 @@ class Durable(ABC):
 
     @contextmanager
     def write_batch(self) -> Iterator[Self]:
-        """See `storage.Grouped`."""
+        """See `storage.WriteBatch`."""
         if self.group is not None or self.durability == "rename":
             yield self
             return
@@ -326,7 +326,7 @@ class Durable(ABC):
         self._commit(group)
 
     def commit(self) -> None:
-        """See `storage.Grouped`."""
+        """See `storage.WriteBatch`."""
         if self.group is not None:
             self._commit(self.group)
 
@@ -355,7 +355,7 @@ class Durable(ABC):
             self.unsynced_paths.probe(self.files)
 
     def _before_rename(self, path: str, fd: int, version: FileVersion, old: os.stat_result | None, reused: bool) -> Mark:
-        """Sync the data of a draft where that is asked for, or where the file was published before; what to note of it.
+        """Sync the data of a temp file where that is asked for, or where the file was published before; what to note of it.
 
         Otherwise: what is on disk of an object must not be lost by replacing it with data that are not.
         """
@@ -387,7 +387,7 @@ _ledgers: WeakValueDictionary[tuple[int, str], UnsyncedPaths] = WeakValueDiction
 
 
 def unsynced_paths_of(root: str, files: FileLayer) -> UnsyncedPaths:
-    """The ledger of a root: every store of this process on it writes into the same one."""
+    """The unsynced paths of a root: all stores of this process on that root share them."""
     state = unsynced_by(files)
     with _gate.lock:
         unsynced_paths = _ledgers.get((id(state), root))

@@ -120,7 +120,7 @@ class FileObjects(Durable):
 
     @abstractmethod
     def _exclusive_path(self, path: str, timeout: float | None = None) -> AbstractContextManager[OpenTempFile]:
-        """Keep other writers of a path out; the value makes a draft in its directory, which is there by then.
+        """Keep other writers of a path out; the value makes a temp file in its directory, which exists by then.
 
         LockTimeout after `timeout` seconds, or else after as long as the store waits for locks.
         """
@@ -427,7 +427,7 @@ class FileObjects(Durable):
             pass
 
     def _wipe(self, directory: str, owner: str, names: Sequence[str]) -> None:
-        """Erase an object and the drafts that killed writers left beside it; the lock file goes with the lock."""
+        """Erase an object and the temp files that killed writers left beside it; the lock file goes with the lock."""
         path = self._path(directory + owner)
         with annotate_errors("erase", self.url, directory + owner), self._exclusive_path(path):
             for name in sorted(names, reverse=True):  # the object last

@@ -4,7 +4,7 @@ In: an open temp file, the parts of the new object, the state of the object that
 or an OSError, with the old object as it was. The lock file is another file: it outlives the rename, and is always empty.
 
 A version is (device, inode, mtime, size). Inodes are used again, and the kernel's own mtime moves in steps of milliseconds,
-so each draft is given the clock's nanoseconds, or more where that is not later than the mtime of the object it replaces. It
+so each temp file is given the clock's nanoseconds, or more where that is not later than the mtime of the object it replaces. It
 gets that object's permissions too: what somebody set by hand stays; an object of another user stays readable for both.
 """
 
