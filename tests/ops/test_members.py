@@ -27,8 +27,8 @@ def test_children_and_everything_below(objects, document) -> None:
     objects.update({"no node/x": b"1", "b/c/0/0": b"1"})
     children = objects.perform(members.list_children(""))
     assert [(child.name, child.path, type(child.metadata).__name__) for child in children] == [
-        ("a", "a", "GroupDocument"),
-        ("b", "b", "ArrayDocument"),
+        ("a", "a", "GroupMetadata"),
+        ("b", "b", "ArrayMetadata"),
     ]
     assert [child.path for child in objects.perform(members.walk(""))] == ["a", "a/b", "a/c", "a/c/d", "b"]
     assert [child.name for child in objects.perform(members.list_children("a"))] == ["b", "c"]
