@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 EXTRAS="dev,docs,cli,demo,images"
-PEERS="peers" # wheels of other Zarr libraries do not exist for every platform; without them their tests are skipped
+PEERS="peers,pcodec,zfp" # wheels of these do not exist for every platform; without them their tests are skipped
 LIBRARIES=(libzstd-dev libblosc-dev libdeflate-dev pkg-config g++)
 
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -148,7 +148,7 @@ install_dependencies() {
   command -v ninja >/dev/null || tools+=(ninja)
   pip install -q "${tools[@]}"
   install_zarrant "$EXTRAS"
-  pip install -q --no-build-isolation "${BUILD[@]}" --only-binary=tensorstore,zarrs,zarrista ".[$PEERS]" || say "no peers here: comparisons with other Zarr libraries are skipped"
+  pip install -q --no-build-isolation "${BUILD[@]}" --only-binary=tensorstore,zarrs,zarrista,zfpy,pcodec ".[$PEERS]" || say "no peers here: comparisons with other Zarr libraries are skipped"
 }
 
 # Without isolation, and with a build directory that stays, only what changed is compiled again.
