@@ -23,11 +23,11 @@ def shard(*shape: int, inner=None, index=INDEX) -> ShardingIndexed:
 
 def test_documents_and_back() -> None:
     chain = chain_of([Transpose((1, 0)), shard(2, 2, inner=chain_of([Bytes("big"), Zstd(3)])), Gzip(1)])
-    documents = chain.to_documents()
+    documents = chain.to_named()
     assert [document.name for document in documents] == ["transpose", "sharding_indexed", "gzip"]
     again = parse_chain([document.to_json() for document in documents], "$.codecs")
-    assert again.to_documents() == documents
-    assert again.bind(spec(4, 4)).to_documents() == documents
+    assert again.to_named() == documents
+    assert again.bind(spec(4, 4)).to_named() == documents
 
 
 @pytest.mark.parametrize(

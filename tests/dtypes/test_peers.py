@@ -11,7 +11,7 @@ import pytest
 
 from zarrant.dtypes.base import FixedFill
 from zarrant.dtypes.fixed import FixedType, data_types, parse_data_type, raw
-from zarrant.metadata.v3 import ArrayDocument, Named, dump, parse_array, parse_group
+from zarrant.metadata.v3 import ArrayMetadata, Named, dump, parse_array, parse_group
 
 NUMBERS = [row for row in data_types if row.name != "bfloat16"]  # zarr-python has no bfloat16
 SPECIAL: dict[str, list[Any]] = {
@@ -26,9 +26,9 @@ FILLS = [(row, value) for row in data_types for value in [*SPECIAL[row.kind], *(
 FILLS += [(raw(3, "raw_bytes"), [1, 2, 255])]
 
 
-def document(data_type: FixedType, fill: bytes) -> ArrayDocument:
+def document(data_type: FixedType, fill: bytes) -> ArrayMetadata:
     named = Named.parse(data_type.to_json(), "$.data_type")
-    return ArrayDocument(
+    return ArrayMetadata(
         shape=(2,),
         data_type=named,
         chunk_grid=Named("regular", {"chunk_shape": [2]}),
@@ -40,7 +40,7 @@ def document(data_type: FixedType, fill: bytes) -> ArrayDocument:
     )
 
 
-def bits_of(array: ArrayDocument) -> bytes:
+def bits_of(array: ArrayMetadata) -> bytes:
     return parse_data_type(array.data_type.name, array.data_type.configuration).fill_from_json(array.fill_value).data
 
 

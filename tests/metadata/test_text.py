@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from zarrant.errors import LimitError, MetadataError, ZarrantError
 from zarrant.limits import LIMITS, Limits
 from zarrant.metadata.text import Literal, _check, dump_json, parse_json
-from zarrant.metadata.v3 import GroupDocument, dump, parse, parse_array, parse_group
+from zarrant.metadata.v3 import GroupMetadata, dump, parse, parse_array, parse_group
 
 ARRAY: dict[str, Any] = {
     "zarr_format": 3,
@@ -133,13 +133,13 @@ def test_dump_refuses_what_is_not_json(value: Any, path: str) -> None:
 
 
 def test_dump_takes_tuples_and_refuses_cycles() -> None:
-    assert json.loads(dump(GroupDocument({"a": (1, 2)})))["attributes"] == {"a": [1, 2]}
+    assert json.loads(dump(GroupMetadata({"a": (1, 2)})))["attributes"] == {"a": [1, 2]}
     cycle: dict[str, Any] = {}
     cycle["again"] = cycle
     with pytest.raises(LimitError):
-        dump(GroupDocument(cycle))
+        dump(GroupMetadata(cycle))
     with pytest.raises(LimitError):
-        dump(GroupDocument({"a": 10**5000}))
+        dump(GroupMetadata({"a": 10**5000}))
 
 
 # ── limits

@@ -24,7 +24,7 @@ ARRAY: dict[str, Any] = {
 }
 
 
-def parsed(**changes: Any) -> v3.ArrayDocument:
+def parsed(**changes: Any) -> v3.ArrayMetadata:
     return v2.parse_array(json.dumps({**ARRAY, **changes}).encode(), {})
 
 
@@ -267,7 +267,7 @@ def test_words_are_for_attributes_only() -> None:
 
 def test_the_objects_of_a_node_come_back() -> None:
     array = v2.parse_array(json.dumps(ARRAY).encode(), {"a": 1})
-    for document in (array, v3.GroupDocument({"b": [1]}, v2={"x": 1}), v3.GroupDocument({"b": [1]})):
+    for document in (array, v3.GroupMetadata({"b": [1]}, v2={"x": 1}), v3.GroupMetadata({"b": [1]})):
         objects = {name: data for name, data in node.dump_all(document).items() if data is not None}
         assert node.parse("g", objects) == document
         assert list(objects)[-1] == node.main_name(document)
@@ -279,7 +279,7 @@ def test_the_objects_of_a_node_come_back() -> None:
 @pytest.mark.parametrize(("members", "names"), CHAINS, ids=repr)
 def test_what_comes_from_v2_goes_back(members: dict[str, Any], names: list[str]) -> None:
     found = parsed(**members)
-    back = v2.as_v2(v3.ArrayDocument(**{**found.__dict__, "v2": None}))
+    back = v2.as_v2(v3.ArrayMetadata(**{**found.__dict__, "v2": None}))
     assert back.codecs == found.codecs
     assert (back.data_type, back.fill_value, back.chunk_grid) == (found.data_type, found.fill_value, found.chunk_grid)
 
@@ -287,5 +287,5 @@ def test_what_comes_from_v2_goes_back(members: dict[str, Any], names: list[str])
 @pytest.mark.parametrize(("dtype", "name", "configuration", "endian"), TYPES, ids=repr)
 def test_types_go_back(dtype: Any, name: str, configuration: dict[str, Any], endian: str | None) -> None:
     found = parsed(dtype=dtype, fill_value=None)
-    back = v2.as_v2(v3.ArrayDocument(**{**found.__dict__, "v2": None}))
+    back = v2.as_v2(v3.ArrayMetadata(**{**found.__dict__, "v2": None}))
     assert (back.data_type, back.codecs) == (found.data_type, found.codecs)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from zarrant.errors import LimitError, MetadataError, ShapeError, UnknownExtensionError
 from zarrant.limits import LIMITS, Limits
-from zarrant.metadata.v3 import ArrayDocument, GroupDocument, Named, dump, parse, parse_array, parse_group
+from zarrant.metadata.v3 import ArrayMetadata, GroupMetadata, Named, dump, parse, parse_array, parse_group
 
 ARRAY: dict[str, Any] = {
     "zarr_format": 3,
@@ -58,7 +58,7 @@ def refused(data: bytes, path: str) -> MetadataError:
 
 def test_array() -> None:
     document = parse_array(encode(ARRAY))
-    assert document == ArrayDocument(
+    assert document == ArrayMetadata(
         shape=(10, 20),
         data_type=Named("float32", bare=True),
         chunk_grid=Named("regular", {"chunk_shape": [5, 5]}, explicit=True),
@@ -74,7 +74,7 @@ def test_array() -> None:
 
 def test_group() -> None:
     document = parse_group(encode(GROUP))
-    assert document == GroupDocument({"a": [1, 2.5, None]})
+    assert document == GroupMetadata({"a": [1, 2.5, None]})
     assert json.loads(dump(document)) == GROUP
     assert parse_group(encode({"zarr_format": 3, "node_type": "group"})).attributes == {}
 
@@ -235,7 +235,7 @@ def test_unknown_storage_transformers_are_refused_by_name() -> None:
 
 
 def test_extra_never_replaces_a_member() -> None:
-    document = GroupDocument({}, {"node_type": "array", "x": {"must_understand": False}})
+    document = GroupMetadata({}, {"node_type": "array", "x": {"must_understand": False}})
     assert json.loads(dump(document))["node_type"] == "group"
 
 
@@ -352,10 +352,10 @@ extras = st.dictionaries(st.text().map("x-{}".format), objects.map(lambda value:
 
 
 @st.composite
-def arrays(draw: st.DrawFn) -> ArrayDocument:
+def arrays(draw: st.DrawFn) -> ArrayMetadata:
     rank = draw(st.integers(0, 4))
     each = st.lists(st.none() | st.text(), min_size=rank, max_size=rank).map(tuple)
-    return ArrayDocument(
+    return ArrayMetadata(
         shape=tuple(draw(st.lists(st.integers(0, 2**63 - 1), min_size=rank, max_size=rank))),
         data_type=draw(understood),
         chunk_grid=draw(understood),
@@ -369,8 +369,8 @@ def arrays(draw: st.DrawFn) -> ArrayDocument:
     )
 
 
-@given(arrays() | st.builds(GroupDocument, objects, extras))
-def test_round_trip(document: ArrayDocument | GroupDocument) -> None:
+@given(arrays() | st.builds(GroupMetadata, objects, extras))
+def test_round_trip(document: ArrayMetadata | GroupMetadata) -> None:
     data = dump(document)
     again = parse(data)
     assert again == document

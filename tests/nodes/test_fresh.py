@@ -287,7 +287,7 @@ def test_a_store_that_cannot_be_read_is_not_asked() -> None:
 def test_a_handle_that_others_move_on_meanwhile_is_not_moved_back(grown: Array[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     from zarrant.ops import stale_bounds as fresh
 
-    find = fresh.find_document
+    find = fresh.find_metadata
 
     def slow(path: str) -> Any:
         document = yield from find(path)

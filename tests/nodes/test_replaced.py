@@ -267,16 +267,16 @@ class TestGroups:
         assert (zarrant.open_array(tmp_path / "g")[...] == 3).all()
 
     def test_a_group_removed_while_a_node_is_made_is_not_remade(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        from zarrant.ops import hierarchy
+        from zarrant.ops import node as node_ops
 
         def removing(*args: Any) -> Any:
             missing = yield from looked(*args)
             shutil.rmtree(tmp_path / "g")
             return missing
 
-        looked = hierarchy._missing_above
+        looked = node_ops._missing_above
         old = zarrant.create_group(tmp_path / "g")
-        monkeypatch.setattr(hierarchy, "_missing_above", removing)
+        monkeypatch.setattr(node_ops, "_missing_above", removing)
         with pytest.raises(NodeNotFoundError, match="removed or moved"):
             old.create_array("new", **BASE)
         assert not (tmp_path / "g").exists()

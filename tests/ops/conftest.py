@@ -11,7 +11,7 @@ import pytest
 
 from zarrant import requests
 from zarrant.errors import MetadataChangedError, VersionChangedError
-from zarrant.metadata.v3 import ArrayDocument, dump
+from zarrant.metadata.v3 import ArrayMetadata, dump
 from zarrant.nodes.layout import Layout
 from zarrant.ops.bound_array import BoundArray, OpOptions
 from zarrant.storage import Blob, ByteRange
@@ -104,7 +104,7 @@ class Alone:
     def take(self) -> list[Any]:
         return self.items
 
-    def settle(self, number: int, error: Exception | None) -> None:
+    def resolve(self, number: int, error: Exception | None) -> None:
         if error is not None:
             raise error
 
@@ -122,9 +122,9 @@ def objects() -> Dict:
 
 
 def make_state(options: OpOptions = OpOptions(), prefix: str = "a", **layout: Any) -> BoundArray:  # noqa: B008 - frozen
-    document = Layout(**{"shape": (10, 9), "dtype": "int32", "chunks": (4, 3), "compressors": None, **layout}).document()
-    assert isinstance(document, ArrayDocument)
-    return BoundArray.from_document(prefix, document, options)
+    document = Layout(**{"shape": (10, 9), "dtype": "int32", "chunks": (4, 3), "compressors": None, **layout}).metadata()
+    assert isinstance(document, ArrayMetadata)
+    return BoundArray.from_metadata(prefix, document, options)
 
 
 @pytest.fixture
@@ -139,8 +139,8 @@ def stored_state(objects: Dict) -> Callable[..., BoundArray]:
 
     def make(**layout: Any) -> BoundArray:
         made = make_state(**layout)
-        objects["a/zarr.json"] = dump(made.document)
-        return BoundArray.from_document("a", replace(made.document, version=objects["a/zarr.json"]), made.options)
+        objects["a/zarr.json"] = dump(made.metadata)
+        return BoundArray.from_metadata("a", replace(made.metadata, version=objects["a/zarr.json"]), made.options)
 
     return make
 

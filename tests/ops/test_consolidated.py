@@ -11,8 +11,10 @@ import pytest
 
 from zarrant import requests
 from zarrant.errors import ConflictError, MetadataError, NodeExistsError, StoreFullError, ZarrantWarning
-from zarrant.metadata.v3 import GroupDocument, dump, parse
-from zarrant.ops import consolidated, growth, hierarchy, members
+from zarrant.metadata.v3 import GroupMetadata, dump, parse
+from zarrant.ops import consolidated, members
+from zarrant.ops import node as node_ops
+from zarrant.ops import resize as resize_ops
 from zarrant.ops.bound_array import BoundArray, OpOptions
 from zarrant.ops.keeping import Keeping
 
@@ -34,8 +36,8 @@ def tree(objects: Any, state: Any) -> Any:
     """The root and the group g keep copies, the group h does not; t, g/u and h/v are arrays."""
     for path in ("t", "g/u", "h/v"):
         array = state(prefix=path, shape=(4, 3), chunks=(2, 3))
-        objects.perform(hierarchy.create_node(path, array.document))
-        objects.perform(growth.append(array, np.ones((1, 3), "int32")))
+        objects.perform(node_ops.create_node(path, array.metadata))
+        objects.perform(resize_ops.append(array, np.ones((1, 3), "int32")))
     for path in ("g", ""):
         objects.perform(consolidated.consolidate(path, Keeping()))
     objects.log.clear()
@@ -43,28 +45,28 @@ def tree(objects: Any, state: Any) -> Any:
 
 
 def copies(objects: Any, group: str) -> dict[str, Any] | None:
-    document = parse(objects[hierarchy.document_key(group)])
-    assert isinstance(document, GroupDocument)
+    document = parse(objects[node_ops.metadata_key(group)])
+    assert isinstance(document, GroupMetadata)
     return None if document.consolidated is None else dict(document.consolidated)
 
 
 def stored_below(objects: Any, group: str) -> dict[str, Any]:
     """The metadata that copies are made of."""
     prefix = f"{group}/" if group else ""
-    found = {child.path[len(prefix) :]: child.document for child in objects.perform(members.walk(group))}
-    return {path: (d.with_consolidated(None) if isinstance(d, GroupDocument) else d).to_json() for path, d in found.items()}
+    found = {child.path[len(prefix) :]: child.metadata for child in objects.perform(members.walk(group))}
+    return {path: (d.with_consolidated(None) if isinstance(d, GroupMetadata) else d).to_json() for path, d in found.items()}
 
 
 def right_or_absent(objects: Any) -> list[str]:
     """The groups that keep copies, which are right."""
     keeping = []
     for group in ("", "g"):
-        found = copies(objects, group) if hierarchy.document_key(group) in objects else None
+        found = copies(objects, group) if node_ops.metadata_key(group) in objects else None
         if found is not None:
             below = stored_below(objects, group)
             # groups above a new node are made after it: a copy may have them a moment before
             early = {path: entry for path, entry in found.items() if path not in below}
-            assert all(entry == GroupDocument().to_json() for path, entry in early.items() if not path.endswith("/z"))
+            assert all(entry == GroupMetadata().to_json() for path, entry in early.items() if not path.endswith("/z"))
             assert all(any(other.startswith(f"{path}/") for other in found) for path in early if not path.endswith("/z"))
             assert {path: entry for path, entry in found.items() if path in below} == below
             keeping.append(group)
@@ -72,32 +74,32 @@ def right_or_absent(objects: Any) -> list[str]:
 
 
 def array_at(objects: Any, path: str) -> BoundArray:
-    return BoundArray.from_document(path, objects.perform(hierarchy.read_document(path)), OpOptions())
+    return BoundArray.from_metadata(path, objects.perform(node_ops.read_metadata(path)), OpOptions())
 
 
 CHANGES: dict[str, Callable[[Any, Any], requests.Op[Any]]] = {
-    "append": lambda o, new: growth.append(array_at(o, "t"), np.ones((3, 3), "int32")),
-    "append below both": lambda o, new: growth.append(array_at(o, "g/u"), np.ones((3, 3), "int32")),
-    "shrink": lambda o, new: growth.resize(array_at(o, "g/u"), (1, 2)),
-    "attributes of an array": lambda o, new: hierarchy.update_attributes("g/u", {"x": 1}),
-    "attributes of a group": lambda o, new: hierarchy.update_attributes("g", {"x": 1}),
-    "create": lambda o, new: hierarchy.create_node("g/new", new),
-    "create with groups": lambda o, new: hierarchy.create_node("g/x/y/z", new),
-    "create a group": lambda o, new: hierarchy.create_node("group", GroupDocument({"a": 1})),
-    "overwrite an array": lambda o, new: hierarchy.create_node("g/u", new, overwrite=True),
-    "overwrite a group": lambda o, new: hierarchy.create_node("g", GroupDocument({"a": 1}), overwrite=True),
-    "delete an array": lambda o, new: hierarchy.delete_node("t"),
-    "delete a group": lambda o, new: hierarchy.delete_node("g"),
-    "delete below a group without": lambda o, new: hierarchy.delete_node("h/v"),
-    "store metadata": lambda o, new: hierarchy.store_document("g/u", new),
-    "erase metadata": lambda o, new: hierarchy.erase_document("g/u"),
+    "append": lambda o, new: resize_ops.append(array_at(o, "t"), np.ones((3, 3), "int32")),
+    "append below both": lambda o, new: resize_ops.append(array_at(o, "g/u"), np.ones((3, 3), "int32")),
+    "shrink": lambda o, new: resize_ops.resize(array_at(o, "g/u"), (1, 2)),
+    "attributes of an array": lambda o, new: node_ops.update_attributes("g/u", {"x": 1}),
+    "attributes of a group": lambda o, new: node_ops.update_attributes("g", {"x": 1}),
+    "create": lambda o, new: node_ops.create_node("g/new", new),
+    "create with groups": lambda o, new: node_ops.create_node("g/x/y/z", new),
+    "create a group": lambda o, new: node_ops.create_node("group", GroupMetadata({"a": 1})),
+    "overwrite an array": lambda o, new: node_ops.create_node("g/u", new, overwrite=True),
+    "overwrite a group": lambda o, new: node_ops.create_node("g", GroupMetadata({"a": 1}), overwrite=True),
+    "delete an array": lambda o, new: node_ops.delete_node("t"),
+    "delete a group": lambda o, new: node_ops.delete_node("g"),
+    "delete below a group without": lambda o, new: node_ops.delete_node("h/v"),
+    "store metadata": lambda o, new: node_ops.store_metadata("g/u", new),
+    "erase metadata": lambda o, new: node_ops.erase_metadata("g/u"),
 }
 changes = pytest.mark.parametrize("change", CHANGES)
 
 
 @changes
 def test_copies_are_right_after_each_change(tree: Any, state: Any, change: str) -> None:
-    new = state(shape=(9, 9)).document
+    new = state(shape=(9, 9)).metadata
     tree.perform(consolidated.in_step(CHANGES[change](tree, new), Keeping()))
     groups = ["", "g"] if "g" in stored_below(tree, "") and change != "overwrite a group" else [""]
     assert right_or_absent(tree) == groups
@@ -106,7 +108,7 @@ def test_copies_are_right_after_each_change(tree: Any, state: Any, change: str) 
 
 @changes
 def test_who_is_killed_leaves_right_copies_or_none(tree: Any, state: Any, change: str) -> None:
-    before, new, steps = dict(tree), state(shape=(9, 9)).document, 0
+    before, new, steps = dict(tree), state(shape=(9, 9)).metadata, 0
     while True:
         tree.clear()
         tree.update(before)
@@ -133,18 +135,18 @@ def test_who_is_killed_leaves_right_copies_or_none(tree: Any, state: Any, change
 
 @changes
 def test_without_locks_copies_go_and_do_not_come_back(tree: Any, state: Any, change: str) -> None:
-    tree.perform(consolidated.in_step(CHANGES[change](tree, state(shape=(9, 9)).document), Keeping(exclusive=False)))
+    tree.perform(consolidated.in_step(CHANGES[change](tree, state(shape=(9, 9)).metadata), Keeping(exclusive=False)))
     assert copies(tree, "") is None
     right_or_absent(tree)
 
 
 def test_where_nobody_keeps_copies_the_groups_are_read_once(objects: Any, state: Any) -> None:
     array = state(prefix="g/u")
-    objects.perform(hierarchy.create_node("g/u", array.document))
+    objects.perform(node_ops.create_node("g/u", array.metadata))
     keeping, reads = Keeping(), []
     for _ in range(3):
         objects.log.clear()
-        objects.perform(consolidated.in_step(growth.append(array, np.ones((1, 9), "int32")), keeping))
+        objects.perform(consolidated.in_step(resize_ops.append(array, np.ones((1, 9), "int32")), keeping))
         reads.append(sum(isinstance(request, requests.Fetch) and "zarr.json" in request.wants[0].key for request in objects.log))
         assert sum(isinstance(request, requests.CheckUnchanged) for request in objects.log) == (0 if len(reads) == 1 else 2)
     assert reads == [3, 1, 1], "the two groups once, and the array's own metadata each time"
@@ -153,38 +155,38 @@ def test_where_nobody_keeps_copies_the_groups_are_read_once(objects: Any, state:
 @pytest.mark.parametrize("name", ["consolidated_metadata", r"consolidated\u005fmetadata", r"\u0063onsolidated_metadata"])
 def test_copies_are_found_however_their_name_is_written(objects: Any, state: Any, name: str) -> None:
     array = state(prefix="u")
-    objects.perform(hierarchy.create_node("u", array.document))
+    objects.perform(node_ops.create_node("u", array.metadata))
     objects.perform(consolidated.consolidate("", Keeping()))
     objects["zarr.json"] = objects["zarr.json"].replace(b"consolidated_metadata", name.encode())
-    objects.perform(consolidated.in_step(growth.append(array, np.ones((1, 9), "int32")), Keeping()))
+    objects.perform(consolidated.in_step(resize_ops.append(array, np.ones((1, 9), "int32")), Keeping()))
     assert copies(objects, "") == stored_below(objects, "")
 
 
 @pytest.mark.parametrize("data", [b"{", b'{"consolidated_metadata": 5}', b'"\\u00e9"'])
 def test_a_group_that_cannot_be_read_is_in_nobodys_way(objects: Any, state: Any, data: bytes) -> None:
     array = state(prefix="g/u")
-    objects.perform(hierarchy.create_node("g/u", array.document))
+    objects.perform(node_ops.create_node("g/u", array.metadata))
     objects["g/zarr.json"] = data
-    objects.perform(consolidated.in_step(growth.append(array, np.ones((1, 9), "int32")), Keeping()))
+    objects.perform(consolidated.in_step(resize_ops.append(array, np.ones((1, 9), "int32")), Keeping()))
     assert objects["g/zarr.json"] == data
-    assert objects.perform(hierarchy.read_document("g/u")).shape == (11, 9)
+    assert objects.perform(node_ops.read_metadata("g/u")).shape == (11, 9)
 
 
 def test_copies_that_others_made_meanwhile_are_found(objects: Any, state: Any) -> None:
     array, keeping = state(prefix="g/u"), Keeping()
-    objects.perform(hierarchy.create_node("g/u", array.document))
-    objects.perform(consolidated.in_step(growth.append(array, np.ones((1, 9), "int32")), keeping))
+    objects.perform(node_ops.create_node("g/u", array.metadata))
+    objects.perform(consolidated.in_step(resize_ops.append(array, np.ones((1, 9), "int32")), keeping))
     objects.perform(consolidated.consolidate("", Keeping()))
-    objects.perform(consolidated.in_step(growth.append(array, np.ones((1, 9), "int32")), keeping))
+    objects.perform(consolidated.in_step(resize_ops.append(array, np.ones((1, 9), "int32")), keeping))
     assert copies(objects, "") == stored_below(objects, "")
 
 
 def test_a_refused_creation_takes_no_copies(tree: Any, state: Any) -> None:
     before = dict(tree)
     with pytest.raises(NodeExistsError):
-        tree.perform(consolidated.in_step(hierarchy.create_node("t", state().document), Keeping()))
+        tree.perform(consolidated.in_step(node_ops.create_node("t", state().metadata), Keeping()))
     same = parse(tree["t/zarr.json"])
-    tree.perform(consolidated.in_step(hierarchy.create_node("t", same, match=True), Keeping()))
+    tree.perform(consolidated.in_step(node_ops.create_node("t", same, match=True), Keeping()))
     assert tree == before
     assert not any(
         isinstance(r, requests.Put) and r.items[0].key == "zarr.json" and r.items[0].if_version is not None for r in tree.log
@@ -201,7 +203,7 @@ def test_what_became_of_a_failed_write_is_not_known_so_no_copies_say_it(tree: An
 
     tree.store = fail
     with pytest.raises(StoreFullError):
-        tree.perform(consolidated.in_step(hierarchy.update_attributes("t", {"x": 1}), Keeping()))
+        tree.perform(consolidated.in_step(node_ops.update_attributes("t", {"x": 1}), Keeping()))
     assert copies(tree, "") is None
 
 
@@ -217,7 +219,7 @@ def test_a_change_that_is_stored_stays_where_copies_cannot_be(tree: Any) -> None
 
     tree.store = fail
     with pytest.warns(ZarrantWarning, match="consolidated"):
-        tree.perform(consolidated.in_step(hierarchy.update_attributes("t", {"x": 1}), Keeping()))
+        tree.perform(consolidated.in_step(node_ops.update_attributes("t", {"x": 1}), Keeping()))
     assert json.loads(tree["t/zarr.json"])["attributes"] == {"x": 1}
     assert copies(tree, "") is None
 
@@ -225,7 +227,7 @@ def test_a_change_that_is_stored_stays_where_copies_cannot_be(tree: Any) -> None
 def test_copies_too_large_to_be_read_again_are_left_out(tree: Any) -> None:
     with pytest.warns(ZarrantWarning, match="too large"):
         for name in ("t", "g/u", "h/v"):
-            tree.perform(consolidated.in_step(hierarchy.update_attributes(name, {"x": "y" * (6 << 20)}), Keeping()))
+            tree.perform(consolidated.in_step(node_ops.update_attributes(name, {"x": "y" * (6 << 20)}), Keeping()))
     assert copies(tree, "") is None
     assert copies(tree, "g") == stored_below(tree, "g")
 
@@ -239,15 +241,15 @@ def test_the_copies_of_a_group_are_not_copied(tree: Any) -> None:
 
 @pytest.mark.parametrize("moment", range(3, 14))
 def test_who_consolidates_sees_what_changes_meanwhile(tree: Any, state: Any, moment: int) -> None:
-    tree.perform(hierarchy.change_document("", lambda document: document.with_consolidated(None)))
+    tree.perform(node_ops.change_metadata("", lambda document: document.with_consolidated(None)))
     tree.log.clear()
 
     def rival(request: Any) -> None:
         if len(tree.log) == moment:
             tree.before = lambda request: None
-            tree.perform(consolidated.in_step(hierarchy.create_node("new", state().document), Keeping()))
-            tree.perform(consolidated.in_step(hierarchy.update_attributes("t", {"x": 1}), Keeping()))
-            tree.perform(consolidated.in_step(hierarchy.delete_node("h/v"), Keeping()))
+            tree.perform(consolidated.in_step(node_ops.create_node("new", state().metadata), Keeping()))
+            tree.perform(consolidated.in_step(node_ops.update_attributes("t", {"x": 1}), Keeping()))
+            tree.perform(consolidated.in_step(node_ops.delete_node("h/v"), Keeping()))
 
     tree.before = rival
     tree.perform(consolidated.consolidate("", Keeping()))
@@ -286,8 +288,8 @@ def test_who_is_killed_while_consolidating_leaves_no_wrong_copies(tree: Any) -> 
         except Killed:
             steps += 1
         tree.before = lambda request: None
-        tree.perform(consolidated.in_step(hierarchy.update_attributes("t", {"x": steps}), Keeping()))
-        tree.perform(consolidated.in_step(hierarchy.delete_node("h/v"), Keeping()))
+        tree.perform(consolidated.in_step(node_ops.update_attributes("t", {"x": steps}), Keeping()))
+        tree.perform(consolidated.in_step(node_ops.delete_node("h/v"), Keeping()))
         right_or_absent(tree)
     assert steps > 10
 

@@ -11,8 +11,10 @@ import pytest
 
 from zarrant import requests
 from zarrant.errors import BoundsError, ConflictError, DataTypeError, NodeNotFoundError, OptionError, ShapeError, StoreFullError
-from zarrant.metadata.v3 import ArrayDocument
-from zarrant.ops import group_changes, growth, hierarchy, read
+from zarrant.metadata.v3 import ArrayMetadata
+from zarrant.ops import group_changes, read
+from zarrant.ops import node as node_ops
+from zarrant.ops import resize as resize_ops
 from zarrant.ops.bound_array import BoundArray, OpOptions
 from zarrant.ops.group_changes import RECORD
 
@@ -36,7 +38,7 @@ def objects(objects: Any) -> Any:
 def append(objects: Any, state: Any) -> Append:
     """Appends rows of these numbers to both arrays of group g, which it made."""
     for name, shape, chunks in (("tas", (0, 3), (4, 3)), ("time", (0,), (5,))):
-        objects.perform(hierarchy.create_node(f"g/{name}", state(shape=shape, chunks=chunks, fill_value=-1).document))
+        objects.perform(node_ops.create_node(f"g/{name}", state(shape=shape, chunks=chunks, fill_value=-1).metadata))
 
     def call(*numbers: int, **others: Any) -> slice:
         rows = np.array(numbers, "int32")
@@ -49,8 +51,8 @@ def append(objects: Any, state: Any) -> Append:
 
 def rows(objects: Any, name: str) -> list[int]:
     """The number in each row; all elements of a row must have it."""
-    document = objects.perform(hierarchy.read_document(f"g/{name}"))
-    state = BoundArray.from_document(f"g/{name}", document, OpOptions())
+    document = objects.perform(node_ops.read_metadata(f"g/{name}"))
+    state = BoundArray.from_metadata(f"g/{name}", document, OpOptions())
     found = objects.perform(read.retrieve_array_subset(state, tuple(slice(0, n) for n in state.shape)))
     found = found.reshape(len(found), 3 if name == "tas" else 1)
     assert (found == found[:, :1]).all()
@@ -195,10 +197,10 @@ def test_a_record_that_cannot_be_erased_does_no_harm(objects: Any, append: Appen
     objects.store = real
     assert RECORD_KEY in objects
     for name in NAMES:  # taken away on purpose: the record must not bring it back
-        document = objects.perform(hierarchy.read_document(f"g/{name}"))
-        array = BoundArray.from_document(f"g/{name}", document, OpOptions())
-        objects.perform(growth.resize(array, (0, *array.shape[1:])))
-        objects.perform(hierarchy.update_attributes(f"g/{name}", {"cut": True}))
+        document = objects.perform(node_ops.read_metadata(f"g/{name}"))
+        array = BoundArray.from_metadata(f"g/{name}", document, OpOptions())
+        objects.perform(resize_ops.resize(array, (0, *array.shape[1:])))
+        objects.perform(node_ops.update_attributes(f"g/{name}", {"cut": True}))
     assert append(7) == slice(0, 1)
     assert rows(objects, "tas") == rows(objects, "time") == [7]
 
@@ -214,7 +216,7 @@ def test_a_record_of_arrays_that_others_changed_is_dropped(objects: Any, append:
     with pytest.raises(Killed):
         append(2)
     objects.before = lambda request: None
-    objects.perform(hierarchy.update_attributes("g/time", {"x": 1}))
+    objects.perform(node_ops.update_attributes("g/time", {"x": 1}))
     with pytest.raises(ShapeError, match="not of one length") as caught:
         append(3)
     assert caught.value.got == {"g/tas": 2, "g/time": 1}
@@ -257,9 +259,9 @@ def test_what_does_not_fit_is_refused_before_anything_is_stored(objects: Any, ap
 
 def test_arrays_of_different_lengths_say_which(objects: Any, append: Append, state: Any) -> None:
     append(1, 2)
-    document = objects.perform(hierarchy.read_document("g/time"))
-    assert isinstance(document, ArrayDocument)
-    objects.perform(growth.append(BoundArray.from_document("g/time", document, OpOptions()), np.zeros(1, "int32")))
+    document = objects.perform(node_ops.read_metadata("g/time"))
+    assert isinstance(document, ArrayMetadata)
+    objects.perform(resize_ops.append(BoundArray.from_metadata("g/time", document, OpOptions()), np.zeros(1, "int32")))
     before = dict(objects)
     with pytest.raises(ShapeError, match="the arrays are not of one length") as caught:
         append(3)

@@ -179,7 +179,7 @@ class Three:
         self.items = self.all
         return self.items
 
-    def settle(self, number: int, error: Exception | None) -> None:
+    def resolve(self, number: int, error: Exception | None) -> None:
         assert number not in self.ends, "told once"
         self.ends[number] = error
 

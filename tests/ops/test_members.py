@@ -11,23 +11,24 @@ import pytest
 
 import zarrant
 from zarrant.errors import CapabilityError, MetadataError, NodeNotFoundError
-from zarrant.metadata.v3 import GroupDocument
-from zarrant.ops import hierarchy, members
+from zarrant.metadata.v3 import GroupMetadata
+from zarrant.ops import members
+from zarrant.ops import node as node_ops
 
 
 @pytest.fixture
 def document(state):
-    return state().document
+    return state().metadata
 
 
 def test_children_and_everything_below(objects, document) -> None:
     for path in ("b", "a/b", "a/c", "a/c/d"):
-        objects.perform(hierarchy.create_node(path, GroupDocument() if path in ("a/c",) else document))
+        objects.perform(node_ops.create_node(path, GroupMetadata() if path in ("a/c",) else document))
     objects.update({"no node/x": b"1", "b/c/0/0": b"1"})
     children = objects.perform(members.list_children(""))
-    assert [(child.name, child.path, type(child.document).__name__) for child in children] == [
-        ("a", "a", "GroupDocument"),
-        ("b", "b", "ArrayDocument"),
+    assert [(child.name, child.path, type(child.metadata).__name__) for child in children] == [
+        ("a", "a", "GroupMetadata"),
+        ("b", "b", "ArrayMetadata"),
     ]
     assert [child.path for child in objects.perform(members.walk(""))] == ["a", "a/b", "a/c", "a/c/d", "b"]
     assert [child.name for child in objects.perform(members.list_children("a"))] == ["b", "c"]
@@ -35,20 +36,20 @@ def test_children_and_everything_below(objects, document) -> None:
 
 def test_one_member_that_cannot_be_read_hides_no_other(objects, document) -> None:
     for path in ("a", "c/d"):
-        objects.perform(hierarchy.create_node(path, document))
+        objects.perform(node_ops.create_node(path, document))
     objects["b/zarr.json"] = b"{"
     children = objects.perform(members.list_children(""))
     assert [(child.name, type(child.error)) for child in children] == [("a", type(None)), ("b", MetadataError), ("c", type(None))]
     assert [child.path for child in objects.perform(members.walk(""))] == ["a", "b", "c", "c/d"]
-    assert objects.perform(hierarchy.node_exists("b"))
-    objects.perform(hierarchy.delete_below("b"))
+    assert objects.perform(node_ops.node_exists("b"))
+    objects.perform(node_ops.delete_below("b"))
     assert not any(key.startswith("b/") for key in objects)
     with pytest.raises(NodeNotFoundError):
-        objects.perform(hierarchy.delete_below("b"))
+        objects.perform(node_ops.delete_below("b"))
 
 
 def test_members_are_counted_by_level(objects, document) -> None:
-    objects.perform(hierarchy.create_node("g/a/b/c", document))
+    objects.perform(node_ops.create_node("g/a/b/c", document))
     counts = [objects.perform(members.count_nodes("g", depth)) for depth in (0, 1, 2, None)]
     assert counts == [1, 2, 3, 3]
     assert objects.perform(members.count_nodes("", 0)) == 1

@@ -146,7 +146,7 @@ def test_a_refused_write_at_the_edge_does_not_ask_again_before_it_reads_the_meta
     made = stored_state()
     state = dataclasses.replace(made, options=dataclasses.replace(made.options, checks_conditions=True))
     objects.perform(update.store_array_subset(state, np.s_[0:10, 0:9], numbers))
-    objects["a/zarr.json"] = dump(state.document.with_attributes({"by": "another"}))
+    objects["a/zarr.json"] = dump(state.metadata.with_attributes({"by": "another"}))
     objects.log.clear()
     objects.perform(update.store_array_subset(state, np.s_[8:10, 0:3], 7))
     asked = [request for request in objects.log if not isinstance(request, Locked | GroupCommit)]

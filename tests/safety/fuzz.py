@@ -178,8 +178,8 @@ class Case:
 
         def parse() -> None:
             found = v3.parse(text)
-            if isinstance(found, v3.ArrayDocument):
-                BoundArray.from_document("", found, OpOptions())
+            if isinstance(found, v3.ArrayMetadata):
+                BoundArray.from_metadata("", found, OpOptions())
             v3.parse(v3.dump(found))
 
         self.try_(parse, text)
@@ -247,7 +247,7 @@ class Case:
 def main() -> None:
     what, seed, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
     case = Case(seed)
-    run = {"documents": case.document, "creations": case.creation, "arrays": case.array}[what]
+    run = {"documents": case.metadata, "creations": case.creation, "arrays": case.array}[what]
     for _ in range(50):
         run()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))

@@ -84,7 +84,7 @@ MUTATIONS: dict[str, Mutation] = {
     "V2 copies go first": Mutation("pass", "nodes/test_v2.py::test_who_is_killed_leaves_right_copies_or_none"),
     "record": Mutation("pass", "ops/test_group_changes.py::test_what_a_kill_leaves_is_completed_by_the_next_append"),
     "undone": Mutation("pass", "ops/test_group_changes.py::test_what_fails_is_undone"),
-    "V2 above": Mutation("pass", "ops/test_hierarchy.py::test_new_metadata_never_hide_a_v2_node"),
+    "V2 above": Mutation("pass", "ops/test_node.py::test_new_metadata_never_hide_a_v2_node"),
     "shared lock file": Mutation("pass", "locking/test_file_locks.py::test_a_lock_file_gets_the_permissions_of_its_directory_only"),
     "link out": Mutation("if False:", "stores/local/test_links.py::test_no_operation_enters_a_directory_outside"),
     "mount type": Mutation('self._chosen = "os"', "stores/local/test_mounts.py::test_auto_chooses_by_type"),

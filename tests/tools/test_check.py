@@ -168,7 +168,7 @@ def test_keys_that_are_no_chunks_or_outside(tmp_path: Path) -> None:
 
 def test_an_orphan_that_an_appender_is_about_to_show_stays(tmp_path: Path) -> None:
     """The array grows between the check and the repair."""
-    from zarrant.ops.examine import erase_orphan, object_version
+    from zarrant.ops.verify import erase_orphan, object_version
 
     a = make(tmp_path / "a")
     (tmp_path / "a/c/2").mkdir()
@@ -355,7 +355,7 @@ def test_a_thousand_faults_are_told_briefly_and_all_mended(tmp_path: Path) -> No
 
 
 def test_an_object_that_was_replaced_meanwhile_is_left_alone(tmp_path: Path) -> None:
-    from zarrant.ops.examine import examine, salvage
+    from zarrant.ops.verify import drop_corrupt_subchunks, examine
 
     a = make(tmp_path / "a")
     flip(tmp_path / "a/c/0/0", 3)
@@ -364,7 +364,7 @@ def test_an_object_that_was_replaced_meanwhile_is_left_alone(tmp_path: Path) -> 
     os.utime(tmp_path / "a/c/0/0", ns=(1, 1))
     before = files_of(tmp_path / "a")
     with pytest.raises(ConflictError):
-        a._context.run(salvage(a._state, (0, 0), seen.version, True), ("get", "put", "erase"))
+        a._context.run(drop_corrupt_subchunks(a._state, (0, 0), seen.version, True), ("get", "put", "erase"))
     assert files_of(tmp_path / "a") == before
 
 

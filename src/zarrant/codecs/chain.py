@@ -51,7 +51,7 @@ class Chain:
         """The same chain inside of one that skips codecs; it cannot encode either."""
         return replace(self, skipped=(*self.skipped, *names)) if names else self
 
-    def to_documents(self) -> tuple[Named, ...]:
+    def to_named(self) -> tuple[Named, ...]:
         """The names and configurations of all codecs, in order."""
         codecs = (*self.array_to_array, self.array_to_bytes, *self.bytes_to_bytes)
         return tuple(Named.parse(codec.to_json(), self.path) for codec in codecs)

@@ -37,7 +37,7 @@ _NOBODY: deque[Any] = deque()
 class CommitQueues:
     """All entries that are not resolved yet, by name, in order of arrival. The first of each name leads, and stays until it leaves.
 
-    >>> groups = Groups()
+    >>> groups = CommitQueues()
     >>> first, second = (Entry("k", item, lambda: None, owner=item) for item in "ab")
     >>> groups.join(first), groups.join(second), [entry.item for entry in groups.take(first)]
     (True, False, ['a', 'b'])

@@ -1,4 +1,4 @@
-"""The stored objects of a node, and its metadata: 1..n objects in, one `ArrayDocument` or `GroupDocument` out, and back.
+"""The stored objects of a node, and its metadata: 1..n objects in, one `ArrayMetadata` or `GroupMetadata` out, and back.
 
 A node of Zarr V3 is one object, `zarr.json`. A node of V2 is `.zarray` or `.zgroup`, and `.zattrs` beside it where it has
 attributes. One of them is the *main* object, which makes the node: where it is absent there is no node, its version is the
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from zarrant.errors import ZarrantError
 from zarrant.limits import LIMITS
 from zarrant.metadata import v2, v3
-from zarrant.metadata.v3 import ArrayDocument, Document
+from zarrant.metadata.v3 import ArrayMetadata, NodeMetadata
 
 V3 = "zarr.json"
 ARRAY_V2, GROUP_V2, ATTRIBUTES_V2, COPIES_V2 = ".zarray", ".zgroup", ".zattrs", ".zmetadata"
@@ -30,14 +30,14 @@ def key_of(path: str, name: str) -> str:
     return f"{path}/{name}" if path else name
 
 
-def main_name(document: Document | None) -> str:
+def main_name(document: NodeMetadata | None) -> str:
     """The name of the main object of a node with this metadata."""
     if document is None or document.v2 is None:
         return V3
-    return ARRAY_V2 if isinstance(document, ArrayDocument) else GROUP_V2
+    return ARRAY_V2 if isinstance(document, ArrayMetadata) else GROUP_V2
 
 
-def parse(path: str, objects: Mapping[str, bytes]) -> Document:
+def parse(path: str, objects: Mapping[str, bytes]) -> NodeMetadata:
     """The metadata in the objects of a node, by their names, a main one among them; errors name the key at fault."""
     name = next(name for name in MAIN if name in objects)
     try:
@@ -58,17 +58,17 @@ def _attributes(path: str, objects: Mapping[str, bytes]) -> dict[str, v3.Json]:
         raise error.annotate(key=key_of(path, ATTRIBUTES_V2)) from error.__cause__
 
 
-def dump(document: Document) -> bytes:
+def dump(document: NodeMetadata) -> bytes:
     """The main object of a node. What could not be read again is refused."""
     if document.v2 is None:
         return v3.dump(document)
-    return v2.dump_array(document) if isinstance(document, ArrayDocument) else v2.dump_group(document)
+    return v2.dump_array(document) if isinstance(document, ArrayMetadata) else v2.dump_group(document)
 
 
-def dump_all(document: Document) -> dict[str, bytes | None]:
+def dump_all(document: NodeMetadata) -> dict[str, bytes | None]:
     """Every object of a node by its name, the main one last; None for one that there is not.
 
-    >>> dump_all(v3.GroupDocument({"a": 1}, v2={}))
+    >>> dump_all(v3.GroupMetadata({"a": 1}, v2={}))
     {'.zattrs': b'{\\n  "a": 1\\n}\\n', '.zgroup': b'{\\n  "zarr_format": 2\\n}\\n'}
     """
     main = {main_name(document): dump(document)}
@@ -77,7 +77,7 @@ def dump_all(document: Document) -> dict[str, bytes | None]:
     return {ATTRIBUTES_V2: v2.dump_attributes(document.attributes) if document.attributes else None, **main}
 
 
-def placed(error: ZarrantError, document: ArrayDocument) -> ZarrantError:
+def placed(error: ZarrantError, document: ArrayMetadata) -> ZarrantError:
     """An error about metadata, whose path is where it is in what is stored."""
     if document.v2 is not None and error.path is not None:
         error.path = v2.place(document.v2, str(error.path))

@@ -1,6 +1,6 @@
 """Version 2 metadata (`.zarray`, `.zgroup`, `.zattrs`): bytes to the same dataclasses as version 3, and back.
 
-In comes the content of these objects, out goes an `ArrayDocument` or a `GroupDocument` as for version 3: the data type, the
+In comes the content of these objects, out goes an `ArrayMetadata` or a `GroupMetadata` as for version 3: the data type, the
 chunk grid, the chunk keys and a list of named codecs say what the V2 members say, so that nothing above this package asks for
 the version. What was stored is kept in `v2` and written back as it was, but for the shape and the attributes: a fill value of
 null stays null, and members that no version of the format knows stay.
@@ -27,7 +27,7 @@ import numpy as np
 from zarrant.errors import MetadataError, UnknownExtensionError, shown
 from zarrant.limits import LIMITS, Limits, require
 from zarrant.metadata.text import dump_json, parse_json
-from zarrant.metadata.v3 import DIMENSIONS_V2, MAX_SIZE, ArrayDocument, GroupDocument, Json, Named, array_dimensions
+from zarrant.metadata.v3 import DIMENSIONS_V2, MAX_SIZE, ArrayMetadata, GroupMetadata, Json, Named, array_dimensions
 
 ARRAY_MEMBERS = ("zarr_format", "shape", "chunks", "dtype", "compressor", "fill_value", "order", "filters")
 SEPARATOR = "dimension_separator"
@@ -60,7 +60,7 @@ class Element(NamedTuple):
 # Reading ----------------------------------------------------------------------------------------------------------------
 
 
-def parse_array(data: bytes, attributes: Mapping[str, Json], limits: Limits = LIMITS) -> ArrayDocument:
+def parse_array(data: bytes, attributes: Mapping[str, Json], limits: Limits = LIMITS) -> ArrayMetadata:
     """Read a `.zarray`; `attributes` are those of the `.zattrs` beside it.
 
     >>> array = parse_array(
@@ -72,7 +72,7 @@ def parse_array(data: bytes, attributes: Mapping[str, Json], limits: Limits = LI
     return read_array(_object(data, limits), attributes, limits)
 
 
-def read_array(value: dict[str, Json], attributes: Mapping[str, Json], limits: Limits = LIMITS) -> ArrayDocument:
+def read_array(value: dict[str, Json], attributes: Mapping[str, Json], limits: Limits = LIMITS) -> ArrayMetadata:
     """`parse_array` of the JSON value."""
     check_format(value)
     for name in ARRAY_MEMBERS:
@@ -80,7 +80,7 @@ def read_array(value: dict[str, Json], attributes: Mapping[str, Json], limits: L
             raise MetadataError("missing member", path="$", expected=name, got=sorted(value))
     shape = _shape(value["shape"], limits)
     element = _element(value, limits)
-    return ArrayDocument(
+    return ArrayMetadata(
         shape=shape,
         data_type=element.data_type,
         chunk_grid=Named("regular", {"chunk_shape": _chunks(value["chunks"], shape)}),
@@ -93,11 +93,11 @@ def read_array(value: dict[str, Json], attributes: Mapping[str, Json], limits: L
     )
 
 
-def parse_group(data: bytes, attributes: Mapping[str, Json], limits: Limits = LIMITS) -> GroupDocument:
+def parse_group(data: bytes, attributes: Mapping[str, Json], limits: Limits = LIMITS) -> GroupMetadata:
     """Read a `.zgroup`; `attributes` are those of the `.zattrs` beside it."""
     value = _object(data, limits)
     check_format(value)
-    return GroupDocument(dict(attributes), v2={key: item for key, item in value.items() if key != "zarr_format"})
+    return GroupMetadata(dict(attributes), v2={key: item for key, item in value.items() if key != "zarr_format"})
 
 
 def parse_attributes(data: bytes, limits: Limits = LIMITS) -> dict[str, Json]:
@@ -459,14 +459,14 @@ def _base64(value: Json, element: Element, dtype: Json, path: str) -> Json:
 # Writing ----------------------------------------------------------------------------------------------------------------
 
 
-def dump_array(document: ArrayDocument) -> bytes:
+def dump_array(document: ArrayMetadata) -> bytes:
     """Write a `.zarray`. What could not be read again is refused."""
     value = array_members(document)
     read_array(value, {})
     return dump_json(value)
 
 
-def array_members(document: ArrayDocument) -> dict[str, Json]:
+def array_members(document: ArrayMetadata) -> dict[str, Json]:
     """The members of a `.zarray`, as they were but for the shape; a chunk size that was left open is given where it has to be."""
     kept = dict(document.v2 or {})
     chunks = kept.get("chunks")
@@ -477,7 +477,7 @@ def array_members(document: ArrayDocument) -> dict[str, Json]:
     return {"zarr_format": 2, "shape": list(document.shape), **kept}
 
 
-def dump_group(document: GroupDocument) -> bytes:
+def dump_group(document: GroupMetadata) -> bytes:
     """Write a `.zgroup`."""
     return dump_json({"zarr_format": 2, **(document.v2 or {})})
 
@@ -490,14 +490,14 @@ def dump_attributes(attributes: Mapping[str, Any]) -> bytes:
 # From version 3 ---------------------------------------------------------------------------------------------------------
 
 
-def as_v2(document: ArrayDocument) -> ArrayDocument:
+def as_v2(document: ArrayMetadata) -> ArrayMetadata:
     """The same array in the words of V2: its chunks stay as they are.
 
     MetadataError, with the place in `document`, for what V2 does not have: shards, other chunk keys, fill values with a payload.
 
     >>> codecs = (Named("bytes", {"endian": "big"}), Named("gzip", {"level": 1}))
     >>> keys, grid = Named("v2", {"separator": "/"}), Named("regular", {"chunk_shape": [2]})
-    >>> array = as_v2(ArrayDocument((4,), Named("int16"), grid, keys, 0, codecs))
+    >>> array = as_v2(ArrayMetadata((4,), Named("int16"), grid, keys, 0, codecs))
     >>> array.v2["dtype"], array.v2["compressor"]
     ('>i2', {'id': 'gzip', 'level': 1})
     """
@@ -544,7 +544,7 @@ def _v2_separator(keys: Named) -> str:
     return str(keys.configuration.get("separator", "."))
 
 
-def _v2_attributes(document: ArrayDocument) -> dict[str, Json]:
+def _v2_attributes(document: ArrayMetadata) -> dict[str, Json]:
     """The attributes, and the names of dimensions among them."""
     names = document.dimension_names
     if names is None or not names:
@@ -618,7 +618,7 @@ def _v2_field(field: Json, endian: str | None, path: str) -> Json:
     return [name, dtype_of(Named.parse(data_type, path), endian, path)]
 
 
-def _v2_codecs(document: ArrayDocument) -> tuple[str, list[Json], str | None, Json]:
+def _v2_codecs(document: ArrayMetadata) -> tuple[str, list[Json], str | None, Json]:
     """The order, the filters, the byte order and the compressor for the codecs of an array."""
     codecs, rank, order, at = list(document.codecs), len(document.shape), "C", 0
     if codecs and codecs[0].name == "transpose":

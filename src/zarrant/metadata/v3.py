@@ -1,6 +1,6 @@
 """Version 3 documents (`zarr.json`): bytes to frozen dataclasses and back.
 
-In comes the content of one `zarr.json`, out goes an `ArrayDocument` or a `GroupDocument`; `dump` is the way back and writes
+In comes the content of one `zarr.json`, out goes an `ArrayMetadata` or a `GroupMetadata`; `dump` is the way back and writes
 the same bytes for equal documents. A document ends in one of three ways: it is understood, it breaks the specification
 (`MetadataError` with the JSON path), or it is beyond a safety limit (`LimitError`). Here the *form* is checked; whether a
 codec, grid or data type exists and likes its configuration is for the rooms that own them.
@@ -85,7 +85,7 @@ class Named:
 
 
 @dataclass(frozen=True)
-class ArrayDocument:
+class ArrayMetadata:
     """The metadata of an array. `fill_value` is the JSON value; `extra` holds unknown members that may be ignored."""
 
     shape: tuple[int, ...]
@@ -150,7 +150,7 @@ class ArrayDocument:
 
 
 @dataclass(frozen=True)
-class GroupDocument:
+class GroupMetadata:
     """The metadata of a group; `extra` holds unknown members that may be ignored, and `consolidated_metadata`."""
 
     attributes: dict[str, Json] = field(default_factory=dict)
@@ -199,10 +199,10 @@ class GroupDocument:
         return value | {key: item for key, item in self.extra.items() if key not in value}
 
 
-Document: TypeAlias = ArrayDocument | GroupDocument
+NodeMetadata: TypeAlias = ArrayMetadata | GroupMetadata
 
 
-def parse(data: bytes, limits: Limits = LIMITS) -> Document:
+def parse(data: bytes, limits: Limits = LIMITS) -> NodeMetadata:
     """Read a `zarr.json`.
 
     >>> parse(b'{"zarr_format": 3, "node_type": "group", "attributes": {"a": 1}}').attributes
@@ -211,7 +211,7 @@ def parse(data: bytes, limits: Limits = LIMITS) -> Document:
     return _document(parse_json(data, limits), limits)
 
 
-def _document(value: Json, limits: Limits, lenient: bool = True) -> Document:
+def _document(value: Json, limits: Limits, lenient: bool = True) -> NodeMetadata:
     if not isinstance(value, dict):
         raise _wrong("$", "an object", value)
     version = _required(value, "zarr_format", "$")
@@ -221,27 +221,27 @@ def _document(value: Json, limits: Limits, lenient: bool = True) -> Document:
     if kind == "array":
         return _array(value, limits, lenient)
     if kind == "group":
-        return GroupDocument(_attributes(value), _extra(value, GROUP_MEMBERS, group=True))
+        return GroupMetadata(_attributes(value), _extra(value, GROUP_MEMBERS, group=True))
     raise _wrong("$.node_type", '"array" or "group"', kind)
 
 
-def parse_array(data: bytes, limits: Limits = LIMITS) -> ArrayDocument:
+def parse_array(data: bytes, limits: Limits = LIMITS) -> ArrayMetadata:
     """Read a `zarr.json` that must be an array's."""
     document = parse(data, limits)
-    if not isinstance(document, ArrayDocument):
+    if not isinstance(document, ArrayMetadata):
         raise MetadataError("this node is a group", path="$.node_type", expected="array", got="group")
     return document
 
 
-def parse_group(data: bytes, limits: Limits = LIMITS) -> GroupDocument:
+def parse_group(data: bytes, limits: Limits = LIMITS) -> GroupMetadata:
     """Read a `zarr.json` that must be a group's."""
     document = parse(data, limits)
-    if not isinstance(document, GroupDocument):
+    if not isinstance(document, GroupMetadata):
         raise MetadataError("this node is an array", path="$.node_type", expected="group", got="array")
     return document
 
 
-def dump(document: Document) -> bytes:
+def dump(document: NodeMetadata) -> bytes:
     """Write a `zarr.json`: UTF-8, two spaces of indent, the same bytes for equal documents.
 
     `parse` gives the document back: what it would refuse is refused here, so that nothing is stored that cannot be opened.
@@ -262,12 +262,12 @@ ARRAY_MEMBERS = frozenset(
 )
 
 
-def _array(value: dict[str, Json], limits: Limits, lenient: bool) -> ArrayDocument:
+def _array(value: dict[str, Json], limits: Limits, lenient: bool) -> ArrayMetadata:
     notes: list[str] = []
     if lenient:
         value = _forgiven(value, notes)
     shape = _shape(_required(value, "shape", "$"), limits)
-    return ArrayDocument(
+    return ArrayMetadata(
         shape=shape,
         data_type=_understood(value, "data_type"),
         chunk_grid=_understood(value, "chunk_grid"),

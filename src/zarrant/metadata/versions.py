@@ -13,27 +13,27 @@ from dataclasses import replace
 from zarrant.errors import MetadataError
 from zarrant.metadata import v2
 from zarrant.metadata.text import member
-from zarrant.metadata.v3 import CONSOLIDATED, DIMENSIONS_V2, ArrayDocument, Document, GroupDocument, Json
+from zarrant.metadata.v3 import CONSOLIDATED, DIMENSIONS_V2, ArrayMetadata, GroupMetadata, Json, NodeMetadata
 
 
-def of_format(document: Document, zarr_format: int) -> Document:
+def of_format(document: NodeMetadata, zarr_format: int) -> NodeMetadata:
     """The metadata in version 2 or 3 of the format.
 
-    >>> of_format(GroupDocument({"a": 1}, v2={}), 3).to_json()
+    >>> of_format(GroupMetadata({"a": 1}, v2={}), 3).to_json()
     {'zarr_format': 3, 'node_type': 'group', 'attributes': {'a': 1}}
     """
     if document.zarr_format == zarr_format:
         return document
-    if isinstance(document, ArrayDocument):
+    if isinstance(document, ArrayMetadata):
         return v2.as_v2(document) if zarr_format == 2 else _array_v3(document)
     if zarr_format == 3:
         _refuse(document.v2 or {}, (), 3)
-        return GroupDocument(document.attributes)
+        return GroupMetadata(document.attributes)
     _refuse(document.extra, (CONSOLIDATED,), 2)
-    return GroupDocument(document.attributes, v2={})
+    return GroupMetadata(document.attributes, v2={})
 
 
-def _array_v3(document: ArrayDocument) -> ArrayDocument:
+def _array_v3(document: ArrayMetadata) -> ArrayMetadata:
     _refuse(document.v2 or {}, (*v2.ARRAY_MEMBERS, v2.SEPARATOR), 3)
     attributes = dict(document.attributes)
     if document.dimension_names is not None:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant.errors import OptionError
-from zarrant.metadata.v3 import ArrayDocument
+from zarrant.metadata.v3 import ArrayMetadata
 from zarrant.nodes.array_properties import ArrayProperties, check_chunk, check_subset, warn_not_erased
 from zarrant.nodes.attributes import Attributes
 from zarrant.nodes.base import GROW, LIST, READ, UPDATE, WRITE, S
@@ -23,10 +23,13 @@ from zarrant.nodes.indexing import Indexer
 from zarrant.nodes.locks import locked_array
 from zarrant.nodes.partial_decoder import PartialDecoder
 from zarrant.nodes.partial_encoder import PartialEncoder, encoder_of
-from zarrant.ops import growth, hierarchy, maintain, read, update, write
+from zarrant.ops import compact as compact_ops
+from zarrant.ops import node as node_ops
+from zarrant.ops import read, update, write
+from zarrant.ops import resize as resize_ops
+from zarrant.ops.atomic_update import Function, touched_keys, update_subset
+from zarrant.ops.compact import ChunkStats
 from zarrant.ops.decoder import Decoder
-from zarrant.ops.maintain import ChunkStats
-from zarrant.ops.session import Function, touched_keys, update_subset
 from zarrant.ops.stale_bounds import checked, checked_once, fresh
 from zarrant.storage import Buffer, Readable, ReadableWritable, Writable
 
@@ -64,7 +67,7 @@ class Array(ArrayProperties[S]):
         >>> a = zarrant.create_array({}, shape=(4, 6), dtype="int32", chunks=(2, 3))
         >>> a.store_metadata()
         """
-        self._context.run(self._context.in_step(hierarchy.store_document(self.path, self.metadata)), WRITE)
+        self._context.run(self._context.in_step(node_ops.store_metadata(self.path, self.metadata)), WRITE)
 
     def erase_metadata(self: Array[Writable]) -> None:
         """Erase the metadata of the array: it is no array any more. Its chunks stay. Succeeds where there are none.
@@ -81,7 +84,7 @@ class Array(ArrayProperties[S]):
             ...
         zarrant.errors.NodeNotFoundError: ...
         """
-        self._context.run(self._context.in_step(hierarchy.erase_document(self.path)), WRITE)
+        self._context.run(self._context.in_step(node_ops.erase_metadata(self.path)), WRITE)
 
     def store_chunk(self: Array[Writable], chunk: Chunk, data: Any) -> None:
         """Store one whole chunk. Never reads, and takes no lock: the quickest way to write, for writers that do not share a
@@ -312,7 +315,7 @@ class Array(ArrayProperties[S]):
         >>> dict(a.attrs)
         {'unit': 'mm', 'views': 1}
         """
-        op = hierarchy.update_attributes(self.path, change, self._context.guarded, self._same)
+        op = node_ops.update_attributes(self.path, change, self._context.guarded, self._same)
         self._moved(self._context.run(self._context.in_step(op), UPDATE))
 
     # reading
@@ -551,7 +554,7 @@ class Array(ArrayProperties[S]):
         >>> a = zarrant.create_array({}, shape=(4, 6), dtype="int32", chunks=(2, 3))
         >>> a.refresh()
         """
-        self._moved(self._context.run(hierarchy.open_node(self.path, ArrayDocument), READ))
+        self._moved(self._context.run(node_ops.open_node(self.path, ArrayMetadata), READ))
 
     # the NumPy face
     @property
@@ -763,7 +766,7 @@ class Array(ArrayProperties[S]):
         >>> a[1].tolist()
         [6, 7, 8, 9, 10, 11, 0, 0]
         """
-        op = growth.resize(self._state, shape, self._context.able.list, self._moved, shrink)
+        op = resize_ops.resize(self._state, shape, self._context.able.list, self._moved, shrink)
         warn_not_erased(self._context.run(self._context.in_step(op), GROW))
 
     def append(self: Array[ReadableWritable], data: Any, axis: int = 0) -> slice:
@@ -794,7 +797,7 @@ class Array(ArrayProperties[S]):
         >>> a.shape
         (7, 6)
         """
-        op = growth.append(self._state, data, axis, self._moved)
+        op = resize_ops.append(self._state, data, axis, self._moved)
         return self._context.run(self._context.in_step(op), GROW)
 
     @property
@@ -809,7 +812,7 @@ class Array(ArrayProperties[S]):
         >>> a.nchunks_initialized, a.nchunks
         (3, 4)
         """
-        return self._context.run(maintain.count_stored(self._state), LIST)
+        return self._context.run(compact_ops.count_stored(self._state), LIST)
 
     def chunk_stats(self: Array[Readable], chunk: Sequence[int]) -> ChunkStats:
         """What is in one stored object: its size in bytes, and of a shard the live and dead bytes and the subchunks present.
@@ -833,7 +836,7 @@ class Array(ArrayProperties[S]):
         >>> stats.present, stats.subchunks, stats.dead
         (2, 4, 0)
         """
-        return self._context.run(fresh(self, maintain.chunk_stats, chunk), READ)
+        return self._context.run(fresh(self, compact_ops.chunk_stats, chunk), READ)
 
     def compact_chunk(self: Array[ReadableWritable], chunk: Sequence[int]) -> int:
         """Drop the dead bytes of one shard: what updates left behind, at all levels of nesting. Its elements stay.
@@ -858,7 +861,7 @@ class Array(ArrayProperties[S]):
         >>> a.compact_chunk((0, 0)) > 0, a.chunk_stats((0, 0)).dead
         (True, 0)
         """
-        return self._context.run(fresh(self, maintain.compact_chunk, chunk), UPDATE)
+        return self._context.run(fresh(self, compact_ops.compact_chunk, chunk), UPDATE)
 
     def compact(self: Array[ReadableWritable], chunks: Any = None) -> int:
         """`compact_chunk` for a block of chunks, in parallel.
@@ -878,7 +881,7 @@ class Array(ArrayProperties[S]):
         >>> a.compact()
         0
         """
-        return self._context.run(fresh(self, maintain.compact, chunks), UPDATE)
+        return self._context.run(fresh(self, compact_ops.compact, chunks), UPDATE)
 
     def sync(self) -> None:
         """Return when all that was written before is on disk.

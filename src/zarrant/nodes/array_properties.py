@@ -17,23 +17,23 @@ from zarrant.config import Config, ConfigOptions
 from zarrant.errors import ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.geometry.grid import ChunkGrid
-from zarrant.metadata.v3 import ArrayDocument, Document
+from zarrant.metadata.v3 import ArrayMetadata, NodeMetadata
 from zarrant.nodes.base import Frozen, Located, NodeContext, S, warn_caller
 from zarrant.nodes.show import Info, array_html, array_info
 from zarrant.nodes.signatures import spelled_out
 from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.current import same_array
-from zarrant.ops.hierarchy import document_key
+from zarrant.ops.node import metadata_key
 from zarrant.ops.read import subchunk_grid
 
 
 class ArrayProperties(Frozen, Located[S]):
     """An open array: where it is, what its metadata say, and the options in force."""
 
-    def __init__(self, context: NodeContext, document: ArrayDocument, bound: BoundArray | None = None) -> None:
+    def __init__(self, context: NodeContext, metadata: ArrayMetadata, bound: BoundArray | None = None) -> None:
         """`bound`: the same array, whose metadata are bound already."""
         super().__init__(context)
-        self._state = self._bound(document) if bound is None else bound.with_document(document)
+        self._state = self._bound(metadata) if bound is None else bound.with_document(metadata)
 
     @property
     def guard(self) -> str:
@@ -41,9 +41,9 @@ class ArrayProperties(Frozen, Located[S]):
         return self._context.guard
 
     @property
-    def metadata(self) -> ArrayDocument:
+    def metadata(self) -> ArrayMetadata:
         """The metadata, as they were last read or written by this handle."""
-        return self._state.document
+        return self._state.metadata
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -129,7 +129,7 @@ class ArrayProperties(Frozen, Located[S]):
     @property
     def dimension_names(self) -> tuple[str | None, ...] | None:
         """The names of the dimensions."""
-        return self._state.document.dimension_names
+        return self._state.metadata.dimension_names
 
     @property
     def config(self) -> Config:
@@ -250,31 +250,31 @@ class ArrayProperties(Frozen, Located[S]):
     def _over(self, context: NodeContext) -> Self:
         """A handle on the same array by way of another store or other options; its metadata stay bound."""
         state, options = self._state, context.options
-        return type(self)(context, state.document, state if options == state.options else state.with_options(options))
+        return type(self)(context, state.metadata, state if options == state.options else state.with_options(options))
 
-    def _moved(self, document: Any) -> None:
+    def _moved(self, metadata: Any) -> None:
         """Take over metadata that were read or written."""
         try:
-            self._state = self._state.with_document(document)
+            self._state = self._state.with_document(metadata)
         except ZarrantError as error:
-            raise error.annotate(store=self.url, key=document_key(self.path, document)) from error.__cause__
+            raise error.annotate(store=self.url, key=metadata_key(self.path, metadata)) from error.__cause__
 
-    def _same(self, document: Document) -> Document:
+    def _same(self, metadata: NodeMetadata) -> NodeMetadata:
         """See `ops.current.same_array`."""
-        return same_array(self._state, document)
+        return same_array(self._state, metadata)
 
-    def _bound(self, document: ArrayDocument) -> BoundArray:
+    def _bound(self, metadata: ArrayMetadata) -> BoundArray:
         try:
-            return BoundArray.from_document(self.path, document, self._context.options)
+            return BoundArray.from_metadata(self.path, metadata, self._context.options)
         except ZarrantError as error:
-            raise error.annotate(store=self.url, key=document_key(self.path, document)) from error.__cause__
+            raise error.annotate(store=self.url, key=metadata_key(self.path, metadata)) from error.__cause__
 
     @property
     def _inner(self) -> Chain:
         return self._state.chain.innermost
 
     def _attributes(self) -> Mapping[str, Any]:
-        return self._state.document.attributes
+        return self._state.metadata.attributes
 
     def _repr_html_(self) -> str:
         return array_html(self)
@@ -287,7 +287,7 @@ class ArrayProperties(Frozen, Located[S]):
     __hash__ = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._context, self._state.document)
+        return type(self), (self._context, self._state.metadata)
 
     def __repr__(self) -> str:
         shards = f" shards={self.shards}" if self.shards else ""

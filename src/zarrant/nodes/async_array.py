@@ -8,18 +8,21 @@ from typing import Any, TypeVar
 
 import numpy.typing as npt
 
-from zarrant.metadata.v3 import ArrayDocument
+from zarrant.metadata.v3 import ArrayMetadata
 from zarrant.nodes.array_properties import ArrayProperties, check_chunk, check_subset, warn_not_erased
 from zarrant.nodes.attributes import values_of
 from zarrant.nodes.base import GROW, LIST, READ, UPDATE, WRITE, S
 from zarrant.nodes.locks import locked_array_async
 from zarrant.nodes.partial_decoder import AsyncPartialDecoder
 from zarrant.nodes.partial_encoder import AsyncPartialEncoder, encoder_of
-from zarrant.ops import growth, hierarchy, maintain, read, update, write
+from zarrant.ops import compact as compact_ops
+from zarrant.ops import node as node_ops
+from zarrant.ops import read, update, write
+from zarrant.ops import resize as resize_ops
+from zarrant.ops.atomic_update import Function, update_subset
+from zarrant.ops.compact import ChunkStats
 from zarrant.ops.decoder import Decoder
 from zarrant.ops.indexing import Index, retrieve, store
-from zarrant.ops.maintain import ChunkStats
-from zarrant.ops.session import Function, update_subset
 from zarrant.ops.stale_bounds import checked_once, fresh, known
 from zarrant.storage import Buffer, Readable, ReadableWritable
 
@@ -37,11 +40,11 @@ class AsyncArray(ArrayProperties[S]):
     # writing: these never read
     async def store_metadata(self: AsyncArray[Any]) -> None:
         """See `Array.store_metadata`."""
-        await self._context.run_async(self._context.in_step(hierarchy.store_document(self.path, self.metadata)), WRITE)
+        await self._context.run_async(self._context.in_step(node_ops.store_metadata(self.path, self.metadata)), WRITE)
 
     async def erase_metadata(self: AsyncArray[Any]) -> None:
         """See `Array.erase_metadata`."""
-        await self._context.run_async(self._context.in_step(hierarchy.erase_document(self.path)), WRITE)
+        await self._context.run_async(self._context.in_step(node_ops.erase_metadata(self.path)), WRITE)
 
     async def store_chunk(self, chunk: Chunk, data: Any) -> None:
         """See `Array.store_chunk`."""
@@ -82,7 +85,7 @@ class AsyncArray(ArrayProperties[S]):
 
     async def update_attributes(self, change: Callable[[dict[str, Any]], Mapping[str, Any]] | Mapping[str, Any]) -> None:
         """See `Array.update_attributes`."""
-        op = hierarchy.update_attributes(self.path, change, self._context.guarded, self._same)
+        op = node_ops.update_attributes(self.path, change, self._context.guarded, self._same)
         self._moved(await self._context.run_async(self._context.in_step(op), UPDATE))
 
     # reading
@@ -128,7 +131,7 @@ class AsyncArray(ArrayProperties[S]):
 
     async def refresh(self) -> None:
         """See `Array.refresh`."""
-        self._moved(await self._context.run_async(hierarchy.open_node(self.path, ArrayDocument), READ))
+        self._moved(await self._context.run_async(node_ops.open_node(self.path, ArrayMetadata), READ))
 
     # the NumPy face
     @property
@@ -206,29 +209,29 @@ class AsyncArray(ArrayProperties[S]):
 
     async def resize(self, shape: int | Sequence[int], *, shrink: bool | None = None) -> None:
         """See `Array.resize`."""
-        op = growth.resize(self._state, shape, self._context.able.list, self._moved, shrink)
+        op = resize_ops.resize(self._state, shape, self._context.able.list, self._moved, shrink)
         warn_not_erased(await self._context.run_async(self._context.in_step(op), GROW))
 
     async def append(self, data: Any, axis: int = 0) -> slice:
         """See `Array.append`."""
-        op = growth.append(self._state, data, axis, self._moved)
+        op = resize_ops.append(self._state, data, axis, self._moved)
         return await self._context.run_async(self._context.in_step(op), GROW)
 
     async def nchunks_initialized(self: AsyncArray[Readable]) -> int:
         """See `Array.nchunks_initialized`; a coroutine here."""
-        return await self._context.run_async(maintain.count_stored(self._state), LIST)
+        return await self._context.run_async(compact_ops.count_stored(self._state), LIST)
 
     async def chunk_stats(self: AsyncArray[Readable], chunk: Sequence[int]) -> ChunkStats:
         """See `Array.chunk_stats`."""
-        return await self._context.run_async(fresh(self, maintain.chunk_stats, chunk), READ)
+        return await self._context.run_async(fresh(self, compact_ops.chunk_stats, chunk), READ)
 
     async def compact_chunk(self: AsyncArray[ReadableWritable], chunk: Sequence[int]) -> int:
         """See `Array.compact_chunk`."""
-        return await self._context.run_async(fresh(self, maintain.compact_chunk, chunk), UPDATE)
+        return await self._context.run_async(fresh(self, compact_ops.compact_chunk, chunk), UPDATE)
 
     async def compact(self: AsyncArray[ReadableWritable], chunks: Any = None) -> int:
         """See `Array.compact`."""
-        return await self._context.run_async(fresh(self, maintain.compact, chunks), UPDATE)
+        return await self._context.run_async(fresh(self, compact_ops.compact, chunks), UPDATE)
 
     async def sync(self) -> None:
         """See `Array.sync`."""

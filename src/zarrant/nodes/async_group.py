@@ -6,7 +6,7 @@ from collections.abc import Callable, ItemsView, KeysView, Mapping, ValuesView
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeAlias, Unpack
 
-from zarrant.metadata.v3 import ArrayDocument, Document
+from zarrant.metadata.v3 import ArrayMetadata, NodeMetadata
 from zarrant.nodes.async_array import AsyncArray
 from zarrant.nodes.attributes import values_of
 from zarrant.nodes.base import GROW, MEMBERS, READ, UPDATE, WRITE, NodeContext, S
@@ -16,12 +16,13 @@ from zarrant.nodes.locks import lock_together_async
 from zarrant.nodes.show import Info, group_info, tree_text
 from zarrant.nodes.signatures import spelled_out
 from zarrant.nodes.unreadable import UnreadableNode
-from zarrant.ops import consolidated, group_changes, hierarchy, members
+from zarrant.ops import consolidated, group_changes, members
+from zarrant.ops import node as node_ops
 
 
-def async_node(context: NodeContext, document: Document) -> AsyncArray[Any] | AsyncGroup[Any]:
-    """The async handle for a document."""
-    return AsyncArray(context, document) if isinstance(document, ArrayDocument) else AsyncGroup(context, document)
+def async_node(context: NodeContext, metadata: NodeMetadata) -> AsyncArray[Any] | AsyncGroup[Any]:
+    """The async handle for a metadata."""
+    return AsyncArray(context, metadata) if isinstance(metadata, ArrayMetadata) else AsyncGroup(context, metadata)
 
 
 class AsyncGroup(GroupProperties[S]):
@@ -73,13 +74,13 @@ class AsyncGroup(GroupProperties[S]):
         (2,) False
         """
         context = self._below(name)
-        return async_node(context, await context.run_async(hierarchy.read_document(context.path), READ))
+        return async_node(context, await context.run_async(node_ops.read_metadata(context.path), READ))
 
     async def get(self, name: str, default: Any = None) -> Any:
         """See `Group.get`."""
         context = self._below(name)
-        document = await context.run_async(hierarchy.find_document(context.path), READ)
-        return default if document is None else async_node(context, document)
+        metadata = await context.run_async(node_ops.find_metadata(context.path), READ)
+        return default if metadata is None else async_node(context, metadata)
 
     async def delitem(self, name: str) -> None:
         """Delete a node below the group and all below it, also one that cannot be opened: what `del group[name]` does for
@@ -101,7 +102,7 @@ class AsyncGroup(GroupProperties[S]):
         0
         """
         context = self._below(name)
-        await context.run_async(context.in_step(hierarchy.delete_below(context.path)), UPDATE)
+        await context.run_async(context.in_step(node_ops.delete_below(context.path)), UPDATE)
 
     async def contains(self, name: str) -> bool:
         """Whether there is a node of this name below the group, also one that cannot be opened: what `name in group` is for
@@ -120,7 +121,7 @@ class AsyncGroup(GroupProperties[S]):
         >>> asyncio.run(main())
         False
         """
-        return await self._context.run_async(hierarchy.node_exists(self._below(name).path), READ)
+        return await self._context.run_async(node_ops.node_exists(self._below(name).path), READ)
 
     async def members(self) -> dict[str, AsyncMember[S]]:
         """See `Group.members`."""
@@ -170,7 +171,7 @@ class AsyncGroup(GroupProperties[S]):
 
     async def update_attributes(self, change: Callable[[dict[str, Any]], Mapping[str, Any]] | Mapping[str, Any]) -> None:
         """See `Group.update_attributes`."""
-        op = hierarchy.update_attributes(self.path, change, self._context.guarded, self._same_kind)
+        op = node_ops.update_attributes(self.path, change, self._context.guarded, self._same_kind)
         self._moved(await self._context.run_async(self._context.in_step(op), UPDATE))
 
     async def append(self, arrays: Mapping[str, Any], axis: int = 0) -> slice:
@@ -183,8 +184,8 @@ class AsyncGroup(GroupProperties[S]):
         return lock_together_async(self._context, self._document, self._opened(subsets), subsets)
 
     async def _opened(self, names: Mapping[str, Any]) -> dict[str, AsyncArray[S]]:
-        documents = await self._context.run_async(self._read_arrays(names), READ)
-        return {name: AsyncArray(self._below(name), document) for name, document in zip(names, documents, strict=True)}
+        metadata_by_path = await self._context.run_async(self._read_arrays(names), READ)
+        return {name: AsyncArray(self._below(name), metadata) for name, metadata in zip(names, metadata_by_path, strict=True)}
 
     async def consolidate_metadata(self) -> None:
         """See `Group.consolidate_metadata`."""
@@ -196,7 +197,7 @@ class AsyncGroup(GroupProperties[S]):
 
     async def refresh(self) -> None:
         """See `Group.refresh`."""
-        self._moved(await self._context.run_async(hierarchy.read_document(self.path), READ))
+        self._moved(await self._context.run_async(node_ops.read_metadata(self.path), READ))
 
 
 AsyncMember: TypeAlias = AsyncArray[S] | AsyncGroup[S] | UnreadableNode[S]

@@ -17,7 +17,7 @@ from typing import Generic, TypeVar, Unpack, cast
 from zarrant.codecs.protocols import CodecOptions
 from zarrant.config import Config, ConfigOptions
 from zarrant.errors import CapabilityError, FrozenAttributeError, ZarrantError, ZarrantWarning, did_you_mean
-from zarrant.metadata.v3 import Document
+from zarrant.metadata.v3 import NodeMetadata
 from zarrant.ops.bound_array import BoundArray, OpOptions
 from zarrant.ops.consolidated import in_step
 from zarrant.ops.keeping import Keeping
@@ -264,10 +264,10 @@ def warn_caller(message: str) -> None:
 
 @dataclass(frozen=True)
 class PendingNode:
-    """A node about to be opened or made: the operation that gives its document, and what that needs of the store."""
+    """A node about to be opened or made: the operation that gives its metadata, and what that needs of the store."""
 
     context: NodeContext
-    op: Op[Document]
+    op: Op[NodeMetadata]
     needs: tuple[str, ...]
     bound: tuple[BoundArray, ...] = ()
     """The array that is made, where its metadata are bound already: handles of arrays take it after the metadata."""

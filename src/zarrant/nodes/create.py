@@ -9,10 +9,11 @@ import numpy as np
 
 from zarrant.errors import OptionError, ZarrantError, did_you_mean, shown
 from zarrant.metadata.text import plain
-from zarrant.metadata.v3 import GroupDocument, attributes_of
+from zarrant.metadata.v3 import GroupMetadata, attributes_of
 from zarrant.nodes.base import UPDATE, WRITE, NodeContext, PendingNode
 from zarrant.nodes.layout import Layout
-from zarrant.ops import create, hierarchy
+from zarrant.ops import create
+from zarrant.ops import node as node_ops
 from zarrant.ops.bound_array import BoundArray
 
 
@@ -38,8 +39,8 @@ class ArrayOptions(TypedDict, total=False):
 
 
 def array_creation(context: NodeContext, options: Mapping[str, Any], within: str | None = None) -> PendingNode:
-    """A new array; every wrong option is refused before anything is stored. `within`: see `hierarchy.create_node`."""
-    hierarchy.check_new_path(context.path)
+    """A new array; every wrong option is refused before anything is stored. `within`: see `ops.node.create_node`."""
+    node_ops.check_new_path(context.path)
     refuse_unknown(options, ArrayOptions.__annotations__)
     options = dict(options)
     overwrite, match = _existing(options.pop("overwrite", False), options.pop("if_exists", "error"))
@@ -52,9 +53,9 @@ def array_creation(context: NodeContext, options: Mapping[str, Any], within: str
     for name in ("shape", "dtype"):
         if options.get(name) is None:
             raise OptionError("a new array needs it", field=name, expected=f"{name}=, or data=", got=None)
-    document = Layout(**options).document()
+    metadata = Layout(**options).metadata()
     try:
-        state = BoundArray.from_document(context.path, document, context.options)
+        state = BoundArray.from_metadata(context.path, metadata, context.options)
     except ZarrantError as error:
         raise error.annotate(store=context.url) from error.__cause__
     listing, exclusive = context.able.list, _exclusive(context)
@@ -92,15 +93,15 @@ class GroupLayout(TypedDict, total=False):
 
 
 def group_creation(context: NodeContext, options: Mapping[str, Any], within: str | None = None) -> PendingNode:
-    """A new group; with `if_exists="match"` any group that is there will do. `within`: see `hierarchy.create_node`."""
-    hierarchy.check_new_path(context.path)
+    """A new group; with `if_exists="match"` any group that is there will do. `within`: see `ops.node.create_node`."""
+    node_ops.check_new_path(context.path)
     refuse_unknown(options, GroupLayout.__annotations__)
     overwrite, match = _existing(options.get("overwrite", False), options.get("if_exists", "error"))
     attributes = options.get("attributes")
     version = check_format(options.get("zarr_format", 3))
-    document = GroupDocument({} if attributes is None else plain(attributes_of(attributes)), v2={} if version == 2 else None)
-    op = hierarchy.create_node(
-        context.path, document, overwrite=overwrite, match=match, exclusive=_exclusive(context), within=within
+    metadata = GroupMetadata({} if attributes is None else plain(attributes_of(attributes)), v2={} if version == 2 else None)
+    op = node_ops.create_node(
+        context.path, metadata, overwrite=overwrite, match=match, exclusive=_exclusive(context), within=within
     )
     return PendingNode(context, context.in_step(op), WRITE)
 

@@ -6,7 +6,7 @@ from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from contextlib import AbstractContextManager
 from typing import Any, TypeAlias, Unpack
 
-from zarrant.metadata.v3 import ArrayDocument, Document
+from zarrant.metadata.v3 import ArrayMetadata, NodeMetadata
 from zarrant.nodes.array import Array
 from zarrant.nodes.attributes import Attributes
 from zarrant.nodes.base import GROW, MEMBERS, READ, UPDATE, WRITE, NodeContext, S
@@ -16,12 +16,13 @@ from zarrant.nodes.locks import lock_together
 from zarrant.nodes.show import Info, group_html, group_info, tree_text
 from zarrant.nodes.signatures import spelled_out
 from zarrant.nodes.unreadable import UnreadableNode
-from zarrant.ops import consolidated, group_changes, hierarchy, members
+from zarrant.ops import consolidated, group_changes, members
+from zarrant.ops import node as node_ops
 
 
-def node(context: NodeContext, document: Document) -> Array[Any] | Group[Any]:
-    """The handle for a document."""
-    return Array(context, document) if isinstance(document, ArrayDocument) else Group(context, document)
+def node(context: NodeContext, metadata: NodeMetadata) -> Array[Any] | Group[Any]:
+    """The handle for a metadata."""
+    return Array(context, metadata) if isinstance(metadata, ArrayMetadata) else Group(context, metadata)
 
 
 class Group(GroupProperties[S]):
@@ -131,7 +132,7 @@ class Group(GroupProperties[S]):
     def __getitem__(self, name: str) -> Array[S] | Group[S]:
         """A node below the group, by name or path; NodeNotFoundError (which is a KeyError) where there is none."""
         context = self._below(name)
-        return node(context, context.run(hierarchy.read_document(context.path), READ))
+        return node(context, context.run(node_ops.read_metadata(context.path), READ))
 
     def get(self, name: str, default: Any = None) -> Any:
         """The node of this name or path below the group.
@@ -152,17 +153,17 @@ class Group(GroupProperties[S]):
         True
         """
         context = self._below(name)
-        document = context.run(hierarchy.find_document(context.path), READ)
-        return default if document is None else node(context, document)
+        metadata = context.run(node_ops.find_metadata(context.path), READ)
+        return default if metadata is None else node(context, metadata)
 
     def __delitem__(self, name: str) -> None:
         """Delete a node below the group, and all below it, also one that cannot be opened; NodeNotFoundError where none is."""
         context = self._below(name)
-        context.run(context.in_step(hierarchy.delete_below(context.path)), UPDATE)
+        context.run(context.in_step(node_ops.delete_below(context.path)), UPDATE)
 
     def __contains__(self, name: object) -> bool:
         """Whether there is a node of this name below the group, also one that cannot be opened."""
-        return isinstance(name, str) and self._context.run(hierarchy.node_exists(self._below(name).path), READ)
+        return isinstance(name, str) and self._context.run(node_ops.node_exists(self._below(name).path), READ)
 
     def members(self) -> dict[str, Member[S]]:
         """The nodes directly below the group, by name; for each that cannot be opened an `UnreadableNode`, which says why.
@@ -271,7 +272,7 @@ class Group(GroupProperties[S]):
         """
         return Attributes(self)
 
-    def update_attributes(self, change: hierarchy.AttributeChange) -> None:
+    def update_attributes(self, change: node_ops.AttributeChange) -> None:
         """Change the attributes: read, change and replace the stored ones, so that no change of another writer is lost.
 
         Args:
@@ -287,7 +288,7 @@ class Group(GroupProperties[S]):
         >>> dict(g.attrs)
         {'subject': 7}
         """
-        op = hierarchy.update_attributes(self.path, change, self._context.guarded, self._same_kind)
+        op = node_ops.update_attributes(self.path, change, self._context.guarded, self._same_kind)
         self._moved(self._context.run(self._context.in_step(op), UPDATE))
 
     def append(self, arrays: Mapping[str, Any], axis: int = 0) -> slice:
@@ -351,9 +352,9 @@ class Group(GroupProperties[S]):
         >>> int(a[3]), int(b[3])
         (1, 2)
         """
-        documents = self._context.run(self._read_arrays(subsets), READ)
+        metadata_by_path = self._context.run(self._read_arrays(subsets), READ)
         arrays: dict[str, Array[S]] = {
-            name: Array(self._below(name), document) for name, document in zip(subsets, documents, strict=True)
+            name: Array(self._below(name), metadata) for name, metadata in zip(subsets, metadata_by_path, strict=True)
         }
         return lock_together(self._context, self._document, arrays, subsets)
 
@@ -381,7 +382,7 @@ class Group(GroupProperties[S]):
 
     def refresh(self) -> None:
         """Read the metadata again: the attributes that others have stored. NodeNotFoundError where the group is gone."""
-        self._moved(self._context.run(hierarchy.read_document(self.path), READ))
+        self._moved(self._context.run(node_ops.read_metadata(self.path), READ))
 
 
 Member: TypeAlias = Array[S] | Group[S] | UnreadableNode[S]

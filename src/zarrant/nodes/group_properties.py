@@ -10,12 +10,13 @@ import numpy as np
 
 from zarrant.dtypes.fixed import from_numpy
 from zarrant.errors import NodeExistsError, OptionError, ZarrantError, shown
-from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument
+from zarrant.metadata.v3 import ArrayMetadata, GroupMetadata, NodeMetadata
 from zarrant.nodes.base import READ, Frozen, Located, NodeContext, PendingNode, S
 from zarrant.nodes.create import ArrayOptions, array_creation, group_creation
 from zarrant.nodes.show import Info, group_info
 from zarrant.nodes.unreadable import UnreadableNode
-from zarrant.ops import group_changes, hierarchy
+from zarrant.ops import group_changes
+from zarrant.ops import node as node_ops
 from zarrant.ops.members import Child
 from zarrant.requests import Op
 
@@ -23,26 +24,26 @@ from zarrant.requests import Op
 class GroupProperties(Frozen, Located[S]):
     """An open group: where it is and what its metadata say."""
 
-    def __init__(self, context: NodeContext, document: GroupDocument) -> None:
+    def __init__(self, context: NodeContext, metadata: GroupMetadata) -> None:
         super().__init__(context)
-        self._document = document
+        self._document = metadata
 
     @property
-    def metadata(self) -> GroupDocument:
+    def metadata(self) -> GroupMetadata:
         """The metadata, as they were last read or written by this handle."""
         return self._document
 
     def _attributes(self) -> Mapping[str, Any]:
         return self._document.attributes
 
-    def _moved(self, document: Any) -> None:
-        self._document = document
+    def _moved(self, metadata: Any) -> None:
+        self._document = metadata
 
-    def _same_kind(self, document: Document) -> Document:
-        return hierarchy.same_kind(self.path, document)
+    def _same_kind(self, metadata: NodeMetadata) -> NodeMetadata:
+        return node_ops.same_kind(self.path, metadata)
 
     def _deletion(self) -> Op[None]:
-        return hierarchy.delete_group(self.path) if self._context.able.get else hierarchy.delete_node(self.path)
+        return node_ops.delete_group(self.path) if self._context.able.get else node_ops.delete_node(self.path)
 
     def _like(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The options of a new node, which is of the version of the format that this group is of."""
@@ -53,12 +54,12 @@ class GroupProperties(Frozen, Located[S]):
         return {**options, "zarr_format": own}
 
     def _below(self, name: str) -> NodeContext:
-        return self._at(hierarchy.check_path(name))
+        return self._at(node_ops.check_path(name))
 
     def _at(self, path: str) -> NodeContext:
         return replace(self._context, path=f"{self.path}/{path}" if self.path else path)
 
-    def _read_arrays(self, names: Mapping[str, Any]) -> Op[list[ArrayDocument]]:
+    def _read_arrays(self, names: Mapping[str, Any]) -> Op[list[ArrayMetadata]]:
         return group_changes.read_arrays(group_changes.paths_of(self.path, list(names)))
 
     @property
@@ -80,29 +81,29 @@ class GroupProperties(Frozen, Located[S]):
         return f"<{type(self).__name__} {self.url}>"
 
 
-def member_handle(group: GroupProperties[Any], child: Child, handle: Callable[[NodeContext, Document], Any]) -> Any:
+def member_handle(group: GroupProperties[Any], child: Child, handle: Callable[[NodeContext, NodeMetadata], Any]) -> Any:
     """The handle of a member, or what stands in for one that cannot be opened."""
     context, error = group._at(child.name), child.error
-    if error is None and child.document is not None:
+    if error is None and child.metadata is not None:
         try:
-            return handle(context, child.document)
+            return handle(context, child.metadata)
         except ZarrantError as found:
             error = found
     assert error is not None, "a child has metadata or an error"
-    kind = "node" if child.document is None else "array" if isinstance(child.document, ArrayDocument) else "group"
+    kind = "node" if child.metadata is None else "array" if isinstance(child.metadata, ArrayMetadata) else "group"
     return UnreadableNode(context, error.annotate(store=context.url), kind)
 
 
 def array_required(context: NodeContext, options: Mapping[str, Any], within: str) -> PendingNode:
     """The array that is there, or else a new one."""
     create = lambda: array_creation(context, {**options, "if_exists": "match"}, within).op  # noqa: E731
-    return PendingNode(context, hierarchy.open_node(context.path, ArrayDocument, create), READ)
+    return PendingNode(context, node_ops.open_node(context.path, ArrayMetadata, create), READ)
 
 
 def group_required(context: NodeContext, options: Mapping[str, Any], within: str) -> PendingNode:
     """The group that is there, or else a new one."""
     create = lambda: group_creation(context, {**options, "if_exists": "match"}, within).op  # noqa: E731
-    return PendingNode(context, hierarchy.open_node(context.path, GroupDocument, create), READ)
+    return PendingNode(context, node_ops.open_node(context.path, GroupMetadata, create), READ)
 
 
 def as_required(array: Any, options: ArrayOptions) -> Any:

@@ -1,4 +1,4 @@
-"""From keyword arguments to an array document: shapes, chunks, shards, codecs, fill value.
+"""From keyword arguments to an array metadata: shapes, chunks, shards, codecs, fill value.
 
 Names and meanings follow zarr-python's `create_array`. Every impossible combination is refused here, before anything is stored.
 """
@@ -23,7 +23,7 @@ from zarrant.geometry.keys import KeyEncoding
 from zarrant.geometry.rectilinear import RectilinearGrid
 from zarrant.metadata.text import plain
 from zarrant.metadata.v2 import as_v2
-from zarrant.metadata.v3 import ArrayDocument, Named, attributes_of
+from zarrant.metadata.v3 import ArrayMetadata, Named, attributes_of
 
 AUTO_CHUNK_BYTES = 2**20
 """1 MiB: zarr-python and TensorStore both default to about this; a mini-batch holds one."""
@@ -64,12 +64,12 @@ class Layout:
     dimension_names: Sequence[str | None] | None = None
     zarr_format: int = 3
 
-    def document(self) -> ArrayDocument:
-        """The document; typed errors for what cannot be."""
+    def metadata(self) -> ArrayMetadata:
+        """The metadata; typed errors for what cannot be."""
         return self._v3() if self.zarr_format == 3 else self._v2()
 
-    def _v2(self) -> ArrayDocument:
-        """The document of an array of Zarr V2: what V2 does not have is an OptionError."""
+    def _v2(self) -> ArrayMetadata:
+        """The metadata of an array of Zarr V2: what V2 does not have is an OptionError."""
         if self.shards is not None:
             hint = "Leave zarr_format out, or shards"
             raise OptionError("Zarr V2 has no shards", field="shards", expected=None, got=shown(self.shards), hint=hint)
@@ -83,7 +83,7 @@ class Layout:
                 what, field=field, path=error.path, expected=error.expected, got=error.got, hint=error.hint
             ) from error
 
-    def _v3(self) -> ArrayDocument:
+    def _v3(self) -> ArrayMetadata:
         data_type = from_numpy(self.dtype)
         shape = _extents(self.shape, "shape", 0)
         grid: ChunkGrid | None = _rectilinear(self.chunks if self.shards is None else _shard_options(self.shards)[0], shape)
@@ -96,13 +96,13 @@ class Layout:
         chain = self._chain(ArraySpec(chunk_shape, data_type, fill), shard_shape)
         for stored in grid.typical_shapes():
             chain = chain.bind(ArraySpec(stored, data_type, fill))
-        return ArrayDocument(
+        return ArrayMetadata(
             shape=shape,
             data_type=Named.parse(data_type.to_json(), "$.data_type"),
             chunk_grid=Named(*grid.to_document()),
             chunk_key_encoding=Named(*_key_encoding(self.chunk_key_encoding).to_document()),
             fill_value=fill.to_json(),
-            codecs=chain.to_documents(),
+            codecs=chain.to_named(),
             attributes={} if self.attributes is None else plain(attributes_of(self.attributes)),
             dimension_names=_names(self.dimension_names, len(shape)),
         )
@@ -315,14 +315,14 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _codec(item: Any) -> Any:
-    """A codec object from what users pass: ours, a document, or one of numcodecs."""
+    """A codec object from what users pass: ours, a metadata, or one of numcodecs."""
     if isinstance(getattr(item, "kind", None), str):
         check_codec(item)
         return item
     if isinstance(item, Mapping | str):
         path = "$.codecs"
-        document = Named.parse(dict(item) if isinstance(item, Mapping) else item, path)
-        return read_codec(document, path, from_caller=True)
+        metadata = Named.parse(dict(item) if isinstance(item, Mapping) else item, path)
+        return read_codec(metadata, path, from_caller=True)
     if hasattr(item, "codec_id") and hasattr(item, "get_config"):
         return _from_numcodecs(dict(item.get_config()))
     if hasattr(item, "to_dict"):
@@ -333,12 +333,12 @@ def _codec(item: Any) -> Any:
 
 
 def _decided(item: Any) -> dict[str, Any]:
-    """The document of a codec object of zarr-python, without what the object leaves to the array and fills in meanwhile."""
-    document = dict(item.to_dict())
+    """The metadata of a codec object of zarr-python, without what the object leaves to the array and fills in meanwhile."""
+    metadata = dict(item.to_dict())
     undecided = getattr(item, "_tunable_attrs", ())
-    if undecided and "configuration" in document:
-        document["configuration"] = {key: value for key, value in document["configuration"].items() if key not in undecided}
-    return document
+    if undecided and "configuration" in metadata:
+        metadata["configuration"] = {key: value for key, value in metadata["configuration"].items() if key not in undecided}
+    return metadata
 
 
 def _from_numcodecs(config: dict[str, Any]) -> Any:
@@ -368,7 +368,7 @@ def _key_encoding(value: Any) -> KeyEncoding:
     if isinstance(value, Mapping) and isinstance(value.get("name"), str):
         given = dict(value)
         name, configuration = given.pop("name"), given.pop("configuration", {})
-        # zarr-python takes the separator beside the name, documents have it in the configuration.
+        # zarr-python takes the separator beside the name, metadata have it in the configuration.
         if set(given) <= {"separator"} and isinstance(configuration, Mapping):
             return KeyEncoding.from_document(name, {**configuration, **given})
     expected = '"default", "v2", {name, separator} or {name, configuration}'

@@ -16,12 +16,12 @@ from typing import Any, TypeVar
 
 from zarrant.errors import CapabilityError, MetadataChangedError, NodeNotFoundError
 from zarrant.locking.local import Caller, current_caller, wait_cancelled
-from zarrant.metadata.v3 import Document
+from zarrant.metadata.v3 import NodeMetadata
 from zarrant.nodes.array_properties import ArrayProperties
 from zarrant.nodes.base import READ, UPDATE, NodeContext
+from zarrant.ops.atomic_update import touched_keys
 from zarrant.ops.current import HINT
-from zarrant.ops.hierarchy import document_key
-from zarrant.ops.session import touched_keys
+from zarrant.ops.node import metadata_key
 from zarrant.ops.stale_bounds import checked
 from zarrant.requests import ANY, OnlyWhile
 from zarrant.run.asynchronous import in_thread
@@ -49,7 +49,7 @@ async def locked_array_async(array: A, subset: Any) -> AsyncIterator[A]:
 
 @contextmanager
 def lock_together(
-    context: NodeContext, group: Document, arrays: Mapping[str, A], subsets: Mapping[str, Any]
+    context: NodeContext, group: NodeMetadata, arrays: Mapping[str, A], subsets: Mapping[str, Any]
 ) -> Iterator[dict[str, A]]:
     """Lock every stored object that regions of several arrays of one store touch; the value are the arrays to use inside."""
     keys = {key for name, array in arrays.items() for key in touched_keys(array._state, subsets[name])}
@@ -59,7 +59,7 @@ def lock_together(
 
 @asynccontextmanager
 async def lock_together_async(
-    context: NodeContext, group: Document, opened: Awaitable[Mapping[str, A]], subsets: Mapping[str, Any]
+    context: NodeContext, group: NodeMetadata, opened: Awaitable[Mapping[str, A]], subsets: Mapping[str, Any]
 ) -> AsyncIterator[dict[str, A]]:
     """`lock_together` of arrays that are still to be opened."""
     arrays = await opened
@@ -77,9 +77,9 @@ def _check(context: NodeContext, needed: bool, calls: Calls) -> None:
 
 
 @contextmanager
-def _locked_store(context: NodeContext, node: Document, keys: Sequence[str]) -> Iterator[Store]:
+def _locked_store(context: NodeContext, node: NodeMetadata, keys: Sequence[str]) -> Iterator[Store]:
     """The store while the keys are locked; NodeNotFoundError where the array is gone, and nothing is made for the locks."""
-    key = document_key(context.path, node)
+    key = metadata_key(context.path, node)
     with ExitStack() as stack:
         try:
             store = store_while(OnlyWhile(key, ANY), context.store)
@@ -90,7 +90,7 @@ def _locked_store(context: NodeContext, node: Document, keys: Sequence[str]) -> 
 
 
 @contextmanager
-def locked(context: NodeContext, node: Document, keys: Sequence[str], needed: bool = True) -> Iterator[NodeContext]:
+def locked(context: NodeContext, node: NodeMetadata, keys: Sequence[str], needed: bool = True) -> Iterator[NodeContext]:
     """The same node with these keys locked; as it is where no lock is needed and updates are unguarded."""
     context.require_blocking()
     _check(context, needed, context.able.sync_calls)
@@ -103,7 +103,7 @@ def locked(context: NodeContext, node: Document, keys: Sequence[str], needed: bo
 
 @asynccontextmanager
 async def locked_async(
-    context: NodeContext, node: Document, keys: Sequence[str], needed: bool = True
+    context: NodeContext, node: NodeMetadata, keys: Sequence[str], needed: bool = True
 ) -> AsyncIterator[NodeContext]:
     """`locked`, waiting in a thread of its own. A store that can only compare and swap is not locked where that will do."""
     able = context.able
@@ -121,7 +121,7 @@ async def locked_async(
 
 
 @asynccontextmanager
-async def _threaded(context: NodeContext, node: Document, keys: Sequence[str]) -> AsyncIterator[NodeContext]:
+async def _threaded(context: NodeContext, node: NodeMetadata, keys: Sequence[str]) -> AsyncIterator[NodeContext]:
     cancelled, stack, caller = threading.Event(), ExitStack(), Caller(asyncio.current_task())
 
     def enter() -> Store:

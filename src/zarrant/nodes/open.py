@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack, get_args
 from zarrant.config import Config, ConfigOptions
 from zarrant.config import config as defaults
 from zarrant.errors import OptionError
-from zarrant.metadata.v3 import ArrayDocument, GroupDocument
+from zarrant.metadata.v3 import ArrayMetadata, GroupMetadata
 from zarrant.nodes.array import Array
 from zarrant.nodes.async_array import AsyncArray
 from zarrant.nodes.async_group import AsyncGroup, async_node
@@ -29,7 +29,7 @@ from zarrant.nodes.create import (
 )
 from zarrant.nodes.group import Group, node
 from zarrant.nodes.signatures import spelled_out
-from zarrant.ops import hierarchy
+from zarrant.ops import node as node_ops
 from zarrant.storage import ReadableWritable, as_store
 from zarrant.stores.local.store import FilesystemStore
 from zarrant.stores.resolve import resolve_store
@@ -84,7 +84,7 @@ def _context(
         resolved = check_before_write(resolved)
     elif synchronizer != "auto":
         resolved = Synchronized(resolved, synchronizer, options.lock_timeout)
-    path = "/".join(part for part in (prefix.rstrip("/"), hierarchy.check_path(name or "")) if part)
+    path = "/".join(part for part in (prefix.rstrip("/"), node_ops.check_path(name or "")) if part)
     return NodeContext(resolved, path, options, synchronizer is not None)
 
 
@@ -313,7 +313,7 @@ def _opening_array(store: Any, mode: str, options: Mapping[str, Any]) -> Pending
         return array_creation(context, {**left, "overwrite": mode == "w"})
     may_create = mode == "a" and ("shape" in left or "data" in left)
     create = (lambda: array_creation(context, {**left, "if_exists": "match"}).op) if may_create else None
-    return PendingNode(context, hierarchy.open_node(context.path, ArrayDocument, create), READ)
+    return PendingNode(context, node_ops.open_node(context.path, ArrayMetadata, create), READ)
 
 
 def _opening_group(store: Any, mode: str, options: Mapping[str, Any]) -> PendingNode:
@@ -321,7 +321,7 @@ def _opening_group(store: Any, mode: str, options: Mapping[str, Any]) -> Pending
     if mode in ("w", "w-"):
         return group_creation(context, {**left, "overwrite": mode == "w"})
     create = (lambda: group_creation(context, {**left, "if_exists": "match"}).op) if mode == "a" else None
-    return PendingNode(context, hierarchy.open_node(context.path, GroupDocument, create), READ)
+    return PendingNode(context, node_ops.open_node(context.path, GroupMetadata, create), READ)
 
 
 def _opening(store: Any, mode: str, options: Mapping[str, Any]) -> PendingNode:
@@ -329,7 +329,7 @@ def _opening(store: Any, mode: str, options: Mapping[str, Any]) -> PendingNode:
     if mode in ("w", "w-"):
         hint = "Use create_array or create_group"
         raise OptionError("open cannot tell what to create", field="mode", expected="r | r+ | a", got=mode, hint=hint)
-    return PendingNode(context, hierarchy.open_node(context.path), READ)
+    return PendingNode(context, node_ops.open_node(context.path), READ)
 
 
 def _creating_group(store: Any, options: Mapping[str, Any]) -> PendingNode:

@@ -13,7 +13,7 @@ from zarrant.errors import OptionError
 from zarrant.nodes.array_properties import ArrayProperties
 from zarrant.nodes.base import UPDATE, Frozen, NodeContext
 from zarrant.nodes.locks import locked, locked_async
-from zarrant.ops.session import Encoder
+from zarrant.ops.partial_encoder import Encoder
 from zarrant.run.pool import available_memory
 
 
@@ -125,7 +125,7 @@ class PartialEncoder(EncoderProperties):
     def __enter__(self) -> PartialEncoder:
         _not_twice(self)
         with ExitStack() as stack:
-            self._held = stack.enter_context(locked(self._context, self._encoder.state.document, [self._encoder.key], needed=False))
+            self._held = stack.enter_context(locked(self._context, self._encoder.state.metadata, [self._encoder.key], needed=False))
             self._stack = stack.pop_all()
         return self
 
@@ -168,7 +168,7 @@ class AsyncPartialEncoder(EncoderProperties):
     async def __aenter__(self) -> AsyncPartialEncoder:
         _not_twice(self)
         async with AsyncExitStack() as stack:
-            context = locked_async(self._context, self._encoder.state.document, [self._encoder.key], needed=False)
+            context = locked_async(self._context, self._encoder.state.metadata, [self._encoder.key], needed=False)
             self._held = await stack.enter_async_context(context)
             self._stack = stack.pop_all()
         return self

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from zarrant.geometry.grid import ChunkGrid
-from zarrant.metadata.v3 import ArrayDocument
+from zarrant.metadata.v3 import ArrayMetadata
 from zarrant.ops.members import Child, reason
 from zarrant.storage import access_of
 
@@ -54,10 +54,10 @@ def array_info(array: Shown) -> Info:
     return info
 
 
-def codec_names(document: ArrayDocument) -> list[str]:
+def codec_names(metadata: ArrayMetadata) -> list[str]:
     """The codecs that metadata name, those inside shards in brackets."""
     names = []
-    for codec in document.codecs:
+    for codec in metadata.codecs:
         inner = [item.get("name", "?") if isinstance(item, dict) else str(item) for item in codec.configuration.get("codecs", ())]
         names.append(f"{codec.name}[{' → '.join(inner)}]" if inner else codec.name)
     return names
@@ -147,8 +147,8 @@ def tree_text(root: str, path: str, nodes: Sequence[Child]) -> str:
 
 
 def _summary(node: Child) -> str:
-    document, error = node.document, reason(node)
-    facts = f" {document.shape} {document.data_type.name}" if isinstance(document, ArrayDocument) else ""
+    metadata, error = node.metadata, reason(node)
+    facts = f" {metadata.shape} {metadata.data_type.name}" if isinstance(metadata, ArrayMetadata) else ""
     return facts if error is None else f"{facts} (cannot be opened: {error.message})"
 
 

@@ -61,9 +61,11 @@ def largest_batch(array: BoundArray, chunks: npt.NDArray[np.int64]) -> BatchSize
     return max((batch_size(array, shape) for shape in shapes), key=lambda size: size.cost)
 
 
-def write_cells(state: BoundArray, cells: ChunkSelections, values: Array) -> Op[None]:
-    """Write cells whose every element comes from `values` (the rest is padding)."""
-    yield from run_batches(state, cells.index, _ranges(state, cells.index), partial(write_batch, state, cells, values))
+def write_selections(state: BoundArray, selections: ChunkSelections, values: Array) -> Op[None]:
+    """Write chunks whose every element comes from `values` (the rest is padding)."""
+    yield from run_batches(
+        state, selections.index, _ranges(state, selections.index), partial(write_batch, state, selections, values)
+    )
 
 
 def _ranges(array: BoundArray, chunks: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
@@ -74,21 +76,21 @@ def _ranges(array: BoundArray, chunks: npt.NDArray[np.int64]) -> Iterator[tuple[
             yield lo, min(lo + step, last)
 
 
-def write_batch(state: BoundArray, cells: ChunkSelections, values: Values, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
+def write_batch(state: BoundArray, selections: ChunkSelections, values: Values, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
     """Encode rows lo..hi, chunks of one shape, side by side, and store them with one request, whatever is there."""
     if hi - lo == 1:
-        return (yield from put_current(state, (yield from encode(state, cells, values, lo, hi))))
-    step, cost, _, _ = batch_size(state, state.chunk_shape(cells.index[lo]))
-    parts = (encode(state, cells, values, at, min(at + step, hi)) for at in range(lo, hi, step))
+        return (yield from put_current(state, (yield from encode(state, selections, values, lo, hi))))
+    step, cost, _, _ = batch_size(state, state.chunk_shape(selections.index[lo]))
+    parts = (encode(state, selections, values, at, min(at + step, hi)) for at in range(lo, hi, step))
     items = yield from gather(parts, cost)
     return (yield from put_current(state, [item for each in items for item in each]))
 
 
-def encode(state: BoundArray, cells: ChunkSelections, values: Values, lo: int, hi: int) -> Op[list[WriteRequest]]:
+def encode(state: BoundArray, selections: ChunkSelections, values: Values, lo: int, hi: int) -> Op[list[WriteRequest]]:
     """Encode rows lo..hi, chunks of one shape: what is to be written for each, whatever is there."""
-    prepared = state.prepared_for(state.chunk_shape(cells.index[lo]))
-    encoded = yield from prepared.write(None, cells, lo, hi, values)
-    keys = state.chunk_keys(cells.index[lo:hi])
+    prepared = state.prepared_for(state.chunk_shape(selections.index[lo]))
+    encoded = yield from prepared.write(None, selections, lo, hi, values)
+    keys = state.chunk_keys(selections.index[lo:hi])
     return [WriteRequest(key, encoded.row(i), ANY) for i, key in enumerate(keys)]
 
 

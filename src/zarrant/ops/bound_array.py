@@ -1,4 +1,4 @@
-"""What an operation knows of an array: everything its document says, bound and validated, and the options in force."""
+"""What an operation knows of an array: everything its metadata says, bound and validated, and the options in force."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from zarrant.errors import ZarrantError
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.keys import KeyEncoding
 from zarrant.metadata.node import placed
-from zarrant.metadata.v3 import ArrayDocument, Named
+from zarrant.metadata.v3 import ArrayMetadata, Named
 from zarrant.requests import OnlyWhile
 from zarrant.storage import Version
 
@@ -77,7 +77,7 @@ class BoundArray:
     """
 
     prefix: str
-    document: ArrayDocument
+    metadata: ArrayMetadata
     data_type: DataType
     fill: Fill
     grid: ChunkGrid
@@ -87,58 +87,58 @@ class BoundArray:
     subchunk_shapes: tuple[tuple[int, ...], ...]
     """The shape of the subchunks of each level of sharding, outermost first; none where the array is not sharded."""
     _prepared: dict[tuple[int, ...], Prepared] = field(default_factory=dict, compare=False, repr=False)
-    """By chunk shape; shared by arrays that differ in extents and attributes only."""
+    """By chunk shape; shared by arrays that differ in shape and attributes only."""
 
     @classmethod
-    def from_document(cls, prefix: str, document: ArrayDocument, options: OpOptions) -> BoundArray:
-        """Bind a document; MetadataError (or UnknownExtensionError) for anything in it that cannot be."""
+    def from_metadata(cls, prefix: str, metadata: ArrayMetadata, options: OpOptions) -> BoundArray:
+        """Bind a metadata; MetadataError (or UnknownExtensionError) for anything in it that cannot be."""
         try:
-            return cls._bound(prefix, document, options)
+            return cls._bound(prefix, metadata, options)
         except ZarrantError as error:
-            raise placed(error, document) from error.__cause__
+            raise placed(error, metadata) from error.__cause__
 
     @classmethod
-    def _bound(cls, prefix: str, document: ArrayDocument, options: OpOptions) -> BoundArray:
-        data_type = parse_data_type(document.data_type.name, document.data_type.configuration)
-        fill = data_type.fill_from_json(document.fill_value)
-        grid = _grid(document)
-        keys = KeyEncoding.from_document(document.chunk_key_encoding.name, document.chunk_key_encoding.configuration)
-        chain = parse_chain(document.codecs, "$.codecs")
+    def _bound(cls, prefix: str, metadata: ArrayMetadata, options: OpOptions) -> BoundArray:
+        data_type = parse_data_type(metadata.data_type.name, metadata.data_type.configuration)
+        fill = data_type.fill_from_json(metadata.fill_value)
+        grid = _grid(metadata)
+        keys = KeyEncoding.from_document(metadata.chunk_key_encoding.name, metadata.chunk_key_encoding.configuration)
+        chain = parse_chain(metadata.codecs, "$.codecs")
         for shape in grid.typical_shapes():  # what the codecs decide for it depends on the data type alone
             chain = chain.bind(ArraySpec(shape, data_type, fill))
-        if document.storage_transformers:  # those that may be ignored; the others are refused with the document
-            chain = chain.skipping(tuple(transformer.name for transformer in document.storage_transformers))
-        return cls(prefix, document, data_type, fill, grid, keys, chain, options, tuple(chain.subchunk_shapes()))
+        if metadata.storage_transformers:  # those that may be ignored; the others are refused with the metadata
+            chain = chain.skipping(tuple(transformer.name for transformer in metadata.storage_transformers))
+        return cls(prefix, metadata, data_type, fill, grid, keys, chain, options, tuple(chain.subchunk_shapes()))
 
     def with_options(self, options: OpOptions) -> BoundArray:
         """The same array under other options."""
         return replace(self, options=options, _prepared=self._prepared if options.codec == self.options.codec else {})
 
     def with_shape(self, shape: Sequence[int]) -> BoundArray:
-        """The same array with other extents; ShapeError where the chunk grid cannot have them."""
-        grid = self.grid.with_shape(self.document.with_shape(shape).shape)
-        document = replace(self.document, shape=grid.array_shape)
+        """The same array with other shape; ShapeError where the chunk grid cannot have them."""
+        grid = self.grid.with_shape(self.metadata.with_shape(shape).shape)
+        metadata = replace(self.metadata, shape=grid.array_shape)
         if grid.grows:
-            document = replace(document, chunk_grid=Named(*grid.to_document()))
-        return replace(self, document=document, grid=grid)
+            metadata = replace(metadata, chunk_grid=Named(*grid.to_document()))
+        return replace(self, metadata=metadata, grid=grid)
 
-    def with_document(self, document: ArrayDocument) -> BoundArray:
+    def with_document(self, metadata: ArrayMetadata) -> BoundArray:
         """The same array as other metadata describe it; bound anew only where more than shape and attributes may differ."""
-        old = self.document
-        same = all(getattr(document, name) is getattr(old, name) for name in _BOUND)
-        if not same or len(document.shape) != len(old.shape):
-            return BoundArray.from_document(self.prefix, document, self.options)
-        return replace(self, document=document, grid=self.grid if document.shape == old.shape else _grid(document))
+        old = self.metadata
+        same = all(getattr(metadata, name) is getattr(old, name) for name in _BOUND)
+        if not same or len(metadata.shape) != len(old.shape):
+            return BoundArray.from_metadata(self.prefix, metadata, self.options)
+        return replace(self, metadata=metadata, grid=self.grid if metadata.shape == old.shape else _grid(metadata))
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of the array."""
-        return self.document.shape
+        return self.metadata.shape
 
     @cached_property
     def known(self) -> Known:
         """What is known of the stored metadata."""
-        return Known(self.document.version)
+        return Known(self.metadata.version)
 
     @property
     def sharded(self) -> bool:
@@ -182,5 +182,5 @@ class BoundArray:
         return np.empty(tuple(shape), self.data_type.numpy)
 
 
-def _grid(document: ArrayDocument) -> ChunkGrid:
-    return ChunkGrid.from_document(document.chunk_grid.name, document.chunk_grid.configuration, document.shape)
+def _grid(metadata: ArrayMetadata) -> ChunkGrid:
+    return ChunkGrid.from_document(metadata.chunk_grid.name, metadata.chunk_grid.configuration, metadata.shape)

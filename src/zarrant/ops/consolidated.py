@@ -41,20 +41,20 @@ from zarrant.errors import (
 )
 from zarrant.limits import LIMITS
 from zarrant.metadata.node import COPIES_V2, V3, key_of
-from zarrant.metadata.v3 import CONSOLIDATED, Document, GroupDocument, dump, parse
+from zarrant.metadata.v3 import CONSOLIDATED, GroupMetadata, NodeMetadata, dump, parse
 from zarrant.ops import consolidated_v2
 from zarrant.ops.guard import FIRST_PAUSE_S, LAST_PAUSE_S, MAX_TRIES
-from zarrant.ops.hierarchy import (
-    DOCUMENT_COST,
+from zarrant.ops.keeping import Keeping
+from zarrant.ops.node import (
     GROUP_GONE,
-    document_key,
-    find_document,
+    METADATA_BYTES,
+    find_metadata,
+    metadata_key,
     parsed,
     paths_above,
     require_group,
     same_kind,
 )
-from zarrant.ops.keeping import Keeping
 from zarrant.requests import (
     ANY,
     Locked,
@@ -138,7 +138,7 @@ def _groups_with_copies(path: str, keeping: Keeping) -> Op[list[str]]:
     """The groups above a node that keep copies or are about to, the nearest first."""
     groups = []
     for group in reversed(paths_above(path)):
-        key, known = document_key(group), keeping.without.get(group)
+        key, known = metadata_key(group), keeping.without.get(group)
         if known is not None and (yield from unchanged(key, known)):
             continue
         blob = yield from fetch_one(key)
@@ -161,14 +161,14 @@ def _may_keep_copies(group: str, data: bytes) -> bool:
         found = parsed(group, memoryview(data))
     except ZarrantError:
         return False  # nobody can read it, nor copies in it
-    return isinstance(found, GroupDocument) and CONSOLIDATED in found.extra
+    return isinstance(found, GroupMetadata) and CONSOLIDATED in found.extra
 
 
 def _with_copies(groups: Sequence[str], request: Put, keeping: Keeping) -> Op[list[Any]]:
     """Store the metadata of a node, and change the copies in these groups."""
     if not groups:
         return cast("list[Any]", (yield request))
-    change, key = _with_copies_of(groups[0], groups[1:], request, keeping), document_key(groups[0])
+    change, key = _with_copies_of(groups[0], groups[1:], request, keeping), metadata_key(groups[0])
     if not keeping.exclusive:
         return (yield from change)
     try:
@@ -184,50 +184,50 @@ def _with_copies_of(group: str, above: Sequence[str], request: Put, keeping: Kee
     outcomes: list[Any] = yield from _with_copies(above, request, keeping)
     if taken is None or not keeping.exclusive:
         return outcomes
-    document, version = taken
-    entries, (item,) = document.consolidated or {}, request.items
+    metadata, version = taken
+    entries, (item,) = metadata.consolidated or {}, request.items
     refused = isinstance(outcomes[0], VersionChangedError)
     if refused or not isinstance(outcomes[0], Exception):  # else nobody knows what is stored now
         below = item.key[len(group) + 1 :] if group else item.key
         changed = entries if refused else _changed(entries, below.removesuffix(f"/{V3}"), item)
-        yield from _put_back(group, document.with_consolidated(changed), keeping.condition(version))
+        yield from _put_back(group, metadata.with_consolidated(changed), keeping.condition(version))
     return outcomes
 
 
-def _take_copies(group: str, keeping: Keeping) -> Op[tuple[GroupDocument, Version] | None]:
+def _take_copies(group: str, keeping: Keeping) -> Op[tuple[GroupMetadata, Version] | None]:
     """Store a group without its copies. Returns it with them, and the version it has now; None where it keeps none (any more)."""
-    key = document_key(group)
+    key = metadata_key(group)
     for _ in range(MAX_TRIES):
         blob = yield from fetch_one(key)
         try:
-            document = None if blob is None else parsed(group, blob.data[0])
+            metadata = None if blob is None else parsed(group, blob.data[0])
         except ZarrantError:
             return None  # nobody can read it, nor copies in it
-        if blob is None or not isinstance(document, GroupDocument) or document.consolidated is None:
+        if blob is None or not isinstance(metadata, GroupMetadata) or metadata.consolidated is None:
             return None
         try:
             condition = keeping.condition(blob.version)
-            without = document.with_announcement() if keeping.exclusive else document.with_consolidated(None)
+            without = metadata.with_announcement() if keeping.exclusive else metadata.with_consolidated(None)
             version = yield from put_one(key, [dump(without)], condition)  # safety: copies go first
         except VersionChangedError:  # by a writer that takes no lock
             yield from pause(random.uniform(0, FIRST_PAUSE_S))
         else:
-            return document, version
+            return metadata, version
     raise ConflictError("other writers won every race", key=key, limit=f"{MAX_TRIES} tries")
 
 
-def _put_back(group: str, document: GroupDocument, condition: Version) -> Op[None]:
+def _put_back(group: str, metadata: GroupMetadata, condition: Version) -> Op[None]:
     """Store a group with its copies. What the copies are of is stored already: it stays so where they cannot be."""
-    key = document_key(group)
+    key = metadata_key(group)
     try:
-        yield from put_one(key, [_dumped(document)], condition)
+        yield from put_one(key, [_dumped(metadata)], condition)
     except ZarrantError as error:
         message = f"consolidated metadata were removed and could not be stored again (key {key}): {error}"
         warnings.warn(message, ZarrantWarning, stacklevel=2)
 
 
-def _dumped(document: GroupDocument) -> bytes:
-    data = dump(document)
+def _dumped(metadata: GroupMetadata) -> bytes:
+    data = dump(metadata)
     if len(data) > LIMITS.document:  # it could not be opened again
         raise LimitError("consolidated metadata that are too large", field="document", got=len(data), limit=LIMITS.document)
     return data
@@ -238,22 +238,22 @@ def _changed(entries: Entries, below: str, item: WriteRequest) -> Entries:
     changed = {path: entry for path, entry in entries.items() if path != below and not path.startswith(f"{below}/")}
     if item.parts is None:
         return changed
-    document = parse(b"".join(part for part in item.parts if not isinstance(part, tuple)))
-    if isinstance(document, GroupDocument):
+    metadata = parse(b"".join(part for part in item.parts if not isinstance(part, tuple)))
+    if isinstance(metadata, GroupMetadata):
         changed = {path: entry for path, entry in entries.items() if path != below}
     for group in paths_above(below)[1:]:  # made by the same operation, after this
-        changed.setdefault(group, GroupDocument().to_json())
-    return dict(sorted([*changed.items(), (below, entry(document))]))
+        changed.setdefault(group, GroupMetadata().to_json())
+    return dict(sorted([*changed.items(), (below, entry(metadata))]))
 
 
-def entry(document: Document) -> Any:
+def entry(metadata: NodeMetadata) -> Any:
     """The copy of a node's metadata: without the copies that it may keep itself."""
-    if isinstance(document, GroupDocument):
-        document = document.with_consolidated(None)
-    return document.to_json()
+    if isinstance(metadata, GroupMetadata):
+        metadata = metadata.with_consolidated(None)
+    return metadata.to_json()
 
 
-def keeps_copies(path: str, group: GroupDocument) -> Op[bool]:
+def keeps_copies(path: str, group: GroupMetadata) -> Op[bool]:
     """Whether a group of this metadata keeps copies."""
     if group.v2 is None:
         return group.consolidated is not None
@@ -263,7 +263,7 @@ def keeps_copies(path: str, group: GroupDocument) -> Op[bool]:
 # Consolidating ----------------------------------------------------------------------------------------------------------
 
 
-def consolidate(path: str, keeping: Keeping) -> Op[Document]:
+def consolidate(path: str, keeping: Keeping) -> Op[NodeMetadata]:
     """Store copies of all metadata below a group in it; returns the group's metadata.
 
     They were all stored at one moment, and are kept in step from then on. MetadataError (or UnknownExtensionError) where a
@@ -273,17 +273,17 @@ def consolidate(path: str, keeping: Keeping) -> Op[Document]:
     the lock of each node is waited for, one at a time: whoever began before has ended. Then all metadata are read and the
     copies are stored, under the group's lock: nobody changes a node meanwhile.
     """
-    group = yield from find_document(path)
-    if isinstance(group, GroupDocument) and group.v2 is not None:
+    group = yield from find_metadata(path)
+    if isinstance(group, GroupMetadata) and group.v2 is not None:
         return (yield from consolidated_v2.consolidate(path, group, keeping))
-    key = document_key(path)
+    key = metadata_key(path)
     for attempt in range(MAX_TRIES):
         version = yield from _alone(path, _announce(path, keeping), keeping)
         if keeping.exclusive:
             yield from _wait_for_nodes(path)
-        document = yield from _alone(path, _store_copies(path, version, keeping), keeping)
-        if document is not None:
-            return document
+        metadata = yield from _alone(path, _store_copies(path, version, keeping), keeping)
+        if metadata is not None:
+            return metadata
         yield from pause(random.uniform(0, min(LAST_PAUSE_S, FIRST_PAUSE_S * 2**attempt)))
     raise ConflictError("others changed the group in every try to consolidate it", key=key, limit=f"{MAX_TRIES} tries")
 
@@ -291,7 +291,7 @@ def consolidate(path: str, keeping: Keeping) -> Op[Document]:
 def _alone(path: str, op: Op[T], keeping: Keeping) -> Op[T]:
     if not keeping.exclusive:
         return (yield from op)
-    key = document_key(path)
+    key = metadata_key(path)
     try:
         return (yield from locked((key,), op, below=key))
     except MetadataChangedError as error:
@@ -302,34 +302,34 @@ def _alone(path: str, op: Op[T], keeping: Keeping) -> Op[T]:
 
 def _announce(path: str, keeping: Keeping) -> Op[Version]:
     """Say in a group that copies are being made; returns the version that says so. Copies that it has are removed."""
-    key = document_key(path)
+    key = metadata_key(path)
     for _ in range(MAX_TRIES):
-        document, version = yield from _group(path)
-        if document.about_to_consolidate:
+        metadata, version = yield from _group(path)
+        if metadata.about_to_consolidate:
             return version
         try:
-            return (yield from put_one(key, [dump(document.with_announcement())], keeping.condition(version)))
+            return (yield from put_one(key, [dump(metadata.with_announcement())], keeping.condition(version)))
         except VersionChangedError:
             yield from pause(random.uniform(0, FIRST_PAUSE_S))
     raise ConflictError("other writers won every race", key=key, limit=f"{MAX_TRIES} tries")
 
 
-def _store_copies(path: str, announced: Version, keeping: Keeping) -> Op[GroupDocument | None]:
+def _store_copies(path: str, announced: Version, keeping: Keeping) -> Op[GroupMetadata | None]:
     """Store copies in a group that is of the version in which they were announced; None where it is not."""
-    document, version = yield from _group(path)
+    metadata, version = yield from _group(path)
     if version != announced:
         return None
     nodes = yield from _nodes_below(path)
-    document = document.with_consolidated({below: entry(nodes[below]) for below in sorted(nodes)})
+    metadata = metadata.with_consolidated({below: entry(nodes[below]) for below in sorted(nodes)})
     try:
-        yield from put_one(document_key(path), [_dumped(document)], keeping.condition(version))
+        yield from put_one(metadata_key(path), [_dumped(metadata)], keeping.condition(version))
     except VersionChangedError:
         return None
-    return document
+    return metadata
 
 
-def _group(path: str) -> Op[tuple[GroupDocument, Version]]:
-    key = document_key(path)
+def _group(path: str) -> Op[tuple[GroupMetadata, Version]]:
+    key = metadata_key(path)
     blob = yield from fetch_one(key)
     if blob is None:
         raise NodeNotFoundError("the group was removed or moved", key=key, path=path or "/", hint=GROUP_GONE)
@@ -343,21 +343,21 @@ def _wait_for_nodes(path: str) -> Op[None]:
         group = waiting.pop()
         _, directories = yield from list_dir(f"{group}/" if group else "")
         for directory in directories:
-            key = document_key(directory[:-1])
-            if isinstance((yield from locked((key,), find_document(directory[:-1]))), GroupDocument):
+            key = metadata_key(directory[:-1])
+            if isinstance((yield from locked((key,), find_metadata(directory[:-1]))), GroupMetadata):
                 waiting.append(directory[:-1])
 
 
-def _nodes_below(path: str) -> Op[dict[str, Document]]:
+def _nodes_below(path: str) -> Op[dict[str, NodeMetadata]]:
     """The metadata of every node below a group, by its path below it."""
-    nodes: dict[str, Document] = {}
+    nodes: dict[str, NodeMetadata] = {}
     waiting, prefix = [path], f"{path}/" if path else ""
     while waiting:
         group = waiting.pop()
         _, directories = yield from list_dir(f"{group}/" if group else "")
         below = [directory[:-1] for directory in directories]
-        for child, found in zip(below, (yield from gather(map(find_document, below), DOCUMENT_COST)), strict=True):
+        for child, found in zip(below, (yield from gather(map(find_metadata, below), METADATA_BYTES)), strict=True):
             if found is not None and found.v2 is None:  # other libraries look for nodes of V3 only, below one of V3
                 nodes[child[len(prefix) :]] = found
-                waiting += [child] if isinstance(found, GroupDocument) else []
+                waiting += [child] if isinstance(found, GroupMetadata) else []
     return nodes

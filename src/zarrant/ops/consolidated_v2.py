@@ -20,10 +20,10 @@ from zarrant.limits import LIMITS
 from zarrant.metadata.node import ARRAY_V2, ATTRIBUTES_V2, COPIES_V2, GROUP_V2, MAIN_V2, key_of
 from zarrant.metadata.text import dump_json, parse_json
 from zarrant.metadata.v2 import dump_attributes, parse_attributes
-from zarrant.metadata.v3 import Document, GroupDocument
+from zarrant.metadata.v3 import GroupMetadata, NodeMetadata
 from zarrant.ops.guard import FIRST_PAUSE_S, LAST_PAUSE_S, MAX_TRIES
-from zarrant.ops.hierarchy import DOCUMENT_COST, find_v2, paths_above, read_document, require_group, stored_document
 from zarrant.ops.keeping import Keeping
+from zarrant.ops.node import METADATA_BYTES, find_v2, paths_above, read_metadata, require_group, stored_metadata
 from zarrant.requests import Op, Put, ReadRequest, WriteRequest, fetch, fetch_one, gather, list_dir, locked, pause, put_one
 from zarrant.storage import Part
 
@@ -156,14 +156,14 @@ def _dumped(entries: Mapping[str, Any]) -> bytes:
 # Consolidating ----------------------------------------------------------------------------------------------------------
 
 
-def consolidate(path: str, group: GroupDocument, keeping: Keeping) -> Op[Document]:
+def consolidate(path: str, group: GroupMetadata, keeping: Keeping) -> Op[NodeMetadata]:
     """Store copies of all metadata at and below a group; returns the group's. See `consolidated.consolidate`."""
     for attempt in range(MAX_TRIES):
         yield from _alone(path, _announce(path), keeping)
         if keeping.exclusive:
             yield from _wait_for_objects(path)
         if (yield from _alone(path, _store_copies(path, group), keeping)):
-            return (yield from read_document(path))
+            return (yield from read_metadata(path))
         yield from pause(random.uniform(0, min(LAST_PAUSE_S, FIRST_PAUSE_S * 2**attempt)))
     key = key_of(path, COPIES_V2)
     raise ConflictError("others changed the group in every try to consolidate it", key=key, limit=f"{MAX_TRIES} tries")
@@ -187,7 +187,7 @@ def _announce(path: str) -> Op[bool]:
     return True
 
 
-def _store_copies(path: str, group: GroupDocument) -> Op[bool]:
+def _store_copies(path: str, group: GroupMetadata) -> Op[bool]:
     """Store copies where they are still announced; returns whether they were."""
     if (yield from fetch_one(key_of(path, NOTE), ())) is None:
         return False
@@ -196,13 +196,13 @@ def _store_copies(path: str, group: GroupDocument) -> Op[bool]:
     return True
 
 
-def entries_of(nodes: Mapping[str, Document]) -> dict[str, Any]:
+def entries_of(nodes: Mapping[str, NodeMetadata]) -> dict[str, Any]:
     """The copies of the metadata of nodes, which are given by their paths below the group."""
     entries: dict[str, Any] = {}
     for below, node in nodes.items():
         value = node.to_json()
         attributes = value.pop("attributes")
-        name = GROUP_V2 if isinstance(node, GroupDocument) else ARRAY_V2
+        name = GROUP_V2 if isinstance(node, GroupMetadata) else ARRAY_V2
         entries[key_of(below, name)] = value
         if attributes:
             entries[key_of(below, ATTRIBUTES_V2)] = parse_attributes(dump_attributes(attributes))
@@ -215,19 +215,19 @@ def stored_entries(path: str) -> Op[Mapping[str, Any] | None]:
     return None if blob is None else _entries(bytes(blob.data[0]))
 
 
-def _nodes_from(path: str, group: GroupDocument) -> Op[dict[str, Document]]:
+def _nodes_from(path: str, group: GroupMetadata) -> Op[dict[str, NodeMetadata]]:
     """The metadata of every node of V2 at and below a group, by its path below it."""
-    own = yield from stored_document(path, group)
-    nodes: dict[str, Document] = {"": own or group}
+    own = yield from stored_metadata(path, group)
+    nodes: dict[str, NodeMetadata] = {"": own or group}
     waiting = [path]
     while waiting:
         directory = waiting.pop()
         _, directories = yield from list_dir(f"{directory}/" if directory else "")
         below = [found[:-1] for found in directories]
-        for child, node in zip(below, (yield from gather(map(find_v2, below), DOCUMENT_COST)), strict=True):
+        for child, node in zip(below, (yield from gather(map(find_v2, below), METADATA_BYTES)), strict=True):
             if node is not None:
                 nodes[child[len(path) + 1 :] if path else child] = node
-                waiting += [child] if isinstance(node, GroupDocument) else []
+                waiting += [child] if isinstance(node, GroupMetadata) else []
     return nodes
 
 

@@ -11,31 +11,31 @@ from zarrant.errors import MetadataError, NodeNotFoundError, ZarrantError
 from zarrant.metadata import node
 from zarrant.metadata.node import ATTRIBUTES_V2, COPIES_V2, GROUP_V2, V3, key_of, main_name
 from zarrant.metadata.v2 import parse_attributes
-from zarrant.metadata.v3 import ArrayDocument, Document
+from zarrant.metadata.v3 import ArrayMetadata, NodeMetadata
 from zarrant.metadata.versions import of_format
 from zarrant.ops.bound_array import BoundArray, OpOptions
 from zarrant.ops.current import is_same_array
-from zarrant.ops.hierarchy import document_key, find_document, find_v2
+from zarrant.ops.node import find_metadata, find_v2, metadata_key
 from zarrant.requests import Op, fetch_one, locked, put_one
 
 
-def converted(path: str, document: Document, zarr_format: int) -> Document:
+def converted(path: str, metadata: NodeMetadata, zarr_format: int) -> NodeMetadata:
     """The metadata of a node in another version of the format; MetadataError where that does not have the same chunks."""
-    new = of_format(document, zarr_format)
-    if isinstance(document, ArrayDocument) and not is_same_array(BoundArray.from_document(path, document, OpOptions()), new):
-        key = document_key(path, document)
+    new = of_format(metadata, zarr_format)
+    if isinstance(metadata, ArrayMetadata) and not is_same_array(BoundArray.from_metadata(path, metadata, OpOptions()), new):
+        key = metadata_key(path, metadata)
         raise MetadataError(f"Zarr V{zarr_format} cannot describe these chunks", key=key, path="$", expected="the same codecs")
     return new
 
 
 def convert(path: str, zarr_format: int) -> Op[bool]:
     """Convert one node; returns whether anything had to be done. Copies of its metadata that it keeps are removed."""
-    found = yield from find_document(path)
+    found = yield from find_metadata(path)
     if found is None:
-        raise NodeNotFoundError("no array or group here", key=document_key(path), path=path or "/")
+        raise NodeNotFoundError("no array or group here", key=metadata_key(path), path=path or "/")
     other = yield from find_v2(path) if found.v2 is None else _nothing()
-    keys = {document_key(path), document_key(path, found)}
-    keys |= {document_key(path, document) for document in (other, converted(path, found, 2) if zarr_format == 2 else None)}
+    keys = {metadata_key(path), metadata_key(path, found)}
+    keys |= {metadata_key(path, metadata) for metadata in (other, converted(path, found, 2) if zarr_format == 2 else None)}
     return (yield from locked(sorted(keys), _convert(path, zarr_format)))
 
 
@@ -45,9 +45,9 @@ def _nothing() -> Op[None]:
 
 
 def _convert(path: str, zarr_format: int) -> Op[bool]:
-    found = yield from find_document(path)
+    found = yield from find_metadata(path)
     if found is None:
-        raise NodeNotFoundError("the node was removed or moved", key=document_key(path), path=path or "/")
+        raise NodeNotFoundError("the node was removed or moved", key=metadata_key(path), path=path or "/")
     if found.zarr_format == zarr_format:
         return (yield from _drop_leftovers(path, found))
     new = converted(path, found, zarr_format)
@@ -57,18 +57,18 @@ def _convert(path: str, zarr_format: int) -> Op[bool]:
     return True
 
 
-def _erase(path: str, document: Document) -> Op[None]:
+def _erase(path: str, metadata: NodeMetadata) -> Op[None]:
     """Erase the objects of one version, the main one after copies of it, which other libraries would read alone."""
-    if document.v2 is None:
+    if metadata.v2 is None:
         yield from put_one(key_of(path, V3), None)
         return
-    main = main_name(document)
+    main = main_name(metadata)
     for name in ((COPIES_V2,) if main == GROUP_V2 else ()) + (main, ATTRIBUTES_V2):
         if (yield from fetch_one(key_of(path, name), ())) is not None:
             yield from put_one(key_of(path, name), None)
 
 
-def _drop_leftovers(path: str, found: Document) -> Op[bool]:
+def _drop_leftovers(path: str, found: NodeMetadata) -> Op[bool]:
     """Erase V2 metadata beside those of V3 that say the same: a conversion that was killed has left them."""
     if found.v2 is not None:
         return False
@@ -84,7 +84,7 @@ def _drop_leftovers(path: str, found: Document) -> Op[bool]:
     return True
 
 
-def _drop_attributes(path: str, found: Document) -> Op[bool]:
+def _drop_attributes(path: str, found: NodeMetadata) -> Op[bool]:
     """Erase V2 attributes that belong to no V2 node, and are those of the V3 node."""
     key = key_of(path, ATTRIBUTES_V2)
     blob = yield from fetch_one(key)

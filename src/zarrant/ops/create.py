@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from zarrant.errors import NodeExistsError
-from zarrant.metadata.v3 import ArrayDocument, Document
-from zarrant.ops import hierarchy, ingest, update
+from zarrant.metadata.v3 import ArrayMetadata, NodeMetadata
+from zarrant.ops import ingest, update
+from zarrant.ops import node as node_ops
 from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.casting import as_values, broadcast
 from zarrant.requests import Op
@@ -26,10 +27,10 @@ def create_array(
     exclusive: bool = True,
     listing: bool = False,
     within: str | None = None,
-) -> Op[Document]:
+) -> Op[NodeMetadata]:
     """Make an array and store `data` in it; returns the metadata that are there now.
 
-    `listing`: the store can list, so that chunks which a lost array left are found. The others: see `hierarchy.create_node`.
+    `listing`: the store can list, so that chunks which a lost array left are found. The others: see `ops.node.create_node`.
     """
     # Wrong data are refused before there is an array.
     fill = None if data is None else _filling(state, data, overwrite)
@@ -38,9 +39,9 @@ def create_array(
         return state.key_encoding.parse(key, len(state.shape)) is not None
 
     found = is_chunk if listing else None
-    op = hierarchy.create_node(
+    op = node_ops.create_node(
         state.prefix,
-        state.document,
+        state.metadata,
         overwrite=overwrite,
         match=match,
         exclusive=exclusive,
@@ -51,14 +52,14 @@ def create_array(
     return (yield from _compared(op, state) if match else op)
 
 
-def _compared(op: Op[Document], state: BoundArray) -> Op[Document]:
+def _compared(op: Op[NodeMetadata], state: BoundArray) -> Op[NodeMetadata]:
     """Creating an array that may be there already; the error of one that is another says what differs."""
     try:
         return (yield from op)
     except NodeExistsError as error:
-        there = yield from hierarchy.find_document(state.prefix)
-        if isinstance(there, ArrayDocument):
-            stored, asked = there.to_json(), state.document.to_json()
+        there = yield from node_ops.find_metadata(state.prefix)
+        if isinstance(there, ArrayMetadata):
+            stored, asked = there.to_json(), state.metadata.to_json()
             names = [name for name in (*asked, *(stored.keys() - asked.keys())) if stored.get(name) != asked.get(name)]
             error.message = f"an array that differs in {', '.join(names)} is here already"
             error.annotate(expected={name: asked.get(name) for name in names}, got={name: stored.get(name) for name in names})

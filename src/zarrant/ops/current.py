@@ -10,7 +10,7 @@ Why that is enough against `overwrite=True` and deletion: those remove the metad
 under its lock, until a pass finds none. A writer that got its lock before the metadata was removed is waited for, and what it
 stored is removed; one that gets its lock afterwards sees that the metadata is gone.
 
-The shape needs more. An appender stores its data first and then the metadata (`ops/growth.py`), so for a moment an edge chunk
+The shape needs more. An appender stores its data first and then the metadata (`ops/resize.py`), so for a moment an edge chunk
 holds elements that no metadata speaks of. `shape_stands` therefore also asks whether somebody has locked the metadata.
 """
 
@@ -21,10 +21,10 @@ from copy import copy
 from dataclasses import dataclass
 
 from zarrant.errors import MetadataChangedError, NodeNotFoundError, NodeReplacedError, ZarrantError
-from zarrant.metadata.v3 import ArrayDocument, Document
+from zarrant.metadata.v3 import ArrayMetadata, NodeMetadata
 from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.guard import MAX_TRIES
-from zarrant.ops.hierarchy import document_key, stored_document
+from zarrant.ops.node import metadata_key, stored_metadata
 from zarrant.requests import OnlyWhile, Op, Outcome, WriteRequest, fetch_one, put, unchanged
 from zarrant.storage import Version
 
@@ -51,7 +51,7 @@ class Current:
         if version is None or not self.state.options.readable:
             return None
         if made is None or made.version is not version:
-            made = known.condition = OnlyWhile(document_key(self.state.prefix, self.state.document), version)
+            made = known.condition = OnlyWhile(metadata_key(self.state.prefix, self.state.metadata), version)
         return made
 
     def look_again(self) -> Op[bool]:
@@ -59,32 +59,32 @@ class Current:
 
         Returns whether the shape is the one that was last seen.
         """
-        state, key = self.state, document_key(self.state.prefix, self.state.document)
+        state, key = self.state, metadata_key(self.state.prefix, self.state.metadata)
         seen = state.known.shape or state.shape
-        found = yield from stored_document(state.prefix, state.document)
+        found = yield from stored_metadata(state.prefix, state.metadata)
         if found is None:
             raise NodeNotFoundError("the array was removed or moved", key=key, path=state.prefix or "/", hint=HINT)
-        document = same_array(state, found)
-        state.known.learn(document.version, document.shape, document.shape == state.shape)
-        return document.shape == seen
+        metadata = same_array(state, found)
+        state.known.learn(metadata.version, metadata.shape, metadata.shape == state.shape)
+        return metadata.shape == seen
 
 
-def same_array(state: BoundArray, document: Document) -> ArrayDocument:
+def same_array(state: BoundArray, metadata: NodeMetadata) -> ArrayMetadata:
     """The stored metadata, if it is that of the array a handle knows, but for shape and attributes; else NodeReplacedError."""
-    if isinstance(document, ArrayDocument) and is_same_array(state, document):
-        return document
-    key = document_key(state.prefix, document)
+    if isinstance(metadata, ArrayMetadata) and is_same_array(state, metadata):
+        return metadata
+    key = metadata_key(state.prefix, metadata)
     raise NodeReplacedError("another node was stored here", key=key, path=state.prefix or "/", hint=HINT)
 
 
-def is_same_array(state: BoundArray, document: Document | None) -> bool:
+def is_same_array(state: BoundArray, metadata: NodeMetadata | None) -> bool:
     """Whether metadata is that of the same array, but for shape and attributes: chunks that one writes are read by the other."""
-    if not isinstance(document, ArrayDocument) or len(document.shape) != len(state.shape):
+    if not isinstance(metadata, ArrayMetadata) or len(metadata.shape) != len(state.shape):
         return False
-    if document.with_attributes({}).with_shape(state.shape) == state.document.with_attributes({}):
+    if metadata.with_attributes({}).with_shape(state.shape) == state.metadata.with_attributes({}):
         return True
     try:  # another program may have written the same in other words
-        other = BoundArray.from_document(state.prefix, document, state.options)
+        other = BoundArray.from_metadata(state.prefix, metadata, state.options)
     except ZarrantError:
         return False
     return other.grid.agrees(state.grid) and (other.data_type, other.fill, other.key_encoding, other.chain) == (
@@ -101,7 +101,7 @@ def shape_stands(state: BoundArray, refused: bool = False) -> Op[bool]:
     The metadata is read where it is not of the version that was last seen, or where `refused` says that a write under
     `while_shape_stands` has just found that out. An array of which nothing was ever seen stored is its handle's alone.
     """
-    key, known = document_key(state.prefix, state.document), state.known
+    key, known = metadata_key(state.prefix, state.metadata), state.known
     if known.version is None:
         if (yield from fetch_one(key, ())) is None:
             return True

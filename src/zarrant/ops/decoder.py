@@ -22,7 +22,7 @@ from zarrant.requests import Op, fetch_one
 from zarrant.storage import ByteRange
 
 
-class Held(Stored):
+class CachedChunk(Stored):
     """A stored chunk of which the first part read (the index of a shard) and the decoded elements (of others) are kept."""
 
     def __init__(self, key: str, required: bool = False) -> None:
@@ -82,8 +82,8 @@ class Decoder:
             yield from while_replaced(partial(self._read_validated, local, result), at_last)
         return result
 
-    def _forget(self) -> Held:
-        return Held(self.state.chunk_key(self.chunk), self.state.options.missing_chunks == "error")
+    def _forget(self) -> CachedChunk:
+        return CachedChunk(self.state.chunk_key(self.chunk), self.state.options.missing_chunks == "error")
 
     def _read_validated(self, local: ArraySubset, result: Array) -> Op[Array]:
         try:
@@ -98,14 +98,14 @@ class Decoder:
 
     def _read(self, local: ArraySubset, result: Array) -> Op[None]:
         if self.prepared.partial.read:
-            yield from self.prepared.read(OneChunk(0, self.held), self._cells(local), 0, 1, result)
+            yield from self.prepared.read(OneChunk(0, self.held), self._selections(local), 0, 1, result)
             return
         if self.held.decoded is None:
             whole = self.state.empty(self.shape)
-            cells = self._cells(ArraySubset.full(self.shape))
-            yield from self.prepared.read(OneChunk(0, self.held), cells, 0, 1, whole)
+            selections = self._selections(ArraySubset.full(self.shape))
+            yield from self.prepared.read(OneChunk(0, self.held), selections, 0, 1, whole)
             self.held.decoded, self.held.whole = whole, None
         result[...] = self.held.decoded[local.slices]
 
-    def _cells(self, local: ArraySubset) -> ChunkSelections:
+    def _selections(self, local: ArraySubset) -> ChunkSelections:
         return box_region(local).split(chunk_alone(self.shape), self.shape)

@@ -31,11 +31,11 @@ from typing import Any, NamedTuple
 from zarrant.errors import ConflictError, NodeNotFoundError, OptionError, ShapeError, ZarrantError
 from zarrant.metadata.node import dump
 from zarrant.metadata.text import dump_json, parse_json
-from zarrant.metadata.v3 import ArrayDocument
+from zarrant.metadata.v3 import ArrayMetadata
 from zarrant.ops.bound_array import Array, BoundArray, OpOptions
 from zarrant.ops.casting import as_values
-from zarrant.ops.growth import check_axis, commit, grown_shape, store_behind
-from zarrant.ops.hierarchy import check_path, document_key, find_document
+from zarrant.ops.node import check_path, find_metadata, metadata_key
+from zarrant.ops.resize import check_axis, commit, grown_shape, store_behind
 from zarrant.requests import Op, fetch_one, locked, put_one
 from zarrant.storage import Version
 
@@ -74,15 +74,15 @@ def paths_of(group: str, names: Sequence[str]) -> list[str]:
     return paths
 
 
-def read_arrays(paths: Sequence[str]) -> Op[list[ArrayDocument]]:
+def read_arrays(paths: Sequence[str]) -> Op[list[ArrayMetadata]]:
     """The metadata of arrays; NodeNotFoundError where one of them is none."""
-    documents = []
+    metadata_by_path = []
     for path in paths:
-        document = yield from find_document(path)
-        if not isinstance(document, ArrayDocument):
-            raise NodeNotFoundError("no array here", key=document_key(path), path=path or "/")
-        documents.append(document)
-    return documents
+        metadata = yield from find_metadata(path)
+        if not isinstance(metadata, ArrayMetadata):
+            raise NodeNotFoundError("no array here", key=metadata_key(path), path=path or "/")
+        metadata_by_path.append(metadata)
+    return metadata_by_path
 
 
 def append(group: str, data: Mapping[str, Any], axis: int, options: OpOptions) -> Op[slice]:
@@ -91,12 +91,14 @@ def append(group: str, data: Mapping[str, Any], axis: int, options: OpOptions) -
     ShapeError where the arrays, or the data, are not of one length along `axis`, or the data do not fit; nothing was stored then.
     """
     paths = paths_of(group, list(data))
-    documents = yield from read_arrays(paths)  # before any lock: taking one would make a directory for a name that is not there
+    metadata_by_path = yield from read_arrays(
+        paths
+    )  # before any lock: taking one would make a directory for a name that is not there
     record = f"{group}/{RECORD}" if group else RECORD
     op = _append(group, record, dict(zip(paths, data.values(), strict=True)), axis, options)
     if not options.exclusive:
         return (yield from op)
-    return (yield from locked([record, *map(document_key, paths, documents)], op))
+    return (yield from locked([record, *map(metadata_key, paths, metadata_by_path)], op))
 
 
 def _append(group: str, record: str, data: Mapping[str, Any], axis: int, options: OpOptions) -> Op[slice]:
@@ -132,10 +134,10 @@ def _check(arrays: Sequence[Growing]) -> None:
 
 def _read(path: str, options: OpOptions) -> Op[tuple[BoundArray, Version]]:
     """An array as it is stored now, and the version of its metadata."""
-    document = yield from find_document(path)
-    if not isinstance(document, ArrayDocument):
-        raise NodeNotFoundError("the array is gone", key=document_key(path), path=path or "/")
-    return BoundArray.from_document(path, document, options), document.version
+    metadata = yield from find_metadata(path)
+    if not isinstance(metadata, ArrayMetadata):
+        raise NodeNotFoundError("the array is gone", key=metadata_key(path), path=path or "/")
+    return BoundArray.from_metadata(path, metadata, options), metadata.version
 
 
 def _commit(record: str, arrays: Sequence[Growing], grown: Sequence[BoundArray]) -> Op[None]:
@@ -146,7 +148,7 @@ def _commit(record: str, arrays: Sequence[Growing], grown: Sequence[BoundArray])
             yield from put_one(record, [_record(arrays, grown)])  # safety: record
         for array, new in zip(arrays, grown, strict=True):
             done.append(array)  # first: where storing fails nobody knows whether it was done
-            yield from commit(array.now, new.document, array.version)
+            yield from commit(array.now, new.metadata, array.version)
     except ZarrantError as error:
         yield from _undo(record, done, error)  # safety: undone
         raise
@@ -173,7 +175,7 @@ def _undo(record: str, done: Sequence[Growing], cause: ZarrantError) -> Op[None]
             now, version = yield from _read(array.now.prefix, array.now.options)
             if now.shape != array.now.shape:
                 yield from put_one(
-                    document_key(now.prefix, now.document), [dump(now.document.with_shape(array.now.shape))], version
+                    metadata_key(now.prefix, now.metadata), [dump(now.metadata.with_shape(array.now.shape))], version
                 )
         yield from put_one(record, None)
     except ZarrantError as error:
@@ -199,9 +201,9 @@ def _finish(record: str, held: frozenset[str], options: OpOptions) -> Op[None]:
     else:
         for now, version, shape in found:
             if now.shape != shape:
-                document = now.document.with_shape(shape)
-                key = document_key(now.prefix, document)
-                op = put_one(key, [dump(document)], version)
+                metadata = now.metadata.with_shape(shape)
+                key = metadata_key(now.prefix, metadata)
+                op = put_one(key, [dump(metadata)], version)
                 if now.prefix in held or not options.exclusive:
                     yield from op
                 else:  # none of ours; nobody who has locked the metadata of one array waits for the record

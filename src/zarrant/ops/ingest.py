@@ -42,7 +42,7 @@ def check_lazy(state: BoundArray, data: Any) -> None:
 
 
 def store_lazy(state: BoundArray, data: Any) -> Op[None]:
-    """Store all of an array whose document this operation holds, block by block."""
+    """Store all of an array whose metadata this operation holds, block by block."""
     for box in blocks(state.shape, state.grid.typical_shapes()[0], state.data_type.itemsize or VARIABLE_ELEMENT_BYTES):
         values = broadcast(as_values(state, data[box.slices]), box.shape)
         yield from store_region(state, box_region(box), values, state.shape, metadata_locked=True)

@@ -11,19 +11,19 @@ from typing import NamedTuple
 
 from zarrant.errors import CapabilityError, NodeNotFoundError, ZarrantError
 from zarrant.metadata.node import MAIN_V2
-from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument
+from zarrant.metadata.v3 import ArrayMetadata, GroupMetadata, NodeMetadata
 from zarrant.ops.bound_array import BoundArray, OpOptions
 from zarrant.ops.consolidated_v2 import stored_entries
-from zarrant.ops.hierarchy import DOCUMENT_COST, find_document, paths_above, read_document
+from zarrant.ops.node import METADATA_BYTES, find_metadata, paths_above, read_metadata
 from zarrant.requests import Op, gather_outcomes, list_dir
 
 
 class Child(NamedTuple):
-    """A node below another: its name, its path and its metadata, or (then `document` is None) why that cannot be read."""
+    """A node below another: its name, its path and its metadata, or (then `metadata` is None) why that cannot be read."""
 
     name: str
     path: str
-    document: Document | None
+    metadata: NodeMetadata | None
     error: ZarrantError | None = None
 
 
@@ -34,7 +34,7 @@ def list_children(path: str) -> Op[list[Child]]:
     """
     prefix = f"{path}/" if path else ""
     paths = yield from _paths_below(path, prefix)
-    outcomes = yield from gather_outcomes((read_document(child) for child in paths), DOCUMENT_COST)
+    outcomes = yield from gather_outcomes((read_metadata(child) for child in paths), METADATA_BYTES)
     children = []
     for child, outcome in zip(paths, outcomes, strict=True):
         name = child[len(prefix) :]
@@ -65,11 +65,11 @@ def _paths_below(path: str, prefix: str) -> Op[list[str]]:
 
 def _copied_paths(group: str) -> Op[Collection[str] | None]:
     """The paths of the nodes below a group of which it keeps copies; None where it keeps none."""
-    document = yield from find_document(group)
-    if not isinstance(document, GroupDocument):
+    metadata = yield from find_metadata(group)
+    if not isinstance(metadata, GroupMetadata):
         return None
-    if document.v2 is None:
-        return None if document.consolidated is None else document.consolidated.keys()
+    if metadata.v2 is None:
+        return None if metadata.consolidated is None else metadata.consolidated.keys()
     entries = yield from stored_entries(group)
     if entries is None:
         return None
@@ -82,7 +82,7 @@ def walk(path: str) -> Op[list[Child]]:
     waiting = (yield from list_children(path))[::-1]
     while waiting:
         child = waiting.pop()
-        if isinstance(child.document, GroupDocument):
+        if isinstance(child.metadata, GroupMetadata):
             try:
                 waiting += (yield from list_children(child.path))[::-1]
             except ZarrantError as error:
@@ -102,9 +102,9 @@ def count_nodes(path: str, max_depth: int | None) -> Op[int]:
 
 def reason(child: Child) -> ZarrantError | None:
     """Why a node cannot be opened, without asking its store; None where it can be."""
-    if child.error is None and isinstance(child.document, ArrayDocument):
+    if child.error is None and isinstance(child.metadata, ArrayMetadata):
         try:
-            BoundArray.from_document(child.path, child.document, OpOptions())
+            BoundArray.from_metadata(child.path, child.metadata, OpOptions())
         except ZarrantError as error:
             return error
     return child.error

@@ -130,25 +130,25 @@ def subchunk_grid(state: BoundArray) -> ChunkGrid:
 def _read_region(state: BoundArray, region: Region, out: Array, bounds: tuple[int, ...]) -> Op[None]:
     if out.size == 0:
         return
-    cells = region.split(state.grid, bounds)
-    ranges, cost = _ranges(state, cells)
-    brief = cells.n <= MAX_BRIEF
-    outcomes = yield from gather_outcomes((_read_batch(state, cells, lo, hi, out) for lo, hi in ranges), cost, brief=brief)
+    selections = region.split(state.grid, bounds)
+    ranges, cost = _ranges(state, selections)
+    brief = selections.n <= MAX_BRIEF
+    outcomes = yield from gather_outcomes((_read_batch(state, selections, lo, hi, out) for lo, hi in ranges), cost, brief=brief)
     failed = [(lo, hi) for (lo, hi), outcome in zip(ranges, outcomes, strict=True) if isinstance(outcome, Exception)]
     if not failed:
         return
     # Again one by one, to name every chunk that fails and to read every one that does not.
     rows = [row for lo, hi in failed for row in range(lo, hi)]
-    outcomes = yield from gather_outcomes((_read_batch(state, cells, row, row + 1, out) for row in rows), cost)
-    _settle_reads(state, [tuple(int(i) for i in cells.index[row]) for row in rows], outcomes)
+    outcomes = yield from gather_outcomes((_read_batch(state, selections, row, row + 1, out) for row in rows), cost)
+    _settle_reads(state, [tuple(int(i) for i in selections.index[row]) for row in rows], outcomes)
 
 
-def _ranges(array: BoundArray, cells: ChunkSelections) -> tuple[list[tuple[int, int]], int]:
+def _ranges(array: BoundArray, selections: ChunkSelections) -> tuple[list[tuple[int, int]], int]:
     """Ranges of rows that are decoded together, and the bytes that the largest of them holds."""
-    if cells.n == 1:
+    if selections.n == 1:
         return [(0, 1)], 0  # nothing runs beside it
     ranges, cost = [], 0
-    for shape, first, last in equal_shapes(array, cells.index):
+    for shape, first, last in equal_shapes(array, selections.index):
         size = batch_size(array, shape)
         cost = max(cost, size.cost)
         ranges += [(lo, min(lo + size.encoded, last)) for lo in range(first, last, size.encoded)]
@@ -173,25 +173,25 @@ def _settle_reads(state: BoundArray, chunks: Sequence[tuple[int, ...]], outcomes
         raise PartialFailure(f"reading {len(chunks)} chunks", failed=failed, path=state.prefix or "/")
 
 
-def _read_batch(state: BoundArray, cells: ChunkSelections, lo: int, hi: int, out: Array) -> Op[None]:
+def _read_batch(state: BoundArray, selections: ChunkSelections, lo: int, hi: int, out: Array) -> Op[None]:
     required = state.options.missing_chunks == "error"
-    keys = state.chunk_keys(cells.index[lo:hi])
-    prepared = state.prepared_for(state.chunk_shape(cells.index[lo]))
+    keys = state.chunk_keys(selections.index[lo:hi])
+    prepared = state.prepared_for(state.chunk_shape(selections.index[lo]))
     if not state.sharded:
-        yield from prepared.read(StoredChunks(keys, lo, required), cells, lo, hi, out)
+        yield from prepared.read(StoredChunks(keys, lo, required), selections, lo, hi, out)
         return
     for row in range(lo, hi):
-        yield from _read_shard(prepared, keys[row - lo], required, cells, row, out)
+        yield from _read_shard(prepared, keys[row - lo], required, selections, row, out)
 
 
-def _read_shard(shard: Prepared, key: str, required: bool, cells: ChunkSelections, row: int, out: Array) -> Op[None]:
+def _read_shard(shard: Prepared, key: str, required: bool, selections: ChunkSelections, row: int, out: Array) -> Op[None]:
     def in_parts() -> Op[None]:
-        yield from shard.read(OneChunk(row, Stored(key, required)), cells, row, row + 1, out)
+        yield from shard.read(OneChunk(row, Stored(key, required)), selections, row, row + 1, out)
 
     def at_once() -> Op[None]:
         data = yield from Stored(key, required).read_all(whole_limit(shard))
         whole = Stored(key) if data is None else InMemory(data)
-        yield from shard.read(OneChunk(row, whole), cells, row, row + 1, out)
+        yield from shard.read(OneChunk(row, whole), selections, row, row + 1, out)
 
     yield from while_replaced(in_parts, at_once)
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 from zarrant.errors import BoundsError, ShapeError
 from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.current import same_array
-from zarrant.ops.hierarchy import find_document
+from zarrant.ops.node import find_metadata
 from zarrant.requests import Op
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ class ArrayHandle(Protocol):
 
     _state: BoundArray
 
-    def _moved(self, document: Any) -> None: ...
+    def _moved(self, metadata: Any) -> None: ...
 
 
 def fresh(array: ArrayHandle, op: Callable[..., Op[T]], *args: Any) -> Op[T]:
@@ -45,14 +45,14 @@ def look(array: ArrayHandle) -> Op[bool]:
     known = array._state
     if not known.options.readable:
         return False
-    found = yield from find_document(known.prefix)
+    found = yield from find_metadata(known.prefix)
     if found is None:
         return False
-    document = same_array(known, found)
-    if document.shape == known.shape:
+    metadata = same_array(known, found)
+    if metadata.shape == known.shape:
         return False
     if array._state is known:  # else another thread has moved it on, maybe further
-        array._moved(document)
+        array._moved(metadata)
     return True
 
 

@@ -51,7 +51,7 @@ def store_array_subset(state: BoundArray, subset: Any, data: Any) -> Op[None]:
 
 
 def store_new_array(state: BoundArray, data: Array) -> Op[None]:
-    """Store all of an array whose document this operation holds: nobody appends to it."""
+    """Store all of an array whose metadata this operation holds: nobody appends to it."""
     if data.size:
         yield from store_region(state, box_region(ArraySubset.full(state.shape)), data, state.shape, metadata_locked=True)
 
@@ -101,12 +101,12 @@ def store_region(
     `metadata_locked`: the caller has locked the array's metadata, so that nobody else changes its shape. Otherwise updates that
     threads of this process make of one chunk at the same time are merged and stored as one.
     """
-    cells = region.split(state.grid, bounds)
+    selections = region.split(state.grid, bounds)
     bounds_known = metadata_locked or not state.options.readable
-    whole = cells.full if bounds_known else cells.full & ~_over_the_edge(state, cells)
+    whole = selections.full if bounds_known else selections.full & ~_over_the_edge(state, selections)
     guard = _guard(state, values, metadata_locked, bounds_known)
-    task = _Write(state, cells, values, whole, guard, bounds_known)
-    yield from run_batches(state, cells.index, _batches(state, cells, whole), task.run)
+    task = _Write(state, selections, values, whole, guard, bounds_known)
+    yield from run_batches(state, selections.index, _batches(state, selections, whole), task.run)
 
 
 def _guard(state: BoundArray, values: Values, metadata_locked: bool, bounds_known: bool) -> Guard:
@@ -122,7 +122,7 @@ class _Write(NamedTuple):
     """Columns of chunks to be written. Each of `_WAYS` is an operation with one outcome for each row."""
 
     state: BoundArray
-    cells: ChunkSelections
+    selections: ChunkSelections
     values: Values
     whole: npt.NDArray[np.bool_]
     guard: Guard
@@ -130,25 +130,25 @@ class _Write(NamedTuple):
 
     def run(self, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
         """Rows of one kind: several whole chunks, or one other chunk."""
-        return _WAYS[bool(self.cells.full[lo]), bool(self.whole[lo])](self, lo, hi)
+        return _WAYS[bool(self.selections.full[lo]), bool(self.whole[lo])](self, lo, hi)
 
     def store_whole(self, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
-        return write_batch(self.state, self.cells, self.values, lo, hi)
+        return write_batch(self.state, self.selections, self.values, lo, hi)
 
     def store_edge(self, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
         condition = while_shape_stands(self.state)
         if condition is None:  # the store cannot tell at the moment of the write
             return (yield from self.update_part(lo, hi))
-        outcomes = yield from put((yield from encode(self.state, self.cells, self.values, lo, hi)), condition)
+        outcomes = yield from put((yield from encode(self.state, self.selections, self.values, lo, hi)), condition)
         if any(isinstance(outcome, MetadataChangedError) for outcome in outcomes):
             return (yield from self.update_part(lo, hi, refused=True))
         return outcomes
 
     def update_part(self, lo: int, hi: int, refused: bool = False) -> Op[list[Outcome[Any]]]:
         state = self.state
-        (key,) = state.chunk_keys(self.cells.index[lo:hi])
-        shape = state.chunk_shape(self.cells.index[lo])
-        change = _Update(state, shape, self.cells, lo, self.values, self.bounds_known, refused)
+        (key,) = state.chunk_keys(self.selections.index[lo:hi])
+        shape = state.chunk_shape(self.selections.index[lo])
+        change = _Update(state, shape, self.selections, lo, self.values, self.bounds_known, refused)
         yield from update_object(key, change, self.guard, node=Current(state))
         return [None]
 
@@ -165,9 +165,9 @@ def erase_known(state: BoundArray, chunk: tuple[int, ...]) -> Op[None]:
     """Erase what this handle knows of a chunk at the end of the array: all of it, or its elements become fill."""
     inside = state.grid.in_bounds(chunk)
     shape = state.chunk_shape(chunk)
-    cells = box_region(ArraySubset.full(inside.shape)).split(chunk_alone(shape), shape)
+    selections = box_region(ArraySubset.full(inside.shape)).split(chunk_alone(shape), shape)
     fill = state.fill.full(inside.shape)
-    known = _Update(state, shape, cells, 0, fill, bounds_known=True)
+    known = _Update(state, shape, selections, 0, fill, bounds_known=True)
 
     def change(source: Stored) -> Op[list[Part] | None]:
         return None if (yield from shape_stands(state)) else (yield from known(source))
@@ -175,13 +175,13 @@ def erase_known(state: BoundArray, chunk: tuple[int, ...]) -> Op[None]:
     yield from update_object(state.chunk_key(chunk), change, Guard.lock_if(state.options.exclusive), node=Current(state))
 
 
-def _over_the_edge(state: BoundArray, cells: ChunkSelections) -> npt.NDArray[np.bool_]:
+def _over_the_edge(state: BoundArray, selections: ChunkSelections) -> npt.NDArray[np.bool_]:
     """(n,) which chunks have elements beyond the bounds."""
-    if cells.n == 1:
-        return np.array((cells.shape(0) != state.chunk_shape(cells.index[0]),))
+    if selections.n == 1:
+        return np.array((selections.shape(0) != state.chunk_shape(selections.index[0]),))
     shape = state.grid.uniform_shape
-    shapes = state.grid.chunk_shapes(cells.index) if shape is None else np.array(shape, np.int64)
-    over: npt.NDArray[np.bool_] = (cells.shapes(0, cells.n) != shapes).any(axis=1)
+    shapes = state.grid.chunk_shapes(selections.index) if shape is None else np.array(shape, np.int64)
+    over: npt.NDArray[np.bool_] = (selections.shapes(0, selections.n) != shapes).any(axis=1)
     return over
 
 
@@ -196,7 +196,7 @@ class _Update(NamedTuple):
 
     state: BoundArray
     shape: Shape
-    cells: ChunkSelections
+    selections: ChunkSelections
     row: int
     values: Values
     bounds_known: bool = False
@@ -205,26 +205,26 @@ class _Update(NamedTuple):
     @property
     def kind(self) -> tuple[int, tuple[int, ...]]:
         """Chains are prepared once for what they depend on: updates with the same one differ in where and what only."""
-        return id(self.state.prepared_for(self.shape)), self.cells.shape(self.row)
+        return id(self.state.prepared_for(self.shape)), self.selections.shape(self.row)
 
     def merged(self, updates: Sequence[_Update]) -> _Update:
         """Updates of one chunk as one, later ones on top."""
         if len(updates) == 1:
             (only,) = updates
             return only if only.state is self.state else only._replace(state=self.state)
-        layers = Overlay(tuple(each.cells.region(each.row) for each in updates), tuple(range(len(updates))))
-        cells = layers.split(chunk_alone(self.shape), self.cells.shape(self.row))
+        layers = Overlay(tuple(each.selections.region(each.row) for each in updates), tuple(range(len(updates))))
+        selections = layers.split(chunk_alone(self.shape), self.selections.shape(self.row))
         values = Stack(tuple(cast("Array", each.values) for each in updates))
-        return _Update(self.state, self.shape, cells, 0, values, refused=any(each.refused for each in updates))
+        return _Update(self.state, self.shape, selections, 0, values, refused=any(each.refused for each in updates))
 
     def __call__(self, source: Stored) -> Op[list[Part] | None]:
         """The parts of the new chunk."""
-        state, cells, row, values = self.state, self.cells, self.row, self.values
-        extent = cells.shape(row)
-        beyond = not self.bounds_known and extent != self.shape and (state.sharded or bool(cells.full[row]))
+        state, selections, row, values = self.state, self.selections, self.row, self.values
+        extent = selections.shape(row)
+        beyond = not self.bounds_known and extent != self.shape and (state.sharded or bool(selections.full[row]))
         if beyond and not (yield from shape_stands(state, self.refused)):  # safety: shape
-            return (yield from _merge_unseen(state, self.shape, cells.region(row), values, extent, source))
-        encoded = yield from state.prepared_for(self.shape).write(OneChunk(row, source), cells, row, row + 1, values)
+            return (yield from _merge_unseen(state, self.shape, selections.region(row), values, extent, source))
+        encoded = yield from state.prepared_for(self.shape).write(OneChunk(row, source), selections, row, row + 1, values)
         return encoded.row(0)
 
 
@@ -233,17 +233,17 @@ def _merge_unseen(
 ) -> Op[list[Part] | None]:
     """Lay values over a chunk in which elements beyond the `known` bounds may have been stored by others."""
     prepared = state.prepared_for(shape)
-    cells = region.split(chunk_alone(shape), shape)
+    selections = region.split(chunk_alone(shape), shape)
     try:
-        encoded = yield from prepared.write(OneChunk(0, source), cells, 0, 1, values)
+        encoded = yield from prepared.write(OneChunk(0, source), selections, 0, 1, values)
     except ChunkError:
         # Of a damaged subchunk nothing can be kept. It is written as far as this handle knows it; its neighbours stay.
         damaged = yield from _damaged(state, shape, region, known, source)
         if not damaged:
             raise
-        region, values = _laid_over_fill(state, damaged, region, values)
-        cells = region.split(chunk_alone(shape), shape)
-        encoded = yield from prepared.write(OneChunk(0, source), cells, 0, 1, values)
+        region, values = _over_fill(state, damaged, region, values)
+        selections = region.split(chunk_alone(shape), shape)
+        encoded = yield from prepared.write(OneChunk(0, source), selections, 0, 1, values)
     return encoded.row(0)
 
 
@@ -256,15 +256,15 @@ def _damaged(state: BoundArray, shape: Shape, region: Region, known: Shape, sour
         box = grid.subset(tuple(pieces.index[row].tolist()))
         if pieces.shape(row) == box.shape:
             continue
-        cells = box_region(box).split(chunk_alone(shape), shape)
+        selections = box_region(box).split(chunk_alone(shape), shape)
         try:
-            yield from state.prepared_for(shape).read(OneChunk(0, source), cells, 0, 1, state.empty(box.shape))
+            yield from state.prepared_for(shape).read(OneChunk(0, source), selections, 0, 1, state.empty(box.shape))
         except ChunkError:
             found.append(box)
     return found
 
 
-def _laid_over_fill(state: BoundArray, boxes: Sequence[ArraySubset], region: Region, values: Values) -> tuple[Overlay, Stack]:
+def _over_fill(state: BoundArray, boxes: Sequence[ArraySubset], region: Region, values: Values) -> tuple[Overlay, Stack]:
     """A region on top of boxes of fill."""
     layers = region if isinstance(region, Overlay) else Overlay((region,), (0,))
     arrays = values.arrays if isinstance(values, Stack) else (values,)
@@ -274,9 +274,9 @@ def _laid_over_fill(state: BoundArray, boxes: Sequence[ArraySubset], region: Reg
     return Overlay(regions, (*range(n, n + len(boxes)), *layers.numbers)), Stack((*arrays, *fills))
 
 
-def _batches(array: BoundArray, cells: ChunkSelections, whole: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+def _batches(array: BoundArray, selections: ChunkSelections, whole: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
     """Ranges of rows: whole chunks of one shape in batches, each partly written chunk alone."""
-    for shape, first, last in equal_shapes(array, cells.index):
+    for shape, first, last in equal_shapes(array, selections.index):
         step, here = batch_size(array, shape).stored, whole[first:last]
         borders = [first, *(first + 1 + np.flatnonzero(here[1:] != here[:-1])).tolist(), last]
         for start, stop in pairwise(borders):

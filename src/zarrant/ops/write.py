@@ -21,7 +21,7 @@ from zarrant.errors import ShapeError, ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.geometry.grid import block_indices, chunk_alone
 from zarrant.geometry.region import box_region, whole_chunk
-from zarrant.ops.batching import largest_batch, run_batches, settle, write_cells
+from zarrant.ops.batching import largest_batch, run_batches, settle, write_selections
 from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.casting import as_values
 from zarrant.ops.current import put_current, put_current_one
@@ -39,7 +39,7 @@ def store_chunk(state: BoundArray, chunk: Sequence[int], data: Any) -> Op[None]:
     chunk = check_chunk_indices(chunk, state.grid.grid_shape)
     values, shape = as_values(state, data), state.chunk_shape(chunk)
     if values.shape == shape:
-        yield from write_cells(state, whole_chunk(chunk, shape), values)
+        yield from write_selections(state, whole_chunk(chunk, shape), values)
     else:
         yield from store_chunks(state, ArraySubset(chunk, (1,) * len(chunk)), values)
 
@@ -62,7 +62,7 @@ def store_chunks(state: BoundArray, chunks: Any, data: Any) -> Op[None]:
     if subset.shape != whole.shape:  # at the end of the array: what others have appended to these chunks stays
         yield from store_region(state, box_region(subset), values, state.shape)
         return
-    yield from write_cells(state, box_region(subset).split(state.grid, subset.stop), values)
+    yield from write_selections(state, box_region(subset).split(state.grid, subset.stop), values)
 
 
 def store_encoded_chunk(state: BoundArray, chunk: Sequence[int], buffer: Buffer, check: bool = False) -> Op[None]:
@@ -120,9 +120,9 @@ def erase_chunks(state: BoundArray, chunks: Any) -> Op[None]:
 def check_encoded(state: BoundArray, chunk: tuple[int, ...], data: memoryview) -> Op[None]:
     """Decode bytes as this chunk; ChunkError where that fails."""
     shape = state.chunk_shape(chunk)
-    cells = box_region(ArraySubset.full(shape)).split(chunk_alone(shape), shape)
+    selections = box_region(ArraySubset.full(shape)).split(chunk_alone(shape), shape)
     try:
-        yield from state.prepared_for(shape).read(OneChunk(0, InMemory(data)), cells, 0, 1, state.empty(shape))
+        yield from state.prepared_for(shape).read(OneChunk(0, InMemory(data)), selections, 0, 1, state.empty(shape))
     except ZarrantError as error:
         raise error.annotate(chunk=chunk, key=state.chunk_key(chunk)) from error.__cause__
 

@@ -17,14 +17,14 @@ from zarrant.config import config as defaults
 from zarrant.errors import NodeNotFoundError, UnknownExtensionError, ZarrantError
 from zarrant.metadata.node import COPIES_V2, NAMES, key_of
 from zarrant.metadata.text import dump_json
-from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument, parse
+from zarrant.metadata.v3 import ArrayMetadata, GroupMetadata, NodeMetadata, parse
 from zarrant.nodes.base import LIST, READ, NodeContext
 from zarrant.ops.batching import batch_size
 from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.consolidated import entry
 from zarrant.ops.consolidated_v2 import entries_of, stored_entries
-from zarrant.ops.examine import Examined, examine, in_grid
-from zarrant.ops.hierarchy import document_key, find_document
+from zarrant.ops.node import find_metadata, metadata_key
+from zarrant.ops.verify import Verified, in_grid, verify
 from zarrant.progress import Meter, Report
 from zarrant.requests import Op, gather_outcomes, list_dir, list_prefix
 from zarrant.stores.local.store import FilesystemStore
@@ -59,7 +59,7 @@ class Found:
     state: BoundArray
     place: NodeContext
     findings: list[Finding] = field(default_factory=list)
-    examined: dict[tuple[int, ...], Examined] = field(default_factory=dict)
+    examined: dict[tuple[int, ...], Verified] = field(default_factory=dict)
     orphans: list[tuple[int, ...]] = field(default_factory=list)
     leftovers: list[Leftover] = field(default_factory=list)
 
@@ -118,18 +118,18 @@ def search(place: NodeContext, path: str) -> tuple[list[Found], list[Finding]]:
     """The arrays at and below a path, and the metadata that are broken or not supported; NodeNotFoundError where nothing is."""
     arrays: list[Found] = []
     broken: list[Finding] = []
-    documents: dict[str, Document] = {}
+    documents: dict[str, NodeMetadata] = {}
     waiting = [path]
     while waiting:
         path = waiting.pop()
-        key = document_key(path)
+        key = metadata_key(path)
         try:
-            document = place.run(find_document(path), READ)
+            document = place.run(find_metadata(path), READ)
             if document is not None:
                 documents[path] = document
-            if isinstance(document, ArrayDocument):
+            if isinstance(document, ArrayMetadata):
                 broken += [Finding("metadata", key, None, note, "note", False) for note in document.notes]
-                arrays.append(Found(BoundArray.from_document(path, document, place.options), place))
+                arrays.append(Found(BoundArray.from_metadata(path, document, place.options), place))
             elif document is not None:
                 below = place.run(list_dir(f"{path}/" if path else ""), LIST)[1]
                 waiting += [directory.rstrip("/") for directory in reversed(below)]
@@ -143,10 +143,10 @@ def search(place: NodeContext, path: str) -> tuple[list[Found], list[Finding]]:
     return arrays, [*broken, *_stale_copies(documents), *_stale_copies_v2(place, documents)]
 
 
-def _stale_copies(documents: Mapping[str, Document]) -> Iterator[Finding]:
+def _stale_copies(documents: Mapping[str, NodeMetadata]) -> Iterator[Finding]:
     """Groups whose consolidated metadata are not those of the nodes below: other libraries read nothing else."""
     for group, document in documents.items():
-        copies = document.consolidated if isinstance(document, GroupDocument) else None
+        copies = document.consolidated if isinstance(document, GroupMetadata) else None
         if copies is None:
             continue
         prefix = f"{group}/" if group else ""
@@ -158,13 +158,13 @@ def _stale_copies(documents: Mapping[str, Document]) -> Iterator[Finding]:
         found.pop("", None)  # the root, which every path starts with
         wrong = sorted(path for path in {*found, *copies} if path not in found or found[path] != _copied(copies.get(path)))
         if wrong:
-            yield _stale(document_key(group), wrong)
+            yield _stale(metadata_key(group), wrong)
 
 
-def _stale_copies_v2(place: NodeContext, documents: Mapping[str, Document]) -> Iterator[Finding]:
+def _stale_copies_v2(place: NodeContext, documents: Mapping[str, NodeMetadata]) -> Iterator[Finding]:
     """The same of Zarr V2, whose copies are an object of their own, and by key."""
     for group, document in documents.items():
-        if isinstance(document, ArrayDocument) or document.v2 is None:
+        if isinstance(document, ArrayMetadata) or document.v2 is None:
             continue
         copies = place.run(stored_entries(group), READ)
         if copies is None:
@@ -232,9 +232,9 @@ def finding_of(leftover: Leftover) -> Finding:
     return Finding(kind, leftover.name, None, leftover.detail, "warning", leftover.removable)
 
 
-def _examined(state: BoundArray, chunk: tuple[int, ...], deep: bool, meter: Meter) -> Op[Examined]:
+def _examined(state: BoundArray, chunk: tuple[int, ...], deep: bool, meter: Meter) -> Op[Verified]:
     try:
-        return (yield from examine(state, chunk, deep))
+        return (yield from verify(state, chunk, deep))
     finally:
         meter.add(_nbytes(state, chunk), 1)
 
@@ -244,7 +244,7 @@ def _nbytes(state: BoundArray, chunk: tuple[int, ...]) -> int:
     return state.prepared_for(state.chunk_shape(chunk)).spec.nbytes
 
 
-def _judge(found: Found, chunk: tuple[int, ...], outcome: Examined | Exception) -> Iterator[Finding]:
+def _judge(found: Found, chunk: tuple[int, ...], outcome: Verified | Exception) -> Iterator[Finding]:
     """The findings on one stored object."""
     key = found.state.chunk_key(chunk)
     if isinstance(outcome, Exception):

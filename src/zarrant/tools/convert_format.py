@@ -10,12 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 from zarrant.errors import NodeNotFoundError, OptionError, ZarrantError, shown
-from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument
+from zarrant.metadata.v3 import ArrayMetadata, GroupMetadata, NodeMetadata
 from zarrant.nodes.base import LIST, READ, UPDATE, NodeContext
 from zarrant.ops import consolidated
 from zarrant.ops.convert import convert, converted
-from zarrant.ops.hierarchy import document_key, find_document
 from zarrant.ops.members import reason, walk
+from zarrant.ops.node import find_metadata, metadata_key
 from zarrant.tools.check import open_context
 
 
@@ -46,7 +46,7 @@ def convert_format(address: Any, zarr_format: int = 3, *, dry_run: bool = False)
     place = open_context(address)
     nodes = _nodes(place)
     cannot, notes = _looked_at(nodes, zarr_format)
-    done = [path for path, node in nodes.items() if isinstance(node, Document) and node.zarr_format != zarr_format]
+    done = [path for path, node in nodes.items() if isinstance(node, NodeMetadata) and node.zarr_format != zarr_format]
     facts = {
         "address": place.url,
         "zarr_format": zarr_format,
@@ -61,21 +61,21 @@ def convert_format(address: Any, zarr_format: int = 3, *, dry_run: bool = False)
     return facts
 
 
-def _nodes(place: NodeContext) -> dict[str, Document | ZarrantError]:
+def _nodes(place: NodeContext) -> dict[str, NodeMetadata | ZarrantError]:
     """The metadata of the node and of those below, which come before their groups, or why they cannot be read."""
-    root = place.run(find_document(place.path), READ)
+    root = place.run(find_metadata(place.path), READ)
     if root is None:
-        raise NodeNotFoundError("no array or group here", store=place.url, key=document_key(place.path))
-    found: dict[str, Document | ZarrantError] = {place.path: root}
-    if isinstance(root, GroupDocument):
+        raise NodeNotFoundError("no array or group here", store=place.url, key=metadata_key(place.path))
+    found: dict[str, NodeMetadata | ZarrantError] = {place.path: root}
+    if isinstance(root, GroupMetadata):
         for child in place.run(walk(place.path), LIST):
             error = reason(child)
-            assert child.document is not None or error is not None, "a child has metadata or an error"
-            found[child.path] = error if child.document is None or error is not None else child.document  # type: ignore[assignment]
+            assert child.metadata is not None or error is not None, "a child has metadata or an error"
+            found[child.path] = error if child.metadata is None or error is not None else child.metadata  # type: ignore[assignment]
     return dict(reversed(found.items()))
 
 
-def _looked_at(nodes: dict[str, Document | ZarrantError], zarr_format: int) -> tuple[dict[str, str], dict[str, str]]:
+def _looked_at(nodes: dict[str, NodeMetadata | ZarrantError], zarr_format: int) -> tuple[dict[str, str], dict[str, str]]:
     """Why nodes cannot be converted, and what is said of those that can."""
     cannot: dict[str, str] = {}
     notes: dict[str, str] = {}
@@ -87,15 +87,15 @@ def _looked_at(nodes: dict[str, Document | ZarrantError], zarr_format: int) -> t
         except ZarrantError as error:
             cannot[path or "/"] = str(error)
             continue
-        if zarr_format == 3 and isinstance(node, ArrayDocument) and node.v2 and node.v2.get("fill_value", 0) is None:
+        if zarr_format == 3 and isinstance(node, ArrayMetadata) and node.v2 and node.v2.get("fill_value", 0) is None:
             notes[path or "/"] = f"the fill value, which was not defined (null), becomes {node.fill_value!r}"
     return cannot, notes
 
 
-def _perform(place: NodeContext, nodes: dict[str, Document | ZarrantError], zarr_format: int) -> None:
+def _perform(place: NodeContext, nodes: dict[str, NodeMetadata | ZarrantError], zarr_format: int) -> None:
     again = []
     for path, node in nodes.items():
-        if isinstance(node, GroupDocument) and place.run(consolidated.keeps_copies(path, node), READ):
+        if isinstance(node, GroupMetadata) and place.run(consolidated.keeps_copies(path, node), READ):
             again.append(path)
     for path in nodes:
         place.run(place.in_step(convert(path, zarr_format)), UPDATE)

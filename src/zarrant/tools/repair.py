@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from zarrant.errors import OptionError, ZarrantError
 from zarrant.nodes.base import LIST, READ, UPDATE, NodeContext
-from zarrant.ops.examine import erase_orphan, object_version, salvage
+from zarrant.ops.verify import drop_corrupt_subchunks, erase_orphan, object_version
 from zarrant.progress import Report
 from zarrant.requests import Op, fetch_one
 from zarrant.storage import Blob, ByteRange, Version
@@ -112,7 +112,7 @@ def _planned(found: Found, deep: bool, orphans: bool) -> Iterator[_Plan]:
         if mendable:
             detail = f"drop what cannot be read: {'; '.join(mendable)}"
             action = Action("salvage", state.chunk_key(chunk), chunk, detail, "planned")
-            yield _Plan(action, partial(salvage, state, chunk, examined.version, deep), examined.version)
+            yield _Plan(action, partial(drop_corrupt_subchunks, state, chunk, examined.version, deep), examined.version)
     yield from _removals(found.leftovers)
     for chunk in found.orphans if orphans else ():
         version, size = found.place.run(object_version(state.chunk_key(chunk)), READ)

@@ -58,8 +58,8 @@ class ShardingIndexed:
             "name": self.name,
             "configuration": {
                 "chunk_shape": list(self.chunk_shape),
-                "codecs": [document.to_json() for document in self.codecs.to_documents()],
-                "index_codecs": [document.to_json() for document in self.index_codecs.to_documents()],
+                "codecs": [document.to_json() for document in self.codecs.to_named()],
+                "index_codecs": [document.to_json() for document in self.index_codecs.to_named()],
                 "index_location": self.index_location,
             },
         }
@@ -94,7 +94,7 @@ class ShardingIndexed:
                 "index codecs must give a fixed size",
                 path=f"{path}.index_codecs",
                 expected="bytes, transpose, crc32c",
-                got=[document.name for document in self.index_codecs.to_documents()],
+                got=[document.name for document in self.index_codecs.to_named()],
             )
         inner_chain = self.codecs.skipping((*around.skipped, *self.index_codecs.skipped))
         inner = inner_chain.prepare(replace(spec, shape=self.chunk_shape), options, nesting)

@@ -1,9 +1,9 @@
-"""Operations that find what is wrong with stored objects, and save what can be saved.
+"""Find what is wrong with stored objects, and repair them.
 
-`examine` reads and never writes; it reports every problem instead of raising the first. `salvage` drops the subchunks of a
-shard that cannot be read, so that they read as fill and all the others can be read again: their bytes go over untouched, and
-in place. It acts under the guard of every update, on exactly the object that was examined (and copied) before, and refuses
-what it cannot settle. `erase_orphan` erases a chunk outside of the grid while nobody can grow the array.
+`verify` only reads; it reports every problem and does not stop at the first. `drop_corrupt_subchunks` removes the subchunks of a
+shard that cannot be read, so that they read as fill and all others can be read again; the bytes of the others stay untouched,
+in place. It works under the same guard as every update, on exactly the object that was verified (and copied) before, and
+refuses what it cannot decide. `erase_orphan` erases a chunk outside of the grid while nobody can grow the array.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from zarrant.codecs.sharding.compact import rebuilt
 from zarrant.codecs.sharding.inspect import ShardReport, decode, inspect
 from zarrant.codecs.sharding.prepared import Shard
 from zarrant.errors import ChunkError, ConflictError, LimitError, ZarrantError
-from zarrant.metadata.v3 import ArrayDocument
+from zarrant.metadata.v3 import ArrayMetadata
 from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.current import Current
 from zarrant.ops.guard import Guard, update_object
-from zarrant.ops.hierarchy import document_key, read_document
+from zarrant.ops.node import metadata_key, read_metadata
 from zarrant.ops.read import while_replaced
 from zarrant.requests import Op, fetch_one, locked
 from zarrant.storage import ByteRange, Part, Version
 
-MOST_TOLD = 100
+MAX_PROBLEMS_LISTED = 100
 """Problems of one object that are told one by one; a hostile index may have millions."""
 
 
@@ -44,7 +44,7 @@ class Problem(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Examined:
+class Verified:
     """A stored object: its version and bytes (None and 0: there is none), how many are dead, and what is wrong."""
 
     version: Version
@@ -53,24 +53,24 @@ class Examined:
     problems: tuple[Problem, ...]
 
 
-def examine(state: BoundArray, chunk: Sequence[int], deep: bool) -> Op[Examined]:
+def verify(state: BoundArray, chunk: Sequence[int], deep: bool) -> Op[Verified]:
     """Look at one stored object: sizes and indexes; with `deep` every byte of it is decoded."""
-    look = partial(_examine, state, chunk, deep)
+    look = partial(_verify, state, chunk, deep)
     return (yield from while_replaced(look, look))
 
 
-def _examine(state: BoundArray, chunk: Sequence[int], deep: bool) -> Op[Examined]:
+def _verify(state: BoundArray, chunk: Sequence[int], deep: bool) -> Op[Verified]:
     source = Stored(state.chunk_key(chunk))
     prepared = state.prepared_for(state.chunk_shape(chunk))
     if isinstance(prepared, ChunkPipeline):
-        return (yield from _examine_leaf(prepared, source, deep))
-    report, problems = yield from _survey(state, chunk, source, deep)
+        return (yield from _verify_chunk(prepared, source, deep))
+    report, problems = yield from _verify_shard(state, chunk, source, deep)
     if report is None:
-        return Examined(source.version, source.size, 0, problems)
-    return Examined(source.version, source.size, sum(each.dead for each in report.walk()), problems)
+        return Verified(source.version, source.size, 0, problems)
+    return Verified(source.version, source.size, sum(each.dead for each in report.walk()), problems)
 
 
-def _examine_leaf(leaf: ChunkPipeline, source: Stored, deep: bool) -> Op[Examined]:
+def _verify_chunk(leaf: ChunkPipeline, source: Stored, deep: bool) -> Op[Verified]:
     problems = []
     if deep:
         try:
@@ -88,10 +88,10 @@ def _examine_leaf(leaf: ChunkPipeline, source: Stored, deep: bool) -> Op[Examine
         if source.version is not None and size is not None and source.size != size:
             what = "is cut off" if source.size < size else "has a tail that is not its own"
             problems = [Problem("size", f"{what}: {source.size} bytes, where every chunk has {size}", False)]
-    return Examined(source.version, source.size, 0, tuple(problems))
+    return Verified(source.version, source.size, 0, tuple(problems))
 
 
-def _survey(
+def _verify_shard(
     state: BoundArray, chunk: Sequence[int], source: Stored, deep: bool
 ) -> Op[tuple[ShardReport | None, tuple[Problem, ...]]]:
     """The tree of a shard without what is at fault, and the faults; no tree where there is none, or no index."""
@@ -110,9 +110,9 @@ def _survey(
     faults = report.all_faults()
     report.drop_faulty()
     settled = not any(each.index.overlapping().size for each in report.walk()) and bool(report.index.present.any())
-    told = [Problem(fault.kind, f"{_where(shard, fault.path)} {fault.detail}", settled) for fault in faults[:MOST_TOLD]]
-    if len(faults) > MOST_TOLD:
-        told.append(Problem(faults[MOST_TOLD].kind, f"and {len(faults) - MOST_TOLD} more subchunks", settled))
+    told = [Problem(fault.kind, f"{_where(shard, fault.path)} {fault.detail}", settled) for fault in faults[:MAX_PROBLEMS_LISTED]]
+    if len(faults) > MAX_PROBLEMS_LISTED:
+        told.append(Problem(faults[MAX_PROBLEMS_LISTED].kind, f"and {len(faults) - MAX_PROBLEMS_LISTED} more subchunks", settled))
     return report, tuple(told)
 
 
@@ -129,7 +129,7 @@ def _where(shard: Prepared, path: tuple[int, ...]) -> str:
     return f"subchunk {' in '.join(reversed(names))}"
 
 
-def salvage(state: BoundArray, chunk: Sequence[int], version: Version, deep: bool) -> Op[bool]:
+def drop_corrupt_subchunks(state: BoundArray, chunk: Sequence[int], version: Version, deep: bool) -> Op[bool]:
     """Drop the subchunks of one shard that cannot be read; False where there is nothing (left) to drop, or no way.
 
     ConflictError unless the object still is of `version`, of which the caller has a copy.
@@ -138,7 +138,7 @@ def salvage(state: BoundArray, chunk: Sequence[int], version: Version, deep: boo
 
     def change(source: Stored) -> Op[list[Part] | None]:
         nonlocal done
-        report, problems = yield from _survey(state, chunk, source, deep)
+        report, problems = yield from _verify_shard(state, chunk, source, deep)
         if source.version != version:
             raise ConflictError("the object was replaced since it was examined", key=key, expected=version, got=source.version)
         if report is None or not problems or not all(problem.repairable for problem in problems):
@@ -165,15 +165,15 @@ class _Nothing(Exception):
 def erase_orphan(state: BoundArray, chunk: Sequence[int], version: Version) -> Op[bool]:
     """Erase the object of a chunk outside of the grid; False where the array has grown to hold it meanwhile.
 
-    Under the lock of the document: who grows an array stores data outside of its shape first.
+    Under the lock of the metadata: who grows an array stores data outside of its shape first.
     """
     key = state.chunk_key(chunk)
 
     def erase() -> Op[bool]:
-        document = yield from read_document(state.prefix)
-        if not isinstance(document, ArrayDocument):
+        metadata = yield from read_metadata(state.prefix)
+        if not isinstance(metadata, ArrayMetadata):
             return False
-        now = BoundArray.from_document(state.prefix, document, state.options)
+        now = BoundArray.from_metadata(state.prefix, metadata, state.options)
         if now.key_encoding != state.key_encoding or len(now.shape) != len(state.shape) or in_grid(now, chunk):
             return False
         yield from update_object(key, gone, Guard.NESTED_LOCK)
@@ -185,7 +185,7 @@ def erase_orphan(state: BoundArray, chunk: Sequence[int], version: Version) -> O
             raise ConflictError("the object was replaced since it was examined", key=key, expected=version, got=source.version)
         return None
 
-    return (yield from locked((document_key(state.prefix, state.document),), erase()))
+    return (yield from locked((metadata_key(state.prefix, state.metadata),), erase()))
 
 
 def in_grid(state: BoundArray, chunk: Sequence[int]) -> bool:

@@ -1,27 +1,27 @@
 """Operations that change the shape of an array: `resize` and `append`.
 
-In come an array and its new extents, or data to put behind its end; out goes the new document. The shape in the document is
-the commit point: what a growing array shows was stored before the document says so, and what a shrinking array hides is
+In come an array and its new shape, or data to put behind its end; out goes the new metadata. The shape in the metadata is
+the commit point: what a growing array shows was stored before the metadata says so, and what a shrinking array hides is
 erased after it, so that every reader, and whoever comes after a crash, finds a whole array of the old shape or of the new.
 
-Why it is done under the document's lock. Chunks have fixed names, so two appenders that both start at the old end write the
-same objects: whoever loses the race for the document has by then overwritten the data of the winner, and starting over
+Why it is done under the metadata's lock. Chunks have fixed names, so two appenders that both start at the old end write the
+same objects: whoever loses the race for the metadata has by then overwritten the data of the winner, and starting over
 repairs nothing. A place must be reserved before it is written, and a reservation that outlives a killed writer would block
-or leave a hole. An exclusive hold on the document for the whole operation is a reservation that ends with its holder.
+or leave a hole. An exclusive hold on the metadata for the whole operation is a reservation that ends with its holder.
 Appenders therefore go one after the other, each from the shape that it reads under the lock; writers of data do not wait for
-them, nor readers. Stores without a hold are safe inside one process, where a queue stands for it; the document is then still
+them, nor readers. Stores without a hold are safe inside one process, where a queue stands for it; the metadata is then still
 swapped, not put. Those that several processes share are refused by the façade (`NodeContext.require_shape_change`).
 
 Why compare-and-swap alone does not do. Say A has written the new chunks on condition of their versions, and goes for the
-document; B, from the same document, may replace one of those chunks after A's last look at it and before A's swap, which then
+metadata; B, from the same metadata, may replace one of those chunks after A's last look at it and before A's swap, which then
 succeeds: A is acknowledged, B's bytes are in its place, and B, who loses the swap, writes its own elsewhere. It would take a
-turn in the document itself, taken by a swap before any chunk is written, which others may take over from who was killed, and a
+turn in the metadata itself, taken by a swap before any chunk is written, which others may take over from who was killed, and a
 look at it between reading the version of a chunk and replacing it. And even then `store_chunk`, which never looks, would wipe
 out what was appended to an edge chunk behind the shape that its caller knows.
 
 What lies outside of the shape (padding of edge chunks, chunks beyond the grid) is nobody's: a crash leaves anything there, and
 so do other libraries. Hence the rule that growing never resurrects: *each growth defines all that it exposes, before the
-document says so*. Appended data cover what they expose; `resize` erases and fills it. Shrinking cleans up behind itself as
+metadata says so*. Appended data cover what they expose; `resize` erases and fills it. Shrinking cleans up behind itself as
 well, for the sake of readers that grow arrays without looking. No read reaches beyond the edge chunks.
 
 Inside the hold, edge chunks are updated by compare-and-swap: a hold inside a hold could wait for one who waits for us.
@@ -49,20 +49,20 @@ from zarrant.errors import (
 from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.region import box_region
 from zarrant.metadata.node import dump, main_name
-from zarrant.metadata.v3 import ArrayDocument
+from zarrant.metadata.v3 import ArrayMetadata
 from zarrant.ops import read, update
 from zarrant.ops.batching import largest_batch
 from zarrant.ops.bound_array import Array, BoundArray
 from zarrant.ops.casting import as_values
 from zarrant.ops.current import HINT, put_current, same_array
 from zarrant.ops.guard import MAX_TRIES, with_lock
-from zarrant.ops.hierarchy import MustExist, document_key, of_version, stored_document
+from zarrant.ops.node import MustExist, metadata_key, of_version, stored_metadata
 from zarrant.requests import ANY, Op, WriteRequest, gather, list_prefix, put_one
 from zarrant.storage import Version
 
 T = TypeVar("T")
-Moved = Callable[[ArrayDocument], None]
-"""Is told of the new document while it is held, so that threads that share a handle take over documents in their order."""
+Moved = Callable[[ArrayMetadata], None]
+"""Is told of the new metadata while it is held, so that threads that share a handle take over metadata in their order."""
 
 LIST_FROM = 10_000
 """Chunks outside of the shape from which on the stored ones are listed: erasing an absent file costs about 10 µs."""
@@ -70,25 +70,25 @@ LIST_FROM = 10_000
 BATCH = 64
 
 
-def append(state: BoundArray, data: Any, axis: int = 0, moved: Moved = lambda document: None) -> Op[slice]:
+def append(state: BoundArray, data: Any, axis: int = 0, moved: Moved = lambda metadata: None) -> Op[slice]:
     """Store data behind the end of a dimension, then grow the array; returns the slice of `axis` that holds them.
 
-    `data` has the array's extents in every other dimension. Many may append at once: each gets a slice of its own. When
+    `data` has the array's shape in every other dimension. Many may append at once: each gets a slice of its own. When
     something fails the array is as it was. ConflictError where a writer that takes no lock changed the shape meanwhile.
     """
     axis = check_axis(axis, len(state.shape))
     values = as_values(state, data)
-    return (yield from _alone(state, lambda: _append(state, values, axis, moved)))
+    return (yield from _under_metadata_lock(state, lambda: _append(state, values, axis, moved)))
 
 
 def resize(
     state: BoundArray,
     shape: Any,
     listing: bool = False,
-    moved: Moved = lambda document: None,
+    moved: Moved = lambda metadata: None,
     shrink: bool | None = None,
 ) -> Op[list[str]]:
-    """Give an array other extents: elements that stay keep their place and value, new ones are the fill value.
+    """Give an array other shape: elements that stay keep their place and value, new ones are the fill value.
 
     What is cut off is erased, and does not come back when the array grows again. ShapeError where elements would be cut off
     that others have appended since this handle last looked, unless `shrink` is True; with `shrink` False where any would be.
@@ -97,14 +97,14 @@ def resize(
     Returns what could not be cleaned up after the array had its new shape. It does no harm: whoever grows the array again does
     that first.
     """
-    wanted = state.document.with_shape(tuple(shape) if np.iterable(shape) else (shape,)).shape
-    return (yield from _alone(state, lambda: _resize(state, wanted, listing, moved, shrink)))
+    wanted = state.metadata.with_shape(tuple(shape) if np.iterable(shape) else (shape,)).shape
+    return (yield from _under_metadata_lock(state, lambda: _resize(state, wanted, listing, moved, shrink)))
 
 
-def _alone(state: BoundArray, op: Callable[[], Op[T]]) -> Op[T]:
+def _under_metadata_lock(state: BoundArray, op: Callable[[], Op[T]]) -> Op[T]:
     if not state.options.exclusive:
         return (yield from op())
-    node = MustExist(state.prefix, main_name(state.document))
+    node = MustExist(state.prefix, main_name(state.metadata))
     return (yield from with_lock(node.below, op, node))
 
 
@@ -112,9 +112,9 @@ def _append(state: BoundArray, values: Array, axis: int, moved: Moved) -> Op[sli
     now, version = yield from _current(state)
     grown = yield from store_behind(now, as_values(now, values), axis)
     if grown is now:
-        moved(now.document)
+        moved(now.metadata)
     else:
-        yield from commit(now, grown.document, version, moved)
+        yield from commit(now, grown.metadata, version, moved)
     return slice(now.shape[axis], grown.shape[axis])
 
 
@@ -140,9 +140,9 @@ def _resize(state: BoundArray, shape: tuple[int, ...], listing: bool, moved: Mov
         yield from _erase_outside(now, new, listing)
         yield from _fill_outside(now, shape, listing)
     if shape == now.shape:
-        moved(now.document)
+        moved(now.metadata)
         return []
-    yield from commit(now, new.document, version, moved)
+    yield from commit(now, new.metadata, version, moved)
     if not any(b < a for a, b in zip(now.shape, shape, strict=True)):
         return []
     # The array has its new shape: what fails from here on does not fail the operation.
@@ -168,34 +168,34 @@ def _refuse_to_cut(seen: Sequence[int], now: Sequence[int], wanted: Sequence[int
     raise ShapeError(message, field="shape", expected=f"at least {tuple(now)}", got=tuple(wanted), hint=f"{hint}, or shrink=True")
 
 
-# The document -----------------------------------------------------------------------------------------------------------
+# The metadata -----------------------------------------------------------------------------------------------------------
 
 
 def _current(state: BoundArray) -> Op[tuple[BoundArray, Version]]:
-    """The array as it is stored now, and the version of its document."""
-    key = document_key(state.prefix, state.document)
-    found = yield from stored_document(state.prefix, state.document)
+    """The array as it is stored now, and the version of its metadata."""
+    key = metadata_key(state.prefix, state.metadata)
+    found = yield from stored_metadata(state.prefix, state.metadata)
     if found is None:
         raise NodeNotFoundError("the array was removed or moved", key=key, path=state.prefix or "/", hint=HINT)
-    if found is state.document:  # nobody changed it since: these bytes were parsed, or written, by this handle
-        return state, state.document.version
-    document = same_array(state, found)
-    return BoundArray.from_document(state.prefix, document, state.options), document.version
+    if found is state.metadata:  # nobody changed it since: these bytes were parsed, or written, by this handle
+        return state, state.metadata.version
+    metadata = same_array(state, found)
+    return BoundArray.from_metadata(state.prefix, metadata, state.options), metadata.version
 
 
-def commit(now: BoundArray, document: ArrayDocument, version: Version, moved: Moved = lambda document: None) -> Op[None]:
-    """Replace the document. What others changed in its attributes meanwhile stays; a shape they changed is a conflict."""
-    key = document_key(now.prefix, now.document)
+def commit(now: BoundArray, metadata: ArrayMetadata, version: Version, moved: Moved = lambda metadata: None) -> Op[None]:
+    """Replace the metadata. What others changed in its attributes meanwhile stays; a shape they changed is a conflict."""
+    key = metadata_key(now.prefix, now.metadata)
     for _ in range(MAX_TRIES):
         try:
-            stored = yield from put_one(key, [dump(document)], version if now.options.exclusive else ANY)
+            stored = yield from put_one(key, [dump(metadata)], version if now.options.exclusive else ANY)
         except VersionChangedError:
             other, version = yield from _current(now)
-            if other.document.with_attributes({}) != now.document.with_attributes({}):
+            if other.metadata.with_attributes({}) != now.metadata.with_attributes({}):
                 break
-            document = document.with_attributes(other.document.attributes)
+            metadata = metadata.with_attributes(other.metadata.attributes)
             continue
-        moved(of_version(document, stored))
+        moved(of_version(metadata, stored))
         return
     raise ConflictError("the array was resized or replaced meanwhile, by a writer that took no lock", key=key)
 
@@ -227,8 +227,8 @@ def _erase_outside(inner: BoundArray, outer: BoundArray, listing: bool) -> Op[No
 
 
 def _erase_block(state: BoundArray, block: ArraySubset, listing: bool) -> Op[None]:
-    cells = iter((yield from _cells(state, block, listing)))
-    batches = iter(partial(_batch, state, cells), [])
+    chunks = iter((yield from _chunks(state, block, listing)))
+    batches = iter(partial(_batch, state, chunks), [])
     yield from gather((_erase(state, keys) for keys in batches), 0)
 
 
@@ -244,8 +244,8 @@ def _all(ops: Iterable[Op[None]]) -> Op[None]:
         raise failed[0]
 
 
-def _batch(state: BoundArray, cells: Iterator[tuple[int, ...]]) -> list[str]:
-    return [state.chunk_key(cell) for cell in islice(cells, BATCH)]
+def _batch(state: BoundArray, chunks: Iterator[tuple[int, ...]]) -> list[str]:
+    return [state.chunk_key(chunk) for chunk in islice(chunks, BATCH)]
 
 
 def _erase(state: BoundArray, keys: Sequence[str]) -> Op[None]:
@@ -263,21 +263,21 @@ def _fill_outside(state: BoundArray, limit: Sequence[int] | None, listing: bool)
 
 
 def _fill_slab(state: BoundArray, slab: ArraySubset, listing: bool) -> Op[None]:
-    chunks = [*(yield from _cells(state, state.grid.block_of(slab), listing))]
+    chunks = [*(yield from _chunks(state, state.grid.block_of(slab), listing))]
     if chunks:
         cost = largest_batch(state, np.array(chunks, np.int64).reshape(len(chunks), len(state.shape))).cost
         yield from gather((_fill_part(state, chunk, slab) for chunk in chunks), cost)
 
 
-def _cells(state: BoundArray, block: ArraySubset, listing: bool) -> Op[Iterable[tuple[int, ...]]]:
+def _chunks(state: BoundArray, block: ArraySubset, listing: bool) -> Op[Iterable[tuple[int, ...]]]:
     """The chunks of a block, or those of them that are stored, where the others would take long to ask for."""
     if not listing or block.size <= LIST_FROM:
         return (tuple(map(add, block.start, offset)) for offset in np.ndindex(*block.shape))
     prefix, stored = state.key_of(""), []
     for key in (yield from list_prefix(prefix)):
-        cell = state.key_encoding.parse(key[len(prefix) :], block.ndim)
-        if cell is not None and all(a <= i < b for a, i, b in zip(block.start, cell, block.stop, strict=True)):
-            stored.append(cell)
+        chunk = state.key_encoding.parse(key[len(prefix) :], block.ndim)
+        if chunk is not None and all(a <= i < b for a, i, b in zip(block.start, chunk, block.stop, strict=True)):
+            stored.append(chunk)
     return stored
 
 

@@ -1,4 +1,4 @@
-"""Operations on nodes: their documents, their children, their ends.
+"""Operations on nodes: their metadata, their children, their ends.
 
 A node is its main object (`metadata/node.py`): `zarr.json`, or `.zarray` or `.zgroup` of Zarr V2. Documents are replaced whole
 and atomically; changes of one (attributes) are read-modify-writes under the same guard as data. Groups above a new node are made
@@ -29,7 +29,7 @@ from zarrant.errors import (
 from zarrant.limits import LIMITS
 from zarrant.metadata import node, v2
 from zarrant.metadata.node import ATTRIBUTES_V2, COPIES_V2, GROUP_V2, MAIN, MAIN_V2, NAMES, V3, key_of, main_name
-from zarrant.metadata.v3 import ArrayDocument, Document, GroupDocument, attributes_of
+from zarrant.metadata.v3 import ArrayMetadata, GroupMetadata, NodeMetadata, attributes_of
 from zarrant.ops.guard import FIRST_PAUSE_S, MAX_TRIES, Guard, update_object
 from zarrant.requests import (
     Op,
@@ -48,16 +48,16 @@ from zarrant.requests import (
 )
 from zarrant.storage import Blob, Part, Version
 
-D = TypeVar("D", bound=Document)
+D = TypeVar("D", bound=NodeMetadata)
 GROUP_GONE = "Open it again: this handle knows a group that is no longer there"
 
-DOCUMENT_COST = 64 * 1024
-"""Bytes to reckon with for one document in flight; most are a few KiB."""
+METADATA_BYTES = 64 * 1024
+"""Bytes to reckon with for one metadata in flight; most are a few KiB."""
 
 
-def document_key(path: str, document: Document | None = None) -> str:
+def metadata_key(path: str, metadata: NodeMetadata | None = None) -> str:
     """The key of a node's main object: of V3, unless the node has metadata of another version."""
-    return key_of(path, main_name(document))
+    return key_of(path, main_name(metadata))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,37 +111,37 @@ def check_new_path(path: str) -> str:
     return path
 
 
-def read_document(path: str) -> Op[Document]:
+def read_metadata(path: str) -> Op[NodeMetadata]:
     """The metadata of a node; NodeNotFoundError where there is none, MetadataError where it is broken."""
-    found = yield from find_document(path)
+    found = yield from find_metadata(path)
     if found is None:
-        raise NodeNotFoundError("no array or group here", key=document_key(path), path=path or "/")
+        raise NodeNotFoundError("no array or group here", key=metadata_key(path), path=path or "/")
     return found
 
 
-def find_document(path: str) -> Op[Document | None]:
+def find_metadata(path: str) -> Op[NodeMetadata | None]:
     """The metadata of a node, of either version of the format, or None."""
-    found = yield from stored_document(path)
+    found = yield from stored_metadata(path)
     return found if found is not None else (yield from find_v2(path))
 
 
-def stored_document(path: str, like: Document | None = None) -> Op[Document | None]:
+def stored_metadata(path: str, like: NodeMetadata | None = None) -> Op[NodeMetadata | None]:
     """The metadata of a node whose main object is that of `like` (None: of V3), with its version; None where there is none.
 
     `like` itself where its main object is still of the version that it knows: nothing is parsed again.
     """
     main = main_name(like)
-    blob = yield from _fetch_document(key_of(path, main))
+    blob = yield from _fetch_metadata(key_of(path, main))
     if blob is None:
         return None
-    if isinstance(like, ArrayDocument) and blob.version == like.version:
+    if isinstance(like, ArrayMetadata) and blob.version == like.version:
         return like
     if main == V3:
         return parsed(path, blob.data[0], blob.version)
     return (yield from _with_attributes(path, main, blob))
 
 
-def find_v2(path: str) -> Op[Document | None]:
+def find_v2(path: str) -> Op[NodeMetadata | None]:
     """The metadata of a node of V2."""
     keys = [key_of(path, name) for name in MAIN_V2]
     outcomes = yield from fetch([ReadRequest(key, limit=LIMITS.document) for key in keys])
@@ -155,7 +155,7 @@ def find_v2(path: str) -> Op[Document | None]:
     return None
 
 
-def _with_attributes(path: str, main: str, blob: Blob) -> Op[Document | None]:
+def _with_attributes(path: str, main: str, blob: Blob) -> Op[NodeMetadata | None]:
     """The metadata of a node of V2 whose main object was read. Its attributes are those of the same node, not of a later one."""
     key, key_of_main = key_of(path, ATTRIBUTES_V2), key_of(path, main)
     for _ in range(MAX_TRIES):
@@ -171,25 +171,27 @@ def _with_attributes(path: str, main: str, blob: Blob) -> Op[Document | None]:
         if not isinstance(still, Exception):
             objects = {main: bytes(blob.data[0])} | ({} if attributes is None else {ATTRIBUTES_V2: bytes(attributes.data[0])})
             return of_version(node.parse(path, objects), blob.version)
-        again = yield from _fetch_document(key_of_main)
+        again = yield from _fetch_metadata(key_of_main)
         if again is None:
             return None
         blob = again
     raise ConflictError("the metadata changed in every try to read them", key=key_of_main, limit=f"{MAX_TRIES} tries")
 
 
-def open_node(path: str, kind: type[Document] | None = None, create: Callable[[], Op[Document]] | None = None) -> Op[Document]:
-    """The document of a node, of one kind if that is given; where there is none, what `create` makes.
+def open_node(
+    path: str, kind: type[NodeMetadata] | None = None, create: Callable[[], Op[NodeMetadata]] | None = None
+) -> Op[NodeMetadata]:
+    """The metadata of a node, of one kind if that is given; where there is none, what `create` makes.
 
     NodeNotFoundError where there is none and none may be made, or where it is of the other kind.
     """
-    found = yield from (read_document(path) if create is None else find_document(path))
+    found = yield from (read_metadata(path) if create is None else find_metadata(path))
     if found is None and create is not None:
         found = yield from create()
     assert found is not None, "read_document raises where there is none"
     if kind is not None and not isinstance(found, kind):
-        wanted, got = ("an array", "group") if kind is ArrayDocument else ("a group", "array")
-        raise NodeNotFoundError(f"the node here is not {wanted}", key=document_key(path, found), path=path or "/", got=got)
+        wanted, got = ("an array", "group") if kind is ArrayMetadata else ("a group", "array")
+        raise NodeNotFoundError(f"the node here is not {wanted}", key=metadata_key(path, found), path=path or "/", got=got)
     return found
 
 
@@ -211,8 +213,8 @@ def _main_objects(path: str) -> Op[list[str]]:
     return found
 
 
-def _fetch_document(key: str) -> Op[Blob | None]:
-    """The stored object of a document; one that is too large is not read where the store can tell."""
+def _fetch_metadata(key: str) -> Op[Blob | None]:
+    """The stored object of a metadata; one that is too large is not read where the store can tell."""
     try:
         return (yield from fetch_one(key, limit=LIMITS.document))
     except LimitError as error:
@@ -220,34 +222,34 @@ def _fetch_document(key: str) -> Op[Blob | None]:
 
 
 def too_large(error: LimitError, key: str) -> LimitError:
-    """What the store says of an object, as `parse` says it of a document."""
+    """What the store says of an object, as `parse` says it of a metadata."""
     return LimitError("a document that is too large", key=key, path="$", field="document", got=error.got, limit=error.limit)
 
 
 def require_group(path: str) -> Op[None]:
     """NodeNotFoundError where the group of a handle is gone, NodeReplacedError where an array is in its place."""
-    document = yield from find_document(path)
-    if document is None:
-        key = document_key(path)
+    metadata = yield from find_metadata(path)
+    if metadata is None:
+        key = metadata_key(path)
         raise NodeNotFoundError("the group was removed or moved", key=key, path=path or "/", hint=GROUP_GONE)
-    same_kind(path, document)
+    same_kind(path, metadata)
 
 
-def same_kind(path: str, document: Document) -> GroupDocument:
+def same_kind(path: str, metadata: NodeMetadata) -> GroupMetadata:
     """The metadata, if they are those of a group; else NodeReplacedError for the handle of one."""
-    if isinstance(document, GroupDocument):
-        return document
-    raise NodeReplacedError("an array was stored here", key=document_key(path, document), path=path or "/", hint=GROUP_GONE)
+    if isinstance(metadata, GroupMetadata):
+        return metadata
+    raise NodeReplacedError("an array was stored here", key=metadata_key(path, metadata), path=path or "/", hint=GROUP_GONE)
 
 
-def parsed(path: str, data: memoryview, version: Version = None) -> Document:
-    """The document in these bytes of a `zarr.json`, of this version; its errors name the key."""
+def parsed(path: str, data: memoryview, version: Version = None) -> NodeMetadata:
+    """The metadata in these bytes of a `zarr.json`, of this version; its errors name the key."""
     return of_version(node.parse(path, {V3: bytes(data)}), version)
 
 
 def create_node(
     path: str,
-    document: Document,
+    metadata: NodeMetadata,
     *,
     overwrite: bool = False,
     match: bool = False,
@@ -255,7 +257,7 @@ def create_node(
     is_chunk: Callable[[str], bool] | None = None,
     fill: Callable[[], Op[None]] | None = None,
     within: str | None = None,
-) -> Op[Document]:
+) -> Op[NodeMetadata]:
     """Store the metadata of a new node, and of the groups above it; returns the metadata that stands.
 
     `within`: the group of whose handle this is asked. Where it is gone, nothing is made in its place.
@@ -273,18 +275,18 @@ def create_node(
     they hold.
     """
     # What could not be opened again is refused before anything is erased or stored.
-    objects = node.dump_all(document)  # safety: before overwrite
-    creation = _Creation(path, document, objects, overwrite, match, exclusive, is_chunk, fill)
+    objects = node.dump_all(metadata)  # safety: before overwrite
+    creation = _Creation(path, metadata, objects, overwrite, match, exclusive, is_chunk, fill)
     if not exclusive:
         return (yield from _create(creation))
-    missing = yield from _missing_above(path, document, within)
+    missing = yield from _missing_above(path, metadata, within)
     if overwrite and path:
         yield from erase_link(f"{path}/")  # before the lock, which would else be taken behind the link
     if overwrite:
         yield from _erase_copies(path)
-    below = None if within is None else document_key(within, _group_like(document))
+    below = None if within is None else metadata_key(within, _group_like(metadata))
     # Creators of either version lock the main object of V3, so that of several one is over before the next begins.
-    keys = sorted({document_key(path), document_key(path, document)})
+    keys = sorted({metadata_key(path), metadata_key(path, metadata)})
     try:
         standing = yield from locked(keys, _create(creation), below=below)
     except MetadataChangedError as error:
@@ -293,13 +295,13 @@ def create_node(
         yield from require_group(within)  # it says what became of the group
         raise
     # Not under the lock: whoever overwrites a group above has locked that one's metadata, and waits for ours.
-    yield from _make_parents(missing, _group_like(document))
+    yield from _make_parents(missing, _group_like(metadata))
     return standing
 
 
-def _group_like(document: Document) -> GroupDocument:
+def _group_like(metadata: NodeMetadata) -> GroupMetadata:
     """A group without attributes, of the same version of the format."""
-    return GroupDocument(v2=None if document.v2 is None else {})
+    return GroupMetadata(v2=None if metadata.v2 is None else {})
 
 
 def _erase_copies(path: str) -> Op[None]:
@@ -310,12 +312,12 @@ def _erase_copies(path: str) -> Op[None]:
     is gone and its lock is free. Only nodes: chunks here may be those of another creator.
     """
     try:
-        found = yield from find_document(path)
+        found = yield from find_metadata(path)
     except DataError:
         return  # nobody can read it, nor copies in it
-    if not isinstance(found, GroupDocument) or (found.consolidated is None and not found.about_to_consolidate):
+    if not isinstance(found, GroupMetadata) or (found.consolidated is None and not found.about_to_consolidate):
         return
-    yield from erase_document(path)
+    yield from erase_metadata(path)
     try:
         _, directories = yield from list_dir(f"{path}/" if path else "")
     except CapabilityError:  # then nobody can have made copies here
@@ -329,7 +331,7 @@ class _Creation(NamedTuple):
     """The arguments of `create_node`."""
 
     path: str
-    document: Document
+    metadata: NodeMetadata
     objects: Mapping[str, bytes | None]
     overwrite: bool
     match: bool
@@ -338,9 +340,9 @@ class _Creation(NamedTuple):
     fill: Callable[[], Op[None]] | None
 
 
-def _create(new: _Creation) -> Op[Document]:
+def _create(new: _Creation) -> Op[NodeMetadata]:
     if new.exclusive and not new.overwrite:
-        there = yield from find_document(new.path)
+        there = yield from find_metadata(new.path)
         if there is not None:
             return _standing(new, there)
     yield from _make_room(new)
@@ -348,8 +350,8 @@ def _create(new: _Creation) -> Op[Document]:
         yield from _fill(new.fill, new)
     if not new.exclusive:
         yield from _put_all(new.path, new.objects)
-        return new.document
-    there, made = yield from _put_new(new.path, new.document, new.objects)
+        return new.metadata
+    there, made = yield from _put_new(new.path, new.metadata, new.objects)
     return there if made else _standing(new, there)
 
 
@@ -363,18 +365,18 @@ def _fill(fill: Callable[[], Op[None]], new: _Creation) -> Op[None]:
         raise
 
 
-def _standing(new: _Creation, there: Document) -> Document:
+def _standing(new: _Creation, there: NodeMetadata) -> NodeMetadata:
     """The metadata that another creator stored, if it is what was wanted; else NodeExistsError."""
-    if new.match and _same(there, new.document):
+    if new.match and _same(there, new.metadata):
         return there
-    key, path = document_key(new.path, there), new.path or "/"
+    key, path = metadata_key(new.path, there), new.path or "/"
     what = "a node" if there.v2 is None else "a Zarr V2 node"
     raise NodeExistsError(f"{what} is here already", key=key, path=path, hint="overwrite=True replaces it")
 
 
-def of_version(document: D, version: Version) -> D:
+def of_version(metadata: D, version: Version) -> D:
     """The metadata, of this version."""
-    return replace(document, version=version) if isinstance(document, ArrayDocument) else document
+    return replace(metadata, version=version) if isinstance(metadata, ArrayMetadata) else metadata
 
 
 def _put_all(path: str, objects: Mapping[str, bytes | None]) -> Op[Version]:
@@ -385,8 +387,8 @@ def _put_all(path: str, objects: Mapping[str, bytes | None]) -> Op[Version]:
     return version
 
 
-def _put_new(path: str, document: Document, objects: Mapping[str, bytes | None]) -> Op[tuple[Document, bool]]:
-    """Store a document where there is none; returns what stands there now. Some services refuse it though nobody is in the way."""
+def _put_new(path: str, metadata: NodeMetadata, objects: Mapping[str, bytes | None]) -> Op[tuple[NodeMetadata, bool]]:
+    """Store a metadata where there is none; returns what stands there now. Some services refuse it though nobody is in the way."""
     *others, (main, data) = objects.items()
     assert data is not None, "every node has a main object"
     for name, other in others:
@@ -396,9 +398,9 @@ def _put_new(path: str, document: Document, objects: Mapping[str, bytes | None])
     for _ in range(MAX_TRIES):
         try:
             version = yield from put_one(key, [data], None)
-            return of_version(document, version), True
+            return of_version(metadata, version), True
         except VersionChangedError:
-            there = yield from find_document(path)
+            there = yield from find_metadata(path)
             if there is not None:
                 return there, False
             yield from pause(random.uniform(0, FIRST_PAUSE_S))
@@ -410,7 +412,7 @@ def _make_room(new: _Creation) -> Op[None]:
     path = new.path
     if not new.exclusive:
         if new.overwrite:
-            yield from put_one(document_key(path, new.document), None)
+            yield from put_one(metadata_key(path, new.metadata), None)
         return
     # Whatever it holds: it need not be metadata that can be read.
     if new.overwrite and (yield from node_exists(path)):
@@ -438,19 +440,19 @@ def _leftovers(path: str, is_chunk: Callable[[str], bool]) -> Op[list[str]]:
     return [key for key in (yield from list_prefix(prefix)) if is_chunk(key[len(prefix) :])]
 
 
-def _same(left: Document, right: Document) -> bool:
-    if isinstance(left, GroupDocument) and isinstance(right, GroupDocument):  # copies of others' metadata are not a difference
+def _same(left: NodeMetadata, right: NodeMetadata) -> bool:
+    if isinstance(left, GroupMetadata) and isinstance(right, GroupMetadata):  # copies of others' metadata are not a difference
         left, right = left.with_consolidated(None), right.with_consolidated(None)
     return left.v2 == right.v2 and node.dump_all(left) == node.dump_all(right)
 
 
-def _make_parents(missing: Sequence[str], group: GroupDocument) -> Op[None]:
+def _make_parents(missing: Sequence[str], group: GroupMetadata) -> Op[None]:
     objects = node.dump_all(group) if missing else {}
     for parent in missing:
         yield from _put_new(parent, group, objects)
 
 
-def _missing_above(path: str, document: Document, within: str | None) -> Op[list[str]]:
+def _missing_above(path: str, metadata: NodeMetadata, within: str | None) -> Op[list[str]]:
     """The groups above a new node that are still to be made.
 
     NodeExistsError for what the node would hide or could not lie in: an array, or a group of the other version of the format,
@@ -462,22 +464,22 @@ def _missing_above(path: str, document: Document, within: str | None) -> Op[list
             yield from require_group(parent)
             missing = []
             continue
-        above = yield from find_document(parent)
+        above = yield from find_metadata(parent)
         if above is None:
             missing.append(parent)
-        elif isinstance(above, ArrayDocument):
-            raise NodeExistsError("an array cannot hold other nodes", key=document_key(parent, above), path=path)
+        elif isinstance(above, ArrayMetadata):
+            raise NodeExistsError("an array cannot hold other nodes", key=metadata_key(parent, above), path=path)
         else:
-            _refuse_other_format(path, document, parent, above)  # safety: V2 above
+            _refuse_other_format(path, metadata, parent, above)  # safety: V2 above
     return missing
 
 
-def _refuse_other_format(path: str, document: Document, parent: str, above: Document) -> None:
-    if above.zarr_format != document.zarr_format:
+def _refuse_other_format(path: str, metadata: NodeMetadata, parent: str, above: NodeMetadata) -> None:
+    if above.zarr_format != metadata.zarr_format:
         message = f"a Zarr V{above.zarr_format} group is here, which holds nodes of its own version only"
         hint = f"Choose another path, or zarr_format={above.zarr_format}"
-        key = document_key(parent, above)
-        expected, got = f"zarr_format {above.zarr_format}", f"zarr_format {document.zarr_format}"
+        key = metadata_key(parent, above)
+        expected, got = f"zarr_format {above.zarr_format}", f"zarr_format {metadata.zarr_format}"
         raise NodeExistsError(message, key=key, path=path or "/", expected=expected, got=got, hint=hint)
 
 
@@ -487,21 +489,21 @@ def paths_above(path: str) -> list[str]:
     return ["/".join(parts[:depth]) for depth in range(len(parts) + 1)] if path else []
 
 
-def store_document(path: str, document: Document) -> Op[None]:
-    """Replace the document of a node, atomically, whatever is there."""
-    yield from _put_all(path, node.dump_all(document))
+def store_metadata(path: str, metadata: NodeMetadata) -> Op[None]:
+    """Replace the metadata of a node, atomically, whatever is there."""
+    yield from _put_all(path, node.dump_all(metadata))
 
 
-def erase_document(path: str) -> Op[None]:
-    """Erase the document of a node; its chunks stay. Succeeds where there is none."""
+def erase_metadata(path: str) -> Op[None]:
+    """Erase the metadata of a node; its chunks stay. Succeeds where there is none."""
     for name in (yield from _main_objects(path)) or [V3]:
         if name == GROUP_V2 and (yield from fetch_one(key_of(path, COPIES_V2), ())) is not None:
             yield from put_one(key_of(path, COPIES_V2), None)  # first: other libraries would read nothing else
         yield from put_one(key_of(path, name), None)
 
 
-def change_document(path: str, change: Callable[[Document], Document], guarded: bool = True) -> Op[Document]:
-    """Read, change and replace the document of a node so that no other writer's change is lost; returns the new one.
+def change_metadata(path: str, change: Callable[[NodeMetadata], NodeMetadata], guarded: bool = True) -> Op[NodeMetadata]:
+    """Read, change and replace the metadata of a node so that no other writer's change is lost; returns the new one.
 
     Of a node of V2 only the attributes can be changed.
     """
@@ -514,8 +516,8 @@ def change_document(path: str, change: Callable[[Document], Document], guarded: 
     return (yield from _change_v2(path, found, change, guarded))
 
 
-def _change_v3(path: str, change: Callable[[Document], Document], guarded: bool) -> Op[Document]:
-    result: list[Document] = []
+def _change_v3(path: str, change: Callable[[NodeMetadata], NodeMetadata], guarded: bool) -> Op[NodeMetadata]:
+    result: list[NodeMetadata] = []
 
     def apply(source: Stored) -> Op[list[Part] | None]:
         data = yield from _read_all(source)
@@ -524,18 +526,18 @@ def _change_v3(path: str, change: Callable[[Document], Document], guarded: bool)
         result[:] = [change(parsed(path, data))]
         return [node.dump(result[0])]
 
-    version = yield from update_object(document_key(path), apply, Guard.lock_if(guarded), node=MustExist(path))
+    version = yield from update_object(metadata_key(path), apply, Guard.lock_if(guarded), node=MustExist(path))
     return of_version(result[0], version)
 
 
-def _change_v2(path: str, like: Document, change: Callable[[Document], Document], guarded: bool) -> Op[Document]:
+def _change_v2(path: str, like: NodeMetadata, change: Callable[[NodeMetadata], NodeMetadata], guarded: bool) -> Op[NodeMetadata]:
     """Change the attributes of a node of V2, which are an object of their own."""
-    result: list[Document] = []
+    result: list[NodeMetadata] = []
     main = main_name(like)
 
     def apply(source: Stored) -> Op[list[Part] | None]:
         data = yield from _read_all(source)
-        blob = yield from _fetch_document(key_of(path, main))
+        blob = yield from _fetch_metadata(key_of(path, main))
         if blob is None:
             raise NodeNotFoundError("no array or group here", key=key_of(path, main), path=path or "/")
         objects = {main: bytes(blob.data[0])} | ({} if data is None else {ATTRIBUTES_V2: bytes(data)})
@@ -557,38 +559,41 @@ AttributeChange = Callable[[dict[str, Any]], Mapping[str, Any]] | Mapping[str, A
 
 
 def update_attributes(
-    path: str, change: AttributeChange, guarded: bool = True, check: Callable[[Document], Document] = lambda document: document
-) -> Op[Document]:
+    path: str,
+    change: AttributeChange,
+    guarded: bool = True,
+    check: Callable[[NodeMetadata], NodeMetadata] = lambda metadata: metadata,
+) -> Op[NodeMetadata]:
     """Replace a node's attributes by what `change` makes of the stored ones; a mapping is merged into them.
 
-    Returns the new document. `change` may be called again where another writer was faster. `check` raises where the node that
+    Returns the new metadata. `change` may be called again where another writer was faster. `check` raises where the node that
     is there is not the one that was meant.
     """
 
-    def apply(document: Document) -> Document:
-        document = check(document)
-        stored = dict(document.attributes)
+    def apply(metadata: NodeMetadata) -> NodeMetadata:
+        metadata = check(metadata)
+        stored = dict(metadata.attributes)
         changed = change(stored) if callable(change) else {**stored, **attributes_of(change)}
-        return document.with_attributes(changed)
+        return metadata.with_attributes(changed)
 
-    return (yield from change_document(path, apply, guarded))
+    return (yield from change_metadata(path, apply, guarded))
 
 
 def delete_node(path: str) -> Op[None]:
-    """Erase a node and all below it: the document first, so that what remains of a broken-off deletion is no array.
+    """Erase a node and all below it: the metadata first, so that what remains of a broken-off deletion is no array.
 
     Of a node that is a symbolic link, the link is removed and nothing behind it.
     """
     if path and (yield from erase_link(f"{path}/")):
         return
-    yield from erase_document(path)
+    yield from erase_metadata(path)
     yield from erase_prefix(f"{path}/" if path else "")
 
 
 def delete_group(path: str) -> Op[None]:
     """`delete_node` of a group; NodeReplacedError where an array is in its place. Succeeds where nothing is."""
     try:
-        found = yield from find_document(path)
+        found = yield from find_metadata(path)
     except DataError:
         found = None  # metadata that cannot be read are deleted all the same
     if found is not None:
@@ -599,5 +604,5 @@ def delete_group(path: str) -> Op[None]:
 def delete_below(path: str) -> Op[None]:
     """`delete_node` where there is one, also one that cannot be opened; else NodeNotFoundError."""
     if not (yield from node_exists(path)):
-        raise NodeNotFoundError("no array or group here", key=document_key(path), path=path)
+        raise NodeNotFoundError("no array or group here", key=metadata_key(path), path=path)
     yield from delete_node(path)

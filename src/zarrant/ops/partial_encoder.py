@@ -1,14 +1,13 @@
-"""Operations that belong together: `fn(current) -> new`, what a hold takes, and one object changed many times.
+"""One stored object that is changed many times in memory and stored with one write.
 
-What is in memory here is decoded and cut into *pieces*: the smallest parts of a stored object that can be replaced without
-decoding another (innermost subchunks of a shard, else the whole object). A change is written in whole pieces, so that it is
-one write, which reads the index of a shard and those pieces only that it covers partly, each once.
+Decoded values are kept in *pieces*: the smallest parts of a stored object that can be replaced without decoding another (the
+innermost subchunks of a shard, else the whole object). All changed pieces are stored with one write. It reads the index of a
+shard, and only those pieces that were changed in part, each once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from itertools import product
 from typing import Any
 
@@ -16,85 +15,21 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant.codecs.byte_sources import OneChunk, Stored
-from zarrant.errors import DataTypeError, ZarrantError
+from zarrant.errors import ZarrantError
 from zarrant.geometry.box import ArraySubset, Shape, as_subset, check_chunk_indices
 from zarrant.geometry.disjoint_boxes import DisjointBoxes
-from zarrant.geometry.grid import block_indices, chunk_alone
+from zarrant.geometry.grid import chunk_alone
 from zarrant.geometry.region import ChunkSelections, box_region
-from zarrant.ops.batching import run_batches
+from zarrant.ops.atomic_update import known_bounds
 from zarrant.ops.bound_array import Array, BoundArray
 from zarrant.ops.casting import as_values, broadcast
-from zarrant.ops.current import Current, shape_stands
-from zarrant.ops.decoder import Held
+from zarrant.ops.current import Current
+from zarrant.ops.decoder import CachedChunk
 from zarrant.ops.guard import Guard, update_object
-from zarrant.requests import Op, Outcome
+from zarrant.requests import Op
 from zarrant.storage import Part
 
 Function = Callable[[npt.NDArray[Any]], Any]
-
-
-def update_subset(state: BoundArray, subset: Any, fn: Function) -> Op[None]:
-    """Replace a region by `fn(current)`, atomically for each stored object it touches; no other write comes in between.
-
-    `fn` gets the part of the region in one stored object (all of the region where it lies in one), as an array of its own
-    that it may change, with fill values where nothing is stored. It returns new values that have this shape or broadcast to
-    it. It is called for each object, for several at once in threads, and again for one that another writer replaced
-    meanwhile (compare-and-swap), so it should have no side effects. Where it raises, that object stays as it is: the error
-    itself where there is one object, a PartialFailure where there are more.
-    """
-    region = as_subset(subset, state.shape)
-    if region.is_empty:
-        return
-    chunks = block_indices(state.grid.chunks_in(region))
-
-    def change(lo: int, hi: int) -> Op[list[Outcome[None]]]:
-        chunk = tuple(int(i) for i in chunks[lo])
-        apply = partial(_apply, state, chunk, region, fn)
-        guard = Guard.lock_if(state.options.exclusive)
-        yield from update_object(state.chunk_key(chunk), apply, guard, node=Current(state), source=Held)
-        return [None]
-
-    yield from run_batches(state, chunks, ((row, row + 1) for row in range(len(chunks))), change)
-
-
-def _apply(state: BoundArray, chunk: Shape, region: ArraySubset, fn: Function, source: Stored) -> Op[list[Part] | None]:
-    inside = state.grid.in_bounds(chunk)
-    origin = inside.start
-    part = region.intersect(inside)
-    local = ArraySubset(_minus(part.start, origin), part.shape)
-    shape = state.chunk_shape(chunk)
-    prepared = state.prepared_for(shape)
-    bounds = yield from _bounds(state, inside.shape, shape)
-    around = _whole_pieces(local, state.piece_shape_for(shape), bounds)
-    current = state.empty(around.shape)
-    cells = box_region(around).split(chunk_alone(shape), bounds)
-    yield from prepared.read(OneChunk(0, source), cells, 0, 1, current)
-    within = ArraySubset(_minus(local.start, around.start), local.shape).slices
-    current[within] = broadcast(_new_values(state, fn, current[within].copy()), local.shape)
-    encoded = yield from prepared.write(OneChunk(0, source), cells, 0, 1, current)
-    return encoded.row(0)
-
-
-def _new_values(state: BoundArray, fn: Function, current: Array) -> Array:
-    new = fn(current)
-    if new is None:
-        raise DataTypeError("the function of an update returns the new values", expected="an array", got="None")
-    return as_values(state, new)
-
-
-def _bounds(state: BoundArray, known: Shape, chunk_shape: Shape) -> Op[Shape]:
-    """Up to where a locked chunk may hold elements: as far as this handle knows, if the shape is seen to stand."""
-    if known == chunk_shape:
-        return known
-    if (yield from shape_stands(state)):  # safety: bounds
-        return known
-    return chunk_shape
-
-
-def touched_keys(state: BoundArray, subset: Any) -> list[str]:
-    """The keys of all stored objects that a region touches."""
-    chunks = state.grid.chunks_in(as_subset(subset, state.shape))
-    return [] if chunks.is_empty else state.chunk_keys(block_indices(chunks))
 
 
 class Encoder:
@@ -116,14 +51,14 @@ class Encoder:
 
     def discard(self) -> None:
         """Forget what is not written yet."""
-        self.pieces: dict[Shape, _Piece] = {}
+        self.pieces: dict[Shape, _PendingSubchunk] = {}
         self.erased = False
         self.nbytes = 0
         self.bounds = self._known
 
     @property
     def _known(self) -> Shape:
-        """The extents of the chunk within the bounds that this handle knows."""
+        """The shape of the chunk within the bounds that this handle knows."""
         return self.state.grid.in_bounds(self.chunk).shape
 
     def store(self, subset: Any, data: Any) -> Op[None]:
@@ -149,22 +84,22 @@ class Encoder:
         if self.pieces or self.erased:
             try:
                 guard, node = Guard.lock_if(self.state.options.exclusive), Current(self.state)
-                yield from update_object(self.key, self._change, guard, node=node, source=Held)
+                yield from update_object(self.key, self._change, guard, node=node, source=CachedChunk)
             except ZarrantError as error:
                 raise error.annotate(chunk=self.chunk, key=self.key) from error.__cause__
         self.discard()
 
-    def _piece(self, index: Shape, inside: tuple[slice, ...]) -> _Piece:
+    def _piece(self, index: Shape, inside: tuple[slice, ...]) -> _PendingSubchunk:
         piece = self.pieces.get(index)
         if piece is None:
             erased = _within(self._known, self.piece, index) if self.erased else None
-            piece = self.pieces[index] = _Piece(self.state, self.piece, inside, erased)
+            piece = self.pieces[index] = _PendingSubchunk(self.state, self.piece, inside, erased)
             self.nbytes += piece.nbytes
         return piece
 
     def _change(self, source: Stored) -> Op[list[Part] | None]:
         """The parts of the new object. Every piece is complete before it is written, so that nothing is read twice."""
-        bounds = yield from _bounds(self.state, self._known, self.shape)
+        bounds = yield from known_bounds(self.state, self._known, self.shape)
         if self.erased and bounds != self._known:
             self._erase_known()
         bounds = tuple(map(max, bounds, self.bounds))
@@ -181,12 +116,12 @@ class Encoder:
         lacking = np.flatnonzero([piece.lacks(within) for piece, within in zip(pieces, shape.tolist(), strict=True)])
         spans = None if self.erased else OneChunk(0, source)
         if lacking.size and spans is not None:
-            old = self._cells(start[lacking], shape[lacking], value[lacking], bounds)
+            old = self._selections(start[lacking], shape[lacking], value[lacking], bounds)
             yield from self.prepared.read(spans, old, 0, 1, stack)
         for row, piece in enumerate(pieces):
             piece.copy_to(rows[row : row + 1])
-        cells = self._cells(start, shape, value, bounds)
-        encoded = yield from self.prepared.write(spans, cells, 0, 1, stack)
+        selections = self._selections(start, shape, value, bounds)
+        encoded = yield from self.prepared.write(spans, selections, 0, 1, stack)
         return encoded.row(0)
 
     def _erase_known(self) -> None:
@@ -196,17 +131,17 @@ class Encoder:
             self._piece(index, nothing)
         self.erased = False
 
-    def _cells(
+    def _selections(
         self, start: npt.NDArray[np.int64], shape: npt.NDArray[np.int64], value: npt.NDArray[np.int64], bounds: Shape
     ) -> ChunkSelections:
-        """Boxes of pieces as one row of cells. A piece that is a whole shard is cut further on: it is no tile."""
+        """Boxes of pieces as one row of chunks. A piece that is a whole shard is cut further on: it is no tile."""
         if len(start) > 1:
             return DisjointBoxes(start, shape, value).split(chunk_alone(self.shape), bounds)
         box = ArraySubset(tuple(start[0].tolist()), tuple(shape[0].tolist()))
         return box_region(box, value[0].tolist()).split(chunk_alone(self.shape), bounds)
 
 
-class _Piece:
+class _PendingSubchunk:
     """Elements of a piece and which of them were written (None: all). What was not written is fill."""
 
     def __init__(self, state: BoundArray, shape: Shape, first: tuple[slice, ...], erased: tuple[slice, ...] | None) -> None:
@@ -237,13 +172,6 @@ class _Piece:
         np.copyto(old[0, ...], self.values, where=True if self.written is None else self.written)
 
 
-def _whole_pieces(box: ArraySubset, piece: Shape, bounds: Shape) -> ArraySubset:
-    """The pieces that a box touches, within bounds."""
-    start = tuple(low // n * n for low, n in zip(box.start, piece, strict=True))
-    stop = tuple(min(-(-high // n) * n, bound) for high, n, bound in zip(box.stop, piece, bounds, strict=True))
-    return ArraySubset(start, _minus(stop, start))
-
-
 def _cut(box: ArraySubset, piece: Shape) -> Iterator[tuple[Shape, tuple[slice, ...], tuple[slice, ...]]]:
     """(index of a piece, the box within the piece, the piece within the box) for every piece that a box touches."""
     axes = []
@@ -261,7 +189,3 @@ def _within(bounds: Shape, piece: Shape, index: Shape) -> tuple[slice, ...]:
 
 def _covers(inside: tuple[slice, ...], shape: Shape) -> bool:
     return all(span.stop - span.start == n for span, n in zip(inside, shape, strict=True))
-
-
-def _minus(a: Shape, b: Shape) -> Shape:
-    return tuple(x - y for x, y in zip(a, b, strict=True))

@@ -17,7 +17,8 @@ from zarrant.codecs import Bytes, Crc32c, Gzip, ShardingIndexed, Transpose, Zstd
 from zarrant.codecs.chain import chain_of
 from zarrant.codecs.protocols import CodecOptions
 from zarrant.errors import BoundsError, CapabilityError, ChunkError
-from zarrant.ops import maintain, update, write
+from zarrant.ops import compact as compact_ops
+from zarrant.ops import update, write
 from zarrant.ops.bound_array import OpOptions
 from zarrant.storage import ByteRange
 from zarrant.testkit import together
@@ -71,12 +72,12 @@ def check_values(made: Any, objects: Any, values: np.ndarray) -> None:
 def test_compaction_drops_what_is_dead_and_nothing_else(kind: str, state: Any, objects: Any) -> None:
     made, values = worn(state, objects, KINDS[kind])
     before = {key: len(value) for key, value in objects.items()}
-    stats = objects.perform(maintain.chunk_stats(made, (0, 0)))
+    stats = objects.perform(compact_ops.chunk_stats(made, (0, 0)))
     assert stats.dead > 0
-    freed = objects.perform(maintain.compact(made))
+    freed = objects.perform(compact_ops.compact(made))
     assert freed == sum(before.values()) - sum(map(len, objects.values())) > 0
     check_values(made, objects, values)
-    after = objects.perform(maintain.chunk_stats(made, (0, 0)))
+    after = objects.perform(compact_ops.chunk_stats(made, (0, 0)))
     assert (after.dead, after.live, after.present) == (0, stats.live, stats.present)
     if kind == "codecs after":
         return  # how far gzip gets depends on the order of subchunks
@@ -90,22 +91,22 @@ def test_compaction_drops_what_is_dead_and_nothing_else(kind: str, state: Any, o
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_to_do_is_a_read_a_level_and_no_write(kind: str, state: Any, objects: Any) -> None:
     made, _ = worn(state, objects, KINDS[kind])
-    objects.perform(maintain.compact(made))
+    objects.perform(compact_ops.compact(made))
     objects.log.clear()
-    assert objects.perform(maintain.compact_chunk(made, (0, 0))) == 0
-    reports = {"nested": 2, "nested, index first": 2, "transposed": 2, "codecs after the inner one": 2}.get(kind, 1)
+    assert objects.perform(compact_ops.compact_chunk(made, (0, 0))) == 0
+    levels = {"nested": 2, "nested, index first": 2, "transposed": 2, "codecs after the inner one": 2}.get(kind, 1)
     if kind == "three levels":
         assert set(objects.kinds()) == {"Fetch"}
     else:
-        assert objects.kinds() == ["Fetch"] * reports
+        assert objects.kinds() == ["Fetch"] * levels
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.startswith("codecs after")])
 def test_live_bytes_are_neither_read_nor_sent(kind: str, state: Any, objects: Any) -> None:
     made, _ = worn(state, objects, KINDS[kind])
-    stats = objects.perform(maintain.chunk_stats(made, (0, 0)))
+    stats = objects.perform(compact_ops.chunk_stats(made, (0, 0)))
     objects.log.clear()
-    objects.perform(maintain.compact_chunk(made, (0, 0)))
+    objects.perform(compact_ops.compact_chunk(made, (0, 0)))
     (stored,) = [item for request in objects.log if isinstance(request, requests.Put) for item in request.items]
     sent = sum(len(memoryview(part).cast("B")) for part in stored.parts if not isinstance(part, ByteRange))
     kept = sum(part.length for part in stored.parts if isinstance(part, ByteRange))
@@ -120,28 +121,28 @@ def test_live_bytes_are_neither_read_nor_sent(kind: str, state: Any, objects: An
 def test_statistics_add_up(state: Any, objects: Any) -> None:
     for kind, layout in KINDS.items():
         made, _ = worn(state, objects, layout)
-        stats = objects.perform(maintain.chunk_stats(made, (0, 0)))
+        stats = objects.perform(compact_ops.chunk_stats(made, (0, 0)))
         if not kind.startswith("codecs after"):
             assert stats.stored == len(objects["a/c/0/0"]) == stats.live + stats.dead + stats.index
         assert stats.subchunks == 64 // np.prod(made.chain.subchunk_shapes()[-1])
-        assert len(stats.reports) == len(made.chain.subchunk_shapes())
+        assert len(stats.levels) == len(made.chain.subchunk_shapes())
         objects.clear()
 
 
 def test_statistics_of_what_is_no_shard_or_not_there(state: Any, objects: Any) -> None:
     plain = state()
-    assert objects.perform(maintain.chunk_stats(plain, (0, 0))) == maintain.ChunkStats(0, 0, 0, 0, 0, 1, ())
+    assert objects.perform(compact_ops.chunk_stats(plain, (0, 0))) == compact_ops.ChunkStats(0, 0, 0, 0, 0, 1, ())
     objects.perform(write.store_chunk(plain, (0, 0), 7))
-    assert objects.perform(maintain.chunk_stats(plain, (0, 0))) == maintain.ChunkStats(48, 48, 0, 0, 1, 1, ())
+    assert objects.perform(compact_ops.chunk_stats(plain, (0, 0))) == compact_ops.ChunkStats(48, 48, 0, 0, 1, 1, ())
     shard = state(**KINDS["nested"])
     objects.clear()
-    stats = objects.perform(maintain.chunk_stats(shard, (1, 1)))
-    assert (stats.stored, stats.present, stats.subchunks, [each.shards for each in stats.reports]) == (0, 0, 16, [0, 0])
+    stats = objects.perform(compact_ops.chunk_stats(shard, (1, 1)))
+    assert (stats.stored, stats.present, stats.subchunks, [each.shards for each in stats.levels]) == (0, 0, 16, [0, 0])
     objects.log.clear()
-    assert objects.perform(maintain.compact_chunk(plain, (0, 0))) == 0
+    assert objects.perform(compact_ops.compact_chunk(plain, (0, 0))) == 0
     assert objects.log == []
-    assert objects.perform(maintain.compact_chunk(shard, (0, 0))) == 0
-    for op in (maintain.chunk_stats, maintain.compact_chunk):
+    assert objects.perform(compact_ops.compact_chunk(shard, (0, 0))) == 0
+    for op in (compact_ops.chunk_stats, compact_ops.compact_chunk):
         with pytest.raises(BoundsError):
             objects.perform(op(plain, (9, 9)))
 
@@ -156,7 +157,7 @@ def test_a_shard_without_live_subchunks_is_erased(kind: str, state: Any, objects
     for codec in shard.outer_codecs:
         objects["a/c/0/0"] = bytes(codec.encode(objects["a/c/0/0"]))
     size = len(objects["a/c/0/0"])
-    assert objects.perform(maintain.compact_chunk(made, (0, 0))) == size
+    assert objects.perform(compact_ops.compact_chunk(made, (0, 0))) == size
     assert "a/c/0/0" not in objects
 
 
@@ -174,9 +175,9 @@ def test_an_empty_inner_shard_becomes_missing(state: Any, objects: Any) -> None:
     size = 4 * 16 + inner.index_size
     data[size - inner.index_size : size] = bytes(inner.encode_index(_index(inner)))
     objects["a/c/0/0"] = bytes(data)
-    assert objects.perform(maintain.compact_chunk(made, (0, 0))) == size
-    stats = objects.perform(maintain.chunk_stats(made, (0, 0)))
-    assert [(each.shards, each.present, each.dead) for each in stats.reports] == [(1, 3, 0), (3, 12, 0)]
+    assert objects.perform(compact_ops.compact_chunk(made, (0, 0))) == size
+    stats = objects.perform(compact_ops.chunk_stats(made, (0, 0)))
+    assert [(each.shards, each.present, each.dead) for each in stats.levels] == [(1, 3, 0), (3, 12, 0)]
 
 
 def test_a_broken_shard_is_left_as_it_is() -> None:
@@ -203,7 +204,7 @@ def test_another_writer_between_look_and_update(state: Any, objects: Any) -> Non
             objects.perform(write.store_chunk(made, (0, 0), 77))
 
     objects.before = race
-    assert objects.perform(maintain.compact_chunk(made, (0, 0))) == 0  # theirs has nothing dead
+    assert objects.perform(compact_ops.compact_chunk(made, (0, 0))) == 0  # theirs has nothing dead
     check_values(made, objects, values)
 
 
@@ -228,7 +229,7 @@ def test_compacted_arrays_are_read_by_others(tmp_path: Path) -> None:
     assert np.array_equal(a[...], values)
 
 
-async def _reopened(path: Path) -> maintain.ChunkStats:
+async def _reopened(path: Path) -> compact_ops.ChunkStats:
     a = await zarrant.open_array_async(str(path), mode="r+")
     assert await a.compact_chunk((0, 0)) == 0
     assert await a.compact() >= 0

@@ -53,7 +53,7 @@ class ChunkStats:
     `stored` is the size of the object, 0 where there is none. `live` are bytes of encoded subchunks at the innermost level,
     `dead` and `index` the other bytes at all levels: together they are the bytes before codecs that follow sharding, which is
     `stored` where there are none. Dead bytes that no reader needs any more are holes where the store has them: they are counted,
-    but take no space. `reports` goes from the outermost shard inwards.
+    but take no space. `levels` goes from the outermost shard inwards.
     """
 
     stored: int
@@ -62,7 +62,7 @@ class ChunkStats:
     index: int
     present: int
     subchunks: int
-    reports: tuple[LevelStats, ...]
+    levels: tuple[LevelStats, ...]
 
 
 class _Unchanged(Exception):
@@ -144,8 +144,8 @@ def compact(state: BoundArray, chunks: Any = None) -> Op[int]:
 def count_stored(state: BoundArray) -> Op[int]:
     """The number of chunks (stored objects) of the grid that are stored, by listing what the store holds."""
     prefix, grid = state.key_of(""), state.grid.grid_shape
-    cells = [state.key_encoding.parse(key[len(prefix) :], len(grid)) for key in (yield from list_prefix(prefix))]
-    return sum(cell is not None and all(i < n for i, n in zip(cell, grid, strict=True)) for cell in cells)
+    chunks = [state.key_encoding.parse(key[len(prefix) :], len(grid)) for key in (yield from list_prefix(prefix))]
+    return sum(chunk is not None and all(i < n for i, n in zip(chunk, grid, strict=True)) for chunk in chunks)
 
 
 def _sound(state: BoundArray, chunk: tuple[int, ...], source: Stored) -> Op[ShardReport | None]:
@@ -164,13 +164,13 @@ def _sound(state: BoundArray, chunk: tuple[int, ...], source: Stored) -> Op[Shar
 
 
 def _stats(shard: Shard, stored: int, report: ShardReport | None) -> ChunkStats:
-    reports: list[LevelStats] = []
+    levels: list[LevelStats] = []
     here = [] if report is None else [report]
     possible = 1
     kind: object = shard
     while isinstance(kind, Shard):
         possible *= int(np.prod(kind.grid.grid_shape, dtype=np.int64))
-        reports.append(
+        levels.append(
             LevelStats(
                 shards=len(here),
                 subchunks=possible,
@@ -182,6 +182,6 @@ def _stats(shard: Shard, stored: int, report: ShardReport | None) -> ChunkStats:
         )
         here = [child for each in here for child in each.children.values()]
         kind = kind.subchunk_pipeline
-    last = reports[-1]
-    dead, index = sum(each.dead for each in reports), sum(each.index for each in reports)
-    return ChunkStats(stored, last.live, dead, index, last.present, last.subchunks, tuple(reports))
+    last = levels[-1]
+    dead, index = sum(each.dead for each in levels), sum(each.index for each in levels)
+    return ChunkStats(stored, last.live, dead, index, last.present, last.subchunks, tuple(levels))

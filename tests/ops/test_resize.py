@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from zarrant import requests
 from zarrant.errors import BoundsError, ConflictError, NodeNotFoundError, ShapeError
-from zarrant.metadata.v3 import GroupDocument, dump
-from zarrant.ops import growth, hierarchy, read, update
+from zarrant.metadata.v3 import GroupMetadata, dump
+from zarrant.ops import node as node_ops
+from zarrant.ops import read, update
+from zarrant.ops import resize as resize_ops
 from zarrant.ops.bound_array import BoundArray
 
 LAYOUTS: dict[str, dict[str, Any]] = {"chunks": {"chunks": (4, 3)}, "shards": {"chunks": (2, 3), "shards": (4, 6)}}
@@ -30,7 +32,7 @@ def created(objects: Any, state: Any) -> Callable[..., BoundArray]:
 
     def create(values: np.ndarray, objects: Any = objects, **layout: Any) -> BoundArray:
         made: BoundArray = state(shape=values.shape, dtype=values.dtype, fill_value=7, **layout)
-        objects.perform(hierarchy.create_node("a", made.document))
+        objects.perform(node_ops.create_node("a", made.metadata))
         objects.perform(update.store_array_subset(made, tuple(slice(0, n) for n in values.shape), values))
         objects.log.clear()
         return made
@@ -40,7 +42,7 @@ def created(objects: Any, state: Any) -> Callable[..., BoundArray]:
 
 def stored(objects: Any, state: BoundArray) -> np.ndarray:
     """The array as one finds it who opens it now."""
-    now = BoundArray.from_document("a", objects.perform(hierarchy.read_document("a")), state.options)
+    now = BoundArray.from_metadata("a", objects.perform(node_ops.read_metadata("a")), state.options)
     return objects.perform(read.retrieve_array_subset(now, tuple(slice(0, n) for n in now.shape)))
 
 
@@ -63,7 +65,7 @@ def reads(objects: Any) -> set[str]:
 def litter(objects: Any, state: BoundArray, shape: tuple[int, int] = (40, 40)) -> None:
     """Fill all that lies outside of the shape with what should never be seen."""
     shown = stored(objects, state)
-    large = BoundArray.from_document("a", state.document.with_shape(shape), state.options)
+    large = BoundArray.from_metadata("a", state.metadata.with_shape(shape), state.options)
     objects.perform(update.store_array_subset(large, tuple(slice(0, n) for n in shape), np.full(shape, 666, "int32")))
     objects.perform(update.store_array_subset(large, tuple(slice(0, n) for n in state.shape), shown))
     assert np.array_equal(stored(objects, state), shown)
@@ -75,16 +77,16 @@ def litter(objects: Any, state: BoundArray, shape: tuple[int, int] = (40, 40)) -
 @layouts
 def test_append_says_where(objects: Any, created: Any, numbers: Any, layout: str) -> None:
     state = created(numbers, **LAYOUTS[layout])
-    assert objects.perform(growth.append(state, numbers[:3])) == slice(10, 13)
-    assert objects.perform(growth.append(state, numbers[:0])) == slice(13, 13)
-    assert objects.perform(growth.append(state, np.full((13, 2), 9), -1)) == slice(9, 11)
+    assert objects.perform(resize_ops.append(state, numbers[:3])) == slice(10, 13)
+    assert objects.perform(resize_ops.append(state, numbers[:0])) == slice(13, 13)
+    assert objects.perform(resize_ops.append(state, np.full((13, 2), 9), -1)) == slice(9, 11)
     expected = np.hstack([np.vstack([numbers, numbers[:3]]), np.full((13, 2), 9)])
     assert np.array_equal(stored(objects, state), expected)
 
 
 def test_one_frame_reads_the_document_and_the_edge_chunks_only(objects: Any, created: Any) -> None:
     state = created(np.ones((33, 8), "int32"), chunks=(32, 4))
-    objects.perform(growth.append(state, np.full((1, 8), 5)))
+    objects.perform(resize_ops.append(state, np.full((1, 8), 5)))
     assert reads(objects) == {"a/zarr.json", "a/c/1/0", "a/c/1/1"}
     assert sorted(writes(objects)) == ["a/c/1/0", "a/c/1/1", "a/zarr.json"]
 
@@ -92,14 +94,14 @@ def test_one_frame_reads_the_document_and_the_edge_chunks_only(objects: Any, cre
 @layouts
 def test_whole_chunks_are_appended_without_a_read(objects: Any, created: Any, layout: str) -> None:
     state = created(np.ones((8, 9), "int32"), **LAYOUTS[layout])
-    objects.perform(growth.append(state, np.full((5, 9), 5)))
+    objects.perform(resize_ops.append(state, np.full((5, 9), 5)))
     assert reads(objects) == {"a/zarr.json"}
     assert writes(objects)[-1] == "a/zarr.json"
 
 
 def test_it_is_done_under_the_document(objects: Any, created: Any, numbers: Any) -> None:
     state = created(numbers, chunks=(4, 3))
-    objects.perform(growth.append(state, numbers))
+    objects.perform(resize_ops.append(state, numbers))
     assert [request.keys for request in objects.log if isinstance(request, requests.Locked)][:1] == [("a/zarr.json",)]
     assert isinstance(objects.log[0], requests.Locked)
     chunks = [request for request in objects.log if isinstance(request, requests.Locked)][1:]
@@ -110,17 +112,21 @@ def test_it_is_done_under_the_document(objects: Any, created: Any, numbers: Any)
 def test_what_a_crashed_appender_left_is_never_shown(objects: Any, created: Any, numbers: Any, layout: str) -> None:
     state = created(numbers, **LAYOUTS[layout])
     litter(objects, state)
-    objects.perform(growth.append(state, numbers[:1] * 0 + 1))
+    objects.perform(resize_ops.append(state, numbers[:1] * 0 + 1))
     expected = np.vstack([numbers, np.ones((1, 9), "int32")])
     assert np.array_equal(stored(objects, state), expected)
-    objects.perform(growth.append(state, np.full((11, 4), 7), 1))
+    objects.perform(resize_ops.append(state, np.full((11, 4), 7), 1))
     expected = np.hstack([expected, np.full((11, 4), 7)])
     assert np.array_equal(stored(objects, state), expected)
 
 
 def test_a_stale_state_appends_at_the_real_end(objects: Any, created: Any, numbers: Any) -> None:
     state = created(numbers, chunks=(4, 3))
-    assert [objects.perform(growth.append(state, numbers[:2])) for _ in range(3)] == [slice(10, 12), slice(12, 14), slice(14, 16)]
+    assert [objects.perform(resize_ops.append(state, numbers[:2])) for _ in range(3)] == [
+        slice(10, 12),
+        slice(12, 14),
+        slice(14, 16),
+    ]
 
 
 def test_attributes_that_changed_meanwhile_stay(objects: Any, created: Any, numbers: Any) -> None:
@@ -129,15 +135,15 @@ def test_attributes_that_changed_meanwhile_stay(objects: Any, created: Any, numb
     def change(request: Any) -> None:
         if isinstance(request, requests.Put) and request.items[0].key == "a/zarr.json":
             objects.before = lambda request: None
-            objects["a/zarr.json"] = dump(state.document.with_attributes({"x": 1}))
+            objects["a/zarr.json"] = dump(state.metadata.with_attributes({"x": 1}))
 
     objects.before = change
-    assert objects.perform(growth.append(state, numbers[:2])) == slice(10, 12)
-    document = objects.perform(hierarchy.read_document("a"))
+    assert objects.perform(resize_ops.append(state, numbers[:2])) == slice(10, 12)
+    document = objects.perform(node_ops.read_metadata("a"))
     assert (document.attributes, document.shape) == ({"x": 1}, (12, 9))
 
 
-@pytest.mark.parametrize("document", [lambda state: state.document.with_shape((11, 9)), lambda state: GroupDocument(), None])
+@pytest.mark.parametrize("document", [lambda state: state.metadata.with_shape((11, 9)), lambda state: GroupMetadata(), None])
 def test_a_writer_that_takes_no_lock_is_noticed(objects: Any, created: Any, numbers: Any, document: Any) -> None:
     state = created(numbers, chunks=(4, 3))
 
@@ -150,7 +156,7 @@ def test_a_writer_that_takes_no_lock_is_noticed(objects: Any, created: Any, numb
 
     objects.before = change
     with pytest.raises(ConflictError if document is not None and len(dump(document(state))) > 200 else NodeNotFoundError):
-        objects.perform(growth.append(state, numbers[:2]))
+        objects.perform(resize_ops.append(state, numbers[:2]))
 
 
 @pytest.mark.parametrize(
@@ -161,16 +167,16 @@ def test_a_writer_that_takes_no_lock_is_noticed(objects: Any, created: Any, numb
 def test_wrong_data_write_nothing(objects: Any, created: Any, numbers: Any, shape: Any, axis: Any, error: Any) -> None:
     state = created(numbers, chunks=(4, 3))
     with pytest.raises(error):
-        objects.perform(growth.append(state, np.ones(shape, "int32"), axis))
+        objects.perform(resize_ops.append(state, np.ones(shape, "int32"), axis))
     assert writes(objects) == []
 
 
 def test_data_are_checked_against_the_array_that_is_there(objects: Any, created: Any, numbers: Any) -> None:
     state = created(numbers, chunks=(4, 3))
-    objects.perform(growth.resize(state, (10, 5)))
+    objects.perform(resize_ops.resize(state, (10, 5)))
     objects.log.clear()
     with pytest.raises(ShapeError, match=r"\(any, 5\)"):
-        objects.perform(growth.append(state, numbers[:2]))
+        objects.perform(resize_ops.append(state, numbers[:2]))
     assert writes(objects) == []
 
 
@@ -187,22 +193,22 @@ def test_resize_is_that_of_an_array_in_memory(
     state = created(expected, objects, **LAYOUTS[layout])
     for shape in shapes:
         if dirty:
-            now = BoundArray.from_document("a", objects.perform(hierarchy.read_document("a")), state.options)
+            now = BoundArray.from_metadata("a", objects.perform(node_ops.read_metadata("a")), state.options)
             litter(objects, now, (16, 16))
-        objects.perform(growth.resize(state, shape, shrink=True))
+        objects.perform(resize_ops.resize(state, shape, shrink=True))
         expected = resized(expected, shape)
         assert np.array_equal(stored(objects, state), expected)
         expected = np.arange(expected.size, dtype="int32").reshape(shape) + 100
-        now = BoundArray.from_document("a", objects.perform(hierarchy.read_document("a")), state.options)
+        now = BoundArray.from_metadata("a", objects.perform(node_ops.read_metadata("a")), state.options)
         objects.perform(update.store_array_subset(now, tuple(slice(0, n) for n in shape), expected))
 
 
 @layouts
 def test_shrinking_leaves_nothing_for_others_to_find(objects: Any, created: Any, numbers: Any, layout: str) -> None:
     state = created(numbers, **LAYOUTS[layout])
-    objects.perform(growth.resize(state, (5, 4)))
+    objects.perform(resize_ops.resize(state, (5, 4)))
     assert writes(objects)[0] == "a/zarr.json"
-    objects.perform(hierarchy.store_document("a", state.document))  # another library grows the array without a look
+    objects.perform(node_ops.store_metadata("a", state.metadata))  # another library grows the array without a look
     assert np.array_equal(stored(objects, state), resized(numbers[:5, :4], (10, 9)))
     assert all(state.key_encoding.parse(key[2:]) < (2, 2) for key in objects if "/c/" in key)
 
@@ -211,29 +217,29 @@ def test_shrinking_leaves_nothing_for_others_to_find(objects: Any, created: Any,
 def test_many_absent_chunks_are_not_asked_for_one_by_one(
     objects: Any, created: Any, numbers: Any, listing: bool, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(growth, "LIST_FROM", 10)
+    monkeypatch.setattr(resize_ops, "LIST_FROM", 10)
     state = created(numbers, chunks=(4, 3))
     litter(objects, state)
     objects.log.clear()
-    objects.perform(growth.resize(state, (30, 38), listing))
+    objects.perform(resize_ops.resize(state, (30, 38), listing))
     assert ("ListPrefix" in objects.kinds()) == listing
     assert np.array_equal(stored(objects, state), resized(numbers, (30, 38)))
     objects.log.clear()
-    objects.perform(growth.resize(state, (3, 2), listing, shrink=True))
-    objects.perform(growth.resize(state, (40, 40), listing))
+    objects.perform(resize_ops.resize(state, (3, 2), listing, shrink=True))
+    objects.perform(resize_ops.resize(state, (40, 40), listing))
     assert np.array_equal(stored(objects, state), resized(numbers[:3, :2], (40, 40)))
 
 
 def test_clean_padding_is_not_written(objects: Any, created: Any, numbers: Any) -> None:
     state = created(numbers, chunks=(4, 3))
-    objects.perform(growth.resize(state, (11, 9)))
+    objects.perform(resize_ops.resize(state, (11, 9)))
     assert writes(objects) == ["a/zarr.json"]
     assert reads(objects) == {"a/zarr.json", "a/c/2/0", "a/c/2/1", "a/c/2/2"}
 
 
 def test_the_same_shape_writes_nothing(objects: Any, created: Any, numbers: Any) -> None:
     state = created(numbers, chunks=(4, 3))
-    objects.perform(growth.resize(state, np.array([10, 9])))
+    objects.perform(resize_ops.resize(state, np.array([10, 9])))
     assert writes(objects) == []
 
 
@@ -241,17 +247,17 @@ def test_the_same_shape_writes_nothing(objects: Any, created: Any, numbers: Any)
 def test_wrong_shapes_ask_for_nothing(objects: Any, created: Any, numbers: Any, shape: Any) -> None:
     state = created(numbers, chunks=(4, 3))
     with pytest.raises(ShapeError):
-        objects.perform(growth.resize(state, shape))
+        objects.perform(resize_ops.resize(state, shape))
     assert objects.log == []
 
 
 def test_extents_beyond_the_coordinates(objects: Any, created: Any, numbers: Any) -> None:
     state = created(numbers, chunks=(4, 3))
     with pytest.raises(ShapeError):
-        objects.perform(growth.resize(state, (2**63 - 1, 9), listing=True))
+        objects.perform(resize_ops.resize(state, (2**63 - 1, 9), listing=True))
     assert writes(objects) == []
-    objects.perform(growth.resize(state, (2**62, 9), listing=True))
-    now = BoundArray.from_document("a", objects.perform(hierarchy.read_document("a")), state.options)
+    objects.perform(resize_ops.resize(state, (2**62, 9), listing=True))
+    now = BoundArray.from_metadata("a", objects.perform(node_ops.read_metadata("a")), state.options)
     assert (objects.perform(read.retrieve_array_subset(now, np.s_[2**61 : 2**61 + 2, 0:9])) == 7).all()
 
 
@@ -260,11 +266,11 @@ def test_extents_beyond_the_coordinates(objects: Any, created: Any, numbers: Any
 
 def operations() -> dict[str, Callable[[BoundArray, np.ndarray], Any]]:
     return {
-        "append": lambda state, values: growth.append(state, values[:7] + 1000),
-        "append columns": lambda state, values: growth.append(state, values[:, :5] + 1000, 1),
-        "grow": lambda state, values: growth.resize(state, (15, 17)),
-        "shrink": lambda state, values: growth.resize(state, (5, 4)),
-        "both": lambda state, values: growth.resize(state, (13, 4)),
+        "append": lambda state, values: resize_ops.append(state, values[:7] + 1000),
+        "append columns": lambda state, values: resize_ops.append(state, values[:, :5] + 1000, 1),
+        "grow": lambda state, values: resize_ops.resize(state, (15, 17)),
+        "shrink": lambda state, values: resize_ops.resize(state, (5, 4)),
+        "both": lambda state, values: resize_ops.resize(state, (13, 4)),
     }
 
 
@@ -301,7 +307,7 @@ def test_killed_at_any_request(objects: Any, created: Any, numbers: Any, layout:
         }[name]
         assert np.array_equal(found, new) if ended or found.shape == new.shape else np.array_equal(found, numbers)
         seen.add(found.shape)
-        objects.perform(growth.resize(state, (19, 18)))
+        objects.perform(resize_ops.resize(state, (19, 18)))
         assert np.array_equal(stored(objects, state), resized(found, (19, 18)))
         if ended:
             break

@@ -12,8 +12,9 @@ from zarrant.codecs import Crc32c, Transpose, Zstd
 from zarrant.codecs.protocols import CodecOptions
 from zarrant.errors import BoundsError, ConflictError, DataTypeError, PartialFailure, ShapeError
 from zarrant.ops import read, update, write
+from zarrant.ops.atomic_update import touched_keys, update_subset
 from zarrant.ops.bound_array import OpOptions
-from zarrant.ops.session import Encoder, touched_keys, update_subset
+from zarrant.ops.partial_encoder import Encoder
 from zarrant.requests import Fetch, Locked, Put
 from zarrant.storage import ByteRange
 
