@@ -95,7 +95,7 @@ def encode(state: BoundArray, selections: ChunkSelections, values: Values, lo: i
 
 
 def run_batches(state: BoundArray, chunks: npt.NDArray[np.int64], batches: Iterable[tuple[int, int]], run: Batch) -> Op[None]:
-    """Run batches of rows side by side and settle what became of each chunk."""
+    """Run batches of rows in parallel, and raise the errors of chunks that failed."""
     if len(chunks) == 1:  # most writes: one range, and nothing to run side by side
         try:
             flat = yield from run(0, 1)

@@ -87,11 +87,11 @@ class BoundArray:
     subchunk_shapes: tuple[tuple[int, ...], ...]
     """The shape of the subchunks of each level of sharding, outermost first; none where the array is not sharded."""
     _prepared: dict[tuple[int, ...], Prepared] = field(default_factory=dict, compare=False, repr=False)
-    """By chunk shape; shared by arrays that differ in shape and attributes only."""
+    """Pipelines by chunk shape; arrays that differ only in shape and attributes share them."""
 
     @classmethod
     def from_metadata(cls, prefix: str, metadata: ArrayMetadata, options: OpOptions) -> BoundArray:
-        """Bind a metadata; MetadataError (or UnknownExtensionError) for anything in it that cannot be."""
+        """Bind the metadata of an array; MetadataError (or UnknownExtensionError) for anything in it that cannot be."""
         try:
             return cls._bound(prefix, metadata, options)
         except ZarrantError as error:
@@ -104,7 +104,7 @@ class BoundArray:
         grid = _grid(metadata)
         keys = KeyEncoding.from_document(metadata.chunk_key_encoding.name, metadata.chunk_key_encoding.configuration)
         chain = parse_chain(metadata.codecs, "$.codecs")
-        for shape in grid.typical_shapes():  # what the codecs decide for it depends on the data type alone
+        for shape in grid.typical_shapes():  # values that the codecs fill in depend on the data type only, not on the shape
             chain = chain.bind(ArraySpec(shape, data_type, fill))
         if metadata.storage_transformers:  # those that may be ignored; the others are refused with the metadata
             chain = chain.skipping(tuple(transformer.name for transformer in metadata.storage_transformers))
@@ -115,7 +115,7 @@ class BoundArray:
         return replace(self, options=options, _prepared=self._prepared if options.codec == self.options.codec else {})
 
     def with_shape(self, shape: Sequence[int]) -> BoundArray:
-        """The same array with other shape; ShapeError where the chunk grid cannot have them."""
+        """The same array with another shape; ShapeError where the chunk grid cannot have them."""
         grid = self.grid.with_shape(self.metadata.with_shape(shape).shape)
         metadata = replace(self.metadata, shape=grid.array_shape)
         if grid.grows:

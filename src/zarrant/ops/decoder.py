@@ -1,4 +1,4 @@
-"""Reading one chunk many times: what is learnt at the first read is kept, and looked at again before it is believed.
+"""Read one chunk many times: the first read is kept, and its version is checked before it is used again.
 
 Of a shard the index is kept, of any other chunk its decoded elements. Before each read the version of the stored object is
 compared; where it was replaced everything is read anew.

@@ -143,7 +143,7 @@ def _update_merged(
 
 
 def _apply_merged(first: Mergeable, take: Callable[[], Sequence[Any]], source: Stored) -> Op[list[Part] | None]:
-    """The key is locked by now: whoever came while that was waited for is in."""
+    """Commit the group. The key is locked now, so callers that came during the wait are included."""
     return first.merged(take())(source)
 
 
@@ -173,7 +173,7 @@ def _try(source: Stored, change: Change, node: Node | None) -> Op[Version]:
             if node is None or not (same or source.seen):
                 raise
         return (yield from put_one(source.key, parts, version, node.condition, brief=True))
-    # Fill where nothing is stored: there is nothing to do, but in an array that is gone that would be said in vain.
+    # Fill, and nothing is stored: nothing to do. But the node must still exist, else the caller would not learn that it is gone.
     if node is not None and condition is not None and not (yield from unchanged(condition.key, condition.version)):
         yield from node.look_again()
     return None

@@ -33,7 +33,7 @@ Function = Callable[[npt.NDArray[Any]], Any]
 
 
 class Encoder:
-    """One stored object, to be changed many times and written once; whoever uses it holds the object meanwhile.
+    """One stored object that is changed many times and written once. The caller has locked the object.
 
     `store` copies values into pieces and asks for nothing; `flush` writes all pieces at once, and nothing was written until
     then. Pieces that take more than half of `limit` bytes are flushed at once: a flush needs as much again.
@@ -73,11 +73,11 @@ class Encoder:
             yield from self.flush()
 
     def erase(self) -> Op[None]:
-        """Every element becomes fill: the object is erased unless something is stored after this."""
+        """Set every element to fill. The object is erased unless something is stored afterwards."""
         self.discard()
         self.erased = True
         return
-        yield  # an operation is a generator, also where it asks for nothing
+        yield  # makes this a generator, as every operation is; it has no requests
 
     def flush(self) -> Op[None]:
         """Write what was stored and erased, as one new object."""
@@ -134,7 +134,7 @@ class Encoder:
     def _selections(
         self, start: npt.NDArray[np.int64], shape: npt.NDArray[np.int64], value: npt.NDArray[np.int64], bounds: Shape
     ) -> ChunkSelections:
-        """Boxes of pieces as one row of chunks. A piece that is a whole shard is cut further on: it is no tile."""
+        """Boxes of pieces as one row of chunks. A piece that is a whole shard is split further, so it is not one box."""
         if len(start) > 1:
             return DisjointBoxes(start, shape, value).split(chunk_alone(self.shape), bounds)
         box = ArraySubset(tuple(start[0].tolist()), tuple(shape[0].tolist()))
@@ -142,7 +142,7 @@ class Encoder:
 
 
 class _PendingSubchunk:
-    """Elements of a piece and which of them were written (None: all). What was not written is fill."""
+    """The elements of a piece, and which of them were written (None: all). The others are fill."""
 
     def __init__(self, state: BoundArray, shape: Shape, first: tuple[slice, ...], erased: tuple[slice, ...] | None) -> None:
         """`first`: what will be put at once. `erased`: what was made fill before."""
@@ -163,9 +163,9 @@ class _PendingSubchunk:
         if self.written is not None:
             self.written[inside] = True
 
-    def lacks(self, extents: Sequence[int]) -> bool:
-        """Whether an element within `extents` was not written."""
-        return self.written is not None and not self.written[tuple(map(slice, extents))].all()
+    def lacks(self, shape: Sequence[int]) -> bool:
+        """Whether an element within `shape` was not written."""
+        return self.written is not None and not self.written[tuple(map(slice, shape))].all()
 
     def copy_to(self, old: Array) -> None:
         """Lay what was written over the old elements, (1, *shape)."""

@@ -1,4 +1,4 @@
-"""Operations that read. Nothing in this room writes.
+"""Operations that read. No operation in this module writes.
 
 What is not stored reads as the fill value (or is a ChunkMissingError under `missing_chunks="error"`). A shard that is replaced
 between its index and its data is read again from the new index; after a few tries, whole and in one request.
@@ -28,7 +28,7 @@ T = TypeVar("T")
 MOVED_TRIES = 4
 """Reads of a moving shard in parts before it is read whole; each further try meets another writer with the same odds."""
 MAX_BRIEF = 256
-"""Chunks of one read that an event loop asks for by itself: for each it takes 10 to 20 µs."""
+"""The most chunks of one read that are planned on the event loop; each takes 10 to 20 µs."""
 
 
 def retrieve_selection(state: BoundArray, selection: Selection, out: Array | None = None) -> Op[Array]:
@@ -146,7 +146,7 @@ def _read_region(state: BoundArray, region: Region, out: Array, bounds: tuple[in
 def _ranges(array: BoundArray, selections: ChunkSelections) -> tuple[list[tuple[int, int]], int]:
     """Ranges of rows that are decoded together, and the bytes that the largest of them holds."""
     if selections.n == 1:
-        return [(0, 1)], 0  # nothing runs beside it
+        return [(0, 1)], 0  # no other batch runs at the same time
     ranges, cost = [], 0
     for shape, first, last in equal_shapes(array, selections.index):
         size = batch_size(array, shape)

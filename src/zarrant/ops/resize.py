@@ -62,10 +62,10 @@ from zarrant.storage import Version
 
 T = TypeVar("T")
 Moved = Callable[[ArrayMetadata], None]
-"""Is told of the new metadata while it is held, so that threads that share a handle take over metadata in their order."""
+"""Called with the new metadata while they are locked, so that threads that share a handle take them over in order."""
 
 LIST_FROM = 10_000
-"""Chunks outside of the shape from which on the stored ones are listed: erasing an absent file costs about 10 µs."""
+"""With more chunks to erase the stored ones are listed first. Erasing a file that does not exist takes about 10 µs."""
 
 BATCH = 64
 
@@ -88,7 +88,7 @@ def resize(
     moved: Moved = lambda metadata: None,
     shrink: bool | None = None,
 ) -> Op[list[str]]:
-    """Give an array other shape: elements that stay keep their place and value, new ones are the fill value.
+    """Give an array another shape: elements that stay keep their place and value, new ones are the fill value.
 
     What is cut off is erased, and does not come back when the array grows again. ShapeError where elements would be cut off
     that others have appended since this handle last looked, unless `shrink` is True; with `shrink` False where any would be.
@@ -177,7 +177,7 @@ def _current(state: BoundArray) -> Op[tuple[BoundArray, Version]]:
     found = yield from stored_metadata(state.prefix, state.metadata)
     if found is None:
         raise NodeNotFoundError("the array was removed or moved", key=key, path=state.prefix or "/", hint=HINT)
-    if found is state.metadata:  # nobody changed it since: these bytes were parsed, or written, by this handle
+    if found is state.metadata:  # unchanged: this handle has parsed or written these bytes
         return state, state.metadata.version
     metadata = same_array(state, found)
     return BoundArray.from_metadata(state.prefix, metadata, state.options), metadata.version

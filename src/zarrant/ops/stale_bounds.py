@@ -51,7 +51,7 @@ def look(array: ArrayHandle) -> Op[bool]:
     metadata = same_array(known, found)
     if metadata.shape == known.shape:
         return False
-    if array._state is known:  # else another thread has moved it on, maybe further
+    if array._state is known:  # else another thread has already taken over newer metadata
         array._moved(metadata)
     return True
 
@@ -79,4 +79,4 @@ def known(array: ArrayHandle, check: Callable[[BoundArray, Any], T], argument: A
 
 def _as_op(state: BoundArray, check: Callable[[BoundArray, Any], T], argument: Any) -> Op[T]:
     return check(state, argument)
-    yield  # an operation is a generator, also where it asks for nothing
+    yield  # makes this a generator, as every operation is; it has no requests

@@ -51,7 +51,7 @@ def store_array_subset(state: BoundArray, subset: Any, data: Any) -> Op[None]:
 
 
 def store_new_array(state: BoundArray, data: Array) -> Op[None]:
-    """Store all of an array whose metadata this operation holds: nobody appends to it."""
+    """Store all of an array whose metadata this operation has locked, so that nobody can append."""
     if data.size:
         yield from store_region(state, box_region(ArraySubset.full(state.shape)), data, state.shape, metadata_locked=True)
 
@@ -137,7 +137,7 @@ class _Write(NamedTuple):
 
     def store_edge(self, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
         condition = while_shape_stands(self.state)
-        if condition is None:  # the store cannot tell at the moment of the write
+        if condition is None:  # the store cannot check this while it writes
             return (yield from self.update_part(lo, hi))
         outcomes = yield from put((yield from encode(self.state, self.selections, self.values, lo, hi)), condition)
         if any(isinstance(outcome, MetadataChangedError) for outcome in outcomes):
@@ -265,7 +265,7 @@ def _damaged(state: BoundArray, shape: Shape, region: Region, known: Shape, sour
 
 
 def _over_fill(state: BoundArray, boxes: Sequence[ArraySubset], region: Region, values: Values) -> tuple[Overlay, Stack]:
-    """A region on top of boxes of fill."""
+    """The region as an overlay on boxes of fill."""
     layers = region if isinstance(region, Overlay) else Overlay((region,), (0,))
     arrays = values.arrays if isinstance(values, Stack) else (values,)
     n = len(arrays)
