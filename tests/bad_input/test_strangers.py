@@ -11,7 +11,7 @@ import pytest
 
 import zarrant
 from zarrant.errors import LimitError, MetadataError, UnknownExtensionError
-from zarrant.metadata.text import parse_json
+from zarrant.metadata.json_text import parse_json
 
 BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
 MYSTERY = {"name": "example.mystery", "configuration": {"a": 1}, "must_understand": False}

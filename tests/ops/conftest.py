@@ -12,7 +12,7 @@ import pytest
 from zarrant import requests
 from zarrant.errors import MetadataChangedError, VersionChangedError
 from zarrant.metadata.v3 import ArrayMetadata, dump
-from zarrant.nodes.layout import Layout
+from zarrant.nodes.array_metadata import Layout
 from zarrant.ops.bound_array import BoundArray, OpOptions
 from zarrant.storage import Blob, ByteRange
 

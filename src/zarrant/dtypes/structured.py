@@ -19,7 +19,7 @@ import numpy as np
 from zarrant.dtypes.base import Array, FixedFill
 from zarrant.dtypes.fixed import MAX_ITEM_BYTES, FixedType, check_members, from_numpy, parse_data_type
 from zarrant.errors import DataTypeError, LimitError, MetadataError, ShapeError, shown
-from zarrant.metadata.text import member
+from zarrant.metadata.json_text import member
 from zarrant.metadata.v3 import Named
 
 MIXED = 0

@@ -132,7 +132,7 @@ def equals_fill(rows: Bytes, fill: bytes) -> NDArray[np.bool_]:
     if not fill or rows.shape[1] % len(fill):
         raise ValueError(f"rows of {rows.shape[1]} bytes are no repetition of {len(fill)} bytes")
     pattern = np.frombuffer(fill, np.uint8)
-    result: NDArray[np.bool_] = (rows.reshape(len(rows), -1, len(fill)) == pattern).all(axis=(1, 2))
+    result: NDArray[np.bool_] = (rows.reshape(len(rows), rows.shape[1] // len(fill), len(fill)) == pattern).all(axis=(1, 2))
     return result
 
 

@@ -26,7 +26,7 @@ import numpy as np
 
 from zarrant.errors import MetadataError, UnknownExtensionError, shown
 from zarrant.limits import LIMITS, Limits, require
-from zarrant.metadata.text import dump_json, parse_json
+from zarrant.metadata.json_text import dump_json, parse_json
 from zarrant.metadata.v3 import DIMENSIONS_V2, MAX_SIZE, ArrayMetadata, GroupMetadata, Json, Named, array_dimensions
 
 ARRAY_MEMBERS = ("zarr_format", "shape", "chunks", "dtype", "compressor", "fill_value", "order", "filters")

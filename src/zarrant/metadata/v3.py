@@ -18,7 +18,7 @@ from typing import Any, Self, TypeAlias
 from zarrant import extensions
 from zarrant.errors import DataTypeError, MetadataError, ShapeError, UnknownExtensionError, shown
 from zarrant.limits import LIMITS, Limits, require
-from zarrant.metadata.text import dump_json, member, parse_json, plain
+from zarrant.metadata.json_text import dump_json, member, parse_json, plain
 
 Json: TypeAlias = Any
 """A JSON value: None, bool, int, float, str, or lists and dicts of them."""

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from zarrant.errors import MetadataError
 from zarrant.metadata import v2
-from zarrant.metadata.text import member
+from zarrant.metadata.json_text import member
 from zarrant.metadata.v3 import CONSOLIDATED, DIMENSIONS_V2, ArrayMetadata, GroupMetadata, Json, NodeMetadata
 
 

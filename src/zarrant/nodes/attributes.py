@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any, Protocol
 
-from zarrant.metadata.text import plain
+from zarrant.metadata.json_text import plain
 
 
 def values_of(attributes: Mapping[str, Any]) -> dict[str, Any]:

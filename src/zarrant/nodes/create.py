@@ -8,10 +8,10 @@ from typing import Any, Literal, TypedDict
 import numpy as np
 
 from zarrant.errors import OptionError, ZarrantError, did_you_mean, shown
-from zarrant.metadata.text import plain
+from zarrant.metadata.json_text import plain
 from zarrant.metadata.v3 import GroupMetadata, attributes_of
+from zarrant.nodes.array_metadata import Layout
 from zarrant.nodes.base import UPDATE, WRITE, NodeContext, PendingNode
-from zarrant.nodes.layout import Layout
 from zarrant.ops import create
 from zarrant.ops import node as node_ops
 from zarrant.ops.bound_array import BoundArray

@@ -17,8 +17,8 @@ from typing import Any, cast
 
 from zarrant.errors import ConflictError, LimitError, MetadataChangedError, VersionChangedError, ZarrantError, ZarrantWarning
 from zarrant.limits import LIMITS
+from zarrant.metadata.json_text import dump_json, parse_json
 from zarrant.metadata.node import ARRAY_V2, ATTRIBUTES_V2, COPIES_V2, GROUP_V2, MAIN_V2, key_of
-from zarrant.metadata.text import dump_json, parse_json
 from zarrant.metadata.v2 import dump_attributes, parse_attributes
 from zarrant.metadata.v3 import GroupMetadata, NodeMetadata
 from zarrant.ops.guard import FIRST_PAUSE_S, LAST_PAUSE_S, MAX_TRIES

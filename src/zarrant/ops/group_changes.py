@@ -29,8 +29,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from zarrant.errors import ConflictError, NodeNotFoundError, OptionError, ShapeError, ZarrantError
+from zarrant.metadata.json_text import dump_json, parse_json
 from zarrant.metadata.node import dump
-from zarrant.metadata.text import dump_json, parse_json
 from zarrant.metadata.v3 import ArrayMetadata
 from zarrant.ops.bound_array import Array, BoundArray, OpOptions
 from zarrant.ops.casting import as_values

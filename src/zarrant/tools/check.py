@@ -15,8 +15,8 @@ from typing import Any
 
 from zarrant.config import config as defaults
 from zarrant.errors import NodeNotFoundError, UnknownExtensionError, ZarrantError
+from zarrant.metadata.json_text import dump_json
 from zarrant.metadata.node import COPIES_V2, NAMES, key_of
-from zarrant.metadata.text import dump_json
 from zarrant.metadata.v3 import ArrayMetadata, GroupMetadata, NodeMetadata, parse
 from zarrant.nodes.base import LIST, READ, NodeContext
 from zarrant.ops.batching import batch_size

@@ -25,7 +25,7 @@ from zarrant.errors import DataTypeError, NodeNotFoundError, OptionError
 from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.nodes.array import Array
-from zarrant.nodes.layout import auto_chunks
+from zarrant.nodes.array_metadata import auto_chunks
 from zarrant.nodes.open import create_array, open_array
 from zarrant.progress import Meter, Report
 from zarrant.run.pool import Threads

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from zarrant.errors import NodeNotFoundError, OptionError
-from zarrant.metadata.text import plain
+from zarrant.metadata.json_text import plain
 from zarrant.nodes.array import Array
 from zarrant.nodes.group import Group
 from zarrant.nodes.open import open as open_node

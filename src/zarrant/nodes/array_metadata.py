@@ -21,7 +21,7 @@ from zarrant.errors import DataTypeError, MetadataError, OptionError, ShapeError
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.keys import KeyEncoding
 from zarrant.geometry.rectilinear import RectilinearGrid
-from zarrant.metadata.text import plain
+from zarrant.metadata.json_text import plain
 from zarrant.metadata.v2 import as_v2
 from zarrant.metadata.v3 import ArrayMetadata, Named, attributes_of
 
@@ -36,7 +36,7 @@ own checksum, which is over the decoded bytes, costs twice as much in reading. E
 SUBCHUNK_BYTES = 2**16
 """64 KiB: what is read alone from a shard is a request of its own, and a frame of its own to the compressor."""
 
-LEAST_SHARE = 8
+MIN_SUBCHUNK_DIVISOR = 8
 """A subchunk of less than an eighth of that (8 KiB) costs more in the index and in calls than it spares in reading."""
 
 AUTO_SUBCHUNKS = 2**12
@@ -85,7 +85,7 @@ class Layout:
 
     def _v3(self) -> ArrayMetadata:
         data_type = from_numpy(self.dtype)
-        shape = _extents(self.shape, "shape", 0)
+        shape = _lengths(self.shape, "shape", 0)
         grid: ChunkGrid | None = _rectilinear(self.chunks if self.shards is None else _shard_options(self.shards)[0], shape)
         if grid is None:
             chunk_shape, shard_shape = self._shapes(shape, data_type)
@@ -114,7 +114,7 @@ class Layout:
             return largest, None
         if _is_auto(self.chunks, "chunks"):
             return divisors(common, data_type.itemsize or VARIABLE_ELEMENT_BYTES), largest
-        chunks = _extents(self.chunks, "chunks", 1, grid.ndim)
+        chunks = _lengths(self.chunks, "chunks", 1, grid.ndim)
         if any(shard % chunk for shard, chunk in zip(common, chunks, strict=True)):
             raise ShapeError("chunks must divide shards", field="shards", expected=f"multiples of {chunks}", got=shown(self.shards))
         return chunks, largest
@@ -122,9 +122,9 @@ class Layout:
     def _shapes(self, shape: tuple[int, ...], data_type: DataType) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
         itemsize, given = data_type.itemsize or VARIABLE_ELEMENT_BYTES, _shard_options(self.shards)[0]
         auto_shards = _is_auto(given, "shards")
-        shards = None if given is None or auto_shards else _extents(given, "shards", 1, len(shape))
+        shards = None if given is None or auto_shards else _lengths(given, "shards", 1, len(shape))
         if not _is_auto(self.chunks, "chunks"):
-            chunks = _extents(_whole_axes(self.chunks, shape), "chunks", 1, len(shape))
+            chunks = _lengths(_whole_axes(self.chunks, shape), "chunks", 1, len(shape))
         elif shards is not None:
             chunks = divisors(shards, itemsize)
         else:
@@ -208,7 +208,7 @@ def auto_chunks(shape: tuple[int, ...], itemsize: int, target: int = AUTO_CHUNK_
     >>> auto_chunks((1000, 1000, 1000), 2)
     (63, 63, 125)
     """
-    chunks = [max(1, extent) for extent in shape]
+    chunks = [max(1, length) for length in shape]
     while math.prod(chunks) * itemsize > target and max(chunks) > 1:
         axis = chunks.index(max(chunks))
         chunks[axis] = -(-chunks[axis] // 2)
@@ -223,18 +223,18 @@ def auto_shard_shape(shape: tuple[int, ...], chunks: tuple[int, ...], itemsize: 
     >>> auto_shard_shape((10_000, 512, 512), (1, 256, 256), 2)
     (256, 256, 256)
     """
-    cells = [-(-extent // chunk) for extent, chunk in zip(shape, chunks, strict=True)]
+    n_chunks = [-(-length // chunk) for length, chunk in zip(shape, chunks, strict=True)]
     sides = [1] * len(shape)
     while True:
-        open_axes = [axis for axis, side in enumerate(sides) if side < cells[axis]] or [
-            axis for axis, extent in enumerate(shape) if extent == 0
+        open_axes = [axis for axis, side in enumerate(sides) if side < n_chunks[axis]] or [
+            axis for axis, length in enumerate(shape) if length == 0
         ]
         nbytes = math.prod(side * chunk for side, chunk in zip(sides, chunks, strict=True)) * itemsize
         if not open_axes or 2 * nbytes > AUTO_SHARD_BYTES or 2 * math.prod(sides) > AUTO_SUBCHUNKS:
             break
         axis = min(open_axes, key=lambda axis: sides[axis] * chunks[axis])
-        sides[axis] = 2 * sides[axis] if shape[axis] == 0 else min(2 * sides[axis], cells[axis])
-    if math.prod(sides) == 1 and 0 not in shape and math.prod(cells) == 1:
+        sides[axis] = 2 * sides[axis] if shape[axis] == 0 else min(2 * sides[axis], n_chunks[axis])
+    if math.prod(sides) == 1 and 0 not in shape and math.prod(n_chunks) == 1:
         return None
     return tuple(side * chunk for side, chunk in zip(sides, chunks, strict=True))
 
@@ -253,7 +253,7 @@ def divisors(shards: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
         for axis in sorted(range(len(chunks)), key=lambda axis: -chunks[axis]):
             size = chunks[axis]
             factor = _least_factor(size)
-            if factor and nbytes // factor * LEAST_SHARE >= SUBCHUNK_BYTES:
+            if factor and nbytes // factor * MIN_SUBCHUNK_DIVISOR >= SUBCHUNK_BYTES:
                 chunks[axis] = size // factor
                 break
         else:
@@ -285,27 +285,27 @@ def _default_serializer(data_type: DataType) -> Any:
     return Bytes(None if data_type.word == 1 else "little")
 
 
-def _extents(value: Any, name: str, low: int, ndim: int | None = None) -> tuple[int, ...]:
+def _lengths(value: Any, name: str, low: int, ndim: int | None = None) -> tuple[int, ...]:
     items = (value,) if isinstance(value, int | np.integer) else value
     try:
-        extents = tuple(items)
+        lengths = tuple(items)
     except TypeError:
         raise ShapeError("not a shape", field=name, expected="integers", got=shown(value)) from None
-    if any(isinstance(n, bool) or not isinstance(n, int | np.integer) or not low <= n < 2**63 for n in extents):
+    if any(isinstance(n, bool) or not isinstance(n, int | np.integer) or not low <= n < 2**63 for n in lengths):
         raise ShapeError("not a shape", field=name, expected=f"integers of at least {low}", got=shown(value))
-    if ndim is not None and len(extents) != ndim:
+    if ndim is not None and len(lengths) != ndim:
         raise ShapeError("wrong number of dimensions", field=name, expected=ndim, got=shown(value))
-    return tuple(int(n) for n in extents)
+    return tuple(int(n) for n in lengths)
 
 
 def _whole_axes(chunks: Any, shape: tuple[int, ...]) -> Any:
-    """Chunks in which -1, for all dimensions or for one of them, is the extent of the array (as in zarr-python and Dask)."""
+    """Chunks in which -1, for all dimensions or for one of them, is the length of the array (as in zarr-python and Dask)."""
     if isinstance(chunks, int) and chunks == -1:
         chunks = (-1,) * len(shape)
     if not isinstance(chunks, tuple | list) or len(chunks) != len(shape):
         return chunks
     whole = [isinstance(size, int) and size == -1 for size in chunks]
-    return tuple(max(1, extent) if all_ else size for size, extent, all_ in zip(chunks, shape, whole, strict=True))
+    return tuple(max(1, length) if all_ else size for size, length, all_ in zip(chunks, shape, whole, strict=True))
 
 
 def _listed(value: Any) -> list[Any]:

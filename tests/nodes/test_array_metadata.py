@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import zarrant
 from zarrant.codecs import Blosc, Bytes, Crc32c, Gzip, Numcodecs, Transpose, Zstd
 from zarrant.errors import ChunkError, DataTypeError, MetadataError, OptionError, ZarrantError
-from zarrant.nodes.layout import Layout, auto_chunks, divisors
+from zarrant.nodes.array_metadata import Layout, auto_chunks, divisors
 
 
 def codecs(**options):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from zarrant.errors import LimitError, MetadataError, ZarrantError
 from zarrant.limits import LIMITS, Limits
-from zarrant.metadata.text import Literal, _check, dump_json, parse_json
+from zarrant.metadata.json_text import Literal, _check, dump_json, parse_json
 from zarrant.metadata.v3 import GroupMetadata, dump, parse, parse_array, parse_group
 
 ARRAY: dict[str, Any] = {
