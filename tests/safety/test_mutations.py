@@ -154,17 +154,25 @@ def test_every_mark_has_a_test() -> None:
     print(f"{len(found)} marked lines")
 
 
+def mutated(text: str, name: str) -> str:
+    """The source without the line of a mark."""
+    return MARK.sub(lambda mark: mark["indent"] + MUTATIONS[name].instead if mark["name"] == name else mark[0], text)
+
+
+def test_every_mark_is_on_a_line_of_its_own() -> None:
+    """One on a part of a statement (a formatter may cut it in two) would leave a module that cannot be imported."""
+    for name, paths in marks().items():
+        text = (Path(zarrant.__file__).parent / paths[0]).read_text(encoding="utf-8")
+        compile(mutated(text, name), f"{paths[0]} without {name!r}", "exec")
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", MUTATIONS if SOAK else QUICK)
 def test_without_the_line(name: str, package: Path, tally: Callable[[str, int], None]) -> None:
     (path,) = marks()[name]
     file, mutation = package / "zarrant" / path, MUTATIONS[name]
-
-    def without(mark: re.Match[str]) -> str:
-        return mark["indent"] + mutation.instead if mark["name"] == name else mark[0]
-
     text = file.read_text(encoding="utf-8")
-    file.write_text(MARK.sub(without, text), encoding="utf-8")
+    file.write_text(mutated(text, name), encoding="utf-8")
     assert file.read_text(encoding="utf-8") != text
     ran = run(package, mutation.test)
     assert ran.returncode == 1, (

@@ -198,9 +198,8 @@ def _take(files: FileLayer, path: str, opened: Opened, room: int | None) -> tupl
     try:
         state = files.fstat(fd)
         fits = room is None or (getattr(state, "st_blocks", None) or 0) * 512 <= room
-        if (
-            fits and version_of(state) == delta.replaced and state.st_nlink == 1 and files.take_write_lease(fd)
-        ):  # safety: reused file
+        is_previous = fits and version_of(state) == delta.replaced and state.st_nlink == 1
+        if is_previous and files.take_write_lease(fd):  # safety: reused file
             return fd, delta.changed
     except OSError:
         pass
