@@ -355,11 +355,11 @@ def test_a_thousand_faults_are_told_briefly_and_all_mended(tmp_path: Path) -> No
 
 
 def test_an_object_that_was_replaced_meanwhile_is_left_alone(tmp_path: Path) -> None:
-    from zarrant.ops.verify import drop_corrupt_subchunks, examine
+    from zarrant.ops.verify import drop_corrupt_subchunks, verify
 
     a = make(tmp_path / "a")
     flip(tmp_path / "a/c/0/0", 3)
-    seen = a._context.run(examine(a._state, (0, 0), True), ("get",))
+    seen = a._context.run(verify(a._state, (0, 0), True), ("get",))
     (tmp_path / "a/c/0/0").write_bytes((tmp_path / "a/c/0/0").read_bytes())
     os.utime(tmp_path / "a/c/0/0", ns=(1, 1))
     before = files_of(tmp_path / "a")
