@@ -20,7 +20,7 @@ def array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> zarrant.Array[Any]
     def bind(*args: Any) -> BoundArray:
         raise AssertionError("metadata were bound again")
 
-    monkeypatch.setattr(BoundArray, "from_document", bind)
+    monkeypatch.setattr(BoundArray, "from_metadata", bind)
     return a
 
 
@@ -59,7 +59,7 @@ def test_metadata_are_bound_once(array: zarrant.Array[Any], work: Callable[[zarr
 def test_metadata_are_bound_once_in_an_event_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         a = await zarrant.create_array_async(tmp_path / "a.zarr", shape=(8,), dtype="int32", chunks=(4,))
-        monkeypatch.setattr(BoundArray, "from_document", None)
+        monkeypatch.setattr(BoundArray, "from_metadata", None)
         async with a.lock(np.s_[0:8]) as locked:
             await locked.setitem(..., 1)
         assert (await a.with_config(concurrency=1).getitem(...)).tolist() == [1] * 8

@@ -294,6 +294,6 @@ def test_a_handle_that_others_move_on_meanwhile_is_not_moved_back(grown: Array[A
         grown._moved(zarrant.open_array(grown.store, name=path, mode="r").metadata.with_shape((20, 4)))
         return document
 
-    monkeypatch.setattr(fresh, "find_document", slow)
+    monkeypatch.setattr(fresh, "find_metadata", slow)
     assert grown[9].tolist() == ROWS[9].tolist()
     assert grown.shape == (20, 4)
