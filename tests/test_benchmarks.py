@@ -89,7 +89,7 @@ def test_each_face_of_zarr_python_uses_its_own_pipeline(tmp_path: Path) -> None:
     if not here:
         pytest.skip("zarr-python is not installed")
     for name in [*here, *here[:1]]:  # the first once more, after the others
-        arrays.create(tmp_path / name, arrays.metadata((4,), (2,), []))
+        arrays.create(tmp_path / name, arrays.document((4,), (2,), []))
         handle: Any = PEERS[name].open(tmp_path / name)
         found[name] = type(handle.array.async_array.codec_pipeline).__name__
     assert found == {name: PIPELINES[name] for name in here}
@@ -99,7 +99,7 @@ def test_zarrista_stores_one_attribute_beside_the_others(tmp_path: Path) -> None
     """It has no such call of its own, so the adapter has to keep what is there."""
     if "zarrista" in MISSING:
         pytest.skip(MISSING["zarrista"])
-    arrays.create(tmp_path, arrays.metadata((4,), (2,), []))
+    arrays.create(tmp_path, arrays.document((4,), (2,), []))
     handle: Any = PEERS["zarrista"].open(tmp_path)
     handle.set_attribute("a", 1)
     handle.set_attribute("b", 2)

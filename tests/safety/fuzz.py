@@ -247,7 +247,7 @@ class Case:
 def main() -> None:
     what, seed, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
     case = Case(seed)
-    run = {"documents": case.metadata, "creations": case.creation, "arrays": case.array}[what]
+    run = {"documents": case.document, "creations": case.creation, "arrays": case.array}[what]
     for _ in range(50):
         run()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))

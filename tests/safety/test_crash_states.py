@@ -220,7 +220,7 @@ def power_lost(journal: Sequence[Step], base: Disk, dice: random.Random) -> Disk
             synced[step.node] = at
         elif step.kind in ("write", "truncate"):
             data.setdefault(step.node, []).append(at)
-        elif step.kind not in ("mark", "time", "get_xattr"):
+        elif step.kind not in ("mark", "time", "set_xattr"):
             names.setdefault(step.node, []).append(at)
     kept: dict[int, Step] = {}
     for node, steps in names.items():

@@ -32,7 +32,7 @@ class Step(NamedTuple):
     """One change. `node` is the file, or the directory of `name`; `offset` is also a size, a time or an inode.
 
     kind: "file" and "dir" (name → new inode `offset`), "link" (name → inode that is there), "unlink", "rename" (`source` →
-    name), "write" (data at offset), "truncate" (to offset), "time" (offset), "note" (data), "sync", "mark" (told by the test).
+    name), "write" (data at offset), "truncate" (to offset), "time" (offset), "set_xattr" (data), "sync", "mark" (told by the test).
     """
 
     kind: str
@@ -112,7 +112,7 @@ class Disk:
     def _time(self, step: Step) -> None:
         self.times[step.node] = step.offset
 
-    def _note(self, step: Step) -> None:
+    def _set_xattr(self, step: Step) -> None:
         self.notes[step.node] = step.data
 
     def _sync(self, step: Step) -> None:
@@ -295,7 +295,7 @@ class SimulatedLayer(FileLayer):
 
     def set_xattr(self, fd: int, data: bytes) -> None:
         with self.system.gate:
-            self.system.do(Step("get_xattr", self._node(fd), data=data))
+            self.system.do(Step("set_xattr", self._node(fd), data=data))
 
     def take_write_lease(self, fd: int) -> bool:
         with self.system.gate:

@@ -52,7 +52,7 @@ def works(root: Path) -> bool:
     files = FileLayer()
     fd = os.open(path, os.O_RDWR)
     try:
-        files.set_xattr(fd, b"get_xattr")
+        files.set_xattr(fd, b"note")
         return files.take_write_lease(fd) and files.kind(os.fstat(fd).st_dev) != ""
     except OSError:
         return False
