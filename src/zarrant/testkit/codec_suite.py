@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -40,16 +41,16 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 CHUNKS: tuple[tuple[int, ...], ...] = ((4, 6), (1, 1), (7, 3))
 
 
-class CodecSuite:
+class CodecSuite(ABC):
     """What every codec promises, whatever its kind."""
 
     kind: ClassVar[Kind]
     dtype: ClassVar[Any] = "int32"
     """The data type of the arrays that are tested."""
 
+    @abstractmethod
     def place(self, codec: Any) -> dict[str, Any]:
         """The keywords of `create_array` that put the codec in its place."""
-        raise NotImplementedError
 
     def values(self, shape: tuple[int, ...]) -> Any:
         """Elements that the codec gives back exactly; override for a codec that does not take all of them."""

@@ -90,15 +90,22 @@ def _round_floats(bits: npt.NDArray[Any], mantissa: int, keepbits: int) -> npt.N
     drop = mantissa - keepbits
     if drop <= 0:
         return bits
+    exponent = bits.dtype.type(((1 << (8 * bits.dtype.itemsize - 1)) - 1) >> mantissa << mantissa)
+    nan = ((bits & exponent) == exponent) & ((bits & ~exponent & bits.dtype.type(_ones(bits) >> 1)) != 0)
+    result: npt.NDArray[Any] = np.where(nan, bits, round_mantissa(bits, drop))
+    return result
+
+
+def round_mantissa(bits: npt.NDArray[Any], drop: int) -> npt.NDArray[Any]:
+    """The bits of floats without the last `drop` bits of the mantissa (1 or more); halves go to the even neighbour.
+
+    A carry out of the mantissa is right: it makes the exponent larger by one. Of a NaN it may make another number.
+    """
     one = bits.dtype.type(1)
     half = bits.dtype.type((1 << (drop - 1)) - 1)
     kept = ~bits.dtype.type((1 << drop) - 1)
-    exponent = bits.dtype.type(((1 << (8 * bits.dtype.itemsize - 1)) - 1) >> mantissa << mantissa)
-    nan = ((bits & exponent) == exponent) & ((bits & ~exponent & bits.dtype.type(_ones(bits) >> 1)) != 0)
-    # A carry out of the mantissa is right: it makes the exponent larger by one.
-    rounded = (bits + ((bits >> bits.dtype.type(drop)) & one) + half) & kept
-    result: npt.NDArray[Any] = np.where(nan, bits, rounded)
-    return result
+    rounded: npt.NDArray[Any] = (bits + ((bits >> bits.dtype.type(drop)) & one) + half) & kept
+    return rounded
 
 
 def _round_integers(bits: npt.NDArray[Any], keepbits: int) -> npt.NDArray[Any]:

@@ -6,6 +6,7 @@ Their `encode` and `decode` are the same step, one chunk a call. They are used w
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 from zarrant import kernels
@@ -14,14 +15,14 @@ from zarrant.kernels import reference
 from zarrant.storage import Buffer
 
 
-class Compiled:
+class Compiled(ABC):
     """A codec with a compiled step, whose twin is the reference kernel. Subclasses are frozen, as every codec is."""
 
     kind: ClassVar[Kind] = "bytes_to_bytes"
 
+    @abstractmethod
     def step(self) -> Step:
         """The opcode and parameters that do the same in a kernel."""
-        raise NotImplementedError  # pragma: no cover - every subclass has one
 
     def resolve(self, spec: BytesSpec) -> BytesSpec:
         """What is handed on: compressed bytes, of a size that depends on the data."""

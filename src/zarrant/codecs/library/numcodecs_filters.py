@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant.codecs.configuration import check_members, integer
+from zarrant.codecs.library.bitround import round_mantissa
 from zarrant.codecs.protocols import ArraySpec, Kind
 from zarrant.dtypes.base import FixedFill
 from zarrant.dtypes.fixed import FixedType, from_numpy
@@ -413,11 +414,7 @@ class BitRound(Filter):
         dropped = np.finfo(values.dtype).nmant - self.keepbits
         if dropped == 0:
             return values
-        bits = values.view(f"u{values.itemsize}").copy()
-        one = bits.dtype.type(1)
-        bits += ((bits >> bits.dtype.type(dropped)) & one) + bits.dtype.type((1 << (dropped - 1)) - 1)
-        bits &= ~bits.dtype.type((1 << dropped) - 1)
-        return bits.view(values.dtype)
+        return round_mantissa(values.view(f"u{values.itemsize}"), dropped).view(values.dtype)
 
     def decode_flat(self, encoded: Array, dtype: np.dtype[Any]) -> Array:
         """See `Filter.decode_flat`."""

@@ -13,7 +13,7 @@ import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from zarrant.errors import DataTypeError, MetadataError
 from zarrant.metadata.v3 import Named
 from zarrant.storage import Buffer
 
+E = TypeVar("E", str, bytes)
 LENGTH = struct.Struct("<I")
 
 
@@ -54,6 +55,15 @@ class _Vlen:
                 f"{self.name} cannot store this data type", codec=self.name, expected=self.elements, got=spec.data_type.name
             )
         return BytesSpec(None)
+
+
+def _elements(array: npt.NDArray[np.generic], kind: type[E], words: str) -> list[E]:
+    """The elements of a chunk in C order; DataTypeError for one that is of another kind."""
+    elements: list[E] = array.reshape(-1).tolist()
+    for element in elements:
+        if not isinstance(element, kind):
+            raise DataTypeError(f"not {words}", expected=kind.__name__, got=type(element).__name__)
+    return elements
 
 
 def _joined(elements: Sequence[bytes]) -> bytes:
@@ -103,11 +113,7 @@ class VlenUtf8(_Vlen):
 
     def encode(self, array: npt.NDArray[np.generic], spec: ArraySpec) -> Buffer:
         """The texts one after the other, each after its length; DataTypeError for what is no text."""
-        elements = array.reshape(-1).tolist()
-        for element in elements:
-            if not isinstance(element, str):
-                raise DataTypeError("not a text", expected="str", got=type(element).__name__)
-        return _joined([element.encode() for element in elements])
+        return _joined([element.encode() for element in _elements(array, str, "a text")])
 
     def decode(self, data: Buffer, spec: ArraySpec) -> npt.NDArray[np.generic]:
         """The texts; ValueError where the bytes are not exactly these."""
@@ -129,11 +135,7 @@ class VlenBytes(_Vlen):
 
     def encode(self, array: npt.NDArray[np.generic], spec: ArraySpec) -> Buffer:
         """The elements one after the other, each after its length; DataTypeError for what is not bytes."""
-        elements = array.reshape(-1).tolist()
-        for element in elements:
-            if not isinstance(element, bytes):
-                raise DataTypeError("not bytes", expected="bytes", got=type(element).__name__)
-        return _joined(elements)
+        return _joined(_elements(array, bytes, "bytes"))
 
     def decode(self, data: Buffer, spec: ArraySpec) -> npt.NDArray[np.generic]:
         """The elements; ValueError where the bytes are not exactly these."""
