@@ -212,7 +212,10 @@ class NodeContext:
             raise CapabilityError(what, store=repr(self.store), expected=missing, got='mode="r"', hint=hint)
         if missing:
             got = [name for name, has in calls._asdict().items() if has]
-            raise CapabilityError("the store cannot do what this needs", store=repr(self.store), expected=missing, got=got)
+            hint = getattr(self.store, "how_to_write", None)
+            raise CapabilityError(
+                "the store cannot do what this needs", store=repr(self.store), expected=missing, got=got, hint=hint
+            )
         if "exclusive" in needs:
             self._require_locks(calls)
         self._met.add((needs, calls))
