@@ -17,7 +17,6 @@ from zarrant.ops import create
 from zarrant.ops import node as node_ops
 from zarrant.ops.bound_array import BoundArray
 
-
 Lengths: TypeAlias = int | Sequence[int | list[Any] | tuple[Any, ...]]
 """One length, or for each dimension a length or a list of them."""
 
