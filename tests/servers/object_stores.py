@@ -21,7 +21,7 @@ from uuid import uuid4
 
 import pytest
 
-from servers.processes import free_port, installed, running
+from servers.processes import HOST, free_port, installed, running
 
 BUCKET = "zarrant"
 GCS_SHIM = Path(__file__).with_name("gcs_shim.py")
@@ -63,7 +63,7 @@ def _s3_options(endpoint: str, key: str = "zarrant", secret: str = "zarrant-secr
 
 
 def _s3(name: str, port: int, **more: Any) -> Server:
-    endpoint = f"http://127.0.0.1:{port}"
+    endpoint = f"http://{HOST}:{port}"
     return Server(name, f"s3://{BUCKET}", endpoint, _s3_options(endpoint), **more)
 
 
@@ -73,8 +73,8 @@ def start_moto() -> Iterator[Server]:
     if importlib.util.find_spec("moto") is None or importlib.util.find_spec("flask") is None:
         pytest.skip("moto is not installed; pip install 'zarrant[servers]' does it (see docs/testing-servers.md)")
     port = free_port()
-    with running([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", port], port):
-        _request("PUT", f"http://127.0.0.1:{port}/{BUCKET}")
+    with running([sys.executable, "-m", "moto.server", "-H", HOST, "-p", port], port):
+        _request("PUT", f"http://{HOST}:{port}/{BUCKET}")
         yield _s3("moto", port)
 
 
@@ -82,7 +82,7 @@ def start_moto() -> Iterator[Server]:
 def start_gofakes3() -> Iterator[Server]:
     """S3 in Go, in memory, under one lock; it does not look at the conditions of reads."""
     program, port = installed("gofakes3"), free_port()
-    with running([program, "-backend", "memory", "-host", f"127.0.0.1:{port}", "-initialbucket", BUCKET], port):
+    with running([program, "-backend", "memory", "-host", f"{HOST}:{port}", "-initialbucket", BUCKET], port):
         yield _s3("gofakes3", port, get_if_match=False)
 
 
@@ -95,7 +95,7 @@ def start_versitygw(sidecar: bool = False) -> Iterator[Server]:
         (Path(place) / "tags").mkdir()
         apart = ["--sidecar", f"{place}/tags"] if sidecar else []
         keys = {"ROOT_ACCESS_KEY": "zarrant", "ROOT_SECRET_KEY": "zarrant-secret"}
-        with running([program, "--port", f"127.0.0.1:{port}", "--quiet", "posix", *apart, f"{place}/data"], port, keys):
+        with running([program, "--port", f"{HOST}:{port}", "--quiet", "posix", *apart, f"{place}/data"], port, keys):
             yield _s3("versitygw --sidecar" if sidecar else "versitygw", port)
 
 
@@ -104,8 +104,8 @@ def start_azurite() -> Iterator[Server]:
     """Azure Blob Storage in Node.js, in memory."""
     program, port = installed("azurite-blob"), free_port()
     options = ["--inMemoryPersistence", "--silent", "--disableTelemetry", "--skipApiVersionCheck"]
-    with running([program, "--blobHost", "127.0.0.1", "--blobPort", port, *options], port):
-        endpoint = f"http://127.0.0.1:{port}/{AZURITE_ACCOUNT}"
+    with running([program, "--blobHost", HOST, "--blobPort", port, *options], port):
+        endpoint = f"http://{HOST}:{port}/{AZURITE_ACCOUNT}"
         _create_container(endpoint)
         storage_options = {
             "endpoint": endpoint,
@@ -122,14 +122,14 @@ def start_fake_gcs() -> Iterator[Server]:
     if importlib.util.find_spec("aiohttp") is None:
         pytest.skip("aiohttp is not installed; pip install 'zarrant[servers]' does it (see docs/testing-servers.md)")
     program, inner, outer = _fake_gcs_program(), free_port(), free_port()
-    address = ["-scheme", "http", "-host", "127.0.0.1", "-port", inner, "-public-host", f"127.0.0.1:{inner}"]
+    address = ["-scheme", "http", "-host", HOST, "-port", inner, "-public-host", f"{HOST}:{inner}"]
     with running([program, *address, "-backend", "memory", "-log-level", "error"], inner):
-        target = f"http://127.0.0.1:{inner}"
+        target = f"http://{HOST}:{inner}"
         _request(
             "POST", f"{target}/storage/v1/b?project=p", json.dumps({"name": BUCKET}).encode(), {"Content-Type": "application/json"}
         )
         with running([sys.executable, GCS_SHIM, outer, target], outer):
-            endpoint = f"http://127.0.0.1:{outer}"
+            endpoint = f"http://{HOST}:{outer}"
             account = {"gcs_base_url": endpoint, "disable_oauth": True, "client_email": "", "private_key": "", "private_key_id": ""}
             options = {"service_account_key": json.dumps(account), "client_options": {"allow_http": True}}
             yield Server("fake-gcs", f"gs://{BUCKET}", endpoint, options, get_if_match=False)

@@ -22,6 +22,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 GUARDIAN = Path(__file__).with_name("guardian.py")
+HOST = "127.0.0.1"
 START_TIMEOUT_S = 60  # moto imports for 3 s on a machine that does nothing else
 
 
@@ -38,7 +39,7 @@ def installed(name: str) -> str:
 def free_port() -> int:
     """A port of this machine that nobody listens on at this moment."""
     with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
+        found.bind((HOST, 0))
         return int(found.getsockname()[1])
 
 
@@ -67,7 +68,7 @@ def _wait_until_it_listens(process: subprocess.Popen[bytes], port: int, output: 
     deadline = time.monotonic() + START_TIMEOUT_S
     while True:
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            socket.create_connection((HOST, port), timeout=1).close()
             return
         except OSError:
             if process.poll() is not None or time.monotonic() > deadline:

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from servers.object_stores import Server, start_moto
+from servers.processes import HOST
 
 CONDITIONS = ("if-match", "if-none-match", "x-goog-if-generation-match")
 NOT_PASSED_ON = {"connection", "transfer-encoding", "content-length"}
@@ -61,10 +62,10 @@ class Proxy:
 @contextmanager
 def start_proxy(server: Server, rule: Rule = lambda request: None) -> Iterator[Proxy]:
     """A proxy in front of a server. `rule` can be set anew at any time."""
-    listener = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    listener = ThreadingHTTPServer((HOST, 0), _Handler)
     listener.daemon_threads = True
     inner = urlsplit(server.endpoint)
-    endpoint = f"http://127.0.0.1:{listener.server_port}{inner.path}"
+    endpoint = f"http://{HOST}:{listener.server_port}{inner.path}"
     options = {**server.storage_options, "endpoint": endpoint}
     listener.proxy = Proxy(replace(server, endpoint=endpoint, storage_options=options), rule)  # type: ignore[attr-defined]
     listener.target = inner.netloc  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from servers.processes import free_port, installed, running
+from servers.processes import HOST, free_port, installed, running
 
 
 @contextmanager
@@ -14,6 +14,6 @@ def start_redis() -> Iterator[str]:
     """A Redis that stores nothing on disk; its URL."""
     program, port = installed("redis-server"), free_port()
     with tempfile.TemporaryDirectory() as place:
-        options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", place]
+        options = ["--bind", HOST, "--save", "", "--appendonly", "no", "--dir", place]
         with running([program, "--port", port, *options], port):
-            yield f"redis://127.0.0.1:{port}/0"
+            yield f"redis://{HOST}:{port}/0"
