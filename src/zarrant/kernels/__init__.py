@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from zarrant.errors import OptionError
 from zarrant.kernels import reference
+from zarrant.kernels.external import external_step
 from zarrant.kernels.program import (
     BLOSC,
     BLOSC_COMPRESSORS,
@@ -54,6 +55,7 @@ __all__ = [
     "encode",
     "encoded_bound",
     "equals_fill",
+    "external_step",
     "missing",
     "pack",
 ]

@@ -126,7 +126,11 @@ class FixedSizePipeline(ChunkPipeline):
         if program == () and (keep is None or keep.all()):
             return Encoded(np.full(len(flat), flat.shape[1], np.int64), [flat.reshape(-1).data])
         if program is not None:
-            arena, sizes = kernels.encode(program, flat, keep)
+            try:
+                arena, sizes = kernels.encode(program, flat, keep)
+            except RuntimeError as error:
+                names = ", ".join(codec.name for codec in self.stages.codecs)
+                raise ChunkError(f"cannot encode: {error}", codec=names) from error
             return Encoded(sizes, [memoryview(arena.data)])
         new_parts: list[Part] = []
         shaped = flat.view(self.spec.data_type.numpy).reshape(len(flat), *self.spec.shape)
