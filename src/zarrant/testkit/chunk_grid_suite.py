@@ -100,7 +100,7 @@ class ChunkGridSuite:
         check(bool((np.asarray(array[...]) == -1).all()), "a new array has other elements than its fill value")
         expected = np.arange(np.prod(self.shape), dtype="int32").reshape(self.shape)
         array[...] = expected
-        inner = tuple(slice(extent // 4, max(1, extent * 3 // 4)) for extent in self.shape)
+        inner = tuple(slice(length // 4, max(1, length * 3 // 4)) for length in self.shape)
         array[inner] = expected[inner] = -5
         again = open_array(array.store)
         check(np.array_equal(np.asarray(again[...]), expected), "an array, opened again, has other elements")
