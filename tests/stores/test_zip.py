@@ -259,12 +259,12 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
 WRITERS = """
 import os, signal, sys
 import numpy as np, zarrant
-from zarrant.stores.local.syscalls import FileLayer
+from zarrant.stores.local.syscalls import Syscalls
 from zarrant.stores.zip_store import ZipStore
 mode, *paths = sys.argv[1:]
 calls = kill_at = 0
 def counted(name):
-    method = getattr(FileLayer, name)
+    method = getattr(Syscalls, name)
     def call(self, *args):
         global calls
         calls += 1
@@ -273,7 +273,7 @@ def counted(name):
         return method(self, *args)
     return call
 for name in ("write", "copy", "truncate", "sync", "rename", "unlink", "close"):
-    setattr(FileLayer, name, counted(name))
+    setattr(Syscalls, name, counted(name))
 def write(path):
     with ZipStore(path, mode) as store:
         array = zarrant.create_array(store, name="new", data=np.arange(100), chunks=30, config={"concurrency": 1})

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 
 from zarrant.errors import LimitError, LockTimeout, StoreError
 from zarrant.storage import Buffer
-from zarrant.stores.local.syscalls import FileLayer
+from zarrant.stores.local.syscalls import Syscalls
 from zarrant.stores.local.temp_files import annotate_errors, require_regular
 from zarrant.stores.zip_format import (
     MAX_DIRECTORY,
@@ -46,7 +46,7 @@ MIN_PADDING = 6
 class ZipWriter:
     """Objects that will be an archive at `path`."""
 
-    def __init__(self, path: str, url: str, files: FileLayer) -> None:
+    def __init__(self, path: str, url: str, files: Syscalls) -> None:
         self.path, self.url, self.files = path, url, files
         self.pid, self.mutex = os.getpid(), threading.Lock()
         self._in_use, self._users = threading.Condition(self.mutex), 0
