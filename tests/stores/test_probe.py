@@ -267,8 +267,10 @@ async def store_one(store: Service) -> None:
 
 def test_it_is_tried_below_the_path_of_the_node() -> None:
     store = Service(None)
-    array = zarrant.create_group(store).create_array("a/b", **LAYOUT)
+    zarrant.create_group(store).create_array("a/b", **LAYOUT)
     store.probe = "auto"
+    array = zarrant.open_group(store, mode="r+")["a/b"]
+    assert isinstance(array, zarrant.Array)
     array[1] = 9
     assert {key.partition(".zarrant-probe")[0] for _, key in store.calls if "probe" in key} == {"a/b/"}
 
