@@ -236,7 +236,8 @@ class NodeContext:
             raise CapabilityError(what, store=repr(self.store), expected=missing, got='mode="r"', hint=hint)
         if missing:
             got = [name for name, has in calls._asdict().items() if has]
-            raise CapabilityError("the store cannot do what this needs", store=repr(self.store), expected=missing, got=got)
+            what, how = "the store cannot do what this needs", getattr(self.store, "how_to_write", None)
+            raise CapabilityError(what, store=repr(self.store), expected=missing, got=got, hint=how)
         if "exclusive" in needs:
             self._require_locks(calls)
 
