@@ -553,7 +553,7 @@ def _v2_attributes(document: ArrayMetadata) -> dict[str, Json]:
         raise _none("$.dimension_names", "names for some dimensions only", list(names))
     if document.attributes.get(DIMENSIONS_V2, list(names)) != list(names):
         raise _none(
-            f"$.attributes.{DIMENSIONS_V2}", "dimension names other than this attribute", document.attributes[DIMENSIONS_V2]
+            f"$.attributes.{DIMENSIONS_V2}", "other dimension names than this attribute", document.attributes[DIMENSIONS_V2]
         )
     return {**document.attributes, DIMENSIONS_V2: list(names)}
 
