@@ -316,7 +316,7 @@ def _forgiven(value: dict[str, Json], notes: list[str]) -> dict[str, Json]:
 
 
 def _renamed(codecs: Json, notes: list[str]) -> Json:
-    """The codecs, also those of shards, under their own names where an alias stands for one (`endian`, an older name of `bytes`)."""
+    """The codecs, also those of shards, under their own names where an alias stands for one (`endian` for `bytes`)."""
     if not isinstance(codecs, list):
         return codecs
     found = [_renamed_codec(codec, notes) for codec in codecs]
