@@ -188,8 +188,8 @@ class EachCall(Forwarding):
         with ExitStack() as stack:
             names = [self._key(key) for key in keys]
             call = Call("lock", ", ".join(keys))
-            held = self._perform(call, lambda: stack.enter_context(self._inside.lock(names)))
-            yield self._over(held)
+            locked = self._perform(call, lambda: stack.enter_context(self._inside.lock(names)))
+            yield self._over(locked)
 
     @asynccontextmanager
     async def lock_async(self, keys: Sequence[str]) -> AsyncIterator[Self]:
@@ -197,8 +197,8 @@ class EachCall(Forwarding):
         async with AsyncExitStack() as stack:
             names = [self._key(key) for key in keys]
             call = Call("lock", ", ".join(keys))
-            held = await self._perform_async(call, lambda: stack.enter_async_context(self._inside.lock_async(names)))
-            yield self._over(held)
+            locked = await self._perform_async(call, lambda: stack.enter_async_context(self._inside.lock_async(names)))
+            yield self._over(locked)
 
     def is_held_by_caller(self, key: str) -> bool:
         """See `storage.LockOwner`."""
