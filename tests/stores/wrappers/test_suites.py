@@ -61,7 +61,7 @@ class TestCoroutines(AsyncStoreSuite):
             yield store
 
 
-LONG = ("splice_of_much", "splice_with_holes", "like_a_dict", "lock_loses_nothing", "readers_see_whole_objects")
+LONG = ("splice_of_much", "splice_with_holes", "like_a_dict", "hold_loses_nothing", "readers_see_whole_objects")
 """Each adapter alone has passed them."""
 TESTS = [
     name
