@@ -61,7 +61,7 @@ class Element(NamedTuple):
 
 
 def parse_array(data: bytes, attributes: Mapping[str, Json], limits: Limits = LIMITS) -> ArrayMetadata:
-    """Read a `.zarray`; `attributes` are those of the `.zattrs` beside it.
+    """Read a `.zarray`; `attributes` are those of its `.zattrs`.
 
     >>> array = parse_array(
     ...     b'{"zarr_format": 2, "shape": [4], "chunks": [2], "dtype": "<i2", "compressor": {"id": "zlib", "level": 1},'
@@ -94,7 +94,7 @@ def read_array(value: dict[str, Json], attributes: Mapping[str, Json], limits: L
 
 
 def parse_group(data: bytes, attributes: Mapping[str, Json], limits: Limits = LIMITS) -> GroupMetadata:
-    """Read a `.zgroup`; `attributes` are those of the `.zattrs` beside it."""
+    """Read a `.zgroup`; `attributes` are those of its `.zattrs`."""
     value = _object(data, limits)
     check_format(value)
     return GroupMetadata(dict(attributes), v2={key: item for key, item in value.items() if key != "zarr_format"})
@@ -552,7 +552,9 @@ def _v2_attributes(document: ArrayMetadata) -> dict[str, Json]:
     if not all(isinstance(name, str) for name in names):
         raise _none("$.dimension_names", "names for some dimensions only", list(names))
     if document.attributes.get(DIMENSIONS_V2, list(names)) != list(names):
-        raise _none(f"$.attributes.{DIMENSIONS_V2}", "dimension names beside this attribute", document.attributes[DIMENSIONS_V2])
+        raise _none(
+            f"$.attributes.{DIMENSIONS_V2}", "other dimension names than this attribute", document.attributes[DIMENSIONS_V2]
+        )
     return {**document.attributes, DIMENSIONS_V2: list(names)}
 
 

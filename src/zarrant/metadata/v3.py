@@ -156,7 +156,7 @@ class GroupMetadata:
     attributes: dict[str, Json] = field(default_factory=dict)
     extra: Mapping[str, Json] = field(default_factory=dict)
     v2: Mapping[str, Json] | None = field(default=None, repr=False)
-    """Where the group is stored as Zarr V2: what its `.zgroup` holds besides the version; most hold nothing."""
+    """Where the group is stored as Zarr V2: what its `.zgroup` has besides the version; most have nothing."""
 
     @property
     def zarr_format(self) -> int:
@@ -316,7 +316,7 @@ def _forgiven(value: dict[str, Json], notes: list[str]) -> dict[str, Json]:
 
 
 def _renamed(codecs: Json, notes: list[str]) -> Json:
-    """The codecs, also those of shards, under their own names where an alias stands for one: drafts said `endian` for `bytes`."""
+    """The codecs, also those of shards, under their own names where an alias stands for one (`endian` for `bytes`)."""
     if not isinstance(codecs, list):
         return codecs
     found = [_renamed_codec(codec, notes) for codec in codecs]
