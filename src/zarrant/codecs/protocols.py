@@ -154,7 +154,10 @@ class ArrayToBytes(Codec, Protocol):
 
 
 class BytesToBytes(Codec, Protocol):
-    """A codec over bytes. It may have `step()`: the opcode and parameters that do the same in a kernel."""
+    """A codec over bytes.
+
+    It may have `step()`: the opcode and parameters that do the same in a kernel, or `kernels.external_step` of three C functions.
+    """
 
     def resolve(self, spec: BytesSpec) -> BytesSpec:
         """What is handed on for bytes of `spec`."""

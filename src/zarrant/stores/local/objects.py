@@ -23,9 +23,9 @@ import numpy as np
 from zarrant.errors import ByteRangeError, LimitError, OptionError
 from zarrant.locking.file_locks import SUFFIX
 from zarrant.storage import ANY, Blob, Buffer, ByteRange, Hole, OnlyWhile, Part, Version, expect_version
-from zarrant.stores.keys import check_key, check_prefix, is_plain
+from zarrant.stores.keys import check_key, check_prefix, is_doubtful
 from zarrant.stores.local.batch_put import put_batch
-from zarrant.stores.local.descriptors import with_few_descriptors
+from zarrant.stores.local.descriptors import could_not_open, with_few_descriptors
 from zarrant.stores.local.direct_io import DirectIO
 from zarrant.stores.local.durability import Durable
 from zarrant.stores.local.links import Links
@@ -274,7 +274,7 @@ class FileObjects(Durable):
         return [name for name in entries if name[-1] != "/"], [name for name in entries if name[-1] == "/"]
 
     def _path(self, key: str) -> str:
-        if not is_plain(key):
+        if is_doubtful(key):
             check_key(key, self.url)
             self._refuse_reserved(key)
         end = key.rfind("/")
@@ -346,9 +346,14 @@ class FileObjects(Durable):
         with annotate_errors("write", self.url, key):
             self._check_durability()
             made: list[TempFile] = []
-            version, mark = with_few_descriptors(
-                lambda: self._swap_locked(path, parts, if_version, made), lambda: any(each.published for each in made)
-            )
+            try:
+                version, mark = self._swap_locked(path, parts, if_version, made)
+            except OSError as error:
+                if not could_not_open(error) or _is_published(made):
+                    raise
+                version, mark = with_few_descriptors(
+                    lambda: self._swap_locked(path, parts, if_version, made), lambda: _is_published(made)
+                )
             self._on_published([path], mark)
         return version
 
@@ -465,6 +470,10 @@ def _quiet(files: FileLayer, directory: str) -> bool:
     """Whether nothing was renamed in a directory for a while."""
     state = stat_or_none(files, directory)
     return state is None or abs(files.now() - state.st_mtime_ns) > QUIET_S * 1e9
+
+
+def _is_published(made: Sequence[TempFile]) -> bool:
+    return any(each.published for each in made)
 
 
 def _reserved(name: str) -> bool:
