@@ -122,8 +122,8 @@ class ObjectStore(Described):
         """What it can do, read off the methods of the inner object."""
         inner = self._inner()
         here = type(inner).__name__ == "MemoryStore" and type(inner).__module__.startswith("obstore")
-        calls = [self._calls(inner, ending) for ending in ("", "_async")]
-        return Capabilities(*calls, version=calls[0].get, one_process=here)
+        blocking, awaited = self._calls(inner, ""), self._calls(inner, "_async")
+        return Capabilities(blocking, awaited, version=blocking.get, one_process=here)
 
     def _calls(self, inner: Any, ending: str) -> Calls:
         def has(*names: str) -> bool:
@@ -227,20 +227,22 @@ class ObjectStore(Described):
 
     def _try_ranges(self, key: str, ranges: Sequence[ByteRange], if_version: Version) -> Steps[Blob | None]:
         """One try; _MixedError where not all replies are of one version (the one asked for)."""
-        wanted, version, replies = list(ranges), if_version, []
+        wanted, version, replies = list(ranges), if_version, list[Reply]()
         requests = requests_for(wanted, self.coalesce_gap)
         if requests and not self._has_ranges:
             requests = [WHOLE]
         elif not requests or needs_size(wanted, self._has_suffixes):
-            replies = [(yield from self._fetch(key, HEAD, if_version))]
-            if replies[0] is None:
+            head = yield from self._fetch(key, HEAD, if_version)
+            if head is None:
                 return None
-            version = self._same(replies, if_version)
-            wanted = self._resolved(key, ranges, replies[0].size)
+            replies, version = [head], self._same([head], if_version)
+            wanted = self._resolved(key, ranges, head.size)
             requests = requests_for(wanted, self.coalesce_gap)
-        replies += yield from self._fetch_all(key, requests, wanted, version)
-        if None in replies:
-            if any(replies):
+        for reply in (yield from self._fetch_all(key, requests, wanted, version)):
+            if reply is not None:
+                replies.append(reply)
+        if len(replies) < len(requests):
+            if replies:
                 raise _MixedError(None)  # it was erased meanwhile
             return None
         found, size = self._same(replies, if_version), replies[0].size
@@ -261,13 +263,12 @@ class ObjectStore(Described):
             self._has_suffixes = False  # the range does fit: the object has become longer, or ends are not served
             raise _AgainError from error
 
-    def _same(self, replies: Sequence[Reply | None], version: Version) -> Version:
+    def _same(self, replies: Sequence[Reply], version: Version) -> Version:
         """The version of all replies; _MixedError where they have several or another one."""
         for reply in replies:
-            found = None if reply is None else reply.version
-            if version is not None and found != version:
-                raise _MixedError(found)
-            version = found
+            if version is not None and reply.version != version:
+                raise _MixedError(reply.version)
+            version = reply.version
         return version
 
     def _resolved(self, key: str, ranges: Sequence[ByteRange], size: int) -> list[ByteRange]:
@@ -287,11 +288,13 @@ class ObjectStore(Described):
         options = options_of(wanted)
         if isinstance(version, ObjectVersion) and version.if_match is not None:
             options["if_match"] = version.if_match
+        failure: Exception = StoreError()
         for attempt in range(MAX_BODIES):
             try:
                 result = yield Call(self._inner(swaps), "get", (key,), {"options": options} if options else {})
             except Exception as error:
-                return self._unread(key, wanted, Failure.of(error))
+                self._expect_absent(key, wanted, Failure.of(error))
+                return None
             meta = result.meta
             found, size = ObjectVersion.of(meta, writes_of(result.attributes)), int(meta["size"])
             if limit is not None and size > limit:
@@ -303,7 +306,7 @@ class ObjectStore(Described):
                 data = memoryview((yield Call(result, "buffer"))).cast("B").toreadonly()
                 start, stop = result.range
             except Exception as error:
-                failure: Exception = self._failed(key, Failure.of(error))
+                failure = self._failed(key, Failure.of(error))
             else:
                 if len(data) == stop - start and is_answer(wanted, start, stop, size):
                     return Reply(start, data, found, size)
@@ -312,8 +315,8 @@ class ObjectStore(Described):
             yield Sleep(_pause(attempt))
         raise failure from failure.__cause__
 
-    def _unread(self, key: str, wanted: Any, failure: Failure) -> None:
-        """None for an object that is not there, else an error."""
+    def _expect_absent(self, key: str, wanted: Any, failure: Failure) -> None:
+        """An error, unless a failure says that there is no object."""
         if failure.kind is Kind.ABSENT:
             return
         if failure.kind is Kind.CONFLICT:
@@ -354,8 +357,9 @@ class ObjectStore(Described):
 
     def _put(self, key: str, parts: Sequence[Buffer]) -> Steps[Version]:
         check_key(key, self.url)
+        payload = self._payload(parts)
         try:
-            return ObjectVersion.of((yield Call(self._inner(), "put", (key, _payload(parts)), {"use_multipart": False})))
+            return ObjectVersion.of((yield Call(self._inner(), "put", (key, payload), {"use_multipart": False})))
         except Exception as cause:
             error = self._failed(key, Failure.of(cause))
         raise error from error.__cause__
@@ -366,56 +370,62 @@ class ObjectStore(Described):
             return (yield from self._put(key, parts))
         if if_version is not None and (not isinstance(if_version, ObjectVersion) or if_version.replaced):
             raise self._changed(key, if_version, "another version")
-        put = ConditionalPut(key, _payload(parts), if_version)
+        put = ConditionalPut(key, self._payload(parts), if_version)
         for attempt in range(MAX_TRIES):
             try:
                 result = yield Call(self._inner(True), "put", (key, put.payload), put.options(self._has_attributes))
                 return ObjectVersion.of(result, put.writes)
             except Exception as error:
-                failure = Failure.of(error)
-            if failure.kind is Kind.UNSUPPORTED and self._has_attributes:
+                put.failure = Failure.of(error)
+            if put.failure.kind is Kind.UNSUPPORTED and self._has_attributes:
                 self._has_attributes = False
                 continue
-            if failure.kind not in (Kind.CONFLICT, Kind.PASSING, Kind.FAILED):
+            if put.failure.kind not in (Kind.CONFLICT, Kind.PASSING, Kind.FAILED):
                 break
-            landed = yield from self._look_back(put, failure)
+            landed = yield from self._look_back(put)
             if landed is not None:
                 return landed
-            if failure.kind is Kind.FAILED:
+            if put.failure.kind is Kind.FAILED:
                 break
             yield Sleep(_pause(attempt))
-        raise self._not_put(put, failure) from failure.error
+        told = self._not_put(put)
+        raise told from told.__cause__
 
-    def _look_back(self, put: ConditionalPut, failure: Failure) -> Steps[ObjectVersion | None]:
-        """The version that the put made, though it was reported to have failed; None where it may be tried again.
+    def _look_back(self, put: ConditionalPut) -> Steps[ObjectVersion | None]:
+        """The version that a put made, though it was reported to have failed; None where it may be tried again.
 
         VersionChangedError where another writer was faster: then the condition of this put will never hold again.
         """
-        doubtful = failure.kind is not Kind.CONFLICT
-        put.in_doubt = put.in_doubt or doubtful
+        put.in_doubt = put.in_doubt or put.failure.kind is not Kind.CONFLICT
+        wanted = HEAD if self._has_attributes or not put.in_doubt else WHOLE
         try:
-            found = yield from self._fetch(put.key, HEAD if self._has_attributes or not put.in_doubt else WHOLE, None, swaps=True)
+            reply = yield from self._fetch(put.key, wanted, None, swaps=True)
         except StoreError:
             put.in_doubt = True
             return None
-        if found is None:
-            if put.if_version is not None:
-                raise self._changed(put.key, put.if_version, None)
-            return None
-        if put.write in found.version.writes:
-            newest = found.version.writes[-1] == put.write
-            return found.version if newest else ObjectVersion.of_replaced(put.write)
-        if found.version != put.if_version:
-            if not self._has_attributes and put.in_doubt and put.is_of(found.data):
-                return found.version
-            raise self._changed(put.key, put.if_version, found.version)
+        found: ObjectVersion | None = None if reply is None else reply.version
+        if reply is not None and put.write in reply.version.writes:
+            return found if reply.version.writes[-1] == put.write else ObjectVersion.of_replaced(put.write)
+        if reply is not None and wanted is WHOLE and found != put.if_version and put.is_of(reply.data):
+            return found
+        if found != put.if_version:
+            raise self._changed(put.key, put.if_version, found)
+        put.expect(found)
         return None
 
-    def _not_put(self, put: ConditionalPut, failure: Failure) -> ZarrantError:
-        error = self._failed(put.key, failure)
-        if put.in_doubt and failure.kind is not Kind.FAILED:
+    def _not_put(self, put: ConditionalPut) -> ZarrantError:
+        error = self._failed(put.key, put.failure)
+        if put.in_doubt and put.failure.kind is not Kind.FAILED:
             error.hint = f"Whether it was stored is not known. {error.hint or ''}".strip()
         return error
+
+    def _payload(self, parts: Sequence[Buffer]) -> Any:
+        """What obspec's `put` takes: bytes, or a list of buffers of bytes."""
+        if self.capabilities.one_process:
+            return b"".join(parts)  # what is kept in memory as it is must not be the caller's
+        views = [memoryview(part) for part in parts]
+        full = [view if view.ndim == 1 and view.format == "B" else view.cast("B") for view in views if view.nbytes]
+        return full if len(full) > 1 else full[0] if full else b""
 
     def erase(self, key: str) -> None:
         """See `storage.Erase`."""
@@ -505,11 +515,16 @@ class ConditionalPut:
     """A put on condition of a version, through all its tries: they share one id, by which each of them is found again."""
 
     def __init__(self, key: str, payload: Any, if_version: ObjectVersion | None) -> None:
-        self.key, self.payload, self.if_version = key, payload, if_version
-        self.write = new_write()
-        self.writes = followed_by(() if if_version is None else if_version.writes, self.write)
+        self.key, self.payload, self.write = key, payload, new_write()
+        self.expect(if_version)
+        self.failure = Failure(Kind.FAILED, StoreError("not tried"), None)
         self.in_doubt = False
         """A try may have been made without our knowledge."""
+
+    def expect(self, version: ObjectVersion | None) -> None:
+        """What is there now, and is equal to what was: another generation, perhaps, or with more writes."""
+        self.if_version = version
+        self.writes = followed_by(() if version is None else version.writes, self.write)
 
     def options(self, attributes: bool) -> dict[str, Any]:
         """What `put` of obspec takes."""
@@ -546,13 +561,6 @@ def _url_of(inner: Any) -> str:
 
 def _unpickled(inner: Any, url: str | None, coalesce_gap: int, read_only: bool) -> ObjectStore:
     return ObjectStore(inner, url=url, coalesce_gap=coalesce_gap, read_only=read_only, pickle_inner=True)
-
-
-def _payload(parts: Sequence[Buffer]) -> Any:
-    """What obspec's `put` takes: bytes, or a list of buffers of bytes."""
-    views = [memoryview(part) for part in parts]
-    full = [view if view.ndim == 1 and view.format == "B" else view.cast("B") for view in views if view.nbytes]
-    return full if len(full) > 1 else full[0] if full else b""
 
 
 def _pause(attempt: int) -> float:

@@ -19,6 +19,7 @@ from zarrant.storage import capabilities
 from zarrant.stores.keys import check_key
 from zarrant.stores.local.store import FilesystemStore
 from zarrant.stores.memory import MemoryStore
+from zarrant.stores.object_store import ObjectStore, is_object_store
 
 _OPTIONS = tuple(name for name in signature(FilesystemStore).parameters if name not in ("root", "layer"))
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
@@ -37,7 +38,9 @@ def resolve_store(
     """The store that `target` means; `file_options` are defaults for directories, which other stores have no use for.
 
     A path (str or Path) or `file://` URL is a directory, with the options of `FilesystemStore`. `memory://name/prefix` is
-    the store of this process that goes by the name. A dict holds the objects. An object with `get` or `put` is a store.
+    the store of this process that goes by the name. `s3://`, `gs://`, `az://` and `http(s)://` are object stores, with the
+    options of obstore; an object of obstore, or with the methods of obspec, is one too. A dict holds the objects. An object
+    with `get` or `put` is a store.
 
     >>> resolve_store("memory://example/a/b").prefix
     'a/b/'
@@ -48,6 +51,8 @@ def resolve_store(
     if isinstance(target, str | os.PathLike):
         return _directory(target, {**(file_options or {}), **options})
     _refuse(options, target, known=())
+    if is_object_store(target):
+        return Resolved(ObjectStore(target), "")
     can = capabilities(target)
     if can.get or can.put:  # a protocol check would pass over methods that `__getattr__` gives, from Python 3.12 on
         return Resolved(target, "")

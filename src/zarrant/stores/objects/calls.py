@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
@@ -27,7 +27,7 @@ class Call(NamedTuple):
     owner: Any
     method: str
     args: tuple[Any, ...] = ()
-    options: dict[str, Any] = {}
+    options: Mapping[str, Any] = {}
 
 
 class Collect(NamedTuple):
@@ -79,7 +79,7 @@ def _answer(step: Call | Collect | Together | Sleep) -> Any:
 
 
 def _together(parts: Sequence[Steps[Any]]) -> list[Any]:
-    """The first runs in this thread. Threads of the pool run single requests only, so nothing waits for a free thread of its own."""
+    """The first runs in this thread. Threads of the pool run single requests only: none waits for another one."""
     others: list[Future[Any]] = [_pool().submit(perform, part) for part in parts[1:]]
     try:
         return [perform(part) for part in parts[:1]] + [other.result() for other in others]

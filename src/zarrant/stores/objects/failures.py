@@ -73,7 +73,7 @@ _SIGNS = (
         "Look at the address (https or http?), and at `root_certificate` in client_options",
     ),
     _sign(r"non-partial|Range request not supported", Kind.NO_RANGES, "The server does not send parts of objects"),
-    _sign(r"\b416\b|InvalidRange|range.{0,40}(invalid|larger|beyond)", Kind.OUTSIDE, "The object is shorter than it was"),
+    _sign(r"\b416\b|Invalid ?Range", Kind.OUTSIDE, "The object is shorter than it was"),
     _sign(r"NotImplemented|\b501\b|\b405\b", Kind.UNSUPPORTED, "The service does not have this"),
     _sign(r"\b429\b|SlowDown|\b503\b|TooManyRequests|ServerBusy", Kind.PASSING, "Too many requests: use less `concurrency`"),
     _sign(
@@ -102,6 +102,7 @@ _REFUSED = "Look at the credentials and at what they allow. S3 also says so of a
 _SECRET = re.compile(
     r"(?i)((?:x-amz-(?:signature|credential|security-token)|sig|token|secret|password|authorization|access_key)=)[^&\s\"']+"
 )
+_ADDRESS = re.compile(r"\w+://[^\s\"']+|path: \"[^\"]*\"")
 _LONGEST = 300
 
 
@@ -115,7 +116,7 @@ class Failure(NamedTuple):
     @classmethod
     def of(cls, error: Exception) -> Failure:
         """What an exception means."""
-        text = str(error)
+        text = _ADDRESS.sub("", str(error))  # a key may have any words and numbers
         sign = next((sign for sign in _SIGNS if sign.pattern.search(text)), None)
         names = (base.__name__ for base in type(error).__mro__)
         kind = next((_BY_NAME[name] for name in names if name in _BY_NAME), None)

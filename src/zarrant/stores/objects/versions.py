@@ -21,9 +21,11 @@ _REPLACED = "replaced since write "
 
 
 class ObjectVersion:
-    """What tells whether an object was replaced: its `e_tag` and `version`, as the service gives them.
+    """What tells whether an object was replaced: its `e_tag`, and its `version` where it has no tag.
 
-    `writes` are the ids of the writes that led to it, as far as they were seen. They have no part in equality.
+    A put on condition is told both, for one service wants this and another one that. Compared is the tag alone: some clones of
+    S3 give a `version` with a read and none with a write. Where a tag is made of the bytes, an object that has them again is
+    of the version that it was. `writes` are the ids of the writes that led to it, as far as they were seen.
     """
 
     __slots__ = ("e_tag", "version", "writes")
@@ -53,6 +55,10 @@ class ObjectVersion:
         return self.e_tag is None and (self.version or "").startswith(_REPLACED)
 
     @property
+    def _told(self) -> str | None:
+        return self.version if self.e_tag is None else self.e_tag
+
+    @property
     def mode(self) -> dict[str, str]:
         """The condition of a put: without what is not known, which obstore refuses."""
         known = {"e_tag": self.e_tag, "version": self.version}
@@ -64,13 +70,13 @@ class ObjectVersion:
         return None if self.e_tag is None or self.e_tag.startswith("W/") else self.e_tag
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ObjectVersion) and (self.e_tag, self.version) == (other.e_tag, other.version)
+        return isinstance(other, ObjectVersion) and self._told == other._told
 
     def __hash__(self) -> int:
-        return hash((self.e_tag, self.version))
+        return hash(self._told)
 
     def __repr__(self) -> str:
-        return " ".join(str(value) for value in (self.e_tag, self.version) if value is not None)
+        return str(self._told)
 
 
 def new_write() -> str:
