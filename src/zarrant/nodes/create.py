@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, Protocol, TypeAlias, TypedDict
 
 import numpy as np
 
 from zarrant.errors import OptionError, ZarrantError, did_you_mean, shown
+from zarrant.geometry.grid import ChunkGrid
 from zarrant.metadata.json_text import plain
 from zarrant.metadata.v3 import GroupMetadata, attributes_of
-from zarrant.nodes.array_metadata import Layout
+from zarrant.nodes.array_metadata import ArrayDescription
 from zarrant.nodes.base import UPDATE, WRITE, NodeContext, PendingNode
 from zarrant.ops import create
 from zarrant.ops import node as node_ops
 from zarrant.ops.bound_array import BoundArray
+
+Lengths: TypeAlias = int | Sequence[int | list[Any] | tuple[Any, ...]]
+"""One length, or for each dimension a length or a list of them."""
+
+
+class HasJson(Protocol):
+    """A chunk grid in the form that a caller makes."""
+
+    def to_json(self) -> Mapping[str, Any]:
+        """The metadata of the grid: `{"name": ..., "configuration": ...}`."""
+        ...
+
+
+GridOption: TypeAlias = ChunkGrid | HasJson
 
 
 class ArrayOptions(TypedDict, total=False):
@@ -23,8 +38,8 @@ class ArrayOptions(TypedDict, total=False):
     shape: int | Sequence[int]
     dtype: Any
     data: Any
-    chunks: int | Sequence[int] | Literal["auto"]
-    shards: int | Sequence[int] | Mapping[str, Any] | Literal["auto"] | None
+    chunks: Lengths | Mapping[str, Any] | GridOption | Literal["auto"]
+    shards: Lengths | Mapping[str, Any] | GridOption | Literal["auto"] | None
     filters: Any
     serializer: Any
     compressors: Any
@@ -53,14 +68,14 @@ def array_creation(context: NodeContext, options: Mapping[str, Any], within: str
     for name in ("shape", "dtype"):
         if options.get(name) is None:
             raise OptionError("a new array needs it", field=name, expected=f"{name}=, or data=", got=None)
-    metadata = Layout(**options).metadata()
+    metadata = ArrayDescription(**options).metadata()
     try:
-        state = BoundArray.from_metadata(context.path, metadata, context.options)
+        array = BoundArray.from_metadata(context.path, metadata, context.options)
     except ZarrantError as error:
         raise error.annotate(store=context.url) from error.__cause__
     listing, exclusive = context.able.list, _exclusive(context)
-    op = create.create_array(state, data, overwrite=overwrite, match=match, exclusive=exclusive, listing=listing, within=within)
-    return PendingNode(context, context.in_step(op), WRITE if data is None else UPDATE, (state,))
+    op = create.create_array(array, data, overwrite=overwrite, match=match, exclusive=exclusive, listing=listing, within=within)
+    return PendingNode(context, context.in_step(op), WRITE if data is None else UPDATE, (array,))
 
 
 def _shape_and_type(data: Any) -> tuple[tuple[int, ...], Any]:

@@ -36,22 +36,22 @@ class OpOptions:
 
     `checks_conditions`: the store checks the condition of a write under the lock of what is written, and sees other locks.
 
-    `together`: decoded bytes of whole chunks that are best stored with one request (the store syncs them together); 0: any.
+    `batch_put_bytes`: decoded bytes of whole chunks that are best stored with one request (the store syncs them together); 0: any.
     """
 
     codec: CodecOptions = CodecOptions()
     missing_chunks: str = "fill"
     exclusive: bool = True
     readable: bool = True
-    together: int = 0
+    batch_put_bytes: int = 0
     checks_conditions: bool = False
 
 
 @dataclass(slots=True)
 class Known:
-    """What was last seen of an array's stored metadata; the only part of its state that changes.
+    """What was last seen of an array's stored metadata; the only part of it that changes.
 
-    `version` None: nothing was seen stored. `same_shape`: whether that version has the shape that the state has. `shape`: the
+    `version` None: nothing was seen stored. `same_shape`: whether that version has the shape of this `BoundArray`. `shape`: the
     shape that was last read, None where the metadata was not read again.
     """
 

@@ -21,7 +21,7 @@ from zarrant.stores.local.store import FilesystemStore
 from zarrant.stores.memory import MemoryStore
 from zarrant.stores.object_store import ObjectStore, is_object_store
 
-_OPTIONS = tuple(name for name in signature(FilesystemStore).parameters if name not in ("root", "layer"))
+_OPTIONS = tuple(name for name in signature(FilesystemStore).parameters if name not in ("root", "syscalls"))
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 
 

@@ -85,14 +85,14 @@ class ChunkGridSuite:
 
     def make_array(self, shape: tuple[int, ...]) -> Any:
         """A new array with the grid, in memory."""
-        store = MemoryStore()
-        create_array(store, shape=shape, dtype="int32", chunks=tuple(max(1, extent) for extent in shape), fill_value=-1)
-        blob = store.get("zarr.json")
+        grid = {"name": self.name, "configuration": self.configuration}
+        return create_array(MemoryStore(), shape=shape, dtype="int32", chunks=grid, fill_value=-1)
+
+    def test_the_metadata(self) -> None:
+        blob = self.make_array(self.shape).store.get("zarr.json")
         assert isinstance(blob, Blob)
-        document = json.loads(b"".join(blob.data))
-        document["chunk_grid"] = {"name": self.name, "configuration": self.configuration}
-        store.put("zarr.json", [json.dumps(document).encode()])
-        return open_array(store)
+        expected = {"name": self.name, "configuration": self.configuration}
+        check_equal(json.loads(b"".join(blob.data))["chunk_grid"], expected, "the chunk grid in the metadata of a new array")
 
     def test_arrays(self) -> None:
         """Written whole and in part, and read; each chunk is one stored object."""
@@ -100,7 +100,7 @@ class ChunkGridSuite:
         check(bool((np.asarray(array[...]) == -1).all()), "a new array has other elements than its fill value")
         expected = np.arange(np.prod(self.shape), dtype="int32").reshape(self.shape)
         array[...] = expected
-        inner = tuple(slice(extent // 4, max(1, extent * 3 // 4)) for extent in self.shape)
+        inner = tuple(slice(length // 4, max(1, length * 3 // 4)) for length in self.shape)
         array[inner] = expected[inner] = -5
         again = open_array(array.store)
         check(np.array_equal(np.asarray(again[...]), expected), "an array, opened again, has other elements")
