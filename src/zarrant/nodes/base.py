@@ -73,11 +73,14 @@ class NodeContext:
         return capabilities(self.store)
 
     @cached_property
-    def _met(self) -> set[tuple[tuple[str, ...], Calls]]:
-        """What the store was found to have; it does not change."""
-        return set()
+    def _contexts(self) -> dict[tuple[tuple[str, ...], bool], ExecutionContext]:
+        """Where operations run that have these needs, of the blocking driver or not: the store was found to have what they need."""
+        return {}
 
-    @property
+    def __getstate__(self) -> dict[str, object]:
+        return {each.name: getattr(self, each.name) for each in fields(self)}  # what is derived from them may not be pickled
+
+    @cached_property
     def options(self) -> OpOptions:
         """The options as operations know them."""
         config = self.config
@@ -145,18 +148,24 @@ class NodeContext:
 
     def run(self, op: Op[T], needs: tuple[str, ...]) -> T:
         """Perform an operation in this thread."""
-        self.require_blocking()
-        self.require(needs, self.able.sync_calls)
+        context = self._contexts.get((needs, True))
+        if context is None:
+            self.require_blocking()
+            self.require(needs, self.able.sync_calls)
+            context = self._contexts[needs, True] = self._execution_context(needs)
         try:
-            return perform(op, self._execution_context(needs))
+            return perform(op, context)
         except ZarrantError as error:
             raise error.annotate(store=self.url) from error.__cause__
 
     async def run_async(self, op: Op[T], needs: tuple[str, ...]) -> T:
         """Perform an operation without blocking the event loop."""
-        self.require(needs, self.able.loop_calls)
+        context = self._contexts.get((needs, False))
+        if context is None:
+            self.require(needs, self.able.loop_calls)
+            context = self._contexts[needs, False] = self._execution_context(needs)
         try:
-            return await perform_async(op, self._execution_context(needs))
+            return await perform_async(op, context)
         except ZarrantError as error:
             raise error.annotate(store=self.url) from error.__cause__
 
@@ -197,8 +206,6 @@ class NodeContext:
 
     def require(self, needs: tuple[str, ...], calls: Calls) -> None:
         """CapabilityError unless the store has what is needed, by the calls that are made."""
-        if (needs, calls) in self._met:
-            return
         able = self.able
         missing = [name for name in needs if name not in ("exclusive", "members") and not getattr(calls, name)]
         if "get" in needs and "put" in needs and self.guarded and not (calls.lock or calls.put_if):
@@ -215,7 +222,6 @@ class NodeContext:
             raise CapabilityError("the store cannot do what this needs", store=repr(self.store), expected=missing, got=got)
         if "exclusive" in needs:
             self._require_locks(calls)
-        self._met.add((needs, calls))
 
     def _require_locks(self, calls: Calls) -> None:
         """CapabilityError where two writers that change the shape cannot be kept apart.

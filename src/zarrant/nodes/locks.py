@@ -26,7 +26,8 @@ from zarrant.ops.stale_bounds import checked
 from zarrant.requests import ANY, OnlyWhile
 from zarrant.run.asynchronous import in_thread
 from zarrant.run.lock_threads import LockThreads
-from zarrant.run.store_locks import lock_keys, store_while
+from zarrant.run.store_calls import store_while
+from zarrant.run.store_locks import lock_keys
 from zarrant.storage import Calls, Store, as_store
 
 A = TypeVar("A", bound=ArrayProperties[Any])

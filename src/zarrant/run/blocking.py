@@ -10,7 +10,7 @@ Traps, each under test:
 - An operation may not `yield` in a `finally`. So `Locked` wraps an operation, and the driver gives the lock back.
 - A batched reply carries one outcome an item. Else one bad key would fail all the others.
 - The writes of one request are acknowledged together: a store that syncs does so once for all of them (`storage.WriteBatch`).
-- A child process inherits nothing after a fork: pools are looked up when an operation starts.
+- A child process inherits nothing after a fork: pools and queues are empty there.
 """
 
 from __future__ import annotations
@@ -48,8 +48,9 @@ from zarrant.run.store_calls import (
     require,
     store_all,
     store_one,
-)  # fmt: skip
-from zarrant.run.store_locks import commit, is_unchanged, lock_keys, store_while
+    store_while,
+)
+from zarrant.run.store_locks import commit, is_unchanged, lock_keys
 from zarrant.storage import NOTHING, Blob, Capabilities, Store, as_store, capabilities
 from zarrant.stores.locked import NestedLocks
 from zarrant.stores.synchronizer import write_batch

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import cast
 
 from zarrant.locking.local import KeyQueues, lock_names
-from zarrant.storage import Capabilities, OnlyWhile, Store, Version, as_store, capabilities
+from zarrant.storage import Store, Version, as_store, capabilities
 from zarrant.stores.locked import LockedStore
 
 QUEUE_TIMEOUT_S = 60.0
@@ -40,19 +40,6 @@ def is_unchanged(key: str, version: Version, store: Store) -> bool:
     if capabilities(inner).sync_calls.lock or _queue_name(key, inner) in _queues.locked():
         return False
     return version_of(key, inner) == version
-
-
-def store_while(condition: OnlyWhile | None, store: Store, can: Capabilities | None = None) -> Store:
-    """The store, on which writes are made only while the condition holds; MetadataChangedError where it does not hold now.
-
-    A store that cannot check it itself, under its own lock, is asked right before the write.
-    """
-    if condition is None:
-        return store
-    if (can or capabilities(store)).only_while:
-        return as_store(store.only_while(condition))
-    condition.check(version_of(condition.key, store))
-    return store
 
 
 def version_of(key: str, store: Store) -> Version:
