@@ -8,7 +8,6 @@ import pytest
 from servers import Server
 from zarrant.stores.object_store import ObjectStore
 from zarrant.stores.resolve import resolve_store
-from zarrant.stores.wrappers import Recording
 from zarrant.testkit import AsyncStoreSuite, StoreSuite, blocking
 
 obstore = pytest.importorskip("obstore")
