@@ -317,6 +317,7 @@ stores = Registry(
         "gs": "zarrant.stores.object_urls:GcsUrl",
         "az": "zarrant.stores.object_urls:AzureUrl",
         **dict.fromkeys(["http", "https"], "zarrant.stores.object_urls:HttpUrl"),
+        "zip": "zarrant.stores.resolve:ZipUrl",
     },
     contract=Contract(("from_url",)),
     hints=[("s3a|s3n", "Its name here is 's3'"), ("gcs", "Its name here is 'gs'"), ("abfss?|azure|adl", "Its name here is 'az'")],

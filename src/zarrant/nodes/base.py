@@ -26,6 +26,7 @@ from zarrant.run.asynchronous import in_thread, perform_async
 from zarrant.run.blocking import ExecutionContext, perform
 from zarrant.run.pool import available_cpus, available_memory, shared_pool
 from zarrant.storage import Calls, Capabilities, Store, Version, as_store, capabilities, guard_of, url_of
+from zarrant.stores.probe import require_swaps, require_swaps_async
 from zarrant.stores.wrappers import ReadOnly
 
 T = TypeVar("T")
@@ -152,6 +153,8 @@ class NodeContext:
         if context is None:
             self.require_blocking()
             self.require(needs, self.able.sync_calls)
+            if self._must_probe(needs):
+                require_swaps(self.store, self.path)
             context = self._contexts[needs, True] = self._execution_context(needs)
         try:
             return perform(op, context)
@@ -163,11 +166,25 @@ class NodeContext:
         context = self._contexts.get((needs, False))
         if context is None:
             self.require(needs, self.able.loop_calls)
+            if self._must_probe(needs):
+                await self._require_swaps_async()
             context = self._contexts[needs, False] = self._execution_context(needs)
         try:
             return await perform_async(op, context)
         except ZarrantError as error:
             raise error.annotate(store=self.url) from error.__cause__
+
+    def _must_probe(self, needs: tuple[str, ...]) -> bool:
+        """Whether this may be the first write that relies on a compare-and-swap which is not believed without a trial."""
+        able = self.able
+        tried = able.probe in ("auto", "full") and not able.one_process  # None for files: nothing more is looked at
+        return tried and "put" in needs and self.guarded and able.put_if and not able.lock
+
+    async def _require_swaps_async(self) -> None:
+        if self.able.awaits:
+            await require_swaps_async(self.store, self.path)
+        else:
+            await in_thread(lambda: require_swaps(self.store, self.path), executor=self.executor)
 
     def sync(self) -> None:
         """Everything this process wrote to the store so far is on disk when this returns.
@@ -219,7 +236,8 @@ class NodeContext:
             raise CapabilityError(what, store=repr(self.store), expected=missing, got='mode="r"', hint=hint)
         if missing:
             got = [name for name, has in calls._asdict().items() if has]
-            raise CapabilityError("the store cannot do what this needs", store=repr(self.store), expected=missing, got=got)
+            what, how = "the store cannot do what this needs", getattr(self.store, "how_to_write", None)
+            raise CapabilityError(what, store=repr(self.store), expected=missing, got=got, hint=how)
         if "exclusive" in needs:
             self._require_locks(calls)
 

@@ -7,11 +7,12 @@ and store; CapabilityError where the store has no such method.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar, cast
 
 from zarrant.errors import CapabilityError, LimitError, StoreError, VersionChangedError, ZarrantError
 from zarrant.requests import ReadRequest, WriteRequest
-from zarrant.run.store_locks import queue_locks, version_of
+from zarrant.run.store_locks import QUEUE_TIMEOUT_S, queue_locks, version_of
 from zarrant.storage import (
     ANY,
     Blob,
@@ -86,6 +87,20 @@ def check_whole(want: ReadRequest, blob: Blob | None) -> Blob | None:
     if want.limit is not None and blob is not None and blob.size > want.limit:
         raise LimitError("a stored object that is too large", field="stored bytes", got=blob.size, limit=want.limit)
     return blob
+
+
+def lock_keys(
+    keys: Sequence[str], store: Store, can: Capabilities, timeout: float = QUEUE_TIMEOUT_S
+) -> AbstractContextManager[Store]:
+    """Lock keys; LockTimeout with none of them locked. A store with a `lock` of its own knows how long to wait."""
+    if can.sync_calls.lock:
+        return cast("AbstractContextManager[Store]", store.lock(keys))
+    return queue_locks(keys, store, timeout)
+
+
+def write_batch(store: Store, can: Capabilities) -> AbstractContextManager[Store]:
+    """The store, on which writes are acknowledged together where it can do that (`storage.WriteBatch`)."""
+    return cast("AbstractContextManager[Store]", store.write_batch()) if can.batch else nullcontext(store)
 
 
 def store_while(condition: OnlyWhile | None, store: Store, can: Capabilities | None = None) -> Store:

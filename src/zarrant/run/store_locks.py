@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from typing import cast
+from contextlib import contextmanager
 
 from zarrant.locking.local import KeyQueues, lock_names
 from zarrant.storage import Store, Version, as_store, capabilities
@@ -20,13 +19,6 @@ QUEUE_TIMEOUT_S = 60.0
 """Seconds to wait for other threads of this process; the default `lock_timeout` of file locks."""
 
 _queues = KeyQueues()
-
-
-def lock_keys(keys: Sequence[str], store: Store, timeout: float = QUEUE_TIMEOUT_S) -> AbstractContextManager[Store]:
-    """Lock keys; LockTimeout with none of them locked. A store with a `lock` of its own knows how long to wait."""
-    if capabilities(store).sync_calls.lock:
-        return cast("AbstractContextManager[Store]", store.lock(keys))
-    return queue_locks(keys, store, timeout)
 
 
 def is_unchanged(key: str, version: Version, store: Store) -> bool:
