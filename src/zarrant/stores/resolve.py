@@ -24,6 +24,7 @@ from zarrant.stores.object_store import ObjectStore, is_object_store
 _OPTIONS = tuple(name for name in signature(FilesystemStore).parameters if name not in ("root", "syscalls"))
 ARCHIVES = (".zip", ".ozx")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+_CHAINED = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)::[A-Za-z].*://")
 
 
 class Resolved(NamedTuple):
@@ -42,13 +43,15 @@ def resolve_store(
     and is no directory, it is an archive that is read, with the options of `ZipStore`. So is a URL of any other scheme that
     ends like that. `zip://prefix/inside::URL or path` is an archive of any name. `memory://name/prefix` is the store of this
     process that goes by the name. `s3://`, `gs://`, `az://` and `http(s)://` are object stores, with the options of obstore; an
-    object of obstore, or with the methods of obspec, is one too. A dict holds the objects. An object with `get` or `put` is a
-    store.
+    object of obstore, or with the methods of obspec, is one too. Schemes that are not ours are those of fsspec, where it is
+    installed; its mappers are taken too. A dict holds the objects. An object with `get` or `put` is a store.
 
     >>> resolve_store("memory://example/a/b").prefix
     'a/b/'
     """
     options = dict(storage_options or {})
+    if isinstance(target, str) and (match := _CHAINED.match(target)):
+        return _from_url(target, match[1].lower(), options, file_options or {})
     if isinstance(target, str) and (match := _SCHEME.match(target)):
         if target.lower().endswith(ARCHIVES) and match[1].lower() not in ("zip", "file"):
             return Resolved(_archive(target, options), "")
@@ -63,6 +66,10 @@ def resolve_store(
         return Resolved(target, "")
     if isinstance(target, dict):
         return Resolved(MemoryStore(target), "")
+    if all(hasattr(target, name) for name in ("fs", "root", "dirfs")):  # a mapper of fsspec
+        from zarrant.stores.fsspec_store import from_mapper
+
+        return Resolved(from_mapper(target), "")
     raise OptionError(
         "not a store",
         field="store",
@@ -77,6 +84,10 @@ def _from_url(url: str, scheme: str, options: dict[str, Any], file_options: Mapp
     try:
         found = extensions.stores.resolve(scheme)
     except UnknownExtensionError as error:
+        from zarrant.stores import fsspec_store
+
+        if fsspec_store.knows(scheme):
+            return Resolved(fsspec_store.from_url(url, options), "")
         known = ", ".join(f"{name}://" for name in extensions.stores.names())
         message, got = "unknown kind of store", f"{scheme}://"
         raise OptionError(message, field="store", expected=known, got=got, hint=error.hint) from error.__cause__
