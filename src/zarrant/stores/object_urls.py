@@ -148,7 +148,7 @@ def _client_options(scheme: str, options: Mapping[str, Any]) -> dict[str, Any]:
 def _secrets(options: Mapping[str, Any]) -> Iterator[str]:
     """Texts that may not show up anywhere; very short ones would garble everything else."""
     for name, value in options.items():
-        if name in _SECRET and isinstance(value, str) and len(value) > 3:
+        if name in _SECRET and name != "access_key_id" and isinstance(value, str) and len(value) > 3:
             yield value
     for value in dict(options.get("client_options", {}).get("default_headers", {})).values():
         yield value.decode("latin-1") if isinstance(value, bytes) else str(value)

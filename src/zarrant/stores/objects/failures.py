@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from zarrant.errors import ByteRangeError, CapabilityError, StoreError, StorePermissionError, VersionChangedError, ZarrantError
 
@@ -43,61 +43,47 @@ _BY_NAME = {
 }
 
 
-class _Sign(NamedTuple):
-    """What in a text tells a failure; `hint` says what can be done."""
+_BUCKET = "The bucket (container) is not there: make it, or look at its name and at `endpoint`"
+_REGION = "The bucket is in another region: give its `region` in storage_options"
+_TLS = "Look at the address (https or http?), and at `root_certificate` in client_options"
+_SLOWER = "Too many requests: use less `concurrency`"
+_LATER = "The service failed: do it again later"
+_RANGE = "The object is shorter than it was"
+_LACKS = "The service does not have this"
+_HOST = "The host cannot be reached: look at `endpoint`, the network and the proxy"
+_LOST = "The connection failed: do it again later, or raise `timeout` in client_options"
+_NOBODY = "Give credentials in storage_options or in the environment, or skip_signature=True for public data"
+_PLAIN = 'An address of http:// needs client_options={"allow_http": True}'
 
-    pattern: re.Pattern[str]
-    kind: Kind
-    hint: str
-
-
-def _sign(pattern: str, kind: Kind, hint: str) -> _Sign:
-    return _Sign(re.compile(pattern, re.IGNORECASE), kind, hint)
-
-
-# In order: the first that fits.
-_SIGNS = (
-    _sign(
-        r"NoSuchBucket|ContainerNotFound|bucket does not exist|container does not exist",
-        Kind.FAILED,
-        "The bucket (container) is not there: make it, or look at its name and at `endpoint`",
-    ),
-    _sign(
-        r"PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocationConstraint|\b301\b|without LOCATION",
-        Kind.FAILED,
-        "The bucket is in another region: give its `region` in storage_options",
-    ),
-    _sign(
-        r"certificate|\btls\b|\bssl\b|UnknownIssuer|InvalidContentType",
-        Kind.FAILED,
-        "Look at the address (https or http?), and at `root_certificate` in client_options",
-    ),
-    _sign(r"non-partial|Range request not supported", Kind.NO_RANGES, "The server does not send parts of objects"),
-    _sign(r"\b416\b|Invalid ?Range", Kind.OUTSIDE, "The object is shorter than it was"),
-    _sign(r"NotImplemented|\b501\b|\b405\b", Kind.UNSUPPORTED, "The service does not have this"),
-    _sign(r"\b429\b|SlowDown|\b503\b|TooManyRequests|ServerBusy", Kind.PASSING, "Too many requests: use less `concurrency`"),
-    _sign(
-        r"dns error|failed to lookup|connection refused|tcp connect|error trying to connect",
-        Kind.PASSING,
-        "The host cannot be reached: look at `endpoint`, the network and the proxy",
-    ),
-    _sign(
-        r"allow_http|URL scheme is not allowed",
-        Kind.FAILED,
-        'An address of http:// needs client_options={"allow_http": True}',
-    ),
-    _sign(
-        r"credential|169\.254\.|metadata token|identity",
-        Kind.REFUSED,
-        "No credentials were found: give them in storage_options or in the environment, or skip_signature=True for public data",
-    ),
-    _sign(r"\b(500|502|504|408|409)\b|InternalError|OperationAborted", Kind.PASSING, "The service failed: do it again later"),
-    _sign(
-        r"timed? ?out|error sending request|connection|decoding|incomplete|end of file|unexpected eof|body|HTTP error",
-        Kind.PASSING,
-        "The connection failed: do it again later, or raise `timeout` in client_options",
-    ),
+Meaning: TypeAlias = tuple[Kind, str]
+# Codes in the body of an answer, as S3, Azure and Google name them.
+_CODES: dict[str, Meaning] = {
+    **dict.fromkeys(["NoSuchBucket", "ContainerNotFound"], (Kind.FAILED, _BUCKET)),
+    **dict.fromkeys(["PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraint"], (Kind.FAILED, _REGION)),
+    **dict.fromkeys(["SlowDown", "ServerBusy", "TooManyRequests"], (Kind.PASSING, _SLOWER)),
+    "NotImplemented": (Kind.UNSUPPORTED, _LACKS),
+    "InvalidRange": (Kind.OUTSIDE, _RANGE),
+}
+_STATUSES: dict[int, Meaning] = {
+    301: (Kind.FAILED, _REGION),
+    **dict.fromkeys([405, 501], (Kind.UNSUPPORTED, _LACKS)),
+    **dict.fromkeys([408, 409], (Kind.PASSING, _LATER)),
+    **dict.fromkeys([429, 503], (Kind.PASSING, _SLOWER)),
+    416: (Kind.OUTSIDE, _RANGE),
+}
+# Words of obstore where there was no answer. In order: the first that is there.
+_WORDS: tuple[tuple[str, Meaning], ...] = (
+    ("without LOCATION", (Kind.FAILED, _REGION)),
+    (r"certificate|UnknownIssuer|InvalidContentType|\btls\b|\bssl\b", (Kind.FAILED, _TLS)),
+    ("non-partial|Range request not supported", (Kind.NO_RANGES, "The server does not send parts of objects")),
+    ("Invalid range", (Kind.OUTSIDE, _RANGE)),
+    ("dns error|failed to lookup|connection refused|tcp connect|error trying to connect", (Kind.PASSING, _HOST)),
+    ("allow_http|URL scheme is not allowed", (Kind.FAILED, _PLAIN)),
+    ("credential|metadata token|managed identity", (Kind.REFUSED, _NOBODY)),
+    ("timed? ?out|error sending request|connection|incomplete|end of file|body error|HTTP error", (Kind.PASSING, _LOST)),
 )
+_STATUS = re.compile(r"status code: (\d{3})|status: (\d{3})|HTTP status [a-z ]*\((\d{3})")
+_CODE = re.compile(r"<Code>(\w+)</Code>|\"?code\"?: \"(\w+)\"")
 _REFUSED = "Look at the credentials and at what they allow. S3 also says so of an absent key to who may not list the bucket"
 _SECRET = re.compile(
     r"(?i)((?:x-amz-(?:signature|credential|security-token)|sig|token|secret|password|authorization|access_key)=)[^&\s\"']+"
@@ -117,13 +103,13 @@ class Failure(NamedTuple):
     def of(cls, error: Exception) -> Failure:
         """What an exception means."""
         text = _ADDRESS.sub("", str(error))  # a key may have any words and numbers
-        sign = next((sign for sign in _SIGNS if sign.pattern.search(text)), None)
         names = (base.__name__ for base in type(error).__mro__)
         kind = next((_BY_NAME[name] for name in names if name in _BY_NAME), None)
+        found, hint = _meaning(text)
         if kind is Kind.REFUSED:
             return cls(kind, error, _REFUSED)
-        if kind is None or (kind is Kind.ABSENT and sign is not None and "bucket" in sign.hint):
-            return cls(Kind.FAILED, error, None) if sign is None else cls(sign.kind, error, sign.hint)
+        if kind is None or (kind is Kind.ABSENT and hint is _BUCKET):
+            return cls(found, error, hint)
         return cls(kind, error, None)
 
     def as_ours(self, store: str, key: str | None, secrets: Iterable[str] = ()) -> ZarrantError:
@@ -145,11 +131,25 @@ _CLASSES: dict[Kind, type[ZarrantError]] = {
 }
 
 
+def _meaning(text: str) -> tuple[Kind, str | None]:
+    """What a text tells, by the code in it, else by its status, else by its words."""
+    code = _CODE.search(text)
+    if code and (found := _CODES.get(code[1] or code[2])):
+        return found
+    if status := _STATUS.search(text):
+        number = int(next(filter(None, status.groups())))
+        return _STATUSES.get(number) or ((Kind.PASSING, _LATER) if number >= 500 else (Kind.FAILED, None))
+    for words, meaning in _WORDS:
+        if re.search(words, text, re.IGNORECASE):
+            return meaning
+    return Kind.FAILED, None
+
+
 def shown(error: Exception, secrets: Iterable[str] = ()) -> tuple[str, bool]:
     """The first line of a text, and whether the text had a secret, which was taken out."""
     text = clean = str(error) or type(error).__name__
     for secret in secrets:
         clean = clean.replace(secret, "***")
     clean = _SECRET.sub(r"\1***", clean)
-    line = clean.strip().partition("\n")[0]
+    line = clean.strip().partition("\n")[0].partition(": <?xml")[0]
     return (line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."), clean != text
