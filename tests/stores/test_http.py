@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import zarrant
-from zarrant.errors import CapabilityError, NodeNotFoundError, StoreError, ZarrantError
+from zarrant.errors import CapabilityError, NodeNotFoundError, OptionError, StoreError, ZarrantError
 from zarrant.stores.zip_store import ZipStore
 
 pytest.importorskip("obstore")
@@ -182,6 +182,9 @@ def test_403_is_an_error(files: Path) -> None:
         with pytest.raises(PermissionError) as caught:
             sparse[10:]
         assert isinstance(caught.value, ZarrantError) and "403" in str(caught.value)
+        check_all(url, {"forbidden_is_absent": True})
+    with pytest.raises(OptionError, match="forbidden_is_absent"):
+        zarrant.open("http://127.0.0.1:9/a", mode="r", storage_options={"forbidden_is_absent": 403})
 
 
 @pytest.mark.parametrize("lie", ["long", "short", "content-range"])
