@@ -21,7 +21,7 @@ from zarrant.codecs import chain
 from zarrant.codecs.pipeline import uncompressed
 from zarrant.stores.local import unsynced
 from zarrant.stores.local.store import FilesystemStore
-from zarrant.testkit import FaultyLayer
+from zarrant.testkit import FaultySyscalls
 
 # Machines that run tests are shared: a deadline measures the neighbours, and so does slow generation of data.
 COMMON = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow]}
@@ -90,7 +90,9 @@ KilledAt = Callable[..., bool]
 def killed_at() -> KilledAt:
     """Let a child of ours write to a store, and kill it before its file call number `step`; False where it ended before that."""
 
-    def killed(root: Path, step: int, write: Callable[[Any], None], layer: type[FaultyLayer] = FaultyLayer, **options: Any) -> bool:
+    def killed(
+        root: Path, step: int, write: Callable[[Any], None], syscalls: type[FaultySyscalls] = FaultySyscalls, **options: Any
+    ) -> bool:
         def kill(index: int, name: str) -> None:
             if index == step:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -98,7 +100,7 @@ def killed_at() -> KilledAt:
         child = os.fork()
         if child == 0:
             try:
-                write(FilesystemStore(root, layer=layer(kill), **options))
+                write(FilesystemStore(root, syscalls=syscalls(kill), **options))
                 os._exit(0)
             finally:
                 os._exit(1)

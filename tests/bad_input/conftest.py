@@ -13,7 +13,7 @@ import pytest
 
 import zarrant
 from zarrant.errors import ZarrantError
-from zarrant.stores.local.syscalls import FileLayer
+from zarrant.stores.local.syscalls import Syscalls
 
 Check = Callable[..., AbstractContextManager[list[Any]]]
 SHAPE, CHUNKS, SHARDS = (10, 12), (2, 3), (4, 6)
@@ -85,7 +85,7 @@ def array(request: pytest.FixtureRequest, place: Any) -> Any:
     return made
 
 
-class RefusingLayer(FileLayer):
+class RefusingSyscalls(Syscalls):
     """Raises `number` at the named steps, once `armed`; for steps on paths, only where `part` is in the path."""
 
     def __init__(self, number: int, steps: tuple[str, ...], part: str = "") -> None:
@@ -131,6 +131,6 @@ class RefusingLayer(FileLayer):
 
 
 @pytest.fixture
-def refusing() -> type[RefusingLayer]:
-    """The layer that refuses."""
-    return RefusingLayer
+def refusing() -> type[RefusingSyscalls]:
+    """The file calls that refuse."""
+    return RefusingSyscalls

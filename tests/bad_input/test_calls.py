@@ -314,7 +314,7 @@ def test_updates_need_a_guard(array: Any, place: Any, refused: Any) -> None:
             return "Bare()"
 
     for call in UPDATES:
-        with refused(place, CapabilityError, "Bare()", "hold or put_if"):
+        with refused(place, CapabilityError, "Bare()", "lock or put_if"):
             call(over(Bare, array))
 
 

@@ -31,8 +31,8 @@ ERASING: dict[str, Callable[[Any], object]] = {
 }
 
 
-def make(path: Path, layer: Any, shards: Any) -> Any:
-    store = FilesystemStore(path, layer=layer)
+def make(path: Path, syscalls: Any, shards: Any) -> Any:
+    store = FilesystemStore(path, syscalls=syscalls)
     a = zarrant.create_array(store, shape=SHAPE, dtype="int32", chunks=(4, 4) if shards else (8, 8), shards=shards, fill_value=0)
     a[...] = np.arange(256).reshape(SHAPE) + 1
     return a
@@ -46,16 +46,16 @@ DENIED = ((errno.EACCES, StorePermissionError), (errno.EROFS, StorePermissionErr
 @pytest.mark.parametrize("name", [*CALLS, *ERASING])
 @pytest.mark.parametrize(("number", "kind"), DENIED)
 def test_read_only(tmp_path: Path, refused: Any, refusing: Any, number: int, kind: Any, name: str, shards: Any) -> None:
-    layer = refusing(number, ("create", "mkdir", "rename", "unlink"))
-    a = make(tmp_path / "a", layer, shards)
+    syscalls = refusing(number, ("create", "mkdir", "rename", "unlink"))
+    a = make(tmp_path / "a", syscalls, shards)
     before = a[...]
-    layer.armed = True
+    syscalls.armed = True
     with refused(tmp_path, kind, "c/0/0", os.strerror(number), "a", key="c/0/0") as caught:
         {**CALLS, **ERASING}[name](a)
     assert caught[0].errno == number
     assert isinstance(caught[0], PermissionError)
     assert np.array_equal(a[...], before)
-    layer.armed = False
+    syscalls.armed = False
     a[...] = 7
     assert (a[...] == 7).all()
 
@@ -67,36 +67,36 @@ def test_read_only(tmp_path: Path, refused: Any, refusing: Any, number: int, kin
 def test_full(tmp_path: Path, refused: Any, refusing: Any, number: int, kind: Any, step: str, name: str, shards: Any) -> None:
     if step == "copy" and (shards is None or not name.endswith("subset")):
         pytest.skip("nothing is copied")
-    layer = refusing(number, (step,))
-    a = make(tmp_path / "a", layer, shards)
+    syscalls = refusing(number, (step,))
+    a = make(tmp_path / "a", syscalls, shards)
     before = a[...]
-    layer.armed = True
+    syscalls.armed = True
     for _ in range(3):
         with refused(tmp_path, kind, "c/0/0", os.strerror(number), key="c/0/0") as caught:
             CALLS[name](a)
         assert caught[0].errno == number
         assert isinstance(caught[0], OSError)
     assert np.array_equal(a[...], before)
-    layer.armed = False
+    syscalls.armed = False
     a[...] = OTHER
     assert np.array_equal(a[...], OTHER)
 
 
 @pytest.mark.parametrize("step", ["truncate", "set_mtime", "write", "rename"])
 def test_an_input_output_error(tmp_path: Path, refused: Any, refusing: Any, step: str) -> None:
-    layer = refusing(errno.EIO, (step,))
-    a = make(tmp_path / "a", layer, None)
+    syscalls = refusing(errno.EIO, (step,))
+    a = make(tmp_path / "a", syscalls, None)
     if step == "truncate":
         (tmp_path / "a" / "c" / "0" / "0.__lock").write_bytes(b"left by a killed writer")
-        layer.armed = True
+        syscalls.armed = True
         with pytest.raises(StoreError, match="c/0/0") as caught:
             a.store_chunk((0, 0), 5)
         assert caught.value.errno == errno.EIO
-        layer.armed = False
+        syscalls.armed = False
         a.store_chunk((0, 0), 5)
         assert sorted(os.listdir(tmp_path / "a" / "c" / "0")) == ["0", "1"]
         return
-    layer.armed = True
+    syscalls.armed = True
     with refused(tmp_path, StoreError, "c/0/0", os.strerror(errno.EIO), key="c/0/0"):
         a.store_chunk((0, 0), 5)
 
@@ -105,10 +105,10 @@ def test_an_input_output_error(tmp_path: Path, refused: Any, refusing: Any, step
 @pytest.mark.parametrize("region", [S[:, :], S[1:15, 1:15]])
 def test_one_chunk_of_four(tmp_path: Path, refusing: Any, holds: Any, shards: Any, region: Any) -> None:
     """The others are stored and listed; the one that failed is as it was."""
-    layer = refusing(errno.ENOSPC, ("write",), part="c/1/0")
-    a = make(tmp_path / "a", layer, shards)
+    syscalls = refusing(errno.ENOSPC, ("write",), part="c/1/0")
+    a = make(tmp_path / "a", syscalls, shards)
     before, stored = holds(tmp_path), a[...]
-    layer.armed = True
+    syscalls.armed = True
     with pytest.raises(PartialFailure, match=r"1 chunk\(s\) failed, 3 stored.*c/1/0") as caught:
         a[region] = OTHER[region]
     error = caught.value
@@ -129,25 +129,25 @@ def test_one_chunk_of_four(tmp_path: Path, refusing: Any, holds: Any, shards: An
 
 def test_creating_where_nothing_may_be_written(tmp_path: Path, refused: Any, refusing: Any) -> None:
     for number, kind in (*DENIED, *FULL):
-        layer = refusing(number, ("create", "mkdir"))
-        layer.armed = True
+        syscalls = refusing(number, ("create", "mkdir"))
+        syscalls.armed = True
         with refused(tmp_path, kind, "zarr.json", os.strerror(number), "new", key="zarr.json"):
-            zarrant.create_array(FilesystemStore(tmp_path / "new", layer=layer), shape=(3,), dtype="int8")
+            zarrant.create_array(FilesystemStore(tmp_path / "new", syscalls=syscalls), shape=(3,), dtype="int8")
 
 
 def test_attributes_on_a_full_disk(tmp_path: Path, refused: Any, refusing: Any) -> None:
-    layer = refusing(errno.ENOSPC, ("write",))
-    a = make(tmp_path / "a", layer, None)
-    layer.armed = True
+    syscalls = refusing(errno.ENOSPC, ("write",))
+    a = make(tmp_path / "a", syscalls, None)
+    syscalls.armed = True
     with refused(tmp_path, StoreFullError, "zarr.json", key="zarr.json"):
         a.attrs["x"] = 1
     assert "x" not in a.attrs
 
 
 def test_reading_what_may_not_be_read(tmp_path: Path, refused: Any, refusing: Any) -> None:
-    layer = refusing(errno.EACCES, ("open",), part="c/0/1")
-    a = make(tmp_path / "a", layer, None)
-    layer.armed = True
+    syscalls = refusing(errno.EACCES, ("open",), part="c/0/1")
+    a = make(tmp_path / "a", syscalls, None)
+    syscalls.armed = True
     with refused(tmp_path, StorePermissionError, "c/0/1", os.strerror(errno.EACCES), key="c/0/1", chunk=(0, 1)):
         a[...]
     assert a[0, 0] == 1

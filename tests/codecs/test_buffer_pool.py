@@ -118,30 +118,30 @@ VIEWS: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
 def test_a_lent_block_is_not_lent_again_while_anything_refers_to_it(view: Callable[[Any], Any]) -> None:
-    held = view(lent(2 * MIN_KEPT_BLOCK_BYTES))
-    before = np.array(held)
+    locked = view(lent(2 * MIN_KEPT_BLOCK_BYTES))
+    before = np.array(locked)
     others = [lent(2 * MIN_KEPT_BLOCK_BYTES) for _ in range(3)]
     for other in others:
         other[:] = 255 - other[0]
-    assert np.array_equal(np.array(held), before)
-    assert not any(np.shares_memory(other, np.asarray(held[0] if isinstance(held, list) else held)) for other in others)
+    assert np.array_equal(np.array(locked), before)
+    assert not any(np.shares_memory(other, np.asarray(locked[0] if isinstance(locked, list) else locked)) for other in others)
 
 
 @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
 def test_a_lent_block_is_lent_again_afterwards(view: Callable[[Any], Any]) -> None:
     block = lent(2 * MIN_KEPT_BLOCK_BYTES)
     address = block.ctypes.data
-    held = view(block)
-    del block, held
+    locked = view(block)
+    del block, locked
     again = lent(2 * MIN_KEPT_BLOCK_BYTES - 5)
     assert (again.ctypes.data, again.nbytes) == (address, 2 * MIN_KEPT_BLOCK_BYTES - 5)
     assert address % 4096 == 0
 
 
 def test_lent_blocks_that_are_kept_have_a_limit() -> None:
-    held = [lent(MAX_LENT_BYTES // 4) for _ in range(8)]
+    locked = [lent(MAX_LENT_BYTES // 4) for _ in range(8)]
     assert sum(block.size for block in buffer_pool._lent) <= MAX_LENT_BYTES
-    assert len({block.ctypes.data for block in held}) == 8
+    assert len({block.ctypes.data for block in locked}) == 8
     lent(MAX_LENT_BYTES + 1)
     assert sum(block.size for block in buffer_pool._lent) <= MAX_LENT_BYTES
     assert lent(5).ctypes.data % 4096 == 0

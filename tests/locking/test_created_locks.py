@@ -16,11 +16,11 @@ import pytest
 from zarrant.errors import LockTimeout, StoreError
 from zarrant.locking.created_locks import CreatedLock
 from zarrant.stores.local.store import FilesystemStore
-from zarrant.stores.local.syscalls import FileLayer
-from zarrant.testkit import FaultyLayer, StoreSuite, content, together
+from zarrant.stores.local.syscalls import Syscalls
+from zarrant.testkit import FaultySyscalls, StoreSuite, content, together
 
 
-class NoLocks(FileLayer):
+class NoLocks(Syscalls):
     """A file system without locks."""
 
     def lock(self, fd: int) -> bool:
@@ -33,7 +33,7 @@ class NoLocks(FileLayer):
 class TestStore(StoreSuite):
     @pytest.fixture
     def store(self, tmp_path: Path) -> Any:
-        yield FilesystemStore(tmp_path, locking="lockfile", layer=NoLocks())
+        yield FilesystemStore(tmp_path, locking="lockfile", syscalls=NoLocks())
         assert [path for path in tmp_path.rglob("*") if ".__" in path.name] == []
 
 
@@ -42,8 +42,8 @@ def path(tmp_path: Path) -> str:
     return str(tmp_path / "k.__lock")
 
 
-def take(path: str, layer: FileLayer | None = None, wait: float = 0.0) -> CreatedLock:
-    return CreatedLock.take(layer or NoLocks(), path, time.monotonic() + wait)
+def take(path: str, syscalls: Syscalls | None = None, wait: float = 0.0) -> CreatedLock:
+    return CreatedLock.take(syscalls or NoLocks(), path, time.monotonic() + wait)
 
 
 def test_take_and_release(path: str) -> None:
@@ -97,7 +97,7 @@ def test_a_holder_that_cannot_be_written_holds_nothing(path: str) -> None:
 
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(OSError, match="No space"):
-        take(path, FaultyLayer(fault))
+        take(path, FaultySyscalls(fault))
     assert not os.path.exists(path)
     assert len(os.listdir("/proc/self/fd")) == before
 
@@ -143,8 +143,8 @@ def test_a_killed_holder_blocks_until_its_file_is_removed(tmp_path: Path) -> Non
     child = os.fork()
     if child == 0:
         try:
-            with store.lock(["k"]) as held:
-                held.put("k", [b"new"])
+            with store.lock(["k"]) as locked:
+                locked.put("k", [b"new"])
                 os.kill(os.getpid(), signal.SIGKILL)
         finally:
             os._exit(1)
@@ -165,10 +165,10 @@ def test_the_other_mode_waits_and_says_why(tmp_path: Path) -> None:
     # Threads of one process queue by path, so another spelling of it.
     (tmp_path / "link").symlink_to(".")
     stranger = FilesystemStore(tmp_path / "link", locking="os", lock_timeout=0.05)
-    with first.lock(["k"]) as held:
+    with first.lock(["k"]) as locked:
         with pytest.raises(LockTimeout, match="locking='lockfile'"):
             together(lambda: stranger.put("k", [b"stranger"]))
-        held.put("k", [b"1"])
+        locked.put("k", [b"1"])
     stranger.put("k", [b"2"])
     other = FilesystemStore(tmp_path / "link", locking="lockfile", lock_timeout=0.05)
     with second.lock(["k"]), pytest.raises(LockTimeout):

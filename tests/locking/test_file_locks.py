@@ -24,8 +24,8 @@ from zarrant.locking.file_locks import (
 )
 from zarrant.locking.local import wait_cancelled
 from zarrant.stores.local.store import FilesystemStore
-from zarrant.stores.local.syscalls import FileLayer
-from zarrant.testkit import FaultyLayer, content, together
+from zarrant.stores.local.syscalls import Syscalls
+from zarrant.testkit import FaultySyscalls, content, together
 
 
 @pytest.fixture
@@ -33,8 +33,8 @@ def path(tmp_path: Path) -> str:
     return str(tmp_path / "k.__lock")
 
 
-def take(path: str, layer: FileLayer | None = None, wait: float = 0.0) -> FileLock:
-    return FileLock.take(layer or FileLayer(), path, time.monotonic() + wait)
+def take(path: str, syscalls: Syscalls | None = None, wait: float = 0.0) -> FileLock:
+    return FileLock.take(syscalls or Syscalls(), path, time.monotonic() + wait)
 
 
 def test_take_and_release(path: str) -> None:
@@ -91,7 +91,7 @@ def test_a_file_that_was_replaced_is_not_the_lock(path: str, tmp_path: Path) -> 
                 if len(steps) >= 3:  # and the next writer is there already
                     Path(path).touch()
 
-    lock = take(path, FaultyLayer(fault), wait=10)
+    lock = take(path, FaultySyscalls(fault), wait=10)
     assert len(steps) == 5
     assert inode(os.fstat(lock.fd)) == inode(os.lstat(path))
     assert lock.overtaken == 4
@@ -106,10 +106,10 @@ def test_the_lock_of_another_file_excludes_nobody(path: str, tmp_path: Path) -> 
         if name == "lock" and not others:
             os.rename(path, tmp_path / "published")
             others.append(os.open(path, os.O_RDWR | os.O_CREAT))
-            assert FileLayer().lock(others[0])
+            assert Syscalls().lock(others[0])
 
     with pytest.raises(LockTimeout):
-        take(path, FaultyLayer(fault), wait=0.05)
+        take(path, FaultySyscalls(fault), wait=0.05)
     os.close(others[0])
     take(path).release()
 
@@ -117,7 +117,7 @@ def test_the_lock_of_another_file_excludes_nobody(path: str, tmp_path: Path) -> 
 def test_a_void_lock_that_stays_taken_is_left(path: str, tmp_path: Path) -> None:
     """A waiter must not wait for ever for a file that is no longer the lock file, though its lock is kept by someone."""
     stranger = os.open(path, os.O_RDWR | os.O_CREAT)
-    assert FileLayer().lock(stranger)
+    assert Syscalls().lock(stranger)
     waits: list[int] = []
 
     def fault(index: int, name: str) -> None:
@@ -126,7 +126,7 @@ def test_a_void_lock_that_stays_taken_is_left(path: str, tmp_path: Path) -> None
             if len(waits) == 3:
                 os.rename(path, tmp_path / "published")
 
-    lock = take(path, FaultyLayer(fault), wait=10)
+    lock = take(path, FaultySyscalls(fault), wait=10)
     assert lock.in_place()
     lock.release()
     os.close(stranger)
@@ -165,7 +165,7 @@ def test_the_lock_is_given_back_also_for_copies_of_the_descriptor(path: str) -> 
     lock = take(path)
     copy, waiter = os.dup(lock.fd), os.open(path, os.O_RDWR)
     lock.release()
-    assert FileLayer().lock(waiter)
+    assert Syscalls().lock(waiter)
     os.close(copy)
     os.close(waiter)
 
@@ -199,7 +199,7 @@ def test_a_failure_while_taking_leaves_no_descriptor(path: str) -> None:
 
     before = os.listdir("/proc/self/fd")
     with pytest.raises(OSError, match="broken"):
-        take(path, FaultyLayer(fault))
+        take(path, FaultySyscalls(fault))
     assert os.listdir("/proc/self/fd") == before
     take(path).release()
 
@@ -227,9 +227,9 @@ def test_who_had_the_lock_lets_those_who_wait_try_first(path: str, naps: list[fl
     now = time.monotonic()
     monkeypatch.setattr("zarrant.locking.file_locks.time.monotonic", lambda: now)
     contended(path, 1.0)
-    FileLock.take(FileLayer(), path, now + 10).release()
+    FileLock.take(Syscalls(), path, now + 10).release()
     assert naps == [pytest.approx(1.5 * MAX_PAUSE_S)]  # as long as the longest that anybody naps
-    FileLock.take(FileLayer(), path, now + 10).release()
+    FileLock.take(Syscalls(), path, now + 10).release()
     assert len(naps) == 1  # nobody was there
 
 
@@ -237,7 +237,7 @@ def test_a_short_hold_costs_a_short_nap(path: str, naps: list[float], monkeypatc
     now = time.monotonic()
     monkeypatch.setattr("zarrant.locking.file_locks.time.monotonic", lambda: now)
     contended(path, 1e-4)
-    FileLock.take(FileLayer(), path, now + 10).release()
+    FileLock.take(Syscalls(), path, now + 10).release()
     assert naps == [pytest.approx(1e-4, rel=0.01)]
 
 
@@ -263,7 +263,7 @@ def test_the_paths_noted_are_bounded(tmp_path: Path) -> None:
     ("overtaken", "part"), [(0, 1), (OVERTAKES_PER_STEP - 1, 1), (OVERTAKES_PER_STEP, 2), (1000 * OVERTAKES_PER_STEP, MAX_SPEEDUP)]
 )
 def test_who_was_overtaken_often_naps_shorter(path: str, overtaken: int, part: int) -> None:
-    lock = FileLock(FileLayer(), path)
+    lock = FileLock(Syscalls(), path)
     lock.overtaken = overtaken
     longest = max(itertools.islice(_backoff(lock), 10, 110))  # each half as long again or as short, by chance
     assert 1.2 * MAX_PAUSE_S / part < longest <= 1.5 * MAX_PAUSE_S / part

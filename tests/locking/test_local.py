@@ -17,8 +17,8 @@ LATER = float("inf")
 def test_nothing_is_kept() -> None:
     queues = KeyQueues()
     with queues.lock(("b", "a", "b"), LATER):
-        assert sorted(queues.held()) == ["a", "b"]
-    assert queues.held() == []
+        assert sorted(queues.locked()) == ["a", "b"]
+    assert queues.locked() == []
 
 
 def test_exclusion() -> None:
@@ -46,7 +46,7 @@ def test_crossed_names_do_not_lock_up() -> None:
                 pass
 
     together(lambda: work(("a", "b", "c")), lambda: work(("c", "b")), lambda: work(("b", "a")), lambda: work(("c", "a")))
-    assert queues.held() == []
+    assert queues.locked() == []
 
 
 def test_first_come_first_served() -> None:
@@ -81,7 +81,7 @@ def test_timeout_gives_everything_back() -> None:
 
     with queues.lock(("b",), LATER):
         together(late)
-        assert queues.held() == ["b"]
+        assert queues.locked() == ["b"]
         assert len(queues._queues["b"]) == 1
     assert (errors[0].path, errors[0].retryable) == ("b", True)
     assert "waited" in str(errors[0])
@@ -110,7 +110,7 @@ def test_one_who_gives_up_lets_the_next_in() -> None:
         first.join(30)
     second.join(30)
     assert got == ["first gave up", "second"]
-    assert queues.held() == []
+    assert queues.locked() == []
 
 
 def test_a_wait_that_is_given_up_ends() -> None:
@@ -142,10 +142,10 @@ def test_a_wait_that_is_given_up_ends() -> None:
         start = time.monotonic()
         waits[0].join(30)
         assert ended[0] - start < 5
-        assert queues.held() == ["k"]
+        assert queues.locked() == ["k"]
         assert got == []
     waits[1].join(30)
-    assert (got, queues.held()) == (["k"], [])
+    assert (got, queues.locked()) == (["k"], [])
 
 
 def test_an_interrupt_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +162,7 @@ def test_an_interrupt_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queues, "_take", interrupted)
     with pytest.raises(Interrupted), queues.lock(("a",), LATER):
         pass
-    assert queues.held() == []
+    assert queues.locked() == []
 
 
 def test_a_child_starts_with_empty_queues() -> None:
@@ -177,7 +177,7 @@ def test_a_child_starts_with_empty_queues() -> None:
             finally:
                 os._exit(status)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        assert queues.held() == ["k"]
+        assert queues.locked() == ["k"]
 
 
 def test_locks_are_given_back_while_other_threads_make_theirs() -> None:

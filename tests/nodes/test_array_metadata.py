@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 import zarrant
 from zarrant.codecs import Blosc, Bytes, Crc32c, Gzip, Numcodecs, Transpose, Zstd
 from zarrant.errors import ChunkError, DataTypeError, MetadataError, OptionError, ZarrantError
-from zarrant.nodes.array_metadata import Layout, auto_chunks, divisors
+from zarrant.nodes.array_metadata import ArrayDescription, auto_chunks, divisors
 
 
 def codecs(**options):
-    document = Layout(**{"shape": (8, 6), "dtype": "int16", "chunks": (4, 3), **options}).metadata()
+    document = ArrayDescription(**{"shape": (8, 6), "dtype": "int16", "chunks": (4, 3), **options}).metadata()
     return [codec.to_json() for codec in document.codecs]
 
 
@@ -43,7 +43,7 @@ def test_what_is_no_chunk_shape_either(chunks: Any) -> None:
 
 
 def test_defaults() -> None:
-    document = Layout((8, 6), "int16").metadata()
+    document = ArrayDescription((8, 6), "int16").metadata()
     assert [codec.name for codec in document.codecs] == ["bytes", "zstd", "crc32c"]
     assert document.chunk_grid.configuration == {"chunk_shape": [8, 6]}
     assert (document.fill_value, document.data_type.name, document.chunk_key_encoding.name) == (0, "int16", "default")

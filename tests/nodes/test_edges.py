@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 import zarrant
-from zarrant.stores.local.syscalls import FileLayer
+from zarrant.stores.local.syscalls import Syscalls
 from zarrant.testkit import together
 
 LAYOUTS: list[dict[str, Any]] = [{"chunks": (8,)}, {"chunks": (2,), "shards": (8,)}]
 KINDS = ["memory", "files", "no locks"]
 
 
-class Layer(FileLayer):
+class Layer(Syscalls):
     """Waits, where it is asked to, before a document takes its place."""
 
     def __init__(self) -> None:
@@ -62,8 +62,8 @@ def place(kind: str, path: Path) -> tuple[Any, Any]:
     if kind == "memory":
         store = Memory()
         return store, store
-    layer = Layer()
-    return zarrant.FilesystemStore(path, locking="none" if kind == "no locks" else "auto", layer=layer), layer
+    syscalls = Layer()
+    return zarrant.FilesystemStore(path, locking="none" if kind == "no locks" else "auto", syscalls=syscalls), syscalls
 
 
 def array(store: Any, layout: dict[str, Any], shape: Any = (2,)) -> Any:

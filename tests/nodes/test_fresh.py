@@ -89,8 +89,8 @@ def _with(rows: Any, value: Any) -> Any:
 
 
 def _in_a_lock(a: Array[Any]) -> None:
-    with a.lock(S[8:10]) as held:
-        held[9] = held[8]
+    with a.lock(S[8:10]) as locked:
+        locked[9] = locked[8]
 
 
 def _encoded(a: Array[Any]) -> None:
@@ -168,8 +168,8 @@ def test_the_same_from_an_event_loop(place: Any) -> None:
         a = await opened()
         await a.store_array_subset(S[4:6], 8)
         assert np.array_equal(stored_async(place), _with(S[4:6], 8))
-        async with (await opened()).lock(S[8:10]) as held:
-            await held.setitem(9, 3)
+        async with (await opened()).lock(S[8:10]) as locked:
+            await locked.setitem(9, 3)
         assert np.array_equal(stored_async(place), _with(9, 3))
         a = await opened()
         for hold_open in (a.partial_decoder, a.partial_encoder):

@@ -176,7 +176,7 @@ def test_a_store_that_cannot_keep_others_out(numbers: Any) -> None:
     shared = Shared()
     a = zarrant.create_array(shared, data=numbers, chunks=(4, 3))
     for change in (lambda: a.append(numbers), lambda: a.resize((1, 1))):
-        with pytest.raises(CapabilityError, match="exclusive hold") as caught:
+        with pytest.raises(CapabilityError, match="exclusive lock") as caught:
             change()
         assert caught.value.expected == "lock"
     with pytest.warns(ZarrantWarning):

@@ -141,8 +141,8 @@ def test_every_operation_takes_the_boxes_that_brackets_take() -> None:
             expected[box] = 7
             assert np.array_equal(a[...], expected)
         a[...] = DATA
-        with a.lock(subset) as held:
-            held.store_array_subset(subset, 7)
+        with a.lock(subset) as locked:
+            locked.store_array_subset(subset, 7)
         assert np.array_equal(a[...], expected)
     a[...] = DATA
     assert np.array_equal(a.retrieve_chunk_subset((1, 0), 2), DATA[6:7])

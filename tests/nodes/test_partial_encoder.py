@@ -70,17 +70,17 @@ def test_many_operations_are_one(place: Any) -> None:
 
     def add() -> None:
         for _ in range(15):
-            with a.lock(S[30:34]) as held:
-                left, right = int(held[31]), int(held[33])
+            with a.lock(S[30:34]) as locked:
+                left, right = int(locked[31]), int(locked[33])
                 assert left == right
-                held[31] = left + 1
-                held.update(S[33:34], lambda part: part + 1)
+                locked[31] = left + 1
+                locked.update(S[33:34], lambda part: part + 1)
 
     def whole() -> None:
         for _ in range(15):
-            with a.lock(S[0:64]) as held:
-                values = held[...] + 1
-                held.store_chunks(S[0:2], values)
+            with a.lock(S[0:64]) as locked:
+                values = locked[...] + 1
+                locked.store_chunks(S[0:2], values)
 
     together(add, add, whole)
     assert a[...].tolist() == [45 if i in (31, 33) else 15 for i in range(64)]
@@ -94,11 +94,11 @@ def test_every_other_writer_waits(place: Any, write: Any) -> None:
     a = sharded(place)
     a[...] = 1
     done: list[float] = []
-    with a.lock(S[0:4]) as held:
+    with a.lock(S[0:4]) as locked:
         thread = in_thread(lambda: done.append([write(a), time.monotonic()][1]))
         time.sleep(0.15)
         assert not done
-        held[0:8] = 7
+        locked[0:8] = 7
         assert a[0:8].tolist() == [7] * 8, "readers do not wait"
         end = time.monotonic()
     thread.join(20)
@@ -124,30 +124,30 @@ def test_lock_times_out_and_lets_go_of_everything(place: Any) -> None:
         a[0] = 5  # the first object is free again
         with pytest.raises(LockTimeout):
             together(lambda: b.partial_encoder((1,)).__enter__())
-    with b.lock(S[0:64]) as held:
-        held[0:64] = 6
+    with b.lock(S[0:64]) as locked:
+        locked[0:64] = 6
     assert set(a[...].tolist()) == {6}
 
 
 def test_what_could_wait_for_ever_is_refused(place: Any) -> None:
     a = sharded(place)
-    with a.lock(S[0:4]) as held:
+    with a.lock(S[0:4]) as locked:
         with pytest.raises(OptionError, match="takes only its keys"):
-            held[40] = 1
-        for change in (lambda: held.append([1]), lambda: held.resize((8,)), lambda: held.attrs.update(x=1)):
+            locked[40] = 1
+        for change in (lambda: locked.append([1]), lambda: locked.resize((8,)), lambda: locked.attrs.update(x=1)):
             with pytest.raises(OptionError, match="takes only its keys") as caught:
                 change()
             assert "before the lock or after it" in (caught.value.hint or "")
-        with pytest.raises(OptionError), held.lock(S[40:41]):
+        with pytest.raises(OptionError), locked.lock(S[40:41]):
             pass
-        with pytest.raises(OptionError), held.partial_encoder((1,)):
+        with pytest.raises(OptionError), locked.partial_encoder((1,)):
             pass
-        assert held[40] == 0
-        with held.lock(S[0:1]) as inner, inner.partial_encoder((0,)) as encoder:
+        assert locked[40] == 0
+        with locked.lock(S[0:1]) as inner, inner.partial_encoder((0,)) as encoder:
             encoder.store(S[0:1], 3)
     assert a[0] == 3
     with pytest.raises(StoreError, match="not held"):
-        held[0] = 4
+        locked[0] = 4
     assert a[0] == 3
 
 
@@ -156,10 +156,10 @@ def test_odd_holds(place: Any) -> None:
     a = sharded(place)
     with pytest.raises(BoundsError):
         a.lock(S[0:65])
-    with a.lock(S[3:3]) as held:
-        assert held[3] == 0
-    with pytest.raises(ZeroDivisionError), a.lock(S[0:64]) as held:
-        held[0] = 1 // int(a[0])
+    with a.lock(S[3:3]) as locked:
+        assert locked[3] == 0
+    with pytest.raises(ZeroDivisionError), a.lock(S[0:64]) as locked:
+        locked[0] = 1 // int(a[0])
     a[0] = 1
     b = zarrant.open_array(a.store, mode="r+", synchronizer=None)
     with pytest.raises(CapabilityError, match="synchronizer"), b.lock(S[0:1]):
@@ -173,11 +173,11 @@ def test_odd_holds(place: Any) -> None:
 
 def test_threads_share_a_hold(place: Any) -> None:
     a = sharded(place)
-    with a.lock(S[0:64]) as held:
+    with a.lock(S[0:64]) as locked:
 
         def work() -> None:
             for _ in range(20):
-                held.update(S[0:64], lambda part: part + 1)
+                locked.update(S[0:64], lambda part: part + 1)
 
         together(*[work] * 3)
     assert set(a[...].tolist()) == {60}
@@ -202,11 +202,11 @@ def test_under_a_synchronizer(place: Any) -> None:
 
     def add() -> None:
         for _ in range(10):
-            with a.lock(S[30:34]) as held, held.lock(S[30:31]) as inner:
-                value = int(held[31])
+            with a.lock(S[30:34]) as locked, locked.lock(S[30:31]) as inner:
+                value = int(locked[31])
                 with inner.partial_encoder((0,)) as encoder:
                     encoder.store(S[31:32], value + 1)
-                held[33] = value + 1
+                locked[33] = value + 1
 
     together(add, add)
     assert a[30:34].tolist() == [0, 20, 0, 20]
@@ -218,8 +218,8 @@ def test_under_a_synchronizer(place: Any) -> None:
 
 def test_durable_holds(tmp_path: Path) -> None:
     a = sharded(tmp_path, config={"durability": "fsync"})
-    with a.lock(S[0:64]) as held, held.partial_encoder((1,)) as encoder:
-        held[0] = 1
+    with a.lock(S[0:64]) as locked, locked.partial_encoder((1,)) as encoder:
+        locked[0] = 1
         encoder.store(S[0:1], 2)
     assert (a[0], a[32]) == (1, 2)
 
@@ -338,10 +338,10 @@ def test_from_an_event_loop(place: Any) -> None:
 
         async def add() -> None:
             for _ in range(5):
-                async with a.lock(S[30:34]) as held:
-                    value = await held.getitem(31)
-                    await held.setitem(31, value + 1)
-                    await held.update(S[33:34], lambda part: part + 1)
+                async with a.lock(S[30:34]) as locked:
+                    value = await locked.getitem(31)
+                    await locked.setitem(31, value + 1)
+                    await locked.update(S[33:34], lambda part: part + 1)
 
         await asyncio.gather(add(), add(), add(), a.update(S[0:64], lambda part: part + 1))
         assert (await a.getitem(S[30:34])).tolist() == [1, 16, 1, 16]
@@ -373,15 +373,15 @@ def test_many_coroutines_wait_for_one_that_works(place: Any) -> None:
             if i % 2:
                 await a.update(S[0:1], lambda part: part + 1)
             else:
-                async with a.lock(S[0:1]) as held:
+                async with a.lock(S[0:1]) as locked:
                     await asyncio.sleep(0.001)
-                    await held.setitem(0, 1 + await held.getitem(0))
+                    await locked.setitem(0, 1 + await locked.getitem(0))
 
         started = time.monotonic()
-        async with a.lock(S[0:1]) as held:
+        async with a.lock(S[0:1]) as locked:
             waiting = [asyncio.create_task(add(i)) for i in range(80)]
             await asyncio.sleep(0.1)
-            await held.setitem(0, 1)
+            await locked.setitem(0, 1)
             assert time.monotonic() - started < 10
         await asyncio.gather(*waiting)
         assert await a.getitem(0) == 81
@@ -406,8 +406,8 @@ def test_a_cancelled_wait_holds_nothing(place: Any) -> None:
                 await task
             await a.setitem(0, 1)
         started = time.monotonic()
-        async with a.lock(S[0:64]) as held:
-            await held.setitem(S[0:64], 2)
+        async with a.lock(S[0:64]) as locked:
+            await locked.setitem(S[0:64], 2)
         assert time.monotonic() - started < 10
 
     asyncio.run(main())
@@ -454,6 +454,6 @@ def test_on_a_store_that_only_compares_and_swaps() -> None:
 def test_reprs() -> None:
     a = sharded({})
     assert "chunk=(1,)" in repr(a.partial_encoder((1,)))
-    with a.lock(S[0:1]) as held:
-        assert held.guard == a.guard
-        assert "Array" in repr(held)
+    with a.lock(S[0:1]) as locked:
+        assert locked.guard == a.guard
+        assert "Array" in repr(locked)

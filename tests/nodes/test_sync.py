@@ -10,23 +10,23 @@ import pytest
 import zarrant
 from zarrant.errors import CapabilityError, OptionError
 from zarrant.stores.wrappers import Recording, WriteOnly
-from zarrant.testkit import FaultyLayer
+from zarrant.testkit import FaultySyscalls
 
 pytestmark = pytest.mark.usefixtures("nothing_written")
 LAYOUT: dict[str, Any] = {"shape": (8, 8), "dtype": "int16", "chunks": (4, 4)}
 
 
 @pytest.fixture
-def layer() -> FaultyLayer:
-    return FaultyLayer()
+def syscalls() -> FaultySyscalls:
+    return FaultySyscalls()
 
 
-def test_durable_arrays_sync_before_each_call_returns(tmp_path: Path, layer: FaultyLayer) -> None:
-    store = zarrant.FilesystemStore(tmp_path, layer=layer)
+def test_durable_arrays_sync_before_each_call_returns(tmp_path: Path, syscalls: FaultySyscalls) -> None:
+    store = zarrant.FilesystemStore(tmp_path, syscalls=syscalls)
     a = zarrant.create_array(store, config={"durability": "fsync"}, **LAYOUT)
     assert a.store.durability == "fsync"
     assert a.config.durability == "fsync"
-    assert layer.calls.count("sync") >= 2  # the document, and its directory
+    assert syscalls.calls.count("sync") >= 2  # the document, and its directory
     for call, least in (
         (lambda: a.store_chunk((0, 0), np.ones((4, 4), "int16")), 2),
         (
@@ -36,18 +36,18 @@ def test_durable_arrays_sync_before_each_call_returns(tmp_path: Path, layer: Fau
         (lambda: a.erase_chunk((0, 0)), 1),
         (lambda: a.update_attributes({"x": 1}), 2),
     ):
-        layer.calls.clear()
+        syscalls.calls.clear()
         call()
-        assert layer.calls.count("sync") >= least
-        assert layer.calls.index("sync") < len(layer.calls) - 1
-    layer.calls.clear()
+        assert syscalls.calls.count("sync") >= least
+        assert syscalls.calls.index("sync") < len(syscalls.calls) - 1
+    syscalls.calls.clear()
     a.sync()
-    assert "sync" not in layer.calls
+    assert "sync" not in syscalls.calls
     relaxed = a.with_config(durability="rename")
     relaxed[...] = 4
-    assert "sync" not in layer.calls
+    assert "sync" not in syscalls.calls
     relaxed.sync()
-    assert layer.calls.count("sync") >= 5
+    assert syscalls.calls.count("sync") >= 5
 
 
 def test_from_the_environment_and_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,10 +58,10 @@ def test_from_the_environment_and_by_path(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("coroutines", [False, True], ids=["blocking", "async"])
-def test_sync(tmp_path: Path, layer: FaultyLayer, coroutines: bool) -> None:
-    a = zarrant.create_array(zarrant.FilesystemStore(tmp_path, layer=layer), **LAYOUT)
+def test_sync(tmp_path: Path, syscalls: FaultySyscalls, coroutines: bool) -> None:
+    a = zarrant.create_array(zarrant.FilesystemStore(tmp_path, syscalls=syscalls), **LAYOUT)
     a[...] = 1
-    assert "sync" not in layer.calls
+    assert "sync" not in syscalls.calls
     if coroutines:
 
         async def sync() -> None:
@@ -71,17 +71,17 @@ def test_sync(tmp_path: Path, layer: FaultyLayer, coroutines: bool) -> None:
         asyncio.run(sync())
     else:
         a.sync()
-    assert layer.calls.count("sync") == 5 + 4  # four chunks and the document; c/0, c/1, c and the root
-    layer.calls.clear()
+    assert syscalls.calls.count("sync") == 5 + 4  # four chunks and the document; c/0, c/1, c and the root
+    syscalls.calls.clear()
     a.sync()
-    assert "sync" not in layer.calls
+    assert "sync" not in syscalls.calls
 
 
 @pytest.mark.parametrize("coroutines", [False, True], ids=["blocking", "async"])
-def test_groups_sync(tmp_path: Path, layer: FaultyLayer, coroutines: bool) -> None:
-    group = zarrant.create_group(zarrant.FilesystemStore(tmp_path, layer=layer), name="g")
+def test_groups_sync(tmp_path: Path, syscalls: FaultySyscalls, coroutines: bool) -> None:
+    group = zarrant.create_group(zarrant.FilesystemStore(tmp_path, syscalls=syscalls), name="g")
     group.create_array("a", **LAYOUT)[...] = 1
-    assert "sync" not in layer.calls
+    assert "sync" not in syscalls.calls
     if coroutines:
 
         async def sync() -> None:
@@ -90,39 +90,39 @@ def test_groups_sync(tmp_path: Path, layer: FaultyLayer, coroutines: bool) -> No
         asyncio.run(sync())
     else:
         group.sync()
-    assert layer.calls.count("sync") >= 7  # four chunks and three objects of metadata
+    assert syscalls.calls.count("sync") >= 7  # four chunks and three objects of metadata
     with pytest.raises(CapabilityError):
         zarrant.create_group({}).sync()
 
 
-def test_handles_for_reading_sync_what_others_wrote(tmp_path: Path, layer: FaultyLayer) -> None:
-    store = zarrant.FilesystemStore(tmp_path, layer=layer)
+def test_handles_for_reading_sync_what_others_wrote(tmp_path: Path, syscalls: FaultySyscalls) -> None:
+    store = zarrant.FilesystemStore(tmp_path, syscalls=syscalls)
     a = zarrant.create_array(store, name="a", **LAYOUT)
     for reader in (zarrant.open_array(store, name="a", mode="r"), zarrant.open_group(store, mode="r")):
         a[...] = 1
-        layer.calls.clear()
+        syscalls.calls.clear()
         reader.sync()
-        assert layer.calls.count("sync") >= 4
+        assert syscalls.calls.count("sync") >= 4
         with pytest.raises(CapabilityError):
             reader.update_attributes({"x": 1})
     with pytest.raises(CapabilityError):
         zarrant.open_array(zarrant.create_array({}, **LAYOUT).store, mode="r").sync()
 
 
-def test_views_pass_it_on(tmp_path: Path, layer: FaultyLayer) -> None:
-    files = zarrant.FilesystemStore(tmp_path, layer=layer, durability="fsync")
+def test_views_pass_it_on(tmp_path: Path, syscalls: FaultySyscalls) -> None:
+    files = zarrant.FilesystemStore(tmp_path, syscalls=syscalls, durability="fsync")
     for store in (Recording(files), WriteOnly(files)):
         a = zarrant.create_array(store, overwrite=True, config={"durability": "fsync"}, **LAYOUT)
-        layer.calls.clear()
+        syscalls.calls.clear()
         a.store_chunk((0, 0), np.ones((4, 4), "int16"))
-        assert layer.calls.count("sync") >= 2
+        assert syscalls.calls.count("sync") >= 2
         a.sync()
-    relaxed = zarrant.open_array(zarrant.FilesystemStore(tmp_path, layer=layer))
-    with relaxed.lock(np.s_[:4, :4]) as held:
-        held[:4, :4] = 3
-        layer.calls.clear()
-        held.sync()
-        assert "sync" in layer.calls
+    relaxed = zarrant.open_array(zarrant.FilesystemStore(tmp_path, syscalls=syscalls))
+    with relaxed.lock(np.s_[:4, :4]) as locked:
+        locked[:4, :4] = 3
+        syscalls.calls.clear()
+        locked.sync()
+        assert "sync" in syscalls.calls
 
 
 def test_stores_that_cannot(tmp_path: Path) -> None:

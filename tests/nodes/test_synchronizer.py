@@ -15,7 +15,7 @@ import zarrant
 from zarrant.errors import LostUpdateError, OptionError, PartialFailure, ZarrantWarning
 from zarrant.locking.local import KeyQueues
 from zarrant.stores.memory import MemoryStore
-from zarrant.testkit import FaultyLayer, together
+from zarrant.testkit import FaultySyscalls, together
 
 LAYOUT: dict[str, Any] = {"shape": (64,), "dtype": "uint32", "chunks": (8,), "shards": (64,)}
 
@@ -105,9 +105,9 @@ def test_lock_holds_it() -> None:
     service = Service()
     a = zarrant.create_array(Plain(), synchronizer=service, **LAYOUT)
     service.log.clear()
-    with a.lock(np.s_[:]) as held:
-        held[3:5] = 7
-        held[4:6] = 8
+    with a.lock(np.s_[:]) as locked:
+        locked[3:5] = 7
+        locked[4:6] = 8
     assert service.log == [("c/0",)]
     assert a[2:7].tolist() == [0, 7, 8, 8, 0]
 
@@ -208,7 +208,7 @@ def test_the_last_look_is_right_before_the_rename(tmp_path: Path) -> None:
             rivals.clear()
             path.write_bytes(value)  # another program, that waits for nobody
 
-    store = zarrant.FilesystemStore(tmp_path, locking="none", layer=FaultyLayer(fault))
+    store = zarrant.FilesystemStore(tmp_path, locking="none", syscalls=FaultySyscalls(fault))
     ours = zarrant.open_array(store, synchronizer=None)
     with pytest.raises(LostUpdateError):
         ours[2:4] = 9

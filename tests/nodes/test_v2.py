@@ -159,8 +159,8 @@ def test_an_array_is_locked_checked_and_grows_with_others(tmp_path: Any) -> None
     root.create_array("t", shape=(0,), chunks=(8,), dtype="i8")
     assert root.append({"x": np.ones((3, 2), "i4"), "t": [1, 2, 3]}) == slice(0, 3)
     x.refresh()
-    with x.lock(np.s_[0:2]) as held:
-        held[0:2] = 5
+    with x.lock(np.s_[0:2]) as locked:
+        locked[0:2] = 5
     with root.lock({"x": np.s_[0:1], "t": np.s_[0:1]}) as both:
         both["t"][0] = 9
     assert (x[:, 0].tolist(), root["t"][:].tolist()) == ([5, 5, 1], [9, 2, 3])

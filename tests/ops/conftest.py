@@ -12,7 +12,7 @@ import pytest
 from zarrant import requests
 from zarrant.errors import MetadataChangedError, VersionChangedError
 from zarrant.metadata.v3 import ArrayMetadata, dump
-from zarrant.nodes.array_metadata import Layout
+from zarrant.nodes.array_metadata import ArrayDescription
 from zarrant.ops.bound_array import BoundArray, OpOptions
 from zarrant.storage import Blob, ByteRange
 
@@ -122,7 +122,7 @@ def objects() -> Dict:
 
 
 def make_state(options: OpOptions = OpOptions(), prefix: str = "a", **layout: Any) -> BoundArray:  # noqa: B008 - frozen
-    document = Layout(**{"shape": (10, 9), "dtype": "int32", "chunks": (4, 3), "compressors": None, **layout}).metadata()
+    document = ArrayDescription(**{"shape": (10, 9), "dtype": "int32", "chunks": (4, 3), "compressors": None, **layout}).metadata()
     assert isinstance(document, ArrayMetadata)
     return BoundArray.from_metadata(prefix, document, options)
 

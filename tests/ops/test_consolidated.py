@@ -16,7 +16,7 @@ from zarrant.ops import consolidated, members
 from zarrant.ops import node as node_ops
 from zarrant.ops import resize as resize_ops
 from zarrant.ops.bound_array import BoundArray, OpOptions
-from zarrant.ops.keeping import Keeping
+from zarrant.ops.consolidation_context import ConsolidationContext
 
 
 class Killed(BaseException):
@@ -39,7 +39,7 @@ def tree(objects: Any, state: Any) -> Any:
         objects.perform(node_ops.create_node(path, array.metadata))
         objects.perform(resize_ops.append(array, np.ones((1, 3), "int32")))
     for path in ("g", ""):
-        objects.perform(consolidated.consolidate(path, Keeping()))
+        objects.perform(consolidated.consolidate(path, ConsolidationContext()))
     objects.log.clear()
     return objects
 
@@ -59,7 +59,7 @@ def stored_below(objects: Any, group: str) -> dict[str, Any]:
 
 def right_or_absent(objects: Any) -> list[str]:
     """The groups that keep copies, which are right."""
-    keeping = []
+    groups = []
     for group in ("", "g"):
         found = copies(objects, group) if node_ops.metadata_key(group) in objects else None
         if found is not None:
@@ -69,8 +69,8 @@ def right_or_absent(objects: Any) -> list[str]:
             assert all(entry == GroupMetadata().to_json() for path, entry in early.items() if not path.endswith("/z"))
             assert all(any(other.startswith(f"{path}/") for other in found) for path in early if not path.endswith("/z"))
             assert {path: entry for path, entry in found.items() if path in below} == below
-            keeping.append(group)
-    return keeping
+            groups.append(group)
+    return groups
 
 
 def array_at(objects: Any, path: str) -> BoundArray:
@@ -100,7 +100,7 @@ changes = pytest.mark.parametrize("change", CHANGES)
 @changes
 def test_copies_are_right_after_each_change(tree: Any, state: Any, change: str) -> None:
     new = state(shape=(9, 9)).metadata
-    tree.perform(consolidated.in_step(CHANGES[change](tree, new), Keeping()))
+    tree.perform(consolidated.in_step(CHANGES[change](tree, new), ConsolidationContext()))
     groups = ["", "g"] if "g" in stored_below(tree, "") and change != "overwrite a group" else [""]
     assert right_or_absent(tree) == groups
     assert copies(tree, "") == stored_below(tree, "")
@@ -112,7 +112,7 @@ def test_who_is_killed_leaves_right_copies_or_none(tree: Any, state: Any, change
     while True:
         tree.clear()
         tree.update(before)
-        op, start = consolidated.in_step(CHANGES[change](tree, new), Keeping()), len(tree.log)
+        op, start = consolidated.in_step(CHANGES[change](tree, new), ConsolidationContext()), len(tree.log)
 
         def kill(request: Any, last: int = start + steps) -> None:
             if len(tree.log) > last:
@@ -135,7 +135,7 @@ def test_who_is_killed_leaves_right_copies_or_none(tree: Any, state: Any, change
 
 @changes
 def test_without_locks_copies_go_and_do_not_come_back(tree: Any, state: Any, change: str) -> None:
-    tree.perform(consolidated.in_step(CHANGES[change](tree, state(shape=(9, 9)).metadata), Keeping(exclusive=False)))
+    tree.perform(consolidated.in_step(CHANGES[change](tree, state(shape=(9, 9)).metadata), ConsolidationContext(exclusive=False)))
     assert copies(tree, "") is None
     right_or_absent(tree)
 
@@ -143,10 +143,10 @@ def test_without_locks_copies_go_and_do_not_come_back(tree: Any, state: Any, cha
 def test_where_nobody_keeps_copies_the_groups_are_read_once(objects: Any, state: Any) -> None:
     array = state(prefix="g/u")
     objects.perform(node_ops.create_node("g/u", array.metadata))
-    keeping, reads = Keeping(), []
+    context, reads = ConsolidationContext(), []
     for _ in range(3):
         objects.log.clear()
-        objects.perform(consolidated.in_step(resize_ops.append(array, np.ones((1, 9), "int32")), keeping))
+        objects.perform(consolidated.in_step(resize_ops.append(array, np.ones((1, 9), "int32")), context))
         reads.append(sum(isinstance(request, requests.Fetch) and "zarr.json" in request.wants[0].key for request in objects.log))
         assert sum(isinstance(request, requests.CheckUnchanged) for request in objects.log) == (0 if len(reads) == 1 else 2)
     assert reads == [3, 1, 1], "the two groups once, and the array's own metadata each time"
@@ -156,9 +156,9 @@ def test_where_nobody_keeps_copies_the_groups_are_read_once(objects: Any, state:
 def test_copies_are_found_however_their_name_is_written(objects: Any, state: Any, name: str) -> None:
     array = state(prefix="u")
     objects.perform(node_ops.create_node("u", array.metadata))
-    objects.perform(consolidated.consolidate("", Keeping()))
+    objects.perform(consolidated.consolidate("", ConsolidationContext()))
     objects["zarr.json"] = objects["zarr.json"].replace(b"consolidated_metadata", name.encode())
-    objects.perform(consolidated.in_step(resize_ops.append(array, np.ones((1, 9), "int32")), Keeping()))
+    objects.perform(consolidated.in_step(resize_ops.append(array, np.ones((1, 9), "int32")), ConsolidationContext()))
     assert copies(objects, "") == stored_below(objects, "")
 
 
@@ -167,26 +167,26 @@ def test_a_group_that_cannot_be_read_is_in_nobodys_way(objects: Any, state: Any,
     array = state(prefix="g/u")
     objects.perform(node_ops.create_node("g/u", array.metadata))
     objects["g/zarr.json"] = data
-    objects.perform(consolidated.in_step(resize_ops.append(array, np.ones((1, 9), "int32")), Keeping()))
+    objects.perform(consolidated.in_step(resize_ops.append(array, np.ones((1, 9), "int32")), ConsolidationContext()))
     assert objects["g/zarr.json"] == data
     assert objects.perform(node_ops.read_metadata("g/u")).shape == (11, 9)
 
 
 def test_copies_that_others_made_meanwhile_are_found(objects: Any, state: Any) -> None:
-    array, keeping = state(prefix="g/u"), Keeping()
+    array, context = state(prefix="g/u"), ConsolidationContext()
     objects.perform(node_ops.create_node("g/u", array.metadata))
-    objects.perform(consolidated.in_step(resize_ops.append(array, np.ones((1, 9), "int32")), keeping))
-    objects.perform(consolidated.consolidate("", Keeping()))
-    objects.perform(consolidated.in_step(resize_ops.append(array, np.ones((1, 9), "int32")), keeping))
+    objects.perform(consolidated.in_step(resize_ops.append(array, np.ones((1, 9), "int32")), context))
+    objects.perform(consolidated.consolidate("", ConsolidationContext()))
+    objects.perform(consolidated.in_step(resize_ops.append(array, np.ones((1, 9), "int32")), context))
     assert copies(objects, "") == stored_below(objects, "")
 
 
 def test_a_refused_creation_takes_no_copies(tree: Any, state: Any) -> None:
     before = dict(tree)
     with pytest.raises(NodeExistsError):
-        tree.perform(consolidated.in_step(node_ops.create_node("t", state().metadata), Keeping()))
+        tree.perform(consolidated.in_step(node_ops.create_node("t", state().metadata), ConsolidationContext()))
     same = parse(tree["t/zarr.json"])
-    tree.perform(consolidated.in_step(node_ops.create_node("t", same, match=True), Keeping()))
+    tree.perform(consolidated.in_step(node_ops.create_node("t", same, match=True), ConsolidationContext()))
     assert tree == before
     assert not any(
         isinstance(r, requests.Put) and r.items[0].key == "zarr.json" and r.items[0].if_version is not None for r in tree.log
@@ -203,7 +203,7 @@ def test_what_became_of_a_failed_write_is_not_known_so_no_copies_say_it(tree: An
 
     tree.store = fail
     with pytest.raises(StoreFullError):
-        tree.perform(consolidated.in_step(node_ops.update_attributes("t", {"x": 1}), Keeping()))
+        tree.perform(consolidated.in_step(node_ops.update_attributes("t", {"x": 1}), ConsolidationContext()))
     assert copies(tree, "") is None
 
 
@@ -219,7 +219,7 @@ def test_a_change_that_is_stored_stays_where_copies_cannot_be(tree: Any) -> None
 
     tree.store = fail
     with pytest.warns(ZarrantWarning, match="consolidated"):
-        tree.perform(consolidated.in_step(node_ops.update_attributes("t", {"x": 1}), Keeping()))
+        tree.perform(consolidated.in_step(node_ops.update_attributes("t", {"x": 1}), ConsolidationContext()))
     assert json.loads(tree["t/zarr.json"])["attributes"] == {"x": 1}
     assert copies(tree, "") is None
 
@@ -227,7 +227,7 @@ def test_a_change_that_is_stored_stays_where_copies_cannot_be(tree: Any) -> None
 def test_copies_too_large_to_be_read_again_are_left_out(tree: Any) -> None:
     with pytest.warns(ZarrantWarning, match="too large"):
         for name in ("t", "g/u", "h/v"):
-            tree.perform(consolidated.in_step(node_ops.update_attributes(name, {"x": "y" * (6 << 20)}), Keeping()))
+            tree.perform(consolidated.in_step(node_ops.update_attributes(name, {"x": "y" * (6 << 20)}), ConsolidationContext()))
     assert copies(tree, "") is None
     assert copies(tree, "g") == stored_below(tree, "g")
 
@@ -247,12 +247,12 @@ def test_who_consolidates_sees_what_changes_meanwhile(tree: Any, state: Any, mom
     def rival(request: Any) -> None:
         if len(tree.log) == moment:
             tree.before = lambda request: None
-            tree.perform(consolidated.in_step(node_ops.create_node("new", state().metadata), Keeping()))
-            tree.perform(consolidated.in_step(node_ops.update_attributes("t", {"x": 1}), Keeping()))
-            tree.perform(consolidated.in_step(node_ops.delete_node("h/v"), Keeping()))
+            tree.perform(consolidated.in_step(node_ops.create_node("new", state().metadata), ConsolidationContext()))
+            tree.perform(consolidated.in_step(node_ops.update_attributes("t", {"x": 1}), ConsolidationContext()))
+            tree.perform(consolidated.in_step(node_ops.delete_node("h/v"), ConsolidationContext()))
 
     tree.before = rival
-    tree.perform(consolidated.consolidate("", Keeping()))
+    tree.perform(consolidated.consolidate("", ConsolidationContext()))
     assert copies(tree, "") == stored_below(tree, "")
     assert "new" in stored_below(tree, "")
 
@@ -267,7 +267,7 @@ def test_a_group_that_never_comes_to_rest_gets_no_copies(tree: Any) -> None:
 
     tree.before = rival
     with pytest.raises(ConflictError):
-        tree.perform(consolidated.consolidate("", Keeping()))
+        tree.perform(consolidated.consolidate("", ConsolidationContext()))
     assert copies(tree, "") is None
 
 
@@ -283,13 +283,13 @@ def test_who_is_killed_while_consolidating_leaves_no_wrong_copies(tree: Any) -> 
 
         tree.before = kill
         try:
-            tree.perform(consolidated.consolidate("", Keeping()))
+            tree.perform(consolidated.consolidate("", ConsolidationContext()))
             ended = True
         except Killed:
             steps += 1
         tree.before = lambda request: None
-        tree.perform(consolidated.in_step(node_ops.update_attributes("t", {"x": steps}), Keeping()))
-        tree.perform(consolidated.in_step(node_ops.delete_node("h/v"), Keeping()))
+        tree.perform(consolidated.in_step(node_ops.update_attributes("t", {"x": steps}), ConsolidationContext()))
+        tree.perform(consolidated.in_step(node_ops.delete_node("h/v"), ConsolidationContext()))
         right_or_absent(tree)
     assert steps > 10
 
@@ -301,4 +301,4 @@ def test_who_is_killed_while_consolidating_leaves_no_wrong_copies(tree: Any) -> 
 def test_what_cannot_be_read_cannot_be_copied(tree: Any, key: str, data: bytes, error: type[Exception]) -> None:
     tree[key] = data
     with pytest.raises(error):
-        tree.perform(consolidated.consolidate("", Keeping()))
+        tree.perform(consolidated.consolidate("", ConsolidationContext()))

@@ -95,6 +95,6 @@ def test_kinds_by_name(a) -> None:
         ("points", ([1], [1]), (1,)),
         ("blocks", 0, (4, 9)),
     ]:
-        assert selected(a._state, item, index).out_shape == shape
+        assert selected(a._array, item, index).out_shape == shape
     with pytest.raises(OptionError):
-        selected(a._state, 0, "fancy")
+        selected(a._array, 0, "fancy")

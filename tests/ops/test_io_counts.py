@@ -13,7 +13,7 @@ import pytest
 import zarrant
 from zarrant.storage import Buffer, ByteRange, capabilities
 from zarrant.stores.local.store import FilesystemStore
-from zarrant.stores.local.syscalls import FileLayer
+from zarrant.stores.local.syscalls import Syscalls
 from zarrant.stores.memory import MemoryStore
 from zarrant.stores.wrappers import READS, WRITES, Call, Recording
 
@@ -43,8 +43,8 @@ class ReadsRaise:
 
     @contextmanager
     def _hold(self, keys: Any) -> Any:
-        with self._store.lock(keys) as held:
-            yield ReadsRaise(held)
+        with self._store.lock(keys) as locked:
+            yield ReadsRaise(locked)
 
 
 def over(a: Any, store: Any) -> Any:
@@ -210,7 +210,7 @@ def shard_of_16(store: Any, location: str) -> Any:
 
 
 def test_a_held_shard_is_asked_for_once(tmp_path: Path) -> None:
-    """On files an update is one hold, one read of the index, one splice."""
+    """On files an update is one lock, one read of the index, one splice."""
     a = make(FilesystemStore(tmp_path))
     a[...] = data()
     recording = Recording(a.store)
@@ -260,13 +260,13 @@ def test_encoded_chunks_are_not_copied(kind: type, tmp_path: Path) -> None:
 
     seen: list[tuple[int, int]] = []
 
-    class Watching(FileLayer):
+    class Watching(Syscalls):
         def write(self, fd: int, views: Any, offset: int) -> int:
             seen.extend((address(view), view.nbytes) for view in views)
             return super().write(fd, views, offset)
 
-    layer = Watching()
-    b = over(make({}), FilesystemStore(tmp_path, layer=layer))
+    syscalls = Watching()
+    b = over(make({}), FilesystemStore(tmp_path, syscalls=syscalls))
     b.store_metadata()
     seen.clear()
     b.store_encoded_chunk((0, 0), given)

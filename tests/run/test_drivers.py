@@ -33,7 +33,7 @@ from zarrant.run.pool import Pool
 from zarrant.storage import Blob, ByteRange
 from zarrant.stores.memory import MemoryStore
 from zarrant.stores.wrappers import WriteOnly
-from zarrant.testkit import FaultyLayer, together
+from zarrant.testkit import FaultySyscalls, together
 
 SOAK = bool(os.environ.get("ZARRANT_SOAK"))
 
@@ -245,15 +245,15 @@ def test_locked_runs_inside(run: Drivers) -> None:
 @pytest.mark.parametrize("concurrency", [1, 4])
 def test_one_call_syncs_each_directory_once(tmp_path: Any, concurrency: int) -> None:
     """Acknowledged together: the data of each object, then each directory, and the new ones above, from the bottom up."""
-    layer = FaultyLayer()
-    store = zarrant.FilesystemStore(tmp_path, durability="fsync", layer=layer)
+    syscalls = FaultySyscalls()
+    store = zarrant.FilesystemStore(tmp_path, durability="fsync", syscalls=syscalls)
     options = {"durability": "fsync", "concurrency": concurrency}
     a = zarrant.create_array(store, shape=(8, 8), chunks=(1, 2), dtype="uint8", compressors=None, config=options)
 
     def syncs(work: Callable[[], object]) -> int:
-        layer.calls.clear()
+        syscalls.calls.clear()
         work()
-        return layer.calls.count("sync")
+        return syscalls.calls.count("sync")
 
     def fill() -> None:
         a[...] = np.arange(1, 65, dtype="uint8").reshape(8, 8)
@@ -268,18 +268,18 @@ def test_one_call_syncs_each_directory_once(tmp_path: Any, concurrency: int) -> 
 
 def test_what_cannot_be_synced_fails_the_call(tmp_path: Any) -> None:
     def fault(index: int, name: str) -> None:
-        if failing and name == "sync" and "rename" in layer.calls:
+        if failing and name == "sync" and "rename" in syscalls.calls:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    failing, layer = False, FaultyLayer(fault)
-    store = zarrant.FilesystemStore(tmp_path, durability="fsync", layer=layer)
+    failing, syscalls = False, FaultySyscalls(fault)
+    store = zarrant.FilesystemStore(tmp_path, durability="fsync", syscalls=syscalls)
     options = {"durability": "fsync", "concurrency": 1}
     a = zarrant.create_array(store, name="a", shape=8, chunks=8, dtype="uint8", fill_value=0, config=options)
     b = zarrant.create_array(store, name="b", shape=8, chunks=4, dtype="uint8", fill_value=0, config=options)
     a[...] = b[...] = 1
     failing = True
     for array in (a, b):
-        layer.calls.clear()
+        syscalls.calls.clear()
         with pytest.raises(ZarrantError) as caught:
             array[...] = 2
         assert "Input/output" in str(caught.value)

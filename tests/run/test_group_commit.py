@@ -21,7 +21,7 @@ from zarrant.requests import CommitGroup, GroupCommit, Op
 from zarrant.run import group_commit
 from zarrant.run.blocking import ExecutionContext, perform
 from zarrant.run.pool import shared_pool
-from zarrant.testkit import FaultyLayer, together
+from zarrant.testkit import FaultySyscalls, together
 
 
 @pytest.fixture(params=["memory", "files"])
@@ -256,8 +256,8 @@ def test_a_cancelled_task_takes_its_entry_back(store: Any) -> None:
 
 def test_who_is_acted_for_is_told_when_it_is_on_disk(tmp_path: Path) -> None:
     """The leader's own call may write more, and sync the directories of all of it at its end."""
-    layer = FaultyLayer()
-    store = zarrant.FilesystemStore(tmp_path, durability="fsync", layer=layer)
+    syscalls = FaultySyscalls()
+    store = zarrant.FilesystemStore(tmp_path, durability="fsync", syscalls=syscalls)
     store.put("c/0", [b"x"])
     arrived, let = threading.Event(), threading.Event()
     done: list[int] = []
@@ -271,7 +271,7 @@ def test_who_is_acted_for_is_told_when_it_is_on_disk(tmp_path: Path) -> None:
 
     def call(store: Any, value: int) -> None:
         perform(commit_together("c", "test", value, lead), ExecutionContext(store, shared_pool(1, 1 << 20), 1))
-        done.append(layer.calls.count("sync"))
+        done.append(syscalls.calls.count("sync"))
 
     with store.write_batch() as inside:
         threads = [threading.Thread(target=call, args=(inside, 1)), threading.Thread(target=call, args=(store, 2))]
@@ -279,13 +279,13 @@ def test_who_is_acted_for_is_told_when_it_is_on_disk(tmp_path: Path) -> None:
             thread.start()
             assert arrived.wait(20)
             wait_until(lambda count=count: waiting() == count)
-        layer.calls.clear()
+        syscalls.calls.clear()
         let.set()
         for thread in threads:
             thread.join(20)
         assert len(done) == 2 and min(done) >= 3, "data of both, and their directory"
-    layer.calls.clear()
+    syscalls.calls.clear()
     with store.write_batch() as inside:
         call(inside, 3)
         assert done[2] == 1, "alone, it waits for the end"
-    assert layer.calls.count("sync") == 2
+    assert syscalls.calls.count("sync") == 2

@@ -377,8 +377,8 @@ def test_operations_without_threads(tmp_path, monkeypatch: pytest.MonkeyPatch) -
     async def work() -> None:
         b = await zarrant.open_array_async(tmp_path, mode="r+")
         await asyncio.gather(*(b.store_array_subset(np.s_[i : i + 8], i) for i in range(0, 64, 8)))
-        async with b.lock(np.s_[:8]) as held:
-            await held.store_array_subset(np.s_[:8], 100)
+        async with b.lock(np.s_[:8]) as locked:
+            await locked.store_array_subset(np.s_[:8], 100)
         await b.sync()
 
     asynchronous._executors.clear()

@@ -17,9 +17,9 @@ import zarrant
 
 def add(a: zarrant.Array, times: int) -> None:
     for _ in range(times):
-        with a.lock(np.s_[0:16]) as held:
-            held[0] = int(held[0]) + 1
-            held[12] = int(held[12]) + 1
+        with a.lock(np.s_[0:16]) as locked:
+            locked[0] = int(locked[0]) + 1
+            locked[12] = int(locked[12]) + 1
 
 
 def encode(a: zarrant.Array) -> None:

@@ -32,7 +32,7 @@ from zarrant.errors import NodeNotFoundError, ZarrantError
 from zarrant.stores.local import direct_io, durability, file_reuse
 from zarrant.stores.local.store import FilesystemStore
 from zarrant.testkit import together
-from zarrant.testkit.simulated_disk import TOP, Disk, SimulatedDisk, SimulatedLayer, Step
+from zarrant.testkit.simulated_disk import TOP, Disk, SimulatedDisk, SimulatedSyscalls, Step
 
 SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
 OPERATIONS, CUTS, RUNS = (32, 6, 2 * SOAK) if SOAK else (14, 4, 1)
@@ -100,7 +100,7 @@ roots = itertools.count()
 def attach(system: SimulatedDisk, **options: Any) -> FilesystemStore:
     """A store on the disk, as another process has it: its root has a name of its own, under which no other knows anything."""
     root = f"/{next(roots)}"
-    return FilesystemStore(root, layer=SimulatedLayer(system, root), **{**STORE_OPTIONS, **options})
+    return FilesystemStore(root, syscalls=SimulatedSyscalls(system, root), **{**STORE_OPTIONS, **options})
 
 
 class Recording:
@@ -511,7 +511,7 @@ def another_handle(recording: Recording) -> None:
     """The one that wrote is gone by then."""
     root, files = recording.store.root, recording.store.files
     del recording.store, recording.array
-    FilesystemStore(root, layer=files).sync()
+    FilesystemStore(root, syscalls=files).sync()
 
 
 def many_at_once(recording: Recording) -> None:
@@ -520,14 +520,14 @@ def many_at_once(recording: Recording) -> None:
         recording.array.sync()
 
 
-def not_at_once(layer: SimulatedLayer, fd: int) -> None:
+def not_at_once(syscalls: SimulatedSyscalls, fd: int) -> None:
     raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
 
 def of_unknown_names(recording: Recording) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SimulatedLayer, "children", lambda self: ((1, 1.0), False))
-        patch.setattr(SimulatedLayer, "sync_all", not_at_once)
+        patch.setattr(SimulatedSyscalls, "children", lambda self: ((1, 1.0), False))
+        patch.setattr(SimulatedSyscalls, "sync_all", not_at_once)
         recording.store.unsynced_paths.state.forget()
         another_handle(recording)
 

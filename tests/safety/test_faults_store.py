@@ -18,7 +18,7 @@ import pytest
 from zarrant.errors import StoreError
 from zarrant.storage import ByteRange
 from zarrant.stores.local.store import FilesystemStore
-from zarrant.testkit import FaultyLayer, content
+from zarrant.testkit import FaultySyscalls, content
 
 SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
 QUICK = 3
@@ -45,19 +45,19 @@ def splice(store: Any) -> None:
 
 
 def lock(store: Any) -> None:
-    with store.lock(["d/a", "d/k"]) as held:
-        held.put("d/k", [NEW])
+    with store.lock(["d/a", "d/k"]) as locked:
+        locked.put("d/k", [NEW])
 
 
 def hold_twice(store: Any) -> None:
-    with store.lock(["d/k"]) as held:
-        held.put("d/k", [OLD])
-        held.put("d/k", [NEW])
+    with store.lock(["d/k"]) as locked:
+        locked.put("d/k", [OLD])
+        locked.put("d/k", [NEW])
 
 
 def hold_and_erase(store: Any) -> None:
-    with store.lock(["d/k"]) as held:
-        held.erase("d/k")
+    with store.lock(["d/k"]) as locked:
+        locked.erase("d/k")
 
 
 def erase(store: Any) -> None:
@@ -96,7 +96,7 @@ every_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=lambda op
 every_state = pytest.mark.parametrize("state", PREPARED)
 
 
-class Quick(FaultyLayer):
+class Quick(FaultySyscalls):
     """Syncs nothing: what is on disk after a loss of power is not asked here."""
 
     def sync(self, fd: int) -> None:
@@ -114,9 +114,9 @@ def prepare(root: Path, state: str) -> None:
 
 def steps_of(operation: Callable[[Any], None], root: Path, state: str, **options: Any) -> int:
     prepare(root, state)
-    layer = Quick()
-    operation(FilesystemStore(root, layer=layer, **options))
-    return len(layer.calls)
+    syscalls = Quick()
+    operation(FilesystemStore(root, syscalls=syscalls, **options))
+    return len(syscalls.calls)
 
 
 def check_whole_then_exact(root: Path, allowed: set[bytes | None]) -> None:
@@ -124,8 +124,8 @@ def check_whole_then_exact(root: Path, allowed: set[bytes | None]) -> None:
     assert content(store.get("d/k")) in allowed
     store.put("d/k", [SHORT])
     assert (root / "d" / "k").read_bytes() == SHORT
-    with store.lock(["d/k", "d/a"]) as held:
-        held.put("d/k", [SHORT])
+    with store.lock(["d/k", "d/a"]) as locked:
+        locked.put("d/k", [SHORT])
     assert sorted(path.name for path in root.rglob("*")) == ["d", "k"]
 
 
@@ -168,7 +168,7 @@ def fail_each(tmp_path: Path, state: str, operation: Callable[[Any], None], numb
         old = PREPARED[state][0]
         new = OPERATIONS[operation](old)
         try:
-            operation(FilesystemStore(root, layer=Quick(fault), lock_timeout=5, **options))
+            operation(FilesystemStore(root, syscalls=Quick(fault), lock_timeout=5, **options))
         except StoreError as error:
             failures += 1
             assert error.store == root.as_uri()

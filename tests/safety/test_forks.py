@@ -153,10 +153,10 @@ def _work(other: Any, stop: threading.Event, ready: threading.Event) -> None:
 
 def _hold(a: Any, ready: threading.Event) -> None:
     """Long enough that the children are started, and wait."""
-    with a.lock(np.s_[:]) as held:
+    with a.lock(np.s_[:]) as locked:
         ready.set()
         threading.Event().wait(0.1)
-        held[SIZE:] = 7
+        locked[SIZE:] = 7
 
 
 async def _loop(other: Any, stop: threading.Event, ready: threading.Event) -> None:
@@ -205,8 +205,8 @@ def test_a_forked_child_keeps_no_lock_of_its_parent(tmp_path: Path) -> None:
         ready.set()
         leave.wait(TIMEOUT)
 
-    with a.lock(np.s_[:]) as held:
-        held[0:1] = 1
+    with a.lock(np.s_[:]) as locked:
+        locked[0:1] = 1
         process = started(context.Process(target=stay))
     try:
         b = a.with_config(lock_timeout=5)

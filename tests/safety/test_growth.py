@@ -22,7 +22,7 @@ import pytest
 import zarrant
 from zarrant.errors import NodeNotFoundError, ZarrantError
 from zarrant.stores.local.store import FilesystemStore
-from zarrant.testkit import FaultyLayer
+from zarrant.testkit import FaultySyscalls
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 
@@ -304,10 +304,10 @@ def check_overwritten(path: Path) -> None:
 
 
 def calls_of(name: str, path: Path, layout: str) -> int:
-    layer = FaultyLayer()
+    syscalls = FaultySyscalls()
     prepare(path, layout)
-    change(name, FilesystemStore(path, layer=layer))
-    return len(layer.calls)
+    change(name, FilesystemStore(path, syscalls=syscalls))
+    return len(syscalls.calls)
 
 
 def prepare(path: Path, layout: str) -> None:
@@ -332,7 +332,7 @@ def test_killed_at_every_file_call(tmp_path: Path, layout: str, name: str) -> No
             if index == k:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        child, reading = start(lambda path=path, fault=fault: change(name, FilesystemStore(path, layer=FaultyLayer(fault))))
+        child, reading = start(lambda path=path, fault=fault: change(name, FilesystemStore(path, syscalls=FaultySyscalls(fault))))
         os.close(reading)
         _, status = os.waitpid(child, 0)
         assert os.WIFSIGNALED(status)
@@ -356,7 +356,7 @@ def test_an_error_of_every_file_call(tmp_path: Path, layout: str, name: str) -> 
                 raise OSError(errno.EIO, "on purpose")
 
         try:
-            change(name, FilesystemStore(path, layer=FaultyLayer(fault)))
+            change(name, FilesystemStore(path, syscalls=FaultySyscalls(fault)))
         except (ZarrantError, OSError):
             raised += 1
         else:

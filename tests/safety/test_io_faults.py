@@ -30,7 +30,7 @@ from zarrant.codecs import Crc32c
 from zarrant.errors import CapabilityError, NodeNotFoundError, PartialFailure, StoreError, StoreFullError, StorePermissionError
 from zarrant.stores.local import direct_io, file_reuse
 from zarrant.stores.local.store import FilesystemStore
-from zarrant.testkit import FaultyLayer
+from zarrant.testkit import FaultySyscalls
 from zarrant.tools.check import check
 from zarrant.tools.repair import repair
 
@@ -133,8 +133,8 @@ def after_one_flush(old: Any) -> Any:
 
 
 def lock(a: Any) -> None:
-    with a.lock(S[0:4, 0:12]) as held:
-        held[0:4, 0:12] = held[0:4, 0:12] + 1
+    with a.lock(S[0:4, 0:12]) as locked:
+        locked[0:4, 0:12] = locked[0:4, 0:12] + 1
 
 
 def create(store: Any, **options: Any) -> None:
@@ -255,7 +255,7 @@ CASES = [
 ]
 
 
-class Layer(FaultyLayer):
+class Layer(FaultySyscalls):
     """Lists calls, and lets them fail, once it is armed. Syncs nothing: no power is lost here. All is on a disk."""
 
     def __init__(self, fails: Callable[[int], int]) -> None:
@@ -297,9 +297,9 @@ class Sweep:
             build(self.template, layout)
         self.old = None if layout == "broken" else look(self.template)
         self.roots = itertools.count()
-        layer, root, error = self.run(lambda index: 0)
+        syscalls, root, error = self.run(lambda index: 0)
         assert error is None
-        self.calls, self.new = list(layer.calls), look(root)
+        self.calls, self.new = list(syscalls.calls), look(root)
         assert ("take_write_lease" in self.calls and "link" in self.calls) is self.operation.reuse
         assert ("set_direct" in self.calls) is mode.startswith("direct")
         file_reuse.remove_all()
@@ -309,12 +309,12 @@ class Sweep:
     def run(self, fails: Callable[[int], int]) -> tuple[Layer, Path, Exception | None]:
         root = self.base / str(next(self.roots))
         shutil.copytree(self.template, root)
-        layer = Layer(fails)
-        store = FilesystemStore(root, layer=layer, lock_timeout=0.5, file_reuse=self.operation.reuse, **self.options)
+        syscalls = Layer(fails)
+        store = FilesystemStore(root, syscalls=syscalls, lock_timeout=0.5, file_reuse=self.operation.reuse, **self.options)
         self.handle, error = None, None
         if self.operation.on_array is not None:
             self.handle = zarrant.open_array(store, name="a", mode="r+", config=CONFIG)
-        layer.arm()
+        syscalls.arm()
         before, least = (file_reuse.MIN_COPY_S, file_reuse.MIN_BYTES), direct_io.MIN_BYTES
         if self.mode.startswith("direct"):
             direct_io.MIN_BYTES = 1
@@ -331,14 +331,14 @@ class Sweep:
             error = raised.with_traceback(None)
         finally:
             (file_reuse.MIN_COPY_S, file_reuse.MIN_BYTES), direct_io.MIN_BYTES = before, least
-        layer.armed = False
-        return layer, root, error
+        syscalls.armed = False
+        return syscalls, root, error
 
     def fail(self, fails: Callable[[int], int], numbers: set[int], same_handle: bool) -> None:
         before = descriptors()
-        layer, root, error = self.run(fails)
+        syscalls, root, error = self.run(fails)
         assert descriptors() - before == set(), "descriptors stay open"
-        if not layer.failed:
+        if not syscalls.failed:
             return  # a call of another turn of the same operation
         if error is None:
             self.silent += not self.warned

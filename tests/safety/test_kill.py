@@ -29,8 +29,8 @@ import pytest
 import zarrant
 from zarrant.codecs import Crc32c, Zstd
 from zarrant.stores.local.store import FilesystemStore
-from zarrant.stores.local.syscalls import FileLayer
-from zarrant.testkit import FaultyLayer
+from zarrant.stores.local.syscalls import Syscalls
+from zarrant.testkit import FaultySyscalls
 
 SCRIPT = Path(__file__).with_name("readers.py")
 SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
@@ -249,7 +249,7 @@ def both(target: Any, k: int) -> None:
 OPERATIONS = (update, little, whole, erase, both)
 
 
-class Killer(FaultyLayer):
+class Killer(FaultySyscalls):
     """Kills its process before a file call, or in the middle of one that writes; and notes which call it was."""
 
     def __init__(self, at: int, torn: bool, noted: mmap.mmap) -> None:
@@ -264,7 +264,7 @@ class Killer(FaultyLayer):
     def write(self, fd: int, views: Sequence[memoryview], offset: int) -> int:
         if self.torn and self.armed >= 0 and len(self.calls) >= self.armed + self.at:
             half = len(views[0]) // 2
-            FileLayer.write(self, fd, [views[0][: half - half % 4096 or half]], offset)  # blocks, as direct I/O has it
+            Syscalls.write(self, fd, [views[0][: half - half % 4096 or half]], offset)  # blocks, as direct I/O has it
         written: int = super().write(fd, views, offset)
         return written
 
@@ -272,17 +272,17 @@ class Killer(FaultyLayer):
 MODES: dict[str, dict[str, Any]] = {"rename": {}, "fsync": {"durability": "fsync"}, "direct": {"direct_io": True}}
 
 
-def killed_at(path: Path, options: dict[str, Any], change: Callable[[], None], layer: Killer) -> str | None:
+def killed_at(path: Path, options: dict[str, Any], change: Callable[[], None], syscalls: Killer) -> str | None:
     """Let a process make a change until it is killed: the name of the call; None where it was not, because it had done."""
 
     def work() -> None:
-        a = zarrant.open_array(FilesystemStore(path, layer=layer, **options), mode="r+")
-        layer.armed = len(layer.calls)
+        a = zarrant.open_array(FilesystemStore(path, syscalls=syscalls, **options), mode="r+")
+        syscalls.armed = len(syscalls.calls)
         change(a)
 
     _, status = os.waitpid(forked(work), 0)
     assert os.WIFSIGNALED(status) or os.waitstatus_to_exitcode(status) == 0
-    return layer.noted[:16].decode().strip() if os.WIFSIGNALED(status) else None
+    return syscalls.noted[:16].decode().strip() if os.WIFSIGNALED(status) else None
 
 
 def steps(dice: random.Random) -> Iterator[int]:

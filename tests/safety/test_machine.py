@@ -24,7 +24,7 @@ from zarrant.codecs import Crc32c
 from zarrant.codecs.sharding import dead_bytes
 from zarrant.errors import NodeNotFoundError
 from zarrant.stores.local.store import FilesystemStore
-from zarrant.testkit.simulated_disk import SimulatedDisk, SimulatedLayer
+from zarrant.testkit.simulated_disk import SimulatedDisk, SimulatedSyscalls
 
 SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
 HISTORIES, STEPS = (55, 65) if SOAK else (10, 30)
@@ -365,7 +365,7 @@ class OnASimulatedDisk(Machine):
     def attach(self) -> Any:
         OnASimulatedDisk.disks += 1
         root = f"/machine/{OnASimulatedDisk.disks}"
-        return FilesystemStore(root, layer=SimulatedLayer(self.system, root))
+        return FilesystemStore(root, syscalls=SimulatedSyscalls(self.system, root))
 
     @rule(seed=SEEDS, kind=Machine.KINDS, moment=st.floats(0, 1))
     def crash(self, seed: int, kind: str, moment: float) -> None:

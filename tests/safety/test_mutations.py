@@ -44,7 +44,7 @@ MUTATIONS: dict[str, Mutation] = {
     "temp file of another": Mutation("if True:", "stores/local/test_store.py::test_the_temp_file_of_the_next_holder_is_left_alone"),
     "failed temp file": Mutation("pass", "stores/local/test_store.py::test_a_failed_write_changes_nothing"),
     "later than the old": Mutation(
-        "least = files.now()", "stores/local/test_temp_files.py::test_a_temp_file_is_newer_than_what_it_replaces"
+        "earliest = files.now()", "stores/local/test_temp_files.py::test_a_temp_file_is_newer_than_what_it_replaces"
     ),
     "coarse times": Mutation("if True:", "stores/local/test_temp_files.py::test_a_temp_file_is_newer_than_what_it_replaces"),
     "version": Mutation("pass", "stores/local/test_store.py::TestFilesystem::test_put_if"),
@@ -71,7 +71,7 @@ MUTATIONS: dict[str, Mutation] = {
     "lent": Mutation("free = True", "codecs/test_buffer_pool.py::test_a_lent_block_is_not_lent_again_while_anything_refers_to_it"),
     "acknowledged": Mutation("pass", "run/test_group_commit.py::test_who_is_acted_for_is_told_when_it_is_on_disk"),
     "shape": Mutation("if False:", "nodes/test_stale_bounds.py::test_what_others_appended_stays"),
-    "bounds": Mutation("if (yield from shape_stands(state)) or True:", "nodes/test_stale_bounds.py"),
+    "bounds": Mutation("if (yield from shape_stands(array)) or True:", "nodes/test_stale_bounds.py"),
     "condition": Mutation("condition = None", "nodes/test_replaced.py"),
     "metadata": Mutation("pass", "nodes/test_replaced.py"),
     "unlocked": Mutation("if False:", "nodes/test_stale_bounds.py::test_an_append_that_is_not_finished_stays"),

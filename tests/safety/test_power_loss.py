@@ -36,7 +36,7 @@ from zarrant.codecs import Crc32c
 from zarrant.errors import NodeNotFoundError, ZarrantError
 from zarrant.stores.local import direct_io, file_reuse, syscalls
 from zarrant.stores.local.store import FilesystemStore
-from zarrant.stores.local.syscalls import FileLayer
+from zarrant.stores.local.syscalls import Syscalls
 from zarrant.tools.check import check
 
 SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
@@ -222,8 +222,8 @@ STORE_OPTIONS: dict[str, Any] = {}
 """Options of every store of a test."""
 
 
-def opened(root: Path, durability: str, files: FileLayer | None = None, direct: bool = False) -> Any:
-    store = FilesystemStore(root, durability=durability, layer=files, direct_io=direct, **STORE_OPTIONS)
+def opened(root: Path, durability: str, files: Syscalls | None = None, direct: bool = False) -> Any:
+    store = FilesystemStore(root, durability=durability, syscalls=files, direct_io=direct, **STORE_OPTIONS)
     return zarrant.open_group(store, mode="r+", config={"durability": durability})
 
 
@@ -586,7 +586,7 @@ def test_what_was_not_synced_is_lost(kind: str, tmp_path: Path) -> None:
     assert found.missing
 
 
-class Forgetful(FileLayer):
+class Forgetful(Syscalls):
     """Says it has synced, and has not, what is a directory or what is none."""
 
     def __init__(self, directories: bool) -> None:
@@ -601,7 +601,7 @@ class Forgetful(FileLayer):
 @pytest.mark.parametrize("forgotten", ["nothing", "data", "directories"])
 def test_every_sync_is_needed(kind: str, forgotten: str, tmp_path: Path) -> None:
     """One new object, durably; then power is lost at once."""
-    files = FileLayer() if forgotten == "nothing" else Forgetful(forgotten == "directories")
+    files = Syscalls() if forgotten == "nothing" else Forgetful(forgotten == "directories")
     with disk(kind, tmp_path) as made:
         root, slips = made.place / "data", Slips()
         make_durable(root)
@@ -679,7 +679,7 @@ def test_a_sync_is_for_all_that_this_process_and_its_children_wrote(kind: str, t
     tally("power cuts", len(WROTE))
 
 
-class Heedless(FileLayer):
+class Heedless(Syscalls):
     """Lets the system decide when data go to the device."""
 
     def write_out(self, fd: int) -> None:
@@ -689,10 +689,10 @@ class Heedless(FileLayer):
         return "memory"
 
 
-def synced_then_updated(made: Disk, name: str, files: FileLayer | None = None) -> str:
+def synced_then_updated(made: Disk, name: str, files: Syscalls | None = None) -> str:
     """What is left of a shard and a chunk that were synced, and then updated and erased and written again without."""
     root = made.place / name
-    store = FilesystemStore(root, layer=files)
+    store = FilesystemStore(root, syscalls=files)
     group = zarrant.create_group(store)
     size = 64 * UNIT
     shard = group.create_array("shard", shape=(size,), shards=(size,), **OPTIONS)

@@ -140,9 +140,9 @@ def test_no_increment_is_lost_by_threads_and_processes(tmp_path: Path) -> None:
 
     def increment() -> None:
         for _ in range(UPDATES):
-            with store.lock(["d/m", "n"]) as held:
+            with store.lock(["d/m", "n"]) as locked:
                 for key in ("n", "d/m"):
-                    held.put(key, [b"%d" % (int(content(held.get(key)) or b"0") + 1)])
+                    locked.put(key, [b"%d" % (int(content(locked.get(key)) or b"0") + 1)])
 
     together(increment, increment)
     finish(processes)
@@ -207,12 +207,12 @@ def test_it_waits_for_the_lock_of_tensorstore_and_is_waited_for(tmp_path: Path) 
     pytest.importorskip("tensorstore")
     code = f"import tensorstore as ts; ts.KvStore.open('file://{tmp_path}/').result()['k'] = b'theirs'"
     store = FilesystemStore(tmp_path)
-    with store.lock(["k"]) as held:
+    with store.lock(["k"]) as locked:
         process = start(code)
         time.sleep(1.5)
         assert process.poll() is None
-        held.put("k", [b"ours"])
-        held.put("k", [b"ours again"])
+        locked.put("k", [b"ours"])
+        locked.put("k", [b"ours again"])
         time.sleep(0.2)
         assert content(store.get("k")) == b"ours again"
     finish([process])
@@ -221,8 +221,8 @@ def test_it_waits_for_the_lock_of_tensorstore_and_is_waited_for(tmp_path: Path) 
 
 
 def put_in_hold(store: Any, key: str, value: bytes) -> None:
-    with store.lock([key]) as held:
-        held.put(key, [value])
+    with store.lock([key]) as locked:
+        locked.put(key, [value])
 
 
 @pytest.mark.parametrize("there", [False, True], ids=["absent", "there"])
@@ -292,10 +292,10 @@ def test_killed_at_random(tmp_path: Path, victims: list[subprocess.Popen[bytes]]
         victim.communicate()
         value = content(store.get("n"))
         assert value is None or len(set(value)) == 1
-        with store.lock(["n"]) as held:
-            held.put("n", [b"x"])
+        with store.lock(["n"]) as locked:
+            locked.put("n", [b"x"])
             assert os.path.getsize(tmp_path / "n") == 1
-            held.put("n", [b"yy"])
+            locked.put("n", [b"yy"])
             assert os.path.getsize(tmp_path / "n") == 2
         victims.append(start(OURS + HAMMER, tmp_path, number, 0))
         time.sleep(0.15)
@@ -305,6 +305,6 @@ def test_killed_at_random(tmp_path: Path, victims: list[subprocess.Popen[bytes]]
     victims.clear()
     store.put("n", [b"z"])
     assert (tmp_path / "n").read_bytes() == b"z"
-    with store.lock(["n"]) as held:
-        held.put("n", [b"z"])
+    with store.lock(["n"]) as locked:
+        locked.put("n", [b"z"])
     assert os.listdir(tmp_path) == ["n"]

@@ -55,7 +55,7 @@ def refused(act: Callable[[], Any]) -> ReentrantLockError:
     if isinstance(error, PartialFailure):
         error = next(each for each in error.exceptions if isinstance(each, ReentrantLockError))
     assert isinstance(error, ReentrantLockError)
-    assert "through `held`" in str(error)
+    assert "through `locked`" in str(error)
     assert not error.retryable
     return error
 

@@ -25,7 +25,7 @@ import pytest
 import zarrant
 from zarrant.errors import NodeExistsError, ZarrantError
 from zarrant.stores.local.store import FilesystemStore
-from zarrant.testkit import FaultyLayer, together
+from zarrant.testkit import FaultySyscalls, together
 
 SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
 PROCESSES = 32 if SOAK else 10
@@ -141,11 +141,11 @@ def cross(path: str, number: int, rounds: int) -> int:
     mine = (slice(2, 6), slice(6, 10))[number % 2]
     others = 0
     for k in range(rounds):
-        with a.lock(mine) as held:
-            shown = set(held[mine].tolist())
+        with a.lock(mine) as locked:
+            shown = set(locked[mine].tolist())
             assert len(shown) == 1, f"half of a write: {shown}"
             others += shown != {0} and shown != {(k - 1) * 100 + number + 1}
-            held[mine] = k * 100 + number + 1
+            locked[mine] = k * 100 + number + 1
     return others
 
 
@@ -394,7 +394,7 @@ def test_11_readers_during_appends(tmp_path: Path, workers: list[Worker]) -> Non
 
 
 class Forking:
-    """A fault that is none: at one call of the file layer the process forks, and the child works there."""
+    """A fault that is none: at one call of the file system the process forks, and the child works there."""
 
     def __init__(self, work: Callable[[], None]) -> None:
         self.work = work
@@ -419,9 +419,9 @@ class Forking:
                 os._exit(status)
 
 
-def shard_to_update(path: Path, layer: FaultyLayer) -> Any:
+def shard_to_update(path: Path, syscalls: FaultySyscalls) -> Any:
     """An array of one shard, some of whose subchunks the write below leaves alone: they are copied."""
-    store = FilesystemStore(path, layer=layer)
+    store = FilesystemStore(path, syscalls=syscalls)
     a = zarrant.create_array(store, shape=200, dtype="int32", chunks=10, shards=200, fill_value=0)
     a[:] = np.arange(200) + 1000
     return a
@@ -442,16 +442,16 @@ def test_12_fork_in_the_middle_of_a_write(tmp_path: Path, handle: str) -> None:
         b[150] = 2
 
     fault = Forking(child)
-    layer = FaultyLayer(fault)
-    a = shard_to_update(path, layer)
-    before = len(layer.calls)
+    syscalls = FaultySyscalls(fault)
+    a = shard_to_update(path, syscalls)
+    before = len(syscalls.calls)
     a[5:15] = 1
-    names = layer.calls[before:]
+    names = syscalls.calls[before:]
     assert {"open", "lock", "read", "copy", "write", "rename", "unlink", "unlock", "close"} <= set(names)
     for number, name in enumerate(names):
         path = tmp_path / str(number)
-        a = shard_to_update(path, layer)
-        fault.at = len(layer.calls) + number
+        a = shard_to_update(path, syscalls)
+        fault.at = len(syscalls.calls) + number
         a[5:15] = 1
         _, status = os.waitpid(fault.child, 0)
         assert status == 0, f"the child forked before {name} ended with {status}"

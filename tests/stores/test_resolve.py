@@ -72,7 +72,7 @@ def test_a_store_that_forwards_its_methods_is_a_store() -> None:
         ("file://", {}, "another machine"),
         ("here", {"lockin": "os"}, "field lockin"),
         ("here", {"locking": "strong"}, "strong"),
-        ("here", {"layer": None}, "field layer"),
+        ("here", {"syscalls": None}, "field syscalls"),
         ("memory://name", {"locking": "os"}, "field locking"),
         ({}, {"create": True}, "field create"),
         (MemoryStore(), {"create": True}, "field create"),

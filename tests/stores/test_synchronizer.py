@@ -17,7 +17,7 @@ from zarrant.stores.local.store import FilesystemStore
 from zarrant.stores.memory import MemoryStore
 from zarrant.stores.synchronizer import CheckBeforeWrite, Synchronized, check_before_write
 from zarrant.stores.wrappers import ReadOnly, WriteOnly
-from zarrant.testkit import FaultyLayer, StoreSuite, content, together
+from zarrant.testkit import FaultySyscalls, StoreSuite, content, together
 
 
 class Service:
@@ -68,11 +68,11 @@ def test_a_plain_store_is_safe_under_a_synchronizer() -> None:
 
     def increment() -> None:
         for _ in range(50):
-            with store.lock(["b", "a"]) as held:
-                value = int(content(held.get("a")) or b"0")
+            with store.lock(["b", "a"]) as locked:
+                value = int(content(locked.get("a")) or b"0")
                 time.sleep(0)
-                held.put("a", [b"%d" % (value + 1)])
-                held.put("b", [b"x"])
+                locked.put("a", [b"%d" % (value + 1)])
+                locked.put("b", [b"x"])
 
     together(*[increment] * 4)
     assert content(store.get("a")) == b"200"
@@ -93,31 +93,31 @@ def test_every_write_takes_it_and_no_read() -> None:
     store.get("a")
     store.get_ranges("a", [])
     list(store.list_prefix(""))
-    with store.lock(["d", "c", "d"]) as held:
-        held.put("c", [b"1"])
-        held.erase("d")
-        held.put("other", [b"1"])
-        with held.lock(["c"]) as inside:
+    with store.lock(["d", "c", "d"]) as locked:
+        locked.put("c", [b"1"])
+        locked.erase("d")
+        locked.put("other", [b"1"])
+        with locked.lock(["c"]) as inside:
             inside.put("c", [b"2"])
     assert service.log == [("a",), ("b",), ("c", "d"), ("other",)]
 
 
 def test_writes_of_a_group_take_it_too(tmp_path: Path) -> None:
-    service, layer = Service(), FaultyLayer()
-    store = Synchronized(FilesystemStore(tmp_path, layer=layer, durability="fsync"), service, 0.05)
+    service, syscalls = Service(), FaultySyscalls()
+    store = Synchronized(FilesystemStore(tmp_path, syscalls=syscalls, durability="fsync"), service, 0.05)
     store.put("a", [b"1"])
-    layer.calls.clear()
+    syscalls.calls.clear()
     with store.write_batch() as inside:
         inside.put("b", [b"1"])
         inside.put("c", [b"1"])
-        with inside.lock(["d"]) as held:
-            held.put("d", [b"1"])
+        with inside.lock(["d"]) as locked:
+            locked.put("d", [b"1"])
             with pytest.raises(LockTimeout):
                 together(lambda: store.put("d", [b"2"]))
         inside.commit()
-        assert layer.calls.count("sync") == 4  # three of data, one of the directory
+        assert syscalls.calls.count("sync") == 4  # three of data, one of the directory
     assert service.log == [("a",), ("b",), ("c",), ("d",)]
-    with store.lock(["d", "e"]) as held, held.write_batch() as inside:
+    with store.lock(["d", "e"]) as locked, locked.write_batch() as inside:
         inside.put("d", [b"2"])
         with inside.lock(["e"]) as again:
             again.put("e", [b"1"])
@@ -125,11 +125,11 @@ def test_writes_of_a_group_take_it_too(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="not held here"):
         inside.put("d", [b"3"])
     assert service.log[4:] == [("d", "e"), ("f",)]
-    assert layer.calls.count("sync") == 9  # three of data, the directory once for the held keys and once for the other
+    assert syscalls.calls.count("sync") == 9  # three of data, the directory once for the held keys and once for the other
     assert (content(store.get("d")), content(store.get("e")), content(store.get("f"))) == (b"2", b"1", b"1")
     plain = Synchronized(Plain(), service, 60)
-    with plain.write_batch() as same, plain.lock(["a"]) as held, held.write_batch() as also:
-        assert (same, also) == (plain, held)
+    with plain.write_batch() as same, plain.lock(["a"]) as locked, locked.write_batch() as also:
+        assert (same, also) == (plain, locked)
 
 
 def test_others_wait_and_time_out() -> None:
@@ -162,14 +162,14 @@ def test_errors_of_a_synchronizer() -> None:
 
 def test_what_ended_writes_no_more() -> None:
     store = Synchronized(Plain(), Service(), 60)
-    with store.lock(["a"]) as held:
-        held.put("a", [b"1"])
+    with store.lock(["a"]) as locked:
+        locked.put("a", [b"1"])
     with pytest.raises(StoreError, match="not held"):
-        held.put("a", [b"2"])
-    with pytest.raises(OptionError), held.lock(["b"]):
+        locked.put("a", [b"2"])
+    with pytest.raises(OptionError), locked.lock(["b"]):
         pass
     with pytest.raises(CapabilityError):
-        pickle.dumps(held)
+        pickle.dumps(locked)
 
 
 def test_it_says_what_guards(tmp_path: Path) -> None:

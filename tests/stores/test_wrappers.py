@@ -85,9 +85,9 @@ def test_recording_lists_calls(tmp_path: Path) -> None:
     version = store.put("a", [b"12", bytearray(b"3")])
     store.get_ranges("a", (ByteRange(0, 1), ByteRange.suffix(1)))
     store.splice("a", parts=[ByteRange(0, 2), b"4567"], if_version=version)
-    with store.lock(["a", "b"]) as held:
-        held.get("a")
-        held.put("b", [b""])
+    with store.lock(["a", "b"]) as locked:
+        locked.get("a")
+        locked.put("b", [b""])
     store.erase("a")
     store.list_dir("")
     assert store.calls == [

@@ -19,7 +19,7 @@ from zarrant.codecs import Bytes, Crc32c, Gzip, ShardingIndexed, Transpose
 from zarrant.codecs.chain import chain_of
 from zarrant.errors import ChunkError, ConflictError, NodeNotFoundError, OptionError, PartialFailure, StoreError
 from zarrant.locking.file_locks import CREATED_HEADER
-from zarrant.stores.local.syscalls import FileLayer
+from zarrant.stores.local.syscalls import Syscalls
 from zarrant.tools.check import check
 from zarrant.tools.repair import repair
 
@@ -63,7 +63,7 @@ def files_of(path: Path) -> dict[str, bytes]:
 
 def entries(a: Any, chunk: tuple[int, ...]) -> np.ndarray:
     """The index of a shard, as its file has it."""
-    shard = a._state.prepared_for(a.write_unit)
+    shard = a._array.prepared_for(a.write_unit)
     data = memoryview(Path(a.store.root, a.chunk_key(chunk)).read_bytes())
     return shard.decode_index(data[: shard.index_size] if shard.at_start else data[-shard.index_size :])
 
@@ -72,7 +72,7 @@ def write_entries(a: Any, chunk: tuple[int, ...], table: np.ndarray) -> None:
     """Forge the index of a shard, checksum and all."""
     from zarrant.codecs.sharding.format import Index
 
-    shard, path = a._state.prepared_for(a.write_unit), Path(a.store.root, a.chunk_key(chunk))
+    shard, path = a._array.prepared_for(a.write_unit), Path(a.store.root, a.chunk_key(chunk))
     index = Index(table[:, 0].astype(np.int64), table[:, 1].astype(np.int64))
     encoded, data = bytes(shard.encode_index(index)), path.read_bytes()
     path.write_bytes(encoded + data[len(encoded) :] if shard.at_start else data[: -len(encoded)] + encoded)
@@ -173,7 +173,7 @@ def test_an_orphan_that_an_appender_is_about_to_show_stays(tmp_path: Path) -> No
     a = make(tmp_path / "a")
     (tmp_path / "a/c/2").mkdir()
     (tmp_path / "a/c/2/0").write_bytes((tmp_path / "a/c/0/0").read_bytes())
-    state, place = a._state, a._context
+    state, place = a._array, a._context
     version, _ = place.run(object_version("c/2/0"), ("get",))
     with pytest.raises(ConflictError):  # not the object that was copied
         place.run(erase_orphan(state, (2, 0), (0, 0, 0, 0)), ("get", "put", "erase"))
@@ -225,7 +225,7 @@ def readable(path: Path, expected: np.ndarray) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_subchunks_that_do_not_decode_are_dropped_and_all_others_stay(layout: str, tmp_path: Path) -> None:
     a = make(tmp_path / "a", layout)
-    shard = a._state.prepared_for(a.write_unit)
+    shard = a._array.prepared_for(a.write_unit)
     first = shard.index_size if shard.at_start else 0
     if layout.startswith("nested"):
         first += shard.subchunk_pipeline.index_size if shard.subchunk_pipeline.at_start else 0
@@ -359,12 +359,12 @@ def test_an_object_that_was_replaced_meanwhile_is_left_alone(tmp_path: Path) -> 
 
     a = make(tmp_path / "a")
     flip(tmp_path / "a/c/0/0", 3)
-    seen = a._context.run(verify(a._state, (0, 0), True), ("get",))
+    seen = a._context.run(verify(a._array, (0, 0), True), ("get",))
     (tmp_path / "a/c/0/0").write_bytes((tmp_path / "a/c/0/0").read_bytes())
     os.utime(tmp_path / "a/c/0/0", ns=(1, 1))
     before = files_of(tmp_path / "a")
     with pytest.raises(ConflictError):
-        a._context.run(drop_corrupt_subchunks(a._state, (0, 0), seen.version, True), ("get", "put", "erase"))
+        a._context.run(drop_corrupt_subchunks(a._array, (0, 0), seen.version, True), ("get", "put", "erase"))
     assert files_of(tmp_path / "a") == before
 
 
@@ -443,7 +443,7 @@ def test_locks_in_use_are_no_leftovers(tmp_path: Path) -> None:
         (tmp_path / "a/c/0/0.__new.__lock").write_bytes(b"on its way")
         assert (tmp_path / "a/c/0/0.__lock").exists()
         assert check(tmp_path / "a").findings == ()
-        assert FileLayer().stat(str(tmp_path / "a/c/0/0.__lock")).st_size == 0
+        assert Syscalls().stat(str(tmp_path / "a/c/0/0.__lock")).st_size == 0
     (tmp_path / "a/c/0/0.__new.__lock").unlink()
 
 
@@ -470,7 +470,7 @@ def test_a_writer_that_comes_or_goes_while_we_look_is_no_leftover(tmp_path: Path
     make(tmp_path / "a")
     lock, draft = tmp_path / "a/c/0/0.__lock", tmp_path / "a/c/0/0.__new.__lock"
 
-    class Going(FileLayer):
+    class Going(Syscalls):
         """A writer that ends between our looks at its draft and at its lock."""
 
         def open(self, path: str, flags: int, mode: int = 0o666) -> int:
@@ -479,7 +479,7 @@ def test_a_writer_that_comes_or_goes_while_we_look_is_no_leftover(tmp_path: Path
                 lock.unlink(missing_ok=True)
             return super().open(path, flags, mode)
 
-    class Coming(FileLayer):
+    class Coming(Syscalls):
         """A writer that takes the place of the lock file while we take the lock of the old one."""
 
         def lock(self, fd: int) -> bool:
@@ -488,10 +488,10 @@ def test_a_writer_that_comes_or_goes_while_we_look_is_no_leftover(tmp_path: Path
             lock.touch()
             return granted
 
-    for layer in (Going(), Coming()):
+    for syscalls in (Going(), Coming()):
         lock.touch()
         draft.touch()
-        assert check(zarrant.FilesystemStore(tmp_path / "a", layer=layer)).findings == ()
+        assert check(zarrant.FilesystemStore(tmp_path / "a", syscalls=syscalls)).findings == ()
 
 
 def test_progress_is_told(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import zarrant
 from zarrant import kernels
 from zarrant.errors import NodeNotFoundError, OptionError, StorePermissionError
-from zarrant.stores.local.syscalls import FileLayer
+from zarrant.stores.local.syscalls import Syscalls
 from zarrant.tools import describe, doctor
 
 
@@ -87,13 +87,13 @@ def test_the_doctor_tries_direct_io_on_a_file(tmp_path: Path, monkeypatch: pytes
     assert describe.direct_io(tmp_path).startswith(("possible, in blocks of ", "refused by the file system"))
     assert describe.direct_io(tmp_path / "absent") == "not known: there is no file to try it on"
 
-    def refused(self: FileLayer, fd: int, on: bool) -> None:
+    def refused(self: Syscalls, fd: int, on: bool) -> None:
         raise OSError(errno.EINVAL, "Invalid argument")
 
-    monkeypatch.setattr(FileLayer, "set_direct", refused)
+    monkeypatch.setattr(Syscalls, "set_direct", refused)
     expected = "refused by the file system (Invalid argument): files would be written and read buffered"
     assert doctor.examine(a.store.root)["path"]["direct_io"] == expected
-    monkeypatch.setattr(FileLayer, "scan", lambda self, path: (_ for _ in ()).throw(PermissionError(errno.EACCES, "denied")))
+    monkeypatch.setattr(Syscalls, "scan", lambda self, path: (_ for _ in ()).throw(PermissionError(errno.EACCES, "denied")))
     with pytest.raises(StorePermissionError, match="cannot try direct I/O: denied"):
         describe.direct_io(tmp_path)
     assert sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*")) == before

@@ -329,7 +329,7 @@ def _regular(array_shape: Sequence[object], chunk_shape: Sequence[object], refus
     dimensions = []
     for array_length, size in zip(array_shape, chunk_shape, strict=True):
         if not isinstance(array_length, int | np.integer) or isinstance(array_length, bool) or array_length < 0:
-            refuse("an array's extents are integers", ">= 0", array_shape)
+            refuse("the lengths of an array are integers", ">= 0", array_shape)
         if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1:
             refuse("chunk sizes are integers", ">= 1", chunk_shape)
         dimension = RegularDimension(int(array_length), int(size))

@@ -56,7 +56,7 @@ MAX_REMEMBERED_PATHS = 1024
 
 
 class Files(Protocol):
-    """The file calls a lock needs: a part of the file layer."""
+    """The file calls a lock needs: a part of `Syscalls`."""
 
     def open(self, path: str, flags: int) -> int: ...
     def close(self, fd: int) -> None: ...
@@ -89,7 +89,7 @@ class _OpenLocks:
     def is_held_by_caller(self, inode: tuple[int, int]) -> bool:
         """Whether who asks has the lock of a file: under another name, since threads queue for one and the same name."""
         locks = [lock for reference in list(self.locks.values()) if (lock := reference()) is not None]
-        return any(lock.held and lock.inode == inode and lock.ownership.is_held_by_caller() for lock in locks)
+        return any(lock.locked and lock.inode == inode and lock.ownership.is_held_by_caller() for lock in locks)
 
     def give_back(self, start: Acquired) -> None:
         """See `locking.local.give_back`."""
@@ -121,7 +121,7 @@ class FileLock:
         self.inode = (0, 0)
         self.found = False
         self.created = False
-        self.waited = self.held = False
+        self.waited = self.locked = False
         self.denied: tuple[float, PermissionError] | None = None
         self.overtaken = 0
         self.since = 0.0
@@ -136,7 +136,7 @@ class FileLock:
             pauses: Iterator[float] | None = None
             while True:
                 if lock._try_lock(deadline):
-                    lock.since, lock.held = time.monotonic(), True
+                    lock.since, lock.locked = time.monotonic(), True
                     return lock
                 pauses = pauses or _backoff(lock)
                 left = deadline - time.monotonic()

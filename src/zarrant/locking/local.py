@@ -125,7 +125,7 @@ def reentrant(path: str | None = None) -> ReentrantLockError:
         "this caller has the lock of the object itself, through another handle",
         path=path,
         expected="a write through the handle that has the lock, or after it was given back",
-        hint="Inside `with a.lock(...) as held` write through `held`; inside `partial_encoder` through the encoder; "
+        hint="Inside `with a.lock(...) as locked` write through `locked`; inside `partial_encoder` through the encoder; "
         "a function given to `update` returns the new values",
     )
 
@@ -137,7 +137,7 @@ def not_locked(store: str, key: str) -> OptionError:
         store=store,
         key=key,
         expected="a locked key",
-        hint="Inside `with a.lock(...) as held` lock and write what was locked there. Attributes and the shape are changed "
+        hint="Inside `with a.lock(...) as locked` lock and write what was locked there. Attributes and the shape are changed "
         "before the lock or after it",
     )
 
@@ -198,7 +198,7 @@ class KeyQueues:
 
     >>> queues = KeyQueues()
     >>> with queues.lock(("b", "a"), time.monotonic() + 1):
-    ...     sorted(queues.held())
+    ...     sorted(queues.locked())
     ['a', 'b']
     """
 
@@ -211,7 +211,7 @@ class KeyQueues:
         self._gate = threading.Lock()
         self._queues: dict[str, deque[QueueTicket]] = {}
 
-    def held(self) -> list[str]:
+    def locked(self) -> list[str]:
         """The names that are owned now."""
         with self._gate:
             return list(self._queues)
@@ -294,13 +294,13 @@ def lock_names(queues: KeyQueues, names: Mapping[str, str], deadline: float, sto
 
 
 @contextmanager
-def lock_again(queues: KeyQueues, names: Mapping[str, str], held: Container[str], deadline: float, store: str) -> Iterator[None]:
+def lock_again(queues: KeyQueues, names: Mapping[str, str], locked: Container[str], deadline: float, store: str) -> Iterator[None]:
     """Lock names again that are locked already: this keeps threads apart which share the first lock.
 
     OptionError for a name that is not locked. To wait for one more lock could be a deadlock: its owner may wait for ours.
     """
     for name, key in names.items():
-        if name not in held:
+        if name not in locked:
             raise not_locked(store, key)
     with lock_names(queues, names, deadline, store):
         yield

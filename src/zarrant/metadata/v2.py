@@ -131,9 +131,9 @@ def _shape(value: Json, limits: Limits) -> tuple[int, ...]:
     if not isinstance(value, list):
         raise _wrong("$.shape", "a list", value)
     require(len(value), limits.rank, "too many dimensions", "rank", "$.shape")
-    for i, extent in enumerate(value):
-        if type(extent) is not int or not 0 <= extent <= MAX_SIZE:
-            raise _wrong(f"$.shape[{i}]", f"an integer in 0..{MAX_SIZE}", extent)
+    for i, length in enumerate(value):
+        if type(length) is not int or not 0 <= length <= MAX_SIZE:
+            raise _wrong(f"$.shape[{i}]", f"an integer in 0..{MAX_SIZE}", length)
     return tuple(value)
 
 
@@ -142,8 +142,8 @@ def _chunks(value: Json, shape: Sequence[int]) -> list[int]:
     if not isinstance(value, list) or len(value) != len(shape):
         raise _wrong("$.chunks", f"a list of {len(shape)} sizes, one a dimension", value)
     sizes = []
-    for i, (size, extent) in enumerate(zip(value, shape, strict=True)):
-        if extent == 0 and (size is False or (type(size) is int and size == 0)):
+    for i, (size, length) in enumerate(zip(value, shape, strict=True)):
+        if length == 0 and (size is False or (type(size) is int and size == 0)):
             size = 1
         if type(size) is not int or not 1 <= size <= MAX_SIZE:
             raise _wrong(f"$.chunks[{i}]", f"an integer in 1..{MAX_SIZE}", size)
@@ -475,7 +475,7 @@ def array_members(document: ArrayMetadata) -> dict[str, Json]:
     chunks = kept.get("chunks")
     if isinstance(chunks, list):
         sizes = document.chunk_grid.configuration["chunk_shape"]
-        empty = all(extent == 0 for extent, size in zip(document.shape, chunks, strict=True) if not size)
+        empty = all(length == 0 for length, size in zip(document.shape, chunks, strict=True) if not size)
         kept["chunks"] = chunks if empty else list(sizes)
     return {"zarr_format": 2, "shape": list(document.shape), **kept}
 

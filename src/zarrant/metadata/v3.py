@@ -121,11 +121,11 @@ class ArrayMetadata:
         return replace(self, attributes=changed, dimension_names=names, version=None)
 
     def with_shape(self, shape: Sequence[int]) -> Self:
-        """The same array with other extents; the number of dimensions stays."""
+        """The same array with another shape; the number of dimensions stays."""
         if len(shape) != len(self.shape):
             raise ShapeError("an array keeps its number of dimensions", expected=len(self.shape), got=tuple(shape))
         if any(isinstance(n, bool) or not hasattr(n, "__index__") or not 0 <= n <= MAX_SIZE for n in shape):
-            raise ShapeError("extents that an array cannot have", expected=f"integers in 0..{MAX_SIZE}", got=tuple(shape))
+            raise ShapeError("a shape that an array cannot have", expected=f"integers in 0..{MAX_SIZE}", got=tuple(shape))
         return replace(self, shape=tuple(int(n) for n in shape), version=None)
 
     def to_json(self) -> dict[str, Json]:
@@ -385,12 +385,12 @@ def _list(value: Json, path: str) -> list[Json]:
 
 
 def _shape(value: Json, limits: Limits) -> tuple[int, ...]:
-    extents = _list(value, "$.shape")
-    require(len(extents), limits.rank, "too many dimensions", "rank", "$.shape")
-    for i, extent in enumerate(extents):
-        if type(extent) is not int or not 0 <= extent <= MAX_SIZE:
-            raise _wrong(f"$.shape[{i}]", f"an integer in 0..{MAX_SIZE}", extent)
-    return tuple(extents)
+    lengths = _list(value, "$.shape")
+    require(len(lengths), limits.rank, "too many dimensions", "rank", "$.shape")
+    for i, length in enumerate(lengths):
+        if type(length) is not int or not 0 <= length <= MAX_SIZE:
+            raise _wrong(f"$.shape[{i}]", f"an integer in 0..{MAX_SIZE}", length)
+    return tuple(lengths)
 
 
 def _codecs(value: Json, limits: Limits) -> tuple[Named, ...]:

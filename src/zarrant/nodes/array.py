@@ -29,7 +29,7 @@ from zarrant.ops import read, update, write
 from zarrant.ops import resize as resize_ops
 from zarrant.ops.atomic_update import Function, touched_keys, update_subset
 from zarrant.ops.compact import ChunkStats
-from zarrant.ops.decoder import Decoder
+from zarrant.ops.partial_decoder import Decoder
 from zarrant.ops.stale_bounds import checked, checked_once, fresh
 from zarrant.storage import Buffer, Readable, ReadableWritable, Writable
 
@@ -653,12 +653,12 @@ class Array(ArrayProperties[S]):
     def _slabs(self: Array[Readable]) -> Iterator[Values]:
         """Rows of whole chunks, as many as fit `ITERATION_BYTES`; fewer, where a row of chunks does not."""
         rows = max(1, ITERATION_BYTES // max(1, self.nbytes // max(1, self.shape[0])))
-        chunk = (self._state.subchunk_shapes or (self.write_unit,))[-1][0]
+        chunk = (self._array.subchunk_shapes or (self.write_unit,))[-1][0]
         rows = rows // chunk * chunk if rows >= chunk else rows
         return (self[low : min(low + rows, stop)] for stop in self.shape[:1] for low in range(0, stop, rows))
 
     def __len__(self) -> int:
-        """The extent of the first dimension; TypeError for an array without dimensions."""
+        """The length of the first dimension; TypeError for an array without dimensions."""
         if not self.shape:
             raise TypeError("an array without dimensions has no length")
         return self.shape[0]
@@ -751,7 +751,7 @@ class Array(ArrayProperties[S]):
         A crash leaves an array of the old shape or of the new, readable.
 
         Args:
-            shape: the new extents, one integer for each dimension (an integer, for one).
+            shape: the new lengths, one integer for each dimension (an integer, for one).
             shrink: True cuts off elements that others have appended since this handle last looked, too. None refuses to.
                 False refuses to cut off anything.
 
@@ -766,7 +766,7 @@ class Array(ArrayProperties[S]):
         >>> a[1].tolist()
         [6, 7, 8, 9, 10, 11, 0, 0]
         """
-        op = resize_ops.resize(self._state, shape, self._context.able.list, self._moved, shrink)
+        op = resize_ops.resize(self._array, shape, self._context.able.list, self._moved, shrink)
         warn_not_erased(self._context.run(self._context.in_step(op), GROW))
 
     def append(self: Array[ReadableWritable], data: Any, axis: int = 0) -> slice:
@@ -777,14 +777,14 @@ class Array(ArrayProperties[S]):
 
         Args:
             data: what NumPy can view as an array. A value that the data type cannot hold is an error, never wrapped or cut.
-                They have the array's extents in every other dimension.
+                They have the array's lengths in every other dimension.
             axis: the dimension that grows.
 
         Returns:
             The slice of `axis` that the data got.
 
         Raises:
-            ShapeError: the data have other extents in another dimension.
+            ShapeError: the data have another length in another dimension.
             BoundsError: there is no such dimension.
             DataTypeError: the data type cannot hold the values.
             CapabilityError: the store cannot keep other processes out.
@@ -797,7 +797,7 @@ class Array(ArrayProperties[S]):
         >>> a.shape
         (7, 6)
         """
-        op = resize_ops.append(self._state, data, axis, self._moved)
+        op = resize_ops.append(self._array, data, axis, self._moved)
         return self._context.run(self._context.in_step(op), GROW)
 
     @property
@@ -812,7 +812,7 @@ class Array(ArrayProperties[S]):
         >>> a.nchunks_initialized, a.nchunks
         (3, 4)
         """
-        return self._context.run(compact_ops.count_stored(self._state), LIST)
+        return self._context.run(compact_ops.count_stored(self._array), LIST)
 
     def chunk_stats(self: Array[Readable], chunk: Sequence[int]) -> ChunkStats:
         """What is in one stored object: its size in bytes, and of a shard the live and dead bytes and the subchunks present.

@@ -47,7 +47,7 @@ AUTO_SHARD_BYTES = 2**25
 
 
 @dataclass(frozen=True)
-class Layout:
+class ArrayDescription:
     """The arguments of `create_array` that decide what is stored."""
 
     shape: tuple[int, ...]

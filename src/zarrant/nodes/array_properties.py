@@ -1,6 +1,6 @@
 """What an array says of itself without asking its store: shape, type, layout, keys.
 
-`ArrayProperties` is the part that `Array` and `AsyncArray` share. Its state is frozen; a handle moves to a new state when it
+`ArrayProperties` is the part that `Array` and `AsyncArray` share. Its `BoundArray` is frozen; a handle takes another one when it
 refreshes or changes attributes.
 """
 
@@ -33,7 +33,7 @@ class ArrayProperties(Frozen, Located[S]):
     def __init__(self, context: NodeContext, metadata: ArrayMetadata, bound: BoundArray | None = None) -> None:
         """`bound`: the same array, whose metadata are bound already."""
         super().__init__(context)
-        self._state = self._bound(metadata) if bound is None else bound.with_document(metadata)
+        self._array = self._bound(metadata) if bound is None else bound.with_document(metadata)
 
     @property
     def guard(self) -> str:
@@ -43,17 +43,17 @@ class ArrayProperties(Frozen, Located[S]):
     @property
     def metadata(self) -> ArrayMetadata:
         """The metadata, as they were last read or written by this handle."""
-        return self._state.metadata
+        return self._array.metadata
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of the array."""
-        return self._state.shape
+        return self._array.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """The NumPy type of elements, in native byte order."""
-        return self._state.data_type.numpy
+        return self._array.data_type.numpy
 
     @property
     def ndim(self) -> int:
@@ -76,13 +76,13 @@ class ArrayProperties(Frozen, Located[S]):
 
         In a rectilinear grid, for each dimension the lengths of chunks as `create_array` takes them.
         """
-        shapes = self._state.subchunk_shapes
-        return shapes[-1] if shapes else self._state.grid.chunk_lengths
+        shapes = self._array.subchunk_shapes
+        return shapes[-1] if shapes else self._array.grid.chunk_lengths
 
     @property
     def shards(self) -> tuple[Any, ...] | None:
         """The shape of stored objects where the array is sharded, else None; in a rectilinear grid lengths, as for `chunks`."""
-        return self._state.grid.chunk_lengths if self._state.sharded else None
+        return self._array.grid.chunk_lengths if self._array.sharded else None
 
     @property
     def filters(self) -> tuple[Any, ...]:
@@ -107,29 +107,29 @@ class ArrayProperties(Frozen, Located[S]):
 
     @property
     def read_chunk_sizes(self) -> tuple[tuple[int, ...], ...]:
-        """The extents, along each dimension, of what can be read alone, within the array: of `chunks`, the last ones cut."""
-        shapes = self._state.subchunk_shapes
+        """The lengths, along each dimension, of what can be read alone, within the array: of `chunks`, the last ones cut."""
+        shapes = self._array.subchunk_shapes
         return ChunkGrid.regular(self.shape, shapes[-1]).sizes if shapes else self.write_chunk_sizes
 
     @property
     def write_chunk_sizes(self) -> tuple[tuple[int, ...], ...]:
-        """The extents, along each dimension, of stored objects within the array."""
-        return self._state.grid.sizes
+        """The lengths, along each dimension, of stored objects within the array."""
+        return self._array.grid.sizes
 
     @property
     def write_unit(self) -> tuple[int, ...]:
         """The shape of one stored object: writes aligned to it never read. Of a rectilinear grid, that of the largest."""
-        return self._state.grid.typical_shapes()[0]
+        return self._array.grid.typical_shapes()[0]
 
     @property
     def fill_value(self) -> Any:
         """What elements are that were never written, as a NumPy scalar."""
-        return self._state.fill.scalar
+        return self._array.fill.scalar
 
     @property
     def dimension_names(self) -> tuple[str | None, ...] | None:
         """The names of the dimensions."""
-        return self._state.metadata.dimension_names
+        return self._array.metadata.dimension_names
 
     @property
     def config(self) -> Config:
@@ -139,17 +139,17 @@ class ArrayProperties(Frozen, Located[S]):
     @property
     def chunk_grid_shape(self) -> tuple[int, ...]:
         """The number of chunks (stored objects) along each dimension."""
-        return self._state.grid.grid_shape
+        return self._array.grid.grid_shape
 
     @property
     def subchunk_grid_shape(self) -> tuple[int, ...]:
         """The number of subchunks along each dimension; CapabilityError where the array is not sharded."""
-        return subchunk_grid(self._state).grid_shape
+        return subchunk_grid(self._array).grid_shape
 
     @property
     def nchunks(self) -> int:
         """The number of chunks (stored objects)."""
-        return self._state.grid.n_chunks
+        return self._array.grid.n_chunks
 
     def chunk_key(self, chunk: Sequence[int]) -> str:
         """The key under which a chunk is stored.
@@ -168,7 +168,7 @@ class ArrayProperties(Frozen, Located[S]):
         >>> a.chunk_key((1, 0))
         'c/1/0'
         """
-        return self._state.chunk_key(check_chunk_indices(chunk, self._state.grid.grid_shape))
+        return self._array.chunk_key(check_chunk_indices(chunk, self._array.grid.grid_shape))
 
     def chunk_subset(self, chunk: Sequence[int]) -> ArraySubset:
         """The elements of a chunk that lie within the array.
@@ -187,7 +187,7 @@ class ArrayProperties(Frozen, Located[S]):
         >>> a.chunk_subset((1, 0)).slices
         (slice(2, 4, None), slice(0, 3, None))
         """
-        return self._state.grid.in_bounds(check_chunk_indices(chunk, self._state.grid.grid_shape))
+        return self._array.grid.in_bounds(check_chunk_indices(chunk, self._array.grid.grid_shape))
 
     def chunks_in_subset(self, subset: Any) -> ArraySubset:
         """The block of chunks that a region touches.
@@ -206,7 +206,7 @@ class ArrayProperties(Frozen, Located[S]):
         >>> a.chunks_in_subset(np.s_[0:3, 4]).slices
         (slice(0, 2, None), slice(1, 2, None))
         """
-        return self._state.grid.chunks_in(as_subset(subset, self.shape))
+        return self._array.grid.chunks_in(as_subset(subset, self.shape))
 
     def iter_chunks(self) -> Iterator[tuple[int, ...]]:
         """The indices of every chunk, in C order.
@@ -249,19 +249,19 @@ class ArrayProperties(Frozen, Located[S]):
 
     def _over(self, context: NodeContext) -> Self:
         """A handle on the same array by way of another store or other options; its metadata stay bound."""
-        state, options = self._state, context.options
-        return type(self)(context, state.metadata, state if options == state.options else state.with_options(options))
+        array, options = self._array, context.options
+        return type(self)(context, array.metadata, array if options == array.options else array.with_options(options))
 
     def _moved(self, metadata: Any) -> None:
         """Take over metadata that were read or written."""
         try:
-            self._state = self._state.with_document(metadata)
+            self._array = self._array.with_document(metadata)
         except ZarrantError as error:
             raise error.annotate(store=self.url, key=metadata_key(self.path, metadata)) from error.__cause__
 
     def _same(self, metadata: NodeMetadata) -> NodeMetadata:
         """See `ops.current.same_array`."""
-        return same_array(self._state, metadata)
+        return same_array(self._array, metadata)
 
     def _bound(self, metadata: ArrayMetadata) -> BoundArray:
         try:
@@ -271,10 +271,10 @@ class ArrayProperties(Frozen, Located[S]):
 
     @property
     def _inner(self) -> Chain:
-        return self._state.chain.innermost
+        return self._array.chain.innermost
 
     def _attributes(self) -> Mapping[str, Any]:
-        return self._state.metadata.attributes
+        return self._array.metadata.attributes
 
     def _repr_html_(self) -> str:
         return array_html(self)
@@ -287,7 +287,7 @@ class ArrayProperties(Frozen, Located[S]):
     __hash__ = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._context, self._state.metadata)
+        return type(self), (self._context, self._array.metadata)
 
     def __repr__(self) -> str:
         shards = f" shards={self.shards}" if self.shards else ""
@@ -295,14 +295,14 @@ class ArrayProperties(Frozen, Located[S]):
         return f"<{kind} {self.url} shape={self.shape} dtype={self.dtype} chunks={self.chunks}{shards} guard={self.guard!r}>"
 
 
-def check_chunk(state: BoundArray, chunk: Sequence[int]) -> tuple[int, ...]:
+def check_chunk(array: BoundArray, chunk: Sequence[int]) -> tuple[int, ...]:
     """The indices of a chunk; BoundsError where there is none."""
-    return check_chunk_indices(chunk, state.grid.grid_shape)
+    return check_chunk_indices(chunk, array.grid.grid_shape)
 
 
-def check_subset(state: BoundArray, subset: Any) -> ArraySubset:
+def check_subset(array: BoundArray, subset: Any) -> ArraySubset:
     """A region of an array; BoundsError where it reaches beyond."""
-    return as_subset(subset, state.shape)
+    return as_subset(subset, array.shape)
 
 
 def warn_not_erased(left: list[str]) -> None:

@@ -21,8 +21,8 @@ from zarrant.ops import read, update, write
 from zarrant.ops import resize as resize_ops
 from zarrant.ops.atomic_update import Function, update_subset
 from zarrant.ops.compact import ChunkStats
-from zarrant.ops.decoder import Decoder
 from zarrant.ops.indexing import Index, retrieve, store
+from zarrant.ops.partial_decoder import Decoder
 from zarrant.ops.stale_bounds import checked_once, fresh, known
 from zarrant.storage import Buffer, Readable, ReadableWritable
 
@@ -209,17 +209,17 @@ class AsyncArray(ArrayProperties[S]):
 
     async def resize(self, shape: int | Sequence[int], *, shrink: bool | None = None) -> None:
         """See `Array.resize`."""
-        op = resize_ops.resize(self._state, shape, self._context.able.list, self._moved, shrink)
+        op = resize_ops.resize(self._array, shape, self._context.able.list, self._moved, shrink)
         warn_not_erased(await self._context.run_async(self._context.in_step(op), GROW))
 
     async def append(self, data: Any, axis: int = 0) -> slice:
         """See `Array.append`."""
-        op = resize_ops.append(self._state, data, axis, self._moved)
+        op = resize_ops.append(self._array, data, axis, self._moved)
         return await self._context.run_async(self._context.in_step(op), GROW)
 
     async def nchunks_initialized(self: AsyncArray[Readable]) -> int:
         """See `Array.nchunks_initialized`; a coroutine here."""
-        return await self._context.run_async(compact_ops.count_stored(self._state), LIST)
+        return await self._context.run_async(compact_ops.count_stored(self._array), LIST)
 
     async def chunk_stats(self: AsyncArray[Readable], chunk: Sequence[int]) -> ChunkStats:
         """See `Array.chunk_stats`."""

@@ -189,7 +189,9 @@ class AsyncGroup(GroupProperties[S]):
 
     async def consolidate_metadata(self) -> None:
         """See `Group.consolidate_metadata`."""
-        self._moved(await self._context.run_async(consolidated.consolidate(self.path, self._context.keeping), (*UPDATE, "list")))
+        self._moved(
+            await self._context.run_async(consolidated.consolidate(self.path, self._context.consolidation), (*UPDATE, "list"))
+        )
 
     async def sync(self) -> None:
         """See `Group.sync`."""

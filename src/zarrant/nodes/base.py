@@ -20,7 +20,7 @@ from zarrant.errors import CapabilityError, FrozenAttributeError, ZarrantError, 
 from zarrant.metadata.v3 import NodeMetadata
 from zarrant.ops.bound_array import BoundArray, OpOptions
 from zarrant.ops.consolidated import in_step
-from zarrant.ops.keeping import Keeping
+from zarrant.ops.consolidation_context import ConsolidationContext
 from zarrant.requests import Op
 from zarrant.run.asynchronous import in_thread, perform_async
 from zarrant.run.blocking import ExecutionContext, perform
@@ -50,7 +50,7 @@ LISTING_THREADS = 10
 """Documents of a group's members in flight where `concurrency` is "auto": the latency of the store decides, not the work
 (zarr-python has 10 as well)."""
 
-TOGETHER = 32 << 20
+BATCH_PUT_BYTES = 32 << 20
 """Bytes of chunks whose data a store syncs together: more would keep their locks for longer than other writers like."""
 
 
@@ -63,9 +63,9 @@ class NodeContext:
     config: Config
     guarded: bool = True
     without_copies: dict[str, Version] = field(default_factory=dict, compare=False, repr=False)
-    """See `ops.consolidated.Keeping`; shared by all handles that come from one another."""
+    """See `ops.consolidation_context.ConsolidationContext`; shared by all handles that come from one another."""
     executor: ThreadPoolExecutor | None = None
-    """Threads for coroutines under a hold, see `run.blocking.ExecutionContext`."""
+    """Threads for coroutines under a lock, see `run.blocking.ExecutionContext`."""
 
     @cached_property
     def able(self) -> Capabilities:
@@ -89,7 +89,7 @@ class NodeContext:
             dead_limit=config.dead_limit,
             aligned=self.able.direct_io,
         )
-        return OpOptions(codec, config.missing_chunks, self.guarded, self.able.get, self._together, self._checks_conditions)
+        return OpOptions(codec, config.missing_chunks, self.guarded, self.able.get, self._batch_put_bytes, self._checks_conditions)
 
     @property
     def _checks_conditions(self) -> bool:
@@ -97,10 +97,10 @@ class NodeContext:
         return self.able.get and self.able.only_while and self.able.is_unchanged
 
     @property
-    def _together(self) -> int:
+    def _batch_put_bytes(self) -> int:
         """See `OpOptions`."""
         syncs = self.able.durability == "fsync" and self.able.put_all
-        return min(TOGETHER, self._memory // 8) if syncs else 0
+        return min(BATCH_PUT_BYTES, self._memory // 8) if syncs else 0
 
     @property
     def _memory(self) -> int:
@@ -128,16 +128,16 @@ class NodeContext:
         return replace(self, config=config, store=store)
 
     @property
-    def keeping(self) -> Keeping:
+    def consolidation(self) -> ConsolidationContext:
         """What is known about consolidated metadata above the node."""
         exclusive = self.guarded and (self.able.lock or self.able.one_process)
-        return Keeping(exclusive, self.able.put_if, self.without_copies)
+        return ConsolidationContext(exclusive, self.able.put_if, self.without_copies)
 
     def in_step(self, op: Op[T]) -> Op[T]:
         """An operation that changes metadata at or below this path, so that consolidated metadata above are kept in step."""
-        return in_step(op, self.keeping) if self.able.get else op
+        return in_step(op, self.consolidation) if self.able.get else op
 
-    def _world(self, needs: tuple[str, ...]) -> ExecutionContext:
+    def _execution_context(self, needs: tuple[str, ...]) -> ExecutionContext:
         cpus = available_cpus()
         threads = self.config.concurrency or (max(LISTING_THREADS, cpus) if needs in (LIST, MEMBERS) else cpus)
         pool = shared_pool(threads, self._memory)
@@ -148,7 +148,7 @@ class NodeContext:
         self.require_blocking()
         self.require(needs, self.able.sync_calls)
         try:
-            return perform(op, self._world(needs))
+            return perform(op, self._execution_context(needs))
         except ZarrantError as error:
             raise error.annotate(store=self.url) from error.__cause__
 
@@ -156,7 +156,7 @@ class NodeContext:
         """Perform an operation without blocking the event loop."""
         self.require(needs, self.able.loop_calls)
         try:
-            return await perform_async(op, self._world(needs))
+            return await perform_async(op, self._execution_context(needs))
         except ZarrantError as error:
             raise error.annotate(store=self.url) from error.__cause__
 
@@ -202,7 +202,7 @@ class NodeContext:
         able = self.able
         missing = [name for name in needs if name not in ("exclusive", "members") and not getattr(calls, name)]
         if "get" in needs and "put" in needs and self.guarded and not (calls.lock or calls.put_if):
-            missing.append("hold or put_if")
+            missing.append("lock or put_if")
         if "put" in needs and self.config.durability == "fsync" and able.durability != "fsync":
             missing.append('durability="fsync"')
         if self.config.direct_io and not able.direct_io:
@@ -226,7 +226,7 @@ class NodeContext:
         queued = self.able.one_process and calls is self.able.sync_calls
         if self.guarded and not calls.lock and not queued:
             raise CapabilityError(
-                "appending and resizing need an exclusive hold, which this store does not have: two appends at the same time would "
+                "appending and resizing need an exclusive lock, which this store does not have: two appends at the same time would "
                 "both write the chunks that follow, and comparing the metadata afterwards cannot undo that",
                 store=repr(self.store),
                 expected="lock" if calls is self.able.sync_calls else "lock_async",
@@ -235,7 +235,7 @@ class NodeContext:
             )
 
 
-_WAYS = {
+_HINTS = {
     "attrs": "Change attributes with update_attributes({...})",
     "attributes": "Change attributes with update_attributes({...})",
     "shape": "Change the shape with resize(...) or append(...)",
@@ -246,9 +246,9 @@ _WAYS = {
 
 def not_settable(kind: type, name: str) -> FrozenAttributeError:
     """The error for a handle's attribute that cannot be set, with what can be done instead."""
-    known = [word for word in (*dir(kind), *_WAYS) if not word.startswith("_")]
-    if name in _WAYS:
-        hint: str | None = _WAYS[name]
+    known = [word for word in (*dir(kind), *_HINTS) if not word.startswith("_")]
+    if name in _HINTS:
+        hint: str | None = _HINTS[name]
     else:
         hint = "It belongs to what is stored" if name in known else did_you_mean(name, known)
     return FrozenAttributeError(f"an attribute of {kind.__name__} that cannot be set", field=name, hint=hint)

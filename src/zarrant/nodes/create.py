@@ -10,7 +10,7 @@ import numpy as np
 from zarrant.errors import OptionError, ZarrantError, did_you_mean, shown
 from zarrant.metadata.json_text import plain
 from zarrant.metadata.v3 import GroupMetadata, attributes_of
-from zarrant.nodes.array_metadata import Layout
+from zarrant.nodes.array_metadata import ArrayDescription
 from zarrant.nodes.base import UPDATE, WRITE, NodeContext, PendingNode
 from zarrant.ops import create
 from zarrant.ops import node as node_ops
@@ -53,14 +53,14 @@ def array_creation(context: NodeContext, options: Mapping[str, Any], within: str
     for name in ("shape", "dtype"):
         if options.get(name) is None:
             raise OptionError("a new array needs it", field=name, expected=f"{name}=, or data=", got=None)
-    metadata = Layout(**options).metadata()
+    metadata = ArrayDescription(**options).metadata()
     try:
-        state = BoundArray.from_metadata(context.path, metadata, context.options)
+        array = BoundArray.from_metadata(context.path, metadata, context.options)
     except ZarrantError as error:
         raise error.annotate(store=context.url) from error.__cause__
     listing, exclusive = context.able.list, _exclusive(context)
-    op = create.create_array(state, data, overwrite=overwrite, match=match, exclusive=exclusive, listing=listing, within=within)
-    return PendingNode(context, context.in_step(op), WRITE if data is None else UPDATE, (state,))
+    op = create.create_array(array, data, overwrite=overwrite, match=match, exclusive=exclusive, listing=listing, within=within)
+    return PendingNode(context, context.in_step(op), WRITE if data is None else UPDATE, (array,))
 
 
 def _shape_and_type(data: Any) -> tuple[tuple[int, ...], Any]:

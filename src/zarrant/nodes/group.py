@@ -301,7 +301,7 @@ class Group(GroupProperties[S]):
 
         Args:
             arrays: {name: data}. The arrays have the same length along `axis`, and so have their data, which have the array's
-                extents in every other dimension.
+                lengths in every other dimension.
             axis: the dimension along which they grow.
 
         Returns:
@@ -374,7 +374,7 @@ class Group(GroupProperties[S]):
         >>> g.info["Consolidated metadata"]
         'yes'
         """
-        self._moved(self._context.run(consolidated.consolidate(self.path, self._context.keeping), (*UPDATE, "list")))
+        self._moved(self._context.run(consolidated.consolidate(self.path, self._context.consolidation), (*UPDATE, "list")))
 
     def sync(self) -> None:
         """Return when all that was written before is on disk; see `Array.sync`."""

@@ -52,9 +52,9 @@ def lock_together(
     context: NodeContext, group: NodeMetadata, arrays: Mapping[str, A], subsets: Mapping[str, Any]
 ) -> Iterator[dict[str, A]]:
     """Lock every stored object that regions of several arrays of one store touch; the value are the arrays to use inside."""
-    keys = {key for name, array in arrays.items() for key in touched_keys(array._state, subsets[name])}
-    with locked(context, group, sorted(keys)) as held:
-        yield {name: array._over(replace(array._context, store=held.store)) for name, array in arrays.items()}
+    keys = {key for name, array in arrays.items() for key in touched_keys(array._array, subsets[name])}
+    with locked(context, group, sorted(keys)) as inside:
+        yield {name: array._over(replace(array._context, store=inside.store)) for name, array in arrays.items()}
 
 
 @asynccontextmanager
@@ -63,10 +63,11 @@ async def lock_together_async(
 ) -> AsyncIterator[dict[str, A]]:
     """`lock_together` of arrays that are still to be opened."""
     arrays = await opened
-    keys = {key for name, array in arrays.items() for key in touched_keys(array._state, subsets[name])}
-    async with locked_async(context, group, sorted(keys)) as held:
+    keys = {key for name, array in arrays.items() for key in touched_keys(array._array, subsets[name])}
+    async with locked_async(context, group, sorted(keys)) as inside:
         yield {
-            name: array._over(replace(array._context, store=held.store, executor=held.executor)) for name, array in arrays.items()
+            name: array._over(replace(array._context, store=inside.store, executor=inside.executor))
+            for name, array in arrays.items()
         }
 
 
@@ -83,10 +84,10 @@ def _locked_store(context: NodeContext, node: NodeMetadata, keys: Sequence[str])
     with ExitStack() as stack:
         try:
             store = store_while(OnlyWhile(key, ANY), context.store)
-            held = stack.enter_context(lock_keys(keys, store, context.config.lock_timeout))
+            inside = stack.enter_context(lock_keys(keys, store, context.config.lock_timeout))
         except MetadataChangedError as error:
             raise NodeNotFoundError("the array was removed or moved", key=key, path=context.path or "/", hint=HINT) from error
-        yield held
+        yield inside
 
 
 @contextmanager
@@ -112,8 +113,8 @@ async def locked_async(
         async with context.store.lock_async(keys) as store:
             yield replace(context, store=as_store(store))
     elif context.guarded and not able.awaits:
-        async with _threaded(context, node, keys) as held:
-            yield held
+        async with _threaded(context, node, keys) as inside:
+            yield inside
     elif needed:
         raise CapabilityError("the store cannot keep other writers out", store=repr(context.store), expected="lock_async")
     else:

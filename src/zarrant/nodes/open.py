@@ -104,7 +104,7 @@ def create_array(store: Any, **options: Unpack[CreateOptions]) -> Array[Any]:
             lock service) serves as well; None protects nothing, and raises LostUpdateError where an update would undo
             another.
         storage_options: options of the store, as its class takes them.
-        shape: the extents, an integer for each dimension.
+        shape: the length, an integer for each dimension.
         dtype: what NumPy takes as a data type, or one of ours by name, as "bfloat16".
         data: gives shape and dtype where they are left out, and is stored in the new array. Data that are not in memory (a
             dataset of h5py, an array of Dask) are read block by block, unless something is overwritten; masked elements

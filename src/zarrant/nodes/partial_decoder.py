@@ -7,7 +7,7 @@ from typing import Any
 import numpy.typing as npt
 
 from zarrant.nodes.base import READ, Frozen, NodeContext
-from zarrant.ops.decoder import Decoder
+from zarrant.ops.partial_decoder import Decoder
 
 
 class DecoderProperties(Frozen):
@@ -24,7 +24,7 @@ class DecoderProperties(Frozen):
     @property
     def nbytes_held(self) -> int:
         """Bytes kept between reads: the index of a shard, or the decoded chunk."""
-        return self._decoder.held.nbytes
+        return self._decoder.cached.nbytes
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} chunk={self.chunk} of {self._context.url}>"

@@ -22,7 +22,7 @@ class EncoderProperties(Frozen):
 
     def __init__(self, context: NodeContext, encoder: Encoder) -> None:
         self._context, self._encoder = context, encoder
-        self._held: NodeContext | None = None
+        self._locked: NodeContext | None = None
 
     @property
     def chunk(self) -> tuple[int, ...]:
@@ -36,9 +36,9 @@ class EncoderProperties(Frozen):
 
     @property
     def _open(self) -> NodeContext:
-        if self._held is None:
+        if self._locked is None:
             raise OptionError("the encoder is not open", chunk=self.chunk, hint="Use it as a context manager: with ... as encoder")
-        return self._held
+        return self._locked
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} chunk={self.chunk} of {self._context.url}>"
@@ -125,7 +125,9 @@ class PartialEncoder(EncoderProperties):
     def __enter__(self) -> PartialEncoder:
         _not_twice(self)
         with ExitStack() as stack:
-            self._held = stack.enter_context(locked(self._context, self._encoder.state.metadata, [self._encoder.key], needed=False))
+            self._locked = stack.enter_context(
+                locked(self._context, self._encoder.array.metadata, [self._encoder.key], needed=False)
+            )
             self._stack = stack.pop_all()
         return self
 
@@ -135,7 +137,7 @@ class PartialEncoder(EncoderProperties):
                 if kind is None:
                     self.flush()
             finally:
-                self._held = None
+                self._locked = None
                 self._encoder.discard()
 
 
@@ -168,8 +170,8 @@ class AsyncPartialEncoder(EncoderProperties):
     async def __aenter__(self) -> AsyncPartialEncoder:
         _not_twice(self)
         async with AsyncExitStack() as stack:
-            context = locked_async(self._context, self._encoder.state.metadata, [self._encoder.key], needed=False)
-            self._held = await stack.enter_async_context(context)
+            context = locked_async(self._context, self._encoder.array.metadata, [self._encoder.key], needed=False)
+            self._locked = await stack.enter_async_context(context)
             self._stack = stack.pop_all()
         return self
 
@@ -179,15 +181,15 @@ class AsyncPartialEncoder(EncoderProperties):
                 if kind is None:
                     await self.flush()
             finally:
-                self._held = None
+                self._locked = None
                 self._encoder.discard()
 
 
 def encoder_of(array: ArrayProperties[Any], chunk: Sequence[int]) -> Encoder:
     """The operations of an encoder for one chunk of an array, in the memory that its options allow."""
-    return Encoder(array._state, chunk, array._context.config.memory_limit or available_memory() // 4)
+    return Encoder(array._array, chunk, array._context.config.memory_limit or available_memory() // 4)
 
 
 def _not_twice(encoder: EncoderProperties) -> None:
-    if encoder._held is not None:
+    if encoder._locked is not None:
         raise OptionError("the encoder is open already", chunk=encoder.chunk)

@@ -91,8 +91,8 @@ def grid_svg(array: Shown) -> str:
     if 0 in shape:
         return ""
     scale = SIDE / max(shape)
-    height, width = (max(8.0, extent * scale) for extent in shape)
-    grid = array._state.grid
+    height, width = (max(8.0, length * scale) for length in shape)
+    grid = array._array.grid
     pieces = ChunkGrid.regular(array.shape, array.chunks) if array.shards else grid
     lines = _grid_lines(shape, pieces, (height, width), "#9bb", 0.5) if array.shards else ""
     lines += _grid_lines(shape, grid, (height, width), "#345", 1.2)

@@ -21,15 +21,15 @@ from zarrant.ops.batching import run_batches
 from zarrant.ops.bound_array import Array, BoundArray
 from zarrant.ops.casting import as_values, broadcast
 from zarrant.ops.current import Current, shape_stands
-from zarrant.ops.decoder import CachedChunk
 from zarrant.ops.guard import Guard, update_object
+from zarrant.ops.partial_decoder import CachedChunk
 from zarrant.requests import Op, Outcome
 from zarrant.storage import Part
 
 Function = Callable[[npt.NDArray[Any]], Any]
 
 
-def update_subset(state: BoundArray, subset: Any, fn: Function) -> Op[None]:
+def update_subset(array: BoundArray, subset: Any, fn: Function) -> Op[None]:
     """Replace a region by `fn(current)`, atomically for each stored object it touches; no other write comes in between.
 
     `fn` gets the part of the region in one stored object (all of the region where it lies in one), as an array of its own
@@ -38,59 +38,59 @@ def update_subset(state: BoundArray, subset: Any, fn: Function) -> Op[None]:
     meanwhile (compare-and-swap), so it should have no side effects. Where it raises, that object stays as it is: the error
     itself where there is one object, a PartialFailure where there are more.
     """
-    region = as_subset(subset, state.shape)
+    region = as_subset(subset, array.shape)
     if region.is_empty:
         return
-    chunks = block_indices(state.grid.chunks_in(region))
+    chunks = block_indices(array.grid.chunks_in(region))
 
     def change(lo: int, hi: int) -> Op[list[Outcome[None]]]:
         chunk = tuple(int(i) for i in chunks[lo])
-        apply = partial(_apply, state, chunk, region, fn)
-        guard = Guard.lock_if(state.options.exclusive)
-        yield from update_object(state.chunk_key(chunk), apply, guard, node=Current(state), source=CachedChunk)
+        apply = partial(_apply, array, chunk, region, fn)
+        guard = Guard.lock_if(array.options.exclusive)
+        yield from update_object(array.chunk_key(chunk), apply, guard, node=Current(array), source=CachedChunk)
         return [None]
 
-    yield from run_batches(state, chunks, ((row, row + 1) for row in range(len(chunks))), change)
+    yield from run_batches(array, chunks, ((row, row + 1) for row in range(len(chunks))), change)
 
 
-def _apply(state: BoundArray, chunk: Shape, region: ArraySubset, fn: Function, source: Stored) -> Op[list[Part] | None]:
-    inside = state.grid.in_bounds(chunk)
+def _apply(array: BoundArray, chunk: Shape, region: ArraySubset, fn: Function, source: Stored) -> Op[list[Part] | None]:
+    inside = array.grid.in_bounds(chunk)
     origin = inside.start
     part = region.intersect(inside)
     local = ArraySubset(subtract(part.start, origin), part.shape)
-    shape = state.chunk_shape(chunk)
-    prepared = state.prepared_for(shape)
-    bounds = yield from known_bounds(state, inside.shape, shape)
-    around = _whole_subchunks(local, state.piece_shape_for(shape), bounds)
-    current = state.empty(around.shape)
+    shape = array.chunk_shape(chunk)
+    prepared = array.prepared_for(shape)
+    bounds = yield from known_bounds(array, inside.shape, shape)
+    around = _whole_subchunks(local, array.piece_shape_for(shape), bounds)
+    current = array.empty(around.shape)
     selections = box_region(around).split(chunk_alone(shape), bounds)
     yield from prepared.read(OneChunk(0, source), selections, 0, 1, current)
     within = ArraySubset(subtract(local.start, around.start), local.shape).slices
-    current[within] = broadcast(_new_values(state, fn, current[within].copy()), local.shape)
+    current[within] = broadcast(_new_values(array, fn, current[within].copy()), local.shape)
     encoded = yield from prepared.write(OneChunk(0, source), selections, 0, 1, current)
     return encoded.row(0)
 
 
-def _new_values(state: BoundArray, fn: Function, current: Array) -> Array:
+def _new_values(array: BoundArray, fn: Function, current: Array) -> Array:
     new = fn(current)
     if new is None:
         raise DataTypeError("the function of an update returns the new values", expected="an array", got="None")
-    return as_values(state, new)
+    return as_values(array, new)
 
 
-def known_bounds(state: BoundArray, known: Shape, chunk_shape: Shape) -> Op[Shape]:
+def known_bounds(array: BoundArray, known: Shape, chunk_shape: Shape) -> Op[Shape]:
     """Up to where a locked chunk may hold elements: as far as this handle knows, if the shape is seen to stand."""
     if known == chunk_shape:
         return known
-    if (yield from shape_stands(state)):  # safety: bounds
+    if (yield from shape_stands(array)):  # safety: bounds
         return known
     return chunk_shape
 
 
-def touched_keys(state: BoundArray, subset: Any) -> list[str]:
+def touched_keys(array: BoundArray, subset: Any) -> list[str]:
     """The keys of all stored objects that a region touches."""
-    chunks = state.grid.chunks_in(as_subset(subset, state.shape))
-    return [] if chunks.is_empty else state.chunk_keys(block_indices(chunks))
+    chunks = array.grid.chunks_in(as_subset(subset, array.shape))
+    return [] if chunks.is_empty else array.chunk_keys(block_indices(chunks))
 
 
 def subtract(a: Shape, b: Shape) -> Shape:

@@ -41,7 +41,7 @@ def batch_size(array: BoundArray, chunk_shape: Shape) -> BatchSize:
     """The sizes of batches for chunks of a shape."""
     nbytes, options = array.prepared_for(chunk_shape).spec.nbytes, array.options
     encoded = 1 if array.sharded else max(1, options.codec.batch_bytes // max(1, nbytes))
-    stored = max(encoded, options.together // max(1, nbytes))
+    stored = max(encoded, options.batch_put_bytes // max(1, nbytes))
     return BatchSize(encoded, 2 * encoded * nbytes, stored, 2 * stored * nbytes)
 
 
@@ -61,10 +61,10 @@ def largest_batch(array: BoundArray, chunks: npt.NDArray[np.int64]) -> BatchSize
     return max((batch_size(array, shape) for shape in shapes), key=lambda size: size.cost)
 
 
-def write_selections(state: BoundArray, selections: ChunkSelections, values: Array) -> Op[None]:
+def write_selections(array: BoundArray, selections: ChunkSelections, values: Array) -> Op[None]:
     """Write chunks whose every element comes from `values` (the rest is padding)."""
     yield from run_batches(
-        state, selections.index, _ranges(state, selections.index), partial(write_batch, state, selections, values)
+        array, selections.index, _ranges(array, selections.index), partial(write_batch, array, selections, values)
     )
 
 
@@ -76,25 +76,25 @@ def _ranges(array: BoundArray, chunks: npt.NDArray[np.int64]) -> Iterator[tuple[
             yield lo, min(lo + step, last)
 
 
-def write_batch(state: BoundArray, selections: ChunkSelections, values: Values, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
+def write_batch(array: BoundArray, selections: ChunkSelections, values: Values, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
     """Encode rows lo..hi, chunks of one shape, side by side, and store them with one request, whatever is there."""
     if hi - lo == 1:
-        return (yield from put_current(state, (yield from encode(state, selections, values, lo, hi))))
-    step, cost, _, _ = batch_size(state, state.chunk_shape(selections.index[lo]))
-    parts = (encode(state, selections, values, at, min(at + step, hi)) for at in range(lo, hi, step))
+        return (yield from put_current(array, (yield from encode(array, selections, values, lo, hi))))
+    step, cost, _, _ = batch_size(array, array.chunk_shape(selections.index[lo]))
+    parts = (encode(array, selections, values, at, min(at + step, hi)) for at in range(lo, hi, step))
     items = yield from gather(parts, cost)
-    return (yield from put_current(state, [item for each in items for item in each]))
+    return (yield from put_current(array, [item for each in items for item in each]))
 
 
-def encode(state: BoundArray, selections: ChunkSelections, values: Values, lo: int, hi: int) -> Op[list[WriteRequest]]:
+def encode(array: BoundArray, selections: ChunkSelections, values: Values, lo: int, hi: int) -> Op[list[WriteRequest]]:
     """Encode rows lo..hi, chunks of one shape: what is to be written for each, whatever is there."""
-    prepared = state.prepared_for(state.chunk_shape(selections.index[lo]))
+    prepared = array.prepared_for(array.chunk_shape(selections.index[lo]))
     encoded = yield from prepared.write(None, selections, lo, hi, values)
-    keys = state.chunk_keys(selections.index[lo:hi])
+    keys = array.chunk_keys(selections.index[lo:hi])
     return [WriteRequest(key, encoded.row(i), ANY) for i, key in enumerate(keys)]
 
 
-def run_batches(state: BoundArray, chunks: npt.NDArray[np.int64], batches: Iterable[tuple[int, int]], run: Batch) -> Op[None]:
+def run_batches(array: BoundArray, chunks: npt.NDArray[np.int64], batches: Iterable[tuple[int, int]], run: Batch) -> Op[None]:
     """Run batches of rows in parallel, and raise the errors of chunks that failed."""
     if len(chunks) == 1:  # most writes: one range, and nothing to run side by side
         try:
@@ -102,15 +102,15 @@ def run_batches(state: BoundArray, chunks: npt.NDArray[np.int64], batches: Itera
         except Exception as error:
             flat = [error]
     else:
-        flat = yield from _side_by_side(state, chunks, batches, run)
+        flat = yield from _side_by_side(array, chunks, batches, run)
     for outcome in flat:
         if isinstance(outcome, Exception):
-            settle(state, [tuple(int(i) for i in chunk) for chunk in chunks], flat)
+            raise_failures(array, [tuple(int(i) for i in chunk) for chunk in chunks], flat)
             return
 
 
 def _side_by_side(
-    state: BoundArray, chunks: npt.NDArray[np.int64], batches: Iterable[tuple[int, int]], run: Batch
+    array: BoundArray, chunks: npt.NDArray[np.int64], batches: Iterable[tuple[int, int]], run: Batch
 ) -> Op[list[Outcome[Any]]]:
     """One outcome for each row."""
     ranges: list[tuple[int, int]] = []
@@ -120,20 +120,20 @@ def _side_by_side(
             ranges.append((lo, hi))
             yield run(lo, hi)
 
-    outcomes = yield from gather_outcomes(ops(), largest_batch(state, chunks).stored_cost)
+    outcomes = yield from gather_outcomes(ops(), largest_batch(array, chunks).stored_cost)
     flat: list[Outcome[Any]] = []
     for (lo, hi), outcome in zip(ranges, outcomes, strict=True):
         flat.extend([outcome] * (hi - lo) if isinstance(outcome, Exception) else outcome)
     return flat
 
 
-def settle(state: BoundArray, chunks: Sequence[tuple[int, ...]], outcomes: Sequence[Outcome[Any]]) -> None:
+def raise_failures(array: BoundArray, chunks: Sequence[tuple[int, ...]], outcomes: Sequence[Outcome[Any]]) -> None:
     """Raise what has failed: the error itself where there is one chunk, else a PartialFailure."""
     failed: dict[tuple[int, ...], Exception] = {}
     stored = []
     for chunk, outcome in zip(chunks, outcomes, strict=True):
         if isinstance(outcome, Exception):
-            failed[chunk] = _named(state, chunk, outcome) if len(chunks) == 1 or chunk not in failed else outcome
+            failed[chunk] = _named(array, chunk, outcome) if len(chunks) == 1 or chunk not in failed else outcome
         else:
             stored.append(chunk)
     if not failed:
@@ -141,8 +141,8 @@ def settle(state: BoundArray, chunks: Sequence[tuple[int, ...]], outcomes: Seque
     first = next(iter(failed.values()))
     if len(chunks) == 1 or isinstance(first, CallerError):
         raise first
-    raise PartialFailure(f"writing {len(chunks)} chunks", failed=failed, stored=stored, path=state.prefix or "/")
+    raise PartialFailure(f"writing {len(chunks)} chunks", failed=failed, stored=stored, path=array.prefix or "/")
 
 
-def _named(state: BoundArray, chunk: tuple[int, ...], error: Exception) -> Exception:
-    return error.annotate(chunk=chunk, key=state.chunk_key(chunk)) if isinstance(error, ZarrantError) else error
+def _named(array: BoundArray, chunk: tuple[int, ...], error: Exception) -> Exception:
+    return error.annotate(chunk=chunk, key=array.chunk_key(chunk)) if isinstance(error, ZarrantError) else error

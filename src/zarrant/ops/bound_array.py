@@ -40,14 +40,14 @@ class OpOptions:
     `turns`: several processes share the store, and it has no locks: whoever changes the shape takes a turn (`ops/turns.py`).
     `erases_if`: the store can erase on condition of a version; else fill is stored where another writer could be faster.
 
-    `together`: decoded bytes of whole chunks that are best stored with one request (the store syncs them together); 0: any.
+    `batch_put_bytes`: decoded bytes of whole chunks that are best stored with one request (the store syncs them together); 0: any.
     """
 
     codec: CodecOptions = CodecOptions()
     missing_chunks: str = "fill"
     exclusive: bool = True
     readable: bool = True
-    together: int = 0
+    batch_put_bytes: int = 0
     checks_conditions: bool = False
     turns: bool = False
     erases_if: bool = True
@@ -57,9 +57,9 @@ class OpOptions:
 
 @dataclass(slots=True)
 class Known:
-    """What was last seen of an array's stored metadata; the only part of its state that changes.
+    """What was last seen of an array's stored metadata; the only part of it that changes.
 
-    `version` None: nothing was seen stored. `same_shape`: whether that version has the shape that the state has. `shape`: the
+    `version` None: nothing was seen stored. `same_shape`: whether that version has the shape of this `BoundArray`. `shape`: the
     shape that was last read, None where the metadata was not read again.
     """
 

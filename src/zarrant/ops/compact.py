@@ -21,7 +21,7 @@ from zarrant.codecs.sharding.prepared import Shard, length_of
 from zarrant.errors import ChunkError, VersionChangedError, ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.geometry.grid import block_indices
-from zarrant.ops.batching import largest_batch, settle
+from zarrant.ops.batching import largest_batch, raise_failures
 from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.current import Current
 from zarrant.ops.guard import Guard, update_object
@@ -69,39 +69,39 @@ class _Unchanged(Exception):
     """Breaks an update off: there is nothing to do (any more)."""
 
 
-def chunk_stats(state: BoundArray, chunk: Sequence[int]) -> Op[ChunkStats]:
+def chunk_stats(array: BoundArray, chunk: Sequence[int]) -> Op[ChunkStats]:
     """What is in one stored object; only indexes are read. ChunkError for a shard that is broken."""
-    chunk = check_chunk_indices(chunk, state.grid.grid_shape)
-    shard = state.prepared_for(state.chunk_shape(chunk))
+    chunk = check_chunk_indices(chunk, array.grid.grid_shape)
+    shard = array.prepared_for(array.chunk_shape(chunk))
     if not isinstance(shard, Shard):
-        blob = yield from fetch_one(state.chunk_key(chunk), (ByteRange(0, 0),))
+        blob = yield from fetch_one(array.chunk_key(chunk), (ByteRange(0, 0),))
         size, there = (0, 0) if blob is None else (blob.size, 1)
         return ChunkStats(size, size, 0, 0, there, 1, ())
-    look = partial(_read_stats, state, shard, chunk)
+    look = partial(_read_stats, array, shard, chunk)
     return (yield from while_replaced(look, look))
 
 
-def _read_stats(state: BoundArray, shard: Shard, chunk: tuple[int, ...]) -> Op[ChunkStats]:
-    source = Stored(state.chunk_key(chunk))
-    report = yield from _sound(state, chunk, source)
+def _read_stats(array: BoundArray, shard: Shard, chunk: tuple[int, ...]) -> Op[ChunkStats]:
+    source = Stored(array.chunk_key(chunk))
+    report = yield from _sound(array, chunk, source)
     return _stats(shard, source.size, report)
 
 
-def compact_chunk(state: BoundArray, chunk: Sequence[int]) -> Op[int]:
+def compact_chunk(array: BoundArray, chunk: Sequence[int]) -> Op[int]:
     """Drop the dead bytes of one shard, at all levels of nesting; returns the bytes freed.
 
     A shard without live subchunks is erased. ChunkError for one that is broken (nothing is written). A chunk that is no
     shard has nothing to drop.
     """
-    chunk = check_chunk_indices(chunk, state.grid.grid_shape)
-    if not state.sharded:
+    chunk = check_chunk_indices(chunk, array.grid.grid_shape)
+    if not array.sharded:
         return 0
-    key = state.chunk_key(chunk)
+    key = array.chunk_key(chunk)
     freed = 0
 
     def change(source: Stored) -> Op[list[Part] | None]:
         nonlocal freed
-        report = yield from _sound(state, chunk, source)
+        report = yield from _sound(array, chunk, source)
         if report is None or not changes(report, compact=True):
             raise _Unchanged
         parts = rebuilt(report)
@@ -112,7 +112,7 @@ def compact_chunk(state: BoundArray, chunk: Sequence[int]) -> Op[int]:
 
     try:
         yield from _look(change, key)
-        yield from update_object(key, change, Guard.lock_if(state.options.exclusive), node=Current(state))
+        yield from update_object(key, change, Guard.lock_if(array.options.exclusive), node=Current(array))
     except _Unchanged:
         return 0
     return freed
@@ -126,31 +126,31 @@ def _look(change: Any, key: str) -> Op[None]:
         pass  # someone writes: look again under the lock
 
 
-def compact(state: BoundArray, chunks: Any = None) -> Op[int]:
+def compact(array: BoundArray, chunks: Any = None) -> Op[int]:
     """`compact_chunk` for a block of chunks (None: all of them), side by side; returns the bytes freed in total."""
-    shape = state.grid.grid_shape
+    shape = array.grid.grid_shape
     chosen = ArraySubset.full(shape) if chunks is None else as_subset(chunks, shape, "chunk grid")
-    if chosen.is_empty or not state.sharded:
+    if chosen.is_empty or not array.sharded:
         return 0
     rows = block_indices(chosen)
     indices = [tuple(int(i) for i in row) for row in rows]
-    cost = largest_batch(state, rows).cost
-    outcomes = yield from gather_outcomes((compact_chunk(state, chunk) for chunk in indices), cost)
+    cost = largest_batch(array, rows).cost
+    outcomes = yield from gather_outcomes((compact_chunk(array, chunk) for chunk in indices), cost)
     if any(isinstance(outcome, Exception) for outcome in outcomes):
-        settle(state, indices, outcomes)
+        raise_failures(array, indices, outcomes)
     return sum(freed for freed in outcomes if isinstance(freed, int))
 
 
-def count_stored(state: BoundArray) -> Op[int]:
+def count_stored(array: BoundArray) -> Op[int]:
     """The number of chunks (stored objects) of the grid that are stored, by listing what the store holds."""
-    prefix, grid = state.key_of(""), state.grid.grid_shape
-    chunks = [state.key_encoding.parse(key[len(prefix) :], len(grid)) for key in (yield from list_prefix(prefix))]
+    prefix, grid = array.key_of(""), array.grid.grid_shape
+    chunks = [array.key_encoding.parse(key[len(prefix) :], len(grid)) for key in (yield from list_prefix(prefix))]
     return sum(chunk is not None and all(i < n for i, n in zip(chunk, grid, strict=True)) for chunk in chunks)
 
 
-def _sound(state: BoundArray, chunk: tuple[int, ...], source: Stored) -> Op[ShardReport | None]:
+def _sound(array: BoundArray, chunk: tuple[int, ...], source: Stored) -> Op[ShardReport | None]:
     """The tree of a shard in which nothing is wrong; ChunkError otherwise."""
-    shard = state.prepared_for(state.chunk_shape(chunk))
+    shard = array.prepared_for(array.chunk_shape(chunk))
     assert isinstance(shard, Shard), "asked for shards only"
     try:
         report = yield from inspect(shard, source)

@@ -43,8 +43,8 @@ from zarrant.limits import LIMITS
 from zarrant.metadata.node import COPIES_V2, V3, key_of
 from zarrant.metadata.v3 import CONSOLIDATED, GroupMetadata, NodeMetadata, dump, parse
 from zarrant.ops import consolidated_v2
+from zarrant.ops.consolidation_context import ConsolidationContext
 from zarrant.ops.guard import FIRST_PAUSE_S, LAST_PAUSE_S, MAX_TRIES
-from zarrant.ops.keeping import Keeping
 from zarrant.ops.node import (
     GROUP_GONE,
     METADATA_BYTES,
@@ -77,8 +77,8 @@ Entries = Mapping[str, Any]
 """The metadata of nodes as JSON values, by their paths below the group."""
 
 
-def in_step(op: Op[T], keeping: Keeping, held: frozenset[str] = frozenset()) -> Op[T]:
-    """The operation, in which copies of metadata are kept in step. `held` are the keys whose locks it has."""
+def in_step(op: Op[T], context: ConsolidationContext, locked_keys: frozenset[str] = frozenset()) -> Op[T]:
+    """The operation, in which copies of metadata are kept in step. `locked_keys` are the keys whose locks it has."""
     reply: Any = None
     error: Exception | None = None
     try:
@@ -88,45 +88,45 @@ def in_step(op: Op[T], keeping: Keeping, held: frozenset[str] = frozenset()) -> 
             except StopIteration as stop:
                 return stop.value  # type: ignore[no-any-return]
             try:
-                reply, error = (yield from _answered(request, keeping, held)), None
+                reply, error = (yield from _answered(request, context, locked_keys)), None
             except Exception as raised:
                 reply, error = None, raised
     finally:
         op.close()
 
 
-def _answered(request: Request, keeping: Keeping, held: frozenset[str]) -> Op[Any]:
+def _answered(request: Request, context: ConsolidationContext, locked_keys: frozenset[str]) -> Op[Any]:
     """The reply to a request of the operation."""
     if isinstance(request, Locked):
-        return (yield request._replace(op=in_step(request.op, keeping, held | set(request.keys))))
+        return (yield request._replace(op=in_step(request.op, context, locked_keys | set(request.keys))))
     if isinstance(request, Put) and len(request.items) == 1:
         (item,) = request.items
         store = _STORE.get(item.key.rpartition("/")[2])
         if store is not None and item.key != V3:  # the root has no group above it, and in V3 no copy of itself
-            if not keeping.exclusive or item.key in held:
-                return (yield from store(request, keeping))
+            if not context.exclusive or item.key in locked_keys:
+                return (yield from store(request, context))
             # Else taking the lock would make a directory for a node that is to be erased, and is not there.
             if item.parts is not None or (yield from fetch_one(item.key)) is not None:
-                return (yield from locked((item.key,), store(request, keeping), nested=bool(held)))
+                return (yield from locked((item.key,), store(request, context), nested=bool(locked_keys)))
     return (yield request)
 
 
-def _stored(request: Put, keeping: Keeping) -> Op[list[Any]]:
+def _stored(request: Put, context: ConsolidationContext) -> Op[list[Any]]:
     """Store (or erase) the metadata of a node, whose lock is ours, and change the copies; the outcome, in a list."""
     (item,) = request.items
     path = item.key.removesuffix(f"/{V3}")
-    groups = yield from _groups_with_copies(path, keeping)
+    groups = yield from _groups_with_copies(path, context)
     if groups:
         if item.if_version is None and (yield from fetch_one(item.key)) is not None:
             return cast("list[Any]", (yield request))  # it is refused: nothing changes, and no copy need go for it
-        return (yield from _with_copies(groups, request, keeping))
+        return (yield from _with_copies(groups, request, context))
     outcomes: list[Any] = yield request
     if item.if_version in (None, ANY) and item.parts is not None and not isinstance(outcomes[0], Exception):
         # Where directories do not exist (memory, object stores) a new node is missed by who consolidates in this moment.
-        groups = yield from _groups_with_copies(path, keeping)
+        groups = yield from _groups_with_copies(path, context)
         if groups:
-            again = request._replace(items=[item._replace(if_version=keeping.condition(outcomes[0]))])
-            return (yield from _with_copies(groups, again, keeping))
+            again = request._replace(items=[item._replace(if_version=context.condition(outcomes[0]))])
+            return (yield from _with_copies(groups, again, context))
     return outcomes
 
 
@@ -134,11 +134,11 @@ _STORE = {V3: _stored, **dict.fromkeys(consolidated_v2.OBJECTS, consolidated_v2.
 """How each object of metadata is stored, by its name."""
 
 
-def _groups_with_copies(path: str, keeping: Keeping) -> Op[list[str]]:
+def _groups_with_copies(path: str, context: ConsolidationContext) -> Op[list[str]]:
     """The groups above a node that keep copies or are about to, the nearest first."""
     groups = []
     for group in reversed(paths_above(path)):
-        key, known = metadata_key(group), keeping.without.get(group)
+        key, known = metadata_key(group), context.without.get(group)
         if known is not None and (yield from unchanged(key, known)):
             continue
         blob = yield from fetch_one(key)
@@ -147,7 +147,7 @@ def _groups_with_copies(path: str, keeping: Keeping) -> Op[list[str]]:
         if _may_keep_copies(group, bytes(blob.data[0])):
             groups.append(group)
         else:
-            keeping.without[group] = blob.version
+            context.without[group] = blob.version
     return groups
 
 
@@ -164,25 +164,25 @@ def _may_keep_copies(group: str, data: bytes) -> bool:
     return isinstance(found, GroupMetadata) and CONSOLIDATED in found.extra
 
 
-def _with_copies(groups: Sequence[str], request: Put, keeping: Keeping) -> Op[list[Any]]:
+def _with_copies(groups: Sequence[str], request: Put, context: ConsolidationContext) -> Op[list[Any]]:
     """Store the metadata of a node, and change the copies in these groups."""
     if not groups:
         return cast("list[Any]", (yield request))
-    change, key = _with_copies_of(groups[0], groups[1:], request, keeping), metadata_key(groups[0])
-    if not keeping.exclusive:
+    change, key = _with_copies_of(groups[0], groups[1:], request, context), metadata_key(groups[0])
+    if not context.exclusive:
         return (yield from change)
     try:
         return (yield from locked((key,), change, nested=True, below=key))
     except MetadataChangedError as error:
         if error.key != key:
             raise
-    return (yield from _with_copies(groups[1:], request, keeping))  # the group was removed meanwhile
+    return (yield from _with_copies(groups[1:], request, context))  # the group was removed meanwhile
 
 
-def _with_copies_of(group: str, above: Sequence[str], request: Put, keeping: Keeping) -> Op[list[Any]]:
-    taken = yield from _take_copies(group, keeping)
-    outcomes: list[Any] = yield from _with_copies(above, request, keeping)
-    if taken is None or not keeping.exclusive:
+def _with_copies_of(group: str, above: Sequence[str], request: Put, context: ConsolidationContext) -> Op[list[Any]]:
+    taken = yield from _take_copies(group, context)
+    outcomes: list[Any] = yield from _with_copies(above, request, context)
+    if taken is None or not context.exclusive:
         return outcomes
     metadata, version = taken
     entries, (item,) = metadata.consolidated or {}, request.items
@@ -190,11 +190,11 @@ def _with_copies_of(group: str, above: Sequence[str], request: Put, keeping: Kee
     if refused or not isinstance(outcomes[0], Exception):  # else nobody knows what is stored now
         below = item.key[len(group) + 1 :] if group else item.key
         changed = entries if refused else _changed(entries, below.removesuffix(f"/{V3}"), item)
-        yield from _put_back(group, metadata.with_consolidated(changed), keeping.condition(version))
+        yield from _put_back(group, metadata.with_consolidated(changed), context.condition(version))
     return outcomes
 
 
-def _take_copies(group: str, keeping: Keeping) -> Op[tuple[GroupMetadata, Version] | None]:
+def _take_copies(group: str, context: ConsolidationContext) -> Op[tuple[GroupMetadata, Version] | None]:
     """Store a group without its copies. Returns it with them, and the version it has now; None where it keeps none (any more)."""
     key = metadata_key(group)
     for _ in range(MAX_TRIES):
@@ -206,8 +206,8 @@ def _take_copies(group: str, keeping: Keeping) -> Op[tuple[GroupMetadata, Versio
         if blob is None or not isinstance(metadata, GroupMetadata) or metadata.consolidated is None:
             return None
         try:
-            condition = keeping.condition(blob.version)
-            without = metadata.with_announcement() if keeping.exclusive else metadata.with_consolidated(None)
+            condition = context.condition(blob.version)
+            without = metadata.with_announcement() if context.exclusive else metadata.with_consolidated(None)
             version = yield from put_one(key, [dump(without)], condition)  # safety: copies go first
         except VersionChangedError:  # by a writer that takes no lock
             yield from pause(random.uniform(0, FIRST_PAUSE_S))
@@ -263,7 +263,7 @@ def keeps_copies(path: str, group: GroupMetadata) -> Op[bool]:
 # Consolidating ----------------------------------------------------------------------------------------------------------
 
 
-def consolidate(path: str, keeping: Keeping) -> Op[NodeMetadata]:
+def consolidate(path: str, context: ConsolidationContext) -> Op[NodeMetadata]:
     """Store copies of all metadata below a group in it; returns the group's metadata.
 
     They were all stored at one moment, and are kept in step from then on. MetadataError (or UnknownExtensionError) where a
@@ -275,21 +275,21 @@ def consolidate(path: str, keeping: Keeping) -> Op[NodeMetadata]:
     """
     group = yield from find_metadata(path)
     if isinstance(group, GroupMetadata) and group.v2 is not None:
-        return (yield from consolidated_v2.consolidate(path, group, keeping))
+        return (yield from consolidated_v2.consolidate(path, group, context))
     key = metadata_key(path)
     for attempt in range(MAX_TRIES):
-        version = yield from _alone(path, _announce(path, keeping), keeping)
-        if keeping.exclusive:
+        version = yield from _alone(path, _announce(path, context), context)
+        if context.exclusive:
             yield from _wait_for_nodes(path)
-        metadata = yield from _alone(path, _store_copies(path, version, keeping), keeping)
+        metadata = yield from _alone(path, _store_copies(path, version, context), context)
         if metadata is not None:
             return metadata
         yield from pause(random.uniform(0, min(LAST_PAUSE_S, FIRST_PAUSE_S * 2**attempt)))
     raise ConflictError("others changed the group in every try to consolidate it", key=key, limit=f"{MAX_TRIES} tries")
 
 
-def _alone(path: str, op: Op[T], keeping: Keeping) -> Op[T]:
-    if not keeping.exclusive:
+def _alone(path: str, op: Op[T], context: ConsolidationContext) -> Op[T]:
+    if not context.exclusive:
         return (yield from op)
     key = metadata_key(path)
     try:
@@ -300,7 +300,7 @@ def _alone(path: str, op: Op[T], keeping: Keeping) -> Op[T]:
         raise
 
 
-def _announce(path: str, keeping: Keeping) -> Op[Version]:
+def _announce(path: str, context: ConsolidationContext) -> Op[Version]:
     """Say in a group that copies are being made; returns the version that says so. Copies that it has are removed."""
     key = metadata_key(path)
     for _ in range(MAX_TRIES):
@@ -308,13 +308,13 @@ def _announce(path: str, keeping: Keeping) -> Op[Version]:
         if metadata.about_to_consolidate:
             return version
         try:
-            return (yield from put_one(key, [dump(metadata.with_announcement())], keeping.condition(version)))
+            return (yield from put_one(key, [dump(metadata.with_announcement())], context.condition(version)))
         except VersionChangedError:
             yield from pause(random.uniform(0, FIRST_PAUSE_S))
     raise ConflictError("other writers won every race", key=key, limit=f"{MAX_TRIES} tries")
 
 
-def _store_copies(path: str, announced: Version, keeping: Keeping) -> Op[GroupMetadata | None]:
+def _store_copies(path: str, announced: Version, context: ConsolidationContext) -> Op[GroupMetadata | None]:
     """Store copies in a group that is of the version in which they were announced; None where it is not."""
     metadata, version = yield from _group(path)
     if version != announced:
@@ -322,7 +322,7 @@ def _store_copies(path: str, announced: Version, keeping: Keeping) -> Op[GroupMe
     nodes = yield from _nodes_below(path)
     metadata = metadata.with_consolidated({below: entry(nodes[below]) for below in sorted(nodes)})
     try:
-        yield from put_one(metadata_key(path), [_dumped(metadata)], keeping.condition(version))
+        yield from put_one(metadata_key(path), [_dumped(metadata)], context.condition(version))
     except VersionChangedError:
         return None
     return metadata

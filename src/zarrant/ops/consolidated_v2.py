@@ -21,8 +21,8 @@ from zarrant.metadata.json_text import dump_json, parse_json
 from zarrant.metadata.node import ARRAY_V2, ATTRIBUTES_V2, COPIES_V2, GROUP_V2, MAIN_V2, key_of
 from zarrant.metadata.v2 import dump_attributes, parse_attributes
 from zarrant.metadata.v3 import GroupMetadata, NodeMetadata
+from zarrant.ops.consolidation_context import ConsolidationContext
 from zarrant.ops.guard import FIRST_PAUSE_S, LAST_PAUSE_S, MAX_TRIES
-from zarrant.ops.keeping import Keeping
 from zarrant.ops.node import METADATA_BYTES, find_v2, paths_above, read_metadata, require_group, stored_metadata
 from zarrant.requests import Op, Put, ReadRequest, WriteRequest, fetch, fetch_one, gather, list_dir, locked, pause, put_one
 from zarrant.storage import Part
@@ -34,17 +34,17 @@ OBJECTS = (*MAIN_V2, ATTRIBUTES_V2)
 """What is copied."""
 
 
-def store(request: Put, keeping: Keeping) -> Op[list[Any]]:
+def store(request: Put, context: ConsolidationContext) -> Op[list[Any]]:
     """Store (or erase) an object of metadata, whose lock is ours, and change the copies; the outcome, in a list."""
     (item,) = request.items
     path, _, name = item.key.rpartition("/")
-    groups = yield from _groups_with_copies(path, keeping, own=(name, item.parts is None) != (GROUP_V2, True))
+    groups = yield from _groups_with_copies(path, context, own=(name, item.parts is None) != (GROUP_V2, True))
     if groups and item.if_version is None and (yield from fetch_one(item.key, ())) is not None:
         return cast("list[Any]", (yield request))  # it is refused: nothing changes, and no copy need go for it
-    return (yield from _with_copies(groups, request, keeping))
+    return (yield from _with_copies(groups, request, context))
 
 
-def _groups_with_copies(path: str, keeping: Keeping, own: bool) -> Op[list[str]]:
+def _groups_with_copies(path: str, context: ConsolidationContext, own: bool) -> Op[list[str]]:
     """The groups at and above a node that keep copies or are about to, the nearest first."""
     groups = []
     for group in ([path] if own else []) + paths_above(path)[::-1]:
@@ -57,11 +57,11 @@ def _groups_with_copies(path: str, keeping: Keeping, own: bool) -> Op[list[str]]
     return groups
 
 
-def _with_copies(groups: Sequence[str], request: Put, keeping: Keeping) -> Op[list[Any]]:
+def _with_copies(groups: Sequence[str], request: Put, context: ConsolidationContext) -> Op[list[Any]]:
     if not groups:
         return cast("list[Any]", (yield request))
-    change, key = _with_copies_of(groups[0], groups[1:], request, keeping), key_of(groups[0], COPIES_V2)
-    if not keeping.exclusive:
+    change, key = _with_copies_of(groups[0], groups[1:], request, context), key_of(groups[0], COPIES_V2)
+    if not context.exclusive:
         return (yield from change)
     below = key_of(groups[0], GROUP_V2)
     try:
@@ -69,13 +69,13 @@ def _with_copies(groups: Sequence[str], request: Put, keeping: Keeping) -> Op[li
     except MetadataChangedError as error:
         if error.key != below:
             raise
-    return (yield from _with_copies(groups[1:], request, keeping))  # the group was removed meanwhile
+    return (yield from _with_copies(groups[1:], request, context))  # the group was removed meanwhile
 
 
-def _with_copies_of(group: str, above: Sequence[str], request: Put, keeping: Keeping) -> Op[list[Any]]:
-    entries = yield from _take_copies(group, keeping)
-    outcomes = yield from _with_copies(above, request, keeping)
-    if entries is None or not keeping.exclusive:
+def _with_copies_of(group: str, above: Sequence[str], request: Put, context: ConsolidationContext) -> Op[list[Any]]:
+    entries = yield from _take_copies(group, context)
+    outcomes = yield from _with_copies(above, request, context)
+    if entries is None or not context.exclusive:
         return outcomes
     (item,) = request.items
     refused = isinstance(outcomes[0], VersionChangedError)
@@ -86,14 +86,14 @@ def _with_copies_of(group: str, above: Sequence[str], request: Put, keeping: Kee
     return outcomes
 
 
-def _take_copies(group: str, keeping: Keeping) -> Op[Mapping[str, Any] | None]:
+def _take_copies(group: str, context: ConsolidationContext) -> Op[Mapping[str, Any] | None]:
     """Erase the copies of a group, and note that they are to come back. Returns them; None where it keeps none (any more)."""
     key = key_of(group, COPIES_V2)
     blob = yield from fetch_one(key)
     if blob is None:
         return None
     entries = _entries(bytes(blob.data[0]))
-    if keeping.exclusive:
+    if context.exclusive:
         yield from put_one(key_of(group, NOTE), [b"{}\n"])
     yield from put_one(key, None)  # safety: V2 copies go first
     return entries
@@ -156,21 +156,21 @@ def _dumped(entries: Mapping[str, Any]) -> bytes:
 # Consolidating ----------------------------------------------------------------------------------------------------------
 
 
-def consolidate(path: str, group: GroupMetadata, keeping: Keeping) -> Op[NodeMetadata]:
+def consolidate(path: str, group: GroupMetadata, context: ConsolidationContext) -> Op[NodeMetadata]:
     """Store copies of all metadata at and below a group; returns the group's. See `consolidated.consolidate`."""
     for attempt in range(MAX_TRIES):
-        yield from _alone(path, _announce(path), keeping)
-        if keeping.exclusive:
+        yield from _alone(path, _announce(path), context)
+        if context.exclusive:
             yield from _wait_for_objects(path)
-        if (yield from _alone(path, _store_copies(path, group), keeping)):
+        if (yield from _alone(path, _store_copies(path, group), context)):
             return (yield from read_metadata(path))
         yield from pause(random.uniform(0, min(LAST_PAUSE_S, FIRST_PAUSE_S * 2**attempt)))
     key = key_of(path, COPIES_V2)
     raise ConflictError("others changed the group in every try to consolidate it", key=key, limit=f"{MAX_TRIES} tries")
 
 
-def _alone(path: str, op: Op[bool], keeping: Keeping) -> Op[bool]:
-    if not keeping.exclusive:
+def _alone(path: str, op: Op[bool], context: ConsolidationContext) -> Op[bool]:
+    if not context.exclusive:
         return (yield from op)
     below = key_of(path, GROUP_V2)
     try:

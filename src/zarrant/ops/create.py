@@ -19,7 +19,7 @@ from zarrant.requests import Op
 
 
 def create_array(
-    state: BoundArray,
+    array: BoundArray,
     data: Any = None,
     *,
     overwrite: bool = False,
@@ -33,15 +33,15 @@ def create_array(
     `listing`: the store can list, so that chunks which a lost array left are found. The others: see `ops.node.create_node`.
     """
     # Wrong data are refused before there is an array.
-    fill = None if data is None else _filling(state, data, overwrite)
+    fill = None if data is None else _filling(array, data, overwrite)
 
     def is_chunk(key: str) -> bool:
-        return state.key_encoding.parse(key, len(state.shape)) is not None
+        return array.key_encoding.parse(key, len(array.shape)) is not None
 
     found = is_chunk if listing else None
     op = node_ops.create_node(
-        state.prefix,
-        state.metadata,
+        array.prefix,
+        array.metadata,
         overwrite=overwrite,
         match=match,
         exclusive=exclusive,
@@ -49,28 +49,28 @@ def create_array(
         fill=fill,
         within=within,
     )
-    return (yield from _compared(op, state) if match else op)
+    return (yield from _compared(op, array) if match else op)
 
 
-def _compared(op: Op[NodeMetadata], state: BoundArray) -> Op[NodeMetadata]:
+def _compared(op: Op[NodeMetadata], array: BoundArray) -> Op[NodeMetadata]:
     """Creating an array that may be there already; the error of one that is another says what differs."""
     try:
         return (yield from op)
     except NodeExistsError as error:
-        there = yield from node_ops.find_metadata(state.prefix)
+        there = yield from node_ops.find_metadata(array.prefix)
         if isinstance(there, ArrayMetadata):
-            stored, asked = there.to_json(), state.metadata.to_json()
+            stored, asked = there.to_json(), array.metadata.to_json()
             names = [name for name in (*asked, *(stored.keys() - asked.keys())) if stored.get(name) != asked.get(name)]
             error.message = f"an array that differs in {', '.join(names)} is here already"
             error.annotate(expected={name: asked.get(name) for name in names}, got={name: stored.get(name) for name in names})
         raise
 
 
-def _filling(state: BoundArray, data: Any, overwrite: bool) -> Callable[[], Op[None]]:
+def _filling(array: BoundArray, data: Any, overwrite: bool) -> Callable[[], Op[None]]:
     """The operation that stores data in a new array."""
     # Safety: what is overwritten may be what the data are read from, so those are in memory before anything is erased.
     if ingest.is_lazy(data) and not overwrite:
-        ingest.check_lazy(state, data)
-        return lambda: ingest.store_lazy(state, data)
-    values = broadcast(as_values(state, data), state.shape)
-    return lambda: update.store_new_array(state, values)
+        ingest.check_lazy(array, data)
+        return lambda: ingest.store_lazy(array, data)
+    values = broadcast(as_values(array, data), array.shape)
+    return lambda: update.store_new_array(array, values)

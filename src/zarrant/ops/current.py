@@ -35,7 +35,7 @@ HINT = "Open it again: this handle knows an array that is no longer there"
 class Current:
     """The condition under which an array's objects are stored, and what to do where it does not hold."""
 
-    state: BoundArray
+    array: BoundArray
 
     @property
     def below(self) -> str | None:
@@ -46,12 +46,12 @@ class Current:
     @property
     def condition(self) -> OnlyWhile | None:
         """None where nothing is known of the stored metadata (it is about to be made), or where the store cannot be read."""
-        known = self.state.known
+        known = self.array.known
         version, made = known.version, known.condition
-        if version is None or not self.state.options.readable:
+        if version is None or not self.array.options.readable:
             return None
         if made is None or made.version is not version:
-            made = known.condition = OnlyWhile(metadata_key(self.state.prefix, self.state.metadata), version)
+            made = known.condition = OnlyWhile(metadata_key(self.array.prefix, self.array.metadata), version)
         return made
 
     def look_again(self) -> Op[bool]:
@@ -59,73 +59,73 @@ class Current:
 
         Returns whether the shape is the one that was last seen.
         """
-        state, key = self.state, metadata_key(self.state.prefix, self.state.metadata)
-        seen = state.known.shape or state.shape
-        found = yield from stored_metadata(state.prefix, state.metadata)
+        array, key = self.array, metadata_key(self.array.prefix, self.array.metadata)
+        seen = array.known.shape or array.shape
+        found = yield from stored_metadata(array.prefix, array.metadata)
         if found is None:
-            raise NodeNotFoundError("the array was removed or moved", key=key, path=state.prefix or "/", hint=HINT)
-        metadata = same_array(state, found)
-        state.known.learn(metadata.version, metadata.shape, metadata.shape == state.shape)
+            raise NodeNotFoundError("the array was removed or moved", key=key, path=array.prefix or "/", hint=HINT)
+        metadata = same_array(array, found)
+        array.known.learn(metadata.version, metadata.shape, metadata.shape == array.shape)
         return metadata.shape == seen
 
 
-def same_array(state: BoundArray, metadata: NodeMetadata) -> ArrayMetadata:
+def same_array(array: BoundArray, metadata: NodeMetadata) -> ArrayMetadata:
     """The stored metadata, if it is that of the array a handle knows, but for shape and attributes; else NodeReplacedError."""
-    if isinstance(metadata, ArrayMetadata) and is_same_array(state, metadata):
+    if isinstance(metadata, ArrayMetadata) and is_same_array(array, metadata):
         return metadata
-    key = metadata_key(state.prefix, metadata)
-    raise NodeReplacedError("another node was stored here", key=key, path=state.prefix or "/", hint=HINT)
+    key = metadata_key(array.prefix, metadata)
+    raise NodeReplacedError("another node was stored here", key=key, path=array.prefix or "/", hint=HINT)
 
 
-def is_same_array(state: BoundArray, metadata: NodeMetadata | None) -> bool:
+def is_same_array(array: BoundArray, metadata: NodeMetadata | None) -> bool:
     """Whether metadata is that of the same array, but for shape and attributes: chunks that one writes are read by the other."""
-    if not isinstance(metadata, ArrayMetadata) or len(metadata.shape) != len(state.shape):
+    if not isinstance(metadata, ArrayMetadata) or len(metadata.shape) != len(array.shape):
         return False
-    if metadata.with_attributes({}).with_shape(state.shape) == state.metadata.with_attributes({}):
+    if metadata.with_attributes({}).with_shape(array.shape) == array.metadata.with_attributes({}):
         return True
     try:  # another program may have written the same in other words
-        other = BoundArray.from_metadata(state.prefix, metadata, state.options)
+        other = BoundArray.from_metadata(array.prefix, metadata, array.options)
     except ZarrantError:
         return False
-    return other.grid.agrees(state.grid) and (other.data_type, other.fill, other.key_encoding, other.chain) == (
-        state.data_type,
-        state.fill,
-        state.key_encoding,
-        state.chain,
+    return other.grid.agrees(array.grid) and (other.data_type, other.fill, other.key_encoding, other.chain) == (
+        array.data_type,
+        array.fill,
+        array.key_encoding,
+        array.chain,
     )
 
 
-def shape_stands(state: BoundArray, refused: bool = False) -> Op[bool]:
+def shape_stands(array: BoundArray, refused: bool = False) -> Op[bool]:
     """Whether the array still has the shape that this handle knows, and nobody is about to change it.
 
     The metadata is read where it is not of the version that was last seen, or where `refused` says that a write under
     `while_shape_stands` has just found that out. An array of which nothing was ever seen stored is its handle's alone.
     """
-    key, known = metadata_key(state.prefix, state.metadata), state.known
+    key, known = metadata_key(array.prefix, array.metadata), array.known
     if known.version is None:
         if (yield from fetch_one(key, ())) is None:
             return True
     elif not refused and (yield from unchanged(key, known.version)):
         return known.same_shape
-    yield from Current(state).look_again()
+    yield from Current(array).look_again()
     return known.same_shape and (yield from unchanged(key, known.version))
 
 
-def while_shape_stands(state: BoundArray) -> OnlyWhile | None:
+def while_shape_stands(array: BoundArray) -> OnlyWhile | None:
     """The condition of a write that needs what `shape_stands` finds out; None where the store cannot check it, or it is false.
 
     The store checks it under the lock of what is written, without a lock around a read and a write: a write at the end of the
     array costs one `lstat` more than another one.
     """
-    if not state.options.checks_conditions or not state.known.same_shape:
+    if not array.options.checks_conditions or not array.known.same_shape:
         return None
-    condition = Current(state).condition
+    condition = Current(array).condition
     return None if condition is None else condition._replace(unlocked=True)
 
 
-def put_current(state: BoundArray, items: Sequence[WriteRequest]) -> Op[list[Outcome[Version]]]:
+def put_current(array: BoundArray, items: Sequence[WriteRequest]) -> Op[list[Outcome[Version]]]:
     """Store or erase objects of an array, each on condition that the array is still there."""
-    current = Current(state)
+    current = Current(array)
     outcomes = list((yield from put(items, current.condition, brief=True)))
     for _ in range(MAX_TRIES):
         failed = [i for i, outcome in enumerate(outcomes) if isinstance(outcome, MetadataChangedError)]
@@ -141,9 +141,9 @@ def put_current(state: BoundArray, items: Sequence[WriteRequest]) -> Op[list[Out
     return outcomes
 
 
-def put_current_one(state: BoundArray, item: WriteRequest) -> Op[Version]:
+def put_current_one(array: BoundArray, item: WriteRequest) -> Op[Version]:
     """`put_current` of one object; its error is raised."""
-    (outcome,) = yield from put_current(state, (item,))
+    (outcome,) = yield from put_current(array, (item,))
     if isinstance(outcome, Exception):
         raise outcome
     return outcome

@@ -55,7 +55,7 @@ class Growing(NamedTuple):
 
     @property
     def length(self) -> int:
-        """Its extent now."""
+        """Its length now."""
         return self.now.shape[self.axis]
 
     @property
@@ -184,8 +184,8 @@ def _undo(record: str, done: Sequence[Growing], cause: ZarrantError) -> Op[None]
         raise ConflictError(f"{message} ({cause})", key=record, hint=hint) from error
 
 
-def _finish(record: str, held: frozenset[str], options: OpOptions) -> Op[None]:
-    """Store the shapes that a killed append had still to store. `held` are the arrays whose metadata are locked."""
+def _finish(record: str, locked_paths: frozenset[str], options: OpOptions) -> Op[None]:
+    """Store the shapes that a killed append had still to store. `locked_paths` are the arrays whose metadata are locked."""
     blob = yield from fetch_one(record)
     if blob is None:
         return
@@ -204,7 +204,7 @@ def _finish(record: str, held: frozenset[str], options: OpOptions) -> Op[None]:
                 metadata = now.metadata.with_shape(shape)
                 key = metadata_key(now.prefix, metadata)
                 op = put_one(key, [dump(metadata)], version)
-                if now.prefix in held or not options.exclusive:
+                if now.prefix in locked_paths or not options.exclusive:
                     yield from op
                 else:  # none of ours; nobody who has locked the metadata of one array waits for the record
                     yield from locked((key,), op, nested=True)

@@ -20,47 +20,47 @@ Understand = Callable[[Any, tuple[int, ...]], Selection]
 Index = Literal["numpy", "orthogonal", "points", "blocks"]
 
 
-def retrieve(array: ArrayHandle, selection: Any, index: str = "numpy") -> Op[Any]:
+def retrieve(handle: ArrayHandle, selection: Any, index: str = "numpy") -> Op[Any]:
     """The elements of an index expression; a scalar where only integers are given."""
-    state, chosen = yield from _understood(array, selection, index)
-    result = yield from read.retrieve_selection(state, chosen)
+    array, chosen = yield from _understood(handle, selection, index)
+    result = yield from read.retrieve_selection(array, chosen)
     return result[()] if chosen.out_shape == () else result
 
 
-def store(array: ArrayHandle, selection: Any, values: Any, index: str = "numpy") -> Op[None]:
+def store(handle: ArrayHandle, selection: Any, values: Any, index: str = "numpy") -> Op[None]:
     """Store values, broadcast by NumPy's rules."""
-    state, chosen = yield from _understood(array, selection, index)
+    array, chosen = yield from _understood(handle, selection, index)
     try:
-        yield from update.store_selection(state, chosen, values)
+        yield from update.store_selection(array, chosen, values)
     except ShapeError:  # maybe values for an array that others have grown; nothing was stored
-        if not (yield from look(array)):
+        if not (yield from look(handle)):
             raise
     else:
         return
-    yield from update.store_selection(array._state, selected(array._state, selection, index), values)
+    yield from update.store_selection(handle._array, selected(handle._array, selection, index), values)
 
 
-def _understood(array: ArrayHandle, selection: Any, index: str) -> Op[tuple[BoundArray, Selection]]:
-    """A selection and the state that it speaks of: the stored one where it reaches beyond the bounds that the handle knows."""
-    state = array._state
+def _understood(handle: ArrayHandle, selection: Any, index: str) -> Op[tuple[BoundArray, Selection]]:
+    """A selection and the array that it speaks of: the stored one where it reaches beyond the bounds that the handle knows."""
+    array = handle._array
     try:
-        chosen = selected(state, selection, index)
+        chosen = selected(array, selection, index)
     except (BoundsError, SelectionError):  # a mask of another shape is a SelectionError
-        if not (yield from look(array)):
+        if not (yield from look(handle)):
             raise
     else:
-        if not chosen.clipped or not (yield from look(array)):
-            return state, chosen
-    state = array._state
-    return state, selected(state, selection, index)
+        if not chosen.clipped or not (yield from look(handle)):
+            return array, chosen
+    array = handle._array
+    return array, selected(array, selection, index)
 
 
-def selected(state: BoundArray, selection: Any, index: str) -> Selection:
+def selected(array: BoundArray, selection: Any, index: str) -> Selection:
     """An index expression of the kind that `index` names."""
     if index == "blocks":
-        return select.block(selection, state.grid)
+        return select.block(selection, array.grid)
     kinds: dict[str, Understand] = {"numpy": select.numpy_like, "orthogonal": select.orthogonal, "points": select.points}
     if index not in kinds:
         known = [*kinds, "blocks"]
         raise OptionError("unknown kind of index", field="index", expected=known, got=index, hint=did_you_mean(index, known))
-    return kinds[index](selection, state.shape)
+    return kinds[index](selection, array.shape)

@@ -34,18 +34,18 @@ def is_lazy(data: Any) -> bool:
     return isinstance(getattr(data, "dtype", None), np.dtype) and hasattr(data, "__getitem__") and not hasattr(data, "iloc")
 
 
-def check_lazy(state: BoundArray, data: Any) -> None:
+def check_lazy(array: BoundArray, data: Any) -> None:
     """ShapeError or DataTypeError where data can never be this array's."""
-    if tuple(data.shape) != state.shape:
-        raise ShapeError("data does not have the shape of the array", expected=state.shape, got=tuple(data.shape))
-    as_values(state, np.empty(0, data.dtype))
+    if tuple(data.shape) != array.shape:
+        raise ShapeError("data does not have the shape of the array", expected=array.shape, got=tuple(data.shape))
+    as_values(array, np.empty(0, data.dtype))
 
 
-def store_lazy(state: BoundArray, data: Any) -> Op[None]:
+def store_lazy(array: BoundArray, data: Any) -> Op[None]:
     """Store all of an array whose metadata this operation holds, block by block."""
-    for box in blocks(state.shape, state.grid.typical_shapes()[0], state.data_type.itemsize or VARIABLE_ELEMENT_BYTES):
-        values = broadcast(as_values(state, data[box.slices]), box.shape)
-        yield from store_region(state, box_region(box), values, state.shape, metadata_locked=True)
+    for box in blocks(array.shape, array.grid.typical_shapes()[0], array.data_type.itemsize or VARIABLE_ELEMENT_BYTES):
+        values = broadcast(as_values(array, data[box.slices]), box.shape)
+        yield from store_region(array, box_region(box), values, array.shape, metadata_locked=True)
 
 
 def blocks(shape: Sequence[int], chunks: Sequence[int], itemsize: int) -> Iterator[ArraySubset]:
@@ -56,11 +56,11 @@ def blocks(shape: Sequence[int], chunks: Sequence[int], itemsize: int) -> Iterat
     """
     if 0 in shape:
         return
-    sides = [min(size, extent) for size, extent in zip(chunks, shape, strict=True)]
+    sides = [min(size, length) for size, length in zip(chunks, shape, strict=True)]
     for axis in reversed(range(len(sides))):
         fit = max(1, BLOCK_BYTES // (prod(sides) * itemsize))
         sides[axis] = min(fit * chunks[axis], shape[axis])
-    for index in np.ndindex(*(-(-extent // side) for extent, side in zip(shape, sides, strict=True))):
+    for index in np.ndindex(*(-(-length // side) for length, side in zip(shape, sides, strict=True))):
         start = tuple(i * side for i, side in zip(index, sides, strict=True))
-        lengths = tuple(min(side, extent - low) for low, side, extent in zip(start, sides, shape, strict=True))
+        lengths = tuple(min(side, length - low) for low, side, length in zip(start, sides, shape, strict=True))
         yield ArraySubset(start, lengths)

@@ -24,8 +24,8 @@ from zarrant.ops.atomic_update import known_bounds
 from zarrant.ops.bound_array import Array, BoundArray
 from zarrant.ops.casting import as_values, broadcast
 from zarrant.ops.current import Current
-from zarrant.ops.decoder import CachedChunk
 from zarrant.ops.guard import Guard, update_object
+from zarrant.ops.partial_decoder import CachedChunk
 from zarrant.requests import Op
 from zarrant.storage import Part
 
@@ -39,14 +39,14 @@ class Encoder:
     then. Pieces that take more than half of `limit` bytes are flushed at once: a flush needs as much again.
     """
 
-    def __init__(self, state: BoundArray, chunk: Sequence[int], limit: int) -> None:
-        self.state = state
-        self.chunk = check_chunk_indices(chunk, state.grid.grid_shape)
-        self.key = state.chunk_key(self.chunk)
+    def __init__(self, array: BoundArray, chunk: Sequence[int], limit: int) -> None:
+        self.array = array
+        self.chunk = check_chunk_indices(chunk, array.grid.grid_shape)
+        self.key = array.chunk_key(self.chunk)
         self.limit = limit
-        self.shape = state.chunk_shape(self.chunk)
-        self.prepared = state.prepared_for(self.shape)
-        self.piece = state.piece_shape_for(self.shape)
+        self.shape = array.chunk_shape(self.chunk)
+        self.prepared = array.prepared_for(self.shape)
+        self.piece = array.piece_shape_for(self.shape)
         self.discard()
 
     def discard(self) -> None:
@@ -59,12 +59,12 @@ class Encoder:
     @property
     def _known(self) -> Shape:
         """The shape of the chunk within the bounds that this handle knows."""
-        return self.state.grid.in_bounds(self.chunk).shape
+        return self.array.grid.in_bounds(self.chunk).shape
 
     def store(self, subset: Any, data: Any) -> Op[None]:
         """Store a part, in coordinates of the chunk; it may reach into the padding of an edge chunk. `data` is copied."""
         local = as_subset(subset, self.shape, "chunk")
-        values = broadcast(as_values(self.state, data), local.shape)
+        values = broadcast(as_values(self.array, data), local.shape)
         if values.size:
             self.bounds = tuple(max(bound, stop) for bound, stop in zip(self.bounds, local.stop, strict=True))
             for index, inside, outside in _cut(local, self.piece):
@@ -83,7 +83,7 @@ class Encoder:
         """Write what was stored and erased, as one new object."""
         if self.pieces or self.erased:
             try:
-                guard, node = Guard.lock_if(self.state.options.exclusive), Current(self.state)
+                guard, node = Guard.lock_if(self.array.options.exclusive), Current(self.array)
                 yield from update_object(self.key, self._change, guard, node=node, source=CachedChunk)
             except ZarrantError as error:
                 raise error.annotate(chunk=self.chunk, key=self.key) from error.__cause__
@@ -93,13 +93,13 @@ class Encoder:
         piece = self.pieces.get(index)
         if piece is None:
             erased = _within(self._known, self.piece, index) if self.erased else None
-            piece = self.pieces[index] = _PendingSubchunk(self.state, self.piece, inside, erased)
+            piece = self.pieces[index] = _PendingSubchunk(self.array, self.piece, inside, erased)
             self.nbytes += piece.nbytes
         return piece
 
     def _change(self, source: Stored) -> Op[list[Part] | None]:
         """The parts of the new object. Every piece is complete before it is written, so that nothing is read twice."""
-        bounds = yield from known_bounds(self.state, self._known, self.shape)
+        bounds = yield from known_bounds(self.array, self._known, self.shape)
         if self.erased and bounds != self._known:
             self._erase_known()
         bounds = tuple(map(max, bounds, self.bounds))
@@ -111,7 +111,7 @@ class Encoder:
         shape = np.minimum(start + self.piece, bounds) - start
         value = np.zeros((n, rank), np.int64)
         value[:, :1] = (np.arange(n) * (*self.piece, 1)[0])[:, np.newaxis]
-        stack = self.state.empty((n * self.piece[0], *self.piece[1:]) if rank else ())
+        stack = self.array.empty((n * self.piece[0], *self.piece[1:]) if rank else ())
         rows = stack.reshape(n, *self.piece)
         lacking = np.flatnonzero([piece.lacks(within) for piece, within in zip(pieces, shape.tolist(), strict=True)])
         spans = None if self.erased else OneChunk(0, source)
@@ -144,12 +144,12 @@ class Encoder:
 class _PendingSubchunk:
     """The elements of a piece, and which of them were written (None: all). The others are fill."""
 
-    def __init__(self, state: BoundArray, shape: Shape, first: tuple[slice, ...], erased: tuple[slice, ...] | None) -> None:
+    def __init__(self, array: BoundArray, shape: Shape, first: tuple[slice, ...], erased: tuple[slice, ...] | None) -> None:
         """`first`: what will be put at once. `erased`: what was made fill before."""
-        self.values = state.empty(shape)
+        self.values = array.empty(shape)
         self.written: npt.NDArray[np.bool_] | None = None
         if not _covers(first, shape):
-            self.values[...] = state.fill.element
+            self.values[...] = array.fill.element
             self.written = np.zeros(shape, np.bool_)
             if erased is not None:
                 self.written[erased] = True

@@ -31,116 +31,116 @@ MAX_BRIEF = 256
 """The most chunks of one read that are planned on the event loop; each takes 10 to 20 µs."""
 
 
-def retrieve_selection(state: BoundArray, selection: Selection, out: Array | None = None) -> Op[Array]:
+def retrieve_selection(array: BoundArray, selection: Selection, out: Array | None = None) -> Op[Array]:
     """The elements of a NumPy-like selection."""
-    result = output(state, out, selection.out_shape)
-    yield from _read_region(state, selection.region, selection.to_work(result), state.shape)
+    result = output(array, out, selection.out_shape)
+    yield from _read_region(array, selection.region, selection.to_work(result), array.shape)
     return result
 
 
-def retrieve_array_subset(state: BoundArray, subset: Any, out: Array | None = None) -> Op[Array]:
+def retrieve_array_subset(array: BoundArray, subset: Any, out: Array | None = None) -> Op[Array]:
     """The elements of a region, decoded into `out` where it is given."""
-    region = as_subset(subset, state.shape)
-    result = output(state, out, region.shape)
-    yield from _read_region(state, box_region(region), result, state.shape)
+    region = as_subset(subset, array.shape)
+    result = output(array, out, region.shape)
+    yield from _read_region(array, box_region(region), result, array.shape)
     return result
 
 
-def retrieve_chunk(state: BoundArray, chunk: Sequence[int], out: Array | None = None) -> Op[Array]:
+def retrieve_chunk(array: BoundArray, chunk: Sequence[int], out: Array | None = None) -> Op[Array]:
     """One chunk in its full shape, padding of edge chunks included."""
-    chunk = check_chunk_indices(chunk, state.grid.grid_shape)
-    return (yield from retrieve_chunks(state, ArraySubset(chunk, (1,) * len(chunk)), out))
+    chunk = check_chunk_indices(chunk, array.grid.grid_shape)
+    return (yield from retrieve_chunks(array, ArraySubset(chunk, (1,) * len(chunk)), out))
 
 
-def retrieve_chunks(state: BoundArray, chunks: Any, out: Array | None = None) -> Op[Array]:
+def retrieve_chunks(array: BoundArray, chunks: Any, out: Array | None = None) -> Op[Array]:
     """A block of chunks as one array, padding of edge chunks included."""
-    chunks = as_subset(chunks, state.grid.grid_shape, "chunk grid")
-    subset = state.grid.block(chunks)
-    result = output(state, out, subset.shape)
-    yield from _read_region(state, box_region(subset), result, subset.stop)
+    chunks = as_subset(chunks, array.grid.grid_shape, "chunk grid")
+    subset = array.grid.block(chunks)
+    result = output(array, out, subset.shape)
+    yield from _read_region(array, box_region(subset), result, subset.stop)
     return result
 
 
-def retrieve_chunk_if_exists(state: BoundArray, chunk: Sequence[int]) -> Op[Array | None]:
+def retrieve_chunk_if_exists(array: BoundArray, chunk: Sequence[int]) -> Op[Array | None]:
     """One chunk, or None where it is not stored."""
-    chunk = check_chunk_indices(chunk, state.grid.grid_shape)
-    required = state.with_options(replace(state.options, missing_chunks="error"))
+    chunk = check_chunk_indices(chunk, array.grid.grid_shape)
+    required = array.with_options(replace(array.options, missing_chunks="error"))
     try:
         return (yield from retrieve_chunk(required, chunk))
     except ChunkMissingError:
         return None
 
 
-def retrieve_chunk_subset(state: BoundArray, chunk: Sequence[int], subset: Any, out: Array | None = None) -> Op[Array]:
+def retrieve_chunk_subset(array: BoundArray, chunk: Sequence[int], subset: Any, out: Array | None = None) -> Op[Array]:
     """A part of one chunk; `subset` is in coordinates of the chunk."""
-    chunk = check_chunk_indices(chunk, state.grid.grid_shape)
-    local = as_subset(subset, state.chunk_shape(chunk), "chunk")
-    region = local.shift(state.grid.origin(chunk))
-    result = output(state, out, region.shape)
-    bounds = tuple(max(extent, stop) for extent, stop in zip(state.shape, region.stop, strict=True))
-    yield from _read_region(state, box_region(region), result, bounds)
+    chunk = check_chunk_indices(chunk, array.grid.grid_shape)
+    local = as_subset(subset, array.chunk_shape(chunk), "chunk")
+    region = local.shift(array.grid.origin(chunk))
+    result = output(array, out, region.shape)
+    bounds = tuple(max(length, stop) for length, stop in zip(array.shape, region.stop, strict=True))
+    yield from _read_region(array, box_region(region), result, bounds)
     return result
 
 
-def retrieve_encoded_chunk(state: BoundArray, chunk: Sequence[int]) -> Op[memoryview | None]:
+def retrieve_encoded_chunk(array: BoundArray, chunk: Sequence[int]) -> Op[memoryview | None]:
     """The stored bytes of one chunk, or None."""
-    chunk = check_chunk_indices(chunk, state.grid.grid_shape)
-    blob = yield from fetch_one(state.chunk_key(chunk), limit=whole_limit(state.prepared_for(state.chunk_shape(chunk))))
+    chunk = check_chunk_indices(chunk, array.grid.grid_shape)
+    blob = yield from fetch_one(array.chunk_key(chunk), limit=whole_limit(array.prepared_for(array.chunk_shape(chunk))))
     return None if blob is None else blob.data[0]
 
 
-def retrieve_encoded_chunks(state: BoundArray, chunks: Any) -> Op[list[memoryview | None]]:
+def retrieve_encoded_chunks(array: BoundArray, chunks: Any) -> Op[list[memoryview | None]]:
     """The stored bytes of a block of chunks, in C order."""
-    chunks = as_subset(chunks, state.grid.grid_shape, "chunk grid")
+    chunks = as_subset(chunks, array.grid.grid_shape, "chunk grid")
     if chunks.is_empty:
         return []
     rows = block_indices(chunks)
     indices = [tuple(int(i) for i in row) for row in rows]
-    cost = largest_batch(state, rows).cost
-    outcomes = yield from gather_outcomes((retrieve_encoded_chunk(state, chunk) for chunk in indices), cost)
-    _settle_reads(state, indices, outcomes)
+    cost = largest_batch(array, rows).cost
+    outcomes = yield from gather_outcomes((retrieve_encoded_chunk(array, chunk) for chunk in indices), cost)
+    _raise_read_failures(array, indices, outcomes)
     return outcomes  # type: ignore[return-value]  # every exception was raised
 
 
-def retrieve_subchunk(state: BoundArray, subchunk: Sequence[int]) -> Op[Array]:
+def retrieve_subchunk(array: BoundArray, subchunk: Sequence[int]) -> Op[Array]:
     """One subchunk, by its indices in the grid of all subchunks of the array."""
-    grid = subchunk_grid(state)
+    grid = subchunk_grid(array)
     subchunk = check_chunk_indices(subchunk, grid.grid_shape)
-    return (yield from retrieve_subchunks(state, ArraySubset(subchunk, (1,) * len(subchunk))))
+    return (yield from retrieve_subchunks(array, ArraySubset(subchunk, (1,) * len(subchunk))))
 
 
-def retrieve_subchunks(state: BoundArray, subchunks: Any) -> Op[Array]:
+def retrieve_subchunks(array: BoundArray, subchunks: Any) -> Op[Array]:
     """A block of subchunks as one array, clipped to the array."""
-    grid = subchunk_grid(state)
+    grid = subchunk_grid(array)
     chosen = as_subset(subchunks, grid.grid_shape, "subchunk grid")
     if chosen.is_empty:
-        return state.empty(tuple(n and n * size for n, size in zip(chosen.shape, grid.uniform_shape or (), strict=True)))
+        return array.empty(tuple(n and n * size for n, size in zip(chosen.shape, grid.uniform_shape or (), strict=True)))
     first, last = grid.in_bounds(chosen.start), grid.in_bounds(tuple(stop - 1 for stop in chosen.stop))
     subset = ArraySubset(first.start, tuple(stop - start for start, stop in zip(first.start, last.stop, strict=True)))
-    return (yield from retrieve_array_subset(state, subset))
+    return (yield from retrieve_array_subset(array, subset))
 
 
-def subchunk_grid(state: BoundArray) -> ChunkGrid:
+def subchunk_grid(array: BoundArray) -> ChunkGrid:
     """The grid of the outermost subchunks, over the whole array; CapabilityError where the array is not sharded."""
-    if not state.sharded:
+    if not array.sharded:
         raise CapabilityError("the array is not sharded", expected="shards", got="chunks only", hint="Use retrieve_chunk")
-    return ChunkGrid.regular(state.shape, state.subchunk_shapes[0])
+    return ChunkGrid.regular(array.shape, array.subchunk_shapes[0])
 
 
-def _read_region(state: BoundArray, region: Region, out: Array, bounds: tuple[int, ...]) -> Op[None]:
+def _read_region(array: BoundArray, region: Region, out: Array, bounds: tuple[int, ...]) -> Op[None]:
     if out.size == 0:
         return
-    selections = region.split(state.grid, bounds)
-    ranges, cost = _ranges(state, selections)
+    selections = region.split(array.grid, bounds)
+    ranges, cost = _ranges(array, selections)
     brief = selections.n <= MAX_BRIEF
-    outcomes = yield from gather_outcomes((_read_batch(state, selections, lo, hi, out) for lo, hi in ranges), cost, brief=brief)
+    outcomes = yield from gather_outcomes((_read_batch(array, selections, lo, hi, out) for lo, hi in ranges), cost, brief=brief)
     failed = [(lo, hi) for (lo, hi), outcome in zip(ranges, outcomes, strict=True) if isinstance(outcome, Exception)]
     if not failed:
         return
     # Again one by one, to name every chunk that fails and to read every one that does not.
     rows = [row for lo, hi in failed for row in range(lo, hi)]
-    outcomes = yield from gather_outcomes((_read_batch(state, selections, row, row + 1, out) for row in rows), cost)
-    _settle_reads(state, [tuple(int(i) for i in selections.index[row]) for row in rows], outcomes)
+    outcomes = yield from gather_outcomes((_read_batch(array, selections, row, row + 1, out) for row in rows), cost)
+    _raise_read_failures(array, [tuple(int(i) for i in selections.index[row]) for row in rows], outcomes)
 
 
 def _ranges(array: BoundArray, selections: ChunkSelections) -> tuple[list[tuple[int, int]], int]:
@@ -160,24 +160,24 @@ def whole_limit(prepared: Prepared) -> int:
     return 2 * max(LIMITS.decoded, prepared.encoded_bound)
 
 
-def _settle_reads(state: BoundArray, chunks: Sequence[tuple[int, ...]], outcomes: Sequence[object]) -> None:
+def _raise_read_failures(array: BoundArray, chunks: Sequence[tuple[int, ...]], outcomes: Sequence[object]) -> None:
     failed: dict[tuple[int, ...], Exception] = {}
     for chunk, outcome in zip(chunks, outcomes, strict=True):
         if isinstance(outcome, ZarrantError):
-            outcome.annotate(chunk=chunk, key=state.chunk_key(chunk))
+            outcome.annotate(chunk=chunk, key=array.chunk_key(chunk))
         if isinstance(outcome, Exception):
             failed[chunk] = outcome
     if len(failed) == 1:
         raise next(iter(failed.values()))
     if failed:
-        raise PartialFailure(f"reading {len(chunks)} chunks", failed=failed, path=state.prefix or "/")
+        raise PartialFailure(f"reading {len(chunks)} chunks", failed=failed, path=array.prefix or "/")
 
 
-def _read_batch(state: BoundArray, selections: ChunkSelections, lo: int, hi: int, out: Array) -> Op[None]:
-    required = state.options.missing_chunks == "error"
-    keys = state.chunk_keys(selections.index[lo:hi])
-    prepared = state.prepared_for(state.chunk_shape(selections.index[lo]))
-    if not state.sharded:
+def _read_batch(array: BoundArray, selections: ChunkSelections, lo: int, hi: int, out: Array) -> Op[None]:
+    required = array.options.missing_chunks == "error"
+    keys = array.chunk_keys(selections.index[lo:hi])
+    prepared = array.prepared_for(array.chunk_shape(selections.index[lo]))
+    if not array.sharded:
         yield from prepared.read(StoredChunks(keys, lo, required), selections, lo, hi, out)
         return
     for row in range(lo, hi):

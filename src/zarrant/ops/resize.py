@@ -7,9 +7,9 @@ erased after it, so that every reader, and whoever comes after a crash, finds a 
 Why it is done under the metadata's lock. Chunks have fixed names, so two appenders that both start at the old end write the
 same objects: whoever loses the race for the metadata has by then overwritten the data of the winner, and starting over
 repairs nothing. A place must be reserved before it is written, and a reservation that outlives a killed writer would block
-or leave a hole. An exclusive hold on the metadata for the whole operation is a reservation that ends with its holder.
+or leave a hole. An exclusive lock on the metadata for the whole operation is a reservation that ends with its owner.
 Appenders therefore go one after the other, each from the shape that it reads under the lock; writers of data do not wait for
-them, nor readers. Stores without a hold are safe inside one process, where a queue stands for it; the metadata is then still
+them, nor readers. Stores without a lock are safe inside one process, where a queue stands for it; the metadata is then still
 swapped, not put. Those that several processes share are refused by the façade (`NodeContext.require_shape_change`).
 
 Why compare-and-swap alone does not do. Say A has written the new chunks on condition of their versions, and goes for the
@@ -24,7 +24,7 @@ so do other libraries. Hence the rule that growing never resurrects: *each growt
 metadata says so*. Appended data cover what they expose; `resize` erases and fills it. Shrinking cleans up behind itself as
 well, for the sake of readers that grow arrays without looking. No read reaches beyond the edge chunks.
 
-Inside the hold, edge chunks are updated by compare-and-swap: a hold inside a hold could wait for one who waits for us.
+Inside the lock, edge chunks are updated by compare-and-swap: a lock inside a lock could wait for one who waits for us.
 """
 
 from __future__ import annotations
@@ -70,19 +70,19 @@ LIST_FROM = 10_000
 BATCH = 64
 
 
-def append(state: BoundArray, data: Any, axis: int = 0, moved: Moved = lambda metadata: None) -> Op[slice]:
+def append(array: BoundArray, data: Any, axis: int = 0, moved: Moved = lambda metadata: None) -> Op[slice]:
     """Store data behind the end of a dimension, then grow the array; returns the slice of `axis` that holds them.
 
     `data` has the array's shape in every other dimension. Many may append at once: each gets a slice of its own. When
     something fails the array is as it was. ConflictError where a writer that takes no lock changed the shape meanwhile.
     """
-    axis = check_axis(axis, len(state.shape))
-    values = as_values(state, data)
-    return (yield from _under_metadata_lock(state, lambda: _append(state, values, axis, moved)))
+    axis = check_axis(axis, len(array.shape))
+    values = as_values(array, data)
+    return (yield from _under_metadata_lock(array, lambda: _append(array, values, axis, moved)))
 
 
 def resize(
-    state: BoundArray,
+    array: BoundArray,
     shape: Any,
     listing: bool = False,
     moved: Moved = lambda metadata: None,
@@ -97,19 +97,19 @@ def resize(
     Returns what could not be cleaned up after the array had its new shape. It does no harm: whoever grows the array again does
     that first.
     """
-    wanted = state.metadata.with_shape(tuple(shape) if np.iterable(shape) else (shape,)).shape
-    return (yield from _under_metadata_lock(state, lambda: _resize(state, wanted, listing, moved, shrink)))
+    wanted = array.metadata.with_shape(tuple(shape) if np.iterable(shape) else (shape,)).shape
+    return (yield from _under_metadata_lock(array, lambda: _resize(array, wanted, listing, moved, shrink)))
 
 
-def _under_metadata_lock(state: BoundArray, op: Callable[[], Op[T]]) -> Op[T]:
-    if not state.options.exclusive:
+def _under_metadata_lock(array: BoundArray, op: Callable[[], Op[T]]) -> Op[T]:
+    if not array.options.exclusive:
         return (yield from op())
-    node = MustExist(state.prefix, main_name(state.metadata))
+    node = MustExist(array.prefix, main_name(array.metadata))
     return (yield from with_lock(node.below, op, node))
 
 
-def _append(state: BoundArray, values: Array, axis: int, moved: Moved) -> Op[slice]:
-    now, version = yield from _current(state)
+def _append(array: BoundArray, values: Array, axis: int, moved: Moved) -> Op[slice]:
+    now, version = yield from _current(array)
     grown = yield from store_behind(now, as_values(now, values), axis)
     if grown is now:
         moved(now.metadata)
@@ -132,9 +132,9 @@ def store_behind(now: BoundArray, values: Array, axis: int) -> Op[BoundArray]:
     return grown
 
 
-def _resize(state: BoundArray, shape: tuple[int, ...], listing: bool, moved: Moved, shrink: bool | None) -> Op[list[str]]:
-    now, version = yield from _current(state)
-    _refuse_to_cut(state.shape, now.shape, shape, shrink)  # safety: unseen
+def _resize(array: BoundArray, shape: tuple[int, ...], listing: bool, moved: Moved, shrink: bool | None) -> Op[list[str]]:
+    now, version = yield from _current(array)
+    _refuse_to_cut(array.shape, now.shape, shape, shrink)  # safety: unseen
     new = now.with_shape(shape)
     if any(b > a for a, b in zip(now.shape, shape, strict=True)):
         yield from _erase_outside(now, new, listing)
@@ -171,16 +171,16 @@ def _refuse_to_cut(seen: Sequence[int], now: Sequence[int], wanted: Sequence[int
 # The metadata -----------------------------------------------------------------------------------------------------------
 
 
-def _current(state: BoundArray) -> Op[tuple[BoundArray, Version]]:
+def _current(array: BoundArray) -> Op[tuple[BoundArray, Version]]:
     """The array as it is stored now, and the version of its metadata."""
-    key = metadata_key(state.prefix, state.metadata)
-    found = yield from stored_metadata(state.prefix, state.metadata)
+    key = metadata_key(array.prefix, array.metadata)
+    found = yield from stored_metadata(array.prefix, array.metadata)
     if found is None:
-        raise NodeNotFoundError("the array was removed or moved", key=key, path=state.prefix or "/", hint=HINT)
-    if found is state.metadata:  # unchanged: this handle has parsed or written these bytes
-        return state, state.metadata.version
-    metadata = same_array(state, found)
-    return BoundArray.from_metadata(state.prefix, metadata, state.options), metadata.version
+        raise NodeNotFoundError("the array was removed or moved", key=key, path=array.prefix or "/", hint=HINT)
+    if found is array.metadata:  # unchanged: this handle has parsed or written these bytes
+        return array, array.metadata.version
+    metadata = same_array(array, found)
+    return BoundArray.from_metadata(array.prefix, metadata, array.options), metadata.version
 
 
 def commit(now: BoundArray, metadata: ArrayMetadata, version: Version, moved: Moved = lambda metadata: None) -> Op[None]:
@@ -210,11 +210,11 @@ def check_axis(axis: Any, ndim: int) -> int:
 def grown_shape(shape: tuple[int, ...], values: Array, axis: int) -> tuple[int, ...]:
     """The shape with the values behind its end; ShapeError where they do not fit."""
     added = values.shape[axis] if values.ndim == len(shape) else 0
-    expected = tuple(added if dimension == axis else extent for dimension, extent in enumerate(shape))
+    expected = tuple(added if dimension == axis else length for dimension, length in enumerate(shape))
     if values.shape != expected:
         shown = "(" + ", ".join("any" if d == axis else str(n) for d, n in enumerate(shape)) + ("," * (len(shape) == 1)) + ")"
         hint = "One more dimension: data[np.newaxis]" if values.ndim == len(shape) - 1 else None
-        raise ShapeError("appended data has the array's other extents", expected=shown, got=values.shape, hint=hint)
+        raise ShapeError("appended data has the array's shape in the other dimensions", expected=shown, got=values.shape, hint=hint)
     return tuple(n + added if dimension == axis else n for dimension, n in enumerate(shape))
 
 
@@ -226,10 +226,10 @@ def _erase_outside(inner: BoundArray, outer: BoundArray, listing: bool) -> Op[No
     yield from _all(_erase_block(inner, block, listing) for block in _beyond(inner.grid.grid_shape, outer.grid.grid_shape))
 
 
-def _erase_block(state: BoundArray, block: ArraySubset, listing: bool) -> Op[None]:
-    chunks = iter((yield from _chunks(state, block, listing)))
-    batches = iter(partial(_batch, state, chunks), [])
-    yield from gather((_erase(state, keys) for keys in batches), 0)
+def _erase_block(array: BoundArray, block: ArraySubset, listing: bool) -> Op[None]:
+    chunks = iter((yield from _chunks(array, block, listing)))
+    batches = iter(partial(_batch, array, chunks), [])
+    yield from gather((_erase(array, keys) for keys in batches), 0)
 
 
 def _all(ops: Iterable[Op[None]]) -> Op[None]:
@@ -244,54 +244,54 @@ def _all(ops: Iterable[Op[None]]) -> Op[None]:
         raise failed[0]
 
 
-def _batch(state: BoundArray, chunks: Iterator[tuple[int, ...]]) -> list[str]:
-    return [state.chunk_key(chunk) for chunk in islice(chunks, BATCH)]
+def _batch(array: BoundArray, chunks: Iterator[tuple[int, ...]]) -> list[str]:
+    return [array.chunk_key(chunk) for chunk in islice(chunks, BATCH)]
 
 
-def _erase(state: BoundArray, keys: Sequence[str]) -> Op[None]:
-    for outcome in (yield from put_current(state, [WriteRequest(key, None) for key in keys])):
+def _erase(array: BoundArray, keys: Sequence[str]) -> Op[None]:
+    for outcome in (yield from put_current(array, [WriteRequest(key, None) for key in keys])):
         if isinstance(outcome, Exception):
             raise outcome
 
 
-def _fill_outside(state: BoundArray, limit: Sequence[int] | None, listing: bool) -> Op[None]:
+def _fill_outside(array: BoundArray, limit: Sequence[int] | None, listing: bool) -> Op[None]:
     """Fill the padding of edge chunks, up to `limit` (None: all of it)."""
-    state = state.with_options(replace(state.options, missing_chunks="fill"))
-    ends = state.grid.padded_shape
-    slabs = _beyond(state.shape, ends if limit is None else tuple(map(min, ends, limit)))
-    yield from _all(_fill_slab(state, slab, listing) for slab in slabs)
+    array = array.with_options(replace(array.options, missing_chunks="fill"))
+    ends = array.grid.padded_shape
+    slabs = _beyond(array.shape, ends if limit is None else tuple(map(min, ends, limit)))
+    yield from _all(_fill_slab(array, slab, listing) for slab in slabs)
 
 
-def _fill_slab(state: BoundArray, slab: ArraySubset, listing: bool) -> Op[None]:
-    chunks = [*(yield from _chunks(state, state.grid.block_of(slab), listing))]
+def _fill_slab(array: BoundArray, slab: ArraySubset, listing: bool) -> Op[None]:
+    chunks = [*(yield from _chunks(array, array.grid.block_of(slab), listing))]
     if chunks:
-        cost = largest_batch(state, np.array(chunks, np.int64).reshape(len(chunks), len(state.shape))).cost
-        yield from gather((_fill_part(state, chunk, slab) for chunk in chunks), cost)
+        cost = largest_batch(array, np.array(chunks, np.int64).reshape(len(chunks), len(array.shape))).cost
+        yield from gather((_fill_part(array, chunk, slab) for chunk in chunks), cost)
 
 
-def _chunks(state: BoundArray, block: ArraySubset, listing: bool) -> Op[Iterable[tuple[int, ...]]]:
+def _chunks(array: BoundArray, block: ArraySubset, listing: bool) -> Op[Iterable[tuple[int, ...]]]:
     """The chunks of a block, or those of them that are stored, where the others would take long to ask for."""
     if not listing or block.size <= LIST_FROM:
         return (tuple(map(add, block.start, offset)) for offset in np.ndindex(*block.shape))
-    prefix, stored = state.key_of(""), []
+    prefix, stored = array.key_of(""), []
     for key in (yield from list_prefix(prefix)):
-        chunk = state.key_encoding.parse(key[len(prefix) :], block.ndim)
+        chunk = array.key_encoding.parse(key[len(prefix) :], block.ndim)
         if chunk is not None and all(a <= i < b for a, i, b in zip(block.start, chunk, block.stop, strict=True)):
             stored.append(chunk)
     return stored
 
 
-def _fill_part(state: BoundArray, chunk: tuple[int, ...], slab: ArraySubset) -> Op[None]:
+def _fill_part(array: BoundArray, chunk: tuple[int, ...], slab: ArraySubset) -> Op[None]:
     """Fill the part of one chunk's padding that is in a slab. Mostly it is so already: then nothing is written."""
-    whole = state.grid.subset(chunk)
+    whole = array.grid.subset(chunk)
     box = slab.intersect(whole)
     local = tuple(map(sub, box.start, whole.start))
-    found = yield from read.retrieve_chunk_subset(state, chunk, ArraySubset(local, box.shape))
-    if state.fill.equals(found[np.newaxis]).all():
+    found = yield from read.retrieve_chunk_subset(array, chunk, ArraySubset(local, box.shape))
+    if array.fill.equals(found[np.newaxis]).all():
         return
-    fill = state.fill.full(box.shape)
-    bounds = tuple(map(max, state.shape, box.stop))
-    yield from update.store_region(state, box_region(box), fill, bounds, metadata_locked=True)
+    fill = array.fill.full(box.shape)
+    bounds = tuple(map(max, array.shape, box.stop))
+    yield from update.store_region(array, box_region(box), fill, bounds, metadata_locked=True)
 
 
 def _beyond(inner: Sequence[int], outer: Sequence[int]) -> Iterator[ArraySubset]:

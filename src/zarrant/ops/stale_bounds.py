@@ -25,24 +25,24 @@ T = TypeVar("T")
 class ArrayHandle(Protocol):
     """What an operation sees of a handle: the array as the handle knows it, and how it takes over newer metadata."""
 
-    _state: BoundArray
+    _array: BoundArray
 
     def _moved(self, metadata: Any) -> None: ...
 
 
-def fresh(array: ArrayHandle, op: Callable[..., Op[T]], *args: Any) -> Op[T]:
-    """`op(state, *args)`, again with the stored shape where its arguments lie beyond the bounds that the handle knows."""
+def fresh(handle: ArrayHandle, op: Callable[..., Op[T]], *args: Any) -> Op[T]:
+    """`op(array, *args)`, again with the stored shape where its arguments lie beyond the bounds that the handle knows."""
     try:
-        return (yield from op(array._state, *args))
+        return (yield from op(handle._array, *args))
     except (BoundsError, ShapeError):
-        if not (yield from look(array)):
+        if not (yield from look(handle)):
             raise
-    return (yield from op(array._state, *args))
+    return (yield from op(handle._array, *args))
 
 
-def look(array: ArrayHandle) -> Op[bool]:
+def look(handle: ArrayHandle) -> Op[bool]:
     """Read the stored shape; True where it is another one, which the handle has now taken over. None stored: False."""
-    known = array._state
+    known = handle._array
     if not known.options.readable:
         return False
     found = yield from find_metadata(known.prefix)
@@ -51,32 +51,32 @@ def look(array: ArrayHandle) -> Op[bool]:
     metadata = same_array(known, found)
     if metadata.shape == known.shape:
         return False
-    if array._state is known:  # else another thread has already taken over newer metadata
-        array._moved(metadata)
+    if handle._array is known:  # else another thread has already taken over newer metadata
+        handle._moved(metadata)
     return True
 
 
-def checked(array: ArrayHandle, check: Callable[[BoundArray, Any], T], argument: Any) -> Op[T]:
-    """`check(state, argument)` as an operation that asks for nothing unless the argument lies beyond the known bounds."""
-    return fresh(array, _as_op, check, argument)
+def checked(handle: ArrayHandle, check: Callable[[BoundArray, Any], T], argument: Any) -> Op[T]:
+    """`check(array, argument)` as an operation that asks for nothing unless the argument lies beyond the known bounds."""
+    return fresh(handle, _as_op, check, argument)
 
 
 def checked_once(
-    array: ArrayHandle, check: Callable[[BoundArray, Any], T], argument: Any, op: Callable[..., Op[None]], *args: Any
+    handle: ArrayHandle, check: Callable[[BoundArray, Any], T], argument: Any, op: Callable[..., Op[None]], *args: Any
 ) -> Op[None]:
-    """`op(state, checked argument, *args)`. Only the check is done again with the stored shape: what `op` raises ends it."""
-    found = yield from checked(array, check, argument)
-    yield from op(array._state, found, *args)
+    """`op(array, checked argument, *args)`. Only the check is done again with the stored shape: what `op` raises ends it."""
+    found = yield from checked(handle, check, argument)
+    yield from op(handle._array, found, *args)
 
 
-def known(array: ArrayHandle, check: Callable[[BoundArray, Any], T], argument: Any) -> T:
-    """`check(state, argument)` by what the handle knows, where the store cannot be asked: in a method that is no coroutine."""
+def known(handle: ArrayHandle, check: Callable[[BoundArray, Any], T], argument: Any) -> T:
+    """`check(array, argument)` by what the handle knows, where the store cannot be asked: in a method that is no coroutine."""
     try:
-        return check(array._state, argument)
+        return check(handle._array, argument)
     except BoundsError as error:
         raise error.annotate(hint="Where others grow the array, `await a.refresh()` comes first") from None
 
 
-def _as_op(state: BoundArray, check: Callable[[BoundArray, Any], T], argument: Any) -> Op[T]:
-    return check(state, argument)
+def _as_op(array: BoundArray, check: Callable[[BoundArray, Any], T], argument: Any) -> Op[T]:
+    return check(array, argument)
     yield  # makes this a generator, as every operation is; it has no requests

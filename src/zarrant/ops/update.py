@@ -1,6 +1,6 @@
 """Operations that write regions: whole chunks without a read, parts of chunks by a guarded update.
 
-What is done to a chunk depends on how much of it is written (`_WAYS`), and on what keeps other writers out (`ops/guard.py`):
+What is done to a chunk depends on how much of it is written (`_WRITERS`), and on what keeps other writers out (`ops/guard.py`):
 
 | chunk | no lock | compare-and-swap, lock, group commit | lock inside a lock (of the metadata) |
 |---|---|---|---|
@@ -39,24 +39,24 @@ from zarrant.requests import Op, Outcome, put
 from zarrant.storage import Part
 
 
-def store_array_subset(state: BoundArray, subset: Any, data: Any) -> Op[None]:
+def store_array_subset(array: BoundArray, subset: Any, data: Any) -> Op[None]:
     """Store any region; whole chunks are written without a read, the others updated, side by side.
 
     `data` has the region's shape or broadcasts to it. An empty region is a no-op.
     """
-    region = as_subset(subset, state.shape)
-    values = broadcast(as_values(state, data), region.shape)
+    region = as_subset(subset, array.shape)
+    values = broadcast(as_values(array, data), region.shape)
     if values.size:
-        yield from store_region(state, box_region(region), values, state.shape)
+        yield from store_region(array, box_region(region), values, array.shape)
 
 
-def store_new_array(state: BoundArray, data: Array) -> Op[None]:
+def store_new_array(array: BoundArray, data: Array) -> Op[None]:
     """Store all of an array whose metadata this operation has locked, so that nobody can append."""
     if data.size:
-        yield from store_region(state, box_region(ArraySubset.full(state.shape)), data, state.shape, metadata_locked=True)
+        yield from store_region(array, box_region(ArraySubset.full(array.shape)), data, array.shape, metadata_locked=True)
 
 
-def store_array_subsets(state: BoundArray, pairs: Iterable[tuple[Any, Any]]) -> Op[None]:
+def store_array_subsets(array: BoundArray, pairs: Iterable[tuple[Any, Any]]) -> Op[None]:
     """Store many regions as one call: each stored object is read at most once and written once.
 
     `pairs` are (subset, data) as for `store_array_subset`; where they overlap the later one stays. Every pair is checked
@@ -65,53 +65,53 @@ def store_array_subsets(state: BoundArray, pairs: Iterable[tuple[Any, Any]]) -> 
     regions: list[Region] = []
     arrays: list[Array] = []
     for subset, data in pairs:
-        region = as_subset(subset, state.shape)
-        values = broadcast(as_values(state, data), region.shape)
+        region = as_subset(subset, array.shape)
+        values = broadcast(as_values(array, data), region.shape)
         if values.size:
             regions.append(box_region(region))
             arrays.append(values)
     if regions:
-        yield from store_region(state, Overlay(tuple(regions), tuple(range(len(regions)))), Stack(tuple(arrays)), state.shape)
+        yield from store_region(array, Overlay(tuple(regions), tuple(range(len(regions)))), Stack(tuple(arrays)), array.shape)
 
 
-def store_chunk_subset(state: BoundArray, chunk: Sequence[int], subset: Any, data: Any) -> Op[None]:
+def store_chunk_subset(array: BoundArray, chunk: Sequence[int], subset: Any, data: Any) -> Op[None]:
     """Store a part of one chunk; `subset` is in coordinates of the chunk and may reach into the padding of an edge chunk."""
-    chunk = check_chunk_indices(chunk, state.grid.grid_shape)
-    local = as_subset(subset, state.chunk_shape(chunk), "chunk")
-    values = broadcast(as_values(state, data), local.shape)
-    region = local.shift(state.grid.origin(chunk))
-    bounds = np.maximum(np.array(state.shape, np.int64), region.stop)
+    chunk = check_chunk_indices(chunk, array.grid.grid_shape)
+    local = as_subset(subset, array.chunk_shape(chunk), "chunk")
+    values = broadcast(as_values(array, data), local.shape)
+    region = local.shift(array.grid.origin(chunk))
+    bounds = np.maximum(np.array(array.shape, np.int64), region.stop)
     if values.size:
-        yield from store_region(state, box_region(region), values, tuple(int(bound) for bound in bounds))
+        yield from store_region(array, box_region(region), values, tuple(int(bound) for bound in bounds))
 
 
-def store_selection(state: BoundArray, selection: Selection, data: Any) -> Op[None]:
+def store_selection(array: BoundArray, selection: Selection, data: Any) -> Op[None]:
     """Store values at a NumPy-like selection; where it names an element twice, the later value stays."""
-    values = selection.source(as_values(state, data))
+    values = selection.source(as_values(array, data))
     if values.size == 0:
         return
-    yield from store_region(state, selection.region, values, state.shape)
+    yield from store_region(array, selection.region, values, array.shape)
 
 
 def store_region(
-    state: BoundArray, region: Region, values: Values, bounds: tuple[int, ...], *, metadata_locked: bool = False
+    array: BoundArray, region: Region, values: Values, bounds: tuple[int, ...], *, metadata_locked: bool = False
 ) -> Op[None]:
     """Store a region of an array whose elements exist up to `bounds`.
 
     `metadata_locked`: the caller has locked the array's metadata, so that nobody else changes its shape. Otherwise updates that
     threads of this process make of one chunk at the same time are merged and stored as one.
     """
-    selections = region.split(state.grid, bounds)
-    bounds_known = metadata_locked or not state.options.readable
-    whole = selections.full if bounds_known else selections.full & ~_over_the_edge(state, selections)
-    guard = _guard(state, values, metadata_locked, bounds_known)
-    task = _Write(state, selections, values, whole, guard, bounds_known)
-    yield from run_batches(state, selections.index, _batches(state, selections, whole), task.run)
+    selections = region.split(array.grid, bounds)
+    bounds_known = metadata_locked or not array.options.readable
+    whole = selections.full if bounds_known else selections.full & ~_over_the_edge(array, selections)
+    guard = _guard(array, values, metadata_locked, bounds_known)
+    task = _Write(array, selections, values, whole, guard, bounds_known)
+    yield from run_batches(array, selections.index, _batches(array, selections, whole), task.run)
 
 
-def _guard(state: BoundArray, values: Values, metadata_locked: bool, bounds_known: bool) -> Guard:
+def _guard(array: BoundArray, values: Values, metadata_locked: bool, bounds_known: bool) -> Guard:
     """What keeps other writers out of a chunk of which a part is written."""
-    if not state.options.exclusive:
+    if not array.options.exclusive:
         return Guard.NONE
     if metadata_locked:
         return Guard.NESTED_LOCK
@@ -119,9 +119,9 @@ def _guard(state: BoundArray, values: Values, metadata_locked: bool, bounds_know
 
 
 class _Write(NamedTuple):
-    """Columns of chunks to be written. Each of `_WAYS` is an operation with one outcome for each row."""
+    """Columns of chunks to be written. Each of `_WRITERS` is an operation with one outcome for each row."""
 
-    state: BoundArray
+    array: BoundArray
     selections: ChunkSelections
     values: Values
     whole: npt.NDArray[np.bool_]
@@ -130,57 +130,57 @@ class _Write(NamedTuple):
 
     def run(self, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
         """Rows of one kind: several whole chunks, or one other chunk."""
-        return _WAYS[bool(self.selections.full[lo]), bool(self.whole[lo])](self, lo, hi)
+        return _WRITERS[bool(self.selections.full[lo]), bool(self.whole[lo])](self, lo, hi)
 
     def store_whole(self, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
-        return write_batch(self.state, self.selections, self.values, lo, hi)
+        return write_batch(self.array, self.selections, self.values, lo, hi)
 
     def store_edge(self, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
-        condition = while_shape_stands(self.state)
+        condition = while_shape_stands(self.array)
         if condition is None:  # the store cannot check this while it writes
             return (yield from self.update_part(lo, hi))
-        outcomes = yield from put((yield from encode(self.state, self.selections, self.values, lo, hi)), condition)
+        outcomes = yield from put((yield from encode(self.array, self.selections, self.values, lo, hi)), condition)
         if any(isinstance(outcome, MetadataChangedError) for outcome in outcomes):
             return (yield from self.update_part(lo, hi, refused=True))
         return outcomes
 
     def update_part(self, lo: int, hi: int, refused: bool = False) -> Op[list[Outcome[Any]]]:
-        state = self.state
-        (key,) = state.chunk_keys(self.selections.index[lo:hi])
-        shape = state.chunk_shape(self.selections.index[lo])
-        change = _Update(state, shape, self.selections, lo, self.values, self.bounds_known, refused)
-        yield from update_object(key, change, self.guard, node=Current(state))
+        array = self.array
+        (key,) = array.chunk_keys(self.selections.index[lo:hi])
+        shape = array.chunk_shape(self.selections.index[lo])
+        change = _Update(array, shape, self.selections, lo, self.values, self.bounds_known, refused)
+        yield from update_object(key, change, self.guard, node=Current(array))
         return [None]
 
 
 # By whether every element that this handle knows is written, and whether every element is.
-_WAYS: dict[tuple[bool, bool], Callable[[_Write, int, int], Op[list[Outcome[Any]]]]] = {
+_WRITERS: dict[tuple[bool, bool], Callable[[_Write, int, int], Op[list[Outcome[Any]]]]] = {
     (True, True): _Write.store_whole,
     (True, False): _Write.store_edge,
     (False, False): _Write.update_part,
 }
 
 
-def erase_known(state: BoundArray, chunk: tuple[int, ...]) -> Op[None]:
+def erase_known(array: BoundArray, chunk: tuple[int, ...]) -> Op[None]:
     """Erase what this handle knows of a chunk at the end of the array: all of it, or its elements become fill."""
-    inside = state.grid.in_bounds(chunk)
-    shape = state.chunk_shape(chunk)
+    inside = array.grid.in_bounds(chunk)
+    shape = array.chunk_shape(chunk)
     selections = box_region(ArraySubset.full(inside.shape)).split(chunk_alone(shape), shape)
-    fill = state.fill.full(inside.shape)
-    known = _Update(state, shape, selections, 0, fill, bounds_known=True)
+    fill = array.fill.full(inside.shape)
+    known = _Update(array, shape, selections, 0, fill, bounds_known=True)
 
     def change(source: Stored) -> Op[list[Part] | None]:
-        return None if (yield from shape_stands(state)) else (yield from known(source))
+        return None if (yield from shape_stands(array)) else (yield from known(source))
 
-    yield from update_object(state.chunk_key(chunk), change, Guard.lock_if(state.options.exclusive), node=Current(state))
+    yield from update_object(array.chunk_key(chunk), change, Guard.lock_if(array.options.exclusive), node=Current(array))
 
 
-def _over_the_edge(state: BoundArray, selections: ChunkSelections) -> npt.NDArray[np.bool_]:
+def _over_the_edge(array: BoundArray, selections: ChunkSelections) -> npt.NDArray[np.bool_]:
     """(n,) which chunks have elements beyond the bounds."""
     if selections.n == 1:
-        return np.array((selections.shape(0) != state.chunk_shape(selections.index[0]),))
-    shape = state.grid.uniform_shape
-    shapes = state.grid.chunk_shapes(selections.index) if shape is None else np.array(shape, np.int64)
+        return np.array((selections.shape(0) != array.chunk_shape(selections.index[0]),))
+    shape = array.grid.uniform_shape
+    shapes = array.grid.chunk_shapes(selections.index) if shape is None else np.array(shape, np.int64)
     over: npt.NDArray[np.bool_] = (selections.shapes(0, selections.n) != shapes).any(axis=1)
     return over
 
@@ -194,7 +194,7 @@ class _Update(NamedTuple):
     seen not to stand just now, so the metadata must be read again.
     """
 
-    state: BoundArray
+    array: BoundArray
     shape: Shape
     selections: ChunkSelections
     row: int
@@ -205,51 +205,51 @@ class _Update(NamedTuple):
     @property
     def kind(self) -> tuple[int, tuple[int, ...]]:
         """Chains are prepared once for what they depend on: updates with the same one differ in where and what only."""
-        return id(self.state.prepared_for(self.shape)), self.selections.shape(self.row)
+        return id(self.array.prepared_for(self.shape)), self.selections.shape(self.row)
 
     def merged(self, updates: Sequence[_Update]) -> _Update:
         """Updates of one chunk as one, later ones on top."""
         if len(updates) == 1:
             (only,) = updates
-            return only if only.state is self.state else only._replace(state=self.state)
+            return only if only.array is self.array else only._replace(array=self.array)
         layers = Overlay(tuple(each.selections.region(each.row) for each in updates), tuple(range(len(updates))))
         selections = layers.split(chunk_alone(self.shape), self.selections.shape(self.row))
         values = Stack(tuple(cast("Array", each.values) for each in updates))
-        return _Update(self.state, self.shape, selections, 0, values, refused=any(each.refused for each in updates))
+        return _Update(self.array, self.shape, selections, 0, values, refused=any(each.refused for each in updates))
 
     def __call__(self, source: Stored) -> Op[list[Part] | None]:
         """The parts of the new chunk."""
-        state, selections, row, values = self.state, self.selections, self.row, self.values
-        extent = selections.shape(row)
-        beyond = not self.bounds_known and extent != self.shape and (state.sharded or bool(selections.full[row]))
-        if beyond and not (yield from shape_stands(state, self.refused)):  # safety: shape
-            return (yield from _merge_unseen(state, self.shape, selections.region(row), values, extent, source))
-        encoded = yield from state.prepared_for(self.shape).write(OneChunk(row, source), selections, row, row + 1, values)
+        array, selections, row, values = self.array, self.selections, self.row, self.values
+        known_shape = selections.shape(row)
+        beyond = not self.bounds_known and known_shape != self.shape and (array.sharded or bool(selections.full[row]))
+        if beyond and not (yield from shape_stands(array, self.refused)):  # safety: shape
+            return (yield from _merge_unseen(array, self.shape, selections.region(row), values, known_shape, source))
+        encoded = yield from array.prepared_for(self.shape).write(OneChunk(row, source), selections, row, row + 1, values)
         return encoded.row(0)
 
 
 def _merge_unseen(
-    state: BoundArray, shape: Shape, region: Region, values: Values, known: Shape, source: Stored
+    array: BoundArray, shape: Shape, region: Region, values: Values, known: Shape, source: Stored
 ) -> Op[list[Part] | None]:
     """Lay values over a chunk in which elements beyond the `known` bounds may have been stored by others."""
-    prepared = state.prepared_for(shape)
+    prepared = array.prepared_for(shape)
     selections = region.split(chunk_alone(shape), shape)
     try:
         encoded = yield from prepared.write(OneChunk(0, source), selections, 0, 1, values)
     except ChunkError:
         # Of a damaged subchunk nothing can be kept. It is written as far as this handle knows it; its neighbours stay.
-        damaged = yield from _damaged(state, shape, region, known, source)
+        damaged = yield from _damaged(array, shape, region, known, source)
         if not damaged:
             raise
-        region, values = _over_fill(state, damaged, region, values)
+        region, values = _over_fill(array, damaged, region, values)
         selections = region.split(chunk_alone(shape), shape)
         encoded = yield from prepared.write(OneChunk(0, source), selections, 0, 1, values)
     return encoded.row(0)
 
 
-def _damaged(state: BoundArray, shape: Shape, region: Region, known: Shape, source: Stored) -> Op[list[ArraySubset]]:
+def _damaged(array: BoundArray, shape: Shape, region: Region, known: Shape, source: Stored) -> Op[list[ArraySubset]]:
     """The subchunks that cannot be read, of those whose every known element is written but that reach beyond what is known."""
-    grid = ChunkGrid.regular(shape, state.piece_shape_for(shape))
+    grid = ChunkGrid.regular(shape, array.piece_shape_for(shape))
     pieces = region.split(grid, known)
     found = []
     for row in np.flatnonzero(pieces.full).tolist():
@@ -258,19 +258,19 @@ def _damaged(state: BoundArray, shape: Shape, region: Region, known: Shape, sour
             continue
         selections = box_region(box).split(chunk_alone(shape), shape)
         try:
-            yield from state.prepared_for(shape).read(OneChunk(0, source), selections, 0, 1, state.empty(box.shape))
+            yield from array.prepared_for(shape).read(OneChunk(0, source), selections, 0, 1, array.empty(box.shape))
         except ChunkError:
             found.append(box)
     return found
 
 
-def _over_fill(state: BoundArray, boxes: Sequence[ArraySubset], region: Region, values: Values) -> tuple[Overlay, Stack]:
+def _over_fill(array: BoundArray, boxes: Sequence[ArraySubset], region: Region, values: Values) -> tuple[Overlay, Stack]:
     """The region as an overlay on boxes of fill."""
     layers = region if isinstance(region, Overlay) else Overlay((region,), (0,))
     arrays = values.arrays if isinstance(values, Stack) else (values,)
     n = len(arrays)
     regions = (*map(box_region, boxes), *layers.regions)
-    fills = tuple(state.fill.full(box.shape) for box in boxes)
+    fills = tuple(array.fill.full(box.shape) for box in boxes)
     return Overlay(regions, (*range(n, n + len(boxes)), *layers.numbers)), Stack((*arrays, *fills))
 
 

@@ -53,38 +53,38 @@ class Verified:
     problems: tuple[Problem, ...]
 
 
-def verify(state: BoundArray, chunk: Sequence[int], deep: bool) -> Op[Verified]:
+def verify(array: BoundArray, chunk: Sequence[int], deep: bool) -> Op[Verified]:
     """Look at one stored object: sizes and indexes; with `deep` every byte of it is decoded."""
-    look = partial(_verify, state, chunk, deep)
+    look = partial(_verify, array, chunk, deep)
     return (yield from while_replaced(look, look))
 
 
-def _verify(state: BoundArray, chunk: Sequence[int], deep: bool) -> Op[Verified]:
-    source = Stored(state.chunk_key(chunk))
-    prepared = state.prepared_for(state.chunk_shape(chunk))
+def _verify(array: BoundArray, chunk: Sequence[int], deep: bool) -> Op[Verified]:
+    source = Stored(array.chunk_key(chunk))
+    prepared = array.prepared_for(array.chunk_shape(chunk))
     if isinstance(prepared, ChunkPipeline):
         return (yield from _verify_chunk(prepared, source, deep))
-    report, problems = yield from _verify_shard(state, chunk, source, deep)
+    report, problems = yield from _verify_shard(array, chunk, source, deep)
     if report is None:
         return Verified(source.version, source.size, 0, problems)
     return Verified(source.version, source.size, sum(each.dead for each in report.walk()), problems)
 
 
-def _verify_chunk(leaf: ChunkPipeline, source: Stored, deep: bool) -> Op[Verified]:
+def _verify_chunk(pipeline: ChunkPipeline, source: Stored, deep: bool) -> Op[Verified]:
     problems = []
     if deep:
         try:
-            data = yield from source.read_all(leaf.stored_limit)
+            data = yield from source.read_all(pipeline.stored_limit)
         except LimitError as error:
             data, problems = None, [Problem("size", f"is too large: {error.got} bytes, at most {error.limit} are read", False)]
             yield from source.read([ByteRange(0, 0)])  # its version is not known yet
         if data is not None:
             zero = np.zeros(1, np.int64)
-            failed = yield from leaf.check(Fetched(zero, [data], zero, zero, np.array([len(data)])))
+            failed = yield from pipeline.check(Fetched(zero, [data], zero, zero, np.array([len(data)])))
             problems = [Problem("chunk", f"does not decode: {reason}", False) for reason in failed.values()]
     else:
         yield from source.read([ByteRange(0, 0)])
-        size = leaf.encoded_size()
+        size = pipeline.encoded_size()
         if source.version is not None and size is not None and source.size != size:
             what = "is cut off" if source.size < size else "has a tail that is not its own"
             problems = [Problem("size", f"{what}: {source.size} bytes, where every chunk has {size}", False)]
@@ -92,10 +92,10 @@ def _verify_chunk(leaf: ChunkPipeline, source: Stored, deep: bool) -> Op[Verifie
 
 
 def _verify_shard(
-    state: BoundArray, chunk: Sequence[int], source: Stored, deep: bool
+    array: BoundArray, chunk: Sequence[int], source: Stored, deep: bool
 ) -> Op[tuple[ShardReport | None, tuple[Problem, ...]]]:
     """The tree of a shard without what is at fault, and the faults; no tree where there is none, or no index."""
-    shard = state.prepared_for(state.chunk_shape(chunk))
+    shard = array.prepared_for(array.chunk_shape(chunk))
     assert isinstance(shard, Shard), "what is no leaf is a shard"
     try:
         report = yield from inspect(shard, source)
@@ -129,16 +129,16 @@ def _where(shard: Prepared, path: tuple[int, ...]) -> str:
     return f"subchunk {' in '.join(reversed(names))}"
 
 
-def drop_corrupt_subchunks(state: BoundArray, chunk: Sequence[int], version: Version, deep: bool) -> Op[bool]:
+def drop_corrupt_subchunks(array: BoundArray, chunk: Sequence[int], version: Version, deep: bool) -> Op[bool]:
     """Drop the subchunks of one shard that cannot be read; False where there is nothing (left) to drop, or no way.
 
     ConflictError unless the object still is of `version`, of which the caller has a copy.
     """
-    key, done = state.chunk_key(chunk), False
+    key, done = array.chunk_key(chunk), False
 
     def change(source: Stored) -> Op[list[Part] | None]:
         nonlocal done
-        report, problems = yield from _verify_shard(state, chunk, source, deep)
+        report, problems = yield from _verify_shard(array, chunk, source, deep)
         if source.version != version:
             raise ConflictError("the object was replaced since it was examined", key=key, expected=version, got=source.version)
         if report is None or not problems or not all(problem.repairable for problem in problems):
@@ -150,7 +150,7 @@ def drop_corrupt_subchunks(state: BoundArray, chunk: Sequence[int], version: Ver
         return parts
 
     try:
-        yield from update_object(key, change, node=Current(state))
+        yield from update_object(key, change, node=Current(array))
     except _Nothing:
         return False
     except ZarrantError as error:
@@ -162,19 +162,19 @@ class _Nothing(Exception):
     """Breaks an update off: there is nothing to do, or no way."""
 
 
-def erase_orphan(state: BoundArray, chunk: Sequence[int], version: Version) -> Op[bool]:
+def erase_orphan(array: BoundArray, chunk: Sequence[int], version: Version) -> Op[bool]:
     """Erase the object of a chunk outside of the grid; False where the array has grown to hold it meanwhile.
 
     Under the lock of the metadata: who grows an array stores data outside of its shape first.
     """
-    key = state.chunk_key(chunk)
+    key = array.chunk_key(chunk)
 
     def erase() -> Op[bool]:
-        metadata = yield from read_metadata(state.prefix)
+        metadata = yield from read_metadata(array.prefix)
         if not isinstance(metadata, ArrayMetadata):
             return False
-        now = BoundArray.from_metadata(state.prefix, metadata, state.options)
-        if now.key_encoding != state.key_encoding or len(now.shape) != len(state.shape) or in_grid(now, chunk):
+        now = BoundArray.from_metadata(array.prefix, metadata, array.options)
+        if now.key_encoding != array.key_encoding or len(now.shape) != len(array.shape) or in_grid(now, chunk):
             return False
         yield from update_object(key, gone, Guard.NESTED_LOCK)
         return True
@@ -185,12 +185,12 @@ def erase_orphan(state: BoundArray, chunk: Sequence[int], version: Version) -> O
             raise ConflictError("the object was replaced since it was examined", key=key, expected=version, got=source.version)
         return None
 
-    return (yield from locked((metadata_key(state.prefix, state.metadata),), erase()))
+    return (yield from locked((metadata_key(array.prefix, array.metadata),), erase()))
 
 
-def in_grid(state: BoundArray, chunk: Sequence[int]) -> bool:
+def in_grid(array: BoundArray, chunk: Sequence[int]) -> bool:
     """Whether a chunk holds elements of the array."""
-    return all(0 <= i < n for i, n in zip(chunk, state.grid.grid_shape, strict=True))
+    return all(0 <= i < n for i, n in zip(chunk, array.grid.grid_shape, strict=True))
 
 
 def object_version(key: str) -> Op[tuple[Version, int]]:

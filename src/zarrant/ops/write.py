@@ -21,7 +21,7 @@ from zarrant.errors import ShapeError, ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.geometry.grid import block_indices, chunk_alone
 from zarrant.geometry.region import box_region, whole_chunk
-from zarrant.ops.batching import largest_batch, run_batches, settle, write_selections
+from zarrant.ops.batching import largest_batch, raise_failures, run_batches, write_selections
 from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.casting import as_values
 from zarrant.ops.current import put_current, put_current_one
@@ -30,29 +30,29 @@ from zarrant.requests import Op, Outcome, WriteRequest, gather_outcomes
 from zarrant.storage import Buffer
 
 
-def store_chunk(state: BoundArray, chunk: Sequence[int], data: Any) -> Op[None]:
+def store_chunk(array: BoundArray, chunk: Sequence[int], data: Any) -> Op[None]:
     """Store one whole chunk, without a read.
 
     `data` has the chunk's full shape, or at the array's edge the shape of its in-bounds part (the padding becomes fill), or
     broadcasts to it. BoundsError, ShapeError or DataTypeError before anything is written.
     """
-    chunk = check_chunk_indices(chunk, state.grid.grid_shape)
-    values, shape = as_values(state, data), state.chunk_shape(chunk)
+    chunk = check_chunk_indices(chunk, array.grid.grid_shape)
+    values, shape = as_values(array, data), array.chunk_shape(chunk)
     if values.shape == shape:
-        yield from write_selections(state, whole_chunk(chunk, shape), values)
+        yield from write_selections(array, whole_chunk(chunk, shape), values)
     else:
-        yield from store_chunks(state, ArraySubset(chunk, (1,) * len(chunk)), values)
+        yield from store_chunks(array, ArraySubset(chunk, (1,) * len(chunk)), values)
 
 
-def store_chunks(state: BoundArray, chunks: Any, data: Any) -> Op[None]:
+def store_chunks(array: BoundArray, chunks: Any, data: Any) -> Op[None]:
     """Store a block of chunks, side by side, without a read.
 
     `chunks` is a subset of the chunk grid; `data` is one block of their full shape, or of its in-bounds part.
     """
-    chunks = as_subset(chunks, state.grid.grid_shape, "chunk grid")
-    values = as_values(state, data)
-    whole = state.grid.block(chunks)
-    inside = whole.intersect(ArraySubset.full(state.shape))
+    chunks = as_subset(chunks, array.grid.grid_shape, "chunk grid")
+    values = as_values(array, data)
+    whole = array.grid.block(chunks)
+    inside = whole.intersect(ArraySubset.full(array.shape))
     subset = inside if _fits(values.shape, inside.shape) else whole
     if not _fits(values.shape, subset.shape):
         raise ShapeError("data does not have the shape of the chunks", expected=_either(whole, inside), got=values.shape)
@@ -60,71 +60,71 @@ def store_chunks(state: BoundArray, chunks: Any, data: Any) -> Op[None]:
         return
     values = np.broadcast_to(values, subset.shape)
     if subset.shape != whole.shape:  # at the end of the array: what others have appended to these chunks stays
-        yield from store_region(state, box_region(subset), values, state.shape)
+        yield from store_region(array, box_region(subset), values, array.shape)
         return
-    yield from write_selections(state, box_region(subset).split(state.grid, subset.stop), values)
+    yield from write_selections(array, box_region(subset).split(array.grid, subset.stop), values)
 
 
-def store_encoded_chunk(state: BoundArray, chunk: Sequence[int], buffer: Buffer, check: bool = False) -> Op[None]:
+def store_encoded_chunk(array: BoundArray, chunk: Sequence[int], buffer: Buffer, check: bool = False) -> Op[None]:
     """Store bytes as they are, without a copy; `check` decodes them first and raises ChunkError where they do not."""
-    chunk = check_chunk_indices(chunk, state.grid.grid_shape)
+    chunk = check_chunk_indices(chunk, array.grid.grid_shape)
     view = _flat(buffer)
-    key = state.chunk_key(chunk)
+    key = array.chunk_key(chunk)
     if check:
-        yield from check_encoded(state, chunk, view)
-    yield from put_current_one(state, WriteRequest(key, [view]))
+        yield from check_encoded(array, chunk, view)
+    yield from put_current_one(array, WriteRequest(key, [view]))
 
 
 def store_encoded_chunks(
-    state: BoundArray, chunks: Sequence[Sequence[int]], buffers: Sequence[Buffer], check: bool = False
+    array: BoundArray, chunks: Sequence[Sequence[int]], buffers: Sequence[Buffer], check: bool = False
 ) -> Op[None]:
     """Store the bytes of many chunks as they are, side by side."""
     if len(chunks) != len(buffers):
         raise ShapeError("as many buffers as chunks", expected=len(chunks), got=len(buffers))
-    checked = [check_chunk_indices(chunk, state.grid.grid_shape) for chunk in chunks]
+    checked = [check_chunk_indices(chunk, array.grid.grid_shape) for chunk in chunks]
     views = [_flat(buffer) for buffer in buffers]
-    ops = (store_encoded_chunk(state, chunk, view, check) for chunk, view in zip(checked, views, strict=True))
-    cost = largest_batch(state, np.array(checked, np.int64).reshape(len(checked), len(state.shape))).cost if checked else 0
+    ops = (store_encoded_chunk(array, chunk, view, check) for chunk, view in zip(checked, views, strict=True))
+    cost = largest_batch(array, np.array(checked, np.int64).reshape(len(checked), len(array.shape))).cost if checked else 0
     outcomes = yield from gather_outcomes(ops, cost)
-    settle(state, checked, outcomes)
+    raise_failures(array, checked, outcomes)
 
 
-def erase_chunk(state: BoundArray, chunk: Sequence[int]) -> Op[None]:
+def erase_chunk(array: BoundArray, chunk: Sequence[int]) -> Op[None]:
     """Erase one chunk: it reads as fill. Succeeds where it is absent. What others have appended to the chunk stays."""
-    chunk = check_chunk_indices(chunk, state.grid.grid_shape)
-    if state.options.readable and not state.grid.is_within(chunk):
-        yield from erase_known(state, chunk)
+    chunk = check_chunk_indices(chunk, array.grid.grid_shape)
+    if array.options.readable and not array.grid.is_within(chunk):
+        yield from erase_known(array, chunk)
     else:
-        yield from put_current_one(state, WriteRequest(state.chunk_key(chunk), None))
+        yield from put_current_one(array, WriteRequest(array.chunk_key(chunk), None))
 
 
-def erase_chunks(state: BoundArray, chunks: Any) -> Op[None]:
+def erase_chunks(array: BoundArray, chunks: Any) -> Op[None]:
     """Erase a block of chunks, side by side and bounded. What others have appended to chunks at the end stays."""
-    chunks = as_subset(chunks, state.grid.grid_shape, "chunk grid")
+    chunks = as_subset(chunks, array.grid.grid_shape, "chunk grid")
     if chunks.is_empty:
         return
     indices = block_indices(chunks)
     # Of elements beyond the end of the array this handle knows nothing.
-    whole = state.grid.within(indices) if state.options.readable else np.ones(len(indices), np.bool_)
+    whole = array.grid.within(indices) if array.options.readable else np.ones(len(indices), np.bool_)
 
     def erase(lo: int, hi: int) -> Op[list[Outcome[Any]]]:
         inner, edge = indices[lo:hi][whole[lo:hi]], indices[lo:hi][~whole[lo:hi]]
         outcomes = np.empty(hi - lo, object)
-        outcomes[whole[lo:hi]] = yield from put_current(state, [WriteRequest(key, None) for key in state.chunk_keys(inner)])
-        outcomes[~whole[lo:hi]] = yield from gather_outcomes((erase_known(state, tuple(chunk.tolist())) for chunk in edge), 0)
+        outcomes[whole[lo:hi]] = yield from put_current(array, [WriteRequest(key, None) for key in array.chunk_keys(inner)])
+        outcomes[~whole[lo:hi]] = yield from gather_outcomes((erase_known(array, tuple(chunk.tolist())) for chunk in edge), 0)
         return list(outcomes)
 
-    yield from run_batches(state, indices, [(lo, min(lo + 64, len(indices))) for lo in range(0, len(indices), 64)], erase)
+    yield from run_batches(array, indices, [(lo, min(lo + 64, len(indices))) for lo in range(0, len(indices), 64)], erase)
 
 
-def check_encoded(state: BoundArray, chunk: tuple[int, ...], data: memoryview) -> Op[None]:
+def check_encoded(array: BoundArray, chunk: tuple[int, ...], data: memoryview) -> Op[None]:
     """Decode bytes as this chunk; ChunkError where that fails."""
-    shape = state.chunk_shape(chunk)
+    shape = array.chunk_shape(chunk)
     selections = box_region(ArraySubset.full(shape)).split(chunk_alone(shape), shape)
     try:
-        yield from state.prepared_for(shape).read(OneChunk(0, InMemory(data)), selections, 0, 1, state.empty(shape))
+        yield from array.prepared_for(shape).read(OneChunk(0, InMemory(data)), selections, 0, 1, array.empty(shape))
     except ZarrantError as error:
-        raise error.annotate(chunk=chunk, key=state.chunk_key(chunk)) from error.__cause__
+        raise error.annotate(chunk=chunk, key=array.chunk_key(chunk)) from error.__cause__
 
 
 def _fits(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:

@@ -163,8 +163,8 @@ async def _locked_async(request: Locked, context: ExecutionContext) -> Any:
     if not context.can.async_calls.lock:
         return await _perform_steps(request.op, context)  # the operation compares and swaps
     outer = context.outside if request.nested else None
-    async with (store if outer is None else outer).lock_async(request.keys) as held:
-        inside = held if outer is None else NestedLocks(store, held, request.keys)
+    async with (store if outer is None else outer).lock_async(request.keys) as locked:
+        inside = locked if outer is None else NestedLocks(store, locked, request.keys)
         return await _perform_steps(request.op, context.on(inside, context.outside or store))
 
 

@@ -149,8 +149,8 @@ def _locked(request: Locked, context: ExecutionContext) -> Any:
     if request.nested and context.outside is not None:
         with lock_keys(request.keys, store_while(condition, context.outside)) as more:
             return _drive(request.op, context.on(NestedLocks(context.store, more, request.keys), context.outside))
-    with lock_keys(request.keys, store_while(condition, context.store, context.can)) as held:
-        return _drive(request.op, context.on(held, context.outside or context.store))
+    with lock_keys(request.keys, store_while(condition, context.store, context.can)) as locked:
+        return _drive(request.op, context.on(locked, context.outside or context.store))
 
 
 def _group_commit(request: GroupCommit, context: ExecutionContext) -> None:

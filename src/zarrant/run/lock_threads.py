@@ -25,7 +25,7 @@ class LockThreads:
 
     def __init__(self) -> None:
         self.task, self.ended = asyncio.current_task(), False
-        self.executor: ThreadPoolExecutor = Threads(THREADS_PER_LOCK, "zarrant-hold")
+        self.executor: ThreadPoolExecutor = Threads(THREADS_PER_LOCK, "zarrant-lock")
         self.children: ThreadPoolExecutor | None = None
         self.outer = current_threads.get()
 

@@ -77,8 +77,8 @@ def store_one(item: WriteRequest, store: Store, calls: Calls) -> Version:
     """Store or erase; returns the new version. What replaces an object whatever is there waits while another thread holds it."""
     if item.if_version is not ANY or calls.lock:
         return _store(item, store, calls)
-    with queue_locks((item.key,), store) as held:
-        return _store(item, held, calls)
+    with queue_locks((item.key,), store) as locked:
+        return _store(item, locked, calls)
 
 
 def store_all(items: Sequence[WriteRequest], store: Store, can: Capabilities) -> list[Version | Exception]:

@@ -37,7 +37,7 @@ def is_unchanged(key: str, version: Version, store: Store) -> bool:
     if capabilities(store).is_unchanged:
         return store.is_unchanged(key, version)
     inner = _unlocked(store)
-    if capabilities(inner).sync_calls.lock or _queue_name(key, inner) in _queues.held():
+    if capabilities(inner).sync_calls.lock or _queue_name(key, inner) in _queues.locked():
         return False
     return version_of(key, inner) == version
 

@@ -207,14 +207,14 @@ class Forwarding(Reads, Writes):
     @contextmanager
     def lock(self, keys: Sequence[str]) -> Iterator[Self]:
         """See `storage.Lock`."""
-        with self._inside.lock(keys) as held:
-            yield self._over(held)
+        with self._inside.lock(keys) as locked:
+            yield self._over(locked)
 
     @asynccontextmanager
     async def lock_async(self, keys: Sequence[str]) -> AsyncIterator[Self]:
         """See `storage.AsyncLock`."""
-        async with self._inside.lock_async(keys) as held:
-            yield self._over(held)
+        async with self._inside.lock_async(keys) as locked:
+            yield self._over(locked)
 
     def is_held_by_caller(self, key: str) -> bool:
         """See `storage.LockOwner`."""

@@ -34,29 +34,29 @@ class _Lock:
 
 
 class LockedStore(Forwarding):
-    """A store while `keys` are locked; these are written through `held`, the form of the store that its own lock gave."""
+    """A store while `keys` are locked; these are written through `locked`, the form of the store that its own lock gave."""
 
     own = ("lock",)
     lacks = ("async_calls",)  # the lock is of blocking calls
 
-    def __init__(self, store: object, held: object, keys: Iterable[str], timeout: float, lock: _Lock | None = None) -> None:
+    def __init__(self, store: object, locked: object, keys: Iterable[str], timeout: float, lock: _Lock | None = None) -> None:
         super().__init__(store)
-        self.held, self.keys, self.timeout = as_store(held), frozenset(keys), timeout
+        self.locked, self.keys, self.timeout = as_store(locked), frozenset(keys), timeout
         self._lock = _Lock() if lock is None else lock
 
     def _writer(self, method: str, key: str, parts: Sequence[Part] | None = None) -> Store:
         if key in self.keys:
             self._check(key)
-            return self.held
+            return self.locked
         # Below a prefix may be keys whose locks this store has.
-        return self.held if method == "erase_prefix" else self._inside
+        return self.locked if method == "erase_prefix" else self._inside
 
     def _check(self, key: str) -> None:
         if self._lock.ended:
             raise StoreError("the lock is not held here: it was released", key=key)
 
-    def _form(self, store: object, held: object, lock: _Lock | None = None) -> LockedStore:
-        return LockedStore(store, held, self.keys, self.timeout, lock or self._lock)
+    def _form(self, store: object, locked: object, lock: _Lock | None = None) -> LockedStore:
+        return LockedStore(store, locked, self.keys, self.timeout, lock or self._lock)
 
     @contextmanager
     def lock(self, keys: Sequence[str]) -> Iterator[LockedStore]:
@@ -66,30 +66,30 @@ class LockedStore(Forwarding):
         names = {key: key for key in keys}
         with (
             lock_again(self._lock.queues, names, self.keys, time.monotonic() + self.timeout, self.url),
-            LockedStore(self.store, self.held, keys, self.timeout) as inside,
+            LockedStore(self.store, self.locked, keys, self.timeout) as inside,
         ):
             yield inside
 
     @contextmanager
     def write_batch(self) -> Iterator[LockedStore]:
         """See `storage.WriteBatch`."""
-        with _grouped(self._inside) as store, _grouped(self.held) as held:
-            if store is self._inside and held is self.held:
+        with _grouped(self._inside) as store, _grouped(self.locked) as locked:
+            if store is self._inside and locked is self.locked:
                 yield self
                 return
-            with self._form(store, held, _Lock(self._lock.queues)) as inside:
+            with self._form(store, locked, _Lock(self._lock.queues)) as inside:
                 yield inside
 
     def commit(self) -> None:
         """See `storage.WriteBatch`."""
         super().commit()
-        if self.held is not self._inside:
-            self.held.commit()
+        if self.locked is not self._inside:
+            self.locked.commit()
 
     def only_while(self, condition: OnlyWhile) -> LockedStore:
         """See `storage.Conditional`."""
         store = self._inside.only_while(condition)
-        return self._form(store, store if self.held is self._inside else self.held.only_while(condition))
+        return self._form(store, store if self.locked is self._inside else self.locked.only_while(condition))
 
     def __enter__(self) -> Self:
         return self
@@ -117,14 +117,14 @@ class NestedLocks(Forwarding):
     @contextmanager
     def lock(self, keys: Sequence[str]) -> Iterator[Any]:
         """See `storage.Lock`."""
-        with self._of(keys).lock(keys) as held:
-            yield held
+        with self._of(keys).lock(keys) as locked:
+            yield locked
 
     @asynccontextmanager
     async def lock_async(self, keys: Sequence[str]) -> AsyncIterator[Any]:
         """See `storage.AsyncLock`."""
-        async with self._of(keys).lock_async(keys) as held:
-            yield held
+        async with self._of(keys).lock_async(keys) as locked:
+            yield locked
 
     @contextmanager
     def write_batch(self) -> Iterator[NestedLocks]:

@@ -20,7 +20,7 @@ from zarrant.stores.keys import check_key
 from zarrant.stores.local.store import FilesystemStore
 from zarrant.stores.memory import MemoryStore
 
-_OPTIONS = tuple(name for name in signature(FilesystemStore).parameters if name not in ("root", "layer"))
+_OPTIONS = tuple(name for name in signature(FilesystemStore).parameters if name not in ("root", "syscalls"))
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 
 

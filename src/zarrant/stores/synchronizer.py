@@ -120,8 +120,8 @@ class Synchronized(Forwarding):
         """See `storage.Lock`."""
         names = sorted(set(keys))
         with self._granted(names) as stack:
-            held = stack.enter_context(self.inner.lock(names)) if capabilities(self.inner).lock else self.inner
-            yield stack.enter_context(LockedStore(self, held, names, self.timeout))
+            locked = stack.enter_context(self.inner.lock(names)) if capabilities(self.inner).lock else self.inner
+            yield stack.enter_context(LockedStore(self, locked, names, self.timeout))
 
     def _writer(self, method: str, key: str, parts: Sequence[Part] | None = None) -> Store:
         """Only for what takes no guard."""

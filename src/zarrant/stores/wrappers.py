@@ -89,15 +89,15 @@ class Recording(Forwarding):
     def lock(self, keys: Sequence[str]) -> Iterator[Self]:
         """See `storage.Lock`."""
         self.calls.extend(Call("lock", key) for key in keys)
-        with super().lock(keys) as held:
-            yield held
+        with super().lock(keys) as locked:
+            yield locked
 
     @asynccontextmanager
     async def lock_async(self, keys: Sequence[str]) -> AsyncIterator[Self]:
         """See `storage.AsyncLock`."""
         self.calls.extend(Call("lock", key) for key in keys)
-        async with super().lock_async(keys) as held:
-            yield held
+        async with super().lock_async(keys) as locked:
+            yield locked
 
 
 def _call(method: str, key: str, items: Sequence[Part] | None) -> Call:

@@ -10,7 +10,7 @@ A suite is a class of tests; a subclass of it with one fixture tests what is you
             return MyStore(tmp_path)
 
 `StoreSuite` and `AsyncStoreSuite` test what `zarrant.storage` promises; `ArrayToArraySuite`, `ArrayToBytesSuite` and
-`BytesToBytesSuite` what a codec promises, `DataTypeSuite` and `ChunkGridSuite` a data type and a chunk grid. `FaultyLayer`
+`BytesToBytesSuite` what a codec promises, `DataTypeSuite` and `ChunkGridSuite` a data type and a chunk grid. `FaultySyscalls`
 (file calls that fail when a test says so) and `SimulatedDisk` (a disk in memory, to be cut off from power) are what our own
 store on files is tested with. The suites need pytest to run, not to be imported.
 """
@@ -27,8 +27,8 @@ from zarrant.testkit.checks import check, check_equal, content, needs, raises, t
 from zarrant.testkit.chunk_grid_suite import ChunkGridSuite
 from zarrant.testkit.codec_suite import ArrayToArraySuite, ArrayToBytesSuite, BytesToBytesSuite
 from zarrant.testkit.data_type_suite import DataTypeSuite
-from zarrant.testkit.faulty_files import FaultyLayer
-from zarrant.testkit.simulated_disk import SimulatedDisk, SimulatedLayer
+from zarrant.testkit.faulty_files import FaultySyscalls
+from zarrant.testkit.simulated_disk import SimulatedDisk, SimulatedSyscalls
 from zarrant.testkit.store_suite import BAD_KEYS, BAD_PREFIXES, StoreSuite
 
 __all__ = [
@@ -40,9 +40,9 @@ __all__ = [
     "BytesToBytesSuite",
     "ChunkGridSuite",
     "DataTypeSuite",
-    "FaultyLayer",
+    "FaultySyscalls",
     "SimulatedDisk",
-    "SimulatedLayer",
+    "SimulatedSyscalls",
     "StoreSuite",
     "blocking",
     "check",

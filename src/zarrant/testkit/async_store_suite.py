@@ -48,18 +48,18 @@ class Blocking:
     def __getattr__(self, name: str) -> Any:
         """The blocking form of `<name>_async`, if the store has that."""
         if name == "lock" and capabilities(self.store).async_calls.lock:
-            return self._hold
+            return self._lock
         method = getattr(self.store, f"{name}_async", None) if name in CALLS else None
         if method is None:
             raise AttributeError(name)
         return lambda *args: self.run(method(*args))
 
     @contextmanager
-    def _hold(self, keys: Sequence[str]) -> Iterator[Blocking]:
+    def _lock(self, keys: Sequence[str]) -> Iterator[Blocking]:
         context = self.store.lock_async(keys)
-        held = self.run(context.__aenter__())
+        locked = self.run(context.__aenter__())
         try:
-            yield Blocking(held, self.loop)
+            yield Blocking(locked, self.loop)
         except BaseException as error:
             if not self.run(context.__aexit__(type(error), error, error.__traceback__)):
                 raise

@@ -86,7 +86,7 @@ class ChunkGridSuite:
     def make_array(self, shape: tuple[int, ...]) -> Any:
         """A new array with the grid, in memory."""
         store = MemoryStore()
-        create_array(store, shape=shape, dtype="int32", chunks=tuple(max(1, extent) for extent in shape), fill_value=-1)
+        create_array(store, shape=shape, dtype="int32", chunks=tuple(max(1, length) for length in shape), fill_value=-1)
         blob = store.get("zarr.json")
         assert isinstance(blob, Blob)
         document = json.loads(b"".join(blob.data))
@@ -100,7 +100,7 @@ class ChunkGridSuite:
         check(bool((np.asarray(array[...]) == -1).all()), "a new array has other elements than its fill value")
         expected = np.arange(np.prod(self.shape), dtype="int32").reshape(self.shape)
         array[...] = expected
-        inner = tuple(slice(extent // 4, max(1, extent * 3 // 4)) for extent in self.shape)
+        inner = tuple(slice(length // 4, max(1, length * 3 // 4)) for length in self.shape)
         array[inner] = expected[inner] = -5
         again = open_array(array.store)
         check(np.array_equal(np.asarray(again[...]), expected), "an array, opened again, has other elements")

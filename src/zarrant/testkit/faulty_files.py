@@ -1,4 +1,4 @@
-"""A file layer that fails on purpose, for tests.
+"""File calls that fail on purpose, for tests.
 
 In: a function that is told of each call before it is made. Out: what the function decides: it returns (the call is made),
 raises an OSError (the call failed), or ends the process (it was killed there).
@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from zarrant.stores.local.syscalls import NO_CHILDREN, FileLayer
+from zarrant.stores.local.syscalls import NO_CHILDREN, Syscalls
 
 
 def _step(name: str) -> Callable[..., Any]:
-    real = getattr(FileLayer, name)
+    real = getattr(Syscalls, name)
 
-    def call(self: FaultyLayer, *args: Any) -> Any:
+    def call(self: FaultySyscalls, *args: Any) -> Any:
         if name == "close":  # also where it fails the descriptor is closed
             real(self, *args)
         self.calls.append(name)
@@ -25,13 +25,13 @@ def _step(name: str) -> Callable[..., Any]:
     return call
 
 
-class FaultyLayer(FileLayer):
+class FaultySyscalls(Syscalls):
     """Lists its calls, and before each calls `fault(index, name)`, which may raise an OSError or end the process.
 
     >>> from zarrant.stores.local.store import FilesystemStore
-    >>> layer = FaultyLayer()
-    >>> FilesystemStore("there", layer=layer).get("a")
-    >>> layer.calls
+    >>> syscalls = FaultySyscalls()
+    >>> FilesystemStore("there", syscalls=syscalls).get("a")
+    >>> syscalls.calls
     ['stat_target', 'open']
     """
 
@@ -63,5 +63,5 @@ class FaultyLayer(FileLayer):
         return NO_CHILDREN
 
 
-for _name in FaultyLayer.STEPS:
-    setattr(FaultyLayer, _name, _step(_name))
+for _name in FaultySyscalls.STEPS:
+    setattr(FaultySyscalls, _name, _step(_name))

@@ -1,6 +1,6 @@
 """A disk in memory that keeps a journal, for tests of what a crash leaves.
 
-In: file calls, through any number of `SimulatedLayer`s (each with a root of its own: to the store they are processes that
+In: file calls, through any number of `SimulatedSyscalls`s (each with a root of its own: to the store they are processes that
 share a disk). Out: `journal`, every change in the order in which it was made, from which a test builds the disks that a crash
 could have left: `Disk.apply` some of the steps, whole or in part. A disk is names and bytes only, cheap to copy. May not:
 touch a real file.
@@ -21,7 +21,7 @@ import numpy as np
 
 from zarrant.stores.local import direct_io
 from zarrant.stores.local.mounts import Mount
-from zarrant.stores.local.syscalls import NO_CHILDREN, FileLayer
+from zarrant.stores.local.syscalls import NO_CHILDREN, Syscalls
 
 DEVICE = 77
 TOP = 1
@@ -153,12 +153,12 @@ def _error(number: int, path: str = "") -> OSError:
     return OSError(number, os.strerror(number), path)
 
 
-class SimulatedLayer(FileLayer):
+class SimulatedSyscalls(Syscalls):
     """The files of a simulated disk, below `root`.
 
     >>> from zarrant.stores.local.store import FilesystemStore
     >>> disk = SimulatedDisk()
-    >>> version = FilesystemStore("/simulated", layer=SimulatedLayer(disk)).put("a/b", [b"bytes"])
+    >>> version = FilesystemStore("/simulated", syscalls=SimulatedSyscalls(disk)).put("a/b", [b"bytes"])
     >>> disk.disk.tree()
     {'a': None, 'a/b': b'bytes'}
     """
@@ -406,7 +406,7 @@ class SimulatedLayer(FileLayer):
         )
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, SimulatedLayer) and other.system is self.system and other.root == self.root
+        return isinstance(other, SimulatedSyscalls) and other.system is self.system and other.root == self.root
 
     def __hash__(self) -> int:
         return hash((id(self.system), self.root))

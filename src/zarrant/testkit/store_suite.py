@@ -264,44 +264,44 @@ class StoreSuite:
 
         def increment() -> None:
             for i in range(40):
-                with store.lock(["n/a", "n/b"] if i % 2 else ["n/b", "n/a"]) as held:
+                with store.lock(["n/a", "n/b"] if i % 2 else ["n/b", "n/a"]) as locked:
                     for key in ("n/a", "n/b"):
-                        count = int(content(held.get(key)) or b"0")
-                        held.put(key, [b"-1 half done"])
-                        held.put(key, [b"%d" % (count + 1)])
+                        count = int(content(locked.get(key)) or b"0")
+                        locked.put(key, [b"-1 half done"])
+                        locked.put(key, [b"%d" % (count + 1)])
 
         together(*[increment] * 4)
-        check_equal([content(store.get(key)) for key in ("n/a", "n/b")], [b"160", b"160"], "hold loses nothing")
+        check_equal([content(store.get(key)) for key in ("n/a", "n/b")], [b"160", b"160"], "lock loses nothing")
 
     def test_held_store_does_everything(self, store: Any) -> None:
         needs(store, "lock", "put_if", "splice", "list")
-        with store.lock(["a", "b", "a"]) as held:
-            version = held.put_if("a", [b"abc"], None)
-            version = held.splice("a", [ByteRange(1, 2), b"!"], version)
-            check_equal(content(store.get("a")), b"bc!", "held store does everything")
-            held.put("other/key", [b"1"])
-            held.erase("a")
-            check_equal((held.get("a"), store.get("a")), (None, None), "held store does everything")
-            version = held.put("a", [b"again"])
-            held.erase_if("a", version)
-            held.put("b", [b"2"])
-            check_equal(list(held.list_prefix("")), ["b", "other/key"], "held store does everything")
-            with held.lock(["b"]) as inner:
+        with store.lock(["a", "b", "a"]) as locked:
+            version = locked.put_if("a", [b"abc"], None)
+            version = locked.splice("a", [ByteRange(1, 2), b"!"], version)
+            check_equal(content(store.get("a")), b"bc!", "locked store does everything")
+            locked.put("other/key", [b"1"])
+            locked.erase("a")
+            check_equal((locked.get("a"), store.get("a")), (None, None), "locked store does everything")
+            version = locked.put("a", [b"again"])
+            locked.erase_if("a", version)
+            locked.put("b", [b"2"])
+            check_equal(list(locked.list_prefix("")), ["b", "other/key"], "locked store does everything")
+            with locked.lock(["b"]) as inner:
                 inner.put("b", [b"3"])
-            with raises(OptionError, "`lock` of a key that is not held"), held.lock(["c"]):
+            with raises(OptionError, "`lock` of a key that is not held"), locked.lock(["c"]):
                 pass
-        check_equal(list(store.list_prefix("")), ["b", "other/key"], "held store does everything")
-        check_equal(content(store.get("b")), b"3", "held store does everything")
+        check_equal(list(store.list_prefix("")), ["b", "other/key"], "locked store does everything")
+        check_equal(content(store.get("b")), b"3", "locked store does everything")
 
     def test_hold_that_fails(self, store: Any) -> None:
         needs(store, "lock")
-        with raises(FileNotFoundError, "a block that fails"), store.lock(["a", "b"]) as held:
-            held.put("a", [b"1"])
+        with raises(FileNotFoundError, "a block that fails"), store.lock(["a", "b"]) as locked:
+            locked.put("a", [b"1"])
             raise FileNotFoundError("mine")
         store.put("a", [b"2"])
         with store.lock(["b", "a"]):
             pass
-        check_equal(content(store.get("a")), b"2", "hold that fails")
+        check_equal(content(store.get("a")), b"2", "lock that fails")
 
     def test_like_a_dict(self, store: Any) -> None:
         """Random calls, and a dict that says what each should have done."""

@@ -56,8 +56,8 @@ class Finding:
 class Found:
     """An array that could be opened, and what is found in it, as `inspect` fills it in."""
 
-    state: BoundArray
-    place: NodeContext
+    array: BoundArray
+    context: NodeContext
     findings: list[Finding] = field(default_factory=list)
     examined: dict[tuple[int, ...], Verified] = field(default_factory=dict)
     orphans: list[tuple[int, ...]] = field(default_factory=list)
@@ -100,10 +100,10 @@ def check(address: Any, *, deep: bool = False, report: Report | None = None) -> 
     >>> [finding.kind for finding in check(objects, deep=True).findings]
     ['chunk']
     """
-    place = open_context(address)
-    arrays, broken = search(place, place.path)
-    broken += [finding_of(leftover) for leftover in outside(place, arrays)]
-    return summed(place, deep, arrays, broken, sum(inspect(found, deep, report) for found in arrays))
+    context = open_context(address)
+    arrays, broken = search(context, context.path)
+    broken += [finding_of(leftover) for leftover in outside(context, arrays)]
+    return summed(context, deep, arrays, broken, sum(inspect(found, deep, report) for found in arrays))
 
 
 def open_context(address: Any) -> NodeContext:
@@ -114,7 +114,7 @@ def open_context(address: Any) -> NodeContext:
     return NodeContext(store, prefix.rstrip("/"), options)
 
 
-def search(place: NodeContext, path: str) -> tuple[list[Found], list[Finding]]:
+def search(context: NodeContext, path: str) -> tuple[list[Found], list[Finding]]:
     """The arrays at and below a path, and the metadata that are broken or not supported; NodeNotFoundError where nothing is."""
     arrays: list[Found] = []
     broken: list[Finding] = []
@@ -124,23 +124,23 @@ def search(place: NodeContext, path: str) -> tuple[list[Found], list[Finding]]:
         path = waiting.pop()
         key = metadata_key(path)
         try:
-            document = place.run(find_metadata(path), READ)
+            document = context.run(find_metadata(path), READ)
             if document is not None:
                 documents[path] = document
             if isinstance(document, ArrayMetadata):
                 broken += [Finding("metadata", key, None, note, "note", False) for note in document.notes]
-                arrays.append(Found(BoundArray.from_metadata(path, document, place.options), place))
+                arrays.append(Found(BoundArray.from_metadata(path, document, context.options), context))
             elif document is not None:
-                below = place.run(list_dir(f"{path}/" if path else ""), LIST)[1]
+                below = context.run(list_dir(f"{path}/" if path else ""), LIST)[1]
                 waiting += [directory.rstrip("/") for directory in reversed(below)]
         except UnknownExtensionError as error:
             broken.append(Finding("unsupported", error.key or key, None, f"not supported here: {_told(error)}", "note", False))
         except ZarrantError as error:
             broken.append(Finding("metadata", error.key or key, None, _told(error), "error", False))
         else:
-            if document is None and path == place.path:
-                raise NodeNotFoundError("no array or group here", store=place.url, key=key)
-    return arrays, [*broken, *_stale_copies(documents), *_stale_copies_v2(place, documents)]
+            if document is None and path == context.path:
+                raise NodeNotFoundError("no array or group here", store=context.url, key=key)
+    return arrays, [*broken, *_stale_copies(documents), *_stale_copies_v2(context, documents)]
 
 
 def _stale_copies(documents: Mapping[str, NodeMetadata]) -> Iterator[Finding]:
@@ -161,12 +161,12 @@ def _stale_copies(documents: Mapping[str, NodeMetadata]) -> Iterator[Finding]:
             yield _stale(metadata_key(group), wrong)
 
 
-def _stale_copies_v2(place: NodeContext, documents: Mapping[str, NodeMetadata]) -> Iterator[Finding]:
+def _stale_copies_v2(context: NodeContext, documents: Mapping[str, NodeMetadata]) -> Iterator[Finding]:
     """The same of Zarr V2, whose copies are an object of their own, and by key."""
     for group, document in documents.items():
         if isinstance(document, ArrayMetadata) or document.v2 is None:
             continue
-        copies = place.run(stored_entries(group), READ)
+        copies = context.run(stored_entries(group), READ)
         if copies is None:
             continue
         prefix = f"{group}/" if group else ""
@@ -192,38 +192,38 @@ def _copied(copy: Any) -> Any:
 
 def inspect(found: Found, deep: bool, report: Report | None = None) -> int:
     """Fill in what is found in one array; returns the number of stored objects."""
-    state, place = found.state, found.place
-    prefix = state.key_of("")
-    metadata = {key_of(state.prefix, name) for name in NAMES}
+    array, context = found.array, found.context
+    prefix = array.key_of("")
+    metadata = {key_of(array.prefix, name) for name in NAMES}
     chunks = []
-    for key in place.run(list_prefix(prefix), LIST):
-        chunk = state.key_encoding.parse(key[len(prefix) :], len(state.shape))
+    for key in context.run(list_prefix(prefix), LIST):
+        chunk = array.key_encoding.parse(key[len(prefix) :], len(array.shape))
         if key in metadata:
             continue
         if chunk is None:
             found.findings.append(Finding("stranger", key, None, "is not the key of a chunk of this array", "warning", False))
-        elif in_grid(state, chunk):
+        elif in_grid(array, chunk):
             chunks.append(chunk)
         else:
-            detail = f"lies outside of the grid of {state.grid.grid_shape} chunks"
+            detail = f"lies outside of the grid of {array.grid.grid_shape} chunks"
             found.orphans.append(chunk)
             found.findings.append(Finding("orphan", key, chunk, detail, "warning", True))
-    meter = Meter(sum(_nbytes(state, chunk) for chunk in chunks), len(chunks), report)
-    cost = max((batch_size(state, state.chunk_shape(chunk)).cost for chunk in chunks), default=0)
-    outcomes = place.run(gather_outcomes((_examined(state, chunk, deep, meter) for chunk in chunks), cost), READ)
+    meter = Meter(sum(_nbytes(array, chunk) for chunk in chunks), len(chunks), report)
+    cost = max((batch_size(array, array.chunk_shape(chunk)).cost for chunk in chunks), default=0)
+    outcomes = context.run(gather_outcomes((_examined(array, chunk, deep, meter) for chunk in chunks), cost), READ)
     for chunk, outcome in zip(chunks, outcomes, strict=True):
         found.findings += _judge(found, chunk, outcome)
-    if isinstance(place.store, FilesystemStore):
-        found.leftovers += leftovers(place.store, prefix)
+    if isinstance(context.store, FilesystemStore):
+        found.leftovers += leftovers(context.store, prefix)
         found.findings += map(finding_of, found.leftovers)
     return len(chunks)
 
 
-def outside(place: NodeContext, arrays: Sequence[Found]) -> list[Leftover]:
+def outside(context: NodeContext, arrays: Sequence[Found]) -> list[Leftover]:
     """The leftovers that are in none of the arrays: those of groups, and of what is broken."""
-    if not isinstance(place.store, FilesystemStore):
+    if not isinstance(context.store, FilesystemStore):
         return []
-    return list(leftovers(place.store, f"{place.path}/" if place.path else "", {found.state.key_of("") for found in arrays}))
+    return list(leftovers(context.store, f"{context.path}/" if context.path else "", {found.array.key_of("") for found in arrays}))
 
 
 def finding_of(leftover: Leftover) -> Finding:
@@ -232,37 +232,37 @@ def finding_of(leftover: Leftover) -> Finding:
     return Finding(kind, leftover.name, None, leftover.detail, "warning", leftover.removable)
 
 
-def _examined(state: BoundArray, chunk: tuple[int, ...], deep: bool, meter: Meter) -> Op[Verified]:
+def _examined(array: BoundArray, chunk: tuple[int, ...], deep: bool, meter: Meter) -> Op[Verified]:
     try:
-        return (yield from verify(state, chunk, deep))
+        return (yield from verify(array, chunk, deep))
     finally:
-        meter.add(_nbytes(state, chunk), 1)
+        meter.add(_nbytes(array, chunk), 1)
 
 
-def _nbytes(state: BoundArray, chunk: tuple[int, ...]) -> int:
+def _nbytes(array: BoundArray, chunk: tuple[int, ...]) -> int:
     """The decoded bytes of a chunk."""
-    return state.prepared_for(state.chunk_shape(chunk)).spec.nbytes
+    return array.prepared_for(array.chunk_shape(chunk)).spec.nbytes
 
 
 def _judge(found: Found, chunk: tuple[int, ...], outcome: Verified | Exception) -> Iterator[Finding]:
     """The findings on one stored object."""
-    key = found.state.chunk_key(chunk)
+    key = found.array.chunk_key(chunk)
     if isinstance(outcome, Exception):
         yield Finding("unreadable", key, chunk, _told(outcome), "error", False)
         return
     found.examined[chunk] = outcome
     for problem in outcome.problems:
         yield Finding(problem.kind, key, chunk, problem.detail, "error", problem.repairable)
-    if outcome.dead > found.state.options.codec.dead_limit * outcome.stored:
+    if outcome.dead > found.array.options.codec.dead_limit * outcome.stored:
         yield Finding("dead bytes", key, chunk, f"{outcome.dead} of {outcome.stored} bytes: compact() frees them", "note", False)
 
 
-def summed(place: NodeContext, deep: bool, arrays: Sequence[Found], broken: Sequence[Finding], objects: int) -> CheckReport:
+def summed(context: NodeContext, deep: bool, arrays: Sequence[Found], broken: Sequence[Finding], objects: int) -> CheckReport:
     """The report on all arrays."""
     findings = [*broken, *(finding for found in arrays for finding in found.findings)]
     examined = [each for found in arrays for each in found.examined.values()]
     return CheckReport(
-        address=place.url,
+        address=context.url,
         deep=deep,
         arrays=len(arrays),
         objects=objects,

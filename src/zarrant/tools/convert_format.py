@@ -43,12 +43,12 @@ def convert_format(address: Any, zarr_format: int = 3, *, dry_run: bool = False)
     """
     if isinstance(zarr_format, bool) or zarr_format not in (2, 3):
         raise OptionError("no such version of the format", field="zarr_format", expected="2 | 3", got=shown(zarr_format))
-    place = open_context(address)
-    nodes = _nodes(place)
+    context = open_context(address)
+    nodes = _nodes(context)
     cannot, notes = _looked_at(nodes, zarr_format)
     done = [path for path, node in nodes.items() if isinstance(node, NodeMetadata) and node.zarr_format != zarr_format]
     facts = {
-        "address": place.url,
+        "address": context.url,
         "zarr_format": zarr_format,
         "dry_run": dry_run,
         "converted": [] if cannot else [path or "/" for path in done],
@@ -57,18 +57,18 @@ def convert_format(address: Any, zarr_format: int = 3, *, dry_run: bool = False)
         "notes": notes,
     }
     if not dry_run and not cannot:
-        _perform(place, nodes, zarr_format)
+        _perform(context, nodes, zarr_format)
     return facts
 
 
-def _nodes(place: NodeContext) -> dict[str, NodeMetadata | ZarrantError]:
+def _nodes(context: NodeContext) -> dict[str, NodeMetadata | ZarrantError]:
     """The metadata of the node and of those below, which come before their groups, or why they cannot be read."""
-    root = place.run(find_metadata(place.path), READ)
+    root = context.run(find_metadata(context.path), READ)
     if root is None:
-        raise NodeNotFoundError("no array or group here", store=place.url, key=metadata_key(place.path))
-    found: dict[str, NodeMetadata | ZarrantError] = {place.path: root}
+        raise NodeNotFoundError("no array or group here", store=context.url, key=metadata_key(context.path))
+    found: dict[str, NodeMetadata | ZarrantError] = {context.path: root}
     if isinstance(root, GroupMetadata):
-        for child in place.run(walk(place.path), LIST):
+        for child in context.run(walk(context.path), LIST):
             error = reason(child)
             assert child.metadata is not None or error is not None, "a child has metadata or an error"
             found[child.path] = error if child.metadata is None or error is not None else child.metadata  # type: ignore[assignment]
@@ -92,12 +92,12 @@ def _looked_at(nodes: dict[str, NodeMetadata | ZarrantError], zarr_format: int) 
     return cannot, notes
 
 
-def _perform(place: NodeContext, nodes: dict[str, NodeMetadata | ZarrantError], zarr_format: int) -> None:
+def _perform(context: NodeContext, nodes: dict[str, NodeMetadata | ZarrantError], zarr_format: int) -> None:
     again = []
     for path, node in nodes.items():
-        if isinstance(node, GroupMetadata) and place.run(consolidated.keeps_copies(path, node), READ):
+        if isinstance(node, GroupMetadata) and context.run(consolidated.keeps_copies(path, node), READ):
             again.append(path)
     for path in nodes:
-        place.run(place.in_step(convert(path, zarr_format)), UPDATE)
+        context.run(context.in_step(convert(path, zarr_format)), UPDATE)
     for path in again:
-        place.run(consolidated.consolidate(path, place.keeping), (*UPDATE, "list"))
+        context.run(consolidated.consolidate(path, context.consolidation), (*UPDATE, "list"))

@@ -81,17 +81,17 @@ def repair(
     or erased go to the directory `backup`, by default `<store>.bak-<time>` beside the store, under their keys. OptionError where
     there is no such place (a store that is no directory needs one).
     """
-    place = open_context(address)
-    arrays, broken = search(place, place.path)
-    others = outside(place, arrays)
+    context = open_context(address)
+    arrays, broken = search(context, context.path)
+    others = outside(context, arrays)
     broken += map(finding_of, others)
-    before = summed(place, deep, arrays, broken, sum(inspect(found, deep, report) for found in arrays))
+    before = summed(context, deep, arrays, broken, sum(inspect(found, deep, report) for found in arrays))
     plans = [*_removals(others), *(plan for found in arrays for plan in _planned(found, deep, orphans))]
     if not apply:
         return RepairReport(False, None, before, tuple(plan.action for plan in plans), None)
-    place.require((*UPDATE, *LIST), place.able.sync_calls)
-    vault = _Vault(place, backup, needed=any(plan.op is not None for plan in plans))
-    actions = tuple(_perform(place, vault, plan) for plan in plans)
+    context.require((*UPDATE, *LIST), context.able.sync_calls)
+    vault = _Vault(context, backup, needed=any(plan.op is not None for plan in plans))
+    actions = tuple(_perform(context, vault, plan) for plan in plans)
     return RepairReport(True, vault.used, before, actions, check(address, deep=deep))
 
 
@@ -106,19 +106,19 @@ class _Plan(NamedTuple):
 
 def _planned(found: Found, deep: bool, orphans: bool) -> Iterator[_Plan]:
     """What could be done about one array."""
-    state = found.state
+    array = found.array
     for chunk, examined in found.examined.items():
         mendable = [problem.detail for problem in examined.problems if problem.repairable]
         if mendable:
             detail = f"drop what cannot be read: {'; '.join(mendable)}"
-            action = Action("salvage", state.chunk_key(chunk), chunk, detail, "planned")
-            yield _Plan(action, partial(drop_corrupt_subchunks, state, chunk, examined.version, deep), examined.version)
+            action = Action("salvage", array.chunk_key(chunk), chunk, detail, "planned")
+            yield _Plan(action, partial(drop_corrupt_subchunks, array, chunk, examined.version, deep), examined.version)
     yield from _removals(found.leftovers)
     for chunk in found.orphans if orphans else ():
-        version, size = found.place.run(object_version(state.chunk_key(chunk)), READ)
+        version, size = found.context.run(object_version(array.chunk_key(chunk)), READ)
         if version is not None:
-            action = Action("erase", state.chunk_key(chunk), chunk, f"{size} bytes outside of the grid", "planned")
-            yield _Plan(action, partial(erase_orphan, state, chunk, version), version)
+            action = Action("erase", array.chunk_key(chunk), chunk, f"{size} bytes outside of the grid", "planned")
+            yield _Plan(action, partial(erase_orphan, array, chunk, version), version)
 
 
 def _removals(found: Iterable[Leftover]) -> Iterator[_Plan]:
@@ -127,15 +127,17 @@ def _removals(found: Iterable[Leftover]) -> Iterator[_Plan]:
             yield _Plan(Action("remove", leftover.name, None, leftover.detail, "planned"), None, leftover=leftover)
 
 
-def _perform(place: NodeContext, vault: _Vault, plan: _Plan) -> Action:
+def _perform(context: NodeContext, vault: _Vault, plan: _Plan) -> Action:
     """Do one thing; the action with its outcome."""
     action = plan.action
     try:
         if plan.op is None:
-            done = plan.leftover is not None and isinstance(place.store, FilesystemStore) and _remove(place.store, plan.leftover)
+            done = (
+                plan.leftover is not None and isinstance(context.store, FilesystemStore) and _remove(context.store, plan.leftover)
+            )
         else:
             vault.keep(action.key, plan.version)
-            done = place.run(plan.op(), UPDATE)
+            done = context.run(plan.op(), UPDATE)
     except (ZarrantError, OSError) as error:
         return replace(action, outcome="failed", detail=f"{action.detail}. {error}")
     return replace(action, outcome="done" if done else "refused")
@@ -151,12 +153,12 @@ def _remove(store: FilesystemStore, leftover: Leftover) -> bool:
 class _Vault:
     """Where copies go: made when the first one does."""
 
-    def __init__(self, place: NodeContext, directory: str | os.PathLike[str] | None, needed: bool) -> None:
-        self._context = place
+    def __init__(self, context: NodeContext, directory: str | os.PathLike[str] | None, needed: bool) -> None:
+        self._context = context
         if directory is not None:
             self._directory: Path | None = Path(directory)
-        elif isinstance(place.store, FilesystemStore):
-            self._directory = Path(f"{place.store.root}.bak-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
+        elif isinstance(context.store, FilesystemStore):
+            self._directory = Path(f"{context.store.root}.bak-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
         else:
             self._directory = None
         if needed and self._directory is None:

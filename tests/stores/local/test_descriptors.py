@@ -16,8 +16,8 @@ from zarrant.errors import StoreError
 from zarrant.stores.local import descriptors, syscalls
 from zarrant.stores.local.descriptors import free_descriptors, require_descriptors
 from zarrant.stores.local.store import FilesystemStore
-from zarrant.stores.local.syscalls import FileLayer
-from zarrant.testkit import FaultyLayer, together
+from zarrant.stores.local.syscalls import Syscalls
+from zarrant.testkit import FaultySyscalls, together
 
 pytestmark = pytest.mark.usefixtures("nothing_written")
 
@@ -84,8 +84,8 @@ def by_partial_encoder(array: Any) -> None:
 
 
 def under_a_lock(array: Any) -> None:
-    with array.lock(np.s_[:32]) as held:
-        held[:32] = 1
+    with array.lock(np.s_[:32]) as locked:
+        locked[:32] = 1
     array[32:] = 1
 
 
@@ -120,8 +120,8 @@ def test_more_locks_than_descriptors_are_refused_before_any_is_taken(locking: st
         with pytest.raises(StoreError, match="too many objects to lock") as caught, array.lock(np.s_[:]):
             raise AssertionError("taken")
         assert (caught.value.errno, caught.value.expected) == (errno.EMFILE, "2016 open files")
-        with array.lock(np.s_[:900]) as held:
-            held[:900] = 1
+        with array.lock(np.s_[:900]) as locked:
+            locked[:900] = 1
     assert [path.name for path in tmp_path.rglob("*__lock")] == []
     assert int(array[...].sum()) == 900
 
@@ -140,7 +140,7 @@ def test_an_open_waits_for_a_descriptor_and_not_for_ever(tmp_path: Path, monkeyp
         kept += [os.open("/", os.O_RDONLY) for _ in range(3)]
         assert store.get("k") is not None
         assert len(kept) == 2
-        assert FileLayer().scan(str(tmp_path)) == [("k", "file")]
+        assert Syscalls().scan(str(tmp_path)) == [("k", "file")]
         kept.append(os.open("/", os.O_RDONLY))
         waited: list[float] = []
         monkeypatch.setattr(syscalls.time, "sleep", waited.append)
@@ -158,7 +158,7 @@ def test_what_was_published_is_not_published_again(tmp_path: Path, step: str) ->
     a = zarrant.create_array(zarrant.FilesystemStore(tmp_path), shape=(4,), chunks=(4,), dtype="int8")
     a[...] = 1
 
-    class NoneLeft(FaultyLayer):
+    class NoneLeft(FaultySyscalls):
         """After the rename, the call of this name finds no descriptor; once."""
 
         renamed = False
@@ -173,7 +173,7 @@ def test_what_was_published_is_not_published_again(tmp_path: Path, step: str) ->
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), "a file")
 
     faulty = NoneLeft(fault)
-    b = zarrant.open_array(zarrant.FilesystemStore(tmp_path, layer=faulty), mode="r+")
+    b = zarrant.open_array(zarrant.FilesystemStore(tmp_path, syscalls=faulty), mode="r+")
     with suppress(StoreError):
         b.update(np.s_[0:4], lambda part: part + 1)
     assert a[...].tolist() == [2] * 4

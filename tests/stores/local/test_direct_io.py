@@ -27,15 +27,15 @@ from zarrant.storage import ByteRange
 from zarrant.stores.local import direct_io
 from zarrant.stores.local.direct_io import BLOCK, block_of, runs_of, tried, windows_of
 from zarrant.stores.local.store import FilesystemStore
-from zarrant.stores.local.syscalls import FileLayer
+from zarrant.stores.local.syscalls import Syscalls
 from zarrant.stores.memory import MemoryStore
-from zarrant.testkit import FaultyLayer, StoreSuite, content
+from zarrant.testkit import FaultySyscalls, StoreSuite, content
 
 
 def possible() -> bool:
     with tempfile.TemporaryDirectory() as place:
         Path(place, "file").write_bytes(b"")
-        return tried(FileLayer(), place).startswith("possible")
+        return tried(Syscalls(), place).startswith("possible")
 
 
 pytestmark = pytest.mark.skipif(not possible(), reason="the file system of temporary files has no direct I/O")
@@ -47,7 +47,7 @@ def address(view: Any) -> int:
     return int(np.frombuffer(view, np.uint8).ctypes.data)
 
 
-class Layer(FileLayer):
+class Layer(Syscalls):
     """Lists direct reads and writes: (offset, [(address, length)]). May refuse them, or do less than asked for."""
 
     def __init__(self, refuse: str = "", number: int = errno.EINVAL, most: int = 1 << 40) -> None:
@@ -135,14 +135,14 @@ class TestDirect(StoreSuite):
 @pytest.mark.parametrize("place", [bytes, aligned, unaligned])
 def test_every_size_from_any_memory(tmp_path: Path, small: None, size: int, place: Callable[[bytes], Any]) -> None:
     data = random.Random(size).randbytes(size)
-    layer = Layer()
-    store = FilesystemStore(tmp_path, direct_io=True, layer=layer)
+    syscalls = Layer()
+    store = FilesystemStore(tmp_path, direct_io=True, syscalls=syscalls)
     version = store.put("a", [place(data)])
     assert (tmp_path / "a").read_bytes() == data
     assert version[3] == size
     assert content(store.get("a")) == data
     if size:
-        assert (layer.written != [], layer.buffered, store.access) == (True, 0, "direct")
+        assert (syscalls.written != [], syscalls.buffered, store.access) == (True, 0, "direct")
     assert store.put("a", [b"short"]) and content(store.get("a")) == b"short"
 
 
@@ -156,7 +156,7 @@ def test_any_parts_in_any_memory(tmp_path: Path, small: None, seed: int, monkeyp
         parts.append(dice.choice([bytes, aligned, unaligned])(data))
     whole = b"".join(parts)
     for most in (1 << 40, BLOCK, 5000):
-        store = FilesystemStore(tmp_path, direct_io=True, layer=Layer(most=most))
+        store = FilesystemStore(tmp_path, direct_io=True, syscalls=Layer(most=most))
         store.put("a", parts)
         assert (tmp_path / "a").read_bytes() == whole
         assert content(store.get("a")) == whole
@@ -171,23 +171,23 @@ def test_any_parts_in_any_memory(tmp_path: Path, small: None, seed: int, monkeyp
 
 def test_an_aligned_buffer_goes_to_the_disk_untouched(tmp_path: Path) -> None:
     """The system is given the caller's own memory, in one call; of a last block that is not full, a copy, in the same call."""
-    layer = Layer()
-    store = FilesystemStore(tmp_path, direct_io=True, layer=layer)
+    syscalls = Layer()
+    store = FilesystemStore(tmp_path, direct_io=True, syscalls=syscalls)
     a = zarrant.create_array(store, shape=(4, 1000, 1024), dtype="uint32", chunks=(2, 1000, 1024), compressors=None)
     chunk = zarrant.aligned_empty((2, 1000, 1024), "uint32")
     chunk[...] = np.arange(chunk.size).reshape(chunk.shape)
     a.store_encoded_chunk((1, 0, 0), chunk)
-    assert layer.written == [(0, [(chunk.ctypes.data, chunk.nbytes)])]
+    assert syscalls.written == [(0, [(chunk.ctypes.data, chunk.nbytes)])]
     assert np.array_equal(a[2:], chunk)
-    layer.written.clear()
+    syscalls.written.clear()
     a.store_chunk((0, 0, 0), chunk)
     a[2:] = chunk
-    assert layer.written == [(0, [(chunk.ctypes.data, chunk.nbytes)])] * 2
+    assert syscalls.written == [(0, [(chunk.ctypes.data, chunk.nbytes)])] * 2
 
-    layer.written.clear()
+    syscalls.written.clear()
     store.put("other", [chunk.reshape(-1).view("uint8")[:-3].data])
     whole = (chunk.nbytes - 3) // BLOCK * BLOCK
-    ((offset, pieces),) = layer.written
+    ((offset, pieces),) = syscalls.written
     assert (offset, pieces[0], pieces[1][1]) == (0, (chunk.ctypes.data, whole), BLOCK)
     assert (tmp_path / "other").read_bytes() == chunk.tobytes()[:-3]
 
@@ -206,8 +206,8 @@ def test_whole_uncompressed_chunks_are_copied_once(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(direct_io, "runs_of", runs)
     values = np.arange(512 * 1024, dtype="uint32").reshape(512, 1024)
     options: dict[str, Any] = {"shape": values.shape, "dtype": "uint32", "chunks": (256, 512), "compressors": None}
-    layer = Layer()
-    store = FilesystemStore(tmp_path, direct_io=True, layer=layer)
+    syscalls = Layer()
+    store = FilesystemStore(tmp_path, direct_io=True, syscalls=syscalls)
     if wait:
 
         async def write() -> Any:
@@ -221,35 +221,35 @@ def test_whole_uncompressed_chunks_are_copied_once(tmp_path: Path, monkeypatch: 
         a[...] = values
         found = a[...]
     assert np.array_equal(found, values)
-    assert len(layer.written) == 4
+    assert len(syscalls.written) == 4
     assert copied == []
-    assert sorted(length for _, pieces in layer.written for _, length in pieces) == [1 << 19] * 4
+    assert sorted(length for _, pieces in syscalls.written for _, length in pieces) == [1 << 19] * 4
 
 
 def test_small_objects_stay_buffered(tmp_path: Path) -> None:
-    layer = Layer()
-    store = FilesystemStore(tmp_path, direct_io=True, layer=layer)
+    syscalls = Layer()
+    store = FilesystemStore(tmp_path, direct_io=True, syscalls=syscalls)
     store.put("a", [bytes(BLOCK - 1)])
     assert content(store.get("a")) == bytes(BLOCK - 1)
-    assert (layer.written, layer.read_at) == ([], [])
+    assert (syscalls.written, syscalls.read_at) == ([], [])
 
 
 def test_an_updated_shard_is_copied_in_the_kernel(tmp_path: Path) -> None:
     """What stays is copied as ever, what is appended begins anywhere: neither is written directly. It is read directly."""
-    layer = FaultyLayer()
-    store = FilesystemStore(tmp_path, direct_io=True, layer=layer)
+    syscalls = FaultySyscalls()
+    store = FilesystemStore(tmp_path, direct_io=True, syscalls=syscalls)
     a = zarrant.create_array(store, shape=(256, 256), dtype="uint32", chunks=(32, 32), shards=(256, 256), compressors=[Crc32c()])
     values = np.random.default_rng(0).integers(0, 2**32, (256, 256), "uint32")
-    layer.calls.clear()
+    syscalls.calls.clear()
     a[...] = values
-    assert "set_direct" in layer.calls
-    layer.calls.clear()
+    assert "set_direct" in syscalls.calls
+    syscalls.calls.clear()
     a[40:50, 40:50] = values[40:50, 40:50] = 7
-    write = layer.calls[layer.calls.index("copy") - 1 :]
+    write = syscalls.calls[syscalls.calls.index("copy") - 1 :]
     assert "set_direct" not in write
-    layer.calls.clear()
+    syscalls.calls.clear()
     assert np.array_equal(a[...], values)
-    assert "set_direct" in layer.calls
+    assert "set_direct" in syscalls.calls
 
 
 def test_a_range_of_an_object_that_is_not_there(tmp_path: Path) -> None:
@@ -261,22 +261,22 @@ def test_a_range_of_an_object_that_is_not_there(tmp_path: Path) -> None:
 
 def test_many_at_once(tmp_path: Path) -> None:
     for durability in ("rename", "fsync"):
-        layer = Layer()
-        store = FilesystemStore(tmp_path, direct_io=True, durability=durability, layer=layer)
+        syscalls = Layer()
+        store = FilesystemStore(tmp_path, direct_io=True, durability=durability, syscalls=syscalls)
         items = [(f"c/{i}", [random.Random(i).randbytes(9000 + i)]) for i in range(7)]
         assert not [outcome for outcome in store.put_all(items) if isinstance(outcome, Exception)]
         assert [content(store.get(key)) for key, _ in items] == [parts[0] for _, parts in items]
-        assert len(layer.written) == 7
+        assert len(syscalls.written) == 7
 
 
 def test_the_disk_has_what_returned(tmp_path: Path) -> None:
     """The file has its size and its time before it is synced, and takes the object's place after that."""
-    layer = FaultyLayer()
-    store = FilesystemStore(tmp_path, direct_io=True, durability="fsync", layer=layer)
+    syscalls = FaultySyscalls()
+    store = FilesystemStore(tmp_path, direct_io=True, durability="fsync", syscalls=syscalls)
     store.put("a", [bytes(10_000)])
-    layer.calls.clear()
+    syscalls.calls.clear()
     store.put("a", [bytes(10_001)])
-    order = [name for name in layer.calls if name in ("set_direct", "write", "truncate", "set_mtime", "sync", "rename")]
+    order = [name for name in syscalls.calls if name in ("set_direct", "write", "truncate", "set_mtime", "sync", "rename")]
     assert order == ["set_direct", "write", "truncate", "set_mtime", "sync", "rename", "sync"]
 
 
@@ -290,7 +290,7 @@ def test_a_file_system_that_refuses(
 ) -> None:
     monkeypatch.setattr(direct_io, "PIECE", 2 * BLOCK)
     data = random.Random(0).randbytes(5 * BLOCK + 77)
-    store = FilesystemStore(tmp_path, direct_io=True, layer=Layer(refuse, number))
+    store = FilesystemStore(tmp_path, direct_io=True, syscalls=Layer(refuse, number))
     with caplog.at_level(logging.WARNING, "zarrant"):
         for key in ("a", "b"):
             store.put(key, [data])
@@ -299,7 +299,7 @@ def test_a_file_system_that_refuses(
             found = store.get_ranges(key, [ByteRange(5, 10), ByteRange(9000, 8000)])
             assert found is not None
             assert [bytes(view) for view in found.data] == [data[5:15], data[9000:17000]]
-        again = FilesystemStore(tmp_path, direct_io=True, layer=Layer(refuse, number))
+        again = FilesystemStore(tmp_path, direct_io=True, syscalls=Layer(refuse, number))
         again.put("c", [data])
         assert content(again.get("c")) == data
     (record,) = caplog.records
@@ -314,7 +314,7 @@ def test_a_file_system_that_refuses(
 def test_other_errors_leave_the_old_object(tmp_path: Path, refuse: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(direct_io, "PIECE", 2 * BLOCK)
     FilesystemStore(tmp_path).put("a", [b"old"])
-    store = FilesystemStore(tmp_path, direct_io=True, layer=Layer(refuse, errno.ENOSPC))
+    store = FilesystemStore(tmp_path, direct_io=True, syscalls=Layer(refuse, errno.ENOSPC))
     with pytest.raises(StoreError) as caught:
         store.put("a", [bytes(5 * BLOCK)])
     assert (caught.value.key, caught.value.errno) == ("a", errno.ENOSPC)
@@ -324,7 +324,7 @@ def test_other_errors_leave_the_old_object(tmp_path: Path, refuse: str, monkeypa
 
 
 def test_a_read_that_fails(tmp_path: Path) -> None:
-    store = FilesystemStore(tmp_path, direct_io=True, layer=Layer("read", errno.EIO))
+    store = FilesystemStore(tmp_path, direct_io=True, syscalls=Layer("read", errno.EIO))
     store.put("a", [bytes(5 * BLOCK)])
     with pytest.raises(StoreError) as caught:
         store.get("a")
@@ -337,7 +337,7 @@ def test_a_file_that_becomes_shorter(tmp_path: Path) -> None:
             os.truncate(tmp_path / "a", 5000)
             return super().read(fd, view, offset)
 
-    store = FilesystemStore(tmp_path, direct_io=True, layer=Shorter())
+    store = FilesystemStore(tmp_path, direct_io=True, syscalls=Shorter())
     store.put("a", [bytes(5 * BLOCK)])
     with pytest.raises(ByteRangeError):
         store.get("a")
@@ -373,9 +373,9 @@ def test_the_option_in_all_its_places(tmp_path: Path) -> None:
     assert zarrant.open_array(FilesystemStore(tmp_path / "a", direct_io=True)).store.direct_io
     group = zarrant.create_group(tmp_path / "g", config={"direct_io": True})
     assert group.create_array("b", **options).store.direct_io
-    with a.store.lock(["c/0"]) as held:
-        assert held.direct_io
-        held.put("c/0", [bytes(10_000)])
+    with a.store.lock(["c/0"]) as locked:
+        assert locked.direct_io
+        locked.put("c/0", [bytes(10_000)])
     assert content(a.store.get("c/0")) == bytes(10_000)
     assert not FilesystemStore(tmp_path).direct_io
     assert FilesystemStore(tmp_path).access == "buffered"

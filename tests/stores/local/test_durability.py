@@ -18,9 +18,9 @@ from zarrant.storage import ByteRange
 from zarrant.stores.local import durability as module
 from zarrant.stores.local import unsynced
 from zarrant.stores.local.store import FilesystemStore
-from zarrant.stores.local.syscalls import NO_CHILDREN, FileLayer
-from zarrant.testkit import FaultyLayer, content, together
-from zarrant.testkit.simulated_disk import TOP, Disk, SimulatedDisk, SimulatedLayer
+from zarrant.stores.local.syscalls import NO_CHILDREN, Syscalls
+from zarrant.testkit import FaultySyscalls, content, together
+from zarrant.testkit.simulated_disk import TOP, Disk, SimulatedDisk, SimulatedSyscalls
 
 roots = itertools.count()
 OLD, NEW = b"the old value", b"a new value of another length"
@@ -29,7 +29,7 @@ OLD, NEW = b"the old value", b"a new value of another length"
 pytestmark = pytest.mark.usefixtures("nothing_written")
 
 
-class Dropping(SimulatedLayer):
+class Dropping(SimulatedSyscalls):
     """A disk that says it has synced, and has not, at call number `drop`."""
 
     def __init__(self, disk: SimulatedDisk, root: str, drop: int | None = None) -> None:
@@ -44,7 +44,7 @@ class Dropping(SimulatedLayer):
 
 def attach(system: SimulatedDisk, drop: int | None = None, **options: Any) -> FilesystemStore:
     root = f"/durable/{next(roots)}"
-    store = FilesystemStore(root, layer=Dropping(system, root, drop), **options)
+    store = FilesystemStore(root, syscalls=Dropping(system, root, drop), **options)
     store.unsynced_paths.probed = True  # not counted
     return store
 
@@ -82,9 +82,9 @@ def splice(store: FilesystemStore) -> None:
 
 
 def lock(store: FilesystemStore) -> None:
-    with store.lock(["a/b/k", "a/c"]) as held:
-        held.put("a/c", [NEW])
-        held.put("a/b/k", [NEW])
+    with store.lock(["a/b/k", "a/c"]) as locked:
+        locked.put("a/c", [NEW])
+        locked.put("a/b/k", [NEW])
 
 
 def write_batch(store: FilesystemStore) -> None:
@@ -96,7 +96,7 @@ def write_batch(store: FilesystemStore) -> None:
 
 
 def grouped_in_a_hold(store: FilesystemStore) -> None:
-    with store.lock(["a/b/k"]) as held, held.write_batch() as inside:
+    with store.lock(["a/b/k"]) as locked, locked.write_batch() as inside:
         inside.put("a/c", [NEW])
         with inside.lock(["a/b/k"]) as again:
             again.put("a/b/k", [NEW])
@@ -190,10 +190,10 @@ def test_each_sync_is_needed(call: Callable[[FilesystemStore], None]) -> None:
 
 def test_the_calls_of_one_durable_put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Data before the rename, the directory after it, and each new one in the one above, from the bottom up."""
-    layer = FaultyLayer()
-    store = FilesystemStore(tmp_path, layer=layer, locking="os", durability="fsync")
+    syscalls = FaultySyscalls()
+    store = FilesystemStore(tmp_path, syscalls=syscalls, locking="os", durability="fsync")
     store.put("a/b/k", [OLD])
-    calls = layer.calls
+    calls = syscalls.calls
     assert [name for name in calls if name in ("mkdir", "sync", "rename")][-6:] == [
         "mkdir", "sync", "rename", "sync", "sync", "sync"
     ]  # fmt: skip
@@ -202,7 +202,7 @@ def test_the_calls_of_one_durable_put(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("zarrant.locking.file_locks._DIRECTORY_MODE_S", 600)
     time.sleep(1.1)
     store.put("a/b/k", [NEW])
-    layer.calls.clear()
+    syscalls.calls.clear()
     store.put("a/b/k", [NEW])
     take, look, publish = ["open", "fstat", "lock", "stat"], ["stat"], ["open", "write", "set_mtime", "fstat"]
     assert calls == [
@@ -253,9 +253,9 @@ def test_sync_is_for_every_store_of_the_root_and_of_every_thread() -> None:
     store = attach(system)
     other = store.with_options(lock_timeout=1)
     together(*(lambda i=i: (store if i % 2 else other).put(f"d/{i}", [NEW]) for i in range(8)))
-    with store.lock(["e"]) as held:
-        held.put("e", [NEW])
-        held.sync()
+    with store.lock(["e"]) as locked:
+        locked.put("e", [NEW])
+        locked.sync()
         assert "e" in objects(after_power_loss(system, len(system.journal), False))
     store.sync()
     assert len(objects(after_power_loss(system, len(system.journal), False))) == 9
@@ -280,9 +280,9 @@ def test_a_sync_that_was_broken_off_is_done_again(at: int, monkeypatch: pytest.M
     store = attach(system)
     for key in ("a/k", "a/l", "m"):
         store.put(key, [NEW])
-    real, count = SimulatedLayer.sync, itertools.count()
+    real, count = SimulatedSyscalls.sync, itertools.count()
 
-    def sync(self: SimulatedLayer, fd: int) -> None:
+    def sync(self: SimulatedSyscalls, fd: int) -> None:
         if next(count) == at:
             raise KeyboardInterrupt
         real(self, fd)
@@ -332,8 +332,8 @@ class NoWhole(Dropping):
 @pytest.mark.parametrize("how", ["too many", "a child ended", "a child works"])
 def test_what_is_not_known_by_name_is_synced_too(how: str, whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     system, root = SimulatedDisk(), f"/durable/{next(roots)}"
-    layer = (Dropping if whole else NoWhole)(system, root)
-    store = FilesystemStore(root, layer=layer)
+    syscalls = (Dropping if whole else NoWhole)(system, root)
+    store = FilesystemStore(root, syscalls=syscalls)
     if how == "too many":
         monkeypatch.setattr(unsynced, "MAX_KEPT", 3)
         writer = store
@@ -371,16 +371,16 @@ def test_many_objects_are_synced_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_file_system_that_failed_is_synced_file_by_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What could not be written is told by name, and stays in doubt."""
-    layer = Failing("file")
-    monkeypatch.setattr(layer, "sync_all", lambda fd: layer.sync(os.open(tmp_path / "d" / "k", os.O_RDONLY)), raising=False)
-    monkeypatch.setattr(layer, "children", lambda: ((0, 0.0), True), raising=False)
-    store = FilesystemStore(tmp_path, layer=layer)
+    syscalls = Failing("file")
+    monkeypatch.setattr(syscalls, "sync_all", lambda fd: syscalls.sync(os.open(tmp_path / "d" / "k", os.O_RDONLY)), raising=False)
+    monkeypatch.setattr(syscalls, "children", lambda: ((0, 0.0), True), raising=False)
+    store = FilesystemStore(tmp_path, syscalls=syscalls)
     store.put("d/k", [OLD])
     for _ in range(2):
         with pytest.raises(StoreError) as caught:
             store.sync()
         assert (caught.value.errno, caught.value.key) == (errno.EIO, "d/k")
-        layer.what = "nothing"
+        syscalls.what = "nothing"
     store.put("d/k", [NEW])
     store.sync()
 
@@ -388,7 +388,7 @@ def test_a_file_system_that_failed_is_synced_file_by_file(tmp_path: Path, monkey
 # ── by whatever name ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Watching(FileLayer):
+class Watching(Syscalls):
     """Remembers what was synced, by its path."""
 
     def __init__(self) -> None:
@@ -442,47 +442,47 @@ def test_sync_is_for_the_object_by_whatever_name_it_was_written(
     written: Callable[[Path], tuple[Path, str]], synced: Callable[[Path], tuple[Path, str]], tmp_path: Path
 ) -> None:
     (tmp_path / "g/raw").mkdir(parents=True)
-    layer = Watching()
+    syscalls = Watching()
 
     def write() -> None:
         root, key = written(tmp_path)
-        FilesystemStore(root, layer=layer, follow_symlinks=True).put(key, [NEW])
+        FilesystemStore(root, syscalls=syscalls, follow_symlinks=True).put(key, [NEW])
 
     write()  # and nobody has that store any more
     (tmp_path / "link").unlink(missing_ok=True)
     root, _ = synced(tmp_path)
-    FilesystemStore(root, layer=layer).sync()
-    found = [os.path.relpath(path, tmp_path) for path in layer.synced]
+    FilesystemStore(root, syscalls=syscalls).sync()
+    found = [os.path.relpath(path, tmp_path) for path in syscalls.synced]
     assert found[:2] == ["g/raw/c/0", "g/raw/c"]
-    layer.synced.clear()
-    FilesystemStore(tmp_path / "g/raw", layer=layer).sync()
-    FilesystemStore(tmp_path, layer=layer).sync()
-    assert layer.synced == []
+    syscalls.synced.clear()
+    FilesystemStore(tmp_path / "g/raw", syscalls=syscalls).sync()
+    FilesystemStore(tmp_path, syscalls=syscalls).sync()
+    assert syscalls.synced == []
 
 
 def test_sync_is_for_what_was_written_through_a_link_inside_of_the_store(tmp_path: Path) -> None:
     (tmp_path / "g/raw").mkdir(parents=True)
-    layer = Watching()
+    syscalls = Watching()
     root, key = by_link_inside(tmp_path)
-    store = FilesystemStore(root, layer=layer, follow_symlinks=True)
+    store = FilesystemStore(root, syscalls=syscalls, follow_symlinks=True)
     store.put(key, [NEW])
     store.sync()
-    assert str(tmp_path / "g/raw/c/0") in layer.synced
+    assert str(tmp_path / "g/raw/c/0") in syscalls.synced
 
 
 def test_sync_is_not_for_what_lies_elsewhere(tmp_path: Path) -> None:
-    layer = Watching()
-    FilesystemStore(tmp_path / "a", layer=layer).put("k", [NEW])
-    FilesystemStore(tmp_path / "ab", layer=layer).put("k", [NEW])
-    FilesystemStore(tmp_path / "b", layer=layer).put("k", [NEW])
-    FilesystemStore(tmp_path / "a", layer=layer).sync()
-    assert [os.path.relpath(path, tmp_path) for path in layer.synced] == ["a/k", "a", "."]
+    syscalls = Watching()
+    FilesystemStore(tmp_path / "a", syscalls=syscalls).put("k", [NEW])
+    FilesystemStore(tmp_path / "ab", syscalls=syscalls).put("k", [NEW])
+    FilesystemStore(tmp_path / "b", syscalls=syscalls).put("k", [NEW])
+    FilesystemStore(tmp_path / "a", syscalls=syscalls).sync()
+    assert [os.path.relpath(path, tmp_path) for path in syscalls.synced] == ["a/k", "a", "."]
 
 
 @pytest.mark.parametrize("level", ["root", "above", "below"])
 def test_sync_is_for_a_directory_that_was_moved(level: str, tmp_path: Path) -> None:
-    layer = Watching()
-    store = FilesystemStore(tmp_path / "g/raw", layer=layer)
+    syscalls = Watching()
+    store = FilesystemStore(tmp_path / "g/raw", syscalls=syscalls)
     store.put("c/0", [NEW])
     if level == "above":
         (tmp_path / "g").rename(tmp_path / "h")
@@ -491,23 +491,23 @@ def test_sync_is_for_a_directory_that_was_moved(level: str, tmp_path: Path) -> N
         (tmp_path / "g/raw").rename(tmp_path / "moved")
         root = tmp_path / "moved"
     del store
-    FilesystemStore(root / "c" if level == "below" else root, layer=layer).sync()
-    assert str(root / "c/0") in layer.synced
+    FilesystemStore(root / "c" if level == "below" else root, syscalls=syscalls).sync()
+    assert str(root / "c/0") in syscalls.synced
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
 @pytest.mark.parametrize("synced", ["", "raw"])
 @pytest.mark.parametrize("written", ["", "raw"])
 def test_sync_is_for_a_directory_that_is_mounted_twice(written: str, synced: str, tmp_path: Path) -> None:
-    layer = Watching()
+    syscalls = Watching()
     (tmp_path / "g/raw").mkdir(parents=True)
     (tmp_path / "again").mkdir()
     if subprocess.run(["mount", "--bind", tmp_path / "g", tmp_path / "again"], capture_output=True, check=False).returncode:
         pytest.skip("no bind mounts")
     try:
-        FilesystemStore(tmp_path / "again" / written, layer=layer).put("c/0" if written else "raw/c/0", [NEW])
-        FilesystemStore(tmp_path / "g" / synced, layer=layer).sync()
-        assert any(path.endswith("/raw/c/0") for path in layer.synced)
+        FilesystemStore(tmp_path / "again" / written, syscalls=syscalls).put("c/0" if written else "raw/c/0", [NEW])
+        FilesystemStore(tmp_path / "g" / synced, syscalls=syscalls).sync()
+        assert any(path.endswith("/raw/c/0") for path in syscalls.synced)
     finally:
         subprocess.run(["umount", tmp_path / "again"], check=True)
 
@@ -519,27 +519,27 @@ def test_a_directory_made_through_another_store_is_synced_in_the_one_above() -> 
         store = attach(system)
         store.put("zarr.json", [OLD])
         store.put("raw/zarr.json", [OLD])
-        below = SubLayer(system, store.root)
-        raw = FilesystemStore(f"{store.root}/raw", layer=below, durability=durability)
+        below = SubclassedSyscalls(system, store.root)
+        raw = FilesystemStore(f"{store.root}/raw", syscalls=below, durability=durability)
         raw.put("c/0", [NEW])
         raw.sync()
         left = objects(after_power_loss(system, len(system.journal), False))
         assert left == {"zarr.json": OLD, "raw/zarr.json": OLD, "raw/c/0": NEW}
 
 
-class SubLayer(SimulatedLayer):
+class SubclassedSyscalls(SimulatedSyscalls):
     """For a store whose root is a directory of the simulated disk."""
 
 
 def test_a_sync_that_failed_is_told_under_every_name(tmp_path: Path) -> None:
-    layer = Failing("file")
-    store = FilesystemStore(tmp_path / "g", layer=layer)
+    syscalls = Failing("file")
+    store = FilesystemStore(tmp_path / "g", syscalls=syscalls)
     store.put("raw/k", [OLD])
     with pytest.raises(StoreError):
         store.sync()
-    layer.what = "nothing"
+    syscalls.what = "nothing"
     (tmp_path / "link").symlink_to(tmp_path / "g/raw")
-    linked = FilesystemStore(tmp_path / "link", layer=layer)
+    linked = FilesystemStore(tmp_path / "link", syscalls=syscalls)
     with pytest.raises(StoreError) as caught:
         linked.sync()
     assert caught.value.errno == errno.EIO
@@ -551,7 +551,7 @@ def test_a_sync_that_failed_is_told_under_every_name(tmp_path: Path) -> None:
 # ── what was synced stays ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Ordering(FileLayer):
+class Ordering(Syscalls):
     """Counts what goes to the device before a rename, on a file system that says what it does."""
 
     def __init__(self, order: str) -> None:
@@ -584,74 +584,74 @@ class Ordering(FileLayer):
 def test_data_go_to_the_device_before_they_replace_what_may_be_on_disk(
     order: str, replacing: list[str], after_erasing: list[str], tmp_path: Path
 ) -> None:
-    layer = Ordering(order)
-    store = FilesystemStore(tmp_path, layer=layer)
+    syscalls = Ordering(order)
+    store = FilesystemStore(tmp_path, syscalls=syscalls)
     for _ in range(3):
         store.put("d/k", [OLD])  # nothing of it is on disk
-        assert layer.counted() == []
+        assert syscalls.counted() == []
     store.put("d/other", [OLD])
     store.erase("d/other")
     store.put("d/other", [OLD])
-    assert layer.counted() == []
+    assert syscalls.counted() == []
     store.sync()
-    assert layer.counted() == ["sync"] * 2
+    assert syscalls.counted() == ["sync"] * 2
     for _ in range(2):
         store.put("d/k", [NEW])
-        assert layer.counted() == replacing
+        assert syscalls.counted() == replacing
         store.splice("d/k", [ByteRange(0, 3), b"-"], store.get("d/k").version)
-        assert layer.counted() == replacing
+        assert syscalls.counted() == replacing
         store.put_if("d/k", [NEW], store.get("d/k").version)
-        assert layer.counted() == replacing
+        assert syscalls.counted() == replacing
     store.erase("d/k")
     store.put("d/k", [OLD])
-    assert layer.counted() == after_erasing
-    with store.lock(["d/k"]) as held:
-        held.put("d/k", [NEW])
-    assert layer.counted() == replacing
+    assert syscalls.counted() == after_erasing
+    with store.lock(["d/k"]) as locked:
+        locked.put("d/k", [NEW])
+    assert syscalls.counted() == replacing
     store.erase_prefix("d/")
     store.put("d/k", [NEW])
-    assert layer.counted() == after_erasing
+    assert syscalls.counted() == after_erasing
     assert [type(found) for found in store.put_all([("d/k", [OLD]), ("d/new", [NEW])])] == [tuple, tuple]
-    assert layer.counted() == replacing
+    assert syscalls.counted() == replacing
 
 
 def test_what_another_process_wrote_may_be_on_disk(tmp_path: Path) -> None:
-    layer = Ordering("written")
+    syscalls = Ordering("written")
     (tmp_path / "k").write_bytes(OLD)
-    FilesystemStore(tmp_path, layer=layer).put("k", [NEW])
-    assert layer.counted() == ["write_out"]
-    store = FilesystemStore(tmp_path, layer=layer)
+    FilesystemStore(tmp_path, syscalls=syscalls).put("k", [NEW])
+    assert syscalls.counted() == ["write_out"]
+    store = FilesystemStore(tmp_path, syscalls=syscalls)
     store.put("l", [OLD])
     os.replace(tmp_path / "k", tmp_path / "l")  # it is not the one that was written here
     store.put("l", [NEW])
-    assert layer.counted() == ["write_out"]
+    assert syscalls.counted() == ["write_out"]
 
 
 def test_what_was_erased_is_remembered_beyond_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unsynced, "MAX_KEPT", 4)
-    layer = Ordering("written")
-    store = FilesystemStore(tmp_path, layer=layer)
+    syscalls = Ordering("written")
+    store = FilesystemStore(tmp_path, syscalls=syscalls)
     for i in range(6):
         store.put(f"d/{i}", [OLD])
-    assert layer.counted() == []
+    assert syscalls.counted() == []
     store.sync()
-    layer.counted()
+    syscalls.counted()
     store.erase_prefix("d/")
     for i in range(6):
         store.put(f"d/{i}", [NEW])
-    assert layer.counted() == ["write_out"] * 6
+    assert syscalls.counted() == ["write_out"] * 6
 
 
 def test_a_failure_to_write_out_leaves_the_old_object(tmp_path: Path) -> None:
-    layer = Ordering("written")
-    store = FilesystemStore(tmp_path, layer=layer)
+    syscalls = Ordering("written")
+    store = FilesystemStore(tmp_path, syscalls=syscalls)
     store.put("k", [OLD])
     store.sync()
 
     def fail(fd: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    layer.write_out = fail  # type: ignore[method-assign]
+    syscalls.write_out = fail  # type: ignore[method-assign]
     with pytest.raises(StoreError) as caught:
         store.put("k", [NEW])
     assert (caught.value.errno, caught.value.key) == (errno.EIO, "k")
@@ -659,7 +659,7 @@ def test_a_failure_to_write_out_leaves_the_old_object(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["k"]
 
 
-class Failing(FileLayer):
+class Failing(Syscalls):
     """Fails its syncs of files or of directories, and remembers on which descriptors they were tried."""
 
     def __init__(self, what: str, number: int = errno.EIO) -> None:
@@ -679,38 +679,38 @@ class Failing(FileLayer):
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
 def test_a_failed_sync_of_data_leaves_the_old_object(tmp_path: Path, number: int) -> None:
     FilesystemStore(tmp_path).put("d/k", [OLD])
-    layer = Failing("file", number)
-    store = FilesystemStore(tmp_path, layer=layer, durability="fsync")
+    syscalls = Failing("file", number)
+    store = FilesystemStore(tmp_path, syscalls=syscalls, durability="fsync")
 
-    def held() -> None:
+    def locked() -> None:
         with store.lock(["d/k"]) as inside:
             inside.put("d/k", [NEW])
 
     calls: list[Callable[[], object]] = [
         lambda: store.put("d/k", [NEW]),
         lambda: store.splice("d/k", [ByteRange(0, 1), NEW], store.get("d/k").version),
-        held,
+        locked,
     ]
     for call in calls:
-        layer.tried.clear()
+        syscalls.tried.clear()
         with pytest.raises(StoreError) as caught:
             call()
         assert (caught.value.key, caught.value.errno) == ("d/k", number)
-        assert len([name for name in layer.tried if name.startswith("file")]) == 1
+        assert len([name for name in syscalls.tried if name.startswith("file")]) == 1
         assert content(FilesystemStore(tmp_path).get("d/k")) == OLD
         assert sorted(path.name for path in tmp_path.rglob("*")) == ["d", "k"]
 
 
 def test_a_failed_sync_of_a_directory_is_told(tmp_path: Path) -> None:
-    layer = Failing("nothing")
-    store = FilesystemStore(tmp_path, layer=layer, durability="fsync")
+    syscalls = Failing("nothing")
+    store = FilesystemStore(tmp_path, syscalls=syscalls, durability="fsync")
     store.put("d/k", [OLD])
-    layer.what = "directory"
+    syscalls.what = "directory"
     for call in (lambda: store.put("d/k", [NEW]), lambda: store.erase("d/k"), lambda: store.erase("d/none")):
         with pytest.raises(StoreError, match="Input/output") as caught:
             call()
         assert caught.value.key in ("d/k", "d/none")
-    layer.what = "nothing"
+    syscalls.what = "nothing"
     with pytest.raises(StoreError, match="cannot sync"):
         store.sync()  # it was not made good by anything
     store.put("d/k", [NEW])
@@ -721,13 +721,13 @@ def test_a_failed_sync_of_a_directory_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("what", ["file", "directory"])
 def test_what_could_not_be_synced_stays_in_doubt(tmp_path: Path, what: str) -> None:
     """The system says once that it lost what it could not write: a second sync of the file may succeed, and means nothing."""
-    layer = Failing(what)
-    store = FilesystemStore(tmp_path, layer=layer)
+    syscalls = Failing(what)
+    store = FilesystemStore(tmp_path, syscalls=syscalls)
     store.put("d/k", [OLD])
     with pytest.raises(StoreError) as caught:
         store.sync()
     assert (caught.value.errno, caught.value.store, caught.value.key) == (errno.EIO, store.url, "d/k")
-    layer.what = "nothing"
+    syscalls.what = "nothing"
     with pytest.raises(StoreError):
         store.sync()
     store.put("d/other", [NEW])
@@ -738,27 +738,27 @@ def test_what_could_not_be_synced_stays_in_doubt(tmp_path: Path, what: str) -> N
 
 
 def test_a_group_syncs_each_directory_once(tmp_path: Path) -> None:
-    layer = FaultyLayer()
-    store = FilesystemStore(tmp_path, layer=layer, locking="os", durability="fsync")
+    syscalls = FaultySyscalls()
+    store = FilesystemStore(tmp_path, syscalls=syscalls, locking="os", durability="fsync")
     store.put("zarr.json", [OLD])
-    layer.calls.clear()
+    syscalls.calls.clear()
     with store.write_batch() as inside:
         for i in range(8):
             inside.put(f"c/{i % 2}/{i}", [NEW])
             assert content(store.get(f"c/{i % 2}/{i}")) == NEW  # visible at once
-        assert [name for name in layer.calls if name in ("sync", "rename")] == ["sync", "rename"] * 8
-    assert [name for name in layer.calls if name in ("sync", "rename")][16:] == ["sync"] * 4  # c/0, c/1, c, the root
-    layer.calls.clear()
+        assert [name for name in syscalls.calls if name in ("sync", "rename")] == ["sync", "rename"] * 8
+    assert [name for name in syscalls.calls if name in ("sync", "rename")][16:] == ["sync"] * 4  # c/0, c/1, c, the root
+    syscalls.calls.clear()
     with store.write_batch() as inside, inside.write_batch() as same:
         together(*(lambda i=i: same.put(f"c/0/{i}", [OLD]) for i in range(8)))
-    assert layer.calls.count("sync") == 9
+    assert syscalls.calls.count("sync") == 9
     for durability in ("fsync", "rename"):
-        layer.calls.clear()
+        syscalls.calls.clear()
         with store.with_options(durability=durability).write_batch() as inside:
             assert content(inside.get("c/0/1")) == OLD
             if durability == "rename":
                 inside.put("c/0/1", [NEW])
-        assert "sync" not in layer.calls
+        assert "sync" not in syscalls.calls
 
 
 @pytest.mark.parametrize("commit", ["commit", "sync"])
@@ -806,19 +806,19 @@ def test_a_group_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_failed_sync_of_a_group_is_told_at_its_end(tmp_path: Path) -> None:
     """Also where it was asked for in the middle, for somebody else: the others must learn of it too."""
-    layer = Failing("nothing")
-    store = FilesystemStore(tmp_path, layer=layer, durability="fsync")
+    syscalls = Failing("nothing")
+    store = FilesystemStore(tmp_path, syscalls=syscalls, durability="fsync")
     store.put("d/k", [OLD])
     for middle in (False, True):
         with pytest.raises(StoreError, match="cannot sync: Input/output") as caught, store.write_batch() as inside:
             inside.put("d/k", [NEW])
-            layer.what = "directory"
+            syscalls.what = "directory"
             if middle:
                 with pytest.raises(StoreError):
                     inside.commit()
-            layer.what = "nothing" if middle else "directory"
+            syscalls.what = "nothing" if middle else "directory"
         assert (caught.value.errno, caught.value.store, caught.value.key) == (errno.EIO, store.url, "d/k")
-        layer.what = "nothing"
+        syscalls.what = "nothing"
         with pytest.raises(StoreError):
             store.sync()
         store.put("d/k", [NEW])
@@ -827,13 +827,13 @@ def test_a_failed_sync_of_a_group_is_told_at_its_end(tmp_path: Path) -> None:
 
 def test_a_failed_write_of_a_group_leaves_the_others(tmp_path: Path) -> None:
     FilesystemStore(tmp_path).put("d/k", [OLD])
-    layer = Failing("file")
-    store = FilesystemStore(tmp_path, layer=layer, durability="fsync")
+    syscalls = Failing("file")
+    store = FilesystemStore(tmp_path, syscalls=syscalls, durability="fsync")
     with store.write_batch() as inside:
         with pytest.raises(StoreError) as caught:
             inside.put("d/k", [NEW])
         assert (caught.value.key, caught.value.errno) == ("d/k", errno.EIO)
-        layer.what = "nothing"
+        syscalls.what = "nothing"
         inside.put("d/l", [NEW])
     assert (content(store.get("d/k")), content(store.get("d/l"))) == (OLD, NEW)
 
@@ -841,17 +841,17 @@ def test_a_failed_write_of_a_group_leaves_the_others(tmp_path: Path) -> None:
 def test_a_group_keeps_other_writers_out(tmp_path: Path) -> None:
     """Locks are those of single writes: one at a time, given back before the block ends, waited for until the deadline."""
     store = FilesystemStore(tmp_path, durability="fsync", lock_timeout=0.05)
-    other = FilesystemStore(tmp_path, layer=FileLayer(), lock_timeout=0.05)
+    other = FilesystemStore(tmp_path, syscalls=Syscalls(), lock_timeout=0.05)
     with store.write_batch() as inside:
         inside.put("d/k", [OLD])
-        with other.lock(["d/k", "d/l"]) as held:
-            held.put("d/k", [NEW])
+        with other.lock(["d/k", "d/l"]) as locked:
+            locked.put("d/k", [NEW])
             with pytest.raises(LockTimeout) as caught:
                 together(lambda: inside.put("d/l", [NEW]))
             assert caught.value.key == "d/l"
         with pytest.raises(VersionChangedError):
             inside.put_if("d/k", [OLD], None)
-    with store.lock(["d/k"]) as held, held.write_batch() as inside:
+    with store.lock(["d/k"]) as locked, locked.write_batch() as inside:
         inside.put("d/k", [OLD])
         with pytest.raises(LockTimeout):
             together(lambda: other.put("d/k", [NEW]))
@@ -863,24 +863,24 @@ def test_an_error_at_close_leaves_the_old_object(tmp_path: Path) -> None:
     closing: list[int] = []
 
     def fault(index: int, name: str) -> None:
-        if name == "close" and "write" in layer.calls:
+        if name == "close" and "write" in syscalls.calls:
             closing.append(index)
             raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 
     FilesystemStore(tmp_path).put("k", [OLD])
-    layer = FaultyLayer(fault)
+    syscalls = FaultySyscalls(fault)
     with pytest.raises(StoreError) as caught:
-        FilesystemStore(tmp_path, layer=layer).put("k", [NEW])
+        FilesystemStore(tmp_path, syscalls=syscalls).put("k", [NEW])
     assert (caught.value.key, caught.value.errno) == ("k", errno.EDQUOT)
     assert closing
-    assert "rename" not in layer.calls
+    assert "rename" not in syscalls.calls
     assert os.listdir(tmp_path) == ["k"]
     assert (tmp_path / "k").read_bytes() == OLD
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.EOPNOTSUPP])
 def test_directories_that_cannot_be_synced_are_found_before_anything_is_written(tmp_path: Path, number: int) -> None:
-    store = FilesystemStore(tmp_path / "r", layer=Failing("directory", number), durability="fsync")
+    store = FilesystemStore(tmp_path / "r", syscalls=Failing("directory", number), durability="fsync")
     for call in (lambda: store.put("k", [NEW]), lambda: store.erase("k"), lambda: store.erase_prefix("")):
         with pytest.raises(CapabilityError, match="sync directories") as caught:
             call()
@@ -892,12 +892,12 @@ def test_directories_that_cannot_be_synced_are_found_before_anything_is_written(
 def test_a_root_that_was_made_is_synced_where_it_lies(tmp_path: Path) -> None:
     synced: list[str] = []
 
-    class Relative(FileLayer):
+    class Relative(Syscalls):
         def sync(self, fd: int) -> None:
             synced.append(os.path.relpath(os.readlink(f"/proc/self/fd/{fd}"), tmp_path))
             super().sync(fd)
 
-    store = FilesystemStore(tmp_path / "a" / "top", layer=Relative(), durability="fsync")
+    store = FilesystemStore(tmp_path / "a" / "top", syscalls=Relative(), durability="fsync")
     store.put("d/k", [NEW])
     assert synced == [".", "a/top/d/k.__new.__lock", "a/top/d", "a/top", "a", "."]
     synced.clear()

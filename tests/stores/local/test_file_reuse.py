@@ -27,8 +27,8 @@ from zarrant.errors import ByteRangeError, CapabilityError, OptionError, StoreEr
 from zarrant.storage import ByteRange, Part
 from zarrant.stores.local import file_reuse
 from zarrant.stores.local.store import FilesystemStore
-from zarrant.stores.local.syscalls import FileLayer
-from zarrant.testkit import FaultyLayer, content
+from zarrant.stores.local.syscalls import Syscalls
+from zarrant.testkit import FaultySyscalls, content
 from zarrant.tools.check import check
 from zarrant.tools.doctor import examine
 from zarrant.tools.repair import repair
@@ -49,7 +49,7 @@ def works(root: Path) -> bool:
     """Whether previous files can be had below a directory."""
     path = root / "probe"
     path.write_bytes(b"x")
-    files = FileLayer()
+    files = Syscalls()
     fd = os.open(path, os.O_RDWR)
     try:
         files.set_xattr(fd, b"note")
@@ -85,7 +85,7 @@ def root(tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(place)
 
 
-class Adoptions(FileLayer):
+class Adoptions(Syscalls):
     """Counts the previous files that became drafts."""
 
     def __init__(self) -> None:
@@ -114,9 +114,9 @@ def update(store: Any, at: int, data: bytes, key: str = KEY) -> None:
     store.splice(key, [span(0, at), data, span(at + len(data), blob.size)], blob.version)
 
 
-def prepared(root: Path, layer: FileLayer | None = None, **options: Any) -> FilesystemStore:
+def prepared(root: Path, syscalls: Syscalls | None = None, **options: Any) -> FilesystemStore:
     """A store with an object that has a previous file."""
-    store = reusing(root, layer=layer, **options)
+    store = reusing(root, syscalls=syscalls, **options)
     store.put(KEY, [OLD])
     update(store, 100, b"first")
     return store
@@ -193,8 +193,8 @@ class Model:
 
     def __init__(self, root: Path) -> None:
         self.root, self.path, self.previous = root, root / KEY, previous(root)
-        self.layer = Adoptions()
-        self.stores = [reusing(root, layer=self.layer), reusing(root, layer=self.layer)]
+        self.syscalls = Adoptions()
+        self.stores = [reusing(root, syscalls=self.syscalls), reusing(root, syscalls=self.syscalls)]
         self.expected = value(0, 1500)
         self.stores[0].put(KEY, [self.expected])
         self.links = 0
@@ -307,7 +307,7 @@ def test_any_sequence_gives_the_expected_bytes(root: Path) -> None:
             assert model.path.read_bytes() == model.expected, step
             assert content(model.stores[0].get(KEY)) == model.expected
             edits[0] += step[0] in ("splice", "edit")
-        adopted[0] += model.layer.count
+        adopted[0] += model.syscalls.count
         model.stores[0].erase(KEY)
         assert leftovers(place) == []
         shutil.rmtree(place)
@@ -317,15 +317,15 @@ def test_any_sequence_gives_the_expected_bytes(root: Path) -> None:
 
 
 def test_updates_of_one_object_take_turns_with_two_files(root: Path) -> None:
-    layer = Adoptions()
-    store = prepared(root, layer)
+    syscalls = Adoptions()
+    store = prepared(root, syscalls)
     inodes, expected = [(root / KEY).stat().st_ino], ONCE
     for turn in range(20):
         update(store, turn * 37, b"%05d" % turn)
         expected = changed(expected, turn * 37, b"%05d" % turn)
         assert (root / KEY).read_bytes() == expected
         inodes.append((root / KEY).stat().st_ino)
-    assert layer.count == 20
+    assert syscalls.count == 20
     assert len(set(inodes)) == 2
     assert inodes[::2] == [inodes[0]] * 11
 
@@ -341,12 +341,12 @@ def test_a_range_outside_of_the_object_is_refused_as_ever(root: Path) -> None:
 
 
 def test_a_hold_reuses_files(root: Path) -> None:
-    layer = Adoptions()
-    store = prepared(root, layer)
-    with store.lock([KEY]) as held:
+    syscalls = Adoptions()
+    store = prepared(root, syscalls)
+    with store.lock([KEY]) as locked:
         for turn in range(3):
-            update(held, turn, b"held")
-    assert layer.count == 3
+            update(locked, turn, b"held")
+    assert syscalls.count == 3
     assert (root / KEY).read_bytes() == changed(changed(changed(ONCE, 0, b"held"), 1, b"held"), 2, b"held")
 
 
@@ -425,8 +425,8 @@ class Another(Reader):
 @pytest.mark.parametrize("reused", [False, True], ids=["published", "previous"])
 def test_readers_of_the_old_version_keep_it(root: Path, kind: type[Reader], reused: bool) -> None:
     """Opened while it was published, or later, as the previous file that it became."""
-    layer = Adoptions()
-    store = prepared(root, layer)
+    syscalls = Adoptions()
+    store = prepared(root, syscalls)
     old = OLD if reused else ONCE
     reader = kind(previous(root) if reused else root / KEY)
     assert reader.read() == old
@@ -436,11 +436,11 @@ def test_readers_of_the_old_version_keep_it(root: Path, kind: type[Reader], reus
         expected = changed(expected, 50 * turn, b"another")
         assert reader.read() == old
         assert (root / KEY).read_bytes() == expected
-    before = layer.count
+    before = syscalls.count
     reader.close()
     update(store, 0, b"last")
     update(store, 0, b"last")
-    assert layer.count >= before + 1
+    assert syscalls.count >= before + 1
     assert (root / KEY).read_bytes() == changed(expected, 0, b"last")
 
 
@@ -456,7 +456,7 @@ class Refusing(Adoptions):
 
         def refuse(*args: Any) -> Any:
             if name == "rename" and not args[0].endswith(file_reuse.PREVIOUS):
-                return FileLayer.rename(self, *args)
+                return Syscalls.rename(self, *args)
             self.refused += 1
             raise OSError(number, os.strerror(number))
 
@@ -467,14 +467,14 @@ class Refusing(Adoptions):
 @pytest.mark.parametrize("name", ["link", "get_xattr", "set_xattr", "take_write_lease", "rename"])
 def test_what_only_reuse_need_costs_only_speed(root: Path, name: str, number: int) -> None:
     prepared(root)
-    layer, before = Refusing(name, number), descriptors()
-    store, expected = reusing(root, layer=layer), ONCE
+    syscalls, before = Refusing(name, number), descriptors()
+    store, expected = reusing(root, syscalls=syscalls), ONCE
     for turn in range(4):
         update(store, turn, b"refused")
         expected = changed(expected, turn, b"refused")
         assert (root / KEY).read_bytes() == expected
         assert (root / KEY).stat().st_nlink == 1
-    assert layer.refused >= 1
+    assert syscalls.refused >= 1
     assert descriptors() == before
     file_reuse.remove_all()
     assert leftovers(root) == []
@@ -497,7 +497,7 @@ NEW = changed(ONCE, 300, b"new")
 OPERATIONS = {first: NEW, second: NEW, grow: NEW + b"more" + NEW[:10], lambda store: store.erase(KEY): None}
 
 
-class Tmp(FaultyLayer):
+class Tmp(FaultySyscalls):
     """On a disk, for all that the library knows."""
 
     def kind(self, device: int) -> str:
@@ -510,10 +510,10 @@ class Tmp(FaultyLayer):
 
 def calls_of(root: Path, operation: Callable[[Any], None], **options: Any) -> list[str]:
     prepared(root / "counted")
-    layer = Tmp()
-    store = reusing(root / "counted", layer=layer, **options)
+    syscalls = Tmp()
+    store = reusing(root / "counted", syscalls=syscalls, **options)
     operation(store)
-    return list(layer.calls)
+    return list(syscalls.calls)
 
 
 def chosen(count: int) -> list[int]:
@@ -555,7 +555,7 @@ def test_a_file_call_fails(root: Path, operation: Callable[[Any], None], durabil
 
             allowed = {ONCE, OPERATIONS[operation]}
             try:
-                operation(reusing(place, layer=Tmp(fault), lock_timeout=5, durability=durability))
+                operation(reusing(place, syscalls=Tmp(fault), lock_timeout=5, durability=durability))
             except StoreError as error:
                 assert os.strerror(number) in str(error)
             except CapabilityError:  # no locks, or no sync of directories
@@ -577,7 +577,7 @@ def test_the_process_is_killed(root: Path, operation: Callable[[Any], None], kil
 
 
 def test_a_rename_that_fails_leaves_no_second_name_for_good(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Failing(FileLayer):
+    class Failing(Syscalls):
         def rename(self, source: str, target: str) -> None:
             if target.endswith(KEY):
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -586,7 +586,7 @@ def test_a_rename_that_fails_leaves_no_second_name_for_good(root: Path, monkeypa
     store = reusing(root)
     store.put(KEY, [OLD])
     with pytest.raises(StoreError):
-        update(reusing(root, layer=Failing()), 0, b"never")
+        update(reusing(root, syscalls=Failing()), 0, b"never")
     monkeypatch.setattr(file_reuse, "MIN_COPY_S", {"memory": 60.0, "disk": 60.0})  # the next leaves none
     update(store, 0, b"quick")
     assert leftovers(root) == []
@@ -630,14 +630,14 @@ class Order(Adoptions):
 @pytest.mark.parametrize("used_by", ["rename", "fsync"])
 def test_a_previous_file_is_changed_only_when_no_directory_on_disk_leads_to_it(root: Path, left_by: str, used_by: str) -> None:
     """Neither as the object, nor as the previous file: its bytes may be on disk before its mtime is, and the record would hold."""
-    layer = Order()
-    prepared(root, layer, durability=left_by)
-    layer.events.clear()
-    update(reusing(root, layer=layer, durability=used_by), 7, b"second")
-    events = [event for index, event in enumerate(layer.events) if index == 0 or event != layer.events[index - 1]]
+    syscalls = Order()
+    prepared(root, syscalls, durability=left_by)
+    syscalls.events.clear()
+    update(reusing(root, syscalls=syscalls, durability=used_by), 7, b"second")
+    events = [event for index, event in enumerate(syscalls.events) if index == 0 or event != syscalls.events[index - 1]]
     events = events[events[0] == "sync directory" :]  # a store tries at first whether it can
     assert events[:5] == ["adopt", "sync directory", "change", "sync file", "publish"]
-    assert layer.count == 1
+    assert syscalls.count == 1
 
 
 def test_the_old_directory_cannot_be_synced(root: Path) -> None:
@@ -647,11 +647,11 @@ def test_the_old_directory_cannot_be_synced(root: Path) -> None:
             if self.events[-1] == "sync directory":
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    layer = Unsynced()
-    store = prepared(root, layer)
+    syscalls = Unsynced()
+    store = prepared(root, syscalls)
     update(store, 7, b"second")
     assert (root / KEY).read_bytes() == changed(ONCE, 7, b"second")
-    assert "sync directory" in layer.events
+    assert "sync directory" in syscalls.events
 
 
 # Tidying.
@@ -745,7 +745,7 @@ def test_none_stays_when_a_process_ends(root: Path, tmp_path: Path, how: str) ->
 
 
 def test_the_next_update_uses_what_a_killed_process_left(root: Path, tmp_path: Path) -> None:
-    store = reusing(root, layer=Adoptions())
+    store = reusing(root, syscalls=Adoptions())
     store.put(KEY, [OLD])
     assert run_script(root, tmp_path, "killed").returncode == -signal.SIGKILL
     assert leftovers(root) == [previous(root).name]
@@ -777,8 +777,8 @@ def test_erasing_takes_the_previous_file(root: Path, erase: Callable[[Any], None
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_child_leaves_the_previous_files_of_its_parent_alone(root: Path) -> None:
-    layer = Adoptions()
-    store = prepared(root, layer)
+    syscalls = Adoptions()
+    store = prepared(root, syscalls)
     child = os.fork()
     if child == 0:
         try:
@@ -794,7 +794,7 @@ def test_a_child_leaves_the_previous_files_of_its_parent_alone(root: Path) -> No
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     update(store, 200, b"parent")
     assert (root / KEY).read_bytes() == changed(changed(ONCE, 7, b"child"), 200, b"parent")
-    assert layer.count == 1  # the child's previous file; what the child counted is in its own memory
+    assert syscalls.count == 1  # the child's previous file; what the child counted is in its own memory
 
 
 def test_one_process_keeps_so_many_at_most(root: Path) -> None:
@@ -863,18 +863,18 @@ def test_a_process_without_it_leaves_nothing_that_misleads(root: Path, change: s
     """What a killed process left is neither used nor looked at; the next writer with file reuse is exact, and removes it."""
     prepared(root)
     file_reuse._kept.left.clear()  # as where we were killed
-    layer = FaultyLayer()
-    store, expected = FilesystemStore(root, layer=layer), changed(ONCE, 7, b"without")
+    syscalls = FaultySyscalls()
+    store, expected = FilesystemStore(root, syscalls=syscalls), changed(ONCE, 7, b"without")
     if change == "update":
         update(store, 7, b"without")
     else:
         if change == "erase":
             store.erase(KEY)
         store.put(KEY, [expected])
-    assert not {"get_xattr", "set_xattr", "take_write_lease", "link"} & set(layer.calls)
+    assert not {"get_xattr", "set_xattr", "take_write_lease", "link"} & set(syscalls.calls)
     assert (root / KEY).read_bytes() == expected
     adoptions = Adoptions()
-    update(reusing(root, layer=adoptions), 900, b"with")
+    update(reusing(root, syscalls=adoptions), 900, b"with")
     assert (root / KEY).read_bytes() == changed(expected, 900, b"with")
     assert adoptions.count == 0
     file_reuse.remove_all()
@@ -883,14 +883,14 @@ def test_a_process_without_it_leaves_nothing_that_misleads(root: Path, change: s
 
 def test_a_file_published_without_it_ends_the_chain(root: Path) -> None:
     """Also where the process that left the previous file goes on: its record says nothing of what replaced the object."""
-    layer = Adoptions()
-    store, expected = prepared(root, layer), ONCE
+    syscalls = Adoptions()
+    store, expected = prepared(root, syscalls), ONCE
     for turn in range(6):
         data = b"%05d" % turn
         update(store if turn % 2 else FilesystemStore(root), turn * 11, data)
         expected = changed(expected, turn * 11, data)
         assert (root / KEY).read_bytes() == expected
-    assert layer.count == 0
+    assert syscalls.count == 0
 
 
 def test_it_is_off_unless_asked_for(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -926,14 +926,14 @@ assert "zarrant.stores.local.file_reuse" not in sys.modules
 
 @pytest.mark.parametrize("locking", ["none", "lockfile"])
 def test_without_os_locks_there_are_none(root: Path, locking: str) -> None:
-    layer = Adoptions()
-    store = prepared(root, layer, locking=locking)
+    syscalls = Adoptions()
+    store = prepared(root, syscalls, locking=locking)
     update(store, 7, b"second")
-    assert layer.count == 0
+    assert syscalls.count == 0
     assert leftovers(root) == []
     prepared(root)
     update(store, 8, b"third")  # nor is one used that another left
-    assert layer.count == 0
+    assert syscalls.count == 0
     assert (root / KEY).read_bytes() == changed(ONCE, 8, b"third")
 
 
@@ -942,14 +942,14 @@ def test_where_others_may_have_the_file_open_there_are_none(root: Path) -> None:
         def kind(self, device: int) -> str:
             return ""
 
-    layer = Network()
-    store = prepared(root, layer)
+    syscalls = Network()
+    store = prepared(root, syscalls)
     update(store, 7, b"second")
-    assert layer.count == 0
+    assert syscalls.count == 0
     assert leftovers(root) == []
     prepared(root)
     update(store, 8, b"third")  # nor is one used that another machine left
-    assert layer.count == 0
+    assert syscalls.count == 0
     assert (root / KEY).read_bytes() == changed(ONCE, 8, b"third")
 
 
@@ -957,8 +957,8 @@ def test_where_others_may_have_the_file_open_there_are_none(root: Path) -> None:
 
 
 def test_threads_update_one_shard(root: Path) -> None:
-    layer = Adoptions()
-    store = reusing(root, layer=layer)
+    syscalls = Adoptions()
+    store = reusing(root, syscalls=syscalls)
     a = zarrant.create_array(store, shape=(4, 256), dtype="u4", chunks=(1, 16), shards=(4, 256))
     a[...] = 1
     failures: list[BaseException] = []
@@ -980,6 +980,6 @@ def test_threads_update_one_shard(root: Path) -> None:
     for turn in range(30):
         expected[:, turn * 8 : turn * 8 + 9] += 1
     assert np.array_equal(a[...], expected)
-    assert layer.count > 10
+    assert syscalls.count > 10
     file_reuse.remove_all()
     assert leftovers(root) == []

@@ -13,8 +13,8 @@ import pytest
 import zarrant
 from zarrant.errors import OptionError, PartialFailure, StoreError, ZarrantWarning
 from zarrant.stores.local.store import FilesystemStore
-from zarrant.stores.local.syscalls import FileLayer
-from zarrant.testkit import FaultyLayer, content
+from zarrant.stores.local.syscalls import Syscalls
+from zarrant.testkit import FaultySyscalls, content
 
 FOLLOW = pytest.mark.parametrize("follow", ["files", True, False])
 
@@ -84,8 +84,8 @@ def entered_by_all(store: FilesystemStore, target: Path, old: bytes) -> None:
     version = store.put("l/k", [b"1"])
     store.put_if("l/k", [b"2"], version)
     store.put("l/m/n", [b"3"])
-    with store.lock(["l/k"]) as held:
-        held.put("l/k", [b"4"])
+    with store.lock(["l/k"]) as locked:
+        locked.put("l/k", [b"4"])
     assert ((target / "k").read_bytes(), (target / "m/n").read_bytes()) == (b"4", b"3")
     store.erase_prefix("l/m/")
     store.erase("l/k")
@@ -129,8 +129,8 @@ WRITES: dict[str, Callable[[FilesystemStore, Any], Any]] = {
 
 
 def held_put(store: FilesystemStore) -> None:
-    with store.lock(["d/l"]) as held:
-        held.put("d/l", [b"new"])
+    with store.lock(["d/l"]) as locked:
+        locked.put("d/l", [b"new"])
 
 
 @FOLLOW
@@ -212,22 +212,22 @@ def test_a_directory_replaced_by_a_link_is_noticed_within_a_second(root: Path, m
 
 def test_a_directory_costs_one_look() -> None:
     """The first read of a directory; no call is added to the next ones."""
-    layer = FaultyLayer()
-    store = FilesystemStore("there", layer=layer)
+    syscalls = FaultySyscalls()
+    store = FilesystemStore("there", syscalls=syscalls)
     store.root = store.links.root = os.path.abspath("there")
-    layer.calls.clear()
+    syscalls.calls.clear()
     store.get("a")
-    assert layer.calls == ["open"]
+    assert syscalls.calls == ["open"]
 
 
 def test_each_directory_is_looked_at_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zarrant.stores.local.links.TRUSTED_S", 600)
-    layer = FaultyLayer()
-    store = FilesystemStore(root, layer=layer)
+    syscalls = FaultySyscalls()
+    store = FilesystemStore(root, syscalls=syscalls)
     store.get("d/k")
-    layer.calls.clear()
+    syscalls.calls.clear()
     store.get("d/k")
-    assert layer.calls == ["open", "fstat", "read", "close"]
+    assert syscalls.calls == ["open", "fstat", "read", "close"]
 
 
 def test_options_are_checked_and_kept(root: Path) -> None:
@@ -236,7 +236,7 @@ def test_options_are_checked_and_kept(root: Path) -> None:
             FilesystemStore(root, follow_symlinks=bad)  # type: ignore[arg-type]
     assert FilesystemStore(root, follow_symlinks=True).with_options(durability="fsync").follow_symlinks is True
     assert FilesystemStore(root, follow_symlinks=True) != FilesystemStore(root)
-    assert isinstance(FilesystemStore(root).files, FileLayer)
+    assert isinstance(FilesystemStore(root).files, Syscalls)
 
 
 # ── arrays and groups ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -23,8 +23,8 @@ from zarrant.locking.file_locks import FileLock
 from zarrant.stores.local import mounts
 from zarrant.stores.local.mounts import Mount, Trait, find_mount, mount_of, other_paths, trait_of
 from zarrant.stores.local.store import FilesystemStore
-from zarrant.stores.local.syscalls import FileLayer
-from zarrant.testkit import FaultyLayer, content
+from zarrant.stores.local.syscalls import Syscalls
+from zarrant.testkit import FaultySyscalls, content
 from zarrant.tools import doctor
 
 LOCAL, REMOTE, SHARING = Trait(False, True), Trait(True, False), Trait(True, True)
@@ -102,11 +102,11 @@ def test_what_types_promise(kind: str, options: str, expected: Trait) -> None:
     assert trait_of(Mount(kind, options=options)) == expected
 
 
-# ── a layer that says it lies on such a file system ──────────────────────────────────────────────────────────────────
+# ── file calls that say it lies on such a file system ──────────────────────────────────────────────────────────────────
 
 
-class Mounted(FaultyLayer):
-    """A layer whose every path is on a mount of this type."""
+class Mounted(FaultySyscalls):
+    """File calls whose every path is on a mount of this type."""
 
     def __init__(self, kind: str, fault: Callable[[int, str], None] = lambda index, name: None, options: str = "rw") -> None:
         super().__init__(fault)
@@ -127,7 +127,7 @@ def forgotten() -> Iterator[None]:
     ("kind", "lock"), [("ext4", FileLock), ("nfs4", FileLock), ("fuse.sshfs", CreatedLock), ("cifs", CreatedLock), ("", FileLock)]
 )
 def test_auto_chooses_by_type(tmp_path: Path, kind: str, lock: type[FileLock]) -> None:
-    store = FilesystemStore(tmp_path, layer=Mounted(kind))
+    store = FilesystemStore(tmp_path, syscalls=Mounted(kind))
     assert "to be probed by the first write" in store.guard
     assert (kind or "unknown file system") in store.guard
     deadline = time.monotonic() + 5
@@ -144,7 +144,7 @@ def test_auto_chooses_by_type(tmp_path: Path, kind: str, lock: type[FileLock]) -
 
 @pytest.mark.parametrize("locking", ["os", "lockfile", "none"])
 def test_what_is_asked_for_is_used_whatever_the_type(tmp_path: Path, locking: str) -> None:
-    store = FilesystemStore(tmp_path, locking=locking, layer=Mounted("fuse.sshfs"))
+    store = FilesystemStore(tmp_path, locking=locking, syscalls=Mounted("fuse.sshfs"))
     store.put("k", [b"1"])
     assert store.file_system["locking"] == locking
     assert store.file_system["probed"] == []
@@ -155,7 +155,7 @@ def test_a_mount_that_creates_one_file_twice_is_refused(tmp_path: Path) -> None:
         def open(self, path: str, flags: int, mode: int = 0o666) -> int:
             return super().open(path, flags & ~os.O_EXCL, mode)
 
-    store = FilesystemStore(tmp_path, layer=Twice("fuse"))
+    store = FilesystemStore(tmp_path, syscalls=Twice("fuse"))
     with pytest.raises(CapabilityError, match="one lock file for two writers") as caught:
         store.put("k", [b"1"])
     assert 'locking="none"' in str(caught.value)
@@ -174,21 +174,21 @@ def test_another_mount_of_the_same_source_is_asked(tmp_path: Path) -> None:
         def stat(self, path: str) -> os.stat_result:
             return super().stat(path.replace("/two/", "/one/"))
 
-    layer = Two("fuse.x")
-    store = FilesystemStore(tmp_path / "one", layer=layer)
+    syscalls = Two("fuse.x")
+    store = FilesystemStore(tmp_path / "one", syscalls=syscalls)
     with pytest.raises(CapabilityError):
         store.put("k", [b"1"])
     mounts._found.clear()
     with pytest.raises(CapabilityError):
-        FilesystemStore(tmp_path / "one", layer=Two("nfs4")).put("k", [b"1"])
+        FilesystemStore(tmp_path / "one", syscalls=Two("nfs4")).put("k", [b"1"])
     assert list((tmp_path / "one").iterdir()) == []
 
 
 def test_probes_are_made_once_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    real = FileLayer.lock
+    real = Syscalls.lock
     FilesystemStore(tmp_path).put("k", [b"1"])
-    monkeypatch.setattr(FileLayer, "lock", lambda self, fd: calls.append(fd) or real(self, fd))
+    monkeypatch.setattr(Syscalls, "lock", lambda self, fd: calls.append(fd) or real(self, fd))
     for _ in range(3):
         store = FilesystemStore(tmp_path)
         store.put("k", [b"1"])
@@ -204,11 +204,11 @@ def test_gaps_of_renames_are_told(tmp_path: Path) -> None:
                 time.sleep(0.001)
             super().rename(source, target)
 
-    store = FilesystemStore(tmp_path, layer=Gaps("fuse"))
+    store = FilesystemStore(tmp_path, syscalls=Gaps("fuse"))
     store.put("k", [b"1"])
     assert "readers see gaps in renames" in store.guard
     assert [path.name for path in tmp_path.iterdir()] == ["k"]
-    other = FilesystemStore(tmp_path, layer=Mounted("fuse"))
+    other = FilesystemStore(tmp_path, syscalls=Mounted("fuse"))
     other.put("k", [b"1"])
     assert "gaps" not in other.guard
 
@@ -229,27 +229,27 @@ class Vanishing(Mounted):
 @pytest.mark.parametrize("looks", [1, 2])
 def test_what_is_not_found_is_looked_for_again(tmp_path: Path, read: str, looks: int) -> None:
     FilesystemStore(tmp_path).put("k", [b"1"])
-    layer = Vanishing("fuse.sshfs")
-    store = FilesystemStore(tmp_path, layer=layer)
-    layer.hidden = looks
+    syscalls = Vanishing("fuse.sshfs")
+    store = FilesystemStore(tmp_path, syscalls=syscalls)
+    syscalls.hidden = looks
     found = store.get("k") if read == "get" else store.get_ranges("k", [zarrant.storage.ByteRange(0, 1)])
     assert content(found) == b"1"
     assert store.get("absent") is None
 
 
 def test_local_file_systems_are_believed_at_once(tmp_path: Path) -> None:
-    layer = Vanishing("ext4")
-    store = FilesystemStore(tmp_path, layer=layer)
+    syscalls = Vanishing("ext4")
+    store = FilesystemStore(tmp_path, syscalls=syscalls)
     store.get("k")
-    layer.calls.clear()
+    syscalls.calls.clear()
     assert store.get("k") is None
-    assert layer.calls == ["open"]
+    assert syscalls.calls == ["open"]
 
 
 def test_a_writer_in_the_middle_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zarrant.stores.local.objects.BUSY_S", 30.0)  # on a busy machine the timer below comes late
-    layer = Mounted("fuse")
-    store = FilesystemStore(tmp_path, layer=layer)
+    syscalls = Mounted("fuse")
+    store = FilesystemStore(tmp_path, syscalls=syscalls)
     (tmp_path / "k.__lock").touch()
     timer = threading.Timer(0.02, (tmp_path / "k").write_bytes, [b"1"])
     timer.start()
@@ -263,7 +263,7 @@ def test_a_writer_in_the_middle_is_waited_for(tmp_path: Path, monkeypatch: pytes
 def test_a_writer_that_was_killed_is_not_waited_for_long(tmp_path: Path) -> None:
     (tmp_path / "k.__lock").touch()
     start = time.monotonic()
-    assert FilesystemStore(tmp_path, layer=Mounted("fuse")).get("k") is None
+    assert FilesystemStore(tmp_path, syscalls=Mounted("fuse")).get("k") is None
     assert time.monotonic() - start < 10
 
 
@@ -278,7 +278,7 @@ def test_erasing_what_seems_absent_takes_the_lock(tmp_path: Path) -> None:
             return super().stat(path)
 
     (tmp_path / "k").write_bytes(b"1")
-    FilesystemStore(tmp_path, layer=Hidden("fuse")).erase("k")
+    FilesystemStore(tmp_path, syscalls=Hidden("fuse")).erase("k")
     assert not (tmp_path / "k").exists()
 
 
@@ -363,7 +363,7 @@ def test_the_table_is_read_once_for_many_roots(tmp_path: Path, monkeypatch: pyte
     read: list[int] = []
     table = [Mount("ext4", point="/", device="8:1"), Mount("fuse.sshfs", point=str(tmp_path / "far"), device="0:77")]
 
-    class Counted(FileLayer):
+    class Counted(Syscalls):
         def mounts(self) -> list[Mount]:
             read.append(1)
             return list(table)

@@ -23,8 +23,8 @@ from zarrant.errors import (
 )
 from zarrant.storage import ByteRange, Calls, capabilities
 from zarrant.stores.local.store import FilesystemStore
-from zarrant.stores.local.syscalls import FileLayer
-from zarrant.testkit import FaultyLayer, StoreSuite, content, together
+from zarrant.stores.local.syscalls import Syscalls
+from zarrant.testkit import FaultySyscalls, StoreSuite, content, together
 
 
 def litter(root: Path) -> list[str]:
@@ -244,13 +244,13 @@ def test_erase_prefix_keeps_to_the_store(tmp_path: Path) -> None:
 
 def test_a_directory_removed_meanwhile_is_made_again(tmp_path: Path) -> None:
     def fault(index: int, name: str) -> None:
-        if name == "open" and layer.calls.count("open") == 2 and (tmp_path / "r" / "a").exists():
+        if name == "open" and syscalls.calls.count("open") == 2 and (tmp_path / "r" / "a").exists():
             (tmp_path / "r" / "a").rmdir()
 
-    layer = FaultyLayer(fault)
-    FilesystemStore(tmp_path / "r", layer=layer).put("a/b", [b"1"])
+    syscalls = FaultySyscalls(fault)
+    FilesystemStore(tmp_path / "r", syscalls=syscalls).put("a/b", [b"1"])
     assert (tmp_path / "r" / "a" / "b").read_bytes() == b"1"
-    assert layer.calls.count("mkdir") >= 4
+    assert syscalls.calls.count("mkdir") >= 4
 
 
 def test_putting_while_directories_are_erased(store: FilesystemStore) -> None:
@@ -369,8 +369,8 @@ def test_a_leftover_temp_file_that_is_no_file(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     store = FilesystemStore(tmp_path)
     KINDS[kind](Path("k.__new.__lock"))
-    with store.lock(["k"]) as held:
-        held.put("k", [b"1"])
+    with store.lock(["k"]) as locked:
+        locked.put("k", [b"1"])
     assert content(store.get("k")) == b"1"
     assert litter(tmp_path) == []
     if kind == "a symbolic link":
@@ -388,11 +388,11 @@ def test_stale_files(tmp_path: Path, store: FilesystemStore, left: bytes, draft:
         if draft is not None:
             (tmp_path / "k.__new.__lock").write_bytes(draft)
 
-    def held(key: str, parts: list[bytes]) -> None:
+    def locked(key: str, parts: list[bytes]) -> None:
         with store.lock([key]) as inside:
             inside.put(key, parts)
 
-    for put in (store.put, lambda key, parts: store.put_if(key, parts, store.get(key).version), held):
+    for put in (store.put, lambda key, parts: store.put_if(key, parts, store.get(key).version), locked):
         leave()
         put("k", [b"new"])
         assert (tmp_path / "k").read_bytes() == b"new"
@@ -417,7 +417,7 @@ def test_a_lock_file_with_other_names_is_not_emptied(tmp_path: Path, store: File
 # ── failures of the system ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Failing(FileLayer):
+class Failing(Syscalls):
     """Fails writes, opens for writing, renames or copies, with an error number."""
 
     def __init__(self, what: str, number: int) -> None:
@@ -457,9 +457,9 @@ class Failing(FileLayer):
 )
 def test_a_failed_write_changes_nothing(tmp_path: Path, what: str, number: int, kind: type[StoreError]) -> None:
     version = FilesystemStore(tmp_path).put("c/0", [b"old"])
-    store = FilesystemStore(tmp_path, layer=Failing(what, number))
+    store = FilesystemStore(tmp_path, syscalls=Failing(what, number))
 
-    def held() -> None:
+    def locked() -> None:
         with store.lock(["c/0"]) as inside:
             inside.put("c/0", [b"new"])
 
@@ -467,7 +467,7 @@ def test_a_failed_write_changes_nothing(tmp_path: Path, what: str, number: int, 
         lambda: store.put("c/0", [b"new"]),
         lambda: store.put_if("c/0", [b"new"], version),
         lambda: store.splice("c/0", [b"new", ByteRange(0, 1)], version),
-        held,
+        locked,
     ]
     for call in calls:
         with pytest.raises(StoreError) as caught:
@@ -499,7 +499,7 @@ def test_a_file_cut_short_while_it_is_read(tmp_path: Path) -> None:
 
     FilesystemStore(tmp_path).put("a", [b"0123456789"])
     with pytest.raises(ByteRangeError, match="shorter") as caught:
-        FilesystemStore(tmp_path, layer=FaultyLayer(fault)).get("a")
+        FilesystemStore(tmp_path, syscalls=FaultySyscalls(fault)).get("a")
     assert caught.value.key == "a"
 
 
@@ -510,7 +510,7 @@ def test_a_file_cut_short_while_it_is_copied(tmp_path: Path) -> None:
 
     version = FilesystemStore(tmp_path).put("a", [b"0123456789"])
     with pytest.raises(ByteRangeError, match="shorter") as caught:
-        FilesystemStore(tmp_path, layer=FaultyLayer(fault)).splice("a", [ByteRange(0, 5), b"new"], version)
+        FilesystemStore(tmp_path, syscalls=FaultySyscalls(fault)).splice("a", [ByteRange(0, 5), b"new"], version)
     assert caught.value.key == "a"
     assert os.listdir(tmp_path) == ["a"]
 
@@ -520,25 +520,25 @@ def test_a_file_cut_short_while_it_is_copied(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
 def test_a_file_system_without_locks(tmp_path: Path, number: int) -> None:
-    class NoLocks(FileLayer):
+    class NoLocks(Syscalls):
         def lock(self, fd: int) -> bool:
             raise OSError(number, os.strerror(number))
 
     for locking in ("auto", "os"):
         with pytest.raises(CapabilityError, match="has no locks") as caught:
-            FilesystemStore(tmp_path, layer=NoLocks(), locking=locking).put("a", [b"1"])
+            FilesystemStore(tmp_path, syscalls=NoLocks(), locking=locking).put("a", [b"1"])
         assert (caught.value.key, caught.value.expected) == ("a", "working file locks")
         assert 'locking="none"' in str(caught.value)
     assert FilesystemStore(tmp_path).get("a") is None
-    FilesystemStore(tmp_path, layer=NoLocks(), locking="none").put("a", [b"1"])
+    FilesystemStore(tmp_path, syscalls=NoLocks(), locking="none").put("a", [b"1"])
 
 
 def test_locks_that_exclude_nobody_are_found(tmp_path: Path) -> None:
-    class Granting(FileLayer):
+    class Granting(Syscalls):
         def lock(self, fd: int) -> bool:
             return True
 
-    store = FilesystemStore(tmp_path, layer=Granting())
+    store = FilesystemStore(tmp_path, syscalls=Granting())
     with pytest.raises(CapabilityError, match="two writers"):
         store.put("a", [b"1"])
     assert os.listdir(tmp_path) == []
@@ -547,7 +547,7 @@ def test_locks_that_exclude_nobody_are_found(tmp_path: Path) -> None:
 def test_timeouts_name_key_path_and_wait(tmp_path: Path) -> None:
     first, second = FilesystemStore(tmp_path), FilesystemStore(tmp_path, lock_timeout=0.05)
     other = os.open(tmp_path / "c.__lock", os.O_RDWR | os.O_CREAT)
-    assert FileLayer().lock(other)
+    assert Syscalls().lock(other)
     with first.lock(["a", "b"]):
         for call in (
             lambda: second.put("b", [b"1"]),
@@ -585,15 +585,15 @@ def test_two_spellings_of_a_root_exclude_each_other(tmp_path: Path) -> None:
 
 
 def test_a_lock_outlives_its_writes(tmp_path: Path) -> None:
-    """Nobody gets in between two writes of one hold."""
+    """Nobody gets in between two writes under one lock."""
     (tmp_path / "link").symlink_to(".")
     other = FilesystemStore(tmp_path / "link", lock_timeout=0)
-    with FilesystemStore(tmp_path).lock(["a"]) as held:
+    with FilesystemStore(tmp_path).lock(["a"]) as locked:
         for step in (
-            lambda: held.put("a", [b"1"]),
-            lambda: held.put("a", [b"2"]),
-            lambda: held.erase("a"),
-            lambda: held.put_if("a", [b"3"], None),
+            lambda: locked.put("a", [b"1"]),
+            lambda: locked.put("a", [b"2"]),
+            lambda: locked.erase("a"),
+            lambda: locked.put_if("a", [b"3"], None),
         ):
             step()
             with pytest.raises(LockTimeout):
@@ -603,9 +603,9 @@ def test_a_lock_outlives_its_writes(tmp_path: Path) -> None:
 
 
 def test_a_hold_that_ended_writes_no_more(store: FilesystemStore) -> None:
-    with store.lock(["a"]) as held:
-        held.put("a", [b"1"])
-    for call in (lambda: held.put("a", [b"2"]), lambda: held.erase("a")):
+    with store.lock(["a"]) as locked:
+        locked.put("a", [b"1"])
+    for call in (lambda: locked.put("a", [b"2"]), lambda: locked.erase("a")):
         with pytest.raises(StoreError, match="not held"):
             call()
     assert content(store.get("a")) == b"1"
@@ -613,26 +613,26 @@ def test_a_hold_that_ended_writes_no_more(store: FilesystemStore) -> None:
 
 def test_a_lock_file_taken_away_is_noticed(tmp_path: Path, store: FilesystemStore) -> None:
     store.put("a", [b"0"])
-    with store.lock(["a"]) as held:
+    with store.lock(["a"]) as locked:
         (tmp_path / "a.__lock").rename(tmp_path / "elsewhere")
         (tmp_path / "a.__lock").write_bytes(b"of somebody else")
         with pytest.raises(StoreError, match="must not be removed") as caught:
-            held.put("a", [b"1"])
+            locked.put("a", [b"1"])
         assert caught.value.key == "a"
     assert content(store.get("a")) == b"0"
     assert (tmp_path / "a.__lock").read_bytes() == b"of somebody else"
 
 
-@pytest.mark.parametrize("held", [False, True])
-def test_a_lock_file_taken_away_during_a_write(tmp_path: Path, held: bool) -> None:
+@pytest.mark.parametrize("locked", [False, True])
+def test_a_lock_file_taken_away_during_a_write(tmp_path: Path, locked: bool) -> None:
     def fault(index: int, name: str) -> None:
         if name == "set_mtime":
             (tmp_path / "a.__lock").unlink()
             (tmp_path / "a.__lock").write_bytes(b"half of what somebody else wr")
 
-    store = FilesystemStore(tmp_path, layer=FaultyLayer(fault))
+    store = FilesystemStore(tmp_path, syscalls=FaultySyscalls(fault))
     with pytest.raises(StoreError, match="must not be removed"):
-        if held:
+        if locked:
             with store.lock(["a"]) as inside:
                 inside.put("a", [b"1"])
         else:
@@ -641,8 +641,8 @@ def test_a_lock_file_taken_away_during_a_write(tmp_path: Path, held: bool) -> No
     assert (tmp_path / "a.__lock").read_bytes() == b"half of what somebody else wr"
 
 
-@pytest.mark.parametrize("held", [False, True])
-def test_the_temp_file_of_the_next_holder_is_left_alone(tmp_path: Path, held: bool) -> None:
+@pytest.mark.parametrize("locked", [False, True])
+def test_the_temp_file_of_the_next_holder_is_left_alone(tmp_path: Path, locked: bool) -> None:
     """Where somebody removed our lock file, another writer may be busy under the same names by now."""
 
     def fault(index: int, name: str) -> None:
@@ -652,9 +652,9 @@ def test_the_temp_file_of_the_next_holder_is_left_alone(tmp_path: Path, held: bo
             (tmp_path / "a.__new.__lock").unlink()
             (tmp_path / "a.__new.__lock").write_bytes(b"half of what somebody else wr")
 
-    store = FilesystemStore(tmp_path, layer=FaultyLayer(fault))
+    store = FilesystemStore(tmp_path, syscalls=FaultySyscalls(fault))
     with pytest.raises(StoreError, match="must not be removed"):
-        if held:
+        if locked:
             with store.lock(["a"]) as inside:
                 inside.put("a", [b"1"])
         else:
@@ -664,56 +664,56 @@ def test_the_temp_file_of_the_next_holder_is_left_alone(tmp_path: Path, held: bo
 
 
 def test_threads_sharing_a_hold(store: FilesystemStore) -> None:
-    with store.lock(["a", "b"]) as held:
+    with store.lock(["a", "b"]) as locked:
 
         def increment() -> None:
             for _ in range(50):
-                with held.lock(["a"]) as mine:
+                with locked.lock(["a"]) as mine:
                     mine.put("a", [b"%d" % (int(content(mine.get("a")) or b"0") + 1)])
-                held.put("b", [b"any"])
+                locked.put("b", [b"any"])
 
         together(*[increment] * 4)
-        assert content(held.get("a")) == b"200"
+        assert content(locked.get("a")) == b"200"
 
 
 def test_many_objects_held_at_once(tmp_path: Path, store: FilesystemStore) -> None:
     keys = [f"c/{i}" for i in range(100)]
-    with store.lock(keys) as held:
+    with store.lock(keys) as locked:
         for key in keys:
-            held.put(key, [key.encode()])
+            locked.put(key, [key.encode()])
     assert sorted(os.listdir(tmp_path / "c")) == sorted(key[2:] for key in keys)
 
 
 def test_writes_read_nothing(tmp_path: Path) -> None:
-    layer = FaultyLayer()
-    store = FilesystemStore(tmp_path, layer=layer)
+    syscalls = FaultySyscalls()
+    store = FilesystemStore(tmp_path, syscalls=syscalls)
     for _ in range(2):
         store.put("a", [b"1"])
         store.erase("a")
-    assert not {"read", "copy", "scan"} & set(layer.calls)
+    assert not {"read", "copy", "scan"} & set(syscalls.calls)
 
 
 def test_the_calls_of_one_put(tmp_path: Path) -> None:
     """Take the lock; look at what is replaced; write, date and publish the draft; give back. Each costs 1-3 µs."""
-    layer = FaultyLayer()
-    store = FilesystemStore(tmp_path, layer=layer, locking="os")
+    syscalls = FaultySyscalls()
+    store = FilesystemStore(tmp_path, syscalls=syscalls, locking="os")
     store.put("a", [b"1"])
     take, look = ["open", "fstat", "lock", "stat"], ["stat"]
     publish = ["open", "write", "set_mtime", "fstat", "close", "stat", "rename"]
     give_back = ["stat", "unlink", "unlock", "close"]
-    layer.calls.clear()
+    syscalls.calls.clear()
     store.put("a", [b"2"])
-    assert layer.calls == take + look + publish + give_back
-    layer.calls.clear()
-    with store.lock(["a"]) as held:
-        held.put("a", [b"3"])
-    assert layer.calls == [*take, "stat", *look, *publish, *give_back]
+    assert syscalls.calls == take + look + publish + give_back
+    syscalls.calls.clear()
+    with store.lock(["a"]) as locked:
+        locked.put("a", [b"3"])
+    assert syscalls.calls == [*take, "stat", *look, *publish, *give_back]
 
 
 def test_neighbouring_ranges_are_one_read(tmp_path: Path) -> None:
-    layer = FaultyLayer()
-    store = FilesystemStore(tmp_path, layer=layer)
+    syscalls = FaultySyscalls()
+    store = FilesystemStore(tmp_path, syscalls=syscalls)
     store.put("a", [bytes(range(100))])
     blob = store.get_ranges("a", [ByteRange(i, 10) for i in (0, 10, 20, 50, 60, 5)])
     assert [bytes(view) for view in blob.data] == [bytes(range(i, i + 10)) for i in (0, 10, 20, 50, 60, 5)]
-    assert layer.calls.count("read") == 3
+    assert syscalls.calls.count("read") == 3

@@ -9,11 +9,11 @@ import pytest
 
 import zarrant
 from zarrant.errors import StoreError, StoreFullError, StorePermissionError
-from zarrant.stores.local.syscalls import FileLayer
+from zarrant.stores.local.syscalls import Syscalls
 from zarrant.stores.local.temp_files import TempFile, stamp, typed, version_of
 
 
-class Clock(FileLayer):
+class Clock(Syscalls):
     """A file system whose clock stands still and whose times are coarse."""
 
     def __init__(self, now: int, grain: int) -> None:
@@ -31,7 +31,7 @@ class Clock(FileLayer):
 def test_a_temp_file_is_newer_than_what_it_replaces(tmp_path: Path, grain: int, late: int) -> None:
     """Also where the clock stands still, or went back, or the old object is from the future."""
     now = 1_700_000_000_123_456_789
-    layer = Clock(now, grain)
+    syscalls = Clock(now, grain)
     old: os.stat_result | None = None
     last = now + late if late else None
     for number in range(4):
@@ -41,7 +41,7 @@ def test_a_temp_file_is_newer_than_what_it_replaces(tmp_path: Path, grain: int, 
             os.utime(path, ns=(last, last))
         else:
             fd = os.open(path, os.O_RDWR)
-            version = stamp(layer, fd, old)
+            version = stamp(syscalls, fd, old)
             os.close(fd)
             assert version == version_of(os.stat(path))
             assert old is None or version[2] > old.st_mtime_ns
@@ -49,7 +49,7 @@ def test_a_temp_file_is_newer_than_what_it_replaces(tmp_path: Path, grain: int, 
 
 
 def test_no_later_time(tmp_path: Path) -> None:
-    class Stuck(FileLayer):
+    class Stuck(Syscalls):
         def set_mtime(self, fd: int, nanoseconds: int) -> None:
             super().set_mtime(fd, 10**9)
 
@@ -71,12 +71,12 @@ def test_temp_file_takes_over_a_leftover(tmp_path: Path) -> None:
     target, precious = tmp_path / "target", tmp_path / "precious"
     precious.write_bytes(b"precious")
     (tmp_path / "draft").symlink_to("precious")
-    draft = TempFile(FileLayer(), str(tmp_path / "draft"), None)
+    draft = TempFile(Syscalls(), str(tmp_path / "draft"), None)
     os.write(draft.fd, b"1")
     draft.publish(str(target), version_of(os.fstat(draft.fd)))
     draft.release()
     assert (target.read_bytes(), target.is_symlink(), precious.read_bytes()) == (b"1", False, b"precious")
-    draft = TempFile(FileLayer(), str(tmp_path / "draft"), None)
+    draft = TempFile(Syscalls(), str(tmp_path / "draft"), None)
     draft.release()
     assert sorted(os.listdir(tmp_path)) == ["precious", "target"]
 
@@ -84,7 +84,7 @@ def test_temp_file_takes_over_a_leftover(tmp_path: Path) -> None:
 def test_a_temp_file_that_was_lost_sight_of_is_removed(tmp_path: Path) -> None:
     """An interrupt may come between the file and its owner."""
     before = os.listdir("/proc/self/fd")
-    TempFile(FileLayer(), str(tmp_path / "draft"), None)
+    TempFile(Syscalls(), str(tmp_path / "draft"), None)
     gc.collect()
     assert (os.listdir(tmp_path), os.listdir("/proc/self/fd")) == ([], before)
 

@@ -10,9 +10,9 @@ import pytest
 
 from zarrant.stores.local import unsynced
 from zarrant.stores.local.store import FilesystemStore
-from zarrant.stores.local.syscalls import NO_CHILDREN, FileLayer
+from zarrant.stores.local.syscalls import NO_CHILDREN, Syscalls
 from zarrant.stores.local.unsynced import ERASED, KEPT, REPLACED, UNKNOWN, Unsynced, parents, unsynced_by, within
-from zarrant.testkit.simulated_disk import SimulatedDisk, SimulatedLayer
+from zarrant.testkit.simulated_disk import SimulatedDisk, SimulatedSyscalls
 
 pytestmark = pytest.mark.usefixtures("nothing_written")
 A, B = ((1, 10), (1, 11))
@@ -29,16 +29,16 @@ def test_parents_and_prefixes() -> None:
 
 
 def test_one_for_all_layers_of_the_same_files() -> None:
-    class Other(FileLayer):
+    class Other(Syscalls):
         """Reaches the same files."""
 
-    assert unsynced_by(FileLayer()) is unsynced_by(Other())
+    assert unsynced_by(Syscalls()) is unsynced_by(Other())
     system = SimulatedDisk()
-    layer = SimulatedLayer(system, "/a")
-    assert unsynced_by(layer) is not unsynced_by(FileLayer())
-    state = unsynced_by(layer)
-    assert unsynced_by(SimulatedLayer(system, "/a")) is state
-    assert unsynced_by(SimulatedLayer(system, "/b")) is not state
+    syscalls = SimulatedSyscalls(system, "/a")
+    assert unsynced_by(syscalls) is not unsynced_by(Syscalls())
+    state = unsynced_by(syscalls)
+    assert unsynced_by(SimulatedSyscalls(system, "/a")) is state
+    assert unsynced_by(SimulatedSyscalls(system, "/b")) is not state
 
 
 def test_a_mark_holds_until_a_sync() -> None:
@@ -113,8 +113,8 @@ def test_child_processes_are_seen() -> None:
     command = [sys.executable, "-S", "-c", "input()"]
     script = """
 import os, subprocess, sys
-from zarrant.stores.local.syscalls import NO_CHILDREN, FileLayer
-children = FileLayer().children
+from zarrant.stores.local.syscalls import NO_CHILDREN, Syscalls
+children = Syscalls().children
 assert children() == NO_CHILDREN
 child = subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE)
 assert children()[1]
@@ -146,7 +146,7 @@ def test_a_forked_child_begins_without_children_and_locks() -> None:
     assert os.waitpid(child, 0)[1] == 0
 
 
-class Slow(FileLayer):
+class Slow(Syscalls):
     """Syncs of the file named so wait until they are let go."""
 
     def __init__(self, name: str) -> None:
@@ -164,24 +164,24 @@ class Slow(FileLayer):
 
 @pytest.mark.parametrize("other", ["elsewhere", "same", "above", "fsync"])
 def test_who_asks_for_what_another_syncs_waits_for_it(other: str, tmp_path: Path) -> None:
-    layer = Slow("zarr.json")
-    store = FilesystemStore(tmp_path / "g" / "a", layer=layer)
+    syscalls = Slow("zarr.json")
+    store = FilesystemStore(tmp_path / "g" / "a", syscalls=syscalls)
     store.put("zarr.json", [b"{}"])
-    FilesystemStore(tmp_path / "b", layer=layer).put("k", [b"value"])
+    FilesystemStore(tmp_path / "b", syscalls=syscalls).put("k", [b"value"])
     first = threading.Thread(target=store.sync)
     first.start()
-    assert layer.began.wait(30)
+    assert syscalls.began.wait(30)
     calls = {
-        "elsewhere": FilesystemStore(tmp_path / "b", layer=layer).sync,
-        "same": FilesystemStore(tmp_path / "g" / "a", layer=layer).sync,
-        "above": FilesystemStore(tmp_path / "g", layer=layer).sync,
-        "fsync": lambda: FilesystemStore(tmp_path / "g" / "a", layer=layer, durability="fsync").put("c/0", [b"value"]),
+        "elsewhere": FilesystemStore(tmp_path / "b", syscalls=syscalls).sync,
+        "same": FilesystemStore(tmp_path / "g" / "a", syscalls=syscalls).sync,
+        "above": FilesystemStore(tmp_path / "g", syscalls=syscalls).sync,
+        "fsync": lambda: FilesystemStore(tmp_path / "g" / "a", syscalls=syscalls, durability="fsync").put("c/0", [b"value"]),
     }
     second = threading.Thread(target=calls[other])
     second.start()
     second.join(10 if other == "elsewhere" else 0.3)
     assert second.is_alive() == (other != "elsewhere")
-    layer.go.set()
+    syscalls.go.set()
     first.join(30)
     second.join(30)
     assert not first.is_alive()

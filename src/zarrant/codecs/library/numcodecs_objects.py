@@ -127,8 +127,8 @@ def _texts(items: Any, shape: tuple[int, ...], kind: np.dtype[Any]) -> npt.NDArr
         got = shown(items[-1]) if isinstance(items, list) and items else shown(items)
         raise ValueError(f"says that its shape is {got}, expected {list(shape)}")
     level = items[:-2]
-    for extent in shape[1:]:
-        if not all(isinstance(item, list) and len(item) == extent for item in level):
+    for length in shape[1:]:
+        if not all(isinstance(item, list) and len(item) == length for item in level):
             raise ValueError(f"holds something else than nested lists of {list(shape)}")
         level = [item for inner in level for item in inner]
     if len(level) != math.prod(shape):

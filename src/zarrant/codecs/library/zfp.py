@@ -120,6 +120,6 @@ def _check(mode: object, parameter: Any, where: str) -> None:
 def _most_bytes(spec: ArraySpec) -> int:
     """The bytes that the blocks of a chunk have at most: each number with a bit to spare, and what a block says before them."""
     shape = spec.shape or (1,)
-    blocks = math.prod(-(-extent // 4) for extent in shape)
+    blocks = math.prod(-(-length // 4) for length in shape)
     block_bits = 4 ** len(shape) * (WIDTHS[spec.data_type.name] + 2) + 64
     return int(blocks * -(-block_bits // 64) * 8 + 64)

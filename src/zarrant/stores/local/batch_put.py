@@ -24,7 +24,7 @@ from zarrant.errors import LockTimeout, ReentrantLockError
 from zarrant.locking.local import ForkSafeLock, remake_after_fork
 from zarrant.storage import Buffer, Part, Version
 from zarrant.stores.local.descriptors import free_descriptors, is_out_of_descriptors
-from zarrant.stores.local.syscalls import FileLayer
+from zarrant.stores.local.syscalls import Syscalls
 from zarrant.stores.local.temp_files import FileVersion, OpenTempFile, TempFile, annotate_errors, stamp, stat_or_none
 
 BUSY_LOCK_TIMEOUT_S = 0.002
@@ -47,7 +47,7 @@ Item = tuple[str, Sequence[Buffer]]
 class BatchTarget(Protocol):
     """What is needed of `stores.local.objects.FileObjects`."""
 
-    files: FileLayer
+    files: Syscalls
     url: str
     durability: str
 

@@ -33,7 +33,7 @@ import numpy.typing as npt
 from zarrant.codecs.buffer_pool import lent
 from zarrant.errors import ByteRangeError
 from zarrant.storage import Buffer
-from zarrant.stores.local.syscalls import FileLayer
+from zarrant.stores.local.syscalls import Syscalls
 
 BLOCK = 4096
 """Bytes to which offsets, lengths and addresses are aligned, unless the file asks for more: hardly a disk has larger sectors."""
@@ -57,7 +57,7 @@ Span = tuple[int, int]
 class DirectIO:
     """Direct I/O on the files of one store. `refused`: what the file systems (by device) that refuse it have said."""
 
-    def __init__(self, files: FileLayer, url: str) -> None:
+    def __init__(self, files: Syscalls, url: str) -> None:
         self.files, self.url = files, url
         self.refused: dict[int, str] = {}
 
@@ -154,7 +154,7 @@ class DirectIO:
             _log.warning("direct I/O is refused where %s is (%s): files are written and read buffered", self.url, error.strerror)
 
 
-def tried(files: FileLayer, root: str) -> str:
+def tried(files: Syscalls, root: str) -> str:
     """What direct I/O would do below a directory, in words: tried by reading one file that is there. Writes nothing."""
     found = _any_file(files, root)
     if found is None:
@@ -173,7 +173,7 @@ def tried(files: FileLayer, root: str) -> str:
     return f"possible, in blocks of {block} bytes"
 
 
-def _any_file(files: FileLayer, root: str) -> str | None:
+def _any_file(files: Syscalls, root: str) -> str | None:
     directories = [root]
     while directories:
         directory = directories.pop()

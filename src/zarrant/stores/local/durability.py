@@ -34,7 +34,7 @@ from zarrant.errors import CapabilityError, StoreError
 from zarrant.locking.file_locks import SUFFIX
 from zarrant.locking.local import ForkSafeLock
 from zarrant.stores.local.descriptors import with_few_descriptors
-from zarrant.stores.local.syscalls import FileLayer
+from zarrant.stores.local.syscalls import Syscalls
 from zarrant.stores.local.temp_files import ABSENT, FileVersion, open_published, typed
 from zarrant.stores.local.unsynced import KEPT, REPLACED, UNKNOWN, Mark, Names, Unsynced, parents, unsynced_by, within
 
@@ -57,14 +57,14 @@ class UnsyncedPaths:
         self._generation = -1
         self._directories: dict[str, str] = {}
 
-    def directory_made(self, files: FileLayer, path: str) -> None:
+    def directory_made(self, files: Syscalls, path: str) -> None:
         """A directory is new: it must be synced in the one above."""
         with self.state.gate:
             path = self._directory(files, path)
             self.state.made.add(path)
             self.state.known_durable.pop(path, None)
 
-    def directory_removed(self, files: FileLayer, path: str) -> None:
+    def directory_removed(self, files: Syscalls, path: str) -> None:
         """A directory is gone; one of that name may be made again."""
         with self.state.gate:
             path = self._directory(files, path)
@@ -73,24 +73,24 @@ class UnsyncedPaths:
             self.state.made.discard(path)
             self.state.known_durable.pop(path, None)
 
-    def mark(self, files: FileLayer, path: str, old: int | None, version: FileVersion) -> Mark:
+    def mark(self, files: Syscalls, path: str, old: int | None, version: FileVersion) -> Mark:
         """See `Unsynced.mark`."""
         with self.state.gate:
             return self.state.mark(*self._object(files, path), old, version[2], version[0])
 
-    def add(self, files: FileLayer, paths: Iterable[str], mark: Mark = UNKNOWN) -> None:
+    def add(self, files: Syscalls, paths: Iterable[str], mark: Mark = UNKNOWN) -> None:
         """Objects were published or erased: the next `sync` is for them."""
         with self.state.gate:
             for path in paths:
                 directory, name = self._object(files, path)
                 self.state.add(directory, name, mark)
 
-    def has_failed(self, files: FileLayer, path: str) -> bool:
+    def has_failed(self, files: Syscalls, path: str) -> bool:
         """Whether a sync of the object failed."""
         with self.state.gate:
             return bool(self.state.failed) and "/".join(self._object(files, path)) in self.state.failed
 
-    def sync(self, files: FileLayer) -> None:
+    def sync(self, files: Syscalls) -> None:
         """Everything written so far is on disk when this returns; else the first error, and the others stay broken too."""
         state = self.state
         state.children(*files.children())  # safety: children
@@ -116,7 +116,7 @@ class UnsyncedPaths:
         if failure is not None:
             raise self._as_named_by_caller(*failure)
 
-    def _sync_each(self, files: FileLayer, taken: Names, prefixes: Mapping[str, str]) -> None:
+    def _sync_each(self, files: Syscalls, taken: Names, prefixes: Mapping[str, str]) -> None:
         """Sync objects and then their directories, each by itself, wherever a directory is by now."""
         directories: dict[str, list[str]] = {}
         for directory in sorted(taken):
@@ -134,7 +134,7 @@ class UnsyncedPaths:
                 directories[place] = good
         self._sync_directories(files, directories)
 
-    def commit(self, files: FileLayer, paths: Iterable[str]) -> None:
+    def commit(self, files: Syscalls, paths: Iterable[str]) -> None:
         """Objects whose data are synced were published, or erased: so are their names when this returns."""
         directories: dict[str, list[str]] = {}
         state = self.state
@@ -151,7 +151,7 @@ class UnsyncedPaths:
         if error is not None or doubtful is not None:
             raise self._as_named_by_caller(doubtful or "", error or state.failed[doubtful or ""])
 
-    def _sync_metadata(self, files: FileLayer, directories: Collection[str]) -> list[str]:
+    def _sync_metadata(self, files: Syscalls, directories: Collection[str]) -> list[str]:
         """Sync what leads to objects and was written without a sync, by another handle; the paths."""
         above = {parent for each in directories for parent in parents(each)}
         covered = {*directories, *above}.__contains__
@@ -160,7 +160,7 @@ class UnsyncedPaths:
                 self._sync_each(files, taken, {})  # safety: metadata sync
         return [f"{directory}/{name}" for directory, names in taken.items() for name in names]
 
-    def probe(self, files: FileLayer) -> None:
+    def probe(self, files: Syscalls) -> None:
         """CapabilityError where directories cannot be synced, before anything is written."""
         directory = self.root
         while not self.probed:
@@ -180,7 +180,7 @@ class UnsyncedPaths:
                 raise
             self.probed = True
 
-    def _sync_directories(self, files: FileLayer, directories: Mapping[str, Iterable[str]]) -> OSError | None:
+    def _sync_directories(self, files: Syscalls, directories: Mapping[str, Iterable[str]]) -> OSError | None:
         """Sync the directories of objects and those above that need it, the deepest first, each once; the first error."""
         needed: dict[str, set[str]] = {}
         queue: list[tuple[int, str]] = []
@@ -212,13 +212,13 @@ class UnsyncedPaths:
                 need(os.path.dirname(directory), rely)
         return first
 
-    def _object(self, files: FileLayer, path: str) -> tuple[str, str]:
+    def _object(self, files: Syscalls, path: str) -> tuple[str, str]:
         """The real directory of an object, and its name; with the gate of the state taken."""
         directory, _, name = path.rpartition("/")
         found = self._directories.get(directory) if self._generation == self.state.generation else None
         return self._directory(files, directory) if found is None else found, name
 
-    def _directory(self, files: FileLayer, path: str) -> str:
+    def _directory(self, files: Syscalls, path: str) -> str:
         """The real path of a directory; those above the root are looked at once in a generation, each one below once."""
         if self._generation != self.state.generation or len(self._directories) > MAX_BATCH_PATHS:
             self._register_root(files)
@@ -235,7 +235,7 @@ class UnsyncedPaths:
             self._directories[below] = found
         return found
 
-    def _register_root(self, files: FileLayer) -> None:
+    def _register_root(self, files: Syscalls) -> None:
         above = files.above(self.root)
         self.real = above[0][0] if above else files.real(self.root)
         self.state.register_root(self.real, above)
@@ -258,7 +258,7 @@ class SyncBatch:
     synced together (`stores.local.batch_put`) save the rest.
     """
 
-    def __init__(self, unsynced_paths: UnsyncedPaths, files: FileLayer) -> None:
+    def __init__(self, unsynced_paths: UnsyncedPaths, files: Syscalls) -> None:
         self.unsynced_paths, self.files = unsynced_paths, files
         self.paths: set[str] = set()
         self.error: OSError | None = None
@@ -301,7 +301,7 @@ class Durable(ABC):
 
     root: str
     url: str
-    files: FileLayer
+    files: Syscalls
     durability: str
     unsynced_paths: UnsyncedPaths
     group: SyncBatch | None = None
@@ -386,7 +386,7 @@ _gate = ForkSafeLock()
 _ledgers: WeakValueDictionary[tuple[int, str], UnsyncedPaths] = WeakValueDictionary()
 
 
-def unsynced_paths_of(root: str, files: FileLayer) -> UnsyncedPaths:
+def unsynced_paths_of(root: str, files: Syscalls) -> UnsyncedPaths:
     """The unsynced paths of a root: all stores of this process on that root share them."""
     state = unsynced_by(files)
     with _gate.lock:
@@ -402,7 +402,7 @@ def _elsewhere(directory: str, prefixes: Mapping[str, str]) -> list[str]:
     return [base + directory[len(prefix.rstrip("/")) :] for prefix, base in moved]
 
 
-def _sync_file_systems(files: FileLayer, directories: Iterable[str]) -> bool:
+def _sync_file_systems(files: Syscalls, directories: Iterable[str]) -> bool:
     """Sync all of the file systems on which the directories are; False where the system cannot say that it did."""
     places: dict[int, str] = {}
     try:
@@ -422,7 +422,7 @@ def _sync_file_systems(files: FileLayer, directories: Iterable[str]) -> bool:
     return True
 
 
-def _walk(files: FileLayer, root: str) -> Names:
+def _walk(files: Syscalls, root: str) -> Names:
     """Every directory from the root down, and the files in it."""
     found: Names = {}
     stack = [root]
@@ -441,7 +441,7 @@ def _with(names: Names, more: Names) -> Names:
     return {directory: {**names.get(directory, {}), **more.get(directory, {})} for directory in {*names, *more}}
 
 
-def _sync_data(files: FileLayer, path: str) -> None:
+def _sync_data(files: Syscalls, path: str) -> None:
     """Sync the published file; one that was erased since has no data."""
     try:
         opened = open_published(files, path)
@@ -455,7 +455,7 @@ def _sync_data(files: FileLayer, path: str) -> None:
         files.close(opened[0])
 
 
-def sync_directory(files: FileLayer, path: str) -> int:
+def sync_directory(files: Syscalls, path: str) -> int:
     """The names in a directory are on disk when this returns; its inode."""
     if os.name == "nt":  # directories cannot be opened there, and renames are journalled
         return 0

@@ -40,7 +40,7 @@ from zarrant.locking.file_locks import SUFFIX
 from zarrant.locking.local import remake_after_fork
 from zarrant.storage import ByteRange, Hole, Part
 from zarrant.stores.local.durability import sync_directory
-from zarrant.stores.local.syscalls import FileLayer
+from zarrant.stores.local.syscalls import Syscalls
 from zarrant.stores.local.temp_files import ABSENT, FileVersion, TempFile, span, version_of, write_parts
 
 PREVIOUS = f".__new0{SUFFIX}"
@@ -90,7 +90,7 @@ class FileReuse:
     `drop` removes the previous file of a path, of the version given, under the lock of the object: True once it is gone.
     """
 
-    def __init__(self, files: FileLayer, drop: Callable[[str, FileVersion], bool]) -> None:
+    def __init__(self, files: Syscalls, drop: Callable[[str, FileVersion], bool]) -> None:
         self.files, self.drop = files, drop
 
     def update(self, path: str, parts: Sequence[Part], opened: Opened, open_temp_file: Callable[[int], TempFile]) -> FileUpdate:
@@ -144,7 +144,7 @@ class FileUpdate:
 
 
 def reuse_previous(
-    files: FileLayer, path: str, opened: Opened, open_temp_file: Callable[[int], TempFile], room: int | None = None
+    files: Syscalls, path: str, opened: Opened, open_temp_file: Callable[[int], TempFile], room: int | None = None
 ) -> tuple[TempFile, Spans] | None:
     """The previous file of an object as a temp file, and the ranges in which it differs; None where there is none to use.
 
@@ -186,7 +186,7 @@ def max_disk_bytes(parts: Sequence[Part], size: int) -> int | None:
     return needed + needed // 8
 
 
-def _take(files: FileLayer, path: str, opened: Opened, room: int | None) -> tuple[int, Spans] | None:
+def _take(files: Syscalls, path: str, opened: Opened, room: int | None) -> tuple[int, Spans] | None:
     try:
         data = files.get_xattr(opened[0])
         delta = None if data is None else Delta.unpack(data)
@@ -210,7 +210,7 @@ def _take(files: FileLayer, path: str, opened: Opened, room: int | None) -> tupl
     return None
 
 
-def _remove(files: FileLayer, path: str) -> None:
+def _remove(files: Syscalls, path: str) -> None:
     """Remove a previous file that nobody can use, which a killed writer or a failed rename left."""
     try:
         files.unlink(path + PREVIOUS)
@@ -218,7 +218,7 @@ def _remove(files: FileLayer, path: str) -> None:
         pass  # most of the time there is none; where it cannot be removed, it does no harm
 
 
-def write_changes(files: FileLayer, fd: int, parts: Sequence[Part], opened: Opened, lacking: Spans) -> None:
+def write_changes(files: Syscalls, fd: int, parts: Sequence[Part], opened: Opened, lacking: Spans) -> None:
     """Make a previous file the new object: like `write_parts`, but what it has already is not copied from the published file."""
     size = opened[1].st_size
     spans = {index: span(part, size) for index, part in enumerate(parts) if isinstance(part, ByteRange)}
@@ -261,7 +261,7 @@ def changed_by(parts: Sequence[Part], size: int) -> Spans | None:
     return tuple(spans) if len(spans) <= _MAX_SPANS else None
 
 
-def write_timed(files: FileLayer, fd: int, parts: Sequence[Part], opened: Opened) -> bool:
+def write_timed(files: Syscalls, fd: int, parts: Sequence[Part], opened: Opened) -> bool:
     """Write a new object in full; whether that took so long that the old file is worth keeping."""
     if opened[1].st_size < MIN_BYTES:
         write_parts(files, fd, parts, opened)
@@ -272,7 +272,7 @@ def write_timed(files: FileLayer, fd: int, parts: Sequence[Part], opened: Opened
     return took > min(MIN_COPY_S.values()) and took > MIN_COPY_S.get(files.kind(opened[1].st_dev), float("inf"))
 
 
-def record_delta(files: FileLayer, fd: int, path: str, version: FileVersion, old: os.stat_result, parts: Sequence[Part]) -> bool:
+def record_delta(files: Syscalls, fd: int, path: str, version: FileVersion, old: os.stat_result, parts: Sequence[Part]) -> bool:
     """Record on a temp file what it will replace, and where it differs; False where that cannot be."""
     changed = changed_by(parts, old.st_size)
     if changed is None or _kept.full(path):
@@ -284,7 +284,7 @@ def record_delta(files: FileLayer, fd: int, path: str, version: FileVersion, old
     return True
 
 
-def keep_previous(files: FileLayer, path: str) -> bool:
+def keep_previous(files: Syscalls, path: str) -> bool:
     """Give the published file its second name, before another one takes the first; False where it cannot have one."""
     try:
         try:
@@ -363,7 +363,7 @@ remove_all = _kept.remove
 atexit.register(remove_all)
 
 
-def absent(files: FileLayer, path: str, replaced: FileVersion) -> bool:
+def absent(files: Syscalls, path: str, replaced: FileVersion) -> bool:
     """Whether the previous file of a path is not this one."""
     try:
         return version_of(files.stat(path + PREVIOUS)) != replaced

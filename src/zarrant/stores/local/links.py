@@ -21,7 +21,7 @@ import stat
 import time
 
 from zarrant.errors import OptionError, StoreError
-from zarrant.stores.local.syscalls import FileLayer
+from zarrant.stores.local.syscalls import Syscalls
 
 TRUSTED_S = 1.0
 """Seconds for which a directory is taken for what it was: one `lstat` a second and directory."""
@@ -35,7 +35,7 @@ _ABSENT = (FileNotFoundError, NotADirectoryError)
 class Links:
     """What is known of the links below a root."""
 
-    def __init__(self, files: FileLayer, root: str, url: str, follow: bool | str) -> None:
+    def __init__(self, files: Syscalls, root: str, url: str, follow: bool | str) -> None:
         if not (isinstance(follow, bool) or follow == "files"):
             raise OptionError(
                 "unknown follow_symlinks", store=url, field="follow_symlinks", expected='"files", True or False', got=repr(follow)

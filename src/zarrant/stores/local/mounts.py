@@ -131,7 +131,7 @@ _tables: dict[Any, tuple[list[Mount], float]] = {}
 
 
 class Files(Protocol):
-    """The file calls of a probe: a part of the file layer."""
+    """The file calls of a probe: a part of `Syscalls`."""
 
     def mounts(self) -> list[Mount]: ...
     def open(self, path: str, flags: int) -> int: ...

@@ -30,7 +30,7 @@ from zarrant.stores.local.direct_io import DirectIO
 from zarrant.stores.local.durability import Durable
 from zarrant.stores.local.links import Links
 from zarrant.stores.local.mounts import BUSY_S, QUIET_S, RELOOK_S
-from zarrant.stores.local.syscalls import FileLayer
+from zarrant.stores.local.syscalls import Syscalls
 from zarrant.stores.local.temp_files import (
     ABSENT,
     FileVersion,
@@ -461,7 +461,7 @@ class FileObjects(Durable):
                 yield name
 
 
-def _quiet(files: FileLayer, directory: str) -> bool:
+def _quiet(files: Syscalls, directory: str) -> bool:
     """Whether nothing was renamed in a directory for a while."""
     state = stat_or_none(files, directory)
     return state is None or abs(files.now() - state.st_mtime_ns) > QUIET_S * 1e9

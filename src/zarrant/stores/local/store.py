@@ -49,7 +49,7 @@ from zarrant.stores.local.mounts import (
     trait_of,
 )
 from zarrant.stores.local.objects import TEMP_INFIX, FileObjects
-from zarrant.stores.local.syscalls import FileLayer
+from zarrant.stores.local.syscalls import Syscalls
 from zarrant.stores.local.temp_files import FileVersion, OpenTempFile, TempFile, annotate_errors, stat_or_none, version_of
 
 if TYPE_CHECKING:
@@ -109,11 +109,11 @@ class FilesystemStore(FileObjects):
         file_reuse: bool = False,
         direct_io: bool = False,
         follow_symlinks: bool | str = "files",
-        layer: FileLayer | None = None,
+        syscalls: Syscalls | None = None,
     ) -> None:
         self.root = os.path.abspath(os.fspath(root))
         self.url = Path(self.root).as_uri()
-        self.files = FileLayer() if layer is None else layer
+        self.files = Syscalls() if syscalls is None else syscalls
         self.locking, self.lock_timeout, self.durability, self.create = locking, lock_timeout, durability, create
         for field, known in {"locking": LOCKING, "durability": DURABILITY}.items():
             if (got := getattr(self, field)) not in known:
@@ -138,7 +138,7 @@ class FilesystemStore(FileObjects):
 
     def with_options(self, **options: Any) -> FilesystemStore:
         """A store on the same directory under other options."""
-        return FilesystemStore(self.root, **{**self._options(), **options}, layer=self.files)
+        return FilesystemStore(self.root, **{**self._options(), **options}, syscalls=self.files)
 
     def _options(self) -> dict[str, Any]:
         names = ("locking", "lock_timeout", "durability", "create", "file_reuse", "direct_io", "follow_symlinks")
@@ -233,7 +233,7 @@ class FilesystemStore(FileObjects):
         return state is not None and version_of(state) == version
 
     def _is_locked(self, path: str) -> bool:
-        return path in _queues.held() if self.locking == "none" else stat_or_none(self.files, path + SUFFIX) is not None
+        return path in _queues.locked() if self.locking == "none" else stat_or_none(self.files, path + SUFFIX) is not None
 
     @contextmanager
     def _exclusive_path(self, path: str, timeout: float | None = None) -> Iterator[OpenTempFile]:
@@ -305,10 +305,10 @@ class FilesystemStore(FileObjects):
         return lock
 
     def _probe(self, lock: FileLock, path: str) -> None:
-        """What was chosen must exclude a second writer; done once a mount and process, and again for a file layer of a test."""
+        """What was chosen must exclude a second writer; done once a mount and process, and again for the file calls of a test."""
         mount = find_mount(self.files, os.path.dirname(path))
         key = (lock.inode[0], mount, lock.locks)
-        probed = _probed_mounts.get(key) if type(self.files) is FileLayer else None
+        probed = _probed_mounts.get(key) if type(self.files) is Syscalls else None
         if probed is None:
             probed = self._probe_mount(lock, path, mount)
             _probed_mounts[key] = probed
@@ -410,6 +410,6 @@ def _release(locks: dict[str, FileLock | None]) -> None:
             lock.release()  # safety: lock exit
 
 
-def _open(root: str, options: Mapping[str, Any], layer: FileLayer) -> FilesystemStore:
+def _open(root: str, options: Mapping[str, Any], syscalls: Syscalls) -> FilesystemStore:
     """A pickled store, again."""
-    return FilesystemStore(root, **options, layer=layer)
+    return FilesystemStore(root, **options, syscalls=syscalls)

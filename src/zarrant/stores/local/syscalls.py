@@ -1,4 +1,4 @@
-"""The file layer: every file call the project makes, in one small class.
+"""Every file call the project makes, in one small class.
 
 In: paths, descriptors, buffers. Out: what the system says; OSError as it comes (the store that called knows the key and
 makes the typed error). The first group of methods is one system call each, so that a test can subclass it and record, fail,
@@ -150,12 +150,12 @@ def _open(path: str, flags: int, mode: int) -> int:
     return fds[0]
 
 
-class FileLayer:
+class Syscalls:
     """Files of the operating system."""
 
     @property
     def realm(self) -> Hashable:
-        """Equal for layers that reach the same files."""
+        """Equal for what reaches the same files."""
         return ""
 
     # One call each.

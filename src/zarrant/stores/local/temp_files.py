@@ -20,7 +20,7 @@ from zarrant.errors import ByteRangeError, StoreError, StoreFullError, StorePerm
 from zarrant.locking.file_locks import SUFFIX, FileLock
 from zarrant.storage import Buffer, ByteRange, Hole, Part
 from zarrant.stores.local.descriptors import is_out_of_descriptors, with_few_descriptors
-from zarrant.stores.local.syscalls import FileLayer
+from zarrant.stores.local.syscalls import Syscalls
 
 FileVersion = tuple[int, int, int, int]
 
@@ -42,7 +42,7 @@ class TempFile:
 
     fd = -1  # also where an interrupt ended `__init__`
 
-    def __init__(self, files: FileLayer, path: str, guard: FileLock | None, fd: int = -1) -> None:
+    def __init__(self, files: Syscalls, path: str, guard: FileLock | None, fd: int = -1) -> None:
         """Make the file; or, with `fd`, take over an open one, which has yet to get the name `path`."""
         self.files, self.path, self.guard, self.fd = files, path, guard, fd
         self.inode: tuple[int, int] | None = None
@@ -123,7 +123,7 @@ def require_regular(state: os.stat_result) -> os.stat_result:
     return state
 
 
-def stat_or_none(files: FileLayer, path: str) -> os.stat_result | None:
+def stat_or_none(files: Syscalls, path: str) -> os.stat_result | None:
     """The state of what has the name, None where nothing has."""
     try:
         return files.stat(path)
@@ -131,7 +131,7 @@ def stat_or_none(files: FileLayer, path: str) -> os.stat_result | None:
         return None
 
 
-def _open_in_time(files: FileLayer, path: str) -> int:
+def _open_in_time(files: Syscalls, path: str) -> int:
     """Open for reading; again where the file was replaced in between and is leased to who writes the next one into it."""
     for _ in range(_MAX_LEASE_TRIES):
         try:
@@ -141,7 +141,7 @@ def _open_in_time(files: FileLayer, path: str) -> int:
     return files.open(path, _READ)
 
 
-def open_published(files: FileLayer, path: str, follow: Callable[[str], int] | None = None) -> tuple[int, os.stat_result] | None:
+def open_published(files: Syscalls, path: str, follow: Callable[[str], int] | None = None) -> tuple[int, os.stat_result] | None:
     """(descriptor, state) of a published file, None where there is none; the caller closes the descriptor. `follow` opens links."""
     try:
         return _published(files, path, follow)
@@ -151,7 +151,7 @@ def open_published(files: FileLayer, path: str, follow: Callable[[str], int] | N
     return with_few_descriptors(lambda: _published(files, path, follow))
 
 
-def _published(files: FileLayer, path: str, follow: Callable[[str], int] | None) -> tuple[int, os.stat_result] | None:
+def _published(files: Syscalls, path: str, follow: Callable[[str], int] | None) -> tuple[int, os.stat_result] | None:
     try:
         try:
             fd = files.open(path, _READ)
@@ -170,7 +170,7 @@ def _published(files: FileLayer, path: str, follow: Callable[[str], int] | None)
     return _checked(files, fd)
 
 
-def _checked(files: FileLayer, fd: int) -> tuple[int, os.stat_result]:
+def _checked(files: Syscalls, fd: int) -> tuple[int, os.stat_result]:
     try:
         return fd, require_regular(files.fstat(fd))
     except BaseException:
@@ -178,7 +178,7 @@ def _checked(files: FileLayer, fd: int) -> tuple[int, os.stat_result]:
         raise
 
 
-def write_parts(files: FileLayer, fd: int, parts: Sequence[Part], base: tuple[int, os.stat_result] | None) -> None:
+def write_parts(files: Syscalls, fd: int, parts: Sequence[Part], base: tuple[int, os.stat_result] | None) -> None:
     """Write a new object; its ByteRange parts are copied from `base`, and all fit it or nothing is written.
 
     Nothing is written where a Hole is: the file system gives no blocks to it.
@@ -205,7 +205,7 @@ def write_parts(files: FileLayer, fd: int, parts: Sequence[Part], base: tuple[in
         files.truncate(fd, offset)
 
 
-def stamp(files: FileLayer, fd: int, old: os.stat_result | None) -> FileVersion:
+def stamp(files: Syscalls, fd: int, old: os.stat_result | None) -> FileVersion:
     """Give the temp file a later mtime than the object that it replaces has. Returns its version."""
     earliest = files.now() if old is None else max(files.now(), old.st_mtime_ns + 1)  # safety: later than the old
     for more in _COARSE:
@@ -223,7 +223,7 @@ def stamp(files: FileLayer, fd: int, old: os.stat_result | None) -> FileVersion:
     raise OSError(errno.EOVERFLOW, "the file system has no other time than that of the object replaced")
 
 
-def _like(files: FileLayer, fd: int, state: os.stat_result, old: os.stat_result | None) -> FileVersion:
+def _like(files: Syscalls, fd: int, state: os.stat_result, old: os.stat_result | None) -> FileVersion:
     """Give the temp file the permissions of the object that it replaces. Returns its version."""
     if old is not None and stat.S_ISREG(old.st_mode):
         mode = old.st_mode & 0o777

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from weakref import WeakValueDictionary
 
 from zarrant.locking.local import ForkSafeLock, remake_after_fork
-from zarrant.stores.local.syscalls import NO_CHILDREN, FileLayer
+from zarrant.stores.local.syscalls import NO_CHILDREN, Syscalls
 
 MAX_KEPT = 1 << 16
 """Objects kept by name (about 10 MB)."""
@@ -249,8 +249,8 @@ _gate = ForkSafeLock()
 _all: WeakValueDictionary[Hashable, Unsynced] = WeakValueDictionary()
 
 
-def unsynced_by(files: FileLayer) -> Unsynced:
-    """What was written through this file layer and all that reach the same files."""
+def unsynced_by(files: Syscalls) -> Unsynced:
+    """What was written through these file calls and all that reach the same files."""
     if (realm := files.realm) == "":
         return _OURS
     with _gate.lock:

@@ -9,7 +9,7 @@ from zarrant.storage import Version
 
 
 @dataclass(frozen=True)
-class Keeping:
+class ConsolidationContext:
     """What is known of the groups above, and what the store can do about them."""
 
     exclusive: bool = True

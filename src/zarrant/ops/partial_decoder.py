@@ -66,46 +66,46 @@ class CachedChunk(Stored):
 class Decoder:
     """One chunk, to be read many times."""
 
-    def __init__(self, state: BoundArray, chunk: Sequence[int]) -> None:
-        self.state = state
-        self.chunk = check_chunk_indices(chunk, state.grid.grid_shape)
-        self.shape = state.chunk_shape(self.chunk)
-        self.prepared = state.prepared_for(self.shape)
-        self.held = self._forget()
+    def __init__(self, array: BoundArray, chunk: Sequence[int]) -> None:
+        self.array = array
+        self.chunk = check_chunk_indices(chunk, array.grid.grid_shape)
+        self.shape = array.chunk_shape(self.chunk)
+        self.prepared = array.prepared_for(self.shape)
+        self.cached = self._forget()
 
     def retrieve(self, subset: Any, out: Array | None = None) -> Op[Array]:
         """A part of the chunk, in coordinates of the chunk; `subset` may reach into the padding of an edge chunk."""
         local = as_subset(subset, self.shape, "chunk")
-        result = output(self.state, out, local.shape)
+        result = output(self.array, out, local.shape)
         if result.size:
-            at_last = partial(retrieve_chunk_subset, self.state, self.chunk, local, result)
+            at_last = partial(retrieve_chunk_subset, self.array, self.chunk, local, result)
             yield from while_replaced(partial(self._read_validated, local, result), at_last)
         return result
 
     def _forget(self) -> CachedChunk:
-        return CachedChunk(self.state.chunk_key(self.chunk), self.state.options.missing_chunks == "error")
+        return CachedChunk(self.array.chunk_key(self.chunk), self.array.options.missing_chunks == "error")
 
     def _read_validated(self, local: ArraySubset, result: Array) -> Op[Array]:
         try:
-            yield from self.held.validate()
+            yield from self.cached.validate()
             yield from self._read(local, result)
         except VersionChangedError:
-            self.held = self._forget()
+            self.cached = self._forget()
             raise
         except ZarrantError as error:
-            raise error.annotate(chunk=self.chunk, key=self.held.key) from error.__cause__
+            raise error.annotate(chunk=self.chunk, key=self.cached.key) from error.__cause__
         return result
 
     def _read(self, local: ArraySubset, result: Array) -> Op[None]:
         if self.prepared.partial.read:
-            yield from self.prepared.read(OneChunk(0, self.held), self._selections(local), 0, 1, result)
+            yield from self.prepared.read(OneChunk(0, self.cached), self._selections(local), 0, 1, result)
             return
-        if self.held.decoded is None:
-            whole = self.state.empty(self.shape)
+        if self.cached.decoded is None:
+            whole = self.array.empty(self.shape)
             selections = self._selections(ArraySubset.full(self.shape))
-            yield from self.prepared.read(OneChunk(0, self.held), selections, 0, 1, whole)
-            self.held.decoded, self.held.whole = whole, None
-        result[...] = self.held.decoded[local.slices]
+            yield from self.prepared.read(OneChunk(0, self.cached), selections, 0, 1, whole)
+            self.cached.decoded, self.cached.whole = whole, None
+        result[...] = self.cached.decoded[local.slices]
 
     def _selections(self, local: ArraySubset) -> ChunkSelections:
         return box_region(local).split(chunk_alone(self.shape), self.shape)
