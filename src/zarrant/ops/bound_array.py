@@ -81,15 +81,20 @@ class Known:
 class HeldTurn:
     """The turn that an operation has taken to change the shape of an array; shared by all that it does meanwhile."""
 
-    turn: Turn
-    version: Version
-    """Of the metadata that have the turn, when they were last seen."""
+    metadata: ArrayMetadata
+    """The metadata that have the turn, with their version, as they were last seen."""
     since: float
     """When the last beat was about to be stored, by the driver's clock."""
     ended: bool = False
     """It was given back."""
     lost: bool = False
     """Another writer has taken it over, or the array is gone."""
+
+    @property
+    def turn(self) -> Turn:
+        """The turn."""
+        assert self.metadata.turn is not None, "only metadata with a turn are held"
+        return self.metadata.turn
 
 
 @dataclass(frozen=True)
