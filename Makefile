@@ -21,6 +21,7 @@ lint: setup ## style, types, import rules, documentation
 	@scripts/check.sh --no-tests
 
 soak: setup ## every test, the long ones included; SCALE=3: three times as many cases
+	@scripts/servers.sh gofakes3 azurite-blob versitygw
 	@ZARRANT_SOAK=$${SCALE:-1} $(BIN)/python -m pytest -q -n 2 --dist=worksteal -m "soak or not soak" --timeout=3600
 
 sanitize: setup ## the compiled kernels under the sanitizers of addresses and threads

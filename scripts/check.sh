@@ -12,6 +12,9 @@ check() { # check NAME COMMAND...
   "$@" || failed+=("$name")
 }
 
+[ "${1:-}" = --no-tests ] || scripts/servers.sh & # beside what needs no server
+servers=$!
+
 paths=(src tests examples)
 [ -d benchmarks ] && paths+=(benchmarks)
 check style "$bin/ruff" check "${paths[@]}"
@@ -22,6 +25,7 @@ check docs "$bin/python" -m mkdocs build --strict # not --quiet: it counts no wa
 [ ${#failed[@]} -gt 0 ] && echo "FAILED before the tests: ${failed[*]}"
 
 if [ "${1:-}" != --no-tests ]; then
+  wait "$servers"
   # Two workers, not one for each CPU: tests of the safety promises start many processes of their own.
   check tests "$bin/python" -m pytest -q -n "${JOBS:-2}" --dist=worksteal
 fi

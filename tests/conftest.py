@@ -17,6 +17,17 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from servers.fixtures import (  # noqa: F401 - fixtures of every test
+    azurite,
+    fake_gcs,
+    gofakes3,
+    moto,
+    no_conditions,
+    object_server,
+    redis_url,
+    versitygw,
+    versitygw_sidecar,
+)
 from zarrant.codecs import chain
 from zarrant.codecs.pipeline import uncompressed
 from zarrant.stores.local import unsynced

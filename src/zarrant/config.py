@@ -129,7 +129,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
 
 
 PREFIX = "ZARRANT_"
-_ELSEWHERE = ("KERNELS", "SOAK", "SEED", "SANITIZE", "BLOSC", "LIBDEFLATE", "ZSTD")
+_ELSEWHERE = ("KERNELS", "SOAK", "SEED", "SANITIZE", "SERVERS", "BLOSC", "LIBDEFLATE", "ZSTD")
 """Variables that others read: `zarrant.kernels`, the tests, and the build."""
 _VARIABLES = {f"{PREFIX}{name.upper()}" for name in (*_CHECKS, *_ELSEWHERE)}
 

@@ -148,9 +148,10 @@ def test_a_known_type_has_no_configuration() -> None:
         ("chunk_key_encoding", "V2", "V2", "'v2'"),
         ("codecs", [BYTES, {"name": "lz4", "configuration": {}}], "lz4", "'numcodecs.lz4'"),
         ("codecs", [{"name": "delta"}, BYTES], "delta", "'numcodecs.delta'"),
-        ("codecs", [{"name": "zfpy", "configuration": {"mode": "reversible"}}], "zfpy", "not supported yet"),
+        ("codecs", [{"name": "zfpy", "configuration": {"mode": "reversible"}}], "zfpy", "'numcodecs.zfpy'"),
+        ("codecs", [BYTES, {"name": "imagecodecs_jpeg2k"}], "imagecodecs_jpeg2k", "'imagecodecs'"),
+        ("codecs", [{"name": "numcodecs.vlen-array"}], "numcodecs.vlen-array", "arrays of any length"),
         ("codecs", [{"name": "numcodecs.pickle", "configuration": {}}], "numcodecs.pickle", "runs code"),
-        ("codecs", [{"name": "numcodecs.zfpy", "configuration": {}}], "numcodecs.zfpy", "arrays to bytes"),
     ],
 )
 def test_a_hint_leads_somewhere(member: str, value: Any, name: str, hint: str) -> None:

@@ -380,10 +380,10 @@ def test_the_compiled_module_serves_by_default() -> None:
 @twins
 def test_a_program_with_an_absent_step_runs_in_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "_features", {"zstd": True, "crc32c": True})
-    kernels._serving.cache_clear()
+    kernels.serving.cache_clear()
     try:
-        assert kernels._serving(((ZSTD, 1, 0),)) is kernels._compiled
-        assert kernels._serving(((ZSTD, 1, 0), (GZIP, 1))) is reference
+        assert kernels.serving(((ZSTD, 1, 0),)) is kernels._compiled
+        assert kernels.serving(((ZSTD, 1, 0), (GZIP, 1))) is reference
         assert "step:gzip" in kernels.missing() and "step:zstd" not in kernels.missing()
     finally:
-        kernels._serving.cache_clear()
+        kernels.serving.cache_clear()

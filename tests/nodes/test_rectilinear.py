@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import zarrant
-from zarrant.errors import MetadataError, OptionError, ShapeError
+from zarrant.errors import MetadataError, OptionError, ShapeError, UnknownExtensionError
 from zarrant.geometry.box import ArraySubset
+from zarrant.geometry.rectilinear import RectilinearGrid
 
 CHUNKS = [[3, 3, 5, 1], [[2, 2], 6]]
 LAYOUTS: dict[str, dict[str, Any]] = {
@@ -223,3 +224,32 @@ def test_a_billion_chunks_in_one_run() -> None:
     assert a[10**12 - 4 :].tolist() == [0, 4, 4, 4]
     assert a.chunk_grid_shape == (10**9 + 1,)
     assert a.chunk_subset((10**9,)).shape == (1,)
+
+
+GRID = {"name": "rectilinear", "configuration": {"kind": "inline", "chunk_shapes": [[3, 9], [10]]}}
+
+
+@pytest.mark.parametrize("chunks", [GRID, RectilinearGrid.from_json(GRID["configuration"], (12, 10))], ids=["metadata", "object"])
+def test_a_grid_is_given_by_its_metadata(chunks: Any) -> None:
+    array = make({}, chunks=chunks)
+    array[...] = 1
+    assert array.chunks == ((3, 9), (10,)) and array[11, 9] == 1
+    shards = make({}, shards={"shape": chunks, "index_location": "start"}, chunks=(3, 5))
+    shards[2:] = 2
+    assert shards.shards == ((3, 9), (10,)) and shards.chunks == (3, 5) and shards[11, 9] == 2
+
+
+@pytest.mark.parametrize(
+    ("chunks", "error", "place"),
+    [
+        ({"name": "spiral"}, UnknownExtensionError, "$.chunk_grid.name"),
+        ({"name": "regular", "configuration": {"chunk_shape": [3]}}, MetadataError, "$.chunk_grid.configuration.chunk_shape"),
+        ({**GRID, "shape": 3}, MetadataError, "$.chunk_grid.shape"),
+        ({"configuration": {}}, MetadataError, "$.chunk_grid"),
+        (RectilinearGrid.from_json(GRID["configuration"], (11, 10)), ShapeError, None),
+    ],
+)
+def test_a_grid_that_cannot_be(chunks: Any, error: type[Exception], place: str | None) -> None:
+    with pytest.raises(error) as caught:
+        make({}, chunks=chunks)
+    assert getattr(caught.value, "path", None) == place

@@ -47,6 +47,8 @@ m.oindex[[1]] = 2
 m.update_attributes({"a": 1})
 f.store_array_subset(np.s_[1:2], 3); f[1:2] = 3; x = f[1:2]; y = np.asarray(f); z = len(f)
 r[...]; r.retrieve_chunk((0,)); r.retrieve_array_subset(np.s_[0:1]); r.retrieve_encoded_chunk((0,)); r.refresh()
+grids = zarrant.create_array({}, shape=(4, 4), dtype="int8", chunks=[[1, 3], [[2, 2]]], shards=None)
+named = zarrant.create_array({}, shape=4, dtype="int8", chunks={"name": "regular", "configuration": {"chunk_shape": [2]}})
 with_path = zarrant.create_array(Path("x"), shape=4, dtype="int8", chunks=(2,), shards=(4,), compressors=None, overwrite=True)
 with_path[1] = 3
 with_dict = zarrant.create_array({}, shape=(4,), dtype="int8"); with_dict[1] = 3

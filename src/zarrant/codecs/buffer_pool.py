@@ -14,8 +14,7 @@ from __future__ import annotations
 import math
 import mmap
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,22 +30,28 @@ MAX_KEPT_BYTES = 1 << 27
 _kept: list[npt.NDArray[np.uint8]] = []
 
 
-@contextmanager
-def borrowed(nbytes: int) -> Iterator[npt.NDArray[np.uint8]]:
+class borrowed:
     """A block of `nbytes`, for the time of a `with` block.
 
     >>> with borrowed(1 << 20) as block:
     ...     block.nbytes
     1048576
     """
-    if nbytes < MIN_KEPT_BLOCK_BYTES:
-        yield np.empty(nbytes, np.uint8)
-        return
-    block = _take_block(nbytes)
-    try:
-        yield block[:nbytes]
-    finally:
-        _give_back(block)
+
+    __slots__ = ("block", "nbytes")
+
+    def __init__(self, nbytes: int) -> None:
+        self.nbytes = nbytes
+
+    def __enter__(self) -> npt.NDArray[np.uint8]:
+        if self.nbytes < MIN_KEPT_BLOCK_BYTES:
+            return np.empty(self.nbytes, np.uint8)
+        self.block = _take_block(self.nbytes)
+        return self.block[: self.nbytes]
+
+    def __exit__(self, *error: object) -> None:
+        if self.nbytes >= MIN_KEPT_BLOCK_BYTES:
+            _give_back(self.block)
 
 
 def _take_block(nbytes: int) -> npt.NDArray[np.uint8]:

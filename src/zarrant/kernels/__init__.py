@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from zarrant.errors import OptionError
 from zarrant.kernels import reference
+from zarrant.kernels.external import external_step
 from zarrant.kernels.program import (
     BLOSC,
     BLOSC_COMPRESSORS,
@@ -54,8 +55,10 @@ __all__ = [
     "encode",
     "encoded_bound",
     "equals_fill",
+    "external_step",
     "missing",
     "pack",
+    "serving",
 ]
 
 Bytes = NDArray[np.uint8]
@@ -90,8 +93,8 @@ crc32c: Callable[..., int] = _general.crc32c
 
 
 @lru_cache(maxsize=1024)
-def _serving(program: Program) -> Any:
-    """The module that has every step of `program`."""
+def serving(program: Program) -> Any:
+    """The module that has every step of `program`, whose `encode` and `decode` run it."""
     check_program(program)
     return _compiled if _compiled and all(_features.get(need, False) for need in map(_need, program)) else reference
 
@@ -102,13 +105,13 @@ def _need(step: Step) -> str:
 
 def encoded_bound(program: Program, nbytes: int) -> int:
     """Return the most bytes that one row of `nbytes` can take, encoded; see `reference.encoded_bound`."""
-    bound: int = _serving(program).encoded_bound(program, nbytes)
+    bound: int = serving(program).encoded_bound(program, nbytes)
     return bound
 
 
 def encode(program: Program, rows: Bytes, keep: NDArray[np.bool_] | None = None) -> tuple[Bytes, Ints]:
     """Encode the kept rows into one arena; see `reference.encode`."""
-    encoded: tuple[Bytes, Ints] = _serving(program).encode(program, rows, keep)
+    encoded: tuple[Bytes, Ints] = serving(program).encode(program, rows, keep)
     return encoded
 
 
@@ -122,13 +125,13 @@ def decode(
     check: bool = True,
 ) -> list[Failure]:
     """Decode spans of `buffers` into `rows` and return what failed; see `reference.decode`."""
-    failures: list[Failure] = _serving(program).decode(program, buffers, which, offset, size, rows, check)
+    failures: list[Failure] = serving(program).decode(program, buffers, which, offset, size, rows, check)
     return failures
 
 
 def decode_step(step: Step, data: Any, limit: int) -> Any:
     """Decode one run of bytes by one step, to at most `limit` bytes; see `reference.decode_step`."""
-    if step[0] in COMPRESSING and _serving((step,)) is _compiled:
+    if step[0] in COMPRESSING and serving((step,)) is _compiled:
         return _compiled.decode_step(step, data, limit)
     return reference.decode_step(step, data, limit)
 

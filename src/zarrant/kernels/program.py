@@ -1,7 +1,7 @@
 """The program: a chain of byte steps as plain numbers.
 
 In comes a tuple of steps, each a tuple of ints `(opcode, parameters...)`, applied in order to encode and in reverse to
-decode. Out goes the same program, checked once and remembered, or `OptionError`. Both implementations share this room,
+decode. Out goes the same program, checked once and remembered, or `OptionError`. Both implementations share this module,
 so that they agree on which programs exist; it touches no data.
 
 | opcode | parameters | meaning |
@@ -11,6 +11,7 @@ so that they agree on which programs exist; it touches no data.
 | ZSTD | level, checksum | one Zstandard frame with its content size |
 | GZIP | level | one gzip member |
 | CRC32C | | append the CRC-32C, 4 bytes little-endian |
+| EXTERNAL | encode, decode, bound, parameter | C functions of another package (`zarrant.kernels.external`) |
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from functools import lru_cache
 
 from zarrant.errors import OptionError, ShapeError
 
-SWAP, BLOSC, ZSTD, GZIP, CRC32C = 1, 2, 3, 4, 5
+SWAP, BLOSC, ZSTD, GZIP, CRC32C, EXTERNAL = 1, 2, 3, 4, 5, 6
 
-STEP_NAMES = {SWAP: "swap", BLOSC: "blosc", ZSTD: "zstd", GZIP: "gzip", CRC32C: "crc32c"}
-COMPRESSING = (BLOSC, ZSTD, GZIP)
+STEP_NAMES = {SWAP: "swap", BLOSC: "blosc", ZSTD: "zstd", GZIP: "gzip", CRC32C: "crc32c", EXTERNAL: "external"}
+COMPRESSING = (BLOSC, ZSTD, GZIP, EXTERNAL)
 BLOSC_COMPRESSORS = ("blosclz", "lz4", "lz4hc", "snappy", "zlib", "zstd")
 
 Step = tuple[int, ...]
@@ -46,6 +47,12 @@ _PARAMETERS: dict[int, tuple[tuple[str, int, int], ...]] = {
     ZSTD: (("level", -131072, 22), ("checksum", 0, 1)),
     GZIP: (("level", 0, 9),),
     CRC32C: (),
+    EXTERNAL: (
+        ("encode", 1, 2**63 - 1),
+        ("decode", 1, 2**63 - 1),
+        ("bound", 1, 2**63 - 1),
+        ("parameter", -(2**63), 2**63 - 1),
+    ),
 }
 
 

@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 from zarrant.errors import OptionError
 from zarrant.kernels import packing, zstd_frames
 from zarrant.kernels.checksum import crc32c
+from zarrant.kernels.external import external_bound, external_decode, external_encode
 from zarrant.kernels.program import (
     BLOSC,
     BLOSC_COMPRESSORS,
     CRC32C,
+    EXTERNAL,
     GZIP,
     SLACK,
     SWAP,
@@ -50,7 +52,7 @@ def features() -> dict[str, bool]:
     from numcodecs import blosc  # importing it takes 30 ms, and most programs are compiled
 
     inside = {f"blosc:{name}": name in blosc.list_compressors() for name in BLOSC_COMPRESSORS}
-    return {"swap": True, "blosc": True, "zstd": True, "gzip": True, "crc32c": True, **inside}
+    return {"swap": True, "blosc": True, "zstd": True, "gzip": True, "crc32c": True, "external": True, **inside}
 
 
 def copy_boxes(
@@ -145,7 +147,7 @@ def encoded_bound(program: Program, nbytes: int) -> int:
     """Return the most bytes that one row of `nbytes` can take, encoded."""
     check_sizes(program, nbytes)
     for step in program:
-        nbytes = _BOUNDS[step[0]](nbytes)
+        nbytes = external_bound(step, nbytes) if step[0] == EXTERNAL else _BOUNDS[step[0]](nbytes)
     return nbytes
 
 
@@ -223,6 +225,7 @@ _ENCODERS: dict[int, Callable[[Step, bytes], bytes]] = {
     ZSTD: _zstd,
     GZIP: _gzip,
     CRC32C: _append_crc32c,
+    EXTERNAL: external_encode,
 }
 
 
@@ -322,12 +325,20 @@ def _unzstd(step: Step, data: bytes, limit: int, check: bool) -> bytes:
         raise _Bad(f"zstd: {error}") from error
 
 
+def _external(step: Step, data: bytes, limit: int, check: bool) -> bytes:
+    try:
+        return external_decode(step, data, limit)
+    except ValueError as error:
+        raise _Bad(str(error)) from error
+
+
 _DECODERS: dict[int, Callable[[Step, bytes, int, bool], bytes]] = {
     SWAP: _unswap,
     BLOSC: _unblosc,
     ZSTD: _unzstd,
     GZIP: _ungzip,
     CRC32C: _strip_crc32c,
+    EXTERNAL: _external,
 }
 
 

@@ -86,11 +86,13 @@ class ArrayDescription:
     def _v3(self) -> ArrayMetadata:
         data_type = from_numpy(self.dtype)
         shape = _lengths(self.shape, "shape", 0)
-        grid: ChunkGrid | None = _rectilinear(self.chunks if self.shards is None else _shard_options(self.shards)[0], shape)
-        if grid is None:
+        given = _given_grid(self.chunks if self.shards is None else _shard_options(self.shards)[0], shape)
+        if given is None:
             chunk_shape, shard_shape = self._shapes(shape, data_type)
             grid = ChunkGrid.regular(shape, shard_shape or chunk_shape)
+            chunk_grid = Named(*grid.to_document())
         else:
+            grid, chunk_grid = given
             chunk_shape, shard_shape = self._shapes_of(grid, data_type)
         fill = data_type.fill_from_python(self.fill_value)
         chain = self._chain(ArraySpec(chunk_shape, data_type, fill), shard_shape)
@@ -99,7 +101,7 @@ class ArrayDescription:
         return ArrayMetadata(
             shape=shape,
             data_type=Named.parse(data_type.to_json(), "$.data_type"),
-            chunk_grid=Named(*grid.to_document()),
+            chunk_grid=chunk_grid,
             chunk_key_encoding=Named(*_key_encoding(self.chunk_key_encoding).to_document()),
             fill_value=fill.to_json(),
             codecs=chain.to_named(),
@@ -108,8 +110,9 @@ class ArrayDescription:
         )
 
     def _shapes_of(self, grid: ChunkGrid, data_type: DataType) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
-        """`_shapes` for chunks or shards of given lengths: of these the largest, and for subchunks what divides them all."""
-        largest, common = grid.typical_shapes()[0], grid.typical_shapes()[-1]
+        """`_shapes` for a given grid of chunks or shards: of these the largest, and for subchunks what divides them all."""
+        shapes = grid.typical_shapes()
+        largest, common = shapes[0], tuple([math.gcd(*lengths) for lengths in zip(*shapes, strict=True)])
         if self.shards is None:
             return largest, None
         if _is_auto(self.chunks, "chunks"):
@@ -156,6 +159,23 @@ class ArrayDescription:
         return chain_of([ShardingIndexed(spec.shape, chain, index, _shard_options(self.shards)[1])])
 
 
+def _given_grid(chunks: Any, shape: tuple[int, ...]) -> tuple[ChunkGrid, Named] | None:
+    """The grid that a caller gives, and its metadata; None for chunks of one shape.
+
+    It is an object with `to_json`, its JSON (`{"name": ..., "configuration": ...}`), a `ChunkGrid`, or lengths that differ.
+    """
+    if isinstance(chunks, ChunkGrid):
+        if chunks.array_shape != shape:
+            raise ShapeError("a chunk grid of another array", field="chunks", expected=shape, got=chunks.array_shape)
+        return chunks, Named(*chunks.to_document())
+    document = chunks.to_json() if hasattr(chunks, "to_json") else chunks
+    if isinstance(document, Mapping):
+        named = Named.parse(dict(document), "$.chunk_grid")
+        return ChunkGrid.from_document(named.name, named.configuration, shape), named
+    grid = _rectilinear(chunks, shape)
+    return None if grid is None else (grid, Named(*grid.to_document()))
+
+
 def _rectilinear(lengths: Any, shape: tuple[int, ...]) -> RectilinearGrid | None:
     """The grid of chunks of given lengths: `[[10, 20], [8, 8]]`, or `[[10, [5, 2]], 8]`; None where they are of one shape."""
     if not isinstance(lengths, list | tuple) or not any(isinstance(_plain_lengths(entry), list) for entry in lengths):
@@ -189,8 +209,8 @@ def _is_auto(value: Any, field: str | None = None) -> bool:
 
 
 def _shard_options(shards: Any) -> tuple[Any, str]:
-    """The shape of shards and where their index is, from a shape or zarr-python's {"shape", "index_location"}."""
-    if not isinstance(shards, Mapping):
+    """The shape (or grid) of shards and where their index is, from these or zarr-python's {"shape", "index_location"}."""
+    if not isinstance(shards, Mapping) or "name" in shards:
         return shards, "end"
     unknown = sorted(set(shards) - {"shape", "index_location"})
     if unknown or "shape" not in shards:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, Protocol, TypeAlias, TypedDict
 
 import numpy as np
 
 from zarrant.errors import OptionError, ZarrantError, did_you_mean, shown
+from zarrant.geometry.grid import ChunkGrid
 from zarrant.metadata.json_text import plain
 from zarrant.metadata.v3 import GroupMetadata, attributes_of
 from zarrant.nodes.array_metadata import ArrayDescription
@@ -16,6 +17,20 @@ from zarrant.ops import create
 from zarrant.ops import node as node_ops
 from zarrant.ops.bound_array import BoundArray
 
+Lengths: TypeAlias = int | Sequence[int | list[Any] | tuple[Any, ...]]
+"""One length, or for each dimension a length or a list of them."""
+
+
+class HasJson(Protocol):
+    """A chunk grid in the form that a caller makes."""
+
+    def to_json(self) -> Mapping[str, Any]:
+        """The metadata of the grid: `{"name": ..., "configuration": ...}`."""
+        ...
+
+
+GridOption: TypeAlias = ChunkGrid | HasJson
+
 
 class ArrayOptions(TypedDict, total=False):
     """Keywords of `create_array`, with zarr-python's meanings."""
@@ -23,8 +38,8 @@ class ArrayOptions(TypedDict, total=False):
     shape: int | Sequence[int]
     dtype: Any
     data: Any
-    chunks: int | Sequence[int] | Literal["auto"]
-    shards: int | Sequence[int] | Mapping[str, Any] | Literal["auto"] | None
+    chunks: Lengths | Mapping[str, Any] | GridOption | Literal["auto"]
+    shards: Lengths | Mapping[str, Any] | GridOption | Literal["auto"] | None
     filters: Any
     serializer: Any
     compressors: Any

@@ -110,8 +110,10 @@ def create_array(store: Any, **options: Unpack[CreateOptions]) -> Array[Any]:
             dataset of h5py, an array of Dask) are read block by block, unless something is overwritten; masked elements
             become the fill value.
         chunks: the shape of what can be read alone; -1 is all of a dimension; "auto" makes about 1 MiB (64 KiB in shards).
-        shards: the shape of stored objects of several chunks, a multiple of `chunks`; "auto" makes about 32 MiB; None: no
-            shards. `{"shape": ..., "index_location": "start"}` puts their index first.
+            Lengths that differ are lists: `[[10, 20], [8, 8]]`. Another chunk grid is its metadata, `{"name": ...,
+            "configuration": ...}`, or an object whose `to_json()` gives these.
+        shards: the shape (or grid) of stored objects of several chunks, a multiple of `chunks`; "auto" makes about 32 MiB;
+            None: no shards. `{"shape": ..., "index_location": "start"}` puts their index first.
         filters: codecs from array to array; codecs are objects of `zarrant.codecs`, `{"name": ..., "configuration": ...}`, or
             those of numcodecs.
         serializer: the codec from array to bytes. "auto" is little-endian bytes.

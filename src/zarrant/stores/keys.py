@@ -13,18 +13,15 @@ from zarrant.errors import OptionError
 
 _BAD = re.compile(r"(?:^|/)\.{0,2}(?:/|\Z)|\0")
 _WINDOWS = os.sep == "\\"
-_DOUBTFUL = re.compile(r"[^A-Za-z0-9/._-]|(?:^|/)(?:[./]|\Z)|\.__|\Z(?<![A-Za-z0-9])")
 
+is_doubtful = re.compile(r"[^A-Za-z0-9/._-]|(?:^|/)(?:[./]|\Z)|\.__|\Z(?<![A-Za-z0-9])").search
+"""Whether a key needs a closer look (a match): not only letters, digits and dots, a part that begins with a dot, a reserved name.
 
-def is_plain(key: str) -> bool:
-    """Whether a key needs no closer look: letters, digits and dots, no part that is empty or begins with a dot, nothing reserved.
+Nearly no key does: this is the first question, asked several times for each write.
 
-    Nearly every key is: this is the first question, asked several times for each write.
-
-    >>> is_plain("a/c/0/1"), is_plain("a/zarr.json"), is_plain("a/../b"), is_plain("a/.zarray"), is_plain("c/0.__lock")
-    (True, True, False, False, False)
-    """
-    return _DOUBTFUL.search(key) is None
+>>> [key for key in ("a/c/0/1", "a/zarr.json", "a/../b", "a/.zarray", "c/0.__lock") if is_doubtful(key)]
+['a/../b', 'a/.zarray', 'c/0.__lock']
+"""
 
 
 def check_key(key: str, store: str) -> None:

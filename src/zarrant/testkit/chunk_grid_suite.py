@@ -85,14 +85,14 @@ class ChunkGridSuite:
 
     def make_array(self, shape: tuple[int, ...]) -> Any:
         """A new array with the grid, in memory."""
-        store = MemoryStore()
-        create_array(store, shape=shape, dtype="int32", chunks=tuple(max(1, length) for length in shape), fill_value=-1)
-        blob = store.get("zarr.json")
+        grid = {"name": self.name, "configuration": self.configuration}
+        return create_array(MemoryStore(), shape=shape, dtype="int32", chunks=grid, fill_value=-1)
+
+    def test_the_metadata(self) -> None:
+        blob = self.make_array(self.shape).store.get("zarr.json")
         assert isinstance(blob, Blob)
-        document = json.loads(b"".join(blob.data))
-        document["chunk_grid"] = {"name": self.name, "configuration": self.configuration}
-        store.put("zarr.json", [json.dumps(document).encode()])
-        return open_array(store)
+        expected = {"name": self.name, "configuration": self.configuration}
+        check_equal(json.loads(b"".join(blob.data))["chunk_grid"], expected, "the chunk grid in the metadata of a new array")
 
     def test_arrays(self) -> None:
         """Written whole and in part, and read; each chunk is one stored object."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +43,16 @@ class ChunkPipeline(ABC):
         """The compiled chain, or None where a codec has no step."""
         return self.stages.program
 
+    @cached_property
+    def kernel(self) -> Any:
+        """The functions that run the program."""
+        return kernels.serving(self.stages.program or ())
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of a chunk before transposition."""
+        return self.as_array_sees(self.spec.shape)
+
     @property
     def partial(self) -> Partial:
         """A chunk is read and written whole."""
@@ -50,13 +61,13 @@ class ChunkPipeline(ABC):
     @cached_property
     def write_granularity(self) -> tuple[int, ...]:
         """See `Prepared.write_granularity`."""
-        return self.as_array_sees(self.spec.shape)
+        return self.shape
 
     def as_array_sees(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """A shape before transposition."""
         return shape if self.order is None else tuple(shape[axis] for axis in np.argsort(self.order).tolist())
 
-    @property
+    @cached_property
     def step_names(self) -> list[str]:
         """The codec of each step of the program, for errors."""
         serializer = self.stages.serializer.name
@@ -76,7 +87,7 @@ class ChunkPipeline(ABC):
         program = self.program
         return self.stages.limit if program is None else kernels.encoded_bound(program, self.spec.nbytes)
 
-    @property
+    @cached_property
     def stored_limit(self) -> int:
         """The most bytes of a stored chunk that are read. These codecs never make a larger one, whatever library runs them.
 
@@ -97,15 +108,14 @@ class ChunkPipeline(ABC):
     def check(self, fetched: Fetched) -> Op[dict[int, str]]:
         """Decode fetched chunks and drop the result. Returns why a chunk fails, by its number. Checksums are always checked."""
 
-    def require_all_codecs(self) -> None:
-        """UnknownExtensionError if a codec of the chain is unknown: nothing can be written then."""
-        if self.skipped:
-            raise UnknownExtensionError(
-                f"{self.skipped[0]!r} is not known here, so nothing can be written",
-                field="codecs",
-                got=self.skipped[0],
-                hint='Its "must_understand": false lets readers go on without it, but not writers',
-            )
+    def unknown_codec(self) -> UnknownExtensionError:
+        """The error for a write where codecs of the chain are `skipped`."""
+        return UnknownExtensionError(
+            f"{self.skipped[0]!r} is not known here, so nothing can be written",
+            field="codecs",
+            got=self.skipped[0],
+            hint='Its "must_understand": false lets readers go on without it, but not writers',
+        )
 
     def _view(self, rows: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
         """A view of rows in the dimensions of the array, before transposition."""

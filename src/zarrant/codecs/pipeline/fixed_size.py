@@ -9,7 +9,6 @@ call; otherwise each row goes through the codecs by itself (the general path). A
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +32,8 @@ class FixedSizePipeline(ChunkPipeline):
 
     def write(self, stored: EncodedChunks | None, selections: ChunkSelections, lo: int, hi: int, values: Values) -> Op[Encoded]:
         """See `Prepared.write`; UnknownExtensionError where a codec of the chain is not known."""
-        self.require_all_codecs()  # safety: skipped codecs
+        if self.skipped:  # safety: skipped codecs
+            raise self.unknown_codec()
         if not self.program:  # without steps the encoded bytes are the rows themselves, so their memory cannot be reused at once
             own = lent((hi - lo) * self.spec.nbytes) if self.options.aligned else None
             return (yield from self._write(stored, selections, lo, hi, values, self._rows(hi - lo, own)))
@@ -80,7 +80,8 @@ class FixedSizePipeline(ChunkPipeline):
 
     def encode_row(self, row: npt.NDArray[np.generic]) -> Part:
         """The bytes of one whole chunk, fill or not."""
-        self.require_all_codecs()
+        if self.skipped:
+            raise self.unknown_codec()
         encoded = self._encode(_bytes(self._laid_out(row[np.newaxis])), None)
         return encoded.parts[0]
 
@@ -97,16 +98,10 @@ class FixedSizePipeline(ChunkPipeline):
     def _covered(self, selections: ChunkSelections, lo: int, hi: int) -> Bools:
         """Which rows get every element from values, padding included."""
         full = selections.full[lo:hi]
-        if not full.any():
-            return full
-        covered: Bools = full & (selections.shapes(lo, hi) == self._whole).all(axis=1)
+        if hi - lo == 1:
+            return full if selections.shape(lo) == self.shape else np.zeros(1, np.bool_)
+        covered: Bools = full & (selections.shapes(lo, hi) == np.array(self.shape, np.int64)).all(axis=1)
         return covered
-
-    @cached_property
-    def _whole(self) -> npt.NDArray[np.int64]:
-        """The shape of a row before transposition."""
-        whole = np.array(self.spec.shape, np.int64)
-        return whole if self.order is None else whole[np.argsort(self.order)]
 
     def _laid_out(self, rows: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
         """Rows as they are stored, after transposition."""
@@ -115,18 +110,24 @@ class FixedSizePipeline(ChunkPipeline):
 
     def _copy_in(self, boxes: CopyPlan, rows: npt.NDArray[np.generic], values: npt.NDArray[np.generic]) -> None:
         values_start, values_step, row_start, row_step, shape = _columns(boxes)
-        kernels.copy_boxes(values[np.newaxis], values_start, values_step, self._view(rows), row_start, row_step, shape)
+        seen = rows if self.order is None else self._view(rows)
+        kernels.copy_boxes(values[np.newaxis], values_start, values_step, seen, row_start, row_step, shape)
 
     def _copy_out(self, boxes: CopyPlan, rows: npt.NDArray[np.generic], out: npt.NDArray[np.generic]) -> None:
         out_start, out_step, row_start, row_step, shape = _columns(boxes)
-        kernels.copy_boxes(self._view(rows), row_start, row_step, out[np.newaxis], out_start, out_step, shape)
+        seen = rows if self.order is None else self._view(rows)
+        kernels.copy_boxes(seen, row_start, row_step, out[np.newaxis], out_start, out_step, shape)
 
     def _encode(self, flat: Rows, keep: Bools | None) -> Encoded:
         program = self.program
         if program == () and (keep is None or keep.all()):
             return Encoded(np.full(len(flat), flat.shape[1], np.int64), [flat.reshape(-1).data])
         if program is not None:
-            arena, sizes = kernels.encode(program, flat, keep)
+            try:
+                arena, sizes = self.kernel.encode(program, flat, keep)
+            except RuntimeError as error:
+                names = ", ".join(codec.name for codec in self.stages.codecs)
+                raise ChunkError(f"cannot encode: {error}", codec=names) from error
             return Encoded(sizes, [memoryview(arena.data)])
         new_parts: list[Part] = []
         shaped = flat.view(self.spec.data_type.numpy).reshape(len(flat), *self.spec.shape)
@@ -162,11 +163,10 @@ class FixedSizePipeline(ChunkPipeline):
         program = self.program
         if program is None:
             return self._decode_each(fetched, flat)
-        failures = kernels.decode(
+        failures = self.kernel.decode(
             program, fetched.buffers, fetched.buffer_index, fetched.offset, fetched.size, flat, validate_checksums
         )
-        names = self.step_names
-        return [(row, names[min(step, len(names) - 1)], reason) for row, step, reason in failures]
+        return [(row, self.step_names[min(step, len(self.step_names) - 1)], reason) for row, step, reason in failures]
 
     def _decode_each(self, fetched: Fetched, flat: Rows) -> list[tuple[int, str, str]]:
         failures = []

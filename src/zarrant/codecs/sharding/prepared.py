@@ -55,7 +55,7 @@ from zarrant.codecs.sharding.subchunks import SubchunksOfShard
 from zarrant.errors import ByteRangeError, ChunkError
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.region import ChunkSelections, Region, Stack, Values
-from zarrant.kernels.program import SLACK
+from zarrant.kernels.program import EXTERNAL, SLACK
 from zarrant.limits import LIMITS, require
 from zarrant.requests import Op, gather
 from zarrant.storage import Buffer, ByteRange, Hole, Part
@@ -205,8 +205,9 @@ class Shard:
         body = LIMITS.decoded if variable else math.prod(self.grid.grid_shape) * self.subchunk_pipeline.encoded_bound
         bounds = [self.index_size + body]
         for codec in self.outer_codecs:
-            # A codec with a compiled step adds less than an eighth to incompressible data; for others it is not known.
-            more = bounds[-1] if step_of(codec) is None else bounds[-1] // 8
+            # Our compiled steps add less than an eighth to incompressible data; for others it is not known.
+            step = step_of(codec)
+            more = bounds[-1] if step is None or step[0] == EXTERNAL else bounds[-1] // 8
             bounds.append(bounds[-1] + more + SLACK)
         return bounds
 

@@ -164,6 +164,35 @@ std::size_t gzip_decompress(const Byte* src, std::size_t size, Byte* dst, std::s
 
 #endif
 
+std::size_t external_bound(const Step& step, std::size_t size) {
+  const std::int64_t bound =
+      reinterpret_cast<ExternalBound>(step.with[2])(static_cast<std::int64_t>(size), step.with[3]);
+  if (bound < 0)
+    throw std::invalid_argument("the bound of an external step is negative for " + std::to_string(size) +
+                                " bytes: " + std::to_string(bound));
+  return static_cast<std::size_t>(bound);
+}
+
+std::int64_t external_call(std::int64_t function, const Step& step, const Byte* src, std::size_t size, Byte* dst,
+                           std::size_t room) {
+  return reinterpret_cast<ExternalCode>(function)(src, static_cast<std::int64_t>(size), dst,
+                                                  static_cast<std::int64_t>(room), step.with[3]);
+}
+
+std::size_t external_compress(const Step& step, const Byte* src, std::size_t size, Byte* dst, std::size_t room) {
+  const std::int64_t written = external_call(step.with[0], step, src, size, dst, room);
+  if (written < 0 || static_cast<std::size_t>(written) > room)
+    throw std::runtime_error("an external step could not encode a row: " + std::to_string(written));
+  return static_cast<std::size_t>(written);
+}
+
+std::size_t external_decompress(const Step& step, const Byte* src, std::size_t size, Byte* dst, std::size_t limit) {
+  const std::int64_t written = external_call(step.with[1], step, src, size, dst, limit);
+  if (written == -1 || (written > 0 && static_cast<std::size_t>(written) > limit)) too_large("external", limit);
+  if (written < 0) throw BadData("external: error " + std::to_string(written));
+  return static_cast<std::size_t>(written);
+}
+
 [[noreturn]] void absent(const Step& step) {
   throw std::invalid_argument("step " + std::to_string(step.code) + " is not built in");
 }
@@ -188,13 +217,14 @@ std::vector<std::pair<std::string, bool>> features() {
   gzip = true;
 #endif
   std::vector<std::pair<std::string, bool>> all = {
-      {"swap", true}, {"blosc", blosc}, {"zstd", zstd}, {"gzip", gzip}, {"crc32c", true}};
+      {"swap", true}, {"blosc", blosc}, {"zstd", zstd}, {"gzip", gzip}, {"crc32c", true}, {"external", true}};
   for (std::size_t i = 0; i < kBloscNames.size(); ++i) all.emplace_back(std::string("blosc:") + kBloscNames[i], inside[i]);
   return all;
 }
 
-std::size_t compressed_bound(const Step& step, [[maybe_unused]] std::size_t size) {
+std::size_t compressed_bound(const Step& step, std::size_t size) {
   switch (step.code) {
+    case kExternal: return external_bound(step, size);
 #if defined(ZARRANT_ZSTD)
     case kZstd: return ZSTD_compressBound(size);
 #endif
@@ -208,9 +238,9 @@ std::size_t compressed_bound(const Step& step, [[maybe_unused]] std::size_t size
   }
 }
 
-std::size_t compress(const Step& step, [[maybe_unused]] const Byte* src, [[maybe_unused]] std::size_t size,
-                     [[maybe_unused]] Byte* dst, [[maybe_unused]] std::size_t room) {
+std::size_t compress(const Step& step, const Byte* src, std::size_t size, Byte* dst, std::size_t room) {
   switch (step.code) {
+    case kExternal: return external_compress(step, src, size, dst, room);
 #if defined(ZARRANT_ZSTD)
     case kZstd: return zstd_compress(step, src, size, dst, room);
 #endif
@@ -224,9 +254,9 @@ std::size_t compress(const Step& step, [[maybe_unused]] const Byte* src, [[maybe
   }
 }
 
-std::size_t decompress(const Step& step, [[maybe_unused]] const Byte* src, [[maybe_unused]] std::size_t size,
-                       [[maybe_unused]] Byte* dst, [[maybe_unused]] std::size_t limit) {
+std::size_t decompress(const Step& step, const Byte* src, std::size_t size, Byte* dst, std::size_t limit) {
   switch (step.code) {
+    case kExternal: return external_decompress(step, src, size, dst, limit);
 #if defined(ZARRANT_ZSTD)
     case kZstd: return zstd_decompress(src, size, dst, limit);
 #endif

@@ -73,7 +73,7 @@ void pack(const std::vector<Span>& spans, Byte* dst);
 
 // ── compressors.cpp: one row, one library call ─────────────────────────────────────────────────────────────────────
 
-enum Opcode : std::int64_t { kSwap = 1, kBlosc = 2, kZstd = 3, kGzip = 4, kCrc32c = 5 };
+enum Opcode : std::int64_t { kSwap = 1, kBlosc = 2, kZstd = 3, kGzip = 4, kCrc32c = 5, kExternal = 6 };
 
 struct Step {
   std::int64_t code;
@@ -81,6 +81,11 @@ struct Step {
 };
 
 using Program = std::vector<Step>;
+
+// What an external step is made of; external.py says what they promise.
+using ExternalCode = std::int64_t (*)(const Byte* source, std::int64_t size, Byte* target, std::int64_t capacity,
+                                      std::int64_t parameter);
+using ExternalBound = std::int64_t (*)(std::int64_t size, std::int64_t parameter);
 
 // Stored bytes that do not decode; what() is the reason.
 struct BadData : std::runtime_error {

@@ -1,5 +1,6 @@
 // A program over all rows of a mini-batch. Each row goes straight from its place to its place; only steps in the middle of
 // a chain pass through scratch memory of the thread, whose size the program and the row length bound, never the data.
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -82,8 +83,10 @@ std::size_t last_move(const Program& program) {
   return last;
 }
 
+// `bounds` are the most bytes after each step; they may fall again where a step is external.
 std::size_t encode_row(const Program& program, const std::vector<std::size_t>& bounds, const Byte* row, std::size_t size,
                        Byte* place, Pair& scratch) {
+  const std::size_t most = *std::max_element(bounds.begin(), bounds.end());
   const std::size_t moves = last_move(program);
   const Byte* now = row;
   Byte* writable = nullptr;
@@ -95,7 +98,7 @@ std::size_t encode_row(const Program& program, const std::vector<std::size_t>& b
     const Step& step = program[i];
     if (step.code == kCrc32c) {
       if (!writable) {
-        writable = scratch.next(bounds.back());
+        writable = scratch.next(most);
         if (size) std::memcpy(writable, now, size);
         now = writable;
       }
@@ -103,7 +106,7 @@ std::size_t encode_row(const Program& program, const std::vector<std::size_t>& b
       size += 4;
       continue;
     }
-    writable = i + 1 == moves ? place : scratch.next(bounds.back());
+    writable = i + 1 == moves ? place : scratch.next(most);
     if (step.code == kSwap)
       swap_words(now, writable, size, static_cast<std::size_t>(step.with[0]));
     else

@@ -23,9 +23,9 @@ import numpy as np
 from zarrant.errors import ByteRangeError, LimitError, OptionError
 from zarrant.locking.file_locks import SUFFIX
 from zarrant.storage import ANY, Blob, Buffer, ByteRange, Hole, OnlyWhile, Part, Version, expect_version
-from zarrant.stores.keys import check_key, check_prefix, is_plain
+from zarrant.stores.keys import check_key, check_prefix, is_doubtful
 from zarrant.stores.local.batch_put import put_batch
-from zarrant.stores.local.descriptors import with_few_descriptors
+from zarrant.stores.local.descriptors import could_not_open, with_few_descriptors
 from zarrant.stores.local.direct_io import DirectIO
 from zarrant.stores.local.durability import Durable
 from zarrant.stores.local.links import Links
@@ -98,6 +98,9 @@ class FileObjects(Durable):
 
     direct: DirectIO | None = None
     """Files are written and read around the page cache; None: buffered."""
+
+    file_reuse = False
+    """Whether updates may rewrite the file that the last one replaced."""
 
     @property
     def reuse(self) -> FileReuse | None:
@@ -274,7 +277,7 @@ class FileObjects(Durable):
         return [name for name in entries if name[-1] != "/"], [name for name in entries if name[-1] == "/"]
 
     def _path(self, key: str) -> str:
-        if not is_plain(key):
+        if is_doubtful(key):
             check_key(key, self.url)
             self._refuse_reserved(key)
         end = key.rfind("/")
@@ -346,9 +349,14 @@ class FileObjects(Durable):
         with annotate_errors("write", self.url, key):
             self._check_durability()
             made: list[TempFile] = []
-            version, mark = with_few_descriptors(
-                lambda: self._swap_locked(path, parts, if_version, made), lambda: any(each.published for each in made)
-            )
+            try:
+                version, mark = self._swap_locked(path, parts, if_version, made)
+            except OSError as error:
+                if not could_not_open(error) or _is_published(made):
+                    raise
+                version, mark = with_few_descriptors(
+                    lambda: self._swap_locked(path, parts, if_version, made), lambda: _is_published(made)
+                )
             self._on_published([path], mark)
         return version
 
@@ -361,7 +369,7 @@ class FileObjects(Durable):
                 made.append(open_temp_file(fd))
                 return made[-1]
 
-            spliced = any(isinstance(part, ByteRange) for part in parts)
+            spliced = any([isinstance(part, ByteRange) for part in parts])  # noqa: C419 - half the time of a generator
             opened = open_published(self.files, path, self.links.open) if spliced else None
             try:
                 old = self.links.state(path) if opened is None else opened[1]
@@ -382,8 +390,8 @@ class FileObjects(Durable):
         open_temp_file: OpenTempFile,
     ) -> tuple[FileVersion, Mark]:
         """Write a temp file and rename it over the object."""
-        update = None
-        if opened is not None and (reuse := self.reuse) is not None and not self.unsynced_paths.has_failed(self.files, path):
+        update, reuse = None, self.reuse if self.file_reuse else None
+        if opened is not None and reuse is not None and not self.unsynced_paths.has_failed(self.files, path):
             update = reuse.update(path, parts, opened, open_temp_file)
         temp = open_temp_file(-1) if update is None else update.temp
         try:
@@ -403,7 +411,7 @@ class FileObjects(Durable):
             raise
         if update is not None:
             update.done()
-        elif opened is None and old is not None:
+        elif self.file_reuse and opened is None and old is not None:
             self._remove_previous(path)
         return version, mark
 
@@ -465,6 +473,10 @@ def _quiet(files: Syscalls, directory: str) -> bool:
     """Whether nothing was renamed in a directory for a while."""
     state = stat_or_none(files, directory)
     return state is None or abs(files.now() - state.st_mtime_ns) > QUIET_S * 1e9
+
+
+def _is_published(made: Sequence[TempFile]) -> bool:
+    return any(each.published for each in made)
 
 
 def _reserved(name: str) -> bool:

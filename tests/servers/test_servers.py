@@ -1,0 +1,113 @@
+"""The servers of the tests do what tests rely on: conditions, and their end with whoever started them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from servers import Answer, Server, installed, start_proxy
+
+obstore = pytest.importorskip("obstore")
+Refused = (obstore.exceptions.AlreadyExistsError, obstore.exceptions.PreconditionError)
+
+
+def clean(found: dict[str, Any]) -> dict[str, str]:
+    return {name: value for name, value in found.items() if name in ("e_tag", "version") and value is not None}
+
+
+def test_what_a_server_does_with_conditions(object_server: Server) -> None:
+    store = object_server.make_store(retry_config={"max_retries": 0})
+    key = f"{object_server.fresh_url()}/a".rsplit("zarrant/", 1)[1]
+    first = clean(store.put(key, b"1", mode="create", attributes={"zarrant_writes": "w1"}))
+    with pytest.raises(Refused):
+        store.put(key, b"2", mode="create")
+    second = clean(store.put(key, b"2", mode=first))
+    with pytest.raises(Refused):
+        store.put(key, b"3", mode=first)
+    found = store.get(key)
+    assert (bytes(found.bytes()), clean(found.meta)) == (b"2", second)
+    assert [entry["path"] for page in store.list(prefix=key.rsplit("/", 1)[0]) for entry in page] == [key]
+    if object_server.get_if_match:
+        with pytest.raises(obstore.exceptions.PreconditionError):
+            store.get(key, options={"if_match": first["e_tag"]})
+    store.delete(key)
+    with pytest.raises(FileNotFoundError):
+        store.head(key)
+
+
+def test_attributes_are_kept(object_server: Server) -> None:
+    store = object_server.make_store()
+    key = object_server.fresh_url().rsplit("/", 1)[1]
+    store.put(key, b"1", attributes={"zarrant_writes": "w1"})
+    assert store.get(key).attributes.get("zarrant_writes") == "w1"
+
+
+def test_one_ignores_conditions(no_conditions: Server) -> None:
+    store = no_conditions.make_store()
+    key = no_conditions.fresh_url().rsplit("/", 1)[1]
+    for value in (b"1", b"2"):
+        store.put(key, value, mode="create")
+    assert bytes(store.get(key).bytes()) == b"2"
+
+
+def test_the_proxy_fails_as_it_is_told(moto: Server) -> None:
+    answers = iter([Answer(403, "AccessDenied"), Answer(lose_reply=True), Answer(503, "SlowDown"), None])
+    with start_proxy(moto, lambda request: next(answers)) as proxy:
+        store = proxy.server.make_store(retry_config={"max_retries": 0})
+        key = moto.fresh_url().rsplit("/", 1)[1]
+        for kind in (obstore.exceptions.PermissionDeniedError, obstore.exceptions.GenericError, obstore.exceptions.GenericError):
+            with pytest.raises(kind):
+                store.put(key, b"1")
+        assert bytes(store.get(key).bytes()) == b"1"  # the reply was lost, not the request
+        assert [request.method for request in proxy.requests] == ["PUT", "PUT", "PUT", "GET"]
+
+
+def test_redis_answers(redis_url: str) -> None:
+    redis = pytest.importorskip("redis")
+    assert redis.Redis.from_url(redis_url).ping()
+
+
+def test_what_is_missing_is_skipped_with_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(pytest.skip.Exception, match=r"no-such-server is not installed; scripts/servers.sh no-such-server"):
+        installed("no-such-server")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_server_ends_with_whoever_started_it(tmp_path: Path, how: signal.Signals) -> None:
+    code = """
+        import sys, time
+        from servers import running, free_port
+        port = free_port()
+        with running([sys.executable, "-m", "http.server", "--bind", "127.0.0.1", port], port):
+            print(port, flush=True)
+            time.sleep(60)
+    """
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
+    starter = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=tmp_path,
+        env=environment,
+    )
+    assert starter.stdout is not None
+    port = int(starter.stdout.readline())
+    starter.send_signal(how)
+    starter.communicate()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            return
+        time.sleep(0.05)
+    pytest.fail("it listens still")
