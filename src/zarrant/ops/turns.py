@@ -260,10 +260,10 @@ def _store_all(array: BoundArray, items: Sequence[WriteRequest]) -> Op[list[Outc
     return outcomes
 
 
-def present(array: BoundArray, shape: Shape, parts: list[Part] | None, source: Stored) -> Op[list[Part] | None]:
-    """The parts of a changed chunk. None, for fill, only where the chunk can be erased (or left absent) without harm."""
-    if parts is not None or (array.turn is None and (array.options.erases_if or source.version is None)):
-        return parts
+def erased(array: BoundArray, shape: Shape, source: Stored) -> Op[list[Part] | None]:
+    """The parts of a changed chunk in which all is fill now: None (erase it) only where that does no harm."""
+    if array.turn is None and (array.options.erases_if or source.version is None):
+        return None
     return (yield from fill_chunk(array, shape))
 
 
