@@ -1,6 +1,6 @@
 """The stored objects of a node, and its metadata: 1..n objects in, one `ArrayMetadata` or `GroupMetadata` out, and back.
 
-A node of Zarr V3 is one object, `zarr.json`. A node of V2 is `.zarray` or `.zgroup`, and `.zattrs` beside it where it has
+A node of Zarr V3 is one object, `zarr.json`. A node of V2 is `.zarray` or `.zgroup`, and `.zattrs` where it has
 attributes. One of them is the *main* object, which makes the node: where it is absent there is no node, its version is the
 node's version (the condition of every write of chunks), and its lock is the node's lock. Attributes of V2 change apart from
 it. `.zmetadata` holds copies of V2 metadata (`ops/consolidated_v2.py`). Where both versions are in one directory, V3 counts.

@@ -27,7 +27,7 @@ from zarrant.run.blocking import ExecutionContext, perform
 from zarrant.run.pool import available_cpus, available_memory, shared_pool
 from zarrant.storage import Calls, Capabilities, Store, Version, as_store, capabilities, guard_of, url_of
 from zarrant.stores.probe import require_swaps, require_swaps_async
-from zarrant.stores.wrappers import ReadOnly
+from zarrant.stores.wrappers.read_only import ReadOnly
 
 T = TypeVar("T")
 H = TypeVar("H")
