@@ -310,7 +310,11 @@ chunk_key_encodings = Registry(
 
 stores = Registry(
     "stores",
-    {"file": "zarrant.stores.resolve:FileUrl", "memory": "zarrant.stores.resolve:MemoryUrl"},
+    {
+        "file": "zarrant.stores.resolve:FileUrl",
+        "memory": "zarrant.stores.resolve:MemoryUrl",
+        "zip": "zarrant.stores.resolve:ZipUrl",
+    },
     contract=Contract(("from_url",)),
     hints=[(r"s3|gs|az|https?", "Object stores come with a later release")],
 )

@@ -63,7 +63,7 @@ def test_a_store_that_forwards_its_methods_is_a_store() -> None:
     [
         ("s3://bucket/a", {}, "later release"),
         ("gs://bucket", {}, "file://, memory://"),
-        ("ftp://host/a", {}, "ftp://"),
+        ("nothing://host/a", {}, "nothing://"),
         ("", {}, "empty path"),
         ("memory://", {}, "without a name"),
         ("memory://name/../x", {}, "not a key"),

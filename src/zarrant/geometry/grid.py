@@ -287,8 +287,11 @@ class ChunkGrid:
         """The same chunks over an array of another shape."""
         if len(array_shape) != self.ndim:
             raise ShapeError("a grid keeps its number of dimensions", expected=self.ndim, got=len(array_shape))
+        sizes = self.uniform_shape
+        if sizes is not None and set(map(type, self.dimensions)) == {RegularDimension}:
+            return ChunkGrid.regular(array_shape, sizes)
         resized = zip(self.dimensions, array_shape, strict=True)
-        grid = ChunkGrid(tuple(dimension.resized(array_length) for dimension, array_length in resized))
+        grid = ChunkGrid(tuple([dimension.resized(array_length) for dimension, array_length in resized]))
         sizes = grid.uniform_shape
         return grid if sizes is None else ChunkGrid.regular(array_shape, sizes)
 

@@ -26,6 +26,7 @@ from zarrant.run.asynchronous import in_thread, perform_async
 from zarrant.run.blocking import ExecutionContext, perform
 from zarrant.run.pool import available_cpus, available_memory, shared_pool
 from zarrant.storage import Calls, Capabilities, Store, Version, as_store, capabilities, guard_of, url_of
+from zarrant.stores.probe import require_swaps, require_swaps_async
 from zarrant.stores.wrappers import ReadOnly
 
 T = TypeVar("T")
@@ -73,11 +74,14 @@ class NodeContext:
         return capabilities(self.store)
 
     @cached_property
-    def _met(self) -> set[tuple[tuple[str, ...], Calls]]:
-        """What the store was found to have; it does not change."""
-        return set()
+    def _contexts(self) -> dict[tuple[tuple[str, ...], bool], ExecutionContext]:
+        """Where operations run that have these needs, of the blocking driver or not: the store was found to have what they need."""
+        return {}
 
-    @property
+    def __getstate__(self) -> dict[str, object]:
+        return {each.name: getattr(self, each.name) for each in fields(self)}  # what is derived from them may not be pickled
+
+    @cached_property
     def options(self) -> OpOptions:
         """The options as operations know them."""
         config = self.config
@@ -145,20 +149,42 @@ class NodeContext:
 
     def run(self, op: Op[T], needs: tuple[str, ...]) -> T:
         """Perform an operation in this thread."""
-        self.require_blocking()
-        self.require(needs, self.able.sync_calls)
+        context = self._contexts.get((needs, True))
+        if context is None:
+            self.require_blocking()
+            self.require(needs, self.able.sync_calls)
+            if self._must_probe(needs):
+                require_swaps(self.store, self.path)
+            context = self._contexts[needs, True] = self._execution_context(needs)
         try:
-            return perform(op, self._execution_context(needs))
+            return perform(op, context)
         except ZarrantError as error:
             raise error.annotate(store=self.url) from error.__cause__
 
     async def run_async(self, op: Op[T], needs: tuple[str, ...]) -> T:
         """Perform an operation without blocking the event loop."""
-        self.require(needs, self.able.loop_calls)
+        context = self._contexts.get((needs, False))
+        if context is None:
+            self.require(needs, self.able.loop_calls)
+            if self._must_probe(needs):
+                await self._require_swaps_async()
+            context = self._contexts[needs, False] = self._execution_context(needs)
         try:
-            return await perform_async(op, self._execution_context(needs))
+            return await perform_async(op, context)
         except ZarrantError as error:
             raise error.annotate(store=self.url) from error.__cause__
+
+    def _must_probe(self, needs: tuple[str, ...]) -> bool:
+        """Whether this may be the first write that relies on a compare-and-swap which is not believed without a trial."""
+        able = self.able
+        tried = able.probe in ("auto", "full") and not able.one_process  # None for files: nothing more is looked at
+        return tried and "put" in needs and self.guarded and able.put_if and not able.lock
+
+    async def _require_swaps_async(self) -> None:
+        if self.able.awaits:
+            await require_swaps_async(self.store, self.path)
+        else:
+            await in_thread(lambda: require_swaps(self.store, self.path), executor=self.executor)
 
     def sync(self) -> None:
         """Everything this process wrote to the store so far is on disk when this returns.
@@ -197,8 +223,6 @@ class NodeContext:
 
     def require(self, needs: tuple[str, ...], calls: Calls) -> None:
         """CapabilityError unless the store has what is needed, by the calls that are made."""
-        if (needs, calls) in self._met:
-            return
         able = self.able
         missing = [name for name in needs if name not in ("exclusive", "members") and not getattr(calls, name)]
         if "get" in needs and "put" in needs and self.guarded and not (calls.lock or calls.put_if):
@@ -212,10 +236,10 @@ class NodeContext:
             raise CapabilityError(what, store=repr(self.store), expected=missing, got='mode="r"', hint=hint)
         if missing:
             got = [name for name, has in calls._asdict().items() if has]
-            raise CapabilityError("the store cannot do what this needs", store=repr(self.store), expected=missing, got=got)
+            what, how = "the store cannot do what this needs", getattr(self.store, "how_to_write", None)
+            raise CapabilityError(what, store=repr(self.store), expected=missing, got=got, hint=how)
         if "exclusive" in needs:
             self._require_locks(calls)
-        self._met.add((needs, calls))
 
     def _require_locks(self, calls: Calls) -> None:
         """CapabilityError where two writers that change the shape cannot be kept apart.

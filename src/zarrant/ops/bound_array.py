@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from operator import attrgetter, is_
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ from zarrant.storage import Version
 
 Array = npt.NDArray[np.generic]
 
-_BOUND = ("data_type", "chunk_grid", "chunk_key_encoding", "fill_value", "codecs", "storage_transformers")
+_BOUND = attrgetter("data_type", "chunk_grid", "chunk_key_encoding", "fill_value", "codecs", "storage_transformers")
 """What of the metadata is bound, but for the shape."""
 MAX_PREPARED = 256
 """Chunk shapes that an array keeps prepared: a regular grid has one. Each takes 0.1 ms to prepare again."""
@@ -125,10 +126,10 @@ class BoundArray:
     def with_document(self, metadata: ArrayMetadata) -> BoundArray:
         """The same array as other metadata describe it; bound anew only where more than shape and attributes may differ."""
         old = self.metadata
-        same = all(getattr(metadata, name) is getattr(old, name) for name in _BOUND)
+        same = all(map(is_, _BOUND(metadata), _BOUND(old)))
         if not same or len(metadata.shape) != len(old.shape):
             return BoundArray.from_metadata(self.prefix, metadata, self.options)
-        return replace(self, metadata=metadata, grid=self.grid if metadata.shape == old.shape else _grid(metadata))
+        return replace(self, metadata=metadata, grid=self.grid.with_shape(metadata.shape))
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -47,7 +47,7 @@ from zarrant.run.lock_threads import lock_executor
 from zarrant.run.pool import Threads
 from zarrant.run.store_calls import annotated, check_ranges, check_whole, kept_ranges, require, with_kept
 from zarrant.run.store_locks import commit
-from zarrant.storage import NOTHING, Blob, Buffer, Calls, Store, Version, capabilities
+from zarrant.storage import NOTHING, Blob, Buffer, Calls, Store, Version, as_store, capabilities
 from zarrant.stores.locked import NestedLocks
 
 T = TypeVar("T")
@@ -155,13 +155,12 @@ async def _answer_async(request: Request, context: ExecutionContext) -> Any:
 
 
 async def _locked_async(request: Locked, context: ExecutionContext) -> Any:
-    store = context.store
     if not context.can.async_calls.lock:
         return await _perform_steps(request.op, context)  # the operation compares and swaps
-    outer = context.outside if request.nested else None
-    async with (store if outer is None else outer).lock_async(request.keys) as locked:
-        inside = locked if outer is None else NestedLocks(store, locked, request.keys)
-        return await _perform_steps(request.op, context.on(inside, context.outside or store))
+    outside = context.outside if request.nested else None
+    async with (outside or context).store.lock_async(request.keys) as locked:
+        inside = locked if outside is None else NestedLocks(context.store, locked, request.keys)
+        return await _perform_steps(request.op, context.under_lock(as_store(inside)))
 
 
 async def _is_unchanged_async(key: str, version: Version, store: Store, calls: Calls) -> bool:

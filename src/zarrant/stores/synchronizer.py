@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Self
@@ -177,8 +177,3 @@ class Synchronized(Forwarding):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.store, self.synchronizer, self.timeout)
-
-
-def write_batch(store: Store, can: Capabilities) -> AbstractContextManager[Any]:
-    """The store, on which writes are acknowledged together where it can do that (`storage.WriteBatch`)."""
-    return store.write_batch() if can.batch else nullcontext(store)

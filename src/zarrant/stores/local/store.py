@@ -35,7 +35,7 @@ from zarrant.locking.created_locks import CreatedLock
 from zarrant.locking.file_locks import SUFFIX, FileLock
 from zarrant.locking.local import KeyQueues, lock_names
 from zarrant.storage import ANY, OnlyWhile, Version
-from zarrant.stores.local.descriptors import require_descriptors
+from zarrant.stores.local.descriptors import MIN_COUNTED, require_descriptors
 from zarrant.stores.local.direct_io import DirectIO
 from zarrant.stores.local.durability import DURABILITY, SyncBatch, unsynced_paths_of
 from zarrant.stores.local.links import Links
@@ -205,7 +205,7 @@ class FilesystemStore(FileObjects):
         """
         paths = {self._path(key): key for key in sorted(set(keys))}
         deadline = time.monotonic() + self.lock_timeout
-        if self.locking != "none":
+        if self.locking != "none" and len(paths) >= MIN_COUNTED:
             require_descriptors(len(paths), self.url)
         with lock_names(_queues, paths, deadline, self.url):
             locks: dict[str, FileLock | None] = dict.fromkeys(paths)
