@@ -45,7 +45,7 @@ from zarrant.run.blocking import Cancelled, ExecutionContext, perform
 from zarrant.run.group_commit import join_commit_async
 from zarrant.run.lock_threads import lock_executor
 from zarrant.run.pool import Threads
-from zarrant.run.store_calls import annotated, check_ranges, check_whole, kept_ranges, require, with_kept
+from zarrant.run.store_calls import annotated, check_ranges, check_whole, kept_ranges, require, typed, with_kept
 from zarrant.run.store_locks import commit
 from zarrant.storage import NOTHING, Blob, Buffer, Calls, Store, Version, as_store, capabilities
 from zarrant.stores.locked import NestedLocks
@@ -98,7 +98,7 @@ async def _perform_steps(op: Op[T], context: ExecutionContext, brief: bool = Fal
             try:
                 reply, error = await _answer_async(step.value, context), None
             except Exception as raised:
-                reply, error = None, raised
+                reply, error = None, typed(raised, step.value, context.store)
     finally:
         op.close()
 

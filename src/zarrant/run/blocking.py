@@ -50,6 +50,7 @@ from zarrant.run.store_calls import (
     store_all,
     store_one,
     store_while,
+    typed,
     write_batch,
 )
 from zarrant.run.store_locks import commit, is_unchanged
@@ -118,7 +119,7 @@ def _drive(op: Op[T], context: ExecutionContext) -> T:
             try:
                 reply, error = _ANSWERS[type(request)](request, context), None
             except Exception as raised:
-                reply, error = None, raised
+                reply, error = None, typed(raised, request, context.store)
     finally:
         op.close()
 
