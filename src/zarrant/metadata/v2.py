@@ -27,6 +27,8 @@ import numpy as np
 from zarrant.errors import MetadataError, UnknownExtensionError, shown
 from zarrant.limits import LIMITS, Limits, require
 from zarrant.metadata.json_text import dump_json, parse_json
+from zarrant.metadata.turn import NAME as TURN
+from zarrant.metadata.turn import Turn
 from zarrant.metadata.v3 import DIMENSIONS_V2, MAX_SIZE, ArrayMetadata, GroupMetadata, Json, Named, array_dimensions
 
 ARRAY_MEMBERS = ("zarr_format", "shape", "chunks", "dtype", "compressor", "fill_value", "order", "filters")
@@ -89,7 +91,8 @@ def read_array(value: dict[str, Json], attributes: Mapping[str, Json], limits: L
         codecs=_codecs(value, element, len(shape), limits),
         attributes=dict(attributes),
         dimension_names=array_dimensions(attributes, len(shape)),
-        v2={key: item for key, item in value.items() if key not in ("zarr_format", "shape")},
+        v2={key: item for key, item in value.items() if key not in ("zarr_format", "shape", TURN)},
+        turn=Turn.from_json(value[TURN]) if TURN in value else None,
     )
 
 
@@ -468,7 +471,7 @@ def dump_array(document: ArrayMetadata) -> bytes:
     """Write a `.zarray`. What could not be read again is refused."""
     value = array_members(document)
     read_array(value, {})
-    return dump_json(value)
+    return dump_json(value if document.turn is None else {**value, TURN: document.turn.to_json()})
 
 
 def array_members(document: ArrayMetadata) -> dict[str, Json]:

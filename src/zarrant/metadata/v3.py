@@ -19,6 +19,8 @@ from zarrant import extensions
 from zarrant.errors import DataTypeError, MetadataError, ShapeError, UnknownExtensionError, shown
 from zarrant.limits import LIMITS, Limits, require
 from zarrant.metadata.json_text import dump_json, member, parse_json, plain
+from zarrant.metadata.turn import NAME as TURN
+from zarrant.metadata.turn import Turn
 
 Json: TypeAlias = Any
 """A JSON value: None, bool, int, float, str, or lists and dicts of them."""
@@ -104,6 +106,8 @@ class ArrayMetadata:
     """What the specification does not allow in what is stored, and is read all the same; it is not written again."""
     v2: Mapping[str, Json] | None = field(default=None, repr=False)
     """Where the array is stored as Zarr V2: the members of its `.zarray`, but for the shape, as they are written back."""
+    turn: Turn | None = field(default=None, compare=False, repr=False)
+    """Whose turn it is to change the shape. Only `dump` writes it."""
 
     @property
     def zarr_format(self) -> int:
@@ -248,6 +252,8 @@ def dump(document: NodeMetadata) -> bytes:
     """
     value = document.to_json()
     _document(value, LIMITS, lenient=False)  # safety: written form
+    if isinstance(document, ArrayMetadata) and document.turn is not None:
+        value[TURN] = document.turn.to_json()
     return dump_json(value)
 
 
@@ -267,6 +273,8 @@ def _array(value: dict[str, Json], limits: Limits, lenient: bool) -> ArrayMetada
     if lenient:
         value = _forgiven(value, notes)
     shape = _shape(_required(value, "shape", "$"), limits)
+    extra = _extra(value, ARRAY_MEMBERS, group=False)
+    turn = extra.pop(TURN, None)
     return ArrayMetadata(
         shape=shape,
         data_type=_understood(value, "data_type"),
@@ -277,8 +285,9 @@ def _array(value: dict[str, Json], limits: Limits, lenient: bool) -> ArrayMetada
         attributes=_attributes(value),
         storage_transformers=_transformers(value),
         dimension_names=_dimension_names(value.get("dimension_names"), len(shape)),
-        extra=_extra(value, ARRAY_MEMBERS, group=False),
+        extra=extra,
         notes=tuple(notes),
+        turn=None if turn is None else Turn.from_json(turn),
     )
 
 
