@@ -255,7 +255,7 @@ codecs = Registry(
         ("from_json", "to_json", "resolve"), ("name",), {"kind": ("array_to_array", "array_to_bytes", "bytes_to_bytes")}
     ),
     patterns=[("numcodecs.*", r"numcodecs\.[\w-]+", "zarrant.codecs.library.numcodecs_adapter:Numcodecs")],
-    aliases={"endian": "bytes"},  # the name of `bytes` in drafts of the specification
+    aliases={"endian": "bytes"},  # the name of `bytes` before the specification was final
     hints=[
         (_IN_NUMCODECS, r"Its name in Zarr V3 is 'numcodecs.\g<0>'"),
         (r"zfpy", "Its name in Zarr V3 is 'numcodecs.zfpy', or 'zfp' where the data have no header"),
