@@ -18,6 +18,7 @@ import pytest
 
 import zarrant
 from zarrant.errors import CapabilityError, NodeNotFoundError, OptionError, StoreError, ZarrantError
+from zarrant.storage import capabilities
 from zarrant.stores.zip_store import ZipStore
 
 pytest.importorskip("obstore")
@@ -119,11 +120,12 @@ def check_all(url: str, options: Any = None) -> None:
     sparse = zarrant.open_array(f"{url}/sparse.zarr", **with_options)[...]
     assert (sparse[:10, :30] == 1).all() and (sparse[10:] == 7).all()
 
-    async def read() -> Any:
-        array = await zarrant.open_array_async(f"{url}/shards.zarr", **with_options)
+    async def read(address: str, **where: Any) -> Any:
+        array = await zarrant.open_array_async(address, **where, **with_options)
         return await array.getitem((slice(3, 33), slice(7, 61)))
 
-    assert np.array_equal(asyncio.run(read()), VALUES[3:33, 7:61])
+    for address, where in ((f"{url}/shards.zarr", {}), (f"{url}/a.ozx", {"name": "0"})):
+        assert np.array_equal(asyncio.run(read(address, **where)), VALUES[3:33, 7:61])
     with pytest.raises(NodeNotFoundError):
         zarrant.open(f"{url}/nothing.zarr", **with_options)
 
@@ -193,6 +195,26 @@ def test_replies_of_another_length(files: Path, lie: str) -> None:
         array = zarrant.open_array(f"{url}/shards.zarr", mode="r", storage_options=ONCE)
         with pytest.raises((StoreError, zarrant.errors.PartialFailure, zarrant.errors.ChunkError)):
             array[...]
+
+
+def test_http_by_fsspec(files: Path) -> None:
+    """A file system whose coroutines are its own, and belong to one event loop."""
+    fsspec = pytest.importorskip("fsspec")
+    pytest.importorskip("aiohttp")
+    from zarrant.stores.fsspec_store import FsspecStore
+
+    with serving(server(files)) as url:
+        store = FsspecStore(fsspec.filesystem("http"), f"{url}/shards.zarr")
+        assert store.url == f"{url}/shards.zarr" and capabilities(store).awaits
+        assert np.array_equal(zarrant.open_array(store, mode="r")[3:33, 7:61], VALUES[3:33, 7:61])
+
+        async def read() -> Any:
+            return await (await zarrant.open_array_async(store, mode="r")).getitem((slice(3, 33), slice(7, 61)))
+
+        for _ in range(2):
+            assert np.array_equal(asyncio.run(read()), VALUES[3:33, 7:61])
+        with pytest.raises(NodeNotFoundError):
+            zarrant.open(FsspecStore(fsspec.filesystem("http"), f"{url}/none.zarr"), mode="r")
 
 
 def test_nobody_answers() -> None:
