@@ -51,7 +51,7 @@ from zarrant.run.store_calls import (
 )  # fmt: skip
 from zarrant.run.store_locks import commit, is_unchanged, lock_keys, store_while
 from zarrant.storage import NOTHING, Blob, Capabilities, Store, as_store, capabilities
-from zarrant.stores.locked import NestedLocks
+from zarrant.stores.locked import NestedLocks, under_locks_of
 from zarrant.stores.synchronizer import write_batch
 
 T = TypeVar("T")
@@ -146,7 +146,8 @@ def _all(request: All, context: ExecutionContext) -> list[Any]:
 def _locked(request: Locked, context: ExecutionContext) -> Any:
     condition = None if request.below is None else OnlyWhile(request.below, ANY)
     if request.nested and context.outside is not None:
-        with lock_keys(request.keys, store_while(condition, context.outside)) as more:
+        outside = under_locks_of(context.store, context.outside)
+        with lock_keys(request.keys, store_while(condition, outside)) as more:
             return _drive(request.op, context.on(NestedLocks(context.store, more, request.keys), context.outside))
     with lock_keys(request.keys, store_while(condition, context.store, context.can)) as locked:
         return _drive(request.op, context.on(locked, context.outside or context.store))
