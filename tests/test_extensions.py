@@ -328,3 +328,13 @@ def test_importing_imports_little() -> None:
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     late = {"numcodecs", "importlib.metadata", "zarrant.dtypes.strings", "zarrant.dtypes.structured"}
     assert not late & set(found)
+
+
+def test_every_codec_of_the_library_is_exported() -> None:
+    """But those that stand for filters and object codecs of numcodecs, which are given as objects of numcodecs or by name."""
+    exported = {getattr(zarrant.codecs, name) for name in zarrant.codecs.__all__}
+    missing = {codec.name for codec in extensions.codecs.classes() if codec not in exported}
+    assert all(name.startswith("numcodecs.") for name in missing), missing
+    assert set(zarrant.codecs.__all__) <= set(dir(zarrant.codecs))
+    with pytest.raises(AttributeError, match="Zip"):
+        _ = zarrant.codecs.Zip

@@ -21,6 +21,7 @@ A catcher asks two questions: may I retry, and who must act. The first layer ans
     │   │   └── UnknownExtensionError        a codec, data type, grid ... that is not known here
     │   ├── ChunkError (ValueError)          a chunk that cannot be decoded
     │   ├── ChunkMissingError (KeyError)     an absent chunk under missing_chunks="error"
+    │   ├── ArchiveError (ValueError)        a zip archive that is damaged, or that cannot be read safely
     │   └── LimitError (ValueError)          input beyond a safety limit
     ├── StoreError (OSError)   the store failed; see `retryable`
     │   ├── StorePermissionError (PermissionError)
@@ -201,6 +202,10 @@ class ChunkMissingError(DataError, KeyError):
     """A chunk that is not stored, under `missing_chunks="error"`."""
 
     __str__ = ZarrantError.__str__
+
+
+class ArchiveError(DataError, ValueError):
+    """A zip archive that is damaged, that cannot be read safely (entries that overlap, sizes that cannot be), or not here."""
 
 
 class LimitError(DataError, ValueError):

@@ -244,6 +244,7 @@ codecs = Registry(
         **{f"numcodecs.{name.lower()}": f"zarrant.codecs.library.numcodecs_objects:{name}" for name in _OBJECT_CODECS},
         "bitround": "zarrant.codecs.library.bitround:BitRound",
         "cast_value": "zarrant.codecs.library.cast_value:CastValue",
+        "numcodecs.zfpy": "zarrant.codecs.library.numcodecs_zfpy:Zfpy",
         "numcodecs.pcodec": "zarrant.codecs.library.pcodec:PCodec",
         "packbits": "zarrant.codecs.library.packbits:PackBits",
         "reshape": "zarrant.codecs.library.reshape:Reshape",
@@ -254,13 +255,13 @@ codecs = Registry(
         ("from_json", "to_json", "resolve"), ("name",), {"kind": ("array_to_array", "array_to_bytes", "bytes_to_bytes")}
     ),
     patterns=[("numcodecs.*", r"numcodecs\.[\w-]+", "zarrant.codecs.library.numcodecs_adapter:Numcodecs")],
-    aliases={"endian": "bytes"},  # the name of `bytes` in drafts of the specification
+    aliases={"endian": "bytes"},  # the name of `bytes` before the specification was final
     hints=[
         (_IN_NUMCODECS, r"Its name in Zarr V3 is 'numcodecs.\g<0>'"),
-        (r"zfpy|numcodecs\.zfpy", "It is not supported yet; zarr-python has it as 'numcodecs.zfpy', with the package 'zfpy'"),
+        (r"zfpy", "Its name in Zarr V3 is 'numcodecs.zfpy', or 'zfp' where the data have no header"),
         (r"pcodec|pco", "Its name in Zarr V3 is 'numcodecs.pcodec'"),
         (r"zarrs\.\w+", "It is an experiment of zarrs, which alone has it"),
-        (r"imagecodecs_\w+", "It is not supported yet; zarr-python has it with the package 'imagecodecs'"),
+        (r"imagecodecs_\w+", "Only the package 'imagecodecs' has it, for zarr-python"),
         (r"vlen-array|vlen", "Arrays of variable length are not supported; text is stored as 'vlen-utf8', bytes as 'vlen-bytes'"),
     ],
 )
@@ -309,7 +310,15 @@ chunk_key_encodings = Registry(
 
 stores = Registry(
     "stores",
-    {"file": "zarrant.stores.resolve:FileUrl", "memory": "zarrant.stores.resolve:MemoryUrl"},
+    {
+        "file": "zarrant.stores.resolve:FileUrl",
+        "memory": "zarrant.stores.resolve:MemoryUrl",
+        "s3": "zarrant.stores.object_urls:S3Url",
+        "gs": "zarrant.stores.object_urls:GcsUrl",
+        "az": "zarrant.stores.object_urls:AzureUrl",
+        **dict.fromkeys(["http", "https"], "zarrant.stores.object_urls:HttpUrl"),
+        "zip": "zarrant.stores.resolve:ZipUrl",
+    },
     contract=Contract(("from_url",)),
-    hints=[(r"s3|gs|az|https?", "Object stores come with a later release")],
+    hints=[("s3a|s3n", "Its name here is 's3'"), ("gcs", "Its name here is 'gs'"), ("abfss?|azure|adl", "Its name here is 'az'")],
 )

@@ -285,7 +285,7 @@ def test_a_store_that_cannot_be_read_is_not_asked() -> None:
 
 
 def test_a_handle_that_others_move_on_meanwhile_is_not_moved_back(grown: Array[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    from zarrant.ops import stale_bounds as fresh
+    from zarrant.ops import current as fresh
 
     find = fresh.find_metadata
 

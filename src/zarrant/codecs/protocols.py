@@ -13,8 +13,9 @@ read in parts), and both yield requests.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -42,14 +43,12 @@ class ArraySpec:
     shape: tuple[int, ...]
     data_type: DataType
     fill: Fill
+    nbytes: int = field(init=False, repr=False, compare=False)
+    """Decoded size in bytes; an estimate where elements have no fixed size."""
 
-    @property
-    def nbytes(self) -> int:
-        """Decoded size in bytes; an estimate where elements have no fixed size."""
-        size = self.data_type.itemsize or VARIABLE_ELEMENT_BYTES
-        for length in self.shape:
-            size *= length
-        return size
+    def __post_init__(self) -> None:
+        itemsize = self.data_type.itemsize or VARIABLE_ELEMENT_BYTES
+        object.__setattr__(self, "nbytes", math.prod(self.shape, start=itemsize))
 
 
 @dataclass(frozen=True, slots=True)

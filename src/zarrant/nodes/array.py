@@ -24,13 +24,13 @@ from zarrant.nodes.locks import locked_array
 from zarrant.nodes.partial_decoder import PartialDecoder
 from zarrant.nodes.partial_encoder import PartialEncoder, encoder_of
 from zarrant.ops import compact as compact_ops
+from zarrant.ops import indexing, read, update, write
 from zarrant.ops import node as node_ops
-from zarrant.ops import read, update, write
 from zarrant.ops import resize as resize_ops
 from zarrant.ops.atomic_update import Function, touched_keys, update_subset
 from zarrant.ops.compact import ChunkStats
+from zarrant.ops.current import checked, checked_once, fresh
 from zarrant.ops.partial_decoder import Decoder
-from zarrant.ops.stale_bounds import checked, checked_once, fresh
 from zarrant.storage import Buffer, Readable, ReadableWritable, Writable
 
 Chunk = Sequence[int]
@@ -611,7 +611,7 @@ class Array(ArrayProperties[S]):
         >>> a[1:3, ::-2].tolist()
         [[11, 9, 7], [17, 15, 13]]
         """
-        return Indexer(self, "numpy")[selection]
+        return self._context.run(indexing.retrieve(self, selection), READ)
 
     def __setitem__(self: Array[ReadableWritable], selection: Any, values: Any) -> None:
         """Store values, broadcast by NumPy's rules, at any index that reading takes; see `store_array_subset` for what becomes
@@ -631,7 +631,7 @@ class Array(ArrayProperties[S]):
         >>> a[3].tolist()
         [18, 19, 20, 0, 0, 0]
         """
-        Indexer(self, "numpy")[selection] = values
+        self._context.run(indexing.store(self, selection, values), UPDATE)
 
     def __array__(self: Array[Readable], dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Values:
         """The whole array, read into memory; ValueError for `copy=False`, which cannot be."""

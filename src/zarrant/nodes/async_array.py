@@ -21,9 +21,9 @@ from zarrant.ops import read, update, write
 from zarrant.ops import resize as resize_ops
 from zarrant.ops.atomic_update import Function, update_subset
 from zarrant.ops.compact import ChunkStats
+from zarrant.ops.current import checked_once, fresh, known
 from zarrant.ops.indexing import Index, retrieve, store
 from zarrant.ops.partial_decoder import Decoder
-from zarrant.ops.stale_bounds import checked_once, fresh, known
 from zarrant.storage import Buffer, Readable, ReadableWritable
 
 Chunk = Sequence[int]

@@ -20,13 +20,12 @@ from zarrant.metadata.v3 import NodeMetadata
 from zarrant.nodes.array_properties import ArrayProperties
 from zarrant.nodes.base import READ, UPDATE, NodeContext
 from zarrant.ops.atomic_update import touched_keys
-from zarrant.ops.current import HINT
+from zarrant.ops.current import HINT, checked
 from zarrant.ops.node import metadata_key
-from zarrant.ops.stale_bounds import checked
 from zarrant.requests import ANY, OnlyWhile
 from zarrant.run.asynchronous import in_thread
 from zarrant.run.lock_threads import LockThreads
-from zarrant.run.store_locks import lock_keys, store_while
+from zarrant.run.store_calls import lock_keys, store_while
 from zarrant.storage import Calls, Store, as_store
 
 A = TypeVar("A", bound=ArrayProperties[Any])
@@ -84,7 +83,7 @@ def _locked_store(context: NodeContext, node: NodeMetadata, keys: Sequence[str])
     with ExitStack() as stack:
         try:
             store = store_while(OnlyWhile(key, ANY), context.store)
-            inside = stack.enter_context(lock_keys(keys, store, context.config.lock_timeout))
+            inside = stack.enter_context(lock_keys(keys, store, context.able, context.config.lock_timeout))
         except MetadataChangedError as error:
             raise NodeNotFoundError("the array was removed or moved", key=key, path=context.path or "/", hint=HINT) from error
         yield inside

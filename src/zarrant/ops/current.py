@@ -11,22 +11,40 @@ under its lock, until a pass finds none. A writer that got its lock before the m
 stored is removed; one that gets its lock afterwards sees that the metadata is gone.
 
 The shape needs more. An appender stores its data first and then the metadata (`ops/resize.py`), so for a moment an edge chunk
-holds elements that no metadata speaks of. `shape_stands` therefore also asks whether somebody has locked the metadata.
+holds elements that no metadata speaks of. `shape_stands` therefore also asks whether somebody has locked the metadata. Where
+there are no locks (`ops/turns.py`) it never stands: a chunk at the end of the array is always read and merged.
+
+An index or a shape may lie beyond the bounds that a handle knows, because others have grown the array. Before it is refused, or
+a slice is clipped, the stored shape is looked at once (`fresh`, `look`). Where it is another one the handle takes it over, and
+the operation starts again; NodeReplacedError where another array is stored there by now. What lies within the known bounds costs
+nothing more. Operations check their arguments before they store anything, so that one that ends with BoundsError or ShapeError
+can be started again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
-from zarrant.errors import MetadataChangedError, NodeNotFoundError, NodeReplacedError, ZarrantError
+from zarrant.errors import (
+    BoundsError,
+    ConflictError,
+    MetadataChangedError,
+    NodeNotFoundError,
+    NodeReplacedError,
+    ShapeError,
+    ZarrantError,
+)
 from zarrant.metadata.v3 import ArrayMetadata, NodeMetadata
 from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.guard import MAX_TRIES
-from zarrant.ops.node import metadata_key, stored_metadata
-from zarrant.requests import OnlyWhile, Op, Outcome, WriteRequest, fetch_one, put, unchanged
+from zarrant.ops.node import find_metadata, metadata_key, stored_metadata
+from zarrant.requests import OnlyWhile, Op, Outcome, Put, WriteRequest, fetch_one, put, unchanged
 from zarrant.storage import Version
+
+T = TypeVar("T")
 
 HINT = "Open it again: this handle knows an array that is no longer there"
 
@@ -46,6 +64,9 @@ class Current:
     @property
     def condition(self) -> OnlyWhile | None:
         """None where nothing is known of the stored metadata (it is about to be made), or where the store cannot be read."""
+        turn = self.array.turn
+        if turn is not None:
+            return OnlyWhile(metadata_key(self.array.prefix, self.array.metadata), turn.metadata.version)
         known = self.array.known
         version, made = known.version, known.condition
         if version is None or not self.array.options.readable:
@@ -59,6 +80,9 @@ class Current:
 
         Returns whether the shape is the one that was last seen.
         """
+        if self.array.turn is not None:
+            yield from require_turn(self.array)
+            return True
         array, key = self.array, metadata_key(self.array.prefix, self.array.metadata)
         seen = array.known.shape or array.shape
         found = yield from stored_metadata(array.prefix, array.metadata)
@@ -67,6 +91,36 @@ class Current:
         metadata = same_array(array, found)
         array.known.learn(metadata.version, metadata.shape, metadata.shape == array.shape)
         return metadata.shape == seen
+
+
+class TurnLost(ConflictError):
+    """Another writer has taken over the turn of an operation, which starts over."""
+
+
+def require_turn(array: BoundArray) -> Op[ArrayMetadata]:
+    """The stored metadata, if the turn of an operation is still there; else TurnLost."""
+    held, key = array.turn, metadata_key(array.prefix, array.metadata)
+    assert held is not None, "asked for in a turn only"
+    found = yield from stored_metadata(array.prefix, held.metadata)  # not the array's: it may have the shape to come
+    turn = found.turn if isinstance(found, ArrayMetadata) else None
+    if turn is None or turn.token != held.turn.token:  # safety: own turn
+        held.lost = True
+        raise TurnLost("another writer has taken over the change of the shape", key=key)
+    assert isinstance(found, ArrayMetadata), "has a turn"
+    held.metadata = found
+    return found
+
+
+def current_array(array: BoundArray) -> Op[tuple[BoundArray, Version]]:
+    """The array as it is stored now, and the version of its metadata."""
+    key = metadata_key(array.prefix, array.metadata)
+    found = yield from stored_metadata(array.prefix, array.metadata)
+    if found is None:
+        raise NodeNotFoundError("the array was removed or moved", key=key, path=array.prefix or "/", hint=HINT)
+    if found is array.metadata:  # unchanged: this handle has parsed or written these bytes
+        return array, array.metadata.version
+    metadata = same_array(array, found)
+    return BoundArray.from_metadata(array.prefix, metadata, array.options), metadata.version
 
 
 def same_array(array: BoundArray, metadata: NodeMetadata) -> ArrayMetadata:
@@ -101,6 +155,8 @@ def shape_stands(array: BoundArray, refused: bool = False) -> Op[bool]:
     The metadata is read where it is not of the version that was last seen, or where `refused` says that a write under
     `while_shape_stands` has just found that out. An array of which nothing was ever seen stored is its handle's alone.
     """
+    if array.options.turns:  # safety: no locks
+        return False
     key, known = metadata_key(array.prefix, array.metadata), array.known
     if known.version is None:
         if (yield from fetch_one(key, ())) is None:
@@ -126,7 +182,7 @@ def while_shape_stands(array: BoundArray) -> OnlyWhile | None:
 def put_current(array: BoundArray, items: Sequence[WriteRequest]) -> Op[list[Outcome[Version]]]:
     """Store or erase objects of an array, each on condition that the array is still there."""
     current = Current(array)
-    outcomes = list((yield from put(items, current.condition, brief=True)))
+    outcomes: list[Outcome[Version]] = yield Put(items, current.condition, brief=True)
     for _ in range(MAX_TRIES):
         failed = [i for i, outcome in enumerate(outcomes) if isinstance(outcome, MetadataChangedError)]
         if not failed:
@@ -147,3 +203,66 @@ def put_current_one(array: BoundArray, item: WriteRequest) -> Op[Version]:
     if isinstance(outcome, Exception):
         raise outcome
     return outcome
+
+
+# Bounds that a handle knows and others have moved --------------------------------------------------------------------------
+
+
+class ArrayHandle(Protocol):
+    """What an operation sees of a handle: the array as the handle knows it, and how it takes over newer metadata."""
+
+    _array: BoundArray
+
+    def _moved(self, metadata: Any) -> None: ...
+
+
+def fresh(handle: ArrayHandle, op: Callable[..., Op[T]], *args: Any) -> Op[T]:
+    """`op(array, *args)`, again with the stored shape where its arguments lie beyond the bounds that the handle knows."""
+    try:
+        return (yield from op(handle._array, *args))
+    except (BoundsError, ShapeError):
+        if not (yield from look(handle)):
+            raise
+    return (yield from op(handle._array, *args))
+
+
+def look(handle: ArrayHandle) -> Op[bool]:
+    """Read the stored shape; True where it is another one, which the handle has now taken over. None stored: False."""
+    known = handle._array
+    if not known.options.readable:
+        return False
+    found = yield from find_metadata(known.prefix)
+    if found is None:
+        return False
+    metadata = same_array(known, found)
+    if metadata.shape == known.shape:
+        return False
+    if handle._array is known:  # else another thread has already taken over newer metadata
+        handle._moved(metadata)
+    return True
+
+
+def checked(handle: ArrayHandle, check: Callable[[BoundArray, Any], T], argument: Any) -> Op[T]:
+    """`check(array, argument)` as an operation that asks for nothing unless the argument lies beyond the known bounds."""
+    return fresh(handle, _as_op, check, argument)
+
+
+def checked_once(
+    handle: ArrayHandle, check: Callable[[BoundArray, Any], T], argument: Any, op: Callable[..., Op[None]], *args: Any
+) -> Op[None]:
+    """`op(array, checked argument, *args)`. Only the check is done again with the stored shape: what `op` raises ends it."""
+    found = yield from checked(handle, check, argument)
+    yield from op(handle._array, found, *args)
+
+
+def known(handle: ArrayHandle, check: Callable[[BoundArray, Any], T], argument: Any) -> T:
+    """`check(array, argument)` by what the handle knows, where the store cannot be asked: in a method that is no coroutine."""
+    try:
+        return check(handle._array, argument)
+    except BoundsError as error:
+        raise error.annotate(hint="Where others grow the array, `await a.refresh()` comes first") from None
+
+
+def _as_op(array: BoundArray, check: Callable[[BoundArray, Any], T], argument: Any) -> Op[T]:
+    return check(array, argument)
+    yield  # makes this a generator, as every operation is; it has no requests

@@ -13,7 +13,7 @@ from zarrant.geometry import selection as select
 from zarrant.geometry.selection import Selection
 from zarrant.ops import read, update
 from zarrant.ops.bound_array import BoundArray
-from zarrant.ops.stale_bounds import ArrayHandle, look
+from zarrant.ops.current import ArrayHandle, look
 from zarrant.requests import Op
 
 Understand = Callable[[Any, tuple[int, ...]], Selection]

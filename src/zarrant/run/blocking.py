@@ -10,7 +10,7 @@ Traps, each under test:
 - An operation may not `yield` in a `finally`. So `Locked` wraps an operation, and the driver gives the lock back.
 - A batched reply carries one outcome an item. Else one bad key would fail all the others.
 - The writes of one request are acknowledged together: a store that syncs does so once for all of them (`storage.WriteBatch`).
-- A child process inherits nothing after a fork: pools are looked up when an operation starts.
+- A child process inherits nothing after a fork: pools and queues are empty there.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from zarrant.requests import (
     Acknowledge,
     All,
     CheckUnchanged,
+    Clock,
     ErasePrefix,
     Fetch,
     GroupCommit,
@@ -44,17 +45,24 @@ from zarrant.run.pool import Pool
 from zarrant.run.store_calls import (
     annotated,
     get,
+    lock_keys,
     outcome,
     require,
     store_all,
     store_one,
-)  # fmt: skip
-from zarrant.run.store_locks import commit, is_unchanged, lock_keys, store_while
+    store_while,
+    typed,
+    write_batch,
+)
+from zarrant.run.store_locks import commit, is_unchanged
 from zarrant.storage import NOTHING, Blob, Capabilities, Store, as_store, capabilities
 from zarrant.stores.locked import NestedLocks, under_locks_of
-from zarrant.stores.synchronizer import write_batch
 
 T = TypeVar("T")
+
+
+MAX_LOOP_THREADS = 32
+"""Operations of an event loop that run in threads at once: most of them wait for a store, or for a lock."""
 
 
 class Cancelled(BaseException):
@@ -70,18 +78,20 @@ class ExecutionContext(NamedTuple):
     cancelled: threading.Event | None = None
     gate: asyncio.Semaphore | None = None
     """Bounds the requests of one operation to an async store, however many one batch asks for."""
-    outside: Store | None = None
-    """The store outside of the lock inside of which the operation runs; None where there is none."""
+    outside: ExecutionContext | None = None
+    """The context outside of the lock inside of which the operation runs; None where there is none."""
     executor: ThreadPoolExecutor | None = None
     """Threads for a lock of an event loop: an operation inside of it must not queue behind those that wait for the lock."""
     caller: Caller | None = None
     """For whom locks are taken; None: for whom they are taken already in this thread."""
+    loop_threads: int = MAX_LOOP_THREADS
+    """Operations like this one that an event loop has running in threads at once."""
     can: Capabilities = NOTHING
     """What the store can do: looked up where the store comes in, not for each request."""
 
-    def on(self, store: object, outside: Store | None) -> ExecutionContext:
+    def under_lock(self, store: Store) -> ExecutionContext:
         """The same on another form of the store, under a lock."""
-        return self._replace(store=as_store(store), outside=outside, can=capabilities(store))
+        return self._replace(store=store, outside=self.outside or self, can=capabilities(store))
 
 
 def perform(op: Op[T], context: ExecutionContext) -> T:
@@ -116,7 +126,7 @@ def _drive(op: Op[T], context: ExecutionContext) -> T:
             try:
                 reply, error = _ANSWERS[type(request)](request, context), None
             except Exception as raised:
-                reply, error = None, raised
+                reply, error = None, typed(raised, request, context.store)
     finally:
         op.close()
 
@@ -145,12 +155,13 @@ def _all(request: All, context: ExecutionContext) -> list[Any]:
 
 def _locked(request: Locked, context: ExecutionContext) -> Any:
     condition = None if request.below is None else OnlyWhile(request.below, ANY)
-    if request.nested and context.outside is not None:
-        outside = under_locks_of(context.store, context.outside)
-        with lock_keys(request.keys, store_while(condition, outside)) as more:
-            return _drive(request.op, context.on(NestedLocks(context.store, more, request.keys), context.outside))
-    with lock_keys(request.keys, store_while(condition, context.store, context.can)) as locked:
-        return _drive(request.op, context.on(locked, context.outside or context.store))
+    outside = context.outside if request.nested else None
+    store, can = (outside or context).store, (outside or context).can
+    if outside is not None:
+        store = under_locks_of(context.store, store)
+    with lock_keys(request.keys, store_while(condition, store, can), can) as locked:
+        inside = locked if outside is None else as_store(NestedLocks(context.store, locked, request.keys))
+        return _drive(request.op, context.under_lock(inside))
 
 
 def _group_commit(request: GroupCommit, context: ExecutionContext) -> None:
@@ -190,6 +201,7 @@ _ANSWERS: dict[type, Callable[[Any, ExecutionContext], Any]] = {
     GroupCommit: _group_commit,
     Acknowledge: lambda request, context: commit(context.store),
     Pause: _pause,
+    Clock: lambda request, context: time.monotonic(),
     CheckUnchanged: lambda request, context: is_unchanged(request.key, request.version, context.store),
     ErasePrefix: _erase_prefix,
     ListDir: _list_dir,

@@ -5,7 +5,7 @@ idle help. Nothing ever waits for a thread to become free, so that groups within
 deadlock: in the worst case the starter runs every child inline. Helpers join only while the group's cost fits the byte
 budget; the starter needs no permission, or a budget too small for one task would stop everything.
 
-After a fork the child starts with a pool of its own.
+In a forked child a pool has no threads and nothing to do, whatever its parent was at.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache, partial
 from itertools import chain, islice
 from typing import Any, Generic, TypeVar
+
+from zarrant.locking.local import ForkSafeLock, remake_after_fork
 
 T = TypeVar("T")
 
@@ -164,8 +166,13 @@ class Pool:
     """Threads that help with open groups, newest first (depth first keeps memory low)."""
 
     def __init__(self, threads: int, memory_limit: int) -> None:
-        self.threads = threads
-        self.budget = Budget(memory_limit)
+        self.threads, self.memory_limit = threads, memory_limit
+        self.remake()
+        remake_after_fork(self)
+
+    def remake(self) -> None:
+        """Start without threads and work."""
+        self.budget = Budget(self.memory_limit)
         self._lock = threading.Lock()
         self._groups: list[TaskGroup] = []
         self._idle: list[threading.Lock] = []
@@ -320,23 +327,13 @@ def available_memory() -> int:
 
 
 _pools: dict[tuple[int, int], Pool] = {}
-_pools_lock = threading.Lock()
+_pools_lock = ForkSafeLock()
 
 
 def shared_pool(threads: int, memory_limit: int) -> Pool:
     """The process's pool of this size; its threads start when they are first needed."""
-    with _pools_lock:
+    with _pools_lock.lock:
         key = (threads, memory_limit)
         if key not in _pools:
             _pools[key] = Pool(threads, memory_limit)
         return _pools[key]
-
-
-def _after_fork() -> None:
-    global _pools_lock
-    _pools_lock = threading.Lock()
-    _pools.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

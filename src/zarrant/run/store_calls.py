@@ -7,12 +7,28 @@ and store; CapabilityError where the store has no such method.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar, cast
 
 from zarrant.errors import CapabilityError, LimitError, StoreError, VersionChangedError, ZarrantError
-from zarrant.requests import ReadRequest, WriteRequest
-from zarrant.run.store_locks import queue_locks
-from zarrant.storage import ANY, Blob, Buffer, ByteRange, Calls, Capabilities, Hole, Store, Version, expect_version, filled
+from zarrant.requests import CheckUnchanged, ErasePrefix, ListDir, ListPrefix, ReadRequest, Request, WriteRequest
+from zarrant.run.store_locks import QUEUE_TIMEOUT_S, queue_locks, version_of
+from zarrant.storage import (
+    ANY,
+    Blob,
+    Buffer,
+    ByteRange,
+    Calls,
+    Capabilities,
+    Hole,
+    OnlyWhile,
+    Part,
+    Store,
+    Version,
+    capabilities,
+    expect_version,
+    filled,
+)
 
 T = TypeVar("T")
 Item = TypeVar("Item", ReadRequest, WriteRequest)
@@ -33,6 +49,14 @@ def annotated(error: Exception, key: str, store: Store) -> Exception:
         wrapped.__cause__ = error
         error = wrapped
     return error.annotate(key=key, store=repr(store))
+
+
+def typed(error: Exception, request: Request, store: Store) -> Exception:
+    """The error of a request that asks the store itself, with its key; that of an operation inside of one stays as it is."""
+    match request:
+        case ListDir(key) | ListPrefix(key) | ErasePrefix(key) | CheckUnchanged(key):
+            return annotated(error, key, store)
+    return error
 
 
 def require(calls: Calls, name: str, store: Store) -> None:
@@ -65,12 +89,48 @@ def check_ranges(ranges: Sequence[ByteRange], blob: Blob | None) -> Blob | None:
 
 
 def check_whole(want: ReadRequest, blob: Blob | None) -> Blob | None:
-    """The blob, if it is of the version wanted and not larger than whoever wants it can use."""
+    """The blob, if it is all of it, of the version wanted, and not larger than whoever wants it can use."""
     if want.if_version is not None:
         expect_version(None if blob is None else blob.version, want.if_version)
     if want.limit is not None and blob is not None and blob.size > want.limit:
         raise LimitError("a stored object that is too large", field="stored bytes", got=blob.size, limit=want.limit)
+    if blob is not None and (got := sum([view.nbytes for view in blob.data])) != blob.size:
+        expected = f"{blob.size} bytes"
+        raise StoreError("the store gave another part of an object than all of it", expected=expected, got=f"{got} bytes")
     return blob
+
+
+def lock_keys(
+    keys: Sequence[str], store: Store, can: Capabilities, timeout: float = QUEUE_TIMEOUT_S
+) -> AbstractContextManager[Store]:
+    """Lock keys; LockTimeout with none of them locked. A store with a `lock` of its own knows how long to wait."""
+    if can.sync_calls.lock:
+        return cast("AbstractContextManager[Store]", store.lock(keys))
+    return queue_locks(keys, store, timeout)
+
+
+def write_batch(store: Store, can: Capabilities) -> AbstractContextManager[Store]:
+    """The store, on which writes are acknowledged together where it can do that (`storage.WriteBatch`)."""
+    return cast("AbstractContextManager[Store]", store.write_batch()) if can.batch else nullcontext(store)
+
+
+def store_while(condition: OnlyWhile | None, store: Store, can: Capabilities | None = None) -> Store:
+    """The store, on which writes are made only while the condition holds; MetadataChangedError where it does not hold now.
+
+    A store that cannot check it itself, under its own lock, is asked right before the write.
+    """
+    if condition is None:
+        return store
+    if (can or capabilities(store)).only_while:
+        return store.only_while(condition)
+    try:
+        found = version_of(condition.key, store)
+    except ZarrantError:
+        raise
+    except Exception as error:
+        raise annotated(error, condition.key, store) from error
+    condition.check(found)
+    return store
 
 
 def store_one(item: WriteRequest, store: Store, calls: Calls) -> Version:
@@ -100,7 +160,7 @@ def store_all(items: Sequence[WriteRequest], store: Store, can: Capabilities) ->
 def _is_whole(item: WriteRequest) -> bool:
     """Whether an item replaces whatever is there by bytes."""
     parts = item.parts
-    return item.if_version is ANY and parts is not None and not any(isinstance(part, ByteRange | Hole) for part in parts)
+    return item.if_version is ANY and parts is not None and not has_kept(parts)
 
 
 def _store(item: WriteRequest, store: Store, calls: Calls) -> Version:
@@ -113,7 +173,7 @@ def _store(item: WriteRequest, store: Store, calls: Calls) -> Version:
             store.erase(item.key)
         return None
     parts = cast("Sequence[Buffer]", item.parts)
-    if any(isinstance(part, ByteRange | Hole) for part in item.parts):
+    if has_kept(item.parts):
         if swaps and calls.splice:
             return store.splice(item.key, item.parts, item.if_version)
         require(calls, "get", store)
@@ -121,6 +181,14 @@ def _store(item: WriteRequest, store: Store, calls: Calls) -> Version:
         parts = with_kept(item, kept, store.get_ranges(item.key, kept, None if not swaps else item.if_version) if kept else None)
     require(calls, "put_if" if swaps else "put", store)
     return store.put_if(item.key, parts, item.if_version) if swaps else store.put(item.key, parts)
+
+
+def has_kept(parts: Sequence[Part]) -> bool:
+    """Whether a new object takes over ranges of the old one, or has holes."""
+    return any([isinstance(part, _NO_BYTES) for part in parts])  # noqa: C419 - half the time of a generator
+
+
+_NO_BYTES = (ByteRange, Hole)
 
 
 def kept_ranges(item: WriteRequest) -> list[ByteRange]:

@@ -9,24 +9,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from typing import cast
+from contextlib import contextmanager
 
 from zarrant.locking.local import KeyQueues, lock_names
-from zarrant.storage import Capabilities, OnlyWhile, Store, Version, as_store, capabilities
+from zarrant.storage import Store, Version, as_store, capabilities
 from zarrant.stores.locked import LockedStore
 
 QUEUE_TIMEOUT_S = 60.0
 """Seconds to wait for other threads of this process; the default `lock_timeout` of file locks."""
 
 _queues = KeyQueues()
-
-
-def lock_keys(keys: Sequence[str], store: Store, timeout: float = QUEUE_TIMEOUT_S) -> AbstractContextManager[Store]:
-    """Lock keys; LockTimeout with none of them locked. A store with a `lock` of its own knows how long to wait."""
-    if capabilities(store).sync_calls.lock:
-        return cast("AbstractContextManager[Store]", store.lock(keys))
-    return queue_locks(keys, store, timeout)
 
 
 def is_unchanged(key: str, version: Version, store: Store) -> bool:
@@ -40,19 +32,6 @@ def is_unchanged(key: str, version: Version, store: Store) -> bool:
     if capabilities(inner).sync_calls.lock or _queue_name(key, inner) in _queues.locked():
         return False
     return version_of(key, inner) == version
-
-
-def store_while(condition: OnlyWhile | None, store: Store, can: Capabilities | None = None) -> Store:
-    """The store, on which writes are made only while the condition holds; MetadataChangedError where it does not hold now.
-
-    A store that cannot check it itself, under its own lock, is asked right before the write.
-    """
-    if condition is None:
-        return store
-    if (can or capabilities(store)).only_while:
-        return as_store(store.only_while(condition))
-    condition.check(version_of(condition.key, store))
-    return store
 
 
 def version_of(key: str, store: Store) -> Version:
@@ -100,4 +79,5 @@ def _address(store: Store) -> str:
 
 
 def _queue_name(key: str, store: Store) -> str:
-    return f"{_address(store)} {key}"
+    """What names an object in this process: the same below a prefix (`stores.wrappers.prefix`) and beside it."""
+    return f"{_address(store).rstrip('/')}/{key}"

@@ -59,6 +59,8 @@ class Capabilities:
     file_reuse: bool = False
     one_process: bool = False
     """Only this process can reach the store, so that a queue of its threads is as good as a lock."""
+    probe: str | None = None
+    """How its compare-and-swap is tried before it is relied on (`stores.probe`): "auto", "full", "off". None: it is believed."""
 
     @property
     def get(self) -> bool:
@@ -212,6 +214,7 @@ def capabilities(store: object) -> Capabilities:
         bool(getattr(store, "direct_io", False)),
         bool(getattr(store, "file_reuse", False)),
         bool(getattr(store, "one_process", False)),
+        getattr(store, "probe", None),
     )
 
 
@@ -228,6 +231,11 @@ def url_of(store: object) -> str:
 def guard_of(store: object) -> str:
     """What keeps other writers out of the store, in words."""
     return str(getattr(store, "guard", "unknown"))
+
+
+def is_local(store: object) -> bool:
+    """Whether calls of the store take microseconds: memory, and files of this machine. Other stores are waited for."""
+    return bool(getattr(store, "is_local", False))
 
 
 def access_of(store: object) -> str:
@@ -258,7 +266,13 @@ def _look(owner: object, kind: object) -> Capabilities:
 
 @lru_cache(maxsize=1024)
 def _with_values(
-    found: Capabilities, durability: str | None, lock_timeout: float | None, direct_io: bool, file_reuse: bool, one_process: bool
+    found: Capabilities,
+    durability: str | None,
+    lock_timeout: float | None,
+    direct_io: bool,
+    file_reuse: bool,
+    one_process: bool,
+    probe: str | None,
 ) -> Capabilities:
     return replace(
         found,
@@ -267,6 +281,7 @@ def _with_values(
         direct_io=direct_io,
         file_reuse=file_reuse,
         one_process=one_process,
+        probe=probe,
     )
 
 

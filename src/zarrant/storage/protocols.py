@@ -383,3 +383,7 @@ class BlockingStore(
 
 class Store(BlockingStore, AsyncReadableWritable, AsyncPutIf, AsyncEraseIf, AsyncList, AsyncLock, Protocol):
     """All that a store may have: how drivers and wrappers see any store. Which of it a store has is said by `capabilities`."""
+
+    def only_while(self, condition: OnlyWhile) -> Store:
+        """See `Conditional`."""
+        ...

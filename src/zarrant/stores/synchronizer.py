@@ -1,17 +1,20 @@
 """Stores under a guard from outside, or under none: what `synchronizer=` makes of a store.
 
-In: a store, and a `storage.Synchronizer` or None. Out: `Synchronized`, a store whose `lock` and whose every write of an object
-take the synchronizer, and then what the store itself has. Where its locks can end by themselves (`storage.LockCheck`), they are
-checked right before each write (`Checked`); or `CheckBeforeWrite`, a store that can be asked to replace one version
-only, though it cannot compare and swap: the version is compared right before the write, so a lost update is seen where it
-was under way for longer than that moment. Erasing below a prefix takes no guard: keys that are not there yet cannot be held.
+In: a store, and a `storage.Synchronizer` or None. Out, one of these:
+
+- `Synchronized`, a store whose `lock` and whose every write of an object take the synchronizer, and then what the store itself
+  has. Where its locks can end by themselves (`storage.LockCheck`), they are checked right before each write (`Checked`).
+- `CheckBeforeWrite`, a store that can be asked to replace one version only, though it cannot compare and swap: the version is
+  compared right before the write, so a lost update is seen where it was under way for longer than that moment.
+
+Erasing below a prefix takes no guard: keys that are not there yet cannot be locked.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Self, TypeVar
@@ -288,8 +291,3 @@ class Synchronized(Forwarding):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.store, self.synchronizer, self.timeout)
-
-
-def write_batch(store: Store, can: Capabilities) -> AbstractContextManager[Any]:
-    """The store, on which writes are acknowledged together where it can do that (`storage.WriteBatch`)."""
-    return store.write_batch() if can.batch else nullcontext(store)

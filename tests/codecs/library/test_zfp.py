@@ -26,7 +26,9 @@ class TestZfp(ArrayToBytesSuite):
     def codec(self):
         return Zfp()
 
-    @pytest.mark.parametrize("lossy", [Zfp("fixed_accuracy", 0.01), Zfp("fixed_rate", 32), Zfp("fixed_precision", 40)], ids=str)
+    @pytest.mark.parametrize(
+        "lossy", [Zfp("fixed_accuracy", 0.01), Zfp("fixed_rate", 32), Zfp("fixed_rate", 64), Zfp("fixed_precision", 40)], ids=str
+    )
     @pytest.mark.parametrize("shape", [(), (7,), (5, 6), (3, 5, 6), (2, 3, 4, 5)])
     def test_modes(self, lossy, shape) -> None:
         data_type = from_numpy("float32")

@@ -115,7 +115,6 @@ REFUSED: Mapping[str, str] = {
     "pickle": "It runs code that is in the data: arrays that need it are never read",
     "vlen-array": _ARRAYS,
     **{name: f"Its name in Zarr V3 is '{name}'" for name in ("vlen-bytes", "vlen-utf8")},
-    **dict.fromkeys(("zfpy",), "It maps arrays to bytes, which no codec of numcodecs may do here yet; zarr-python can"),
     "base64": "It is not meant for storage",
 }
 """What numcodecs has and is not read, and why."""

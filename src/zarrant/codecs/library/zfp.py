@@ -73,14 +73,7 @@ class Zfp:
 
     def resolve(self, spec: ArraySpec) -> BytesSpec:
         """Bytes, of a size that depends on the numbers."""
-        if spec.data_type.name not in WIDTHS:
-            raise refuse_data_type(self, spec, ", ".join(WIDTHS))
-        if len(spec.shape) > 4:
-            message = "zfp takes up to four dimensions"
-            hint = "A filter 'reshape' makes fewer"
-            raise MetadataError(message, codec=self.name, expected="4 dimensions or fewer", got=list(spec.shape), hint=hint)
-        extra_module("zfpy", self.name, "zfp")
-        return BytesSpec(None)
+        return resolve_zfp(self, spec)
 
     @property
     def _options(self) -> dict[str, Any]:
@@ -96,12 +89,24 @@ class Zfp:
     def decode(self, data: Buffer, spec: ArraySpec) -> npt.NDArray[np.generic]:
         """The array; ValueError for bytes that zfp cannot have made."""
         zfpy = extra_module("zfpy", self.name, "zfp")
-        most = _most_bytes(spec)
+        most = most_bytes(spec, self.parameter if self.mode == "fixed_rate" else None)
         if not data or len(data) % 8 or len(data) > most:
             raise ValueError(f"{len(data)} bytes, expected words of 8, {most} bytes at most")
         ztype = getattr(zfpy, ZTYPES[spec.data_type.name])
         found: npt.NDArray[Any] = zfpy._decompress(bytes(data).ljust(most, b"\0"), ztype, spec.shape or (1,), **self._options)
         return found.reshape(spec.shape)
+
+
+def resolve_zfp(codec: Any, spec: ArraySpec) -> BytesSpec:
+    """What zfp hands on; MetadataError for arrays that it does not take, UnknownExtensionError where the package is not there."""
+    if spec.data_type.name not in WIDTHS:
+        raise refuse_data_type(codec, spec, ", ".join(WIDTHS))
+    if len(spec.shape) > 4:
+        message = "zfp takes up to four dimensions"
+        hint = "A filter 'reshape' makes fewer"
+        raise MetadataError(message, codec=codec.name, expected="4 dimensions or fewer", got=list(spec.shape), hint=hint)
+    extra_module("zfpy", codec.name, "zfp")
+    return BytesSpec(None)
 
 
 def _check(mode: object, parameter: Any, where: str) -> None:
@@ -117,9 +122,9 @@ def _check(mode: object, parameter: Any, where: str) -> None:
         raise MetadataError("wrong value", path=f"{where}parameter", expected="none in this mode", got=shown(parameter))
 
 
-def _most_bytes(spec: ArraySpec) -> int:
-    """The bytes that the blocks of a chunk have at most: each number with a bit to spare, and what a block says before them."""
+def most_bytes(spec: ArraySpec, rate: float | None = None) -> int:
+    """The bytes that the blocks of a chunk have at most: a few bits more than the numbers, or what a fixed rate gives them."""
     shape = spec.shape or (1,)
     blocks = math.prod(-(-length // 4) for length in shape)
-    block_bits = 4 ** len(shape) * (WIDTHS[spec.data_type.name] + 2) + 64
+    block_bits = 4 ** len(shape) * max(WIDTHS[spec.data_type.name] + 2, math.ceil(rate or 0)) + 64
     return int(blocks * -(-block_bits // 64) * 8 + 64)

@@ -49,11 +49,6 @@ class ChunkPipeline(ABC):
         return kernels.serving(self.stages.program or ())
 
     @cached_property
-    def nbytes(self) -> int:
-        """Bytes of a decoded chunk; an estimate where elements have no fixed size."""
-        return self.spec.nbytes
-
-    @cached_property
     def shape(self) -> tuple[int, ...]:
         """The shape of a chunk before transposition."""
         return self.as_array_sees(self.spec.shape)

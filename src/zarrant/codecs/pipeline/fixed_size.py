@@ -35,9 +35,9 @@ class FixedSizePipeline(ChunkPipeline):
         if self.skipped:  # safety: skipped codecs
             raise self.unknown_codec()
         if not self.program:  # without steps the encoded bytes are the rows themselves, so their memory cannot be reused at once
-            own = lent((hi - lo) * self.nbytes) if self.options.aligned else None
+            own = lent((hi - lo) * self.spec.nbytes) if self.options.aligned else None
             return (yield from self._write(stored, selections, lo, hi, values, self._rows(hi - lo, own)))
-        with borrowed((hi - lo) * self.nbytes) as memory:
+        with borrowed((hi - lo) * self.spec.nbytes) as memory:
             return (yield from self._write(stored, selections, lo, hi, values, self._rows(hi - lo, memory)))
 
     def _write(
@@ -71,7 +71,7 @@ class FixedSizePipeline(ChunkPipeline):
         if fetched.rows.size == 0:
             self._copy_out(boxes, self.spec.fill.full((hi - lo, *self.spec.shape)), out)
             return
-        with borrowed((hi - lo) * self.nbytes) as memory:
+        with borrowed((hi - lo) * self.spec.nbytes) as memory:
             rows = self._rows(hi - lo, memory)
             if fetched.rows.size < hi - lo:
                 rows[...] = self.spec.fill.element
@@ -143,7 +143,7 @@ class FixedSizePipeline(ChunkPipeline):
         if fetched.rows.size == 0:
             return
         straight = fetched.rows.size == len(rows)
-        flat = _bytes(rows) if straight else np.empty((fetched.rows.size, self.nbytes), np.uint8)
+        flat = _bytes(rows) if straight else np.empty((fetched.rows.size, self.spec.nbytes), np.uint8)
         failures = self._failures(fetched, flat, self.options.validate_checksums)
         if failures:
             row, codec, reason = failures[0]

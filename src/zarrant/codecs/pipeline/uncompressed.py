@@ -44,7 +44,7 @@ MIN_GRANULARITY_DIVISOR = 8
 class Runs(NamedTuple):
     """Where a box lies in the bytes of a chunk: `start` (n,), in order, each `length` bytes long.
 
-    A run holds the dimensions from `axis` on; there is one run for each index of the dimensions before it.
+    A run has the dimensions from `axis` on; there is one run for each index of the dimensions before it.
     """
 
     start: Ints

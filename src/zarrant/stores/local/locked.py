@@ -31,7 +31,7 @@ class LockedFiles(FileObjects):
     def __init__(self, store: Any, locks: Mapping[str, FileLock | None]) -> None:
         self.root, self.url, self.files = store.root, store.url, store.files
         self.durability, self.unsynced_paths, self.group = store.durability, store.unsynced_paths, store.group
-        self.direct = store.direct
+        self.direct, self.file_reuse, self.lock_timeout = store.direct, store.file_reuse, store.lock_timeout
         self.links = store.links
         self._store = store
         self._locks = locks
@@ -54,11 +54,6 @@ class LockedFiles(FileObjects):
         """See `FilesystemStore.reuse`."""
         reuse: FileReuse | None = self._store.reuse
         return reuse
-
-    @property
-    def lock_timeout(self) -> float:
-        """See `FilesystemStore`."""
-        return float(self._store.lock_timeout)
 
     @property
     def guard(self) -> str:

@@ -35,7 +35,7 @@ from zarrant.locking.created_locks import CreatedLock
 from zarrant.locking.file_locks import SUFFIX, FileLock
 from zarrant.locking.local import KeyQueues, lock_names
 from zarrant.storage import ANY, OnlyWhile, Version
-from zarrant.stores.local.descriptors import require_descriptors
+from zarrant.stores.local.descriptors import MIN_COUNTED, require_descriptors
 from zarrant.stores.local.direct_io import DirectIO
 from zarrant.stores.local.durability import DURABILITY, SyncBatch, unsynced_paths_of
 from zarrant.stores.local.links import Links
@@ -154,6 +154,11 @@ class FilesystemStore(FileObjects):
         return f"{_GUARDS[chosen]} ({self._mount_here().type or 'unknown file system'}: {found})"
 
     @property
+    def is_local(self) -> bool:
+        """Whether the directory is on this machine, and not on a network mount."""
+        return not self._renames_show_gaps()
+
+    @property
     def file_system(self) -> dict[str, Any]:
         """What the directory lies on, what that means for locks and renames, and what was probed by now."""
         mount = self._mount_here()
@@ -205,7 +210,7 @@ class FilesystemStore(FileObjects):
         """
         paths = {self._path(key): key for key in sorted(set(keys))}
         deadline = time.monotonic() + self.lock_timeout
-        if self.locking != "none":
+        if self.locking != "none" and len(paths) >= MIN_COUNTED:
             require_descriptors(len(paths), self.url)
         with lock_names(_queues, paths, deadline, self.url):
             locks: dict[str, FileLock | None] = dict.fromkeys(paths)
