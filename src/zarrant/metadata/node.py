@@ -9,6 +9,7 @@ it. `.zmetadata` holds copies of V2 metadata (`ops/consolidated_v2.py`). Where b
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from zarrant.errors import ZarrantError
 from zarrant.limits import LIMITS
@@ -71,6 +72,8 @@ def dump_all(document: NodeMetadata) -> dict[str, bytes | None]:
     >>> dump_all(v3.GroupMetadata({"a": 1}, v2={}))
     {'.zattrs': b'{\\n  "a": 1\\n}\\n', '.zgroup': b'{\\n  "zarr_format": 2\\n}\\n'}
     """
+    if isinstance(document, ArrayMetadata) and document.turn is not None:  # it is that of the object that was read
+        document = replace(document, turn=None)
     main = {main_name(document): dump(document)}
     if document.v2 is None:
         return dict(main)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -27,6 +28,7 @@ from zarrant.requests import (
     Acknowledge,
     All,
     CheckUnchanged,
+    Clock,
     ErasePrefix,
     Fetch,
     GroupCommit,
@@ -140,6 +142,8 @@ async def _answer_async(request: Request, context: ExecutionContext) -> Any:
             return await _is_unchanged_async(key, version, store, calls)
         case Pause(seconds):
             return await asyncio.sleep(seconds)
+        case Clock():
+            return time.monotonic()
         case ErasePrefix(_, link_only=True):
             return False  # there are no links in an object store
         case ErasePrefix(prefix):

@@ -24,6 +24,7 @@ if (_pytest := sys.modules.get("pytest")) is not None:
     )  # a plain `assert` in a suite then tells its values
 
 from zarrant.testkit.async_store_suite import AsyncStoreSuite, blocking
+from zarrant.testkit.cas_store import AsyncCasStore, CasStore
 from zarrant.testkit.checks import check, check_equal, content, needs, raises, together
 from zarrant.testkit.chunk_grid_suite import ChunkGridSuite
 from zarrant.testkit.codec_suite import ArrayToArraySuite, ArrayToBytesSuite, BytesToBytesSuite
@@ -38,8 +39,10 @@ __all__ = [
     "BAD_PREFIXES",
     "ArrayToArraySuite",
     "ArrayToBytesSuite",
+    "AsyncCasStore",
     "AsyncStoreSuite",
     "BytesToBytesSuite",
+    "CasStore",
     "ChunkGridSuite",
     "CoroutineStore",
     "DataTypeSuite",

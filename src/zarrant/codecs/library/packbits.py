@@ -87,6 +87,7 @@ class PackBits:
 
     def _layout(self, spec: ArraySpec) -> Layout:
         components, word, width, signed = _component(self, spec)
+        # "If omitted, or specified as null, defaults to N - 1, where N is the total number of bits per component" (last_bit)
         last = width - 1 if self.last_bit is None else self.last_bit
         first = self.first_bit or 0
         if not first <= last < width:

@@ -252,6 +252,11 @@ class Shard:
             return parts
         return [self.apply_outer(b"".join(cast("list[Buffer]", parts)))]
 
+    def empty(self) -> list[Part]:
+        """The parts of a shard of which every subchunk is missing."""
+        index = self.encode_index(Index.empty(math.prod(self.grid.grid_shape)))
+        return [self.apply_outer(cast("Buffer", index)) if self.outer_codecs else index]
+
     def apply_outer(self, data: Buffer) -> Buffer:
         """Apply the outer codecs; LimitError for bytes that `undo_outer` would refuse."""
         for codec, bound in zip(self.outer_codecs, self.outer_bounds[:-1], strict=True):
