@@ -61,6 +61,10 @@ from zarrant.stores.locked import NestedLocks
 T = TypeVar("T")
 
 
+MAX_LOOP_THREADS = 32
+"""Operations of an event loop that run in threads at once: most of them wait for a store, or for a lock."""
+
+
 class Cancelled(BaseException):
     """Stops an operation from outside, past every `except Exception` on its way."""
 
@@ -80,6 +84,8 @@ class ExecutionContext(NamedTuple):
     """Threads for a lock of an event loop: an operation inside of it must not queue behind those that wait for the lock."""
     caller: Caller | None = None
     """For whom locks are taken; None: for whom they are taken already in this thread."""
+    loop_threads: int = MAX_LOOP_THREADS
+    """Operations like this one that an event loop has running in threads at once."""
     can: Capabilities = NOTHING
     """What the store can do: looked up where the store comes in, not for each request."""
 
