@@ -24,6 +24,7 @@ from zarrant.stores.zip_store import ZipStore
 pytest.importorskip("obstore")
 
 VALUES = np.arange(4000, dtype="<i4").reshape(40, 100)
+HOST = "127.0.0.1"
 ONCE = {"retry_config": {"max_retries": 0}}
 
 
@@ -81,11 +82,11 @@ class Server(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving(handler: Any) -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with ThreadingHTTPServer((HOST, 0), handler) as server:
         thread = threading.Thread(target=partial(server.serve_forever, poll_interval=0.01), daemon=True)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}"
+            yield f"http://{HOST}:{server.server_port}"
         finally:
             server.shutdown()
 
@@ -186,7 +187,7 @@ def test_403_is_an_error(files: Path) -> None:
         assert isinstance(caught.value, ZarrantError) and "403" in str(caught.value)
         check_all(url, {"forbidden_is_absent": True})
     with pytest.raises(OptionError, match="forbidden_is_absent"):
-        zarrant.open("http://127.0.0.1:9/a", mode="r", storage_options={"forbidden_is_absent": 403})
+        zarrant.open(f"http://{HOST}:9/a", mode="r", storage_options={"forbidden_is_absent": 403})
 
 
 @pytest.mark.parametrize("lie", ["long", "short", "content-range"])
@@ -219,7 +220,7 @@ def test_http_by_fsspec(files: Path) -> None:
 
 def test_nobody_answers() -> None:
     with pytest.raises(StoreError):
-        zarrant.open("http://127.0.0.1:9/a.zarr", mode="r", storage_options=ONCE)
+        zarrant.open(f"http://{HOST}:9/a.zarr", mode="r", storage_options=ONCE)
 
 
 def test_nothing_is_written(files: Path) -> None:

@@ -289,6 +289,21 @@ for path in paths:
 """
 
 
+def test_an_archive_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    for name in ("write", "truncate", "sync", "rename"):
+        real = getattr(Syscalls, name)
+
+        def call(self: Syscalls, *args: Any, name: str = name, real: Any = real) -> Any:
+            calls.append(name)
+            return real(self, *args)
+
+        monkeypatch.setattr(Syscalls, name, call)
+    with ZipStore(tmp_path / "a.zip", "w") as store:
+        zarrant.create_array(store, name="a", data=VALUES)
+    assert calls[-4:] == ["truncate", "sync", "rename", "sync"]
+
+
 @pytest.mark.parametrize("mode", ["w", "a"])
 def test_a_killed_writer_leaves_the_old_archive(tmp_path: Path, mode: str) -> None:
     """Writers that are killed right before one of their calls of the system."""
