@@ -128,8 +128,8 @@ def probe(store: object, path: str = "", concurrent: bool = True) -> ProbeReport
 
 
 def _name(store: object) -> Hashable:
-    """What stands for a service: the store inside of all wrappers, where stores of one place are equal."""
-    while isinstance(store, Wrapper):
+    """What stands for a service: the store inside of all wrappers that do what it does, where stores of one place are equal."""
+    while isinstance(store, Wrapper) and not store.misbehaves:
         store = store.store
     return store if isinstance(store, Hashable) else id(store)
 
