@@ -32,6 +32,7 @@ class Mutation(NamedTuple):
     test: str
 
 
+PROBE = "stores/test_probe.py"
 EVERY_ORDER = "ops/test_turns.py::test_every_order_of_steps"
 MUTATIONS: dict[str, Mutation] = {
     "truncate": Mutation("pass", "locking/test_file_locks.py::test_a_leftover_is_emptied"),
@@ -86,6 +87,10 @@ MUTATIONS: dict[str, Mutation] = {
     "created in a turn": Mutation("wanted.append(item._replace(parts=parts))", EVERY_ORDER),
     "turn looked at": Mutation("replies = yield from put([wanted[i] for i in pending])", EVERY_ORDER),
     "no locks": Mutation("if False:", EVERY_ORDER),
+    "archive on disk": Mutation("pass", "stores/test_zip.py::test_an_archive_is_on_disk_before_it_has_its_name"),
+    "tried out": Mutation("if False:", f"{PROBE}::test_a_service_that_ignores_conditions_is_refused"),
+    "tried out in a loop": Mutation("if False:", f"{PROBE}::test_it_is_refused_by_coroutines_too"),
+    "lost increments": Mutation("lost = 0", f"{PROBE}::test_a_race_is_found_by_concurrent_writers_only"),
     "leftovers": Mutation("if False:", "nodes/test_replaced.py::TestCreation::test_chunks_without_metadata_are_refused"),
     "copies go first": Mutation(
         "version = blob.version", "ops/test_consolidated.py::test_who_is_killed_leaves_right_copies_or_none"
