@@ -153,7 +153,7 @@ class BoundArray:
             metadata = replace(metadata, chunk_grid=Named(*grid.to_document()))
         return replace(self, metadata=metadata, grid=grid)
 
-    def with_document(self, metadata: ArrayMetadata) -> BoundArray:
+    def with_metadata(self, metadata: ArrayMetadata) -> BoundArray:
         """The same array as other metadata describe it; bound anew only where more than shape and attributes may differ."""
         old = self.metadata
         same = all(map(is_, _BOUND(metadata), _BOUND(old)))

@@ -146,7 +146,7 @@ def _swap_in(now: BoundArray, turn: Turn, version: Version) -> Op[BoundArray | N
     except VersionChangedError:
         return None
     metadata = of_version(metadata, stored)
-    return replace(now.with_document(metadata), turn=HeldTurn(metadata, since))
+    return replace(now.with_metadata(metadata), turn=HeldTurn(metadata, since))
 
 
 def keep(array: BoundArray) -> Op[None]:

@@ -381,12 +381,12 @@ def test_a_leftover_temp_file_that_is_no_file(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("left", [b"", b"x", b"a longer value than the new one"])
-@pytest.mark.parametrize("draft", [None, b"draft of a killed holder"])
-def test_stale_files(tmp_path: Path, store: FilesystemStore, left: bytes, draft: bytes | None) -> None:
+@pytest.mark.parametrize("temp_file", [None, b"temp file of a killed writer"])
+def test_stale_files(tmp_path: Path, store: FilesystemStore, left: bytes, temp_file: bytes | None) -> None:
     def leave() -> None:
         (tmp_path / "k.__lock").write_bytes(left)
-        if draft is not None:
-            (tmp_path / "k.__new.__lock").write_bytes(draft)
+        if temp_file is not None:
+            (tmp_path / "k.__new.__lock").write_bytes(temp_file)
 
     def locked(key: str, parts: list[bytes]) -> None:
         with store.lock([key]) as inside:
@@ -694,7 +694,7 @@ def test_writes_read_nothing(tmp_path: Path) -> None:
 
 
 def test_the_calls_of_one_put(tmp_path: Path) -> None:
-    """Take the lock; look at what is replaced; write, date and publish the draft; give back. Each costs 1-3 µs."""
+    """Take the lock; look at what is replaced; write, date and publish the temp file; give back. Each costs 1-3 µs."""
     syscalls = FaultySyscalls()
     store = FilesystemStore(tmp_path, syscalls=syscalls, locking="os")
     store.put("a", [b"1"])

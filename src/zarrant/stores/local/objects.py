@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 Opened = tuple[int, os.stat_result]
 
 TEMP_INFIX = ".__new"
-"""Draft under a lock: `<key>.__new.__lock`. Without locks: `<key>.__new<hex digits>.__lock`."""
+"""Temp file of a writer with a lock: `<key>.__new.__lock`. Without locks: `<key>.__new<hex digits>.__lock`."""
 
 _MAX_PASSES = 100
 """Scans of a prefix that is being erased while others write to it; without them the second finds nothing."""
