@@ -79,7 +79,7 @@ class Known:
 
 
 @dataclass(slots=True)
-class HeldTurn:
+class OwnTurn:
     """The turn that an operation has taken to change the shape of an array; shared by all that it does meanwhile."""
 
     metadata: ArrayMetadata
@@ -117,7 +117,7 @@ class BoundArray:
     """The shape of the subchunks of each level of sharding, outermost first; none where the array is not sharded."""
     _prepared: dict[tuple[int, ...], Prepared] = field(default_factory=dict, compare=False, repr=False)
     """Pipelines by chunk shape; arrays that differ only in shape and attributes share them."""
-    turn: HeldTurn | None = field(default=None, compare=False, repr=False)
+    turn: OwnTurn | None = field(default=None, compare=False, repr=False)
     """The turn under which objects are stored, if that is how the shape is changed."""
 
     @classmethod

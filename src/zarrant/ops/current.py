@@ -99,15 +99,15 @@ class TurnLost(ConflictError):
 
 def require_turn(array: BoundArray) -> Op[ArrayMetadata]:
     """The stored metadata, if the turn of an operation is still there; else TurnLost."""
-    held, key = array.turn, metadata_key(array.prefix, array.metadata)
-    assert held is not None, "asked for in a turn only"
-    found = yield from stored_metadata(array.prefix, held.metadata)  # not the array's: it may have the shape to come
+    own, key = array.turn, metadata_key(array.prefix, array.metadata)
+    assert own is not None, "asked for in a turn only"
+    found = yield from stored_metadata(array.prefix, own.metadata)  # not the array's: it may have the shape to come
     turn = found.turn if isinstance(found, ArrayMetadata) else None
-    if turn is None or turn.token != held.turn.token:  # safety: own turn
-        held.lost = True
+    if turn is None or turn.token != own.turn.token:  # safety: own turn
+        own.lost = True
         raise TurnLost("another writer has taken over the change of the shape", key=key)
     assert isinstance(found, ArrayMetadata), "has a turn"
-    held.metadata = found
+    own.metadata = found
     return found
 
 

@@ -133,7 +133,7 @@ def _drive(op: Op[T], context: ExecutionContext) -> T:
 
 def _fetch(request: Fetch, context: ExecutionContext) -> list[Blob | Exception | None]:
     store, calls = context.store, context.can.sync_calls
-    return [outcome(get, want, store, calls) for want in request.wants]
+    return [outcome(get, item, store, calls) for item in request.items]
 
 
 def _put(request: Put, context: ExecutionContext) -> list[Any]:

@@ -642,7 +642,7 @@ def test_a_lock_file_taken_away_during_a_write(tmp_path: Path, locked: bool) -> 
 
 
 @pytest.mark.parametrize("locked", [False, True])
-def test_the_temp_file_of_the_next_holder_is_left_alone(tmp_path: Path, locked: bool) -> None:
+def test_the_temp_file_of_the_next_owner_is_left_alone(tmp_path: Path, locked: bool) -> None:
     """Where somebody removed our lock file, another writer may be busy under the same names by now."""
 
     def fault(index: int, name: str) -> None:
