@@ -33,6 +33,7 @@ class Mutation(NamedTuple):
 
 
 EVERY_ORDER = "ops/test_turns.py::test_every_order_of_steps"
+STOPPED = "ops/test_turns.py::test_who_is_stopped_at_any_step_harms_nobody"
 MUTATIONS: dict[str, Mutation] = {
     "truncate": Mutation("pass", "locking/test_file_locks.py::test_a_leftover_is_emptied"),
     "lock": Mutation("granted = True", "stores/local/test_store.py::test_timeouts_name_key_path_and_wait"),
@@ -79,10 +80,10 @@ MUTATIONS: dict[str, Mutation] = {
     "no ghost": Mutation("pass", "nodes/test_replaced.py::test_a_removed_array_is_not_remade"),
     "unseen": Mutation("pass", "nodes/test_growth.py::test_a_resize_cuts_nothing_that_its_handle_has_not_seen"),
     "turn taken by version": Mutation("stored = yield from put_one(_key(now), [dump(metadata)])", EVERY_ORDER),
-    "commit by version": Mutation("stored = yield from put_one(_key(now), [dump(wanted)])", EVERY_ORDER),
-    "own turn": Mutation("if turn is None:", EVERY_ORDER),
-    "created in a turn": Mutation("wanted.append(item._replace(parts=parts))", EVERY_ORDER),
-    "turn looked at": Mutation("replies = yield from put([wanted[i] for i in pending])", EVERY_ORDER),
+    "commit by version": Mutation("stored = yield from put_one(_key(now), [dump(wanted)])", STOPPED),
+    "own turn": Mutation("if turn is None:", STOPPED),
+    "created in a turn": Mutation("wanted.append(item._replace(parts=parts))", STOPPED),
+    "turn looked at": Mutation("replies = yield from put([wanted[i] for i in pending])", STOPPED),
     "no locks": Mutation("if False:", EVERY_ORDER),
     "leftovers": Mutation("if False:", "nodes/test_replaced.py::TestCreation::test_chunks_without_metadata_are_refused"),
     "copies go first": Mutation(
