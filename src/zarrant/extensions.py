@@ -313,8 +313,12 @@ stores = Registry(
     {
         "file": "zarrant.stores.resolve:FileUrl",
         "memory": "zarrant.stores.resolve:MemoryUrl",
+        "s3": "zarrant.stores.object_urls:S3Url",
+        "gs": "zarrant.stores.object_urls:GcsUrl",
+        "az": "zarrant.stores.object_urls:AzureUrl",
+        **dict.fromkeys(["http", "https"], "zarrant.stores.object_urls:HttpUrl"),
         "zip": "zarrant.stores.resolve:ZipUrl",
     },
     contract=Contract(("from_url",)),
-    hints=[(r"s3|gs|az|https?", "Object stores come with a later release")],
+    hints=[("s3a|s3n", "Its name here is 's3'"), ("gcs", "Its name here is 'gs'"), ("abfss?|azure|adl", "Its name here is 'az'")],
 )

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from zarrant.run.asynchronous import perform_async
 from zarrant.run.blocking import ExecutionContext, perform
 from zarrant.run.pool import Pool
 from zarrant.storage import Blob, ByteRange
+from zarrant.stores.local.syscalls import Syscalls
 from zarrant.stores.memory import MemoryStore
 from zarrant.stores.wrappers import WriteOnly
 from zarrant.testkit import FaultySyscalls, together
@@ -722,3 +724,41 @@ def test_thousands_of_operations_leave_no_thread_behind() -> None:
     before = threading.active_count()
     asyncio.run(main())
     assert threading.active_count() <= before + 1
+
+
+class Threads(Syscalls):
+    """The file calls of the system; `seen` are the threads that opened files."""
+
+    def __init__(self) -> None:
+        self.seen: set[int] = set()
+
+    def open(self, path: str, flags: int, mode: int = 0o666) -> int:
+        self.seen.add(threading.get_ident())
+        time.sleep(0.001)
+        return super().open(path, flags, mode)
+
+
+class Far(zarrant.FilesystemStore):
+    """A directory on another machine."""
+
+    is_local = False  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("kind", "concurrency", "threads"), [(zarrant.FilesystemStore, "auto", 2), (zarrant.FilesystemStore, 5, 5), (Far, "auto", 32)]
+)
+def test_few_threads_take_turns_with_the_event_loop(kind: Any, concurrency: Any, threads: int, tmp_path: Path) -> None:
+    """Reads of files of this machine: each thread more is one more that the loop waits for."""
+    zarrant.create_array(tmp_path, data=np.arange(64), chunks=(1,))
+
+    async def read_all() -> set[int]:
+        layer = Threads()
+        array = await zarrant.open_array_async(kind(tmp_path, syscalls=layer), mode="r", config={"concurrency": concurrency})
+        layer.seen.clear()
+        found = await asyncio.gather(*(array.getitem(i) for i in range(64)))
+        assert found == list(range(64))
+        return layer.seen
+
+    seen = asyncio.run(read_all())
+    assert 2 <= len(seen) <= threads
+    assert len(seen) > 2 or threads == 2

@@ -115,7 +115,7 @@ MUTATIONS: dict[str, Mutation] = {
         "bad_input/test_limits.py::test_creating_beyond_a_limit_stores_and_erases_nothing",
     ),
     "configuration": Mutation("if False:", "codecs/library/test_numcodecs_adapter.py::test_a_configuration_chooses_no_other_codec"),
-    "skipped codecs": Mutation("if False:", "bad_input/test_strangers.py::test_a_plug_in_writes_what_others_skip"),
+    "skipped codecs": Mutation("if False:", "bad_input/test_other_writers.py::test_a_plug_in_writes_what_others_skip"),
     "subchunk size": Mutation("if False:", "bad_input/test_bounded.py::test_a_subchunk_that_is_too_large_costs_itself"),
     "object size": Mutation("if False:", "bad_input/test_bounded.py::test_a_chunk_that_is_too_large_is_not_read"),
 }

@@ -25,7 +25,7 @@ from zarrant.requests import Op
 from zarrant.run.asynchronous import in_thread, perform_async
 from zarrant.run.blocking import ExecutionContext, perform
 from zarrant.run.pool import available_cpus, available_memory, shared_pool
-from zarrant.storage import Calls, Capabilities, Store, Version, as_store, capabilities, guard_of, url_of
+from zarrant.storage import Calls, Capabilities, Store, Version, as_store, capabilities, guard_of, is_local, url_of
 from zarrant.stores.probe import require_swaps, require_swaps_async
 from zarrant.stores.wrappers.read_only import ReadOnly
 
@@ -50,6 +50,11 @@ STORE_OPTIONS = ("locking", "lock_timeout", "durability", "direct_io", "file_reu
 LISTING_THREADS = 10
 """Documents of a group's members in flight where `concurrency` is "auto": the latency of the store decides, not the work
 (zarr-python has 10 as well)."""
+
+LOCAL_READ_THREADS = 2
+"""Reads of an event loop that run at once where the store is not waited for, and `concurrency` is "auto". They take turns with
+the loop: with 64 tasks it answers after 12 ms (95th percentile; TensorStore: 8), with 4 threads after 30, with 32 after 90, and no
+more is read."""
 
 BATCH_PUT_BYTES = 32 << 20
 """Bytes of chunks whose data a store syncs together: more would keep their locks for longer than other writers like."""
@@ -184,7 +189,10 @@ class NodeContext:
             self.require(needs, self.able.loop_calls)
             if self._must_probe(needs):
                 await self._require_swaps_async()
-            context = self._contexts[needs, False] = self._execution_context(needs)
+            context = self._execution_context(needs)
+            if needs == READ and is_local(self.store):
+                context = context._replace(loop_threads=self.config.concurrency or LOCAL_READ_THREADS)
+            self._contexts[needs, False] = context
         try:
             return await perform_async(op, context)
         except ZarrantError as error:

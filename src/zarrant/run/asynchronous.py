@@ -43,11 +43,11 @@ from zarrant.requests import (
     Request,
     WriteRequest,
 )  # fmt: skip
-from zarrant.run.blocking import Cancelled, ExecutionContext, perform
+from zarrant.run.blocking import MAX_LOOP_THREADS, Cancelled, ExecutionContext, perform
 from zarrant.run.group_commit import join_commit_async
 from zarrant.run.lock_threads import lock_executor
 from zarrant.run.pool import Threads
-from zarrant.run.store_calls import annotated, check_ranges, check_whole, kept_ranges, require, with_kept
+from zarrant.run.store_calls import annotated, check_ranges, check_whole, kept_ranges, require, typed, with_kept
 from zarrant.run.store_locks import commit
 from zarrant.storage import NOTHING, Blob, Buffer, Calls, Store, Version, as_store, capabilities
 from zarrant.stores.locked import NestedLocks
@@ -62,7 +62,8 @@ async def perform_async(op: Op[T], context: ExecutionContext) -> T:
     if context.can.awaits:
         return await _perform_steps(op, context._replace(gate=asyncio.Semaphore(max(1, context.concurrency))))
     context = context._replace(caller=Caller(asyncio.current_task()))
-    return await in_thread(lambda: perform(op, context), cancelled, context.executor)
+    executor = context.executor or lock_executor() or _executor(context.loop_threads)
+    return await in_thread(lambda: perform(op, context), cancelled, executor)
 
 
 async def in_thread(
@@ -100,7 +101,7 @@ async def _perform_steps(op: Op[T], context: ExecutionContext, brief: bool = Fal
             try:
                 reply, error = await _answer_async(step.value, context), None
             except Exception as raised:
-                reply, error = None, raised
+                reply, error = None, typed(raised, step.value, context.store)
     finally:
         op.close()
 
@@ -245,13 +246,14 @@ async def _store_async(item: WriteRequest, store: Store, calls: Calls) -> Versio
     return await (store.put_if_async(item.key, parts, item.if_version) if swaps else store.put_async(item.key, parts))
 
 
-_executors: dict[int, ThreadPoolExecutor] = {}
+_executors: dict[tuple[int, int], ThreadPoolExecutor] = {}
 
 
-def _executor() -> ThreadPoolExecutor:
-    """Threads that run operations for event loops; one set a process, so that a forked child makes its own."""
-    pid = os.getpid()
-    if pid not in _executors:
-        _executors.clear()
-        _executors[pid] = Threads(32, "zarrant-async")
-    return _executors[pid]
+def _executor(threads: int = MAX_LOOP_THREADS) -> ThreadPoolExecutor:
+    """So many threads that run operations for event loops; shared by a process, so that a forked child makes its own."""
+    key = os.getpid(), threads
+    if key not in _executors:
+        for other in [each for each in list(_executors) if each[0] != key[0]]:
+            _executors.pop(other, None)
+        _executors.setdefault(key, Threads(threads, "zarrant-async"))
+    return _executors[key]

@@ -51,6 +51,7 @@ from zarrant.run.store_calls import (
     store_all,
     store_one,
     store_while,
+    typed,
     write_batch,
 )
 from zarrant.run.store_locks import commit, is_unchanged
@@ -58,6 +59,10 @@ from zarrant.storage import NOTHING, Blob, Capabilities, Store, as_store, capabi
 from zarrant.stores.locked import NestedLocks
 
 T = TypeVar("T")
+
+
+MAX_LOOP_THREADS = 32
+"""Operations of an event loop that run in threads at once: most of them wait for a store, or for a lock."""
 
 
 class Cancelled(BaseException):
@@ -79,6 +84,8 @@ class ExecutionContext(NamedTuple):
     """Threads for a lock of an event loop: an operation inside of it must not queue behind those that wait for the lock."""
     caller: Caller | None = None
     """For whom locks are taken; None: for whom they are taken already in this thread."""
+    loop_threads: int = MAX_LOOP_THREADS
+    """Operations like this one that an event loop has running in threads at once."""
     can: Capabilities = NOTHING
     """What the store can do: looked up where the store comes in, not for each request."""
 
@@ -119,7 +126,7 @@ def _drive(op: Op[T], context: ExecutionContext) -> T:
             try:
                 reply, error = _ANSWERS[type(request)](request, context), None
             except Exception as raised:
-                reply, error = None, raised
+                reply, error = None, typed(raised, request, context.store)
     finally:
         op.close()
 

@@ -7,6 +7,7 @@ from zarrant.storage.capabilities import access_of as access_of
 from zarrant.storage.capabilities import as_store as as_store
 from zarrant.storage.capabilities import capabilities as capabilities
 from zarrant.storage.capabilities import guard_of as guard_of
+from zarrant.storage.capabilities import is_local as is_local
 from zarrant.storage.capabilities import url_of as url_of
 from zarrant.storage.protocols import (
     ANY as ANY,

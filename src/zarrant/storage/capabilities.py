@@ -233,6 +233,11 @@ def guard_of(store: object) -> str:
     return str(getattr(store, "guard", "unknown"))
 
 
+def is_local(store: object) -> bool:
+    """Whether calls of the store take microseconds: memory, and files of this machine. Other stores are waited for."""
+    return bool(getattr(store, "is_local", False))
+
+
 def access_of(store: object) -> str:
     """How the store reads and writes files, in words."""
     return str(getattr(store, "access", "unknown"))

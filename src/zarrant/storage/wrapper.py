@@ -21,6 +21,7 @@ from zarrant.storage.capabilities import (
     capabilities,
     combined,
     guard_of,
+    is_local,
     url_of,
 )  # fmt: skip
 from zarrant.storage.protocols import Blob, Buffer, ByteRange, OnlyWhile, Part, Store, Version
@@ -56,6 +57,11 @@ class Wrapper(Described):
     def guard(self) -> str:
         """What guards writes of the store inside."""
         return guard_of(self.store)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether calls of the store inside take microseconds."""
+        return is_local(self.store)
 
     @property
     def durability(self) -> str:

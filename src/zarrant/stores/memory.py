@@ -91,6 +91,8 @@ class MemoryStore:
                 store = _named.setdefault(name, made)
         return store
 
+    is_local = True
+
     @property
     def guard(self) -> str:
         """What guards writes."""

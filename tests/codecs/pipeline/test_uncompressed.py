@@ -1,4 +1,4 @@
-"""Large chunks of nothing but `bytes`: a box is read and written as the ranges that hold it, with the result of any leaf."""
+"""Large chunks of nothing but `bytes`: a box is read and written as ranges, with the result of any other pipeline."""
 
 from __future__ import annotations
 

@@ -154,6 +154,11 @@ class FilesystemStore(FileObjects):
         return f"{_GUARDS[chosen]} ({self._mount_here().type or 'unknown file system'}: {found})"
 
     @property
+    def is_local(self) -> bool:
+        """Whether the directory is on this machine, and not on a network mount."""
+        return not self._renames_show_gaps()
+
+    @property
     def file_system(self) -> dict[str, Any]:
         """What the directory lies on, what that means for locks and renames, and what was probed by now."""
         mount = self._mount_here()

@@ -241,7 +241,8 @@ class Cache(EachCall):
         if not missing and began - kept.asked >= self.max_age:
             if (yield _AskVersion()) != kept.version:
                 return None
-            self._entries.keep(key, Blob((), kept.version, kept.size), (), mark, began)
+            if self.max_age:
+                self._entries.keep(key, Blob((), kept.version, kept.size), (), mark, began)
         elif missing:
             try:
                 blob: Blob | None = yield _Read([wanted for wanted, _ in missing], kept.version)

@@ -175,6 +175,9 @@ class Faults(EachCall):
     def _settings(self) -> tuple[Any, ...]:
         return self.faults
 
+    def __repr__(self) -> str:
+        return f"Faults({self.store!r}, {len(self.faults)} faults)"
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _made, (self.store, self.faults, self.seed)
 
