@@ -32,7 +32,9 @@ class Mutation(NamedTuple):
     test: str
 
 
+PROBE = "stores/test_probe.py"
 EVERY_ORDER = "ops/test_turns.py::test_every_order_of_steps"
+STOPPED = "ops/test_turns.py::test_who_is_stopped_at_any_step_harms_nobody"
 MUTATIONS: dict[str, Mutation] = {
     "truncate": Mutation("pass", "locking/test_file_locks.py::test_a_leftover_is_emptied"),
     "lock": Mutation("granted = True", "stores/local/test_store.py::test_timeouts_name_key_path_and_wait"),
@@ -81,11 +83,12 @@ MUTATIONS: dict[str, Mutation] = {
     "no ghost": Mutation("pass", "nodes/test_replaced.py::test_a_removed_array_is_not_remade"),
     "unseen": Mutation("pass", "nodes/test_growth.py::test_a_resize_cuts_nothing_that_its_handle_has_not_seen"),
     "turn taken by version": Mutation("stored = yield from put_one(_key(now), [dump(metadata)])", EVERY_ORDER),
-    "commit by version": Mutation("stored = yield from put_one(_key(now), [dump(wanted)])", EVERY_ORDER),
-    "own turn": Mutation("if turn is None:", EVERY_ORDER),
-    "created in a turn": Mutation("wanted.append(item._replace(parts=parts))", EVERY_ORDER),
-    "turn looked at": Mutation("replies = yield from put([wanted[i] for i in pending])", EVERY_ORDER),
+    "commit by version": Mutation("stored = yield from put_one(_key(now), [dump(wanted)])", STOPPED),
     "no locks": Mutation("if False:", EVERY_ORDER),
+    "archive on disk": Mutation("pass", "stores/test_zip.py::test_an_archive_is_on_disk_before_it_has_its_name"),
+    "tried out": Mutation("if False:", f"{PROBE}::test_a_service_that_ignores_conditions_is_refused"),
+    "tried out in a loop": Mutation("if False:", f"{PROBE}::test_it_is_refused_by_coroutines_too"),
+    "lost increments": Mutation("lost = 0", f"{PROBE}::test_a_race_is_found_by_concurrent_writers_only"),
     "leftovers": Mutation("if False:", "nodes/test_replaced.py::TestCreation::test_chunks_without_metadata_are_refused"),
     "copies go first": Mutation(
         "version = blob.version", "ops/test_consolidated.py::test_who_is_killed_leaves_right_copies_or_none"

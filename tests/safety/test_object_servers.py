@@ -15,6 +15,7 @@ import pytest
 
 import zarrant
 from servers import Server
+from zarrant.cli import main
 from zarrant.errors import CapabilityError, ZarrantWarning
 from zarrant.stores.probe import probe
 from zarrant.stores.resolve import resolve_store
@@ -120,3 +121,20 @@ def test_honest_services_pass_every_probe(name: str, request: pytest.FixtureRequ
     store, _ = resolve_store(server.url, server.storage_options)
     for _ in range(20 * SOAK):
         assert probe(store, server.fresh_url().rpartition("/")[2]).problem is None
+
+
+def test_the_command_line_examines_a_server(gofakes3: Server, no_conditions: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("typer")
+    pytest.importorskip("rich")
+
+    def status(server: Server) -> int:
+        words = [f"--option={name}={json.dumps(value)}" for name, value in server.storage_options.items()]
+        with pytest.raises(SystemExit) as end:
+            main(["doctor", server.fresh_url(), *words, "--json"])
+        return int(end.value.code or 0)
+
+    assert status(gofakes3) == 0
+    place = json.loads(capsys.readouterr().out)["path"]
+    assert place["guard"].startswith("compare-and-swap") and place["throughput"]["get"] > 0
+    assert status(no_conditions) == 1
+    assert json.loads(capsys.readouterr().out)["path"]["safe"] is False

@@ -128,8 +128,8 @@ def probe(store: object, path: str = "", concurrent: bool = True) -> ProbeReport
 
 
 def _name(store: object) -> Hashable:
-    """What stands for a service: the store inside of all wrappers, where stores of one place are equal."""
-    while isinstance(store, Wrapper):
+    """What stands for a service: the store inside of all wrappers that do what it does, where stores of one place are equal."""
+    while isinstance(store, Wrapper) and not store.misbehaves:
         store = store.store
     return store if isinstance(store, Hashable) else id(store)
 
@@ -202,7 +202,7 @@ def _concurrent(store: object, key: str, report: ProbeReport) -> Steps[ProbeRepo
     found: Blob | None = yield Call(store, "get", (key,))
     value = _number(found) or 0
     acknowledged, in_doubt = (sum(column) for column in zip(*made, strict=True))
-    lost = max(0, acknowledged - value)
+    lost = max(0, acknowledged - value)  # safety: lost increments
     # More than were acknowledged: a writer was told that it lost, and had not. What it does next is done twice.
     lost = lost or max(0, value - acknowledged - in_doubt)
     return replace(report, increments=WRITERS * EACH, lost=lost)

@@ -159,6 +159,7 @@ class Faults(EachCall):
     b'2'
     """
 
+    misbehaves = True
     lacks = ("put_all",)  # each object is stored by a call that can fail by itself
 
     def __init__(self, store: object, *faults: Fault, seed: int | None = None) -> None:
