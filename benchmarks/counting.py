@@ -39,6 +39,11 @@ class Counting:
     def __exit__(self, *exc: object) -> None:
         self.process.communicate()  # closes its standard input
 
+    @property
+    def endpoint(self) -> str:
+        """Its address."""
+        return f"http://{HOST}:{self.port}"
+
     def take(self) -> dict[str, int]:
         """Requests by method, and `up` and `down`, the bytes of their bodies and of those of the replies; since the last call."""
         found: dict[str, int] = self._ask("take")
@@ -50,7 +55,7 @@ class Counting:
 
     def _ask(self, what: str) -> Any:
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with direct.open(f"http://{HOST}:{self.port}{CONTROL}{what}", timeout=60) as reply:
+        with direct.open(f"{self.endpoint}{CONTROL}{what}", timeout=60) as reply:
             return json.loads(reply.read())
 
 

@@ -220,7 +220,7 @@ def measure(
     jobs: Sequence[Job], peers: Sequence[str], bench: Bench, delays: Sequence[float], rounds: int
 ) -> dict[str, dict[str, Cell]]:
     """A cell for each peer of each job."""
-    through = f"http://127.0.0.1:{bench.proxy.port}"
+    through = bench.proxy.endpoint
     found: dict[str, dict[str, Cell]] = {}
     for job in jobs:
         print(job.title, file=sys.stderr, flush=True)

@@ -24,7 +24,7 @@ def counting(gofakes3: Server) -> Iterator[Counting]:
 
 
 def test_the_proxy_counts_requests_and_bytes(counting: Counting) -> None:
-    place = f"http://127.0.0.1:{counting.port}/zarrant/counted"
+    place = f"{counting.endpoint}/zarrant/counted"
     urllib.request.urlopen(urllib.request.Request(place, b"x" * 3_000_000, method="PUT")).close()
     with urllib.request.urlopen(place) as reply:
         assert len(reply.read()) == 3_000_000
