@@ -255,7 +255,7 @@ codecs = Registry(
         ("from_json", "to_json", "resolve"), ("name",), {"kind": ("array_to_array", "array_to_bytes", "bytes_to_bytes")}
     ),
     patterns=[("numcodecs.*", r"numcodecs\.[\w-]+", "zarrant.codecs.library.numcodecs_adapter:Numcodecs")],
-    aliases={"endian": "bytes"},  # the name of `bytes` in drafts of the specification
+    aliases={"endian": "bytes"},  # the name of `bytes` before the specification was final
     hints=[
         (_IN_NUMCODECS, r"Its name in Zarr V3 is 'numcodecs.\g<0>'"),
         (r"zfpy", "Its name in Zarr V3 is 'numcodecs.zfpy', or 'zfp' where the data have no header"),
@@ -313,8 +313,12 @@ stores = Registry(
     {
         "file": "zarrant.stores.resolve:FileUrl",
         "memory": "zarrant.stores.resolve:MemoryUrl",
+        "s3": "zarrant.stores.object_urls:S3Url",
+        "gs": "zarrant.stores.object_urls:GcsUrl",
+        "az": "zarrant.stores.object_urls:AzureUrl",
+        **dict.fromkeys(["http", "https"], "zarrant.stores.object_urls:HttpUrl"),
         "zip": "zarrant.stores.resolve:ZipUrl",
     },
     contract=Contract(("from_url",)),
-    hints=[(r"s3|gs|az|https?", "Object stores come with a later release")],
+    hints=[("s3a|s3n", "Its name here is 's3'"), ("gcs", "Its name here is 'gs'"), ("abfss?|azure|adl", "Its name here is 'az'")],
 )

@@ -161,8 +161,14 @@ class Pause(NamedTuple):
     seconds: float
 
 
+class Clock(NamedTuple):
+    """Replied with seconds of a clock of the driver that never goes back: differences between two replies count."""
+
+    brief: bool = True
+
+
 Request: TypeAlias = (
-    Fetch | Put | ErasePrefix | ListDir | ListPrefix | Locked | GroupCommit | Acknowledge | CheckUnchanged | All | Pause
+    Fetch | Put | ErasePrefix | ListDir | ListPrefix | Locked | GroupCommit | Acknowledge | CheckUnchanged | All | Pause | Clock
 )
 
 
@@ -278,3 +284,9 @@ def unchanged(key: str, version: Version) -> Op[bool]:
 def pause(seconds: float) -> Op[None]:
     """Wait."""
     yield Pause(seconds)
+
+
+def clock() -> Op[float]:
+    """Seconds of the driver's clock."""
+    reply: float = yield Clock()
+    return reply

@@ -21,7 +21,7 @@ VALUES = np.arange(120, dtype="int32").reshape(SHAPE) + 1
 
 
 def contents(place: Any) -> dict[str, bytes | str]:
-    """Everything below a directory, or in a dict: names and bytes; lock files and drafts are seen too."""
+    """Everything below a directory, or in a dict: names and bytes; lock files and temp files are seen too."""
     if isinstance(place, dict):
         return dict(place)
     found: dict[str, bytes | str] = {}

@@ -185,9 +185,9 @@ def test_what_is_after_a_shard_is_bounded_by_the_shard(name: str, tmp_path: Path
     (tmp_path / "a/c/1").write_bytes(b"broken")
     arguments = [sys.executable, "-c", GUARDED, str(tmp_path / "a")]
     ran = subprocess.run(arguments, capture_output=True, text=True, timeout=100, check=True)
-    told, grown = ran.stdout.splitlines()
-    assert told.startswith(name)
-    assert "large" in told or "beyond" in told
+    line, grown = ran.stdout.splitlines()
+    assert line.startswith(name)
+    assert "large" in line or "beyond" in line
     assert int(grown) < 48, f"{grown} MiB more"
 
 
@@ -221,7 +221,7 @@ def test_no_number_of_updates_makes_a_shard_that_is_refused(dead_limit: float) -
 
 
 class Growing:
-    """A codec of a stranger that makes four bytes of one."""
+    """A codec of another package that makes four bytes of one."""
 
     name, kind = "growing", "bytes_to_bytes"
 

@@ -90,7 +90,7 @@ WRONG_TYPES: list[tuple[str, Call, tuple[str, ...]]] = [
     ("one of many regions", lambda a: a.store_array_subsets([(S[0], 1), (S[1], 2**31)]), ("int32", str(2**31))),
     ("integers beyond the type appended", lambda a: a.append(np.full((1, a.shape[1]), 2**40)), ("int32", str(2**40))),
     ("a list with masked elements", assign(S[0, 0:2], [1, np.ma.masked]), ("masked",)),
-    ("a value too large beside a mask", assign(S[0, 0:2], np.ma.masked_array([2**40, 1], mask=[0, 1])), ("int32", str(2**40))),
+    ("a value too large next to a mask", assign(S[0, 0:2], np.ma.masked_array([2**40, 1], mask=[0, 1])), ("int32", str(2**40))),
     ("objects", assign(S[0, 0:2], [None, object()]), ("int32", "list")),
     ("text", assign(S[0, 0], "seven"), ("int32",)),
     ("out= of another type", lambda a: a.retrieve_chunk((0, 0), out=np.empty(a.write_unit, "int64")), ("out=", "int32", "int64")),

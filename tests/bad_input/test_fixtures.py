@@ -58,13 +58,13 @@ class Case(NamedTuple):
 
     def document(self) -> dict[str, Any]:
         document = copy.deepcopy(DOCUMENT)
-        holder: Any = document
+        parent: Any = document
         for key in self.at[:-1]:
-            holder = holder[key]
+            parent = parent[key]
         if self.value is DROP:
-            del holder[self.at[-1]]
+            del parent[self.at[-1]]
         else:
-            holder[self.at[-1]] = self.value
+            parent[self.at[-1]] = self.value
         return document
 
 

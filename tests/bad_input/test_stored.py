@@ -247,7 +247,7 @@ BOMBS: dict[str, tuple[Any, Callable[[], bytes]]] = {
     "gzip": ([Gzip()], lambda: gzip.compress(bytes(BIG), 9)),
     "blosc": ([Blosc()], lambda: blosc_bomb(2**31 - 64)),
     "zstd then crc32c": ([Zstd(), Crc32c()], lambda: sealed(zstd_bomb(BIG))),
-    "zstd beside numcodecs": ([Zstd(), Numcodecs("numcodecs.crc32")], lambda: adler(zstd_bomb(BIG))),
+    "zstd and numcodecs": ([Zstd(), Numcodecs("numcodecs.crc32")], lambda: adler(zstd_bomb(BIG))),
     "numcodecs.bz2": ([Numcodecs("numcodecs.bz2")], lambda: bz2.compress(bytes(BIG))),
     "numcodecs.zlib": ([Numcodecs("numcodecs.zlib")], lambda: zlib.compress(bytes(BIG), 9)),
     "numcodecs.gzip": ([Numcodecs("numcodecs.gzip")], lambda: gzip.compress(bytes(BIG), 9)),
@@ -291,8 +291,8 @@ def test_bombs(name: str, tmp_path: Any) -> None:
     a.store_encoded_chunk((0, 0), make())
     a.store_encoded_chunk((0, 1), b"broken")  # read first, so that what decoding needs anyway is loaded
     ran = subprocess.run([sys.executable, "-c", GUARDED, str(place)], capture_output=True, text=True, timeout=100, check=True)
-    told, grown = ran.stdout.splitlines()
-    assert told.startswith("c/0/0 (0, 0) ")
+    line, grown = ran.stdout.splitlines()
+    assert line.startswith("c/0/0 (0, 0) ")
     assert int(grown) < 64, f"{grown} MiB more"
 
 

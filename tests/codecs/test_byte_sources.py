@@ -14,7 +14,7 @@ from zarrant.storage import Blob, ByteRange
 
 
 def answer(op: Op[Any], *replies: Any) -> tuple[Any, list[ReadRequest]]:
-    """The result of an operation, given what its fetches are told, and what it wanted."""
+    """The result of an operation, given the replies to its fetches, and what it asked for."""
     wants: list[ReadRequest] = []
     left, reply = list(replies), None
     while True:

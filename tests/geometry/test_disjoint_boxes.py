@@ -21,11 +21,11 @@ def tiles(rng: Any, n: int, bounds: tuple[int, ...]) -> DisjointBoxes:
     chunks = np.array(list(np.ndindex(*(-(-b // c) for b, c in zip(bounds, INNER, strict=True)))))
     chosen = rng.permutation(len(chunks))[:n]
     origin = chunks[chosen] * INNER
-    room = np.minimum(origin + INNER, bounds) - origin
-    low = rng.integers(0, room)
-    high = rng.integers(low, room) + 1
+    shape = np.minimum(origin + INNER, bounds) - origin
+    low = rng.integers(0, shape)
+    high = rng.integers(low, shape) + 1
     whole = rng.random(n) < 0.5
-    low[whole], high[whole] = 0, room[whole]
+    low[whole], high[whole] = 0, shape[whole]
     value = np.stack([np.arange(n) * INNER[0], np.zeros(n, int)], axis=1)
     return DisjointBoxes(origin + low, high - low, value)
 

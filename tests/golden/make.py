@@ -29,7 +29,8 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "oracle"))
 
 from cases import AXES, Array, Case, Geometry  # noqa: E402 - found through the line above
-from strangers import Peer, TensorStore, ZarrPython  # noqa: E402
+
+from peers import Peer, TensorStore, ZarrPython  # noqa: E402
 
 SMALL = {
     "2-d edges": Geometry((5, 7), (4, 6), (2, 6), (2, 3)),

@@ -69,8 +69,8 @@ def test_the_values_encode_to_the_bytes(golden: dict[str, Any], how: str) -> Non
 
 
 def bounds(array: zarrant.Array[Any], chunk: tuple[int, ...]) -> list[tuple[int, int]]:
-    cells = zip(chunk, array.write_unit, array.shape, strict=True)
-    return [(i * size, min((i + 1) * size, extent)) for i, size, extent in cells]
+    sides = zip(chunk, array.write_unit, array.shape, strict=True)
+    return [(i * size, min((i + 1) * size, extent)) for i, size, extent in sides]
 
 
 def test_the_document_is_kept(golden: dict[str, Any]) -> None:

@@ -105,9 +105,9 @@ BOX, GRID = (5, 7, 9), (14, 12, 10)
 
 def boxes() -> tuple[Any, Any, Any, Any]:
     """Starts in the volume and in the rows, shapes, and the thread of each box; neighbours belong to different threads."""
-    cells = np.indices(GRID).reshape(3, -1).T
-    count = len(cells)
-    in_volume = np.ascontiguousarray(cells * BOX)
+    chunks = np.indices(GRID).reshape(3, -1).T
+    count = len(chunks)
+    in_volume = np.ascontiguousarray(chunks * BOX)
     in_rows = np.zeros((count, 4), np.int64)
     in_rows[:, 0] = np.arange(count)
     return in_volume, in_rows, np.tile(np.array(BOX, np.int64), (count, 1)), np.arange(count) % THREADS

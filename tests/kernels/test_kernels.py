@@ -40,14 +40,14 @@ def axis_plans(draw: st.DrawFn) -> tuple[list[int], list[int], list[int], list[l
         box = []
         for axis in range(axes):
             n = boxes[0][axis][2] if same and boxes else draw(st.integers(0, 12))
-            room = [abs(step[axis]) * max(n - 1, 0) for step in (src_step, dst_step)]
+            extent = [abs(step[axis]) * max(n - 1, 0) for step in (src_step, dst_step)]
             for side in (0, 1):
-                lengths[side][axis] = max(lengths[side][axis], room[side] + 1 + (number if same else 0))
+                lengths[side][axis] = max(lengths[side][axis], extent[side] + 1 + (number if same else 0))
             starts = []
             for side, step in ((0, src_step), (1, dst_step)):
-                free = lengths[side][axis] - 1 - room[side]
-                at = min(number * room[side] + number, free) if same else draw(st.integers(0, free))
-                starts.append(at + (room[side] if step[axis] < 0 else 0))
+                free = lengths[side][axis] - 1 - extent[side]
+                at = min(number * extent[side] + number, free) if same else draw(st.integers(0, free))
+                starts.append(at + (extent[side] if step[axis] < 0 else 0))
             box.append((starts[0], starts[1], n))
         boxes.append(box)
     return lengths[0], lengths[1], [*src_step, *dst_step], boxes
@@ -99,14 +99,14 @@ def test_boxes_arrive_element_by_element(kernel: Any, data: st.DataObject) -> No
     assert dst.tobytes() == expected.tobytes()
 
 
-def cube_boxes(shape: tuple[int, ...], cell: tuple[int, ...]) -> tuple[Any, Any, Any, Any]:
-    grid = [length // size for length, size in zip(shape, cell, strict=True)]
-    cells = np.array(list(np.ndindex(*grid)), np.int64)
-    big = np.ascontiguousarray(np.c_[np.zeros(len(cells), np.int64), cells * cell])
+def cube_boxes(shape: tuple[int, ...], chunk: tuple[int, ...]) -> tuple[Any, Any, Any, Any]:
+    grid = [length // size for length, size in zip(shape, chunk, strict=True)]
+    chunks = np.array(list(np.ndindex(*grid)), np.int64)
+    big = np.ascontiguousarray(np.c_[np.zeros(len(chunks), np.int64), chunks * chunk])
     rows = np.zeros_like(big)
-    rows[:, 0] = np.arange(len(cells))
-    sizes = np.tile(np.array([1, *cell], np.int64), (len(cells), 1))
-    return big, rows, sizes, np.ones(len(cell) + 1, np.int64)
+    rows[:, 0] = np.arange(len(chunks))
+    sizes = np.tile(np.array([1, *chunk], np.int64), (len(chunks), 1))
+    return big, rows, sizes, np.ones(len(chunk) + 1, np.int64)
 
 
 @both
@@ -114,15 +114,15 @@ def cube_boxes(shape: tuple[int, ...], cell: tuple[int, ...]) -> tuple[Any, Any,
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("turned", [False, True])
 def test_pencils_of_a_whole_grid(kernel: Any, dtype: str, order: Any, turned: bool) -> None:
-    shape, cell = (20, 36, 80), (10, 9, 20)
+    shape, chunk = (20, 36, 80), (10, 9, 20)
     octets = np.random.default_rng(2).integers(0, 256, 20 * 36 * 80 * np.dtype(dtype).itemsize, dtype=np.uint8)
     array = np.asarray(octets.view(dtype).reshape(shape), order=order)
-    big, starts, sizes, step = cube_boxes(shape, cell)
-    rows = np.zeros((32, *(cell[::-1] if turned else cell)), dtype)
+    big, starts, sizes, step = cube_boxes(shape, chunk)
+    rows = np.zeros((32, *(chunk[::-1] if turned else chunk)), dtype)
     view = rows.transpose(0, 3, 2, 1) if turned else rows
     kernel.copy_boxes(array[None], big, step, view, starts, step, sizes)
     for number, corner in enumerate(big[:, 1:]):
-        part = array[tuple(slice(at, at + size) for at, size in zip(corner, cell, strict=True))]
+        part = array[tuple(slice(at, at + size) for at, size in zip(corner, chunk, strict=True))]
         assert view[number].tobytes() == part.tobytes()
     back = np.zeros_like(array)
     kernel.copy_boxes(view, starts, step, back[None], big, step, sizes)
@@ -273,12 +273,12 @@ def test_what_is_packed_is_new_memory(kernel: Any) -> None:
 
 
 @both
-def test_neighbours_and_strangers_are_packed(kernel: Any) -> None:
+def test_neighbours_and_others_are_packed(kernel: Any) -> None:
     random = np.random.default_rng(3)
-    buffer, cell = random.integers(0, 256, 1 << 20, dtype=np.uint8), 4096
+    buffer, chunk = random.integers(0, 256, 1 << 20, dtype=np.uint8), 4096
     order = np.r_[np.arange(128), random.permutation(np.arange(128, 256))]
-    packed = kernel.pack([buffer], np.zeros(256, np.int64), order * cell, np.full(256, cell))
-    assert np.array_equal(packed.reshape(256, cell), buffer.reshape(256, cell)[order])
+    packed = kernel.pack([buffer], np.zeros(256, np.int64), order * chunk, np.full(256, chunk))
+    assert np.array_equal(packed.reshape(256, chunk), buffer.reshape(256, chunk)[order])
 
 
 @both

@@ -85,7 +85,7 @@ def test_words_in_attributes(word: str) -> None:
     assert isinstance(value, Literal)
     assert isinstance(pickle.loads(pickle.dumps(value)), Literal)
     assert str(value) == str(float(word))
-    # what was read is written back, also beside new attributes: changing one attribute must not fail for another
+    # what was read is written back, also with new attributes: changing one attribute must not fail for another
     again = dump(document.with_attributes({**document.attributes, "new": 1}))
     assert f'"x": {word}' in again.decode()
     assert dump(parse(again)) == again

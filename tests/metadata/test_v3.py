@@ -409,7 +409,7 @@ LENIENT: dict[str, tuple[dict[str, Any], str, Any]] = {
     "null for raw bits": ({"data_type": "r16", "fill_value": None}, "fill_value", [0, 0]),
     "a float for integers": ({"data_type": "int16", "fill_value": 3.0}, "fill_value", 3),
     "no codecs": ({"codecs": []}, "codecs", [{"name": "bytes", "configuration": {"endian": "little"}}]),
-    "bytes under its name in drafts": (
+    "bytes under its older name": (
         {"codecs": [{"name": "endian", "configuration": {"endian": "big"}}, "crc32c"]},
         "codecs",
         [{"name": "bytes", "configuration": {"endian": "big"}}, "crc32c"],

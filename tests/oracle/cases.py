@@ -22,7 +22,7 @@ Shape = tuple[int, ...]
 
 
 class Geometry(NamedTuple):
-    """Extents of the array, of stored objects, of shards within shards, and of leaf chunks."""
+    """Extents of the array, of stored objects, of shards within shards, and of innermost chunks."""
 
     shape: Shape
     outer: Shape
@@ -30,7 +30,7 @@ class Geometry(NamedTuple):
     chunk: Shape
 
 
-GEOMETRIES = {  # leaf chunks of 128 elements and more: Blosc stores less than 128 bytes as they are
+GEOMETRIES = {  # innermost chunks of 128 elements and more: Blosc stores less than 128 bytes as they are
     "2-d edges": Geometry((61, 53), (48, 24), (24, 24), (12, 12)),
     "3-d edges": Geometry((10, 22, 26), (6, 16, 12), (6, 8, 12), (3, 8, 6)),
     "1-d edges": Geometry((1000,), (512,), (256,), (128,)),
@@ -75,7 +75,7 @@ AXES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the product. Values that mean nothing beside the others are the plain ones, see `canonical`."""
+    """One row of the product. Values that mean nothing with the others are the plain ones, see `canonical`."""
 
     layout: str = "chunk"
     codec: str = "none"
@@ -253,12 +253,12 @@ class Case:
         return values
 
     def _fill_mask(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Whole leaf chunks, by chance, and the whole first stored object."""
+        """Whole innermost chunks, by chance, and the whole first stored object."""
         shape, outer, _, chunk = self.grid
         if self.content == "only fill":
             return np.ones(shape, np.bool_)
-        cells = self._random.random([-(-extent // size) for extent, size in zip(shape, chunk, strict=True)]) < 0.5
-        mask = cells
+        chosen = self._random.random([-(-extent // size) for extent, size in zip(shape, chunk, strict=True)]) < 0.5
+        mask = chosen
         for axis, size in enumerate(chunk):
             mask = np.repeat(mask, size, axis)
         mask = np.array(mask[tuple(slice(0, extent) for extent in shape)])

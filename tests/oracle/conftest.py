@@ -1,4 +1,4 @@
-"""What the tests of each peer share: the modules beside this one, and the cases.
+"""What the tests of each peer share: the modules in this folder, and the cases.
 
 A test that takes `case` runs for every case of the sample; one that takes `dtype` and `layout` (marked soak) for every pair.
 """

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from cases import Case
-from strangers import Peer
 
 import zarrant
+from peers import Peer
 from zarrant.metadata.v3 import dump, parse_array
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -2,7 +2,7 @@
 
 Three ways to run a chain: `compiled` as installed, `reference` with the NumPy kernels under whole programs, `one by one` with
 each codec called alone. What one writes another reads, also over old data, and where no compressor is in the chain all three
-store the same bytes. The ways are chosen in the room that runs chains, so everything around it is what users run.
+store the same bytes. The ways are chosen in the module that runs chains, so everything else is what users run.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ import pytest
 from cases import Case
 from exchange import Cannot, check
 from sampling import everything, sample
-from strangers import TensorStore
+
+from peers import TensorStore
 
 pytest.importorskip("tensorstore")
 

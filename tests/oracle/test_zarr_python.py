@@ -8,7 +8,8 @@ import pytest
 from cases import Case, permuted_shards_divide
 from exchange import Cannot, check
 from sampling import everything, sample
-from strangers import ZarrPython, ZarrPythonFused
+
+from peers import ZarrPython, ZarrPythonFused
 
 zarr = pytest.importorskip("zarr", minversion="3")
 

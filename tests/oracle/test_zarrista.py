@@ -11,7 +11,8 @@ import pytest
 from cases import Case, transposes
 from exchange import Cannot, check
 from sampling import everything, sample
-from strangers import Zarrista
+
+from peers import Zarrista
 
 zarrista = pytest.importorskip("zarrista")
 

@@ -13,7 +13,8 @@ import pytest
 from cases import Case, permuted_shards_divide, transposes
 from exchange import Cannot, Differs, check, exchange
 from sampling import everything, sample
-from strangers import Zarrs
+
+from peers import Zarrs
 
 pytest.importorskip("zarr", minversion="3")
 zarrs = pytest.importorskip("zarrs")

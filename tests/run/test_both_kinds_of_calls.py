@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import zarrant
-from zarrant.errors import CapabilityError, OptionError
+from zarrant.errors import OptionError
 from zarrant.storage import Blob, Buffer, ByteRange, Version, capabilities, expect_version
 from zarrant.testkit import together
 
@@ -168,7 +168,7 @@ def test_each_driver_uses_its_own_kind(layout: dict[str, Any]) -> None:
     assert np.array_equal(zarrant.open_array(store, name="b")[...], model() + 4)
 
 
-@pytest.mark.parametrize("kind", [OneProcess, Locking])
+@pytest.mark.parametrize("kind", [DictStore, OneProcess, Locking])
 @pytest.mark.parametrize("layout", LAYOUTS, ids=["chunks", "shards"])
 def test_appends_under_both_drivers_lose_nothing(kind: type[DictStore], layout: dict[str, Any]) -> None:
     store = kind()
@@ -184,25 +184,7 @@ def test_appends_under_both_drivers_lose_nothing(kind: type[DictStore], layout: 
     assert a.shape == (24, 10)
     assert sorted(a[:, 0].tolist()) == sorted([*range(8)] * 3)
     # A queue of this process is of threads: the coroutines of a store without a lock are not used for it.
-    assert capabilities(store).awaits == (kind is Locking)
-
-
-def test_appends_are_refused_where_two_could_not_be_kept_apart() -> None:
-    store = DictStore()
-    a = zarrant.create_array(store, data=MODEL, chunks=(4, 5))
-    with pytest.raises(CapabilityError, match="both write the chunks that follow") as caught:
-        a.append(MODEL)
-    assert caught.value.expected == "lock"
-    assert "one_process = True" in (caught.value.hint or "")
-
-    async def main() -> None:
-        b = await zarrant.open_array_async(store)
-        with pytest.raises(CapabilityError) as refused:
-            await b.append(MODEL)
-        assert refused.value.expected == "lock_async"
-
-    asyncio.run(main())
-    assert np.array_equal(zarrant.open_array(store)[...], MODEL)
+    assert capabilities(store).awaits == (kind is not OneProcess)
 
 
 def test_a_lock_that_only_threads_have_is_used_by_tasks_too() -> None:

@@ -10,7 +10,11 @@ import pytest
 
 import zarrant
 from zarrant.errors import ChunkError, LimitError, StoreError
-from zarrant.stores.wrappers import ReadOnly, Recording
+from zarrant.requests import OnlyWhile
+from zarrant.run.store_calls import store_while
+from zarrant.storage import NOTHING, as_store
+from zarrant.stores.wrappers import Fault, Faults, ReadOnly, Recording
+from zarrant.testkit import CoroutineStore
 
 
 class Short(zarrant.MemoryStore):
@@ -122,3 +126,38 @@ def test_whole_objects_have_a_limit_on_every_store(inner: Any, wrap: Any) -> Non
     asyncio.run(work())
     if isinstance(store, Telling) and wrap not in (Plain, Async):
         assert store.read == []
+
+
+@pytest.mark.parametrize("wrap", [lambda store: store, Async], ids=["memory", "async"])
+def test_a_body_that_ends_too_early_is_the_fault_of_the_store(wrap: Any) -> None:
+    """Not of the data: it can be read again."""
+    inner = CoroutineStore()
+    zarrant.create_array(inner, data=np.arange(64, dtype="int32"), chunks=(64,))
+    store = Faults(inner, Fault("truncated", at=0, forever=True, key="c/0"))
+    with pytest.raises(StoreError, match=r"expected .* bytes; got .* bytes") as caught:
+        if wrap is Async:
+            asyncio.run(get_all(store))
+        else:
+            zarrant.open_array(store, mode="r")[...]
+    assert caught.value.key == "c/0"
+
+
+async def get_all(store: Any) -> Any:
+    return await (await zarrant.open_array_async(store, mode="r")).getitem(...)
+
+
+@pytest.mark.parametrize("method", ["list_dir", "list_prefix", "erase_prefix", "version"])
+def test_an_error_that_is_not_ours_gets_a_type_and_a_key(method: str) -> None:
+    store = Faults(CoroutineStore(), Fault("error", at=0, forever=True, methods=(method,), error=ConnectionResetError))
+    group = zarrant.create_group(store.store, name="g")
+    group.create_array("a", data=np.arange(4), chunks=(2,))
+    calls: dict[str, Any] = {
+        "list_dir": lambda: list(zarrant.open_group(store, name="g", mode="r")),
+        "list_prefix": lambda: zarrant.open_array(store, name="g/a", mode="r").nchunks_initialized(),
+        "erase_prefix": lambda: zarrant.open_group(store, name="g", mode="r+").__delitem__("a"),
+        "version": lambda: store_while(OnlyWhile("a", None), as_store(Recording(store)), NOTHING),
+    }
+    with pytest.raises(StoreError, match="ConnectionResetError") as caught:
+        calls[method]()
+    assert isinstance(caught.value.__cause__, ConnectionResetError)
+    assert caught.value.key is not None

@@ -32,6 +32,7 @@ class Mutation(NamedTuple):
     test: str
 
 
+EVERY_ORDER = "ops/test_turns.py::test_every_order_of_steps"
 MUTATIONS: dict[str, Mutation] = {
     "truncate": Mutation("pass", "locking/test_file_locks.py::test_a_leftover_is_emptied"),
     "lock": Mutation("granted = True", "stores/local/test_store.py::test_timeouts_name_key_path_and_wait"),
@@ -77,6 +78,12 @@ MUTATIONS: dict[str, Mutation] = {
     "unlocked": Mutation("if False:", "nodes/test_stale_bounds.py::test_an_append_that_is_not_finished_stays"),
     "no ghost": Mutation("pass", "nodes/test_replaced.py::test_a_removed_array_is_not_remade"),
     "unseen": Mutation("pass", "nodes/test_growth.py::test_a_resize_cuts_nothing_that_its_handle_has_not_seen"),
+    "turn taken by version": Mutation("stored = yield from put_one(_key(now), [dump(metadata)])", EVERY_ORDER),
+    "commit by version": Mutation("stored = yield from put_one(_key(now), [dump(wanted)])", EVERY_ORDER),
+    "own turn": Mutation("if turn is None:", EVERY_ORDER),
+    "created in a turn": Mutation("wanted.append(item._replace(parts=parts))", EVERY_ORDER),
+    "turn looked at": Mutation("replies = yield from put([wanted[i] for i in pending])", EVERY_ORDER),
+    "no locks": Mutation("if False:", EVERY_ORDER),
     "leftovers": Mutation("if False:", "nodes/test_replaced.py::TestCreation::test_chunks_without_metadata_are_refused"),
     "copies go first": Mutation(
         "version = blob.version", "ops/test_consolidated.py::test_who_is_killed_leaves_right_copies_or_none"
@@ -107,7 +114,7 @@ MUTATIONS: dict[str, Mutation] = {
         "bad_input/test_limits.py::test_creating_beyond_a_limit_stores_and_erases_nothing",
     ),
     "configuration": Mutation("if False:", "codecs/library/test_numcodecs_adapter.py::test_a_configuration_chooses_no_other_codec"),
-    "skipped codecs": Mutation("if False:", "bad_input/test_strangers.py::test_a_plug_in_writes_what_others_skip"),
+    "skipped codecs": Mutation("if False:", "bad_input/test_other_writers.py::test_a_plug_in_writes_what_others_skip"),
     "subchunk size": Mutation("if False:", "bad_input/test_bounded.py::test_a_subchunk_that_is_too_large_costs_itself"),
     "object size": Mutation("if False:", "bad_input/test_bounded.py::test_a_chunk_that_is_too_large_is_not_read"),
 }

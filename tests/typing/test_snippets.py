@@ -100,8 +100,8 @@ WRONG = [
 ]
 
 REVEALED = {
-    "w": "Array[zarrant.stores.wrappers.WriteOnly]",
-    "r": "Array[zarrant.stores.wrappers.ReadOnly]",
+    "w": "Array[zarrant.stores.wrappers.write_only.WriteOnly]",
+    "r": "Array[zarrant.stores.wrappers.read_only.ReadOnly]",
     "m": "Array[zarrant.stores.memory.MemoryStore]",
     "f": "Array[zarrant.stores.local.store.FilesystemStore]",
     "with_dict": "Array[zarrant.storage.protocols.ReadableWritable]",

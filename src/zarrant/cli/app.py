@@ -182,12 +182,20 @@ def demo(context: typer.Context) -> None:
 
 @app.command()
 def doctor(
-    path: Annotated[str | None, typer.Argument(help="A directory, to see what would guard writes there.")] = None,
+    path: Annotated[str | None, typer.Argument(help="A directory or a URL, to see what writers may rely on there.")] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", "-o", help="Of the store, as in region=eu-central-1; may be given several times."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show versions, which kernels are compiled, the options in force, and what guards writes at a path."""
-    facts = examination.examine(path)
+    """Show versions, kernels and options; with a place, what guards writes there. A service is tried out and measured.
+
+    Exit status 1 where several writers cannot share the place.
+    """
+    facts = examination.examine(path, spelling.storage_options(option or []))
     _print_json(facts) if as_json else show.doctor(facts)
+    raise typer.Exit(0 if path is None or facts["path"]["safe"] else 1)
 
 
 def _print_json(value: Any) -> None:

@@ -189,7 +189,7 @@ def repaired(report: RepairReport) -> None:
 
 
 def doctor(facts: Mapping[str, Any]) -> None:
-    """The state of the installation."""
+    """The state of the installation, and what writers may rely on at a place."""
     active, missing = facts["kernels"]["active"], facts["kernels"]["missing"]
     native = sum(kind == "native" for kind in active.values())
     changed = {name: item for name, item in facts["config"].items() if item["source"] != "default"}
@@ -203,10 +203,40 @@ def doctor(facts: Mapping[str, Any]) -> None:
         "options": ", ".join(f"{name}={item['value']} ({item['source']})" for name, item in changed.items())
         or "all at their defaults",
     }
-    if facts["path"] is not None:
-        rows[facts["path"]["path"]] = f"writes are guarded by {facts['path']['guard']}"
-        rows["  direct I/O"] = facts["path"]["direct_io"]
     out.print(_table(rows))
+    if facts["path"] is not None:
+        _place(facts["path"])
+
+
+def _place(place: Mapping[str, Any]) -> None:
+    """What writers may rely on at a path or URL."""
+    out.print(f"[bold]{escape(place['path'])}[/bold]", soft_wrap=True)
+    rows = {"guard": place["guard"], "scope": place["scope"], **_probed(place.get("probe"))}
+    for name, times in (place.get("latency") or {}).items():
+        rows[name] = f"{times['median_ms']:.2f} ms (median), {times['p95_ms']:.2f} ms (95 % are faster)"
+    for name, rate in (place.get("throughput") or {}).items():
+        rows[f"{name} 8 × 4 MiB"] = f"{human(rate)}/s"
+    rows["direct I/O"] = place.get("direct_io", "")
+    rows["promised"] = "\n".join(place["promises"])
+    rows["not promised"] = "\n".join(place["exceptions"])
+    out.print(_table(rows))
+    if place["safe"]:
+        out.print("[green]Several writers may share this place[/green]")
+    else:
+        why = escape(str(place["problem"] or place["guard"]))
+        out.print(f"[red]Several writers cannot share this place[/red]: {why}", soft_wrap=True)
+
+
+def _probed(report: Mapping[str, Any] | None) -> dict[str, str]:
+    """What the probes found, as rows."""
+    if report is None:
+        return {}
+    broken = [name for name, held in report["checks"].items() if not held]
+    serial = f"{len(report['checks']) - len(broken)} of {len(report['checks'])} checks hold" + "".join(
+        f"; not: {name}" for name in broken
+    )
+    lost = "not tried" if report["lost"] is None else f"{report['lost']} of {report['increments']} increments lost"
+    return {"serial probe": serial, "concurrent probe": lost}
 
 
 def _files(count: int, nbytes: int, ratio: float | None) -> str:

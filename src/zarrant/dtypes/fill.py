@@ -70,6 +70,8 @@ def _bool_from_json(dtype: Dtype, value: Any, path: str) -> bytes:
 
 
 def _int_from_json(dtype: Dtype, value: Any, path: str) -> bytes:
+    # "a JSON number with no fraction or exponent part that is within the representable range of the data type"
+    # https://zarr-specs.readthedocs.io/en/latest/v3/data-types/ (permitted fill values; so are the quotations below)
     low, high = int_range(dtype)
     if type(value) is not int or not low <= value <= high:
         raise _wrong(path, f"an integer in {low}..{high}", value)
@@ -85,11 +87,12 @@ def int_range(dtype: Dtype) -> tuple[int, int]:
 def _float_from_json(dtype: Dtype, value: Any, path: str) -> bytes:
     expected = _FLOATS.format(2 * dtype.itemsize)
     if isinstance(value, str):
-        if value in _WORDS:
+        if value in _WORDS:  # "NaN" has "the sign bit 0 (positive), the most significant bit (MSB) of the mantissa 1"
             fill = _round_checked(_WORDS[value], dtype)
             if fill is None:
                 raise _wrong(path, f"a number that {dtype.name} can hold", value)
             return fill
+        # "0xYYYYYYYY", specifying the byte representation of the floating point number as an unsigned integer"
         if re.fullmatch(rf"0x[0-9a-fA-F]{{{2 * dtype.itemsize}}}", value):
             return int(value, 16).to_bytes(dtype.itemsize, _native())
         raise _wrong(path, expected, value)
@@ -102,7 +105,7 @@ def _float_from_json(dtype: Dtype, value: Any, path: str) -> bytes:
 
 
 def _complex_from_json(dtype: Dtype, value: Any, path: str) -> bytes:
-    if not isinstance(value, list) or len(value) != 2:
+    if not isinstance(value, list) or len(value) != 2:  # "a two-element array, specifying the real and imaginary components"
         raise _wrong(path, "[real, imaginary]", value)
     part = _part(dtype)
     return b"".join(_float_from_json(part, item, f"{path}[{i}]") for i, item in enumerate(value))
@@ -111,7 +114,7 @@ def _complex_from_json(dtype: Dtype, value: Any, path: str) -> bytes:
 def raw_from_json(itemsize: int, value: Any, path: str) -> bytes:
     """Raw bits from a list of bytes, or from base64."""
     expected = f"a list of {itemsize} integers in 0..255, or that many bytes as base64"
-    if isinstance(value, list):
+    if isinstance(value, list):  # "An array of integers [...] where each integer is in the range [0, 255]."
         if len(value) != itemsize or any(type(byte) is not int or not 0 <= byte <= 255 for byte in value):
             raise _wrong(path, expected, value)
         return bytes(value)

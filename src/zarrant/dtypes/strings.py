@@ -360,7 +360,7 @@ def _from_objects(data: Any, kind: type[str] | type[bytes], name: str, padded: b
         return np.array(items, TEXT).reshape(array.shape)
     zero: Any = "\0" if kind is str else b"\0"
     if any(item.endswith(zero) for item in items):
-        hint = "Its elements are padded with zeros, so these could not be told from padding"
+        hint = "Its elements are padded with zeros, so these could not be distinguished from padding"
         raise DataTypeError("an element that ends with a zero", expected=name, got="a zero at the end", hint=hint)
     return np.array(items, "U" if kind is str else "S").reshape(array.shape)
 

@@ -333,7 +333,9 @@ def _regular(array_shape: Sequence[object], chunk_shape: Sequence[object], refus
     for array_length, size in zip(array_shape, chunk_shape, strict=True):
         if not isinstance(array_length, int | np.integer) or isinstance(array_length, bool) or array_length < 0:
             refuse("the lengths of an array are integers", ">= 0", array_shape)
-        if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1:
+        if (
+            not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1
+        ):  # "must be greater than zero" (regular grid)
             refuse("chunk sizes are integers", ">= 1", chunk_shape)
         dimension = RegularDimension(int(array_length), int(size))
         if max(1, dimension.n_chunks) * dimension.size > MAX_COORDINATE:

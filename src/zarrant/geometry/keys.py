@@ -106,6 +106,10 @@ class KeyEncoding:
         return index if fits and all(i <= MAX_COORDINATE for i in index) else None
 
     def _format(self, ndim: int) -> str:
+        # "formed by taking the initial prefix c, and appending for each dimension: the separator character, followed by, the ASCII
+        # decimal string representation of the chunk index"; of v2: "For chunk grids with 0 dimensions, the single chunk has the key
+        # 0."
+        # https://zarr-specs.readthedocs.io/en/latest/v3/chunk-key-encodings/
         if self.name == "default":
             return self.separator.join(["c"] + ["%d"] * ndim)
         return self.separator.join(["%d"] * ndim) if ndim else "0"

@@ -293,12 +293,6 @@ def _in_one_chunk(axes: Sequence[Axis], grid: ChunkGrid, bounds: Sequence[int]) 
     return _OneChunk(tuple(chunks), tuple(starts), tuple(values), tuple(counts), tuple(shapes))
 
 
-def check_ndim(ndim: int, shape: Sequence[int]) -> None:
-    """ShapeError unless a shape has as many dimensions as a region."""
-    if len(shape) != ndim:
-        raise ShapeError("region and shape differ in their number of dimensions", expected=ndim, got=len(shape))
-
-
 def check_split(ndim: int, grid: ChunkGrid, bounds: Sequence[int]) -> None:
     """ShapeError unless region, grid and bounds have as many dimensions."""
     if not ndim == grid.ndim == len(bounds):

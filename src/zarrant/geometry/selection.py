@@ -169,7 +169,7 @@ def numpy_like(selection: Item, shape: Sequence[int]) -> Selection:
     """What NumPy understands by `a[selection]`, as far as it is also one of the forms above; else a SelectionError.
 
     That is basic indexing, a mask of the array's shape, integer arrays for all dimensions (points), and one 1-D array or
-    mask beside slices and integers, unless NumPy would move its dimension to the front.
+    mask with slices and integers, unless NumPy would move its dimension to the front.
     """
     items = selection if isinstance(selection, tuple) else (selection,)
     arrays = [item for item in items if type(item) is not slice and _is_array(item)]

@@ -19,26 +19,26 @@ _LARGEST = 1 << 20
 def decode_streams(make: Callable[[], Any], data: bytes, limit: int, padding: bytes = b"") -> bytes:
     """Decode one stream after the other, as files of several members are; bytes of `padding` may stand between them."""
     pieces: list[bytes] = []
-    at, room = 0, limit
+    at, left = 0, limit
     view = memoryview(data)
     while at < len(data):
-        at, decoded = _one_stream(make(), view, at, room)
-        room -= len(decoded)
+        at, decoded = _one_stream(make(), view, at, left)
+        left -= len(decoded)
         pieces.append(decoded)
         while padding and at < len(data) and data[at] in padding:
             at += 1
     return b"".join(pieces)
 
 
-def _one_stream(stream: Any, data: memoryview, at: int, room: int) -> tuple[int, bytes]:
-    """Where the stream at `at` ends, and what it holds; ValueError beyond `room` bytes and for a stream that is cut off."""
+def _one_stream(stream: Any, data: memoryview, at: int, left: int) -> tuple[int, bytes]:
+    """Where the stream at `at` ends, and its content; ValueError beyond `left` bytes and for a stream that is cut off."""
     pieces: list[bytes] = []
     window, total = _FIRST, 0
     while not stream.eof:
-        piece = stream.decompress(data[at : at + window], room - total + 1)
+        piece = stream.decompress(data[at : at + window], left - total + 1)
         total += len(piece)
-        if total > room:
-            raise ValueError(f"too large: decodes to more than {room} bytes")
+        if total > left:
+            raise ValueError(f"too large: decodes to more than {left} bytes")
         if at == len(data) and not piece and not stream.eof:
             raise ValueError("truncated")
         pieces.append(piece)

@@ -14,7 +14,7 @@ _SKIPPABLE = 0x184D2A50
 # Block_Maximum_Size: no block decodes to more.
 _BLOCK = 128 << 10
 # What may be decoded beyond the limit before it is noticed.
-_SPARE = 8 << 20
+_MORE_BYTES = 8 << 20
 # A last raw block of no bytes, and the checksum (XXH64, low half) of no content.
 _NOTHING = b"\x01\x00\x00"
 _CHECKSUM_OF_NOTHING = b"\x99\xe9\xd8\x51"
@@ -31,15 +31,15 @@ class Frame(NamedTuple):
 def decompress(data: bytes, limit: int) -> bytes:
     """Decode all frames of `data`; ValueError where they are broken or decode to more than `limit` bytes."""
     pieces: list[bytes] = []
-    start, room = 0, limit
+    start, left = 0, limit
     while start < len(data):
         magic = int.from_bytes(data[start : start + 4], "little")
         if magic & 0xFFFFFFF0 == _SKIPPABLE:
             start = _within(start + 8 + int.from_bytes(data[start + 4 : start + 8], "little"), data)
             continue
         frame = parse(data, start)
-        pieces.append(_content(data[start : frame.end], frame, start, room))
-        room -= len(pieces[-1])
+        pieces.append(_content(data[start : frame.end], frame, start, left))
+        left -= len(pieces[-1])
         start = frame.end
     return b"".join(pieces)
 
@@ -92,13 +92,13 @@ def _content(data: bytes, frame: Frame, start: int, limit: int) -> bytes:
     return decoded
 
 
-def _take(data: bytes, frame: Frame, start: int, taken: int, room: int) -> int:
-    """How many blocks to decode next: those that are sure to fit in `room` bytes and `_SPARE` more.
+def _take(data: bytes, frame: Frame, start: int, taken: int, left: int) -> int:
+    """How many blocks to decode next: those that are sure to fit in `left` bytes and `_MORE_BYTES` more.
 
     Each call decodes all blocks from the first on, so there must be few calls: blocks of no bytes are free, others make
-    `_SPARE` together.
+    `_MORE_BYTES` together.
     """
-    allowed = room + _SPARE
+    allowed = left + _MORE_BYTES
     while taken < len(frame.blocks):
         allowed -= _most(data, frame.blocks[taken] - start)
         if allowed < 0:

@@ -68,7 +68,7 @@ def dump_json(value: Any, words: bool = False) -> bytes:
     _check(value, LIMITS, words)
     try:
         text = _indented(value)
-    except ValueError as cause:  # CPython was told to print fewer digits (sys.set_int_max_str_digits)
+    except ValueError as cause:  # CPython was set to print fewer digits (sys.set_int_max_str_digits)
         raise LimitError("a number that is too long", path="$", field="digits", got=str(cause), limit=LIMITS.digits) from cause
     data = f"{text}\n".encode()
     require(len(data), LIMITS.document, "a document that is too large", "document", "$")  # safety: written size
@@ -140,7 +140,7 @@ class _Reader:
         require(digits, self.digits, "a number that is too long", "digits", "$")
         try:
             return int(text)
-        except ValueError as cause:  # CPython was told to read fewer digits (sys.set_int_max_str_digits)
+        except ValueError as cause:  # CPython was set to read fewer digits (sys.set_int_max_str_digits)
             raise LimitError("a number that is too long", path="$", field="digits", got=digits, limit=str(cause)) from cause
 
     def number(self, text: str) -> float:

@@ -1,6 +1,6 @@
 """The stored objects of a node, and its metadata: 1..n objects in, one `ArrayMetadata` or `GroupMetadata` out, and back.
 
-A node of Zarr V3 is one object, `zarr.json`. A node of V2 is `.zarray` or `.zgroup`, and `.zattrs` beside it where it has
+A node of Zarr V3 is one object, `zarr.json`. A node of V2 is `.zarray` or `.zgroup`, and `.zattrs` where it has
 attributes. One of them is the *main* object, which makes the node: where it is absent there is no node, its version is the
 node's version (the condition of every write of chunks), and its lock is the node's lock. Attributes of V2 change apart from
 it. `.zmetadata` holds copies of V2 metadata (`ops/consolidated_v2.py`). Where both versions are in one directory, V3 counts.
@@ -9,6 +9,7 @@ it. `.zmetadata` holds copies of V2 metadata (`ops/consolidated_v2.py`). Where b
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from zarrant.errors import ZarrantError
 from zarrant.limits import LIMITS
@@ -71,6 +72,8 @@ def dump_all(document: NodeMetadata) -> dict[str, bytes | None]:
     >>> dump_all(v3.GroupMetadata({"a": 1}, v2={}))
     {'.zattrs': b'{\\n  "a": 1\\n}\\n', '.zgroup': b'{\\n  "zarr_format": 2\\n}\\n'}
     """
+    if isinstance(document, ArrayMetadata) and document.turn is not None:  # it is that of the object that was read
+        document = replace(document, turn=None)
     main = {main_name(document): dump(document)}
     if document.v2 is None:
         return dict(main)

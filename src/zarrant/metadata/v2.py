@@ -27,6 +27,8 @@ import numpy as np
 from zarrant.errors import MetadataError, UnknownExtensionError, shown
 from zarrant.limits import LIMITS, Limits, require
 from zarrant.metadata.json_text import dump_json, parse_json
+from zarrant.metadata.turn import NAME as TURN
+from zarrant.metadata.turn import Turn
 from zarrant.metadata.v3 import DIMENSIONS_V2, MAX_SIZE, ArrayMetadata, GroupMetadata, Json, Named, array_dimensions
 
 ARRAY_MEMBERS = ("zarr_format", "shape", "chunks", "dtype", "compressor", "fill_value", "order", "filters")
@@ -61,7 +63,7 @@ class Element(NamedTuple):
 
 
 def parse_array(data: bytes, attributes: Mapping[str, Json], limits: Limits = LIMITS) -> ArrayMetadata:
-    """Read a `.zarray`; `attributes` are those of the `.zattrs` beside it.
+    """Read a `.zarray`; `attributes` are those of its `.zattrs`.
 
     >>> array = parse_array(
     ...     b'{"zarr_format": 2, "shape": [4], "chunks": [2], "dtype": "<i2", "compressor": {"id": "zlib", "level": 1},'
@@ -89,12 +91,13 @@ def read_array(value: dict[str, Json], attributes: Mapping[str, Json], limits: L
         codecs=_codecs(value, element, len(shape), limits),
         attributes=dict(attributes),
         dimension_names=array_dimensions(attributes, len(shape)),
-        v2={key: item for key, item in value.items() if key not in ("zarr_format", "shape")},
+        v2={key: item for key, item in value.items() if key not in ("zarr_format", "shape", TURN)},
+        turn=Turn.from_json(value[TURN]) if TURN in value else None,
     )
 
 
 def parse_group(data: bytes, attributes: Mapping[str, Json], limits: Limits = LIMITS) -> GroupMetadata:
-    """Read a `.zgroup`; `attributes` are those of the `.zattrs` beside it."""
+    """Read a `.zgroup`; `attributes` are those of its `.zattrs`."""
     value = _object(data, limits)
     check_format(value)
     return GroupMetadata(dict(attributes), v2={key: item for key, item in value.items() if key != "zarr_format"})
@@ -149,6 +152,8 @@ def _chunks(value: Json, shape: Sequence[int]) -> list[int]:
 
 
 def _separator(value: Json) -> str:
+    # "If the value is not set, then the default MUST be assumed to be ".", leading to chunk keys of the form 0.0."
+    # https://zarr-specs.readthedocs.io/en/latest/v2/v2.0.html
     if value not in (".", "/"):
         raise _wrong(f"$.{SEPARATOR}", '"." or "/"', value)
     return str(value)
@@ -332,6 +337,7 @@ def _codecs(value: Mapping[str, Json], element: Element, rank: int, limits: Limi
 
 def _configuration(item: Json, path: str) -> dict[str, Json]:
     """A codec of V2: an object with an id."""
+    # "The object MUST contain an "id" key identifying the codec to be used." (Zarr V2, compressor)
     if not isinstance(item, dict) or not isinstance(item.get("id"), str) or not item["id"]:
         raise _wrong(path, "an object with an id", item)
     return dict(item)
@@ -399,6 +405,8 @@ ZERO: Mapping[str, Json] = {"bool": False, "int": 0, "float": 0.0, "complex": [0
 def _fill(value: Json, element: Element, dtype: Json, path: str = "$.fill_value") -> Json:
     """The fill value as V3 spells it. Null means that it is not defined: such elements are read as zeros."""
     kind = element.kind
+    # "If an array has a fixed length byte string data type [...] or a structured data type, and if the fill value is not null,
+    # then the fill value MUST be encoded as an ASCII string using the standard Base64 alphabet." (Zarr V2, fill value encoding)
     if kind in ("text", "raw", "struct", "variable_length_bytes"):
         return _base64(value, element, dtype, path)
     if value is None:
@@ -463,7 +471,7 @@ def dump_array(document: ArrayMetadata) -> bytes:
     """Write a `.zarray`. What could not be read again is refused."""
     value = array_members(document)
     read_array(value, {})
-    return dump_json(value)
+    return dump_json(value if document.turn is None else {**value, TURN: document.turn.to_json()})
 
 
 def array_members(document: ArrayMetadata) -> dict[str, Json]:
@@ -552,7 +560,9 @@ def _v2_attributes(document: ArrayMetadata) -> dict[str, Json]:
     if not all(isinstance(name, str) for name in names):
         raise _none("$.dimension_names", "names for some dimensions only", list(names))
     if document.attributes.get(DIMENSIONS_V2, list(names)) != list(names):
-        raise _none(f"$.attributes.{DIMENSIONS_V2}", "dimension names beside this attribute", document.attributes[DIMENSIONS_V2])
+        raise _none(
+            f"$.attributes.{DIMENSIONS_V2}", "other dimension names than this attribute", document.attributes[DIMENSIONS_V2]
+        )
     return {**document.attributes, DIMENSIONS_V2: list(names)}
 
 

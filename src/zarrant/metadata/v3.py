@@ -19,6 +19,8 @@ from zarrant import extensions
 from zarrant.errors import DataTypeError, MetadataError, ShapeError, UnknownExtensionError, shown
 from zarrant.limits import LIMITS, Limits, require
 from zarrant.metadata.json_text import dump_json, member, parse_json, plain
+from zarrant.metadata.turn import NAME as TURN
+from zarrant.metadata.turn import Turn
 
 Json: TypeAlias = Any
 """A JSON value: None, bool, int, float, str, or lists and dicts of them."""
@@ -104,6 +106,8 @@ class ArrayMetadata:
     """What the specification does not allow in what is stored, and is read all the same; it is not written again."""
     v2: Mapping[str, Json] | None = field(default=None, repr=False)
     """Where the array is stored as Zarr V2: the members of its `.zarray`, but for the shape, as they are written back."""
+    turn: Turn | None = field(default=None, compare=False, repr=False)
+    """Whose turn it is to change the shape. Only `dump` writes it."""
 
     @property
     def zarr_format(self) -> int:
@@ -156,7 +160,7 @@ class GroupMetadata:
     attributes: dict[str, Json] = field(default_factory=dict)
     extra: Mapping[str, Json] = field(default_factory=dict)
     v2: Mapping[str, Json] | None = field(default=None, repr=False)
-    """Where the group is stored as Zarr V2: what its `.zgroup` holds besides the version; most hold nothing."""
+    """Where the group is stored as Zarr V2: what its `.zgroup` has besides the version; most have nothing."""
 
     @property
     def zarr_format(self) -> int:
@@ -248,6 +252,8 @@ def dump(document: NodeMetadata) -> bytes:
     """
     value = document.to_json()
     _document(value, LIMITS, lenient=False)  # safety: written form
+    if isinstance(document, ArrayMetadata) and document.turn is not None:
+        value[TURN] = document.turn.to_json()
     return dump_json(value)
 
 
@@ -267,6 +273,8 @@ def _array(value: dict[str, Json], limits: Limits, lenient: bool) -> ArrayMetada
     if lenient:
         value = _forgiven(value, notes)
     shape = _shape(_required(value, "shape", "$"), limits)
+    extra = _extra(value, ARRAY_MEMBERS, group=False)
+    turn = extra.pop(TURN, None)
     return ArrayMetadata(
         shape=shape,
         data_type=_understood(value, "data_type"),
@@ -277,8 +285,9 @@ def _array(value: dict[str, Json], limits: Limits, lenient: bool) -> ArrayMetada
         attributes=_attributes(value),
         storage_transformers=_transformers(value),
         dimension_names=_dimension_names(value.get("dimension_names"), len(shape)),
-        extra=_extra(value, ARRAY_MEMBERS, group=False),
+        extra=extra,
         notes=tuple(notes),
+        turn=None if turn is None else Turn.from_json(turn),
     )
 
 
@@ -316,7 +325,7 @@ def _forgiven(value: dict[str, Json], notes: list[str]) -> dict[str, Json]:
 
 
 def _renamed(codecs: Json, notes: list[str]) -> Json:
-    """The codecs, also those of shards, under their own names where an alias stands for one: drafts said `endian` for `bytes`."""
+    """The codecs, also those of shards, under their own names where an alias stands for one (`endian` for `bytes`)."""
     if not isinstance(codecs, list):
         return codecs
     found = [_renamed_codec(codec, notes) for codec in codecs]
@@ -386,7 +395,7 @@ def _shape(value: Json, limits: Limits) -> tuple[int, ...]:
 
 def _codecs(value: Json, limits: Limits) -> tuple[Named, ...]:
     items = _list(value, "$.codecs")
-    if not items:
+    if not items:  # "Because codecs MUST contain an array -> bytes codec, the list cannot be empty" (core, codecs)
         raise _wrong("$.codecs", "at least one codec", value)
     require(len(items), limits.chain, "a codec chain that is too long", "codecs", "$.codecs")
     return tuple(Named.parse(item, f"$.codecs[{i}]") for i, item in enumerate(items))
@@ -420,7 +429,7 @@ def _attributes(value: dict[str, Json]) -> dict[str, Json]:
 
 
 def _transformers(value: dict[str, Json]) -> tuple[Named, ...]:
-    path = "$.storage_transformers"
+    path = "$.storage_transformers"  # "When [it] is absent no storage transformer is used, same for an empty list." (core)
     items = _list(value.get("storage_transformers", []), path)
     transformers = tuple(Named.parse(item, f"{path}[{i}]") for i, item in enumerate(items))
     for i, item in enumerate(transformers):
@@ -441,7 +450,7 @@ def _dimension_names(value: Json, rank: int) -> tuple[str | None, ...] | None:
         return None
     path = "$.dimension_names"
     names = _list(value, path)
-    if len(names) != rank:
+    if len(names) != rank:  # "an array of strings or null objects with the same length as shape" (core, dimension_names)
         raise _wrong(path, f"{rank} names, one a dimension", value)
     for i, name in enumerate(names):
         if name is not None and not isinstance(name, str):
@@ -451,6 +460,8 @@ def _dimension_names(value: Json, rank: int) -> tuple[str | None, ...] | None:
 
 def _extra(value: dict[str, Json], known: frozenset[str], group: bool) -> dict[str, Json]:
     extra = {key: item for key, item in value.items() if key not in known}
+    # "An implementation MUST fail to open Zarr groups or arrays if any metadata fields are present which (a) the implementation
+    # does not recognize and (b) are not explicitly set to "must_understand": false" (core, section must_understand).
     for key, item in extra.items():
         ignorable = isinstance(item, dict) and item.get("must_understand") is False
         # zarr-python up to 3.1.3 wrote "consolidated_metadata": null into groups

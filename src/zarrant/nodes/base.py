@@ -24,7 +24,7 @@ from zarrant.requests import Op
 from zarrant.run.blocking import ExecutionContext, perform
 from zarrant.run.pool import available_cpus, available_memory, shared_pool
 from zarrant.storage import Calls, Capabilities, Store, Version, as_store, capabilities, guard_of, is_local, url_of
-from zarrant.stores.wrappers import ReadOnly
+from zarrant.stores.wrappers.read_only import ReadOnly
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -98,7 +98,23 @@ class NodeContext:
             dead_limit=config.dead_limit,
             aligned=self.able.direct_io,
         )
-        return OpOptions(codec, config.missing_chunks, self.guarded, self.able.get, self._batch_put_bytes, self._checks_conditions)
+        return OpOptions(
+            codec,
+            config.missing_chunks,
+            self.guarded,
+            self.able.get,
+            self._batch_put_bytes,
+            self._checks_conditions,
+            self._turns,
+            self.able.erase_if,
+            config.lock_timeout,
+        )
+
+    @property
+    def _turns(self) -> bool:
+        """See `OpOptions`."""
+        queued = self.able.one_process and self.able.blocks
+        return self.guarded and self.able.get and self.able.put_if and not self.able.lock and not queued
 
     @property
     def _checks_conditions(self) -> bool:
@@ -261,18 +277,16 @@ class NodeContext:
     def _require_locks(self, calls: Calls) -> None:
         """CapabilityError where two writers that change the shape cannot be kept apart.
 
-        They lock the array's metadata. Between the threads of one process a queue is such a lock; a store that several processes
-        share must have locks of its own.
+        They lock the array's metadata. Between the threads of one process a queue is such a lock; on a store that several
+        processes share, and that can only compare and swap, they take turns (`ops/turns.py`).
         """
         queued = self.able.one_process and calls is self.able.sync_calls
-        if self.guarded and not calls.lock and not queued:
+        if self.guarded and not calls.lock and not queued and not self._turns:
             raise CapabilityError(
-                "appending and resizing need an exclusive lock, which this store does not have: two appends at the same time would "
-                "both write the chunks that follow, and comparing the metadata afterwards cannot undo that",
+                "appending and resizing need a lock that all writers take, which this store does not have by these calls",
                 store=repr(self.store),
                 expected="lock" if calls is self.able.sync_calls else "lock_async",
-                hint="A store that only this process can reach says so by `one_process = True`, and is guarded by a queue. "
-                "With synchronizer=None it is up to you that only one process at a time changes the shape",
+                hint="With synchronizer=None it is up to you that only one process at a time changes the shape",
             )
 
 

@@ -34,7 +34,7 @@ from zarrant.storage import ReadableWritable, as_store
 from zarrant.stores.local.store import FilesystemStore
 from zarrant.stores.resolve import resolve_store
 from zarrant.stores.synchronizer import Synchronized, check_before_write
-from zarrant.stores.wrappers import ReadOnly
+from zarrant.stores.wrappers.read_only import ReadOnly
 
 S = TypeVar("S")
 Address: TypeAlias = str | os.PathLike[str] | MutableMapping[str, bytes]

@@ -23,6 +23,7 @@ from zarrant.ops.casting import as_values, broadcast
 from zarrant.ops.current import Current, shape_stands
 from zarrant.ops.guard import Guard, update_object
 from zarrant.ops.partial_decoder import CachedChunk
+from zarrant.ops.turns import erased
 from zarrant.requests import Op, Outcome
 from zarrant.storage import Part
 
@@ -68,7 +69,8 @@ def _apply(array: BoundArray, chunk: Shape, region: ArraySubset, fn: Function, s
     within = ArraySubset(subtract(local.start, around.start), local.shape).slices
     current[within] = broadcast(_new_values(array, fn, current[within].copy()), local.shape)
     encoded = yield from prepared.write(OneChunk(0, source), selections, 0, 1, current)
-    return encoded.row(0)
+    parts = encoded.only()
+    return parts if parts is not None else (yield from erased(array, shape, source))
 
 
 def _new_values(array: BoundArray, fn: Function, current: Array) -> Array:

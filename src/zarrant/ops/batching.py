@@ -20,6 +20,7 @@ from zarrant.geometry.box import Shape
 from zarrant.geometry.region import ChunkSelections, Values
 from zarrant.ops.bound_array import Array, BoundArray
 from zarrant.ops.current import put_current
+from zarrant.ops.turns import store_new
 from zarrant.requests import ANY, Op, Outcome, WriteRequest, gather, gather_outcomes
 
 Batch = Callable[[int, int], Op[list[Outcome[Any]]]]
@@ -79,11 +80,18 @@ def _ranges(array: BoundArray, chunks: npt.NDArray[np.int64]) -> Iterator[tuple[
 def write_batch(array: BoundArray, selections: ChunkSelections, values: Values, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
     """Encode rows lo..hi, chunks of one shape, side by side, and store them with one request, whatever is there."""
     if hi - lo == 1:
-        return (yield from put_current(array, (yield from encode(array, selections, values, lo, hi))))
+        return (yield from _put(array, (yield from encode(array, selections, values, lo, hi)), selections, lo))
     step, cost, _, _ = batch_size(array, array.chunk_shape(selections.index[lo]))
     parts = (encode(array, selections, values, at, min(at + step, hi)) for at in range(lo, hi, step))
     items = yield from gather(parts, cost)
-    return (yield from put_current(array, [item for each in items for item in each]))
+    return (yield from _put(array, [item for each in items for item in each], selections, lo))
+
+
+def _put(array: BoundArray, items: Sequence[WriteRequest], selections: ChunkSelections, lo: int) -> Op[list[Outcome[Any]]]:
+    """Store whole chunks, of the shape of row `lo`: whatever is there, or (in a turn) by version."""
+    if array.turn is None:
+        return (yield from put_current(array, items))
+    return (yield from store_new(array, items, array.chunk_shape(selections.index[lo])))
 
 
 def encode(array: BoundArray, selections: ChunkSelections, values: Values, lo: int, hi: int) -> Op[list[WriteRequest]]:
@@ -91,7 +99,7 @@ def encode(array: BoundArray, selections: ChunkSelections, values: Values, lo: i
     prepared = array.prepared_for(array.chunk_shape(selections.index[lo]))
     encoded = yield from prepared.write(None, selections, lo, hi, values)
     keys = array.chunk_keys(selections.index[lo:hi])
-    return [WriteRequest(key, encoded.row(i), ANY) for i, key in enumerate(keys)]
+    return [WriteRequest(key, parts, ANY) for key, parts in zip(keys, encoded.rows(), strict=True)]
 
 
 def run_batches(array: BoundArray, chunks: npt.NDArray[np.int64], batches: Iterable[tuple[int, int]], run: Batch) -> Op[None]:

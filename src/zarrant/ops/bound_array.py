@@ -18,6 +18,7 @@ from zarrant.errors import ZarrantError
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.keys import KeyEncoding
 from zarrant.metadata.node import placed
+from zarrant.metadata.turn import Turn
 from zarrant.metadata.v3 import ArrayMetadata, Named
 from zarrant.requests import OnlyWhile
 from zarrant.storage import Version
@@ -37,6 +38,9 @@ class OpOptions:
 
     `checks_conditions`: the store checks the condition of a write under the lock of what is written, and sees other locks.
 
+    `turns`: several processes share the store, and it has no locks: whoever changes the shape takes a turn (`ops/turns.py`).
+    `erases_if`: the store can erase on condition of a version; else fill is stored where another writer could be faster.
+
     `batch_put_bytes`: decoded bytes of whole chunks that are best stored with one request (the store syncs them together); 0: any.
     """
 
@@ -46,6 +50,10 @@ class OpOptions:
     readable: bool = True
     batch_put_bytes: int = 0
     checks_conditions: bool = False
+    turns: bool = False
+    erases_if: bool = True
+    turn_timeout: float = 60.0
+    """Seconds to wait while one writer has the turn."""
 
 
 @dataclass(slots=True)
@@ -70,6 +78,26 @@ class Known:
         self.version = version
 
 
+@dataclass(slots=True)
+class HeldTurn:
+    """The turn that an operation has taken to change the shape of an array; shared by all that it does meanwhile."""
+
+    metadata: ArrayMetadata
+    """The metadata that have the turn, with their version, as they were last seen."""
+    since: float
+    """When the last beat was about to be stored, by the driver's clock."""
+    ended: bool = False
+    """It was given back."""
+    lost: bool = False
+    """Another writer has taken it over, or the array is gone."""
+
+    @property
+    def turn(self) -> Turn:
+        """The turn."""
+        assert self.metadata.turn is not None, "only metadata with a turn are held"
+        return self.metadata.turn
+
+
 @dataclass(frozen=True)
 class BoundArray:
     """An array at `prefix` ("" for the root of the store, else without slashes at its ends): its metadata, bound once.
@@ -89,6 +117,8 @@ class BoundArray:
     """The shape of the subchunks of each level of sharding, outermost first; none where the array is not sharded."""
     _prepared: dict[tuple[int, ...], Prepared] = field(default_factory=dict, compare=False, repr=False)
     """Pipelines by chunk shape; arrays that differ only in shape and attributes share them."""
+    turn: HeldTurn | None = field(default=None, compare=False, repr=False)
+    """The turn under which objects are stored, if that is how the shape is changed."""
 
     @classmethod
     def from_metadata(cls, prefix: str, metadata: ArrayMetadata, options: OpOptions) -> BoundArray:

@@ -26,6 +26,7 @@ from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.current import Current
 from zarrant.ops.guard import Guard, update_object
 from zarrant.ops.read import while_replaced
+from zarrant.ops.turns import erased
 from zarrant.requests import Op, fetch_one, gather_outcomes, list_prefix
 from zarrant.storage import ByteRange, Part
 
@@ -108,7 +109,7 @@ def compact_chunk(array: BoundArray, chunk: Sequence[int]) -> Op[int]:
         freed = source.size - sum(map(length_of, parts or ()))
         if freed <= 0:  # codecs after sharding may make more of less
             raise _Unchanged
-        return parts
+        return parts if parts is not None else (yield from erased(array, array.chunk_shape(chunk), source))
 
     try:
         yield from _look(change, key)

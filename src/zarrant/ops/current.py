@@ -11,7 +11,8 @@ under its lock, until a pass finds none. A writer that got its lock before the m
 stored is removed; one that gets its lock afterwards sees that the metadata is gone.
 
 The shape needs more. An appender stores its data first and then the metadata (`ops/resize.py`), so for a moment an edge chunk
-holds elements that no metadata speaks of. `shape_stands` therefore also asks whether somebody has locked the metadata.
+holds elements that no metadata speaks of. `shape_stands` therefore also asks whether somebody has locked the metadata. Where
+there are no locks (`ops/turns.py`) it never stands: a chunk at the end of the array is always read and merged.
 
 An index or a shape may lie beyond the bounds that a handle knows, because others have grown the array. Before it is refused, or
 a slice is clipped, the stored shape is looked at once (`fresh`, `look`). Where it is another one the handle takes it over, and
@@ -27,7 +28,15 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from zarrant.errors import BoundsError, MetadataChangedError, NodeNotFoundError, NodeReplacedError, ShapeError, ZarrantError
+from zarrant.errors import (
+    BoundsError,
+    ConflictError,
+    MetadataChangedError,
+    NodeNotFoundError,
+    NodeReplacedError,
+    ShapeError,
+    ZarrantError,
+)
 from zarrant.metadata.v3 import ArrayMetadata, NodeMetadata
 from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.guard import MAX_TRIES
@@ -55,6 +64,9 @@ class Current:
     @property
     def condition(self) -> OnlyWhile | None:
         """None where nothing is known of the stored metadata (it is about to be made), or where the store cannot be read."""
+        turn = self.array.turn
+        if turn is not None:
+            return OnlyWhile(metadata_key(self.array.prefix, self.array.metadata), turn.metadata.version)
         known = self.array.known
         version, made = known.version, known.condition
         if version is None or not self.array.options.readable:
@@ -68,6 +80,9 @@ class Current:
 
         Returns whether the shape is the one that was last seen.
         """
+        if self.array.turn is not None:
+            yield from require_turn(self.array)
+            return True
         array, key = self.array, metadata_key(self.array.prefix, self.array.metadata)
         seen = array.known.shape or array.shape
         found = yield from stored_metadata(array.prefix, array.metadata)
@@ -76,6 +91,36 @@ class Current:
         metadata = same_array(array, found)
         array.known.learn(metadata.version, metadata.shape, metadata.shape == array.shape)
         return metadata.shape == seen
+
+
+class TurnLost(ConflictError):
+    """Another writer has taken over the turn of an operation, which starts over."""
+
+
+def require_turn(array: BoundArray) -> Op[ArrayMetadata]:
+    """The stored metadata, if the turn of an operation is still there; else TurnLost."""
+    held, key = array.turn, metadata_key(array.prefix, array.metadata)
+    assert held is not None, "asked for in a turn only"
+    found = yield from stored_metadata(array.prefix, held.metadata)  # not the array's: it may have the shape to come
+    turn = found.turn if isinstance(found, ArrayMetadata) else None
+    if turn is None or turn.token != held.turn.token:  # safety: own turn
+        held.lost = True
+        raise TurnLost("another writer has taken over the change of the shape", key=key)
+    assert isinstance(found, ArrayMetadata), "has a turn"
+    held.metadata = found
+    return found
+
+
+def current_array(array: BoundArray) -> Op[tuple[BoundArray, Version]]:
+    """The array as it is stored now, and the version of its metadata."""
+    key = metadata_key(array.prefix, array.metadata)
+    found = yield from stored_metadata(array.prefix, array.metadata)
+    if found is None:
+        raise NodeNotFoundError("the array was removed or moved", key=key, path=array.prefix or "/", hint=HINT)
+    if found is array.metadata:  # unchanged: this handle has parsed or written these bytes
+        return array, array.metadata.version
+    metadata = same_array(array, found)
+    return BoundArray.from_metadata(array.prefix, metadata, array.options), metadata.version
 
 
 def same_array(array: BoundArray, metadata: NodeMetadata) -> ArrayMetadata:
@@ -110,6 +155,8 @@ def shape_stands(array: BoundArray, refused: bool = False) -> Op[bool]:
     The metadata is read where it is not of the version that was last seen, or where `refused` says that a write under
     `while_shape_stands` has just found that out. An array of which nothing was ever seen stored is its handle's alone.
     """
+    if array.options.turns:  # safety: no locks
+        return False
     key, known = metadata_key(array.prefix, array.metadata), array.known
     if known.version is None:
         if (yield from fetch_one(key, ())) is None:

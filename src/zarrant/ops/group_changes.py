@@ -20,6 +20,10 @@ stored. It is stored when all data are, and erased when all shapes are.
 A record holds only for arrays that nobody changed since: their metadata are of the version that the record names. Else it is
 dropped. Then the arrays have different lengths, and that is a ShapeError which says so: this module cannot know which rows
 are wanted. So arrays that grow as one should grow in no other way.
+
+Where the shapes are changed in turns (`ops/turns.py`) several arrays are refused. Each of their turns can be taken over. Who takes
+them over after the record would finish the append, and then its owner, who was only slow, could not tell that from an append that
+was dropped, and would do it again.
 """
 
 from __future__ import annotations
@@ -28,10 +32,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from zarrant.errors import ConflictError, NodeNotFoundError, OptionError, ShapeError, ZarrantError
+from zarrant.errors import CapabilityError, ConflictError, NodeNotFoundError, OptionError, ShapeError, ZarrantError
 from zarrant.metadata.json_text import dump_json, parse_json
 from zarrant.metadata.node import dump
 from zarrant.metadata.v3 import ArrayMetadata
+from zarrant.ops import resize
 from zarrant.ops.bound_array import Array, BoundArray, OpOptions
 from zarrant.ops.casting import as_values
 from zarrant.ops.node import check_path, find_metadata, metadata_key
@@ -91,6 +96,8 @@ def append(group: str, data: Mapping[str, Any], axis: int, options: OpOptions) -
     ShapeError where the arrays, or the data, are not of one length along `axis`, or the data do not fit; nothing was stored then.
     """
     paths = paths_of(group, list(data))
+    if options.turns:
+        return (yield from _append_in_turn(paths, list(data.values()), axis, options))
     metadata_by_path = yield from read_arrays(
         paths
     )  # before any lock: taking one would make a directory for a name that is not there
@@ -99,6 +106,19 @@ def append(group: str, data: Mapping[str, Any], axis: int, options: OpOptions) -
     if not options.exclusive:
         return (yield from op)
     return (yield from locked([record, *map(metadata_key, paths, metadata_by_path)], op))
+
+
+def _append_in_turn(paths: Sequence[str], data: Sequence[Any], axis: int, options: OpOptions) -> Op[slice]:
+    """Append to one array."""
+    if len(paths) > 1:
+        raise CapabilityError(
+            "appending to several arrays as one needs locks, which this store does not have: what a slow writer and the one that "
+            "takes over from it have done could not be told apart",
+            expected="lock",
+            hint="Append to each array by itself, or open the group with synchronizer= and a lock service",
+        )
+    array, _ = yield from _read(paths[0], options)
+    return (yield from resize.append(array, data[0], axis))
 
 
 def _append(group: str, record: str, data: Mapping[str, Any], axis: int, options: OpOptions) -> Op[slice]:

@@ -7,12 +7,12 @@ keeps other writers out, and what follows where one of them was faster (`Guard` 
 | guard | lock | where another writer was faster |
 |---|---|---|
 | none | none | LostUpdateError |
-| compare-and-swap | none | again from what the winner left; ConflictError after `MAX_TRIES` |
-| lock | of the key | as above; with a store that locks, it does not happen |
+| lock | of the key | again from what the winner left; ConflictError after `MAX_TRIES` (with locks it does not happen) |
 | lock inside a lock | of the key, by who has locked the metadata of its array | as above |
 | group commit | of the key, by one of the waiting callers for all of them (`ops/group_commit.py`) | as above |
 
-Where a store has no locks, the driver queues the writers of this process, so that they do not race against each other.
+Where a store has no locks (an object store), the driver queues the threads of this process instead, so that they do not race
+against each other; writers of other processes, and tasks of an event loop, are kept out by compare-and-swap alone.
 """
 
 from __future__ import annotations
@@ -42,7 +42,6 @@ class Guard(Enum):
     """What keeps other writers of an object out while it is changed."""
 
     NONE = ("none", False, False, False)
-    COMPARE_AND_SWAP = ("compare-and-swap", False, False, True)
     LOCK = ("lock", True, False, True)
     NESTED_LOCK = ("lock inside a lock", True, True, True)
     GROUP_COMMIT = ("group commit", True, False, True)

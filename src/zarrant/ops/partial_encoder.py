@@ -26,6 +26,7 @@ from zarrant.ops.casting import as_values, broadcast
 from zarrant.ops.current import Current
 from zarrant.ops.guard import Guard, update_object
 from zarrant.ops.partial_decoder import CachedChunk
+from zarrant.ops.turns import erased
 from zarrant.requests import Op
 from zarrant.storage import Part
 
@@ -122,7 +123,8 @@ class Encoder:
             piece.copy_to(rows[row : row + 1])
         selections = self._selections(start, shape, value, bounds)
         encoded = yield from self.prepared.write(spans, selections, 0, 1, stack)
-        return encoded.row(0)
+        parts = encoded.only()
+        return parts if parts is not None else (yield from erased(self.array, self.shape, source))
 
     def _erase_known(self) -> None:
         """Others may have appended to the chunk since this handle learnt its bounds: what it knows becomes fill, the rest stays."""

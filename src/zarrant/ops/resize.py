@@ -7,17 +7,10 @@ erased after it, so that every reader, and whoever comes after a crash, finds a 
 Why it is done under the metadata's lock. Chunks have fixed names, so two appenders that both start at the old end write the
 same objects: whoever loses the race for the metadata has by then overwritten the data of the winner, and starting over
 repairs nothing. A place must be reserved before it is written, and a reservation that outlives a killed writer would block
-or leave a hole. An exclusive lock on the metadata for the whole operation is a reservation that ends with its owner.
-Appenders therefore go one after the other, each from the shape that it reads under the lock; writers of data do not wait for
-them, nor readers. Stores without a lock are safe inside one process, where a queue stands for it; the metadata is then still
-swapped, not put. Those that several processes share are refused by the façade (`NodeContext.require_shape_change`).
-
-Why compare-and-swap alone does not do. Say A has written the new chunks on condition of their versions, and goes for the
-metadata; B, from the same metadata, may replace one of those chunks after A's last look at it and before A's swap, which then
-succeeds: A is acknowledged, B's bytes are in its place, and B, who loses the swap, writes its own elsewhere. It would take a
-turn in the metadata itself, taken by a swap before any chunk is written, which others may take over from who was killed, and a
-look at it between reading the version of a chunk and replacing it. And even then `store_chunk`, which never looks, would wipe
-out what was appended to an edge chunk behind the shape that its caller knows.
+or leave a hole. A lock on the metadata for the whole operation is a reservation that ends with its holder. Appenders therefore go
+one after the other, each from the shape that it reads under the lock; writers of data do not wait for them, nor readers. Inside one
+process a queue is such a lock; the metadata is then still swapped, not put. Stores that several processes share and that have no
+locks can only compare and swap: there a turn that others can take over stands for the lock (`ops/turns.py`).
 
 What lies outside of the shape (padding of edge chunks, chunks beyond the grid) is nobody's: a crash leaves anything there, and
 so do other libraries. Hence the rule that growing never resurrects: *each growth defines all that it exposes, before the
@@ -31,7 +24,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import islice
 from operator import add, sub
 from typing import Any, TypeVar
@@ -41,7 +33,6 @@ import numpy as np
 from zarrant.errors import (
     BoundsError,
     ConflictError,
-    NodeNotFoundError,
     ShapeError,
     VersionChangedError,
     ZarrantError,
@@ -50,13 +41,14 @@ from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.region import box_region
 from zarrant.metadata.node import dump, main_name
 from zarrant.metadata.v3 import ArrayMetadata
-from zarrant.ops import read, update
+from zarrant.ops import read, turns, update
 from zarrant.ops.batching import largest_batch
 from zarrant.ops.bound_array import Array, BoundArray
 from zarrant.ops.casting import as_values
-from zarrant.ops.current import HINT, put_current, same_array
+from zarrant.ops.current import current_array, put_current
 from zarrant.ops.guard import MAX_TRIES, with_lock
-from zarrant.ops.node import MustExist, metadata_key, of_version, stored_metadata
+from zarrant.ops.node import MustExist, metadata_key, of_version
+from zarrant.ops.turns import erase_all, give_back, in_turn
 from zarrant.requests import ANY, Op, WriteRequest, gather, list_prefix, put_one
 from zarrant.storage import Version
 
@@ -78,7 +70,11 @@ def append(array: BoundArray, data: Any, axis: int = 0, moved: Moved = lambda me
     """
     axis = check_axis(axis, len(array.shape))
     values = as_values(array, data)
-    return (yield from _under_metadata_lock(array, lambda: _append(array, values, axis, moved)))
+
+    def op(now: BoundArray) -> Op[slice]:
+        return _append(now, values, axis, moved)
+
+    return (yield from _exclusively(array, op, lambda now: grown_shape(now.shape, values, axis)))
 
 
 def resize(
@@ -98,23 +94,38 @@ def resize(
     that first.
     """
     wanted = array.metadata.with_shape(tuple(shape) if np.iterable(shape) else (shape,)).shape
-    return (yield from _under_metadata_lock(array, lambda: _resize(array, wanted, listing, moved, shrink)))
+
+    def check(now: BoundArray) -> None:
+        _refuse_to_cut(array.shape, now.shape, wanted, shrink)
+
+    def op(now: BoundArray) -> Op[list[str]]:
+        check(now)  # safety: unseen
+        return (yield from _resize(now, wanted, listing, moved))
+
+    return (yield from _exclusively(array, op, check))
 
 
-def _under_metadata_lock(array: BoundArray, op: Callable[[], Op[T]]) -> Op[T]:
+def _exclusively(array: BoundArray, op: Callable[[BoundArray], Op[T]], check: Callable[[BoundArray], object]) -> Op[T]:
+    """Do `op` with the array as it is stored, while nobody else changes its shape. `check`: see `in_turn`."""
+
+    def work() -> Op[T]:
+        if array.options.turns:
+            return (yield from in_turn(array, op, check))
+        now, _ = yield from current_array(array)
+        return (yield from op(now))
+
     if not array.options.exclusive:
-        return (yield from op())
+        return (yield from work())
     node = MustExist(array.prefix, main_name(array.metadata))
-    return (yield from with_lock(node.below, op, node))
+    return (yield from with_lock(node.below, work, node))
 
 
-def _append(array: BoundArray, values: Array, axis: int, moved: Moved) -> Op[slice]:
-    now, version = yield from _current(array)
+def _append(now: BoundArray, values: Array, axis: int, moved: Moved) -> Op[slice]:
     grown = yield from store_behind(now, as_values(now, values), axis)
     if grown is now:
-        moved(now.metadata)
+        yield from _unchanged(now, moved)
     else:
-        yield from commit(now, grown.metadata, version, moved)
+        yield from commit(now, grown.metadata, now.metadata.version, moved)
     return slice(now.shape[axis], grown.shape[axis])
 
 
@@ -132,18 +143,17 @@ def store_behind(now: BoundArray, values: Array, axis: int) -> Op[BoundArray]:
     return grown
 
 
-def _resize(array: BoundArray, shape: tuple[int, ...], listing: bool, moved: Moved, shrink: bool | None) -> Op[list[str]]:
-    now, version = yield from _current(array)
-    _refuse_to_cut(array.shape, now.shape, shape, shrink)  # safety: unseen
+def _resize(now: BoundArray, shape: tuple[int, ...], listing: bool, moved: Moved) -> Op[list[str]]:
     new = now.with_shape(shape)
     if any(b > a for a, b in zip(now.shape, shape, strict=True)):
         yield from _erase_outside(now, new, listing)
         yield from _fill_outside(now, shape, listing)
     if shape == now.shape:
-        moved(now.metadata)
+        yield from _unchanged(now, moved)
         return []
-    yield from commit(now, new.metadata, version, moved)
-    if not any(b < a for a, b in zip(now.shape, shape, strict=True)):
+    cuts = any(b < a for a, b in zip(now.shape, shape, strict=True))
+    yield from commit(now, new.metadata, now.metadata.version, moved, keep_turn=cuts)
+    if not cuts:
         return []
     # The array has its new shape: what fails from here on does not fail the operation.
     left = []
@@ -152,7 +162,16 @@ def _resize(array: BoundArray, shape: tuple[int, ...], listing: bool, moved: Mov
             yield from cleaning
         except ZarrantError as error:
             left.append(str(error))
+    if now.turn is not None:
+        yield from _unchanged(now, moved)
     return left
+
+
+def _unchanged(now: BoundArray, moved: Moved) -> Op[None]:
+    """End an operation that has nothing (more) to change in the metadata."""
+    metadata = now.metadata if now.turn is None else (yield from give_back(now))
+    if metadata is not None:
+        moved(metadata)
 
 
 def _refuse_to_cut(seen: Sequence[int], now: Sequence[int], wanted: Sequence[int], shrink: bool | None) -> None:
@@ -171,26 +190,24 @@ def _refuse_to_cut(seen: Sequence[int], now: Sequence[int], wanted: Sequence[int
 # The metadata -----------------------------------------------------------------------------------------------------------
 
 
-def _current(array: BoundArray) -> Op[tuple[BoundArray, Version]]:
-    """The array as it is stored now, and the version of its metadata."""
-    key = metadata_key(array.prefix, array.metadata)
-    found = yield from stored_metadata(array.prefix, array.metadata)
-    if found is None:
-        raise NodeNotFoundError("the array was removed or moved", key=key, path=array.prefix or "/", hint=HINT)
-    if found is array.metadata:  # unchanged: this handle has parsed or written these bytes
-        return array, array.metadata.version
-    metadata = same_array(array, found)
-    return BoundArray.from_metadata(array.prefix, metadata, array.options), metadata.version
-
-
-def commit(now: BoundArray, metadata: ArrayMetadata, version: Version, moved: Moved = lambda metadata: None) -> Op[None]:
+def commit(
+    now: BoundArray,
+    metadata: ArrayMetadata,
+    version: Version,
+    moved: Moved = lambda metadata: None,
+    keep_turn: bool = False,
+) -> Op[None]:
     """Replace the metadata. What others changed in its attributes meanwhile stays; a shape they changed is a conflict."""
+    if now.turn is not None:
+        moved((yield from turns.commit(now, metadata, keep_turn)))
+        return
+    metadata = replace(metadata, turn=None)  # of a copy of what was on another store
     key = metadata_key(now.prefix, now.metadata)
     for _ in range(MAX_TRIES):
         try:
             stored = yield from put_one(key, [dump(metadata)], version if now.options.exclusive else ANY)
         except VersionChangedError:
-            other, version = yield from _current(now)
+            other, version = yield from current_array(now)
             if other.metadata.with_attributes({}) != now.metadata.with_attributes({}):
                 break
             metadata = metadata.with_attributes(other.metadata.attributes)
@@ -223,13 +240,13 @@ def grown_shape(shape: tuple[int, ...], values: Array, axis: int) -> tuple[int, 
 
 def _erase_outside(inner: BoundArray, outer: BoundArray, listing: bool) -> Op[None]:
     """Erase the chunks of the outer array that the inner one does not have."""
-    yield from _all(_erase_block(inner, block, listing) for block in _beyond(inner.grid.grid_shape, outer.grid.grid_shape))
+    yield from _all(_erase_block(outer, block, listing) for block in _beyond(inner.grid.grid_shape, outer.grid.grid_shape))
 
 
 def _erase_block(array: BoundArray, block: ArraySubset, listing: bool) -> Op[None]:
     chunks = iter((yield from _chunks(array, block, listing)))
-    batches = iter(partial(_batch, array, chunks), [])
-    yield from gather((_erase(array, keys) for keys in batches), 0)
+    batches = iter(lambda: list(islice(chunks, BATCH)), [])
+    yield from gather((_erase(array, batch) for batch in batches), 0)
 
 
 def _all(ops: Iterable[Op[None]]) -> Op[None]:
@@ -244,11 +261,11 @@ def _all(ops: Iterable[Op[None]]) -> Op[None]:
         raise failed[0]
 
 
-def _batch(array: BoundArray, chunks: Iterator[tuple[int, ...]]) -> list[str]:
-    return [array.chunk_key(chunk) for chunk in islice(chunks, BATCH)]
-
-
-def _erase(array: BoundArray, keys: Sequence[str]) -> Op[None]:
+def _erase(array: BoundArray, chunks: Sequence[tuple[int, ...]]) -> Op[None]:
+    keys = [array.chunk_key(chunk) for chunk in chunks]
+    if array.turn is not None:
+        yield from erase_all(array, list(zip(keys, map(array.chunk_shape, chunks), strict=True)))
+        return
     for outcome in (yield from put_current(array, [WriteRequest(key, None) for key in keys])):
         if isinstance(outcome, Exception):
             raise outcome
@@ -271,7 +288,7 @@ def _fill_slab(array: BoundArray, slab: ArraySubset, listing: bool) -> Op[None]:
 
 def _chunks(array: BoundArray, block: ArraySubset, listing: bool) -> Op[Iterable[tuple[int, ...]]]:
     """The chunks of a block, or those of them that are stored, where the others would take long to ask for."""
-    if not listing or block.size <= LIST_FROM:
+    if not listing or block.size <= (LIST_FROM if array.turn is None else BATCH):
         return (tuple(map(add, block.start, offset)) for offset in np.ndindex(*block.shape))
     prefix, stored = array.key_of(""), []
     for key in (yield from list_prefix(prefix)):

@@ -35,6 +35,7 @@ from zarrant.ops.bound_array import Array, BoundArray
 from zarrant.ops.casting import as_values, broadcast
 from zarrant.ops.current import Current, shape_stands, while_shape_stands
 from zarrant.ops.guard import Guard, update_object
+from zarrant.ops.turns import erased, keep
 from zarrant.requests import Op, Outcome, put
 from zarrant.storage import Part
 
@@ -148,6 +149,8 @@ class _Write(NamedTuple):
         array = self.array
         (key,) = array.chunk_keys(self.selections.index[lo:hi])
         shape = array.chunk_shape(self.selections.index[lo])
+        if array.turn is not None:
+            yield from keep(array)
         change = _Update(array, shape, self.selections, lo, self.values, self.bounds_known, refused)
         yield from update_object(key, change, self.guard, node=Current(array))
         return [None]
@@ -225,7 +228,8 @@ class _Update(NamedTuple):
         if beyond and not (yield from shape_stands(array, self.refused)):  # safety: shape
             return (yield from _merge_unseen(array, self.shape, selections.region(row), values, known_shape, source))
         encoded = yield from array.prepared_for(self.shape).write(OneChunk(row, source), selections, row, row + 1, values)
-        return encoded.row(0)
+        parts = encoded.only()
+        return parts if parts is not None else (yield from erased(array, self.shape, source))
 
 
 def _merge_unseen(
@@ -244,7 +248,8 @@ def _merge_unseen(
         region, values = _over_fill(array, damaged, region, values)
         selections = region.split(chunk_alone(shape), shape)
         encoded = yield from prepared.write(OneChunk(0, source), selections, 0, 1, values)
-    return encoded.row(0)
+    parts = encoded.only()
+    return parts if parts is not None else (yield from erased(array, shape, source))
 
 
 def _damaged(array: BoundArray, shape: Shape, region: Region, known: Shape, source: Stored) -> Op[list[ArraySubset]]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -27,6 +28,7 @@ from zarrant.requests import (
     Acknowledge,
     All,
     CheckUnchanged,
+    Clock,
     ErasePrefix,
     Fetch,
     GroupCommit,
@@ -44,7 +46,7 @@ from zarrant.requests import (
 from zarrant.run.blocking import MAX_LOOP_THREADS, Cancelled, ExecutionContext, perform
 from zarrant.run.group_commit import join_commit_async
 from zarrant.run.lock_threads import lock_executor
-from zarrant.run.store_calls import annotated, check_ranges, check_whole, kept_ranges, require, with_kept
+from zarrant.run.store_calls import annotated, check_ranges, check_whole, kept_ranges, require, typed, with_kept
 from zarrant.run.store_locks import commit
 from zarrant.run.threads import Threads
 from zarrant.storage import NOTHING, Blob, Buffer, Calls, Store, Version, as_store, capabilities
@@ -99,7 +101,7 @@ async def _perform_steps(op: Op[T], context: ExecutionContext, brief: bool = Fal
             try:
                 reply, error = await _answer_async(step.value, context), None
             except Exception as raised:
-                reply, error = None, raised
+                reply, error = None, typed(raised, step.value, context.store)
     finally:
         op.close()
 
@@ -141,6 +143,8 @@ async def _answer_async(request: Request, context: ExecutionContext) -> Any:
             return await _is_unchanged_async(key, version, store, calls)
         case Pause(seconds):
             return await asyncio.sleep(seconds)
+        case Clock():
+            return time.monotonic()
         case ErasePrefix(_, link_only=True):
             return False  # there are no links in an object store
         case ErasePrefix(prefix):

@@ -26,6 +26,7 @@ from zarrant.requests import (
     Acknowledge,
     All,
     CheckUnchanged,
+    Clock,
     ErasePrefix,
     Fetch,
     GroupCommit,
@@ -48,6 +49,7 @@ from zarrant.run.store_calls import (
     store_all,
     store_one,
     store_while,
+    typed,
     write_batch,
 )
 from zarrant.run.store_locks import commit, is_unchanged
@@ -126,7 +128,7 @@ def _drive(op: Op[T], context: ExecutionContext) -> T:
             try:
                 reply, error = _ANSWERS[type(request)](request, context), None
             except Exception as raised:
-                reply, error = None, raised
+                reply, error = None, typed(raised, request, context.store)
     finally:
         op.close()
 
@@ -199,6 +201,7 @@ _ANSWERS: dict[type, Callable[[Any, ExecutionContext], Any]] = {
     GroupCommit: _group_commit,
     Acknowledge: lambda request, context: commit(context.store),
     Pause: _pause,
+    Clock: lambda request, context: time.monotonic(),
     CheckUnchanged: lambda request, context: is_unchanged(request.key, request.version, context.store),
     ErasePrefix: _erase_prefix,
     ListDir: _list_dir,

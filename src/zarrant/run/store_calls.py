@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar, cast
 
 from zarrant.errors import CapabilityError, LimitError, StoreError, VersionChangedError, ZarrantError
-from zarrant.requests import ReadRequest, WriteRequest
+from zarrant.requests import CheckUnchanged, ErasePrefix, ListDir, ListPrefix, ReadRequest, Request, WriteRequest
 from zarrant.run.store_locks import QUEUE_TIMEOUT_S, queue_locks, version_of
 from zarrant.storage import (
     ANY,
@@ -51,6 +51,14 @@ def annotated(error: Exception, key: str, store: Store) -> Exception:
     return error.annotate(key=key, store=repr(store))
 
 
+def typed(error: Exception, request: Request, store: Store) -> Exception:
+    """The error of a request that asks the store itself, with its key; that of an operation inside of one stays as it is."""
+    match request:
+        case ListDir(key) | ListPrefix(key) | ErasePrefix(key) | CheckUnchanged(key):
+            return annotated(error, key, store)
+    return error
+
+
 def require(calls: Calls, name: str, store: Store) -> None:
     """CapabilityError where a store cannot do what is asked for."""
     if not getattr(calls, name):
@@ -81,11 +89,14 @@ def check_ranges(ranges: Sequence[ByteRange], blob: Blob | None) -> Blob | None:
 
 
 def check_whole(want: ReadRequest, blob: Blob | None) -> Blob | None:
-    """The blob, if it is of the version wanted and not larger than whoever wants it can use."""
+    """The blob, if it is all of it, of the version wanted, and not larger than whoever wants it can use."""
     if want.if_version is not None:
         expect_version(None if blob is None else blob.version, want.if_version)
     if want.limit is not None and blob is not None and blob.size > want.limit:
         raise LimitError("a stored object that is too large", field="stored bytes", got=blob.size, limit=want.limit)
+    if blob is not None and (got := sum([view.nbytes for view in blob.data])) != blob.size:
+        expected = f"{blob.size} bytes"
+        raise StoreError("the store gave another part of an object than all of it", expected=expected, got=f"{got} bytes")
     return blob
 
 
@@ -112,7 +123,13 @@ def store_while(condition: OnlyWhile | None, store: Store, can: Capabilities | N
         return store
     if (can or capabilities(store)).only_while:
         return store.only_while(condition)
-    condition.check(version_of(condition.key, store))
+    try:
+        found = version_of(condition.key, store)
+    except ZarrantError:
+        raise
+    except Exception as error:
+        raise annotated(error, condition.key, store) from error
+    condition.check(found)
     return store
 
 

@@ -79,4 +79,5 @@ def _address(store: Store) -> str:
 
 
 def _queue_name(key: str, store: Store) -> str:
-    return f"{_address(store)} {key}"
+    """What names an object in this process: the same below a prefix (`stores.wrappers.prefix`) and beside it."""
+    return f"{_address(store).rstrip('/')}/{key}"

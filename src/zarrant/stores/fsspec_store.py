@@ -24,15 +24,13 @@ from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 from zarrant.errors import (
-    ByteRangeError,
     ConflictError,
     OptionError,
     StoreError,
-    StorePermissionError,
-    ZarrantError,
 )
 from zarrant.storage import Blob, Buffer, ByteRange, Calls, Capabilities, Version, expect_version
 from zarrant.storage.capabilities import Described
+from zarrant.stores.foreign import spans_within, typed_errors
 from zarrant.stores.keys import check_key, check_prefix
 
 T = TypeVar("T")
@@ -91,13 +89,15 @@ class FsspecStore(Described):
 
     @cached_property
     def _opened(self) -> tuple[Any, str]:
-        """The file system, and the path on it without a slash at the end."""
+        """The file system for blocking calls (itself, where it has only coroutines), and the path on it without a last slash."""
         if self._given is not None:
             fs = getattr(self._given, "sync_fs", self._given)  # what zarr-python wraps around file systems without coroutines
+            if getattr(fs, "asynchronous", False):
+                fs = type(fs)(*fs.storage_args, **{**fs.storage_options, "asynchronous": False})
             return fs, str(fs._strip_protocol(self._path)).rstrip("/")
         from fsspec.core import url_to_fs
 
-        with _Typed("connect", self.url, None):
+        with typed_errors("connect", self.url, None):
             fs, path = url_to_fs(self._path, **{"use_listings_cache": False, **self.options})
         return fs, str(path).rstrip("/")
 
@@ -117,9 +117,22 @@ class FsspecStore(Described):
     def capabilities(self) -> Capabilities:
         """All but what needs conditions or locks."""
         calls = Calls(get=True, put=True, erase=True, list=True)
-        only_async = self._given is not None and getattr(self.fs, "asynchronous", False)
-        has_async = self._given is not None and getattr(self.fs, "async_impl", False)
-        return Capabilities(Calls() if only_async else calls, calls if has_async else Calls(), version=not only_async)
+        sync_calls, async_calls = (Calls() if self._only_async else calls), (calls if self._has_async else Calls())
+        return Capabilities(sync_calls, async_calls, version=not self._only_async)
+
+    @cached_property
+    def _only_async(self) -> bool:
+        return self._given is not None and bool(getattr(self.fs, "asynchronous", False))
+
+    @cached_property
+    def _has_async(self) -> bool:
+        """Whether the file system has coroutines; of one that is not connected to yet its class says so."""
+        if self._given is not None:
+            return bool(getattr(self.fs, "async_impl", False))
+        from fsspec import get_filesystem_class
+
+        with typed_errors("connect", self.url, None):
+            return getattr(get_filesystem_class(self.url.partition(":")[0]), "async_impl", False) is True
 
     @property
     def guard(self) -> str:
@@ -150,7 +163,7 @@ class FsspecStore(Described):
     # ── the two kinds of calls ───────────────────────────────────────────────────────────────────────────────────────
 
     def _run(self, action: str, key: str | None, steps: Steps[T]) -> T:
-        with _Typed(action, self.url, key):
+        with typed_errors(action, self.url, key):
             reply: Any = None
             error: Exception | None = None
             while True:
@@ -164,7 +177,7 @@ class FsspecStore(Described):
                     error = raised
 
     async def _run_async(self, action: str, key: str | None, steps: Steps[T]) -> T:
-        with _Typed(action, self.url, key):
+        with typed_errors(action, self.url, key):
             fs = self._fs_of_loop()
             reply: Any = None
             error: Exception | None = None
@@ -182,8 +195,8 @@ class FsspecStore(Described):
 
     def _fs_of_loop(self) -> Any:
         """The file system as one for this event loop."""
-        if self.fs.asynchronous:
-            return self.fs
+        if getattr(self._given, "asynchronous", False):
+            return self._given
         loop = asyncio.get_running_loop()
         if loop not in self._of_loop:
             options = {**self.fs.storage_options, "asynchronous": True, "skip_instance_cache": True}
@@ -242,7 +255,7 @@ class FsspecStore(Described):
                 return None
             assert state.size is not None
             try:
-                data = yield from self._read_spans(path, _spans(ranges, state.size))
+                data = yield from self._read_spans(path, spans_within(ranges, state.size))
             except (*_ABSENT, _Short):
                 if (yield from self._state(path)) == state:
                     raise
@@ -260,7 +273,7 @@ class FsspecStore(Described):
             expect_version(None if whole is None else whole.version, if_version, self.url, key)
         if whole is None:
             return None
-        data = tuple(whole.data[0][start:stop] for start, stop in _spans(ranges, whole.size))
+        data = tuple(whole.data[0][start:stop] for start, stop in spans_within(ranges, whole.size))
         return Blob(data, whole.version, whole.size)
 
     def _read_spans(self, path: str, spans: Sequence[tuple[int, int]]) -> Steps[tuple[memoryview, ...]]:
@@ -459,31 +472,6 @@ class _Short(StoreError):
 
 def _hash(data: Buffer) -> Version:
     return "hash", hashlib.blake2b(data, digest_size=16).digest(), len(data)
-
-
-def _spans(ranges: Sequence[ByteRange], size: int) -> list[tuple[int, int]]:
-    try:
-        return [wanted.resolve(size) for wanted in ranges]
-    except ValueError as cause:
-        raise ByteRangeError("range outside the object", expected=list(ranges), got=f"{size} bytes") from cause
-
-
-class _Typed:
-    """A block whose errors become typed, and name the store and the key."""
-
-    def __init__(self, action: str, store: str, key: str | None) -> None:
-        self.action, self.store, self.key = action, store, key
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, ZarrantError):
-            error.annotate(store=self.store, key=self.key)
-        elif isinstance(error, Exception):
-            typed = StorePermissionError if isinstance(error, PermissionError) else StoreError
-            message = f"cannot {self.action}: {type(error).__name__}: {error}"
-            raise typed(message, store=self.store, key=self.key) from error
 
 
 def knows(scheme: str) -> bool:

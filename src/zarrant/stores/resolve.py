@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Mapping
 from inspect import signature
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from zarrant.storage import capabilities
 from zarrant.stores.keys import check_key
 from zarrant.stores.local.store import FilesystemStore
 from zarrant.stores.memory import MemoryStore
+from zarrant.stores.objects.recognize import is_object_store
 
 _OPTIONS = tuple(name for name in signature(FilesystemStore).parameters if name not in ("root", "syscalls"))
 ARCHIVES = (".zip", ".ozx")
@@ -41,8 +43,10 @@ def resolve_store(
     A path (str or Path) or `file://` URL is a directory, with the options of `FilesystemStore`; if it ends with `.zip` or `.ozx`
     and is no directory, it is an archive that is read, with the options of `ZipStore`. So is a URL of any other scheme that
     ends like that. `zip://prefix/inside::URL or path` is an archive of any name. `memory://name/prefix` is the store of this
-    process that goes by the name. Schemes that are not ours are those of fsspec, where it is installed; its mappers are taken too.
-    A dict holds the objects. An object with `get` or `put` is a store.
+    process that goes by the name. `s3://`, `gs://`, `az://` and `http(s)://` are object stores, with the options of obstore; an
+    object of obstore, or with the methods of obspec, is one too. Schemes that are not ours are those of fsspec, where it is
+    installed; its mappers are taken too, and stores of zarr-python (`zarr_store.from_zarr`). A dict holds the objects. An object
+    with `get` or `put` is a store.
 
     >>> resolve_store("memory://example/a/b").prefix
     'a/b/'
@@ -57,6 +61,15 @@ def resolve_store(
     if isinstance(target, str | os.PathLike):
         return _directory(target, options, file_options or {})
     _refuse(options, target, known=())
+    if is_object_store(target):
+        from zarrant.stores.object_store import ObjectStore  # imports asyncio, which files do not need
+
+        return Resolved(ObjectStore(target), "")
+    theirs = sys.modules.get("zarr.abc.store")  # who has a store of zarr-python has imported it
+    if theirs is not None and isinstance(target, theirs.Store):
+        from zarrant.stores.zarr_store import from_zarr
+
+        return Resolved(from_zarr(target), "")
     can = capabilities(target)
     if can.get or can.put:  # a protocol check would pass over methods that `__getattr__` gives, from Python 3.12 on
         return Resolved(target, "")

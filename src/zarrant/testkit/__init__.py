@@ -12,7 +12,8 @@ A suite is a class of tests; a subclass of it with one fixture tests what is you
 `StoreSuite` and `AsyncStoreSuite` test what `zarrant.storage` promises; `ArrayToArraySuite`, `ArrayToBytesSuite` and
 `BytesToBytesSuite` what a codec promises, `DataTypeSuite` and `ChunkGridSuite` a data type and a chunk grid. `FaultySyscalls`
 (file calls that fail when a test says so) and `SimulatedDisk` (a disk in memory, to be cut off from power) are what our own
-store on files is tested with. The suites need pytest to run, not to be imported.
+store on files is tested with; `CoroutineStore` is a store in memory for asynchronous programs. The suites need pytest to run,
+not to be imported.
 """
 
 import sys
@@ -23,9 +24,11 @@ if (_pytest := sys.modules.get("pytest")) is not None:
     )  # a plain `assert` in a suite then tells its values
 
 from zarrant.testkit.async_store_suite import AsyncStoreSuite, blocking
+from zarrant.testkit.cas_store import AsyncCasStore, CasStore
 from zarrant.testkit.checks import check, check_equal, content, needs, raises, together
 from zarrant.testkit.chunk_grid_suite import ChunkGridSuite
 from zarrant.testkit.codec_suite import ArrayToArraySuite, ArrayToBytesSuite, BytesToBytesSuite
+from zarrant.testkit.coroutines import CoroutineStore
 from zarrant.testkit.data_type_suite import DataTypeSuite
 from zarrant.testkit.faulty_files import FaultySyscalls
 from zarrant.testkit.simulated_disk import SimulatedDisk, SimulatedSyscalls
@@ -36,9 +39,12 @@ __all__ = [
     "BAD_PREFIXES",
     "ArrayToArraySuite",
     "ArrayToBytesSuite",
+    "AsyncCasStore",
     "AsyncStoreSuite",
     "BytesToBytesSuite",
+    "CasStore",
     "ChunkGridSuite",
+    "CoroutineStore",
     "DataTypeSuite",
     "FaultySyscalls",
     "SimulatedDisk",

@@ -1,6 +1,6 @@
 """File calls that fail on purpose, for tests.
 
-In: a function that is told of each call before it is made. Out: what the function decides: it returns (the call is made),
+In: a function that gets each call before it is made. Out: what the function decides: it returns (the call is made),
 raises an OSError (the call failed), or ends the process (it was killed there).
 """
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from zarrant.codecs import Blosc, Gzip, Zstd
@@ -95,3 +96,21 @@ def fill_value(text: str, dtype: Any) -> Any:
         raise OptionError(
             "not a fill value of this data type", field="fill_value", expected=data_type.name, got=repr(text)
         ) from cause
+
+
+def storage_options(words: Sequence[str]) -> dict[str, Any]:
+    """Options of a store from `NAME=VALUE`; a value that is JSON is what JSON says, any other is text.
+
+    >>> storage_options(["region=eu-central-1", "coalesce_gap=0", 'client_options={"timeout": "5s"}'])
+    {'region': 'eu-central-1', 'coalesce_gap': 0, 'client_options': {'timeout': '5s'}}
+    """
+    options: dict[str, Any] = {}
+    for word in words:
+        name, sign, value = word.partition("=")
+        if not sign or not name:
+            raise OptionError("not an option", field="option", expected="NAME=VALUE", got=repr(word))
+        try:
+            options[name] = json.loads(value)
+        except ValueError:
+            options[name] = value
+    return options

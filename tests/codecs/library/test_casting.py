@@ -61,7 +61,7 @@ reference_of = cache(Reference)
 
 @cache
 def samples(name: str) -> np.ndarray:
-    """Numbers of a type, halfway between them, and beside that."""
+    """Numbers of a type, halfway between them, and next to that."""
     grid = np.array([float(value) for value in reference_of(name).grid])
     grid = grid[:: max(1, len(grid) // 150)]
     middles = np.concatenate(

@@ -180,7 +180,7 @@ def test_nothing_is_stored_of_a_chunk_that_does_not_fit() -> None:
     with pytest.raises((DataTypeError, zarrant.errors.PartialFailure), match="cannot store an element"):
         a[0] = 200
     assert not [key for key in store if key.startswith("c/")]
-    a[0] = 100  # beside fill, which does not fit either
+    a[0] = 100  # next to fill, which does not fit either
     assert a[0] == 100
 
 

@@ -158,7 +158,7 @@ def test_what_is_refused_in_v2(identifier: str, word: str) -> None:
 
 def test_a_text_that_is_no_label() -> None:
     a = zarrant.create_array({}, shape=(2,), chunks=(2,), dtype=str, filters=[Categorize(("a",))], fill_value="b")
-    a[0] = "a"  # beside fill, which is no label
+    a[0] = "a"  # next to fill, which is no label
     with pytest.raises((DataTypeError, zarrant.errors.PartialFailure), match="not a label") as caught:
         a[1] = "c"
     assert "'c'" in str(caught.value) or "c" in str(caught.value)

@@ -1,4 +1,4 @@
-"""Room that updates of a shard give back to the file system."""
+"""Space that updates of a shard give back to the file system."""
 
 from __future__ import annotations
 

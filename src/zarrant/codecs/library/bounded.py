@@ -49,7 +49,7 @@ def decode_bounded(
 
 
 def _lzma(configuration: Mapping[str, Any]) -> lzma.LZMADecompressor:
-    """Only a raw stream is told its filters; the others carry them, and the memory that they ask for is bounded here."""
+    """Only a raw stream needs its filters; the others have them, and the memory that they ask for is bounded here."""
     if configuration.get("format") == lzma.FORMAT_RAW:
         return lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=configuration.get("filters"))
     return lzma.LZMADecompressor(configuration.get("format", lzma.FORMAT_XZ), memlimit=MAX_LZMA_BYTES)

@@ -56,6 +56,7 @@ class Bytes:
 
     def resolve(self, spec: ArraySpec) -> BytesSpec:
         """As many bytes as the elements have. Types of more than one byte need an order."""
+        # "Required for data types for which endianness is applicable [...] but not single-byte data types"
         if self.endian is None and spec.data_type.word > 1:
             raise MetadataError(
                 f"the byte order of {spec.data_type.name} must be given",
@@ -76,7 +77,7 @@ class Bytes:
         return ((kernels.SWAP, word),) if word else None
 
     def encode(self, array: npt.NDArray[np.generic], spec: ArraySpec) -> Buffer:
-        """The bytes of the elements in C order."""
+        """The bytes of the elements in C order: "Array elements are encoded in lexicographical order." """
         steps = self.steps(spec)
         if steps is None:
             array, steps = array.astype(spec.data_type.numpy.newbyteorder("S")), ()

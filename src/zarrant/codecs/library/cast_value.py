@@ -76,6 +76,7 @@ class CastValue:
         check_members(Named(document.name, scalars), f"{where}.scalar_map", optional=("encode", "decode"))
         return cls(
             parse_data_type(named.name, named.configuration, f"{where}.data_type"),
+            # "If this field is not present, implementations MUST use "nearest-even"."
             choice(given.get("rounding", "nearest-even"), f"{where}.rounding", ROUNDING),
             choice(given["out_of_range"], f"{where}.out_of_range", OUT_OF_RANGE) if "out_of_range" in given else None,
             _pairs(scalars.get("encode", []), f"{where}.scalar_map.encode"),
@@ -135,7 +136,7 @@ class CastValue:
     def _cast(self, array: Array, target: DataType, scalars: list[tuple[Array, Array]]) -> Array:
         # Read back, a number of the type wanted is taken by the same rules; only integers can wrap around.
         rule = None if self.out_of_range == "wrap" and getattr(target, "kind", None) == "float" else self.out_of_range
-        if not scalars:
+        if not scalars:  # "The scalar map MUST be evaluated before any other representability checks."
             return cast_numbers(array, target.numpy, self.rounding, rule)
         result = np.empty(array.shape, target.numpy)
         left, values = np.ones(array.shape, np.bool_), native(array)

@@ -34,7 +34,7 @@ class Crc32c(Compiled):
         return {"name": self.name}
 
     def resolve(self, spec: BytesSpec) -> BytesSpec:
-        """Four bytes more."""
+        """Four bytes more: "The checksum is represented as a 32-bit unsigned integer represented in little endian." """
         return BytesSpec(None if spec.size is None else spec.size + 4, spec.itemsize)
 
     def step(self) -> Step:

@@ -1,4 +1,4 @@
-"""Object codecs of numcodecs for text, under the names `numcodecs.<id>`: what V2 stores of arrays of `|O` beside vlen-utf8.
+"""Object codecs of numcodecs for text, under the names `numcodecs.<id>`: how V2 stores arrays of `|O`, next to vlen-utf8.
 
 - `categorize` maps texts to integers: the number of a label, 0 for what is none of them. Here such a text is refused.
 - `json2` and `msgpack2` store nested lists of the elements, and after them the NumPy type and the shape.

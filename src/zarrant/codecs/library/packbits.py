@@ -83,16 +83,11 @@ class PackBits:
 
     def resolve(self, spec: ArraySpec) -> BytesSpec:
         """As many bytes as the bits of all elements fill."""
-        return BytesSpec(self._sizes(spec)[0] + (self.padding_encoding != "none"))
-
-    def _sizes(self, spec: ArraySpec) -> tuple[int, int]:
-        """The bytes of the bits of all elements, and the bits of the last byte that are padding."""
-        layout = self._layout(spec)
-        bits = math.prod(spec.shape) * layout.components * layout.bits
-        return -(-bits // 8), -bits % 8
+        return BytesSpec(_sizes(spec, self._layout(spec))[0] + (self.padding_encoding != "none"))
 
     def _layout(self, spec: ArraySpec) -> Layout:
         components, word, width, signed = _component(self, spec)
+        # "If omitted, or specified as null, defaults to N - 1, where N is the total number of bits per component" (last_bit)
         last = width - 1 if self.last_bit is None else self.last_bit
         first = self.first_bit or 0
         if not first <= last < width:
@@ -109,14 +104,15 @@ class PackBits:
             packed = words.astype(words.dtype.newbyteorder("<"), copy=False).tobytes()
         else:
             packed = b"".join(_pack(words[at : at + BLOCK], layout) for at in range(0, len(words), BLOCK))
-        padding = bytes([self._sizes(spec)[1]])
+        padding = bytes([_sizes(spec, layout)[1]])
         if self.padding_encoding == "first_byte":
             return padding + packed
         return packed + padding if self.padding_encoding == "last_byte" else packed
 
     def decode(self, data: Buffer, spec: ArraySpec) -> npt.NDArray[np.generic]:
         """The elements; ValueError where the bytes are not as many as they have, or the padding is another."""
-        size, padding = self._sizes(spec)
+        layout = self._layout(spec)
+        size, padding = _sizes(spec, layout)
         found = np.frombuffer(data, np.uint8)
         expected = size + (self.padding_encoding != "none")
         if found.size != expected:
@@ -126,9 +122,14 @@ class PackBits:
             if found[at] != padding:
                 raise ValueError(f"{found[at]} bits of padding, expected {padding}")
             found = found[1:] if at == 0 else found[:-1]
-        layout = self._layout(spec)
         words = _unpack_all(found, math.prod(spec.shape) * layout.components, layout)
         return words.view(spec.data_type.numpy).reshape(spec.shape)
+
+
+def _sizes(spec: ArraySpec, layout: Layout) -> tuple[int, int]:
+    """The bytes of the bits of all elements, and the bits of the last byte that are padding."""
+    bits = math.prod(spec.shape) * layout.components * layout.bits
+    return -(-bits // 8), -bits % 8
 
 
 def _bit_range(first: object, last: object, where: str) -> None:

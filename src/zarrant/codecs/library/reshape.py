@@ -64,7 +64,9 @@ class Reshape:
         if -1 in sizes:
             rest = math.prod(size for size in sizes if size != -1)
             sizes[sizes.index(-1)] = math.prod(shape) // rest if rest else 0
-        if math.prod(sizes) != math.prod(shape):
+        if math.prod(sizes) != math.prod(
+            shape
+        ):  # "MUST return an error if the invariant prod(B_shape) == prod(A_shape) cannot be satisfied"
             raise _misfit(f"{math.prod(shape)} elements, as a chunk of {list(shape)} has", self.shape)
         for i, size in enumerate(self.shape):
             # Elements keep their order, so a list of dimensions means them only where as many elements are before and after.
@@ -96,6 +98,7 @@ def _sizes(value: object, path: str) -> tuple[Size, ...]:
     if sizes.count(-1) > 1:
         raise MetadataError("wrong value", path=path, expected="-1 once at most", got=shown(value))
     axes = [axis for size in sizes if isinstance(size, tuple) for axis in size]
+    # "the flattened list of input dimensions [...] must be in strictly monotonically increasing order"
     if axes != sorted(set(axes)):
         raise MetadataError("dimensions out of order", path=path, expected="each once, in increasing order", got=shown(value))
     return sizes

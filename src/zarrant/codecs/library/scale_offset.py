@@ -64,6 +64,7 @@ class ScaleOffset:
             raise MetadataError("wrong value", path="$.configuration.offset", expected="a finite number", got=self.offset)
         if not np.isfinite(scale) or scale == 0:
             raise MetadataError("wrong value", path="$.configuration.scale", expected="a finite number, not 0", got=self.scale)
+        # "Implementations MUST transform the fill value as it propagates through the codec chain."
         return replace(spec, fill=encoded_fill(self, spec, spec.data_type))
 
     def _numbers(self, spec: ArraySpec) -> tuple[Any, Any]:
@@ -94,6 +95,8 @@ class ScaleOffset:
 
 def _check(low: int, high: int, dtype: np.dtype[Any]) -> None:
     """ValueError where results from `low` to `high` (either way round) are not all in the type."""
+    # "If any intermediate or final value [...] is not representable in that data type, implementations MUST treat this as an
+    # error."
     least, most = int_range(dtype)
     for result in (low, high):
         if not least <= result <= most:

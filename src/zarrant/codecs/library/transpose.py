@@ -65,6 +65,7 @@ class Transpose:
                 expected=f"{len(spec.shape)} dimensions",
                 got=list(self.order),
             )
+        # "B_shape[i] = A_shape[order[i]] for all dimension indices i" (the encoded B of A)
         return replace(spec, shape=tuple(spec.shape[axis] for axis in self.order))
 
     def encode(self, array: npt.NDArray[np.generic], spec: ArraySpec) -> npt.NDArray[np.generic]:

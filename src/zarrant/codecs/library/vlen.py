@@ -81,6 +81,7 @@ def _split(data: Buffer, n: int) -> list[bytes]:
     whole = bytes(data)
     if len(whole) < LENGTH.size + n * LENGTH.size:
         raise ValueError(f"{len(whole)} bytes are too few for the lengths of {n} elements")
+    # "each chunk is prefixed with a 32-bit little-endian unsigned integer (u32le) that specifies the number of elements"
     (count,) = LENGTH.unpack_from(whole)
     if count != n:
         raise ValueError(f"holds {count} elements, expected {n}")

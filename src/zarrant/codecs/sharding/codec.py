@@ -85,9 +85,12 @@ class ShardingIndexed:
         if around.codecs:  # applied to the whole shard in memory
             what = "shard too large for codecs after it"
             require(spec.nbytes, LIMITS.decoded, what, "decoded bytes of a chunk", around.path, SMALLER)
+        # "The index is an array with 64-bit unsigned integers with a shape that matches the chunks per shard tuple with an
+        # appended dimension of size 2." (sharding_indexed, binary shard format)
         index_spec = ArraySpec((*grid.grid_shape, 2), INDEX_TYPE, MISSING_ENTRY)
         index_options = CodecOptions(write_empty_chunks=True, validate_checksums=options.validate_checksums)
         index_codec = self.index_codecs.skipping(around.skipped).prepare(index_spec, index_options, nesting)
+        # "Codecs that produce variable-sized encoded representation [...] MUST NOT be used for index codecs."
         size = index_codec.encoded_size() if isinstance(index_codec, FixedSizePipeline) else None
         if size is None or not isinstance(index_codec, FixedSizePipeline):
             raise MetadataError(
@@ -102,6 +105,7 @@ class ShardingIndexed:
         return Shard(spec, around.order, grid, inner, index_codec, size, at_start, around.codecs, options)
 
     def _check(self, spec: ArraySpec) -> None:
+        # "the inner chunk shape along each dimension must evenly divide the size of the shard shape" (chunk_shape)
         shape, sub = spec.shape, self.chunk_shape
         if len(sub) != len(shape) or any(outer % inner for outer, inner in zip(shape, sub, strict=False)):
             raise MetadataError(

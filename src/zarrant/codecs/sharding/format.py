@@ -67,6 +67,7 @@ class Index:
     @classmethod
     def empty(cls, n: int) -> Index:
         """No subchunk is stored."""
+        # "Empty inner chunks are denoted by setting both offset and nbytes to 2^64 - 1." (sharding_indexed, binary shard format)
         return cls(np.full(n, -1, np.int64), np.full(n, -1, np.int64))
 
     @classmethod
@@ -221,6 +222,7 @@ def locate(size: int, index_size: int, at_start: bool) -> tuple[int, int]:
             expected=f"at least {index_size} bytes",
             got=f"{size} bytes",
         )
+    # "The index is either placed at the end of the file or at the beginning of the file, as configured by index_location."
     return (index_size, size) if at_start else (0, size - index_size)
 
 

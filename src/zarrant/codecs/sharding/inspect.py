@@ -50,7 +50,7 @@ class ShardReport:
 
     @property
     def data(self) -> tuple[int, int]:
-        """The bytes [start, stop) that hold subchunks."""
+        """The bytes [start, stop) of subchunks."""
         return locate(self.source.size, self.shard.index_size, self.shard.at_start)
 
     @property

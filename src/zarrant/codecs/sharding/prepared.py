@@ -5,10 +5,10 @@ partly. It keeps the other subchunks where they are and appends the new ones, so
 (`dead_bytes` says for how long). A read takes the index, then the subchunks that it needs. Subchunks go in mini-batches through
 their own pipeline. That may be a shard again; its source is then a window of the outer one.
 
-Damage is limited to the subchunk. If a subchunk does not decode, or its index entry is invalid, whoever needs its old elements
-gets a ChunkError: a reader, or a writer of a part of it (then nothing of that stored object is written). A write that covers
-the subchunk wholly replaces it, and other subchunks are not affected. As long as an entry is invalid no bytes of the shard are
-moved or freed: bytes that look dead may be those that the entry should point to.
+Damage is limited to the subchunk. If a subchunk does not decode, or its index entry is invalid, a caller that needs its old
+elements gets a ChunkError: a reader, or a writer of a part of it (then nothing of that stored object is written). A write that
+covers the subchunk wholly replaces it, and other subchunks are not affected. As long as an entry is invalid no bytes of the
+shard are moved or freed: bytes that look dead may be those that the entry should point to.
 """
 
 from __future__ import annotations
@@ -251,6 +251,11 @@ class Shard:
         if parts is None or not self.outer_codecs:
             return parts
         return [self.apply_outer(b"".join(cast("list[Buffer]", parts)))]
+
+    def empty(self) -> list[Part]:
+        """The parts of a shard of which every subchunk is missing."""
+        index = self.encode_index(Index.empty(math.prod(self.grid.grid_shape)))
+        return [self.apply_outer(cast("Buffer", index)) if self.outer_codecs else index]
 
     def apply_outer(self, data: Buffer) -> Buffer:
         """Apply the outer codecs; LimitError for bytes that `undo_outer` would refuse."""

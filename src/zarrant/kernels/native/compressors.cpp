@@ -56,10 +56,10 @@ struct Zstd {
   }
 };
 
-std::size_t zstd_compress(const Step& step, const Byte* src, std::size_t size, Byte* dst, std::size_t room) {
+std::size_t zstd_compress(const Step& step, const Byte* src, std::size_t size, Byte* dst, std::size_t capacity) {
   Zstd& zstd = Zstd::here();
   zstd.set(step.with[0], step.with[1]);
-  const std::size_t written = ZSTD_compress2(zstd.compressor, dst, room, src, size);
+  const std::size_t written = ZSTD_compress2(zstd.compressor, dst, capacity, src, size);
   check_made(!ZSTD_isError(written), "zstd");
   return written;
 }
@@ -75,11 +75,11 @@ std::size_t zstd_decompress(const Byte* src, std::size_t size, Byte* dst, std::s
 #endif
 #if defined(ZARRANT_BLOSC)
 
-std::size_t blosc_compress_row(const Step& step, const Byte* src, std::size_t size, Byte* dst, std::size_t room) {
+std::size_t blosc_compress_row(const Step& step, const Byte* src, std::size_t size, Byte* dst, std::size_t capacity) {
   const auto& [compressor, level, shuffle, typesize, blocksize] = step.with;
   const int written =
       blosc_compress_ctx(static_cast<int>(level), static_cast<int>(shuffle), static_cast<std::size_t>(typesize), size, src,
-                         dst, room, kBloscNames[static_cast<std::size_t>(compressor)],
+                         dst, capacity, kBloscNames[static_cast<std::size_t>(compressor)],
                          static_cast<std::size_t>(blocksize), 1);
   check_made(written > 0, "Blosc");
   return static_cast<std::size_t>(written);
@@ -139,8 +139,8 @@ struct Deflate {
   }
 };
 
-std::size_t gzip_compress(const Step& step, const Byte* src, std::size_t size, Byte* dst, std::size_t room) {
-  const std::size_t written = libdeflate_gzip_compress(Deflate::here().at(step.with[0]), src, size, dst, room);
+std::size_t gzip_compress(const Step& step, const Byte* src, std::size_t size, Byte* dst, std::size_t capacity) {
+  const std::size_t written = libdeflate_gzip_compress(Deflate::here().at(step.with[0]), src, size, dst, capacity);
   check_made(written > 0, "gzip");
   return written;
 }
@@ -174,14 +174,14 @@ std::size_t external_bound(const Step& step, std::size_t size) {
 }
 
 std::int64_t external_call(std::int64_t function, const Step& step, const Byte* src, std::size_t size, Byte* dst,
-                           std::size_t room) {
+                           std::size_t capacity) {
   return reinterpret_cast<ExternalCode>(function)(src, static_cast<std::int64_t>(size), dst,
-                                                  static_cast<std::int64_t>(room), step.with[3]);
+                                                  static_cast<std::int64_t>(capacity), step.with[3]);
 }
 
-std::size_t external_compress(const Step& step, const Byte* src, std::size_t size, Byte* dst, std::size_t room) {
-  const std::int64_t written = external_call(step.with[0], step, src, size, dst, room);
-  if (written < 0 || static_cast<std::size_t>(written) > room)
+std::size_t external_compress(const Step& step, const Byte* src, std::size_t size, Byte* dst, std::size_t capacity) {
+  const std::int64_t written = external_call(step.with[0], step, src, size, dst, capacity);
+  if (written < 0 || static_cast<std::size_t>(written) > capacity)
     throw std::runtime_error("an external step could not encode a row: " + std::to_string(written));
   return static_cast<std::size_t>(written);
 }
@@ -238,17 +238,17 @@ std::size_t compressed_bound(const Step& step, std::size_t size) {
   }
 }
 
-std::size_t compress(const Step& step, const Byte* src, std::size_t size, Byte* dst, std::size_t room) {
+std::size_t compress(const Step& step, const Byte* src, std::size_t size, Byte* dst, std::size_t capacity) {
   switch (step.code) {
-    case kExternal: return external_compress(step, src, size, dst, room);
+    case kExternal: return external_compress(step, src, size, dst, capacity);
 #if defined(ZARRANT_ZSTD)
-    case kZstd: return zstd_compress(step, src, size, dst, room);
+    case kZstd: return zstd_compress(step, src, size, dst, capacity);
 #endif
 #if defined(ZARRANT_BLOSC)
-    case kBlosc: return blosc_compress_row(step, src, size, dst, room);
+    case kBlosc: return blosc_compress_row(step, src, size, dst, capacity);
 #endif
 #if defined(ZARRANT_LIBDEFLATE)
-    case kGzip: return gzip_compress(step, src, size, dst, room);
+    case kGzip: return gzip_compress(step, src, size, dst, capacity);
 #endif
     default: absent(step);
   }

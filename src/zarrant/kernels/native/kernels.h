@@ -68,7 +68,7 @@ struct Span {
   std::size_t size;
 };
 
-// Copies the spans back to back to `dst`, which has room for all and overlaps none.
+// Copies the spans back to back to `dst`, which is large enough for all and overlaps none.
 void pack(const std::vector<Span>& spans, Byte* dst);
 
 // ── compressors.cpp: one row, one library call ─────────────────────────────────────────────────────────────────────
@@ -99,10 +99,10 @@ std::vector<std::pair<std::string, bool>> features();
 
 std::size_t compressed_bound(const Step& step, std::size_t size);
 
-// `dst` has room for compressed_bound(); returns the bytes written.
-std::size_t compress(const Step& step, const Byte* src, std::size_t size, Byte* dst, std::size_t room);
+// `dst` has compressed_bound() bytes; returns the bytes written.
+std::size_t compress(const Step& step, const Byte* src, std::size_t size, Byte* dst, std::size_t capacity);
 
-// Returns the bytes written, at most `limit`, which `dst` has room for. Throws BadData.
+// Returns the bytes written, at most `limit`, which `dst` has. Throws BadData.
 std::size_t decompress(const Step& step, const Byte* src, std::size_t size, Byte* dst, std::size_t limit);
 
 // ── program.cpp: a program over rows ───────────────────────────────────────────────────────────────────────────────
@@ -115,7 +115,7 @@ struct Failure {
 
 std::size_t encoded_bound(const Program& program, std::size_t steps, std::size_t size);
 
-// Writes the encoded rows back to back into `arena`, which has room for encoded_bound() per kept row; returns the bytes
+// Writes the encoded rows back to back into `arena`, which has encoded_bound() bytes for each kept row; returns the bytes
 // written. `keep` may be null; sizes[i] is -1 for a row that is not kept.
 std::size_t encode(const Program& program, const Byte* rows, std::int64_t count, std::size_t size, const Byte* keep,
                    Byte* arena, std::int64_t* sizes);

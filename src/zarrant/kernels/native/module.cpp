@@ -12,7 +12,7 @@ using namespace zarrant;
 
 namespace {
 
-// A buffer of a Python object, held while this lives. The GIL is held at both ends.
+// A buffer of a Python object, released with this. The GIL is views at both ends.
 class Buffer {
  public:
   Buffer(nb::handle object, int flags) {
@@ -36,8 +36,8 @@ class Buffer {
   Py_buffer view_{};
 };
 
-void require(bool held, const char* expected) {
-  if (!held) throw std::invalid_argument(std::string("expected ") + expected);
+void require(bool fulfilled, const char* expected) {
+  if (!fulfilled) throw std::invalid_argument(std::string("expected ") + expected);
 }
 
 // An int64 column or table, C-contiguous.
@@ -148,7 +148,7 @@ std::size_t py_encode(nb::tuple steps, nb::handle rows, nb::handle keep, nb::han
   std::size_t needed = 0;
   const bool fits = !__builtin_mul_overflow(bound, static_cast<std::size_t>(count), &needed) &&
                     needed <= static_cast<std::size_t>(place->len);
-  require(fits, "an arena with room for every row");
+  require(fits, "an arena that is large enough for every row");
   nb::gil_scoped_release released;
   return encode(program, table.data(), table.count(), table.size(), flags, place.data(), column.data());
 }
@@ -157,7 +157,7 @@ std::size_t py_encode(nb::tuple steps, nb::handle rows, nb::handle keep, nb::han
 struct Sources {
   Sources(nb::sequence buffers, nb::handle which, nb::handle offset, nb::handle size)
       : owners(which, 1), offsets(offset, 1), sizes(size, 1) {
-    for (nb::handle buffer : buffers) held.emplace_back(buffer, PyBUF_SIMPLE);
+    for (nb::handle buffer : buffers) views.emplace_back(buffer, PyBUF_SIMPLE);
     require(offsets.count() == count() && sizes.count() == count(), "a span a row");
   }
   std::int64_t count() const { return owners.count(); }
@@ -165,16 +165,16 @@ struct Sources {
     std::vector<Span> found(static_cast<std::size_t>(count()));
     for (std::int64_t i = 0; i < count(); ++i) {
       const std::int64_t owner = owners.data()[i], first = offsets.data()[i], length = sizes.data()[i];
-      const bool known = owner >= 0 && owner < static_cast<std::int64_t>(held.size());
-      if (!known || first < 0 || length < 0 || first > held[owner]->len || length > held[owner]->len - first)
+      const bool known = owner >= 0 && owner < static_cast<std::int64_t>(views.size());
+      if (!known || first < 0 || length < 0 || first > views[owner]->len || length > views[owner]->len - first)
         throw std::invalid_argument("row " + std::to_string(i) + ": span (" + std::to_string(owner) + ", " +
                                     std::to_string(first) + ", " + std::to_string(length) + ") is outside of the buffers");
-      found[static_cast<std::size_t>(i)] = {held[owner].data() + first, static_cast<std::size_t>(length)};
+      found[static_cast<std::size_t>(i)] = {views[owner].data() + first, static_cast<std::size_t>(length)};
     }
     return found;
   }
 
-  std::vector<Buffer> held;
+  std::vector<Buffer> views;
   const Column owners, offsets, sizes;
 };
 

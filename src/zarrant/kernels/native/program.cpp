@@ -16,7 +16,7 @@ constexpr std::size_t kKept = 16 << 20;
 
 class Scratch {
  public:
-  Byte* room(std::size_t size) {
+  Byte* at_least(std::size_t size) {
     if (size > size_) {
       bytes_.reset();
       size_ = 0;
@@ -45,7 +45,7 @@ struct Pair {
   }
   Byte* next(std::size_t size) {
     second = !second;
-    return places[second].room(size);
+    return places[second].at_least(size);
   }
 };
 

@@ -35,7 +35,7 @@ def shards(inner: list[Any], index: list[Any] | None = None, size: int = 2) -> d
 SKIPPED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "of chunks": ({"codecs": [BYTES, MYSTERY]}, {"codecs": [BYTES]}),
     "before bytes": ({"codecs": [MYSTERY, BYTES]}, {"codecs": [BYTES]}),
-    "beside known ones": ({"codecs": [BYTES, "crc32c", MYSTERY]}, {"codecs": [BYTES, "crc32c"]}),
+    "next to known ones": ({"codecs": [BYTES, "crc32c", MYSTERY]}, {"codecs": [BYTES, "crc32c"]}),
     "in shards": ({"codecs": [shards([BYTES, MYSTERY])]}, {"codecs": [shards([BYTES])]}),
     "after shards": ({"codecs": [shards([BYTES]), MYSTERY]}, {"codecs": [shards([BYTES])]}),
     "around outer codecs": ({"codecs": [shards([BYTES]), "crc32c", MYSTERY]}, {"codecs": [shards([BYTES]), "crc32c"]}),

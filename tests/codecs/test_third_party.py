@@ -1,4 +1,4 @@
-"""Codecs of strangers, without a compiled step: each kind in chunks, in shards, around shards, and as index codecs."""
+"""Codecs of other packages, without a compiled step: each kind in chunks, in shards, around shards, and as index codecs."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from zarrant.errors import ChunkError, MetadataError, OptionError, UnknownExtens
 
 
 @dataclass(frozen=True)
-class Stranger:
+class ThirdParty:
     name: ClassVar[str]
 
     @classmethod
-    def from_json(cls, document: Any, path: str) -> Stranger:
+    def from_json(cls, document: Any, path: str) -> ThirdParty:
         return cls()
 
     def to_json(self) -> dict[str, Any]:
@@ -32,7 +32,7 @@ class Stranger:
 
 
 @dataclass(frozen=True)
-class Widened(Stranger):
+class Widened(ThirdParty):
     """Array to array: another type, twice as many elements, and another shape."""
 
     name: ClassVar[str] = "test.widened"
@@ -51,7 +51,7 @@ class Widened(Stranger):
 
 
 @dataclass(frozen=True)
-class Text(Stranger):
+class Text(ThirdParty):
     """Array to bytes: JSON, whose size depends on the elements."""
 
     name: ClassVar[str] = "test.text"
@@ -68,7 +68,7 @@ class Text(Stranger):
 
 
 @dataclass(frozen=True)
-class Hex(Stranger):
+class Hex(ThirdParty):
     """Bytes to bytes, of fixed size."""
 
     name: ClassVar[str] = "test.hex"
@@ -85,7 +85,7 @@ class Hex(Stranger):
 
 
 @dataclass(frozen=True)
-class Inverting(Stranger):
+class Inverting(ThirdParty):
     """Makes fill of what is not, and the other way round."""
 
     name: ClassVar[str] = "test.inverting"
@@ -191,7 +191,7 @@ def test_a_chunk_that_is_encoded_to_fill_is_stored() -> None:
 
 
 @dataclass(frozen=True)
-class NoKind(Stranger):
+class NoKind(ThirdParty):
     name: ClassVar[str] = "test.no-kind"
 
 

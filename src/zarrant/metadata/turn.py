@@ -1,0 +1,42 @@
+"""A turn: what the metadata of an array say while somebody changes its shape by compare-and-swap (`ops/turns.py`).
+
+It is a member of its own in the main object, `"zarrant_turn": {"must_understand": false, …}`: zarr-python, TensorStore, zarrs and
+zarrista open arrays of both versions with it. It belongs to the stored object, not to the array: it is read and written with the
+metadata, but is no part of what they are (`to_json`, equality), so that no copy of an array has one.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Self
+
+NAME = "zarrant_turn"
+
+MAX_SECONDS = 600.0
+"""Nobody waits longer than this for a beat, whatever is stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Whose turn it is (`token`), the number of its last beat, and after how many seconds without one others may take it over."""
+
+    token: str
+    beat: int = 0
+    seconds: float = 30.0
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """Read a turn; anything that is none in form is somebody's turn all the same, and is waited for as such.
+
+        >>> Turn.from_json({"must_understand": False, "token": "ab", "beat": 3, "seconds": 5})
+        Turn(token='ab', beat=3, seconds=5.0)
+        """
+        match value:
+            case {"token": str(token), "beat": int(beat), "seconds": int() | float() as seconds} if 0 <= seconds <= MAX_SECONDS:
+                return cls(token, beat, float(seconds))
+        return cls(json.dumps(value, sort_keys=True))
+
+    def to_json(self) -> dict[str, Any]:
+        """The form in which it is stored."""
+        return {"must_understand": False, "token": self.token, "beat": self.beat, "seconds": self.seconds}

@@ -1,0 +1,286 @@
+"""Turns: how the shape of an array is changed on a store that several processes share, and that can only compare and swap.
+
+In: an array, and an operation that changes its shape. Out: the result of the operation, which ran while nobody else changed the
+shape. Such stores (object stores) have no locks: a lock that outlives a killed writer would block the others, and what ends with
+its holder needs a connection to him. A turn is taken in the metadata themselves, and can be taken over:
+
+1. **Take.** The main object M of the array is replaced, on condition of its version, by M with a member that names the turn
+   (`metadata/turn.py`). Readers pass over it: the array keeps its old shape. Where somebody else's turn is there, the operation
+   waits. It takes the turn over where neither its owner nor the number of its last beat have changed for `seconds` (which the turn
+   says itself): its owner was killed, or is as good as dead. How long that is is counted by the pauses of who waits, so no two
+   clocks are compared.
+2. **Store.** Every chunk is stored under the turn like this: (a) its version, or that it is absent, is known, (b) M is seen to have
+   our turn still, (c) it is stored on condition of that version. One look at M serves all chunks of a batch. A new chunk is taken
+   to be absent; where a killed writer has left one, its version is asked for, and (b) and (c) follow. A chunk of fill values is
+   stored, too: what is there makes the late create of another writer fail. Nothing is erased or replaced but by version.
+3. **Commit.** M with the turn is replaced by M with the new shape and without the turn, on condition of its version: one swap, of
+   which the commit and a take-over exclude each other. Attributes that others changed meanwhile are taken along. Shrinking commits
+   first and keeps the turn, cleans up as in 2, and gives the turn back.
+
+Who loses his turn has shown nothing to anybody: he starts over from the new metadata, with his data at hand. So an append is never
+reported as failed for that. What he has left beyond the shape is nobody's, as ever (`ops/resize.py`).
+
+**Why it is enough.** Say A has the turn, and B takes it over. A chunk that A stores after that (because A was slow) is stored on
+condition of a version that A knew before it looked at M, and so before B had the turn. If B stores that chunk as well, B's version
+is another one and A's write fails; or A's comes first, then B finds another version than he knows, and asks again. Before B shows
+the chunk he has stored it, in one way or the other, after he had the turn.
+
+**What is left.** The argument needs that versions differ where B has stored. Services whose versions are a hash of the content give
+equal bytes equal versions: A's write would replace a chunk of B in which all that B added was there already (fill values behind the
+end of an edge chunk); and where `resize` shows chunks that are absent, B stores none. It takes a write of A that is on its way from
+before the take-over until after it. A renews his turn before he sends anything once a quarter of `seconds` is over, so that is a
+request in flight for more than three quarters of `seconds` (22 s). B could make his bytes different by elements behind the end;
+but then other programs would see those when they grow the array.
+
+**Writers of data** take no turn. Interior chunks they replace whatever is there, after a look at M. At the end of the array they
+read the chunk and lay over it what they know, on condition of its version, always: an appender may have been there.
+
+Threads of one process queue for the metadata before they take a turn, so a process has one at most.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from zarrant.codecs.byte_sources import Stored
+from zarrant.codecs.sharding.prepared import Shard
+from zarrant.errors import ConflictError, LockTimeout, MetadataChangedError, VersionChangedError, ZarrantError
+from zarrant.geometry.box import ArraySubset, Shape
+from zarrant.geometry.grid import chunk_alone
+from zarrant.geometry.region import box_region
+from zarrant.metadata.node import dump
+from zarrant.metadata.turn import MAX_SECONDS, Turn
+from zarrant.metadata.v3 import ArrayMetadata
+from zarrant.ops.bound_array import BoundArray, HeldTurn
+from zarrant.ops.current import Current, current_array, require_turn
+from zarrant.ops.guard import MAX_TRIES
+from zarrant.ops.node import metadata_key, of_version
+from zarrant.requests import Op, Outcome, ReadRequest, WriteRequest, clock, fetch, pause, put, put_one
+from zarrant.storage import Part, Version
+
+T = TypeVar("T")
+
+TAKE_OVER_S = 30.0
+"""Seconds without a beat after which a turn may be taken over: beyond every time-out of a request that goes well, and what a user
+waits for after a kill."""
+
+FIRST_PAUSE_S, LAST_PAUSE_S = 0.004, 0.4
+"""Between two looks at another one's turn: from an append to a local service, up to two looks a second at a long one."""
+
+ABANDONED_S = 1.0
+"""The same for a turn that this process has broken off itself: what it has sent has arrived by then."""
+
+_abandoned: set[str] = set()
+"""Turns of this process whose operation was broken off (cancelled), so that it could not give them back."""
+
+
+def in_turn(array: BoundArray, op: Callable[[BoundArray], Op[T]], check: Callable[[BoundArray], object]) -> Op[T]:
+    """Take a turn, do `op` with the array as it is then, and give the turn back if `op` has not; start over where it was lost.
+
+    `check` raises for what cannot be done to the array, before the turn is taken.
+    """
+    seconds = TAKE_OVER_S
+    for _ in range(MAX_TRIES):
+        now = yield from _take(array, seconds, check)
+        held = turn_of(now)
+        try:
+            result = yield from op(now)
+            yield from give_back(now)
+        except Exception:
+            if not held.lost:
+                yield from give_back(now)
+                raise
+            # What is slower than its turn lasts (one chunk that takes minutes to encode) asks for more time.
+            seconds = min(2 * seconds, MAX_SECONDS)
+        except BaseException:
+            _abandoned.add(held.turn.token)  # nothing can be asked for any more
+            raise
+        else:
+            return result
+    raise ConflictError("other writers took over every turn", key=_key(array), limit=f"{MAX_TRIES} tries")
+
+
+def turn_of(array: BoundArray) -> HeldTurn:
+    """The turn under which an operation works."""
+    assert array.turn is not None, "asked for in a turn only"
+    return array.turn
+
+
+def _take(array: BoundArray, seconds: float, check: Callable[[BoundArray], object]) -> Op[BoundArray]:
+    """Wait for the turn; the array as it is then, with the turn."""
+    import secrets  # takes 5 ms, for stores that cannot lock
+
+    token, seen, waited, since_token, looks = secrets.token_hex(8), None, 0.0, 0.0, 0
+    while True:
+        now, version = yield from current_array(array)
+        check(now)
+        turn = now.metadata.turn
+        if turn is None or seen is None or turn.token != seen.token:
+            since_token, looks = 0.0, looks // 2
+        if turn != seen:
+            seen, waited = turn, 0.0
+        if turn is None or waited > (ABANDONED_S if turn.token in _abandoned else turn.seconds):
+            try:
+                taken = yield from _swap_in(now, Turn(token, 0, seconds), version)
+            except BaseException:
+                _abandoned.add(token)  # it may have been stored
+                raise
+            if taken is not None:
+                return taken
+        elif since_token > array.options.turn_timeout + turn.seconds:
+            hint = "It is alive: it renews its turn. Wait longer with the option lock_timeout"
+            raise LockTimeout("another writer is changing the shape of the array", key=_key(array), hint=hint)
+        step = random.uniform(0.5, 1) * min(LAST_PAUSE_S, FIRST_PAUSE_S * 2**looks)
+        yield from pause(step)
+        waited, since_token, looks = waited + step, since_token + step, min(looks + 1, 16)
+
+
+def _swap_in(now: BoundArray, turn: Turn, version: Version) -> Op[BoundArray | None]:
+    """The array with a turn; None where another writer was faster."""
+    since = yield from clock()
+    metadata = replace(now.metadata, turn=turn)
+    try:
+        stored = yield from put_one(_key(now), [dump(metadata)], version)  # safety: turn taken by version
+    except VersionChangedError:
+        return None
+    metadata = of_version(metadata, stored)
+    return replace(now.with_document(metadata), turn=HeldTurn(metadata, since))
+
+
+def keep(array: BoundArray) -> Op[None]:
+    """Renew the turn of an operation where a quarter of its time is over."""
+    held = turn_of(array)
+    since = yield from clock()
+    if since - held.since < held.turn.seconds / 4:
+        return
+    for _ in range(MAX_TRIES):
+        metadata, since = (yield from require_turn(array)), (yield from clock())
+        renewed = replace(metadata, turn=replace(held.turn, beat=held.turn.beat + 1))
+        try:
+            stored = yield from put_one(_key(array), [dump(renewed)], metadata.version)
+        except VersionChangedError:  # attributes were changed, or another thread of this operation was faster
+            continue
+        held.metadata, held.since = of_version(renewed, stored), since
+        return
+    raise ConflictError("other writers won every race", key=_key(array), limit=f"{MAX_TRIES} tries")
+
+
+def commit(now: BoundArray, metadata: ArrayMetadata, keep_turn: bool = False) -> Op[ArrayMetadata]:
+    """Replace the metadata by new ones, and end the turn. What others changed in the attributes meanwhile stays."""
+    held = turn_of(now)
+    for _ in range(MAX_TRIES):
+        seen = held.metadata  # its attributes belong to its version
+        if seen.with_attributes({}) != now.metadata.with_attributes({}):
+            break
+        wanted = replace(metadata.with_attributes(seen.attributes), turn=held.turn if keep_turn else None)
+        try:
+            stored = yield from put_one(_key(now), [dump(wanted)], seen.version)  # safety: commit by version
+        except VersionChangedError:
+            yield from require_turn(now)
+            continue
+        wanted = of_version(wanted, stored)
+        if keep_turn:
+            held.metadata = wanted
+        held.ended = not keep_turn
+        return wanted
+    raise ConflictError("the array was resized or replaced meanwhile, by a writer that took no turn", key=_key(now))
+
+
+def give_back(now: BoundArray) -> Op[ArrayMetadata | None]:
+    """End a turn without a change; the metadata then. None where it has ended, or could not be: others take it over in time."""
+    held = turn_of(now)
+    if held.ended or held.lost:
+        return None
+    try:
+        for _ in range(MAX_TRIES):
+            metadata = replace((yield from require_turn(now)), turn=None)
+            try:
+                stored = yield from put_one(_key(now), [dump(metadata)], metadata.version)
+            except VersionChangedError:
+                continue
+            held.ended = True
+            return of_version(metadata, stored)
+    except ZarrantError:
+        pass
+    _abandoned.add(held.turn.token)
+    return None
+
+
+# Objects ----------------------------------------------------------------------------------------------------------------
+
+
+def store_new(array: BoundArray, items: Sequence[WriteRequest], shape: Shape) -> Op[list[Outcome[Version]]]:
+    """Store whole chunks of one shape under a turn, each in the place of what is there; an outcome for each."""
+    wanted = []
+    for item in items:
+        parts = item.parts if item.parts is not None else (yield from fill_chunk(array, shape))
+        wanted.append(item._replace(parts=parts, if_version=None))  # safety: created in a turn
+    return (yield from _store_all(array, wanted))
+
+
+def erase_all(array: BoundArray, items: Sequence[tuple[str, Shape]]) -> Op[None]:
+    """Erase chunks under a turn, given by key and shape: by version, or else a chunk of fill values takes their place."""
+    found = yield from fetch([ReadRequest(key, ()) for key, _ in items])
+    wanted = []
+    for (key, shape), blob in zip(items, found, strict=True):
+        if isinstance(blob, Exception):
+            raise blob
+        if blob is not None:
+            parts = None if array.options.erases_if else (yield from fill_chunk(array, shape))
+            wanted.append(WriteRequest(key, parts, blob.version))
+    for outcome in (yield from _store_all(array, wanted)):
+        if isinstance(outcome, Exception):
+            raise outcome
+
+
+def _store_all(array: BoundArray, items: Sequence[WriteRequest]) -> Op[list[Outcome[Version]]]:
+    """Store objects while the turn is ours, again where one has another version than was thought."""
+    outcomes: list[Outcome[Version]] = [None] * len(items)
+    wanted, pending, node = list(items), list(range(len(items))), Current(array)
+    for _ in range(MAX_TRIES):
+        if not pending:
+            return outcomes
+        yield from keep(array)
+        replies = yield from put([wanted[i] for i in pending], node.condition)  # safety: turn looked at
+        for i, reply in zip(pending, replies, strict=True):
+            outcomes[i] = reply
+        moved = [i for i in pending if isinstance(outcomes[i], VersionChangedError)]
+        refused = [i for i in pending if isinstance(outcomes[i], MetadataChangedError)]
+        if refused:
+            yield from node.look_again()
+        if moved:
+            versions = yield from fetch([ReadRequest(wanted[i].key, ()) for i in moved])
+            for i, blob in zip(moved, versions, strict=True):
+                if isinstance(blob, Exception):
+                    raise blob
+                wanted[i] = wanted[i]._replace(if_version=None if blob is None else blob.version)
+        pending = [i for i in (*moved, *refused) if wanted[i].parts is not None or wanted[i].if_version is not None]
+    return outcomes
+
+
+def erased(array: BoundArray, shape: Shape, source: Stored) -> Op[list[Part] | None]:
+    """The parts of a changed chunk in which all is fill now: None (erase it) only where that does no harm."""
+    if array.turn is None and (array.options.erases_if or source.version is None):
+        return None
+    return (yield from fill_chunk(array, shape))
+
+
+def fill_chunk(array: BoundArray, shape: Shape) -> Op[list[Part]]:
+    """The parts of a stored chunk whose every element is the fill value; of a shard, an index in which all are missing."""
+    prepared = array.prepared_for(shape)
+    if isinstance(prepared, Shard):
+        return prepared.empty()
+    codec = replace(array.options.codec, write_empty_chunks=True)
+    stored = array.with_options(replace(array.options, codec=codec)).prepared_for(shape)
+    selections = box_region(ArraySubset.full(shape)).split(chunk_alone(shape), shape)
+    encoded = yield from stored.write(None, selections, 0, 1, array.fill.full(shape))
+    parts = encoded.only()
+    assert parts is not None, "empty chunks are written"
+    return parts
+
+
+def _key(array: BoundArray) -> str:
+    return metadata_key(array.prefix, array.metadata)

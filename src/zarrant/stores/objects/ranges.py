@@ -1,0 +1,82 @@
+"""Byte ranges of an object as requests: near ones are read together.
+
+In: ranges, and how many bytes between two of them cost less than a second request. Out: requests, and from their replies the
+bytes of each range. Only a plain range, the end of an object and the whole of it can be asked for without knowing its size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from zarrant.storage import ByteRange
+
+HEAD, WHOLE = "head", None
+"""Requests beside ranges: the version and the size alone, and the whole object."""
+
+
+class Reply(NamedTuple):
+    """Bytes of an object of `size` bytes, from `start` on."""
+
+    start: int
+    data: memoryview
+    version: Any
+    size: int
+
+
+def needs_size(ranges: Sequence[ByteRange], has_suffixes: bool) -> bool:
+    """Whether the size must be known before requests can be made: not for plain ranges, the end, and the whole."""
+    for start, length in ranges:
+        if start < 0 and (length is not None or not has_suffixes):
+            return True
+        if start > 0 and length is None:
+            return True
+    return False
+
+
+def requests_for(ranges: Sequence[ByteRange], gap: int) -> list[Any]:
+    """What to ask for: `(start, stop)`, `{"suffix": n}` or WHOLE; nothing for ranges without bytes."""
+    if any(wanted == (0, None) for wanted in ranges):
+        return [WHOLE]
+    suffix = max((-start for start, _ in ranges if start < 0), default=0)
+    spans = sorted((start, start + length) for start, length in ranges if start >= 0 and length)
+    merged: list[Any] = []
+    for start, stop in spans:
+        if merged and start - merged[-1][1] <= gap:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], stop))
+        else:
+            merged.append((start, stop))
+    return [*merged, {"suffix": suffix}] if suffix else merged
+
+
+def options_of(wanted: Any) -> dict[str, Any]:
+    """A request as options of obspec's `get`."""
+    if wanted is WHOLE:
+        return {}
+    return {"head": True} if wanted is HEAD else {"range": wanted}
+
+
+def is_suffix(wanted: Any) -> bool:
+    """Whether a request is for the end of an object."""
+    return isinstance(wanted, dict)
+
+
+def is_answer(wanted: Any, start: int, stop: int, size: int) -> bool:
+    """Whether bytes from `start` to `stop` are what was asked for, as far as the object has them."""
+    if wanted is WHOLE:
+        return (start, stop) == (0, size)
+    if is_suffix(wanted):
+        return (start, stop) == (max(0, size - wanted["suffix"]), size)
+    return (start, stop) == (wanted[0], min(wanted[1], size))
+
+
+def cut(ranges: Sequence[ByteRange], replies: Sequence[Reply], size: int) -> tuple[memoryview, ...]:
+    """The bytes of each range, which all fit into the object."""
+    return tuple(_cut(*wanted.resolve(size), replies) for wanted in ranges)
+
+
+def _cut(start: int, stop: int, replies: Sequence[Reply]) -> memoryview:
+    if start == stop:
+        return memoryview(b"")
+    reply = next(reply for reply in replies if reply.start <= start and stop <= reply.start + len(reply.data))
+    return reply.data[start - reply.start : stop - reply.start]

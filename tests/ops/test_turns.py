@@ -1,0 +1,380 @@
+"""Turns: operations of several processes on a store that can only compare and swap, interleaved in thousands of ways.
+
+Each process is an operation whose requests are performed one by one on one dict, in an order that a random generator chooses. A
+write has two steps, the look at the metadata and the storing, between which others may come. Versions are the bytes themselves, so
+equal bytes have equal versions. A process may be stopped for longer than its turn lasts, or be killed. What is left must be what
+some order of the operations makes of a NumPy array.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.ops.conftest import Alone, Dict, make_state
+
+from zarrant import requests
+from zarrant.errors import LockTimeout, MetadataChangedError, ShapeError, ZarrantError
+from zarrant.metadata import node
+from zarrant.metadata.turn import Turn
+from zarrant.metadata.v3 import ArrayMetadata, dump, parse
+from zarrant.ops import node as node_ops
+from zarrant.ops import read, resize, turns, update, write
+from zarrant.ops.bound_array import BoundArray, OpOptions
+
+SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
+SCHEDULES = 3000 * SOAK or 40
+KEY = "a/zarr.json"
+ROWS = 6
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "chunks": {"chunks": (4,)},
+    "shards": {"chunks": (2,), "shards": (4,)},
+}
+
+
+class Disk(Dict):
+    """Objects that several processes share; the clock stands still unless they wait."""
+
+    now = 0.0
+
+
+class Process:
+    """An operation on its way."""
+
+    def __init__(self, disk: Disk, op: requests.Op[Any]) -> None:
+        self.disk, self.wake, self.done, self.result = disk, 0.0, False, None
+        self.storing = False
+        self.steps = self._perform(op)
+
+    def step(self) -> None:
+        """Do what can be done in one moment."""
+        try:
+            next(self.steps)
+        except StopIteration as stop:
+            self.done, self.result = True, stop.value
+        except ZarrantError as error:
+            self.done, self.result = True, error
+
+    def _perform(self, op: requests.Op[Any]) -> Iterator[None]:
+        reply, error = None, None
+        while True:
+            try:
+                request = op.throw(error) if error is not None else op.send(reply)
+            except StopIteration as stop:
+                return stop.value
+            try:
+                reply, error = (yield from self._answer(request)), None
+            except Exception as raised:
+                reply, error = None, raised
+
+    def _answer(self, request: Any) -> Iterator[None]:
+        match request:
+            case requests.All(ops, _):
+                outcomes: list[Any] = []
+                for op in ops:
+                    try:
+                        outcomes.append((yield from self._perform(op)))
+                    except Exception as error:
+                        outcomes.append(error)
+                return outcomes
+            case requests.Locked(_, op):
+                return (yield from self._perform(op))
+            case requests.GroupCommit(_, _, item, lead):
+                return (yield from self._perform(lead(Alone(item))))
+            case requests.Clock():
+                return self.disk.now
+            case requests.Pause(seconds):
+                self.wake = self.disk.now + seconds
+                yield
+                return None
+            case requests.Put(items, condition):
+                return (yield from self._put(items, condition))
+        yield
+        return self.disk.answer(request)
+
+    def _put(self, items: Any, condition: Any) -> Iterator[None]:
+        yield
+        if condition is not None:
+            try:
+                condition.check(self.disk.get(condition.key))
+            except MetadataChangedError as error:
+                return [error] * len(items)
+        outcomes = []
+        for item in items:
+            self.storing = condition is not None
+            yield  # what was seen may be no longer so
+            self.storing = False
+            try:
+                self.disk.store(item)
+                outcomes.append(self.disk.get(item.key))
+            except ZarrantError as error:
+                outcomes.append(error)
+        return outcomes
+
+
+def begin(layout: str, format_: int = 3) -> tuple[Disk, Callable[[], BoundArray], Any]:
+    """An array of `ROWS` rows, handles of it, and its values."""
+    disk = Disk()
+    options = OpOptions(turns=True, erases_if=False)
+    made = make_state(options, shape=(ROWS,), zarr_format=format_, **LAYOUTS[layout])
+    for name, data in node.dump_all(made.metadata).items():
+        if data is not None:
+            disk[f"a/{name}"] = data
+    version = disk[f"a/{node.main_name(made.metadata)}"]
+
+    def handle() -> BoundArray:
+        return BoundArray.from_metadata("a", replace(made.metadata, version=version), options)
+
+    values = np.arange(1, ROWS + 1, dtype="int32")
+    disk.perform(update.store_array_subset(handle(), np.s_[:], values))
+    return disk, handle, values
+
+
+def stored(disk: Disk) -> tuple[Any, ArrayMetadata]:
+    """The values and the metadata as somebody finds them who comes now."""
+    metadata = disk.perform(node_ops.read_metadata("a"))
+    array = BoundArray.from_metadata("a", metadata, OpOptions())
+    return disk.perform(read.retrieve_array_subset(array, np.s_[:])), metadata
+
+
+# What can be done, to the array and to a model of it ------------------------------------------------------------------------
+
+
+def _append(k: int, n: int) -> tuple[Any, Any]:
+    data = np.full(n, k, "int32")
+    return lambda array: resize.append(array, data), lambda a: (np.append(a, data), slice(len(a), len(a) + n))
+
+
+def _resize(n: int) -> tuple[Any, Any]:
+    def model(a: Any) -> Any:
+        return np.append(a, np.zeros(max(0, n - len(a)), "int32"))[:n].astype("int32"), []
+
+    return lambda array: resize.resize(array, (n,), shrink=True), model
+
+
+def _write(start: int, stop: int, k: int, op: Callable[[BoundArray], Any]) -> tuple[Any, Any]:
+    def model(a: Any) -> Any:
+        a = a.copy()
+        a[start : min(stop, len(a))] = k
+        return a, None
+
+    return op, model
+
+
+def actions(dice: random.Random, number: int) -> tuple[Any, Any]:
+    """An action: the operation of an array, and what it makes of (and returns for) a NumPy array."""
+    k = 100 * (number + 1)
+    match dice.choice(["append", "append", "append", "grow", "cut", "chunk", "edge", "part", "erase"]):
+        case "append":
+            return _append(k, dice.randint(1, 6))
+        case "grow":
+            return _resize(ROWS + dice.randint(1, 7))
+        case "cut":
+            return _resize(dice.randint(1, ROWS - 1))
+        case "chunk":
+            return _write(0, 4, k, lambda array: write.store_chunk(array, (0,), np.full(4, k, "int32")))
+        case "edge":
+            return _write(4, ROWS, k, lambda array: write.store_chunk(array, (1,), np.full(ROWS - 4, k, "int32")))
+        case "part":
+            start = dice.choice([2, 4])
+            part = slice(start, start + 1)
+            return _write(start, start + 1, k, lambda array: update.store_array_subset(array, part, np.full(1, k, "int32")))
+    return _write(4, ROWS, 0, lambda array: write.erase_chunk(array, (1,)))
+
+
+def run(dice: random.Random, disk: Disk, processes: list[Process], stop_s: float = -1, kills: bool = False) -> set[int]:
+    """Perform the steps of processes in some order; the numbers of those that were killed."""
+    killed: set[int] = set()
+    for _ in range(20_000):
+        waiting = [i for i, each in enumerate(processes) if not each.done and i not in killed]
+        if not waiting:
+            return killed
+        ready = [i for i in waiting if processes[i].wake <= disk.now]
+        if not ready:
+            disk.now = min(processes[i].wake for i in waiting)
+            continue
+        i = dice.choice(ready)
+        chance = dice.random()
+        if kills and chance < 0.02 and len(killed) < len(processes) - 1:
+            killed.add(i)
+        elif chance < 0.06 and stop_s >= 0:  # stopped, or very slow
+            longest = stop_s if processes[i].storing else 3 * turns.TAKE_OVER_S
+            processes[i].wake = disk.now + dice.uniform(0, longest)
+        else:
+            processes[i].step()
+    raise AssertionError("the operations do not come to an end")
+
+
+def possible(values: Any, models: list[Any], killed: set[int], found: Any, results: list[Any]) -> bool:
+    """Whether some order of the operations, of which a killed one may be left out, gives what was found and returned."""
+    for count in range(len(killed) + 1):
+        for gone in itertools.combinations(sorted(killed), count):
+            rest = [i for i in range(len(models)) if i not in gone]
+            for order in itertools.permutations(rest):
+                now, same = values, True
+                for i in order:
+                    now, result = models[i](now)
+                    same = same and (i in killed or result == results[i])
+                if same and np.array_equal(now, found):
+                    return True
+    return False
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", ["appends", "all"])
+@pytest.mark.parametrize("kills", [False, True], ids=["slow", "killed"])
+def test_every_order_of_steps(layout: str, kind: str, kills: bool) -> None:
+    """Appends alone stand a request that is on its way for ever; beside a resize it may take three quarters of a turn."""
+    for seed in range(SCHEDULES):
+        dice = random.Random(f"{layout} {kind} {kills} {seed}")
+        disk, handle, values = begin(layout)
+        n = dice.choice([2, 3])
+        pairs = [_append(100 * (i + 1), dice.randint(1, 6)) if kind == "appends" else actions(dice, i) for i in range(n)]
+        processes = [Process(disk, op(handle())) for op, _ in pairs]
+        killed = run(dice, disk, processes, 3 * turns.TAKE_OVER_S if kind == "appends" else 0.7 * turns.TAKE_OVER_S, kills)
+        results = [each.result for each in processes]
+        assert not [result for result in results if isinstance(result, Exception)], (seed, results)
+        # Whoever comes next cleans up after those that were killed.
+        last = Process(disk, resize.append(handle(), np.full(2, 7, "int32")))
+        run(dice, disk, [last])
+        found, metadata = stored(disk)
+        assert metadata.turn is None
+        assert found[last.result].tolist() == [7, 7], (seed, found, last.result)
+        models = [model for _, model in pairs]
+        assert possible(values, models, killed, found[: last.result.start], results), (seed, found, results, killed)
+        # What lies beyond the end is nobody's: growing shows fill values.
+        grown = Process(disk, resize.resize(handle(), (len(found) + 9,), shrink=True))
+        run(dice, disk, [grown])
+        assert not stored(disk)[0][len(found) :].any(), seed
+
+
+# One by one -----------------------------------------------------------------------------------------------------------------
+
+
+def take(disk: Disk, handle: Callable[[], BoundArray], seconds: float = 30.0) -> None:
+    """Somebody takes the turn, and is killed."""
+    metadata = parse(disk[KEY])
+    assert isinstance(metadata, ArrayMetadata)
+    disk[KEY] = dump(replace(metadata, turn=Turn("somebody", 4, seconds)))
+
+
+@pytest.mark.parametrize("format_", [2, 3])
+def test_the_turn_is_no_part_of_the_array(format_: int) -> None:
+    disk, _, values = begin("chunks", format_)
+    main = KEY if format_ == 3 else "a/.zarray"
+    plain = disk.perform(node_ops.read_metadata("a"))
+    taken = replace(plain, turn=Turn("me"))
+    disk[main] = node.dump(taken)
+    found, metadata = stored(disk)
+    assert (metadata.turn, metadata, found.tolist()) == (Turn("me"), plain, values.tolist())
+    assert metadata.to_json() == plain.to_json()
+    assert b"zarrant_turn" not in b"".join(data or b"" for data in node.dump_all(metadata).values())
+    changed = disk.perform(node_ops.update_attributes("a", {"x": 1}))
+    assert (changed.turn, changed.attributes) == (Turn("me"), {"x": 1})
+    assert stored(disk)[1].turn == Turn("me")
+    if format_ == 3:  # of V2 the next one reads .zattrs apart
+        array = BoundArray.from_metadata("a", stored(disk)[1], OpOptions(turns=True))
+        last = Process(disk, resize.append(array, np.full(2, 7, "int32")))
+        run(random.Random(1), disk, [last])
+        assert stored(disk)[1].attributes == {"x": 1}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{}, {"must_understand": False}, {"token": 3}, {"token": "a", "beat": "b"}, {"token": "a", "beat": 1, "seconds": 1e300}],
+)
+def test_what_is_no_turn_in_form_is_waited_for(value: Any) -> None:
+    turn = Turn.from_json({"must_understand": False, **value})
+    assert (turn.seconds, Turn.from_json(turn.to_json())) == (30.0, turn)
+
+
+def test_a_dead_writers_turn_is_taken_over_in_time() -> None:
+    disk, handle, _ = begin("chunks")
+    take(disk, handle, 8.0)
+    process = Process(disk, resize.append(handle(), np.full(3, 7, "int32")))
+    run(random.Random(1), disk, [process])
+    assert process.result == slice(6, 9)
+    assert 8.0 < disk.now < 9.0
+
+
+def test_a_turn_that_is_renewed_is_waited_for() -> None:
+    disk, handle, _ = begin("chunks")
+    take(disk, handle)
+    process, beat = Process(disk, resize.append(handle(), np.full(3, 7, "int32"))), 0
+    while not process.done:
+        process.step()
+        disk.now = max(disk.now, process.wake)
+        if disk.now > 5.0 * beat:
+            beat += 1
+            disk[KEY] = dump(replace(stored(disk)[1], turn=Turn("somebody", beat)))
+    assert isinstance(process.result, LockTimeout)
+    assert 80 < disk.now < 100
+
+
+def test_a_writer_renews_its_turn() -> None:
+    disk, handle, _ = begin("chunks")
+    beats = set()
+
+    def slow(request: Any) -> None:
+        disk.now += 5.0
+        beats.add(getattr(stored(quiet)[1].turn, "beat", None))
+
+    quiet = Dict()
+    quiet.update(disk)
+    process = Process(disk, resize.append(handle(), np.full(40, 7, "int32")))
+    while not process.done:
+        process.step()
+        disk.now = max(disk.now, process.wake) + 2.0
+        quiet.update(disk)
+        slow(None)
+    assert process.result == slice(6, 46)
+    assert {0, 1} <= beats
+
+
+def test_a_turn_that_was_lost_is_started_over_with_more_time() -> None:
+    disk, handle, _ = begin("chunks")
+    process, seen = Process(disk, resize.append(handle(), np.full(3, 7, "int32"))), []
+    while not process.done:
+        process.step()
+        disk.now = max(disk.now, process.wake)
+        turn = stored(disk)[1].turn
+        if turn is not None and turn.token != "somebody" and turn.seconds not in seen:
+            seen.append(turn.seconds)
+            if len(seen) < 4:
+                take(disk, handle, 1.0)
+    assert process.result == slice(6, 9)
+    assert seen == [30.0, 60.0, 120.0, 240.0]
+
+
+def test_what_cannot_be_done_takes_no_turn() -> None:
+    disk, handle, _ = begin("chunks")
+    before = dict(disk)
+    for op in (
+        resize.append(handle(), np.full((3, 3), 7, "int32")),
+        resize.resize(handle(), (3,), shrink=False),
+    ):
+        process = Process(disk, op)
+        run(random.Random(1), disk, [process])
+        assert isinstance(process.result, ShapeError)
+    assert dict(disk) == before
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_fill_is_stored_where_nothing_can_be_erased_by_version(layout: str) -> None:
+    disk, handle, _ = begin(layout)
+    disk.perform(update.store_array_subset(handle(), np.s_[1:6], np.zeros(5, "int32")))
+    disk.perform(update.store_array_subset(handle(), np.s_[0:1], np.zeros(1, "int32")))
+    assert {key for key in disk if "/c/" in key} == {"a/c/0", "a/c/1"}
+    found, _ = stored(disk)
+    assert not found.any()
+    assert len(disk["a/c/0"]) <= 40
+    process = Process(disk, resize.append(handle(), np.zeros(6, "int32")))
+    run(random.Random(1), disk, [process])
+    assert process.result == slice(6, 12)
+    assert "a/c/2" in disk
