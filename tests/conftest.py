@@ -51,6 +51,7 @@ FIGURES = {
     "power cuts": 40,
     "I/O faults": 15_000,
     "object-store faults": 2_000,
+    "object-server changes": 3_200,
     "machine steps": 300 * 60,
     "malformed fixtures": 400,
     "fuzzed documents": 1_000_000,

@@ -45,7 +45,7 @@ def test_blame_and_retry() -> None:
     assert {cls.blame for cls in CLASSES if issubclass(cls, errors.DataError)} == {"data"}
     assert {cls.blame for cls in CLASSES if issubclass(cls, errors.StoreError)} == {"store"}
     assert {cls.__name__ for cls in CLASSES if cls.retryable} == {
-        *("VersionChangedError", "MetadataChangedError", "ConflictError", "LostUpdateError", "LockTimeout")
+        *("VersionChangedError", "MetadataChangedError", "ConflictError", "LostUpdateError", "LockTimeout", "LockLostError")
     }
 
 

@@ -31,7 +31,8 @@ A catcher asks two questions: may I retry, and who must act. The first layer ans
     │   ├── MetadataChangedError             a node's metadata changed before one of its objects was stored (retryable)
     │   ├── ConflictError                    compare-and-swap lost too often (retryable)
     │   ├── LostUpdateError                  an update would have undone another's, under synchronizer=None (retryable)
-    │   └── LockTimeout (TimeoutError)       (retryable)
+    │   ├── LockTimeout (TimeoutError)       (retryable)
+    │   └── LockLostError                    a lock that ended before the write (retryable)
     └── PartialFailure         an operation over many chunks: some stored, some not; also of the class that all causes share
 
 Facts are fields; the sentence is built in `__str__`. An error is annotated with store, key and chunk once, where they are
@@ -266,6 +267,15 @@ class LostUpdateError(StoreError):
 
 class LockTimeout(StoreError, TimeoutError):
     """A lock was not granted before the deadline."""
+
+    retryable = True
+
+
+class LockLostError(StoreError):
+    """A lock that a service had granted for a limited time ended before the write under it; `zarrant.locking.remote`.
+
+    The write was not stored, unless the message says that it is not known: then another writer's change may have been replaced.
+    """
 
     retryable = True
 

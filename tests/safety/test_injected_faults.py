@@ -39,7 +39,7 @@ from zarrant.errors import (
     VersionChangedError,
     ZarrantError,
 )
-from zarrant.ops import guard
+from zarrant.ops import guard, turns
 from zarrant.run import group_commit, store_locks
 from zarrant.storage import capabilities
 from zarrant.stores.wrappers import Fault, Faults
@@ -344,7 +344,143 @@ def test_a_service_that_lies_is_found_before_it_is_written(lie: str, probe: str)
     a = zarrant.create_array(Faults(inside), name="a", shape=SHAPE, dtype="u2", **LAYOUTS["chunks"])
     a[...] = OLD
     inside = Probed(dict(inside._objects.data))
+    zarrant.open_array(inside, name="a", mode="r+")[1:3, 1:6] = OLD[1:3, 1:6]  # the service inside was tried, and is right
     liar = Faults(inside, Fault(lie, probability=1.0 if probe == "auto" else 0.5), seed=0)
     with pytest.raises(CapabilityError, match=r"cannot be shared|does not hold|were lost"):
         zarrant.open_array(liar, name="a", mode="r+")[1:3, 1:6] = 5
     assert np.array_equal(zarrant.open_array(inside, name="a", mode="r")[...], OLD)
+
+
+# ── arrays that grow and shrink ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def a_change(dice: random.Random, rows: int) -> Step:
+    """An append, a resize, or a write of some rows, of an array that has `rows` rows."""
+    value, more, to = dice.randrange(1, 60_000), dice.randrange(1, 7), dice.randrange(1, 20)
+    data = (value + np.arange(more * WIDTH)).reshape(more, WIDTH).astype("u2")
+    low = dice.randrange(rows)
+    where = S[low : min(low + more, rows), 1:4]
+    return dice.choice(
+        [
+            Step("append", (data,), lambda values: np.concatenate([values, data])),
+            Step("append", (data,), lambda values: np.concatenate([values, data])),
+            Step("resize", ((to, WIDTH),), lambda values: resized(values, to)),
+            Step("store_array_subset", (where, value), lambda values: laid(values, (where, value))),
+            Step("update", (where, lambda found: found + 1), lambda values: laid(values, (where, values[where] + 1))),
+        ]
+    )
+
+
+def resized(values: np.ndarray, rows: int) -> np.ndarray:
+    found = np.zeros((rows, WIDTH), "u2")
+    found[: len(values)] = values[:rows]
+    return found
+
+
+def check_growth(step: Step, values: np.ndarray, found: np.ndarray, error: Exception | None, happened: set[str]) -> None:
+    """All of the old shape or of the new one; a write of rows by stored objects."""
+    check_error(error, happened)
+    check_no_lock_is_left()
+    new = step.values(values)
+    if error is None:
+        assert np.array_equal(found, new), step.method
+    elif step.method in ("append", "resize"):
+        assert np.array_equal(found, values) or np.array_equal(found, new), (step.method, error)
+    else:
+        for low in itertools.product(range(0, len(values), 4), range(0, WIDTH, 3)):
+            part = tuple(slice(i, i + n) for i, n in zip(low, (4, 3), strict=True))
+            assert np.array_equal(found[part], values[part]) or np.array_equal(found[part], new[part]), (step.method, error)
+
+
+WIDTH = 6
+GROWING: dict[str, dict[str, Any]] = {
+    "chunks": {"chunks": (4, 3), "compressors": [Crc32c()]},
+    "shards": {"chunks": (2, 3), "shards": (4, 3), "compressors": None},
+}
+
+
+@pytest.fixture
+def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose giving back of a turn failed is soon taken for dead."""
+    for name, seconds in {"TAKE_OVER_S": 0.02, "ABANDONED_S": 0.02, "FIRST_PAUSE_S": 0.0005, "LAST_PAUSE_S": 0.005}.items():
+        monkeypatch.setattr(turns, name, seconds)
+
+
+@pytest.mark.timeout(3600 if SOAK else 120)
+@pytest.mark.parametrize("layout", GROWING)
+@pytest.mark.parametrize("loop", [False, True], ids=["blocking", "asyncio"])
+@pytest.mark.usefixtures("short_turns")
+@pytest.mark.filterwarnings("ignore:resized, but what was cut off was not erased")
+def test_growth(layout: str, loop: bool, tally: Callable[[str, int], None]) -> None:
+    count = 0
+    for number in itertools.count():
+        # Of metadata there are old replicas; of chunks that an append has made they would say that there are none.
+        old = Fault("stale read", probability=0.03, key=r"(.*/)?zarr\.json")
+        store = Faults(CoroutineStore(), *faults_of(0.03, erases=True), old, seed=number)
+        values = np.arange(5 * WIDTH, dtype="u2").reshape(5, WIDTH) + 1
+        zarrant.create_array(store.store, data=values, **GROWING[layout])
+        asyncio.run(grow(store, values, random.Random(f"{layout} {loop} {number}"), loop))
+        count += len(store.happened)
+        if count >= FAULTS // 3:
+            break
+    print(f"{count} faults in {number + 1} rounds")
+    tally("object-store faults", count)
+
+
+async def grow(store: Faults, values: np.ndarray, dice: random.Random, loop: bool) -> None:
+    a: Any = None
+    for _ in range(40):
+        step, before = a_change(dice, len(values)), len(store.happened)
+        options = {"shrink": True} if step.method == "resize" else {}
+        error = None
+        try:
+            if loop:
+                a = a or await zarrant.open_array_async(store, mode="r+", config=CONFIG)
+                await getattr(a, step.method)(*step.arguments, **options)
+            else:
+                a = a or zarrant.open_array(store, mode="r+", config=CONFIG)
+                getattr(a, step.method)(*step.arguments, **options)
+        except ZarrantError as raised:
+            error = raised.with_traceback(None)
+        found = look(store.store)[0]
+        check_growth(step, values, found, error, {kind for kind, _ in store.happened[before:]})
+        values = found
+
+
+@pytest.mark.timeout(3600 if SOAK else 120)
+@pytest.mark.parametrize("layout", GROWING)
+def test_writers_that_append_together(layout: str, tally: Callable[[str, int], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each append that was acknowledged is where its slice says; one in doubt is there once or not at all; nothing else is."""
+    for name, seconds in {"TAKE_OVER_S": 0.3, "FIRST_PAUSE_S": 0.001, "LAST_PAUSE_S": 0.01}.items():
+        monkeypatch.setattr(turns, name, seconds)
+    data: dict[str, bytes] = {}
+    zarrant.create_array(CoroutineStore(data), data=np.zeros((1, WIDTH), "u2"), **GROWING[layout])
+    stores = [Faults(AnotherProcess(data, f"grow {layout} {i}"), *faults_of(0.005, erases=True), seed=i) for i in range(3)]
+    done: dict[int, slice] = {}
+    doubt: dict[int, int] = {}
+
+    def append(i: int) -> None:
+        dice, a = random.Random(i), None
+        for number in range(20 * (SOAK or 1)):
+            token, rows = 1 + 3 * number + i, dice.randrange(1, 4)
+            try:
+                a = a or zarrant.open_array(stores[i], mode="r+", config=CONFIG)
+                doubt[token] = rows
+                done[token] = a.append(np.full((rows, WIDTH), token, "u2"))
+                del doubt[token]
+            except ZarrantError as error:
+                assert isinstance(error, StoreError | DataError | PartialFailure), repr(error)
+                assert not isinstance(error, ConflictError)
+
+    together(*[lambda i=i: append(i) for i in range(3)])
+    found = look(CoroutineStore(data))[0]
+    assert (found == found[:, :1]).all()
+    for token, where in done.items():
+        assert (found[where] == token).all()
+    counts = {int(token): int(count) for token, count in zip(*np.unique(found[1:, 0], return_counts=True), strict=True)}
+    expected = {token: where.stop - where.start for token, where in done.items()}
+    for token, count in counts.items():
+        assert count == expected.pop(token, None) or count == doubt.get(token)
+    assert expected == {} and len(done) > 10
+    check_no_lock_is_left()
+    tally("object-store faults", sum(len(store.happened) for store in stores))

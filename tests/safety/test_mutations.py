@@ -32,6 +32,7 @@ class Mutation(NamedTuple):
     test: str
 
 
+PROBE = "stores/test_probe.py"
 EVERY_ORDER = "ops/test_turns.py::test_every_order_of_steps"
 MUTATIONS: dict[str, Mutation] = {
     "truncate": Mutation("pass", "locking/test_file_locks.py::test_a_leftover_is_emptied"),
@@ -40,6 +41,8 @@ MUTATIONS: dict[str, Mutation] = {
     "second name": Mutation("if False:", "stores/local/test_store.py::test_a_lock_file_with_other_names_is_not_emptied"),
     "other mode": Mutation("if False:", "locking/test_created_locks.py::test_the_other_mode_waits_and_says_why"),
     "stale temp file": Mutation("pass", "stores/local/test_temp_files.py::test_temp_file_takes_over_a_leftover"),
+    "lease check": Mutation("pass", "stores/test_synchronizer.py::test_nothing_is_written_under_a_lock_that_ended"),
+    "lease check afterwards": Mutation("pass", "stores/test_synchronizer.py::test_a_lock_that_ends_during_a_write_is_said"),
     "lock check": Mutation("pass", "stores/local/test_store.py::test_a_lock_file_taken_away_during_a_write"),
     "rename": Mutation("pass", "safety/test_crash_states.py::test_the_journal_tells_every_change"),
     "temp file of another": Mutation("if True:", "stores/local/test_store.py::test_the_temp_file_of_the_next_holder_is_left_alone"),
@@ -84,6 +87,10 @@ MUTATIONS: dict[str, Mutation] = {
     "created in a turn": Mutation("wanted.append(item._replace(parts=parts))", EVERY_ORDER),
     "turn looked at": Mutation("replies = yield from put([wanted[i] for i in pending])", EVERY_ORDER),
     "no locks": Mutation("if False:", EVERY_ORDER),
+    "archive on disk": Mutation("pass", "stores/test_zip.py::test_an_archive_is_on_disk_before_it_has_its_name"),
+    "tried out": Mutation("if False:", f"{PROBE}::test_a_service_that_ignores_conditions_is_refused"),
+    "tried out in a loop": Mutation("if False:", f"{PROBE}::test_it_is_refused_by_coroutines_too"),
+    "lost increments": Mutation("lost = 0", f"{PROBE}::test_a_race_is_found_by_concurrent_writers_only"),
     "leftovers": Mutation("if False:", "nodes/test_replaced.py::TestCreation::test_chunks_without_metadata_are_refused"),
     "copies go first": Mutation(
         "version = blob.version", "ops/test_consolidated.py::test_who_is_killed_leaves_right_copies_or_none"

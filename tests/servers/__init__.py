@@ -9,12 +9,13 @@ it is in none of them the test is skipped, and the reason says how to install it
 """
 
 from servers.object_stores import BUCKET, Server, start_azurite, start_fake_gcs, start_gofakes3, start_moto, start_versitygw
-from servers.processes import free_port, installed, running
+from servers.processes import HOST, free_port, installed, running
 from servers.proxy import Answer, Proxy, Request, start_proxy, start_without_conditions, without_conditions
 from servers.redis import start_redis
 
 __all__ = [
     "BUCKET",
+    "HOST",
     "Answer",
     "Proxy",
     "Request",

@@ -3,17 +3,18 @@ from __future__ import annotations
 import pickle
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from zarrant.errors import CapabilityError, LockTimeout, OptionError, StoreError, VersionChangedError
+from zarrant.errors import CapabilityError, LockLostError, LockTimeout, OptionError, StoreError, VersionChangedError
 from zarrant.locking.local import KeyQueues
-from zarrant.storage import Calls, Capabilities, capabilities
+from zarrant.storage import Calls, Capabilities, as_store, capabilities
 from zarrant.stores.local.store import FilesystemStore
+from zarrant.stores.locked import under_locks_of
 from zarrant.stores.memory import MemoryStore
 from zarrant.stores.synchronizer import CheckBeforeWrite, Synchronized, check_before_write
 from zarrant.stores.wrappers import ReadOnly, WriteOnly
@@ -63,7 +64,7 @@ class TestSynchronizedFiles(StoreSuite):
 def test_a_plain_store_is_safe_under_a_synchronizer() -> None:
     store = Synchronized(Plain(), Service(), 60)
     assert capabilities(store) == Capabilities(
-        Calls(get=True, put=True, put_if=True, erase=True, erase_if=True, list=True, lock=True)
+        Calls(get=True, put=True, put_if=True, erase=True, erase_if=True, list=True, lock=True), with_options=True
     )
 
     def increment() -> None:
@@ -216,3 +217,129 @@ def test_a_last_look_sees_what_came_in_between() -> None:
 def test_a_last_look_is_for_stores_that_need_and_allow_one(tmp_path: Path) -> None:
     for store in (MemoryStore(), FilesystemStore(tmp_path), ReadOnly(Plain()), WriteOnly(Plain())):
         assert check_before_write(store) is store
+
+
+# ── locks that can end by themselves ───────────────────────────────────────────────────────────────────────────────────
+
+
+class Leases(Service):
+    """A lock service whose locks end when they are told to: those of `ended` keys."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended: set[str] = set()
+        self.checks = 0
+
+    @contextmanager
+    def lock(self, keys: Sequence[str], timeout: float) -> Iterator[Any]:
+        with super().lock(keys, timeout):
+            yield Lease(self, set(keys))
+
+
+class Lease:
+    def __init__(self, service: Leases, keys: set[str]) -> None:
+        self.service, self.keys = service, keys
+
+    def check(self) -> None:
+        self.service.checks += 1
+        if self.keys & self.service.ended:
+            raise LockLostError("ended")
+
+
+WRITES = {
+    "put": lambda store: store.put("a", [b"2"]),
+    "erase": lambda store: store.erase("a"),
+    "put_if": lambda store: store.put_if("a", [b"2"], store.get("a").version),
+    "erase_if": lambda store: store.erase_if("a", store.get("a").version),
+}
+
+
+@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.parametrize("write", WRITES.values(), ids=list(WRITES))
+def test_nothing_is_written_under_a_lock_that_ended(plain: bool, write: Callable[[Any], Any]) -> None:
+    service = Leases()
+    store = Synchronized(Plain() if plain else MemoryStore(), service, 1)
+    store.put("a", [b"1"])
+    with store.lock(["a", "k"]) as locked:
+        service.ended.add("k")
+        with pytest.raises(LockLostError):
+            write(locked)
+    assert content(store.get("a")) == b"1"
+    service.ended.clear()
+    with store.lock(["a"]) as locked:
+        write(locked)
+    after = store.get("a")
+    assert after is None or content(after) == b"2"
+
+
+def test_locks_inside_of_locks_check_both() -> None:
+    service = Leases()
+    store = as_store(Synchronized(Plain(), service, 1))
+    with store.lock(["zarr.json"]) as outer:
+        inside = under_locks_of(outer, store)
+        with pytest.raises(LockLostError, match="may have replaced"), inside.lock(["c/0"]) as inner:
+            inner.put("c/0", [b"1"])
+            service.ended.add("zarr.json")
+            for call in (lambda: inner.put("c/0", [b"2"]), lambda: outer.put("other", [b"2"])):
+                with pytest.raises(LockLostError, match=r"^ended"):
+                    call()
+        with pytest.raises(LockLostError):
+            outer.put("zarr.json", [b"2"])
+    assert (content(store.get("c/0")), store.get("other")) == (b"1", None)
+
+
+def test_a_version_sees_what_came_after_the_check() -> None:
+    """The owner of the lock was paused right before its write, and another one has stored something meanwhile."""
+    service = Leases()
+    memory = MemoryStore()
+    other = memory.put_if
+
+    def late(key: str, parts: Any, version: Any) -> Any:
+        if not service.ended:
+            service.ended.add(key)
+            other("a", [b"others"], memory.get("a").version)
+        return other(key, parts, version)
+
+    memory.put_if = late  # type: ignore[method-assign]
+    other("a", [b"1"], None)
+    with Synchronized(memory, service, 1).lock(["a"]) as locked, pytest.raises(LockLostError):
+        locked.put("a", [b"2"])
+    assert content(memory.get("a")) == b"others"
+
+
+def test_a_lock_that_ends_during_a_write_is_said() -> None:
+    service = Leases()
+    plain = Plain()
+    put = plain.inner.put
+
+    def late(key: str, parts: Any) -> Any:
+        service.ended.add(key)
+        return put(key, parts)
+
+    plain.put = late  # type: ignore[attr-defined]
+    with pytest.raises(LockLostError, match="may have replaced"):
+        Synchronized(plain, service, 1).put("a", [b"2"])
+    with pytest.raises(LockLostError, match="may have replaced"), Synchronized(plain, service, 1).lock(["b"]) as locked:
+        locked.put("b", [b"2"])
+
+
+def test_what_writes_without_the_lock_does_not_stop_it() -> None:
+    service = Leases()
+    memory = MemoryStore()
+    other = memory.put_if
+
+    def late(key: str, parts: Any, version: Any) -> Any:
+        memory.put(key, [b"others"])
+        return other(key, parts, version)
+
+    memory.put_if = late  # type: ignore[method-assign]
+    Synchronized(memory, service, 1).put("a", [b"2"])
+    assert content(memory.get("a")) == b"2"
+    with pytest.raises(CapabilityError), Synchronized(memory, service, 1).lock(["a"]) as locked:
+        pickle.dumps(locked)
+
+
+def test_the_time_out_is_an_option_over_every_store() -> None:
+    store = Synchronized(Plain(), Service(), 60)
+    assert capabilities(store).with_options
+    assert store.with_options(lock_timeout=5).timeout == 5

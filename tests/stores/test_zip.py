@@ -21,6 +21,7 @@ import pytest
 import zarrant
 from zarrant.errors import CapabilityError, LockTimeout, NodeNotFoundError, OptionError, StoreError, ZarrantWarning
 from zarrant.storage import ByteRange, capabilities
+from zarrant.stores.local.syscalls import Syscalls
 from zarrant.stores.memory import MemoryStore
 from zarrant.stores.wrappers import Recording
 from zarrant.stores.zip_store import ZipStore
@@ -285,6 +286,21 @@ for path in paths:
         os._exit(0)
     print(os.waitpid(pid, 0)[1])
 """
+
+
+def test_an_archive_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    for name in ("write", "truncate", "sync", "rename"):
+        real = getattr(Syscalls, name)
+
+        def call(self: Syscalls, *args: Any, name: str = name, real: Any = real) -> Any:
+            calls.append(name)
+            return real(self, *args)
+
+        monkeypatch.setattr(Syscalls, name, call)
+    with ZipStore(tmp_path / "a.zip", "w") as store:
+        zarrant.create_array(store, name="a", data=VALUES)
+    assert calls[-4:] == ["truncate", "sync", "rename", "sync"]
 
 
 @pytest.mark.parametrize("mode", ["w", "a"])

@@ -78,4 +78,4 @@ def test_a_store_satisfies_what_it_has(store: str, wrong: set[tuple[str, str]]) 
 
 def test_every_protocol_is_looked_at() -> None:
     found = {name for name, kind in vars(protocols).items() if getattr(kind, "_is_protocol", False) and name != "Protocol"}
-    assert found - {*BLOCKING, *COROUTINES} == {"Synchronizer", "BlockingStore", "Store"}
+    assert found - {*BLOCKING, *COROUTINES} == {"Synchronizer", "LockCheck", "BlockingStore", "Store"}

@@ -174,7 +174,7 @@ class NodeContext:
         if context is None:
             self.require_blocking()
             self.require(needs, self.able.sync_calls)
-            if self._must_probe(needs):
+            if self._must_probe(needs):  # safety: tried out
                 from zarrant.stores.probe import require_swaps
 
                 require_swaps(self.store, self.path)
@@ -191,7 +191,7 @@ class NodeContext:
         context = self._contexts.get((needs, False))
         if context is None:
             self.require(needs, self.able.loop_calls)
-            if self._must_probe(needs):
+            if self._must_probe(needs):  # safety: tried out in a loop
                 await self._require_swaps_async()
             context = self._execution_context(needs)
             if needs == READ and is_local(self.store):

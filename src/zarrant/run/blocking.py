@@ -54,7 +54,7 @@ from zarrant.run.store_calls import (
 )
 from zarrant.run.store_locks import commit, is_unchanged
 from zarrant.storage import NOTHING, Blob, Capabilities, Store, as_store, capabilities
-from zarrant.stores.locked import NestedLocks
+from zarrant.stores.locked import NestedLocks, under_locks_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -159,6 +159,8 @@ def _locked(request: Locked, context: ExecutionContext) -> Any:
     condition = None if request.below is None else OnlyWhile(request.below, ANY)
     outside = context.outside if request.nested else None
     store, can = (outside or context).store, (outside or context).can
+    if outside is not None:
+        store = under_locks_of(context.store, store)
     with lock_keys(request.keys, store_while(condition, store, can), can) as locked:
         inside = locked if outside is None else as_store(NestedLocks(context.store, locked, request.keys))
         return _drive(request.op, context.under_lock(inside))

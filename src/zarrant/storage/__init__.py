@@ -79,6 +79,9 @@ from zarrant.storage.protocols import (
     Lock as Lock,
 )
 from zarrant.storage.protocols import (
+    LockCheck as LockCheck,
+)
+from zarrant.storage.protocols import (
     LockOwner as LockOwner,
 )
 from zarrant.storage.protocols import (

@@ -286,10 +286,19 @@ class WithOptions(Protocol):
         ...
 
 
+class LockCheck(Protocol):
+    """Locks that can end by themselves, as the leases of a service do."""
+
+    def check(self) -> None:
+        """LockLostError unless the keys are still locked. Asked right before each write, so that a paused owner stores nothing."""
+        ...
+
+
 class Synchronizer(Protocol):
     """A guard of writes from outside the store (a lock service): what `synchronizer=` takes.
 
-    Every writer of the store must use one of the same effect. Keys are those of the store, so make one for each store.
+    Every writer of the store must use one of the same effect. Keys are those of the store, so make one for each store. Where a
+    lock can end by itself, the value of the context manager is a `LockCheck`.
     """
 
     def lock(self, keys: Sequence[str], timeout: float) -> AbstractContextManager[Any]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from zarrant.storage.capabilities import (
     Capabilities,
@@ -31,6 +31,8 @@ class Wrapper(Described):
     """What every wrapper tells about the store inside."""
 
     store: Any
+    misbehaves: ClassVar[bool] = False
+    """Whether it may break what the store inside promises, so that it must be tried out by itself."""
 
     def __init__(self, store: object) -> None:
         self.store = store

@@ -34,13 +34,25 @@ class _Lock:
 
 
 class LockedStore(Forwarding):
-    """A store while `keys` are locked; these are written through `locked`, the form of the store that its own lock gave."""
+    """A store while `keys` are locked; these are written through `locked`, the form of the store that its own lock gave.
+
+    `grant`: the locks, where they can end by themselves (`stores.synchronizer.Grant`).
+    """
 
     own = ("lock",)
     lacks = ("async_calls",)  # the lock is of blocking calls
 
-    def __init__(self, store: object, locked: object, keys: Iterable[str], timeout: float, lock: _Lock | None = None) -> None:
+    def __init__(
+        self,
+        store: object,
+        locked: object,
+        keys: Iterable[str],
+        timeout: float,
+        lock: _Lock | None = None,
+        grant: object = None,
+    ) -> None:
         super().__init__(store)
+        self.grant = grant
         self.locked, self.keys, self.timeout = as_store(locked), frozenset(keys), timeout
         self._lock = _Lock() if lock is None else lock
 
@@ -56,7 +68,7 @@ class LockedStore(Forwarding):
             raise StoreError("the lock is not held here: it was released", key=key)
 
     def _form(self, store: object, locked: object, lock: _Lock | None = None) -> LockedStore:
-        return LockedStore(store, locked, self.keys, self.timeout, lock or self._lock)
+        return LockedStore(store, locked, self.keys, self.timeout, lock or self._lock, self.grant)
 
     @contextmanager
     def lock(self, keys: Sequence[str]) -> Iterator[LockedStore]:
@@ -66,7 +78,7 @@ class LockedStore(Forwarding):
         names = {key: key for key in keys}
         with (
             lock_again(self._lock.queues, names, self.keys, time.monotonic() + self.timeout, self.url),
-            LockedStore(self.store, self.locked, keys, self.timeout) as inside,
+            LockedStore(self.store, self.locked, keys, self.timeout, grant=self.grant) as inside,
         ):
             yield inside
 
@@ -106,7 +118,7 @@ class NestedLocks(Forwarding):
 
     def __init__(self, outer: object, inner: object, keys: Iterable[str]) -> None:
         super().__init__(outer)
-        self.inner, self.keys = as_store(inner), frozenset(keys)
+        self.inner, self.keys, self.grant = as_store(inner), frozenset(keys), getattr(inner, "grant", None)
 
     def _writer(self, method: str, key: str, parts: Sequence[Part] | None = None) -> Store:
         return self.inner if key in self.keys else self._inside
@@ -152,3 +164,9 @@ def _grouped(store: Store) -> Iterator[Store]:
         return
     with store.write_batch() as inside:
         yield as_store(inside)
+
+
+def under_locks_of(inside: Store, outside: Store) -> Store:
+    """The store in which more is locked inside of locks: where those can end by themselves, it checks them too."""
+    grant = getattr(inside, "grant", None)
+    return outside if grant is None else as_store(outside.under(grant))  # type: ignore[attr-defined] # which only one kind has

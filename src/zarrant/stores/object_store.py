@@ -31,6 +31,7 @@ from zarrant.stores.objects.failures import Failure, Kind
 from zarrant.stores.objects.ranges import HEAD, WHOLE, Reply, cut, is_answer, is_suffix, needs_size, options_of, requests_for
 from zarrant.stores.objects.recognize import is_object_store
 from zarrant.stores.objects.versions import WRITES, ObjectVersion, followed_by, new_write, writes_of
+from zarrant.stores.probe import PROBES, known
 
 COALESCE_GAP = 256 * 1024
 """Bytes that are read for nothing rather than by a request of their own. A request to S3 takes some 15 ms until its first byte,
@@ -75,6 +76,7 @@ class ObjectStore(Described):
     """A store over `inner`, an object store of obstore or an object with obspec's methods.
 
     `coalesce_gap`: ranges with fewer bytes between them are read by one request. `read_only`: nothing is written or listed.
+    `probe`: how the service's compare-and-swap is tried out before the first write ("auto", "full" or "off", see `stores.probe`).
     `pickle_inner`: `inner` is pickled with the store, and may hold secrets. The store of a URL (`open_array("s3://bucket/a")`)
     needs none of this: it is pickled as its URL and options.
 
@@ -93,18 +95,24 @@ class ObjectStore(Described):
         coalesce_gap: int = COALESCE_GAP,
         read_only: bool = False,
         pickle_inner: bool = False,
+        probe: str = "auto",
     ) -> None:
         if not is_object_store(inner):
             message = "not an object store"
             raise OptionError(message, field="inner", expected="an object with the methods of obspec", got=type(inner).__name__)
-        self._setup(lambda swaps: inner, url or _url_of(inner), coalesce_gap, read_only or type(inner).__name__ == "HTTPStore")
-        self._pickled = (inner, url, coalesce_gap, read_only) if pickle_inner else None
-        self._identity: Any = id(inner), self.read_only
+        read_only = read_only or type(inner).__name__ == "HTTPStore"
+        self._setup(lambda swaps: inner, url or _url_of(inner), coalesce_gap, read_only, probe)
+        self._pickled = (inner, url, coalesce_gap, read_only, probe) if pickle_inner else None
+        self._identity: Any = id(inner), self.read_only, probe
 
-    def _setup(self, client: Client, url: str, coalesce_gap: int, read_only: bool, secrets: tuple[str, ...] = ()) -> None:
+    def _setup(
+        self, client: Client, url: str, coalesce_gap: int, read_only: bool, probe: str, secrets: tuple[str, ...] = ()
+    ) -> None:
         if isinstance(coalesce_gap, bool) or not isinstance(coalesce_gap, int) or coalesce_gap < 0:
             raise OptionError("not a number of bytes", field="coalesce_gap", expected="0 or more", got=repr(coalesce_gap))
-        self.url, self.coalesce_gap, self.read_only = url, coalesce_gap, read_only
+        if probe not in PROBES:
+            raise OptionError("unknown probe", field="probe", expected=", ".join(PROBES), got=repr(probe))
+        self.url, self.coalesce_gap, self.read_only, self.probe = url, coalesce_gap, read_only, probe
         self._client, self._secrets = client, secrets
         self._clients: dict[tuple[int, bool], Any] = {}
         self._has_attributes = self._has_ranges = self._has_suffixes = True
@@ -124,7 +132,7 @@ class ObjectStore(Described):
         inner = self._inner()
         here = type(inner).__name__ == "MemoryStore" and type(inner).__module__.startswith("obstore")
         blocking, awaited = self._calls(inner, ""), self._calls(inner, "_async")
-        return Capabilities(blocking, awaited, version=blocking.get, one_process=here)
+        return Capabilities(blocking, awaited, version=blocking.get, one_process=here, probe=self.probe)
 
     def _calls(self, inner: Any, ending: str) -> Calls:
         def has(*names: str) -> bool:
@@ -145,7 +153,10 @@ class ObjectStore(Described):
         """What guards writes."""
         if self.read_only:
             return "read only"
-        return "compare-and-swap by e_tag, not probed" if self.capabilities.put_if else "none"
+        if not self.capabilities.put_if:
+            return "none"
+        report = known(self)
+        return f"compare-and-swap by e_tag ({'not probed' if report is None else f'probed: {report.words}'})"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ObjectStore) and self._identity == other._identity
@@ -551,8 +562,8 @@ def _url_of(inner: Any) -> str:
     return f"{scheme}://{name}/{prefix}" if prefix else f"{scheme}://{name}"
 
 
-def _unpickled(inner: Any, url: str | None, coalesce_gap: int, read_only: bool) -> ObjectStore:
-    return ObjectStore(inner, url=url, coalesce_gap=coalesce_gap, read_only=read_only, pickle_inner=True)
+def _unpickled(inner: Any, url: str | None, coalesce_gap: int, read_only: bool, probe: str) -> ObjectStore:
+    return ObjectStore(inner, url=url, coalesce_gap=coalesce_gap, read_only=read_only, pickle_inner=True, probe=probe)
 
 
 def _pause(attempt: int) -> float:

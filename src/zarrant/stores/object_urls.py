@@ -17,7 +17,7 @@ from zarrant.stores.keys import check_key
 from zarrant.stores.object_store import COALESCE_GAP, ObjectStore
 from zarrant.stores.objects.failures import shown
 
-OURS = ("coalesce_gap", "pickle_secrets")
+OURS = ("coalesce_gap", "probe", "pickle_secrets")
 _FOR_ALL = (*OURS, "client_options", "retry_config")
 RETRIES = {"max_retries": 8}
 """Of requests that may be repeated, by obstore: with pauses that double from 0.1 s some 25 s, then the error is told."""
@@ -57,7 +57,8 @@ class UrlStore(ObjectStore):
         self._options = dict(options)
         self._scheme, self._place = scheme, place
         gap = options.get("coalesce_gap", COALESCE_GAP)
-        self._setup(self._connect, f"{scheme}://{place}", gap, scheme in ("http", "https"), tuple(_secrets(options)))
+        probe = options.get("probe", "auto")
+        self._setup(self._connect, f"{scheme}://{place}", gap, scheme in ("http", "https"), probe, tuple(_secrets(options)))
         self._identity = scheme, place, tuple(sorted((name, repr(value)) for name, value in self._options.items()))
         self._inner()  # options that are wrong are told where they were given
 

@@ -15,21 +15,19 @@ What was found is kept for the process. The objects of a probe lie below `<path>
 
 from __future__ import annotations
 
-import asyncio
 import random
 import secrets
 import threading
-import time
-from collections.abc import Generator, Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any
 
 from zarrant.errors import CapabilityError, StoreError, VersionChangedError
 from zarrant.storage import Blob, ByteRange, Version, capabilities, url_of
 from zarrant.storage.wrapper import Wrapper
+from zarrant.stores.objects.calls import Call, Sleep, Steps, Together, perform, perform_async
 
-T = TypeVar("T")
+PROBES = ("auto", "full", "off")
 
 WRITERS, EACH = 8, 6
 """A service that loses 20 to 40 % of 48 increments is found by every run of them; they take 0.02 to 1.2 s on a local one."""
@@ -130,8 +128,8 @@ def probe(store: object, path: str = "", concurrent: bool = True) -> ProbeReport
 
 
 def _name(store: object) -> Hashable:
-    """What stands for a service: the store inside of all wrappers, where stores of one place are equal."""
-    while isinstance(store, Wrapper):
+    """What stands for a service: the store inside of all wrappers that do what it does, where stores of one place are equal."""
+    while isinstance(store, Wrapper) and not store.misbehaves:
         store = store.store
     return store if isinstance(store, Hashable) else id(store)
 
@@ -204,7 +202,7 @@ def _concurrent(store: object, key: str, report: ProbeReport) -> Steps[ProbeRepo
     found: Blob | None = yield Call(store, "get", (key,))
     value = _number(found) or 0
     acknowledged, in_doubt = (sum(column) for column in zip(*made, strict=True))
-    lost = max(0, acknowledged - value)
+    lost = max(0, acknowledged - value)  # safety: lost increments
     # More than were acknowledged: a writer was told that it lost, and had not. What it does next is done twice.
     lost = lost or max(0, value - acknowledged - in_doubt)
     return replace(report, increments=WRITERS * EACH, lost=lost)
@@ -236,80 +234,3 @@ def _number(blob: Blob | None) -> int | None:
     """The value that is stored; None where there is none, or a torn one."""
     text = b"" if blob is None else bytes(blob.data[0])
     return int(text) if text.isdigit() else None
-
-
-# ── performing ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class Call(NamedTuple):
-    """Call a method of a store, blocking or as a coroutine."""
-
-    owner: Any
-    method: str
-    args: tuple[Any, ...] = ()
-
-
-class Together(NamedTuple):
-    """Run several at once; replied with their results in order."""
-
-    steps: Sequence[Steps[Any]]
-
-
-class Sleep(NamedTuple):
-    """Wait."""
-
-    seconds: float
-
-
-Steps: TypeAlias = Generator[Call | Together | Sleep, Any, T]
-
-
-def perform(steps: Steps[T]) -> T:
-    """Run to the end with blocking calls."""
-    reply: Any = None
-    error: Exception | None = None
-    while True:
-        try:
-            step = steps.send(reply) if error is None else steps.throw(error)
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
-        try:
-            reply, error = _answer(step), None
-        except Exception as raised:
-            reply, error = None, raised
-
-
-def _answer(step: Call | Together | Sleep) -> Any:
-    match step:
-        case Call(owner, method, args):
-            return getattr(owner, method)(*args)
-        case Together(parts):
-            with ThreadPoolExecutor(len(parts), "zarrant-probe") as threads:
-                return list(threads.map(perform, parts))
-        case Sleep(seconds):
-            return time.sleep(seconds)
-
-
-async def perform_async(steps: Steps[T]) -> T:
-    """Run to the end with coroutines."""
-    reply: Any = None
-    error: Exception | None = None
-    while True:
-        try:
-            step = steps.send(reply) if error is None else steps.throw(error)
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
-        try:
-            reply, error = await _answer_async(step), None
-        except Exception as raised:
-            reply, error = None, raised
-
-
-async def _answer_async(step: Call | Together | Sleep) -> Any:
-    match step:
-        case Call(owner, method, args):
-            return await getattr(owner, f"{method}_async")(*args)
-        case Together(parts):
-            return await asyncio.gather(*map(perform_async, parts))
-        case Sleep(seconds):
-            return await asyncio.sleep(seconds)

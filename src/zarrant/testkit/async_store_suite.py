@@ -24,6 +24,7 @@ from typing import Any
 
 from zarrant.errors import VersionChangedError
 from zarrant.storage import capabilities
+from zarrant.storage.capabilities import Described
 from zarrant.testkit.checks import check_equal, content, skip
 from zarrant.testkit.store_suite import StoreSuite
 
@@ -31,6 +32,8 @@ CALLS = (
     *("get", "get_within", "get_ranges", "put", "put_if", "splice", "erase", "erase_if", "erase_prefix"),
     *("list_prefix", "list_dir"),
 )
+ABILITIES = {"get_ranges": "get", "erase_prefix": "erase", "list_prefix": "list", "list_dir": "list"}
+"""The ability to which a call belongs, where it has another name."""
 TIMEOUT_S = 120.0
 
 
@@ -50,6 +53,10 @@ class Blocking:
         if name == "lock" and capabilities(self.store).async_calls.lock:
             return self._lock
         method = getattr(self.store, f"{name}_async", None) if name in CALLS else None
+        if isinstance(self.store, Described) and not getattr(
+            capabilities(self.store).async_calls, ABILITIES.get(name, name), False
+        ):
+            method = None  # a wrapper has methods that the store inside has not
         if method is None:
             raise AttributeError(name)
         return lambda *args: self.run(method(*args))

@@ -20,6 +20,7 @@ from zarrant.storage import capabilities
 from zarrant.storage.wrapper import Forwarding
 from zarrant.stores.local.store import FilesystemStore
 from zarrant.stores.memory import MemoryStore
+from zarrant.stores.object_store import ObjectStore
 from zarrant.stores.wrappers import Cache, Fault, Faults, Latency, Logging, Metrics, Prefix, ReadOnly, Recording, WriteOnly
 from zarrant.stores.wrappers.each_call import EachCall
 from zarrant.testkit import AsyncStoreSuite, CoroutineStore, StoreSuite, blocking
@@ -58,6 +59,16 @@ class TestCoroutines(AsyncStoreSuite):
     @pytest.fixture(params=ADAPTERS)
     def store(self, request: pytest.FixtureRequest) -> Iterator[Any]:
         with blocking(ADAPTERS[request.param](CoroutineStore())) as store:
+            yield store
+
+
+class TestObjectStores(AsyncStoreSuite):
+    """Over a store that cannot erase on condition, and whose versions are those of a service."""
+
+    @pytest.fixture(params=ADAPTERS if SOAK else ("prefix", "cache", "faults"))
+    def store(self, request: pytest.FixtureRequest) -> Iterator[Any]:
+        obstore = pytest.importorskip("obstore.store")
+        with blocking(ADAPTERS[request.param](ObjectStore(obstore.MemoryStore()))) as store:
             yield store
 
 

@@ -159,6 +159,7 @@ class Faults(EachCall):
     b'2'
     """
 
+    misbehaves = True
     lacks = ("put_all",)  # each object is stored by a call that can fail by itself
 
     def __init__(self, store: object, *faults: Fault, seed: int | None = None) -> None:
@@ -174,6 +175,9 @@ class Faults(EachCall):
     @property
     def _settings(self) -> tuple[Any, ...]:
         return self.faults
+
+    def __repr__(self) -> str:
+        return f"Faults({self.store!r}, {len(self.faults)} faults)"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _made, (self.store, self.faults, self.seed)

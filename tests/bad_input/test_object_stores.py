@@ -1,0 +1,194 @@
+"""What goes wrong at an object store: each a typed error that names the store and the key, or a bounded number of tries."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zarrant
+from servers import HOST, Answer, Proxy, Request, Server, free_port, start_proxy
+from zarrant.errors import NodeNotFoundError, StoreError, StorePermissionError, ZarrantError
+
+pytest.importorskip("obstore")
+
+PAUSES = {"init_backoff": timedelta(milliseconds=10), "max_backoff": timedelta(milliseconds=20), "base": 2}
+FEW_TRIES = {"max_retries": 2, "backoff": PAUSES, "retry_timeout": timedelta(seconds=20)}
+VALUES = np.arange(1, 17, dtype="uint8")
+
+
+@pytest.fixture(scope="module")
+def proxy(moto: Server) -> Iterator[Proxy]:
+    with start_proxy(moto) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def url(proxy: Proxy) -> Iterator[str]:
+    """An array of four chunks."""
+    url = proxy.server.fresh_url()
+    zarrant.create_array(url, data=VALUES, chunks=(4,), storage_options=options(proxy.server))
+    proxy.requests.clear()
+    yield url
+    proxy.rule = lambda request: None
+
+
+def options(server: Server, **more: Any) -> dict[str, Any]:
+    return {**server.storage_options, "retry_config": FEW_TRIES, **more}
+
+
+def read(url: str, given: dict[str, Any]) -> Any:
+    return zarrant.open_array(url, mode="r", storage_options=given)[...]
+
+
+def write(url: str, given: dict[str, Any]) -> Any:
+    zarrant.open_array(url, mode="r+", storage_options=given)[5:7] = [50, 60]
+
+
+def of_chunk(answer: Answer, times: int = 1000, method: str = "") -> Callable[[Request], Answer | None]:
+    """A rule for requests of chunk 1, as often as said."""
+    left = iter([answer] * times)
+
+    def rule(request: Request) -> Answer | None:
+        return next(left, None) if request.path.endswith("/c/1") and request.method.startswith(method) else None
+
+    return rule
+
+
+ANSWERS = {
+    "forbidden": (Answer(403, "AccessDenied"), StorePermissionError, False),
+    "a wrong signature": (Answer(403, "SignatureDoesNotMatch"), StorePermissionError, False),
+    "without credentials": (Answer(401, "Unauthorized"), StorePermissionError, False),
+    "another region": (Answer(301, "PermanentRedirect"), StoreError, False),
+    "another region, signed": (Answer(400, "AuthorizationHeaderMalformed"), StoreError, False),
+    "too many requests": (Answer(429, "TooManyRequests"), StoreError, True),
+    "slow down": (Answer(503, "SlowDown"), StoreError, True),
+    "internal error": (Answer(500, "InternalError"), StoreError, True),
+    "bad gateway": (Answer(502, "BadGateway"), StoreError, True),
+    "truncated": (Answer(truncate=3), StoreError, True),
+    "no reply": (Answer(lose_reply=True), StoreError, True),
+}
+
+
+@pytest.mark.parametrize("what", ANSWERS)
+def test_a_read_that_fails_names_the_key(proxy: Proxy, url: str, what: str) -> None:
+    answer, kind, retryable = ANSWERS[what]
+    proxy.rule = of_chunk(answer, method="GET")
+    with pytest.raises(kind) as caught:
+        read(url, options(proxy.server))
+    error: Any = caught.value
+    told = next(iter(getattr(error, "failed", {}).values()), error)
+    assert isinstance(told, ZarrantError) and told.blame == "store" and told.retryable is retryable
+    assert str(told.key).endswith("c/1") and "s3://zarrant" in str(error) + str(told.store)
+    assert "zarrant-secret" not in str(error)
+    assert len([request for request in proxy.requests if request.path.endswith("/c/1")]) <= 40
+
+
+SLOW = ("too many requests", "internal error", "bad gateway")
+"""Ten tries with pauses of up to 5 s."""
+WRITES = [pytest.param(what, marks=pytest.mark.soak) if what in SLOW else what for what in ANSWERS if what != "truncated"]
+
+
+@pytest.mark.parametrize("what", WRITES)
+def test_a_partial_write_that_fails_names_the_key_and_leaves_the_object_whole(proxy: Proxy, url: str, what: str) -> None:
+    answer, kind, _ = ANSWERS[what]
+    proxy.rule = of_chunk(answer, method="PUT")
+    begin = time.monotonic()
+    try:
+        write(url, options(proxy.server))
+    except kind as error:
+        assert "c/1" in str(error)
+    else:
+        assert answer.lose_reply  # it was stored, and that is found out
+    assert time.monotonic() - begin < 60
+    proxy.rule = lambda request: None
+    found = read(url, options(proxy.server))
+    written = VALUES.copy()
+    written[5:7] = [50, 60]
+    assert found.tolist() in ([written.tolist()] if answer.lose_reply else [VALUES.tolist()])
+
+
+@pytest.mark.parametrize("what", ["slow down", "internal error", "too many requests", "no reply", "truncated"])
+def test_what_passes_is_tried_again(proxy: Proxy, url: str, what: str) -> None:
+    proxy.rule = of_chunk(ANSWERS[what][0], times=2)
+    assert read(url, options(proxy.server)).tolist() == VALUES.tolist()
+    if what != "truncated":
+        proxy.rule = of_chunk(ANSWERS[what][0], times=2, method="PUT")
+        write(url, options(proxy.server))
+        assert read(url, options(proxy.server))[5:7].tolist() == [50, 60]
+
+
+def test_a_conflict_that_is_none_is_told_apart(proxy: Proxy, url: str) -> None:
+    """The put is performed and its reply lost: the second try meets the first one, which is its own."""
+    proxy.rule = of_chunk(Answer(lose_reply=True), times=1, method="PUT")
+    write(url, options(proxy.server))
+    puts = [request for request in proxy.requests if request.method == "PUT" and request.path.endswith("/c/1")]
+    assert len(puts) == 1
+    assert read(url, options(proxy.server))[5:7].tolist() == [50, 60]
+
+
+def test_a_listed_key_that_is_gone(proxy: Proxy) -> None:
+    url = proxy.server.fresh_url()
+    given = options(proxy.server)
+    group = zarrant.create_group(url, storage_options=given)
+    for name in ("a", "b"):
+        group.create_array(name, shape=(4,), dtype="uint8")
+    proxy.rule = lambda request: Answer(404, "NoSuchKey") if "/a/" in request.path and request.method in ("GET", "HEAD") else None
+    try:
+        assert list(zarrant.open_group(url, mode="r", storage_options=given).members()) == ["b"]
+    finally:
+        proxy.rule = lambda request: None
+
+
+def test_a_chunk_that_is_gone_is_fill(proxy: Proxy, url: str) -> None:
+    proxy.rule = of_chunk(Answer(404, "NoSuchKey"))
+    assert read(url, options(proxy.server)).tolist() == [1, 2, 3, 4, 0, 0, 0, 0, *range(9, 17)]
+
+
+def test_a_reply_that_is_too_late(proxy: Proxy, url: str) -> None:
+    proxy.rule = of_chunk(Answer(delay_s=3), method="GET")
+    given = options(proxy.server, client_options={"allow_http": True, "timeout": "300ms"})
+    begin = time.monotonic()
+    with pytest.raises(StoreError, match="c/1") as caught:
+        read(url, given)
+    assert time.monotonic() - begin < 30
+    assert caught.value.retryable
+
+
+@pytest.mark.parametrize("call", [read, write])
+def test_a_bucket_that_is_not_there(moto: Server, call: Callable[..., Any]) -> None:
+    with pytest.raises((StoreError, NodeNotFoundError)) as caught:
+        call("s3://no-such-bucket/a", options(moto))
+    assert "no-such-bucket" in str(caught.value)
+
+
+def test_an_array_is_not_created_in_a_bucket_that_is_not_there(moto: Server) -> None:
+    with pytest.raises(StoreError, match="bucket") as caught:
+        zarrant.create_array("s3://no-such-bucket/a", shape=(4,), dtype="uint8", storage_options=options(moto))
+    assert "no-such-bucket" in str(caught.value.store)
+
+
+@pytest.mark.parametrize("call", [read, write])
+def test_a_host_that_cannot_be_reached(moto: Server, call: Callable[..., Any]) -> None:
+    given = options(moto, endpoint=f"http://{HOST}:{free_port()}")
+    with pytest.raises(StoreError, match="reached") as caught:
+        call("s3://zarrant/a", given)
+    assert caught.value.retryable and "s3://zarrant" in str(caught.value.store)
+
+
+def test_a_host_that_speaks_no_tls(moto: Server) -> None:
+    given = options(moto, endpoint=moto.endpoint.replace("http:", "https:"))
+    with pytest.raises(StoreError) as caught:
+        read("s3://zarrant/a", given)
+    assert "s3://zarrant" in str(caught.value.store)
+
+
+def test_wrong_credentials(azurite: Server) -> None:
+    given = options(azurite, account_key="bm90IHRoZSBrZXkgb2YgdGhpcyBhY2NvdW50")
+    with pytest.raises(StorePermissionError, match="credentials") as caught:
+        zarrant.create_array(azurite.fresh_url(), shape=(4,), dtype="uint8", storage_options=given)
+    assert "az://zarrant" in str(caught.value.store) and "bm90IHRoZSBr" not in str(caught.value)
