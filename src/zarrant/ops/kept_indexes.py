@@ -69,5 +69,5 @@ class ShardSource(Stored):
 
     def confirm(self) -> Op[None]:
         """VersionChangedError where the shard was replaced, unless a request has told that already."""
-        if not self.confirmed:
-            yield from fetch_one(self.key, (), self.version)  # safety: kept index
+        if not self.confirmed:  # safety: kept index
+            yield from fetch_one(self.key, (), self.version)
