@@ -123,6 +123,8 @@ class Failure(NamedTuple):
 
     def as_ours(self, store: str, key: str | None, secrets: Iterable[str] = ()) -> ZarrantError:
         """The typed error, with its cause unless that would tell a secret."""
+        if isinstance(self.error, ZarrantError):
+            return self.error.annotate(store=store, key=key)
         message, told = shown(self.error, secrets)
         made = _CLASSES.get(self.kind, StoreError)(message, store=store, key=key, hint=self.hint)
         if self.kind is Kind.PASSING:
