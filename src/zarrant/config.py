@@ -1,6 +1,6 @@
 """Run-time options: their defaults, their environment variables, and where each value came from.
 
-In come keyword values and `ZARRANT_<NAME>` variables; out goes a frozen `Config`. An unknown name (of a variable too) or an
+In: keyword values and `ZARRANT_<NAME>` variables. Out: a frozen `Config`. An unknown name (of a variable too) or an
 impossible value is an OptionError, because an option that is silently ignored can cost data. Read in `nodes`, `run` and `cli`
 only.
 """

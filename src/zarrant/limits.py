@@ -2,7 +2,7 @@
 
 A limit bounds what a stranger's bytes can make this library do, and so what may be written at all: whatever is acknowledged can
 be opened again. Each is far beyond what anyone stores, and each violation is a `LimitError` with field, value and limit.
-Limits that belong to a library underneath stand beside the code that calls it (`dtypes.fixed`, `kernels.program`).
+Limits of a library that is called stand next to the code that calls it (`dtypes.fixed`, `kernels.program`).
 """
 
 from __future__ import annotations

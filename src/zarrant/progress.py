@@ -1,7 +1,7 @@
-"""How far long work has come: bytes and chunks done, of how many.
+"""Progress of long work: bytes and chunks done, of how many.
 
-In comes what was finished, piece by piece and from any thread; out goes a `Progress` to the one who asked for it. Nothing is
-printed here, and nothing is kept but the sums. A report that raises ends the work that reports.
+In: what was finished, piece by piece and from any thread. Out: calls of the caller's `report` with a `Progress`. Nothing is printed
+here, and only the sums are kept. A `report` that raises ends the work.
 """
 
 from __future__ import annotations

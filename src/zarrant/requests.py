@@ -29,7 +29,7 @@ Outcome: TypeAlias = T | Exception
 class ReadRequest(NamedTuple):
     """One object (`ranges` None) or some ranges of it, optionally of one known version only.
 
-    `limit`: the bytes that a whole object may have; a larger one is a LimitError, and is not read where the store can tell.
+    `limit`: the bytes that a whole object may have; a larger one is a LimitError, which reads nothing if the store knows the size.
     """
 
     key: str
@@ -114,12 +114,12 @@ class CommitGroup(Protocol):
         ...
 
     def resolve(self, number: int, error: Exception | None) -> None:
-        """Tell the caller of an item how it ended."""
+        """End the wait of an item's caller, with the error or None."""
         ...
 
 
 class GroupCommit(NamedTuple):
-    """Hand in `item` for `key`; replied with None, or `item`'s error, once it is settled.
+    """Hand in `item` for `key`; replied with None, or `item`'s error, once it is done.
 
     One of the callers with the same key and `kind` performs its `lead` for all of them, while the others wait. With `brief`
     the lead begins with what is brief, too.
@@ -133,13 +133,13 @@ class GroupCommit(NamedTuple):
 
 
 class Acknowledge(NamedTuple):
-    """Make what was written so far as durable as it will be at the end of the operation, so that others can be told of it."""
+    """Make what was written so far as durable as at the end of the operation, before the callers that wait for it go on."""
 
 
 class All(NamedTuple):
     """Run operations side by side; replied with a list of results or Exceptions, in order.
 
-    `ops` is pulled lazily; `cost` is the number of bytes one of them holds at its peak, which bounds how many run at once.
+    `ops` is pulled lazily; `cost` is the number of bytes that one of them needs at its peak, which bounds how many run at once.
     With `brief` each of them begins with what is brief, too.
     """
 
@@ -149,7 +149,7 @@ class All(NamedTuple):
 
 
 class CheckUnchanged(NamedTuple):
-    """Replied with True where an object is of this version and nobody holds it to change it; else, or if unknown, False."""
+    """Replied with True if an object has this version and no other writer has locked it; False if not, or if unknown."""
 
     key: str
     version: Version
@@ -241,7 +241,7 @@ def locked(keys: Sequence[str], op: Op[T], nested: bool = False, below: str | No
 
 
 def group_commit(key: str, kind: Hashable, item: Any, lead: Callable[[CommitGroup], Op[None]]) -> Op[None]:
-    """Do something to a key together with all who want the same; this item's error is raised."""
+    """Change a key, in one write with the other callers that change it now; the error of this item is raised."""
     yield GroupCommit(key, kind, item, lead, brief=True)
 
 
@@ -276,7 +276,7 @@ def gather(ops: Iterable[Op[T]], cost: int) -> Op[list[T]]:
 
 
 def unchanged(key: str, version: Version) -> Op[bool]:
-    """Whether an object is of this version and stays so for now."""
+    """Whether an object has this version and no other writer is about to change it."""
     reply: bool = yield CheckUnchanged(key, version)
     return reply
 

@@ -123,7 +123,7 @@ def test_writes_of_a_group_take_it_too(tmp_path: Path) -> None:
         with inside.lock(["e"]) as again:
             again.put("e", [b"1"])
         inside.put("f", [b"1"])
-    with pytest.raises(StoreError, match="not held here"):
+    with pytest.raises(StoreError, match="not locked any more"):
         inside.put("d", [b"3"])
     assert service.log[4:] == [("d", "e"), ("f",)]
     assert syscalls.calls.count("sync") == 9  # three of data, the directory once for the held keys and once for the other

@@ -1,8 +1,8 @@
 """The command line: `zarrant`, and `python -m zarrant`.
 
-In come arguments, out goes an exit status: 0 for done, 1 for an error of the library, told in one message, 2 for a call that is
-not understood or a package that is not installed, 130 when interrupted. The commands are in `app`, how they look in `show`;
-what they do is in `zarrant.tools`, for callers from Python.
+In: arguments. Out: an exit status: 0 for success, 1 for an error of the library (printed as one message), 2 for arguments that
+are not understood or a package that is not installed, 130 for an interrupt. The commands are in `app`, their output is in `show`,
+and their work in `zarrant.tools`, which Python programs may call.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The commands. Each reads its words, calls one function of `zarrant.tools` (or `create_array`), and shows what came back.
+"""The commands. Each parses its arguments, calls one function of `zarrant.tools` (or `create_array`), and shows what came back.
 
 With --json a command prints one JSON value and nothing else.
 """

@@ -1,7 +1,7 @@
 """How results look in a terminal: tables, trees, a progress bar.
 
-In come the dicts of `zarrant.tools`; out go lines on standard output, and progress on standard error, so that output can be
-piped. Where there is no terminal, rich leaves colours and animation out.
+In: the dicts of `zarrant.tools`. Out: lines on standard output, and progress on standard error, so that output can be piped.
+Where there is no terminal, rich leaves colours and animation out.
 """
 
 from __future__ import annotations

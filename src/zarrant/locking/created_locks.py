@@ -1,11 +1,11 @@
 """Exclusion by lock files that are created, for file systems without locks: `locking="lockfile"`.
 
-In: the path of the lock file and a deadline. Out: a `CreatedLock`, whose file we made and nobody else could, with the owner's
+In: the path of the lock file and a deadline. Out: a `CreatedLock`, whose file only we could create, with the owner's
 host, process and time inside; or LockTimeout, which names the owner. It ends by `release`: the file is removed.
 
-That a file is there is all that keeps others out, so that of a killed writer does so until somebody removes it: it is never
-taken over, because nobody can tell from here whether a process of another host still lives. Every writer of the store must
-use this mode. TensorStore locks the file instead, finds it free, and empties it. Our own mode "os" reads who made it, and waits.
+The file itself is the lock. So the file of a killed writer keeps other writers out until a person removes it. It is never taken
+over, because a process cannot know whether a process of another host still runs. Every writer of the store must use this mode:
+TensorStore would lock the file by the system, succeed, and empty it. Our own mode "os" reads who made the file, and waits.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_OWNER_BYTES = 1000
 
 
 class CreatedLock(FileLock):
-    """One lock file that holds by being there."""
+    """One lock file that counts as locked as long as it exists."""
 
     def __init__(self, files: Files, path: str) -> None:
         super().__init__(files, path)

@@ -1,21 +1,21 @@
-"""Exclusion between processes and machines: one lock file beside each object.
+"""Exclusion between processes and machines: one lock file next to each object.
 
 In: the path of the lock file and a deadline. Out: a `FileLock`, whose file is empty, at its path and locked by us alone; or
 LockTimeout; or OSError (FileNotFoundError: no directory). It ends by `release`: the file is removed. What may not be done:
-use the file's name without holding its lock, or write into the file.
+use the file's name without having locked it, or write into the file.
 
 The protocol is that of TensorStore (tensorstore/kvstore/file), so that both may write the same files. Theirs is written
 into the lock file, which is renamed over the object; they do not empty one that is there. Ours stays empty, so that one of us
 may be killed at any time: the next of their writers takes the file over, and there is nothing in it that it could publish.
 
 - The lock is on the open file description. POSIX locks are of no use: any close of the file in the process drops them.
-- A lock counts only while its inode is the one at the path: whoever published or removed it made it void. Every waiter
-  compares after it was granted, and after it was refused (a forked child may keep a void lock taken). The inode of an open
-  descriptor never changes, and is no other file's: it is asked for once, each look after that is one `lstat` of the path.
-- A lock file that was there before may hold what a killed writer of theirs left: it is emptied, or would get into what the
-  next of them writes. Its other names, if it has any (a snapshot made of hard links), are not ours to empty: it is replaced.
-- Whoever may write into the directory may take it: a new one gets the group's and the others' permissions of the directory,
-  which the umask may have withheld. A lock file that a killed writer left is taken over by another user then.
+- A lock counts only while its inode is the one at the path: a process that renamed or removed the file made the lock void. Every
+  waiter compares the two after it got the lock, and after it was refused (a forked child may keep a void lock taken). The inode
+  of an open descriptor never changes and belongs to no other file, so it is read once, and each check is one `lstat` of the path.
+- A lock file that was there before may contain what a killed writer of TensorStore left. It is emptied, because their next writer
+  would publish it. If the file has other names (a snapshot made of hard links), those must not be emptied: it is replaced.
+- Every user who may write into the directory may take the lock: a new file gets the permissions that the directory gives to its
+  group and to others, which the umask may have withheld. So another user can take over the lock file of a killed writer.
 - It is removed only while it is locked, and unlocked before it is closed: a child forked meanwhile shares the lock.
 
 There is no list of waiting processes, so the next owner is found by chance. Two rules make it fair: a process that released a lock
@@ -39,7 +39,7 @@ from zarrant.storage import Buffer
 
 SUFFIX = ".__lock"
 CREATED_HEADER = b"zarrant lockfile: "
-"""What a lock file begins with that holds by being there (`locking.created_locks`): it is not free, though nobody has it locked."""
+"""How a lock file of `locking.created_locks` begins. Such a file counts as locked, though the system has no lock on it."""
 
 MIN_PAUSE_S = 50e-6
 MAX_PAUSE_S = 4e-3
@@ -104,7 +104,7 @@ remake_after_fork(_open_locks)
 
 
 class FileLock:
-    """One lock file. `fd` is open while it is held, and -1 afterwards (also in a forked child).
+    """One lock file. `fd` is open while it is locked, and -1 afterwards (also in a forked child).
 
     `found` tells that the file was there before: another writer was busy, or one was killed.
     """
@@ -163,7 +163,7 @@ class FileLock:
     def check(self) -> None:
         """StoreError where the lock is not ours any more: the last look before something is published under it."""
         if self.fd < 0:
-            raise StoreError("the lock is not held here: it was released, or taken before a fork", path=self.path)
+            raise StoreError("this process does not have the lock: it was released, or taken before a fork", path=self.path)
         if not self.in_place():
             raise StoreError(
                 "the lock file was removed or replaced by something that did not hold it",
@@ -290,7 +290,7 @@ class FileLock:
         return True
 
     def _timeout_hint(self) -> str | None:
-        """What to tell who waited in vain."""
+        """The hint of the LockTimeout."""
         return "Its owner uses locking='lockfile': all writers of a store must use the same" if self.created else None
 
     def _close(self, quiet: bool = False) -> None:
@@ -352,7 +352,7 @@ _released: dict[str, tuple[float, float]] = {}
 
 
 def _remember_release(path: str, since: float) -> None:
-    """Others want the lock. Who held it for long comes back late: all that nap have tried by then."""
+    """Others want the lock. A process that had it for long pauses before it tries again, so that all waiters have tried by then."""
     now = time.monotonic()
     if len(_released) >= MAX_REMEMBERED_PATHS:
         _released.clear()
@@ -360,7 +360,7 @@ def _remember_release(path: str, since: float) -> None:
 
 
 def _yield_to_waiters(path: str, now: float, deadline: float) -> None:
-    """Nap once where this process had the lock a moment ago; no longer than it had it, so that it loses at most half its time."""
+    """Pause once if this process released the lock a moment ago, no longer than it had it: it loses at most half its time."""
     when, pause = _released.pop(path, (0.0, 0.0))
     left = min(when + pause, deadline) - now
     if left > 0:

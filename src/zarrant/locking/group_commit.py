@@ -1,9 +1,9 @@
 """The callers that wait for a group commit, and the one that leads it (what the leader does: `ops/group_commit.py`).
 
 In: a name (the object to change), an item (the change), and a function that wakes the caller. The first caller that joins a name
-leads. It does the work with all items that have arrived by then (`take`), and tells each caller how it ended (`resolve`). Then it
+leads. It does the work with all items that have arrived by then (`take`), and gives each caller its outcome (`resolve`). Then it
 hands the lead to the first caller that came too late (`leave`), so that no caller works for others without end. Threads and
-coroutines wait in their own ways: nothing here waits. In a forked child nobody waits.
+coroutines wait in their own ways: nothing here waits. In a forked child the queues are empty.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class CommitQueues:
         remake_after_fork(self)
 
     def remake(self) -> None:
-        """Start with nobody waiting."""
+        """Empty the queues."""
         self._gate = threading.Lock()
         self._waiting: dict[Hashable, deque[Entry]] = {}
 
@@ -75,7 +75,7 @@ class CommitQueues:
         return batch
 
     def resolve(self, entry: Entry, error: Exception | None) -> None:
-        """Tell a caller how its item ended."""
+        """End the wait of a caller, with the error of its item or None."""
         with self._gate:
             entry.error, entry.resolved = error, True
             if not entry.leads:
@@ -90,7 +90,7 @@ class CommitQueues:
         """
         with self._gate:
             queue = self._waiting.get(entry.name, _NO_ENTRIES)
-            if entry in queue:  # else settled, never joined, or forked since
+            if entry in queue:  # else resolved, never joined, or forked since
                 if entry.taken and not entry.leads:
                     return False
                 self._remove(entry, queue)

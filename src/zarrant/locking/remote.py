@@ -5,8 +5,8 @@ locked. What each synchronizer does:
 
 - Threads of this process queue here first (`locking/local.py`), so that one of them at a time asks the service for a key.
 - Keys are locked in sorted order: two callers never wait for each other.
-- A thread renews every lease of this process three times in the time for which it is granted. Where the process is killed
-  nobody does, and the lock ends by itself.
+- A thread renews every lease of this process three times in the time for which it is granted. If the process is killed
+  its leases are not renewed, and its locks end by themselves.
 - A process that was paused (SIGSTOP, a suspended machine) for longer than that has lost the lock without knowing. So
   `Lease.check` asks the service right before each write (`stores/synchronizer.py`), and renews the lease with the same request.
   A lock that was lost is never taken again by its lease.

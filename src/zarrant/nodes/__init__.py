@@ -1,1 +1,1 @@
-"""Arrays and groups as users hold them: façades over operations, with a store and options."""
+"""Arrays and groups, the objects that users work with: each has a store, options, and methods that run operations."""

@@ -37,7 +37,7 @@ Chunk = Sequence[int]
 Values = npt.NDArray[Any]
 A = TypeVar("A", bound="Array[ReadableWritable]")
 ITERATION_BYTES = 16 << 20
-"""Rows that are read at once by iterating: 16 chunks of the default size, and small beside what a process has."""
+"""Rows that are read at once by iterating: 16 chunks of the default size, which is little of what a process has."""
 
 
 class Array(ArrayProperties[S]):
@@ -600,7 +600,7 @@ class Array(ArrayProperties[S]):
 
     def __getitem__(self: Array[Readable], selection: Any) -> Any:
         """The elements of a NumPy index: integers, slices with any step, `...`, a mask of the array's shape, integer arrays for
-        all dimensions, or one list or mask beside slices; a scalar where only integers are given.
+        all dimensions, or one list or mask together with slices; a scalar where only integers are given.
 
         Raises:
             BoundsError: an index beyond the array. Slices are cut, as in NumPy.

@@ -1,4 +1,4 @@
-"""From keyword arguments to an array metadata: shapes, chunks, shards, codecs, fill value.
+"""From the keywords of `create_array` to the metadata of an array: shapes, chunks, shards, codecs, fill value.
 
 Names and meanings follow zarr-python's `create_array`. Every impossible combination is refused here, before anything is stored.
 """
@@ -37,7 +37,7 @@ SUBCHUNK_BYTES = 2**16
 """64 KiB: what is read alone from a shard is a request of its own, and a frame of its own to the compressor."""
 
 MIN_SUBCHUNK_DIVISOR = 8
-"""A subchunk of less than an eighth of that (8 KiB) costs more in the index and in calls than it spares in reading."""
+"""A subchunk of less than an eighth of that (8 KiB) costs more in the index and in calls than it saves in reading."""
 
 AUTO_SUBCHUNKS = 2**12
 """An index of 64 KiB: it is read before anything else of a shard, as is one chunk of `SUBCHUNK_BYTES`."""
@@ -388,7 +388,7 @@ def _key_encoding(value: Any) -> KeyEncoding:
     if isinstance(value, Mapping) and isinstance(value.get("name"), str):
         given = dict(value)
         name, configuration = given.pop("name"), given.pop("configuration", {})
-        # zarr-python takes the separator beside the name, metadata have it in the configuration.
+        # zarr-python takes the separator next to the name, metadata have it in the configuration.
         if set(given) <= {"separator"} and isinstance(configuration, Mapping):
             return KeyEncoding.from_document(name, {**configuration, **given})
     expected = '"default", "v2", {name, separator} or {name, configuration}'

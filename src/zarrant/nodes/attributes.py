@@ -1,5 +1,7 @@
-"""Attributes as a mapping. Reading looks at the handle's copy; every change is a guarded read-modify-write of the stored
-metadata, so that changes of other writers stay.
+"""Attributes as a mapping (`a.attrs`).
+
+Reading looks at the handle's copy. Every change is a guarded read-modify-write of the stored metadata, so that changes of
+other writers are kept.
 
 Attributes are values: what is read is the caller's own copy, and what is set is copied. Changing a list or dict that was
 read changes nothing that is stored and nothing that a handle shows; it is set again (`attrs["x"] = changed`) to store it.

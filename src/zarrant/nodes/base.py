@@ -225,12 +225,12 @@ class NodeContext:
     def sync(self) -> None:
         """Everything this process wrote to the store so far is on disk when this returns.
 
-        Whichever handle wrote it, and by whatever path: through a symbolic link, a group above, an array below, a mount of the
-        same directory at another context, a handle that is gone, a directory that was moved since. The metadata of the groups
-        above is included. So is what child processes wrote, of this one and of theirs, that work still, have ended or were
-        killed: then all of the file system is synced (`syncfs`), which waits for what other programs wrote too; where it has
-        no `syncfs` (network mounts, FUSE, macOS), every file below the store's directory. The same is done when more than
-        65,536 objects were written since the last sync. What is written while this runs may be left for the next call.
+        It does not matter which handle wrote it, or by which path: through a symbolic link, a group above, an array below, a
+        mount of the same directory at another path, a handle that is gone, a directory that was moved since. The metadata of the
+        groups above is included. So is what child processes wrote, of this one and of theirs, that work still, have ended or were
+        killed: then all of the file system is synced (`syncfs`), which waits for what other programs wrote too; where it has no
+        `syncfs` (network mounts, FUSE, macOS), every file below the store's directory. The same is done when more than 65,536
+        objects were written since the last sync. What is written while this runs may be left for the next call.
 
         Not included: what is written by processes that this one did not start (workers of a cluster call `sync` themselves),
         and what child processes wrote through a symbolic link inside of the store, or on another mount inside of it.
@@ -239,7 +239,7 @@ class NodeContext:
         not synced may be there and broken after a loss of power.
 
         StoreError where that is not certain: what was written since the last `sync` that returned must be written again.
-        CapabilityError for a store that has no say in it, as memory.
+        CapabilityError for a store that cannot do that, as memory.
         """
         self._syncing()()
 
@@ -251,7 +251,7 @@ class NodeContext:
 
     def _syncing(self) -> Callable[[], None]:
         if not self.able.sync:
-            raise CapabilityError("the store cannot tell what is on disk", store=self.url, expected="sync")
+            raise CapabilityError("the store does not know what is on disk", store=self.url, expected="sync")
         return self.store.sync
 
     def require_blocking(self) -> None:

@@ -1,4 +1,4 @@
-"""`Group`: a Zarr group, from threads. Every method is one line; what its operation does is said in `zarrant/ops`."""
+"""`Group`: a Zarr group, from threads. Every method is one line: the operation that it runs (`zarrant/ops`)."""
 
 from __future__ import annotations
 

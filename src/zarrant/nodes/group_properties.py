@@ -1,4 +1,4 @@
-"""What `Group` and `AsyncGroup` share: what a group says of itself, and what becomes of its members."""
+"""What `Group` and `AsyncGroup` share: the properties of a group, and how its members are opened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The front door: open and create nodes by path, URL, store or dict.
+"""Open and create nodes by path, URL, store or dict: `create_array`, `open_array`, `open_group` and the others.
 
 Each function exists twice, for threads and for event loops; both make a `NodeContext` and run the same operation. Modes have
 zarr-python's meanings: "r" read only, "r+" read and write what exists, "a" create what does not, "w" replace, "w-" create only.
@@ -330,7 +330,7 @@ def _opening(store: Any, mode: str, options: Mapping[str, Any]) -> PendingNode:
     context, _ = _entered(store, mode, options, None)
     if mode in ("w", "w-"):
         hint = "Use create_array or create_group"
-        raise OptionError("open cannot tell what to create", field="mode", expected="r | r+ | a", got=mode, hint=hint)
+        raise OptionError("open does not know what to create", field="mode", expected="r | r+ | a", got=mode, hint=hint)
     return PendingNode(context, node_ops.open_node(context.path), READ)
 
 

@@ -1,1 +1,1 @@
-"""Operations: generators that say what happens, for drivers that make it happen."""
+"""Operations: what is done with arrays and groups, as generators of requests that a driver performs (`zarrant.requests`)."""

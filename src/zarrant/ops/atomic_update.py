@@ -81,7 +81,7 @@ def _new_values(array: BoundArray, fn: Function, current: Array) -> Array:
 
 
 def known_bounds(array: BoundArray, known: Shape, chunk_shape: Shape) -> Op[Shape]:
-    """Up to where a locked chunk may hold elements: as far as this handle knows, if the shape is seen to stand."""
+    """Up to where a locked chunk may hold elements: as far as this handle knows, if the stored shape is the one that it knows."""
     if known == chunk_shape:
         return known
     if (yield from shape_stands(array)):  # safety: bounds

@@ -1,6 +1,6 @@
-"""Batches of chunks: how many are encoded and stored with one request, and what became of each.
+"""Batches of chunks: how many are encoded and stored with one request, and the outcome of each.
 
-In come columns of chunks (`ChunkSelections`) and values; out go `Put` requests, each on condition that the array is still there
+In: columns of chunks (`ChunkSelections`) and values. Out: `Put` requests, each on condition that the array is still there
 (`ops/current.py`). The chunks of one batch have one shape. A failure of some chunks is one PartialFailure that names them and
 those that were stored.
 """

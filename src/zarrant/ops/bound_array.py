@@ -1,4 +1,4 @@
-"""What an operation knows of an array: everything its metadata says, bound and validated, and the options in force."""
+"""The array of an operation: its metadata, bound to data type, grid and codecs and validated, and the options in force."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class OpOptions:
 
     `checks_conditions`: the store checks the condition of a write under the lock of what is written, and sees other locks.
 
-    `turns`: several processes share the store, and it has no locks: whoever changes the shape takes a turn (`ops/turns.py`).
+    `turns`: several processes share the store, and it has no locks: changes of the shape take turns (`ops/turns.py`).
     `erases_if`: the store can erase on condition of a version; else fill is stored where another writer could be faster.
 
     `batch_put_bytes`: decoded bytes of whole chunks that are best stored with one request (the store syncs them together); 0: any.

@@ -1,7 +1,7 @@
 """Data of a caller as values of an array: cast, checked, broadcast to a region; and arrays to read into.
 
-In comes whatever a caller has; out goes an array of the array's data type, a view where possible, or DataTypeError or ShapeError
-before anything is stored.
+In: any data of a caller. Out: a NumPy array of the array's data type, a view where possible; or DataTypeError or ShapeError, before
+anything is stored.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Operations that look after stored objects: how full shards are, and dropping what is dead in them.
 
-Live bytes are never decoded: they go over as ranges of the old object. Where there is nothing to do, one read (one a level of
-nesting) says so, and nothing is written. Compacting is an update like every other: guarded, atomic, and started over where
-another writer was faster. Offsets that readers hold of the old object are of no use for the new one; our own readers notice.
+Bytes in use are never decoded: they are copied as ranges of the old object. If there is nothing to do, one read finds that out
+(one for each level of nesting), and nothing is written. Compacting is an update like every other: guarded, atomic, and started
+over where another writer was faster. Offsets that readers hold of the old object are of no use for the new one; our own readers
+notice.
 """
 
 from __future__ import annotations

@@ -3,24 +3,24 @@
 Those of Zarr V2 are an object of their own: `ops/consolidated_v2.py` keeps them in step.
 
 Readers that find copies look at nothing else: xarray and zarr-python open a whole hierarchy with one read. So a copy that is
-not in step is wrong data: rows that were appended are not seen, and what was cut off or deleted reads as fill values. In comes
-an operation that changes metadata; out goes the same operation (`in_step`), in which each write of a node's metadata also
-changes the copies in the groups above. What the operation does besides, and what it returns, stays as it is.
+not in step is wrong data: rows that were appended are not seen, and what was cut off or deleted reads as fill values. In: an
+operation that changes metadata. Out: the same operation (`in_step`), in which each write of a node's metadata also changes the
+copies in the groups above. Its other requests and its result stay the same.
 
 One write of a node's metadata goes like this, under the lock of the node's metadata and then, from the nearest group upwards,
 those of the groups that keep copies:
 
 1. each such group is stored without its copies, but with a note that it is to have some (`"consolidated_metadata": null`,
-   which zarr-python has written for "none"): whoever changes another node meanwhile sees it, and waits for the group's lock;
+   which zarr-python has written for "none"): a writer that changes another node sees it, and waits for the group's lock;
 2. the node's metadata are stored;
 3. each such group is stored with its copies, changed.
 
-So whoever is killed in between leaves a group without copies, which is right: readers look at the nodes. It never has wrong
-ones. Locks are taken upwards by all who come this way, so that two never wait for each other. Where a store keeps nobody out
-(no lock, only compare-and-swap) the third step is left out: between two writers nobody could say what the copies must be.
+So a writer that is killed in between leaves a group without copies. That is correct: readers then look at the nodes. The group
+never has wrong copies. All writers take these locks upwards, so that two never wait for each other. Where a store has no locks
+(only compare-and-swap) the third step is left out: two writers could not know what the copies must be.
 
-A hierarchy without copies pays for looking: the version of each group above that was seen to keep none is remembered with the
-handle, and one look at its version tells that this is still so.
+A hierarchy without copies costs one look: the handle remembers the version of each group above that keeps none, and compares it
+with the stored one.
 """
 
 from __future__ import annotations
@@ -269,9 +269,9 @@ def consolidate(path: str, context: ConsolidationContext) -> Op[NodeMetadata]:
     They were all stored at one moment, and are kept in step from then on. MetadataError (or UnknownExtensionError) where a
     node below cannot be read; ConflictError where the group's own metadata never come to rest: then there are no copies.
 
-    First the group says that copies are being made: whoever changes a node from now on does it under the group's lock. Then
-    the lock of each node is waited for, one at a time: whoever began before has ended. Then all metadata are read and the
-    copies are stored, under the group's lock: nobody changes a node meanwhile.
+    First the group says that copies are being made: from then on every change of a node is made under the group's lock. Then
+    the lock of each node is waited for, one at a time, so that changes that began before have ended. Then all metadata are
+    read and the copies are stored, under the group's lock, so that no node changes meanwhile.
     """
     group = yield from find_metadata(path)
     if isinstance(group, GroupMetadata) and group.v2 is not None:

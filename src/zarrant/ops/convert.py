@@ -1,8 +1,8 @@
 """Convert nodes between Zarr V2 and V3 in place: their metadata are written anew, their chunks stay where and as they are.
 
 While a node is converted the main objects of both versions are locked. The new objects are stored first, then the old ones
-are erased: whoever is killed in between leaves both, which say the same, and the next conversion ends it. Until the old
-metadata are erased V3 counts (`metadata/node.py`), so that readers see one or the other, of the same chunks.
+are erased. A process that is killed in between leaves both, which say the same, and the next conversion erases the old ones.
+Where both are stored, readers use those of V3 (`metadata/node.py`); both describe the same chunks.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _erase(path: str, metadata: NodeMetadata) -> Op[None]:
 
 
 def _drop_leftovers(path: str, found: NodeMetadata) -> Op[bool]:
-    """Erase V2 metadata beside those of V3 that say the same: a conversion that was killed has left them."""
+    """Erase V2 metadata that say the same as those of V3: a conversion that was killed has left them."""
     if found.v2 is not None:
         return False
     old = yield from find_v2(path)

@@ -1,4 +1,4 @@
-"""The operation that makes an array: its metadata, and the data that it begins with, before anybody can see it.
+"""The operation that makes an array: its metadata, and the data that it begins with, before any reader can see it.
 
 Of several creators at the same time one succeeds, and only that one stores data. Where an equal array will do (`match`), the
 error for another one says what differs.

@@ -11,8 +11,8 @@ under its lock, until a pass finds none. A writer that got its lock before the m
 stored is removed; one that gets its lock afterwards sees that the metadata is gone.
 
 The shape needs more. An appender stores its data first and then the metadata (`ops/resize.py`), so for a moment an edge chunk
-holds elements that no metadata speaks of. `shape_stands` therefore also asks whether somebody has locked the metadata. Where
-there are no locks (`ops/turns.py`) it never stands: a chunk at the end of the array is always read and merged.
+has elements outside of the stored shape. `shape_stands` therefore also asks whether another writer has locked the metadata.
+Where there are no locks (`ops/turns.py`) its answer is always no: a chunk at the end of the array is always read and merged.
 
 An index or a shape may lie beyond the bounds that a handle knows, because others have grown the array. Before it is refused, or
 a slice is clipped, the stored shape is looked at once (`fresh`, `look`). Where it is another one the handle takes it over, and

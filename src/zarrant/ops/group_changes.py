@@ -1,11 +1,10 @@
 """Changes of several arrays of a group as one: data and the coordinates that belong to them grow together.
 
-In come a group's path, names of arrays and data to put behind their ends; out goes the slice that the data got, the same in
-every array. Many processes may do so at once: each gets rows of its own, and rows of one call lie at the same place in all
-arrays.
+In: the path of a group, names of arrays, and data to append to them. Out: the slice that the data got, the same in every array.
+Many processes may do so at once: each gets rows of its own, and the rows of one call have the same indices in all arrays.
 
 The metadata of all arrays are locked (in one order, the same for all callers) from the first look at the shapes to the last
-new shape. Everything is checked before anything is stored. Then all data are stored behind the ends, where nobody sees them,
+new shape. Everything is checked before anything is stored. Then all data are stored behind the ends, where no reader sees them,
 and then the shapes are stored, one array after the other: there is no way to store two objects in one step. Readers that come
 between two of these steps find one array longer than another; the rows that both have belong together.
 
@@ -17,13 +16,13 @@ stored. It is stored when all data are, and erased when all shapes are.
   rows stay together. Until then the arrays have different lengths.
 - What fails without a kill (a full disk) is undone: the arrays are as they were.
 
-A record holds only for arrays that nobody changed since: their metadata are of the version that the record names. Else it is
-dropped. Then the arrays have different lengths, and that is a ShapeError which says so: this module cannot know which rows
-are wanted. So arrays that grow as one should grow in no other way.
+A record is valid only while the metadata of its arrays have the versions that it names: nothing has changed them since. Otherwise
+it is dropped. Then the arrays have different lengths, and the next append is a ShapeError that says so: this module cannot know
+which rows are wanted. So arrays that grow together should be appended to in this way only.
 
-Where the shapes are changed in turns (`ops/turns.py`) several arrays are refused. Each of their turns can be taken over. Who takes
-them over after the record would finish the append, and then its owner, who was only slow, could not tell that from an append that
-was dropped, and would do it again.
+On stores where writers take turns (`ops/turns.py`) several arrays are refused. Another writer may take over the turns after the
+record was stored, and finish the append. The first writer, if it was only slow, could not know whether its append was finished
+or dropped, and would repeat it.
 """
 
 from __future__ import annotations
@@ -176,7 +175,7 @@ def _commit(record: str, arrays: Sequence[Growing], grown: Sequence[BoundArray])
         try:
             yield from put_one(record, None)
         except ZarrantError:
-            pass  # the arrays have grown; whoever comes next finds that nothing of the record is left to do
+            pass  # the arrays have grown: the next append finds that nothing of the record is left to do
 
 
 def _record(arrays: Sequence[Growing], grown: Sequence[BoundArray]) -> bytes:
@@ -189,7 +188,7 @@ def _record(arrays: Sequence[Growing], grown: Sequence[BoundArray]) -> bytes:
 
 
 def _undo(record: str, done: Sequence[Growing], cause: ZarrantError) -> Op[None]:
-    """Give arrays the shapes back that they had; what is stored behind their ends is nobody's."""
+    """Give arrays the shapes back that they had; what is stored behind their ends has no meaning."""
     try:
         for array in done:
             now, version = yield from _read(array.now.prefix, array.now.options)

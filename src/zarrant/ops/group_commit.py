@@ -3,9 +3,10 @@
 In: a key, a kind, an item, and the work that is done with all items of that kind. Out: None, or the error of this caller's item.
 Callers wait in the driver (`run/group_commit.py`); the first one leads. What is decided here:
 
-- The leader takes the items as late as he can: when the work asks for them, which is when the key is locked.
-- Where the work of several fails it is done again one by one, so that one caller's bad data are not another's error.
-- The others are told when what was written is durable, not when the call of the leader ends.
+- The leader takes the items as late as possible: when the work asks for them, which is after the key is locked.
+- If the work for several items fails it is done again for each item by itself, so that bad data of one caller are no error of
+  another.
+- The other callers return as soon as the write is durable; they do not wait for the end of the leader's call.
 """
 
 from __future__ import annotations

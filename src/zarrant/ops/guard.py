@@ -8,7 +8,7 @@ keeps other writers out, and what follows where one of them was faster (`Guard` 
 |---|---|---|
 | none | none | LostUpdateError |
 | lock | of the key | again from what the winner left; ConflictError after `MAX_TRIES` (with locks it does not happen) |
-| lock inside a lock | of the key, by who has locked the metadata of its array | as above |
+| lock inside a lock | of the key, by a caller that has locked the metadata of its array | as above |
 | group commit | of the key, by one of the waiting callers for all of them (`ops/group_commit.py`) | as above |
 
 Where a store has no locks (an object store), the driver queues the threads of this process instead, so that they do not race
@@ -166,8 +166,8 @@ def _try(source: Stored, change: Change, node: Node | None) -> Op[Version]:
             return (yield from put_one(source.key, parts, version, condition, brief=True))
         except MetadataChangedError:
             # Not by doing `change` again: it may be what changed the metadata (an update whose function sets attributes, or
-            # appends elsewhere). Whoever grows the array stores what is new in this object under its lock; where there is no
-            # lock the object then has another version. Only what was made without a look at the object may be out of date.
+            # appends elsewhere). A writer that grows the array stores the new elements of this object under its lock. Where there
+            # is no lock, the object then has another version. Only what was made without a look at the object may be out of date.
             same = node is not None and (yield from node.look_again())
             if node is None or not (same or source.seen):
                 raise

@@ -1,8 +1,8 @@
 """A new array from data that need not be in memory: a dataset of a file, an array of Dask, another Zarr array.
 
-In comes something with a shape, a type and `[...]`; it is read block by block, each block of whole chunks and of bounded
-size, and stored before the next is read. What can be refused by shape and type is refused before there is an array; a value
-that does not fit is found when its block is read.
+In: an object with a shape, a type and `[...]`. Out: the stored array. The object is read block by block, each block of whole
+chunks and of bounded size, and stored before the next is read. What can be refused by shape and type is refused before there is
+an array; a value that does not fit is found when its block is read.
 """
 
 from __future__ import annotations

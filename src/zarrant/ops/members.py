@@ -1,6 +1,6 @@
 """The nodes below a group, as the store lists them; where it cannot list, as consolidated metadata name them.
 
-In comes the path of a group, out go its children with their metadata, or with the reason why these cannot be read. Metadata are
+In: the path of a group. Out: its children with their metadata, or with the reason why these cannot be read. Metadata are
 always those of the nodes themselves: copies may be older, and are asked for names only.
 """
 

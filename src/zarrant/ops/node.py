@@ -1,8 +1,8 @@
-"""Operations on nodes: their metadata, their children, their ends.
+"""Operations on nodes: create, open, change and delete them.
 
-A node is its main object (`metadata/node.py`): `zarr.json`, or `.zarray` or `.zgroup` of Zarr V2. Documents are replaced whole
-and atomically; changes of one (attributes) are read-modify-writes under the same guard as data. Groups above a new node are made
-where they are missing.
+A node is there if its main object is (`metadata/node.py`): `zarr.json`, or `.zarray` or `.zgroup` of Zarr V2. Metadata are
+replaced whole and atomically. A change of them (of attributes) is a read-modify-write under the same guard as a change of data.
+Groups above a new node are made where they are missing.
 """
 
 from __future__ import annotations
@@ -268,8 +268,8 @@ def create_node(
     `overwrite`, and without data that take the place of them, such leftovers are a NodeExistsError. `is_chunk` None: there can
     be none, or the store cannot list.
 
-    `fill` stores what the node holds, before its metadata: whoever sees the node sees all of it, and nothing that another
-    writer stores in it afterwards is replaced by it. All that is done while the metadata is locked, so that of several creators
+    `fill` stores the data of the node, before its metadata: a reader that sees the node sees all of it, and `fill` replaces
+    nothing that another writer stores in it afterwards. All that is done while the metadata is locked, so that of several creators
     one is over before the next begins, and their chunks never mix. A creator that is killed leaves chunks without metadata:
     creating the array again with `data` or `overwrite` replaces them. `exclusive` False is for stores that cannot be asked what
     they hold.
@@ -294,7 +294,7 @@ def create_node(
             raise
         yield from require_group(within)  # it says what became of the group
         raise
-    # Not under the lock: whoever overwrites a group above has locked that one's metadata, and waits for ours.
+    # Not under the lock: a caller that overwrites a group above has locked that group's metadata, and waits for ours.
     yield from _make_parents(missing, _group_like(metadata))
     return metadata
 
@@ -307,9 +307,9 @@ def _group_like(metadata: NodeMetadata) -> GroupMetadata:
 def _erase_copies(path: str) -> Op[None]:
     """Erase a group that keeps copies of the metadata below it, and the nodes below, before its lock is taken for longer.
 
-    Whoever changes one of those nodes has locked it, and locks the group to change the copies. Whoever overwrites the group has
-    locked it, and waits for the locks of the nodes: the two would wait for each other. So the nodes are erased while the group
-    is gone and its lock is free. Only nodes: chunks here may be those of another creator.
+    A caller that changes one of those nodes has locked it, and locks the group to change the copies. A caller that overwrites
+    the group has locked it, and waits for the locks of the nodes: the two would wait for each other. So the nodes are erased
+    while the group is gone and its lock is free. Only nodes: chunks here may be those of another creator.
     """
     try:
         found = yield from find_metadata(path)
@@ -388,7 +388,10 @@ def _put_all(path: str, objects: Mapping[str, bytes | None]) -> Op[Version]:
 
 
 def _put_new(path: str, metadata: NodeMetadata, objects: Mapping[str, bytes | None]) -> Op[tuple[NodeMetadata, bool]]:
-    """Store a metadata where there is none; returns what stands there now. Some services refuse it though nobody is in the way."""
+    """Store the metadata of a node where there are none; returns those stored now, and whether they are ours.
+
+    Some services refuse it although there are none: then it is repeated.
+    """
     *others, (main, data) = objects.items()
     assert data is not None, "every node has a main object"
     for name, other in others:
@@ -404,11 +407,11 @@ def _put_new(path: str, metadata: NodeMetadata, objects: Mapping[str, bytes | No
             if there is not None:
                 return there, False
             yield from pause(random.uniform(0, FIRST_PAUSE_S))
-    raise ConflictError("the store refuses a new document, and has none", key=key, limit=f"{MAX_TRIES} tries")
+    raise ConflictError("the store refuses new metadata, and has none", key=key, limit=f"{MAX_TRIES} tries")
 
 
 def _remove_what_is_there(new: _Creation) -> Op[None]:
-    """See to it that a new node finds nothing of an old one."""
+    """Erase what an old node left under the keys of the new one, or refuse to."""
     path = new.path
     if not new.exclusive:
         if new.overwrite:

@@ -1,23 +1,23 @@
 """Operations that change the shape of an array: `resize` and `append`.
 
-In come an array and its new shape, or data to put behind its end; out goes the new metadata. The shape in the metadata is
-the commit point: what a growing array shows was stored before the metadata says so, and what a shrinking array hides is
-erased after it, so that every reader, and whoever comes after a crash, finds a whole array of the old shape or of the new.
+In: an array and its new shape, or data to append. Out: the new metadata. The shape in the metadata is the commit point. New
+elements are stored before the metadata shows them; elements that are cut off are erased after the metadata hides them. So every
+reader sees a whole array, of the old shape or of the new one, and so does the next process after a crash.
 
-Why it is done under the metadata's lock. Chunks have fixed names, so two appenders that both start at the old end write the
-same objects: whoever loses the race for the metadata has by then overwritten the data of the winner, and starting over
-repairs nothing. A place must be reserved before it is written, and a reservation that outlives a killed writer would block
-or leave a hole. A lock on the metadata for the whole operation is a reservation that ends with its owner. Appenders therefore go
-one after the other, each from the shape that it reads under the lock; writers of data do not wait for them, nor readers. Inside one
-process a queue is such a lock; the metadata is then still swapped, not put. Stores that several processes share and that have no
-locks can only compare and swap: there a turn that others can take over stands for the lock (`ops/turns.py`).
+Why it is done under the lock of the metadata. The keys of chunks are fixed, so two appenders that both start at the old end
+write the same objects. The one that loses the race for the metadata has already overwritten the data of the other, and starting
+over does not repair that. So a region must be reserved before it is written. But a reservation that outlives a killed writer
+would block the others, or leave a hole. The lock on the metadata is a reservation that ends with its owner. Appenders
+therefore run one after the other, each from the shape that it reads under the lock. Writers of data and readers do not wait for
+them. Inside one process a queue serves as the lock, and the metadata are replaced by compare-and-swap. On a store that several
+processes share and that has no locks, writers take turns, which can be taken over from a killed writer (`ops/turns.py`).
 
-What lies outside of the shape (padding of edge chunks, chunks beyond the grid) is nobody's: a crash leaves anything there, and
-so do other libraries. Hence the rule that growing never resurrects: *each growth defines all that it exposes, before the
-metadata says so*. Appended data cover what they expose; `resize` erases and fills it. Shrinking cleans up behind itself as
-well, for the sake of readers that grow arrays without looking. No read reaches beyond the edge chunks.
+What is stored outside of the shape (padding of edge chunks, chunks beyond the grid) has no meaning: a crash leaves anything
+there, and so do other libraries. Hence the rule that growing never brings back old data: *each growth defines all elements that
+it exposes, before the metadata shows them*. `append` stores them; `resize` erases chunks, or fills them. Shrinking erases what
+it cuts off as well, for other libraries that grow arrays without this rule. No read looks beyond the edge chunks.
 
-Inside the lock, edge chunks are updated by compare-and-swap: a lock inside a lock could wait for one who waits for us.
+Inside the lock, edge chunks are updated by compare-and-swap: a lock inside the lock could wait for a caller that waits for us.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ def resize(
     that others have appended since this handle last looked, unless `shrink` is True; with `shrink` False where any would be.
     `listing` says that the store can list, which is how few stored chunks are found among very many.
 
-    Returns what could not be cleaned up after the array had its new shape. It does no harm: whoever grows the array again does
-    that first.
+    Returns what could not be cleaned up after the array had its new shape. It does no harm: the next growth of
+    the array erases it first.
     """
     wanted = array.metadata.with_shape(tuple(shape) if np.iterable(shape) else (shape,)).shape
 
@@ -106,7 +106,7 @@ def resize(
 
 
 def _with_shape_locked(array: BoundArray, op: Callable[[BoundArray], Op[T]], check: Callable[[BoundArray], object]) -> Op[T]:
-    """Do `op` with the array as it is stored, while nobody else changes its shape. `check`: see `in_turn`."""
+    """Do `op` with the array as it is stored, while no other writer changes its shape. `check`: see `in_turn`."""
 
     def work() -> Op[T]:
         if array.options.turns:

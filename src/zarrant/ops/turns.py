@@ -1,14 +1,14 @@
 """Turns: how the shape of an array is changed on a store that several processes share, and that can only compare and swap.
 
 In: an array, and an operation that changes its shape. Out: the result of the operation, which ran while nobody else changed the
-shape. Such stores (object stores) have no locks: a lock that outlives a killed writer would block the others, and what ends with
-its owner needs a connection to him. A turn is taken in the metadata themselves, and can be taken over:
+shape. Such stores (object stores) have no locks: a lock that outlives a killed writer would block the others, and one that ends
+with its owner needs a connection to the owner. A turn is taken in the metadata themselves, and can be taken over:
 
 1. **Take.** The main object M of the array is replaced, on condition of its version, by M with a member that names the turn
-   (`metadata/turn.py`). Readers pass over it: the array keeps its old shape. Where somebody else's turn is there, the operation
+   (`metadata/turn.py`). Readers pass over it: the array keeps its old shape. Where another writer has the turn, the operation
    waits. It takes the turn over where neither its owner nor the number of its last beat have changed for `seconds` (which the turn
-   says itself): its owner was killed, or is as good as dead. How long that is is counted by the pauses of who waits, so no two
-   clocks are compared.
+   says itself): its owner was killed, or is as good as dead. That time is counted by the pauses of the writer that waits, so no
+   two clocks are compared.
 2. **Store.** Every chunk is stored under the turn like this: (a) its version, or that it is absent, is known, (b) M is seen to have
    our turn still, (c) it is stored on condition of that version. One look at M serves all chunks of a batch. A new chunk is taken
    to be absent; where a killed writer has left one, its version is asked for, and (b) and (c) follow. A chunk of fill values is
@@ -17,23 +17,23 @@ its owner needs a connection to him. A turn is taken in the metadata themselves,
    which the commit and a take-over exclude each other. Attributes that others changed meanwhile are taken along. Shrinking commits
    first and keeps the turn, cleans up as in 2, and gives the turn back.
 
-Who loses his turn has shown nothing to anybody: he starts over from the new metadata, with his data at hand. So an append is never
-reported as failed for that. What he has left beyond the shape is nobody's, as ever (`ops/resize.py`).
+A writer that loses its turn has shown nothing to any reader. It still has its data, and starts over from the new metadata. So no
+append fails for that reason. What it stored beyond the shape has no meaning (`ops/resize.py`).
 
 **Why it is enough.** Say A has the turn, and B takes it over. A chunk that A stores after that (because A was slow) is stored on
 condition of a version that A knew before it looked at M, and so before B had the turn. If B stores that chunk as well, B's version
-is another one and A's write fails; or A's comes first, then B finds another version than he knows, and asks again. Before B shows
-the chunk he has stored it, in one way or the other, after he had the turn.
+is another one and A's write fails. Or A's write comes first: then B finds another version than the one it knows, and asks again.
+Either way B has stored the chunk after it took the turn, and before it shows the chunk.
 
 **What is left.** The argument needs that versions differ where B has stored. Services whose versions are a hash of the content give
 equal bytes equal versions: A's write would replace a chunk of B in which all that B added was there already (fill values behind the
 end of an edge chunk); and where `resize` shows chunks that are absent, B stores none. It takes a write of A that is on its way from
-before the take-over until after it. A renews his turn before he sends anything once a quarter of `seconds` is over, so that is a
-request in flight for more than three quarters of `seconds` (22 s). B could make his bytes different by elements behind the end;
+before the take-over until after it. A renews its turn before it sends anything once a quarter of `seconds` is over, so that is a
+request in flight for more than three quarters of `seconds` (22 s). B could make its bytes different by elements behind the end;
 but then other programs would see those when they grow the array.
 
-**Writers of data** take no turn. Interior chunks they replace whatever is there, after a look at M. At the end of the array they
-read the chunk and lay over it what they know, on condition of its version, always: an appender may have been there.
+**Writers of data** take no turn. They replace interior chunks without a condition, after a look at M. A chunk at the end of the
+array they always read, change and replace on condition of its version, because an appender may have stored it.
 
 Threads of one process queue for the metadata before they take a turn, so a process has one at most.
 """

@@ -5,13 +5,13 @@ What is done to a chunk depends on how much of it is written (`_WRITERS`), and o
 | chunk | no lock | compare-and-swap, lock, group commit | lock inside a lock (of the metadata) |
 |---|---|---|---|
 | whole | stored, no read | stored, no read | stored, no read |
-| edge | stored on condition that the shape stands, or else as a part | the same | is whole: nobody appends meanwhile |
+| edge | stored if the shape is still the stored one, else as a part | the same | is whole: no append can run meanwhile |
 | part | read, changed and stored once, or LostUpdateError | read, changed and stored until it succeeds | the same |
 
-A write names elements, and changes only those. A chunk or subchunk of which every element is written needs no read. At the
-end of the array it needs none either if every element within the bounds is written: but the bounds are those that this handle
-knows, and others may have appended. So the shape must be seen to stand, while the chunk is locked: no appender has begun, or
-else it waits for the chunk. Where it does not stand, the bounds are those of the chunk: what was appended is read and kept.
+A write names elements, and changes only those. A chunk or subchunk of which every element is written needs no read. At the end of
+the array it needs none either if every element within the bounds is written: but the bounds are those that this handle knows, and
+others may have appended. So the shape must be compared with the stored one while the chunk is locked: then no append has begun,
+or it waits for the chunk. If it differs, the bounds are those of the chunk: what was appended is read and kept.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def store_array_subset(array: BoundArray, subset: Any, data: Any) -> Op[None]:
 
 
 def store_new_array(array: BoundArray, data: Array) -> Op[None]:
-    """Store all of an array whose metadata this operation has locked, so that nobody can append."""
+    """Store all of an array whose metadata this operation has locked, so that no append can run."""
     if data.size:
         yield from store_region(array, box_region(ArraySubset.full(array.shape)), data, array.shape, metadata_locked=True)
 

@@ -3,7 +3,7 @@
 `verify` only reads; it reports every problem and does not stop at the first. `drop_corrupt_subchunks` removes the subchunks of a
 shard that cannot be read, so that they read as fill and all others can be read again; the bytes of the others stay untouched,
 in place. It works under the same guard as every update, on exactly the object that was verified (and copied) before, and
-refuses what it cannot decide. `erase_orphan` erases a chunk outside of the grid while nobody can grow the array.
+refuses what it cannot decide. `erase_orphan` erases a chunk outside of the grid while no other writer can grow the array.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Operations on whole chunks, which never read what is stored.
 
-In come whole chunks; out go `Put` requests. A chunk whose every element is the fill value is erased instead of stored,
+In: whole chunks. Out: `Put` requests. A chunk whose every element is the fill value is erased instead of stored,
 unless `write_empty_chunks`. What is written to several chunks is written to each atomically; a failure of some is one
 PartialFailure that names them and those that were stored.
 
-One case looks further. At the end of the array the in-bounds part of a chunk is all that this handle knows of it. Where others
+One case is different. At the end of the array the in-bounds part of a chunk is all that this handle knows of it. Where others
 have appended to that chunk meanwhile, storing or erasing the in-bounds part is a partial write, and is done as one. Data in the
 full shape of a chunk, and encoded bytes, name every element of it: they replace all.
 """

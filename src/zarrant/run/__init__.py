@@ -1,1 +1,1 @@
-"""Where operations are performed: a bounded pool of threads, and the drivers."""
+"""The drivers, which perform operations on a store, and the pool of threads that they use."""

@@ -72,7 +72,7 @@ async def perform_async(op: Op[T], context: ExecutionContext) -> T:
 async def in_thread(
     work: Callable[[], T], cancelled: threading.Event | None = None, executor: ThreadPoolExecutor | None = None
 ) -> T:
-    """Run blocking work in a thread. When cancelled, tell the work, wait until it has let go, and pass the cancellation on."""
+    """Run blocking work in a thread. A cancellation sets a flag for the work, waits until the work has ended, and is passed on."""
     future = asyncio.get_running_loop().run_in_executor(executor or lock_executor() or _executor(), work)
     try:
         return await asyncio.shield(future)
@@ -174,7 +174,7 @@ async def _locked_async(request: Locked, context: ExecutionContext) -> Any:
 
 async def _is_unchanged_async(key: str, version: Version, store: Store, calls: Calls) -> bool:
     if calls.lock:
-        return False  # who holds it is not known
+        return False  # it is not known who has locked it
     require(calls, "get", store)
     try:
         return await store.get_ranges_async(key, (), version) is not None

@@ -47,7 +47,7 @@ def join_commit(request: GroupCommit, store: Store, perform: Callable[[Op[None]]
 
 
 def _follow(entry: Entry, turn: threading.Lock, deadline: float, lead: Callable[[], None]) -> None:
-    """Wait until the entry is settled, or has to lead: then it waits for locks no longer than it would have for the others."""
+    """Wait until the entry is resolved, or leads. A leader waits for locks no longer than it would have waited for the others."""
     wait_for_turn(turn, deadline)
     if not entry.leads:
         return
@@ -69,7 +69,7 @@ async def join_commit_async(request: GroupCommit, store: Store, perform: Callabl
         try:
             loop.call_soon_threadsafe(turn.set)
         except RuntimeError:
-            pass  # its loop was closed: nobody waits there any more
+            pass  # its loop was closed, so no task waits there any more
 
     entry = Entry(_name(request, store), request.item, wake, asyncio.current_task())
     try:

@@ -1,4 +1,4 @@
-"""Threads for an event loop's task that has a lock, so that those who wait for the lock never starve it.
+"""Threads for an event loop's task that has a lock, so that tasks that wait for the lock never take all threads.
 
 In: the task that enters a `LockThreads`, and every task that it starts inside of the block (they inherit the context). Out: the
 executor in which their blocking work runs. All other tasks share one set of threads, and these may all be waiting for that lock.

@@ -1,10 +1,10 @@
 """One look at a condition for several writes of an operation.
 
 A store that cannot check the condition of a write itself (an object store) is asked right before the write whether the metadata
-are still the same. Nothing can keep them the same until the write arrives, which takes as long as a request. So the answer may
-as well serve all writes that begin within that time: of the chunks of one operation that replace whatever is there. A look is
-never older than the operation: whose array was replaced before it began, hears it before anything is stored. Writes that
-depend on what is stored, and writes in a turn, are not served: there the look must come after the read.
+are still the same. Nothing can keep them the same until the write arrives, which takes as long as a request. So the answer may as
+well serve all writes that begin within that time: of the chunks of one operation that are replaced without a condition. A look is
+never older than the operation: if the array was replaced before it began, it fails before anything is stored. Writes that depend
+on what is stored, and writes in a turn, are not served: there the look must come after the read.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """The pool: work in flight, bounded in tasks and in bytes.
 
-Operations that run side by side form a group. Whoever starts a group works on it himself, and threads of the pool that are
-idle help. Nothing ever waits for a thread to become free, so that groups within groups, as deep as shards nest, cannot
-deadlock: in the worst case the starter runs every child inline. Helpers join only while the group's cost fits the byte
-budget; the starter needs no permission, or a budget too small for one task would stop everything.
+In: operations, and the bytes that one of them needs. Out: their outcomes, in order. Operations that run side by side form a
+group. The thread that starts a group works on it too, and idle threads of the pool help. No thread ever waits for another one to
+become free. So groups inside of groups, as deep as shards nest, cannot deadlock: in the worst case the starting thread runs
+every operation itself. A helper joins only if the cost of one more operation fits the byte budget. The starting thread needs no
+permission, because a budget that is too small for one operation would otherwise stop all work.
 
-In a forked child a pool has no threads and nothing to do, whatever its parent was at.
+In a forked child a pool has no threads and no work.
 """
 
 from __future__ import annotations
@@ -187,7 +188,7 @@ class Pool:
                 self._open(group, min(limit, len(head)))
             group.work()
         except BaseException:
-            # What is raised here must not be kept there: it would refer to itself, and live until somebody collects garbage.
+            # What is raised here must not be kept there: it would refer to itself, and live until garbage is collected.
             group.exhausted, group.fatal = True, None
             raise
         finally:
@@ -244,7 +245,7 @@ class Pool:
             gate = threading.Lock()
             gate.acquire()
             with self._lock:
-                # Those that have no more to give: whoever was to close them may have been interrupted.
+                # Those that have no more to give: the thread that should have closed them may have been interrupted.
                 self._groups[:] = [group for group in self._groups if not group.exhausted]
                 for group in reversed(self._groups):
                     if not group.exhausted and group.limit > 1 and self.budget.try_take(group.cost):

@@ -90,7 +90,7 @@ def check_ranges(ranges: Sequence[ByteRange], blob: Blob | None) -> Blob | None:
 
 
 def check_whole(request: ReadRequest, blob: Blob | None) -> Blob | None:
-    """The blob, if it is all of it, of the version wanted, and not larger than whoever wants it can use."""
+    """The blob, if it is the whole object, of the version asked for, and within the limit of the request; else an error."""
     if request.if_version is not None:
         expect_version(None if blob is None else blob.version, request.if_version)
     if request.limit is not None and blob is not None and blob.size > request.limit:
@@ -142,7 +142,7 @@ def _look(condition: OnlyWhile, store: Store) -> None:
 
 
 def store_one(item: WriteRequest, store: Store, calls: Calls) -> Version:
-    """Store or erase; returns the new version. What replaces an object whatever is there waits while another thread holds it."""
+    """Store or erase; returns the new version. A write without a condition waits while another thread has locked the object."""
     if item.if_version is not ANY or calls.lock:
         return _store(item, store, calls)
     with queue_locks((item.key,), store) as locked:

@@ -24,7 +24,8 @@ _queues = KeyQueues()
 def is_unchanged(key: str, version: Version, store: Store) -> bool:
     """Whether an object is of this version and nobody has locked it; False where that cannot be known.
 
-    Asked in this order: whoever takes the lock afterwards has not begun yet, whoever gave it back before is seen by the version.
+    The lock is looked at first: a writer that takes it afterwards has not begun yet, and one that released it before has changed
+    the version.
     """
     if capabilities(store).is_unchanged:
         return store.is_unchanged(key, version)
@@ -74,10 +75,10 @@ def _unlocked(store: Store) -> Store:
 
 
 def _address(store: Store) -> str:
-    """The address of a store, else what tells it from others of this process."""
+    """The address of a store, else what distinguishes it from other stores of this process."""
     return str(getattr(store, "url", id(store)))
 
 
 def _queue_name(key: str, store: Store) -> str:
-    """What names an object in this process: the same below a prefix (`stores.wrappers.prefix`) and beside it."""
+    """What names an object in this process: the same with and without a prefix (`stores.wrappers.prefix`)."""
     return f"{_address(store).rstrip('/')}/{key}"

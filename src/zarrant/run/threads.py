@@ -1,4 +1,4 @@
-"""Threads for what blocks, for an event loop.
+"""Threads in which an event loop runs blocking work.
 
 In: a function and its arguments. Out: a future. A module of its own, because what it imports takes 10 ms that programs without
 an event loop do not need.
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Threads(ThreadPoolExecutor):
-    """Threads for what blocks, for an event loop. Where the system gives none, `submit` does the work before it returns."""
+    """Threads in which an event loop runs blocking work. Where the system gives none, `submit` does the work before it returns."""
 
     def __init__(self, limit: int, name: str) -> None:
         self._begun: list[int] = []

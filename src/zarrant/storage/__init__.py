@@ -1,4 +1,4 @@
-"""What a store is: the protocols of its methods, what it turns out to have, and the base of stores around other stores."""
+"""What a store is: the protocols of its methods, the value that says which of them it has, and the base of wrappers."""
 
 from zarrant.storage.capabilities import NOTHING as NOTHING
 from zarrant.storage.capabilities import Calls as Calls

@@ -1,8 +1,8 @@
 """What a store turns out to have: one value, computed from its methods.
 
 In: any object. Out: `Capabilities`, in which each optional ability is a field, blocking calls and coroutines apart. This is the
-only place that looks whether a store has a method, so an ability that is not a field here is used by nobody. A flag cannot
-say what is not so: it is the presence of the method. For a wrapper (`wrapper.py`) it is that of the method in the wrapper's
+only place that looks whether a store has a method, so an ability that is not a field here is never used. A flag
+cannot be wrong: it is the presence of the method. For a wrapper (`wrapper.py`) it is that of the method in the wrapper's
 class and in the store inside.
 """
 

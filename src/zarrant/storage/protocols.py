@@ -57,7 +57,7 @@ class Blob(NamedTuple):
 
 
 class Hole(NamedTuple):
-    """`length` bytes of a new object that nobody will read: what is there is up to the store, best is what takes no space."""
+    """`length` bytes of a new object that are never read. The store may put anything there; best is what takes no space."""
 
     length: int
 
@@ -72,17 +72,17 @@ def filled(part: Buffer | Hole) -> Buffer:
 
 
 def expect_version(found: Version, if_version: Version, store: str | None = None, key: str | None = None) -> None:
-    """VersionChangedError unless an object is of the version that somebody wants it to be of (None: there is none)."""
+    """VersionChangedError unless the version found is the one that the caller asked for (None: no object)."""
     if if_version is not ANY and found != if_version:
         got = "no object" if found is None else found
         raise VersionChangedError("the object was replaced", store=store, key=key, expected=if_version, got=got)
 
 
 def is_lasting(version: Version) -> bool:
-    """Whether what has this version has the same bytes for good: its reader may remember something of it.
+    """Whether an object of this version has the same bytes for good, so that a reader may keep some of them.
 
-    A version that says so has an attribute `lasting`. Others are of use for as long as nobody could have replaced an object twice
-    within the grain of a clock.
+    A version that says so has an attribute `lasting`. Others are of use only until an object could have been replaced twice
+    within the resolution of a clock.
     """
     return bool(getattr(version, "lasting", False))
 
@@ -90,7 +90,7 @@ def is_lasting(version: Version) -> bool:
 class OnlyWhile(NamedTuple):
     """A condition: the object of `key` (a node's metadata) is of this version; with ANY, there is one.
 
-    `unlocked`: and nobody has locked it, so that nobody is about to change it. Where that cannot be known it does not hold.
+    `unlocked`: and no writer has locked it, so that none is about to change it. Where that is not known, the condition fails.
     """
 
     key: str
@@ -218,15 +218,15 @@ class Sync(Protocol):
 
 
 class CheckUnlocked(Protocol):
-    """Tell whether an object is about to change, without reading it; for stores with `Lock`."""
+    """Say whether an object is about to change, without reading it; for stores with `Lock`."""
 
     def is_unchanged(self, key: str, version: Version) -> bool:
-        """Whether nobody has locked the key and the object is of this version, looked at in this order."""
+        """Whether no writer has locked the key and the object has this version; the lock is looked at first."""
         ...
 
 
 class LockOwner(Protocol):
-    """Tell whether waiting for a lock would be waiting for oneself; for stores with `Lock`."""
+    """Say whether the caller has a lock already, so that it must not wait for it; for stores with `Lock`."""
 
     def is_locked_by_caller(self, key: str) -> bool:
         """Whether the thread or task that asks has the lock of a key, through another handle."""
@@ -247,12 +247,12 @@ class WriteBatch(Protocol):
         ...
 
     def commit(self) -> None:
-        """What was written in the block so far is on disk when this returns: before somebody else is told about it."""
+        """What was written in the block so far is on disk when this returns: before another caller's write is acknowledged."""
         ...
 
 
 class Versions(Protocol):
-    """Tell the version of an object without reading it."""
+    """The version of an object, without reading it."""
 
     def version(self, key: str) -> Version:
         """The version of an object, None where there is none."""
@@ -314,7 +314,7 @@ class Synchronizer(Protocol):
         """Keep every other writer of `keys` out while the block runs, those of other threads too.
 
         Take the keys in the order given (it is sorted) or all at once. After `timeout` seconds raise an error (LockTimeout
-        is best) with none of them held.
+        is best) with none of them locked.
         """
         ...
 

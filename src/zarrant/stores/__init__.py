@@ -1,1 +1,1 @@
-"""Stores: where bytes live. Each satisfies as many protocols of `zarrant.storage` as it honestly can."""
+"""Stores: where objects are kept. Each has the methods of those protocols of `zarrant.storage` whose promises it can keep."""

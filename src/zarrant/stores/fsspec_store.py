@@ -4,8 +4,8 @@ In: a file system and a path on it, a mapper, or a URL. Out: a store. fsspec has
 store is for one writer: what must not lose an update is refused, unless a synchronizer is given, or `synchronizer=None` says that
 there is no other writer. S3, GCS and Azure have a store of their own, which has no such limits (`object_store`).
 
-Versions come from what the file system tells of a file: an ETag or another mark of its content, or a time of change that is finer
-than a second. Where it tells neither, objects are read whole and the version is a hash of their bytes. A read of some ranges is
+Versions come from what the file system says of a file: an ETag or another mark of its content, or a time of change that is finer
+than a second. Where it gives neither, objects are read whole and the version is a hash of their bytes. A read of some ranges is
 compared with the version afterwards, since there is no way to make it depend on one.
 
 Every method is written once, as a generator that yields calls of the file system; they are made as blocking calls, or as
@@ -233,7 +233,7 @@ class FsspecStore(Described):
             state = yield from self._state(path)
             if state is None:
                 return None
-            # The version is looked at first: bytes that are newer than it are found out by whoever writes on condition of it.
+            # The version is looked at first: bytes that are newer than it are found out by the write on condition of it.
             try:
                 data = memoryview((yield Do("cat_file", (path,)))).toreadonly()
             except _ABSENT:

@@ -65,7 +65,7 @@ class LockedStore(Forwarding):
 
     def _check(self, key: str) -> None:
         if self._lock.ended:
-            raise StoreError("the lock is not held here: it was released", key=key)
+            raise StoreError("the keys are not locked any more: the lock was released", key=key)
 
     def _form(self, store: object, locked: object, lock: _Lock | None = None) -> LockedStore:
         return LockedStore(store, locked, self.keys, self.timeout, lock or self._lock, self.grant)
@@ -110,7 +110,7 @@ class LockedStore(Forwarding):
         self._lock.ended = True
 
     def __reduce__(self) -> tuple[Any, ...]:
-        raise CapabilityError("what is held here cannot be held by another process", store=self.url)
+        raise CapabilityError("a lock of this process cannot be passed to another one", store=self.url)
 
 
 class NestedLocks(Forwarding):

@@ -2,7 +2,7 @@
 
 In and out: bytes of a `dict` of this process, the caller's own where one is given, which stays in step both ways. Every
 method is atomic against every other thread; each write makes a version that was never used before. A change that the caller
-makes to the dict is noticed, because the bytes object is another one. There is no `lock`: whoever must read and write uses
+makes to the dict is noticed, because the bytes object is another one. There is no `lock`: what must read and write uses
 compare-and-swap (`put_if`), as on an object store.
 
 It cannot be shared between processes, so it refuses to be pickled.
@@ -43,7 +43,7 @@ class _Objects:
         if not isinstance(value, bytes):
             raise DataTypeError("the dict holds a value that is not bytes", store=store, key=key, got=type(value).__name__)
         found = self.versions.get(key)
-        # The bytes are kept beside the version: an object that is still referred to cannot lend its identity to another.
+        # The bytes are kept with the version: an object that is still referred to cannot lend its identity to another.
         return found if found is not None and found[0] is value else self.note(key, value)
 
     def note(self, key: str, value: bytes) -> tuple[bytes, int]:
@@ -231,7 +231,7 @@ class MemoryStore:
 
 
 def _objects_of(data: MutableMapping[str, bytes]) -> _Objects:
-    """The shared state of a dict; it refers to the dict, whose id is therefore nobody else's while the state lives."""
+    """The shared state of a dict; it refers to the dict, so that no other dict has its id while the state lives."""
     with _gate.lock:
         found = _shared.get(id(data))
         if found is None:

@@ -1,4 +1,4 @@
-"""Whether a service keeps to compare-and-swap: tried out before anybody relies on it.
+"""Whether a service keeps to compare-and-swap: tried out before a write relies on it.
 
 In: a store with `put_if` that says by its attribute `probe` that it must be tried: "auto" (the serial probe), "full" (the
 concurrent one too); "off" and None: it is believed. Out: a `ProbeReport`, or CapabilityError before anything of the caller's is
@@ -30,7 +30,7 @@ from zarrant.stores.objects.calls import Call, Sleep, Steps, Together, perform, 
 PROBES = ("auto", "full", "off")
 
 WRITERS, EACH = 8, 6
-"""A service that loses 20 to 40 % of 48 increments is found by every run of them; they take 0.02 to 1.2 s on a local one."""
+"""A service that loses 20 to 40 % of 48 increments is found by every run; a run takes 0.02 to 1.2 s on a local service."""
 MAX_TRIES = 1000
 """Tries of one increment. With 8 writers 4 are normal."""
 MAX_PAUSE_S = 0.02
@@ -158,7 +158,7 @@ def _erased(store: object, keys: Sequence[str]) -> Steps[None]:
         try:
             yield Call(store, "erase", (key,))
         except StoreError:
-            pass  # a few bytes stay, which nobody reads: no reason to refuse the write that was to come
+            pass  # a few bytes stay, which no reader looks at: no reason to refuse the write that was to come
 
 
 def _serial(store: object, folder: str, key: str, reads: bool) -> Steps[dict[str, bool]]:

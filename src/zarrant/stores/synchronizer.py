@@ -47,7 +47,8 @@ from zarrant.stores.locked import LockedStore
 T = TypeVar("T")
 
 MAX_TRIES = 8
-"""Each costs a request or two; who loses so many races meets a writer that takes no locks, and writes as if there were none."""
+"""Each costs a request or two. An update that loses so many races meets a writer that takes no locks; then it writes as if there
+were none."""
 
 
 class CheckBeforeWrite(Forwarding):
@@ -125,8 +126,8 @@ class Checked(Forwarding):
     """A store under locks that can end by themselves: right before each write they are checked.
 
     A process may be paused between the check and the write, for longer than the locks last. So where the store can, it compares
-    the version as well, which was read before the check: whoever has got the lock since and changed the object is seen by that.
-    Other writes are `exposed`.
+    the version as well, which was read before the check: a writer that got the lock since and changed the object also changed the
+    version. Other writes are `exposed`.
     """
 
     def __init__(self, store: object, grant: Grant) -> None:
@@ -170,7 +171,7 @@ class Checked(Forwarding):
 class Synchronized(Forwarding):
     """A store whose writers all take a synchronizer.
 
-    Keys that are held are written through the value of `lock`; writing them through this store waits for the end of it.
+    Locked keys are written through the value of `lock`; a write of them through this store waits until they are unlocked.
     """
 
     own = ("lock",)

@@ -5,8 +5,8 @@ opened as ours on the same place (`from_zarr`): so writes are guarded as well as
 memory, Icechunk, wrappers) has neither versions nor conditions. It is for one writer; objects are read whole, and their version
 is a hash of their bytes, unless the caller says that nothing changes while it is read.
 
-The other way (`as_zarr_store`) zarr-python sees all that it knows to use. It replaces objects unconditionally: what keeps the
-partial writes of several writers apart is not in its interface.
+The other way (`as_zarr_store`) zarr-python gets every method that it uses. It replaces objects unconditionally: its interface has
+nothing that keeps partial writes of several writers apart.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ T = TypeVar("T")
 class ZarrStore(Described):
     """A store of zarr-python, as a store for one writer.
 
-    `immutable` says that nobody replaces an object while it is read (a read-only session of Icechunk, a finished archive): then
+    `immutable` says that no object is replaced while it is read (a read-only session of Icechunk, a finished archive): then
     only the ranges that are asked for are read. Else each object is read whole.
 
     >>> store = ZarrStore(theirs.MemoryStore())

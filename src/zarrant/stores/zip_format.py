@@ -292,7 +292,7 @@ def build_directory(entries: Iterable[tuple[str, Entry]], start: int, comment: b
 
 
 def in_order(keys: Iterable[str]) -> list[str]:
-    """Keys as OME's RFC-9 wants them: each `zarr.json`, that of a group before those in the group; then the other metadata."""
+    """Keys in the order of OME's RFC-9: each `zarr.json`, that of a group before those in the group; then the other metadata."""
 
     def place(key: str) -> tuple[bool, int, str, int]:
         node, _, name = key.rpartition("/")

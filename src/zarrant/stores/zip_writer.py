@@ -1,9 +1,9 @@
-"""An archive that is being written: a temp file beside it, which becomes the archive when it is closed.
+"""An archive that is being written: a temp file next to it, which becomes the archive when it is closed.
 
-In: objects. Out: an archive as OME's RFC-9 wants it (https://ngff.openmicroscopy.org/rfc/9): nothing is compressed, ZIP64, every
-`zarr.json` first. Until `publish` there is the old archive, or none; afterwards the new one; so it is for a process that is killed
-at any moment, and for a loss of power. The temp file of a killed writer is taken over by the next one. A second writer
-of the same archive is refused while the first is at work: the temp file is locked.
+In: objects. Out: an archive as OME's RFC-9 requires (https://ngff.openmicroscopy.org/rfc/9): nothing is compressed, ZIP64, every
+`zarr.json` first. Until `publish` readers find the old archive, or none; afterwards the new one. The same holds if the process is
+killed at any moment, or after a loss of power. The temp file of a killed writer is taken over by the next one. A second writer of
+the same archive is refused while the first is at work: the temp file is locked.
 
 Metadata stay in memory until the end, for which space is left at the start of the file. All else is written where it will stay.
 Objects that were replaced or erased before the end leave gaps; where there are some, or where the metadata need more space,

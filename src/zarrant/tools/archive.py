@@ -1,7 +1,8 @@
-"""Put a Zarr hierarchy into one file (`zarrant archive`): a zip archive as OME's RFC-9 wants it.
+"""Put a Zarr hierarchy into one file (`zarrant archive`): a zip archive as OME's RFC-9 requires.
 
-In: an address, and the path of an archive. Out: the archive, which appears whole or not at all, and what it holds. Objects are
-copied as they are, nothing is decoded. What others write to the source meanwhile may be in the archive or not, object by object.
+In: an address, and the path of an archive. Out: the archive, which appears whole or not at all, and a dict with its size. Objects
+are copied as they are, nothing is decoded. What others write to the source meanwhile may be in the archive or not, object by
+object.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Files that are not Zarr, as sources of a copy: .npy, NIfTI, TIFF, PNG and other images.
 
-In comes the path of a file; out goes a `Source`, which reads any box in bounded memory. What is compressed as one stream
+In: the path of a file. Out: a `Source`, which reads any box in bounded memory. What is compressed as one stream
 (.nii.gz, compressed TIFF) is unpacked once into a temporary file, because reading boxes of it would unpack it from the start
-each time. A file that is missing is a NodeNotFoundError, one that cannot be understood a DataError; nothing is written beside
+each time. A file that is missing is a NodeNotFoundError, one that cannot be understood a DataError; nothing is written next to
 a source.
 """
 

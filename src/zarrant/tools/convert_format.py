@@ -1,6 +1,6 @@
 """Convert arrays and groups between Zarr V2 and V3 in place (`zarrant convert`): metadata only, chunks stay as they are.
 
-In comes an address; out goes a dict that says what was converted. Everything is looked at before anything is changed: where
+In: an address. Out: a dict that says what was converted. Everything is looked at before anything is changed: where
 one node cannot be converted, none is. Of a group all nodes below are converted first, so that a group of V3 has nodes of V3.
 Other libraries find no node of one version in a group of the other: convert the group at the top.
 """

@@ -1,9 +1,9 @@
 """Copy an array: to other chunks, shards and codecs, from and to files that are not Zarr.
 
-In come two addresses and what the new array should be like; out goes a dict that says what was written, or, with `dry_run`,
-what would be. The work goes block by block along the stored objects of the target, each written once and never read, while
-the next block is read ahead: at most two blocks of `BLOCK_BYTES` (or of one stored object, where that is larger) are in
-memory. A copy that fails or is interrupted takes away what it wrote; what it may replace is settled in `targets`.
+In: two addresses and the properties of the new array. Out: a dict that says what was written or, with `dry_run`, what would be.
+The work goes block by block along the stored objects of the target, each written once and never read, while the next block is
+read ahead: at most two blocks of `BLOCK_BYTES` (or of one stored object, where that is larger) are in memory. A copy that fails
+or is interrupted removes what it wrote; what it may replace is decided in `targets`.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def _kept_options(array: Array[Any]) -> dict[str, Any]:
 
 
 def _array_options(source: Source, dtype: np.dtype[Any], chunks: Any, shards: Any, compressors: Any) -> dict[str, Any]:
-    """What `create_array` is told, for the source's own layout and what was asked for."""
+    """The keywords of `create_array`: the layout of the source, changed as the caller asks."""
     options = dict(source.options)
     given = {"chunks": chunks, "shards": shards, "compressors": compressors}
     options |= {name: value for name, value in given.items() if not (isinstance(value, str) and value == KEEP)}

@@ -1,7 +1,6 @@
 """What is at an address: facts of an array or group, the tree below a group, the files that store it.
 
-In comes an address; out go plain dicts that print as JSON. Only documents are read, never chunks;
-`stored` looks at file sizes.
+In: an address. Out: plain dicts that print as JSON. Only metadata are read, never chunks; `stored` looks at file sizes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What serves here: versions, which kernels are compiled, the options in force; and what several writers may rely on at a place.
+"""What `zarrant doctor` reports: versions, kernels, the options in force, and what several writers may rely on at an address.
 
-In comes a path, a URL, or nothing; out goes a plain dict. Of a directory it says the type of the mount and the locks that are
-chosen for it, and nothing is written: whether those locks exclude anyone is probed by the first write. A service is tried out
+In: a path, a URL, or nothing. Out: a plain dict. Of a directory it says the type of the mount and the locks that are chosen for
+it, and nothing is written: whether those locks exclude other writers is probed by the first write. A service is tried out
 (`stores.probe`, both probes) and measured, with objects of its own that are erased again.
 """
 

@@ -1,6 +1,6 @@
 """The examples of the repository, which are not part of the installed package.
 
-In comes the name of one; out goes its module, from the checkout that this package, or its virtual environment, lies in.
+In: the name of one. Out: its module, from the checkout that this package, or its virtual environment, lies in.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Packages that come with an extra of the installation.
 
-In comes the name of a module and of the extra that brings it; out goes the module, or an error that says what to install.
+In: the name of a module and of its extra. Out: the module, or an error that says what to install.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How shapes, sizes and codecs are spelt on a command line.
 
-In comes a word, out goes the value, or an OptionError that shows how it is spelt. Nothing is guessed.
+In: a word. Out: the value, or an OptionError that shows how it is spelt. Nothing is guessed.
 """
 
 from __future__ import annotations

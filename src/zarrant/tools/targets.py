@@ -1,7 +1,7 @@
 """Where a copy goes: a new Zarr array, or a .npy file; and the reasons not to write there.
 
-In comes an address and what it shall hold; a target is written box by box, and then either finished or abandoned, which
-takes away what was written. Nothing but an array or a .npy file is ever replaced, and only when that was asked for.
+In: an address, a shape and a data type. Out: a target, which is written box by box and then either finished or abandoned; an
+abandoned target removes what was written. Nothing but an array or a .npy file is ever replaced, and only when that was asked for.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class ArrayTarget:
 
 
 class NpyFile:
-    """A .npy file about to be: written under a temporary name beside its own, which it takes in one rename."""
+    """A .npy file that is being written: written to a temp file next to it, which is renamed at the end."""
 
     def __init__(self, path: str | os.PathLike[str], shape: tuple[int, ...], dtype: np.dtype[Any], overwrite: bool) -> None:
         check_npy(path, dtype, overwrite)

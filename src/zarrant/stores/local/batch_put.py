@@ -28,7 +28,7 @@ from zarrant.stores.local.syscalls import Syscalls
 from zarrant.stores.local.temp_files import FileVersion, OpenTempFile, TempFile, annotate_errors, stamp, stat_or_none
 
 BUSY_LOCK_TIMEOUT_S = 0.002
-"""Seconds to wait for a lock while others are held: about as long as one small update keeps it."""
+"""Seconds to wait for a lock while the thread has others: about as long as one small update keeps it."""
 
 MAX_OBJECTS, MAX_OBJECTS_IN_FLIGHT = 64, 256
 """Objects written at once, by one thread and by all together: each needs two descriptors, and many systems give 1,024.
@@ -82,7 +82,7 @@ def put_batch(target: BatchTarget, items: Sequence[Item]) -> list[Version | Exce
 
 
 class _Allowance:
-    """How many objects all threads may write at once; a thread for which there is no room writes one after the other."""
+    """How many objects all threads may write at once; a thread that would exceed it writes one object after the other."""
 
     def __init__(self) -> None:
         self.remake()

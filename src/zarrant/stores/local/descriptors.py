@@ -1,8 +1,8 @@
 """File descriptors of this process, of which the system gives only so many (1,024 is usual, 64 happens).
 
 In: how many are wanted. Out: how many there are to spare, or an error before any is taken. They are counted when many are
-wanted, not for a single write: that costs 20 µs and more. Who finds none to take waits for others to close theirs
-(`stores.local.syscalls`).
+wanted, not for a single write: that costs 20 µs and more. A single write that finds none waits until others are
+closed (`stores.local.syscalls`).
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 In: an open temp file and the parts of a whole new object; or an open published file and the spans wanted of it. Out: the same
 bytes on the file, or in memory, as without this module. Where a file system refuses `O_DIRECT` all goes through the page cache
-instead; that is logged once, and `DirectIO.refused` says so. May not: rename, lock or sync; the caller does that as ever.
+instead; that is logged once, and `DirectIO.refused` says so. May not: rename, lock or sync; the caller does that as for every
+write.
 
 - The disk takes whole blocks from memory that is aligned. Parts that are so already (`aligned_empty`, and uncompressed chunks,
   which the codecs gather in aligned memory) are handed to the system as they are. All others are copied, piece by piece, through
@@ -12,11 +13,11 @@ instead; that is logged once, and `DirectIO.refused` says so. May not: rename, l
 - Reads take the blocks around each span, and hand out views of what was asked for.
 - Only whole new objects of at least `MIN_BYTES` are written in this way. An update of a shard (a splice) copies what stays with
   `copy_file_range`, which moves no bytes on many file systems; what it appends begins at any offset, so it is written buffered.
-- Coherence: a temp file is new, nobody else has it open, and the page cache has nothing of it; the kernel drops the pages under
-  a direct write, and writes dirty pages back before a direct read (open(2), and every file system that sets `direct_IO`). A
-  published file is never written. So whoever reads it, buffered or not, on this machine, sees the same bytes.
+- Coherence: a temp file is new, no other process has it open, and the page cache has nothing of it; the kernel drops the pages
+  under a direct write, and writes dirty pages back before a direct read (open(2), and every file system that sets `direct_IO`). A
+  published file is never written. So all readers of this machine, buffered or not, see the same bytes.
 - open(2) warns of `fork` during direct I/O from private memory: a page may go to the child while the disk still uses it. The
-  pages of our buffers hold nothing else, and nobody touches them before the call returns, so neither process can miss a byte.
+  pages of our buffers hold nothing else, and no thread touches them before the call returns, so neither process can miss a byte.
 """
 
 from __future__ import annotations

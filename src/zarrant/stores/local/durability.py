@@ -9,7 +9,7 @@ directories here, before the call returns, or once for all writes of a `SyncBatc
   first that this process has found on disk before. Directories above the root count only where this process made them.
 - A sync that failed says nothing when it is asked again: the system may have dropped what it could not write. A path whose
   sync failed stays broken, for every later `sync`, until it is written or erased again.
-- `syncfs` does it in one call, but waits for what every other program wrote to the file system. So it is for where the names
+- `syncfs` does it in one call, but waits for what every other program wrote to the file system. So it is used where the names
   are not known (child processes, more objects than are kept) and for thousands of objects: 2,048 of 4 KiB took 2.3 s on ext4
   and 1.3 s on XFS one by one, 0.02 s with `syncfs`. Where there is none, or it failed, every file below the root is synced.
 - What a sync made last stays through a later write without sync: some file systems put a rename on disk before the data of
@@ -252,7 +252,7 @@ class UnsyncedPaths:
 
 
 class SyncBatch:
-    """Writes that are acknowledged together: each is published by itself, their directories are synced when it is settled.
+    """Writes that are acknowledged together: each is published by itself, their directories are synced when the batch is committed.
 
     64 chunks on ext4, one after the other: 61 commits of its journal, where each write syncs its directory 123. Data that are
     synced together (`stores.local.batch_put`) save the rest.
@@ -274,7 +274,7 @@ class SyncBatch:
             self.commit()
 
     def commit(self) -> None:
-        """The names of all that was added are on disk when this returns; never again after an error: it was not for one only."""
+        """The names of all that was added are on disk when this returns. After an error it fails for good: the error concerns all."""
         # A second caller waits: what it added may be what the first is busy with.
         with self._turn:
             paths = self._taken()
@@ -287,7 +287,7 @@ class SyncBatch:
                 raise OSError(self.error.errno, self.error.strerror, self.error.filename)
 
     def abandon(self) -> None:
-        """Nobody is told that these writes were done: they last from the next `sync` on."""
+        """Forget these writes: no caller was told that they are on disk, and the next `sync` makes them last."""
         self.unsynced_paths.add(self.files, self._taken())
 
     def _taken(self) -> set[str]:
@@ -297,7 +297,7 @@ class SyncBatch:
 
 
 class Durable(ABC):
-    """A store below `root` that tells what is on disk: at once, at the end of a block, or at `sync`."""
+    """A store below `root` that puts what it wrote on disk: at once, at the end of a block, or at `sync`."""
 
     root: str
     url: str
@@ -308,7 +308,7 @@ class Durable(ABC):
 
     @abstractmethod
     def in_batch(self, group: SyncBatch) -> AbstractContextManager[Self]:
-        """The same store, whose writes are settled with the group."""
+        """The same store, whose writes are committed with the batch."""
 
     @contextmanager
     def write_batch(self) -> Iterator[Self]:
@@ -418,7 +418,7 @@ def _sync_file_systems(files: Syscalls, directories: Iterable[str]) -> bool:
             finally:
                 files.close(fd)
     except OSError:
-        return False  # what failed is found, and told, where each file is synced by itself
+        return False  # what failed is found and reported when each file is synced by itself
     return True
 
 
@@ -446,7 +446,7 @@ def _sync_data(files: Syscalls, path: str) -> None:
     try:
         opened = open_published(files, path)
     except StoreError:
-        return  # no file: somebody put something else in its place
+        return  # no file: another process put something else in its place
     if opened is None:
         return
     try:

@@ -5,22 +5,22 @@ between files (no reflinks), copying them is most of what an update costs. With 
 keeps a second name when it is replaced, `<key>.__new0.__lock`. The next update writes into this *previous file* what it lacks:
 first what the last update changed, then its own changes. Then it is renamed over the object.
 
-In: the published file, the parts of the new object. Out: a temp file to write. May not: change a file that anybody may read.
+In: the published file, the parts of the new object. Out: a temp file to write. May not: change a file that a reader may have open.
 
 - What a previous file lacks is recorded in an extended attribute of the published file: which file it replaced, and the ranges
-  in which the two differ. The record names one state (mtime, size) of both files: it is void once anybody wrote to either. So
-  a process without file reuse need not know of any of this: the file that it publishes has no such attribute, and what is
-  left beside it is removed by the next writer with file reuse, by the process that left it, or by `zarrant check --repair`.
+  in which the two differ. The record names one state (mtime, size) of both files: it is void once either was written. So a
+  process without file reuse need not know of it: the file that it publishes has no such attribute, and the previous file
+  is removed by the next writer with file reuse, by the process that left it, or by `zarrant check --repair`.
 - Readers that opened a file while it was published read on undisturbed: a previous file is used only if the kernel grants a
-  write lease, which it does if nobody has the file open or mapped, and nobody new can find it under the object's name. The
-  lease is kept while the file is written: who looked the name up before, and opens the file only now, waits and sees it whole.
-  File systems that other machines may have open are never used: their leases tell of this machine only.
+  write lease, which it does if no process has the file open or mapped; no new reader can find it under the object's name.
+  The lease is kept while the file is written: a reader that looked the name up before, and opens the file only now, waits and
+  sees it whole. File systems that other machines may have open are never used: a lease knows of this machine only.
 - Not seen by the kernel, and so not protected: readers behind an NFS 3 export of this directory (which knows no open files),
   and what `sendfile` has queued of a file that was closed since. That is why this is off unless asked for.
-- The lock of the object excludes other writers as ever. A killed writer leaves one previous file at most for an object.
-- Loss of power: before a previous file is changed, the renames that made it one, and a temp file, are on disk, whoever made
-  them. Otherwise an old directory could lead to it: as the object, or as a previous file whose record still holds, because its
-  bytes may be on disk before its mtime is. It is on disk itself before it takes the object's place.
+- The lock of the object excludes other writers, as in every write. A killed writer leaves one previous file at most for an object.
+- Loss of power: before a previous file is changed, the renames that made it one, and a temp file, are on disk, also those of
+  other processes. Otherwise an old directory could lead to it: as the object, or as a previous file whose record still holds,
+  because its bytes may be on disk before its mtime is. It is on disk itself before it takes the object's place.
 - The process that left a previous file removes it when it was not used for a second, and when the process ends.
 """
 
@@ -98,7 +98,7 @@ class FileReuse:
         return FileUpdate(self, path, parts, opened, open_temp_file)
 
     def remove(self, path: str) -> None:
-        """Remove what was left beside an object that is replaced or erased."""
+        """Remove the previous file of an object that is replaced or erased."""
         _remove(self.files, path)
 
 
@@ -211,7 +211,7 @@ def _take(files: Syscalls, path: str, opened: Opened, max_disk_bytes: int | None
 
 
 def _remove(files: Syscalls, path: str) -> None:
-    """Remove a previous file that nobody can use, which a killed writer or a failed rename left."""
+    """Remove a previous file that cannot be used any more, which a killed writer or a failed rename left."""
     try:
         files.unlink(path + PREVIOUS)
     except OSError:
@@ -249,7 +249,7 @@ def changed_by(parts: Sequence[Part], size: int) -> Spans | None:
             start, stop = part.resolve(size)
             length, same = stop - start, start == offset
         elif isinstance(part, Hole):
-            length, same = part.length, True  # nobody asks for these bytes again
+            length, same = part.length, True  # these bytes are not read again
         else:
             length, same = memoryview(part).nbytes, False
         if length and not same:
@@ -298,7 +298,7 @@ def keep_previous(files: Syscalls, path: str) -> bool:
 
 
 class _Kept:
-    """The previous files that this process left, and the thread that removes those nobody used."""
+    """The previous files that this process left, and the thread that removes those that were not used."""
 
     def __init__(self) -> None:
         self.remake()

@@ -10,7 +10,7 @@ The rule, for every operation alike:
 
 In: paths as the store makes them. Out: nothing, an open descriptor, or the state of what a link leads to. Ordinary stores do not
 pay for it: the last part of a path is opened with O_NOFOLLOW, and a directory is looked at when it is first seen and once a
-second. Who can rename directories below the root in that second is not kept from leaving the store.
+second. A process that can rename directories below the root in that second can lead reads and writes out of the store.
 """
 
 from __future__ import annotations

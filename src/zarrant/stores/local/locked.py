@@ -39,7 +39,7 @@ class LockedFiles(FileObjects):
 
     @property
     def _outside(self) -> Any:
-        """The store outside, on the same condition: it makes directories, and writes keys that are not held."""
+        """The store outside, on the same condition: it makes directories, and writes keys that are not locked."""
         return self._store if self.condition is None else self._store.only_while(self.condition)
 
     @contextmanager

@@ -156,7 +156,8 @@ def find_mount(files: Files, root: str) -> Mount:
 def _look_up(files: Files, root: str, now: float) -> Mount:
     """The mount of a root, by the last table where that is of this second and has one mount of the device on which the root lies.
 
-    What was mounted or unmounted there since has another device. Who makes many small stores does not read the table for each.
+    What was mounted or unmounted there since has another device. A program that makes many small stores does not read the table
+    for each.
     """
     reader = type(files).mounts
     table, until = _tables.get(reader, ([], 0.0))

@@ -1,4 +1,4 @@
-"""Objects below a directory: everything but who may write when.
+"""Objects as files below a directory: everything but the locks.
 
 In: keys, and `exclusive_path` of the subclass, which keeps other writers of one path out and makes temp files there. Out: the
 methods of Get, Put, PutIf, Splice, Erase and List. Every OSError becomes one typed error that names store and key. A failed
@@ -404,7 +404,7 @@ class FileObjects(Durable):
                 update.record(version)
             mark = self._before_rename(path, temp.fd, version, old, update is not None and update.is_reused)
             if temp.guard is None and if_version is not ANY:
-                _expect(self.links.state(path), if_version)  # nobody was kept out while it was written
+                _expect(self.links.state(path), if_version)  # no other writer was kept out while it was written
             temp.publish(path, version, None if update is None else partial(update.keep, self.links.is_link))
         except BaseException:
             temp.release()

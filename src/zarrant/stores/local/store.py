@@ -73,21 +73,20 @@ _probed_mounts: dict[tuple[int, Mount, bool], str] = {}
 
 
 class FilesystemStore(FileObjects):
-    """A directory: Get, Put, PutIf, Splice, Erase, List and Hold.
+    """A directory: it has the methods of Get, Put, PutIf, Splice, Erase, List, Lock and more.
 
     `locking`: "os" takes the lock of `<key>.__lock` for every write; "lockfile" is for file systems without locks, keeps no
-    TensorStore out, and needs a hand where a writer was killed (`locking.created_locks`); "none" keeps only threads of this process
-    apart. "auto" is "os", but "lockfile" on FUSE and network mounts whose locks need not reach other mounts, and makes sure, at
-    the first write, that the choice excludes anyone (CapabilityError): `guard` tells.
-    LockTimeout after `lock_timeout` seconds. `durability` "fsync": what a call wrote is on disk when it returns;
+    TensorStore out, and leaves a file to be removed by hand where a writer was killed (`locking.created_locks`); "none" keeps
+    only threads of this process apart. "auto" is "os", but "lockfile" on FUSE and network mounts whose locks need not reach other
+    mounts, and makes sure, at the first write, that the choice excludes other writers (else CapabilityError); `guard` says which
+    was chosen. LockTimeout after `lock_timeout` seconds. `durability` "fsync": what a call wrote is on disk when it returns;
     "rename": at the next `sync`. With `create` the directory is made at the first write, else it must be there. `file_reuse`
     True: updates of big objects, on file systems without reflinks, rewrite the file that the last update replaced, once nobody
     has it open; not for directories that this machine exports by NFS 3, or whose files are sent by `sendfile`: readers there
-    cannot be seen (`stores.local.file_reuse`).
-    `direct_io` True: whole objects are written and read around the page cache, where the file system can do that
-    (`stores.local.direct_io`); `access` tells whether it does.
-    `follow_symlinks`: "files" reads files that are links wherever these lead, and enters directories that are links only where
-    they stay in the store; True enters those that leave it too; False reads no file outside either. See `stores.local.links`.
+    cannot be seen (`stores.local.file_reuse`). `direct_io` True: whole objects are written and read around the page cache, where
+    the file system can do that (`stores.local.direct_io`); `access` says whether it does. `follow_symlinks`: "files" reads files
+    that are links wherever these lead, and enters directories that are links only where they stay in the store; True enters those
+    that leave it too; False reads no file outside either. See `stores.local.links`.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as root:
@@ -230,7 +229,7 @@ class FilesystemStore(FileObjects):
         return _queues.is_locked_by_caller(self._path(key))
 
     def is_unchanged(self, key: str, version: Version) -> bool:
-        """Whether an object is of this version and nobody holds it, in this order; one held by the killed counts as held."""
+        """Whether an object has this version and no writer has locked it. The lock is looked at first; one of a killed writer counts."""
         path = self._path(key)
         with annotate_errors("look at", self.url, key):
             state = None if self._is_locked(path) else self.links.state(path)
@@ -290,7 +289,7 @@ class FilesystemStore(FileObjects):
         return self._with_parents(path, lambda: TempFile(self.files, name, None))
 
     def _lock_path(self, path: str, deadline: float) -> FileLock:
-        """Lock a path, and remove what a killed owner left."""
+        """Lock a path, and remove the temp file that a killed owner left."""
         try:
             kind = CreatedLock if self._lock_kind() == "lockfile" else FileLock
             lock = self._with_parents(path, lambda: kind.take(self.files, path + SUFFIX, deadline))

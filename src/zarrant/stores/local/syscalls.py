@@ -1,6 +1,6 @@
 """Every file call the project makes, in one small class.
 
-In: paths, descriptors, buffers. Out: what the system says; OSError as it comes (the store that called knows the key and
+In: paths, descriptors, buffers. Out: what the system says; OSError as it comes (the calling store knows the key and
 makes the typed error). The first group of methods is one system call each, so that a test can subclass it and record, fail,
 shorten or reorder any of them; the second group is built on the first and deals with short reads and writes. No state.
 """
@@ -222,7 +222,7 @@ class Syscalls:
             _check(library.sync_file_range(fd, 0, 0, _RANGE))
 
     def sync_all(self, fd: int) -> None:
-        """syncfs(2): all of the file system is on disk, whoever wrote it; OSError where the system cannot tell."""
+        """syncfs(2): all of the file system is on disk, also what other processes wrote; OSError where the system does not know."""
         library = _libc()
         if library is None or not _syncfs_reports_errors() or _mount(os.fstat(fd).st_dev).type not in _WHOLE:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
@@ -333,7 +333,7 @@ class Syscalls:
         if not hasattr(fcntl, "F_SETLEASE"):
             return False
         try:
-            # Somebody who opens the file is told to us by a signal: one that does nothing by default.
+            # The kernel sends a signal when another process opens the file. This one does nothing by default.
             fcntl.fcntl(fd, _F_SETSIG, signal.SIGURG)
             fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
         except OSError:

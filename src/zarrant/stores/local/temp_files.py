@@ -1,11 +1,11 @@
-"""New objects on a file system: written beside the old one, then renamed over it.
+"""New objects on a file system: written next to the old one, then renamed over it.
 
 In: an open temp file, the parts of the new object, the state of the object that it replaces. Out: the version of the new object;
 or an OSError, with the old object as it was. The lock file is another file: it outlives the rename, and is always empty.
 
 A version is (device, inode, mtime, size). Inodes are used again, and the kernel's own mtime moves in steps of milliseconds,
 so each temp file is given the clock's nanoseconds, or more where that is not later than the mtime of the object it replaces. It
-gets that object's permissions too: what somebody set by hand stays; an object of another user stays readable for both.
+gets that object's permissions too: what a user set by hand stays; an object of another user stays readable for both.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class TempFile:
         try:
             self.fd = files.open(path, _CREATE)
         except FileExistsError:
-            # Left by a writer that was killed: we hold the lock under which it was made.
+            # Left by a writer that was killed: we have the lock under which it was made.
             files.unlink(path)  # safety: stale temp file
             self.fd = files.open(path, _CREATE)
 
@@ -245,7 +245,9 @@ def typed(error: OSError, action: str, store: str, key: str | None) -> StoreErro
     if error.errno in (errno.EACCES, errno.EPERM) and error.filename is not None:
         found.path = os.fsdecode(error.filename if error.filename2 is None else error.filename2)
         if error.errno == errno.EACCES and found.path.endswith(SUFFIX):
-            found.hint = "The file belongs to another user: its owner may `chmod g+rw` it, or remove it when nobody writes any more"
+            found.hint = (
+                "The file belongs to another user: its owner may `chmod g+rw` it, or remove it when nothing writes any more"
+            )
         else:
             found.hint = (
                 "In a shared directory every writer needs its group permissions (chmod g+rwxs), files that can be read "

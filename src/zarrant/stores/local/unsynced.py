@@ -29,7 +29,7 @@ ERASED, REPLACED = -1, 0
 """In place of the mtime of a new object: what had the name, or may have had it, may be on disk."""
 
 Mark = tuple[int, int]
-"""What is noted of an object, and the generation of which that holds: a sync may have come in between."""
+"""What is noted of an object, and the generation in which it was noted: a sync may have come in between."""
 
 UNKNOWN: Mark = (ERASED, -1)
 KEPT: Mark = (REPLACED, -1)
@@ -165,7 +165,7 @@ class Unsynced:
         return found
 
     def take_metadata(self, directories: Collection[str], above: Collection[str]) -> Names:
-        """What was written in the directories above, and the metadata in these: without them nobody finds what is here."""
+        """What was written in the directories above, and the metadata in these: without them what is here cannot be found."""
         found = {directory: self.written.pop(directory) for directory in above if directory in self.written}
         for directory in directories:
             names = self.written.get(directory, {})

@@ -1,13 +1,13 @@
 """Stored bytes kept in memory: whole objects and ranges, such as the indexes of shards, each of one version.
 
-In: any store that tells versions. Out: `Cache`, which does the same and moves fewer bytes. What is kept is used only after the
-store said, during the call, that the object is still of that version: so a read sees every write that was acknowledged
-before it began, whoever made it. A hit costs that question (a look at a file, a HEAD request) in place of the bytes. Only where the
-caller allows an age (`max_age`) is the store not asked. What part of the ranges asked for is kept, is not read again: the others
-are read on condition of the version.
+In: any store whose objects have versions. Out: `Cache`, which does the same and moves fewer bytes. What is kept is used only
+after the store said, during the call, that the object is still of that version: so a read sees every write, of any process, that
+was acknowledged before it began. A hit costs that question (a look at a file, a HEAD request) in place of the bytes. Only where
+the caller allows an age (`max_age`) is the store not asked. What part of the ranges asked for is kept, is not read again: the
+others are read on condition of the version.
 
-The writes made through any form of this store drop what is kept of their objects, before and after. Whoever began to read before
-such a write keeps nothing: each write changes a mark that must be the same at the end of a read.
+The writes made through any form of this store drop what is kept of their objects, before and after. A read that began before such
+a write keeps nothing: each write changes a mark, which must be the same at the start and the end of a read.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ Span = tuple[int, int]
 WRITES = ("put", "put_if", "splice", "erase", "erase_if")
 WRITES_BELOW = ("erase_prefix", "erase_link")
 MARKS = 64
-"""Keys share marks by their hash. A read beside a write of another key keeps nothing in one case of 64."""
+"""Keys share marks by their hash. A read keeps nothing, in one case of 64, because another key is written at the same time."""
 
 PART_OVERHEAD = 200
 """Bytes of Python objects for each kept range: measured with `sys.getsizeof`, rounded up."""
 
 
 class _Kept(NamedTuple):
-    """What is kept of one version of an object: bytes by (start, stop). `asked`: when the store last told this version."""
+    """What is kept of one version of an object: bytes by (start, stop). `asked`: when the store last gave this version."""
 
     version: Version
     size: int

@@ -2,7 +2,7 @@
 
 In: any store. Out: the same store, every call of which goes through two hooks: `_perform` (blocking calls) and `_perform_async`
 (coroutines), each given the `Call` and a function that makes it. An adapter overrides these two, and may give keys other
-names by `_key` and `_below`. `Observed` needs one hook only: it is told how each call ended.
+names by `_key` and `_below`. `Observed` needs one hook only: it gets the outcome of each call.
 """
 
 from __future__ import annotations
@@ -230,7 +230,7 @@ class EachCall(Forwarding):
 
 
 class Observed(EachCall):
-    """Is told of each call when it has ended: how long it took, and its reply or its error."""
+    """Called after each call: how long it took, and its reply or its error."""
 
     @abstractmethod
     def _ended(self, call: Call, seconds: float, reply: object, error: BaseException | None) -> None:

@@ -1,7 +1,7 @@
 """A store that fails on purpose: for tests of what a program does then.
 
 In: any store, and a list of `Fault`: what goes wrong, in which calls, and when (the k-th of them, from then on, or by chance with a
-seed). Out: `Faults`, which does the same but for these calls, and tells in `happened` what it did. What is wrong by one of these
+seed). Out: `Faults`, which does the same but for these calls, and lists in `happened` what it did. What is wrong by one of these
 kinds is wrong as with real services: each is a finding about one of them.
 
 | kind | what the caller sees |

@@ -32,7 +32,7 @@ class MetricsSnapshot:
     `requests` and `seconds` are by method, `errors` by class. `bytes_read` came from the store, `bytes_written` were handed to
     it, `bytes_copied` it took over from the old object by itself. `lock_seconds` were waited for `requests["lock"]` locks.
     `conflicts`: conditional writes that found another version. `retries`: conditional writes of a key whose last one had failed.
-    `bytes_from_caller`: what `Metrics.handed_in` was told.
+    `bytes_from_caller`: the sum of the bytes given to `Metrics.handed_in`.
     """
 
     requests: Mapping[str, int] = field(default_factory=dict)
