@@ -25,9 +25,11 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant import kernels
-from zarrant.codecs.byte_sources import InMemory, read_whole
+from zarrant.codecs.byte_sources import InMemory, Stored, keeper_of, read_whole
+from zarrant.codecs.kept import Keeper
 from zarrant.codecs.pipeline.chunk import ChunkPipeline
 from zarrant.codecs.pipeline.fixed_size import FixedSizePipeline
+from zarrant.codecs.pipeline.kept import nbytes_of, read_kept
 from zarrant.codecs.protocols import (
     ArraySpec,
     BytesToBytes,
@@ -61,6 +63,8 @@ from zarrant.requests import Op, gather
 from zarrant.storage import Buffer, ByteRange, Hole, Part
 
 V = TypeVar("V", npt.NDArray[np.generic], Stack, Values)
+INDEX_ENTRY_BYTES = 32
+"""Memory of an entry of a decoded index, with what is derived from it."""
 RECORD_GUESS_BYTES = 1024
 """The first read of a record of dead bytes has this size; most records are shorter."""
 
@@ -146,11 +150,44 @@ class Shard:
     def _read_batch(
         self, stored: SubchunksOfShard, selections: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]
     ) -> Op[None]:
+        keeper = keeper_of(stored.shard)
         try:
-            yield from self.subchunk_pipeline.read(stored, selections, lo, hi, out)
+            if keeper is not None and self._keeps(keeper):
+                yield from self._read_kept(keeper, stored, selections, lo, hi, out)
+            else:
+                yield from self.subchunk_pipeline.read(stored, selections, lo, hi, out)
         except ChunkError as error:
             yield from self._name_subchunk(error, stored, lo, hi, np.ones(hi - lo, np.bool_))
             raise
+
+    def _keeps(self, keeper: Keeper) -> bool:
+        """Whether decoded subchunks are kept: those that are always decoded whole."""
+        pipeline = self.subchunk_pipeline
+        whole = isinstance(pipeline, ChunkPipeline) and not pipeline.partial.read
+        return whole and pipeline.spec.nbytes <= keeper.cache.max_value_bytes
+
+    def _read_kept(
+        self,
+        keeper: Keeper,
+        stored: SubchunksOfShard,
+        selections: ChunkSelections,
+        lo: int,
+        hi: int,
+        out: npt.NDArray[np.generic],
+    ) -> Op[None]:
+        """Read subchunks, those that are kept from memory, and keep the others."""
+        pipeline, numbers = self.subchunk_pipeline, stored.numbers[lo:hi]
+        assert isinstance(pipeline, ChunkPipeline), "asked by _keeps"
+        stored.index.require(numbers)
+        places = list(zip(stored.index.offset[numbers].tolist(), stored.index.size[numbers].tolist(), strict=True))
+        found = [None if size < 0 else keeper.find(start, size, pipeline.shape) for start, size in places]
+        rows = [row for row, array in enumerate(found) if array is None]
+        missing = SubchunksOfShard(stored.shard, stored.index, numbers[rows])
+        new = yield from read_kept(pipeline, pipeline.shape, found, missing, selections, lo, out)
+        for row, array in new.items():
+            start, size = places[row]
+            if size >= 0:
+                keeper.keep(start, size, pipeline.shape, array, nbytes_of(array))
 
     def _write_batch(
         self, stored: SubchunksOfShard | None, selections: ChunkSelections, lo: int, hi: int, values: Values
@@ -173,12 +210,33 @@ class Shard:
 
     def _open(self, source: Source | None) -> Op[tuple[Source | None, Index]]:
         """Undo the outer codecs and read the index. A shard that is not stored has an empty index."""
+        index = yield from self._kept_index(source)
+        if index is not None:
+            return source, index
         n = int(np.prod(self.grid.grid_shape, dtype=np.int64))
         opened = None if source is None else (yield from self.read_index(source))
         if opened is None:
             return None, Index.empty(n)
         source, data = opened
-        return source, Index.from_table(self.decode_index(data), locate(source.size, self.index_size, self.at_start))
+        index = Index.from_table(self.decode_index(data), locate(source.size, self.index_size, self.at_start))
+        keeper = keeper_of(source)
+        if keeper is not None:
+            keeper.keep(*_index_place(source), index, INDEX_ENTRY_BYTES * n)
+        return source, index
+
+    def _kept_index(self, source: Source | None) -> Op[Index | None]:
+        """The index of the shard, where it is kept and still that of now. None if not; a shard that is gone is found out later."""
+        keeper = keeper_of(source)
+        if keeper is None or source is None or self.outer_codecs:
+            return None
+        place = _index_place(source)
+        if isinstance(source, Stored) and not source.seen:
+            if keeper.cache.find((*keeper.place, *place)) is None:
+                return None
+            yield from source.read(())  # only its version of now
+            keeper = keeper._replace(version=source.version)
+        index: Index | None = None if keeper.version is None else keeper.find(*place)
+        return index
 
     def read_index(self, source: Source) -> Op[tuple[Source, memoryview] | None]:
         """The bytes of the shard before the outer codecs, and those of its index; None if the shard is not stored."""
@@ -386,6 +444,11 @@ def repack(source: Source, kept: Index, first: int) -> tuple[list[Part], Index, 
 def _parts(source: Source, start: int, stop: int) -> list[Part]:
     """The bytes [start, stop) of a source as parts: one or none."""
     return [source.part(start, stop - start)] if stop > start else []
+
+
+def _index_place(source: Source) -> tuple[int, int, str]:
+    """Where the index of a shard is kept. A window of a shard has less bytes than the shard, so they are told apart."""
+    return 0, -1 if isinstance(source, Stored) else source.size, "index"
 
 
 class AddSubchunkToErrors:
