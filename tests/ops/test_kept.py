@@ -254,6 +254,32 @@ def test_coroutines(layout: str) -> None:
     asyncio.run(use())
 
 
+class FarStore(CoroutineStore):
+    """A store for whose requests is waited, so that the subchunks of a read are fetched together."""
+
+    requests_in_flight = 8
+
+
+def test_of_what_is_fetched_together_only_what_is_not_kept_is_read() -> None:
+    store = Metrics(FarStore())
+    values = np.random.default_rng(1).integers(0, 1000, (2048, 1024), "u2")
+    a = zarrant.create_array(store, data=values, chunks=(64, 64), shards=(2048, 1024))
+    kept = a.with_config(cache="64 MiB")
+    assert np.array_equal(kept[100:1900, 70:900], values[100:1900, 70:900])
+    store.reset()
+    assert np.array_equal(kept[...], values)
+    missing = store.snapshot().bytes_read
+    a[130:200, 140:150] = values[130:200, 140:150] = 7
+    assert np.array_equal(kept[...], values)
+    store.reset()
+    assert np.array_equal(kept[...], values)
+    assert store.snapshot().bytes_read == 0 < missing < values.nbytes // 2
+    small = a.with_config(cache="1 MiB")  # less than what is read
+    for _ in range(3):
+        assert np.array_equal(small[64:, ::2], values[64:, ::2])
+        assert small._context.cache.cache.nbytes <= 1 << 20  # type: ignore[union-attr]
+
+
 # ── never older than what was acknowledged, beside writers in other processes ────────────────────────────────────────
 
 WRITERS, CHUNKS, SIDE = 4, 4, 64

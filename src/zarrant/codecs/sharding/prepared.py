@@ -26,7 +26,6 @@ import numpy.typing as npt
 
 from zarrant import kernels
 from zarrant.codecs.byte_sources import InMemory, Stored, keeper_of, read_whole
-from zarrant.codecs.kept import Keeper
 from zarrant.codecs.pipeline.chunk import ChunkPipeline
 from zarrant.codecs.pipeline.fixed_size import FixedSizePipeline
 from zarrant.codecs.pipeline.kept import nbytes_of, read_kept
@@ -53,7 +52,7 @@ from zarrant.codecs.sharding.dead_bytes import (
     record_size,
 )
 from zarrant.codecs.sharding.format import Index, locate, morton_order
-from zarrant.codecs.sharding.subchunks import SubchunksOfShard
+from zarrant.codecs.sharding.subchunks import ChosenSubchunks, FetchedSubchunks, KeptSubchunks, Subchunks, SubchunksOfShard
 from zarrant.errors import ByteRangeError, ChunkError
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.region import ChunkSelections, Region, Stack, Values
@@ -143,51 +142,68 @@ class Shard:
     def _read_one(self, source: Source | None, region: Region, bounds: tuple[int, ...], out: npt.NDArray[np.generic]) -> Op[None]:
         source, index = yield from self._open(source)
         selections, out = self._split(region, bounds, out)
-        stored = SubchunksOfShard(source or InMemory(b""), index, self._numbers(selections))
+        numbers = self._numbers(selections)
+        stored = SubchunksOfShard(source or InMemory(b""), index, numbers, self._kept(source, index, numbers))
+        if isinstance(source, Stored) and self._fetches_ahead(selections.n):
+            step = max(1, self.options.fetch_bytes // max(1, self.subchunk_pipeline.spec.nbytes))
+            groups = ((lo, min(lo + step, selections.n)) for lo in range(0, selections.n, step))
+            ahead = (self._read_group(stored, selections, lo, hi, out) for lo, hi in groups)
+            yield from gather(ahead, 2 * step * self.subchunk_pipeline.spec.nbytes)
+            return
         batches = (self._read_batch(stored, selections, lo, hi, out) for lo, hi in self.batches(selections.n))
         yield from gather(batches, self.batch_cost)
 
-    def _read_batch(
+    def _fetches_ahead(self, n: int) -> bool:
+        """Whether the bytes of several mini-batches of subchunks are read together: where they are waited for, and needed whole."""
+        inner = self.subchunk_pipeline
+        several = n * inner.spec.nbytes > self.options.batch_bytes
+        return several and self.options.fetch_bytes > 0 and isinstance(inner, ChunkPipeline) and not inner.partial.read
+
+    def _read_group(
         self, stored: SubchunksOfShard, selections: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]
     ) -> Op[None]:
-        keeper = keeper_of(stored.shard)
+        """Fetch subchunks with one request, and decode them in mini-batches."""
+        assert isinstance(self.subchunk_pipeline, ChunkPipeline), "asked by _fetches_ahead"
+        limit = self.subchunk_pipeline.stored_limit
+        wanted = np.ones(hi - lo, np.bool_) if stored.kept is None else stored.kept.missing(lo, hi)
+        fetched = FetchedSubchunks(stored, (yield from stored.fetch(lo, hi, wanted, limit)), lo)
+        batches = (self._read_batch(fetched, selections, lo + a, lo + b, out) for a, b in self.batches(hi - lo))
+        yield from gather(batches, self.batch_cost)
+
+    def _read_batch(
+        self,
+        stored: Subchunks,
+        selections: ChunkSelections,
+        lo: int,
+        hi: int,
+        out: npt.NDArray[np.generic],
+    ) -> Op[None]:
         try:
-            if keeper is not None and self._keeps(keeper):
-                yield from self._read_kept(keeper, stored, selections, lo, hi, out)
+            if stored.kept is not None:
+                yield from self._read_kept(stored, stored.kept, selections, lo, hi, out)
             else:
                 yield from self.subchunk_pipeline.read(stored, selections, lo, hi, out)
         except ChunkError as error:
             yield from self._name_subchunk(error, stored, lo, hi, np.ones(hi - lo, np.bool_))
             raise
 
-    def _keeps(self, keeper: Keeper) -> bool:
-        """Whether decoded subchunks are kept: those that are always decoded whole."""
-        pipeline = self.subchunk_pipeline
-        whole = isinstance(pipeline, ChunkPipeline) and not pipeline.partial.read
-        return whole and pipeline.spec.nbytes <= keeper.cache.max_value_bytes
-
     def _read_kept(
-        self,
-        keeper: Keeper,
-        stored: SubchunksOfShard,
-        selections: ChunkSelections,
-        lo: int,
-        hi: int,
-        out: npt.NDArray[np.generic],
+        self, stored: Subchunks, kept: KeptSubchunks, selections: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]
     ) -> Op[None]:
         """Read subchunks, those that are kept from memory, and keep the others."""
-        pipeline, numbers = self.subchunk_pipeline, stored.numbers[lo:hi]
-        assert isinstance(pipeline, ChunkPipeline), "asked by _keeps"
-        stored.index.require(numbers)
-        places = list(zip(stored.index.offset[numbers].tolist(), stored.index.size[numbers].tolist(), strict=True))
-        found = [None if size < 0 else keeper.find(start, size, pipeline.shape) for start, size in places]
-        rows = [row for row, array in enumerate(found) if array is None]
-        missing = SubchunksOfShard(stored.shard, stored.index, numbers[rows])
-        new = yield from read_kept(pipeline, pipeline.shape, found, missing, selections, lo, out)
+        pipeline = self.subchunk_pipeline
+        assert isinstance(pipeline, ChunkPipeline), "asked by _kept"
+        missing = ChosenSubchunks(stored, lo + np.flatnonzero(kept.missing(lo, hi)))
+        new = yield from read_kept(pipeline, pipeline.shape, kept.found[lo:hi], missing, selections, lo, out)
         for row, array in new.items():
-            start, size = places[row]
-            if size >= 0:
-                keeper.keep(start, size, pipeline.shape, array, nbytes_of(array))
+            kept.keep(lo + row, array, nbytes_of(array))
+
+    def _kept(self, source: Source | None, index: Index, numbers: Ints) -> KeptSubchunks | None:
+        """What is kept of subchunks, if they are of those that are: always decoded whole."""
+        keeper, inner = keeper_of(source), self.subchunk_pipeline
+        if keeper is None or not isinstance(inner, ChunkPipeline) or inner.partial.read:
+            return None
+        return KeptSubchunks(keeper, index, numbers, inner.shape) if inner.spec.nbytes <= keeper.cache.max_value_bytes else None
 
     def _write_batch(
         self, stored: SubchunksOfShard | None, selections: ChunkSelections, lo: int, hi: int, values: Values
@@ -199,9 +215,7 @@ class Shard:
                 yield from self._name_subchunk(error, stored, lo, hi, ~selections.full[lo:hi])
             raise
 
-    def _name_subchunk(
-        self, error: ChunkError, stored: SubchunksOfShard, lo: int, hi: int, wanted: npt.NDArray[np.bool_]
-    ) -> Op[None]:
+    def _name_subchunk(self, error: ChunkError, stored: Subchunks, lo: int, hi: int, wanted: npt.NDArray[np.bool_]) -> Op[None]:
         """Find the subchunk of a batch that does not decode, and add it to an error that does not name it."""
         if error.field is None and isinstance(self.subchunk_pipeline, ChunkPipeline):
             found = yield from self.subchunk_pipeline.check((yield from stored.fetch(lo, hi, wanted)))
@@ -210,6 +224,8 @@ class Shard:
 
     def _open(self, source: Source | None) -> Op[tuple[Source | None, Index]]:
         """Undo the outer codecs and read the index. A shard that is not stored has an empty index."""
+        if isinstance(source, Stored) and source.index is not None:
+            return source, source.index
         index = yield from self._kept_index(source)
         if index is not None:
             return source, index
@@ -219,6 +235,8 @@ class Shard:
             return None, Index.empty(n)
         source, data = opened
         index = Index.from_table(self.decode_index(data), locate(source.size, self.index_size, self.at_start))
+        if isinstance(source, Stored):
+            source.index = index
         keeper = keeper_of(source)
         if keeper is not None:
             keeper.keep(*_index_place(source), index, INDEX_ENTRY_BYTES * n)
