@@ -226,9 +226,11 @@ async def _each(act: Callable[[Any, Store, Calls], Any], items: Sequence[Any], c
 
 async def _get_async(want: ReadRequest, store: Store, calls: Calls) -> Blob | None:
     require(calls, "get", store)
-    if want.ranges is None:
+    if want.ranges is not None:
+        return check_ranges(want.ranges, await store.get_ranges_async(want.key, want.ranges, want.if_version))
+    if want.limit is None or not calls.get_within:
         return check_whole(want, await store.get_async(want.key))
-    return check_ranges(want.ranges, await store.get_ranges_async(want.key, want.ranges, want.if_version))
+    return check_whole(want, await store.get_within_async(want.key, want.limit))
 
 
 async def _store_async(item: WriteRequest, store: Store, calls: Calls) -> Version:

@@ -330,6 +330,12 @@ class AsyncGet(Protocol):
     async def get_ranges_async(self, key: str, ranges: Sequence[ByteRange], if_version: Version = None) -> Blob | None: ...
 
 
+class AsyncGetWithin(Protocol):
+    """`GetWithin`, as a coroutine."""
+
+    async def get_within_async(self, key: str, limit: int) -> Blob | None: ...
+
+
 class AsyncPut(Protocol):
     """`Put`, as coroutines."""
 
