@@ -46,9 +46,9 @@ from zarrant.requests import (
 from zarrant.run.blocking import MAX_LOOP_THREADS, Cancelled, ExecutionContext, perform
 from zarrant.run.group_commit import join_commit_async
 from zarrant.run.lock_threads import lock_executor
-from zarrant.run.pool import Threads
 from zarrant.run.store_calls import annotated, check_ranges, check_whole, kept_ranges, require, typed, with_kept
 from zarrant.run.store_locks import commit
+from zarrant.run.threads import Threads
 from zarrant.storage import NOTHING, Blob, Buffer, Calls, Store, Version, as_store, capabilities
 from zarrant.stores.locked import NestedLocks
 

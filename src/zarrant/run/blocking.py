@@ -15,12 +15,10 @@ Traps, each under test:
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from zarrant.locking.local import Acquired, Caller, caller_of_parts, current_caller, give_back, wait_cancelled
 from zarrant.requests import (
@@ -57,6 +55,10 @@ from zarrant.run.store_calls import (
 from zarrant.run.store_locks import commit, is_unchanged
 from zarrant.storage import NOTHING, Blob, Capabilities, Store, as_store, capabilities
 from zarrant.stores.locked import NestedLocks, under_locks_of
+
+if TYPE_CHECKING:
+    import asyncio
+    from concurrent.futures import ThreadPoolExecutor
 
 T = TypeVar("T")
 
