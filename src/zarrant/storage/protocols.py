@@ -387,7 +387,7 @@ class BlockingStore(
     """All that a store may have as blocking calls."""
 
 
-class Store(BlockingStore, AsyncReadableWritable, AsyncPutIf, AsyncEraseIf, AsyncList, AsyncLock, Protocol):
+class Store(BlockingStore, AsyncReadableWritable, AsyncGetWithin, AsyncPutIf, AsyncEraseIf, AsyncList, AsyncLock, Protocol):
     """All that a store may have: how drivers and wrappers see any store. Which of it a store has is said by `capabilities`."""
 
     def only_while(self, condition: OnlyWhile) -> Store:
