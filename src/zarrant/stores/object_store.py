@@ -442,8 +442,8 @@ class ObjectStore(Described):
         wanted = HEAD if self._has_attributes or not put.in_doubt else WHOLE
         try:
             reply = yield from self._fetch(put.key, wanted, None, swaps=True)
-            unnamed = wanted is HEAD and reply is not None and not reply.version.writes
-            if put.in_doubt and unnamed and reply.version != put.if_version:
+            other = reply is not None and reply.version != put.if_version and not reply.version.writes
+            if other and put.in_doubt and wanted is HEAD:
                 wanted = WHOLE  # there are services that take attributes and forget them: then the bytes tell
                 reply = yield from self._fetch(put.key, wanted, None, swaps=True)
         except StoreError:
