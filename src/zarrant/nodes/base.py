@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Generic, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, cast
 
 from zarrant.codecs.protocols import CodecOptions
 from zarrant.config import Config, ConfigOptions
@@ -77,6 +77,8 @@ class NodeContext:
     """See `ops.consolidation_context.ConsolidationContext`; shared by all handles that come from one another."""
     executor: ThreadPoolExecutor | None = None
     """Threads for coroutines under a lock, see `run.blocking.ExecutionContext`."""
+    top: str = field(default="", compare=False, repr=False)
+    """The part of the path that was part of the store's address: see `ops.node.create_node`."""
 
     @cached_property
     def able(self) -> Capabilities:
@@ -384,3 +386,8 @@ class Located(Generic[S]):
     def url(self) -> str:
         """The address of the node."""
         return self._context.url
+
+
+def context_of(node: Located[Any]) -> NodeContext:
+    """Where an open node is, and the options in force: for modules of this package, users see the public attributes."""
+    return node._context
