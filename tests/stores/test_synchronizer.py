@@ -165,7 +165,7 @@ def test_what_ended_writes_no_more() -> None:
     store = Synchronized(Plain(), Service(), 60)
     with store.lock(["a"]) as locked:
         locked.put("a", [b"1"])
-    with pytest.raises(StoreError, match="not held"):
+    with pytest.raises(StoreError, match="not locked any more"):
         locked.put("a", [b"2"])
     with pytest.raises(OptionError), locked.lock(["b"]):
         pass

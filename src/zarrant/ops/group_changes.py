@@ -215,7 +215,7 @@ def _finish(record: str, locked_paths: frozenset[str], options: OpOptions) -> Op
         except NodeNotFoundError:
             break
         if now.shape != entry[1] and repr(version) != entry[0]:
-            break  # somebody changed it since
+            break  # another writer changed it since
         found.append((now, version, entry[1]))
     else:
         for now, version, shape in found:

@@ -274,7 +274,7 @@ class SyncBatch:
             self.commit()
 
     def commit(self) -> None:
-        """The names of all that was added are on disk when this returns. After an error it fails for good: the error concerns all."""
+        """The names of all that was added are on disk when this returns. After an error it fails for good: it concerns all."""
         # A second caller waits: what it added may be what the first is busy with.
         with self._turn:
             paths = self._taken()

@@ -73,20 +73,26 @@ _probed_mounts: dict[tuple[int, Mount, bool], str] = {}
 
 
 class FilesystemStore(FileObjects):
-    """A directory: it has the methods of Get, Put, PutIf, Splice, Erase, List, Lock and more.
+    """A store on a directory; it has the methods of Get, Put, PutIf, Splice, Erase, List, Lock and more (`zarrant.storage`).
 
-    `locking`: "os" takes the lock of `<key>.__lock` for every write; "lockfile" is for file systems without locks, keeps no
-    TensorStore out, and leaves a file to be removed by hand where a writer was killed (`locking.created_locks`); "none" keeps
-    only threads of this process apart. "auto" is "os", but "lockfile" on FUSE and network mounts whose locks need not reach other
-    mounts, and makes sure, at the first write, that the choice excludes other writers (else CapabilityError); `guard` says which
-    was chosen. LockTimeout after `lock_timeout` seconds. `durability` "fsync": what a call wrote is on disk when it returns;
-    "rename": at the next `sync`. With `create` the directory is made at the first write, else it must be there. `file_reuse`
-    True: updates of big objects, on file systems without reflinks, rewrite the file that the last update replaced, once nobody
-    has it open; not for directories that this machine exports by NFS 3, or whose files are sent by `sendfile`: readers there
-    cannot be seen (`stores.local.file_reuse`). `direct_io` True: whole objects are written and read around the page cache, where
-    the file system can do that (`stores.local.direct_io`); `access` says whether it does. `follow_symlinks`: "files" reads files
-    that are links wherever these lead, and enters directories that are links only where they stay in the store; True enters those
-    that leave it too; False reads no file outside either. See `stores.local.links`.
+    Args:
+        root: the directory. With `create` it is made at the first write, else it must be there.
+        locking: how other writers are kept out. "os" locks the file `<key>.__lock` for every write. "lockfile" is for file
+            systems without locks: it does not keep TensorStore out, and the lock file of a killed writer must be removed by hand
+            (`locking.created_locks`). "none" keeps only threads of this process apart. "auto" is "os", but "lockfile" on FUSE and
+            network mounts whose locks need not reach other mounts. The first write makes sure that the choice excludes other
+            writers, else it is a CapabilityError; `guard` says what was chosen.
+        lock_timeout: seconds to wait for a lock, then LockTimeout.
+        durability: "fsync": what a call wrote is on disk when it returns; "rename": at the next `sync`.
+        file_reuse: True: updates of big objects, on file systems without reflinks, rewrite the file that the last update replaced,
+            if no process has it open. Not for directories that this machine exports by NFS 3, or whose files are sent by
+            `sendfile`: readers there cannot be seen (`stores.local.file_reuse`).
+        direct_io: True: whole objects are written and read around the page cache, where the file system can do that
+            (`stores.local.direct_io`); `access` says whether it does.
+        follow_symlinks: "files" reads files that are links wherever these lead, and enters directories that are links only where
+            they stay in the store; True enters those that leave it too; False reads no file outside either
+            (`stores.local.links`).
+        syscalls: what makes every file call; tests give one that records calls, or lets them fail.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as root:
@@ -194,6 +200,7 @@ class FilesystemStore(FileObjects):
         return self._chosen
 
     def renames_show_gaps(self) -> bool:
+        """For `stores.local`: whether a reader may find no object while it is replaced, as on network mounts."""
         if self._remote is None:
             self._remote = trait_of(self._mount_here()).remote
         return self._remote
@@ -229,7 +236,7 @@ class FilesystemStore(FileObjects):
         return _queues.is_locked_by_caller(self._path(key))
 
     def is_unchanged(self, key: str, version: Version) -> bool:
-        """Whether an object has this version and no writer has locked it. The lock is looked at first; one of a killed writer counts."""
+        """Whether an object has this version and no writer has locked it. The lock is looked at first; a killed writer's counts."""
         path = self._path(key)
         with annotate_errors("look at", self.url, key):
             state = None if self._is_locked(path) else self.links.state(path)
@@ -240,6 +247,7 @@ class FilesystemStore(FileObjects):
 
     @contextmanager
     def exclusive_path(self, path: str, timeout: float | None = None) -> Iterator[OpenTempFile]:
+        """For `stores.local`: keep other writers of a path out; the value opens a temp file for its new object."""
         deadline = time.monotonic() + (self.lock_timeout if timeout is None else timeout)
         with _queues.lock((path,), deadline):
             if self.locking == "none":
@@ -253,6 +261,7 @@ class FilesystemStore(FileObjects):
 
     @contextmanager
     def in_batch(self, group: SyncBatch) -> Iterator[Self]:
+        """For `stores.local`: the same store, whose writes are committed with the batch."""
         batch_store = self._view()  # not a copy, which would be a store made anew: without the condition of `only_while`
         batch_store.group = group
         yield batch_store

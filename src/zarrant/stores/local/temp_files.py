@@ -245,9 +245,7 @@ def typed(error: OSError, action: str, store: str, key: str | None) -> StoreErro
     if error.errno in (errno.EACCES, errno.EPERM) and error.filename is not None:
         found.path = os.fsdecode(error.filename if error.filename2 is None else error.filename2)
         if error.errno == errno.EACCES and found.path.endswith(SUFFIX):
-            found.hint = (
-                "The file belongs to another user: its owner may `chmod g+rw` it, or remove it when nothing writes any more"
-            )
+            found.hint = "The file belongs to another user: its owner may `chmod g+rw` it, or remove it when no writer runs"
         else:
             found.hint = (
                 "In a shared directory every writer needs its group permissions (chmod g+rwxs), files that can be read "
