@@ -193,6 +193,61 @@ def test_the_async_twin_has_the_same_methods(name: str) -> None:
     assert {method: coroutine.get(method) for method in blocking} == blocking
 
 
+# ── retired words ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+RETIRED_WORDS = {
+    **dict.fromkeys(["cell", "cells"], "chunk"),
+    **dict.fromkeys(["draft", "drafts"], "temp file"),
+    **dict.fromkeys(["hold", "holds", "holder", "holders"], "lock, owner"),
+    **dict.fromkeys(["spare", "spares", "tidier"], "previous file"),
+    **dict.fromkeys(["settle", "settled"], "commit, resolve"),
+    **dict.fromkeys(["leaf", "leaves"], "pipeline"),
+    **dict.fromkeys(["told", "tell"], "say what it is: an error, a text, a reply"),
+    **dict.fromkeys(["beside", "whoever", "nobody", "somebody", "him", "his"], "name what is meant"),
+    **dict.fromkeys(["room", "floor", "house"], "say what it is: a module, a size, a layer"),
+    **dict.fromkeys(["exclusively", "steady", "patience", "drawn", "examine"], "say what is done"),
+}
+"""Words that names once had, which a reader had to look up, and what stands for them now."""
+RETIRED_NAMES = {
+    *("Want", "New", "Steady", "Joined", "Cells", "Boxes", "Leaf", "Plain", "ArrayState", "Spans", "Objects", "Single"),
+    *("Place", "World", "Start", "Hold", "Tell", "Grouped", "MOST", "LEAST", "PATIENCE"),
+}
+RETIRED_MODULES = {
+    *("growth", "session", "examine", "exclusive", "holding", "joining", "items", "gathering", "drafts", "tree", "held"),
+    *("together", "spares", "durable", "layer", "effects", "survey", "leaf", "plain", "utils"),
+}
+
+
+def words_of(name: str) -> list[str]:
+    """
+    >>> words_of("_FirstWord_of")
+    ['first', 'word', 'of']
+    """
+    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
+
+
+def given_names(tree: ast.AST) -> Iterator[str]:
+    """The names that a module gives: functions, classes, variables, attributes of `self`, arguments."""
+    yield from own_names(tree)
+    yield from (node.arg for node in ast.walk(tree) if isinstance(node, ast.arg))
+
+
+def test_no_retired_word_comes_back_as_a_name() -> None:
+    found = {
+        f"{path}: {name} ({', '.join(RETIRED_WORDS[word] for word in words_of(name) if word in RETIRED_WORDS) or 'a retired name'})"
+        for path, tree in TREES.items()
+        for name in given_names(tree)
+        if name.strip("_") in RETIRED_NAMES or not RETIRED_WORDS.keys().isdisjoint(words_of(name))
+    }
+    assert found == set()
+    assert not {path for path in TREES if Path(path).stem in RETIRED_MODULES}
+
+
+def test_retired_words_are_noticed() -> None:
+    assert list(given_names(ast.parse("class CellPlan: ...\ndef f(told): _draft = 1"))) == ["CellPlan", "f", "_draft", "told"]
+    assert words_of("CellPlan") == ["cell", "plan"]
+
+
 # ── the surface ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

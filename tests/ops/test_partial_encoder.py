@@ -296,6 +296,6 @@ def test_wrong_calls_change_nothing(objects, state) -> None:
 
 
 def test_unguarded_takes_no_lock(objects, state) -> None:
-    s = state(OpOptions(exclusive=False))
+    s = state(OpOptions(guarded=False))
     objects.perform(update_subset(s, S[0:2, 0:2], lambda x: x + 1))
     assert not any(isinstance(request, Locked) for request in objects.log)

@@ -135,7 +135,7 @@ def test_a_broken_old_chunk_stops_its_update_only(objects, state) -> None:
 
 def test_unguarded_updates_take_no_lock(objects, state) -> None:
     s = state()
-    s = s.with_options(dataclasses.replace(s.options, exclusive=False))
+    s = s.with_options(dataclasses.replace(s.options, guarded=False))
     objects.perform(update.store_array_subset(s, np.s_[1:2, 1:2], 2))
     assert "Locked" not in objects.kinds()
     objects.perform(update.store_array_subset(state(), np.s_[1:2, 1:2], 2))

@@ -15,7 +15,7 @@ import pytest
 import zarrant
 from zarrant.errors import NodeExistsError, NodeNotFoundError, ZarrantError
 
-from .test_growth import finish, start
+from .test_appends import finish, start
 
 pytestmark = [pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")]
 SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)

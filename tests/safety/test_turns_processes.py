@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.safety.test_growth import side_by_side
+from tests.safety.test_appends import side_by_side
 
 import zarrant
 from zarrant.errors import CapabilityError

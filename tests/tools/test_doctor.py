@@ -69,7 +69,7 @@ def scheme() -> Iterator[None]:
 
 
 def test_a_service_that_writers_can_share() -> None:
-    place = doctor.examine("doctor-test://shared/a/b", {"region": "x"})["path"]
+    place = doctor.diagnose("doctor-test://shared/a/b", {"region": "x"})["path"]
     assert (place["safe"], place["problem"]) == (True, None)
     assert "any process or machine" in place["scope"]
     assert any("none is lost" in text for text in place["promises"])
@@ -82,34 +82,34 @@ def test_a_service_that_writers_can_share() -> None:
 
 
 def test_a_service_that_ignores_conditions() -> None:
-    place = doctor.examine("doctor-test://liar")["path"]
+    place = doctor.diagnose("doctor-test://liar")["path"]
     assert not place["safe"] and "no object is created where there is one" in place["problem"]
     assert place["scope"] == "one writer" and "can be lost" in place["exceptions"][0]
     assert Url.objects == {}
 
 
 def test_a_service_without_conditions_and_locks() -> None:
-    place = doctor.examine("doctor-test://one")["path"]
+    place = doctor.diagnose("doctor-test://one")["path"]
     assert not place["safe"] and place["problem"].endswith("has no locks, and no compare-and-swap")
     assert place["probe"] is None and place["latency"]["put"]["median_ms"] >= 0
 
 
 def test_a_place_that_is_only_read() -> None:
-    place = doctor.examine("doctor-test://reads")["path"]
+    place = doctor.diagnose("doctor-test://reads")["path"]
     assert place["safe"] and place["probe"] is None and place["latency"] is None
 
 
 def test_a_directory_is_described_in_the_same_form_and_nothing_is_written(tmp_path: Path) -> None:
-    place = doctor.examine(str(tmp_path))["path"]
+    place = doctor.diagnose(str(tmp_path))["path"]
     assert {"guard", "scope", "safe", "promises", "exceptions", "problem", "type", "locking"} <= set(place)
     assert place["safe"] and list(tmp_path.iterdir()) == []
-    unlocked = doctor.examine(str(tmp_path), {"locking": "none"})["path"]
+    unlocked = doctor.diagnose(str(tmp_path), {"locking": "none"})["path"]
     assert not unlocked["safe"] and unlocked["scope"] == "threads of this process"
 
 
 def test_memory_is_no_place_that_others_reach() -> None:
     with pytest.raises(OptionError, match="not a path, nor the URL"):
-        doctor.examine("memory://x")
+        doctor.diagnose("memory://x")
 
 
 def test_the_command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

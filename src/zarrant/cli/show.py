@@ -77,9 +77,9 @@ def info(facts: Mapping[str, Any]) -> None:
 
 def tree(nodes: Mapping[str, Any]) -> None:
     """Nodes below each other."""
-    drawn = Tree(_label(nodes))
-    _grow(drawn, nodes)
-    out.print(drawn)
+    branches = Tree(_label(nodes))
+    _grow(branches, nodes)
+    out.print(branches)
 
 
 def _grow(branch: Tree, node: Mapping[str, Any]) -> None:

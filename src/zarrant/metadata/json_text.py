@@ -166,10 +166,10 @@ class _Reader:
         return repeated
 
 
-class _Place(NamedTuple):
+class _Path(NamedTuple):
     """Where a value is: its key in a parent. Paths are rendered for errors alone: keys may be megabytes long."""
 
-    parent: _Place | None = None
+    parent: _Path | None = None
     key: str | int = "$"
 
     def keys(self) -> list[str | int]:
@@ -193,9 +193,9 @@ class _Place(NamedTuple):
 def _check(root: Any, limits: Limits, all_words: bool = False) -> None:
     """Refuse what JSON cannot say, wherever it is. Its own stack, of lists and objects only, keeps depth off the interpreter's."""
     if not isinstance(root, dict | list | tuple):
-        _check_scalar(root, _Place(), False, limits)
+        _check_scalar(root, _Path(), False, limits)
         return
-    stack: list[tuple[Any, _Place, int, bool]] = [(root, _Place(), 1, all_words)]
+    stack: list[tuple[Any, _Path, int, bool]] = [(root, _Path(), 1, all_words)]
     while stack:
         value, place, depth, words = stack.pop()
         if depth > limits.depth:
@@ -206,9 +206,9 @@ def _check(root: Any, limits: Limits, all_words: bool = False) -> None:
             if item is None or kind is bool or (kind is int and -_SHORT < item < _SHORT) or (kind is str and item.isascii()):
                 continue  # most values
             if isinstance(item, dict | list | tuple):
-                stack.append((item, _Place(place, key), depth + 1, words))
+                stack.append((item, _Path(place, key), depth + 1, words))
             else:
-                _check_scalar(item, _Place(place, key), words, limits)
+                _check_scalar(item, _Path(place, key), words, limits)
 
 
 _SHORT = 10**300
@@ -218,9 +218,9 @@ def _too_deep(path: str, limits: Limits) -> LimitError:
     return LimitError("lists and objects nested too deep", path=path, field="depth", got=f"> {limits.depth}", limit=limits.depth)
 
 
-def _children(value: Any, place: _Place) -> Iterable[tuple[Any, Any]]:
+def _children(value: Any, place: _Path) -> Iterable[tuple[Any, Any]]:
     if isinstance(value, _Repeated):
-        raise MetadataError("a member occurs twice", path=str(_Place(place, value.name)), got=value.name)
+        raise MetadataError("a member occurs twice", path=str(_Path(place, value.name)), got=value.name)
     if not isinstance(value, dict):
         return enumerate(value)
     for key in value:
@@ -231,14 +231,14 @@ def _children(value: Any, place: _Place) -> Iterable[tuple[Any, Any]]:
     return value.items()
 
 
-def _check_text(value: str, place: _Place) -> None:
+def _check_text(value: str, place: _Path) -> None:
     try:
         value.encode()
     except UnicodeEncodeError as cause:
         raise MetadataError("not Unicode text", path=str(place), expected="no lone surrogates", got=ascii(value)) from cause
 
 
-def _check_scalar(value: Any, place: _Place, words: bool, limits: Limits) -> None:
+def _check_scalar(value: Any, place: _Path, words: bool, limits: Limits) -> None:
     if isinstance(value, str):
         _check_text(value, place)
     elif isinstance(value, float):

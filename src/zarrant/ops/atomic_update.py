@@ -47,7 +47,7 @@ def update_subset(array: BoundArray, subset: Any, fn: Function) -> Op[None]:
     def change(lo: int, hi: int) -> Op[list[Outcome[None]]]:
         chunk = tuple(int(i) for i in chunks[lo])
         apply = partial(_apply, array, chunk, region, fn)
-        guard = Guard.lock_if(array.options.exclusive)
+        guard = Guard.lock_if(array.options.guarded)
         yield from update_object(array.chunk_key(chunk), apply, guard, node=Current(array), source=CachedChunk)
         return [None]
 

@@ -35,7 +35,7 @@ MAX_PREPARED = 256
 
 @dataclass(frozen=True, slots=True)
 class OpOptions:
-    """Run-time options of operations (`docs/options.md`). `exclusive` False lets partial writes go without a guard.
+    """Run-time options of operations (`docs/options.md`). `guarded` False: partial writes have no guard.
     `readable` False: the store cannot be read, so that nothing can be known of what is stored.
 
     `checks_conditions`: the store checks the condition of a write under the lock of what is written, and sees other locks.
@@ -48,7 +48,7 @@ class OpOptions:
 
     codec: CodecOptions = CodecOptions()
     missing_chunks: str = "fill"
-    exclusive: bool = True
+    guarded: bool = True
     readable: bool = True
     batch_put_bytes: int = 0
     checks_conditions: bool = False

@@ -114,7 +114,7 @@ def compact_chunk(array: BoundArray, chunk: Sequence[int]) -> Op[int]:
 
     try:
         yield from _look(change, key)
-        yield from update_object(key, change, Guard.lock_if(array.options.exclusive), node=Current(array))
+        yield from update_object(key, change, Guard.lock_if(array.options.guarded), node=Current(array))
     except _Unchanged:
         return 0
     return freed

@@ -102,7 +102,7 @@ def append(group: str, data: Mapping[str, Any], axis: int, options: OpOptions) -
     )  # before any lock: taking one would make a directory for a name that is not there
     record = f"{group}/{RECORD}" if group else RECORD
     op = _append(group, record, dict(zip(paths, data.values(), strict=True)), axis, options)
-    if not options.exclusive:
+    if not options.guarded:
         return (yield from op)
     return (yield from locked([record, *map(metadata_key, paths, metadata_by_path)], op))
 
@@ -112,7 +112,7 @@ def _append_in_turn(paths: Sequence[str], data: Sequence[Any], axis: int, option
     if len(paths) > 1:
         raise CapabilityError(
             "appending to several arrays as one needs locks, which this store does not have: what a slow writer and the one that "
-            "takes over from it have done could not be told apart",
+            "takes over from it have done could not be distinguished",
             expected="lock",
             hint="Append to each array by itself, or open the group with synchronizer= and a lock service",
         )
@@ -223,7 +223,7 @@ def _finish(record: str, locked_paths: frozenset[str], options: OpOptions) -> Op
                 metadata = now.metadata.with_shape(shape)
                 key = metadata_key(now.prefix, metadata)
                 op = put_one(key, [dump(metadata)], version)
-                if now.prefix in locked_paths or not options.exclusive:
+                if now.prefix in locked_paths or not options.guarded:
                     yield from op
                 else:  # none of ours; nobody who has locked the metadata of one array waits for the record
                     yield from locked((key,), op, nested=True)

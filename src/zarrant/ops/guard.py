@@ -50,9 +50,9 @@ class Guard(Enum):
         self.label, self.lock, self.nested, self.again = label, lock, nested, again
 
     @staticmethod
-    def lock_if(exclusive: bool) -> Guard:
+    def lock_if(guarded: bool) -> Guard:
         """A lock, or none where the options of the array say so."""
-        return Guard.LOCK if exclusive else Guard.NONE
+        return Guard.LOCK if guarded else Guard.NONE
 
 
 class Node(Protocol):

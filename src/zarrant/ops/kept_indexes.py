@@ -68,6 +68,6 @@ class ShardSource(Stored):
         return super().accept(blob)
 
     def confirm(self) -> Op[None]:
-        """VersionChangedError where the shard was replaced, unless a request has told that already."""
+        """VersionChangedError where the shard was replaced, unless a request has found that already."""
         if not self.confirmed:  # safety: kept index
             yield from fetch_one(self.key, (), self.version)

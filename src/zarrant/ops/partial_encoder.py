@@ -84,7 +84,7 @@ class Encoder:
         """Write what was stored and erased, as one new object."""
         if self.pieces or self.erased:
             try:
-                guard, node = Guard.lock_if(self.array.options.exclusive), Current(self.array)
+                guard, node = Guard.lock_if(self.array.options.guarded), Current(self.array)
                 yield from update_object(self.key, self._change, guard, node=node, source=CachedChunk)
             except ZarrantError as error:
                 raise error.annotate(chunk=self.chunk, key=self.key) from error.__cause__

@@ -114,7 +114,7 @@ def _with_shape_locked(array: BoundArray, op: Callable[[BoundArray], Op[T]], che
         now, _ = yield from current_array(array)
         return (yield from op(now))
 
-    if not array.options.exclusive:
+    if not array.options.guarded:
         return (yield from work())
     node = MustExist(array.prefix, main_name(array.metadata))
     return (yield from with_lock(node.below, work, node))
@@ -205,7 +205,7 @@ def commit(
     key = metadata_key(now.prefix, now.metadata)
     for _ in range(MAX_TRIES):
         try:
-            stored = yield from put_one(key, [dump(metadata)], version if now.options.exclusive else ANY)
+            stored = yield from put_one(key, [dump(metadata)], version if now.options.guarded else ANY)
         except VersionChangedError:
             other, version = yield from current_array(now)
             if other.metadata.with_attributes({}) != now.metadata.with_attributes({}):

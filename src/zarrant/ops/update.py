@@ -112,7 +112,7 @@ def store_region(
 
 def _guard(array: BoundArray, values: Values, metadata_locked: bool, bounds_known: bool) -> Guard:
     """What keeps other writers out of a chunk of which a part is written."""
-    if not array.options.exclusive:
+    if not array.options.guarded:
         return Guard.NONE
     if metadata_locked:
         return Guard.NESTED_LOCK
@@ -175,7 +175,7 @@ def erase_known(array: BoundArray, chunk: tuple[int, ...]) -> Op[None]:
     def change(source: Stored) -> Op[list[Part] | None]:
         return None if (yield from shape_stands(array)) else (yield from known(source))
 
-    yield from update_object(array.chunk_key(chunk), change, Guard.lock_if(array.options.exclusive), node=Current(array))
+    yield from update_object(array.chunk_key(chunk), change, Guard.lock_if(array.options.guarded), node=Current(array))
 
 
 def _over_the_edge(array: BoundArray, selections: ChunkSelections) -> npt.NDArray[np.bool_]:

@@ -21,7 +21,7 @@ from zarrant.storage import Blob, Buffer, ByteRange, OnlyWhile, Part, Version, e
 from zarrant.stores.keys import check_key, check_prefix
 
 
-class _Objects:
+class _DictState:
     """The dict, its lock and its versions: one of these for each dict, however many stores look at it."""
 
     def __init__(self, data: MutableMapping[str, bytes]) -> None:
@@ -54,7 +54,7 @@ class _Objects:
 
 
 _gate = ForkSafeLock()
-_shared: WeakValueDictionary[int, _Objects] = WeakValueDictionary()
+_shared: WeakValueDictionary[int, _DictState] = WeakValueDictionary()
 _named: dict[str, MemoryStore] = {}
 
 
@@ -230,10 +230,10 @@ class MemoryStore:
         )
 
 
-def _objects_of(data: MutableMapping[str, bytes]) -> _Objects:
+def _objects_of(data: MutableMapping[str, bytes]) -> _DictState:
     """The shared state of a dict; it refers to the dict, so that no other dict has its id while the state lives."""
     with _gate.lock:
         found = _shared.get(id(data))
         if found is None:
-            found = _shared[id(data)] = _Objects(data)
+            found = _shared[id(data)] = _DictState(data)
         return found

@@ -375,8 +375,8 @@ class ObjectStore(Described):
         return failure.as_ours(self.url, key, self._secrets)
 
     def _changed(self, key: str, expected: Version, got: Version) -> VersionChangedError:
-        told = ["no object" if version is None else version for version in (expected, got)]
-        return VersionChangedError("the object was replaced", store=self.url, key=key, expected=told[0], got=told[1])
+        texts = ["no object" if version is None else version for version in (expected, got)]
+        return VersionChangedError("the object was replaced", store=self.url, key=key, expected=texts[0], got=texts[1])
 
     # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -430,8 +430,8 @@ class ObjectStore(Described):
             if put.failure.kind is Kind.FAILED:
                 break
             yield Sleep(_pause(attempt))
-        told = self._not_put(put)
-        raise told from told.__cause__
+        refusal = self._not_put(put)
+        raise refusal from refusal.__cause__
 
     def _look_back(self, put: ConditionalPut) -> Steps[ObjectVersion | None]:
         """The version that a put made, though it was reported to have failed; None where it may be tried again.

@@ -20,7 +20,7 @@ from zarrant.stores.objects.failures import shown
 OURS = ("coalesce_gap", "probe", "pickle_secrets", "forbidden_is_absent")
 _FOR_ALL = (*OURS, "client_options", "retry_config")
 RETRIES = {"max_retries": 8}
-"""Of requests that may be repeated, by obstore: with pauses that double from 0.1 s some 25 s, then the error is told."""
+"""Of requests that may be repeated, by obstore: with pauses that double from 0.1 s some 25 s, then the error is raised."""
 _ONCE = {"max_retries": 0}
 _AWS = (
     *("access_key_id", "secret_access_key", "session_token", "region", "default_region", "endpoint", "skip_signature"),
@@ -64,7 +64,7 @@ class UrlStore(ObjectStore):
             field, got = "forbidden_is_absent", repr(self.forbidden_is_absent)
             raise OptionError("neither true nor false", store=self.url, field=field, expected="True | False", got=got)
         self._identity = scheme, place, tuple(sorted((name, repr(value)) for name, value in self._options.items()))
-        self._inner()  # options that are wrong are told where they were given
+        self._inner()  # wrong options are an error where they are given
 
     def _connect(self, swaps: bool) -> Any:
         store = _obstore(f"{self._scheme}://{self._place}")
@@ -83,8 +83,8 @@ class UrlStore(ObjectStore):
                 case _:
                     return store.HTTPStore(self.url, **common)
         except Exception as error:
-            text, told = shown(error, self._secrets)
-            raise OptionError(text, store=self.url, field="storage_options") from (None if told else error)
+            text, has_secret = shown(error, self._secrets)
+            raise OptionError(text, store=self.url, field="storage_options") from (None if has_secret else error)
 
     def __reduce__(self) -> tuple[Any, ...]:
         options = self._options if self._options.get("pickle_secrets") else _without_secrets(self._options)
@@ -142,7 +142,7 @@ def _from_url(url: str, options: Mapping[str, Any], known: tuple[str, ...]) -> t
 
 
 def _client_options(scheme: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What obstore's HTTP client is told: plain HTTP is allowed where the caller gave such an address."""
+    """The options of obstore's HTTP client: plain HTTP is allowed where the caller gave such an address."""
     endpoints = [str(options.get(name, "")) for name in ("endpoint", "base_url", "service_account_key")]
     if scheme == "s3" and not options.get("endpoint"):
         endpoints += filter(None, map(os.environ.get, _ENDPOINTS))

@@ -173,19 +173,19 @@ def _serial(store: object, folder: str, key: str, reads: bool) -> Steps[dict[str
     again, _ = yield from _tried(put(b"2", None))
     if again:
         return {CREATED: True, NOT_CREATED: False}
-    held = {CREATED: True, NOT_CREATED: True}
-    held[REPLACED], second = yield from _tried(put(b"3", first))
-    if held[REPLACED]:
+    passed = {CREATED: True, NOT_CREATED: True}
+    passed[REPLACED], second = yield from _tried(put(b"3", first))
+    if passed[REPLACED]:
         stale, _ = yield from _tried(put(b"4", first))
-        held[NOT_REPLACED] = not stale
-    if reads and all(held.values()):
+        passed[NOT_REPLACED] = not stale
+    if reads and all(passed.values()):
         found: Blob | None = yield Call(store, "get", (key,))
-        held[READ] = found is not None and bytes(found.data[0]) == b"3" and found.version == second
+        passed[READ] = found is not None and bytes(found.data[0]) == b"3" and found.version == second
         stale, _ = yield from _tried(Call(store, "get_ranges", (key, [ByteRange(0, 1)], first)))
-        held[NOT_READ] = not stale
+        passed[NOT_READ] = not stale
         if capabilities(store).list:
-            held[LISTED] = key in (yield Call(store, "list_prefix", (folder,)))
-    return held
+            passed[LISTED] = key in (yield Call(store, "list_prefix", (folder,)))
+    return passed
 
 
 def _tried(call: Call) -> Steps[tuple[bool, Any]]:
@@ -203,7 +203,7 @@ def _concurrent(store: object, key: str, report: ProbeReport) -> Steps[ProbeRepo
     value = _number(found) or 0
     acknowledged, in_doubt = (sum(column) for column in zip(*made, strict=True))
     lost = max(0, acknowledged - value)  # safety: lost increments
-    # More than were acknowledged: a writer was told that it lost, and had not. What it does next is done twice.
+    # More than were acknowledged: a writer got the reply that it lost, and had not: it writes again, so its change is made twice.
     lost = lost or max(0, value - acknowledged - in_doubt)
     return replace(report, increments=WRITERS * EACH, lost=lost)
 

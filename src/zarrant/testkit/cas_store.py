@@ -1,7 +1,7 @@
 """A store that can only compare and swap, shared by processes: what an object store is, without a network.
 
 In and out: bytes, in files below a directory. It has no locks, cannot erase on condition, and its versions are a hash of the
-content: equal bytes have equal versions, as on S3. `step` is told of each call before it is made, so that a test can end, stop or
+content: equal bytes have equal versions, as on S3. `step` is called before each call is made, so that a test can end, stop or
 delay the process there. `AsyncCasStore` has the same as coroutines.
 """
 
@@ -54,7 +54,7 @@ class CasStore:
     def get_ranges(self, key: str, ranges: Sequence[ByteRange], if_version: Version = None) -> Blob | None:
         """See `storage.Get`."""
         file = self._file(key)
-        self._told("get", key)
+        self._announce("get", key)
         found = _read(file)
         if if_version is not None:
             expect_version(_version(found), if_version, self.url, key)
@@ -70,14 +70,14 @@ class CasStore:
     def put(self, key: str, parts: Sequence[Buffer]) -> Version:
         """See `storage.Put`."""
         file = self._file(key)
-        self._told("put", key)
+        self._announce("put", key)
         with self._alone():
             return self._write(file, parts)
 
     def put_if(self, key: str, parts: Sequence[Buffer], if_version: Version) -> Version:
         """See `storage.PutIf`."""
         file = self._file(key)
-        self._told("put_if", key)
+        self._announce("put_if", key)
         with self._alone():
             expect_version(_version(_read(file)), if_version, self.url, key)
             return self._write(file, parts)
@@ -85,7 +85,7 @@ class CasStore:
     def erase(self, key: str) -> None:
         """See `storage.Erase`."""
         file = self._file(key)
-        self._told("erase", key)
+        self._announce("erase", key)
         with self._alone():
             file.unlink(missing_ok=True)
 
@@ -97,7 +97,7 @@ class CasStore:
     def list_prefix(self, prefix: str) -> Iterator[str]:
         """See `storage.List`."""
         check_prefix(prefix, self.url)
-        self._told("list", prefix)
+        self._announce("list", prefix)
         names = os.listdir(self.path) if self.path.exists() else []
         return iter(sorted(key for key in map(unquote, names) if key.startswith(prefix)))
 
@@ -106,7 +106,7 @@ class CasStore:
         tails = [key[len(prefix) :].partition("/") for key in self.list_prefix(prefix)]
         return [prefix + head for head, slash, _ in tails if not slash], sorted({prefix + a + s for a, s, _ in tails if s})
 
-    def _told(self, name: str, key: str) -> None:
+    def _announce(self, name: str, key: str) -> None:
         if self.step is not None:
             self.step(name, key)
 
@@ -117,13 +117,13 @@ class CasStore:
     def _write(self, file: Path, parts: Sequence[Buffer]) -> Version:
         data = b"".join(parts)
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self._beside("new"))
+        handle, name = tempfile.mkstemp(dir=self._sibling("new"))
         with os.fdopen(handle, "wb") as new:
             new.write(data)
         os.replace(name, file)
         return _version(data)
 
-    def _beside(self, name: str) -> Path:
+    def _sibling(self, name: str) -> Path:
         """A directory of the store that is none of its keys."""
         place = self.path.with_name(f"{self.path.name}.{name}")
         place.mkdir(parents=True, exist_ok=True)
@@ -132,7 +132,7 @@ class CasStore:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Each write is one step for all processes; the lock ends with the process."""
-        handle = os.open(self._beside("lock") / "lock", os.O_RDWR | os.O_CREAT)
+        handle = os.open(self._sibling("lock") / "lock", os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield

@@ -82,7 +82,7 @@ class DataTypeSuite:
             expected.fill(element)
             check(same(full, expected), f"`full` of {element!r} has other elements")
 
-    def test_fill_values_are_told_from_others(self, data_type: Any) -> None:
+    def test_fill_values_are_distinguished_from_others(self, data_type: Any) -> None:
         check(len(self.elements) > 1, "the suite needs two elements or more")
         for number, element in enumerate(self.elements):
             fill, other = data_type.fill_from_python(element), self.elements[number - 1]

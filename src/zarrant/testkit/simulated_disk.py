@@ -32,7 +32,7 @@ class Step(NamedTuple):
     """One change. `node` is the file, or the directory of `name`; `offset` is also a size, a time or an inode.
 
     kind: "file" and "dir" (name → new inode `offset`), "link" (name → inode that is there), "unlink", "rename" (`source` →
-    name), "write" (data at offset), "truncate" (to offset), "time" (offset), "set_xattr" (data), "sync", "mark" (told by the test).
+    name), "write" (data at offset), "truncate" (to offset), "time" (offset), "set_xattr" (data), "sync", "mark" (set by the test).
     """
 
     kind: str

@@ -32,7 +32,7 @@ class StoreSuite:
     """What every store promises."""
 
     named_by_content = False
-    """Equal bytes may get equal versions again, as S3 names them: then it cannot be told that they were stored anew."""
+    """Equal bytes may get equal versions again, as S3 names them: then a second write of them cannot be noticed."""
 
     def test_whole_objects_of_a_size(self, store: Any) -> None:
         needs(store, "get_within")

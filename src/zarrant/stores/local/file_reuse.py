@@ -52,7 +52,7 @@ MIN_COPY_S = {"memory": 0.0005, "disk": 0.006}
 UNUSED_S, MAX_FILES, LOCK_TIMEOUT_S = 1.0, 16, 0.2
 """Seconds a file is kept unused, files that one process keeps, and seconds to wait for the lock of an object to remove one."""
 
-Spans = tuple[tuple[int, int], ...]
+FileRanges = tuple[tuple[int, int], ...]
 Opened = tuple[int, os.stat_result]
 _HEAD = struct.Struct("<QQQQQQH")
 _SPAN = struct.Struct("<QQ")
@@ -65,7 +65,7 @@ class Delta(NamedTuple):
 
     own: tuple[int, int]
     replaced: FileVersion
-    changed: Spans
+    changed: FileRanges
 
     def pack(self) -> bytes:
         """As bytes."""
@@ -145,7 +145,7 @@ class FileUpdate:
 
 def reuse_previous(
     files: Syscalls, path: str, opened: Opened, open_temp_file: Callable[[int], TempFile], max_disk_bytes: int | None = None
-) -> tuple[TempFile, Spans] | None:
+) -> tuple[TempFile, FileRanges] | None:
     """The previous file of an object as a temp file, and the ranges in which it differs; None where there is none to use.
 
     One that takes more than `max_disk_bytes` bytes on disk is not used: the new object has holes, which it has not.
@@ -186,7 +186,7 @@ def max_disk_bytes(parts: Sequence[Part], size: int) -> int | None:
     return needed + needed // 8
 
 
-def _take(files: Syscalls, path: str, opened: Opened, max_disk_bytes: int | None) -> tuple[int, Spans] | None:
+def _take(files: Syscalls, path: str, opened: Opened, max_disk_bytes: int | None) -> tuple[int, FileRanges] | None:
     try:
         data = files.get_xattr(opened[0])
         delta = None if data is None else Delta.unpack(data)
@@ -218,7 +218,7 @@ def _remove(files: Syscalls, path: str) -> None:
         pass  # most of the time there is none; where it cannot be removed, it does no harm
 
 
-def write_changes(files: Syscalls, fd: int, parts: Sequence[Part], opened: Opened, lacking: Spans) -> None:
+def write_changes(files: Syscalls, fd: int, parts: Sequence[Part], opened: Opened, lacking: FileRanges) -> None:
     """Make a previous file the new object: like `write_parts`, but what it has already is not copied from the published file."""
     size = opened[1].st_size
     spans = {index: span(part, size) for index, part in enumerate(parts) if isinstance(part, ByteRange)}
@@ -240,7 +240,7 @@ def write_changes(files: Syscalls, fd: int, parts: Sequence[Part], opened: Opene
         files.truncate(fd, offset)  # safety: reused file tail
 
 
-def changed_by(parts: Sequence[Part], size: int) -> Spans | None:
+def changed_by(parts: Sequence[Part], size: int) -> FileRanges | None:
     """The ranges of a new object that differ from the one of `size` bytes that it replaces; None for very many."""
     spans: list[tuple[int, int]] = []
     offset = 0

@@ -1,4 +1,4 @@
-"""What went wrong at an object store: errors of obstore (or whoever implements obspec) as ours.
+"""What went wrong at an object store: errors of obstore (or of another implementation of obspec) as ours.
 
 In: an exception, known by the name of its class, as obspec wants it, or by its text: obstore has no class for an answer of
 5xx, a host that cannot be reached, or a bucket that is not there. Out: a `Kind`, which says what to do next, and the typed
@@ -52,7 +52,7 @@ _RANGE = "The object is shorter than it was"
 _LACKS = "The service does not have this"
 _HOST = "The host cannot be reached: look at `endpoint`, the network and the proxy"
 _LOST = "The connection failed: do it again later, or raise `timeout` in client_options"
-_NOBODY = "Give credentials in storage_options or in the environment, or skip_signature=True for public data"
+_NO_CREDENTIALS = "Give credentials in storage_options or in the environment, or skip_signature=True for public data"
 _PLAIN = 'An address of http:// needs client_options={"allow_http": True}'
 
 Meaning: TypeAlias = tuple[Kind, str]
@@ -79,7 +79,7 @@ _WORDS: tuple[tuple[str, Meaning], ...] = (
     ("Invalid range", (Kind.OUTSIDE, _RANGE)),
     ("dns error|failed to lookup|connection refused|tcp connect|error trying to connect", (Kind.PASSING, _HOST)),
     ("allow_http|URL scheme is not allowed", (Kind.FAILED, _PLAIN)),
-    ("credential|metadata token|managed identity", (Kind.REFUSED, _NOBODY)),
+    ("credential|metadata token|managed identity", (Kind.REFUSED, _NO_CREDENTIALS)),
     ("timed? ?out|error sending request|connection|incomplete|end of file|body error|HTTP error", (Kind.PASSING, _LOST)),
 )
 _STATUS = re.compile(r"status code: (\d{3})|status: (\d{3})|HTTP status [a-z ]*\((\d{3})")
@@ -105,7 +105,7 @@ class Failure(NamedTuple):
     def of(cls, error: Exception) -> Failure:
         """What an exception means."""
         if _METADATA_SERVICE.search(str(error)):
-            return cls(Kind.REFUSED, error, _NOBODY)
+            return cls(Kind.REFUSED, error, _NO_CREDENTIALS)
         text = _ADDRESS.sub("", str(error))  # a key may have any words and numbers
         names = (base.__name__ for base in type(error).__mro__)
         kind = next((_BY_NAME[name] for name in names if name in _BY_NAME), None)
@@ -122,14 +122,14 @@ class Failure(NamedTuple):
         return self.kind is Kind.REFUSED and any(base.__name__ == "PermissionDeniedError" for base in type(self.error).__mro__)
 
     def as_ours(self, store: str, key: str | None, secrets: Iterable[str] = ()) -> ZarrantError:
-        """The typed error, with its cause unless that would tell a secret."""
+        """The typed error, with its cause unless that would show a secret."""
         if isinstance(self.error, ZarrantError):
             return self.error.annotate(store=store, key=key)
-        message, told = shown(self.error, secrets)
+        message, has_secret = shown(self.error, secrets)
         made = _CLASSES.get(self.kind, StoreError)(message, store=store, key=key, hint=self.hint)
         if self.kind is Kind.PASSING:
             made.retryable = True
-        made.__cause__ = None if told else self.error
+        made.__cause__ = None if has_secret else self.error
         made.__suppress_context__ = True
         return made
 
@@ -143,7 +143,7 @@ _CLASSES: dict[Kind, type[ZarrantError]] = {
 
 
 def _meaning(text: str) -> tuple[Kind, str | None]:
-    """What a text tells, by the code in it, else by its status, else by its words."""
+    """What a text means, by the code in it, else by its status, else by its words."""
     code = _CODE.search(text)
     if code and (found := _CODES.get(code[1] or code[2])):
         return found

@@ -1,8 +1,8 @@
 """The version of an object of an object store, and the ids of the writes that led to it.
 
-A conditional put whose reply is lost cannot be told from one that was refused, but by what is stored. So every conditional put
-stores an id of its own in the metadata of the object, after those of the puts before it. Whoever finds its id there knows
-that its put was made, also when others have built upon it since.
+A conditional put whose reply is lost can be distinguished from one that was refused only by what is stored. So every conditional
+put stores an id of its own in the metadata of the object, after those of the puts before it. A writer that finds its id there
+knows that its put was made, also when others have built upon it since.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _REPLACED = "replaced since write "
 class ObjectVersion:
     """What tells whether an object was replaced: its `e_tag`, and its `version` where it has no tag, or where that is `numbered`.
 
-    A put on condition is told both, for one service wants this and another one that. Compared is one: the tag, since some clones
+    A put on condition sends both, because services differ in which they take. One is compared: the tag, since some clones
     of S3 give a `version` with a read and none with a write, but the number of Google's (`numbered`), whose tags are made of the
     bytes. Where only such a tag is known, an object that has the same bytes again is of the version that it was. `writes` are the
     ids of the writes that led to it, as far as they were seen.
