@@ -20,6 +20,7 @@ from zarrant.geometry.keys import KeyEncoding
 from zarrant.metadata.node import placed
 from zarrant.metadata.turn import Turn
 from zarrant.metadata.v3 import ArrayMetadata, Named
+from zarrant.ops.kept_indexes import KeptIndexes
 from zarrant.requests import OnlyWhile
 from zarrant.storage import Version
 
@@ -79,7 +80,7 @@ class Known:
 
 
 @dataclass(slots=True)
-class HeldTurn:
+class OwnTurn:
     """The turn that an operation has taken to change the shape of an array; shared by all that it does meanwhile."""
 
     metadata: ArrayMetadata
@@ -94,7 +95,7 @@ class HeldTurn:
     @property
     def turn(self) -> Turn:
         """The turn."""
-        assert self.metadata.turn is not None, "only metadata with a turn are held"
+        assert self.metadata.turn is not None, "made of metadata with a turn"
         return self.metadata.turn
 
 
@@ -117,7 +118,9 @@ class BoundArray:
     """The shape of the subchunks of each level of sharding, outermost first; none where the array is not sharded."""
     _prepared: dict[tuple[int, ...], Prepared] = field(default_factory=dict, compare=False, repr=False)
     """Pipelines by chunk shape; arrays that differ only in shape and attributes share them."""
-    turn: HeldTurn | None = field(default=None, compare=False, repr=False)
+    indexes: KeptIndexes = field(default_factory=KeptIndexes, compare=False, repr=False)
+    """Indexes of shards that were read; arrays that differ only in shape and attributes share them."""
+    turn: OwnTurn | None = field(default=None, compare=False, repr=False)
     """The turn under which objects are stored, if that is how the shape is changed."""
 
     @classmethod
@@ -153,7 +156,7 @@ class BoundArray:
             metadata = replace(metadata, chunk_grid=Named(*grid.to_document()))
         return replace(self, metadata=metadata, grid=grid)
 
-    def with_document(self, metadata: ArrayMetadata) -> BoundArray:
+    def with_metadata(self, metadata: ArrayMetadata) -> BoundArray:
         """The same array as other metadata describe it; bound anew only where more than shape and attributes may differ."""
         old = self.metadata
         same = all(map(is_, _BOUND(metadata), _BOUND(old)))

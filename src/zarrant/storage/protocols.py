@@ -78,6 +78,15 @@ def expect_version(found: Version, if_version: Version, store: str | None = None
         raise VersionChangedError("the object was replaced", store=store, key=key, expected=if_version, got=got)
 
 
+def is_lasting(version: Version) -> bool:
+    """Whether what has this version has the same bytes for good: its reader may remember something of it.
+
+    A version that says so has an attribute `lasting`. Others are of use for as long as nobody could have replaced an object twice
+    within the grain of a clock.
+    """
+    return bool(getattr(version, "lasting", False))
+
+
 class OnlyWhile(NamedTuple):
     """A condition: the object of `key` (a node's metadata) is of this version; with ANY, there is one.
 
@@ -219,7 +228,7 @@ class CheckUnlocked(Protocol):
 class LockOwner(Protocol):
     """Tell whether waiting for a lock would be waiting for oneself; for stores with `Lock`."""
 
-    def is_held_by_caller(self, key: str) -> bool:
+    def is_locked_by_caller(self, key: str) -> bool:
         """Whether the thread or task that asks has the lock of a key, through another handle."""
         ...
 

@@ -26,7 +26,7 @@ from zarrant.errors import ByteRangeError, CapabilityError, LimitError, OptionEr
 from zarrant.storage import ANY, Blob, Buffer, ByteRange, Calls, Capabilities, Version
 from zarrant.storage.capabilities import Described
 from zarrant.stores.keys import check_key, check_prefix
-from zarrant.stores.objects.calls import Call, Collect, Sleep, Steps, Together, perform, perform_async
+from zarrant.stores.objects.calls import MAX_IN_FLIGHT, Call, Collect, Sleep, Steps, Together, perform, perform_async
 from zarrant.stores.objects.failures import Failure, Kind
 from zarrant.stores.objects.ranges import HEAD, WHOLE, Reply, cut, is_answer, is_suffix, needs_size, options_of, requests_for
 from zarrant.stores.objects.recognize import is_object_store
@@ -149,7 +149,14 @@ class ObjectStore(Described):
         inner = self._inner()
         here = type(inner).__name__ == "MemoryStore" and type(inner).__module__.startswith("obstore")
         blocking, awaited = self._calls(inner, ""), self._calls(inner, "_async")
-        return Capabilities(blocking, awaited, version=blocking.get, one_process=here, probe=self.probe)
+        return Capabilities(
+            blocking,
+            awaited,
+            version=blocking.get,
+            one_process=here,
+            probe=self.probe,
+            requests_in_flight=0 if here else MAX_IN_FLIGHT,
+        )
 
     def _calls(self, inner: Any, ending: str) -> Calls:
         def has(*names: str) -> bool:

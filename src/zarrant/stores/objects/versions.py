@@ -55,7 +55,7 @@ class ObjectVersion:
         return self.e_tag is None and (self.version or "").startswith(_REPLACED)
 
     @property
-    def _told(self) -> str | None:
+    def _as_sent(self) -> str | None:
         return self.version if self.e_tag is None else self.e_tag
 
     @property
@@ -65,18 +65,23 @@ class ObjectVersion:
         return {name: value for name, value in known.items() if value is not None}
 
     @property
+    def lasting(self) -> bool:
+        """Whether equal versions mean equal bytes whenever they were seen; not those made of a time of change, nor weak tags."""
+        return self.if_match is not None
+
+    @property
     def if_match(self) -> str | None:
         """The condition of a get. A weak tag never matches: https://www.rfc-editor.org/rfc/rfc9110#name-if-match."""
         return None if self.e_tag is None or self.e_tag.startswith("W/") else self.e_tag
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ObjectVersion) and self._told == other._told
+        return isinstance(other, ObjectVersion) and self._as_sent == other._as_sent
 
     def __hash__(self) -> int:
-        return hash(self._told)
+        return hash(self._as_sent)
 
     def __repr__(self) -> str:
-        return str(self._told)
+        return str(self._as_sent)
 
 
 def new_write() -> str:
