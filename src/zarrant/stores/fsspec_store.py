@@ -205,7 +205,8 @@ class FsspecStore(Described):
     @staticmethod
     def _call_async(fs: Any, do: Do) -> Any:
         """The coroutine of a call, or its result where the file system has no coroutine of it."""
-        return getattr(fs, f"_{do.name}", getattr(fs, do.name, None))(*do.args, **do.options)
+        name = f"_{do.name}" if hasattr(fs, f"_{do.name}") else do.name
+        return getattr(fs, name)(*do.args, **do.options)
 
     def _fs_of_loop(self) -> Any:
         """The file system as one for this event loop."""

@@ -298,7 +298,7 @@ class ZipStore(Described):
                     size = 0 if reply is None else sum(len(data) for data in reply.data)
                     ask = await off_loop(MAX_INFLATED * size, _next_of, steps, reply)
                     if not isinstance(ask, Ask):
-                        return ask.value
+                        return ask.value  # type: ignore[no-any-return]
                     reply = await self._source.get_ranges_async(self._key, ask.ranges, ask.version)
             except (_Replaced, VersionChangedError) as error:
                 self._look_again(error)
