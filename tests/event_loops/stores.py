@@ -123,5 +123,12 @@ def make_store(name: str, request: pytest.FixtureRequest, path: Path) -> Made:
         return wrap(store), where
     if name in SERVERS:
         server: Server = request.getfixturevalue(name)
-        return server.fresh_url(), {"storage_options": server.storage_options}
+        return server.make_store(prefix=uuid.uuid4().hex), {}
     return MAKERS[name](path)
+
+
+def may_block(store: Any) -> Any:
+    """The same without the check of threads."""
+    if isinstance(store, FilesystemStore):
+        return FilesystemStore(store.root)
+    return store.store if isinstance(store, OffLoop) else store
