@@ -49,6 +49,13 @@ def test_no_page_sends_its_reader_to_what_is_not_public(site: Path) -> None:
     assert {name: hits for name, hits in found.items() if hits} == {}
 
 
+def test_examples_are_code(site: Path) -> None:
+    """Markdown takes a line that begins with `>>>` for a quotation in a quotation in a quotation."""
+    pages = {page.parent.name: page.read_text(encoding="utf-8") for page in site.rglob("*.html")}
+    assert sum(page.count("&gt;&gt;&gt; ") for page in pages.values()) > 200
+    assert [name for name, page in pages.items() if "<blockquote>" in page] == []
+
+
 def test_the_repository_refers_to_its_own_pages_only() -> None:
     """A page that a clone does not have cannot be read."""
     words = re.compile("|".join(f"{name}[.]md" for name in ("API", "SAFETY", "DESIGN", "STYLE", "PERFORMANCE")))
