@@ -103,7 +103,7 @@ def test_copy(run: Shell) -> None:
     [
         (1, "no such directory", "info none"),
         (1, "no such directory", "tree none"),
-        (1, "unknown kind of store", "info s3://bucket/x"),
+        (1, "unknown kind of store", "info nothing://bucket/x"),
         (1, "not a directory", "info a.zarr/zarr.json"),
         (1, "nothing to copy here", "copy none b"),
         (1, "already", "copy a.zarr a2.zarr"),

@@ -7,6 +7,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,11 @@ from zarrant.nodes.signatures import LeftOut
 
 # The others live behind extras, or start a program when run.
 OTHERS = ("zarrant.cli", "zarrant.__main__", "zarrant.integrations", "zarrant.tools", "zarrant.kernels._native")
+BEHIND_EXTRAS = {"zarrant.stores.zarr_store": "zarr", "zarrant.stores.fsspec_store": "fsspec"}
 MODULES = sorted(
-    module.name for module in pkgutil.walk_packages(zarrant.__path__, "zarrant.") if not module.name.startswith(OTHERS)
+    module.name
+    for module in pkgutil.walk_packages(zarrant.__path__, "zarrant.")
+    if not module.name.startswith(OTHERS) and find_spec(BEHIND_EXTRAS.get(module.name, "zarrant"))
 )
 
 

@@ -122,6 +122,13 @@ def test_what_passes_is_tried_again(proxy: Proxy, url: str, what: str) -> None:
         assert read(url, options(proxy.server))[5:7].tolist() == [50, 60]
 
 
+def test_a_write_that_is_refused_since_another_is_under_way_is_tried_again(proxy: Proxy, url: str) -> None:
+    """S3 answers 409 to one of two conditional puts at once, though the condition may hold still."""
+    proxy.rule = of_chunk(Answer(409, "ConditionalRequestConflict"), times=2, method="PUT")
+    write(url, options(proxy.server))
+    assert read(url, options(proxy.server)).tolist() == [1, 2, 3, 4, 5, 50, 60, *range(8, 17)]
+
+
 def test_a_conflict_that_is_none_is_told_apart(proxy: Proxy, url: str) -> None:
     """The put is performed and its reply lost: the second try meets the first one, which is its own."""
     proxy.rule = of_chunk(Answer(lose_reply=True), times=1, method="PUT")

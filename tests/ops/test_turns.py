@@ -254,6 +254,52 @@ def test_every_order_of_steps(layout: str, kind: str, kills: bool) -> None:
         assert not stored(disk)[0][len(found) :].any(), seed
 
 
+def advance(process: Process, steps: int) -> None:
+    """Perform steps of one process; where it waits, time goes by."""
+    for _ in range(steps):
+        if process.done:
+            return
+        process.disk.now = max(process.disk.now, process.wake)
+        process.step()
+    assert steps < FOR_EVER, "it does not come to an end"
+
+
+FOR_EVER = 5_000
+STOPPED: dict[str, Callable[[], tuple[Any, Any]]] = {
+    "append": lambda: _append(100, 5),
+    "short append": lambda: _append(100, 1),
+    "cut": lambda: _resize(3),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("first", STOPPED)
+@pytest.mark.parametrize("second", STOPPED)
+def test_who_is_stopped_at_any_step_harms_nobody(layout: str, first: str, second: str) -> None:
+    """One is stopped, another one takes over, and is stopped as well or not; the first goes on to its end, then the second."""
+    dice = random.Random(f"{layout} {first} {second}")
+    for at in range(FOR_EVER):
+        pauses = range(60) if SOAK else [FOR_EVER - 1, dice.randrange(30)]
+        for until in pauses:
+            disk, handle, values = begin(layout)
+            pairs = [STOPPED[first](), STOPPED[second]()]
+            one, two = (Process(disk, op(handle())) for op, _ in pairs)
+            advance(one, at)
+            over = one.done
+            advance(two, until)
+            for each in (one, two):
+                advance(each, FOR_EVER - 1)
+                assert each.done and not isinstance(each.result, Exception), (at, until, each.result)
+            found, metadata = stored(disk)
+            assert metadata.turn is None
+            # What a lost turn did not clean up is told, and cleaned up by whoever grows the array.
+            results = [[] if isinstance(each.result, list) else each.result for each in (one, two)]
+            assert possible(values, [model for _, model in pairs], set(), found, results), (at, until, found)
+        if over:
+            assert at > 8
+            return
+
+
 # One by one -----------------------------------------------------------------------------------------------------------------
 
 

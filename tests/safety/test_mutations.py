@@ -34,6 +34,7 @@ class Mutation(NamedTuple):
 
 PROBE = "stores/test_probe.py"
 EVERY_ORDER = "ops/test_turns.py::test_every_order_of_steps"
+STOPPED = "ops/test_turns.py::test_who_is_stopped_at_any_step_harms_nobody"
 MUTATIONS: dict[str, Mutation] = {
     "truncate": Mutation("pass", "locking/test_file_locks.py::test_a_leftover_is_emptied"),
     "lock": Mutation("granted = True", "stores/local/test_store.py::test_timeouts_name_key_path_and_wait"),
@@ -82,10 +83,7 @@ MUTATIONS: dict[str, Mutation] = {
     "no ghost": Mutation("pass", "nodes/test_replaced.py::test_a_removed_array_is_not_remade"),
     "unseen": Mutation("pass", "nodes/test_growth.py::test_a_resize_cuts_nothing_that_its_handle_has_not_seen"),
     "turn taken by version": Mutation("stored = yield from put_one(_key(now), [dump(metadata)])", EVERY_ORDER),
-    "commit by version": Mutation("stored = yield from put_one(_key(now), [dump(wanted)])", EVERY_ORDER),
-    "own turn": Mutation("if turn is None:", EVERY_ORDER),
-    "created in a turn": Mutation("wanted.append(item._replace(parts=parts))", EVERY_ORDER),
-    "turn looked at": Mutation("replies = yield from put([wanted[i] for i in pending])", EVERY_ORDER),
+    "commit by version": Mutation("stored = yield from put_one(_key(now), [dump(wanted)])", STOPPED),
     "no locks": Mutation("if False:", EVERY_ORDER),
     "archive on disk": Mutation("pass", "stores/test_zip.py::test_an_archive_is_on_disk_before_it_has_its_name"),
     "tried out": Mutation("if False:", f"{PROBE}::test_a_service_that_ignores_conditions_is_refused"),

@@ -62,7 +62,7 @@ class Proxy:
 @contextmanager
 def start_proxy(server: Server, rule: Rule = lambda request: None) -> Iterator[Proxy]:
     """A proxy in front of a server. `rule` can be set anew at any time."""
-    listener = ThreadingHTTPServer((HOST, 0), _Handler)
+    listener = _Listener((HOST, 0), _Handler)
     listener.daemon_threads = True
     inner = urlsplit(server.endpoint)
     endpoint = f"http://{HOST}:{listener.server_port}{inner.path}"
@@ -90,6 +90,11 @@ def start_without_conditions() -> Iterator[Server]:
     """An S3 that ignores the conditions of writes, as some clones do."""
     with start_moto() as moto, start_proxy(moto, without_conditions) as proxy:
         yield replace(proxy.server, name="without conditions")
+
+
+class _Listener(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Nothing: a client that went away, or a server that ended, is what tests are about."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import os
+import pickle
+import random
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from servers import Server
+from servers import Answer, Request, Server, start_proxy
+from zarrant.errors import CapabilityError, OptionError, StoreError, StorePermissionError, VersionChangedError
 from zarrant.stores.object_store import ObjectStore
 from zarrant.stores.resolve import resolve_store
 from zarrant.testkit import AsyncStoreSuite, StoreSuite, blocking
@@ -68,3 +72,100 @@ class TestMoto(StoreSuite):
     def test_like_a_dict(self, store: Any) -> None:
         """Once, for each request takes 5 ms."""
         self.compare_with_a_dict(store, 0)
+
+
+def test_lost_replies_are_neither_lost_nor_conflicts(gofakes3: Server) -> None:
+    """Each token is stored once, whatever happens to the replies: 40 % of the puts and 10 % of the reads fail in some way."""
+    dice = random.Random(1)
+    answers = [Answer(lose_reply=True), *(Answer(status=status) for status in (500, 503, 412, 409, 429))]
+
+    def rule(request: Request) -> Answer | None:
+        if request.method == "PUT" and dice.random() < 0.4:
+            return dice.choice(answers)
+        return Answer(truncate=3) if request.method == "GET" and dice.random() < 0.1 else None
+
+    empty(gofakes3)
+    with start_proxy(gofakes3, rule) as proxy:
+        store, _ = resolve_store(proxy.server.url, proxy.server.storage_options)
+        text, version = b"", None
+        for number in range(40):
+            text += b"%d;" % number
+            version = store.put_if("n", [text[:1], text[1:]], version)
+    assert b"".join(resolve_store(gofakes3.url, gofakes3.storage_options).store.get("n").data) == text
+
+
+def test_a_put_that_others_built_upon_is_a_success(gofakes3: Server) -> None:
+    store, other = empty(gofakes3), resolve_store(gofakes3.url, gofakes3.storage_options).store
+    with start_proxy(gofakes3) as proxy:
+
+        def rule(request: Request) -> Answer | None:
+            return Answer(lose_reply=True) if request.method == "PUT" else build(request)
+
+        def build(request: Request) -> None:
+            if request.method == "HEAD" and b"".join(store.get("n").data) == b"1":
+                other.put_if("n", [b"12"], other.version("n"))
+
+        proxy.rule = rule
+        version = resolve_store(proxy.server.url, proxy.server.storage_options).store.put_if("n", [b"1"], None)
+    with pytest.raises(VersionChangedError):
+        store.put_if("n", [b"3"], version)
+    assert b"".join(store.get("n").data) == b"12"
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "text"),
+    [
+        (Answer(status=403), StorePermissionError, "credentials"),
+        (Answer(status=301), StoreError, "region"),
+        (Answer(status=429), StoreError, "Too many requests"),
+        (Answer(status=500), StoreError, "do it again later"),
+    ],
+)
+def test_failures_have_a_class_and_a_hint(gofakes3: Server, answer: Answer, kind: type[Exception], text: str) -> None:
+    with start_proxy(gofakes3, lambda request: answer) as proxy:
+        options = {**proxy.server.storage_options, "retry_config": {"max_retries": 0}}
+        with pytest.raises(kind, match=text) as caught:
+            resolve_store(proxy.server.url, options).store.get("a")
+    assert "zarrant-secret" not in str(caught.value)
+
+
+def test_a_pickled_store_has_no_secret_unless_asked(gofakes3: Server) -> None:
+    store = empty(gofakes3)
+    assert b"zarrant-secret" not in pickle.dumps(store)
+    options = {**gofakes3.storage_options, "pickle_secrets": True}
+    asked = resolve_store(gofakes3.url, options).store
+    again = pickle.loads(pickle.dumps(asked))
+    assert (again, hash(again)) == (asked, hash(asked))
+    again.put("a", [b"1"])
+    with pytest.raises(CapabilityError, match="not pickled"):
+        pickle.dumps(ObjectStore(gofakes3.make_store()))
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "text"),
+    [
+        ("s3://bucket/a?x=1", {}, "more than a path"),
+        ("s3://user:pass@bucket/a", {}, "a user or a password"),
+        ("s3://", {}, "without a bucket"),
+        ("s3://bucket/a/../b", {}, "not a key"),
+        ("s3://bucket", {"regoin": "x"}, "Did you mean 'region'"),
+        ("s3://bucket", {"coalesce_gap": -1}, "coalesce_gap"),
+        ("http://host/a", {"region": "x"}, "field region"),
+    ],
+)
+def test_refused(url: str, options: dict[str, Any], text: str) -> None:
+    with pytest.raises(OptionError, match=text) as caught:
+        resolve_store(url, options)
+    assert "pass" not in str(caught.value).replace("password", "")
+
+
+def test_a_forked_child_is_told_that_it_cannot_use_it(gofakes3: Server) -> None:
+    store = empty(gofakes3)
+    child = os.fork()
+    if child == 0:
+        try:
+            store.get("a")
+        except CapabilityError:
+            os._exit(7)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import pickle
@@ -329,6 +330,47 @@ def test_a_killed_writer_leaves_the_old_archive(tmp_path: Path, mode: str) -> No
         assert os.listdir(path.parent) == ["a.zip"]
         seen.add((published, killed))
     assert {(False, True), (True, False)} <= seen
+
+
+FAILING = ("open", "write", "copy", "truncate", "sync", "rename", "lock", "fstat")
+
+
+@pytest.mark.parametrize("mode", ["w", "a"])
+def test_failing_calls_of_the_system(image: Path, monkeypatch: pytest.MonkeyPatch, mode: Any) -> None:
+    """Each call fails once: the old archive or the new one is there, no other file, and no descriptor stays open."""
+    before, failures = image.read_bytes(), 0
+    for name in FAILING:
+        original = getattr(Syscalls, name)
+        for number in (1, 2, 3, 5, 8, 13):
+            count = 0
+
+            def fails(self: Any, *args: Any, original: Any = original, number: int = number) -> Any:
+                nonlocal count
+                count += 1
+                if count == number:
+                    raise OSError(errno.ENOSPC, "no space left on device")
+                return original(self, *args)
+
+            image.write_bytes(before)
+            descriptors = len(os.listdir("/proc/self/fd"))
+            with monkeypatch.context() as patch:
+                patch.setattr(Syscalls, name, fails)
+                try:
+                    with ZipStore(image, mode) as store:
+                        store.put("new/zarr.json", [b"{}"])
+                        store.put("new/c/0", [b"chunk"])
+                        store.put("new/c/0", [b"other chunk"])
+                except StoreError as error:
+                    failures += 1
+                    assert error.store is not None
+            found = content(ZipStore(image).get("new/c/0"))
+            assert found == b"other chunk" or (found is None and image.read_bytes() == before)
+            assert set(os.listdir(image.parent)) <= {"image.ozx", "image.ozx.__writing"}, "one temp file, which the next takes over"
+            assert len(os.listdir("/proc/self/fd")) == descriptors
+    with ZipStore(image, mode) as store:
+        store.put("x", [b"y"])
+    assert os.listdir(image.parent) == ["image.ozx"]
+    assert failures > 10
 
 
 def test_other_processes_cannot_write(tmp_path: Path) -> None:

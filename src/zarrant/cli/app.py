@@ -14,6 +14,7 @@ import typer
 
 from zarrant.cli import show
 from zarrant.nodes.open import create_array
+from zarrant.tools import archive as archiving
 from zarrant.tools import check as checking
 from zarrant.tools import consolidate as consolidating
 from zarrant.tools import copy as copying
@@ -172,6 +173,18 @@ def consolidate(address: Annotated[str, typer.Argument(help="A group.")], as_jso
     """Keep copies of all metadata below a group in it, so that other libraries open it with one read."""
     facts = consolidating.consolidate(address)
     _print_json(facts) if as_json else typer.echo(f"{facts['address']}: metadata of {facts['nodes']} nodes consolidated")
+
+
+@app.command()
+def archive(
+    source: Annotated[str, typer.Argument(help="An array, or a group of arrays.")],
+    target: Annotated[str, typer.Argument(help="A name ending with .ozx or .zip.")],
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Put an array or a group into one file: a zip archive as OME-Zarr wants it."""
+    facts = archiving.archive(source, target, overwrite=overwrite)
+    _print_json(facts) if as_json else typer.echo(f"{facts['address']}: {facts['objects']} objects, {facts['bytes']} bytes")
 
 
 @app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -103,7 +103,7 @@ def require_turn(array: BoundArray) -> Op[ArrayMetadata]:
     assert held is not None, "asked for in a turn only"
     found = yield from stored_metadata(array.prefix, held.metadata)  # not the array's: it may have the shape to come
     turn = found.turn if isinstance(found, ArrayMetadata) else None
-    if turn is None or turn.token != held.turn.token:  # safety: own turn
+    if turn is None or turn.token != held.turn.token:
         held.lost = True
         raise TurnLost("another writer has taken over the change of the shape", key=key)
     assert isinstance(found, ArrayMetadata), "has a turn"

@@ -216,7 +216,7 @@ def store_new(array: BoundArray, items: Sequence[WriteRequest], shape: Shape) ->
     wanted = []
     for item in items:
         parts = item.parts if item.parts is not None else (yield from fill_chunk(array, shape))
-        wanted.append(item._replace(parts=parts, if_version=None))  # safety: created in a turn
+        wanted.append(item._replace(parts=parts, if_version=None))
     return (yield from _store_all(array, wanted))
 
 
@@ -243,7 +243,7 @@ def _store_all(array: BoundArray, items: Sequence[WriteRequest]) -> Op[list[Outc
         if not pending:
             return outcomes
         yield from keep(array)
-        replies = yield from put([wanted[i] for i in pending], node.condition)  # safety: turn looked at
+        replies = yield from put([wanted[i] for i in pending], node.condition)
         for i, reply in zip(pending, replies, strict=True):
             outcomes[i] = reply
         moved = [i for i in pending if isinstance(outcomes[i], VersionChangedError)]

@@ -84,7 +84,8 @@ class FsspecStore(Described):
             self.url = path
         else:
             protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
-            self.url = f"{protocol}://{str(fs._strip_protocol(path)).lstrip('/')}"
+            place = str(fs._strip_protocol(path))
+            self.url = place if "://" in place else f"{protocol}://{place.lstrip('/')}"
         self._of_loop: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
     @cached_property

@@ -51,6 +51,9 @@ MAX_BULK = 1000
 _WITHOUT_PUT_IF = ("LocalStore",)
 """Those of obstore that cannot replace an object on condition of its version."""
 
+_users: dict[str, int] = {}
+"""The process in which obstore was first used: a forked child inherits this, another one does not."""
+
 
 class Client(Protocol):
     """Makes the object with obspec's methods, in each process: `swaps` asks for one that never repeats a request by itself."""
@@ -115,13 +118,27 @@ class ObjectStore(Described):
         self._client, self._secrets = client, secrets
         self._clients: dict[tuple[int, bool], Any] = {}
         self._has_attributes = self._has_ranges = self._has_suffixes = True
+        self.forbidden_is_absent = False
 
     def _inner(self, swaps: bool = False) -> Any:
         """The client of this process: sockets do not outlive a fork."""
         name = os.getpid(), swaps
         if name not in self._clients:
-            self._clients[name] = self._client(swaps)
+            made = self._client(swaps)
+            if type(made).__module__.startswith("obstore") and type(made).__name__ != "MemoryStore":
+                self._check_process(name[0])
+            self._clients[name] = made
         return self._clients[name]
+
+    def _check_process(self, pid: int) -> None:
+        """CapabilityError in a forked child: the threads of obstore are gone there, and every call would wait for ever."""
+        if _users.setdefault("obstore", pid) != pid:
+            raise CapabilityError(
+                "obstore cannot be used in a process that was forked from one that uses it",
+                store=self.url,
+                expected="a process of its own",
+                hint='Start processes by "spawn" or "forkserver" (multiprocessing.set_start_method)',
+            )
 
     # ── what it is ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -328,11 +345,11 @@ class ObjectStore(Described):
 
     def _expect_absent(self, key: str, wanted: Any, failure: Failure) -> None:
         """An error, unless a failure says that there is no object."""
-        if failure.kind is Kind.ABSENT:
+        if failure.kind is Kind.ABSENT or (self.forbidden_is_absent and failure.is_forbidden):
             return
         if failure.kind is Kind.CONFLICT:
             raise _MixedError(None)
-        if failure.kind is Kind.NO_RANGES and self._has_ranges:
+        if failure.kind is Kind.NO_RANGES and wanted not in (WHOLE, HEAD):  # others may have found it out meanwhile
             self._has_ranges = False
             raise _AgainError
         if failure.kind is Kind.UNSUPPORTED and is_suffix(wanted):

@@ -17,7 +17,7 @@ from zarrant.stores.keys import check_key
 from zarrant.stores.object_store import COALESCE_GAP, ObjectStore
 from zarrant.stores.objects.failures import shown
 
-OURS = ("coalesce_gap", "probe", "pickle_secrets")
+OURS = ("coalesce_gap", "probe", "pickle_secrets", "forbidden_is_absent")
 _FOR_ALL = (*OURS, "client_options", "retry_config")
 RETRIES = {"max_retries": 8}
 """Of requests that may be repeated, by obstore: with pauses that double from 0.1 s some 25 s, then the error is told."""
@@ -59,6 +59,10 @@ class UrlStore(ObjectStore):
         gap = options.get("coalesce_gap", COALESCE_GAP)
         probe = options.get("probe", "auto")
         self._setup(self._connect, f"{scheme}://{place}", gap, scheme in ("http", "https"), probe, tuple(_secrets(options)))
+        self.forbidden_is_absent = options.get("forbidden_is_absent", False)
+        if not isinstance(self.forbidden_is_absent, bool):
+            field, got = "forbidden_is_absent", repr(self.forbidden_is_absent)
+            raise OptionError("neither true nor false", store=self.url, field=field, expected="True | False", got=got)
         self._identity = scheme, place, tuple(sorted((name, repr(value)) for name, value in self._options.items()))
         self._inner()  # options that are wrong are told where they were given
 

@@ -61,13 +61,13 @@ def resolve_store(
     if isinstance(target, str | os.PathLike):
         return _directory(target, options, file_options or {})
     _refuse(options, target, known=())
-    if is_object_store(target):
-        return Resolved(ObjectStore(target), "")
     theirs = sys.modules.get("zarr.abc.store")  # who has a store of zarr-python has imported it
     if theirs is not None and isinstance(target, theirs.Store):
         from zarrant.stores.zarr_store import from_zarr
 
         return Resolved(from_zarr(target), "")
+    if is_object_store(target):
+        return Resolved(ObjectStore(target), "")
     can = capabilities(target)
     if can.get or can.put:  # a protocol check would pass over methods that `__getattr__` gives, from Python 3.12 on
         return Resolved(target, "")

@@ -1,6 +1,6 @@
 """Stores of zarr-python as ours, and ours as zarr-python's.
 
-In: a `zarr.abc.store.Store`, or one of our stores. Out: the other kind. A store of zarr-python on files, fsspec or a zip file is
+In: a `zarr.abc.store.Store`, or one of our stores. Out: the other kind. A store of zarr-python on files, fsspec, obstore or zip is
 opened as ours on the same place (`from_zarr`): so writes are guarded as well as the place allows. Any other one (`ZarrStore`:
 memory, Icechunk, wrappers) has neither versions nor conditions. It is for one writer; objects are read whole, and their version
 is a hash of their bytes, unless the caller says that nothing changes while it is read.
@@ -241,6 +241,10 @@ def from_zarr(store: Any) -> object:
         from zarrant.stores.fsspec_store import from_filesystem
 
         made = from_filesystem(store.fs, store.path)
+    elif type(store) is theirs.ObjectStore:
+        from zarrant.stores.object_store import ObjectStore
+
+        made = ObjectStore(store.store)
     elif type(store) is theirs.ZipStore and store.read_only and store.path is not None:
         from zarrant.stores.zip_store import ZipStore
 

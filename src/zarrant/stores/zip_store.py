@@ -35,6 +35,7 @@ from zarrant.storage import Blob, Buffer, ByteRange, Calls, Capabilities, Versio
 from zarrant.storage.capabilities import Described
 from zarrant.stores.keys import check_key, check_prefix
 from zarrant.stores.local.store import FilesystemStore
+from zarrant.stores.local.temp_files import annotate_errors
 from zarrant.stores.zip_format import (
     LOCAL_BYTES,
     MAX_TAIL,
@@ -394,7 +395,8 @@ class ZipStore(Described):
         if archive is _NO_ARCHIVE:
             return
         assert self._path is not None
-        fd = writer.files.open(self._path, os.O_RDONLY)
+        with annotate_errors("read the archive", self.url, None):
+            fd = writer.files.open(self._path, os.O_RDONLY)
         try:
             for key, entry in sorted(archive.entries.items(), key=lambda item: -1 if item[1] is None else item[1].offset):
                 blob = self.get(key) if entry is None or is_metadata(key) else self.get_ranges(key, (ByteRange(0, 0),))
@@ -499,10 +501,11 @@ class ZipStore(Described):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if error is None:
-            self.close()
-        else:
-            self.discard()
+        try:
+            if error is None:
+                self.close()
+        finally:
+            self.discard()  # what is published by now is not touched
 
     def __del__(self) -> None:
         writer = getattr(self, "_writer", None)

@@ -119,7 +119,7 @@ class ZipWriter:
         self, key: str, size: int, crc: int, write: Callable[[int], object], stored: int | None = None, method: int = STORED
     ) -> Entry:
         """Write an object at the end of the file. It is part of nothing yet."""
-        with self._using() as fd:
+        with annotate_errors("write", self.url, key), self._using() as fd:
             with self.mutex:
                 self._reserve(key)
                 offset = self.end
@@ -190,7 +190,7 @@ class ZipWriter:
     def read(self, entry: Entry, key: str, start: int, stop: int) -> memoryview:
         """Bytes of an object as they are in the file."""
         view = memoryview(bytearray(stop - start))
-        with self._using() as fd:
+        with annotate_errors("read", self.url, key), self._using() as fd:
             count = self.files.read_full(fd, view, entry.offset + local_size(key) + start)
         if count < len(view):
             raise StoreError("the temp file of the archive became shorter", store=self.url, key=key)

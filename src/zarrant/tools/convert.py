@@ -63,7 +63,7 @@ def suffix_of(path: str | os.PathLike[str]) -> str:
 
 
 def is_foreign(path: str | os.PathLike[str]) -> bool:
-    """Whether a name is that of a file this room reads."""
+    """Whether a name is that of a file that can be read here."""
     return suffix_of(path) in _OPENERS
 
 

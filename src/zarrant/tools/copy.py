@@ -29,6 +29,7 @@ from zarrant.nodes.array_metadata import auto_chunks
 from zarrant.nodes.open import create_array, open_array
 from zarrant.progress import Meter, Report
 from zarrant.run.pool import Threads
+from zarrant.stores.resolve import ARCHIVES
 from zarrant.tools.convert import Source, Values, is_foreign, open_foreign, suffix_of
 from zarrant.tools.describe import array_facts, local_path, stored
 from zarrant.tools.targets import ArrayTarget, NpyFile, Target, check_apart, check_npy, check_replaceable
@@ -91,11 +92,11 @@ def open_source(address: str) -> Iterator[Source]:
         with open_foreign(path) as opened:
             yield opened
         return
-    if path is not None and path.is_file():
+    if path is not None and path.is_file() and path.suffix.lower() not in ARCHIVES:
         raise OptionError(
             "not a kind of file that is read",
             field="source",
-            expected="an array, .npy, .nii, .nii.gz, .tif, .png or .jpg",
+            expected="an array, .zip, .ozx, .npy, .nii, .nii.gz, .tif, .png or .jpg",
             got=str(path),
         )
     if path is not None and not path.exists():

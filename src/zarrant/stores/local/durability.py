@@ -307,7 +307,7 @@ class Durable(ABC):
     group: SyncBatch | None = None
 
     @abstractmethod
-    def _in_batch(self, group: SyncBatch) -> AbstractContextManager[Self]:
+    def in_batch(self, group: SyncBatch) -> AbstractContextManager[Self]:
         """The same store, whose writes are settled with the group."""
 
     @contextmanager
@@ -318,7 +318,7 @@ class Durable(ABC):
             return
         group = SyncBatch(self.unsynced_paths, self.files)
         try:
-            with self._in_batch(group) as inside:
+            with self.in_batch(group) as inside:
                 yield inside
         except BaseException:
             group.abandon()

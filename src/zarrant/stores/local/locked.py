@@ -70,28 +70,28 @@ class LockedFiles(FileObjects):
         return bool(self._store.is_unchanged(key, version))
 
     @contextmanager
-    def _exclusive_path(self, path: str, timeout: float | None = None) -> Iterator[OpenTempFile]:
+    def exclusive_path(self, path: str, timeout: float | None = None) -> Iterator[OpenTempFile]:
         if path not in self._locks:
-            with self._outside._exclusive_path(path, timeout) as open_temp_file:
+            with self._outside.exclusive_path(path, timeout) as open_temp_file:
                 yield open_temp_file
             return
         lock = self._locks[path]
         with self._turns.lock((path,), time.monotonic() + (self.lock_timeout if timeout is None else timeout)):
             if lock is None:
-                yield lambda fd: self._outside._unlocked_temp_file(path)
+                yield lambda fd: self._outside.unlocked_temp_file(path)
             else:
                 lock.check()
-                yield lambda fd: self._store._locked_temp_file(path, lock, fd)
+                yield lambda fd: self._store.locked_temp_file(path, lock, fd)
 
     def _is_locked(self, path: str) -> bool:
         return bool(self._store._is_locked(path))
 
-    def _renames_show_gaps(self) -> bool:
-        return bool(self._store._renames_show_gaps())
+    def renames_show_gaps(self) -> bool:
+        return bool(self._store.renames_show_gaps())
 
     @contextmanager
-    def _in_batch(self, group: SyncBatch) -> Iterator[Self]:
-        with self._store._in_batch(group) as store:
+    def in_batch(self, group: SyncBatch) -> Iterator[Self]:
+        with self._store.in_batch(group) as store:
             inside = copy.copy(self)
             inside._store, inside.group = store, group
             yield inside

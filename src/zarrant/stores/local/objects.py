@@ -1,6 +1,6 @@
 """Objects below a directory: everything but who may write when.
 
-In: keys, and `_exclusive_path` of the subclass, which keeps other writers of one path out and makes temp files there. Out: the
+In: keys, and `exclusive_path` of the subclass, which keeps other writers of one path out and makes temp files there. Out: the
 methods of Get, Put, PutIf, Splice, Erase and List. Every OSError becomes one typed error that names store and key. A failed
 write leaves the old object as it was, and removes its temp file. `if_version` may also be `storage.ANY`: any version, or none.
 With `durability="fsync"` a call returns when its changes are on disk; inside of a `write_batch` they are on disk when the block
@@ -122,7 +122,7 @@ class FileObjects(Durable):
         return f"buffered: the file system refuses direct I/O ({', '.join(sorted(set(self.direct.refused.values())))})"
 
     @abstractmethod
-    def _exclusive_path(self, path: str, timeout: float | None = None) -> AbstractContextManager[OpenTempFile]:
+    def exclusive_path(self, path: str, timeout: float | None = None) -> AbstractContextManager[OpenTempFile]:
         """Keep other writers of a path out; the value makes a temp file in its directory, which exists by then.
 
         LockTimeout after `timeout` seconds, or else after as long as the store waits for locks.
@@ -133,7 +133,7 @@ class FileObjects(Durable):
         """Whether anybody has the lock of a path, this caller too; what was left by the killed counts as a lock."""
 
     @abstractmethod
-    def _renames_show_gaps(self) -> bool:
+    def renames_show_gaps(self) -> bool:
         """Whether an object that was just not found may be there: on file systems whose renames are not atomic for readers."""
 
     def get(self, key: str) -> Blob | None:
@@ -195,8 +195,8 @@ class FileObjects(Durable):
         with annotate_errors("erase", self.url, key):
             self._check_durability()
             # Where there is nothing, the lock need not be waited for: this is the moment at which there was nothing to erase.
-            if stat_or_none(self.files, path) is not None or self._renames_show_gaps():
-                with self._exclusive_path(path):
+            if stat_or_none(self.files, path) is not None or self.renames_show_gaps():
+                with self.exclusive_path(path):
                     self._check()
                     self._remove_previous(path)  # first: who is killed in between leaves none without its object
                     self._unlink(path)
@@ -210,7 +210,7 @@ class FileObjects(Durable):
         path = self._path(key)
         with annotate_errors("erase", self.url, key):
             self._check_durability()
-            with self._exclusive_path(path):
+            with self.exclusive_path(path):
                 self._check()
                 _expect(self.links.state(path), if_version)
                 self._remove_previous(path)
@@ -329,7 +329,7 @@ class FileObjects(Durable):
 
     def _open_again(self, path: str) -> Opened | None:
         """Look a second time for an object that was not found, where one is replaced in two steps that readers can see."""
-        if not self._renames_show_gaps():
+        if not self.renames_show_gaps():
             return None
         start, quiet = time.monotonic(), _quiet(self.files, os.path.dirname(path))
         looks = 0
@@ -362,7 +362,7 @@ class FileObjects(Durable):
 
     def _swap_locked(self, path: str, parts: Sequence[Part], if_version: Version, made: list[TempFile]) -> tuple[FileVersion, Mark]:
         """`_swap` while the object is locked; the temp files that it makes are added to `made`."""
-        with self._exclusive_path(path) as open_temp_file:
+        with self.exclusive_path(path) as open_temp_file:
             self._check()
 
             def make(fd: int) -> TempFile:
@@ -437,7 +437,7 @@ class FileObjects(Durable):
     def _wipe(self, directory: str, owner: str, names: Sequence[str]) -> None:
         """Erase an object and the temp files that killed writers left beside it; the lock file goes with the lock."""
         path = self._path(directory + owner)
-        with annotate_errors("erase", self.url, directory + owner), self._exclusive_path(path):
+        with annotate_errors("erase", self.url, directory + owner), self.exclusive_path(path):
             for name in sorted(names, reverse=True):  # the object last
                 if name != owner + SUFFIX:
                     self._unlink(f"{self.root}/{directory}{name}")

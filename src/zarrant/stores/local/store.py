@@ -156,7 +156,7 @@ class FilesystemStore(FileObjects):
     @property
     def is_local(self) -> bool:
         """Whether the directory is on this machine, and not on a network mount."""
-        return not self._renames_show_gaps()
+        return not self.renames_show_gaps()
 
     @property
     def file_system(self) -> dict[str, Any]:
@@ -195,7 +195,7 @@ class FilesystemStore(FileObjects):
             self._chosen = "os" if trait_of(self._mount_here()).shares_locks else "lockfile"  # safety: mount type
         return self._chosen
 
-    def _renames_show_gaps(self) -> bool:
+    def renames_show_gaps(self) -> bool:
         if self._remote is None:
             self._remote = trait_of(self._mount_here()).remote
         return self._remote
@@ -241,25 +241,25 @@ class FilesystemStore(FileObjects):
         return path in _queues.locked() if self.locking == "none" else stat_or_none(self.files, path + SUFFIX) is not None
 
     @contextmanager
-    def _exclusive_path(self, path: str, timeout: float | None = None) -> Iterator[OpenTempFile]:
+    def exclusive_path(self, path: str, timeout: float | None = None) -> Iterator[OpenTempFile]:
         deadline = time.monotonic() + (self.lock_timeout if timeout is None else timeout)
         with _queues.lock((path,), deadline):
             if self.locking == "none":
-                yield lambda fd: self._unlocked_temp_file(path)
+                yield lambda fd: self.unlocked_temp_file(path)
                 return
             lock = self._lock_path(path, deadline)
             try:
-                yield lambda fd: self._locked_temp_file(path, lock, fd)
+                yield lambda fd: self.locked_temp_file(path, lock, fd)
             finally:
                 lock.release()
 
     @contextmanager
-    def _in_batch(self, group: SyncBatch) -> Iterator[Self]:
+    def in_batch(self, group: SyncBatch) -> Iterator[Self]:
         batch_store = self._view()  # not a copy, which would be a store made anew: without the condition of `only_while`
         batch_store.group = group
         yield batch_store
 
-    def _locked_temp_file(self, path: str, lock: FileLock, fd: int) -> TempFile:
+    def locked_temp_file(self, path: str, lock: FileLock, fd: int) -> TempFile:
         return TempFile(self.files, f"{path}{TEMP_INFIX}{SUFFIX}", lock, fd)
 
     @cached_property
@@ -278,14 +278,14 @@ class FilesystemStore(FileObjects):
         if absent(self.files, path, replaced):
             return True
         try:
-            with self._exclusive_path(path, LOCK_TIMEOUT_S):
+            with self.exclusive_path(path, LOCK_TIMEOUT_S):
                 if not absent(self.files, path, replaced):
                     self._unlink(path + PREVIOUS)
         except (LockTimeout, ReentrantLockError):
             return False
         return True
 
-    def _unlocked_temp_file(self, path: str) -> TempFile:
+    def unlocked_temp_file(self, path: str) -> TempFile:
         """A temp file under a name that no other writer uses."""
         name = f"{path}{TEMP_INFIX}{secrets.token_hex(8)}{SUFFIX}"
         return self._with_parents(path, lambda: TempFile(self.files, name, None))

@@ -108,12 +108,19 @@ class Failure(NamedTuple):
         found, hint = _meaning(text)
         if kind is Kind.REFUSED:
             return cls(kind, error, _REFUSED)
-        if kind is None or (kind is Kind.ABSENT and hint is _BUCKET):
+        if kind is None or (kind is Kind.ABSENT and hint is _BUCKET) or found is Kind.NO_RANGES:
             return cls(found, error, hint)
         return cls(kind, error, None)
 
+    @property
+    def is_forbidden(self) -> bool:
+        """Whether the answer was 403, which some services give for absent objects."""
+        return self.kind is Kind.REFUSED and any(base.__name__ == "PermissionDeniedError" for base in type(self.error).__mro__)
+
     def as_ours(self, store: str, key: str | None, secrets: Iterable[str] = ()) -> ZarrantError:
         """The typed error, with its cause unless that would tell a secret."""
+        if isinstance(self.error, ZarrantError):
+            return self.error.annotate(store=store, key=key)
         message, told = shown(self.error, secrets)
         made = _CLASSES.get(self.kind, StoreError)(message, store=store, key=key, hint=self.hint)
         if self.kind is Kind.PASSING:
