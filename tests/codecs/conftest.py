@@ -50,9 +50,8 @@ class Codec:
 
     def encode(self, values: Any, old: bytes | None = None, subset: ArraySubset | None = None) -> bytes | None:
         spans = None if old is None else OneChunk(0, InMemory(old))
-        row = perform(self.prepared.write(spans, self.selections(subset), 0, 1, np.asarray(values, self.spec.data_type.numpy))).row(
-            0
-        )
+        given = np.asarray(values, self.spec.data_type.numpy)
+        row = perform(self.prepared.write(spans, self.selections(subset), 0, 1, given)).only()
         return None if row is None else b"".join(bytes(part) for part in row)
 
     def decode(self, data: bytes, subset: ArraySubset | None = None) -> Any:

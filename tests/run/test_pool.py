@@ -16,7 +16,8 @@ import pytest
 
 import zarrant
 from zarrant.run import asynchronous
-from zarrant.run.pool import Budget, Pool, Threads, available_cpus, available_memory, shared_pool
+from zarrant.run.pool import Budget, Pool, available_cpus, available_memory, shared_pool
+from zarrant.run.threads import Threads
 
 NESTED = {
     "name": "sharding_indexed",

@@ -44,6 +44,7 @@ MUTATIONS: dict[str, Mutation] = {
     "stale temp file": Mutation("pass", "stores/local/test_temp_files.py::test_temp_file_takes_over_a_leftover"),
     "lease check": Mutation("pass", "stores/test_synchronizer.py::test_nothing_is_written_under_a_lock_that_ended"),
     "lease check afterwards": Mutation("pass", "stores/test_synchronizer.py::test_a_lock_that_ends_during_a_write_is_said"),
+    "kept index": Mutation("if False:", "ops/test_kept_indexes.py::test_what_is_not_stored_in_a_shard_is_asked_for"),
     "lock check": Mutation("pass", "stores/local/test_store.py::test_a_lock_file_taken_away_during_a_write"),
     "rename": Mutation("pass", "safety/test_crash_states.py::test_the_journal_tells_every_change"),
     "temp file of another": Mutation("if True:", "stores/local/test_store.py::test_the_temp_file_of_the_next_holder_is_left_alone"),

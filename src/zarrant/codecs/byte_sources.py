@@ -8,6 +8,7 @@ that an index and its data belong together. A reader that finds the object repla
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,8 @@ class Stored:
         self.version: Version = None
         self.seen = False
         self.size = 0
+        self.index: Any = None
+        """The index of the shard, once it was read from this version: it is not read again."""
 
     def read(self, ranges: Sequence[ByteRange]) -> Op[list[memoryview] | None]:
         """The bytes of each range, or None where there is no object."""
@@ -128,19 +131,19 @@ class StoredChunks:
 
 
 class OneChunk:
-    """One chunk with a given source."""
+    """One chunk with a given source; None where it is not stored."""
 
-    def __init__(self, row: int, source: Source) -> None:
+    def __init__(self, row: int, source: Source | None) -> None:
         self.row, self._source = row, source
 
     def fetch(self, lo: int, hi: int, wanted: npt.NDArray[np.bool_], limit: int | None = None) -> Op[Fetched]:
         """The whole source."""
-        data = yield from read_whole(self._source, limit)
+        data = None if self._source is None else (yield from read_whole(self._source, limit))
         rows = np.array([] if data is None else [0], np.int64)
         size = np.array([] if data is None else [len(data)], np.int64)
         return Fetched(rows, [] if data is None else [data], np.zeros(rows.size, np.int64), np.zeros(rows.size, np.int64), size)
 
-    def source(self, i: int) -> Source:
+    def source(self, i: int) -> Source | None:
         """The source."""
         return self._source
 

@@ -57,7 +57,8 @@ class CodecOptions:
 
     `batch_bytes`: decoded bytes of one mini-batch. With 1 MiB the chunks, their encoded bytes and the state of the compressor
     fit in an L2 cache of 2 MiB. `aligned`: bytes that are stored uncompressed are put at the start of a memory page, as a store
-    with direct I/O needs them.
+    with direct I/O needs them. `fetch_bytes`: decoded bytes of subchunks that are read together where the store is waited for; 0:
+    those of one mini-batch.
     """
 
     write_empty_chunks: bool = False
@@ -67,6 +68,7 @@ class CodecOptions:
     dead_limit: float = 0.5
     batch_bytes: int = 1 << 20
     aligned: bool = False
+    fetch_bytes: int = 0
 
 
 class Partial(NamedTuple):
@@ -199,17 +201,27 @@ class Encoded(NamedTuple):
     parts: list[Part]
     parts_per_chunk: list[int] | None = None
 
-    def row(self, i: int) -> list[Part] | None:
-        """The bytes of one chunk, or None if it is not stored."""
-        if self.sizes[i] < 0:
-            return None
+    def rows(self) -> list[list[Part] | None]:
+        """The bytes of each chunk, None for one that is not stored."""
+        found: list[list[Part] | None] = []
+        start = 0
         if self.parts_per_chunk is None:
-            start = int(np.maximum(self.sizes[:i], 0).sum())
-            part = self.parts[0]
+            (part,) = self.parts
             assert not isinstance(part, ByteRange | Hole), "a batch in one part is bytes"
-            return [memoryview(part)[start : start + int(self.sizes[i])]]
-        first = sum(self.parts_per_chunk[:i])
-        return self.parts[first : first + self.parts_per_chunk[i]]
+            view = memoryview(part)
+            for size in self.sizes.tolist():
+                found.append(None if size < 0 else [view[start : start + size]])
+                start += max(0, size)
+        else:
+            for size, count in zip(self.sizes.tolist(), self.parts_per_chunk, strict=True):
+                found.append(None if size < 0 else self.parts[start : start + count])
+                start += count
+        return found
+
+    def only(self) -> list[Part] | None:
+        """The bytes of the chunk of a batch of one, or None if it is not stored."""
+        (parts,) = self.rows()
+        return parts
 
 
 class Fetched(NamedTuple):

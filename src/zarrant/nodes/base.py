@@ -9,10 +9,9 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Generic, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Generic, TypeVar, Unpack, cast
 
 from zarrant.codecs.protocols import CodecOptions
 from zarrant.config import Config, ConfigOptions
@@ -22,12 +21,13 @@ from zarrant.ops.bound_array import BoundArray, OpOptions
 from zarrant.ops.consolidated import in_step
 from zarrant.ops.consolidation_context import ConsolidationContext
 from zarrant.requests import Op
-from zarrant.run.asynchronous import in_thread, perform_async
 from zarrant.run.blocking import ExecutionContext, perform
 from zarrant.run.pool import available_cpus, available_memory, shared_pool
 from zarrant.storage import Calls, Capabilities, Store, Version, as_store, capabilities, guard_of, is_local, url_of
-from zarrant.stores.probe import require_swaps, require_swaps_async
 from zarrant.stores.wrappers.read_only import ReadOnly
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 T = TypeVar("T")
 H = TypeVar("H")
@@ -55,6 +55,10 @@ LOCAL_READ_THREADS = 2
 """Reads of an event loop that run at once where the store is not waited for, and `concurrency` is "auto". They take turns with
 the loop: with 64 tasks it answers after 12 ms (95th percentile; TensorStore: 8), with 4 threads after 30, with 32 after 90, and no
 more is read."""
+
+FETCH_BYTES = 64 << 20
+"""Decoded bytes of a shard that are asked for at once where the store is waited for: each request costs 15 to 100 ms, in which a
+connection moves some MB."""
 
 BATCH_PUT_BYTES = 32 << 20
 """Bytes of chunks whose data a store syncs together: more would keep their locks for longer than other writers like."""
@@ -97,6 +101,7 @@ class NodeContext:
             shard_updates=config.shard_updates,
             dead_limit=config.dead_limit,
             aligned=self.able.direct_io,
+            fetch_bytes=FETCH_BYTES if self.able.requests_in_flight else 0,
         )
         return OpOptions(
             codec,
@@ -163,8 +168,8 @@ class NodeContext:
         return in_step(op, self.consolidation) if self.able.get else op
 
     def _execution_context(self, needs: tuple[str, ...]) -> ExecutionContext:
-        cpus = available_cpus()
-        threads = self.config.concurrency or (max(LISTING_THREADS, cpus) if needs in (LIST, MEMBERS) else cpus)
+        least = max(available_cpus(), self.able.requests_in_flight)
+        threads = self.config.concurrency or (max(LISTING_THREADS, least) if needs in (LIST, MEMBERS) else least)
         pool = shared_pool(threads, self._memory)
         return ExecutionContext(self.store, pool, threads, executor=self.executor, can=self.able)
 
@@ -175,6 +180,8 @@ class NodeContext:
             self.require_blocking()
             self.require(needs, self.able.sync_calls)
             if self._must_probe(needs):  # safety: tried out
+                from zarrant.stores.probe import require_swaps
+
                 require_swaps(self.store, self.path)
             context = self._contexts[needs, True] = self._execution_context(needs)
         try:
@@ -184,6 +191,8 @@ class NodeContext:
 
     async def run_async(self, op: Op[T], needs: tuple[str, ...]) -> T:
         """Perform an operation without blocking the event loop."""
+        from zarrant.run.asynchronous import perform_async  # imports asyncio, which programs without an event loop do not need
+
         context = self._contexts.get((needs, False))
         if context is None:
             self.require(needs, self.able.loop_calls)
@@ -205,6 +214,9 @@ class NodeContext:
         return tried and "put" in needs and self.guarded and able.put_if and not able.lock
 
     async def _require_swaps_async(self) -> None:
+        from zarrant.run.asynchronous import in_thread
+        from zarrant.stores.probe import require_swaps, require_swaps_async
+
         if self.able.awaits:
             await require_swaps_async(self.store, self.path)
         else:
@@ -233,6 +245,8 @@ class NodeContext:
 
     async def sync_async(self) -> None:
         """`sync` without blocking the event loop."""
+        from zarrant.run.asynchronous import in_thread
+
         await in_thread(self._syncing(), executor=self.executor)
 
     def _syncing(self) -> Callable[[], None]:

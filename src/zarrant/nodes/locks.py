@@ -7,7 +7,6 @@ last published. Several objects are locked in one order that is the same for all
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
@@ -23,8 +22,6 @@ from zarrant.ops.atomic_update import touched_keys
 from zarrant.ops.current import HINT, checked
 from zarrant.ops.node import metadata_key
 from zarrant.requests import ANY, OnlyWhile
-from zarrant.run.asynchronous import in_thread
-from zarrant.run.lock_threads import LockThreads
 from zarrant.run.store_calls import lock_keys, store_while
 from zarrant.storage import Calls, Store, as_store
 
@@ -122,6 +119,11 @@ async def locked_async(
 
 @asynccontextmanager
 async def _threaded(context: NodeContext, node: NodeMetadata, keys: Sequence[str]) -> AsyncIterator[NodeContext]:
+    import asyncio  # with these it takes 30 ms, which are there by now
+
+    from zarrant.run.asynchronous import in_thread
+    from zarrant.run.lock_threads import LockThreads
+
     cancelled, stack, caller = threading.Event(), ExitStack(), Caller(asyncio.current_task())
 
     def enter() -> Store:

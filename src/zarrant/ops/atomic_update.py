@@ -69,7 +69,7 @@ def _apply(array: BoundArray, chunk: Shape, region: ArraySubset, fn: Function, s
     within = ArraySubset(subtract(local.start, around.start), local.shape).slices
     current[within] = broadcast(_new_values(array, fn, current[within].copy()), local.shape)
     encoded = yield from prepared.write(OneChunk(0, source), selections, 0, 1, current)
-    parts = encoded.row(0)
+    parts = encoded.only()
     return parts if parts is not None else (yield from erased(array, shape, source))
 
 

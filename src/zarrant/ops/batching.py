@@ -99,7 +99,7 @@ def encode(array: BoundArray, selections: ChunkSelections, values: Values, lo: i
     prepared = array.prepared_for(array.chunk_shape(selections.index[lo]))
     encoded = yield from prepared.write(None, selections, lo, hi, values)
     keys = array.chunk_keys(selections.index[lo:hi])
-    return [WriteRequest(key, encoded.row(i), ANY) for i, key in enumerate(keys)]
+    return [WriteRequest(key, parts, ANY) for key, parts in zip(keys, encoded.rows(), strict=True)]
 
 
 def run_batches(array: BoundArray, chunks: npt.NDArray[np.int64], batches: Iterable[tuple[int, int]], run: Batch) -> Op[None]:

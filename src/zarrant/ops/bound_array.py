@@ -20,6 +20,7 @@ from zarrant.geometry.keys import KeyEncoding
 from zarrant.metadata.node import placed
 from zarrant.metadata.turn import Turn
 from zarrant.metadata.v3 import ArrayMetadata, Named
+from zarrant.ops.kept_indexes import KeptIndexes
 from zarrant.requests import OnlyWhile
 from zarrant.storage import Version
 
@@ -117,6 +118,8 @@ class BoundArray:
     """The shape of the subchunks of each level of sharding, outermost first; none where the array is not sharded."""
     _prepared: dict[tuple[int, ...], Prepared] = field(default_factory=dict, compare=False, repr=False)
     """Pipelines by chunk shape; arrays that differ only in shape and attributes share them."""
+    indexes: KeptIndexes = field(default_factory=KeptIndexes, compare=False, repr=False)
+    """Indexes of shards that were read; arrays that differ only in shape and attributes share them."""
     turn: HeldTurn | None = field(default=None, compare=False, repr=False)
     """The turn under which objects are stored, if that is how the shape is changed."""
 

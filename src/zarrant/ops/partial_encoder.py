@@ -123,7 +123,7 @@ class Encoder:
             piece.copy_to(rows[row : row + 1])
         selections = self._selections(start, shape, value, bounds)
         encoded = yield from self.prepared.write(spans, selections, 0, 1, stack)
-        parts = encoded.row(0)
+        parts = encoded.only()
         return parts if parts is not None else (yield from erased(self.array, self.shape, source))
 
     def _erase_known(self) -> None:

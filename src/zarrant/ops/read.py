@@ -174,26 +174,40 @@ def _raise_read_failures(array: BoundArray, chunks: Sequence[tuple[int, ...]], o
 
 
 def _read_batch(array: BoundArray, selections: ChunkSelections, lo: int, hi: int, out: Array) -> Op[None]:
-    required = array.options.missing_chunks == "error"
     keys = array.chunk_keys(selections.index[lo:hi])
     prepared = array.prepared_for(array.chunk_shape(selections.index[lo]))
     if not array.sharded:
+        required = array.options.missing_chunks == "error"
         yield from prepared.read(StoredChunks(keys, lo, required), selections, lo, hi, out)
         return
     for row in range(lo, hi):
-        yield from _read_shard(prepared, keys[row - lo], required, selections, row, out)
+        yield from _read_shard(array, prepared, keys[row - lo], selections, row, out)
 
 
-def _read_shard(shard: Prepared, key: str, required: bool, selections: ChunkSelections, row: int, out: Array) -> Op[None]:
+def _read_shard(array: BoundArray, shard: Prepared, key: str, selections: ChunkSelections, row: int, out: Array) -> Op[None]:
+    required = array.options.missing_chunks == "error"
+
     def in_parts() -> Op[None]:
-        yield from shard.read(OneChunk(row, Stored(key, required)), selections, row, row + 1, out)
+        source = array.indexes.source(key, required)
+        try:
+            yield from shard.read(OneChunk(row, source), selections, row, row + 1, out)
+            yield from source.confirm()
+        except ZarrantError as error:
+            array.indexes.drop(key)
+            if source.kept and not isinstance(error, VersionChangedError):
+                yield from source.confirm()  # the error may be that of an index which is out of date
+            raise
+        array.indexes.keep(source)
 
     def at_once() -> Op[None]:
         data = yield from Stored(key, required).read_all(whole_limit(shard))
-        whole = Stored(key) if data is None else InMemory(data)
+        whole = None if data is None else InMemory(data)
         yield from shard.read(OneChunk(row, whole), selections, row, row + 1, out)
 
-    yield from while_replaced(in_parts, at_once)
+    if shard.spec.nbytes <= array.options.codec.fetch_bytes and selections.full[row]:
+        yield from at_once()
+    else:
+        yield from while_replaced(in_parts, at_once)
 
 
 def while_replaced(read: Callable[[], Op[T]], at_last: Callable[[], Op[T]]) -> Op[T]:

@@ -41,7 +41,6 @@ Threads of one process queue for the metadata before they take a turn, so a proc
 from __future__ import annotations
 
 import random
-import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -112,6 +111,8 @@ def turn_of(array: BoundArray) -> HeldTurn:
 
 def _take(array: BoundArray, seconds: float, check: Callable[[BoundArray], object]) -> Op[BoundArray]:
     """Wait for the turn; the array as it is then, with the turn."""
+    import secrets  # takes 5 ms, for stores that cannot lock
+
     token, seen, waited, since_token, looks = secrets.token_hex(8), None, 0.0, 0.0, 0
     while True:
         now, version = yield from current_array(array)
@@ -276,7 +277,7 @@ def fill_chunk(array: BoundArray, shape: Shape) -> Op[list[Part]]:
     stored = array.with_options(replace(array.options, codec=codec)).prepared_for(shape)
     selections = box_region(ArraySubset.full(shape)).split(chunk_alone(shape), shape)
     encoded = yield from stored.write(None, selections, 0, 1, array.fill.full(shape))
-    parts = encoded.row(0)
+    parts = encoded.only()
     assert parts is not None, "empty chunks are written"
     return parts
 

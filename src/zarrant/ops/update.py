@@ -228,7 +228,7 @@ class _Update(NamedTuple):
         if beyond and not (yield from shape_stands(array, self.refused)):  # safety: shape
             return (yield from _merge_unseen(array, self.shape, selections.region(row), values, known_shape, source))
         encoded = yield from array.prepared_for(self.shape).write(OneChunk(row, source), selections, row, row + 1, values)
-        parts = encoded.row(0)
+        parts = encoded.only()
         return parts if parts is not None else (yield from erased(array, self.shape, source))
 
 
@@ -248,7 +248,7 @@ def _merge_unseen(
         region, values = _over_fill(array, damaged, region, values)
         selections = region.split(chunk_alone(shape), shape)
         encoded = yield from prepared.write(OneChunk(0, source), selections, 0, 1, values)
-    parts = encoded.row(0)
+    parts = encoded.only()
     return parts if parts is not None else (yield from erased(array, shape, source))
 
 

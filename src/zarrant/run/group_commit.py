@@ -8,11 +8,10 @@ lock, gets ReentrantLockError.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections.abc import Callable, Coroutine, Hashable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zarrant.errors import LockTimeout
 from zarrant.locking.group_commit import CommitQueues, Entry, LedGroup
@@ -20,6 +19,9 @@ from zarrant.locking.local import reentrant, wait_cancelled, wait_for_turn
 from zarrant.requests import GroupCommit, Op
 from zarrant.run.store_locks import QUEUE_TIMEOUT_S, is_held_by_caller
 from zarrant.storage import Store, capabilities
+
+if TYPE_CHECKING:
+    import asyncio
 
 commit_queues = CommitQueues()
 
@@ -59,6 +61,8 @@ def _follow(entry: Entry, turn: threading.Lock, deadline: float, lead: Callable[
 
 async def join_commit_async(request: GroupCommit, store: Store, perform: Callable[[Op[None]], Coroutine[Any, Any, None]]) -> None:
     """Take part, or the lead, in this task."""
+    import asyncio  # takes 20 ms, which is there by now
+
     loop, turn = asyncio.get_running_loop(), asyncio.Event()
 
     def wake() -> None:
@@ -81,6 +85,8 @@ async def join_commit_async(request: GroupCommit, store: Store, perform: Callabl
 
 
 async def _event(turn: asyncio.Event, timeout: float) -> None:
+    import asyncio
+
     try:
         async with asyncio.timeout(timeout):
             await turn.wait()

@@ -10,7 +10,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 
-from zarrant.run.pool import Threads
+from zarrant.run.threads import Threads
 
 THREADS_PER_LOCK = 4
 """Threads for one lock in an event loop. Operations that run side by side also have the pool."""

@@ -13,14 +13,11 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import chain, islice
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from zarrant.locking.local import ForkSafeLock, remake_after_fork
-
-T = TypeVar("T")
 
 Run = Callable[[Any], Any]
 
@@ -181,13 +178,13 @@ class Pool:
     def run_all(self, ops: Iterable[Any], run: Run, cost: int, limit: int) -> list[Any]:
         """Run operations side by side, at most `limit` at once; a list of results or Exceptions."""
         ops = iter(ops)
-        head = list(islice(ops, 2))
+        head = list(islice(ops, max(2, limit)))
         group = TaskGroup(chain(head, ops), run, cost, limit, self.budget)
         share: list[int] = []
         try:
             self.budget.take(cost, share)
             if limit > 1 and len(head) > 1:  # a helper woken for nothing costs a switch of threads, up to 5 ms
-                self._open(group)
+                self._open(group, min(limit, len(head)))
             group.work()
         except BaseException:
             # What is raised here must not be kept there: it would refer to itself, and live until somebody collects garbage.
@@ -208,10 +205,10 @@ class Pool:
             self.budget.give_share(share)
             self._close(group)
 
-    def _open(self, group: TaskGroup) -> None:
+    def _open(self, group: TaskGroup, most: int) -> None:
         with self._lock:
             self._groups.append(group)
-            wanted = min(group.limit, self.threads) - 1
+            wanted = min(most, self.threads) - 1
             while wanted and self._idle:
                 self._idle.pop().release()
                 wanted -= 1
@@ -260,44 +257,6 @@ class Pool:
                 with self._lock:
                     if gate in self._idle:
                         self._idle.remove(gate)
-
-
-class Threads(ThreadPoolExecutor):
-    """Threads for what blocks, for an event loop. Where the system gives none, `submit` does the work before it returns."""
-
-    def __init__(self, limit: int, name: str) -> None:
-        self._begun: list[int] = []
-        super().__init__(limit, name, initializer=lambda: self._begun.append(threading.get_ident()))
-
-    def submit(self, work: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """See `concurrent.futures.Executor.submit`."""
-        job = _Job(partial(work, *args, **kwargs))
-        try:
-            super().submit(job)
-        except RuntimeError as error:
-            if "schedule" in str(error):  # after `shutdown`
-                raise
-            # The job is in the queue by now: threads that are there come to it, if there are any.
-            if not self._begun:
-                job()
-        return job.future
-
-
-class _Job(Generic[T]):
-    """Work that is done once, however often it is called."""
-
-    def __init__(self, work: Callable[[], T]) -> None:
-        self.work, self.future, self.taken = work, Future[T](), threading.Lock()
-
-    def __call__(self) -> None:
-        if not self.taken.acquire(blocking=False) or not self.future.set_running_or_notify_cancel():
-            return
-        try:
-            result = self.work()
-        except BaseException as error:
-            self.future.set_exception(error)
-        else:
-            self.future.set_result(result)
 
 
 @lru_cache(maxsize=1)

@@ -12,6 +12,7 @@ from typing import TypeVar, cast
 
 from zarrant.errors import CapabilityError, LimitError, StoreError, VersionChangedError, ZarrantError
 from zarrant.requests import CheckUnchanged, ErasePrefix, ListDir, ListPrefix, ReadRequest, Request, WriteRequest
+from zarrant.run.looks import Looks
 from zarrant.run.store_locks import QUEUE_TIMEOUT_S, queue_locks, version_of
 from zarrant.storage import (
     ANY,
@@ -114,15 +115,23 @@ def write_batch(store: Store, can: Capabilities) -> AbstractContextManager[Store
     return cast("AbstractContextManager[Store]", store.write_batch()) if can.batch else nullcontext(store)
 
 
-def store_while(condition: OnlyWhile | None, store: Store, can: Capabilities | None = None) -> Store:
+def store_while(condition: OnlyWhile | None, store: Store, can: Capabilities | None = None, looks: Looks | None = None) -> Store:
     """The store, on which writes are made only while the condition holds; MetadataChangedError where it does not hold now.
 
-    A store that cannot check it itself, under its own lock, is asked right before the write.
+    A store that cannot check it itself, under its own lock, is asked right before the write; with `looks`, once for several.
     """
     if condition is None:
         return store
     if (can or capabilities(store)).only_while:
         return store.only_while(condition)
+    if looks is None:
+        _look(condition, store)
+    else:
+        looks.take(condition, lambda: _look(condition, store))
+    return store
+
+
+def _look(condition: OnlyWhile, store: Store) -> None:
     try:
         found = version_of(condition.key, store)
     except ZarrantError:
@@ -130,7 +139,6 @@ def store_while(condition: OnlyWhile | None, store: Store, can: Capabilities | N
     except Exception as error:
         raise annotated(error, condition.key, store) from error
     condition.check(found)
-    return store
 
 
 def store_one(item: WriteRequest, store: Store, calls: Calls) -> Version:

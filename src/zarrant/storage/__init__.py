@@ -138,3 +138,6 @@ from zarrant.storage.protocols import (
 from zarrant.storage.protocols import (
     filled as filled,
 )
+from zarrant.storage.protocols import (
+    is_lasting as is_lasting,
+)

@@ -78,6 +78,15 @@ def expect_version(found: Version, if_version: Version, store: str | None = None
         raise VersionChangedError("the object was replaced", store=store, key=key, expected=if_version, got=got)
 
 
+def is_lasting(version: Version) -> bool:
+    """Whether what has this version has the same bytes for good: its reader may remember something of it.
+
+    A version that says so has an attribute `lasting`. Others are of use for as long as nobody could have replaced an object twice
+    within the grain of a clock.
+    """
+    return bool(getattr(version, "lasting", False))
+
+
 class OnlyWhile(NamedTuple):
     """A condition: the object of `key` (a node's metadata) is of this version; with ANY, there is one.
 

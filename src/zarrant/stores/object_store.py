@@ -26,9 +26,10 @@ from zarrant.errors import ByteRangeError, CapabilityError, LimitError, OptionEr
 from zarrant.storage import ANY, Blob, Buffer, ByteRange, Calls, Capabilities, Version
 from zarrant.storage.capabilities import Described
 from zarrant.stores.keys import check_key, check_prefix
-from zarrant.stores.objects.calls import Call, Collect, Sleep, Steps, Together, perform, perform_async
+from zarrant.stores.objects.calls import MAX_IN_FLIGHT, Call, Collect, Sleep, Steps, Together, perform, perform_async
 from zarrant.stores.objects.failures import Failure, Kind
 from zarrant.stores.objects.ranges import HEAD, WHOLE, Reply, cut, is_answer, is_suffix, needs_size, options_of, requests_for
+from zarrant.stores.objects.recognize import is_object_store
 from zarrant.stores.objects.versions import WRITES, ObjectVersion, followed_by, new_write, writes_of
 from zarrant.stores.probe import PROBES, known
 
@@ -148,7 +149,14 @@ class ObjectStore(Described):
         inner = self._inner()
         here = type(inner).__name__ == "MemoryStore" and type(inner).__module__.startswith("obstore")
         blocking, awaited = self._calls(inner, ""), self._calls(inner, "_async")
-        return Capabilities(blocking, awaited, version=blocking.get, one_process=here, probe=self.probe)
+        return Capabilities(
+            blocking,
+            awaited,
+            version=blocking.get,
+            one_process=here,
+            probe=self.probe,
+            requests_in_flight=0 if here else MAX_IN_FLIGHT,
+        )
 
     def _calls(self, inner: Any, ending: str) -> Calls:
         def has(*names: str) -> bool:
@@ -564,15 +572,6 @@ class ConditionalPut:
         """Whether an object has just the bytes of this put."""
         parts = self.payload if isinstance(self.payload, list) else [self.payload]
         return data == b"".join(parts)
-
-
-def is_object_store(target: object) -> bool:
-    """Whether an object has methods of obspec that no other kind of store has.
-
-    Looked at without importing obstore. `get` and `put` are methods of ours and of fsspec too.
-    """
-    marks = ("list_with_delimiter", "get_range")
-    return any(callable(getattr(target, name + ending, None)) for name in marks for ending in ("", "_async"))
 
 
 def _url_of(inner: Any) -> str:

@@ -20,7 +20,7 @@ from zarrant.storage import capabilities
 from zarrant.stores.keys import check_key
 from zarrant.stores.local.store import FilesystemStore
 from zarrant.stores.memory import MemoryStore
-from zarrant.stores.object_store import ObjectStore, is_object_store
+from zarrant.stores.objects.recognize import is_object_store
 
 _OPTIONS = tuple(name for name in signature(FilesystemStore).parameters if name not in ("root", "syscalls"))
 ARCHIVES = (".zip", ".ozx")
@@ -67,6 +67,8 @@ def resolve_store(
 
         return Resolved(from_zarr(target), "")
     if is_object_store(target):
+        from zarrant.stores.object_store import ObjectStore  # imports asyncio, which files do not need
+
         return Resolved(ObjectStore(target), "")
     can = capabilities(target)
     if can.get or can.put:  # a protocol check would pass over methods that `__getattr__` gives, from Python 3.12 on

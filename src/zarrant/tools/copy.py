@@ -28,7 +28,7 @@ from zarrant.nodes.array import Array
 from zarrant.nodes.array_metadata import auto_chunks
 from zarrant.nodes.open import create_array, open_array
 from zarrant.progress import Meter, Report
-from zarrant.run.pool import Threads
+from zarrant.run.threads import Threads
 from zarrant.stores.resolve import ARCHIVES
 from zarrant.tools.convert import Source, Values, is_foreign, open_foreign, suffix_of
 from zarrant.tools.describe import array_facts, local_path, stored

@@ -74,7 +74,7 @@ def test_boxes_are_slices_and_touch_nothing_else(
     stored = c.encode(old)
 
     source = Recording(stored)
-    written = run(c.prepared.write(OneChunk(0, source), c.selections(subset), 0, 1, new)).row(0)
+    written = run(c.prepared.write(OneChunk(0, source), c.selections(subset), 0, 1, new)).only()
     assert source.asked == []
     merged = b"".join(bytes(part) for part in written)
     assert sum(memoryview(part).nbytes for part in written) == len(stored)
@@ -230,7 +230,7 @@ def test_several_boxes(codecs: list[Any], codec: Callable[..., Any], run: Callab
     run(c.prepared.read(OneChunk(0, source), selections, 0, 1, out))
     assert np.array_equal(out, old[chosen, 1:3])
     assert sum(stop - start for start, stop in source.asked) == out.nbytes
-    written = run(c.prepared.write(OneChunk(0, source), selections, 0, 1, out + 500)).row(0)
+    written = run(c.prepared.write(OneChunk(0, source), selections, 0, 1, out + 500)).only()
     old[chosen, 1:3] += 500
     assert b"".join(bytes(part) for part in written) == c.encode(old)
 

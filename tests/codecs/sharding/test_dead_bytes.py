@@ -76,7 +76,7 @@ class Object:
 
     def write(self, start: int, values: Any) -> None:
         selections = self.selections(ArraySubset((start,), values.shape))
-        row = self.perform(self.shard.write(OneChunk(0, Stored("c")), selections, 0, 1, values)).row(0)
+        row = self.perform(self.shard.write(OneChunk(0, Stored("c")), selections, 0, 1, values)).only()
         self.holes = sum(part.length for part in row or () if isinstance(part, Hole))
         cut = [self.cut(part) for part in row or ()]
         self.data = None if row is None else b"".join(cut)

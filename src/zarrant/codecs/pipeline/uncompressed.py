@@ -107,7 +107,7 @@ class UncompressedPipeline(FixedSizePipeline):
             encoded = encoded or (yield from super().write(stored, selections, i, i + 1, values))
             if hi == lo + 1:
                 return encoded
-            rows.append(encoded.row(0))
+            rows.append(encoded.only())
         sizes = np.array([-1 if parts is None else self.spec.nbytes for parts in rows], np.int64)
         return Encoded(sizes, [part for parts in rows for part in parts or ()], [len(parts or ()) for parts in rows])
 

@@ -108,7 +108,7 @@ class AroundShards(VariableSizePipeline):
     def _encode(self, row: Array) -> Op[list[Buffer]]:
         assert self.inner is not None, "made around a shard"
         encoded = yield from self.inner.write(None, self._whole_chunk, 0, 1, encode_arrays(self.stages, row))
-        return [memoryview(part) for part in encoded.row(0) or ()]  # type: ignore[arg-type]  # a new shard is bytes alone
+        return [memoryview(part) for part in encoded.only() or ()]  # type: ignore[arg-type]  # a new shard is bytes alone
 
     def _decoded(self, data: Buffer) -> Op[Array]:
         assert self.inner is not None, "made around a shard"

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant import kernels
-from zarrant.codecs.byte_sources import InMemory, read_whole
+from zarrant.codecs.byte_sources import InMemory, Stored, read_whole
 from zarrant.codecs.pipeline.chunk import ChunkPipeline
 from zarrant.codecs.pipeline.fixed_size import FixedSizePipeline
 from zarrant.codecs.protocols import (
@@ -51,7 +51,7 @@ from zarrant.codecs.sharding.dead_bytes import (
     record_size,
 )
 from zarrant.codecs.sharding.format import Index, locate, morton_order
-from zarrant.codecs.sharding.subchunks import SubchunksOfShard
+from zarrant.codecs.sharding.subchunks import FetchedSubchunks, Subchunks, SubchunksOfShard
 from zarrant.errors import ByteRangeError, ChunkError
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.region import ChunkSelections, Region, Stack, Values
@@ -140,11 +140,38 @@ class Shard:
         source, index = yield from self._open(source)
         selections, out = self._split(region, bounds, out)
         stored = SubchunksOfShard(source or InMemory(b""), index, self._numbers(selections))
+        if isinstance(source, Stored) and self._fetches_ahead(selections.n):
+            step = max(1, self.options.fetch_bytes // max(1, self.subchunk_pipeline.spec.nbytes))
+            groups = ((lo, min(lo + step, selections.n)) for lo in range(0, selections.n, step))
+            ahead = (self._read_group(stored, selections, lo, hi, out) for lo, hi in groups)
+            yield from gather(ahead, 2 * step * self.subchunk_pipeline.spec.nbytes)
+            return
         batches = (self._read_batch(stored, selections, lo, hi, out) for lo, hi in self.batches(selections.n))
         yield from gather(batches, self.batch_cost)
 
-    def _read_batch(
+    def _fetches_ahead(self, n: int) -> bool:
+        """Whether the bytes of several mini-batches of subchunks are read together: where they are waited for, and needed whole."""
+        inner = self.subchunk_pipeline
+        several = n * inner.spec.nbytes > self.options.batch_bytes
+        return several and self.options.fetch_bytes > 0 and isinstance(inner, ChunkPipeline) and not inner.partial.read
+
+    def _read_group(
         self, stored: SubchunksOfShard, selections: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]
+    ) -> Op[None]:
+        """Fetch subchunks with one request, and decode them in mini-batches."""
+        assert isinstance(self.subchunk_pipeline, ChunkPipeline), "asked by _fetches_ahead"
+        limit = self.subchunk_pipeline.stored_limit
+        fetched = FetchedSubchunks(stored, (yield from stored.fetch(lo, hi, np.ones(hi - lo, np.bool_), limit)), lo)
+        batches = (self._read_batch(fetched, selections, lo + a, lo + b, out) for a, b in self.batches(hi - lo))
+        yield from gather(batches, self.batch_cost)
+
+    def _read_batch(
+        self,
+        stored: Subchunks,
+        selections: ChunkSelections,
+        lo: int,
+        hi: int,
+        out: npt.NDArray[np.generic],
     ) -> Op[None]:
         try:
             yield from self.subchunk_pipeline.read(stored, selections, lo, hi, out)
@@ -162,9 +189,7 @@ class Shard:
                 yield from self._name_subchunk(error, stored, lo, hi, ~selections.full[lo:hi])
             raise
 
-    def _name_subchunk(
-        self, error: ChunkError, stored: SubchunksOfShard, lo: int, hi: int, wanted: npt.NDArray[np.bool_]
-    ) -> Op[None]:
+    def _name_subchunk(self, error: ChunkError, stored: Subchunks, lo: int, hi: int, wanted: npt.NDArray[np.bool_]) -> Op[None]:
         """Find the subchunk of a batch that does not decode, and add it to an error that does not name it."""
         if error.field is None and isinstance(self.subchunk_pipeline, ChunkPipeline):
             found = yield from self.subchunk_pipeline.check((yield from stored.fetch(lo, hi, wanted)))
@@ -173,12 +198,17 @@ class Shard:
 
     def _open(self, source: Source | None) -> Op[tuple[Source | None, Index]]:
         """Undo the outer codecs and read the index. A shard that is not stored has an empty index."""
+        if isinstance(source, Stored) and source.index is not None:
+            return source, source.index
         n = int(np.prod(self.grid.grid_shape, dtype=np.int64))
         opened = None if source is None else (yield from self.read_index(source))
         if opened is None:
             return None, Index.empty(n)
         source, data = opened
-        return source, Index.from_table(self.decode_index(data), locate(source.size, self.index_size, self.at_start))
+        index = Index.from_table(self.decode_index(data), locate(source.size, self.index_size, self.at_start))
+        if isinstance(source, Stored):
+            source.index = index
+        return source, index
 
     def read_index(self, source: Source) -> Op[tuple[Source, memoryview] | None]:
         """The bytes of the shard before the outer codecs, and those of its index; None if the shard is not stored."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
 import numpy.typing as npt
 
@@ -43,6 +45,29 @@ class SubchunksOfShard:
         if self.index.size[entry] < 0:
             return None
         return Window(self.shard, int(self.index.offset[entry]), int(self.index.size[entry]))
+
+
+class FetchedSubchunks:
+    """Subchunks that were fetched together, from subchunk `first` of a batch on."""
+
+    def __init__(self, stored: SubchunksOfShard, fetched: Fetched, first: int) -> None:
+        self.stored, self.fetched, self.first, self.numbers = stored, fetched, first, stored.numbers
+
+    def fetch(self, lo: int, hi: int, wanted: npt.NDArray[np.bool_], limit: int | None = None) -> Op[Fetched]:
+        """The wanted ones of them; nothing is requested."""
+        rows = self.fetched.rows + self.first - lo
+        a, b = np.searchsorted(rows, (0, hi - lo)).tolist()
+        chosen = a + np.flatnonzero(wanted[rows[a:b]])
+        found = self.fetched
+        return Fetched(rows[chosen], found.buffers, found.buffer_index[chosen], found.offset[chosen], found.size[chosen])
+        yield  # makes this a generator, as every operation is; it has no requests
+
+    def source(self, i: int) -> Source | None:
+        """A window on subchunk i."""
+        return self.stored.source(i)
+
+
+Subchunks: TypeAlias = SubchunksOfShard | FetchedSubchunks
 
 
 def _too_large_subchunk(index: Index, chosen: Ints, limit: int) -> ChunkError:

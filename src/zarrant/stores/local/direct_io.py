@@ -22,7 +22,6 @@ instead; that is logged once, and `DirectIO.refused` says so. May not: rename, l
 from __future__ import annotations
 
 import errno
-import logging
 import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -47,7 +46,6 @@ MIN_STRAIGHT = 1 << 18
 """Bytes of the smallest aligned part that is written as it is: copying a smaller one costs less than one more write."""
 
 _REFUSED = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}
-_log = logging.getLogger("zarrant")
 _logged_devices: set[int] = set()
 """Devices of which it was logged that they refuse."""
 
@@ -150,8 +148,12 @@ class DirectIO:
             raise error
         self.refused[device] = error.strerror or str(error)
         if device not in _logged_devices:
+            import logging  # takes 5 ms, which nobody else needs
+
             _logged_devices.add(device)
-            _log.warning("direct I/O is refused where %s is (%s): files are written and read buffered", self.url, error.strerror)
+            logging.getLogger("zarrant").warning(
+                "direct I/O is refused where %s is (%s): files are written and read buffered", self.url, error.strerror
+            )
 
 
 def tried(files: Syscalls, root: str) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -227,7 +226,7 @@ def _created(files: Files, path: str) -> bool:
 
 def renames_are_atomic(files: Files, path: str, suffix: str) -> bool:
     """Whether a reader always sees something while one file takes another's place; `suffix` makes reserved names."""
-    target, temp = (f"{path}.__new{secrets.token_hex(8)}{suffix}" for _ in range(2))
+    target, temp = (f"{path}.__new{os.urandom(8).hex()}{suffix}" for _ in range(2))
     missed, ended = [0], threading.Event()
 
     def stat_or_none() -> None:

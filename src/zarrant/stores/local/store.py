@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -287,7 +286,7 @@ class FilesystemStore(FileObjects):
 
     def unlocked_temp_file(self, path: str) -> TempFile:
         """A temp file under a name that no other writer uses."""
-        name = f"{path}{TEMP_INFIX}{secrets.token_hex(8)}{SUFFIX}"
+        name = f"{path}{TEMP_INFIX}{os.urandom(8).hex()}{SUFFIX}"
         return self._with_parents(path, lambda: TempFile(self.files, name, None))
 
     def _lock_path(self, path: str, deadline: float) -> FileLock:

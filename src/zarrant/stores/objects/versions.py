@@ -65,6 +65,11 @@ class ObjectVersion:
         return {name: value for name, value in known.items() if value is not None}
 
     @property
+    def lasting(self) -> bool:
+        """Whether equal versions mean equal bytes whenever they were seen; not those made of a time of change, nor weak tags."""
+        return self.if_match is not None
+
+    @property
     def if_match(self) -> str | None:
         """The condition of a get. A weak tag never matches: https://www.rfc-editor.org/rfc/rfc9110#name-if-match."""
         return None if self.e_tag is None or self.e_tag.startswith("W/") else self.e_tag

@@ -50,6 +50,11 @@ class Latency(EachCall):
         self._dice = random.Random(seed)
 
     @property
+    def is_local(self) -> bool:
+        """No: an event loop has as many reads at once as of a store that is far away."""
+        return False
+
+    @property
     def _settings(self) -> tuple[Any, ...]:
         return self.seconds, self.bandwidth, self.jitter, self.seed
 
