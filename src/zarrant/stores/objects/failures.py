@@ -52,7 +52,10 @@ _RANGE = "The object is shorter than it was"
 _LACKS = "The service does not have this"
 _HOST = "The host cannot be reached: look at `endpoint`, the network and the proxy"
 _LOST = "The connection failed: do it again later, or raise `timeout` in client_options"
-_NOBODY = "Give credentials in storage_options or in the environment, or skip_signature=True for public data"
+_NOBODY = (
+    "No credentials were found. Give them in storage_options or in the environment, or skip_signature=True for public data; "
+    "a pickled handle carries them with pickle_secrets=True"
+)
 _PLAIN = 'An address of http:// needs client_options={"allow_http": True}'
 
 Meaning: TypeAlias = tuple[Kind, str]
@@ -88,6 +91,8 @@ _REFUSED = "Look at the credentials and at what they allow. S3 also says so of a
 _SECRET = re.compile(
     r"(?i)((?:x-amz-(?:signature|credential|security-token)|sig|token|secret|password|authorization|access_key)=)[^&\s\"']+"
 )
+_METADATA = re.compile(r"\bhttp://(?:169\.254\.|fd00:ec2::|metadata\.google)")
+"""Where machines of a cloud ask for credentials, which is done where none are given."""
 _ADDRESS = re.compile(r"\w+://[^\s\"']+|path: \"[^\"]*\"")
 _LONGEST = 300
 
@@ -105,6 +110,8 @@ class Failure(NamedTuple):
         text = _ADDRESS.sub("", str(error))  # a key may have any words and numbers
         names = (base.__name__ for base in type(error).__mro__)
         kind = next((_BY_NAME[name] for name in names if name in _BY_NAME), None)
+        if _METADATA.search(str(error)):
+            return cls(Kind.REFUSED, error, _NOBODY)
         found, hint = _meaning(text)
         if kind is Kind.REFUSED:
             return cls(kind, error, _REFUSED)
