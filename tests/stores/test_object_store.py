@@ -145,6 +145,27 @@ def test_where_no_credentials_are_found_the_hint_says_so(text: str) -> None:
     assert isinstance(told, StorePermissionError) and "No credentials were found" in str(told)
 
 
+VARIABLES = {
+    "AWS_ENDPOINT_URL": "endpoint",
+    "AWS_ACCESS_KEY_ID": "access_key_id",
+    "AWS_SECRET_ACCESS_KEY": "secret_access_key",
+    "AWS_REGION": "region",
+    "AZURE_STORAGE_ENDPOINT": "endpoint",
+    "AZURE_STORAGE_ACCOUNT_NAME": "account_name",
+    "AZURE_STORAGE_ACCOUNT_KEY": "account_key",
+    "GOOGLE_SERVICE_ACCOUNT_KEY": "service_account_key",
+}
+
+
+def test_all_options_may_be_in_the_environment(object_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The address of a server without TLS too."""
+    service = {"s3": "AWS", "az": "AZURE", "gs": "GOOGLE"}[object_server.url[:2]]
+    for variable, option in VARIABLES.items():
+        if variable.startswith(service):
+            monkeypatch.setenv(variable, object_server.storage_options[option])
+    assert resolve_store(object_server.fresh_url(), {}).store.get("nothing here") is None
+
+
 def test_times_of_options_may_be_numbers_of_seconds(gofakes3: Server) -> None:
     client = {"allow_http": True, "timeout": 20, "connect_timeout": 0.5}
     retries = {"retry_timeout": 10, "backoff": {"init_backoff": 0.1, "max_backoff": 2}}
@@ -175,7 +196,7 @@ def test_a_pickled_store_has_no_secret_unless_asked(gofakes3: Server) -> None:
         ("s3://bucket", {"coalesce_gap": -1}, "coalesce_gap"),
         ("http://host/a", {"region": "x"}, "field region"),
         ("s3://bucket", {"endpoint": "localhost:9000"}, "without a scheme.*field endpoint"),
-        ("s3://bucket", {"anon": True}, "Its name here is skip_signature"),
+        ("s3://bucket", {"anon": True}, "Its name here is 'skip_signature'"),
         ("s3://bucket", {"client_options": "allow_http"}, "not options.*field client_options"),
         ("s3://bucket", {"client_options": {"alow_http": True}}, "alow_http"),
         ("s3://bucket", {"retry_config": 3}, "not options.*field retry_config"),

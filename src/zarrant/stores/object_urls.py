@@ -56,11 +56,19 @@ _DURATIONS = (
 _RETRY = {"retry_config": ("max_retries", "retry_timeout", "backoff"), "backoff": ("init_backoff", "max_backoff", "base")}
 """Names that obstore would pass over where they are misspelt."""
 _OTHER_NAMES = {
-    **{"key": "access_key_id", "secret": "secret_access_key", "anon": "skip_signature", "endpoint_url": "endpoint"},
-    **{"region_name": "region", "connection_string": "account_name and account_key", "project": "service_account"},
+    "key": "access_key_id",
+    "secret": "secret_access_key",
+    "anon": "skip_signature",
+    "endpoint_url": "endpoint",
+    "region_name": "region",
 }
 """What other libraries (s3fs, gcsfs, adlfs, boto3) call an option."""
-_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+_ENDPOINTS = {
+    "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    "gs": ("GOOGLE_SERVICE_ACCOUNT_KEY", "GOOGLE_BASE_URL"),
+    "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+}
+"""Variables in which obstore looks for addresses."""
 
 
 class UrlStore(ObjectStore):
@@ -149,7 +157,7 @@ def _from_url(url: str, options: Mapping[str, Any], known: tuple[str, ...]) -> t
     for given in options:
         if given not in names:
             other = _OTHER_NAMES.get(given)
-            near = f"Its name here is {other}" if other and other.split()[0] in names else did_you_mean(given, names)
+            near = f"Its name here is {other!r}" if other in names else did_you_mean(given, names)
             raise OptionError("unknown storage option", store=shown_url, field=str(given), expected=", ".join(names), hint=near)
     path = unquote(parts.path).strip("/")
     if path:
@@ -159,10 +167,10 @@ def _from_url(url: str, options: Mapping[str, Any], known: tuple[str, ...]) -> t
 
 def _client_options(scheme: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """What obstore's HTTP client is told: plain HTTP is allowed where the caller gave such an address."""
-    endpoints = [str(options.get(name, "")) for name in ("endpoint", "base_url", "service_account_key")]
-    if scheme == "s3" and not options.get("endpoint"):
-        endpoints += filter(None, map(os.environ.get, _ENDPOINTS))
-    if scheme == "s3" and (wrong := next((name for name in filter(None, endpoints) if "://" not in name), None)):
+    endpoints = [str(options[name]) for name in ("endpoint", "base_url", "service_account_key") if options.get(name)]
+    if not endpoints:
+        endpoints = [value for name in _ENDPOINTS.get(scheme, ()) if (value := os.environ.get(name))]
+    if scheme == "s3" and (wrong := next((address for address in endpoints if "://" not in address), None)):
         # obstore would panic, which is no Exception.
         raise OptionError("an address without a scheme", field="endpoint", expected="https://… or http://…", got=repr(wrong))
     plain = scheme == "http" or any("http://" in endpoint for endpoint in endpoints)

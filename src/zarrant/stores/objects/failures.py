@@ -81,7 +81,7 @@ _WORDS: tuple[tuple[str, Meaning], ...] = (
     ("non-partial|Range request not supported", (Kind.NO_RANGES, "The server does not send parts of objects")),
     ("Invalid range", (Kind.OUTSIDE, _RANGE)),
     ("dns error|failed to lookup|connection refused|tcp connect|error trying to connect", (Kind.PASSING, _HOST)),
-    ("allow_http|URL scheme is not allowed", (Kind.FAILED, _PLAIN)),
+    ("allow_http|URL scheme is not allowed|builder error", (Kind.FAILED, _PLAIN)),
     ("credential|metadata token|managed identity", (Kind.REFUSED, _NOBODY)),
     ("timed? ?out|error sending request|connection|incomplete|end of file|body error|HTTP error", (Kind.PASSING, _LOST)),
 )
