@@ -228,7 +228,7 @@ class CheckUnlocked(Protocol):
 class LockOwner(Protocol):
     """Tell whether waiting for a lock would be waiting for oneself; for stores with `Lock`."""
 
-    def is_held_by_caller(self, key: str) -> bool:
+    def is_locked_by_caller(self, key: str) -> bool:
         """Whether the thread or task that asks has the lock of a key, through another handle."""
         ...
 
@@ -339,6 +339,12 @@ class AsyncGet(Protocol):
     async def get_ranges_async(self, key: str, ranges: Sequence[ByteRange], if_version: Version = None) -> Blob | None: ...
 
 
+class AsyncGetWithin(Protocol):
+    """`GetWithin`, as a coroutine."""
+
+    async def get_within_async(self, key: str, limit: int) -> Blob | None: ...
+
+
 class AsyncPut(Protocol):
     """`Put`, as coroutines."""
 
@@ -390,7 +396,7 @@ class BlockingStore(
     """All that a store may have as blocking calls."""
 
 
-class Store(BlockingStore, AsyncReadableWritable, AsyncPutIf, AsyncEraseIf, AsyncList, AsyncLock, Protocol):
+class Store(BlockingStore, AsyncReadableWritable, AsyncGetWithin, AsyncPutIf, AsyncEraseIf, AsyncList, AsyncLock, Protocol):
     """All that a store may have: how drivers and wrappers see any store. Which of it a store has is said by `capabilities`."""
 
     def only_while(self, condition: OnlyWhile) -> Store:
