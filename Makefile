@@ -27,9 +27,11 @@ soak: setup ## every test, the long ones included; SCALE=3: three times as many 
 sanitize: setup ## the compiled kernels under the sanitizers of addresses and threads
 	@scripts/sanitize.sh
 
-bench: ## time it beside TensorStore, zarrs and zarr-python
+bench: ## time it beside TensorStore, zarrs and zarr-python, on files and on an object store
 	@scripts/setup.sh bench
 	@$(BIN)/python -m benchmarks
+	@scripts/servers.sh gofakes3
+	@$(BIN)/python -m benchmarks.remote
 
 bench-safety: ## races, kills and readers, beside the same libraries
 	@scripts/setup.sh bench

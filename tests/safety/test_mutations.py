@@ -21,7 +21,7 @@ import zarrant
 
 ROOT = Path(__file__).parents[2]
 SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
-QUICK = ("lock", "version", "killed holder")
+QUICK = ("lock", "version", "killed owner")
 MARK = re.compile(r"^(?P<indent> *)(?P<line>\S.*?)  # safety: (?P<name>.+)$", re.MULTILINE)
 
 
@@ -45,9 +45,10 @@ MUTATIONS: dict[str, Mutation] = {
     "stale temp file": Mutation("pass", "stores/local/test_temp_files.py::test_temp_file_takes_over_a_leftover"),
     "lease check": Mutation("pass", "stores/test_synchronizer.py::test_nothing_is_written_under_a_lock_that_ended"),
     "lease check afterwards": Mutation("pass", "stores/test_synchronizer.py::test_a_lock_that_ends_during_a_write_is_said"),
+    "kept index": Mutation("if False:", "ops/test_kept_indexes.py::test_what_is_not_stored_in_a_shard_is_asked_for"),
     "lock check": Mutation("pass", "stores/local/test_store.py::test_a_lock_file_taken_away_during_a_write"),
     "rename": Mutation("pass", "safety/test_crash_states.py::test_the_journal_tells_every_change"),
-    "temp file of another": Mutation("if True:", "stores/local/test_store.py::test_the_temp_file_of_the_next_holder_is_left_alone"),
+    "temp file of another": Mutation("if True:", "stores/local/test_store.py::test_the_temp_file_of_the_next_owner_is_left_alone"),
     "failed temp file": Mutation("pass", "stores/local/test_store.py::test_a_failed_write_changes_nothing"),
     "later than the old": Mutation(
         "earliest = files.now()", "stores/local/test_temp_files.py::test_a_temp_file_is_newer_than_what_it_replaces"
@@ -56,7 +57,7 @@ MUTATIONS: dict[str, Mutation] = {
     "version": Mutation("pass", "stores/local/test_store.py::TestFilesystem::test_put_if"),
     "data sync": Mutation("pass", "safety/test_crash_states.py::test_power_lost_with_fsync"),
     "data syncs": Mutation("pass", "stores/local/test_durability.py::test_what_returned_outlives_a_loss_of_power"),
-    "killed holder": Mutation("pass", "stores/local/test_store.py::test_stale_files"),
+    "killed owner": Mutation("pass", "stores/local/test_store.py::test_stale_files"),
     "probe": Mutation("pass", "stores/local/test_store.py::test_locks_that_exclude_nobody_are_found"),
     "lock exit": Mutation("pass", "stores/local/test_store.py::test_a_lock_outlives_its_writes"),
     "later data sync": Mutation("pass", "safety/test_crash_states.py::test_power_lost_after_a_sync"),
@@ -130,6 +131,8 @@ MUTATIONS: dict[str, Mutation] = {
     "configuration": Mutation("if False:", "codecs/library/test_numcodecs_adapter.py::test_a_configuration_chooses_no_other_codec"),
     "skipped codecs": Mutation("if False:", "bad_input/test_other_writers.py::test_a_plug_in_writes_what_others_skip"),
     "subchunk size": Mutation("if False:", "bad_input/test_bounded.py::test_a_subchunk_that_is_too_large_costs_itself"),
+    "version of a kept chunk": Mutation("if each is not None:", "ops/test_kept.py::test_reads_what_is_there_now"),
+    "version of a kept subchunk": Mutation("if found is None:", "ops/test_kept.py::test_reads_what_is_there_now"),
     "object size": Mutation("if False:", "bad_input/test_bounded.py::test_a_chunk_that_is_too_large_is_not_read"),
 }
 

@@ -8,10 +8,12 @@ that an index and its data belong together. A reader that finds the object repla
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from zarrant.codecs.kept import Keeper
 from zarrant.codecs.protocols import Fetched, Source
 from zarrant.errors import ByteRangeError, ChunkError, ChunkMissingError, LimitError
 from zarrant.requests import Op, ReadRequest, fetch, fetch_one
@@ -29,6 +31,10 @@ class Stored:
         self.version: Version = None
         self.seen = False
         self.size = 0
+        self.keeper: Keeper | None = None
+        """Where what is decoded from this object is kept, for the next reads of it."""
+        self.index: Any = None
+        """The index of the shard, once it was read from this version: it is not read again."""
 
     def read(self, ranges: Sequence[ByteRange]) -> Op[list[memoryview] | None]:
         """The bytes of each range, or None where there is no object."""
@@ -109,7 +115,7 @@ class StoredChunks:
     def fetch(self, lo: int, hi: int, wanted: npt.NDArray[np.bool_], limit: int | None = None) -> Op[Fetched]:
         """Whole objects, in one batched request; a failure names its key."""
         rows = np.flatnonzero(wanted)
-        sources = [Stored(self.keys[lo - self.first + int(row)], self.required) for row in rows]
+        sources = [self.source(lo + row) for row in rows.tolist()]
         outcomes = yield from fetch([ReadRequest(source.key, None, None, limit) for source in sources])
         there, buffers = [], []
         for row, source, outcome in zip(rows, sources, outcomes, strict=True):
@@ -127,22 +133,45 @@ class StoredChunks:
         return Stored(self.keys[i - self.first], self.required)
 
 
-class OneChunk:
-    """One chunk with a given source."""
+class VersionedChunks(StoredChunks):
+    """Chunks 0, 1, … of which the versions are known after they were read."""
 
-    def __init__(self, row: int, source: Source) -> None:
+    def __init__(self, keys: Sequence[str], required: bool = False) -> None:
+        super().__init__(keys, 0, required)
+        self._sources = [Stored(key, required) for key in keys]
+
+    def source(self, i: int) -> Stored:
+        """Chunk i as a byte source, always the same."""
+        return self._sources[i]
+
+
+class OneChunk:
+    """One chunk with a given source; None where it is not stored."""
+
+    def __init__(self, row: int, source: Source | None) -> None:
         self.row, self._source = row, source
 
     def fetch(self, lo: int, hi: int, wanted: npt.NDArray[np.bool_], limit: int | None = None) -> Op[Fetched]:
         """The whole source."""
-        data = yield from read_whole(self._source, limit)
+        data = None if self._source is None else (yield from read_whole(self._source, limit))
         rows = np.array([] if data is None else [0], np.int64)
         size = np.array([] if data is None else [len(data)], np.int64)
         return Fetched(rows, [] if data is None else [data], np.zeros(rows.size, np.int64), np.zeros(rows.size, np.int64), size)
 
-    def source(self, i: int) -> Source:
+    def source(self, i: int) -> Source | None:
         """The source."""
         return self._source
+
+
+def keeper_of(source: Source | None) -> Keeper | None:
+    """Where what is decoded from a source is kept: of the version that it has, from its first byte on."""
+    start = 0
+    while isinstance(source, Window):
+        start += source.start
+        source = source.source
+    if not isinstance(source, Stored) or source.keeper is None:
+        return None
+    return source.keeper._replace(version=source.version, start=start)
 
 
 def _too_large(error: LimitError) -> ChunkError:

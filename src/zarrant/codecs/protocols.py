@@ -57,7 +57,8 @@ class CodecOptions:
 
     `batch_bytes`: decoded bytes of one mini-batch. With 1 MiB the chunks, their encoded bytes and the state of the compressor
     fit in an L2 cache of 2 MiB. `aligned`: bytes that are stored uncompressed are put at the start of a memory page, as a store
-    with direct I/O needs them.
+    with direct I/O needs them. `fetch_bytes`: decoded bytes of subchunks that are read together where the store is waited for; 0:
+    those of one mini-batch.
     """
 
     write_empty_chunks: bool = False
@@ -67,6 +68,7 @@ class CodecOptions:
     dead_limit: float = 0.5
     batch_bytes: int = 1 << 20
     aligned: bool = False
+    fetch_bytes: int = 0
 
 
 class Partial(NamedTuple):

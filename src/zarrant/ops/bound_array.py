@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant.codecs.chain import Chain, parse_chain
+from zarrant.codecs.kept import DecodedCache
 from zarrant.codecs.protocols import ArraySpec, CodecOptions, Prepared
 from zarrant.dtypes.base import DataType, Fill
 from zarrant.dtypes.fixed import parse_data_type
@@ -20,6 +21,7 @@ from zarrant.geometry.keys import KeyEncoding
 from zarrant.metadata.node import placed
 from zarrant.metadata.turn import Turn
 from zarrant.metadata.v3 import ArrayMetadata, Named
+from zarrant.ops.kept_indexes import KeptIndexes
 from zarrant.requests import OnlyWhile
 from zarrant.storage import Version
 
@@ -54,6 +56,8 @@ class OpOptions:
     erases_if: bool = True
     turn_timeout: float = 60.0
     """Seconds to wait while one writer has the turn."""
+    cache: DecodedCache | None = None
+    """Where decoded chunks are kept between reads."""
 
 
 @dataclass(slots=True)
@@ -79,7 +83,7 @@ class Known:
 
 
 @dataclass(slots=True)
-class HeldTurn:
+class OwnTurn:
     """The turn that an operation has taken to change the shape of an array; shared by all that it does meanwhile."""
 
     metadata: ArrayMetadata
@@ -96,7 +100,7 @@ class HeldTurn:
     @property
     def turn(self) -> Turn:
         """The turn."""
-        assert self.metadata.turn is not None, "only metadata with a turn are held"
+        assert self.metadata.turn is not None, "made of metadata with a turn"
         return self.metadata.turn
 
 
@@ -119,7 +123,9 @@ class BoundArray:
     """The shape of the subchunks of each level of sharding, outermost first; none where the array is not sharded."""
     _prepared: dict[tuple[int, ...], Prepared] = field(default_factory=dict, compare=False, repr=False)
     """Pipelines by chunk shape; arrays that differ only in shape and attributes share them."""
-    turn: HeldTurn | None = field(default=None, compare=False, repr=False)
+    indexes: KeptIndexes = field(default_factory=KeptIndexes, compare=False, repr=False)
+    """Indexes of shards that were read; arrays that differ only in shape and attributes share them."""
+    turn: OwnTurn | None = field(default=None, compare=False, repr=False)
     """The turn under which objects are stored, if that is how the shape is changed."""
 
     @classmethod
@@ -155,7 +161,7 @@ class BoundArray:
             metadata = replace(metadata, chunk_grid=Named(*grid.to_document()))
         return replace(self, metadata=metadata, grid=grid)
 
-    def with_document(self, metadata: ArrayMetadata) -> BoundArray:
+    def with_metadata(self, metadata: ArrayMetadata) -> BoundArray:
         """The same array as other metadata describe it; bound anew only where more than shape and attributes may differ."""
         old = self.metadata
         same = all(map(is_, _BOUND(metadata), _BOUND(old)))
@@ -172,6 +178,13 @@ class BoundArray:
     def known(self) -> Known:
         """What is known of the stored metadata."""
         return Known(self.metadata.version)
+
+    @cached_property
+    def decoding(self) -> str:
+        """On what a decoded chunk depends, beside its bytes and its shape."""
+        metadata = self.metadata
+        codecs = metadata.data_type, metadata.fill_value, metadata.codecs, metadata.storage_transformers
+        return repr((codecs, self.options.codec.validate_checksums))
 
     @property
     def sharded(self) -> bool:

@@ -37,6 +37,7 @@ from zarrant.errors import (
     LimitError,
     MetadataChangedError,
     NodeNotFoundError,
+    StorePermissionError,
     VersionChangedError,
     ZarrantError,
     ZarrantWarning,
@@ -155,7 +156,10 @@ def _groups_with_copies(path: str, context: ConsolidationContext) -> Op[list[str
         key, known = metadata_key(group), context.without.get(group)
         if known is not None and (yield from unchanged(key, known)):
             continue
-        blob = yield from fetch_one(key)
+        try:
+            blob = yield from fetch_one(key)
+        except StorePermissionError:
+            continue  # credentials for what is below it alone: its copies are not ours to change
         if blob is None:
             continue
         if _may_keep_copies(group, bytes(blob.data[0])):

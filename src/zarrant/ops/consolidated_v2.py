@@ -15,7 +15,15 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from zarrant.errors import ConflictError, LimitError, MetadataChangedError, VersionChangedError, ZarrantError, ZarrantWarning
+from zarrant.errors import (
+    ConflictError,
+    LimitError,
+    MetadataChangedError,
+    StorePermissionError,
+    VersionChangedError,
+    ZarrantError,
+    ZarrantWarning,
+)
 from zarrant.limits import LIMITS
 from zarrant.metadata.json_text import dump_json, parse_json
 from zarrant.metadata.node import ARRAY_V2, ATTRIBUTES_V2, COPIES_V2, GROUP_V2, MAIN_V2, key_of
@@ -57,9 +65,9 @@ def _groups_with_copies(path: str, context: ConsolidationContext, own: bool) -> 
     for group in ([path] if own else []) + paths_above(path)[::-1]:
         found = yield from fetch([ReadRequest(key_of(group, name), ()) for name in (COPIES_V2, NOTE)])
         for outcome in found:
-            if isinstance(outcome, Exception):
+            if isinstance(outcome, Exception) and not isinstance(outcome, StorePermissionError):
                 raise outcome
-        if any(found):
+        if any(blob for blob in found if not isinstance(blob, StorePermissionError)):  # else not ours to change
             groups.append(group)
     return groups
 

@@ -24,6 +24,7 @@ from zarrant.errors import (
     NodeReplacedError,
     OptionError,
     StoreError,
+    StorePermissionError,
     VersionChangedError,
 )
 from zarrant.limits import LIMITS
@@ -257,10 +258,12 @@ def create_node(
     is_chunk: Callable[[str], bool] | None = None,
     fill: Callable[[], Op[None]] | None = None,
     within: str | None = None,
+    top: str = "",
 ) -> Op[NodeMetadata]:
     """Store the metadata of a new node, and of the groups above it; returns the metadata that stands.
 
-    `within`: the group of whose handle this is asked. Where it is gone, nothing is made in its place.
+    `within`: the group of whose handle this is asked. Where it is gone, nothing is made in its place. `top`: the path that was
+    part of the store's address. No group is made above it: a bucket is no group because somebody has an array in it.
 
     One of several creators wins, the others get NodeExistsError; with `match` they succeed where theirs is equal, and change
     nothing. `overwrite` erases the node that was there and all below it. Where there was none, only what `is_chunk` names
@@ -279,7 +282,7 @@ def create_node(
     creation = _Creation(path, metadata, objects, overwrite, match, exclusive, is_chunk, fill)
     if not exclusive:
         return (yield from _create(creation))
-    missing = yield from _missing_above(path, metadata, within)
+    missing = yield from _missing_above(path, metadata, within, top)
     if overwrite and path:
         yield from erase_link(f"{path}/")  # before the lock, which would else be taken behind the link
     if overwrite:
@@ -288,7 +291,7 @@ def create_node(
     # Creators of either version lock the main object of V3, so that of several one is over before the next begins.
     keys = sorted({metadata_key(path), metadata_key(path, metadata)})
     try:
-        standing = yield from locked(keys, _create(creation), below=below)
+        metadata = yield from locked(keys, _create(creation), below=below)
     except MetadataChangedError as error:
         if within is None or error.key != below:
             raise
@@ -296,7 +299,7 @@ def create_node(
         raise
     # Not under the lock: whoever overwrites a group above has locked that one's metadata, and waits for ours.
     yield from _make_parents(missing, _group_like(metadata))
-    return standing
+    return metadata
 
 
 def _group_like(metadata: NodeMetadata) -> GroupMetadata:
@@ -344,15 +347,15 @@ def _create(new: _Creation) -> Op[NodeMetadata]:
     if new.exclusive and not new.overwrite:
         there = yield from find_metadata(new.path)
         if there is not None:
-            return _standing(new, there)
-    yield from _make_room(new)
+            return _existing(new, there)
+    yield from _remove_what_is_there(new)
     if new.fill is not None:
         yield from _fill(new.fill, new)
     if not new.exclusive:
         yield from _put_all(new.path, new.objects)
         return new.metadata
     there, made = yield from _put_new(new.path, new.metadata, new.objects)
-    return there if made else _standing(new, there)
+    return there if made else _existing(new, there)
 
 
 def _fill(fill: Callable[[], Op[None]], new: _Creation) -> Op[None]:
@@ -365,7 +368,7 @@ def _fill(fill: Callable[[], Op[None]], new: _Creation) -> Op[None]:
         raise
 
 
-def _standing(new: _Creation, there: NodeMetadata) -> NodeMetadata:
+def _existing(new: _Creation, there: NodeMetadata) -> NodeMetadata:
     """The metadata that another creator stored, if it is what was wanted; else NodeExistsError."""
     if new.match and _same(there, new.metadata):
         return there
@@ -407,7 +410,7 @@ def _put_new(path: str, metadata: NodeMetadata, objects: Mapping[str, bytes | No
     raise ConflictError("the store refuses a new document, and has none", key=key, limit=f"{MAX_TRIES} tries")
 
 
-def _make_room(new: _Creation) -> Op[None]:
+def _remove_what_is_there(new: _Creation) -> Op[None]:
     """See to it that a new node finds nothing of an old one."""
     path = new.path
     if not new.exclusive:
@@ -452,8 +455,8 @@ def _make_parents(missing: Sequence[str], group: GroupMetadata) -> Op[None]:
         yield from _put_new(parent, group, objects)
 
 
-def _missing_above(path: str, metadata: NodeMetadata, within: str | None) -> Op[list[str]]:
-    """The groups above a new node that are still to be made.
+def _missing_above(path: str, metadata: NodeMetadata, within: str | None, top: str) -> Op[list[str]]:
+    """The groups above a new node that are still to be made, from `top` on.
 
     NodeExistsError for what the node would hide or could not lie in: an array, or a group of the other version of the format,
     in which other libraries would not find it.
@@ -464,9 +467,15 @@ def _missing_above(path: str, metadata: NodeMetadata, within: str | None) -> Op[
             yield from require_group(parent)
             missing = []
             continue
-        above = yield from find_metadata(parent)
+        outside = bool(top) and not f"{parent}/".startswith(f"{top}/")
+        try:
+            above = yield from find_metadata(parent)
+        except StorePermissionError:
+            if not outside:
+                raise
+            above = None  # credentials may be for what is below an address alone
         if above is None:
-            missing.append(parent)
+            missing += [] if outside else [parent]
         elif isinstance(above, ArrayMetadata):
             raise NodeExistsError("an array cannot hold other nodes", key=metadata_key(parent, above), path=path)
         else:

@@ -27,26 +27,26 @@ class CachedChunk(Stored):
 
     def __init__(self, key: str, required: bool = False) -> None:
         super().__init__(key, required)
-        self.index: tuple[tuple[ByteRange, ...], list[memoryview] | None] | None = None
+        self.first: tuple[tuple[ByteRange, ...], list[memoryview] | None] | None = None
         self.decoded: Array | None = None
         self.whole: memoryview | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes that are kept."""
-        index = 0 if self.index is None else sum(part.nbytes for part in self.index[1] or ())
-        return index + sum(0 if kept is None else kept.nbytes for kept in (self.decoded, self.whole))
+        first = 0 if self.first is None else sum(part.nbytes for part in self.first[1] or ())
+        return first + sum(0 if kept is None else kept.nbytes for kept in (self.decoded, self.whole))
 
     def read(self, ranges: Sequence[ByteRange]) -> Op[list[memoryview] | None]:
         """As `Stored.read`; the ranges that were read first are kept."""
         if self.whole is not None:
             return (yield from InMemory(self.whole).read(ranges))
         wanted = tuple(ranges)
-        if self.index is not None and self.index[0] == wanted:
-            return self.index[1]
+        if self.first is not None and self.first[0] == wanted:
+            return self.first[1]
         found = yield from super().read(wanted)
-        if self.index is None:
-            self.index = (wanted, found)
+        if self.first is None:
+            self.first = (wanted, found)
         return found
 
     def read_all(self, limit: int | None = None) -> Op[memoryview | None]:

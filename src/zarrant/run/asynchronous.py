@@ -16,9 +16,10 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 from zarrant.errors import VersionChangedError
@@ -46,6 +47,7 @@ from zarrant.requests import (
 from zarrant.run.blocking import MAX_LOOP_THREADS, Cancelled, ExecutionContext, perform
 from zarrant.run.group_commit import join_commit_async
 from zarrant.run.lock_threads import lock_executor
+from zarrant.run.looks import Looks
 from zarrant.run.store_calls import annotated, check_ranges, check_whole, kept_ranges, require, typed, with_kept
 from zarrant.run.store_locks import commit
 from zarrant.run.threads import Threads
@@ -60,7 +62,8 @@ async def perform_async(op: Op[T], context: ExecutionContext) -> T:
     cancelled = threading.Event()
     context = context._replace(cancelled=cancelled, can=capabilities(context.store) if context.can is NOTHING else context.can)
     if context.can.awaits:
-        return await _perform_steps(op, context._replace(gate=asyncio.Semaphore(max(1, context.concurrency))))
+        gate = asyncio.Semaphore(max(1, context.concurrency))
+        return await _perform_steps(op, context._replace(gate=gate, looks=_Looks()))
     context = context._replace(caller=Caller(asyncio.current_task()))
     executor = context.executor or lock_executor() or _executor(context.loop_threads)
     return await in_thread(lambda: perform(op, context), cancelled, executor)
@@ -125,10 +128,11 @@ class _Step:
 async def _answer_async(request: Request, context: ExecutionContext) -> Any:
     store, calls = context.store, context.can.async_calls
     match request:
-        case Fetch(wants):
-            return await _each(_get_async, wants, context)
+        case Fetch(items):
+            return await _each(_get_async, items, context)
         case Put(items, condition):
-            if condition is not None and (error := await _changed_async(condition, context)) is not None:
+            replaces = all(item.if_version is ANY for item in items)
+            if condition is not None and (error := await _changed_async(condition, replaces, context)) is not None:
                 return [error] * len(items)
             return await _each(_store_async, items, context)
         case All():
@@ -178,22 +182,45 @@ async def _is_unchanged_async(key: str, version: Version, store: Store, calls: C
         return False
 
 
-async def _changed_async(condition: OnlyWhile, context: ExecutionContext) -> Exception | None:
-    """The error where a condition does not hold; looked at right before the write."""
-    try:
+async def _changed_async(condition: OnlyWhile, replaces: bool, context: ExecutionContext) -> Exception | None:
+    """The error where a condition does not hold; looked at right before the write, or once for several (`run.looks`)."""
+
+    async def look() -> None:
         async with context.gate or nullcontext():
             require(context.can.async_calls, "get", context.store)
             blob = await context.store.get_ranges_async(condition.key, ())
         condition.check(None if blob is None else blob.version)
+
+    try:
+        await (context.looks.take_async(condition, look) if replaces and isinstance(context.looks, _Looks) else look())
     except Exception as error:
         return annotated(error, condition.key, context.store)
     return None
 
 
+class _Looks(Looks):
+    """The looks of one operation; its tasks wait for the one who looks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._tasks = asyncio.Lock()
+
+    async def take_async(self, condition: OnlyWhile, look: Callable[[], Awaitable[None]]) -> None:
+        """See `Looks.take`."""
+        async with self._tasks:
+            now = time.monotonic()
+            if not self.serves(condition, now):
+                await look()
+                self.begun[condition] = now
+
+
 async def _all_async(request: All, context: ExecutionContext) -> list[Any]:
-    """Run operations side by side, at most `concurrency` at once; started in order."""
+    """Run operations side by side, at most `concurrency` at once and as their bytes allow; started in order."""
     results: list[Any] = []
     ops = iter(request.ops)
+    most = max(1, min(context.concurrency, context.pool.memory_limit // max(1, request.cost)))
+    head = list(islice(ops, most))
+    ops = chain(head, ops)
 
     async def worker() -> None:
         for op in ops:
@@ -206,7 +233,7 @@ async def _all_async(request: All, context: ExecutionContext) -> list[Any]:
 
     try:
         async with asyncio.TaskGroup() as tasks:
-            for _ in range(max(1, context.concurrency)):
+            for _ in head:
                 tasks.create_task(worker())
     except BaseExceptionGroup as errors:  # of the iterator: each operation's own error is its outcome
         raise errors.exceptions[0] from None
@@ -224,11 +251,13 @@ async def _each(act: Callable[[Any, Store, Calls], Any], items: Sequence[Any], c
     return list(await asyncio.gather(*(one(item) for item in items)))
 
 
-async def _get_async(want: ReadRequest, store: Store, calls: Calls) -> Blob | None:
+async def _get_async(request: ReadRequest, store: Store, calls: Calls) -> Blob | None:
     require(calls, "get", store)
-    if want.ranges is None:
-        return check_whole(want, await store.get_async(want.key))
-    return check_ranges(want.ranges, await store.get_ranges_async(want.key, want.ranges, want.if_version))
+    if request.ranges is not None:
+        return check_ranges(request.ranges, await store.get_ranges_async(request.key, request.ranges, request.if_version))
+    if request.limit is None or not calls.get_within:
+        return check_whole(request, await store.get_async(request.key))
+    return check_whole(request, await store.get_within_async(request.key, request.limit))
 
 
 async def _store_async(item: WriteRequest, store: Store, calls: Calls) -> Version:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from zarrant.locking.local import Acquired, Caller, caller_of_parts, current_caller, give_back, wait_cancelled
@@ -39,6 +39,7 @@ from zarrant.requests import (
     Put,
 )
 from zarrant.run.group_commit import join_commit
+from zarrant.run.looks import Looks
 from zarrant.run.pool import Pool
 from zarrant.run.store_calls import (
     annotated,
@@ -90,6 +91,8 @@ class ExecutionContext(NamedTuple):
     """Operations like this one that an event loop has running in threads at once."""
     can: Capabilities = NOTHING
     """What the store can do: looked up where the store comes in, not for each request."""
+    looks: Looks | None = None
+    """The looks that this operation has taken at conditions, on a store that cannot check them itself."""
 
     def under_lock(self, store: Store) -> ExecutionContext:
         """The same on another form of the store, under a lock."""
@@ -102,6 +105,8 @@ def perform(op: Op[T], context: ExecutionContext) -> T:
     before = None if context.caller is None else current_caller.set(context.caller)
     if context.can is NOTHING:
         context = context._replace(can=capabilities(context.store))
+    if context.looks is None and not context.can.only_while:
+        context = context._replace(looks=Looks())
     try:
         return _drive(op, context)
     except BaseException as error:
@@ -135,18 +140,41 @@ def _drive(op: Op[T], context: ExecutionContext) -> T:
 
 def _fetch(request: Fetch, context: ExecutionContext) -> list[Blob | Exception | None]:
     store, calls = context.store, context.can.sync_calls
-    return [outcome(get, want, store, calls) for want in request.wants]
+    return _each(lambda item: outcome(get, item, store, calls), request.items, context)
 
 
 def _put(request: Put, context: ExecutionContext) -> list[Any]:
     try:
-        store = store_while(request.condition, context.store, context.can)
+        store = store_while(request.condition, context.store, context.can, context.looks and _looks(request, context))
     except Exception as error:
         return [annotated(error, item.key, context.store) for item in request.items]
     if len(request.items) == 1:
         return [outcome(store_one, request.items[0], store, context.can.sync_calls)]
+    if context.can.requests_in_flight > 1 and not context.can.batch and not context.can.put_all:
+        return _each(lambda item: outcome(store_one, item, store, context.can.sync_calls), request.items, context)
     with write_batch(store, context.can) as together:
         return store_all(request.items, together, context.can)
+
+
+def _looks(request: Put, context: ExecutionContext) -> Looks | None:
+    """Those that serve a request: where all its objects are stored whatever is there."""
+    return context.looks if all(item.if_version is ANY for item in request.items) else None
+
+
+def _each(act: Callable[[Any], T], items: Sequence[Any], context: ExecutionContext) -> list[T]:
+    """Act on each item: side by side where the store is waited for."""
+    if len(items) < 2 or context.can.requests_in_flight < 2:
+        return [act(item) for item in items]
+    caller = caller_of_parts()
+
+    def one(item: Any) -> T:
+        before = current_caller.set(caller)
+        try:
+            return act(item)
+        finally:
+            current_caller.reset(before)
+
+    return context.pool.run_all(items, one, 0, context.concurrency)
 
 
 def _all(request: All, context: ExecutionContext) -> list[Any]:

@@ -178,13 +178,13 @@ class Pool:
     def run_all(self, ops: Iterable[Any], run: Run, cost: int, limit: int) -> list[Any]:
         """Run operations side by side, at most `limit` at once; a list of results or Exceptions."""
         ops = iter(ops)
-        head = list(islice(ops, 2))
+        head = list(islice(ops, max(2, limit)))
         group = TaskGroup(chain(head, ops), run, cost, limit, self.budget)
         share: list[int] = []
         try:
             self.budget.take(cost, share)
             if limit > 1 and len(head) > 1:  # a helper woken for nothing costs a switch of threads, up to 5 ms
-                self._open(group)
+                self._open(group, min(limit, len(head)))
             group.work()
         except BaseException:
             # What is raised here must not be kept there: it would refer to itself, and live until somebody collects garbage.
@@ -205,10 +205,10 @@ class Pool:
             self.budget.give_share(share)
             self._close(group)
 
-    def _open(self, group: TaskGroup) -> None:
+    def _open(self, group: TaskGroup, most: int) -> None:
         with self._lock:
             self._groups.append(group)
-            wanted = min(group.limit, self.threads) - 1
+            wanted = min(most, self.threads) - 1
             while wanted and self._idle:
                 self._idle.pop().release()
                 wanted -= 1

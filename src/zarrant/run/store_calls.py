@@ -12,6 +12,7 @@ from typing import TypeVar, cast
 
 from zarrant.errors import CapabilityError, LimitError, StoreError, VersionChangedError, ZarrantError
 from zarrant.requests import CheckUnchanged, ErasePrefix, ListDir, ListPrefix, ReadRequest, Request, WriteRequest
+from zarrant.run.looks import Looks
 from zarrant.run.store_locks import QUEUE_TIMEOUT_S, queue_locks, version_of
 from zarrant.storage import (
     ANY,
@@ -65,13 +66,13 @@ def require(calls: Calls, name: str, store: Store) -> None:
         raise CapabilityError("the store cannot do this", store=repr(store), expected=name)
 
 
-def get(want: ReadRequest, store: Store, calls: Calls) -> Blob | None:
+def get(request: ReadRequest, store: Store, calls: Calls) -> Blob | None:
     """Read one object or its ranges."""
     require(calls, "get", store)
-    if want.ranges is not None:
-        return check_ranges(want.ranges, store.get_ranges(want.key, want.ranges, want.if_version))
-    blob = store.get(want.key) if want.limit is None or not calls.get_within else store.get_within(want.key, want.limit)
-    return check_whole(want, blob)
+    if request.ranges is not None:
+        return check_ranges(request.ranges, store.get_ranges(request.key, request.ranges, request.if_version))
+    blob = store.get(request.key) if request.limit is None or not calls.get_within else store.get_within(request.key, request.limit)
+    return check_whole(request, blob)
 
 
 def check_ranges(ranges: Sequence[ByteRange], blob: Blob | None) -> Blob | None:
@@ -88,12 +89,12 @@ def check_ranges(ranges: Sequence[ByteRange], blob: Blob | None) -> Blob | None:
     return blob
 
 
-def check_whole(want: ReadRequest, blob: Blob | None) -> Blob | None:
+def check_whole(request: ReadRequest, blob: Blob | None) -> Blob | None:
     """The blob, if it is all of it, of the version wanted, and not larger than whoever wants it can use."""
-    if want.if_version is not None:
-        expect_version(None if blob is None else blob.version, want.if_version)
-    if want.limit is not None and blob is not None and blob.size > want.limit:
-        raise LimitError("a stored object that is too large", field="stored bytes", got=blob.size, limit=want.limit)
+    if request.if_version is not None:
+        expect_version(None if blob is None else blob.version, request.if_version)
+    if request.limit is not None and blob is not None and blob.size > request.limit:
+        raise LimitError("a stored object that is too large", field="stored bytes", got=blob.size, limit=request.limit)
     if blob is not None and (got := sum([view.nbytes for view in blob.data])) != blob.size:
         expected = f"{blob.size} bytes"
         raise StoreError("the store gave another part of an object than all of it", expected=expected, got=f"{got} bytes")
@@ -114,15 +115,23 @@ def write_batch(store: Store, can: Capabilities) -> AbstractContextManager[Store
     return cast("AbstractContextManager[Store]", store.write_batch()) if can.batch else nullcontext(store)
 
 
-def store_while(condition: OnlyWhile | None, store: Store, can: Capabilities | None = None) -> Store:
+def store_while(condition: OnlyWhile | None, store: Store, can: Capabilities | None = None, looks: Looks | None = None) -> Store:
     """The store, on which writes are made only while the condition holds; MetadataChangedError where it does not hold now.
 
-    A store that cannot check it itself, under its own lock, is asked right before the write.
+    A store that cannot check it itself, under its own lock, is asked right before the write; with `looks`, once for several.
     """
     if condition is None:
         return store
     if (can or capabilities(store)).only_while:
         return store.only_while(condition)
+    if looks is None:
+        _look(condition, store)
+    else:
+        looks.take(condition, lambda: _look(condition, store))
+    return store
+
+
+def _look(condition: OnlyWhile, store: Store) -> None:
     try:
         found = version_of(condition.key, store)
     except ZarrantError:
@@ -130,7 +139,6 @@ def store_while(condition: OnlyWhile | None, store: Store, can: Capabilities | N
     except Exception as error:
         raise annotated(error, condition.key, store) from error
     condition.check(found)
-    return store
 
 
 def store_one(item: WriteRequest, store: Store, calls: Calls) -> Version:

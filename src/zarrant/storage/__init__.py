@@ -22,6 +22,9 @@ from zarrant.storage.protocols import (
     AsyncGet as AsyncGet,
 )
 from zarrant.storage.protocols import (
+    AsyncGetWithin as AsyncGetWithin,
+)
+from zarrant.storage.protocols import (
     AsyncList as AsyncList,
 )
 from zarrant.storage.protocols import (
@@ -137,4 +140,7 @@ from zarrant.storage.protocols import (
 )
 from zarrant.storage.protocols import (
     filled as filled,
+)
+from zarrant.storage.protocols import (
+    is_lasting as is_lasting,
 )

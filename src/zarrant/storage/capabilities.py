@@ -46,7 +46,7 @@ class Capabilities:
     sync: bool = False
     is_unchanged: bool = False
     version: bool = False
-    is_held_by_caller: bool = False
+    is_locked_by_caller: bool = False
     batch: bool = False
     put_all: bool = False
     only_while: bool = False
@@ -59,6 +59,8 @@ class Capabilities:
     file_reuse: bool = False
     one_process: bool = False
     """Only this process can reach the store, so that a queue of its threads is as good as a lock."""
+    requests_in_flight: int = 0
+    """Requests that run at once, unless a handle says `concurrency`: many where they are waited for; 0: as many as CPUs."""
     probe: str | None = None
     """How its compare-and-swap is tried before it is relied on (`stores.probe`): "auto", "full", "off". None: it is believed."""
 
@@ -178,7 +180,7 @@ _OTHERS: dict[str, tuple[str, ...]] = {
     "sync": ("sync",),
     "is_unchanged": ("is_unchanged",),
     "version": ("version",),
-    "is_held_by_caller": ("is_held_by_caller",),
+    "is_locked_by_caller": ("is_locked_by_caller",),
     "erase_link": ("erase_link",),
 }
 # These are asked of the class. What forwards every method that it does not know (`__getattr__`) would hand out another store
@@ -215,6 +217,7 @@ def capabilities(store: object) -> Capabilities:
         bool(getattr(store, "file_reuse", False)),
         bool(getattr(store, "one_process", False)),
         getattr(store, "probe", None),
+        int(getattr(store, "requests_in_flight", 0)),
     )
 
 
@@ -273,6 +276,7 @@ def _with_values(
     file_reuse: bool,
     one_process: bool,
     probe: str | None,
+    requests_in_flight: int,
 ) -> Capabilities:
     return replace(
         found,
@@ -282,6 +286,7 @@ def _with_values(
         file_reuse=file_reuse,
         one_process=one_process,
         probe=probe,
+        requests_in_flight=requests_in_flight,
     )
 
 

@@ -78,6 +78,15 @@ def expect_version(found: Version, if_version: Version, store: str | None = None
         raise VersionChangedError("the object was replaced", store=store, key=key, expected=if_version, got=got)
 
 
+def is_lasting(version: Version) -> bool:
+    """Whether what has this version has the same bytes for good: its reader may remember something of it.
+
+    A version that says so has an attribute `lasting`. Others are of use for as long as nobody could have replaced an object twice
+    within the grain of a clock.
+    """
+    return bool(getattr(version, "lasting", False))
+
+
 class OnlyWhile(NamedTuple):
     """A condition: the object of `key` (a node's metadata) is of this version; with ANY, there is one.
 
@@ -219,7 +228,7 @@ class CheckUnlocked(Protocol):
 class LockOwner(Protocol):
     """Tell whether waiting for a lock would be waiting for oneself; for stores with `Lock`."""
 
-    def is_held_by_caller(self, key: str) -> bool:
+    def is_locked_by_caller(self, key: str) -> bool:
         """Whether the thread or task that asks has the lock of a key, through another handle."""
         ...
 
@@ -330,6 +339,12 @@ class AsyncGet(Protocol):
     async def get_ranges_async(self, key: str, ranges: Sequence[ByteRange], if_version: Version = None) -> Blob | None: ...
 
 
+class AsyncGetWithin(Protocol):
+    """`GetWithin`, as a coroutine."""
+
+    async def get_within_async(self, key: str, limit: int) -> Blob | None: ...
+
+
 class AsyncPut(Protocol):
     """`Put`, as coroutines."""
 
@@ -381,7 +396,7 @@ class BlockingStore(
     """All that a store may have as blocking calls."""
 
 
-class Store(BlockingStore, AsyncReadableWritable, AsyncPutIf, AsyncEraseIf, AsyncList, AsyncLock, Protocol):
+class Store(BlockingStore, AsyncReadableWritable, AsyncGetWithin, AsyncPutIf, AsyncEraseIf, AsyncList, AsyncLock, Protocol):
     """All that a store may have: how drivers and wrappers see any store. Which of it a store has is said by `capabilities`."""
 
     def only_while(self, condition: OnlyWhile) -> Store:

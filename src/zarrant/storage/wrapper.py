@@ -140,6 +140,10 @@ class Reads(Wrapper):
         """See `storage.AsyncGet`."""
         return await self._reader("get", key).get_async(key)
 
+    async def get_within_async(self, key: str, limit: int) -> Blob | None:
+        """See `storage.AsyncGetWithin`."""
+        return await self._reader("get", key).get_within_async(key, limit)
+
     async def get_ranges_async(self, key: str, ranges: Sequence[ByteRange], if_version: Version = None) -> Blob | None:
         """See `storage.AsyncGet`."""
         return await self._reader("get_ranges", key, ranges).get_ranges_async(key, ranges, if_version)
@@ -224,9 +228,9 @@ class Forwarding(Reads, Writes):
         async with self._inside.lock_async(keys) as locked:
             yield self._over(locked)
 
-    def is_held_by_caller(self, key: str) -> bool:
+    def is_locked_by_caller(self, key: str) -> bool:
         """See `storage.LockOwner`."""
-        return self._inside.is_held_by_caller(key)
+        return self._inside.is_locked_by_caller(key)
 
     @contextmanager
     def write_batch(self) -> Iterator[Self]:

@@ -108,6 +108,10 @@ class EachCall(Forwarding):
         """See `storage.AsyncGet`."""
         return await self._perform_async(Call("get", key), lambda: self._inside.get_async(self._key(key)))
 
+    async def get_within_async(self, key: str, limit: int) -> Blob | None:
+        """See `storage.AsyncGetWithin`."""
+        return await self._perform_async(Call("get", key), lambda: self._inside.get_within_async(self._key(key), limit))
+
     async def get_ranges_async(self, key: str, ranges: Sequence[ByteRange], if_version: Version = None) -> Blob | None:
         """See `storage.AsyncGet`."""
         call = Call("get_ranges", key, tuple(ranges))
@@ -200,9 +204,9 @@ class EachCall(Forwarding):
             locked = await self._perform_async(call, lambda: stack.enter_async_context(self._inside.lock_async(names)))
             yield self._over(locked)
 
-    def is_held_by_caller(self, key: str) -> bool:
+    def is_locked_by_caller(self, key: str) -> bool:
         """See `storage.LockOwner`."""
-        return self._inside.is_held_by_caller(self._key(key))
+        return self._inside.is_locked_by_caller(self._key(key))
 
     def only_while(self, condition: OnlyWhile) -> Self:
         """See `storage.Conditional`."""

@@ -1,0 +1,91 @@
+"""One look at the metadata serves the chunks of one write, and no other write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+import zarrant
+from servers import Proxy, Server, start_proxy
+from zarrant.errors import MetadataChangedError, NodeNotFoundError
+from zarrant.run.looks import Looks
+from zarrant.storage import OnlyWhile
+
+
+@pytest.fixture
+def proxy(moto: Server) -> Iterator[Proxy]:
+    with start_proxy(moto) as proxy:
+        yield proxy
+
+
+def heads(proxy: Proxy) -> int:
+    found = sum(request.method == "HEAD" for request in proxy.requests)
+    proxy.requests.clear()
+    return found
+
+
+def test_a_look_serves_the_chunks_of_one_write(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zarrant.run.looks.LOOK_S", 60.0)
+    options = proxy.server.storage_options
+    array = zarrant.create_array(proxy.server.fresh_url(), shape=(24,), dtype="int8", chunks=2, storage_options=options)
+    array[:2] = 1
+    heads(proxy)
+    array[...] = np.arange(24)
+    assert heads(proxy) == 1
+    array[...] = np.arange(24)[::-1]
+    assert heads(proxy) == 1
+    assert array[...].tolist() == list(range(24))[::-1]
+
+
+async def _write_async(url: str, options: object) -> None:
+    array = await zarrant.open_array_async(url, mode="r+", storage_options=options)
+    await array.setitem(slice(None), np.arange(24))
+
+
+def test_a_look_serves_the_tasks_of_one_write(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    import asyncio
+
+    monkeypatch.setattr("zarrant.run.looks.LOOK_S", 60.0)
+    url, options = proxy.server.fresh_url(), proxy.server.storage_options
+    zarrant.create_array(url, shape=(24,), dtype="int8", chunks=2, storage_options=options)[:2] = 1
+    asyncio.run(_write_async(url, options))
+    heads(proxy)
+    asyncio.run(_write_async(url, options))
+    assert heads(proxy) == 1
+
+
+def test_what_was_removed_before_a_write_is_heard_by_it(moto: Server) -> None:
+    options = moto.storage_options
+    array = zarrant.create_array(moto.fresh_url(), shape=(24,), dtype="int8", chunks=2, storage_options=options)
+    array[...] = 1
+    before = array.store.get(array.chunk_key((0,))).data
+    array.store.erase(f"{array.path}/zarr.json")
+    with pytest.raises(NodeNotFoundError):
+        array[:2] = 2
+    assert array.store.get(array.chunk_key((0,))).data == before
+
+
+def test_a_look_ends() -> None:
+    condition, taken = OnlyWhile("zarr.json", 1), []
+    looks = Looks()
+    for _ in range(3):
+        looks.take(condition, lambda: taken.append(1))
+    assert taken == [1]
+    looks.begun[condition] -= 1
+    looks.take(condition, lambda: taken.append(2))
+    looks.take(condition._replace(unlocked=True), lambda: taken.append(3))
+    looks.take(condition._replace(unlocked=True), lambda: taken.append(3))
+    assert taken == [1, 2, 3, 3]
+
+
+def test_a_look_that_fails_serves_nobody() -> None:
+    looks, condition = Looks(), OnlyWhile("zarr.json", 1)
+
+    def look() -> None:
+        condition.check(None)
+
+    for _ in range(2):
+        with pytest.raises(MetadataChangedError):
+            looks.take(condition, look)
