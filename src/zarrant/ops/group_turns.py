@@ -37,11 +37,11 @@ def append(group: str, data: Mapping[str, Any], axis: int, options: OpOptions) -
     seconds = turns.TAKE_OVER_S
     for _ in range(MAX_TRIES):
         token = turns.new_token()
-        held: dict[str, BoundArray] = {}
+        taken: dict[str, BoundArray] = {}
         try:
-            return (yield from _append(group, token, data, axis, options, seconds, held))
+            return (yield from _append(group, token, data, axis, options, seconds, taken))
         except Exception as error:
-            if not isinstance(error, TurnLost) and not any(turns.turn_of(now).lost for now in held.values()):
+            if not isinstance(error, TurnLost) and not any(turns.turn_of(now).lost for now in taken.values()):
                 raise
             seconds = min(2 * seconds, MAX_SECONDS)
         except BaseException:
@@ -57,14 +57,14 @@ def _append(
     axis: int,
     options: OpOptions,
     seconds: float,
-    held: dict[str, BoundArray],
+    taken: dict[str, BoundArray],
 ) -> Op[slice]:
-    """One try; in `held` are the arrays whose turns it has taken."""
+    """One try; in `taken` are the arrays whose turns it has taken."""
     key, names = append_record.key_of_record(group, token), {path: path[len(group) :].strip("/") for path in data}
     try:
         version = yield from put_one(key, [append_record.dump_pending(token, list(names.values()))], None)
-        yield from _take_all(group, token, sorted(data), options, seconds, held)
-        arrays = [_growing(held[path], values, axis) for path, values in data.items()]
+        yield from _take_all(group, token, sorted(data), options, seconds, taken)
+        arrays = [_growing(taken[path], values, axis) for path, values in data.items()]
         check(arrays)
         shapes = (yield from _store_all(arrays)) if arrays[0].added else None
         if shapes is not None:
@@ -83,20 +83,20 @@ def _append(
 
 
 def _take_all(
-    group: str, token: str, paths: Sequence[str], options: OpOptions, seconds: float, held: dict[str, BoundArray]
+    group: str, token: str, paths: Sequence[str], options: OpOptions, seconds: float, taken: dict[str, BoundArray]
 ) -> Op[None]:
-    """Take the turns of all arrays, so that all are held at one moment."""
+    """Take the turns of all arrays, so that they are the same operation's at one moment."""
     for path in paths:
         array, _ = yield from read_array(path, options)
         name = (token, append_record.name_of(group, path, token))
-        held[path] = yield from turns.take(array, seconds, name=name, beside=list(held.values()))
-    for path, now in held.items():
-        turns.turn_of(now).beside.extend(other for other in held.values() if other.prefix != path)
-    yield from _require_all(held.values())
+        taken[path] = yield from turns.take(array, seconds, name=name, beside=list(taken.values()))
+    for path, now in taken.items():
+        turns.turn_of(now).beside.extend(other for other in taken.values() if other.prefix != path)
+    yield from _require_all(taken.values())
 
 
-def _require_all(held: Iterable[BoundArray]) -> Op[None]:
-    for now in held:
+def _require_all(taken: Iterable[BoundArray]) -> Op[None]:
+    for now in taken:
         yield from require_turn(now)
 
 

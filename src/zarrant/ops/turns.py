@@ -56,12 +56,8 @@ from zarrant.geometry.region import box_region
 from zarrant.metadata.node import dump
 from zarrant.metadata.turn import MAX_SECONDS, Turn
 from zarrant.metadata.v3 import ArrayMetadata
-<<<<<<< HEAD
 from zarrant.ops.append_record import end_for_others
-from zarrant.ops.bound_array import BoundArray, HeldTurn
-=======
 from zarrant.ops.bound_array import BoundArray, OwnTurn
->>>>>>> main
 from zarrant.ops.current import Current, current_array, require_turn
 from zarrant.ops.guard import MAX_TRIES
 from zarrant.ops.node import metadata_key, of_version
@@ -91,13 +87,8 @@ def in_turn(array: BoundArray, op: Callable[[BoundArray], Op[T]], check: Callabl
     """
     seconds = TAKE_OVER_S
     for _ in range(MAX_TRIES):
-<<<<<<< HEAD
         now = yield from take(array, seconds, check)
-        held = turn_of(now)
-=======
-        now = yield from _take(array, seconds, check)
         own = turn_of(now)
->>>>>>> main
         try:
             result = yield from op(now)
             yield from give_back(now)
@@ -108,11 +99,7 @@ def in_turn(array: BoundArray, op: Callable[[BoundArray], Op[T]], check: Callabl
             # What is slower than its turn lasts (one chunk that takes minutes to encode) asks for more time.
             seconds = min(2 * seconds, MAX_SECONDS)
         except BaseException:
-<<<<<<< HEAD
-            abandon(held.turn.token)  # nothing can be asked for any more
-=======
-            _abandoned.add(own.turn.token)  # nothing can be asked for any more
->>>>>>> main
+            abandon(own.turn.token)  # nothing can be asked for any more
             raise
         else:
             return result
@@ -199,18 +186,13 @@ def _swap_in(now: BoundArray, turn: Turn, version: Version) -> Op[BoundArray | N
 
 
 def keep(array: BoundArray) -> Op[None]:
-<<<<<<< HEAD
     """Renew the turns of an operation where a quarter of their time is over."""
     for each in (array, *turn_of(array).beside):
         yield from _renew(each)
 
 
 def _renew(array: BoundArray) -> Op[None]:
-    held = turn_of(array)
-=======
-    """Renew the turn of an operation where a quarter of its time is over."""
     own = turn_of(array)
->>>>>>> main
     since = yield from clock()
     if since - own.since < own.turn.seconds / 4:
         return
@@ -263,11 +245,7 @@ def give_back(now: BoundArray) -> Op[ArrayMetadata | None]:
             return of_version(metadata, stored)
     except ZarrantError:
         pass
-<<<<<<< HEAD
-    abandon(held.turn.token)
-=======
-    _abandoned.add(own.turn.token)
->>>>>>> main
+    abandon(own.turn.token)
     return None
 
 
