@@ -41,7 +41,7 @@ class ReadRequest(NamedTuple):
 class Fetch(NamedTuple):
     """Read; replied with a list of Blob, None (absent) or Exception, one for each `ReadRequest`."""
 
-    wants: Sequence[ReadRequest]
+    items: Sequence[ReadRequest]
 
 
 class WriteRequest(NamedTuple):
@@ -172,9 +172,9 @@ Request: TypeAlias = (
 )
 
 
-def fetch(wants: Sequence[ReadRequest]) -> Op[list[Outcome[Blob | None]]]:
+def fetch(items: Sequence[ReadRequest]) -> Op[list[Outcome[Blob | None]]]:
     """Read many; one outcome each."""
-    reply: list[Outcome[Blob | None]] = yield Fetch(wants)
+    reply: list[Outcome[Blob | None]] = yield Fetch(items)
     return reply
 
 

@@ -29,11 +29,11 @@ class ObjectVersion:
     ids of the writes that led to it, as far as they were seen.
     """
 
-    __slots__ = ("_told", "e_tag", "version", "writes")
+    __slots__ = ("_compared", "e_tag", "version", "writes")
 
     def __init__(self, e_tag: str | None, version: str | None = None, writes: tuple[str, ...] = (), numbered: bool = False) -> None:
         self.e_tag, self.version, self.writes = e_tag, version, writes
-        self._told = version if e_tag is None or (numbered and version is not None) else e_tag
+        self._compared = version if e_tag is None or (numbered and version is not None) else e_tag
 
     @classmethod
     def of(cls, found: Mapping[str, Any], writes: tuple[str, ...] = (), numbered: bool = False) -> ObjectVersion:
@@ -73,13 +73,13 @@ class ObjectVersion:
         return None if self.e_tag is None or self.e_tag.startswith("W/") else self.e_tag
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ObjectVersion) and self._told == other._told
+        return isinstance(other, ObjectVersion) and self._compared == other._compared
 
     def __hash__(self) -> int:
-        return hash(self._told)
+        return hash(self._compared)
 
     def __repr__(self) -> str:
-        return str(self._told)
+        return str(self._compared)
 
 
 def new_write() -> str:
