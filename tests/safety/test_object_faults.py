@@ -1,8 +1,8 @@
 """Requests to an object server that fail, thousands of them: 0 changes lost, 0 made twice, 0 reported wrongly.
 
 A proxy in front of a real server fails a third of all requests: the reply is lost (the server has performed the request), 500 and
-503, 409 and 412 though nobody else writes, 429, and bodies that break off. Threads count in one chunk and one attribute, append rows
-and write their own elements of one shard, so that every write builds on the others.
+503, 409 and 412 though nobody else writes, 429, and bodies that break off. Threads count in one chunk and one attribute, append
+rows and write their own elements of one shard, so that every write builds on the others.
 """
 
 from __future__ import annotations
