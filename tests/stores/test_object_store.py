@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import json
+import multiprocessing
 import os
 import pickle
 import random
+import subprocess
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -306,13 +311,61 @@ def test_refused(url: str, options: dict[str, Any], text: str) -> None:
     assert "pass" not in str(caught.value).replace("password", "")
 
 
-def test_a_forked_child_is_told_that_it_cannot_use_it(gofakes3: Server) -> None:
-    store = empty(gofakes3)
+FORKED = """
+import asyncio, json, os, signal, sys, time
+import obstore, zarrant
+from zarrant.errors import CapabilityError
+from zarrant.stores.object_store import ObjectStore
+
+def forked(work):
+    time.sleep(0.1)  # obstore's threads have got their names by then
     child = os.fork()
     if child == 0:
+        signal.alarm(20)  # instead of waiting for ever
         try:
-            store.get("a")
-        except CapabilityError:
+            work()
+        except CapabilityError as error:
+            assert "spawn" in str(error) and "forkserver" in str(error), error
             os._exit(7)
-        os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+options, cases = json.loads(sys.argv[1])
+for kind in ("memory", "s3"):
+    for name, (parent, child) in cases.items():
+        inner = obstore.store.MemoryStore() if kind == "memory" else obstore.store.S3Store("zarrant", **options)
+        places = {**globals(), "inner": inner}
+        def work():
+            exec(parent, places)
+            os._exit(forked(lambda: exec(child, places)))
+        print(f"{kind}, {name}: {forked(work)}", flush=True)
+"""
+FORKS = {
+    "before it is used": ("store = ObjectStore(inner)", "store.put('a', [b'1'])", 0),
+    "after it was used": ("store = ObjectStore(inner); store.put('a', [b'1'])", "store.get('a')", 7),
+    "coroutines": ("store = ObjectStore(inner); store.put('a', [b'1'])", "asyncio.run(store.get_async('a'))", 7),
+    "used without us": ("inner.put('a', b'1')", "ObjectStore(inner).get('a')", 7),
+    "used without us, coroutines": ("inner.put('a', b'1')", "asyncio.run(ObjectStore(inner).put_async('a', [b'1']))", 7),
+    "a grandchild": ("inner.put('a', b'1')", "os._exit(forked(lambda: ObjectStore(inner).get('a')))", 7),
+}
+"""What the parent does, what its child does, and how that ends: 7 is a CapabilityError."""
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_forked_child_is_told_that_it_cannot_use_obstore(gofakes3: Server) -> None:
+    cases = {name: (parent, child) for name, (parent, child, _) in FORKS.items()}
+    job = json.dumps([gofakes3.storage_options, cases])
+    command = [sys.executable, "-W", "ignore", "-c", FORKED, job]
+    found = subprocess.run(command, timeout=240, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert found == [f"{kind}, {name}: {status}" for kind in ("memory", "s3") for name, (_, _, status) in FORKS.items()]
+
+
+def test_processes_that_are_not_forked_can_use_it(gofakes3: Server) -> None:
+    """Under `spawn` and `forkserver`, from a process that uses it."""
+    empty(gofakes3)
+    store = resolve_store(gofakes3.url, {**gofakes3.storage_options, "pickle_secrets": True}).store
+    for number, method in enumerate(("spawn", "forkserver")):
+        with ProcessPoolExecutor(1, multiprocessing.get_context(method)) as pool:
+            pool.submit(store.put, f"n{number}", [b"1"]).result(60)
+    assert list(store.list_prefix("")) == ["n0", "n1"]

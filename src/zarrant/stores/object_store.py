@@ -29,6 +29,7 @@ from zarrant.storage.capabilities import Described
 from zarrant.stores.keys import check_key, check_prefix
 from zarrant.stores.objects.calls import MAX_IN_FLIGHT, Call, Collect, Sleep, Steps, Together, perform, perform_async
 from zarrant.stores.objects.failures import Failure, Kind
+from zarrant.stores.objects.forks import is_cut_off
 from zarrant.stores.objects.ranges import HEAD, WHOLE, Reply, cut, is_answer, is_suffix, needs_size, options_of, requests_for
 from zarrant.stores.objects.recognize import is_object_store
 from zarrant.stores.objects.versions import WRITES, ObjectVersion, followed_by, new_write, writes_of
@@ -54,9 +55,6 @@ MAX_BULK = 1000
 """Keys that one request of S3 can delete."""
 _WITHOUT_PUT_IF = ("LocalStore",)
 """Those of obstore that cannot replace an object on condition of its version."""
-
-_users: dict[str, int] = {}
-"""The process in which obstore was first used: a forked child inherits this, another one does not."""
 
 
 class Client(Protocol):
@@ -130,14 +128,14 @@ class ObjectStore(Described):
         name = os.getpid(), swaps
         if name not in self._clients:
             made = self._client(swaps)
-            if type(made).__module__.startswith("obstore") and type(made).__name__ != "MemoryStore":
-                self._check_process(name[0])
+            if type(made).__module__.startswith("obstore"):
+                self._check_process()
             self._clients[name] = made
         return self._clients[name]
 
-    def _check_process(self, pid: int) -> None:
-        """CapabilityError in a forked child: the threads of obstore are gone there, and every call would wait for ever."""
-        if _users.setdefault("obstore", pid) != pid:
+    def _check_process(self) -> None:
+        """CapabilityError in a forked child: the threads of obstore are gone there, and calls may wait for ever."""
+        if is_cut_off():
             raise CapabilityError(
                 "obstore cannot be used in a process that was forked from one that uses it",
                 store=self.url,
