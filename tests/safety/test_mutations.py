@@ -126,6 +126,8 @@ MUTATIONS: dict[str, Mutation] = {
     "configuration": Mutation("if False:", "codecs/library/test_numcodecs_adapter.py::test_a_configuration_chooses_no_other_codec"),
     "skipped codecs": Mutation("if False:", "bad_input/test_other_writers.py::test_a_plug_in_writes_what_others_skip"),
     "subchunk size": Mutation("if False:", "bad_input/test_bounded.py::test_a_subchunk_that_is_too_large_costs_itself"),
+    "version of a kept chunk": Mutation("if each is not None:", "ops/test_kept.py::test_reads_what_is_there_now"),
+    "version of a kept subchunk": Mutation("if found is None:", "ops/test_kept.py::test_reads_what_is_there_now"),
     "object size": Mutation("if False:", "bad_input/test_bounded.py::test_a_chunk_that_is_too_large_is_not_read"),
 }
 
