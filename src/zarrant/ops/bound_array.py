@@ -94,6 +94,8 @@ class OwnTurn:
     """It was given back."""
     lost: bool = False
     """Another writer has taken it over, or the array is gone."""
+    others: list[BoundArray] = field(default_factory=list)
+    """The other arrays that the operation has turns of; they are renewed together."""
 
     @property
     def turn(self) -> Turn:
@@ -179,7 +181,7 @@ class BoundArray:
 
     @cached_property
     def decoding(self) -> str:
-        """On what a decoded chunk depends, beside its bytes and its shape."""
+        """On what a decoded chunk depends, besides its bytes and its shape."""
         metadata = self.metadata
         codecs = metadata.data_type, metadata.fill_value, metadata.codecs, metadata.storage_transformers
         return repr((codecs, self.options.codec.validate_checksums))
