@@ -108,3 +108,20 @@ def test_every_function_says_what_its_arguments_are_what_it_raises_and_shows_it(
         assert function.__doc__.startswith(f"See `{name.removesuffix('_async')}`")
     else:
         assert undocumented(function) == []
+
+
+def arguments_of(function: Any) -> dict[str, str]:
+    """The text on each argument in a docstring."""
+    section = (inspect.getdoc(function) or "").partition("Args:\n")[2].partition("\n\n")[0]
+    return {name: " ".join(text.split()) for name, text in re.findall(r"^    (\w+): ((?:.|\n {5,})*)", section, re.MULTILINE)}
+
+
+def test_an_argument_of_several_functions_has_one_text() -> None:
+    """Each function says all by itself, as `help()` and the reference show it; here it is seen that they say the same."""
+    functions = [zarrant.create_array, zarrant.create_group, zarrant.open_array, zarrant.open_group, zarrant.open]
+    texts: dict[str, set[str]] = {}
+    for function in functions:
+        for name, text in arguments_of(function).items():
+            texts.setdefault(name, set()).add(text)
+    assert {"store", "name", "config", "synchronizer", "storage_options", "mode", "attributes"} <= texts.keys()
+    assert {name for name, found in texts.items() if len(found) > 1} == {"if_exists", "options"}  # of an array and of a group
