@@ -128,6 +128,14 @@ JOBS = (
         result=_regions,
     ),
     Job(
+        "subsets",
+        f"{READS} random subchunks, one call",
+        "sharded",
+        READS,
+        lambda h, b: h.subsets(b.regions),
+        result=_regions,
+    ),
+    Job(
         "points",
         f"{READS} random elements, one call",
         "sharded",

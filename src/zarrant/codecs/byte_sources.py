@@ -59,6 +59,29 @@ class Stored:
         return ByteRange(start, length)
 
 
+class StoredWhole(Stored):
+    """A stored object of which all is read with the first request, where that costs less than several requests.
+
+    Of no use where a store can copy ranges of the object that is replaced: here they are bytes in memory.
+    """
+
+    def __init__(self, key: str, limit: int | None = None) -> None:
+        super().__init__(key)
+        self.limit = limit
+        self._whole: InMemory | None = None
+
+    def read(self, ranges: Sequence[ByteRange]) -> Op[list[memoryview] | None]:
+        """See `Stored.read`."""
+        if not self.seen:
+            data = yield from self.read_all(self.limit)
+            self._whole = None if data is None else InMemory(data)
+        return None if self._whole is None else (yield from self._whole.read(ranges))
+
+    def part(self, start: int, length: int) -> Part:
+        """The bytes themselves."""
+        return super().part(start, length) if self._whole is None else self._whole.part(start, length)
+
+
 class InMemory:
     """Bytes in memory."""
 

@@ -10,10 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+import numpy as np
+
 from zarrant.codecs.byte_sources import InMemory, OneChunk, Stored, StoredChunks
 from zarrant.codecs.protocols import Prepared
 from zarrant.errors import CapabilityError, ChunkMissingError, PartialFailure, VersionChangedError, ZarrantError
-from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
+from zarrant.geometry.box import ArraySubset, Shape, as_subset, check_chunk_indices
+from zarrant.geometry.disjoint_boxes import DisjointBoxes
 from zarrant.geometry.grid import ChunkGrid, block_indices
 from zarrant.geometry.region import ChunkSelections, Region, box_region
 from zarrant.geometry.selection import Selection
@@ -44,6 +47,39 @@ def retrieve_array_subset(array: BoundArray, subset: Any, out: Array | None = No
     result = output(array, out, region.shape)
     yield from _read_region(array, box_region(region), result, array.shape)
     return result
+
+
+def retrieve_array_subsets(array: BoundArray, subsets: Sequence[Any]) -> Op[list[Array]]:
+    """The elements of many regions; each stored object is read once for all those of one shape."""
+    regions = [as_subset(subset, array.shape) for subset in subsets]
+    if not array.shape:
+        only = yield from retrieve_array_subset(array, ())
+        return [only.copy() for _ in regions]
+    by_shape: dict[Shape, list[int]] = {}
+    for number, region in enumerate(regions):
+        by_shape.setdefault(region.shape, []).append(number)
+    results: dict[int, Array] = {}
+    for shape, numbers in by_shape.items():
+        out = array.empty((len(numbers) * shape[0], *shape[1:]))
+        if out.size:
+            yield from _read_region(array, _boxes(array, [regions[number] for number in numbers]), out, array.shape)
+        results.update(zip(numbers, out.reshape(len(numbers), *shape), strict=True))
+    return [results[number] for number in range(len(regions))]
+
+
+def _boxes(array: BoundArray, regions: Sequence[ArraySubset]) -> DisjointBoxes:
+    """Regions of one shape, cut at the borders of what is decoded whole; in the values they come one after the other."""
+    pieces = ChunkGrid.regular(array.shape, array.subchunk_shapes[-1]) if array.sharded else array.grid
+    columns = []
+    for number, region in enumerate(regions):
+        selections = box_region(region).split(pieces, array.shape)
+        boxes = selections.boxes(0, selections.n)
+        value_start = boxes.value_start.copy()
+        value_start[:, 0] += number * region.shape[0]
+        origins = np.array([pieces.origin(index) for index in selections.index.tolist()], np.int64).reshape(-1, region.ndim)
+        columns.append((boxes.chunk_start + origins[boxes.row], boxes.shape, value_start))
+    start, shape, value = (np.concatenate(column) for column in zip(*columns, strict=True))
+    return DisjointBoxes(start, shape, value)
 
 
 def retrieve_chunk(array: BoundArray, chunk: Sequence[int], out: Array | None = None) -> Op[Array]:
