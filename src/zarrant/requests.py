@@ -42,6 +42,7 @@ class Fetch(NamedTuple):
     """Read; replied with a list of Blob, None (absent) or Exception, one for each `ReadRequest`."""
 
     wants: Sequence[ReadRequest]
+    brief: bool = False
 
 
 class WriteRequest(NamedTuple):
@@ -172,17 +173,22 @@ Request: TypeAlias = (
 )
 
 
-def fetch(wants: Sequence[ReadRequest]) -> Op[list[Outcome[Blob | None]]]:
+def fetch(wants: Sequence[ReadRequest], *, brief: bool = False) -> Op[list[Outcome[Blob | None]]]:
     """Read many; one outcome each."""
-    reply: list[Outcome[Blob | None]] = yield Fetch(wants)
+    reply: list[Outcome[Blob | None]] = yield Fetch(wants, brief)
     return reply
 
 
 def fetch_one(
-    key: str, ranges: tuple[ByteRange, ...] | None = None, if_version: Version = None, limit: int | None = None
+    key: str,
+    ranges: tuple[ByteRange, ...] | None = None,
+    if_version: Version = None,
+    limit: int | None = None,
+    *,
+    brief: bool = False,
 ) -> Op[Blob | None]:
     """Read one object or its ranges; its error is raised."""
-    reply: list[Outcome[Blob | None]] = yield Fetch((ReadRequest(key, ranges, if_version, limit),))
+    reply: list[Outcome[Blob | None]] = yield Fetch((ReadRequest(key, ranges, if_version, limit),), brief)
     (outcome,) = reply
     if isinstance(outcome, Exception):
         raise outcome

@@ -30,16 +30,18 @@ class Stored:
         self.version: Version = None
         self.seen = False
         self.size = 0
+        self.brief = False
+        """What is done with the bytes takes microseconds (`requests`)."""
         self.index: Any = None
         """The index of the shard, once it was read from this version: it is not read again."""
 
     def read(self, ranges: Sequence[ByteRange]) -> Op[list[memoryview] | None]:
         """The bytes of each range, or None where there is no object."""
-        return self.accept((yield from fetch_one(self.key, tuple(ranges), self.version)))
+        return self.accept((yield from fetch_one(self.key, tuple(ranges), self.version, brief=self.brief)))
 
     def read_all(self, limit: int | None = None) -> Op[memoryview | None]:
         """The whole object in one request, so it is of one version. LimitError beyond `limit` bytes."""
-        data = self.accept((yield from fetch_one(self.key, None, self.version, limit)))
+        data = self.accept((yield from fetch_one(self.key, None, self.version, limit, brief=self.brief)))
         return None if data is None else data[0]
 
     def accept(self, blob: Blob | None) -> list[memoryview] | None:
@@ -129,14 +131,14 @@ def _fit(span: ByteRange, size: int) -> tuple[int, int]:
 class StoredChunks:
     """Chunks that are stored objects: chunk i has the key `keys[i - first]`."""
 
-    def __init__(self, keys: Sequence[str], first: int, required: bool = False) -> None:
-        self.keys, self.first, self.required = keys, first, required
+    def __init__(self, keys: Sequence[str], first: int, required: bool = False, brief: bool = False) -> None:
+        self.keys, self.first, self.required, self.brief = keys, first, required, brief
 
     def fetch(self, lo: int, hi: int, wanted: npt.NDArray[np.bool_], limit: int | None = None) -> Op[Fetched]:
         """Whole objects, in one batched request; a failure names its key."""
         rows = np.flatnonzero(wanted)
         sources = [Stored(self.keys[lo - self.first + int(row)], self.required) for row in rows]
-        outcomes = yield from fetch([ReadRequest(source.key, None, None, limit) for source in sources])
+        outcomes = yield from fetch([ReadRequest(source.key, None, None, limit) for source in sources], brief=self.brief)
         there, buffers = [], []
         for row, source, outcome in zip(rows, sources, outcomes, strict=True):
             if isinstance(outcome, Exception):

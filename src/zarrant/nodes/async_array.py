@@ -166,7 +166,8 @@ class AsyncArray(ArrayProperties[S]):
         >>> asyncio.run(main())
         [ 6  8 10] and [19  2]
         """
-        return await self._context.run_async(retrieve(self, selection, index), READ)
+        brief = index == "numpy" and read.is_planned_at_once(self._array, selection)
+        return await self._context.run_async(retrieve(self, selection, index), READ, brief=brief)
 
     async def setitem(self, selection: Any, values: Any, *, index: Index = "numpy") -> None:
         """Store values at an index expression: what `a[selection] = values` does for `Array`.

@@ -6,6 +6,7 @@ between its index and its data is read again from the new index; after a few tri
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -32,6 +33,21 @@ MOVED_TRIES = 4
 """Reads of a moving shard in parts before it is read whole; each further try meets another writer with the same odds."""
 MAX_BRIEF = 256
 """The most chunks of one read that are planned on the event loop; each takes 10 to 20 µs."""
+SMALL_BYTES, MAX_SMALL_CHUNKS = 64 << 10, 8
+"""A result of so many bytes, from pieces of so many, is decoded on the event loop: 64 KiB of zstd take 50 µs, as a hop between
+threads does on an idle machine, and milliseconds less than on a busy one."""
+
+
+def is_planned_at_once(array: BoundArray, selection: Any) -> bool:
+    """Whether an index expression is a small box, which is planned in microseconds."""
+    items = selection if isinstance(selection, tuple) else (selection,)
+    size = math.prod(array.shape[len(items) :])
+    for item, length in zip(items, array.shape, strict=False):
+        if type(item) is slice and item.step is None and type(item.start) is type(item.stop) is int:
+            size *= max(0, min(item.stop, length) - item.start) if item.start >= 0 else length
+        elif type(item) is not int:
+            return False
+    return size <= MAX_BRIEF * math.prod(array.grid.typical_shapes()[0]) and size <= SMALL_BYTES
 
 
 def retrieve_selection(array: BoundArray, selection: Selection, out: Array | None = None) -> Op[Array]:
@@ -168,8 +184,10 @@ def _read_region(array: BoundArray, region: Region, out: Array, bounds: tuple[in
         return
     selections = region.split(array.grid, bounds)
     ranges, cost = _ranges(array, selections)
-    brief = selections.n <= MAX_BRIEF
-    outcomes = yield from gather_outcomes((_read_batch(array, selections, lo, hi, out) for lo, hi in ranges), cost, brief=brief)
+    brief, small = selections.n <= MAX_BRIEF, selections.n <= MAX_SMALL_CHUNKS and _is_small(array, out)
+    outcomes = yield from gather_outcomes(
+        (_read_batch(array, selections, lo, hi, out, small) for lo, hi in ranges), cost, brief=brief
+    )
     failed = [(lo, hi) for (lo, hi), outcome in zip(ranges, outcomes, strict=True) if isinstance(outcome, Exception)]
     if not failed:
         return
@@ -177,6 +195,12 @@ def _read_region(array: BoundArray, region: Region, out: Array, bounds: tuple[in
     rows = [row for lo, hi in failed for row in range(lo, hi)]
     outcomes = yield from gather_outcomes((_read_batch(array, selections, row, row + 1, out) for row in rows), cost)
     _raise_read_failures(array, [tuple(int(i) for i in selections.index[row]) for row in rows], outcomes)
+
+
+def _is_small(array: BoundArray, out: Array) -> bool:
+    """Whether a result and what it is decoded from are small, so that decoding takes no longer than a change of threads."""
+    piece = array.subchunk_shapes[-1] if array.sharded else array.grid.typical_shapes()[0]
+    return max(out.size, math.prod(piece)) * (array.data_type.itemsize or SMALL_BYTES) <= SMALL_BYTES
 
 
 def _ranges(array: BoundArray, selections: ChunkSelections) -> tuple[list[tuple[int, int]], int]:
@@ -209,22 +233,25 @@ def _raise_read_failures(array: BoundArray, chunks: Sequence[tuple[int, ...]], o
         raise PartialFailure(f"reading {len(chunks)} chunks", failed=failed, path=array.prefix or "/")
 
 
-def _read_batch(array: BoundArray, selections: ChunkSelections, lo: int, hi: int, out: Array) -> Op[None]:
+def _read_batch(array: BoundArray, selections: ChunkSelections, lo: int, hi: int, out: Array, small: bool = False) -> Op[None]:
     keys = array.chunk_keys(selections.index[lo:hi])
     prepared = array.prepared_for(array.chunk_shape(selections.index[lo]))
     if not array.sharded:
         required = array.options.missing_chunks == "error"
-        yield from prepared.read(StoredChunks(keys, lo, required), selections, lo, hi, out)
+        yield from prepared.read(StoredChunks(keys, lo, required, small), selections, lo, hi, out)
         return
     for row in range(lo, hi):
-        yield from _read_shard(array, prepared, keys[row - lo], selections, row, out)
+        yield from _read_shard(array, prepared, keys[row - lo], selections, row, out, small)
 
 
-def _read_shard(array: BoundArray, shard: Prepared, key: str, selections: ChunkSelections, row: int, out: Array) -> Op[None]:
+def _read_shard(
+    array: BoundArray, shard: Prepared, key: str, selections: ChunkSelections, row: int, out: Array, small: bool
+) -> Op[None]:
     required = array.options.missing_chunks == "error"
 
     def in_parts() -> Op[None]:
         source = array.indexes.source(key, required)
+        source.brief = small
         try:
             yield from shard.read(OneChunk(row, source), selections, row, row + 1, out)
             yield from source.confirm()
