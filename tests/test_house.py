@@ -69,6 +69,54 @@ def length(function: Function) -> int:
 # ── layers ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+FOREIGN_PRIVATE = {
+    *("_replace", "_asdict", "_fields"),  # public, of named tuples
+    *("_restype_", "_argtypes_"),  # ctypes
+    *("_strip_protocol",),  # fsspec: what its own implementations call
+    *("_decompress",),  # zfpy: the only call that takes the parameters of a stream without header
+}
+"""Names with a leading underscore that belong to other libraries."""
+
+
+def own_names(tree: ast.AST) -> Iterator[str]:
+    """What a module defines: functions, classes, variables, and the attributes that it gives to `self`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and names_itself(node):
+            yield node.attr
+
+
+def names_itself(node: ast.Attribute) -> bool:
+    return isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def private_names_of_others(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Uses of a private name that this module does not define, but on `self`; the line and the name."""
+    own = {*own_names(tree), *FOREIGN_PRIVATE}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module != "zarrant.kernels":  # the compiled module is `kernels._native`
+            yield from ((node.lineno, alias.name) for alias in node.names if is_private(alias.name))
+        elif isinstance(node, ast.Attribute) and is_private(node.attr) and node.attr not in own and not names_itself(node):
+            yield node.lineno, node.attr
+
+
+def test_no_module_uses_private_names_of_another() -> None:
+    found = [f"{path}:{line} {name}" for path, tree in TREES.items() for line, name in private_names_of_others(tree)]
+    assert found == []
+
+
+def test_private_names_of_others_are_noticed() -> None:
+    code = "from zarrant.ops.read import _piece\narray._handle.array\nself._own = 1\nother._own\nself._any\nitem._replace(a=1)"
+    assert list(private_names_of_others(ast.parse(code))) == [(1, "_piece"), (2, "_handle")]
+
+
 def test_the_import_rules_are_kept() -> None:
     """In a process of its own: import-linter configures logging, and disables every logger that exists by then."""
     code = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"

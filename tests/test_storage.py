@@ -43,7 +43,7 @@ def test_capabilities_are_the_methods(tmp_path) -> None:
                 "sync",
                 "is_unchanged",
                 "version",
-                "is_held_by_caller",
+                "is_locked_by_caller",
                 "batch",
                 "put_all",
                 "only_while",

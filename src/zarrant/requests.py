@@ -41,7 +41,7 @@ class ReadRequest(NamedTuple):
 class Fetch(NamedTuple):
     """Read; replied with a list of Blob, None (absent) or Exception, one for each `ReadRequest`."""
 
-    wants: Sequence[ReadRequest]
+    items: Sequence[ReadRequest]
     brief: bool = False
 
 
@@ -63,6 +63,8 @@ class Put(NamedTuple):
     items: Sequence[WriteRequest]
     condition: OnlyWhile | None = None
     brief: bool = False
+    in_copies: bool = True
+    """Whether it changes what consolidated metadata keep copies of."""
 
 
 class ErasePrefix(NamedTuple):
@@ -173,9 +175,9 @@ Request: TypeAlias = (
 )
 
 
-def fetch(wants: Sequence[ReadRequest], *, brief: bool = False) -> Op[list[Outcome[Blob | None]]]:
+def fetch(items: Sequence[ReadRequest], *, brief: bool = False) -> Op[list[Outcome[Blob | None]]]:
     """Read many; one outcome each."""
-    reply: list[Outcome[Blob | None]] = yield Fetch(wants, brief)
+    reply: list[Outcome[Blob | None]] = yield Fetch(items, brief)
     return reply
 
 
@@ -208,9 +210,10 @@ def put_one(
     condition: OnlyWhile | None = None,
     *,
     brief: bool = False,
+    in_copies: bool = True,
 ) -> Op[Version]:
     """Store (or, with `parts` None, erase) one object, and return the version it has now; its error is raised."""
-    reply: list[Outcome[Version]] = yield Put((WriteRequest(key, parts, if_version),), condition, brief)
+    reply: list[Outcome[Version]] = yield Put((WriteRequest(key, parts, if_version),), condition, brief, in_copies)
     (outcome,) = reply
     if isinstance(outcome, Exception):
         raise outcome

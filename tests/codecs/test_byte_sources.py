@@ -24,7 +24,7 @@ def answer(op: Op[Any], *replies: Any) -> tuple[Any, list[ReadRequest]]:
             assert not left
             return stop.value, wants
         assert isinstance(request, Fetch)
-        wants.extend(request.wants)
+        wants.extend(request.items)
         reply = left.pop(0)
 
 

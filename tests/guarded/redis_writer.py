@@ -1,7 +1,7 @@
-"""A process that writes under Redis, as `python redis_writer.py WHAT KIND PATH URL LEASE [NUMBER]`.
+"""A process that writes under Redis, as `python redis_writer.py WHAT KIND PATH URL LEASE NUMBER TIMES`.
 
-"update": 50 updates of elements of its own in one shard. "keep": locks the shard, and is killed then. "pause": stops under the
-lock between a read and a write. "pause at the write": stops right before the store writes. "append": 10 appends of a row.
+"update": so many updates of elements of its own in one shard. "keep": locks the shard, and is killed then. "pause": stops under the
+lock between a read and a write. "pause at the write": stops right before the store writes. "append": so many appends of a row.
 "pause in an append": stops right before the store writes the first of four chunks.
 """
 
@@ -22,12 +22,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from guarded.stores import stopping, store_of
 from zarrant.locking.remote import RedisSynchronizer
 
-UPDATES, APPENDS = 50, 10
 PAUSES = {"pause at the write": "c/0", "pause in an append": "c/1"}
 
 
 def main() -> None:
-    what, kind, path, url, lease, *rest = sys.argv[1:]
+    what, kind, path, url, lease, number, times = sys.argv[1:]
     store = store_of(kind, path)
     if what in PAUSES:
         store = stopping(store, PAUSES[what])
@@ -37,11 +36,11 @@ def main() -> None:
     sys.stdin.readline()
     try:
         if what == "update":
-            for i in range(UPDATES):
-                a[int(rest[0]) + 8 * i] = i + 1
+            for i in range(int(times)):
+                a[int(number) + 8 * i] = i + 1
         elif what == "append":
-            for _ in range(APPENDS):
-                a.append(np.full(3, int(rest[0]) + 1, a.dtype))
+            for _ in range(int(times)):
+                a.append(np.full(3, int(number) + 1, a.dtype))
         elif what == "pause in an append":
             a.append(np.full(32, 9, a.dtype))
         elif what == "keep":

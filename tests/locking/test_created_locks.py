@@ -90,7 +90,7 @@ def test_a_file_that_was_removed_by_hand_is_not_held(path: str) -> None:
     other.release()
 
 
-def test_a_holder_that_cannot_be_written_holds_nothing(path: str) -> None:
+def test_an_owner_that_cannot_be_written_locks_nothing(path: str) -> None:
     def fault(index: int, name: str) -> None:
         if name == "write":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -137,7 +137,7 @@ def test_processes_exclude_each_other(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["d", "m", "n"]
 
 
-def test_a_killed_holder_blocks_until_its_file_is_removed(tmp_path: Path) -> None:
+def test_a_killed_owner_blocks_until_its_file_is_removed(tmp_path: Path) -> None:
     store = FilesystemStore(tmp_path, locking="lockfile", lock_timeout=0.05)
     store.put("k", [b"old"])
     child = os.fork()

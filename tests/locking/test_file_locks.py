@@ -132,9 +132,9 @@ def test_a_void_lock_that_stays_taken_is_left(path: str, tmp_path: Path) -> None
     os.close(stranger)
 
 
-def test_the_lock_is_taken_when_its_holder_ends(path: str) -> None:
-    holder = os.fork()
-    if holder == 0:
+def test_the_lock_is_taken_when_its_owner_ends(path: str) -> None:
+    owner = os.fork()
+    if owner == 0:
         try:
             kept = take(path)
             Path(path).with_name("ready").touch()
@@ -146,8 +146,8 @@ def test_the_lock_is_taken_when_its_holder_ends(path: str) -> None:
         time.sleep(0.001)
     with pytest.raises(LockTimeout):
         take(path, wait=0.05)
-    os.kill(holder, signal.SIGKILL)
-    os.waitpid(holder, 0)
+    os.kill(owner, signal.SIGKILL)
+    os.waitpid(owner, 0)
     lock = take(path, wait=10)
     assert lock.found
     lock.release()
@@ -171,7 +171,7 @@ def test_the_lock_is_given_back_also_for_copies_of_the_descriptor(path: str) -> 
 
 
 def test_a_wait_that_is_given_up_ends(path: str) -> None:
-    """Long before its deadline, with nothing left open; the lock stays with its holder."""
+    """Long before its deadline, with nothing left open; the lock stays with its owner."""
     lock = take(path)
     cancelled = threading.Event()
     timer = threading.Timer(0.1, cancelled.set)

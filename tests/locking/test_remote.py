@@ -30,9 +30,10 @@ from zarrant.testkit import together
 redis = pytest.importorskip("redis")
 
 LAYOUT: dict[str, Any] = {"shape": (400,), "dtype": "uint32", "chunks": (8,), "shards": (400,)}
-PROCESSES, UPDATES, APPENDS = 8, 50, 10
+WORKERS = 2
 both_kinds = pytest.mark.parametrize("kind", KINDS)
-one_kind_or_both = pytest.mark.parametrize("kind", ["plain", pytest.param("conditional", marks=pytest.mark.soak)])
+soaked = [pytest.param(8, 50, kind, marks=pytest.mark.soak) for kind in KINDS]
+few_or_many = pytest.mark.parametrize(("processes", "times", "kind"), [(3, 12, "plain"), *soaked])
 
 
 @pytest.fixture
@@ -41,9 +42,9 @@ def guard(redis_url: str, tmp_path: Path) -> RedisSynchronizer:
 
 
 @contextmanager
-def writer(what: str, kind: str, path: Path, guard: RedisSynchronizer, number: int = 0) -> Iterator[Any]:
+def writer(what: str, kind: str, path: Path, guard: RedisSynchronizer, number: int = 0, times: int = 0) -> Iterator[Any]:
     """A process of `redis_writer.py`, killed in the end; it waits for a line before it does anything."""
-    arguments = [what, kind, path, guard.address, guard.lease, number]
+    arguments = [what, kind, path, guard.address, guard.lease, number, times]
     child = subprocess.Popen(
         [sys.executable, str(redis_writer_path), *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -72,29 +73,31 @@ def opened(kind: str, path: Path, guard: Any, **layout: Any) -> Any:
 # ── nothing is lost ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@one_kind_or_both
-def test_updates_of_one_shard_by_many_processes(tmp_path: Path, guard: RedisSynchronizer, kind: str) -> None:
+@few_or_many
+def test_updates_of_one_shard_by_many_processes(
+    tmp_path: Path, guard: RedisSynchronizer, processes: int, times: int, kind: str
+) -> None:
     a = opened(kind, tmp_path, guard)
     with ExitStack() as stack:
-        children = [stack.enter_context(writer("update", kind, tmp_path, guard, number)) for number in range(PROCESSES)]
+        children = [stack.enter_context(writer("update", kind, tmp_path, guard, number, times)) for number in range(processes)]
         for child in children:
             go(child)
-        assert [said(child) for child in children] == ["done"] * PROCESSES
-    assert (a[...].reshape(UPDATES, PROCESSES) == np.arange(1, UPDATES + 1)[:, None]).all()
+        assert [said(child) for child in children] == ["done"] * processes
+    assert (a[: 8 * times].reshape(times, 8)[:, :processes] == np.arange(1, times + 1)[:, None]).all()
 
 
-@one_kind_or_both
-def test_appends_by_many_processes(tmp_path: Path, guard: RedisSynchronizer, kind: str) -> None:
+@few_or_many
+def test_appends_by_many_processes(tmp_path: Path, guard: RedisSynchronizer, processes: int, times: int, kind: str) -> None:
     a = opened(kind, tmp_path, guard, shape=(0,), shards=None)
     with ExitStack() as stack:
-        children = [stack.enter_context(writer("append", kind, tmp_path, guard, number)) for number in range(4)]
+        children = [stack.enter_context(writer("append", kind, tmp_path, guard, number, times)) for number in range(processes)]
         for child in children:
             go(child)
-        assert [said(child) for child in children] == ["done"] * 4
+        assert [said(child) for child in children] == ["done"] * processes
     a.refresh()
     rows = a[...].reshape(-1, 3)
     assert (rows == rows[:, :1]).all()
-    assert np.bincount(rows[:, 0]).tolist() == [0, *[APPENDS] * 4]
+    assert np.bincount(rows[:, 0]).tolist() == [0, *[times] * processes]
 
 
 def test_threads_and_coroutines(tmp_path: Path, guard: RedisSynchronizer) -> None:
@@ -326,7 +329,7 @@ def cluster() -> Iterator[Any]:
     dask, distributed = pytest.importorskip("dask"), pytest.importorskip("distributed")
     with (
         dask.config.set({"distributed.scheduler.locks.lease-validation-interval": "100ms"}),
-        distributed.LocalCluster(n_workers=PROCESSES, threads_per_worker=1, processes=True, dashboard_address=None) as made,
+        distributed.LocalCluster(n_workers=WORKERS, threads_per_worker=1, processes=True, dashboard_address=None) as made,
     ):
         yield made
 
@@ -339,18 +342,19 @@ def client(cluster: Any) -> Iterator[Any]:
         yield made
 
 
-def _update_in_worker(path: str, guard: Any, number: int) -> None:
+def _update_in_worker(path: str, guard: Any, number: int, times: int) -> None:
     a = zarrant.open_array(store_of("plain", path), mode="r+", synchronizer=guard)
-    for i in range(UPDATES):
-        a[number + PROCESSES * i] = i + 1
+    for i in range(times):
+        a[number + WORKERS * i] = i + 1
 
 
-def test_updates_of_one_shard_by_workers(tmp_path: Path, client: Any) -> None:
+@pytest.mark.parametrize("times", [10, pytest.param(200, marks=pytest.mark.soak)])
+def test_updates_of_one_shard_by_workers(tmp_path: Path, client: Any, times: int) -> None:
     guard = DaskSynchronizer(client, prefix=str(tmp_path))
     a = opened("plain", tmp_path, guard)
-    tasks = [client.submit(_update_in_worker, str(tmp_path), guard, number, pure=False) for number in range(PROCESSES)]
+    tasks = [client.submit(_update_in_worker, str(tmp_path), guard, number, times, pure=False) for number in range(WORKERS)]
     client.gather(tasks)
-    assert (a[...].reshape(UPDATES, PROCESSES) == np.arange(1, UPDATES + 1)[:, None]).all()
+    assert (a[: WORKERS * times].reshape(times, WORKERS) == np.arange(1, times + 1)[:, None]).all()
     assert DaskSynchronizer().address == guard.address
 
 

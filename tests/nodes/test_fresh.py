@@ -291,7 +291,7 @@ def test_a_handle_that_others_move_on_meanwhile_is_not_moved_back(grown: Array[A
 
     def slow(path: str) -> Any:
         document = yield from find(path)
-        grown._moved(zarrant.open_array(grown.store, name=path, mode="r").metadata.with_shape((20, 4)))
+        grown._handle.take_over(zarrant.open_array(grown.store, name=path, mode="r").metadata.with_shape((20, 4)))
         return document
 
     monkeypatch.setattr(fresh, "find_metadata", slow)

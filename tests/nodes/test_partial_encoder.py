@@ -363,7 +363,7 @@ def test_from_an_event_loop(place: Any) -> None:
 
 
 def test_many_coroutines_wait_for_one_that_works(place: Any) -> None:
-    """More than there are worker threads: the holder must find one all the same."""
+    """More than there are worker threads: the owner must find one all the same."""
 
     async def main() -> None:
         sharded(place)

@@ -41,8 +41,8 @@ class Dict(dict[str, bytes]):
 
     def answer(self, request: Any) -> Any:
         match request:
-            case requests.Fetch(wants):
-                return [_outcome(self.get_blob, want) for want in wants]
+            case requests.Fetch(items):
+                return [_outcome(self.get_blob, want) for want in items]
             case requests.Put(items, condition):
                 if condition is not None:
                     try:

@@ -37,7 +37,7 @@ def test_options_derive(state) -> None:
 @pytest.mark.parametrize("layout", [{"chunks": (2, 3)}, {"chunks": (2, 3), "shards": (4, 3)}])
 def test_other_extents_and_attributes_bind_nothing_anew(state, layout) -> None:
     s = state(**layout)
-    grown = s.with_document(s.metadata.with_shape((50, 70)).with_attributes({"a": 1}))
+    grown = s.with_metadata(s.metadata.with_shape((50, 70)).with_attributes({"a": 1}))
     fresh = BoundArray.from_metadata(s.prefix, grown.metadata, s.options)
     assert grown == fresh
     assert (grown.shape, grown.grid) == ((50, 70), fresh.grid)
@@ -48,6 +48,6 @@ def test_other_extents_and_attributes_bind_nothing_anew(state, layout) -> None:
 def test_other_metadata_are_bound_anew(state) -> None:
     s, other = state(), state(dtype="int16", chunks=(2, 2))
     assert s.prepared_for((4, 3)).spec.data_type.name == "int32"
-    moved = s.with_document(other.metadata)
+    moved = s.with_metadata(other.metadata)
     assert moved == other
     assert (moved.prepared_for((2, 2)).spec, moved.chunk_shape((0, 0))) == (other.prepared_for((2, 2)).spec, (2, 2))

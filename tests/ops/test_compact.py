@@ -113,7 +113,7 @@ def test_live_bytes_are_neither_read_nor_sent(kind: str, state: Any, objects: An
     assert 0 < sent <= stats.index
     assert kept + sent == stats.live + stats.index
     wanted = [
-        span for request in objects.log if isinstance(request, requests.Fetch) for want in request.wants for span in want.ranges
+        span for request in objects.log if isinstance(request, requests.Fetch) for want in request.items for span in want.ranges
     ]
     assert sum(span.length or -span.start for span in wanted) <= 2 * stats.index
 

@@ -147,7 +147,7 @@ def test_where_nobody_keeps_copies_the_groups_are_read_once(objects: Any, state:
     for _ in range(3):
         objects.log.clear()
         objects.perform(consolidated.in_step(resize_ops.append(array, np.ones((1, 9), "int32")), context))
-        reads.append(sum(isinstance(request, requests.Fetch) and "zarr.json" in request.wants[0].key for request in objects.log))
+        reads.append(sum(isinstance(request, requests.Fetch) and "zarr.json" in request.items[0].key for request in objects.log))
         assert sum(isinstance(request, requests.CheckUnchanged) for request in objects.log) == (0 if len(reads) == 1 else 2)
     assert reads == [3, 1, 1], "the two groups once, and the array's own metadata each time"
 

@@ -139,7 +139,7 @@ def test_encoders_write_padding(objects, stored_state) -> None:
 
 def traffic(objects) -> tuple[list[ByteRange | None], list[Any]]:
     """The ranges that were read, and what was put."""
-    wants = [want for request in objects.log if isinstance(request, Fetch) for want in request.wants]
+    wants = [want for request in objects.log if isinstance(request, Fetch) for want in request.items]
     reads = [part for want in wants for part in (want.ranges or [None])]
     return reads, [item for request in objects.log if isinstance(request, Put) for item in request.items]
 

@@ -151,7 +151,7 @@ def test_a_shard_that_moves_is_read_again_and_in_the_end_whole(objects, state, n
     objects.before = move
     got = objects.perform(read.retrieve_array_subset(s, np.s_[0:2, 0:3]))
     assert got.tolist() in (numbers[0:2, 0:3].tolist(), [[5] * 3] * 2)
-    assert [request.wants[0].ranges is None for request in objects.log if isinstance(request, Fetch)][-1]
+    assert [request.items[0].ranges is None for request in objects.log if isinstance(request, Fetch)][-1]
     del objects["a/c/0/0"]
     objects.before = lambda request: None
     assert (objects.perform(read.retrieve_array_subset(s, np.s_[0:2, 0:3])) == 0).all()

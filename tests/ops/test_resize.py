@@ -59,7 +59,7 @@ def writes(objects: Any) -> list[str]:
 
 
 def reads(objects: Any) -> set[str]:
-    return {want.key for request in objects.log if isinstance(request, requests.Fetch) for want in request.wants}
+    return {want.key for request in objects.log if isinstance(request, requests.Fetch) for want in request.items}
 
 
 def litter(objects: Any, state: BoundArray, shape: tuple[int, int] = (40, 40)) -> None:

@@ -110,11 +110,11 @@ def test_a_partial_write_of_a_shard_reads_index_and_touched_subchunks_only(objec
     objects.perform(update.store_array_subset(s, np.s_[0:8, 0:6], numbers[:8, :6]))
     objects.log.clear()
     objects.perform(update.store_array_subset(s, np.s_[2:4, 0:3], 7))
-    reads = [want.ranges for request in objects.log if isinstance(request, Fetch) for want in request.wants]
+    reads = [want.ranges for request in objects.log if isinstance(request, Fetch) for want in request.items]
     assert [len(ranges) for ranges in reads] == [1], "a whole subchunk: only the index"
     objects.log.clear()
     objects.perform(update.store_array_subset(s, np.s_[2:3, 0:2], 8))
-    reads = [want.ranges for request in objects.log if isinstance(request, Fetch) for want in request.wants]
+    reads = [want.ranges for request in objects.log if isinstance(request, Fetch) for want in request.items]
     assert sum(r.length for r in reads[1]) == 24, "one subchunk of 24 bytes"
     assert len(reads) == 2
 

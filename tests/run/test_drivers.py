@@ -452,14 +452,14 @@ def test_waiting_for_a_lock_does_not_block_the_event_loop(tmp_path: Any) -> None
         assert (await a.getitem(...)).tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
         return watchdog.blocked()
 
-    holder = threading.Thread(target=lock)
-    holder.start()
+    owner = threading.Thread(target=lock)
+    owner.start()
     held.wait(10)
     try:
         assert asyncio.run(main()) < 0.05
     finally:
         leave.set()
-        holder.join()
+        owner.join()
 
 
 def test_a_blocking_call_would_be_seen() -> None:

@@ -32,7 +32,7 @@ from zarrant.stores.local import store as store_module
 
 SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
 SAMPLE = 60
-PATIENCE = 1.0
+LOCK_TIMEOUT_S = 1.0
 """Seconds after which a write that waits for what was not given back fails."""
 
 TRACED = (str(Path(zarrant.__file__).parent), contextlib.__file__)
@@ -198,8 +198,8 @@ def test_an_interrupted_operation_keeps_nothing(
     interrupter: Interrupter, tmp_path: Path, place: str, name: str, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even while the interrupt is referred to, as an interactive interpreter does until the next error."""
-    monkeypatch.setattr(group_commit, "QUEUE_TIMEOUT_S", PATIENCE)
-    store: Any = zarrant.FilesystemStore(tmp_path, lock_timeout=PATIENCE) if place == "files" else zarrant.MemoryStore()
+    monkeypatch.setattr(group_commit, "QUEUE_TIMEOUT_S", LOCK_TIMEOUT_S)
+    store: Any = zarrant.FilesystemStore(tmp_path, lock_timeout=LOCK_TIMEOUT_S) if place == "files" else zarrant.MemoryStore()
     a = zarrant.create_array(store, shape=16, chunks=4, dtype="int16", fill_value=0, config={"concurrency": threads})
     action = ACTIONS[name]
     for value in (1, 2):

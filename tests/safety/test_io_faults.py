@@ -1,7 +1,7 @@
 """Every file call of every operation of arrays and groups fails, with every errno, once or from then on.
 
 Afterwards: the error is typed, names the key and says what the system said; each stored object is the old one or the new one;
-no descriptor is open that was not before; what lies about is at most a lock file and a draft for each object; no lock is kept:
+no descriptor is open that was not before; what lies about is at most a lock file and a temp file for each object; no lock is kept:
 the next write, by the same handle or by another store, succeeds, is exact, and leaves nothing behind. An operation that did not
 raise was done.
 

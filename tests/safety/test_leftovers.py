@@ -1,4 +1,4 @@
-"""Whatever lies where a lock file, a draft or an object should be: every operation is exact, or a typed error that changes nothing.
+"""Anything in the place of a lock file, a temp file or an object: each operation is exact, or a typed error that changes nothing.
 
 What is left over: an empty file, a shorter, a longer one, a valid old shard, a directory, a symbolic link (to a file, to nothing),
 a FIFO, a file with a second name. Nothing hangs, nothing outside of the store is touched, no other object suffers.
@@ -53,7 +53,12 @@ LEFT: dict[str, Callable[[Path, Path], object]] = {
     "a FIFO": lambda path, outside: os.mkfifo(path),
     "a second name": second_name,
 }
-PLACES = {"lock": ".__lock", "draft": ".__new.__lock", "draft of a lock-free writer": ".__new0123456789abcdef.__lock", "object": ""}
+PLACES = {
+    "lock": ".__lock",
+    "temp file": ".__new.__lock",
+    "temp file of a writer without locks": ".__new0123456789abcdef.__lock",
+    "object": "",
+}
 
 
 def change(a: Any, selection: Any, value: int) -> Callable[[Any], None]:
@@ -137,11 +142,11 @@ def test_left_over(tmp_path: Path, left: str, place: str, shards: Any, tally: Ca
         try:
             expect = operation(a)
         except PartialFailure as failure:
-            assert place in ("object", "lock", "draft")
+            assert place in ("object", "lock", "temp file")
             assert {error.key for error in failure.failed.values() if isinstance(error, ZarrantError)} == {"a/c/0/0"}
             worked = False
         except (StoreError, DataError) as error:
-            assert place in ("object", "lock", "draft"), error
+            assert place in ("object", "lock", "temp file"), error
             assert error.key is not None
             assert key.endswith(error.key)
             worked = False

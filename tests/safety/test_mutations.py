@@ -21,7 +21,7 @@ import zarrant
 
 ROOT = Path(__file__).parents[2]
 SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
-QUICK = ("lock", "version", "killed holder")
+QUICK = ("lock", "version", "killed owner")
 MARK = re.compile(r"^(?P<indent> *)(?P<line>\S.*?)  # safety: (?P<name>.+)$", re.MULTILINE)
 
 
@@ -47,7 +47,7 @@ MUTATIONS: dict[str, Mutation] = {
     "kept index": Mutation("if False:", "ops/test_kept_indexes.py::test_what_is_not_stored_in_a_shard_is_asked_for"),
     "lock check": Mutation("pass", "stores/local/test_store.py::test_a_lock_file_taken_away_during_a_write"),
     "rename": Mutation("pass", "safety/test_crash_states.py::test_the_journal_tells_every_change"),
-    "temp file of another": Mutation("if True:", "stores/local/test_store.py::test_the_temp_file_of_the_next_holder_is_left_alone"),
+    "temp file of another": Mutation("if True:", "stores/local/test_store.py::test_the_temp_file_of_the_next_owner_is_left_alone"),
     "failed temp file": Mutation("pass", "stores/local/test_store.py::test_a_failed_write_changes_nothing"),
     "later than the old": Mutation(
         "earliest = files.now()", "stores/local/test_temp_files.py::test_a_temp_file_is_newer_than_what_it_replaces"
@@ -56,7 +56,7 @@ MUTATIONS: dict[str, Mutation] = {
     "version": Mutation("pass", "stores/local/test_store.py::TestFilesystem::test_put_if"),
     "data sync": Mutation("pass", "safety/test_crash_states.py::test_power_lost_with_fsync"),
     "data syncs": Mutation("pass", "stores/local/test_durability.py::test_what_returned_outlives_a_loss_of_power"),
-    "killed holder": Mutation("pass", "stores/local/test_store.py::test_stale_files"),
+    "killed owner": Mutation("pass", "stores/local/test_store.py::test_stale_files"),
     "probe": Mutation("pass", "stores/local/test_store.py::test_locks_that_exclude_nobody_are_found"),
     "lock exit": Mutation("pass", "stores/local/test_store.py::test_a_lock_outlives_its_writes"),
     "later data sync": Mutation("pass", "safety/test_crash_states.py::test_power_lost_after_a_sync"),

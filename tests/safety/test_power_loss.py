@@ -463,9 +463,9 @@ def judge(mode: Mode, root: Path, lost: Cut) -> list[str]:
     strange = pytest.importorskip("zarr").open_group(root, mode="r")
     if mode.work is durable:
         report = check(root, deep=True)
-        left = [finding for finding in report.findings if finding.kind in ("lock", "draft", "orphan")]
+        left = [finding for finding in report.findings if finding.kind in ("lock", "temp file", "orphan")]
         assert [finding for finding in report.findings if finding.severity != "note" and finding not in left] == []
-        # At most a lock and a draft for each of the chunks that a call stores together, and the lock of a document.
+        # At most a lock and a temp file for each of the chunks that a call stores together, and the lock of a document.
         assert len(left) <= (2 * 4 + 1) * WRITERS
         for name in ("chunks", "shard", "many", "rows"):
             assert np.array_equal(strange[name][...], zarrant.open_array(root, name=name, mode="r")[...])

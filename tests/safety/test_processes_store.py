@@ -45,7 +45,7 @@ HOLD_TWICE = """
 for _ in range(updates):
     with store.lock(["n"]) as held:
         count = value(held.get("n"))
-        assert count >= 0, "half done work of another holder"
+        assert count >= 0, "half done work of another owner"
         held.put("n", [b"-1"])
         if count % 3 == 0:
             held.erase("n")

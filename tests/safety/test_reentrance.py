@@ -17,7 +17,7 @@ from zarrant.errors import LockTimeout, NodeNotFoundError, PartialFailure, Reent
 from zarrant.testkit import together
 
 S = np.s_
-PATIENCE = 20.0
+LOCK_TIMEOUT_S = 20.0
 """Seconds for which a lock is waited for: no test here may last as long."""
 
 
@@ -29,7 +29,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
 def make(place: Any, **options: Any) -> Any:
     options = {"shape": (16,), "chunks": (4,), "dtype": "i4", "fill_value": 0, **options}
     a = zarrant.create_array(place, **options)
-    a = a.with_config(lock_timeout=PATIENCE)
+    a = a.with_config(lock_timeout=LOCK_TIMEOUT_S)
     a[...] = 1
     return a
 
@@ -50,7 +50,7 @@ def refused(act: Callable[[], Any]) -> ReentrantLockError:
     start = time.monotonic()
     with pytest.raises((ReentrantLockError, PartialFailure)) as caught:
         act()
-    assert time.monotonic() - start < PATIENCE / 4
+    assert time.monotonic() - start < LOCK_TIMEOUT_S / 4
     error = caught.value
     if isinstance(error, PartialFailure):
         error = next(each for each in error.exceptions if isinstance(each, ReentrantLockError))
@@ -117,8 +117,8 @@ def test_under_another_name_of_the_directory(tmp_path: Path) -> None:
     a = make(tmp_path / "a")
     (tmp_path / "b").symlink_to(tmp_path / "a")
     for locking in ("os", "lockfile"):
-        b = zarrant.open_array(tmp_path / "b", config={"lock_timeout": PATIENCE, "locking": locking})
-        c = zarrant.open_array(tmp_path / "a", config={"lock_timeout": PATIENCE, "locking": locking})
+        b = zarrant.open_array(tmp_path / "b", config={"lock_timeout": LOCK_TIMEOUT_S, "locking": locking})
+        c = zarrant.open_array(tmp_path / "a", config={"lock_timeout": LOCK_TIMEOUT_S, "locking": locking})
         with c.lock(S[0:4]):
             refused(lambda b=b: b.__setitem__(0, 5))  # type: ignore[misc]
     a[0] = 6
@@ -158,7 +158,7 @@ def test_a_thread_that_takes_over_the_number_of_another_is_not_taken_for_it(plac
 
 
 def test_the_same_key_twice_in_one_call_is_no_waiting(tmp_path: Path) -> None:
-    store = zarrant.FilesystemStore(tmp_path, durability="fsync", lock_timeout=PATIENCE)
+    store = zarrant.FilesystemStore(tmp_path, durability="fsync", lock_timeout=LOCK_TIMEOUT_S)
     outcomes = store.put_all([("k", [b"1"]), ("k", [b"2"]), ("l", [b"3"])])
     assert not any(isinstance(outcome, Exception) for outcome in outcomes)
     with store.lock(["k"]):
@@ -173,14 +173,14 @@ async def refused_async(act: Callable[[], Any]) -> None:
     start = time.monotonic()
     with pytest.raises((ReentrantLockError, PartialFailure)):
         await act()
-    assert time.monotonic() - start < PATIENCE / 4
+    assert time.monotonic() - start < LOCK_TIMEOUT_S / 4
 
 
 def test_tasks_inside_a_lock_and_an_encoder(place: Any) -> None:
     make(place)
 
     async def main() -> None:
-        a = (await zarrant.open_array_async(place, mode="r+")).with_config(lock_timeout=PATIENCE)
+        a = (await zarrant.open_array_async(place, mode="r+")).with_config(lock_timeout=LOCK_TIMEOUT_S)
         again = (
             lambda: a.setitem(0, 5),
             lambda: a.setitem(slice(0, 16), 5),
@@ -207,7 +207,7 @@ def test_other_tasks_wait_as_ever(place: Any) -> None:
     make(place)
 
     async def main() -> None:
-        a = (await zarrant.open_array_async(place, mode="r+")).with_config(lock_timeout=PATIENCE)
+        a = (await zarrant.open_array_async(place, mode="r+")).with_config(lock_timeout=LOCK_TIMEOUT_S)
         async with a.lock(S[0:4]) as held:
             tasks = [asyncio.create_task(a.update(S[0:4], lambda x: x + 1)) for _ in range(5)]
             await asyncio.sleep(0.05)
@@ -220,7 +220,7 @@ def test_other_tasks_wait_as_ever(place: Any) -> None:
 
 @pytest.mark.parametrize("waiters", [10, 40, 100])
 def test_those_who_wait_for_a_lock_never_starve_the_task_that_has_it(tmp_path: Path, waiters: int) -> None:
-    """They fill all threads of the event loops: the holder, and tasks it starts inside of the block, have threads of their own."""
+    """They fill all threads of the event loops: the owner, and tasks it starts inside of the block, have threads of their own."""
     make(tmp_path / "a")
     make(tmp_path / "b")
 

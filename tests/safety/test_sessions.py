@@ -1,4 +1,4 @@
-"""Holds across processes: they exclude each other, leave readers alone, and a killed holder leaves the old object."""
+"""Locks across processes: they exclude each other, leave readers alone, and a killed owner leaves the old object."""
 
 from __future__ import annotations
 

@@ -3,11 +3,13 @@ from __future__ import annotations
 import os
 import pickle
 import random
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+import zarrant
 from servers import Answer, Request, Server, start_proxy
 from zarrant.errors import CapabilityError, OptionError, StoreError, StorePermissionError, VersionChangedError
 from zarrant.stores.object_store import ObjectStore
@@ -15,6 +17,7 @@ from zarrant.stores.resolve import resolve_store
 from zarrant.testkit import AsyncStoreSuite, StoreSuite, blocking
 
 obstore = pytest.importorskip("obstore")
+HOST = "127.0.0.1"
 
 
 def empty(server: Server) -> ObjectStore:
@@ -72,6 +75,18 @@ class TestMoto(StoreSuite):
     def test_like_a_dict(self, store: Any) -> None:
         """Once, for each request takes 5 ms."""
         self.compare_with_a_dict(store, 0)
+
+
+def test_no_credentials_are_said_in_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without credentials a cloud machine's metadata service is asked, here one that is not there."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    options = {"region": "eu-west-1", "metadata_endpoint": f"http://{HOST}:9", "retry_config": {"max_retries": 0}}
+    start = time.monotonic()
+    with pytest.raises(StorePermissionError) as caught:
+        zarrant.open("s3://bucket/x", storage_options=options)
+    assert time.monotonic() - start < 5
+    assert "credentials" in str(caught.value.hint)
 
 
 def test_lost_replies_are_neither_lost_nor_conflicts(gofakes3: Server) -> None:

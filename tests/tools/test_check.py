@@ -401,7 +401,7 @@ def test_leftovers_of_killed_writers_are_found_and_removed(tmp_path: Path) -> No
     assert [(finding.kind, finding.key, finding.repairable) for finding in report.findings] == [
         ("lock", "c/0/0.__lock", True),
         ("lock", "c/0/1.__lock", True),
-        ("draft", "c/0/1.__new.__lock", True),
+        ("temp file", "c/0/1.__new.__lock", True),
         ("lock", "zarr.json.__lock", True),
     ]
     assert [action.outcome for action in repair(tmp_path / "a").actions] == ["planned"] * 4
@@ -423,7 +423,7 @@ def test_leftovers_of_groups_and_of_what_is_broken_are_found_and_removed(tmp_pat
     ]
     for name in names:
         (tmp_path / name).write_bytes(b"junk")
-    found = [finding for finding in check(tmp_path).findings if finding.kind in ("lock", "draft")]
+    found = [finding for finding in check(tmp_path).findings if finding.kind in ("lock", "temp file")]
     assert sorted(finding.key for finding in found) == sorted(names)
     assert [finding.key for finding in check(tmp_path / "sub").findings] == sorted(
         name.removeprefix("sub/") for name in names if name.startswith("sub/")
@@ -452,9 +452,9 @@ def test_what_may_belong_to_a_writer_without_locks_stays(tmp_path: Path) -> None
     (tmp_path / "a/c/0/0.__new0123abcd.__lock").touch()
     (tmp_path / "a/c/0/1.__lock").write_bytes(CREATED_HEADER + b"host somewhere, process 1, since 2026-01-01T00:00:00Z")
     report = repair(tmp_path / "a", apply=True)
-    assert kinds(report.before) == ["draft", "lock"]
+    assert kinds(report.before) == ["temp file", "lock"]
     assert report.actions == ()
-    assert kinds(report.after) == ["draft", "lock"]
+    assert kinds(report.after) == ["temp file", "lock"]
 
 
 def test_without_locks_nothing_is_removed(tmp_path: Path) -> None:
@@ -468,14 +468,14 @@ def test_without_locks_nothing_is_removed(tmp_path: Path) -> None:
 
 def test_a_writer_that_comes_or_goes_while_we_look_is_no_leftover(tmp_path: Path) -> None:
     make(tmp_path / "a")
-    lock, draft = tmp_path / "a/c/0/0.__lock", tmp_path / "a/c/0/0.__new.__lock"
+    lock, temp_file = tmp_path / "a/c/0/0.__lock", tmp_path / "a/c/0/0.__new.__lock"
 
     class Going(Syscalls):
-        """A writer that ends between our looks at its draft and at its lock."""
+        """A writer that ends between our looks at its temp file and at its lock."""
 
         def open(self, path: str, flags: int, mode: int = 0o666) -> int:
             if path == str(lock):
-                draft.unlink(missing_ok=True)
+                temp_file.unlink(missing_ok=True)
                 lock.unlink(missing_ok=True)
             return super().open(path, flags, mode)
 
@@ -490,7 +490,7 @@ def test_a_writer_that_comes_or_goes_while_we_look_is_no_leftover(tmp_path: Path
 
     for syscalls in (Going(), Coming()):
         lock.touch()
-        draft.touch()
+        temp_file.touch()
         assert check(zarrant.FilesystemStore(tmp_path / "a", syscalls=syscalls)).findings == ()
 
 

@@ -136,7 +136,7 @@ def check(
     repair: Annotated[bool, typer.Option("--repair", help="Say what a repair would do; with --yes, do it.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Repair. What is replaced or erased is copied first.")] = False,
     orphans: Annotated[bool, typer.Option("--orphans", help="Erase chunks outside of the grid too.")] = False,
-    backup: Annotated[Path | None, typer.Option(help="Where copies go; a new directory beside the store if not given.")] = None,
+    backup: Annotated[Path | None, typer.Option(help="Where copies go; a new directory next to the store if not given.")] = None,
     as_json: Json = False,
 ) -> None:
     """Look for what is wrong: documents, sizes, indexes, checksums, stray files. Exit status 1 where something is."""

@@ -1,7 +1,7 @@
 """Exclusion by lock files that are created, for file systems without locks: `locking="lockfile"`.
 
-In: the path of the lock file and a deadline. Out: a `CreatedLock`, whose file we made and nobody else could, with the holder's
-host, process and time inside; or LockTimeout, which names the holder. It ends by `release`: the file is removed.
+In: the path of the lock file and a deadline. Out: a `CreatedLock`, whose file we made and nobody else could, with the owner's
+host, process and time inside; or LockTimeout, which names the owner. It ends by `release`: the file is removed.
 
 That a file is there is all that keeps others out, so that of a killed writer does so until somebody removes it: it is never
 taken over, because nobody can tell from here whether a process of another host still lives. Every writer of the store must
@@ -15,8 +15,8 @@ import time
 
 from zarrant.locking.file_locks import CREATED_HEADER, FileLock, Files
 
-MAX_HOLDER_BYTES = 1000
-"""Bytes of a lock file that are read to name its holder."""
+MAX_OWNER_BYTES = 1000
+"""Bytes of a lock file that are read to name its owner."""
 
 
 class CreatedLock(FileLock):
@@ -32,7 +32,7 @@ class CreatedLock(FileLock):
         except FileExistsError:
             return False
         try:
-            self.files.write_full(self.fd, [CREATED_HEADER, _holder().encode()], 0)
+            self.files.write_full(self.fd, [CREATED_HEADER, _this_owner().encode()], 0)
         except BaseException:
             self.release()
             raise
@@ -42,20 +42,20 @@ class CreatedLock(FileLock):
         try:
             fd = self.files.open(self.path, self.FLAGS)
         except OSError:
-            return "The holder is not known: the file is gone or cannot be read"
+            return "The owner is not known: the file is gone or cannot be read"
         try:
-            buffer = memoryview(bytearray(MAX_HOLDER_BYTES))
+            buffer = memoryview(bytearray(MAX_OWNER_BYTES))
             count = self.files.read_full(fd, buffer, 0)
         except OSError:
-            return "The holder is not known: the file cannot be read"
+            return "The owner is not known: the file cannot be read"
         finally:
             self.files.close(fd)
-        holder = " ".join(bytes(buffer[:count]).removeprefix(CREATED_HEADER).decode(errors="replace").split())
-        told = f"Its holder is {holder}" if holder.isprintable() and holder else "It does not say who holds it"
-        return f"{told}. If that process is gone, remove the file"
+        owner = " ".join(bytes(buffer[:count]).removeprefix(CREATED_HEADER).decode(errors="replace").split())
+        text = f"Its owner is {owner}" if owner.isprintable() and owner else "The file does not say who has locked it"
+        return f"{text}. If that process is gone, remove the file"
 
 
-def _holder() -> str:
+def _this_owner() -> str:
     import socket  # takes 3 ms, which nobody else needs
 
     began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -86,10 +86,10 @@ class _OpenLocks:
                 lock.abandon()
         self.locks.clear()
 
-    def is_held_by_caller(self, inode: tuple[int, int]) -> bool:
+    def is_locked_by_caller(self, inode: tuple[int, int]) -> bool:
         """Whether who asks has the lock of a file: under another name, since threads queue for one and the same name."""
         locks = [lock for reference in list(self.locks.values()) if (lock := reference()) is not None]
-        return any(lock.locked and lock.inode == inode and lock.ownership.is_held_by_caller() for lock in locks)
+        return any(lock.locked and lock.inode == inode and lock.ownership.is_locked_by_caller() for lock in locks)
 
     def give_back(self, start: Acquired) -> None:
         """See `locking.local.give_back`."""
@@ -223,7 +223,7 @@ class FileLock:
             state = self.files.stat(self.path)
         except FileNotFoundError:
             return
-        if _open_locks.is_held_by_caller((state.st_dev, state.st_ino)):
+        if _open_locks.is_locked_by_caller((state.st_dev, state.st_ino)):
             raise reentrant(self.path)
 
     def _try_open(self) -> bool:
@@ -291,7 +291,7 @@ class FileLock:
 
     def _timeout_hint(self) -> str | None:
         """What to tell who waited in vain."""
-        return "Its holder uses locking='lockfile': all writers of a store must use the same" if self.created else None
+        return "Its owner uses locking='lockfile': all writers of a store must use the same" if self.created else None
 
     def _close(self, quiet: bool = False) -> None:
         fd = self.fd

@@ -31,7 +31,7 @@ class Entry(Ownership):
         self.error: Exception | None = None
 
 
-_NOBODY: deque[Any] = deque()
+_NO_ENTRIES: deque[Any] = deque()
 
 
 class CommitQueues:
@@ -60,7 +60,7 @@ class CommitQueues:
         with self._gate:
             queue = self._waiting.setdefault(entry.name, deque())
             # An interrupt can have left an empty queue.
-            if queue and (queue[0].owner == entry.owner or queue[0].is_held_by_caller()):
+            if queue and (queue[0].owner == entry.owner or queue[0].is_locked_by_caller()):
                 raise reentrant()
             entry.leads = not queue
             queue.append(entry)
@@ -89,7 +89,7 @@ class CommitQueues:
         A leader hands the lead to the next one. Items that it took and did not resolve, because of an interrupt, wait again.
         """
         with self._gate:
-            queue = self._waiting.get(entry.name, _NOBODY)
+            queue = self._waiting.get(entry.name, _NO_ENTRIES)
             if entry in queue:  # else settled, never joined, or forked since
                 if entry.taken and not entry.leads:
                     return False

@@ -111,7 +111,7 @@ class Ownership(Acquired):
             owner = self.thread if caller is None or caller.task is None else caller.task
         self.owner = owner
 
-    def is_held_by_caller(self) -> bool:
+    def is_locked_by_caller(self) -> bool:
         """Whether it belongs to the current caller, or to an owner that waits for the current caller."""
         if self.owner == _owner():
             return True
@@ -216,12 +216,12 @@ class KeyQueues:
         with self._gate:
             return list(self._queues)
 
-    def is_held_by_caller(self, name: str) -> bool:
+    def is_locked_by_caller(self, name: str) -> bool:
         """Whether the current caller owns a name, or an owner that waits for the current caller."""
         with self._gate:
             queue = self._queues.get(name)
             # The queue may be empty: an interrupt can come between its last two statements in `_leave`.
-            return queue is not None and len(queue) > 0 and queue[0].is_held_by_caller()
+            return queue is not None and len(queue) > 0 and queue[0].is_locked_by_caller()
 
     @contextmanager
     def lock(
@@ -267,7 +267,7 @@ class KeyQueues:
             queue.append(turn)
             if queue[0] is turn:
                 return
-            again = queue[0].is_held_by_caller()
+            again = queue[0].is_locked_by_caller()
         if again:
             raise reentrant(name)
         if not wait_for_turn(turn.lock, deadline):

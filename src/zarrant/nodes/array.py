@@ -111,7 +111,7 @@ class Array(ArrayProperties[S]):
         >>> a[3].tolist()
         [1, 1, 1, 0, 0, 0]
         """
-        self._context.run(fresh(self, write.store_chunk, chunk, data), WRITE)
+        self._context.run(fresh(self._handle, write.store_chunk, chunk, data), WRITE)
 
     def store_chunks(self: Array[Writable], chunks: Any, data: Any) -> None:
         """Store a block of whole chunks, in parallel. Never reads, as `store_chunk`.
@@ -133,7 +133,7 @@ class Array(ArrayProperties[S]):
         >>> a[1].tolist()
         [6, 7, 8, 9, 10, 11]
         """
-        self._context.run(fresh(self, write.store_chunks, chunks, data), WRITE)
+        self._context.run(fresh(self._handle, write.store_chunks, chunks, data), WRITE)
 
     def store_encoded_chunk(self: Array[Writable], chunk: Chunk, buffer: Buffer, *, check: bool = False) -> None:
         """Store the bytes of a chunk as they are: encoded elsewhere, or copied from an array with the same codecs. Never reads.
@@ -158,7 +158,7 @@ class Array(ArrayProperties[S]):
         >>> a[2, 3:].tolist()
         [0, 1, 2]
         """
-        self._context.run(fresh(self, write.store_encoded_chunk, chunk, buffer, check), WRITE)
+        self._context.run(fresh(self._handle, write.store_encoded_chunk, chunk, buffer, check), WRITE)
 
     def store_encoded_chunks(
         self: Array[Writable], chunks: Sequence[Chunk], buffers: Sequence[Buffer], *, check: bool = False
@@ -182,7 +182,7 @@ class Array(ArrayProperties[S]):
         >>> b[0].tolist()
         [0, 1, 2, 3, 4, 5]
         """
-        self._context.run(fresh(self, write.store_encoded_chunks, chunks, buffers, check), WRITE)
+        self._context.run(fresh(self._handle, write.store_encoded_chunks, chunks, buffers, check), WRITE)
 
     def erase_chunk(self: Array[Writable], chunk: Chunk) -> None:
         """Erase one chunk: its elements read as the fill value. Succeeds where it is not stored.
@@ -202,7 +202,7 @@ class Array(ArrayProperties[S]):
         >>> a[0].tolist()
         [0, 0, 0, 3, 4, 5]
         """
-        self._context.run(fresh(self, write.erase_chunk, chunk), WRITE)
+        self._context.run(fresh(self._handle, write.erase_chunk, chunk), WRITE)
 
     def erase_chunks(self: Array[Writable], chunks: Any) -> None:
         """Erase a block of chunks, in parallel; see `erase_chunk`.
@@ -219,7 +219,7 @@ class Array(ArrayProperties[S]):
         >>> a[0].tolist()
         [0, 0, 0, 3, 4, 5]
         """
-        self._context.run(fresh(self, write.erase_chunks, chunks), WRITE)
+        self._context.run(fresh(self._handle, write.erase_chunks, chunks), WRITE)
 
     # reading and writing
     def store_chunk_subset(self: Array[ReadableWritable], chunk: Chunk, subset: Any, data: Any) -> None:
@@ -247,7 +247,7 @@ class Array(ArrayProperties[S]):
         >>> a[2].tolist()
         [0, 0, 0, 5, 5, 5]
         """
-        self._context.run(fresh(self, update.store_chunk_subset, chunk, subset, data), UPDATE)
+        self._context.run(fresh(self._handle, update.store_chunk_subset, chunk, subset, data), UPDATE)
 
     def store_array_subset(self: Array[ReadableWritable], subset: Any, data: Any) -> None:
         """Store a region, in parallel: chunks that it covers are written without a read, the others updated.
@@ -272,7 +272,7 @@ class Array(ArrayProperties[S]):
         >>> int(a[...].sum())
         8
         """
-        self._context.run(fresh(self, update.store_array_subset, subset, data), UPDATE)
+        self._context.run(fresh(self._handle, update.store_array_subset, subset, data), UPDATE)
 
     def store_array_subsets(self: Array[ReadableWritable], pairs: Iterable[tuple[Any, Any]]) -> None:
         """Store many regions with one call: each stored object is read at most once and written once.
@@ -293,7 +293,7 @@ class Array(ArrayProperties[S]):
         >>> a[:2].tolist()
         [[2, 1, 1, 1, 1, 1], [2, 0, 0, 0, 0, 0]]
         """
-        self._context.run(fresh(self, update.store_array_subsets, list(pairs)), UPDATE)
+        self._context.run(fresh(self._handle, update.store_array_subsets, list(pairs)), UPDATE)
 
     def update_attributes(
         self: Array[ReadableWritable], change: Callable[[dict[str, Any]], Mapping[str, Any]] | Mapping[str, Any]
@@ -316,7 +316,7 @@ class Array(ArrayProperties[S]):
         {'unit': 'mm', 'views': 1}
         """
         op = node_ops.update_attributes(self.path, change, self._context.guarded, self._same)
-        self._moved(self._context.run(self._context.in_step(op), UPDATE))
+        self._handle.take_over(self._context.run(self._context.in_step(op), UPDATE))
 
     # reading
     def retrieve_chunk(self: Array[Readable], chunk: Chunk, *, out: Values | None = None) -> Values:
@@ -341,7 +341,7 @@ class Array(ArrayProperties[S]):
         >>> a.retrieve_chunk((1, 1)).tolist()
         [[15, 16, 17], [21, 22, 23]]
         """
-        return self._context.run(fresh(self, read.retrieve_chunk, chunk, out), READ)
+        return self._context.run(fresh(self._handle, read.retrieve_chunk, chunk, out), READ)
 
     def retrieve_chunk_if_exists(self: Array[Readable], chunk: Chunk) -> Values | None:
         """Read one chunk in its full shape; None where it is not stored.
@@ -361,7 +361,7 @@ class Array(ArrayProperties[S]):
         >>> a.retrieve_chunk_if_exists((0, 0)) is None
         True
         """
-        return self._context.run(fresh(self, read.retrieve_chunk_if_exists, chunk), READ)
+        return self._context.run(fresh(self._handle, read.retrieve_chunk_if_exists, chunk), READ)
 
     def retrieve_chunks(self: Array[Readable], chunks: Any, *, out: Values | None = None) -> Values:
         """Read a block of chunks as one array, in their full shapes, in parallel.
@@ -385,7 +385,7 @@ class Array(ArrayProperties[S]):
         >>> a.retrieve_chunks(np.s_[0, :]).shape
         (2, 6)
         """
-        return self._context.run(fresh(self, read.retrieve_chunks, chunks, out), READ)
+        return self._context.run(fresh(self._handle, read.retrieve_chunks, chunks, out), READ)
 
     def retrieve_chunk_subset(self: Array[Readable], chunk: Chunk, subset: Any, *, out: Values | None = None) -> Values:
         """Read a part of one chunk; of a shard only the subchunks that it touches.
@@ -411,7 +411,7 @@ class Array(ArrayProperties[S]):
         >>> a.retrieve_chunk_subset((1, 1), np.s_[0:1, 1:3]).tolist()
         [[16, 17]]
         """
-        return self._context.run(fresh(self, read.retrieve_chunk_subset, chunk, subset, out), READ)
+        return self._context.run(fresh(self._handle, read.retrieve_chunk_subset, chunk, subset, out), READ)
 
     def retrieve_array_subset(self: Array[Readable], subset: Any, *, out: Values | None = None) -> Values:
         """Read a region, in parallel. `a[...]` does the same for every kind of index.
@@ -438,7 +438,7 @@ class Array(ArrayProperties[S]):
         >>> a.retrieve_array_subset(np.s_[1:3, 2:4], out=out).tolist()
         [[8, 9], [14, 15]]
         """
-        return self._context.run(fresh(self, read.retrieve_array_subset, subset, out), READ)
+        return self._context.run(fresh(self._handle, read.retrieve_array_subset, subset, out), READ)
 
     def retrieve_array_subsets(self: Array[Readable], subsets: Iterable[Any]) -> list[Values]:
         """Read many regions with one call: what they need of a stored object is asked for together, and decoded together.
@@ -461,7 +461,7 @@ class Array(ArrayProperties[S]):
         >>> [part.tolist() for part in a.retrieve_array_subsets([np.s_[0, :2], np.s_[1:3, 2:4]])]
         [[[0, 1]], [[8, 9], [14, 15]]]
         """
-        return self._context.run(fresh(self, read.retrieve_array_subsets, list(subsets)), READ)
+        return self._context.run(fresh(self._handle, read.retrieve_array_subsets, list(subsets)), READ)
 
     def retrieve_encoded_chunk(self: Array[Readable], chunk: Chunk) -> memoryview | None:
         """Read the stored bytes of one chunk, as they are; None where it is not stored.
@@ -481,7 +481,7 @@ class Array(ArrayProperties[S]):
         >>> a.retrieve_encoded_chunk((0, 0)).nbytes == a.chunk_stats((0, 0)).stored
         True
         """
-        return self._context.run(fresh(self, read.retrieve_encoded_chunk, chunk), READ)
+        return self._context.run(fresh(self._handle, read.retrieve_encoded_chunk, chunk), READ)
 
     def retrieve_encoded_chunks(self: Array[Readable], chunks: Any) -> list[memoryview | None]:
         """Read the stored bytes of a block of chunks, in parallel.
@@ -501,7 +501,7 @@ class Array(ArrayProperties[S]):
         >>> len(a.retrieve_encoded_chunks(np.s_[:, :]))
         4
         """
-        return self._context.run(fresh(self, read.retrieve_encoded_chunks, chunks), READ)
+        return self._context.run(fresh(self._handle, read.retrieve_encoded_chunks, chunks), READ)
 
     def retrieve_subchunk(self: Array[Readable], subchunk: Chunk) -> Values:
         """Read one subchunk of a sharded array; at the array's edge its in-bounds part.
@@ -522,7 +522,7 @@ class Array(ArrayProperties[S]):
         >>> a.retrieve_subchunk((3, 3)).shape
         (2, 2)
         """
-        return self._context.run(fresh(self, read.retrieve_subchunk, subchunk), READ)
+        return self._context.run(fresh(self._handle, read.retrieve_subchunk, subchunk), READ)
 
     def retrieve_subchunks(self: Array[Readable], subchunks: Any) -> Values:
         """Read a block of subchunks of a sharded array as one array, cut at the array's edge.
@@ -545,7 +545,7 @@ class Array(ArrayProperties[S]):
         >>> a.retrieve_subchunks(np.s_[0:2, 3]).shape
         (4, 2)
         """
-        return self._context.run(fresh(self, read.retrieve_subchunks, subchunks), READ)
+        return self._context.run(fresh(self._handle, read.retrieve_subchunks, subchunks), READ)
 
     def partial_decoder(self: Array[Readable], chunk: Chunk) -> PartialDecoder:
         """Open one chunk to read parts of it many times: the index of a shard, or the decoded elements of another chunk, are
@@ -565,7 +565,7 @@ class Array(ArrayProperties[S]):
         >>> a.partial_decoder((1, 1)).retrieve(np.s_[0, 1:]).tolist()
         [[16, 17]]
         """
-        return PartialDecoder(self._context, self._context.run(checked(self, Decoder, chunk), READ))
+        return PartialDecoder(self._context, self._context.run(checked(self._handle, Decoder, chunk), READ))
 
     def refresh(self: Array[Readable]) -> None:
         """Read the metadata again: the shape and the attributes that others have stored.
@@ -577,11 +577,11 @@ class Array(ArrayProperties[S]):
         >>> a = zarrant.create_array({}, shape=(4, 6), dtype="int32", chunks=(2, 3))
         >>> a.refresh()
         """
-        self._moved(self._context.run(node_ops.open_node(self.path, ArrayMetadata), READ))
+        self._handle.take_over(self._context.run(node_ops.open_node(self.path, ArrayMetadata), READ))
 
     # the NumPy face
     @property
-    def attrs(self) -> Attributes:
+    def attrs(self: Array[Any]) -> Attributes:
         """The attributes, as a mapping that reads this handle's copy and writes through, losing nothing that others change.
 
         >>> a = zarrant.create_array({}, shape=(4, 6), dtype="int32", chunks=(2, 3))
@@ -589,7 +589,7 @@ class Array(ArrayProperties[S]):
         >>> dict(a.attrs)
         {'unit': 'mm'}
         """
-        return Attributes(self)
+        return Attributes(self._attributes, self.update_attributes)
 
     @property
     def oindex(self) -> Indexer:
@@ -599,7 +599,7 @@ class Array(ArrayProperties[S]):
         >>> a.oindex[[3, 0], [1, 2]].tolist()
         [[19, 20], [1, 2]]
         """
-        return Indexer(self, "orthogonal")
+        return Indexer(self._context, self._handle, "orthogonal")
 
     @property
     def vindex(self) -> Indexer:
@@ -609,7 +609,7 @@ class Array(ArrayProperties[S]):
         >>> a.vindex[[3, 0], [1, 2]].tolist()
         [19, 2]
         """
-        return Indexer(self, "points")
+        return Indexer(self._context, self._handle, "points")
 
     @property
     def blocks(self) -> Indexer:
@@ -619,7 +619,7 @@ class Array(ArrayProperties[S]):
         >>> a.blocks[1, 1].tolist()
         [[15, 16, 17], [21, 22, 23]]
         """
-        return Indexer(self, "blocks")
+        return Indexer(self._context, self._handle, "blocks")
 
     def __getitem__(self: Array[Readable], selection: Any) -> Any:
         """The elements of a NumPy index: integers, slices with any step, `...`, a mask of the array's shape, integer arrays for
@@ -634,7 +634,7 @@ class Array(ArrayProperties[S]):
         >>> a[1:3, ::-2].tolist()
         [[11, 9, 7], [17, 15, 13]]
         """
-        return self._context.run(indexing.retrieve(self, selection), READ)
+        return self._context.run(indexing.retrieve(self._handle, selection), READ)
 
     def __setitem__(self: Array[ReadableWritable], selection: Any, values: Any) -> None:
         """Store values, broadcast by NumPy's rules, at any index that reading takes; see `store_array_subset` for what becomes
@@ -654,7 +654,7 @@ class Array(ArrayProperties[S]):
         >>> a[3].tolist()
         [18, 19, 20, 0, 0, 0]
         """
-        self._context.run(indexing.store(self, selection, values), UPDATE)
+        self._context.run(indexing.store(self._handle, selection, values), UPDATE)
 
     def __array__(self: Array[Readable], dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Values:
         """The whole array, read into memory; ValueError for `copy=False`, which cannot be."""
@@ -712,7 +712,7 @@ class Array(ArrayProperties[S]):
         >>> a[1:3, 0].tolist()
         [106, 12]
         """
-        self._context.run(checked_once(self, check_subset, subset, update_subset, fn), UPDATE)
+        self._context.run(checked_once(self._handle, check_subset, subset, update_subset, fn), UPDATE)
 
     def lock(self: A, subset: Any) -> AbstractContextManager[A]:
         """Lock every stored object that a region touches, so that several operations are one for every other writer.
@@ -740,7 +740,7 @@ class Array(ArrayProperties[S]):
         >>> a[...].tolist()
         [1, 1, 1, 1, 2, 2, 2, 2]
         """
-        return locked_array(self, self._context.run(checked(self, touched_keys, subset), READ))
+        return locked_array(self, self._context.run(checked(self._handle, touched_keys, subset), READ))
 
     def partial_encoder(self: Array[ReadableWritable], chunk: Sequence[int]) -> PartialEncoder:
         """Open one chunk for many changes that are written together: it is locked, changed in memory, and stored once.
@@ -762,7 +762,7 @@ class Array(ArrayProperties[S]):
         >>> a[3].tolist()
         [0, 0, 0, 0, 3, 3, 3, 0]
         """
-        self._context.run(checked(self, check_chunk, chunk), READ)
+        self._context.run(checked(self._handle, check_chunk, chunk), READ)
         return PartialEncoder(self._context, encoder_of(self, chunk))
 
     # shape, upkeep
@@ -789,7 +789,7 @@ class Array(ArrayProperties[S]):
         >>> a[1].tolist()
         [6, 7, 8, 9, 10, 11, 0, 0]
         """
-        op = resize_ops.resize(self._array, shape, self._context.able.list, self._moved, shrink)
+        op = resize_ops.resize(self._array, shape, self._context.able.list, self._handle.take_over, shrink)
         warn_not_erased(self._context.run(self._context.in_step(op), GROW))
 
     def append(self: Array[ReadableWritable], data: Any, axis: int = 0) -> slice:
@@ -820,7 +820,7 @@ class Array(ArrayProperties[S]):
         >>> a.shape
         (7, 6)
         """
-        op = resize_ops.append(self._array, data, axis, self._moved)
+        op = resize_ops.append(self._array, data, axis, self._handle.take_over)
         return self._context.run(self._context.in_step(op), GROW)
 
     @property
@@ -859,7 +859,7 @@ class Array(ArrayProperties[S]):
         >>> stats.present, stats.subchunks, stats.dead
         (2, 4, 0)
         """
-        return self._context.run(fresh(self, compact_ops.chunk_stats, chunk), READ)
+        return self._context.run(fresh(self._handle, compact_ops.chunk_stats, chunk), READ)
 
     def compact_chunk(self: Array[ReadableWritable], chunk: Sequence[int]) -> int:
         """Drop the dead bytes of one shard: what updates left behind, at all levels of nesting. Its elements stay.
@@ -884,7 +884,7 @@ class Array(ArrayProperties[S]):
         >>> a.compact_chunk((0, 0)) > 0, a.chunk_stats((0, 0)).dead
         (True, 0)
         """
-        return self._context.run(fresh(self, compact_ops.compact_chunk, chunk), UPDATE)
+        return self._context.run(fresh(self._handle, compact_ops.compact_chunk, chunk), UPDATE)
 
     def compact(self: Array[ReadableWritable], chunks: Any = None) -> int:
         """`compact_chunk` for a block of chunks, in parallel.
@@ -904,7 +904,7 @@ class Array(ArrayProperties[S]):
         >>> a.compact()
         0
         """
-        return self._context.run(fresh(self, compact_ops.compact, chunks), UPDATE)
+        return self._context.run(fresh(self._handle, compact_ops.compact, chunks), UPDATE)
 
     def sync(self) -> None:
         """Return when all that was written before is on disk.

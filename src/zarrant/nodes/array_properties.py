@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, Self, Unpack
+from typing import Any, Literal, Self, TypeVar, Unpack
 
 import numpy as np
 
@@ -22,9 +22,11 @@ from zarrant.nodes.base import Frozen, Located, NodeContext, S, warn_caller
 from zarrant.nodes.show import Info, array_html, array_info
 from zarrant.nodes.signatures import spelled_out
 from zarrant.ops.bound_array import BoundArray
-from zarrant.ops.current import same_array
+from zarrant.ops.current import ArrayHandle, same_array
 from zarrant.ops.node import metadata_key
 from zarrant.ops.read import subchunk_grid
+
+A = TypeVar("A", bound="ArrayProperties[Any]")
 
 
 class ArrayProperties(Frozen, Located[S]):
@@ -33,7 +35,11 @@ class ArrayProperties(Frozen, Located[S]):
     def __init__(self, context: NodeContext, metadata: ArrayMetadata, bound: BoundArray | None = None) -> None:
         """`bound`: the same array, whose metadata are bound already."""
         super().__init__(context)
-        self._array = self._bound(metadata) if bound is None else bound.with_document(metadata)
+        self._handle = ArrayHandle(self._bound(metadata) if bound is None else bound.with_metadata(metadata), context.url)
+
+    @property
+    def _array(self) -> BoundArray:
+        return self._handle.array
 
     @property
     def guard(self) -> str:
@@ -225,7 +231,7 @@ class ArrayProperties(Frozen, Located[S]):
         >>> a.info["Chunks"]
         (2, 3)
         """
-        return array_info(self)
+        return array_info(self, self._context.able)
 
     @spelled_out(ConfigOptions)
     def with_config(self, **options: Unpack[ConfigOptions]) -> Self:
@@ -245,19 +251,7 @@ class ArrayProperties(Frozen, Located[S]):
         >>> quick.config.concurrency
         2
         """
-        return self._over(self._context.with_config(**options))
-
-    def _over(self, context: NodeContext) -> Self:
-        """A handle on the same array by way of another store or other options; its metadata stay bound."""
-        array, options = self._array, context.options
-        return type(self)(context, array.metadata, array if options == array.options else array.with_options(options))
-
-    def _moved(self, metadata: Any) -> None:
-        """Take over metadata that were read or written."""
-        try:
-            self._array = self._array.with_document(metadata)
-        except ZarrantError as error:
-            raise error.annotate(store=self.url, key=metadata_key(self.path, metadata)) from error.__cause__
+        return with_context(self, self._context.with_config(**options))
 
     def _same(self, metadata: NodeMetadata) -> NodeMetadata:
         """See `ops.current.same_array`."""
@@ -277,7 +271,7 @@ class ArrayProperties(Frozen, Located[S]):
         return self._array.metadata.attributes
 
     def _repr_html_(self) -> str:
-        return array_html(self)
+        return array_html(self, self._array.grid)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ArrayProperties) or type(other) is not type(self):
@@ -293,6 +287,20 @@ class ArrayProperties(Frozen, Located[S]):
         shards = f" shards={self.shards}" if self.shards else ""
         kind = type(self).__name__
         return f"<{kind} {self.url} shape={self.shape} dtype={self.dtype} chunks={self.chunks}{shards} guard={self.guard!r}>"
+
+
+# For modules of this package; users of the library see the public attributes only ------------------------------------------
+
+
+def handle_of(array: ArrayProperties[Any]) -> ArrayHandle:
+    """What an open array knows of the stored one."""
+    return array._handle
+
+
+def with_context(array: A, context: NodeContext) -> A:
+    """The same array by way of another store or under other options; its metadata stay bound."""
+    bound, options = array._handle.array, context.options
+    return type(array)(context, bound.metadata, bound if options == bound.options else bound.with_options(options))
 
 
 def check_chunk(array: BoundArray, chunk: Sequence[int]) -> tuple[int, ...]:

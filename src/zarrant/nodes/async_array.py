@@ -48,94 +48,94 @@ class AsyncArray(ArrayProperties[S]):
 
     async def store_chunk(self, chunk: Chunk, data: Any) -> None:
         """See `Array.store_chunk`."""
-        await self._context.run_async(fresh(self, write.store_chunk, chunk, data), WRITE)
+        await self._context.run_async(fresh(self._handle, write.store_chunk, chunk, data), WRITE)
 
     async def store_chunks(self, chunks: Any, data: Any) -> None:
         """See `Array.store_chunks`."""
-        await self._context.run_async(fresh(self, write.store_chunks, chunks, data), WRITE)
+        await self._context.run_async(fresh(self._handle, write.store_chunks, chunks, data), WRITE)
 
     async def store_encoded_chunk(self, chunk: Chunk, buffer: Buffer, *, check: bool = False) -> None:
         """See `Array.store_encoded_chunk`."""
-        await self._context.run_async(fresh(self, write.store_encoded_chunk, chunk, buffer, check), WRITE)
+        await self._context.run_async(fresh(self._handle, write.store_encoded_chunk, chunk, buffer, check), WRITE)
 
     async def store_encoded_chunks(self, chunks: Sequence[Chunk], buffers: Sequence[Buffer], *, check: bool = False) -> None:
         """See `Array.store_encoded_chunks`."""
-        await self._context.run_async(fresh(self, write.store_encoded_chunks, chunks, buffers, check), WRITE)
+        await self._context.run_async(fresh(self._handle, write.store_encoded_chunks, chunks, buffers, check), WRITE)
 
     async def erase_chunk(self, chunk: Chunk) -> None:
         """See `Array.erase_chunk`."""
-        await self._context.run_async(fresh(self, write.erase_chunk, chunk), WRITE)
+        await self._context.run_async(fresh(self._handle, write.erase_chunk, chunk), WRITE)
 
     async def erase_chunks(self, chunks: Any) -> None:
         """See `Array.erase_chunks`."""
-        await self._context.run_async(fresh(self, write.erase_chunks, chunks), WRITE)
+        await self._context.run_async(fresh(self._handle, write.erase_chunks, chunks), WRITE)
 
     # reading and writing
     async def store_chunk_subset(self, chunk: Chunk, subset: Any, data: Any) -> None:
         """See `Array.store_chunk_subset`."""
-        await self._context.run_async(fresh(self, update.store_chunk_subset, chunk, subset, data), UPDATE)
+        await self._context.run_async(fresh(self._handle, update.store_chunk_subset, chunk, subset, data), UPDATE)
 
     async def store_array_subset(self, subset: Any, data: Any) -> None:
         """See `Array.store_array_subset`."""
-        await self._context.run_async(fresh(self, update.store_array_subset, subset, data), UPDATE)
+        await self._context.run_async(fresh(self._handle, update.store_array_subset, subset, data), UPDATE)
 
     async def store_array_subsets(self, pairs: Iterable[tuple[Any, Any]]) -> None:
         """See `Array.store_array_subsets`."""
-        await self._context.run_async(fresh(self, update.store_array_subsets, list(pairs)), UPDATE)
+        await self._context.run_async(fresh(self._handle, update.store_array_subsets, list(pairs)), UPDATE)
 
     async def update_attributes(self, change: Callable[[dict[str, Any]], Mapping[str, Any]] | Mapping[str, Any]) -> None:
         """See `Array.update_attributes`."""
         op = node_ops.update_attributes(self.path, change, self._context.guarded, self._same)
-        self._moved(await self._context.run_async(self._context.in_step(op), UPDATE))
+        self._handle.take_over(await self._context.run_async(self._context.in_step(op), UPDATE))
 
     # reading
     async def retrieve_chunk(self, chunk: Chunk, *, out: Values | None = None) -> Values:
         """See `Array.retrieve_chunk`."""
-        return await self._context.run_async(fresh(self, read.retrieve_chunk, chunk, out), READ)
+        return await self._context.run_async(fresh(self._handle, read.retrieve_chunk, chunk, out), READ)
 
     async def retrieve_chunk_if_exists(self, chunk: Chunk) -> Values | None:
         """See `Array.retrieve_chunk_if_exists`."""
-        return await self._context.run_async(fresh(self, read.retrieve_chunk_if_exists, chunk), READ)
+        return await self._context.run_async(fresh(self._handle, read.retrieve_chunk_if_exists, chunk), READ)
 
     async def retrieve_chunks(self, chunks: Any, *, out: Values | None = None) -> Values:
         """See `Array.retrieve_chunks`."""
-        return await self._context.run_async(fresh(self, read.retrieve_chunks, chunks, out), READ)
+        return await self._context.run_async(fresh(self._handle, read.retrieve_chunks, chunks, out), READ)
 
     async def retrieve_chunk_subset(self, chunk: Chunk, subset: Any, *, out: Values | None = None) -> Values:
         """See `Array.retrieve_chunk_subset`."""
-        return await self._context.run_async(fresh(self, read.retrieve_chunk_subset, chunk, subset, out), READ)
+        return await self._context.run_async(fresh(self._handle, read.retrieve_chunk_subset, chunk, subset, out), READ)
 
     async def retrieve_array_subset(self, subset: Any, *, out: Values | None = None) -> Values:
         """See `Array.retrieve_array_subset`."""
-        return await self._context.run_async(fresh(self, read.retrieve_array_subset, subset, out), READ)
+        return await self._context.run_async(fresh(self._handle, read.retrieve_array_subset, subset, out), READ)
 
     async def retrieve_array_subsets(self, subsets: Iterable[Any]) -> list[Values]:
         """See `Array.retrieve_array_subsets`."""
-        return await self._context.run_async(fresh(self, read.retrieve_array_subsets, list(subsets)), READ)
+        return await self._context.run_async(fresh(self._handle, read.retrieve_array_subsets, list(subsets)), READ)
 
     async def retrieve_encoded_chunk(self, chunk: Chunk) -> memoryview | None:
         """See `Array.retrieve_encoded_chunk`."""
-        return await self._context.run_async(fresh(self, read.retrieve_encoded_chunk, chunk), READ)
+        return await self._context.run_async(fresh(self._handle, read.retrieve_encoded_chunk, chunk), READ)
 
     async def retrieve_encoded_chunks(self, chunks: Any) -> list[memoryview | None]:
         """See `Array.retrieve_encoded_chunks`."""
-        return await self._context.run_async(fresh(self, read.retrieve_encoded_chunks, chunks), READ)
+        return await self._context.run_async(fresh(self._handle, read.retrieve_encoded_chunks, chunks), READ)
 
     async def retrieve_subchunk(self, subchunk: Chunk) -> Values:
         """See `Array.retrieve_subchunk`."""
-        return await self._context.run_async(fresh(self, read.retrieve_subchunk, subchunk), READ)
+        return await self._context.run_async(fresh(self._handle, read.retrieve_subchunk, subchunk), READ)
 
     async def retrieve_subchunks(self, subchunks: Any) -> Values:
         """See `Array.retrieve_subchunks`."""
-        return await self._context.run_async(fresh(self, read.retrieve_subchunks, subchunks), READ)
+        return await self._context.run_async(fresh(self._handle, read.retrieve_subchunks, subchunks), READ)
 
     def partial_decoder(self, chunk: Chunk) -> AsyncPartialDecoder:
         """See `Array.partial_decoder`; the value is an `AsyncPartialDecoder`."""
-        return AsyncPartialDecoder(self._context, known(self, Decoder, chunk))
+        return AsyncPartialDecoder(self._context, known(self._handle, Decoder, chunk))
 
     async def refresh(self) -> None:
         """See `Array.refresh`."""
-        self._moved(await self._context.run_async(node_ops.open_node(self.path, ArrayMetadata), READ))
+        self._handle.take_over(await self._context.run_async(node_ops.open_node(self.path, ArrayMetadata), READ))
 
     # the NumPy face
     @property
@@ -167,7 +167,7 @@ class AsyncArray(ArrayProperties[S]):
         [ 6  8 10] and [19  2]
         """
         brief = index == "numpy" and read.is_planned_at_once(self._array, selection)
-        return await self._context.run_async(retrieve(self, selection, index), READ, brief=brief)
+        return await self._context.run_async(retrieve(self._handle, selection, index), READ, brief=brief)
 
     async def setitem(self, selection: Any, values: Any, *, index: Index = "numpy") -> None:
         """Store values at an index expression: what `a[selection] = values` does for `Array`.
@@ -193,13 +193,13 @@ class AsyncArray(ArrayProperties[S]):
         >>> asyncio.run(main())
         42
         """
-        await self._context.run_async(store(self, selection, values, index), UPDATE)
+        await self._context.run_async(store(self._handle, selection, values, index), UPDATE)
 
     # locks
 
     async def update(self: AsyncArray[ReadableWritable], subset: Any, fn: Function) -> None:
         """See `Array.update`; `fn` is a plain function, called in worker threads."""
-        await self._context.run_async(checked_once(self, check_subset, subset, update_subset, fn), UPDATE)
+        await self._context.run_async(checked_once(self._handle, check_subset, subset, update_subset, fn), UPDATE)
 
     def lock(self: A, subset: Any) -> AbstractAsyncContextManager[A]:
         """See `Array.lock`: `async with a.lock(subset) as locked`."""
@@ -207,19 +207,19 @@ class AsyncArray(ArrayProperties[S]):
 
     def partial_encoder(self: AsyncArray[ReadableWritable], chunk: Sequence[int]) -> AsyncPartialEncoder:
         """See `Array.partial_encoder`; the value is an `AsyncPartialEncoder`."""
-        known(self, check_chunk, chunk)
+        known(self._handle, check_chunk, chunk)
         return AsyncPartialEncoder(self._context, encoder_of(self, chunk))
 
     # shape, upkeep
 
     async def resize(self, shape: int | Sequence[int], *, shrink: bool | None = None) -> None:
         """See `Array.resize`."""
-        op = resize_ops.resize(self._array, shape, self._context.able.list, self._moved, shrink)
+        op = resize_ops.resize(self._array, shape, self._context.able.list, self._handle.take_over, shrink)
         warn_not_erased(await self._context.run_async(self._context.in_step(op), GROW))
 
     async def append(self, data: Any, axis: int = 0) -> slice:
         """See `Array.append`."""
-        op = resize_ops.append(self._array, data, axis, self._moved)
+        op = resize_ops.append(self._array, data, axis, self._handle.take_over)
         return await self._context.run_async(self._context.in_step(op), GROW)
 
     async def nchunks_initialized(self: AsyncArray[Readable]) -> int:
@@ -228,15 +228,15 @@ class AsyncArray(ArrayProperties[S]):
 
     async def chunk_stats(self: AsyncArray[Readable], chunk: Sequence[int]) -> ChunkStats:
         """See `Array.chunk_stats`."""
-        return await self._context.run_async(fresh(self, compact_ops.chunk_stats, chunk), READ)
+        return await self._context.run_async(fresh(self._handle, compact_ops.chunk_stats, chunk), READ)
 
     async def compact_chunk(self: AsyncArray[ReadableWritable], chunk: Sequence[int]) -> int:
         """See `Array.compact_chunk`."""
-        return await self._context.run_async(fresh(self, compact_ops.compact_chunk, chunk), UPDATE)
+        return await self._context.run_async(fresh(self._handle, compact_ops.compact_chunk, chunk), UPDATE)
 
     async def compact(self: AsyncArray[ReadableWritable], chunks: Any = None) -> int:
         """See `Array.compact`."""
-        return await self._context.run_async(fresh(self, compact_ops.compact, chunks), UPDATE)
+        return await self._context.run_async(fresh(self._handle, compact_ops.compact, chunks), UPDATE)
 
     async def sync(self) -> None:
         """See `Array.sync`."""

@@ -181,7 +181,7 @@ class AsyncGroup(GroupProperties[S]):
 
     def lock(self, subsets: Mapping[str, Any]) -> AbstractAsyncContextManager[dict[str, AsyncArray[S]]]:
         """See `Group.lock`: `async with g.lock(subsets) as locked`."""
-        return lock_together_async(self._context, self._document, self._opened(subsets), subsets)
+        return lock_together_async(self._context, self._metadata, self._opened(subsets), subsets)
 
     async def _opened(self, names: Mapping[str, Any]) -> dict[str, AsyncArray[S]]:
         metadata_by_path = await self._context.run_async(self._read_arrays(names), READ)

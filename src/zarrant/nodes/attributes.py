@@ -8,7 +8,7 @@ read changes nothing that is stored and nothing that a handle shows; it is set a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from typing import Any, Protocol
+from typing import Any
 
 from zarrant.metadata.json_text import plain
 
@@ -18,14 +18,8 @@ def values_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return {name: plain(value) for name, value in attributes.items()}
 
 
-class HasAttributes(Protocol):
-    """A blocking handle."""
-
-    def _attributes(self) -> Mapping[str, Any]: ...
-
-    def update_attributes(self, change: Callable[[dict[str, Any]], Mapping[str, Any]]) -> None:
-        """A guarded read-modify-write of the stored attributes."""
-        ...
+Change = Callable[[dict[str, Any]], Mapping[str, Any]]
+"""From the stored attributes to those that replace them."""
 
 
 class Attributes(MutableMapping[str, Any]):
@@ -38,33 +32,34 @@ class Attributes(MutableMapping[str, Any]):
     {'unit': 'mm', 'scanner': 3}
     """
 
-    def __init__(self, node: Any) -> None:
-        self._node: HasAttributes = node
+    def __init__(self, known: Callable[[], Mapping[str, Any]], update: Callable[[Change], None]) -> None:
+        """`known`: the attributes that the node knows. `update`: a guarded read-modify-write of the stored ones."""
+        self._known, self._update = known, update
 
     def __getitem__(self, name: str) -> Any:
-        return plain(self._node._attributes()[name])
+        return plain(self._known()[name])
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._node._attributes())
+        return iter(self._known())
 
     def __len__(self) -> int:
-        return len(self._node._attributes())
+        return len(self._known())
 
     def __setitem__(self, name: str, value: Any) -> None:
         self.update({name: value})
 
     def __delitem__(self, name: str) -> None:
-        self._node.update_attributes(lambda stored: _without(stored, name))
+        self._update(lambda stored: _without(stored, name))
 
     def update(self, *args: Any, **named: Any) -> None:
         """Set several attributes in one change."""
         changes = plain(dict(*args, **named))
-        self._node.update_attributes(lambda stored: {**stored, **changes})
+        self._update(lambda stored: {**stored, **changes})
 
     def put(self, attributes: Mapping[str, Any]) -> None:
         """Replace all attributes."""
         replacement = plain(attributes)
-        self._node.update_attributes(lambda stored: replacement)
+        self._update(lambda stored: replacement)
 
     def __repr__(self) -> str:
         return f"Attributes({dict(self)!r})"

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Generic, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, cast
 
 from zarrant.codecs.protocols import CodecOptions
 from zarrant.config import Config, ConfigOptions
@@ -376,3 +376,8 @@ class Located(Generic[S]):
     def url(self) -> str:
         """The address of the node."""
         return self._context.url
+
+
+def context_of(node: Located[Any]) -> NodeContext:
+    """Where an open node is, and the options in force: for modules of this package, users see the public attributes."""
+    return node._context

@@ -270,7 +270,7 @@ class Group(GroupProperties[S]):
         >>> dict(g.attrs)
         {'subject': 7}
         """
-        return Attributes(self)
+        return Attributes(self._attributes, self.update_attributes)
 
     def update_attributes(self, change: node_ops.AttributeChange) -> None:
         """Change the attributes: read, change and replace the stored ones, so that no change of another writer is lost.
@@ -356,7 +356,7 @@ class Group(GroupProperties[S]):
         arrays: dict[str, Array[S]] = {
             name: Array(self._below(name), metadata) for name, metadata in zip(subsets, metadata_by_path, strict=True)
         }
-        return lock_together(self._context, self._document, arrays, subsets)
+        return lock_together(self._context, self._metadata, arrays, subsets)
 
     def consolidate_metadata(self) -> None:
         """Keep copies of all metadata below in this group, so that xarray and zarr-python open it with one read.

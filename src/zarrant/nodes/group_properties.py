@@ -26,18 +26,18 @@ class GroupProperties(Frozen, Located[S]):
 
     def __init__(self, context: NodeContext, metadata: GroupMetadata) -> None:
         super().__init__(context)
-        self._document = metadata
+        self._metadata = metadata
 
     @property
     def metadata(self) -> GroupMetadata:
         """The metadata, as they were last read or written by this handle."""
-        return self._document
+        return self._metadata
 
     def _attributes(self) -> Mapping[str, Any]:
-        return self._document.attributes
+        return self._metadata.attributes
 
     def _moved(self, metadata: Any) -> None:
-        self._document = metadata
+        self._metadata = metadata
 
     def _same_kind(self, metadata: NodeMetadata) -> NodeMetadata:
         return node_ops.same_kind(self.path, metadata)
@@ -47,7 +47,7 @@ class GroupProperties(Frozen, Located[S]):
 
     def _like(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The options of a new node, which is of the version of the format that this group is of."""
-        own = self._document.zarr_format
+        own = self._metadata.zarr_format
         if options.get("zarr_format", own) != own:
             message, got = "a group holds nodes of its own version of the format", options["zarr_format"]
             raise OptionError(message, field="zarr_format", expected=own, got=shown(got), path=self.path or "/")
@@ -75,7 +75,7 @@ class GroupProperties(Frozen, Located[S]):
     __hash__ = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._context, self._document)
+        return type(self), (self._context, self._metadata)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.url}>"

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from zarrant.nodes.base import READ, UPDATE
+from zarrant.nodes.base import READ, UPDATE, NodeContext
+from zarrant.ops.current import ArrayHandle
 from zarrant.ops.indexing import Index, retrieve, store
 
 
 class Indexer:
     """`[...]` of one kind on one array."""
 
-    __slots__ = ("_array", "_index")
+    __slots__ = ("_context", "_handle", "_index")
 
-    def __init__(self, array: Any, index: Index) -> None:
-        self._array, self._index = array, index
+    def __init__(self, context: NodeContext, handle: ArrayHandle, index: Index) -> None:
+        self._context, self._handle, self._index = context, handle, index
 
     def __getitem__(self, selection: Any) -> Any:
         """The elements; a scalar where only integers are given."""
-        return self._array._context.run(retrieve(self._array, selection, self._index), READ)
+        return self._context.run(retrieve(self._handle, selection, self._index), READ)
 
     def __setitem__(self, selection: Any, values: Any) -> None:
         """Store values, broadcast by NumPy's rules."""
-        self._array._context.run(store(self._array, selection, values, self._index), UPDATE)
+        self._context.run(store(self._handle, selection, values, self._index), UPDATE)

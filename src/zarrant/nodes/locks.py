@@ -11,13 +11,13 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 from zarrant.errors import CapabilityError, MetadataChangedError, NodeNotFoundError
 from zarrant.locking.local import Caller, current_caller, wait_cancelled
 from zarrant.metadata.v3 import NodeMetadata
-from zarrant.nodes.array_properties import ArrayProperties
-from zarrant.nodes.base import READ, UPDATE, NodeContext
+from zarrant.nodes.array_properties import A, handle_of, with_context
+from zarrant.nodes.base import READ, UPDATE, NodeContext, context_of
 from zarrant.ops.atomic_update import touched_keys
 from zarrant.ops.current import HINT, checked
 from zarrant.ops.node import metadata_key
@@ -25,22 +25,20 @@ from zarrant.requests import ANY, OnlyWhile
 from zarrant.run.store_calls import lock_keys, store_while
 from zarrant.storage import Calls, Store, as_store
 
-A = TypeVar("A", bound=ArrayProperties[Any])
-
 
 @contextmanager
 def locked_array(array: A, keys: Sequence[str]) -> Iterator[A]:
     """Lock stored objects of an array; the value is the array to use inside."""
-    with locked(array._context, array.metadata, keys) as context:
-        yield array._over(context)
+    with locked(context_of(array), array.metadata, keys) as context:
+        yield with_context(array, context)
 
 
 @asynccontextmanager
 async def locked_array_async(array: A, subset: Any) -> AsyncIterator[A]:
     """Lock every stored object that a region of an array touches; the value is the array to use inside."""
-    keys = await array._context.run_async(checked(array, touched_keys, subset), READ)
-    async with locked_async(array._context, array.metadata, keys) as context:
-        yield array._over(context)
+    keys = await context_of(array).run_async(checked(handle_of(array), touched_keys, subset), READ)
+    async with locked_async(context_of(array), array.metadata, keys) as context:
+        yield with_context(array, context)
 
 
 @contextmanager
@@ -48,9 +46,9 @@ def lock_together(
     context: NodeContext, group: NodeMetadata, arrays: Mapping[str, A], subsets: Mapping[str, Any]
 ) -> Iterator[dict[str, A]]:
     """Lock every stored object that regions of several arrays of one store touch; the value are the arrays to use inside."""
-    keys = {key for name, array in arrays.items() for key in touched_keys(array._array, subsets[name])}
+    keys = {key for name, array in arrays.items() for key in touched_keys(handle_of(array).array, subsets[name])}
     with locked(context, group, sorted(keys)) as inside:
-        yield {name: array._over(replace(array._context, store=inside.store)) for name, array in arrays.items()}
+        yield {name: with_context(array, replace(context_of(array), store=inside.store)) for name, array in arrays.items()}
 
 
 @asynccontextmanager
@@ -59,10 +57,10 @@ async def lock_together_async(
 ) -> AsyncIterator[dict[str, A]]:
     """`lock_together` of arrays that are still to be opened."""
     arrays = await opened
-    keys = {key for name, array in arrays.items() for key in touched_keys(array._array, subsets[name])}
+    keys = {key for name, array in arrays.items() for key in touched_keys(handle_of(array).array, subsets[name])}
     async with locked_async(context, group, sorted(keys)) as inside:
         yield {
-            name: array._over(replace(array._context, store=inside.store, executor=inside.executor))
+            name: with_context(array, replace(context_of(array), store=inside.store, executor=inside.executor))
             for name, array in arrays.items()
         }
 

@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Any
 
 from zarrant.errors import OptionError
-from zarrant.nodes.array_properties import ArrayProperties
-from zarrant.nodes.base import UPDATE, Frozen, NodeContext
+from zarrant.nodes.array_properties import ArrayProperties, handle_of
+from zarrant.nodes.base import UPDATE, Frozen, NodeContext, context_of
 from zarrant.nodes.locks import locked, locked_async
 from zarrant.ops.partial_encoder import Encoder
 from zarrant.run.pool import available_memory
@@ -188,7 +188,7 @@ class AsyncPartialEncoder(EncoderProperties):
 
 def encoder_of(array: ArrayProperties[Any], chunk: Sequence[int]) -> Encoder:
     """The operations of an encoder for one chunk of an array, in the memory that its options allow."""
-    return Encoder(array._array, chunk, array._context.config.memory_limit or available_memory() // 4)
+    return Encoder(handle_of(array).array, chunk, context_of(array).config.memory_limit or available_memory() // 4)
 
 
 def _not_twice(encoder: EncoderProperties) -> None:

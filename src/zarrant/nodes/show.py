@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.metadata.v3 import ArrayMetadata
 from zarrant.ops.members import Child, reason
-from zarrant.storage import access_of
+from zarrant.storage import Capabilities, access_of
 
 SIDE = 180
 MAX_LINES = 48
@@ -28,7 +28,7 @@ class Info(dict[str, Any]):
         return "\n".join(f"{name:{width}} : {value}" for name, value in self.items())
 
 
-def array_info(array: Shown) -> Info:
+def array_info(array: Shown, able: Capabilities) -> Info:
     """What there is to know of an array without reading its chunks."""
     info = Info(
         {
@@ -45,9 +45,9 @@ def array_info(array: Shown) -> Info:
             "Guard": array.guard,
         }
     )
-    if array._context.able.direct_io:
+    if able.direct_io:
         info["File access"] = access_of(array.store)
-    if array._context.able.file_reuse:
+    if able.file_reuse:
         info["File reuse"] = "updates rewrite files that nobody has open; readers by NFS exports and sendfile are not seen"
     if array.dimension_names:
         info["Dimensions"] = array.dimension_names
@@ -76,23 +76,22 @@ def human(nbytes: float) -> str:
     return f"{nbytes:.1f} TiB"
 
 
-def array_html(array: Shown) -> str:
-    """The summary as a table, beside a drawing of the last two dimensions with shard and chunk borders."""
+def array_html(array: Shown, grid: ChunkGrid) -> str:
+    """The summary as a table, next to a drawing of the last two dimensions with shard and chunk borders."""
     rows = "".join(
         f"<tr><th style='text-align:left'>{html.escape(str(k))}</th><td>{html.escape(str(v))}</td></tr>"
         for k, v in array.info.items()
     )
-    return f"<div style='display:flex;gap:1em;align-items:center'><table>{rows}</table>{grid_svg(array)}</div>"
+    return f"<div style='display:flex;gap:1em;align-items:center'><table>{rows}</table>{grid_svg(array, grid)}</div>"
 
 
-def grid_svg(array: Shown) -> str:
+def grid_svg(array: Shown, grid: ChunkGrid) -> str:
     """The last two dimensions of the array as SVG: thin lines between chunks, thick ones between stored objects."""
     shape = (1, 1, *array.shape)[-2:]
     if 0 in shape:
         return ""
     scale = SIDE / max(shape)
     height, width = (max(8.0, length * scale) for length in shape)
-    grid = array._array.grid
     pieces = ChunkGrid.regular(array.shape, array.chunks) if array.shards else grid
     lines = _grid_lines(shape, pieces, (height, width), "#9bb", 0.5) if array.shards else ""
     lines += _grid_lines(shape, grid, (height, width), "#345", 1.2)
@@ -109,8 +108,8 @@ def _grid_lines(shape: Sequence[int], grid: ChunkGrid, size: tuple[float, float]
     for axis, dimension in enumerate((None, None, *grid.dimensions)[-2:]):
         if dimension is None or dimension.n_chunks > MAX_LINES:
             continue
-        for cell in range(1, dimension.n_chunks):
-            at = dimension.start(cell) * size[axis] / shape[axis]
+        for chunk in range(1, dimension.n_chunks):
+            at = dimension.start(chunk) * size[axis] / shape[axis]
             ends = (0.0, at, width, at) if axis == 0 else (at, 0.0, at, height)
             out.append(
                 "<line x1='{:.1f}' y1='{:.1f}' x2='{:.1f}' y2='{:.1f}'".format(*ends)

@@ -80,7 +80,7 @@ class Known:
 
 
 @dataclass(slots=True)
-class HeldTurn:
+class OwnTurn:
     """The turn that an operation has taken to change the shape of an array; shared by all that it does meanwhile."""
 
     metadata: ArrayMetadata
@@ -95,7 +95,7 @@ class HeldTurn:
     @property
     def turn(self) -> Turn:
         """The turn."""
-        assert self.metadata.turn is not None, "only metadata with a turn are held"
+        assert self.metadata.turn is not None, "made of metadata with a turn"
         return self.metadata.turn
 
 
@@ -120,7 +120,7 @@ class BoundArray:
     """Pipelines by chunk shape; arrays that differ only in shape and attributes share them."""
     indexes: KeptIndexes = field(default_factory=KeptIndexes, compare=False, repr=False)
     """Indexes of shards that were read; arrays that differ only in shape and attributes share them."""
-    turn: HeldTurn | None = field(default=None, compare=False, repr=False)
+    turn: OwnTurn | None = field(default=None, compare=False, repr=False)
     """The turn under which objects are stored, if that is how the shape is changed."""
 
     @classmethod
@@ -156,7 +156,7 @@ class BoundArray:
             metadata = replace(metadata, chunk_grid=Named(*grid.to_document()))
         return replace(self, metadata=metadata, grid=grid)
 
-    def with_document(self, metadata: ArrayMetadata) -> BoundArray:
+    def with_metadata(self, metadata: ArrayMetadata) -> BoundArray:
         """The same array as other metadata describe it; bound anew only where more than shape and attributes may differ."""
         old = self.metadata
         same = all(map(is_, _BOUND(metadata), _BOUND(old)))

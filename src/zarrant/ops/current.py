@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from zarrant.errors import (
     BoundsError,
@@ -99,15 +99,15 @@ class TurnLost(ConflictError):
 
 def require_turn(array: BoundArray) -> Op[ArrayMetadata]:
     """The stored metadata, if the turn of an operation is still there; else TurnLost."""
-    held, key = array.turn, metadata_key(array.prefix, array.metadata)
-    assert held is not None, "asked for in a turn only"
-    found = yield from stored_metadata(array.prefix, held.metadata)  # not the array's: it may have the shape to come
+    own, key = array.turn, metadata_key(array.prefix, array.metadata)
+    assert own is not None, "asked for in a turn only"
+    found = yield from stored_metadata(array.prefix, own.metadata)  # not the array's: it may have the shape to come
     turn = found.turn if isinstance(found, ArrayMetadata) else None
-    if turn is None or turn.token != held.turn.token:
-        held.lost = True
+    if turn is None or turn.token != own.turn.token:
+        own.lost = True
         raise TurnLost("another writer has taken over the change of the shape", key=key)
     assert isinstance(found, ArrayMetadata), "has a turn"
-    held.metadata = found
+    own.metadata = found
     return found
 
 
@@ -208,27 +208,39 @@ def put_current_one(array: BoundArray, item: WriteRequest) -> Op[Version]:
 # Bounds that a handle knows and others have moved --------------------------------------------------------------------------
 
 
-class ArrayHandle(Protocol):
-    """What an operation sees of a handle: the array as the handle knows it, and how it takes over newer metadata."""
+class ArrayHandle:
+    """What an open `Array` knows of the stored one: `array`, which changes when newer metadata are read or written.
 
-    _array: BoundArray
+    The threads that share an `Array` share its handle. A BoundArray itself is frozen, so an operation that has begun goes on
+    with the one that it took.
+    """
 
-    def _moved(self, metadata: Any) -> None: ...
+    __slots__ = ("array", "url")
+
+    def __init__(self, array: BoundArray, url: str) -> None:
+        self.array, self.url = array, url
+
+    def take_over(self, metadata: Any) -> None:
+        """Go on with an array's metadata that were just read or written; MetadataError where they cannot be bound."""
+        try:
+            self.array = self.array.with_metadata(metadata)
+        except ZarrantError as error:
+            raise error.annotate(store=self.url, key=metadata_key(self.array.prefix, metadata)) from error.__cause__
 
 
 def fresh(handle: ArrayHandle, op: Callable[..., Op[T]], *args: Any) -> Op[T]:
     """`op(array, *args)`, again with the stored shape where its arguments lie beyond the bounds that the handle knows."""
     try:
-        return (yield from op(handle._array, *args))
+        return (yield from op(handle.array, *args))
     except (BoundsError, ShapeError):
         if not (yield from look(handle)):
             raise
-    return (yield from op(handle._array, *args))
+    return (yield from op(handle.array, *args))
 
 
 def look(handle: ArrayHandle) -> Op[bool]:
     """Read the stored shape; True where it is another one, which the handle has now taken over. None stored: False."""
-    known = handle._array
+    known = handle.array
     if not known.options.readable:
         return False
     found = yield from find_metadata(known.prefix)
@@ -237,8 +249,8 @@ def look(handle: ArrayHandle) -> Op[bool]:
     metadata = same_array(known, found)
     if metadata.shape == known.shape:
         return False
-    if handle._array is known:  # else another thread has already taken over newer metadata
-        handle._moved(metadata)
+    if handle.array is known:  # else another thread has already taken over newer metadata
+        handle.take_over(metadata)
     return True
 
 
@@ -252,13 +264,13 @@ def checked_once(
 ) -> Op[None]:
     """`op(array, checked argument, *args)`. Only the check is done again with the stored shape: what `op` raises ends it."""
     found = yield from checked(handle, check, argument)
-    yield from op(handle._array, found, *args)
+    yield from op(handle.array, found, *args)
 
 
 def known(handle: ArrayHandle, check: Callable[[BoundArray, Any], T], argument: Any) -> T:
     """`check(array, argument)` by what the handle knows, where the store cannot be asked: in a method that is no coroutine."""
     try:
-        return check(handle._array, argument)
+        return check(handle.array, argument)
     except BoundsError as error:
         raise error.annotate(hint="Where others grow the array, `await a.refresh()` comes first") from None
 

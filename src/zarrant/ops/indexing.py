@@ -37,12 +37,12 @@ def store(handle: ArrayHandle, selection: Any, values: Any, index: str = "numpy"
             raise
     else:
         return
-    yield from update.store_selection(handle._array, selected(handle._array, selection, index), values)
+    yield from update.store_selection(handle.array, selected(handle.array, selection, index), values)
 
 
 def _understood(handle: ArrayHandle, selection: Any, index: str) -> Op[tuple[BoundArray, Selection]]:
     """A selection and the array that it speaks of: the stored one where it reaches beyond the bounds that the handle knows."""
-    array = handle._array
+    array = handle.array
     try:
         chosen = selected(array, selection, index)
     except (BoundsError, SelectionError):  # a mask of another shape is a SelectionError
@@ -51,7 +51,7 @@ def _understood(handle: ArrayHandle, selection: Any, index: str) -> Op[tuple[Bou
     else:
         if not chosen.clipped or not (yield from look(handle)):
             return array, chosen
-    array = handle._array
+    array = handle.array
     return array, selected(array, selection, index)
 
 

@@ -288,7 +288,7 @@ def create_node(
     # Creators of either version lock the main object of V3, so that of several one is over before the next begins.
     keys = sorted({metadata_key(path), metadata_key(path, metadata)})
     try:
-        standing = yield from locked(keys, _create(creation), below=below)
+        metadata = yield from locked(keys, _create(creation), below=below)
     except MetadataChangedError as error:
         if within is None or error.key != below:
             raise
@@ -296,7 +296,7 @@ def create_node(
         raise
     # Not under the lock: whoever overwrites a group above has locked that one's metadata, and waits for ours.
     yield from _make_parents(missing, _group_like(metadata))
-    return standing
+    return metadata
 
 
 def _group_like(metadata: NodeMetadata) -> GroupMetadata:
@@ -344,15 +344,15 @@ def _create(new: _Creation) -> Op[NodeMetadata]:
     if new.exclusive and not new.overwrite:
         there = yield from find_metadata(new.path)
         if there is not None:
-            return _standing(new, there)
-    yield from _make_room(new)
+            return _existing(new, there)
+    yield from _remove_what_is_there(new)
     if new.fill is not None:
         yield from _fill(new.fill, new)
     if not new.exclusive:
         yield from _put_all(new.path, new.objects)
         return new.metadata
     there, made = yield from _put_new(new.path, new.metadata, new.objects)
-    return there if made else _standing(new, there)
+    return there if made else _existing(new, there)
 
 
 def _fill(fill: Callable[[], Op[None]], new: _Creation) -> Op[None]:
@@ -365,7 +365,7 @@ def _fill(fill: Callable[[], Op[None]], new: _Creation) -> Op[None]:
         raise
 
 
-def _standing(new: _Creation, there: NodeMetadata) -> NodeMetadata:
+def _existing(new: _Creation, there: NodeMetadata) -> NodeMetadata:
     """The metadata that another creator stored, if it is what was wanted; else NodeExistsError."""
     if new.match and _same(there, new.metadata):
         return there
@@ -407,7 +407,7 @@ def _put_new(path: str, metadata: NodeMetadata, objects: Mapping[str, bytes | No
     raise ConflictError("the store refuses a new document, and has none", key=key, limit=f"{MAX_TRIES} tries")
 
 
-def _make_room(new: _Creation) -> Op[None]:
+def _remove_what_is_there(new: _Creation) -> Op[None]:
     """See to it that a new node finds nothing of an old one."""
     path = new.path
     if not new.exclusive:

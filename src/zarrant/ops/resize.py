@@ -7,7 +7,7 @@ erased after it, so that every reader, and whoever comes after a crash, finds a 
 Why it is done under the metadata's lock. Chunks have fixed names, so two appenders that both start at the old end write the
 same objects: whoever loses the race for the metadata has by then overwritten the data of the winner, and starting over
 repairs nothing. A place must be reserved before it is written, and a reservation that outlives a killed writer would block
-or leave a hole. A lock on the metadata for the whole operation is a reservation that ends with its holder. Appenders therefore go
+or leave a hole. A lock on the metadata for the whole operation is a reservation that ends with its owner. Appenders therefore go
 one after the other, each from the shape that it reads under the lock; writers of data do not wait for them, nor readers. Inside one
 process a queue is such a lock; the metadata is then still swapped, not put. Stores that several processes share and that have no
 locks can only compare and swap: there a turn that others can take over stands for the lock (`ops/turns.py`).
@@ -74,7 +74,7 @@ def append(array: BoundArray, data: Any, axis: int = 0, moved: Moved = lambda me
     def op(now: BoundArray) -> Op[slice]:
         return _append(now, values, axis, moved)
 
-    return (yield from _exclusively(array, op, lambda now: grown_shape(now.shape, values, axis)))
+    return (yield from _with_shape_locked(array, op, lambda now: grown_shape(now.shape, values, axis)))
 
 
 def resize(
@@ -102,10 +102,10 @@ def resize(
         check(now)  # safety: unseen
         return (yield from _resize(now, wanted, listing, moved))
 
-    return (yield from _exclusively(array, op, check))
+    return (yield from _with_shape_locked(array, op, check))
 
 
-def _exclusively(array: BoundArray, op: Callable[[BoundArray], Op[T]], check: Callable[[BoundArray], object]) -> Op[T]:
+def _with_shape_locked(array: BoundArray, op: Callable[[BoundArray], Op[T]], check: Callable[[BoundArray], object]) -> Op[T]:
     """Do `op` with the array as it is stored, while nobody else changes its shape. `check`: see `in_turn`."""
 
     def work() -> Op[T]:

@@ -2,7 +2,7 @@
 
 In: an array, and an operation that changes its shape. Out: the result of the operation, which ran while nobody else changed the
 shape. Such stores (object stores) have no locks: a lock that outlives a killed writer would block the others, and what ends with
-its holder needs a connection to him. A turn is taken in the metadata themselves, and can be taken over:
+its owner needs a connection to him. A turn is taken in the metadata themselves, and can be taken over:
 
 1. **Take.** The main object M of the array is replaced, on condition of its version, by M with a member that names the turn
    (`metadata/turn.py`). Readers pass over it: the array keeps its old shape. Where somebody else's turn is there, the operation
@@ -54,7 +54,7 @@ from zarrant.geometry.region import box_region
 from zarrant.metadata.node import dump
 from zarrant.metadata.turn import MAX_SECONDS, Turn
 from zarrant.metadata.v3 import ArrayMetadata
-from zarrant.ops.bound_array import BoundArray, HeldTurn
+from zarrant.ops.bound_array import BoundArray, OwnTurn
 from zarrant.ops.current import Current, current_array, require_turn
 from zarrant.ops.guard import MAX_TRIES
 from zarrant.ops.node import metadata_key, of_version
@@ -85,25 +85,25 @@ def in_turn(array: BoundArray, op: Callable[[BoundArray], Op[T]], check: Callabl
     seconds = TAKE_OVER_S
     for _ in range(MAX_TRIES):
         now = yield from _take(array, seconds, check)
-        held = turn_of(now)
+        own = turn_of(now)
         try:
             result = yield from op(now)
             yield from give_back(now)
         except Exception:
-            if not held.lost:
+            if not own.lost:
                 yield from give_back(now)
                 raise
             # What is slower than its turn lasts (one chunk that takes minutes to encode) asks for more time.
             seconds = min(2 * seconds, MAX_SECONDS)
         except BaseException:
-            _abandoned.add(held.turn.token)  # nothing can be asked for any more
+            _abandoned.add(own.turn.token)  # nothing can be asked for any more
             raise
         else:
             return result
     raise ConflictError("other writers took over every turn", key=_key(array), limit=f"{MAX_TRIES} tries")
 
 
-def turn_of(array: BoundArray) -> HeldTurn:
+def turn_of(array: BoundArray) -> OwnTurn:
     """The turn under which an operation works."""
     assert array.turn is not None, "asked for in a turn only"
     return array.turn
@@ -114,8 +114,10 @@ def _take(array: BoundArray, seconds: float, check: Callable[[BoundArray], objec
     import secrets  # takes 5 ms, for stores that cannot lock
 
     token, seen, waited, since_token, looks = secrets.token_hex(8), None, 0.0, 0.0, 0
+    as_known = _as_known(array, check)
     while True:
-        now, version = yield from current_array(array)
+        now, version = as_known or (yield from current_array(array))
+        as_known = None
         check(now)
         turn = now.metadata.turn
         if turn is None or seen is None or turn.token != seen.token:
@@ -138,44 +140,55 @@ def _take(array: BoundArray, seconds: float, check: Callable[[BoundArray], objec
         waited, since_token, looks = waited + step, since_token + step, min(looks + 1, 16)
 
 
+def _as_known(array: BoundArray, check: Callable[[BoundArray], object]) -> tuple[BoundArray, Version] | None:
+    """The array as its handle knows it, if that will do for the first try: whoever appends alone need not read what he stored."""
+    if array.metadata.version is None or array.metadata.turn is not None:
+        return None
+    try:
+        check(array)
+    except ZarrantError:
+        return None
+    return array, array.metadata.version
+
+
 def _swap_in(now: BoundArray, turn: Turn, version: Version) -> Op[BoundArray | None]:
     """The array with a turn; None where another writer was faster."""
     since = yield from clock()
     metadata = replace(now.metadata, turn=turn)
     try:
-        stored = yield from put_one(_key(now), [dump(metadata)], version)  # safety: turn taken by version
+        stored = yield from put_one(_key(now), [dump(metadata)], version, in_copies=False)  # safety: turn taken by version
     except VersionChangedError:
         return None
     metadata = of_version(metadata, stored)
-    return replace(now.with_document(metadata), turn=HeldTurn(metadata, since))
+    return replace(now.with_metadata(metadata), turn=OwnTurn(metadata, since))
 
 
 def keep(array: BoundArray) -> Op[None]:
     """Renew the turn of an operation where a quarter of its time is over."""
-    held = turn_of(array)
+    own = turn_of(array)
     since = yield from clock()
-    if since - held.since < held.turn.seconds / 4:
+    if since - own.since < own.turn.seconds / 4:
         return
     for _ in range(MAX_TRIES):
         metadata, since = (yield from require_turn(array)), (yield from clock())
-        renewed = replace(metadata, turn=replace(held.turn, beat=held.turn.beat + 1))
+        renewed = replace(metadata, turn=replace(own.turn, beat=own.turn.beat + 1))
         try:
-            stored = yield from put_one(_key(array), [dump(renewed)], metadata.version)
+            stored = yield from put_one(_key(array), [dump(renewed)], metadata.version, in_copies=False)
         except VersionChangedError:  # attributes were changed, or another thread of this operation was faster
             continue
-        held.metadata, held.since = of_version(renewed, stored), since
+        own.metadata, own.since = of_version(renewed, stored), since
         return
     raise ConflictError("other writers won every race", key=_key(array), limit=f"{MAX_TRIES} tries")
 
 
 def commit(now: BoundArray, metadata: ArrayMetadata, keep_turn: bool = False) -> Op[ArrayMetadata]:
     """Replace the metadata by new ones, and end the turn. What others changed in the attributes meanwhile stays."""
-    held = turn_of(now)
+    own = turn_of(now)
     for _ in range(MAX_TRIES):
-        seen = held.metadata  # its attributes belong to its version
+        seen = own.metadata  # its attributes belong to its version
         if seen.with_attributes({}) != now.metadata.with_attributes({}):
             break
-        wanted = replace(metadata.with_attributes(seen.attributes), turn=held.turn if keep_turn else None)
+        wanted = replace(metadata.with_attributes(seen.attributes), turn=own.turn if keep_turn else None)
         try:
             stored = yield from put_one(_key(now), [dump(wanted)], seen.version)  # safety: commit by version
         except VersionChangedError:
@@ -183,29 +196,29 @@ def commit(now: BoundArray, metadata: ArrayMetadata, keep_turn: bool = False) ->
             continue
         wanted = of_version(wanted, stored)
         if keep_turn:
-            held.metadata = wanted
-        held.ended = not keep_turn
+            own.metadata = wanted
+        own.ended = not keep_turn
         return wanted
     raise ConflictError("the array was resized or replaced meanwhile, by a writer that took no turn", key=_key(now))
 
 
 def give_back(now: BoundArray) -> Op[ArrayMetadata | None]:
     """End a turn without a change; the metadata then. None where it has ended, or could not be: others take it over in time."""
-    held = turn_of(now)
-    if held.ended or held.lost:
+    own = turn_of(now)
+    if own.ended or own.lost:
         return None
     try:
         for _ in range(MAX_TRIES):
             metadata = replace((yield from require_turn(now)), turn=None)
             try:
-                stored = yield from put_one(_key(now), [dump(metadata)], metadata.version)
+                stored = yield from put_one(_key(now), [dump(metadata)], metadata.version, in_copies=False)
             except VersionChangedError:
                 continue
-            held.ended = True
+            own.ended = True
             return of_version(metadata, stored)
     except ZarrantError:
         pass
-    _abandoned.add(held.turn.token)
+    _abandoned.add(own.turn.token)
     return None
 
 

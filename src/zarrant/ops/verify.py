@@ -32,7 +32,7 @@ from zarrant.requests import Op, fetch_one, locked
 from zarrant.storage import ByteRange, Part, Version
 
 MAX_PROBLEMS_LISTED = 100
-"""Problems of one object that are told one by one; a hostile index may have millions."""
+"""Problems of one object that are problems one by one; a hostile index may have millions."""
 
 
 class Problem(NamedTuple):
@@ -109,11 +109,15 @@ def _verify_shard(
         yield from decode(report)
     faults = report.all_faults()
     report.drop_faulty()
-    settled = not any(each.index.overlapping().size for each in report.walk()) and bool(report.index.present.any())
-    told = [Problem(fault.kind, f"{_where(shard, fault.path)} {fault.detail}", settled) for fault in faults[:MAX_PROBLEMS_LISTED]]
+    repairable = not any(each.index.overlapping().size for each in report.walk()) and bool(report.index.present.any())
+    problems = [
+        Problem(fault.kind, f"{_where(shard, fault.path)} {fault.detail}", repairable) for fault in faults[:MAX_PROBLEMS_LISTED]
+    ]
     if len(faults) > MAX_PROBLEMS_LISTED:
-        told.append(Problem(faults[MAX_PROBLEMS_LISTED].kind, f"and {len(faults) - MAX_PROBLEMS_LISTED} more subchunks", settled))
-    return report, tuple(told)
+        problems.append(
+            Problem(faults[MAX_PROBLEMS_LISTED].kind, f"and {len(faults) - MAX_PROBLEMS_LISTED} more subchunks", repairable)
+        )
+    return report, tuple(problems)
 
 
 def _where(shard: Prepared, path: tuple[int, ...]) -> str:

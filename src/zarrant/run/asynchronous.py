@@ -128,8 +128,8 @@ class _Step:
 async def _answer_async(request: Request, context: ExecutionContext) -> Any:
     store, calls = context.store, context.can.async_calls
     match request:
-        case Fetch(wants):
-            return await _each(_get_async, wants, context)
+        case Fetch(items):
+            return await _each(_get_async, items, context)
         case Put(items, condition):
             replaces = all(item.if_version is ANY for item in items)
             if condition is not None and (error := await _changed_async(condition, replaces, context)) is not None:
@@ -251,11 +251,11 @@ async def _each(act: Callable[[Any, Store, Calls], Any], items: Sequence[Any], c
     return list(await asyncio.gather(*(one(item) for item in items)))
 
 
-async def _get_async(want: ReadRequest, store: Store, calls: Calls) -> Blob | None:
+async def _get_async(request: ReadRequest, store: Store, calls: Calls) -> Blob | None:
     require(calls, "get", store)
-    if want.ranges is None:
-        return check_whole(want, await store.get_async(want.key))
-    return check_ranges(want.ranges, await store.get_ranges_async(want.key, want.ranges, want.if_version))
+    if request.ranges is None:
+        return check_whole(request, await store.get_async(request.key))
+    return check_ranges(request.ranges, await store.get_ranges_async(request.key, request.ranges, request.if_version))
 
 
 async def _store_async(item: WriteRequest, store: Store, calls: Calls) -> Version:

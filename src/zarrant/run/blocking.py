@@ -140,7 +140,7 @@ def _drive(op: Op[T], context: ExecutionContext) -> T:
 
 def _fetch(request: Fetch, context: ExecutionContext) -> list[Blob | Exception | None]:
     store, calls = context.store, context.can.sync_calls
-    return _each(lambda want: outcome(get, want, store, calls), request.wants, context)
+    return _each(lambda item: outcome(get, item, store, calls), request.items, context)
 
 
 def _put(request: Put, context: ExecutionContext) -> list[Any]:

@@ -17,7 +17,7 @@ from zarrant.errors import LockTimeout
 from zarrant.locking.group_commit import CommitQueues, Entry, LedGroup
 from zarrant.locking.local import reentrant, wait_cancelled, wait_for_turn
 from zarrant.requests import GroupCommit, Op
-from zarrant.run.store_locks import QUEUE_TIMEOUT_S, is_held_by_caller
+from zarrant.run.store_locks import QUEUE_TIMEOUT_S, is_locked_by_caller
 from zarrant.storage import Store, capabilities
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def join_commit(request: GroupCommit, store: Store, perform: Callable[[Op[None]]
     try:
         if commit_queues.join(entry):
             perform(request.lead(LedGroup(commit_queues, entry)))
-        elif is_held_by_caller(request.key, store):
+        elif is_locked_by_caller(request.key, store):
             raise reentrant()  # who leads waits for us
         else:
             _follow(

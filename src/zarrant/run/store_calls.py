@@ -66,13 +66,13 @@ def require(calls: Calls, name: str, store: Store) -> None:
         raise CapabilityError("the store cannot do this", store=repr(store), expected=name)
 
 
-def get(want: ReadRequest, store: Store, calls: Calls) -> Blob | None:
+def get(request: ReadRequest, store: Store, calls: Calls) -> Blob | None:
     """Read one object or its ranges."""
     require(calls, "get", store)
-    if want.ranges is not None:
-        return check_ranges(want.ranges, store.get_ranges(want.key, want.ranges, want.if_version))
-    blob = store.get(want.key) if want.limit is None or not calls.get_within else store.get_within(want.key, want.limit)
-    return check_whole(want, blob)
+    if request.ranges is not None:
+        return check_ranges(request.ranges, store.get_ranges(request.key, request.ranges, request.if_version))
+    blob = store.get(request.key) if request.limit is None or not calls.get_within else store.get_within(request.key, request.limit)
+    return check_whole(request, blob)
 
 
 def check_ranges(ranges: Sequence[ByteRange], blob: Blob | None) -> Blob | None:
@@ -89,12 +89,12 @@ def check_ranges(ranges: Sequence[ByteRange], blob: Blob | None) -> Blob | None:
     return blob
 
 
-def check_whole(want: ReadRequest, blob: Blob | None) -> Blob | None:
+def check_whole(request: ReadRequest, blob: Blob | None) -> Blob | None:
     """The blob, if it is all of it, of the version wanted, and not larger than whoever wants it can use."""
-    if want.if_version is not None:
-        expect_version(None if blob is None else blob.version, want.if_version)
-    if want.limit is not None and blob is not None and blob.size > want.limit:
-        raise LimitError("a stored object that is too large", field="stored bytes", got=blob.size, limit=want.limit)
+    if request.if_version is not None:
+        expect_version(None if blob is None else blob.version, request.if_version)
+    if request.limit is not None and blob is not None and blob.size > request.limit:
+        raise LimitError("a stored object that is too large", field="stored bytes", got=blob.size, limit=request.limit)
     if blob is not None and (got := sum([view.nbytes for view in blob.data])) != blob.size:
         expected = f"{blob.size} bytes"
         raise StoreError("the store gave another part of an object than all of it", expected=expected, got=f"{got} bytes")

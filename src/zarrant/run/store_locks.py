@@ -43,12 +43,12 @@ def version_of(key: str, store: Store) -> Version:
     return None if blob is None else blob.version
 
 
-def is_held_by_caller(key: str, store: Store) -> bool:
+def is_locked_by_caller(key: str, store: Store) -> bool:
     """Whether who asks has the lock of a key, through another handle; False where that cannot be known."""
     can = capabilities(store)
-    if can.is_held_by_caller:
-        return store.is_held_by_caller(key)
-    return not can.sync_calls.lock and _queues.is_held_by_caller(_queue_name(key, store))
+    if can.is_locked_by_caller:
+        return store.is_locked_by_caller(key)
+    return not can.sync_calls.lock and _queues.is_locked_by_caller(_queue_name(key, store))
 
 
 def commit(store: Store) -> None:

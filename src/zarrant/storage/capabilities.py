@@ -46,7 +46,7 @@ class Capabilities:
     sync: bool = False
     is_unchanged: bool = False
     version: bool = False
-    is_held_by_caller: bool = False
+    is_locked_by_caller: bool = False
     batch: bool = False
     put_all: bool = False
     only_while: bool = False
@@ -180,7 +180,7 @@ _OTHERS: dict[str, tuple[str, ...]] = {
     "sync": ("sync",),
     "is_unchanged": ("is_unchanged",),
     "version": ("version",),
-    "is_held_by_caller": ("is_held_by_caller",),
+    "is_locked_by_caller": ("is_locked_by_caller",),
     "erase_link": ("erase_link",),
 }
 # These are asked of the class. What forwards every method that it does not know (`__getattr__`) would hand out another store

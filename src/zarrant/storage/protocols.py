@@ -228,7 +228,7 @@ class CheckUnlocked(Protocol):
 class LockOwner(Protocol):
     """Tell whether waiting for a lock would be waiting for oneself; for stores with `Lock`."""
 
-    def is_held_by_caller(self, key: str) -> bool:
+    def is_locked_by_caller(self, key: str) -> bool:
         """Whether the thread or task that asks has the lock of a key, through another handle."""
         ...
 

@@ -224,9 +224,9 @@ class Forwarding(Reads, Writes):
         async with self._inside.lock_async(keys) as locked:
             yield self._over(locked)
 
-    def is_held_by_caller(self, key: str) -> bool:
+    def is_locked_by_caller(self, key: str) -> bool:
         """See `storage.LockOwner`."""
-        return self._inside.is_held_by_caller(key)
+        return self._inside.is_locked_by_caller(key)
 
     @contextmanager
     def write_batch(self) -> Iterator[Self]:

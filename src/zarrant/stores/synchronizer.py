@@ -174,7 +174,7 @@ class Synchronized(Forwarding):
     """
 
     own = ("lock",)
-    lacks = ("async_calls", "is_unchanged", "is_held_by_caller", "only_while")
+    lacks = ("async_calls", "is_unchanged", "is_locked_by_caller", "only_while")
 
     def __init__(self, store: object, synchronizer: Synchronizer, timeout: float) -> None:
         if not callable(getattr(synchronizer, "lock", None)):

@@ -5,8 +5,8 @@ In: objects. Out: an archive as OME's RFC-9 wants it (https://ngff.openmicroscop
 at any moment, and for a loss of power. The temp file of a killed writer is taken over by the next one. A second writer
 of the same archive is refused while the first is at work: the temp file is locked.
 
-Metadata stay in memory until the end, for which room is left at the start of the file. All else is written where it will stay.
-Objects that were replaced or erased before the end leave gaps; where there are some, or where the metadata need more room,
+Metadata stay in memory until the end, for which space is left at the start of the file. All else is written where it will stay.
+Objects that were replaced or erased before the end leave gaps; where there are some, or where the metadata need more space,
 `publish` copies what is left into another file.
 """
 
@@ -37,7 +37,7 @@ from zarrant.stores.zip_format import (
 )
 
 TEMP, COPY = ".__writing", ".__copy"
-ROOM = 60_000
+RESERVED_BYTES = 60_000
 """Bytes left for metadata: some 40 arrays and groups. What is not used is padding, of which a header takes 65,535 at most."""
 
 MIN_PADDING = 6
@@ -55,7 +55,7 @@ class ZipWriter:
         self.versions: dict[str, int] = {}
         self.comment: bytes | None = None
         """Of the archive that this one continues."""
-        self.end, self.gaps, self.directory = ROOM, False, 0
+        self.end, self.gaps, self.directory = RESERVED_BYTES, False, 0
         self._count = itertools.count(1)
         self.fd = -1
         with annotate_errors("write the archive", url, None):
@@ -202,9 +202,9 @@ class ZipWriter:
             self.require_open()
             self._in_use.wait_for(lambda: not self._users)
             head = sum(local_size(key) + len(value) for key, value in self.metadata.items())
-            room = ROOM - head
-            if self.metadata and not self.gaps and (room == 0 or room >= MIN_PADDING):
-                self._finish(self.fd, room, self.entries, self.end)
+            padding = RESERVED_BYTES - head
+            if self.metadata and not self.gaps and (padding == 0 or padding >= MIN_PADDING):
+                self._finish(self.fd, padding, self.entries, self.end)
                 self.files.rename(self.path + TEMP, self.path)
             else:
                 self._publish_copy(head)
@@ -233,13 +233,13 @@ class ZipWriter:
             self.files.close(fd)
         self._unlink(self.path + TEMP)
 
-    def _finish(self, fd: int, room: int, entries: dict[str, Entry], end: int) -> None:
-        """Write the metadata, with `room` bytes to spare behind them, and the directory; and have all on disk."""
+    def _finish(self, fd: int, padding: int, entries: dict[str, Entry], end: int) -> None:
+        """Write the metadata, with `padding` free bytes behind them, and the directory; and have all on disk."""
         keys, placed, parts, at = in_order(self.metadata), [], list[Buffer](), 0
         for number, key in enumerate(keys):
             value = self.metadata[key]
             entry = Entry(at, len(value), len(value), zlib.crc32(value))
-            header = local_header(key, entry, room if number == len(keys) - 1 else 0)
+            header = local_header(key, entry, padding if number == len(keys) - 1 else 0)
             parts += (header, value)
             placed.append((key, entry))
             at += len(header) + len(value)

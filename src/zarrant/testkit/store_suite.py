@@ -272,7 +272,7 @@ class StoreSuite:
         together(*[increment] * 4)
         check_equal(content(store.get("n")), b"160", "compare and swap loses nothing")
 
-    def test_hold_loses_nothing(self, store: Any) -> None:
+    def test_locks_lose_nothing(self, store: Any) -> None:
         needs(store, "lock")
 
         def increment() -> None:
@@ -286,7 +286,7 @@ class StoreSuite:
         together(*[increment] * 4)
         check_equal([content(store.get(key)) for key in ("n/a", "n/b")], [b"160", b"160"], "lock loses nothing")
 
-    def test_held_store_does_everything(self, store: Any) -> None:
+    def test_a_locked_store_does_everything(self, store: Any) -> None:
         needs(store, "lock", "put_if", "splice", "list")
         with store.lock(["a", "b", "a"]) as locked:
             version = locked.put_if("a", [b"abc"], None)
@@ -306,7 +306,7 @@ class StoreSuite:
         check_equal(list(store.list_prefix("")), ["b", "other/key"], "locked store does everything")
         check_equal(content(store.get("b")), b"3", "locked store does everything")
 
-    def test_hold_that_fails(self, store: Any) -> None:
+    def test_a_lock_that_fails(self, store: Any) -> None:
         needs(store, "lock")
         with raises(FileNotFoundError, "a block that fails"), store.lock(["a", "b"]) as locked:
             locked.put("a", [b"1"])

@@ -1,10 +1,10 @@
-"""Check arrays: everything that can be told to be wrong with what is stored, without changing anything.
+"""Check arrays: find what is wrong with the stored objects, without changing anything.
 
-In comes an address; out goes a `CheckReport`, a list of findings and some sums. Documents are parsed, the size and the index of
-every stored object are looked at, and with `deep` every subchunk is decoded, checksums included. Keys that belong to no chunk,
-and files that killed writers left, are found by listing. What cannot be read is a finding too: nothing ends the check early
-but an address at which nothing is. Severities: "error" (values are lost or cannot be read), "warning" (of no use, in the way
-of nothing), "note" (worth knowing; an array with notes only is clean).
+In: an address. Out: a `CheckReport`, a list of findings and some sums. Metadata are parsed, the size and the index of every
+stored object are checked, and with `deep` every subchunk is decoded and its checksum compared. Keys that belong to no chunk,
+and files that killed writers left, are found by listing. What cannot be read is a finding too: the check ends early only if
+there is no node at the address. Severities: "error" (values are lost or cannot be read), "warning" (a file or key without use,
+which does no harm), "note" (worth knowing; an array with notes only is clean).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Finding:
     Kinds: "metadata" (broken), "consolidated" (copies of metadata that are not in step), "unsupported" (a type, codec or format
     that this library does not have: nothing need be wrong with it, and nothing of it was looked at); of a stored object "index",
     "entry", "overlap", "subchunk", "chunk", "size", "unreadable", "dead bytes"; of a key "orphan" (a chunk outside of the grid),
-    "stranger" (no chunk key); of a file "lock" and "draft".
+    "stranger" (no chunk key); of a file "lock" and "temp file".
     """
 
     kind: str
@@ -134,9 +134,9 @@ def search(context: NodeContext, path: str) -> tuple[list[Found], list[Finding]]
                 below = context.run(list_dir(f"{path}/" if path else ""), LIST)[1]
                 waiting += [directory.rstrip("/") for directory in reversed(below)]
         except UnknownExtensionError as error:
-            broken.append(Finding("unsupported", error.key or key, None, f"not supported here: {_told(error)}", "note", False))
+            broken.append(Finding("unsupported", error.key or key, None, f"not supported here: {_message(error)}", "note", False))
         except ZarrantError as error:
-            broken.append(Finding("metadata", error.key or key, None, _told(error), "error", False))
+            broken.append(Finding("metadata", error.key or key, None, _message(error), "error", False))
         else:
             if document is None and path == context.path:
                 raise NodeNotFoundError("no array or group here", store=context.url, key=key)
@@ -227,8 +227,8 @@ def outside(context: NodeContext, arrays: Sequence[Found]) -> list[Leftover]:
 
 
 def finding_of(leftover: Leftover) -> Finding:
-    """A leftover, as it is told."""
-    kind = "draft" if leftover.draft else "lock"
+    """A leftover as a finding."""
+    kind = "temp file" if leftover.is_temp else "lock"
     return Finding(kind, leftover.name, None, leftover.detail, "warning", leftover.removable)
 
 
@@ -248,7 +248,7 @@ def _judge(found: Found, chunk: tuple[int, ...], outcome: Verified | Exception) 
     """The findings on one stored object."""
     key = found.array.chunk_key(chunk)
     if isinstance(outcome, Exception):
-        yield Finding("unreadable", key, chunk, _told(outcome), "error", False)
+        yield Finding("unreadable", key, chunk, _message(outcome), "error", False)
         return
     found.examined[chunk] = outcome
     for problem in outcome.problems:
@@ -272,5 +272,5 @@ def summed(context: NodeContext, deep: bool, arrays: Sequence[Found], broken: Se
     )
 
 
-def _told(error: Exception) -> str:
+def _message(error: Exception) -> str:
     return str(error) or type(error).__name__

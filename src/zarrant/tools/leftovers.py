@@ -1,8 +1,9 @@
-"""Files that killed writers left beside objects: lock files and drafts.
+"""Files that killed writers left next to objects: lock files and temp files.
 
-In comes a store of files and a prefix; out go those below it, each with a word on whether it is of any use. A lock file is
-stale when its lock can be taken: whoever is at work holds it. A draft `<key>.__new.__lock` is stale when that of its object is.
-Looking takes no file away and leaves none; removing is done under the lock of the object, as every write is.
+In: a store of files and a prefix. Out: the files of both kinds below the prefix that no writer uses now, each with whether it
+can be removed safely and a sentence for the user. A lock file is stale if its lock can be taken, for a writer at work has it
+locked. A temp file `<key>.__new.__lock` is stale if the lock of its object can be taken. The search creates and removes no
+file; `remove` takes the lock of the object, as every write does.
 """
 
 from __future__ import annotations
@@ -20,23 +21,23 @@ from zarrant.stores.local.objects import TEMP_INFIX
 from zarrant.stores.local.store import FilesystemStore
 from zarrant.stores.local.temp_files import annotate_errors
 
-_KIND = re.compile(rf"(?P<owner>.+?)(?P<draft>{re.escape(TEMP_INFIX)}(?P<own>[0-9a-f]*))?{re.escape(SUFFIX)}")
+_KIND = re.compile(rf"(?P<owner>.+?)(?P<temp>{re.escape(TEMP_INFIX)}(?P<own>[0-9a-f]*))?{re.escape(SUFFIX)}")
 _FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """One file. `name` is relative to the store, `key` that of the object beside it; `removable`: surely nobody's."""
+    """One file. `name` is its path in the store, `key` the key of its object; `removable`: no writer can still need it."""
 
     name: str
     key: str
-    draft: bool
+    is_temp: bool
     removable: bool
     detail: str
 
 
 def leftovers(store: FilesystemStore, prefix: str, but: Collection[str] = ()) -> Iterator[Leftover]:
-    """The leftovers below a prefix ("" or ending with "/"), but not below some; what is in use is passed over."""
+    """The leftovers below a prefix ("" or ending with "/") but not below the directories `but`. Files in use are left out."""
     directories = [prefix]
     for directory in directories:
         if directory in but:
@@ -57,7 +58,7 @@ def leftovers(store: FilesystemStore, prefix: str, but: Collection[str] = ()) ->
 
 
 def _look(store: FilesystemStore, directory: str, name: str, found: re.Match[str]) -> Leftover | None:
-    key, draft = directory + found["owner"], found["draft"] is not None
+    key, is_temp = directory + found["owner"], found["temp"] is not None
     path = f"{store.root}/{directory}{name}"
     try:
         before = store.files.stat(path)
@@ -65,23 +66,23 @@ def _look(store: FilesystemStore, directory: str, name: str, found: re.Match[str
         return None
     previous = path.endswith(PREVIOUS)
     if found["own"] and not previous:
-        return Leftover(directory + name, key, True, False, "a draft made without locks: of use to a writer that still runs")
+        return Leftover(directory + name, key, True, False, "a temp file made without locks: a writer that still runs may need it")
     with _try_lock(store, f"{store.root}/{key}{SUFFIX}") as (free, size, start):
-        if not free or not _same(store, path, before):  # the same file before and after: it was there without a holder
+        if not free or not _same(store, path, before):  # the same file before and after: nobody had it locked
             return None
         if previous:
             return Leftover(directory + name, key, True, True, "what an update replaced a moment ago, or before it was killed")
-        if draft:
-            return Leftover(directory + name, key, True, True, "a draft of a writer that was killed")
+        if is_temp:
+            return Leftover(directory + name, key, True, True, "a temp file of a writer that was killed")
         if start == CREATED_HEADER:
-            return Leftover(directory + name, key, False, False, 'a lock of locking="lockfile": of use if its holder still runs')
-        told = f", with {size} bytes of a value that was never published" if size else ""
-        return Leftover(directory + name, key, False, True, f"a lock that nobody holds{told}")
+            return Leftover(directory + name, key, False, False, 'a lock of locking="lockfile": in force if its owner still runs')
+        value = f", with {size} bytes of a value that was never published" if size else ""
+        return Leftover(directory + name, key, False, True, f"a lock file that nobody has locked{value}")
 
 
 @contextmanager
 def _try_lock(store: FilesystemStore, path: str) -> Iterator[tuple[bool, int, bytes]]:
-    """(nobody else has it, its size, how it begins); a lock file that is not there is nobody's."""
+    """Take a lock if it is free: (whether it was free, the size of the file, its first bytes). One without a file is free."""
     files = store.files
     try:
         fd = files.open(path, _FLAGS)
@@ -114,7 +115,7 @@ def _same(store: FilesystemStore, path: str, state: os.stat_result) -> bool:
 def remove(store: FilesystemStore, leftover: Leftover) -> None:
     """Remove a leftover under the lock of its object; the lock file goes with the lock."""
     with store.lock([leftover.key]):
-        if leftover.draft:
+        if leftover.is_temp:
             try:
                 store.files.unlink(f"{store.root}/{leftover.name}")
             except FileNotFoundError:

@@ -1,11 +1,16 @@
 """Repair arrays: mend what `check` calls repairable, and nothing else.
 
-In comes an address; out goes a `RepairReport` that says what would be done, or with `apply` what was done and what a second
-check finds. Of a shard whose index is sound but some of whose subchunks are not, those are dropped (they read as fill from
-then on) and all others kept as they are; stale lock files and drafts are removed under their lock; chunks outside of the grid
-are erased only when that is asked for. Nothing is made worse: before an object is replaced or erased a copy of it is on disk,
-each object is replaced in one step, under the guard of every write, and only while it is the one that was examined; what is
-not understood is left alone. Repairing twice does what repairing once does.
+In: an address. Out: a `RepairReport`, which says what would be done, or with `apply` what was done and what a second check
+finds. Three things are done:
+
+- Damaged subchunks of a shard whose index is intact are dropped: they read as the fill value from then on. The other subchunks
+  stay as they are.
+- Stale lock files and temp files are removed, under the lock of their object.
+- Chunks outside of the grid are erased, if the caller asks for it.
+
+A repair loses nothing that could be read before. A copy of each object is on disk before the object is replaced or erased; each
+is replaced in one step, under the same lock as any write, and only if it is still the version that was examined. What is not
+understood is left alone. A second repair changes nothing.
 """
 
 from __future__ import annotations
@@ -78,7 +83,7 @@ def repair(
     """Repair an array, or all arrays below a group; without `apply` nothing is changed.
 
     `deep` decodes every subchunk to find those to drop, `orphans` erases chunks outside of the grid. Copies of what is replaced
-    or erased go to the directory `backup`, by default `<store>.bak-<time>` beside the store, under their keys. OptionError where
+    or erased go to the directory `backup`, by default `<store>.bak-<time>` next to the store, under their keys. OptionError where
     there is no such place (a store that is no directory needs one).
     """
     context = open_context(address)
@@ -145,7 +150,7 @@ def _perform(context: NodeContext, vault: _Vault, plan: _Plan) -> Action:
 
 def _remove(store: FilesystemStore, leftover: Leftover) -> bool:
     if store.locking not in ("auto", "os"):
-        return False  # without locks nobody can tell that it is of no use
+        return False  # without locks it cannot be known that no writer uses it
     remove(store, leftover)
     return True
 

@@ -65,9 +65,9 @@ class NpyFile:
     def __init__(self, path: str | os.PathLike[str], shape: tuple[int, ...], dtype: np.dtype[Any], overwrite: bool) -> None:
         check_npy(path, dtype, overwrite)
         self._path, self._overwrite = Path(path), overwrite
-        self._draft = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}.part")
+        self._temp = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}.part")
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._values = np.lib.format.open_memmap(self._draft, "w+", dtype, shape)
+        self._values = np.lib.format.open_memmap(self._temp, "w+", dtype, shape)
 
     def write(self, box: ArraySubset, values: Values) -> None:
         """Store one box."""
@@ -77,21 +77,21 @@ class NpyFile:
         """Give the file its name; NodeExistsError where one has appeared meanwhile."""
         self._values.flush()
         if self._overwrite:
-            os.replace(self._draft, self._path)
+            os.replace(self._temp, self._path)
             return
         try:
-            os.link(self._draft, self._path)  # unlike a rename, it fails where something is
+            os.link(self._temp, self._path)  # unlike a rename, it fails where something is
         except FileExistsError:
             raise _exists(self._path) from None
         except OSError:  # no hard links here: a look before the rename is the best there is
             check_npy(self._path, self._values.dtype, overwrite=False)
-            os.replace(self._draft, self._path)
+            os.replace(self._temp, self._path)
         finally:
-            self._draft.unlink(missing_ok=True)
+            self._temp.unlink(missing_ok=True)
 
     def abandon(self) -> None:
         """Leave nothing behind."""
-        self._draft.unlink(missing_ok=True)
+        self._temp.unlink(missing_ok=True)
 
 
 def check_npy(path: str | os.PathLike[str], dtype: np.dtype[Any], overwrite: bool) -> None:

@@ -61,7 +61,7 @@ class Object:
                 return stop.value
             if isinstance(request, requests.Fetch):
                 self.requests += 1
-                reply = [self.blob(want.ranges) for want in request.wants]
+                reply = [self.blob(want.ranges) for want in request.items]
             else:
                 reply = [self.perform(each) for each in request.ops]
 

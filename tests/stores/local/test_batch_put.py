@@ -87,8 +87,8 @@ def files(store: FilesystemStore) -> set[str]:
 def test_all_data_then_all_names_then_the_directory(store: FilesystemStore, syscalls: Layer) -> None:
     outcomes = put_new(store, KEYS[::-1])
     names = "01234"
-    drafts = [(call, name) for name in names for call in ("write", "begin")]
-    assert syscalls.calls == [*drafts, *(("sync", name) for name in names), *(("rename", name) for name in names), ("sync", "c")]
+    written = [(call, name) for name in names for call in ("write", "begin")]
+    assert syscalls.calls == [*written, *(("sync", name) for name in names), *(("rename", name) for name in names), ("sync", "c")]
     assert [store.get(key).version for key in KEYS[::-1]] == outcomes
     assert {content(store.get(key)) for key in KEYS} == {NEW}
     assert files(store) == set(names)
@@ -201,7 +201,7 @@ def test_an_interrupt_leaves_nothing_behind(store: FilesystemStore, syscalls: La
 
 
 class Counting(Syscalls):
-    """Counts the drafts that are open."""
+    """Counts the temp files that are open."""
 
     def __init__(self) -> None:
         self.open_now: set[int] = set()

@@ -86,7 +86,7 @@ def root(tmp_path: Path) -> Iterator[Path]:
 
 
 class Adoptions(Syscalls):
-    """Counts the previous files that became drafts."""
+    """Counts the previous files that became temp files."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -845,7 +845,7 @@ def test_tools_take_a_previous_file_for_a_leftover(root: Path) -> None:
     file_reuse._kept.left.clear()  # as where we were killed
     (left,) = [path for path in root.rglob("*") if path.name.endswith(file_reuse.PREVIOUS)]
     report = check(root / "a", deep=True)
-    assert [finding.kind for finding in report.findings] == ["draft"]
+    assert [finding.kind for finding in report.findings] == ["temp file"]
     assert sorted(a.store.list_prefix("")) == ["c/0/0", "zarr.json"]
     after = repair(root / "a", apply=True).after
     assert after is not None

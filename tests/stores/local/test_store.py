@@ -381,12 +381,12 @@ def test_a_leftover_temp_file_that_is_no_file(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("left", [b"", b"x", b"a longer value than the new one"])
-@pytest.mark.parametrize("draft", [None, b"draft of a killed holder"])
-def test_stale_files(tmp_path: Path, store: FilesystemStore, left: bytes, draft: bytes | None) -> None:
+@pytest.mark.parametrize("temp_file", [None, b"temp file of a killed writer"])
+def test_stale_files(tmp_path: Path, store: FilesystemStore, left: bytes, temp_file: bytes | None) -> None:
     def leave() -> None:
         (tmp_path / "k.__lock").write_bytes(left)
-        if draft is not None:
-            (tmp_path / "k.__new.__lock").write_bytes(draft)
+        if temp_file is not None:
+            (tmp_path / "k.__new.__lock").write_bytes(temp_file)
 
     def locked(key: str, parts: list[bytes]) -> None:
         with store.lock([key]) as inside:
@@ -642,7 +642,7 @@ def test_a_lock_file_taken_away_during_a_write(tmp_path: Path, locked: bool) -> 
 
 
 @pytest.mark.parametrize("locked", [False, True])
-def test_the_temp_file_of_the_next_holder_is_left_alone(tmp_path: Path, locked: bool) -> None:
+def test_the_temp_file_of_the_next_owner_is_left_alone(tmp_path: Path, locked: bool) -> None:
     """Where somebody removed our lock file, another writer may be busy under the same names by now."""
 
     def fault(index: int, name: str) -> None:
@@ -694,7 +694,7 @@ def test_writes_read_nothing(tmp_path: Path) -> None:
 
 
 def test_the_calls_of_one_put(tmp_path: Path) -> None:
-    """Take the lock; look at what is replaced; write, date and publish the draft; give back. Each costs 1-3 µs."""
+    """Take the lock; look at what is replaced; write, date and publish the temp file; give back. Each costs 1-3 µs."""
     syscalls = FaultySyscalls()
     store = FilesystemStore(tmp_path, syscalls=syscalls, locking="os")
     store.put("a", [b"1"])

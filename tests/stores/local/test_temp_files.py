@@ -70,21 +70,21 @@ def test_the_clock_dates_what_replaces_nothing(tmp_path: Path) -> None:
 def test_temp_file_takes_over_a_leftover(tmp_path: Path) -> None:
     target, precious = tmp_path / "target", tmp_path / "precious"
     precious.write_bytes(b"precious")
-    (tmp_path / "draft").symlink_to("precious")
-    draft = TempFile(Syscalls(), str(tmp_path / "draft"), None)
-    os.write(draft.fd, b"1")
-    draft.publish(str(target), version_of(os.fstat(draft.fd)))
-    draft.release()
+    (tmp_path / "temp").symlink_to("precious")
+    temp_file = TempFile(Syscalls(), str(tmp_path / "temp"), None)
+    os.write(temp_file.fd, b"1")
+    temp_file.publish(str(target), version_of(os.fstat(temp_file.fd)))
+    temp_file.release()
     assert (target.read_bytes(), target.is_symlink(), precious.read_bytes()) == (b"1", False, b"precious")
-    draft = TempFile(Syscalls(), str(tmp_path / "draft"), None)
-    draft.release()
+    temp_file = TempFile(Syscalls(), str(tmp_path / "temp"), None)
+    temp_file.release()
     assert sorted(os.listdir(tmp_path)) == ["precious", "target"]
 
 
 def test_a_temp_file_that_was_lost_sight_of_is_removed(tmp_path: Path) -> None:
     """An interrupt may come between the file and its owner."""
     before = os.listdir("/proc/self/fd")
-    TempFile(Syscalls(), str(tmp_path / "draft"), None)
+    TempFile(Syscalls(), str(tmp_path / "temp"), None)
     gc.collect()
     assert (os.listdir(tmp_path), os.listdir("/proc/self/fd")) == ([], before)
 

@@ -144,16 +144,16 @@ class FileUpdate:
 
 
 def reuse_previous(
-    files: Syscalls, path: str, opened: Opened, open_temp_file: Callable[[int], TempFile], room: int | None = None
+    files: Syscalls, path: str, opened: Opened, open_temp_file: Callable[[int], TempFile], max_disk_bytes: int | None = None
 ) -> tuple[TempFile, Spans] | None:
     """The previous file of an object as a temp file, and the ranges in which it differs; None where there is none to use.
 
-    One that takes more than `room` bytes on disk is not used: the new object has holes, which it has not.
+    One that takes more than `max_disk_bytes` bytes on disk is not used: the new object has holes, which it has not.
     """
     kind = files.kind(opened[1].st_dev)
     if not kind:
         return None
-    taken = _take(files, path, opened, room)
+    taken = _take(files, path, opened, max_disk_bytes)
     if taken is None:
         _remove(files, path)
         return None
@@ -186,7 +186,7 @@ def max_disk_bytes(parts: Sequence[Part], size: int) -> int | None:
     return needed + needed // 8
 
 
-def _take(files: Syscalls, path: str, opened: Opened, room: int | None) -> tuple[int, Spans] | None:
+def _take(files: Syscalls, path: str, opened: Opened, max_disk_bytes: int | None) -> tuple[int, Spans] | None:
     try:
         data = files.get_xattr(opened[0])
         delta = None if data is None else Delta.unpack(data)
@@ -197,7 +197,7 @@ def _take(files: Syscalls, path: str, opened: Opened, room: int | None) -> tuple
         return None
     try:
         state = files.fstat(fd)
-        fits = room is None or (getattr(state, "st_blocks", None) or 0) * 512 <= room
+        fits = max_disk_bytes is None or (getattr(state, "st_blocks", None) or 0) * 512 <= max_disk_bytes
         is_previous = fits and version_of(state) == delta.replaced and state.st_nlink == 1
         if is_previous and files.take_write_lease(fd):  # safety: reused file
             return fd, delta.changed

@@ -60,10 +60,10 @@ class LockedFiles(FileObjects):
         """See `FilesystemStore.guard`."""
         return str(self._store.guard)
 
-    def is_held_by_caller(self, key: str) -> bool:
-        """See `FilesystemStore.is_held_by_caller`; for the locks taken here its own queue is asked."""
+    def is_locked_by_caller(self, key: str) -> bool:
+        """See `FilesystemStore.is_locked_by_caller`; for the locks taken here its own queue is asked."""
         path = self._path(key)
-        return self._turns.is_held_by_caller(path) if path in self._locks else bool(self._store.is_held_by_caller(key))
+        return self._turns.is_locked_by_caller(path) if path in self._locks else bool(self._store.is_locked_by_caller(key))
 
     def is_unchanged(self, key: str, version: Version) -> bool:
         """See `FilesystemStore.is_unchanged`."""

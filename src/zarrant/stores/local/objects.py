@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 Opened = tuple[int, os.stat_result]
 
 TEMP_INFIX = ".__new"
-"""Draft under a lock: `<key>.__new.__lock`. Without locks: `<key>.__new<hex digits>.__lock`."""
+"""Temp file of a writer with a lock: `<key>.__new.__lock`. Without locks: `<key>.__new<hex digits>.__lock`."""
 
 _MAX_PASSES = 100
 """Scans of a prefix that is being erased while others write to it; without them the second finds nothing."""
@@ -237,14 +237,14 @@ class FileObjects(Durable):
         """Erase what one scan shows below a prefix, and the directories that are empty then; the paths of what was erased."""
         found, erased = [prefix], []
         for directory in found:
-            beside: dict[str, list[str]] = {}
+            by_owner: dict[str, list[str]] = {}
             for name, kind in self._scan(directory):
                 if kind == "dir":
                     if _is_key(name):
                         found.append(f"{directory}{name}/")
                 elif kind != "other" and _is_key(owner := _TEMP_OR_LOCK.sub("", name)):
-                    beside.setdefault(owner, []).append(name)
-            for owner, names in beside.items():
+                    by_owner.setdefault(owner, []).append(name)
+            for owner, names in by_owner.items():
                 self._wipe(directory, owner, names)
                 erased.append(f"{self.root}/{directory}{owner}")
         for directory in reversed(found):
@@ -435,7 +435,7 @@ class FileObjects(Durable):
             pass
 
     def _wipe(self, directory: str, owner: str, names: Sequence[str]) -> None:
-        """Erase an object and the temp files that killed writers left beside it; the lock file goes with the lock."""
+        """Erase an object and the temp files that killed writers left next to it; the lock file goes with the lock."""
         path = self._path(directory + owner)
         with annotate_errors("erase", self.url, directory + owner), self.exclusive_path(path):
             for name in sorted(names, reverse=True):  # the object last

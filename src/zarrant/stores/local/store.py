@@ -225,9 +225,9 @@ class FilesystemStore(FileObjects):
                 finally:
                     _release(locks)  # what an interrupt kept from being given back; the rest is known to be
 
-    def is_held_by_caller(self, key: str) -> bool:
+    def is_locked_by_caller(self, key: str) -> bool:
         """Whether the caller has locked the key through another handle: to write it here would wait for ever."""
-        return _queues.is_held_by_caller(self._path(key))
+        return _queues.is_locked_by_caller(self._path(key))
 
     def is_unchanged(self, key: str, version: Version) -> bool:
         """Whether an object is of this version and nobody holds it, in this order; one held by the killed counts as held."""
@@ -290,7 +290,7 @@ class FilesystemStore(FileObjects):
         return self._with_parents(path, lambda: TempFile(self.files, name, None))
 
     def _lock_path(self, path: str, deadline: float) -> FileLock:
-        """Lock a path, and remove what a killed holder left."""
+        """Lock a path, and remove what a killed owner left."""
         try:
             kind = CreatedLock if self._lock_kind() == "lockfile" else FileLock
             lock = self._with_parents(path, lambda: kind.take(self.files, path + SUFFIX, deadline))
@@ -300,7 +300,7 @@ class FilesystemStore(FileObjects):
             raise
         try:
             if lock.found:
-                self._unlink(f"{path}{TEMP_INFIX}{SUFFIX}")  # safety: killed holder
+                self._unlink(f"{path}{TEMP_INFIX}{SUFFIX}")  # safety: killed owner
             if self.locking == "auto" and lock.inode[0] not in self._probed:
                 self._probe(lock, path)  # safety: probe
         except BaseException:

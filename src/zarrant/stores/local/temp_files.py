@@ -78,7 +78,7 @@ class TempFile:
         try:
             if fd >= 0:
                 inode = _inode(self.files.fstat(fd))
-            # Where the lock was lost, the name may be in use by the next holder.
+            # Where the lock was lost, the name may be in use by the next owner.
             if _inode(self.files.stat(self.path)) == inode:  # safety: temp file of another
                 self.files.unlink(self.path)  # safety: failed temp file
         except OSError:

@@ -89,6 +89,8 @@ _SECRET = re.compile(
     r"(?i)((?:x-amz-(?:signature|credential|security-token)|sig|token|secret|password|authorization|access_key)=)[^&\s\"']+"
 )
 _ADDRESS = re.compile(r"\w+://[^\s\"']+|path: \"[^\"]*\"")
+_METADATA_SERVICE = re.compile(r"http://[^/\s]+/(latest/api/token|latest/meta-data|computeMetadata/)")
+"""The service of cloud machines that obstore asks for credentials where none are given."""
 _LONGEST = 300
 
 
@@ -102,6 +104,8 @@ class Failure(NamedTuple):
     @classmethod
     def of(cls, error: Exception) -> Failure:
         """What an exception means."""
+        if _METADATA_SERVICE.search(str(error)):
+            return cls(Kind.REFUSED, error, _NOBODY)
         text = _ADDRESS.sub("", str(error))  # a key may have any words and numbers
         names = (base.__name__ for base in type(error).__mro__)
         kind = next((_BY_NAME[name] for name in names if name in _BY_NAME), None)

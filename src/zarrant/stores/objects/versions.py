@@ -55,7 +55,7 @@ class ObjectVersion:
         return self.e_tag is None and (self.version or "").startswith(_REPLACED)
 
     @property
-    def _told(self) -> str | None:
+    def _as_sent(self) -> str | None:
         return self.version if self.e_tag is None else self.e_tag
 
     @property
@@ -75,13 +75,13 @@ class ObjectVersion:
         return None if self.e_tag is None or self.e_tag.startswith("W/") else self.e_tag
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ObjectVersion) and self._told == other._told
+        return isinstance(other, ObjectVersion) and self._as_sent == other._as_sent
 
     def __hash__(self) -> int:
-        return hash(self._told)
+        return hash(self._as_sent)
 
     def __repr__(self) -> str:
-        return str(self._told)
+        return str(self._as_sent)
 
 
 def new_write() -> str:

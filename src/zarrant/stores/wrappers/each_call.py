@@ -200,9 +200,9 @@ class EachCall(Forwarding):
             locked = await self._perform_async(call, lambda: stack.enter_async_context(self._inside.lock_async(names)))
             yield self._over(locked)
 
-    def is_held_by_caller(self, key: str) -> bool:
+    def is_locked_by_caller(self, key: str) -> bool:
         """See `storage.LockOwner`."""
-        return self._inside.is_held_by_caller(self._key(key))
+        return self._inside.is_locked_by_caller(self._key(key))
 
     def only_while(self, condition: OnlyWhile) -> Self:
         """See `storage.Conditional`."""
