@@ -5,10 +5,10 @@ shape. Such stores (object stores) have no locks: a lock that outlives a killed 
 its owner needs a connection to him. A turn is taken in the metadata themselves, and can be taken over:
 
 1. **Take.** The main object M of the array is replaced, on condition of its version, by M with a member that names the turn
-   (`metadata/turn.py`). Readers pass over it: the array keeps its old shape. Where somebody else's turn is there, the operation
-   waits. It takes the turn over where neither its owner nor the number of its last beat have changed for `seconds` (which the turn
-   says itself): its owner was killed, or is as good as dead. How long that is is counted by the pauses of who waits, so no two
-   clocks are compared.
+   (`metadata/turn.py`). Readers pass over it: the array keeps its old shape. The first try is made from what the handle knows of M,
+   which saves a read where nobody else appends. Where somebody else's turn is there, the operation waits. It takes the turn over
+   where neither its owner nor the number of its last beat have changed for `seconds` (which the turn says itself): its owner was
+   killed, or is as good as dead. How long that is is counted by the pauses of who waits, so no two clocks are compared.
 2. **Store.** Every chunk is stored under the turn like this: (a) its version, or that it is absent, is known, (b) M is seen to have
    our turn still, (c) it is stored on condition of that version. One look at M serves all chunks of a batch. A new chunk is taken
    to be absent; where a killed writer has left one, its version is asked for, and (b) and (c) follow. A chunk of fill values is
