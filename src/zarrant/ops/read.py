@@ -43,8 +43,11 @@ def is_planned_at_once(array: BoundArray, selection: Any) -> bool:
     items = selection if isinstance(selection, tuple) else (selection,)
     size = math.prod(array.shape[len(items) :])
     for item, length in zip(items, array.shape, strict=False):
-        if type(item) is slice and item.step is None and type(item.start) is type(item.stop) is int:
-            size *= max(0, min(item.stop, length) - item.start) if item.start >= 0 else length
+        if type(item) is slice and item.step is None:
+            start, stop = item.start or 0, length if item.stop is None else item.stop
+            if not type(start) is type(stop) is int or start < 0 or stop < 0:
+                return False
+            size *= max(0, min(stop, length) - start)
         elif type(item) is not int:
             return False
     return size <= MAX_BRIEF * math.prod(array.grid.typical_shapes()[0]) and size <= SMALL_BYTES
