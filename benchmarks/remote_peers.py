@@ -165,6 +165,7 @@ class TensorStore:
         self.ts = ts
         context = ts.Context({"cache_pool": {"total_bytes_limit": self.cache}, "s3_request_concurrency": {"limit": IN_FLIGHT}})
         place = {"driver": "s3", "bucket": BUCKET, "path": f"{prefix}/", "endpoint": endpoint, "aws_region": REGION_NAME}
+        place["aws_credentials"] = {"type": "environment"}
         self.array = ts.open({"driver": "zarr3", "kvstore": place}, open=True, context=context).result()
 
     def write(self, region: Region, values: Values) -> None:
