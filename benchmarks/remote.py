@@ -361,18 +361,21 @@ def main(args: Sequence[str] | None = None) -> int:
     with ExitStack() as stack:
         try:
             server = stack.enter_context(start_gofakes3())
-        except pytest.skip.Exception as missing:
-            print(missing, file=sys.stderr)
+        except pytest.skip.Exception as absent:
+            print(absent, file=sys.stderr)
             return 2
         proxy = stack.enter_context(Counting(int(server.endpoint.rpartition(":")[2])))
         bench = Bench(values(), server.endpoint, proxy)
         chosen = [BY_NAME[name] for name in options.jobs]
         _create_all(bench, chosen, peers)
         create(proxy.endpoint, "first", "plain", bench.data)  # the first write of a process tries the server out
-        found = measure(chosen, peers, bench, options.delays, options.rounds)
-    text = tables(found, peers, options.delays, told)
+        found: dict[str, dict[str, Cell]] = {}
+        text = ""
+        for job in chosen:
+            found |= measure([job], peers, bench, options.delays, options.rounds)
+            text = tables(found, peers, options.delays, told)
+            keep(options.results, text, found, told)  # of what was done so far: it may be interrupted
     print(text)
-    keep(options.results, text, found, told)
     wrong = [cell.note for cells in found.values() for peer, cell in cells.items() if peer in OURS and "skipped" not in cell.note]
     return int(any(wrong))
 
