@@ -279,15 +279,3 @@ def test_a_forked_child_is_told_that_it_cannot_use_it(gofakes3: Server) -> None:
             os._exit(7)
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-
-
-def test_stores_of_one_bucket_share_their_connections(gofakes3: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    def client(**more: Any) -> Any:
-        store, _ = resolve_store(gofakes3.fresh_url(), {**gofakes3.storage_options, **more})
-        return store._inner()  # type: ignore[attr-defined]
-
-    first = client()
-    assert client() is first
-    assert client(region="eu-west-1") is not first
-    monkeypatch.setenv("AWS_REGION", "eu-west-2")  # what is not given is looked for anew
-    assert client() is not first
