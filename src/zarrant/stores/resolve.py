@@ -79,6 +79,9 @@ def resolve_store(
         from zarrant.stores.fsspec_store import from_mapper
 
         return Resolved(from_mapper(target), "")
+    if isinstance(getattr(target, "store", None), str | os.PathLike):
+        hint = "Give the adapter a store: resolve_store(address).store (zarrant.stores)"
+        raise OptionError("an adapter around an address", field="store", expected="a store inside", got=repr(target), hint=hint)
     raise OptionError(
         "not a store",
         field="store",
