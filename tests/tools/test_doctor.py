@@ -85,7 +85,7 @@ def test_a_service_that_writers_can_share() -> None:
 def test_a_real_service(gofakes3: Server) -> None:
     # Its own options: what another test has found out of this service is not known of it.
     options = {**gofakes3.storage_options, "client_options": {"allow_http": True, "timeout": 31}}
-    place = doctor.examine(gofakes3.fresh_url(), options)["path"]
+    place = doctor.diagnose(gofakes3.fresh_url(), options)["path"]
     assert place["safe"] and "7 of 7 serial checks hold, 0 of 48 concurrent increments lost" in place["guard"]
 
 
