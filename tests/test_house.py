@@ -205,7 +205,7 @@ RETIRED_WORDS = {
     **dict.fromkeys(["told", "tell"], "say what it is: an error, a text, a reply"),
     **dict.fromkeys(["beside", "whoever", "nobody", "somebody", "him", "his"], "name what is meant"),
     **dict.fromkeys(["room", "floor", "house"], "say what it is: a module, a size, a layer"),
-    **dict.fromkeys(["exclusively", "steady", "patience", "drawn", "examine"], "say what is done"),
+    **dict.fromkeys(["exclusively", "steady", "patience", "drawn"], "say what is done"),
 }
 """Words that names once had, which a reader had to look up, and what stands for them now."""
 RETIRED_NAMES = {

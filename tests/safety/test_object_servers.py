@@ -99,7 +99,7 @@ def test_one_that_ignores_conditions_is_refused(no_conditions: Server) -> None:
 @pytest.mark.parametrize("name", QUICK)
 def test_the_doctor_finds_nothing_wrong(name: str, request: pytest.FixtureRequest) -> None:
     server: Server = request.getfixturevalue(name)
-    place = doctor.diagnose(server.fresh_url(), server.storage_options)["path"]
+    place = doctor.examine(server.fresh_url(), server.storage_options)["path"]
     assert place["safe"] and place["probe"]["lost"] == 0, place["problem"]
 
 

@@ -69,15 +69,15 @@ def test_stored_counts_files(tmp_path: Path) -> None:
 
 def test_the_doctor_says_what_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZARRANT_CONCURRENCY", "3")
-    facts = doctor.diagnose(str(tmp_path))
+    facts = doctor.examine(str(tmp_path))
     assert facts["version"] == zarrant.__version__
     assert facts["kernels"] == {"active": kernels.active(), "missing": kernels.missing()}
     assert facts["config"]["concurrency"] == {"value": 3, "source": "ZARRANT_CONCURRENCY"}
     assert "locks" in facts["path"]["guard"]
     assert facts["path"]["direct_io"] == "not known: there is no file to try it on"
-    assert doctor.diagnose()["path"] is None
+    assert doctor.examine()["path"] is None
     with pytest.raises(OptionError, match="not a path"):
-        doctor.diagnose("memory://x")
+        doctor.examine("memory://x")
     json.dumps(facts)
 
 
@@ -92,7 +92,7 @@ def test_the_doctor_tries_direct_io_on_a_file(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(Syscalls, "set_direct", refused)
     expected = "refused by the file system (Invalid argument): files would be written and read buffered"
-    assert doctor.diagnose(a.store.root)["path"]["direct_io"] == expected
+    assert doctor.examine(a.store.root)["path"]["direct_io"] == expected
     monkeypatch.setattr(Syscalls, "scan", lambda self, path: (_ for _ in ()).throw(PermissionError(errno.EACCES, "denied")))
     with pytest.raises(StorePermissionError, match="cannot try direct I/O: denied"):
         describe.direct_io(tmp_path)

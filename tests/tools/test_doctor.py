@@ -70,7 +70,7 @@ def scheme() -> Iterator[None]:
 
 
 def test_a_service_that_writers_can_share() -> None:
-    place = doctor.diagnose("doctor-test://shared/a/b", {"region": "x"})["path"]
+    place = doctor.examine("doctor-test://shared/a/b", {"region": "x"})["path"]
     assert (place["safe"], place["problem"]) == (True, None)
     assert "any process or machine" in place["scope"]
     assert any("none is lost" in text for text in place["promises"])
@@ -85,39 +85,39 @@ def test_a_service_that_writers_can_share() -> None:
 def test_a_real_service(gofakes3: Server) -> None:
     # Its own options: what another test has found out of this service is not known of it.
     options = {**gofakes3.storage_options, "client_options": {"allow_http": True, "timeout": 31}}
-    place = doctor.diagnose(gofakes3.fresh_url(), options)["path"]
+    place = doctor.examine(gofakes3.fresh_url(), options)["path"]
     assert place["safe"] and "7 of 7 serial checks hold, 0 of 48 concurrent increments lost" in place["guard"]
 
 
 def test_a_service_that_ignores_conditions() -> None:
-    place = doctor.diagnose("doctor-test://liar")["path"]
+    place = doctor.examine("doctor-test://liar")["path"]
     assert not place["safe"] and "no object is created where there is one" in place["problem"]
     assert place["scope"] == "one writer" and "can be lost" in place["exceptions"][0]
     assert Url.objects == {}
 
 
 def test_a_service_without_conditions_and_locks() -> None:
-    place = doctor.diagnose("doctor-test://one")["path"]
+    place = doctor.examine("doctor-test://one")["path"]
     assert not place["safe"] and place["problem"].endswith("has no locks, and no compare-and-swap")
     assert place["probe"] is None and place["latency"]["put"]["median_ms"] >= 0
 
 
 def test_a_place_that_is_only_read() -> None:
-    place = doctor.diagnose("doctor-test://reads")["path"]
+    place = doctor.examine("doctor-test://reads")["path"]
     assert place["safe"] and place["probe"] is None and place["latency"] is None
 
 
 def test_a_directory_is_described_in_the_same_form_and_nothing_is_written(tmp_path: Path) -> None:
-    place = doctor.diagnose(str(tmp_path))["path"]
+    place = doctor.examine(str(tmp_path))["path"]
     assert {"guard", "scope", "safe", "promises", "exceptions", "problem", "type", "locking"} <= set(place)
     assert place["safe"] and list(tmp_path.iterdir()) == []
-    unlocked = doctor.diagnose(str(tmp_path), {"locking": "none"})["path"]
+    unlocked = doctor.examine(str(tmp_path), {"locking": "none"})["path"]
     assert not unlocked["safe"] and unlocked["scope"] == "threads of this process"
 
 
 def test_memory_is_no_place_that_others_reach() -> None:
     with pytest.raises(OptionError, match="not a path, nor the URL"):
-        doctor.diagnose("memory://x")
+        doctor.examine("memory://x")
 
 
 def test_the_command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

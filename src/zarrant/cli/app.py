@@ -42,7 +42,7 @@ Compressor = Annotated[str | None, typer.Option(help=spelling.COMPRESSORS)]
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(examination.diagnose()["version"])
+        typer.echo(examination.examine()["version"])
         raise typer.Exit
 
 
@@ -206,7 +206,7 @@ def doctor(
 
     Exit status 1 where several writers cannot share the place.
     """
-    facts = examination.diagnose(path, spelling.storage_options(option or []))
+    facts = examination.examine(path, spelling.storage_options(option or []))
     _print_json(facts) if as_json else show.doctor(facts)
     raise typer.Exit(0 if path is None or facts["path"]["safe"] else 1)
 

@@ -40,7 +40,7 @@ class Turn:
         """Read a turn; anything that is none in form is somebody's turn all the same, and is waited for as such.
 
         >>> Turn.from_json({"must_understand": False, "token": "ab", "beat": 3, "seconds": 5})
-        Turn(token='ab', beat=3, seconds=5.0)
+        Turn(token='ab', beat=3, seconds=5.0, record=None, creates=False)
         """
         match value:
             case {"token": str(token), "beat": int(beat), "seconds": int() | float() as seconds} if 0 <= seconds <= MAX_SECONDS:

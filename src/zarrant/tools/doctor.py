@@ -36,13 +36,13 @@ UNGUARDED = "writers with synchronizer=None, and other software that does not us
 ONE_WRITER = "updates of one chunk, shard or metadata by several writers can be lost: one at a time may write"
 
 
-def diagnose(path: str | None = None, storage_options: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def examine(path: str | None = None, storage_options: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The facts that a report of a problem should have.
 
     `path` may be a URL, with its `storage_options`. Then `["path"]["safe"]` says whether several writers may share the place,
     `scope` who they may be, `promises` what they may rely on, and `exceptions` on what not.
 
-    >>> sorted(diagnose())
+    >>> sorted(examine())
     ['config', 'cpus', 'kernels', 'memory', 'packages', 'path', 'python', 'version']
     """
     sources = config.sources

@@ -30,7 +30,7 @@ from zarrant.stores.local.store import FilesystemStore
 from zarrant.stores.local.syscalls import Syscalls
 from zarrant.testkit import FaultySyscalls, content
 from zarrant.tools.check import check
-from zarrant.tools.doctor import diagnose
+from zarrant.tools.doctor import examine
 from zarrant.tools.repair import repair
 
 SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
@@ -906,7 +906,7 @@ def test_it_is_off_unless_asked_for(root: Path, monkeypatch: pytest.MonkeyPatch)
         assert each.store.reuse is not None
         assert repr(each.store).endswith(", file_reuse=True)")
         assert "NFS" in each.info["File reuse"]
-    assert diagnose()["config"]["file_reuse"] == {"value": True, "source": "ZARRANT_FILE_REUSE"}
+    assert examine()["config"]["file_reuse"] == {"value": True, "source": "ZARRANT_FILE_REUSE"}
     with pytest.raises(OptionError, match="file_reuse"):
         FilesystemStore(path, file_reuse=1)  # type: ignore[arg-type]
 

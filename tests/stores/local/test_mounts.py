@@ -286,7 +286,7 @@ def test_arrays_and_the_doctor_tell(tmp_path: Path) -> None:
     a = zarrant.create_array(tmp_path / "a", shape=(4,), dtype="i4")
     a[...] = 1
     assert "a second lock is refused" in a.guard
-    found = doctor.diagnose(str(tmp_path / "a"))["path"]
+    found = doctor.examine(str(tmp_path / "a"))["path"]
     assert {"type", "source", "locking", "locks_reach_other_mounts", "renames_may_show_gaps", "probed"} <= set(found)
     assert found["locking"] == "os"
 
