@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import zarrant
+from zarrant import extensions
 from zarrant.errors import (
     CapabilityError,
     FrozenAttributeError,
@@ -17,7 +18,9 @@ from zarrant.errors import (
     NodeNotFoundError,
     OptionError,
     StoreError,
+    StorePermissionError,
 )
+from zarrant.stores.resolve import resolve_store
 
 KINDS = {"shape": (4,), "dtype": "int8"}
 
@@ -351,3 +354,53 @@ def test_an_overwrite_replaces_a_v2_node(old) -> None:
     path, _ = old
     zarrant.create_array(path, data=np.ones(3, "i8"), overwrite=True)
     assert sorted(files(path)) == ["c/0", "zarr.json"]
+
+
+def test_no_group_is_made_above_an_address(tmp_path: Path) -> None:
+    """What is above the path of a URL belongs to others; a name below it is ours."""
+    root = f"memory://{tmp_path.name}"
+    zarrant.create_array(f"{root}/others/mine", name="a/b", **KINDS)
+    store, _ = resolve_store(root)
+    assert list(store.list_prefix("")) == ["others/mine/a/b/zarr.json", "others/mine/a/zarr.json", "others/mine/zarr.json"]
+    zarrant.create_group(f"{root}/others/old", zarr_format=2)
+    zarrant.create_group(f"{root}/others")
+    with pytest.raises(NodeExistsError, match="V3 group"):  # it would not be found in there
+        zarrant.create_group(f"{root}/others/older", zarr_format=2)
+
+
+class Private(zarrant.MemoryStore):
+    """Its credentials are for what is below `mine/` only."""
+
+    def get(self, key: str) -> Any:
+        self.check(key)
+        return super().get(key)
+
+    def get_ranges(self, key: str, *arguments: Any) -> Any:
+        self.check(key)
+        return super().get_ranges(key, *arguments)
+
+    def check(self, key: str) -> None:
+        if not key.startswith("mine/"):
+            raise StorePermissionError("403", key=key)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_who_may_not_look_above_an_address_creates_below_it(version: Any) -> None:
+    store = Private()
+
+    class Url:
+        @staticmethod
+        def from_url(url: str, options: Any) -> Any:
+            return store, "mine/"
+
+    extensions.stores.register("private", Url)
+    try:
+        a = zarrant.create_array("private://bucket/mine", name="g/a", zarr_format=version, **KINDS)
+        a[...] = 1
+        a.attrs["x"] = 1
+        assert zarrant.open_array("private://bucket/mine", name="g/a", mode="r").attrs["x"] == 1
+        a.resize((8,))
+    finally:
+        extensions.stores.unregister("private")
+    with pytest.raises(StorePermissionError):
+        zarrant.create_array(store, name="mine/b", **KINDS)

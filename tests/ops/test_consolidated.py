@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.ops.conftest import make_state
+from tests.ops.processes import Disk, Process, run
 
 from zarrant import requests
 from zarrant.errors import ConflictError, MetadataError, NodeExistsError, StoreFullError, ZarrantWarning
 from zarrant.metadata.v3 import GroupMetadata, dump, parse
-from zarrant.ops import consolidated, members
+from zarrant.ops import consolidated, consolidated_v2, members
 from zarrant.ops import node as node_ops
 from zarrant.ops import resize as resize_ops
 from zarrant.ops.bound_array import BoundArray, OpOptions
@@ -302,3 +306,64 @@ def test_what_cannot_be_read_cannot_be_copied(tree: Any, key: str, data: bytes, 
     tree[key] = data
     with pytest.raises(error):
         tree.perform(consolidated.consolidate("", ConsolidationContext()))
+
+
+WITHOUT_LOCKS: dict[str, Callable[[Disk, int], requests.Op[Any]]] = {
+    "append": lambda disk, n: resize_ops.append(in_turns(disk, "g/u"), np.full((n, 3), n, "int32")),
+    "attributes": lambda disk, n: node_ops.update_attributes("g/u", {f"x{n}": 1}),
+    "create": lambda disk, n: node_ops.create_node("g/new", make_state(shape=(n, 3), zarr_format=disk.zarr_format).metadata),
+    "delete": lambda disk, n: node_ops.delete_node("g/u"),
+}
+
+
+class Tree(Disk):
+    """A root, a group g and an array g/u, of one version of the format."""
+
+    def __init__(self, zarr_format: int) -> None:
+        super().__init__()
+        self.zarr_format = zarr_format
+        made = make_state(prefix="g/u", shape=(1, 3), chunks=(2, 3), zarr_format=zarr_format)
+        self.perform(node_ops.create_node("", GroupMetadata(v2={} if zarr_format == 2 else None)))
+        self.perform(node_ops.create_node("g/u", made.metadata))
+
+    def store(self, item: Any) -> Any:
+        super().store(item)
+        return self.get(item.key)
+
+    def copies(self, group: str) -> dict[str, Any] | None:
+        if self.zarr_format == 2:
+            found = self.perform(consolidated_v2.stored_entries(group))
+            return None if found is None else dict(found)
+        return copies(self, group)
+
+    def expected(self, group: str) -> dict[str, Any]:
+        if self.zarr_format == 3:
+            return stored_below(self, group)
+        prefix = f"{group}/" if group else ""
+        nodes = {child.path[len(prefix) :]: child.metadata for child in self.perform(members.walk(group))}
+        return consolidated_v2.entries_of({"": self.perform(node_ops.read_metadata(group)), **nodes})
+
+
+def in_turns(disk: Disk, path: str) -> BoundArray:
+    options = OpOptions(turns=True, erases_if=False)
+    return BoundArray.from_metadata(path, disk.perform(node_ops.read_metadata(path)), options)
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("change", WITHOUT_LOCKS)
+def test_who_consolidates_without_locks_beside_others_tells_the_truth_or_nothing(zarr_format: int, change: str) -> None:
+    """In every order of the steps of two who consolidate and two who change something."""
+    context = ConsolidationContext(exclusive=False)
+    kept = 0
+    for seed in range(int(os.environ.get("ZARRANT_SOAK") or 0) * 2000 or 40):
+        disk, dice = Tree(zarr_format), random.Random(f"{zarr_format} {change} {seed}")
+        changes = [change, dice.choice([name for name in WITHOUT_LOCKS if name != "delete"])]
+        ops = [WITHOUT_LOCKS[name](disk, n + 1) for n, name in enumerate(changes)]
+        ops = [consolidated.in_step(op, ConsolidationContext(exclusive=False)) for op in ops]
+        ops += [consolidated.consolidate(group, context) for group in dice.choice([["", "g"], ["g", "g"], ["", ""]])]
+        run(dice, disk, [Process(disk, op) for op in ops])
+        for group in ("", "g"):
+            found = disk.copies(group)
+            assert found is None or found == disk.expected(group), (seed, group)
+            kept += found is not None
+    assert kept

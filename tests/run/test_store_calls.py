@@ -13,7 +13,7 @@ from zarrant.errors import ChunkError, LimitError, StoreError
 from zarrant.requests import OnlyWhile
 from zarrant.run.store_calls import store_while
 from zarrant.storage import NOTHING, as_store
-from zarrant.stores.wrappers import Fault, Faults, ReadOnly, Recording
+from zarrant.stores.wrappers import Cache, Fault, Faults, Logging, ReadOnly, Recording
 from zarrant.testkit import CoroutineStore
 
 
@@ -87,6 +87,12 @@ def test_short_replies_change_nothing(wrap: Any, how: str) -> None:
     assert inner.get("c/0").data[0].tobytes() == before
 
 
+def within(blob: Any, limit: int) -> Any:
+    if blob is not None and blob.size > limit:
+        raise LimitError("a stored object that is too large", field="stored bytes", got=blob.size, limit=limit)
+    return blob
+
+
 class Telling(zarrant.MemoryStore):
     """Knows the size of an object before it reads it, and tells what was read."""
 
@@ -99,10 +105,7 @@ class Telling(zarrant.MemoryStore):
         return super().get(key)
 
     def get_within(self, key: str, limit: int) -> Any:
-        blob = super().get(key)
-        if blob is not None and blob.size > limit:
-            raise LimitError("a stored object that is too large", field="stored bytes", got=blob.size, limit=limit)
-        return blob
+        return within(super().get(key), limit)
 
 
 @pytest.mark.parametrize("wrap", [lambda store: store, Plain, Async, ReadOnly, Recording], ids=lambda wrap: wrap.__name__)
@@ -161,3 +164,39 @@ def test_an_error_that_is_not_ours_gets_a_type_and_a_key(method: str) -> None:
         calls[method]()
     assert isinstance(caught.value.__cause__, ConnectionResetError)
     assert caught.value.key is not None
+
+
+class TellingCoroutines(CoroutineStore):
+    """Knows the size of an object before it reads it, for coroutines too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: list[str] = []
+
+    async def get_async(self, key: str) -> Any:
+        self.read.append(key)
+        return await super().get_async(key)
+
+    def get_within(self, key: str, limit: int) -> Any:
+        return within(self.get(key), limit)
+
+    async def get_within_async(self, key: str, limit: int) -> Any:
+        return self.get_within(key, limit)
+
+
+@pytest.mark.parametrize("wrap", [lambda store: store, ReadOnly, Recording, Logging, Cache], ids=lambda wrap: wrap.__name__)
+def test_what_is_too_large_is_not_read_by_coroutines_either(wrap: Any) -> None:
+    store = TellingCoroutines()
+    zarrant.create_array(store, shape=(8,), dtype="int32", chunks=(4,))[...] = 5
+    store.put("c/0", [bytes(1 << 17)])
+    view = wrap(store)
+
+    async def work() -> None:
+        b = await zarrant.open_array_async(view, mode="r")
+        for _ in range(2):
+            assert (await b.getitem(slice(4, 8))).tolist() == [5] * 4
+        with pytest.raises(ChunkError, match="too large"):
+            await b.getitem(slice(0, 1))
+
+    asyncio.run(work())
+    assert store.read == []

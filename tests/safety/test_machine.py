@@ -1,8 +1,8 @@
 """Histories that hypothesis makes up, against NumPy: every kind of write and read, other handles and processes, crashes.
 
-The same machine runs on a dict, on files, and on a simulated disk, where a crash is an operation of which any number of file
-calls was made: each stored object then is old or new, and the history goes on from what was found. What fails is shrunk to
-the shortest history.
+The same machine runs on a dict, on files, on stores that can only compare and swap, and on a simulated disk, where a crash is an
+operation of which any number of file calls was made: each stored object then is old or new, and the history goes on from what
+was found. What fails is shrunk to the shortest history.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from zarrant.codecs import Crc32c
 from zarrant.codecs.sharding import dead_bytes
 from zarrant.errors import NodeNotFoundError
 from zarrant.stores.local.store import FilesystemStore
+from zarrant.stores.object_store import ObjectStore
+from zarrant.testkit import CasStore
 from zarrant.testkit.simulated_disk import SimulatedDisk, SimulatedSyscalls
 
 SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
@@ -93,6 +95,8 @@ class Machine(RuleBasedStateMachine):
     """An array and a NumPy array to which the same happens."""
 
     ran: ClassVar[dict[str, int]] = {}
+    quick: ClassVar[int] = HISTORIES
+    """Histories in the quick lane."""
 
     def attach(self) -> Any:
         """The store, as another process has it."""
@@ -355,6 +359,35 @@ class OnFiles(Machine):
         assert left == []
 
 
+class OnCompareAndSwap(OnFiles):
+    """A store that processes share, and that has no locks: the shape is changed in turns."""
+
+    quick = 4
+
+    def attach(self) -> Any:
+        return CasStore(f"{self.root}/s")
+
+    @rule()
+    def nobody_keeps_the_turn(self) -> None:
+        self.count("steps")
+        assert zarrant.open_array(self.attach(), name="g/a", mode="r").metadata.turn is None
+
+
+class OnAnObjectStore(Machine):
+    """The store that all of S3, Google and Azure go through, over objects in memory."""
+
+    quick = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        import obstore.store
+
+        self.inside = obstore.store.MemoryStore()
+
+    def attach(self) -> Any:
+        return ObjectStore(self.inside)
+
+
 class OnASimulatedDisk(Machine):
     disks = 0
 
@@ -415,16 +448,18 @@ def small_allowance(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("part", PARTS)
-@pytest.mark.parametrize("machine", [InMemory, OnFiles, OnASimulatedDisk])
+@pytest.mark.parametrize("machine", [InMemory, OnFiles, OnCompareAndSwap, OnAnObjectStore, OnASimulatedDisk])
 def test_machine(machine: type[Machine], part: int, tally: Callable[[str, int], None]) -> None:
-    machine.ran = {}
+    if machine is OnAnObjectStore:
+        pytest.importorskip("obstore")
+    machine.ran, histories = {}, HISTORIES if SOAK else machine.quick
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=HISTORIES, stateful_step_count=STEPS, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=histories, stateful_step_count=STEPS, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
     print(", ".join(f"{count} {name}" for name, count in machine.ran.items()))
     tally("machine steps", machine.ran["steps"])
-    assert machine.ran["histories"] >= HISTORIES
-    assert machine.ran["steps"] > HISTORIES * STEPS // 3
+    assert machine.ran["histories"] >= histories
+    assert machine.ran["steps"] > histories * STEPS // 3

@@ -35,6 +35,7 @@ class Mutation(NamedTuple):
 PROBE = "stores/test_probe.py"
 EVERY_ORDER = "ops/test_turns.py::test_every_order_of_steps"
 STOPPED = "ops/test_turns.py::test_who_is_stopped_at_any_step_harms_nobody"
+WITHOUT_LOCKS = "ops/test_consolidated.py::test_who_consolidates_without_locks_beside_others_tells_the_truth_or_nothing"
 MUTATIONS: dict[str, Mutation] = {
     "truncate": Mutation("pass", "locking/test_file_locks.py::test_a_leftover_is_emptied"),
     "lock": Mutation("granted = True", "stores/local/test_store.py::test_timeouts_name_key_path_and_wait"),
@@ -95,6 +96,9 @@ MUTATIONS: dict[str, Mutation] = {
         "version = blob.version", "ops/test_consolidated.py::test_who_is_killed_leaves_right_copies_or_none"
     ),
     "V2 copies go first": Mutation("pass", "nodes/test_v2.py::test_who_is_killed_leaves_right_copies_or_none"),
+    "copies go afterwards": Mutation("pass", WITHOUT_LOCKS),
+    "V2 copies go afterwards": Mutation("pass", WITHOUT_LOCKS),
+    "V2 note": Mutation("if False:", WITHOUT_LOCKS),
     "record": Mutation("pass", "ops/test_group_changes.py::test_what_a_kill_leaves_is_completed_by_the_next_append"),
     "undone": Mutation("pass", "ops/test_group_changes.py::test_what_fails_is_undone"),
     "V2 above": Mutation("pass", "ops/test_node.py::test_new_metadata_never_hide_a_v2_node"),

@@ -19,6 +19,8 @@ from zarrant.testkit import AsyncStoreSuite, StoreSuite, blocking
 obstore = pytest.importorskip("obstore")
 HOST = "127.0.0.1"
 
+SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
+
 
 def empty(server: Server) -> ObjectStore:
     """A store of the bucket, of which nothing is left of other tests."""
@@ -44,20 +46,28 @@ class TestInMemoryAwaited(AsyncStoreSuite):
             yield store
 
 
-class TestS3(StoreSuite):
-    named_by_content = True
+class OnServer(StoreSuite):
+    """On a server of the tests: the class says which, and whether it names versions by content."""
+
+    server = ""
 
     @pytest.fixture
-    def store(self, gofakes3: Server) -> ObjectStore:
-        return empty(gofakes3)
+    def store(self, request: pytest.FixtureRequest) -> ObjectStore:
+        return empty(request.getfixturevalue(self.server))
+
+    def test_like_a_dict(self, store: Any) -> None:
+        """Once: each request takes up to 5 ms, and the long run is for the rest."""
+        for seed in range(6 if SOAK else 1):
+            self.compare_with_a_dict(store, seed)
+            store.erase_prefix("")
 
 
-class TestS3Awaited(AsyncStoreSuite):
-    named_by_content = True
+class AwaitedOnServer(OnServer, AsyncStoreSuite):
+    """The same by coroutines."""
 
     @pytest.fixture
-    def async_store(self, gofakes3: Server) -> ObjectStore:
-        return empty(gofakes3)
+    def async_store(self, request: pytest.FixtureRequest) -> ObjectStore:
+        return empty(request.getfixturevalue(self.server))
 
     @pytest.fixture
     def store(self, async_store: ObjectStore) -> Iterator[Any]:
@@ -65,16 +75,50 @@ class TestS3Awaited(AsyncStoreSuite):
             yield store
 
 
-class TestMoto(StoreSuite):
+class S3:
     named_by_content = True
 
-    @pytest.fixture
-    def store(self, moto: Server) -> ObjectStore:
-        return empty(moto)
 
-    def test_like_a_dict(self, store: Any) -> None:
-        """Once, for each request takes 5 ms."""
-        self.compare_with_a_dict(store, 0)
+class TestMoto(S3, OnServer):
+    server = "moto"
+
+
+class TestMotoAwaited(S3, AwaitedOnServer):
+    server = "moto"
+
+
+class TestGofakes3(S3, OnServer):
+    server = "gofakes3"
+
+
+class TestGofakes3Awaited(S3, AwaitedOnServer):
+    server = "gofakes3"
+
+
+class TestAzurite(OnServer):
+    server = "azurite"
+
+
+class TestAzuriteAwaited(AwaitedOnServer):
+    server = "azurite"
+
+
+class TestFakeGcs(OnServer):
+    server = "fake_gcs"
+
+
+class TestFakeGcsAwaited(AwaitedOnServer):
+    server = "fake_gcs"
+
+
+@pytest.mark.soak
+class TestVersityGateway(S3, OnServer):
+    server = "versitygw"
+
+
+@pytest.mark.soak
+class TestVersityGatewayAwaited(S3, AwaitedOnServer):
+    server = "versitygw"
 
 
 def test_no_credentials_are_said_in_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,11 @@ BLOCKING = (
     *("Get", "GetWithin", "Put", "PutIf", "EraseIf", "Splice", "Erase", "List", "Lock", "Sync", "CheckUnlocked", "LockOwner"),
     *("WriteBatch", "Versions", "Conditional", "PutAll", "EraseLink", "WithOptions", "Readable", "Writable", "ReadableWritable"),
 )
-COROUTINES = ("AsyncGet", "AsyncPut", "AsyncPutIf", "AsyncEraseIf", "AsyncErase", "AsyncList", "AsyncLock", "AsyncReadableWritable")
-ASYNC_READS, ASYNC_WRITES = {"AsyncGet", "AsyncList"}, {"AsyncPut", "AsyncErase"}
+COROUTINES = (
+    *("AsyncGet", "AsyncGetWithin", "AsyncPut", "AsyncPutIf", "AsyncEraseIf", "AsyncErase", "AsyncList", "AsyncLock"),
+    "AsyncReadableWritable",
+)
+ASYNC_READS, ASYNC_WRITES = {"AsyncGet", "AsyncGetWithin", "AsyncList"}, {"AsyncPut", "AsyncErase"}
 MEMORY = {"Get", "Put", "PutIf", "EraseIf", "Splice", "Erase", "List", "Versions", "Conditional"}
 NODE = {"Readable", "Writable", "ReadableWritable"}
 READS = {"Get", "GetWithin", "List", "Versions", "CheckUnlocked", "Sync", "WithOptions", "Readable"}

@@ -76,6 +76,8 @@ class NodeContext:
     """See `ops.consolidation_context.ConsolidationContext`; shared by all handles that come from one another."""
     executor: ThreadPoolExecutor | None = None
     """Threads for coroutines under a lock, see `run.blocking.ExecutionContext`."""
+    top: str = field(default="", compare=False, repr=False)
+    """The part of the path that was part of the store's address: see `ops.node.create_node`."""
 
     @cached_property
     def able(self) -> Capabilities:

@@ -74,7 +74,9 @@ def array_creation(context: NodeContext, options: Mapping[str, Any], within: str
     except ZarrantError as error:
         raise error.annotate(store=context.url) from error.__cause__
     listing, exclusive = context.able.list, _exclusive(context)
-    op = create.create_array(array, data, overwrite=overwrite, match=match, exclusive=exclusive, listing=listing, within=within)
+    op = create.create_array(
+        array, data, overwrite=overwrite, match=match, exclusive=exclusive, listing=listing, within=within, top=context.top
+    )
     return PendingNode(context, context.in_step(op), WRITE if data is None else UPDATE, (array,))
 
 
@@ -116,7 +118,7 @@ def group_creation(context: NodeContext, options: Mapping[str, Any], within: str
     version = check_format(options.get("zarr_format", 3))
     metadata = GroupMetadata({} if attributes is None else plain(attributes_of(attributes)), v2={} if version == 2 else None)
     op = node_ops.create_node(
-        context.path, metadata, overwrite=overwrite, match=match, exclusive=_exclusive(context), within=within
+        context.path, metadata, overwrite=overwrite, match=match, exclusive=_exclusive(context), within=within, top=context.top
     )
     return PendingNode(context, context.in_step(op), WRITE)
 

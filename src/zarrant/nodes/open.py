@@ -85,7 +85,7 @@ def _context(
     elif synchronizer != "auto":
         resolved = Synchronized(resolved, synchronizer, options.lock_timeout)
     path = "/".join(part for part in (prefix.rstrip("/"), node_ops.check_path(name or "")) if part)
-    return NodeContext(resolved, path, options, synchronizer is not None)
+    return NodeContext(resolved, path, options, synchronizer is not None, top=prefix.rstrip("/"))
 
 
 @overload

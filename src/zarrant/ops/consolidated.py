@@ -17,7 +17,9 @@ those of the groups that keep copies:
 
 So whoever is killed in between leaves a group without copies, which is right: readers look at the nodes. It never has wrong
 ones. Locks are taken upwards by all who come this way, so that two never wait for each other. Where a store keeps nobody out
-(no lock, only compare-and-swap) the third step is left out: between two writers nobody could say what the copies must be.
+(no lock, only compare-and-swap) the third step is left out: between two writers nobody could say what the copies must be. There
+the groups are looked at once more afterwards: somebody may have begun to consolidate between the first step and the second, and
+have read the old metadata. His copies are removed, or his note, so that they cannot be stored any more and he reads again.
 
 A hierarchy without copies pays for looking: the version of each group above that was seen to keep none is remembered with the
 handle, and one look at its version tells that this is still so.
@@ -35,6 +37,7 @@ from zarrant.errors import (
     LimitError,
     MetadataChangedError,
     NodeNotFoundError,
+    StorePermissionError,
     VersionChangedError,
     ZarrantError,
     ZarrantWarning,
@@ -115,18 +118,30 @@ def _stored(request: Put, context: ConsolidationContext) -> Op[list[Any]]:
     """Store (or erase) the metadata of a node, whose lock is ours, and change the copies; the outcome, in a list."""
     (item,) = request.items
     path = item.key.removesuffix(f"/{V3}")
+    outcomes: list[Any]
     groups = yield from _groups_with_copies(path, context)
     if groups:
         if item.if_version is None and (yield from fetch_one(item.key)) is not None:
             return cast("list[Any]", (yield request))  # it is refused: nothing changes, and no copy need go for it
-        return (yield from _with_copies(groups, request, context))
-    outcomes: list[Any] = yield request
+        outcomes = yield from _with_copies(groups, request, context)
+        return outcomes if context.exclusive else (yield from _without_copies(path, outcomes, context))
+    outcomes = yield request
+    if not context.exclusive:
+        return (yield from _without_copies(path, outcomes, context))
     if item.if_version in (None, ANY) and item.parts is not None and not isinstance(outcomes[0], Exception):
         # Where directories do not exist (memory, object stores) a new node is missed by who consolidates in this moment.
         groups = yield from _groups_with_copies(path, context)
         if groups:
             again = request._replace(items=[item._replace(if_version=context.condition(outcomes[0]))])
             return (yield from _with_copies(groups, again, context))
+    return outcomes
+
+
+def _without_copies(path: str, outcomes: list[Any], context: ConsolidationContext) -> Op[list[Any]]:
+    """Remove copies (and notes) that others may have made from what the metadata of a node were before; the outcomes."""
+    if not isinstance(outcomes[0], VersionChangedError):  # then nothing was stored
+        for group in (yield from _groups_with_copies(path, context)):
+            yield from _take_copies(group, context)  # safety: copies go afterwards
     return outcomes
 
 
@@ -141,7 +156,10 @@ def _groups_with_copies(path: str, context: ConsolidationContext) -> Op[list[str
         key, known = metadata_key(group), context.without.get(group)
         if known is not None and (yield from unchanged(key, known)):
             continue
-        blob = yield from fetch_one(key)
+        try:
+            blob = yield from fetch_one(key)
+        except StorePermissionError:
+            continue  # credentials for what is below it alone: its copies are not ours to change
         if blob is None:
             continue
         if _may_keep_copies(group, bytes(blob.data[0])):
@@ -203,7 +221,9 @@ def _take_copies(group: str, context: ConsolidationContext) -> Op[tuple[GroupMet
             metadata = None if blob is None else parsed(group, blob.data[0])
         except ZarrantError:
             return None  # nobody can read it, nor copies in it
-        if blob is None or not isinstance(metadata, GroupMetadata) or metadata.consolidated is None:
+        if blob is None or not isinstance(metadata, GroupMetadata):
+            return None
+        if metadata.consolidated is None and (context.exclusive or not metadata.about_to_consolidate):
             return None
         try:
             condition = context.condition(blob.version)

@@ -15,7 +15,15 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from zarrant.errors import ConflictError, LimitError, MetadataChangedError, VersionChangedError, ZarrantError, ZarrantWarning
+from zarrant.errors import (
+    ConflictError,
+    LimitError,
+    MetadataChangedError,
+    StorePermissionError,
+    VersionChangedError,
+    ZarrantError,
+    ZarrantWarning,
+)
 from zarrant.limits import LIMITS
 from zarrant.metadata.json_text import dump_json, parse_json
 from zarrant.metadata.node import ARRAY_V2, ATTRIBUTES_V2, COPIES_V2, GROUP_V2, MAIN_V2, key_of
@@ -38,10 +46,17 @@ def store(request: Put, context: ConsolidationContext) -> Op[list[Any]]:
     """Store (or erase) an object of metadata, whose lock is ours, and change the copies; the outcome, in a list."""
     (item,) = request.items
     path, _, name = item.key.rpartition("/")
-    groups = yield from _groups_with_copies(path, context, own=(name, item.parts is None) != (GROUP_V2, True))
+    own = (name, item.parts is None) != (GROUP_V2, True)
+    groups = yield from _groups_with_copies(path, context, own)
     if groups and item.if_version is None and (yield from fetch_one(item.key, ())) is not None:
         return cast("list[Any]", (yield request))  # it is refused: nothing changes, and no copy need go for it
-    return (yield from _with_copies(groups, request, context))
+    outcomes = yield from _with_copies(groups, request, context)
+    if not context.exclusive and not isinstance(outcomes[0], VersionChangedError):
+        # Who has begun to consolidate meanwhile may have read what was there before. The note goes first: he looks for it last.
+        for group in (yield from _groups_with_copies(path, context, own)):
+            for gone in (NOTE, COPIES_V2):
+                yield from put_one(key_of(group, gone), None)  # safety: V2 copies go afterwards
+    return outcomes
 
 
 def _groups_with_copies(path: str, context: ConsolidationContext, own: bool) -> Op[list[str]]:
@@ -50,9 +65,9 @@ def _groups_with_copies(path: str, context: ConsolidationContext, own: bool) -> 
     for group in ([path] if own else []) + paths_above(path)[::-1]:
         found = yield from fetch([ReadRequest(key_of(group, name), ()) for name in (COPIES_V2, NOTE)])
         for outcome in found:
-            if isinstance(outcome, Exception):
+            if isinstance(outcome, Exception) and not isinstance(outcome, StorePermissionError):
                 raise outcome
-        if any(found):
+        if any(blob for blob in found if not isinstance(blob, StorePermissionError)):  # else not ours to change
             groups.append(group)
     return groups
 
@@ -159,10 +174,11 @@ def _dumped(entries: Mapping[str, Any]) -> bytes:
 def consolidate(path: str, group: GroupMetadata, context: ConsolidationContext) -> Op[NodeMetadata]:
     """Store copies of all metadata at and below a group; returns the group's. See `consolidated.consolidate`."""
     for attempt in range(MAX_TRIES):
-        yield from _alone(path, _announce(path), context)
+        note = f'{{"id": {random.getrandbits(64)}}}\n'.encode()
+        yield from _alone(path, _announce(path, note), context)
         if context.exclusive:
             yield from _wait_for_objects(path)
-        if (yield from _alone(path, _store_copies(path, group), context)):
+        if (yield from _alone(path, _store_copies(path, group, note, context), context)):
             return (yield from read_metadata(path))
         yield from pause(random.uniform(0, min(LAST_PAUSE_S, FIRST_PAUSE_S * 2**attempt)))
     key = key_of(path, COPIES_V2)
@@ -181,19 +197,27 @@ def _alone(path: str, op: Op[bool], context: ConsolidationContext) -> Op[bool]:
         raise
 
 
-def _announce(path: str) -> Op[bool]:
-    yield from put_one(key_of(path, NOTE), [b"{}\n"])
+def _announce(path: str, note: bytes) -> Op[bool]:
+    yield from put_one(key_of(path, NOTE), [note])
     yield from put_one(key_of(path, COPIES_V2), None)
     return True
 
 
-def _store_copies(path: str, group: GroupMetadata) -> Op[bool]:
-    """Store copies where they are still announced; returns whether they were."""
-    if (yield from fetch_one(key_of(path, NOTE), ())) is None:
+def _store_copies(path: str, group: GroupMetadata, note: bytes, context: ConsolidationContext) -> Op[bool]:
+    """Store copies where they are still announced by this note; returns whether they were."""
+    if not (yield from _is_announced(path, note)):
         return False
     yield from put_one(key_of(path, COPIES_V2), [_dumped(entries_of((yield from _nodes_from(path, group))))])
+    if not context.exclusive and not (yield from _is_announced(path, note)):  # safety: V2 note
+        yield from put_one(key_of(path, COPIES_V2), None)
+        return False
     yield from put_one(key_of(path, NOTE), None)
     return True
+
+
+def _is_announced(path: str, note: bytes) -> Op[bool]:
+    blob = yield from fetch_one(key_of(path, NOTE))
+    return blob is not None and bytes(blob.data[0]) == note
 
 
 def entries_of(nodes: Mapping[str, NodeMetadata]) -> dict[str, Any]:

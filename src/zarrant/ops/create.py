@@ -27,6 +27,7 @@ def create_array(
     exclusive: bool = True,
     listing: bool = False,
     within: str | None = None,
+    top: str = "",
 ) -> Op[NodeMetadata]:
     """Make an array and store `data` in it; returns the metadata that are there now.
 
@@ -48,6 +49,7 @@ def create_array(
         is_chunk=found,
         fill=fill,
         within=within,
+        top=top,
     )
     return (yield from _compared(op, array) if match else op)
 

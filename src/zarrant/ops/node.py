@@ -24,6 +24,7 @@ from zarrant.errors import (
     NodeReplacedError,
     OptionError,
     StoreError,
+    StorePermissionError,
     VersionChangedError,
 )
 from zarrant.limits import LIMITS
@@ -257,10 +258,12 @@ def create_node(
     is_chunk: Callable[[str], bool] | None = None,
     fill: Callable[[], Op[None]] | None = None,
     within: str | None = None,
+    top: str = "",
 ) -> Op[NodeMetadata]:
     """Store the metadata of a new node, and of the groups above it; returns the metadata that stands.
 
-    `within`: the group of whose handle this is asked. Where it is gone, nothing is made in its place.
+    `within`: the group of whose handle this is asked. Where it is gone, nothing is made in its place. `top`: the path that was
+    part of the store's address. No group is made above it: a bucket is no group because somebody has an array in it.
 
     One of several creators wins, the others get NodeExistsError; with `match` they succeed where theirs is equal, and change
     nothing. `overwrite` erases the node that was there and all below it. Where there was none, only what `is_chunk` names
@@ -279,7 +282,7 @@ def create_node(
     creation = _Creation(path, metadata, objects, overwrite, match, exclusive, is_chunk, fill)
     if not exclusive:
         return (yield from _create(creation))
-    missing = yield from _missing_above(path, metadata, within)
+    missing = yield from _missing_above(path, metadata, within, top)
     if overwrite and path:
         yield from erase_link(f"{path}/")  # before the lock, which would else be taken behind the link
     if overwrite:
@@ -452,8 +455,8 @@ def _make_parents(missing: Sequence[str], group: GroupMetadata) -> Op[None]:
         yield from _put_new(parent, group, objects)
 
 
-def _missing_above(path: str, metadata: NodeMetadata, within: str | None) -> Op[list[str]]:
-    """The groups above a new node that are still to be made.
+def _missing_above(path: str, metadata: NodeMetadata, within: str | None, top: str) -> Op[list[str]]:
+    """The groups above a new node that are still to be made, from `top` on.
 
     NodeExistsError for what the node would hide or could not lie in: an array, or a group of the other version of the format,
     in which other libraries would not find it.
@@ -464,9 +467,15 @@ def _missing_above(path: str, metadata: NodeMetadata, within: str | None) -> Op[
             yield from require_group(parent)
             missing = []
             continue
-        above = yield from find_metadata(parent)
+        outside = bool(top) and not f"{parent}/".startswith(f"{top}/")
+        try:
+            above = yield from find_metadata(parent)
+        except StorePermissionError:
+            if not outside:
+                raise
+            above = None  # credentials may be for what is below an address alone
         if above is None:
-            missing.append(parent)
+            missing += [] if outside else [parent]
         elif isinstance(above, ArrayMetadata):
             raise NodeExistsError("an array cannot hold other nodes", key=metadata_key(parent, above), path=path)
         else:

@@ -253,9 +253,11 @@ async def _each(act: Callable[[Any, Store, Calls], Any], items: Sequence[Any], c
 
 async def _get_async(request: ReadRequest, store: Store, calls: Calls) -> Blob | None:
     require(calls, "get", store)
-    if request.ranges is None:
+    if request.ranges is not None:
+        return check_ranges(request.ranges, await store.get_ranges_async(request.key, request.ranges, request.if_version))
+    if request.limit is None or not calls.get_within:
         return check_whole(request, await store.get_async(request.key))
-    return check_ranges(request.ranges, await store.get_ranges_async(request.key, request.ranges, request.if_version))
+    return check_whole(request, await store.get_within_async(request.key, request.limit))
 
 
 async def _store_async(item: WriteRequest, store: Store, calls: Calls) -> Version:

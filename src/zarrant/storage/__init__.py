@@ -22,6 +22,9 @@ from zarrant.storage.protocols import (
     AsyncGet as AsyncGet,
 )
 from zarrant.storage.protocols import (
+    AsyncGetWithin as AsyncGetWithin,
+)
+from zarrant.storage.protocols import (
     AsyncList as AsyncList,
 )
 from zarrant.storage.protocols import (

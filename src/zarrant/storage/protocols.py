@@ -339,6 +339,12 @@ class AsyncGet(Protocol):
     async def get_ranges_async(self, key: str, ranges: Sequence[ByteRange], if_version: Version = None) -> Blob | None: ...
 
 
+class AsyncGetWithin(Protocol):
+    """`GetWithin`, as a coroutine."""
+
+    async def get_within_async(self, key: str, limit: int) -> Blob | None: ...
+
+
 class AsyncPut(Protocol):
     """`Put`, as coroutines."""
 
@@ -390,7 +396,7 @@ class BlockingStore(
     """All that a store may have as blocking calls."""
 
 
-class Store(BlockingStore, AsyncReadableWritable, AsyncPutIf, AsyncEraseIf, AsyncList, AsyncLock, Protocol):
+class Store(BlockingStore, AsyncReadableWritable, AsyncGetWithin, AsyncPutIf, AsyncEraseIf, AsyncList, AsyncLock, Protocol):
     """All that a store may have: how drivers and wrappers see any store. Which of it a store has is said by `capabilities`."""
 
     def only_while(self, condition: OnlyWhile) -> Store:

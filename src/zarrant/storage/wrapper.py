@@ -140,6 +140,10 @@ class Reads(Wrapper):
         """See `storage.AsyncGet`."""
         return await self._reader("get", key).get_async(key)
 
+    async def get_within_async(self, key: str, limit: int) -> Blob | None:
+        """See `storage.AsyncGetWithin`."""
+        return await self._reader("get", key).get_within_async(key, limit)
+
     async def get_ranges_async(self, key: str, ranges: Sequence[ByteRange], if_version: Version = None) -> Blob | None:
         """See `storage.AsyncGet`."""
         return await self._reader("get_ranges", key, ranges).get_ranges_async(key, ranges, if_version)

@@ -158,6 +158,11 @@ class ObjectStore(Described):
             requests_in_flight=0 if here else MAX_IN_FLIGHT,
         )
 
+    @cached_property
+    def _is_numbered(self) -> bool:
+        """Whether versions have numbers, as those of Google Cloud Storage have (generations)."""
+        return type(self._inner()).__name__ == "GCSStore"
+
     def _calls(self, inner: Any, ending: str) -> Calls:
         def has(*names: str) -> bool:
             return all(callable(getattr(inner, name + ending, None)) for name in names)
@@ -215,7 +220,7 @@ class ObjectStore(Described):
         return perform(self._get(key, limit))
 
     async def get_within_async(self, key: str, limit: int) -> Blob | None:
-        """See `storage.GetWithin`."""
+        """See `storage.AsyncGetWithin`."""
         return await perform_async(self._get(key, limit))
 
     def get_ranges(self, key: str, ranges: Sequence[ByteRange], if_version: Version = None) -> Blob | None:
@@ -332,7 +337,7 @@ class ObjectStore(Described):
                 self._expect_absent(key, wanted, Failure.of(error))
                 return None
             meta = result.meta
-            found, size = ObjectVersion.of(meta, writes_of(result.attributes)), int(meta["size"])
+            found, size = ObjectVersion.of(meta, writes_of(result.attributes), self._is_numbered), int(meta["size"])
             if limit is not None and size > limit:
                 message, where = "a stored object that is too large", {"store": self.url, "key": key}
                 raise LimitError(message, field="stored bytes", got=size, limit=limit, **where)
@@ -395,7 +400,8 @@ class ObjectStore(Described):
         check_key(key, self.url)
         payload = self._payload(parts)
         try:
-            return ObjectVersion.of((yield Call(self._inner(), "put", (key, payload), {"use_multipart": False})))
+            put = Call(self._inner(), "put", (key, payload), {"use_multipart": False})
+            return ObjectVersion.of((yield put), (), self._is_numbered)
         except Exception as cause:
             error = self._failed(key, Failure.of(cause))
         raise error from error.__cause__
@@ -410,7 +416,7 @@ class ObjectStore(Described):
         for attempt in range(MAX_TRIES):
             try:
                 result = yield Call(self._inner(True), "put", (key, put.payload), put.options(self._has_attributes))
-                return ObjectVersion.of(result, put.writes)
+                return ObjectVersion.of(result, put.writes, self._is_numbered)
             except Exception as error:
                 put.failure = Failure.of(error)
             if put.failure.kind is Kind.UNSUPPORTED and self._has_attributes:
@@ -436,6 +442,10 @@ class ObjectStore(Described):
         wanted = HEAD if self._has_attributes or not put.in_doubt else WHOLE
         try:
             reply = yield from self._fetch(put.key, wanted, None, swaps=True)
+            other = reply is not None and reply.version != put.if_version and not reply.version.writes
+            if other and put.in_doubt and wanted is HEAD:
+                wanted = WHOLE  # there are services that take attributes and forget them: then the bytes tell
+                reply = yield from self._fetch(put.key, wanted, None, swaps=True)
         except StoreError:
             put.in_doubt = True
             return None

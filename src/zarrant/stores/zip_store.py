@@ -248,7 +248,7 @@ class ZipStore(Described):
         return await self._get_async(key, None)
 
     async def get_within_async(self, key: str, limit: int) -> Blob | None:
-        """See `storage.GetWithin`."""
+        """See `storage.AsyncGetWithin`."""
         return await self._get_async(key, None, limit=limit)
 
     async def get_ranges_async(self, key: str, ranges: Sequence[ByteRange], if_version: Version = None) -> Blob | None:

@@ -21,20 +21,22 @@ _REPLACED = "replaced since write "
 
 
 class ObjectVersion:
-    """What tells whether an object was replaced: its `e_tag`, and its `version` where it has no tag.
+    """What tells whether an object was replaced: its `e_tag`, and its `version` where it has no tag, or where that is `numbered`.
 
-    A put on condition is told both, for one service wants this and another one that. Compared is the tag alone: some clones of
-    S3 give a `version` with a read and none with a write. Where a tag is made of the bytes, an object that has them again is
-    of the version that it was. `writes` are the ids of the writes that led to it, as far as they were seen.
+    A put on condition is told both, for one service wants this and another one that. Compared is one: the tag, since some clones
+    of S3 give a `version` with a read and none with a write, but the number of Google's (`numbered`), whose tags are made of the
+    bytes. Where only such a tag is known, an object that has the same bytes again is of the version that it was. `writes` are the
+    ids of the writes that led to it, as far as they were seen.
     """
 
-    __slots__ = ("e_tag", "version", "writes")
+    __slots__ = ("_compared", "e_tag", "version", "writes")
 
-    def __init__(self, e_tag: str | None, version: str | None = None, writes: tuple[str, ...] = ()) -> None:
+    def __init__(self, e_tag: str | None, version: str | None = None, writes: tuple[str, ...] = (), numbered: bool = False) -> None:
         self.e_tag, self.version, self.writes = e_tag, version, writes
+        self._compared = version if e_tag is None or (numbered and version is not None) else e_tag
 
     @classmethod
-    def of(cls, found: Mapping[str, Any], writes: tuple[str, ...] = ()) -> ObjectVersion:
+    def of(cls, found: Mapping[str, Any], writes: tuple[str, ...] = (), numbered: bool = False) -> ObjectVersion:
         """The version that the reply of a put, or the metadata of an object, speaks of.
 
         A server that gives neither (a plain HTTP server) is taken by its time of change and the size.
@@ -42,7 +44,7 @@ class ObjectVersion:
         e_tag, version = found.get("e_tag"), found.get("version")
         if e_tag is None and version is None:
             return cls(None, f"{found.get('last_modified')} {found.get('size')}", writes)
-        return cls(e_tag, version, writes)
+        return cls(e_tag, version, writes, numbered)
 
     @classmethod
     def of_replaced(cls, write: str) -> ObjectVersion:
@@ -53,10 +55,6 @@ class ObjectVersion:
     def replaced(self) -> bool:
         """Whether it is known that no object has this version."""
         return self.e_tag is None and (self.version or "").startswith(_REPLACED)
-
-    @property
-    def _as_sent(self) -> str | None:
-        return self.version if self.e_tag is None else self.e_tag
 
     @property
     def mode(self) -> dict[str, str]:
@@ -75,13 +73,13 @@ class ObjectVersion:
         return None if self.e_tag is None or self.e_tag.startswith("W/") else self.e_tag
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ObjectVersion) and self._as_sent == other._as_sent
+        return isinstance(other, ObjectVersion) and self._compared == other._compared
 
     def __hash__(self) -> int:
-        return hash(self._as_sent)
+        return hash(self._compared)
 
     def __repr__(self) -> str:
-        return str(self._as_sent)
+        return str(self._compared)
 
 
 def new_write() -> str:

@@ -208,11 +208,19 @@ class Cache(EachCall):
 
     async def get_async(self, key: str) -> Blob | None:
         """See `storage.AsyncGet`."""
-        return await self._follow_async(key, self._plan(key, None, None))
+        return await self._follow_async(key, self._plan(key, None, None), super().get_async)
+
+    async def get_within_async(self, key: str, limit: int) -> Blob | None:
+        """See `storage.AsyncGetWithin`."""
+        kept, _ = self._entries.look(key)
+        if kept is not None and kept.size > limit:
+            return await super().get_within_async(key, limit)
+        whole = super().get_within_async
+        return await self._follow_async(key, self._plan(key, None, None), lambda key: whole(key, limit))
 
     async def get_ranges_async(self, key: str, ranges: Sequence[ByteRange], if_version: Version = None) -> Blob | None:
         """See `storage.AsyncGet`."""
-        return await self._follow_async(key, self._plan(key, ranges, if_version))
+        return await self._follow_async(key, self._plan(key, ranges, if_version), super().get_async)
 
     def _plan(self, key: str, ranges: Sequence[ByteRange] | None, if_version: Version) -> _Plan:
         """The requests of one read."""
@@ -277,7 +285,7 @@ class Cache(EachCall):
         blob = super().get_ranges(key, ())
         return None if blob is None else blob.version
 
-    async def _follow_async(self, key: str, plan: _Plan) -> Blob | None:
+    async def _follow_async(self, key: str, plan: _Plan, whole: Callable[[str], Awaitable[Blob | None]]) -> Blob | None:
         reply: Any = None
         error: Exception | None = None
         while True:
@@ -286,14 +294,14 @@ class Cache(EachCall):
             except StopIteration as stop:
                 return stop.value  # type: ignore[no-any-return]
             try:
-                reply, error = await self._ask_async(key, request), None
+                reply, error = await self._ask_async(key, request, whole), None
             except Exception as raised:
                 reply, error = None, raised
 
-    async def _ask_async(self, key: str, request: _Read | _AskVersion) -> object:
+    async def _ask_async(self, key: str, request: _Read | _AskVersion, whole: Callable[[str], Awaitable[Blob | None]]) -> object:
         if isinstance(request, _Read):
             if request.ranges is None:
-                return await super().get_async(key)
+                return await whole(key)
             return await super().get_ranges_async(key, request.ranges, request.if_version)
         blob = await super().get_ranges_async(key, ())
         return None if blob is None else blob.version

@@ -108,6 +108,10 @@ class EachCall(Forwarding):
         """See `storage.AsyncGet`."""
         return await self._perform_async(Call("get", key), lambda: self._inside.get_async(self._key(key)))
 
+    async def get_within_async(self, key: str, limit: int) -> Blob | None:
+        """See `storage.AsyncGetWithin`."""
+        return await self._perform_async(Call("get", key), lambda: self._inside.get_within_async(self._key(key), limit))
+
     async def get_ranges_async(self, key: str, ranges: Sequence[ByteRange], if_version: Version = None) -> Blob | None:
         """See `storage.AsyncGet`."""
         call = Call("get_ranges", key, tuple(ranges))
