@@ -623,6 +623,20 @@ def test_requests_to_an_async_store_are_bounded(concurrency: int) -> None:
     assert asyncio.run(main()) <= concurrency
 
 
+def test_requests_to_an_async_store_are_bounded_in_bytes() -> None:
+    """A chunk costs twice its bytes: 8 MiB of memory are those of four at once."""
+
+    async def main() -> int:
+        store = Slow(0.001)
+        config = {"memory_limit": "8 MiB"}
+        a = await zarrant.create_array_async(store, shape=(24, 1 << 20), dtype="u1", chunks=(1, 1 << 20), config=config)
+        await a.setitem(..., 1)
+        assert (await a.getitem(...)).all()
+        return store.most
+
+    assert 2 <= asyncio.run(main()) <= 4
+
+
 def test_requests_to_an_async_store_wait_for_each_other_less_than_for_it() -> None:
     """Their number does not depend on that of the CPUs: nothing here computes while they are under way."""
 
