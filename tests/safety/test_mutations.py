@@ -87,6 +87,11 @@ MUTATIONS: dict[str, Mutation] = {
     "turn taken by version": Mutation("stored = yield from put_one(_key(now), [dump(metadata)])", EVERY_ORDER),
     "commit by version": Mutation("stored = yield from put_one(_key(now), [dump(wanted)])", STOPPED),
     "no locks": Mutation("if False:", EVERY_ORDER),
+    "dropped by version": Mutation(
+        "yield from put_one(key, [Record(DROPPED, record.arrays).dump(turn.token)])",
+        "ops/test_group_turns.py::test_who_decides_while_another_one_drops_it_wins",
+    ),
+    "decided by version": Mutation("yield from put_one(key, [Record(DECIDED, shapes).dump(token)])", "ops/test_group_turns.py"),
     "archive on disk": Mutation("pass", "stores/test_zip.py::test_an_archive_is_on_disk_before_it_has_its_name"),
     "tried out": Mutation("if False:", f"{PROBE}::test_a_service_that_ignores_conditions_is_refused"),
     "tried out in a loop": Mutation("if False:", f"{PROBE}::test_it_is_refused_by_coroutines_too"),
@@ -126,6 +131,8 @@ MUTATIONS: dict[str, Mutation] = {
     "configuration": Mutation("if False:", "codecs/library/test_numcodecs_adapter.py::test_a_configuration_chooses_no_other_codec"),
     "skipped codecs": Mutation("if False:", "bad_input/test_other_writers.py::test_a_plug_in_writes_what_others_skip"),
     "subchunk size": Mutation("if False:", "bad_input/test_bounded.py::test_a_subchunk_that_is_too_large_costs_itself"),
+    "version of a kept chunk": Mutation("if each is not None:", "ops/test_kept.py::test_reads_what_is_there_now"),
+    "version of a kept subchunk": Mutation("if found is None:", "ops/test_kept.py::test_reads_what_is_there_now"),
     "object size": Mutation("if False:", "bad_input/test_bounded.py::test_a_chunk_that_is_too_large_is_not_read"),
 }
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from zarrant.codecs.kept import Keeper
 from zarrant.codecs.protocols import Fetched, Source
 from zarrant.errors import ByteRangeError, ChunkError, ChunkMissingError, LimitError
 from zarrant.requests import Op, ReadRequest, fetch, fetch_one
@@ -30,16 +31,20 @@ class Stored:
         self.version: Version = None
         self.seen = False
         self.size = 0
+        self.brief = False
+        """What is done with the bytes takes microseconds (`requests`)."""
+        self.keeper: Keeper | None = None
+        """Where what is decoded from this object is kept, for the next reads of it."""
         self.index: Any = None
         """The index of the shard, once it was read from this version: it is not read again."""
 
     def read(self, ranges: Sequence[ByteRange]) -> Op[list[memoryview] | None]:
         """The bytes of each range, or None where there is no object."""
-        return self.accept((yield from fetch_one(self.key, tuple(ranges), self.version)))
+        return self.accept((yield from fetch_one(self.key, tuple(ranges), self.version, brief=self.brief)))
 
     def read_all(self, limit: int | None = None) -> Op[memoryview | None]:
         """The whole object in one request, so it is of one version. LimitError beyond `limit` bytes."""
-        data = self.accept((yield from fetch_one(self.key, None, self.version, limit)))
+        data = self.accept((yield from fetch_one(self.key, None, self.version, limit, brief=self.brief)))
         return None if data is None else data[0]
 
     def accept(self, blob: Blob | None) -> list[memoryview] | None:
@@ -57,6 +62,29 @@ class Stored:
     def part(self, start: int, length: int) -> Part:
         """A range of the object that is being replaced."""
         return ByteRange(start, length)
+
+
+class StoredWhole(Stored):
+    """A stored object of which all is read with the first request, where that costs less than several requests.
+
+    Of no use where a store can copy ranges of the object that is replaced: here they are bytes in memory.
+    """
+
+    def __init__(self, key: str, limit: int | None = None) -> None:
+        super().__init__(key)
+        self.limit = limit
+        self._whole: InMemory | None = None
+
+    def read(self, ranges: Sequence[ByteRange]) -> Op[list[memoryview] | None]:
+        """See `Stored.read`."""
+        if not self.seen:
+            data = yield from self.read_all(self.limit)
+            self._whole = None if data is None else InMemory(data)
+        return None if self._whole is None else (yield from self._whole.read(ranges))
+
+    def part(self, start: int, length: int) -> Part:
+        """The bytes themselves."""
+        return super().part(start, length) if self._whole is None else self._whole.part(start, length)
 
 
 class InMemory:
@@ -106,14 +134,14 @@ def _fit(span: ByteRange, size: int) -> tuple[int, int]:
 class StoredChunks:
     """Chunks that are stored objects: chunk i has the key `keys[i - first]`."""
 
-    def __init__(self, keys: Sequence[str], first: int, required: bool = False) -> None:
-        self.keys, self.first, self.required = keys, first, required
+    def __init__(self, keys: Sequence[str], first: int, required: bool = False, brief: bool = False) -> None:
+        self.keys, self.first, self.required, self.brief = keys, first, required, brief
 
     def fetch(self, lo: int, hi: int, wanted: npt.NDArray[np.bool_], limit: int | None = None) -> Op[Fetched]:
         """Whole objects, in one batched request; a failure names its key."""
         rows = np.flatnonzero(wanted)
-        sources = [Stored(self.keys[lo - self.first + int(row)], self.required) for row in rows]
-        outcomes = yield from fetch([ReadRequest(source.key, None, None, limit) for source in sources])
+        sources = [self.source(lo + row) for row in rows.tolist()]
+        outcomes = yield from fetch([ReadRequest(source.key, None, None, limit) for source in sources], brief=self.brief)
         there, buffers = [], []
         for row, source, outcome in zip(rows, sources, outcomes, strict=True):
             if isinstance(outcome, Exception):
@@ -128,6 +156,18 @@ class StoredChunks:
     def source(self, i: int) -> Stored:
         """Chunk i as a byte source."""
         return Stored(self.keys[i - self.first], self.required)
+
+
+class VersionedChunks(StoredChunks):
+    """Chunks 0, 1, … of which the versions are known after they were read."""
+
+    def __init__(self, keys: Sequence[str], required: bool = False) -> None:
+        super().__init__(keys, 0, required)
+        self._sources = [Stored(key, required) for key in keys]
+
+    def source(self, i: int) -> Stored:
+        """Chunk i as a byte source, always the same."""
+        return self._sources[i]
 
 
 class OneChunk:
@@ -146,6 +186,17 @@ class OneChunk:
     def source(self, i: int) -> Source | None:
         """The source."""
         return self._source
+
+
+def keeper_of(source: Source | None) -> Keeper | None:
+    """Where what is decoded from a source is kept: of the version that it has, from its first byte on."""
+    start = 0
+    while isinstance(source, Window):
+        start += source.start
+        source = source.source
+    if not isinstance(source, Stored) or source.keeper is None:
+        return None
+    return source.keeper._replace(version=source.version, start=start)
 
 
 def _too_large(error: LimitError) -> ChunkError:

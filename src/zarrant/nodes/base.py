@@ -22,6 +22,7 @@ from zarrant.ops.consolidated import in_step
 from zarrant.ops.consolidation_context import ConsolidationContext
 from zarrant.requests import Op
 from zarrant.run.blocking import ExecutionContext, perform
+from zarrant.run.decoded_cache import StoreCache, shared_cache
 from zarrant.run.pool import available_cpus, available_memory, shared_pool
 from zarrant.storage import Calls, Capabilities, Store, Version, as_store, capabilities, guard_of, is_local, url_of
 from zarrant.stores.wrappers.read_only import ReadOnly
@@ -125,7 +126,13 @@ class NodeContext:
             self._turns,
             self.able.erase_if,
             config.lock_timeout,
+            self.cache,
         )
+
+    @cached_property
+    def cache(self) -> StoreCache | None:
+        """Where decoded chunks are kept; the context keeps it alive."""
+        return shared_cache(self.config.cache, self.store) if self.config.cache else None
 
     @property
     def _turns(self) -> bool:
@@ -201,8 +208,8 @@ class NodeContext:
         except ZarrantError as error:
             raise error.annotate(store=self.url) from error.__cause__
 
-    async def run_async(self, op: Op[T], needs: tuple[str, ...]) -> T:
-        """Perform an operation without blocking the event loop."""
+    async def run_async(self, op: Op[T], needs: tuple[str, ...], *, brief: bool = False) -> T:
+        """Perform an operation without blocking the event loop; with `brief` it begins with what takes microseconds."""
         from zarrant.run.asynchronous import perform_async  # imports asyncio, which programs without an event loop do not need
 
         context = self._contexts.get((needs, False))
@@ -217,7 +224,7 @@ class NodeContext:
                 context = context._replace(concurrency=self.config.concurrency or max(context.concurrency, AWAITED_REQUESTS))
             self._contexts[needs, False] = context
         try:
-            return await perform_async(op, context)
+            return await perform_async(op, context, brief)
         except ZarrantError as error:
             raise error.annotate(store=self.url) from error.__cause__
 
@@ -375,6 +382,7 @@ class Located(Generic[S]):
 
     def __init__(self, context: NodeContext) -> None:
         self._context = context
+        self._cache = context.cache  # of a group too: it outlives the handles of its members
 
     @property
     def store(self) -> S:

@@ -6,14 +6,20 @@ between its index and its data is read again from the new index; after a few tri
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from zarrant.codecs.byte_sources import InMemory, OneChunk, Stored, StoredChunks
+import numpy as np
+
+from zarrant.codecs.byte_sources import InMemory, OneChunk, Stored, StoredChunks, VersionedChunks
+from zarrant.codecs.kept import DecodedCache, Keeper
+from zarrant.codecs.pipeline.kept import nbytes_of, read_kept
 from zarrant.codecs.protocols import Prepared
 from zarrant.errors import CapabilityError, ChunkMissingError, PartialFailure, VersionChangedError, ZarrantError
-from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
+from zarrant.geometry.box import ArraySubset, Shape, as_subset, check_chunk_indices
+from zarrant.geometry.disjoint_boxes import DisjointBoxes
 from zarrant.geometry.grid import ChunkGrid, block_indices
 from zarrant.geometry.region import ChunkSelections, Region, box_region
 from zarrant.geometry.selection import Selection
@@ -21,7 +27,7 @@ from zarrant.limits import LIMITS
 from zarrant.ops.batching import batch_size, equal_shapes, largest_batch
 from zarrant.ops.bound_array import Array, BoundArray
 from zarrant.ops.casting import output
-from zarrant.requests import Op, fetch_one, gather_outcomes
+from zarrant.requests import Op, ReadRequest, fetch, fetch_one, gather_outcomes
 
 T = TypeVar("T")
 
@@ -29,6 +35,24 @@ MOVED_TRIES = 4
 """Reads of a moving shard in parts before it is read whole; each further try meets another writer with the same odds."""
 MAX_BRIEF = 256
 """The most chunks of one read that are planned on the event loop; each takes 10 to 20 µs."""
+SMALL_BYTES, MAX_SMALL_CHUNKS = 64 << 10, 8
+"""A result of so many bytes, from pieces of so many, is decoded on the event loop: 64 KiB of zstd take 50 µs, as a hop between
+threads does on an idle machine, and milliseconds less than on a busy one."""
+
+
+def is_planned_at_once(array: BoundArray, selection: Any) -> bool:
+    """Whether an index expression is a small box, which is planned in microseconds."""
+    items = selection if isinstance(selection, tuple) else (selection,)
+    size = math.prod(array.shape[len(items) :])
+    for item, length in zip(items, array.shape, strict=False):
+        if type(item) is slice and item.step is None:
+            start, stop = item.start or 0, length if item.stop is None else item.stop
+            if not type(start) is type(stop) is int or start < 0 or stop < 0:
+                return False
+            size *= max(0, min(stop, length) - start)
+        elif type(item) is not int:
+            return False
+    return size <= MAX_BRIEF * math.prod(array.grid.typical_shapes()[0]) and size <= SMALL_BYTES
 
 
 def retrieve_selection(array: BoundArray, selection: Selection, out: Array | None = None) -> Op[Array]:
@@ -44,6 +68,39 @@ def retrieve_array_subset(array: BoundArray, subset: Any, out: Array | None = No
     result = output(array, out, region.shape)
     yield from _read_region(array, box_region(region), result, array.shape)
     return result
+
+
+def retrieve_array_subsets(array: BoundArray, subsets: Sequence[Any]) -> Op[list[Array]]:
+    """The elements of many regions; each stored object is read once for all those of one shape."""
+    regions = [as_subset(subset, array.shape) for subset in subsets]
+    if not array.shape:
+        only = yield from retrieve_array_subset(array, ())
+        return [only.copy() for _ in regions]
+    by_shape: dict[Shape, list[int]] = {}
+    for number, region in enumerate(regions):
+        by_shape.setdefault(region.shape, []).append(number)
+    results: dict[int, Array] = {}
+    for shape, numbers in by_shape.items():
+        out = array.empty((len(numbers) * shape[0], *shape[1:]))
+        if out.size:
+            yield from _read_region(array, _boxes(array, [regions[number] for number in numbers]), out, array.shape)
+        results.update(zip(numbers, out.reshape(len(numbers), *shape), strict=True))
+    return [results[number] for number in range(len(regions))]
+
+
+def _boxes(array: BoundArray, regions: Sequence[ArraySubset]) -> DisjointBoxes:
+    """Regions of one shape, cut at the borders of what is decoded whole; in the values they come one after the other."""
+    pieces = ChunkGrid.regular(array.shape, array.subchunk_shapes[-1]) if array.sharded else array.grid
+    columns = []
+    for number, region in enumerate(regions):
+        selections = box_region(region).split(pieces, array.shape)
+        boxes = selections.boxes(0, selections.n)
+        value_start = boxes.value_start.copy()
+        value_start[:, 0] += number * region.shape[0]
+        origins = np.array([pieces.origin(index) for index in selections.index.tolist()], np.int64).reshape(-1, region.ndim)
+        columns.append((boxes.chunk_start + origins[boxes.row], boxes.shape, value_start))
+    start, shape, value = (np.concatenate(column) for column in zip(*columns, strict=True))
+    return DisjointBoxes(start, shape, value)
 
 
 def retrieve_chunk(array: BoundArray, chunk: Sequence[int], out: Array | None = None) -> Op[Array]:
@@ -132,8 +189,10 @@ def _read_region(array: BoundArray, region: Region, out: Array, bounds: tuple[in
         return
     selections = region.split(array.grid, bounds)
     ranges, cost = _ranges(array, selections)
-    brief = selections.n <= MAX_BRIEF
-    outcomes = yield from gather_outcomes((_read_batch(array, selections, lo, hi, out) for lo, hi in ranges), cost, brief=brief)
+    brief, small = selections.n <= MAX_BRIEF, selections.n <= MAX_SMALL_CHUNKS and _is_small(array, out)
+    outcomes = yield from gather_outcomes(
+        (_read_batch(array, selections, lo, hi, out, small) for lo, hi in ranges), cost, brief=brief
+    )
     failed = [(lo, hi) for (lo, hi), outcome in zip(ranges, outcomes, strict=True) if isinstance(outcome, Exception)]
     if not failed:
         return
@@ -143,6 +202,12 @@ def _read_region(array: BoundArray, region: Region, out: Array, bounds: tuple[in
     _raise_read_failures(array, [tuple(int(i) for i in selections.index[row]) for row in rows], outcomes)
 
 
+def _is_small(array: BoundArray, out: Array) -> bool:
+    """Whether a result and what it is decoded from are small, so that decoding takes no longer than a change of threads."""
+    piece = array.subchunk_shapes[-1] if array.sharded else array.grid.typical_shapes()[0]
+    return max(out.size, math.prod(piece)) * (array.data_type.itemsize or SMALL_BYTES) <= SMALL_BYTES
+
+
 def _ranges(array: BoundArray, selections: ChunkSelections) -> tuple[list[tuple[int, int]], int]:
     """Ranges of rows that are decoded together, and the bytes that the largest of them holds."""
     if selections.n == 1:
@@ -150,7 +215,7 @@ def _ranges(array: BoundArray, selections: ChunkSelections) -> tuple[list[tuple[
     ranges, cost = [], 0
     for shape, first, last in equal_shapes(array, selections.index):
         size = batch_size(array, shape)
-        cost = max(cost, size.cost)
+        cost = max(cost, size.cost if array.options.cache is None else 2 * size.cost)  # those that are kept are decoded once more
         ranges += [(lo, min(lo + size.encoded, last)) for lo in range(first, last, size.encoded)]
     return ranges, cost
 
@@ -173,22 +238,52 @@ def _raise_read_failures(array: BoundArray, chunks: Sequence[tuple[int, ...]], o
         raise PartialFailure(f"reading {len(chunks)} chunks", failed=failed, path=array.prefix or "/")
 
 
-def _read_batch(array: BoundArray, selections: ChunkSelections, lo: int, hi: int, out: Array) -> Op[None]:
+def _read_batch(array: BoundArray, selections: ChunkSelections, lo: int, hi: int, out: Array, small: bool = False) -> Op[None]:
     keys = array.chunk_keys(selections.index[lo:hi])
     prepared = array.prepared_for(array.chunk_shape(selections.index[lo]))
+    cache = array.options.cache
+    if cache is not None and not prepared.partial.read and prepared.spec.nbytes <= cache.max_value_bytes:
+        yield from _read_kept(array, cache, keys, selections, lo, out)
+        return
     if not array.sharded:
         required = array.options.missing_chunks == "error"
-        yield from prepared.read(StoredChunks(keys, lo, required), selections, lo, hi, out)
+        yield from prepared.read(StoredChunks(keys, lo, required, small), selections, lo, hi, out)
         return
     for row in range(lo, hi):
-        yield from _read_shard(array, prepared, keys[row - lo], selections, row, out)
+        yield from _read_shard(array, prepared, keys[row - lo], selections, row, out, small)
 
 
-def _read_shard(array: BoundArray, shard: Prepared, key: str, selections: ChunkSelections, row: int, out: Array) -> Op[None]:
-    required = array.options.missing_chunks == "error"
+def _read_kept(
+    array: BoundArray, cache: DecodedCache, keys: list[str], selections: ChunkSelections, lo: int, out: Array
+) -> Op[None]:
+    """Read chunks that are decoded whole: those that are kept, and are still of that version, from memory."""
+    required, shape = array.options.missing_chunks == "error", array.chunk_shape(selections.index[lo])
+    places = [(array.decoding, key, shape) for key in keys]
+    kept = [cache.find(place) for place in places]
+    found: list[Array | None] = [None] * len(keys)
+    asked = [row for row, each in enumerate(kept) if each is not None]
+    outcomes = (yield from fetch([ReadRequest(keys[row], ()) for row in asked])) if asked else []
+    for row, outcome in zip(asked, outcomes, strict=True):
+        if isinstance(outcome, Exception):
+            raise outcome
+        each = kept[row]
+        if each is not None and outcome is not None and outcome.version == each.version:  # safety: version of a kept chunk
+            found[row] = each.value
+    missing = VersionedChunks([key for key, chunk in zip(keys, found, strict=True) if chunk is None], required)
+    decoded = yield from read_kept(array.prepared_for(shape), shape, found, missing, selections, lo, out)
+    for i, (row, new) in enumerate(decoded.items()):
+        cache.keep(places[row], missing.source(i).version, new, nbytes_of(new))
+
+
+def _read_shard(
+    array: BoundArray, shard: Prepared, key: str, selections: ChunkSelections, row: int, out: Array, small: bool
+) -> Op[None]:
+    required, cache = array.options.missing_chunks == "error", array.options.cache
 
     def in_parts() -> Op[None]:
         source = array.indexes.source(key, required)
+        source.brief = small
+        source.keeper = None if cache is None else Keeper(cache, (array.decoding, key))
         try:
             yield from shard.read(OneChunk(row, source), selections, row, row + 1, out)
             yield from source.confirm()
@@ -204,7 +299,7 @@ def _read_shard(array: BoundArray, shard: Prepared, key: str, selections: ChunkS
         whole = None if data is None else InMemory(data)
         yield from shard.read(OneChunk(row, whole), selections, row, row + 1, out)
 
-    if shard.spec.nbytes <= array.options.codec.fetch_bytes and selections.full[row]:
+    if cache is None and shard.spec.nbytes <= array.options.codec.fetch_bytes and selections.full[row]:
         yield from at_once()
     else:
         yield from while_replaced(in_parts, at_once)
