@@ -184,7 +184,7 @@ def _read_batch(array: BoundArray, selections: ChunkSelections, lo: int, hi: int
         return
     if not array.sharded:
         required = array.options.missing_chunks == "error"
-        yield from prepared.read(StoredChunks(keys, lo, required), selections, lo, hi, out)
+        yield from prepared.read(StoredChunks(keys, lo, required, array.options.coalesce_gap), selections, lo, hi, out)
         return
     for row in range(lo, hi):
         yield from _read_shard(array, prepared, keys[row - lo], selections, row, out)
@@ -217,6 +217,7 @@ def _read_shard(array: BoundArray, shard: Prepared, key: str, selections: ChunkS
 
     def in_parts() -> Op[None]:
         source = array.indexes.source(key, required)
+        source.gap = array.options.coalesce_gap
         source.keeper = None if cache is None else Keeper(cache, (array.decoding, key))
         try:
             yield from shard.read(OneChunk(row, source), selections, row, row + 1, out)
