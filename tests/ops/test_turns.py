@@ -193,7 +193,7 @@ def test_who_is_stopped_at_any_step_harms_nobody(layout: str, first: str, second
             results = [[] if isinstance(each.result, list) else each.result for each in (one, two)]
             assert possible(values, [model for _, model in pairs], set(), found, results), (at, until, found)
         if over:
-            assert at > 8
+            assert at > 7
             return
 
 

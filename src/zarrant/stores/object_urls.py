@@ -71,6 +71,17 @@ _ENDPOINTS = {
 """Variables in which obstore looks for addresses."""
 
 
+MAX_CLIENTS = 16
+"""Clients that are kept for the next store. To make one takes 3 ms, and its first request the making of a connection, over the
+internet several times the latency."""
+_clients: dict[Any, Any] = {}
+
+
+def _environment() -> tuple[tuple[str, str], ...]:
+    """What obstore looks for in the environment where it is not given."""
+    return tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith(("AWS_", "GOOGLE_", "AZURE_"))))
+
+
 class UrlStore(ObjectStore):
     """The store of a URL. It is pickled as its address and options: secrets only with `pickle_secrets`."""
 
@@ -79,9 +90,13 @@ class UrlStore(ObjectStore):
         for name in ("client_options", "retry_config"):
             _section(name, options.get(name, {}))
         self._scheme, self._place = scheme, place
+        for name in ("client_options", "retry_config"):
+            if not isinstance(options.get(name, {}), Mapping):
+                raise OptionError("not a mapping", field=name, expected="a mapping", got=type(options[name]).__name__)
         gap = options.get("coalesce_gap", COALESCE_GAP)
         probe = options.get("probe", "auto")
         self._setup(self._connect, f"{scheme}://{place}", gap, scheme in ("http", "https"), probe, tuple(_secrets(options)))
+        self._retry_puts(options.get("retry_config", {}))
         self.forbidden_is_absent = options.get("forbidden_is_absent", False)
         if not isinstance(self.forbidden_is_absent, bool):
             field, got = "forbidden_is_absent", repr(self.forbidden_is_absent)
@@ -89,7 +104,25 @@ class UrlStore(ObjectStore):
         self._identity = scheme, place, tuple(sorted((name, repr(value)) for name, value in self._options.items()))
         self._inner()  # options that are wrong are told where they were given
 
+    def _retry_puts(self, config: Mapping[str, Any]) -> None:
+        """Conditional puts are tried again by us, as `retry_config` says."""
+        tries, seconds = config.get("max_retries"), config.get("retry_timeout")
+        if isinstance(tries, int):
+            self._tries = tries + 1
+        if isinstance(seconds, timedelta):
+            self._put_timeout_s = seconds.total_seconds()
+
     def _connect(self, swaps: bool) -> Any:
+        """The client; one that a store of the same bucket and options has made in this process, with its open connections."""
+        name = os.getpid(), swaps, self._identity, _environment()
+        found = _clients.get(name)
+        if found is None:
+            while len(_clients) >= MAX_CLIENTS:
+                _clients.pop(next(iter(_clients), None), None)
+            found = _clients[name] = self._new_client(swaps)
+        return found
+
+    def _new_client(self, swaps: bool) -> Any:
         store = _obstore(f"{self._scheme}://{self._place}")
         given = {name: value for name, value in self._options.items() if name not in OURS}
         retries = {**RETRIES, **_section("retry_config", given.pop("retry_config", {}))}
@@ -194,10 +227,13 @@ def _section(name: str, options: object) -> dict[str, Any]:
 def _secrets(options: Mapping[str, Any]) -> Iterator[str]:
     """Texts that may not show up anywhere; very short ones would garble everything else."""
     for name, value in options.items():
-        if name in _SECRET and name != "access_key_id" and isinstance(value, str) and len(value) > 3:
+        if name in _SECRET and isinstance(value, str) and len(value) > 3:
             yield value
-    for value in dict(options.get("client_options", {}).get("default_headers", {})).values():
+    client = options.get("client_options", {})
+    for value in dict(client.get("default_headers", {})).values():
         yield value.decode("latin-1") if isinstance(value, bytes) else str(value)
+    if "@" in str(client.get("proxy_url", "")):
+        yield str(client["proxy_url"])
 
 
 def _without_secrets(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from zarrant.storage import capabilities
 from zarrant.stores.keys import check_key
 from zarrant.stores.local.store import FilesystemStore
 from zarrant.stores.memory import MemoryStore
+from zarrant.stores.objects import forks  # noqa: F401 - from now on it watches forks
 from zarrant.stores.objects.recognize import is_object_store
 
 _OPTIONS = tuple(name for name in signature(FilesystemStore).parameters if name not in ("root", "syscalls"))
@@ -79,7 +80,14 @@ def resolve_store(
         from zarrant.stores.fsspec_store import from_mapper
 
         return Resolved(from_mapper(target), "")
-    raise OptionError(
+    raise _no_store(target)
+
+
+def _no_store(target: object) -> OptionError:
+    if isinstance(getattr(target, "store", None), str | os.PathLike):
+        hint = "Give the adapter a store: resolve_store(address).store (zarrant.stores)"
+        return OptionError("an adapter around an address", field="store", expected="a store inside", got=repr(target), hint=hint)
+    return OptionError(
         "not a store",
         field="store",
         expected="a path, a URL, a dict, or an object with the methods of a store",
