@@ -142,7 +142,8 @@ def take(
             expired = False
         if turn is None or expired:
             try:
-                taken = yield from _swap_in(now, Turn(token, 0, seconds, record), version)
+                creates = turn is not None and turn.creates  # it has no rows yet, whoever's turn it is
+                taken = yield from _swap_in(now, Turn(token, 0, seconds, record, creates), version)
             except BaseException:
                 abandon(token)  # it may have been stored
                 raise
