@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 
 import zarrant
@@ -22,6 +23,7 @@ from zarrant.errors import CapabilityError, OptionError, StoreError, StorePermis
 from zarrant.stores.object_store import ObjectStore
 from zarrant.stores.objects.failures import Failure
 from zarrant.stores.resolve import resolve_store
+from zarrant.stores.wrappers import Metrics
 from zarrant.testkit import AsyncStoreSuite, StoreSuite, blocking
 
 obstore = pytest.importorskip("obstore")
@@ -443,3 +445,34 @@ def test_processes_that_are_not_forked_can_use_it(gofakes3: Server) -> None:
         with ProcessPoolExecutor(1, multiprocessing.get_context(method)) as pool:
             pool.submit(store.put, f"n{number}", [b"1"]).result(60)
     assert list(store.list_prefix("")) == ["n0", "n1"]
+
+
+class Counted:
+    """A store of obstore that notes the range of each get."""
+
+    def __init__(self) -> None:
+        self.inner, self.ranges = obstore.store.MemoryStore(), list[Any]()
+
+    def get(self, path: str, *, options: dict[str, Any] | None = None) -> Any:
+        self.ranges.append((options or {}).get("range"))
+        return self.inner.get(path, options=options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
+@pytest.mark.parametrize("around", [lambda store: store, Metrics], ids=["alone", "wrapped"])
+def test_a_handle_chooses_the_gap(around: Any) -> None:
+    inner = Counted()
+    store = around(ObjectStore(inner))
+    a = zarrant.create_array(
+        store, data=np.arange(256, dtype="u1").reshape(16, 16), chunks=(1, 1), shards=(16, 16), compressors=None
+    )
+    values, counts = np.arange(256).reshape(16, 16), {}
+    for gap in ("auto", 0, 20):
+        handle = a.with_config(coalesce_gap=gap)
+        handle[0, 0]  # the index is kept from here on
+        inner.ranges.clear()
+        assert handle[2:6, 3:5].tolist() == values[2:6, 3:5].tolist()
+        counts[gap] = len([part for part in inner.ranges if isinstance(part, tuple)])
+    assert counts == {"auto": 1, 0: 4, 20: 1}

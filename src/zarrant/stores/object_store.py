@@ -158,9 +158,17 @@ class ObjectStore(Described):
             awaited,
             version=blocking.get,
             one_process=here,
+            coalesces=True,
             probe=self.probe,
             requests_in_flight=0 if here else MAX_IN_FLIGHT,
         )
+
+    def with_coalesce_gap(self, gap: int) -> ObjectStore:
+        """See `storage.Coalesce`. Both use the same connections."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other.coalesce_gap = gap
+        return other
 
     @cached_property
     def _is_numbered(self) -> bool:
