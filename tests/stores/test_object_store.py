@@ -238,7 +238,8 @@ def test_times_of_options_may_be_numbers_of_seconds(gofakes3: Server) -> None:
     client = {"allow_http": True, "timeout": 20, "connect_timeout": 0.5}
     retries = {"retry_timeout": 10, "backoff": {"init_backoff": 0.1, "max_backoff": 2}}
     options = {**gofakes3.storage_options, "client_options": client, "retry_config": retries}
-    assert resolve_store(gofakes3.url, options).store.get("nothing here") is None
+    store = resolve_store(gofakes3.url, options).store
+    assert store.get("nothing here") is None and store._put_timeout_s == 10  # conditional puts are repeated by us
 
 
 def test_a_pickled_store_has_no_secret_unless_asked(gofakes3: Server) -> None:
@@ -412,6 +413,28 @@ def test_a_forked_child_is_told_that_it_cannot_use_obstore(gofakes3: Server) -> 
     command = [sys.executable, "-W", "ignore", "-c", FORKED, job]
     found = subprocess.run(command, timeout=240, check=True, capture_output=True, text=True).stdout.splitlines()
     assert found == [f"{kind}, {name}: {status}" for kind in ("memory", "s3") for name, (_, _, status) in FORKS.items()]
+
+
+POOL = """
+import json, multiprocessing, sys, zarrant
+from concurrent.futures import ProcessPoolExecutor
+
+url, options = json.loads(sys.argv[1])
+a = zarrant.create_array(url, data=[1, 2], storage_options=options)
+with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
+    try:
+        pool.submit(a.__setitem__, 0, 5).result(60)
+    except zarrant.errors.CapabilityError as error:
+        print(error.hint)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_forked_worker_of_a_pool_says_why(gofakes3: Server) -> None:
+    """An error while the handle is unpickled would end the worker, and tell the caller nothing."""
+    job = json.dumps([gofakes3.fresh_url(), {**gofakes3.storage_options, "pickle_secrets": True}])
+    command = [sys.executable, "-W", "ignore", "-c", POOL, job]
+    assert "forkserver" in subprocess.run(command, timeout=120, check=True, capture_output=True, text=True).stdout
 
 
 def test_processes_that_are_not_forked_can_use_it(gofakes3: Server) -> None:
