@@ -52,6 +52,8 @@ FIGURES = {
     "I/O faults": 15_000,
     "object-store faults": 2_000,
     "object-server changes": 3_200,
+    "object-server faults": 100_000,
+    "object-server kills": 2_000,
     "machine steps": 300 * 60,
     "malformed fixtures": 400,
     "fuzzed documents": 1_000_000,

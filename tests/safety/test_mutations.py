@@ -87,6 +87,11 @@ MUTATIONS: dict[str, Mutation] = {
     "turn taken by version": Mutation("stored = yield from put_one(_key(now), [dump(metadata)])", EVERY_ORDER),
     "commit by version": Mutation("stored = yield from put_one(_key(now), [dump(wanted)])", STOPPED),
     "no locks": Mutation("if False:", EVERY_ORDER),
+    "dropped by version": Mutation(
+        "yield from put_one(key, [Record(DROPPED, record.arrays).dump(turn.token)])",
+        "ops/test_group_turns.py::test_who_decides_while_another_one_drops_it_wins",
+    ),
+    "decided by version": Mutation("yield from put_one(key, [Record(DECIDED, shapes).dump(token)])", "ops/test_group_turns.py"),
     "archive on disk": Mutation("pass", "stores/test_zip.py::test_an_archive_is_on_disk_before_it_has_its_name"),
     "tried out": Mutation("if False:", f"{PROBE}::test_a_service_that_ignores_conditions_is_refused"),
     "tried out in a loop": Mutation("if False:", f"{PROBE}::test_it_is_refused_by_coroutines_too"),

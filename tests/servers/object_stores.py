@@ -52,7 +52,7 @@ class Server:
         return kind(BUCKET, **{**self.storage_options, **options})
 
 
-def _s3_options(endpoint: str, key: str = "zarrant", secret: str = "zarrant-secret") -> dict[str, Any]:
+def _s3_options(endpoint: str, key: str = "key-of-tests", secret: str = "zarrant-secret") -> dict[str, Any]:
     return {
         "endpoint": endpoint,
         "access_key_id": key,
@@ -94,7 +94,7 @@ def start_versitygw(sidecar: bool = False) -> Iterator[Server]:
         (Path(place) / "data" / BUCKET).mkdir(parents=True)
         (Path(place) / "tags").mkdir()
         apart = ["--sidecar", f"{place}/tags"] if sidecar else []
-        keys = {"ROOT_ACCESS_KEY": "zarrant", "ROOT_SECRET_KEY": "zarrant-secret"}
+        keys = {"ROOT_ACCESS_KEY": "key-of-tests", "ROOT_SECRET_KEY": "zarrant-secret"}
         with running([program, "--port", f"{HOST}:{port}", "--quiet", "posix", *apart, f"{place}/data"], port, keys):
             yield _s3("versitygw --sidecar" if sidecar else "versitygw", port)
 

@@ -1,10 +1,17 @@
 from __future__ import annotations
 
+import json
+import multiprocessing
 import os
 import pickle
 import random
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -244,9 +251,95 @@ def test_a_pickled_store_has_no_secret_unless_asked(gofakes3: Server) -> None:
         pickle.dumps(ObjectStore(gofakes3.make_store()))
 
 
+def credentials() -> dict[str, Any]:
+    """Asked for when they are needed, in each process."""
+    return {"access_key_id": "key-of-tests", "secret_access_key": "zarrant-secret", "expires_at": None}
+
+
+SECRETS = ("zarrant-secret", "key-of-tests", "header-secret", "proxy-secret")
+
+
+def test_a_pickle_keeps_what_is_no_secret(gofakes3: Server) -> None:
+    empty(gofakes3)
+    client = {"allow_http": True, "timeout": "7s", "default_headers": {"x-my-token": "header-secret"}}
+    retries = {"max_retries": 3, "retry_timeout": timedelta(seconds=9)}
+    more = {"coalesce_gap": 7, "probe": "off", "client_options": client, "retry_config": retries}
+    store: Any = resolve_store(gofakes3.url, {**gofakes3.storage_options, **more}).store
+    again = pickle.loads(pickle.dumps(store))
+    assert (again.url, again.coalesce_gap, again.probe) == (store.url, 7, "off")
+    kept = again._options
+    assert kept["client_options"] == {"allow_http": True, "timeout": "7s"} and kept["retry_config"] == retries
+    assert kept["endpoint"] == gofakes3.endpoint and kept["region"] == "us-east-1"
+    assert not {"access_key_id", "secret_access_key"} & set(kept)
+    assert not any(secret.encode() in pickle.dumps(store) for secret in SECRETS)
+
+
+def test_credentials_that_are_asked_for(gofakes3: Server) -> None:
+    empty(gofakes3)
+    options = {
+        name: value for name, value in gofakes3.storage_options.items() if name not in ("access_key_id", "secret_access_key")
+    }
+    options["credential_provider"] = credentials
+    store = resolve_store(gofakes3.url, options).store
+    version = store.put_if("a", [b"1"], None)
+    assert store.get("a").version == version
+    assert b"credentials" not in pickle.dumps(store)
+    again = pickle.loads(pickle.dumps(resolve_store(gofakes3.url, {**options, "pickle_secrets": True}).store))
+    assert again.get("a").version == version
+
+
+def test_no_secret_is_told(gofakes3: Server) -> None:
+    """Neither by what a service says, nor by what is printed."""
+    code = " ".join(SECRETS)
+    client = {"allow_http": True, "default_headers": {"x-my-token": "header-secret"}}
+    with start_proxy(gofakes3, lambda request: Answer(status=400, code=code)) as proxy:
+        options = {**proxy.server.storage_options, "client_options": client}
+        store = resolve_store(proxy.server.url, options).store
+        calls: list[Callable[[], object]] = [
+            lambda: store.get("a"),
+            lambda: store.put("a", [b"1"]),
+            lambda: store.put_if("a", [b"1"], None),
+            lambda: store.erase("a"),
+            lambda: store.erase_prefix("a/"),
+            lambda: list(store.list_prefix("")),
+            lambda: zarrant.open("s3://zarrant/a", mode="r", storage_options=options),
+        ]
+        for call in calls:
+            with pytest.raises(StoreError) as caught:
+                call()
+            told = "".join(traceback.format_exception(caught.value)) + repr(caught.value)
+            assert not any(secret in told.replace(__file__, "") for secret in SECRETS[:3]), told
+        assert not any(secret in f"{store!r} {store.url} {store.guard} {hash(store)}" for secret in SECRETS)
+    with pytest.raises(OptionError) as wrong:
+        resolve_store(
+            "s3://zarrant",
+            {**gofakes3.storage_options, "client_options": {"proxy_url": "http://me:proxy-secret@[", "timeout": "x"}},
+        )
+    assert not any(secret in str(wrong.value) for secret in SECRETS)
+
+
+def test_tries_of_conditional_puts_are_those_that_were_asked_for(gofakes3: Server) -> None:
+    empty(gofakes3)
+    with start_proxy(gofakes3, lambda request: Answer(status=503)) as proxy:
+        for tries in (1, 3):
+            proxy.requests.clear()
+            options = {**proxy.server.storage_options, "retry_config": {"max_retries": tries - 1}}
+            with pytest.raises(StoreError, match=f"not known, after {tries} tr") as caught:
+                resolve_store(proxy.server.url, options).store.put_if("a", [b"1"], None)
+            assert caught.value.retryable and caught.value.key == "a"
+            assert [request.method for request in proxy.requests].count("PUT") == tries
+        options = {**proxy.server.storage_options, "retry_config": {"max_retries": 1000, "retry_timeout": timedelta(seconds=0.3)}}
+        begin = time.monotonic()
+        with pytest.raises(StoreError, match="not known"):
+            resolve_store(proxy.server.url, options).store.put_if("a", [b"1"], None)
+        assert time.monotonic() - begin < 5
+
+
 @pytest.mark.parametrize(
     ("url", "options", "text"),
     [
+        ("s3://bucket", {"client_options": 3}, "client_options"),
+        ("s3://bucket", {"retry_config": [1]}, "retry_config"),
         ("s3://bucket/a?x=1", {}, "more than a path"),
         ("s3://user:pass@bucket/a", {}, "a user or a password"),
         ("s3://", {}, "without a bucket"),
@@ -269,13 +362,61 @@ def test_refused(url: str, options: dict[str, Any], text: str) -> None:
     assert "pass" not in str(caught.value).replace("password", "")
 
 
-def test_a_forked_child_is_told_that_it_cannot_use_it(gofakes3: Server) -> None:
-    store = empty(gofakes3)
+FORKED = """
+import asyncio, json, os, signal, sys, time
+import obstore, zarrant
+from zarrant.errors import CapabilityError
+from zarrant.stores.object_store import ObjectStore
+
+def forked(work):
+    time.sleep(0.1)  # obstore's threads have got their names by then
     child = os.fork()
     if child == 0:
+        signal.alarm(20)  # instead of waiting for ever
         try:
-            store.get("a")
-        except CapabilityError:
+            work()
+        except CapabilityError as error:
+            assert "spawn" in str(error) and "forkserver" in str(error), error
             os._exit(7)
-        os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+options, cases = json.loads(sys.argv[1])
+for kind in ("memory", "s3"):
+    for name, (parent, child) in cases.items():
+        inner = obstore.store.MemoryStore() if kind == "memory" else obstore.store.S3Store("zarrant", **options)
+        places = {**globals(), "inner": inner}
+        def work():
+            exec(parent, places)
+            os._exit(forked(lambda: exec(child, places)))
+        print(f"{kind}, {name}: {forked(work)}", flush=True)
+"""
+FORKS = {
+    "before it is used": ("store = ObjectStore(inner)", "store.put('a', [b'1'])", 0),
+    "after it was used": ("store = ObjectStore(inner); store.put('a', [b'1'])", "store.get('a')", 7),
+    "coroutines": ("store = ObjectStore(inner); store.put('a', [b'1'])", "asyncio.run(store.get_async('a'))", 7),
+    "used without us": ("inner.put('a', b'1')", "ObjectStore(inner).get('a')", 7),
+    "used without us, coroutines": ("inner.put('a', b'1')", "asyncio.run(ObjectStore(inner).put_async('a', [b'1']))", 7),
+    "a grandchild": ("inner.put('a', b'1')", "os._exit(forked(lambda: ObjectStore(inner).get('a')))", 7),
+}
+"""What the parent does, what its child does, and how that ends: 7 is a CapabilityError."""
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_forked_child_is_told_that_it_cannot_use_obstore(gofakes3: Server) -> None:
+    cases = {name: (parent, child) for name, (parent, child, _) in FORKS.items()}
+    job = json.dumps([gofakes3.storage_options, cases])
+    command = [sys.executable, "-W", "ignore", "-c", FORKED, job]
+    found = subprocess.run(command, timeout=240, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert found == [f"{kind}, {name}: {status}" for kind in ("memory", "s3") for name, (_, _, status) in FORKS.items()]
+
+
+def test_processes_that_are_not_forked_can_use_it(gofakes3: Server) -> None:
+    """Under `spawn` and `forkserver`, from a process that uses it."""
+    empty(gofakes3)
+    store = resolve_store(gofakes3.url, {**gofakes3.storage_options, "pickle_secrets": True}).store
+    for number, method in enumerate(("spawn", "forkserver")):
+        with ProcessPoolExecutor(1, multiprocessing.get_context(method)) as pool:
+            pool.submit(store.put, f"n{number}", [b"1"]).result(60)
+    assert list(store.list_prefix("")) == ["n0", "n1"]

@@ -94,6 +94,8 @@ class OwnTurn:
     """It was given back."""
     lost: bool = False
     """Another writer has taken it over, or the array is gone."""
+    beside: list[BoundArray] = field(default_factory=list)
+    """The other arrays that the operation has turns of; they are renewed together."""
 
     @property
     def turn(self) -> Turn:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, Protocol
@@ -28,6 +29,7 @@ from zarrant.storage.capabilities import Described
 from zarrant.stores.keys import check_key, check_prefix
 from zarrant.stores.objects.calls import MAX_IN_FLIGHT, Call, Collect, Sleep, Steps, Together, perform, perform_async
 from zarrant.stores.objects.failures import Failure, Kind
+from zarrant.stores.objects.forks import is_cut_off
 from zarrant.stores.objects.ranges import HEAD, WHOLE, Reply, cut, is_answer, is_suffix, needs_size, options_of, requests_for
 from zarrant.stores.objects.recognize import is_object_store
 from zarrant.stores.objects.versions import WRITES, ObjectVersion, followed_by, new_write, writes_of
@@ -39,7 +41,9 @@ in which one connection moves 1 MB at 70 MB/s; obstore and zarr-python take 1 Mi
 side, and their bytes share what the machine can take: for 64 random subchunks of 35 KB each out of 20 MB, a gap of 256 KiB made
 29 requests for 5.6 MB, one of 64 KiB 47 for 2.7 MB, TensorStore 55 for 2.3 MB."""
 MAX_TRIES = 10
-"""Tries of a conditional put, as many as obstore makes of any other request."""
+"""Tries of a conditional put, as many as obstore makes of any other request; the store of a URL is told by `retry_config`."""
+PUT_TIMEOUT_S = 180.0
+"""After which a conditional put is not begun again; what obstore does with any other request."""
 MAX_READS = 8
 """Tries of a read whose replies are of several versions."""
 MAX_BODIES = 6
@@ -52,9 +56,6 @@ MAX_BULK = 1000
 """Keys that one request of S3 can delete."""
 _WITHOUT_PUT_IF = ("LocalStore",)
 """Those of obstore that cannot replace an object on condition of its version."""
-
-_users: dict[str, int] = {}
-"""The process in which obstore was first used: a forked child inherits this, another one does not."""
 
 
 class Client(Protocol):
@@ -118,6 +119,7 @@ class ObjectStore(Described):
             raise OptionError("unknown probe", field="probe", expected=", ".join(PROBES), got=repr(probe))
         self.url, self.coalesce_gap, self.read_only, self.probe = url, coalesce_gap, read_only, probe
         self._client, self._secrets = client, secrets
+        self._tries, self._put_timeout_s = MAX_TRIES, PUT_TIMEOUT_S
         self._clients: dict[tuple[int, bool], Any] = {}
         self._has_attributes = self._has_ranges = self._has_suffixes = True
         self.forbidden_is_absent = False
@@ -127,14 +129,14 @@ class ObjectStore(Described):
         name = os.getpid(), swaps
         if name not in self._clients:
             made = self._client(swaps)
-            if type(made).__module__.startswith("obstore") and type(made).__name__ != "MemoryStore":
-                self._check_process(name[0])
+            if type(made).__module__.startswith("obstore"):
+                self._check_process()
             self._clients[name] = made
         return self._clients[name]
 
-    def _check_process(self, pid: int) -> None:
-        """CapabilityError in a forked child: the threads of obstore are gone there, and every call would wait for ever."""
-        if _users.setdefault("obstore", pid) != pid:
+    def _check_process(self) -> None:
+        """CapabilityError in a forked child: the threads of obstore are gone there, and calls may wait for ever."""
+        if is_cut_off():
             raise CapabilityError(
                 "obstore cannot be used in a process that was forked from one that uses it",
                 store=self.url,
@@ -335,27 +337,38 @@ class ObjectStore(Described):
             try:
                 result = yield Call(self._inner(swaps), "get", (key,), {"options": options} if options else {})
             except Exception as error:
-                self._expect_absent(key, wanted, Failure.of(error))
-                return None
-            meta = result.meta
-            found, size = ObjectVersion.of(meta, writes_of(result.attributes), self._is_numbered), int(meta["size"])
-            if limit is not None and size > limit:
-                message, where = "a stored object that is too large", {"store": self.url, "key": key}
-                raise LimitError(message, field="stored bytes", got=size, limit=limit, **where)
-            if wanted is HEAD:
-                return Reply(0, memoryview(b""), found, size)
-            try:
-                data = memoryview((yield Call(result, "buffer"))).cast("B").toreadonly()
-                start, stop = result.range
-            except Exception as error:
-                failure = self._failed(key, Failure.of(error))
+                told = Failure.of(error)
+                if not told.is_cut:
+                    self._expect_absent(key, wanted, told)
+                    return None
+                failure = self._failed(key, told)  # the body of an answer such as 404
             else:
-                if len(data) == stop - start and is_answer(wanted, start, stop, size):
-                    return Reply(start, data, found, size)
-                got = f"{len(data)} bytes, said to be those from {start} to {stop} of {size}"
-                failure = StoreError("a reply of another length", store=self.url, key=key, expected=wanted or "all", got=got)
+                reply = yield from self._received(result, key, wanted, limit)
+                if isinstance(reply, Reply):
+                    return reply
+                failure = reply
             yield Sleep(_pause(attempt))
         raise failure from failure.__cause__
+
+    def _received(self, result: Any, key: str, wanted: Any, limit: int | None) -> Steps[Reply | ZarrantError]:
+        """The reply that comes with a result; an error where it is not what was asked for."""
+        meta = result.meta
+        writes = writes_of(getattr(result, "attributes", None))
+        found, size = ObjectVersion.of(meta, writes, self._is_numbered), int(meta["size"])
+        if limit is not None and size > limit:
+            message, where = "a stored object that is too large", {"store": self.url, "key": key}
+            raise LimitError(message, field="stored bytes", got=size, limit=limit, **where)
+        if wanted is HEAD:
+            return Reply(0, memoryview(b""), found, size)
+        try:
+            data = memoryview((yield Call(result, "buffer"))).cast("B").toreadonly()
+            start, stop = result.range
+        except Exception as error:
+            return self._failed(key, Failure.of(error))
+        if len(data) == stop - start and is_answer(wanted, start, stop, size):
+            return Reply(start, data, found, size)
+        got = f"{len(data)} bytes, said to be those from {start} to {stop} of {size}"
+        return StoreError("a reply of another length", store=self.url, key=key, expected=wanted or "all", got=got)
 
     def _expect_absent(self, key: str, wanted: Any, failure: Failure) -> None:
         """An error, unless a failure says that there is no object."""
@@ -414,7 +427,8 @@ class ObjectStore(Described):
         if if_version is not None and (not isinstance(if_version, ObjectVersion) or if_version.replaced):
             raise self._changed(key, if_version, "another version")
         put = ConditionalPut(key, self._payload(parts), if_version)
-        for attempt in range(MAX_TRIES):
+        for attempt in range(self._tries):
+            put.tries += 1
             try:
                 result = yield Call(self._inner(True), "put", (key, put.payload), put.options(self._has_attributes))
                 return ObjectVersion.of(result, put.writes, self._is_numbered)
@@ -428,9 +442,10 @@ class ObjectStore(Described):
             landed = yield from self._look_back(put)
             if landed is not None:
                 return landed
-            if put.failure.kind is Kind.FAILED:
+            pause = _pause(attempt)
+            if put.failure.kind is Kind.FAILED or put.seconds + pause > self._put_timeout_s:
                 break
-            yield Sleep(_pause(attempt))
+            yield Sleep(pause)
         told = self._not_put(put)
         raise told from told.__cause__
 
@@ -463,7 +478,8 @@ class ObjectStore(Described):
     def _not_put(self, put: ConditionalPut) -> ZarrantError:
         error = self._failed(put.key, put.failure)
         if put.in_doubt and put.failure.kind is not Kind.FAILED:
-            error.hint = f"Whether it was stored is not known. {error.hint or ''}".strip()
+            tried = f"{put.tries} {'try' if put.tries == 1 else 'tries'} in {put.seconds:.1f} s"
+            error.hint = f"Whether it was stored is not known, after {tried}. {error.hint or ''}".strip()
         return error
 
     def _payload(self, parts: Sequence[Buffer]) -> Any:
@@ -567,6 +583,12 @@ class ConditionalPut:
         self.failure = Failure(Kind.FAILED, StoreError("not tried"), None)
         self.in_doubt = False
         """A try may have been made without our knowledge."""
+        self.tries, self.begun = 0, time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Since the first try began."""
+        return time.monotonic() - self.begun
 
     def expect(self, version: ObjectVersion | None) -> None:
         """What is there now, and is equal to what was: another generation, perhaps, or with more writes."""

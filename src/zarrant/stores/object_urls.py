@@ -90,15 +90,27 @@ class UrlStore(ObjectStore):
         for name in ("client_options", "retry_config"):
             _section(name, options.get(name, {}))
         self._scheme, self._place = scheme, place
+        for name in ("client_options", "retry_config"):
+            if not isinstance(options.get(name, {}), Mapping):
+                raise OptionError("not a mapping", field=name, expected="a mapping", got=type(options[name]).__name__)
         gap = options.get("coalesce_gap", COALESCE_GAP)
         probe = options.get("probe", "auto")
         self._setup(self._connect, f"{scheme}://{place}", gap, scheme in ("http", "https"), probe, tuple(_secrets(options)))
+        self._retry_puts(options.get("retry_config", {}))
         self.forbidden_is_absent = options.get("forbidden_is_absent", False)
         if not isinstance(self.forbidden_is_absent, bool):
             field, got = "forbidden_is_absent", repr(self.forbidden_is_absent)
             raise OptionError("neither true nor false", store=self.url, field=field, expected="True | False", got=got)
         self._identity = scheme, place, tuple(sorted((name, repr(value)) for name, value in self._options.items()))
         self._inner()  # options that are wrong are told where they were given
+
+    def _retry_puts(self, config: Mapping[str, Any]) -> None:
+        """Conditional puts are tried again by us, as `retry_config` says."""
+        tries, seconds = config.get("max_retries"), config.get("retry_timeout")
+        if isinstance(tries, int):
+            self._tries = tries + 1
+        if isinstance(seconds, timedelta):
+            self._put_timeout_s = seconds.total_seconds()
 
     def _connect(self, swaps: bool) -> Any:
         """The client; one that a store of the same bucket and options has made in this process, with its open connections."""
@@ -215,10 +227,13 @@ def _section(name: str, options: object) -> dict[str, Any]:
 def _secrets(options: Mapping[str, Any]) -> Iterator[str]:
     """Texts that may not show up anywhere; very short ones would garble everything else."""
     for name, value in options.items():
-        if name in _SECRET and name != "access_key_id" and isinstance(value, str) and len(value) > 3:
+        if name in _SECRET and isinstance(value, str) and len(value) > 3:
             yield value
-    for value in dict(options.get("client_options", {}).get("default_headers", {})).values():
+    client = options.get("client_options", {})
+    for value in dict(client.get("default_headers", {})).values():
         yield value.decode("latin-1") if isinstance(value, bytes) else str(value)
+    if "@" in str(client.get("proxy_url", "")):
+        yield str(client["proxy_url"])
 
 
 def _without_secrets(options: Mapping[str, Any]) -> dict[str, Any]:

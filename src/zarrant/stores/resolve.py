@@ -20,6 +20,7 @@ from zarrant.storage import capabilities
 from zarrant.stores.keys import check_key
 from zarrant.stores.local.store import FilesystemStore
 from zarrant.stores.memory import MemoryStore
+from zarrant.stores.objects import forks  # noqa: F401 - from now on it watches forks
 from zarrant.stores.objects.recognize import is_object_store
 
 _OPTIONS = tuple(name for name in signature(FilesystemStore).parameters if name not in ("root", "syscalls"))

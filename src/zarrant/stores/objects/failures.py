@@ -96,6 +96,7 @@ _METADATA = re.compile(r"\bhttp://(?:169\.254\.|fd00:ec2::|metadata\.google)")
 _ADDRESS = re.compile(r"\w+://[^\s\"']+|path: \"[^\"]*\"")
 _METADATA_SERVICE = re.compile(r"http://[^/\s]+/(latest/api/token|latest/meta-data|computeMetadata/)")
 """The service of cloud machines that obstore asks for credentials where none are given."""
+_CUT = re.compile("(?i)body error|incomplete|end of file")
 _LONGEST = 300
 
 
@@ -122,6 +123,11 @@ class Failure(NamedTuple):
         if kind is None or (kind is Kind.ABSENT and hint is _BUCKET) or found is Kind.NO_RANGES:
             return cls(found, error, hint)
         return cls(kind, error, None)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether a reply broke off in its body, which obstore does not ask for again."""
+        return self.kind is Kind.PASSING and _CUT.search(str(self.error)) is not None
 
     @property
     def is_forbidden(self) -> bool:
