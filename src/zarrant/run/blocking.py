@@ -15,7 +15,6 @@ Traps, each under test:
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -41,7 +40,7 @@ from zarrant.requests import (
 )
 from zarrant.run.group_commit import join_commit
 from zarrant.run.looks import Looks
-from zarrant.run.pool import Pool, available_cpus
+from zarrant.run.pool import Pool
 from zarrant.run.store_calls import (
     annotated,
     get,
@@ -120,28 +119,6 @@ def perform(op: Op[T], context: ExecutionContext) -> T:
             current_caller.reset(before)
 
 
-STEP_WAIT_S = 0.02
-"""Seconds after which a step no longer waits for those of others: one of them may wait for this one, as a function of the caller
-that reads another array."""
-_step_gates: dict[int, threading.Semaphore] = {}
-
-
-def _step_in_turn(op: Op[Any], reply: Any, error: BaseException | None) -> Any:
-    """The next request of an operation, of which more are on their way than there are CPUs, since most of them wait for a store.
-
-    As many as there are CPUs work at once. So the first requests are sent while others encode, and not after all have encoded.
-    """
-    gate = _step_gates.get(os.getpid())
-    if gate is None:
-        gate = _step_gates.setdefault(os.getpid(), threading.Semaphore(available_cpus()))
-    taken = gate.acquire(timeout=STEP_WAIT_S)
-    try:
-        return op.send(reply) if error is None else op.throw(error)
-    finally:
-        if taken:
-            gate.release()
-
-
 def _drive(op: Op[T], context: ExecutionContext) -> T:
     reply: Any = None
     error: BaseException | None = None
@@ -150,10 +127,7 @@ def _drive(op: Op[T], context: ExecutionContext) -> T:
             if context.cancelled is not None and context.cancelled.is_set():
                 raise Cancelled
             try:
-                if context.can.requests_in_flight:
-                    request = _step_in_turn(op, reply, error)
-                else:
-                    request = op.send(reply) if error is None else op.throw(error)
+                request = op.send(reply) if error is None else op.throw(error)
             except StopIteration as stop:
                 return stop.value  # type: ignore[no-any-return]
             try:
