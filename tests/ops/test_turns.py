@@ -20,12 +20,12 @@ import pytest
 from tests.ops.conftest import Dict, make_state
 from tests.ops.processes import Disk, Process, run
 
-from zarrant.errors import LockTimeout, ShapeError
+from zarrant.errors import LockTimeout, NodeNotFoundError, ShapeError
 from zarrant.metadata import node
 from zarrant.metadata.turn import Turn
 from zarrant.metadata.v3 import ArrayMetadata, dump, parse
+from zarrant.ops import convert, read, resize, turns, update, write
 from zarrant.ops import node as node_ops
-from zarrant.ops import read, resize, turns, update, write
 from zarrant.ops.bound_array import BoundArray, OpOptions
 
 SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
@@ -162,10 +162,10 @@ def advance(process: Process, steps: int) -> None:
 
 
 FOR_EVER = 5_000
-STOPPED: dict[str, Callable[[], tuple[Any, Any]]] = {
-    "append": lambda: _append(100, 5),
-    "short append": lambda: _append(100, 1),
-    "cut": lambda: _resize(3),
+STOPPED: dict[str, Callable[[int], tuple[Any, Any]]] = {
+    "append": lambda k: _append(k, 5),
+    "short append": lambda k: _append(k, 1),
+    "cut": lambda k: _resize(3),
 }
 
 
@@ -173,17 +173,18 @@ STOPPED: dict[str, Callable[[], tuple[Any, Any]]] = {
 @pytest.mark.parametrize("first", STOPPED)
 @pytest.mark.parametrize("second", STOPPED)
 def test_who_is_stopped_at_any_step_harms_nobody(layout: str, first: str, second: str) -> None:
-    """One is stopped, another one takes over, and is stopped as well or not; the first goes on to its end, then the second."""
+    """One is stopped, or its machine suspended; another one takes over, and is stopped as well or not; both go on to their ends."""
     dice = random.Random(f"{layout} {first} {second}")
     for at in range(FOR_EVER):
         pauses = range(60) if SOAK else [dice.choice([FOR_EVER - 1, dice.randrange(30)])]
         for until in pauses:
             disk, handle, values = begin(layout)
-            pairs = [STOPPED[first](), STOPPED[second]()]
+            pairs = [STOPPED[first](100), STOPPED[second](200)]
             one, two = (Process(disk, op(handle())) for op, _ in pairs)
             advance(one, at)
-            over = one.done
+            over, since = one.done, disk.now
             advance(two, until)
+            one.asleep = dice.choice([0.0, disk.now - since])
             for each in (one, two):
                 advance(each, FOR_EVER - 1)
                 assert each.done and not isinstance(each.result, Exception), (at, until, each.result)
@@ -321,3 +322,18 @@ def test_fill_is_stored_where_nothing_can_be_erased_by_version(layout: str) -> N
     run(random.Random(1), disk, [process])
     assert process.result == slice(6, 12)
     assert "a/c/2" in disk
+
+
+def test_an_append_beside_a_conversion_is_kept_or_refused() -> None:
+    for seed in range(SCHEDULES):
+        dice = random.Random(f"conversion {seed}")
+        disk, handle, values = begin("chunks", 2)
+        process = Process(disk, resize.append(handle(), np.full(3, 7, "int32")))
+        rival = Process(disk, convert.convert("a", 3, handle().options))
+        run(dice, disk, [process, rival], 0.2 * turns.TAKE_OVER_S)
+        assert rival.result is True, seed
+        found, metadata = stored(disk)
+        assert (metadata.zarr_format, metadata.turn) == (3, None), seed
+        appended = [7, 7, 7] if process.result == slice(6, 9) else []
+        assert appended or isinstance(process.result, NodeNotFoundError), (seed, process.result)
+        assert found.tolist() == [*values.tolist(), *appended], seed

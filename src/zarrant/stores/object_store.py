@@ -190,6 +190,12 @@ class ObjectStore(Described):
         report = known(self)
         return f"compare-and-swap by e_tag ({'not probed' if report is None else f'probed: {report.words}'})"
 
+    @property
+    def how_to_write(self) -> str | None:
+        """What an error says to whom would write."""
+        http = self.url.startswith("http")
+        return "HTTP servers are only read. To write, open it at its service: s3://, gs://, az://" if http else None
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ObjectStore) and self._identity == other._identity
 
