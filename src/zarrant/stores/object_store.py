@@ -367,7 +367,9 @@ class ObjectStore(Described):
         if len(data) == stop - start and is_answer(wanted, start, stop, size):
             return Reply(start, data, found, size)
         got = f"{len(data)} bytes, said to be those from {start} to {stop} of {size}"
-        return StoreError("a reply of another length", store=self.url, key=key, expected=wanted or "all", got=got)
+        other = StoreError("a reply of another length", store=self.url, key=key, expected=wanted or "all", got=got)
+        other.retryable = True
+        return other
 
     def _expect_absent(self, key: str, wanted: Any, failure: Failure) -> None:
         """An error, unless a failure says that there is no object."""
