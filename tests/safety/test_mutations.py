@@ -33,6 +33,7 @@ class Mutation(NamedTuple):
 
 
 PROBE = "stores/test_probe.py"
+OBSPEC = "stores/test_obspec.py"
 EVERY_ORDER = "ops/test_turns.py::test_every_order_of_steps"
 STOPPED = "ops/test_turns.py::test_who_is_stopped_at_any_step_harms_nobody"
 WITHOUT_LOCKS = "ops/test_consolidated.py::test_who_consolidates_without_locks_beside_others_tells_the_truth_or_nothing"
@@ -87,6 +88,10 @@ MUTATIONS: dict[str, Mutation] = {
     "turn taken by version": Mutation("stored = yield from put_one(_key(now), [dump(metadata)])", EVERY_ORDER),
     "commit by version": Mutation("stored = yield from put_one(_key(now), [dump(wanted)])", STOPPED),
     "no locks": Mutation("if False:", EVERY_ORDER),
+    "one version": Mutation("pass", f"{OBSPEC}::test_ranges_are_of_one_version"),
+    "own write": Mutation("if False:", f"{OBSPEC}::test_a_put_that_others_built_upon"),
+    "length of a reply": Mutation("if True:", f"{OBSPEC}::test_a_reply_of_another_length_is_not_believed"),
+    "conflict": Mutation("pass", f"{OBSPEC}::test_a_conflict_is_one_also_when_a_reply_was_lost"),
     "archive on disk": Mutation("pass", "stores/test_zip.py::test_an_archive_is_on_disk_before_it_has_its_name"),
     "tried out": Mutation("if False:", f"{PROBE}::test_a_service_that_ignores_conditions_is_refused"),
     "tried out in a loop": Mutation("if False:", f"{PROBE}::test_it_is_refused_by_coroutines_too"),
