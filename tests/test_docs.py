@@ -35,7 +35,7 @@ def test_the_reference_has_every_public_member(site: Path) -> None:
         f"{name}.{member}"
         for name in classes
         for member, value in inspect.getmembers(getattr(zarrant, name))
-        if not member.startswith("_") and (inspect.isroutine(value) or isinstance(value, property)) and inspect.getdoc(value)
+        if not member.startswith("_") and (inspect.isroutine(value) or isinstance(value, property)) and value.__doc__
     ]
     assert len(members) > 150
     assert [name for name in (*classes, *functions, *members) if f"zarrant.{name}" not in found] == []
@@ -47,6 +47,13 @@ def test_no_page_sends_its_reader_to_what_is_not_public(site: Path) -> None:
     words = re.compile(r"See <code>(ops|nodes|run)\.|API\.md|SAFETY\.md|DESIGN\.md")
     found = {page.parent.name: words.findall(html.unescape(page.read_text(encoding="utf-8"))) for page in pages}
     assert {name: hits for name, hits in found.items() if hits} == {}
+
+
+def test_examples_are_code(site: Path) -> None:
+    """Markdown takes a line that begins with `>>>` for a quotation in a quotation in a quotation."""
+    pages = {page.parent.name: page.read_text(encoding="utf-8") for page in site.rglob("*.html")}
+    assert sum(page.count("&gt;&gt;&gt; ") for page in pages.values()) > 200
+    assert [name for name, page in pages.items() if "<blockquote>" in page] == []
 
 
 def test_the_repository_refers_to_its_own_pages_only() -> None:

@@ -34,6 +34,7 @@ class ConfigOptions(TypedDict, total=False):
     subchunk_order: Literal["C", "unordered", "morton"]
     validate_checksums: bool | str
     missing_chunks: Literal["fill", "error"]
+    cache: int | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class Config:
     subchunk_order: str = "C"
     validate_checksums: bool = True
     missing_chunks: str = "fill"
+    cache: int = 0
 
     def with_options(self, **options: Unpack[ConfigOptions]) -> Config:
         """A copy with some options changed; OptionError for a name or a value that is not understood."""
@@ -70,13 +72,15 @@ def _count(name: str, value: Any) -> int:
 
 
 def _size(name: str, value: Any) -> int:
+    return 0 if value == "auto" else _bytes(name, value, ' or "auto"')
+
+
+def _bytes(name: str, value: Any, more: str = "") -> int:
     match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)\s*", value) if isinstance(value, str) else None
     if match is not None and match[2].lower() in UNITS:
         value = int(float(match[1]) * UNITS[match[2].lower()])
-    if value == "auto":
-        return 0
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise _wrong(name, 'bytes, "2 GiB" or "auto"', value)
+        raise _wrong(name, f'bytes or "2 GiB"{more}', value)
     return value
 
 
@@ -125,6 +129,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "subchunk_order": _choice("C", "unordered", "morton"),
     "validate_checksums": _boolean,
     "missing_chunks": _choice("fill", "error"),
+    "cache": _bytes,
 }
 
 

@@ -20,7 +20,6 @@ import pytest
 from tests.safety.test_growth import side_by_side
 
 import zarrant
-from zarrant.errors import CapabilityError
 from zarrant.ops import turns
 from zarrant.testkit import AsyncCasStore, CasStore, together
 
@@ -311,14 +310,68 @@ def test_other_libraries_read_during_a_turn(tmp_path: Path, format_: int, librar
     assert np.array_equal(found, np.arange(24).reshape(6, 4))
 
 
-def test_arrays_that_grow_together_are_refused(tmp_path: Path) -> None:
-    store = CasStore(tmp_path / "s")
-    group = zarrant.create_group(store)
-    for name in ("a", "b"):
-        group.create_array(name, shape=(0,), dtype="int32", chunks=(4,))
-    with pytest.raises(CapabilityError, match="several arrays") as caught:
-        group.append({"a": [1], "b": [2]})
-    assert caught.value.expected == "lock"
-    assert group.append({"a": [1, 2]}) == slice(0, 2)
-    assert group["a"][...].tolist() == [1, 2]
-    assert group["b"].shape == (0,)
+# Several arrays as one ------------------------------------------------------------------------------------------------------
+
+
+def group(path: Path) -> Any:
+    group = zarrant.create_group(CasStore(path / "s"), name="g")
+    group.create_array("time", data=np.full(2, 9, "int32"), chunks=(5,))
+    group.create_array("h/tas", data=np.full((2, 6), 9, "int32"), chunks=(2, 3), shards=(4, 6))
+    return group
+
+
+def append_rows(path: Path, k: int, step: Callable[[str, str], None] | None = None) -> slice:
+    n = 1 + k % 3
+    g = zarrant.open_group(CasStore(path / "s", step), name="g", mode="r+")
+    place: slice = g.append({"time": np.full(n, k, "int32"), "h/tas": np.full((n, 6), k, "int32")})
+    return place
+
+
+def check_group(path: Path, got: list[tuple[int, slice]], killed: int | None = None) -> int:
+    """Rows of one append are at one place in both arrays; how many rows there are of the one that was killed."""
+    g = zarrant.open_group(CasStore(path / "s"), name="g")
+    time, tas = g["time"][...], g["h/tas"][...]
+    assert len(time) == len(tas)
+    assert (tas == time[:, None]).all()
+    for k, place in got:
+        assert time[place].tolist() == [k] * (1 + k % 3)
+    left = int((time == killed).sum())
+    assert len(time) == 2 + left + sum(1 + k % 3 for k, _ in got)
+    assert left in (0, 1 + (killed or 0) % 3)
+    assert all(g[name].metadata.turn is None for name in ("time", "h/tas"))
+    return left
+
+
+@pytest.mark.timeout(600)
+def test_arrays_grow_together(tmp_path: Path) -> None:
+    group(tmp_path)
+
+    def work(worker: int) -> list[tuple[int, slice]]:
+        return [(k, append_rows(tmp_path, k)) for k in range(worker * 100 + 1, worker * 100 + 1 + APPENDS // 2)]
+
+    def count() -> None:
+        a = zarrant.open_array(CasStore(tmp_path / "s"), name="g/time", mode="r+")
+        for _ in range(APPENDS):
+            a.update_attributes(lambda stored: {"n": stored.get("n", 0) + 1})
+
+    *results, _ = side_by_side(*(lambda worker=worker: work(worker) for worker in range(PROCESSES)), count)
+    check_group(tmp_path, [each for result in results for each in result])
+    assert zarrant.open_array(CasStore(tmp_path / "s"), name="g/time").attrs["n"] == APPENDS
+    assert not [key for key in CasStore(tmp_path / "s").list_prefix("g/") if "__append" in key]
+
+
+@pytest.mark.timeout(600)
+def test_who_is_killed_while_arrays_grow_together(tmp_path: Path, short_turns: None) -> None:
+    seen, kills = set(), 0
+    for at in steps(4):
+        path = tmp_path / str(at)
+        group(path)
+        _, killed = child(lambda step, path=path: append_rows(path, 50, step), at, signal.SIGKILL)
+        if not killed:
+            break
+        kills += 1
+        seen.add(check_group(path, [(70, append_rows(path, 70))], 50))
+    else:
+        raise AssertionError("it makes too many calls")
+    assert 0 in seen
+    print(f"{kills} kills of an append to two arrays")

@@ -20,6 +20,7 @@ import zarrant
 from servers import Answer, Request, Server, start_proxy
 from zarrant.errors import CapabilityError, OptionError, StoreError, StorePermissionError, VersionChangedError
 from zarrant.stores.object_store import ObjectStore
+from zarrant.stores.objects.failures import Failure
 from zarrant.stores.resolve import resolve_store
 from zarrant.testkit import AsyncStoreSuite, StoreSuite, blocking
 
@@ -195,6 +196,49 @@ def test_failures_have_a_class_and_a_hint(gofakes3: Server, answer: Answer, kind
     assert "zarrant-secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Error performing PUT http://169.254.169.254/latest/api/token in 5.9ms - HTTP error: error sending request",
+        "Error performing token request: Error performing GET http://169.254.169.254/metadata/identity/oauth2/token in 1ms - "
+        "Server returned non-2xx status code: 403 Forbidden",
+    ],
+)
+def test_where_no_credentials_are_found_the_hint_says_so(text: str) -> None:
+    """obstore then asks the machine, as it would be asked in a cloud; what it tells is of an address that nobody gave."""
+    error = pytest.importorskip("obstore.exceptions").GenericError(f"Generic S3 error: {text}")
+    told = Failure.of(error).as_ours("s3://bucket", "a")
+    assert isinstance(told, StorePermissionError) and "No credentials were found" in str(told)
+
+
+VARIABLES = {
+    "AWS_ENDPOINT_URL": "endpoint",
+    "AWS_ACCESS_KEY_ID": "access_key_id",
+    "AWS_SECRET_ACCESS_KEY": "secret_access_key",
+    "AWS_REGION": "region",
+    "AZURE_STORAGE_ENDPOINT": "endpoint",
+    "AZURE_STORAGE_ACCOUNT_NAME": "account_name",
+    "AZURE_STORAGE_ACCOUNT_KEY": "account_key",
+    "GOOGLE_SERVICE_ACCOUNT_KEY": "service_account_key",
+}
+
+
+def test_all_options_may_be_in_the_environment(object_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The address of a server without TLS too."""
+    service = {"s3": "AWS", "az": "AZURE", "gs": "GOOGLE"}[object_server.url[:2]]
+    for variable, option in VARIABLES.items():
+        if variable.startswith(service):
+            monkeypatch.setenv(variable, object_server.storage_options[option])
+    assert resolve_store(object_server.fresh_url(), {}).store.get("nothing here") is None
+
+
+def test_times_of_options_may_be_numbers_of_seconds(gofakes3: Server) -> None:
+    client = {"allow_http": True, "timeout": 20, "connect_timeout": 0.5}
+    retries = {"retry_timeout": 10, "backoff": {"init_backoff": 0.1, "max_backoff": 2}}
+    options = {**gofakes3.storage_options, "client_options": client, "retry_config": retries}
+    assert resolve_store(gofakes3.url, options).store.get("nothing here") is None
+
+
 def test_a_pickled_store_has_no_secret_unless_asked(gofakes3: Server) -> None:
     store = empty(gofakes3)
     assert b"zarrant-secret" not in pickle.dumps(store)
@@ -303,6 +347,13 @@ def test_tries_of_conditional_puts_are_those_that_were_asked_for(gofakes3: Serve
         ("s3://bucket", {"regoin": "x"}, "Did you mean 'region'"),
         ("s3://bucket", {"coalesce_gap": -1}, "coalesce_gap"),
         ("http://host/a", {"region": "x"}, "field region"),
+        ("s3://bucket", {"endpoint": "localhost:9000"}, "without a scheme.*field endpoint"),
+        ("s3://bucket", {"anon": True}, "Its name here is 'skip_signature'"),
+        ("s3://bucket", {"client_options": "allow_http"}, "not options.*field client_options"),
+        ("s3://bucket", {"client_options": {"alow_http": True}}, "alow_http"),
+        ("s3://bucket", {"retry_config": 3}, "not options.*field retry_config"),
+        ("s3://bucket", {"retry_config": {"max_retry": 3}}, "field max_retry.*Did you mean 'max_retries'"),
+        ("s3://bucket", {"retry_config": {"backoff": {"init": 3}}}, "unknown option of backoff.*field init"),
     ],
 )
 def test_refused(url: str, options: dict[str, Any], text: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from zarrant.codecs.kept import Keeper
 from zarrant.codecs.protocols import Fetched, Source
 from zarrant.errors import ByteRangeError, ChunkError, ChunkMissingError, LimitError
 from zarrant.requests import Op, ReadRequest, fetch, fetch_one
@@ -30,6 +31,8 @@ class Stored:
         self.version: Version = None
         self.seen = False
         self.size = 0
+        self.keeper: Keeper | None = None
+        """Where what is decoded from this object is kept, for the next reads of it."""
         self.index: Any = None
         """The index of the shard, once it was read from this version: it is not read again."""
 
@@ -112,7 +115,7 @@ class StoredChunks:
     def fetch(self, lo: int, hi: int, wanted: npt.NDArray[np.bool_], limit: int | None = None) -> Op[Fetched]:
         """Whole objects, in one batched request; a failure names its key."""
         rows = np.flatnonzero(wanted)
-        sources = [Stored(self.keys[lo - self.first + int(row)], self.required) for row in rows]
+        sources = [self.source(lo + row) for row in rows.tolist()]
         outcomes = yield from fetch([ReadRequest(source.key, None, None, limit) for source in sources])
         there, buffers = [], []
         for row, source, outcome in zip(rows, sources, outcomes, strict=True):
@@ -128,6 +131,18 @@ class StoredChunks:
     def source(self, i: int) -> Stored:
         """Chunk i as a byte source."""
         return Stored(self.keys[i - self.first], self.required)
+
+
+class VersionedChunks(StoredChunks):
+    """Chunks 0, 1, … of which the versions are known after they were read."""
+
+    def __init__(self, keys: Sequence[str], required: bool = False) -> None:
+        super().__init__(keys, 0, required)
+        self._sources = [Stored(key, required) for key in keys]
+
+    def source(self, i: int) -> Stored:
+        """Chunk i as a byte source, always the same."""
+        return self._sources[i]
 
 
 class OneChunk:
@@ -146,6 +161,17 @@ class OneChunk:
     def source(self, i: int) -> Source | None:
         """The source."""
         return self._source
+
+
+def keeper_of(source: Source | None) -> Keeper | None:
+    """Where what is decoded from a source is kept: of the version that it has, from its first byte on."""
+    start = 0
+    while isinstance(source, Window):
+        start += source.start
+        source = source.source
+    if not isinstance(source, Stored) or source.keeper is None:
+        return None
+    return source.keeper._replace(version=source.version, start=start)
 
 
 def _too_large(error: LimitError) -> ChunkError:

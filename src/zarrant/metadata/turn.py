@@ -8,6 +8,7 @@ metadata, but is no part of what they are (`to_json`, equality), so that no copy
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -17,13 +18,20 @@ MAX_SECONDS = 600.0
 """Nobody waits longer than this for a beat, whatever is stored."""
 
 
+_RECORD = re.compile(r"(\.\./)+__append\.[0-9a-f]{1,64}\.json")
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Whose turn it is (`token`), the number of its last beat, and after how many seconds without one others may take it over."""
+    """Whose turn it is (`token`), the number of its last beat, and after how many seconds without one others may take it over.
+
+    `record`: the path, from the array, of what is known of an append to several arrays (`ops/append_record.py`).
+    """
 
     token: str
     beat: int = 0
     seconds: float = 30.0
+    record: str | None = None
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
@@ -34,9 +42,12 @@ class Turn:
         """
         match value:
             case {"token": str(token), "beat": int(beat), "seconds": int() | float() as seconds} if 0 <= seconds <= MAX_SECONDS:
-                return cls(token, beat, float(seconds))
+                record = value.get("record")
+                if record is None or (isinstance(record, str) and _RECORD.fullmatch(record)):
+                    return cls(token, beat, float(seconds), record)
         return cls(json.dumps(value, sort_keys=True))
 
     def to_json(self) -> dict[str, Any]:
         """The form in which it is stored."""
-        return {"must_understand": False, "token": self.token, "beat": self.beat, "seconds": self.seconds}
+        record = {} if self.record is None else {"record": self.record}
+        return {"must_understand": False, "token": self.token, "beat": self.beat, "seconds": self.seconds, **record}

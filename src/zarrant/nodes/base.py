@@ -22,6 +22,7 @@ from zarrant.ops.consolidated import in_step
 from zarrant.ops.consolidation_context import ConsolidationContext
 from zarrant.requests import Op
 from zarrant.run.blocking import ExecutionContext, perform
+from zarrant.run.decoded_cache import StoreCache, shared_cache
 from zarrant.run.pool import available_cpus, available_memory, shared_pool
 from zarrant.storage import Calls, Capabilities, Store, Version, as_store, capabilities, guard_of, is_local, url_of
 from zarrant.stores.wrappers.read_only import ReadOnly
@@ -115,7 +116,13 @@ class NodeContext:
             self._turns,
             self.able.erase_if,
             config.lock_timeout,
+            self.cache,
         )
+
+    @cached_property
+    def cache(self) -> StoreCache | None:
+        """Where decoded chunks are kept; the context keeps it alive."""
+        return shared_cache(self.config.cache, self.store) if self.config.cache else None
 
     @property
     def _turns(self) -> bool:
@@ -358,6 +365,7 @@ class Located(Generic[S]):
 
     def __init__(self, context: NodeContext) -> None:
         self._context = context
+        self._cache = context.cache  # of a group too: it outlives the handles of its members
 
     @property
     def store(self) -> S:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant.codecs.chain import Chain, parse_chain
+from zarrant.codecs.kept import DecodedCache
 from zarrant.codecs.protocols import ArraySpec, CodecOptions, Prepared
 from zarrant.dtypes.base import DataType, Fill
 from zarrant.dtypes.fixed import parse_data_type
@@ -55,6 +56,8 @@ class OpOptions:
     erases_if: bool = True
     turn_timeout: float = 60.0
     """Seconds to wait while one writer has the turn."""
+    cache: DecodedCache | None = None
+    """Where decoded chunks are kept between reads."""
 
 
 @dataclass(slots=True)
@@ -91,6 +94,8 @@ class OwnTurn:
     """It was given back."""
     lost: bool = False
     """Another writer has taken it over, or the array is gone."""
+    beside: list[BoundArray] = field(default_factory=list)
+    """The other arrays that the operation has turns of; they are renewed together."""
 
     @property
     def turn(self) -> Turn:
@@ -173,6 +178,13 @@ class BoundArray:
     def known(self) -> Known:
         """What is known of the stored metadata."""
         return Known(self.metadata.version)
+
+    @cached_property
+    def decoding(self) -> str:
+        """On what a decoded chunk depends, beside its bytes and its shape."""
+        metadata = self.metadata
+        codecs = metadata.data_type, metadata.fill_value, metadata.codecs, metadata.storage_transformers
+        return repr((codecs, self.options.codec.validate_checksums))
 
     @property
     def sharded(self) -> bool:

@@ -21,52 +21,29 @@ A record holds only for arrays that nobody changed since: their metadata are of 
 dropped. Then the arrays have different lengths, and that is a ShapeError which says so: this module cannot know which rows
 are wanted. So arrays that grow as one should grow in no other way.
 
-Where the shapes are changed in turns (`ops/turns.py`) several arrays are refused. Each of their turns can be taken over. Who takes
-them over after the record would finish the append, and then its owner, who was only slow, could not tell that from an append that
-was dropped, and would do it again.
+Where the shapes are changed in turns, `ops/group_turns.py` keeps the same promises in its own way.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from zarrant.errors import CapabilityError, ConflictError, NodeNotFoundError, OptionError, ShapeError, ZarrantError
+from zarrant.errors import ConflictError, NodeNotFoundError, OptionError, ZarrantError
 from zarrant.metadata.json_text import dump_json, parse_json
 from zarrant.metadata.node import dump
 from zarrant.metadata.v3 import ArrayMetadata
-from zarrant.ops import resize
-from zarrant.ops.bound_array import Array, BoundArray, OpOptions
+from zarrant.ops import group_turns, resize
+from zarrant.ops.bound_array import BoundArray, OpOptions
 from zarrant.ops.casting import as_values
+from zarrant.ops.growing import Growing, check, read_array
 from zarrant.ops.node import check_path, find_metadata, metadata_key
-from zarrant.ops.resize import check_axis, commit, grown_shape, store_behind
+from zarrant.ops.resize import check_axis, commit, store_behind
 from zarrant.requests import Op, fetch_one, locked, put_one
-from zarrant.storage import Version
 
 RECORD = "__append.json"
 """A name that no node has, and that other libraries pass over."""
-
-HINT = "Arrays that grow as one grow by the append of their group only; resize() makes them equal again"
-
-
-class Growing(NamedTuple):
-    """One array on its way: as it is, its version, and the data to put behind its end."""
-
-    now: BoundArray
-    version: Version
-    values: Array
-    axis: int
-
-    @property
-    def length(self) -> int:
-        """Its length now."""
-        return self.now.shape[self.axis]
-
-    @property
-    def added(self) -> int:
-        """By how much it grows."""
-        return self.values.shape[self.axis] if self.values.ndim == len(self.now.shape) else 0
 
 
 def paths_of(group: str, names: Sequence[str]) -> list[str]:
@@ -96,38 +73,32 @@ def append(group: str, data: Mapping[str, Any], axis: int, options: OpOptions) -
     ShapeError where the arrays, or the data, are not of one length along `axis`, or the data do not fit; nothing was stored then.
     """
     paths = paths_of(group, list(data))
-    if options.turns:
-        return (yield from _append_in_turn(paths, list(data.values()), axis, options))
-    metadata_by_path = yield from read_arrays(
-        paths
-    )  # before any lock: taking one would make a directory for a name that is not there
-    record = f"{group}/{RECORD}" if group else RECORD
-    op = _append(group, record, dict(zip(paths, data.values(), strict=True)), axis, options)
+    # Before any lock: taking one would make a directory for a name that is not there.
+    metadata_by_path = yield from read_arrays(paths)
+    record, by_path = f"{group}/{RECORD}" if group else RECORD, dict(zip(paths, data.values(), strict=True))
+    if not options.turns:
+        op = _append(group, record, by_path, axis, options)
+    elif len(paths) > 1:
+        op = group_turns.append(group, by_path, axis, options)
+    else:
+        return (yield from _append_to_one(paths[0], by_path, axis, options))
     if not options.exclusive:
         return (yield from op)
     return (yield from locked([record, *map(metadata_key, paths, metadata_by_path)], op))
 
 
-def _append_in_turn(paths: Sequence[str], data: Sequence[Any], axis: int, options: OpOptions) -> Op[slice]:
-    """Append to one array."""
-    if len(paths) > 1:
-        raise CapabilityError(
-            "appending to several arrays as one needs locks, which this store does not have: what a slow writer and the one that "
-            "takes over from it have done could not be told apart",
-            expected="lock",
-            hint="Append to each array by itself, or open the group with synchronizer= and a lock service",
-        )
-    array, _ = yield from _read(paths[0], options)
-    return (yield from resize.append(array, data[0], axis))
+def _append_to_one(path: str, data: Mapping[str, Any], axis: int, options: OpOptions) -> Op[slice]:
+    array, _ = yield from read_array(path, options)
+    return (yield from resize.append(array, data[path], axis))
 
 
 def _append(group: str, record: str, data: Mapping[str, Any], axis: int, options: OpOptions) -> Op[slice]:
     yield from _finish(record, frozenset(data), options)
     arrays = []
     for path, values in data.items():
-        now, version = yield from _read(path, options)
+        now, version = yield from read_array(path, options)
         arrays.append(Growing(now, version, as_values(now, values), check_axis(axis, len(now.shape))))
-    _check(arrays)
+    check(arrays)
     start, added = arrays[0].length, arrays[0].added
     if added:
         grown = []
@@ -135,29 +106,6 @@ def _append(group: str, record: str, data: Mapping[str, Any], axis: int, options
             grown.append((yield from store_behind(array.now, array.values, array.axis)))
         yield from _commit(record, arrays, grown)
     return slice(start, start + added)
-
-
-def _check(arrays: Sequence[Growing]) -> None:
-    """ShapeError for everything that does not fit, before anything is stored."""
-    for array in arrays:
-        try:
-            grown_shape(array.now.shape, array.values, array.axis)
-        except ShapeError as error:
-            raise error.annotate(path=array.now.prefix) from error.__cause__
-    for what, lengths, hint in (
-        ("the arrays", {array.now.prefix: array.length for array in arrays}, HINT),
-        ("the data", {array.now.prefix: array.added for array in arrays}, None),
-    ):
-        if len(set(lengths.values())) > 1:
-            raise ShapeError(f"{what} are not of one length", field="axis", expected="one length", got=lengths, hint=hint)
-
-
-def _read(path: str, options: OpOptions) -> Op[tuple[BoundArray, Version]]:
-    """An array as it is stored now, and the version of its metadata."""
-    metadata = yield from find_metadata(path)
-    if not isinstance(metadata, ArrayMetadata):
-        raise NodeNotFoundError("the array is gone", key=metadata_key(path), path=path or "/")
-    return BoundArray.from_metadata(path, metadata, options), metadata.version
 
 
 def _commit(record: str, arrays: Sequence[Growing], grown: Sequence[BoundArray]) -> Op[None]:
@@ -192,7 +140,7 @@ def _undo(record: str, done: Sequence[Growing], cause: ZarrantError) -> Op[None]
     """Give arrays the shapes back that they had; what is stored behind their ends is nobody's."""
     try:
         for array in done:
-            now, version = yield from _read(array.now.prefix, array.now.options)
+            now, version = yield from read_array(array.now.prefix, array.now.options)
             if now.shape != array.now.shape:
                 yield from put_one(
                     metadata_key(now.prefix, now.metadata), [dump(now.metadata.with_shape(array.now.shape))], version
@@ -212,7 +160,7 @@ def _finish(record: str, locked_paths: frozenset[str], options: OpOptions) -> Op
     found = []
     for path, entry in _entries(record, bytes(blob.data[0])):
         try:
-            now, version = yield from _read(path, options)
+            now, version = yield from read_array(path, options)
         except NodeNotFoundError:
             break
         if now.shape != entry[1] and repr(version) != entry[0]:

@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from zarrant.codecs.byte_sources import InMemory, OneChunk, Stored, StoredChunks
+from zarrant.codecs.byte_sources import InMemory, OneChunk, Stored, StoredChunks, VersionedChunks
+from zarrant.codecs.kept import DecodedCache, Keeper
+from zarrant.codecs.pipeline.kept import nbytes_of, read_kept
 from zarrant.codecs.protocols import Prepared
 from zarrant.errors import CapabilityError, ChunkMissingError, PartialFailure, VersionChangedError, ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
@@ -21,7 +23,7 @@ from zarrant.limits import LIMITS
 from zarrant.ops.batching import batch_size, equal_shapes, largest_batch
 from zarrant.ops.bound_array import Array, BoundArray
 from zarrant.ops.casting import output
-from zarrant.requests import Op, fetch_one, gather_outcomes
+from zarrant.requests import Op, ReadRequest, fetch, fetch_one, gather_outcomes
 
 T = TypeVar("T")
 
@@ -150,7 +152,7 @@ def _ranges(array: BoundArray, selections: ChunkSelections) -> tuple[list[tuple[
     ranges, cost = [], 0
     for shape, first, last in equal_shapes(array, selections.index):
         size = batch_size(array, shape)
-        cost = max(cost, size.cost)
+        cost = max(cost, size.cost if array.options.cache is None else 2 * size.cost)  # those that are kept are decoded once more
         ranges += [(lo, min(lo + size.encoded, last)) for lo in range(first, last, size.encoded)]
     return ranges, cost
 
@@ -176,6 +178,10 @@ def _raise_read_failures(array: BoundArray, chunks: Sequence[tuple[int, ...]], o
 def _read_batch(array: BoundArray, selections: ChunkSelections, lo: int, hi: int, out: Array) -> Op[None]:
     keys = array.chunk_keys(selections.index[lo:hi])
     prepared = array.prepared_for(array.chunk_shape(selections.index[lo]))
+    cache = array.options.cache
+    if cache is not None and not prepared.partial.read and prepared.spec.nbytes <= cache.max_value_bytes:
+        yield from _read_kept(array, cache, keys, selections, lo, out)
+        return
     if not array.sharded:
         required = array.options.missing_chunks == "error"
         yield from prepared.read(StoredChunks(keys, lo, required), selections, lo, hi, out)
@@ -184,11 +190,34 @@ def _read_batch(array: BoundArray, selections: ChunkSelections, lo: int, hi: int
         yield from _read_shard(array, prepared, keys[row - lo], selections, row, out)
 
 
+def _read_kept(
+    array: BoundArray, cache: DecodedCache, keys: list[str], selections: ChunkSelections, lo: int, out: Array
+) -> Op[None]:
+    """Read chunks that are decoded whole: those that are kept, and are still of that version, from memory."""
+    required, shape = array.options.missing_chunks == "error", array.chunk_shape(selections.index[lo])
+    places = [(array.decoding, key, shape) for key in keys]
+    kept = [cache.find(place) for place in places]
+    found: list[Array | None] = [None] * len(keys)
+    asked = [row for row, each in enumerate(kept) if each is not None]
+    outcomes = (yield from fetch([ReadRequest(keys[row], ()) for row in asked])) if asked else []
+    for row, outcome in zip(asked, outcomes, strict=True):
+        if isinstance(outcome, Exception):
+            raise outcome
+        each = kept[row]
+        if each is not None and outcome is not None and outcome.version == each.version:  # safety: version of a kept chunk
+            found[row] = each.value
+    missing = VersionedChunks([key for key, chunk in zip(keys, found, strict=True) if chunk is None], required)
+    decoded = yield from read_kept(array.prepared_for(shape), shape, found, missing, selections, lo, out)
+    for i, (row, new) in enumerate(decoded.items()):
+        cache.keep(places[row], missing.source(i).version, new, nbytes_of(new))
+
+
 def _read_shard(array: BoundArray, shard: Prepared, key: str, selections: ChunkSelections, row: int, out: Array) -> Op[None]:
-    required = array.options.missing_chunks == "error"
+    required, cache = array.options.missing_chunks == "error", array.options.cache
 
     def in_parts() -> Op[None]:
         source = array.indexes.source(key, required)
+        source.keeper = None if cache is None else Keeper(cache, (array.decoding, key))
         try:
             yield from shard.read(OneChunk(row, source), selections, row, row + 1, out)
             yield from source.confirm()
@@ -204,7 +233,7 @@ def _read_shard(array: BoundArray, shard: Prepared, key: str, selections: ChunkS
         whole = None if data is None else InMemory(data)
         yield from shard.read(OneChunk(row, whole), selections, row, row + 1, out)
 
-    if shard.spec.nbytes <= array.options.codec.fetch_bytes and selections.full[row]:
+    if cache is None and shard.spec.nbytes <= array.options.codec.fetch_bytes and selections.full[row]:
         yield from at_once()
     else:
         yield from while_replaced(in_parts, at_once)

@@ -35,6 +35,8 @@ but then other programs would see those when they grow the array.
 **Writers of data** take no turn. Interior chunks they replace whatever is there, after a look at M. At the end of the array they
 read the chunk and lay over it what they know, on condition of its version, always: an appender may have been there.
 
+A turn of one that appends to several arrays ends with a record of its own, never by itself (`ops/append_record.py`).
+
 Threads of one process queue for the metadata before they take a turn, so a process has one at most.
 """
 
@@ -54,6 +56,7 @@ from zarrant.geometry.region import box_region
 from zarrant.metadata.node import dump
 from zarrant.metadata.turn import MAX_SECONDS, Turn
 from zarrant.metadata.v3 import ArrayMetadata
+from zarrant.ops.append_record import end_for_others
 from zarrant.ops.bound_array import BoundArray, OwnTurn
 from zarrant.ops.current import Current, current_array, require_turn
 from zarrant.ops.guard import MAX_TRIES
@@ -84,7 +87,7 @@ def in_turn(array: BoundArray, op: Callable[[BoundArray], Op[T]], check: Callabl
     """
     seconds = TAKE_OVER_S
     for _ in range(MAX_TRIES):
-        now = yield from _take(array, seconds, check)
+        now = yield from take(array, seconds, check)
         own = turn_of(now)
         try:
             result = yield from op(now)
@@ -96,7 +99,7 @@ def in_turn(array: BoundArray, op: Callable[[BoundArray], Op[T]], check: Callabl
             # What is slower than its turn lasts (one chunk that takes minutes to encode) asks for more time.
             seconds = min(2 * seconds, MAX_SECONDS)
         except BaseException:
-            _abandoned.add(own.turn.token)  # nothing can be asked for any more
+            abandon(own.turn.token)  # nothing can be asked for any more
             raise
         else:
             return result
@@ -109,11 +112,19 @@ def turn_of(array: BoundArray) -> OwnTurn:
     return array.turn
 
 
-def _take(array: BoundArray, seconds: float, check: Callable[[BoundArray], object]) -> Op[BoundArray]:
-    """Wait for the turn; the array as it is then, with the turn."""
-    import secrets  # takes 5 ms, for stores that cannot lock
+def take(
+    array: BoundArray,
+    seconds: float,
+    check: Callable[[BoundArray], object] = lambda array: None,
+    name: tuple[str, str | None] | None = None,
+    beside: Sequence[BoundArray] = (),
+) -> Op[BoundArray]:
+    """Wait for the turn; the array as it is then, with the turn.
 
-    token, seen, waited, since_token, looks = secrets.token_hex(8), None, 0.0, 0.0, 0
+    `name`: the token of the turn, and the path of its record. `beside`: arrays whose turns the caller has, and keeps meanwhile.
+    """
+    token, record = name or (new_token(), None)
+    seen, waited, since_token, looks = None, 0.0, 0.0, 0
     while True:
         now, version = yield from current_array(array)
         check(now)
@@ -122,20 +133,44 @@ def _take(array: BoundArray, seconds: float, check: Callable[[BoundArray], objec
             since_token, looks = 0.0, looks // 2
         if turn != seen:
             seen, waited = turn, 0.0
-        if turn is None or waited > (ABANDONED_S if turn.token in _abandoned else turn.seconds):
+        expired = turn is not None and waited > (ABANDONED_S if turn.token in _abandoned else turn.seconds)
+        if turn is not None and turn.record is not None:  # it ends with its record, never by a take-over
+            if (yield from end_for_others(now, turn, expired)):
+                continue
+            expired = False
+        if turn is None or expired:
             try:
-                taken = yield from _swap_in(now, Turn(token, 0, seconds), version)
+                taken = yield from _swap_in(now, Turn(token, 0, seconds, record), version)
             except BaseException:
-                _abandoned.add(token)  # it may have been stored
+                abandon(token)  # it may have been stored
                 raise
             if taken is not None:
                 return taken
         elif since_token > array.options.turn_timeout + turn.seconds:
-            hint = "It is alive: it renews its turn. Wait longer with the option lock_timeout"
-            raise LockTimeout("another writer is changing the shape of the array", key=_key(array), hint=hint)
+            raise LockTimeout("another writer is changing the shape of the array", key=_key(array), hint=_why_waited(turn))
         step = random.uniform(0.5, 1) * min(LAST_PAUSE_S, FIRST_PAUSE_S * 2**looks)
         yield from pause(step)
+        for each in beside:
+            yield from _renew(each)
         waited, since_token, looks = waited + step, since_token + step, min(looks + 1, 16)
+
+
+def new_token() -> str:
+    """What names a turn, or an append to several arrays."""
+    import secrets  # takes 5 ms, for stores that cannot lock
+
+    return secrets.token_hex(8)
+
+
+def abandon(token: str) -> None:
+    """Others of this process need not wait for the end of a turn: its operation was broken off."""
+    _abandoned.add(token)
+
+
+def _why_waited(turn: Turn) -> str:
+    if turn.record is not None:
+        return "It appends to several arrays of a group. If that is not in this store, open it there, and append"
+    return "It is alive: it renews its turn. Wait longer with the option lock_timeout"
 
 
 def _swap_in(now: BoundArray, turn: Turn, version: Version) -> Op[BoundArray | None]:
@@ -151,7 +186,12 @@ def _swap_in(now: BoundArray, turn: Turn, version: Version) -> Op[BoundArray | N
 
 
 def keep(array: BoundArray) -> Op[None]:
-    """Renew the turn of an operation where a quarter of its time is over."""
+    """Renew the turns of an operation where a quarter of their time is over."""
+    for each in (array, *turn_of(array).beside):
+        yield from _renew(each)
+
+
+def _renew(array: BoundArray) -> Op[None]:
     own = turn_of(array)
     since = yield from clock()
     if since - own.since < own.turn.seconds / 4:
@@ -205,7 +245,7 @@ def give_back(now: BoundArray) -> Op[ArrayMetadata | None]:
             return of_version(metadata, stored)
     except ZarrantError:
         pass
-    _abandoned.add(own.turn.token)
+    abandon(own.turn.token)
     return None
 
 

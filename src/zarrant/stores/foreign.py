@@ -1,11 +1,13 @@
-"""What stores around other libraries have in common: their errors become ours, and ranges are fitted to the size of an object."""
+"""What stores around other libraries have in common: their errors become ours, ranges are fitted to
+the size of an object, and objects are known by a hash where nothing else tells them apart."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 from zarrant.errors import ByteRangeError, StoreError, StorePermissionError, ZarrantError
-from zarrant.storage import ByteRange
+from zarrant.storage import Buffer, ByteRange, Version
 
 
 class typed_errors:
@@ -34,3 +36,8 @@ def spans_within(ranges: Sequence[ByteRange], size: int) -> list[tuple[int, int]
         return [wanted.resolve(size) for wanted in ranges]
     except ValueError as cause:
         raise ByteRangeError("range outside the object", expected=list(ranges), got=f"{size} bytes") from cause
+
+
+def hash_of(data: Buffer) -> Version:
+    """The version of an object that nothing but its bytes tells apart from others."""
+    return "hash", hashlib.blake2b(data, digest_size=16).digest(), len(data)

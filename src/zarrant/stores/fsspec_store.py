@@ -15,7 +15,6 @@ coroutines where the file system has them (on one instance of it for each event 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import itertools
 import os
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -30,8 +29,9 @@ from zarrant.errors import (
 )
 from zarrant.storage import Blob, Buffer, ByteRange, Calls, Capabilities, Version, expect_version
 from zarrant.storage.capabilities import Described
-from zarrant.stores.foreign import spans_within, typed_errors
+from zarrant.stores.foreign import hash_of, spans_within, typed_errors
 from zarrant.stores.keys import check_key, check_prefix
+from zarrant.stores.off_loop import off_loop
 
 T = TypeVar("T")
 TEMP = ".__lock"
@@ -62,7 +62,13 @@ class Do(NamedTuple):
     options: Mapping[str, Any] = {}
 
 
-Steps = Generator[Do, Any, T]
+class Hash(NamedTuple):
+    """The version that is a hash of these bytes."""
+
+    data: memoryview
+
+
+Steps = Generator[Do | Hash, Any, T]
 
 
 class FsspecStore(Described):
@@ -173,7 +179,7 @@ class FsspecStore(Described):
                 except StopIteration as stop:
                     return stop.value  # type: ignore[no-any-return]
                 try:
-                    reply, error = getattr(self.fs, do.name)(*do.args, **do.options), None
+                    reply, error = hash_of(do.data) if isinstance(do, Hash) else self._call(do), None
                 except Exception as raised:
                     error = raised
 
@@ -188,11 +194,19 @@ class FsspecStore(Described):
                 except StopIteration as stop:
                     return stop.value  # type: ignore[no-any-return]
                 try:
-                    call = getattr(fs, f"_{do.name}", None)
-                    found = getattr(fs, do.name)(*do.args, **do.options) if call is None else call(*do.args, **do.options)
+                    found = off_loop(len(do.data), hash_of, do.data) if isinstance(do, Hash) else self._call_async(fs, do)
                     reply, error = (await found if asyncio.iscoroutine(found) else found), None
                 except Exception as raised:
                     error = raised
+
+    def _call(self, do: Do) -> Any:
+        return getattr(self.fs, do.name)(*do.args, **do.options)
+
+    @staticmethod
+    def _call_async(fs: Any, do: Do) -> Any:
+        """The coroutine of a call, or its result where the file system has no coroutine of it."""
+        name = f"_{do.name}" if hasattr(fs, f"_{do.name}") else do.name
+        return getattr(fs, name)(*do.args, **do.options)
 
     def _fs_of_loop(self) -> Any:
         """The file system as one for this event loop."""
@@ -240,7 +254,7 @@ class FsspecStore(Described):
                 continue
             if state.mark is not None and state.size not in (None, len(data)) and (yield from self._state(path)) == state:
                 raise StoreError("the file system gave other bytes than the file has", expected=state.size, got=len(data))
-            return Blob((data,), _hash(data) if state.mark is None else state, len(data))
+            return Blob((data,), (yield Hash(data)) if state.mark is None else state, len(data))
         raise ConflictError("the object was replaced in every try to read it", limit=f"{MAX_TRIES} tries")
 
     def _get_ranges(self, key: str, ranges: Sequence[ByteRange], if_version: Version) -> Steps[Blob | None]:
@@ -351,7 +365,7 @@ class FsspecStore(Described):
         state = yield from self._state(path)
         if state is None:
             raise StoreError("an object that was written is not there", hint="Another writer may have erased it")
-        return _hash(value) if state.mark is None else state
+        return (yield Hash(memoryview(value))) if state.mark is None else state
 
     def _writes_at_once(self) -> bool:
         protocols = self.fs.protocol
@@ -469,10 +483,6 @@ class _Short(StoreError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return StoreError(self.message).__reduce__()
-
-
-def _hash(data: Buffer) -> Version:
-    return "hash", hashlib.blake2b(data, digest_size=16).digest(), len(data)
 
 
 def knows(scheme: str) -> bool:

@@ -48,7 +48,27 @@ _SECRET = (
 )
 """Options that are secret, and what is of no use without them."""
 _SECRET_OF_CLIENT = ("default_headers", "proxy_url")
-_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+_DURATIONS = (
+    *("timeout", "connect_timeout", "read_timeout", "pool_idle_timeout", "http2_keep_alive_interval", "http2_keep_alive_timeout"),
+    *("retry_timeout", "init_backoff", "max_backoff"),
+)
+"""Options of `client_options` and `retry_config` that may be given as a number of seconds; obstore itself takes no numbers."""
+_RETRY = {"retry_config": ("max_retries", "retry_timeout", "backoff"), "backoff": ("init_backoff", "max_backoff", "base")}
+"""Names that obstore would pass over where they are misspelt."""
+_OTHER_NAMES = {
+    "key": "access_key_id",
+    "secret": "secret_access_key",
+    "anon": "skip_signature",
+    "endpoint_url": "endpoint",
+    "region_name": "region",
+}
+"""What other libraries (s3fs, gcsfs, adlfs, boto3) call an option."""
+_ENDPOINTS = {
+    "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    "gs": ("GOOGLE_SERVICE_ACCOUNT_KEY", "GOOGLE_BASE_URL"),
+    "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+}
+"""Variables in which obstore looks for addresses."""
 
 
 class UrlStore(ObjectStore):
@@ -56,6 +76,8 @@ class UrlStore(ObjectStore):
 
     def __init__(self, scheme: str, place: str, options: Mapping[str, Any]) -> None:
         self._options = dict(options)
+        for name in ("client_options", "retry_config"):
+            _section(name, options.get(name, {}))
         self._scheme, self._place = scheme, place
         for name in ("client_options", "retry_config"):
             if not isinstance(options.get(name, {}), Mapping):
@@ -82,7 +104,7 @@ class UrlStore(ObjectStore):
     def _connect(self, swaps: bool) -> Any:
         store = _obstore(f"{self._scheme}://{self._place}")
         given = {name: value for name, value in self._options.items() if name not in OURS}
-        retries = {**RETRIES, **given.pop("retry_config", {})}
+        retries = {**RETRIES, **_section("retry_config", given.pop("retry_config", {}))}
         common = {"client_options": _client_options(self._scheme, given), "retry_config": {**retries, **(_ONCE if swaps else {})}}
         given.pop("client_options", None)
         try:
@@ -146,7 +168,8 @@ def _from_url(url: str, options: Mapping[str, Any], known: tuple[str, ...]) -> t
     names = (*_FOR_ALL, *known)
     for given in options:
         if given not in names:
-            near = did_you_mean(given, names)
+            other = _OTHER_NAMES.get(given)
+            near = f"Its name here is {other!r}" if other in names else did_you_mean(given, names)
             raise OptionError("unknown storage option", store=shown_url, field=str(given), expected=", ".join(names), hint=near)
     path = unquote(parts.path).strip("/")
     if path:
@@ -156,11 +179,28 @@ def _from_url(url: str, options: Mapping[str, Any], known: tuple[str, ...]) -> t
 
 def _client_options(scheme: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """What obstore's HTTP client is told: plain HTTP is allowed where the caller gave such an address."""
-    endpoints = [str(options.get(name, "")) for name in ("endpoint", "base_url", "service_account_key")]
-    if scheme == "s3" and not options.get("endpoint"):
-        endpoints += filter(None, map(os.environ.get, _ENDPOINTS))
+    endpoints = [str(options[name]) for name in ("endpoint", "base_url", "service_account_key") if options.get(name)]
+    if not endpoints:
+        endpoints = [value for name in _ENDPOINTS.get(scheme, ()) if (value := os.environ.get(name))]
+    if scheme == "s3" and (wrong := next((address for address in endpoints if "://" not in address), None)):
+        # obstore would panic, which is no Exception.
+        raise OptionError("an address without a scheme", field="endpoint", expected="https://… or http://…", got=repr(wrong))
     plain = scheme == "http" or any("http://" in endpoint for endpoint in endpoints)
-    return {**({"allow_http": True} if plain else {}), **options.get("client_options", {})}
+    return {**({"allow_http": True} if plain else {}), **_section("client_options", options.get("client_options", {}))}
+
+
+def _section(name: str, options: object) -> dict[str, Any]:
+    """Options within an option; numbers are seconds where they are times."""
+    if not isinstance(options, Mapping):
+        raise OptionError("not options", field=name, expected="a dict", got=repr(options))
+    known = _RETRY.get(name)
+    for given in options:
+        if known and given not in known:
+            hint = did_you_mean(given, known)
+            raise OptionError(f"unknown option of {name}", field=str(given), expected=", ".join(known), hint=hint)
+    found = {given: _section(given, value) if given in _RETRY else value for given, value in options.items()}
+    times = {given: value for given, value in found.items() if given in _DURATIONS and isinstance(value, int | float)}
+    return {**found, **{given: timedelta(seconds=value) for given, value in times.items()}}
 
 
 def _secrets(options: Mapping[str, Any]) -> Iterator[str]:

@@ -12,7 +12,6 @@ partial writes of several writers apart is not in its interface.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Coroutine, Generator, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -27,8 +26,9 @@ from zarrant.errors import (
 )
 from zarrant.storage import Blob, Buffer, ByteRange, Calls, Capabilities, Version, as_store, capabilities, expect_version, url_of
 from zarrant.storage.capabilities import Described
-from zarrant.stores.foreign import spans_within, typed_errors
+from zarrant.stores.foreign import hash_of, spans_within, typed_errors
 from zarrant.stores.keys import check_key, check_prefix
+from zarrant.stores.off_loop import off_loop
 from zarrant.stores.wrappers import ReadOnly
 
 try:
@@ -123,7 +123,7 @@ class ZarrStore(Described):
         check_key(key, self.url)
         with typed_errors("read", self.url, key):
             data = await self._read(key)
-            return None if data is None else Blob((data,), self._version(data), len(data))
+            return None if data is None else Blob((data,), await self._version(data), len(data))
 
     async def get_ranges_async(self, key: str, ranges: Sequence[ByteRange], if_version: Version = None) -> Blob | None:
         """See `storage.AsyncGet`."""
@@ -167,8 +167,8 @@ class ZarrStore(Described):
             return None
         return None if found is None else _view(found)
 
-    def _version(self, data: memoryview) -> Version:
-        return ("size", len(data)) if self.immutable else ("hash", hashlib.blake2b(data, digest_size=16).digest(), len(data))
+    async def _version(self, data: memoryview) -> Version:
+        return ("size", len(data)) if self.immutable else await off_loop(len(data), hash_of, data)
 
     async def put_async(self, key: str, parts: Sequence[Buffer]) -> Version:
         """See `storage.AsyncPut`."""
@@ -176,7 +176,7 @@ class ZarrStore(Described):
         with typed_errors("write", self.url, key):
             value = b"".join(parts)
             await self.store.set(key, cpu.Buffer.from_bytes(value))
-            return self._version(memoryview(value))
+            return await self._version(memoryview(value))
 
     async def erase_async(self, key: str) -> None:
         """See `storage.AsyncErase`."""

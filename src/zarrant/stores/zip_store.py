@@ -36,6 +36,7 @@ from zarrant.storage.capabilities import Described
 from zarrant.stores.keys import check_key, check_prefix
 from zarrant.stores.local.store import FilesystemStore
 from zarrant.stores.local.temp_files import annotate_errors
+from zarrant.stores.off_loop import off_loop
 from zarrant.stores.zip_format import (
     LOCAL_BYTES,
     MAX_TAIL,
@@ -57,6 +58,9 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 DUPLICATES = ("error", "last")
 MAX_TRIES = 10
 """Times an archive is read again because it was replaced meanwhile."""
+
+MAX_INFLATED = 16
+"""Bytes that one of a deflated entry comes to, as a rule; the most is a thousand."""
 
 
 class Ask(NamedTuple):
@@ -290,10 +294,12 @@ class ZipStore(Described):
             steps, reply = make(), None
             try:
                 while True:
-                    ask = steps.send(reply)
+                    # Its entries are looked at, or its bytes are inflated: to many times as many.
+                    size = 0 if reply is None else sum(len(data) for data in reply.data)
+                    ask = await off_loop(MAX_INFLATED * size, _next_of, steps, reply)
+                    if not isinstance(ask, Ask):
+                        return ask.value  # type: ignore[no-any-return]
                     reply = await self._source.get_ranges_async(self._key, ask.ranges, ask.version)
-            except StopIteration as stop:
-                return stop.value  # type: ignore[no-any-return]
             except (_Replaced, VersionChangedError) as error:
                 self._look_again(error)
         raise self._never_the_same()
@@ -549,6 +555,20 @@ class _Annotated:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if isinstance(error, ZarrantError):
             error.annotate(store=self.store, key=self.key)
+
+
+class _End(NamedTuple):
+    """What the steps came to."""
+
+    value: Any
+
+
+def _next_of(steps: Steps[Any], reply: Blob | None) -> Ask | _End:
+    """The next step (StopIteration cannot pass through a future)."""
+    try:
+        return steps.send(reply)
+    except StopIteration as stop:
+        return _End(stop.value)
 
 
 def _check_size(entry: Entry, limit: int | None) -> None:

@@ -109,12 +109,12 @@ class FixedSizePipeline(ChunkPipeline):
         return np.ascontiguousarray(rows.transpose(order) if order else rows)
 
     def _copy_in(self, boxes: CopyPlan, rows: npt.NDArray[np.generic], values: npt.NDArray[np.generic]) -> None:
-        values_start, values_step, row_start, row_step, shape = _columns(boxes)
+        values_start, values_step, row_start, row_step, shape = columns(boxes)
         seen = rows if self.order is None else self._view(rows)
         kernels.copy_boxes(values[np.newaxis], values_start, values_step, seen, row_start, row_step, shape)
 
     def _copy_out(self, boxes: CopyPlan, rows: npt.NDArray[np.generic], out: npt.NDArray[np.generic]) -> None:
-        out_start, out_step, row_start, row_step, shape = _columns(boxes)
+        out_start, out_step, row_start, row_step, shape = columns(boxes)
         seen = rows if self.order is None else self._view(rows)
         kernels.copy_boxes(seen, row_start, row_step, out[np.newaxis], out_start, out_step, shape)
 
@@ -184,7 +184,7 @@ def _bytes(rows: npt.NDArray[np.generic]) -> Rows:
     return rows.reshape(len(rows), -1).view(np.uint8) if rows.ndim > 1 else rows.reshape(-1, 1).view(np.uint8)
 
 
-def _columns(boxes: CopyPlan) -> tuple[npt.NDArray[np.int64], ...]:
+def columns(boxes: CopyPlan) -> tuple[npt.NDArray[np.int64], ...]:
     """The plan as columns for the kernel. Both sides get a leading axis: 0 for the values, the row number for the rows."""
     k, d = boxes.chunk_start.shape
     value_start, row_start, shape = np.empty((3, k, d + 1), np.int64)

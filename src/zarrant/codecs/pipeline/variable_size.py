@@ -42,7 +42,7 @@ class VariableSizePipeline(ChunkPipeline):
         if stored is not None and stale.any():
             yield from self._decode((yield from stored.fetch(lo, hi, stale, self.stored_limit)), rows)
         for boxes, array in selections.boxes_by_source(lo, hi, values):
-            for inside, outside in _slices(boxes):
+            for inside, outside in slices_of(boxes):
                 self._view(rows)[inside] = array[outside]
         sizes, counts = np.full(hi - lo, -1, np.int64), [0] * (hi - lo)
         keep = np.ones(hi - lo, np.bool_) if self.options.write_empty_chunks else ~self.spec.fill.equals(rows)
@@ -58,7 +58,7 @@ class VariableSizePipeline(ChunkPipeline):
         fetched = yield from stored.fetch(lo, hi, np.ones(hi - lo, np.bool_), self.stored_limit)
         rows = self._rows(hi - lo)
         yield from self._decode(fetched, rows)
-        for inside, outside in _slices(selections.boxes(lo, hi)):
+        for inside, outside in slices_of(selections.boxes(lo, hi)):
             out[outside] = self._view(rows)[inside]
 
     def check(self, fetched: Fetched) -> Op[dict[int, str]]:
@@ -138,7 +138,7 @@ class AroundShards(VariableSizePipeline):
         return 2 * self.encoded_bound + SLACK
 
 
-def _slices(boxes: CopyPlan) -> Iterator[tuple[tuple[int | slice, ...], tuple[slice, ...]]]:
+def slices_of(boxes: CopyPlan) -> Iterator[tuple[tuple[int | slice, ...], tuple[slice, ...]]]:
     """For each box its place in the rows, and in the values."""
     step = boxes.step.tolist()
     columns = (boxes.row.tolist(), boxes.chunk_start.tolist(), boxes.value_start.tolist(), boxes.shape.tolist())

@@ -25,9 +25,10 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant import kernels
-from zarrant.codecs.byte_sources import InMemory, Stored, read_whole
+from zarrant.codecs.byte_sources import InMemory, Stored, keeper_of, read_whole
 from zarrant.codecs.pipeline.chunk import ChunkPipeline
 from zarrant.codecs.pipeline.fixed_size import FixedSizePipeline
+from zarrant.codecs.pipeline.kept import nbytes_of, read_kept
 from zarrant.codecs.protocols import (
     ArraySpec,
     BytesToBytes,
@@ -51,7 +52,7 @@ from zarrant.codecs.sharding.dead_bytes import (
     record_size,
 )
 from zarrant.codecs.sharding.format import Index, locate, morton_order
-from zarrant.codecs.sharding.subchunks import FetchedSubchunks, Subchunks, SubchunksOfShard
+from zarrant.codecs.sharding.subchunks import ChosenSubchunks, FetchedSubchunks, KeptSubchunks, Subchunks, SubchunksOfShard
 from zarrant.errors import ByteRangeError, ChunkError
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.region import ChunkSelections, Region, Stack, Values
@@ -61,6 +62,8 @@ from zarrant.requests import Op, gather
 from zarrant.storage import Buffer, ByteRange, Hole, Part
 
 V = TypeVar("V", npt.NDArray[np.generic], Stack, Values)
+INDEX_ENTRY_BYTES = 32
+"""Memory of an entry of a decoded index, with what is derived from it."""
 RECORD_GUESS_BYTES = 1024
 """The first read of a record of dead bytes has this size; most records are shorter."""
 
@@ -139,7 +142,8 @@ class Shard:
     def _read_one(self, source: Source | None, region: Region, bounds: tuple[int, ...], out: npt.NDArray[np.generic]) -> Op[None]:
         source, index = yield from self._open(source)
         selections, out = self._split(region, bounds, out)
-        stored = SubchunksOfShard(source or InMemory(b""), index, self._numbers(selections))
+        numbers = self._numbers(selections)
+        stored = SubchunksOfShard(source or InMemory(b""), index, numbers, self._kept(source, index, numbers))
         if isinstance(source, Stored) and self._fetches_ahead(selections.n):
             step = max(1, self.options.fetch_bytes // max(1, self.subchunk_pipeline.spec.nbytes))
             groups = ((lo, min(lo + step, selections.n)) for lo in range(0, selections.n, step))
@@ -161,7 +165,8 @@ class Shard:
         """Fetch subchunks with one request, and decode them in mini-batches."""
         assert isinstance(self.subchunk_pipeline, ChunkPipeline), "asked by _fetches_ahead"
         limit = self.subchunk_pipeline.stored_limit
-        fetched = FetchedSubchunks(stored, (yield from stored.fetch(lo, hi, np.ones(hi - lo, np.bool_), limit)), lo)
+        wanted = np.ones(hi - lo, np.bool_) if stored.kept is None else stored.kept.missing(lo, hi)
+        fetched = FetchedSubchunks(stored, (yield from stored.fetch(lo, hi, wanted, limit)), lo)
         batches = (self._read_batch(fetched, selections, lo + a, lo + b, out) for a, b in self.batches(hi - lo))
         yield from gather(batches, self.batch_cost)
 
@@ -174,10 +179,31 @@ class Shard:
         out: npt.NDArray[np.generic],
     ) -> Op[None]:
         try:
-            yield from self.subchunk_pipeline.read(stored, selections, lo, hi, out)
+            if stored.kept is not None:
+                yield from self._read_kept(stored, stored.kept, selections, lo, hi, out)
+            else:
+                yield from self.subchunk_pipeline.read(stored, selections, lo, hi, out)
         except ChunkError as error:
             yield from self._name_subchunk(error, stored, lo, hi, np.ones(hi - lo, np.bool_))
             raise
+
+    def _read_kept(
+        self, stored: Subchunks, kept: KeptSubchunks, selections: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]
+    ) -> Op[None]:
+        """Read subchunks, those that are kept from memory, and keep the others."""
+        pipeline = self.subchunk_pipeline
+        assert isinstance(pipeline, ChunkPipeline), "asked by _kept"
+        missing = ChosenSubchunks(stored, lo + np.flatnonzero(kept.missing(lo, hi)))
+        new = yield from read_kept(pipeline, pipeline.shape, kept.found[lo:hi], missing, selections, lo, out)
+        for row, array in new.items():
+            kept.keep(lo + row, array, nbytes_of(array))
+
+    def _kept(self, source: Source | None, index: Index, numbers: Ints) -> KeptSubchunks | None:
+        """What is kept of subchunks, if they are of those that are: always decoded whole."""
+        keeper, inner = keeper_of(source), self.subchunk_pipeline
+        if keeper is None or not isinstance(inner, ChunkPipeline) or inner.partial.read:
+            return None
+        return KeptSubchunks(keeper, index, numbers, inner.shape) if inner.spec.nbytes <= keeper.cache.max_value_bytes else None
 
     def _write_batch(
         self, stored: SubchunksOfShard | None, selections: ChunkSelections, lo: int, hi: int, values: Values
@@ -200,6 +226,9 @@ class Shard:
         """Undo the outer codecs and read the index. A shard that is not stored has an empty index."""
         if isinstance(source, Stored) and source.index is not None:
             return source, source.index
+        index = yield from self._kept_index(source)
+        if index is not None:
+            return source, index
         n = int(np.prod(self.grid.grid_shape, dtype=np.int64))
         opened = None if source is None else (yield from self.read_index(source))
         if opened is None:
@@ -208,7 +237,24 @@ class Shard:
         index = Index.from_table(self.decode_index(data), locate(source.size, self.index_size, self.at_start))
         if isinstance(source, Stored):
             source.index = index
+        keeper = keeper_of(source)
+        if keeper is not None:
+            keeper.keep(*_index_place(source), index, INDEX_ENTRY_BYTES * n)
         return source, index
+
+    def _kept_index(self, source: Source | None) -> Op[Index | None]:
+        """The index of the shard, where it is kept and still that of now. None if not; a shard that is gone is found out later."""
+        keeper = keeper_of(source)
+        if keeper is None or source is None or self.outer_codecs:
+            return None
+        place = _index_place(source)
+        if isinstance(source, Stored) and not source.seen:
+            if keeper.cache.find((*keeper.place, *place)) is None:
+                return None
+            yield from source.read(())  # only its version of now
+            keeper = keeper._replace(version=source.version)
+        index: Index | None = None if keeper.version is None else keeper.find(*place)
+        return index
 
     def read_index(self, source: Source) -> Op[tuple[Source, memoryview] | None]:
         """The bytes of the shard before the outer codecs, and those of its index; None if the shard is not stored."""
@@ -416,6 +462,11 @@ def repack(source: Source, kept: Index, first: int) -> tuple[list[Part], Index, 
 def _parts(source: Source, start: int, stop: int) -> list[Part]:
     """The bytes [start, stop) of a source as parts: one or none."""
     return [source.part(start, stop - start)] if stop > start else []
+
+
+def _index_place(source: Source) -> tuple[int, int, str]:
+    """Where the index of a shard is kept. A window of a shard has less bytes than the shard, so they are told apart."""
+    return 0, -1 if isinstance(source, Stored) else source.size, "index"
 
 
 class AddSubchunkToErrors:

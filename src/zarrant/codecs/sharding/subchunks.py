@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from zarrant.codecs.byte_sources import Window
+from zarrant.codecs.kept import Keeper
 from zarrant.codecs.protocols import Fetched, Ints, Source
 from zarrant.codecs.sharding.format import Index
 from zarrant.errors import ChunkError
@@ -18,8 +19,8 @@ from zarrant.storage import ByteRange
 class SubchunksOfShard:
     """Subchunks of one shard: subchunk i of the batch is entry `numbers[i]` of `index`, in the bytes of `source`."""
 
-    def __init__(self, source: Source, index: Index, numbers: Ints) -> None:
-        self.shard, self.index, self.numbers = source, index, numbers
+    def __init__(self, source: Source, index: Index, numbers: Ints, kept: KeptSubchunks | None = None) -> None:
+        self.shard, self.index, self.numbers, self.kept = source, index, numbers, kept
 
     def fetch(self, lo: int, hi: int, wanted: npt.NDArray[np.bool_], limit: int | None = None) -> Op[Fetched]:
         """The wanted subchunks in one request; adjacent ones are one range."""
@@ -51,7 +52,8 @@ class FetchedSubchunks:
     """Subchunks that were fetched together, from subchunk `first` of a batch on."""
 
     def __init__(self, stored: SubchunksOfShard, fetched: Fetched, first: int) -> None:
-        self.stored, self.fetched, self.first, self.numbers = stored, fetched, first, stored.numbers
+        self.stored, self.fetched, self.first = stored, fetched, first
+        self.numbers, self.kept = stored.numbers, stored.kept
 
     def fetch(self, lo: int, hi: int, wanted: npt.NDArray[np.bool_], limit: int | None = None) -> Op[Fetched]:
         """The wanted ones of them; nothing is requested."""
@@ -68,6 +70,48 @@ class FetchedSubchunks:
 
 
 Subchunks: TypeAlias = SubchunksOfShard | FetchedSubchunks
+
+
+class ChosenSubchunks:
+    """Some subchunks of a batch, as subchunks 0, 1, …"""
+
+    def __init__(self, stored: Subchunks, rows: Ints) -> None:
+        self.stored, self.rows = stored, rows
+
+    def fetch(self, lo: int, hi: int, wanted: npt.NDArray[np.bool_], limit: int | None = None) -> Op[Fetched]:
+        """The wanted ones of lo..hi, with one call."""
+        rows = self.rows[lo:hi]
+        first, end = int(rows[0]), int(rows[-1]) + 1
+        chosen = np.zeros(end - first, np.bool_)
+        chosen[rows[wanted] - first] = True
+        fetched = yield from self.stored.fetch(first, end, chosen, limit)
+        return fetched._replace(rows=np.searchsorted(rows - first, fetched.rows))
+
+    def source(self, i: int) -> Source | None:
+        """A window on subchunk i."""
+        return self.stored.source(int(self.rows[i]))
+
+
+class KeptSubchunks:
+    """Those of the subchunks `numbers` of a shard that are kept as they were decoded from this version of it.
+
+    They are looked up once: what is dropped from the cache during a read is still at hand for it.
+    """
+
+    def __init__(self, keeper: Keeper, index: Index, numbers: Ints, shape: tuple[int, ...]) -> None:
+        self.keeper, self.shape = keeper, shape
+        self.places = list(zip(index.offset[numbers].tolist(), index.size[numbers].tolist(), strict=True))
+        self.found = [None if size < 0 else keeper.find(start, size, shape) for start, size in self.places]
+
+    def missing(self, lo: int, hi: int) -> npt.NDArray[np.bool_]:
+        """(hi - lo,) which are not kept."""
+        return np.array([array is None for array in self.found[lo:hi]], np.bool_)
+
+    def keep(self, i: int, array: npt.NDArray[Any], nbytes: int) -> None:
+        """Keep subchunk i, if it is stored."""
+        start, size = self.places[i]
+        if size >= 0:
+            self.keeper.keep(start, size, self.shape, array, nbytes)
 
 
 def _too_large_subchunk(index: Index, chosen: Ints, limit: int) -> ChunkError:

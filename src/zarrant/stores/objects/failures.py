@@ -52,7 +52,10 @@ _RANGE = "The object is shorter than it was"
 _LACKS = "The service does not have this"
 _HOST = "The host cannot be reached: look at `endpoint`, the network and the proxy"
 _LOST = "The connection failed: do it again later, or raise `timeout` in client_options"
-_NOBODY = "Give credentials in storage_options or in the environment, or skip_signature=True for public data"
+_NOBODY = (
+    "No credentials were found. Give them in storage_options or in the environment, or skip_signature=True for public data; "
+    "a pickled handle carries them with pickle_secrets=True"
+)
 _PLAIN = 'An address of http:// needs client_options={"allow_http": True}'
 
 Meaning: TypeAlias = tuple[Kind, str]
@@ -78,7 +81,7 @@ _WORDS: tuple[tuple[str, Meaning], ...] = (
     ("non-partial|Range request not supported", (Kind.NO_RANGES, "The server does not send parts of objects")),
     ("Invalid range", (Kind.OUTSIDE, _RANGE)),
     ("dns error|failed to lookup|connection refused|tcp connect|error trying to connect", (Kind.PASSING, _HOST)),
-    ("allow_http|URL scheme is not allowed", (Kind.FAILED, _PLAIN)),
+    ("allow_http|URL scheme is not allowed|builder error", (Kind.FAILED, _PLAIN)),
     ("credential|metadata token|managed identity", (Kind.REFUSED, _NOBODY)),
     ("timed? ?out|error sending request|connection|incomplete|end of file|body error|HTTP error", (Kind.PASSING, _LOST)),
 )
@@ -89,6 +92,8 @@ _REFUSED = "Look at the credentials and at what they allow. S3 also says so of a
 _SECRET = re.compile(
     r"(?i)((?:x-amz-(?:signature|credential|security-token)|sig|token|secret|password|authorization|access_key)=)[^&\s\"']+"
 )
+_METADATA = re.compile(r"\bhttp://(?:169\.254\.|fd00:ec2::|metadata\.google)")
+"""Where machines of a cloud ask for credentials, which is done where none are given."""
 _ADDRESS = re.compile(r"\w+://[^\s\"']+|path: \"[^\"]*\"")
 _METADATA_SERVICE = re.compile(r"http://[^/\s]+/(latest/api/token|latest/meta-data|computeMetadata/)")
 """The service of cloud machines that obstore asks for credentials where none are given."""
@@ -111,6 +116,8 @@ class Failure(NamedTuple):
         text = _ADDRESS.sub("", str(error))  # a key may have any words and numbers
         names = (base.__name__ for base in type(error).__mro__)
         kind = next((_BY_NAME[name] for name in names if name in _BY_NAME), None)
+        if _METADATA.search(str(error)):
+            return cls(Kind.REFUSED, error, _NOBODY)
         found, hint = _meaning(text)
         if kind is Kind.REFUSED:
             return cls(kind, error, _CLOCK if "RequestTimeTooSkewed" in text else _REFUSED)
