@@ -88,18 +88,15 @@ MUTATIONS: dict[str, Mutation] = {
     "turn taken by version": Mutation("stored = yield from put_one(_key(now), [dump(metadata)])", EVERY_ORDER),
     "commit by version": Mutation("stored = yield from put_one(_key(now), [dump(wanted)])", STOPPED),
     "no locks": Mutation("if False:", EVERY_ORDER),
-<<<<<<< HEAD
     "one version": Mutation("pass", f"{OBSPEC}::test_ranges_are_of_one_version"),
     "own write": Mutation("if False:", f"{OBSPEC}::test_a_put_that_others_built_upon"),
     "length of a reply": Mutation("if True:", f"{OBSPEC}::test_a_reply_of_another_length_is_not_believed"),
     "conflict": Mutation("pass", f"{OBSPEC}::test_a_conflict_is_one_also_when_a_reply_was_lost"),
-=======
     "dropped by version": Mutation(
         "yield from put_one(key, [Record(DROPPED, record.arrays).dump(turn.token)])",
         "ops/test_group_turns.py::test_who_decides_while_another_one_drops_it_wins",
     ),
     "decided by version": Mutation("yield from put_one(key, [Record(DECIDED, shapes).dump(token)])", "ops/test_group_turns.py"),
->>>>>>> main
     "archive on disk": Mutation("pass", "stores/test_zip.py::test_an_archive_is_on_disk_before_it_has_its_name"),
     "tried out": Mutation("if False:", f"{PROBE}::test_a_service_that_ignores_conditions_is_refused"),
     "tried out in a loop": Mutation("if False:", f"{PROBE}::test_it_is_refused_by_coroutines_too"),
