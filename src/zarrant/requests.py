@@ -42,6 +42,7 @@ class Fetch(NamedTuple):
     """Read; replied with a list of Blob, None (absent) or Exception, one for each `ReadRequest`."""
 
     items: Sequence[ReadRequest]
+    brief: bool = False
 
 
 class WriteRequest(NamedTuple):
@@ -62,6 +63,8 @@ class Put(NamedTuple):
     items: Sequence[WriteRequest]
     condition: OnlyWhile | None = None
     brief: bool = False
+    in_copies: bool = True
+    """Whether it changes what consolidated metadata keep copies of."""
 
 
 class ErasePrefix(NamedTuple):
@@ -172,17 +175,22 @@ Request: TypeAlias = (
 )
 
 
-def fetch(items: Sequence[ReadRequest]) -> Op[list[Outcome[Blob | None]]]:
+def fetch(items: Sequence[ReadRequest], *, brief: bool = False) -> Op[list[Outcome[Blob | None]]]:
     """Read many; one outcome each."""
-    reply: list[Outcome[Blob | None]] = yield Fetch(items)
+    reply: list[Outcome[Blob | None]] = yield Fetch(items, brief)
     return reply
 
 
 def fetch_one(
-    key: str, ranges: tuple[ByteRange, ...] | None = None, if_version: Version = None, limit: int | None = None
+    key: str,
+    ranges: tuple[ByteRange, ...] | None = None,
+    if_version: Version = None,
+    limit: int | None = None,
+    *,
+    brief: bool = False,
 ) -> Op[Blob | None]:
     """Read one object or its ranges; its error is raised."""
-    reply: list[Outcome[Blob | None]] = yield Fetch((ReadRequest(key, ranges, if_version, limit),))
+    reply: list[Outcome[Blob | None]] = yield Fetch((ReadRequest(key, ranges, if_version, limit),), brief)
     (outcome,) = reply
     if isinstance(outcome, Exception):
         raise outcome
@@ -202,9 +210,10 @@ def put_one(
     condition: OnlyWhile | None = None,
     *,
     brief: bool = False,
+    in_copies: bool = True,
 ) -> Op[Version]:
     """Store (or, with `parts` None, erase) one object, and return the version it has now; its error is raised."""
-    reply: list[Outcome[Version]] = yield Put((WriteRequest(key, parts, if_version),), condition, brief)
+    reply: list[Outcome[Version]] = yield Put((WriteRequest(key, parts, if_version),), condition, brief, in_copies)
     (outcome,) = reply
     if isinstance(outcome, Exception):
         raise outcome

@@ -658,12 +658,12 @@ class Counting(ThreadPoolExecutor):
     [
         ({"chunks": (8, 8), "shards": (32, 32)}, lambda a: a.setitem(np.s_[3:6, 3:6], 7), 4),
         ({"chunks": (8, 8), "shards": (32, 32)}, lambda a: a.setitem(np.s_[:32, :32], 7), 1),
-        ({"chunks": (8, 8), "shards": (32, 32)}, lambda a: a.getitem(np.s_[3:60, 3:60]), 9),
+        ({"chunks": (8, 8), "shards": (32, 32)}, lambda a: a.getitem(np.s_[3:60, 3:60]), 0),
         ({"chunks": (32, 32)}, lambda a: a.setitem(np.s_[3:6, 3:6], 7), 3),
         ({"chunks": (32, 32)}, lambda a: a.setitem(np.s_[:32, :32], 7), 1),
         ({"chunks": (32, 32)}, lambda a: a.store_chunk((0, 0), np.ones((32, 32), "u1")), 1),
-        ({"chunks": (32, 32)}, lambda a: a.getitem(np.s_[3:6, 3:6]), 2),
-        ({"chunks": (32, 32)}, lambda a: a.getitem(np.s_[3:60, 3:60]), 2),
+        ({"chunks": (32, 32)}, lambda a: a.getitem(np.s_[3:6, 3:6]), 0),
+        ({"chunks": (32, 32)}, lambda a: a.getitem(np.s_[3:60, 3:60]), 0),
     ],
 )
 def test_few_steps_of_an_operation_take_a_thread(
@@ -681,6 +681,20 @@ def test_few_steps_of_an_operation_take_a_thread(
         return threads.hops
 
     assert asyncio.run(main()) == most
+
+
+def test_what_is_not_small_is_decoded_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hops(size: int, stop: int) -> int:
+        a = await zarrant.create_array_async(Slow(0), data=np.ones((size, size), "u1"), chunks=(size, size))
+        with Counting(4) as threads:
+            monkeypatch.setattr(asynchronous, "_executor", lambda: threads)
+            await a.getitem(np.s_[:stop, :stop])
+        monkeypatch.undo()
+        return threads.hops
+
+    assert asyncio.run(hops(256, 2)) == 0
+    assert asyncio.run(hops(512, 2)) == 1  # its plan is small, the chunk is not
+    assert asyncio.run(hops(512, 512)) == 2
 
 
 # ── exceptions past `except Exception` ───────────────────────────────────────────────────────────────────────────────

@@ -92,6 +92,7 @@ MUTATIONS: dict[str, Mutation] = {
     "own write": Mutation("if False:", f"{OBSPEC}::test_a_put_that_others_built_upon"),
     "length of a reply": Mutation("if True:", f"{OBSPEC}::test_a_reply_of_another_length_is_not_believed"),
     "conflict": Mutation("pass", f"{OBSPEC}::test_a_conflict_is_one_also_when_a_reply_was_lost"),
+    "created in a turn": Mutation("if False:", "ops/test_create.py::test_chunks_of_creators_do_not_mix"),
     "dropped by version": Mutation(
         "yield from put_one(key, [Record(DROPPED, record.arrays).dump(turn.token)])",
         "ops/test_group_turns.py::test_who_decides_while_another_one_drops_it_wins",

@@ -274,6 +274,76 @@ def test_who_was_stopped_harms_nobody(tmp_path: Path, layout: str, short_turns: 
     print(f"{stops} stops, {layout}")
 
 
+# Creation, and updates of threads -------------------------------------------------------------------------------------------
+
+
+def create(path: Path, k: int, step: Callable[[str, str], None] | None = None) -> Any:
+    data = np.full((11, 6), k, "int32")
+    return zarrant.create_array(CasStore(path / "s", step), name="g/a", data=data, if_exists="match", **LAYOUTS["chunks"])
+
+
+@pytest.mark.timeout(600)
+def test_of_many_creators_one_stores_its_data(tmp_path: Path) -> None:
+    for turn in range(10 if SOAK else 3):
+        path = tmp_path / str(turn)
+        found = side_by_side(*(lambda k=k, path=path: set(create(path, k + 1)[...].ravel().tolist()) for k in range(PROCESSES)))
+        assert len(found[0]) == 1
+        assert found == [found[0]] * PROCESSES
+        assert zarrant.open_array(CasStore(path / "s"), name="g/a").metadata.turn is None
+
+
+@pytest.mark.timeout(600)
+def test_a_creator_that_is_killed_is_taken_over_from(tmp_path: Path, short_turns: None) -> None:
+    kills = 0
+    for at in steps(5):
+        path = tmp_path / str(at)
+        _, killed = child(lambda step, path=path: create(path, 50, step), at, signal.SIGKILL)
+        if not killed:
+            break
+        kills += 1
+        assert set(create(path, 70)[...].ravel().tolist()) in ({50}, {70})
+    else:
+        raise AssertionError("it makes too many calls")
+    assert kills >= 2
+
+
+@pytest.mark.parametrize("calls", ["threads", "tasks"])
+def test_updates_of_one_shard_by_one_process_are_stored_together(tmp_path: Path, calls: str) -> None:
+    """As on files: who comes while the object is being stored is served by the next put."""
+    puts = []
+
+    def step(name: str, key: str) -> None:
+        if name == "put_if" and key.startswith("c/"):
+            puts.append(key)
+            time.sleep(0.002)
+
+    made = zarrant.create_array(CasStore(tmp_path / "s"), shape=(8, 100), dtype="int32", chunks=(1, 10), shards=(8, 100))
+    made[...] = 1
+    a = attach(tmp_path, step)
+
+    def work(i: int) -> None:
+        for k in range(10):
+            a[i, 10 * k : 10 * k + 10] = k + 5
+
+    async def main() -> None:
+        store = AsyncCasStore(tmp_path / "s", step)
+        shared = await zarrant.open_array_async(store, mode="r+")
+
+        async def tasks(i: int) -> None:
+            for k in range(10):
+                await shared.store_array_subset(np.s_[i : i + 1, 10 * k : 10 * k + 10], k + 5)
+
+        await asyncio.gather(*map(tasks, range(8)))
+
+    if calls == "threads":
+        together(*(lambda i=i: work(i) for i in range(8)))
+    else:
+        asyncio.run(main())
+    assert (made[...] == np.repeat(np.arange(5, 15), 10)).all()
+    assert len(puts) < 50, "80 updates"
+    print(f"80 updates by 8 {calls}: {len(puts)} puts")
+
+
 # What others see, and what is refused ---------------------------------------------------------------------------------------
 
 

@@ -225,7 +225,7 @@ def test_nobody_answers() -> None:
 
 def test_nothing_is_written(files: Path) -> None:
     with serving(server(files)) as url:
-        with pytest.raises(CapabilityError):
+        with pytest.raises(CapabilityError, match="HTTP servers are only read"):
             zarrant.create_array(f"{url}/new.zarr", data=VALUES)
         with pytest.raises(CapabilityError):
             zarrant.open_array(f"{url}/shards.zarr")[0, 0] = 1

@@ -76,6 +76,7 @@ def test_a_store_that_forwards_its_methods_is_a_store() -> None:
         (MemoryStore(), {"create": True}, "field create"),
         (5, {}, "got int"),
         (None, {}, "got NoneType"),
+        (WriteOnly("s3://bucket"), {}, "an adapter around an address.*resolve_store"),
         (MappingProxyType({}), {}, "MemoryStore\\(mapping\\)"),
     ],
 )

@@ -144,6 +144,12 @@ def test_immutable_stores_are_read_by_ranges() -> None:
         ZarrStore(inside, immutable=True).get_ranges("zarr.json", [ByteRange(0, 10**9)])
 
 
+@pytest.mark.parametrize("bad", ["path", Path("path"), "s3://bucket/a", {}])
+def test_what_is_no_store_of_ours(bad: object) -> None:
+    with pytest.raises(OptionError, match=r"an address, not a store.*resolve_store"):
+        as_zarr_store(bad)
+
+
 @pytest.mark.parametrize("bad", [5, {}, "path", MemoryStore()])
 def test_what_is_no_store_of_theirs(bad: object) -> None:
     with pytest.raises(OptionError, match="not a store of zarr-python"):

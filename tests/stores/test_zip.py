@@ -427,6 +427,7 @@ def test_what_it_can_do(image: Path, tmp_path: Path) -> None:
         (("a.zip", "r", {"key": "k"}), "a path has no keys"),
         ((MemoryStore(),), "the key of an archive"),
         ((5,), "not an archive"),
+        (("s3://bucket/a.ozx", "w"), "a URL is not the path of an archive"),
         ((MemoryStore(), "w", {"key": "k"}), "written to a path"),
         ((MemoryStore(), "r", {"key": "../k"}), "not a key"),
     ],

@@ -78,6 +78,12 @@ def test_values_survive_every_change_of_layout(here: Path, monkeypatch: pytest.M
     assert facts["stored_bytes"] == sum(f.stat().st_size for f in (here / "b.zarr").rglob("*") if f.is_file())
 
 
+def test_what_is_stored_elsewhere_is_not_counted(here: Path) -> None:
+    facts = copy("a.zarr", "memory://test_copy/b.zarr")
+    assert (facts["stored_files"], facts["stored_bytes"], facts["ratio"]) == (None, None, None)
+    assert np.array_equal(zarrant.open_array("memory://test_copy/b.zarr", mode="r")[...], VALUES)
+
+
 def test_what_is_not_given_is_kept(here: Path) -> None:
     copy("a.zarr", "b.zarr")
     a, b = (zarrant.open_array(name, mode="r") for name in ("a.zarr", "b.zarr"))

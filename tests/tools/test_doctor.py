@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import zarrant
+from servers import Server
 from zarrant import extensions
 from zarrant.cli import main
 from zarrant.errors import CapabilityError, OptionError
@@ -79,6 +80,13 @@ def test_a_service_that_writers_can_share() -> None:
     assert set(place["throughput"]) == {"put", "get"}
     assert Url.options == {"region": "x"} and Url.objects == {}
     json.dumps(place)
+
+
+def test_a_real_service(gofakes3: Server) -> None:
+    # Its own options: what another test has found out of this service is not known of it.
+    options = {**gofakes3.storage_options, "client_options": {"allow_http": True, "timeout": 31}}
+    place = doctor.examine(gofakes3.fresh_url(), options)["path"]
+    assert place["safe"] and "7 of 7 serial checks hold, 0 of 48 concurrent increments lost" in place["guard"]
 
 
 def test_a_service_that_ignores_conditions() -> None:

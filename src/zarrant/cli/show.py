@@ -132,7 +132,8 @@ def copied(facts: Mapping[str, Any]) -> None:
         "objects": f"{target['stored_objects']:,}",
     }
     if not facts["dry_run"]:
-        rows["stored"] = _files(facts["stored_files"], facts["stored_bytes"], facts["ratio"])
+        if facts["stored_files"] is not None:
+            rows["stored"] = _files(facts["stored_files"], facts["stored_bytes"], facts["ratio"])
         rows["speed"] = f"{facts['megabytes_per_second']:,.0f} MB/s, {facts['seconds']:.2f} s"
     out.print("[yellow]Nothing was written. This would be:[/yellow]" if facts["dry_run"] else "[green]Copied[/green]")
     out.print(_table(rows))

@@ -31,6 +31,8 @@ class Stored:
         self.version: Version = None
         self.seen = False
         self.size = 0
+        self.brief = False
+        """What is done with the bytes takes microseconds (`requests`)."""
         self.keeper: Keeper | None = None
         """Where what is decoded from this object is kept, for the next reads of it."""
         self.index: Any = None
@@ -38,11 +40,11 @@ class Stored:
 
     def read(self, ranges: Sequence[ByteRange]) -> Op[list[memoryview] | None]:
         """The bytes of each range, or None where there is no object."""
-        return self.accept((yield from fetch_one(self.key, tuple(ranges), self.version)))
+        return self.accept((yield from fetch_one(self.key, tuple(ranges), self.version, brief=self.brief)))
 
     def read_all(self, limit: int | None = None) -> Op[memoryview | None]:
         """The whole object in one request, so it is of one version. LimitError beyond `limit` bytes."""
-        data = self.accept((yield from fetch_one(self.key, None, self.version, limit)))
+        data = self.accept((yield from fetch_one(self.key, None, self.version, limit, brief=self.brief)))
         return None if data is None else data[0]
 
     def accept(self, blob: Blob | None) -> list[memoryview] | None:
@@ -60,6 +62,29 @@ class Stored:
     def part(self, start: int, length: int) -> Part:
         """A range of the object that is being replaced."""
         return ByteRange(start, length)
+
+
+class StoredWhole(Stored):
+    """A stored object of which all is read with the first request, where that costs less than several requests.
+
+    Of no use where a store can copy ranges of the object that is replaced: here they are bytes in memory.
+    """
+
+    def __init__(self, key: str, limit: int | None = None) -> None:
+        super().__init__(key)
+        self.limit = limit
+        self._whole: InMemory | None = None
+
+    def read(self, ranges: Sequence[ByteRange]) -> Op[list[memoryview] | None]:
+        """See `Stored.read`."""
+        if not self.seen:
+            data = yield from self.read_all(self.limit)
+            self._whole = None if data is None else InMemory(data)
+        return None if self._whole is None else (yield from self._whole.read(ranges))
+
+    def part(self, start: int, length: int) -> Part:
+        """The bytes themselves."""
+        return super().part(start, length) if self._whole is None else self._whole.part(start, length)
 
 
 class InMemory:
@@ -109,14 +134,14 @@ def _fit(span: ByteRange, size: int) -> tuple[int, int]:
 class StoredChunks:
     """Chunks that are stored objects: chunk i has the key `keys[i - first]`."""
 
-    def __init__(self, keys: Sequence[str], first: int, required: bool = False) -> None:
-        self.keys, self.first, self.required = keys, first, required
+    def __init__(self, keys: Sequence[str], first: int, required: bool = False, brief: bool = False) -> None:
+        self.keys, self.first, self.required, self.brief = keys, first, required, brief
 
     def fetch(self, lo: int, hi: int, wanted: npt.NDArray[np.bool_], limit: int | None = None) -> Op[Fetched]:
         """Whole objects, in one batched request; a failure names its key."""
         rows = np.flatnonzero(wanted)
         sources = [self.source(lo + row) for row in rows.tolist()]
-        outcomes = yield from fetch([ReadRequest(source.key, None, None, limit) for source in sources])
+        outcomes = yield from fetch([ReadRequest(source.key, None, None, limit) for source in sources], brief=self.brief)
         there, buffers = [], []
         for row, source, outcome in zip(rows, sources, outcomes, strict=True):
             if isinstance(outcome, Exception):

@@ -391,6 +391,8 @@ class DaskSynchronizer(LeaseSynchronizer):
     Raises:
         OptionError: the client is one for coroutines, or a lease that cannot be.
         CapabilityError: the library `distributed` is not installed, or this process has no client.
+
+    >>> guard = DaskSynchronizer(distributed.Client("tcp://scheduler:8786"), prefix="ocean.zarr")  # doctest: +SKIP
     """
 
     def __init__(self, client: Any = None, *, prefix: str = "zarrant", lease: float = LEASE_S) -> None:

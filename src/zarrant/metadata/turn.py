@@ -25,13 +25,15 @@ _RECORD = re.compile(r"(\.\./)+__append\.[0-9a-f]{1,64}\.json")
 class Turn:
     """Whose turn it is (`token`), the number of its last beat, and after how many seconds without one others may take it over.
 
-    `record`: the path, from the array, of what is known of an append to several arrays (`ops/append_record.py`).
+    `record`: the path, from the array, of what is known of an append to several arrays (`ops/append_record.py`). `creates`: the
+    array is being made, and has no rows yet (`ops/create.py`).
     """
 
     token: str
     beat: int = 0
     seconds: float = 30.0
     record: str | None = None
+    creates: bool = False
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
@@ -44,10 +46,10 @@ class Turn:
             case {"token": str(token), "beat": int(beat), "seconds": int() | float() as seconds} if 0 <= seconds <= MAX_SECONDS:
                 record = value.get("record")
                 if record is None or (isinstance(record, str) and _RECORD.fullmatch(record)):
-                    return cls(token, beat, float(seconds), record)
+                    return cls(token, beat, float(seconds), record, value.get("creates") is True)
         return cls(json.dumps(value, sort_keys=True))
 
     def to_json(self) -> dict[str, Any]:
         """The form in which it is stored."""
-        record = {} if self.record is None else {"record": self.record}
-        return {"must_understand": False, "token": self.token, "beat": self.beat, "seconds": self.seconds, **record}
+        value = {"must_understand": False, "token": self.token, "beat": self.beat, "seconds": self.seconds}
+        return value | ({} if self.record is None else {"record": self.record}) | ({"creates": True} if self.creates else {})

@@ -440,6 +440,29 @@ class Array(ArrayProperties[S]):
         """
         return self._context.run(fresh(self._handle, read.retrieve_array_subset, subset, out), READ)
 
+    def retrieve_array_subsets(self: Array[Readable], subsets: Iterable[Any]) -> list[Values]:
+        """Read many regions with one call: what they need of a stored object is asked for together, and decoded together.
+
+        Over an object store this is much faster than many calls, and fewer requests.
+
+        Args:
+            subsets: regions, each as for `retrieve_array_subset`. They may overlap.
+
+        Returns:
+            An array of the caller's own for each region. Those of equal shape are views of one larger array.
+
+        Raises:
+            BoundsError: a region reaches beyond the array.
+            ChunkError: what is stored cannot be decoded.
+            ChunkMissingError: a chunk is not stored, with the option `missing_chunks="error"`.
+            PartialFailure: several chunks could not be read. It names them, with causes.
+
+        >>> a = zarrant.create_array({}, data=np.arange(24).reshape(4, 6), chunks=(2, 3))
+        >>> [part.tolist() for part in a.retrieve_array_subsets([np.s_[0, :2], np.s_[1:3, 2:4]])]
+        [[[0, 1]], [[8, 9], [14, 15]]]
+        """
+        return self._context.run(fresh(self._handle, read.retrieve_array_subsets, list(subsets)), READ)
+
     def retrieve_encoded_chunk(self: Array[Readable], chunk: Chunk) -> memoryview | None:
         """Read the stored bytes of one chunk, as they are; None where it is not stored.
 

@@ -109,6 +109,10 @@ class AsyncArray(ArrayProperties[S]):
         """See `Array.retrieve_array_subset`."""
         return await self._context.run_async(fresh(self._handle, read.retrieve_array_subset, subset, out), READ)
 
+    async def retrieve_array_subsets(self, subsets: Iterable[Any]) -> list[Values]:
+        """See `Array.retrieve_array_subsets`."""
+        return await self._context.run_async(fresh(self._handle, read.retrieve_array_subsets, list(subsets)), READ)
+
     async def retrieve_encoded_chunk(self, chunk: Chunk) -> memoryview | None:
         """See `Array.retrieve_encoded_chunk`."""
         return await self._context.run_async(fresh(self._handle, read.retrieve_encoded_chunk, chunk), READ)
@@ -162,7 +166,8 @@ class AsyncArray(ArrayProperties[S]):
         >>> asyncio.run(main())
         [ 6  8 10] and [19  2]
         """
-        return await self._context.run_async(retrieve(self._handle, selection, index), READ)
+        brief = index == "numpy" and read.is_planned_at_once(self._array, selection)
+        return await self._context.run_async(retrieve(self._handle, selection, index), READ, brief=brief)
 
     async def setitem(self, selection: Any, values: Any, *, index: Index = "numpy") -> None:
         """Store values at an index expression: what `a[selection] = values` does for `Array`.

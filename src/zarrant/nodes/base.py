@@ -198,8 +198,8 @@ class NodeContext:
         except ZarrantError as error:
             raise error.annotate(store=self.url) from error.__cause__
 
-    async def run_async(self, op: Op[T], needs: tuple[str, ...]) -> T:
-        """Perform an operation without blocking the event loop."""
+    async def run_async(self, op: Op[T], needs: tuple[str, ...], *, brief: bool = False) -> T:
+        """Perform an operation without blocking the event loop; with `brief` it begins with what takes microseconds."""
         from zarrant.run.asynchronous import perform_async  # imports asyncio, which programs without an event loop do not need
 
         context = self._contexts.get((needs, False))
@@ -212,7 +212,7 @@ class NodeContext:
                 context = context._replace(loop_threads=self.config.concurrency or LOCAL_READ_THREADS)
             self._contexts[needs, False] = context
         try:
-            return await perform_async(op, context)
+            return await perform_async(op, context, brief)
         except ZarrantError as error:
             raise error.annotate(store=self.url) from error.__cause__
 

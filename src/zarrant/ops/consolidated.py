@@ -102,7 +102,7 @@ def _answered(request: Request, context: ConsolidationContext, locked_keys: froz
     """The reply to a request of the operation."""
     if isinstance(request, Locked):
         return (yield request._replace(op=in_step(request.op, context, locked_keys | set(request.keys))))
-    if isinstance(request, Put) and len(request.items) == 1:
+    if isinstance(request, Put) and len(request.items) == 1 and request.in_copies:
         (item,) = request.items
         store = _STORE.get(item.key.rpartition("/")[2])
         if store is not None and item.key != V3:  # the root has no group above it, and in V3 no copy of itself

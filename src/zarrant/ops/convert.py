@@ -2,10 +2,13 @@
 
 While a node is converted the main objects of both versions are locked. The new objects are stored first, then the old ones
 are erased: whoever is killed in between leaves both, which say the same, and the next conversion ends it. Until the old
-metadata are erased V3 counts (`metadata/node.py`), so that readers see one or the other, of the same chunks.
+metadata are erased V3 counts (`metadata/node.py`), so that readers see one or the other, of the same chunks. Where there are no
+locks an array is converted in a turn (`ops/turns.py`), so that nobody changes its shape meanwhile.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from zarrant.errors import MetadataError, NodeNotFoundError, ZarrantError
 from zarrant.metadata import node
@@ -14,8 +17,9 @@ from zarrant.metadata.v2 import parse_attributes
 from zarrant.metadata.v3 import ArrayMetadata, NodeMetadata
 from zarrant.metadata.versions import of_format
 from zarrant.ops.bound_array import BoundArray, OpOptions
-from zarrant.ops.current import is_same_array
+from zarrant.ops.current import is_same_array, require_turn
 from zarrant.ops.node import find_metadata, find_v2, metadata_key
+from zarrant.ops.turns import in_turn
 from zarrant.requests import Op, fetch_one, locked, put_one
 
 
@@ -28,7 +32,7 @@ def converted(path: str, metadata: NodeMetadata, zarr_format: int) -> NodeMetada
     return new
 
 
-def convert(path: str, zarr_format: int) -> Op[bool]:
+def convert(path: str, zarr_format: int, options: OpOptions) -> Op[bool]:
     """Convert one node; returns whether anything had to be done. Copies of its metadata that it keeps are removed."""
     found = yield from find_metadata(path)
     if found is None:
@@ -36,7 +40,12 @@ def convert(path: str, zarr_format: int) -> Op[bool]:
     other = yield from find_v2(path) if found.v2 is None else _nothing()
     keys = {metadata_key(path), metadata_key(path, found)}
     keys |= {metadata_key(path, metadata) for metadata in (other, converted(path, found, 2) if zarr_format == 2 else None)}
-    return (yield from locked(sorted(keys), _convert(path, zarr_format)))
+    if options.turns and isinstance(found, ArrayMetadata) and found.zarr_format != zarr_format:
+        array = BoundArray.from_metadata(path, found, options)
+        op = in_turn(array, lambda now: _convert(path, zarr_format, lambda: require_turn(now)), lambda now: None)
+    else:
+        op = _convert(path, zarr_format, _nothing)
+    return (yield from locked(sorted(keys), op))
 
 
 def _nothing() -> Op[None]:
@@ -44,7 +53,8 @@ def _nothing() -> Op[None]:
     yield
 
 
-def _convert(path: str, zarr_format: int) -> Op[bool]:
+def _convert(path: str, zarr_format: int, require: Callable[[], Op[object]]) -> Op[bool]:
+    """`require` raises where others may have changed the shape meanwhile."""
     found = yield from find_metadata(path)
     if found is None:
         raise NodeNotFoundError("the node was removed or moved", key=metadata_key(path), path=path or "/")
@@ -52,7 +62,9 @@ def _convert(path: str, zarr_format: int) -> Op[bool]:
         return (yield from _drop_leftovers(path, found))
     new = converted(path, found, zarr_format)
     for name, data in node.dump_all(new).items():
+        yield from require()
         yield from put_one(key_of(path, name), None if data is None else [data])
+    yield from require()
     yield from _erase(path, found)
     return True
 

@@ -2,20 +2,29 @@
 
 Of several creators at the same time one succeeds, and only that one stores data. Where an equal array will do (`match`), the
 error for another one says what differs.
+
+Where there are no locks, data are stored in a turn (`ops/turns.py`): the array is made without rows, with a turn that says so, and
+gets its shape when all is stored. Other creators wait for that. From a creator who was killed they take the turn over, and store
+their own data; what he has sent and comes later is refused, as that of any lost turn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeGuard
 
-from zarrant.errors import NodeExistsError
+from zarrant.errors import ConflictError, NodeExistsError, NodeNotFoundError
+from zarrant.metadata.turn import MAX_SECONDS, Turn
 from zarrant.metadata.v3 import ArrayMetadata, NodeMetadata
-from zarrant.ops import ingest, update
+from zarrant.ops import ingest, turns, update
 from zarrant.ops import node as node_ops
-from zarrant.ops.bound_array import BoundArray
+from zarrant.ops.bound_array import BoundArray, OwnTurn
 from zarrant.ops.casting import as_values, broadcast
-from zarrant.requests import Op
+from zarrant.ops.current import is_same_array
+from zarrant.ops.guard import MAX_TRIES
+from zarrant.requests import Op, clock, put_one
 
 
 def create_array(
@@ -35,11 +44,11 @@ def create_array(
     """
     # Wrong data are refused before there is an array.
     fill = None if data is None else _filling(array, data, overwrite)
+    if array.options.turns and not overwrite and array.shape:  # safety: created in a turn
+        op = _create_in_turn(array, fill, match, listing, within)
+        return (yield from _compared(op, array) if match else op)
 
-    def is_chunk(key: str) -> bool:
-        return array.key_encoding.parse(key, len(array.shape)) is not None
-
-    found = is_chunk if listing else None
+    found = partial(_is_chunk, array) if listing else None
     op = node_ops.create_node(
         array.prefix,
         array.metadata,
@@ -47,7 +56,7 @@ def create_array(
         match=match,
         exclusive=exclusive,
         is_chunk=found,
-        fill=fill,
+        fill=None if fill is None else partial(fill, array),
         within=within,
         top=top,
     )
@@ -68,11 +77,95 @@ def _compared(op: Op[NodeMetadata], array: BoundArray) -> Op[NodeMetadata]:
         raise
 
 
-def _filling(array: BoundArray, data: Any, overwrite: bool) -> Callable[[], Op[None]]:
-    """The operation that stores data in a new array."""
+def _is_chunk(array: BoundArray, key: str) -> bool:
+    return array.key_encoding.parse(key, len(array.shape)) is not None
+
+
+def _filling(array: BoundArray, data: Any, overwrite: bool) -> Callable[[BoundArray], Op[None]]:
+    """The operation that stores data in a new array, given that."""
     # Safety: what is overwritten may be what the data are read from, so those are in memory before anything is erased.
     if ingest.is_lazy(data) and not overwrite:
         ingest.check_lazy(array, data)
-        return lambda: ingest.store_lazy(array, data)
+        return lambda new: ingest.store_lazy(new, data)
     values = broadcast(as_values(array, data), array.shape)
-    return lambda: update.store_new_array(array, values)
+    return lambda new: update.store_new_array(new, values)
+
+
+# Without locks ----------------------------------------------------------------------------------------------------------
+
+
+def _create_in_turn(
+    array: BoundArray, fill: Callable[[BoundArray], Op[None]] | None, match: bool, listing: bool, within: str | None
+) -> Op[NodeMetadata]:
+    seconds = turns.TAKE_OVER_S
+    for _ in range(MAX_TRIES):
+        there = yield from node_ops.find_metadata(array.prefix)
+        if there is None and fill is None:
+            found = partial(_is_chunk, array) if listing else None
+            return (yield from node_ops.create_node(array.prefix, array.metadata, match=match, is_chunk=found, within=within))
+        try:
+            own = yield from (_begin(array, seconds, within) if there is None else _wait(array, there, seconds))
+        except NodeNotFoundError:
+            continue  # its creator has failed
+        if own is None:
+            if there is not None:
+                return node_ops.existing(array.prefix, array.metadata, there, match)
+            continue  # another one was faster
+        try:
+            return (yield from _finish(own, array, fill))
+        except Exception:
+            if not turns.turn_of(own).lost:
+                raise
+            seconds = min(2 * seconds, MAX_SECONDS)
+    raise ConflictError("other writers took over every turn", path=array.prefix or "/", limit=f"{MAX_TRIES} tries")
+
+
+def _begin(array: BoundArray, seconds: float, within: str | None) -> Op[BoundArray | None]:
+    """Make an array without rows, and take its turn; None where another creator was faster."""
+    empty = array.with_shape((0, *array.shape[1:]))
+    turn, since = Turn(turns.new_token(), 0, seconds, creates=True), (yield from clock())
+    try:
+        made = yield from node_ops.create_node(array.prefix, replace(empty.metadata, turn=turn), within=within)
+    except NodeExistsError:
+        if (yield from node_ops.find_metadata(array.prefix)) is None:
+            raise  # it is about a node above
+        return None
+    except BaseException:
+        turns.abandon(turn.token)
+        raise
+    assert isinstance(made, ArrayMetadata), "what was asked for"
+    return replace(empty, metadata=made, turn=OwnTurn(made, since))
+
+
+def _wait(array: BoundArray, there: NodeMetadata, seconds: float) -> Op[BoundArray | None]:
+    """Take over from a creator who was killed; NodeNotFoundError where he ends meanwhile. None: this is not to be created here."""
+    if not _is_begun(there) or not is_same_array(array, there) or there.attributes != array.metadata.attributes:
+        return None
+    begun = BoundArray.from_metadata(array.prefix, there, array.options)
+    return (yield from turns.take(begun, seconds, _require_begun))
+
+
+def _is_begun(there: NodeMetadata) -> TypeGuard[ArrayMetadata]:
+    return isinstance(there, ArrayMetadata) and there.turn is not None and there.turn.creates
+
+
+def _require_begun(now: BoundArray) -> None:
+    if not _is_begun(now.metadata):
+        raise NodeNotFoundError("its creator has ended", path=now.prefix)
+
+
+def _finish(own: BoundArray, array: BoundArray, fill: Callable[[BoundArray], Op[None]] | None) -> Op[NodeMetadata]:
+    """Store the data, and give the array its shape. Where that fails there is no array."""
+    new = replace(array, turn=own.turn)
+    try:
+        if fill is not None:
+            yield from fill(new)
+        return (yield from turns.commit(own, array.metadata))
+    except Exception:
+        held = turns.turn_of(own)
+        if not held.lost and not held.ended:
+            yield from put_one(node_ops.metadata_key(array.prefix, array.metadata), None)
+        raise
+    except BaseException:
+        turns.abandon(turns.turn_of(own).turn.token)
+        raise

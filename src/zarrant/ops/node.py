@@ -279,6 +279,8 @@ def create_node(
     """
     # What could not be opened again is refused before anything is erased or stored.
     objects = node.dump_all(metadata)  # safety: before overwrite
+    if isinstance(metadata, ArrayMetadata) and metadata.turn is not None:  # who creates it has it
+        objects[main_name(metadata)] = node.dump(metadata)
     creation = _Creation(path, metadata, objects, overwrite, match, exclusive, is_chunk, fill)
     if not exclusive:
         return (yield from _create(creation))
@@ -347,7 +349,7 @@ def _create(new: _Creation) -> Op[NodeMetadata]:
     if new.exclusive and not new.overwrite:
         there = yield from find_metadata(new.path)
         if there is not None:
-            return _existing(new, there)
+            return existing(new.path, new.metadata, there, new.match)
     yield from _remove_what_is_there(new)
     if new.fill is not None:
         yield from _fill(new.fill, new)
@@ -355,7 +357,7 @@ def _create(new: _Creation) -> Op[NodeMetadata]:
         yield from _put_all(new.path, new.objects)
         return new.metadata
     there, made = yield from _put_new(new.path, new.metadata, new.objects)
-    return there if made else _existing(new, there)
+    return there if made else existing(new.path, new.metadata, there, new.match)
 
 
 def _fill(fill: Callable[[], Op[None]], new: _Creation) -> Op[None]:
@@ -368,11 +370,11 @@ def _fill(fill: Callable[[], Op[None]], new: _Creation) -> Op[None]:
         raise
 
 
-def _existing(new: _Creation, there: NodeMetadata) -> NodeMetadata:
+def existing(path: str, wanted: NodeMetadata, there: NodeMetadata, match: bool) -> NodeMetadata:
     """The metadata that another creator stored, if it is what was wanted; else NodeExistsError."""
-    if new.match and _same(there, new.metadata):
+    if match and _same(there, wanted):
         return there
-    key, path = metadata_key(new.path, there), new.path or "/"
+    key, path = metadata_key(path, there), path or "/"
     what = "a node" if there.v2 is None else "a Zarr V2 node"
     raise NodeExistsError(f"{what} is here already", key=key, path=path, hint="overwrite=True replaces it")
 

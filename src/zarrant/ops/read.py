@@ -6,16 +6,20 @@ between its index and its data is read again from the new index; after a few tri
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
+
+import numpy as np
 
 from zarrant.codecs.byte_sources import InMemory, OneChunk, Stored, StoredChunks, VersionedChunks
 from zarrant.codecs.kept import DecodedCache, Keeper
 from zarrant.codecs.pipeline.kept import nbytes_of, read_kept
 from zarrant.codecs.protocols import Prepared
 from zarrant.errors import CapabilityError, ChunkMissingError, PartialFailure, VersionChangedError, ZarrantError
-from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
+from zarrant.geometry.box import ArraySubset, Shape, as_subset, check_chunk_indices
+from zarrant.geometry.disjoint_boxes import DisjointBoxes
 from zarrant.geometry.grid import ChunkGrid, block_indices
 from zarrant.geometry.region import ChunkSelections, Region, box_region
 from zarrant.geometry.selection import Selection
@@ -31,6 +35,24 @@ MOVED_TRIES = 4
 """Reads of a moving shard in parts before it is read whole; each further try meets another writer with the same odds."""
 MAX_BRIEF = 256
 """The most chunks of one read that are planned on the event loop; each takes 10 to 20 µs."""
+SMALL_BYTES, MAX_SMALL_CHUNKS = 64 << 10, 8
+"""A result of so many bytes, from pieces of so many, is decoded on the event loop: 64 KiB of zstd take 50 µs, as a hop between
+threads does on an idle machine, and milliseconds less than on a busy one."""
+
+
+def is_planned_at_once(array: BoundArray, selection: Any) -> bool:
+    """Whether an index expression is a small box, which is planned in microseconds."""
+    items = selection if isinstance(selection, tuple) else (selection,)
+    size = math.prod(array.shape[len(items) :])
+    for item, length in zip(items, array.shape, strict=False):
+        if type(item) is slice and item.step is None:
+            start, stop = item.start or 0, length if item.stop is None else item.stop
+            if not type(start) is type(stop) is int or start < 0 or stop < 0:
+                return False
+            size *= max(0, min(stop, length) - start)
+        elif type(item) is not int:
+            return False
+    return size <= MAX_BRIEF * math.prod(array.grid.typical_shapes()[0]) and size <= SMALL_BYTES
 
 
 def retrieve_selection(array: BoundArray, selection: Selection, out: Array | None = None) -> Op[Array]:
@@ -46,6 +68,39 @@ def retrieve_array_subset(array: BoundArray, subset: Any, out: Array | None = No
     result = output(array, out, region.shape)
     yield from _read_region(array, box_region(region), result, array.shape)
     return result
+
+
+def retrieve_array_subsets(array: BoundArray, subsets: Sequence[Any]) -> Op[list[Array]]:
+    """The elements of many regions; each stored object is read once for all those of one shape."""
+    regions = [as_subset(subset, array.shape) for subset in subsets]
+    if not array.shape:
+        only = yield from retrieve_array_subset(array, ())
+        return [only.copy() for _ in regions]
+    by_shape: dict[Shape, list[int]] = {}
+    for number, region in enumerate(regions):
+        by_shape.setdefault(region.shape, []).append(number)
+    results: dict[int, Array] = {}
+    for shape, numbers in by_shape.items():
+        out = array.empty((len(numbers) * shape[0], *shape[1:]))
+        if out.size:
+            yield from _read_region(array, _boxes(array, [regions[number] for number in numbers]), out, array.shape)
+        results.update(zip(numbers, out.reshape(len(numbers), *shape), strict=True))
+    return [results[number] for number in range(len(regions))]
+
+
+def _boxes(array: BoundArray, regions: Sequence[ArraySubset]) -> DisjointBoxes:
+    """Regions of one shape, cut at the borders of what is decoded whole; in the values they come one after the other."""
+    pieces = ChunkGrid.regular(array.shape, array.subchunk_shapes[-1]) if array.sharded else array.grid
+    columns = []
+    for number, region in enumerate(regions):
+        selections = box_region(region).split(pieces, array.shape)
+        boxes = selections.boxes(0, selections.n)
+        value_start = boxes.value_start.copy()
+        value_start[:, 0] += number * region.shape[0]
+        origins = np.array([pieces.origin(index) for index in selections.index.tolist()], np.int64).reshape(-1, region.ndim)
+        columns.append((boxes.chunk_start + origins[boxes.row], boxes.shape, value_start))
+    start, shape, value = (np.concatenate(column) for column in zip(*columns, strict=True))
+    return DisjointBoxes(start, shape, value)
 
 
 def retrieve_chunk(array: BoundArray, chunk: Sequence[int], out: Array | None = None) -> Op[Array]:
@@ -134,8 +189,10 @@ def _read_region(array: BoundArray, region: Region, out: Array, bounds: tuple[in
         return
     selections = region.split(array.grid, bounds)
     ranges, cost = _ranges(array, selections)
-    brief = selections.n <= MAX_BRIEF
-    outcomes = yield from gather_outcomes((_read_batch(array, selections, lo, hi, out) for lo, hi in ranges), cost, brief=brief)
+    brief, small = selections.n <= MAX_BRIEF, selections.n <= MAX_SMALL_CHUNKS and _is_small(array, out)
+    outcomes = yield from gather_outcomes(
+        (_read_batch(array, selections, lo, hi, out, small) for lo, hi in ranges), cost, brief=brief
+    )
     failed = [(lo, hi) for (lo, hi), outcome in zip(ranges, outcomes, strict=True) if isinstance(outcome, Exception)]
     if not failed:
         return
@@ -143,6 +200,12 @@ def _read_region(array: BoundArray, region: Region, out: Array, bounds: tuple[in
     rows = [row for lo, hi in failed for row in range(lo, hi)]
     outcomes = yield from gather_outcomes((_read_batch(array, selections, row, row + 1, out) for row in rows), cost)
     _raise_read_failures(array, [tuple(int(i) for i in selections.index[row]) for row in rows], outcomes)
+
+
+def _is_small(array: BoundArray, out: Array) -> bool:
+    """Whether a result and what it is decoded from are small, so that decoding takes no longer than a change of threads."""
+    piece = array.subchunk_shapes[-1] if array.sharded else array.grid.typical_shapes()[0]
+    return max(out.size, math.prod(piece)) * (array.data_type.itemsize or SMALL_BYTES) <= SMALL_BYTES
 
 
 def _ranges(array: BoundArray, selections: ChunkSelections) -> tuple[list[tuple[int, int]], int]:
@@ -175,7 +238,7 @@ def _raise_read_failures(array: BoundArray, chunks: Sequence[tuple[int, ...]], o
         raise PartialFailure(f"reading {len(chunks)} chunks", failed=failed, path=array.prefix or "/")
 
 
-def _read_batch(array: BoundArray, selections: ChunkSelections, lo: int, hi: int, out: Array) -> Op[None]:
+def _read_batch(array: BoundArray, selections: ChunkSelections, lo: int, hi: int, out: Array, small: bool = False) -> Op[None]:
     keys = array.chunk_keys(selections.index[lo:hi])
     prepared = array.prepared_for(array.chunk_shape(selections.index[lo]))
     cache = array.options.cache
@@ -184,10 +247,10 @@ def _read_batch(array: BoundArray, selections: ChunkSelections, lo: int, hi: int
         return
     if not array.sharded:
         required = array.options.missing_chunks == "error"
-        yield from prepared.read(StoredChunks(keys, lo, required), selections, lo, hi, out)
+        yield from prepared.read(StoredChunks(keys, lo, required, small), selections, lo, hi, out)
         return
     for row in range(lo, hi):
-        yield from _read_shard(array, prepared, keys[row - lo], selections, row, out)
+        yield from _read_shard(array, prepared, keys[row - lo], selections, row, out, small)
 
 
 def _read_kept(
@@ -212,11 +275,14 @@ def _read_kept(
         cache.keep(places[row], missing.source(i).version, new, nbytes_of(new))
 
 
-def _read_shard(array: BoundArray, shard: Prepared, key: str, selections: ChunkSelections, row: int, out: Array) -> Op[None]:
+def _read_shard(
+    array: BoundArray, shard: Prepared, key: str, selections: ChunkSelections, row: int, out: Array, small: bool
+) -> Op[None]:
     required, cache = array.options.missing_chunks == "error", array.options.cache
 
     def in_parts() -> Op[None]:
         source = array.indexes.source(key, required)
+        source.brief = small
         source.keeper = None if cache is None else Keeper(cache, (array.decoding, key))
         try:
             yield from shard.read(OneChunk(row, source), selections, row, row + 1, out)

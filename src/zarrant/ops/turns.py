@@ -5,10 +5,10 @@ shape. Such stores (object stores) have no locks: a lock that outlives a killed 
 its owner needs a connection to him. A turn is taken in the metadata themselves, and can be taken over:
 
 1. **Take.** The main object M of the array is replaced, on condition of its version, by M with a member that names the turn
-   (`metadata/turn.py`). Readers pass over it: the array keeps its old shape. Where somebody else's turn is there, the operation
-   waits. It takes the turn over where neither its owner nor the number of its last beat have changed for `seconds` (which the turn
-   says itself): its owner was killed, or is as good as dead. How long that is is counted by the pauses of who waits, so no two
-   clocks are compared.
+   (`metadata/turn.py`). Readers pass over it: the array keeps its old shape. The first try is made from what the handle knows of M,
+   which saves a read where nobody else appends. Where somebody else's turn is there, the operation waits. It takes the turn over
+   where neither its owner nor the number of its last beat have changed for `seconds` (which the turn says itself): its owner was
+   killed, or is as good as dead. How long that is is counted by the pauses of who waits, so no two clocks are compared.
 2. **Store.** Every chunk is stored under the turn like this: (a) its version, or that it is absent, is known, (b) M is seen to have
    our turn still, (c) it is stored on condition of that version. One look at M serves all chunks of a batch. A new chunk is taken
    to be absent; where a killed writer has left one, its version is asked for, and (b) and (c) follow. A chunk of fill values is
@@ -125,8 +125,10 @@ def take(
     """
     token, record = name or (new_token(), None)
     seen, waited, since_token, looks = None, 0.0, 0.0, 0
+    as_known = _as_known(array, check)
     while True:
-        now, version = yield from current_array(array)
+        now, version = as_known or (yield from current_array(array))
+        as_known = None
         check(now)
         turn = now.metadata.turn
         if turn is None or seen is None or turn.token != seen.token:
@@ -140,7 +142,8 @@ def take(
             expired = False
         if turn is None or expired:
             try:
-                taken = yield from _swap_in(now, Turn(token, 0, seconds, record), version)
+                creates = turn is not None and turn.creates  # it has no rows yet, whoever's turn it is
+                taken = yield from _swap_in(now, Turn(token, 0, seconds, record, creates), version)
             except BaseException:
                 abandon(token)  # it may have been stored
                 raise
@@ -153,6 +156,17 @@ def take(
         for each in beside:
             yield from _renew(each)
         waited, since_token, looks = waited + step, since_token + step, min(looks + 1, 16)
+
+
+def _as_known(array: BoundArray, check: Callable[[BoundArray], object]) -> tuple[BoundArray, Version] | None:
+    """The array as its handle knows it, if that will do for the first try: whoever appends alone need not read what he stored."""
+    if array.metadata.version is None or array.metadata.turn is not None:
+        return None
+    try:
+        check(array)
+    except ZarrantError:
+        return None
+    return array, array.metadata.version
 
 
 def new_token() -> str:
@@ -178,7 +192,7 @@ def _swap_in(now: BoundArray, turn: Turn, version: Version) -> Op[BoundArray | N
     since = yield from clock()
     metadata = replace(now.metadata, turn=turn)
     try:
-        stored = yield from put_one(_key(now), [dump(metadata)], version)  # safety: turn taken by version
+        stored = yield from put_one(_key(now), [dump(metadata)], version, in_copies=False)  # safety: turn taken by version
     except VersionChangedError:
         return None
     metadata = of_version(metadata, stored)
@@ -200,7 +214,7 @@ def _renew(array: BoundArray) -> Op[None]:
         metadata, since = (yield from require_turn(array)), (yield from clock())
         renewed = replace(metadata, turn=replace(own.turn, beat=own.turn.beat + 1))
         try:
-            stored = yield from put_one(_key(array), [dump(renewed)], metadata.version)
+            stored = yield from put_one(_key(array), [dump(renewed)], metadata.version, in_copies=False)
         except VersionChangedError:  # attributes were changed, or another thread of this operation was faster
             continue
         own.metadata, own.since = of_version(renewed, stored), since
@@ -238,7 +252,7 @@ def give_back(now: BoundArray) -> Op[ArrayMetadata | None]:
         for _ in range(MAX_TRIES):
             metadata = replace((yield from require_turn(now)), turn=None)
             try:
-                stored = yield from put_one(_key(now), [dump(metadata)], metadata.version)
+                stored = yield from put_one(_key(now), [dump(metadata)], metadata.version, in_copies=False)
             except VersionChangedError:
                 continue
             own.ended = True

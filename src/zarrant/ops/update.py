@@ -17,13 +17,14 @@ else it waits for the chunk. Where it does not stand, the bounds are those of th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from zarrant.codecs.byte_sources import OneChunk, Stored
+from zarrant.codecs.byte_sources import OneChunk, Stored, StoredWhole
 from zarrant.errors import ChunkError, MetadataChangedError
 from zarrant.geometry.box import ArraySubset, Shape, as_subset, check_chunk_indices
 from zarrant.geometry.grid import ChunkGrid, chunk_alone
@@ -35,6 +36,7 @@ from zarrant.ops.bound_array import Array, BoundArray
 from zarrant.ops.casting import as_values, broadcast
 from zarrant.ops.current import Current, shape_stands, while_shape_stands
 from zarrant.ops.guard import Guard, update_object
+from zarrant.ops.read import whole_limit
 from zarrant.ops.turns import erased, keep
 from zarrant.requests import Op, Outcome, put
 from zarrant.storage import Part
@@ -152,7 +154,7 @@ class _Write(NamedTuple):
         if array.turn is not None:
             yield from keep(array)
         change = _Update(array, shape, self.selections, lo, self.values, self.bounds_known, refused)
-        yield from update_object(key, change, self.guard, node=Current(array))
+        yield from update_object(key, change, self.guard, node=Current(array), source=_source(array, shape))
         return [None]
 
 
@@ -162,6 +164,14 @@ _WRITERS: dict[tuple[bool, bool], Callable[[_Write, int, int], Op[list[Outcome[A
     (True, False): _Write.store_edge,
     (False, False): _Write.update_part,
 }
+
+
+def _source(array: BoundArray, shape: Shape) -> Callable[[str], Stored]:
+    """How a chunk of which a part is written is read: a shard whole, if its bytes would have to be fetched to be kept."""
+    prepared = array.prepared_for(shape)
+    if array.sharded and prepared.partial.write and prepared.spec.nbytes <= array.options.codec.fetch_bytes:
+        return partial(StoredWhole, limit=whole_limit(prepared))
+    return Stored
 
 
 def erase_known(array: BoundArray, chunk: tuple[int, ...]) -> Op[None]:

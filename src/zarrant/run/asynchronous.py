@@ -57,13 +57,13 @@ from zarrant.stores.locked import NestedLocks
 T = TypeVar("T")
 
 
-async def perform_async(op: Op[T], context: ExecutionContext) -> T:
-    """Run an operation to its end without blocking the event loop."""
+async def perform_async(op: Op[T], context: ExecutionContext, brief: bool = False) -> T:
+    """Run an operation to its end without blocking the event loop; with `brief` its first step is taken here."""
     cancelled = threading.Event()
     context = context._replace(cancelled=cancelled, can=capabilities(context.store) if context.can is NOTHING else context.can)
     if context.can.awaits:
         gate = asyncio.Semaphore(max(1, context.concurrency))
-        return await _perform_steps(op, context._replace(gate=gate, looks=_Looks()))
+        return await _perform_steps(op, context._replace(gate=gate, looks=_Looks()), brief)
     context = context._replace(caller=Caller(asyncio.current_task()))
     executor = context.executor or lock_executor() or _executor(context.loop_threads)
     return await in_thread(lambda: perform(op, context), cancelled, executor)

@@ -184,9 +184,10 @@ def _all(request: All, context: ExecutionContext) -> list[Any]:
 
 
 def _locked(request: Locked, context: ExecutionContext) -> Any:
-    condition = None if request.below is None else OnlyWhile(request.below, ANY)
     outside = context.outside if request.nested else None
     store, can = (outside or context).store, (outside or context).can
+    # A queue of this process makes nothing below the node: the operation finds out by itself whether that is there.
+    condition = OnlyWhile(request.below, ANY) if request.below is not None and can.sync_calls.lock else None
     if outside is not None:
         store = under_locks_of(context.store, store)
     with lock_keys(request.keys, store_while(condition, store, can), can) as locked:

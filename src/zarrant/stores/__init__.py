@@ -1,7 +1,7 @@
 """Stores: where bytes live. Each satisfies as many protocols of `zarrant.storage` as it honestly can.
 
-A path, a URL or a dict becomes a store by itself; these classes are for what a URL cannot say. What is put around a store is in
-`zarrant.stores.wrappers`. Each class is imported when it is asked for.
+A path, a URL or a dict becomes a store by itself (`resolve_store`); these classes are for what a URL cannot say. What is put
+around a store is in `zarrant.stores.wrappers`. Each class is imported when it is asked for.
 
 >>> store = zarrant.stores.MemoryStore()
 >>> int(zarrant.create_array(store, data=[1, 2, 3])[1])
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from zarrant.stores.local.store import FilesystemStore
     from zarrant.stores.memory import MemoryStore
     from zarrant.stores.object_store import ObjectStore
+    from zarrant.stores.resolve import resolve_store
     from zarrant.stores.zarr_store import ZarrStore, as_zarr_store
     from zarrant.stores.zip_store import ZipStore
 
@@ -27,6 +28,7 @@ __all__ = [
     "ZarrStore",
     "ZipStore",
     "as_zarr_store",
+    "resolve_store",
 ]
 
 _MODULES = {
@@ -37,6 +39,7 @@ _MODULES = {
     "ZarrStore": "zarr_store",
     "ZipStore": "zip_store",
     "as_zarr_store": "zarr_store",
+    "resolve_store": "resolve",
 }
 
 

@@ -80,7 +80,14 @@ def resolve_store(
         from zarrant.stores.fsspec_store import from_mapper
 
         return Resolved(from_mapper(target), "")
-    raise OptionError(
+    raise _no_store(target)
+
+
+def _no_store(target: object) -> OptionError:
+    if isinstance(getattr(target, "store", None), str | os.PathLike):
+        hint = "Give the adapter a store: resolve_store(address).store (zarrant.stores)"
+        return OptionError("an adapter around an address", field="store", expected="a store inside", got=repr(target), hint=hint)
+    return OptionError(
         "not a store",
         field="store",
         expected="a path, a URL, a dict, or an object with the methods of a store",

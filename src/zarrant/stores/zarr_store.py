@@ -12,6 +12,7 @@ partial writes of several writers apart is not in its interface.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Coroutine, Generator, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -264,6 +265,9 @@ class ZarrantStore(Store):
 
     def __init__(self, store: object, *, read_only: bool = False) -> None:
         able = capabilities(store)
+        if isinstance(store, str | os.PathLike | dict):
+            hint = "zarrant.stores.resolve_store(...) gives the store of an address, and the prefix in it"
+            raise OptionError("an address, not a store", field="store", expected="a store", got=repr(store)[:80], hint=hint)
         if not able.get:
             raise CapabilityError("a store that cannot be read", store=url_of(store), expected="get")
         super().__init__(read_only=read_only or not able.put)

@@ -141,6 +141,9 @@ class ZipStore(Described):
         self._writer: ZipWriter | None = None
         self._base: frozenset[str] = frozenset()
         self._path: str | None = None
+        if isinstance(archive, str) and "://" in archive:
+            hint = "zarrant.open reads an archive at a URL; one that is written is written to a path, and copied"
+            raise OptionError("a URL is not the path of an archive", field="archive", expected="a path", got=archive, hint=hint)
         if isinstance(archive, str | os.PathLike):
             if key is not None:
                 raise OptionError("a path has no keys", field="key", expected="a store", got=os.fspath(archive))
@@ -197,7 +200,7 @@ class ZipStore(Described):
     @property
     def how_to_write(self) -> str:
         """What an error says to whom would write."""
-        return "Archives are written as `with ZipStore(path, 'w') as store: create_array(store, ...)` (zarrant.stores.zip_store)"
+        return "Archives are written as `with ZipStore(path, 'w') as store: create_array(store, ...)` (zarrant.stores)"
 
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -98,6 +98,6 @@ def _perform(context: NodeContext, nodes: dict[str, NodeMetadata | ZarrantError]
         if isinstance(node, GroupMetadata) and context.run(consolidated.keeps_copies(path, node), READ):
             again.append(path)
     for path in nodes:
-        context.run(context.in_step(convert(path, zarr_format)), UPDATE)
+        context.run(context.in_step(convert(path, zarr_format, context.options)), UPDATE)
     for path in again:
         context.run(consolidated.consolidate(path, context.consolidation), (*UPDATE, "list"))

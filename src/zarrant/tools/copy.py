@@ -222,7 +222,12 @@ def _perform(
         writer.abandon()
         raise
     done = meter.progress
-    files, nbytes = (1, path.stat().st_size) if path is not None and path.is_file() else stored(path) if path else (0, 0)
+    files: int | None
+    nbytes: int | None
+    if path is None:
+        files, nbytes = None, None  # to count them would be a listing with a size of each object
+    else:
+        files, nbytes = (1, path.stat().st_size) if path.is_file() else stored(path)
     speed = {"seconds": round(done.seconds, 3), "megabytes_per_second": round(done.megabytes_per_second, 1)}
     return {
         **speed,

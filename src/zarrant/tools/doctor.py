@@ -68,7 +68,8 @@ def _place(path: str, storage_options: Mapping[str, Any]) -> dict[str, Any]:
     if can.one_process:
         message = "not a path, nor the URL of a store that others reach"
         raise OptionError(message, field="path", expected="a directory or a URL", got=path)
-    return {"path": path, "guard": guard_of(store), **_service(store, prefix, can)}
+    found = _service(store, prefix, can)
+    return {"path": path, "guard": guard_of(store), **found}  # in this order: the guard says what the probe found
 
 
 _FILES = {
