@@ -92,6 +92,9 @@ MUTATIONS: dict[str, Mutation] = {
     "turn taken by version": Mutation("stored = yield from put_one(_key(now), [dump(metadata)])", EVERY_ORDER),
     "commit by version": Mutation("stored = yield from put_one(_key(now), [dump(wanted)])", STOPPED),
     "no locks": Mutation("if False:", EVERY_ORDER),
+    "new chunk by version": Mutation("wanted.append(item._replace(parts=parts))", STOPPED),
+    "turn seen": Mutation("replies = yield from put([wanted[i] for i in pending])", STOPPED),
+    "erased by version": Mutation("wanted.append(WriteRequest(key, parts))", STOPPED),
     "created in a turn": Mutation("if False:", "ops/test_create.py::test_chunks_of_creators_do_not_mix"),
     "dropped by version": Mutation(
         "yield from put_one(key, [Record(DROPPED, record.arrays).dump(turn.token)])",

@@ -149,24 +149,37 @@ class ObjectStore(Described):
     @cached_property
     def capabilities(self) -> Capabilities:
         """What it can do, read off the methods of the inner object."""
-        inner = self._inner()
-        here = type(inner).__name__ == "MemoryStore" and type(inner).__module__.startswith("obstore")
-        blocking, awaited = self._calls(inner, ""), self._calls(inner, "_async")
+        inner = self._described()
+        kind = inner if isinstance(inner, type) else type(inner)
+        here = kind.__name__ == "MemoryStore" and kind.__module__.startswith("obstore")
+        blocking, awaited = (self._calls(inner, kind.__name__, ending) for ending in ("", "_async"))
         return Capabilities(
             blocking,
             awaited,
             version=blocking.get,
             one_process=here,
+            coalesces=True,
             probe=self.probe,
             requests_in_flight=0 if here else MAX_IN_FLIGHT,
         )
+
+    def with_coalesce_gap(self, gap: int) -> ObjectStore:
+        """See `storage.Coalesce`. Both use the same connections."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other.coalesce_gap = gap
+        return other
 
     @cached_property
     def _is_numbered(self) -> bool:
         """Whether versions have numbers, as those of Google Cloud Storage have (generations)."""
         return type(self._inner()).__name__ == "GCSStore"
 
-    def _calls(self, inner: Any, ending: str) -> Calls:
+    def _described(self) -> Any:
+        """What has the methods: the inner object; or its class, where nothing need be made to know that."""
+        return self._inner()
+
+    def _calls(self, inner: Any, kind: str, ending: str) -> Calls:
         def has(*names: str) -> bool:
             return all(callable(getattr(inner, name + ending, None)) for name in names)
 
@@ -175,9 +188,9 @@ class ObjectStore(Described):
             get=reads,
             get_within=reads,
             put=writes,
-            put_if=writes and reads and type(inner).__name__ not in _WITHOUT_PUT_IF,
+            put_if=writes and reads and kind not in _WITHOUT_PUT_IF,
             erase=has("delete") and not self.read_only,
-            list=has("list", "list_with_delimiter") and type(inner).__name__ != "HTTPStore",
+            list=has("list", "list_with_delimiter") and kind != "HTTPStore",
         )
 
     @property
