@@ -29,6 +29,7 @@ class Process:
     def __init__(self, disk: Disk, op: requests.Op[Any]) -> None:
         self.disk, self.wake, self.done, self.result = disk, 0.0, False, None
         self.storing = False
+        self.asleep = 0.0  # seconds that its clock does not count, as where a machine is suspended
         self.steps = self._perform(op)
 
     def step(self) -> None:
@@ -67,7 +68,7 @@ class Process:
             case requests.GroupCommit(_, _, item, lead):
                 return (yield from self._perform(lead(Alone(item))))
             case requests.Clock():
-                return self.disk.now
+                return self.disk.now - self.asleep
             case requests.Pause(seconds):
                 self.wake = self.disk.now + seconds
                 yield

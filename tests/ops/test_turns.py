@@ -162,10 +162,10 @@ def advance(process: Process, steps: int) -> None:
 
 
 FOR_EVER = 5_000
-STOPPED: dict[str, Callable[[], tuple[Any, Any]]] = {
-    "append": lambda: _append(100, 5),
-    "short append": lambda: _append(100, 1),
-    "cut": lambda: _resize(3),
+STOPPED: dict[str, Callable[[int], tuple[Any, Any]]] = {
+    "append": lambda k: _append(k, 5),
+    "short append": lambda k: _append(k, 1),
+    "cut": lambda k: _resize(3),
 }
 
 
@@ -173,17 +173,18 @@ STOPPED: dict[str, Callable[[], tuple[Any, Any]]] = {
 @pytest.mark.parametrize("first", STOPPED)
 @pytest.mark.parametrize("second", STOPPED)
 def test_who_is_stopped_at_any_step_harms_nobody(layout: str, first: str, second: str) -> None:
-    """One is stopped, another one takes over, and is stopped as well or not; the first goes on to its end, then the second."""
+    """One is stopped, or its machine suspended; another one takes over, and is stopped as well or not; both go on to their ends."""
     dice = random.Random(f"{layout} {first} {second}")
     for at in range(FOR_EVER):
         pauses = range(60) if SOAK else [dice.choice([FOR_EVER - 1, dice.randrange(30)])]
         for until in pauses:
             disk, handle, values = begin(layout)
-            pairs = [STOPPED[first](), STOPPED[second]()]
+            pairs = [STOPPED[first](100), STOPPED[second](200)]
             one, two = (Process(disk, op(handle())) for op, _ in pairs)
             advance(one, at)
-            over = one.done
+            over, since = one.done, disk.now
             advance(two, until)
+            one.asleep = dice.choice([0.0, disk.now - since])
             for each in (one, two):
                 advance(each, FOR_EVER - 1)
                 assert each.done and not isinstance(each.result, Exception), (at, until, each.result)

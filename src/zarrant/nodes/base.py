@@ -127,6 +127,7 @@ class NodeContext:
             self.able.erase_if,
             config.lock_timeout,
             self.cache,
+            0 if self.able.coalesces else self.config.coalesce_gap or 0,
         )
 
     @cached_property
@@ -190,7 +191,10 @@ class NodeContext:
         least = max(available_cpus(), self.able.requests_in_flight)
         threads = self.config.concurrency or (max(LISTING_THREADS, least) if needs in (LIST, MEMBERS) else least)
         pool = shared_pool(threads, self._memory)
-        return ExecutionContext(self.store, pool, threads, executor=self.executor, can=self.able)
+        store, gap = self.store, self.config.coalesce_gap
+        if self.able.coalesces and gap is not None:
+            store = as_store(store.with_coalesce_gap(gap))
+        return ExecutionContext(store, pool, threads, executor=self.executor, can=self.able)
 
     def run(self, op: Op[T], needs: tuple[str, ...]) -> T:
         """Perform an operation in this thread."""

@@ -116,15 +116,24 @@ def end_for_others(array: BoundArray, turn: Turn, expired: bool) -> Op[bool]:
     return True
 
 
-def end_turn(path: str, token: str, shape: Sequence[int] | None, options: OpOptions) -> Op[None]:
-    """End a turn of an array, with a new shape or (None) without a change. Nothing to do where it has ended."""
+def end_turn(path: str, token: str, shape: Sequence[int] | None, options: OpOptions, sure: bool = False) -> Op[None]:
+    """End a turn of an array, with a new shape or (None) without a change. Nothing to do where it has ended.
+
+    `sure`: that it has ended is not only read, for a replica may lag behind: the metadata are stored as they are, by version.
+    """
     for _ in range(MAX_TRIES):
         found = yield from find_metadata(path)
-        if not isinstance(found, ArrayMetadata) or found.turn is None or found.turn.token != token:
+        if not isinstance(found, ArrayMetadata):
             return
-        new = found if shape is None else BoundArray.from_metadata(path, found, options).with_shape(shape).metadata
+        if found.turn is not None and found.turn.token == token:
+            new = found if shape is None else BoundArray.from_metadata(path, found, options).with_shape(shape).metadata
+            new = replace(new, turn=None)
+        elif sure:
+            new = found
+        else:
+            return
         try:
-            yield from put_one(metadata_key(path, found), [dump(replace(new, turn=None))], found.version)
+            yield from put_one(metadata_key(path, found), [dump(new)], found.version)
         except VersionChangedError:
             continue
         return

@@ -119,7 +119,7 @@ def _complete(key: str, token: str, shapes: Mapping[str, Sequence[int]], options
     failed = None
     for path, shape in shapes.items():
         try:
-            yield from append_record.end_turn(path, token, shape, options)
+            yield from append_record.end_turn(path, token, shape, options, sure=True)
         except ZarrantError as error:
             failed = error
     if failed is not None:

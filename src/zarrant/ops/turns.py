@@ -271,7 +271,7 @@ def store_new(array: BoundArray, items: Sequence[WriteRequest], shape: Shape) ->
     wanted = []
     for item in items:
         parts = item.parts if item.parts is not None else (yield from fill_chunk(array, shape))
-        wanted.append(item._replace(parts=parts, if_version=None))
+        wanted.append(item._replace(parts=parts, if_version=None))  # safety: new chunk by version
     return (yield from _store_all(array, wanted))
 
 
@@ -284,7 +284,7 @@ def erase_all(array: BoundArray, items: Sequence[tuple[str, Shape]]) -> Op[None]
             raise blob
         if blob is not None:
             parts = None if array.options.erases_if else (yield from fill_chunk(array, shape))
-            wanted.append(WriteRequest(key, parts, blob.version))
+            wanted.append(WriteRequest(key, parts, blob.version))  # safety: erased by version
     for outcome in (yield from _store_all(array, wanted)):
         if isinstance(outcome, Exception):
             raise outcome
@@ -298,7 +298,7 @@ def _store_all(array: BoundArray, items: Sequence[WriteRequest]) -> Op[list[Outc
         if not pending:
             return outcomes
         yield from keep(array)
-        replies = yield from put([wanted[i] for i in pending], node.condition)
+        replies = yield from put([wanted[i] for i in pending], node.condition)  # safety: turn seen
         for i, reply in zip(pending, replies, strict=True):
             outcomes[i] = reply
         moved = [i for i in pending if isinstance(outcomes[i], VersionChangedError)]
