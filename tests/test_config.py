@@ -33,6 +33,7 @@ def test_defaults_and_their_sources(monkeypatch: pytest.MonkeyPatch) -> None:
         ("memory_limit", "1.5 KiB", 1536), ("memory_limit", "10MB", 10**7), ("memory_limit", "7", 7), ("memory_limit", "auto", 0),
         ("write_empty_chunks", "yes", True), ("write_empty_chunks", "0", False), ("validate_checksums", False, False),
         ("dead_limit", "0.25", 0.25), ("lock_timeout", 5, 5.0), ("subchunk_order", "morton", "morton"), ("locking", "none", "none"),
+        ("cache", "2 MiB", 2 << 20), ("cache", 0, 0), ("coalesce_gap", "auto", None), ("coalesce_gap", "0", 0),
     ],
 )  # fmt: skip
 def test_values(name: str, given: object, value: object) -> None:
@@ -47,6 +48,7 @@ def test_values(name: str, given: object, value: object) -> None:
         ("dead_limit", 1.1),
         ("dead_limit", float("nan")), ("lock_timeout", -1), ("lock_timeout", "soon"), ("locking", "file"), ("subchunk_order", "F"),
         ("shard_updates", ""), ("missing_chunks", None), ("concurency", 1), ("_x", 1),
+        ("cache", "auto"), ("cache", -1), ("coalesce_gap", "near"), ("coalesce_gap", -1),
     ],
 )  # fmt: skip
 def test_wrong_values(name: str, given: object) -> None:

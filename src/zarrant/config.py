@@ -35,11 +35,12 @@ class ConfigOptions(TypedDict, total=False):
     validate_checksums: bool | str
     missing_chunks: Literal["fill", "error"]
     cache: int | str
+    coalesce_gap: int | str
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Options of a handle; `docs/options.md` explains each. `concurrency` 0 and `memory_limit` 0 stand for "auto"."""
+    """Options of a handle; see `docs/options.md`. `concurrency` 0, `memory_limit` 0 and `coalesce_gap` None stand for "auto"."""
 
     concurrency: int = 0
     memory_limit: int = 0
@@ -55,6 +56,7 @@ class Config:
     validate_checksums: bool = True
     missing_chunks: str = "fill"
     cache: int = 0
+    coalesce_gap: int | None = None
 
     def with_options(self, **options: Unpack[ConfigOptions]) -> Config:
         """A copy with some options changed; OptionError for a name or a value that is not understood."""
@@ -82,6 +84,10 @@ def _bytes(name: str, value: Any, more: str = "") -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise _wrong(name, f'bytes or "2 GiB"{more}', value)
     return value
+
+
+def _gap(name: str, value: Any) -> int | None:
+    return None if value == "auto" else _bytes(name, value, ' or "auto"')
 
 
 def _boolean(name: str, value: Any) -> bool:
@@ -130,6 +136,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "validate_checksums": _boolean,
     "missing_chunks": _choice("fill", "error"),
     "cache": _bytes,
+    "coalesce_gap": _gap,
 }
 
 

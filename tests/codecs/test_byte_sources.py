@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 
-from zarrant.codecs.byte_sources import InMemory, OneChunk, Stored, StoredChunks, Window, read_whole
+from zarrant.codecs.byte_sources import InMemory, OneChunk, Stored, StoredChunks, Window, coalesced, read_whole
 from zarrant.codecs.sharding.format import Index
 from zarrant.codecs.sharding.subchunks import SubchunksOfShard
 from zarrant.errors import ByteRangeError, ChunkMissingError, StoreError
@@ -107,3 +108,14 @@ def test_subchunks_are_fetched_in_runs() -> None:
     nothing, wants = answer(spans.fetch(2, 3, np.ones(1, bool)))
     assert nothing.rows.size == 0
     assert wants == []
+
+
+def test_near_ranges_are_read_as_one() -> None:
+    dice, data = np.random.default_rng(5), bytes(range(256)) * 4
+    for _ in range(200):
+        ranges = [ByteRange(int(start), int(length)) for start, length in dice.integers(0, [900, 100], (dice.integers(1, 9), 2))]
+        gap = int(dice.integers(0, 60))
+        merged, places = coalesced(ranges, gap)
+        parts = [data[start : start + (length or 0)] for start, length in merged]
+        assert [parts[i][at : at + n] for i, at, n in places] == [data[start : start + (n or 0)] for start, n in ranges]
+        assert all(b.start - a.start - (a.length or 0) > gap for a, b in pairwise(merged))

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 import zarrant
-from zarrant.errors import LostUpdateError, OptionError, PartialFailure, ZarrantWarning
+from zarrant.errors import CapabilityError, LostUpdateError, OptionError, PartialFailure, ZarrantWarning
 from zarrant.locking.local import KeyQueues
 from zarrant.stores.memory import MemoryStore
-from zarrant.testkit import FaultySyscalls, together
+from zarrant.testkit import CasStore, FaultySyscalls, together
 
 LAYOUT: dict[str, Any] = {"shape": (64,), "dtype": "uint32", "chunks": (8,), "shards": (64,)}
 
@@ -110,6 +110,29 @@ def test_lock_holds_it() -> None:
         locked[4:6] = 8
     assert service.log == [("c/0",)]
     assert a[2:7].tolist() == [0, 7, 8, 8, 0]
+
+
+def test_a_store_that_can_only_compare_and_swap_is_not_locked(tmp_path: Path) -> None:
+    """Between two operations nothing would keep the other processes out."""
+    store = CasStore(tmp_path)
+    group = zarrant.create_group(store)
+    a = group.create_array("a", **LAYOUT)
+
+    async def awaited() -> None:
+        b = await zarrant.open_array_async(store, name="a")
+        async with b.lock(np.s_[0:8]):
+            pass
+
+    for refused in (lambda: a.lock(np.s_[0:8]).__enter__(), lambda: group.lock({"a": np.s_[0:8]}).__enter__()):
+        with pytest.raises(CapabilityError, match="synchronizer="):
+            refused()
+    with pytest.raises(CapabilityError, match="synchronizer="):
+        asyncio.run(awaited())
+    with zarrant.open_array(store, name="a", synchronizer=Service()).lock(np.s_[0:8]) as locked:
+        locked[0:2] = 1
+    with a.partial_encoder((0,)) as encoder:
+        encoder.store(np.s_[2:4], 2)
+    assert a[:5].tolist() == [1, 1, 2, 2, 0]
 
 
 def test_what_is_none_is_refused() -> None:

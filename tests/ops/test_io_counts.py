@@ -315,3 +315,18 @@ def test_reads_of_one_subchunk(store: Any) -> None:
             ("get_ranges", "c/0/0", (ByteRange.suffix(INDEX),)), ("get_ranges", "c/0/0", (ByteRange(8 * 6, 8),))
         ]  # fmt: skip
     assert np.array_equal(a.retrieve_subchunk((1, 2)), data()[2:4, 4:6])
+
+
+@pytest.mark.parametrize("layout", [{"chunks": (2, 2), "shards": (10, 12)}, {"chunks": (512, 512)}])
+def test_near_ranges_are_one_request_by_the_option(layout: dict[str, Any]) -> None:
+    store = Recording(zarrant.MemoryStore())
+    shape = (10, 12) if "shards" in layout else (512, 512)
+    values = np.arange(shape[0] * shape[1], dtype="u2").reshape(shape)
+    a = zarrant.create_array(store, data=values, compressors=None, **layout)
+    counts = {}
+    for gap in ("auto", 0, 2, "64 KiB"):
+        handle = a.with_config(coalesce_gap=gap)
+        store.calls.clear()
+        assert np.array_equal(handle[2:8, 4:6], values[2:8, 4:6])
+        counts[gap] = max(len(call.ranges or ()) for call in store.calls)
+    assert counts["auto"] == counts[0] == counts[2] > counts["64 KiB"] == 1

@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 
 import zarrant
@@ -22,6 +23,7 @@ from zarrant.errors import CapabilityError, OptionError, StoreError, StorePermis
 from zarrant.stores.object_store import ObjectStore
 from zarrant.stores.objects.failures import Failure
 from zarrant.stores.resolve import resolve_store
+from zarrant.stores.wrappers import Metrics
 from zarrant.testkit import AsyncStoreSuite, StoreSuite, blocking
 
 obstore = pytest.importorskip("obstore")
@@ -236,7 +238,8 @@ def test_times_of_options_may_be_numbers_of_seconds(gofakes3: Server) -> None:
     client = {"allow_http": True, "timeout": 20, "connect_timeout": 0.5}
     retries = {"retry_timeout": 10, "backoff": {"init_backoff": 0.1, "max_backoff": 2}}
     options = {**gofakes3.storage_options, "client_options": client, "retry_config": retries}
-    assert resolve_store(gofakes3.url, options).store.get("nothing here") is None
+    store = resolve_store(gofakes3.url, options).store
+    assert store.get("nothing here") is None and store._put_timeout_s == 10  # conditional puts are repeated by us
 
 
 def test_a_pickled_store_has_no_secret_unless_asked(gofakes3: Server) -> None:
@@ -412,6 +415,28 @@ def test_a_forked_child_is_told_that_it_cannot_use_obstore(gofakes3: Server) -> 
     assert found == [f"{kind}, {name}: {status}" for kind in ("memory", "s3") for name, (_, _, status) in FORKS.items()]
 
 
+POOL = """
+import json, multiprocessing, sys, zarrant
+from concurrent.futures import ProcessPoolExecutor
+
+url, options = json.loads(sys.argv[1])
+a = zarrant.create_array(url, data=[1, 2], storage_options=options)
+with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
+    try:
+        pool.submit(a.__setitem__, 0, 5).result(60)
+    except zarrant.errors.CapabilityError as error:
+        print(error.hint)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_forked_worker_of_a_pool_says_why(gofakes3: Server) -> None:
+    """An error while the handle is unpickled would end the worker, and tell the caller nothing."""
+    job = json.dumps([gofakes3.fresh_url(), {**gofakes3.storage_options, "pickle_secrets": True}])
+    command = [sys.executable, "-W", "ignore", "-c", POOL, job]
+    assert "forkserver" in subprocess.run(command, timeout=120, check=True, capture_output=True, text=True).stdout
+
+
 def test_processes_that_are_not_forked_can_use_it(gofakes3: Server) -> None:
     """Under `spawn` and `forkserver`, from a process that uses it."""
     empty(gofakes3)
@@ -420,3 +445,34 @@ def test_processes_that_are_not_forked_can_use_it(gofakes3: Server) -> None:
         with ProcessPoolExecutor(1, multiprocessing.get_context(method)) as pool:
             pool.submit(store.put, f"n{number}", [b"1"]).result(60)
     assert list(store.list_prefix("")) == ["n0", "n1"]
+
+
+class Counted:
+    """A store of obstore that notes the range of each get."""
+
+    def __init__(self) -> None:
+        self.inner, self.ranges = obstore.store.MemoryStore(), list[Any]()
+
+    def get(self, path: str, *, options: dict[str, Any] | None = None) -> Any:
+        self.ranges.append((options or {}).get("range"))
+        return self.inner.get(path, options=options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
+@pytest.mark.parametrize("around", [lambda store: store, Metrics], ids=["alone", "wrapped"])
+def test_a_handle_chooses_the_gap(around: Any) -> None:
+    inner = Counted()
+    store = around(ObjectStore(inner))
+    a = zarrant.create_array(
+        store, data=np.arange(256, dtype="u1").reshape(16, 16), chunks=(1, 1), shards=(16, 16), compressors=None
+    )
+    values, counts = np.arange(256).reshape(16, 16), {}
+    for gap in ("auto", 0, 20):
+        handle = a.with_config(coalesce_gap=gap)
+        handle[0, 0]  # the index is kept from here on
+        inner.ranges.clear()
+        assert handle[2:6, 3:5].tolist() == values[2:6, 3:5].tolist()
+        counts[gap] = len([part for part in inner.ranges if isinstance(part, tuple)])
+    assert counts == {"auto": 1, 0: 4, 20: 1}

@@ -14,7 +14,18 @@ api = pytest.importorskip("mypy.api")
 
 BLOCKING = (
     *("Get", "GetWithin", "Put", "PutIf", "EraseIf", "Splice", "Erase", "List", "Lock", "Sync", "CheckUnlocked", "LockOwner"),
-    *("WriteBatch", "Versions", "Conditional", "PutAll", "EraseLink", "WithOptions", "Readable", "Writable", "ReadableWritable"),
+    *(
+        "WriteBatch",
+        "Versions",
+        "Conditional",
+        "PutAll",
+        "EraseLink",
+        "WithOptions",
+        "Coalesce",
+        "Readable",
+        "Writable",
+        "ReadableWritable",
+    ),
 )
 COROUTINES = (
     *("AsyncGet", "AsyncGetWithin", "AsyncPut", "AsyncPutIf", "AsyncEraseIf", "AsyncErase", "AsyncList", "AsyncLock"),
@@ -23,14 +34,14 @@ COROUTINES = (
 ASYNC_READS, ASYNC_WRITES = {"AsyncGet", "AsyncGetWithin", "AsyncList"}, {"AsyncPut", "AsyncErase"}
 MEMORY = {"Get", "Put", "PutIf", "EraseIf", "Splice", "Erase", "List", "Versions", "Conditional"}
 NODE = {"Readable", "Writable", "ReadableWritable"}
-READS = {"Get", "GetWithin", "List", "Versions", "CheckUnlocked", "Sync", "WithOptions", "Readable"}
+READS = {"Get", "GetWithin", "List", "Versions", "CheckUnlocked", "Sync", "WithOptions", "Coalesce", "Readable"}
 
 SATISFIES = {
     "memory": MEMORY | NODE,
-    "files": {*BLOCKING},
-    "held_files": {*BLOCKING} - {"WithOptions"},
+    "files": {*BLOCKING} - {"Coalesce"},
+    "held_files": {*BLOCKING} - {"WithOptions", "Coalesce"},
     "read_only": READS | ASYNC_READS,
-    "write_only": {"Put", "Erase", "Sync", "WithOptions", "Writable"} | ASYNC_WRITES,
+    "write_only": {"Put", "Erase", "Sync", "WithOptions", "Coalesce", "Writable"} | ASYNC_WRITES,
     # What a wrapper passes on is decided by the store inside, at run time.
     "recording": {*BLOCKING, *COROUTINES},
     "synchronized": {*BLOCKING, *COROUTINES} - {"PutAll"},

@@ -31,6 +31,7 @@ class Stored:
         self.version: Version = None
         self.seen = False
         self.size = 0
+        self.gap = 0
         self.brief = False
         """What is done with the bytes takes microseconds (`requests`)."""
         self.keeper: Keeper | None = None
@@ -39,8 +40,12 @@ class Stored:
         """The index of the shard, once it was read from this version: it is not read again."""
 
     def read(self, ranges: Sequence[ByteRange]) -> Op[list[memoryview] | None]:
-        """The bytes of each range, or None where there is no object."""
-        return self.accept((yield from fetch_one(self.key, tuple(ranges), self.version, brief=self.brief)))
+        """The bytes of each range, or None where there is no object. Ranges nearer than `gap` are asked for as one."""
+        if not self.gap or len(ranges) < 2:
+            return self.accept((yield from fetch_one(self.key, tuple(ranges), self.version, brief=self.brief)))
+        merged, places = coalesced(ranges, self.gap)
+        found = self.accept((yield from fetch_one(self.key, tuple(merged), self.version, brief=self.brief)))
+        return None if found is None else [found[i][start : start + length] for i, start, length in places]
 
     def read_all(self, limit: int | None = None) -> Op[memoryview | None]:
         """The whole object in one request, so it is of one version. LimitError beyond `limit` bytes."""
@@ -62,6 +67,26 @@ class Stored:
     def part(self, start: int, length: int) -> Part:
         """A range of the object that is being replaced."""
         return ByteRange(start, length)
+
+
+def coalesced(ranges: Sequence[ByteRange], gap: int) -> tuple[list[ByteRange], list[tuple[int, int, int]]]:
+    """Ranges that are more than `gap` bytes from each other, and where the given ones lie in them: (number, start, length).
+
+    >>> coalesced([ByteRange(0, 4), ByteRange(20, 2), ByteRange(6, 2)], gap=4)
+    ([ByteRange(start=0, length=8), ByteRange(start=20, length=2)], [(0, 0, 4), (1, 0, 2), (0, 6, 2)])
+    """
+    spans: list[tuple[int, int]] = []
+    places: dict[int, tuple[int, int, int]] = {}
+    for at in sorted(range(len(ranges)), key=lambda at: ranges[at].start):
+        start, length = ranges[at]
+        assert start >= 0 and length is not None, "only an index is read from the end, and alone"
+        stop = start + length
+        if spans and start - spans[-1][1] <= gap:
+            spans[-1] = spans[-1][0], max(spans[-1][1], stop)
+        else:
+            spans.append((start, stop))
+        places[at] = len(spans) - 1, start - spans[-1][0], length
+    return [ByteRange(start, stop - start) for start, stop in spans], [places[at] for at in range(len(ranges))]
 
 
 class StoredWhole(Stored):
@@ -134,8 +159,8 @@ def _fit(span: ByteRange, size: int) -> tuple[int, int]:
 class StoredChunks:
     """Chunks that are stored objects: chunk i has the key `keys[i - first]`."""
 
-    def __init__(self, keys: Sequence[str], first: int, required: bool = False, brief: bool = False) -> None:
-        self.keys, self.first, self.required, self.brief = keys, first, required, brief
+    def __init__(self, keys: Sequence[str], first: int, required: bool = False, brief: bool = False, gap: int = 0) -> None:
+        self.keys, self.first, self.required, self.brief, self.gap = keys, first, required, brief, gap
 
     def fetch(self, lo: int, hi: int, wanted: npt.NDArray[np.bool_], limit: int | None = None) -> Op[Fetched]:
         """Whole objects, in one batched request; a failure names its key."""
@@ -155,7 +180,9 @@ class StoredChunks:
 
     def source(self, i: int) -> Stored:
         """Chunk i as a byte source."""
-        return Stored(self.keys[i - self.first], self.required)
+        source = Stored(self.keys[i - self.first], self.required)
+        source.gap = self.gap
+        return source
 
 
 class VersionedChunks(StoredChunks):

@@ -303,6 +303,12 @@ def with_context(array: A, context: NodeContext) -> A:
     return type(array)(context, bound.metadata, bound if options == bound.options else bound.with_options(options))
 
 
+def nbytes_read_alone(array: BoundArray) -> int:
+    """Bytes in memory of what can be read alone: a subchunk, or a chunk; 0 where chunks are of several shapes."""
+    shape = array.subchunk_shapes[-1] if array.sharded else array.grid.uniform_shape
+    return 0 if shape is None else math.prod(shape) * array.data_type.numpy.itemsize
+
+
 def check_chunk(array: BoundArray, chunk: Sequence[int]) -> tuple[int, ...]:
     """The indices of a chunk; BoundsError where there is none."""
     return check_chunk_indices(chunk, array.grid.grid_shape)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy.typing as npt
 
 from zarrant.metadata.v3 import ArrayMetadata
-from zarrant.nodes.array_properties import ArrayProperties, check_chunk, check_subset, warn_not_erased
+from zarrant.nodes.array_properties import ArrayProperties, check_chunk, check_subset, nbytes_read_alone, warn_not_erased
 from zarrant.nodes.attributes import values_of
-from zarrant.nodes.base import GROW, LIST, READ, UPDATE, WRITE, S
+from zarrant.nodes.base import GROW, LIST, READ, UPDATE, WRITE, NodeContext, S
 from zarrant.nodes.locks import locked_array_async
 from zarrant.nodes.partial_decoder import AsyncPartialDecoder
 from zarrant.nodes.partial_encoder import AsyncPartialEncoder, encoder_of
@@ -20,6 +21,7 @@ from zarrant.ops import node as node_ops
 from zarrant.ops import read, update, write
 from zarrant.ops import resize as resize_ops
 from zarrant.ops.atomic_update import Function, update_subset
+from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.compact import ChunkStats
 from zarrant.ops.current import checked_once, fresh, known
 from zarrant.ops.indexing import Index, retrieve, store
@@ -36,6 +38,13 @@ class AsyncArray(ArrayProperties[S]):
 
     Elements are read by `await a.getitem(selection)` and stored by `await a.setitem(selection, values)`.
     """
+
+    def __init__(self, context: NodeContext, metadata: ArrayMetadata, bound: BoundArray | None = None) -> None:
+        """See `ArrayProperties`."""
+        super().__init__(context, metadata, bound)
+        nbytes = nbytes_read_alone(self._array)
+        if nbytes != context.read_bytes:
+            self._context = replace(context, read_bytes=nbytes)
 
     # writing: these never read
     async def store_metadata(self: AsyncArray[Any]) -> None:

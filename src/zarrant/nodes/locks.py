@@ -69,6 +69,13 @@ def _check(context: NodeContext, needed: bool, calls: Calls) -> None:
     context.require(UPDATE, calls)
     if needed and not context.guarded:
         raise CapabilityError("nothing to lock with: the array was opened with synchronizer=None", store=context.url)
+    if needed and not calls.lock and not context.able.one_process:
+        raise CapabilityError(  # between two operations compare-and-swap keeps nobody out
+            "the store cannot keep other writers out between several operations",
+            store=repr(context.store),
+            expected="lock",
+            hint="Give a lock service as synchronizer=; update(subset, fn) and partial_encoder(chunk) need none",
+        )
 
 
 @contextmanager

@@ -58,6 +58,8 @@ class OpOptions:
     """Seconds to wait while one writer has the turn."""
     cache: DecodedCache | None = None
     """Where decoded chunks are kept between reads."""
+    coalesce_gap: int = 0
+    """Ranges of one object with no more bytes between them are read as one; 0: that is up to the store."""
 
 
 @dataclass(slots=True)

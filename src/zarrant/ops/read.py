@@ -247,7 +247,8 @@ def _read_batch(array: BoundArray, selections: ChunkSelections, lo: int, hi: int
         return
     if not array.sharded:
         required = array.options.missing_chunks == "error"
-        yield from prepared.read(StoredChunks(keys, lo, required, small), selections, lo, hi, out)
+        stored = StoredChunks(keys, lo, required, small, array.options.coalesce_gap)
+        yield from prepared.read(stored, selections, lo, hi, out)
         return
     for row in range(lo, hi):
         yield from _read_shard(array, prepared, keys[row - lo], selections, row, out, small)
@@ -282,6 +283,7 @@ def _read_shard(
 
     def in_parts() -> Op[None]:
         source = array.indexes.source(key, required)
+        source.gap = array.options.coalesce_gap
         source.brief = small
         source.keeper = None if cache is None else Keeper(cache, (array.decoding, key))
         try:

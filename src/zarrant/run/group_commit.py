@@ -79,9 +79,22 @@ async def join_commit_async(request: GroupCommit, store: Store, perform: Callabl
         if entry.leads:
             await perform(request.lead(LedGroup(commit_queues, entry)))
     finally:
-        while not commit_queues.leave(entry):
-            await turn.wait()
+        await _leave_async(entry, turn)
     _raise(entry)
+
+
+async def _leave_async(entry: Entry, turn: asyncio.Event) -> None:
+    """Leave when nobody works with this caller's data any more, however often the task is cancelled meanwhile."""
+    import asyncio
+
+    cancelled: asyncio.CancelledError | None = None
+    while not commit_queues.leave(entry):
+        try:
+            await turn.wait()
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
 
 
 async def _event(turn: asyncio.Event, timeout: float) -> None:

@@ -55,6 +55,9 @@ from zarrant.storage.protocols import (
     CheckUnlocked as CheckUnlocked,
 )
 from zarrant.storage.protocols import (
+    Coalesce as Coalesce,
+)
+from zarrant.storage.protocols import (
     Conditional as Conditional,
 )
 from zarrant.storage.protocols import (

@@ -52,6 +52,8 @@ class Capabilities:
     only_while: bool = False
     erase_link: bool = False
     with_options: bool = False
+    coalesces: bool = False
+    """It reads ranges together that are near each other, and takes a gap for that."""
     durability: str | None = None
     """None: the store has no say in it."""
     lock_timeout: float | None = None
@@ -190,6 +192,7 @@ _OF_CLASS: dict[str, tuple[str, ...]] = {
     "put_all": ("put_all",),
     "only_while": ("only_while",),
     "with_options": ("with_options",),
+    "coalesces": ("with_coalesce_gap",),
 }
 _METHODS = frozenset(
     name + ending for table in (_CALLS, _OTHERS) for names in table.values() for name in names for ending in ("", "_async")

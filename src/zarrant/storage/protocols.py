@@ -295,6 +295,14 @@ class WithOptions(Protocol):
         ...
 
 
+class Coalesce(Protocol):
+    """Reading ranges together that are near each other, by a gap that a handle can change."""
+
+    def with_coalesce_gap(self, gap: int) -> object:
+        """The same store, which reads ranges with at most `gap` bytes between them by one request."""
+        ...
+
+
 class LockCheck(Protocol):
     """Locks that can end by themselves, as the leases of a service do."""
 
@@ -391,7 +399,7 @@ class AsyncReadableWritable(AsyncGet, AsyncPut, AsyncErase, Protocol):
 
 class BlockingStore(
     ReadableWritable, GetWithin, PutIf, EraseIf, Splice, List, Lock, Sync, CheckUnlocked, LockOwner, WriteBatch, Versions,
-    Conditional, PutAll, EraseLink, WithOptions, Protocol,
+    Conditional, PutAll, EraseLink, WithOptions, Coalesce, Protocol,
 ):  # fmt: skip
     """All that a store may have as blocking calls."""
 

@@ -88,6 +88,10 @@ class Wrapper(Described):
         """The same wrapper around the store under other options."""
         return self._over(self._inside.with_options(**options)) if capabilities(self.store).with_options else self
 
+    def with_coalesce_gap(self, gap: int) -> Self:
+        """See `storage.Coalesce`."""
+        return self._over(self._inside.with_coalesce_gap(gap))
+
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and isinstance(other, Wrapper) and bool(self.store == other.store)
 

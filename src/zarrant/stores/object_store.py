@@ -149,24 +149,37 @@ class ObjectStore(Described):
     @cached_property
     def capabilities(self) -> Capabilities:
         """What it can do, read off the methods of the inner object."""
-        inner = self._inner()
-        here = type(inner).__name__ == "MemoryStore" and type(inner).__module__.startswith("obstore")
-        blocking, awaited = self._calls(inner, ""), self._calls(inner, "_async")
+        inner = self._described()
+        kind = inner if isinstance(inner, type) else type(inner)
+        here = kind.__name__ == "MemoryStore" and kind.__module__.startswith("obstore")
+        blocking, awaited = (self._calls(inner, kind.__name__, ending) for ending in ("", "_async"))
         return Capabilities(
             blocking,
             awaited,
             version=blocking.get,
             one_process=here,
+            coalesces=True,
             probe=self.probe,
             requests_in_flight=0 if here else MAX_IN_FLIGHT,
         )
+
+    def with_coalesce_gap(self, gap: int) -> ObjectStore:
+        """See `storage.Coalesce`. Both use the same connections."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other.coalesce_gap = gap
+        return other
 
     @cached_property
     def _is_numbered(self) -> bool:
         """Whether versions have numbers, as those of Google Cloud Storage have (generations)."""
         return type(self._inner()).__name__ == "GCSStore"
 
-    def _calls(self, inner: Any, ending: str) -> Calls:
+    def _described(self) -> Any:
+        """What has the methods: the inner object; or its class, where nothing need be made to know that."""
+        return self._inner()
+
+    def _calls(self, inner: Any, kind: str, ending: str) -> Calls:
         def has(*names: str) -> bool:
             return all(callable(getattr(inner, name + ending, None)) for name in names)
 
@@ -175,9 +188,9 @@ class ObjectStore(Described):
             get=reads,
             get_within=reads,
             put=writes,
-            put_if=writes and reads and type(inner).__name__ not in _WITHOUT_PUT_IF,
+            put_if=writes and reads and kind not in _WITHOUT_PUT_IF,
             erase=has("delete") and not self.read_only,
-            list=has("list", "list_with_delimiter") and type(inner).__name__ != "HTTPStore",
+            list=has("list", "list_with_delimiter") and kind != "HTTPStore",
         )
 
     @property
@@ -317,7 +330,7 @@ class ObjectStore(Described):
         """The version of all replies; _MixedError where they have several or another one."""
         for reply in replies:
             if version is not None and reply.version != version:
-                raise _MixedError(reply.version)
+                raise _MixedError(reply.version)  # safety: one version
             version = reply.version
         return version
 
@@ -371,10 +384,12 @@ class ObjectStore(Described):
             start, stop = result.range
         except Exception as error:
             return self._failed(key, Failure.of(error))
-        if len(data) == stop - start and is_answer(wanted, start, stop, size):
+        if len(data) == stop - start and is_answer(wanted, start, stop, size):  # safety: length of a reply
             return Reply(start, data, found, size)
         got = f"{len(data)} bytes, said to be those from {start} to {stop} of {size}"
-        return StoreError("a reply of another length", store=self.url, key=key, expected=wanted or "all", got=got)
+        other = StoreError("a reply of another length", store=self.url, key=key, expected=wanted or "all", got=got)
+        other.retryable = True
+        return other
 
     def _expect_absent(self, key: str, wanted: Any, failure: Failure) -> None:
         """An error, unless a failure says that there is no object."""
@@ -472,12 +487,12 @@ class ObjectStore(Described):
             put.in_doubt = True
             return None
         found: ObjectVersion | None = None if reply is None else reply.version
-        if reply is not None and put.write in reply.version.writes:
+        if reply is not None and put.write in reply.version.writes:  # safety: own write
             return found if reply.version.writes[-1] == put.write else ObjectVersion.of_replaced(put.write)
         if reply is not None and wanted is WHOLE and found != put.if_version and put.is_of(reply.data):
             return found
         if found != put.if_version:
-            raise self._changed(put.key, put.if_version, found)
+            raise self._changed(put.key, put.if_version, found)  # safety: conflict
         put.expect(found)
         return None
 

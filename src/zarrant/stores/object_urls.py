@@ -82,27 +82,31 @@ def _environment() -> tuple[tuple[str, str], ...]:
     return tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith(("AWS_", "GOOGLE_", "AZURE_"))))
 
 
+_CLASSES = {"s3": "S3Store", "gs": "GCSStore", "az": "AzureStore"}
+
+
 class UrlStore(ObjectStore):
     """The store of a URL. It is pickled as its address and options: secrets only with `pickle_secrets`."""
 
-    def __init__(self, scheme: str, place: str, options: Mapping[str, Any]) -> None:
+    def __init__(self, scheme: str, place: str, options: Mapping[str, Any], unpickled: bool = False) -> None:
         self._options = dict(options)
-        for name in ("client_options", "retry_config"):
-            _section(name, options.get(name, {}))
+        _section("client_options", options.get("client_options", {}))
+        retries = _section("retry_config", options.get("retry_config", {}))
         self._scheme, self._place = scheme, place
-        for name in ("client_options", "retry_config"):
-            if not isinstance(options.get(name, {}), Mapping):
-                raise OptionError("not a mapping", field=name, expected="a mapping", got=type(options[name]).__name__)
         gap = options.get("coalesce_gap", COALESCE_GAP)
         probe = options.get("probe", "auto")
         self._setup(self._connect, f"{scheme}://{place}", gap, scheme in ("http", "https"), probe, tuple(_secrets(options)))
-        self._retry_puts(options.get("retry_config", {}))
+        self._retry_puts(retries)
         self.forbidden_is_absent = options.get("forbidden_is_absent", False)
         if not isinstance(self.forbidden_is_absent, bool):
             field, got = "forbidden_is_absent", repr(self.forbidden_is_absent)
             raise OptionError("neither true nor false", store=self.url, field=field, expected="True | False", got=got)
         self._identity = scheme, place, tuple(sorted((name, repr(value)) for name, value in self._options.items()))
-        self._inner()  # options that are wrong are told where they were given
+        if not unpickled:  # an error there would end the worker of a pool, which then tells nobody why
+            self._inner()  # options that are wrong are told where they were given
+
+    def _described(self) -> Any:
+        return getattr(_obstore(self.url), _CLASSES.get(self._scheme, "HTTPStore"))
 
     def _retry_puts(self, config: Mapping[str, Any]) -> None:
         """Conditional puts are tried again by us, as `retry_config` says."""
@@ -129,22 +133,16 @@ class UrlStore(ObjectStore):
         common = {"client_options": _client_options(self._scheme, given), "retry_config": {**retries, **(_ONCE if swaps else {})}}
         given.pop("client_options", None)
         try:
-            match self._scheme:
-                case "s3":
-                    return store.S3Store(self._place, **common, **given)
-                case "gs":
-                    return store.GCSStore(self._place, **common, **given)
-                case "az":
-                    return store.AzureStore(self._place, **common, **given)
-                case _:
-                    return store.HTTPStore(self.url, **common)
+            if self._scheme in _CLASSES:
+                return self._described()(self._place, **common, **given)
+            return store.HTTPStore(self.url, **common)
         except Exception as error:
             text, told = shown(error, self._secrets)
             raise OptionError(text, store=self.url, field="storage_options") from (None if told else error)
 
     def __reduce__(self) -> tuple[Any, ...]:
         options = self._options if self._options.get("pickle_secrets") else _without_secrets(self._options)
-        return UrlStore, (self._scheme, self._place, options)
+        return UrlStore, (self._scheme, self._place, options, True)
 
 
 class S3Url:
