@@ -169,6 +169,7 @@ class Program:
         yield "AsyncArray.retrieve_chunks", lambda: a.retrieve_chunks(np.s_[0:2, 0:1])
         yield "AsyncArray.retrieve_chunk_subset", lambda: a.retrieve_chunk_subset((0, 0), np.s_[1:3, 0:2])
         yield "AsyncArray.retrieve_array_subset", lambda: a.retrieve_array_subset(np.s_[1:, 2:])
+        yield "AsyncArray.retrieve_array_subsets", lambda: a.retrieve_array_subsets([np.s_[1:3, :2], np.s_[side:, 1:]])
         yield "AsyncArray.retrieve_encoded_chunks", lambda: a.retrieve_encoded_chunks(np.s_[0:2, 0:1])
         if a.shards is not None:
             yield "AsyncArray.retrieve_subchunk", subchunk

@@ -484,3 +484,35 @@ def test_writers_that_append_together(layout: str, tally: Callable[[str, int], N
     assert expected == {} and len(done) > 10
     check_no_lock_is_left()
     tally("object-store faults", sum(len(store.happened) for store in stores))
+
+
+@pytest.mark.timeout(3600 if SOAK else 120)
+@pytest.mark.usefixtures("short_turns")
+def test_arrays_that_grow_together(tally: Callable[[str, int], None]) -> None:
+    """An append to several arrays is there in all of them or in none, whatever was told; told as done, it is there."""
+    count, outcomes = 0, set()
+    for number in range(FAULTS // 8 if SOAK else 60):
+        inside = CoroutineStore()
+        group = zarrant.create_group(inside, name="g")
+        group.create_array("time", data=np.full(2, 9, "i4"), chunks=(5,))
+        group.create_array("tas", data=np.full((2, 6), 9, "i4"), chunks=(2, 3))
+        store, told = Faults(inside, *faults_of(0.006, erases=False), seed=number), None
+        try:
+            opened = zarrant.open_group(store, name="g", mode="r+", config=CONFIG)
+            opened.append({"time": np.full(4, 50, "i4"), "tas": np.full((4, 6), 50, "i4")})
+        except ZarrantError as raised:
+            told = raised.with_traceback(None)
+        if isinstance(told, ConflictError):  # decided, or nobody knows
+            assert "Do not repeat it" in (told.hint or ""), told
+        else:
+            check_error(told, {kind for kind, _ in store.happened})
+        count += len(store.happened)
+        place = group.append({"time": [7], "tas": np.full((1, 6), 7, "i4")})
+        time, tas = group["time"][...], group["tas"][...]
+        there = (time == 50).sum()
+        assert (tas == time[:, None]).all(), number
+        assert there == 4 or (there == 0 and told is not None), (number, told)
+        assert time[place] == [7]
+        outcomes.add((told is None, int(there)))
+    assert {(True, 4), (False, 0)} <= outcomes
+    tally("object-store faults", count)

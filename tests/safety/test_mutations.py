@@ -33,6 +33,7 @@ class Mutation(NamedTuple):
 
 
 PROBE = "stores/test_probe.py"
+OBSPEC = "stores/test_obspec.py"
 EVERY_ORDER = "ops/test_turns.py::test_every_order_of_steps"
 STOPPED = "ops/test_turns.py::test_who_is_stopped_at_any_step_harms_nobody"
 WITHOUT_LOCKS = "ops/test_consolidated.py::test_who_consolidates_without_locks_beside_others_tells_the_truth_or_nothing"
@@ -49,6 +50,10 @@ MUTATIONS: dict[str, Mutation] = {
     "lock check": Mutation("pass", "stores/local/test_store.py::test_a_lock_file_taken_away_during_a_write"),
     "rename": Mutation("pass", "safety/test_crash_states.py::test_the_journal_tells_every_change"),
     "temp file of another": Mutation("if True:", "stores/local/test_store.py::test_the_temp_file_of_the_next_owner_is_left_alone"),
+    "one version": Mutation("pass", f"{OBSPEC}::test_ranges_are_of_one_version"),
+    "own write": Mutation("if False:", f"{OBSPEC}::test_a_put_that_others_built_upon"),
+    "length of a reply": Mutation("if True:", f"{OBSPEC}::test_a_reply_of_another_length_is_not_believed"),
+    "conflict": Mutation("pass", f"{OBSPEC}::test_a_conflict_is_one_also_when_a_reply_was_lost"),
     "failed temp file": Mutation("pass", "stores/local/test_store.py::test_a_failed_write_changes_nothing"),
     "later than the old": Mutation(
         "earliest = files.now()", "stores/local/test_temp_files.py::test_a_temp_file_is_newer_than_what_it_replaces"

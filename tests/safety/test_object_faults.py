@@ -27,7 +27,7 @@ pytest.importorskip("obstore")
 
 Tally = Callable[[str, int], None]
 SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
-FAULTS = 25_000 * SOAK or 150
+FAULTS = 25_000 * SOAK or 850
 """Of each test on each server."""
 TIMEOUT_S = 7200 * SOAK or 120
 THREADS, WIDTH = 4, 6

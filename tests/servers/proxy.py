@@ -44,6 +44,12 @@ class Answer:
     """The store performs the request, then the connection is closed."""
     truncate: int = 0
     """Bytes that are missing at the end of the reply, whose length says that they are there."""
+    surplus: int = 0
+    """Bytes after the end of the reply, which its length does not count."""
+    longer: int = 0
+    """Bytes that are added to the reply (taken off, where negative), as its length says; the range it names is as it was."""
+    stale_body: bool = False
+    """The body of the reply before this one for the path, with the headers (and so the tag) of this one."""
 
 
 Rule = Callable[[Request], "Answer | None"]
@@ -57,6 +63,9 @@ class Proxy:
     server: Server
     rule: Rule
     requests: list[Request] = field(default_factory=list)
+    bodies: dict[str, bytes] = field(default_factory=dict)
+    """The last reply for each path."""
+    has_ended: bool = False
 
 
 @contextmanager
@@ -74,6 +83,7 @@ def start_proxy(server: Server, rule: Rule = lambda request: None) -> Iterator[P
     try:
         yield listener.proxy  # type: ignore[attr-defined]
     finally:
+        listener.proxy.has_ended = True  # type: ignore[attr-defined]
         listener.shutdown()
         listener.server_close()
         serving.join()
@@ -106,6 +116,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         request = Request(self.command, self.path, dict(self.headers.items()), body)
         proxy: Proxy = self.server.proxy
+        if proxy.has_ended:  # a connection that was kept
+            self.close_connection = True
+            return
         proxy.requests.append(request)
         answer = proxy.rule(request) or Answer()
         time.sleep(answer.delay_s)
@@ -123,9 +136,13 @@ class _Handler(BaseHTTPRequestHandler):
         if answer.lose_reply:
             self.close_connection = True
             return
-        self._reply(found.status, headers, data, answer.truncate)
+        before = proxy.bodies.get(request.path, data)
+        proxy.bodies[request.path] = data
+        data = before if answer.stale_body else data
+        data = data[: len(data) + answer.longer] + bytes(max(0, answer.longer))
+        self._reply(found.status, headers, data, answer.truncate, answer.surplus)
 
-    def _reply(self, status: int, headers: dict[str, str], body: bytes, truncate: int = 0) -> None:
+    def _reply(self, status: int, headers: dict[str, str], body: bytes, truncate: int = 0, surplus: int = 0) -> None:
         length = next((value for name, value in headers.items() if name.lower() == "content-length"), "0")
         self.send_response_only(status)
         for name, value in headers.items():
@@ -134,8 +151,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", length if self.command == "HEAD" else str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body[: len(body) - truncate])
-        if truncate:
+            self.wfile.write(body[: len(body) - truncate] + bytes(surplus))
+        if truncate or surplus:
             self.close_connection = True
 
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _handle

@@ -20,7 +20,7 @@ import pytest
 
 import zarrant
 from zarrant.errors import CapabilityError, OptionError, StoreError, VersionChangedError
-from zarrant.storage import capabilities
+from zarrant.storage import ByteRange, capabilities
 from zarrant.stores.object_store import ObjectStore
 from zarrant.testkit import AsyncStoreSuite, StoreSuite, blocking
 
@@ -311,6 +311,82 @@ def test_a_conflict_is_one_also_when_a_reply_was_lost(inner: Callable[[Path], An
     with pytest.raises(VersionChangedError):
         store.put_if("a", [b"3"], first)
     assert bytes(store.get("a").data[0]) == b"2"  # type: ignore[union-attr]
+
+
+class Busy(Blocking):
+    """Another writer replaces an object after each of the first `times` times that it is read."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times = times
+
+    def get(self, path: str, *, options: Mapping[str, Any] | None = None) -> Result:
+        result = super().get(path, options={**(options or {})} | {"if_match": self.objects[path][1]})
+        if self.times > 0 and not (options or {}).get("head"):
+            self.times -= 1
+            self._put(path, bytes([result.data[0] + 1]) * 100, None, None)
+        return result
+
+
+def test_ranges_are_of_one_version() -> None:
+    """Also where the service does not look at the condition of a read, and the requests are made at once."""
+    inner = Busy(0)
+    store = ObjectStore(inner, coalesce_gap=0)
+    version = store.put("a", [bytes(100)])
+    inner.times = 3
+    blob = store.get_ranges("a", [ByteRange(0, 2), ByteRange(50, 2), ByteRange(98, 2)])
+    assert blob is not None
+    assert len({bytes(view) for view in blob.data}) == 1 and blob.version != version
+    inner.times = 1
+    with pytest.raises(VersionChangedError):
+        store.get_ranges("a", [ByteRange(0, 2), ByteRange(50, 2)], blob.version)
+    inner.times = 1000
+    with pytest.raises(VersionChangedError, match="faster than it can be read"):
+        store.get_ranges("a", [ByteRange(0, 2), ByteRange(50, 2)])
+
+
+def test_a_put_that_others_built_upon() -> None:
+    """The reply is lost, and another writer has replaced what was put before it is looked for: it was put, all the same."""
+
+    class Followed(Blocking):
+        def put(self, path: str, file: Any, *, attributes: Any = None, mode: Any = None, use_multipart: bool | None = None) -> Any:
+            super().put(path, file, attributes=attributes, mode=mode)
+            if file != b"follows":
+                other = ObjectStore(self)
+                other.put_if(path, [b"follows"], other.version(path))
+                raise ConnectionError("no reply")
+            return {"e_tag": self.objects[path][1], "version": None}
+
+    store = ObjectStore(Followed())
+    version = store.put_if("a", [b"1"], None)
+    assert bytes(store.get("a").data[0]) == b"follows"  # type: ignore[union-attr]
+    with pytest.raises(VersionChangedError):
+        store.put_if("a", [b"2"], version)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda data: data[:-1], lambda data: data + b"!", lambda data: b""], ids=["short", "long", "none"]
+)
+def test_a_reply_of_another_length_is_not_believed(change: Callable[[bytes], bytes]) -> None:
+    class Wrong(Blocking):
+        times = 2
+
+        def get(self, path: str, *, options: Mapping[str, Any] | None = None) -> Result:
+            result = super().get(path, options=options)
+            self.times -= 1
+            if self.times >= 0:
+                result.data = change(result.data)
+            return result
+
+    inner = Wrong()
+    store = ObjectStore(inner)
+    store.put("a", [b"0123456789"])
+    assert bytes(store.get_ranges("a", [ByteRange(2, 3)]).data[0]) == b"234"  # type: ignore[union-attr]
+    inner.times = 100
+    for call in (lambda: store.get("a"), lambda: store.get_ranges("a", [ByteRange(2, 3)])):
+        with pytest.raises(StoreError, match="another length") as caught:
+            call()
+        assert (caught.value.key, caught.value.retryable) == ("a", True)
 
 
 def test_errors_that_obspec_does_not_know_are_typed_with_place_and_key() -> None:

@@ -330,7 +330,7 @@ class ObjectStore(Described):
         """The version of all replies; _MixedError where they have several or another one."""
         for reply in replies:
             if version is not None and reply.version != version:
-                raise _MixedError(reply.version)
+                raise _MixedError(reply.version)  # safety: one version
             version = reply.version
         return version
 
@@ -384,10 +384,12 @@ class ObjectStore(Described):
             start, stop = result.range
         except Exception as error:
             return self._failed(key, Failure.of(error))
-        if len(data) == stop - start and is_answer(wanted, start, stop, size):
+        if len(data) == stop - start and is_answer(wanted, start, stop, size):  # safety: length of a reply
             return Reply(start, data, found, size)
         got = f"{len(data)} bytes, said to be those from {start} to {stop} of {size}"
-        return StoreError("a reply of another length", store=self.url, key=key, expected=wanted or "all", got=got)
+        other = StoreError("a reply of another length", store=self.url, key=key, expected=wanted or "all", got=got)
+        other.retryable = True
+        return other
 
     def _expect_absent(self, key: str, wanted: Any, failure: Failure) -> None:
         """An error, unless a failure says that there is no object."""
@@ -485,12 +487,12 @@ class ObjectStore(Described):
             put.in_doubt = True
             return None
         found: ObjectVersion | None = None if reply is None else reply.version
-        if reply is not None and put.write in reply.version.writes:
+        if reply is not None and put.write in reply.version.writes:  # safety: own write
             return found if reply.version.writes[-1] == put.write else ObjectVersion.of_replaced(put.write)
         if reply is not None and wanted is WHOLE and found != put.if_version and put.is_of(reply.data):
             return found
         if found != put.if_version:
-            raise self._changed(put.key, put.if_version, found)
+            raise self._changed(put.key, put.if_version, found)  # safety: conflict
         put.expect(found)
         return None
 

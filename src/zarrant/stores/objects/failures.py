@@ -87,6 +87,7 @@ _WORDS: tuple[tuple[str, Meaning], ...] = (
 )
 _STATUS = re.compile(r"status code: (\d{3})|status: (\d{3})|HTTP status [a-z ]*\((\d{3})")
 _CODE = re.compile(r"<Code>(\w+)</Code>|\"?code\"?: \"(\w+)\"")
+_CLOCK = "The clock of this machine is wrong, or that of the service"
 _REFUSED = "Look at the credentials and at what they allow. S3 also says so of an absent key to who may not list the bucket"
 _SECRET = re.compile(
     r"(?i)((?:x-amz-(?:signature|credential|security-token)|sig|token|secret|password|authorization|access_key)=)[^&\s\"']+"
@@ -115,7 +116,7 @@ class Failure(NamedTuple):
             return cls(Kind.REFUSED, error, _NO_CREDENTIALS)
         found, hint = _meaning(text)
         if kind is Kind.REFUSED:
-            return cls(kind, error, _REFUSED)
+            return cls(kind, error, _CLOCK if "RequestTimeTooSkewed" in text else _REFUSED)
         if kind is None or (kind is Kind.ABSENT and hint is _BUCKET) or found is Kind.NO_RANGES:
             return cls(found, error, hint)
         return cls(kind, error, None)
