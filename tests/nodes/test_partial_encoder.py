@@ -146,7 +146,7 @@ def test_what_could_wait_for_ever_is_refused(place: Any) -> None:
         with locked.lock(S[0:1]) as inner, inner.partial_encoder((0,)) as encoder:
             encoder.store(S[0:1], 3)
     assert a[0] == 3
-    with pytest.raises(StoreError, match="not held"):
+    with pytest.raises(StoreError, match=r"not have the lock|not locked"):
         locked[0] = 4
     assert a[0] == 3
 

@@ -37,10 +37,18 @@ def keys(server: Server, url: str) -> list[str]:
     return [key[len(prefix) :] for key in store.list_prefix(prefix)]
 
 
+@pytest.fixture(autouse=True)
+def clean_root(request: pytest.FixtureRequest) -> None:
+    """Other tests may have made a group of the whole bucket, which is the server's for all tests of this process."""
+    if "object_server" in request.fixturenames:
+        server = request.getfixturevalue("object_server")
+        resolve_store(server.url, server.storage_options).store.erase("zarr.json")
+
+
 def bucket_root(server: Server) -> list[str]:
-    """The objects at the root of the bucket."""
+    """The metadata at the root of the bucket."""
     objects, _ = resolve_store(server.url, server.storage_options).store.list_dir("")
-    return list(objects)
+    return [name for name in objects if name in ("zarr.json", ".zgroup")]
 
 
 def look(server: Server, url: str) -> None:

@@ -169,12 +169,12 @@ def test_more_metadata_than_room(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("spare", [0, 1, 5, 6, 7])
-def test_metadata_that_fill_the_room(tmp_path: Path, spare: int) -> None:
+def test_metadata_that_fill_the_reserved_bytes(tmp_path: Path, spare: int) -> None:
     from zarrant.stores.zip_format import local_size
-    from zarrant.stores.zip_writer import ROOM
+    from zarrant.stores.zip_writer import RESERVED_BYTES
 
     with ZipStore(tmp_path / "a.zip", "w") as store:
-        store.put("zarr.json", [bytes(ROOM - local_size("zarr.json") - spare)])
+        store.put("zarr.json", [bytes(RESERVED_BYTES - local_size("zarr.json") - spare)])
         store.put("c", [b"chunk"])
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         assert archive.testzip() is None and archive.read("c") == b"chunk"
