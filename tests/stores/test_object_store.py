@@ -242,6 +242,23 @@ def test_times_of_options_may_be_numbers_of_seconds(gofakes3: Server) -> None:
     assert store.get("nothing here") is None and store._put_timeout_s == 10  # conditional puts are repeated by us
 
 
+def test_what_a_service_has_acknowledged_lasts(object_server: Server) -> None:
+    a = zarrant.create_array(
+        object_server.fresh_url(), data=[1, 2], storage_options=object_server.storage_options, config={"durability": "fsync"}
+    )
+    a[0] = 3
+    a.sync()
+    assert a[...].tolist() == [3, 2]
+
+
+def test_memory_does_not_last() -> None:
+    a = zarrant.create_array(ObjectStore(obstore.store.MemoryStore()), data=[1, 2])
+    with pytest.raises(CapabilityError, match="sync"):
+        a.sync()
+    with pytest.raises(CapabilityError, match="durability"):
+        a.with_config(durability="fsync")[0] = 3
+
+
 def test_a_pickled_store_has_no_secret_unless_asked(gofakes3: Server) -> None:
     store = empty(gofakes3)
     assert b"zarrant-secret" not in pickle.dumps(store)

@@ -56,6 +56,8 @@ MAX_BULK = 1000
 """Keys that one request of S3 can delete."""
 _WITHOUT_PUT_IF = ("LocalStore",)
 """Those of obstore that cannot replace an object on condition of its version."""
+_DURABLE = ("S3Store", "GCSStore", "AzureStore")
+"""Those of obstore whose services acknowledge a write when it will last."""
 
 
 class Client(Protocol):
@@ -153,15 +155,21 @@ class ObjectStore(Described):
         kind = inner if isinstance(inner, type) else type(inner)
         here = kind.__name__ == "MemoryStore" and kind.__module__.startswith("obstore")
         blocking, awaited = (self._calls(inner, kind.__name__, ending) for ending in ("", "_async"))
+        lasts = kind.__name__ in _DURABLE and kind.__module__.startswith("obstore")
         return Capabilities(
             blocking,
             awaited,
+            sync=lasts,
             version=blocking.get,
+            durability="fsync" if lasts else None,
             one_process=here,
             coalesces=True,
             probe=self.probe,
             requests_in_flight=0 if here else MAX_IN_FLIGHT,
         )
+
+    def sync(self) -> None:
+        """See `storage.Sync`; nothing is left to do: these services acknowledge a write when it will last."""
 
     def with_coalesce_gap(self, gap: int) -> ObjectStore:
         """See `storage.Coalesce`. Both use the same connections."""
