@@ -16,6 +16,7 @@ from zarrant.cli import main
 from zarrant.errors import CapabilityError, OptionError
 from zarrant.storage.wrapper import Forwarding, Reads, Writes
 from zarrant.stores.memory import MemoryStore
+from zarrant.stores.zip_store import ZipStore
 from zarrant.tools import doctor
 from zarrant.tools.measure import measure
 
@@ -105,6 +106,18 @@ def test_a_service_without_conditions_and_locks() -> None:
 def test_a_place_that_is_only_read() -> None:
     place = doctor.examine("doctor-test://reads")["path"]
     assert place["safe"] and place["probe"] is None and place["latency"] is None
+    assert len(place["promises"]) == 1 and place["exceptions"] == []
+
+
+def test_an_archive_is_a_place_that_is_only_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("typer")
+    with ZipStore(tmp_path / "a.ozx", "w") as store:
+        zarrant.create_array(store, data=[1, 2])
+    with pytest.raises(SystemExit) as end:
+        main(["doctor", str(tmp_path / "a.ozx")])
+    assert not end.value.code
+    printed = capsys.readouterr().out
+    assert "only read" in printed and "Several writers" not in printed
 
 
 def test_a_directory_is_described_in_the_same_form_and_nothing_is_written(tmp_path: Path) -> None:

@@ -221,7 +221,9 @@ def _place(place: Mapping[str, Any]) -> None:
     rows["promised"] = "\n".join(place["promises"])
     rows["not promised"] = "\n".join(place["exceptions"])
     out.print(_table(rows))
-    if place["safe"]:
+    if place.get("read_only"):
+        out.print("[green]This place is only read from here[/green]")
+    elif place["safe"]:
         out.print("[green]Several writers may share this place[/green]")
     else:
         why = escape(str(place["problem"] or place["guard"]))

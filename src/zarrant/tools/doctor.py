@@ -82,7 +82,8 @@ _FILES = {
 def _service(store: Any, prefix: str, can: Capabilities) -> dict[str, Any]:
     """What a service says of itself by what it does. Only blocking calls are made."""
     if not can.sync_calls.put or not can.sync_calls.get:
-        return {**_sharing(True, "readers only: nothing is written"), "probe": None, "latency": None, "throughput": None}
+        shared = {**_sharing(True, "readers only: nothing is written"), "promises": [WHOLE], "exceptions": [], "read_only": True}
+        return {**shared, "probe": None, "latency": None, "throughput": None}
     report = probe(store, prefix.rstrip("/")) if can.put_if else None
     safe = can.lock or (report is not None and report.problem is None)
     scope = "any process or machine that writes to this service" if safe else "one writer"
