@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from zarrant.errors import MetadataError, shown
 from zarrant.metadata.v3 import Named
+
+T = TypeVar("T")
 
 
 def check_members(document: Named, path: str, required: Sequence[str] = (), optional: Sequence[str] = ()) -> None:
@@ -24,6 +27,15 @@ def check_members(document: Named, path: str, required: Sequence[str] = (), opti
                 expected=sorted((*required, *optional)),
                 got=name,
             )
+
+
+def configured(codec: Callable[..., T], document: Named, path: str) -> T:
+    """The codec of a configuration; an error of a member, which has its place in the codec, gets that in the metadata."""
+    try:
+        return codec(**document.configuration)
+    except MetadataError as error:
+        error.path = path + (error.path or "$").removeprefix("$")
+        raise
 
 
 def integer(value: object, path: str, low: int, high: int) -> int:

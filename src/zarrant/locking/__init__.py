@@ -6,21 +6,13 @@
 RedisSynchronizer('redis://cache.example:6379/0', prefix='ocean.zarr', lease=10)
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from zarrant.lazy import lazy_names
 
 if TYPE_CHECKING:
     from zarrant.locking.remote import DaskSynchronizer, RedisSynchronizer
 
 __all__ = ["DaskSynchronizer", "RedisSynchronizer"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = found = getattr(import_module(f"{__name__}.remote"), name)
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, dict.fromkeys(__all__, "remote"))

@@ -8,8 +8,9 @@ around a store is in `zarrant.stores.wrappers`. Each class is imported when it i
 2
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from zarrant.lazy import lazy_names
 
 if TYPE_CHECKING:
     from zarrant.stores.fsspec_store import FsspecStore
@@ -42,13 +43,4 @@ _MODULES = {
     "resolve_store": "resolve",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = found = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

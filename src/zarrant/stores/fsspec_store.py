@@ -32,6 +32,7 @@ from zarrant.storage.capabilities import Described
 from zarrant.stores.foreign import hash_of, spans_within, typed_errors
 from zarrant.stores.keys import check_key, check_prefix
 from zarrant.stores.off_loop import off_loop
+from zarrant.stores.steps import follow, follow_async
 
 T = TypeVar("T")
 TEMP = ".__lock"
@@ -171,33 +172,19 @@ class FsspecStore(Described):
 
     def _run(self, action: str, key: str | None, steps: Steps[T]) -> T:
         with typed_errors(action, self.url, key):
-            reply: Any = None
-            error: Exception | None = None
-            while True:
-                try:
-                    do = steps.send(reply) if error is None else steps.throw(error)
-                except StopIteration as stop:
-                    return stop.value  # type: ignore[no-any-return]
-                try:
-                    reply, error = hash_of(do.data) if isinstance(do, Hash) else self._call(do), None
-                except Exception as raised:
-                    error = raised
+            return follow(steps, lambda do: hash_of(do.data) if isinstance(do, Hash) else self._call(do))
 
     async def _run_async(self, action: str, key: str | None, steps: Steps[T]) -> T:
         with typed_errors(action, self.url, key):
             fs = self._fs_of_loop()
-            reply: Any = None
-            error: Exception | None = None
-            while True:
-                try:
-                    do = steps.send(reply) if error is None else steps.throw(error)
-                except StopIteration as stop:
-                    return stop.value  # type: ignore[no-any-return]
-                try:
-                    found = off_loop(len(do.data), hash_of, do.data) if isinstance(do, Hash) else self._call_async(fs, do)
-                    reply, error = (await found if asyncio.iscoroutine(found) else found), None
-                except Exception as raised:
-                    error = raised
+
+            async def answer(do: Do | Hash) -> Any:
+                if isinstance(do, Hash):
+                    return await off_loop(len(do.data), hash_of, do.data)
+                found = self._call_async(fs, do)
+                return await found if asyncio.iscoroutine(found) else found
+
+            return await follow_async(steps, answer)
 
     def _call(self, do: Do) -> Any:
         return getattr(self.fs, do.name)(*do.args, **do.options)

@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Self, cast
 import numpy as np
 import numpy.typing as npt
 
-from zarrant.codecs.configuration import check_members, integer
+from zarrant.codecs.configuration import check_members, configured, integer
 from zarrant.codecs.library.bitround import round_mantissa
 from zarrant.codecs.protocols import ArraySpec, Kind
 from zarrant.dtypes.base import FixedFill
@@ -95,11 +95,7 @@ class Filter(ABC):
         """Read the codec from its name and configuration."""
         optional = [member for member in cls.members if member not in cls.required]
         check_members(document, path, cls.required, optional)
-        try:
-            return cls(**document.configuration)
-        except MetadataError as error:
-            error.path = path + (error.path or "$").removeprefix("$")
-            raise
+        return configured(cls, document, path)
 
     def to_json(self) -> dict[str, Any]:
         """The name and configuration of this codec, with every default as numcodecs writes it."""

@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from zarrant.codecs.configuration import boolean, check_members, choice, integer
+from zarrant.codecs.configuration import boolean, check_members, choice, configured, integer
 from zarrant.codecs.library.numcodecs_filters import dtype_member
 from zarrant.codecs.protocols import ArraySpec, BytesSpec, Kind
 from zarrant.dtypes.base import Fill
@@ -73,11 +73,7 @@ class Categorize:
     def from_json(cls, document: Named, path: str) -> Self:
         """Read the codec from its name and configuration."""
         check_members(document, path, ("labels",), ("dtype", "astype"))
-        try:
-            return cls(**document.configuration)
-        except MetadataError as error:
-            error.path = path + (error.path or "$").removeprefix("$")
-            raise
+        return configured(cls, document, path)
 
     def to_json(self) -> dict[str, Any]:
         """The name and configuration of this codec."""
@@ -184,11 +180,7 @@ class Json2:
     def from_json(cls, document: Named, path: str) -> Self:
         """Read the codec from its name and configuration."""
         check_members(document, path, optional=("encoding", *cls.FLAGS, "indent", "separators"))
-        try:
-            return cls(**document.configuration)
-        except MetadataError as error:
-            error.path = path + (error.path or "$").removeprefix("$")
-            raise
+        return configured(cls, document, path)
 
     def to_json(self) -> dict[str, Any]:
         """The name and configuration of this codec."""
@@ -238,11 +230,7 @@ class MsgPack2:
     def from_json(cls, document: Named, path: str) -> Self:
         """Read the codec from its name and configuration."""
         check_members(document, path, optional=cls.FLAGS)
-        try:
-            return cls(**document.configuration)
-        except MetadataError as error:
-            error.path = path + (error.path or "$").removeprefix("$")
-            raise
+        return configured(cls, document, path)
 
     def to_json(self) -> dict[str, Any]:
         """The name and configuration of this codec."""

@@ -14,6 +14,8 @@ from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
+from zarrant.stores.steps import follow, follow_async
+
 T = TypeVar("T")
 
 MAX_IN_FLIGHT = 32
@@ -53,17 +55,7 @@ Steps: TypeAlias = Generator[Call | Collect | Together | Sleep, Any, T]
 
 def perform(steps: Steps[T]) -> T:
     """Run to the end with blocking calls."""
-    reply: Any = None
-    error: Exception | None = None
-    while True:
-        try:
-            step = steps.send(reply) if error is None else steps.throw(error)
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
-        try:
-            reply, error = _answer(step), None
-        except Exception as raised:
-            reply, error = None, raised
+    return follow(steps, _answer)
 
 
 def _answer(step: Call | Collect | Together | Sleep) -> Any:
@@ -90,20 +82,7 @@ def _together(parts: Sequence[Steps[Any]]) -> list[Any]:
 
 async def perform_async(steps: Steps[T]) -> T:
     """Run to the end with coroutines."""
-    reply: Any = None
-    error: Exception | None = None
-    try:
-        while True:
-            try:
-                step = steps.send(reply) if error is None else steps.throw(error)
-            except StopIteration as stop:
-                return stop.value  # type: ignore[no-any-return]
-            try:
-                reply, error = await _answer_async(step), None
-            except Exception as raised:
-                reply, error = None, raised
-    finally:
-        steps.close()
+    return await follow_async(steps, _answer_async)
 
 
 async def _answer_async(step: Call | Collect | Together | Sleep) -> Any:

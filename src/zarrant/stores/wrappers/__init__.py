@@ -6,8 +6,9 @@ order. Each is imported when it is asked for, since most programs need none or o
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from zarrant.lazy import lazy_names
 
 if TYPE_CHECKING:
     from zarrant.stores.wrappers.cache import Cache
@@ -55,8 +56,4 @@ __all__ = [
     "WriteOnly",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

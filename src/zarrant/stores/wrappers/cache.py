@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 from zarrant.errors import OptionError, VersionChangedError
 from zarrant.locking.local import remake_after_fork
 from zarrant.storage import Blob, Buffer, ByteRange, Version, capabilities
+from zarrant.stores.steps import follow, follow_async
 from zarrant.stores.wrappers.each_call import Call, EachCall
 
 T = TypeVar("T")
@@ -265,17 +266,7 @@ class Cache(EachCall):
         return Blob(tuple(next(rest) if found is None else found for _, _, found in parts), kept.version, kept.size)
 
     def _follow(self, key: str, plan: _Plan, whole: Callable[[str], Blob | None]) -> Blob | None:
-        reply: Any = None
-        error: Exception | None = None
-        while True:
-            try:
-                request = plan.send(reply) if error is None else plan.throw(error)
-            except StopIteration as stop:
-                return stop.value  # type: ignore[no-any-return]
-            try:
-                reply, error = self._ask(key, request, whole), None
-            except Exception as raised:
-                reply, error = None, raised
+        return follow(plan, lambda request: self._ask(key, request, whole))
 
     def _ask(self, key: str, request: _Read | _AskVersion, whole: Callable[[str], Blob | None]) -> object:
         if isinstance(request, _Read):
@@ -286,17 +277,7 @@ class Cache(EachCall):
         return None if blob is None else blob.version
 
     async def _follow_async(self, key: str, plan: _Plan, whole: Callable[[str], Awaitable[Blob | None]]) -> Blob | None:
-        reply: Any = None
-        error: Exception | None = None
-        while True:
-            try:
-                request = plan.send(reply) if error is None else plan.throw(error)
-            except StopIteration as stop:
-                return stop.value  # type: ignore[no-any-return]
-            try:
-                reply, error = await self._ask_async(key, request, whole), None
-            except Exception as raised:
-                reply, error = None, raised
+        return await follow_async(plan, lambda request: self._ask_async(key, request, whole))
 
     async def _ask_async(self, key: str, request: _Read | _AskVersion, whole: Callable[[str], Awaitable[Blob | None]]) -> object:
         if isinstance(request, _Read):
