@@ -6,12 +6,11 @@ import asyncio
 import os
 import pickle
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import numpy as np
 import pytest
 
 import zarrant
+from children import go, waiting
 from guarded import redis_writer_path
 from guarded.stores import KINDS, store_of
 from servers.redis import start_redis
@@ -41,25 +41,9 @@ def guard(redis_url: str, tmp_path: Path) -> RedisSynchronizer:
     return RedisSynchronizer(redis_url, prefix=str(tmp_path))
 
 
-@contextmanager
-def writer(what: str, kind: str, path: Path, guard: RedisSynchronizer, number: int = 0, times: int = 0) -> Iterator[Any]:
-    """A process of `redis_writer.py`, killed in the end; it waits for a line before it does anything."""
-    arguments = [what, kind, path, guard.address, guard.lease, number, times]
-    child = subprocess.Popen(
-        [sys.executable, str(redis_writer_path), *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "ready\n"
-        yield child
-    finally:
-        child.kill()
-        child.communicate()
-
-
-def go(child: Any) -> None:
-    child.stdin.write("\n")
-    child.stdin.flush()
+def writer(what: str, kind: str, path: Path, guard: RedisSynchronizer, number: int = 0, times: int = 0) -> Any:
+    """A process of `redis_writer.py`."""
+    return waiting(redis_writer_path, what, kind, path, guard.address, guard.lease, number, times)
 
 
 def said(child: Any) -> str:

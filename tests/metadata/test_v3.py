@@ -13,44 +13,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.metadata.documents import ARRAY, GROUP, changed, encode, refused
 
 from zarrant.errors import LimitError, MetadataError, ShapeError, UnknownExtensionError
 from zarrant.limits import LIMITS, Limits
 from zarrant.metadata.v3 import ArrayMetadata, GroupMetadata, Named, dump, parse, parse_array, parse_group
 
-ARRAY: dict[str, Any] = {
-    "zarr_format": 3,
-    "node_type": "array",
-    "shape": [10, 20],
-    "data_type": "float32",
-    "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [5, 5]}},
-    "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-    "fill_value": "NaN",
-    "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, "crc32c"],
-    "attributes": {"ünits": "µm"},
-    "dimension_names": ["y", None],
-}
-GROUP: dict[str, Any] = {"zarr_format": 3, "node_type": "group", "attributes": {"a": [1, 2.5, None]}}
-
-
-def encode(value: Any) -> bytes:
-    return json.dumps(value).encode()
-
-
-def changed(**members: Any) -> bytes:
-    return encode(ARRAY | members)
-
 
 def without(name: str) -> bytes:
     return encode({key: value for key, value in ARRAY.items() if key != name})
-
-
-def refused(data: bytes, path: str) -> MetadataError:
-    with pytest.raises(MetadataError) as caught:
-        parse(data)
-    assert caught.value.path == path
-    assert path in str(caught.value)
-    return caught.value
 
 
 # ── what is understood

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ import numpy as np
 import pytest
 
 import zarrant
+from children import go, waiting
 from zarrant.errors import LockTimeout
 
 SCRIPT = Path(__file__).with_name("sessions.py")
@@ -28,26 +26,6 @@ def array(path: Path, kind: str = "shard") -> Any:
     return zarrant.create_array(path, shape=(16,), dtype="int32", **layout)
 
 
-@contextmanager
-def process(*arguments: Any) -> Iterator[Any]:
-    """A process of the script, killed in the end; it waits for a line before it does anything."""
-    child = subprocess.Popen(
-        [sys.executable, str(SCRIPT), *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "ready\n"
-        yield child
-    finally:
-        child.kill()
-        child.communicate()
-
-
-def go(child: Any) -> None:
-    child.stdin.write("go\n")
-    child.stdin.flush()
-
-
 def leftovers(path: Path) -> list[str]:
     return [file.name for file in path.rglob("*") if file.name.endswith("__lock")]
 
@@ -56,7 +34,11 @@ def leftovers(path: Path) -> list[str]:
 @pytest.mark.parametrize("kind", ["chunk", "shard"])
 def test_locks_of_processes_exclude_each_other(tmp_path: Path, kind: str) -> None:
     a = array(tmp_path, kind)
-    with process("add", tmp_path, TIMES) as one, process("add", tmp_path, TIMES) as two, process("add", tmp_path, TIMES) as three:
+    with (
+        waiting(SCRIPT, "add", tmp_path, TIMES) as one,
+        waiting(SCRIPT, "add", tmp_path, TIMES) as two,
+        waiting(SCRIPT, "add", tmp_path, TIMES) as three,
+    ):
         for child in (one, two, three):
             go(child)
         for child in (one, two, three):
@@ -72,7 +54,7 @@ def test_another_process_waits_for_an_encoder(tmp_path: Path) -> None:
     zarr = pytest.importorskip("zarr")
     a = array(tmp_path)
     a[...] = 1
-    with process("write", tmp_path) as other:
+    with waiting(SCRIPT, "write", tmp_path) as other:
         with a.partial_encoder((0,)) as encoder:
             go(other)
             for i in range(8):
@@ -95,7 +77,7 @@ def test_a_killed_encoder_leaves_the_old_object(tmp_path: Path, kind: str, tally
     a[...] = 5
     for trial in range(KILLS):
         before = bytes(a.retrieve_encoded_chunk((0,)))
-        with process("encode", tmp_path) as child:
+        with waiting(SCRIPT, "encode", tmp_path) as child:
             go(child)
             assert child.stdout.readline() == "stored\n"
             with pytest.raises(LockTimeout) as caught:

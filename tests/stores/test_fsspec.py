@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.stores.hashed import Hashed
 
 import zarrant
 from zarrant.errors import (
@@ -64,21 +65,10 @@ class TestFiles(StoreSuite):
         return FsspecStore(LocalFileSystem(), str(tmp_path / "root"))
 
 
-class TestFilesWithoutVersions(StoreSuite):
+class TestFilesWithoutVersions(Hashed, StoreSuite):
     @pytest.fixture
     def store(self, tmp_path: Path) -> FsspecStore:
         return FsspecStore(Files(), str(tmp_path / "root"))
-
-    def test_versions_are_never_used_again(self, store: Any) -> None:
-        """They are hashes: equal bytes are of one version."""
-        assert store.put("a", [b"same"]) == store.put("a", [b"same"]) != store.put("a", [b"other"])
-
-    def test_ranges_of_a_version(self, store: Any) -> None:
-        version = store.put("a", [b"abc"])
-        assert content(store.get_ranges("a", [ByteRange(1)], version)) == b"bc"
-        store.put("a", [b"abd"])
-        with pytest.raises(VersionChangedError):
-            store.get_ranges("a", [ByteRange(0, 1)], version)
 
 
 class TestCoroutines(AsyncStoreSuite):

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.stores.hashed import Hashed
 
 import zarrant
 from zarrant.errors import CapabilityError, OptionError, StoreError, ZarrantWarning
@@ -35,20 +36,6 @@ PROTOTYPE = default_buffer_prototype()
 
 
 # ── theirs as ours ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class Hashed:
-    """Versions are hashes: equal bytes are of one version."""
-
-    def test_versions_are_never_used_again(self, store: Any) -> None:
-        assert store.put("a", [b"same"]) == store.put("a", [b"same"]) != store.put("a", [b"other"])
-
-    def test_ranges_of_a_version(self, store: Any) -> None:
-        version = store.put("a", [b"abc"])
-        assert content(store.get_ranges("a", [ByteRange(1)], version)) == b"bc"
-        store.put("a", [b"abd"])
-        with pytest.raises(StoreError, match="replaced"):
-            store.get_ranges("a", [ByteRange(0, 1)], version)
 
 
 class TestTheirMemory(Hashed, StoreSuite):
