@@ -142,7 +142,7 @@ def take(
             expired = False
         if turn is None or expired:
             try:
-                creates = turn is not None and turn.creates  # it has no rows yet, whoever's turn it is
+                creates = turn is not None and turn.creates  # it has no rows yet, in any writer's turn
                 taken = yield from _swap_in(now, Turn(token, 0, seconds, record, creates), version)
             except BaseException:
                 abandon(token)  # it may have been stored
@@ -159,7 +159,7 @@ def take(
 
 
 def _as_known(array: BoundArray, check: Callable[[BoundArray], object]) -> tuple[BoundArray, Version] | None:
-    """The array as its handle knows it, if that will do for the first try: whoever appends alone need not read what he stored."""
+    """The array as its handle knows it, if that does for the first try: a writer that appends alone need not read its own data."""
     if array.metadata.version is None or array.metadata.turn is not None:
         return None
     try:

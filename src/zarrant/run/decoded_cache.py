@@ -50,7 +50,7 @@ class ProcessCache:
             return found[0]
 
     def keep(self, place: Hashable, version: Version, value: Any, nbytes: int) -> None:
-        """Keep a value, and drop what was unused for longest where there is no room."""
+        """Keep a value, and drop what was unused for longest beyond `max_bytes`."""
         if nbytes + VALUE_OVERHEAD > self.max_bytes // 2:
             return
         with self._lock:

@@ -465,7 +465,7 @@ def _parts(source: Source, start: int, stop: int) -> list[Part]:
 
 
 def _index_place(source: Source) -> tuple[int, int, str]:
-    """Where the index of a shard is kept. A window of a shard has less bytes than the shard, so they are told apart."""
+    """Where the index of a shard is kept. A window of a shard has less bytes than the shard, so their keys differ."""
     return 0, -1 if isinstance(source, Stored) else source.size, "index"
 
 

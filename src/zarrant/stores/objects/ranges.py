@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from zarrant.storage import ByteRange
 
 HEAD, WHOLE = "head", None
-"""Requests beside ranges: the version and the size alone, and the whole object."""
+"""Requests other than ranges: the version and the size alone, and the whole object."""
 
 
 class Reply(NamedTuple):
