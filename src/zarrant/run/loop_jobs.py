@@ -3,8 +3,8 @@
 In: functions that block. Out: each one's result or error, for the task that waits for it. A switch to a thread and back costs
 about 50 µs, and two threads that both run Python take the interpreter from each other at each system call, so that operations
 that take 100 µs take 200 each. So jobs wait in a queue of their event loop. They are given to a thread when all tasks that are
-ready have had their turn, and one thread does what is there, one job after the other. It tells the loop of its results when
-there is no more, or after `TELL_S`.
+ready have had their turn, and one thread does what is there, one job after the other. It reports its results to the loop when
+there is no more, or after `REPORT_S`.
 
 More threads help where jobs take long: one for each CPU where they decode or encode (that runs beside other threads), and up to
 the limit of the executor where they wait (for a lock, a disk, a network). How long jobs take is learnt from those that have
@@ -25,7 +25,7 @@ from weakref import WeakKeyDictionary
 
 from zarrant.run.pool import available_cpus
 
-TELL_S = 0.001
+REPORT_S = 0.001
 """Seconds for which a thread keeps results while there are more jobs: a tenth of what one notices in a heartbeat of the loop."""
 LOOK_S = 0.002
 """Seconds between two looks at whether there is progress."""
@@ -63,7 +63,7 @@ class LoopJobs:
         self.ended: deque[Job] = deque()
         self.threads = self.count = self.seen = 0
         self.wall = self.cpu = 0.0
-        self.starting = self.looking = self.telling = False
+        self.starting = self.looking = self.reporting = False
         self._gate = threading.Lock()
 
     def add(self, work: Callable[[], Any]) -> Job:
@@ -111,7 +111,7 @@ class LoopJobs:
 
     def _work(self) -> None:
         """Do jobs in this thread until none waits."""
-        told = begun = time.perf_counter()
+        reported = begun = time.perf_counter()
         used = time.thread_time()
         loop: asyncio.AbstractEventLoop | None = None
         while (job := self._next()) is not None:
@@ -121,11 +121,11 @@ class LoopJobs:
             now, cpu = time.perf_counter(), time.thread_time()
             self._learn(now - begun, cpu - used)
             begun, used = now, cpu
-            if now - told > TELL_S:
-                self._tell(loop)
-                told = now
+            if now - reported > REPORT_S:
+                self._report(loop)
+                reported = now
         if loop is not None:
-            self._tell(loop)
+            self._report(loop)
 
     def _learn(self, wall: float, cpu: float) -> None:
         """A job has ended that took so long; threads may overwrite what others have just learnt."""
@@ -147,17 +147,17 @@ class LoopJobs:
                 self.threads -= 1
                 return None
 
-    def _tell(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _report(self, loop: asyncio.AbstractEventLoop) -> None:
         """Have the loop hand out what has ended."""
-        if self.ended and not self.telling:
-            self.telling = True
+        if self.ended and not self.reporting:
+            self.reporting = True
             try:
                 loop.call_soon_threadsafe(self._hand_out)
             except RuntimeError:
                 pass  # the loop was closed: no task waits there any more
 
     def _hand_out(self) -> None:
-        self.telling = False  # first: what ends from here on is told again
+        self.reporting = False  # first: what ends from here on is reported again
         while self.ended:
             job = self.ended.popleft()
             job.ended = True
