@@ -35,6 +35,7 @@ from zarrant.requests import (
     GroupCommit,
     ListDir,
     ListPrefix,
+    ListStored,
     Locked,
     OnlyWhile,
     Op,
@@ -172,6 +173,8 @@ async def _answer_async(request: Request, context: ExecutionContext) -> Any:
         case ListPrefix(prefix):
             require(calls, "list", store)
             return await store.list_prefix_async(prefix)
+        case ListStored():
+            return None  # no store that is awaited is sure of it
     raise TypeError(f"not a request: {request!r}")
 
 
