@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zarrant import kernels
-from zarrant.kernels import BLOSC, CRC32C, GZIP, SWAP, ZSTD, RowBoxes, RowMemory, Spans, reference
+from zarrant.kernels import BLOSC, CRC32C, GZIP, SWAP, ZSTD, EncodedRows, RowBoxes, RowMemory, reference
 
 native = kernels.active()["encode_boxes"] == "native"
 twins = pytest.mark.skipif(not native, reason="compiled kernels absent or not chosen")
@@ -144,10 +144,10 @@ def test_encoding_boxes_is_a_copy_and_a_program(kernel: Any, case: Case, drop: b
         assert (found < 0).tolist() == (sizes < 0).tolist()
 
 
-def spans_of(arena: Any, sizes: Any) -> Spans:
+def spans_of(arena: Any, sizes: Any) -> EncodedRows:
     number = np.flatnonzero(sizes >= 0)
     size = sizes[number]
-    return Spans(number, [arena], np.zeros(len(number), np.int64), np.cumsum(size) - size, size)
+    return EncodedRows(number, [arena], np.zeros(len(number), np.int64), np.cumsum(size) - size, size)
 
 
 @both
@@ -258,7 +258,7 @@ def test_mistakes_are_refused(kernel: Any, bad: str) -> None:
     with pytest.raises(ValueError):
         kernel.encode_boxes(case.program, case.values, case.boxes, case.rows, np.ones(2, bool), case.fill, True, allocate)
     row = np.zeros(8, np.uint8)
-    spans = Spans(np.arange(2), [row], np.zeros(2, np.int64), np.zeros(2, np.int64), np.full(2, 8))
+    spans = EncodedRows(np.arange(2), [row], np.zeros(2, np.int64), np.zeros(2, np.int64), np.full(2, 8))
     with pytest.raises(ValueError):
         kernel.decode_boxes(case.program, spans, 2, case.rows, case.boxes, case.values, case.fill, True)
 
@@ -271,7 +271,7 @@ def test_mistakes_are_refused(kernel: Any, bad: str) -> None:
 )
 def test_spans_are_checked(kernel: Any, wrong: dict[str, Any]) -> None:
     case = simple()
-    spans = Spans(np.arange(2), [np.zeros(8, np.uint8)], np.zeros(2, np.int64), np.zeros(2, np.int64), np.full(2, 8))
+    spans = EncodedRows(np.arange(2), [np.zeros(8, np.uint8)], np.zeros(2, np.int64), np.zeros(2, np.int64), np.full(2, 8))
     with pytest.raises(ValueError):
         kernel.decode_boxes(case.program, spans._replace(**wrong), 2, case.rows, case.boxes, case.values, case.fill, True)
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zarrant.kernels import _native
-from zarrant.kernels.program import Failure, Program, RowBoxes, RowMemory, Spans, Step, check_sizes
+from zarrant.kernels.program import EncodedRows, Failure, Program, RowBoxes, RowMemory, Step, check_sizes
 
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
@@ -115,7 +115,7 @@ def encode_boxes(
 
 def decode_boxes(
     program: Program,
-    spans: Spans,
+    spans: EncodedRows,
     count: int,
     rows: RowMemory,
     boxes: RowBoxes,

@@ -36,7 +36,7 @@ Program = tuple[Step, ...]
 Failure = tuple[int, int, str]
 
 
-class Spans(NamedTuple):
+class EncodedRows(NamedTuple):
     """Encoded rows: row `number[j]` is `buffers[which[j]][offset[j] : offset[j] + size[j]]`."""
 
     number: NDArray[np.int64]

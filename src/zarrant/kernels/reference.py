@@ -29,11 +29,11 @@ from zarrant.kernels.program import (
     SLACK,
     SWAP,
     ZSTD,
+    EncodedRows,
     Failure,
     Program,
     RowBoxes,
     RowMemory,
-    Spans,
     Step,
     check_sizes,
     fixed_size,
@@ -142,7 +142,7 @@ def equals_fill(rows: Bytes, fill: bytes) -> NDArray[np.bool_]:
 
 
 def _check_rows(rows: Bytes) -> None:
-    if rows.dtype != np.uint8 or rows.ndim != 2 or (rows.shape[1] > 1 and rows.strides[1] != 1):
+    if rows.dtype != np.uint8 or rows.ndim != 2 or (rows.size and rows.shape[1] > 1 and rows.strides[1] != 1):
         raise ValueError(f"rows: expected contiguous rows of uint8, got {rows.dtype} {rows.shape}")
 
 
@@ -311,7 +311,7 @@ def decode(
 
 def decode_boxes(
     program: Program,
-    spans: Spans,
+    spans: EncodedRows,
     count: int,
     rows: RowMemory,
     boxes: RowBoxes,

@@ -112,7 +112,9 @@ class FixedSizePipeline(ChunkPipeline):
         fill, check, plan = self.spec.fill.element.tobytes(), self.options.validate_checksums, row_boxes(boxes)
         with borrowed(self._group(n) * self.spec.nbytes) as memory:
             rows = self._row_memory(memory)
-            failures = self.kernel.decode_boxes(self.program, kernels.Spans(*fetched), n, rows, plan, out[np.newaxis], fill, check)
+            failures = self.kernel.decode_boxes(
+                self.program, kernels.EncodedRows(*fetched), n, rows, plan, out[np.newaxis], fill, check
+            )
         self._raise(fetched, self._named(failures))
 
     def encode_row(self, row: npt.NDArray[np.generic]) -> Part:
