@@ -64,7 +64,7 @@ class FixedSizePipeline(ChunkPipeline):
 
     def _row_memory(self, memory: Rows) -> kernels.RowMemory:
         rows = self._rows(memory.size // self.spec.nbytes, memory)
-        return kernels.RowMemory(_bytes(rows), self._view(rows))
+        return kernels.RowMemory(_bytes(rows), rows if self.order is None else self._view(rows))
 
     def _write(
         self,
