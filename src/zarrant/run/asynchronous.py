@@ -43,6 +43,7 @@ from zarrant.requests import (
     Put,
     ReadRequest,
     Request,
+    Share,
     WriteRequest,
 )  # fmt: skip
 from zarrant.run.blocking import MAX_LOOP_THREADS, Cancelled, ExecutionContext, perform
@@ -50,6 +51,7 @@ from zarrant.run.group_commit import join_commit_async
 from zarrant.run.lock_threads import lock_executor
 from zarrant.run.looks import Looks
 from zarrant.run.loop_jobs import LoopJobs, loop_jobs
+from zarrant.run.sharing import share_async
 from zarrant.run.store_calls import annotated, check_ranges, check_whole, kept_ranges, require, typed, with_kept
 from zarrant.run.store_locks import commit
 from zarrant.run.threads import Threads
@@ -154,6 +156,8 @@ async def _answer_async(request: Request, context: ExecutionContext) -> Any:
             return await _locked_async(request, context)
         case GroupCommit():
             return await join_commit_async(request, store, lambda op: _perform_steps(op, context, request.brief))
+        case Share(brief=brief):
+            return await share_async(request, lambda op: _perform_steps(op, context, brief))
         case Acknowledge():
             return await in_thread(lambda: commit(store), executor=context.executor)
         case CheckUnchanged(key, version):
@@ -263,6 +267,8 @@ async def _each(act: Callable[[Any, Store, Calls], Any], items: Sequence[Any], c
         except Exception as error:
             return annotated(error, item.key, context.store)
 
+    if len(items) == 1:
+        return [await one(items[0])]  # a task costs 20 µs
     return list(await asyncio.gather(*(one(item) for item in items)))
 
 
