@@ -5,8 +5,8 @@ None, and nothing was done: then the general way (`stores.local.objects`) does i
 
 It is the same sequence of file calls as the general way makes where nobody else writes the object, of which a test makes sure.
 What is not so goes the general way: a lock file that is there (another writer, or one that was killed), a temp file that is there,
-links, a condition that does not hold, an error of any call, parts that are copied from the old object, stores that sync, reuse
-files or go around the page cache, other file systems than this machine's own, and every `Syscalls` but the real one.
+links, a condition that does not hold, an error of any call, stores that sync, reuse files or go around the page cache, other file
+systems than this machine's own, and every `Syscalls` but the real one.
 
 - No thread of this process can come in between on a file system in memory: a small object is written without giving the GIL away,
   which takes less time than threads take to hand it on. Elsewhere, or where the object is large, others run meanwhile, and find
@@ -23,7 +23,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from zarrant import kernels
-from zarrant.locking.file_locks import SUFFIX, shared_permissions
+from zarrant.locking.file_locks import SUFFIX, FileLock, shared_permissions
 from zarrant.locking.local import KeyQueues
 from zarrant.storage import ANY, ByteRange, Hole, OnlyWhile, Part, Version
 from zarrant.stores.local.direct_io import DirectIO
@@ -39,19 +39,25 @@ _probed: set[int] = set()
 """Devices on which a lock was probed, by any store of this process."""
 
 
-class Directory(Protocol):
-    """What is asked of a store (`FilesystemStore`)."""
+class Objects(Protocol):
+    """What is asked of objects in a directory, locked ones (`LockedFiles`) and others."""
 
     files: Syscalls
-    locking: str
     lock_timeout: float
-    durability: str
-    file_reuse: bool
-    direct: DirectIO | None
     condition: OnlyWhile | None
     unsynced_paths: UnsyncedPaths
 
     def path_of(self, key: str) -> str: ...
+
+
+class Directory(Objects, Protocol):
+    """And of those that are not locked (`FilesystemStore`)."""
+
+    locking: str
+    durability: str
+    file_reuse: bool
+    direct: DirectIO | None
+
     def make_directory(self, path: str) -> None: ...
 
 
@@ -66,29 +72,40 @@ def can_put_at_once(store: Directory) -> bool:
     return kernels.put_file is not None and usual and are_plain(store.files)
 
 
-def put_at_once(
-    store: Directory, queues: KeyQueues, path: str, parts: Sequence[Part], if_version: Version
-) -> tuple[FileVersion, Mark] | None:
+Done = tuple[FileVersion, Mark]
+
+
+def put_at_once(store: Directory, queues: KeyQueues, path: str, parts: Sequence[Part], if_version: Version) -> Done | None:
     """See the module. `queues`: where threads of this process wait for a path."""
     if queues.is_wanted(path):
         return None
     share, device = _directory(store, os.path.dirname(path))
-    order = store.files.order(device) if store.files.kind(device) else ""
     if store.locking == "auto" and device not in _probed:  # safety: probe at once
         return None
-    if order not in ("memory", "replaced"):
+    return _put(store, queues, path, parts, if_version, (device, share, 0))
+
+
+def put_under_lock(
+    store: Objects, queues: KeyQueues, path: str, parts: Sequence[Part], if_version: Version, lock: FileLock
+) -> Done | None:
+    """The same by who has the lock of the path; `queues`: where threads wait that share it."""
+    if lock.fd < 0 or queues.is_wanted(path):
         return None
-    size = 0
-    for part in parts:
-        if isinstance(part, ByteRange | Hole):
-            return None
-        size += memoryview(part).nbytes
+    return _put(store, queues, path, parts, if_version, (lock.inode[0], 0, lock.inode[1]))
+
+
+def _put(
+    store: Objects, queues: KeyQueues, path: str, parts: Sequence[Part], if_version: Version, lock: tuple[int, int, int]
+) -> Done | None:
+    """Write under a lock: (device, permissions of a new lock file, inode of the lock file if there is one, else 0)."""
+    device = lock[0]
+    order = store.files.order(device) if store.files.kind(device) else ""
     wanted = _wanted(if_version)  # safety: version at once
     condition = _condition(store, store.condition)  # safety: metadata at once
-    if wanted == () or condition == ():
+    if order not in ("memory", "replaced") or wanted == () or condition == ():
         return None
-    put = partial(_call, path, parts, condition, wanted, device, share)
-    if order == "memory" and size <= MAX_HELD_BYTES:
+    put = partial(_call, path, parts, condition, wanted, *lock)
+    if order == "memory" and _size(parts) <= MAX_HELD_BYTES:
         done = put(False, False)
         return None if done is None else (done[0], KEPT)
     with queues.lock((path,), time.monotonic() + store.lock_timeout):
@@ -100,11 +117,22 @@ def put_at_once(
     return version, KEPT if order == "memory" or old >= 0 else (max(1, version[2]), mark[1])
 
 
+def _size(parts: Sequence[Part]) -> int:
+    """Bytes that are written or copied."""
+    size = 0
+    for part in parts:
+        if isinstance(part, ByteRange):
+            size += part.length or 0
+        elif not isinstance(part, Hole):
+            size += memoryview(part).nbytes
+    return size
+
+
 def _call(path: str, parts: Sequence[Part], *rest: Any) -> tuple[FileVersion, int] | None:
     assert kernels.put_file is not None, "looked at by `can_put_at_once`"
     try:
         done: tuple[FileVersion, int] | None = kernels.put_file(path, parts, *rest, None)
-    except ValueError:  # parts that are no plain bytes
+    except ValueError:  # parts that are no plain bytes, or ranges counted from the end
         return None
     return done
 
@@ -122,7 +150,7 @@ def _is_version(version: Version) -> bool:
     return type(version) is tuple and len(version) == 4
 
 
-def _condition(store: Directory, condition: OnlyWhile | None) -> tuple[Any, ...] | None:
+def _condition(store: Objects, condition: OnlyWhile | None) -> tuple[Any, ...] | None:
     """The condition as the compiled call takes it; () where it is another one."""
     if condition is None:
         return None
