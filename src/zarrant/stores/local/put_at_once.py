@@ -19,7 +19,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Protocol
 
 from zarrant import kernels
@@ -28,7 +27,7 @@ from zarrant.locking.local import KeyQueues
 from zarrant.storage import ANY, ByteRange, Hole, OnlyWhile, Part, Version
 from zarrant.stores.local.direct_io import DirectIO
 from zarrant.stores.local.durability import UnsyncedPaths
-from zarrant.stores.local.syscalls import Syscalls, are_plain
+from zarrant.stores.local.syscalls import Syscalls, are_plain, order_here
 from zarrant.stores.local.temp_files import FileVersion
 from zarrant.stores.local.unsynced import KEPT, REPLACED, Mark
 
@@ -98,19 +97,18 @@ def _put(
     store: Objects, queues: KeyQueues, path: str, parts: Sequence[Part], if_version: Version, lock: tuple[int, int, int]
 ) -> Done | None:
     """Write under a lock: (device, permissions of a new lock file, inode of the lock file if there is one, else 0)."""
-    device = lock[0]
-    order = store.files.order(device) if store.files.kind(device) else ""
-    wanted = _wanted(if_version)  # safety: version at once
-    condition = _condition(store, store.condition)  # safety: metadata at once
-    if order not in ("memory", "replaced") or wanted == () or condition == ():
+    order, on = order_here(lock[0]), store.condition
+    if order not in ("memory", "replaced") or not (on is None or _is_version(on.version)):
         return None
-    put = partial(_call, path, parts, condition, wanted, *lock)
+    wanted = None if if_version is ANY else False if if_version is None else if_version  # safety: version at once
+    condition = _as_tuple(store, on)  # safety: metadata at once
+    asked = (condition, wanted, *lock)
     if order == "memory" and _size(parts) <= MAX_HELD_BYTES:
-        done = put(False, False)
+        done = _call(path, parts, *asked, False, False)
         return None if done is None else (done[0], KEPT)
     with queues.lock((path,), time.monotonic() + store.lock_timeout):
-        mark = KEPT if order == "memory" else store.unsynced_paths.mark(store.files, path, None, (device, 0, 1, 0))
-        done = put(order != "memory" and mark[0] == REPLACED, True)  # safety: data before the name at once
+        mark = KEPT if order == "memory" else store.unsynced_paths.mark(store.files, path, None, (lock[0], 0, 1, 0))
+        done = _call(path, parts, *asked, order != "memory" and mark[0] == REPLACED, True)  # safety: data before the name at once
     if done is None:
         return None
     version, old = done
@@ -132,30 +130,19 @@ def _call(path: str, parts: Sequence[Part], *rest: Any) -> tuple[FileVersion, in
     assert kernels.put_file is not None, "looked at by `can_put_at_once`"
     try:
         done: tuple[FileVersion, int] | None = kernels.put_file(path, parts, *rest, None)
-    except ValueError:  # parts that are no plain bytes, or ranges counted from the end
+    except (ValueError, RuntimeError):  # a version of another store, parts that are no plain bytes, or ranges counted from the end
         return None
     return done
-
-
-def _wanted(if_version: Version) -> Any:
-    """The version as the compiled call takes it; () where it is none of this store's."""
-    if if_version is ANY:
-        return None
-    if if_version is None:
-        return False
-    return if_version if _is_version(if_version) else ()
 
 
 def _is_version(version: Version) -> bool:
     return type(version) is tuple and len(version) == 4
 
 
-def _condition(store: Objects, condition: OnlyWhile | None) -> tuple[Any, ...] | None:
-    """The condition as the compiled call takes it; () where it is another one."""
+def _as_tuple(store: Objects, condition: OnlyWhile | None) -> tuple[Any, ...] | None:
+    """The condition as the compiled call takes it."""
     if condition is None:
         return None
-    if not _is_version(condition.version):
-        return ()
     path = store.path_of(condition.key)
     return path, path + SUFFIX if condition.unlocked else None, condition.version
 
