@@ -1,8 +1,8 @@
 """How much code a small write runs: calls of functions of this library, and the files that they are in.
 
 The bounds of the calls are what was measured, and a few calls; those of the files are fewer than before codecs, data types and
-grids became open to other packages (31 for an index, 28 for a chunk; 47 for an append, which stores by one compiled call). A change that needs more says why, and
-moves the bound.
+grids became open to other packages (31 for an index, 28 for a chunk; 47 for an append, which stores by one compiled call). A
+change that needs more says why, and moves the bound.
 """
 
 from __future__ import annotations
