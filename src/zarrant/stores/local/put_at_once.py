@@ -38,7 +38,7 @@ _probed: set[int] = set()
 """Devices on which a lock was probed, by any store of this process."""
 
 
-class Objects(Protocol):
+class InDirectory(Protocol):
     """What is asked of objects in a directory, locked ones (`LockedFiles`) and others."""
 
     files: Syscalls
@@ -49,7 +49,7 @@ class Objects(Protocol):
     def path_of(self, key: str) -> str: ...
 
 
-class Directory(Objects, Protocol):
+class Directory(InDirectory, Protocol):
     """And of those that are not locked (`FilesystemStore`)."""
 
     locking: str
@@ -85,7 +85,7 @@ def put_at_once(store: Directory, queues: KeyQueues, path: str, parts: Sequence[
 
 
 def put_under_lock(
-    store: Objects, queues: KeyQueues, path: str, parts: Sequence[Part], if_version: Version, lock: FileLock
+    store: InDirectory, queues: KeyQueues, path: str, parts: Sequence[Part], if_version: Version, lock: FileLock
 ) -> Done | None:
     """The same by who has the lock of the path; `queues`: where threads wait that share it."""
     if lock.fd < 0 or queues.is_wanted(path):
@@ -94,7 +94,7 @@ def put_under_lock(
 
 
 def _put(
-    store: Objects, queues: KeyQueues, path: str, parts: Sequence[Part], if_version: Version, lock: tuple[int, int, int]
+    store: InDirectory, queues: KeyQueues, path: str, parts: Sequence[Part], if_version: Version, lock: tuple[int, int, int]
 ) -> Done | None:
     """Write under a lock: (device, permissions of a new lock file, inode of the lock file if there is one, else 0)."""
     order, on = order_here(lock[0]), store.condition
@@ -139,7 +139,7 @@ def _is_version(version: Version) -> bool:
     return type(version) is tuple and len(version) == 4
 
 
-def _as_tuple(store: Objects, condition: OnlyWhile | None) -> tuple[Any, ...] | None:
+def _as_tuple(store: InDirectory, condition: OnlyWhile | None) -> tuple[Any, ...] | None:
     """The condition as the compiled call takes it."""
     if condition is None:
         return None
