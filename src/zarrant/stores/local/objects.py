@@ -405,6 +405,9 @@ class FileObjects(Durable):
         """`_swap_locked` by one compiled call; None where that cannot be done, and nothing was."""
         return None
 
+    def put_each_at_once(self, items: Sequence[tuple[str, Sequence[Part]]], done: list[FileVersion | None]) -> None:
+        """For `stores.local`: `_put_at_once` of many paths, whatever is there; for each its version, or None."""
+
     _at_once = False
     """Whether `_put_at_once` can do anything."""
 
