@@ -191,7 +191,6 @@ def merged(kinds: str, fails: set[int] = frozenset(), nbytes: int = 1) -> tuple[
         ("aab", [[0, 1]]),
         ("aabb", [[0, 1], [2, 3]]),
         ("a a", []),
-        (" aa", [[1, 2]]),
         ("aa aa", [[0, 1], [3, 4]]),
     ],
 )
