@@ -59,6 +59,8 @@ class Dict(dict[str, bytes]):
                 return self.perform(op)
             case requests.GroupCommit(_, _, item, lead):
                 return self.perform(lead(Alone(item)))
+            case requests.Share(_, op):
+                return self.perform(op()), True
             case requests.Acknowledge():
                 return None
             case requests.CheckUnchanged(key, version):
