@@ -151,6 +151,18 @@ class All(NamedTuple):
     brief: bool = False
 
 
+class Admitted(NamedTuple):
+    """Run an operation when so many bytes of the process's budget are left; replied with its result.
+
+    One alone is always let through, and so is what runs inside of another one or of a lock. The first operation of an `All`
+    directly inside is paid for by these bytes.
+    """
+
+    op: Op[Any]
+    cost: int
+    brief: bool = False
+
+
 class CheckUnchanged(NamedTuple):
     """Replied with True if an object has this version and no other writer has locked it; False if not, or if unknown."""
 
@@ -171,7 +183,19 @@ class Clock(NamedTuple):
 
 
 Request: TypeAlias = (
-    Fetch | Put | ErasePrefix | ListDir | ListPrefix | Locked | GroupCommit | Acknowledge | CheckUnchanged | All | Pause | Clock
+    Fetch
+    | Put
+    | ErasePrefix
+    | ListDir
+    | ListPrefix
+    | Locked
+    | GroupCommit
+    | Acknowledge
+    | CheckUnchanged
+    | All
+    | Admitted
+    | Pause
+    | Clock
 )
 
 
@@ -282,6 +306,16 @@ def gather(ops: Iterable[Op[T]], cost: int) -> Op[list[T]]:
         if isinstance(outcome, Exception):
             raise outcome
     return cast("list[T]", outcomes)
+
+
+MIN_ADMITTED_BYTES = 1 << 18
+"""Operations on chunks of fewer bytes do not ask for memory: asking costs 2 µs."""
+
+
+def admitted(op: Op[T], cost: int, *, brief: bool = False) -> Op[T]:
+    """Run an operation that needs `cost` bytes when they are left."""
+    reply: T = yield Admitted(op, cost, brief)
+    return reply
 
 
 def unchanged(key: str, version: Version) -> Op[bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -22,7 +23,7 @@ from zarrant.metadata.node import placed
 from zarrant.metadata.turn import Turn
 from zarrant.metadata.v3 import ArrayMetadata, Named
 from zarrant.ops.kept_indexes import KeptIndexes
-from zarrant.requests import OnlyWhile
+from zarrant.requests import MIN_ADMITTED_BYTES, OnlyWhile
 from zarrant.storage import Version
 
 Array = npt.NDArray[np.generic]
@@ -187,6 +188,12 @@ class BoundArray:
         metadata = self.metadata
         codecs = metadata.data_type, metadata.fill_value, metadata.codecs, metadata.storage_transformers
         return repr((codecs, self.options.codec.validate_checksums))
+
+    @cached_property
+    def brief_chunks(self) -> int:
+        """How many chunks are so few bytes that an operation on them does not ask for memory (`requests.admitted`)."""
+        nbytes = max((math.prod(shape) for shape in self.grid.typical_shapes()), default=1) * (self.data_type.itemsize or 16)
+        return MIN_ADMITTED_BYTES // (2 * max(1, nbytes))
 
     @property
     def sharded(self) -> bool:

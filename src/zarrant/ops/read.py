@@ -24,7 +24,7 @@ from zarrant.geometry.grid import ChunkGrid, block_indices
 from zarrant.geometry.region import ChunkSelections, Region, box_region
 from zarrant.geometry.selection import Selection
 from zarrant.limits import LIMITS
-from zarrant.ops.batching import batch_size, equal_shapes, largest_batch
+from zarrant.ops.batching import batch_size, equal_shapes, largest_batch, within_budget
 from zarrant.ops.bound_array import Array, BoundArray
 from zarrant.ops.casting import output
 from zarrant.requests import Op, ReadRequest, fetch, fetch_one, gather_outcomes
@@ -188,6 +188,12 @@ def _read_region(array: BoundArray, region: Region, out: Array, bounds: tuple[in
     if out.size == 0:
         return
     selections = region.split(array.grid, bounds)
+    if selections.n:
+        read = _read_selections(array, selections, out)
+        yield from within_budget(array, selections.index, out.size, read, selections.n <= MAX_BRIEF)
+
+
+def _read_selections(array: BoundArray, selections: ChunkSelections, out: Array) -> Op[None]:
     ranges, cost = _ranges(array, selections)
     brief, small = selections.n <= MAX_BRIEF, selections.n <= MAX_SMALL_CHUNKS and _is_small(array, out)
     outcomes = yield from gather_outcomes(

@@ -31,7 +31,7 @@ from zarrant.geometry.grid import ChunkGrid, chunk_alone
 from zarrant.geometry.overlay import Overlay
 from zarrant.geometry.region import ChunkSelections, Region, Stack, Values, box_region
 from zarrant.geometry.selection import Selection
-from zarrant.ops.batching import batch_size, encode, equal_shapes, run_batches, write_batch
+from zarrant.ops.batching import batch_size, encode, equal_shapes, run_batches, within_budget, write_batch
 from zarrant.ops.bound_array import Array, BoundArray
 from zarrant.ops.casting import as_values, broadcast
 from zarrant.ops.current import Current, shape_stands, while_shape_stands
@@ -109,7 +109,8 @@ def store_region(
     whole = selections.full if bounds_known else selections.full & ~_over_the_edge(array, selections)
     guard = _guard(array, values, metadata_locked, bounds_known)
     task = _Write(array, selections, values, whole, guard, bounds_known)
-    yield from run_batches(array, selections.index, _batches(array, selections, whole), task.run)
+    batches = run_batches(array, selections.index, _batches(array, selections, whole), task.run)
+    yield from within_budget(array, selections.index, values.size, batches)
 
 
 def _guard(array: BoundArray, values: Values, metadata_locked: bool, bounds_known: bool) -> Guard:

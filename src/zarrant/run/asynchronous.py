@@ -19,14 +19,16 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from functools import partial
 from itertools import chain, islice
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from zarrant.errors import VersionChangedError
 from zarrant.locking.local import Caller
 from zarrant.requests import (
     ANY,
     Acknowledge,
+    Admitted,
     All,
     CheckUnchanged,
     Clock,
@@ -48,6 +50,7 @@ from zarrant.run.blocking import MAX_LOOP_THREADS, Cancelled, ExecutionContext, 
 from zarrant.run.group_commit import join_commit_async
 from zarrant.run.lock_threads import lock_executor
 from zarrant.run.looks import Looks
+from zarrant.run.pool import WAKE_S, Budget, Stall
 from zarrant.run.store_calls import annotated, check_ranges, check_whole, kept_ranges, require, typed, with_kept
 from zarrant.run.store_locks import commit
 from zarrant.run.threads import Threads
@@ -137,6 +140,8 @@ async def _answer_async(request: Request, context: ExecutionContext) -> Any:
             return await _each(_store_async, items, context)
         case All():
             return await _all_async(request, context)
+        case Admitted():
+            return await _admitted_async(request, context)
         case Locked():
             return await _locked_async(request, context)
         case GroupCommit():
@@ -214,29 +219,83 @@ class _Looks(Looks):
                 self.begun[condition] = now
 
 
+async def _admit_async(budget: Budget, cost: int, share: list[int]) -> None:
+    """See `Budget.admit`."""
+    loop, stall = asyncio.get_running_loop(), Stall(budget)
+    while not stall.is_over():
+        event = asyncio.Event()
+        wake = partial(loop.call_soon_threadsafe, event.set)
+        if budget.try_admit(cost, share, wake):
+            return
+        try:
+            async with asyncio.timeout(WAKE_S):
+                await event.wait()
+        except TimeoutError:
+            pass
+        finally:
+            budget.forget(wake)
+    budget.take(cost, share)
+
+
+async def _admitted_async(request: Admitted, context: ExecutionContext) -> Any:
+    budget, share = context.pool.budget, list[int]()
+    try:
+        if context.waits:
+            await _admit_async(budget, request.cost, share)
+        else:
+            budget.take(request.cost, share)
+        return await _perform_steps(request.op, context._replace(admitted=True, waits=False), request.brief)
+    finally:
+        budget.give_share(share)
+
+
 async def _all_async(request: All, context: ExecutionContext) -> list[Any]:
-    """Run operations side by side, at most `concurrency` at once and as their bytes allow; started in order."""
+    """Run operations side by side, at most `concurrency` at once and as their bytes allow; started in order.
+
+    As in the blocking driver, the first one needs no permission; the others begin when their bytes are left.
+    """
     results: list[Any] = []
-    ops = iter(request.ops)
+    ops, budget, waiting = iter(request.ops), context.pool.budget, set[asyncio.Task[None]]()
     most = max(1, min(context.concurrency, context.pool.memory_limit // max(1, request.cost)))
     head = list(islice(ops, most))
     ops = chain(head, ops)
+    inside = context._replace(admitted=False, waits=False)
 
-    async def worker() -> None:
+    async def work() -> None:
         for op in ops:
             place = len(results)
             results.append(None)
             try:
-                results[place] = await _perform_steps(op, context, request.brief)
+                results[place] = await _perform_steps(op, inside, request.brief)
             except Exception as error:
                 results[place] = error
+        for task in list(waiting):  # there is nothing left for them to do
+            task.cancel()
 
+    async def helper() -> None:
+        share, task = list[int](), cast("asyncio.Task[None]", asyncio.current_task())
+        try:
+            if not budget.try_take(request.cost, share):
+                waiting.add(task)
+                try:
+                    await _admit_async(budget, request.cost, share)
+                finally:
+                    waiting.discard(task)
+            await work()
+        finally:
+            budget.give_share(share)
+
+    share: list[int] = []
     try:
+        budget.take(0 if context.admitted else request.cost, share)
         async with asyncio.TaskGroup() as tasks:
-            for _ in head:
-                tasks.create_task(worker())
+            tasks.create_task(work())
+            for _ in head[1:]:
+                tasks.create_task(helper())
     except BaseExceptionGroup as errors:  # of the iterator: each operation's own error is its outcome
         raise errors.exceptions[0] from None
+    finally:
+        budget.give_share(share)
     return results
 
 
