@@ -163,6 +163,18 @@ class Admitted(NamedTuple):
     brief: bool = False
 
 
+class Share(NamedTuple):
+    """Run `op()`, unless another caller runs that of the same `place` now: then wait for it.
+
+    Replied with (its result, whether it was this caller's own). What others found may be out of date: it was asked for before this
+    caller began. Where theirs fails, or where the store is not waited for anyway, this caller's own is run.
+    """
+
+    place: Hashable
+    op: Callable[[], Op[Any]]
+    brief: bool = False
+
+
 class CheckUnchanged(NamedTuple):
     """Replied with True if an object has this version and no other writer has locked it; False if not, or if unknown."""
 
@@ -194,6 +206,7 @@ Request: TypeAlias = (
     | CheckUnchanged
     | All
     | Admitted
+    | Share
     | Pause
     | Clock
 )
@@ -315,6 +328,12 @@ MIN_ADMITTED_BYTES = 1 << 18
 def admitted(op: Op[T], cost: int, *, brief: bool = False) -> Op[T]:
     """Run an operation that needs `cost` bytes when they are left."""
     reply: T = yield Admitted(op, cost, brief)
+    return reply
+
+
+def share(place: Hashable, op: Callable[[], Op[T]], *, brief: bool = False) -> Op[tuple[T, bool]]:
+    """The result of an operation that several callers want at the same time, and whether it was this caller's own."""
+    reply: tuple[T, bool] = yield Share(place, op, brief)
     return reply
 
 

@@ -47,6 +47,11 @@ MUTATIONS: dict[str, Mutation] = {
     "lease check": Mutation("pass", "stores/test_synchronizer.py::test_nothing_is_written_under_a_lock_that_ended"),
     "lease check afterwards": Mutation("pass", "stores/test_synchronizer.py::test_a_lock_that_ends_during_a_write_is_said"),
     "kept index": Mutation("if False:", "ops/test_kept_indexes.py::test_what_is_not_stored_in_a_shard_is_asked_for"),
+    "shared index": Mutation(
+        "self._take(found); self.confirmed = True",
+        "ops/test_kept_indexes.py::test_an_index_that_another_has_asked_for_is_not_believed",
+    ),
+    "merged reads": Mutation("pass", "stores/test_merging.py::test_who_comes_after_the_request_was_sent_asks_again"),
     "lock check": Mutation("pass", "stores/local/test_store.py::test_a_lock_file_taken_away_during_a_write"),
     "rename": Mutation("pass", "safety/test_crash_states.py::test_the_journal_tells_every_change"),
     "temp file of another": Mutation("if True:", "stores/local/test_store.py::test_the_temp_file_of_the_next_owner_is_left_alone"),

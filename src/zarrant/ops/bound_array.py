@@ -192,7 +192,8 @@ class BoundArray:
     @cached_property
     def brief_chunks(self) -> int:
         """How many chunks are so few bytes that an operation on them does not ask for memory (`requests.admitted`)."""
-        nbytes = max((math.prod(shape) for shape in self.grid.typical_shapes()), default=1) * (self.data_type.itemsize or 16)
+        shape = self.grid.uniform_shape
+        nbytes = MIN_ADMITTED_BYTES if shape is None else math.prod(shape) * (self.data_type.itemsize or 16)
         return MIN_ADMITTED_BYTES // (2 * max(1, nbytes))
 
     @property
