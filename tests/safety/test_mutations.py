@@ -33,6 +33,7 @@ class Mutation(NamedTuple):
 
 
 PROBE = "stores/test_probe.py"
+AT_ONCE = "stores/local/test_put_at_once.py"
 OBSPEC = "stores/test_obspec.py"
 EVERY_ORDER = "ops/test_turns.py::test_every_order_of_steps"
 STOPPED = "ops/test_turns.py::test_who_is_stopped_at_any_step_harms_nobody"
@@ -67,6 +68,12 @@ MUTATIONS: dict[str, Mutation] = {
     "version": Mutation("pass", "stores/local/test_store.py::TestFilesystem::test_put_if"),
     "data sync": Mutation("pass", "safety/test_crash_states.py::test_power_lost_with_fsync"),
     "data syncs": Mutation("pass", "stores/local/test_durability.py::test_what_returned_outlives_a_loss_of_power"),
+    "probe at once": Mutation("if False:", f"{AT_ONCE}::test_it_is_used_where_it_may_be"),
+    "version at once": Mutation("wanted = None", f"{AT_ONCE}::test_it_is_equal_to_the_general_way"),
+    "metadata at once": Mutation("condition = None", f"{AT_ONCE}::test_it_is_equal_to_the_general_way"),
+    "data before the name at once": Mutation(
+        "done = put(False, True)", f"{AT_ONCE}::test_what_may_be_on_disk_is_replaced_as_the_general_way_does"
+    ),
     "killed owner": Mutation("pass", "stores/local/test_store.py::test_stale_files"),
     "probe": Mutation("pass", "stores/local/test_store.py::test_locks_that_exclude_nobody_are_found"),
     "lock exit": Mutation("pass", "stores/local/test_store.py::test_a_lock_outlives_its_writes"),
