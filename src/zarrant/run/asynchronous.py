@@ -16,9 +16,9 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import partial
 from itertools import chain, islice
 from typing import Any, TypeVar, cast
@@ -265,6 +265,22 @@ async def _admitted_async(request: Admitted, context: ExecutionContext) -> Any:
         budget.give_share(share)
 
 
+@asynccontextmanager
+async def _paid(budget: Budget, cost: int, waiting: set[asyncio.Task[None]]) -> AsyncIterator[None]:
+    """With bytes of the budget; the task is among those that are `waiting` for as long as there are none."""
+    share, task = list[int](), cast("asyncio.Task[None]", asyncio.current_task())
+    try:
+        if not budget.try_take(cost, share):
+            waiting.add(task)
+            try:
+                await _admit_async(budget, cost, share)
+            finally:
+                waiting.discard(task)
+        yield
+    finally:
+        budget.give_share(share)
+
+
 async def _all_async(request: All, context: ExecutionContext) -> list[Any]:
     """Run operations side by side, at most `concurrency` at once and as their bytes allow; started in order.
 
@@ -289,17 +305,8 @@ async def _all_async(request: All, context: ExecutionContext) -> list[Any]:
             task.cancel()
 
     async def helper() -> None:
-        share, task = list[int](), cast("asyncio.Task[None]", asyncio.current_task())
-        try:
-            if not budget.try_take(request.cost, share):
-                waiting.add(task)
-                try:
-                    await _admit_async(budget, request.cost, share)
-                finally:
-                    waiting.discard(task)
+        async with _paid(budget, request.cost, waiting):
             await work()
-        finally:
-            budget.give_share(share)
 
     share: list[int] = []
     try:
