@@ -165,10 +165,7 @@ async def _answer_async(request: Request, context: ExecutionContext) -> Any:
         case Fetch(items):
             return await _each(_get_async, items, context)
         case Put(items, condition):
-            replaces = all(item.if_version is ANY for item in items)
-            if condition is not None and (error := await _changed_async(condition, replaces, context)) is not None:
-                return [error] * len(items)
-            return await _each(_store_async, items, context)
+            return await _put_async(items, condition, context)
         case All():
             return await _all_async(request, context)
         case Admitted():
@@ -201,6 +198,13 @@ async def _answer_async(request: Request, context: ExecutionContext) -> Any:
         case ListStored():
             return None  # no store that is awaited is sure of it
     raise TypeError(f"not a request: {request!r}")
+
+
+async def _put_async(items: Sequence[WriteRequest], condition: OnlyWhile | None, context: ExecutionContext) -> list[Any]:
+    replaces = all(item.if_version is ANY for item in items)
+    if condition is not None and (error := await _changed_async(condition, replaces, context)) is not None:
+        return [error] * len(items)
+    return await _each(_store_async, items, context)
 
 
 async def _locked_async(request: Locked, context: ExecutionContext) -> Any:
