@@ -41,6 +41,7 @@ OUTSIDE = ("__init__.py", "__main__.py", "cli/", "testkit/", "tools/", "integrat
 TWINS = {
     "run/asynchronous.py",
     "run/buffered_async.py",
+    "run/sharing.py",
     "run/group_commit.py",
     "nodes/base.py",
     "nodes/buffered.py",
