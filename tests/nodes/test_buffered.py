@@ -269,6 +269,39 @@ def test_what_is_in_memory_never_exceeds_the_limit() -> None:
     assert (a[...] == (np.arange(4096) // 32).astype("uint8")).all()
 
 
+MEMORY = """
+import resource, sys, threading
+import numpy as np, zarrant
+from zarrant.stores.wrappers import Latency
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << (0 if sys.platform == "darwin" else 10)
+
+store = Latency(zarrant.MemoryStore(), 0.02)
+a = zarrant.create_array(store, shape=(0 if sys.argv[1] == "append" else 512, 512, 512), dtype="uint8", chunks=(16, 512, 512))
+frame = np.ones((1, 512, 512), "uint8")
+a.append(np.repeat(frame, 16, 0)) if sys.argv[1] == "append" else a.__setitem__(slice(0, 16), 1)  # what is loaded once
+before = peak()
+if sys.argv[1] == "append":
+    with a.appender(memory_limit="32 MiB") as w:
+        for i in range(512):
+            w.append(frame)
+else:
+    with a.buffered(memory_limit="32 MiB") as w:
+        for i in range(512):
+            w[i] = frame[0]
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no getrusage")
+@pytest.mark.parametrize("how", ["append", "write"])
+def test_the_peak_of_resident_memory_is_the_limit_with_a_slow_store(how: str) -> None:
+    """128 MiB of frames, faster than the store takes them."""
+    done = subprocess.run([sys.executable, "-c", MEMORY, how], capture_output=True, text=True, check=True, timeout=100)
+    assert int(done.stdout) <= 40 << 20
+
+
 def test_parts_are_stored_where_memory_is_needed() -> None:
     a = zarrant.create_array({}, shape=(64, 64), dtype="uint8", chunks=(8, 64))
     with a.buffered(memory_limit=2048) as w:
