@@ -67,6 +67,9 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "coarse times": Mutation("if True:", "stores/local/test_temp_files.py::test_a_temp_file_is_newer_than_what_it_replaces"),
     "version": Mutation("pass", "stores/local/test_store.py::TestFilesystem::test_put_if"),
+    "unchanged directory": Mutation(
+        "return entries", "ops/test_stored_chunks.py::test_a_chunk_that_a_scan_does_not_show_is_erased_too"
+    ),
     "data sync": Mutation("pass", "safety/test_crash_states.py::test_power_lost_with_fsync"),
     "data syncs": Mutation("pass", "stores/local/test_durability.py::test_what_returned_outlives_a_loss_of_power"),
     "probe at once": Mutation("if False:", f"{AT_ONCE}::test_it_is_used_where_it_may_be"),

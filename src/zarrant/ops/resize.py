@@ -48,6 +48,7 @@ from zarrant.ops.casting import as_values
 from zarrant.ops.current import current_array, put_current
 from zarrant.ops.guard import MAX_TRIES, with_lock
 from zarrant.ops.node import MustExist, metadata_key, of_version
+from zarrant.ops.stored_chunks import chunks_of
 from zarrant.ops.turns import erase_all, give_back, in_turn
 from zarrant.requests import ANY, Op, WriteRequest, gather, list_prefix, put_one
 from zarrant.storage import Version
@@ -311,12 +312,8 @@ def _chunks(array: BoundArray, block: ArraySubset, listing: bool) -> Op[Iterable
     """The chunks of a block, or those of them that are stored, where the others would take long to ask for."""
     if not listing or block.size <= (LIST_FROM if array.turn is None else BATCH):
         return (tuple(map(add, block.start, offset)) for offset in np.ndindex(*block.shape))
-    prefix, stored = array.key_of(""), []
-    for key in (yield from list_prefix(prefix)):
-        chunk = array.key_encoding.parse(key[len(prefix) :], block.ndim)
-        if chunk is not None and all(a <= i < b for a, i, b in zip(block.start, chunk, block.stop, strict=True)):
-            stored.append(chunk)
-    return stored
+    keys = yield from list_prefix(array.key_of(""))
+    return map(tuple, chunks_of(array, keys, block).tolist())
 
 
 def _fill_part(array: BoundArray, chunk: tuple[int, ...], slab: ArraySubset) -> Op[None]:
