@@ -47,6 +47,10 @@ MUTATIONS: dict[str, Mutation] = {
     "lease check": Mutation("pass", "stores/test_synchronizer.py::test_nothing_is_written_under_a_lock_that_ended"),
     "lease check afterwards": Mutation("pass", "stores/test_synchronizer.py::test_a_lock_that_ends_during_a_write_is_said"),
     "kept index": Mutation("if False:", "ops/test_kept_indexes.py::test_what_is_not_stored_in_a_shard_is_asked_for"),
+    "settled": Mutation(
+        "settled = True", "ops/test_kept_indexes.py::test_the_index_of_a_file_is_kept_once_a_write_in_place_would_show"
+    ),
+    "size of one subchunk": Mutation("if False:", "bad_input/test_bounded.py::test_a_subchunk_that_is_too_large_costs_itself"),
     "lock check": Mutation("pass", "stores/local/test_store.py::test_a_lock_file_taken_away_during_a_write"),
     "rename": Mutation("pass", "safety/test_crash_states.py::test_the_journal_tells_every_change"),
     "temp file of another": Mutation("if True:", "stores/local/test_store.py::test_the_temp_file_of_the_next_owner_is_left_alone"),

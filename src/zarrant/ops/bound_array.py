@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -187,6 +188,11 @@ class BoundArray:
         metadata = self.metadata
         codecs = metadata.data_type, metadata.fill_value, metadata.codecs, metadata.storage_transformers
         return repr((codecs, self.options.codec.validate_checksums))
+
+    @cached_property
+    def piece_size(self) -> int:
+        """Elements of what is decoded whole: of a subchunk, or of the largest chunk."""
+        return math.prod(self.subchunk_shapes[-1] if self.subchunk_shapes else self.grid.typical_shapes()[0])
 
     @property
     def sharded(self) -> bool:

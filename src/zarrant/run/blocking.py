@@ -140,6 +140,8 @@ def _drive(op: Op[T], context: ExecutionContext) -> T:
 
 def _fetch(request: Fetch, context: ExecutionContext) -> list[Blob | Exception | None]:
     store, calls = context.store, context.can.sync_calls
+    if len(request.items) == 1:
+        return [outcome(get, request.items[0], store, calls)]
     return _each(lambda item: outcome(get, item, store, calls), request.items, context)
 
 

@@ -43,6 +43,7 @@ from zarrant.stores.local.temp_files import (
     stamp,
     stat_or_none,
     version_of,
+    version_seen,
     write_parts,
 )
 from zarrant.stores.local.unsynced import Mark
@@ -156,7 +157,7 @@ class FileObjects(Durable):
                 (view,) = self._read(fd, state, [(0, state.st_size)])
             finally:
                 self.files.close(fd)
-        return Blob((view,), version_of(state), state.st_size)
+        return Blob((view,), version_seen(self.files, state), state.st_size)
 
     def get_ranges(self, key: str, ranges: Sequence[ByteRange], if_version: Version = None) -> Blob | None:
         path = self._path(key)
@@ -173,7 +174,7 @@ class FileObjects(Durable):
                 views = self._read(fd, state, [span(wanted, state.st_size) for wanted in ranges])
             finally:
                 self.files.close(fd)
-        return Blob(tuple(views), version_of(state), state.st_size)
+        return Blob(tuple(views), version_seen(self.files, state), state.st_size)
 
     def put(self, key: str, parts: Sequence[Buffer]) -> Version:
         return self._swap(key, parts, ANY)
