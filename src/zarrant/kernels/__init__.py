@@ -5,7 +5,7 @@ specifies. Each function is chosen once, at import: the compiled twin where it w
 program with a step that the compiled module lacks runs wholly in the reference. The environment variable
 `ZARRANT_KERNELS` forces one (`native`, `reference`; `auto` is the default); `native` without a compiled module is an
 ImportError. `active()` and `missing()` say what serves and why. Nothing here starts a thread, and the compiled functions
-release the GIL.
+release the GIL. One function is no kernel, and has no twin here: `put_file` makes the file calls of one small write.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ __all__ = [
     "external_step",
     "missing",
     "pack",
+    "put_file",
     "serving",
 ]
 
@@ -90,6 +91,8 @@ copy_boxes: Callable[[NDArray[Any], Ints, Ints, NDArray[Any], Ints, Ints, Ints],
 equals_fill: Callable[[Bytes, bytes], NDArray[np.bool_]] = _general.equals_fill
 pack: Callable[[Sequence[Any], Ints, Ints, Ints], Bytes] = _general.pack
 crc32c: Callable[..., int] = _general.crc32c
+put_file: Callable[..., Any] | None = getattr(_compiled, "put_file", None)
+"""Replace a file under its lock file, or None (`stores.local.put_at_once`); there where the system has such locks."""
 
 
 @lru_cache(maxsize=1024)

@@ -11,3 +11,15 @@ def decode(
 def decompress(step: tuple[int, ...], data: Any, place: Any, /) -> int: ...
 def pack(buffers: Any, which: Any, offset: Any, size: Any, allocate: Any, /) -> Any: ...
 def crc32c(data: Any, value: int, /) -> int: ...
+def put_file(
+    path: str,
+    parts: Any,
+    condition: Any,
+    if_version: Any,
+    device: int,
+    share: int,
+    must_replace: bool,
+    release: bool,
+    trial: Any,
+    /,
+) -> tuple[tuple[int, int, int, int], int] | None: ...

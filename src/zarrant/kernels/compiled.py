@@ -19,6 +19,8 @@ from zarrant.kernels.program import Failure, Program, Step, check_sizes
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 
+put_file: Any = getattr(_native, "put_file", None)
+
 
 def features() -> dict[str, bool]:
     """Name the steps, and the compressors inside Blosc frames, that were built in."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from operator import itemgetter, mul
 from types import TracebackType
 from typing import TypeVar, cast
@@ -238,17 +238,28 @@ class Shard:
         index = yield from self._kept_index(source)
         if index is not None:
             return source, index
-        n = int(np.prod(self.grid.grid_shape, dtype=np.int64))
-        opened = None if source is None else (yield from self.read_index(source))
+        if isinstance(source, Stored) and not self.outer_codecs:
+            index = yield from source.open(partial(self._index_of, source))
+            source = None if index is None else source
+        elif source is not None:
+            source, index = (yield from self._inside(source)) or (None, None)
+        return source, Index.empty(math.prod(self.grid.grid_shape)) if index is None else index
+
+    def _index_of(self, source: Source) -> Op[Index | None]:
+        """The index of a shard without outer codecs; None if it is not stored."""
+        opened = yield from self._inside(source)
+        return None if opened is None else opened[1]
+
+    def _inside(self, source: Source) -> Op[tuple[Source, Index] | None]:
+        """The bytes of the shard before the outer codecs, and its index; None if the shard is not stored."""
+        opened = yield from self.read_index(source)
         if opened is None:
-            return None, Index.empty(n)
+            return None
         source, data = opened
         index = Index.from_table(self.decode_index(data), locate(source.size, self.index_size, self.at_start))
-        if isinstance(source, Stored):
-            source.index = index
         keeper = keeper_of(source)
         if keeper is not None:
-            keeper.keep(*_index_place(source), index, INDEX_ENTRY_BYTES * n)
+            keeper.keep(*_index_place(source), index, INDEX_ENTRY_BYTES * math.prod(self.grid.grid_shape))
         return source, index
 
     def _kept_index(self, source: Source | None) -> Op[Index | None]:

@@ -5,6 +5,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include "files.h"
 #include "kernels.h"
 
 namespace nb = nanobind;
@@ -240,6 +241,73 @@ std::size_t py_encoded_bound(nb::tuple steps, std::size_t size) {
   return encoded_bound(program, program.size(), size);
 }
 
+// A path as the system takes it.
+class Path {
+ public:
+  explicit Path(nb::handle object) {
+    PyObject* bytes = nullptr;
+    if (!PyUnicode_FSConverter(object.ptr(), &bytes)) throw nb::python_error();
+    bytes_ = nb::steal<nb::bytes>(bytes);
+  }
+  const char* get() const { return bytes_.c_str(); }
+
+ private:
+  nb::bytes bytes_ = nb::steal<nb::bytes>(nullptr);
+};
+
+FileVersion file_version(nb::handle object) {
+  nb::tuple numbers = nb::cast<nb::tuple>(object);
+  require(numbers.size() == 4, "a version of four numbers");
+  FileVersion version;
+  for (std::size_t i = 0; i < 4; ++i) version[i] = nb::cast<std::int64_t>(numbers[i]);
+  return version;
+}
+
+// `condition`: None, or (path, path of the lock file that may not be there or None, version); `if_version`: None for any, False
+// for no object, or a version. `trial`: None, or a list that gets the names of the calls, and begins with two numbers of calls.
+nb::object py_put_file(nb::str path, nb::sequence parts, nb::handle condition, nb::handle if_version, std::int64_t device,
+                       std::uint32_t share, bool must_replace, bool release, nb::handle trial) {
+  const Path name(path), lock(path + nb::str(".__lock")), temp(path + nb::str(".__new.__lock"));
+  std::vector<Buffer> buffers;
+  std::vector<Path> condition_paths;
+  FilePut wanted{name.get(), lock.get(), temp.get(), {}, device, share, must_replace};
+  for (nb::handle part : parts) {
+    buffers.emplace_back(part, PyBUF_SIMPLE);
+    wanted.parts.push_back({buffers.back().data(), static_cast<std::size_t>(buffers.back()->len)});
+  }
+  if (!condition.is_none()) {
+    nb::tuple fields = nb::cast<nb::tuple>(condition);
+    require(fields.size() == 3, "a condition of three parts");
+    condition_paths.reserve(2);
+    wanted.condition = condition_paths.emplace_back(fields[0]).get();
+    if (!fields[1].is_none()) wanted.condition_lock = condition_paths.emplace_back(fields[1]).get();
+    wanted.condition_version = file_version(fields[2]);
+  }
+  if (if_version.ptr() == Py_False) {
+    wanted.if_version = IfVersion::absent;
+  } else if (!if_version.is_none()) {
+    wanted.if_version = IfVersion::known;
+    wanted.version = file_version(if_version);
+  }
+  Trial tried;
+  if (!trial.is_none()) {
+    nb::list numbers = nb::cast<nb::list>(trial);
+    tried.fail_at = nb::cast<int>(numbers[0]);
+    tried.kill_at = nb::cast<int>(numbers[1]);
+  }
+  std::optional<FilePutResult> result;
+  if (release) {
+    nb::gil_scoped_release released;
+    result = put_file(wanted, nullptr);
+  } else {
+    result = put_file(wanted, trial.is_none() ? nullptr : &tried);
+  }
+  for (const std::string& each : tried.names) nb::cast<nb::list>(trial).append(each.c_str());
+  if (!result) return nb::none();
+  const FileVersion& made = result->version;
+  return nb::make_tuple(nb::make_tuple(made[0], made[1], made[2], made[3]), result->old_mtime);
+}
+
 nb::dict py_features() {
   nb::dict all;
   for (const auto& [name, built] : features()) all[name.c_str()] = built;
@@ -259,4 +327,7 @@ NB_MODULE(_native, m) {
   m.def("decompress", &py_decompress);
   m.def("pack", &py_pack);
   m.def("crc32c", &py_crc32c);
+  if (can_put_files())
+    m.def("put_file", &py_put_file, nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(),
+          nb::arg(), nb::arg().none());
 }
