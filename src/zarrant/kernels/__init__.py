@@ -31,8 +31,11 @@ from zarrant.kernels.program import (
     STEP_NAMES,
     SWAP,
     ZSTD,
+    EncodedRows,
     Failure,
     Program,
+    RowBoxes,
+    RowMemory,
     Step,
     check_program,
 )
@@ -44,15 +47,20 @@ __all__ = [
     "GZIP",
     "SWAP",
     "ZSTD",
+    "EncodedRows",
     "Failure",
     "Program",
+    "RowBoxes",
+    "RowMemory",
     "Step",
     "active",
     "copy_boxes",
     "crc32c",
     "decode",
+    "decode_boxes",
     "decode_step",
     "encode",
+    "encode_boxes",
     "encoded_bound",
     "equals_fill",
     "external_step",
@@ -65,7 +73,7 @@ __all__ = [
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 
-_FUNCTIONS = ("copy_boxes", "equals_fill", "encoded_bound", "encode", "decode", "pack", "crc32c")
+_FUNCTIONS = ("copy_boxes", "equals_fill", "encoded_bound", "encode", "decode", "encode_boxes", "decode_boxes", "pack", "crc32c")
 
 
 def _load(choice: str) -> tuple[Any, str]:
@@ -129,6 +137,36 @@ def decode(
 ) -> list[Failure]:
     """Decode spans of `buffers` into `rows` and return what failed; see `reference.decode`."""
     failures: list[Failure] = serving(program).decode(program, buffers, which, offset, size, rows, check)
+    return failures
+
+
+def encode_boxes(
+    program: Program,
+    values: NDArray[Any],
+    boxes: RowBoxes,
+    rows: RowMemory,
+    covered: NDArray[np.bool_],
+    fill: bytes,
+    drop: bool,
+    allocate: Callable[[int], Bytes],
+) -> tuple[Bytes, Ints]:
+    """Gather boxes to rows and encode these; see `reference.encode_boxes`."""
+    encoded: tuple[Bytes, Ints] = serving(program).encode_boxes(program, values, boxes, rows, covered, fill, drop, allocate)
+    return encoded
+
+
+def decode_boxes(
+    program: Program,
+    spans: EncodedRows,
+    count: int,
+    rows: RowMemory,
+    boxes: RowBoxes,
+    out: NDArray[Any],
+    fill: bytes,
+    check: bool,
+) -> list[Failure]:
+    """Decode rows and scatter boxes of them; see `reference.decode_boxes`."""
+    failures: list[Failure] = serving(program).decode_boxes(program, spans, count, rows, boxes, out, fill, check)
     return failures
 
 

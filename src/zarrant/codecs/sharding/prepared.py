@@ -64,6 +64,10 @@ from zarrant.storage import Buffer, ByteRange, Hole, Part
 V = TypeVar("V", npt.NDArray[np.generic], Stack, Values)
 INDEX_ENTRY_BYTES = 32
 """Memory of an entry of a decoded index, with what is derived from it."""
+MAX_BATCH_MULTIPLE = 8
+"""A mini-batch of a large shard has up to 8 MiB: the steps in Python then take a tenth of a percent of the time, not several."""
+MIN_BATCHES = 4
+"""A large shard has at least so many mini-batches, so that several threads can share it."""
 RECORD_GUESS_BYTES = 1024
 """The first read of a record of dead bytes has this size; most records are shorter."""
 
@@ -135,15 +139,23 @@ class Shard:
         shape = self.grid.grid_shape
         return tuple([math.prod(shape[axis + 1 :]) for axis in range(len(shape))])
 
+    @cached_property
+    def batch_bytes(self) -> int:
+        """Decoded bytes of a mini-batch. Where a kernel has memory for a few subchunks only, large shards have larger ones."""
+        inner, most = self.subchunk_pipeline, self.options.batch_bytes
+        if not isinstance(inner, ChunkPipeline) or inner.program is None:
+            return most
+        return max(most, min(MAX_BATCH_MULTIPLE * most, self.spec.nbytes // MIN_BATCHES))
+
     def batches(self, n: int) -> Iterator[tuple[int, int]]:
         """The ranges of subchunks that are the mini-batches."""
-        step = max(1, self.options.batch_bytes // max(1, self.subchunk_pipeline.spec.nbytes))
+        step = max(1, self.batch_bytes // max(1, self.subchunk_pipeline.spec.nbytes))
         return ((lo, min(lo + step, n)) for lo in range(0, n, step))
 
     @property
     def batch_cost(self) -> int:
         """Memory of a mini-batch in bytes: decoded subchunks, and about as many encoded bytes at most."""
-        return 2 * max(self.options.batch_bytes, self.subchunk_pipeline.spec.nbytes)
+        return 2 * max(self.batch_bytes, self.subchunk_pipeline.spec.nbytes)
 
     def _read_one(self, source: Source | None, region: Region, bounds: tuple[int, ...], out: npt.NDArray[np.generic]) -> Op[None]:
         source, index = yield from self._open(source)
@@ -165,7 +177,7 @@ class Shard:
     def _fetches_ahead(self, n: int) -> bool:
         """Whether the bytes of several mini-batches of subchunks are read together: where they are waited for, and needed whole."""
         inner = self.subchunk_pipeline
-        several = n * inner.spec.nbytes > self.options.batch_bytes
+        several = n * inner.spec.nbytes > self.batch_bytes
         return several and self.options.fetch_bytes > 0 and isinstance(inner, ChunkPipeline) and not inner.partial.read
 
     def _read_group(
