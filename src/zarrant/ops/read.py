@@ -198,7 +198,7 @@ def _read_region(array: BoundArray, region: Region, out: Array, bounds: tuple[in
     ranges, cost = _ranges(array, selections)
     brief, small = selections.n <= MAX_BRIEF, selections.n <= MAX_SMALL_CHUNKS and _is_small(array, out)
     outcomes = yield from gather_outcomes(
-        (_read_batch(array, selections, lo, hi, out, small) for lo, hi in ranges), cost, brief=brief
+        (_read_batch(array, selections, lo, hi, out, small) for lo, hi in ranges), cost, brief=brief, small=small
     )
     failed = [(lo, hi) for (lo, hi), outcome in zip(ranges, outcomes, strict=True) if isinstance(outcome, Exception)]
     if not failed:
