@@ -51,6 +51,7 @@ MUTATIONS: dict[str, Mutation] = {
     "lasting version": Mutation(
         "lasting = True", "ops/test_kept_indexes.py::test_the_index_of_a_file_is_kept_once_a_write_in_place_would_show"
     ),
+    "state by name": Mutation("known = True", "ops/test_kept.py::test_a_version_by_name_is_not_believed_of_another_machine"),
     "size of one subchunk": Mutation("if False:", "bad_input/test_bounded.py::test_a_subchunk_that_is_too_large_costs_itself"),
     "shared index": Mutation(
         "self._take(found); self.confirmed = True",

@@ -198,7 +198,7 @@ def _read_region(array: BoundArray, region: Region, out: Array, bounds: tuple[in
     ranges, cost = _ranges(array, selections)
     brief, small = selections.n <= MAX_BRIEF, selections.n <= MAX_SMALL_CHUNKS and _is_small(array, out)
     outcomes = yield from gather_outcomes(
-        (_read_batch(array, selections, lo, hi, out, small) for lo, hi in ranges), cost, brief=brief
+        (_read_batch(array, selections, lo, hi, out, small) for lo, hi in ranges), cost, brief=brief, small=small
     )
     failed = [(lo, hi) for (lo, hi), outcome in zip(ranges, outcomes, strict=True) if isinstance(outcome, Exception)]
     if not failed:
@@ -216,12 +216,22 @@ def _is_small(array: BoundArray, out: Array) -> bool:
 
 def _ranges(array: BoundArray, selections: ChunkSelections) -> tuple[list[tuple[int, int]], int]:
     """Ranges of rows that are decoded together, and the bytes that the largest of them holds."""
+    if _all_kept(array, selections):
+        return [(0, selections.n)], 0
     ranges, cost = [], 0
     for shape, first, last in equal_shapes(array, selections.index):
         size = batch_size(array, shape)
         cost = max(cost, size.cost if array.options.cache is None else 2 * size.cost)  # those that are kept are decoded once more
         ranges += [(lo, min(lo + size.encoded, last)) for lo in range(first, last, size.encoded)]
     return ranges, cost
+
+
+def _all_kept(array: BoundArray, selections: ChunkSelections) -> bool:
+    """Whether every chunk is kept: those are only looked at and copied, which one thread does faster than several."""
+    cache, shape = array.options.cache, array.grid.uniform_shape
+    if cache is None or shape is None or array.sharded or selections.n > MAX_BRIEF:
+        return False
+    return all(cache.find((array.decoding, key, shape)) is not None for key in array.chunk_keys(selections.index))
 
 
 def whole_limit(prepared: Prepared) -> int:

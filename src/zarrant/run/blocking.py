@@ -182,9 +182,10 @@ def _each(act: Callable[[Any], T], items: Sequence[Any], context: ExecutionConte
 
 
 def _all(request: All, context: ExecutionContext) -> list[Any]:
+    limit = 1 if request.small and context.can.requests_in_flight < 2 else context.concurrency
     with write_batch(context.store, context.can) as store:
         inside = context._replace(store=store, caller=caller_of_parts())
-        return context.pool.run_all(request.ops, lambda op: perform(op, inside), request.cost, context.concurrency)
+        return context.pool.run_all(request.ops, lambda op: perform(op, inside), request.cost, limit)
 
 
 def _locked(request: Locked, context: ExecutionContext) -> Any:
