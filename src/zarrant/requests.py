@@ -89,6 +89,16 @@ class ListPrefix(NamedTuple):
     prefix: str
 
 
+class ListStored(NamedTuple):
+    """Replied with the list of every key below a prefix that is stored all the time, also where it is replaced meanwhile.
+
+    None where the store cannot be sure of that, or where there are more than `limit`.
+    """
+
+    prefix: str
+    limit: int
+
+
 class Locked(NamedTuple):
     """Run `op` while `keys` are locked; replied with its result.
 
@@ -190,6 +200,7 @@ Request: TypeAlias = (
     | ErasePrefix
     | ListDir
     | ListPrefix
+    | ListStored
     | Locked
     | GroupCommit
     | Acknowledge
@@ -266,6 +277,12 @@ def list_dir(prefix: str) -> Op[tuple[list[str], list[str]]]:
 def list_prefix(prefix: str) -> Op[list[str]]:
     """Every key below a prefix."""
     reply: list[str] = yield ListPrefix(prefix)
+    return reply
+
+
+def list_stored(prefix: str, limit: int) -> Op[list[str] | None]:
+    """Every key below a prefix that is stored all the time; None where that is not certain, or too many."""
+    reply: list[str] | None = yield ListStored(prefix, limit)
     return reply
 
 

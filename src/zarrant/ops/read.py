@@ -88,19 +88,30 @@ def retrieve_array_subsets(array: BoundArray, subsets: Sequence[Any]) -> Op[list
     return [results[number] for number in range(len(regions))]
 
 
+def retrieve_copies(array: BoundArray, regions: Sequence[ArraySubset]) -> Op[list[Array]]:
+    """`retrieve_array_subsets`, each with memory of its own: none is kept for as long as another one."""
+    return [found.copy() for found in (yield from retrieve_array_subsets(array, regions))]
+
+
+def plain_box(array: BoundArray, selection: tuple[Any, ...]) -> ArraySubset | None:
+    """The region of slices that give start and stop within the bounds, one for each dimension; None for other selections."""
+    if len(selection) != len(array.shape):
+        return None
+    start, shape = [], []
+    for item, length in zip(selection, array.shape, strict=True):
+        if type(item) is not slice or item.step is not None or type(item.start) is not int or type(item.stop) is not int:
+            return None
+        if not 0 <= item.start < item.stop <= length:
+            return None
+        start.append(item.start)
+        shape.append(item.stop - item.start)
+    return ArraySubset(tuple(start), tuple(shape)) if shape else None
+
+
 def _boxes(array: BoundArray, regions: Sequence[ArraySubset]) -> DisjointBoxes:
     """Regions of one shape, cut at the borders of what is decoded whole; in the values they come one after the other."""
     pieces = ChunkGrid.regular(array.shape, array.subchunk_shapes[-1]) if array.sharded else array.grid
-    columns = []
-    for number, region in enumerate(regions):
-        selections = box_region(region).split(pieces, array.shape)
-        boxes = selections.boxes(0, selections.n)
-        value_start = boxes.value_start.copy()
-        value_start[:, 0] += number * region.shape[0]
-        origins = np.array([pieces.origin(index) for index in selections.index.tolist()], np.int64).reshape(-1, region.ndim)
-        columns.append((boxes.chunk_start + origins[boxes.row], boxes.shape, value_start))
-    start, shape, value = (np.concatenate(column) for column in zip(*columns, strict=True))
-    return DisjointBoxes(start, shape, value)
+    return DisjointBoxes.cut(np.array([region.start for region in regions], np.int64), regions[0].shape, pieces)
 
 
 def retrieve_chunk(array: BoundArray, chunk: Sequence[int], out: Array | None = None) -> Op[Array]:

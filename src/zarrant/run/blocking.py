@@ -32,6 +32,7 @@ from zarrant.requests import (
     GroupCommit,
     ListDir,
     ListPrefix,
+    ListStored,
     Locked,
     OnlyWhile,
     Op,
@@ -228,6 +229,13 @@ def _list_prefix(request: ListPrefix, context: ExecutionContext) -> list[str]:
     return list(context.store.list_prefix(request.prefix))
 
 
+def _list_stored(request: ListStored, context: ExecutionContext) -> list[str] | None:
+    if not context.can.list_stored:
+        return None
+    found: list[str] | None = context.store.list_stored(request.prefix, request.limit)
+    return found
+
+
 def _pause(request: Pause, context: ExecutionContext) -> None:
     if context.cancelled is None:
         time.sleep(request.seconds)
@@ -249,4 +257,5 @@ _ANSWERS: dict[type, Callable[[Any, ExecutionContext], Any]] = {
     ErasePrefix: _erase_prefix,
     ListDir: _list_dir,
     ListPrefix: _list_prefix,
+    ListStored: _list_stored,
 }

@@ -48,7 +48,7 @@ from zarrant.stores.local.mounts import (
     trait_of,
 )
 from zarrant.stores.local.objects import TEMP_INFIX, FileObjects
-from zarrant.stores.local.put_at_once import can_put_at_once, locks_probed, put_at_once
+from zarrant.stores.local.put_at_once import can_put_at_once, locks_probed, put_at_once, put_each_at_once
 from zarrant.stores.local.syscalls import Syscalls
 from zarrant.stores.local.temp_files import FileVersion, OpenTempFile, TempFile, annotate_errors, stat_or_none, version_of
 from zarrant.stores.local.unsynced import Mark
@@ -275,6 +275,11 @@ class FilesystemStore(FileObjects):
 
     def _put_at_once(self, path: str, parts: Sequence[Part], if_version: Version) -> tuple[FileVersion, Mark] | None:
         return put_at_once(self, _queues, path, parts, if_version)
+
+    def put_each_at_once(self, items: Sequence[tuple[str, Sequence[Part]]], done: list[FileVersion | None]) -> None:
+        """For `stores.local`: `_put_at_once` of many paths, whatever is there; for each its version, or None."""
+        if self._at_once:
+            put_each_at_once(self, _queues, items, done)
 
     def locked_temp_file(self, path: str, lock: FileLock, fd: int) -> TempFile:
         return TempFile(self.files, f"{path}{TEMP_INFIX}{SUFFIX}", lock, fd)
