@@ -153,12 +153,14 @@ class All(NamedTuple):
     """Run operations side by side; replied with a list of results or Exceptions, in order.
 
     `ops` is pulled lazily; `cost` is the number of bytes that one of them needs at its peak, which bounds how many run at once.
-    With `brief` each of them begins with what is brief, too.
+    With `brief` each of them begins with what is brief, too. `small`: so little is done that threads take longer than they save,
+    unless the store is waited for.
     """
 
     ops: Iterable[Op[Any]]
     cost: int
     brief: bool = False
+    small: bool = False
 
 
 class Admitted(NamedTuple):
@@ -313,12 +315,12 @@ def acknowledge() -> Op[None]:
     yield Acknowledge()
 
 
-def gather_outcomes(ops: Iterable[Op[T]], cost: int, *, brief: bool = False) -> Op[list[Outcome[T]]]:
+def gather_outcomes(ops: Iterable[Op[T]], cost: int, *, brief: bool = False, small: bool = False) -> Op[list[Outcome[T]]]:
     """Run operations side by side; one outcome each. One alone is run where it is asked for."""
     ops = iter(ops)
     head = list(islice(ops, 2))
     if len(head) == 2:
-        reply: list[Outcome[T]] = yield All(chain(head, ops), cost, brief)
+        reply: list[Outcome[T]] = yield All(chain(head, ops), cost, brief, small)
         return reply
     outcomes: list[Outcome[T]] = []
     for op in head:

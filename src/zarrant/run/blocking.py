@@ -149,6 +149,8 @@ def _drive(op: Op[T], context: ExecutionContext) -> T:
 
 def _fetch(request: Fetch, context: ExecutionContext) -> list[Blob | Exception | None]:
     store, calls = context.store, context.can.sync_calls
+    if len(request.items) == 1:
+        return [outcome(get, request.items[0], store, calls)]
     return _each(lambda item: outcome(get, item, store, calls), request.items, context)
 
 
@@ -187,10 +189,11 @@ def _each(act: Callable[[Any], T], items: Sequence[Any], context: ExecutionConte
 
 
 def _all(request: All, context: ExecutionContext) -> list[Any]:
+    limit = 1 if request.small and context.can.requests_in_flight < 2 else context.concurrency
     with write_batch(context.store, context.can) as store:
         inside = context._replace(store=store, caller=caller_of_parts(), admitted=False, waits=False)
         run = partial(perform, context=inside)
-        return context.pool.run_all(request.ops, run, request.cost, context.concurrency, context.admitted)
+        return context.pool.run_all(request.ops, run, request.cost, limit, context.admitted)
 
 
 def _admitted(request: Admitted, context: ExecutionContext) -> Any:
