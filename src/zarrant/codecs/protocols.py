@@ -269,6 +269,10 @@ class EncodedChunks(Protocol):
         """
         ...
 
+    def fetch_one(self, i: int, limit: int | None = None) -> Op[Buffer | None]:
+        """The encoded bytes of chunk i alone, None where it is not stored; see `fetch`."""
+        ...
+
     def source(self, i: int) -> Source | None:
         """Chunk i as a byte source; None if it is known not to be stored."""
         ...
