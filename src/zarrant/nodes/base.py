@@ -117,7 +117,6 @@ class NodeContext:
             subchunk_order=config.subchunk_order,
             shard_updates=config.shard_updates,
             dead_limit=config.dead_limit,
-            aligned=self.able.direct_io,
             fetch_bytes=FETCH_BYTES if self.able.requests_in_flight else 0,
         )
         return OpOptions(

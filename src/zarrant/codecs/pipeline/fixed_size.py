@@ -42,8 +42,8 @@ class FixedSizePipeline(ChunkPipeline):
         if self.skipped:  # safety: skipped codecs
             raise self.unknown_codec()
         if not self.program:  # without steps the encoded bytes are the rows themselves, so their memory cannot be reused at once
-            own = lent((hi - lo) * self.spec.nbytes) if self.options.aligned else None
-            return (yield from self._write(stored, selections, lo, hi, values, self._rows(hi - lo, own)))
+            memory = lent((hi - lo) * self.spec.nbytes)  # begins with a page, as direct I/O needs it
+            return (yield from self._write(stored, selections, lo, hi, values, self._rows(hi - lo, memory)))
         if isinstance(values, np.ndarray) and (stored is None or selections.full[lo:hi].all()):
             return self._encode_boxes(selections.boxes(lo, hi), values, self._covered(selections, lo, hi))
         with borrowed((hi - lo) * self.spec.nbytes) as memory:
