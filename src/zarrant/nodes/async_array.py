@@ -14,6 +14,7 @@ from zarrant.metadata.v3 import ArrayMetadata
 from zarrant.nodes.array_properties import ArrayProperties, check_chunk, check_subset, nbytes_read_alone, warn_not_erased
 from zarrant.nodes.attributes import values_of
 from zarrant.nodes.base import GROW, LIST, READ, UPDATE, WRITE, NodeContext, S
+from zarrant.nodes.buffered import AsyncAppender, AsyncBufferedWriter
 from zarrant.nodes.locks import locked_array_async
 from zarrant.nodes.partial_decoder import AsyncPartialDecoder
 from zarrant.nodes.partial_encoder import AsyncPartialEncoder, encoder_of
@@ -254,6 +255,14 @@ class AsyncArray(ArrayProperties[S]):
         """See `Array.append`."""
         op = resize_ops.append(self._array, data, axis, self._handle.take_over)
         return await self._context.run_async(self._context.in_step(op), GROW)
+
+    def buffered(self: AsyncArray[ReadableWritable], *, memory_limit: int | str | None = None) -> AsyncBufferedWriter:
+        """See `Array.buffered`: `async with a.buffered() as w: await w.write(selection, data)`."""
+        return AsyncBufferedWriter(self, memory_limit)
+
+    def appender(self: AsyncArray[ReadableWritable], axis: int = 0, *, memory_limit: int | str | None = None) -> AsyncAppender:
+        """See `Array.appender`: `async with a.appender() as frames: await frames.append(slab)`."""
+        return AsyncAppender(self, axis, memory_limit)
 
     async def nchunks_initialized(self: AsyncArray[Readable]) -> int:
         """See `Array.nchunks_initialized`; a coroutine here."""
