@@ -121,6 +121,17 @@ class CommitGroup(Protocol):
         ...
 
 
+class BeforeChange(NamedTuple):
+    """Run `op`, which stores what the metadata of `key` are to show; replied with its result.
+
+    The caller has a turn of these metadata (`ops/turns.py`), and will change them. What must be looked at before that is looked at
+    while `op` runs.
+    """
+
+    key: str
+    op: Op[Any]
+
+
 class GroupCommit(NamedTuple):
     """Hand in `item` for `key`; replied with None, or `item`'s error, once it is done.
 
@@ -171,7 +182,19 @@ class Clock(NamedTuple):
 
 
 Request: TypeAlias = (
-    Fetch | Put | ErasePrefix | ListDir | ListPrefix | Locked | GroupCommit | Acknowledge | CheckUnchanged | All | Pause | Clock
+    Fetch
+    | Put
+    | ErasePrefix
+    | ListDir
+    | ListPrefix
+    | Locked
+    | BeforeChange
+    | GroupCommit
+    | Acknowledge
+    | CheckUnchanged
+    | All
+    | Pause
+    | Clock
 )
 
 
@@ -246,6 +269,12 @@ def list_prefix(prefix: str) -> Op[list[str]]:
 def locked(keys: Sequence[str], op: Op[T], nested: bool = False, below: str | None = None, *, brief: bool = False) -> Op[T]:
     """Run an operation while keys are locked."""
     reply: T = yield Locked(keys, op, nested, below, brief)
+    return reply
+
+
+def before_change(key: str, op: Op[T]) -> Op[T]:
+    """Run an operation that stores what the changed metadata will show."""
+    reply: T = yield BeforeChange(key, op)
     return reply
 
 

@@ -28,6 +28,7 @@ from zarrant.requests import (
     ANY,
     Acknowledge,
     All,
+    BeforeChange,
     CheckUnchanged,
     Clock,
     ErasePrefix,
@@ -139,6 +140,8 @@ async def _answer_async(request: Request, context: ExecutionContext) -> Any:
             return await _all_async(request, context)
         case Locked():
             return await _locked_async(request, context)
+        case BeforeChange(_, op):
+            return await _perform_steps(op, context)
         case GroupCommit():
             return await join_commit_async(request, store, lambda op: _perform_steps(op, context, request.brief))
         case Acknowledge():
