@@ -40,6 +40,7 @@ OUTSIDE = ("__init__.py", "__main__.py", "cli/", "testkit/", "tools/", "integrat
 # Where something may be asynchronous: the twins, and the stores whose calls are coroutines themselves.
 TWINS = {
     "run/asynchronous.py",
+    "run/sharing.py",
     "run/group_commit.py",
     "nodes/base.py",
     "nodes/async_array.py",

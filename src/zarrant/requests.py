@@ -162,6 +162,18 @@ class All(NamedTuple):
     brief: bool = False
 
 
+class Share(NamedTuple):
+    """Run `op()`, unless another caller runs that of the same `place` now: then wait for it.
+
+    Replied with (its result, whether it was this caller's own). What others found may be out of date: it was asked for before this
+    caller began. Where theirs fails, or where the store is not waited for anyway, this caller's own is run.
+    """
+
+    place: Hashable
+    op: Callable[[], Op[Any]]
+    brief: bool = False
+
+
 class CheckUnchanged(NamedTuple):
     """Replied with True if an object has this version and no other writer has locked it; False if not, or if unknown."""
 
@@ -193,6 +205,7 @@ Request: TypeAlias = (
     | Acknowledge
     | CheckUnchanged
     | All
+    | Share
     | Pause
     | Clock
 )
@@ -311,6 +324,12 @@ def gather(ops: Iterable[Op[T]], cost: int) -> Op[list[T]]:
         if isinstance(outcome, Exception):
             raise outcome
     return cast("list[T]", outcomes)
+
+
+def share(place: Hashable, op: Callable[[], Op[T]], *, brief: bool = False) -> Op[tuple[T, bool]]:
+    """The result of an operation that several callers want at the same time, and whether it was this caller's own."""
+    reply: tuple[T, bool] = yield Share(place, op, brief)
+    return reply
 
 
 def unchanged(key: str, version: Version) -> Op[bool]:

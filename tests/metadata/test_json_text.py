@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -205,3 +206,42 @@ NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 def test_what_is_written_is_what_the_standard_library_writes(value: Any) -> None:
     data = dump_json({"a": value})
     assert data == (json.dumps({"a": value}, ensure_ascii=False, indent=2) + "\n").encode()
+
+
+def layered(depth: int, width: int) -> Any:
+    """A value of so many lists and objects inside of each other, and beside it others that are not deep."""
+    value: Any = 7
+    for level in range(depth - 1):
+        value = {"a": value, "b": "c"} if level % 2 else [0.5, value]
+    return [*[[1], {}] * width, value]
+
+
+@pytest.mark.parametrize("width", [0, 1, 30])
+@pytest.mark.parametrize("beyond", [0, 1, 2])
+def test_the_last_depth_that_is_allowed(width: int, beyond: int) -> None:
+    """Whatever else there is: many lists and objects alone are not deep."""
+    data = json.dumps(layered(LIMITS.depth + beyond, width)).encode()
+    if beyond:
+        with pytest.raises(LimitError) as error:
+            parse_json(data)
+        assert error.value.field == "depth"
+    else:
+        assert parse_json(data) == layered(LIMITS.depth, width)
+
+
+@pytest.mark.parametrize("most", [4300, 0, 5000, 640])
+def test_digits_of_an_integer_whatever_python_allows(most: int) -> None:
+    """CPython's own limit serves where it is the same as ours; the error is the same wherever it comes from."""
+    before = sys.get_int_max_str_digits()
+    try:
+        sys.set_int_max_str_digits(most)
+        for digits in (1, 640, 641, 4300, 4301, 6000):
+            data = b'{"a": -' + b"9" * digits + b"}"
+            if digits <= min(LIMITS.digits, most or LIMITS.digits):
+                assert parse_json(data)["a"] == 1 - 10**digits
+            else:
+                with pytest.raises(LimitError) as error:
+                    parse_json(data)
+                assert (error.value.field, error.value.got) == ("digits", digits)
+    finally:
+        sys.set_int_max_str_digits(before)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
+import threading
+import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
+from obstore.store import MemoryStore
 
 import zarrant
 from servers import Proxy, Server, start_proxy
 from zarrant.errors import ChunkMissingError
+from zarrant.stores.object_store import ObjectStore
 from zarrant.stores.objects.versions import ObjectVersion
+from zarrant.testkit import together
 
 DATA = np.arange(1, 257, dtype="int32").reshape(16, 16)
 
@@ -98,3 +106,164 @@ def test_files_keep_nothing(tmp_path: Any) -> None:
     array = zarrant.create_array(tmp_path / "a", data=DATA, chunks=(4, 4), shards=(16, 16))
     assert array[0, 0] == 1
     assert array._array.indexes._kept == {}
+
+
+class HeldBack:
+    """An object store in memory, whose replies with indexes are held back after they were made; it notes what is asked for."""
+
+    def __init__(self) -> None:
+        self.inner = MemoryStore()
+        self.asked: list[Any] = []
+        self.made, self.go_on = threading.Event(), threading.Event()
+        self.go_on.set()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def get(self, path: str, *, options: Any = None) -> Any:
+        found = self.inner.get(path, options=options)
+        self._note(path, options)
+        if isinstance((options or {}).get("range"), dict):
+            self.made.set()
+            assert self.go_on.wait(20)
+        return found
+
+    async def get_async(self, path: str, *, options: Any = None) -> Any:
+        found = await self.inner.get_async(path, options=options)
+        self._note(path, options)
+        while not self.go_on.is_set():
+            self.made.set()
+            await asyncio.sleep(0.001)
+        return found
+
+    def _note(self, path: str, options: Any) -> None:
+        if "/c/" in f"/{path}":
+            self.asked.append((options or {}).get("range"))
+
+    def indexes(self) -> int:
+        """How often an index was asked for."""
+        return sum(isinstance(wanted, dict) for wanted in self.asked)
+
+
+def on(inner: HeldBack, values: Any) -> Any:
+    """An array with one shard."""
+    return zarrant.create_array(ObjectStore(inner), data=values, chunks=(4, 4), shards=(16, 16))
+
+
+def test_threads_that_read_first_at_the_same_time_ask_for_the_index_once() -> None:
+    inner = HeldBack()
+    array = on(inner, DATA)
+    inner.asked.clear()
+    inner.go_on.clear()
+    parts = [np.s_[i : i + 4, j : j + 4] for i in (0, 4, 8, 12) for j in (0, 4, 8, 12)]
+
+    def read(part: Any) -> None:
+        assert np.array_equal(array[part], DATA[part])
+
+    def release() -> None:
+        assert inner.made.wait(20)
+        time.sleep(0.05)
+        inner.go_on.set()
+
+    together(*[partial(read, part) for part in parts], release)
+    assert inner.indexes() == 1
+    assert len(inner.asked) == 1 + len(parts)
+
+
+def test_tasks_that_read_first_at_the_same_time_ask_for_the_index_once() -> None:
+    inner = HeldBack()
+    on(inner, DATA)
+    inner.asked.clear()
+    parts = [np.s_[i : i + 4, j : j + 4] for i in (0, 4, 8, 12) for j in (0, 4, 8, 12)]
+
+    async def read() -> None:
+        array = await zarrant.open_array_async(ObjectStore(inner))
+        inner.go_on.clear()
+        early = [asyncio.create_task(array.getitem(part)) for part in parts[:8]]
+        while not inner.made.is_set():
+            await asyncio.sleep(0.001)
+        late = [asyncio.create_task(array.getitem(part)) for part in parts[8:]]
+        await asyncio.sleep(0.02)
+        inner.go_on.set()
+        for part, found in zip(parts, await asyncio.gather(*early, *late), strict=True):
+            assert np.array_equal(found, DATA[part])
+
+    asyncio.run(read())
+    assert inner.indexes() == 1
+    assert len(inner.asked) == 2  # all parts of the shard are near, and are read together
+
+
+@pytest.mark.parametrize("old", [0, 3])
+def test_an_index_that_another_has_asked_for_is_not_believed(old: int) -> None:
+    """A reader that comes while another waits for the index sees what was written before it came."""
+    inner = HeldBack()
+    values = DATA.copy()
+    values[:4, :4] = old  # with 0 the subchunk is not stored: no data are asked for
+    array = on(inner, values)
+    writer = zarrant.open_array(ObjectStore(inner), mode="r+")
+    writer[8, 8]  # it knows the index, and does not wait for it below
+    inner.go_on.clear()
+    inner.made.clear()
+    found: list[Any] = []
+
+    def first() -> None:
+        found.append(int(array[5, 5]))
+
+    def second() -> None:
+        assert inner.made.wait(20)
+        writer.store_chunk((0, 0), np.full((16, 16), 9, "int32"))
+        threading.Timer(0.05, inner.go_on.set).start()
+        assert array[1, 1] == 9
+
+    together(first, second)
+    assert found[0] in (DATA[5, 5], 9)
+
+
+@pytest.mark.parametrize("kind", ["threads", "tasks"])
+def test_no_read_is_older_than_what_was_written_before_it(kind: str, gofakes3: Server) -> None:
+    """A writer replaces a shard, sparse and full in turn, beside readers that all begin with an empty handle."""
+    url, options = gofakes3.fresh_url(), gofakes3.storage_options
+    writer = zarrant.create_array(url, shape=(64,), dtype="u4", chunks=(4,), shards=(64,), storage_options=options)
+    started, done, stop = [0], [0], threading.Event()
+
+    def write() -> None:
+        until = time.monotonic() + 1.2
+        while time.monotonic() < until:
+            started[0] += 1
+            values = np.full(64, started[0], "u4")
+            values[4 * (started[0] % 16) :: 16] = 0
+            writer.store_chunk((0,), values)
+            done[0] = started[0]
+        stop.set()
+
+    def check(low: int, at: int, found: Any) -> None:
+        for number, value in zip(range(at, at + 4), found.tolist(), strict=True):
+            possible = range(low, started[0] + 1)
+            assert value in possible or any(number >= 4 * (n % 16) and number % 16 == 4 * (n % 16) % 16 for n in possible), (
+                low,
+                value,
+            )
+
+    async def read_in_tasks() -> None:
+        async def read(array: Any, at: int) -> None:
+            low = done[0]
+            check(low, at, await array.getitem(np.s_[at : at + 4]))
+
+        dice = random.Random(1)
+        while not stop.is_set():
+            array = await zarrant.open_array_async(url, storage_options=options)
+            await asyncio.gather(*(read(array, dice.randrange(60)) for _ in range(12)))
+
+    def read_in_threads() -> None:
+        while not stop.is_set():
+            array = zarrant.open_array(url, storage_options=options)
+            together(*[partial(read_a_few, array, seed) for seed in range(6)])
+
+    def read_a_few(array: Any, seed: int) -> None:
+        dice = random.Random(seed)
+        for _ in range(4):
+            at, low = dice.randrange(60), done[0]
+            check(low, at, array[at : at + 4])
+
+    together(write, read_in_threads if kind == "threads" else lambda: asyncio.run(read_in_tasks()))
+    assert done[0] > 20

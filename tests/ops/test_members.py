@@ -136,3 +136,16 @@ def test_coroutines_do_the_same(stored: dict[str, bytes]) -> None:
         asyncio.run(members_async(GetOnly(stored)))
     zarrant.open_group(stored).consolidate_metadata()
     assert list(asyncio.run(members_async(GetOnly(stored)))) == ["a", "h"]
+
+
+def test_names_are_those_of_the_children(objects, document) -> None:
+    """Of both versions of the format, of nodes that cannot be read too, and of nothing else."""
+    for path in ("b", "a/b", "a/c"):
+        objects.perform(node_ops.create_node(path, document))
+    objects.update({"no node/x": b"1", "broken/zarr.json": b"{", "two/.zarray": b"{", "older/.zgroup": b'{"zarr_format": 2}'})
+    objects.update({"both/.zgroup": b'{"zarr_format": 2}', "both/zarr.json": b"", "x.zarr/.zattrs": b"{}"})
+    names = objects.perform(members.list_names(""))
+    assert names == [child.name for child in objects.perform(members.list_children(""))]
+    assert names == ["a", "b", "both", "broken", "older", "two"]
+    assert objects.perform(members.list_names("a")) == ["b", "c"]
+    assert objects.perform(members.list_names("a/b")) == []

@@ -33,6 +33,7 @@ class Mutation(NamedTuple):
 
 
 PROBE = "stores/test_probe.py"
+AT_ONCE = "stores/local/test_put_at_once.py"
 OBSPEC = "stores/test_obspec.py"
 EVERY_ORDER = "ops/test_turns.py::test_every_order_of_steps"
 STOPPED = "ops/test_turns.py::test_who_is_stopped_at_any_step_harms_nobody"
@@ -47,6 +48,11 @@ MUTATIONS: dict[str, Mutation] = {
     "lease check": Mutation("pass", "stores/test_synchronizer.py::test_nothing_is_written_under_a_lock_that_ended"),
     "lease check afterwards": Mutation("pass", "stores/test_synchronizer.py::test_a_lock_that_ends_during_a_write_is_said"),
     "kept index": Mutation("if False:", "ops/test_kept_indexes.py::test_what_is_not_stored_in_a_shard_is_asked_for"),
+    "shared index": Mutation(
+        "self._take(found); self.confirmed = True",
+        "ops/test_kept_indexes.py::test_an_index_that_another_has_asked_for_is_not_believed",
+    ),
+    "merged reads": Mutation("pass", "stores/test_merging.py::test_who_comes_after_the_request_was_sent_asks_again"),
     "lock check": Mutation("pass", "stores/local/test_store.py::test_a_lock_file_taken_away_during_a_write"),
     "rename": Mutation("pass", "safety/test_crash_states.py::test_the_journal_tells_every_change"),
     "temp file of another": Mutation("if True:", "stores/local/test_store.py::test_the_temp_file_of_the_next_owner_is_left_alone"),
@@ -62,6 +68,12 @@ MUTATIONS: dict[str, Mutation] = {
     "version": Mutation("pass", "stores/local/test_store.py::TestFilesystem::test_put_if"),
     "data sync": Mutation("pass", "safety/test_crash_states.py::test_power_lost_with_fsync"),
     "data syncs": Mutation("pass", "stores/local/test_durability.py::test_what_returned_outlives_a_loss_of_power"),
+    "probe at once": Mutation("if False:", f"{AT_ONCE}::test_it_is_used_where_it_may_be"),
+    "version at once": Mutation("wanted = None", f"{AT_ONCE}::test_it_is_equal_to_the_general_way"),
+    "metadata at once": Mutation("condition = None", f"{AT_ONCE}::test_it_is_equal_to_the_general_way"),
+    "data before the name at once": Mutation(
+        "done = put(False, True)", f"{AT_ONCE}::test_what_may_be_on_disk_is_replaced_as_the_general_way_does"
+    ),
     "killed owner": Mutation("pass", "stores/local/test_store.py::test_stale_files"),
     "probe": Mutation("pass", "stores/local/test_store.py::test_locks_that_exclude_nobody_are_found"),
     "lock exit": Mutation("pass", "stores/local/test_store.py::test_a_lock_outlives_its_writes"),

@@ -38,6 +38,11 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the array,
 Chunks = Annotated[str | None, typer.Option(help="Shape of the smallest readable pieces, as in 32,32,32.")]
 Shards = Annotated[str | None, typer.Option(help='Shape of the stored objects, as in 256,256,256, or "none".')]
 Compressor = Annotated[str | None, typer.Option(help=spelling.COMPRESSORS)]
+Option = Annotated[
+    list[str] | None,
+    typer.Option("--option", "-o", help="Of the store, as in region=eu-central-1; may be given several times."),
+]
+SourceOption = Annotated[list[str] | None, typer.Option(help="As --option, of the store of the source.")]
 
 
 def _version(wanted: bool) -> None:
@@ -54,16 +59,20 @@ def _main(
 
 
 @app.command()
-def info(address: Annotated[str, typer.Argument(help="An array or a group.")], as_json: Json = False) -> None:
+def info(
+    address: Annotated[str, typer.Argument(help="An array or a group.")], option: Option = None, as_json: Json = False
+) -> None:
     """Show what an array or group is: shape, type, chunks, codecs, what guards its writes."""
-    facts = describe.info(address)
+    facts = describe.info(address, spelling.storage_options(option))
     _print_json(facts) if as_json else show.info(facts)
 
 
 @app.command()
-def tree(address: Annotated[str, typer.Argument(help="A group or an array.")], as_json: Json = False) -> None:
+def tree(
+    address: Annotated[str, typer.Argument(help="A group or an array.")], option: Option = None, as_json: Json = False
+) -> None:
     """Show the nodes below a group."""
-    nodes = describe.tree(address)
+    nodes = describe.tree(address, spelling.storage_options(option))
     _print_json(nodes) if as_json else show.tree(nodes)
 
 
@@ -78,6 +87,7 @@ def create(
     fill_value: Annotated[str | None, typer.Option(help='As metadata spells it: 0, 1.5, true, NaN, "0x7fc00000".')] = None,
     dimension_names: Annotated[str | None, typer.Option(help="Names between commas, as in z,y,x.")] = None,
     overwrite: Overwrite = False,
+    option: Option = None,
     as_json: Json = False,
 ) -> None:
     """Create an array without values: all of it reads as the fill value."""
@@ -91,7 +101,9 @@ def create(
     path = describe.local_path(address)
     if path is not None:
         check_replaceable(path, overwrite)
-    facts = describe.array_facts(create_array(address, **options, overwrite=overwrite))
+    facts = describe.array_facts(
+        create_array(address, **options, overwrite=overwrite, storage_options=spelling.storage_options(option))
+    )
     _print_json(facts) if as_json else show.info(facts)
 
 
@@ -105,10 +117,14 @@ def copy(
     dtype: Annotated[str | None, typer.Option(help="A data type that holds every value of the source's.")] = None,
     overwrite: Overwrite = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would be written, write nothing.")] = False,
+    option: Option = None,
+    source_option: SourceOption = None,
     as_json: Json = False,
 ) -> None:
     """Copy an array to other chunks, shards and codecs; what is not given stays as the source has it."""
     options = {**_layout(chunks, shards, compressor), "dtype": dtype, "overwrite": overwrite, "dry_run": dry_run}
+    options["storage_options"] = spelling.storage_options(option)
+    options["source_options"] = spelling.storage_options(source_option)
     if as_json or dry_run:
         facts = copying.copy(source, target, **options)
     else:
@@ -137,17 +153,21 @@ def check(
     yes: Annotated[bool, typer.Option("--yes", help="Repair. What is replaced or erased is copied first.")] = False,
     orphans: Annotated[bool, typer.Option("--orphans", help="Erase chunks outside of the grid too.")] = False,
     backup: Annotated[Path | None, typer.Option(help="Where copies go; a new directory next to the store if not given.")] = None,
+    option: Option = None,
     as_json: Json = False,
 ) -> None:
     """Look for what is wrong: documents, sizes, indexes, checksums, stray files. Exit status 1 where something is."""
     if not repair and (yes or orphans or backup is not None):
         raise typer.BadParameter("--yes, --orphans and --backup go with --repair")
+    options = spelling.storage_options(option)
     result: checking.CheckReport | mending.RepairReport
     with nullcontext() if as_json else show.progress_bar("check") as report:
         if repair:
-            result = mending.repair(address, apply=yes, deep=deep, orphans=orphans, backup=backup, report=report)
+            result = mending.repair(
+                address, apply=yes, deep=deep, orphans=orphans, backup=backup, report=report, storage_options=options
+            )
         else:
-            result = checking.check(address, deep=deep, report=report)
+            result = checking.check(address, deep=deep, report=report, storage_options=options)
     if as_json:
         _print_json(result.to_json())
     else:
@@ -160,18 +180,19 @@ def convert(
     address: Annotated[str, typer.Argument(help="An array, or a group: all nodes below it are converted too.")],
     zarr_format: Annotated[int, typer.Option("--to", help="The version of the format, 3 or 2.")] = 3,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, change nothing.")] = False,
+    option: Option = None,
     as_json: Json = False,
 ) -> None:
     """Convert between Zarr V2 and V3 in place: metadata only, chunks stay as they are. Exit status 1 where that cannot be."""
-    facts = convert_format(address, zarr_format, dry_run=dry_run)
+    facts = convert_format(address, zarr_format, dry_run=dry_run, storage_options=spelling.storage_options(option))
     _print_json(facts) if as_json else show.converted(facts)
     raise typer.Exit(1 if facts["cannot"] else 0)
 
 
 @app.command()
-def consolidate(address: Annotated[str, typer.Argument(help="A group.")], as_json: Json = False) -> None:
+def consolidate(address: Annotated[str, typer.Argument(help="A group.")], option: Option = None, as_json: Json = False) -> None:
     """Keep copies of all metadata below a group in it, so that other libraries open it with one read."""
-    facts = consolidating.consolidate(address)
+    facts = consolidating.consolidate(address, spelling.storage_options(option))
     _print_json(facts) if as_json else typer.echo(f"{facts['address']}: metadata of {facts['nodes']} nodes consolidated")
 
 
@@ -180,10 +201,11 @@ def archive(
     source: Annotated[str, typer.Argument(help="An array, or a group of arrays.")],
     target: Annotated[str, typer.Argument(help="A name ending with .ozx or .zip.")],
     overwrite: Overwrite = False,
+    option: Option = None,
     as_json: Json = False,
 ) -> None:
     """Put an array or a group into one file: a zip archive as OME-Zarr wants it."""
-    facts = archiving.archive(source, target, overwrite=overwrite)
+    facts = archiving.archive(source, target, overwrite=overwrite, storage_options=spelling.storage_options(option))
     _print_json(facts) if as_json else typer.echo(f"{facts['address']}: {facts['objects']} objects, {facts['bytes']} bytes")
 
 
@@ -196,17 +218,14 @@ def demo(context: typer.Context) -> None:
 @app.command()
 def doctor(
     path: Annotated[str | None, typer.Argument(help="A directory or a URL, to see what writers may rely on there.")] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option("--option", "-o", help="Of the store, as in region=eu-central-1; may be given several times."),
-    ] = None,
+    option: Option = None,
     as_json: Json = False,
 ) -> None:
     """Show versions, kernels and options; with a place, what guards writes there. A service is tried out and measured.
 
     Exit status 1 where several writers cannot share the place.
     """
-    facts = examination.examine(path, spelling.storage_options(option or []))
+    facts = examination.examine(path, spelling.storage_options(option))
     _print_json(facts) if as_json else show.doctor(facts)
     raise typer.Exit(0 if path is None or facts["path"]["safe"] else 1)
 

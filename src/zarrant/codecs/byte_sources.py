@@ -7,7 +7,7 @@ that an index and its data belong together. A reader that finds the object repla
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,11 @@ class Stored:
         merged, places = coalesced(ranges, self.gap)
         found = self.accept((yield from fetch_one(self.key, tuple(merged), self.version, brief=self.brief)))
         return None if found is None else [found[i][start : start + length] for i, start, length in places]
+
+    def open(self, read_index: Callable[[], Op[Any]]) -> Op[Any]:
+        """The index of the shard, which `read_index` reads from here; None where there is no object."""
+        self.index = yield from read_index()
+        return self.index
 
     def read_all(self, limit: int | None = None) -> Op[memoryview | None]:
         """The whole object in one request, so it is of one version. LimitError beyond `limit` bytes."""

@@ -56,9 +56,9 @@ class CodecOptions:
     """Run-time options that codecs honour; `docs/options.md` explains each.
 
     `batch_bytes`: decoded bytes of one mini-batch. With 1 MiB the chunks, their encoded bytes and the state of the compressor
-    fit in an L2 cache of 2 MiB. `aligned`: bytes that are stored uncompressed are put at the start of a memory page, as a store
-    with direct I/O needs them. `fetch_bytes`: decoded bytes of subchunks that are read together where the store is waited for; 0:
-    those of one mini-batch.
+    fit in an L2 cache of 2 MiB; large shards have larger ones, where a kernel takes few subchunks at a time. `aligned`: bytes
+    that are stored uncompressed are put at the start of a memory page, as a store with direct I/O needs them. `fetch_bytes`:
+    decoded bytes of subchunks that are read together where the store is waited for; 0: those of one mini-batch.
     """
 
     write_empty_chunks: bool = False

@@ -5,7 +5,7 @@ specifies. Each function is chosen once, at import: the compiled twin where it w
 program with a step that the compiled module lacks runs wholly in the reference. The environment variable
 `ZARRANT_KERNELS` forces one (`native`, `reference`; `auto` is the default); `native` without a compiled module is an
 ImportError. `active()` and `missing()` say what serves and why. Nothing here starts a thread, and the compiled functions
-release the GIL.
+release the GIL. One function is no kernel, and has no twin here: `put_file` makes the file calls of one small write.
 """
 
 from __future__ import annotations
@@ -31,8 +31,11 @@ from zarrant.kernels.program import (
     STEP_NAMES,
     SWAP,
     ZSTD,
+    EncodedRows,
     Failure,
     Program,
+    RowBoxes,
+    RowMemory,
     Step,
     check_program,
 )
@@ -44,27 +47,33 @@ __all__ = [
     "GZIP",
     "SWAP",
     "ZSTD",
+    "EncodedRows",
     "Failure",
     "Program",
+    "RowBoxes",
+    "RowMemory",
     "Step",
     "active",
     "copy_boxes",
     "crc32c",
     "decode",
+    "decode_boxes",
     "decode_step",
     "encode",
+    "encode_boxes",
     "encoded_bound",
     "equals_fill",
     "external_step",
     "missing",
     "pack",
+    "put_file",
     "serving",
 ]
 
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 
-_FUNCTIONS = ("copy_boxes", "equals_fill", "encoded_bound", "encode", "decode", "pack", "crc32c")
+_FUNCTIONS = ("copy_boxes", "equals_fill", "encoded_bound", "encode", "decode", "encode_boxes", "decode_boxes", "pack", "crc32c")
 
 
 def _load(choice: str) -> tuple[Any, str]:
@@ -90,6 +99,8 @@ copy_boxes: Callable[[NDArray[Any], Ints, Ints, NDArray[Any], Ints, Ints, Ints],
 equals_fill: Callable[[Bytes, bytes], NDArray[np.bool_]] = _general.equals_fill
 pack: Callable[[Sequence[Any], Ints, Ints, Ints], Bytes] = _general.pack
 crc32c: Callable[..., int] = _general.crc32c
+put_file: Callable[..., Any] | None = getattr(_compiled, "put_file", None)
+"""Replace a file under its lock file, or None (`stores.local.put_at_once`); there where the system has such locks."""
 
 
 @lru_cache(maxsize=1024)
@@ -126,6 +137,36 @@ def decode(
 ) -> list[Failure]:
     """Decode spans of `buffers` into `rows` and return what failed; see `reference.decode`."""
     failures: list[Failure] = serving(program).decode(program, buffers, which, offset, size, rows, check)
+    return failures
+
+
+def encode_boxes(
+    program: Program,
+    values: NDArray[Any],
+    boxes: RowBoxes,
+    rows: RowMemory,
+    covered: NDArray[np.bool_],
+    fill: bytes,
+    drop: bool,
+    allocate: Callable[[int], Bytes],
+) -> tuple[Bytes, Ints]:
+    """Gather boxes to rows and encode these; see `reference.encode_boxes`."""
+    encoded: tuple[Bytes, Ints] = serving(program).encode_boxes(program, values, boxes, rows, covered, fill, drop, allocate)
+    return encoded
+
+
+def decode_boxes(
+    program: Program,
+    spans: EncodedRows,
+    count: int,
+    rows: RowMemory,
+    boxes: RowBoxes,
+    out: NDArray[Any],
+    fill: bytes,
+    check: bool,
+) -> list[Failure]:
+    """Decode rows and scatter boxes of them; see `reference.decode_boxes`."""
+    failures: list[Failure] = serving(program).decode_boxes(program, spans, count, rows, boxes, out, fill, check)
     return failures
 
 

@@ -8,6 +8,55 @@ def encode(program: tuple[tuple[int, ...], ...], rows: Any, keep: Any, arena: An
 def decode(
     program: tuple[tuple[int, ...], ...], buffers: Any, which: Any, offset: Any, size: Any, rows: Any, check: bool, /
 ) -> list[tuple[int, int, str]]: ...
+def encode_boxes(
+    program: tuple[tuple[int, ...], ...],
+    values: Any,
+    start: Any,
+    step: Any,
+    flat: Any,
+    seen: Any,
+    row_start: Any,
+    row_step: Any,
+    shape: Any,
+    covered: Any,
+    fill: bytes,
+    drop: bool,
+    arena: Any,
+    sizes: Any,
+    /,
+) -> int: ...
+def decode_boxes(
+    program: tuple[tuple[int, ...], ...],
+    buffers: Any,
+    which: Any,
+    offset: Any,
+    size: Any,
+    numbers: Any,
+    count: int,
+    flat: Any,
+    seen: Any,
+    row_start: Any,
+    row_step: Any,
+    out: Any,
+    start: Any,
+    step: Any,
+    shape: Any,
+    fill: bytes,
+    check: bool,
+    /,
+) -> list[tuple[int, int, str]]: ...
 def decompress(step: tuple[int, ...], data: Any, place: Any, /) -> int: ...
 def pack(buffers: Any, which: Any, offset: Any, size: Any, allocate: Any, /) -> Any: ...
 def crc32c(data: Any, value: int, /) -> int: ...
+def put_file(
+    path: str,
+    parts: Any,
+    condition: Any,
+    if_version: Any,
+    device: int,
+    share: int,
+    must_replace: bool,
+    release: bool,
+    trial: Any,
+    /,
+) -> tuple[tuple[int, int, int, int], int] | None: ...

@@ -6,7 +6,7 @@ what it cannot see (Python objects inside arrays); it is importable only where t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zarrant.kernels import _native
-from zarrant.kernels.program import Failure, Program, Step, check_sizes
+from zarrant.kernels.program import EncodedRows, Failure, Program, RowBoxes, RowMemory, Step, check_sizes
 
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
+
+put_file: Any = getattr(_native, "put_file", None)
 
 
 def features() -> dict[str, bool]:
@@ -88,6 +90,48 @@ def decode(
     check_sizes(program, rows.shape[1])
     columns = (np.ascontiguousarray(which), np.ascontiguousarray(offset), np.ascontiguousarray(size))
     failures: list[Failure] = _native.decode(program, buffers, *columns, rows, check)
+    return failures
+
+
+def encode_boxes(
+    program: Program,
+    values: NDArray[Any],
+    boxes: RowBoxes,
+    rows: RowMemory,
+    covered: NDArray[np.bool_],
+    fill: bytes,
+    drop: bool,
+    allocate: Callable[[int], Bytes],
+) -> tuple[Bytes, Ints]:
+    """Gather boxes to rows and encode these; see `reference.encode_boxes`."""
+    if values.dtype.hasobject or covered.dtype != np.bool_:
+        raise ValueError(f"expected plain elements and flags, got {values.dtype} and {covered.dtype}")
+    sizes = np.empty(len(covered), np.int64)
+    arena = allocate(len(covered) * encoded_bound(program, rows.flat.shape[1]))
+    start, step, row_start, row_step, shape = boxes
+    total = _native.encode_boxes(program, values, start, step, *rows, row_start, row_step, shape, covered, fill, drop, arena, sizes)
+    return arena[:total], sizes
+
+
+def decode_boxes(
+    program: Program,
+    spans: EncodedRows,
+    count: int,
+    rows: RowMemory,
+    boxes: RowBoxes,
+    out: NDArray[Any],
+    fill: bytes,
+    check: bool,
+) -> list[Failure]:
+    """Decode rows and scatter boxes of them; see `reference.decode_boxes`."""
+    if out.dtype.hasobject:
+        raise ValueError("Python objects cannot be copied bit for bit")
+    check_sizes(program, rows.flat.shape[1])
+    start, step, row_start, row_step, shape = boxes
+    number, which, offset, size = (np.ascontiguousarray(each) for each in (spans.number, *spans[2:]))
+    failures: list[Failure] = _native.decode_boxes(
+        program, spans.buffers, which, offset, size, number, count, *rows, row_start, row_step, out, start, step, shape, fill, check
+    )
     return failures
 
 

@@ -1,7 +1,7 @@
-"""Spans of buffers, in NumPy and plain Python: check them, and pack them.
+"""EncodedRows of buffers, in NumPy and plain Python: check them, and pack them.
 
 In come buffers and int64 columns that name a run of bytes of one of them a row; out go views and plain numbers, or one new
-array. Spans are checked before any byte is touched; a span outside of its buffer is the caller's mistake and ends in
+array. EncodedRows are checked before any byte is touched; a span outside of its buffer is the caller's mistake and ends in
 `ValueError`.
 """
 
@@ -38,7 +38,7 @@ def check_spans(
 def pack(buffers: Sequence[Any], which: Ints, offset: Ints, size: Ints) -> Bytes:
     """Copy `buffers[which[i]][offset[i] : offset[i] + size[i]]` for each i, back to back, into one new array.
 
-    Spans may overlap, repeat and be empty. Raises ValueError for spans outside of their buffers and for columns of the
+    EncodedRows may overlap, repeat and be empty. Raises ValueError for spans outside of their buffers and for columns of the
     wrong form, before anything is copied.
     """
     views, spans = check_spans(buffers, which, offset, size, len(which))

@@ -16,7 +16,12 @@ so that they agree on which programs exist; it touches no data.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from zarrant.errors import OptionError, ShapeError
 
@@ -29,6 +34,42 @@ BLOSC_COMPRESSORS = ("blosclz", "lz4", "lz4hc", "snappy", "zlib", "zstd")
 Step = tuple[int, ...]
 Program = tuple[Step, ...]
 Failure = tuple[int, int, str]
+
+
+class EncodedRows(NamedTuple):
+    """Encoded rows: row `number[j]` is `buffers[which[j]][offset[j] : offset[j] + size[j]]`."""
+
+    number: NDArray[np.int64]
+    """(m,), ascending: the number of each row in its batch."""
+    buffers: Sequence[Any]
+    which: NDArray[np.int64]
+    offset: NDArray[np.int64]
+    size: NDArray[np.int64]
+
+
+class RowMemory(NamedTuple):
+    """Memory for some rows of a batch, which all go through it in groups: two views of it. What it holds before and after is
+    not defined.
+    """
+
+    flat: NDArray[np.uint8]
+    """(rows, bytes of a row), C-contiguous."""
+    seen: NDArray[Any]
+    """(rows, *shape): the same rows in the dimensions of the array. The elements of a row may lie in any order of dimensions."""
+
+
+class RowBoxes(NamedTuple):
+    """Boxes of an array ↔ boxes of the rows of a batch, as `copy_boxes` takes them; both have an axis 0.
+
+    In the rows that axis counts rows: it has length 1 in each box, and its starts do not decrease.
+    """
+
+    start: NDArray[np.int64]
+    step: NDArray[np.int64]
+    row_start: NDArray[np.int64]
+    row_step: NDArray[np.int64]
+    shape: NDArray[np.int64]
+
 
 # BLOSC_MAX_BUFFERSIZE of c-blosc 1: the frame, header included, has to fit in an int.
 BLOSC_MAX = 2**31 - 1 - 16

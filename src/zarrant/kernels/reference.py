@@ -29,8 +29,11 @@ from zarrant.kernels.program import (
     SLACK,
     SWAP,
     ZSTD,
+    EncodedRows,
     Failure,
     Program,
+    RowBoxes,
+    RowMemory,
     Step,
     check_sizes,
     fixed_size,
@@ -139,7 +142,7 @@ def equals_fill(rows: Bytes, fill: bytes) -> NDArray[np.bool_]:
 
 
 def _check_rows(rows: Bytes) -> None:
-    if rows.dtype != np.uint8 or rows.ndim != 2 or (rows.shape[1] > 1 and rows.strides[1] != 1):
+    if rows.dtype != np.uint8 or rows.ndim != 2 or (rows.size and rows.shape[1] > 1 and rows.strides[1] != 1):
         raise ValueError(f"rows: expected contiguous rows of uint8, got {rows.dtype} {rows.shape}")
 
 
@@ -183,6 +186,53 @@ def encode(program: Program, rows: Bytes, keep: NDArray[np.bool_] | None) -> tup
         sizes[row] = len(data)
         arena += data
     return np.frombuffer(arena, np.uint8), sizes
+
+
+def encode_boxes(
+    program: Program,
+    values: NDArray[Any],
+    boxes: RowBoxes,
+    rows: RowMemory,
+    covered: NDArray[np.bool_],
+    fill: bytes,
+    drop: bool,
+    allocate: Callable[[int], Bytes],
+) -> tuple[Bytes, Ints]:
+    """Copy boxes of `values` to the rows of a batch, one for each of `covered`, and encode these: `encode(...)` of them.
+
+    A row that is not `covered` is `fill` (one element) where no box lies. With `drop`, rows of nothing but fill are not kept. The
+    arena is the beginning of what `allocate` gave for as many bytes as it was asked for.
+    """
+    _check_batch(values, boxes, rows, fill)
+    if covered.dtype != np.bool_ or covered.ndim != 1:
+        raise ValueError(f"covered: expected a column of bool, got {covered.dtype} {covered.shape}")
+    flat, seen = _all_rows(rows, len(covered), fill)
+    copy_boxes(values, boxes.start, boxes.step, seen, boxes.row_start, boxes.row_step, boxes.shape)
+    encoded, sizes = encode(program, flat, ~equals_fill(flat, fill) if drop else None)
+    arena = allocate(len(covered) * encoded_bound(program, flat.shape[1]))
+    arena[: encoded.size] = encoded
+    return arena[: encoded.size], sizes
+
+
+def _check_batch(array: NDArray[Any], boxes: RowBoxes, rows: RowMemory, fill: bytes) -> None:
+    flat, seen = rows
+    _check_rows(flat)
+    bits = (*seen.shape[:1], seen.size // max(1, len(seen)) * seen.itemsize)
+    if not len(flat) or bits != flat.shape or not flat.flags.c_contiguous or not np.may_share_memory(flat, seen):
+        raise ValueError(f"expected two views of the same rows, got {flat.shape} and {seen.shape}")
+    if len(fill) != array.itemsize or array.itemsize != seen.itemsize:
+        raise ValueError(f"expected a fill value and rows of {array.itemsize} bytes, got {len(fill)} and {seen.itemsize}")
+    if np.may_share_memory(array, flat):
+        raise ValueError("the array and the rows share memory")
+    if len(boxes.shape) and ((boxes.shape[:, 0] != 1).any() or (np.diff(boxes.row_start[:, 0]) < 0).any()):
+        raise ValueError("expected boxes of one row each, in the order of the rows")
+
+
+def _all_rows(rows: RowMemory, count: int, fill: bytes) -> tuple[Bytes, NDArray[Any]]:
+    """New memory for all rows of a batch, full of fill elements."""
+    flat = np.tile(np.frombuffer(fill, np.uint8), (count, rows.flat.shape[1] // len(fill)))
+    seen = np.ndarray((count, *rows.seen.shape[1:]), rows.seen.dtype, flat, 0, (flat.shape[1], *rows.seen.strides[1:]))
+    return flat, seen
 
 
 def _swap(step: Step, data: bytes) -> bytes:
@@ -257,6 +307,37 @@ def decode(
         if failure:
             failures.append((row, *failure))
     return failures
+
+
+def decode_boxes(
+    program: Program,
+    spans: EncodedRows,
+    count: int,
+    rows: RowMemory,
+    boxes: RowBoxes,
+    out: NDArray[Any],
+    fill: bytes,
+    check: bool,
+) -> list[Failure]:
+    """Decode spans to rows of a batch of `count`, the others are `fill` (one element); copy boxes of the rows to `out`.
+
+    Ends with the first span that fails, and returns that alone: `(span, step, reason)` as `decode` does. What lies in the boxes
+    in `out` is then not defined.
+    """
+    _check_batch(out, boxes, rows, fill)
+    number = spans.number
+    if number.dtype != np.int64 or number.shape != spans.which.shape:
+        raise ValueError(f"number: expected int64 of shape {spans.which.shape}, got {number.dtype} {number.shape}")
+    if len(number) and (number[0] < 0 or number[-1] >= count or (np.diff(number) <= 0).any()):
+        raise ValueError("expected the rows of spans in ascending order")
+    flat, seen = _all_rows(rows, count, fill)
+    decoded = np.empty((len(number), flat.shape[1]), np.uint8)
+    failures = decode(program, spans.buffers, spans.which, spans.offset, spans.size, decoded, check)
+    flat[number] = decoded
+    _check_boxes(out, boxes.start, boxes.step, boxes.shape)
+    if not failures:
+        copy_boxes(seen, boxes.row_start, boxes.row_step, out, boxes.start, boxes.step, boxes.shape)
+    return failures[:1]
 
 
 def _decode_row(program: Program, data: bytes, row: Bytes, check: bool) -> tuple[int, str] | None:

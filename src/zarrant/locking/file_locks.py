@@ -255,7 +255,7 @@ class FileLock:
 
     def _share(self, state: os.stat_result) -> None:
         """Let everybody take the file who may write into its directory."""
-        missing = _shared_permissions(self.files, os.path.dirname(self.path)) & ~state.st_mode
+        missing = shared_permissions(self.files, os.path.dirname(self.path))[0] & ~state.st_mode
         if missing:
             try:
                 self.files.chmod(self.fd, stat.S_IMODE(state.st_mode) | missing)  # safety: shared lock file
@@ -320,21 +320,24 @@ class FileLock:
 _SHARED_MODE, _DIRECTORY_MODE_S = 0o066, 1.0
 """Permissions of group and others to take a lock file; seconds after which those of a directory are looked up again."""
 
-_directories: dict[str, tuple[int, float]] = {}
+_directories: dict[str, tuple[int, int, float]] = {}
 
 
-def _shared_permissions(files: Files, directory: str) -> int:
-    """The permissions that a lock file needs in a directory, for all who may write there. Of a sticky directory others may not
-    replace or remove what is not theirs."""
-    bits, until = _directories.get(directory, (0, 0.0))
+def shared_permissions(files: Files, directory: str) -> tuple[int, int]:
+    """(permissions that a lock file needs in a directory, for all who may write there; the device of the directory).
+
+    Of a sticky directory others may not replace or remove what is not theirs.
+    """
+    bits, device, until = _directories.get(directory, (0, 0, 0.0))
     now = time.monotonic()
     if now >= until:
-        mode = files.stat_target(directory).st_mode
+        state = files.stat_target(directory)
+        mode, device = state.st_mode, state.st_dev
         bits = (mode & stat.S_IWGRP and 0o060) | (mode & stat.S_IWOTH and not mode & stat.S_ISVTX and 0o006)
         if len(_directories) >= MAX_REMEMBERED_PATHS:
             _directories.clear()
-        _directories[directory] = (bits, now + _DIRECTORY_MODE_S)
-    return bits
+        _directories[directory] = (bits, device, now + _DIRECTORY_MODE_S)
+    return bits, device
 
 
 def _backoff(lock: FileLock) -> Iterator[float]:

@@ -216,6 +216,10 @@ class KeyQueues:
         with self._gate:
             return list(self._queues)
 
+    def is_wanted(self, name: str) -> bool:
+        """Whether anybody owns a name now."""
+        return name in self._queues
+
     def is_locked_by_caller(self, name: str) -> bool:
         """Whether the current caller owns a name, or an owner that waits for the current caller."""
         with self._gate:

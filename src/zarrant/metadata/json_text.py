@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -43,13 +44,7 @@ def parse_json(data: bytes, limits: Limits = LIMITS, words: bool = False) -> Any
     data, reader = bytes(data), _Reader(limits)
     containers = _check_containers(data, limits)
     try:
-        value = json.loads(
-            data.decode("utf-8"),
-            object_pairs_hook=reader.members,
-            parse_constant=reader.word,
-            parse_float=reader.number,
-            parse_int=reader.integer,
-        )
+        value = _loads(data.decode("utf-8"), reader)
     except UnicodeDecodeError as cause:
         raise MetadataError(f"not UTF-8 at byte {cause.start}", path="$", expected="UTF-8", got=cause.reason) from cause
     except json.JSONDecodeError as cause:
@@ -58,9 +53,44 @@ def parse_json(data: bytes, limits: Limits = LIMITS, words: bool = False) -> Any
     except RecursionError as cause:
         raise _too_deep("$", limits) from cause
     # A look at each value costs more than reading it, so it is left out where nothing can be wrong.
-    if reader.odd or b"\\u" in data or containers > limits.depth:
+    if reader.odd or b"\\u" in data or (containers > limits.depth and _is_deeper(value, limits.depth)):
         _check(value, limits, words)
     return value
+
+
+def _loads(text: str, reader: _Reader) -> Any:
+    """`json.loads` with what the reader makes of the parts.
+
+    CPython's own limit of digits serves where it is the same: a call of Python for each integer takes as long as all the rest.
+    """
+    hooks: dict[str, Any] = {
+        "object_pairs_hook": reader.members,
+        "parse_constant": reader.word,
+        "parse_float": reader.number,
+    }
+    if sys.get_int_max_str_digits() == reader.digits:
+        try:
+            return json.loads(text, **hooks)
+        except json.JSONDecodeError:
+            raise
+        except ValueError:
+            pass  # an integer that is too long: the reader's error says so
+    return json.loads(text, parse_int=reader.integer, **hooks)
+
+
+def _is_deeper(value: Any, depth: int) -> bool:
+    """Whether lists and objects are nested deeper than this."""
+    level = [value]
+    for _ in range(depth):
+        level = [
+            item
+            for each in level
+            for item in (each.values() if isinstance(each, dict) else each if isinstance(each, list) else ())
+            if isinstance(item, dict | list)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def dump_json(value: Any, words: bool = False) -> bytes:

@@ -130,7 +130,7 @@ class AsyncGroup(GroupProperties[S]):
 
     async def keys(self) -> KeysView[str]:
         """See `Group.keys`."""
-        return (await self.members()).keys()
+        return dict.fromkeys(await self._context.run_async(members.list_names(self.path), MEMBERS)).keys()
 
     async def values(self) -> ValuesView[AsyncMember[S]]:
         """See `Group.values`."""

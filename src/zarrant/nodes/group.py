@@ -178,7 +178,7 @@ class Group(GroupProperties[S]):
 
     def keys(self) -> KeysView[str]:
         """The names of the nodes directly below the group, as they are now."""
-        return self.members().keys()
+        return dict.fromkeys(self).keys()
 
     def values(self) -> ValuesView[Member[S]]:
         """The nodes directly below the group; see `members`."""
@@ -227,7 +227,7 @@ class Group(GroupProperties[S]):
 
     def __iter__(self) -> Iterator[str]:
         """The names of the nodes directly below the group."""
-        return iter([child.name for child in self._context.run(members.list_children(self.path), MEMBERS)])
+        return iter(self._context.run(members.list_names(self.path), MEMBERS))
 
     def __len__(self) -> int:
         """The number of nodes directly below the group."""

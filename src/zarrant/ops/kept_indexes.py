@@ -6,15 +6,19 @@ asked for on condition of that version, so that a read is one request, and what 
 shard was replaced meanwhile, the read begins again with the new index. A read that needs no bytes (nothing is stored there) asks
 for the version.
 
+Several reads that begin while the index is unknown ask for it once: one reads it, the others use what it finds as if it were kept.
+
 Absent shards are not kept. All forms of a handle share what is kept; threads too: a dict is all there is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from zarrant.codecs.byte_sources import Stored
-from zarrant.requests import Op, fetch_one
+from zarrant.requests import Op, fetch_one, share
 from zarrant.storage import Blob, Version, is_lasting
 
 MAX_BYTES = 32 << 20
@@ -35,7 +39,7 @@ class KeptIndexes:
 
     def source(self, key: str, required: bool) -> ShardSource:
         """A shard as a source of bytes, with its index where that is kept."""
-        return ShardSource(key, required, self._kept.get(key))
+        return ShardSource(key, required, self, self._kept.get(key))
 
     def keep(self, source: ShardSource) -> None:
         """Keep what a read has found out."""
@@ -56,11 +60,33 @@ class KeptIndexes:
 class ShardSource(Stored):
     """A stored shard whose index may be known from an earlier read."""
 
-    def __init__(self, key: str, required: bool, kept: _Kept | None) -> None:
+    def __init__(self, key: str, required: bool, indexes: KeptIndexes, kept: _Kept | None) -> None:
         super().__init__(key, required)
-        self.kept, self.confirmed = kept is not None, False
+        self.kept = self.confirmed = False
+        self._indexes = indexes
         if kept is not None:
-            self.seen, self.version, self.size, self.index = True, kept.version, kept.size, kept.index
+            self._take(kept)
+
+    def _take(self, kept: _Kept) -> None:
+        self.kept, self.seen = True, True
+        self.version, self.size, self.index = kept
+
+    def open(self, read_index: Callable[[], Op[Any]]) -> Op[Any]:
+        """See `Stored.open`. Reads that begin while another one reads the index take over what that finds."""
+        found, own = yield from share((self._indexes, self.key), partial(self._found, read_index), brief=self.brief)
+        if own:
+            return self.index
+        if found is None:
+            return (yield from super().open(read_index))
+        # It was asked for before this read began, so it may be out of date: as one that is kept.
+        self._take(found)  # safety: shared index
+        return self.index
+
+    def _found(self, read_index: Callable[[], Op[Any]]) -> Op[_Kept | None]:
+        """Read the index; what others may take over of that."""
+        yield from super().open(read_index)
+        lasts = self.index is not None and is_lasting(self.version)
+        return _Kept(self.version, self.size, self.index) if lasts else None
 
     def accept(self, blob: Blob | None) -> list[memoryview] | None:
         """See `Stored.accept`. The store has looked at the version."""

@@ -10,12 +10,12 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from zarrant.errors import CapabilityError, NodeNotFoundError, ZarrantError
-from zarrant.metadata.node import MAIN_V2
+from zarrant.metadata.node import MAIN_V2, V3, key_of
 from zarrant.metadata.v3 import ArrayMetadata, GroupMetadata, NodeMetadata
 from zarrant.ops.bound_array import BoundArray, OpOptions
 from zarrant.ops.consolidated_v2 import stored_entries
 from zarrant.ops.node import METADATA_BYTES, find_metadata, paths_above, read_metadata
-from zarrant.requests import Op, gather_outcomes, list_dir
+from zarrant.requests import Op, ReadRequest, fetch, gather_outcomes, list_dir
 
 
 class Child(NamedTuple):
@@ -46,6 +46,21 @@ def list_children(path: str) -> Op[list[Child]]:
         else:
             children.append(Child(name, child, outcome))
     return children
+
+
+def list_names(path: str) -> Op[list[str]]:
+    """The names of the nodes directly below a group, those of `list_children`; no metadata are read where the store can look."""
+    prefix = f"{path}/" if path else ""
+    waiting = paths = yield from _paths_below(path, prefix)
+    found: set[str] = set()
+    for name in (V3, *MAIN_V2):
+        if not waiting:
+            break
+        outcomes = yield from fetch([ReadRequest(key_of(child, name), ()) for child in waiting])
+        # What cannot be read is there, and cannot be opened.
+        found.update(child for child, outcome in zip(waiting, outcomes, strict=True) if outcome is not None)
+        waiting = [child for child, outcome in zip(waiting, outcomes, strict=True) if outcome is None]
+    return [child[len(prefix) :] for child in paths if child in found]
 
 
 def _paths_below(path: str, prefix: str) -> Op[list[str]]:
@@ -94,7 +109,7 @@ def walk(path: str) -> Op[list[Child]]:
 def count_nodes(path: str, max_depth: int | None) -> Op[int]:
     """The number of nodes below a group, down to `max_depth` levels below its children (None: all)."""
     if max_depth == 0:
-        return len((yield from list_children(path)))
+        return len((yield from list_names(path)))
     depth = path.count("/") + 1 if path else 0
     levels = [child.path.count("/") - depth for child in (yield from walk(path))]
     return sum(max_depth is None or level <= max_depth for level in levels)

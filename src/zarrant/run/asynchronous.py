@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from itertools import chain, islice
 from typing import Any, TypeVar
 
@@ -43,12 +43,15 @@ from zarrant.requests import (
     Put,
     ReadRequest,
     Request,
+    Share,
     WriteRequest,
 )  # fmt: skip
 from zarrant.run.blocking import MAX_LOOP_THREADS, Cancelled, ExecutionContext, perform
 from zarrant.run.group_commit import join_commit_async
 from zarrant.run.lock_threads import lock_executor
 from zarrant.run.looks import Looks
+from zarrant.run.loop_jobs import LoopJobs, loop_jobs
+from zarrant.run.sharing import share_async
 from zarrant.run.store_calls import annotated, check_ranges, check_whole, kept_ranges, require, typed, with_kept
 from zarrant.run.store_locks import commit
 from zarrant.run.threads import Threads
@@ -66,30 +69,41 @@ async def perform_async(op: Op[T], context: ExecutionContext, brief: bool = Fals
         gate = asyncio.Semaphore(max(1, context.concurrency))
         return await _perform_steps(op, context._replace(gate=gate, looks=_Looks()), brief)
     context = context._replace(caller=Caller(asyncio.current_task()))
-    executor = context.executor or lock_executor() or _executor(context.loop_threads)
-    return await in_thread(lambda: perform(op, context), cancelled, executor)
+    return await in_thread(lambda: perform(op, context), cancelled, context.executor, context.loop_threads)
 
 
 async def in_thread(
-    work: Callable[[], T], cancelled: threading.Event | None = None, executor: ThreadPoolExecutor | None = None
+    work: Callable[[], T],
+    cancelled: threading.Event | None = None,
+    executor: ThreadPoolExecutor | None = None,
+    threads: int = MAX_LOOP_THREADS,
 ) -> T:
-    """Run blocking work in a thread. A cancellation sets a flag for the work, waits until the work has ended, and is passed on."""
-    future = asyncio.get_running_loop().run_in_executor(executor or lock_executor() or _executor(), work)
+    """Run blocking work in a thread. A cancellation sets a flag for the work, waits until the work has ended, and is passed on.
+
+    Without an executor it is one of those that all tasks share, with so many threads.
+    """
+    executor = executor or lock_executor()
+    # What has threads of its own may not wait in one queue with others: they may be waiting for its lock.
+    jobs = loop_jobs(_executor(threads), threads) if executor is None else LoopJobs(executor, 1)
+    job = jobs.add(work)
     try:
-        return await asyncio.shield(future)
+        await job.future
     except asyncio.CancelledError:
         if cancelled is not None:
             cancelled.set()
-        while not future.done():
-            try:
-                await asyncio.wait([future])
-            except asyncio.CancelledError:
-                continue
-        if not future.cancelled():
-            future.exception()  # seen; the cancellation is what the caller learns
+        while not job.ended:
+            job.future = asyncio.get_running_loop().create_future()
+            with suppress(asyncio.CancelledError):
+                await job.future
         raise
+    if job.error is None:
+        return job.result  # type: ignore[no-any-return]
+    try:
+        raise job.error
     except Cancelled:
         raise asyncio.CancelledError from None
+    finally:
+        del job  # nor kept by this frame, which is in its traceback
 
 
 async def _perform_steps(op: Op[T], context: ExecutionContext, brief: bool = False) -> T:
@@ -144,6 +158,8 @@ async def _answer_async(request: Request, context: ExecutionContext) -> Any:
             return await _perform_steps(op, context)
         case GroupCommit():
             return await join_commit_async(request, store, lambda op: _perform_steps(op, context, request.brief))
+        case Share(brief=brief):
+            return await share_async(request, lambda op: _perform_steps(op, context, brief))
         case Acknowledge():
             return await in_thread(lambda: commit(store), executor=context.executor)
         case CheckUnchanged(key, version):
@@ -251,6 +267,8 @@ async def _each(act: Callable[[Any, Store, Calls], Any], items: Sequence[Any], c
         except Exception as error:
             return annotated(error, item.key, context.store)
 
+    if len(items) == 1:
+        return [await one(items[0])]  # a task costs 20 µs
     return list(await asyncio.gather(*(one(item) for item in items)))
 
 

@@ -38,10 +38,12 @@ from zarrant.requests import (
     Op,
     Pause,
     Put,
+    Share,
 )
 from zarrant.run.group_commit import join_commit
 from zarrant.run.looks import Looks
 from zarrant.run.pool import Pool
+from zarrant.run.sharing import share
 from zarrant.run.store_calls import (
     annotated,
     get,
@@ -200,6 +202,12 @@ def _group_commit(request: GroupCommit, context: ExecutionContext) -> None:
     join_commit(request, context.store, lambda op: _drive(op, context))
 
 
+def _share(request: Share, context: ExecutionContext) -> tuple[Any, bool]:
+    if context.can.requests_in_flight < 2:
+        return _drive(request.op(), context), True
+    return share(request, lambda op: _drive(op, context))
+
+
 def _erase_prefix(request: ErasePrefix, context: ExecutionContext) -> bool:
     if request.link_only:
         return context.can.erase_link and context.store.erase_link(request.prefix)
@@ -232,6 +240,7 @@ _ANSWERS: dict[type, Callable[[Any, ExecutionContext], Any]] = {
     Locked: _locked,
     BeforeChange: lambda request, context: _drive(request.op, context),
     GroupCommit: _group_commit,
+    Share: _share,
     Acknowledge: lambda request, context: commit(context.store),
     Pause: _pause,
     Clock: lambda request, context: time.monotonic(),

@@ -30,6 +30,7 @@ from zarrant.stores.keys import check_key, check_prefix
 from zarrant.stores.objects.calls import MAX_IN_FLIGHT, Call, Collect, Sleep, Steps, Together, perform, perform_async
 from zarrant.stores.objects.failures import Failure, Kind
 from zarrant.stores.objects.forks import is_cut_off
+from zarrant.stores.objects.merging import MergedReads
 from zarrant.stores.objects.ranges import HEAD, WHOLE, Reply, cut, is_answer, is_suffix, needs_size, options_of, requests_for
 from zarrant.stores.objects.recognize import is_object_store
 from zarrant.stores.objects.versions import WRITES, ObjectVersion, followed_by, new_write, writes_of
@@ -123,6 +124,7 @@ class ObjectStore(Described):
         self._client, self._secrets = client, secrets
         self._tries, self._put_timeout_s = MAX_TRIES, PUT_TIMEOUT_S
         self._clients: dict[tuple[int, bool], Any] = {}
+        self._merged = MergedReads()
         self._has_attributes = self._has_ranges = self._has_suffixes = True
         self.forbidden_is_absent = False
 
@@ -258,8 +260,11 @@ class ObjectStore(Described):
         return perform(self._get_ranges(key, ranges, if_version))
 
     async def get_ranges_async(self, key: str, ranges: Sequence[ByteRange], if_version: Version = None) -> Blob | None:
-        """See `storage.AsyncGet`."""
-        return await perform_async(self._get_ranges(key, ranges, if_version))
+        """See `storage.AsyncGet`. Reads of one object that begin together are made together (`objects.merging`)."""
+        if not (if_version is None or isinstance(if_version, ObjectVersion)):
+            return await perform_async(self._get_ranges(key, ranges, if_version))
+        common = key, if_version, self.coalesce_gap
+        return await self._merged.read(common, ranges, lambda wanted: perform_async(self._get_ranges(key, wanted, if_version)))
 
     def version(self, key: str) -> Version:
         """See `storage.Versions`."""

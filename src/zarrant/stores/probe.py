@@ -54,7 +54,12 @@ HINT = (
 
 @dataclass(frozen=True)
 class ProbeReport:
-    """What a probe found: which `checks` hold, and how many of the concurrent `increments` were `lost` (None: not tried)."""
+    """What a probe found: which `checks` hold, and how many of the concurrent `increments` were `lost` (None: not tried).
+
+    >>> report = ProbeReport({"a put on a wrong version is refused": True}, increments=48, lost=19)
+    >>> report.problem
+    '19 of 48 increments by 8 writers were lost'
+    """
 
     checks: dict[str, bool] = field(default_factory=dict)
     increments: int = 0

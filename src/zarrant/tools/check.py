@@ -86,7 +86,9 @@ class CheckReport:
         return {"clean": self.clean, **asdict(self)}
 
 
-def check(address: Any, *, deep: bool = False, report: Report | None = None) -> CheckReport:
+def check(
+    address: Any, *, deep: bool = False, report: Report | None = None, storage_options: Mapping[str, Any] | None = None
+) -> CheckReport:
     """Check an array, or all arrays below a group; `report` hears of progress in bytes of values.
 
     NodeNotFoundError where nothing is.
@@ -100,17 +102,17 @@ def check(address: Any, *, deep: bool = False, report: Report | None = None) -> 
     >>> [finding.kind for finding in check(objects, deep=True).findings]
     ['chunk']
     """
-    context = open_context(address)
+    context = open_context(address, storage_options)
     arrays, broken = search(context, context.path)
     broken += [finding_of(leftover) for leftover in outside(context, arrays)]
     return summed(context, deep, arrays, broken, sum(inspect(found, deep, report) for found in arrays))
 
 
-def open_context(address: Any) -> NodeContext:
+def open_context(address: Any, storage_options: Mapping[str, Any] | None = None) -> NodeContext:
     """Where an address leads, whatever is there."""
     options = defaults.config
     files = {"locking": options.locking, "lock_timeout": options.lock_timeout}
-    store, prefix = resolve_store(address, None, files)
+    store, prefix = resolve_store(address, storage_options, files)
     return NodeContext(store, prefix.rstrip("/"), options)
 
 

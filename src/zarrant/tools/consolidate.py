@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from zarrant.errors import NodeNotFoundError
@@ -9,11 +10,12 @@ from zarrant.nodes.open import open_group
 from zarrant.tools.describe import local_path
 
 
-def consolidate(address: Any) -> dict[str, Any]:
+def consolidate(address: Any, storage_options: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Make consolidated metadata of a group, or make them anew; from then on every change keeps them in step.
 
     Args:
         address: the group, of either version of the format.
+        storage_options: options of the store, as `open` takes them.
 
     Returns:
         The `address`, the `zarr_format`, and how many `nodes` below the group were copied.
@@ -31,6 +33,6 @@ def consolidate(address: Any) -> dict[str, Any]:
     path = local_path(address)
     if path is not None and not path.exists():
         raise NodeNotFoundError("no such directory", path=str(path))
-    group = open_group(address, mode="r+")
+    group = open_group(address, mode="r+", storage_options=storage_options)
     group.consolidate_metadata()
     return {"address": group.url, "zarr_format": group.metadata.zarr_format, "nodes": group.nmembers(max_depth=None)}

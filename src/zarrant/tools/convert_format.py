@@ -7,6 +7,7 @@ Other libraries find no node of one version in a group of the other: convert the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from zarrant.errors import NodeNotFoundError, OptionError, ZarrantError, shown
@@ -19,13 +20,16 @@ from zarrant.ops.node import find_metadata, metadata_key
 from zarrant.tools.check import open_context
 
 
-def convert_format(address: Any, zarr_format: int = 3, *, dry_run: bool = False) -> dict[str, Any]:
+def convert_format(
+    address: Any, zarr_format: int = 3, *, dry_run: bool = False, storage_options: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Convert an array, or a group and all nodes below it, to a version of the format.
 
     Args:
         address: the node.
         zarr_format: 3 or 2.
         dry_run: only say what would be done.
+        storage_options: options of the store, as `open` takes them.
 
     Returns:
         `converted`: the paths; `unchanged`: those that are of that version already; `cannot`: `{path: reason}`, and then nothing
@@ -43,7 +47,7 @@ def convert_format(address: Any, zarr_format: int = 3, *, dry_run: bool = False)
     """
     if isinstance(zarr_format, bool) or zarr_format not in (2, 3):
         raise OptionError("no such version of the format", field="zarr_format", expected="2 | 3", got=shown(zarr_format))
-    context = open_context(address)
+    context = open_context(address, storage_options)
     nodes = _nodes(context)
     cannot, notes = _looked_at(nodes, zarr_format)
     done = [path for path, node in nodes.items() if isinstance(node, NodeMetadata) and node.zarr_format != zarr_format]

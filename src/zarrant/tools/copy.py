@@ -32,7 +32,7 @@ from zarrant.run.threads import Threads
 from zarrant.stores.resolve import ARCHIVES
 from zarrant.tools.convert import Source, Values, is_foreign, open_foreign, suffix_of
 from zarrant.tools.describe import array_facts, local_path, stored
-from zarrant.tools.targets import ArrayTarget, NpyFile, Target, check_apart, check_npy, check_replaceable
+from zarrant.tools.targets import ArrayTarget, NpyFile, Options, Target, check_apart, check_npy, check_replaceable
 
 BLOCK_BYTES = 64 << 20
 """Bytes of values in one block: two shards of 256³ at 16 bits."""
@@ -52,6 +52,8 @@ def copy(
     overwrite: bool = False,
     dry_run: bool = False,
     report: Report | None = None,
+    source_options: Options = None,
+    storage_options: Options = None,
 ) -> dict[str, Any]:
     """Copy `source` to `target` and say what was written.
 
@@ -63,11 +65,12 @@ def copy(
         dtype: another data type, to which every value of the source's can be cast without loss.
         overwrite: replace the array, or the file, that is there.
         report: is called with a `Progress` after each block.
+        source_options: options of the store of the source. storage_options: those of the target.
 
     Raises NodeNotFoundError, NodeExistsError, OptionError, ShapeError, DataTypeError before anything is written.
     """
-    check_apart(source, target)
-    with open_source(source) as opened:
+    check_apart(source, target, source_options, storage_options)
+    with open_source(source, source_options) as opened:
         wanted = from_numpy(dtype).numpy if dtype is not None else opened.dtype
         if not np.can_cast(opened.dtype, wanted, "safe"):
             raise DataTypeError(
@@ -80,12 +83,14 @@ def copy(
         _check_target(target, wanted, options, overwrite)
         facts = _plan(opened, source, target, wanted, options, dry_run)
         if not dry_run:
-            facts |= _perform(opened, target, wanted, options, overwrite, report)
+            facts |= _perform(
+                opened, target, wanted, options | {"overwrite": overwrite, "storage_options": storage_options}, report
+            )
     return facts
 
 
 @contextmanager
-def open_source(address: str) -> Iterator[Source]:
+def open_source(address: str, storage_options: Options = None) -> Iterator[Source]:
     """The source at an address, while the context lasts."""
     path = local_path(address)
     if path is not None and is_foreign(path) and not path.is_dir():
@@ -101,7 +106,7 @@ def open_source(address: str) -> Iterator[Source]:
         )
     if path is not None and not path.exists():
         raise NodeNotFoundError("nothing to copy here", path=str(path))
-    array = open_array(address, mode="r")
+    array = open_array(address, mode="r", storage_options=storage_options)
     yield Source("array", array.shape, array.dtype, array.retrieve_array_subset, array.write_unit, _kept_options(array))
 
 
@@ -203,15 +208,15 @@ def _is_npy(target: str) -> bool:
 
 
 def _perform(
-    source: Source, target: str, dtype: np.dtype[Any], options: Mapping[str, Any], overwrite: bool, report: Report | None
+    source: Source, target: str, dtype: np.dtype[Any], options: Mapping[str, Any], report: Report | None
 ) -> dict[str, Any]:
     path = local_path(target)
     writer: Target
     if path is not None and _is_npy(target):
         unit = source.unit or auto_chunks(source.shape, dtype.itemsize)
-        writer = NpyFile(path, source.shape, dtype, overwrite)
+        writer = NpyFile(path, source.shape, dtype, options["overwrite"])
     else:
-        array: Array[Any] = create_array(target, **options, overwrite=overwrite)
+        array: Array[Any] = create_array(target, **options)
         unit, writer = array.write_unit, ArrayTarget(array)
     grid = ChunkGrid.regular(source.shape, unit)
     meter = Meter(math.prod(source.shape) * dtype.itemsize, grid.n_chunks, report)

@@ -6,6 +6,7 @@ In: an address. Out: plain dicts that print as JSON. Only metadata are read, nev
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -23,8 +24,8 @@ from zarrant.stores.local.temp_files import annotate_errors
 from zarrant.stores.resolve import resolve_store
 
 
-def info(address: Any) -> dict[str, Any]:
-    """The facts of the node at an address; NodeNotFoundError where there is none.
+def info(address: Any, storage_options: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The facts of the node at an address; NodeNotFoundError where there is none. The options are those of the store.
 
     >>> import zarrant
     >>> store = zarrant.MemoryStore()
@@ -33,7 +34,7 @@ def info(address: Any) -> dict[str, Any]:
     >>> facts["shape"], facts["stored_objects"], facts["codecs"]
     ([4, 6], 4, ['bytes', 'zstd'])
     """
-    node = _open(address)
+    node = _open(address, storage_options)
     return array_facts(node) if isinstance(node, Array) else _group_facts(node)
 
 
@@ -69,12 +70,12 @@ def _group_facts(group: Group[Any]) -> dict[str, Any]:
     }
 
 
-def tree(address: Any) -> dict[str, Any]:
+def tree(address: Any, storage_options: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The nodes below an address: each with `name`, `kind`, and `children` or `shape`, `data_type`, `chunks`, `shards`.
 
     One that cannot be opened has the `reason` instead.
     """
-    node = _open(address)
+    node = _open(address, storage_options)
     path = local_path(address)
     return _branch(node, node.name or (path.name if path else "/"))
 
@@ -92,12 +93,12 @@ def _kind(member: Any) -> str:
     return str(member.kind) if isinstance(member, UnreadableNode) else "array" if isinstance(member, Array) else "group"
 
 
-def _open(address: Any) -> Array[Any] | Group[Any]:
+def _open(address: Any, storage_options: Mapping[str, Any] | None) -> Array[Any] | Group[Any]:
     """The node, without the means to create one; a path that is not there is said to be so."""
     path = local_path(address)
     if path is not None and not path.exists():
         raise NodeNotFoundError("no such directory", path=str(path))
-    return open_node(address, mode="r+")
+    return open_node(address, mode="r+", storage_options=storage_options)
 
 
 def local_path(address: Any) -> Path | None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -79,6 +79,7 @@ def repair(
     orphans: bool = False,
     backup: str | os.PathLike[str] | None = None,
     report: Report | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> RepairReport:
     """Repair an array, or all arrays below a group; without `apply` nothing is changed.
 
@@ -86,7 +87,7 @@ def repair(
     or erased go to the directory `backup`, by default `<store>.bak-<time>` next to the store, under their keys. OptionError where
     there is no such place (a store that is no directory needs one).
     """
-    context = open_context(address)
+    context = open_context(address, storage_options)
     arrays, broken = search(context, context.path)
     others = outside(context, arrays)
     broken += map(finding_of, others)
@@ -97,7 +98,7 @@ def repair(
     context.require((*UPDATE, *LIST), context.able.sync_calls)
     vault = _Vault(context, backup, needed=any(plan.op is not None for plan in plans))
     actions = tuple(_perform(context, vault, plan) for plan in plans)
-    return RepairReport(True, vault.used, before, actions, check(address, deep=deep))
+    return RepairReport(True, vault.used, before, actions, check(address, deep=deep, storage_options=storage_options))
 
 
 class _Plan(NamedTuple):

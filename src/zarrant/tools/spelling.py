@@ -98,14 +98,14 @@ def fill_value(text: str, dtype: Any) -> Any:
         ) from cause
 
 
-def storage_options(words: Sequence[str]) -> dict[str, Any]:
+def storage_options(words: Sequence[str] | None) -> dict[str, Any]:
     """Options of a store from `NAME=VALUE`; a value that is JSON is what JSON says, any other is text.
 
     >>> storage_options(["region=eu-central-1", "coalesce_gap=0", 'client_options={"timeout": "5s"}'])
     {'region': 'eu-central-1', 'coalesce_gap': 0, 'client_options': {'timeout': '5s'}}
     """
     options: dict[str, Any] = {}
-    for word in words:
+    for word in words or ():
         name, sign, value = word.partition("=")
         if not sign or not name:
             raise OptionError("not an option", field="option", expected="NAME=VALUE", got=repr(word))

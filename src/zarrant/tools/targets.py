@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -108,12 +109,16 @@ def _exists(path: Path) -> NodeExistsError:
     return NodeExistsError("something is here already", path=str(path), hint=hint)
 
 
-def check_apart(source: str, target: str) -> None:
+Options = Mapping[str, Any] | None
+"""Options of a store."""
+
+
+def check_apart(source: str, target: str, source_options: Options = None, storage_options: Options = None) -> None:
     """OptionError where one lies in the other: replacing the target would take the source away."""
     paths = local_path(source), local_path(target)
     here, there = (path and path.resolve() for path in paths)
     if here is None or there is None:
-        lie_apart = here is not there or _keys_apart(resolve_store(source), resolve_store(target))
+        lie_apart = here is not there or _keys_apart(resolve_store(source, source_options), resolve_store(target, storage_options))
     else:
         inside = there.is_relative_to(here) and any((here / name).exists() for name in MAIN)
         lie_apart = not (here == there or here.is_relative_to(there) or inside)

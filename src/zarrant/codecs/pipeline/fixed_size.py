@@ -2,8 +2,9 @@
 
 In comes a mini-batch of chunks, as boxes of a values array. Out go encoded chunks, or decoded elements in their places. The
 chunks of the batch are the rows of one array (n, *shape). Writing copies the boxes into it, drops rows that are all fill, and
-runs the codec program over the others; reading does the reverse. If every codec has a compiled step the program is one kernel
-call; otherwise each row goes through the codecs by itself (the general path). A property test checks that both give the same.
+runs the codec program over the others; reading does the reverse. If every codec has a compiled step all of that is one kernel
+call, which has memory for a few rows only; otherwise each row goes through the codecs by itself (the general path). Property
+tests check that both give the same.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from zarrant.requests import Op
 from zarrant.storage import Buffer, Part
 
 Bools = npt.NDArray[np.bool_]
+GROUP_BYTES = 1 << 18
+"""Decoded bytes that a kernel has at hand. With their encoded bytes and the state of a compressor they fit in an L2 cache."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,31 @@ class FixedSizePipeline(ChunkPipeline):
         if not self.program:  # without steps the encoded bytes are the rows themselves, so their memory cannot be reused at once
             own = lent((hi - lo) * self.spec.nbytes) if self.options.aligned else None
             return (yield from self._write(stored, selections, lo, hi, values, self._rows(hi - lo, own)))
+        if isinstance(values, np.ndarray) and (stored is None or selections.full[lo:hi].all()):
+            return self._encode_boxes(selections.boxes(lo, hi), values, self._covered(selections, lo, hi))
         with borrowed((hi - lo) * self.spec.nbytes) as memory:
             return (yield from self._write(stored, selections, lo, hi, values, self._rows(hi - lo, memory)))
+
+    def _encode_boxes(self, boxes: CopyPlan, values: npt.NDArray[np.generic], covered: Bools) -> Encoded:
+        """Encode chunks without old data in one kernel call."""
+        assert self.program is not None, "asked by write"
+        drop, fill = not self.options.write_empty_chunks, self.spec.fill.element.tobytes()
+        plan = row_boxes(boxes)
+        with borrowed(self._group(len(covered)) * self.spec.nbytes) as memory:
+            rows = self._row_memory(memory)
+            try:
+                arena, sizes = self.kernel.encode_boxes(self.program, values[np.newaxis], plan, rows, covered, fill, drop, lent)
+            except RuntimeError as error:
+                raise self._not_encoded(error) from error
+        return Encoded(sizes, [memoryview(arena.data)])
+
+    def _group(self, n: int) -> int:
+        """How many of n rows a kernel has memory for."""
+        return min(n, max(1, GROUP_BYTES // self.spec.nbytes))
+
+    def _row_memory(self, memory: Rows) -> kernels.RowMemory:
+        rows = self._rows(memory.size // self.spec.nbytes, memory)
+        return kernels.RowMemory(_bytes(rows), rows if self.order is None else self._view(rows))
 
     def _write(
         self,
@@ -71,12 +97,25 @@ class FixedSizePipeline(ChunkPipeline):
         if fetched.rows.size == 0:
             self._copy_out(boxes, self.spec.fill.full((hi - lo, *self.spec.shape)), out)
             return
+        if self.program is not None:
+            self._decode_boxes(fetched, boxes, hi - lo, out)
+            return
         with borrowed((hi - lo) * self.spec.nbytes) as memory:
             rows = self._rows(hi - lo, memory)
             if fetched.rows.size < hi - lo:
                 rows[...] = self.spec.fill.element
             self._decode(fetched, rows)
             self._copy_out(boxes, rows, out)
+
+    def _decode_boxes(self, fetched: Fetched, boxes: CopyPlan, n: int, out: npt.NDArray[np.generic]) -> None:
+        """Decode and copy in one kernel call; ChunkError names the first chunk that fails."""
+        fill, check, plan = self.spec.fill.element.tobytes(), self.options.validate_checksums, row_boxes(boxes)
+        with borrowed(self._group(n) * self.spec.nbytes) as memory:
+            rows = self._row_memory(memory)
+            failures = self.kernel.decode_boxes(
+                self.program, kernels.EncodedRows(*fetched), n, rows, plan, out[np.newaxis], fill, check
+            )
+        self._raise(fetched, self._named(failures))
 
     def encode_row(self, row: npt.NDArray[np.generic]) -> Part:
         """The bytes of one whole chunk, fill or not."""
@@ -126,8 +165,7 @@ class FixedSizePipeline(ChunkPipeline):
             try:
                 arena, sizes = self.kernel.encode(program, flat, keep)
             except RuntimeError as error:
-                names = ", ".join(codec.name for codec in self.stages.codecs)
-                raise ChunkError(f"cannot encode: {error}", codec=names) from error
+                raise self._not_encoded(error) from error
             return Encoded(sizes, [memoryview(arena.data)])
         new_parts: list[Part] = []
         shaped = flat.view(self.spec.data_type.numpy).reshape(len(flat), *self.spec.shape)
@@ -138,18 +176,24 @@ class FixedSizePipeline(ChunkPipeline):
             sizes[i] = len(data)
         return Encoded(sizes, new_parts, [int(size >= 0) for size in sizes])
 
+    def _not_encoded(self, error: RuntimeError) -> ChunkError:
+        names = ", ".join(codec.name for codec in self.stages.codecs)
+        return ChunkError(f"cannot encode: {error}", codec=names)
+
     def _decode(self, fetched: Fetched, rows: npt.NDArray[np.generic]) -> None:
         """Decode fetched rows into their places; ChunkError names the first that fails."""
         if fetched.rows.size == 0:
             return
         straight = fetched.rows.size == len(rows)
         flat = _bytes(rows) if straight else np.empty((fetched.rows.size, self.spec.nbytes), np.uint8)
-        failures = self._failures(fetched, flat, self.options.validate_checksums)
+        self._raise(fetched, self._failures(fetched, flat, self.options.validate_checksums))
+        if not straight:
+            _bytes(rows)[fetched.rows] = flat
+
+    def _raise(self, fetched: Fetched, failures: list[tuple[int, str, str]]) -> None:
         if failures:
             row, codec, reason = failures[0]
             raise ChunkError(reason, codec=codec, got=f"{int(fetched.size[row])} encoded bytes")
-        if not straight:
-            _bytes(rows)[fetched.rows] = flat
 
     def check(self, fetched: Fetched) -> Op[dict[int, str]]:
         """See `ChunkPipeline.check`."""
@@ -166,6 +210,9 @@ class FixedSizePipeline(ChunkPipeline):
         failures = self.kernel.decode(
             program, fetched.buffers, fetched.buffer_index, fetched.offset, fetched.size, flat, validate_checksums
         )
+        return self._named(failures)
+
+    def _named(self, failures: list[kernels.Failure]) -> list[tuple[int, str, str]]:
         return [(row, self.step_names[min(step, len(self.step_names) - 1)], reason) for row, step, reason in failures]
 
     def _decode_each(self, fetched: Fetched, flat: Rows) -> list[tuple[int, str, str]]:
@@ -182,6 +229,11 @@ class FixedSizePipeline(ChunkPipeline):
 def _bytes(rows: npt.NDArray[np.generic]) -> Rows:
     """Rows as (n, bytes); rows are C-contiguous."""
     return rows.reshape(len(rows), -1).view(np.uint8) if rows.ndim > 1 else rows.reshape(-1, 1).view(np.uint8)
+
+
+def row_boxes(boxes: CopyPlan) -> kernels.RowBoxes:
+    """The plan as columns for the kernel, values and rows."""
+    return kernels.RowBoxes(*columns(boxes))
 
 
 def columns(boxes: CopyPlan) -> tuple[npt.NDArray[np.int64], ...]:

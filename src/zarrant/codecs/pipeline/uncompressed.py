@@ -21,7 +21,7 @@ import numpy.typing as npt
 from zarrant import kernels
 from zarrant.codecs.pipeline.fixed_size import FixedSizePipeline
 from zarrant.codecs.pipeline.resolve import Stages
-from zarrant.codecs.protocols import Encoded, EncodedChunks, Fetched, Ints, Partial, Rows, Step
+from zarrant.codecs.protocols import Encoded, EncodedChunks, Ints, Partial, Rows, Step
 from zarrant.errors import ByteRangeError
 from zarrant.geometry.region import ChunkSelections, CopyPlan, Values
 from zarrant.requests import Op
@@ -167,17 +167,6 @@ class UncompressedPipeline(FixedSizePipeline):
         row = np.repeat(self.spec.fill.element.reshape(1), max(1, FILL_BLOCK_BYTES // self.spec.data_type.numpy.itemsize))
         flat = row.reshape(1, -1).view(np.uint8)
         return kernels.encode(self.serializer_steps, flat)[0].data.toreadonly()
-
-    def _deliver(self, fetched: Fetched, selections: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]) -> None:
-        """Copy directly from the stored bytes, if every chunk is stored with the right size."""
-        if self.serializer_steps or fetched.rows.size != hi - lo or (fetched.size != self.spec.nbytes).any():
-            super()._deliver(fetched, selections, lo, hi, out)
-            return
-        for i in range(hi - lo):
-            start = int(fetched.offset[i])
-            data = memoryview(fetched.buffers[int(fetched.buffer_index[i])])[start : start + self.spec.nbytes]
-            row = np.frombuffer(data, self.spec.data_type.numpy).reshape(1, *self.spec.shape)
-            self._copy_out(selections.boxes(lo + i, lo + i + 1), row, out)
 
     def _read_boxes(self, stored: EncodedChunks, selections: ChunkSelections, i: int, out: npt.NDArray[np.generic]) -> Op[bool]:
         """Read the boxes of chunk i; False if it must be read whole."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from operator import itemgetter
 from types import TracebackType
 from typing import TypeVar, cast
@@ -64,6 +64,10 @@ from zarrant.storage import Buffer, ByteRange, Hole, Part
 V = TypeVar("V", npt.NDArray[np.generic], Stack, Values)
 INDEX_ENTRY_BYTES = 32
 """Memory of an entry of a decoded index, with what is derived from it."""
+MAX_BATCH_MULTIPLE = 8
+"""A mini-batch of a large shard has up to 8 MiB: the steps in Python then take a tenth of a percent of the time, not several."""
+MIN_BATCHES = 4
+"""A large shard has at least so many mini-batches, so that several threads can share it."""
 RECORD_GUESS_BYTES = 1024
 """The first read of a record of dead bytes has this size; most records are shorter."""
 
@@ -129,15 +133,23 @@ class Shard:
         shape = self.grid.grid_shape
         return np.array([math.prod(shape[axis + 1 :]) for axis in range(len(shape))], np.int64)
 
+    @cached_property
+    def batch_bytes(self) -> int:
+        """Decoded bytes of a mini-batch. Where a kernel has memory for a few subchunks only, large shards have larger ones."""
+        inner, most = self.subchunk_pipeline, self.options.batch_bytes
+        if not isinstance(inner, ChunkPipeline) or inner.program is None:
+            return most
+        return max(most, min(MAX_BATCH_MULTIPLE * most, self.spec.nbytes // MIN_BATCHES))
+
     def batches(self, n: int) -> Iterator[tuple[int, int]]:
         """The ranges of subchunks that are the mini-batches."""
-        step = max(1, self.options.batch_bytes // max(1, self.subchunk_pipeline.spec.nbytes))
+        step = max(1, self.batch_bytes // max(1, self.subchunk_pipeline.spec.nbytes))
         return ((lo, min(lo + step, n)) for lo in range(0, n, step))
 
     @property
     def batch_cost(self) -> int:
         """Memory of a mini-batch in bytes: decoded subchunks, and about as many encoded bytes at most."""
-        return 2 * max(self.options.batch_bytes, self.subchunk_pipeline.spec.nbytes)
+        return 2 * max(self.batch_bytes, self.subchunk_pipeline.spec.nbytes)
 
     def _read_one(self, source: Source | None, region: Region, bounds: tuple[int, ...], out: npt.NDArray[np.generic]) -> Op[None]:
         source, index = yield from self._open(source)
@@ -156,7 +168,7 @@ class Shard:
     def _fetches_ahead(self, n: int) -> bool:
         """Whether the bytes of several mini-batches of subchunks are read together: where they are waited for, and needed whole."""
         inner = self.subchunk_pipeline
-        several = n * inner.spec.nbytes > self.options.batch_bytes
+        several = n * inner.spec.nbytes > self.batch_bytes
         return several and self.options.fetch_bytes > 0 and isinstance(inner, ChunkPipeline) and not inner.partial.read
 
     def _read_group(
@@ -229,17 +241,28 @@ class Shard:
         index = yield from self._kept_index(source)
         if index is not None:
             return source, index
-        n = int(np.prod(self.grid.grid_shape, dtype=np.int64))
-        opened = None if source is None else (yield from self.read_index(source))
+        if isinstance(source, Stored) and not self.outer_codecs:
+            index = yield from source.open(partial(self._index_of, source))
+            source = None if index is None else source
+        elif source is not None:
+            source, index = (yield from self._inside(source)) or (None, None)
+        return source, Index.empty(math.prod(self.grid.grid_shape)) if index is None else index
+
+    def _index_of(self, source: Source) -> Op[Index | None]:
+        """The index of a shard without outer codecs; None if it is not stored."""
+        opened = yield from self._inside(source)
+        return None if opened is None else opened[1]
+
+    def _inside(self, source: Source) -> Op[tuple[Source, Index] | None]:
+        """The bytes of the shard before the outer codecs, and its index; None if the shard is not stored."""
+        opened = yield from self.read_index(source)
         if opened is None:
-            return None, Index.empty(n)
+            return None
         source, data = opened
         index = Index.from_table(self.decode_index(data), locate(source.size, self.index_size, self.at_start))
-        if isinstance(source, Stored):
-            source.index = index
         keeper = keeper_of(source)
         if keeper is not None:
-            keeper.keep(*_index_place(source), index, INDEX_ENTRY_BYTES * n)
+            keeper.keep(*_index_place(source), index, INDEX_ENTRY_BYTES * math.prod(self.grid.grid_shape))
         return source, index
 
     def _kept_index(self, source: Source | None) -> Op[Index | None]:

@@ -25,7 +25,9 @@ void check_side(const Strided& array, const std::int64_t* start, const std::int6
 
 bool is_empty(const std::int64_t* shape, int axes) { return std::find(shape, shape + axes, 0) != shape + axes; }
 
-void check(const Strided& src, const Strided& dst, const Boxes& boxes) {
+}  // namespace
+
+void check_boxes(const Strided& src, const Strided& dst, const Boxes& boxes) {
   const int axes = src.axes;
   for (std::int64_t box = 0; box < boxes.count; ++box) {
     const std::int64_t at = box * axes;
@@ -40,8 +42,10 @@ void check(const Strided& src, const Strided& dst, const Boxes& boxes) {
   }
 }
 
+namespace {
+
 std::int64_t offset(const Strided& array, const std::int64_t* start) {
-  std::int64_t bytes = 0;
+  std::int64_t bytes = array.origin;
   for (int axis = 0; axis < array.axes; ++axis) bytes += start[axis] * array.strides[axis];
   return bytes;
 }
@@ -91,11 +95,11 @@ constexpr double kRunBytes = 2 << 20;
 constexpr double kGatherBytes = 64 << 10;
 constexpr std::int64_t kGatherBoxes = 16;
 
-Run find_run(const Strided& src, const Strided& dst, const Boxes& boxes, std::int64_t first) {
+Run find_run(const Strided& src, const Strided& dst, const Boxes& boxes, std::int64_t first, std::int64_t end) {
   const int axes = src.axes;
   const std::int64_t* shape = boxes.shape + first * axes;
   Run run{1, 0, 0};
-  if (first + 1 >= boxes.count || !std::equal(shape, shape + axes, shape + axes)) return run;
+  if (first + 1 >= end || !std::equal(shape, shape + axes, shape + axes)) return run;
   double bytes = static_cast<double>(src.itemsize);
   for (int axis = 0; axis < axes; ++axis) bytes *= static_cast<double>(shape[axis]);
   const std::int64_t *src_zero = boxes.src_start + first * axes, *dst_zero = boxes.dst_start + first * axes;
@@ -104,7 +108,7 @@ Run find_run(const Strided& src, const Strided& dst, const Boxes& boxes, std::in
   const bool scatter = touches(dst, boxes.dst_step, shape, run.dst);
   if (!scatter && !touches(src, boxes.src_step, shape, run.src)) return run;
   if (!apart(dst, boxes.dst_step, shape, dst_zero)) return run;
-  std::int64_t most = std::min(boxes.count - first, static_cast<std::int64_t>(kRunBytes / bytes));
+  std::int64_t most = std::min(end - first, static_cast<std::int64_t>(kRunBytes / bytes));
   if (!scatter) most = std::min(most, std::max(kGatherBoxes, static_cast<std::int64_t>(kGatherBytes / bytes)));
   while (run.count < most) {
     const std::int64_t box = first + run.count;
@@ -118,25 +122,29 @@ Run find_run(const Strided& src, const Strided& dst, const Boxes& boxes, std::in
 
 }  // namespace
 
-void copy_boxes(const Strided& src, const Strided& dst, const Boxes& boxes) {
-  check(src, dst, boxes);
+void copy_range(const Strided& src, const Strided& dst, const Boxes& boxes, std::int64_t first, std::int64_t end, Lines lines) {
   const int axes = src.axes;
   std::array<Loop, kMaxAxes + 1> loops;
-  for (std::int64_t box = 0; box < boxes.count;) {
+  for (std::int64_t box = first; box < end;) {
     const std::int64_t* shape = boxes.shape + box * axes;
     if (is_empty(shape, axes)) {
       ++box;
       continue;
     }
-    const Run run = find_run(src, dst, boxes, box);
+    const Run run = find_run(src, dst, boxes, box, end);
     loops[0] = {run.count, run.src, run.dst};
     for (int axis = 0; axis < axes; ++axis)
       loops[axis + 1] = {shape[axis], pitch(src.strides[axis], boxes.src_step[axis], shape[axis]),
                          pitch(dst.strides[axis], boxes.dst_step[axis], shape[axis])};
     copy_strided(src.data + offset(src, boxes.src_start + box * axes), dst.data + offset(dst, boxes.dst_start + box * axes),
-                 src.itemsize, loops.data(), axes + 1);
+                 src.itemsize, loops.data(), axes + 1, lines);
     box += run.count;
   }
+}
+
+void copy_boxes(const Strided& src, const Strided& dst, const Boxes& boxes) {
+  check_boxes(src, dst, boxes);
+  copy_range(src, dst, boxes, 0, boxes.count, Lines::kCached);
 }
 
 }  // namespace zarrant

@@ -188,7 +188,7 @@ bool is_repetition(const Byte* row, std::size_t size, const Byte* fill, std::siz
 }
 
 void pack(const std::vector<Span>& spans, Byte* dst) {
-  // Spans in an order of their own give the prefetcher of the machine nothing to go by at their beginnings.
+  // EncodedRows in an order of their own give the prefetcher of the machine nothing to go by at their beginnings.
   constexpr std::size_t kAhead = 8;
   for (std::size_t i = 0; i < spans.size();) {
     if (i + kAhead < spans.size()) __builtin_prefetch(spans[i + kAhead].data);

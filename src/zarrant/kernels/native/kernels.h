@@ -28,9 +28,14 @@ struct Loop {
   std::int64_t dst;
 };
 
+// How lines go through the caches. kStreamed: those of the destination past them, as they are not read soon. kPrefetched: those
+// of the source are asked for some lines ahead.
+enum class Lines { kCached, kStreamed, kPrefetched };
+
 // Copies items of `itemsize` bytes over `loops` in the order that suits their strides. Loops of one step and loops that
-// continue each other may be there. The regions must not overlap.
-void copy_strided(const Byte* src, Byte* dst, std::int64_t itemsize, Loop* loops, int axes);
+// continue each other may be there. The regions must not overlap. After streamed lines, stream_fence() before others read.
+void copy_strided(const Byte* src, Byte* dst, std::int64_t itemsize, Loop* loops, int axes, Lines lines);
+void stream_fence();
 
 // ── boxes.cpp: many boxes ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -40,6 +45,7 @@ struct Strided {
   std::int64_t itemsize;
   const std::ptrdiff_t* shape;
   const std::ptrdiff_t* strides;
+  std::int64_t origin = 0;  // added to each offset, in bytes: where an array is a window of a larger one
 };
 
 struct Boxes {
@@ -53,6 +59,10 @@ struct Boxes {
 
 // Throws std::invalid_argument, before anything is copied, for a box that leaves `src` or `dst`.
 void copy_boxes(const Strided& src, const Strided& dst, const Boxes& boxes);
+
+// The two halves of copy_boxes, for callers that copy some boxes at a time: the check of all, and the copy of first..end.
+void check_boxes(const Strided& src, const Strided& dst, const Boxes& boxes);
+void copy_range(const Strided& src, const Strided& dst, const Boxes& boxes, std::int64_t first, std::int64_t end, Lines lines);
 
 // ── bytes.cpp: plain byte work ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -122,5 +132,48 @@ std::size_t encode(const Program& program, const Byte* rows, std::int64_t count,
 
 std::vector<Failure> decode(const Program& program, const std::vector<Span>& spans, Byte* rows, std::ptrdiff_t pitch,
                             std::size_t size, bool check);
+
+// One row of encode(): for each number of steps, the most bytes after them; then the row. Both use scratch of the thread.
+std::vector<std::size_t> encoded_bounds(const Program& program, std::size_t size);
+std::size_t encode_one(const Program& program, const std::vector<std::size_t>& bounds, const Byte* row, std::size_t size,
+                       Byte* place);
+
+// One row of decode(): the limits of all steps; then the row, true if it decoded, else `failure` has all but the row. `word`:
+// of a byte swap before the program, which the caller undoes, as step -1; or 0.
+std::vector<std::size_t> decode_limits(const Program& program, std::size_t size);
+bool decode_one(const Program& program, const std::vector<std::size_t>& limits, Span span, Byte* row, std::size_t size,
+                bool check, std::size_t word, Failure& failure);
+bool has_length(std::size_t found, std::size_t size, const Program& program, std::size_t word, Failure& failure);
+// Gives back scratch of the thread that is larger than is worth keeping.
+void trim_scratch();
+
+// ── fused.cpp: boxes to encoded rows and back ──────────────────────────────────────────────────────────────────────
+
+// Rows in the dimensions of an array: rows of `size` bytes from `data` on, and a view of the same memory whose axis 0 counts
+// rows. `room` rows are there; a batch of more goes through them in groups.
+struct RowView {
+  Byte* data;
+  std::size_t size;
+  std::int64_t room;
+  Strided seen;
+};
+
+// `count` rows of a batch. `boxes` are in the order of their rows, and axis 0 of their start on the side of the rows is the
+// number of the row; each touches one row. `fill` is one element.
+struct RowBatch {
+  std::int64_t count;
+  Boxes boxes;
+  const Byte* fill;
+};
+
+// Gathers boxes of `values` to rows and encodes these back to back into `arena`, as encode() does. A row that is not
+// `covered` is fill where no box lies. With `drop` rows of nothing but fill are not kept.
+std::size_t encode_boxes(const Program& program, const Strided& values, const RowView& rows, const RowBatch& batch,
+                         const Byte* covered, bool drop, Byte* arena, std::int64_t* sizes);
+
+// Decodes spans to the rows `numbers`, in ascending order, and scatters the boxes of all rows to `out`; rows without a span
+// are fill. Ends with the first row that fails, which it returns; of the group of that row nothing is copied.
+std::vector<Failure> decode_boxes(const Program& program, const std::vector<Span>& spans, const std::int64_t* numbers,
+                                  const RowView& rows, const RowBatch& batch, const Strided& out, bool check);
 
 }  // namespace zarrant

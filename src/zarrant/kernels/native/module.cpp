@@ -5,6 +5,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include "files.h"
 #include "kernels.h"
 
 namespace nb = nanobind;
@@ -194,6 +195,96 @@ nb::list py_decode(nb::tuple steps, nb::sequence buffers, nb::handle which, nb::
   return result;
 }
 
+// Rows of scratch memory in the dimensions of an array, see kernels.h: `flat` and `seen` are views of the same memory.
+struct View {
+  View(nb::handle flat, nb::handle seen) : table(flat, true), buffer(seen, PyBUF_STRIDES | PyBUF_WRITABLE) {
+    require(table.count() > 0 && table.contiguous(), "C-contiguous rows, at least one");
+    require(buffer->ndim >= 1 && buffer->ndim <= kMaxAxes && buffer->itemsize > 0, "a view of rows with one to 64 axes");
+    const Byte* end = table.data() + static_cast<std::size_t>(table.count()) * table.size();
+    const auto [low, high] = reach(*buffer);
+    const bool inside = low == nullptr || (low == table.data() && high == end);
+    std::int64_t items = 1;
+    for (int axis = 1; axis < buffer->ndim; ++axis) items *= buffer->shape[axis];
+    require(inside && buffer->shape[0] == table.count() && items * buffer->itemsize == static_cast<std::int64_t>(table.size()),
+            "two views of the same rows");
+    for (int axis = 0; axis < buffer->ndim; ++axis)
+      require(buffer->shape[axis] <= 1 || buffer->strides[axis] > 0, "a view of rows that goes forward");
+    require(buffer->shape[0] <= 1 || buffer->strides[0] == static_cast<std::ptrdiff_t>(table.size()), "two views of the same rows");
+  }
+  RowView rows() const { return {table.data(), table.size(), table.count(), strided(buffer)}; }
+
+  Rows table;
+  Buffer buffer;
+};
+
+// The tables of a copy between `array` and `view`, whose starts on the side of the rows are `row_start`.
+struct Plan {
+  Plan(nb::handle start, nb::handle step, nb::handle row_start, nb::handle row_step, nb::handle shape, const Buffer& array,
+       const View& view)
+      : shapes(shape, 2), starts(start, 2), row_starts(row_start, 2), steps(step, 1), row_steps(row_step, 1) {
+    require(array->ndim == view.buffer->ndim, "an array and rows with equally many axes");
+    require(array->itemsize == view.buffer->itemsize, "an array and rows of equal item size");
+    const auto [low, high] = reach(*array);
+    const Byte* end = view.table.data() + static_cast<std::size_t>(view.table.count()) * view.table.size();
+    require(high <= view.table.data() || end <= low, "an array and rows that share no memory");
+    for (const Column* table : {&shapes, &starts, &row_starts})
+      require(table->count(0) == shapes.count(0) && table->count(1) == array->ndim, "as many starts as shapes, one number an axis");
+    require(steps.count() == array->ndim && row_steps.count() == array->ndim, "one step an axis");
+  }
+  const Column shapes, starts, row_starts, steps, row_steps;
+};
+
+void require_fill(nb::bytes fill, const Buffer& array) {
+  require(static_cast<std::ptrdiff_t>(fill.size()) == array->itemsize, "a fill value of one element");
+}
+
+std::size_t py_encode_boxes(nb::tuple steps, nb::handle values, nb::handle start, nb::handle step, nb::handle flat,
+                            nb::handle seen, nb::handle row_start, nb::handle row_step, nb::handle shape, nb::handle covered,
+                            nb::bytes fill, bool drop, nb::handle arena, nb::handle sizes) {
+  const Program program = parse(steps);
+  const Buffer from(values, PyBUF_STRIDES), flags(covered, PyBUF_SIMPLE), place(arena, PyBUF_WRITABLE);
+  const View view(flat, seen);
+  const Plan plan(start, step, row_start, row_step, shape, from, view);
+  const Column column(sizes, 1, true);
+  require_fill(fill, from);
+  require(flags->len == column.count(), "a flag a row");
+  const std::size_t bound = encoded_bound(program, program.size(), view.table.size());
+  std::size_t needed = 0;
+  const bool fits = !__builtin_mul_overflow(bound, static_cast<std::size_t>(column.count()), &needed) &&
+                    needed <= static_cast<std::size_t>(place->len);
+  require(fits, "an arena that is large enough for every row");
+  const Boxes boxes{plan.shapes.count(), plan.starts.data(), plan.row_starts.data(), plan.shapes.data(), plan.steps.data(),
+                    plan.row_steps.data()};
+  const RowBatch batch{column.count(), boxes, static_cast<const Byte*>(fill.data())};
+  nb::gil_scoped_release released;
+  return encode_boxes(program, strided(from), view.rows(), batch, flags.data(), drop, place.data(), column.data());
+}
+
+nb::list py_decode_boxes(nb::tuple steps, nb::sequence buffers, nb::handle which, nb::handle offset, nb::handle size,
+                         nb::handle numbers, std::int64_t count, nb::handle flat, nb::handle seen, nb::handle row_start,
+                         nb::handle row_step, nb::handle out, nb::handle start, nb::handle step, nb::handle shape,
+                         nb::bytes fill, bool check) {
+  const Program program = parse(steps);
+  const Buffer into(out, PyBUF_STRIDES | PyBUF_WRITABLE);
+  const View view(flat, seen);
+  const Plan plan(start, step, row_start, row_step, shape, into, view);
+  const Sources sources(buffers, which, offset, size);
+  const Column rows(numbers, 1);
+  require_fill(fill, into);
+  require(count >= 0 && rows.count() == sources.count(), "a row a span");
+  const Boxes boxes{plan.shapes.count(), plan.row_starts.data(), plan.starts.data(), plan.shapes.data(), plan.row_steps.data(),
+                    plan.steps.data()};
+  const RowBatch batch{count, boxes, static_cast<const Byte*>(fill.data())};
+  std::vector<Failure> failures;
+  {
+    nb::gil_scoped_release released;
+    failures = decode_boxes(program, sources.spans(), rows.data(), view.rows(), batch, strided(into), check);
+  }
+  nb::list result;
+  for (const Failure& failure : failures) result.append(nb::make_tuple(failure.row, failure.step, failure.reason));
+  return result;
+}
+
 // Undoes one compressing step, alone; returns the bytes written to `place`, which bounds them.
 std::size_t py_decompress(nb::tuple step, nb::handle data, nb::handle place) {
   const Program program = parse(nb::make_tuple(step));
@@ -240,6 +331,73 @@ std::size_t py_encoded_bound(nb::tuple steps, std::size_t size) {
   return encoded_bound(program, program.size(), size);
 }
 
+// A path as the system takes it.
+class Path {
+ public:
+  explicit Path(nb::handle object) {
+    PyObject* bytes = nullptr;
+    if (!PyUnicode_FSConverter(object.ptr(), &bytes)) throw nb::python_error();
+    bytes_ = nb::steal<nb::bytes>(bytes);
+  }
+  const char* get() const { return bytes_.c_str(); }
+
+ private:
+  nb::bytes bytes_ = nb::steal<nb::bytes>(nullptr);
+};
+
+FileVersion file_version(nb::handle object) {
+  nb::tuple numbers = nb::cast<nb::tuple>(object);
+  require(numbers.size() == 4, "a version of four numbers");
+  FileVersion version;
+  for (std::size_t i = 0; i < 4; ++i) version[i] = nb::cast<std::int64_t>(numbers[i]);
+  return version;
+}
+
+// `condition`: None, or (path, path of the lock file that may not be there or None, version); `if_version`: None for any, False
+// for no object, or a version. `trial`: None, or a list that gets the names of the calls, and begins with two numbers of calls.
+nb::object py_put_file(nb::str path, nb::sequence parts, nb::handle condition, nb::handle if_version, std::int64_t device,
+                       std::uint32_t share, bool must_replace, bool release, nb::handle trial) {
+  const Path name(path), lock(path + nb::str(".__lock")), temp(path + nb::str(".__new.__lock"));
+  std::vector<Buffer> buffers;
+  std::vector<Path> condition_paths;
+  FilePut wanted{name.get(), lock.get(), temp.get(), {}, device, share, must_replace};
+  for (nb::handle part : parts) {
+    buffers.emplace_back(part, PyBUF_SIMPLE);
+    wanted.parts.push_back({buffers.back().data(), static_cast<std::size_t>(buffers.back()->len)});
+  }
+  if (!condition.is_none()) {
+    nb::tuple fields = nb::cast<nb::tuple>(condition);
+    require(fields.size() == 3, "a condition of three parts");
+    condition_paths.reserve(2);
+    wanted.condition = condition_paths.emplace_back(fields[0]).get();
+    if (!fields[1].is_none()) wanted.condition_lock = condition_paths.emplace_back(fields[1]).get();
+    wanted.condition_version = file_version(fields[2]);
+  }
+  if (if_version.ptr() == Py_False) {
+    wanted.if_version = IfVersion::absent;
+  } else if (!if_version.is_none()) {
+    wanted.if_version = IfVersion::known;
+    wanted.version = file_version(if_version);
+  }
+  Trial tried;
+  if (!trial.is_none()) {
+    nb::list numbers = nb::cast<nb::list>(trial);
+    tried.fail_at = nb::cast<int>(numbers[0]);
+    tried.kill_at = nb::cast<int>(numbers[1]);
+  }
+  std::optional<FilePutResult> result;
+  if (release) {
+    nb::gil_scoped_release released;
+    result = put_file(wanted, nullptr);
+  } else {
+    result = put_file(wanted, trial.is_none() ? nullptr : &tried);
+  }
+  for (const std::string& each : tried.names) nb::cast<nb::list>(trial).append(each.c_str());
+  if (!result) return nb::none();
+  const FileVersion& made = result->version;
+  return nb::make_tuple(nb::make_tuple(made[0], made[1], made[2], made[3]), result->old_mtime);
+}
+
 nb::dict py_features() {
   nb::dict all;
   for (const auto& [name, built] : features()) all[name.c_str()] = built;
@@ -256,7 +414,12 @@ NB_MODULE(_native, m) {
   m.def("encoded_bound", &py_encoded_bound);
   m.def("encode", &py_encode, nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg());
   m.def("decode", &py_decode);
+  m.def("encode_boxes", &py_encode_boxes);
+  m.def("decode_boxes", &py_decode_boxes);
   m.def("decompress", &py_decompress);
   m.def("pack", &py_pack);
   m.def("crc32c", &py_crc32c);
+  if (can_put_files())
+    m.def("put_file", &py_put_file, nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(),
+          nb::arg(), nb::arg().none());
 }

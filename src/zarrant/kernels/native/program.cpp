@@ -116,6 +116,10 @@ std::size_t encode_row(const Program& program, const std::vector<std::size_t>& b
   return size;
 }
 
+std::string no_words(std::size_t size, std::size_t word) {
+  return std::to_string(size) + " bytes are no whole number of " + std::to_string(word) + "-byte words";
+}
+
 void check_crc(const Byte* data, std::size_t size, bool check) {
   if (size < 4) throw BadData(std::to_string(size) + " bytes are too short for a CRC-32C");
   if (!check) return;
@@ -136,8 +140,7 @@ Span decode_step(const Program& program, std::size_t index, std::size_t limit, S
   }
   if (step.code == kSwap) {
     const auto word = static_cast<std::size_t>(step.with[0]);
-    if (now.size % word)
-      throw BadData(std::to_string(now.size) + " bytes are no whole number of " + std::to_string(word) + "-byte words");
+    if (now.size % word) throw BadData(no_words(now.size, word));
     if (now.size != size) return now;  // the length check will say so
     swap_words(now.data, row, size, word);
     return {row, size};
@@ -158,11 +161,56 @@ std::size_t encoded_bound(const Program& program, std::size_t steps, std::size_t
   return size;
 }
 
-std::size_t encode(const Program& program, const Byte* rows, std::int64_t count, std::size_t size, const Byte* keep,
-                   Byte* arena, std::int64_t* sizes) {
+std::vector<std::size_t> encoded_bounds(const Program& program, std::size_t size) {
   std::vector<std::size_t> bounds;
   for (std::size_t steps = 0; steps <= program.size(); ++steps) bounds.push_back(encoded_bound(program, steps, size));
-  Trimmed scratch;
+  return bounds;
+}
+
+std::size_t encode_one(const Program& program, const std::vector<std::size_t>& bounds, const Byte* row, std::size_t size,
+                       Byte* place) {
+  return encode_row(program, bounds, row, size, place, Pair::here());
+}
+
+std::vector<std::size_t> decode_limits(const Program& program, std::size_t size) {
+  std::vector<std::size_t> limits;
+  for (std::size_t steps = 0; steps < program.size(); ++steps) limits.push_back(decode_limit(program, steps, size));
+  return limits;
+}
+
+bool has_length(std::size_t found, std::size_t size, const Program& program, std::size_t word, Failure& failure) {
+  if (found == size) return true;
+  if (word && found % word)
+    failure = {0, -1, no_words(found, word)};
+  else
+    failure = {0, static_cast<std::int64_t>(program.size()),
+               "decoded to " + std::to_string(found) + " bytes, expected " + std::to_string(size)};
+  return false;
+}
+
+bool decode_one(const Program& program, const std::vector<std::size_t>& limits, Span span, Byte* row, std::size_t size,
+                bool check, std::size_t word, Failure& failure) {
+  std::size_t index = program.size();
+  try {
+    while (index > 0) {
+      --index;
+      span = decode_step(program, index, limits[index], span, row, size, check, Pair::here());
+    }
+  } catch (const BadData& bad) {
+    failure = {0, static_cast<std::int64_t>(index), bad.what()};
+    return false;
+  }
+  if (!has_length(span.size, size, program, word, failure)) return false;
+  if (span.data != row && size) std::memcpy(row, span.data, size);
+  return true;
+}
+
+void trim_scratch() { const Trimmed scratch; }
+
+std::size_t encode(const Program& program, const Byte* rows, std::int64_t count, std::size_t size, const Byte* keep,
+                   Byte* arena, std::int64_t* sizes) {
+  const std::vector<std::size_t> bounds = encoded_bounds(program, size);
+  const Trimmed scratch;
   std::size_t total = 0;
   for (std::int64_t i = 0; i < count; ++i) {
     if (keep && !keep[i]) {
@@ -170,7 +218,7 @@ std::size_t encode(const Program& program, const Byte* rows, std::int64_t count,
       continue;
     }
     const Byte* row = rows + static_cast<std::size_t>(i) * size;
-    const std::size_t written = encode_row(program, bounds, row, size, arena + total, scratch.pair);
+    const std::size_t written = encode_one(program, bounds, row, size, arena + total);
     sizes[i] = static_cast<std::int64_t>(written);
     total += written;
   }
@@ -179,29 +227,14 @@ std::size_t encode(const Program& program, const Byte* rows, std::int64_t count,
 
 std::vector<Failure> decode(const Program& program, const std::vector<Span>& spans, Byte* rows, std::ptrdiff_t pitch,
                             std::size_t size, bool check) {
-  std::vector<std::size_t> limits;
-  for (std::size_t steps = 0; steps < program.size(); ++steps) limits.push_back(decode_limit(program, steps, size));
-  Trimmed scratch;
+  const std::vector<std::size_t> limits = decode_limits(program, size);
+  const Trimmed scratch;
   std::vector<Failure> failures;
+  Failure failure;
   for (std::size_t i = 0; i < spans.size(); ++i) {
-    Byte* row = rows + static_cast<std::ptrdiff_t>(i) * pitch;
-    Span now = spans[i];
-    std::size_t index = program.size();
-    try {
-      while (index > 0) {
-        --index;
-        now = decode_step(program, index, limits[index], now, row, size, check, scratch.pair);
-      }
-    } catch (const BadData& bad) {
-      failures.push_back({static_cast<std::int64_t>(i), static_cast<std::int64_t>(index), bad.what()});
-      continue;
-    }
-    if (now.size != size) {
-      failures.push_back({static_cast<std::int64_t>(i), static_cast<std::int64_t>(program.size()),
-                          "decoded to " + std::to_string(now.size) + " bytes, expected " + std::to_string(size)});
-    } else if (now.data != row && size) {
-      std::memcpy(row, now.data, size);
-    }
+    if (decode_one(program, limits, spans[i], rows + static_cast<std::ptrdiff_t>(i) * pitch, size, check, 0, failure)) continue;
+    failure.row = static_cast<std::int64_t>(i);
+    failures.push_back(failure);
   }
   return failures;
 }

@@ -348,17 +348,27 @@ class FileObjects(Durable):
         path = self._path(key)
         with annotate_errors("write", self.url, key):
             self._check_durability()
-            made: list[TempFile] = []
-            try:
-                version, mark = self._swap_locked(path, parts, if_version, made)
-            except OSError as error:
-                if not could_not_open(error) or _is_published(made):
-                    raise
-                version, mark = with_few_descriptors(
-                    lambda: self._swap_locked(path, parts, if_version, made), lambda: _is_published(made)
-                )
+            done = self._put_at_once(path, parts, if_version) if self._at_once else None
+            if done is None:
+                made: list[TempFile] = []
+                try:
+                    done = self._swap_locked(path, parts, if_version, made)
+                except OSError as error:
+                    if not could_not_open(error) or _is_published(made):
+                        raise
+                    done = with_few_descriptors(
+                        lambda: self._swap_locked(path, parts, if_version, made), lambda: _is_published(made)
+                    )
+            version, mark = done
             self._on_published([path], mark)
         return version
+
+    def _put_at_once(self, path: str, parts: Sequence[Part], if_version: Version) -> tuple[FileVersion, Mark] | None:
+        """`_swap_locked` by one compiled call; None where that cannot be done, and nothing was."""
+        return None
+
+    _at_once = False
+    """Whether `_put_at_once` can do anything."""
 
     def _swap_locked(self, path: str, parts: Sequence[Part], if_version: Version, made: list[TempFile]) -> tuple[FileVersion, Mark]:
         """`_swap` while the object is locked; the temp files that it makes are added to `made`."""

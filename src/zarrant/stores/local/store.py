@@ -33,7 +33,7 @@ from zarrant.errors import CapabilityError, LockTimeout, NodeNotFoundError, Opti
 from zarrant.locking.created_locks import CreatedLock
 from zarrant.locking.file_locks import SUFFIX, FileLock
 from zarrant.locking.local import KeyQueues, lock_names
-from zarrant.storage import ANY, OnlyWhile, Version
+from zarrant.storage import ANY, OnlyWhile, Part, Version
 from zarrant.stores.local.descriptors import MIN_COUNTED, require_descriptors
 from zarrant.stores.local.direct_io import DirectIO
 from zarrant.stores.local.durability import DURABILITY, SyncBatch, unsynced_paths_of
@@ -48,8 +48,10 @@ from zarrant.stores.local.mounts import (
     trait_of,
 )
 from zarrant.stores.local.objects import TEMP_INFIX, FileObjects
+from zarrant.stores.local.put_at_once import can_put_at_once, locks_probed, put_at_once
 from zarrant.stores.local.syscalls import Syscalls
 from zarrant.stores.local.temp_files import FileVersion, OpenTempFile, TempFile, annotate_errors, stat_or_none, version_of
+from zarrant.stores.local.unsynced import Mark
 
 if TYPE_CHECKING:
     from zarrant.stores.local.file_reuse import FileReuse
@@ -138,6 +140,7 @@ class FilesystemStore(FileObjects):
         self._probed: dict[int, str] = {}
         """Device: what was found there."""
         self._remote: bool | None = None
+        self._at_once = can_put_at_once(self)
         self._check_root()
 
     def with_options(self, **options: Any) -> FilesystemStore:
@@ -266,6 +269,13 @@ class FilesystemStore(FileObjects):
         batch_store.group = group
         yield batch_store
 
+    def path_of(self, key: str) -> str:
+        """For `stores.local`: the path of an object."""
+        return self._path(key)
+
+    def _put_at_once(self, path: str, parts: Sequence[Part], if_version: Version) -> tuple[FileVersion, Mark] | None:
+        return put_at_once(self, _queues, path, parts, if_version)
+
     def locked_temp_file(self, path: str, lock: FileLock, fd: int) -> TempFile:
         return TempFile(self.files, f"{path}{TEMP_INFIX}{SUFFIX}", lock, fd)
 
@@ -324,6 +334,8 @@ class FilesystemStore(FileObjects):
         if probed is None:
             probed = self._probe_mount(lock, path, mount)
             _probed_mounts[key] = probed
+        if lock.locks:
+            locks_probed(lock.inode[0])
         self._probed[lock.inode[0]] = probed
 
     def _probe_mount(self, lock: FileLock, path: str, mount: Mount) -> str:
@@ -354,11 +366,11 @@ class FilesystemStore(FileObjects):
             try:
                 return make()
             except FileNotFoundError:
-                self._make_directory(os.path.dirname(path))
+                self.make_directory(os.path.dirname(path))
         return make()
 
-    def _make_directory(self, path: str) -> None:
-        """Make a directory and those above it. Where one of them is removed meanwhile it may be missing at the end.
+    def make_directory(self, path: str) -> None:
+        """For `stores.local`: make a directory and those above it. Where one is removed meanwhile it may be missing at the end.
 
         What belongs to a node is made only where its metadata is: a node that was removed does not come back as a directory.
         """

@@ -465,3 +465,12 @@ class Syscalls:
 
     def __hash__(self) -> int:
         return hash(type(self))
+
+
+_METHODS = tuple(vars(Syscalls).items())
+
+
+def are_plain(files: Syscalls) -> bool:
+    """Whether file calls are those of the system and nothing else: neither a subclass, nor with a method that was replaced."""
+    methods = vars(Syscalls)
+    return type(files) is Syscalls and not vars(files) and all(methods.get(name) is method for name, method in _METHODS)

@@ -20,7 +20,11 @@ T = TypeVar("T")
 
 
 class Call(NamedTuple):
-    """One call of a store: `ranges` that were read or kept (None: no ranges were given), `nbytes` that were handed over."""
+    """One call of a store: `ranges` that were read or kept (None: no ranges were given), `nbytes` that were handed over.
+
+    >>> call_of("put", "c/0/0", [b"abc"])
+    Call(method='put', key='c/0/0', ranges=None, nbytes=3)
+    """
 
     method: str
     key: str

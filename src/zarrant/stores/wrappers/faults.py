@@ -68,6 +68,10 @@ class Fault:
 
     Raises:
         OptionError: A kind or a method that is not known, a fault that never happens.
+
+    >>> third = Fault("error", at=2, methods=("get",))
+    >>> third.fits(Call("get", "c/0")), third.fits(Call("put", "c/0"))
+    (True, False)
     """
 
     kind: str

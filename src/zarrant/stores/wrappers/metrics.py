@@ -33,6 +33,10 @@ class MetricsSnapshot:
     it, `bytes_copied` it took over from the old object by itself. `lock_seconds` were waited for `requests["lock"]` locks.
     `conflicts`: conditional writes that found another version. `retries`: conditional writes of a key whose last one had failed.
     `bytes_from_caller`: the sum of the bytes given to `Metrics.handed_in`.
+
+    >>> both = MetricsSnapshot({"put": 1}, bytes_written=5) + MetricsSnapshot({"put": 2, "get": 1}, bytes_written=7)
+    >>> both.requests, both.bytes_written
+    ({'get': 1, 'put': 3}, 12)
     """
 
     requests: Mapping[str, int] = field(default_factory=dict)

@@ -11,7 +11,16 @@ from zarrant.storage.wrapper import Writes
 
 
 class WriteOnly(Writes):
-    """Puts and erases; cannot read, list, or write on a condition (to have one, something must have been read)."""
+    """Puts and erases; cannot read, list, or write on a condition (to have one, something must have been read).
+
+    >>> import zarrant
+    >>> store = WriteOnly(zarrant.MemoryStore())
+    >>> a = zarrant.create_array(store, shape=(4,), dtype="uint8", chunks=2)
+    >>> a.store_chunk((0,), [1, 2])
+    >>> a[0]
+    Traceback (most recent call last):
+    zarrant.errors.CapabilityError: ...
+    """
 
     def __init__(self, store: Writable | AsyncReadableWritable) -> None:
         super().__init__(store)

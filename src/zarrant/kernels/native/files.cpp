@@ -1,0 +1,273 @@
+// Replaces one file as `stores/local/objects.py` does with `stores/local/syscalls.py`: the same file calls in the same order,
+// as one call of Python. Whatever is not the usual case is left to that: everything done so far is undone, and nothing is said.
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <cstdio>
+#include <ctime>
+
+#include "files.h"
+
+#ifdef F_OFD_SETLK
+
+namespace zarrant {
+namespace {
+
+// Descriptors in use while other threads run: a forked child drops its copies, else it could keep a lock of its parent.
+std::array<std::atomic<int>, 256> in_use;
+
+void drop_in_child() {
+  for (std::atomic<int>& slot : in_use) {
+    const int fd = slot.exchange(0) - 1;
+    if (fd >= 0) close(fd);
+  }
+}
+
+const bool prepared = pthread_atfork(nullptr, nullptr, drop_in_child) == 0;
+
+class Descriptor {
+ public:
+  Descriptor() = default;
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  ~Descriptor() {
+    if (fd_ >= 0) close();
+  }
+  void take(int fd) {
+    fd_ = fd;
+    for (std::atomic<int>& slot : in_use) {
+      int free = 0;
+      if (slot.compare_exchange_strong(free, fd + 1)) {
+        slot_ = &slot;
+        return;
+      }
+    }
+  }
+  int close() {
+    if (slot_) slot_->store(0);
+    slot_ = nullptr;
+    const int fd = fd_;
+    fd_ = -1;
+    return ::close(fd);
+  }
+  int get() const { return fd_; }
+  bool open() const { return fd_ >= 0; }
+
+ private:
+  int fd_ = -1;
+  std::atomic<int>* slot_ = nullptr;
+};
+
+std::int64_t nanoseconds(const timespec& time) { return std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec; }
+
+FileVersion version_of(const struct stat& state) {
+  return {static_cast<std::int64_t>(state.st_dev), static_cast<std::int64_t>(state.st_ino), nanoseconds(state.st_mtim),
+          static_cast<std::int64_t>(state.st_size)};
+}
+
+bool same_file(const struct stat& a, const struct stat& b) { return a.st_dev == b.st_dev && a.st_ino == b.st_ino; }
+
+// Each call by the name that it has in `Syscalls`. A test has one of them fail, or ends the process before it.
+class Calls {
+ public:
+  explicit Calls(Trial* trial) : trial_(trial) {}
+
+  // Whether a call may be made.
+  bool may(const char* name) {
+    if (!trial_) return true;
+    const int number = static_cast<int>(trial_->names.size());
+    trial_->names.emplace_back(name);
+    if (number == trial_->kill_at) _exit(9);
+    return number != trial_->fail_at;
+  }
+
+ private:
+  Trial* trial_;
+};
+
+class Put {
+ public:
+  Put(const FilePut& wanted, Calls calls) : wanted_(wanted), calls_(calls) {}
+
+  bool run() {
+    if (!take_lock()) return false;
+    const bool stored = replace();
+    if (!stored && temp_made_) remove_temp();
+    give_lock_back();
+    return stored;
+  }
+
+  FileVersion version{};
+  std::int64_t old_mtime = -1;
+
+ private:
+  // The lock file is new, ours, and at its path. One that was there before is for the general way: who made it may be busy.
+  bool take_lock() {
+    if (!calls_.may("open")) return false;
+    const int fd = open(wanted_.lock, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd < 0) return false;
+    lock_.take(fd);
+    lock_state_ = {};
+    const bool known = calls_.may("fstat") && fstat(fd, &lock_state_) == 0;
+    const bool usual = known && static_cast<std::int64_t>(lock_state_.st_dev) == wanted_.device && shared();
+    struct flock request = {F_WRLCK, SEEK_SET, 0, 0, 0};
+    if (!usual || !calls_.may("lock") || fcntl(fd, F_OFD_SETLK, &request) != 0) {
+      lock_.close();  // without its lock the file may not be removed: another writer may have it by now
+      return false;
+    }
+    struct stat there;
+    if (look(wanted_.lock, there) && same_file(there, lock_state_) && there.st_size == 0 && there.st_nlink == 1) return true;
+    unlock();
+    return false;
+  }
+
+  // Everybody may take the file who may write into its directory.
+  bool shared() {
+    const mode_t missing = wanted_.share & ~lock_state_.st_mode;
+    return !missing || (calls_.may("chmod") && fchmod(lock_.get(), (lock_state_.st_mode & 07777) | missing) == 0);
+  }
+
+  bool look(const char* path, struct stat& state) { return calls_.may("stat") && lstat(path, &state) == 0; }
+
+  bool condition_holds() {
+    if (!wanted_.condition) return true;
+    struct stat state;
+    if (wanted_.condition_lock && (!calls_.may("stat") || lstat(wanted_.condition_lock, &state) == 0 || errno != ENOENT)) return false;
+    return look(wanted_.condition, state) && S_ISREG(state.st_mode) && version_of(state) == wanted_.condition_version;
+  }
+
+  // The object that is replaced, if there is one, is a file, and of the version asked for.
+  bool look_at_old() {
+    replaces_ = look(wanted_.path, old_);
+    if (!replaces_) return errno == ENOENT && wanted_.if_version != IfVersion::known && !wanted_.must_replace;
+    old_mtime = nanoseconds(old_.st_mtim);
+    if (!S_ISREG(old_.st_mode) || wanted_.if_version == IfVersion::absent) return false;
+    return wanted_.if_version == IfVersion::any || version_of(old_) == wanted_.version;
+  }
+
+  bool replace() {
+    errno = 0;
+    if (!condition_holds()) return false;
+    errno = 0;
+    if (!look_at_old() || !calls_.may("open")) return false;
+    const int fd = open(wanted_.temp, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+    if (fd < 0) return false;
+    temp_.take(fd);
+    temp_made_ = true;
+    if (!write() || !stamp()) return false;
+    if (!calls_.may("close")) {
+      temp_.close();
+      return false;
+    }
+    struct stat there;
+    // The last look before something is published under the lock.
+    if (temp_.close() != 0 || !look(wanted_.lock, there) || !same_file(there, lock_state_)) return false;
+    if (!calls_.may("rename") || rename(wanted_.temp, wanted_.path) != 0) return false;
+    temp_made_ = false;
+    return true;
+  }
+
+  bool write() {
+    off_t offset = 0;
+    std::vector<iovec> rest;
+    for (const Span& part : wanted_.parts)
+      if (part.size) rest.push_back({const_cast<Byte*>(part.data), part.size});
+    std::size_t first = 0;
+    while (first < rest.size()) {
+      if (!calls_.may("write")) return false;
+      const int count = static_cast<int>(std::min<std::size_t>(rest.size() - first, 1024));
+      ssize_t written = pwritev(temp_.get(), rest.data() + first, count, offset);
+      if (written <= 0) return false;
+      offset += written;
+      for (; first < rest.size() && written >= static_cast<ssize_t>(rest[first].iov_len); ++first)
+        written -= static_cast<ssize_t>(rest[first].iov_len);
+      if (written > 0) {
+        rest[first].iov_base = static_cast<Byte*>(rest[first].iov_base) + written;
+        rest[first].iov_len -= static_cast<std::size_t>(written);
+      }
+    }
+    return true;
+  }
+
+  // A later mtime than that of the object that is replaced, and its permissions.
+  bool stamp() {
+    timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    std::int64_t at = nanoseconds(now);
+    if (replaces_) at = std::max(at, old_mtime + 1);
+    const timespec time{static_cast<time_t>(at / 1'000'000'000), static_cast<long>(at % 1'000'000'000)};
+    const timespec both[2] = {time, time};
+    struct stat state;
+    if (at < 0 || !calls_.may("set_mtime") || futimens(temp_.get(), both) != 0) return false;
+    if (!calls_.may("fstat") || fstat(temp_.get(), &state) != 0) return false;
+    version = version_of(state);
+    if (version[0] != wanted_.device) return false;
+    if (!replaces_) return true;
+    if (version[2] <= old_mtime) return false;
+    mode_t mode = old_.st_mode & 0777;
+    if (old_.st_uid != state.st_uid) mode |= state.st_mode & 0777;
+    return mode == (state.st_mode & 0777) || (calls_.may("chmod") && fchmod(temp_.get(), mode) == 0);
+  }
+
+  // Where the lock was lost, the name may be in use by the next owner.
+  void remove_temp() {
+    struct stat mine{}, there;
+    const bool open = temp_.open();
+    if (open ? fstat(temp_.get(), &mine) == 0 : version[1] != 0) {
+      if (!open) {
+        mine.st_dev = static_cast<dev_t>(version[0]);
+        mine.st_ino = static_cast<ino_t>(version[1]);
+      }
+      if (lstat(wanted_.temp, &there) == 0 && same_file(there, mine)) unlink(wanted_.temp);
+    }
+    if (open) temp_.close();
+  }
+
+  void give_lock_back() {
+    struct stat there;
+    if (look(wanted_.lock, there) && same_file(there, lock_state_) && calls_.may("unlink")) unlink(wanted_.lock);
+    unlock();
+  }
+
+  void unlock() {
+    struct flock none = {F_UNLCK, SEEK_SET, 0, 0, 0};
+    if (calls_.may("unlock")) fcntl(lock_.get(), F_OFD_SETLK, &none);
+    calls_.may("close");
+    lock_.close();
+  }
+
+  const FilePut& wanted_;
+  Calls calls_;
+  Descriptor lock_, temp_;
+  struct stat lock_state_{}, old_{};
+  bool replaces_ = false, temp_made_ = false;
+};
+
+}  // namespace
+
+std::optional<FilePutResult> put_file(const FilePut& wanted, Trial* trial) {
+  if (!prepared) return std::nullopt;
+  Put put(wanted, Calls(trial));
+  if (!put.run()) return std::nullopt;
+  return FilePutResult{put.version, put.old_mtime};
+}
+
+bool can_put_files() { return true; }
+
+}  // namespace zarrant
+
+#else
+
+namespace zarrant {
+std::optional<FilePutResult> put_file(const FilePut&, Trial*) { return std::nullopt; }
+bool can_put_files() { return false; }
+}  // namespace zarrant
+
+#endif

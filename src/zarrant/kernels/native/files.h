@@ -1,0 +1,46 @@
+// One file replaced under its lock file: see files.cpp.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kernels.h"
+
+namespace zarrant {
+
+using FileVersion = std::array<std::int64_t, 4>;  // device, inode, mtime in nanoseconds, size
+
+enum class IfVersion { any, absent, known };
+
+struct FilePut {
+  const char *path, *lock, *temp;
+  std::vector<Span> parts;
+  std::int64_t device;                // on which the file must lie
+  std::uint32_t share;                // permissions that the lock file gets
+  bool must_replace;                  // only where there is an object already
+  const char* condition = nullptr;    // a file that must have a version,
+  const char* condition_lock = nullptr;  // and no lock file
+  FileVersion condition_version{};
+  IfVersion if_version = IfVersion::any;
+  FileVersion version{};
+};
+
+struct FilePutResult {
+  FileVersion version;
+  std::int64_t old_mtime;  // -1: nothing was there
+};
+
+// For tests: the calls that are made, and the number of one that fails, or before which the process ends.
+struct Trial {
+  std::vector<std::string> names;
+  int fail_at = -1, kill_at = -1;
+};
+
+// Nothing where it was not done; then everything is as it was.
+std::optional<FilePutResult> put_file(const FilePut& wanted, Trial* trial);
+bool can_put_files();
+
+}  // namespace zarrant

@@ -1,0 +1,141 @@
+"""The usual write of an object, all of its file calls made by one compiled call.
+
+In: a path, the parts of the new object, the version that the old one must have. Out: the new version and what to note of it; or
+None, and nothing was done: then the general way (`stores.local.objects`) does it, and finds the error where there is one.
+
+It is the same sequence of file calls as the general way makes where nobody else writes the object, of which a test makes sure.
+What is not so goes the general way: a lock file that is there (another writer, or one that was killed), a temp file that is there,
+links, a condition that does not hold, an error of any call, parts that are copied from the old object, stores that sync, reuse
+files or go around the page cache, other file systems than this machine's own, and every `Syscalls` but the real one.
+
+- No thread of this process can come in between on a file system in memory: a small object is written without giving the GIL away,
+  which takes less time than threads take to hand it on. Elsewhere, or where the object is large, others run meanwhile, and find
+  the lock file.
+- The locks of the device must have been probed in this process (`store._probe`).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Protocol
+
+from zarrant import kernels
+from zarrant.locking.file_locks import SUFFIX, shared_permissions
+from zarrant.locking.local import KeyQueues
+from zarrant.storage import ANY, ByteRange, Hole, OnlyWhile, Part, Version
+from zarrant.stores.local.direct_io import DirectIO
+from zarrant.stores.local.durability import UnsyncedPaths
+from zarrant.stores.local.syscalls import Syscalls, are_plain
+from zarrant.stores.local.temp_files import FileVersion
+from zarrant.stores.local.unsynced import KEPT, REPLACED, Mark
+
+MAX_HELD_BYTES = 1 << 17
+"""Bytes written to memory without giving the GIL away: 10 to 20 µs, where handing it on takes 50 and more."""
+
+_probed: set[int] = set()
+"""Devices on which a lock was probed, by any store of this process."""
+
+
+class Directory(Protocol):
+    """What is asked of a store (`FilesystemStore`)."""
+
+    files: Syscalls
+    locking: str
+    lock_timeout: float
+    durability: str
+    file_reuse: bool
+    direct: DirectIO | None
+    condition: OnlyWhile | None
+    unsynced_paths: UnsyncedPaths
+
+    def path_of(self, key: str) -> str: ...
+    def make_directory(self, path: str) -> None: ...
+
+
+def locks_probed(device: int) -> None:
+    """Lock files on a device exclude other writers."""
+    _probed.add(device)
+
+
+def can_put_at_once(store: Directory) -> bool:
+    """Whether a store writes this way at all."""
+    usual = store.durability == "rename" and store.locking in ("auto", "os") and store.direct is None and not store.file_reuse
+    return kernels.put_file is not None and usual and are_plain(store.files)
+
+
+def put_at_once(
+    store: Directory, queues: KeyQueues, path: str, parts: Sequence[Part], if_version: Version
+) -> tuple[FileVersion, Mark] | None:
+    """See the module. `queues`: where threads of this process wait for a path."""
+    if queues.is_wanted(path):
+        return None
+    share, device = _directory(store, os.path.dirname(path))
+    order = store.files.order(device) if store.files.kind(device) else ""
+    if store.locking == "auto" and device not in _probed:  # safety: probe at once
+        return None
+    if order not in ("memory", "replaced"):
+        return None
+    size = 0
+    for part in parts:
+        if isinstance(part, ByteRange | Hole):
+            return None
+        size += memoryview(part).nbytes
+    wanted = _wanted(if_version)  # safety: version at once
+    condition = _condition(store, store.condition)  # safety: metadata at once
+    if wanted == () or condition == ():
+        return None
+    put = partial(_call, path, parts, condition, wanted, device, share)
+    if order == "memory" and size <= MAX_HELD_BYTES:
+        done = put(False, False)
+        return None if done is None else (done[0], KEPT)
+    with queues.lock((path,), time.monotonic() + store.lock_timeout):
+        mark = KEPT if order == "memory" else store.unsynced_paths.mark(store.files, path, None, (device, 0, 1, 0))
+        done = put(order != "memory" and mark[0] == REPLACED, True)  # safety: data before the name at once
+    if done is None:
+        return None
+    version, old = done
+    return version, KEPT if order == "memory" or old >= 0 else (max(1, version[2]), mark[1])
+
+
+def _call(path: str, parts: Sequence[Part], *rest: Any) -> tuple[FileVersion, int] | None:
+    assert kernels.put_file is not None, "looked at by `can_put_at_once`"
+    try:
+        done: tuple[FileVersion, int] | None = kernels.put_file(path, parts, *rest, None)
+    except ValueError:  # parts that are no plain bytes
+        return None
+    return done
+
+
+def _wanted(if_version: Version) -> Any:
+    """The version as the compiled call takes it; () where it is none of this store's."""
+    if if_version is ANY:
+        return None
+    if if_version is None:
+        return False
+    return if_version if _is_version(if_version) else ()
+
+
+def _is_version(version: Version) -> bool:
+    return type(version) is tuple and len(version) == 4
+
+
+def _condition(store: Directory, condition: OnlyWhile | None) -> tuple[Any, ...] | None:
+    """The condition as the compiled call takes it; () where it is another one."""
+    if condition is None:
+        return None
+    if not _is_version(condition.version):
+        return ()
+    path = store.path_of(condition.key)
+    return path, path + SUFFIX if condition.unlocked else None, condition.version
+
+
+def _directory(store: Directory, directory: str) -> tuple[int, int]:
+    """(permissions of a lock file, device) in a directory, which is made if it is not there."""
+    try:
+        return shared_permissions(store.files, directory)
+    except FileNotFoundError:
+        store.make_directory(directory)
+    return shared_permissions(store.files, directory)

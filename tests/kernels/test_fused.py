@@ -1,0 +1,285 @@
+"""Boxes to encoded rows and back in one call: equal to the copy and the program done one after the other."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zarrant import kernels
+from zarrant.kernels import BLOSC, CRC32C, GZIP, SWAP, ZSTD, EncodedRows, RowBoxes, RowMemory, reference
+
+native = kernels.active()["encode_boxes"] == "native"
+twins = pytest.mark.skipif(not native, reason="compiled kernels absent or not chosen")
+both = pytest.mark.parametrize("kernel", [pytest.param(reference, id="reference"), pytest.param(kernels, id="native", marks=twins)])
+
+PROGRAMS: list[tuple[tuple[int, ...], ...]] = [
+    (),
+    ((SWAP, 2),),
+    ((SWAP, 16),),
+    ((CRC32C,),),
+    ((SWAP, 4), (CRC32C,)),
+    ((ZSTD, 1, 0), (CRC32C,)),
+    ((SWAP, 2), (ZSTD, 1, 1)),
+    ((BLOSC, 0, 9, 2, 2, 0),),
+    ((SWAP, 2), (SWAP, 4), (GZIP, 1)),
+    ((SWAP, 4), (CRC32C,), (BLOSC, 1, 5, 1, 4, 0), (ZSTD, 1, 0), (CRC32C,)),
+]
+DTYPES = ["u1", "u2", "f4", "i8", "c16", "V16"]
+
+
+class Case(NamedTuple):
+    values: Any
+    rows: RowMemory
+    boxes: RowBoxes
+    count: int
+    fill: bytes
+    program: Any
+
+
+def allocate(nbytes: int) -> Any:
+    return np.empty(nbytes, np.uint8)
+
+
+def strided(draw: Any, shape: list[int], dtype: Any) -> Any:
+    """An array with strides of any order and sign, with gaps or none."""
+    order = draw(st.permutations(range(len(shape))))
+    steps = [draw(st.sampled_from([1, 1, 2, -1, -2])) for _ in shape]
+    base = np.zeros([shape[axis] * abs(steps[axis]) for axis in order], dtype)
+    view = base.transpose(np.argsort(order)) if shape else base
+    return view[tuple(slice(None, None, step) for step in steps)]
+
+
+def row_memory(room: int, shape: tuple[int, ...], order: tuple[int, ...], dtype: Any) -> RowMemory:
+    """Memory for rows of `shape`, of which dimension `order[0]` is the outermost that is stored."""
+    rows = np.zeros((room, *(shape[axis] for axis in order)), dtype)
+    flat = rows.view(np.uint8).reshape(room, -1) if rows.ndim > 1 else rows.reshape(room, 1).view(np.uint8)
+    return RowMemory(flat, rows.transpose(0, *(1 + axis for axis in np.argsort(order))))
+
+
+def random_bits(array: Any, seed: int, fill: bytes, share: float) -> None:
+    """Elements of few values, a `share` of them fill."""
+    dice = np.random.default_rng(seed)
+    octets = dice.integers(0, 3, (array.size, array.itemsize), dtype=np.uint8)
+    octets[dice.random(array.size) < share] = np.frombuffer(fill, np.uint8)
+    array[...] = octets.reshape(-1).view(array.dtype).reshape(array.shape)
+
+
+@st.composite
+def cases(draw: Any) -> Case:
+    axes, dtype = draw(st.integers(0, 3)), np.dtype(draw(st.sampled_from(DTYPES)))
+    shape = tuple(draw(st.integers(1, 6)) for _ in range(axes))
+    program = draw(st.sampled_from([each for each in PROGRAMS if fits(each, math.prod(shape) * dtype.itemsize)]))
+    count = draw(st.integers(1, 7))
+    row_step = [1, *(draw(st.sampled_from([1, 1, 2])) for _ in shape)]
+    step = [1, *(draw(st.sampled_from([1, 1, 2, -1])) for _ in shape)]
+    lengths = [draw(st.integers(6, 12)) for _ in shape]
+    starts, row_starts, counts = [], [], []
+    for row in range(count):
+        for _ in range(draw(st.sampled_from([0, 1, 1, 2]))):
+            box: list[tuple[int, int, int]] = [(0, row, 1)]
+            for axis, length in enumerate(shape):
+                n = draw(st.integers(1, -(-length // row_step[1 + axis])))
+                n = min(n, -(-lengths[axis] // abs(step[1 + axis])))
+                reach = abs(step[1 + axis]) * (n - 1)
+                low = draw(st.integers(0, lengths[axis] - 1 - reach))
+                at = draw(st.integers(0, length - 1 - row_step[1 + axis] * (n - 1)))
+                box.append((low + (reach if step[1 + axis] < 0 else 0), at, n))
+            for column, numbers in zip((starts, row_starts, counts), zip(*box, strict=True), strict=True):
+                column.append(numbers)
+    tables = [np.array(each, np.int64).reshape(-1, axes + 1) for each in (starts, row_starts, counts)]
+    fill = bytes(draw(st.sampled_from([0, 1])) for _ in range(dtype.itemsize))
+    values = strided(draw, [1, *lengths], dtype)
+    random_bits(values, draw(st.integers(0, 99)), fill, draw(st.sampled_from([0.0, 0.9, 1.0])))
+    rows = row_memory(draw(st.integers(1, 4)), shape, tuple(draw(st.permutations(range(axes)))), dtype)
+    boxes = RowBoxes(tables[0], np.array(step, np.int64), tables[1], np.array(row_step, np.int64), tables[2])
+    return Case(values, rows, boxes, count, fill, program)
+
+
+def fits(program: Any, nbytes: int) -> bool:
+    return all(nbytes % step[1] == 0 for step in program if step[0] == SWAP)
+
+
+def one_by_one(case: Case, covered: Any, drop: bool) -> tuple[Any, Any, Any]:
+    """The rows, copied whole with one call and encoded with another."""
+    rows = row_memory(case.count, case.rows.seen.shape[1:], order_of(case.rows.seen), case.values.dtype)
+    rows.flat[...] = np.tile(np.frombuffer(case.fill, np.uint8), rows.flat.shape[1] // len(case.fill))
+    start, step, row_start, row_step, shape = case.boxes
+    reference.copy_boxes(case.values, start, step, rows.seen, row_start, row_step, shape)
+    keep = ~reference.equals_fill(rows.flat, case.fill) if drop else None
+    return rows.flat, *kernels.encode(case.program, rows.flat, keep)
+
+
+def order_of(seen: Any) -> tuple[int, ...]:
+    """The order of dimensions in the memory of rows; those of length 1 have no place of their own."""
+    axes = range(1, seen.ndim)
+    return tuple(axis - 1 for axis in sorted(axes, key=lambda axis: (-seen.strides[axis], seen.shape[axis] == 1)))
+
+
+def covered_rows(case: Case) -> Any:
+    """Rows that one box fills."""
+    covered = np.zeros(case.count, np.bool_)
+    for row, shape in zip(case.boxes.row_start[:, 0], case.boxes.shape, strict=True):
+        covered[row] |= tuple(shape[1:]) == case.rows.seen.shape[1:]
+    return covered
+
+
+@both
+@given(case=cases(), drop=st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_encoding_boxes_is_a_copy_and_a_program(kernel: Any, case: Case, drop: bool) -> None:
+    _, expected, sizes = one_by_one(case, covered_rows(case), drop)
+    case.values.flags.writeable = False
+    arena, found = kernel.encode_boxes(
+        case.program, case.values, case.boxes, case.rows, covered_rows(case), case.fill, drop, allocate
+    )
+    if kernel is kernels or native is False or not any(step[0] in (BLOSC, ZSTD, GZIP) for step in case.program):
+        assert found.tolist() == sizes.tolist()
+        assert arena.tobytes() == expected.tobytes()
+    else:  # another library may compress to other bytes; what they decode to is compared below
+        assert (found < 0).tolist() == (sizes < 0).tolist()
+
+
+def spans_of(arena: Any, sizes: Any) -> EncodedRows:
+    number = np.flatnonzero(sizes >= 0)
+    size = sizes[number]
+    return EncodedRows(number, [arena], np.zeros(len(number), np.int64), np.cumsum(size) - size, size)
+
+
+@both
+@given(case=cases(), drop=st.booleans(), gap=st.integers(0, 7))
+@settings(max_examples=150, deadline=None)
+def test_decoding_boxes_is_a_program_and_a_copy(kernel: Any, case: Case, drop: bool, gap: int) -> None:
+    flat, arena, sizes = one_by_one(case, covered_rows(case), drop)
+    if gap < case.count and not drop:  # a row that is not stored
+        start = int(np.maximum(sizes[:gap], 0).sum())
+        arena = np.delete(arena, np.s_[start : start + int(sizes[gap])])
+        sizes[gap] = -1
+        flat[gap] = np.tile(np.frombuffer(case.fill, np.uint8), flat.shape[1] // len(case.fill))
+    expected = np.zeros_like(case.values)
+    rows = row_memory(case.count, case.rows.seen.shape[1:], order_of(case.rows.seen), case.values.dtype)
+    rows.flat[...] = flat
+    start, step, row_start, row_step, shape = case.boxes
+    reference.copy_boxes(rows.seen, row_start, row_step, expected, start, step, shape)
+    out = case.values
+    out[...] = np.zeros((), out.dtype)
+    failures = kernel.decode_boxes(case.program, spans_of(arena, sizes), case.count, case.rows, case.boxes, out, case.fill, True)
+    assert failures == []
+    assert out.tobytes() == expected.tobytes()
+
+
+@both
+@pytest.mark.parametrize("program", PROGRAMS, ids=str)
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("alone", [True, False], ids=["in_place", "amid"])
+def test_long_rows(kernel: Any, program: Any, order: Any, alone: bool) -> None:
+    """Rows that are longer than what is copied at a time."""
+    chunk, n = (40, 96, 80), 1 if alone else 2
+    array = np.zeros((chunk[0], chunk[1] * n, chunk[2]), "u2", order)
+    random_bits(array, 7, b"\1\0", 0.5)
+    array[: chunk[0] // 2] = 1  # fill, and its first half is not yet swapped when the other begins
+    rows = row_memory(1, chunk, (0, 1, 2) if order == "C" else (2, 1, 0), "u2")
+    start = np.array([[0, 0, i * chunk[1], 0] for i in range(n)], np.int64)
+    row_start = np.array([[i, 0, 0, 0] for i in range(n)], np.int64)
+    ones = np.ones(4, np.int64)
+    boxes = RowBoxes(start, ones, row_start, ones, np.array([[1, *chunk]] * n, np.int64))
+    case = Case(array[np.newaxis], rows, boxes, n, b"\1\0", program)
+    _, expected, sizes = one_by_one(case, np.ones(n, np.bool_), True)
+    arena, found = kernel.encode_boxes(program, case.values, boxes, rows, np.ones(n, np.bool_), case.fill, True, allocate)
+    if kernel is kernels:
+        assert (arena.tobytes(), found.tolist()) == (expected.tobytes(), sizes.tolist())
+    out = np.zeros_like(array)
+    assert kernel.decode_boxes(program, spans_of(arena, found), n, rows, boxes, out[np.newaxis], case.fill, True) == []
+    assert out.tobytes(order) == array.tobytes(order)
+    array[...] = 1
+    arena, found = kernel.encode_boxes(program, case.values, boxes, rows, np.ones(n, np.bool_), case.fill, True, allocate)
+    assert arena.size == 0 and found.tolist() == [-1] * n
+
+
+@both
+@pytest.mark.parametrize("program", PROGRAMS, ids=str)
+@pytest.mark.parametrize("side", [16, 96], ids=["short", "long"])
+@pytest.mark.parametrize("cut", [1, 2, 4])
+def test_a_row_that_does_not_decode_is_named_as_by_decode(kernel: Any, program: Any, side: int, cut: int) -> None:
+    rows = row_memory(2 if side == 16 else 1, (side, side, 16), (0, 1, 2), "u2")
+    nbytes = rows.flat.shape[1]
+    data = np.random.default_rng(3).integers(0, 9, (3, nbytes), dtype=np.uint8)
+    arena, sizes = kernels.encode(program, data, None)
+    good = spans_of(arena, sizes)
+    size = good.size.copy()
+    size[1] -= cut
+    bad = good._replace(size=size)
+    ones = np.ones(4, np.int64)
+    start = np.array([[0, i * side, 0, 0] for i in range(3)], np.int64)
+    row_start = np.array([[i, 0, 0, 0] for i in range(3)], np.int64)
+    boxes = RowBoxes(start, ones, row_start, ones, np.array([[1, side, side, 16]] * 3, np.int64))
+    out = np.zeros((1, 3 * side, side, 16), "u2")
+    found = kernel.decode_boxes(program, bad, 3, rows, boxes, out, b"\0\0", True)
+    assert found == kernel.decode(program, *bad[1:], np.empty((3, nbytes), np.uint8), True)
+
+
+# ── what a caller may not give ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def simple() -> Case:
+    ones = np.ones(2, np.int64)
+    starts = np.array([[0, 0], [0, 4]], np.int64)
+    boxes = RowBoxes(starts, ones, np.array([[0, 0], [1, 0]], np.int64), ones, np.array([[1, 4]] * 2, np.int64))
+    return Case(np.zeros((1, 8), "u2"), row_memory(1, (4,), (0,), "u2"), boxes, 2, b"\0\0", ((SWAP, 2),))
+
+
+BAD: dict[str, Any] = {
+    "outside": lambda c: c._replace(boxes=c.boxes._replace(start=np.array([[0, 0], [0, 5]], np.int64))),
+    "before": lambda c: c._replace(boxes=c.boxes._replace(start=np.array([[0, -1], [0, 4]], np.int64))),
+    "row outside": lambda c: c._replace(boxes=c.boxes._replace(row_start=np.array([[0, 0], [2, 0]], np.int64))),
+    "beyond its row": lambda c: c._replace(boxes=c.boxes._replace(row_start=np.array([[0, 0], [1, 1]], np.int64))),
+    "rows out of order": lambda c: c._replace(boxes=c.boxes._replace(row_start=np.array([[1, 0], [0, 0]], np.int64))),
+    "two rows": lambda c: c._replace(boxes=c.boxes._replace(shape=np.array([[2, 4], [1, 4]], np.int64))),
+    "fill": lambda c: c._replace(fill=b"\0"),
+    "element": lambda c: c._replace(values=np.zeros((1, 8), "u4")),
+    "no room": lambda c: c._replace(rows=RowMemory(c.rows.flat[:0], c.rows.seen[:0])),
+    "short view": lambda c: c._replace(rows=RowMemory(c.rows.flat, c.rows.seen[:, :3])),
+    "another view": lambda c: c._replace(rows=RowMemory(c.rows.flat, np.zeros((1, 4), "u2"))),
+    "shared": lambda c: c._replace(values=np.zeros((1, 8), "u2"), rows=None),
+    "int32": lambda c: c._replace(boxes=c.boxes._replace(start=c.boxes.start.astype(np.int32))),
+}
+
+
+@both
+@pytest.mark.parametrize("bad", BAD)
+def test_mistakes_are_refused(kernel: Any, bad: str) -> None:
+    case = BAD[bad](simple())
+    if case.rows is None:
+        case = case._replace(rows=RowMemory(case.values.view(np.uint8)[:, :8], case.values[:, :4]))
+    with pytest.raises(ValueError):
+        kernel.encode_boxes(case.program, case.values, case.boxes, case.rows, np.ones(2, bool), case.fill, True, allocate)
+    row = np.zeros(8, np.uint8)
+    spans = EncodedRows(np.arange(2), [row], np.zeros(2, np.int64), np.zeros(2, np.int64), np.full(2, 8))
+    with pytest.raises(ValueError):
+        kernel.decode_boxes(case.program, spans, 2, case.rows, case.boxes, case.values, case.fill, True)
+
+
+@both
+@pytest.mark.parametrize(
+    "wrong",
+    [{"number": np.array([1, 0])}, {"number": np.array([0, 2])}, {"number": np.array([-1, 0])}, {"size": np.array([8, 9])}],
+    ids=str,
+)
+def test_spans_are_checked(kernel: Any, wrong: dict[str, Any]) -> None:
+    case = simple()
+    spans = EncodedRows(np.arange(2), [np.zeros(8, np.uint8)], np.zeros(2, np.int64), np.zeros(2, np.int64), np.full(2, 8))
+    with pytest.raises(ValueError):
+        kernel.decode_boxes(case.program, spans._replace(**wrong), 2, case.rows, case.boxes, case.values, case.fill, True)
+
+
+@both
+def test_a_short_arena_is_refused(kernel: Any) -> None:
+    case = simple()
+    with pytest.raises(ValueError):
+        kernel.encode_boxes(
+            case.program, case.values, case.boxes, case.rows, np.ones(2, bool), case.fill, False, lambda n: allocate(n - 1)
+        )

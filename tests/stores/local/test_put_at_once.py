@@ -1,0 +1,302 @@
+"""A small write as one compiled call: the same file calls as the general way, and the same outcome, also where one fails."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import zarrant
+from zarrant import kernels
+from zarrant.errors import ReentrantLockError, ZarrantError
+from zarrant.locking import file_locks
+from zarrant.storage import ANY, ByteRange, OnlyWhile
+from zarrant.stores.local import put_at_once as module
+from zarrant.stores.local.store import FilesystemStore
+from zarrant.stores.local.syscalls import Syscalls, are_plain
+from zarrant.testkit.faulty_files import FaultySyscalls
+
+pytestmark = pytest.mark.skipif(kernels.put_file is None, reason="without the compiled call there is one way only")
+
+IN_MEMORY = Path("/dev/shm")
+
+
+@pytest.fixture(params=["disk", "memory"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    """A directory on this machine's disk, and one in its memory; a lock was probed there."""
+    if request.param == "disk":
+        path, remove = tmp_path / "store", False
+    else:
+        if not IN_MEMORY.is_dir():
+            pytest.skip("no file system in memory")
+        path, remove = IN_MEMORY / f"zarrant-at-once-{os.getpid()}-{random.randrange(10**9)}", True
+    FilesystemStore(path).put("probed", [b""])
+    if not Syscalls().order(path.stat().st_dev):
+        pytest.skip("another file system than those on which this is done")
+    yield path
+    if remove:
+        zarrant.stores.FilesystemStore(path).erase_prefix("")
+        path.rmdir()
+
+
+def try_put(
+    store: FilesystemStore, key: str, parts: Sequence[bytes], if_version: Any = None, fail: int = -1, kill: int = -1, **other: Any
+) -> tuple[Any, list[str]]:
+    """What the compiled call gives, and the calls that it makes."""
+    trial: list[Any] = [fail, kill]
+    path = f"{store.root}/{key}"
+    device = os.stat(store.root).st_dev
+    assert kernels.put_file is not None
+    args = {"condition": None, "device": device, "share": 0, "must_replace": False, "release": False, **other}
+    done = kernels.put_file(path, parts, args.pop("condition"), if_version, *args.values(), trial)
+    return done, trial[2:]
+
+
+def names(root: Path) -> list[str]:
+    return sorted(path.name for path in root.iterdir())
+
+
+CASES: dict[str, Callable[[FilesystemStore], tuple[Sequence[bytes], Any, OnlyWhile | None]]] = {
+    "new": lambda store: ([b"12", b"345"], ANY, None),
+    "nothing in it": lambda store: ([], ANY, None),
+    "only if absent": lambda store: ([b"1"], None, None),
+    "replaced": lambda store: (store.put("k", [b"old"]) and [b"1"], ANY, None),
+    "of a version": lambda store: ([b"1"], store.put("k", [b"old"]), None),
+    "condition": lambda store: ([b"1"], ANY, OnlyWhile("m", store.put("m", [b"meta"]))),
+    "nobody changes it": lambda store: ([b"1"], ANY, OnlyWhile("m", store.put("m", [b"meta"]), True)),
+}
+
+
+def other_mode(store: FilesystemStore) -> tuple[Sequence[bytes], Any, OnlyWhile | None]:
+    store.put("k", [b"old"])
+    os.chmod(f"{store.root}/k", 0o600)
+    return [b"1"], ANY, None
+
+
+CASES["other permissions"] = other_mode
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_calls_are_those_of_the_general_way(root: Path, case: str) -> None:
+    store = FilesystemStore(root)
+    parts, if_version, condition = CASES[case](store)
+    wanted = None if if_version is ANY else False if if_version is None else if_version
+    key = None if condition is None else f"{root}/{condition.key}"
+    asked = None if condition is None else (key, f"{key}.__lock" if condition.unlocked else None, condition.version)
+    share = 0o022 if case == "other permissions" else 0
+    old_mask = os.umask(0o022 if share else 0)
+    if share:
+        root.chmod(0o777)
+        file_locks._directories.clear()
+    try:
+        done, calls = try_put(store, "k", parts, wanted, condition=asked, share=0o066 if share else 0)
+        assert done is not None
+        version, state = done[0], os.stat(root / "k")
+        assert version == (state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size) == store.version("k")
+        assert (root / "k").read_bytes() == b"".join(parts)
+        again = {"new", "nothing in it", "only if absent", "condition", "nobody changes it"}
+        os.unlink(root / "k") if case in again else None
+        if case == "other permissions":
+            os.chmod(root / "k", 0o600)
+            assert state.st_mode & 0o777 == 0o600
+        syscalls = FaultySyscalls()
+        slow = FilesystemStore(root, syscalls=syscalls, locking="os")
+        slow = slow if condition is None else slow.only_while(condition)
+        syscalls.calls.clear()
+        slow.put_if("k", parts, version if case == "of a version" else if_version)
+        made = [call for call in syscalls.calls if call != "stat_target"]  # of the directory: once a second, by the caller
+        assert calls == made
+    finally:
+        os.umask(old_mask)
+    assert not [name for name in names(root) if "__" in name]
+
+
+def test_a_call_that_fails_leaves_everything_as_it_was(root: Path) -> None:
+    store = FilesystemStore(root)
+    before = store.put("k", [b"old"])
+    count = len(try_put(store, "other", [b"new"])[1])
+    published = try_put(store, "other", [b"new"])[1].index("rename")
+    for number in range(count):
+        done, calls = try_put(store, "k", [b"new"], fail=number)
+        if number > published:
+            assert done is not None, calls  # the outcome is known by then, and does not change
+            before = store.put("k", [b"old"])
+            continue
+        assert done is None, calls
+        assert store.version("k") == before
+        assert not [name for name in names(root) if "__new" in name]
+        before = store.put("k", [b"old"])
+        assert names(root) == ["k", "other", "probed"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_who_is_killed_before_any_call_harms_nobody(root: Path) -> None:
+    store = FilesystemStore(root)
+    store.put("k", [b"old"])
+    calls = try_put(store, "other", [b"new"])[1]
+    for number in range(len(calls)):
+        child = os.fork()
+        if not child:
+            try_put(store, "k", [b"new"], kill=number)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+        blob = store.get("k")
+        assert blob is not None
+        assert bytes(blob.data[0]) == (b"new" if number > calls.index("rename") else b"old")
+        store.put("k", [b"old"])
+        assert names(root) == ["k", "other", "probed"]
+
+
+VERSIONS = st.sampled_from(["any", "absent", "right", "wrong"])
+CONDITIONS = st.sampled_from([None, "holds", "holds, unlocked", "changed", "gone"])
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from(["k", "d/k", "d/e/k"]),
+            st.lists(st.binary(max_size=40), max_size=3),
+            VERSIONS,
+            CONDITIONS,
+            st.booleans(),
+        ),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_it_is_equal_to_the_general_way(root: Path, steps: list[Any]) -> None:
+    stores = [FilesystemStore(root / name) for name in ("at-once", "general")]
+    stores[1].__dict__["_at_once"] = False
+    for store in stores:
+        store.put("m", [b"meta"])
+    assert stores[0].__dict__["_at_once"]
+    for key, parts, version, condition, busy in steps:
+        outcomes = []
+        for store in stores:
+            lock = Path(f"{store.root}/{key}.__lock")
+            if busy and lock.parent.is_dir():  # left by a writer that was killed
+                lock.write_bytes(b"")
+            outcomes.append(outcome(store, key, parts, version, condition))
+        assert outcomes[0] == outcomes[1]
+        listed = [sorted(str(path.relative_to(store.root)) for path in Path(store.root).rglob("*")) for store in stores]
+        assert listed[0] == listed[1]
+    for store in stores:
+        store.erase_prefix("")
+
+
+def outcome(store: FilesystemStore, key: str, parts: list[bytes], version: str, condition: str | None) -> Any:
+    old = store.version(key)
+    asked = {"any": ANY, "absent": None, "right": old, "wrong": (1, 2, 3, 4)}[version]
+    known = store.version("m")
+    conditions = {
+        None: None,
+        "holds": OnlyWhile("m", known),
+        "holds, unlocked": OnlyWhile("m", known, True),
+        "changed": OnlyWhile("m", (1, 2, 3, 4)),
+        "gone": OnlyWhile("nothing", known),
+    }
+    on = conditions[condition]
+    try:
+        made: Any = (store if on is None else store.only_while(on)).put_if(key, parts, asked)
+    except ZarrantError as error:
+        return type(error), error.key
+    assert made == store.version(key) != old
+    blob = store.get(key)
+    assert blob is not None
+    names = store.unsynced_paths.state.written.get(os.path.dirname(os.path.realpath(f"{store.root}/{key}")), {})
+    return bytes(blob.data[0]), made[3], names.get(os.path.basename(key), 0) > 0
+
+
+def test_what_is_not_the_usual_case_is_left_to_the_general_way(root: Path) -> None:
+    store = FilesystemStore(root)
+    store.put("k", [b"old"])
+    os.symlink("k", root / "link")
+    (root / "directory").mkdir()
+    (root / "left.__new.__lock").write_bytes(b"left")
+    (root / "busy.__lock").write_bytes(b"")
+    for key in ("link", "directory", "left", "busy"):
+        assert try_put(store, key, [b"1"])[0] is None
+    assert try_put(store, "k", [b"1"], (1, 2, 3, 4))[0] is None
+    assert try_put(store, "k", [b"1"], False)[0] is None
+    assert try_put(store, "k", [b"1"], device=1)[0] is None
+    assert try_put(store, "new", [b"1"], must_replace=True)[0] is None
+    assert (root / "k").read_bytes() == b"old"
+    assert os.readlink(root / "link") == "k"
+    for key in ("link", "left", "busy", "k"):
+        store.put(key, [b"1"])
+    assert not [name for name in names(root) if "__" in name]
+
+
+def test_it_is_used_where_it_may_be(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    used = []
+    real = kernels.put_file
+    assert real is not None
+    monkeypatch.setattr(kernels, "put_file", lambda *args: used.append(args[0]) or real(*args))
+    store = FilesystemStore(root)
+    store.put("a/b", [b"1"])
+    store.put("a/b", [b"2"])
+    store.splice("a/b", [ByteRange(0, 1), b"3"], ANY)
+    assert used == [f"{root}/a/b"] * 2
+    used.clear()
+    for options in (
+        {"durability": "fsync"},
+        {"locking": "lockfile"},
+        {"locking": "none"},
+        {"direct_io": True},
+        {"file_reuse": True},
+    ):
+        FilesystemStore(root, **options).put("k", [b"1"])
+    FilesystemStore(root, syscalls=FaultySyscalls()).put("k", [b"1"])
+    monkeypatch.setattr(module, "_probed", set())
+    FilesystemStore(root).put("k", [b"1"])
+    assert used == []
+    assert module._probed
+
+
+def test_what_may_be_on_disk_is_replaced_as_the_general_way_does(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[bool] = []
+    real = kernels.put_file
+    assert real is not None
+    store = FilesystemStore(root)
+    if store.files.order(os.stat(root).st_dev) == "memory":
+        return
+    store.put("k", [b"1"])
+    store.sync()
+    store.erase("k")  # which may not be on disk: the data of what comes next must be there before its name
+    monkeypatch.setattr(kernels, "put_file", lambda *args: done.append((result := real(*args)) is not None) or result)
+    store.put("k", [b"2"])
+    store.put("k", [b"3"])
+    assert done == [False, True]
+
+
+def test_who_has_the_lock_is_told(root: Path) -> None:
+    store = FilesystemStore(root)
+    with store.lock(["k"]), pytest.raises(ReentrantLockError):
+        store.put("k", [b"1"])
+
+
+def test_replaced_file_calls_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert are_plain(Syscalls())
+    assert not are_plain(FaultySyscalls())
+    other = Syscalls()
+    monkeypatch.setattr(other, "rename", print)
+    assert not are_plain(other)
+    monkeypatch.setattr(Syscalls, "rename", print)
+    assert not are_plain(Syscalls())
+
+
+def test_parts_of_any_kind(root: Path) -> None:
+    store = FilesystemStore(root)
+    many = [bytes([n % 256]) for n in range(3000)]
+    store.put("k", many)
+    assert (root / "k").read_bytes() == b"".join(many)
+    large = os.urandom(module.MAX_HELD_BYTES + 1)
+    store.put("k", [large[:5], memoryview(large)[5:]])
+    assert (root / "k").read_bytes() == large
