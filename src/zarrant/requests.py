@@ -67,6 +67,15 @@ class Put(NamedTuple):
     """Whether it changes what consolidated metadata keep copies of."""
 
 
+class LookAhead(NamedTuple):
+    """Begin to look whether a condition holds, under which objects will be stored soon; replied with None, at once.
+
+    It spares the time of that request where the store cannot check the condition itself, while what is stored is being encoded.
+    """
+
+    condition: OnlyWhile
+
+
 class ErasePrefix(NamedTuple):
     """Remove everything below a prefix; replied with whether it was a symbolic link, which is removed and nothing behind it.
 
@@ -196,6 +205,7 @@ class Clock(NamedTuple):
 Request: TypeAlias = (
     Fetch
     | Put
+    | LookAhead
     | ErasePrefix
     | ListDir
     | ListPrefix

@@ -16,7 +16,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from itertools import chain, islice
@@ -37,6 +37,7 @@ from zarrant.requests import (
     ListDir,
     ListPrefix,
     Locked,
+    LookAhead,
     OnlyWhile,
     Op,
     Pause,
@@ -66,8 +67,12 @@ async def perform_async(op: Op[T], context: ExecutionContext, brief: bool = Fals
     cancelled = threading.Event()
     context = context._replace(cancelled=cancelled, can=capabilities(context.store) if context.can is NOTHING else context.can)
     if context.can.awaits:
-        gate = asyncio.Semaphore(max(1, context.concurrency))
-        return await _perform_steps(op, context._replace(gate=gate, looks=_Looks()), brief)
+        gate, looks = asyncio.Semaphore(max(1, context.concurrency)), _Looks()
+        try:
+            return await _perform_steps(op, context._replace(gate=gate, looks=looks), brief)
+        finally:
+            if looks.ahead:
+                await looks.close()
     context = context._replace(caller=Caller(asyncio.current_task()))
     return await in_thread(lambda: perform(op, context), cancelled, context.executor, context.loop_threads)
 
@@ -150,6 +155,10 @@ async def _answer_async(request: Request, context: ExecutionContext) -> Any:
             if condition is not None and (error := await _changed_async(condition, replaces, context)) is not None:
                 return [error] * len(items)
             return await _each(_store_async, items, context)
+        case LookAhead(condition):
+            if isinstance(context.looks, _Looks):
+                context.looks.begin_async(condition, lambda: _look_async(condition, context))
+            return None
         case All():
             return await _all_async(request, context)
         case Locked():
@@ -204,11 +213,8 @@ async def _is_unchanged_async(key: str, version: Version, store: Store, calls: C
 async def _changed_async(condition: OnlyWhile, replaces: bool, context: ExecutionContext) -> Exception | None:
     """The error where a condition does not hold; looked at right before the write, or once for several (`run.looks`)."""
 
-    async def look() -> None:
-        async with context.gate or nullcontext():
-            require(context.can.async_calls, "get", context.store)
-            blob = await context.store.get_ranges_async(condition.key, ())
-        condition.check(None if blob is None else blob.version)
+    def look() -> Coroutine[Any, Any, None]:
+        return _look_async(condition, context)
 
     try:
         await (context.looks.take_async(condition, look) if replaces and isinstance(context.looks, _Looks) else look())
@@ -217,16 +223,45 @@ async def _changed_async(condition: OnlyWhile, replaces: bool, context: Executio
     return None
 
 
+async def _look_async(condition: OnlyWhile, context: ExecutionContext) -> None:
+    """MetadataChangedError where a condition does not hold now."""
+    async with context.gate or nullcontext():
+        require(context.can.async_calls, "get", context.store)
+        blob = await context.store.get_ranges_async(condition.key, ())
+    condition.check(None if blob is None else blob.version)
+
+
 class _Looks(Looks):
     """The looks of one operation; its tasks wait for the one who looks."""
 
     def __init__(self) -> None:
         super().__init__()
         self._tasks = asyncio.Lock()
+        self.ahead: dict[OnlyWhile, tuple[float, asyncio.Task[None]]] = {}
+
+    def begin_async(self, condition: OnlyWhile, look: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """See `Looks.begin`."""
+        now = time.monotonic()
+        if condition not in self.ahead and not self.serves(condition, now):
+            self.ahead[condition] = now, asyncio.create_task(look())
+
+    async def close(self) -> None:
+        """Stop what nobody has waited for."""
+        tasks = [task for _, task in self.ahead.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def take_async(self, condition: OnlyWhile, look: Callable[[], Awaitable[None]]) -> None:
         """See `Looks.take`."""
         async with self._tasks:
+            if condition in self.ahead:
+                begun, task = self.ahead[condition]
+                try:
+                    await task
+                    self.begun[condition] = begun
+                finally:
+                    self.ahead.pop(condition, None)
             now = time.monotonic()
             if not self.serves(condition, now):
                 await look()

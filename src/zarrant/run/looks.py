@@ -5,6 +5,8 @@ are still the same. Nothing can keep them the same until the write arrives, whic
 well serve all writes that begin within that time: of the chunks of one operation that are replaced without a condition. A look is
 never older than the operation: if the array was replaced before it began, it fails before anything is stored. Writes that depend
 on what is stored, and writes in a turn, are not served: there the look must come after the read.
+
+A look may begin before what is written has been encoded (`LookAhead`), beside that: it serves if it is not too old by then.
 """
 
 from __future__ import annotations
@@ -19,16 +21,57 @@ LOOK_S = 0.1
 """Seconds for which a look serves: a request to S3 that stores a chunk takes 30 to 200 ms."""
 
 
+class _Ahead(threading.Thread):
+    """A look in a thread of its own."""
+
+    def __init__(self, look: Callable[[], None]) -> None:
+        super().__init__(name="zarrant-look", daemon=True)
+        self.look, self.begun = look, time.monotonic()
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        """Look, and keep the error."""
+        try:
+            self.look()
+        except Exception as error:
+            self.error = error
+
+    def wait(self) -> float:
+        """When the look began, once it has ended; its error is raised."""
+        self.join()
+        if self.error is not None:
+            raise self.error
+        return self.begun
+
+
 class Looks:
     """The looks of one operation; its threads wait for the one who looks."""
 
     def __init__(self) -> None:
         self.begun: dict[OnlyWhile, float] = {}
         self._lock = threading.Lock()
+        self._ahead: dict[OnlyWhile, _Ahead] = {}
+
+    def begin(self, condition: OnlyWhile, look: Callable[[], None]) -> None:
+        """Look while the caller goes on, for a `take` that comes soon."""
+        if condition in self._ahead or self.serves(condition, time.monotonic()):
+            return
+        ahead = _Ahead(look)
+        if self._ahead.setdefault(condition, ahead) is ahead:
+            try:
+                ahead.start()
+            except RuntimeError:  # the system gives no thread: `take` looks
+                del self._ahead[condition]
 
     def take(self, condition: OnlyWhile, look: Callable[[], None]) -> None:
         """Look, unless that was done just now; the error of `look` where the condition does not hold."""
         with self._lock:
+            ahead = self._ahead.get(condition)
+            if ahead is not None:
+                try:
+                    self.begun[condition] = ahead.wait()
+                finally:
+                    self._ahead.pop(condition, None)
             now = time.monotonic()
             if not self.serves(condition, now):
                 look()
