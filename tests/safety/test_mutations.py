@@ -72,7 +72,7 @@ MUTATIONS: dict[str, Mutation] = {
     "version at once": Mutation("wanted = None", f"{AT_ONCE}::test_it_is_equal_to_the_general_way"),
     "metadata at once": Mutation("condition = None", f"{AT_ONCE}::test_it_is_equal_to_the_general_way"),
     "data before the name at once": Mutation(
-        "done = put(False, True)", f"{AT_ONCE}::test_what_may_be_on_disk_is_replaced_as_the_general_way_does"
+        "done = _call(path, parts, *asked, False, True)", f"{AT_ONCE}::test_what_may_be_on_disk_is_replaced_as_the_general_way_does"
     ),
     "killed owner": Mutation("pass", "stores/local/test_store.py::test_stale_files"),
     "probe": Mutation("pass", "stores/local/test_store.py::test_locks_that_exclude_nobody_are_found"),

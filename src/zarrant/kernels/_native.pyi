@@ -55,6 +55,7 @@ def put_file(
     if_version: Any,
     device: int,
     share: int,
+    held: int,
     must_replace: bool,
     release: bool,
     trial: Any,

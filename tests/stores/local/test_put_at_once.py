@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import zarrant
 from zarrant import kernels
 from zarrant.errors import ReentrantLockError, ZarrantError
 from zarrant.locking import file_locks
-from zarrant.storage import ANY, ByteRange, OnlyWhile
+from zarrant.storage import ANY, ByteRange, Hole, OnlyWhile, Part
 from zarrant.stores.local import put_at_once as module
 from zarrant.stores.local.store import FilesystemStore
 from zarrant.stores.local.syscalls import Syscalls, are_plain
@@ -46,14 +47,14 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
 
 
 def try_put(
-    store: FilesystemStore, key: str, parts: Sequence[bytes], if_version: Any = None, fail: int = -1, kill: int = -1, **other: Any
+    store: FilesystemStore, key: str, parts: Sequence[Part], if_version: Any = None, fail: int = -1, kill: int = -1, **other: Any
 ) -> tuple[Any, list[str]]:
     """What the compiled call gives, and the calls that it makes."""
     trial: list[Any] = [fail, kill]
     path = f"{store.root}/{key}"
     device = os.stat(store.root).st_dev
     assert kernels.put_file is not None
-    args = {"condition": None, "device": device, "share": 0, "must_replace": False, "release": False, **other}
+    args = {"condition": None, "device": device, "share": 0, "held": 0, "must_replace": False, "release": False, **other}
     done = kernels.put_file(path, parts, args.pop("condition"), if_version, *args.values(), trial)
     return done, trial[2:]
 
@@ -62,10 +63,15 @@ def names(root: Path) -> list[str]:
     return sorted(path.name for path in root.iterdir())
 
 
-CASES: dict[str, Callable[[FilesystemStore], tuple[Sequence[bytes], Any, OnlyWhile | None]]] = {
+CASES: dict[str, Callable[[FilesystemStore], tuple[Sequence[Part], Any, OnlyWhile | None]]] = {
     "new": lambda store: ([b"12", b"345"], ANY, None),
     "nothing in it": lambda store: ([], ANY, None),
     "only if absent": lambda store: ([b"1"], None, None),
+    "ranges and holes": lambda store: (
+        store.put("k", [b"0123456789"]) and [b"a", b"b", ByteRange(2, 3), Hole(4), ByteRange(0, 0), ByteRange(7, 3), Hole(2)],
+        ANY,
+        None,
+    ),
     "replaced": lambda store: (store.put("k", [b"old"]) and [b"1"], ANY, None),
     "of a version": lambda store: ([b"1"], store.put("k", [b"old"]), None),
     "condition": lambda store: ([b"1"], ANY, OnlyWhile("m", store.put("m", [b"meta"]))),
@@ -73,7 +79,7 @@ CASES: dict[str, Callable[[FilesystemStore], tuple[Sequence[bytes], Any, OnlyWhi
 }
 
 
-def other_mode(store: FilesystemStore) -> tuple[Sequence[bytes], Any, OnlyWhile | None]:
+def other_mode(store: FilesystemStore) -> tuple[Sequence[Part], Any, OnlyWhile | None]:
     store.put("k", [b"old"])
     os.chmod(f"{store.root}/k", 0o600)
     return [b"1"], ANY, None
@@ -99,7 +105,6 @@ def test_the_calls_are_those_of_the_general_way(root: Path, case: str) -> None:
         assert done is not None
         version, state = done[0], os.stat(root / "k")
         assert version == (state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size) == store.version("k")
-        assert (root / "k").read_bytes() == b"".join(parts)
         again = {"new", "nothing in it", "only if absent", "condition", "nobody changes it"}
         os.unlink(root / "k") if case in again else None
         if case == "other permissions":
@@ -109,7 +114,7 @@ def test_the_calls_are_those_of_the_general_way(root: Path, case: str) -> None:
         slow = FilesystemStore(root, syscalls=syscalls, locking="os")
         slow = slow if condition is None else slow.only_while(condition)
         syscalls.calls.clear()
-        slow.put_if("k", parts, version if case == "of a version" else if_version)
+        slow.splice("k", parts, version if case == "of a version" else if_version)
         made = [call for call in syscalls.calls if call != "stat_target"]  # of the directory: once a second, by the caller
         assert calls == made
     finally:
@@ -117,19 +122,38 @@ def test_the_calls_are_those_of_the_general_way(root: Path, case: str) -> None:
     assert not [name for name in names(root) if "__" in name]
 
 
-def test_a_call_that_fails_leaves_everything_as_it_was(root: Path) -> None:
+def test_the_calls_under_a_lock_are_those_of_the_general_way(root: Path) -> None:
+    old = [b"0123456789"]
+    for parts in ([b"1"], [b"1", ByteRange(3, 2)]):
+        store = FilesystemStore(root)
+        version = store.put("k", old)
+        with store.lock(["k"]):
+            inode = os.stat(root / "k.__lock").st_ino
+            assert try_put(store, "k", parts, version, held=inode + 1)[0] is None
+            done, calls = try_put(store, "k", parts, version, held=inode)
+        assert done is not None
+        syscalls = FaultySyscalls()
+        slow = FilesystemStore(root, syscalls=syscalls, locking="os")
+        version = slow.put("k", old)
+        with slow.lock(["k"]) as locked:
+            syscalls.calls.clear()
+            locked.splice("k", parts, version)
+            assert calls == syscalls.calls
+
+
+@pytest.mark.parametrize("parts", [[b"new"], [b"n", ByteRange(0, 2), Hole(3)]], ids=["bytes", "ranges"])
+def test_a_call_that_fails_leaves_everything_as_it_was(root: Path, parts: list[Part]) -> None:
     store = FilesystemStore(root)
     before = store.put("k", [b"old"])
-    count = len(try_put(store, "other", [b"new"])[1])
-    published = try_put(store, "other", [b"new"])[1].index("rename")
-    for number in range(count):
-        done, calls = try_put(store, "k", [b"new"], fail=number)
-        if number > published:
+    store.put("other", [b"old"])
+    made = try_put(store, "other", parts)[1]
+    for number in range(len(made)):
+        done, calls = try_put(store, "k", parts, fail=number)
+        if number > made.index("rename"):
             assert done is not None, calls  # the outcome is known by then, and does not change
-            before = store.put("k", [b"old"])
-            continue
-        assert done is None, calls
-        assert store.version("k") == before
+        else:
+            assert done is None, calls
+            assert store.version("k") == before
         assert not [name for name in names(root) if "__new" in name]
         before = store.put("k", [b"old"])
         assert names(root) == ["k", "other", "probed"]
@@ -153,6 +177,11 @@ def test_who_is_killed_before_any_call_harms_nobody(root: Path) -> None:
         assert names(root) == ["k", "other", "probed"]
 
 
+PARTS = st.one_of(
+    st.binary(max_size=40),
+    st.builds(ByteRange, st.integers(-3, 9), st.none() | st.integers(0, 9)),
+    st.builds(Hole, st.integers(0, 9)),
+)
 VERSIONS = st.sampled_from(["any", "absent", "right", "wrong"])
 CONDITIONS = st.sampled_from([None, "holds", "holds, unlocked", "changed", "gone"])
 
@@ -162,10 +191,10 @@ CONDITIONS = st.sampled_from([None, "holds", "holds, unlocked", "changed", "gone
     steps=st.lists(
         st.tuples(
             st.sampled_from(["k", "d/k", "d/e/k"]),
-            st.lists(st.binary(max_size=40), max_size=3),
+            st.lists(PARTS, max_size=3),
             VERSIONS,
             CONDITIONS,
-            st.booleans(),
+            st.sampled_from(["free", "left", "locked"]),
         ),
         min_size=1,
         max_size=8,
@@ -177,13 +206,14 @@ def test_it_is_equal_to_the_general_way(root: Path, steps: list[Any]) -> None:
     for store in stores:
         store.put("m", [b"meta"])
     assert stores[0].__dict__["_at_once"]
-    for key, parts, version, condition, busy in steps:
+    for key, parts, version, condition, state in steps:
         outcomes = []
         for store in stores:
             lock = Path(f"{store.root}/{key}.__lock")
-            if busy and lock.parent.is_dir():  # left by a writer that was killed
+            if state == "left" and lock.parent.is_dir():  # by a writer that was killed
                 lock.write_bytes(b"")
-            outcomes.append(outcome(store, key, parts, version, condition))
+            with store.lock([key]) if state == "locked" else nullcontext(store) as writer:
+                outcomes.append(outcome(store, writer, key, parts, version, condition))
         assert outcomes[0] == outcomes[1]
         listed = [sorted(str(path.relative_to(store.root)) for path in Path(store.root).rglob("*")) for store in stores]
         assert listed[0] == listed[1]
@@ -191,7 +221,7 @@ def test_it_is_equal_to_the_general_way(root: Path, steps: list[Any]) -> None:
         store.erase_prefix("")
 
 
-def outcome(store: FilesystemStore, key: str, parts: list[bytes], version: str, condition: str | None) -> Any:
+def outcome(store: FilesystemStore, writer: Any, key: str, parts: list[Part], version: str, condition: str | None) -> Any:
     old = store.version(key)
     asked = {"any": ANY, "absent": None, "right": old, "wrong": (1, 2, 3, 4)}[version]
     known = store.version("m")
@@ -204,9 +234,9 @@ def outcome(store: FilesystemStore, key: str, parts: list[bytes], version: str, 
     }
     on = conditions[condition]
     try:
-        made: Any = (store if on is None else store.only_while(on)).put_if(key, parts, asked)
+        made: Any = (writer if on is None else writer.only_while(on)).splice(key, parts, asked)
     except ZarrantError as error:
-        return type(error), error.key
+        return type(error), error.key, None if (blob := store.get(key)) is None else bytes(blob.data[0])
     assert made == store.version(key) != old
     blob = store.get(key)
     assert blob is not None
@@ -243,7 +273,10 @@ def test_it_is_used_where_it_may_be(root: Path, monkeypatch: pytest.MonkeyPatch)
     store.put("a/b", [b"1"])
     store.put("a/b", [b"2"])
     store.splice("a/b", [ByteRange(0, 1), b"3"], ANY)
-    assert used == [f"{root}/a/b"] * 2
+    with store.lock(["a/b", "c"]) as locked:
+        locked.put("a/b", [b"4"])
+        locked.put("d", [b"5"])
+    assert used == [f"{root}/a/b"] * 4 + [f"{root}/d"]
     used.clear()
     for options in (
         {"durability": "fsync"},

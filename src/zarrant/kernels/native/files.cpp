@@ -97,10 +97,11 @@ class Put {
   Put(const FilePut& wanted, Calls calls) : wanted_(wanted), calls_(calls) {}
 
   bool run() {
-    if (!take_lock()) return false;
+    if (wanted_.held ? !has_lock() : !take_lock()) return false;
     const bool stored = replace();
     if (!stored && temp_made_) remove_temp();
-    give_lock_back();
+    if (base_.open()) close_base();
+    if (!wanted_.held) give_lock_back();
     return stored;
   }
 
@@ -128,6 +129,15 @@ class Put {
     return false;
   }
 
+  // The lock of the caller is still at its path.
+  bool has_lock() {
+    lock_state_ = {};
+    lock_state_.st_dev = static_cast<dev_t>(wanted_.device);
+    lock_state_.st_ino = static_cast<ino_t>(wanted_.held);
+    struct stat there;
+    return look(wanted_.lock, there) && same_file(there, lock_state_);
+  }
+
   // Everybody may take the file who may write into its directory.
   bool shared() {
     const mode_t missing = wanted_.share & ~lock_state_.st_mode;
@@ -143,9 +153,31 @@ class Put {
     return look(wanted_.condition, state) && S_ISREG(state.st_mode) && version_of(state) == wanted_.condition_version;
   }
 
-  // The object that is replaced, if there is one, is a file, and of the version asked for.
+  // The object that is replaced, open where parts of it are copied.
+  bool find_old() {
+    bool copies = false;
+    for (const FilePart& part : wanted_.parts) copies = copies || part.is_copied();
+    if (!copies) return look(wanted_.path, old_);
+    if (!calls_.may("open")) return false;
+    const int fd = open(wanted_.path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0) {
+      if (errno == ENOENT) errno = EINVAL;  // there is nothing to copy from: the general way says so
+      return false;
+    }
+    base_.take(fd);
+    const bool known = calls_.may("fstat") && fstat(fd, &old_) == 0;
+    errno = EINVAL;
+    return known;
+  }
+
+  void close_base() {
+    calls_.may("close");
+    base_.close();
+  }
+
+  // It is a file, and of the version asked for.
   bool look_at_old() {
-    replaces_ = look(wanted_.path, old_);
+    replaces_ = find_old();
     if (!replaces_) return errno == ENOENT && wanted_.if_version != IfVersion::known && !wanted_.must_replace;
     old_mtime = nanoseconds(old_.st_mtim);
     if (!S_ISREG(old_.st_mode) || wanted_.if_version == IfVersion::absent) return false;
@@ -176,9 +208,39 @@ class Put {
 
   bool write() {
     off_t offset = 0;
-    std::vector<iovec> rest;
-    for (const Span& part : wanted_.parts)
-      if (part.size) rest.push_back({const_cast<Byte*>(part.data), part.size});
+    std::vector<iovec> run;
+    for (const FilePart& part : wanted_.parts) {
+      if (part.data) {
+        if (part.size) run.push_back({const_cast<Byte*>(part.data), part.size});
+        continue;
+      }
+      if (!write_run(run, offset)) return false;
+      run.clear();
+      if (part.is_copied()) {
+        if (!copy(part, offset)) return false;
+      } else if (__builtin_add_overflow(offset, part.size, &offset)) {
+        return false;
+      }
+    }
+    if (!write_run(run, offset)) return false;
+    const bool ends_in_hole = !wanted_.parts.empty() && !wanted_.parts.back().data && !wanted_.parts.back().is_copied();
+    return !ends_in_hole || (calls_.may("truncate") && ftruncate(temp_.get(), offset) == 0);
+  }
+
+  bool copy(const FilePart& part, off_t& offset) {
+    off_t from = part.start;
+    std::size_t rest = part.size;
+    if (from < 0 || from > old_.st_size || rest > static_cast<std::size_t>(old_.st_size - from)) return false;
+    while (rest > 0) {
+      if (!calls_.may("copy")) return false;
+      const ssize_t copied = copy_file_range(base_.get(), &from, temp_.get(), &offset, rest, 0);
+      if (copied <= 0) return false;
+      rest -= static_cast<std::size_t>(copied);
+    }
+    return true;
+  }
+
+  bool write_run(std::vector<iovec>& rest, off_t& offset) {
     std::size_t first = 0;
     while (first < rest.size()) {
       if (!calls_.may("write")) return false;
@@ -245,7 +307,7 @@ class Put {
 
   const FilePut& wanted_;
   Calls calls_;
-  Descriptor lock_, temp_;
+  Descriptor lock_, temp_, base_;
   struct stat lock_state_{}, old_{};
   bool replaces_ = false, temp_made_ = false;
 };

@@ -15,12 +15,22 @@ using FileVersion = std::array<std::int64_t, 4>;  // device, inode, mtime in nan
 
 enum class IfVersion { any, absent, known };
 
+// Bytes; or (without `data`) `size` bytes of the old object from `start` on, or none (-1): a hole.
+struct FilePart {
+  const Byte* data;
+  std::size_t size;
+  std::int64_t start = 0;
+
+  bool is_copied() const { return !data && start >= 0; }
+};
+
 struct FilePut {
   const char *path, *lock, *temp;
-  std::vector<Span> parts;
+  std::vector<FilePart> parts;
   std::int64_t device;                // on which the file must lie
   std::uint32_t share;                // permissions that the lock file gets
   bool must_replace;                  // only where there is an object already
+  std::int64_t held = 0;              // the inode of the lock file, where the caller has that lock
   const char* condition = nullptr;    // a file that must have a version,
   const char* condition_lock = nullptr;  // and no lock file
   FileVersion condition_version{};

@@ -354,16 +354,27 @@ FileVersion file_version(nb::handle object) {
 }
 
 // `condition`: None, or (path, path of the lock file that may not be there or None, version); `if_version`: None for any, False
-// for no object, or a version. `trial`: None, or a list that gets the names of the calls, and begins with two numbers of calls.
+// for no object, or a version. `held`: the inode of the lock file, if the caller has that lock, else 0. `trial`: None, or a list that gets the names of the calls, and begins with two numbers of calls.
 nb::object py_put_file(nb::str path, nb::sequence parts, nb::handle condition, nb::handle if_version, std::int64_t device,
-                       std::uint32_t share, bool must_replace, bool release, nb::handle trial) {
+                       std::uint32_t share, std::int64_t held, bool must_replace, bool release, nb::handle trial) {
   const Path name(path), lock(path + nb::str(".__lock")), temp(path + nb::str(".__new.__lock"));
   std::vector<Buffer> buffers;
   std::vector<Path> condition_paths;
-  FilePut wanted{name.get(), lock.get(), temp.get(), {}, device, share, must_replace};
+  FilePut wanted{name.get(), lock.get(), temp.get(), {}, device, share, must_replace, held};
   for (nb::handle part : parts) {
+    if (nb::isinstance<nb::tuple>(part)) {
+      nb::tuple range = nb::cast<nb::tuple>(part);
+      const bool hole = range.size() == 1;
+      require(hole || (range.size() == 2 && !range[1].is_none()), "a range that has a length, or a hole");
+      const std::int64_t start = hole ? -1 : nb::cast<std::int64_t>(range[0]);
+      const auto size = nb::cast<std::int64_t>(range[hole ? 0 : 1]);
+      require((hole || start >= 0) && size >= 0, "a range from the start of the object");
+      wanted.parts.push_back({nullptr, static_cast<std::size_t>(size), start});
+      continue;
+    }
     buffers.emplace_back(part, PyBUF_SIMPLE);
-    wanted.parts.push_back({buffers.back().data(), static_cast<std::size_t>(buffers.back()->len)});
+    static const Byte none[1] = {};
+    wanted.parts.push_back({buffers.back()->len ? buffers.back().data() : none, static_cast<std::size_t>(buffers.back()->len)});
   }
   if (!condition.is_none()) {
     nb::tuple fields = nb::cast<nb::tuple>(condition);
@@ -421,5 +432,5 @@ NB_MODULE(_native, m) {
   m.def("crc32c", &py_crc32c);
   if (can_put_files())
     m.def("put_file", &py_put_file, nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(),
-          nb::arg(), nb::arg().none());
+          nb::arg(), nb::arg(), nb::arg().none());
 }

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from zarrant.locking.file_locks import FileLock
 from zarrant.locking.local import KeyQueues, lock_again
-from zarrant.storage import Version
+from zarrant.storage import Part, Version
 from zarrant.stores.local.durability import SyncBatch
 from zarrant.stores.local.objects import FileObjects
+from zarrant.stores.local.put_at_once import Done, put_under_lock
 from zarrant.stores.local.temp_files import OpenTempFile
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class LockedFiles(FileObjects):
         self.root, self.url, self.files = store.root, store.url, store.files
         self.durability, self.unsynced_paths, self.group = store.durability, store.unsynced_paths, store.group
         self.direct, self.file_reuse, self.lock_timeout = store.direct, store.file_reuse, store.lock_timeout
-        self.links = store.links
+        self.links, self._at_once = store.links, store._at_once
         self._store = store
         self._locks = locks
         self._turns = KeyQueues()
@@ -82,6 +83,17 @@ class LockedFiles(FileObjects):
             else:
                 lock.check()
                 yield lambda fd: self._store.locked_temp_file(path, lock, fd)
+
+    def path_of(self, key: str) -> str:
+        """For `stores.local`: the path of an object."""
+        return self._path(key)
+
+    def _put_at_once(self, path: str, parts: Sequence[Part], if_version: Version) -> Done | None:
+        if path not in self._locks:
+            done: Done | None = self._outside._put_at_once(path, parts, if_version)
+            return done
+        lock = self._locks[path]
+        return None if lock is None else put_under_lock(self, self._turns, path, parts, if_version, lock)
 
     def _is_locked(self, path: str) -> bool:
         return bool(self._store._is_locked(path))

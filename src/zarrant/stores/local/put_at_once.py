@@ -5,8 +5,8 @@ None, and nothing was done: then the general way (`stores.local.objects`) does i
 
 It is the same sequence of file calls as the general way makes where nobody else writes the object, of which a test makes sure.
 What is not so goes the general way: a lock file that is there (another writer, or one that was killed), a temp file that is there,
-links, a condition that does not hold, an error of any call, parts that are copied from the old object, stores that sync, reuse
-files or go around the page cache, other file systems than this machine's own, and every `Syscalls` but the real one.
+links, a condition that does not hold, an error of any call, stores that sync, reuse files or go around the page cache, other file
+systems than this machine's own, and every `Syscalls` but the real one.
 
 - No thread of this process can come in between on a file system in memory: a small object is written without giving the GIL away,
   which takes less time than threads take to hand it on. Elsewhere, or where the object is large, others run meanwhile, and find
@@ -19,16 +19,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Protocol
 
 from zarrant import kernels
-from zarrant.locking.file_locks import SUFFIX, shared_permissions
+from zarrant.locking.file_locks import SUFFIX, FileLock, shared_permissions
 from zarrant.locking.local import KeyQueues
 from zarrant.storage import ANY, ByteRange, Hole, OnlyWhile, Part, Version
 from zarrant.stores.local.direct_io import DirectIO
 from zarrant.stores.local.durability import UnsyncedPaths
-from zarrant.stores.local.syscalls import Syscalls, are_plain
+from zarrant.stores.local.syscalls import Syscalls, are_plain, order_here
 from zarrant.stores.local.temp_files import FileVersion
 from zarrant.stores.local.unsynced import KEPT, REPLACED, Mark
 
@@ -39,19 +38,25 @@ _probed: set[int] = set()
 """Devices on which a lock was probed, by any store of this process."""
 
 
-class Directory(Protocol):
-    """What is asked of a store (`FilesystemStore`)."""
+class InDirectory(Protocol):
+    """What is asked of objects in a directory, locked ones (`LockedFiles`) and others."""
 
     files: Syscalls
-    locking: str
     lock_timeout: float
-    durability: str
-    file_reuse: bool
-    direct: DirectIO | None
     condition: OnlyWhile | None
     unsynced_paths: UnsyncedPaths
 
     def path_of(self, key: str) -> str: ...
+
+
+class Directory(InDirectory, Protocol):
+    """And of those that are not locked (`FilesystemStore`)."""
+
+    locking: str
+    durability: str
+    file_reuse: bool
+    direct: DirectIO | None
+
     def make_directory(self, path: str) -> None: ...
 
 
@@ -66,68 +71,78 @@ def can_put_at_once(store: Directory) -> bool:
     return kernels.put_file is not None and usual and are_plain(store.files)
 
 
-def put_at_once(
-    store: Directory, queues: KeyQueues, path: str, parts: Sequence[Part], if_version: Version
-) -> tuple[FileVersion, Mark] | None:
+Done = tuple[FileVersion, Mark]
+
+
+def put_at_once(store: Directory, queues: KeyQueues, path: str, parts: Sequence[Part], if_version: Version) -> Done | None:
     """See the module. `queues`: where threads of this process wait for a path."""
     if queues.is_wanted(path):
         return None
     share, device = _directory(store, os.path.dirname(path))
-    order = store.files.order(device) if store.files.kind(device) else ""
     if store.locking == "auto" and device not in _probed:  # safety: probe at once
         return None
-    if order not in ("memory", "replaced"):
+    return _put(store, queues, path, parts, if_version, (device, share, 0))
+
+
+def put_under_lock(
+    store: InDirectory, queues: KeyQueues, path: str, parts: Sequence[Part], if_version: Version, lock: FileLock
+) -> Done | None:
+    """The same by who has the lock of the path; `queues`: where threads wait that share it."""
+    if lock.fd < 0 or queues.is_wanted(path):
         return None
-    size = 0
-    for part in parts:
-        if isinstance(part, ByteRange | Hole):
-            return None
-        size += memoryview(part).nbytes
-    wanted = _wanted(if_version)  # safety: version at once
-    condition = _condition(store, store.condition)  # safety: metadata at once
-    if wanted == () or condition == ():
+    return _put(store, queues, path, parts, if_version, (lock.inode[0], 0, lock.inode[1]))
+
+
+def _put(
+    store: InDirectory, queues: KeyQueues, path: str, parts: Sequence[Part], if_version: Version, lock: tuple[int, int, int]
+) -> Done | None:
+    """Write under a lock: (device, permissions of a new lock file, inode of the lock file if there is one, else 0)."""
+    order, on = order_here(lock[0]), store.condition
+    if order not in ("memory", "replaced") or not (on is None or _is_version(on.version)):
         return None
-    put = partial(_call, path, parts, condition, wanted, device, share)
-    if order == "memory" and size <= MAX_HELD_BYTES:
-        done = put(False, False)
+    wanted = None if if_version is ANY else False if if_version is None else if_version  # safety: version at once
+    condition = _as_tuple(store, on)  # safety: metadata at once
+    asked = (condition, wanted, *lock)
+    if order == "memory" and _size(parts) <= MAX_HELD_BYTES:
+        done = _call(path, parts, *asked, False, False)
         return None if done is None else (done[0], KEPT)
     with queues.lock((path,), time.monotonic() + store.lock_timeout):
-        mark = KEPT if order == "memory" else store.unsynced_paths.mark(store.files, path, None, (device, 0, 1, 0))
-        done = put(order != "memory" and mark[0] == REPLACED, True)  # safety: data before the name at once
+        mark = KEPT if order == "memory" else store.unsynced_paths.mark(store.files, path, None, (lock[0], 0, 1, 0))
+        done = _call(path, parts, *asked, order != "memory" and mark[0] == REPLACED, True)  # safety: data before the name at once
     if done is None:
         return None
     version, old = done
     return version, KEPT if order == "memory" or old >= 0 else (max(1, version[2]), mark[1])
 
 
+def _size(parts: Sequence[Part]) -> int:
+    """Bytes that are written or copied."""
+    size = 0
+    for part in parts:
+        if isinstance(part, ByteRange):
+            size += part.length or 0
+        elif not isinstance(part, Hole):
+            size += memoryview(part).nbytes
+    return size
+
+
 def _call(path: str, parts: Sequence[Part], *rest: Any) -> tuple[FileVersion, int] | None:
     assert kernels.put_file is not None, "looked at by `can_put_at_once`"
     try:
         done: tuple[FileVersion, int] | None = kernels.put_file(path, parts, *rest, None)
-    except ValueError:  # parts that are no plain bytes
+    except (ValueError, RuntimeError):  # a version of another store, parts that are no plain bytes, or ranges counted from the end
         return None
     return done
-
-
-def _wanted(if_version: Version) -> Any:
-    """The version as the compiled call takes it; () where it is none of this store's."""
-    if if_version is ANY:
-        return None
-    if if_version is None:
-        return False
-    return if_version if _is_version(if_version) else ()
 
 
 def _is_version(version: Version) -> bool:
     return type(version) is tuple and len(version) == 4
 
 
-def _condition(store: Directory, condition: OnlyWhile | None) -> tuple[Any, ...] | None:
-    """The condition as the compiled call takes it; () where it is another one."""
+def _as_tuple(store: InDirectory, condition: OnlyWhile | None) -> tuple[Any, ...] | None:
+    """The condition as the compiled call takes it."""
     if condition is None:
         return None
-    if not _is_version(condition.version):
-        return ()
     path = store.path_of(condition.key)
     return path, path + SUFFIX if condition.unlocked else None, condition.version
 

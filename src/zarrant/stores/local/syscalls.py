@@ -70,6 +70,12 @@ def _mount(device: int) -> _Mount:
     return found
 
 
+def order_here(device: int) -> str:
+    """`Syscalls.order` of a file system that is this machine's alone, else ""."""
+    found = _mount(device)
+    return found.order if found.kind else ""
+
+
 _ORDER = {"tmpfs": "memory", "ramfs": "memory", "ext3": "replaced", "ext4": "replaced", "xfs": "written"}
 _UNORDERED = {"noauto_da_alloc", "data=writeback"}
 """Options under which ext4 does not write the data of a file before the rename by which it replaces another."""
