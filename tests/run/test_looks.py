@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,33 @@ def test_a_look_that_began_too_long_ago_is_made_again(monkeypatch: pytest.Monkey
     looks.begin(condition, lambda: taken.append(1))
     looks.take(condition, lambda: taken.append(2))
     assert taken == [1, 2]
+
+
+def test_without_a_thread_the_look_is_made_by_who_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    looks, condition, taken = Looks(), OnlyWhile("zarr.json", 1), []
+    looks.begin(condition, lambda: taken.append(1))
+    looks.take(condition, lambda: taken.append(2))
+    assert taken == [2]
+
+
+def test_threads_that_begin_and_take_at_once_look_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zarrant.run.looks.LOOK_S", 60.0)
+    condition = OnlyWhile("zarr.json", 1)
+    for _ in range(50):
+        looks, taken = Looks(), list[int]()
+
+        def write(looks: Looks = looks, taken: list[int] = taken) -> None:
+            looks.begin(condition, lambda: taken.append(1))
+            looks.take(condition, lambda: taken.append(2))
+
+        with ThreadPoolExecutor(8) as threads:
+            for each in [threads.submit(write) for _ in range(8)]:
+                each.result()
+        assert taken == [1]
 
 
 def test_a_look_that_has_begun_and_fails_serves_nobody() -> None:

@@ -11,6 +11,7 @@ A look may begin before what is written has been encoded (`LookAhead`), beside t
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -21,24 +22,32 @@ LOOK_S = 0.1
 """Seconds for which a look serves: a request to S3 that stores a chunk takes 30 to 200 ms."""
 
 
-class _Ahead(threading.Thread):
+class _Ahead:
     """A look in a thread of its own."""
 
     def __init__(self, look: Callable[[], None]) -> None:
-        super().__init__(name="zarrant-look", daemon=True)
-        self.look, self.begun = look, time.monotonic()
+        self.look, self.begun, self.ended = look, time.monotonic(), threading.Event()
         self.error: Exception | None = None
 
-    def run(self) -> None:
-        """Look, and keep the error."""
+    def start(self) -> None:
+        """Begin; where the system gives no thread, it was never made."""
+        try:
+            threading.Thread(target=self._run, name="zarrant-look", daemon=True).start()
+        except RuntimeError:
+            self.begun = -math.inf
+            self.ended.set()
+
+    def _run(self) -> None:
         try:
             self.look()
         except Exception as error:
             self.error = error
+        finally:
+            self.ended.set()
 
     def wait(self) -> float:
         """When the look began, once it has ended; its error is raised."""
-        self.join()
+        self.ended.wait()
         if self.error is not None:
             raise self.error
         return self.begun
@@ -49,19 +58,16 @@ class Looks:
 
     def __init__(self) -> None:
         self.begun: dict[OnlyWhile, float] = {}
-        self._lock = threading.Lock()
+        self._lock, self._beginning = threading.Lock(), threading.Lock()
         self._ahead: dict[OnlyWhile, _Ahead] = {}
 
     def begin(self, condition: OnlyWhile, look: Callable[[], None]) -> None:
         """Look while the caller goes on, for a `take` that comes soon."""
-        if condition in self._ahead or self.serves(condition, time.monotonic()):
-            return
-        ahead = _Ahead(look)
-        if self._ahead.setdefault(condition, ahead) is ahead:
-            try:
-                ahead.start()
-            except RuntimeError:  # the system gives no thread: `take` looks
-                del self._ahead[condition]
+        with self._beginning:
+            if condition in self._ahead or self.serves(condition, time.monotonic()):
+                return
+            ahead = self._ahead[condition] = _Ahead(look)
+        ahead.start()
 
     def take(self, condition: OnlyWhile, look: Callable[[], None]) -> None:
         """Look, unless that was done just now; the error of `look` where the condition does not hold."""
