@@ -27,7 +27,8 @@ Batch = Callable[[int, int], Op[list[Outcome[Any]]]]
 
 
 LOOK_AHEAD_BYTES = 8 << 20
-"""Of what is encoded beside the look at the metadata: a look serves for 0.1 s (`run/looks.py`), in which zstd 1 encodes 30 MB."""
+"""Of a write that is encoded beside the look at the metadata: a look serves for 0.1 s (`run/looks.py`), in which zstd 1 encodes
+some 30 MB. Of larger ones the first chunks are stored before the last are encoded, and a look that is too old is made again."""
 
 
 class BatchSize(NamedTuple):
@@ -84,7 +85,7 @@ def _ranges(array: BoundArray, chunks: npt.NDArray[np.int64]) -> Iterator[tuple[
 def write_batch(array: BoundArray, selections: ChunkSelections, values: Values, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
     """Encode rows lo..hi, chunks of one shape, side by side, and store them with one request, whatever is there."""
     if not array.options.checks_conditions and array.turn is None:
-        yield from _look_ahead(array, array.chunk_shape(selections.index[lo]), hi - lo)
+        yield from _look_ahead(array, array.chunk_shape(selections.index[lo]), len(selections.index))
     if hi - lo == 1:
         return (yield from _put(array, (yield from encode(array, selections, values, lo, hi)), selections, lo))
     step, cost, _, _ = batch_size(array, array.chunk_shape(selections.index[lo]))
@@ -94,7 +95,7 @@ def write_batch(array: BoundArray, selections: ChunkSelections, values: Values, 
 
 
 def _look_ahead(array: BoundArray, chunk_shape: Shape, n: int) -> Op[None]:
-    """Look whether the array is still there beside the encoding of `n` chunks, if that does not take too long for it."""
+    """Look whether the array is still there beside the encoding of the `n` chunks of a write, if that ends soon enough."""
     if n * array.prepared_for(chunk_shape).spec.nbytes <= LOOK_AHEAD_BYTES:
         yield from look_ahead(array)
 
