@@ -172,22 +172,30 @@ _STORE = {V3: _stored, **dict.fromkeys(consolidated_v2.OBJECTS, consolidated_v2.
 
 def _groups_with_copies(path: str, context: ConsolidationContext) -> Op[list[str]]:
     """The groups above a node that keep copies or are about to, the nearest first."""
-    groups = []
-    for group in reversed(paths_above(path)):
-        key, known = metadata_key(group), context.without.get(group)
-        if known is not None and (yield from unchanged(key, known)):
-            continue
-        try:
-            blob = yield from fetch_one(key)
-        except StorePermissionError:
-            continue  # credentials for what is below it alone: its copies are not ours to change
-        if blob is None:
-            continue
-        if _may_keep_copies(group, bytes(blob.data[0])):
-            groups.append(group)
-        else:
-            context.without[group] = blob.version
-    return groups
+    groups = paths_above(path)[::-1]
+    if context.exclusive:  # most often files: one look after the other is the fastest
+        found = []
+        for group in groups:
+            found.append((yield from _is_with_copies(group, context)))
+    else:
+        found = yield from gather([_is_with_copies(group, context) for group in groups], METADATA_BYTES)
+    return [group for group, is_with_copies in zip(groups, found, strict=True) if is_with_copies]
+
+
+def _is_with_copies(group: str, context: ConsolidationContext) -> Op[bool]:
+    key, known = metadata_key(group), context.without.get(group)
+    if known is not None and (yield from unchanged(key, known)):
+        return False
+    try:
+        blob = yield from fetch_one(key)
+    except StorePermissionError:
+        return False  # credentials for what is below it alone: its copies are not ours to change
+    if blob is None:
+        return False
+    if _may_keep_copies(group, bytes(blob.data[0])):
+        return True
+    context.without[group] = blob.version
+    return False
 
 
 def _may_keep_copies(group: str, data: bytes) -> bool:
