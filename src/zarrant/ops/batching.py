@@ -111,23 +111,32 @@ def encode(array: BoundArray, selections: ChunkSelections, values: Values, lo: i
     """Encode rows lo..hi, chunks of one shape: what is to be written for each, whatever is there."""
     prepared = array.prepared_for(array.chunk_shape(selections.index[lo]))
     encoded = yield from prepared.write(None, selections, lo, hi, values)
+    if hi - lo == 1:
+        return [WriteRequest(array.chunk_key(selections.index[lo].tolist()), encoded.only(), ANY)]
     keys = array.chunk_keys(selections.index[lo:hi])
     return [WriteRequest(key, parts, ANY) for key, parts in zip(keys, encoded.rows(), strict=True)]
 
 
 def run_batches(array: BoundArray, chunks: npt.NDArray[np.int64], batches: Iterable[tuple[int, int]], run: Batch) -> Op[None]:
     """Run batches of rows in parallel, and raise the errors of chunks that failed."""
-    if len(chunks) == 1:  # most writes: one range, and nothing to run side by side
-        try:
-            flat = yield from run(0, 1)
-        except Exception as error:
-            flat = [error]
-    else:
-        flat = yield from _side_by_side(array, chunks, batches, run)
+    if len(chunks) == 1:
+        yield from run_one(array, chunks, run(0, 1))
+        return
+    flat = yield from _side_by_side(array, chunks, batches, run)
     for outcome in flat:
         if isinstance(outcome, Exception):
             raise_failures(array, [tuple(int(i) for i in chunk) for chunk in chunks], flat)
             return
+
+
+def run_one(array: BoundArray, chunks: npt.NDArray[np.int64], op: Op[list[Outcome[Any]]]) -> Op[None]:
+    """Run the batch of the only chunk, with nothing beside it, and raise its error."""
+    try:
+        (outcome,) = yield from op
+    except Exception as error:
+        outcome = error
+    if isinstance(outcome, Exception):
+        raise_failures(array, [tuple(chunks[0].tolist())], [outcome])
 
 
 def _side_by_side(

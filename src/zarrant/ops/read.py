@@ -91,16 +91,7 @@ def retrieve_array_subsets(array: BoundArray, subsets: Sequence[Any]) -> Op[list
 def _boxes(array: BoundArray, regions: Sequence[ArraySubset]) -> DisjointBoxes:
     """Regions of one shape, cut at the borders of what is decoded whole; in the values they come one after the other."""
     pieces = ChunkGrid.regular(array.shape, array.subchunk_shapes[-1]) if array.sharded else array.grid
-    columns = []
-    for number, region in enumerate(regions):
-        selections = box_region(region).split(pieces, array.shape)
-        boxes = selections.boxes(0, selections.n)
-        value_start = boxes.value_start.copy()
-        value_start[:, 0] += number * region.shape[0]
-        origins = np.array([pieces.origin(index) for index in selections.index.tolist()], np.int64).reshape(-1, region.ndim)
-        columns.append((boxes.chunk_start + origins[boxes.row], boxes.shape, value_start))
-    start, shape, value = (np.concatenate(column) for column in zip(*columns, strict=True))
-    return DisjointBoxes(start, shape, value)
+    return DisjointBoxes.cut(np.array([region.start for region in regions], np.int64), regions[0].shape, pieces)
 
 
 def retrieve_chunk(array: BoundArray, chunk: Sequence[int], out: Array | None = None) -> Op[Array]:

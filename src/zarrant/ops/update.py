@@ -31,7 +31,7 @@ from zarrant.geometry.grid import ChunkGrid, chunk_alone
 from zarrant.geometry.overlay import Overlay
 from zarrant.geometry.region import ChunkSelections, Region, Stack, Values, box_region
 from zarrant.geometry.selection import Selection
-from zarrant.ops.batching import batch_size, encode, equal_shapes, run_batches, write_batch
+from zarrant.ops.batching import batch_size, encode, equal_shapes, run_batches, run_one, write_batch
 from zarrant.ops.bound_array import Array, BoundArray
 from zarrant.ops.casting import as_values, broadcast
 from zarrant.ops.current import Current, shape_stands, while_shape_stands
@@ -106,8 +106,12 @@ def store_region(
     """
     selections = region.split(array.grid, bounds)
     bounds_known = metadata_locked or not array.options.readable
-    whole = selections.full if bounds_known else selections.full & ~_over_the_edge(array, selections)
     guard = _guard(array, values, metadata_locked, bounds_known)
+    if selections.n == 1:  # most writes: nothing is shared out
+        task = _Write(array, selections, values, _NONE, guard, bounds_known)
+        yield from run_one(array, selections.index, task.run_one())
+        return
+    whole = selections.full if bounds_known else selections.full & ~_over_the_edge(array, selections)
     task = _Write(array, selections, values, whole, guard, bounds_known)
     yield from run_batches(array, selections.index, _batches(array, selections, whole), task.run)
 
@@ -121,8 +125,14 @@ def _guard(array: BoundArray, values: Values, metadata_locked: bool, bounds_know
     return Guard.LOCK if bounds_known or isinstance(values, Stack) else Guard.GROUP_COMMIT
 
 
+_NONE = np.zeros(0, np.bool_)
+
+
 class _Write(NamedTuple):
-    """Columns of chunks to be written. Each of `_WRITERS` is an operation with one outcome for each row."""
+    """Columns of chunks to be written. Each of `_WRITERS` is an operation with one outcome for each row.
+
+    `whole` (n,): whether every element of a chunk is written; where there is one chunk it is not asked for.
+    """
 
     array: BoundArray
     selections: ChunkSelections
@@ -134,6 +144,12 @@ class _Write(NamedTuple):
     def run(self, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
         """Rows of one kind: several whole chunks, or one other chunk."""
         return _WRITERS[bool(self.selections.full[lo]), bool(self.whole[lo])](self, lo, hi)
+
+    def run_one(self) -> Op[list[Outcome[Any]]]:
+        """The only row; what `run` does."""
+        full = bool(self.selections.full[0])
+        known = self.bounds_known or self.selections.shape(0) == self.array.chunk_shape(self.selections.index[0])
+        return _WRITERS[full, full and known](self, 0, 1)
 
     def store_whole(self, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
         return write_batch(self.array, self.selections, self.values, lo, hi)
@@ -149,8 +165,8 @@ class _Write(NamedTuple):
 
     def update_part(self, lo: int, hi: int, refused: bool = False) -> Op[list[Outcome[Any]]]:
         array = self.array
-        (key,) = array.chunk_keys(self.selections.index[lo:hi])
-        shape = array.chunk_shape(self.selections.index[lo])
+        chunk = self.selections.index[lo].tolist()
+        key, shape = array.chunk_key(chunk), array.chunk_shape(chunk)
         if array.turn is not None:
             yield from keep(array)
         change = _Update(array, shape, self.selections, lo, self.values, self.bounds_known, refused)
@@ -190,8 +206,6 @@ def erase_known(array: BoundArray, chunk: tuple[int, ...]) -> Op[None]:
 
 def _over_the_edge(array: BoundArray, selections: ChunkSelections) -> npt.NDArray[np.bool_]:
     """(n,) which chunks have elements beyond the bounds."""
-    if selections.n == 1:
-        return np.array((selections.shape(0) != array.chunk_shape(selections.index[0]),))
     shape = array.grid.uniform_shape
     shapes = array.grid.chunk_shapes(selections.index) if shape is None else np.array(shape, np.int64)
     over: npt.NDArray[np.bool_] = (selections.shapes(0, selections.n) != shapes).any(axis=1)

@@ -75,12 +75,14 @@ class FixedSizePipeline(ChunkPipeline):
         values: Values,
         rows: npt.NDArray[np.generic],
     ) -> Op[Encoded]:
-        filled = self._covered(selections, lo, hi)
-        if not filled.all():
-            rows[~filled] = self.spec.fill.element
-        stale = ~selections.full[lo:hi]
-        if stored is not None and stale.any():
-            self._decode((yield from stored.fetch(lo, hi, stale, self.stored_limit)), rows)
+        stale, blank = ~selections.full[lo:hi], ~self._covered(selections, lo, hi)
+        fetched = (yield from stored.fetch(lo, hi, stale, self.stored_limit)) if stored is not None and stale.any() else None
+        if fetched is not None:
+            blank[fetched.rows] = False  # all of them is decoded
+        if blank.any():
+            rows[blank] = self.spec.fill.element
+        if fetched is not None:
+            self._decode(fetched, rows)
         for boxes, array in selections.boxes_by_source(lo, hi, values):
             self._copy_in(boxes, rows, array)
         keep = None if self.options.write_empty_chunks else ~self.spec.fill.equals(rows)
