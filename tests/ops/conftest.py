@@ -57,8 +57,6 @@ class Dict(dict[str, bytes]):
                 return [_outcome(self.perform, op) for op in ops]
             case requests.Locked(_, op) | requests.BeforeChange(_, op):
                 return self.perform(op)
-            case requests.Share(_, op):
-                return self.perform(op()), True
             case requests.GroupCommit(_, _, item, lead):
                 return self.perform(lead(Alone(item)))
             case requests.Share(_, op):

@@ -65,8 +65,6 @@ class Process:
                 return outcomes
             case requests.Locked(_, op) | requests.BeforeChange(_, op):
                 return (yield from self._perform(op))
-            case requests.Share(_, op):
-                return (yield from self._perform(op())), True
             case requests.GroupCommit(_, _, item, lead):
                 return (yield from self._perform(lead(Alone(item))))
             case requests.Share(_, op):

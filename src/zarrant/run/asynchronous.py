@@ -156,9 +156,7 @@ async def _answer_async(request: Request, context: ExecutionContext) -> Any:
                 return [error] * len(items)
             return await _each(_store_async, items, context)
         case LookAhead(condition):
-            if isinstance(context.looks, _Looks):
-                context.looks.begin_async(condition, lambda: _look_async(condition, context))
-            return None
+            return _look_ahead(condition, context)
         case All():
             return await _all_async(request, context)
         case Locked():
@@ -177,6 +175,14 @@ async def _answer_async(request: Request, context: ExecutionContext) -> Any:
             return await asyncio.sleep(seconds)
         case Clock():
             return time.monotonic()
+        case ErasePrefix() | ListDir() | ListPrefix():
+            return await _answer_below(request, store, calls)
+    raise TypeError(f"not a request: {request!r}")
+
+
+async def _answer_below(request: ErasePrefix | ListDir | ListPrefix, store: Store, calls: Calls) -> Any:
+    """The reply to a request about all that is below a prefix."""
+    match request:
         case ErasePrefix(_, link_only=True):
             return False  # there are no links in an object store
         case ErasePrefix(prefix):
@@ -188,7 +194,6 @@ async def _answer_async(request: Request, context: ExecutionContext) -> Any:
         case ListPrefix(prefix):
             require(calls, "list", store)
             return await store.list_prefix_async(prefix)
-    raise TypeError(f"not a request: {request!r}")
 
 
 async def _locked_async(request: Locked, context: ExecutionContext) -> Any:
@@ -221,6 +226,11 @@ async def _changed_async(condition: OnlyWhile, replaces: bool, context: Executio
     except Exception as error:
         return annotated(error, condition.key, context.store)
     return None
+
+
+def _look_ahead(condition: OnlyWhile, context: ExecutionContext) -> None:
+    if isinstance(context.looks, _Looks):
+        context.looks.begin_async(condition, lambda: _look_async(condition, context))
 
 
 async def _look_async(condition: OnlyWhile, context: ExecutionContext) -> None:
