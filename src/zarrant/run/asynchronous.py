@@ -19,6 +19,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
+from functools import partial
 from itertools import chain, islice
 from typing import Any, TypeVar
 
@@ -118,6 +119,8 @@ async def _perform_steps(op: Op[T], context: ExecutionContext, brief: bool = Fal
     try:
         while True:
             step = _Step(op, reply, error)
+            if not brief:
+                step.look_ahead = partial(asyncio.get_running_loop().call_soon_threadsafe, partial(_look_ahead, context))
             if step() if brief else await in_thread(step, executor=context.executor):
                 return step.value  # type: ignore[no-any-return]
             brief = getattr(step.value, "brief", False)
@@ -135,10 +138,15 @@ class _Step:
     def __init__(self, op: Op[Any], reply: Any, error: BaseException | None) -> None:
         self.op, self.reply, self.error = op, reply, error
         self.value: Any = None
+        self.look_ahead: Callable[[OnlyWhile], object] | None = None
+        """Begins a look on the event loop, of a step in a thread: what is done beside it is a part of the same step."""
 
     def __call__(self) -> bool:
         try:
             self.value = self.op.send(self.reply) if self.error is None else self.op.throw(self.error)
+            while self.look_ahead is not None and type(self.value) is LookAhead:
+                self.look_ahead(self.value.condition)
+                self.value = self.op.send(None)
         except StopIteration as stop:
             self.value = stop.value
             return True
@@ -156,7 +164,7 @@ async def _answer_async(request: Request, context: ExecutionContext) -> Any:
                 return [error] * len(items)
             return await _each(_store_async, items, context)
         case LookAhead(condition):
-            return _look_ahead(condition, context)
+            return _look_ahead(context, condition)
         case All():
             return await _all_async(request, context)
         case Locked():
@@ -228,7 +236,7 @@ async def _changed_async(condition: OnlyWhile, replaces: bool, context: Executio
     return None
 
 
-def _look_ahead(condition: OnlyWhile, context: ExecutionContext) -> None:
+def _look_ahead(context: ExecutionContext, condition: OnlyWhile) -> None:
     if isinstance(context.looks, _Looks):
         context.looks.begin_async(condition, lambda: _look_async(condition, context))
 
