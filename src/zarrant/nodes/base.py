@@ -30,6 +30,8 @@ from zarrant.stores.wrappers.read_only import ReadOnly
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
+    from zarrant.run.asynchronous import Together
+
 T = TypeVar("T")
 H = TypeVar("H")
 S = TypeVar("S", covariant=True)  # noqa: PLC0105 - one letter, as it stands in every signature
@@ -113,7 +115,6 @@ class NodeContext:
             subchunk_order=config.subchunk_order,
             shard_updates=config.shard_updates,
             dead_limit=config.dead_limit,
-            aligned=self.able.direct_io,
             fetch_bytes=FETCH_BYTES if self.able.requests_in_flight else 0,
         )
         return OpOptions(
@@ -212,7 +213,7 @@ class NodeContext:
         except ZarrantError as error:
             raise error.annotate(store=self.url) from error.__cause__
 
-    async def run_async(self, op: Op[T], needs: tuple[str, ...], *, brief: bool = False) -> T:
+    async def run_async(self, op: Op[T], needs: tuple[str, ...], *, brief: bool = False, together: Together | None = None) -> T:
         """Perform an operation without blocking the event loop; with `brief` it begins with what takes microseconds."""
         from zarrant.run.asynchronous import perform_async  # imports asyncio, which programs without an event loop do not need
 
@@ -228,7 +229,7 @@ class NodeContext:
                 context = context._replace(concurrency=self.config.concurrency or max(context.concurrency, AWAITED_REQUESTS))
             self._contexts[needs, False] = context
         try:
-            return await perform_async(op, context, brief)
+            return await perform_async(op, context, brief, together)
         except ZarrantError as error:
             raise error.annotate(store=self.url) from error.__cause__
 

@@ -16,12 +16,12 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from functools import partial
 from itertools import chain, islice
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from zarrant.errors import VersionChangedError
 from zarrant.locking.local import Caller
@@ -37,6 +37,7 @@ from zarrant.requests import (
     GroupCommit,
     ListDir,
     ListPrefix,
+    ListStored,
     Locked,
     LookAhead,
     OnlyWhile,
@@ -52,7 +53,7 @@ from zarrant.run.blocking import MAX_LOOP_THREADS, Cancelled, ExecutionContext, 
 from zarrant.run.group_commit import join_commit_async
 from zarrant.run.lock_threads import lock_executor
 from zarrant.run.looks import Looks
-from zarrant.run.loop_jobs import LoopJobs, loop_jobs
+from zarrant.run.loop_jobs import LoopJobs, Merged, loop_jobs
 from zarrant.run.sharing import share_async
 from zarrant.run.store_calls import annotated, check_ranges, check_whole, kept_ranges, require, typed, with_kept
 from zarrant.run.store_locks import commit
@@ -63,7 +64,17 @@ from zarrant.stores.locked import NestedLocks
 T = TypeVar("T")
 
 
-async def perform_async(op: Op[T], context: ExecutionContext, brief: bool = False) -> T:
+class Together(NamedTuple):
+    """That an operation can be done with others of the same kind, where several wait for a thread (`run.loop_jobs`)."""
+
+    kind: Hashable
+    item: Any
+    nbytes: int
+    op: Callable[[list[Any]], Op[list[Any]]]
+    """Does what all the items ask for; one result each."""
+
+
+async def perform_async(op: Op[T], context: ExecutionContext, brief: bool = False, together: Together | None = None) -> T:
     """Run an operation to its end without blocking the event loop; with `brief` its first step is taken here."""
     cancelled = threading.Event()
     context = context._replace(cancelled=cancelled, can=capabilities(context.store) if context.can is NOTHING else context.can)
@@ -75,7 +86,12 @@ async def perform_async(op: Op[T], context: ExecutionContext, brief: bool = Fals
             if looks.ahead:
                 await looks.close()
     context = context._replace(caller=Caller(asyncio.current_task()))
-    return await in_thread(lambda: perform(op, context), cancelled, context.executor, context.loop_threads)
+    merged = None
+    if together is not None:
+        for_all = context._replace(cancelled=None)
+        work = together.op
+        merged = Merged(together.kind, together.item, together.nbytes, lambda items: perform(work(items), for_all))
+    return await in_thread(lambda: perform(op, context), cancelled, context.executor, context.loop_threads, merged)
 
 
 async def in_thread(
@@ -83,6 +99,7 @@ async def in_thread(
     cancelled: threading.Event | None = None,
     executor: ThreadPoolExecutor | None = None,
     threads: int = MAX_LOOP_THREADS,
+    merged: Merged | None = None,
 ) -> T:
     """Run blocking work in a thread. A cancellation sets a flag for the work, waits until the work has ended, and is passed on.
 
@@ -91,7 +108,7 @@ async def in_thread(
     executor = executor or lock_executor()
     # What has threads of its own may not wait in one queue with others: they may be waiting for its lock.
     jobs = loop_jobs(_executor(threads), threads) if executor is None else LoopJobs(executor, 1)
-    job = jobs.add(work)
+    job = jobs.add(work, merged)
     try:
         await job.future
     except asyncio.CancelledError:
@@ -183,12 +200,12 @@ async def _answer_async(request: Request, context: ExecutionContext) -> Any:
             return await asyncio.sleep(seconds)
         case Clock():
             return time.monotonic()
-        case ErasePrefix() | ListDir() | ListPrefix():
+        case ErasePrefix() | ListDir() | ListPrefix() | ListStored():
             return await _answer_below(request, store, calls)
     raise TypeError(f"not a request: {request!r}")
 
 
-async def _answer_below(request: ErasePrefix | ListDir | ListPrefix, store: Store, calls: Calls) -> Any:
+async def _answer_below(request: ErasePrefix | ListDir | ListPrefix | ListStored, store: Store, calls: Calls) -> Any:
     """The reply to a request about all that is below a prefix."""
     match request:
         case ErasePrefix(_, link_only=True):
@@ -202,6 +219,8 @@ async def _answer_below(request: ErasePrefix | ListDir | ListPrefix, store: Stor
         case ListPrefix(prefix):
             require(calls, "list", store)
             return await store.list_prefix_async(prefix)
+        case ListStored():
+            return None  # no store that is awaited is sure of it
 
 
 async def _locked_async(request: Locked, context: ExecutionContext) -> Any:

@@ -33,6 +33,7 @@ from zarrant.requests import (
     GroupCommit,
     ListDir,
     ListPrefix,
+    ListStored,
     Locked,
     LookAhead,
     OnlyWhile,
@@ -145,6 +146,8 @@ def _drive(op: Op[T], context: ExecutionContext) -> T:
 
 def _fetch(request: Fetch, context: ExecutionContext) -> list[Blob | Exception | None]:
     store, calls = context.store, context.can.sync_calls
+    if len(request.items) == 1:
+        return [outcome(get, request.items[0], store, calls)]
     return _each(lambda item: outcome(get, item, store, calls), request.items, context)
 
 
@@ -188,9 +191,10 @@ def _each(act: Callable[[Any], T], items: Sequence[Any], context: ExecutionConte
 
 
 def _all(request: All, context: ExecutionContext) -> list[Any]:
+    limit = 1 if request.small and context.can.requests_in_flight < 2 else context.concurrency
     with write_batch(context.store, context.can) as store:
         inside = context._replace(store=store, caller=caller_of_parts())
-        return context.pool.run_all(request.ops, lambda op: perform(op, inside), request.cost, context.concurrency)
+        return context.pool.run_all(request.ops, lambda op: perform(op, inside), request.cost, limit)
 
 
 def _locked(request: Locked, context: ExecutionContext) -> Any:
@@ -233,6 +237,13 @@ def _list_prefix(request: ListPrefix, context: ExecutionContext) -> list[str]:
     return list(context.store.list_prefix(request.prefix))
 
 
+def _list_stored(request: ListStored, context: ExecutionContext) -> list[str] | None:
+    if not context.can.list_stored:
+        return None
+    found: list[str] | None = context.store.list_stored(request.prefix, request.limit)
+    return found
+
+
 def _pause(request: Pause, context: ExecutionContext) -> None:
     if context.cancelled is None:
         time.sleep(request.seconds)
@@ -256,4 +267,5 @@ _ANSWERS: dict[type, Callable[[Any, ExecutionContext], Any]] = {
     ErasePrefix: _erase_prefix,
     ListDir: _list_dir,
     ListPrefix: _list_prefix,
+    ListStored: _list_stored,
 }
