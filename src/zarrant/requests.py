@@ -183,6 +183,18 @@ class All(NamedTuple):
     small: bool = False
 
 
+class Admitted(NamedTuple):
+    """Run an operation when so many bytes of the process's budget are left; replied with its result.
+
+    One alone is always let through, and so is what runs inside of another one or of a lock. The first operation of an `All`
+    directly inside is paid for by these bytes.
+    """
+
+    op: Op[Any]
+    cost: int
+    brief: bool = False
+
+
 class Share(NamedTuple):
     """Run `op()`, unless another caller runs that of the same `place` now: then wait for it.
 
@@ -228,6 +240,7 @@ Request: TypeAlias = (
     | Acknowledge
     | CheckUnchanged
     | All
+    | Admitted
     | Share
     | Pause
     | Clock
@@ -353,6 +366,16 @@ def gather(ops: Iterable[Op[T]], cost: int) -> Op[list[T]]:
         if isinstance(outcome, Exception):
             raise outcome
     return cast("list[T]", outcomes)
+
+
+MIN_ADMITTED_BYTES = 1 << 18
+"""Operations on chunks of fewer bytes do not ask for memory: asking costs 2 µs."""
+
+
+def admitted(op: Op[T], cost: int, *, brief: bool = False) -> Op[T]:
+    """Run an operation that needs `cost` bytes when they are left."""
+    reply: T = yield Admitted(op, cost, brief)
+    return reply
 
 
 def share(place: Hashable, op: Callable[[], Op[T]], *, brief: bool = False) -> Op[tuple[T, bool]]:

@@ -52,6 +52,11 @@ class Stack:
 
     arrays: tuple[npt.NDArray[Any], ...]
 
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return sum(array.size for array in self.arrays)
+
     def transpose(self, order: Sequence[int]) -> Stack:
         """Every array transposed."""
         return Stack(tuple(array.transpose(order) for array in self.arrays))

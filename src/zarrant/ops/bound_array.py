@@ -27,7 +27,7 @@ from zarrant.metadata.node import placed
 from zarrant.metadata.turn import Turn
 from zarrant.metadata.v3 import ArrayMetadata, Named
 from zarrant.ops.kept_indexes import KeptIndexes
-from zarrant.requests import OnlyWhile
+from zarrant.requests import MIN_ADMITTED_BYTES, OnlyWhile
 from zarrant.storage import Version
 
 Array = npt.NDArray[np.generic]
@@ -185,6 +185,13 @@ class BoundArray:
         metadata = self.metadata
         codecs = metadata.data_type, metadata.fill_value, metadata.codecs, metadata.storage_transformers
         return repr((codecs, self.options.codec.validate_checksums))
+
+    @cached_property
+    def brief_chunks(self) -> int:
+        """How many chunks are so few bytes that an operation on them does not ask for memory (`requests.admitted`)."""
+        shape = self.grid.uniform_shape
+        nbytes = MIN_ADMITTED_BYTES if shape is None else math.prod(shape) * (self.data_type.itemsize or 16)
+        return MIN_ADMITTED_BYTES // (2 * max(1, nbytes))
 
     @cached_property
     def piece_size(self) -> int:

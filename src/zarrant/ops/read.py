@@ -24,7 +24,7 @@ from zarrant.geometry.grid import ChunkGrid, block_indices
 from zarrant.geometry.region import BoxInChunk, ChunkSelections, Region, box_region
 from zarrant.geometry.selection import Selection
 from zarrant.limits import LIMITS
-from zarrant.ops.batching import batch_size, equal_shapes, largest_batch
+from zarrant.ops.batching import batch_size, equal_shapes, largest_batch, within_budget
 from zarrant.ops.bound_array import Array, BoundArray
 from zarrant.ops.casting import output
 from zarrant.requests import Op, ReadRequest, fetch, fetch_one, gather_outcomes
@@ -199,6 +199,12 @@ def _read_region(array: BoundArray, region: Region, out: Array, bounds: tuple[in
     if out.size == 0:
         return
     selections = region.split(array.grid, bounds)
+    if selections.n:
+        read = _read_selections(array, selections, out)
+        yield from within_budget(array, selections.index, out.size, read, selections.n <= MAX_BRIEF)
+
+
+def _read_selections(array: BoundArray, selections: ChunkSelections, out: Array) -> Op[None]:
     if selections.n == 1:  # nothing is shared out, and no other chunk can fail
         try:
             yield from _read_batch(array, selections, 0, 1, out, _is_small(array, out))
