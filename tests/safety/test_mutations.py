@@ -49,6 +49,11 @@ MUTATIONS: dict[str, Mutation] = {
     "lease check": Mutation("pass", "stores/test_synchronizer.py::test_nothing_is_written_under_a_lock_that_ended"),
     "lease check afterwards": Mutation("pass", "stores/test_synchronizer.py::test_a_lock_that_ends_during_a_write_is_said"),
     "kept index": Mutation("if False:", "ops/test_kept_indexes.py::test_what_is_not_stored_in_a_shard_is_asked_for"),
+    "lasting version": Mutation(
+        "lasting = True", "ops/test_kept_indexes.py::test_the_index_of_a_file_is_kept_once_a_write_in_place_would_show"
+    ),
+    "state by name": Mutation("known = True", "ops/test_kept.py::test_a_version_by_name_is_not_believed_of_another_machine"),
+    "size of one subchunk": Mutation("if False:", "bad_input/test_bounded.py::test_a_subchunk_that_is_too_large_costs_itself"),
     "shared index": Mutation(
         "self._take(found); self.confirmed = True",
         "ops/test_kept_indexes.py::test_an_index_that_another_has_asked_for_is_not_believed",

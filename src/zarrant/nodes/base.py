@@ -87,6 +87,8 @@ class NodeContext:
     """See `ops.consolidation_context.ConsolidationContext`; shared by all handles that come from one another."""
     executor: ThreadPoolExecutor | None = None
     """Threads for coroutines under a lock, see `run.blocking.ExecutionContext`."""
+    in_lock: bool = field(default=False, compare=False, repr=False)
+    """Whether the caller has locked something: its operations do not wait for memory, as who has that may wait for the lock."""
     top: str = field(default="", compare=False, repr=False)
     """The part of the path that was part of the store's address: see `ops.node.create_node`."""
     read_bytes: int = field(default=0, compare=False, repr=False)
@@ -115,7 +117,6 @@ class NodeContext:
             subchunk_order=config.subchunk_order,
             shard_updates=config.shard_updates,
             dead_limit=config.dead_limit,
-            aligned=self.able.direct_io,
             fetch_bytes=FETCH_BYTES if self.able.requests_in_flight else 0,
         )
         return OpOptions(
@@ -196,7 +197,7 @@ class NodeContext:
         store, gap = self.store, self.config.coalesce_gap
         if self.able.coalesces and gap is not None:
             store = as_store(store.with_coalesce_gap(gap))
-        return ExecutionContext(store, pool, threads, executor=self.executor, can=self.able)
+        return ExecutionContext(store, pool, threads, executor=self.executor, can=self.able, waits=not self.in_lock)
 
     def run(self, op: Op[T], needs: tuple[str, ...]) -> T:
         """Perform an operation in this thread."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import time
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -43,6 +44,7 @@ from zarrant.stores.local.temp_files import (
     stamp,
     stat_or_none,
     version_of,
+    version_seen,
     write_parts,
 )
 from zarrant.stores.local.unsynced import Mark
@@ -159,11 +161,16 @@ class FileObjects(Durable):
                 (view,) = self._read(fd, state, [(0, state.st_size)])
             finally:
                 self.files.close(fd)
-        return Blob((view,), version_of(state), state.st_size)
+        return Blob((view,), version_seen(self.files, state), state.st_size)
 
     def get_ranges(self, key: str, ranges: Sequence[ByteRange], if_version: Version = None) -> Blob | None:
         path = self._path(key)
         with annotate_errors("read", self.url, key):
+            state = None if ranges else self._state_by_name(path)
+            if state is not None:
+                if if_version is not None:
+                    _expect(state, if_version)
+                return Blob((), version_seen(self.files, state), state.st_size)
             opened = open_published(self.files, path, self.links.open) or self._open_again(path)
             if opened is None:
                 if if_version is not None:
@@ -176,7 +183,7 @@ class FileObjects(Durable):
                 views = self._read(fd, state, [span(wanted, state.st_size) for wanted in ranges])
             finally:
                 self.files.close(fd)
-        return Blob(tuple(views), version_of(state), state.st_size)
+        return Blob(tuple(views), version_seen(self.files, state), state.st_size)
 
     def put(self, key: str, parts: Sequence[Buffer]) -> Version:
         return self._swap(key, parts, ANY)
@@ -364,6 +371,12 @@ class FileObjects(Durable):
                 raise ByteRangeError("the object became shorter while it was read", expected=f"{stop} bytes", got=start + count)
             offset, first = offset + length, last
         return views
+
+    def _state_by_name(self, path: str) -> os.stat_result | None:
+        """The state of a file, if it is known without opening it: network mounts may tell an old one until a file is opened."""
+        state = stat_or_none(self.files, path)
+        known = state is not None and stat.S_ISREG(state.st_mode) and self.files.kind(state.st_dev)  # safety: state by name
+        return state if known else None
 
     def _open_again(self, path: str) -> Opened | None:
         """Look a second time for an object that was not found, where one is replaced in two steps that readers can see."""
