@@ -62,12 +62,12 @@ T = TypeVar("T")
 
 async def perform_async(op: Op[T], context: ExecutionContext, brief: bool = False) -> T:
     """Run an operation to its end without blocking the event loop; with `brief` its first step is taken here."""
-    cancelled = threading.Event()
-    context = context._replace(cancelled=cancelled, can=capabilities(context.store) if context.can is NOTHING else context.can)
-    if context.can.awaits:
+    can = capabilities(context.store) if context.can is NOTHING else context.can
+    if can.awaits:
         gate = asyncio.Semaphore(max(1, context.concurrency))
-        return await _perform_steps(op, context._replace(gate=gate, looks=_Looks()), brief)
-    context = context._replace(caller=Caller(asyncio.current_task()))
+        return await _perform_steps(op, context._replace(can=can, gate=gate, looks=_Looks()), brief)
+    cancelled = threading.Event()
+    context = context._replace(can=can, cancelled=cancelled, caller=Caller(asyncio.current_task()))
     return await in_thread(lambda: perform(op, context), cancelled, context.executor, context.loop_threads)
 
 
