@@ -29,9 +29,8 @@ sanitize: setup ## the compiled kernels under the sanitizers of addresses and th
 
 bench: ## time it beside TensorStore, zarrs and zarr-python, on files and on an object store
 	@scripts/setup.sh bench
-	@$(BIN)/python -m benchmarks
 	@scripts/servers.sh gofakes3
-	@$(BIN)/python -m benchmarks.remote
+	@$(BIN)/python -m benchmarks
 
 bench-safety: ## races, kills and readers, beside the same libraries
 	@scripts/setup.sh bench

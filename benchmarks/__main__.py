@@ -11,25 +11,39 @@ import os
 import platform
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from benchmarks import arrays, limits, report
+from benchmarks.growth import Curve, measure_growth
 from benchmarks.jobs import Bench
 from benchmarks.measure import Row, measure
-from benchmarks.peers import ADAPTERS, OURS, find_peers
+from benchmarks.peers import COLUMNS, OURS, find_peers
 from benchmarks.peers.base import Peer, Settings
 from benchmarks.workloads import BY_NAME, WORKLOADS
 from zarrant import kernels
 from zarrant.run.pool import available_cpus
 
 RESULTS = Path(__file__).parent / "results"
+SCRIPTS = {
+    "crops": ["--crops", "200", "--side", "1024"],
+    "heartbeat": ["--tasks", "64", "--seconds", "0.5", "--rounds", "3"],
+    "direct": ["--size", "32MiB", "--rounds", "3"],
+    "tasks": [],
+    "small_files": [],
+    "listings": [],
+    "frames": [],
+    "remote": ["--rounds", "2"],
+}
+"""Benchmarks with tables of their own, run in a process each where they are there; and how, with --quick."""
 UNITS = {"": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
@@ -59,18 +73,55 @@ def positive(text: str) -> int:
 def parser() -> argparse.ArgumentParser:
     fast = Path("/dev/shm")
     given = argparse.ArgumentParser(prog="python -m benchmarks", description="Time Zarrant beside other Zarr libraries.")
-    given.add_argument("--size", type=size, default="1GiB", help="of the array (default %(default)s)")
-    given.add_argument("--workloads", type=names(list(BY_NAME)), default=list(BY_NAME), help="comma-separated; see --list")
-    given.add_argument("--peers", type=names(list(ADAPTERS)), default=list(ADAPTERS), help=f"of {', '.join(ADAPTERS)}")
+    given.add_argument("--size", type=size, help="of the array (default 1GiB; with --quick 32MiB)")
+    given.add_argument("--workloads", type=names(list(BY_NAME)), help="comma-separated (default: all); see --list")
+    given.add_argument("--peers", type=names(list(COLUMNS)), default=list(COLUMNS), help=f"of {', '.join(COLUMNS)}")
     given.add_argument("--repeats", type=positive, default=3, help="rounds (default %(default)s)")
     given.add_argument("--threads", type=positive, default=available_cpus(), help="for every library (default: the CPUs)")
     given.add_argument("--dir", type=Path, default=fast if fast.is_dir() else Path(tempfile.gettempdir()), help="where arrays go")
     given.add_argument("--sync", action="store_true", help="Zarrant and TensorStore sync files; the others cannot")
     given.add_argument("--results", type=Path, default=RESULTS, help="directory of table.md and, by default, of the next two")
     given.add_argument("--json", type=Path, help="file for every single time")
-    given.add_argument("--plot", type=Path, help="file for the plot, where matplotlib is installed")
+    given.add_argument("--plot", type=Path, help="file for the plot, an SVG")
+    given.add_argument("--quick", action="store_true", help="small arrays and fewer calls: a few minutes on two cores")
+    given.add_argument("--no-growth", dest="growth", action="store_false", help="without growth curves")
+    given.add_argument("--scripts", type=names(list(SCRIPTS)), help=f"of {', '.join(SCRIPTS)}; all, if no workloads were named")
+    given.add_argument("--docs", type=Path, help="write the page and the plots of the documentation below this directory")
     given.add_argument("--list", action="store_true", help="name the workloads and end")
     return given
+
+
+def defaults(options: argparse.Namespace) -> argparse.Namespace:
+    """What was not given: everything, or with `--quick` everything smaller."""
+    if options.size is None:
+        options.size = size("32MiB" if options.quick else "1GiB")
+    if options.scripts is None:
+        options.scripts = [] if options.workloads is not None else list(SCRIPTS)
+    options.growth = options.growth and options.workloads is None
+    options.workloads = list(BY_NAME) if options.workloads is None else options.workloads
+    return options
+
+
+def run_scripts(options: argparse.Namespace) -> dict[str, str]:
+    """What the other benchmarks print, by name; those that are not there, or lack something, say so."""
+    found = {}
+    for name in options.scripts:
+        if find_spec(f"benchmarks.{name}") is None:
+            continue
+        say(name)
+        command = [sys.executable, "-m", f"benchmarks.{name}", *(SCRIPTS[name] if options.quick else [])]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=120 if options.quick else 1800, check=False)
+            found[name] = (
+                done.stdout if done.returncode == 0 else f"{done.stdout}\nended with {done.returncode}: {_last(done.stderr)}\n"
+            )
+        except subprocess.TimeoutExpired:
+            found[name] = "took too long\n"
+    return found
+
+
+def _last(text: str) -> str:
+    return (text.strip().splitlines() or [""])[-1]
 
 
 def surroundings(peers: dict[str, Peer]) -> dict[str, Any]:
@@ -97,7 +148,16 @@ def facts_of(options: argparse.Namespace, peers: dict[str, Peer], shape: tuple[i
     }
 
 
-def run(options: argparse.Namespace, directory: Path) -> tuple[list[Row], dict[str, Any], list[str]]:
+class Measured(NamedTuple):
+    """What came out."""
+
+    rows: list[Row]
+    facts: dict[str, Any]
+    peers: list[str]
+    curves: list[Curve]
+
+
+def run(options: argparse.Namespace, directory: Path) -> Measured:
     """Measure everything in a directory of its own."""
     peers, missing = find_peers(options.peers, Settings(options.threads, options.sync))
     for reason in missing.values():
@@ -105,11 +165,14 @@ def run(options: argparse.Namespace, directory: Path) -> tuple[list[Row], dict[s
     shape = arrays.shape_of(options.size)
     facts = facts_of(options, peers, shape) | {"not installed": ", ".join(missing) or "none"}
     data = arrays.values(shape)
-    referees = sorted((peer for peer in peers.values() if peer.subchunk_limit is None), key=lambda peer: peer.name == OURS)
+    able = {name: peer for name, peer in peers.items() if not getattr(peer, "streams_only", False)}
+    referees = sorted((peer for peer in able.values() if peer.subchunk_limit is None), key=lambda peer: peer.name == OURS)
     bench = Bench(directory, data, np.empty_like(data), options.threads, referees)
     limits.warm(bench, len(peers) + 1)
     rows = list(measure([BY_NAME[name] for name in options.workloads], peers, bench, options.repeats, say))
-    return rows, facts, list(peers)
+    side = 128 if options.quick else 256
+    curves = measure_growth(able, directory, side, options.repeats, say) if options.growth else []
+    return Measured(rows, facts, list(peers), curves)
 
 
 def say(text: str) -> None:
@@ -117,23 +180,36 @@ def say(text: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = parser().parse_args(arguments)
+    options = defaults(parser().parse_args(arguments))
     if options.list:
         print("\n".join(f"{workload.name:18} {workload.title}" for workload in WORKLOADS))
         return 0
     directory = Path(tempfile.mkdtemp(prefix="zarrant-bench-", dir=options.dir))
     try:
-        rows, facts, peers = run(options, directory)
+        found = run(options, directory)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-    table = report.markdown(rows, peers, facts)
+    print(table := keep(options, found))
+    for name, text in run_scripts(options).items():
+        part = f"\n## {name}\n\n{text}"
+        print(part)
+        table += part
+    (options.results / "table.md").write_text(table, encoding="utf-8")
+    return int(any(row.cells[OURS].note for row in found.rows if OURS in row.cells))
+
+
+def keep(options: argparse.Namespace, found: Measured) -> str:
+    """The table; it and the plots are written where they were asked for."""
+    table = report.markdown(found.rows, found.peers, found.facts)
     options.results.mkdir(parents=True, exist_ok=True)
     (options.results / "table.md").write_text(table, encoding="utf-8")
-    report.write_json(options.json or options.results / "results.json", rows, facts)
-    if hindrance := report.write_plot(options.plot or options.results / "results.png", rows, peers):
+    report.write_json(options.json or options.results / "results.json", found.rows, found.facts, found.curves)
+    if hindrance := report.write_plot(options.plot or options.results / "results.svg", found.rows, found.peers):
         say(hindrance)
-    print(table)
-    return int(any(row.cells[OURS].note for row in rows if OURS in row.cells))
+    report.write_curves(options.results, found.curves)
+    if options.docs is not None:
+        report.write_docs(options.docs, table, found.rows, found.peers, found.curves)
+    return table
 
 
 if __name__ == "__main__":

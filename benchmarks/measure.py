@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import gc
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from statistics import median
 from typing import Any
 
 from benchmarks import arrays, limits
 from benchmarks.jobs import Bench, Job
+from benchmarks.memory import peak_of
 from benchmarks.peers.base import Peer
 from benchmarks.workloads import Workload
 
@@ -31,6 +34,10 @@ class Cell:
     note: str = ""
     stored: int = 0
     """Bytes of all objects afterwards."""
+    cpu: list[float] = field(default_factory=list)
+    """Seconds of the processor of this process, in each round."""
+    peak: int | None = None
+    """Bytes by which the memory of the process rose in the first run, at most; None where the system does not tell."""
 
     @property
     def median(self) -> float | None:
@@ -92,6 +99,9 @@ def _jobs(workload: Workload, peers: Mapping[str, Peer], bench: Bench) -> tuple[
     if (limit := workload.limit) is not None:
         makers[limits.NAME] = lambda: limit(bench)
     for name, make in makers.items():
+        if getattr(peers.get(name), "streams_only", False) and not workload.streams:
+            notes[name] = "skipped: it streams frames only"
+            continue
         try:
             job = make()
         except Exception as error:
@@ -115,11 +125,14 @@ def _jobs(workload: Workload, peers: Mapping[str, Peer], bench: Bench) -> tuple[
 def _prepare(row: Row, jobs: dict[str, Job]) -> None:
     """Run and check a phase once, untimed; who fails does not run again."""
     for name, job in list(jobs.items()):
-        _once(row, name, job)
+        _, row.cells[name].peak = peak_of(partial(_once, row, name, job, check=False))
+        if not row.cells[name].note:
+            _check(row, name, job)
         if row.cells[name].note:
             del jobs[name]
         else:
             row.cells[name].seconds.clear()
+            row.cells[name].cpu.clear()
             row.cells[name].stored = job.stored()
 
 
@@ -135,11 +148,22 @@ def _once(row: Row, name: str, job: Job, check: bool = True) -> None:
     cell = row.cells[name]
     try:
         job.reset(row.phase)
+        begun = time.process_time()
         cell.seconds.append(job.run(row.phase))
-        if check and (wrong := job.problem(row.phase)):
-            cell.note = f"wrong: {wrong}"
+        cell.cpu.append(time.process_time() - begun)
     except Exception as error:
         cell.note = _failure(error)
+        return
+    if check:
+        _check(row, name, job)
+
+
+def _check(row: Row, name: str, job: Job) -> None:
+    try:
+        if wrong := job.problem(row.phase):
+            row.cells[name].note = f"wrong: {wrong}"
+    except Exception as error:
+        row.cells[name].note = _failure(error)
 
 
 def _failure(error: Exception) -> str:

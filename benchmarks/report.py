@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from benchmarks import limits
+from benchmarks import limits, svg
+from benchmarks.goals import GOALS
+from benchmarks.growth import Curve
 from benchmarks.measure import Cell, Row
 from benchmarks.peers import OURS
 
@@ -45,7 +49,7 @@ def markdown(rows: Sequence[Row], peers: Sequence[str], facts: Mapping[str, Any]
     """The table, the notes and what it was measured with."""
     others = [name for name in peers if name != OURS]
     has_limit = any(limits.NAME in row.cells for row in rows)
-    heads = ["workload", *peers, *(["limit"] if has_limit else []), "zarrant vs fastest other"]
+    heads = ["workload", *peers, *(["limit"] if has_limit else []), "zarrant vs fastest other", *MORE]
     lines = [line(heads), line(["---", *["---:"] * (len(heads) - 1)])]
     notes: list[str] = []
     for row in rows:
@@ -53,13 +57,26 @@ def markdown(rows: Sequence[Row], peers: Sequence[str], facts: Mapping[str, Any]
         cells = [_cell(row, name, notes, name == best) for name in peers]
         limit = [_cell(row, limits.NAME, notes, False) if limits.NAME in row.cells else ""] if has_limit else []
         ratio = speed(row, fastest(row, others))
-        lines.append(line([f"{row.title}: {row.phase}", *cells, *limit, f"{ratio:.2f}×" if ratio else "–"]))
+        lines.append(line([f"{row.title}: {row.phase}", *cells, *limit, f"{ratio:.2f}×" if ratio else "–", *_more(row, others)]))
     lines += ["", "Median seconds, or operations per second where a run is many; above 1× is faster.", ""]
     lines += [f"[{number}] {note}" for number, note in enumerate(notes, 1)]
     lines += [""] if notes else []
     lines += ["Slower than the fastest other:", *(f"- {text}" for text in slower(rows, peers)), ""] if slower(rows, peers) else []
     lines += [f"- {name}: {value}" for name, value in facts.items()]
     return "\n".join(lines) + "\n"
+
+
+MORE = ("goal", "CPU s", "CPU s, fastest other", "peak MiB", "peak MiB, fastest other")
+"""Columns after the ratio."""
+
+
+def _more(row: Row, others: Sequence[str]) -> list[str]:
+    """What is to be reached, and CPU time and memory beside those of the fastest other library."""
+    goal = GOALS.get((row.workload, row.phase))
+    cells = [row.cells.get(OURS, Cell()), row.cells.get(fastest(row, others) or "", Cell())]
+    cpu = [f"{median(cell.cpu):.3f}" if cell.cpu else "–" for cell in cells]
+    peak = ["–" if cell.peak is None or cell.note else f"{cell.peak / 2**20:,.0f}" for cell in cells]
+    return [f"{goal:.2f}×" if goal else "", *cpu, *peak]
 
 
 def line(cells: Sequence[str]) -> str:
@@ -81,35 +98,40 @@ def noted(note: str, notes: list[str]) -> str:
     return f"[{notes.index(note) + 1}]"
 
 
-def write_json(path: Path, rows: Sequence[Row], facts: Mapping[str, Any]) -> None:
+def write_json(path: Path, rows: Sequence[Row], facts: Mapping[str, Any], curves: Sequence[Curve] = ()) -> None:
     """Every repeat of every cell."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"facts": dict(facts), "rows": [row.as_json() for row in rows]}, indent=2), encoding="utf-8")
+    kept = {"facts": dict(facts), "rows": [row.as_json() for row in rows], "growth": [asdict(curve) for curve in curves]}
+    path.write_text(json.dumps(kept, indent=2), encoding="utf-8")
 
 
 def write_plot(path: Path, rows: Sequence[Row], peers: Sequence[str]) -> str | None:
-    """Bars of speed relative to Zarrant's; what hinders it, or None."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        return f"no plot: {error}"
+    """Bars of speed relative to Zarrant's, as SVG; what hinders it, or None."""
     shown = [row for row in rows if OURS in row.cells and row.cells[OURS].median]
     if not shown:
         return "no plot: zarrant has no times"
-    figure = Figure(figsize=(9, 1 + 0.16 * len(shown) * (len(peers) + 1)), layout="constrained")
-    axes = figure.add_subplot()
-    height = 0.8 / len(peers)
-    for column, name in enumerate(peers):
-        # Speed of a peer over ours: Zarrant's bar ends at 1.
-        points = [(index, 1 / ratio) for index, row in enumerate(shown) if (ratio := speed(row, name))]
-        positions = [index + (column - (len(peers) - 1) / 2) * height for index, _ in points]
-        axes.barh(positions, [value for _, value in points], height, label=name)
-    axes.axvline(1, color="black", linewidth=0.8)
-    axes.set_xscale("log")
-    axes.set_yticks(range(len(shown)), [f"{row.title}: {row.phase}" for row in shown], fontsize=8)
-    axes.set_ylim(len(shown) - 0.5, -0.5)
-    axes.set_xlabel("speed relative to zarrant (longer is faster)")
-    figure.legend(loc="outside upper center", ncols=len(peers), fontsize=8)
+    others = [name for name in peers if name != OURS]
+    found = [(f"{row.title}: {row.phase}", {name: 1 / ratio for name in others if (ratio := speed(row, name))}) for row in shown]
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    path.write_text(svg.bars("Speed relative to Zarrant (right of 1×: faster)", found, others), encoding="utf-8")
     return None
+
+
+def write_curves(directory: Path, curves: Sequence[Curve]) -> None:
+    """A plot for each growth curve."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for curve in curves:
+        text = svg.curves(curve.title, curve.x_label, "MB/s", curve.lines)
+        (directory / f"growth-{curve.name}.svg").write_text(text, encoding="utf-8")
+
+
+def write_docs(docs: Path, table: str, rows: Sequence[Row], peers: Sequence[str], curves: Sequence[Curve]) -> None:
+    """The page of the documentation and its plots."""
+    write_plot(docs / "performance" / "speed.svg", rows, peers)
+    write_curves(docs / "performance", curves)
+    pictures = [f"![{curve.title}](performance/growth-{curve.name}.svg)\n" for curve in curves]
+    marker = "<!-- measured -->\n"
+    page = docs / "performance.md"
+    head = page.read_text(encoding="utf-8").partition(marker)[0] if page.exists() else "# Performance\n\n"
+    text = "\n".join([table, "![Speed beside other libraries](performance/speed.svg)\n", *pictures])
+    page.write_text(head + marker + "\n" + text, encoding="utf-8")

@@ -15,6 +15,7 @@ from benchmarks.contend import Contended
 from benchmarks.jobs import Bench, Bulk, Frames, Job, Tiny, Updates
 from benchmarks.limits import CodecLimit, CopyLimit
 from benchmarks.peers.base import Peer
+from benchmarks.pieces import Layout, ManyFiles, OneShard, Regions, SmallChunks, StartUp
 
 MakeJob = Callable[[Bench, Peer], Job]
 MIB = 2**20
@@ -30,6 +31,8 @@ class Workload:
     limit: Callable[[Bench], Job] | None = None
     at_most: int = 2**62
     """Bytes of the array, however large the others are."""
+    streams: bool = False
+    """Whether it is frames that arrive one by one, which a library may do that does nothing else."""
 
 
 def _bulk(name: str, title: str, codec: str, subchunk: int | None = None, **more: Any) -> Workload:
@@ -38,6 +41,8 @@ def _bulk(name: str, title: str, codec: str, subchunk: int | None = None, **more
 
 _SMALL = 32 * MIB
 """zarr-python needs about a millisecond for each subchunk: 1024 of them keep it to a second, and everyone else at the same size."""
+
+_PIECES: dict[str, Any] = {"at_most": 128 * MIB}
 
 WORKLOADS: tuple[Workload, ...] = (
     _bulk("raw", "raw", "raw", limit=CopyLimit),
@@ -54,8 +59,23 @@ WORKLOADS: tuple[Workload, ...] = (
     _bulk("small-zstd-32", "≤ 32 MiB: sharded zstd 1, 32³", "zstd 1", 32, at_most=_SMALL),
     Workload("updates-aligned", "48 updates of a 32³ subchunk, aligned", partial(Updates, count=48, aligned=True)),
     Workload("updates-unaligned", "48 updates of 32³, unaligned", partial(Updates, count=48, aligned=False)),
-    Workload("append", "append 128 frames, chunks 32 deep", partial(Frames, count=128, depth=32)),
+    Workload("append", "append 128 frames, chunks 32 deep", partial(Frames, count=128, depth=32), streams=True),
     Workload("tiny", "50 × open + write + read 2 kB", partial(Tiny, count=50)),
+    Workload("updates-one-shard", "48 updates of one shard, in one go", partial(OneShard, count=48, aligned=True)),
+    Workload("chunk-whole", "200 whole chunks of 20 kB", partial(SmallChunks, count=200, part=False)),
+    Workload("chunk-part", "200 parts of chunks of 20 kB", partial(SmallChunks, count=200, part=True)),
+    Workload(
+        "subchunks", "100 single subchunks of 32³", partial(Regions, count=100, edge=32, subchunk=32, aligned=True), **_PIECES
+    ),
+    Workload("crops", "100 crops of 64³, chunks of 64³", partial(Regions, count=100, edge=64, subchunk=None), **_PIECES),
+    Workload("crops-sharded-32", "100 crops of 64³, 32³ in shards", partial(Regions, count=100, edge=64, subchunk=32), **_PIECES),
+    Workload("crops-sharded-8", "100 crops of 64³, 8³ in shards", partial(Regions, count=100, edge=64, subchunk=8), **_PIECES),
+    Workload("fortran", "zstd 1 from Fortran order", partial(Layout, order="fortran")),
+    Workload("strided", "zstd 1 from every second element", partial(Layout, order="strided")),
+    Workload("big-endian", "zstd 1, stored big-endian", partial(Layout, order="big")),
+    Workload("big-endian-sharded", "sharded zstd 1, big-endian", partial(Layout, order="big", subchunk=32)),
+    Workload("files", "chunks of 1 kB, one call", partial(ManyFiles, chunks=20_000)),
+    Workload("start-up", "import, less that of NumPy", StartUp, streams=True),
     Workload("contended", "4 processes update shared shards", partial(Contended, processes=4)),
 )
 BY_NAME = {workload.name: workload for workload in WORKLOADS}

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from benchmarks import arrays, limits, report
-from benchmarks.__main__ import main, parser
+from benchmarks.__main__ import SCRIPTS, defaults, main, parser, run_scripts
 from benchmarks.contend import BLOCKS, SHAPE, block
+from benchmarks.goals import GOALS
+from benchmarks.growth import measure_growth
 from benchmarks.jobs import Bench, Bulk, read_back, update_regions
 from benchmarks.measure import Cell, Row, measure
-from benchmarks.peers import ADAPTERS, OURS, PeerMissing, find_peers, make_peer
+from benchmarks.peers import COLUMNS, OURS, PeerMissing, find_peers, make_peer
 from benchmarks.peers.base import Peer, Settings
 from benchmarks.workloads import BY_NAME, WORKLOADS, Workload
 
 SIZE = 512 * 2**10
 SHAPE_TINY = arrays.shape_of(SIZE)
-PEERS, MISSING = find_peers(list(ADAPTERS), Settings(threads=2))
+PEERS, MISSING = find_peers(list(COLUMNS), Settings(threads=2))
 if "zarr-python" in PEERS:
     PEERS["zarr-python"].subchunk_limit = 400  # all workloads but that of 8³ subchunks: seconds on its own
 PHASES = {
@@ -31,14 +35,23 @@ PHASES = {
     "updates-unaligned": ["update"],
     "append": ["append"],
     "tiny": ["all"],
+    "updates-one-shard": ["update"],
+    "subchunks": ["cold", "warm"],
+    "crops": ["cold", "warm"],
+    "crops-sharded-32": ["cold", "warm"],
+    "crops-sharded-8": ["cold", "warm"],
+    "files": ["write", "rewrite", "read"],
+    "start-up": ["import"],
     "contended": ["update"],
 }
+STREAMER = "acquire-zarr"
 
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     data = arrays.values(SHAPE_TINY)
-    referees = sorted((peer for peer in PEERS.values() if peer.subchunk_limit is None), key=lambda peer: peer.name == OURS)
+    able = [peer for name, peer in PEERS.items() if name != STREAMER and peer.subchunk_limit is None]
+    referees = sorted(able, key=lambda peer: peer.name == OURS)
     return Bench(tmp_path / "bench", data, np.empty_like(data), 2, referees)
 
 
@@ -49,28 +62,35 @@ def rows_of(workload: Workload, peers: dict[str, Peer], bench: Bench) -> list[Ro
 # ── every workload ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("peer", list(ADAPTERS))
+@pytest.mark.parametrize("peer", list(COLUMNS))
 @pytest.mark.parametrize("name", [name for name in BY_NAME if name != "contended"])
 def test_every_peer_does_every_workload(name: str, peer: str, bench: Bench) -> None:
     if peer in MISSING:
         pytest.skip(MISSING[peer])
     workload = BY_NAME[name]
     rows = rows_of(workload, {peer: PEERS[peer]}, bench)
-    assert [row.phase for row in rows] == PHASES.get(name, ["write", "read"])
+    if peer != STREAMER or workload.streams:
+        assert [row.phase for row in rows] == PHASES.get(name, ["write", "read"])
     for row in rows:
         assert set(row.cells) == {peer, *([limits.NAME] if workload.limit else [])}
+        if peer == STREAMER and not workload.streams:
+            assert row.cells[peer].note == "skipped: it streams frames only"
+            continue
         for column, cell in row.cells.items():
-            skipped = column == "zarr-python" and cell.note.startswith("skipped: ")
+            skipped = column in ("zarr-python", STREAMER) and cell.note.startswith("skipped: ")
             assert skipped or (cell.note == "" and len(cell.seconds) == 1 and cell.stored > 0), (column, cell)
     assert not (bench.directory / name).exists(), "the arrays are removed"
 
 
-@pytest.mark.parametrize("peer", list(ADAPTERS))
+@pytest.mark.parametrize("peer", list(COLUMNS))
 def test_contended_updates_are_counted_or_the_loss_is_told(peer: str, bench: Bench) -> None:
     if peer in MISSING:
         pytest.skip(MISSING[peer])
     [row] = rows_of(BY_NAME["contended"], {peer: PEERS[peer]}, bench)
     cell = row.cells[peer]
+    if peer == STREAMER:
+        assert cell.note == "skipped: it streams frames only"
+        return
     if peer in (OURS, "tensorstore"):
         assert cell.note == ""
     assert (cell.median is None) == bool(cell.note)
@@ -113,7 +133,7 @@ def test_zarrista_stores_one_attribute_beside_the_others(tmp_path: Path) -> None
 class Forgetful:
     """A peer that stores 0 for the first value, or fails."""
 
-    name, version = "forgetful", "0"
+    name, version, module = "forgetful", "0", "zarrant"
     subchunk_limit: int | None = None
 
     def __init__(self, fails: bool = False) -> None:
@@ -160,7 +180,7 @@ def test_a_peer_with_a_limit_is_skipped_visibly(bench: Bench) -> None:
 
 
 def test_a_library_that_is_absent_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ADAPTERS, "absent", "no_such_module_anywhere:Peer")
+    monkeypatch.setitem(COLUMNS, "absent", "no_such_module_anywhere:Peer")
     with pytest.raises(PeerMissing, match="absent is not installed: No module named 'no_such_module_anywhere'"):
         make_peer("absent", Settings(1))
     found, missing = find_peers([OURS, "absent"], Settings(1))
@@ -176,6 +196,41 @@ def test_reading_nothing_is_not_taken_for_reading_right(tmp_path: Path, bench: B
     bench.out[...] = bench.data
     assert read_back(PEERS[OURS], job.path, bench.data, bench.out) is None
     assert read_back(Idle(), job.path, bench.data, bench.out) is not None
+
+
+@pytest.mark.parametrize("name", ["chunk-whole", "chunk-part", "fortran", "files", "updates-one-shard", "append"])
+def test_a_peer_that_stores_something_else_is_noted_in_every_kind_of_job(name: str, bench: Bench) -> None:
+    rows = rows_of(BY_NAME[name], {"forgetful": Forgetful()}, bench)
+    assert any(row.cells["forgetful"].note.startswith("wrong: ") for row in rows) == (name != "append")
+
+
+def test_goals_are_of_rows_that_there_are() -> None:
+    assert {name for name, _ in GOALS} <= set(BY_NAME)
+    assert all(phase in PHASES.get(name, ["write", "read"]) for name, phase in GOALS)
+
+
+def test_growth_has_a_line_for_each_library_and_phase_and_none_for_who_is_wrong(tmp_path: Path) -> None:
+    curves = measure_growth({OURS: PEERS[OURS], "forgetful": Forgetful()}, tmp_path, 32, 1, lambda text: None)
+    assert [curve.name for curve in curves] == ["subchunks", "chunks", "size"]
+    for curve in curves:
+        assert set(curve.lines) == {"zarrant write", "zarrant read"}
+        assert all(x > 0 and y > 0 for line in curve.lines.values() for x, y in line)
+    report.write_docs(tmp_path / "docs", "table\n", [row(zarrant=2.0, tensorstore=1.0)], [OURS, "tensorstore"], curves)
+    page = (tmp_path / "docs" / "performance.md").read_text(encoding="utf-8")
+    for name in ("speed", "growth-subchunks", "growth-chunks", "growth-size"):
+        assert f"(performance/{name}.svg)" in page
+        ElementTree.parse(tmp_path / "docs" / "performance" / f"{name}.svg")
+    report.write_docs(tmp_path / "docs", "table\n", [row(zarrant=2.0, tensorstore=1.0)], [OURS, "tensorstore"], curves)
+    assert (tmp_path / "docs" / "performance.md").read_text(encoding="utf-8") == page, "what was measured before is replaced"
+
+
+def test_other_benchmarks_come_under_the_same_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SCRIPTS, "crops", ["--help"])
+    monkeypatch.setitem(SCRIPTS, "direct", ["--rounds", "none"])
+    options = parser().parse_args(["--quick", "--scripts", "crops,direct"])
+    found = run_scripts(options)
+    assert found["crops"].startswith("usage: python -m benchmarks.crops")
+    assert "ended with 2: " in found["direct"] and "expected a number" in found["direct"]
 
 
 # ── same work for all ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -269,17 +324,21 @@ def test_the_command_prints_and_keeps_a_table(run_once: tuple[int, str, Path]) -
     stored = json.loads((path / "x.json").read_text(encoding="utf-8"))
     assert [(entry["workload"], entry["phase"]) for entry in stored["rows"]] == [("raw", "write"), ("raw", "read"), ("tiny", "all")]
     assert all(len(entry["cells"][OURS]["seconds"]) == 3 for entry in stored["rows"])
+    assert all(len(entry["cells"][OURS]["cpu"]) == 3 for entry in stored["rows"])
+    assert all((entry["cells"][OURS]["peak"] is None) == (sys.platform != "linux") for entry in stored["rows"])
     assert math.prod(SHAPE_TINY) * 2 == stored["rows"][0]["nbytes"]
     assert not list(path.glob("zarrant-bench-*")), "the arrays are removed"
     assert [key for key, value in stored["facts"].items() if str(path) in str(value)] == []
 
 
 def test_the_plot_is_an_image(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    assert report.write_plot(tmp_path / "a" / "plot.png", [row(zarrant=2.0, tensorstore=1.0)], ["zarrant", "tensorstore"]) is None
-    assert (tmp_path / "a" / "plot.png").read_bytes().startswith(b"\x89PNG")
+    plot = tmp_path / "a" / "plot.svg"
+    assert report.write_plot(plot, [row(zarrant=2.0, tensorstore=1.0)], ["zarrant", "tensorstore"]) is None
+    root = ElementTree.parse(plot).getroot()
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert [title.text for title in root.iter("{http://www.w3.org/2000/svg}title")] == ["tensorstore: 2.00×"]
     assert (
-        report.write_plot(tmp_path / "none.png", [row(tensorstore=1.0)], ["zarrant", "tensorstore"])
+        report.write_plot(tmp_path / "none.svg", [row(tensorstore=1.0)], ["zarrant", "tensorstore"])
         == "no plot: zarrant has no times"
     )
 
@@ -293,7 +352,8 @@ def test_arguments_that_mean_nothing_end_with_2(wrong: list[str], capsys: pytest
 
 
 def test_defaults_and_the_list(capsys: pytest.CaptureFixture[str]) -> None:
-    options = parser().parse_args([])
-    assert options.size == 2**30 and options.repeats == 3 and options.workloads == list(BY_NAME) and options.peers == list(ADAPTERS)
+    options = defaults(parser().parse_args([]))
+    assert options.scripts == list(SCRIPTS) and options.growth and defaults(parser().parse_args(["--quick"])).size == 2**25
+    assert options.size == 2**30 and options.repeats == 3 and options.workloads == list(BY_NAME) and options.peers == list(COLUMNS)
     assert main(["--list"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [workload.name for workload in WORKLOADS]

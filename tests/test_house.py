@@ -40,9 +40,11 @@ OUTSIDE = ("__init__.py", "__main__.py", "cli/", "testkit/", "tools/", "integrat
 # Where something may be asynchronous: the twins, and the stores whose calls are coroutines themselves.
 TWINS = {
     "run/asynchronous.py",
+    "run/buffered_async.py",
     "run/sharing.py",
     "run/group_commit.py",
     "nodes/base.py",
+    "nodes/buffered.py",
     "nodes/async_array.py",
     "nodes/async_group.py",
     "nodes/locks.py",

@@ -30,7 +30,7 @@ def test_ranges_outside(wanted: ByteRange) -> None:
 
 
 BLOCKING = Calls(get=True, get_within=False, put=True, put_if=True, splice=True, erase=True, erase_if=True, list=True, lock=False)
-MEMORY = Capabilities(BLOCKING, version=True, only_while=True, one_process=True)
+MEMORY = Capabilities(BLOCKING, version=True, only_while=True, list_stored=True, one_process=True)
 
 
 def test_capabilities_are_the_methods(tmp_path) -> None:
@@ -46,6 +46,7 @@ def test_capabilities_are_the_methods(tmp_path) -> None:
                 "is_locked_by_caller",
                 "batch",
                 "put_all",
+                "list_stored",
                 "only_while",
                 "erase_link",
                 "with_options",
@@ -59,7 +60,18 @@ def test_capabilities_are_the_methods(tmp_path) -> None:
     assert capabilities(ReadOnly(memory)) == Capabilities(reads, version=True, one_process=True)
     assert capabilities(WriteOnly(memory)) == Capabilities(Calls(put=True, erase=True), one_process=True)
     assert capabilities(object()) == Capabilities()
-    assert capabilities(memory).names == ("get", "put", "put_if", "splice", "erase", "erase_if", "list", "version", "only_while")
+    assert capabilities(memory).names == (
+        "get",
+        "put",
+        "put_if",
+        "splice",
+        "erase",
+        "erase_if",
+        "list",
+        "version",
+        "list_stored",
+        "only_while",
+    )
 
 
 class Half:

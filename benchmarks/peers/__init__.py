@@ -20,6 +20,8 @@ ADAPTERS = {
 }
 """In the order of columns; the first is the one that ratios speak of."""
 OURS = next(iter(ADAPTERS))
+COLUMNS = {**ADAPTERS, "acquire-zarr": "benchmarks.peers.acquire:Acquire"}
+"""Also those that only stream frames."""
 
 
 class PeerMissing(Exception):
@@ -28,7 +30,7 @@ class PeerMissing(Exception):
 
 def make_peer(name: str, settings: Settings) -> Peer:
     """The peer of that name, or of an adapter elsewhere ("module:Class"); PeerMissing where its library is not installed."""
-    module, _, adapter = ADAPTERS.get(name, name).partition(":")
+    module, _, adapter = COLUMNS.get(name, name).partition(":")
     try:
         peer: Peer = getattr(import_module(module), adapter)(settings)
     except ImportError as error:

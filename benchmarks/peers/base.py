@@ -45,6 +45,8 @@ class Peer(Protocol):
 
     name: str
     version: str
+    module: str
+    """What a program imports."""
     subchunk_limit: int | None
     """The most subchunks that one run may write, where the library needs long for each; None: no limit."""
 

@@ -25,6 +25,7 @@ class Careless:
 
     name = "careless"
     version = zarrant.__version__
+    module = "zarrant"
     subchunk_limit = 1
 
     def __init__(self, settings: Settings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ class Zarrant:
 
     name = "zarrant"
     version = zarrant.__version__
+    module = "zarrant"
     subchunk_limit = None
 
     def __init__(self, settings: Settings) -> None:
@@ -48,6 +50,12 @@ class ZarrantHandle:
 
     def append(self, frames: Values, depth: int) -> None:
         append_frames(self, frames)
+
+    def update_object(self, regions: Sequence[Region], blocks: Sequence[Values]) -> None:
+        """Updates of the first stored object, which is read once and written once."""
+        with self.array.partial_encoder((0,) * self.array.ndim) as encoder:
+            for region, block in zip(regions, blocks, strict=True):
+                encoder.store(region, block)
 
     def set_attribute(self, name: str, value: int) -> None:
         self.array.attrs.update({name: value})

@@ -20,6 +20,7 @@ class TensorStore:
 
     name = "tensorstore"
     version = version("tensorstore")
+    module = "tensorstore"
     subchunk_limit = None
 
     def __init__(self, settings: Settings) -> None:

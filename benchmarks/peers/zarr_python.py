@@ -16,6 +16,7 @@ class ZarrPython:
 
     name = "zarr-python"
     version = zarr.__version__
+    module = "zarr"
     subchunk_limit: int | None = 1024
 
     def __init__(self, settings: Settings) -> None:

@@ -21,6 +21,7 @@ class Zarrista:
 
     name = "zarrista"
     version = zarrista.__version__
+    module = "zarrista"
     subchunk_limit = None
 
     def __init__(self, settings: Settings) -> None:

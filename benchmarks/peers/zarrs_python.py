@@ -15,6 +15,7 @@ class ZarrsPython(ZarrPython):
 
     name = "zarrs-python"
     version = version("zarrs")
+    module = "zarrs"
     subchunk_limit = None
 
     def __init__(self, settings: Settings) -> None:

@@ -60,6 +60,8 @@ class Config:
 
     def with_options(self, **options: Unpack[ConfigOptions]) -> Config:
         """A copy with some options changed; OptionError for a name or a value that is not understood."""
+        if not options:
+            return self
         return replace(self, **{name: _checked(name, value) for name, value in options.items()})
 
 
@@ -203,6 +205,8 @@ class Defaults:
     @property
     def config(self) -> Config:
         """The defaults as a Config, read from the environment now."""
+        if not _ours(os.environ if self._environment is None else self._environment):
+            return _UNCHANGED
         return Config(**{name: value for name, (value, _) in self.sources.items()})
 
     def __repr__(self) -> str:
@@ -210,4 +214,6 @@ class Defaults:
         return "\n".join(f"{name:{width}}  {value!r:12}  {source}" for name, (value, source) in self.sources.items())
 
 
+_UNCHANGED = Config()
+"""The defaults where the environment says nothing."""
 config = Defaults()

@@ -84,6 +84,8 @@ class Registry:
         self._hints = [(re.compile(pattern), hint) for pattern, hint in hints]
         self._loaded: dict[str, Any] = {}
         self._classes: list[Any] | None = None
+        self.changes = 0
+        """How often a name was registered or forgotten: what was made of names before may have another meaning."""
 
     def __repr__(self) -> str:
         return f"Registry({self.kind!r}, {len(self.names())} names)"
@@ -133,6 +135,7 @@ class Registry:
         self._names[name] = target
         self._loaded.pop(name, None)
         self._classes = None
+        self.changes += 1
         self._aliases.update(dict.fromkeys(aliases, name))
         return target
 
@@ -157,6 +160,7 @@ class Registry:
         self._names.pop(name, None)
         self._loaded.pop(name, None)
         self._classes = None
+        self.changes += 1
         self._aliases = {alias: of for alias, of in self._aliases.items() if of != name}
 
     def resolve(self, name: str, path: str | None = None) -> Any:

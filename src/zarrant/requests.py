@@ -89,6 +89,16 @@ class ListPrefix(NamedTuple):
     prefix: str
 
 
+class ListStored(NamedTuple):
+    """Replied with the list of every key below a prefix that is stored all the time, also where it is replaced meanwhile.
+
+    None where the store cannot be sure of that, or where there are more than `limit`.
+    """
+
+    prefix: str
+    limit: int
+
+
 class Locked(NamedTuple):
     """Run `op` while `keys` are locked; replied with its result.
 
@@ -143,10 +153,24 @@ class All(NamedTuple):
     """Run operations side by side; replied with a list of results or Exceptions, in order.
 
     `ops` is pulled lazily; `cost` is the number of bytes that one of them needs at its peak, which bounds how many run at once.
-    With `brief` each of them begins with what is brief, too.
+    With `brief` each of them begins with what is brief, too. `small`: so little is done that threads take longer than they save,
+    unless the store is waited for.
     """
 
     ops: Iterable[Op[Any]]
+    cost: int
+    brief: bool = False
+    small: bool = False
+
+
+class Admitted(NamedTuple):
+    """Run an operation when so many bytes of the process's budget are left; replied with its result.
+
+    One alone is always let through, and so is what runs inside of another one or of a lock. The first operation of an `All`
+    directly inside is paid for by these bytes.
+    """
+
+    op: Op[Any]
     cost: int
     brief: bool = False
 
@@ -188,11 +212,13 @@ Request: TypeAlias = (
     | ErasePrefix
     | ListDir
     | ListPrefix
+    | ListStored
     | Locked
     | GroupCommit
     | Acknowledge
     | CheckUnchanged
     | All
+    | Admitted
     | Share
     | Pause
     | Clock
@@ -267,6 +293,12 @@ def list_prefix(prefix: str) -> Op[list[str]]:
     return reply
 
 
+def list_stored(prefix: str, limit: int) -> Op[list[str] | None]:
+    """Every key below a prefix that is stored all the time; None where that is not certain, or too many."""
+    reply: list[str] | None = yield ListStored(prefix, limit)
+    return reply
+
+
 def locked(keys: Sequence[str], op: Op[T], nested: bool = False, below: str | None = None, *, brief: bool = False) -> Op[T]:
     """Run an operation while keys are locked."""
     reply: T = yield Locked(keys, op, nested, below, brief)
@@ -283,12 +315,12 @@ def acknowledge() -> Op[None]:
     yield Acknowledge()
 
 
-def gather_outcomes(ops: Iterable[Op[T]], cost: int, *, brief: bool = False) -> Op[list[Outcome[T]]]:
+def gather_outcomes(ops: Iterable[Op[T]], cost: int, *, brief: bool = False, small: bool = False) -> Op[list[Outcome[T]]]:
     """Run operations side by side; one outcome each. One alone is run where it is asked for."""
     ops = iter(ops)
     head = list(islice(ops, 2))
     if len(head) == 2:
-        reply: list[Outcome[T]] = yield All(chain(head, ops), cost, brief)
+        reply: list[Outcome[T]] = yield All(chain(head, ops), cost, brief, small)
         return reply
     outcomes: list[Outcome[T]] = []
     for op in head:
@@ -306,6 +338,16 @@ def gather(ops: Iterable[Op[T]], cost: int) -> Op[list[T]]:
         if isinstance(outcome, Exception):
             raise outcome
     return cast("list[T]", outcomes)
+
+
+MIN_ADMITTED_BYTES = 1 << 18
+"""Operations on chunks of fewer bytes do not ask for memory: asking costs 2 µs."""
+
+
+def admitted(op: Op[T], cost: int, *, brief: bool = False) -> Op[T]:
+    """Run an operation that needs `cost` bytes when they are left."""
+    reply: T = yield Admitted(op, cost, brief)
+    return reply
 
 
 def share(place: Hashable, op: Callable[[], Op[T]], *, brief: bool = False) -> Op[tuple[T, bool]]:

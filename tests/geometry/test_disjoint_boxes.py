@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from zarrant.errors import ShapeError
 from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.disjoint_boxes import DisjointBoxes
 from zarrant.geometry.grid import ChunkGrid
+from zarrant.geometry.rectilinear import RectilinearGrid
 from zarrant.geometry.region import box_region
 
 SHAPE, OUTER, INNER = (30, 20), (12, 8), (4, 2)
@@ -75,3 +78,27 @@ def test_refusals() -> None:
         one.split(ChunkGrid.regular((8, 8), (3, 2)), (8, 8))
     with pytest.raises(ShapeError):
         one.split(ChunkGrid.regular((8, 8), (4, 2)), (3, 8))
+
+
+@given(st.data())
+def test_boxes_are_cut_as_each_alone(data: st.DataObject) -> None:
+    """Of one shape, anywhere, over regular and other grids: as if each were split by itself."""
+    shape = data.draw(st.lists(st.integers(1, 12), min_size=1, max_size=3).map(tuple))
+    size = tuple(data.draw(st.integers(1, length)) for length in shape)
+    if data.draw(st.booleans()):
+        pieces = ChunkGrid.regular(shape, tuple(data.draw(st.integers(1, length)) for length in shape))
+    else:
+        lengths = [data.draw(st.lists(st.integers(1, 5), min_size=length, max_size=length)) for length in shape]
+        pieces = RectilinearGrid.from_json({"kind": "inline", "chunk_shapes": lengths}, shape)
+    starts = data.draw(
+        st.lists(st.tuples(*(st.integers(0, a - b) for a, b in zip(shape, size, strict=True))), min_size=1, max_size=5)
+    )
+    expected: list[Any] = []
+    for number, start in enumerate(starts):
+        value = (number * size[0], *(0,) * (len(size) - 1))
+        selections = box_region(ArraySubset(start, size), value).split(pieces, shape)
+        boxes = selections.boxes(0, selections.n)
+        origins = np.array([pieces.origin(index) for index in selections.index[boxes.row].tolist()]).reshape(-1, len(shape))
+        expected += np.concatenate([boxes.chunk_start + origins, boxes.shape, boxes.value_start], axis=1).tolist()
+    cut = DisjointBoxes.cut(np.array(starts, np.int64), size, pieces)
+    assert np.concatenate([cut.start, cut.shape, cut.value], axis=1).tolist() == expected

@@ -11,7 +11,7 @@ from zarrant.errors import BoundsError, ShapeError
 from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.points import Points, points_region
-from zarrant.geometry.region import Product, Region, _in_one_chunk, _ProductSelections, box_region
+from zarrant.geometry.region import Box, Product, Region, _in_one_chunk, _ProductSelections, box_region
 from zarrant.geometry.segments import Axis, cut
 
 
@@ -43,6 +43,8 @@ def point_lists(draw: st.DrawFn, shape: tuple[int, ...]) -> Points:
 
 
 def work_shape(region: Region) -> tuple[int, ...]:
+    if isinstance(region, Box):
+        return region.shape
     if isinstance(region, Product):
         return tuple(int(axis.count.sum()) for axis in region.axes)
     assert isinstance(region, Points)
@@ -55,7 +57,7 @@ def index_of(region: Region) -> tuple:
         along = tuple(-1 if j == region.axis else 1 for j in range(region.ndim))
         return tuple(region.coords[:, j].reshape(along) for j in range(region.ndim))
     parts = []
-    for axis in region.axes:
+    for axis in (region.product if isinstance(region, Box) else region).axes:
         rows = zip(axis.start.tolist(), axis.count.tolist(), strict=True)
         parts.append(np.array([start + i * axis.step for start, count in rows for i in range(count)], np.int64))
     return np.ix_(*parts)
@@ -214,7 +216,9 @@ def test_a_box_in_one_chunk_is_cut_as_any_other(draw: st.DataObject) -> None:
     grid = ChunkGrid.regular([start + count + over for _, start, count, over in sides], [size for size, *_ in sides])
     bounds = [start + count + over for _, start, count, over in sides]
     axes = tuple(Axis.segment(start, count, value=7) for _, start, count, _ in sides)
-    alone = _in_one_chunk(axes, grid, bounds)
+    alone = _in_one_chunk(
+        Box(*(tuple(side) for side in zip(*[each[1:3] for each in sides], strict=True)), (7,) * len(sides)), grid, bounds
+    )
     crossed = any(start // size != (start + count - 1) // size for size, start, count, _ in sides)
     assert (alone is None) == crossed
     if alone is None:
@@ -234,3 +238,8 @@ def test_a_box_in_one_chunk_is_cut_as_any_other(draw: st.DataObject) -> None:
     again = [chunks.region(0).split(inner, alone.shape(0)) for chunks in (alone, general)]
     assert again[0].index.tolist() == again[1].index.tolist()
     assert alone.boxes(0, 0).row.size == 0
+    chunk, values = np.arange(math.prod(alone.bounds)).reshape(alone.bounds), np.zeros([7 + n for n in alone.count], int)
+    alone.of_values(values)[...] = alone.of_chunk(chunk)
+    (_, at, into, count, _), put = alone.boxes(0, 1), np.zeros_like(values)
+    put[tuple(map(slice, into[0], into[0] + count[0]))] = chunk[tuple(map(slice, at[0], at[0] + count[0]))]
+    assert np.array_equal(values, put)

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zarrant.errors import BoundsError, SelectionError, ShapeError
+from zarrant.geometry import selection as selections
 from zarrant.geometry.grid import ChunkGrid
+from zarrant.geometry.region import Box
 from zarrant.geometry.selection import Selection, basic, block, mask, numpy_like, orthogonal, points
 
 shapes = st.lists(st.integers(0, 8), max_size=3).map(tuple)
@@ -101,6 +103,27 @@ def test_basic_is_numpys(copy_by, shape: tuple[int, ...], data: st.DataObject) -
     chunks = draw_chunks(data, shape)
     for how in (basic, orthogonal, numpy_like):
         check(copy_by, how(items, shape), numbered(shape), items, chunks)
+
+
+@given(shapes, st.data())
+def test_a_plain_box_is_what_every_expression_gives(shape: tuple[int, ...], data: st.DataObject) -> None:
+    """The short cut for boxes gives the selection of the general way, or leaves it to that."""
+    items = data.draw(basic_items(shape))
+    box = selections._box(items, shape)
+    paired = selections._paired(items, shape)
+    general = selections._product([selections._basic_item(*each) for each in paired], selections._clipped(paired))
+    plain = all(slice_.step is None for slice_, _, _ in paired if isinstance(slice_, slice))
+    assert box is not None or not plain or general.clipped or 0 in general.work_shape or not items
+    if box is None:
+        return
+    assert isinstance(box.region, Box)
+    assert box[1:] == general[1:]
+    mine, theirs = box.region.product, general.region
+    for axis, other in zip(mine.axes, theirs.axes, strict=True):
+        assert [a.tolist() for a in (axis.start, axis.value, axis.count)] == [
+            a.tolist() for a in (other.start, other.value, other.count)
+        ]
+        assert axis.step == other.step
 
 
 @given(shapes, st.data())

@@ -17,6 +17,7 @@ from tests.metadata.documents import ARRAY, GROUP, changed, encode, refused
 
 from zarrant.errors import LimitError, MetadataError, ShapeError, UnknownExtensionError
 from zarrant.limits import LIMITS, Limits
+from zarrant.metadata import v3
 from zarrant.metadata.v3 import ArrayMetadata, GroupMetadata, Named, dump, parse, parse_array, parse_group
 
 
@@ -422,3 +423,30 @@ def test_other_fills_of_integers_are_left_as_they_are(fill: Any) -> None:
     stored |= {"chunk_grid": {"name": "regular"}, "chunk_key_encoding": {"name": "default"}}
     found = parse_array(json.dumps({"zarr_format": 3, "node_type": "array", **stored}).encode())
     assert (found.fill_value, found.notes) == (fill, ())
+
+
+def test_metadata_that_were_read_before_share_nothing_that_can_be_changed() -> None:
+    text = dump(
+        ArrayMetadata(
+            (4,),
+            Named("int8"),
+            Named("regular", {"chunk_shape": [2]}),
+            Named("default", {"separator": "/"}),
+            [1, 2],
+            (Named("bytes", {"a": {"b": [1]}}),),
+            {"of": {"a": "caller"}},
+            extra={"more": {"must_understand": False, "x": [1]}},
+        )
+    )
+    first, whole = parse(text), v3._document(v3.parse_json(text), LIMITS)
+    assert isinstance(first, ArrayMetadata)
+    assert first == whole
+    first.attributes["of"]["a"] = 2
+    first.fill_value.append(3)
+    first.extra["more"]["x"].append(2)
+    first.chunk_grid.configuration["chunk_shape"].append(3)  # type: ignore[attr-defined]
+    first.codecs[0].configuration["a"]["b"].append(2)
+    again = parse(text)
+    assert again == whole
+    assert again.with_version("v").version == "v"
+    assert again.version is None

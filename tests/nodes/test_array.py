@@ -167,6 +167,8 @@ def test_the_twins_have_the_same_names(blocking: type, coroutines: type) -> None
                 "with_config",
                 "partial_decoder",
                 "partial_encoder",
+                "buffered",
+                "appender",
                 "lock",
             ):  # they ask the store for nothing, or are a context
                 continue

@@ -32,6 +32,9 @@ class Dict(dict[str, bytes]):
                 request = op.throw(error) if error is not None else op.send(reply)
             except StopIteration as stop:
                 return stop.value
+            if isinstance(request, requests.Share):  # nobody else is there: what it runs makes the requests
+                reply, error = _own(self.perform, request.op())
+                continue
             self.log.append(request)
             self.before(request)
             try:
@@ -109,6 +112,14 @@ class Alone:
     def resolve(self, number: int, error: Exception | None) -> None:
         if error is not None:
             raise error
+
+
+def _own(perform: Callable[[Any], Any], op: Any) -> tuple[Any, Exception | None]:
+    """The reply to one who shares with nobody, or the error."""
+    try:
+        return (perform(op), True), None
+    except Exception as error:
+        return None, error
 
 
 def _outcome(act: Callable[[Any], Any], item: Any) -> Any:

@@ -67,6 +67,8 @@ class Process:
                 return (yield from self._perform(op))
             case requests.GroupCommit(_, _, item, lead):
                 return (yield from self._perform(lead(Alone(item))))
+            case requests.Share(_, op):
+                return (yield from self._perform(op())), True
             case requests.Clock():
                 return self.disk.now - self.asleep
             case requests.Pause(seconds):

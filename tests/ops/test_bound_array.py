@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
+import zarrant
+from zarrant.codecs.library.crc32c import Crc32c
 from zarrant.codecs.protocols import CodecOptions
+from zarrant.ops import bound_array
 from zarrant.ops.batching import batch_size
 from zarrant.ops.bound_array import BoundArray, OpOptions
 
@@ -51,3 +57,33 @@ def test_other_metadata_are_bound_anew(state) -> None:
     moved = s.with_metadata(other.metadata)
     assert moved == other
     assert (moved.prepared_for((2, 2)).spec, moved.chunk_shape((0, 0))) == (other.prepared_for((2, 2)).spec, (2, 2))
+
+
+def test_what_says_the_same_is_bound_once() -> None:
+    first, second = (zarrant.create_array({}, shape=(8,), dtype="int16", chunks=(4,)) for _ in range(2))
+    assert first._array.chain is second._array.chain
+    first.metadata.codecs[0].configuration["endian"] = "big"  # type: ignore[index]
+    again = zarrant.create_array({}, data=np.arange(8, dtype="int16"), chunks=(4,))
+    assert again._array.chain is second._array.chain
+    assert again[...].tolist() == list(range(8))
+
+
+@pytest.mark.parametrize(("dtype", "one", "other"), [("bool", False, 0), ("float32", 0, -0.0), ("float32", "NaN", "Infinity")])
+def test_fill_values_that_are_equal_in_python_are_not_confused(dtype: str, one: Any, other: Any) -> None:
+    metadata = zarrant.create_array({}, shape=(4,), dtype=dtype).metadata
+    places = {bound_array._place(replace(metadata, fill_value=value)) for value in (one, other)}
+    assert len(places) == 2
+
+
+def test_a_codec_that_is_registered_anew_is_bound_anew() -> None:
+    class Other(Crc32c):
+        pass
+
+    before = zarrant.create_array({}, shape=(4,), dtype="int8", compressors=zarrant.codecs.Crc32c())
+    zarrant.extensions.codecs.register("crc32c", Other)
+    try:
+        opened = zarrant.open_array(before.store)
+        assert type(opened.compressors[0]) is Other
+    finally:
+        zarrant.extensions.codecs.register("crc32c", "zarrant.codecs.library.crc32c:Crc32c")
+    assert type(zarrant.open_array(before.store).compressors[0]) is Crc32c

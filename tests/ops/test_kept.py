@@ -22,6 +22,8 @@ from zarrant.codecs import Bytes, Crc32c, ShardingIndexed, Transpose, VlenBytes,
 from zarrant.codecs.chain import chain_of
 from zarrant.errors import ChunkError, ChunkMissingError, PartialFailure
 from zarrant.run.decoded_cache import VALUE_OVERHEAD, ProcessCache
+from zarrant.stores.local.store import FilesystemStore
+from zarrant.stores.local.syscalls import Syscalls
 from zarrant.stores.wrappers import Metrics
 from zarrant.testkit import CoroutineStore, together
 
@@ -336,3 +338,35 @@ def test_a_read_is_never_older_than_what_was_acknowledged_before_it(layout: str,
     assert int(done.sum()) > 20 and sum(counts) > 100
     print(f"{int(done.sum())} writes, {sum(counts)} reads, {hits(kept)} found what is kept")
     assert hits(kept) > 0
+
+
+class OldNames(Syscalls):
+    """Files of another machine: what is known of a name may be old until the file is opened."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, Any] = {}
+
+    def kind(self, device: int) -> str:
+        return ""
+
+    def stat(self, path: str) -> os.stat_result:
+        return self.seen.setdefault(path, super().stat(path)) if path.endswith("c/0") else super().stat(path)
+
+
+def test_a_version_by_name_is_not_believed_of_another_machine(tmp_path: Path) -> None:
+    written = zarrant.create_array(tmp_path, data=np.arange(4), chunks=4)
+    reader = zarrant.open_array(FilesystemStore(tmp_path, syscalls=OldNames()), mode="r", config={"cache": 1 << 20})
+    for value in (5, 6, 7):
+        written[...] = value
+        assert reader[...].tolist() == [value] * 4
+
+
+def test_what_is_kept_of_several_chunks_is_looked_at_together(tmp_path: Path) -> None:
+    array = zarrant.create_array(tmp_path, data=np.arange(16).reshape(4, 4), chunks=(2, 2), config={"cache": 1 << 20})
+    for _ in range(3):
+        assert array[1:4, 1:3].tolist() == [[5, 6], [9, 10], [13, 14]]
+    other = zarrant.open_array(tmp_path)
+    other[2, 1] = 77
+    assert array[1:4, 1:3].tolist() == [[5, 6], [77, 10], [13, 14]]
+    other.erase_chunk((1, 1))
+    assert array[1:4, 1:3].tolist() == [[5, 6], [77, 0], [13, 0]]

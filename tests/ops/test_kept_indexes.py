@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,9 @@ from obstore.store import MemoryStore
 import zarrant
 from servers import Proxy, Server, start_proxy
 from zarrant.errors import ChunkMissingError
+from zarrant.stores.local.store import FilesystemStore
+from zarrant.stores.local.syscalls import Syscalls
+from zarrant.stores.local.temp_files import LASTING_AFTER_NS
 from zarrant.stores.object_store import ObjectStore
 from zarrant.stores.objects.versions import ObjectVersion
 from zarrant.testkit import together
@@ -102,8 +107,46 @@ def test_only_what_has_the_same_bytes_for_good_is_kept() -> None:
     assert (tagged.lasting, weak.lasting, dated.lasting) == (True, False, False)
 
 
-def test_files_keep_nothing(tmp_path: Any) -> None:
-    array = zarrant.create_array(tmp_path / "a", data=DATA, chunks=(4, 4), shards=(16, 16))
+class Files(Syscalls):
+    """Files of a file system of this machine, by a clock that is set."""
+
+    def __init__(self) -> None:
+        self.ahead = 0
+
+    def kind(self, device: int) -> str:
+        return "disk"
+
+    def now(self) -> int:
+        return super().now() + self.ahead
+
+
+def test_the_index_of_a_file_is_kept_once_a_write_in_place_would_show(tmp_path: Path) -> None:
+    files = Files()
+    array = zarrant.create_array(FilesystemStore(tmp_path, syscalls=files), data=DATA, chunks=(4, 4), shards=(16, 16))
+    assert array[0, 0] == 1
+    assert array._array.indexes._kept == {}  # just written: the same inode, size and mtime may get other bytes
+    files.ahead = 2 * LASTING_AFTER_NS
+    assert array[0, 0] == 1
+    assert list(array._array.indexes._kept) == ["c/0/0"]
+    assert (array[4:8, 4:12] == DATA[4:8, 4:12]).all()
+    array[...] = DATA[::-1]
+    assert (array[0:4, 0:4] == DATA[::-1][0:4, 0:4]).all()
+    path, shard = tmp_path / "c/0/0", (tmp_path / "c/0/0").read_bytes()
+    zarrant.create_array(tmp_path / "other", data=DATA + 7, chunks=(4, 4), shards=(16, 16))
+    assert (array[0:4, 0:4] == DATA[::-1][0:4, 0:4]).all()
+    with path.open("r+b") as file:  # another program writes into the file
+        file.write((tmp_path / "other/c/0/0").read_bytes())
+        file.truncate()
+    assert array[0, 0] == 8
+    path.write_bytes(shard)
+    assert (array[...] == DATA[::-1]).all()
+
+
+def test_the_index_of_a_file_of_another_machine_is_not_kept(tmp_path: Path) -> None:
+    files = Syscalls()
+    files.kind = lambda device: ""  # type: ignore[method-assign]
+    array = zarrant.create_array(FilesystemStore(tmp_path, syscalls=files), data=DATA, chunks=(4, 4), shards=(16, 16))
+    os.utime(tmp_path / "c/0/0", ns=(1, 1))
     assert array[0, 0] == 1
     assert array._array.indexes._kept == {}
 

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from zarrant.run import loop_jobs as module
 from zarrant.run.asynchronous import in_thread
-from zarrant.run.loop_jobs import Job, LoopJobs, loop_jobs
+from zarrant.run.loop_jobs import Job, LoopJobs, Merged, loop_jobs
 
 
 async def ended(job: Job) -> Any:
@@ -150,3 +151,62 @@ def test_a_loop_that_ended_is_forgotten() -> None:
     references = asyncio.run(main())
     gc.collect()
     assert [reference() for reference in references] == [None, None]
+
+
+# ── jobs that are done as one ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def merged(kinds: str, fails: set[int] = frozenset(), nbytes: int = 1) -> tuple[list[Any], list[list[int]]]:  # type: ignore[assignment]
+    """The results of jobs of these kinds (" ": by itself), and the numbers of those that were done as one."""
+    groups: list[list[int]] = []
+
+    def together(numbers: list[int]) -> list[int]:
+        groups.append(numbers)
+        if fails.intersection(numbers):
+            raise KeyError("one of them")
+        return [10 * number for number in numbers]
+
+    def alone(number: int) -> int:
+        if number in fails:
+            raise KeyError(number)
+        return 10 * number
+
+    async def main() -> list[Any]:
+        with ThreadPoolExecutor(1) as executor:
+            jobs = LoopJobs(executor, 1)
+            added = [
+                jobs.add(lambda number=number: alone(number), None if kind == " " else Merged(kind, number, nbytes, together))  # type: ignore[misc]
+                for number, kind in enumerate(kinds)
+            ]
+            return await asyncio.gather(*map(ended, added), return_exceptions=True)
+
+    return asyncio.run(main()), groups
+
+
+@pytest.mark.parametrize(
+    ("kinds", "groups"),
+    [
+        ("a", []),
+        ("aaa", [[0, 1, 2]]),
+        ("aab", [[0, 1]]),
+        ("aabb", [[0, 1], [2, 3]]),
+        ("a a", []),
+        ("aa aa", [[0, 1], [3, 4]]),
+    ],
+)
+def test_neighbours_of_one_kind_are_done_as_one(kinds: str, groups: list[list[int]]) -> None:
+    assert merged(kinds) == ([10 * number for number in range(len(kinds))], groups)
+
+
+def test_an_error_is_only_that_of_the_job_which_has_it() -> None:
+    found, groups = merged("aaaa", {2})
+    assert groups == [[0, 1, 2, 3]]
+    assert [str(each) for each in found] == ["0", "10", "2", "30"]
+
+
+def test_jobs_done_as_one_are_bounded_in_number_and_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_TOGETHER", 3)
+    assert merged("aaaaaaa")[1] == [[0, 1, 2], [3, 4, 5]]
+    monkeypatch.setattr(module, "MAX_TOGETHER_BYTES", 20)
+    assert merged("aaaaaaa", nbytes=10)[1] == [[0, 1], [2, 3], [4, 5]]
+    assert merged("aaaaaaa", nbytes=30)[1] == []

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ import zarrant
 from zarrant.run import asynchronous
 from zarrant.run.pool import Budget, Pool, available_cpus, available_memory, shared_pool
 from zarrant.run.threads import Threads
+from zarrant.stores.wrappers import Latency
+from zarrant.testkit import CoroutineStore
 
 NESTED = {
     "name": "sharding_indexed",
@@ -393,3 +396,104 @@ def test_operations_without_threads(tmp_path, monkeypatch: pytest.MonkeyPatch) -
     asynchronous._executors.clear()
     assert a[:8].tolist() == [100] * 8
     assert a[8:].tolist() == [i // 8 * 8 for i in range(8, 64)]
+
+
+# ── whole operations wait for memory ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_who_is_admitted_first_goes_first_and_nobody_passes_the_limit() -> None:
+    budget, most, order = Budget(100), [0], list[int]()
+
+    def use(number: int) -> None:
+        share: list[int] = []
+        budget.admit(40, share)
+        most[0] = max(most[0], budget.used)
+        order.append(number)
+        time.sleep(0.01)
+        budget.give_share(share)
+
+    threads = [threading.Thread(target=use, args=(number,)) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert (sorted(order), most[0], budget.used) == (list(range(12)), 80, 0)
+
+
+def test_more_than_the_limit_is_admitted_alone() -> None:
+    budget, first, second = Budget(10), list[int](), list[int]()
+    budget.admit(100, first)
+    waiter = threading.Thread(target=budget.admit, args=(100, second))
+    waiter.start()
+    waiter.join(0.05)
+    assert waiter.is_alive() and budget.used == 100
+    budget.give_share(first)
+    waiter.join(20)
+    assert budget.used == 100 and second == [100]
+
+
+def test_nobody_waits_longer_than_a_stall(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has the bytes may wait for a lock that the waiter's program has taken."""
+    monkeypatch.setattr("zarrant.run.pool.STALL_S", 0.1)
+    budget = Budget(10)
+    budget.take(10)
+    share: list[int] = []
+    budget.admit(10, share)
+    assert budget.used == 20
+
+
+def test_a_cancelled_operation_does_not_wait() -> None:
+    budget, share = Budget(10), list[int]()
+    budget.take(10)
+    budget.admit(10, share, lambda: True)
+    assert budget.used == 20
+
+
+def test_pools_of_one_limit_share_the_bytes() -> None:
+    assert shared_pool(2, 100).budget is shared_pool(3, 100).budget
+    assert shared_pool(2, 100).budget is not shared_pool(2, 101).budget
+
+
+@pytest.mark.parametrize("locked", [False, True])
+def test_who_has_locked_a_chunk_does_not_wait_for_those_who_wait_for_it(tmp_path: Any, locked: bool) -> None:
+    """Threads that have memory wait for the lock; its owner goes on though no memory is left."""
+    config: Any = {"memory_limit": 1 << 20, "concurrency": 2}
+    a = zarrant.create_array(tmp_path, shape=(4, 512, 512), chunks=(1, 512, 512), dtype="u4", compressors=None, config=config)
+    a[...] = 1
+    begun = time.monotonic()
+    with a.lock(np.s_[0]) if locked else nullcontext(a) as mine:
+        others = [threading.Thread(target=lambda: a.store_array_subset(np.s_[0, :8, :8], 7)) for _ in range(4)]
+        for thread in others:
+            thread.start()
+        time.sleep(0.05)
+        mine[0, 8:16, 8:16] = 5
+        a[1, :16] = 4  # through a handle that has no lock: after a stall, if all memory is taken by those who wait
+    for thread in others:
+        thread.join(30)
+    assert time.monotonic() - begun < 25
+    assert (a[0, 0, 0], a[0, 9, 9], a[1, 3, 3]) == (7, 5, 4)
+
+
+def test_many_tasks_stay_within_the_limit_on_a_store_of_coroutines() -> None:
+    inner = CoroutineStore()
+    config: Any = {"memory_limit": 4 << 20}
+
+    async def all_tasks() -> tuple[int, bool]:
+        options: Any = {"shape": (64, 512, 512), "chunks": (1, 512, 512), "dtype": "u2", "compressors": None}
+        store = Latency(inner, seconds=0.005)
+        array = await zarrant.create_array_async(store, **options, config=config)
+        budget, most = shared_pool(1, 4 << 20).budget, [0]
+        noted = budget._note
+
+        def note(cost: int, share: list[int] | None) -> None:
+            noted(cost, share)
+            most[0] = max(most[0], budget.used)
+
+        budget._note = note  # type: ignore[method-assign]
+        await asyncio.gather(*(array.store_array_subset(np.s_[n], np.uint16(n)) for n in range(64)))
+        found = await asyncio.gather(*(array.retrieve_array_subset(np.s_[n]) for n in range(64)))
+        assert budget.used == 0
+        return most[0], all((each == n).all() for n, each in enumerate(found))
+
+    most, right = asyncio.run(all_tasks())
+    assert right and 0 < most <= 4 << 20

@@ -32,6 +32,7 @@ class Mutation(NamedTuple):
     test: str
 
 
+BUFFERED = "nodes/test_buffered.py"
 PROBE = "stores/test_probe.py"
 AT_ONCE = "stores/local/test_put_at_once.py"
 OBSPEC = "stores/test_obspec.py"
@@ -48,6 +49,11 @@ MUTATIONS: dict[str, Mutation] = {
     "lease check": Mutation("pass", "stores/test_synchronizer.py::test_nothing_is_written_under_a_lock_that_ended"),
     "lease check afterwards": Mutation("pass", "stores/test_synchronizer.py::test_a_lock_that_ends_during_a_write_is_said"),
     "kept index": Mutation("if False:", "ops/test_kept_indexes.py::test_what_is_not_stored_in_a_shard_is_asked_for"),
+    "lasting version": Mutation(
+        "lasting = True", "ops/test_kept_indexes.py::test_the_index_of_a_file_is_kept_once_a_write_in_place_would_show"
+    ),
+    "state by name": Mutation("known = True", "ops/test_kept.py::test_a_version_by_name_is_not_believed_of_another_machine"),
+    "size of one subchunk": Mutation("if False:", "bad_input/test_bounded.py::test_a_subchunk_that_is_too_large_costs_itself"),
     "shared index": Mutation(
         "self._take(found); self.confirmed = True",
         "ops/test_kept_indexes.py::test_an_index_that_another_has_asked_for_is_not_believed",
@@ -66,6 +72,9 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "coarse times": Mutation("if True:", "stores/local/test_temp_files.py::test_a_temp_file_is_newer_than_what_it_replaces"),
     "version": Mutation("pass", "stores/local/test_store.py::TestFilesystem::test_put_if"),
+    "unchanged directory": Mutation(
+        "return entries", "ops/test_stored_chunks.py::test_a_chunk_that_a_scan_does_not_show_is_erased_too"
+    ),
     "data sync": Mutation("pass", "safety/test_crash_states.py::test_power_lost_with_fsync"),
     "data syncs": Mutation("pass", "stores/local/test_durability.py::test_what_returned_outlives_a_loss_of_power"),
     "probe at once": Mutation("if False:", f"{AT_ONCE}::test_it_is_used_where_it_may_be"),
@@ -154,6 +163,11 @@ MUTATIONS: dict[str, Mutation] = {
     "subchunk size": Mutation("if False:", "bad_input/test_bounded.py::test_a_subchunk_that_is_too_large_costs_itself"),
     "version of a kept chunk": Mutation("if each is not None:", "ops/test_kept.py::test_reads_what_is_there_now"),
     "version of a kept subchunk": Mutation("if found is None:", "ops/test_kept.py::test_reads_what_is_there_now"),
+    "written only": Mutation("if True:", f"{BUFFERED}::test_elements_that_nobody_wrote_stay"),
+    "order of writes": Mutation("if False:", "ops/test_buffered.py::test_a_newer_state_waits_for_the_older_one"),
+    "order of appends": Mutation("if False:", "ops/test_appending.py::test_one_append_is_in_flight_at_a_time"),
+    "first error": Mutation("if False:", f"{BUFFERED}::test_the_first_error_names_its_chunk_stops_writes_and_comes_at_the_end"),
+    "buffer of the parent": Mutation("if False:", f"{BUFFERED}::test_a_forked_child_cannot_use_it_and_stores_nothing"),
     "object size": Mutation("if False:", "bad_input/test_bounded.py::test_a_chunk_that_is_too_large_is_not_read"),
 }
 

@@ -19,6 +19,7 @@ BLOCKING = (
         "Versions",
         "Conditional",
         "PutAll",
+        "ListStored",
         "EraseLink",
         "WithOptions",
         "Coalesce",
@@ -32,7 +33,7 @@ COROUTINES = (
     "AsyncReadableWritable",
 )
 ASYNC_READS, ASYNC_WRITES = {"AsyncGet", "AsyncGetWithin", "AsyncList"}, {"AsyncPut", "AsyncErase"}
-MEMORY = {"Get", "Put", "PutIf", "EraseIf", "Splice", "Erase", "List", "Versions", "Conditional"}
+MEMORY = {"Get", "Put", "PutIf", "EraseIf", "Splice", "Erase", "List", "Versions", "Conditional", "ListStored"}
 NODE = {"Readable", "Writable", "ReadableWritable"}
 READS = {"Get", "GetWithin", "List", "Versions", "CheckUnlocked", "Sync", "WithOptions", "Coalesce", "Readable"}
 
@@ -43,8 +44,8 @@ SATISFIES = {
     "read_only": READS | ASYNC_READS,
     "write_only": {"Put", "Erase", "Sync", "WithOptions", "Coalesce", "Writable"} | ASYNC_WRITES,
     # What a wrapper passes on is decided by the store inside, at run time.
-    "recording": {*BLOCKING, *COROUTINES},
-    "synchronized": {*BLOCKING, *COROUTINES} - {"PutAll"},
+    "recording": {*BLOCKING, *COROUTINES} - {"ListStored"},
+    "synchronized": {*BLOCKING, *COROUTINES} - {"PutAll", "ListStored"},
 }
 
 PREAMBLE = """

@@ -15,6 +15,7 @@ import typer
 from zarrant.cli import show
 from zarrant.nodes.open import create_array
 from zarrant.tools import archive as archiving
+from zarrant.tools import bench as benchmark
 from zarrant.tools import check as checking
 from zarrant.tools import consolidate as consolidating
 from zarrant.tools import copy as copying
@@ -228,6 +229,30 @@ def doctor(
     facts = examination.examine(path, spelling.storage_options(option))
     _print_json(facts) if as_json else show.doctor(facts)
     raise typer.Exit(0 if path is None or facts["path"]["safe"] else 1)
+
+
+@app.command()
+def bench(
+    address: Annotated[str, typer.Argument(help="An array; or, with --shape, a place where one is to be.")],
+    access: Annotated[str, typer.Option(help="What is to be fast: planes, crops, append or whole.")] = "crops",
+    seconds: Annotated[float, typer.Option(help="After so many no other candidate is begun.")] = 20.0,
+    max_size: Annotated[str, typer.Option("--max-size", help="Of the sample, as in 64MiB.")] = "64MiB",
+    shape: Annotated[str | None, typer.Option(help="Of an array that is to be made, as in 1000,1000,1000.")] = None,
+    dtype: Annotated[str, typer.Option(help="Its data type.")] = "uint16",
+    option: Option = None,
+    as_json: Json = False,
+) -> None:
+    """Try chunks, shards and codecs on a sample where the array is, and propose some. Leaves nothing behind."""
+    found = benchmark.bench(
+        address,
+        access=access,
+        seconds=seconds,
+        max_bytes=spelling.size(max_size, "max-size"),
+        shape=None if shape is None else spelling.shape(shape, "shape"),
+        dtype=dtype,
+        storage_options=spelling.storage_options(option),
+    )
+    _print_json(found.to_json()) if as_json else show.benched(found)
 
 
 def _print_json(value: Any) -> None:

@@ -19,6 +19,7 @@ from rich.tree import Tree
 
 from zarrant.nodes.show import human
 from zarrant.progress import Progress, Report
+from zarrant.tools.bench import BenchReport
 from zarrant.tools.check import CheckReport
 from zarrant.tools.repair import RepairReport
 
@@ -154,6 +155,24 @@ def checked(report: CheckReport) -> None:
     how = "every subchunk decoded" if report.deep else "sizes and indexes; --deep decodes every subchunk"
     verdict = "[green]Nothing is wrong[/green]" if report.clean else f"[red]{len(report.findings)} finding(s)[/red]"
     out.print(f"{verdict}: {seen} ({how})", soft_wrap=True)
+
+
+def benched(report: BenchReport) -> None:
+    """Every candidate, the proposed one in bold."""
+    table = Table(box=None, padding=(0, 2))
+    for name in ("chunks", "shards", "codec", "size", "write MB/s", "read MB/s", f"{report.access} ms"):
+        table.add_column(name, no_wrap=True)
+    proposal = report.proposal
+    for each in report.candidates:
+        shape = [_plain(list(each.chunks)), _plain(list(each.shards or ())) or "none", each.compressors, f"{each.stored_ratio:.1%}"]
+        numbers = [f"{each.write_mb_per_s:,.0f}", f"{each.read_mb_per_s:,.0f}", f"{each.access_ms:.3f}"]
+        table.add_row(*shape, *numbers, style="bold" if each is proposal else None)
+    out.print(table)
+    shards = ",".join(map(str, proposal.shards)) if proposal.shards else "none"
+    layout = f"--chunks {','.join(map(str, proposal.chunks))} --shards {shards} --compressor {proposal.compressors}"
+    out.print(f"For {report.access}: {layout}", soft_wrap=True)
+    if report.left_out:
+        out.print(f"{report.left_out} candidates were left out: --seconds gives more time")
 
 
 def converted(facts: dict[str, Any]) -> None:

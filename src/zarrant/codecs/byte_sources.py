@@ -183,6 +183,16 @@ class StoredChunks:
         size = np.array([len(data) for data in buffers], np.int64)
         return Fetched(np.array(there, np.int64), buffers, np.arange(len(buffers)), np.zeros(len(buffers), np.int64), size)
 
+    def fetch_one(self, i: int, limit: int | None = None) -> Op[Buffer | None]:
+        """Chunk i alone."""
+        source = self.source(i)
+        try:
+            blob = yield from fetch_one(source.key, None, None, limit, brief=self.brief)
+        except LimitError as error:
+            raise _too_large(error) from None
+        data = source.accept(blob)
+        return None if data is None else data[0]
+
     def source(self, i: int) -> Stored:
         """Chunk i as a byte source."""
         source = Stored(self.keys[i - self.first], self.required)
@@ -214,6 +224,10 @@ class OneChunk:
         rows = np.array([] if data is None else [0], np.int64)
         size = np.array([] if data is None else [len(data)], np.int64)
         return Fetched(rows, [] if data is None else [data], np.zeros(rows.size, np.int64), np.zeros(rows.size, np.int64), size)
+
+    def fetch_one(self, i: int, limit: int | None = None) -> Op[Buffer | None]:
+        """The whole source."""
+        return None if self._source is None else (yield from read_whole(self._source, limit))
 
     def source(self, i: int) -> Source | None:
         """The source."""

@@ -56,8 +56,7 @@ class CodecOptions:
     """Run-time options that codecs honour; `docs/options.md` explains each.
 
     `batch_bytes`: decoded bytes of one mini-batch. With 1 MiB the chunks, their encoded bytes and the state of the compressor
-    fit in an L2 cache of 2 MiB; large shards have larger ones, where a kernel takes few subchunks at a time. `aligned`: bytes
-    that are stored uncompressed are put at the start of a memory page, as a store with direct I/O needs them. `fetch_bytes`:
+    fit in an L2 cache of 2 MiB; large shards have larger ones, where a kernel takes few subchunks at a time. `fetch_bytes`:
     decoded bytes of subchunks that are read together where the store is waited for; 0: those of one mini-batch.
     """
 
@@ -67,7 +66,6 @@ class CodecOptions:
     shard_updates: str = "append"
     dead_limit: float = 0.5
     batch_bytes: int = 1 << 20
-    aligned: bool = False
     fetch_bytes: int = 0
 
 
@@ -269,6 +267,10 @@ class EncodedChunks(Protocol):
 
         ChunkError for a chunk of more than `limit` bytes, which is not read.
         """
+        ...
+
+    def fetch_one(self, i: int, limit: int | None = None) -> Op[Buffer | None]:
+        """The encoded bytes of chunk i alone, None where it is not stored; see `fetch`."""
         ...
 
     def source(self, i: int) -> Source | None:

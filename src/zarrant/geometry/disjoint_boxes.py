@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from zarrant.errors import ShapeError
+from zarrant.geometry.box import Shape
 from zarrant.geometry.grid import ChunkGrid, IntArray
 from zarrant.geometry.group_by_chunk import GroupedSelections, group_by_chunk
 from zarrant.geometry.region import CopyPlan, Values, single_source
+from zarrant.geometry.segments import ranges, unravel
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,6 +35,32 @@ class DisjointBoxes:
     start: IntArray
     shape: IntArray
     value: IntArray
+
+    @classmethod
+    def cut(cls, start: IntArray, shape: Shape, grid: ChunkGrid) -> DisjointBoxes:
+        """Boxes of one shape that begin at `start` (n, d), cut at the borders of chunks.
+
+        In the values they come one after the other along the first dimension. For reading they may overlap.
+
+        >>> boxes = DisjointBoxes.cut(np.array([[1], [5]]), (2,), ChunkGrid.regular((8,), (2,)))
+        >>> boxes.start.ravel().tolist(), boxes.shape.ravel().tolist(), boxes.value.ravel().tolist()
+        ([1, 2, 5, 6], [1, 1, 1, 1], [0, 1, 2, 3])
+        """
+        stop = start + np.array(shape, np.int64)
+        first = [dimension.locate(start[:, j]) for j, dimension in enumerate(grid.dimensions)]
+        counts = [dimension.locate(stop[:, j] - 1) - first[j] + 1 for j, dimension in enumerate(grid.dimensions)]
+        total = reduce(np.multiply, counts)
+        row = np.repeat(np.arange(len(start)), total)
+        within = unravel(ranges(total), [count[row] for count in counts])
+        begin, end = start[row], stop[row]
+        for j, dimension in enumerate(grid.dimensions):
+            chunk = first[j][row] + within[j]
+            origin = dimension.start(chunk)
+            begin[:, j] = np.maximum(begin[:, j], origin)
+            end[:, j] = np.minimum(end[:, j], origin + dimension.length(chunk))
+        value = begin - start[row]
+        value[:, 0] += row * shape[0]
+        return cls(begin, end - begin, value)
 
     @property
     def ndim(self) -> int:

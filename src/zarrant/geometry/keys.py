@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from zarrant import extensions
@@ -78,11 +79,11 @@ class KeyEncoding:
 
     def key(self, index: Sequence[int]) -> str:
         """The key of one chunk ("c" or "0" for no dimensions)."""
-        return self._format(len(index)) % tuple(index)
+        return _template(self.name, self.separator, len(index)) % tuple(index)
 
     def keys(self, indices: IntArray) -> list[str]:
         """The keys of many chunks (n, d)."""
-        template = self._format(indices.shape[1])
+        template = _template(self.name, self.separator, indices.shape[1])
         if indices.shape[1] == 0:
             return [template] * len(indices)
         rows: Iterable[tuple[int, ...]] = zip(*indices.T.tolist(), strict=True)
@@ -105,11 +106,13 @@ class KeyEncoding:
         fits = ndim is None or ndim == len(index)
         return index if fits and all(i <= MAX_COORDINATE for i in index) else None
 
-    def _format(self, ndim: int) -> str:
-        # "formed by taking the initial prefix c, and appending for each dimension: the separator character, followed by, the ASCII
-        # decimal string representation of the chunk index"; of v2: "For chunk grids with 0 dimensions, the single chunk has the key
-        # 0."
-        # https://zarr-specs.readthedocs.io/en/latest/v3/chunk-key-encodings/
-        if self.name == "default":
-            return self.separator.join(["c"] + ["%d"] * ndim)
-        return self.separator.join(["%d"] * ndim) if ndim else "0"
+
+@lru_cache(maxsize=128)
+def _template(name: str, separator: str, ndim: int) -> str:
+    # "formed by taking the initial prefix c, and appending for each dimension: the separator character, followed by, the ASCII
+    # decimal string representation of the chunk index"; of v2: "For chunk grids with 0 dimensions, the single chunk has the key
+    # 0."
+    # https://zarr-specs.readthedocs.io/en/latest/v3/chunk-key-encodings/
+    if name == "default":
+        return separator.join(["c"] + ["%d"] * ndim)
+    return separator.join(["%d"] * ndim) if ndim else "0"

@@ -19,6 +19,7 @@ from zarrant.metadata.v3 import ArrayMetadata
 from zarrant.nodes.array_properties import ArrayProperties, check_chunk, check_subset, warn_not_erased
 from zarrant.nodes.attributes import Attributes
 from zarrant.nodes.base import GROW, LIST, READ, UPDATE, WRITE, S
+from zarrant.nodes.buffered import Appender, BufferedWriter
 from zarrant.nodes.indexing import Indexer
 from zarrant.nodes.locks import locked_array
 from zarrant.nodes.partial_decoder import PartialDecoder
@@ -822,6 +823,67 @@ class Array(ArrayProperties[S]):
         """
         op = resize_ops.append(self._array, data, axis, self._handle.take_over)
         return self._context.run(self._context.in_step(op), GROW)
+
+    def buffered(self: Array[ReadableWritable], *, memory_limit: int | str | None = None) -> BufferedWriter:
+        """Write through memory: each chunk (stored object) is encoded and stored once, however small the writes are.
+
+        `w[selection] = data` copies the data and returns; the caller may change them at once. Any thread may write. A chunk is
+        stored in the background as soon as every element of it was written. The others are stored by `w.flush()`, at the end of
+        the block, or when memory is needed: as partial writes, so that what others have written to them stays. Where writes
+        overlap the later one stays. Readers see what is stored only.
+
+        The block stores what was written before it ended, also where it ends with an exception, as a file does. After an error
+        nothing more is stored: the error names its chunk, and is raised by the next call and at the end. Killed in between, a
+        process loses at most what it wrote since `w.flush()` last returned; every chunk is whole, old or new.
+
+        Args:
+            memory_limit: bytes, or "1 GiB": what is in memory, and what is needed to store it. Writes wait where it is reached.
+                The option `memory_limit` by default.
+
+        Returns:
+            A `BufferedWriter`, to be used as a context manager or closed by `close()`.
+
+        Raises:
+            OptionError: a limit that means nothing.
+            CapabilityError: the store cannot be read and written.
+
+        >>> a = zarrant.create_array({}, shape=(8, 4, 4), dtype="uint16", chunks=(8, 4, 4))
+        >>> with a.buffered() as w:
+        ...     for i in range(8):
+        ...         w[i] = np.full((4, 4), i)
+        >>> a[:, 0, 0].tolist()
+        [0, 1, 2, 3, 4, 5, 6, 7]
+        """
+        return BufferedWriter(self, memory_limit)
+
+    def appender(self: Array[ReadableWritable], axis: int = 0, *, memory_limit: int | str | None = None) -> Appender:
+        """Append slabs of any length through memory, of which nobody need know how many there will be.
+
+        `w.append(slab)` copies the slab and returns. Whole chunks (stored objects) are stored in the background, and then the array
+        grows by them: readers never see a length whose data are not there. What is left is stored by `w.flush()` and at the end
+        of the block. Several processes may append at once, as with `append`: each slab has one place. What is said of errors, of
+        exceptions and of kills in `buffered` holds here too. Slabs whose length divides that of a chunk are stored once.
+
+        Args:
+            axis: the dimension that grows.
+            memory_limit: as of `buffered`.
+
+        Returns:
+            An `Appender`, to be used as a context manager or closed by `close()`.
+
+        Raises:
+            BoundsError: there is no such dimension.
+            OptionError: a limit that means nothing.
+            CapabilityError: the store cannot keep other processes out.
+
+        >>> a = zarrant.create_array({}, shape=(0, 4, 4), dtype="uint16", chunks=(8, 4, 4))
+        >>> with a.appender() as frames:
+        ...     for i in range(20):
+        ...         place = frames.append(np.full((1, 4, 4), i))
+        >>> a.shape, place.slice
+        ((20, 4, 4), slice(19, 20, None))
+        """
+        return Appender(self, axis, memory_limit)
 
     @property
     def nchunks_initialized(self: Array[Readable]) -> int:

@@ -30,6 +30,8 @@ from zarrant.stores.wrappers.read_only import ReadOnly
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
+    from zarrant.run.asynchronous import Together
+
 T = TypeVar("T")
 H = TypeVar("H")
 S = TypeVar("S", covariant=True)  # noqa: PLC0105 - one letter, as it stands in every signature
@@ -85,6 +87,8 @@ class NodeContext:
     """See `ops.consolidation_context.ConsolidationContext`; shared by all handles that come from one another."""
     executor: ThreadPoolExecutor | None = None
     """Threads for coroutines under a lock, see `run.blocking.ExecutionContext`."""
+    in_lock: bool = field(default=False, compare=False, repr=False)
+    """Whether the caller has locked something: its operations do not wait for memory, as who has that may wait for the lock."""
     top: str = field(default="", compare=False, repr=False)
     """The part of the path that was part of the store's address: see `ops.node.create_node`."""
     read_bytes: int = field(default=0, compare=False, repr=False)
@@ -113,7 +117,6 @@ class NodeContext:
             subchunk_order=config.subchunk_order,
             shard_updates=config.shard_updates,
             dead_limit=config.dead_limit,
-            aligned=self.able.direct_io,
             fetch_bytes=FETCH_BYTES if self.able.requests_in_flight else 0,
         )
         return OpOptions(
@@ -194,7 +197,7 @@ class NodeContext:
         store, gap = self.store, self.config.coalesce_gap
         if self.able.coalesces and gap is not None:
             store = as_store(store.with_coalesce_gap(gap))
-        return ExecutionContext(store, pool, threads, executor=self.executor, can=self.able)
+        return ExecutionContext(store, pool, threads, executor=self.executor, can=self.able, waits=not self.in_lock)
 
     def run(self, op: Op[T], needs: tuple[str, ...]) -> T:
         """Perform an operation in this thread."""
@@ -212,7 +215,7 @@ class NodeContext:
         except ZarrantError as error:
             raise error.annotate(store=self.url) from error.__cause__
 
-    async def run_async(self, op: Op[T], needs: tuple[str, ...], *, brief: bool = False) -> T:
+    async def run_async(self, op: Op[T], needs: tuple[str, ...], *, brief: bool = False, together: Together | None = None) -> T:
         """Perform an operation without blocking the event loop; with `brief` it begins with what takes microseconds."""
         from zarrant.run.asynchronous import perform_async  # imports asyncio, which programs without an event loop do not need
 
@@ -228,7 +231,7 @@ class NodeContext:
                 context = context._replace(concurrency=self.config.concurrency or max(context.concurrency, AWAITED_REQUESTS))
             self._contexts[needs, False] = context
         try:
-            return await perform_async(op, context, brief)
+            return await perform_async(op, context, brief, together)
         except ZarrantError as error:
             raise error.annotate(store=self.url) from error.__cause__
 

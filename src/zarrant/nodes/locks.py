@@ -48,7 +48,10 @@ def lock_together(
     """Lock every stored object that regions of several arrays of one store touch; the value are the arrays to use inside."""
     keys = {key for name, array in arrays.items() for key in touched_keys(handle_of(array).array, subsets[name])}
     with locked(context, group, sorted(keys)) as inside:
-        yield {name: with_context(array, replace(context_of(array), store=inside.store)) for name, array in arrays.items()}
+        yield {
+            name: with_context(array, replace(context_of(array), store=inside.store, in_lock=True))
+            for name, array in arrays.items()
+        }
 
 
 @asynccontextmanager
@@ -60,7 +63,7 @@ async def lock_together_async(
     keys = {key for name, array in arrays.items() for key in touched_keys(handle_of(array).array, subsets[name])}
     async with locked_async(context, group, sorted(keys)) as inside:
         yield {
-            name: with_context(array, replace(context_of(array), store=inside.store, executor=inside.executor))
+            name: with_context(array, replace(context_of(array), store=inside.store, executor=inside.executor, in_lock=True))
             for name, array in arrays.items()
         }
 
@@ -100,7 +103,7 @@ def locked(context: NodeContext, node: NodeMetadata, keys: Sequence[str], needed
         yield context
         return
     with _locked_store(context, node, keys) as store:
-        yield replace(context, store=store)
+        yield replace(context, store=store, in_lock=True)
 
 
 @asynccontextmanager
@@ -112,7 +115,7 @@ async def locked_async(
     _check(context, needed, able.loop_calls)
     if context.guarded and able.awaits and able.async_calls.lock:
         async with context.store.lock_async(keys) as store:
-            yield replace(context, store=as_store(store))
+            yield replace(context, store=as_store(store), in_lock=True)
     elif context.guarded and not able.awaits:
         async with _threaded(context, node, keys) as inside:
             yield inside
@@ -142,7 +145,7 @@ async def _threaded(context: NodeContext, node: NodeMetadata, keys: Sequence[str
     with LockThreads() as lane:
         try:
             store = await in_thread(enter, cancelled, lane.executor)
-            yield replace(context, store=store, executor=lane.executor)
+            yield replace(context, store=store, executor=lane.executor, in_lock=True)
         finally:
             # Also where the wait was cancelled in the moment in which it ended.
             await in_thread(stack.close, None, lane.executor)

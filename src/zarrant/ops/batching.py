@@ -7,10 +7,11 @@ those that were stored.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,9 @@ from zarrant.geometry.region import ChunkSelections, Values
 from zarrant.ops.bound_array import Array, BoundArray
 from zarrant.ops.current import put_current
 from zarrant.ops.turns import store_new
-from zarrant.requests import ANY, Op, Outcome, WriteRequest, gather, gather_outcomes
+from zarrant.requests import ANY, Op, Outcome, WriteRequest, admitted, gather, gather_outcomes
+
+T = TypeVar("T")
 
 Batch = Callable[[int, int], Op[list[Outcome[Any]]]]
 
@@ -62,11 +65,22 @@ def largest_batch(array: BoundArray, chunks: npt.NDArray[np.int64]) -> BatchSize
     return max((batch_size(array, shape) for shape in shapes), key=lambda size: size.cost)
 
 
+def within_budget(array: BoundArray, chunks: npt.NDArray[np.int64], elements: int, op: Op[T], brief: bool = False) -> Op[T]:
+    """An operation on so many elements of some chunks, begun when the bytes are left that it holds: those of its largest batch."""
+    if len(chunks) <= array.brief_chunks:
+        return op
+    rows, itemsize = largest_batch(array, chunks), array.data_type.itemsize or 1
+    if array.sharded:  # no more of a shard than is selected is encoded or decoded, in whole subchunks
+        return admitted(op, min(rows.cost, 2 * itemsize * (elements + math.prod(array.subchunk_shapes[0]))), brief=brief)
+    return admitted(op, min(rows.cost, rows.cost // rows.encoded * len(chunks)), brief=brief)
+
+
 def write_selections(array: BoundArray, selections: ChunkSelections, values: Array) -> Op[None]:
     """Write chunks whose every element comes from `values` (the rest is padding)."""
-    yield from run_batches(
+    batches = run_batches(
         array, selections.index, _ranges(array, selections.index), partial(write_batch, array, selections, values)
     )
+    yield from within_budget(array, selections.index, values.size, batches)
 
 
 def _ranges(array: BoundArray, chunks: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from operator import attrgetter, is_
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from zarrant import extensions
 from zarrant.codecs.chain import Chain, parse_chain
 from zarrant.codecs.kept import DecodedCache
 from zarrant.codecs.protocols import ArraySpec, CodecOptions, Prepared
@@ -18,11 +22,12 @@ from zarrant.dtypes.fixed import parse_data_type
 from zarrant.errors import ZarrantError
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.keys import KeyEncoding
+from zarrant.metadata.json_text import plain
 from zarrant.metadata.node import placed
 from zarrant.metadata.turn import Turn
 from zarrant.metadata.v3 import ArrayMetadata, Named
 from zarrant.ops.kept_indexes import KeptIndexes
-from zarrant.requests import OnlyWhile
+from zarrant.requests import MIN_ADMITTED_BYTES, OnlyWhile
 from zarrant.storage import Version
 
 Array = npt.NDArray[np.generic]
@@ -120,9 +125,9 @@ class BoundArray:
     grid: ChunkGrid
     key_encoding: KeyEncoding
     chain: Chain
-    options: OpOptions
     subchunk_shapes: tuple[tuple[int, ...], ...]
     """The shape of the subchunks of each level of sharding, outermost first; none where the array is not sharded."""
+    options: OpOptions
     _prepared: dict[tuple[int, ...], Prepared] = field(default_factory=dict, compare=False, repr=False)
     """Pipelines by chunk shape; arrays that differ only in shape and attributes share them."""
     indexes: KeptIndexes = field(default_factory=KeptIndexes, compare=False, repr=False)
@@ -140,16 +145,7 @@ class BoundArray:
 
     @classmethod
     def _bound(cls, prefix: str, metadata: ArrayMetadata, options: OpOptions) -> BoundArray:
-        data_type = parse_data_type(metadata.data_type.name, metadata.data_type.configuration)
-        fill = data_type.fill_from_json(metadata.fill_value)
-        grid = _grid(metadata)
-        keys = KeyEncoding.from_document(metadata.chunk_key_encoding.name, metadata.chunk_key_encoding.configuration)
-        chain = parse_chain(metadata.codecs, "$.codecs")
-        for shape in grid.typical_shapes():  # values that the codecs fill in depend on the data type only, not on the shape
-            chain = chain.bind(ArraySpec(shape, data_type, fill))
-        if metadata.storage_transformers:  # those that may be ignored; the others are refused with the metadata
-            chain = chain.skipping(tuple(transformer.name for transformer in metadata.storage_transformers))
-        return cls(prefix, metadata, data_type, fill, grid, keys, chain, options, tuple(chain.subchunk_shapes()))
+        return cls(prefix, metadata, *_parts(metadata), options=options)
 
     def with_options(self, options: OpOptions) -> BoundArray:
         """The same array under other options."""
@@ -187,6 +183,18 @@ class BoundArray:
         metadata = self.metadata
         codecs = metadata.data_type, metadata.fill_value, metadata.codecs, metadata.storage_transformers
         return repr((codecs, self.options.codec.validate_checksums))
+
+    @cached_property
+    def brief_chunks(self) -> int:
+        """How many chunks are so few bytes that an operation on them does not ask for memory (`requests.admitted`)."""
+        shape = self.grid.uniform_shape
+        nbytes = MIN_ADMITTED_BYTES if shape is None else math.prod(shape) * (self.data_type.itemsize or 16)
+        return MIN_ADMITTED_BYTES // (2 * max(1, nbytes))
+
+    @cached_property
+    def piece_size(self) -> int:
+        """Elements of what is decoded whole: of a subchunk, or of the largest chunk."""
+        return math.prod(self.subchunk_shapes[-1] if self.subchunk_shapes else self.grid.typical_shapes()[0])
 
     @property
     def sharded(self) -> bool:
@@ -230,5 +238,52 @@ class BoundArray:
         return np.empty(tuple(shape), self.data_type.numpy)
 
 
-def _grid(metadata: ArrayMetadata) -> ChunkGrid:
-    return ChunkGrid.from_document(metadata.chunk_grid.name, metadata.chunk_grid.configuration, metadata.shape)
+_Parts: TypeAlias = tuple[DataType, Fill, ChunkGrid, KeyEncoding, Chain, tuple[tuple[int, ...], ...]]
+"""What of a `BoundArray` its metadata decide; nothing of it can be changed."""
+_bound: dict[str, _Parts] = {}
+MAX_BOUND = 256
+"""Metadata that stay bound, for the next array that says the same: binding takes 40 µs, and looking it up 6."""
+
+
+def _parts(metadata: ArrayMetadata) -> _Parts:
+    """The parts that these metadata decide, bound before or now."""
+    place = _place(metadata)
+    found = None if place is None else _bound.get(place)
+    if found is None:
+        found = _bind(metadata)
+        if place is not None:
+            if len(_bound) >= MAX_BOUND:
+                _bound.clear()
+            _bound[place] = found
+    return found
+
+
+def _place(metadata: ArrayMetadata) -> str | None:
+    """All on what the parts depend, as a text; None for metadata that are no JSON."""
+    named = (metadata.data_type, metadata.chunk_grid, metadata.chunk_key_encoding, *metadata.codecs)
+    changes = [registry.changes for registry in _REGISTRIES]
+    texts = [(each.name, each.configuration, each.bare, each.must_understand) for each in named]
+    skipped = [transformer.name for transformer in metadata.storage_transformers]
+    try:
+        return _json((metadata.shape, metadata.fill_value, texts, skipped, changes))
+    except (TypeError, ValueError):
+        return None
+
+
+_json = json.JSONEncoder(separators=(",", ":")).encode
+_REGISTRIES = (extensions.codecs, extensions.data_types, extensions.chunk_grids, extensions.chunk_key_encodings)
+
+
+def _bind(metadata: ArrayMetadata) -> _Parts:
+    data_type = parse_data_type(metadata.data_type.name, metadata.data_type.configuration)
+    fill = data_type.fill_from_json(metadata.fill_value)
+    grid = ChunkGrid.from_document(metadata.chunk_grid.name, metadata.chunk_grid.configuration, metadata.shape)
+    keys = KeyEncoding.from_document(metadata.chunk_key_encoding.name, metadata.chunk_key_encoding.configuration)
+    # Copies: a codec may keep its configuration, and metadata that were handed out can be changed.
+    codecs = [replace(codec, configuration=plain(codec.configuration)) for codec in metadata.codecs]
+    chain = parse_chain(codecs, "$.codecs")
+    for shape in grid.typical_shapes():  # values that the codecs fill in depend on the data type only, not on the shape
+        chain = chain.bind(ArraySpec(shape, data_type, fill))
+    if metadata.storage_transformers:  # those that may be ignored; the others are refused with the metadata
+        chain = chain.skipping(tuple(transformer.name for transformer in metadata.storage_transformers))
+    return data_type, fill, grid, keys, chain, tuple(chain.subchunk_shapes())

@@ -21,12 +21,12 @@ from zarrant.codecs.sharding.inspect import ShardReport, inspect
 from zarrant.codecs.sharding.prepared import Shard, length_of
 from zarrant.errors import ChunkError, VersionChangedError, ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
-from zarrant.geometry.grid import block_indices
 from zarrant.ops.batching import largest_batch, raise_failures
 from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.current import Current
 from zarrant.ops.guard import Guard, update_object
 from zarrant.ops.read import while_replaced
+from zarrant.ops.stored_chunks import chunks_of, stored_chunks
 from zarrant.ops.turns import erased
 from zarrant.requests import Op, fetch_one, gather_outcomes, list_prefix
 from zarrant.storage import ByteRange, Part
@@ -134,7 +134,9 @@ def compact(array: BoundArray, chunks: Any = None) -> Op[int]:
     chosen = ArraySubset.full(shape) if chunks is None else as_subset(chunks, shape, "chunk grid")
     if chosen.is_empty or not array.sharded:
         return 0
-    rows = block_indices(chosen)
+    rows = yield from stored_chunks(array, chosen)
+    if not len(rows):
+        return 0
     indices = [tuple(int(i) for i in row) for row in rows]
     cost = largest_batch(array, rows).cost
     outcomes = yield from gather_outcomes((compact_chunk(array, chunk) for chunk in indices), cost)
@@ -145,9 +147,8 @@ def compact(array: BoundArray, chunks: Any = None) -> Op[int]:
 
 def count_stored(array: BoundArray) -> Op[int]:
     """The number of chunks (stored objects) of the grid that are stored, by listing what the store holds."""
-    prefix, grid = array.key_of(""), array.grid.grid_shape
-    chunks = [array.key_encoding.parse(key[len(prefix) :], len(grid)) for key in (yield from list_prefix(prefix))]
-    return sum(chunk is not None and all(i < n for i, n in zip(chunk, grid, strict=True)) for chunk in chunks)
+    keys = yield from list_prefix(array.key_of(""))
+    return len(chunks_of(array, keys, ArraySubset.full(array.grid.grid_shape)))
 
 
 def _sound(array: BoundArray, chunk: tuple[int, ...], source: Stored) -> Op[ShardReport | None]:

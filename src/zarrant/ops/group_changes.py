@@ -102,7 +102,7 @@ def _append(group: str, record: str, data: Mapping[str, Any], axis: int, options
     if added:
         grown = []
         for array in arrays:
-            grown.append((yield from store_behind(array.now, array.values, array.axis)))
+            grown.append((yield from store_behind(array.now, [array.values], array.axis)))
         yield from _commit(record, arrays, grown)
     return slice(start, start + added)
 

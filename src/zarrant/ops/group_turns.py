@@ -109,7 +109,7 @@ def _store_all(arrays: Sequence[Growing]) -> Op[dict[str, tuple[int, ...]]]:
     """Store all data; the shapes that show them, by path."""
     shapes = {}
     for array in arrays:
-        grown = yield from store_behind(array.now, array.values, array.axis)
+        grown = yield from store_behind(array.now, [array.values], array.axis)
         shapes[array.now.prefix] = grown.shape
     yield from _require_all(array.now for array in arrays)  # a writer that takes no turns may have removed one
     return shapes

@@ -22,14 +22,14 @@ Index = Literal["numpy", "orthogonal", "points", "blocks"]
 
 def retrieve(handle: ArrayHandle, selection: Any, index: str = "numpy") -> Op[Any]:
     """The elements of an index expression; a scalar where only integers are given."""
-    array, chosen = yield from _understood(handle, selection, index)
+    array, chosen = yield from understood(handle, selection, index)
     result = yield from read.retrieve_selection(array, chosen)
     return result[()] if chosen.out_shape == () else result
 
 
 def store(handle: ArrayHandle, selection: Any, values: Any, index: str = "numpy") -> Op[None]:
     """Store values, broadcast by NumPy's rules."""
-    array, chosen = yield from _understood(handle, selection, index)
+    array, chosen = yield from understood(handle, selection, index)
     try:
         yield from update.store_selection(array, chosen, values)
     except ShapeError:  # maybe values for an array that others have grown; nothing was stored
@@ -40,7 +40,7 @@ def store(handle: ArrayHandle, selection: Any, values: Any, index: str = "numpy"
     yield from update.store_selection(handle.array, selected(handle.array, selection, index), values)
 
 
-def _understood(handle: ArrayHandle, selection: Any, index: str) -> Op[tuple[BoundArray, Selection]]:
+def understood(handle: ArrayHandle, selection: Any, index: str) -> Op[tuple[BoundArray, Selection]]:
     """A selection and the array that it speaks of: the stored one where it reaches beyond the bounds that the handle knows."""
     array = handle.array
     try:

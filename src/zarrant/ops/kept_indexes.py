@@ -1,10 +1,10 @@
 """Indexes of shards that a handle has read, kept for its next reads.
 
 An index is kept with the version of its shard, and only where that is a version for good: two objects with the same one have the
-same bytes, whenever they were stored (`storage.is_lasting`). It is used without a look at the shard: the bytes of subchunks are
-asked for on condition of that version, so that a read is one request, and what it gives was there when it was asked for. Where the
-shard was replaced meanwhile, the read begins again with the new index. A read that needs no bytes (nothing is stored there) asks
-for the version.
+same bytes, whenever they were stored (`storage.is_lasting`): a strong ETag, or the state of a file that was not just written. It is
+used without a look at the shard: the bytes of subchunks are asked for on condition of that version, so that a read is one request,
+and what it gives was there when it was asked for. Where the shard was replaced meanwhile, the read begins again with the new index.
+A read that needs no bytes (nothing is stored there) asks for the version.
 
 Several reads that begin while the index is unknown ask for it once: one reads it, the others use what it finds as if it were kept.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from zarrant.codecs.byte_sources import Stored
@@ -381,7 +381,7 @@ def existing(path: str, wanted: NodeMetadata, there: NodeMetadata, match: bool) 
 
 def of_version(metadata: D, version: Version) -> D:
     """The metadata, of this version."""
-    return replace(metadata, version=version) if isinstance(metadata, ArrayMetadata) else metadata
+    return metadata.with_version(version) if isinstance(metadata, ArrayMetadata) else metadata
 
 
 def _put_all(path: str, objects: Mapping[str, bytes | None]) -> Op[Version]:

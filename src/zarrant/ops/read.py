@@ -21,10 +21,10 @@ from zarrant.errors import CapabilityError, ChunkMissingError, PartialFailure, V
 from zarrant.geometry.box import ArraySubset, Shape, as_subset, check_chunk_indices
 from zarrant.geometry.disjoint_boxes import DisjointBoxes
 from zarrant.geometry.grid import ChunkGrid, block_indices
-from zarrant.geometry.region import ChunkSelections, Region, box_region
+from zarrant.geometry.region import BoxInChunk, ChunkSelections, Region, box_region
 from zarrant.geometry.selection import Selection
 from zarrant.limits import LIMITS
-from zarrant.ops.batching import batch_size, equal_shapes, largest_batch
+from zarrant.ops.batching import batch_size, equal_shapes, largest_batch, within_budget
 from zarrant.ops.bound_array import Array, BoundArray
 from zarrant.ops.casting import output
 from zarrant.requests import Op, ReadRequest, fetch, fetch_one, gather_outcomes
@@ -88,19 +88,30 @@ def retrieve_array_subsets(array: BoundArray, subsets: Sequence[Any]) -> Op[list
     return [results[number] for number in range(len(regions))]
 
 
+def retrieve_copies(array: BoundArray, regions: Sequence[ArraySubset]) -> Op[list[Array]]:
+    """`retrieve_array_subsets`, each with memory of its own: none is kept for as long as another one."""
+    return [found.copy() for found in (yield from retrieve_array_subsets(array, regions))]
+
+
+def plain_box(array: BoundArray, selection: tuple[Any, ...]) -> ArraySubset | None:
+    """The region of slices that give start and stop within the bounds, one for each dimension; None for other selections."""
+    if len(selection) != len(array.shape):
+        return None
+    start, shape = [], []
+    for item, length in zip(selection, array.shape, strict=True):
+        if type(item) is not slice or item.step is not None or type(item.start) is not int or type(item.stop) is not int:
+            return None
+        if not 0 <= item.start < item.stop <= length:
+            return None
+        start.append(item.start)
+        shape.append(item.stop - item.start)
+    return ArraySubset(tuple(start), tuple(shape)) if shape else None
+
+
 def _boxes(array: BoundArray, regions: Sequence[ArraySubset]) -> DisjointBoxes:
     """Regions of one shape, cut at the borders of what is decoded whole; in the values they come one after the other."""
     pieces = ChunkGrid.regular(array.shape, array.subchunk_shapes[-1]) if array.sharded else array.grid
-    columns = []
-    for number, region in enumerate(regions):
-        selections = box_region(region).split(pieces, array.shape)
-        boxes = selections.boxes(0, selections.n)
-        value_start = boxes.value_start.copy()
-        value_start[:, 0] += number * region.shape[0]
-        origins = np.array([pieces.origin(index) for index in selections.index.tolist()], np.int64).reshape(-1, region.ndim)
-        columns.append((boxes.chunk_start + origins[boxes.row], boxes.shape, value_start))
-    start, shape, value = (np.concatenate(column) for column in zip(*columns, strict=True))
-    return DisjointBoxes(start, shape, value)
+    return DisjointBoxes.cut(np.array([region.start for region in regions], np.int64), regions[0].shape, pieces)
 
 
 def retrieve_chunk(array: BoundArray, chunk: Sequence[int], out: Array | None = None) -> Op[Array]:
@@ -188,10 +199,23 @@ def _read_region(array: BoundArray, region: Region, out: Array, bounds: tuple[in
     if out.size == 0:
         return
     selections = region.split(array.grid, bounds)
+    if selections.n:
+        read = _read_selections(array, selections, out)
+        yield from within_budget(array, selections.index, out.size, read, selections.n <= MAX_BRIEF)
+
+
+def _read_selections(array: BoundArray, selections: ChunkSelections, out: Array) -> Op[None]:
+    if selections.n == 1:  # nothing is shared out, and no other chunk can fail
+        try:
+            yield from _read_batch(array, selections, 0, 1, out, _is_small(array, out))
+        except ZarrantError as error:
+            chunk = tuple(selections.index[0].tolist())
+            raise error.annotate(chunk=chunk, key=array.chunk_key(chunk)) from error.__cause__
+        return
     ranges, cost = _ranges(array, selections)
     brief, small = selections.n <= MAX_BRIEF, selections.n <= MAX_SMALL_CHUNKS and _is_small(array, out)
     outcomes = yield from gather_outcomes(
-        (_read_batch(array, selections, lo, hi, out, small) for lo, hi in ranges), cost, brief=brief
+        (_read_batch(array, selections, lo, hi, out, small) for lo, hi in ranges), cost, brief=brief, small=small
     )
     failed = [(lo, hi) for (lo, hi), outcome in zip(ranges, outcomes, strict=True) if isinstance(outcome, Exception)]
     if not failed:
@@ -204,20 +228,27 @@ def _read_region(array: BoundArray, region: Region, out: Array, bounds: tuple[in
 
 def _is_small(array: BoundArray, out: Array) -> bool:
     """Whether a result and what it is decoded from are small, so that decoding takes no longer than a change of threads."""
-    piece = array.subchunk_shapes[-1] if array.sharded else array.grid.typical_shapes()[0]
-    return max(out.size, math.prod(piece)) * (array.data_type.itemsize or SMALL_BYTES) <= SMALL_BYTES
+    return max(out.size, array.piece_size) * (array.data_type.itemsize or SMALL_BYTES) <= SMALL_BYTES
 
 
 def _ranges(array: BoundArray, selections: ChunkSelections) -> tuple[list[tuple[int, int]], int]:
     """Ranges of rows that are decoded together, and the bytes that the largest of them holds."""
-    if selections.n == 1:
-        return [(0, 1)], 0  # no other batch runs at the same time
+    if _all_kept(array, selections):
+        return [(0, selections.n)], 0
     ranges, cost = [], 0
     for shape, first, last in equal_shapes(array, selections.index):
         size = batch_size(array, shape)
         cost = max(cost, size.cost if array.options.cache is None else 2 * size.cost)  # those that are kept are decoded once more
         ranges += [(lo, min(lo + size.encoded, last)) for lo in range(first, last, size.encoded)]
     return ranges, cost
+
+
+def _all_kept(array: BoundArray, selections: ChunkSelections) -> bool:
+    """Whether every chunk is kept: those are only looked at and copied, which one thread does faster than several."""
+    cache, shape = array.options.cache, array.grid.uniform_shape
+    if cache is None or shape is None or array.sharded or selections.n > MAX_BRIEF:
+        return False
+    return all(cache.find((array.decoding, key, shape)) is not None for key in array.chunk_keys(selections.index))
 
 
 def whole_limit(prepared: Prepared) -> int:
@@ -239,8 +270,11 @@ def _raise_read_failures(array: BoundArray, chunks: Sequence[tuple[int, ...]], o
 
 
 def _read_batch(array: BoundArray, selections: ChunkSelections, lo: int, hi: int, out: Array, small: bool = False) -> Op[None]:
-    keys = array.chunk_keys(selections.index[lo:hi])
-    prepared = array.prepared_for(array.chunk_shape(selections.index[lo]))
+    if isinstance(selections, BoxInChunk):
+        keys, shape = [array.chunk_key(selections.chunk)], array.chunk_shape(selections.chunk)
+    else:
+        keys, shape = array.chunk_keys(selections.index[lo:hi]), array.chunk_shape(selections.index[lo])
+    prepared = array.prepared_for(shape)
     cache = array.options.cache
     if cache is not None and not prepared.partial.read and prepared.spec.nbytes <= cache.max_value_bytes:
         yield from _read_kept(array, cache, keys, selections, lo, out)

@@ -48,6 +48,7 @@ from zarrant.ops.casting import as_values
 from zarrant.ops.current import current_array, put_current
 from zarrant.ops.guard import MAX_TRIES, with_lock
 from zarrant.ops.node import MustExist, metadata_key, of_version
+from zarrant.ops.stored_chunks import chunks_of
 from zarrant.ops.turns import erase_all, give_back, in_turn
 from zarrant.requests import ANY, Op, WriteRequest, gather, list_prefix, put_one
 from zarrant.storage import Version
@@ -68,13 +69,20 @@ def append(array: BoundArray, data: Any, axis: int = 0, moved: Moved = lambda me
     `data` has the array's shape in every other dimension. Many may append at once: each gets a slice of its own. When
     something fails the array is as it was. ConflictError where a writer that takes no lock changed the shape meanwhile.
     """
-    axis = check_axis(axis, len(array.shape))
-    values = as_values(array, data)
+    return (yield from append_all(array, [as_values(array, data)], check_axis(axis, len(array.shape)), moved))
+
+
+def append_all(array: BoundArray, blocks: Sequence[Array], axis: int, moved: Moved = lambda metadata: None) -> Op[slice]:
+    """`append` blocks of values one behind the other, with one change of the metadata; returns the slice of all of them."""
 
     def op(now: BoundArray) -> Op[slice]:
-        return _append(now, values, axis, moved)
+        return _append(now, blocks, axis, moved)
 
-    return (yield from _with_shape_locked(array, op, lambda now: grown_shape(now.shape, values, axis)))
+    def check(now: BoundArray) -> None:
+        for values in blocks:
+            grown_shape(now.shape, values, axis)
+
+    return (yield from _with_shape_locked(array, op, check))
 
 
 def resize(
@@ -120,8 +128,8 @@ def _with_shape_locked(array: BoundArray, op: Callable[[BoundArray], Op[T]], che
     return (yield from with_lock(node.below, work, node))
 
 
-def _append(now: BoundArray, values: Array, axis: int, moved: Moved) -> Op[slice]:
-    grown = yield from store_behind(now, as_values(now, values), axis)
+def _append(now: BoundArray, blocks: Sequence[Array], axis: int, moved: Moved) -> Op[slice]:
+    grown = yield from store_behind(now, [as_values(now, values) for values in blocks], axis)
     if grown is now:
         yield from _unchanged(now, moved)
     else:
@@ -129,18 +137,32 @@ def _append(now: BoundArray, values: Array, axis: int, moved: Moved) -> Op[slice
     return slice(now.shape[axis], grown.shape[axis])
 
 
-def store_behind(now: BoundArray, values: Array, axis: int) -> Op[BoundArray]:
-    """Store data behind the end of an array whose metadata this operation has locked; returns the array that shows them."""
-    shape = grown_shape(now.shape, values, axis)
-    start = now.shape[axis]
-    if start == shape[axis]:
+def store_behind(now: BoundArray, blocks: Sequence[Array], axis: int) -> Op[BoundArray]:
+    """Store blocks of data behind the end of an array whose metadata this operation has locked; returns the array that shows them.
+
+    Blocks are stored side by side where each begins with a chunk, else in turn: two may lie in one chunk then.
+    """
+    starts, shape = [], now.shape
+    for values in blocks:
+        starts.append(shape[axis])
+        shape = grown_shape(shape, values, axis)
+    if shape[axis] == now.shape[axis]:
         return now
     grown = now.with_shape(shape)
-    if values.size:
-        origin = tuple(start if dimension == axis else 0 for dimension in range(values.ndim))
-        region = box_region(ArraySubset(origin, values.shape))
-        yield from update.store_region(grown, region, values, shape, metadata_locked=True)
+    ops = [_store_block(grown, values, start, axis) for values, start in zip(blocks, starts, strict=True) if values.size]
+    depth = grown.grid.uniform_shape
+    if len(ops) > 1 and depth is not None and not any(start % depth[axis] for start in starts[1:]):
+        yield from gather(ops, 0)
+    else:
+        for op in ops:
+            yield from op
     return grown
+
+
+def _store_block(grown: BoundArray, values: Array, start: int, axis: int) -> Op[None]:
+    origin = tuple(start if dimension == axis else 0 for dimension in range(values.ndim))
+    region = box_region(ArraySubset(origin, values.shape))
+    return update.store_region(grown, region, values, grown.shape, metadata_locked=True)
 
 
 def _resize(now: BoundArray, shape: tuple[int, ...], listing: bool, moved: Moved) -> Op[list[str]]:
@@ -290,12 +312,8 @@ def _chunks(array: BoundArray, block: ArraySubset, listing: bool) -> Op[Iterable
     """The chunks of a block, or those of them that are stored, where the others would take long to ask for."""
     if not listing or block.size <= (LIST_FROM if array.turn is None else BATCH):
         return (tuple(map(add, block.start, offset)) for offset in np.ndindex(*block.shape))
-    prefix, stored = array.key_of(""), []
-    for key in (yield from list_prefix(prefix)):
-        chunk = array.key_encoding.parse(key[len(prefix) :], block.ndim)
-        if chunk is not None and all(a <= i < b for a, i, b in zip(block.start, chunk, block.stop, strict=True)):
-            stored.append(chunk)
-    return stored
+    keys = yield from list_prefix(array.key_of(""))
+    return map(tuple, chunks_of(array, keys, block).tolist())
 
 
 def _fill_part(array: BoundArray, chunk: tuple[int, ...], slab: ArraySubset) -> Op[None]:

@@ -31,7 +31,7 @@ from zarrant.geometry.grid import ChunkGrid, chunk_alone
 from zarrant.geometry.overlay import Overlay
 from zarrant.geometry.region import ChunkSelections, Region, Stack, Values, box_region
 from zarrant.geometry.selection import Selection
-from zarrant.ops.batching import batch_size, encode, equal_shapes, run_batches, run_one, write_batch
+from zarrant.ops.batching import batch_size, encode, equal_shapes, run_batches, run_one, within_budget, write_batch
 from zarrant.ops.bound_array import Array, BoundArray
 from zarrant.ops.casting import as_values, broadcast
 from zarrant.ops.current import Current, shape_stands, while_shape_stands
@@ -109,11 +109,12 @@ def store_region(
     guard = _guard(array, values, metadata_locked, bounds_known)
     if selections.n == 1:  # most writes: nothing is shared out
         task = _Write(array, selections, values, _NONE, guard, bounds_known)
-        yield from run_one(array, selections.index, task.run_one())
+        yield from within_budget(array, selections.index, values.size, run_one(array, selections.index, task.run_one()))
         return
     whole = selections.full if bounds_known else selections.full & ~_over_the_edge(array, selections)
     task = _Write(array, selections, values, whole, guard, bounds_known)
-    yield from run_batches(array, selections.index, _batches(array, selections, whole), task.run)
+    batches = run_batches(array, selections.index, _batches(array, selections, whole), task.run)
+    yield from within_budget(array, selections.index, values.size, batches)
 
 
 def _guard(array: BoundArray, values: Values, metadata_locked: bool, bounds_known: bool) -> Guard:

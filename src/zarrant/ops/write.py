@@ -19,12 +19,13 @@ import numpy as np
 from zarrant.codecs.byte_sources import InMemory, OneChunk
 from zarrant.errors import ShapeError, ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
-from zarrant.geometry.grid import block_indices, chunk_alone
+from zarrant.geometry.grid import chunk_alone
 from zarrant.geometry.region import box_region, whole_chunk
 from zarrant.ops.batching import largest_batch, raise_failures, run_batches, write_selections
 from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.casting import as_values
 from zarrant.ops.current import put_current, put_current_one
+from zarrant.ops.stored_chunks import stored_chunks
 from zarrant.ops.update import erase_known, store_region
 from zarrant.requests import Op, Outcome, WriteRequest, gather_outcomes
 from zarrant.storage import Buffer
@@ -103,7 +104,9 @@ def erase_chunks(array: BoundArray, chunks: Any) -> Op[None]:
     chunks = as_subset(chunks, array.grid.grid_shape, "chunk grid")
     if chunks.is_empty:
         return
-    indices = block_indices(chunks)
+    indices = yield from stored_chunks(array, chunks)
+    if not len(indices):
+        return
     # Of elements beyond the end of the array this handle knows nothing.
     whole = array.grid.within(indices) if array.options.readable else np.ones(len(indices), np.bool_)
 

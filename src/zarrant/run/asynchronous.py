@@ -16,17 +16,19 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
+from functools import partial
 from itertools import chain, islice
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 from zarrant.errors import VersionChangedError
 from zarrant.locking.local import Caller
 from zarrant.requests import (
     ANY,
     Acknowledge,
+    Admitted,
     All,
     CheckUnchanged,
     Clock,
@@ -35,6 +37,7 @@ from zarrant.requests import (
     GroupCommit,
     ListDir,
     ListPrefix,
+    ListStored,
     Locked,
     OnlyWhile,
     Op,
@@ -49,7 +52,8 @@ from zarrant.run.blocking import MAX_LOOP_THREADS, Cancelled, ExecutionContext, 
 from zarrant.run.group_commit import join_commit_async
 from zarrant.run.lock_threads import lock_executor
 from zarrant.run.looks import Looks
-from zarrant.run.loop_jobs import LoopJobs, loop_jobs
+from zarrant.run.loop_jobs import LoopJobs, Merged, loop_jobs
+from zarrant.run.pool import WAKE_S, Budget, Stall
 from zarrant.run.sharing import share_async
 from zarrant.run.store_calls import annotated, check_ranges, check_whole, kept_ranges, require, typed, with_kept
 from zarrant.run.store_locks import commit
@@ -60,7 +64,17 @@ from zarrant.stores.locked import NestedLocks
 T = TypeVar("T")
 
 
-async def perform_async(op: Op[T], context: ExecutionContext, brief: bool = False) -> T:
+class Together(NamedTuple):
+    """That an operation can be done with others of the same kind, where several wait for a thread (`run.loop_jobs`)."""
+
+    kind: Hashable
+    item: Any
+    nbytes: int
+    op: Callable[[list[Any]], Op[list[Any]]]
+    """Does what all the items ask for; one result each."""
+
+
+async def perform_async(op: Op[T], context: ExecutionContext, brief: bool = False, together: Together | None = None) -> T:
     """Run an operation to its end without blocking the event loop; with `brief` its first step is taken here."""
     cancelled = threading.Event()
     context = context._replace(cancelled=cancelled, can=capabilities(context.store) if context.can is NOTHING else context.can)
@@ -68,7 +82,12 @@ async def perform_async(op: Op[T], context: ExecutionContext, brief: bool = Fals
         gate = asyncio.Semaphore(max(1, context.concurrency))
         return await _perform_steps(op, context._replace(gate=gate, looks=_Looks()), brief)
     context = context._replace(caller=Caller(asyncio.current_task()))
-    return await in_thread(lambda: perform(op, context), cancelled, context.executor, context.loop_threads)
+    merged = None
+    if together is not None:
+        for_all = context._replace(cancelled=None)
+        work = together.op
+        merged = Merged(together.kind, together.item, together.nbytes, lambda items: perform(work(items), for_all))
+    return await in_thread(lambda: perform(op, context), cancelled, context.executor, context.loop_threads, merged)
 
 
 async def in_thread(
@@ -76,6 +95,7 @@ async def in_thread(
     cancelled: threading.Event | None = None,
     executor: ThreadPoolExecutor | None = None,
     threads: int = MAX_LOOP_THREADS,
+    merged: Merged | None = None,
 ) -> T:
     """Run blocking work in a thread. A cancellation sets a flag for the work, waits until the work has ended, and is passed on.
 
@@ -84,7 +104,7 @@ async def in_thread(
     executor = executor or lock_executor()
     # What has threads of its own may not wait in one queue with others: they may be waiting for its lock.
     jobs = loop_jobs(_executor(threads), threads) if executor is None else LoopJobs(executor, 1)
-    job = jobs.add(work)
+    job = jobs.add(work, merged)
     try:
         await job.future
     except asyncio.CancelledError:
@@ -145,12 +165,11 @@ async def _answer_async(request: Request, context: ExecutionContext) -> Any:
         case Fetch(items):
             return await _each(_get_async, items, context)
         case Put(items, condition):
-            replaces = all(item.if_version is ANY for item in items)
-            if condition is not None and (error := await _changed_async(condition, replaces, context)) is not None:
-                return [error] * len(items)
-            return await _each(_store_async, items, context)
+            return await _put_async(items, condition, context)
         case All():
             return await _all_async(request, context)
+        case Admitted():
+            return await _admitted_async(request, context)
         case Locked():
             return await _locked_async(request, context)
         case GroupCommit():
@@ -176,7 +195,16 @@ async def _answer_async(request: Request, context: ExecutionContext) -> Any:
         case ListPrefix(prefix):
             require(calls, "list", store)
             return await store.list_prefix_async(prefix)
+        case ListStored():
+            return None  # no store that is awaited is sure of it
     raise TypeError(f"not a request: {request!r}")
+
+
+async def _put_async(items: Sequence[WriteRequest], condition: OnlyWhile | None, context: ExecutionContext) -> list[Any]:
+    replaces = all(item.if_version is ANY for item in items)
+    if condition is not None and (error := await _changed_async(condition, replaces, context)) is not None:
+        return [error] * len(items)
+    return await _each(_store_async, items, context)
 
 
 async def _locked_async(request: Locked, context: ExecutionContext) -> Any:
@@ -230,29 +258,90 @@ class _Looks(Looks):
                 self.begun[condition] = now
 
 
+async def _admit_async(budget: Budget, cost: int, share: list[int]) -> None:
+    """See `Budget.admit`."""
+    loop, stall = asyncio.get_running_loop(), Stall(budget)
+    while not stall.is_over():
+        event = asyncio.Event()
+        wake = partial(loop.call_soon_threadsafe, event.set)
+        if budget.try_admit(cost, share, wake):
+            return
+        try:
+            async with asyncio.timeout(WAKE_S):
+                await event.wait()
+        except TimeoutError:
+            pass
+        finally:
+            budget.forget(wake)
+    budget.take(cost, share)
+
+
+async def _admitted_async(request: Admitted, context: ExecutionContext) -> Any:
+    budget, share = context.pool.budget, list[int]()
+    try:
+        if context.waits:
+            await _admit_async(budget, request.cost, share)
+        else:
+            budget.take(request.cost, share)
+        return await _perform_steps(request.op, context._replace(admitted=True, waits=False), request.brief)
+    finally:
+        budget.give_share(share)
+
+
+@asynccontextmanager
+async def _paid(budget: Budget, cost: int, waiting: set[asyncio.Task[None]]) -> AsyncIterator[None]:
+    """With bytes of the budget; the task is among those that are `waiting` for as long as there are none."""
+    share, task = list[int](), cast("asyncio.Task[None]", asyncio.current_task())
+    try:
+        if not budget.try_take(cost, share):
+            waiting.add(task)
+            try:
+                await _admit_async(budget, cost, share)
+            finally:
+                waiting.discard(task)
+        yield
+    finally:
+        budget.give_share(share)
+
+
 async def _all_async(request: All, context: ExecutionContext) -> list[Any]:
-    """Run operations side by side, at most `concurrency` at once and as their bytes allow; started in order."""
+    """Run operations side by side, at most `concurrency` at once and as their bytes allow; started in order.
+
+    As in the blocking driver, the first one needs no permission; the others begin when their bytes are left.
+    """
     results: list[Any] = []
-    ops = iter(request.ops)
+    ops, budget, waiting = iter(request.ops), context.pool.budget, set[asyncio.Task[None]]()
     most = max(1, min(context.concurrency, context.pool.memory_limit // max(1, request.cost)))
     head = list(islice(ops, most))
     ops = chain(head, ops)
+    inside = context._replace(admitted=False, waits=False)
 
-    async def worker() -> None:
+    async def work() -> None:
         for op in ops:
             place = len(results)
             results.append(None)
             try:
-                results[place] = await _perform_steps(op, context, request.brief)
+                results[place] = await _perform_steps(op, inside, request.brief)
             except Exception as error:
                 results[place] = error
+        for task in list(waiting):  # there is nothing left for them to do
+            task.cancel()
 
+    async def helper() -> None:
+        async with _paid(budget, request.cost, waiting):
+            await work()
+
+    share: list[int] = []
     try:
+        budget.take(0 if context.admitted else request.cost, share)
         async with asyncio.TaskGroup() as tasks:
-            for _ in head:
-                tasks.create_task(worker())
+            tasks.create_task(work())
+            for _ in head[1:]:
+                tasks.create_task(helper())
     except BaseExceptionGroup as errors:  # of the iterator: each operation's own error is its outcome
         raise errors.exceptions[0] from None
+    finally:
+        budget.give_share(share)
     return results
 
 

@@ -18,12 +18,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from zarrant.locking.local import Acquired, Caller, caller_of_parts, current_caller, give_back, wait_cancelled
 from zarrant.requests import (
     ANY,
     Acknowledge,
+    Admitted,
     All,
     CheckUnchanged,
     Clock,
@@ -32,6 +34,7 @@ from zarrant.requests import (
     GroupCommit,
     ListDir,
     ListPrefix,
+    ListStored,
     Locked,
     OnlyWhile,
     Op,
@@ -93,12 +96,16 @@ class ExecutionContext(NamedTuple):
     """Operations like this one that an event loop has running in threads at once."""
     can: Capabilities = NOTHING
     """What the store can do: looked up where the store comes in, not for each request."""
+    admitted: bool = False
+    """Whether bytes were taken for this operation that pay for one of those that it runs side by side."""
+    waits: bool = True
+    """Whether the operation may wait for bytes: not inside of another one that has some, nor inside of a lock."""
     looks: Looks | None = None
     """The looks that this operation has taken at conditions, on a store that cannot check them itself."""
 
     def under_lock(self, store: Store) -> ExecutionContext:
         """The same on another form of the store, under a lock."""
-        return self._replace(store=store, outside=self.outside or self, can=capabilities(store))
+        return self._replace(store=store, outside=self.outside or self, can=capabilities(store), waits=False)
 
 
 def perform(op: Op[T], context: ExecutionContext) -> T:
@@ -142,6 +149,8 @@ def _drive(op: Op[T], context: ExecutionContext) -> T:
 
 def _fetch(request: Fetch, context: ExecutionContext) -> list[Blob | Exception | None]:
     store, calls = context.store, context.can.sync_calls
+    if len(request.items) == 1:
+        return [outcome(get, request.items[0], store, calls)]
     return _each(lambda item: outcome(get, item, store, calls), request.items, context)
 
 
@@ -180,9 +189,26 @@ def _each(act: Callable[[Any], T], items: Sequence[Any], context: ExecutionConte
 
 
 def _all(request: All, context: ExecutionContext) -> list[Any]:
+    limit = 1 if request.small and context.can.requests_in_flight < 2 else context.concurrency
     with write_batch(context.store, context.can) as store:
-        inside = context._replace(store=store, caller=caller_of_parts())
-        return context.pool.run_all(request.ops, lambda op: perform(op, inside), request.cost, context.concurrency)
+        inside = context._replace(store=store, caller=caller_of_parts(), admitted=False, waits=False)
+        run = partial(perform, context=inside)
+        return context.pool.run_all(request.ops, run, request.cost, limit, context.admitted)
+
+
+def _admitted(request: Admitted, context: ExecutionContext) -> Any:
+    budget, share = context.pool.budget, list[int]()
+    try:
+        if context.waits:
+            budget.admit(request.cost, share, None if context.cancelled is None else context.cancelled.is_set)
+        else:
+            budget.take(request.cost, share)
+        return _drive(request.op, context._replace(admitted=True, waits=False))
+    finally:
+        try:
+            budget.give_share(share)
+        finally:
+            budget.give_share(share)  # where an interrupt came before the first line of it
 
 
 def _locked(request: Locked, context: ExecutionContext) -> Any:
@@ -225,6 +251,13 @@ def _list_prefix(request: ListPrefix, context: ExecutionContext) -> list[str]:
     return list(context.store.list_prefix(request.prefix))
 
 
+def _list_stored(request: ListStored, context: ExecutionContext) -> list[str] | None:
+    if not context.can.list_stored:
+        return None
+    found: list[str] | None = context.store.list_stored(request.prefix, request.limit)
+    return found
+
+
 def _pause(request: Pause, context: ExecutionContext) -> None:
     if context.cancelled is None:
         time.sleep(request.seconds)
@@ -236,6 +269,7 @@ _ANSWERS: dict[type, Callable[[Any, ExecutionContext], Any]] = {
     Fetch: _fetch,
     Put: _put,
     All: _all,
+    Admitted: _admitted,
     Locked: _locked,
     GroupCommit: _group_commit,
     Share: _share,
@@ -246,4 +280,5 @@ _ANSWERS: dict[type, Callable[[Any, ExecutionContext], Any]] = {
     ErasePrefix: _erase_prefix,
     ListDir: _list_dir,
     ListPrefix: _list_prefix,
+    ListStored: _list_stored,
 }

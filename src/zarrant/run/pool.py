@@ -6,6 +6,9 @@ become free. So groups inside of groups, as deep as shards nest, cannot deadlock
 every operation itself. A helper joins only if the cost of one more operation fits the byte budget. The starting thread needs no
 permission, because a budget that is too small for one operation would otherwise stop all work.
 
+What is asked for by users, whole operations, waits for the budget before it begins (`Budget.admit`): nobody who waits there has
+any bytes, and nobody who has locked something waits there. So whoever has bytes can go on, and gives them back.
+
 In a forked child a pool has no threads and no work.
 """
 
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from itertools import chain, islice
@@ -24,39 +28,126 @@ Run = Callable[[Any], Any]
 
 
 class Budget:
-    """Bytes that may be in flight."""
+    """Bytes that may be in flight; whoever must wait for some is woken when others are given back, first come, first served."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.used = 0
-        self._lock = threading.Lock()
+        self.remake()
+        remake_after_fork(self)
 
-    def try_take(self, cost: int) -> bool:
-        """Take `cost` bytes if they are left."""
+    def remake(self) -> None:
+        """Nothing is in flight, and nobody waits."""
+        self.used, self.given = 0, 0
+        self._lock = threading.Lock()
+        self._waiting: list[tuple[int, Callable[[], object]]] = []
+
+    def try_take(self, cost: int, share: list[int] | None = None) -> bool:
+        """Take `cost` bytes if they are left; `share` notes it, so that an interrupt cannot lose it."""
         with self._lock:
             if self.used + cost > self.limit:
                 return False
-            self.used += cost
+            self._note(cost, share)
             return True
 
     def take(self, cost: int, share: list[int] | None = None) -> None:
         """Take `cost` bytes, left or not, for those who must go on; `share` notes it, so that an interrupt cannot lose it."""
         with self._lock:
-            self.used += cost
-            if share is not None:
-                share.append(cost)
+            self._note(cost, share)
+
+    def _note(self, cost: int, share: list[int] | None) -> None:
+        self.used += cost
+        if share is not None:
+            share.append(cost)
+
+    def try_admit(self, cost: int, share: list[int], wake: Callable[[], object]) -> bool:
+        """Take `cost` bytes if they are left, or if nobody has any; else `wake` is called when it may be tried again."""
+        with self._lock:
+            if self.used and self.used + cost > self.limit:
+                self._waiting.append((cost, wake))
+                return False
+            self._note(cost, share)
+            return True
+
+    def forget(self, wake: Callable[[], object]) -> None:
+        """Somebody waits no longer."""
+        with self._lock:
+            self._waiting = [each for each in self._waiting if each[1] is not wake]
+
+    def admit(self, cost: int, share: list[int], cancelled: Callable[[], bool] | None = None) -> None:
+        """Wait until `cost` bytes are left, or nobody has any, and take them."""
+        stall = Stall(self)
+        while True:
+            gate = threading.Lock()
+            gate.acquire()
+            wake = gate.release
+            if self.try_admit(cost, share, wake):
+                return
+            try:
+                gate.acquire(timeout=WAKE_S)
+            finally:
+                self.forget(wake)
+            if stall.is_over() or (cancelled is not None and cancelled()):
+                self.take(cost, share)
+                return
 
     def give_share(self, share: list[int]) -> None:
         """Give back what a share notes, once."""
         with self._lock:
-            if share:
-                self.used -= share[0]
-                share.clear()
+            if not share:
+                return
+            self.used -= share[0]
+            share.clear()
+            waiting = self._woken()
+        if waiting:
+            self._wake(waiting)
 
     def give(self, cost: int) -> None:
         """Give bytes back."""
         with self._lock:
             self.used -= cost
+            waiting = self._woken()
+        if waiting:
+            self._wake(waiting)
+
+    def _woken(self) -> list[Callable[[], object]]:
+        """Those who may try again: as many as now fit, first come, first served."""
+        self.given += 1
+        left, woken = self.limit - self.used, 0
+        for cost, _ in self._waiting:
+            left -= cost
+            if left < 0 and (self.used or woken):
+                break
+            woken += 1
+        waiting, self._waiting = self._waiting[:woken], self._waiting[woken:]
+        return [wake for _, wake in waiting]
+
+    @staticmethod
+    def _wake(waiting: list[Callable[[], object]]) -> None:
+        for wake in waiting:
+            try:
+                wake()
+            except RuntimeError:  # the event loop that waited is closed, or the waiter has gone on by itself
+                pass
+
+
+WAKE_S = 0.25
+"""Seconds after which a waiter looks by itself: an interrupt can come between giving bytes back and waking those who wait."""
+STALL_S = 10.0
+"""Seconds in which nobody has given bytes back, after which a waiter goes on without: those who have them may wait for a lock
+that the waiter's own program has taken. Slower stores than that (10 s a request) let one more through each time."""
+
+
+class Stall:
+    """Whether nothing was given back for too long."""
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget, self.given, self.since = budget, budget.given, time.monotonic()
+
+    def is_over(self) -> bool:
+        """Whether to wait no longer."""
+        if self.given != self.budget.given:
+            self.given, self.since = self.budget.given, time.monotonic()
+        return time.monotonic() - self.since > STALL_S
 
 
 class TaskGroup:
@@ -163,27 +254,27 @@ class TaskGroup:
 class Pool:
     """Threads that help with open groups, newest first (depth first keeps memory low)."""
 
-    def __init__(self, threads: int, memory_limit: int) -> None:
+    def __init__(self, threads: int, memory_limit: int, budget: Budget | None = None) -> None:
         self.threads, self.memory_limit = threads, memory_limit
+        self.budget = Budget(memory_limit) if budget is None else budget
         self.remake()
         remake_after_fork(self)
 
     def remake(self) -> None:
         """Start without threads and work."""
-        self.budget = Budget(self.memory_limit)
         self._lock = threading.Lock()
         self._groups: list[TaskGroup] = []
         self._idle: list[threading.Lock] = []
         self._started = 0
 
-    def run_all(self, ops: Iterable[Any], run: Run, cost: int, limit: int) -> list[Any]:
-        """Run operations side by side, at most `limit` at once; a list of results or Exceptions."""
+    def run_all(self, ops: Iterable[Any], run: Run, cost: int, limit: int, admitted: bool = False) -> list[Any]:
+        """Run operations side by side, at most `limit` at once; a list of results or Exceptions. `admitted`: one is paid for."""
         ops = iter(ops)
         head = list(islice(ops, max(2, limit)))
         group = TaskGroup(chain(head, ops), run, cost, limit, self.budget)
         share: list[int] = []
         try:
-            self.budget.take(cost, share)
+            self.budget.take(0 if admitted else cost, share)
             if limit > 1 and len(head) > 1:  # a helper woken for nothing costs a switch of threads, up to 5 ms
                 self._open(group, min(limit, len(head)))
             group.work()
@@ -287,13 +378,15 @@ def available_memory() -> int:
 
 
 _pools: dict[tuple[int, int], Pool] = {}
+_budgets: dict[int, Budget] = {}
 _pools_lock = ForkSafeLock()
 
 
 def shared_pool(threads: int, memory_limit: int) -> Pool:
-    """The process's pool of this size; its threads start when they are first needed."""
+    """The process's pool of this size; its threads start when they are first needed. Those of one limit share the bytes."""
     with _pools_lock.lock:
         key = (threads, memory_limit)
         if key not in _pools:
-            _pools[key] = Pool(threads, memory_limit)
+            budget = _budgets.setdefault(memory_limit, Budget(memory_limit))
+            _pools[key] = Pool(threads, memory_limit, budget)
         return _pools[key]

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar, cast
 
 from zarrant.errors import CapabilityError, LimitError, StoreError, VersionChangedError, ZarrantError
-from zarrant.requests import CheckUnchanged, ErasePrefix, ListDir, ListPrefix, ReadRequest, Request, WriteRequest
+from zarrant.requests import CheckUnchanged, ErasePrefix, ListDir, ListPrefix, ListStored, ReadRequest, Request, WriteRequest
 from zarrant.run.looks import Looks
 from zarrant.run.store_locks import QUEUE_TIMEOUT_S, queue_locks, version_of
 from zarrant.storage import (
@@ -55,7 +55,7 @@ def annotated(error: Exception, key: str, store: Store) -> Exception:
 def typed(error: Exception, request: Request, store: Store) -> Exception:
     """The error of a request that asks the store itself, with its key; that of an operation inside of one stays as it is."""
     match request:
-        case ListDir(key) | ListPrefix(key) | ErasePrefix(key) | CheckUnchanged(key):
+        case ListDir(key) | ListPrefix(key) | ListStored(key) | ErasePrefix(key) | CheckUnchanged(key):
             return annotated(error, key, store)
     return error
 

@@ -82,6 +82,9 @@ from zarrant.storage.protocols import (
     List as List,
 )
 from zarrant.storage.protocols import (
+    ListStored as ListStored,
+)
+from zarrant.storage.protocols import (
     Lock as Lock,
 )
 from zarrant.storage.protocols import (

@@ -51,6 +51,7 @@ class Capabilities:
     put_all: bool = False
     only_while: bool = False
     erase_link: bool = False
+    list_stored: bool = False
     with_options: bool = False
     coalesces: bool = False
     """It reads ranges together that are near each other, and takes a gap for that."""
@@ -190,6 +191,7 @@ _OTHERS: dict[str, tuple[str, ...]] = {
 _OF_CLASS: dict[str, tuple[str, ...]] = {
     "batch": ("write_batch", "commit"),
     "put_all": ("put_all",),
+    "list_stored": ("list_stored",),
     "only_while": ("only_while",),
     "with_options": ("with_options",),
     "coalesces": ("with_coalesce_gap",),

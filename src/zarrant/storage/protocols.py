@@ -279,6 +279,17 @@ class PutAll(Protocol):
         ...
 
 
+class ListStored(Protocol):
+    """A listing from which may be concluded what is not stored."""
+
+    def list_stored(self, prefix: str, limit: int) -> list[str] | None:
+        """Every key below a prefix that is stored all the time, also where it is replaced meanwhile.
+
+        None where that is not certain, or where there are more than `limit`.
+        """
+        ...
+
+
 class EraseLink(Protocol):
     """Symbolic links; for stores on directories."""
 
@@ -399,7 +410,7 @@ class AsyncReadableWritable(AsyncGet, AsyncPut, AsyncErase, Protocol):
 
 class BlockingStore(
     ReadableWritable, GetWithin, PutIf, EraseIf, Splice, List, Lock, Sync, CheckUnlocked, LockOwner, WriteBatch, Versions,
-    Conditional, PutAll, EraseLink, WithOptions, Coalesce, Protocol,
+    Conditional, PutAll, ListStored, EraseLink, WithOptions, Coalesce, Protocol,
 ):  # fmt: skip
     """All that a store may have as blocking calls."""
 

@@ -173,6 +173,11 @@ class MemoryStore:
         """See `storage.List`; the keys of the moment of the call."""
         return iter(self._keys(prefix))
 
+    def list_stored(self, prefix: str, limit: int) -> list[str] | None:
+        """See `storage.ListStored`; the keys of the moment of the call."""
+        keys = self._keys(prefix)
+        return keys if len(keys) <= limit else None
+
     def list_dir(self, prefix: str) -> tuple[list[str], list[str]]:
         """See `storage.List`."""
         tails = [key[len(prefix) :].partition("/") for key in self._keys(prefix)]

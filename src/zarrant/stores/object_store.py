@@ -364,7 +364,7 @@ class ObjectStore(Described):
         options = options_of(wanted)
         if isinstance(version, ObjectVersion) and version.if_match is not None:
             options["if_match"] = version.if_match
-        failure: Exception = StoreError()
+        failure: Exception | None = None
         for attempt in range(MAX_BODIES):
             try:
                 result = yield Call(self._inner(swaps), "get", (key,), {"options": options} if options else {})
@@ -380,6 +380,7 @@ class ObjectStore(Described):
                     return reply
                 failure = reply
             yield Sleep(_pause(attempt))
+        assert failure is not None, "the last try failed"
         raise failure from failure.__cause__
 
     def _received(self, result: Any, key: str, wanted: Any, limit: int | None) -> Steps[Reply | ZarrantError]:

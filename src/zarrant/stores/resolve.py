@@ -12,7 +12,6 @@ import sys
 from collections.abc import Mapping
 from inspect import signature
 from typing import Any, NamedTuple
-from urllib.parse import unquote, urlsplit
 
 from zarrant import extensions
 from zarrant.errors import OptionError, UnknownExtensionError, did_you_mean
@@ -142,6 +141,8 @@ class MemoryUrl:
 
 def _plain_url(url: str) -> tuple[str, str]:
     """Host and path of a URL that has nothing else."""
+    from urllib.parse import unquote, urlsplit  # takes 2 ms, and paths do not need it
+
     parts = urlsplit(url)
     if parts.query or parts.fragment:
         raise OptionError("a URL with more than a path", field="store", expected=f"{parts.scheme}://…", got=url)
@@ -175,6 +176,8 @@ def _archive(target: str, options: Mapping[str, Any]) -> Any:
         if not path:
             raise OptionError("an empty path", field="store", expected="an archive", got=repr(target))
         return ZipStore(path, **of_archive)
+    from urllib.parse import unquote
+
     above, _, name = target.rpartition("/")
     store, prefix = resolve_store(above, others)
     return ZipStore(store, key=prefix + unquote(name), **of_archive)

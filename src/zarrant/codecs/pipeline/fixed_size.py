@@ -20,11 +20,15 @@ from zarrant.codecs.pipeline.chunk import ChunkPipeline
 from zarrant.codecs.pipeline.general import DecodeError, decode_chunk, encode_chunk
 from zarrant.codecs.protocols import Encoded, EncodedChunks, Fetched, Rows
 from zarrant.errors import ChunkError
-from zarrant.geometry.region import ChunkSelections, CopyPlan, Values, unit_steps
+from zarrant.geometry.region import BoxInChunk, ChunkSelections, CopyPlan, Values, unit_steps
 from zarrant.requests import Op
 from zarrant.storage import Buffer, Part
 
 Bools = npt.NDArray[np.bool_]
+MAX_LINES = 256
+"""A box of so many lines is copied by NumPy: 40 ns for each line, where the columns for the kernel take 10 µs."""
+_ONE_ROW = np.zeros(1, np.int64)
+_ONE_ROW.flags.writeable = False
 GROUP_BYTES = 1 << 18
 """Decoded bytes that a kernel has at hand. With their encoded bytes and the state of a compressor they fit in an L2 cache."""
 
@@ -38,8 +42,8 @@ class FixedSizePipeline(ChunkPipeline):
         if self.skipped:  # safety: skipped codecs
             raise self.unknown_codec()
         if not self.program:  # without steps the encoded bytes are the rows themselves, so their memory cannot be reused at once
-            own = lent((hi - lo) * self.spec.nbytes) if self.options.aligned else None
-            return (yield from self._write(stored, selections, lo, hi, values, self._rows(hi - lo, own)))
+            memory = lent((hi - lo) * self.spec.nbytes)  # begins with a page, as direct I/O needs it
+            return (yield from self._write(stored, selections, lo, hi, values, self._rows(hi - lo, memory)))
         if isinstance(values, np.ndarray) and (stored is None or selections.full[lo:hi].all()):
             return self._encode_boxes(selections.boxes(lo, hi), values, self._covered(selections, lo, hi))
         with borrowed((hi - lo) * self.spec.nbytes) as memory:
@@ -90,6 +94,9 @@ class FixedSizePipeline(ChunkPipeline):
 
     def read(self, stored: EncodedChunks, selections: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
         """See `Prepared.read`."""
+        if isinstance(selections, BoxInChunk) and hi - lo == 1:
+            self._deliver_box((yield from stored.fetch_one(lo, self.stored_limit)), selections, out)
+            return
         fetched = yield from stored.fetch(lo, hi, np.ones(hi - lo, np.bool_), self.stored_limit)
         self._deliver(fetched, selections, lo, hi, out)
 
@@ -108,6 +115,28 @@ class FixedSizePipeline(ChunkPipeline):
                 rows[...] = self.spec.fill.element
             self._decode(fetched, rows)
             self._copy_out(boxes, rows, out)
+
+    def _deliver_box(self, data: Buffer | None, box: BoxInChunk, out: npt.NDArray[np.generic]) -> None:
+        """Decode a chunk, and copy one box of it into `out`; the same as `_deliver`, without columns of one row."""
+        target = box.of_values(out)
+        if data is None:
+            target[...] = self.spec.fill.element
+            return
+        fetched = Fetched(_ONE_ROW, (data,), _ONE_ROW, _ONE_ROW, np.array((len(data),), np.int64))
+        if box.count == self.spec.shape and self.order is None and target.flags.c_contiguous and target.dtype == self._numpy:
+            self._decode(fetched, target[np.newaxis])
+            return
+        if target.size > MAX_LINES * target.shape[-1] or self._numpy.kind not in "biufc":
+            self._deliver(fetched, box, 0, 1, out)
+            return
+        with borrowed(self.spec.nbytes) as memory:
+            rows = self._rows(1, memory)
+            self._decode(fetched, rows)
+            target[...] = box.of_chunk(self._view(rows)[0])
+
+    @property
+    def _numpy(self) -> np.dtype[np.generic]:
+        return self.spec.data_type.numpy
 
     def _decode_boxes(self, fetched: Fetched, boxes: CopyPlan, n: int, out: npt.NDArray[np.generic]) -> None:
         """Decode and copy in one kernel call; ChunkError names the first chunk that fails."""

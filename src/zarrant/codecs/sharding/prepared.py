@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
-from operator import itemgetter
+from operator import itemgetter, mul
 from types import TracebackType
 from typing import TypeVar, cast
 
@@ -55,7 +55,7 @@ from zarrant.codecs.sharding.format import Index, locate, morton_order
 from zarrant.codecs.sharding.subchunks import ChosenSubchunks, FetchedSubchunks, KeptSubchunks, Subchunks, SubchunksOfShard
 from zarrant.errors import ByteRangeError, ChunkError
 from zarrant.geometry.grid import ChunkGrid
-from zarrant.geometry.region import ChunkSelections, Region, Stack, Values
+from zarrant.geometry.region import BoxInChunk, ChunkSelections, Region, Stack, Values
 from zarrant.kernels.program import EXTERNAL, SLACK
 from zarrant.limits import LIMITS, require
 from zarrant.requests import Op, gather
@@ -124,14 +124,20 @@ class Shard:
 
     def _numbers(self, selections: ChunkSelections) -> Ints:
         """C-order numbers of the touched subchunks."""
+        if isinstance(selections, BoxInChunk):
+            return np.array((sum(map(mul, selections.chunk, self._steps)),), np.int64)
         numbers: Ints = selections.index @ self._strides
         return numbers
 
     @cached_property
     def _strides(self) -> Ints:
+        return np.array(self._steps, np.int64)
+
+    @cached_property
+    def _steps(self) -> tuple[int, ...]:
         """What to add to the number of a subchunk for one step along each dimension."""
         shape = self.grid.grid_shape
-        return np.array([math.prod(shape[axis + 1 :]) for axis in range(len(shape))], np.int64)
+        return tuple([math.prod(shape[axis + 1 :]) for axis in range(len(shape))])
 
     @cached_property
     def batch_bytes(self) -> int:
@@ -156,6 +162,9 @@ class Shard:
         selections, out = self._split(region, bounds, out)
         numbers = self._numbers(selections)
         stored = SubchunksOfShard(source or InMemory(b""), index, numbers, self._kept(source, index, numbers))
+        if selections.n == 1:
+            yield from self._read_batch(stored, selections, 0, 1, out)
+            return
         if isinstance(source, Stored) and self._fetches_ahead(selections.n):
             step = max(1, self.options.fetch_bytes // max(1, self.subchunk_pipeline.spec.nbytes))
             groups = ((lo, min(lo + step, selections.n)) for lo in range(0, selections.n, step))

@@ -13,7 +13,7 @@ from zarrant.codecs.protocols import Fetched, Ints, Source
 from zarrant.codecs.sharding.format import Index
 from zarrant.errors import ChunkError
 from zarrant.requests import Op
-from zarrant.storage import ByteRange
+from zarrant.storage import Buffer, ByteRange
 
 
 class SubchunksOfShard:
@@ -38,6 +38,20 @@ class SubchunksOfShard:
         if buffers is None:
             raise ChunkError("the shard vanished while it was read", codec="sharding_indexed")
         return Fetched(rows, buffers, run, self.index.offset[chosen] - begin[run], self.index.size[chosen])
+
+    def fetch_one(self, i: int, limit: int | None = None) -> Op[Buffer | None]:
+        """Subchunk i alone."""
+        entry, index = int(self.numbers[i]), self.index
+        start, size = index.offset.item(entry), index.size.item(entry)
+        if size < 0:
+            index.require(self.numbers[i : i + 1])
+            return None
+        if limit is not None and size > limit:  # safety: size of one subchunk
+            raise _too_large_subchunk(index, self.numbers[i : i + 1], limit)
+        buffers = yield from self.shard.read((ByteRange(start, size),))
+        if buffers is None:
+            raise ChunkError("the shard vanished while it was read", codec="sharding_indexed")
+        return buffers[0]
 
     def source(self, i: int) -> Source | None:
         """A window on subchunk i."""
@@ -64,6 +78,11 @@ class FetchedSubchunks:
         return Fetched(rows[chosen], found.buffers, found.buffer_index[chosen], found.offset[chosen], found.size[chosen])
         yield  # makes this a generator, as every operation is; it has no requests
 
+    def fetch_one(self, i: int, limit: int | None = None) -> Op[Buffer | None]:
+        """One of them; nothing is requested."""
+        fetched = yield from self.fetch(i, i + 1, np.ones(1, np.bool_), limit)
+        return fetched.data(0) if fetched.rows.size else None
+
     def source(self, i: int) -> Source | None:
         """A window on subchunk i."""
         return self.stored.source(i)
@@ -86,6 +105,10 @@ class ChosenSubchunks:
         chosen[rows[wanted] - first] = True
         fetched = yield from self.stored.fetch(first, end, chosen, limit)
         return fetched._replace(rows=np.searchsorted(rows - first, fetched.rows))
+
+    def fetch_one(self, i: int, limit: int | None = None) -> Op[Buffer | None]:
+        """Subchunk i alone."""
+        return (yield from self.stored.fetch_one(int(self.rows[i]), limit))
 
     def source(self, i: int) -> Source | None:
         """A window on subchunk i."""

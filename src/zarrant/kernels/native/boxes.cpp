@@ -144,7 +144,7 @@ void copy_range(const Strided& src, const Strided& dst, const Boxes& boxes, std:
 
 void copy_boxes(const Strided& src, const Strided& dst, const Boxes& boxes) {
   check_boxes(src, dst, boxes);
-  copy_range(src, dst, boxes, 0, boxes.count, Lines::kCached);
+  copy_range(src, dst, boxes, 0, boxes.count, Lines::kPrefetched);
 }
 
 }  // namespace zarrant

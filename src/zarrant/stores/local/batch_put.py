@@ -20,12 +20,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Any, NamedTuple, Protocol
 
-from zarrant.errors import LockTimeout, ReentrantLockError
+from zarrant.errors import LockTimeout, ReentrantLockError, ZarrantError
 from zarrant.locking.local import ForkSafeLock, remake_after_fork
 from zarrant.storage import Buffer, Part, Version
 from zarrant.stores.local.descriptors import free_descriptors, is_out_of_descriptors
 from zarrant.stores.local.syscalls import Syscalls
 from zarrant.stores.local.temp_files import FileVersion, OpenTempFile, TempFile, annotate_errors, stamp, stat_or_none
+from zarrant.stores.local.unsynced import KEPT, Mark
 
 BUSY_LOCK_TIMEOUT_S = 0.002
 """Seconds to wait for a lock while the thread has others: about as long as one small update keeps it."""
@@ -57,7 +58,8 @@ class BatchTarget(Protocol):
     def _write_parts(self, fd: int, parts: Sequence[Part], base: Any) -> None: ...
     def _remove_previous(self, path: str) -> None: ...
     def _check(self) -> None: ...
-    def _on_published(self, paths: Sequence[str]) -> None: ...
+    def put_each_at_once(self, items: Sequence[tuple[str, Sequence[Buffer]]], done: list[FileVersion | None]) -> None: ...
+    def _on_published(self, paths: Sequence[str], mark: Mark = ...) -> None: ...
 
 
 class _Written(NamedTuple):
@@ -121,11 +123,33 @@ class _Batch:
     def store_one_by_one(self) -> list[Version | Exception]:
         mine = _one_at_a_time.lock.acquire(timeout=TURN_TIMEOUT_S)
         try:
-            self.each(range(len(self.items)), self.take_write_lease)
+            self.put_at_once()
+            self.each([number for number, outcome in enumerate(self.outcomes) if outcome is DEFERRED], self.take_write_lease)
         finally:
             if mine:
                 _one_at_a_time.lock.release()
         return self.outcomes
+
+    def put_at_once(self) -> None:
+        """Store what can be stored by a compiled call each; the others stay deferred, and say what is wrong with them."""
+        if len({key for key, _ in self.items}) < len(self.items):
+            return  # of two with one key the later one stays
+        paths: dict[int, str] = {}
+        for number, (key, _) in enumerate(self.items):
+            with suppress(ZarrantError):
+                paths[number] = self.target._path(key)
+        done: list[FileVersion | None] = []
+        try:
+            with suppress(Exception):
+                self.target.put_each_at_once([(path, self.items[number][1]) for number, path in paths.items()], done)
+        finally:  # also of an interrupt: what is there by now must be known to the next `sync`
+            published: list[str] = []
+            for (number, path), version in zip(paths.items(), done, strict=False):
+                if version is not None:
+                    self.outcomes[number] = version
+                    published.append(path)
+            if published:
+                self.target._on_published(published, KEPT)
 
     def store_together(self) -> list[Version | Exception]:
         with self.stack:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import time
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -43,6 +44,7 @@ from zarrant.stores.local.temp_files import (
     stamp,
     stat_or_none,
     version_of,
+    version_seen,
     write_parts,
 )
 from zarrant.stores.local.unsynced import Mark
@@ -57,6 +59,9 @@ TEMP_INFIX = ".__new"
 
 _MAX_PASSES = 100
 """Scans of a prefix that is being erased while others write to it; without them the second finds nothing."""
+
+UNCHANGED_S, MAX_WAITS = 0.05, 3
+"""Age of an mtime that tells whether a directory changes; how often a listing waits for that."""
 
 _RESERVED = re.compile(rf"(?:{re.escape(SUFFIX)}|{re.escape(TEMP_INFIX)}[0-9a-f]*)(?:/|\Z)")
 _TEMP_OR_LOCK = re.compile(rf"(?:{re.escape(TEMP_INFIX)}[0-9a-f]*)?{re.escape(SUFFIX)}\Z")
@@ -156,11 +161,16 @@ class FileObjects(Durable):
                 (view,) = self._read(fd, state, [(0, state.st_size)])
             finally:
                 self.files.close(fd)
-        return Blob((view,), version_of(state), state.st_size)
+        return Blob((view,), version_seen(self.files, state), state.st_size)
 
     def get_ranges(self, key: str, ranges: Sequence[ByteRange], if_version: Version = None) -> Blob | None:
         path = self._path(key)
         with annotate_errors("read", self.url, key):
+            state = None if ranges else self._state_by_name(path)
+            if state is not None:
+                if if_version is not None:
+                    _expect(state, if_version)
+                return Blob((), version_seen(self.files, state), state.st_size)
             opened = open_published(self.files, path, self.links.open) or self._open_again(path)
             if opened is None:
                 if if_version is not None:
@@ -173,7 +183,7 @@ class FileObjects(Durable):
                 views = self._read(fd, state, [span(wanted, state.st_size) for wanted in ranges])
             finally:
                 self.files.close(fd)
-        return Blob(tuple(views), version_of(state), state.st_size)
+        return Blob(tuple(views), version_seen(self.files, state), state.st_size)
 
     def put(self, key: str, parts: Sequence[Buffer]) -> Version:
         return self._swap(key, parts, ANY)
@@ -276,6 +286,41 @@ class FileObjects(Durable):
         entries = self._entries(prefix)
         return [name for name in entries if name[-1] != "/"], [name for name in entries if name[-1] == "/"]
 
+    def list_stored(self, prefix: str, limit: int) -> list[str] | None:
+        """See `storage.ListStored`.
+
+        A scan of a directory need not show what is renamed over an older file meanwhile: the new name may come before the place
+        that the scan has reached. So a scan counts only if its directory did not change meanwhile, by its mtime.
+        """
+        found: list[str] = []
+        waits, stack = MAX_WAITS, [prefix]
+        while stack:
+            prefix = stack.pop()
+            entries = self._unchanged_entries(prefix)
+            while entries is None and waits:
+                waits -= 1
+                time.sleep(UNCHANGED_S)
+                entries = self._unchanged_entries(prefix)
+            if entries is None or len(found) + len(stack) + len(entries) > limit:
+                return None
+            for name in entries:
+                (stack if name[-1] == "/" else found).append(name)
+        return found
+
+    def _unchanged_entries(self, prefix: str) -> list[str] | None:
+        """What is directly below a prefix; None where it may have changed meanwhile."""
+        path = self._directory(prefix)
+        with annotate_errors("list", self.url, prefix or None):
+            now, before = self.files.now(), stat_or_none(self.files, path)
+            if before is None:
+                return []
+            # The kernel's clock for mtimes moves in steps of up to 10 ms: one that is older is another one after a change.
+            if before.st_mtime_ns > now - UNCHANGED_S * 1e9 or not self.files.kind(before.st_dev):
+                return None
+            entries = self._entries(prefix)
+            after = stat_or_none(self.files, path)
+        return entries if after is not None and after.st_mtime_ns == before.st_mtime_ns else None  # safety: unchanged directory
+
     def _path(self, key: str) -> str:
         if is_doubtful(key):
             check_key(key, self.url)
@@ -327,6 +372,12 @@ class FileObjects(Durable):
             offset, first = offset + length, last
         return views
 
+    def _state_by_name(self, path: str) -> os.stat_result | None:
+        """The state of a file, if it is known without opening it: network mounts may tell an old one until a file is opened."""
+        state = stat_or_none(self.files, path)
+        known = state is not None and stat.S_ISREG(state.st_mode) and self.files.kind(state.st_dev)  # safety: state by name
+        return state if known else None
+
     def _open_again(self, path: str) -> Opened | None:
         """Look a second time for an object that was not found, where one is replaced in two steps that readers can see."""
         if not self.renames_show_gaps():
@@ -366,6 +417,9 @@ class FileObjects(Durable):
     def _put_at_once(self, path: str, parts: Sequence[Part], if_version: Version) -> tuple[FileVersion, Mark] | None:
         """`_swap_locked` by one compiled call; None where that cannot be done, and nothing was."""
         return None
+
+    def put_each_at_once(self, items: Sequence[tuple[str, Sequence[Part]]], done: list[FileVersion | None]) -> None:
+        """For `stores.local`: `_put_at_once` of many paths, whatever is there; for each its version, or None."""
 
     _at_once = False
     """Whether `_put_at_once` can do anything."""

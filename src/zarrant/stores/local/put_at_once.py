@@ -72,16 +72,41 @@ def can_put_at_once(store: Directory) -> bool:
 
 
 Done = tuple[FileVersion, Mark]
+Lock = tuple[int, int, int]
+"""Device, permissions of a new lock file, inode of the lock file if the caller has the lock, else 0."""
 
 
 def put_at_once(store: Directory, queues: KeyQueues, path: str, parts: Sequence[Part], if_version: Version) -> Done | None:
     """See the module. `queues`: where threads of this process wait for a path."""
-    if queues.is_wanted(path):
-        return None
-    share, device = _directory(store, os.path.dirname(path))
+    lock = None if queues.is_wanted(path) else _new_lock(store, os.path.dirname(path))
+    return None if lock is None else _put(store, queues, path, parts, if_version, lock)
+
+
+def put_each_at_once(
+    store: Directory, queues: KeyQueues, items: Sequence[tuple[str, Sequence[Part]]], done: list[FileVersion | None]
+) -> None:
+    """`put_at_once` of many paths, whatever is there, as far as it can be done in memory; one version or None is added for each.
+
+    What the writes have in common is found out once in each directory.
+    """
+    last, asked = None, None
+    for path, parts in items:
+        directory = path[: path.rfind("/")]
+        if directory != last:
+            last, asked = directory, _asked(store, ANY, lock) if (lock := _new_lock(store, directory)) else None
+        if asked is None or asked[0] != "memory" or queues.is_wanted(path) or _size(parts) > MAX_HELD_BYTES:
+            done.append(None)
+            continue
+        found = _call(path, parts, *asked[1], False, False)
+        done.append(None if found is None else found[0])
+
+
+def _new_lock(store: Directory, directory: str) -> Lock | None:
+    """The lock of a file in a directory, as the compiled call takes it; None where it may not."""
+    share, device = _directory(store, directory)
     if store.locking == "auto" and device not in _probed:  # safety: probe at once
         return None
-    return _put(store, queues, path, parts, if_version, (device, share, 0))
+    return device, share, 0
 
 
 def put_under_lock(
@@ -93,16 +118,12 @@ def put_under_lock(
     return _put(store, queues, path, parts, if_version, (lock.inode[0], 0, lock.inode[1]))
 
 
-def _put(
-    store: InDirectory, queues: KeyQueues, path: str, parts: Sequence[Part], if_version: Version, lock: tuple[int, int, int]
-) -> Done | None:
-    """Write under a lock: (device, permissions of a new lock file, inode of the lock file if there is one, else 0)."""
-    order, on = order_here(lock[0]), store.condition
-    if order not in ("memory", "replaced") or not (on is None or _is_version(on.version)):
+def _put(store: InDirectory, queues: KeyQueues, path: str, parts: Sequence[Part], if_version: Version, lock: Lock) -> Done | None:
+    """Write under a lock."""
+    found = _asked(store, if_version, lock)
+    if found is None:
         return None
-    wanted = None if if_version is ANY else False if if_version is None else if_version  # safety: version at once
-    condition = _as_tuple(store, on)  # safety: metadata at once
-    asked = (condition, wanted, *lock)
+    order, asked = found
     if order == "memory" and _size(parts) <= MAX_HELD_BYTES:
         done = _call(path, parts, *asked, False, False)
         return None if done is None else (done[0], KEPT)
@@ -113,6 +134,16 @@ def _put(
         return None
     version, old = done
     return version, KEPT if order == "memory" or old >= 0 else (max(1, version[2]), mark[1])
+
+
+def _asked(store: InDirectory, if_version: Version, lock: Lock) -> tuple[str, tuple[Any, ...]] | None:
+    """The order of what gets on disk, and what the compiled call is asked for; None where it cannot be."""
+    order, on = order_here(lock[0]), store.condition
+    if order not in ("memory", "replaced") or not (on is None or _is_version(on.version)):
+        return None
+    wanted = None if if_version is ANY else False if if_version is None else if_version  # safety: version at once
+    condition = _as_tuple(store, on)  # safety: metadata at once
+    return order, (condition, wanted, *lock)
 
 
 def _size(parts: Sequence[Part]) -> int:

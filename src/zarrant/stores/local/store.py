@@ -21,12 +21,12 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from zarrant.errors import CapabilityError, LockTimeout, NodeNotFoundError, OptionError, ReentrantLockError, StoreError
@@ -48,7 +48,7 @@ from zarrant.stores.local.mounts import (
     trait_of,
 )
 from zarrant.stores.local.objects import TEMP_INFIX, FileObjects
-from zarrant.stores.local.put_at_once import can_put_at_once, locks_probed, put_at_once
+from zarrant.stores.local.put_at_once import can_put_at_once, locks_probed, put_at_once, put_each_at_once
 from zarrant.stores.local.syscalls import Syscalls
 from zarrant.stores.local.temp_files import FileVersion, OpenTempFile, TempFile, annotate_errors, stat_or_none, version_of
 from zarrant.stores.local.unsynced import Mark
@@ -118,7 +118,7 @@ class FilesystemStore(FileObjects):
         syscalls: Syscalls | None = None,
     ) -> None:
         self.root = os.path.abspath(os.fspath(root))
-        self.url = Path(self.root).as_uri()
+        self.url = _url(self.root)
         self.files = Syscalls() if syscalls is None else syscalls
         self.locking, self.lock_timeout, self.durability, self.create = locking, lock_timeout, durability, create
         for field, known in {"locking": LOCKING, "durability": DURABILITY}.items():
@@ -276,6 +276,11 @@ class FilesystemStore(FileObjects):
     def _put_at_once(self, path: str, parts: Sequence[Part], if_version: Version) -> tuple[FileVersion, Mark] | None:
         return put_at_once(self, _queues, path, parts, if_version)
 
+    def put_each_at_once(self, items: Sequence[tuple[str, Sequence[Part]]], done: list[FileVersion | None]) -> None:
+        """For `stores.local`: `_put_at_once` of many paths, whatever is there; for each its version, or None."""
+        if self._at_once:
+            put_each_at_once(self, _queues, items, done)
+
     def locked_temp_file(self, path: str, lock: FileLock, fd: int) -> TempFile:
         return TempFile(self.files, f"{path}{TEMP_INFIX}{SUFFIX}", lock, fd)
 
@@ -432,6 +437,18 @@ def _release(locks: dict[str, FileLock | None]) -> None:
     for lock in reversed(locks.values()):
         if lock is not None:
             lock.release()  # safety: lock exit
+
+
+_PLAIN = re.compile(r"/[A-Za-z0-9/._~-]*").fullmatch
+
+
+def _url(root: str) -> str:
+    """The address of a directory. Of most names it is plain, and `pathlib` takes 6 µs to find that out."""
+    if _PLAIN(root):
+        return f"file://{root}"
+    from pathlib import Path
+
+    return Path(root).as_uri()
 
 
 def _open(root: str, options: Mapping[str, Any], syscalls: Syscalls) -> FilesystemStore:

@@ -116,6 +116,29 @@ def version_of(state: os.stat_result) -> FileVersion:
     return state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size
 
 
+class LastingVersion(tuple[int, int, int, int]):
+    """The version of a file that was last written some time ago: what is written to it from now on changes the mtime."""
+
+    __slots__ = ()
+    lasting = True
+
+
+LASTING_AFTER_NS = 1_500_000_000
+"""Nanoseconds from a write on, after which another one shows in the mtime, whoever made it: ext2 and ext3 count whole seconds, the
+others steps of the kernel's clock (10 ms)."""
+
+
+def version_seen(files: Syscalls, state: os.stat_result) -> FileVersion:
+    """The version of a file that was opened: one for good (`storage.is_lasting`) where a later write in place would show.
+
+    Zarrant replaces files, and never with an mtime that was there before. Others may write in place, twice within one step of the
+    clock; and what the clock of another machine says of a file is not known here, so only file systems of this one count.
+    """
+    version = state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size
+    lasting = version[2] + LASTING_AFTER_NS < files.now() and files.kind(state.st_dev)  # safety: lasting version
+    return LastingVersion(version) if lasting else version
+
+
 def require_regular(state: os.stat_result) -> os.stat_result:
     """StoreError for what is no file: reading a FIFO or a device might never end."""
     if not stat.S_ISREG(state.st_mode):

@@ -1,0 +1,235 @@
+"""Jobs on pieces of arrays: small chunks, random regions, sources of other layouts, many small files, one shard in one go.
+
+Each is a `Job` (see `jobs`): what was written is read by another library, and every piece that was read is compared.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+
+from benchmarks import arrays
+from benchmarks.jobs import Bench, Updates, differing, erase_chunks, read_back, seconds
+from benchmarks.peers.base import Handle, Peer, Region, Values
+
+
+class SmallChunks:
+    """Chunks of 20 kB, one call for each: whole ones, or the inner quarter of each; then the same elements read."""
+
+    phases: tuple[str, ...] = ("write", "read")
+    recheck = True
+    operations = 0
+    EDGE = 100
+
+    def __init__(self, bench: Bench, peer: Peer, count: int, part: bool) -> None:
+        self.bench, self.peer, self.count = bench, peer, count
+        edge, margin = self.EDGE, self.EDGE // 4 if part else 0
+        self.path = bench.directory / peer.name
+        self.data: Values = arrays.values((1, edge, edge * count))[0] | np.uint16(1)
+        arrays.create(self.path, arrays.document(self.data.shape, (edge, edge), arrays.CODECS["raw"]))
+        whole = slice(margin, edge - margin)
+        self.regions: list[Region] = [(whole, slice(n * edge + margin, (n + 1) * edge - margin)) for n in range(count)]
+        self.blocks = [np.ascontiguousarray(self.data[region]) for region in self.regions]
+        self.expected = np.zeros_like(self.data)
+        for region, block in zip(self.regions, self.blocks, strict=True):
+            self.expected[region] = block
+        self.outs = [np.empty_like(block) for block in self.blocks]
+        self.handle = peer.open(self.path)
+
+    def reset(self, phase: str) -> None:
+        for out in self.outs:
+            out.fill(0)
+        if phase == "write":  # the chunks are there: a part of one is an update
+            self.handle.write((slice(0, self.EDGE), slice(0, self.data.shape[1])), np.zeros_like(self.data))
+        else:
+            self._write()
+
+    def run(self, phase: str) -> float:
+        return seconds(self._write if phase == "write" else self._read)
+
+    def _write(self) -> None:
+        for region, block in zip(self.regions, self.blocks, strict=True):
+            self.handle.write(region, block)
+
+    def _read(self) -> None:
+        for region, out in zip(self.regions, self.outs, strict=True):
+            self.handle.read(region, out)
+
+    def problem(self, phase: str) -> str | None:
+        if phase == "read":
+            return next((found for a, b in zip(self.outs, self.blocks, strict=True) if (found := differing(a, b))), None)
+        return read_back(self.bench.referee(self.peer), self.path, self.expected, np.empty_like(self.expected))
+
+    def stored(self) -> int:
+        return arrays.stored_bytes(self.path)
+
+
+class Regions:
+    """Random regions of an array that is there, one call for each; `cold` opens it first, `warm` has read the regions before."""
+
+    phases: tuple[str, ...] = ("cold", "warm")
+    recheck = True
+
+    def __init__(self, bench: Bench, peer: Peer, count: int, edge: int, subchunk: int | None, aligned: bool = False) -> None:
+        self.bench, self.peer, self.count = bench, peer, count
+        side = arrays.object_edge(bench.shape)
+        edge = min(edge, side // 2)
+        self.path = bench.directory / peer.name
+        inner = None if subchunk is None else (subchunk,) * 3
+        chunk = (side if subchunk else min(64, side),) * 3
+        arrays.create(self.path, arrays.document(bench.shape, chunk, arrays.CODECS["zstd 1"], inner))
+        self.operations = bench.data.size // subchunk**3 if subchunk else 0
+        step = edge if aligned else 1
+        dice = np.random.default_rng(3)
+        corners = dice.integers(0, [(extent - edge) // step + 1 for extent in bench.shape], (count, 3)) * step
+        self.regions: list[Region] = [tuple(slice(c, c + edge) for c in corner) for corner in corners.tolist()]
+        self.outs = np.empty((count, edge, edge, edge), np.uint16)
+        self.handle: Handle = peer.open(self.path)
+
+    def reset(self, phase: str) -> None:
+        if not (self.path / "c").exists():
+            self.handle.write(self.bench.whole, self.bench.data)
+        self.outs.fill(0)
+        if phase == "warm":
+            self._read()
+            self.outs.fill(0)
+
+    def run(self, phase: str) -> float:
+        if phase == "cold":
+            self.handle = self.peer.open(self.path)
+        return seconds(self._read)
+
+    def _read(self) -> None:
+        for region, out in zip(self.regions, self.outs, strict=True):
+            self.handle.read(region, out)
+
+    def problem(self, phase: str) -> str | None:
+        pairs = zip(self.outs, self.regions, strict=True)
+        return next((found for out, region in pairs if (found := differing(out, self.bench.data[region]))), None)
+
+    def stored(self) -> int:
+        return arrays.stored_bytes(self.path)
+
+
+class Layout:
+    """The whole array from and into memory of another layout, or stored in the other byte order."""
+
+    phases: tuple[str, ...] = ("write", "read")
+    count = 1
+    recheck = False
+
+    def __init__(self, bench: Bench, peer: Peer, order: str, subchunk: int | None = None) -> None:
+        self.bench, self.peer = bench, peer
+        self.path = bench.directory / peer.name
+        edge = arrays.object_edge(bench.shape)
+        inner = None if subchunk is None else (subchunk,) * 3
+        document = arrays.document(bench.shape, (edge,) * 3, arrays.CODECS["zstd 1"], inner)
+        self.operations = bench.data.size // subchunk**3 if subchunk else 0
+        if order == "big":
+            codecs: Any = document["codecs"] if inner is None else document["codecs"][0]["configuration"]["codecs"]
+            codecs[0] = {"name": "bytes", "configuration": {"endian": "big"}}
+        arrays.create(self.path, document)
+        self.source, self.out = self._memory(order), bench.out
+        self.handle = peer.open(self.path)
+
+    def _memory(self, order: str) -> Values:
+        data = self.bench.data
+        if order == "fortran":
+            return np.asfortranarray(data)
+        if order == "strided":
+            wide = np.zeros((*data.shape[:-1], 2 * data.shape[-1]), data.dtype)
+            wide[..., ::2] = data
+            return wide[..., ::2]
+        return data
+
+    def reset(self, phase: str) -> None:
+        if phase == "write":
+            erase_chunks(self.path)
+
+    def run(self, phase: str) -> float:
+        if phase == "write":
+            return seconds(lambda: self.handle.write(self.bench.whole, self.source))
+        return seconds(lambda: self.handle.read(self.bench.whole, self.out))
+
+    def problem(self, phase: str) -> str | None:
+        reader = self.bench.referee(self.peer) if phase == "write" else self.peer
+        return read_back(reader, self.path, self.bench.data, self.bench.out)
+
+    def stored(self) -> int:
+        return arrays.stored_bytes(self.path)
+
+
+class ManyFiles:
+    """Chunks of 1 kB, all in one call: written, written again, read."""
+
+    phases: tuple[str, ...] = ("write", "rewrite", "read")
+    recheck = False
+    operations = 0
+    EDGE = 8
+
+    def __init__(self, bench: Bench, peer: Peer, chunks: int) -> None:
+        self.bench, self.peer = bench, peer
+        self.path = bench.directory / peer.name
+        self.count = min(chunks, bench.data.nbytes // 1024)
+        self.data: Values = arrays.values((self.EDGE, self.EDGE, self.EDGE * self.count))
+        self.whole: Region = tuple(slice(0, extent) for extent in self.data.shape)
+        self.out = np.empty_like(self.data)
+        arrays.create(self.path, arrays.document(self.data.shape, (self.EDGE,) * 3, arrays.CODECS["raw"]))
+        self.handle = peer.open(self.path)
+
+    def reset(self, phase: str) -> None:
+        if phase == "write":
+            erase_chunks(self.path)
+
+    def run(self, phase: str) -> float:
+        if phase == "read":
+            return seconds(lambda: self.handle.read(self.whole, self.out))
+        return seconds(lambda: self.handle.write(self.whole, self.data))
+
+    def problem(self, phase: str) -> str | None:
+        reader = self.peer if phase == "read" else self.bench.referee(self.peer)
+        return read_back(reader, self.path, self.data, self.out)
+
+    def stored(self) -> int:
+        return arrays.stored_bytes(self.path)
+
+
+class OneShard(Updates):
+    """The updates of one shard through what a library has for that (`partial_encoder`), or one by one."""
+
+    def _update(self) -> None:
+        together = getattr(self.handle, "update_object", None)
+        if together is None:
+            super()._update()
+        else:
+            together(self.regions, self.values)
+
+
+class StartUp:
+    """A new process that imports the library, beside one that imports NumPy only, whose time is taken off."""
+
+    phases: tuple[str, ...] = ("import",)
+    count = 1
+    operations = 0
+    recheck = False
+
+    def __init__(self, bench: Bench, peer: Peer) -> None:
+        self.module = peer.module
+
+    def reset(self, phase: str) -> None: ...
+
+    def run(self, phase: str) -> float:
+        return max(1e-4, self._import(f"numpy, {self.module}") - self._import("numpy"))
+
+    def _import(self, modules: str) -> float:
+        command = [sys.executable, "-c", f"import time; t = time.perf_counter(); import {modules}; print(time.perf_counter() - t)"]
+        return float(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout)
+
+    def problem(self, phase: str) -> str | None:
+        return None
+
+    def stored(self) -> int:
+        return 1
