@@ -84,7 +84,7 @@ async def perform_async(op: Op[T], context: ExecutionContext, brief: bool = Fals
     context = context._replace(caller=Caller(asyncio.current_task()))
     merged = None
     if together is not None:
-        for_all = context._replace(cancelled=None)
+        for_all = context._replace(cancelled=None, concurrency=1)
         work = together.op
         merged = Merged(together.kind, together.item, together.nbytes, lambda items: perform(work(items), for_all))
     return await in_thread(lambda: perform(op, context), cancelled, context.executor, context.loop_threads, merged)

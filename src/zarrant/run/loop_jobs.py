@@ -44,6 +44,10 @@ MAX_TOGETHER, MAX_TOGETHER_BYTES = 256, 64 << 20
 take 258 with 128, 227 with 256; with more the loop would be busy for more than 10 ms when all of them go on."""
 
 
+HANDED_OUT = 32
+"""Tasks that go on in one turn of the loop: others have their turn between them."""
+
+
 class Merged(NamedTuple):
     """A job that can be done together with others of the same `kind`."""
 
@@ -209,11 +213,14 @@ class LoopJobs:
 
     def _hand_out(self) -> None:
         self.reporting = False  # first: what ends from here on is reported again
-        while self.ended:
+        for _ in range(min(HANDED_OUT, len(self.ended))):
             job = self.ended.popleft()
             job.ended = True
             if not job.future.done():
                 job.future.set_result(None)
+        if self.ended and not self.reporting:
+            self.reporting = True
+            asyncio.get_running_loop().call_soon(self._hand_out)
 
     def _refuse(self, error: BaseException) -> None:
         while self.waiting:
