@@ -19,7 +19,6 @@ from typing import Any, Protocol, TypeVar
 from zarrant.errors import OptionError
 from zarrant.locking.local import Caller, caller_of_parts, current_caller
 from zarrant.requests import Op, Outcome
-from zarrant.run.threads import Threads
 
 J = TypeVar("J")
 T = TypeVar("T")
@@ -111,6 +110,8 @@ class BackgroundWriter:
         self.work, self.state = work, Failure()
         self._perform, self._most = perform, threads
         self._changed = threading.Condition(threading.Lock())
+        from zarrant.run.threads import Threads  # what it imports takes 10 ms
+
         self._threads = Threads(threads, "zarrant buffered")
         self._running = 0
         self._finalizer = weakref.finalize(self, unstored, work, self.state.process)

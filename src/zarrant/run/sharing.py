@@ -35,7 +35,7 @@ _tasks: dict[Hashable, list[asyncio.Future[_Result]]] = {}
 
 def share(request: Share, perform: Callable[[Op[Any]], Any]) -> tuple[Any, bool]:
     """Run the operation in this thread, or wait for the thread that runs it."""
-    from concurrent.futures import Future  # takes 3 ms with what it imports; not all programs share reads
+    from concurrent.futures import Future  # takes 10 ms with what it imports; not all programs share reads
 
     place, own = (os.getpid(), request.place), Future[_Result]()  # a forked child has none of the threads that would answer
     while (other := _threads.setdefault(place, own)) is not own:
