@@ -19,6 +19,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -274,34 +275,51 @@ def test_who_waits_for_an_interrupted_reader_goes_on(interrupter: Interrupter) -
     assert came
 
 
-def test_an_interrupted_buffer_can_be_closed(interrupter: Interrupter) -> None:
-    """It ends, and what was written before the interrupt is stored."""
-    a = zarrant.create_array(zarrant.MemoryStore(), shape=16, chunks=4, dtype="int16", fill_value=0)
-    made: list[Any] = []
+@pytest.mark.parametrize("kind", ["buffered", "appender"])
+def test_an_interrupted_buffer_can_be_closed(interrupter: Interrupter, kind: str) -> None:
+    """It ends, what was written before the interrupt is stored, and what was appended lies where it is said to be."""
 
-    def act() -> None:
-        w = made[-1]
+    def opened() -> tuple[Any, Any]:
+        a = zarrant.create_array(zarrant.MemoryStore(), shape=16, chunks=4, dtype="int16", fill_value=0)
+        return a, a.buffered() if kind == "buffered" else a.appender()
+
+    def write(w: Any) -> None:
         w[2:6] = 1
         w[6:12] = 2
         w.flush()
         w[0:2] = 3
         w.close()
 
-    def acted() -> None:
-        made.append(a.buffered())
-        made[-1][15] = 7
+    def append(w: Any) -> None:
+        placed.extend(w.append(np.full(n, value, "int16")) for n, value in ((3, 1), (2, 2), (4, 3)))
+        w.close()
+
+    def act() -> None:
+        (write if kind == "buffered" else append)(made[-1])
+
+    def again() -> None:
+        made.append(opened()[1])
         act()
 
+    made: list[Any] = []
+    placed: list[Any] = []
     came = 0
-    for number in places(interrupter, acted):
-        made.append(a.buffered())
-        made[-1][15] = number
+    for number in places(interrupter, again):
+        a, w = opened()
+        placed.clear()
+        made[:] = [w]
+        if kind == "buffered":
+            w[15] = 7
+        else:
+            placed.append(w.append(np.full(1, 7, "int16")))
         came += interrupter.run(number, act)
-        closing = threading.Thread(target=made[-1].close, daemon=True)
-        closing.start()
-        closing.join(20)
-        assert not closing.is_alive(), f"after an interrupt at place {number}"
-        assert a[15] == number
+        closed = w.closed
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(w.close).result(20)
+        if not closed:
+            assert a[15 if kind == "buffered" else 16] == 7, number
+            expected = [[7], [1] * 3, [2] * 2, [3] * 4] if kind == "appender" else []
+            assert all(a[place.slice].tolist() == each for place, each in zip(placed, expected, strict=False)), number
     assert came
 
 
