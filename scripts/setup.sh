@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-EXTRAS="dev,docs,cli,demo,images,object,fsspec,redis,dask,servers"
+EXTRAS="dev,docs,cli,demo,images,object,fsspec,redis,dask,xarray,servers"
 PEERS="peers,pcodec,zfp" # wheels of these do not exist for every platform; without them their tests are skipped
 LIBRARIES=(libzstd-dev libblosc-dev libdeflate-dev libsnappy-dev pkg-config g++)
 

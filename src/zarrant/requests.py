@@ -67,6 +67,15 @@ class Put(NamedTuple):
     """Whether it changes what consolidated metadata keep copies of."""
 
 
+class LookAhead(NamedTuple):
+    """Begin to look whether a condition holds, under which objects will be stored soon; replied with None, at once.
+
+    It spares the time of that request where the store cannot check the condition itself, while what is stored is being encoded.
+    """
+
+    condition: OnlyWhile
+
+
 class ErasePrefix(NamedTuple):
     """Remove everything below a prefix; replied with whether it was a symbolic link, which is removed and nothing behind it.
 
@@ -129,6 +138,17 @@ class CommitGroup(Protocol):
     def resolve(self, number: int, error: Exception | None) -> None:
         """End the wait of an item's caller, with the error or None."""
         ...
+
+
+class BeforeChange(NamedTuple):
+    """Run `op`, which stores what the metadata of `key` are to show; replied with its result.
+
+    The caller has a turn of these metadata (`ops/turns.py`), and will change them. What must be looked at before that is looked at
+    while `op` runs.
+    """
+
+    key: str
+    op: Op[Any]
 
 
 class GroupCommit(NamedTuple):
@@ -209,11 +229,13 @@ class Clock(NamedTuple):
 Request: TypeAlias = (
     Fetch
     | Put
+    | LookAhead
     | ErasePrefix
     | ListDir
     | ListPrefix
     | ListStored
     | Locked
+    | BeforeChange
     | GroupCommit
     | Acknowledge
     | CheckUnchanged
@@ -302,6 +324,12 @@ def list_stored(prefix: str, limit: int) -> Op[list[str] | None]:
 def locked(keys: Sequence[str], op: Op[T], nested: bool = False, below: str | None = None, *, brief: bool = False) -> Op[T]:
     """Run an operation while keys are locked."""
     reply: T = yield Locked(keys, op, nested, below, brief)
+    return reply
+
+
+def before_change(key: str, op: Op[T]) -> Op[T]:
+    """Run an operation that stores what the changed metadata will show."""
+    reply: T = yield BeforeChange(key, op)
     return reply
 
 

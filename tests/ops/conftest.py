@@ -55,7 +55,7 @@ class Dict(dict[str, bytes]):
                 return [_outcome(self.store, item) for item in items]
             case requests.All(ops, _):
                 return [_outcome(self.perform, op) for op in ops]
-            case requests.Locked(_, op):
+            case requests.Locked(_, op) | requests.BeforeChange(_, op):
                 return self.perform(op)
             case requests.GroupCommit(_, _, item, lead):
                 return self.perform(lead(Alone(item)))

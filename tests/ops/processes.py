@@ -63,7 +63,7 @@ class Process:
                     except Exception as error:
                         outcomes.append(error)
                 return outcomes
-            case requests.Locked(_, op):
+            case requests.Locked(_, op) | requests.BeforeChange(_, op):
                 return (yield from self._perform(op))
             case requests.GroupCommit(_, _, item, lead):
                 return (yield from self._perform(lead(Alone(item))))
@@ -81,7 +81,9 @@ class Process:
         return self.disk.answer(request)
 
     def _put(self, items: Any, condition: Any) -> Iterator[None]:
+        self.storing = condition is None and any(map(_is_new_chunk, items))  # the take was the look at the metadata
         yield
+        self.storing = False
         if condition is not None:
             try:
                 condition.check(self.disk.get(condition.key))
@@ -89,7 +91,7 @@ class Process:
                 return [error] * len(items)
         outcomes = []
         for item in items:
-            self.storing = condition is not None
+            self.storing = condition is not None or _is_new_chunk(item)
             yield  # what was seen may be no longer so
             self.storing = False
             try:
@@ -98,6 +100,10 @@ class Process:
             except ZarrantError as error:
                 outcomes.append(error)
         return outcomes
+
+
+def _is_new_chunk(item: Any) -> bool:
+    return item.if_version is None and "/c/" in item.key
 
 
 def run(dice: random.Random, disk: Disk, processes: list[Process], stop_s: float = -1, kills: bool = False) -> set[int]:

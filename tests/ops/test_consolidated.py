@@ -6,6 +6,7 @@ import json
 import os
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from tests.ops.conftest import make_state
 from tests.ops.processes import Disk, Process, run
 
 from zarrant import requests
-from zarrant.errors import ConflictError, MetadataError, NodeExistsError, StoreFullError, ZarrantWarning
+from zarrant.errors import ConflictError, LockTimeout, MetadataError, NodeExistsError, StoreFullError, ZarrantWarning
+from zarrant.metadata.turn import Turn
 from zarrant.metadata.v3 import GroupMetadata, dump, parse
 from zarrant.ops import consolidated, consolidated_v2, members
 from zarrant.ops import node as node_ops
@@ -367,3 +369,31 @@ def test_who_consolidates_without_locks_beside_others_tells_the_truth_or_nothing
             assert found is None or found == disk.expected(group), (seed, group)
             kept += found is not None
     assert kept
+
+
+@pytest.mark.parametrize(("turn", "seconds"), [(Turn("dead", 3, 8.0), 8.0), (Turn("dead", 3, 8.0, creates=True), 0.0)])
+def test_who_consolidates_waits_for_a_change_that_has_begun(turn: Turn, seconds: float) -> None:
+    """One whose writer was killed is ended in time, so that it cannot go on afterwards."""
+    disk = Tree(3)
+    found = disk.perform(node_ops.read_metadata("g/u"))
+    disk["g/u/zarr.json"] = dump(replace(found, turn=turn))
+    process = Process(disk, consolidated.consolidate("g", ConsolidationContext(exclusive=False)))
+    run(random.Random(1), disk, [process])
+    assert disk.copies("g") == disk.expected("g") == {"u": found.to_json()}
+    assert seconds <= disk.now < seconds + 1
+    assert (disk.perform(node_ops.read_metadata("g/u")).turn is None) == (seconds > 0)
+
+
+def test_who_consolidates_gives_up_waiting_for_one_who_is_alive() -> None:
+    disk, beat = Tree(3), 0
+    found = disk.perform(node_ops.read_metadata("g/u"))
+    disk["g/u/zarr.json"] = dump(replace(found, turn=Turn("alive")))
+    process = Process(disk, consolidated.consolidate("g", ConsolidationContext(exclusive=False)))
+    while not process.done:
+        process.step()
+        disk.now = max(disk.now, process.wake)
+        if disk.now > 5.0 * beat:
+            beat += 1
+            disk["g/u/zarr.json"] = dump(replace(found, turn=Turn("alive", beat)))
+    assert isinstance(process.result, LockTimeout)
+    assert disk.copies("g") is None and 80 < disk.now < 100

@@ -281,6 +281,30 @@ def test_a_writer_renews_its_turn() -> None:
     assert {0, 1} <= beats
 
 
+@pytest.mark.parametrize(("n", "delay_s", "looks"), [(4, 0.0, [False]), (4, 0.2, [True]), (1, 0.0, [True])])
+def test_the_look_of_a_take_serves_new_chunks_for_a_moment(n: int, delay_s: float, looks: list[bool]) -> None:
+    """Not where it took long to encode them, and not what depends on a chunk that was read since."""
+    disk, handle, _ = begin("chunks")
+    if n == 4:
+        run(random.Random(1), disk, [Process(disk, resize.resize(handle(), (8,)))])
+    array = BoundArray.from_metadata("a", stored(disk)[1], handle().options)
+    puts: list[Any] = []
+
+    class Watched(Process):
+        def _put(self, items: Any, condition: Any) -> Any:
+            if "/c/" in items[0].key:
+                puts.append(condition is not None)
+            outcome = yield from super()._put(items, condition)
+            self.disk.now += delay_s
+            return outcome
+
+    process = Watched(disk, resize.append(array, np.full(n, 7, "int32")))
+    run(random.Random(1), disk, [process])
+    assert isinstance(process.result, slice)
+    assert puts == looks
+    assert stored(disk)[0][process.result].tolist() == [7] * n
+
+
 def test_a_turn_that_was_lost_is_started_over_with_more_time() -> None:
     disk, handle, _ = begin("chunks")
     process, seen = Process(disk, resize.append(handle(), np.full(3, 7, "int32"))), []

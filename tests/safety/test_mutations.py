@@ -115,6 +115,12 @@ MUTATIONS: dict[str, Mutation] = {
     "no locks": Mutation("if False:", EVERY_ORDER),
     "new chunk by version": Mutation("wanted.append(item._replace(parts=parts))", STOPPED),
     "turn seen": Mutation("replies = yield from put([wanted[i] for i in pending])", STOPPED),
+    "turn seen after a read": Mutation("if False:", STOPPED),
+    "turn seen just now": Mutation("return True", "ops/test_turns.py::test_the_look_of_a_take_serves_new_chunks_for_a_moment"),
+    "copied in no turn": Mutation("if False:", f"{WITHOUT_LOCKS}[append-3]"),
+    "kept versions last": Mutation(
+        "lasts = blob.version is not None", "stores/test_http.py::test_a_cache_keeps_only_what_has_the_same_bytes_for_good"
+    ),
     "erased by version": Mutation("wanted.append(WriteRequest(key, parts))", STOPPED),
     "created in a turn": Mutation("if False:", "ops/test_create.py::test_chunks_of_creators_do_not_mix"),
     "dropped by version": Mutation(

@@ -19,6 +19,8 @@ import pytest
 import zarrant
 from zarrant.errors import CapabilityError, NodeNotFoundError, OptionError, StoreError, ZarrantError
 from zarrant.storage import capabilities
+from zarrant.stores.resolve import resolve_store
+from zarrant.stores.wrappers import Cache
 from zarrant.stores.zip_store import ZipStore
 
 pytest.importorskip("obstore")
@@ -147,6 +149,18 @@ def check_all(url: str, options: Any = None) -> None:
 def test_servers(files: Path, changes: dict[str, Any]) -> None:
     with serving(server(files, **changes)) as url:
         check_all(url)
+
+
+@pytest.mark.parametrize(("etags", "kept"), [("strong", True), ("weak", False), ("", False)])
+def test_a_cache_keeps_only_what_has_the_same_bytes_for_good(files: Path, etags: str, kept: bool) -> None:
+    """A weak tag, or a time of change, may be that of other bytes too."""
+    with serving(server(files, etags=etags)) as url:
+        store, prefix = resolve_store(f"{url}/shards.zarr", ONCE)
+        cache = Cache(store)
+        for _ in range(2):
+            found = cache.get(f"{prefix}zarr.json")
+            assert found is not None and found.size == (files / "shards.zarr/zarr.json").stat().st_size
+        assert (cache.hits > 0, cache.nbytes > 0) == (kept, kept)
 
 
 def test_the_server_of_python(files: Path) -> None:

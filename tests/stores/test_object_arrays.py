@@ -209,6 +209,21 @@ def test_what_a_service_cannot_do(azurite: Server) -> None:
         assert not [request for request in of_shard if "=-" in str(request.headers)]
 
 
+def test_an_append_is_three_writes_and_a_look_at_each_group_above(moto: Server) -> None:
+    """The turn is taken, the chunk stored while the groups are looked at, the shape stored. Nothing is read twice."""
+    url = moto.fresh_url()
+    array = zarrant.create_array(url, shape=(0, 6), dtype="int32", chunks=(1, 6), storage_options=moto.storage_options)
+    array.append(np.ones((1, 6), "int32"))
+    above = url.removeprefix("s3://").count("/")
+    with start_proxy(moto) as proxy:
+        array = zarrant.open_array(url, mode="r+", storage_options=proxy.server.storage_options)
+        proxy.requests.clear()
+        for _ in range(3):
+            array.append(np.ones((1, 6), "int32"))
+        methods = [request.method for request in proxy.requests]
+    assert (methods.count("PUT"), len(methods)) == (9, 9 + 3 * above)
+
+
 def test_absent_deletes(object_server: Server) -> None:
     url = object_server.fresh_url()
     store, prefix = resolve_store(url, object_server.storage_options)

@@ -20,13 +20,18 @@ from zarrant.errors import CallerError, PartialFailure, ZarrantError
 from zarrant.geometry.box import Shape
 from zarrant.geometry.region import ChunkSelections, Values
 from zarrant.ops.bound_array import Array, BoundArray
-from zarrant.ops.current import put_current
+from zarrant.ops.current import look_ahead, put_current
 from zarrant.ops.turns import store_new
 from zarrant.requests import ANY, Op, Outcome, WriteRequest, admitted, gather, gather_outcomes
 
 T = TypeVar("T")
 
 Batch = Callable[[int, int], Op[list[Outcome[Any]]]]
+
+
+LOOK_AHEAD_BYTES = 8 << 20
+"""Of a write that is encoded beside the look at the metadata: a look serves for 0.1 s (`run/looks.py`), in which zstd 1 encodes
+some 30 MB. Of larger ones the first chunks are stored before the last are encoded, and a look that is too old is made again."""
 
 
 class BatchSize(NamedTuple):
@@ -93,12 +98,20 @@ def _ranges(array: BoundArray, chunks: npt.NDArray[np.int64]) -> Iterator[tuple[
 
 def write_batch(array: BoundArray, selections: ChunkSelections, values: Values, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
     """Encode rows lo..hi, chunks of one shape, side by side, and store them with one request, whatever is there."""
+    if not array.options.checks_conditions and array.turn is None:
+        yield from _look_ahead(array, array.chunk_shape(selections.index[lo]), len(selections.index))
     if hi - lo == 1:
         return (yield from _put(array, (yield from encode(array, selections, values, lo, hi)), selections, lo))
     step, cost, _, _ = batch_size(array, array.chunk_shape(selections.index[lo]))
     parts = (encode(array, selections, values, at, min(at + step, hi)) for at in range(lo, hi, step))
     items = yield from gather(parts, cost)
     return (yield from _put(array, [item for each in items for item in each], selections, lo))
+
+
+def _look_ahead(array: BoundArray, chunk_shape: Shape, n: int) -> Op[None]:
+    """Look whether the array is still there beside the encoding of the `n` chunks of a write, if that ends soon enough."""
+    if n * array.prepared_for(chunk_shape).spec.nbytes <= LOOK_AHEAD_BYTES:
+        yield from look_ahead(array)
 
 
 def _put(array: BoundArray, items: Sequence[WriteRequest], selections: ChunkSelections, lo: int) -> Op[list[Outcome[Any]]]:

@@ -97,6 +97,8 @@ class OwnTurn:
     """The metadata that have the turn, with their version, as they were last seen."""
     since: float
     """When the last beat was about to be stored, by the driver's clock."""
+    seen: float
+    """When somebody was last about to look whether they have it, who found it so; by the driver's clock."""
     ended: bool = False
     """It was given back."""
     lost: bool = False

@@ -19,7 +19,9 @@ So a writer that is killed in between leaves a group without copies. That is cor
 never has wrong copies. All writers take these locks upwards, so that two never wait for each other. Where a store has no locks
 (only compare-and-swap) the third step is left out: two writers could not know what the copies must be. There the groups above are
 looked at once more afterwards: another process may have begun to consolidate between the first step and the second, and have read
-the old metadata. Its copies, or its note, are removed, so that it cannot store them any more and reads again.
+the old metadata. Its copies, or its note, are removed, so that it cannot store them any more and reads again. An append need not
+look twice: it looks while it has the turn of the array (`ops/turns.py`) and stores its data (`BeforeChange`), and who consolidates
+takes no metadata with a turn. So what it reads is older than the turn, and its note is seen; or it is newer than the append.
 
 A hierarchy without copies costs one look: the handle remembers the version of each group above that keeps none, and compares it
 with the stored one.
@@ -44,7 +46,7 @@ from zarrant.errors import (
 )
 from zarrant.limits import LIMITS
 from zarrant.metadata.node import COPIES_V2, V3, key_of
-from zarrant.metadata.v3 import CONSOLIDATED, GroupMetadata, NodeMetadata, dump, parse
+from zarrant.metadata.v3 import CONSOLIDATED, ArrayMetadata, GroupMetadata, NodeMetadata, dump, parse
 from zarrant.ops import consolidated_v2
 from zarrant.ops.consolidation_context import ConsolidationContext
 from zarrant.ops.guard import FIRST_PAUSE_S, LAST_PAUSE_S, MAX_TRIES
@@ -58,8 +60,10 @@ from zarrant.ops.node import (
     require_group,
     same_kind,
 )
+from zarrant.ops.turns import wait_for_end
 from zarrant.requests import (
     ANY,
+    BeforeChange,
     Locked,
     Op,
     Put,
@@ -84,6 +88,7 @@ def in_step(op: Op[T], context: ConsolidationContext, locked_keys: frozenset[str
     """The operation, in which copies of metadata are kept in step. `locked_keys` are the keys whose locks it has."""
     reply: Any = None
     error: Exception | None = None
+    looked: dict[str, list[str]] = {}
     try:
         while True:
             try:
@@ -91,19 +96,25 @@ def in_step(op: Op[T], context: ConsolidationContext, locked_keys: frozenset[str
             except StopIteration as stop:
                 return stop.value  # type: ignore[no-any-return]
             try:
-                reply, error = (yield from _answered(request, context, locked_keys)), None
+                reply, error = (yield from _answered(request, context, locked_keys, looked)), None
             except Exception as raised:
                 reply, error = None, raised
     finally:
         op.close()
 
 
-def _answered(request: Request, context: ConsolidationContext, locked_keys: frozenset[str]) -> Op[Any]:
-    """The reply to a request of the operation."""
+def _answered(
+    request: Request, context: ConsolidationContext, locked_keys: frozenset[str], looked: dict[str, list[str]]
+) -> Op[Any]:
+    """The reply to a request of the operation. `looked`: the groups that keep copies of metadata which it changes in a turn."""
+    if isinstance(request, BeforeChange):
+        return (yield from _looking(request, context, looked))
     if isinstance(request, Locked):
         return (yield request._replace(op=in_step(request.op, context, locked_keys | set(request.keys))))
     if isinstance(request, Put) and len(request.items) == 1 and request.in_copies:
         (item,) = request.items
+        if item.key in looked:
+            return (yield from _with_copies(looked.pop(item.key), request, context))
         store = _STORE.get(item.key.rpartition("/")[2])
         if store is not None and item.key != V3:  # the root has no group above it, and in V3 no copy of itself
             if not context.exclusive or item.key in locked_keys:
@@ -112,6 +123,16 @@ def _answered(request: Request, context: ConsolidationContext, locked_keys: froz
             if item.parts is not None or (yield from fetch_one(item.key)) is not None:
                 return (yield from locked((item.key,), store(request, context), nested=bool(locked_keys)))
     return (yield request)
+
+
+def _looking(request: BeforeChange, context: ConsolidationContext, looked: dict[str, list[str]]) -> Op[Any]:
+    """Perform the operation of a request, and look meanwhile at the groups above."""
+    path, _, name = request.key.rpartition("/")
+    if name != V3 or not path or context.exclusive:
+        return (yield request)
+    result, groups = yield from gather(iter([request.op, _groups_with_copies(path, context)]), 0)
+    looked[request.key] = groups
+    return result
 
 
 def _stored(request: Put, context: ConsolidationContext) -> Op[list[Any]]:
@@ -151,22 +172,30 @@ _STORE = {V3: _stored, **dict.fromkeys(consolidated_v2.OBJECTS, consolidated_v2.
 
 def _groups_with_copies(path: str, context: ConsolidationContext) -> Op[list[str]]:
     """The groups above a node that keep copies or are about to, the nearest first."""
-    groups = []
-    for group in reversed(paths_above(path)):
-        key, known = metadata_key(group), context.without.get(group)
-        if known is not None and (yield from unchanged(key, known)):
-            continue
-        try:
-            blob = yield from fetch_one(key)
-        except StorePermissionError:
-            continue  # credentials for what is below it alone: its copies are not ours to change
-        if blob is None:
-            continue
-        if _may_keep_copies(group, bytes(blob.data[0])):
-            groups.append(group)
-        else:
-            context.without[group] = blob.version
-    return groups
+    groups = paths_above(path)[::-1]
+    if context.exclusive:  # most often files: one look after the other is the fastest
+        found = []
+        for group in groups:
+            found.append((yield from _is_with_copies(group, context)))
+    else:
+        found = yield from gather([_is_with_copies(group, context) for group in groups], METADATA_BYTES)
+    return [group for group, is_with_copies in zip(groups, found, strict=True) if is_with_copies]
+
+
+def _is_with_copies(group: str, context: ConsolidationContext) -> Op[bool]:
+    key, known = metadata_key(group), context.without.get(group)
+    if known is not None and (yield from unchanged(key, known)):
+        return False
+    try:
+        blob = yield from fetch_one(key)
+    except StorePermissionError:
+        return False  # credentials for what is below it alone: its copies are not ours to change
+    if blob is None:
+        return False
+    if _may_keep_copies(group, bytes(blob.data[0])):
+        return True
+    context.without[group] = blob.version
+    return False
 
 
 def _may_keep_copies(group: str, data: bytes) -> bool:
@@ -340,12 +369,26 @@ def _store_copies(path: str, announced: Version, context: ConsolidationContext) 
     if version != announced:
         return None
     nodes = yield from _nodes_below(path)
+    if not context.exclusive and (yield from _waited(path, nodes)):
+        return None
     metadata = metadata.with_consolidated({below: entry(nodes[below]) for below in sorted(nodes)})
     try:
         yield from put_one(metadata_key(path), [_dumped(metadata)], context.condition(version))
     except VersionChangedError:
         return None
     return metadata
+
+
+def _waited(path: str, nodes: Mapping[str, NodeMetadata]) -> Op[bool]:
+    """Whether the shape of an array was about to be changed; that has ended now.
+
+    Who changes it has looked at the groups while it had the turn: whoever finds no turn later than the look has been seen by it.
+    """
+    waited = False
+    for below, found in nodes.items():
+        if isinstance(found, ArrayMetadata) and found.turn is not None:  # safety: copied in no turn
+            waited = (yield from wait_for_end(f"{path}/{below}".strip("/"), found.turn)) or waited
+    return waited
 
 
 def _group(path: str) -> Op[tuple[GroupMetadata, Version]]:

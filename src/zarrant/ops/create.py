@@ -134,7 +134,7 @@ def _begin(array: BoundArray, seconds: float, within: str | None) -> Op[BoundArr
         turns.abandon(turn.token)
         raise
     assert isinstance(made, ArrayMetadata), "what was asked for"
-    return replace(empty, metadata=made, turn=OwnTurn(made, since))
+    return replace(empty, metadata=made, turn=OwnTurn(made, since, since))
 
 
 def _wait(array: BoundArray, there: NodeMetadata, seconds: float) -> Op[BoundArray | None]:

@@ -41,7 +41,7 @@ from zarrant.metadata.v3 import ArrayMetadata, NodeMetadata
 from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.guard import MAX_TRIES
 from zarrant.ops.node import find_metadata, metadata_key, stored_metadata
-from zarrant.requests import OnlyWhile, Op, Outcome, Put, WriteRequest, fetch_one, put, unchanged
+from zarrant.requests import LookAhead, OnlyWhile, Op, Outcome, Put, WriteRequest, fetch_one, put, unchanged
 from zarrant.storage import Version
 
 T = TypeVar("T")
@@ -177,6 +177,14 @@ def while_shape_stands(array: BoundArray) -> OnlyWhile | None:
         return None
     condition = Current(array).condition
     return None if condition is None else condition._replace(unlocked=True)
+
+
+def look_ahead(array: BoundArray) -> Op[None]:
+    """Begin to look whether the array is still there, before `put_current`; nothing where the store checks that as it writes."""
+    if not array.options.checks_conditions:
+        condition = Current(array).condition
+        if condition is not None:
+            yield LookAhead(condition)
 
 
 def put_current(array: BoundArray, items: Sequence[WriteRequest]) -> Op[list[Outcome[Version]]]:

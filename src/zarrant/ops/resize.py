@@ -50,7 +50,7 @@ from zarrant.ops.guard import MAX_TRIES, with_lock
 from zarrant.ops.node import MustExist, metadata_key, of_version
 from zarrant.ops.stored_chunks import chunks_of
 from zarrant.ops.turns import erase_all, give_back, in_turn
-from zarrant.requests import ANY, Op, WriteRequest, gather, list_prefix, put_one
+from zarrant.requests import ANY, Op, WriteRequest, before_change, gather, list_prefix, put_one
 from zarrant.storage import Version
 
 T = TypeVar("T")
@@ -129,7 +129,8 @@ def _with_shape_locked(array: BoundArray, op: Callable[[BoundArray], Op[T]], che
 
 
 def _append(now: BoundArray, blocks: Sequence[Array], axis: int, moved: Moved) -> Op[slice]:
-    grown = yield from store_behind(now, [as_values(now, values) for values in blocks], axis)
+    storing = store_behind(now, [as_values(now, values) for values in blocks], axis)
+    grown = yield from (storing if now.turn is None else before_change(metadata_key(now.prefix, now.metadata), storing))
     if grown is now:
         yield from _unchanged(now, moved)
     else:

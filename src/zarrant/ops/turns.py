@@ -11,7 +11,8 @@ with its owner needs a connection to the owner. A turn is taken in the metadata 
    killed, or is as good as dead. That time is counted by the pauses of the writer that waits, so no two clocks are compared.
 2. **Store.** Every chunk is stored under the turn like this: (a) its version, or that it is absent, is known, (b) M is seen to have
    our turn still, (c) it is stored on condition of that version. One look at M serves all chunks of a batch. A new chunk is taken
-   to be absent; where a killed writer has left one, its version is asked for, and (b) and (c) follow. A chunk of fill values is
+   to be absent, so that the swap which took the turn is a look for it, for a moment (`LOOK_S`); where a killed writer has left
+   one, its version is asked for, and (b) and (c) follow. A chunk of fill values is
    stored, too: what is there makes the late create of another writer fail. Nothing is erased or replaced but by version.
 3. **Commit.** M with the turn is replaced by M with the new shape and without the turn, on condition of its version: one swap, of
    which the commit and a take-over exclude each other. Attributes that others changed meanwhile are taken along. Shrinking commits
@@ -60,7 +61,7 @@ from zarrant.ops.append_record import end_for_others
 from zarrant.ops.bound_array import BoundArray, OwnTurn
 from zarrant.ops.current import Current, current_array, require_turn
 from zarrant.ops.guard import MAX_TRIES
-from zarrant.ops.node import metadata_key, of_version
+from zarrant.ops.node import find_metadata, metadata_key, of_version
 from zarrant.requests import Op, Outcome, ReadRequest, WriteRequest, clock, fetch, pause, put, put_one
 from zarrant.storage import Part, Version
 
@@ -73,8 +74,14 @@ waits for after a kill."""
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.004, 0.4
 """Between two looks at another one's turn: from an append to a local service, up to two looks a second at a long one."""
 
+LOOK_S = 0.1
+"""For how long a look at the metadata serves new chunks, counted from before it, as in `run/looks.py`."""
+
 ABANDONED_S = 1.0
 """The same for a turn that this process has broken off itself: what it has sent has arrived by then."""
+
+END_TIMEOUT_S = 60.0
+"""How long who consolidates waits for the turn of a writer that is alive, as for a lock."""
 
 _abandoned: set[str] = set()
 """Turns of this process whose operation was broken off (cancelled), so that it could not give them back."""
@@ -187,6 +194,32 @@ def _why_waited(turn: Turn) -> str:
     return "It is alive: it renews its turn. Wait longer with the option lock_timeout"
 
 
+def wait_for_end(path: str, turn: Turn) -> Op[bool]:
+    """Wait until a turn has ended, or end it where it is not renewed; whether that was waited for.
+
+    A turn that ends with a record, or with the creation of its array, is not: who has one looks at the groups afterwards.
+    """
+    if turn.record is not None or turn.creates:
+        return False
+    waited, total, looks = 0.0, 0.0, 0
+    while total <= END_TIMEOUT_S + turn.seconds:
+        step = random.uniform(0.5, 1) * min(LAST_PAUSE_S, FIRST_PAUSE_S * 2**looks)
+        yield from pause(step)
+        waited, total, looks = waited + step, total + step, min(looks + 1, 16)
+        found = yield from find_metadata(path)
+        if not isinstance(found, ArrayMetadata) or found.turn is None or found.turn.token != turn.token:
+            return True
+        if found.turn != turn:
+            turn, waited = found.turn, 0.0
+        elif waited > (ABANDONED_S if turn.token in _abandoned else turn.seconds):
+            try:
+                yield from put_one(metadata_key(path, found), [dump(replace(found, turn=None))], found.version, in_copies=False)
+            except VersionChangedError:
+                continue
+            return True
+    raise LockTimeout("another writer is changing the shape of the array", key=metadata_key(path), hint=_why_waited(turn))
+
+
 def _swap_in(now: BoundArray, turn: Turn, version: Version) -> Op[BoundArray | None]:
     """The array with a turn; None where another writer was faster."""
     since = yield from clock()
@@ -196,7 +229,7 @@ def _swap_in(now: BoundArray, turn: Turn, version: Version) -> Op[BoundArray | N
     except VersionChangedError:
         return None
     metadata = of_version(metadata, stored)
-    return replace(now.with_metadata(metadata), turn=OwnTurn(metadata, since))
+    return replace(now.with_metadata(metadata), turn=OwnTurn(metadata, since, since))
 
 
 def keep(array: BoundArray) -> Op[None]:
@@ -217,7 +250,7 @@ def _renew(array: BoundArray) -> Op[None]:
             stored = yield from put_one(_key(array), [dump(renewed)], metadata.version, in_copies=False)
         except VersionChangedError:  # attributes were changed, or another thread of this operation was faster
             continue
-        own.metadata, own.since = of_version(renewed, stored), since
+        own.metadata, own.since, own.seen = of_version(renewed, stored), since, since
         return
     raise ConflictError("other writers won every race", key=_key(array), limit=f"{MAX_TRIES} tries")
 
@@ -298,7 +331,8 @@ def _store_all(array: BoundArray, items: Sequence[WriteRequest]) -> Op[list[Outc
         if not pending:
             return outcomes
         yield from keep(array)
-        replies = yield from put([wanted[i] for i in pending], node.condition)  # safety: turn seen
+        batch = [wanted[i] for i in pending]
+        replies = yield from put(batch, None if (yield from _seen(array, batch)) else node.condition)  # safety: turn seen
         for i, reply in zip(pending, replies, strict=True):
             outcomes[i] = reply
         moved = [i for i in pending if isinstance(outcomes[i], VersionChangedError)]
@@ -313,6 +347,13 @@ def _store_all(array: BoundArray, items: Sequence[WriteRequest]) -> Op[list[Outc
                 wanted[i] = wanted[i]._replace(if_version=None if blob is None else blob.version)
         pending = [i for i in (*moved, *refused) if wanted[i].parts is not None or wanted[i].if_version is not None]
     return outcomes
+
+
+def _seen(array: BoundArray, items: Sequence[WriteRequest]) -> Op[bool]:
+    """Whether the turn was seen just now, after all was known on which these writes depend: of new chunks nothing was read."""
+    if any(item.if_version is not None for item in items):  # safety: turn seen after a read
+        return False
+    return (yield from clock()) - turn_of(array).seen < LOOK_S  # safety: turn seen just now
 
 
 def erased(array: BoundArray, shape: Shape, source: Stored) -> Op[list[Part] | None]:

@@ -16,7 +16,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import partial
@@ -30,6 +30,7 @@ from zarrant.requests import (
     Acknowledge,
     Admitted,
     All,
+    BeforeChange,
     CheckUnchanged,
     Clock,
     ErasePrefix,
@@ -39,6 +40,7 @@ from zarrant.requests import (
     ListPrefix,
     ListStored,
     Locked,
+    LookAhead,
     OnlyWhile,
     Op,
     Pause,
@@ -76,12 +78,16 @@ class Together(NamedTuple):
 
 async def perform_async(op: Op[T], context: ExecutionContext, brief: bool = False, together: Together | None = None) -> T:
     """Run an operation to its end without blocking the event loop; with `brief` its first step is taken here."""
+    can = capabilities(context.store) if context.can is NOTHING else context.can
+    if can.awaits:
+        gate, looks = asyncio.Semaphore(max(1, context.concurrency)), _Looks()
+        try:
+            return await _perform_steps(op, context._replace(can=can, gate=gate, looks=looks), brief)
+        finally:
+            if looks.ahead:
+                await looks.close()
     cancelled = threading.Event()
-    context = context._replace(cancelled=cancelled, can=capabilities(context.store) if context.can is NOTHING else context.can)
-    if context.can.awaits:
-        gate = asyncio.Semaphore(max(1, context.concurrency))
-        return await _perform_steps(op, context._replace(gate=gate, looks=_Looks()), brief)
-    context = context._replace(caller=Caller(asyncio.current_task()))
+    context = context._replace(can=can, cancelled=cancelled, caller=Caller(asyncio.current_task()))
     merged = None
     if together is not None:
         for_all = context._replace(cancelled=None, concurrency=1)
@@ -132,6 +138,8 @@ async def _perform_steps(op: Op[T], context: ExecutionContext, brief: bool = Fal
     try:
         while True:
             step = _Step(op, reply, error)
+            if not brief:
+                step.look_ahead = partial(asyncio.get_running_loop().call_soon_threadsafe, partial(_look_ahead, context))
             if step() if brief else await in_thread(step, executor=context.executor):
                 return step.value  # type: ignore[no-any-return]
             brief = getattr(step.value, "brief", False)
@@ -149,10 +157,15 @@ class _Step:
     def __init__(self, op: Op[Any], reply: Any, error: BaseException | None) -> None:
         self.op, self.reply, self.error = op, reply, error
         self.value: Any = None
+        self.look_ahead: Callable[[OnlyWhile], object] | None = None
+        """Begins a look on the event loop, of a step in a thread: what is done beside it is a part of the same step."""
 
     def __call__(self) -> bool:
         try:
             self.value = self.op.send(self.reply) if self.error is None else self.op.throw(self.error)
+            while self.look_ahead is not None and type(self.value) is LookAhead:
+                self.look_ahead(self.value.condition)
+                self.value = self.op.send(None)
         except StopIteration as stop:
             self.value = stop.value
             return True
@@ -166,12 +179,16 @@ async def _answer_async(request: Request, context: ExecutionContext) -> Any:
             return await _each(_get_async, items, context)
         case Put(items, condition):
             return await _put_async(items, condition, context)
+        case LookAhead(condition):
+            return _look_ahead(context, condition)
         case All():
             return await _all_async(request, context)
         case Admitted():
             return await _admitted_async(request, context)
         case Locked():
             return await _locked_async(request, context)
+        case BeforeChange(_, op):
+            return await _perform_steps(op, context)
         case GroupCommit():
             return await join_commit_async(request, store, lambda op: _perform_steps(op, context, request.brief))
         case Share(brief=brief):
@@ -184,6 +201,14 @@ async def _answer_async(request: Request, context: ExecutionContext) -> Any:
             return await asyncio.sleep(seconds)
         case Clock():
             return time.monotonic()
+        case ErasePrefix() | ListDir() | ListPrefix() | ListStored():
+            return await _answer_below(request, store, calls)
+    raise TypeError(f"not a request: {request!r}")
+
+
+async def _answer_below(request: ErasePrefix | ListDir | ListPrefix | ListStored, store: Store, calls: Calls) -> Any:
+    """The reply to a request about all that is below a prefix."""
+    match request:
         case ErasePrefix(_, link_only=True):
             return False  # there are no links in an object store
         case ErasePrefix(prefix):
@@ -197,7 +222,6 @@ async def _answer_async(request: Request, context: ExecutionContext) -> Any:
             return await store.list_prefix_async(prefix)
         case ListStored():
             return None  # no store that is awaited is sure of it
-    raise TypeError(f"not a request: {request!r}")
 
 
 async def _put_async(items: Sequence[WriteRequest], condition: OnlyWhile | None, context: ExecutionContext) -> list[Any]:
@@ -229,11 +253,8 @@ async def _is_unchanged_async(key: str, version: Version, store: Store, calls: C
 async def _changed_async(condition: OnlyWhile, replaces: bool, context: ExecutionContext) -> Exception | None:
     """The error where a condition does not hold; looked at right before the write, or once for several (`run.looks`)."""
 
-    async def look() -> None:
-        async with context.gate or nullcontext():
-            require(context.can.async_calls, "get", context.store)
-            blob = await context.store.get_ranges_async(condition.key, ())
-        condition.check(None if blob is None else blob.version)
+    def look() -> Coroutine[Any, Any, None]:
+        return _look_async(condition, context)
 
     try:
         await (context.looks.take_async(condition, look) if replaces and isinstance(context.looks, _Looks) else look())
@@ -242,16 +263,50 @@ async def _changed_async(condition: OnlyWhile, replaces: bool, context: Executio
     return None
 
 
+def _look_ahead(context: ExecutionContext, condition: OnlyWhile) -> None:
+    if isinstance(context.looks, _Looks):
+        context.looks.begin_async(condition, lambda: _look_async(condition, context))
+
+
+async def _look_async(condition: OnlyWhile, context: ExecutionContext) -> None:
+    """MetadataChangedError where a condition does not hold now."""
+    async with context.gate or nullcontext():
+        require(context.can.async_calls, "get", context.store)
+        blob = await context.store.get_ranges_async(condition.key, ())
+    condition.check(None if blob is None else blob.version)
+
+
 class _Looks(Looks):
     """The looks of one operation; its tasks wait for the one who looks."""
 
     def __init__(self) -> None:
         super().__init__()
         self._tasks = asyncio.Lock()
+        self.ahead: dict[OnlyWhile, tuple[float, asyncio.Task[None]]] = {}
+
+    def begin_async(self, condition: OnlyWhile, look: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """See `Looks.begin`."""
+        now = time.monotonic()
+        if condition not in self.ahead and not self.serves(condition, now):
+            self.ahead[condition] = now, asyncio.create_task(look())
+
+    async def close(self) -> None:
+        """Stop what nobody has waited for."""
+        tasks = [task for _, task in self.ahead.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def take_async(self, condition: OnlyWhile, look: Callable[[], Awaitable[None]]) -> None:
         """See `Looks.take`."""
         async with self._tasks:
+            if condition in self.ahead:
+                begun, task = self.ahead[condition]
+                try:
+                    await task
+                    self.begun[condition] = begun
+                finally:
+                    self.ahead.pop(condition, None)
             now = time.monotonic()
             if not self.serves(condition, now):
                 await look()

@@ -27,6 +27,7 @@ from zarrant.requests import (
     Acknowledge,
     Admitted,
     All,
+    BeforeChange,
     CheckUnchanged,
     Clock,
     ErasePrefix,
@@ -36,6 +37,7 @@ from zarrant.requests import (
     ListPrefix,
     ListStored,
     Locked,
+    LookAhead,
     OnlyWhile,
     Op,
     Pause,
@@ -50,6 +52,7 @@ from zarrant.run.store_calls import (
     annotated,
     get,
     lock_keys,
+    look,
     outcome,
     require,
     store_all,
@@ -167,6 +170,11 @@ def _put(request: Put, context: ExecutionContext) -> list[Any]:
         return store_all(request.items, together, context.can)
 
 
+def _look_ahead(request: LookAhead, context: ExecutionContext) -> None:
+    if context.looks is not None and context.can.requests_in_flight > 1:
+        context.looks.begin(request.condition, lambda: look(request.condition, context.store))
+
+
 def _looks(request: Put, context: ExecutionContext) -> Looks | None:
     """Those that serve a request: where all its objects are stored whatever is there."""
     return context.looks if all(item.if_version is ANY for item in request.items) else None
@@ -268,9 +276,11 @@ def _pause(request: Pause, context: ExecutionContext) -> None:
 _ANSWERS: dict[type, Callable[[Any, ExecutionContext], Any]] = {
     Fetch: _fetch,
     Put: _put,
+    LookAhead: _look_ahead,
     All: _all,
     Admitted: _admitted,
     Locked: _locked,
+    BeforeChange: lambda request, context: _drive(request.op, context),
     GroupCommit: _group_commit,
     Share: _share,
     Acknowledge: lambda request, context: commit(context.store),

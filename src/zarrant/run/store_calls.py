@@ -125,13 +125,14 @@ def store_while(condition: OnlyWhile | None, store: Store, can: Capabilities | N
     if (can or capabilities(store)).only_while:
         return store.only_while(condition)
     if looks is None:
-        _look(condition, store)
+        look(condition, store)
     else:
-        looks.take(condition, lambda: _look(condition, store))
+        looks.take(condition, lambda: look(condition, store))
     return store
 
 
-def _look(condition: OnlyWhile, store: Store) -> None:
+def look(condition: OnlyWhile, store: Store) -> None:
+    """MetadataChangedError where a condition does not hold now."""
     try:
         found = version_of(condition.key, store)
     except ZarrantError:

@@ -75,7 +75,8 @@ class _Entries:
 
     def keep(self, key: str, blob: Blob, spans: Sequence[Span], mark: int, asked: float) -> None:
         """Keep what was read, unless the object was written through this store meanwhile."""
-        if blob.version is None or sum(view.nbytes for view in blob.data) > self.max_bytes // 2:
+        lasts = blob.version is not None and getattr(blob.version, "lasting", True)  # safety: kept versions last
+        if not lasts or sum(view.nbytes for view in blob.data) > self.max_bytes // 2:
             return
         parts = {span: _own(view) for span, view in zip(spans, blob.data, strict=True)}
         with self.lock:
