@@ -65,6 +65,7 @@ __all__ = [
     "encoded_bound",
     "equals_fill",
     "external_step",
+    "libraries",
     "missing",
     "pack",
     "put_file",
@@ -189,6 +190,11 @@ def active() -> dict[str, str]:
     names = dict.fromkeys(_FUNCTIONS, "native" if _compiled else "reference")
     steps = {f"step:{name}": "native" if _features.get(name) else "reference" for name in reference.features()}
     return names | steps
+
+
+def libraries() -> dict[str, str]:
+    """Name the compression libraries of the compiled module, each with its version and whether it was built in."""
+    return _compiled.libraries() if _compiled else {}
 
 
 def missing() -> dict[str, str]:

@@ -30,6 +30,12 @@ def features() -> dict[str, bool]:
     return built
 
 
+def libraries() -> dict[str, str]:
+    """Name the compression libraries, each with its version and where it comes from."""
+    found: dict[str, str] = _native.libraries()
+    return found
+
+
 def copy_boxes(
     src: NDArray[Any],
     src_start: Ints,

@@ -569,11 +569,18 @@ nb::dict py_features() {
   return all;
 }
 
+nb::dict py_libraries() {
+  nb::dict all;
+  for (const auto& [name, version] : libraries()) all[name.c_str()] = version;
+  return all;
+}
+
 }  // namespace
 
 NB_MODULE(_native, m) {
   m.doc() = "Compiled twins of zarrant.kernels.reference; zarrant.kernels.compiled wraps them.";
   m.def("features", &py_features);
+  m.def("libraries", &py_libraries);
   m.def("copy_boxes", &py_copy_boxes);
   m.def("equals_fill", &py_equals_fill);
   m.def("encoded_bound", &py_encoded_bound);
