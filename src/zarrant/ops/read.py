@@ -58,7 +58,7 @@ def is_planned_at_once(array: BoundArray, selection: Any) -> bool:
 def retrieve_selection(array: BoundArray, selection: Selection, out: Array | None = None) -> Op[Array]:
     """The elements of a NumPy-like selection."""
     result = output(array, out, selection.out_shape)
-    yield from _read_region(array, selection.region, selection.to_work(result), array.shape)
+    yield from read_region(array, selection.region, selection.to_work(result), array.shape)
     return result
 
 
@@ -66,7 +66,7 @@ def retrieve_array_subset(array: BoundArray, subset: Any, out: Array | None = No
     """The elements of a region, decoded into `out` where it is given."""
     region = as_subset(subset, array.shape)
     result = output(array, out, region.shape)
-    yield from _read_region(array, box_region(region), result, array.shape)
+    yield from read_region(array, box_region(region), result, array.shape)
     return result
 
 
@@ -83,7 +83,7 @@ def retrieve_array_subsets(array: BoundArray, subsets: Sequence[Any]) -> Op[list
     for shape, numbers in by_shape.items():
         out = array.empty((len(numbers) * shape[0], *shape[1:]))
         if out.size:
-            yield from _read_region(array, _boxes(array, [regions[number] for number in numbers]), out, array.shape)
+            yield from read_region(array, _boxes(array, [regions[number] for number in numbers]), out, array.shape)
         results.update(zip(numbers, out.reshape(len(numbers), *shape), strict=True))
     return [results[number] for number in range(len(regions))]
 
@@ -125,7 +125,7 @@ def retrieve_chunks(array: BoundArray, chunks: Any, out: Array | None = None) ->
     chunks = as_subset(chunks, array.grid.grid_shape, "chunk grid")
     subset = array.grid.block(chunks)
     result = output(array, out, subset.shape)
-    yield from _read_region(array, box_region(subset), result, subset.stop)
+    yield from read_region(array, box_region(subset), result, subset.stop)
     return result
 
 
@@ -146,7 +146,7 @@ def retrieve_chunk_subset(array: BoundArray, chunk: Sequence[int], subset: Any, 
     region = local.shift(array.grid.origin(chunk))
     result = output(array, out, region.shape)
     bounds = tuple(max(length, stop) for length, stop in zip(array.shape, region.stop, strict=True))
-    yield from _read_region(array, box_region(region), result, bounds)
+    yield from read_region(array, box_region(region), result, bounds)
     return result
 
 
@@ -195,7 +195,8 @@ def subchunk_grid(array: BoundArray) -> ChunkGrid:
     return ChunkGrid.regular(array.shape, array.subchunk_shapes[0])
 
 
-def _read_region(array: BoundArray, region: Region, out: Array, bounds: tuple[int, ...]) -> Op[None]:
+def read_region(array: BoundArray, region: Region, out: Array, bounds: tuple[int, ...]) -> Op[None]:
+    """Read a region of an array whose elements exist up to `bounds` into the values `out`."""
     if out.size == 0:
         return
     selections = region.split(array.grid, bounds)

@@ -78,16 +78,16 @@ class Together(NamedTuple):
 
 async def perform_async(op: Op[T], context: ExecutionContext, brief: bool = False, together: Together | None = None) -> T:
     """Run an operation to its end without blocking the event loop; with `brief` its first step is taken here."""
-    cancelled = threading.Event()
-    context = context._replace(cancelled=cancelled, can=capabilities(context.store) if context.can is NOTHING else context.can)
-    if context.can.awaits:
+    can = capabilities(context.store) if context.can is NOTHING else context.can
+    if can.awaits:
         gate, looks = asyncio.Semaphore(max(1, context.concurrency)), _Looks()
         try:
-            return await _perform_steps(op, context._replace(gate=gate, looks=looks), brief)
+            return await _perform_steps(op, context._replace(can=can, gate=gate, looks=looks), brief)
         finally:
             if looks.ahead:
                 await looks.close()
-    context = context._replace(caller=Caller(asyncio.current_task()))
+    cancelled = threading.Event()
+    context = context._replace(can=can, cancelled=cancelled, caller=Caller(asyncio.current_task()))
     merged = None
     if together is not None:
         for_all = context._replace(cancelled=None, concurrency=1)

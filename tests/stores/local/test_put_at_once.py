@@ -318,6 +318,8 @@ def test_who_has_the_lock_is_told(root: Path) -> None:
 def test_replaced_file_calls_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
     assert are_plain(Syscalls())
     assert not are_plain(FaultySyscalls())
+    monkeypatch.setattr(Syscalls, "__annotations__", {}, raising=False)
+    assert are_plain(Syscalls())
     other = Syscalls()
     monkeypatch.setattr(other, "rename", print)
     assert not are_plain(other)

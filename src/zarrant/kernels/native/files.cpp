@@ -1,8 +1,13 @@
 // Replaces one file as `stores/local/objects.py` does with `stores/local/syscalls.py`: the same file calls in the same order,
 // as one call of Python. Whatever is not the usual case is left to that: everything done so far is undone, and nothing is said.
+#include "files.h"
+
+#ifdef __linux__
+
 #include <fcntl.h>
 #include <pthread.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -12,10 +17,6 @@
 #include <cerrno>
 #include <cstdio>
 #include <ctime>
-
-#include "files.h"
-
-#ifdef F_OFD_SETLK
 
 namespace zarrant {
 namespace {
@@ -233,7 +234,7 @@ class Put {
     if (from < 0 || from > old_.st_size || rest > static_cast<std::size_t>(old_.st_size - from)) return false;
     while (rest > 0) {
       if (!calls_.may("copy")) return false;
-      const ssize_t copied = copy_file_range(base_.get(), &from, temp_.get(), &offset, rest, 0);
+      const long copied = syscall(SYS_copy_file_range, base_.get(), &from, temp_.get(), &offset, rest, 0u);  // older C libraries lack it
       if (copied <= 0) return false;
       rest -= static_cast<std::size_t>(copied);
     }
