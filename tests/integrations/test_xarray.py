@@ -25,9 +25,10 @@ def opened(address: Any, **options: Any) -> Any:
     return xr.open_dataset(address, engine="zarrant", **options)
 
 
-@pytest.fixture(params=[2, 3])
-def written(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    path = str(tmp_path / "d.zarr")
+@pytest.fixture(params=[2, 3], scope="module")
+def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The dataset, written by zarr-python; nobody changes it."""
+    path = str(tmp_path_factory.mktemp("written") / "d.zarr")
     dataset().to_zarr(path, zarr_format=request.param)
     return path
 

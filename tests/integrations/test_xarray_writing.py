@@ -120,6 +120,12 @@ def test_modes(tmp_path: Path) -> None:
             ds.zarrant.to_zarr(path, **wrong)
 
 
+def test_what_is_replaced_may_be_what_is_read(tmp_path: Path) -> None:
+    dataset().zarrant.to_zarr(tmp_path / "d")
+    by_zarrant(tmp_path / "d").zarrant.to_zarr(tmp_path / "d", mode="w")
+    xr.testing.assert_allclose(by_zarr(tmp_path / "d").load(), dataset())
+
+
 def test_later_means_later(tmp_path: Path) -> None:
     pytest.importorskip("dask", reason="needs the extra dask")
     ds = dataset()

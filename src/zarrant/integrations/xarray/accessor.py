@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any, Literal
 
+import numpy as np
 from xarray import Dataset, register_dataset_accessor
 
 from zarrant.errors import CapabilityError, NodeNotFoundError, OptionError
@@ -134,16 +135,16 @@ def _create(
     variables, attributes = encode.variables_of(dataset, encoding)
     stored = {key: encode.encoded(variable, key, version) for key, variable in variables.items()}
     options = {key: encode.array_options(each, key, version, key in encoding) for key, each in stored.items()}
+    data = {key: each.data if _is_lazy(each) else each.values for key, each in stored.items()}  # may be read from what is replaced
     group = create_group(
         store, name=name, attributes=attributes, zarr_format=version, overwrite=mode == "w", if_exists=if_exists, **where
     )
-    return [write for key in stored for write in _new_array(group, key, stored[key], options[key], if_exists)]
+    return [write for key in stored for write in _new_array(group, key, data[key], options[key], if_exists)]
 
 
-def _new_array(group: Group[Any], name: str, variable: Any, options: Mapping[str, Any], if_exists: Any) -> list[Write]:
+def _new_array(group: Group[Any], name: str, data: Any, options: Mapping[str, Any], if_exists: Any) -> list[Write]:
     """Make an array, with its values where they are in memory; what is left to store."""
-    data = variable.data if _is_lazy(variable) else variable.values
-    if _is_lazy(variable):
+    if not isinstance(data, np.ndarray):
         array = group.create_array(name, if_exists=if_exists, **options)
         return [(array, (slice(None),) * array.ndim, data)]
     group.create_array(name, if_exists=if_exists, data=data, **options)
@@ -175,9 +176,10 @@ def _again(dataset: Dataset, group: Group[Any], mode: str, encoding: encode.Enco
     version = group.metadata.zarr_format
     stored = {name: encode.encoded(variables[name], name, version) for name in new}
     options = {name: encode.array_options(each, name, version, name in encoding) for name, each in stored.items()}
+    data = {name: each.data if _is_lazy(each) else each.values for name, each in stored.items()}
     if attributes:
         group.update_attributes(attributes)
-    return writes + [write for name in new for write in _new_array(group, name, stored[name], options[name], "error")]
+    return writes + [write for name in new for write in _new_array(group, name, data[name], options[name], "error")]
 
 
 def _write(variable: Any, array: Array[Any], region: Mapping[str, slice]) -> Write:
