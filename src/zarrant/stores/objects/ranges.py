@@ -6,11 +6,14 @@ bytes of each range. Only a plain range, the end of an object and the whole of i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from zarrant.storage import ByteRange
 
+MAX_REQUEST_BYTES = 8 << 20
+"""Where near ranges are more than this together they are several requests: one connection to S3 moves some 80 MB/s, and Amazon
+advises to read 8 to 16 MB with each (https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance-guidelines.html)."""
 HEAD, WHOLE = "head", None
 """Requests other than ranges: the version and the size alone, and the whole object."""
 
@@ -40,13 +43,57 @@ def requests_for(ranges: Sequence[ByteRange], gap: int) -> list[Any]:
         return [WHOLE]
     suffix = max((-start for start, _ in ranges if start < 0), default=0)
     spans = sorted((start, start + length) for start, length in ranges if start >= 0 and length)
-    merged: list[Any] = []
-    for start, stop in spans:
-        if merged and start - merged[-1][1] <= gap:
-            merged[-1] = (merged[-1][0], max(merged[-1][1], stop))
-        else:
-            merged.append((start, stop))
+    merged: list[Any] = [(near[0][0], max(span[1] for span in near)) for near in _near(spans, gap)]
     return [*merged, {"suffix": suffix}] if suffix else merged
+
+
+def _near(spans: Sequence[Any], gap: int) -> Iterator[list[Any]]:
+    """Sorted spans (start, stop, ...), those together that are to be one request."""
+    together: list[Any] = []
+    end = 0
+    for span in spans:
+        start, stop = span[0], span[1]
+        if together and (start - end > gap or (start >= end and stop - together[0][0] > MAX_REQUEST_BYTES)):
+            yield together
+            together = []
+        end = max(end, stop) if together else stop
+        together.append(span)
+    if together:
+        yield together
+
+
+def sharing(reads: Sequence[Sequence[ByteRange]], gap: int) -> list[list[int]]:
+    """The numbers of several reads of an object, those together that have a request in common; all in order of their first."""
+    firsts = list(range(len(reads)))
+
+    def first(number: int) -> int:
+        while firsts[number] != number:
+            number = firsts[number]
+        return number
+
+    def join(numbers: Sequence[int]) -> None:
+        for number in numbers[1:]:
+            lower, upper = sorted((first(numbers[0]), first(number)))
+            firsts[upper] = lower
+
+    spans, special = list[tuple[int, int, int]](), list[int]()  # special: those that need the end, the whole or the size
+    for number, ranges in enumerate(reads):
+        for start, length in ranges:
+            if start < 0 or length is None:
+                special.append(number)
+            else:
+                spans.append((start, start + length, number))
+    spans.sort()
+    only_versions = [number for number, ranges in enumerate(reads) if not ranges]  # which every reply tells
+    with_bytes = next((number for number, ranges in enumerate(reads) if ranges), 0)
+    for numbers in ([number for *_, number in near] for near in _near(spans, gap)):
+        join(numbers)
+    join(special)
+    join([with_bytes, *only_versions])
+    groups: dict[int, list[int]] = {}
+    for number in range(len(reads)):
+        groups.setdefault(first(number), []).append(number)
+    return list(groups.values())
 
 
 def options_of(wanted: Any) -> dict[str, Any]:
