@@ -7,7 +7,7 @@ is written once, as steps (`objects.calls`), and performed by both kinds of call
 Strategy:
 
 - Every read is a `get` of its own, several ranges at once, since only that can be made on condition of a version. Ranges with
-  less than `coalesce_gap` bytes between them are one request, of no more than 8 MiB. All replies must be of one version and have
+  less than `coalesce_gap` bytes between them are one request, of no more than 16 MiB. All replies must be of one version and have
   the length asked for.
 - Several parts are one PUT, without being joined.
 - A conditional put is tried again by us alone, with an id of the write in the object's metadata (`objects.versions`). Before a

@@ -131,3 +131,15 @@ def test_damaged_indexes(at: str, codec: Any) -> None:
 def test_partial_access_needs_the_stored_bytes(codec: Any) -> None:
     assert codec([sharding(2)], (4,)).prepared.partial == (True, True)
     assert codec([sharding(2), Gzip()], (4,)).prepared.partial == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("shards", "side", "expected"), [(1, 128, 4), (2, 128, 2), (8, 128, 1), (1, 64, 1), (1, 256, 4), (64, 256, 4), (1, 512, 32)]
+)
+def test_a_shard_is_cut_where_there_are_few_of_them(shards: int, side: int, expected: int, codec: Any) -> None:
+    """So that several threads share a call; more than 8 MiB are never one mini-batch."""
+    shard = codec([sharding(32, 32, 32)], (side,) * 3, "uint16").prepared
+    ranges = list(shard.batches((side // 32) ** 3, shards))
+    assert len(ranges) == expected
+    assert [row for lo, hi in ranges for row in range(lo, hi)] == list(range((side // 32) ** 3))
+    assert 2 * (ranges[0][1] * 32**3 * 2) <= shard.batch_cost(shards) <= 2 * (8 << 20)

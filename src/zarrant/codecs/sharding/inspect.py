@@ -159,7 +159,7 @@ def decode(report: ShardReport) -> Op[None]:
     if isinstance(inner, ChunkPipeline):
         readable = report.index.present & (report.index.size <= inner.stored_limit)
         rows = np.flatnonzero(readable).astype(np.int64)
-        for lo, hi in report.shard.batches(rows.size):
+        for lo, hi in report.shard.batches(rows.size, 1):
             yield from _decode_rows(report, inner, rows[lo:hi])
 
 

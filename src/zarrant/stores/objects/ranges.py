@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 
 from zarrant.storage import ByteRange
 
-MAX_REQUEST_BYTES = 8 << 20
-"""Where near ranges are more than this together they are several requests: one connection to S3 moves some 80 MB/s, and Amazon
-advises to read 8 to 16 MB with each (https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance-guidelines.html)."""
 HEAD, WHOLE = "head", None
 """Requests other than ranges: the version and the size alone, and the whole object."""
+
+MAX_JOINED_BYTES = 16 << 20
+"""Of ranges that are read together: more of them are several requests, side by side, of which each can be begun again by itself,
+and whose bytes are not all kept for as long as one of the ranges is. AWS advises 8 to 16 MB."""
 
 
 class Reply(NamedTuple):
@@ -50,13 +51,15 @@ def requests_for(ranges: Sequence[ByteRange], gap: int) -> list[Any]:
 def _near(spans: Sequence[Any], gap: int) -> Iterator[list[Any]]:
     """Sorted spans (start, stop, ...), those together that are to be one request."""
     together: list[Any] = []
-    end = 0
+    first = last = 0
     for span in spans:
         start, stop = span[0], span[1]
-        if together and (start - end > gap or (start >= end and stop - together[0][0] > MAX_REQUEST_BYTES)):
-            yield together
-            together = []
-        end = max(end, stop) if together else stop
+        if together and start - last <= gap and (stop <= last or stop - first <= MAX_JOINED_BYTES):
+            last = max(last, stop)
+        else:
+            if together:
+                yield together
+            together, first, last = [], start, stop
         together.append(span)
     if together:
         yield together
