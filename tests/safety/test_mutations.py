@@ -35,6 +35,7 @@ class Mutation(NamedTuple):
 BUFFERED = "nodes/test_buffered.py"
 PROBE = "stores/test_probe.py"
 AT_ONCE = "stores/local/test_put_at_once.py"
+READ_AT_ONCE = "stores/local/test_read_at_once.py"
 OBSPEC = "stores/test_obspec.py"
 EVERY_ORDER = "ops/test_turns.py::test_every_order_of_steps"
 STOPPED = "ops/test_turns.py::test_who_is_stopped_at_any_step_harms_nobody"
@@ -83,6 +84,9 @@ MUTATIONS: dict[str, Mutation] = {
     "data before the name at once": Mutation(
         "done = _call(path, parts, *asked, False, True)", f"{AT_ONCE}::test_what_may_be_on_disk_is_replaced_as_the_general_way_does"
     ),
+    "object size at once": Mutation("most = -1", f"{READ_AT_ONCE}::test_what_is_too_large_is_not_read"),
+    "version of a read at once": Mutation("wanted = None", f"{READ_AT_ONCE}::test_a_range_of_another_version_is_not_read"),
+    "lasting version at once": Mutation("lasting = True", f"{READ_AT_ONCE}::test_a_version_is_lasting_only_after_a_while"),
     "killed owner": Mutation("pass", "stores/local/test_store.py::test_stale_files"),
     "probe": Mutation("pass", "stores/local/test_store.py::test_locks_that_exclude_nobody_are_found"),
     "lock exit": Mutation("pass", "stores/local/test_store.py::test_a_lock_outlives_its_writes"),
