@@ -20,6 +20,8 @@ import zarrant  # noqa: E402
 from zarrant.errors import CapabilityError, NodeReplacedError, ZarrantWarning  # noqa: E402
 from zarrant.integrations import zarr_python  # noqa: E402
 
+OLD = tuple(int(part) for part in zarr.__version__.split(".")[:2]) < (3, 2)
+
 LAYOUTS: dict[str, dict[str, Any]] = {
     "chunks": {"chunks": (10, 10)},
     "shards": {"chunks": (5, 10), "shards": (20, 20)},
@@ -90,6 +92,8 @@ def expected(kind: str, selection: Any, shape: tuple[int, ...]) -> Any:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_index_kind_writes_and_reads_as_numpy_does(store: Any, layout: str) -> None:
+    if layout == "shards" and isinstance(store, MemoryStore) and OLD:
+        pytest.skip("zarr-python 3.1 cannot write an oindex with an integer to shards itself")
     rng = np.random.default_rng(1)
     z = zarr.create_array(store, shape=(50, 45), dtype="i4", **LAYOUTS[layout])
     n = np.zeros((50, 45), "i4")

@@ -20,6 +20,8 @@ Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 
 put_file: Any = getattr(_native, "put_file", None)
+read_files: Any = getattr(_native, "read_files", None)
+read_ranges: Any = getattr(_native, "read_ranges", None)
 
 
 def features() -> dict[str, bool]:

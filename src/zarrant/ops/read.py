@@ -21,7 +21,7 @@ from zarrant.errors import CapabilityError, ChunkMissingError, PartialFailure, V
 from zarrant.geometry.box import ArraySubset, Shape, as_subset, check_chunk_indices
 from zarrant.geometry.disjoint_boxes import DisjointBoxes
 from zarrant.geometry.grid import ChunkGrid, block_indices
-from zarrant.geometry.region import BoxInChunk, ChunkSelections, Region, box_region
+from zarrant.geometry.region import BoxInChunk, BoxInChunks, ChunkSelections, Region, box_region
 from zarrant.geometry.selection import Selection
 from zarrant.limits import LIMITS
 from zarrant.ops.batching import batch_size, equal_shapes, largest_batch, within_budget
@@ -202,7 +202,7 @@ def read_region(array: BoundArray, region: Region, out: Array, bounds: tuple[int
     selections = region.split(array.grid, bounds)
     if selections.n:
         read = _read_selections(array, selections, out)
-        yield from within_budget(array, selections.index, out.size, read, selections.n <= MAX_BRIEF)
+        yield from within_budget(array, selections, out.size, read, selections.n <= MAX_BRIEF)
 
 
 def _read_selections(array: BoundArray, selections: ChunkSelections, out: Array) -> Op[None]:
@@ -237,7 +237,8 @@ def _ranges(array: BoundArray, selections: ChunkSelections) -> tuple[list[tuple[
     if _all_kept(array, selections):
         return [(0, selections.n)], 0
     ranges, cost = [], 0
-    for shape, first, last in equal_shapes(array, selections.index):
+    uniform = array.grid.uniform_shape
+    for shape, first, last in equal_shapes(array, selections.index) if uniform is None else [(uniform, 0, selections.n)]:
         size = batch_size(array, shape)
         cost = max(cost, size.cost if array.options.cache is None else 2 * size.cost)  # those that are kept are decoded once more
         ranges += [(lo, min(lo + size.encoded, last)) for lo in range(first, last, size.encoded)]
@@ -271,8 +272,13 @@ def _raise_read_failures(array: BoundArray, chunks: Sequence[tuple[int, ...]], o
 
 
 def _read_batch(array: BoundArray, selections: ChunkSelections, lo: int, hi: int, out: Array, small: bool = False) -> Op[None]:
+    if isinstance(selections, BoxInChunks) and hi - lo == 1:
+        selections, lo, hi = selections.part(lo), 0, 1
     if isinstance(selections, BoxInChunk):
         keys, shape = [array.chunk_key(selections.chunk)], array.chunk_shape(selections.chunk)
+    elif isinstance(selections, BoxInChunks):
+        chunks = [each[0] for each in selections.chunks[lo:hi]]
+        keys, shape = [array.chunk_key(chunk) for chunk in chunks], array.chunk_shape(chunks[0])
     else:
         keys, shape = array.chunk_keys(selections.index[lo:hi]), array.chunk_shape(selections.index[lo])
     prepared = array.prepared_for(shape)
