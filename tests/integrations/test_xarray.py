@@ -7,72 +7,28 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import zarrant
 from zarrant.errors import MetadataError, NodeNotFoundError, UnknownExtensionError
 
 xr = pytest.importorskip("xarray", reason="needs the extra xarray")
-pd = pytest.importorskip("pandas", reason="needs the extra xarray")
 zarr = pytest.importorskip("zarr", reason="needs zarr-python, to compare with")
 
+from integrations.datasets import assert_same, dataset  # noqa: E402
 from zarrant.integrations.xarray import ZarrantBackend  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
-
-
-def dataset() -> Any:
-    """One of each: masks, scales, times, strings, numbers without values, coordinates of several dimensions."""
-    random = np.random.default_rng(3)
-    values = random.random((10, 6, 5)).astype("f4")
-    values[2, 3] = np.nan
-    times = pd.date_range("2020-01-30", periods=10, freq="6h")
-    ds = xr.Dataset(
-        {
-            "tas": (("time", "y", "x"), values, {"units": "K", "list": [1, 2]}),
-            "packed": (("time", "y"), random.random((10, 6)).round(2)),
-            "count": (("y", "x"), random.integers(0, 9, (6, 5))),
-            "flag": ("y", np.array([True, False] * 3)),
-            "label": ("y", np.array(["a", "ü", "ccc", "", "e", "f"], object)),
-            "fixed": ("x", np.array([b"a", b"bb", b"c", b"", b"e"])),
-            "unicode": ("x", np.array(["a", "ü", "cc", "d", "e"])),
-            "wait": ("time", np.arange(10).astype("m8[s]").astype("m8[ns]")),
-            "complex": ("x", np.arange(5) + 1j),
-            "number": ((), np.float64(3.5)),
-        },
-        coords={
-            "time": times,
-            "y": np.arange(6) * 0.5,
-            "x": list("vwxyz"),
-            "lat": (("y", "x"), random.random((6, 5))),
-            "day": ("time", times.normalize()),
-        },
-        attrs={"title": "one of each", "n": 3},
-    )
-    ds["packed"].encoding = {"scale_factor": 0.01, "add_offset": 1.0, "dtype": "i2", "_FillValue": -1}
-    ds["tas"].encoding = {"chunks": (4, 3, 5), "_FillValue": np.float32(-999)}
-    return ds
 
 
 def opened(address: Any, **options: Any) -> Any:
     return xr.open_dataset(address, engine="zarrant", **options)
 
 
-def assert_same(ours: Any, theirs: Any) -> None:
-    """Values, types, names, attributes and indexes; and of the encoding what says how values are decoded."""
-    xr.testing.assert_identical(ours, theirs)
-    for name in theirs.variables:
-        assert ours[name].dtype == theirs[name].dtype, name
-        mine, other = ours[name].encoding, theirs[name].encoding
-        assert mine.keys() == other.keys(), name
-        for key in other.keys() - {"compressors", "filters", "serializer"}:
-            assert np.array_equal(mine[key], other[key]) or repr(mine[key]) == repr(other[key]), (name, key)
-
-
-@pytest.fixture(params=[2, 3])
-def written(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    path = str(tmp_path / "d.zarr")
+@pytest.fixture(params=[2, 3], scope="module")
+def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The dataset, written by zarr-python; nobody changes it."""
+    path = str(tmp_path_factory.mktemp("written") / "d.zarr")
     dataset().to_zarr(path, zarr_format=request.param)
     return path
 

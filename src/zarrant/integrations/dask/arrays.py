@@ -20,7 +20,7 @@ import dask.array as da
 import numpy as np
 
 from zarrant.errors import OptionError, ShapeError
-from zarrant.geometry.box import as_subset
+from zarrant.geometry.box import ArraySubset, as_subset
 from zarrant.nodes.array import Array
 from zarrant.nodes.open import open_array
 
@@ -108,15 +108,20 @@ def store(x: Any, a: Any, region: Any = None, compute: bool = True, *, align: bo
     subset = as_subset(... if region is None else region, array.shape)
     if tuple(x.shape) != subset.shape:
         raise ShapeError("values of another shape than their region", path=array.path, expected=subset.shape, got=x.shape)
+    stored = stored_blocks(x, array, subset, align)
+    if compute:
+        dask.compute(stored, **kwargs)
+        return None
+    return dask.delayed(ended, pure=False)(stored)
+
+
+def stored_blocks(x: Any, array: Array[Any], subset: ArraySubset, align: bool = True) -> Any:
+    """An array of Dask that stores `x` when it is computed: the bytes of each block."""
     if align:
         x = _aligned(x, array, subset.start)
     ones = tuple((1,) * n for n in x.numblocks)
     meta = np.empty((0,) * x.ndim, "int64")
-    stored = x.map_blocks(_store_block, array, subset.start, dtype="int64", chunks=ones, meta=meta)
-    if compute:
-        dask.compute(stored, **kwargs)
-        return None
-    return dask.delayed(_ended, pure=False)(stored)
+    return x.map_blocks(_store_block, array, subset.start, dtype="int64", chunks=ones, meta=meta)
 
 
 def _store_block(
@@ -129,7 +134,7 @@ def _store_block(
     return np.full((1,) * array.ndim, block.nbytes, "int64")
 
 
-def _ended(stored: Any) -> None:
+def ended(stored: Any) -> None:
     """The value of what stores."""
 
 

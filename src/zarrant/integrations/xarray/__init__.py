@@ -4,6 +4,7 @@ The engine needs no import: xarray finds it where Zarrant is installed. Importin
 accessor `zarrant`.
 """
 
+from zarrant.integrations.xarray.accessor import ZarrantAccessor
 from zarrant.integrations.xarray.backend import ZarrantBackend
 
-__all__ = ["ZarrantBackend"]
+__all__ = ["ZarrantAccessor", "ZarrantBackend"]
