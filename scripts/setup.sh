@@ -6,9 +6,9 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-EXTRAS="dev,docs,cli,demo,images,object,fsspec,redis,dask,servers"
+EXTRAS="dev,docs,cli,demo,images,object,fsspec,redis,dask,xarray,servers"
 PEERS="peers,pcodec,zfp" # wheels of these do not exist for every platform; without them their tests are skipped
-LIBRARIES=(libzstd-dev libblosc-dev libdeflate-dev pkg-config g++)
+LIBRARIES=(libzstd-dev libblosc-dev libdeflate-dev libsnappy-dev pkg-config g++)
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 
@@ -147,6 +147,7 @@ install_dependencies() {
   cmake_serves || tools+=(cmake)
   command -v ninja >/dev/null || tools+=(ninja)
   pip install -q "${tools[@]}"
+  fetch_sources
   install_zarrant "$EXTRAS"
   pip install -q --no-build-isolation "${BUILD[@]}" --only-binary=tensorstore,zarrs,zarrista,zfpy,pcodec ".[$PEERS]" || say "no peers here: comparisons with other Zarr libraries are skipped"
 }
@@ -154,7 +155,24 @@ install_dependencies() {
 # Without isolation, and with a build directory that stays, only what changed is compiled again.
 BUILD=(--config-settings='build-dir=build/{wheel_tag}')
 
+# The compression libraries as sources: newer and faster than those of most systems, which serve where these cannot be had.
+fetch_sources() {
+  local problem
+  problem=$(.venv/bin/python scripts/sources.py "$SOURCES" 2>&1) || say "$problem: the system's serve"
+}
+SOURCES=build/sources
+
 install_zarrant() { # install_zarrant EXTRAS: the package with its extras; "" installs the package alone
+  build_zarrant "$1"
+  [ ! -d "$SOURCES" ] || has_kernels && return
+  say "with zstd, c-blosc and libdeflate from $SOURCES the kernels do not compile here: the system's serve"
+  rm -rf "$SOURCES"
+  build_zarrant ""
+}
+
+has_kernels() { .venv/bin/python -c 'import zarrant.kernels._native' 2>/dev/null; }
+
+build_zarrant() {
   if [ -n "$1" ]; then
     pip install -q --no-build-isolation "${BUILD[@]}" ".[$1]"
   else
@@ -178,7 +196,7 @@ print("setup: Python %d.%d.%d" % sys.version_info[:3], f"({sys._base_executable}
 parts = [name for name in kernels.missing() if name.count(":") < 2 or "step:blosc" not in kernels.missing()]
 reasons = "; ".join(sorted(set(kernels.missing().values())))
 if not parts:
-    print("setup: kernels: native, all of them")
+    print("setup: kernels: native, all of them, with", ", ".join(f"{name} {version}" for name, version in kernels.libraries().items()))
 elif "native" in kernels.active().values():
     print(f"setup: kernels: native, BUT REFERENCE (slow) for {', '.join(parts)}: {reasons}")
 else:
@@ -194,8 +212,8 @@ main() {
     choose_python "$candidates"
     echo "$candidates" >.venv/.done-python
   fi
-  dependencies="$(cksum pyproject.toml scripts/setup.sh | cksum) $(.venv/bin/python --version)"
-  sources=$(find src CMakeLists.txt pyproject.toml -type f ! -name '*.pyc' ! -name '*.so' -print0 | LC_ALL=C sort -z | xargs -0 cksum | cksum)
+  dependencies="$(cksum pyproject.toml scripts/setup.sh scripts/sources.py | cksum) $(.venv/bin/python --version)"
+  sources=$(find src cmake CMakeLists.txt pyproject.toml -type f ! -name '*.pyc' ! -name '*.so' -print0 | LC_ALL=C sort -z | xargs -0 cksum | cksum)
 
   if changed dependencies "$dependencies"; then
     install_dependencies

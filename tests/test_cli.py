@@ -163,6 +163,18 @@ def test_doctor(run: Shell) -> None:
     assert run.json("doctor")["version"] == zarrant.__version__
 
 
+@pytest.mark.parametrize(
+    ("reason", "advised"), [("the compiled kernels are absent: no module", True), ("ZARRANT_KERNELS=reference", False)]
+)
+def test_doctor_says_what_missing_kernels_cost(run: Shell, monkeypatch: pytest.MonkeyPatch, reason: str, advised: bool) -> None:
+    active = dict.fromkeys(zarrant.kernels.active(), "reference")
+    monkeypatch.setattr("zarrant.kernels.active", lambda: active)
+    monkeypatch.setattr("zarrant.kernels.missing", lambda: dict.fromkeys(active, reason))
+    assert run("doctor") == 0
+    assert f"0 of {len(active)} compiled" in run.out and reason in " ".join(run.out.split())
+    assert "much is slower" in run.out and ("g++" in run.out) == advised
+
+
 def test_the_module_runs_and_says_its_version() -> None:
     done = subprocess.run([sys.executable, "-m", "zarrant", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == zarrant.__version__

@@ -52,7 +52,7 @@ TWINS = {
     "nodes/partial_decoder.py",
     "nodes/partial_encoder.py",
 }
-NATIVE_ASYNC = ("stores/", "storage/", "testkit/")
+NATIVE_ASYNC = ("stores/", "storage/", "testkit/", "integrations/")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -45,6 +45,7 @@ def test_capabilities_are_the_methods(tmp_path) -> None:
                 "version",
                 "is_locked_by_caller",
                 "batch",
+                "get_all",
                 "put_all",
                 "list_stored",
                 "only_while",

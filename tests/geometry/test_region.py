@@ -11,8 +11,8 @@ from zarrant.errors import BoundsError, ShapeError
 from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.points import Points, points_region
-from zarrant.geometry.region import Box, Product, Region, _in_one_chunk, _ProductSelections, box_region
-from zarrant.geometry.segments import Axis, cut
+from zarrant.geometry.region import MAX_ALONG, MAX_FEW, Box, BoxInChunk, Product, Region, _in_few_chunks, box_region
+from zarrant.geometry.segments import Axis
 
 
 @st.composite
@@ -209,37 +209,44 @@ def test_many_chunks_at_once_agree_with_arithmetic(seed: int) -> None:
 
 
 @given(st.data())
-def test_a_box_in_one_chunk_is_cut_as_any_other(draw: st.DataObject) -> None:
-    """The short cut for one chunk gives what the general cut gives."""
-    side = st.tuples(st.integers(1, 9), st.integers(0, 30), st.integers(1, 9), st.integers(0, 5))
+def test_a_box_in_few_chunks_is_cut_as_any_other(draw: st.DataObject) -> None:
+    """The short cut for few chunks gives what the general cut gives."""
+    side = st.tuples(st.integers(1, 9), st.integers(0, 30), st.integers(1, 30), st.integers(0, 5), st.integers(0, 9))
     sides = draw.draw(st.lists(side, min_size=1, max_size=3))
-    grid = ChunkGrid.regular([start + count + over for _, start, count, over in sides], [size for size, *_ in sides])
-    bounds = [start + count + over for _, start, count, over in sides]
-    axes = tuple(Axis.segment(start, count, value=7) for _, start, count, _ in sides)
-    alone = _in_one_chunk(
-        Box(*(tuple(side) for side in zip(*[each[1:3] for each in sides], strict=True)), (7,) * len(sides)), grid, bounds
-    )
-    crossed = any(start // size != (start + count - 1) // size for size, start, count, _ in sides)
-    assert (alone is None) == crossed
-    if alone is None:
+    grid = ChunkGrid.regular([start + count + over for _, start, count, over, _ in sides], [size for size, *_ in sides])
+    bounds = [start + count + over for _, start, count, over, _ in sides]
+    box = Box(*(tuple(column) for column in zip(*[(start, count, value) for _, start, count, _, value in sides], strict=True)))
+    few = _in_few_chunks(box, grid, bounds)
+    along = [(start + count - 1) // size - start // size + 1 for size, start, count, _, _ in sides]
+    assert (few is None) == (max(along) > MAX_ALONG or math.prod(along) > MAX_FEW)
+    if few is None:
         return
-    pieces = tuple(cut(*each) for each in zip(axes, grid.dimensions, bounds, strict=True))
-    general = _ProductSelections(
-        1, np.array([[int(p.chunks[0]) for p in pieces]]), np.array([all(p.full[0] for p in pieces)]), pieces
-    )
-    assert alone.n == 1
-    assert alone.index.tolist() == general.index.tolist()
-    assert alone.full.tolist() == general.full.tolist()
-    assert alone.shape(0) == general.shape(0)
-    assert alone.shapes(0, 1).tolist() == general.shapes(0, 1).tolist()
-    for mine, theirs in zip(alone.boxes(0, 1), general.boxes(0, 1), strict=True):
-        assert (mine.tolist(), mine.dtype) == (theirs.tolist(), theirs.dtype)
-    inner = ChunkGrid.regular(alone.shape(0), [1] * len(sides))
-    again = [chunks.region(0).split(inner, alone.shape(0)) for chunks in (alone, general)]
-    assert again[0].index.tolist() == again[1].index.tolist()
-    assert alone.boxes(0, 0).row.size == 0
-    chunk, values = np.arange(math.prod(alone.bounds)).reshape(alone.bounds), np.zeros([7 + n for n in alone.count], int)
+    assert isinstance(few, BoxInChunk) == (math.prod(along) == 1)
+    general = box.product.split(grid, bounds)
+    assert few.n == general.n
+    assert (few.index.tolist(), few.index.dtype) == (general.index.tolist(), general.index.dtype)
+    assert (few.full.tolist(), few.full.dtype) == (general.full.tolist(), general.full.dtype)
+    lo = draw.draw(st.integers(0, few.n))
+    hi = draw.draw(st.integers(lo, few.n))
+    assert few.shapes(lo, hi).tolist() == general.shapes(lo, hi).tolist()
+    for mine, theirs in zip(few.boxes(lo, hi), general.boxes(lo, hi), strict=True):
+        assert (mine.tolist(), mine.dtype, mine.shape) == (theirs.tolist(), theirs.dtype, theirs.shape)
+    for i in range(lo, hi):
+        assert few.shape(i) == general.shape(i)
+        assert few.region(i) == general.region(i)
+        part = few if isinstance(few, BoxInChunk) else few.part(i)
+        assert (part.index.tolist(), part.full.tolist()) == ([few.index[i].tolist()], [few.full[i]])
+        for mine, theirs in zip(part.boxes(0, 1), general.boxes(i, i + 1), strict=True):
+            assert mine.tolist() == theirs.tolist()
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 8), st.integers(1, 9), st.integers(0, 9)), min_size=1, max_size=3))
+def test_a_box_in_one_chunk_is_a_view_of_it(sides: list[tuple[int, int, int, int]]) -> None:
+    shape, start, count = [tuple(column) for column in zip(*[(a + b + c, b, c) for a, b, c, _ in sides], strict=True)]
+    value = tuple(each[3] for each in sides)
+    alone = BoxInChunk((0,) * len(sides), start, value, count, shape)
+    chunk, values = np.arange(math.prod(shape)).reshape(shape), np.zeros([a + b for a, b in zip(value, count, strict=True)], int)
     alone.of_values(values)[...] = alone.of_chunk(chunk)
-    (_, at, into, count, _), put = alone.boxes(0, 1), np.zeros_like(values)
-    put[tuple(map(slice, into[0], into[0] + count[0]))] = chunk[tuple(map(slice, at[0], at[0] + count[0]))]
+    (_, at, into, length, _), put = alone.boxes(0, 1), np.zeros_like(values)
+    put[tuple(map(slice, into[0], into[0] + length[0]))] = chunk[tuple(map(slice, at[0], at[0] + length[0]))]
     assert np.array_equal(values, put)

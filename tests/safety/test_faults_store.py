@@ -7,6 +7,7 @@ was left.
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import random
 from collections.abc import Callable
@@ -151,6 +152,7 @@ def test_a_call_fails_where_all_is_synced(
 def fail_each(tmp_path: Path, state: str, operation: Callable[[Any], None], number: int, for_ever: bool, **options: Any) -> int:
     """How many calls failed, each in its turn."""
     count = steps_of(operation, tmp_path / "counted", state, **options)
+    gc.collect()  # what other tests left open is not closed meanwhile
     before = len(os.listdir("/proc/self/fd"))
     failures = 0
     steps = chosen(count, f"{state} {operation.__name__} {number} {for_ever}")

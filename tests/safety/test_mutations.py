@@ -35,6 +35,7 @@ class Mutation(NamedTuple):
 BUFFERED = "nodes/test_buffered.py"
 PROBE = "stores/test_probe.py"
 AT_ONCE = "stores/local/test_put_at_once.py"
+READ_AT_ONCE = "stores/local/test_read_at_once.py"
 OBSPEC = "stores/test_obspec.py"
 EVERY_ORDER = "ops/test_turns.py::test_every_order_of_steps"
 STOPPED = "ops/test_turns.py::test_who_is_stopped_at_any_step_harms_nobody"
@@ -83,6 +84,9 @@ MUTATIONS: dict[str, Mutation] = {
     "data before the name at once": Mutation(
         "done = _call(path, parts, *asked, False, True)", f"{AT_ONCE}::test_what_may_be_on_disk_is_replaced_as_the_general_way_does"
     ),
+    "object size at once": Mutation("most = -1", f"{READ_AT_ONCE}::test_what_is_too_large_is_not_read"),
+    "version of a read at once": Mutation("wanted = None", f"{READ_AT_ONCE}::test_a_range_of_another_version_is_not_read"),
+    "lasting version at once": Mutation("lasting = True", f"{READ_AT_ONCE}::test_a_version_is_lasting_only_after_a_while"),
     "killed owner": Mutation("pass", "stores/local/test_store.py::test_stale_files"),
     "probe": Mutation("pass", "stores/local/test_store.py::test_locks_that_exclude_nobody_are_found"),
     "lock exit": Mutation("pass", "stores/local/test_store.py::test_a_lock_outlives_its_writes"),
@@ -175,6 +179,13 @@ MUTATIONS: dict[str, Mutation] = {
     "first error": Mutation("if False:", f"{BUFFERED}::test_the_first_error_names_its_chunk_stops_writes_and_comes_at_the_end"),
     "buffer of the parent": Mutation("if False:", f"{BUFFERED}::test_a_forked_child_cannot_use_it_and_stores_nothing"),
     "object size": Mutation("if False:", "bad_input/test_bounded.py::test_a_chunk_that_is_too_large_is_not_read"),
+    "fill in the place of an object": Mutation(
+        "if False:", "integrations/test_zarr_python.py::test_an_object_that_became_fill_is_not_erased_without_a_condition"
+    ),
+    "metadata by version": Mutation(
+        'self._stored(seen, wanted, await self._call("put", key, [wanted]), mine)',
+        "integrations/test_zarr_python_store.py::test_attributes_of_two_handles_are_merged",
+    ),
 }
 
 # An installed package may be found by a hook that comes before the path.

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.moto_server import werkzeug_app
 from werkzeug.serving import run_simple
 
 
@@ -29,4 +29,6 @@ class OneChangeAtATime:
 
 if __name__ == "__main__":
     host, port = sys.argv[1], int(sys.argv[2])
-    run_simple(host, port, OneChangeAtATime(DomainDispatcherApplication(create_backend_app)), threaded=True)
+    application = OneChangeAtATime(werkzeug_app.DomainDispatcherApplication(werkzeug_app.create_backend_app))
+    handler = getattr(werkzeug_app, "MotoRequestHandler", None)  # it keeps headers with an underscore, where werkzeug drops them
+    run_simple(host, port, application, threaded=True, request_handler=handler)

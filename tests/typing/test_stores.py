@@ -18,6 +18,7 @@ BLOCKING = (
         "WriteBatch",
         "Versions",
         "Conditional",
+        "GetAll",
         "PutAll",
         "ListStored",
         "EraseLink",
@@ -35,7 +36,7 @@ COROUTINES = (
 ASYNC_READS, ASYNC_WRITES = {"AsyncGet", "AsyncGetWithin", "AsyncList"}, {"AsyncPut", "AsyncErase"}
 MEMORY = {"Get", "Put", "PutIf", "EraseIf", "Splice", "Erase", "List", "Versions", "Conditional", "ListStored"}
 NODE = {"Readable", "Writable", "ReadableWritable"}
-READS = {"Get", "GetWithin", "List", "Versions", "CheckUnlocked", "Sync", "WithOptions", "Coalesce", "Readable"}
+READS = {"Get", "GetAll", "GetWithin", "List", "Versions", "CheckUnlocked", "Sync", "WithOptions", "Coalesce", "Readable"}
 
 SATISFIES = {
     "memory": MEMORY | NODE,
@@ -44,8 +45,8 @@ SATISFIES = {
     "read_only": READS | ASYNC_READS,
     "write_only": {"Put", "Erase", "Sync", "WithOptions", "Coalesce", "Writable"} | ASYNC_WRITES,
     # What a wrapper passes on is decided by the store inside, at run time.
-    "recording": {*BLOCKING, *COROUTINES} - {"ListStored"},
-    "synchronized": {*BLOCKING, *COROUTINES} - {"PutAll", "ListStored"},
+    "recording": {*BLOCKING, *COROUTINES} - {"GetAll", "ListStored"},
+    "synchronized": {*BLOCKING, *COROUTINES} - {"GetAll", "PutAll", "ListStored"},
 }
 
 PREAMBLE = """

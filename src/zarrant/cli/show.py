@@ -219,13 +219,31 @@ def doctor(facts: Mapping[str, Any]) -> None:
         "packages": ", ".join(f"{name} {version}" for name, version in facts["packages"].items()),
         "machine": f"{facts['cpus']} CPUs, {human(facts['memory'])}",
         "kernels": f"{native} of {len(active)} compiled" + ("" if missing else ", none missing"),
-        **{f"  {name}": f"NumPy twin: {why}" for name, why in missing.items()},
+        **_missing(missing, built=native > 0),
+        "libraries": ", ".join(f"{name} {version}" for name, version in facts["kernels"]["libraries"].items()),
         "options": ", ".join(f"{name}={item['value']} ({item['source']})" for name, item in changed.items())
         or "all at their defaults",
     }
     out.print(_table(rows))
     if facts["path"] is not None:
         _place(facts["path"])
+
+
+def _missing(missing: Mapping[str, str], built: bool) -> dict[str, str]:
+    """Which kernels are not compiled, why, and what that costs."""
+    if built:  # the module is there, without some of its steps
+        return {f"  {name}": f"NumPy twin: {why}" for name, why in missing.items()}
+    why = next(iter(missing.values()))
+    rows = {
+        "  why": why,
+        "  cost": "every value is right, but much is slower: Python works through each chunk, one thread at a time",
+    }
+    if "absent" in why:  # not by choice
+        rows["  to do"] = (
+            "install a wheel that has them, or a C++ compiler (on Debian: g++) and then "
+            "pip install --force-reinstall --no-deps --no-binary=zarrant zarrant"
+        )
+    return rows
 
 
 def _place(place: Mapping[str, Any]) -> None:

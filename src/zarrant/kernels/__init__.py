@@ -5,7 +5,8 @@ specifies. Each function is chosen once, at import: the compiled twin where it w
 program with a step that the compiled module lacks runs wholly in the reference. The environment variable
 `ZARRANT_KERNELS` forces one (`native`, `reference`; `auto` is the default); `native` without a compiled module is an
 ImportError. `active()` and `missing()` say what serves and why. Nothing here starts a thread, and the compiled functions
-release the GIL. One function is no kernel, and has no twin here: `put_file` makes the file calls of one small write.
+release the GIL. Some functions are no kernels, and have no twins here: `put_file` makes the file calls of one small write,
+`read_files` and `read_ranges` those of reads.
 """
 
 from __future__ import annotations
@@ -64,9 +65,12 @@ __all__ = [
     "encoded_bound",
     "equals_fill",
     "external_step",
+    "libraries",
     "missing",
     "pack",
     "put_file",
+    "read_files",
+    "read_ranges",
     "serving",
 ]
 
@@ -101,6 +105,10 @@ pack: Callable[[Sequence[Any], Ints, Ints, Ints], Bytes] = _general.pack
 crc32c: Callable[..., int] = _general.crc32c
 put_file: Callable[..., Any] | None = getattr(_compiled, "put_file", None)
 """Replace a file under its lock file, or None (`stores.local.put_at_once`); there where the system has such locks."""
+read_files: Callable[..., list[Any]] | None = getattr(_compiled, "read_files", None)
+"""Read whole files, or None (`stores.local.read_at_once`)."""
+read_ranges: Callable[..., Any] | None = getattr(_compiled, "read_ranges", None)
+"""Read spans of a file, or None."""
 
 
 @lru_cache(maxsize=1024)
@@ -182,6 +190,11 @@ def active() -> dict[str, str]:
     names = dict.fromkeys(_FUNCTIONS, "native" if _compiled else "reference")
     steps = {f"step:{name}": "native" if _features.get(name) else "reference" for name in reference.features()}
     return names | steps
+
+
+def libraries() -> dict[str, str]:
+    """Name the compression libraries of the compiled module, each with its version and whether it was built in."""
+    return _compiled.libraries() if _compiled else {}
 
 
 def missing() -> dict[str, str]:

@@ -20,12 +20,20 @@ Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 
 put_file: Any = getattr(_native, "put_file", None)
+read_files: Any = getattr(_native, "read_files", None)
+read_ranges: Any = getattr(_native, "read_ranges", None)
 
 
 def features() -> dict[str, bool]:
     """Name the steps, and the compressors inside Blosc frames, that were built in."""
     built: dict[str, bool] = _native.features()
     return built
+
+
+def libraries() -> dict[str, str]:
+    """Name the compression libraries, each with its version and where it comes from."""
+    found: dict[str, str] = _native.libraries()
+    return found
 
 
 def copy_boxes(

@@ -46,6 +46,10 @@ AUTO_SHARD_BYTES = 2**25
 """32 MiB: few enough objects for a parallel file system, and a shard for each CPU fits the memory of small machines."""
 
 
+_LEFT_OUT: Any = object()
+"""As None, zero; but in Zarr V2 None is stored as null, as zarr-python does: then no element means "missing"."""
+
+
 @dataclass(frozen=True)
 class ArrayDescription:
     """The arguments of `create_array` that decide what is stored."""
@@ -57,7 +61,7 @@ class ArrayDescription:
     filters: Any = None
     serializer: Any = "auto"
     compressors: Any = "auto"
-    fill_value: Any = None
+    fill_value: Any = _LEFT_OUT
     order: str = "C"
     attributes: Mapping[str, Any] | None = None
     chunk_key_encoding: Any = None
@@ -76,12 +80,13 @@ class ArrayDescription:
         compressors = [Zstd()] if _is_auto(self.compressors) else self.compressors
         keys = KeyEncoding("v2") if self.chunk_key_encoding is None else self.chunk_key_encoding
         try:
-            return as_v2(replace(self, compressors=compressors, chunk_key_encoding=keys)._v3())
+            metadata = as_v2(replace(self, compressors=compressors, chunk_key_encoding=keys)._v3())
         except MetadataError as error:
             what, field = error.message, "zarr_format"
             raise OptionError(
                 what, field=field, path=error.path, expected=error.expected, got=error.got, hint=error.hint
             ) from error
+        return replace(metadata, v2={**(metadata.v2 or {}), "fill_value": None}) if self.fill_value is None else metadata
 
     def _v3(self) -> ArrayMetadata:
         data_type = from_numpy(self.dtype)
@@ -94,7 +99,7 @@ class ArrayDescription:
         else:
             grid, chunk_grid = given
             chunk_shape, shard_shape = self._shapes_of(grid, data_type)
-        fill = data_type.fill_from_python(self.fill_value)
+        fill = data_type.fill_from_python(None if self.fill_value is _LEFT_OUT else self.fill_value)
         chain = self._chain(ArraySpec(chunk_shape, data_type, fill), shard_shape)
         for stored in grid.typical_shapes():
             chain = chain.bind(ArraySpec(stored, data_type, fill))

@@ -11,7 +11,7 @@ from zarrant.errors import CapabilityError, ZarrantWarning
 from zarrant.nodes.array_properties import ArrayProperties, handle_of
 from zarrant.nodes.base import GROW, UPDATE, Frozen, context_of
 from zarrant.ops.appending import AppendBuffers, Appended, Block
-from zarrant.ops.buffered import ChunkBuffers, Piece, Plan, plan
+from zarrant.ops.buffered import ChunkBuffers, PendingChunk, Piece, Plan, plan
 from zarrant.ops.resize import check_axis
 from zarrant.requests import Op
 from zarrant.run.buffered import BackgroundWriter, Work
@@ -159,13 +159,33 @@ class BufferedWriter(_Buffer):
             self._write(planned, piece)
 
     def _write(self, planned: Plan, piece: Piece) -> None:
-        job = self._writer.wait_for(lambda: self._chunks.begin(planned.array, piece.chunk))
+        mine: list[PendingChunk] = []
+
+        def begin() -> PendingChunk | None:
+            job = self._chunks.begin(planned.array, piece.chunk)
+            if job is not None:
+                mine.append(job)
+            return job
+
         more = 0
         try:
-            more = job.copy(piece.boxes, planned.values)
+            more = self._writer.wait_for(begin).copy(piece.boxes, planned.values)
         finally:
-            with self._writer.locked():
-                self._chunks.finish(job, more)
+            # An interrupt can come before the first line of a function: then the second call does it.
+            try:
+                self._finish(mine, more)
+            finally:
+                self._finish(mine, more)
+
+    def _finish(self, mine: list[PendingChunk], more: int) -> None:
+        """The caller writes no more into its chunk, if it has one."""
+
+        def finish() -> None:
+            self._chunks.finish(mine[0], more)
+            mine.clear()
+
+        if mine:
+            self._writer.change(finish)
 
 
 class Appender(_Buffer):
@@ -210,15 +230,38 @@ class Appender(_Buffer):
         """
         self._writer.state.check()
         slab = self._blocks.slab(data)
-        block = self._writer.wait_for(lambda: self._blocks.begin(slab))
+        mine: list[Block] = []
+
+        def begin() -> Block | None:
+            block = self._blocks.begin(slab)
+            if block is not None:
+                mine.append(block)
+            return block
+
+        def finish() -> Appended:
+            place = self._blocks.finish(mine[0], slab, more)
+            mine.clear()
+            return place
+
         try:
-            more = block.copy(slab)
-        except BaseException:
-            with self._writer.locked():
-                self._blocks.give_up(block)
-            raise
-        with self._writer.locked():
-            return self._blocks.finish(block, slab, more)
+            more = self._writer.wait_for(begin).copy(slab)
+            return self._writer.change(finish)
+        finally:
+            # As in `BufferedWriter`.
+            try:
+                self._give_up(mine)
+            finally:
+                self._give_up(mine)
+
+    def _give_up(self, mine: list[Block]) -> None:
+        """The caller writes no more into its block, if it has one still."""
+
+        def give_up() -> None:
+            self._blocks.give_up(mine[0])
+            mine.clear()
+
+        if mine:
+            self._writer.change(give_up)
 
 
 class _AsyncBuffer(BufferProperties):

@@ -129,22 +129,22 @@ class AppendBuffers(Buffers[Block]):
     def finish(self, block: Block, slab: Array, more: int) -> Appended:
         """A slab was copied into a block, which is sealed where that fills it up to the end of a chunk, or where it is due."""
         place = Appended(slab.shape[self.axis])
-        before = self.end_known
-        block.slabs.append(place)
-        block.filled += place.length
-        self.end_known += place.length
+        before, after = self.end_known, self.end_known + place.length
         if more:
             self.grow(block, more)
-        block.busy = False
-        if block.due or block.filled == block.capacity or self._chunk_of(before) != self._chunk_of(self.end_known):
+        full = block.filled + place.length == block.capacity or self._chunk_of(before) != self._chunk_of(after)
+        block.filled, self.end_known = block.filled + place.length, after
+        block.slabs.append(place)  # an interrupt can come from here on, and then it is in the block all the same
+        if block.due or full:
             self._seal(block)
+        block.busy = False
         return place
 
     def give_up(self, block: Block) -> None:
         """A slab could not be copied: the block is as it was."""
-        block.busy = False
         if block.due:
             self._seal(block)
+        block.busy = False
 
     @property
     def _depth(self) -> int:
@@ -159,8 +159,9 @@ class AppendBuffers(Buffers[Block]):
         return -(-(depth - self.end_known % depth) // n) * n
 
     def _seal(self, block: Block) -> None:
-        self.open = None
-        self.sealed.append(block)
+        if self.open is block:
+            self.open = None
+            self.sealed.append(block)
 
     def seal_all(self) -> int:
         """Seal what is open; returns the mark that `waits_for` takes."""

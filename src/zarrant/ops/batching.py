@@ -70,14 +70,14 @@ def largest_batch(array: BoundArray, chunks: npt.NDArray[np.int64]) -> BatchSize
     return max((batch_size(array, shape) for shape in shapes), key=lambda size: size.cost)
 
 
-def within_budget(array: BoundArray, chunks: npt.NDArray[np.int64], elements: int, op: Op[T], brief: bool = False) -> Op[T]:
+def within_budget(array: BoundArray, selections: ChunkSelections, elements: int, op: Op[T], brief: bool = False) -> Op[T]:
     """An operation on so many elements of some chunks, begun when the bytes are left that it holds: those of its largest batch."""
-    if len(chunks) <= array.brief_chunks:
+    if selections.n <= array.brief_chunks:
         return op
-    rows, itemsize = largest_batch(array, chunks), array.data_type.itemsize or 1
+    rows, itemsize = largest_batch(array, selections.index), array.data_type.itemsize or 1
     if array.sharded:  # no more of a shard than is selected is encoded or decoded, in whole subchunks
         return admitted(op, min(rows.cost, 2 * itemsize * (elements + math.prod(array.subchunk_shapes[0]))), brief=brief)
-    return admitted(op, min(rows.cost, rows.cost // rows.encoded * len(chunks)), brief=brief)
+    return admitted(op, min(rows.cost, rows.cost // rows.encoded * selections.n), brief=brief)
 
 
 def write_selections(array: BoundArray, selections: ChunkSelections, values: Array) -> Op[None]:
@@ -85,7 +85,7 @@ def write_selections(array: BoundArray, selections: ChunkSelections, values: Arr
     batches = run_batches(
         array, selections.index, _ranges(array, selections.index), partial(write_batch, array, selections, values)
     )
-    yield from within_budget(array, selections.index, values.size, batches)
+    yield from within_budget(array, selections, values.size, batches)
 
 
 def _ranges(array: BoundArray, chunks: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:

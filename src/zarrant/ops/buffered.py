@@ -178,7 +178,7 @@ class PendingChunk:
             regions.append(box_region(subset, start))
         if len(regions) == 1:
             yield from store_region(self.array, regions[0], self.values, bounds)
-        else:
+        elif regions:  # else the write that has opened it was stopped before it had copied anything
             region = Overlay(tuple(regions), (0,) * len(regions))
             yield from store_region(self.array, region, Stack((self.values,)), bounds)
 
@@ -248,15 +248,16 @@ class ChunkBuffers(Buffers[PendingChunk]):
 
     def finish(self, job: PendingChunk, more: int = 0) -> None:
         """Nobody writes into a chunk any more; sealed where it is complete, or due."""
-        job.busy = False
         if more:
             self.grow(job, more)
         if job.due or job.complete:
             self._seal(job)
+        job.busy = False  # last: an interrupt can come before, and then this is done again
 
     def _seal(self, job: PendingChunk) -> None:
-        del self.open[job.chunk]
-        self.sealed.append(job)
+        if self.open.get(job.chunk) is job:
+            del self.open[job.chunk]
+            self.sealed.append(job)
 
     def _relieve(self, needed: int) -> None:
         """Seal those that were not written into for longest, if what is sealed and in flight leaves too little room."""

@@ -21,7 +21,7 @@ from zarrant.errors import CapabilityError, ChunkMissingError, PartialFailure, V
 from zarrant.geometry.box import ArraySubset, Shape, as_subset, check_chunk_indices
 from zarrant.geometry.disjoint_boxes import DisjointBoxes
 from zarrant.geometry.grid import ChunkGrid, block_indices
-from zarrant.geometry.region import BoxInChunk, ChunkSelections, Region, box_region
+from zarrant.geometry.region import BoxInChunk, BoxInChunks, ChunkSelections, Region, box_region
 from zarrant.geometry.selection import Selection
 from zarrant.limits import LIMITS
 from zarrant.ops.batching import batch_size, equal_shapes, largest_batch, within_budget
@@ -58,7 +58,7 @@ def is_planned_at_once(array: BoundArray, selection: Any) -> bool:
 def retrieve_selection(array: BoundArray, selection: Selection, out: Array | None = None) -> Op[Array]:
     """The elements of a NumPy-like selection."""
     result = output(array, out, selection.out_shape)
-    yield from _read_region(array, selection.region, selection.to_work(result), array.shape)
+    yield from read_region(array, selection.region, selection.to_work(result), array.shape)
     return result
 
 
@@ -66,7 +66,7 @@ def retrieve_array_subset(array: BoundArray, subset: Any, out: Array | None = No
     """The elements of a region, decoded into `out` where it is given."""
     region = as_subset(subset, array.shape)
     result = output(array, out, region.shape)
-    yield from _read_region(array, box_region(region), result, array.shape)
+    yield from read_region(array, box_region(region), result, array.shape)
     return result
 
 
@@ -83,7 +83,7 @@ def retrieve_array_subsets(array: BoundArray, subsets: Sequence[Any]) -> Op[list
     for shape, numbers in by_shape.items():
         out = array.empty((len(numbers) * shape[0], *shape[1:]))
         if out.size:
-            yield from _read_region(array, _boxes(array, [regions[number] for number in numbers]), out, array.shape)
+            yield from read_region(array, _boxes(array, [regions[number] for number in numbers]), out, array.shape)
         results.update(zip(numbers, out.reshape(len(numbers), *shape), strict=True))
     return [results[number] for number in range(len(regions))]
 
@@ -125,7 +125,7 @@ def retrieve_chunks(array: BoundArray, chunks: Any, out: Array | None = None) ->
     chunks = as_subset(chunks, array.grid.grid_shape, "chunk grid")
     subset = array.grid.block(chunks)
     result = output(array, out, subset.shape)
-    yield from _read_region(array, box_region(subset), result, subset.stop)
+    yield from read_region(array, box_region(subset), result, subset.stop)
     return result
 
 
@@ -146,7 +146,7 @@ def retrieve_chunk_subset(array: BoundArray, chunk: Sequence[int], subset: Any, 
     region = local.shift(array.grid.origin(chunk))
     result = output(array, out, region.shape)
     bounds = tuple(max(length, stop) for length, stop in zip(array.shape, region.stop, strict=True))
-    yield from _read_region(array, box_region(region), result, bounds)
+    yield from read_region(array, box_region(region), result, bounds)
     return result
 
 
@@ -195,13 +195,14 @@ def subchunk_grid(array: BoundArray) -> ChunkGrid:
     return ChunkGrid.regular(array.shape, array.subchunk_shapes[0])
 
 
-def _read_region(array: BoundArray, region: Region, out: Array, bounds: tuple[int, ...]) -> Op[None]:
+def read_region(array: BoundArray, region: Region, out: Array, bounds: tuple[int, ...]) -> Op[None]:
+    """Read a region of an array whose elements exist up to `bounds` into the values `out`."""
     if out.size == 0:
         return
     selections = region.split(array.grid, bounds)
     if selections.n:
         read = _read_selections(array, selections, out)
-        yield from within_budget(array, selections.index, out.size, read, selections.n <= MAX_BRIEF)
+        yield from within_budget(array, selections, out.size, read, selections.n <= MAX_BRIEF)
 
 
 def _read_selections(array: BoundArray, selections: ChunkSelections, out: Array) -> Op[None]:
@@ -236,7 +237,8 @@ def _ranges(array: BoundArray, selections: ChunkSelections) -> tuple[list[tuple[
     if _all_kept(array, selections):
         return [(0, selections.n)], 0
     ranges, cost = [], 0
-    for shape, first, last in equal_shapes(array, selections.index):
+    uniform = array.grid.uniform_shape
+    for shape, first, last in equal_shapes(array, selections.index) if uniform is None else [(uniform, 0, selections.n)]:
         size = batch_size(array, shape)
         cost = max(cost, size.cost if array.options.cache is None else 2 * size.cost)  # those that are kept are decoded once more
         ranges += [(lo, min(lo + size.encoded, last)) for lo in range(first, last, size.encoded)]
@@ -270,8 +272,13 @@ def _raise_read_failures(array: BoundArray, chunks: Sequence[tuple[int, ...]], o
 
 
 def _read_batch(array: BoundArray, selections: ChunkSelections, lo: int, hi: int, out: Array, small: bool = False) -> Op[None]:
+    if isinstance(selections, BoxInChunks) and hi - lo == 1:
+        selections, lo, hi = selections.part(lo), 0, 1
     if isinstance(selections, BoxInChunk):
         keys, shape = [array.chunk_key(selections.chunk)], array.chunk_shape(selections.chunk)
+    elif isinstance(selections, BoxInChunks):
+        chunks = [each[0] for each in selections.chunks[lo:hi]]
+        keys, shape = [array.chunk_key(chunk) for chunk in chunks], array.chunk_shape(chunks[0])
     else:
         keys, shape = array.chunk_keys(selections.index[lo:hi]), array.chunk_shape(selections.index[lo])
     prepared = array.prepared_for(shape)

@@ -109,12 +109,12 @@ def store_region(
     guard = _guard(array, values, metadata_locked, bounds_known)
     if selections.n == 1:  # most writes: nothing is shared out
         task = _Write(array, selections, values, _NONE, guard, bounds_known)
-        yield from within_budget(array, selections.index, values.size, run_one(array, selections.index, task.run_one()))
+        yield from within_budget(array, selections, values.size, run_one(array, selections.index, task.run_one()))
         return
     whole = selections.full if bounds_known else selections.full & ~_over_the_edge(array, selections)
     task = _Write(array, selections, values, whole, guard, bounds_known)
     batches = run_batches(array, selections.index, _batches(array, selections, whole), task.run)
-    yield from within_budget(array, selections.index, values.size, batches)
+    yield from within_budget(array, selections, values.size, batches)
 
 
 def _guard(array: BoundArray, values: Values, metadata_locked: bool, bounds_known: bool) -> Guard:

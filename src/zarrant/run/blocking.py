@@ -51,6 +51,7 @@ from zarrant.run.sharing import share
 from zarrant.run.store_calls import (
     annotated,
     get,
+    get_all,
     lock_keys,
     look,
     outcome,
@@ -154,6 +155,9 @@ def _fetch(request: Fetch, context: ExecutionContext) -> list[Blob | Exception |
     store, calls = context.store, context.can.sync_calls
     if len(request.items) == 1:
         return [outcome(get, request.items[0], store, calls)]
+    together = get_all(request.items, store) if context.can.get_all and request.items else None
+    if together is not None:
+        return together
     return _each(lambda item: outcome(get, item, store, calls), request.items, context)
 
 

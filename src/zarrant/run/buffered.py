@@ -4,6 +4,9 @@ In: what is kept in memory (`ops.buffered.Buffers`), and a function that perform
 room, where another caller writes into the same chunk, and in `flush` until everything before is stored. One lock guards all that
 is in memory; values are copied, encoded and stored without it. After the first error nothing more is stored: every later call
 raises it. A forked child has neither the threads nor what is in memory: there every call is an error.
+
+An interrupt (Ctrl-C) may come anywhere in a caller, as in `run.pool`: the lock is a plain one, and who waits looks by itself now
+and then, since an interrupt can come before others are woken, or before a thread is asked to work.
 """
 
 from __future__ import annotations
@@ -11,14 +14,14 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from copy import copy
 from typing import Any, Protocol, TypeVar
 
 from zarrant.errors import OptionError
 from zarrant.locking.local import Caller, caller_of_parts, current_caller
 from zarrant.requests import Op, Outcome
+from zarrant.run.pool import WAKE_S
 
 J = TypeVar("J")
 T = TypeVar("T")
@@ -109,40 +112,43 @@ class BackgroundWriter:
     ) -> None:
         self.work, self.state = work, Failure()
         self._perform, self._most = perform, threads
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._waiting: list[threading.Lock] = []
         from zarrant.run.threads import Threads  # what it imports takes 10 ms
 
         self._threads = Threads(threads, "zarrant buffered")
-        self._running = 0
+        self._running = self._asked = 0
         self._finalizer = weakref.finalize(self, unstored, work, self.state.process)
 
     def wait_for(self, step: Callable[[], T | None]) -> T:
         """What `step` gives, called while nobody else has the lock, again until it gives something."""
         while True:
-            with self._changed:
+            gate = threading.Lock()
+            gate.acquire()
+            with self._lock:
                 self.state.check()
                 found = step()
                 if found is not None:
                     return found
+                self._waiting.append(gate)
                 more = self._more()
-                if not more:
-                    self._changed.wait()
             self._start(more)
+            if not gate.acquire(timeout=WAKE_S):
+                self._asked = 0  # who was asked may never have been told
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Change what is in memory; what was sealed is stored in the background."""
-        with self._changed:
-            yield
+    def change(self, act: Callable[[], T]) -> T:
+        """Change what is in memory, while nobody else has the lock; what was sealed is stored in the background."""
+        with self._lock:
+            found = act()
             more = self._more()
-            self._changed.notify_all()
+            self._wake()
         self._start(more)
+        return found
 
     def flush(self) -> None:
         """Wait until everything that was written before is stored; raises the first error."""
         self.state.check()
-        with self.locked():
-            mark = self.work.seal_all()
+        mark = self.change(self.work.seal_all)
         self.wait_for(lambda: None if self.work.waits_for(mark) else True)
 
     def close(self) -> None:
@@ -160,16 +166,21 @@ class BackgroundWriter:
         self.state.closed = True
         self._finalizer.detach()
         if not self.state.elsewhere:
-            with self._changed:
-                self._changed.notify_all()
+            with self._lock:
+                self._wake()
             self._threads.shutdown(wait=True)
 
+    def _wake(self) -> None:
+        """Have those look again who wait."""
+        while self._waiting:
+            self._waiting.pop().release()
+
     def _more(self) -> int:
-        """How many threads more are to work; they count from now on."""
+        """How many threads more are to work."""
         if self.state.error is not None:
             return 0
-        more = max(0, min(self.work.ready, self._most - self._running))
-        self._running += more
+        more = max(0, min(self.work.ready, self._most - self._running - self._asked))
+        self._asked += more
         return more
 
     def _start(self, threads: int) -> None:
@@ -178,6 +189,8 @@ class BackgroundWriter:
 
     def _work(self, caller: Caller) -> None:
         token = current_caller.set(caller)
+        with self._lock:
+            self._asked, self._running = max(0, self._asked - 1), self._running + 1
         try:
             while jobs := self._take():
                 outcomes: list[Outcome[Any]] = []
@@ -186,17 +199,17 @@ class BackgroundWriter:
                 except BaseException as error:
                     outcomes = [error] * len(jobs)
                 finally:
-                    with self._changed:
+                    with self._lock:
                         self.work.done(jobs, outcomes)
                         self.state.note(outcomes)
-                        self._changed.notify_all()
+                        self._wake()
         finally:
             current_caller.reset(token)
 
     def _take(self) -> list[Any]:
-        with self._changed:
+        with self._lock:
             jobs = [] if self.state.error is not None else self.work.take()
             if not jobs:
                 self._running -= 1
-                self._changed.notify_all()
+                self._wake()
             return jobs

@@ -14,6 +14,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from zarrant.requests import Op, Share
+from zarrant.run.pool import WAKE_S
 
 if TYPE_CHECKING:
     import asyncio
@@ -38,22 +39,42 @@ def share(request: Share, perform: Callable[[Op[Any]], Any]) -> tuple[Any, bool]
     from concurrent.futures import Future  # takes 10 ms with what it imports; not all programs share reads
 
     place, own = (os.getpid(), request.place), Future[_Result]()  # a forked child has none of the threads that would answer
-    while (other := _threads.setdefault(place, own)) is not own:
-        found = other.result()
-        if isinstance(found, tuple):
-            return found[0], False
-        if found is _Without.FAILED:
-            return perform(request.op()), True
     ended: _Result = _Without.STOPPED
     try:
+        while (other := _threads.setdefault(place, own)) is not own:
+            found = _result_of(other)
+            if isinstance(found, tuple):
+                return found[0], False
+            if found is _Without.FAILED:
+                return perform(request.op()), True
         ended = (perform(request.op()),)
+        return ended[0], True
     except Exception:
         ended = _Without.FAILED
         raise
     finally:
+        # An interrupt can come before the first line of a function: then the second call does it.
+        try:
+            _end(place, own, ended)
+        finally:
+            _end(place, own, ended)
+
+
+def _end(place: Hashable, own: Future[_Result], ended: _Result) -> None:
+    """Nobody waits for this caller any more; nothing where nobody did."""
+    if _threads.get(place) is own:
         del _threads[place]  # first: who comes from now on may know of newer writes
+    if not own.done():
         own.set_result(ended)
-    return ended[0], True
+
+
+def _result_of(other: Future[_Result]) -> _Result:
+    """Wait; looked at by itself now and then, since an interrupt can come between a result and waking those who wait for it."""
+    while True:
+        try:
+            return other.result(WAKE_S)
+        except TimeoutError:
+            pass
 
 
 async def share_async(request: Share, perform: Callable[[Op[Any]], Coroutine[Any, Any, Any]]) -> tuple[Any, bool]:

@@ -75,6 +75,30 @@ def get(request: ReadRequest, store: Store, calls: Calls) -> Blob | None:
     return check_whole(request, blob)
 
 
+def get_all(requests: Sequence[ReadRequest], store: Store) -> list[Blob | Exception | None] | None:
+    """Read whole objects with one call; None where that is not what is asked for."""
+    limit = requests[0].limit
+    if not all([each.ranges is None and each.if_version is None and each.limit == limit for each in requests]):  # noqa: C419
+        return None
+    found: list[Blob | Exception | None] = store.get_all([each.key for each in requests], limit)
+    for i, blob in enumerate(found):
+        if isinstance(blob, Exception):
+            found[i] = annotated(blob, requests[i].key, store)
+        elif blob is not None and not (
+            len(blob.data) == 1 and blob.data[0].nbytes == blob.size and (limit is None or blob.size <= limit)
+        ):
+            found[i] = _refused(requests[i], blob, store)
+    return found
+
+
+def _refused(request: ReadRequest, blob: Blob, store: Store) -> Blob | Exception | None:
+    """What `check_whole` says of a blob."""
+    try:
+        return check_whole(request, blob)
+    except Exception as error:
+        return annotated(error, request.key, store)
+
+
 def check_ranges(ranges: Sequence[ByteRange], blob: Blob | None) -> Blob | None:
     """StoreError where a store gave fewer bytes than it was asked for: they would end up in the wrong places."""
     if blob is None:

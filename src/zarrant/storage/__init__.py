@@ -73,6 +73,9 @@ from zarrant.storage.protocols import (
     Get as Get,
 )
 from zarrant.storage.protocols import (
+    GetAll as GetAll,
+)
+from zarrant.storage.protocols import (
     GetWithin as GetWithin,
 )
 from zarrant.storage.protocols import (

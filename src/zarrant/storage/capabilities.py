@@ -48,6 +48,7 @@ class Capabilities:
     version: bool = False
     is_locked_by_caller: bool = False
     batch: bool = False
+    get_all: bool = False
     put_all: bool = False
     only_while: bool = False
     erase_link: bool = False
@@ -190,6 +191,7 @@ _OTHERS: dict[str, tuple[str, ...]] = {
 # than itself, or pass by its own `put`.
 _OF_CLASS: dict[str, tuple[str, ...]] = {
     "batch": ("write_batch", "commit"),
+    "get_all": ("get_all",),
     "put_all": ("put_all",),
     "list_stored": ("list_stored",),
     "only_while": ("only_while",),

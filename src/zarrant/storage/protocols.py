@@ -271,6 +271,14 @@ class Conditional(Protocol):
         ...
 
 
+class GetAll(Protocol):
+    """Read many whole objects with one call, which costs less than one for each."""
+
+    def get_all(self, keys: Sequence[str], limit: int | None) -> list[Blob | Exception | None]:
+        """For each what `get_within` gives (`get` where there is no limit), or its error."""
+        ...
+
+
 class PutAll(Protocol):
     """Store many whole objects with one call, which costs less where each must last."""
 
@@ -410,7 +418,7 @@ class AsyncReadableWritable(AsyncGet, AsyncPut, AsyncErase, Protocol):
 
 class BlockingStore(
     ReadableWritable, GetWithin, PutIf, EraseIf, Splice, List, Lock, Sync, CheckUnlocked, LockOwner, WriteBatch, Versions,
-    Conditional, PutAll, ListStored, EraseLink, WithOptions, Coalesce, Protocol,
+    Conditional, GetAll, PutAll, ListStored, EraseLink, WithOptions, Coalesce, Protocol,
 ):  # fmt: skip
     """All that a store may have as blocking calls."""
 

@@ -52,7 +52,7 @@ def examine(path: str | None = None, storage_options: Mapping[str, Any] | None =
         "packages": {"numpy": np.__version__, **{name: found for name in PEERS if (found := _version(name))}},
         "cpus": available_cpus(),
         "memory": available_memory(),
-        "kernels": {"active": kernels.active(), "missing": kernels.missing()},
+        "kernels": {"active": kernels.active(), "missing": kernels.missing(), "libraries": kernels.libraries()},
         "config": {name: {"value": value, "source": sources[name][1]} for name, value in asdict(config.config).items()},
         "path": None if path is None else _place(path, storage_options or {}),
     }

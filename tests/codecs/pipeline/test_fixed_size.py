@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import zarrant
 from zarrant.codecs import Bytes, Crc32c, Gzip, Numcodecs, Transpose, Zstd
+from zarrant.codecs.pipeline import fixed_size
 from zarrant.errors import ChunkError
 from zarrant.geometry.box import ArraySubset
 
@@ -77,3 +79,56 @@ def test_wrong_lengths(codecs: list[Any], codec: Any) -> None:
     for bad in (good[:-4], good + b"\0" * 4, b""):
         with pytest.raises(ChunkError):
             c.decode(bad)
+
+
+SIDES = st.lists(st.tuples(st.integers(1, 7), st.integers(0, 6), st.integers(1, 7)), min_size=1, max_size=3)
+
+
+@given(
+    sides=SIDES,
+    dtype=st.sampled_from(["uint8", "int32", ">i2", "float32", "complex64", "bool", "datetime64[s]", "U3"]),
+    compressors=st.sampled_from([None, [{"name": "zstd", "configuration": {"level": 1, "checksum": False}}]]),
+    order=st.sampled_from("CF"),
+    shards=st.booleans(),
+    empty=st.booleans(),
+    old=st.booleans(),
+    seed=st.integers(0, 9),
+)
+def test_a_box_of_one_chunk_is_laid_over_it_as_many_boxes_are(
+    sides: list[tuple[int, int, int]],
+    dtype: str,
+    compressors: Any,
+    order: str,
+    shards: bool,
+    empty: bool,
+    old: bool,
+    seed: int,
+) -> None:
+    shape = tuple(length for length, _, _ in sides)
+    box = tuple(slice(min(at, length - 1), min(at, length - 1) + count) for length, at, count in sides)
+    chunks = tuple(length + seed % 2 for length in shape)
+    random = np.random.default_rng(seed)
+    before, values = (random.integers(0, 1 + seed % 3, shape).astype(dtype) for _ in range(2))
+    stored: list[dict[str, bytes]] = []
+    for most in (fixed_size.MAX_LINES, -1):  # -1: always the general way
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(fixed_size, "MAX_LINES", most)
+            objects: dict[str, Any] = {}
+            array = zarrant.create_array(
+                objects,
+                shape=shape,
+                dtype=dtype,
+                chunks=chunks,
+                shards=tuple(2 * n for n in chunks) if shards else None,
+                compressors=compressors,
+                order=order,
+                config={"write_empty_chunks": empty},
+            )
+            if old:
+                array[...] = before
+            expected = array[...]
+            array[box] = values[box]
+            expected[box] = values[box]
+            np.testing.assert_array_equal(array[...], expected)
+            stored.append({key: bytes(value) for key, value in objects.items()})
+    assert stored[0] == stored[1]

@@ -6,6 +6,7 @@
 
 #if defined(ZARRANT_ZSTD)
 #include <zstd.h>
+#include <zstd_errors.h>
 #endif
 #if defined(ZARRANT_BLOSC)
 #include <blosc.h>
@@ -197,7 +198,40 @@ std::size_t external_decompress(const Step& step, const Byte* src, std::size_t s
   throw std::invalid_argument("step " + std::to_string(step.code) + " is not built in");
 }
 
+// The version of a library, and whether it was compiled into the module.
+[[maybe_unused]] std::string served(const char* version) {
+#if defined(ZARRANT_VENDORED)
+  return std::string(version) + " (built in)";
+#else
+  return std::string(version) + " (the system's)";
+#endif
+}
+
 }  // namespace
+
+#if defined(ZARRANT_VENDORED)
+
+// What the Blosc that is compiled in calls for ZSTD_compress and ZSTD_decompress: the same frames from the contexts of this
+// thread. It is C, which no exception may cross: an error code of zstd makes Blosc store the block as it is, or refuse it.
+extern "C" std::size_t zarrant_zstd_compress(void* dst, std::size_t capacity, const void* src, std::size_t size, int level) {
+  try {
+    Zstd& zstd = Zstd::here();
+    zstd.set(level, 0);
+    return ZSTD_compress2(zstd.compressor, dst, capacity, src, size);
+  } catch (const std::bad_alloc&) {
+    return static_cast<std::size_t>(-ZSTD_error_memory_allocation);
+  }
+}
+
+extern "C" std::size_t zarrant_zstd_decompress(void* dst, std::size_t capacity, const void* src, std::size_t size) {
+  try {
+    return ZSTD_decompressDCtx(Zstd::here().decompressor, dst, capacity, src, size);
+  } catch (const std::bad_alloc&) {
+    return static_cast<std::size_t>(-ZSTD_error_memory_allocation);
+  }
+}
+
+#endif
 
 void too_large(const char* what, std::size_t limit) {
   throw BadData(std::string("too large: ") + what + " decodes to more than " + std::to_string(limit) + " bytes");
@@ -219,6 +253,20 @@ std::vector<std::pair<std::string, bool>> features() {
   std::vector<std::pair<std::string, bool>> all = {
       {"swap", true}, {"blosc", blosc}, {"zstd", zstd}, {"gzip", gzip}, {"crc32c", true}, {"external", true}};
   for (std::size_t i = 0; i < kBloscNames.size(); ++i) all.emplace_back(std::string("blosc:") + kBloscNames[i], inside[i]);
+  return all;
+}
+
+std::vector<std::pair<std::string, std::string>> libraries() {
+  std::vector<std::pair<std::string, std::string>> all;
+#if defined(ZARRANT_ZSTD)
+  all.emplace_back("zstd", served(ZSTD_versionString()));
+#endif
+#if defined(ZARRANT_BLOSC)
+  all.emplace_back("c-blosc", served(blosc_get_version_string()));
+#endif
+#if defined(ZARRANT_LIBDEFLATE)
+  all.emplace_back("libdeflate", served(LIBDEFLATE_VERSION_STRING));
+#endif
   return all;
 }
 

@@ -1,4 +1,4 @@
-// One file replaced under its lock file: see files.cpp.
+// One file replaced under its lock file (files.cpp), and files that are read (reads.cpp).
 #pragma once
 
 #include <array>
@@ -52,5 +52,27 @@ struct Trial {
 // Nothing where it was not done; then everything is as it was.
 std::optional<FilePutResult> put_file(const FilePut& wanted, Trial* trial);
 bool can_put_files();
+
+enum class Found { other, absent, there };
+
+// One file that is read.
+class FileToRead {
+ public:
+  explicit FileToRead(Trial* trial) : trial_(trial) {}
+  FileToRead(FileToRead&& other) noexcept;
+  ~FileToRead();
+  void open(const char* path, std::int64_t limit);  // -1: no limit of bytes
+  bool read(std::int64_t start, std::size_t size, Byte* into);
+  void close();
+
+  Found found = Found::other;
+  FileVersion version{};
+
+ private:
+  int fd_ = -1;
+  Trial* trial_;
+};
+
+bool can_read_files();
 
 }  // namespace zarrant

@@ -107,6 +107,9 @@ struct BadData : std::runtime_error {
 // The names of the steps and of the compressors inside Blosc frames, and whether they are built in.
 std::vector<std::pair<std::string, bool>> features();
 
+// The compression libraries, each with its version and where it comes from.
+std::vector<std::pair<std::string, std::string>> libraries();
+
 std::size_t compressed_bound(const Step& step, std::size_t size);
 
 // `dst` has compressed_bound() bytes; returns the bytes written.

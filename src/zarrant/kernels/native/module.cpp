@@ -5,6 +5,10 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
+#include <utility>
+#include <vector>
+
 #include "files.h"
 #include "kernels.h"
 
@@ -409,9 +413,165 @@ nb::object py_put_file(nb::str path, nb::sequence parts, nb::handle condition, n
   return nb::make_tuple(nb::make_tuple(made[0], made[1], made[2], made[3]), result->old_mtime);
 }
 
+// Without the GIL, unless it is held.
+class Released {
+ public:
+  explicit Released(bool held) : state_(held ? nullptr : PyEval_SaveThread()) {}
+  Released(const Released&) = delete;
+  Released& operator=(const Released&) = delete;
+  ~Released() {
+    if (state_) PyEval_RestoreThread(state_);
+  }
+
+ private:
+  PyThreadState* state_;
+};
+
+constexpr std::size_t kOpenFiles = 64;
+constexpr std::int64_t kHeldBytes = 1 << 17;  // read from memory in 10 to 20 us; handing the GIL on takes 50 and more
+
+nb::bytes new_bytes(std::int64_t size) {
+  PyObject* made = PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(size));
+  if (!made) throw nb::python_error();
+  return nb::steal<nb::bytes>(made);
+}
+
+Byte* place_in(const nb::bytes& data) { return reinterpret_cast<Byte*>(PyBytes_AS_STRING(data.ptr())); }
+
+nb::object view_of(const nb::bytes& data) {
+  PyObject* view = PyMemoryView_FromObject(data.ptr());
+  if (!view) throw nb::python_error();
+  return nb::steal(view);
+}
+
+nb::tuple as_tuple(const FileVersion& version) { return nb::make_tuple(version[0], version[1], version[2], version[3]); }
+
+void read_group(nb::list paths, std::size_t lo, std::size_t hi, std::int64_t limit, bool held, Trial* trial, nb::list results) {
+  std::vector<Path> names;
+  std::vector<FileToRead> files;
+  names.reserve(hi - lo);
+  files.reserve(hi - lo);
+  for (std::size_t i = lo; i < hi; ++i) {
+    names.emplace_back(paths[i]);
+    files.emplace_back(trial);
+  }
+  {
+    const Released released(held);
+    for (std::size_t i = 0; i < files.size(); ++i) files[i].open(names[i].get(), limit);
+  }
+  std::vector<nb::bytes> data;
+  std::int64_t total = 0;
+  for (const FileToRead& file : files) {
+    data.push_back(new_bytes(file.found == Found::there ? file.version[3] : 0));
+    total += file.version[3];
+  }
+  std::vector<bool> done(files.size());
+  {
+    const Released released(held && total <= kHeldBytes);
+    for (std::size_t i = 0; i < files.size(); ++i) {
+      const bool there = files[i].found == Found::there;
+      done[i] = there && files[i].read(0, static_cast<std::size_t>(files[i].version[3]), place_in(data[i]));
+      files[i].close();
+    }
+  }
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    if (done[i]) results.append(nb::make_tuple(view_of(data[i]), as_tuple(files[i].version)));
+    else if (files[i].found == Found::absent) results.append(false);
+    else results.append(nb::none());
+  }
+}
+
+void ask_trial(nb::handle trial, Trial& tried) {
+  if (!trial.is_none()) tried.fail_at = nb::cast<int>(nb::cast<nb::list>(trial)[0]);
+}
+
+void tell_trial(nb::handle trial, const Trial& tried) {
+  for (const std::string& each : tried.names) nb::cast<nb::list>(trial).append(each.c_str());
+}
+
+// Whole files, a few open at a time. For each (bytes, version), False where there is none, None where it was not read. Those of
+// more than `limit` bytes (-1: none) are not read. `held`: the GIL is not given away for a few bytes. `trial`: None, or a list of the
+// number of a call that fails, which gets the names of the calls.
+nb::list py_read_files(nb::list paths, std::int64_t limit, bool held, nb::handle trial) {
+  Trial tried;
+  ask_trial(trial, tried);
+  nb::list results;
+  for (std::size_t lo = 0; lo < paths.size(); lo += kOpenFiles)
+    read_group(paths, lo, std::min(lo + kOpenFiles, paths.size()), limit, held, trial.is_none() ? nullptr : &tried, results);
+  tell_trial(trial, tried);
+  return results;
+}
+
+// Spans of the file, in one run of memory: (start or, before the end of the file, a negative number; length or None: to the end).
+// ([bytes], version), False where there is no file, None where it was not read: also where it is not of `version` (None: any), and
+// where a span does not fit.
+nb::object py_read_ranges(nb::str path, nb::sequence ranges, nb::handle version, bool held, nb::handle trial) {
+  const Path name(path);
+  Trial tried;
+  ask_trial(trial, tried);
+  FileToRead file(trial.is_none() ? nullptr : &tried);
+  {
+    const Released released(held);
+    file.open(name.get(), -1);
+  }
+  nb::object result = nb::none();
+  const bool wanted = file.found == Found::there && (version.is_none() || file_version(version) == file.version);
+  if (file.found == Found::absent) result = nb::bool_(false);
+  if (wanted) {
+    const std::int64_t size = file.version[3];
+    std::vector<std::pair<std::int64_t, std::int64_t>> spans;
+    std::int64_t total = 0;
+    bool fits = true;
+    for (nb::handle each : ranges) {
+      nb::tuple range = nb::cast<nb::tuple>(each);
+      require(range.size() == 2, "a start and a length");
+      std::int64_t start = nb::cast<std::int64_t>(range[0]);
+      if (start < 0 && start >= -size) start += size;
+      const std::int64_t length = range[1].is_none() ? size - start : nb::cast<std::int64_t>(range[1]);
+      fits = fits && start >= 0 && length >= 0 && start <= size && length <= size - start;
+      if (!fits || __builtin_add_overflow(total, length, &total)) break;
+      spans.emplace_back(start, length);
+    }
+    bool done = fits && spans.size() == nb::len(ranges);
+    const nb::bytes data = new_bytes(done ? total : 0);
+    if (done) {
+      const Released released(held && total <= kHeldBytes);
+      Byte* into = place_in(data);
+      for (std::size_t i = 0; done && i < spans.size();) {
+        std::int64_t length = spans[i].second;  // neighbours in one call
+        std::size_t last = i + 1;
+        for (; last < spans.size() && spans[last].first == spans[i].first + length; ++last) length += spans[last].second;
+        done = file.read(spans[i].first, static_cast<std::size_t>(length), into);
+        into += length;
+        i = last;
+      }
+      file.close();
+    }
+    if (done) {
+      const nb::object view = view_of(data);
+      nb::list views;
+      std::int64_t at = 0;
+      for (const auto& [start, length] : spans) {
+        views.append(view[nb::slice(static_cast<Py_ssize_t>(at), static_cast<Py_ssize_t>(at + length), static_cast<Py_ssize_t>(1))]);
+        at += length;
+      }
+      result = nb::make_tuple(views, as_tuple(file.version));
+    }
+  }
+  file.close();
+  tell_trial(trial, tried);
+  return result;
+}
+
 nb::dict py_features() {
   nb::dict all;
   for (const auto& [name, built] : features()) all[name.c_str()] = built;
+  return all;
+}
+
+nb::dict py_libraries() {
+  nb::dict all;
+  for (const auto& [name, version] : libraries()) all[name.c_str()] = version;
   return all;
 }
 
@@ -420,6 +580,7 @@ nb::dict py_features() {
 NB_MODULE(_native, m) {
   m.doc() = "Compiled twins of zarrant.kernels.reference; zarrant.kernels.compiled wraps them.";
   m.def("features", &py_features);
+  m.def("libraries", &py_libraries);
   m.def("copy_boxes", &py_copy_boxes);
   m.def("equals_fill", &py_equals_fill);
   m.def("encoded_bound", &py_encoded_bound);
@@ -430,6 +591,10 @@ NB_MODULE(_native, m) {
   m.def("decompress", &py_decompress);
   m.def("pack", &py_pack);
   m.def("crc32c", &py_crc32c);
+  if (can_read_files()) {
+    m.def("read_files", &py_read_files, nb::arg(), nb::arg(), nb::arg(), nb::arg().none());
+    m.def("read_ranges", &py_read_ranges, nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg().none());
+  }
   if (can_put_files())
     m.def("put_file", &py_put_file, nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(),
           nb::arg(), nb::arg(), nb::arg().none());

@@ -16,12 +16,12 @@ import time
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from zarrant.errors import ByteRangeError, LimitError, OptionError
+from zarrant.errors import ByteRangeError, LimitError, OptionError, ZarrantError
 from zarrant.locking.file_locks import SUFFIX
 from zarrant.storage import ANY, Blob, Buffer, ByteRange, Hole, OnlyWhile, Part, Version, expect_version
 from zarrant.stores.keys import check_key, check_prefix, is_doubtful
@@ -31,6 +31,7 @@ from zarrant.stores.local.direct_io import DirectIO
 from zarrant.stores.local.durability import Durable
 from zarrant.stores.local.links import Links
 from zarrant.stores.local.mounts import BUSY_S, QUIET_S, RELOOK_S
+from zarrant.stores.local.read_at_once import OTHERWISE, can_read_at_once, read_parts, read_whole
 from zarrant.stores.local.syscalls import Syscalls
 from zarrant.stores.local.temp_files import (
     ABSENT,
@@ -101,6 +102,13 @@ class FileObjects(Durable):
             locked = condition.unlocked and self._is_locked(self._path(condition.key))  # before the version: see `is_unchanged`
             condition.check(self._version(condition.key), locked)  # safety: metadata
 
+    in_memory = False
+    """Whether the last file that was read lies in memory."""
+
+    @cached_property
+    def _reads_at_once(self) -> bool:
+        return can_read_at_once(self)
+
     direct: DirectIO | None = None
     """Files are written and read around the page cache; None: buffered."""
 
@@ -148,8 +156,35 @@ class FileObjects(Durable):
         """See `storage.GetWithin`: the size of a file says nothing of the space that it takes (holes), only of ours."""
         return self._get(key, limit)
 
+    def get_all(self, keys: Sequence[str], limit: int | None) -> list[Blob | Exception | None]:
+        """See `storage.GetAll`."""
+        if not self._reads_at_once:
+            return [self._outcome(key, limit) for key in keys]
+        try:
+            paths = [self._path(key) for key in keys]
+        except ZarrantError:
+            return [self._outcome(key, limit) for key in keys]
+        gaps = self.renames_show_gaps()
+        return [
+            self._outcome(key, limit) if found is OTHERWISE or (found is None and gaps) else found
+            for key, found in zip(keys, read_whole(self, paths, limit), strict=True)
+        ]
+
+    def _outcome(self, key: str, limit: int | None) -> Blob | Exception | None:
+        try:
+            return self._get_in_steps(key, self._path(key), limit)
+        except Exception as error:
+            return error
+
     def _get(self, key: str, limit: int | None) -> Blob | None:
         path = self._path(key)
+        if self._reads_at_once:
+            (found,) = read_whole(self, [path], limit)
+            if found is not OTHERWISE and (found is not None or not self.renames_show_gaps()):
+                return found
+        return self._get_in_steps(key, path, limit)
+
+    def _get_in_steps(self, key: str, path: str, limit: int | None) -> Blob | None:
         with annotate_errors("read", self.url, key):
             opened = open_published(self.files, path, self.links.open) or self._open_again(path)
             if opened is None:
@@ -165,6 +200,10 @@ class FileObjects(Durable):
 
     def get_ranges(self, key: str, ranges: Sequence[ByteRange], if_version: Version = None) -> Blob | None:
         path = self._path(key)
+        if ranges and self._reads_at_once:
+            found = read_parts(self, path, ranges, if_version)
+            if found is not OTHERWISE and (found is not None or not self.renames_show_gaps()):
+                return found
         with annotate_errors("read", self.url, key):
             state = None if ranges else self._state_by_name(path)
             if state is not None:

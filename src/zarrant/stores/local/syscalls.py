@@ -11,6 +11,7 @@ import errno
 import os
 import re
 import signal
+import stat
 import struct
 import sys
 import time
@@ -383,15 +384,19 @@ class Syscalls:
 
     def above(self, path: str) -> list[tuple[str, tuple[int, int]]]:
         """A directory and all above it, without symbolic links, and the (device, inode) of each; none where it is not there."""
-        found = []
-        path = os.path.realpath(path)
+        found: list[tuple[str, tuple[int, int]]] = []
         try:
+            here = path = os.path.realpath(path) if ".." in path else os.path.abspath(path)
             while True:
-                state = os.stat(path)
-                found.append((path, (state.st_dev, state.st_ino)))
-                if path == os.path.dirname(path):
+                state = os.lstat(here)
+                if not stat.S_ISDIR(state.st_mode):  # most often a link: what is behind it, from the first on again
+                    real = os.path.realpath(path)
+                    return [] if real == path else self.above(real)
+                found.append((here, (state.st_dev, state.st_ino)))
+                above = os.path.dirname(here)
+                if above == here:
                     return found
-                path = os.path.dirname(path)
+                here = above
         except OSError:
             return []
 

@@ -14,6 +14,10 @@ from zarrant.storage import ByteRange
 HEAD, WHOLE = "head", None
 """Requests other than ranges: the version and the size alone, and the whole object."""
 
+MAX_JOINED_BYTES = 16 << 20
+"""Of ranges that are read together: more of them are several requests, side by side, of which each can be begun again by itself,
+and whose bytes are not all kept for as long as one of the ranges is. AWS advises 8 to 16 MB."""
+
 
 class Reply(NamedTuple):
     """Bytes of an object of `size` bytes, from `start` on."""
@@ -42,8 +46,9 @@ def requests_for(ranges: Sequence[ByteRange], gap: int) -> list[Any]:
     spans = sorted((start, start + length) for start, length in ranges if start >= 0 and length)
     merged: list[Any] = []
     for start, stop in spans:
-        if merged and start - merged[-1][1] <= gap:
-            merged[-1] = (merged[-1][0], max(merged[-1][1], stop))
+        first, last = merged[-1] if merged else (0, -1 - gap)
+        if start - last <= gap and (stop <= last or stop - first <= MAX_JOINED_BYTES):
+            merged[-1] = (first, max(last, stop))
         else:
             merged.append((start, stop))
     return [*merged, {"suffix": suffix}] if suffix else merged

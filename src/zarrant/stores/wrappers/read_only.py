@@ -6,7 +6,9 @@ In: any store that can be read. Out: `ReadOnly`, which *has* only the methods th
 
 from __future__ import annotations
 
-from zarrant.storage import AsyncGet, Get
+from collections.abc import Sequence
+
+from zarrant.storage import AsyncGet, Blob, Get
 from zarrant.storage.wrapper import Reads
 
 
@@ -21,6 +23,10 @@ class ReadOnly(Reads):
 
     def __init__(self, store: Get | AsyncGet) -> None:
         super().__init__(store)
+
+    def get_all(self, keys: Sequence[str], limit: int | None) -> list[Blob | Exception | None]:
+        """See `storage.GetAll`."""
+        return self._inside.get_all(keys, limit)
 
     @property
     def guard(self) -> str:

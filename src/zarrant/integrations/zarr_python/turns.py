@@ -1,0 +1,76 @@
+"""Stores of which Zarrant knows nothing: writers of this process take turns at each object, and nothing keeps others out.
+
+In: a store of zarr-python and keys. Out: the keys are ours until the block ends. Coroutines of any event loop and thread
+wait for each other; nothing is held across a fork.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import warnings
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from zarr.core.config import config
+
+from zarrant.errors import CapabilityError, ZarrantWarning
+
+FIRST_PAUSE_S, LAST_PAUSE_S = 0.0002, 0.01
+"""Between looks whether a key is free: about what one write takes, and so much that waiting costs next to nothing."""
+
+_mutex = threading.Lock()
+_taken: set[tuple[str, str]] = set()
+_warned: set[str] = set()
+
+
+def _after_fork() -> None:
+    global _mutex
+    _mutex = threading.Lock()
+    _taken.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+@asynccontextmanager
+async def in_turn(store: Any, keys: Sequence[str]) -> AsyncIterator[None]:
+    """Have keys of a store for oneself, all of them at once."""
+    name = str(store)  # its address; of memory, the one of the dict
+    wanted = {(name, key) for key in keys}
+    pause = FIRST_PAUSE_S
+    while not _take(wanted):
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, LAST_PAUSE_S)
+    try:
+        yield
+    finally:
+        with _mutex:
+            _taken.difference_update(wanted)
+
+
+def _take(wanted: set[tuple[str, str]]) -> bool:
+    with _mutex:
+        if not _taken.isdisjoint(wanted):
+            return False
+        _taken.update(wanted)
+        return True
+
+
+def is_strict() -> bool:
+    """Whether what cannot be made safe is refused."""
+    return bool(config.get("codec_pipeline.strict", False))
+
+
+def warn_unguarded(store: Any, what: str) -> None:
+    """Say once for each kind of store what is not promised; CapabilityError under `strict`."""
+    message = f"{what}: other processes that write to the same chunks can undo each other's writes"
+    if is_strict():
+        raise CapabilityError(message, store=repr(store), expected="a store that locks, or compares and swaps")
+    kind = f"{type(store).__module__}.{type(store).__qualname__}"
+    if kind not in _warned:
+        _warned.add(kind)
+        warnings.warn(f"{message} ({kind})", ZarrantWarning, stacklevel=2)

@@ -1,0 +1,104 @@
+// Reads files as `stores/local/objects.py` does with `stores/local/syscalls.py`: the same file calls, as one call of Python.
+// What is not the usual case is left to that: links, what is no file, too large or of another version, any error.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
+#include <cerrno>
+
+#include "files.h"
+
+#if defined(O_NOFOLLOW) && defined(O_CLOEXEC) && defined(O_NONBLOCK)
+
+namespace zarrant {
+namespace {
+
+std::int64_t mtime_of(const struct stat& state) {
+#ifdef __APPLE__
+  const timespec& time = state.st_mtimespec;
+#else
+  const timespec& time = state.st_mtim;
+#endif
+  return std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
+}
+
+bool may(Trial* trial, const char* name) {
+  if (!trial) return true;
+  const int number = static_cast<int>(trial->names.size());
+  trial->names.emplace_back(name);
+  return number != trial->fail_at;
+}
+
+}  // namespace
+
+FileToRead::~FileToRead() { close(); }
+
+FileToRead::FileToRead(FileToRead&& other) noexcept : found(other.found), version(other.version), fd_(other.fd_), trial_(other.trial_) {
+  other.fd_ = -1;
+}
+
+void FileToRead::open(const char* path, std::int64_t limit) {
+  int fd = -1;
+  if (may(trial_, "open")) fd = ::open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+  else errno = EIO;
+  if (fd < 0) {
+    found = errno == ENOENT || errno == ENOTDIR ? Found::absent : Found::other;
+    return;
+  }
+  fd_ = fd;
+  struct stat state;
+  if (!may(trial_, "fstat") || fstat(fd, &state) != 0 || !S_ISREG(state.st_mode) || (limit >= 0 && state.st_size > limit)) {
+    close();
+    return;
+  }
+  version = {static_cast<std::int64_t>(state.st_dev), static_cast<std::int64_t>(state.st_ino), mtime_of(state),
+             static_cast<std::int64_t>(state.st_size)};
+  found = Found::there;
+}
+
+bool FileToRead::read(std::int64_t start, std::size_t size, Byte* into) {
+#ifdef MADV_HUGEPAGE
+  constexpr std::size_t kPage = 4096, kLarge = 1 << 22;  // as NumPy does for its memory
+  if (size >= kLarge) {
+    const auto first = (reinterpret_cast<std::uintptr_t>(into) + kPage - 1) / kPage * kPage;
+    madvise(reinterpret_cast<void*>(first), size - kPage, MADV_HUGEPAGE);
+  }
+#endif
+  while (size > 0) {
+    if (!may(trial_, "read")) return false;
+    const ssize_t count = pread(fd_, into, size, static_cast<off_t>(start));
+    if (count <= 0) return false;
+    into += count;
+    start += count;
+    size -= static_cast<std::size_t>(count);
+  }
+  return true;
+}
+
+void FileToRead::close() {
+  if (fd_ < 0) return;
+  may(trial_, "close");
+  ::close(fd_);
+  fd_ = -1;
+}
+
+bool can_read_files() { return true; }
+
+}  // namespace zarrant
+
+#else
+
+namespace zarrant {
+FileToRead::~FileToRead() {}
+FileToRead::FileToRead(FileToRead&&) noexcept {}
+void FileToRead::open(const char*, std::int64_t) {}
+bool FileToRead::read(std::int64_t, std::size_t, Byte*) { return false; }
+void FileToRead::close() {}
+bool can_read_files() { return false; }
+}  // namespace zarrant
+
+#endif

@@ -1,0 +1,78 @@
+"""The usual read of objects, all of its file calls made by one compiled call.
+
+In: paths, and which ranges, of which version or of how many bytes at most. Out: for each its blob, or None where there is no file;
+`OTHERWISE` where it was not read: then the general way (`stores.local.objects`) does it, and finds the error where there is one.
+
+It makes the same file calls in the same order as the general way, of which a test makes sure; of several files, up to 64 are open
+at once. What is not so goes the general way: links, what is no file, a file that is too large, of another version, or shorter than
+it said, an error of any call, stores that go around the page cache, and every `Syscalls` but the real one.
+
+Files in memory are read without giving the GIL away, where they are small: that takes less time than threads take to hand it on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any, Protocol
+
+from zarrant import kernels
+from zarrant.storage import Blob, ByteRange, Version
+from zarrant.stores.local.direct_io import DirectIO
+from zarrant.stores.local.syscalls import Syscalls, are_plain
+from zarrant.stores.local.temp_files import LASTING_AFTER_NS, FileVersion, LastingVersion
+
+
+class _Otherwise(Enum):
+    OTHERWISE = 1
+
+
+OTHERWISE = _Otherwise.OTHERWISE
+"""It was not read."""
+
+
+class Directory(Protocol):
+    """What is asked of the objects below a directory."""
+
+    files: Syscalls
+    direct: DirectIO | None
+    in_memory: bool
+    """Whether the last file that was read lies in memory."""
+
+
+def can_read_at_once(store: Directory) -> bool:
+    """Whether a store reads this way at all."""
+    return kernels.read_files is not None and store.direct is None and are_plain(store.files)
+
+
+def read_whole(store: Directory, paths: list[str], limit: int | None) -> list[Blob | _Otherwise | None]:
+    """Whole files."""
+    assert kernels.read_files is not None, "looked at by `can_read_at_once`"
+    before = store.files.now()
+    most = -1 if limit is None else limit  # safety: object size at once
+    found = kernels.read_files(paths, most, store.in_memory, None)
+    return [_blob(store, (each[0],), each[1], before) if each else (None if each is False else OTHERWISE) for each in found]
+
+
+def read_parts(store: Directory, path: str, ranges: Sequence[ByteRange], if_version: Version) -> Blob | _Otherwise | None:
+    """Ranges of a file."""
+    assert kernels.read_ranges is not None, "looked at by `can_read_at_once`"
+    if if_version is not None and not (isinstance(if_version, tuple) and len(if_version) == 4):
+        return OTHERWISE
+    before = store.files.now()
+    wanted = if_version  # safety: version of a read at once
+    try:
+        found = kernels.read_ranges(path, ranges, wanted, store.in_memory, None)
+    except (ValueError, RuntimeError):  # a version of another store, or ranges that are none
+        return OTHERWISE
+    if not found:
+        return None if found is False and if_version is None else OTHERWISE
+    return _blob(store, tuple(found[0]), found[1], before)
+
+
+def _blob(store: Directory, data: tuple[memoryview, ...], version: FileVersion, before: int) -> Blob:
+    """See `temp_files.version_seen`; `before`: a moment before the file was opened."""
+    kind: Any = store.files.kind(version[0])
+    store.in_memory = kind == "memory"
+    lasting = version[2] + LASTING_AFTER_NS < before and kind  # safety: lasting version at once
+    return Blob(data, LastingVersion(version) if lasting else version, version[3])

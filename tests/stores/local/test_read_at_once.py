@@ -1,0 +1,212 @@
+"""A read of files as one compiled call: the same file calls as the general way, and the same outcome, also where one fails."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from zarrant import kernels
+from zarrant.errors import LimitError, StoreError, VersionChangedError, ZarrantError
+from zarrant.storage import Blob, ByteRange
+from zarrant.stores.local.store import FilesystemStore
+from zarrant.stores.local.syscalls import Syscalls
+from zarrant.testkit.faulty_files import FaultySyscalls
+
+pytestmark = pytest.mark.skipif(kernels.read_files is None, reason="without the compiled call there is one way only")
+
+OLD = 1_600_000_000
+
+
+def both(root: Path) -> Iterator[tuple[FilesystemStore, FaultySyscalls]]:
+    """A store that reads at once, and one that goes the general way."""
+    syscalls = FaultySyscalls()
+    yield FilesystemStore(root), syscalls
+    yield FilesystemStore(root, syscalls=syscalls), syscalls
+
+
+def outcome(blob: Any) -> Any:
+    """All that is told of a read, in a form that can be compared."""
+    if isinstance(blob, Blob):
+        return (
+            [bytes(view) for view in blob.data],
+            [view.readonly for view in blob.data],
+            blob.version,
+            type(blob.version),
+            blob.size,
+        )
+    return (type(blob), str(blob)) if isinstance(blob, Exception) else blob
+
+
+def tried(act: Any) -> Any:
+    try:
+        return outcome(act())
+    except Exception as error:
+        return outcome(error)
+
+
+def read_trial(paths: list[str], limit: int = -1, fail: int = -1) -> tuple[list[Any], list[str]]:
+    trial: list[Any] = [fail]
+    assert kernels.read_files is not None
+    return kernels.read_files(paths, limit, True, trial), trial[1:]
+
+
+def range_trial(path: str, ranges: list[ByteRange], version: Any = None, fail: int = -1) -> tuple[Any, list[str]]:
+    trial: list[Any] = [fail]
+    assert kernels.read_ranges is not None
+    return kernels.read_ranges(path, ranges, version, True, trial), trial[1:]
+
+
+def calls_of(root: Path, act: Any) -> list[str]:
+    """The file calls of a store that goes the general way."""
+    syscalls = FaultySyscalls()
+    slow = FilesystemStore(root, syscalls=syscalls)
+    syscalls.calls.clear()
+    act(slow)
+    return [call for call in syscalls.calls if call not in ("stat", "stat_target")]  # of directories: once a second, by the caller
+
+
+RANGES = [
+    [ByteRange(0, 3)],
+    [ByteRange(2, 3), ByteRange(5, 2), ByteRange(0, 1)],
+    [ByteRange(-4, None)],
+    [ByteRange(3, None), ByteRange(0, 0)],
+]
+
+
+@pytest.mark.parametrize("data", [b"0123456789", b""], ids=["bytes", "nothing in it"])
+def test_the_calls_of_a_whole_read_are_those_of_the_general_way(tmp_path: Path, data: bytes) -> None:
+    version = FilesystemStore(tmp_path).put("k", [data])
+    ((view, found),), calls = read_trial([f"{tmp_path}/k"])
+    assert (bytes(view), found) == (data, version)
+    assert calls == calls_of(tmp_path, lambda store: store.get("k"))
+    assert calls_of(tmp_path, lambda store: store.get("none")) == read_trial([f"{tmp_path}/none"])[1]
+
+
+@pytest.mark.parametrize("ranges", RANGES)
+def test_the_calls_of_ranges_are_those_of_the_general_way(tmp_path: Path, ranges: list[ByteRange]) -> None:
+    version = FilesystemStore(tmp_path).put("k", [b"0123456789"])
+    (views, found), calls = range_trial(f"{tmp_path}/k", ranges, version)
+    assert [len(view) for view in views] and found == version
+    assert calls == calls_of(tmp_path, lambda store: store.get_ranges("k", ranges, version))
+
+
+def test_a_call_that_fails_is_left_to_the_general_way(tmp_path: Path) -> None:
+    FilesystemStore(tmp_path).put("k", [b"0123456789"])
+    path, calls = f"{tmp_path}/k", 3
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    for number in range(calls):
+        assert read_trial([path], fail=number)[0] == [None]
+        assert range_trial(path, [ByteRange(0, 3)], fail=number)[0] is None
+    assert not before or len(os.listdir("/proc/self/fd")) == before
+
+
+def test_many_files_are_read_with_few_open_at_once(tmp_path: Path) -> None:
+    store = FilesystemStore(tmp_path)
+    keys = [f"c/{i}" for i in range(200)]
+    for i, key in enumerate(keys):
+        if i % 7:
+            store.put(key, [bytes([i]) * i])
+    found, calls = read_trial([f"{tmp_path}/{key}" for key in keys])
+    assert [each and bytes(each[0]) for each in found] == [bytes([i]) * i if i % 7 else False for i in range(200)]
+    opened = most = 0
+    for call in calls:
+        opened += (call == "fstat") - (call == "close")
+        most = max(most, opened)
+    assert opened == 0 and most <= 64
+    assert [outcome(blob) for blob in store.get_all(keys, 200)] == [
+        tried(lambda key=key: store.get_within(key, 200)) for key in keys
+    ]
+
+
+def strange(root: Path) -> list[str]:
+    """Keys of what is no usual file."""
+    store = FilesystemStore(root, follow_symlinks="files")
+    store.put("d/k", [b"0123456789"])
+    store.put("d/empty", [b""])
+    store.put("d/old", [b"old"])
+    os.utime(root / "d/old", (OLD, OLD))
+    os.symlink(root / "d/k", root / "d/link")
+    os.symlink(root / "nowhere", root / "d/dangling")
+    os.symlink(root.parent, root / "out")
+    os.mkdir(root / "d/dir")
+    os.mkfifo(root / "d/fifo")
+    return ["d/k", "d/empty", "d/old", "d/link", "d/dangling", "out/x", "d/dir", "d/fifo", "d/none", "d/k/none", "none/k", "d/__x"]
+
+
+def test_whole_files_are_equal_to_the_general_way(tmp_path: Path) -> None:
+    keys = strange(tmp_path / "s")
+    for limit in (None, 0, 9, 10):
+        for key in keys:
+            fast, slow = (tried(lambda store=store, key=key: store._get(key, limit)) for store, _ in both(tmp_path / "s"))  # noqa: B023
+            assert fast == slow, (key, limit)
+        fast, slow = ([outcome(blob) for blob in store.get_all(keys, limit)] for store, _ in both(tmp_path / "s"))
+        assert fast == slow
+
+
+def test_what_is_too_large_is_not_read(tmp_path: Path) -> None:
+    store = FilesystemStore(tmp_path)
+    store.put("k", [b"0123456789"])
+    with pytest.raises(LimitError, match="too large"):
+        store.get_within("k", 9)
+    assert isinstance(store.get_all(["k", "k"], 9)[0], LimitError)
+    assert read_trial([f"{tmp_path}/k"], 9) == ([None], ["open", "fstat", "close"])
+
+
+def test_a_range_of_another_version_is_not_read(tmp_path: Path) -> None:
+    store = FilesystemStore(tmp_path)
+    old = store.put("k", [b"0123456789"])
+    store.put("k", [b"9876543210"])
+    with pytest.raises(VersionChangedError):
+        store.get_ranges("k", [ByteRange(0, 3)], old)
+    with pytest.raises(ZarrantError):
+        store.get_ranges("k", [ByteRange(0, 3)], "a version of another store")
+    with pytest.raises(VersionChangedError):
+        store.get_ranges("none", [ByteRange(0, 3)], old)
+
+
+def test_a_version_is_lasting_only_after_a_while(tmp_path: Path) -> None:
+    store = FilesystemStore(tmp_path)
+    store.put("k", [b"1"])
+    if not store.files.kind(tmp_path.stat().st_dev):
+        pytest.skip("not a file system of this machine alone")
+    for age, lasting in ((0, False), (100, True)):
+        os.utime(tmp_path / "k", (os.stat(tmp_path / "k").st_mtime - age,) * 2)
+        for blob in (store.get("k"), store.get_ranges("k", [ByteRange(0, 1)]), store.get_all(["k", "k"], None)[1]):
+            assert isinstance(blob, Blob)
+            assert getattr(blob.version, "lasting", False) is lasting
+
+
+PARTS = st.lists(st.builds(ByteRange, st.integers(-12, 12), st.none() | st.integers(0, 12)), min_size=1, max_size=4)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(parts=PARTS, size=st.sampled_from([0, 1, 10]), version=st.sampled_from(["any", "right", "wrong"]), key=st.sampled_from("kn"))
+def test_ranges_are_equal_to_the_general_way(tmp_path: Path, parts: list[ByteRange], size: int, version: str, key: str) -> None:
+    right: Any = FilesystemStore(tmp_path).put("k", [bytes(range(size))])
+    wanted = {"any": None, "right": right, "wrong": (*right[:3], right[3] + 1)}[version]
+    fast, slow = (tried(lambda store=store: store.get_ranges(key, parts, wanted)) for store, _ in both(tmp_path))
+    assert fast == slow
+
+
+def test_it_is_used_where_it_may_be(tmp_path: Path) -> None:
+    class Other(Syscalls):
+        pass
+
+    assert FilesystemStore(tmp_path)._reads_at_once
+    assert not FilesystemStore(tmp_path, direct_io=True)._reads_at_once
+    assert not FilesystemStore(tmp_path, syscalls=Other())._reads_at_once
+
+
+def test_an_item_that_fails_does_not_fail_the_others(tmp_path: Path) -> None:
+    store = FilesystemStore(tmp_path)
+    store.put("a", [b"1"])
+    os.mkdir(tmp_path / "dir")
+    first, second, third = store.get_all(["a", "dir", "none"], 5)
+    assert isinstance(first, Blob) and isinstance(second, StoreError) and third is None
+    assert second.key == "dir"
