@@ -182,7 +182,7 @@ class AppendBuffers(Buffers[Block]):
         if self.in_flight:  # safety: order of appends
             return []
         jobs: list[Block] = []
-        while self.sealed and self.has_room(self.sealed[0], jobs):
+        while self.sealed and self.may_start(self.sealed[0], jobs):
             jobs.append(self.sealed.popleft())
         self.start(jobs)
         return jobs

@@ -82,7 +82,7 @@ class Buffers(Generic[J]):
         self.in_flight.extend(jobs)
         self.used += sum(job.copies * job.nbytes for job in jobs)
 
-    def has_room(self, job: J, jobs: Sequence[J]) -> bool:
+    def may_start(self, job: J, jobs: Sequence[J]) -> bool:
         """Whether a job can be stored together with others, and with those in flight. One alone always can."""
         alone = not jobs and not self.in_flight
         return alone or self.used + sum(each.copies * each.nbytes for each in (*jobs, job)) <= self.limit
@@ -290,7 +290,7 @@ class ChunkBuffers(Buffers[PendingChunk]):
             if job.chunk in self.storing:  # safety: order of writes
                 waiting.append(job)
                 continue
-            if (jobs and size + job.nbytes > BATCH_BYTES) or not self.has_room(job, jobs):
+            if (jobs and size + job.nbytes > BATCH_BYTES) or not self.may_start(job, jobs):
                 waiting.append(job)
                 break
             jobs.append(job)
