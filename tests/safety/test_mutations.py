@@ -59,6 +59,10 @@ MUTATIONS: dict[str, Mutation] = {
         "self._take(found); self.confirmed = True",
         "ops/test_kept_indexes.py::test_an_index_that_another_has_asked_for_is_not_believed",
     ),
+    "shared lasting version": Mutation(
+        "lasts = self.index is not None",
+        "ops/test_kept_indexes.py::test_an_index_of_a_version_that_need_not_last_is_not_shared",
+    ),
     "merged reads": Mutation("pass", "stores/test_merging.py::test_who_comes_after_the_request_was_sent_asks_again"),
     "lock check": Mutation("pass", "stores/local/test_store.py::test_a_lock_file_taken_away_during_a_write"),
     "rename": Mutation("pass", "safety/test_crash_states.py::test_the_journal_tells_every_change"),
