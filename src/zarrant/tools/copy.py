@@ -79,7 +79,7 @@ def copy(
                 expected=f"a type that holds all of {opened.dtype}",
                 got=str(wanted),
             )
-        options = _array_options(opened, wanted, chunks, shards, compressors)
+        options = array_options(opened, wanted, chunks, shards, compressors)
         _check_target(target, wanted, options, overwrite)
         facts = _plan(opened, source, target, wanted, options, dry_run)
         if not dry_run:
@@ -134,7 +134,7 @@ def _kept_options(array: Array[Any]) -> dict[str, Any]:
     return options | codecs
 
 
-def _array_options(source: Source, dtype: np.dtype[Any], chunks: Any, shards: Any, compressors: Any) -> dict[str, Any]:
+def array_options(source: Source, dtype: np.dtype[Any], chunks: Any, shards: Any, compressors: Any) -> dict[str, Any]:
     """The keywords of `create_array`: the layout of the source, changed as the caller asks."""
     options = dict(source.options)
     given = {"chunks": chunks, "shards": shards, "compressors": compressors}

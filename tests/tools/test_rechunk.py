@@ -1,0 +1,124 @@
+"""Copies to other chunks that go on after a kill: every value is right, done units are not done again."""
+
+from __future__ import annotations
+
+import doctest
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zarrant
+from zarrant.errors import ConflictError, NodeExistsError, NodeNotFoundError
+from zarrant.tools import copy
+from zarrant.tools import rechunk as module
+from zarrant.tools.rechunk import LEDGER, copy_unit, rechunk
+
+
+@pytest.fixture(autouse=True)
+def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copy.blocks, "__defaults__", (1,))
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> zarrant.Array[Any]:
+    values = np.random.default_rng(0).integers(0, 99, (50, 40)).astype("i2")
+    values[20:30] = 0
+    return zarrant.create_array(tmp_path / "a", data=values, chunks=(7, 40), attributes={"unit": "mm"})
+
+
+def test_examples_run() -> None:
+    assert doctest.testmod(module).failed == 0
+
+
+@pytest.mark.parametrize("shards", [None, (20, 20)])
+@pytest.mark.parametrize("workers", [1, 4])
+def test_every_value_is_there(source: Any, tmp_path: Path, shards: Any, workers: int) -> None:
+    seen: list[Any] = []
+    facts = rechunk(source.url, str(tmp_path / "b"), chunks=(10, 10), shards=shards, workers=workers, report=seen.append)
+    new = zarrant.open_array(tmp_path / "b", mode="r")
+    assert np.array_equal(new[...], source[...])
+    assert (new.chunks, new.shards, dict(new.attrs)) == ((10, 10), shards, {"unit": "mm"})
+    assert facts == {"units": new.nchunks, "resumed": 0, "moved": False}
+    assert (seen[-1].bytes_done, seen[-1].bytes_total) == (source.nbytes, source.nbytes)
+    assert not (tmp_path / "b" / LEDGER).exists()
+    with pytest.raises(NodeExistsError):  # it is complete: an array as any other
+        rechunk(source.url, str(tmp_path / "b"), chunks=(10, 10), shards=shards)
+
+
+def test_encoded_chunks_are_moved_where_layouts_agree(source: Any, tmp_path: Path) -> None:
+    assert rechunk(source.url, str(tmp_path / "b"))["moved"]
+    new = zarrant.open_array(tmp_path / "b", mode="r")
+    assert np.array_equal(new[...], source[...])
+    assert all(new.retrieve_encoded_chunk(chunk) == source.retrieve_encoded_chunk(chunk) for chunk in source.iter_chunks())
+
+
+def test_what_is_broken_off_goes_on(source: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[Any] = []
+
+    def fail_at(limit: int) -> Any:
+        def unit(old: Any, new: Any, box: Any, move: bool) -> None:
+            if limit and len(done) >= limit:
+                raise RuntimeError("stop")
+            copy_unit(old, new, box, move)
+            done.append(box)
+
+        return unit
+
+    target, options = str(tmp_path / "b"), {"chunks": (10, 10), "workers": 1}
+    for limit in (1, 6, 13):
+        monkeypatch.setattr(module, "copy_unit", fail_at(limit))
+        with pytest.raises(RuntimeError):
+            rechunk(source.url, target, **options)  # type: ignore[arg-type]
+    assert (tmp_path / "b" / LEDGER).exists()
+    monkeypatch.setattr(module, "copy_unit", fail_at(0))
+    facts = rechunk(source.url, target, **options)  # type: ignore[arg-type]
+    assert facts["resumed"] == 13
+    assert len(done) == facts["units"] == 20  # none twice, those of nothing but fill neither
+    assert np.array_equal(zarrant.open_array(target)[...], source[...])
+
+
+def test_another_job_is_refused(source: Any, tmp_path: Path) -> None:
+    target = tmp_path / "b"
+    zarrant.create_array(target, shape=source.shape, dtype="i2", chunks=(10, 10))
+    before = source.metadata
+    for _ in range(2):
+        with pytest.raises(NodeExistsError):
+            rechunk(source.url, str(target), chunks=(10, 10))
+    zarrant.open_group(tmp_path, mode="a")
+    rechunk(source.url, str(tmp_path / "c"), chunks=(10, 10))
+    (tmp_path / "c" / LEDGER).write_text(json.dumps({"source": ["elsewhere", repr(before.version)], "done": []}))
+    with pytest.raises(ConflictError):
+        rechunk(source.url, str(tmp_path / "c"), chunks=(10, 10))
+    with pytest.raises(NodeNotFoundError):
+        rechunk(str(tmp_path / "no"), str(tmp_path / "d"))
+
+
+def test_a_killed_process_leaves_what_the_next_one_finishes(source: Any, tmp_path: Path) -> None:
+    code = """
+import os, sys, zarrant.tools.copy as copy
+copy.blocks.__defaults__ = (1,)
+from zarrant.tools.rechunk import rechunk
+def report(progress):
+    if progress.chunks_done >= int(sys.argv[3]):
+        os.kill(os.getpid(), 9)
+rechunk(sys.argv[1], sys.argv[2], chunks=(5, 5), workers=2, report=report)
+"""
+    for at in ("5", "30"):
+        done = subprocess.run([sys.executable, "-c", code, source.url, str(tmp_path / "b"), at], check=False)
+        assert done.returncode == -9
+    facts = rechunk(source.url, str(tmp_path / "b"), chunks=(5, 5))
+    assert 20 <= facts["resumed"] < facts["units"]
+    assert np.array_equal(zarrant.open_array(tmp_path / "b")[...], source[...])
+
+
+@pytest.mark.soak
+def test_a_cluster_does_it(source: Any, tmp_path: Path) -> None:
+    pytest.importorskip("distributed", reason="needs the extra dask")
+    facts = rechunk(source.url, str(tmp_path / "b"), chunks=(10, 10), scheduler="local", workers=2)
+    assert facts["units"] == 20
+    assert np.array_equal(zarrant.open_array(tmp_path / "b")[...], source[...])
