@@ -2,7 +2,7 @@
 # (PYTHON=... names another), and is fast when nothing changed.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint soak sanitize bench bench-safety docs clean
+.PHONY: help setup demo test lint soak sanitize bench bench-safety docs wheels clean
 BIN := .venv/bin
 
 help: ## this list
@@ -38,6 +38,9 @@ bench-safety: ## races, kills and readers, beside the same libraries
 
 docs: setup ## build the documentation into site/
 	@$(BIN)/python -m mkdocs build --strict
+
+wheels: ## a tested wheel for each Python here, into dist/
+	@scripts/wheels.sh
 
 clean: ## remove .venv and everything built
 	rm -rf .venv build dist site .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -194,6 +194,7 @@ if peers and sys.version_info < (3, 12):
 print("setup: Python %d.%d.%d" % sys.version_info[:3], f"({sys._base_executable}), beside", ", ".join(peers) or "no peers")
 
 parts = [name for name in kernels.missing() if name.count(":") < 2 or "step:blosc" not in kernels.missing()]
+parts = [name for name in parts if name != "step:blosc:snappy"]  # the reference has it neither
 reasons = "; ".join(sorted(set(kernels.missing().values())))
 if not parts:
     print("setup: kernels: native, all of them, with", ", ".join(f"{name} {version}" for name, version in kernels.libraries().items()))

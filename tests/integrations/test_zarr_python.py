@@ -20,6 +20,8 @@ import zarrant  # noqa: E402
 from zarrant.errors import CapabilityError, NodeReplacedError, ZarrantWarning  # noqa: E402
 from zarrant.integrations import zarr_python  # noqa: E402
 
+OLD = tuple(int(part) for part in zarr.__version__.split(".")[:2]) < (3, 2)
+
 LAYOUTS: dict[str, dict[str, Any]] = {
     "chunks": {"chunks": (10, 10)},
     "shards": {"chunks": (5, 10), "shards": (20, 20)},
@@ -90,6 +92,8 @@ def expected(kind: str, selection: Any, shape: tuple[int, ...]) -> Any:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_index_kind_writes_and_reads_as_numpy_does(store: Any, layout: str) -> None:
+    if layout == "shards" and isinstance(store, MemoryStore) and OLD:
+        pytest.skip("zarr-python 3.1 cannot write an oindex with an integer to shards itself")
     rng = np.random.default_rng(1)
     z = zarr.create_array(store, shape=(50, 45), dtype="i4", **LAYOUTS[layout])
     n = np.zeros((50, 45), "i4")
@@ -210,6 +214,28 @@ def test_an_array_that_grows_and_shrinks_after_it_was_opened(store: Any, layout:
     assert (z[40:] == 0).all()
     z[25:60] = 2
     assert (z[25:] == 2).all()
+
+
+def test_an_object_that_became_fill_is_not_erased_without_a_condition() -> None:
+    """What another writer has stored meanwhile would be gone: object stores have no conditional delete."""
+    obstore = pytest.importorskip("obstore")
+    inner = obstore.store.MemoryStore()
+    z = zarr.create_array(ObjectStore(inner), shape=(20,), dtype=str, chunks=(5,))
+    z[:10] = "x"
+    z[:3] = ""
+    z[3:5] = ""
+    assert len(obstore.get(inner, "c/0").bytes())
+    assert z[...].tolist() == [""] * 5 + ["x"] * 5 + [""] * 10
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_values_in_the_other_byte_order(store: Any, order: str) -> None:
+    z = zarr.create_array(store, shape=(20,), dtype="u2", chunks=(5,), compressors=None)
+    values = np.arange(20, dtype=f"{order}u2")
+    z[...] = values
+    z[3:9] = values[3:9]
+    z.oindex[[12, 2]] = values[[12, 2]]
+    assert z[...].tolist() == list(range(20))
 
 
 def test_an_array_that_was_replaced_by_another_is_not_written(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_an_owner_that_cannot_be_written_locks_nothing(path: str) -> None:
     with pytest.raises(OSError, match="No space"):
         take(path, FaultySyscalls(fault))
     assert not os.path.exists(path)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_a_forked_child_holds_nothing(path: str) -> None:

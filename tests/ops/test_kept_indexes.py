@@ -213,6 +213,26 @@ def test_threads_that_read_first_at_the_same_time_ask_for_the_index_once() -> No
     assert len(inner.asked) == 1 + len(parts)
 
 
+def test_an_index_of_a_version_that_need_not_last_is_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a weak ETag, say: an object of the same version may have other bytes, so the condition of a read proves nothing."""
+    monkeypatch.setattr(ObjectVersion, "lasting", False)
+    inner = HeldBack()
+    array = on(inner, DATA)
+    inner.asked.clear()
+    inner.go_on.clear()
+
+    def read() -> None:
+        assert array[5, 5] == DATA[5, 5]
+
+    def release() -> None:
+        assert inner.made.wait(20)
+        time.sleep(0.05)
+        inner.go_on.set()
+
+    together(read, read, release)
+    assert inner.indexes() == 2
+
+
 def test_tasks_that_read_first_at_the_same_time_ask_for_the_index_once() -> None:
     inner = HeldBack()
     on(inner, DATA)

@@ -182,7 +182,7 @@ def fail_each(tmp_path: Path, state: str, operation: Callable[[Any], None], numb
             # Clearing up may fail unseen, and a lock file is then left; what was asked for is done.
             allowed = {new}
         check_whole_then_exact(root, allowed)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before  # fewer where garbage of earlier tests was collected
     assert failures >= min(5, count // 2) or not SOAK
     return len(steps)
 

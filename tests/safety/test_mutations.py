@@ -59,6 +59,10 @@ MUTATIONS: dict[str, Mutation] = {
         "self._take(found); self.confirmed = True",
         "ops/test_kept_indexes.py::test_an_index_that_another_has_asked_for_is_not_believed",
     ),
+    "shared lasting version": Mutation(
+        "lasts = self.index is not None",
+        "ops/test_kept_indexes.py::test_an_index_of_a_version_that_need_not_last_is_not_shared",
+    ),
     "merged reads": Mutation("pass", "stores/test_merging.py::test_who_comes_after_the_request_was_sent_asks_again"),
     "lock check": Mutation("pass", "stores/local/test_store.py::test_a_lock_file_taken_away_during_a_write"),
     "rename": Mutation("pass", "safety/test_crash_states.py::test_the_journal_tells_every_change"),
@@ -179,6 +183,13 @@ MUTATIONS: dict[str, Mutation] = {
     "first error": Mutation("if False:", f"{BUFFERED}::test_the_first_error_names_its_chunk_stops_writes_and_comes_at_the_end"),
     "buffer of the parent": Mutation("if False:", f"{BUFFERED}::test_a_forked_child_cannot_use_it_and_stores_nothing"),
     "object size": Mutation("if False:", "bad_input/test_bounded.py::test_a_chunk_that_is_too_large_is_not_read"),
+    "fill in the place of an object": Mutation(
+        "if False:", "integrations/test_zarr_python.py::test_an_object_that_became_fill_is_not_erased_without_a_condition"
+    ),
+    "metadata by version": Mutation(
+        'self._stored(seen, wanted, await self._call("put", key, [wanted]), mine)',
+        "integrations/test_zarr_python_store.py::test_attributes_of_two_handles_are_merged",
+    ),
 }
 
 # An installed package may be found by a hook that comes before the path.

@@ -85,7 +85,7 @@ class ShardSource(Stored):
     def _found(self, read_index: Callable[[], Op[Any]]) -> Op[_Kept | None]:
         """Read the index; what others may take over of that."""
         yield from super().open(read_index)
-        lasts = self.index is not None and is_lasting(self.version)
+        lasts = self.index is not None and is_lasting(self.version)  # safety: shared lasting version
         return _Kept(self.version, self.size, self.index) if lasts else None
 
     def accept(self, blob: Blob | None) -> list[memoryview] | None:

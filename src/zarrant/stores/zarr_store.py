@@ -310,7 +310,7 @@ class ZarrantStore(Store):
                 except ByteRangeError as error:
                     reply = error
         except StopIteration as stop:
-            return _buffer(stop.value, prototype)
+            return as_buffer(stop.value, prototype)
 
     async def get_partial_values(self, prototype: Any, key_ranges: Iterable[tuple[str, Any]]) -> list[Any]:
         """Parts of several objects."""
@@ -403,7 +403,7 @@ class BlockingZarrantStore(ZarrantStore):
                 except ByteRangeError as error:
                     reply = error
         except StopIteration as stop:
-            return _buffer(stop.value, prototype)
+            return as_buffer(stop.value, prototype)
 
     def set_sync(self, key: str, value: Any) -> None:
         """See `set`."""
@@ -465,7 +465,8 @@ def _within(wanted: Any, size: int) -> ByteRange:
     return ByteRange(start, max(0, stop - start))
 
 
-def _buffer(blob: Blob | None, prototype: Any) -> Any:
+def as_buffer(blob: Blob | None, prototype: Any) -> Any:
+    """What was read as a buffer of zarr-python."""
     if blob is None:
         return None
     data = blob.data[0] if len(blob.data) == 1 else memoryview(b"".join(blob.data))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import zarrant
 from zarrant import requests
 from zarrant.codecs.byte_sources import OneChunk, Stored
 from zarrant.codecs.chain import chain_of
@@ -23,6 +24,7 @@ from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.region import box_region
 from zarrant.metadata.v3 import Named
 from zarrant.storage import Blob, ByteRange, Hole
+from zarrant.stores.memory import MemoryStore
 
 CODECS: dict[str, list[Any]] = {
     "raw": [{"name": "bytes", "configuration": {"endian": "little"}}],
@@ -218,3 +220,22 @@ def test_large_updates_outlive_each_other() -> None:
     layout = lay_out(index, np.array([0]), record, (0, end), 10_000, 1000)
     assert layout is not None
     assert layout.at == 0
+
+
+def test_an_update_reads_the_index_and_the_record() -> None:
+    class Counting(MemoryStore):
+        reads = 0
+
+        def get_ranges(self, *args: Any, **options: Any) -> Any:
+            self.reads += 1
+            return super().get_ranges(*args, **options)
+
+    store = Counting()
+    array = zarrant.create_array(store, shape=(1024, 1024), dtype="uint16", chunks=(64, 64), shards=(1024, 1024), compressors=None)
+    array[...] = 1
+    for number in range(150):
+        row, column = 64 * (number % 16), 128 * (number // 16 % 8)
+        array[row : row + 64, column : column + 64] = number + 2
+    store.reads = 0
+    array[:64, :64] = 1
+    assert store.reads == 2

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+import resource
+import stat
+import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -335,3 +340,143 @@ def test_parts_of_any_kind(root: Path) -> None:
     large = os.urandom(module.MAX_HELD_BYTES + 1)
     store.put("k", [large[:5], memoryview(large)[5:]])
     assert (root / "k").read_bytes() == large
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_no_outcome_leaves_a_descriptor(root: Path) -> None:
+    """Whichever call fails, at whatever lies in the way, and where the process may open no more files."""
+    store = FilesystemStore(root)
+    store.put("k", [b"old"])
+    (root / "directory").mkdir()
+    os.symlink("nowhere", root / "link")
+    (root / "left.__lock").write_bytes(b"left")
+    calls = len(try_put(store, "k", [b"n", ByteRange(0, 2)])[1])
+    before = descriptors()
+    for number in range(calls):
+        try_put(store, "k", [b"n", ByteRange(0, 2)], fail=number)
+        store.put("k", [b"old"])
+    for key in ("directory", "link", "left", "missing/k"):
+        try_put(store, key, [b"1"])
+    assert descriptors() == before
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for spare in range(3):
+        highest = max(int(name) for name in os.listdir("/proc/self/fd"))
+        held = [os.open(root / "k", os.O_RDONLY) for _ in range(highest + 1 - before)]  # all numbers below are in use
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(held, default=highest) + 1 + spare, hard))
+            done, _ = try_put(store, "k", [b"n", ByteRange(0, 2)])
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for fd in held:
+                os.close(fd)
+        assert (root / "k").read_bytes() == (b"old" if done is None else b"nol")
+        store.put("k", [b"old"])
+    assert descriptors() == before
+
+
+def test_a_directory_that_goes_away_and_comes_back_meanwhile(root: Path) -> None:
+    """What is written is whole, and what fails is told."""
+    store = FilesystemStore(root / "store")
+    d, elsewhere = root / "store" / "d", root / "store" / "elsewhere"
+    stop, written, refused = threading.Event(), 0, 0
+
+    def move() -> None:
+        while not stop.is_set():
+            with contextlib.suppress(OSError):
+                os.rename(d, elsewhere)
+            time.sleep(0.0005)
+            with contextlib.suppress(OSError):
+                os.rename(elsewhere, d)
+            time.sleep(0.0005)
+
+    mover = threading.Thread(target=move)
+    mover.start()
+    try:
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            try:
+                store.put("d/k", [b"12", b"345"])
+                written += 1
+            except ZarrantError:
+                refused += 1
+    finally:
+        stop.set()
+        mover.join()
+    assert written
+    for path in (root / "store").rglob("k"):
+        assert path.read_bytes() == b"12345"
+    print(f"{written} written, {refused} refused")
+
+
+def test_new_objects_have_the_permissions_of_the_umask_and_old_ones_keep_theirs(root: Path) -> None:
+    store = FilesystemStore(root)
+    for mask in (0o022, 0o002, 0o077, 0o027):
+        before = os.umask(mask)
+        try:
+            assert try_put(store, f"k{mask}", [b"1"])[0] is not None
+            os.chmod(root / f"k{mask}", 0o640)
+            assert try_put(store, f"k{mask}", [b"2"])[0] is not None
+            assert try_put(store, f"n{mask}", [b"2"])[0] is not None
+        finally:
+            os.umask(before)
+        assert [stat.S_IMODE((root / f"{name}{mask}").stat().st_mode) for name in "kn"] == [0o640, 0o666 & ~mask]
+
+
+def test_other_names_of_a_file_keep_the_old_object(root: Path) -> None:
+    store = FilesystemStore(root)
+    store.put("k", [b"old"])
+    os.link(root / "k", root / "other")
+    assert try_put(store, "k", [b"new"])[0] is not None
+    assert ((root / "k").read_bytes(), (root / "other").read_bytes()) == (b"new", b"old")
+
+
+def test_versions_differ_though_the_clock_has_jumped_back(root: Path) -> None:
+    """And though the object has the same size: as after a change of time, or of the machine that writes."""
+    store = FilesystemStore(root)
+    version = store.put("k", [b"123"])
+    ahead = time.time_ns() + 3600 * 10**9
+    os.utime(root / "k", ns=(ahead, ahead))
+    seen = {version}
+    for value in range(50):
+        done, _ = try_put(store, "k", [b"%03d" % value])
+        assert done is not None and done[0][2] > ahead
+        seen.add(done[0])
+    assert len(seen) == 51
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_child_that_is_forked_meanwhile_keeps_no_lock(root: Path) -> None:
+    """Of many writes of large objects, while children are made that live on: each lock is free as soon as its write has ended."""
+    store = FilesystemStore(root, lock_timeout=2)
+    large = bytes(4 << 20)
+    stop, errors = threading.Event(), list[Exception]()
+
+    def write(key: str) -> None:
+        while not stop.is_set():
+            try:
+                store.put(key, [large])
+            except ZarrantError as error:
+                errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(f"k{n}",)) for n in range(3)]
+    for thread in threads:
+        thread.start()
+    children = []
+    try:
+        for _ in range(12):
+            child = os.fork()
+            if not child:
+                time.sleep(1)
+                os._exit(0)
+            children.append(child)
+            time.sleep(0.01)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    assert codes == [0] * 12 and not errors
+    assert not [name for name in names(root) if "__" in name]

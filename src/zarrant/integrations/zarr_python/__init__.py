@@ -24,8 +24,9 @@ except ImportError as cause:
     raise CapabilityError("zarr-python 3 is not installed", expected="zarr >= 3.1", hint="pip install 'zarrant[zarr]'") from cause
 
 from zarrant.integrations.zarr_python.pipeline import CodecPipeline, ways
+from zarrant.integrations.zarr_python.store import Store, append
 
-__all__ = ["CodecPipeline", "disable", "enable", "status"]
+__all__ = ["CodecPipeline", "Store", "append", "disable", "enable", "status"]
 
 PATH = f"{__name__}.CodecPipeline"
 VARIABLE, STRICT = "ZARR_CODEC_PIPELINE__PATH", "ZARR_CODEC_PIPELINE__STRICT"

@@ -21,11 +21,9 @@ from typing import Any, Self
 
 import numpy as np
 from zarr.abc import codec as protocols
-from zarr.codecs._v2 import V2Codec
-from zarr.core.array_spec import ArrayConfig, ArraySpec
+from zarr.core.array_spec import ArraySpec
 from zarr.core.buffer import cpu, default_buffer_prototype
 from zarr.core.codec_pipeline import BatchedCodecPipeline
-from zarr.core.metadata import ArrayV3Metadata
 from zarr.registry import register_pipeline
 from zarr.storage import MemoryStore, StorePath
 
@@ -180,17 +178,10 @@ def _restored(metadata: Any, store: Any) -> CodecPipeline:
 
 
 def _plain(metadata: Any) -> Any:
-    """zarr-python's own pipeline of an array."""
-    if isinstance(metadata, ArrayV3Metadata):
-        codecs: Sequence[Any] = metadata.codecs
-        shape = getattr(metadata.chunk_grid, "chunk_shape", None) or (1,) * len(metadata.shape)
-        config = ArrayConfig.from_dict({})
-    else:
-        codecs, shape = [V2Codec(filters=metadata.filters, compressor=metadata.compressor)], metadata.chunks
-        config = ArrayConfig.from_dict({"order": metadata.order})
-    prototype = default_buffer_prototype()
-    spec = ArraySpec(tuple(shape), metadata.dtype, metadata.fill_value, config, prototype)
-    return BatchedCodecPipeline.from_codecs(codecs).evolve_from_array_spec(spec)
+    """zarr-python's own pipeline of an array: what it makes where no store is given (`CodecPipeline.from_codecs`)."""
+    from zarr.core.array import create_codec_pipeline  # which imports pipelines
+
+    return create_codec_pipeline(metadata)
 
 
 def _in_memory(values: Any, batch: Sequence[Any]) -> Any:

@@ -180,6 +180,9 @@ class Put {
   bool look_at_old() {
     replaces_ = find_old();
     if (!replaces_) return errno == ENOENT && wanted_.if_version != IfVersion::known && !wanted_.must_replace;
+    // A time that 64 bits of nanoseconds cannot say (ext4 knows such) is for the general way, whose integers have no end.
+    constexpr std::int64_t kMaxSeconds = 9'000'000'000;
+    if (old_.st_mtim.tv_sec > kMaxSeconds || old_.st_mtim.tv_sec < -kMaxSeconds) return false;
     old_mtime = nanoseconds(old_.st_mtim);
     if (!S_ISREG(old_.st_mode) || wanted_.if_version == IfVersion::absent) return false;
     return wanted_.if_version == IfVersion::any || version_of(old_) == wanted_.version;

@@ -17,13 +17,15 @@
 namespace zarrant {
 namespace {
 
-std::int64_t mtime_of(const struct stat& state) {
+// False for a time that 64 bits of nanoseconds cannot say (ext4 knows such): Python can.
+bool mtime_of(const struct stat& state, std::int64_t& nanoseconds) {
 #ifdef __APPLE__
   const timespec& time = state.st_mtimespec;
 #else
   const timespec& time = state.st_mtim;
 #endif
-  return std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
+  return !__builtin_mul_overflow(std::int64_t{time.tv_sec}, std::int64_t{1'000'000'000}, &nanoseconds) &&
+         !__builtin_add_overflow(nanoseconds, std::int64_t{time.tv_nsec}, &nanoseconds);
 }
 
 bool may(Trial* trial, const char* name) {
@@ -51,11 +53,13 @@ void FileToRead::open(const char* path, std::int64_t limit) {
   }
   fd_ = fd;
   struct stat state;
-  if (!may(trial_, "fstat") || fstat(fd, &state) != 0 || !S_ISREG(state.st_mode) || (limit >= 0 && state.st_size > limit)) {
+  std::int64_t mtime = 0;
+  const bool known = may(trial_, "fstat") && fstat(fd, &state) == 0 && S_ISREG(state.st_mode) && mtime_of(state, mtime);
+  if (!known || (limit >= 0 && state.st_size > limit)) {
     close();
     return;
   }
-  version = {static_cast<std::int64_t>(state.st_dev), static_cast<std::int64_t>(state.st_ino), mtime_of(state),
+  version = {static_cast<std::int64_t>(state.st_dev), static_cast<std::int64_t>(state.st_ino), mtime,
              static_cast<std::int64_t>(state.st_size)};
   found = Found::there;
 }

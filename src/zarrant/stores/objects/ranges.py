@@ -6,7 +6,7 @@ bytes of each range. Only a plain range, the end of an object and the whole of i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from zarrant.storage import ByteRange
@@ -44,14 +44,59 @@ def requests_for(ranges: Sequence[ByteRange], gap: int) -> list[Any]:
         return [WHOLE]
     suffix = max((-start for start, _ in ranges if start < 0), default=0)
     spans = sorted((start, start + length) for start, length in ranges if start >= 0 and length)
-    merged: list[Any] = []
-    for start, stop in spans:
-        first, last = merged[-1] if merged else (0, -1 - gap)
-        if start - last <= gap and (stop <= last or stop - first <= MAX_JOINED_BYTES):
-            merged[-1] = (first, max(last, stop))
-        else:
-            merged.append((start, stop))
+    merged: list[Any] = [(near[0][0], max(span[1] for span in near)) for near in _near(spans, gap)]
     return [*merged, {"suffix": suffix}] if suffix else merged
+
+
+def _near(spans: Sequence[Any], gap: int) -> Iterator[list[Any]]:
+    """Sorted spans (start, stop, ...), those together that are to be one request."""
+    together: list[Any] = []
+    first = last = 0
+    for span in spans:
+        start, stop = span[0], span[1]
+        if together and start - last <= gap and (stop <= last or stop - first <= MAX_JOINED_BYTES):
+            last = max(last, stop)
+        else:
+            if together:
+                yield together
+            together, first, last = [], start, stop
+        together.append(span)
+    if together:
+        yield together
+
+
+def sharing(reads: Sequence[Sequence[ByteRange]], gap: int) -> list[list[int]]:
+    """The numbers of several reads of an object, those together that have a request in common; all in order of their first."""
+    firsts = list(range(len(reads)))
+
+    def first(number: int) -> int:
+        while firsts[number] != number:
+            number = firsts[number]
+        return number
+
+    def join(numbers: Sequence[int]) -> None:
+        for number in numbers[1:]:
+            lower, upper = sorted((first(numbers[0]), first(number)))
+            firsts[upper] = lower
+
+    spans, special = list[tuple[int, int, int]](), list[int]()  # special: those that need the end, the whole or the size
+    for number, ranges in enumerate(reads):
+        for start, length in ranges:
+            if start < 0 or length is None:
+                special.append(number)
+            else:
+                spans.append((start, start + length, number))
+    spans.sort()
+    only_versions = [number for number, ranges in enumerate(reads) if not ranges]  # which every reply tells
+    with_bytes = next((number for number, ranges in enumerate(reads) if ranges), 0)
+    for numbers in ([number for *_, number in near] for near in _near(spans, gap)):
+        join(numbers)
+    join(special)
+    join([with_bytes, *only_versions])
+    groups: dict[int, list[int]] = {}
+    for number in range(len(reads)):
+        groups.setdefault(first(number), []).append(number)
+    return list(groups.values())
 
 
 def options_of(wanted: Any) -> dict[str, Any]:
