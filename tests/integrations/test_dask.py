@@ -249,3 +249,18 @@ def test_a_cluster_with_killed_workers_loses_nothing(cluster: Any, empty: Any, v
         assert np.array_equal(empty[...], expected)
         cluster.wait_for_workers(2)
     assert np.array_equal(from_zarrant(empty).compute(), expected)
+
+
+def pipeline() -> str:
+    import zarr
+
+    return str(zarr.config.get("codec_pipeline.path"))
+
+
+def test_the_plugin_lets_zarr_python_write_through_zarrant_on_every_worker(cluster: Any) -> None:
+    pytest.importorskip("zarr", reason="needs the extra zarr")
+    from zarrant.integrations.dask import WorkerPlugin
+
+    cluster.register_plugin(WorkerPlugin())
+    assert len(cluster.run(pipeline)) == 2
+    assert all("zarrant" in path for path in cluster.run(pipeline).values())

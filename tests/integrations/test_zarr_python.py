@@ -216,6 +216,28 @@ def test_an_array_that_grows_and_shrinks_after_it_was_opened(store: Any, layout:
     assert (z[25:] == 2).all()
 
 
+def test_an_object_that_became_fill_is_not_erased_without_a_condition() -> None:
+    """What another writer has stored meanwhile would be gone: object stores have no conditional delete."""
+    obstore = pytest.importorskip("obstore")
+    inner = obstore.store.MemoryStore()
+    z = zarr.create_array(ObjectStore(inner), shape=(20,), dtype=str, chunks=(5,))
+    z[:10] = "x"
+    z[:3] = ""
+    z[3:5] = ""
+    assert len(obstore.get(inner, "c/0").bytes())
+    assert z[...].tolist() == [""] * 5 + ["x"] * 5 + [""] * 10
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_values_in_the_other_byte_order(store: Any, order: str) -> None:
+    z = zarr.create_array(store, shape=(20,), dtype="u2", chunks=(5,), compressors=None)
+    values = np.arange(20, dtype=f"{order}u2")
+    z[...] = values
+    z[3:9] = values[3:9]
+    z.oindex[[12, 2]] = values[[12, 2]]
+    assert z[...].tolist() == list(range(20))
+
+
 def test_an_array_that_was_replaced_by_another_is_not_written(tmp_path: Path) -> None:
     zarr.create_array(tmp_path / "a", shape=(20,), dtype="i4", chunks=(5,))
     old = zarr.open_array(tmp_path / "a")

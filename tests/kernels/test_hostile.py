@@ -210,3 +210,12 @@ def test_many_small_pieces_take_time_in_proportion(decode_step: Any, name: str) 
             assert "large" not in str(error)
         taken.append(time.process_time() - start)
     assert taken[1] < 64 * max(taken[0], 0.01)
+
+
+@pytest.mark.parametrize(("step", "compress"), STEPS, ids=["gzip", "zstd", "blosc"])
+def test_a_step_alone_takes_no_memory_for_its_limit(step: Any, compress: Any) -> None:
+    """Data that become a thousand times as large, with a limit beyond the addresses that a process can have."""
+    data = bytes(30 << 20)
+    decoded = kernels.decode_step(step, compress(data), 1 << 60)
+    assert decoded == data
+    assert memoryview(decoded).obj.nbytes <= 8 * len(data)

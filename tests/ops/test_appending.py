@@ -58,12 +58,12 @@ def test_where_others_have_appended_the_ends_are_chosen_anew() -> None:
 
 
 def test_memory_is_given_back() -> None:
-    work = buffers(limit=64)
+    work = buffers(limit=96)
     add(work, 4)
     assert work.nbytes_pending == 16
     add(work, 4)
     jobs = work.take()
-    assert work.used == 64
+    assert work.used == 96, "the values, encoded ones, and gathered ones"
     slab = work.slab(np.zeros((1, 2), "int16"))
     assert work.begin(slab) is None
     work.done(jobs, [ValueError()] * 2)

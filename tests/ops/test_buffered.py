@@ -87,13 +87,45 @@ def test_a_flush_seals_what_is_open_and_what_is_written_into() -> None:
 
 def test_where_memory_is_needed_the_oldest_goes() -> None:
     memory = Memory(limit=24)
-    for chunk in range(5):
+    for chunk in range(4):
         memory.write(S[4 * chunk])
     memory.write(S[1])
-    assert memory.begin(5) is None
+    assert memory.begin(4) is None
     assert chunks(memory.take()) == [1], "there is room for what is needed to store one"
     assert memory.work.used == 24
-    assert memory.begin(5) is None
+    assert memory.begin(4) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "copies"),
+    [
+        ({"compressors": None}, 2),
+        ({"chunks": (1 << 20,), "compressors": None}, 1),
+        ({"chunks": (1 << 20,)}, 2),
+        ({"chunks": (1 << 15,), "shards": (1 << 20,)}, 1),
+    ],
+    ids=["small", "raw", "compressed", "sharded"],
+)
+def test_what_storing_a_chunk_needs_is_counted(settings: Any, copies: int) -> None:
+    """The encoded bytes, and the gathered ones where all of a chunk is compressed at once."""
+    a = zarrant.create_array({}, **{"shape": (1 << 22,), "dtype": "int8", "chunks": (64,), **settings})
+    array = handle_of(a).array
+    nbytes = array.chunk_shape((0,))[0]
+    work = ChunkBuffers((1 + copies) * nbytes)
+    job = work.begin(array, (0,))
+    assert job is not None
+    assert not job.due, "all that is needed fits"
+    assert work.begin(array, (1,)) is None
+    job.due = True
+    work.finish(job)
+    assert work.take() == [job]
+    assert work.used == (1 + copies) * nbytes == work.limit
+    work.done([job], [None])
+    assert work.used == 0
+    work.limit -= 1
+    job = work.begin(array, (0,))
+    assert job is not None
+    assert job.due, "parts of it are stored at once"
 
 
 @pytest.mark.parametrize("limit", [1, 7])

@@ -334,15 +334,8 @@ MAX_ALONG, MAX_FEW = 8, 64
 """Chunks along a dimension, and together, that are planned in plain integers: a chunk of them takes 2 µs, columns 20 to 40."""
 
 
-class _Side(NamedTuple):
-    """One dimension of a box in one chunk."""
-
-    chunk: int
-    start: int
-    value: int
-    length: int
-    bound: int
-    """The length of the chunk within the bounds."""
+_Side: TypeAlias = tuple[int, int, int, int, int]
+"""One dimension of a box in one chunk, as `BoxInChunk` has them: chunk, start, value, count, bounds."""
 
 
 @dataclass(eq=False)
@@ -417,7 +410,7 @@ def _in_few_chunks(box: Box, grid: ChunkGrid, bounds: Sequence[int]) -> BoxInChu
             chunk, origin, length = dimension.find(at)
             end = origin + length
             last = end if end < stop else stop
-            along.append(_Side(chunk, at - origin, value + at - start, last - at, length if end <= bound else bound - origin))
+            along.append((chunk, at - origin, value + at - start, last - at, length if end <= bound else bound - origin))
             at = last
         sides.append(tuple(along))
         n *= len(along)

@@ -58,6 +58,12 @@ def equals_fill(rows: Bytes, fill: bytes) -> NDArray[np.bool_]:
     return result
 
 
+MIN_DECODED_BYTES = 1 << 20
+"""Room for a run of bytes whose decoded size is not known: the system gives what is written to."""
+GROWTH = 8
+"""So many times the encoded bytes at first, then so many times more where that was too small: that costs a seventh at most."""
+
+
 @lru_cache(maxsize=1024)
 def encoded_bound(program: Program, nbytes: int) -> int:
     """Return the most bytes that one row of `nbytes` can take, encoded; see `reference.encoded_bound`."""
@@ -145,8 +151,16 @@ def decode_boxes(
 
 def decode_step(step: Step, data: Any, limit: int) -> memoryview:
     """Decode one run of bytes by one compressing step, to at most `limit` bytes; see `reference.decode_step`."""
-    place = np.empty(limit, np.uint8)  # of which the system gives what is written to
-    return memoryview(place.data)[: _native.decompress(step, data, place)]
+    # Not all of the limit at once: that of a shard may be gigabytes, more addresses than a process may have.
+    size = min(limit, max(MIN_DECODED_BYTES, GROWTH * memoryview(data).nbytes))
+    while True:
+        place = np.empty(size, np.uint8)
+        try:
+            return memoryview(place.data)[: _native.decompress(step, data, place)]
+        except ValueError as error:
+            if size == limit or "too large" not in str(error):
+                raise
+            size = min(limit, GROWTH * size)
 
 
 def pack(buffers: Sequence[Any], which: Ints, offset: Ints, size: Ints) -> Bytes:

@@ -39,7 +39,7 @@ class BufferProperties(Frozen):
 
     @property
     def memory_limit(self) -> int:
-        """Bytes that are used at most: for values in memory, and as much again for those that are being stored."""
+        """Bytes that are used at most: for values in memory, and for the copies of them that storing needs."""
         return self._context.config.memory_limit or available_memory() // 4
 
     @property

@@ -15,7 +15,7 @@ from typing import Any
 from zarrant.errors import ZarrantError
 from zarrant.geometry.box import Shape
 from zarrant.ops.bound_array import Array, BoundArray
-from zarrant.ops.buffered import Buffers, elsewhere, empty_values
+from zarrant.ops.buffered import Buffers, copies_of, elsewhere, empty_values
 from zarrant.ops.casting import as_values
 from zarrant.ops.current import ArrayHandle
 from zarrant.ops.resize import append_all, grown_shape
@@ -54,12 +54,12 @@ class Appended:
 class Block:
     """Slabs one behind the other, in memory for `capacity` rows."""
 
-    __slots__ = ("axis", "busy", "capacity", "due", "filled", "nbytes", "number", "slabs", "values")
+    __slots__ = ("axis", "busy", "capacity", "copies", "due", "filled", "nbytes", "number", "slabs", "values")
 
-    def __init__(self, array: BoundArray, shape: Shape, axis: int) -> None:
+    def __init__(self, array: BoundArray, copies: int, shape: Shape, axis: int) -> None:
         self.values = empty_values(array, shape)
         self.axis, self.capacity = axis, shape[axis]
-        self.number, self.nbytes = 0, self.values.nbytes
+        self.number, self.nbytes, self.copies = 0, self.values.nbytes, copies
         self.filled = 0
         self.slabs: list[Appended] = []
         self.busy = self.due = False
@@ -114,10 +114,13 @@ class AppendBuffers(Buffers[Block]):
             block = None
         if block is None:
             row = math.prod(shape[: self.axis] + shape[self.axis + 1 :]) * slab.dtype.itemsize
-            rows = max(n, min(self._rows_to_boundary(n), self.limit // (3 * max(1, row))))
-            if not self.fits(rows * row):
+            array = self.handle.array
+            copies = copies_of(array, array.grid.typical_shapes()[0])
+            # One block is stored while the next one is filled.
+            rows = max(n, min(self._rows_to_boundary(n), self.limit // ((2 + copies) * max(1, row))))
+            if not self.fits((1 + copies) * rows * row):
                 return None
-            block = Block(self.handle.array, (*shape[: self.axis], rows, *shape[self.axis + 1 :]), self.axis)
+            block = Block(array, copies, (*shape[: self.axis], rows, *shape[self.axis + 1 :]), self.axis)
             self.add(block)
         self.open = block
         block.busy = True
@@ -179,7 +182,7 @@ class AppendBuffers(Buffers[Block]):
         if self.in_flight:  # safety: order of appends
             return []
         jobs: list[Block] = []
-        while self.sealed and (not jobs or self.used + sum(job.nbytes for job in jobs) + self.sealed[0].nbytes <= self.limit):
+        while self.sealed and self.may_start(self.sealed[0], jobs):
             jobs.append(self.sealed.popleft())
         self.start(jobs)
         return jobs

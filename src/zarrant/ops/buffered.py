@@ -46,10 +46,12 @@ class Job(Protocol):
 
     number: int
     nbytes: int
+    copies: int
+    """How often the values are in memory once more while they are stored: see `copies_of`."""
 
 
 class Buffers(Generic[J]):
-    """What is in memory, within `limit` bytes: counted are the values, and as much again for each job in flight."""
+    """What is in memory, within `limit` bytes: counted are the values, and the copies of them that a job in flight needs."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -60,9 +62,9 @@ class Buffers(Generic[J]):
         """Jobs that are not stored, by number: the oldest first."""
         self.made = 0
 
-    def fits(self, nbytes: int) -> bool:
-        """Whether so many bytes more can be kept, and stored. A job that is larger than the limit must be alone."""
-        return self.used == 0 or self.used + 2 * nbytes <= self.limit
+    def fits(self, needed: int) -> bool:
+        """Whether there are so many bytes to keep values and to store them. A job that needs more than the limit must be alone."""
+        return self.used == 0 or self.used + needed <= self.limit
 
     def add(self, job: J) -> None:
         """A new job is in memory."""
@@ -78,14 +80,19 @@ class Buffers(Generic[J]):
     def start(self, jobs: Sequence[J]) -> None:
         """Jobs are about to be stored."""
         self.in_flight.extend(jobs)
-        self.used += sum(job.nbytes for job in jobs)
+        self.used += sum(job.copies * job.nbytes for job in jobs)
+
+    def may_start(self, job: J, jobs: Sequence[J]) -> bool:
+        """Whether a job can be stored together with others, and with those in flight. One alone always can."""
+        alone = not jobs and not self.in_flight
+        return alone or self.used + sum(each.copies * each.nbytes for each in (*jobs, job)) <= self.limit
 
     def end(self, jobs: Sequence[J]) -> None:
         """Jobs are stored, or have failed."""
         for job in jobs:
             self.in_flight.remove(job)
             del self.alive[job.number]
-            self.used -= 2 * job.nbytes
+            self.used -= (1 + job.copies) * job.nbytes
 
     def waits_for(self, mark: int) -> bool:
         """Whether one of the first `mark` jobs is not stored."""
@@ -103,14 +110,14 @@ class Buffers(Generic[J]):
 class PendingChunk:
     """The values of one chunk, and which of them were written."""
 
-    __slots__ = ("array", "busy", "chunk", "due", "nbytes", "number", "origin", "shape", "values", "written")
+    __slots__ = ("array", "busy", "chunk", "copies", "due", "nbytes", "number", "origin", "shape", "values", "written")
 
     def __init__(self, array: BoundArray, chunk: Shape) -> None:
         self.array, self.chunk = array, chunk
         self.shape, self.origin = array.chunk_shape(chunk), array.grid.origin(chunk)
         self.values = empty_values(array, self.shape)
         self.written = Written(self.shape)
-        self.number, self.nbytes = 0, self.values.nbytes
+        self.number, self.nbytes, self.copies = 0, self.values.nbytes, copies_of(array, self.shape)
         self.busy = False
         """A caller writes into it."""
         self.due = False
@@ -225,11 +232,12 @@ class ChunkBuffers(Buffers[PendingChunk]):
             return None
         if job is None:
             nbytes = math.prod(array.chunk_shape(chunk)) * array.data_type.numpy.itemsize
-            if not self.fits(nbytes):
-                self._relieve(nbytes)
+            needed = (1 + copies_of(array, array.chunk_shape(chunk))) * nbytes
+            if not self.fits(needed):
+                self._relieve(needed)
                 return None
             job = PendingChunk(array, chunk)
-            job.due = 2 * nbytes > self.limit
+            job.due = needed > self.limit
             self.add(job)
         else:
             del self.open[chunk]
@@ -251,12 +259,12 @@ class ChunkBuffers(Buffers[PendingChunk]):
             del self.open[job.chunk]
             self.sealed.append(job)
 
-    def _relieve(self, nbytes: int) -> None:
+    def _relieve(self, needed: int) -> None:
         """Seal those that were not written into for longest, if what is sealed and in flight leaves too little room."""
-        leaving = sum(job.nbytes for job in self.sealed) + 2 * sum(job.nbytes for job in self.in_flight)
-        if self.used - leaving + 2 * nbytes <= self.limit:
+        leaving = sum(job.nbytes for job in self.sealed) + sum((1 + job.copies) * job.nbytes for job in self.in_flight)
+        if self.used - leaving + needed <= self.limit:
             return
-        most = min(self.limit - 2 * nbytes, self.limit * 3 // 4)
+        most = min(self.limit - needed, self.limit * 3 // 4)
         for job in list(self.open.values()):
             if self.used - leaving <= most:
                 return
@@ -282,8 +290,7 @@ class ChunkBuffers(Buffers[PendingChunk]):
             if job.chunk in self.storing:  # safety: order of writes
                 waiting.append(job)
                 continue
-            over = self.used + size + job.nbytes > self.limit
-            if (jobs and size + job.nbytes > BATCH_BYTES) or (over and (jobs or self.in_flight)):
+            if (jobs and size + job.nbytes > BATCH_BYTES) or not self.may_start(job, jobs):
                 waiting.append(job)
                 break
             jobs.append(job)
@@ -306,6 +313,14 @@ class ChunkBuffers(Buffers[PendingChunk]):
         """Chunks are stored, or have failed."""
         self.storing.difference_update(job.chunk for job in jobs)
         self.end(jobs)
+
+
+def copies_of(array: BoundArray, shape: Shape) -> int:
+    """How often the values of a chunk are in memory once more while it is stored: encoded, and before that gathered.
+
+    Uncompressed chunks need no second copy, and shards one of a few subchunks only: both can be written in parts.
+    """
+    return 1 if array.prepared_for(shape).partial.write else 2
 
 
 def empty_values(array: BoundArray, shape: Shape) -> Array:

@@ -8,6 +8,7 @@ the stored one is; where xarray cannot do so, as times that fall between the uni
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from inspect import signature
 from typing import Any
 
 import numcodecs
@@ -29,6 +30,9 @@ from zarrant.nodes.array import Array
 
 DECODED_BY = ("units", "calendar", "scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned", "dtype")
 """Attributes that say what stored values mean."""
+
+TAKES_FORMAT = "zarr_format" in signature(encode_zarr_variable).parameters
+"""Of xarray 2026.9 and later: text of NumPy's own type is stored as it is."""
 
 NOT_OF_ARRAYS = ("cache_metadata", "write_empty_chunks")
 """Encodings of zarr-python that are no property of what is stored."""
@@ -52,7 +56,8 @@ def variables_of(dataset: Dataset, encoding: Encoding) -> tuple[dict[str, Any], 
 
 def encoded(variable: Any, name: str, zarr_format: int) -> Any:
     """The variable as it is stored."""
-    return encode_zarr_variable(variable, name=name, zarr_format=zarr_format)
+    version = {"zarr_format": zarr_format} if TAKES_FORMAT else {}
+    return encode_zarr_variable(variable, name=name, **version)
 
 
 def encoded_like(variable: Any, array: Array[Any]) -> Any:

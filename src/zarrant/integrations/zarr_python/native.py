@@ -15,6 +15,7 @@ from zarrant.integrations.zarr_python.arrays import OurArray, bounds_for
 from zarrant.integrations.zarr_python.batches import Item, Plan, Values, plan
 from zarrant.nodes.base import READ, UPDATE
 from zarrant.ops.bound_array import BoundArray
+from zarrant.ops.casting import as_values
 from zarrant.ops.node import stored_metadata
 from zarrant.ops.read import read_region
 from zarrant.ops.update import store_region
@@ -54,7 +55,7 @@ async def write(ours: OurArray, batch: Sequence[Any], value: Values, drop_axes: 
     found = _planned(array, batch, drop_axes)
     if found is None:
         return False
-    values = found.source(value)
+    values = found.source(as_values(array, value))  # zarr-python hands on values of the other byte order
     if any(length < end for length, end in zip(array.shape, found.stop, strict=True)):  # it was made smaller than it is by now
         array = await _grown(ours, empty) or array
     bounds = bounds_for(array, found.stop)
