@@ -1,7 +1,8 @@
 """zarrista: the Rust library zarrs under Python's own face of it, without zarr-python.
 
 It has no call that appends, and none that changes one attribute: its manual derives an array with all attributes and stores the
-metadata of that, which is what is done here. It reads into memory of its own, from which values are copied into the caller's.
+metadata of that, which is what is done here. It reads into memory of its own, from which values are copied into the caller's. It
+takes C-contiguous values only, so others are copied first.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class ZarristaHandle:
         self.array, self.options = array, options
 
     def write(self, region: Region, values: Values) -> None:
-        self.array.store_array_subset(region, values, **self.options)
+        self.array.store_array_subset(region, np.ascontiguousarray(values), **self.options)
 
     def read(self, region: Region, out: Values) -> None:
         np.copyto(out, np.asarray(self.array.retrieve_array_subset(region, **self.options)))

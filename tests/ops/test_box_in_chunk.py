@@ -71,7 +71,7 @@ def outcome(read: Any) -> Any:
 
 
 def in_general() -> Any:
-    return mock.patch.object(region, "_in_one_chunk", lambda *_: None)
+    return mock.patch.object(region, "_in_few_chunks", lambda *_: None)
 
 
 @given(st.sampled_from(sorted(KINDS)), st.tuples(*map(item, SHAPE)), st.booleans(), st.sampled_from(["fill", "error"]))

@@ -209,9 +209,10 @@ class Case(NamedTuple):
         common = {
             "shape": SHAPE,
             "dtype": type_.dtype,
-            "fill_value": type_.fill,
             "chunks": CHUNK if "chunk" in self.layout else OUTER,
         }
+        if type_.fill is not None:  # None would be null in V2
+            common["fill_value"] = type_.fill
         byte_order = _named("bytes", endian=codec.endian)
         serializer = codec.serializer or {"text": {"name": "vlen-utf8"}, "bytes": {"name": "vlen-bytes"}}.get(
             type_.kind, byte_order

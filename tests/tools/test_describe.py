@@ -71,7 +71,7 @@ def test_the_doctor_says_what_serves(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("ZARRANT_CONCURRENCY", "3")
     facts = doctor.examine(str(tmp_path))
     assert facts["version"] == zarrant.__version__
-    assert facts["kernels"] == {"active": kernels.active(), "missing": kernels.missing()}
+    assert facts["kernels"] == {"active": kernels.active(), "missing": kernels.missing(), "libraries": kernels.libraries()}
     assert facts["config"]["concurrency"] == {"value": 3, "source": "ZARRANT_CONCURRENCY"}
     assert "locks" in facts["path"]["guard"]
     assert facts["path"]["direct_io"] == "not known: there is no file to try it on"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,14 +75,19 @@ def test_views_tell_where_and_compare(tmp_path: Path) -> None:
     assert repr(ReadOnly(store)) == f"ReadOnly({store!r})"
 
 
+def one_by_one(store: object) -> Capabilities:
+    """What a store can do, but for what is done for many objects at once, where no call could be recorded for each."""
+    return replace(capabilities(store), get_all=False, list_stored=False)
+
+
 @pytest.mark.parametrize("inner", [MemoryStore(), ReadOnly(MemoryStore()), WriteOnly(MemoryStore()), Coroutines()])
 def test_recording_can_do_what_the_store_can(inner: object) -> None:
-    assert capabilities(Recording(inner)) == capabilities(inner)
+    assert capabilities(Recording(inner)) == one_by_one(inner)
 
 
 def test_recording_lists_calls(tmp_path: Path) -> None:
     store = Recording(FilesystemStore(tmp_path))
-    assert capabilities(store) == capabilities(store.store)
+    assert capabilities(store) == one_by_one(store.store)
     version = store.put("a", [b"12", bytearray(b"3")])
     store.get_ranges("a", (ByteRange(0, 1), ByteRange.suffix(1)))
     store.splice("a", parts=[ByteRange(0, 2), b"4567"], if_version=version)

@@ -103,7 +103,10 @@ def put_each_at_once(
 
 def _new_lock(store: Directory, directory: str) -> Lock | None:
     """The lock of a file in a directory, as the compiled call takes it; None where it may not."""
-    share, device = _directory(store, directory)
+    try:
+        share, device = _directory(store, directory)
+    except FileNotFoundError:  # the directory is being erased: the general way makes it as often as it takes
+        return None
     if store.locking == "auto" and device not in _probed:  # safety: probe at once
         return None
     return device, share, 0
