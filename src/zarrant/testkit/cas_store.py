@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,17 @@ from zarrant.storage import Blob, Buffer, ByteRange, Version, expect_version
 from zarrant.stores.keys import check_key, check_prefix
 
 Step = Callable[[str, str], None]
+
+_one_at_a_time = threading.RLock()
+"""A process that is stopped by a step has no other thread within a write: that would stop the service for all."""
+
+
+def _remake_lock() -> None:
+    global _one_at_a_time
+    _one_at_a_time = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_remake_lock)
 
 
 class CasStore:
@@ -108,7 +120,8 @@ class CasStore:
 
     def _announce(self, name: str, key: str) -> None:
         if self.step is not None:
-            self.step(name, key)
+            with _one_at_a_time:
+                self.step(name, key)
 
     def _file(self, key: str) -> Path:
         check_key(key, self.url)
@@ -132,12 +145,13 @@ class CasStore:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Each write is one step for all processes; the lock ends with the process."""
-        handle = os.open(self._sibling("lock") / "lock", os.O_RDWR | os.O_CREAT)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
+        with _one_at_a_time:
+            handle = os.open(self._sibling("lock") / "lock", os.O_RDWR | os.O_CREAT)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(handle)
 
 
 class AsyncCasStore:
