@@ -70,7 +70,7 @@ class Put(NamedTuple):
 class LookAhead(NamedTuple):
     """Begin to look whether a condition holds, under which objects will be stored soon; replied with None, at once.
 
-    It spares the time of that request where the store cannot check the condition itself, while what is stored is being encoded.
+    It saves the time of that request where the store cannot check the condition itself, while what is stored is being encoded.
     """
 
     condition: OnlyWhile

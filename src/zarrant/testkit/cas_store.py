@@ -18,21 +18,25 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from zarrant.errors import ByteRangeError
+from zarrant.locking.local import remake_after_fork
 from zarrant.storage import Blob, Buffer, ByteRange, Version, expect_version
 from zarrant.stores.keys import check_key, check_prefix
 
 Step = Callable[[str, str], None]
 
-_one_at_a_time = threading.RLock()
-"""A process that is stopped by a step has no other thread within a write: that would stop the service for all."""
+
+class _OneAtATime:
+    """A process that is stopped by a step has no other thread within a write: that would stop the service for all."""
+
+    def __init__(self) -> None:
+        self.remake()
+        remake_after_fork(self)
+
+    def remake(self) -> None:
+        self.lock = threading.RLock()  # a step may use the store
 
 
-def _remake_lock() -> None:
-    global _one_at_a_time
-    _one_at_a_time = threading.RLock()
-
-
-os.register_at_fork(after_in_child=_remake_lock)
+_one_at_a_time = _OneAtATime()
 
 
 class CasStore:
@@ -120,7 +124,7 @@ class CasStore:
 
     def _announce(self, name: str, key: str) -> None:
         if self.step is not None:
-            with _one_at_a_time:
+            with _one_at_a_time.lock:
                 self.step(name, key)
 
     def _file(self, key: str) -> Path:
@@ -145,7 +149,7 @@ class CasStore:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Each write is one step for all processes; the lock ends with the process."""
-        with _one_at_a_time:
+        with _one_at_a_time.lock:
             handle = os.open(self._sibling("lock") / "lock", os.O_RDWR | os.O_CREAT)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX)

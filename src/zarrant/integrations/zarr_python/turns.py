@@ -7,7 +7,6 @@ wait for each other; nothing is held across a fork.
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import warnings
 from collections.abc import AsyncIterator, Sequence
@@ -17,23 +16,26 @@ from typing import Any
 from zarr.core.config import config
 
 from zarrant.errors import CapabilityError, ZarrantWarning
+from zarrant.locking.local import remake_after_fork
 
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.0002, 0.01
 """Between looks whether a key is free: about what one write takes, and so much that waiting costs next to nothing."""
 
-_mutex = threading.Lock()
-_taken: set[tuple[str, str]] = set()
 _warned: set[str] = set()
 
 
-def _after_fork() -> None:
-    global _mutex
-    _mutex = threading.Lock()
-    _taken.clear()
+class _Taken:
+    """The keys that somebody has; a forked child has none of them."""
+
+    def __init__(self) -> None:
+        self.remake()
+        remake_after_fork(self)
+
+    def remake(self) -> None:
+        self.mutex, self.keys = threading.Lock(), set[tuple[str, str]]()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+_taken = _Taken()
 
 
 @asynccontextmanager
@@ -48,15 +50,15 @@ async def in_turn(store: Any, keys: Sequence[str]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        with _mutex:
-            _taken.difference_update(wanted)
+        with _taken.mutex:
+            _taken.keys.difference_update(wanted)
 
 
 def _take(wanted: set[tuple[str, str]]) -> bool:
-    with _mutex:
-        if not _taken.isdisjoint(wanted):
+    with _taken.mutex:
+        if not _taken.keys.isdisjoint(wanted):
             return False
-        _taken.update(wanted)
+        _taken.keys.update(wanted)
         return True
 
 
