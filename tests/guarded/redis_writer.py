@@ -7,9 +7,9 @@ lock between a read and a write. "pause at the write": stops right before the st
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def main() -> None:
             with a.lock(np.s_[:]) as locked:
                 value = locked[0]
                 print("stopped", flush=True)
-                os.kill(os.getpid(), signal.SIGSTOP)
+                signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
                 locked[0] = value + 1
         else:
             a.update(np.s_[0:1], lambda part: part + 1)

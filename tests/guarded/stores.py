@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def stopping(store: PlainFiles, key: str) -> PlainFiles:
             if armed and name == key:
                 armed.clear()
                 print("stopped", flush=True)
-                os.kill(os.getpid(), signal.SIGSTOP)
+                signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
             return method(name, *args)
 
         return call
