@@ -86,7 +86,7 @@ def copy(
     check_apart(source, target, source_options, storage_options)
     with open_tree(source, source_options) as tree:
         plans = _plans(tree, {"chunks": chunks, "shards": shards, "compressors": compressors}, dtype, zarr_format)
-        place = Place(str(target), storage_options, overwrite, zarr_format)
+        place = Destination(str(target), storage_options, overwrite, zarr_format)
         ledger = None if scheduler is None else Ledger(place.address, storage_options, tree.identity, again=overwrite)
         _check_target(tree, place, plans, ledger)
         facts = _facts(tree, place, plans, dry_run)
@@ -218,7 +218,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Place:
+class Destination:
     """Where the copy goes."""
 
     address: str
@@ -248,11 +248,14 @@ def _plans(tree: Tree, layout: Mapping[str, Any], dtype: Any, zarr_format: int) 
         if not np.can_cast(source.dtype, wanted, "safe"):
             expected = f"a type that holds all of {source.dtype}"
             raise DataTypeError("a copy keeps every value", field="dtype", expected=expected, got=str(wanted))
-        plans[path] = Plan(source, wanted, {**array_options(source, wanted, **layout), "zarr_format": zarr_format})
+        options = {**array_options(source, wanted, **layout), "zarr_format": zarr_format}
+        if zarr_format == 2:
+            options.pop("chunk_key_encoding", None)  # V2 has names of its own, and so has a new array
+        plans[path] = Plan(source, wanted, options)
     return plans
 
 
-def _check_target(tree: Tree, place: Place, plans: Mapping[str, Plan], ledger: Ledger | None) -> None:
+def _check_target(tree: Tree, place: Destination, plans: Mapping[str, Plan], ledger: Ledger | None) -> None:
     """Every reason not to write, found before anything is written."""
     path = local_path(place.address)
     if place.is_npy:
@@ -280,7 +283,7 @@ def _check_target(tree: Tree, place: Place, plans: Mapping[str, Plan], ledger: L
     return None
 
 
-def _facts(tree: Tree, place: Place, plans: Mapping[str, Plan], dry_run: bool) -> dict[str, Any]:
+def _facts(tree: Tree, place: Destination, plans: Mapping[str, Plan], dry_run: bool) -> dict[str, Any]:
     """What is copied, and what that makes."""
     if tree.groups:
         size = sum(source.nbytes for source in tree.arrays.values())
@@ -311,14 +314,14 @@ def _target_facts(plan: Plan, is_npy: bool) -> dict[str, Any]:
 
 def _perform(
     tree: Tree,
-    place: Place,
+    place: Destination,
     plans: Mapping[str, Plan],
     ledger: Ledger | None,
     scheduler: str,
     workers: int | None,
     report: Report | None,
 ) -> dict[str, Any]:
-    new = _New(tree, place, plans, ledger)
+    new = NewNodes(tree, place, plans, ledger)
     try:
         new.begin()
         units = [Unit(number, *block) for number, part in enumerate(new.parts) for block in new.blocks(part)]
@@ -358,7 +361,7 @@ def _done(
     }
 
 
-def _stored(place: Place, nbytes: int) -> dict[str, Any]:
+def _stored(place: Destination, nbytes: int) -> dict[str, Any]:
     """Files and bytes at a path; elsewhere to count them would be a listing with a size of each object."""
     path = local_path(place.address)
     if path is None:
@@ -367,10 +370,10 @@ def _stored(place: Place, nbytes: int) -> dict[str, Any]:
     return {"stored_files": files, "stored_bytes": size, "ratio": round(nbytes / size, 2) if size else None}
 
 
-class _New:
+class NewNodes:
     """The nodes that a copy makes: begun, and then finished or broken off."""
 
-    def __init__(self, tree: Tree, place: Place, plans: Mapping[str, Plan], ledger: Ledger | None) -> None:
+    def __init__(self, tree: Tree, place: Destination, plans: Mapping[str, Plan], ledger: Ledger | None) -> None:
         self._tree, self._place, self._plans, self._ledger = tree, place, plans, ledger
         self._begun = False
         self.parts: list[Part] = []
@@ -391,8 +394,8 @@ class _New:
             create_group(place.address, **options, **exists, **place.named(path))  # type: ignore[arg-type]
             self._begun = True
         for path, plan in self._plans.items():
-            options = {**plan.options, **exists, **place.named(path)}
-            new: Array[Any] = create_array(place.address, **options)
+            keywords: dict[str, Any] = {**plan.options, **exists, **place.named(path)}
+            new: Array[Any] = create_array(place.address, **keywords)
             self._begun = True
             if ledger is not None and capabilities(new.store).sync:
                 new = new.with_config(durability="fsync")  # a unit that is noted lasts

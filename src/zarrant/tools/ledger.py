@@ -2,8 +2,8 @@
 
 In: the target and what identifies the job. Out: the units that are done. The ledger tells three things apart: units that are
 "done", those that are "fill" (done, and nothing was stored, because every element is the fill value), and those that are missing,
-which it does not name. Only the process that hands out the units writes it. A unit is noted when what it stored is as durable as the store
-can make it. When all are done the ledger is erased: the target is then an array, or a group, as any other.
+which it does not name. Only the process that hands out the units writes it. A unit is noted when what it stored is as durable as
+the store can make it. When all are done the ledger is erased: the target is then an array, or a group, as any other.
 """
 
 from __future__ import annotations

@@ -147,11 +147,11 @@ def perform(parts: list[Part], units: Numbered, workers: int | None, scheduler: 
 
 def _by_threads(parts: list[Part], units: Numbered, workers: int | None) -> Generator[Done]:
     under_way: dict[Future[bool], int] = {}
-    room = workers or available_cpus()
-    with Threads(room, "zarrant-copy") as threads:
+    most = workers or available_cpus()
+    with Threads(most, "zarrant-copy") as threads:
         for number, unit in units:
             nbytes = unit.box.size * parts[unit.part].dtype.itemsize
-            limit = room if workers else max(1, min(room, MEMORY_BYTES // max(1, nbytes)))
+            limit = most if workers else max(1, min(most, MEMORY_BYTES // max(1, nbytes)))
             while len(under_way) >= limit:
                 yield from _ended(under_way, FIRST_COMPLETED)
             under_way[threads.submit(copy_unit, parts[unit.part], unit.box)] = number
