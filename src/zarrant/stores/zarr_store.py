@@ -432,7 +432,7 @@ def _reading(key: str, wanted: Any) -> Generator[tuple[Any, ...], Any, Blob | No
     if wanted is None:
         whole: Blob | None = yield "get", key
         return whole
-    found = yield "get_ranges", key, (_exact(wanted),)
+    found = yield "get_ranges", key, (byte_range_of(wanted),)
     if not isinstance(found, ByteRangeError):
         blob: Blob | None = found
         return blob
@@ -445,8 +445,8 @@ def _reading(key: str, wanted: Any) -> Generator[tuple[Any, ...], Any, Blob | No
     return found  # type: ignore[no-any-return]
 
 
-def _exact(wanted: Any) -> ByteRange:
-    """What is asked for, if it fits the object."""
+def byte_range_of(wanted: Any) -> ByteRange:
+    """What a byte request of zarr-python asks for, if it fits the object."""
     if isinstance(wanted, RangeByteRequest):
         return ByteRange(wanted.start, wanted.end - wanted.start)
     if isinstance(wanted, OffsetByteRequest):
