@@ -32,7 +32,7 @@ OURS = "zarrant.integrations.zarr_python.CodecPipeline"
 DEFAULT = "zarr.core.codec_pipeline.BatchedCodecPipeline"
 FUSED = "zarr.core.codec_pipeline.FusedCodecPipeline"
 ZARRS = "zarrs.ZarrsCodecPipeline"
-QUICK = ("chunks", "shards", "v2", "transposed", "unknown codec", "strings in shards", "records")
+QUICK = [name for name in layouts() if name not in ("unknown codec in shards", "strings", "dates")]
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def in_threads(pipeline: str, names: Sequence[str], rounds: int) -> int:
         thread.start()
     for thread in threads:
         thread.join()
-    assert not any(writer.errors for each in all_writers for writer in each)
+    assert pipeline != OURS or not any(writer.errors for each in all_writers for writer in each)
     last = {name: differing(zarr.open_array(store, path=name)[...], values(name, rounds - 1)) for name in names}
     return sum(last.values()) + sum(writer.lost for each in all_writers for writer in each)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Coroutine, Generator, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -287,6 +287,15 @@ class ZarrantStore(Store):
     def supports_listing(self) -> bool:
         """Whether keys can be listed."""
         return capabilities(self.store).list
+
+    @property
+    def supports_partial_writes(self) -> Literal[False]:
+        """Not: objects are replaced whole. (zarr-python 3.1.0 and 3.1.1 ask.)"""
+        return False
+
+    async def set_partial_values(self, key_start_values: Iterable[tuple[str, int, Any]]) -> None:
+        """CapabilityError: see `supports_partial_writes`."""
+        raise CapabilityError("objects are replaced whole", store=url_of(self.store), expected="set")
 
     def with_read_only(self, read_only: bool = False) -> ZarrantStore:
         """The same store, for reading only or not."""
