@@ -22,7 +22,7 @@ from zarrant.codecs.buffer_pool import lent
 from zarrant.storage import Blob, ByteRange, Version
 from zarrant.stores.local.direct_io import DirectIO
 from zarrant.stores.local.syscalls import Syscalls, are_plain
-from zarrant.stores.local.temp_files import LASTING_AFTER_NS, FileVersion, LastingVersion
+from zarrant.stores.local.temp_files import LASTING_AFTER_NS, FileVersion, LastingVersion, is_file_version
 
 
 class _Otherwise(Enum):
@@ -59,7 +59,7 @@ def read_whole(store: Directory, paths: list[str], limit: int | None) -> list[Bl
 def read_parts(store: Directory, path: str, ranges: Sequence[ByteRange], if_version: Version) -> Blob | _Otherwise | None:
     """Ranges of a file."""
     assert kernels.read_ranges is not None, "looked at by `can_read_at_once`"
-    if if_version is not None and not (isinstance(if_version, tuple) and len(if_version) == 4):
+    if if_version is not None and not is_file_version(if_version):
         return OTHERWISE
     before = store.files.now()
     wanted = if_version  # safety: version of a read at once
