@@ -220,8 +220,18 @@ def convert(
     as by copy.
     """
     if target is not None:
-        return _copied(
-            copying.copy(source, target, zarr_format=zarr_format, **_layout(None, None, compressor), **options, **stores)
+        return _copy(
+            source,
+            target,
+            _layout(None, None, compressor),
+            zarr_format=zarr_format,
+            overwrite=overwrite,
+            dry_run=dry_run,
+            scheduler=scheduler,
+            workers=workers,
+            storage_options=storage_options,
+            source_options=source_options,
+            report=report,
         )
     if compressor or overwrite or scheduler or workers or source_options:
         raise typer.BadParameter("--compressor, --overwrite, --scheduler, --workers and --source-option go with a target")
