@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -59,22 +58,32 @@ def cluster(workers: int, log: Path) -> Iterator[Any]:
 
 
 class Killer:
-    """Kills one worker after the other."""
+    """Kills the worker that is there longest whenever so many tasks more are finished, at most one a second.
 
-    def __init__(self, cluster: Any, every: float) -> None:
-        self._cluster, self._every, self._end = cluster, every, threading.Event()
+    A fast machine so sees as many kills as a slow one, where a new worker takes ten seconds until it can work.
+    """
+
+    def __init__(self, cluster: Any, log: Path, tasks: int = 40) -> None:
+        self._cluster, self._log, self._tasks = cluster, log, tasks
+        self._end = threading.Event()
         self._thread = threading.Thread(target=self._run)
+        self._seen: list[int] = []
         self.killed = 0
 
     def kill(self) -> None:
+        """Kill one."""
         alive = [each.process.pid for each in self._cluster.workers.values() if each.process and each.process.pid]
-        if alive:
-            os.kill(random.choice(alive), signal.SIGKILL)
-            self.killed += 1
+        self._seen += [pid for pid in alive if pid not in self._seen]
+        os.kill(next(pid for pid in self._seen if pid in alive), signal.SIGKILL)
+        self.killed += 1
 
     def _run(self) -> None:
-        while not self._end.wait(self._every):
-            self.kill()
+        last = 0
+        while not self._end.wait(1.0):
+            now = len(finished(self._log))
+            if now - last >= self._tasks:
+                last = now
+                self.kill()
 
     def __enter__(self) -> Killer:
         self._thread.start()
@@ -109,7 +118,7 @@ def test_a_copy_on_a_cluster_outlives_a_worker_and_goes_on(tmp_path: Path) -> No
             rechunk(source, target, **options, scheduler=made.scheduler_address, report=stop)
         before, clients = noted(tmp_path / "b"), {client for client, _ in finished(log)}
         assert len(before) >= 4
-        Killer(made, 0).kill()
+        Killer(made, log).kill()
         facts = rechunk(source, target, **options, scheduler=made.scheduler_address)
     assert (facts["units"], facts["resumed"], facts["fill_units"]) == (12, len(before), 4)
     assert before.isdisjoint(number for client, number in finished(log) if client not in clients)
@@ -118,8 +127,9 @@ def test_a_copy_on_a_cluster_outlives_a_worker_and_goes_on(tmp_path: Path) -> No
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(600)
 def test_workers_and_clients_are_killed_all_the_time(tmp_path: Path) -> None:
-    """Four worker processes, one killed every two seconds; the command is killed three times, and begun again."""
+    """Four worker processes, one killed every few seconds; the command is killed three times, and begun again."""
     source, target, log = tmp_path / "a", tmp_path / "b", tmp_path / "log"
     side = 640
     old = zarrant.create_array(source, shape=(side,) * 3, dtype="u2", chunks=(16, side, side))
@@ -128,7 +138,7 @@ def test_workers_and_clients_are_killed_all_the_time(tmp_path: Path) -> None:
         old[z : z + 16] = rng.integers(0, 4000, (16, side, side), dtype="u2") * (z >= side // 8)
     words = ["rechunk", str(source), str(target), "--chunks", "20,20,20", "--shards", "80,80,80", "--block-size", "1MiB", "--json"]
     units, stages, before = 512, [], set()
-    with cluster(4, log) as made, Killer(made, 2.0) as killer:
+    with cluster(4, log) as made, Killer(made, log) as killer:
         command = [sys.executable, "-m", "zarrant", *words, "--scheduler", made.scheduler_address]
         for fourth in (1, 2, 3):
             clients = {client for client, _ in finished(log)}
