@@ -6,6 +6,7 @@ With --json a command prints one JSON value and nothing else.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from zarrant.cli import show
+from zarrant.errors import CapabilityError
 from zarrant.nodes.open import create_array
 from zarrant.tools import archive as archiving
 from zarrant.tools import bench as benchmark
@@ -224,11 +226,22 @@ def doctor(
 ) -> None:
     """Show versions, kernels and options; with a place, what guards writes there. A service is tried out and measured.
 
-    Exit status 1 where several writers cannot share the place.
+    Says also whether zarr-python writes through Zarrant here, and how it would write at the place. Exit status 1 where several
+    writers cannot share the place.
     """
-    facts = examination.examine(path, spelling.storage_options(option))
+    options = spelling.storage_options(option)
+    facts = {**examination.examine(path, options), "zarr_python": _zarr_python(path, options)}
     _print_json(facts) if as_json else show.doctor(facts)
     raise typer.Exit(0 if path is None or facts["path"]["safe"] else 1)
+
+
+def _zarr_python(path: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Of zarr-python, which need not be installed."""
+    try:
+        from zarrant.integrations.zarr_python import report
+    except CapabilityError as error:
+        return {"version": None, "enabled": False, "problem": str(error), "place": None}
+    return report.facts(path, options)
 
 
 @app.command()
