@@ -84,8 +84,9 @@ def test_what_is_missing_is_skipped_with_a_hint(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_server_ends_with_whoever_started_it(tmp_path: Path, how: signal.Signals) -> None:
     code = """
-        import sys, time
+        import signal, sys, time
         from servers import running, free_port
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs in the background is started without it
         port = free_port()
         with running([sys.executable, "-m", "http.server", "--bind", "127.0.0.1", port], port):
             print(port, flush=True)
