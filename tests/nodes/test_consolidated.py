@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import zarrant
+from children import LIMIT_S
 from zarrant.errors import NodeNotFoundError, ZarrantError
 
 zarr = pytest.importorskip("zarr")
@@ -153,7 +154,7 @@ def run(target: Any, jobs: list[Any]) -> list[Any]:
 def test_many_processes_change_one_consolidated_hierarchy(place: Path) -> None:
     processes = run(work, [(place, i) for i in range(8)])
     for process in processes:
-        process.join()
+        process.join(LIMIT_S)
     assert [process.exitcode for process in processes] == [0] * 8
     found = check(place)
     assert len(found) == 3 + 8 * 3
@@ -175,7 +176,7 @@ def test_who_consolidates_beside_many_writers_tells_the_truth_or_nothing(place: 
         except ZarrantError:
             pass
     for process in processes:
-        process.join()
+        process.join(LIMIT_S)
     assert [process.exitcode for process in processes] == [0] * 3
     assert done
     assert len(check(place)) == 3 + 3 * 3

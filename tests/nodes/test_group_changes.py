@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import zarrant
+from children import LIMIT_S
 from zarrant.errors import CapabilityError, LockTimeout, NodeNotFoundError, OptionError, ShapeError
 from zarrant.testkit import together
 
@@ -113,7 +114,7 @@ def test_many_processes_append_and_no_row_is_lost(tmp_path: Path, layout: str, t
     make(tmp_path, layout)
     made = processes(grow, 8, tmp_path, layout)
     for process in made:
-        process.join()
+        process.join(LIMIT_S)
     assert [process.exitcode for process in made] == [0] * 8
     expected = sorted(100 * i + j for i in range(8) for j in range(25) for _ in range(1 + j % 3))
     found = pairs(tmp_path)
@@ -140,7 +141,7 @@ def test_kills_lose_nothing_that_was_acknowledged(tmp_path: Path, tally: Any) ->
         time.sleep(random.uniform(0.2, 0.6))
         for process in made:
             process.kill()
-            process.join()
+            process.join(LIMIT_S)
         zarrant.open_group(place).append(day(-turn - 1))
         pairs(place)
     found = pairs(place)
@@ -182,7 +183,7 @@ def test_readers_find_the_rows_that_all_arrays_have_together(tmp_path: Path) -> 
         assert (tas[:n] == days[:n]).all()
         looks += 1
     for process in made:
-        process.join()
+        process.join(LIMIT_S)
     assert looks
 
 
@@ -219,7 +220,7 @@ def test_locked_arrays_change_as_one(tmp_path: Path, where: str) -> None:
     if where == "files":
         made = processes(change, 4, tmp_path / "g")
         for process in made:
-            process.join()
+            process.join(LIMIT_S)
         assert [process.exitcode for process in made] == [0] * 4
     else:
         threads = [threading.Thread(target=change, args=(i, g.store)) for i in range(4)]

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import zarrant
+from children import ended
 from zarrant.run import asynchronous, pool
 from zarrant.run.pool import Budget, Pool, available_cpus, available_memory, shared_pool
 from zarrant.run.threads import Threads
@@ -263,7 +264,7 @@ def test_fork_while_the_pool_works(tmp_path: Any) -> None:
                     status = 0 if (a[i, 1:60] == i + 1).all() else 2
                 finally:
                     os._exit(status)
-            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            assert os.waitstatus_to_exitcode(ended(child)) == 0
     finally:
         done.set()
         for thread in busy:
