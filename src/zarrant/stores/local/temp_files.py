@@ -16,6 +16,8 @@ import stat
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
+import numpy as np
+
 from zarrant.errors import ByteRangeError, StoreError, StoreFullError, StorePermissionError, ZarrantError
 from zarrant.locking.file_locks import SUFFIX, FileLock
 from zarrant.storage import Buffer, ByteRange, Hole, Part, Version
@@ -217,7 +219,7 @@ def write_parts(files: Syscalls, fd: int, parts: Sequence[Part], base: tuple[int
     run: list[Buffer] = []
     for index, part in enumerate(parts):
         if not isinstance(part, ByteRange | Hole):
-            run.append(part)
+            run.append(contiguous(part))
             continue
         offset += files.write_full(fd, run, offset)
         run = []
@@ -231,6 +233,13 @@ def write_parts(files: Syscalls, fd: int, parts: Sequence[Part], base: tuple[int
     files.write_full(fd, run, offset)
     if parts and isinstance(parts[-1], Hole):
         files.truncate(fd, offset)
+
+
+def contiguous(part: Buffer) -> Buffer:
+    """The bytes of a part; of a view of an array that is not contiguous, a copy."""
+    if not isinstance(part, memoryview) or part.c_contiguous:
+        return part
+    return np.ascontiguousarray(part).reshape(-1).view(np.uint8).data
 
 
 def stamp(files: Syscalls, fd: int, old: os.stat_result | None) -> FileVersion:
