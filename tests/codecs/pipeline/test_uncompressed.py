@@ -163,7 +163,9 @@ def test_a_chunk_that_is_gathered_by_the_store_is_the_same(
         layout: Any = {"chunks": chunk, "dtype": dtype, "fill_value": np.asarray(fill).astype(dtype)[()], "compressors": None}
         config = {"write_empty_chunks": empty}
         array = zarrant.create_array(store, shape=shape, filters=filters, config=config, overwrite=True, **layout)
-        array[...] = values
+        for corner in np.ndindex(*array.chunk_grid_shape):  # one by one: small ones that are stored together are gathered before
+            where = tuple(slice(i * n, min((i + 1) * n, length)) for i, n, length in zip(corner, chunk, shape, strict=True))
+            array[where] = values[where]
         assert np.array_equal(array[...], values)
         stored.append({key: bytes(store.get(key).data[0]) for key in store.list_prefix("")})
     assert stored[0] == stored[1] == stored[2]
@@ -182,8 +184,8 @@ def test_views_go_only_to_stores_that_gather_them(tmp_path: Any, monkeypatch: py
     values = np.ones((8, 8), "uint16")
     layout: Any = {"shape": (8, 8), "dtype": "uint16", "compressors": None, "overwrite": True}
     for store in (files, Recording(files), files.with_options(durability="fsync"), zarrant.MemoryStore()):
-        zarrant.create_array(store, chunks=(4, 4), **layout)[...] = values
-    assert found == [True] * 4 * files.strided_parts
+        zarrant.create_array(store, chunks=(4, 4), **layout)[:4, 4:] = values[:4, 4:]
+    assert found == [True] * files.strided_parts
     found.clear()
     zarrant.create_array(files, chunks=(8, 8), shards=(8, 8), **layout)[...] = values[::-1]
     zarrant.create_array(files, chunks=(8, 8), **layout)[...] = np.zeros((8, 8), "uint16").T

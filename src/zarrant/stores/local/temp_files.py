@@ -16,8 +16,6 @@ import stat
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
-import numpy as np
-
 from zarrant.errors import ByteRangeError, StoreError, StoreFullError, StorePermissionError, ZarrantError
 from zarrant.locking.file_locks import SUFFIX, FileLock
 from zarrant.storage import Buffer, ByteRange, Hole, Part, Version
@@ -237,9 +235,7 @@ def write_parts(files: Syscalls, fd: int, parts: Sequence[Part], base: tuple[int
 
 def contiguous(part: Buffer) -> Buffer:
     """The bytes of a part; of a view of an array that is not contiguous, a copy."""
-    if not isinstance(part, memoryview) or part.c_contiguous:
-        return part
-    return np.ascontiguousarray(part).reshape(-1).view(np.uint8).data
+    return part if not isinstance(part, memoryview) or part.c_contiguous else part.tobytes()
 
 
 def stamp(files: Syscalls, fd: int, old: os.stat_result | None) -> FileVersion:
