@@ -417,7 +417,8 @@ def _in_few_chunks(box: Box, grid: ChunkGrid, bounds: Sequence[int]) -> BoxInChu
         sides.append(tuple(along))
         n *= len(along)
     if n == 1:
-        return BoxInChunk(*zip(*[along[0] for along in sides], strict=True))
+        chunk, inside, values, count, bounded = zip(*[along[0] for along in sides], strict=True)
+        return BoxInChunk(chunk, inside, values, count, bounded)
     return BoxInChunks(tuple(sides)) if n <= MAX_FEW else None
 
 
