@@ -24,8 +24,8 @@ from zarrant.dtypes.fixed import from_numpy
 from zarrant.errors import DataTypeError, NodeNotFoundError, OptionError
 from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.grid import ChunkGrid
+from zarrant.geometry.layouts import auto_chunks
 from zarrant.nodes.array import Array
-from zarrant.nodes.array_metadata import auto_chunks
 from zarrant.nodes.open import create_array, open_array
 from zarrant.progress import Meter, Report
 from zarrant.run.threads import Threads
