@@ -26,6 +26,7 @@ from zarrant.storage import ANY, ByteRange, Hole, OnlyWhile, Part
 from zarrant.stores.local import put_at_once as module
 from zarrant.stores.local.store import FilesystemStore
 from zarrant.stores.local.syscalls import Syscalls, are_plain
+from zarrant.stores.local.temp_files import LastingVersion
 from zarrant.testkit.faulty_files import FaultySyscalls
 
 pytestmark = pytest.mark.skipif(kernels.put_file is None, reason="without the compiled call there is one way only")
@@ -296,6 +297,19 @@ def test_it_is_used_where_it_may_be(root: Path, monkeypatch: pytest.MonkeyPatch)
     FilesystemStore(root).put("k", [b"1"])
     assert used == []
     assert module._probed
+
+
+@pytest.mark.parametrize("made", [tuple, LastingVersion])
+def test_versions_of_any_age_are_taken(root: Path, monkeypatch: pytest.MonkeyPatch, made: Callable[[Any], Any]) -> None:
+    """An array that was opened a while after it was made is written in the same way."""
+    store, done = FilesystemStore(root), []
+    real = kernels.put_file
+    assert real is not None
+    condition = OnlyWhile("m", made(store.put("m", [b"meta"])))
+    version = made(store.put("k", [b"1"]))
+    monkeypatch.setattr(kernels, "put_file", lambda *args: done.append((result := real(*args)) is not None) or result)
+    store.only_while(condition).put_if("k", [b"2"], version)
+    assert done == [True]
 
 
 def test_what_may_be_on_disk_is_replaced_as_the_general_way_does(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ from zarrant.storage import ANY, ByteRange, Hole, OnlyWhile, Part, Version
 from zarrant.stores.local.direct_io import DirectIO
 from zarrant.stores.local.durability import UnsyncedPaths
 from zarrant.stores.local.syscalls import Syscalls, are_plain, order_here
-from zarrant.stores.local.temp_files import FileVersion
+from zarrant.stores.local.temp_files import FileVersion, is_file_version
 from zarrant.stores.local.unsynced import KEPT, REPLACED, Mark
 
 MAX_HELD_BYTES = 1 << 17
@@ -142,7 +142,7 @@ def _put(store: InDirectory, queues: KeyQueues, path: str, parts: Sequence[Part]
 def _asked(store: InDirectory, if_version: Version, lock: Lock) -> tuple[str, tuple[Any, ...]] | None:
     """The order of what gets on disk, and what the compiled call is asked for; None where it cannot be."""
     order, on = order_here(lock[0]), store.condition
-    if order not in ("memory", "replaced") or not (on is None or _is_version(on.version)):
+    if order not in ("memory", "replaced") or not (on is None or is_file_version(on.version)):
         return None
     wanted = None if if_version is ANY else False if if_version is None else if_version  # safety: version at once
     condition = _as_tuple(store, on)  # safety: metadata at once
@@ -167,10 +167,6 @@ def _call(path: str, parts: Sequence[Part], *rest: Any) -> tuple[FileVersion, in
     except (ValueError, RuntimeError):  # a version of another store, parts that are no plain bytes, or ranges counted from the end
         return None
     return done
-
-
-def _is_version(version: Version) -> bool:
-    return type(version) is tuple and len(version) == 4
 
 
 def _as_tuple(store: InDirectory, condition: OnlyWhile | None) -> tuple[Any, ...] | None:

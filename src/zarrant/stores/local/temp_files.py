@@ -18,7 +18,7 @@ from types import TracebackType
 
 from zarrant.errors import ByteRangeError, StoreError, StoreFullError, StorePermissionError, ZarrantError
 from zarrant.locking.file_locks import SUFFIX, FileLock
-from zarrant.storage import Buffer, ByteRange, Hole, Part
+from zarrant.storage import Buffer, ByteRange, Hole, Part, Version
 from zarrant.stores.local.descriptors import is_out_of_descriptors, with_few_descriptors
 from zarrant.stores.local.syscalls import Syscalls
 
@@ -121,6 +121,11 @@ class LastingVersion(tuple[int, int, int, int]):
 
     __slots__ = ()
     lasting = True
+
+
+def is_file_version(version: Version) -> bool:
+    """Whether a version may be one of a file, which the compiled calls take: one of another store is left to the general way."""
+    return isinstance(version, tuple) and len(version) == 4
 
 
 LASTING_AFTER_NS = 1_500_000_000
