@@ -417,8 +417,7 @@ def _in_few_chunks(box: Box, grid: ChunkGrid, bounds: Sequence[int]) -> BoxInChu
         sides.append(tuple(along))
         n *= len(along)
     if n == 1:
-        chunk, inside, values, count, bounded = zip(*[along[0] for along in sides], strict=True)
-        return BoxInChunk(chunk, inside, values, count, bounded)
+        return BoxInChunk(*zip(*[along[0] for along in sides], strict=True))  # type: ignore[arg-type]  # a tuple of each field
     return BoxInChunks(tuple(sides)) if n <= MAX_FEW else None
 
 
