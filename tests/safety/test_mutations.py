@@ -22,7 +22,7 @@ import zarrant
 ROOT = Path(__file__).parents[2]
 SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
 QUICK = ("lock", "version", "killed owner")
-MARK = re.compile(r"^(?P<indent> *)(?P<line>\S.*?)  # safety: (?P<name>.+)$", re.MULTILINE)
+MARK = re.compile(r"^(?P<indent> *)(?P<line>\S.*?)  (?:#|//) safety: (?P<name>.+)$", re.MULTILINE)
 
 
 class Mutation(NamedTuple):
