@@ -13,10 +13,10 @@ import pytest
 
 zarr = pytest.importorskip("zarr", minversion="3.1")
 
-from zarr.codecs import numcodecs as numcodecs_codecs  # noqa: E402
 from zarr.storage import LocalStore, MemoryStore, ObjectStore  # noqa: E402
 
 import zarrant  # noqa: E402
+from integrations.zarr_writers import LZMA, has_lzma  # noqa: E402
 from zarrant.errors import CapabilityError, NodeReplacedError, ZarrantWarning  # noqa: E402
 from zarrant.integrations import zarr_python  # noqa: E402
 
@@ -27,10 +27,10 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "shards": {"chunks": (5, 10), "shards": (20, 20)},
     "v2": {"chunks": (10, 10), "zarr_format": 2},
     "v2 F": {"chunks": (10, 10), "zarr_format": 2, "order": "F"},
-    "unknown codec": {"chunks": (10, 10), "compressors": numcodecs_codecs.LZMA(preset=1)},
+    "unknown codec": {"chunks": (10, 10), "compressors": LZMA},
     "dots": {"chunks": (10, 10), "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}}},
 }
-if not hasattr(numcodecs_codecs, "LZMA"):
+if not has_lzma():
     LAYOUTS.pop("unknown codec")
 
 

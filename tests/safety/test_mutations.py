@@ -189,6 +189,10 @@ MUTATIONS: dict[str, Mutation] = {
     "fill in the place of an object": Mutation(
         "if False:", "integrations/test_zarr_python.py::test_an_object_that_became_fill_is_not_erased_without_a_condition"
     ),
+    "parts of one version": Mutation(
+        "return await self.plain.read(batch, out, drop_axes)",
+        "integrations/test_zarr_python_codecs.py::test_a_shard_that_is_replaced_while_it_is_read",
+    ),
     "metadata by version": Mutation(
         'self._stored(seen, wanted, await self._call("put", key, [wanted]), mine)',
         "integrations/test_zarr_python_store.py::test_attributes_of_two_handles_are_merged",

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Coroutine, Generator, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -288,6 +288,15 @@ class ZarrantStore(Store):
         """Whether keys can be listed."""
         return capabilities(self.store).list
 
+    @property
+    def supports_partial_writes(self) -> Literal[False]:
+        """Not: objects are replaced whole. (zarr-python 3.1.0 and 3.1.1 ask.)"""
+        return False
+
+    async def set_partial_values(self, key_start_values: Iterable[tuple[str, int, Any]]) -> None:
+        """CapabilityError: see `supports_partial_writes`."""
+        raise CapabilityError("objects are replaced whole", store=url_of(self.store), expected="set")
+
     def with_read_only(self, read_only: bool = False) -> ZarrantStore:
         """The same store, for reading only or not."""
         return type(self)(self.store, read_only=read_only)
@@ -432,7 +441,7 @@ def _reading(key: str, wanted: Any) -> Generator[tuple[Any, ...], Any, Blob | No
     if wanted is None:
         whole: Blob | None = yield "get", key
         return whole
-    found = yield "get_ranges", key, (_exact(wanted),)
+    found = yield "get_ranges", key, (byte_range_of(wanted),)
     if not isinstance(found, ByteRangeError):
         blob: Blob | None = found
         return blob
@@ -445,8 +454,8 @@ def _reading(key: str, wanted: Any) -> Generator[tuple[Any, ...], Any, Blob | No
     return found  # type: ignore[no-any-return]
 
 
-def _exact(wanted: Any) -> ByteRange:
-    """What is asked for, if it fits the object."""
+def byte_range_of(wanted: Any) -> ByteRange:
+    """What a byte request of zarr-python asks for, if it fits the object."""
     if isinstance(wanted, RangeByteRequest):
         return ByteRange(wanted.start, wanted.end - wanted.start)
     if isinstance(wanted, OffsetByteRequest):

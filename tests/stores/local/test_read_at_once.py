@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from zarrant import kernels
+from zarrant.codecs.buffer_pool import MIN_KEPT_BLOCK_BYTES, lent
 from zarrant.errors import LimitError, StoreError, VersionChangedError, ZarrantError
 from zarrant.storage import Blob, ByteRange
 from zarrant.stores.local.store import FilesystemStore
@@ -53,13 +54,13 @@ def tried(act: Any) -> Any:
 def read_trial(paths: list[str], limit: int = -1, fail: int = -1) -> tuple[list[Any], list[str]]:
     trial: list[Any] = [fail]
     assert kernels.read_files is not None
-    return kernels.read_files(paths, limit, True, trial), trial[1:]
+    return kernels.read_files(paths, limit, True, lent, trial), trial[1:]
 
 
 def range_trial(path: str, ranges: list[ByteRange], version: Any = None, fail: int = -1) -> tuple[Any, list[str]]:
     trial: list[Any] = [fail]
     assert kernels.read_ranges is not None
-    return kernels.read_ranges(path, ranges, version, True, trial), trial[1:]
+    return kernels.read_ranges(path, ranges, version, True, lent, trial), trial[1:]
 
 
 def calls_of(root: Path, act: Any) -> list[str]:
@@ -210,3 +211,27 @@ def test_an_item_that_fails_does_not_fail_the_others(tmp_path: Path) -> None:
     first, second, third = store.get_all(["a", "dir", "none"], 5)
     assert isinstance(first, Blob) and isinstance(second, StoreError) and third is None
     assert second.key == "dir"
+
+
+@pytest.mark.parametrize("more", [-1, 0, 1])
+def test_what_is_large_is_read_into_memory_that_was_used_before(tmp_path: Path, more: int) -> None:
+    size = MIN_KEPT_BLOCK_BYTES + more
+    data = os.urandom(size + 7)
+    FilesystemStore(tmp_path).put("k", [data])
+    os.utime(tmp_path / "k", (OLD, OLD))
+    ranges = [ByteRange(7, size - 3), ByteRange(0, 3)]
+    at_once, general = ([outcome(store.get("k")), outcome(store.get_ranges("k", ranges, None))] for store, _ in both(tmp_path))
+    assert at_once == general and at_once[0][0] == [data] and b"".join(at_once[1][0]) == data[7 : size + 4] + data[:3]
+    asked: list[int] = []
+    assert kernels.read_ranges is not None
+    views, _ = kernels.read_ranges(f"{tmp_path}/k", ranges, None, True, lambda n: asked.append(n) or lent(n), None)
+    assert [bytes(view) for view in views] == at_once[1][0] and asked == [size] * (more >= 0)
+
+
+def test_memory_of_another_length_is_refused(tmp_path: Path) -> None:
+    FilesystemStore(tmp_path).put("k", [bytes(MIN_KEPT_BLOCK_BYTES)])
+    assert kernels.read_files is not None
+    with pytest.raises(ValueError, match="of the length asked for"):
+        kernels.read_files([f"{tmp_path}/k"], -1, True, lambda n: bytearray(n - 1), None)
+    with pytest.raises(ValueError, match="writable"):
+        kernels.read_files([f"{tmp_path}/k"], -1, True, bytes, None)

@@ -3,6 +3,9 @@
 In: what zarr-python would write to one chunk, and its pipeline. Out: an operation that gets the old object, lets that pipeline
 merge and encode, and gives the new one. What keeps other writers out is `ops.guard.update_object`, as for every other update:
 locks on files, compare-and-swap on object stores. Nothing has to be known of the codecs or of the data type.
+
+`read_shards` reads by these codecs what others may replace meanwhile: zarr-python asks for the index of a shard, and then for
+subchunks, of whatever object is there by then. Here both are of one version.
 """
 
 from __future__ import annotations
@@ -15,11 +18,17 @@ from dataclasses import replace
 from typing import Any
 
 from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteRequest
+from zarr.core.common import concurrent_map
+from zarr.core.config import config
 
 from zarrant.codecs.byte_sources import Stored
+from zarrant.errors import VersionChangedError
+from zarrant.nodes.base import READ, NodeContext
 from zarrant.ops.guard import Guard, Node, update_object
+from zarrant.ops.read import MOVED_TRIES
 from zarrant.requests import Op, gather
 from zarrant.storage import Part
+from zarrant.stores.zarr_store import byte_range_of
 
 
 def store_merged(
@@ -63,6 +72,39 @@ def _encoded(pipeline: Any, item: Any, value: Any, drop_axes: tuple[int, ...], d
         held, stored = ObjectInMemory(data), replace(spec, config=replace(spec.config, write_empty_chunks=True))
         run_here(pipeline.write([(held, stored, selection, out, whole)], value, drop_axes))
     return None if held.data is None else [held.data]
+
+
+async def read_shards(context: NodeContext, pipeline: Any, batch: Sequence[Any], out: Any, drop_axes: tuple[int, ...]) -> Any:
+    """Read parts of shards; what zarr-python's pipeline says of each of them."""
+
+    async def one(item: Any) -> Any:
+        key, rest = item[0].path, item[1:]
+        for _ in range(MOVED_TRIES):
+            try:
+                return await pipeline.read([(ObjectOfOneVersion(context, key), *rest)], out, drop_axes)
+            except VersionChangedError:
+                continue
+        data = await context.run_async(Stored(key).read_all(), READ)
+        return await pipeline.read([(ObjectInMemory(data), *rest)], out, drop_axes)
+
+    said = await concurrent_map([(item,) for item in batch], one, config.get("async.concurrency"))
+    return tuple(result for each in said for result in each or ())
+
+
+class ObjectOfOneVersion:
+    """What zarr-python's codecs read: a stored object, VersionChangedError where it was replaced between two of their reads."""
+
+    def __init__(self, context: NodeContext, key: str) -> None:
+        self.context, self.source = context, Stored(key)
+
+    async def get(self, prototype: Any, byte_range: Any = None) -> Any:
+        """The bytes, or a range of them."""
+        if byte_range is None:
+            data = await self.context.run_async(self.source.read_all(), READ)
+        else:
+            found = await self.context.run_async(self.source.read([byte_range_of(byte_range)]), READ)
+            data = None if found is None else found[0]
+        return None if data is None else prototype.buffer.from_bytes(data)
 
 
 class ObjectInMemory:

@@ -10,7 +10,7 @@ same effect as of zarr-python's own pipeline, and no value is lost where several
 | queued | any other store | zarr-python's pipeline; writers of this process take turns at each object |
 | handed on | values that are not in the memory of the CPU | zarr-python's pipeline |
 
-Reads that are not native are zarr-python's own.
+Reads that are not native are zarr-python's own; parts of a shard are of one version then, too.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from zarr.storage import MemoryStore, StorePath
 from zarrant.config import config as defaults
 from zarrant.integrations.zarr_python import native
 from zarrant.integrations.zarr_python.arrays import OurArray, depth_of, find_array, our_store, path_of
-from zarrant.integrations.zarr_python.codecs import store_merged
+from zarrant.integrations.zarr_python.codecs import read_shards, store_merged
 from zarrant.integrations.zarr_python.turns import in_turn, warn_unguarded
 from zarrant.nodes.base import READ, UPDATE, NodeContext
 from zarrant.storage import as_store
@@ -108,7 +108,12 @@ class CodecPipeline(protocols.CodecPipeline):
             ways["native reads"] += 1
             return _PRESENT * len(batch)
         ways["other reads"] += 1
-        return await self.plain.read(batch, out, drop_axes)
+        if values is None or not self.supports_partial_decode:  # a chunk is one object that is read at once
+            return await self.plain.read(batch, out, drop_axes)
+        if ours is not None:
+            return await read_shards(ours.context, self.plain, batch, out, drop_axes)  # safety: parts of one version
+        async with in_turn(self.store, [item[0].path for item in batch]):
+            return await self.plain.read(batch, out, drop_axes)
 
     async def write(self, batch_info: Iterable[Any], value: Any, drop_axes: tuple[int, ...] = ()) -> None:
         """Store parts of chunks: each object is one atomic step."""

@@ -6,6 +6,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -430,23 +431,42 @@ class Released {
 constexpr std::size_t kOpenFiles = 64;
 constexpr std::int64_t kHeldBytes = 1 << 17;  // read from memory in 10 to 20 us; handing the GIL on takes 50 and more
 
-nb::bytes new_bytes(std::int64_t size) {
-  PyObject* made = PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(size));
-  if (!made) throw nb::python_error();
-  return nb::steal<nb::bytes>(made);
-}
+constexpr std::int64_t kAllocatedBytes = 1 << 18;  // so many bytes are read into memory that the caller gives
 
-Byte* place_in(const nb::bytes& data) { return reinterpret_cast<Byte*>(PyBytes_AS_STRING(data.ptr())); }
+// Bytes that are read: an object of its own where they are few, else memory that `allocate` gives for as many.
+class Place {
+ public:
+  Place(std::int64_t size, nb::handle allocate) {
+    PyObject* made = size < kAllocatedBytes ? PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(size))
+                                            : PyObject_CallFunction(allocate.ptr(), "L", static_cast<long long>(size));
+    if (!made) throw nb::python_error();
+    owner_ = nb::steal(made);
+    if (size < kAllocatedBytes) {
+      data_ = reinterpret_cast<Byte*>(PyBytes_AS_STRING(made));
+      return;
+    }
+    buffer_.emplace(owner_, PyBUF_WRITABLE);
+    require((*buffer_)->len == size, "memory of the length asked for");
+    data_ = buffer_->data();
+  }
+  Byte* data() const { return data_; }
+  nb::object view() const {
+    PyObject* view = PyMemoryView_FromObject(owner_.ptr());
+    if (!view) throw nb::python_error();
+    const nb::object made = nb::steal(view);
+    return buffer_ ? made.attr("toreadonly")() : made;
+  }
 
-nb::object view_of(const nb::bytes& data) {
-  PyObject* view = PyMemoryView_FromObject(data.ptr());
-  if (!view) throw nb::python_error();
-  return nb::steal(view);
-}
+ private:
+  nb::object owner_;
+  std::optional<Buffer> buffer_;
+  Byte* data_ = nullptr;
+};
 
 nb::tuple as_tuple(const FileVersion& version) { return nb::make_tuple(version[0], version[1], version[2], version[3]); }
 
-void read_group(nb::list paths, std::size_t lo, std::size_t hi, std::int64_t limit, bool held, Trial* trial, nb::list results) {
+void read_group(nb::list paths, std::size_t lo, std::size_t hi, std::int64_t limit, bool held, nb::handle allocate, Trial* trial,
+                nb::list results) {
   std::vector<Path> names;
   std::vector<FileToRead> files;
   names.reserve(hi - lo);
@@ -459,10 +479,11 @@ void read_group(nb::list paths, std::size_t lo, std::size_t hi, std::int64_t lim
     const Released released(held);
     for (std::size_t i = 0; i < files.size(); ++i) files[i].open(names[i].get(), limit);
   }
-  std::vector<nb::bytes> data;
+  std::vector<Place> data;
+  data.reserve(files.size());
   std::int64_t total = 0;
   for (const FileToRead& file : files) {
-    data.push_back(new_bytes(file.found == Found::there ? file.version[3] : 0));
+    data.emplace_back(file.found == Found::there ? file.version[3] : 0, allocate);
     total += file.version[3];
   }
   std::vector<bool> done(files.size());
@@ -470,12 +491,12 @@ void read_group(nb::list paths, std::size_t lo, std::size_t hi, std::int64_t lim
     const Released released(held && total <= kHeldBytes);
     for (std::size_t i = 0; i < files.size(); ++i) {
       const bool there = files[i].found == Found::there;
-      done[i] = there && files[i].read(0, static_cast<std::size_t>(files[i].version[3]), place_in(data[i]));
+      done[i] = there && files[i].read(0, static_cast<std::size_t>(files[i].version[3]), data[i].data());
       files[i].close();
     }
   }
   for (std::size_t i = 0; i < files.size(); ++i) {
-    if (done[i]) results.append(nb::make_tuple(view_of(data[i]), as_tuple(files[i].version)));
+    if (done[i]) results.append(nb::make_tuple(data[i].view(), as_tuple(files[i].version)));
     else if (files[i].found == Found::absent) results.append(false);
     else results.append(nb::none());
   }
@@ -490,14 +511,15 @@ void tell_trial(nb::handle trial, const Trial& tried) {
 }
 
 // Whole files, a few open at a time. For each (bytes, version), False where there is none, None where it was not read. Those of
-// more than `limit` bytes (-1: none) are not read. `held`: the GIL is not given away for a few bytes. `trial`: None, or a list of the
-// number of a call that fails, which gets the names of the calls.
-nb::list py_read_files(nb::list paths, std::int64_t limit, bool held, nb::handle trial) {
+// more than `limit` bytes (-1: none) are not read. `held`: the GIL is not given away for a few bytes. `allocate`: see Place.
+// `trial`: None, or a list of the number of a call that fails, which gets the names of the calls.
+nb::list py_read_files(nb::list paths, std::int64_t limit, bool held, nb::handle allocate, nb::handle trial) {
   Trial tried;
   ask_trial(trial, tried);
   nb::list results;
   for (std::size_t lo = 0; lo < paths.size(); lo += kOpenFiles)
-    read_group(paths, lo, std::min(lo + kOpenFiles, paths.size()), limit, held, trial.is_none() ? nullptr : &tried, results);
+    read_group(paths, lo, std::min(lo + kOpenFiles, paths.size()), limit, held, allocate, trial.is_none() ? nullptr : &tried,
+               results);
   tell_trial(trial, tried);
   return results;
 }
@@ -505,7 +527,8 @@ nb::list py_read_files(nb::list paths, std::int64_t limit, bool held, nb::handle
 // Spans of the file, in one run of memory: (start or, before the end of the file, a negative number; length or None: to the end).
 // ([bytes], version), False where there is no file, None where it was not read: also where it is not of `version` (None: any), and
 // where a span does not fit.
-nb::object py_read_ranges(nb::str path, nb::sequence ranges, nb::handle version, bool held, nb::handle trial) {
+nb::object py_read_ranges(nb::str path, nb::sequence ranges, nb::handle version, bool held, nb::handle allocate,
+                          nb::handle trial) {
   const Path name(path);
   Trial tried;
   ask_trial(trial, tried);
@@ -534,10 +557,10 @@ nb::object py_read_ranges(nb::str path, nb::sequence ranges, nb::handle version,
       spans.emplace_back(start, length);
     }
     bool done = fits && spans.size() == nb::len(ranges);
-    const nb::bytes data = new_bytes(done ? total : 0);
+    const Place data(done ? total : 0, allocate);
     if (done) {
       const Released released(held && total <= kHeldBytes);
-      Byte* into = place_in(data);
+      Byte* into = data.data();
       for (std::size_t i = 0; done && i < spans.size();) {
         std::int64_t length = spans[i].second;  // neighbours in one call
         std::size_t last = i + 1;
@@ -549,7 +572,7 @@ nb::object py_read_ranges(nb::str path, nb::sequence ranges, nb::handle version,
       file.close();
     }
     if (done) {
-      const nb::object view = view_of(data);
+      const nb::object view = data.view();
       nb::list views;
       std::int64_t at = 0;
       for (const auto& [start, length] : spans) {
@@ -593,8 +616,8 @@ NB_MODULE(_native, m) {
   m.def("pack", &py_pack);
   m.def("crc32c", &py_crc32c);
   if (can_read_files()) {
-    m.def("read_files", &py_read_files, nb::arg(), nb::arg(), nb::arg(), nb::arg().none());
-    m.def("read_ranges", &py_read_ranges, nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg().none());
+    m.def("read_files", &py_read_files, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none());
+    m.def("read_ranges", &py_read_ranges, nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg().none());
   }
   if (can_put_files())
     m.def("put_file", &py_put_file, nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(),

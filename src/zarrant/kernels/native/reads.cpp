@@ -4,10 +4,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
-
 #include <cerrno>
 
 #include "files.h"
@@ -66,13 +62,6 @@ void FileToRead::open(const char* path, std::int64_t limit) {
 }
 
 bool FileToRead::read(std::int64_t start, std::size_t size, Byte* into) {
-#ifdef MADV_HUGEPAGE
-  constexpr std::size_t kPage = 4096, kLarge = 1 << 22;  // as NumPy does for its memory
-  if (size >= kLarge) {
-    const auto first = (reinterpret_cast<std::uintptr_t>(into) + kPage - 1) / kPage * kPage;
-    madvise(reinterpret_cast<void*>(first), size - kPage, MADV_HUGEPAGE);
-  }
-#endif
   while (size > 0) {
     if (!may(trial_, "read")) return false;
     const ssize_t count = pread(fd_, into, size, static_cast<off_t>(start));

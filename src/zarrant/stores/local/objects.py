@@ -19,8 +19,7 @@ from contextlib import AbstractContextManager
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Self
 
-import numpy as np
-
+from zarrant.codecs.buffer_pool import lent
 from zarrant.errors import ByteRangeError, LimitError, OptionError, ZarrantError
 from zarrant.locking.file_locks import SUFFIX
 from zarrant.storage import ANY, Blob, Buffer, ByteRange, Hole, OnlyWhile, Part, Version, expect_version
@@ -394,8 +393,7 @@ class FileObjects(Durable):
         if direct is not None:
             return direct
         total = sum(stop - start for start, stop in spans)
-        # Not a bytearray: that would be filled with zeros first.
-        buffer = np.empty(total, np.uint8).data if total else memoryview(b"")
+        buffer = lent(total).data if total else memoryview(b"")
         first = offset = 0
         views = []
         while first < len(spans):

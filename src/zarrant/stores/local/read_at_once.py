@@ -8,6 +8,7 @@ at once. What is not so goes the general way: links, what is no file, a file tha
 it said, an error of any call, stores that go around the page cache, and every `Syscalls` but the real one.
 
 Files in memory are read without giving the GIL away, where they are small: that takes less time than threads take to hand it on.
+Where they are large they are read into memory that was used before (`codecs.buffer_pool`): new pages cost more than the copy.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from enum import Enum
 from typing import Protocol
 
 from zarrant import kernels
+from zarrant.codecs.buffer_pool import lent
 from zarrant.storage import Blob, ByteRange, Version
 from zarrant.stores.local.direct_io import DirectIO
 from zarrant.stores.local.syscalls import Syscalls, are_plain
@@ -50,7 +52,7 @@ def read_whole(store: Directory, paths: list[str], limit: int | None) -> list[Bl
     assert kernels.read_files is not None, "looked at by `can_read_at_once`"
     before = store.files.now()
     most = -1 if limit is None else limit  # safety: object size at once
-    found = kernels.read_files(paths, most, store.in_memory, None)
+    found = kernels.read_files(paths, most, store.in_memory, lent, None)
     return [_blob(store, (each[0],), each[1], before) if each else (None if each is False else OTHERWISE) for each in found]
 
 
@@ -62,7 +64,7 @@ def read_parts(store: Directory, path: str, ranges: Sequence[ByteRange], if_vers
     before = store.files.now()
     wanted = if_version  # safety: version of a read at once
     try:
-        found = kernels.read_ranges(path, ranges, wanted, store.in_memory, None)
+        found = kernels.read_ranges(path, ranges, wanted, store.in_memory, lent, None)
     except (ValueError, RuntimeError):  # a version of another store, or ranges that are none
         return OTHERWISE
     if not found:
