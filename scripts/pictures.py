@@ -1,7 +1,11 @@
-"""Puts the pictures of arrays into docs/pictures.md, as a notebook would show them. mkdocs calls it for every page (`hooks`)."""
+"""Puts the picture of an array into docs/pictures.md, as a notebook would show it. mkdocs calls it for every page (`hooks`).
+
+The array is that of the first example of the page.
+"""
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,9 +19,8 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     """The page with a picture where the mark stands."""
     if MARK not in markdown:
         return markdown
-    import zarrant
-
-    a = zarrant.create_array(
-        {}, shape=(64, 256, 256), dtype="uint16", chunks=(8, 32, 32), shards=(32, 128, 128), dimension_names=("z", "y", "x")
-    )
-    return markdown.replace(MARK, a._repr_html_())
+    example = re.search(r"^```python\n(.*?)^```$", markdown, re.MULTILINE | re.DOTALL)
+    assert example is not None
+    names: dict[str, Any] = {}
+    exec(example[1], names)
+    return markdown.replace(MARK, names["html"])

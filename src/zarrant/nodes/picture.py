@@ -177,7 +177,7 @@ def _name(axis: Axis) -> str:
 
 def _row(top: float, style: str, text: str) -> str:
     """A line of the legend: a piece of the line that it explains, and words."""
-    mark = f"<path d='M12,{top:.1f} 34,{top:.1f}' {style}/>" if style else ""
+    mark = f"<path class='legend' d='M12,{top:.1f} 34,{top:.1f}' {style} style='stroke-width:1.6'/>" if style else ""
     return f"{mark}<text x='{42 if style else 12}' y='{top + 4:.1f}' {TEXT}>{escaped(text)}</text>"
 
 

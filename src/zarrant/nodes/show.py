@@ -16,7 +16,7 @@ from zarrant.storage import Capabilities, access_of
 
 MAX_COUNTED, MAX_NODES = 1_000_000, 200
 """Stored objects of which the chunks are counted, and nodes of a group that are shown, in a notebook."""
-TABLE = "border-collapse:collapse;color:inherit;background:transparent;font-size:13px;max-width:620px"
+TABLE = "border-collapse:collapse;width:auto;margin:0;color:inherit;background:transparent;font-size:13px;max-width:620px"
 FIELD = "text-align:left;vertical-align:top;padding:3px 14px 3px 0;border:none;background:transparent;overflow-wrap:anywhere"
 LIST, ITEM = "list-style:none;margin:0;padding-left:22px", "margin:0"
 
