@@ -136,10 +136,16 @@ def killing(cluster: Any, every: float) -> Iterator[list[int]]:
         thread.join()
 
 
-def used(whose: int = resource.RUSAGE_SELF) -> tuple[float, int]:
-    """CPU seconds and the most memory of this process, or of its children that have ended."""
+def used(whose: int = resource.RUSAGE_SELF) -> float:
+    """CPU seconds of this process, or of its children that have ended."""
     found = resource.getrusage(whose)
-    return found.ru_utime + found.ru_stime, found.ru_maxrss << 10
+    return found.ru_utime + found.ru_stime
+
+
+def most_memory() -> int:
+    """The most bytes that this process had; `getrusage` says what its parent had, where that was more."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) << 10
 
 
 def measure(name: str, source: Path, folder: Path, workers: int, kill: float) -> str:
@@ -153,16 +159,16 @@ def measure(name: str, source: Path, folder: Path, workers: int, kill: float) ->
         client.wait_for_workers(workers)
         client.run(import_module, "zarrant.tools.units")
         client.run(import_module, WAYS[name][0])
-        before, children = client.run(used), used(resource.RUSAGE_CHILDREN)[0]
+        before, children = client.run(used), used(resource.RUSAGE_CHILDREN)
         start = time.perf_counter()
         try:
             WAYS[name][1](Job(source, target, cluster.scheduler_address, workers))
         except Exception as error:  # a library that cannot do it is told, and the others are measured
             return f"{name:20} {type(error).__name__}: {str(error).splitlines()[0][:90] if str(error) else ''}"
         seconds = time.perf_counter() - start
-        after, children = client.run(used), used(resource.RUSAGE_CHILDREN)[0] - children
-    cpu = children + sum(after[worker][0] - before.get(worker, (0.0, 0))[0] for worker in after)
-    memory = max(most for _, most in after.values())
+        after, children = client.run(used), used(resource.RUSAGE_CHILDREN) - children
+        memory = max(client.run(most_memory).values())
+    cpu = children + sum(after[worker] - before.get(worker, 0.0) for worker in after)
     right = "yes" if correct(source, target) else "NO"
     for path in folder.glob("target*"):
         shutil.rmtree(path)
