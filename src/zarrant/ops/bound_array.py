@@ -26,6 +26,7 @@ from zarrant.metadata.json_text import plain
 from zarrant.metadata.node import placed
 from zarrant.metadata.turn import Turn
 from zarrant.metadata.v3 import ArrayMetadata, Named
+from zarrant.ops.guard import SwapFirst
 from zarrant.ops.kept_indexes import KeptIndexes
 from zarrant.requests import MIN_ADMITTED_BYTES, OnlyWhile
 from zarrant.storage import Version
@@ -80,6 +81,8 @@ class Known:
     shape: tuple[int, ...] | None = None
     condition: OnlyWhile | None = None
     """The condition of writes, made once for a version."""
+    swap_first: SwapFirst = field(default_factory=SwapFirst)
+    """How parts of small chunks are written."""
 
     def learn(self, version: Version, shape: tuple[int, ...], same_shape: bool) -> None:
         """The stored metadata was read. The shape first: a thread that sees the version relies on it."""

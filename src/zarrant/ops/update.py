@@ -175,7 +175,8 @@ class _Write(NamedTuple):
         if array.turn is not None:
             yield from keep(array)
         change = _Update(array, shape, self.selections, lo, self.values, self.bounds_known, refused)
-        first = self.guard is Guard.GROUP_COMMIT and self._is_small(lo, shape)
+        small = self.guard is Guard.GROUP_COMMIT and self._is_small(lo, shape)
+        first = array.known.swap_first.if_of_use() if small else None
         yield from update_object(key, change, self.guard, node=Current(array), source=_source(array, shape), swap_first=first)
         return [None]
 
