@@ -58,6 +58,8 @@ class OpOptions:
     readable: bool = True
     batch_put_bytes: int = 0
     checks_conditions: bool = False
+    swaps_first: bool = False
+    """Small updates may begin without a lock (`ops.guard.SwapFirst`): not inside of a lock, whose keys alone may be written."""
     turns: bool = False
     erases_if: bool = True
     turn_timeout: float = 60.0

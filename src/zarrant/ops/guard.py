@@ -119,7 +119,7 @@ def update_object(
 class SwapFirst:
     """That an object is read while it is not locked, and replaced if it is still the one that was read; else under its lock.
 
-    For small changes of objects in a store that compares under a lock of its own (`OpOptions.checks_conditions`): to lock the key
+    For small changes of objects in a store that compares under a lock of its own (`OpOptions.swaps_first`): to lock the key
     as well takes a quarter of the time of such a write. The version must be one that no other object ever has
     (`storage.is_unique`). One value serves all changes of an array: where it was in vain, others write there too, and the next
     changes lock at once.

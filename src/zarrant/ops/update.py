@@ -188,7 +188,7 @@ class _Write(NamedTuple):
         array = self.array
         read = 0 if array.sharded else array.prepared_for(shape).spec.nbytes
         small = max(read, getattr(self.values, "nbytes", 0)) <= SWAP_FIRST_BYTES
-        return small and array.options.checks_conditions and self.selections.shape(row) == shape
+        return small and array.options.swaps_first and self.selections.shape(row) == shape
 
 
 # By whether every element that this handle knows is written, and whether every element is.
