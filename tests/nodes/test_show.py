@@ -5,7 +5,8 @@ import xml.etree.ElementTree as xml
 import pytest
 
 import zarrant
-from zarrant.nodes.show import Info, human
+from zarrant.limits import human
+from zarrant.nodes.show import Info
 
 
 @pytest.fixture

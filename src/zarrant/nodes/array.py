@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,9 @@ from zarrant.ops.compact import ChunkStats
 from zarrant.ops.current import checked, checked_once, fresh
 from zarrant.ops.partial_decoder import Decoder
 from zarrant.storage import Buffer, Readable, ReadableWritable, Writable
+
+if TYPE_CHECKING:
+    from zarrant.ops.explain import Plan
 
 Chunk = Sequence[int]
 Values = npt.NDArray[Any]
@@ -567,6 +570,34 @@ class Array(ArrayProperties[S]):
         [[16, 17]]
         """
         return PartialDecoder(self._context, self._context.run(checked(self._handle, Decoder, chunk), READ))
+
+    def explain(self: Array[Readable], selection: Any = ..., *, write: bool = False, workers: int = 1) -> Plan:
+        """What `a[selection]`, or with `write` an assignment to it, will read, write and lock. Nothing is stored, no chunk is read.
+
+        The sizes of stored objects and the indexes of shards are looked at, so it speaks of the array as it is now. It assumes that
+        nothing is kept from earlier reads, and that nothing written is fill.
+
+        Args:
+            selection: what `a[...]` takes, or an `ArraySubset`.
+            write: plan a write of it.
+            workers: also divide it into so many `batches`, which workers can read or write without waiting for each other.
+
+        Returns:
+            A `Plan`: stored objects and how each is treated, bytes, requests, locks, memory, and what is poor about the layout for
+            this access, with a better one. It prints well.
+
+        Raises:
+            BoundsError: an index beyond the array.
+            SelectionError: an expression that means nothing, or more than one thing.
+            OptionError: no number of workers.
+            ChunkError: a shard whose index cannot be read.
+
+        >>> a = zarrant.create_array({}, data=np.arange(24).reshape(4, 6), chunks=(2, 3), compressors=None)
+        >>> plan = a.explain(np.s_[0:3, :], write=True)
+        >>> plan.objects, plan.whole, plan.merged, plan.bytes_read, plan.bytes_written
+        (4, 2, 2, 96, 192)
+        """
+        return self._context.run(self._explained(selection, write, workers), READ)
 
     def refresh(self: Array[Readable]) -> None:
         """Read the metadata again: the shape and the attributes that others have stored.

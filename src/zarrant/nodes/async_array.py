@@ -32,6 +32,7 @@ from zarrant.requests import Op
 from zarrant.storage import Buffer, Readable, ReadableWritable
 
 if TYPE_CHECKING:
+    from zarrant.ops.explain import Plan
     from zarrant.run.asynchronous import Together
 
 Chunk = Sequence[int]
@@ -150,6 +151,10 @@ class AsyncArray(ArrayProperties[S]):
     def partial_decoder(self, chunk: Chunk) -> AsyncPartialDecoder:
         """See `Array.partial_decoder`; the value is an `AsyncPartialDecoder`."""
         return AsyncPartialDecoder(self._context, known(self._handle, Decoder, chunk))
+
+    async def explain(self: AsyncArray[Readable], selection: Any = ..., *, write: bool = False, workers: int = 1) -> Plan:
+        """See `Array.explain`."""
+        return await self._context.run_async(self._explained(selection, write, workers), READ)
 
     async def refresh(self) -> None:
         """See `Array.refresh`."""

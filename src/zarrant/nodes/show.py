@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from zarrant.geometry.grid import ChunkGrid
+from zarrant.limits import human
 from zarrant.metadata.v3 import ArrayMetadata
 from zarrant.ops.members import Child, reason
 from zarrant.storage import Capabilities, access_of
@@ -60,19 +61,6 @@ def codec_names(metadata: ArrayMetadata) -> list[str]:
         inner = [item.get("name", "?") if isinstance(item, dict) else str(item) for item in codec.configuration.get("codecs", ())]
         names.append(f"{codec.name}[{' → '.join(inner)}]" if inner else codec.name)
     return names
-
-
-def human(nbytes: float) -> str:
-    """Bytes in the unit that reads best.
-
-    >>> human(1536)
-    '1.5 KiB'
-    """
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if nbytes < 1024:
-            return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"
-        nbytes /= 1024
-    return f"{nbytes:.1f} TiB"
 
 
 def array_html(array: Shown, grid: ChunkGrid) -> str:
