@@ -401,7 +401,7 @@ def _put_new(path: str, metadata: NodeMetadata, objects: Mapping[str, bytes | No
     assert data is not None, "every node has a main object"
     key = key_of(path, main)
     for name, other in others:
-        yield from _put_beside(key_of(path, name), other, key)
+        yield from _put_attributes(key_of(path, name), other, key)
     for _ in range(MAX_TRIES):
         try:
             version = yield from put_one(key, [data], None)
@@ -414,7 +414,7 @@ def _put_new(path: str, metadata: NodeMetadata, objects: Mapping[str, bytes | No
     raise ConflictError("the store refuses new metadata, and has none", key=key, limit=f"{MAX_TRIES} tries")
 
 
-def _put_beside(key: str, data: bytes | None, main: str) -> Op[None]:
+def _put_attributes(key: str, data: bytes | None, main: str) -> Op[None]:
     """Store the attributes of a node that is about to be made, or erase what lies there; not those of one that is there by now."""
     for _ in range(MAX_TRIES):
         found = yield from fetch_one(key)
