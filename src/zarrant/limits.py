@@ -43,3 +43,16 @@ def require(got: int, limit: int, message: str, field: str, path: str, hint: str
     """LimitError where `got` is beyond `limit`."""
     if got > limit:
         raise LimitError(message, path=path, field=field, got=got, limit=limit, hint=hint)
+
+
+def human(nbytes: float) -> str:
+    """Bytes in the unit that reads best.
+
+    >>> human(1536)
+    '1.5 KiB'
+    """
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if nbytes < 1024:
+            return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"
+        nbytes /= 1024
+    return f"{nbytes:.1f} TiB"

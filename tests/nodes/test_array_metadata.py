@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 import zarrant
 from zarrant.codecs import Blosc, Bytes, Crc32c, Gzip, Numcodecs, Transpose, Zstd
 from zarrant.errors import ChunkError, DataTypeError, MetadataError, OptionError, ZarrantError
-from zarrant.nodes.array_metadata import ArrayDescription, auto_chunks, divisors
+from zarrant.geometry.layouts import auto_chunks, divisors
+from zarrant.nodes.array_metadata import ArrayDescription
 
 
 def codecs(**options):

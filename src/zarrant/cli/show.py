@@ -18,7 +18,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.tree import Tree
 
-from zarrant.nodes.show import human
+from zarrant.limits import human
 from zarrant.progress import Progress, Report
 from zarrant.tools.bench import BenchReport
 from zarrant.tools.check import CheckReport

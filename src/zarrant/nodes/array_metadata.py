@@ -20,30 +20,17 @@ from zarrant.dtypes.fixed import from_numpy
 from zarrant.errors import DataTypeError, MetadataError, OptionError, ShapeError, did_you_mean, shown
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.keys import KeyEncoding
+from zarrant.geometry.layouts import AUTO_CHUNK_BYTES, SUBCHUNK_BYTES, auto_chunks, auto_shard_shape, divisors
 from zarrant.geometry.rectilinear import RectilinearGrid
 from zarrant.metadata.json_text import plain
 from zarrant.metadata.v2 import as_v2
 from zarrant.metadata.v3 import ArrayMetadata, Named, attributes_of
 
-AUTO_CHUNK_BYTES = 2**20
-"""1 MiB: zarr-python and TensorStore both default to about this; a mini-batch holds one."""
 DEFAULT_COMPRESSORS = [Zstd(), Crc32c()]
 """What "auto" means. Without a checksum 498 of 545 flipped bits pass unnoticed. It costs 0-2 % of the CPU of writing and 0-3 % of
 that of reading data that compress (paired, 8 MiB, chunks and shards); on noise, which zstd passes on, 2-5 % and 5-9 %. Zstandard's
 own checksum, which is over the decoded bytes, costs twice as much in reading. Every peer reads and writes both.
 """
-
-SUBCHUNK_BYTES = 2**16
-"""64 KiB: what is read alone from a shard is a request of its own, and a frame of its own to the compressor."""
-
-MIN_SUBCHUNK_DIVISOR = 8
-"""A subchunk of less than an eighth of that (8 KiB) costs more in the index and in calls than it saves in reading."""
-
-AUTO_SUBCHUNKS = 2**12
-"""An index of 64 KiB: it is read before anything else of a shard, as is one chunk of `SUBCHUNK_BYTES`."""
-
-AUTO_SHARD_BYTES = 2**25
-"""32 MiB: few enough objects for a parallel file system, and a shard for each CPU fits the memory of small machines."""
 
 
 _LEFT_OUT: Any = object()
@@ -225,70 +212,6 @@ def _shard_options(shards: Any) -> tuple[Any, str]:
     if location not in ("start", "end"):
         raise OptionError("impossible value of an option", field="index_location", expected="start | end", got=repr(location))
     return shards["shape"], location
-
-
-def auto_chunks(shape: tuple[int, ...], itemsize: int, target: int = AUTO_CHUNK_BYTES) -> tuple[int, ...]:
-    """Chunks of about `target` bytes: long dimensions are halved until they fit.
-
-    >>> auto_chunks((1000, 1000, 1000), 2)
-    (63, 63, 125)
-    """
-    chunks = [max(1, length) for length in shape]
-    while math.prod(chunks) * itemsize > target and max(chunks) > 1:
-        axis = chunks.index(max(chunks))
-        chunks[axis] = -(-chunks[axis] // 2)
-    return tuple(chunks)
-
-
-def auto_shard_shape(shape: tuple[int, ...], chunks: tuple[int, ...], itemsize: int) -> tuple[int, ...] | None:
-    """Shards of whole chunks, of at most about `AUTO_SHARD_BYTES`; None where one chunk holds the array.
-
-    The shortest side is doubled until it covers the array. A dimension without elements is meant to grow: it comes last.
-
-    >>> auto_shard_shape((10_000, 512, 512), (1, 256, 256), 2)
-    (256, 256, 256)
-    """
-    n_chunks = [-(-length // chunk) for length, chunk in zip(shape, chunks, strict=True)]
-    sides = [1] * len(shape)
-    while True:
-        open_axes = [axis for axis, side in enumerate(sides) if side < n_chunks[axis]] or [
-            axis for axis, length in enumerate(shape) if length == 0
-        ]
-        nbytes = math.prod(side * chunk for side, chunk in zip(sides, chunks, strict=True)) * itemsize
-        if not open_axes or 2 * nbytes > AUTO_SHARD_BYTES or 2 * math.prod(sides) > AUTO_SUBCHUNKS:
-            break
-        axis = min(open_axes, key=lambda axis: sides[axis] * chunks[axis])
-        sides[axis] = 2 * sides[axis] if shape[axis] == 0 else min(2 * sides[axis], n_chunks[axis])
-    if math.prod(sides) == 1 and 0 not in shape and math.prod(n_chunks) == 1:
-        return None
-    return tuple(side * chunk for side, chunk in zip(sides, chunks, strict=True))
-
-
-def divisors(shards: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    """Chunks of about `SUBCHUNK_BYTES` that divide the shards: large enough to compress, small enough to read alone.
-
-    Where a side has no divisor that would do (it is prime, say), larger chunks are better than very small ones: each has an
-    entry of 16 bytes in the index, and is a call of the compressor.
-
-    >>> divisors((512, 512), 4), divisors((99_991,), 8)
-    ((128, 128), (99991,))
-    """
-    chunks = list(shards)
-    while (nbytes := math.prod(chunks) * itemsize) > SUBCHUNK_BYTES:
-        for axis in sorted(range(len(chunks)), key=lambda axis: -chunks[axis]):
-            size = chunks[axis]
-            factor = _least_factor(size)
-            if factor and nbytes // factor * MIN_SUBCHUNK_DIVISOR >= SUBCHUNK_BYTES:
-                chunks[axis] = size // factor
-                break
-        else:
-            break
-    return tuple(chunks)
-
-
-def _least_factor(size: int) -> int | None:
-    """The least prime factor of a size; None for 1."""
-    return next((factor for factor in range(2, math.isqrt(size) + 1) if size % factor == 0), size if size > 1 else None)
 
 
 def _handed_on(filters: Sequence[Any], spec: ArraySpec) -> DataType:

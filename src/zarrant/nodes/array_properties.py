@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack
 
 import numpy as np
 
@@ -26,6 +26,10 @@ from zarrant.ops.bound_array import BoundArray
 from zarrant.ops.current import ArrayHandle, same_array
 from zarrant.ops.node import metadata_key
 from zarrant.ops.read import subchunk_grid
+from zarrant.requests import Op
+
+if TYPE_CHECKING:
+    from zarrant.ops.explain import Plan
 
 A = TypeVar("A", bound="ArrayProperties[Any]")
 
@@ -215,6 +219,34 @@ class ArrayProperties(Frozen, Located[S]):
         """
         return self._array.grid.chunks_in(as_subset(subset, self.shape))
 
+    def conflict_free(self, subsets: Sequence[Any]) -> list[list[int]]:
+        """Sort regions that are to be written into rounds: within one, no two touch the same stored object.
+
+        Writers of one round never wait for each other, nor read what another one writes. Nothing is lost without rounds; they are
+        for schedulers that want every worker busy.
+
+        Args:
+            subsets: regions of the array, each as `np.s_[0:2, 3:]`, integers, `...`, or an `ArraySubset`.
+
+        Returns:
+            For each round the numbers of its regions; each comes as early as the ones before it let it.
+
+        Raises:
+            BoundsError: a region reaches beyond the array.
+
+        >>> a = zarrant.create_array({}, shape=(8,), dtype="int32", chunks=(4,))
+        >>> a.conflict_free([np.s_[0:3], np.s_[3:6], np.s_[6:8]])
+        [[0, 2], [1]]
+        """
+        from zarrant.ops.explain import conflict_free
+
+        return conflict_free(self._array, subsets)
+
+    def _explained(self, selection: Any, write: bool, workers: int) -> Op[Plan]:
+        from zarrant.ops.explain import explain
+
+        return explain(self._handle, selection, write, workers, self._context.environment_of_plans())
+
     def iter_chunks(self) -> Iterator[tuple[int, ...]]:
         """The indices of every chunk, in C order.
 
@@ -226,7 +258,7 @@ class ArrayProperties(Frozen, Located[S]):
 
     @property
     def info(self) -> Info:
-        """A summary that prints well, without reading chunks.
+        """A summary that prints well, without asking the store; `info_complete` has the stored bytes, too.
 
         >>> a = zarrant.create_array({}, shape=(4, 6), dtype="int32", chunks=(2, 3))
         >>> a.info["Chunks"]

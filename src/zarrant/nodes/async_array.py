@@ -18,6 +18,7 @@ from zarrant.nodes.buffered import AsyncAppender, AsyncBufferedWriter
 from zarrant.nodes.locks import locked_array_async
 from zarrant.nodes.partial_decoder import AsyncPartialDecoder
 from zarrant.nodes.partial_encoder import AsyncPartialEncoder, encoder_of
+from zarrant.nodes.show import Info, with_sizes
 from zarrant.ops import compact as compact_ops
 from zarrant.ops import node as node_ops
 from zarrant.ops import read, update, write
@@ -32,6 +33,7 @@ from zarrant.requests import Op
 from zarrant.storage import Buffer, Readable, ReadableWritable
 
 if TYPE_CHECKING:
+    from zarrant.ops.explain import Plan
     from zarrant.run.asynchronous import Together
 
 Chunk = Sequence[int]
@@ -151,6 +153,10 @@ class AsyncArray(ArrayProperties[S]):
         """See `Array.partial_decoder`; the value is an `AsyncPartialDecoder`."""
         return AsyncPartialDecoder(self._context, known(self._handle, Decoder, chunk))
 
+    async def explain(self: AsyncArray[Readable], selection: Any = ..., *, write: bool = False, workers: int = 1) -> Plan:
+        """See `Array.explain`."""
+        return await self._context.run_async(self._explained(selection, write, workers), READ)
+
     async def refresh(self) -> None:
         """See `Array.refresh`."""
         self._handle.take_over(await self._context.run_async(node_ops.open_node(self.path, ArrayMetadata), READ))
@@ -267,6 +273,10 @@ class AsyncArray(ArrayProperties[S]):
     async def nchunks_initialized(self: AsyncArray[Readable]) -> int:
         """See `Array.nchunks_initialized`; a coroutine here."""
         return await self._context.run_async(compact_ops.count_stored(self._array), LIST)
+
+    async def info_complete(self: AsyncArray[Readable]) -> Info:
+        """See `Array.info_complete`."""
+        return with_sizes(self, await self._context.run_async(compact_ops.stored_sizes(self._array, listed=True), LIST))
 
     async def chunk_stats(self: AsyncArray[Readable], chunk: Sequence[int]) -> ChunkStats:
         """See `Array.chunk_stats`."""

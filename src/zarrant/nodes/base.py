@@ -30,6 +30,7 @@ from zarrant.stores.wrappers.read_only import ReadOnly
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
+    from zarrant.ops.explain import Environment
     from zarrant.run.asynchronous import Together
 
 T = TypeVar("T")
@@ -118,6 +119,7 @@ class NodeContext:
             shard_updates=config.shard_updates,
             dead_limit=config.dead_limit,
             fetch_bytes=FETCH_BYTES if self.able.requests_in_flight else 0,
+            strided_parts=self.able.strided_parts,
         )
         return OpOptions(
             codec,
@@ -159,6 +161,12 @@ class NodeContext:
     def _memory(self) -> int:
         return self.config.memory_limit or available_memory() // 4
 
+    def environment_of_plans(self) -> Environment:
+        """What a plan of reads and writes (`ops.explain`) must know of the store and of the options."""
+        from zarrant.ops.explain import Environment  # planning is rare, and takes some ms to import
+
+        return Environment(self.url, self.guard, self.able.splice, self.threads, self._memory)
+
     @property
     def url(self) -> str:
         """The address of the node."""
@@ -190,9 +198,14 @@ class NodeContext:
         """An operation that changes metadata at or below this path, so that consolidated metadata above are kept in step."""
         return in_step(op, self.consolidation) if self.able.get else op
 
+    @property
+    def threads(self) -> int:
+        """How many chunks an operation has in flight together."""
+        return self.config.concurrency or max(available_cpus(), self.able.requests_in_flight)
+
     def _execution_context(self, needs: tuple[str, ...]) -> ExecutionContext:
-        least = max(available_cpus(), self.able.requests_in_flight)
-        threads = self.config.concurrency or (max(LISTING_THREADS, least) if needs in (LIST, MEMBERS) else least)
+        listing = needs in (LIST, MEMBERS) and not self.config.concurrency
+        threads = max(LISTING_THREADS, self.threads) if listing else self.threads
         pool = shared_pool(threads, self._memory)
         store, gap = self.store, self.config.coalesce_gap
         if self.able.coalesces and gap is not None:

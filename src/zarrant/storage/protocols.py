@@ -63,7 +63,10 @@ class Hole(NamedTuple):
 
 
 Part: TypeAlias = Buffer | ByteRange | Hole
-"""A piece of a new object: bytes, a range of the object it replaces, or bytes that do not matter."""
+"""A piece of a new object: bytes, a range of the object it replaces, or bytes that do not matter.
+
+To a store that says `strided_parts`, bytes may be a view of an array that is not contiguous: its elements in C order.
+"""
 
 
 def filled(part: Buffer | Hole) -> Buffer:
@@ -85,6 +88,14 @@ def is_lasting(version: Version) -> bool:
     within the resolution of a clock.
     """
     return bool(getattr(version, "lasting", False))
+
+
+def is_unique(version: Version) -> bool:
+    """Whether no other object ever has this version, so that who read the object may replace it by compare-and-swap alone.
+
+    One for good is that, and one that says so by an attribute `unique`: an object that this process has stored.
+    """
+    return is_lasting(version) or bool(getattr(version, "unique", False))
 
 
 class OnlyWhile(NamedTuple):

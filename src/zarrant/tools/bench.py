@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from zarrant.codecs import Blosc, Zstd
 from zarrant.errors import OptionError
+from zarrant.geometry.layouts import cube, halved
 from zarrant.nodes.array import Array
 from zarrant.nodes.open import create_array, open_array
 from zarrant.progress import Meter, Report
@@ -147,25 +148,16 @@ def _sample(
     """Values from the middle of the array, or made up: a smooth ground with noise, as of a microscope."""
     if shape is None:
         array = open_array(address, mode="r", storage_options=options)
-        box = _within(array.shape, array.dtype.itemsize, max_bytes)
+        box = halved(array.shape, array.dtype.itemsize, max_bytes)
         starts = [(extent - side) // 2 for extent, side in zip(array.shape, box, strict=True)]
         return np.asarray(array[tuple(slice(start, start + side) for start, side in zip(starts, box, strict=True))])
     kind = np.dtype(dtype)
     if kind.kind not in "iuf" or any(side < 0 for side in shape):
         raise OptionError("nothing can be made up", field="dtype", expected="integers or floats, and a shape", got=str(kind))
-    box = _within(shape, kind.itemsize, max_bytes)
+    box = halved(shape, kind.itemsize, max_bytes)
     noise = np.random.default_rng(0).integers(0, 16, box, np.uint8)
     slope = np.add.outer(np.arange(math.prod(box[:-1])) // 7, np.arange(box[-1]) // 3).reshape(box) if box else 0
     return (noise + slope % 64).astype(kind)
-
-
-def _within(shape: Sequence[int], itemsize: int, most: int) -> tuple[int, ...]:
-    """The shape, its longest axis halved until it takes no more bytes."""
-    sides = list(shape)
-    while itemsize * math.prod(sides) > most and max(sides) > 1:
-        longest = sides.index(max(sides))
-        sides[longest] = -(-sides[longest] // 2)
-    return tuple(sides)
 
 
 def _layouts(shape: tuple[int, ...], itemsize: int, access: str) -> Iterator[tuple[tuple[int, ...], tuple[int, ...] | None]]:
@@ -183,16 +175,10 @@ def _layouts(shape: tuple[int, ...], itemsize: int, access: str) -> Iterator[tup
 
 def _chunk(shape: tuple[int, ...], elements: int, access: str) -> tuple[int, ...]:
     """A chunk of about so many elements: flat for planes, a cube for crops, long along the first axis for what is appended."""
-    sides = [1] * len(shape)
-    free = list(range(1, len(shape))) if access == "planes" and len(shape) > 1 else list(range(len(shape)))
     if access == "append":
-        sides[1:] = _within(shape[1:], 1, elements)
-        sides[0] = max(1, min(shape[0], elements // max(1, math.prod(sides[1:]))))
-        return tuple(sides)
-    while (growing := [axis for axis in free if sides[axis] < shape[axis]]) and 2 * math.prod(sides) <= elements:
-        axis = min(growing, key=lambda each: (sides[each], -each))
-        sides[axis] = min(2 * sides[axis], shape[axis])
-    return tuple(sides)
+        slab = halved(shape[1:], 1, elements)
+        return max(1, min(shape[0], elements // max(1, math.prod(slab)))), *slab
+    return cube(shape, elements, range(1 if access == "planes" and len(shape) > 1 else 0, len(shape)))
 
 
 Create = Callable[..., tuple[Array[Any], Callable[[], int]]]

@@ -20,8 +20,8 @@ from zarrant.codecs.chain import parse_chain
 from zarrant.dtypes.fixed import from_numpy
 from zarrant.errors import DataTypeError, NodeExistsError, NodeNotFoundError, OptionError
 from zarrant.geometry.grid import ChunkGrid
+from zarrant.geometry.layouts import auto_chunks
 from zarrant.nodes.array import Array
-from zarrant.nodes.array_metadata import auto_chunks
 from zarrant.nodes.base import READ
 from zarrant.nodes.group import Group
 from zarrant.nodes.open import create_array, create_group, open_group

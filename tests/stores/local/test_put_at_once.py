@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
 import resource
@@ -14,6 +15,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -28,7 +30,7 @@ from zarrant.storage import ANY, ByteRange, Hole, OnlyWhile, Part
 from zarrant.stores.local import put_at_once as module
 from zarrant.stores.local.store import FilesystemStore
 from zarrant.stores.local.syscalls import Syscalls, are_plain
-from zarrant.stores.local.temp_files import LastingVersion
+from zarrant.stores.local.temp_files import LastingVersion, contiguous
 from zarrant.testkit.faulty_files import FaultySyscalls
 
 pytestmark = pytest.mark.skipif(kernels.put_file is None, reason="without the compiled call there is one way only")
@@ -149,7 +151,12 @@ def test_the_calls_under_a_lock_are_those_of_the_general_way(root: Path) -> None
             assert calls == syscalls.calls
 
 
-@pytest.mark.parametrize("parts", [[b"new"], [b"n", ByteRange(0, 2), Hole(3)]], ids=["bytes", "ranges"])
+LARGE = np.arange(3 * 300 * 401, dtype=np.uint16).reshape(3, 300, 401)
+
+
+@pytest.mark.parametrize(
+    "parts", [[b"new"], [b"n", ByteRange(0, 2), Hole(3)], [LARGE[:, ::2].data]], ids=["bytes", "ranges", "view"]
+)
 def test_a_call_that_fails_leaves_everything_as_it_was(root: Path, parts: list[Part]) -> None:
     store = FilesystemStore(root)
     before = store.put("k", [b"old"])
@@ -165,6 +172,20 @@ def test_a_call_that_fails_leaves_everything_as_it_was(root: Path, parts: list[P
         assert not [name for name in names(root) if "__new" in name]
         before = store.put("k", [b"old"])
         assert names(root) == ["k", "other", "probed"]
+
+
+@pytest.mark.parametrize(
+    "view",
+    [LARGE[:, :, 1:], LARGE.T, LARGE[::-1, :, ::3], LARGE.transpose(1, 0, 2), LARGE.reshape(-1)[::2], LARGE[:, :0, :3]],
+    ids=["inner", "transposed", "backwards", "axes", "every second", "nothing"],
+)
+def test_a_view_is_gathered_piece_by_piece(root: Path, view: Any) -> None:
+    store = FilesystemStore(root)
+    done, calls = try_put(store, "k", [b"before", view.data, b"after"])
+    assert done is not None and (root / "k").read_bytes() == b"before" + view.tobytes() + b"after"
+    assert calls.count("write") >= view.nbytes >> 18
+    store.put("general", [b"before", contiguous(view.data), b"after"])
+    assert (root / "general").read_bytes() == (root / "k").read_bytes()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
@@ -185,8 +206,19 @@ def test_who_is_killed_before_any_call_harms_nobody(root: Path) -> None:
         assert names(root) == ["k", "other", "probed"]
 
 
+@st.composite
+def views(draw: st.DrawFn) -> memoryview:
+    """A view of an array in any order, of every second element, or backwards."""
+    shape = draw(st.lists(st.integers(1, 5), min_size=1, max_size=4))
+    array = np.arange(math.prod(shape) * 12, dtype="u1").view(draw(st.sampled_from(["u1", "<u2", "<u4", "V3"])))
+    axes = draw(st.permutations(range(len(shape))))
+    steps = [slice(None, None, draw(st.sampled_from([1, 1, 2, -1]))) for _ in shape]
+    return array[: math.prod(shape)].reshape(shape).transpose(axes)[tuple(steps)].data
+
+
 PARTS = st.one_of(
     st.binary(max_size=40),
+    views(),
     st.builds(ByteRange, st.integers(-3, 9), st.none() | st.integers(0, 9)),
     st.builds(Hole, st.integers(0, 9)),
 )
@@ -301,6 +333,25 @@ def test_it_is_used_where_it_may_be(root: Path, monkeypatch: pytest.MonkeyPatch)
     assert module._probed
 
 
+def test_a_condition_on_what_is_locked_does_not_hold(root: Path) -> None:
+    store = FilesystemStore(root)
+    asked = f"{root}/m", f"{root}/m.__lock", store.put("m", [b"meta"])
+    with store.lock(["m"]):
+        assert try_put(store, "k", [b"1"], condition=asked)[0] is None
+        assert try_put(store, "k", [b"1"], condition=(asked[0], None, asked[2]))[0] is not None
+    assert try_put(store, "k", [b"1"], condition=asked)[0] is not None
+
+
+def test_it_is_newer_than_what_it_replaces(root: Path) -> None:
+    store = FilesystemStore(root)
+    store.put("k", [b"old"])
+    later = time.time_ns() + 10**12
+    os.utime(root / "k", ns=(later, later))
+    done, _ = try_put(store, "k", [b"new"])
+    assert done is not None
+    assert os.stat(root / "k").st_mtime_ns == done[0][2] > later
+
+
 @pytest.mark.parametrize("made", [tuple, LastingVersion])
 def test_versions_of_any_age_are_taken(root: Path, monkeypatch: pytest.MonkeyPatch, made: Callable[[Any], Any]) -> None:
     """An array that was opened a while after it was made is written in the same way."""
@@ -356,6 +407,15 @@ def test_parts_of_any_kind(root: Path) -> None:
     large = os.urandom(module.MAX_HELD_BYTES + 1)
     store.put("k", [large[:5], memoryview(large)[5:]])
     assert (root / "k").read_bytes() == large
+
+
+def open_links() -> list[str]:
+    """Where the open descriptors lead."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # that of the listing is gone by now
+            found.append(os.readlink(f"/proc/self/fd/{name}"))
+    return found
 
 
 def test_no_outcome_leaves_a_descriptor(root: Path) -> None:
@@ -458,6 +518,33 @@ def test_versions_differ_though_the_clock_has_jumped_back(root: Path) -> None:
         assert done is not None and done[0][2] > ahead
         seen.add(done[0])
     assert len(seen) == 51
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd") or not hasattr(os, "fork"), reason="forks, and lists descriptors")
+def test_a_child_that_is_forked_meanwhile_has_no_file_of_a_write(root: Path) -> None:
+    """Whenever it is made: between the calls that open and close files too."""
+    store = FilesystemStore(root)
+    stop = threading.Event()
+
+    def write(key: str, size: int) -> None:
+        while not stop.is_set():
+            store.put(key, [bytes(size)])
+
+    threads = [threading.Thread(target=write, args=(f"k{n}", size)) for n, size in enumerate((1 << 18, 4 << 20))]
+    for thread in threads:
+        thread.start()
+    found = []
+    try:
+        for _ in range(60):
+            child = os.fork()
+            if not child:
+                os._exit(any(str(root) in link for link in open_links()))
+            found.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert found == [0] * 60
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")

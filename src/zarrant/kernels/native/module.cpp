@@ -377,9 +377,14 @@ nb::object py_put_file(nb::str path, nb::sequence parts, nb::handle condition, n
       wanted.parts.push_back({nullptr, static_cast<std::size_t>(size), start});
       continue;
     }
-    buffers.emplace_back(part, PyBUF_SIMPLE);
+    const bool plain = !PyMemoryView_Check(part.ptr()) || PyBuffer_IsContiguous(PyMemoryView_GET_BUFFER(part.ptr()), 'C');
+    const Buffer& buffer = buffers.emplace_back(part, plain ? PyBUF_SIMPLE : PyBUF_STRIDES);
     static const Byte none[1] = {};
-    wanted.parts.push_back({buffers.back()->len ? buffers.back().data() : none, static_cast<std::size_t>(buffers.back()->len)});
+    FilePart& made = wanted.parts.emplace_back(FilePart{buffer->len ? buffer.data() : none, static_cast<std::size_t>(buffer->len)});
+    if (!plain && buffer->len) {
+      require(buffer->ndim >= 1 && buffer->ndim <= kMaxAxes && buffer->itemsize > 0, "an array with one to 64 axes");
+      made.array = strided(buffer);
+    }
   }
   if (!condition.is_none()) {
     nb::tuple fields = nb::cast<nb::tuple>(condition);
@@ -538,7 +543,8 @@ nb::object py_read_ranges(nb::str path, nb::sequence ranges, nb::handle version,
     file.open(name.get(), -1);
   }
   nb::object result = nb::none();
-  const bool wanted = file.found == Found::there && (version.is_none() || file_version(version) == file.version);
+  const bool there = file.found == Found::there;
+  const bool wanted = there && (version.is_none() || file_version(version) == file.version);  // safety: native version of a read
   if (file.found == Found::absent) result = nb::bool_(false);
   if (wanted) {
     const std::int64_t size = file.version[3];
