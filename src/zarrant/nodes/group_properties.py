@@ -94,13 +94,13 @@ def member_handle(group: GroupProperties[Any], child: Child, handle: Callable[[N
     return UnreadableNode(context, error.annotate(store=context.url), kind)
 
 
-def array_required(context: NodeContext, options: Mapping[str, Any], within: str) -> PendingNode:
+def array_required(context: NodeContext, options: Mapping[str, Any], within: str | None = None) -> PendingNode:
     """The array that is there, or else a new one."""
     create = lambda: array_creation(context, {**options, "if_exists": "match"}, within).op  # noqa: E731
     return PendingNode(context, node_ops.open_node(context.path, ArrayMetadata, create), READ)
 
 
-def group_required(context: NodeContext, options: Mapping[str, Any], within: str) -> PendingNode:
+def group_required(context: NodeContext, options: Mapping[str, Any], within: str | None = None) -> PendingNode:
     """The group that is there, or else a new one."""
     create = lambda: group_creation(context, {**options, "if_exists": "match"}, within).op  # noqa: E731
     return PendingNode(context, node_ops.open_node(context.path, GroupMetadata, create), READ)

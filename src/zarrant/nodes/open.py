@@ -28,6 +28,7 @@ from zarrant.nodes.create import (
     refuse_unknown,
 )
 from zarrant.nodes.group import Group, node
+from zarrant.nodes.group_properties import array_required, as_required, group_required
 from zarrant.nodes.signatures import spelled_out
 from zarrant.ops import node as node_ops
 from zarrant.storage import ReadableWritable, as_store
@@ -188,6 +189,54 @@ def create_group(store: Any, **options: Unpack[GroupOptions]) -> Group[Any]:
 async def create_group_async(store: Any, **options: Unpack[GroupOptions]) -> AsyncGroup[Any]:
     """See `create_group`; gives an `AsyncGroup`."""
     return await _creating_group(store, options).run_async(AsyncGroup)
+
+
+@spelled_out(CreateOptions)
+def require_array(store: Any, **options: Unpack[CreateOptions]) -> Array[Any]:
+    """The array that is there, as it is; or a new one with these options where there is none. Many workers may do so at once.
+
+    Args:
+        store: a path, `pathlib.Path`, `file://` or `memory://` URL, a dict, or a store.
+        name: the path of the node within the store.
+        options: the others of `create_array`.
+
+    Returns:
+        The array.
+
+    Raises:
+        NodeExistsError: the array that is there has another shape or data type.
+        NodeNotFoundError: a group is there.
+        OptionError: an unknown option, or one that means nothing.
+
+    >>> a = zarrant.require_array("data.zarr", shape=(4,), dtype="int32")
+    >>> a == zarrant.require_array("data.zarr", shape=(4,), dtype="int32")
+    True
+    """
+    context, left = _placed(store, options)
+    array: Array[Any] = as_required(array_required(context, left).run(Array), options)
+    return array
+
+
+@spelled_out(GroupOptions)
+def require_group(store: Any, **options: Unpack[GroupOptions]) -> Group[Any]:
+    """The group that is there, as it is; or a new one with these options where there is none. Many workers may do so at once.
+
+    Args:
+        store: a path, `pathlib.Path`, `file://` or `memory://` URL, a dict, or a store.
+        name: the path of the node within the store.
+        options: the others of `create_group`.
+
+    Returns:
+        The group.
+
+    Raises:
+        NodeNotFoundError: an array is there.
+        OptionError: an unknown option, or one that means nothing.
+
+    >>> zarrant.require_group("study.zarr") == zarrant.require_group("study.zarr")
+    True
+    """
+    return group_required(*_placed(store, options)).run(Group)
 
 
 @overload
