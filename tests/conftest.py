@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from children import ended, kill_forks
 from servers.fixtures import (  # noqa: F401 - fixtures of every test
     azurite,
     fake_gcs,
@@ -119,7 +120,7 @@ def killed_at() -> KilledAt:
                 os._exit(0)
             finally:
                 os._exit(1)
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        status = os.waitstatus_to_exitcode(ended(child))
         assert status in (0, -signal.SIGKILL)
         return status != 0
 
@@ -136,6 +137,15 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.collect()
         gc.freeze()
         gc.enable()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """The forked processes of a test that failed do not live on: they would keep open what ends the servers, and the tests."""
+    report = yield
+    if report.failed:
+        kill_forks()
+    return report
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

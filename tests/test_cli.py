@@ -13,9 +13,12 @@ import pytest
 
 import zarrant
 from zarrant.cli import main
+from zarrant.tools.units import copy_unit
 
 pytest.importorskip("typer")
 pytest.importorskip("rich")
+from zarrant.cli.app import app
+from zarrant.cli.command import SHORT_HELP
 
 VALUES = np.arange(40 * 30, dtype="int32").reshape(40, 30)
 
@@ -26,6 +29,7 @@ class Shell:
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self.capsys = capsys
         self.out = self.err = ""
+        self.directory = Path()
 
     def __call__(self, *words: str) -> int:
         self.capsys.readouterr()
@@ -44,7 +48,9 @@ class Shell:
 def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "150")
-    return Shell(capsys)
+    shell = Shell(capsys)
+    shell.directory = tmp_path
+    return shell
 
 
 @pytest.fixture
@@ -151,10 +157,34 @@ def test_a_missing_package_is_named_with_its_extra(
 
 def test_help_names_every_command(run: Shell) -> None:
     assert run("--help") == 0
-    for command in ("info", "tree", "create", "copy", "demo", "doctor"):
-        assert command in run.out
+    commands = [line.split()[0] for line in run.out.split("Commands:")[1].split("Exit status")[0].splitlines() if line[2:3].strip()]
+    assert len(commands) >= 14
+    for command in commands:
         help_of = Shell(run.capsys)
         assert help_of(command, "--help") == 0 and "--json" in help_of.out
+
+
+@pytest.mark.parametrize("columns", ["80", "60"])
+def test_nothing_of_the_help_is_cut(run: Shell, monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert run("--help") == 0
+    for name in (command.name for command in app.registered_commands):
+        assert f"  {name or ''}" in run.out
+    text = " ".join(run.out.split())
+    assert "..." not in text.replace("[ARGS]...", "") and "…" not in text
+    for each in app.registered_commands:
+        assert str(each.short_help) in text and len(str(each.short_help)) <= SHORT_HELP
+    assert max(map(len, run.out.splitlines())) <= int(columns)
+
+
+@pytest.mark.usefixtures("array")
+def test_progress_is_shown_in_terminals_only(run: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("check", "a.zarr") == 0 and run.err == ""
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    for command in ("check a.zarr", "compact a.zarr", "archive a.zarr a.zip", "copy a.zarr b.zarr", "rechunk a.zarr c.zarr"):
+        assert run(*command.split()) == 0 and "\x1b[?25l" in run.err, command
+    assert run("check", "a.zarr", "--quiet") == 0 and run.err == ""
+    assert run("check", "a.zarr", "--json") == 0 and run.err == ""
 
 
 def test_doctor(run: Shell) -> None:
@@ -219,3 +249,101 @@ def test_check_refuses_words_that_do_not_go_together(run: Shell, array: None) ->
     assert run("check", "nothing.zarr") == 1
     assert "no array or group" in run.err
     assert not Path("nothing.zarr").exists()
+
+
+@pytest.fixture
+def group(run: Shell) -> Any:
+    """A group with two arrays and a group below, attributes, and consolidated metadata."""
+    group = zarrant.create_group("g.zarr", attributes={"title": "all"})
+    group.create_array("x/raw", data=VALUES, chunks=(5, 5), shards=(10, 10), attributes={"unit": "mm"})
+    group.create_array("labels", shape=(6,), dtype="uint8", chunks=(2,), fill_value=3)
+    group["x"].update_attributes({"depth": 1})
+    group.consolidate_metadata()
+    return group
+
+
+@pytest.mark.parametrize("scheduler", [[], ["--scheduler", "none"]])
+def test_a_group_is_copied_with_all_below_it(run: Shell, group: Any, scheduler: list[str]) -> None:
+    assert run("copy", "g.zarr", "h.zarr", "--dry-run") == 0 and not Path("h.zarr").exists()
+    facts = run.json("copy", "g.zarr", "h.zarr", *scheduler)
+    assert (facts["source"]["kind"], facts["source"]["arrays"], facts["source"]["groups"]) == ("group", 2, 2)
+    assert facts["moved"] and sorted(facts["target"]["arrays"]) == ["labels", "x/raw"]
+    copied = zarrant.open_group("h.zarr", mode="r")
+    assert (dict(copied.attrs), dict(copied["x"].attrs), dict(copied["x/raw"].attrs)) == (
+        {"title": "all"},
+        {"depth": 1},
+        {"unit": "mm"},
+    )
+    assert np.array_equal(copied["x/raw"][...], VALUES) and (copied["labels"][...] == 3).all()
+    files = [sorted(str(path.relative_to(top)) for path in Path(top).rglob("*")) for top in ("g.zarr", "h.zarr")]
+    assert files[0] == files[1]
+    assert json.loads(Path("h.zarr/zarr.json").read_text())["consolidated_metadata"]["metadata"].keys() == {"labels", "x", "x/raw"}
+    assert run.json("check", "h.zarr")["clean"]
+    assert run("copy", "g.zarr", "h.zarr") == 1 and "already" in run.err
+
+
+def test_a_group_is_copied_to_other_codecs_and_to_v2(run: Shell, group: Any) -> None:
+    assert run("copy", "g.zarr", "h.zarr", "--compressor", "none") == 0
+    assert np.array_equal(zarrant.open_group("h.zarr", mode="r")["x/raw"][...], VALUES)
+    zarrant.create_group("plain.zarr").create_array("a", data=VALUES, chunks=(5, 5), compressors=[zarrant.codecs.Zstd()])
+    facts = run.json("convert", "plain.zarr", "v2.zarr", "--to", "2")
+    assert facts["source"]["arrays"] == 1 and Path("v2.zarr/a/.zarray").exists()
+    assert np.array_equal(zarrant.open_group("v2.zarr", mode="r")["a"][...], VALUES)
+    assert run("convert", "plain.zarr", "--scheduler", "none") == 2 and "go with a target" in run.err
+
+
+@pytest.mark.usefixtures("array")
+def test_what_was_broken_off_goes_on(run: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zarrant.tools.units.blocks.__defaults__", (1,))
+    words = ["rechunk", "a.zarr", "b.zarr", "--chunks", "10,6", "--shards", "none", "--workers", "1"]
+    done: list[Any] = []
+
+    def unit(part: Any, box: Any) -> bool:
+        if len(done) == 7:
+            raise KeyboardInterrupt
+        done.append(box)
+        return copy_unit(part, box)
+
+    monkeypatch.setattr("zarrant.tools.units.copy_unit", unit)
+    assert run(*words) == 130
+    check = run("check", "b.zarr", "--json")
+    assert check == 1 and [each["kind"] for each in json.loads(run.out)["findings"]] == ["unfinished"]
+    assert run("copy", "a.zarr", "b.zarr") == 1  # another layout
+    monkeypatch.undo()
+    monkeypatch.setattr("zarrant.tools.units.blocks.__defaults__", (1,))
+    monkeypatch.chdir(run.directory)
+    facts = run.json(*words)
+    assert (facts["units"], facts["resumed"]) == (20, 7)
+    assert np.array_equal(zarrant.open_array("b.zarr", mode="r")[...], VALUES)
+
+
+def test_compact(run: Shell, group: Any) -> None:
+    raw = group["x/raw"]
+    raw[0, 0] = 77
+    stored = Path("g.zarr/x/raw/c/0/0").stat().st_size
+    assert run("compact", "g.zarr") == 0 and "freed" in run.out
+    assert Path("g.zarr/x/raw/c/0/0").stat().st_size < stored
+    labels = zarrant.open_array("g.zarr/labels", config={"write_empty_chunks": True})
+    labels[...] = 3
+    labels[0] = 1
+    assert run.json("compact", "g.zarr")["erased"] == 0
+    facts = run.json("compact", "g.zarr", "--fill")
+    assert (facts["erased"], facts["changed"]) == (2, 2) and facts["freed"] > 0
+    assert labels[...].tolist() == [1, 3, 3, 3, 3, 3]
+    assert sorted(path.name for path in Path("g.zarr/labels/c").iterdir()) == ["0"]
+    Path("g.zarr/labels/zarr.json").write_text("{")
+    assert run("compact", "g.zarr") == 1 and "labels" in run.out
+    assert run("compact", "nothing") == 1
+
+
+def test_attributes(run: Shell, group: Any) -> None:
+    assert run.json("attrs", "g.zarr") == {"title": "all"}
+    assert run("attrs", "g.zarr", "views=3", "unit=mm", 'axes=["y", "x"]', "--delete", "title") == 0
+    assert dict(zarrant.open_group("g.zarr").attrs) == {"views": 3, "unit": "mm", "axes": ["y", "x"]}
+    assert run("attrs", "g.zarr", "axes") == 0 and run.out.strip() == 'axes = ["y", "x"]'
+    before = Path("g.zarr/zarr.json").read_bytes()
+    assert run("attrs", "g.zarr", "veiws") == 1 and "views" in run.err
+    assert run("attrs", "g.zarr", "new=1", "-d", "title") == 1
+    assert run("attrs", "nowhere.zarr", "new=1") == 1
+    assert Path("g.zarr/zarr.json").read_bytes() == before and not Path("nowhere.zarr").exists()
+    assert run.json("attrs", "g.zarr/x/raw", "unit") == {"unit": "mm"}

@@ -27,11 +27,13 @@ class Progress:
     chunks_done: int
     chunks_total: int
     seconds: float
+    bytes_before: int = 0
+    """Of `bytes_done` those that were done before the clock started: by an earlier run that was broken off."""
 
     @property
     def megabytes_per_second(self) -> float:
         """10^6 bytes a second since the start; 0 before any time has passed."""
-        return self.bytes_done / self.seconds / 1e6 if self.seconds > 0 else 0.0
+        return (self.bytes_done - self.bytes_before) / self.seconds / 1e6 if self.seconds > 0 else 0.0
 
     @property
     def fraction(self) -> float:
@@ -54,17 +56,24 @@ class Meter:
     """
 
     def __init__(
-        self, bytes_total: int, chunks_total: int, report: Report | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        bytes_total: int,
+        chunks_total: int,
+        report: Report | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        done: tuple[int, int] = (0, 0),
     ) -> None:
+        """`done`: bytes and chunks that an earlier run has finished."""
         self._report, self._clock, self._start = report, clock, clock()
         self._bytes_total, self._chunks_total = bytes_total, chunks_total
-        self._bytes = self._chunks = 0
+        self._bytes, self._chunks = done
+        self._before = done[0]
         self._one_at_a_time = threading.Lock()
 
     @property
     def progress(self) -> Progress:
         """The sums now."""
-        return Progress(self._bytes, self._bytes_total, self._chunks, self._chunks_total, self._clock() - self._start)
+        return Progress(self._bytes, self._bytes_total, self._chunks, self._chunks_total, self._clock() - self._start, self._before)
 
     def add(self, nbytes: int, chunks: int) -> None:
         """Count a finished piece, and report."""

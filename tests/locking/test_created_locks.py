@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from children import ended
 from zarrant.errors import LockTimeout, StoreError
 from zarrant.locking.created_locks import CreatedLock
 from zarrant.stores.local.store import FilesystemStore
@@ -112,7 +113,7 @@ def test_a_forked_child_holds_nothing(path: str) -> None:
             status = 0 if lock.fd == -1 and os.path.exists(path) else 2
         finally:
             os._exit(status)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert os.waitstatus_to_exitcode(ended(child)) == 0
     lock.check()
     lock.release()
 

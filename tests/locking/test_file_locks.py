@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from children import ended
 from zarrant.errors import LockTimeout, StoreError
 from zarrant.locking.file_locks import (
     MAX_PAUSE_S,
@@ -273,7 +274,7 @@ def test_who_was_overtaken_often_naps_shorter(path: str, overtaken: int, part: i
 
 
 def wait_for(child: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return os.waitstatus_to_exitcode(ended(child))
 
 
 def test_a_child_does_not_hold_what_its_parent_holds(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from children import ended
 from zarrant.errors import LockTimeout
 from zarrant.locking.local import Acquired, KeyQueues, give_back, wait_cancelled
 from zarrant.testkit import together
@@ -176,7 +177,7 @@ def test_a_child_starts_with_empty_queues() -> None:
                     status = 0
             finally:
                 os._exit(status)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert os.waitstatus_to_exitcode(ended(child)) == 0
         assert queues.locked() == ["k"]
 
 

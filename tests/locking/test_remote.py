@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import zarrant
-from children import go, waiting
+from children import ended, go, waiting
 from guarded import redis_writer_path
 from guarded.stores import KINDS, store_of
 from servers.redis import start_redis
@@ -231,7 +231,7 @@ def test_a_forked_child_has_no_lease(guard: RedisSynchronizer) -> None:
             except LockLostError:
                 os._exit(7)
             os._exit(1)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        assert os.waitstatus_to_exitcode(ended(child)) == 7
         lease.check()
 
 

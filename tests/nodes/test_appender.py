@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import zarrant
+from children import ended
 from nodes.test_buffered import Gated, sharded
 from zarrant.errors import BoundsError, OptionError, ShapeError, StoreFullError
 from zarrant.stores.memory import MemoryStore
@@ -174,7 +175,7 @@ def test_processes_append_at_once(tmp_path: Path) -> None:
             finally:
                 os._exit(status)
         children.append(child)
-    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0, 0]
+    assert [os.waitstatus_to_exitcode(ended(child)) for child in children] == [0, 0, 0]
     found = zarrant.open_array(tmp_path / "a")[:, 0].tolist()
     assert sorted(found) == [100 * k + i for k in range(3) for i in range(30)]
 

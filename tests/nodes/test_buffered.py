@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import zarrant
+from children import ended
 from zarrant.errors import (
     BoundsError,
     CapabilityError,
@@ -461,7 +462,7 @@ def test_a_forked_child_cannot_use_it_and_stores_nothing(tmp_path: Path) -> None
                     status += "belongs to the process" in str(error)
             w.close()
             os._exit(status + 10 * int(a[0, 0]))
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
+        assert os.waitstatus_to_exitcode(ended(child)) == 2
     assert a[0, 0] == 1
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import zarrant
+from children import ended
 from zarrant.errors import BoundsError, CapabilityError, LockTimeout, OptionError, StoreError
 from zarrant.locking.local import KeyQueues
 from zarrant.storage import ByteRange
@@ -239,7 +240,7 @@ def test_a_forked_child_does_not_own_the_hold(tmp_path: Path) -> None:
                 os._exit(7)
             finally:
                 os._exit(1)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        assert os.waitstatus_to_exitcode(ended(child)) == 7
         assert a[0] == 1
     assert a[0] == 2
 

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 import zarrant
+from children import ended
 from zarrant.codecs import Bytes, Crc32c, ShardingIndexed, Transpose, VlenBytes, VlenUtf8, Zstd
 from zarrant.codecs.chain import chain_of
 from zarrant.errors import ChunkError, ChunkMissingError, PartialFailure
@@ -234,7 +235,7 @@ def test_a_forked_child_starts_with_an_empty_cache(tmp_path: Path) -> None:
             os._exit(0 if right else 1)
     finally:
         cache._lock.release()
-    assert os.waitpid(pid, 0)[1] == 0
+    assert ended(pid) == 0
     assert cache.nbytes > 0
 
 

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 import zarrant
-from zarrant.run import asynchronous
+from children import ended
+from zarrant.run import asynchronous, pool
 from zarrant.run.pool import Budget, Pool, available_cpus, available_memory, shared_pool
 from zarrant.run.threads import Threads
 from zarrant.stores.wrappers import Latency
@@ -263,7 +264,7 @@ def test_fork_while_the_pool_works(tmp_path: Any) -> None:
                     status = 0 if (a[i, 1:60] == i + 1).all() else 2
                 finally:
                     os._exit(status)
-            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            assert os.waitstatus_to_exitcode(ended(child)) == 0
     finally:
         done.set()
         for thread in busy:
@@ -455,8 +456,11 @@ def test_pools_of_one_limit_share_the_bytes() -> None:
 
 
 @pytest.mark.parametrize("locked", [False, True])
-def test_who_has_locked_a_chunk_does_not_wait_for_those_who_wait_for_it(tmp_path: Any, locked: bool) -> None:
+def test_who_has_locked_a_chunk_does_not_wait_for_those_who_wait_for_it(
+    tmp_path: Any, locked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Threads that have memory wait for the lock; its owner goes on though no memory is left."""
+    monkeypatch.setattr(pool, "STALL_S", 1.0)
     config: Any = {"memory_limit": 1 << 20, "concurrency": 2}
     a = zarrant.create_array(tmp_path, shape=(4, 512, 512), chunks=(1, 512, 512), dtype="u4", compressors=None, config=config)
     a[...] = 1

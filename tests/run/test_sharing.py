@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from children import ended
 from zarrant.requests import Op, Share
 from zarrant.run import sharing
 from zarrant.run.sharing import share, share_async
@@ -93,7 +94,7 @@ def test_a_forked_child_waits_for_nobody() -> None:
         signal.alarm(20)
         os._exit(0 if share(Share("d", nothing), lambda op: 7) == (7, True) else 1)
     try:
-        assert os.waitpid(pid, 0)[1] == 0
+        assert ended(pid) == 0
     finally:
         until.set()
         thread.join()

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 import zarrant
+from children import ended, said
 from zarrant.errors import NodeNotFoundError, ZarrantError
 from zarrant.stores.local.store import FilesystemStore
 from zarrant.testkit import FaultySyscalls
@@ -53,9 +54,8 @@ def start(work: Callable[[], Any]) -> tuple[int, int]:
 
 
 def finish(child: int, reading: int) -> Any:
-    with os.fdopen(reading, "rb") as file:
-        data = file.read()
-    _, status = os.waitpid(child, 0)
+    data = said(child, reading)
+    status = ended(child)
     assert status == 0, f"a process ended with {status}"
     return pickle.loads(data)
 
@@ -233,7 +233,7 @@ def test_appenders_killed_at_random(tmp_path: Path, layout: str) -> None:
         child, reading = start(append_for_ever)
         time.sleep(dice.uniform(0.003, 0.03))
         os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
+        status = ended(child)
         os.close(reading)
         assert os.WIFSIGNALED(status), "the appender ended by itself"
         (acknowledged,) = struct.unpack("<q", done[:8])
@@ -334,7 +334,7 @@ def test_killed_at_every_file_call(tmp_path: Path, layout: str, name: str) -> No
 
         child, reading = start(lambda path=path, fault=fault: change(name, FilesystemStore(path, syscalls=FaultySyscalls(fault))))
         os.close(reading)
-        _, status = os.waitpid(child, 0)
+        status = ended(child)
         assert os.WIFSIGNALED(status)
         check_whole(path, name)
     print(f"{name} of {layout} killed at {len(at)} of {calls} file calls")

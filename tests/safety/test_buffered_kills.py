@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import zarrant
+from children import ended
 
 SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
 KILLS = 300 * SOAK or 6
@@ -42,7 +43,7 @@ def killed(work: Callable[[Callable[[], None]], None], seconds: float) -> int:
     os.read(reading, 1)  # it has begun
     time.sleep(seconds)
     os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
+    status = ended(child)
     assert os.WIFSIGNALED(status), "it ended by itself"
     with os.fdopen(reading, "rb") as file:
         return 1 + len(file.read())

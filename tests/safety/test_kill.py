@@ -27,6 +27,7 @@ import numpy as np
 import pytest
 
 import zarrant
+from children import ended
 from zarrant.codecs import Crc32c, Zstd
 from zarrant.stores.local.store import FilesystemStore
 from zarrant.stores.local.syscalls import Syscalls
@@ -186,7 +187,7 @@ def kill_a_writer(path: Path, k: int, done: mmap.mmap, writes: int, seconds: flo
         time.sleep(seconds)
     finally:
         os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
+        status = ended(child)
     assert os.WIFSIGNALED(status), "the writer ended by itself"
 
 
@@ -280,7 +281,7 @@ def killed_at(path: Path, options: dict[str, Any], change: Callable[[], None], s
         syscalls.armed = len(syscalls.calls)
         change(a)
 
-    _, status = os.waitpid(forked(work), 0)
+    status = ended(forked(work))
     assert os.WIFSIGNALED(status) or os.waitstatus_to_exitcode(status) == 0
     return syscalls.noted[:16].decode().strip() if os.WIFSIGNALED(status) else None
 

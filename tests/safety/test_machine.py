@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 import zarrant
+from children import ended
 from zarrant.codecs import Crc32c
 from zarrant.codecs.sharding import dead_bytes
 from zarrant.errors import NodeNotFoundError
@@ -350,7 +351,7 @@ class OnFiles(Machine):
                 os._exit(0)
             finally:
                 os._exit(1)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert os.waitstatus_to_exitcode(ended(child)) == 0
 
     def teardown(self) -> None:
         super().teardown()

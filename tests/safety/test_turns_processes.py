@@ -21,6 +21,7 @@ import pytest
 from tests.safety.test_appends import side_by_side
 
 import zarrant
+from children import ended
 from zarrant.ops import turns
 from zarrant.testkit import AsyncCasStore, CasStore, together
 
@@ -196,7 +197,7 @@ def child(work: Callable[[Callable[[str, str], None]], None], at: int, what: int
             os._exit(0)
         finally:
             os._exit(1)
-    _, status = os.waitpid(pid, os.WUNTRACED)
+    status = ended(pid, os.WUNTRACED)
     if os.WIFEXITED(status):
         assert os.WEXITSTATUS(status) == 0
         return pid, False
@@ -265,7 +266,7 @@ def test_who_was_stopped_harms_nobody(tmp_path: Path, layout: str, short_turns: 
         stops += 1
         others = [attach(path).append(np.full((n, 6), k, "int32")) for k, n in ((70, 2), (71, 3))]
         os.kill(pid, signal.SIGCONT)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert os.waitstatus_to_exitcode(ended(pid)) == 0
         a = attach(path)
         found = a[...]
         assert a.shape[0] == 17

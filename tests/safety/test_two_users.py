@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import zarrant
+from children import said
 
 GROUP, FIRST, SECOND = 3000, 2001, 2002
 S = np.s_
@@ -51,8 +52,7 @@ def start(user: int, umask: int, act: Callable[[], object]) -> tuple[int, int]:
 
 
 def ended(child: int, reader: int) -> str:
-    with open(reader, "rb") as pipe:
-        told = pipe.read().decode()
+    told = said(child, reader).decode()
     os.waitpid(child, 0)
     return told
 

@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 
 import zarrant
+from children import ended
 from zarrant.errors import NodeExistsError, ZarrantError
 from zarrant.stores.local.store import FilesystemStore
 from zarrant.testkit import FaultySyscalls, together
@@ -453,7 +454,7 @@ def test_12_fork_in_the_middle_of_a_write(tmp_path: Path, handle: str) -> None:
         a = shard_to_update(path, syscalls)
         fault.at = len(syscalls.calls) + number
         a[5:15] = 1
-        _, status = os.waitpid(fault.child, 0)
+        status = ended(fault.child)
         assert status == 0, f"the child forked before {name} ended with {status}"
         assert fault.name == name, f"call {number} of the same write was another"
         expected = [*range(1000, 1005), *[1] * 10, *range(1015, 1150), 2, *range(1151, 1200)]

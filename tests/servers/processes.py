@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -59,9 +60,18 @@ def running(command: Sequence[object], port: int, environment: Mapping[str, str]
             _wait_until_it_listens(process, port, output)
             yield
         finally:
-            assert process.stdin is not None
-            process.stdin.close()
-            process.wait(timeout=START_TIMEOUT_S)
+            end(process)
+
+
+def end(process: subprocess.Popen[bytes], within: float = 10.0) -> None:
+    """End a guardian, and its program; by force where a process that was forked from this one keeps the pipe open."""
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        process.wait(within)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # its session began with it
+        process.wait()
 
 
 def _wait_until_it_listens(process: subprocess.Popen[bytes], port: int, output: IO[bytes]) -> None:

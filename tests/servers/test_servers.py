@@ -9,12 +9,15 @@ import subprocess
 import sys
 import textwrap
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from servers import Answer, Server, installed, start_proxy
+from children import ended, kill_forks, said
+from servers import Answer, Server, free_port, installed, running, start_proxy
+from servers.processes import end
 
 obstore = pytest.importorskip("obstore")
 Refused = (obstore.exceptions.AlreadyExistsError, obstore.exceptions.PreconditionError)
@@ -81,11 +84,23 @@ def test_what_is_missing_is_skipped_with_a_hint(monkeypatch: pytest.MonkeyPatch)
         installed("no-such-server")
 
 
+def falls_silent(port: int) -> bool:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_server_ends_with_whoever_started_it(tmp_path: Path, how: signal.Signals) -> None:
     code = """
-        import sys, time
+        import signal, sys, time
         from servers import running, free_port
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs in the background is started without it
         port = free_port()
         with running([sys.executable, "-m", "http.server", "--bind", "127.0.0.1", port], port):
             print(port, flush=True)
@@ -103,11 +118,48 @@ def test_a_server_ends_with_whoever_started_it(tmp_path: Path, how: signal.Signa
     port = int(starter.stdout.readline())
     starter.send_signal(how)
     starter.communicate()
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            return
-        time.sleep(0.05)
-    pytest.fail("it listens still")
+    assert falls_silent(port)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_server_ends_beside_a_forked_process_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has inherited the pipe whose end tells the guardian that we ended."""
+    monkeypatch.setattr("servers.processes.end", partial(end, within=0.5))
+    port, children = free_port(), list[int]()
+    try:
+        with running([sys.executable, "-m", "http.server", "--bind", "127.0.0.1", port], port):
+            children.append(os.fork())
+            if children == [0]:
+                signal.pause()
+        assert falls_silent(port)
+    finally:
+        os.kill(children[0], signal.SIGKILL)
+        ended(children[0])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_that_hangs_is_killed_and_told() -> None:
+    for wait in (lambda child, reading: ended(child, within=0.1), lambda child, reading: said(child, reading, within=0.1)):
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            signal.pause()
+        os.close(writing)
+        with pytest.raises(AssertionError, match=f"process {child} did not end within"):
+            wait(child, reading)
+        with pytest.raises(ChildProcessError):
+            os.waitpid(child, 0)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="no list of the processes that one has started")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_forked_processes_are_killed_and_programs_are_not() -> None:
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as program:
+        kill_forks()
+        assert os.waitstatus_to_exitcode(ended(child)) == -signal.SIGKILL
+        assert program.communicate(b"\n") == (None, None) and program.returncode == 0

@@ -14,9 +14,10 @@ import pytest
 
 import zarrant
 from zarrant.errors import ConflictError, NodeExistsError, NodeNotFoundError
-from zarrant.tools import copy
-from zarrant.tools import rechunk as module
-from zarrant.tools.rechunk import LEDGER, copy_unit, rechunk
+from zarrant.tools import copy, ledger, units
+from zarrant.tools.ledger import LEDGER
+from zarrant.tools.rechunk import rechunk
+from zarrant.tools.units import copy_unit
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +32,8 @@ def source(tmp_path: Path) -> zarrant.Array[Any]:
     return zarrant.create_array(tmp_path / "a", data=values, chunks=(7, 40), attributes={"unit": "mm"})
 
 
-def test_examples_run() -> None:
+@pytest.mark.parametrize("module", [ledger, units])
+def test_examples_run(module: Any) -> None:
     assert doctest.testmod(module).failed == 0
 
 
@@ -43,7 +45,8 @@ def test_every_value_is_there(source: Any, tmp_path: Path, shards: Any, workers:
     new = zarrant.open_array(tmp_path / "b", mode="r")
     assert np.array_equal(new[...], source[...])
     assert (new.chunks, new.shards, dict(new.attrs)) == ((10, 10), shards, {"unit": "mm"})
-    assert facts == {"units": new.nchunks, "resumed": 0, "moved": False}
+    assert (facts["units"], facts["resumed"], facts["moved"]) == (new.nchunks, 0, False)
+    assert facts["fill_units"] == sum(chunk is None for chunk in new.retrieve_encoded_chunks(...))
     assert (seen[-1].bytes_done, seen[-1].bytes_total) == (source.nbytes, source.nbytes)
     assert not (tmp_path / "b" / LEDGER).exists()
     with pytest.raises(NodeExistsError):  # it is complete: an array as any other
@@ -61,21 +64,22 @@ def test_what_is_broken_off_goes_on(source: Any, tmp_path: Path, monkeypatch: py
     done: list[Any] = []
 
     def fail_at(limit: int) -> Any:
-        def unit(old: Any, new: Any, box: Any, move: bool) -> None:
+        def unit(part: Any, box: Any) -> bool:
             if limit and len(done) >= limit:
                 raise RuntimeError("stop")
-            copy_unit(old, new, box, move)
+            fill = copy_unit(part, box)
             done.append(box)
+            return fill
 
         return unit
 
     target, options = str(tmp_path / "b"), {"chunks": (10, 10), "workers": 1}
     for limit in (1, 6, 13):
-        monkeypatch.setattr(module, "copy_unit", fail_at(limit))
+        monkeypatch.setattr(units, "copy_unit", fail_at(limit))
         with pytest.raises(RuntimeError):
             rechunk(source.url, target, **options)  # type: ignore[arg-type]
     assert (tmp_path / "b" / LEDGER).exists()
-    monkeypatch.setattr(module, "copy_unit", fail_at(0))
+    monkeypatch.setattr(units, "copy_unit", fail_at(0))
     facts = rechunk(source.url, target, **options)  # type: ignore[arg-type]
     assert facts["resumed"] == 13
     assert len(done) == facts["units"] == 20  # none twice, those of nothing but fill neither
@@ -91,7 +95,7 @@ def test_another_job_is_refused(source: Any, tmp_path: Path) -> None:
             rechunk(source.url, str(target), chunks=(10, 10))
     zarrant.open_group(tmp_path, mode="a")
     rechunk(source.url, str(tmp_path / "c"), chunks=(10, 10))
-    (tmp_path / "c" / LEDGER).write_text(json.dumps({"source": ["elsewhere", repr(before.version)], "done": []}))
+    (tmp_path / "c" / LEDGER).write_text(json.dumps({"source": ["elsewhere", repr(before.version)], "done": [], "fill": []}))
     with pytest.raises(ConflictError):
         rechunk(source.url, str(tmp_path / "c"), chunks=(10, 10))
     with pytest.raises(NodeNotFoundError):

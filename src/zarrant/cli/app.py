@@ -1,25 +1,23 @@
-"""The commands. Each parses its arguments, calls one function of `zarrant.tools` (or `create_array`), and shows what came back.
-
-With --json a command prints one JSON value and nothing else.
-"""
+"""The commands. Each calls one function of `zarrant.tools` (or `create_array`), and returns what came back: see `command`."""
 
 from __future__ import annotations
 
-import json
-from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from zarrant.cli import show
+from zarrant.cli.command import EXIT_STATUSES, Options, ReportTo, Result, command
 from zarrant.nodes.open import create_array
 from zarrant.tools import archive as archiving
+from zarrant.tools import attributes, describe, examples, spelling
 from zarrant.tools import bench as benchmark
 from zarrant.tools import check as checking
+from zarrant.tools import compact as compacting
 from zarrant.tools import consolidate as consolidating
 from zarrant.tools import copy as copying
-from zarrant.tools import describe, examples, spelling
 from zarrant.tools import doctor as examination
 from zarrant.tools import repair as mending
 from zarrant.tools.convert_format import convert_format
@@ -27,6 +25,7 @@ from zarrant.tools.targets import check_replaceable
 
 app = typer.Typer(
     help="Zarr arrays: look, create, copy, check. Partial writes are safe by default.",
+    epilog=EXIT_STATUSES,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -34,16 +33,22 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON value and nothing else.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the array, or the .npy file, that is there.")]
+Node = Annotated[str, typer.Argument(help="An array or a group: a path, or the URL of one.")]
+SourceNode = Annotated[str, typer.Argument(help="An array or a group, or a .npy, NIfTI, TIFF or image file.")]
+TargetNode = Annotated[str, typer.Argument(help="Where the new array or group is to be, or a name ending with .npy.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the array, or the file, that is there.")]
 Chunks = Annotated[str | None, typer.Option(help="Shape of the smallest readable pieces, as in 32,32,32.")]
 Shards = Annotated[str | None, typer.Option(help='Shape of the stored objects, as in 256,256,256, or "none".')]
-Compressor = Annotated[str | None, typer.Option(help=spelling.COMPRESSORS)]
-Option = Annotated[
-    list[str] | None,
-    typer.Option("--option", "-o", help="Of the store, as in region=eu-central-1; may be given several times."),
+Codecs = Annotated[str | None, typer.Option("--compressor", "--codecs", help=spelling.COMPRESSORS)]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would be done, change nothing.")]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        help='Keep a ledger, so that the same command goes on after a kill; work in this process ("none"), '
+        'on a Dask cluster of this machine ("local"), or on the one whose scheduler has this address.'
+    ),
 ]
-SourceOption = Annotated[list[str] | None, typer.Option(help="As --option, of the store of the source.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Blocks at a time; each takes some 64 MiB.")]
 
 
 def _version(wanted: bool) -> None:
@@ -59,39 +64,40 @@ def _main(
     pass
 
 
-@app.command()
-def info(
-    address: Annotated[str, typer.Argument(help="An array or a group.")], option: Option = None, as_json: Json = False
-) -> None:
-    """Show what an array or group is: shape, type, chunks, codecs, what guards its writes."""
-    facts = describe.info(address, spelling.storage_options(option))
-    _print_json(facts) if as_json else show.info(facts)
+@command(app)
+def info(address: Node, storage_options: Options = None) -> Result:
+    """Show what an array or a group is.
+
+    Shape, data type, chunks, codecs, attributes, what guards its writes.
+    """
+    facts = describe.info(address, storage_options)
+    return Result(facts, partial(show.info, facts))
 
 
-@app.command()
-def tree(
-    address: Annotated[str, typer.Argument(help="A group or an array.")], option: Option = None, as_json: Json = False
-) -> None:
+@command(app)
+def tree(address: Node, storage_options: Options = None) -> Result:
     """Show the nodes below a group."""
-    nodes = describe.tree(address, spelling.storage_options(option))
-    _print_json(nodes) if as_json else show.tree(nodes)
+    nodes = describe.tree(address, storage_options)
+    return Result(nodes, partial(show.tree, nodes))
 
 
-@app.command()
+@command(app)
 def create(
     address: Annotated[str, typer.Argument(help="Where the array is to be.")],
     shape: Annotated[str, typer.Option(help="As in 1000,1000,1000.")],
     dtype: Annotated[str, typer.Option(help="A data type of NumPy or of Zarr, as in uint16 or bfloat16.")],
     chunks: Chunks = None,
     shards: Shards = None,
-    compressor: Compressor = None,
+    compressor: Codecs = None,
     fill_value: Annotated[str | None, typer.Option(help='As metadata spells it: 0, 1.5, true, NaN, "0x7fc00000".')] = None,
     dimension_names: Annotated[str | None, typer.Option(help="Names between commas, as in z,y,x.")] = None,
     overwrite: Overwrite = False,
-    option: Option = None,
-    as_json: Json = False,
-) -> None:
-    """Create an array without values: all of it reads as the fill value."""
+    storage_options: Options = None,
+) -> Result:
+    """Create an array without values.
+
+    All of it reads as the fill value.
+    """
     options: dict[str, Any] = {"shape": spelling.shape(shape, "shape"), "dtype": dtype}
     options |= _layout(chunks, shards, compressor)
     if fill_value is not None:
@@ -102,36 +108,84 @@ def create(
     path = describe.local_path(address)
     if path is not None:
         check_replaceable(path, overwrite)
-    facts = describe.array_facts(
-        create_array(address, **options, overwrite=overwrite, storage_options=spelling.storage_options(option))
-    )
-    _print_json(facts) if as_json else show.info(facts)
+    facts = describe.array_facts(create_array(address, **options, overwrite=overwrite, storage_options=storage_options))
+    return Result(facts, partial(show.info, facts))
 
 
-@app.command()
+@command(app)
 def copy(
-    source: Annotated[str, typer.Argument(help="An array, or a .npy, NIfTI, TIFF or PNG file.")],
-    target: Annotated[str, typer.Argument(help="Where the new array is to be, or a name ending with .npy.")],
+    source: SourceNode,
+    target: TargetNode,
     chunks: Chunks = None,
     shards: Shards = None,
-    compressor: Compressor = None,
+    compressor: Codecs = None,
     dtype: Annotated[str | None, typer.Option(help="A data type that holds every value of the source's.")] = None,
     overwrite: Overwrite = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would be written, write nothing.")] = False,
-    option: Option = None,
-    source_option: SourceOption = None,
-    as_json: Json = False,
-) -> None:
-    """Copy an array to other chunks, shards and codecs; what is not given stays as the source has it."""
-    options = {**_layout(chunks, shards, compressor), "dtype": dtype, "overwrite": overwrite, "dry_run": dry_run}
-    options["storage_options"] = spelling.storage_options(option)
-    options["source_options"] = spelling.storage_options(source_option)
-    if as_json or dry_run:
-        facts = copying.copy(source, target, **options)
-    else:
-        with show.progress_bar() as report:
-            facts = copying.copy(source, target, **options, report=report)
-    _print_json(facts) if as_json else show.copied(facts)
+    dry_run: DryRun = False,
+    scheduler: Scheduler = None,
+    workers: Workers = None,
+    storage_options: Options = None,
+    source_options: Options = None,
+    report: ReportTo = None,
+) -> Result:
+    """Copy an array or a group, or a file of another format.
+
+    What is not given stays as the source has it; where all of the layout stays, encoded chunks are moved as they are. A group is
+    copied with all nodes below it, attributes and consolidated metadata. A copy that is broken off takes away what it wrote; with
+    --scheduler it keeps a ledger instead, and the same command goes on.
+    """
+    return _copy(
+        source,
+        target,
+        _layout(chunks, shards, compressor),
+        dtype=dtype,
+        overwrite=overwrite,
+        dry_run=dry_run,
+        scheduler=scheduler,
+        workers=workers,
+        storage_options=storage_options,
+        source_options=source_options,
+        report=report,
+    )
+
+
+@command(app)
+def rechunk(
+    source: Annotated[str, typer.Argument(help="An array; it must not change meanwhile.")],
+    target: Annotated[str, typer.Argument(help="Where the new array is to be; or is, unfinished.")],
+    chunks: Chunks = None,
+    shards: Shards = None,
+    compressor: Codecs = None,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+    scheduler: Scheduler = "none",
+    workers: Workers = None,
+    storage_options: Options = None,
+    source_options: Options = None,
+    report: ReportTo = None,
+) -> Result:
+    """Copy an array to other chunks; goes on after a kill.
+
+    As copy --scheduler none. The work is done in blocks of whole stored objects, each about 64 MiB. A ledger at the target tells
+    what is done; the same command goes on with what is missing. --scheduler hands the blocks to a Dask cluster.
+    """
+    return _copy(
+        source,
+        target,
+        _layout(chunks, shards, compressor),
+        overwrite=overwrite,
+        dry_run=dry_run,
+        scheduler=scheduler or "none",
+        workers=workers,
+        storage_options=storage_options,
+        source_options=source_options,
+        report=report,
+    )
+
+
+def _copy(source: str, target: str, layout: dict[str, Any], **options: Any) -> Result:
+    facts = copying.copy(source, target, **layout, **options)
+    return Result(facts, partial(show.copied, facts))
 
 
 def _layout(chunks: str | None, shards: str | None, compressor: str | None) -> dict[str, Any]:
@@ -146,92 +200,157 @@ def _layout(chunks: str | None, shards: str | None, compressor: str | None) -> d
     return options
 
 
-@app.command()
+@command(app)
+def convert(
+    source: Annotated[str, typer.Argument(help="An array or a group; with a target also a file of another format.")],
+    target: Annotated[str | None, typer.Argument(help="Where a converted copy is to be. Without it: in place.")] = None,
+    zarr_format: Annotated[int, typer.Option("--to", help="The version of the format, 3 or 2.")] = 3,
+    compressor: Codecs = None,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+    scheduler: Scheduler = None,
+    workers: Workers = None,
+    storage_options: Options = None,
+    source_options: Options = None,
+    report: ReportTo = None,
+) -> Result:
+    """Convert between Zarr V2 and V3, or from other formats.
+
+    In place only metadata change, and chunks stay as they are; exit status 1 where that cannot be. With a target a copy is made,
+    as by copy.
+    """
+    if target is not None:
+        return _copy(
+            source,
+            target,
+            _layout(None, None, compressor),
+            zarr_format=zarr_format,
+            overwrite=overwrite,
+            dry_run=dry_run,
+            scheduler=scheduler,
+            workers=workers,
+            storage_options=storage_options,
+            source_options=source_options,
+            report=report,
+        )
+    if compressor or overwrite or scheduler or workers or source_options:
+        raise typer.BadParameter("--compressor, --overwrite, --scheduler, --workers and --source-option go with a target")
+    facts = convert_format(source, zarr_format, dry_run=dry_run, storage_options=storage_options)
+    return Result(facts, partial(show.converted, facts), 1 if facts["cannot"] else 0)
+
+
+@command(app)
 def check(
-    address: Annotated[str, typer.Argument(help="An array, or a group of arrays.")],
+    address: Node,
     deep: Annotated[bool, typer.Option("--deep", help="Decode every subchunk too, checksums included.")] = False,
     repair: Annotated[bool, typer.Option("--repair", help="Say what a repair would do; with --yes, do it.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Repair. What is replaced or erased is copied first.")] = False,
     orphans: Annotated[bool, typer.Option("--orphans", help="Erase chunks outside of the grid too.")] = False,
     backup: Annotated[Path | None, typer.Option(help="Where copies go; a new directory next to the store if not given.")] = None,
-    option: Option = None,
-    as_json: Json = False,
-) -> None:
-    """Look for what is wrong: documents, sizes, indexes, checksums, stray files. Exit status 1 where something is."""
+    storage_options: Options = None,
+    report: ReportTo = None,
+) -> Result:
+    """Look for what is wrong, and say what to do about it.
+
+    Metadata, sizes, indexes, checksums, stray files. Exit status 1 where something is wrong.
+    """
     if not repair and (yes or orphans or backup is not None):
         raise typer.BadParameter("--yes, --orphans and --backup go with --repair")
-    options = spelling.storage_options(option)
-    result: checking.CheckReport | mending.RepairReport
-    with nullcontext() if as_json else show.progress_bar("check") as report:
-        if repair:
-            result = mending.repair(
-                address, apply=yes, deep=deep, orphans=orphans, backup=backup, report=report, storage_options=options
-            )
-        else:
-            result = checking.check(address, deep=deep, report=report, storage_options=options)
-    if as_json:
-        _print_json(result.to_json())
-    else:
-        show.repaired(result) if isinstance(result, mending.RepairReport) else show.checked(result)
-    raise typer.Exit(0 if result.clean else 1)
+    if repair:
+        options: dict[str, Any] = {"apply": yes, "deep": deep, "orphans": orphans, "backup": backup}
+        mended = mending.repair(address, **options, report=report, storage_options=storage_options)
+        return Result(mended.to_json(), partial(show.repaired, mended), 0 if mended.clean else 1)
+    found = checking.check(address, deep=deep, report=report, storage_options=storage_options)
+    return Result(found.to_json(), partial(show.checked, found), 0 if found.clean else 1)
 
 
-@app.command()
-def convert(
-    address: Annotated[str, typer.Argument(help="An array, or a group: all nodes below it are converted too.")],
-    zarr_format: Annotated[int, typer.Option("--to", help="The version of the format, 3 or 2.")] = 3,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, change nothing.")] = False,
-    option: Option = None,
-    as_json: Json = False,
-) -> None:
-    """Convert between Zarr V2 and V3 in place: metadata only, chunks stay as they are. Exit status 1 where that cannot be."""
-    facts = convert_format(address, zarr_format, dry_run=dry_run, storage_options=spelling.storage_options(option))
-    _print_json(facts) if as_json else show.converted(facts)
-    raise typer.Exit(1 if facts["cannot"] else 0)
+@command(app)
+def compact(
+    address: Node,
+    fill: Annotated[
+        bool, typer.Option("--fill", help="Erase objects of nothing but the fill value too. Decodes every object.")
+    ] = False,
+    storage_options: Options = None,
+    report: ReportTo = None,
+) -> Result:
+    """Free the bytes that updates left behind in shards.
+
+    Others may write meanwhile. Elements stay; a shard without any is erased.
+    """
+    facts = compacting.compact(address, fill=fill, report=report, storage_options=storage_options)
+    return Result(facts, partial(show.compacted, facts), 1 if facts["cannot"] else 0)
 
 
-@app.command()
-def consolidate(address: Annotated[str, typer.Argument(help="A group.")], option: Option = None, as_json: Json = False) -> None:
-    """Keep copies of all metadata below a group in it, so that other libraries open it with one read."""
-    facts = consolidating.consolidate(address, spelling.storage_options(option))
-    _print_json(facts) if as_json else typer.echo(f"{facts['address']}: metadata of {facts['nodes']} nodes consolidated")
+@command(app)
+def attrs(
+    address: Node,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME[=VALUE]", help="Those to show, and those to set: VALUE is JSON, or text."),
+    ] = None,
+    delete: Annotated[list[str] | None, typer.Option("--delete", "-d", metavar="NAME", help="May be given several times.")] = None,
+    storage_options: Options = None,
+) -> Result:
+    """Show, set and delete attributes.
+
+    Without names all are shown. A change is one step, which loses no change of another writer.
+    """
+    names = [word for word in words or () if "=" not in word]
+    put = spelling.storage_options([word for word in words or () if "=" in word])
+    facts = attributes.attributes(address, names, put=put, delete=delete or (), storage_options=storage_options)
+    return Result(facts, partial(show.attributes, facts))
 
 
-@app.command()
+@command(app)
+def consolidate(address: Annotated[str, typer.Argument(help="A group.")], storage_options: Options = None) -> Result:
+    """Keep copies of all metadata below a group in it.
+
+    So other libraries open it with one read. From then on every change keeps the copies in step.
+    """
+    facts = consolidating.consolidate(address, storage_options)
+    return Result(facts, partial(typer.echo, f"{facts['address']}: metadata of {facts['nodes']} nodes consolidated"))
+
+
+@command(app)
 def archive(
     source: Annotated[str, typer.Argument(help="An array, or a group of arrays.")],
     target: Annotated[str, typer.Argument(help="A name ending with .ozx or .zip.")],
     overwrite: Overwrite = False,
-    option: Option = None,
-    as_json: Json = False,
-) -> None:
-    """Put an array or a group into one file: a zip archive as OME-Zarr wants it."""
-    facts = archiving.archive(source, target, overwrite=overwrite, storage_options=spelling.storage_options(option))
-    _print_json(facts) if as_json else typer.echo(f"{facts['address']}: {facts['objects']} objects, {facts['bytes']} bytes")
+    storage_options: Options = None,
+    report: ReportTo = None,
+) -> Result:
+    """Put an array or a group into one file.
+
+    A zip archive as OME-Zarr wants it. Objects are copied as they are.
+    """
+    facts = archiving.archive(source, target, overwrite=overwrite, report=report, storage_options=storage_options)
+    return Result(facts, partial(typer.echo, f"{facts['address']}: {facts['objects']} objects, {facts['bytes']} bytes"))
 
 
-@app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(
+    short_help="Write real data from several processes, verify every element.",
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
 def demo(context: typer.Context) -> None:
     """Write real data from several processes at the same time, and verify every element."""
     raise typer.Exit(examples.load("demo").main(context.args, "zarrant demo"))
 
 
-@app.command()
+@command(app)
 def doctor(
     path: Annotated[str | None, typer.Argument(help="A directory or a URL, to see what writers may rely on there.")] = None,
-    option: Option = None,
-    as_json: Json = False,
-) -> None:
-    """Show versions, kernels and options; with a place, what guards writes there. A service is tried out and measured.
+    storage_options: Options = None,
+) -> Result:
+    """Show versions, kernels, and what guards writes at a place.
 
-    Exit status 1 where several writers cannot share the place.
+    A service is tried out and measured. Exit status 1 where several writers cannot share the place.
     """
-    facts = examination.examine(path, spelling.storage_options(option))
-    _print_json(facts) if as_json else show.doctor(facts)
-    raise typer.Exit(0 if path is None or facts["path"]["safe"] else 1)
+    facts = examination.examine(path, storage_options)
+    return Result(facts, partial(show.doctor, facts), 0 if path is None or facts["path"]["safe"] else 1)
 
 
-@app.command()
+@command(app)
 def bench(
     address: Annotated[str, typer.Argument(help="An array; or, with --shape, a place where one is to be.")],
     access: Annotated[str, typer.Option(help="What is to be fast: planes, crops, append or whole.")] = "crops",
@@ -239,10 +358,13 @@ def bench(
     max_size: Annotated[str, typer.Option("--max-size", help="Of the sample, as in 64MiB.")] = "64MiB",
     shape: Annotated[str | None, typer.Option(help="Of an array that is to be made, as in 1000,1000,1000.")] = None,
     dtype: Annotated[str, typer.Option(help="Its data type.")] = "uint16",
-    option: Option = None,
-    as_json: Json = False,
-) -> None:
-    """Try chunks, shards and codecs on a sample where the array is, and propose some. Leaves nothing behind."""
+    storage_options: Options = None,
+    report: ReportTo = None,
+) -> Result:
+    """Try chunks, shards and codecs on a sample, and propose some.
+
+    The sample is written where the array is. Leaves nothing behind.
+    """
     found = benchmark.bench(
         address,
         access=access,
@@ -250,10 +372,7 @@ def bench(
         max_bytes=spelling.size(max_size, "max-size"),
         shape=None if shape is None else spelling.shape(shape, "shape"),
         dtype=dtype,
-        storage_options=spelling.storage_options(option),
+        storage_options=storage_options,
+        report=report,
     )
-    _print_json(found.to_json()) if as_json else show.benched(found)
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    return Result(found.to_json(), partial(show.benched, found))

@@ -6,6 +6,7 @@ Where there is no terminal, rich leaves colours and animation out.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -100,7 +101,7 @@ def _label(node: Mapping[str, Any]) -> str:
 
 @contextmanager
 def progress_bar(name: str = "copy") -> Iterator[Report]:
-    """What shows a `Progress`: bytes, chunks, MB/s."""
+    """What shows a `Progress`: bytes, objects, MB/s. Where there is no terminal nothing is shown."""
     columns = (
         BarColumn(40),
         TaskProgressColumn(),
@@ -109,13 +110,13 @@ def progress_bar(name: str = "copy") -> Iterator[Report]:
         TextColumn("[bold]{task.fields[speed]}"),
         TimeRemainingColumn(),
     )
-    with Bars(*columns, console=err, transient=True) as bars:
+    with Bars(*columns, console=err, transient=True, disable=not err.is_terminal) as bars:
         task = bars.add_task(name, total=None, chunks="", speed="")
 
         def report(progress: Progress) -> None:
             chunks = f"{progress.chunks_done:,} of {progress.chunks_total:,} objects"
             speed = f"{progress.megabytes_per_second:,.0f} MB/s"
-            bars.update(task, total=progress.bytes_total, completed=progress.bytes_done, chunks=chunks, speed=speed)
+            bars.update(task, total=progress.bytes_total or None, completed=progress.bytes_done, chunks=chunks, speed=speed)
 
         yield report
 
@@ -123,10 +124,14 @@ def progress_bar(name: str = "copy") -> Iterator[Report]:
 def copied(facts: Mapping[str, Any]) -> None:
     """What a copy has written, or would write."""
     source, target = facts["source"], facts["target"]
+    if source["kind"] == "group":
+        what = f"group, {source['groups']:,} group(s) and {source['arrays']:,} array(s)"
+    else:
+        what = f"{source['kind']}, {_plain(source['shape'])} {source['data_type']}"
+    kind = ", ".join(filter(None, (target["kind"], _plain(target.get("data_type")), human(target["bytes"]))))
     rows = {
-        "from": f"{source['address']} ({source['kind']}, {_plain(source['shape'])} {source['data_type']}, "
-        f"{human(source['bytes'])})",
-        "to": f"{target['address']} ({target['kind']}, {_plain(target['data_type'])}, {human(target['bytes'])})",
+        "from": f"{source['address']} ({what}, {human(source['bytes'])})",
+        "to": f"{target['address']} ({kind})",
         "chunks": _plain(target.get("chunks")),
         "shards": _plain(target.get("shards")),
         "codecs": _plain(target.get("codecs")),
@@ -136,8 +141,32 @@ def copied(facts: Mapping[str, Any]) -> None:
         if facts["stored_files"] is not None:
             rows["stored"] = _files(facts["stored_files"], facts["stored_bytes"], facts["ratio"])
         rows["speed"] = f"{facts['megabytes_per_second']:,.0f} MB/s, {facts['seconds']:.2f} s"
+        rows["how"] = _how(facts)
     out.print("[yellow]Nothing was written. This would be:[/yellow]" if facts["dry_run"] else "[green]Copied[/green]")
     out.print(_table(rows))
+
+
+def _how(facts: Mapping[str, Any]) -> str:
+    """What there is to say of the blocks of a copy."""
+    said = ["encoded chunks were moved as they are"] if facts["moved"] else []
+    if facts["resumed"]:
+        said.append(f"{facts['resumed']:,} of {facts['units']:,} blocks were done before")
+    return "; ".join(said)
+
+
+def compacted(facts: Mapping[str, Any]) -> None:
+    """What was freed."""
+    for key, why in facts["cannot"].items():
+        out.print(f"[red]✗[/red] [bold]{escape(key)}[/bold]: {escape(why)}", soft_wrap=True)
+    seen = f"{facts['arrays']:,} array(s), {facts['objects']:,} objects"
+    changed = f"{facts['changed']:,} changed, {facts['erased']:,} of them erased"
+    out.print(f"[green]{human(facts['freed'])} freed[/green]: {seen}, {changed}", soft_wrap=True)
+
+
+def attributes(facts: Mapping[str, Any]) -> None:
+    """Attributes, a line each, as JSON has them: what a program reads is what is printed."""
+    for name, value in facts.items():
+        out.print(f"[bold]{escape(name)}[/bold] = {escape(json.dumps(value, ensure_ascii=False))}", soft_wrap=True)
 
 
 def checked(report: CheckReport) -> None:

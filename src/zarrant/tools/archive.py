@@ -14,6 +14,7 @@ from typing import Any
 from zarrant.errors import CapabilityError, NodeExistsError, NodeNotFoundError, OptionError
 from zarrant.metadata.node import MAIN
 from zarrant.nodes.open import open as open_node
+from zarrant.progress import Meter, Report
 from zarrant.storage import capabilities
 from zarrant.stores.resolve import ARCHIVES, resolve_store
 from zarrant.stores.zip_store import ZipStore
@@ -24,6 +25,7 @@ def archive(
     target: str | os.PathLike[str],
     *,
     overwrite: bool = False,
+    report: Report | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Put an array, or a group and all below it, into a zip archive.
@@ -32,6 +34,8 @@ def archive(
         source: the address of an array or a group.
         target: the path of the archive, which ends with `.ozx` (V3 only) or `.zip`.
         overwrite: replace the file that is there, when the new archive is done.
+        report: is called with a `Progress` after each object. Its bytes are those of objects that are archived: how many there
+            will be is known at the end only.
         storage_options: options of the store of the source, as `open` takes them.
 
     Returns:
@@ -55,11 +59,13 @@ def archive(
     path = os.fspath(target)
     store, prefix = _checked(source, path, overwrite, storage_options)
     names = [key[len(prefix) :] for key in store.list_prefix(prefix)]
+    meter = Meter(0, len(names), report)
     with ZipStore(path, "w") as made:
         for name in names:
             blob = store.get(prefix + name)
             if blob is not None:
                 made.put(name, blob.data)
+            meter.add(0 if blob is None else blob.size, 1)
     return {"address": path, "objects": len(names), "bytes": os.path.getsize(path)}
 
 

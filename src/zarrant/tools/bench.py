@@ -25,6 +25,7 @@ from zarrant.errors import OptionError
 from zarrant.geometry.layouts import cube, halved
 from zarrant.nodes.array import Array
 from zarrant.nodes.open import create_array, open_array
+from zarrant.progress import Meter, Report
 from zarrant.storage import as_store
 from zarrant.stores.resolve import resolve_store
 from zarrant.tools.describe import local_path
@@ -86,6 +87,7 @@ def bench(
     max_bytes: int = 64 << 20,
     shape: Sequence[int] | None = None,
     dtype: Any = "uint16",
+    report: Report | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> BenchReport:
     """Compare chunks, shards and codecs at an address.
@@ -97,6 +99,7 @@ def bench(
         seconds: after so many no other candidate is begun.
         max_bytes: of the sample; each candidate is at most as large, and one is there at a time.
         shape: of an array that is to be made. dtype: its data type.
+        report: is called with a `Progress` after each candidate; its bytes are those of the sample.
         storage_options: options of the store.
 
     Raises OptionError for what means nothing, NodeNotFoundError where there is no array and no shape was given.
@@ -114,15 +117,19 @@ def bench(
     end = perf_counter() + seconds
     found: list[Candidate] = []
     layouts = list(_layouts(values.shape, values.dtype.itemsize, access))
+    tried = len(layouts) + len(CODECS) - 1
+    meter = Meter(tried * values.nbytes, tried, report)
     with _temporary(address, storage_options) as create:
         for chunks, shards in layouts:
             if not found or perf_counter() < end:
                 found.append(_measure(create, values, chunks, shards, "zstd:1", access))
+                meter.add(values.nbytes, 1)
         best = min(found, key=lambda each: each.cost)
         for name in list(CODECS)[1:]:
             if perf_counter() < end:
                 found.append(_measure(create, values, best.chunks, best.shards, name, access))
-    left_out = len(layouts) + len(CODECS) - 1 - len(found)
+                meter.add(values.nbytes, 1)
+    left_out = tried - len(found)
     return BenchReport(str(address), access, values.shape, str(values.dtype), tuple(found), left_out)
 
 

@@ -26,9 +26,10 @@ from zarrant.ops.consolidated_v2 import entries_of, stored_entries
 from zarrant.ops.node import find_metadata, metadata_key
 from zarrant.ops.verify import Verified, in_grid, verify
 from zarrant.progress import Meter, Report
-from zarrant.requests import Op, gather_outcomes, list_dir, list_prefix
+from zarrant.requests import Op, fetch_one, gather_outcomes, list_dir, list_prefix
 from zarrant.stores.local.store import FilesystemStore
 from zarrant.stores.resolve import resolve_store
+from zarrant.tools.ledger import ledger_key
 from zarrant.tools.leftovers import Leftover, leftovers
 
 SEVERITIES = ("error", "warning", "note")
@@ -41,7 +42,7 @@ class Finding:
     Kinds: "metadata" (broken), "consolidated" (copies of metadata that are not in step), "unsupported" (a type, codec or format
     that this library does not have: nothing need be wrong with it, and nothing of it was looked at); of a stored object "index",
     "entry", "overlap", "subchunk", "chunk", "size", "unreadable", "dead bytes"; of a key "orphan" (a chunk outside of the grid),
-    "stranger" (no chunk key); of a file "lock" and "temp file".
+    "stranger" (no chunk key); of a file "lock" and "temp file". "unfinished": a copy to here was broken off.
     """
 
     kind: str
@@ -105,6 +106,7 @@ def check(
     context = open_context(address, storage_options)
     arrays, broken = search(context, context.path)
     broken += [finding_of(leftover) for leftover in outside(context, arrays)]
+    broken += _unfinished(context)
     return summed(context, deep, arrays, broken, sum(inspect(found, deep, report) for found in arrays))
 
 
@@ -200,7 +202,7 @@ def inspect(found: Found, deep: bool, report: Report | None = None) -> int:
     chunks = []
     for key in context.run(list_prefix(prefix), LIST):
         chunk = array.key_encoding.parse(key[len(prefix) :], len(array.shape))
-        if key in metadata:
+        if key in metadata or key == ledger_key(prefix):
             continue
         if chunk is None:
             found.findings.append(Finding("stranger", key, None, "is not the key of a chunk of this array", "warning", False))
@@ -226,6 +228,12 @@ def outside(context: NodeContext, arrays: Sequence[Found]) -> list[Leftover]:
     if not isinstance(context.store, FilesystemStore):
         return []
     return list(leftovers(context.store, f"{context.path}/" if context.path else "", {found.array.key_of("") for found in arrays}))
+
+
+def _unfinished(context: NodeContext) -> Iterator[Finding]:
+    key = ledger_key(context.path)
+    if context.run(fetch_one(key, ()), READ) is not None:
+        yield Finding("unfinished", key, None, "a copy to this place was broken off: not all elements are here", "error", False)
 
 
 def finding_of(leftover: Leftover) -> Finding:

@@ -14,7 +14,8 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -34,7 +35,7 @@ IMAGES = (".png", ".jpg", ".jpeg", ".bmp")
 class Source:
     """What can be copied: boxes of values, and what is known about them.
 
-    `unit` is the shape of the pieces it is stored in, None where any box costs the same.
+    `unit` is the shape of the pieces it is stored in, None where any box costs the same. `path` is that of a file.
     """
 
     kind: str
@@ -43,6 +44,12 @@ class Source:
     read: Callable[[ArraySubset], Values]
     unit: tuple[int, ...] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    path: str | None = None
+
+    def share(self) -> Source:
+        """The same for other processes, without what it is created like. A file is opened by each of them."""
+        read = self.read if self.path is None else _ReadFile(self.path)
+        return Source(self.kind, self.shape, self.dtype, read)
 
     @property
     def nbytes(self) -> int:
@@ -82,7 +89,24 @@ def open_foreign(path: str | os.PathLike[str]) -> Iterator[Source]:
             if isinstance(cause, OSError) and cause.errno is not None:
                 raise  # the system's, about the file; without a number it is a reader's, about what the file holds
             raise DataError(f"cannot be read: {cause}", path=str(path), expected=f"a {suffix_of(path)} file") from cause
-        yield source
+        yield replace(source, path=str(path))
+
+
+@dataclass(frozen=True)
+class _ReadFile:
+    """Reads boxes of a file in whatever process it is called."""
+
+    path: str
+
+    def __call__(self, box: ArraySubset) -> Values:
+        return _opened(self.path)[1].read(box)
+
+
+@lru_cache(maxsize=1)
+def _opened(path: str) -> tuple[ExitStack, Source]:
+    """A file that stays open in this process until another one is asked for."""
+    stack = ExitStack()
+    return stack, stack.enter_context(open_foreign(path))
 
 
 def _open_npy(path: Path, stack: ExitStack) -> Source:

@@ -15,7 +15,7 @@ from zarrant.config import UNITS
 from zarrant.dtypes.fixed import from_numpy
 from zarrant.errors import MetadataError, OptionError
 
-COMPRESSORS = "zstd[:LEVEL] | gzip[:LEVEL] | blosc[:CNAME[:LEVEL[:SHUFFLE]]] | none"
+COMPRESSORS = "zstd[:LEVEL] | gzip[:LEVEL] | blosc[:CNAME[:LEVEL[:SHUFFLE]]] | none | a JSON list"
 
 
 def shape(text: str, option: str) -> tuple[int, ...]:
@@ -48,9 +48,13 @@ def compressors(text: str) -> list[Any]:
 
     >>> compressors("zstd:1"), compressors("none")
     ([Zstd(level=1, checksum=False)], [])
+    >>> compressors('[{"name": "gzip", "configuration": {"level": 1}}]')
+    [{'name': 'gzip', 'configuration': {'level': 1}}]
     >>> compressors("blosc:lz4:5:shuffle")[0].cname
     'lz4'
     """
+    if text.lstrip().startswith("["):
+        return _listed(text)
     name, *details = text.strip().split(":")
     try:
         match name, details:
@@ -69,6 +73,15 @@ def compressors(text: str) -> list[Any]:
     except (ValueError, MetadataError) as cause:
         raise OptionError(f"{cause}", field="compressor", expected=COMPRESSORS, got=repr(text)) from cause
     raise OptionError("not a compressor", field="compressor", expected=COMPRESSORS, got=repr(text))
+
+
+def _listed(text: str) -> list[Any]:
+    """Codecs as metadata have them, which `create_array` looks at."""
+    try:
+        found = json.loads(text)
+    except ValueError as cause:
+        raise OptionError(f"not JSON: {cause}", field="compressor", expected=COMPRESSORS, got=repr(text)) from cause
+    return list(found)
 
 
 def _blosc(details: list[str]) -> Blosc:

@@ -28,6 +28,11 @@ from zarrant.tools.describe import local_path
 class Target(Protocol):
     """Something that is written box by box."""
 
+    @property
+    def unit(self) -> tuple[int, ...] | None:
+        """The shape of its stored objects, None where any box costs the same."""
+        ...
+
     def write(self, box: ArraySubset, values: Values) -> None:
         """Store one box of whole stored objects."""
         ...
@@ -47,6 +52,11 @@ class ArrayTarget:
 
     array: Array[Any]
 
+    @property
+    def unit(self) -> tuple[int, ...]:
+        """The shape of a stored object."""
+        return self.array.write_unit
+
     def write(self, box: ArraySubset, values: Values) -> None:
         """The box covers whole chunks: this never reads."""
         self.array.store_array_subset(box, values)
@@ -62,6 +72,8 @@ class ArrayTarget:
 
 class NpyFile:
     """A .npy file that is being written: written to a temp file next to it, which is renamed at the end."""
+
+    unit = None
 
     def __init__(self, path: str | os.PathLike[str], shape: tuple[int, ...], dtype: np.dtype[Any], overwrite: bool) -> None:
         check_npy(path, dtype, overwrite)

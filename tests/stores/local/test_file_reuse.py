@@ -24,6 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import zarrant
+from children import ended
 from zarrant.errors import ByteRangeError, CapabilityError, OptionError, StoreError
 from zarrant.storage import ByteRange, Part
 from zarrant.stores.local import file_reuse
@@ -793,7 +794,7 @@ def test_a_child_leaves_the_previous_files_of_its_parent_alone(root: Path) -> No
             os._exit(0)
         finally:
             os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert os.waitstatus_to_exitcode(ended(child)) == 0
     update(store, 200, b"parent")
     assert (root / KEY).read_bytes() == changed(changed(ONCE, 7, b"child"), 200, b"parent")
     assert syscalls.count == 1  # the child's previous file; what the child counted is in its own memory

@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import zarrant
+from children import ended
 from zarrant import kernels
 from zarrant.errors import ReentrantLockError, ZarrantError
 from zarrant.locking import file_locks
@@ -175,7 +176,7 @@ def test_who_is_killed_before_any_call_harms_nobody(root: Path) -> None:
         if not child:
             try_put(store, "k", [b"new"], kill=number)
             os._exit(1)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+        assert os.waitstatus_to_exitcode(ended(child)) == 9
         blob = store.get("k")
         assert blob is not None
         assert bytes(blob.data[0]) == (b"new" if number > calls.index("rename") else b"old")
@@ -491,6 +492,6 @@ def test_a_child_that_is_forked_meanwhile_keeps_no_lock(root: Path) -> None:
         stop.set()
         for thread in threads:
             thread.join()
-        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        codes = [os.waitstatus_to_exitcode(ended(child)) for child in children]
     assert codes == [0] * 12 and not errors
     assert not [name for name in names(root) if "__" in name]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from children import ended
 from zarrant.stores.local import unsynced
 from zarrant.stores.local.store import FilesystemStore
 from zarrant.stores.local.syscalls import NO_CHILDREN, Syscalls
@@ -143,7 +144,7 @@ def test_a_forked_child_begins_without_children_and_locks() -> None:
         free.join(10)
         os._exit(not (not free.is_alive() and state.ended == NO_CHILDREN[0] and state.written == {"/d": {"k": ERASED}}))
     state.gate.release()
-    assert os.waitpid(child, 0)[1] == 0
+    assert ended(child) == 0
 
 
 class Slow(Syscalls):

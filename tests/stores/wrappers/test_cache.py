@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import zarrant
+from children import ended
 from zarrant.errors import OptionError, VersionChangedError
 from zarrant.storage import ByteRange
 from zarrant.stores.local.store import FilesystemStore
@@ -176,7 +177,7 @@ def test_a_child_process_begins_empty(tmp_path: Path) -> None:
         pid = os.fork()
         if pid == 0:
             os._exit(0 if content(store.get("a")) == b"1" and store.misses == 1 else 1)
-        assert os.waitpid(pid, 0)[1] == 0
+        assert ended(pid) == 0
 
 
 def test_coroutines() -> None:
