@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.tree import Tree
 
 from zarrant.limits import human
+from zarrant.ops.explain import Plan
 from zarrant.progress import Progress, Report
 from zarrant.tools.bench import BenchReport
 from zarrant.tools.check import CheckReport
@@ -184,6 +185,12 @@ def checked(report: CheckReport) -> None:
     how = "every subchunk decoded" if report.deep else "sizes and indexes; --deep decodes every subchunk"
     verdict = "[green]Nothing is wrong[/green]" if report.clean else f"[red]{len(report.findings)} finding(s)[/red]"
     out.print(f"{verdict}: {seen} ({how})", soft_wrap=True)
+
+
+def planned(plan: Plan) -> None:
+    """What a read or a write will do, as a table."""
+    out.print(f"[bold]{escape(plan.title)}[/bold]", soft_wrap=True)
+    out.print(_table(plan.rows()))
 
 
 def benched(report: BenchReport) -> None:

@@ -208,8 +208,8 @@ def require_array(store: Any, **options: Unpack[CreateOptions]) -> Array[Any]:
         NodeNotFoundError: a group is there.
         OptionError: an unknown option, or one that means nothing.
 
-    >>> a = zarrant.require_array("data.zarr", shape=(4,), dtype="int32")
-    >>> a == zarrant.require_array("data.zarr", shape=(4,), dtype="int32")
+    >>> a = zarrant.require_array("needed.zarr", shape=(4,), dtype="int32")
+    >>> a == zarrant.require_array("needed.zarr", shape=(4,), dtype="int32")
     True
     """
     context, left = _placed(store, options)
@@ -233,7 +233,7 @@ def require_group(store: Any, **options: Unpack[GroupOptions]) -> Group[Any]:
         NodeNotFoundError: an array is there.
         OptionError: an unknown option, or one that means nothing.
 
-    >>> zarrant.require_group("study.zarr") == zarrant.require_group("study.zarr")
+    >>> zarrant.require_group("needed_too.zarr") == zarrant.require_group("needed_too.zarr")
     True
     """
     return group_required(*_placed(store, options)).run(Group)

@@ -205,7 +205,7 @@ def load(store: Any, **where: Unpack[Where]) -> npt.NDArray[Any] | dict[str, npt
 
     Args:
         store: where it is, as in `open`.
-        where: `name`, `config`, `synchronizer` and `storage_options`, as in `open`.
+        options: `name`, `config`, `synchronizer` and `storage_options`, as in `open`.
 
     Returns:
         A NumPy array; of a group a dict of them, by their paths below it.
