@@ -14,7 +14,7 @@ VERSIONS=(3.1.0 3.1.1 3.1.2 3.1.3 3.1.4 3.1.5 3.1.6 3.2.0 3.2.1 3.3.0 3.4.0 3.4.
 [ $# -eq 0 ] || VERSIONS=("$@")
 OURS="tests/integrations/test_zarr_python.py tests/integrations/test_zarr_python_store.py tests/integrations/test_zarr_python_race.py"
 THEIRS="tests/test_array.py tests/test_indexing.py tests/test_v2.py tests/test_group.py tests/test_codecs tests/test_regression tests/test_unified_chunk_grid.py tests/test_resize.py"
-NEEDED=(pytest pytest-asyncio pytest-timeout pytest-xdist hypothesis obstore fsspec ml_dtypes "numcodecs>=0.16.1" numpydoc aiohttp "moto[server,s3]" hatchling hatch-vcs)
+NEEDED=(pytest pytest-asyncio pytest-timeout pytest-xdist pytest-benchmark hypothesis obstore fsspec ml_dtypes "numcodecs>=0.16.1" numpydoc aiohttp "moto[server,s3]" hatchling hatch-vcs)
 PIPELINE=zarrant.integrations.zarr_python.CodecPipeline
 
 mkdir -p "$WORK"
@@ -40,13 +40,13 @@ last() { tail -n 1 "$1" | sed -E 's/^=+ //; s/ in [0-9.]+s.*//'; }
 
 ours() { # ours VERSION: Zarrant's tests of the pipeline
   local out=$WORK/$1.ours.txt
-  PYTHONPATH=$ROOT/src:$ROOT "$WORK/$1/bin/python" -m pytest -q -n "${JOBS:-2}" --basetemp="$WORK/tmp" -p no:cacheprovider $OURS > "$out" 2>&1
+  PYTHONPATH=$ROOT/src:$ROOT "$WORK/$1/bin/python" -m pytest -q -n "${JOBS:-2}" --basetemp="$WORK/tmp-$1" -p no:cacheprovider $OURS > "$out" 2>&1
   printf '%-8s ours:   %s\n' "$1" "$(last "$out")"
   grep -E '^(FAILED|ERROR)' "$out"
 }
 
 theirs() { # theirs VERSION: zarr-python's tests; those that fail with the pipeline and pass without are listed
-  local out=$WORK/$1.theirs.txt again=$WORK/$1.again.txt python=$WORK/$1/bin/python failed=() options=(-q --basetemp="$WORK/tmp" -p no:cacheprovider --timeout 120)
+  local out=$WORK/$1.theirs.txt again=$WORK/$1.again.txt python=$WORK/$1/bin/python failed=() options=(-q --basetemp="$WORK/tmp-$1" -p no:cacheprovider --timeout 120 -o filterwarnings= -o asyncio_default_fixture_loop_scope=function)
   cd "$WORK/zarr-$1" || return
   local files=()
   for file in $THEIRS; do [ ! -e "$file" ] || files+=("$file"); done

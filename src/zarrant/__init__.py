@@ -12,6 +12,8 @@
 Open what exists with `open`, `open_array` and `open_group`; make new nodes with `create_array` and `create_group`; the names
 ending in `_async` give `AsyncArray` and `AsyncGroup`. Errors are in `zarrant.errors`, codecs in `zarrant.codecs`. With
 `zarrant.extensions` you add codecs, data types, chunk grids, chunk key encodings and stores of your own.
+
+The documentation begins at `docs/index.md` of the source; `docs/tour.md` takes ten minutes.
 """
 
 from zarrant import codecs, errors, extensions

@@ -5,9 +5,7 @@ Each race has a control: the same job with zarr-python's own pipelines, where va
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import os
 import sys
 import threading
 from collections import Counter
@@ -33,20 +31,6 @@ DEFAULT = "zarr.core.codec_pipeline.BatchedCodecPipeline"
 FUSED = "zarr.core.codec_pipeline.FusedCodecPipeline"
 ZARRS = "zarrs.ZarrsCodecPipeline"
 QUICK = [name for name in layouts() if name not in ("unknown codec in shards", "strings", "dates")]
-
-
-@pytest.fixture
-def variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The variable alone: no line of the program names Zarrant."""
-    monkeypatch.setenv("ZARR_CODEC_PIPELINE__PATH", OURS)
-    found = importlib.metadata.entry_points(group="zarr.codec_pipeline")
-    if not any(each.value.startswith("zarrant.") for each in found):  # run from the sources: what an installation says
-        about = tmp_path / "installed" / "zarrant_of_tests-0.dist-info"
-        about.mkdir(parents=True)
-        (about / "METADATA").write_text("Metadata-Version: 2.1\nName: zarrant_of_tests\nVersion: 0\n")
-        value = OURS.rpartition(".")[0]
-        (about / "entry_points.txt").write_text(f"[zarr.codec_pipeline]\nzarrant = {value}:CodecPipeline\n")
-        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(about.parent), os.environ.get("PYTHONPATH", "")]))
 
 
 # ── processes ────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from children import go, waiting
+from servers import Server
 
 zarr = pytest.importorskip("zarr", minversion="3.1")
 
@@ -65,6 +66,20 @@ def test_a_shape_and_attributes_of_two_handles(tmp_path: Path, version: int) -> 
     two.attrs["kept"] = True
     found = zarr.open_array(tmp_path)
     assert (found.shape, dict(found.attrs)) == ((20,), {"kept": True})
+
+
+def test_an_object_store_keeps_both_changes(gofakes3: Server, version: int) -> None:
+    url, options = gofakes3.fresh_url(), gofakes3.storage_options
+    zarr.create_array(Store(url, storage_options=options), shape=(10,), chunks=(5,), dtype="i4", zarr_format=version)
+    one, two, three = (zarr.open_array(Store(url, storage_options=options)) for _ in range(3))
+    one.attrs["x"] = 1
+    two.attrs["y"] = 2
+    one.resize((20,))
+    with pytest.raises(LostUpdateError, match="shape"):
+        three.resize((15,))
+    assert append(zarr.open_array(Store(url, storage_options=options)), np.ones(3, "i4")) == slice(20, 23)
+    found = zarrant.open_array(url, storage_options=options)
+    assert (found.shape, dict(found.attrs)) == ((23,), {"x": 1, "y": 2})
 
 
 def test_groups_and_consolidated_metadata(tmp_path: Path, version: int) -> None:

@@ -22,7 +22,7 @@ import zarrant
 ROOT = Path(__file__).parents[2]
 SOAK = int(os.environ.get("ZARRANT_SOAK") or 0)
 QUICK = ("lock", "version", "killed owner")
-MARK = re.compile(r"^(?P<indent> *)(?P<line>\S.*?)  # safety: (?P<name>.+)$", re.MULTILINE)
+MARK = re.compile(r"^(?P<indent> *)(?P<line>\S.*?)  (?:#|//) safety: (?P<name>.+)$", re.MULTILINE)
 
 
 class Mutation(NamedTuple):
@@ -90,7 +90,10 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "object size at once": Mutation("most = -1", f"{READ_AT_ONCE}::test_what_is_too_large_is_not_read"),
     "version of a read at once": Mutation("wanted = None", f"{READ_AT_ONCE}::test_a_range_of_another_version_is_not_read"),
-    "lasting version at once": Mutation("lasting = True", f"{READ_AT_ONCE}::test_a_version_is_lasting_only_after_a_while"),
+    "fine times": Mutation("if True:", "ops/test_swap_first.py::test_only_a_time_in_nanoseconds_tells_our_files_from_others"),
+    "swap by a unique version": Mutation(
+        "if False:", "ops/test_swap_first.py::test_a_version_that_another_object_may_have_is_not_believed"
+    ),
     "killed owner": Mutation("pass", "stores/local/test_store.py::test_stale_files"),
     "probe": Mutation("pass", "stores/local/test_store.py::test_locks_that_exclude_nobody_are_found"),
     "lock exit": Mutation("pass", "stores/local/test_store.py::test_a_lock_outlives_its_writes"),

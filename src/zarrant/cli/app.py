@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ import typer
 
 from zarrant.cli import show
 from zarrant.cli.command import EXIT_STATUSES, Options, ReportTo, Result, command
+from zarrant.errors import CapabilityError
 from zarrant.nodes.open import create_array
 from zarrant.tools import archive as archiving
 from zarrant.tools import attributes, describe, examples, spelling
@@ -345,10 +347,20 @@ def doctor(
 ) -> Result:
     """Show versions, kernels, and what guards writes at a place.
 
-    A service is tried out and measured. Exit status 1 where several writers cannot share the place.
+    A service is tried out and measured. Says also whether zarr-python writes through Zarrant here, and how it would write at the
+    place. Exit status 1 where several writers cannot share the place.
     """
-    facts = examination.examine(path, storage_options)
+    facts = {**examination.examine(path, storage_options), "zarr_python": _zarr_python(path, storage_options)}
     return Result(facts, partial(show.doctor, facts), 0 if path is None or facts["path"]["safe"] else 1)
+
+
+def _zarr_python(path: str | None, options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Of zarr-python, which need not be installed."""
+    try:
+        from zarrant.integrations.zarr_python import report
+    except CapabilityError as error:
+        return {"version": None, "enabled": False, "problem": str(error), "place": None}
+    return report.facts(path, options)
 
 
 @command(app)

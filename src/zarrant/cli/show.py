@@ -260,9 +260,33 @@ def doctor(facts: Mapping[str, Any]) -> None:
         "options": ", ".join(f"{name}={item['value']} ({item['source']})" for name, item in changed.items())
         or "all at their defaults",
     }
-    out.print(_table(rows))
+    out.print(_table(rows | _zarr_python(facts["zarr_python"])))
     if facts["path"] is not None:
         _place(facts["path"])
+        _zarr_python_at(facts["zarr_python"]["place"])
+
+
+def _zarr_python(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Whether zarr-python goes through Zarrant."""
+    if facts["enabled"] and not facts["problem"]:
+        strict = ", strict" if facts["strict"] else ""
+        return {"zarr-python": f"{facts['version']} reads and writes through Zarrant, by {facts['by']}{strict}"}
+    return {"zarr-python": f"{facts['version']}: {facts['problem']}" if facts["version"] else facts["problem"]}
+
+
+def _zarr_python_at(place: Mapping[str, Any] | None) -> None:
+    """How zarr-python would write at a place once it goes through Zarrant."""
+    if place is None:
+        return
+    rows = {
+        "zarr-python": f"{place['way']}: {place['meaning']}"
+        + ("" if place["way"] == place["known"] else "; native where all is known")
+    }
+    for path, found in place["arrays"].items():
+        rows[f"  {path}"] = found["way"] + (f" ({found['why']})" if found["why"] else "")
+    if place["hint"]:
+        rows["  note"] = place["hint"]
+    out.print(_table(rows))
 
 
 def _missing(missing: Mapping[str, str], built: bool) -> dict[str, str]:

@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from zarrant.codecs.kept import Keeper
 from zarrant.codecs.protocols import Fetched, Source
-from zarrant.errors import ByteRangeError, ChunkError, ChunkMissingError, LimitError
+from zarrant.errors import ByteRangeError, ChunkError, ChunkMissingError, LimitError, VersionChangedError
 from zarrant.requests import Op, ReadRequest, fetch, fetch_one
-from zarrant.storage import Blob, Buffer, ByteRange, Part, Version
+from zarrant.storage import Blob, Buffer, ByteRange, Part, Version, is_unique
 
 
 class Stored:
@@ -38,6 +38,8 @@ class Stored:
         """Where what is decoded from this object is kept, for the next reads of it."""
         self.index: Any = None
         """The index of the shard, once it was read from this version: it is not read again."""
+        self.unlocked = False
+        """It will be replaced if it has the same version then, and is not locked meanwhile: only a unique version will do."""
 
     def read(self, ranges: Sequence[ByteRange]) -> Op[list[memoryview] | None]:
         """The bytes of each range, or None where there is no object. Ranges nearer than `gap` are asked for as one."""
@@ -67,6 +69,8 @@ class Stored:
                 )
             return None
         self.version, self.size = blob.version, blob.size
+        if self.unlocked and not is_unique(blob.version):  # safety: swap by a unique version
+            raise VersionChangedError("another object may have had this version", key=self.key, got=blob.version)
         return list(blob.data)
 
     def part(self, start: int, length: int) -> Part:

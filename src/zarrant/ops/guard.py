@@ -100,17 +100,37 @@ def update_object(
     *,
     node: Node | None = None,
     source: Callable[[str], Stored] = Stored,
+    swap_first: bool = False,
 ) -> Op[Version]:
     """Replace the object of `key` by what `change` makes of it, and return its version (None: erased, or merged with others).
 
     Every try makes a new `source`. Nothing is stored where `node` is no longer there: that is the error then. A change under
-    `GROUP_COMMIT` is a `Mergeable`.
+    `GROUP_COMMIT` is a `Mergeable`. `swap_first`: see `_swap_first`.
     """
     if guard is Guard.GROUP_COMMIT:
         first: Any = change  # a Mergeable
-        return commit_together(key, first.kind, first, partial(_update_merged, key, first, node, source))
+        return commit_together(key, first.kind, first, partial(_update_merged, key, first, node, source, swap_first))
     tries = partial(_tries, key, change, source, node, guard.again)
+    if swap_first:
+        return _while_there(key, partial(_swap_first, key, change, source, node, tries), node)
     return with_lock(key, tries, node, guard.nested) if guard.lock else _while_there(key, tries, node)
+
+
+def _swap_first(
+    key: str, change: Change, source: Callable[[str], Stored], node: Node | None, tries: Callable[[], Op[Version]]
+) -> Op[Version]:
+    """Read the object while it is not locked, and replace it if it is still the one that was read; else do it under its lock.
+
+    For small changes of objects in a store that compares under a lock of its own (`OpOptions.checks_conditions`): to lock the key
+    as well takes a third of the time of such a write. The version must be one that no other object ever has (`storage.is_unique`).
+    """
+    seen = source(key)
+    seen.unlocked = True
+    try:
+        return (yield from _try(seen, change, node))
+    except VersionChangedError:
+        below = None if node is None else node.below
+        return (yield from locked((key,), tries(), False, below, brief=True))
 
 
 def with_lock(key: str, op: Callable[[], Op[T]], node: Node | None, nested: bool = False) -> Op[T]:
@@ -136,9 +156,14 @@ def _while_there(key: str, op: Callable[[], Op[T]], node: Node | None) -> Op[T]:
 
 
 def _update_merged(
-    key: str, first: Mergeable, node: Node | None, source: Callable[[str], Stored], take: Callable[[], Sequence[Any]]
+    key: str,
+    first: Mergeable,
+    node: Node | None,
+    source: Callable[[str], Stored],
+    swap_first: bool,
+    take: Callable[[], Sequence[Any]],
 ) -> Op[Version]:
-    return update_object(key, partial(_apply_merged, first, take), node=node, source=source)
+    return update_object(key, partial(_apply_merged, first, take), node=node, source=source, swap_first=swap_first)
 
 
 def _apply_merged(first: Mergeable, take: Callable[[], Sequence[Any]], source: Stored) -> Op[list[Part] | None]:

@@ -153,3 +153,6 @@ from zarrant.storage.protocols import (
 from zarrant.storage.protocols import (
     is_lasting as is_lasting,
 )
+from zarrant.storage.protocols import (
+    is_unique as is_unique,
+)

@@ -87,6 +87,14 @@ def is_lasting(version: Version) -> bool:
     return bool(getattr(version, "lasting", False))
 
 
+def is_unique(version: Version) -> bool:
+    """Whether no other object ever has this version, so that who read the object may replace it by compare-and-swap alone.
+
+    One for good is that, and one that says so by an attribute `unique`: an object that this process has stored.
+    """
+    return is_lasting(version) or bool(getattr(version, "unique", False))
+
+
 class OnlyWhile(NamedTuple):
     """A condition: the object of `key` (a node's metadata) is of this version; with ANY, there is one.
 

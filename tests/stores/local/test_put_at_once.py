@@ -300,6 +300,25 @@ def test_it_is_used_where_it_may_be(root: Path, monkeypatch: pytest.MonkeyPatch)
     assert module._probed
 
 
+def test_a_condition_on_what_is_locked_does_not_hold(root: Path) -> None:
+    store = FilesystemStore(root)
+    asked = f"{root}/m", f"{root}/m.__lock", store.put("m", [b"meta"])
+    with store.lock(["m"]):
+        assert try_put(store, "k", [b"1"], condition=asked)[0] is None
+        assert try_put(store, "k", [b"1"], condition=(asked[0], None, asked[2]))[0] is not None
+    assert try_put(store, "k", [b"1"], condition=asked)[0] is not None
+
+
+def test_it_is_newer_than_what_it_replaces(root: Path) -> None:
+    store = FilesystemStore(root)
+    store.put("k", [b"old"])
+    later = time.time_ns() + 10**12
+    os.utime(root / "k", ns=(later, later))
+    done, _ = try_put(store, "k", [b"new"])
+    assert done is not None
+    assert os.stat(root / "k").st_mtime_ns == done[0][2] > later
+
+
 @pytest.mark.parametrize("made", [tuple, LastingVersion])
 def test_versions_of_any_age_are_taken(root: Path, monkeypatch: pytest.MonkeyPatch, made: Callable[[Any], Any]) -> None:
     """An array that was opened a while after it was made is written in the same way."""
@@ -355,6 +374,15 @@ def test_parts_of_any_kind(root: Path) -> None:
     large = os.urandom(module.MAX_HELD_BYTES + 1)
     store.put("k", [large[:5], memoryview(large)[5:]])
     assert (root / "k").read_bytes() == large
+
+
+def open_links() -> list[str]:
+    """Where the open descriptors lead."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # that of the listing is gone by now
+            found.append(os.readlink(f"/proc/self/fd/{name}"))
+    return found
 
 
 def descriptors() -> int:
@@ -460,6 +488,33 @@ def test_versions_differ_though_the_clock_has_jumped_back(root: Path) -> None:
         assert done is not None and done[0][2] > ahead
         seen.add(done[0])
     assert len(seen) == 51
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd") or not hasattr(os, "fork"), reason="forks, and lists descriptors")
+def test_a_child_that_is_forked_meanwhile_has_no_file_of_a_write(root: Path) -> None:
+    """Whenever it is made: between the calls that open and close files too."""
+    store = FilesystemStore(root)
+    stop = threading.Event()
+
+    def write(key: str, size: int) -> None:
+        while not stop.is_set():
+            store.put(key, [bytes(size)])
+
+    threads = [threading.Thread(target=write, args=(f"k{n}", size)) for n, size in enumerate((1 << 18, 4 << 20))]
+    for thread in threads:
+        thread.start()
+    found = []
+    try:
+        for _ in range(60):
+            child = os.fork()
+            if not child:
+                os._exit(any(str(root) in link for link in open_links()))
+            found.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert found == [0] * 60
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")

@@ -19,9 +19,14 @@ from zarrant.errors import CapabilityError
 
 try:
     import zarr
+    from zarr.abc.codec import CodecPipeline as _Protocol
     from zarr.core.config import config
 except ImportError as cause:
     raise CapabilityError("zarr-python 3 is not installed", expected="zarr >= 3.1", hint="pip install 'zarrant[zarr]'") from cause
+
+if not hasattr(_Protocol, "from_array_metadata_and_store"):  # a pipeline would not know where the chunks are
+    message = "this zarr-python tells a codec pipeline nothing of the store"
+    raise CapabilityError(message, expected="zarr >= 3.1", got=f"zarr {zarr.__version__}", hint="pip install --upgrade zarr")
 
 from zarrant.integrations.zarr_python.pipeline import CodecPipeline, ways
 from zarrant.integrations.zarr_python.store import Store, append
@@ -29,6 +34,9 @@ from zarrant.integrations.zarr_python.store import Store, append
 __all__ = ["CodecPipeline", "Store", "append", "disable", "enable", "status"]
 
 PATH = f"{__name__}.CodecPipeline"
+TESTED = "3.1.0 to 3.4.2"
+"""Versions of zarr-python with which all tests were run (`scripts/zarr_matrix.sh`)."""
+
 VARIABLE, STRICT = "ZARR_CODEC_PIPELINE__PATH", "ZARR_CODEC_PIPELINE__STRICT"
 _before: list[tuple[str, Any]] = []
 

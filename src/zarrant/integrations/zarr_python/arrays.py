@@ -147,7 +147,9 @@ def _mismatch(array: BoundArray, metadata: Any) -> str:
     dtype = metadata.dtype
     native = dtype.to_native_dtype() if hasattr(dtype, "to_native_dtype") else np.dtype(dtype)
     ours = array.data_type.numpy
-    if ours.hasobject or native != ours:
+    if ours.hasobject:
+        return "elements of variable length"
+    if native != ours:
         return f"values of {ours} here, of {native} in zarr-python"
     return ""
 

@@ -68,11 +68,11 @@ def is_strict() -> bool:
 
 
 def warn_unguarded(store: Any, what: str) -> None:
-    """Say once for each kind of store what is not promised; CapabilityError under `strict`."""
+    """Say once for each store what is not promised; CapabilityError under `strict`."""
     message = f"{what}: other processes that write to the same chunks can undo each other's writes"
     if is_strict():
         raise CapabilityError(message, store=repr(store), expected="a store that locks, or compares and swaps")
-    kind = f"{type(store).__module__}.{type(store).__qualname__}"
-    if kind not in _warned:
-        _warned.add(kind)
-        warnings.warn(f"{message} ({kind})", ZarrantWarning, stacklevel=2)
+    where = f"{type(store).__module__}.{type(store).__qualname__}, {store}"
+    if where not in _warned:
+        _warned.add(where)
+        warnings.warn(f"{message} ({where})", ZarrantWarning, stacklevel=2)

@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -24,14 +25,43 @@ namespace {
 // Descriptors in use while other threads run: a forked child drops its copies, else it could keep a lock of its parent.
 std::array<std::atomic<int>, 256> in_use;
 
+// Threads that open or close a descriptor now. A fork waits for them, else the child would not know of the descriptor, or close
+// one that is used again; and they wait for the fork.
+std::atomic<int> changing;
+std::atomic<bool> forking;
+
+class Changing {
+ public:
+  Changing() {
+    for (;;) {
+      while (forking.load()) sched_yield();
+      changing.fetch_add(1);
+      if (!forking.load()) return;
+      changing.fetch_sub(1);
+    }
+  }
+  Changing(const Changing&) = delete;
+  Changing& operator=(const Changing&) = delete;
+  ~Changing() { changing.fetch_sub(1); }
+};
+
+void before_fork() {
+  while (forking.exchange(true)) sched_yield();
+  while (changing.load() != 0) sched_yield();
+}
+
+void after_fork() { forking.store(false); }
+
 void drop_in_child() {
   for (std::atomic<int>& slot : in_use) {
     const int fd = slot.exchange(0) - 1;
-    if (fd >= 0) close(fd);
+    if (fd >= 0) close(fd);  // safety: native fork
   }
+  changing.store(0);
+  after_fork();
 }
 
-const bool prepared = pthread_atfork(nullptr, nullptr, drop_in_child) == 0;
+const bool prepared = pthread_atfork(before_fork, after_fork, drop_in_child) == 0;
 
 class Descriptor {
  public:
@@ -41,17 +71,22 @@ class Descriptor {
   ~Descriptor() {
     if (fd_ >= 0) close();
   }
-  void take(int fd) {
-    fd_ = fd;
+  // Whether the file was opened; it is noted for a child that is forked from now on.
+  bool open(const char* path, int flags, mode_t mode = 0) {
+    const Changing now;
+    fd_ = ::open(path, flags | O_CLOEXEC, mode);
+    if (fd_ < 0) return false;
     for (std::atomic<int>& slot : in_use) {
       int free = 0;
-      if (slot.compare_exchange_strong(free, fd + 1)) {
+      if (slot.compare_exchange_strong(free, fd_ + 1)) {
         slot_ = &slot;
-        return;
+        break;
       }
     }
+    return true;
   }
   int close() {
+    const Changing now;
     if (slot_) slot_->store(0);
     slot_ = nullptr;
     const int fd = fd_;
@@ -59,7 +94,7 @@ class Descriptor {
     return ::close(fd);
   }
   int get() const { return fd_; }
-  bool open() const { return fd_ >= 0; }
+  bool is_open() const { return fd_ >= 0; }
 
  private:
   int fd_ = -1;
@@ -101,7 +136,7 @@ class Put {
     if (wanted_.held ? !has_lock() : !take_lock()) return false;
     const bool stored = replace();
     if (!stored && temp_made_) remove_temp();
-    if (base_.open()) close_base();
+    if (base_.is_open()) close_base();
     if (!wanted_.held) give_lock_back();
     return stored;
   }
@@ -113,19 +148,19 @@ class Put {
   // The lock file is new, ours, and at its path. One that was there before is for the general way: who made it may be busy.
   bool take_lock() {
     if (!calls_.may("open")) return false;
-    const int fd = open(wanted_.lock, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (fd < 0) return false;
-    lock_.take(fd);
+    if (!lock_.open(wanted_.lock, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CREAT | O_EXCL, 0666)) return false;
     lock_state_ = {};
-    const bool known = calls_.may("fstat") && fstat(fd, &lock_state_) == 0;
+    const bool known = calls_.may("fstat") && fstat(lock_.get(), &lock_state_) == 0;
     const bool usual = known && static_cast<std::int64_t>(lock_state_.st_dev) == wanted_.device && shared();
     struct flock request = {F_WRLCK, SEEK_SET, 0, 0, 0};
-    if (!usual || !calls_.may("lock") || fcntl(fd, F_OFD_SETLK, &request) != 0) {
+    const bool granted = usual && calls_.may("lock") && fcntl(lock_.get(), F_OFD_SETLK, &request) == 0;  // safety: native lock
+    if (!granted) {
       lock_.close();  // without its lock the file may not be removed: another writer may have it by now
       return false;
     }
     struct stat there;
-    if (look(wanted_.lock, there) && same_file(there, lock_state_) && there.st_size == 0 && there.st_nlink == 1) return true;
+    const bool in_place = look(wanted_.lock, there) && same_file(there, lock_state_);  // safety: native inode
+    if (in_place && there.st_size == 0 && there.st_nlink == 1) return true;
     unlock();
     return false;
   }
@@ -136,7 +171,7 @@ class Put {
     lock_state_.st_dev = static_cast<dev_t>(wanted_.device);
     lock_state_.st_ino = static_cast<ino_t>(wanted_.held);
     struct stat there;
-    return look(wanted_.lock, there) && same_file(there, lock_state_);
+    return look(wanted_.lock, there) && same_file(there, lock_state_);  // safety: native lock of the caller
   }
 
   // Everybody may take the file who may write into its directory.
@@ -147,11 +182,17 @@ class Put {
 
   bool look(const char* path, struct stat& state) { return calls_.may("stat") && lstat(path, &state) == 0; }
 
+  bool is_absent(const char* path) {
+    struct stat state;
+    return calls_.may("stat") && lstat(path, &state) != 0 && errno == ENOENT;
+  }
+
   bool condition_holds() {
     if (!wanted_.condition) return true;
     struct stat state;
-    if (wanted_.condition_lock && (!calls_.may("stat") || lstat(wanted_.condition_lock, &state) == 0 || errno != ENOENT)) return false;
-    return look(wanted_.condition, state) && S_ISREG(state.st_mode) && version_of(state) == wanted_.condition_version;
+    if (wanted_.condition_lock && !is_absent(wanted_.condition_lock)) return false;  // safety: native metadata lock
+    if (!look(wanted_.condition, state) || !S_ISREG(state.st_mode)) return false;
+    return version_of(state) == wanted_.condition_version;  // safety: native metadata
   }
 
   // The object that is replaced, open where parts of it are copied.
@@ -160,13 +201,11 @@ class Put {
     for (const FilePart& part : wanted_.parts) copies = copies || part.is_copied();
     if (!copies) return look(wanted_.path, old_);
     if (!calls_.may("open")) return false;
-    const int fd = open(wanted_.path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    if (fd < 0) {
+    if (!base_.open(wanted_.path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)) {
       if (errno == ENOENT) errno = EINVAL;  // there is nothing to copy from: the general way says so
       return false;
     }
-    base_.take(fd);
-    const bool known = calls_.may("fstat") && fstat(fd, &old_) == 0;
+    const bool known = calls_.may("fstat") && fstat(base_.get(), &old_) == 0;
     errno = EINVAL;
     return known;
   }
@@ -184,8 +223,9 @@ class Put {
     constexpr std::int64_t kMaxSeconds = 9'000'000'000;
     if (old_.st_mtim.tv_sec > kMaxSeconds || old_.st_mtim.tv_sec < -kMaxSeconds) return false;
     old_mtime = nanoseconds(old_.st_mtim);
-    if (!S_ISREG(old_.st_mode) || wanted_.if_version == IfVersion::absent) return false;
-    return wanted_.if_version == IfVersion::any || version_of(old_) == wanted_.version;
+    if (!S_ISREG(old_.st_mode)) return false;
+    if (wanted_.if_version == IfVersion::absent) return false;  // safety: native absent
+    return wanted_.if_version == IfVersion::any || version_of(old_) == wanted_.version;  // safety: native version
   }
 
   bool replace() {
@@ -193,9 +233,7 @@ class Put {
     if (!condition_holds()) return false;
     errno = 0;
     if (!look_at_old() || !calls_.may("open")) return false;
-    const int fd = open(wanted_.temp, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
-    if (fd < 0) return false;
-    temp_.take(fd);
+    if (!temp_.open(wanted_.temp, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0666)) return false;
     temp_made_ = true;
     if (!write() || !stamp()) return false;
     if (!calls_.may("close")) {
@@ -267,7 +305,7 @@ class Put {
     timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     std::int64_t at = nanoseconds(now);
-    if (replaces_) at = std::max(at, old_mtime + 1);
+    if (replaces_) at = std::max(at, old_mtime + 1);  // safety: native later than the old
     const timespec time{static_cast<time_t>(at / 1'000'000'000), static_cast<long>(at % 1'000'000'000)};
     const timespec both[2] = {time, time};
     struct stat state;
@@ -285,7 +323,7 @@ class Put {
   // Where the lock was lost, the name may be in use by the next owner.
   void remove_temp() {
     struct stat mine{}, there;
-    const bool open = temp_.open();
+    const bool open = temp_.is_open();
     if (open ? fstat(temp_.get(), &mine) == 0 : version[1] != 0) {
       if (!open) {
         mine.st_dev = static_cast<dev_t>(version[0]);
@@ -298,7 +336,8 @@ class Put {
 
   void give_lock_back() {
     struct stat there;
-    if (look(wanted_.lock, there) && same_file(there, lock_state_) && calls_.may("unlink")) unlink(wanted_.lock);
+    const bool mine = look(wanted_.lock, there) && same_file(there, lock_state_);
+    if (mine && calls_.may("unlink")) unlink(wanted_.lock);  // safety: native lock exit
     unlock();
   }
 

@@ -538,7 +538,8 @@ nb::object py_read_ranges(nb::str path, nb::sequence ranges, nb::handle version,
     file.open(name.get(), -1);
   }
   nb::object result = nb::none();
-  const bool wanted = file.found == Found::there && (version.is_none() || file_version(version) == file.version);
+  const bool there = file.found == Found::there;
+  const bool wanted = there && (version.is_none() || file_version(version) == file.version);  // safety: native version of a read
   if (file.found == Found::absent) result = nb::bool_(false);
   if (wanted) {
     const std::int64_t size = file.version[3];

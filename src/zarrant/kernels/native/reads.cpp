@@ -51,7 +51,8 @@ void FileToRead::open(const char* path, std::int64_t limit) {
   struct stat state;
   std::int64_t mtime = 0;
   const bool known = may(trial_, "fstat") && fstat(fd, &state) == 0 && S_ISREG(state.st_mode) && mtime_of(state, mtime);
-  if (!known || (limit >= 0 && state.st_size > limit)) {
+  const bool too_large = known && limit >= 0 && state.st_size > limit;  // safety: native object size
+  if (!known || too_large) {
     close();
     return;
   }

@@ -39,6 +39,7 @@ from zarrant.stores.local.temp_files import (
     TempFile,
     annotate_errors,
     open_published,
+    remember_made,
     require_regular,
     span,
     stamp,
@@ -185,6 +186,7 @@ class FileObjects(Durable):
 
     def _get_in_steps(self, key: str, path: str, limit: int | None) -> Blob | None:
         with annotate_errors("read", self.url, key):
+            before = self.files.now()
             opened = open_published(self.files, path, self.links.open) or self._open_again(path)
             if opened is None:
                 return None
@@ -195,7 +197,7 @@ class FileObjects(Durable):
                 (view,) = self._read(fd, state, [(0, state.st_size)])
             finally:
                 self.files.close(fd)
-        return Blob((view,), version_seen(self.files, state), state.st_size)
+        return Blob((view,), version_seen(self.files, version_of(state), before), state.st_size)
 
     def get_ranges(self, key: str, ranges: Sequence[ByteRange], if_version: Version = None) -> Blob | None:
         path = self._path(key)
@@ -204,11 +206,12 @@ class FileObjects(Durable):
             if found is not OTHERWISE and (found is not None or not self.renames_show_gaps()):
                 return found
         with annotate_errors("read", self.url, key):
+            before = self.files.now()
             state = None if ranges else self._state_by_name(path)
             if state is not None:
                 if if_version is not None:
                     _expect(state, if_version)
-                return Blob((), version_seen(self.files, state), state.st_size)
+                return Blob((), version_seen(self.files, version_of(state), before), state.st_size)
             opened = open_published(self.files, path, self.links.open) or self._open_again(path)
             if opened is None:
                 if if_version is not None:
@@ -221,7 +224,7 @@ class FileObjects(Durable):
                 views = self._read(fd, state, [span(wanted, state.st_size) for wanted in ranges])
             finally:
                 self.files.close(fd)
-        return Blob(tuple(views), version_seen(self.files, state), state.st_size)
+        return Blob(tuple(views), version_seen(self.files, version_of(state), before), state.st_size)
 
     def put(self, key: str, parts: Sequence[Buffer]) -> Version:
         return self._swap(key, parts, ANY)
@@ -449,6 +452,7 @@ class FileObjects(Durable):
                     )
             version, mark = done
             self._on_published([path], mark)
+        remember_made(version)
         return version
 
     def _put_at_once(self, path: str, parts: Sequence[Part], if_version: Version) -> tuple[FileVersion, Mark] | None:

@@ -15,14 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
-from typing import Any, Protocol
+from typing import Protocol
 
 from zarrant import kernels
 from zarrant.codecs.buffer_pool import lent
 from zarrant.storage import Blob, ByteRange, Version
 from zarrant.stores.local.direct_io import DirectIO
 from zarrant.stores.local.syscalls import Syscalls, are_plain
-from zarrant.stores.local.temp_files import LASTING_AFTER_NS, FileVersion, LastingVersion, is_file_version
+from zarrant.stores.local.temp_files import FileVersion, is_file_version, version_seen
 
 
 class _Otherwise(Enum):
@@ -74,7 +74,5 @@ def read_parts(store: Directory, path: str, ranges: Sequence[ByteRange], if_vers
 
 def _blob(store: Directory, data: tuple[memoryview, ...], version: FileVersion, before: int) -> Blob:
     """See `temp_files.version_seen`; `before`: a moment before the file was opened."""
-    kind: Any = store.files.kind(version[0])
-    store.in_memory = kind == "memory"
-    lasting = version[2] + LASTING_AFTER_NS < before and kind  # safety: lasting version at once
-    return Blob(data, LastingVersion(version) if lasting else version, version[3])
+    store.in_memory = store.files.kind(version[0]) == "memory"
+    return Blob(data, version_seen(store.files, version, before), version[3])

@@ -123,6 +123,13 @@ class LastingVersion(tuple[int, int, int, int]):
     lasting = True
 
 
+class MadeVersion(tuple[int, int, int, int]):
+    """The version of a file that this process has made (`remember_made`)."""
+
+    __slots__ = ()
+    unique = True
+
+
 def is_file_version(version: Version) -> bool:
     """Whether a version may be one of a file, which the compiled calls take: one of another store is left to the general way."""
     return isinstance(version, tuple) and len(version) == 4
@@ -133,15 +140,34 @@ LASTING_AFTER_NS = 1_500_000_000
 others steps of the kernel's clock (10 ms)."""
 
 
-def version_seen(files: Syscalls, state: os.stat_result) -> FileVersion:
-    """The version of a file that was opened: one for good (`storage.is_lasting`) where a later write in place would show.
+_made: dict[FileVersion, None] = {}
+"""Files that this process made; their mtimes are no steps of a clock."""
+MAX_MADE, FINE_NS = 4096, 100
+"""Versions that are remembered (1 MB); and what the mtime is no multiple of where a file system keeps nanoseconds (one in a hundred
+is by chance). The coarser ones keep 100 ns (Windows), µs or more."""
+
+
+def remember_made(version: FileVersion) -> None:
+    """Remember the version of a file that was just stamped, where nobody else's file will have its mtime.
+
+    Ours are always later. Others have mtimes of the kernel's clock, at one of its steps: none of them is this nanosecond.
+    """
+    if version[2] % FINE_NS:  # safety: fine times
+        if len(_made) >= MAX_MADE:
+            _made.clear()
+        _made[version] = None
+
+
+def version_seen(files: Syscalls, version: FileVersion, before: int) -> FileVersion:
+    """The version of a file that was opened after `before`: one for good (`storage.is_lasting`) where a later write would show.
 
     Zarrant replaces files, and never with an mtime that was there before. Others may write in place, twice within one step of the
     clock; and what the clock of another machine says of a file is not known here, so only file systems of this one count.
     """
-    version = state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size
-    lasting = version[2] + LASTING_AFTER_NS < files.now() and files.kind(state.st_dev)  # safety: lasting version
-    return LastingVersion(version) if lasting else version
+    if not files.kind(version[0]):
+        return version
+    lasting = version[2] + LASTING_AFTER_NS < before  # safety: lasting version
+    return LastingVersion(version) if lasting else MadeVersion(version) if version in _made else version
 
 
 def require_regular(state: os.stat_result) -> os.stat_result:
