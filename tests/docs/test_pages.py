@@ -25,6 +25,7 @@ PAGES = {
     "many-processes": ("typer",),
     "growing": (),
     "planning": ("typer",),
+    "recipes": (),
     "asyncio": (),
     "machine-learning": (),
     "errors": (),
