@@ -108,8 +108,8 @@ def create_array(store: Any, **options: Unpack[CreateOptions]) -> Array[Any]:
         shape: the length, an integer for each dimension.
         dtype: what NumPy takes as a data type, or one of ours by name, as "bfloat16".
         data: gives shape and dtype where they are left out, and is stored in the new array. Data that are not in memory (a
-            dataset of h5py, an array of Dask) are read block by block, unless something is overwritten; masked elements
-            become the fill value.
+            dataset of h5py, an array of Dask) are read block by block, unless something that is there is overwritten;
+            masked elements become the fill value.
         chunks: the shape of what can be read alone; -1 is all of a dimension; "auto" makes about 1 MiB (64 KiB in shards).
             Lengths that differ are lists: `[[10, 20], [8, 8]]`. Another chunk grid is its metadata, `{"name": ...,
             "configuration": ...}`, or an object whose `to_json()` gives these.
