@@ -26,11 +26,11 @@ class ShortOptions(Where, LayoutOptions, total=False):
     """Keywords of `create_array` but for shape, type, data and fill value."""
 
 
-New = Array[ReadableWritable]
+NewArray = Array[ReadableWritable]
 
 
 @spelled_out(ShortOptions)
-def full(shape: Any, fill_value: Any, *, store: Any = None, dtype: Any = None, **options: Unpack[ShortOptions]) -> New:
+def full(shape: Any, fill_value: Any, *, store: Any = None, dtype: Any = None, **options: Unpack[ShortOptions]) -> NewArray:
     """A new array that reads as one value everywhere. The value is kept in the metadata: nothing else is stored.
 
     Args:
@@ -59,7 +59,7 @@ def full(shape: Any, fill_value: Any, *, store: Any = None, dtype: Any = None, *
 
 
 @spelled_out(ShortOptions)
-def zeros(shape: Any, *, store: Any = None, dtype: Any = "float64", **options: Unpack[ShortOptions]) -> New:
+def zeros(shape: Any, *, store: Any = None, dtype: Any = "float64", **options: Unpack[ShortOptions]) -> NewArray:
     """A new array of zeros; nothing but its metadata is stored.
 
     Args:
@@ -85,7 +85,7 @@ def zeros(shape: Any, *, store: Any = None, dtype: Any = "float64", **options: U
 
 
 @spelled_out(ShortOptions)
-def empty(shape: Any, *, store: Any = None, dtype: Any = "float64", **options: Unpack[ShortOptions]) -> New:
+def empty(shape: Any, *, store: Any = None, dtype: Any = "float64", **options: Unpack[ShortOptions]) -> NewArray:
     """A new array whose values do not matter; they are zeros. See `zeros`.
 
     Args:
@@ -110,7 +110,7 @@ def empty(shape: Any, *, store: Any = None, dtype: Any = "float64", **options: U
 
 
 @spelled_out(ShortOptions)
-def ones(shape: Any, *, store: Any = None, dtype: Any = "float64", **options: Unpack[ShortOptions]) -> New:
+def ones(shape: Any, *, store: Any = None, dtype: Any = "float64", **options: Unpack[ShortOptions]) -> NewArray:
     """A new array of ones; nothing but its metadata is stored.
 
     Args:
@@ -135,7 +135,7 @@ def ones(shape: Any, *, store: Any = None, dtype: Any = "float64", **options: Un
 
 
 @spelled_out(ShortOptions)
-def array(data: Any, *, store: Any = None, dtype: Any = None, fill_value: Any = None, **options: Unpack[ShortOptions]) -> New:
+def array(data: Any, *, store: Any = None, dtype: Any = None, fill_value: Any = None, **options: Unpack[ShortOptions]) -> NewArray:
     """A new array of data: `create_array(store, data=data)`.
 
     Args:
@@ -161,7 +161,7 @@ def array(data: Any, *, store: Any = None, dtype: Any = None, fill_value: Any = 
     return _new(store, data=data, dtype=dtype, fill_value=fill_value, **options)
 
 
-def _new(store: Any, **options: Any) -> New:
+def _new(store: Any, **options: Any) -> NewArray:
     given = {name: value for name, value in options.items() if name not in ("dtype", "fill_value") or value is not None}
     return create_array(MemoryStore() if store is None else store, **given)
 
