@@ -273,6 +273,8 @@ class BoxInChunk:
     """The shape of the box."""
     bounds: Shape
     """The shape of the chunk within the bounds."""
+    together: int = 1
+    """Chunks of the call that this is a part of."""
 
     n = 1
 
@@ -364,7 +366,7 @@ class BoxInChunks:
 
     def part(self, i: int) -> BoxInChunk:
         """The part in chunk i, alone."""
-        return BoxInChunk(*self.chunks[i])
+        return BoxInChunk(*self.chunks[i], self.n)
 
     def region(self, i: int) -> Box:
         """See `ChunkSelections`."""
@@ -415,7 +417,7 @@ def _in_few_chunks(box: Box, grid: ChunkGrid, bounds: Sequence[int]) -> BoxInChu
         sides.append(tuple(along))
         n *= len(along)
     if n == 1:
-        return BoxInChunk(*zip(*[along[0] for along in sides], strict=True))
+        return BoxInChunk(*zip(*[along[0] for along in sides], strict=True))  # type: ignore[arg-type]  # a tuple of each field
     return BoxInChunks(tuple(sides)) if n <= MAX_FEW else None
 
 

@@ -119,6 +119,7 @@ class NodeContext:
             shard_updates=config.shard_updates,
             dead_limit=config.dead_limit,
             fetch_bytes=FETCH_BYTES if self.able.requests_in_flight else 0,
+            strided_parts=self.able.strided_parts,
         )
         return OpOptions(
             codec,

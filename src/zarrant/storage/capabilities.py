@@ -61,6 +61,8 @@ class Capabilities:
     lock_timeout: float | None = None
     direct_io: bool = False
     file_reuse: bool = False
+    strided_parts: bool = False
+    """It takes views of arrays that are not contiguous as parts of new objects."""
     one_process: bool = False
     """Only this process can reach the store, so that a queue of its threads is as good as a lock."""
     requests_in_flight: int = 0
@@ -222,6 +224,7 @@ def capabilities(store: object) -> Capabilities:
         getattr(store, "lock_timeout", None),
         bool(getattr(store, "direct_io", False)),
         bool(getattr(store, "file_reuse", False)),
+        bool(getattr(store, "strided_parts", False)),
         bool(getattr(store, "one_process", False)),
         getattr(store, "probe", None),
         int(getattr(store, "requests_in_flight", 0)),
@@ -281,6 +284,7 @@ def _with_values(
     lock_timeout: float | None,
     direct_io: bool,
     file_reuse: bool,
+    strided_parts: bool,
     one_process: bool,
     probe: str | None,
     requests_in_flight: int,
@@ -291,6 +295,7 @@ def _with_values(
         lock_timeout=lock_timeout,
         direct_io=direct_io,
         file_reuse=file_reuse,
+        strided_parts=strided_parts,
         one_process=one_process,
         probe=probe,
         requests_in_flight=requests_in_flight,
@@ -309,6 +314,7 @@ def _combined(kind: Hashable, own: tuple[str, ...], lacks: tuple[str, ...], insi
     for name in ("sync_calls", "async_calls"):
         found[name] = getattr(mine, name) & getattr(inside, name)
     found["sync_calls"] = found["sync_calls"]._replace(**dict.fromkeys(own, True))
+    found["strided_parts"] = False  # what a wrapper does with parts is not known
     for name in lacks:
         found[name] = NO_CALLS if name == "async_calls" else False
     return replace(inside, **found)

@@ -63,7 +63,10 @@ class Hole(NamedTuple):
 
 
 Part: TypeAlias = Buffer | ByteRange | Hole
-"""A piece of a new object: bytes, a range of the object it replaces, or bytes that do not matter."""
+"""A piece of a new object: bytes, a range of the object it replaces, or bytes that do not matter.
+
+To a store that says `strided_parts`, bytes may be a view of an array that is not contiguous: its elements in C order.
+"""
 
 
 def filled(part: Buffer | Hole) -> Buffer:

@@ -19,6 +19,7 @@ from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.selection import orthogonal
 from zarrant.storage import ByteRange
+from zarrant.stores.wrappers import Recording
 
 SHAPE = (5, 4, 6)
 CHAINS = [[Bytes()], [Bytes("big")], [Transpose((2, 0, 1)), Bytes()], [Transpose((1, 0, 2)), Transpose((0, 2, 1)), Bytes("big")]]
@@ -27,7 +28,7 @@ CHAINS = [[Bytes()], [Bytes("big")], [Transpose((2, 0, 1)), Bytes()], [Transpose
 pytestmark = pytest.mark.usefixtures("ranges_of_small_chunks")
 
 
-class Recording(InMemory):
+class RecordingSource(InMemory):
     """Bytes that tell which of them were asked for."""
 
     def __init__(self, data: bytes) -> None:
@@ -73,7 +74,7 @@ def test_boxes_are_slices_and_touch_nothing_else(
     old, new = dice.integers(0, 9, SHAPE, "int32"), dice.integers(10, 19, subset.shape, "int32")
     stored = c.encode(old)
 
-    source = Recording(stored)
+    source = RecordingSource(stored)
     written = run(c.prepared.write(OneChunk(0, source), c.selections(subset), 0, 1, new)).only()
     assert source.asked == []
     merged = b"".join(bytes(part) for part in written)
@@ -81,7 +82,7 @@ def test_boxes_are_slices_and_touch_nothing_else(
     old[subset.slices] = new
     assert merged == c.encode(old)
 
-    source, out = Recording(merged), np.empty(subset.shape, "int32")
+    source, out = RecordingSource(merged), np.empty(subset.shape, "int32")
     run(c.prepared.read(OneChunk(0, source), c.selections(subset), 0, 1, out))
     assert np.array_equal(out, new)
     assert sum(stop - start for start, stop in source.asked) == new.nbytes
@@ -143,6 +144,52 @@ def test_an_array_does_what_numpy_does(steps: list[tuple[str, int]]) -> None:
             array[where] = expected[where] = dice.integers(0, 2, expected[where].shape, "uint16")
         assert np.array_equal(array[where] if kind != "points" else array.vindex[where], expected[where])
     assert np.array_equal(array[...], expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), filters=st.sampled_from([None, [Transpose((1, 2, 0))]]), empty=st.booleans(), fill=st.sampled_from([0, 7]))
+def test_a_chunk_that_is_gathered_by_the_store_is_the_same(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, filters: Any, empty: bool, fill: int
+) -> None:
+    chunk = tuple(data.draw(st.lists(st.integers(1, 4), min_size=3, max_size=3)))
+    shape = tuple(n * data.draw(st.integers(1, 3)) - data.draw(st.integers(0, n - 1)) for n in chunk)
+    dtype = data.draw(st.sampled_from(["uint8", "int16", "float64", "complex128", "datetime64[s]", "bool"]))
+    values = np.random.default_rng(data.draw(st.integers(0, 99))).integers(0, 2, shape, "uint8") * np.uint8(7)
+    values = np.asfortranarray(values) if data.draw(st.booleans()) else values
+    values = values.astype(dtype)[:: data.draw(st.sampled_from([1, -1]))]
+    files = zarrant.stores.FilesystemStore(tmp_path_factory.mktemp("files"))
+    stored: list[dict[str, bytes]] = []
+    for store in (files, files.with_options(locking="none"), zarrant.MemoryStore()):
+        layout: Any = {"chunks": chunk, "dtype": dtype, "fill_value": np.asarray(fill).astype(dtype)[()], "compressors": None}
+        config = {"write_empty_chunks": empty}
+        array = zarrant.create_array(store, shape=shape, filters=filters, config=config, overwrite=True, **layout)
+        for corner in np.ndindex(*array.chunk_grid_shape):  # one by one: small ones that are stored together are gathered before
+            where = tuple(slice(i * n, min((i + 1) * n, length)) for i, n, length in zip(corner, chunk, shape, strict=True))
+            array[where] = values[where]
+        assert np.array_equal(array[...], values)
+        stored.append({key: bytes(store.get(key).data[0]) for key in store.list_prefix("")})
+    assert stored[0] == stored[1] == stored[2]
+
+
+def test_views_go_only_to_stores_that_gather_them(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[bool] = []
+    real = UncompressedPipeline._view_of
+
+    def record(*args: Any) -> Any:
+        found.append((view := real(*args)) is not None)
+        return view
+
+    monkeypatch.setattr(UncompressedPipeline, "_view_of", record)
+    files = zarrant.stores.FilesystemStore(tmp_path)
+    values = np.ones((8, 8), "uint16")
+    layout: Any = {"shape": (8, 8), "dtype": "uint16", "compressors": None, "overwrite": True}
+    for store in (files, Recording(files), files.with_options(durability="fsync"), zarrant.MemoryStore()):
+        zarrant.create_array(store, chunks=(4, 4), **layout)[:4, 4:] = values[:4, 4:]
+    assert found == [True] * files.strided_parts
+    found.clear()
+    zarrant.create_array(files, chunks=(8, 8), shards=(8, 8), **layout)[...] = values[::-1]
+    zarrant.create_array(files, chunks=(8, 8), **layout)[...] = np.zeros((8, 8), "uint16").T
+    assert True not in found
 
 
 def test_a_frame_costs_a_frame() -> None:
@@ -226,7 +273,7 @@ def test_several_boxes(codecs: list[Any], codec: Callable[..., Any], run: Callab
     chosen = np.array([0, 1, 3])
     region = orthogonal((chosen, slice(1, 3), slice(0, 6)), SHAPE).region
     selections = region.split(ChunkGrid.regular(SHAPE, SHAPE), SHAPE)
-    source, out = Recording(c.encode(old)), np.empty((3, 2, 6), "int32")
+    source, out = RecordingSource(c.encode(old)), np.empty((3, 2, 6), "int32")
     run(c.prepared.read(OneChunk(0, source), selections, 0, 1, out))
     assert np.array_equal(out, old[chosen, 1:3])
     assert sum(stop - start for start, stop in source.asked) == out.nbytes

@@ -5,10 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+import zarrant
 from zarrant.codecs import Bytes, Crc32c, Gzip, ShardingIndexed, Transpose, Zstd
 from zarrant.codecs.chain import chain_of
 from zarrant.errors import ChunkError
 from zarrant.geometry.box import ArraySubset
+from zarrant.stores.wrappers import Recording
 
 INDEX = chain_of([Bytes(), Crc32c()])
 MISSING = 2**64 - 1
@@ -143,3 +145,16 @@ def test_a_shard_is_cut_where_there_are_few_of_them(shards: int, side: int, expe
     assert len(ranges) == expected
     assert [row for lo, hi in ranges for row in range(lo, hi)] == list(range((side // 32) ** 3))
     assert 2 * (ranges[0][1] * 32**3 * 2) <= shard.batch_cost(shards) <= 2 * (8 << 20)
+
+
+def test_shards_that_are_read_together_are_not_cut() -> None:
+    """As many as threads need are there; the last part of a call knows that it is not alone."""
+    store = Recording(zarrant.MemoryStore())
+    array = zarrant.create_array(
+        store, shape=(256, 256, 64), chunks=(32, 32, 32), shards=(128, 128, 64), dtype="uint16", fill_value=0, compressors=None
+    )
+    array[...] = values = np.arange(256 * 256 * 64, dtype="uint16").reshape(256, 256, 64)
+    before = len(store.calls)
+    assert np.array_equal(array[...], values)
+    asked = [call.key for call in store.calls[before:] if call.method == "get_ranges"]
+    assert len(asked) == 2 * 4, "the index of each shard, and its subchunks"

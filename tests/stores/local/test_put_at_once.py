@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
 import resource
@@ -14,6 +15,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -27,7 +29,7 @@ from zarrant.storage import ANY, ByteRange, Hole, OnlyWhile, Part
 from zarrant.stores.local import put_at_once as module
 from zarrant.stores.local.store import FilesystemStore
 from zarrant.stores.local.syscalls import Syscalls, are_plain
-from zarrant.stores.local.temp_files import LastingVersion
+from zarrant.stores.local.temp_files import LastingVersion, contiguous
 from zarrant.testkit.faulty_files import FaultySyscalls
 
 pytestmark = pytest.mark.skipif(kernels.put_file is None, reason="without the compiled call there is one way only")
@@ -148,7 +150,12 @@ def test_the_calls_under_a_lock_are_those_of_the_general_way(root: Path) -> None
             assert calls == syscalls.calls
 
 
-@pytest.mark.parametrize("parts", [[b"new"], [b"n", ByteRange(0, 2), Hole(3)]], ids=["bytes", "ranges"])
+LARGE = np.arange(3 * 300 * 401, dtype=np.uint16).reshape(3, 300, 401)
+
+
+@pytest.mark.parametrize(
+    "parts", [[b"new"], [b"n", ByteRange(0, 2), Hole(3)], [LARGE[:, ::2].data]], ids=["bytes", "ranges", "view"]
+)
 def test_a_call_that_fails_leaves_everything_as_it_was(root: Path, parts: list[Part]) -> None:
     store = FilesystemStore(root)
     before = store.put("k", [b"old"])
@@ -164,6 +171,20 @@ def test_a_call_that_fails_leaves_everything_as_it_was(root: Path, parts: list[P
         assert not [name for name in names(root) if "__new" in name]
         before = store.put("k", [b"old"])
         assert names(root) == ["k", "other", "probed"]
+
+
+@pytest.mark.parametrize(
+    "view",
+    [LARGE[:, :, 1:], LARGE.T, LARGE[::-1, :, ::3], LARGE.transpose(1, 0, 2), LARGE.reshape(-1)[::2], LARGE[:, :0, :3]],
+    ids=["inner", "transposed", "backwards", "axes", "every second", "nothing"],
+)
+def test_a_view_is_gathered_piece_by_piece(root: Path, view: Any) -> None:
+    store = FilesystemStore(root)
+    done, calls = try_put(store, "k", [b"before", view.data, b"after"])
+    assert done is not None and (root / "k").read_bytes() == b"before" + view.tobytes() + b"after"
+    assert calls.count("write") >= view.nbytes >> 18
+    store.put("general", [b"before", contiguous(view.data), b"after"])
+    assert (root / "general").read_bytes() == (root / "k").read_bytes()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
@@ -184,8 +205,19 @@ def test_who_is_killed_before_any_call_harms_nobody(root: Path) -> None:
         assert names(root) == ["k", "other", "probed"]
 
 
+@st.composite
+def views(draw: st.DrawFn) -> memoryview:
+    """A view of an array in any order, of every second element, or backwards."""
+    shape = draw(st.lists(st.integers(1, 5), min_size=1, max_size=4))
+    array = np.arange(math.prod(shape) * 12, dtype="u1").view(draw(st.sampled_from(["u1", "<u2", "<u4", "V3"])))
+    axes = draw(st.permutations(range(len(shape))))
+    steps = [slice(None, None, draw(st.sampled_from([1, 1, 2, -1]))) for _ in shape]
+    return array[: math.prod(shape)].reshape(shape).transpose(axes)[tuple(steps)].data
+
+
 PARTS = st.one_of(
     st.binary(max_size=40),
+    views(),
     st.builds(ByteRange, st.integers(-3, 9), st.none() | st.integers(0, 9)),
     st.builds(Hole, st.integers(0, 9)),
 )

@@ -102,6 +102,8 @@ class UncompressedPipeline(FixedSizePipeline):
         if hi > lo + 1 and selections.full[lo:hi].all():
             return (yield from super().write(stored, selections, lo, hi, values))
         rows: list[list[Part] | None] = []
+        if hi == lo + 1 and self.options.strided_parts and (view := self._view_of(selections, lo, values)) is not None:
+            return Encoded(np.array([self.spec.nbytes], np.int64), [view], [1])
         for i in range(lo, hi):
             encoded = yield from self._write_boxes(stored, selections, i, values)
             encoded = encoded or (yield from super().write(stored, selections, i, i + 1, values))
@@ -140,6 +142,22 @@ class UncompressedPipeline(FixedSizePipeline):
         """Whether one box of values is all of chunk i, in the order in which it is stored."""
         covered = len(boxes.row) == 1 and bool(self._covered(selections, i, i + 1)[0])
         return covered and self._box(boxes, 0, values).flags.c_contiguous
+
+    def _view_of(self, selections: ChunkSelections, i: int, values: Values) -> Part | None:
+        """Chunk i as a view of the values, which the store gathers while it writes it.
+
+        None where it is not one box, is not stored as its elements, or may be nothing but fill, which is seen as it is gathered.
+        """
+        if self.serializer_steps or not isinstance(values, np.ndarray) or not self._covered(selections, i, i + 1)[0]:
+            return None
+        boxes, kind = selections.boxes(i, i + 1), self.spec.data_type.numpy
+        if len(boxes.row) != 1 or tuple(boxes.shape[0].tolist()) != self.shape or values.dtype != kind:
+            return None
+        box = self._box(boxes, 0, values)
+        first = box[(slice(1),) * box.ndim].reshape(1, -1)
+        if box.flags.c_contiguous or not (self.options.write_empty_chunks or not self.spec.fill.equals(first)[0]):
+            return None
+        return box.view(f"V{kind.itemsize}").data
 
     def _new(self, boxes: CopyPlan, runs: list[Runs], values: npt.NDArray[np.generic]) -> list[tuple[int, memoryview]] | None:
         """The new bytes of each run, in order; None where all are fill, or where boxes overlap."""

@@ -160,20 +160,21 @@ class Shard:
     def _read_one(self, source: Source | None, shards: ChunkSelections, i: int, out: npt.NDArray[np.generic]) -> Op[None]:
         """Read shard i of those of a call."""
         source, index = yield from self._open(source)
+        together = chunks_of_call(shards)
         selections, out = self._split(shards.region(i), shards.shape(i), out)
         numbers = self._numbers(selections)
         stored = SubchunksOfShard(source or InMemory(b""), index, numbers, self._kept(source, index, numbers))
         if selections.n == 1:
             yield from self._read_batch(stored, selections, 0, 1, out)
             return
-        if isinstance(source, Stored) and self._fetches_ahead(selections.n, shards.n):
+        if isinstance(source, Stored) and self._fetches_ahead(selections.n, together):
             step = max(1, self.options.fetch_bytes // max(1, self.subchunk_pipeline.spec.nbytes))
             groups = ((lo, min(lo + step, selections.n)) for lo in range(0, selections.n, step))
-            ahead = (self._read_group(stored, selections, lo, hi, out, shards.n) for lo, hi in groups)
+            ahead = (self._read_group(stored, selections, lo, hi, out, together) for lo, hi in groups)
             yield from gather(ahead, 2 * step * self.subchunk_pipeline.spec.nbytes)
             return
-        batches = (self._read_batch(stored, selections, lo, hi, out) for lo, hi in self.batches(selections.n, shards.n))
-        yield from gather(batches, self.batch_cost(shards.n))
+        batches = (self._read_batch(stored, selections, lo, hi, out) for lo, hi in self.batches(selections.n, together))
+        yield from gather(batches, self.batch_cost(together))
 
     def _fetches_ahead(self, n: int, shards: int) -> bool:
         """Whether the bytes of several mini-batches of subchunks are read together: where they are waited for, and needed whole."""
@@ -349,11 +350,12 @@ class Shard:
     def _write_one(self, source: Source | None, shards: ChunkSelections, i: int, values: Values) -> Op[list[Part] | None]:
         """The parts of the new shard i, of those of a call; None if every subchunk is fill."""
         source, old = yield from self._open(source)
+        together = chunks_of_call(shards)
         selections, values = self._split(shards.region(i), shards.shape(i), values)
         numbers = self._numbers(selections)
         stored = None if source is None else SubchunksOfShard(source, old, numbers)
-        batches = (self._write_batch(stored, selections, lo, hi, values) for lo, hi in self.batches(selections.n, shards.n))
-        encoded = yield from gather(batches, self.batch_cost(shards.n))
+        batches = (self._write_batch(stored, selections, lo, hi, values) for lo, hi in self.batches(selections.n, together))
+        encoded = yield from gather(batches, self.batch_cost(together))
         sizes = np.concatenate([batch.sizes for batch in encoded]) if encoded else np.empty(0, np.int64)
         new_parts = [piece for batch in encoded for piece in batch.parts]
         parts = yield from self._lay_out(source, old, numbers, sizes, new_parts)
@@ -515,6 +517,11 @@ class AddSubchunkToErrors:
         if isinstance(error, ChunkError) and isinstance(self.stored, SubchunksOfShard):
             inside = "" if error.field is None else f"{error.field} in "
             error.field = f"{inside}subchunk {int(self.stored.numbers[self.i])}"
+
+
+def chunks_of_call(selections: ChunkSelections) -> int:
+    """Chunks of the call that some are selected for: those share its threads."""
+    return selections.together if isinstance(selections, BoxInChunk) else selections.n
 
 
 def length_of(part: Part) -> int:

@@ -15,11 +15,13 @@ using FileVersion = std::array<std::int64_t, 4>;  // device, inode, mtime in nan
 
 enum class IfVersion { any, absent, known };
 
-// Bytes; or (without `data`) `size` bytes of the old object from `start` on, or none (-1): a hole.
+// Bytes; or `size` bytes of an array with strides, in C order; or (without `data`) `size` bytes of the old object from `start` on, or
+// none (-1): a hole.
 struct FilePart {
   const Byte* data;
   std::size_t size;
   std::int64_t start = 0;
+  std::optional<Strided> array = std::nullopt;
 
   bool is_copied() const { return !data && start >= 0; }
 };

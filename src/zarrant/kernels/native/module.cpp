@@ -377,9 +377,14 @@ nb::object py_put_file(nb::str path, nb::sequence parts, nb::handle condition, n
       wanted.parts.push_back({nullptr, static_cast<std::size_t>(size), start});
       continue;
     }
-    buffers.emplace_back(part, PyBUF_SIMPLE);
+    const bool plain = !PyMemoryView_Check(part.ptr()) || PyBuffer_IsContiguous(PyMemoryView_GET_BUFFER(part.ptr()), 'C');
+    const Buffer& buffer = buffers.emplace_back(part, plain ? PyBUF_SIMPLE : PyBUF_STRIDES);
     static const Byte none[1] = {};
-    wanted.parts.push_back({buffers.back()->len ? buffers.back().data() : none, static_cast<std::size_t>(buffers.back()->len)});
+    FilePart& made = wanted.parts.emplace_back(FilePart{buffer->len ? buffer.data() : none, static_cast<std::size_t>(buffer->len)});
+    if (!plain && buffer->len) {
+      require(buffer->ndim >= 1 && buffer->ndim <= kMaxAxes && buffer->itemsize > 0, "an array with one to 64 axes");
+      made.array = strided(buffer);
+    }
   }
   if (!condition.is_none()) {
     nb::tuple fields = nb::cast<nb::tuple>(condition);

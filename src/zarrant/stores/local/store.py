@@ -143,6 +143,11 @@ class FilesystemStore(FileObjects):
         self._at_once = can_put_at_once(self)
         self._check_root()
 
+    @property
+    def strided_parts(self) -> bool:
+        """Whether it gathers a view of an array while it writes it: see `storage.Part`."""
+        return self._at_once
+
     def with_options(self, **options: Any) -> FilesystemStore:
         """A store on the same directory under other options."""
         return FilesystemStore(self.root, **{**self._options(), **options}, syscalls=self.files)

@@ -243,7 +243,7 @@ def write_parts(files: Syscalls, fd: int, parts: Sequence[Part], base: tuple[int
     run: list[Buffer] = []
     for index, part in enumerate(parts):
         if not isinstance(part, ByteRange | Hole):
-            run.append(part)
+            run.append(contiguous(part))
             continue
         offset += files.write_full(fd, run, offset)
         run = []
@@ -257,6 +257,11 @@ def write_parts(files: Syscalls, fd: int, parts: Sequence[Part], base: tuple[int
     files.write_full(fd, run, offset)
     if parts and isinstance(parts[-1], Hole):
         files.truncate(fd, offset)
+
+
+def contiguous(part: Buffer) -> Buffer:
+    """The bytes of a part; of a view of an array that is not contiguous, a copy."""
+    return part if not isinstance(part, memoryview) or part.c_contiguous else part.tobytes()
 
 
 def stamp(files: Syscalls, fd: int, old: os.stat_result | None) -> FileVersion:
