@@ -231,6 +231,8 @@ def test_check_says_what_is_wrong_and_repairs_it_when_told_to(run: Shell, array:
         ("subchunk", "c/0/0", True),
         ("lock", "c/1/1.__lock", True),
     ]
+    assert facts["next"][0]["command"].endswith("a.zarr --deep --repair")
+    assert run("check", "a.zarr", "--deep") == 1 and "→ " in run.out and "a.zarr --deep --repair" in run.out
     assert run("check", "a.zarr", "--deep", "--repair") == 1
     assert "would salvage c/0/0" in run.out
     assert "Nothing was changed" in run.out
@@ -294,8 +296,7 @@ def test_a_group_is_copied_to_other_codecs_and_to_v2(run: Shell, group: Any) -> 
 
 @pytest.mark.usefixtures("array")
 def test_what_was_broken_off_goes_on(run: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zarrant.tools.units.blocks.__defaults__", (1,))
-    words = ["rechunk", "a.zarr", "b.zarr", "--chunks", "10,6", "--shards", "none", "--workers", "1"]
+    words = ["rechunk", "a.zarr", "b.zarr", "--chunks", "10,6", "--shards", "none", "--workers", "1", "--block-size", "1B"]
     done: list[Any] = []
 
     def unit(part: Any, box: Any) -> bool:
@@ -310,7 +311,6 @@ def test_what_was_broken_off_goes_on(run: Shell, monkeypatch: pytest.MonkeyPatch
     assert check == 1 and [each["kind"] for each in json.loads(run.out)["findings"]] == ["unfinished"]
     assert run("copy", "a.zarr", "b.zarr") == 1  # another layout
     monkeypatch.undo()
-    monkeypatch.setattr("zarrant.tools.units.blocks.__defaults__", (1,))
     monkeypatch.chdir(run.directory)
     facts = run.json(*words)
     assert (facts["units"], facts["resumed"]) == (20, 7)

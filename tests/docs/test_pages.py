@@ -21,6 +21,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 PAGES = {
     "index": (),
     "tour": (),
+    "pictures": (),
     "layout": ("typer",),
     "many-processes": ("typer",),
     "growing": (),

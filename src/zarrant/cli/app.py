@@ -51,7 +51,8 @@ Scheduler = Annotated[
         'on a Dask cluster of this machine ("local"), or on the one whose scheduler has this address.'
     ),
 ]
-Workers = Annotated[int | None, typer.Option(min=1, help="Blocks at a time; each takes some 64 MiB.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Blocks at a time.")]
+BlockSize = Annotated[str, typer.Option("--block-size", help="Of values in a block, which is in memory of a worker.")]
 
 
 def _version(wanted: bool) -> None:
@@ -127,6 +128,7 @@ def copy(
     dry_run: DryRun = False,
     scheduler: Scheduler = None,
     workers: Workers = None,
+    block_size: BlockSize = "64MiB",
     storage_options: Options = None,
     source_options: Options = None,
     report: ReportTo = None,
@@ -146,6 +148,7 @@ def copy(
         dry_run=dry_run,
         scheduler=scheduler,
         workers=workers,
+        block_bytes=spelling.size(block_size, "block-size"),
         storage_options=storage_options,
         source_options=source_options,
         report=report,
@@ -163,14 +166,15 @@ def rechunk(
     dry_run: DryRun = False,
     scheduler: Scheduler = "none",
     workers: Workers = None,
+    block_size: BlockSize = "64MiB",
     storage_options: Options = None,
     source_options: Options = None,
     report: ReportTo = None,
 ) -> Result:
     """Copy an array to other chunks; goes on after a kill.
 
-    As copy --scheduler none. The work is done in blocks of whole stored objects, each about 64 MiB. A ledger at the target tells
-    what is done; the same command goes on with what is missing. --scheduler hands the blocks to a Dask cluster.
+    As copy --scheduler none. The work is done in blocks of whole stored objects, of about --block-size. A ledger at the target
+    tells what is done; the same command goes on with what is missing. --scheduler hands the blocks to a Dask cluster.
     """
     return _copy(
         source,
@@ -180,6 +184,7 @@ def rechunk(
         dry_run=dry_run,
         scheduler=scheduler or "none",
         workers=workers,
+        block_bytes=spelling.size(block_size, "block-size"),
         storage_options=storage_options,
         source_options=source_options,
         report=report,
@@ -213,6 +218,7 @@ def convert(
     dry_run: DryRun = False,
     scheduler: Scheduler = None,
     workers: Workers = None,
+    block_size: BlockSize = "64MiB",
     storage_options: Options = None,
     source_options: Options = None,
     report: ReportTo = None,
@@ -232,6 +238,7 @@ def convert(
             dry_run=dry_run,
             scheduler=scheduler,
             workers=workers,
+            block_bytes=spelling.size(block_size, "block-size"),
             storage_options=storage_options,
             source_options=source_options,
             report=report,
