@@ -25,6 +25,8 @@ PAGES = {
     "layout": ("typer",),
     "many-processes": ("typer",),
     "growing": (),
+    "planning": ("typer",),
+    "recipes": (),
     "asyncio": (),
     "machine-learning": (),
     "errors": (),
