@@ -347,3 +347,16 @@ def test_attributes(run: Shell, group: Any) -> None:
     assert run("attrs", "nowhere.zarr", "new=1") == 1
     assert Path("g.zarr/zarr.json").read_bytes() == before and not Path("nowhere.zarr").exists()
     assert run.json("attrs", "g.zarr/x/raw", "unit") == {"unit": "mm"}
+
+
+@pytest.mark.usefixtures("array")
+def test_plan_says_what_a_read_or_a_write_will_do(run: Shell) -> None:
+    assert run("plan", "a.zarr", "5:20, :7", "--write", "--workers", "2") == 0
+    for words in ("write 15 × 7", "2 merged", "locked", "guard", "batches", "advice"):
+        assert words in run.out
+    facts = run.json("plan", "a.zarr", "5:20, :7", "--write", "--workers", "2")
+    plan = zarrant.open_array("a.zarr", mode="r+").explain(np.s_[5:20, :7], write=True, workers=2)
+    assert facts == json.loads(json.dumps(plan.to_json()))
+    assert run.json("plan", "a.zarr") == json.loads(json.dumps(zarrant.open_array("a.zarr").explain().to_json()))
+    for wrong in (("a.zarr", "5;7"), ("a.zarr", "1:2:3:4"), ("a.zarr", "x"), ("a.zarr", "99"), ("none.zarr",)):
+        assert run("plan", *wrong) == 1, wrong

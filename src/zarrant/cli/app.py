@@ -21,6 +21,7 @@ from zarrant.tools import compact as compacting
 from zarrant.tools import consolidate as consolidating
 from zarrant.tools import copy as copying
 from zarrant.tools import doctor as examination
+from zarrant.tools import plan as planning
 from zarrant.tools import repair as mending
 from zarrant.tools.convert_format import convert_format
 from zarrant.tools.targets import check_replaceable
@@ -321,6 +322,23 @@ def _zarr_python(path: str | None, options: Mapping[str, Any] | None) -> dict[st
     except CapabilityError as error:
         return {"version": None, "enabled": False, "problem": str(error), "place": None}
     return report.facts(path, options)
+
+
+@command(app)
+def plan(
+    address: Annotated[str, typer.Argument(help="An array: a path, or the URL of one.")],
+    selection: Annotated[str, typer.Argument(help='The part of it, as in brackets: "0:100, :, 5".')] = "...",
+    write: Annotated[bool, typer.Option("--write", help="Plan a write of it, not a read.")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Also divide it into boxes for so many workers.")] = 1,
+    storage_options: Options = None,
+) -> Result:
+    """Say what a read or a write would read, write and lock.
+
+    Objects, bytes, requests, memory, and what is poor about the layout for this access. Nothing is stored, no chunk is read. A
+    selection that begins with a minus comes after "--".
+    """
+    found = planning.plan(address, selection, write=write, workers=workers, storage_options=storage_options)
+    return Result(found.to_json(), partial(show.planned, found))
 
 
 @command(app)

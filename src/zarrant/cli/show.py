@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.tree import Tree
 
 from zarrant.limits import human
+from zarrant.ops.explain import Plan
 from zarrant.progress import Progress, Report
 from zarrant.tools.bench import BenchReport
 from zarrant.tools.check import CheckReport
@@ -187,6 +188,12 @@ def checked(report: CheckReport, advice: bool = True) -> None:
     for step in report.next_steps if advice else ():
         command = f": [bold]{escape(step.command)}[/bold]" if step.command else ""
         out.print(f"→ {escape(step.what)}{command}", soft_wrap=True)
+
+
+def planned(plan: Plan) -> None:
+    """What a read or a write will do, as a table."""
+    out.print(f"[bold]{escape(plan.title)}[/bold]", soft_wrap=True)
+    out.print(_table(plan.rows()))
 
 
 def benched(report: BenchReport) -> None:
