@@ -15,13 +15,25 @@ check() { # check NAME COMMAND...
 [ "${1:-}" = --no-tests ] || scripts/servers.sh & # beside what needs no server
 servers=$!
 
+types=$(mktemp) # mypy takes longer than all other checks, and uses one CPU
+trap 'rm -f "$types"' EXIT
+"$bin/mypy" >"$types" 2>&1 &
+mypy=$!
+
+types_of_all() {
+  wait "$mypy"
+  local status=$?
+  cat "$types"
+  return $status
+}
+
 paths=(src tests examples)
 [ -d benchmarks ] && paths+=(benchmarks)
 check style "$bin/ruff" check "${paths[@]}"
 check format "$bin/ruff" format --check --quiet "${paths[@]}"
-check types "$bin/mypy"
 check imports "$bin/lint-imports"
 check docs "$bin/python" -m mkdocs build --strict # not --quiet: it counts no warning then
+check types types_of_all
 [ ${#failed[@]} -gt 0 ] && echo "FAILED before the tests: ${failed[*]}"
 
 if [ "${1:-}" != --no-tests ]; then

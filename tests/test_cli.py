@@ -231,6 +231,8 @@ def test_check_says_what_is_wrong_and_repairs_it_when_told_to(run: Shell, array:
         ("subchunk", "c/0/0", True),
         ("lock", "c/1/1.__lock", True),
     ]
+    assert facts["next"][0]["command"].endswith("a.zarr --deep --repair")
+    assert run("check", "a.zarr", "--deep") == 1 and "→ " in run.out and "a.zarr --deep --repair" in run.out
     assert run("check", "a.zarr", "--deep", "--repair") == 1
     assert "would salvage c/0/0" in run.out
     assert "Nothing was changed" in run.out
@@ -294,8 +296,7 @@ def test_a_group_is_copied_to_other_codecs_and_to_v2(run: Shell, group: Any) -> 
 
 @pytest.mark.usefixtures("array")
 def test_what_was_broken_off_goes_on(run: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zarrant.tools.units.blocks.__defaults__", (1,))
-    words = ["rechunk", "a.zarr", "b.zarr", "--chunks", "10,6", "--shards", "none", "--workers", "1"]
+    words = ["rechunk", "a.zarr", "b.zarr", "--chunks", "10,6", "--shards", "none", "--workers", "1", "--block-size", "1B"]
     done: list[Any] = []
 
     def unit(part: Any, box: Any) -> bool:
@@ -310,7 +311,6 @@ def test_what_was_broken_off_goes_on(run: Shell, monkeypatch: pytest.MonkeyPatch
     assert check == 1 and [each["kind"] for each in json.loads(run.out)["findings"]] == ["unfinished"]
     assert run("copy", "a.zarr", "b.zarr") == 1  # another layout
     monkeypatch.undo()
-    monkeypatch.setattr("zarrant.tools.units.blocks.__defaults__", (1,))
     monkeypatch.chdir(run.directory)
     facts = run.json(*words)
     assert (facts["units"], facts["resumed"]) == (20, 7)
@@ -347,3 +347,16 @@ def test_attributes(run: Shell, group: Any) -> None:
     assert run("attrs", "nowhere.zarr", "new=1") == 1
     assert Path("g.zarr/zarr.json").read_bytes() == before and not Path("nowhere.zarr").exists()
     assert run.json("attrs", "g.zarr/x/raw", "unit") == {"unit": "mm"}
+
+
+@pytest.mark.usefixtures("array")
+def test_plan_says_what_a_read_or_a_write_will_do(run: Shell) -> None:
+    assert run("plan", "a.zarr", "5:20, :7", "--write", "--workers", "2") == 0
+    for words in ("write 15 × 7", "2 merged", "locked", "guard", "batches", "advice"):
+        assert words in run.out
+    facts = run.json("plan", "a.zarr", "5:20, :7", "--write", "--workers", "2")
+    plan = zarrant.open_array("a.zarr", mode="r+").explain(np.s_[5:20, :7], write=True, workers=2)
+    assert facts == json.loads(json.dumps(plan.to_json()))
+    assert run.json("plan", "a.zarr") == json.loads(json.dumps(zarrant.open_array("a.zarr").explain().to_json()))
+    for wrong in (("a.zarr", "5;7"), ("a.zarr", "1:2:3:4"), ("a.zarr", "x"), ("a.zarr", "99"), ("none.zarr",)):
+        assert run("plan", *wrong) == 1, wrong

@@ -56,6 +56,17 @@ def test_examples_are_code(site: Path) -> None:
     assert [name for name, page in pages.items() if "<blockquote>" in page] == []
 
 
+def test_the_picture_of_an_array_is_in_its_page(site: Path) -> None:
+    page = (site / "pictures" / "index.html").read_text(encoding="utf-8")
+    assert "<svg" in page and "<path class='shards'" in page and "4 of 8 objects" in page
+
+
+def test_every_block_of_code_is_shown_as_code(site: Path) -> None:
+    """A fence that Markdown does not understand is shown as it stands."""
+    pages = {str(page.relative_to(site)): page.read_text(encoding="utf-8") for page in site.rglob("*.html")}
+    assert [name for name, page in pages.items() if "```" in page] == []
+
+
 def test_the_repository_refers_to_its_own_pages_only() -> None:
     """A page that a clone does not have cannot be read."""
     words = re.compile("|".join(f"{name}[.]md" for name in ("API", "SAFETY", "DESIGN", "STYLE", "PERFORMANCE")))

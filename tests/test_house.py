@@ -257,7 +257,7 @@ def test_retired_words_are_noticed() -> None:
 def test_public_names_grow_on_purpose_only() -> None:
     golden = (ROOT / "tests" / "golden" / "public_names.txt").read_text(encoding="utf-8").split()
     assert sorted(zarrant.__all__) == sorted(golden)
-    assert len(golden) <= 25
+    assert len(golden) <= 34
     assert [name for name in golden if not hasattr(zarrant, name)] == []
 
 

@@ -35,7 +35,10 @@ from zarrant.nodes.open import (
     open_async,
     open_group,
     open_group_async,
+    require_array,
+    require_group,
 )
+from zarrant.nodes.shortcuts import array, empty, full, load, ones, save, zeros
 from zarrant.stores.local.store import FilesystemStore
 from zarrant.stores.memory import MemoryStore
 
@@ -52,18 +55,27 @@ __all__ = [
     "MemoryStore",
     "__version__",
     "aligned_empty",
+    "array",
     "codecs",
     "config",
     "create_array",
     "create_array_async",
     "create_group",
     "create_group_async",
+    "empty",
     "errors",
     "extensions",
+    "full",
+    "load",
+    "ones",
     "open",
     "open_array",
     "open_array_async",
     "open_async",
     "open_group",
     "open_group_async",
+    "require_array",
+    "require_group",
+    "save",
+    "zeros",
 ]

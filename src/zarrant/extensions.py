@@ -4,12 +4,12 @@ In comes a name ("zstd", "numcodecs.delta", "r24", "s3"), out goes the class reg
 asked for. There are five kinds: `codecs`, `data_types`, `chunk_grids`, `chunk_key_encodings` and `stores` (URL schemes). What
 is registered is checked at once: a class that lacks a method is an `OptionError` here, not a failure at the first write.
 
-    >>> @chunk_grids.register("example.spiral")
-    ... class Spiral:
-    ...     pass
-    Traceback (most recent call last):
-    ...
-    zarrant.errors.OptionError: Spiral is not one of the chunk_grids: it has no from_json...
+>>> @chunk_grids.register("example.spiral")
+... class Spiral:
+...     pass
+Traceback (most recent call last):
+...
+zarrant.errors.OptionError: Spiral is not one of the chunk_grids: it has no from_json...
 
 A name that is not registered is looked up among the entry points `zarrant.<kind>` of installed packages, then refused with
 `UnknownExtensionError`. Stored metadata chooses among registered names only: it can never name a module to import, and the

@@ -14,14 +14,14 @@ ROOT = Path(__file__).parents[2]
 GUIDES = sorted((ROOT / "docs" / "extending").glob("*.md"))
 FILE = re.compile(r"`((?:src|tests|docs|scripts|examples|benchmarks)/[\w./]+|CMakeLists\.txt)`")
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
-TITLED = re.compile(r'^```\w+ title="([\w.]+)"\n(.*?)^```', re.MULTILINE | re.DOTALL)
+NAMED = re.compile(r"^```c\n// ([\w.]+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.stem)
 def test_the_examples_of_a_guide_pass_their_suites(guide: Path, tmp_path: Path) -> None:
     module = tmp_path / f"test_{guide.stem}.py"
     module.write_text("\n\n".join(BLOCK.findall(guide.read_text())))
-    for name, text in TITLED.findall(guide.read_text()):  # files that the example needs
+    for name, text in NAMED.findall(guide.read_text()):  # files that the example needs
         (tmp_path / name).write_text(text)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", tmp_path, "--basetemp", tmp_path / "t"]
     done = subprocess.run([*command, module], capture_output=True, text=True, timeout=150, cwd=tmp_path, check=False)

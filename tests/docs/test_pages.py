@@ -21,9 +21,12 @@ DOCS = Path(__file__).parents[2] / "docs"
 PAGES = {
     "index": (),
     "tour": (),
+    "pictures": (),
     "layout": ("typer",),
     "many-processes": ("typer",),
     "growing": (),
+    "planning": ("typer",),
+    "recipes": (),
     "asyncio": (),
     "machine-learning": (),
     "errors": (),

@@ -22,7 +22,7 @@ pytest.importorskip("rich")
 import demo_job  # noqa: E402
 from demo import demo, main  # noqa: E402
 from demo_job import Job, Series  # noqa: E402
-from demo_picture import Panel, draw_sheet  # noqa: E402
+from demo_picture import AXIS, PAPER, Panel, Sheet, Tiles, draw_sheet  # noqa: E402
 from demo_show import Event  # noqa: E402
 
 SMALL = Job.of_size(6 << 20, 2)
@@ -108,6 +108,16 @@ def test_a_lost_value_shows_in_the_picture(tmp_path: Path) -> None:
             pixels = np.asarray(picture.convert("RGB")).astype(int)
         red.append(int(((pixels[..., 0] > 180) & (pixels[..., 1] < 40)).sum()))
     assert red[0] == 0 and red[1] > 1000
+
+
+@pytest.mark.parametrize("grid", [(5, 2, 2), (1,), (3,), (200, 3, 40)])
+def test_a_map_has_numbers_at_both_axes(tmp_path: Path, grid: tuple[int, ...]) -> None:
+    sheet, tiles = Sheet(600), Tiles(grid, (100, 50), 600)
+    tiles.draw(sheet, [PAPER] * int(np.prod(grid)))  # nothing but the numbers is to be seen
+    pixels = np.asarray(sheet.image.convert("L"))
+    rows = pixels[50 : tiles.end - 22, 100 - AXIS : 98]
+    columns = pixels[tiles.end - 20 : tiles.end, 100:700]
+    assert (rows < 200).any() and (columns < 200).any()
 
 
 def test_the_status_tells_of_a_wrong_value(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

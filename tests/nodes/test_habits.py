@@ -242,6 +242,55 @@ def test_lazy_data_are_in_memory_before_what_they_are_read_from_is_overwritten()
     assert source.largest == 0
 
 
+def test_overwriting_nothing_reads_lazy_data_in_parts(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from zarrant.ops import ingest
+
+    monkeypatch.setattr(ingest, "BLOCK_BYTES", 32)
+    for store in ({}, tmp_path / "new.zarr", "memory://lazy-and-new/deep"):
+        source = Lazy(DATA)
+        a = zarrant.create_array(store, data=source, chunks=(3, 5), overwrite=True)
+        assert np.array_equal(a[...], DATA)
+        assert source.largest <= 32
+    below = zarrant.MemoryStore()
+    zarrant.create_array(below, name="group/a", data=DATA)
+    below.erase("group/zarr.json")  # no node is at "group", but what is below it would be erased
+    source = Lazy(DATA)
+    zarrant.create_array(below, name="group", data=source, overwrite=True)
+    assert source.largest == DATA.size
+
+
+@pytest.mark.parametrize("kind", ["dask", "xarray", "zarr", "zarrant"])
+def test_arrays_of_other_libraries_are_stored_in_bounded_memory(kind: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tracemalloc
+
+    from zarrant.ops import ingest
+
+    monkeypatch.setattr(ingest, "BLOCK_BYTES", 1 << 20)
+    whole = 16 << 20
+    x = zarrant.full(
+        (whole // 4096, 4096), 3, dtype="uint8", store=tmp_path / "x.zarr", chunks=(64, 4096), dimension_names=["y", "x"]
+    )
+    if kind == "zarrant":
+        source: Any = x
+    elif kind == "zarr":
+        source = pytest.importorskip("zarr").open_array(str(tmp_path / "x.zarr"), mode="r")
+    elif kind == "dask":
+        source = pytest.importorskip("dask.array").from_array(x, chunks=(256, 4096))
+    else:
+        pytest.importorskip("dask")
+        source = pytest.importorskip("xarray").DataArray(pytest.importorskip("dask.array").from_array(x, chunks=(256, 4096)))
+    np.asarray(source[:1])  # imports what it needs
+    tracemalloc.start()
+    try:
+        a = zarrant.create_array(tmp_path / "copy.zarr", data=source, chunks=(64, 64), shards=(64, 4096), config={"concurrency": 2})
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (a.shape, a.dtype, a.nchunks_initialized) == (x.shape, x.dtype, a.nchunks)
+    assert (a[::97, ::89] == 3).all()
+    assert peak < whole // 2
+
+
 def test_lazy_data_that_do_not_fit_are_refused_before_there_is_an_array() -> None:
     objects: dict[str, bytes] = {}
     for wrong, options in [(Lazy(np.zeros((4, 4))), {"dtype": "int8"}), (Lazy(np.zeros((4, 4))), {"shape": (5, 4)})]:

@@ -52,7 +52,7 @@ def test_facts() -> None:
     assert a.chunks_in_subset(np.s_[2:7, 3:4]) == ArraySubset((0, 1), (3, 1))
     assert "chunks=(((3, 2), 5, 1), ((2, 2), 6))" in repr(a)
     assert zarrant.create_array({}, shape=a.shape, dtype=a.dtype, chunks=a.chunks).chunks == a.chunks
-    assert "<line" in a._repr_html_()
+    assert "<path class='chunks'" in a._repr_html_()
     s = make({}, shards=[[3, 3, 6], [4, 6]], chunks=(3, 2))
     assert (s.chunks, s.shards, s.chunk_grid_shape, s.subchunk_grid_shape) == ((3, 2), (((3, 2), 6), (4, 6)), (3, 2), (4, 5))
     assert s.read_chunk_sizes == ((3,) * 4, (2,) * 5)

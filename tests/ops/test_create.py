@@ -15,6 +15,7 @@ from tests.ops.processes import Disk, Process, run
 from zarrant import requests
 from zarrant.errors import NodeExistsError, NodeNotFoundError, StoreError
 from zarrant.metadata.turn import Turn
+from zarrant.metadata.v2 import dump_attributes
 from zarrant.metadata.v3 import ArrayMetadata
 from zarrant.ops import create, read, resize, turns
 from zarrant.ops import node as node_ops
@@ -102,6 +103,30 @@ def test_a_creator_who_is_stopped_at_any_step_stores_nothing_in_the_array_of_ano
         if at > 60:
             break
     assert seen == {frozenset({1}), frozenset({2})}
+
+
+@pytest.mark.parametrize("attributes", [{"k": 1}, {}], ids=["some", "none"])
+@pytest.mark.parametrize("there", [{}, {"k": 0}], ids=["nothing there", "left over"])
+def test_a_creator_who_is_stopped_at_any_step_leaves_the_attributes_of_another(there: Any, attributes: Any) -> None:
+    """Of V2, where they are an object of their own: also those that the other one has changed meanwhile."""
+    for at in range(200):
+        disk = Shared()
+        if there:
+            disk["a/.zattrs"] = dump_attributes(there)
+        one = Process(disk, creator("V2", None, match=False, attributes=attributes))
+        for _ in range(at):
+            if not one.done:
+                one.step()
+        if one.done:
+            break
+        two = to_end(disk, creator("V2", None, match=False, attributes={"k": 2}))
+        if isinstance(two, NodeExistsError):
+            continue
+        to_end(disk, node_ops.update_attributes("a", {"more": 3}))
+        run(random.Random(at), disk, [one])
+        assert isinstance(one.result, NodeExistsError), at
+        assert disk.perform(node_ops.read_metadata("a")).attributes == {"k": 2, "more": 3}, at
+    assert at > 3
 
 
 @layouts

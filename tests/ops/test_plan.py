@@ -349,3 +349,27 @@ def test_a_plan_prints_as_text_html_and_json() -> None:
     assert facts["details"][0]["key"] == "c/0/0"
     with pytest.raises(AttributeError):
         plan.objects = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("layout", [{"chunks": (64, 512)}, {"chunks": (16, 128), "shards": (128, 512)}, {"chunks": (512, 512)}])
+@pytest.mark.parametrize("write", [False, True])
+def test_no_more_memory_is_taken_than_is_planned(layout: Any, write: bool, tmp_path: Path) -> None:
+    import tracemalloc
+
+    a = zarrant.create_array(tmp_path, shape=(512, 2048), dtype="uint16", config={"concurrency": 2}, **layout)
+    values = np.random.default_rng(1).integers(0, 4096, a.shape).astype("uint16")
+    for selection in (S[...], S[10:500, 5:2000]):
+        part, out = values[selection], np.empty(values[selection].shape, a.dtype)
+        a[selection] = part
+        planned = a.explain(selection, write=write).peak_memory
+        tracemalloc.start()
+        try:
+            if write:
+                a[selection] = part
+            else:
+                a.retrieve_array_subset(selection, out=out)
+            taken = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert taken <= 2 * planned + (1 << 20)
+        assert planned <= 4 * values.nbytes

@@ -7,7 +7,6 @@ was left.
 from __future__ import annotations
 
 import errno
-import gc
 import os
 import random
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from open_files import open_below
 from zarrant.errors import StoreError
 from zarrant.storage import ByteRange
 from zarrant.stores.local.store import FilesystemStore
@@ -152,8 +152,6 @@ def test_a_call_fails_where_all_is_synced(
 def fail_each(tmp_path: Path, state: str, operation: Callable[[Any], None], number: int, for_ever: bool, **options: Any) -> int:
     """How many calls failed, each in its turn."""
     count = steps_of(operation, tmp_path / "counted", state, **options)
-    gc.collect()  # what other tests left open is not closed meanwhile
-    before = len(os.listdir("/proc/self/fd"))
     failures = 0
     steps = chosen(count, f"{state} {operation.__name__} {number} {for_ever}")
     for step in steps:
@@ -182,7 +180,7 @@ def fail_each(tmp_path: Path, state: str, operation: Callable[[Any], None], numb
             # Clearing up may fail unseen, and a lock file is then left; what was asked for is done.
             allowed = {new}
         check_whole_then_exact(root, allowed)
-    assert len(os.listdir("/proc/self/fd")) <= before  # fewer where garbage of earlier tests was collected
+    assert open_below(tmp_path) == set()
     assert failures >= min(5, count // 2) or not SOAK
     return len(steps)
 

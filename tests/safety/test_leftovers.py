@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import zarrant
+from open_files import open_below
 from zarrant.errors import DataError, PartialFailure, StoreError, ZarrantError
 from zarrant.stores.local.store import FilesystemStore
 
@@ -116,10 +117,6 @@ def make(root: Path, shards: Any) -> tuple[Any, Any]:
     return zarrant.open_array(store, name="a", mode="r+"), model.copy()
 
 
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
 @pytest.mark.parametrize("shards", [None, (8, 8)], ids=["chunk", "shard"])
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("left", LEFT)
@@ -138,7 +135,7 @@ def test_left_over(tmp_path: Path, left: str, place: str, shards: Any, tally: Ca
         LEFT[left](path, outside)
         if (place, left, shards) == ("object", "an old shard", (8, 8)) and name != "attributes":
             model[:, :8] = OLD[:, :8]  # nobody can know that it is an old one
-        before, open_before = model.copy(), descriptors()
+        before, open_before = model.copy(), open_below(tmp_path)
         try:
             expect = operation(a)
         except PartialFailure as failure:
@@ -153,7 +150,7 @@ def test_left_over(tmp_path: Path, left: str, place: str, shards: Any, tally: Ca
         else:
             expect(model)
             worked = True
-        assert descriptors() == open_before
+        assert open_below(tmp_path) == open_before
         assert not outside.exists() or outside.read_bytes() == OUTSIDE
         check_objects(a, model if worked else before, key, place, worked)
         done += worked

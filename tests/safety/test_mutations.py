@@ -77,6 +77,10 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "coarse times": Mutation("if True:", "stores/local/test_temp_files.py::test_a_temp_file_is_newer_than_what_it_replaces"),
     "version": Mutation("pass", "stores/local/test_store.py::TestFilesystem::test_put_if"),
+    "attributes of another creator": Mutation(
+        "version = getattr((yield from fetch_one(key)), 'version', None)",
+        "ops/test_create.py::test_a_creator_who_is_stopped_at_any_step_leaves_the_attributes_of_another",
+    ),
     "unchanged directory": Mutation(
         "return entries", "ops/test_stored_chunks.py::test_a_chunk_that_a_scan_does_not_show_is_erased_too"
     ),

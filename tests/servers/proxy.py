@@ -64,7 +64,7 @@ class Proxy:
     rule: Rule
     requests: list[Request] = field(default_factory=list)
     bodies: dict[str, bytes] = field(default_factory=dict)
-    """The last reply for each path."""
+    """What was read last at each path."""
     has_ended: bool = False
 
 
@@ -136,9 +136,10 @@ class _Handler(BaseHTTPRequestHandler):
         if answer.lose_reply:
             self.close_connection = True
             return
-        before = proxy.bodies.get(request.path, data)
-        proxy.bodies[request.path] = data
-        data = before if answer.stale_body else data
+        if request.method == "GET":
+            before = proxy.bodies.get(request.path, data)
+            proxy.bodies[request.path] = data
+            data = before if answer.stale_body else data
         data = data[: len(data) + answer.longer] + bytes(max(0, answer.longer))
         self._reply(found.status, headers, data, answer.truncate, answer.surplus)
 

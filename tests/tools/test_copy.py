@@ -27,8 +27,9 @@ from zarrant.errors import (
 )
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.progress import Progress
-from zarrant.tools import copy as copying
-from zarrant.tools.copy import blocks, copy
+from zarrant.tools import units
+from zarrant.tools.copy import copy
+from zarrant.tools.units import blocks
 
 VALUES = np.random.default_rng(1).integers(0, 1000, (13, 21, 34)).astype("uint16")
 
@@ -66,7 +67,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 def test_values_survive_every_change_of_layout(here: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]) -> None:
-    monkeypatch.setattr(copying.blocks, "__defaults__", (700,))  # many small blocks
+    monkeypatch.setattr(units, "BLOCK_BYTES", 700)  # many small blocks
     facts = copy("a.zarr", "b.zarr", **options)
     b = zarrant.open_array("b.zarr", mode="r")
     assert np.array_equal(b[...], VALUES)
@@ -116,7 +117,7 @@ def test_npy_out_and_in(here: Path) -> None:
 
 
 def test_progress_goes_up_to_the_end(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copying.blocks, "__defaults__", (2000,))
+    monkeypatch.setattr(units, "BLOCK_BYTES", 2000)
     seen: list[Progress] = []
     copy("a.zarr", "b.zarr", report=seen.append)
     assert len(seen) > 5
@@ -189,7 +190,7 @@ def test_overwrite_replaces_all_of_an_array(here: Path) -> None:
 
 @pytest.mark.parametrize("target", ["b.zarr", "b.npy"])
 def test_a_corrupt_source_leaves_nothing(here: Path, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copying.blocks, "__defaults__", (2000,))
+    monkeypatch.setattr(units, "BLOCK_BYTES", 2000)
     chunk = max((path for path in Path("a.zarr").rglob("*") if path.is_file()), key=str)
     if chunk.name == "zarr.json":
         chunk = Path("a.zarr/c/3/3/4")

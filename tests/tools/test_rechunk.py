@@ -14,7 +14,7 @@ import pytest
 
 import zarrant
 from zarrant.errors import ConflictError, NodeExistsError, NodeNotFoundError
-from zarrant.tools import copy, ledger, units
+from zarrant.tools import ledger, units
 from zarrant.tools.ledger import LEDGER
 from zarrant.tools.rechunk import rechunk
 from zarrant.tools.units import copy_unit
@@ -22,7 +22,7 @@ from zarrant.tools.units import copy_unit
 
 @pytest.fixture(autouse=True)
 def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copy.blocks, "__defaults__", (1,))
+    monkeypatch.setattr(units, "BLOCK_BYTES", 1)
 
 
 @pytest.fixture
@@ -104,13 +104,12 @@ def test_another_job_is_refused(source: Any, tmp_path: Path) -> None:
 
 def test_a_killed_process_leaves_what_the_next_one_finishes(source: Any, tmp_path: Path) -> None:
     code = """
-import os, sys, zarrant.tools.copy as copy
-copy.blocks.__defaults__ = (1,)
+import os, sys
 from zarrant.tools.rechunk import rechunk
 def report(progress):
     if progress.chunks_done >= int(sys.argv[3]):
         os.kill(os.getpid(), 9)
-rechunk(sys.argv[1], sys.argv[2], chunks=(5, 5), workers=2, report=report)
+rechunk(sys.argv[1], sys.argv[2], chunks=(5, 5), workers=2, block_bytes=1, report=report)
 """
     for at in ("5", "30"):
         done = subprocess.run([sys.executable, "-c", code, source.url, str(tmp_path / "b"), at], check=False)

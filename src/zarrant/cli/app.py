@@ -21,6 +21,7 @@ from zarrant.tools import compact as compacting
 from zarrant.tools import consolidate as consolidating
 from zarrant.tools import copy as copying
 from zarrant.tools import doctor as examination
+from zarrant.tools import plan as planning
 from zarrant.tools import repair as mending
 from zarrant.tools.convert_format import convert_format
 from zarrant.tools.targets import check_replaceable
@@ -50,7 +51,8 @@ Scheduler = Annotated[
         'on a Dask cluster of this machine ("local"), or on the one whose scheduler has this address.'
     ),
 ]
-Workers = Annotated[int | None, typer.Option(min=1, help="Blocks at a time; each takes some 64 MiB.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Blocks at a time.")]
+BlockSize = Annotated[str, typer.Option("--block-size", help="Of values in a block, which is in memory of a worker.")]
 
 
 def _version(wanted: bool) -> None:
@@ -126,6 +128,7 @@ def copy(
     dry_run: DryRun = False,
     scheduler: Scheduler = None,
     workers: Workers = None,
+    block_size: BlockSize = "64MiB",
     storage_options: Options = None,
     source_options: Options = None,
     report: ReportTo = None,
@@ -145,6 +148,7 @@ def copy(
         dry_run=dry_run,
         scheduler=scheduler,
         workers=workers,
+        block_bytes=spelling.size(block_size, "block-size"),
         storage_options=storage_options,
         source_options=source_options,
         report=report,
@@ -162,14 +166,15 @@ def rechunk(
     dry_run: DryRun = False,
     scheduler: Scheduler = "none",
     workers: Workers = None,
+    block_size: BlockSize = "64MiB",
     storage_options: Options = None,
     source_options: Options = None,
     report: ReportTo = None,
 ) -> Result:
     """Copy an array to other chunks; goes on after a kill.
 
-    As copy --scheduler none. The work is done in blocks of whole stored objects, each about 64 MiB. A ledger at the target tells
-    what is done; the same command goes on with what is missing. --scheduler hands the blocks to a Dask cluster.
+    As copy --scheduler none. The work is done in blocks of whole stored objects, of about --block-size. A ledger at the target
+    tells what is done; the same command goes on with what is missing. --scheduler hands the blocks to a Dask cluster.
     """
     return _copy(
         source,
@@ -179,6 +184,7 @@ def rechunk(
         dry_run=dry_run,
         scheduler=scheduler or "none",
         workers=workers,
+        block_bytes=spelling.size(block_size, "block-size"),
         storage_options=storage_options,
         source_options=source_options,
         report=report,
@@ -212,6 +218,7 @@ def convert(
     dry_run: DryRun = False,
     scheduler: Scheduler = None,
     workers: Workers = None,
+    block_size: BlockSize = "64MiB",
     storage_options: Options = None,
     source_options: Options = None,
     report: ReportTo = None,
@@ -231,6 +238,7 @@ def convert(
             dry_run=dry_run,
             scheduler=scheduler,
             workers=workers,
+            block_bytes=spelling.size(block_size, "block-size"),
             storage_options=storage_options,
             source_options=source_options,
             report=report,
@@ -360,6 +368,23 @@ def _zarr_python(path: str | None, options: Mapping[str, Any] | None) -> dict[st
     except CapabilityError as error:
         return {"version": None, "enabled": False, "problem": str(error), "place": None}
     return report.facts(path, options)
+
+
+@command(app)
+def plan(
+    address: Annotated[str, typer.Argument(help="An array: a path, or the URL of one.")],
+    selection: Annotated[str, typer.Argument(help='The part of it, as in brackets: "0:100, :, 5".')] = "...",
+    write: Annotated[bool, typer.Option("--write", help="Plan a write of it, not a read.")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Also divide it into boxes for so many workers.")] = 1,
+    storage_options: Options = None,
+) -> Result:
+    """Say what a read or a write would read, write and lock.
+
+    Objects, bytes, requests, memory, and what is poor about the layout for this access. Nothing is stored, no chunk is read. A
+    selection that begins with a minus comes after "--".
+    """
+    found = planning.plan(address, selection, write=write, workers=workers, storage_options=storage_options)
+    return Result(found.to_json(), partial(show.planned, found))
 
 
 @command(app)

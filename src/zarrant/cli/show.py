@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.tree import Tree
 
 from zarrant.limits import human
+from zarrant.ops.explain import Plan
 from zarrant.progress import Progress, Report
 from zarrant.tools.bench import BenchReport
 from zarrant.tools.check import CheckReport
@@ -169,8 +170,8 @@ def attributes(facts: Mapping[str, Any]) -> None:
         out.print(f"[bold]{escape(name)}[/bold] = {escape(json.dumps(value, ensure_ascii=False))}", soft_wrap=True)
 
 
-def checked(report: CheckReport) -> None:
-    """What a check found."""
+def checked(report: CheckReport, advice: bool = True) -> None:
+    """What a check found, and what to do about it."""
     colours = {"error": "red", "warning": "yellow", "note": "dim"}
     table = Table("severity", "kind", "key", "what", box=None, pad_edge=False)
     for finding in report.findings:
@@ -184,6 +185,15 @@ def checked(report: CheckReport) -> None:
     how = "every subchunk decoded" if report.deep else "sizes and indexes; --deep decodes every subchunk"
     verdict = "[green]Nothing is wrong[/green]" if report.clean else f"[red]{len(report.findings)} finding(s)[/red]"
     out.print(f"{verdict}: {seen} ({how})", soft_wrap=True)
+    for step in report.next_steps if advice else ():
+        command = f": [bold]{escape(step.command)}[/bold]" if step.command else ""
+        out.print(f"→ {escape(step.what)}{command}", soft_wrap=True)
+
+
+def planned(plan: Plan) -> None:
+    """What a read or a write will do, as a table."""
+    out.print(f"[bold]{escape(plan.title)}[/bold]", soft_wrap=True)
+    out.print(_table(plan.rows()))
 
 
 def benched(report: BenchReport) -> None:
@@ -220,7 +230,7 @@ def converted(facts: dict[str, Any]) -> None:
 
 def repaired(report: RepairReport) -> None:
     """What a repair did, or would do."""
-    checked(report.before)
+    checked(report.before, advice=False)
     marks = {"planned": "would", "done": "[green]✓[/green]", "refused": "[yellow]refused[/yellow]", "failed": "[red]✗[/red]"}
     for action in report.actions:
         out.print(

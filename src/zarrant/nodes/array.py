@@ -8,13 +8,13 @@ read. `AsyncArray` has the same methods as coroutines.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from zarrant.errors import OptionError
+from zarrant.errors import OptionError, ZarrantError
 from zarrant.metadata.v3 import ArrayMetadata
 from zarrant.nodes.array_properties import ArrayProperties, check_chunk, check_subset, warn_not_erased
 from zarrant.nodes.attributes import Attributes
@@ -24,6 +24,7 @@ from zarrant.nodes.indexing import Indexer
 from zarrant.nodes.locks import locked_array
 from zarrant.nodes.partial_decoder import PartialDecoder
 from zarrant.nodes.partial_encoder import PartialEncoder, encoder_of
+from zarrant.nodes.show import Info, array_html, with_sizes
 from zarrant.ops import compact as compact_ops
 from zarrant.ops import indexing, read, update, write
 from zarrant.ops import node as node_ops
@@ -36,12 +37,16 @@ from zarrant.storage import Buffer, Readable, ReadableWritable, Writable
 
 if TYPE_CHECKING:
     from zarrant.ops.explain import Plan
+from zarrant.stores.local.store import FilesystemStore
+from zarrant.stores.memory import MemoryStore
 
 Chunk = Sequence[int]
 Values = npt.NDArray[Any]
 A = TypeVar("A", bound="Array[ReadableWritable]")
 ITERATION_BYTES = 16 << 20
 """Rows that are read at once by iterating: 16 chunks of the default size, which is little of what a process has."""
+MAX_SIZED = 64
+"""Stored objects that a notebook asks for their sizes, where that is a look at a file: some 10 µs each."""
 
 
 class Array(ArrayProperties[S]):
@@ -929,6 +934,26 @@ class Array(ArrayProperties[S]):
         (3, 4)
         """
         return self._context.run(compact_ops.count_stored(self._array), LIST)
+
+    def info_complete(self: Array[Readable]) -> Info:
+        """`info` with the bytes that are stored, by listing the store and asking for the size of each object.
+
+        Raises:
+            CapabilityError: the store cannot list.
+
+        >>> a = zarrant.create_array({}, shape=(4, 6), dtype="int32", chunks=(2, 3), compressors=None)
+        >>> a[:2] = 1
+        >>> a.info_complete()["Stored"]
+        '48 B in 2 of 4 objects'
+        """
+        return with_sizes(self, self._context.run(compact_ops.stored_sizes(self._array, listed=True), LIST))
+
+    def _repr_html_(self) -> str:
+        few = self.nchunks <= MAX_SIZED and self._context.able.get and isinstance(self.store, FilesystemStore | MemoryStore)
+        sizes = None
+        with suppress(ZarrantError):  # the rest is known without the store
+            sizes = self._context.run(compact_ops.stored_sizes(self._array, listed=False), READ) if few else None
+        return array_html(self, self._array.grid, sizes)
 
     def chunk_stats(self: Array[Readable], chunk: Sequence[int]) -> ChunkStats:
         """What is in one stored object: its size in bytes, and of a shard the live and dead bytes and the subchunks present.

@@ -258,7 +258,7 @@ class ArrayProperties(Frozen, Located[S]):
 
     @property
     def info(self) -> Info:
-        """A summary that prints well, without reading chunks.
+        """A summary that prints well, without asking the store; `info_complete` has the stored bytes, too.
 
         >>> a = zarrant.create_array({}, shape=(4, 6), dtype="int32", chunks=(2, 3))
         >>> a.info["Chunks"]

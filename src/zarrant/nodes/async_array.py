@@ -18,6 +18,7 @@ from zarrant.nodes.buffered import AsyncAppender, AsyncBufferedWriter
 from zarrant.nodes.locks import locked_array_async
 from zarrant.nodes.partial_decoder import AsyncPartialDecoder
 from zarrant.nodes.partial_encoder import AsyncPartialEncoder, encoder_of
+from zarrant.nodes.show import Info, with_sizes
 from zarrant.ops import compact as compact_ops
 from zarrant.ops import node as node_ops
 from zarrant.ops import read, update, write
@@ -272,6 +273,10 @@ class AsyncArray(ArrayProperties[S]):
     async def nchunks_initialized(self: AsyncArray[Readable]) -> int:
         """See `Array.nchunks_initialized`; a coroutine here."""
         return await self._context.run_async(compact_ops.count_stored(self._array), LIST)
+
+    async def info_complete(self: AsyncArray[Readable]) -> Info:
+        """See `Array.info_complete`."""
+        return with_sizes(self, await self._context.run_async(compact_ops.stored_sizes(self._array, listed=True), LIST))
 
     async def chunk_stats(self: AsyncArray[Readable], chunk: Sequence[int]) -> ChunkStats:
         """See `Array.chunk_stats`."""

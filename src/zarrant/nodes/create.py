@@ -32,18 +32,14 @@ class HasJson(Protocol):
 GridOption: TypeAlias = ChunkGrid | HasJson
 
 
-class ArrayOptions(TypedDict, total=False):
-    """Keywords of `create_array`, with zarr-python's meanings."""
+class LayoutOptions(TypedDict, total=False):
+    """Keywords of `create_array` that say how values are stored, with zarr-python's meanings."""
 
-    shape: int | Sequence[int]
-    dtype: Any
-    data: Any
     chunks: Lengths | Mapping[str, Any] | GridOption | Literal["auto"]
     shards: Lengths | Mapping[str, Any] | GridOption | Literal["auto"] | None
     filters: Any
     serializer: Any
     compressors: Any
-    fill_value: Any
     order: Literal["C", "F"]
     attributes: Mapping[str, Any] | None
     chunk_key_encoding: Any
@@ -51,6 +47,15 @@ class ArrayOptions(TypedDict, total=False):
     zarr_format: Literal[2, 3]
     overwrite: bool
     if_exists: Literal["error", "match", "overwrite"]
+
+
+class ArrayOptions(LayoutOptions, total=False):
+    """Keywords of `create_array`."""
+
+    shape: int | Sequence[int]
+    dtype: Any
+    data: Any
+    fill_value: Any
 
 
 def array_creation(context: NodeContext, options: Mapping[str, Any], within: str | None = None) -> PendingNode:

@@ -246,7 +246,7 @@ class Group(GroupProperties[S]):
         return tree_text(self.name or "/", self.path, self._context.run(members.walk(self.path), MEMBERS))
 
     def _repr_html_(self) -> str:
-        return group_html(self.tree())
+        return group_html(self.name or "/", self.path, self._context.run(members.walk(self.path), MEMBERS))
 
     def delete(self) -> None:
         """Delete the group and all below it. Of a group that is a symbolic link only the link is removed.

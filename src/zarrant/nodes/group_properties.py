@@ -12,7 +12,7 @@ from zarrant.dtypes.fixed import from_numpy
 from zarrant.errors import NodeExistsError, OptionError, ZarrantError, shown
 from zarrant.metadata.v3 import ArrayMetadata, GroupMetadata, NodeMetadata
 from zarrant.nodes.base import READ, Frozen, Located, NodeContext, PendingNode, S
-from zarrant.nodes.create import ArrayOptions, array_creation, group_creation
+from zarrant.nodes.create import ArrayOptions, GroupLayout, array_creation, group_creation, refuse_unknown
 from zarrant.nodes.show import Info, group_info
 from zarrant.nodes.unreadable import UnreadableNode
 from zarrant.ops import group_changes
@@ -94,14 +94,16 @@ def member_handle(group: GroupProperties[Any], child: Child, handle: Callable[[N
     return UnreadableNode(context, error.annotate(store=context.url), kind)
 
 
-def array_required(context: NodeContext, options: Mapping[str, Any], within: str) -> PendingNode:
-    """The array that is there, or else a new one."""
+def array_required(context: NodeContext, options: Mapping[str, Any], within: str | None = None) -> PendingNode:
+    """The array that is there, or else a new one; OptionError for an unknown option in either case."""
+    refuse_unknown(options, ArrayOptions.__annotations__)
     create = lambda: array_creation(context, {**options, "if_exists": "match"}, within).op  # noqa: E731
     return PendingNode(context, node_ops.open_node(context.path, ArrayMetadata, create), READ)
 
 
-def group_required(context: NodeContext, options: Mapping[str, Any], within: str) -> PendingNode:
-    """The group that is there, or else a new one."""
+def group_required(context: NodeContext, options: Mapping[str, Any], within: str | None = None) -> PendingNode:
+    """The group that is there, or else a new one; see `array_required`."""
+    refuse_unknown(options, GroupLayout.__annotations__)
     create = lambda: group_creation(context, {**options, "if_exists": "match"}, within).op  # noqa: E731
     return PendingNode(context, node_ops.open_node(context.path, GroupMetadata, create), READ)
 

@@ -28,6 +28,7 @@ from zarrant.nodes.create import (
     refuse_unknown,
 )
 from zarrant.nodes.group import Group, node
+from zarrant.nodes.group_properties import array_required, as_required, group_required
 from zarrant.nodes.signatures import spelled_out
 from zarrant.ops import node as node_ops
 from zarrant.storage import ReadableWritable, as_store
@@ -107,8 +108,8 @@ def create_array(store: Any, **options: Unpack[CreateOptions]) -> Array[Any]:
         shape: the length, an integer for each dimension.
         dtype: what NumPy takes as a data type, or one of ours by name, as "bfloat16".
         data: gives shape and dtype where they are left out, and is stored in the new array. Data that are not in memory (a
-            dataset of h5py, an array of Dask) are read block by block, unless something is overwritten; masked elements
-            become the fill value.
+            dataset of h5py, an array of Dask) are read block by block, unless something that is there is overwritten;
+            masked elements become the fill value.
         chunks: the shape of what can be read alone; -1 is all of a dimension; "auto" makes about 1 MiB (64 KiB in shards).
             Lengths that differ are lists: `[[10, 20], [8, 8]]`. Another chunk grid is its metadata, `{"name": ...,
             "configuration": ...}`, or an object whose `to_json()` gives these.
@@ -188,6 +189,54 @@ def create_group(store: Any, **options: Unpack[GroupOptions]) -> Group[Any]:
 async def create_group_async(store: Any, **options: Unpack[GroupOptions]) -> AsyncGroup[Any]:
     """See `create_group`; gives an `AsyncGroup`."""
     return await _creating_group(store, options).run_async(AsyncGroup)
+
+
+@spelled_out(CreateOptions)
+def require_array(store: Any, **options: Unpack[CreateOptions]) -> Array[Any]:
+    """The array that is there, as it is; or a new one with these options where there is none. Many workers may do so at once.
+
+    Args:
+        store: a path, `pathlib.Path`, `file://` or `memory://` URL, a dict, or a store.
+        name: the path of the node within the store.
+        options: the others of `create_array`.
+
+    Returns:
+        The array.
+
+    Raises:
+        NodeExistsError: the array that is there has another shape or data type.
+        NodeNotFoundError: a group is there.
+        OptionError: an unknown option, or one that means nothing.
+
+    >>> a = zarrant.require_array("needed.zarr", shape=(4,), dtype="int32")
+    >>> a == zarrant.require_array("needed.zarr", shape=(4,), dtype="int32")
+    True
+    """
+    context, left = _placed(store, options)
+    array: Array[Any] = as_required(array_required(context, left).run(Array), options)
+    return array
+
+
+@spelled_out(GroupOptions)
+def require_group(store: Any, **options: Unpack[GroupOptions]) -> Group[Any]:
+    """The group that is there, as it is; or a new one with these options where there is none. Many workers may do so at once.
+
+    Args:
+        store: a path, `pathlib.Path`, `file://` or `memory://` URL, a dict, or a store.
+        name: the path of the node within the store.
+        options: the others of `create_group`.
+
+    Returns:
+        The group.
+
+    Raises:
+        NodeNotFoundError: an array is there.
+        OptionError: an unknown option, or one that means nothing.
+
+    >>> zarrant.require_group("needed_too.zarr") == zarrant.require_group("needed_too.zarr")
+    True
+    """
+    return group_required(*_placed(store, options)).run(Group)
 
 
 @overload

@@ -1,19 +1,24 @@
-"""How nodes look: summaries, trees, and a drawing of the chunk and shard grid for notebooks."""
+"""How nodes look: summaries and trees as text, and as HTML for notebooks, which takes its colours from the page around it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.limits import human
 from zarrant.metadata.v3 import ArrayMetadata
+from zarrant.nodes import picture
+from zarrant.nodes.picture import escaped
 from zarrant.ops.members import Child, reason
 from zarrant.storage import Capabilities, access_of
 
-SIDE = 180
-MAX_LINES = 48
-"""Grid lines drawn along a side; more would be a grey box."""
+MAX_COUNTED, MAX_NODES = 1_000_000, 200
+"""Stored objects of which the chunks are counted, and nodes of a group that are shown, in a notebook."""
+TABLE = "border-collapse:collapse;width:auto;margin:0;color:inherit;background:transparent;font-size:13px;max-width:620px"
+FIELD = "text-align:left;vertical-align:top;padding:3px 14px 3px 0;border:none;background:transparent;overflow-wrap:anywhere"
+LIST, ITEM = "list-style:none;margin:0;padding-left:22px", "margin:0"
 
 
 Shown: TypeAlias = Any
@@ -63,45 +68,84 @@ def codec_names(metadata: ArrayMetadata) -> list[str]:
     return names
 
 
-def array_html(array: Shown, grid: ChunkGrid) -> str:
-    """The summary as a table, next to a drawing of the last two dimensions with shard and chunk borders."""
-    rows = "".join(
-        f"<tr><th style='text-align:left'>{_escaped(str(k))}</th><td>{_escaped(str(v))}</td></tr>" for k, v in array.info.items()
-    )
-    return f"<div style='display:flex;gap:1em;align-items:center'><table>{rows}</table>{grid_svg(array, grid)}</div>"
+def array_html(array: Shown, grid: ChunkGrid, sizes: Sequence[int] | None = None) -> str:
+    """A table of the array, its shards and its chunks, next to a drawing of them. `sizes`: of the stored objects, where known."""
+    names = ("Array", *(("Shard",) if array.shards else ()), "Chunk")
+    head = "".join(f"<th style='{FIELD}'>{name}</th>" for name in ("", *names))
+    rows = f"<tr>{head}</tr>" + "".join(_html_row(name, fields) for name, fields in _columns(array, grid))
+    rows += "".join(_html_row(name, (text,), len(names)) for name, text in _facts(array, sizes))
+    table = f"<table style='{TABLE}'><tbody>{rows}</tbody></table>"
+    svg = "" if 0 in array.shape else drawing(array, grid)
+    return f"<div style='display:flex;flex-wrap:wrap;gap:24px;align-items:center'>{table}{svg}</div>"
 
 
-def grid_svg(array: Shown, grid: ChunkGrid) -> str:
-    """The last two dimensions of the array as SVG: thin lines between chunks, thick ones between stored objects."""
-    shape = (1, 1, *array.shape)[-2:]
-    if 0 in shape:
-        return ""
-    scale = SIDE / max(shape)
-    height, width = (max(8.0, length * scale) for length in shape)
-    pieces = ChunkGrid.regular(array.shape, array.chunks) if array.shards else grid
-    lines = _grid_lines(shape, pieces, (height, width), "#9bb", 0.5) if array.shards else ""
-    lines += _grid_lines(shape, grid, (height, width), "#345", 1.2)
-    frame = f"<rect x='0' y='0' width='{width:.1f}' height='{height:.1f}' fill='#e8f1f2' stroke='#345' stroke-width='1.5'/>"
-    box = f"viewBox='-4 -4 {width + 8:.1f} {height + 8:.1f}' width='{width + 8:.0f}' height='{height + 8:.0f}'"
-    label = f"chunk grid, last two of {len(array.shape)} dimensions"
-    head = f"<svg xmlns='http://www.w3.org/2000/svg' {box} role='img' aria-label='{label}'><title>{label}</title>"
-    return f"{head}{frame}{lines}</svg>"
+def _html_row(name: str, fields: Sequence[str], span: int = 1) -> str:
+    wide = f" colspan='{span}'" if span > 1 else ""
+    values = "".join(f"<td{wide} style='{FIELD}'>{escaped(field)}</td>" for field in fields)
+    return f"<tr><th style='{FIELD}'>{escaped(name)}</th>{values}</tr>"
 
 
-def _grid_lines(shape: Sequence[int], grid: ChunkGrid, size: tuple[float, float], colour: str, stroke: float) -> str:
-    height, width = size
-    out = []
-    for axis, dimension in enumerate((None, None, *grid.dimensions)[-2:]):
-        if dimension is None or dimension.n_chunks > MAX_LINES:
-            continue
-        for chunk in range(1, dimension.n_chunks):
-            at = dimension.start(chunk) * size[axis] / shape[axis]
-            ends = (0.0, at, width, at) if axis == 0 else (at, 0.0, at, height)
-            out.append(
-                "<line x1='{:.1f}' y1='{:.1f}' x2='{:.1f}' y2='{:.1f}'".format(*ends)
-                + f" stroke='{colour}' stroke-width='{stroke}'/>"
-            )
-    return "".join(out)
+def _columns(array: Shown, grid: ChunkGrid) -> Iterator[tuple[str, list[str]]]:
+    """The rows that say something of the array, of a shard and of a chunk."""
+    whole = [array.shards, array.chunks] if array.shards else [array.chunks]
+    chunks = math.prod(map(len, array.read_chunk_sizes)) if grid.n_chunks < MAX_COUNTED else None
+    counts = [grid.n_chunks, chunks] if array.shards else [grid.n_chunks]
+    itemsize = array.dtype.itemsize
+    even = [shape if all(isinstance(side, int) for side in shape) else None for shape in whole]
+    bytes_of = [human(math.prod(shape) * itemsize) if shape is not None else "differ" for shape in even]
+    yield "Bytes", [human(array.nbytes), *bytes_of]
+    yield "Shape", [_shape(array.shape), *(_shape(shape) for shape in whole)]
+    yield "Count", ["", *("" if count is None else f"{count:,}" for count in counts)]
+
+
+def _facts(array: Shown, sizes: Sequence[int] | None) -> Iterator[tuple[str, str]]:
+    """The rows that say something of the array alone."""
+    yield "Data type", f"{array.metadata.data_type.name}, fill value {array.fill_value}"
+    if array.dimension_names:
+        yield "Dimensions", ", ".join("–" if name is None else name for name in array.dimension_names)
+    if array.metadata.codecs:
+        yield "Codecs", " → ".join(codec_names(array.metadata))
+    if sizes is not None:
+        yield "Stored", stored_text(array, sizes)
+    yield "Guard", array.guard
+    yield "Address", array.url
+
+
+def stored_text(array: Shown, sizes: Sequence[int]) -> str:
+    """How much is stored, and how much smaller that is than the values in memory."""
+    total = sum(sizes)
+    ratio = f", {array.nbytes / total:.3g} : 1" if total and len(sizes) == array.nchunks else ""
+    return f"{human(total)} in {len(sizes):,} of {array.nchunks:,} objects{ratio}"
+
+
+def with_sizes(array: Shown, sizes: Sequence[int]) -> Info:
+    """The summary of an array, with what is stored of it."""
+    return Info({**array.info, "Stored": stored_text(array, sizes)})
+
+
+def _shape(shape: Sequence[Any]) -> str:
+    """Lengths with × between them; of chunks that differ along a dimension the shortest and the longest."""
+    return " × ".join(f"{side:,}" if isinstance(side, int) else _range(side) for side in shape) or "one element"
+
+
+def _range(lengths: Sequence[int | Sequence[int]]) -> str:
+    """Of lengths, or of runs (length, count) of them."""
+    each = [length if isinstance(length, int) else length[0] for length in lengths]
+    return f"{min(each):,}–{max(each):,}"
+
+
+def drawing(array: Shown, grid: ChunkGrid) -> str:
+    """The array as SVG, with the borders of its shards and chunks."""
+    inner = ChunkGrid.regular(array.shape, array.chunks) if array.shards else grid
+    names = array.dimension_names or [None] * len(array.shape)
+    axes = [
+        picture.Axis(length, picture.Cut(chunks.n_chunks, chunks.start), picture.Cut(shards.n_chunks, shards.start), name or "")
+        for length, chunks, shards, name in zip(array.shape, inner.dimensions, grid.dimensions, names, strict=True)
+    ]
+    shard = f"shard {_shape(array.shards)}: one stored object" if array.shards else None
+    chunk = f"chunk {_shape(array.chunks)}".replace("chunk one", "one") + ("" if array.shards else ": one stored object")
+    label = f"{_shape(array.shape)} elements, with the borders of chunks" + (" and shards" if array.shards else "")
+    return picture.draw(axes, chunk, shard, label)
 
 
 def group_info(group: Shown, members: Mapping[str, Any] | None = None) -> Info:
@@ -120,7 +164,7 @@ def group_info(group: Shown, members: Mapping[str, Any] | None = None) -> Info:
 
 
 def tree_text(root: str, path: str, nodes: Sequence[Child]) -> str:
-    """Nodes below `path`, depth first, as a drawn tree."""
+    """Nodes below `path`, depth first, as a svg tree."""
     last = {node.path.rpartition("/")[0]: node.path for node in nodes}  # the last child of every parent
     lines, stems = [root], {path: ""}
     for node in nodes:
@@ -137,12 +181,29 @@ def _summary(node: Child) -> str:
     return facts if error is None else f"{facts} (cannot be opened: {error.message})"
 
 
-def group_html(tree: str) -> str:
-    """A tree in a notebook."""
-    return f"<pre>{_escaped(tree)}</pre>"
+def group_html(root: str, path: str, nodes: Sequence[Child]) -> str:
+    """The nodes below a group as a tree that can be folded; `MAX_NODES` of them."""
+    shown = nodes[:MAX_NODES]
+    below: dict[str, list[Child]] = {}
+    for node in shown:
+        below.setdefault(node.path.rpartition("/")[0], []).append(node)
+    more = len(nodes) - len(shown)
+    note = f"<div style='opacity:.7'>… and {more:,} more</div>" if more else ""
+    return f"<div style='line-height:1.5'>{_folder(root, '', path, below)}{note}</div>"
 
 
-def _escaped(text: str) -> str:
-    from html import escape  # takes 1.5 ms, and is for notebooks only
+def _folder(name: str, facts: str, path: str, below: Mapping[str, list[Child]]) -> str:
+    """A group with what is in it, open."""
+    inside = "".join(f"<li style='{ITEM}'>{_html_node(child, below)}</li>" for child in below.get(path, ()))
+    title = f"<summary><strong>{escaped(name)}</strong>{facts}</summary>"
+    return f"<details open='open'>{title}<ul style='{LIST}'>{inside}</ul></details>"
 
-    return escape(text)
+
+def _html_node(node: Child, below: Mapping[str, list[Child]]) -> str:
+    metadata, name = node.metadata, node.path.rpartition("/")[2]
+    error = reason(node)
+    facts = "" if error is None else f" <em>cannot be opened: {escaped(error.message)}</em>"
+    if isinstance(metadata, ArrayMetadata):
+        text = f"{_shape(metadata.shape)} {metadata.data_type.name}"
+        return f"<strong>{escaped(name)}</strong> <span style='opacity:.75'>{escaped(text)}</span>{facts}"
+    return _folder(name, facts, node.path, below) if metadata is not None else f"<strong>{escaped(name)}</strong>{facts}"

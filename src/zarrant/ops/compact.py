@@ -28,8 +28,8 @@ from zarrant.ops.guard import Guard, update_object
 from zarrant.ops.read import while_replaced
 from zarrant.ops.stored_chunks import chunks_of, stored_chunks
 from zarrant.ops.turns import erased
-from zarrant.requests import Op, fetch_one, gather_outcomes, list_prefix
-from zarrant.storage import ByteRange, Part
+from zarrant.requests import Op, ReadRequest, fetch, fetch_one, gather_outcomes, list_prefix
+from zarrant.storage import Blob, ByteRange, Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +149,20 @@ def count_stored(array: BoundArray) -> Op[int]:
     """The number of chunks (stored objects) of the grid that are stored, by listing what the store holds."""
     keys = yield from list_prefix(array.key_of(""))
     return len(chunks_of(array, keys, ArraySubset.full(array.grid.grid_shape)))
+
+
+def stored_sizes(array: BoundArray, *, listed: bool) -> Op[list[int]]:
+    """The size in bytes of every stored object of the grid. `listed`: the store is asked first which there are; else for each."""
+    if listed:
+        keys = yield from list_prefix(array.key_of(""))
+        chunks = chunks_of(array, keys, ArraySubset.full(array.grid.grid_shape)).tolist()
+    else:
+        chunks = list(np.ndindex(*array.grid.grid_shape))
+    blobs = yield from fetch([ReadRequest(array.chunk_key(tuple(chunk)), (ByteRange(0, 0),)) for chunk in chunks])
+    for blob in blobs:
+        if isinstance(blob, Exception):
+            raise blob
+    return [blob.size for blob in blobs if isinstance(blob, Blob)]
 
 
 def _sound(array: BoundArray, chunk: tuple[int, ...], source: Stored) -> Op[ShardReport | None]:

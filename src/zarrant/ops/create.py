@@ -24,7 +24,7 @@ from zarrant.ops.bound_array import BoundArray, OwnTurn
 from zarrant.ops.casting import as_values, broadcast
 from zarrant.ops.current import is_same_array
 from zarrant.ops.guard import MAX_TRIES
-from zarrant.requests import Op, clock, put_one
+from zarrant.requests import Op, clock, list_dir, put_one
 
 
 def create_array(
@@ -43,7 +43,8 @@ def create_array(
     `listing`: the store can list, so that chunks which a lost array left are found. The others: see `ops.node.create_node`.
     """
     # Wrong data are refused before there is an array.
-    fill = None if data is None else _filling(array, data, overwrite)
+    replaces = overwrite and not (listing and ingest.is_lazy(data) and (yield from _is_free(array)))
+    fill = None if data is None else _filling(array, data, replaces)
     if array.options.turns and not overwrite and array.shape:  # safety: created in a turn
         op = _create_in_turn(array, fill, match, listing, within)
         return (yield from _compared(op, array) if match else op)
@@ -77,14 +78,20 @@ def _compared(op: Op[NodeMetadata], array: BoundArray) -> Op[NodeMetadata]:
         raise
 
 
+def _is_free(array: BoundArray) -> Op[bool]:
+    """Whether nothing at all is where an array is to be."""
+    keys, prefixes = yield from list_dir(array.key_of(""))
+    return not keys and not prefixes
+
+
 def _is_chunk(array: BoundArray, key: str) -> bool:
     return array.key_encoding.parse(key, len(array.shape)) is not None
 
 
-def _filling(array: BoundArray, data: Any, overwrite: bool) -> Callable[[BoundArray], Op[None]]:
+def _filling(array: BoundArray, data: Any, replaces: bool) -> Callable[[BoundArray], Op[None]]:
     """The operation that stores data in a new array, given that."""
     # Safety: what is overwritten may be what the data are read from, so those are in memory before anything is erased.
-    if ingest.is_lazy(data) and not overwrite:
+    if ingest.is_lazy(data) and not replaces:
         ingest.check_lazy(array, data)
         return lambda new: ingest.store_lazy(new, data)
     values = broadcast(as_values(array, data), array.shape)

@@ -94,7 +94,8 @@ class Plan:
     requests: int
     """Reads and writes of chunks; for the metadata, a look for each batch of writes may come on top."""
     locked: int
-    """Objects that are locked while they are changed; where the store has no locks, by a queue of this process."""
+    """Objects that are locked while they are changed; where the store has no locks, by a queue of this process. Small changes of
+    files are swapped in without that."""
     guard: str
     peak_memory: int
     """About the most bytes that the operation has in flight, besides the values."""

@@ -399,10 +399,9 @@ def _put_new(path: str, metadata: NodeMetadata, objects: Mapping[str, bytes | No
     """
     *others, (main, data) = objects.items()
     assert data is not None, "every node has a main object"
-    for name, other in others:
-        if other is not None or (yield from fetch_one(key_of(path, name), ())) is not None:
-            yield from put_one(key_of(path, name), None if other is None else [other])
     key = key_of(path, main)
+    for name, other in others:
+        yield from _put_attributes(key_of(path, name), other, key)
     for _ in range(MAX_TRIES):
         try:
             version = yield from put_one(key, [data], None)
@@ -413,6 +412,25 @@ def _put_new(path: str, metadata: NodeMetadata, objects: Mapping[str, bytes | No
                 return there, False
             yield from pause(random.uniform(0, FIRST_PAUSE_S))
     raise ConflictError("the store refuses new metadata, and has none", key=key, limit=f"{MAX_TRIES} tries")
+
+
+def _put_attributes(key: str, data: bytes | None, main: str) -> Op[None]:
+    """Store the attributes of a node that is about to be made, or erase what lies there; not those of one that is there by now."""
+    for _ in range(MAX_TRIES):
+        found = yield from fetch_one(key)
+        if (bytes(found.data[0]) if found else None) == data or (yield from fetch_one(main, ())) is not None:
+            return
+        version = found.version if found else None  # safety: attributes of another creator
+        try:
+            yield from put_one(key, None if data is None else [data], version)
+            return
+        except VersionChangedError:
+            yield from pause(random.uniform(0, FIRST_PAUSE_S))
+        except CapabilityError:
+            if data is not None:
+                raise
+            data = v2.dump_attributes({})  # the store cannot erase on condition of a version
+    raise ConflictError("others changed it in every try", key=key, limit=f"{MAX_TRIES} tries")
 
 
 def _remove_what_is_there(new: _Creation) -> Op[None]:

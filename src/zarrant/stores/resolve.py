@@ -58,8 +58,8 @@ def resolve_store(
         if target.lower().endswith(ARCHIVES) and match[1].lower() not in ("zip", "file"):
             return Resolved(_archive(target, options), "")
         return _from_url(target, match[1].lower(), options, file_options or {})
-    if isinstance(target, str | os.PathLike):
-        return _directory(target, options, file_options or {})
+    if isinstance(target, str | os.PathLike):  # "~" as in a shell; a directory of that name is "./~"
+        return _directory(os.path.expanduser(target), options, file_options or {})
     _refuse(options, target, known=())
     theirs = sys.modules.get("zarr.abc.store")  # who has a store of zarr-python has imported it
     if theirs is not None and isinstance(target, theirs.Store):

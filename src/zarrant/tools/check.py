@@ -29,6 +29,7 @@ from zarrant.progress import Meter, Report
 from zarrant.requests import Op, fetch_one, gather_outcomes, list_dir, list_prefix
 from zarrant.stores.local.store import FilesystemStore
 from zarrant.stores.resolve import resolve_store
+from zarrant.tools.advice import Step, next_steps
 from zarrant.tools.ledger import ledger_key
 from zarrant.tools.leftovers import Leftover, leftovers
 
@@ -82,9 +83,14 @@ class CheckReport:
         """Nothing is wrong; notes do not count."""
         return all(finding.severity == "note" for finding in self.findings)
 
+    @property
+    def next_steps(self) -> list[Step]:
+        """What to do about it."""
+        return next_steps(self.findings, self.address.removeprefix("file://"), self.deep)
+
     def to_json(self) -> dict[str, Any]:
         """As a JSON object."""
-        return {"clean": self.clean, **asdict(self)}
+        return {"clean": self.clean, **asdict(self), "next": [step._asdict() for step in self.next_steps]}
 
 
 def check(

@@ -1,9 +1,9 @@
 """Files that are not Zarr, as sources of a copy: .npy, NIfTI, TIFF, PNG and other images.
 
-In: the path of a file. Out: a `Source`, which reads any box in bounded memory. What is compressed as one stream
-(.nii.gz, compressed TIFF) is unpacked once into a temporary file, because reading boxes of it would unpack it from the start
-each time. A file that is missing is a NodeNotFoundError, one that cannot be understood a DataError; nothing is written next to
-a source.
+In: the path of a file. Out: a `Source`, which reads any box in bounded memory. What is compressed as one stream (.nii.gz) is
+unpacked once into a temporary file, because reading boxes of it would unpack it from the start each time; of compressed TIFFs
+`tiff` reads the strips and tiles of a box. A file that is missing is a NodeNotFoundError, one that cannot be understood a
+DataError; nothing is written next to a source.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from zarrant.errors import DataError, NodeNotFoundError, ZarrantError
 from zarrant.geometry.box import ArraySubset
+from zarrant.tools import tiff
 from zarrant.tools.extras import require
 
 Values: TypeAlias = npt.NDArray[Any]
@@ -81,15 +82,27 @@ def open_foreign(path: str | os.PathLike[str]) -> Iterator[Source]:
     if not path.is_file():
         raise NodeNotFoundError("no such file", path=str(path))
     with ExitStack() as stack:
-        try:
+        with _understood(path):
             source = _OPENERS[suffix_of(path)](path, stack)
-        except (ZarrantError, MemoryError):
-            raise
-        except Exception as cause:  # readers of foreign formats raise whatever they like
-            if isinstance(cause, OSError) and cause.errno is not None:
-                raise  # the system's, about the file; without a number it is a reader's, about what the file holds
-            raise DataError(f"cannot be read: {cause}", path=str(path), expected=f"a {suffix_of(path)} file") from cause
-        yield replace(source, path=str(path))
+
+        def read(box: ArraySubset) -> Values:
+            with _understood(path):
+                return source.read(box)
+
+        yield replace(source, path=str(path), read=read)
+
+
+@contextmanager
+def _understood(path: Path) -> Iterator[None]:
+    """What a reader raises about the content of a file is a DataError."""
+    try:
+        yield
+    except (ZarrantError, MemoryError):
+        raise
+    except Exception as cause:  # readers of foreign formats raise whatever they like
+        if isinstance(cause, OSError) and cause.errno is not None:
+            raise  # the system's, about the file; without a number it is a reader's, about what the file holds
+        raise DataError(f"cannot be read: {cause}", path=str(path), expected=f"a {suffix_of(path)} file") from cause
 
 
 @dataclass(frozen=True)
@@ -143,15 +156,17 @@ def _unpacked(nibabel: Any, path: Path, stack: ExitStack) -> Path:
 
 def _open_tiff(path: Path, stack: ExitStack) -> Source:
     tifffile = require("tifffile", "images", "Reading TIFF")
-    tiff = stack.enter_context(tifffile.TiffFile(path))
-    series = tiff.series[0]
+    file = stack.enter_context(tifffile.TiffFile(path))
+    series = file.series[0]
+    options: dict[str, Any] = {"attributes": tiff.attributes_of(file, series)}
     # Q and I stand for dimensions of which the file says nothing.
     axes = tuple(None if axis in "QI" else axis.lower() for axis in series.axes)
-    names = {"dimension_names": axes} if len(axes) == len(series.shape) else {}
+    if len(axes) == len(series.shape):
+        options["dimension_names"] = axes
     if series.dataoffset is not None:
-        return _of_memory("TIFF", tifffile.memmap(path, series=0, mode="r"), **names)
-    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="zarrant-"))
-    return _of_memory("TIFF, unpacked", series.asarray(out=os.path.join(folder, "unpacked")), **names)
+        return _of_memory("TIFF", tifffile.memmap(path, series=0, mode="r"), **options)
+    shape, dtype = tuple(series.shape), np.dtype(series.dtype).newbyteorder("=")
+    return Source("TIFF, by strips", shape, dtype, tiff.Segments(series).read, None, options)
 
 
 def _open_image(path: Path, stack: ExitStack) -> Source:

@@ -32,6 +32,7 @@ from zarrant.ops.node import find_metadata
 from zarrant.progress import Meter, Report
 from zarrant.storage import capabilities
 from zarrant.stores.resolve import ARCHIVES
+from zarrant.tools import units
 from zarrant.tools.check import open_context
 from zarrant.tools.convert import Source, is_foreign, open_foreign, suffix_of
 from zarrant.tools.describe import array_facts, local_path, stored
@@ -56,6 +57,7 @@ def copy(
     dry_run: bool = False,
     scheduler: str | None = None,
     workers: int | None = None,
+    block_bytes: int | None = None,
     report: Report | None = None,
     source_options: Options = None,
     storage_options: Options = None,
@@ -76,7 +78,8 @@ def copy(
         scheduler: None, "none", "local" or an address. None: a copy that is broken off takes away what it wrote. With the others
             it keeps a ledger at the target, and the same call goes on: "none" in this process, "local" on a Dask cluster of
             processes of this machine, or the address of the scheduler of a cluster, whose workers must reach both addresses.
-        workers: units of about 64 MiB at a time; left out, as many as CPUs within 512 MiB, or as the cluster has threads.
+        workers: blocks at a time; left out, as many as CPUs within 512 MiB, or as the cluster has threads.
+        block_bytes: of values in a block, which is in memory of a worker: 64 MiB if left out. It is one stored object at least.
         report: is called with a `Progress` after each unit.
         source_options: options of the store of the source. storage_options: those of the target.
 
@@ -86,8 +89,9 @@ def copy(
     check_apart(source, target, source_options, storage_options)
     with open_tree(source, source_options) as tree:
         plans = _plans(tree, {"chunks": chunks, "shards": shards, "compressors": compressors}, dtype, zarr_format)
-        place = Destination(str(target), storage_options, overwrite, zarr_format)
-        ledger = None if scheduler is None else Ledger(place.address, storage_options, tree.identity, again=overwrite)
+        place = Destination(str(target), storage_options, overwrite, zarr_format, block_bytes or units.BLOCK_BYTES)
+        job = [*tree.identity, place.block_bytes]
+        ledger = None if scheduler is None else Ledger(place.address, storage_options, job, again=overwrite)
         _check_target(tree, place, plans, ledger)
         facts = _facts(tree, place, plans, dry_run)
         if not dry_run:
@@ -225,6 +229,7 @@ class Destination:
     storage_options: Options
     overwrite: bool
     zarr_format: int
+    block_bytes: int
 
     @property
     def is_npy(self) -> bool:
@@ -324,8 +329,8 @@ def _perform(
     new = NewNodes(tree, place, plans, ledger)
     try:
         new.begin()
-        units = [Unit(number, *block) for number, part in enumerate(new.parts) for block in new.blocks(part)]
-        done = _done(new.parts, units, ledger, scheduler, workers, report)
+        every = [Unit(number, *block) for number, part in enumerate(new.parts) for block in new.blocks(part)]
+        done = _done(new.parts, every, ledger, scheduler, workers, report)
         new.finish()
     except BaseException:  # Ctrl-C too
         new.break_off()
@@ -334,26 +339,26 @@ def _perform(
 
 
 def _done(
-    parts: list[Part], units: list[Unit], ledger: Ledger | None, scheduler: str, workers: int | None, report: Report | None
+    parts: list[Part], every: list[Unit], ledger: Ledger | None, scheduler: str, workers: int | None, report: Report | None
 ) -> dict[str, Any]:
     """Do all units that are not done; what there is to say of them."""
-    sizes = [unit.box.size * parts[unit.part].dtype.itemsize for unit in units]
+    sizes = [unit.box.size * parts[unit.part].dtype.itemsize for unit in every]
     before = set() if ledger is None else ledger.done
-    nbytes, chunks = sum(sizes[number] for number in before), sum(units[number].chunks for number in before)
-    meter = Meter(sum(sizes), sum(unit.chunks for unit in units), report, done=(nbytes, chunks))
-    todo = [(number, unit) for number, unit in enumerate(units) if number not in before]
+    nbytes, chunks = sum(sizes[number] for number in before), sum(every[number].chunks for number in before)
+    meter = Meter(sum(sizes), sum(unit.chunks for unit in every), report, done=(nbytes, chunks))
+    todo = [(number, unit) for number, unit in enumerate(every) if number not in before]
     fill = 0 if ledger is None else len(ledger.fill)
     with closing(perform(parts, todo, workers, scheduler)) as ended:
         for number, is_fill in ended:
             fill += is_fill
             if ledger is not None:
                 ledger.add(number, is_fill)
-            meter.add(sizes[number], units[number].chunks)
+            meter.add(sizes[number], every[number].chunks)
     progress = meter.progress
     return {
         "seconds": round(progress.seconds, 3),
         "megabytes_per_second": round(progress.megabytes_per_second, 1),
-        "units": len(units),
+        "units": len(every),
         "resumed": len(before),
         "fill_units": fill,
         "moved": all(part.old is not None for part in parts),
@@ -411,7 +416,7 @@ class NewNodes:
     def blocks(self, part: Part) -> Iterator[tuple[int, Any]]:
         """Blocks of whole stored objects of a target."""
         unit = part.target.unit or part.source.unit or auto_chunks(part.source.shape, part.dtype.itemsize)
-        return blocks(ChunkGrid.regular(part.source.shape, unit), part.dtype.itemsize)
+        return blocks(ChunkGrid.regular(part.source.shape, unit), part.dtype.itemsize, self._place.block_bytes)
 
     def finish(self) -> None:
         """All values are stored."""

@@ -107,7 +107,7 @@ def local_path(address: Any) -> Path | None:
         return Path(unquote(urlsplit(address).path))
     if isinstance(address, str) and "://" in address:
         return None
-    return Path(address) if isinstance(address, str | os.PathLike) else None
+    return Path(address).expanduser() if isinstance(address, str | os.PathLike) else None
 
 
 def stored(path: str | os.PathLike[str]) -> tuple[int, int]:

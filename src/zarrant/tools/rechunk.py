@@ -21,6 +21,7 @@ def rechunk(
     compressors: Any = KEEP,
     scheduler: str = "none",
     workers: int | None = None,
+    block_bytes: int | None = None,
     report: Report | None = None,
     source_options: Options = None,
     storage_options: Options = None,
@@ -35,6 +36,7 @@ def rechunk(
         scheduler: "none" for threads of this process, "local" for a Dask cluster of processes of this machine, or the address of
             the scheduler of one (extra `dask`). Its workers must reach both addresses.
         workers: units at a time; left out, as many as CPUs, or as the cluster has threads.
+        block_bytes: of values in a unit, which is in memory of a worker: 64 MiB if left out. It is one stored object at least.
         report: is called with a `Progress` after each unit.
         source_options: options of the store of the source. storage_options: those of the target.
 
@@ -49,4 +51,5 @@ def rechunk(
     """
     layout: dict[str, Any] = {"chunks": chunks, "shards": shards, "compressors": compressors}
     stores: dict[str, Any] = {"source_options": source_options, "storage_options": storage_options}
-    return copy(source, target, **layout, **stores, scheduler=scheduler, workers=workers, report=report)
+    work: dict[str, Any] = {"scheduler": scheduler, "workers": workers, "block_bytes": block_bytes, "report": report}
+    return copy(source, target, **layout, **stores, **work)

@@ -31,6 +31,27 @@ def shape(text: str, option: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
+def selection(text: str) -> tuple[Any, ...]:
+    """An index from its words: integers, slices and an ellipsis between commas, as in brackets.
+
+    >>> selection("0:100, ::2, ..., -1")
+    (slice(0, 100, None), slice(None, None, 2), Ellipsis, -1)
+    """
+    inside = text.strip().removeprefix("[").removesuffix("]").rstrip(",").strip()
+    return tuple([_index(part.strip(), text) for part in inside.split(",")]) if inside else ()
+
+
+def _index(part: str, text: str) -> Any:
+    if part == "...":
+        return ...
+    ends = [each.strip() for each in part.split(":")]
+    if len(ends) > 3 or not all(re.fullmatch(r"-?[0-9]{1,18}" if len(ends) == 1 else r"(-?[0-9]{1,18})?", end) for end in ends):
+        expected = "integers and slices between commas, as in 0:100,:,5"
+        raise OptionError("not a selection", field="selection", expected=expected, got=repr(text))
+    numbers = [int(end) if end else None for end in ends]
+    return numbers[0] if len(numbers) == 1 else slice(*numbers)
+
+
 def size(text: str, option: str) -> int:
     """Bytes from a number and a unit.
 

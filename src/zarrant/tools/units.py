@@ -111,7 +111,7 @@ def _is_fill(array: Array[Any], values: Values) -> bool:
     return bool(fill.equals(first[np.newaxis]).all()) and bool(fill.equals(values[np.newaxis]).all())
 
 
-def blocks(grid: ChunkGrid, itemsize: int, limit: int = BLOCK_BYTES) -> Iterator[tuple[int, ArraySubset]]:
+def blocks(grid: ChunkGrid, itemsize: int, limit: int) -> Iterator[tuple[int, ArraySubset]]:
     """(number of chunks, their elements) for blocks of whole chunks that cover the grid, in C order.
 
     A block has at most `limit` bytes, or it is one chunk.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import mmap
 import os
 import random
@@ -25,6 +24,7 @@ from hypothesis import strategies as st
 
 import zarrant
 from children import ended
+from open_files import open_below
 from zarrant.errors import ByteRangeError, CapabilityError, OptionError, StoreError
 from zarrant.storage import ByteRange, Part
 from zarrant.stores.local import file_reuse
@@ -137,11 +137,6 @@ def previous(root: Path, key: str = KEY) -> Path:
 
 def leftovers(root: Path) -> list[str]:
     return sorted(path.name for path in root.rglob("*.__lock"))
-
-
-def descriptors() -> int:
-    gc.collect()  # what other tests left open is not closed meanwhile
-    return len(os.listdir("/proc/self/fd"))
 
 
 def eventually(true: Callable[[], bool], seconds: float = 8.0) -> bool:
@@ -470,7 +465,7 @@ class Refusing(Adoptions):
 @pytest.mark.parametrize("name", ["link", "get_xattr", "set_xattr", "take_write_lease", "rename"])
 def test_what_only_reuse_need_costs_only_speed(root: Path, name: str, number: int) -> None:
     prepared(root)
-    syscalls, before = Refusing(name, number), descriptors()
+    syscalls, before = Refusing(name, number), open_below(root)
     store, expected = reusing(root, syscalls=syscalls), ONCE
     for turn in range(4):
         update(store, turn, b"refused")
@@ -478,7 +473,7 @@ def test_what_only_reuse_need_costs_only_speed(root: Path, name: str, number: in
         assert (root / KEY).read_bytes() == expected
         assert (root / KEY).stat().st_nlink == 1
     assert syscalls.refused >= 1
-    assert descriptors() == before
+    assert open_below(root) == before
     file_reuse.remove_all()
     assert leftovers(root) == []
 
@@ -545,7 +540,7 @@ def check_whole_then_exact(root: Path, allowed: set[bytes | None]) -> None:
 @pytest.mark.parametrize("durability", ["rename", "fsync"])
 def test_a_file_call_fails(root: Path, operation: Callable[[Any], None], durability: str) -> None:
     calls = calls_of(root, operation, durability=durability)
-    before = descriptors()
+    before = open_below(root)
     for step in chosen(len(calls)):
         for for_ever in (False, True):
             number = (errno.EPERM, errno.EOPNOTSUPP, errno.EIO, errno.ENOSPC)[(step + for_ever) % 4]
@@ -566,7 +561,7 @@ def test_a_file_call_fails(root: Path, operation: Callable[[Any], None], durabil
             else:
                 allowed = {OPERATIONS[operation]}
             check_whole_then_exact(place, allowed)
-    assert descriptors() == before
+    assert open_below(root) == before
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")

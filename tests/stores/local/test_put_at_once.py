@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 import zarrant
 from children import ended
+from open_files import open_below
 from zarrant import kernels
 from zarrant.errors import ReentrantLockError, ZarrantError
 from zarrant.locking import file_locks
@@ -417,10 +418,6 @@ def open_links() -> list[str]:
     return found
 
 
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
 def test_no_outcome_leaves_a_descriptor(root: Path) -> None:
     """Whichever call fails, at whatever lies in the way, and where the process may open no more files."""
     store = FilesystemStore(root)
@@ -429,17 +426,18 @@ def test_no_outcome_leaves_a_descriptor(root: Path) -> None:
     os.symlink("nowhere", root / "link")
     (root / "left.__lock").write_bytes(b"left")
     calls = len(try_put(store, "k", [b"n", ByteRange(0, 2)])[1])
-    before = descriptors()
+    before = open_below(root)
     for number in range(calls):
         try_put(store, "k", [b"n", ByteRange(0, 2)], fail=number)
         store.put("k", [b"old"])
     for key in ("directory", "link", "left", "missing/k"):
         try_put(store, key, [b"1"])
-    assert descriptors() == before
+    assert open_below(root) == before
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for spare in range(3):
-        highest = max(int(name) for name in os.listdir("/proc/self/fd"))
-        held = [os.open(root / "k", os.O_RDONLY) for _ in range(highest + 1 - before)]  # all numbers below are in use
+        names = os.listdir("/proc/self/fd")
+        highest = max(map(int, names))
+        held = [os.open(root / "k", os.O_RDONLY) for _ in range(highest + 1 - len(names))]  # all numbers below are in use
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (max(held, default=highest) + 1 + spare, hard))
             done, _ = try_put(store, "k", [b"n", ByteRange(0, 2)])
@@ -449,7 +447,7 @@ def test_no_outcome_leaves_a_descriptor(root: Path) -> None:
                 os.close(fd)
         assert (root / "k").read_bytes() == (b"old" if done is None else b"nol")
         store.put("k", [b"old"])
-    assert descriptors() == before
+    assert open_below(root) == before
 
 
 def test_a_directory_that_goes_away_and_comes_back_meanwhile(root: Path) -> None:

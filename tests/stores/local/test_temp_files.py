@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import zarrant
+from open_files import open_below
 from zarrant.errors import StoreError, StoreFullError, StorePermissionError
 from zarrant.stores.local.syscalls import Syscalls
 from zarrant.stores.local.temp_files import TempFile, stamp, typed, version_of
@@ -83,11 +84,9 @@ def test_temp_file_takes_over_a_leftover(tmp_path: Path) -> None:
 
 def test_a_temp_file_that_was_lost_sight_of_is_removed(tmp_path: Path) -> None:
     """An interrupt may come between the file and its owner."""
-    gc.collect()  # what other tests left open is not closed meanwhile
-    before = os.listdir("/proc/self/fd")
     TempFile(Syscalls(), str(tmp_path / "temp"), None)
     gc.collect()
-    assert (os.listdir(tmp_path), os.listdir("/proc/self/fd")) == ([], before)
+    assert (os.listdir(tmp_path), open_below(tmp_path)) == ([], set())
 
 
 @pytest.mark.parametrize(
