@@ -77,6 +77,7 @@ def get(request: ReadRequest, store: Store, calls: Calls) -> Blob | None:
 
 def get_into(request: ReadRequest, store: Store, calls: Calls) -> Blob | None:
     """Read one whole object to where its bytes are needed, if that can be done."""
+    assert request.into is not None, "asked by the driver"
     blob = store.get_into(request.key, request.into, request.limit)
     return blob if blob is not None and not blob.data else check_whole(request, blob)
 

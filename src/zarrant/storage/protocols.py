@@ -440,7 +440,7 @@ class AsyncReadableWritable(AsyncGet, AsyncPut, AsyncErase, Protocol):
 
 class BlockingStore(
     ReadableWritable, GetWithin, PutIf, EraseIf, Splice, List, Lock, Sync, CheckUnlocked, LockOwner, WriteBatch, Versions,
-    Conditional, GetAll, PutAll, ListStored, EraseLink, WithOptions, Coalesce, Protocol,
+    Conditional, GetAll, GetInto, PutAll, ListStored, EraseLink, WithOptions, Coalesce, Protocol,
 ):  # fmt: skip
     """All that a store may have as blocking calls."""
 

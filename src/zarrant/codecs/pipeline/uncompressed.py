@@ -117,11 +117,11 @@ class UncompressedPipeline(FixedSizePipeline):
     def read(self, stored: EncodedChunks, selections: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
         """See `Prepared.read`."""
         if selections.full[lo:hi].all():
-            place = self._place_of(selections, out) if self.options.reads_into and isinstance(stored, StoredChunks) else None
-            if place is None:
-                yield from super().read(stored, selections, lo, hi, out)
-            else:
+            place = self._place_of(selections, out) if self.options.reads_into else None
+            if place is not None and isinstance(stored, StoredChunks):
                 yield from self._read_to(place, stored, selections, lo, out)
+            else:
+                yield from super().read(stored, selections, lo, hi, out)
             return
         for i in range(lo, hi):
             if not (yield from self._read_boxes(stored, selections, i, out)):
