@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
@@ -257,10 +258,54 @@ def pipeline() -> str:
     return str(zarr.config.get("codec_pipeline.path"))
 
 
-def test_the_plugin_lets_zarr_python_write_through_zarrant_on_every_worker(cluster: Any) -> None:
-    pytest.importorskip("zarr", reason="needs the extra zarr")
+def test_the_plugin_lets_zarr_python_write_through_zarrant_on_every_worker(cluster: Any, tmp_path: Path, values: Any) -> None:
+    """Also on one that takes the place of a killed one, while blocks that fit no shard are stored."""
+    zarr = pytest.importorskip("zarr", minversion="3.1", reason="needs the extra zarr")
     from zarrant.integrations.dask import WorkerPlugin
+    from zarrant.integrations.zarr_python import disable
 
     cluster.register_plugin(WorkerPlugin())
-    assert len(cluster.run(pipeline)) == 2
+    first = cluster.run(os.getpid)
+    z = zarr.create_array(tmp_path / "z", shape=values.shape, dtype="float64", chunks=(10, 16), shards=(100, 32))
+    disable()  # z keeps what it was opened with
+    x = da.from_array(values, chunks=(13, 64)).map_blocks(slowly)
+    future = cluster.compute(da.store(x, z, lock=False, compute=False))
+    time.sleep(0.4)
+    os.kill(next(iter(first.values())), signal.SIGKILL)
+    future.result()
+    assert np.array_equal(zarr.open_array(tmp_path / "z")[...], values)
+    cluster.wait_for_workers(2)
+    assert cluster.run(os.getpid) != first
     assert all("zarrant" in path for path in cluster.run(pipeline).values())
+
+
+# ── Dask's own functions, with arrays of zarr-python ─────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def through_zarrant() -> Iterator[Any]:
+    """zarr-python, whose arrays are written through Zarrant by this process and those that it starts."""
+    zarr = pytest.importorskip("zarr", minversion="3.1", reason="needs the extra zarr")
+    from zarrant.integrations import zarr_python
+
+    zarr_python.enable()
+    yield zarr
+    zarr_python.disable()
+
+
+@pytest.mark.parametrize("scheduler", ["threads", pytest.param("processes", marks=pytest.mark.soak)])
+def test_blocks_of_dask_that_fit_no_shard_of_zarr_python(through_zarrant: Any, tmp_path: Path, values: Any, scheduler: str) -> None:
+    z = through_zarrant.create_array(tmp_path / "z", shape=values.shape, dtype="float64", chunks=(10, 16), shards=(100, 32))
+    da.store(da.from_array(values, chunks=(13, 30)), z, lock=False, scheduler=scheduler, num_workers=2)
+    assert np.array_equal(zarrant.open_array(tmp_path / "z")[...], values)
+
+
+def test_to_zarr_makes_arrays_and_stores_regions(through_zarrant: Any, tmp_path: Path, values: Any) -> None:
+    x = da.from_array(values, chunks=(100, 32))
+    da.to_zarr(x, str(tmp_path / "made"), compute=True)
+    assert np.array_equal(zarrant.open_array(tmp_path / "made")[...], values)
+    z = through_zarrant.create_array(tmp_path / "z", shape=(500, 64), dtype="float64", chunks=(50, 16))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", da.PerformanceWarning)
+        da.to_zarr(x, z, region=(slice(50, 440), slice(None)))
+    assert np.array_equal(zarrant.open_array(tmp_path / "z")[50:440], values)

@@ -226,7 +226,7 @@ for i in range(6):
     if what == "append":
         t = 1000 * number + 7 * i + np.arange(7)
         ds = xr.Dataset({"v": (("t", "x"), t[:, None] + np.zeros((7, 3)))}, coords={"t": t})
-        ds.zarrant.to_zarr(path, append_dim="t")
+        print(ds.zarrant.to_zarr(path, append_dim="t").start, flush=True)
     else:
         xr.Dataset({"v": (("t", "x"), np.zeros((126, 3)))}, coords={"t": np.arange(126)}).zarrant.to_zarr(path, if_exists="match")
         t = 42 * number + 7 * i + np.arange(7)
@@ -235,29 +235,46 @@ for i in range(6):
 """
 
 
-def in_processes(path: Path, what: str) -> None:
+def in_processes(path: Path, what: str, of: int = 3, killed: int = 0) -> list[int]:
+    """Let processes write; the first `killed` ones are killed while they append. How many appends these have reported."""
     script = path.with_suffix(".py")
     script.write_text(WRITER, encoding="utf-8")
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    children: list[Any] = [subprocess.Popen([sys.executable, script, path, what, str(n)], **pipes) for n in range(3)]  # type: ignore[call-overload]
+    children: list[Any] = [subprocess.Popen([sys.executable, script, path, what, str(n)], **pipes) for n in range(of)]  # type: ignore[call-overload]
     for child in children:
         assert child.stdout.readline() == "ready\n"
     for child in children:
         child.stdin.write("\n")
         child.stdin.flush()
-    for child in children:
+    for child in children[:killed]:
+        child.stdout.readline()
+        child.kill()
+    done = [1 + child.communicate()[0].count("\n") for child in children[:killed]]
+    for child in children[killed:]:
         child.communicate()
         assert child.returncode == 0
+    return done
 
 
-def test_processes_append_and_every_row_is_there_once(tmp_path: Path) -> None:
-    path = tmp_path / "d"
+@pytest.mark.parametrize("rounds", [1, pytest.param(20, marks=pytest.mark.soak)])
+@formats
+def test_processes_append_and_every_row_is_there_once(tmp_path: Path, rounds: int, zarr_format: Any) -> None:
+    """Four processes, of which one is killed: all arrays have the same rows, each row is whole, and what was reported is there."""
+    if zarr_format == 2 and rounds == 1:
+        pytest.skip("in soak runs")
     empty = xr.Dataset({"v": (("t", "x"), np.zeros((0, 3)))}, coords={"t": np.zeros(0, "i8")})
-    empty.zarrant.to_zarr(path, encoding={"v": {"chunks": (5, 3)}, "t": {"chunks": (50,)}})
-    in_processes(path, "append")
-    got = by_zarr(path).load()
-    assert sorted(got.t.values.tolist()) == sorted(1000 * n + i for n in range(3) for i in range(42))
-    assert (got.v == got.t).all()  # data and their coordinates belong together
+    for number in range(rounds):
+        path = tmp_path / f"d{number}"
+        empty.zarrant.to_zarr(path, encoding={"v": {"chunks": (5, 3)}, "t": {"chunks": (50,)}}, zarr_format=zarr_format)
+        (reported,) = in_processes(path, "append", of=4, killed=1)
+        later = xr.Dataset({"v": (("t", "x"), np.full((7, 3), 9000.0))}, coords={"t": np.full(7, 9000)})
+        later.zarrant.to_zarr(path, append_dim="t")
+        got = by_zarr(path, consolidated=True).load()
+        assert (got.v == got.t).all()  # data and their coordinates belong together
+        rows = sorted(got.t.values.tolist())
+        kept = [row for row in rows if row < 1000]
+        assert rows == [*kept, *(1000 * n + i for n in (1, 2, 3) for i in range(42)), *[9000] * 7]
+        assert kept in (list(range(7 * reported)), list(range(7 * (reported + 1))))
 
 
 def test_processes_make_one_template_and_fill_it(tmp_path: Path) -> None:
