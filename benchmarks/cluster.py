@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import resource
 import shutil
 import signal
 import sys
@@ -45,7 +46,7 @@ class Job:
     source: Path
     target: Path
     address: str
-    client: Any
+    workers: int
 
 
 def make(path: Path, nbytes: int) -> None:
@@ -83,11 +84,11 @@ def by_rechunker(job: Job) -> None:
 
 
 def by_cubed(job: Job) -> None:
-    """cubed, on the cluster."""
+    """cubed, in as many processes of its own: it does not find the workers of a cluster of this year's Dask."""
     import cubed
-    from cubed.runtime.executors.dask import DaskExecutor
+    from cubed.runtime.executors.local import ProcessesExecutor
 
-    executor = DaskExecutor(client=job.client) if "client" in DaskExecutor.__init__.__code__.co_varnames else DaskExecutor()
+    executor = ProcessesExecutor(max_workers=job.workers)
     spec = cubed.Spec(work_dir=f"{job.target}-between", allowed_mem=MEMORY, executor=executor)
     cubed.to_zarr(cubed.from_zarr(str(job.source), spec=spec).rechunk(CUBES), str(job.target))
 
@@ -135,12 +136,16 @@ def killing(cluster: Any, every: float) -> Iterator[list[int]]:
         thread.join()
 
 
-def used() -> tuple[float, int]:
-    """CPU seconds and the most memory of this process."""
-    import resource
+def used(whose: int = resource.RUSAGE_SELF) -> float:
+    """CPU seconds of this process, or of its children that have ended."""
+    found = resource.getrusage(whose)
+    return found.ru_utime + found.ru_stime
 
-    found = resource.getrusage(resource.RUSAGE_SELF)
-    return found.ru_utime + found.ru_stime, found.ru_maxrss << 10
+
+def most_memory() -> int:
+    """The most bytes that this process had; `getrusage` says what its parent had, where that was more."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) << 10
 
 
 def measure(name: str, source: Path, folder: Path, workers: int, kill: float) -> str:
@@ -154,16 +159,16 @@ def measure(name: str, source: Path, folder: Path, workers: int, kill: float) ->
         client.wait_for_workers(workers)
         client.run(import_module, "zarrant.tools.units")
         client.run(import_module, WAYS[name][0])
-        before = client.run(used)
+        before, children = client.run(used), used(resource.RUSAGE_CHILDREN)
         start = time.perf_counter()
         try:
-            WAYS[name][1](Job(source, target, cluster.scheduler_address, client))
+            WAYS[name][1](Job(source, target, cluster.scheduler_address, workers))
         except Exception as error:  # a library that cannot do it is told, and the others are measured
             return f"{name:20} {type(error).__name__}: {str(error).splitlines()[0][:90] if str(error) else ''}"
         seconds = time.perf_counter() - start
-        after = client.run(used)
-    cpu = sum(after[worker][0] - before.get(worker, (0.0, 0))[0] for worker in after)
-    memory = max(most for _, most in after.values())
+        after, children = client.run(used), used(resource.RUSAGE_CHILDREN) - children
+        memory = max(client.run(most_memory).values())
+    cpu = children + sum(after[worker] - before.get(worker, 0.0) for worker in after)
     right = "yes" if correct(source, target) else "NO"
     for path in folder.glob("target*"):
         shutil.rmtree(path)

@@ -63,7 +63,7 @@ class Killer:
     A fast machine so sees as many kills as a slow one, where a new worker takes ten seconds until it can work.
     """
 
-    def __init__(self, cluster: Any, log: Path, tasks: int = 40) -> None:
+    def __init__(self, cluster: Any, log: Path, tasks: int = 80) -> None:
         self._cluster, self._log, self._tasks = cluster, log, tasks
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run)

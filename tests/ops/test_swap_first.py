@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import zarrant
 from zarrant.ops import update
+from zarrant.ops.guard import SwapFirst
 from zarrant.storage import Blob
 from zarrant.stores.local import temp_files
 from zarrant.stores.local.store import FilesystemStore
@@ -128,6 +129,20 @@ def test_a_version_that_another_object_may_have_is_not_believed(tmp_path: Path) 
     array[3] = 50
     assert store.meddle is None
     assert array[:8].tolist() == [1, 2, 3, 50, 5, 100, 7, 8]
+
+
+def test_where_others_write_too_the_next_updates_lock_at_once(tmp_path: Path) -> None:
+    array, _ = make(tmp_path, chunks=(8,))
+    files = FaultySyscalls()
+    array = zarrant.open_array(FilesystemStore(tmp_path, syscalls=files))
+    read_first = []
+    for number in range(3 + SwapFirst.PAUSE):
+        if number == 1:
+            (tmp_path / "c/0").write_bytes((tmp_path / "c/0").read_bytes())  # by another program, just now
+        files.calls.clear()
+        array[3] = number
+        read_first.append(files.calls.index("read") < files.calls.index("lock"))
+    assert read_first == [True, True, *[False] * SwapFirst.PAUSE, True]
 
 
 def test_only_a_time_in_nanoseconds_tells_our_files_from_others() -> None:

@@ -433,6 +433,26 @@ def test_more_than_the_limit_is_admitted_alone() -> None:
     assert budget.used == 100 and second == [100]
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_a_function_of_an_update_does_not_wait_for_the_bytes_of_the_update(
+    tmp_path, monkeypatch: pytest.MonkeyPatch, concurrency: int
+) -> None:
+    """What it reads and writes through other handles needs bytes too, and the update has them until the function returns."""
+    monkeypatch.setattr("zarrant.run.pool.STALL_S", 60)
+    config = {"concurrency": concurrency, "memory_limit": 11 << 20}
+    a, b = (zarrant.create_array(tmp_path / name, data=np.ones(1 << 22, "i4"), chunks=(1 << 20,), config=config) for name in "ab")
+
+    def add(values):
+        b[: 1 << 20] = 2 * b[: 1 << 20]
+        return values + 1
+
+    a.update(np.s_[: 1 << 20], add)
+    assert (a[: 1 << 20] == 2).all() and (b[: 1 << 20] == 2).all()
+    a.update(np.s_[1 : (1 << 22) - 1], lambda values: values + b[5])
+    assert a[[0, 1, -2, -1]].tolist() == [2, 4, 3, 1]
+
+
 def test_nobody_waits_longer_than_a_stall(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever has the bytes may wait for a lock that the waiter's program has taken."""
     monkeypatch.setattr("zarrant.run.pool.STALL_S", 0.1)

@@ -28,7 +28,7 @@ MUTATIONS: dict[str, Mutation] = {
     "native lock of the caller": Mutation("return true;", f"{AT_ONCE}::test_the_calls_under_a_lock_are_those_of_the_general_way"),
     "native metadata lock": Mutation("", f"{AT_ONCE}::test_a_condition_on_what_is_locked_does_not_hold"),
     "native metadata": Mutation("return true;", EQUAL),
-    "native absent": Mutation("", UNUSUAL),
+    "native absent": Mutation("if (wanted_.if_version == IfVersion::absent) return true;", UNUSUAL),
     "native version": Mutation("return true;", UNUSUAL),
     "native later than the old": Mutation("", f"{AT_ONCE}::test_it_is_newer_than_what_it_replaces"),
     "native lock exit": Mutation("(void)mine;", SAME_CALLS),

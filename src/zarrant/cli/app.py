@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from zarrant.cli import show
-from zarrant.cli.command import EXIT_STATUSES, Options, ReportTo, Result, command
+from zarrant.cli.command import EXIT_STATUSES, Options, ReportTo, Result, Shared, command
 from zarrant.errors import CapabilityError
 from zarrant.nodes.open import create_array
 from zarrant.tools import archive as archiving
@@ -116,7 +116,20 @@ def create(
     return Result(facts, partial(show.info, facts))
 
 
-@command(app)
+COPYING: Shared = {
+    "overwrite": (Overwrite, False),
+    "dry_run": (DryRun, False),
+    "scheduler": (Scheduler, None),
+    "workers": (Workers, None),
+    "block_size": (BlockSize, "64MiB"),
+    "storage_options": (Options, None),
+    "source_options": (Options, None),
+    "report": (ReportTo, None),
+}
+"""What all commands have that copy."""
+
+
+@command(app, COPYING)
 def copy(
     source: SourceNode,
     target: TargetNode,
@@ -124,14 +137,7 @@ def copy(
     shards: Shards = None,
     compressor: Codecs = None,
     dtype: Annotated[str | None, typer.Option(help="A data type that holds every value of the source's.")] = None,
-    overwrite: Overwrite = False,
-    dry_run: DryRun = False,
-    scheduler: Scheduler = None,
-    workers: Workers = None,
-    block_size: BlockSize = "64MiB",
-    storage_options: Options = None,
-    source_options: Options = None,
-    report: ReportTo = None,
+    **work: Any,
 ) -> Result:
     """Copy an array or a group, or a file of another format.
 
@@ -139,60 +145,28 @@ def copy(
     copied with all nodes below it, attributes and consolidated metadata. A copy that is broken off takes away what it wrote; with
     --scheduler it keeps a ledger instead, and the same command goes on.
     """
-    return _copy(
-        source,
-        target,
-        _layout(chunks, shards, compressor),
-        dtype=dtype,
-        overwrite=overwrite,
-        dry_run=dry_run,
-        scheduler=scheduler,
-        workers=workers,
-        block_bytes=spelling.size(block_size, "block-size"),
-        storage_options=storage_options,
-        source_options=source_options,
-        report=report,
-    )
+    return _copy(source, target, _layout(chunks, shards, compressor), dtype=dtype, **work)
 
 
-@command(app)
+@command(app, {**COPYING, "scheduler": (Scheduler, "none")})
 def rechunk(
     source: Annotated[str, typer.Argument(help="An array; it must not change meanwhile.")],
     target: Annotated[str, typer.Argument(help="Where the new array is to be; or is, unfinished.")],
     chunks: Chunks = None,
     shards: Shards = None,
     compressor: Codecs = None,
-    overwrite: Overwrite = False,
-    dry_run: DryRun = False,
-    scheduler: Scheduler = "none",
-    workers: Workers = None,
-    block_size: BlockSize = "64MiB",
-    storage_options: Options = None,
-    source_options: Options = None,
-    report: ReportTo = None,
+    **work: Any,
 ) -> Result:
     """Copy an array to other chunks; goes on after a kill.
 
     As copy --scheduler none. The work is done in blocks of whole stored objects, of about --block-size. A ledger at the target
     tells what is done; the same command goes on with what is missing. --scheduler hands the blocks to a Dask cluster.
     """
-    return _copy(
-        source,
-        target,
-        _layout(chunks, shards, compressor),
-        overwrite=overwrite,
-        dry_run=dry_run,
-        scheduler=scheduler or "none",
-        workers=workers,
-        block_bytes=spelling.size(block_size, "block-size"),
-        storage_options=storage_options,
-        source_options=source_options,
-        report=report,
-    )
+    return _copy(source, target, _layout(chunks, shards, compressor), **work)
 
 
-def _copy(source: str, target: str, layout: dict[str, Any], **options: Any) -> Result:
-    facts = copying.copy(source, target, **layout, **options)
+def _copy(source: str, target: str, layout: dict[str, Any], block_size: str, **options: Any) -> Result:
+    facts = copying.copy(source, target, **layout, block_bytes=spelling.size(block_size, "block-size"), **options)
     return Result(facts, partial(show.copied, facts))
 
 
@@ -208,20 +182,13 @@ def _layout(chunks: str | None, shards: str | None, compressor: str | None) -> d
     return options
 
 
-@command(app)
+@command(app, COPYING)
 def convert(
     source: Annotated[str, typer.Argument(help="An array or a group; with a target also a file of another format.")],
     target: Annotated[str | None, typer.Argument(help="Where a converted copy is to be. Without it: in place.")] = None,
     zarr_format: Annotated[int, typer.Option("--to", help="The version of the format, 3 or 2.")] = 3,
     compressor: Codecs = None,
-    overwrite: Overwrite = False,
-    dry_run: DryRun = False,
-    scheduler: Scheduler = None,
-    workers: Workers = None,
-    block_size: BlockSize = "64MiB",
-    storage_options: Options = None,
-    source_options: Options = None,
-    report: ReportTo = None,
+    **work: Any,
 ) -> Result:
     """Convert between Zarr V2 and V3, or from other formats.
 
@@ -229,23 +196,10 @@ def convert(
     as by copy.
     """
     if target is not None:
-        return _copy(
-            source,
-            target,
-            _layout(None, None, compressor),
-            zarr_format=zarr_format,
-            overwrite=overwrite,
-            dry_run=dry_run,
-            scheduler=scheduler,
-            workers=workers,
-            block_bytes=spelling.size(block_size, "block-size"),
-            storage_options=storage_options,
-            source_options=source_options,
-            report=report,
-        )
-    if compressor or overwrite or scheduler or workers or source_options:
+        return _copy(source, target, _layout(None, None, compressor), zarr_format=zarr_format, **work)
+    if compressor or any(work[name] for name in ("overwrite", "scheduler", "workers", "source_options")):
         raise typer.BadParameter("--compressor, --overwrite, --scheduler, --workers and --source-option go with a target")
-    facts = convert_format(source, zarr_format, dry_run=dry_run, storage_options=storage_options)
+    facts = convert_format(source, zarr_format, dry_run=work["dry_run"], storage_options=work["storage_options"])
     return Result(facts, partial(show.converted, facts), 1 if facts["cannot"] else 0)
 
 

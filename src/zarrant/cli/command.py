@@ -59,20 +59,28 @@ class Result:
     status: int = 0
 
 
-def command(app: typer.Typer) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
-    """Make a function a command of an application."""
+Shared: TypeAlias = Mapping[str, tuple[Any, Any]]
+"""Parameters that several commands have: by name, the annotation and the default."""
+
+
+def command(app: typer.Typer, shared: Shared | None = None) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
+    """Make a function a command of an application. What is `shared` it gets as keywords."""
 
     def register(function: Callable[..., Result]) -> Callable[..., Result]:
         help_text = inspect.cleandoc(function.__doc__ or "")
-        app.command(short_help=help_text.splitlines()[0], help=help_text, epilog=EXIT_STATUSES)(_entered(function))
+        app.command(short_help=help_text.splitlines()[0], help=help_text, epilog=EXIT_STATUSES)(_entered(function, shared or {}))
         return function
 
     return register
 
 
-def _entered(function: Callable[..., Result]) -> Callable[..., None]:
+def _entered(function: Callable[..., Result], shared: Shared) -> Callable[..., None]:
     """The function as typer calls it, with words; its signature says what the words are."""
-    parameters = dict(inspect.signature(function, eval_str=True).parameters)
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    given = inspect.signature(function, eval_str=True).parameters
+    parameters = {name: each.replace(kind=keyword) for name, each in given.items() if each.kind != inspect.Parameter.VAR_KEYWORD}
+    for name, (annotation, default) in shared.items():
+        parameters[name] = inspect.Parameter(name, keyword, annotation=annotation, default=default)
     stores = [name for name in _OPTIONS if name in parameters]
     long = parameters.pop("report", None) is not None
 
@@ -89,11 +97,10 @@ def _entered(function: Callable[..., Result]) -> Callable[..., None]:
     for name in stores:
         parameters[name] = parameters.pop(name).replace(annotation=_OPTIONS[name], default=None)
     common = {**({"quiet": _QUIET} if long else {}), "as_json": _JSON}
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    own = [each.replace(kind=keyword) for each in parameters.values()]
-    shared = [inspect.Parameter(name, keyword, annotation=annotation, default=False) for name, annotation in common.items()]
-    entered.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
-    entered.__annotations__ = {each.name: each.annotation for each in (*own, *shared)}
+    own = [*parameters.values()]
+    own += [inspect.Parameter(name, keyword, annotation=annotation, default=False) for name, annotation in common.items()]
+    entered.__signature__ = inspect.Signature(own)  # type: ignore[attr-defined]
+    entered.__annotations__ = {each.name: each.annotation for each in own}
     return entered
 
 

@@ -120,6 +120,7 @@ class NodeContext:
             dead_limit=config.dead_limit,
             fetch_bytes=FETCH_BYTES if self.able.requests_in_flight else 0,
             strided_parts=self.able.strided_parts,
+            reads_into=self.able.get_into,
         )
         return OpOptions(
             codec,
@@ -128,6 +129,7 @@ class NodeContext:
             self.able.get,
             self._batch_put_bytes,
             self._checks_conditions,
+            self._checks_conditions and not self.in_lock,
             self._turns,
             self.able.erase_if,
             config.lock_timeout,

@@ -26,6 +26,7 @@ from zarrant.metadata.json_text import plain
 from zarrant.metadata.node import placed
 from zarrant.metadata.turn import Turn
 from zarrant.metadata.v3 import ArrayMetadata, Named
+from zarrant.ops.guard import SwapFirst
 from zarrant.ops.kept_indexes import KeptIndexes
 from zarrant.requests import MIN_ADMITTED_BYTES, OnlyWhile
 from zarrant.storage import Version
@@ -57,6 +58,8 @@ class OpOptions:
     readable: bool = True
     batch_put_bytes: int = 0
     checks_conditions: bool = False
+    swaps_first: bool = False
+    """Small updates may begin without a lock (`ops.guard.SwapFirst`): not inside of a lock, whose keys alone may be written."""
     turns: bool = False
     erases_if: bool = True
     turn_timeout: float = 60.0
@@ -80,6 +83,8 @@ class Known:
     shape: tuple[int, ...] | None = None
     condition: OnlyWhile | None = None
     """The condition of writes, made once for a version."""
+    swap_first: SwapFirst = field(default_factory=SwapFirst)
+    """How parts of small chunks are written."""
 
     def learn(self, version: Version, shape: tuple[int, ...], same_shape: bool) -> None:
         """The stored metadata was read. The shape first: a thread that sees the version relies on it."""

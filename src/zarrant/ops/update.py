@@ -175,7 +175,8 @@ class _Write(NamedTuple):
         if array.turn is not None:
             yield from keep(array)
         change = _Update(array, shape, self.selections, lo, self.values, self.bounds_known, refused)
-        first = self.guard is Guard.GROUP_COMMIT and self._is_small(lo, shape)
+        small = self.guard is Guard.GROUP_COMMIT and self._is_small(lo, shape)
+        first = array.known.swap_first.if_of_use() if small else None
         yield from update_object(key, change, self.guard, node=Current(array), source=_source(array, shape), swap_first=first)
         return [None]
 
@@ -187,7 +188,7 @@ class _Write(NamedTuple):
         array = self.array
         read = 0 if array.sharded else array.prepared_for(shape).spec.nbytes
         small = max(read, getattr(self.values, "nbytes", 0)) <= SWAP_FIRST_BYTES
-        return small and array.options.checks_conditions and self.selections.shape(row) == shape
+        return small and array.options.swaps_first and self.selections.shape(row) == shape
 
 
 # By whether every element that this handle knows is written, and whether every element is.

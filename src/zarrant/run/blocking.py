@@ -18,6 +18,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -52,6 +53,7 @@ from zarrant.run.store_calls import (
     annotated,
     get,
     get_all,
+    get_into,
     lock_keys,
     look,
     outcome,
@@ -75,6 +77,11 @@ T = TypeVar("T")
 
 MAX_LOOP_THREADS = 32
 """Operations of an event loop that run in threads at once: most of them wait for a store, or for a lock."""
+
+
+_working: ContextVar[bool] = ContextVar("working", default=False)
+"""Whether this thread works for an operation that has bytes: what a function of the caller calls inside of it (that of `update`)
+must not wait until those bytes are given back."""
 
 
 class Cancelled(BaseException):
@@ -116,6 +123,7 @@ def perform(op: Op[T], context: ExecutionContext) -> T:
     """Run an operation to its end in this thread."""
     start, token = Acquired(), wait_cancelled.set(None if context.cancelled is None else context.cancelled.is_set)
     before = None if context.caller is None else current_caller.set(context.caller)
+    working = None if context.waits else _working.set(True)
     if context.can is NOTHING:
         context = context._replace(can=capabilities(context.store))
     if context.looks is None and not context.can.only_while:
@@ -128,6 +136,8 @@ def perform(op: Op[T], context: ExecutionContext) -> T:
         raise
     finally:
         wait_cancelled.reset(token)
+        if working is not None:
+            _working.reset(working)
         if before is not None:
             current_caller.reset(before)
 
@@ -154,7 +164,8 @@ def _drive(op: Op[T], context: ExecutionContext) -> T:
 def _fetch(request: Fetch, context: ExecutionContext) -> list[Blob | Exception | None]:
     store, calls = context.store, context.can.sync_calls
     if len(request.items) == 1:
-        return [outcome(get, request.items[0], store, calls)]
+        into = context.can.get_into and request.items[0].into is not None
+        return [outcome(get_into if into else get, request.items[0], store, calls)]
     together = get_all(request.items, store) if context.can.get_all and request.items else None
     if together is not None:
         return together
@@ -210,13 +221,16 @@ def _all(request: All, context: ExecutionContext) -> list[Any]:
 
 def _admitted(request: Admitted, context: ExecutionContext) -> Any:
     budget, share = context.pool.budget, list[int]()
+    waits = context.waits and not _working.get()
+    working = _working.set(True)
     try:
-        if context.waits:
+        if waits:
             budget.admit(request.cost, share, None if context.cancelled is None else context.cancelled.is_set)
         else:
             budget.take(request.cost, share)
         return _drive(request.op, context._replace(admitted=True, waits=False))
     finally:
+        _working.reset(working)
         try:
             budget.give_share(share)
         finally:
