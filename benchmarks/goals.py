@@ -34,6 +34,7 @@ GOALS: dict[tuple[str, str], float] = {
     ("crops-sharded-32", "warm"): 1.2,
     ("crops-sharded-8", "warm"): 1.2,
     ("fortran", "write"): 1.2,
+    ("fortran-sharded", "write"): 1.2,
     ("big-endian", "write"): 1.1,
     ("big-endian", "read"): 1.1,
     ("big-endian-sharded", "write"): 1.1,

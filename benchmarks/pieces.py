@@ -115,7 +115,7 @@ class Regions:
 
 
 class Layout:
-    """The whole array from and into memory of another layout, or stored in the other byte order."""
+    """The whole array from and into memory of another layout or byte order, or stored in another one."""
 
     phases: tuple[str, ...] = ("write", "read")
     count = 1
@@ -128,17 +128,22 @@ class Layout:
         inner = None if subchunk is None else (subchunk,) * 3
         document = arrays.document(bench.shape, (edge,) * 3, arrays.CODECS["zstd 1"], inner)
         self.operations = bench.data.size // subchunk**3 if subchunk else 0
+        codecs: Any = document["codecs"] if inner is None else document["codecs"][0]["configuration"]["codecs"]
         if order == "big":
-            codecs: Any = document["codecs"] if inner is None else document["codecs"][0]["configuration"]["codecs"]
             codecs[0] = {"name": "bytes", "configuration": {"endian": "big"}}
+        if order == "transposed":
+            codecs.insert(0, {"name": "transpose", "configuration": {"order": [2, 1, 0]}})
         arrays.create(self.path, document)
-        self.source, self.out = self._memory(order), bench.out
+        self.source = self._memory(order)
+        self.out = np.zeros_like(self.source) if order == "fortran" else bench.out
         self.handle = peer.open(self.path)
 
     def _memory(self, order: str) -> Values:
         data = self.bench.data
         if order == "fortran":
             return np.asfortranarray(data)
+        if order == "big-source":
+            return data.astype(data.dtype.newbyteorder())
         if order == "strided":
             wide = np.zeros((*data.shape[:-1], 2 * data.shape[-1]), data.dtype)
             wide[..., ::2] = data

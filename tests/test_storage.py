@@ -46,6 +46,7 @@ def test_capabilities_are_the_methods(tmp_path) -> None:
                 "is_locked_by_caller",
                 "batch",
                 "get_all",
+                "get_into",
                 "put_all",
                 "list_stored",
                 "only_while",

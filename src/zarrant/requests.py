@@ -30,12 +30,14 @@ class ReadRequest(NamedTuple):
     """One object (`ranges` None) or some ranges of it, optionally of one known version only.
 
     `limit`: the bytes that a whole object may have; a larger one is a LimitError, which reads nothing if the store knows the size.
+    `into`: an array for a whole object of just as many bytes. A driver may put them there, and then the blob has no data.
     """
 
     key: str
     ranges: tuple[ByteRange, ...] | None = None
     if_version: Version = None
     limit: int | None = None
+    into: memoryview | None = None
 
 
 class Fetch(NamedTuple):
@@ -258,11 +260,12 @@ def fetch_one(
     ranges: tuple[ByteRange, ...] | None = None,
     if_version: Version = None,
     limit: int | None = None,
+    into: memoryview | None = None,
     *,
     brief: bool = False,
 ) -> Op[Blob | None]:
     """Read one object or its ranges; its error is raised."""
-    reply: list[Outcome[Blob | None]] = yield Fetch((ReadRequest(key, ranges, if_version, limit),), brief)
+    reply: list[Outcome[Blob | None]] = yield Fetch((ReadRequest(key, ranges, if_version, limit, into),), brief)
     (outcome,) = reply
     if isinstance(outcome, Exception):
         raise outcome

@@ -187,15 +187,15 @@ class StoredChunks:
         size = np.array([len(data) for data in buffers], np.int64)
         return Fetched(np.array(there, np.int64), buffers, np.arange(len(buffers)), np.zeros(len(buffers), np.int64), size)
 
-    def fetch_one(self, i: int, limit: int | None = None) -> Op[Buffer | None]:
-        """Chunk i alone."""
+    def fetch_one(self, i: int, limit: int | None = None, into: memoryview | None = None) -> Op[Buffer | None]:
+        """Chunk i alone. `into` itself, if the chunk has just as many bytes, and they are there."""
         source = self.source(i)
         try:
-            blob = yield from fetch_one(source.key, None, None, limit, brief=self.brief)
+            blob = yield from fetch_one(source.key, None, None, limit, into, brief=self.brief)
         except LimitError as error:
             raise _too_large(error) from None
         data = source.accept(blob)
-        return None if data is None else data[0]
+        return None if data is None else data[0] if data else into
 
     def source(self, i: int) -> Stored:
         """Chunk i as a byte source."""

@@ -6,7 +6,7 @@ program with a step that the compiled module lacks runs wholly in the reference.
 `ZARRANT_KERNELS` forces one (`native`, `reference`; `auto` is the default); `native` without a compiled module is an
 ImportError. `active()` and `missing()` say what serves and why. Nothing here starts a thread, and the compiled functions
 release the GIL. Some functions are no kernels, and have no twins here: `put_file` makes the file calls of one small write,
-`read_files` and `read_ranges` those of reads.
+`read_files`, `read_into` and `read_ranges` those of reads.
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ __all__ = [
     "pack",
     "put_file",
     "read_files",
+    "read_into",
     "read_ranges",
     "serving",
 ]
@@ -107,6 +108,8 @@ put_file: Callable[..., Any] | None = getattr(_compiled, "put_file", None)
 """Replace a file under its lock file, or None (`stores.local.put_at_once`); there where the system has such locks."""
 read_files: Callable[..., list[Any]] | None = getattr(_compiled, "read_files", None)
 """Read whole files, or None (`stores.local.read_at_once`)."""
+read_into: Callable[..., Any] | None = getattr(_compiled, "read_into", None)
+"""Read a whole file into an array with strides, or None."""
 read_ranges: Callable[..., Any] | None = getattr(_compiled, "read_ranges", None)
 """Read spans of a file, or None."""
 

@@ -21,6 +21,7 @@ Ints = NDArray[np.int64]
 
 put_file: Any = getattr(_native, "put_file", None)
 read_files: Any = getattr(_native, "read_files", None)
+read_into: Any = getattr(_native, "read_into", None)
 read_ranges: Any = getattr(_native, "read_ranges", None)
 
 

@@ -120,6 +120,7 @@ class NodeContext:
             dead_limit=config.dead_limit,
             fetch_bytes=FETCH_BYTES if self.able.requests_in_flight else 0,
             strided_parts=self.able.strided_parts,
+            reads_into=self.able.get_into,
         )
         return OpOptions(
             codec,

@@ -53,6 +53,7 @@ from zarrant.run.store_calls import (
     annotated,
     get,
     get_all,
+    get_into,
     lock_keys,
     look,
     outcome,
@@ -163,7 +164,8 @@ def _drive(op: Op[T], context: ExecutionContext) -> T:
 def _fetch(request: Fetch, context: ExecutionContext) -> list[Blob | Exception | None]:
     store, calls = context.store, context.can.sync_calls
     if len(request.items) == 1:
-        return [outcome(get, request.items[0], store, calls)]
+        into = context.can.get_into and request.items[0].into is not None
+        return [outcome(get_into if into else get, request.items[0], store, calls)]
     together = get_all(request.items, store) if context.can.get_all and request.items else None
     if together is not None:
         return together

@@ -75,6 +75,13 @@ def get(request: ReadRequest, store: Store, calls: Calls) -> Blob | None:
     return check_whole(request, blob)
 
 
+def get_into(request: ReadRequest, store: Store, calls: Calls) -> Blob | None:
+    """Read one whole object to where its bytes are needed, if that can be done."""
+    assert request.into is not None, "asked by the driver"
+    blob = store.get_into(request.key, request.into, request.limit)
+    return blob if blob is not None and not blob.data else check_whole(request, blob)
+
+
 def get_all(requests: Sequence[ReadRequest], store: Store) -> list[Blob | Exception | None] | None:
     """Read whole objects with one call; None where that is not what is asked for."""
     limit = requests[0].limit

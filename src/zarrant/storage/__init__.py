@@ -76,6 +76,9 @@ from zarrant.storage.protocols import (
     GetAll as GetAll,
 )
 from zarrant.storage.protocols import (
+    GetInto as GetInto,
+)
+from zarrant.storage.protocols import (
     GetWithin as GetWithin,
 )
 from zarrant.storage.protocols import (

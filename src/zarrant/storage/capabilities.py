@@ -49,6 +49,7 @@ class Capabilities:
     is_locked_by_caller: bool = False
     batch: bool = False
     get_all: bool = False
+    get_into: bool = False
     put_all: bool = False
     only_while: bool = False
     erase_link: bool = False
@@ -194,6 +195,7 @@ _OTHERS: dict[str, tuple[str, ...]] = {
 _OF_CLASS: dict[str, tuple[str, ...]] = {
     "batch": ("write_batch", "commit"),
     "get_all": ("get_all",),
+    "get_into": ("get_into",),
     "put_all": ("put_all",),
     "list_stored": ("list_stored",),
     "only_while": ("only_while",),

@@ -290,6 +290,17 @@ class GetAll(Protocol):
         ...
 
 
+class GetInto(Protocol):
+    """Read a whole object to where its bytes are needed."""
+
+    def get_into(self, key: str, into: memoryview, limit: int | None) -> Blob | None:
+        """Like `get_within`. Where the object has as many bytes as the array `into`, they may be put there: then the blob is empty.
+
+        The array need not be contiguous; it gets the bytes in C order. After any other outcome its content means nothing.
+        """
+        ...
+
+
 class PutAll(Protocol):
     """Store many whole objects with one call, which costs less where each must last."""
 
@@ -429,7 +440,7 @@ class AsyncReadableWritable(AsyncGet, AsyncPut, AsyncErase, Protocol):
 
 class BlockingStore(
     ReadableWritable, GetWithin, PutIf, EraseIf, Splice, List, Lock, Sync, CheckUnlocked, LockOwner, WriteBatch, Versions,
-    Conditional, GetAll, PutAll, ListStored, EraseLink, WithOptions, Coalesce, Protocol,
+    Conditional, GetAll, GetInto, PutAll, ListStored, EraseLink, WithOptions, Coalesce, Protocol,
 ):  # fmt: skip
     """All that a store may have as blocking calls."""
 

@@ -166,6 +166,9 @@ def test_a_chunk_that_is_gathered_by_the_store_is_the_same(
         for corner in np.ndindex(*array.chunk_grid_shape):  # one by one: small ones that are stored together are gathered before
             where = tuple(slice(i * n, min((i + 1) * n, length)) for i, n, length in zip(corner, chunk, shape, strict=True))
             array[where] = values[where]
+            out = np.full(values[where].T.shape, fill, "uint8").astype(dtype).T
+            array.retrieve_array_subset(where, out=out)
+            assert np.array_equal(out, values[where]) and np.array_equal(array[where], values[where])
         assert np.array_equal(array[...], values)
         stored.append({key: bytes(store.get(key).data[0]) for key in store.list_prefix("")})
     assert stored[0] == stored[1] == stored[2]

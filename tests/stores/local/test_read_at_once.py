@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -235,3 +236,41 @@ def test_memory_of_another_length_is_refused(tmp_path: Path) -> None:
         kernels.read_files([f"{tmp_path}/k"], -1, True, lambda n: bytearray(n - 1), None)
     with pytest.raises(ValueError, match="writable"):
         kernels.read_files([f"{tmp_path}/k"], -1, True, bytes, None)
+
+
+@pytest.mark.parametrize(
+    "view",
+    [np.s_[:, :, 1:], np.s_[::-1, :, ::3], np.s_[:, ::2], np.s_[:], np.s_[1:2, 3:4, 5:6]],
+    ids=["inner", "backwards", "second", "all", "one"],
+)
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 1, 0), (1, 0, 2)], ids=str)
+def test_a_file_is_read_into_an_array_piece_by_piece(tmp_path: Path, view: Any, axes: tuple[int, ...]) -> None:
+    store = FilesystemStore(tmp_path)
+    around = np.zeros((3, 300, 401), np.uint16)
+    place = around[view].transpose(axes)
+    values = np.random.default_rng(0).integers(1, 2**16, place.shape, np.uint16)
+    version = store.put("k", [values.tobytes()])
+    blob = store.get_into("k", place.data, None)
+    assert blob is not None and (blob.data, blob.version, blob.size) == ((), version, values.nbytes)
+    assert np.array_equal(place, values) and np.count_nonzero(around) == values.size
+
+
+def test_what_cannot_be_read_into_an_array_is_read_as_any_other(tmp_path: Path) -> None:
+    store = FilesystemStore(tmp_path)
+    store.put("k", [b"0123456789"])
+    os.symlink("k", tmp_path / "link")
+    place = np.zeros((5, 4), np.uint8)[:, ::2]
+    for key, array in (("k", place[1:]), ("link", place)):
+        found = store.get_into(key, array.data, 10)
+        assert found is not None and bytes(found.data[0]) == b"0123456789" and not place.any()
+    assert store.get_into("none", place.data, None) is None
+    with pytest.raises(LimitError):
+        store.get_into("k", place[1:].data, 9)
+    assert kernels.read_into is not None
+    calls: list[Any] = [-1]
+    assert kernels.read_into(f"{tmp_path}/k", place, calls) == store.version("k")
+    assert place.tobytes() == b"0123456789" and calls[1:] == read_trial([f"{tmp_path}/k"])[1]
+    for number in range(len(calls) - 2):
+        assert kernels.read_into(f"{tmp_path}/k", place, [number]) is None
+    with pytest.raises(ValueError, match="writable"):
+        kernels.read_into(f"{tmp_path}/k", b"0123456789", None)

@@ -77,7 +77,7 @@ def test_views_tell_where_and_compare(tmp_path: Path) -> None:
 
 def one_by_one(store: object) -> Capabilities:
     """What a store can do, but for what is done for many objects at once, where no call could be recorded for each."""
-    return replace(capabilities(store), get_all=False, list_stored=False)
+    return replace(capabilities(store), get_all=False, get_into=False, list_stored=False, strided_parts=False)
 
 
 @pytest.mark.parametrize("inner", [MemoryStore(), ReadOnly(MemoryStore()), WriteOnly(MemoryStore()), Coroutines()])

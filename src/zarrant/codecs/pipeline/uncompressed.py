@@ -19,11 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant import kernels
+from zarrant.codecs.byte_sources import StoredChunks
 from zarrant.codecs.pipeline.fixed_size import FixedSizePipeline
 from zarrant.codecs.pipeline.resolve import Stages
 from zarrant.codecs.protocols import Encoded, EncodedChunks, Ints, Partial, Rows, Step
 from zarrant.errors import ByteRangeError
-from zarrant.geometry.region import ChunkSelections, CopyPlan, Values
+from zarrant.geometry.region import BoxInChunk, ChunkSelections, CopyPlan, Values
 from zarrant.requests import Op
 from zarrant.storage import Buffer, ByteRange, Part
 
@@ -116,7 +117,11 @@ class UncompressedPipeline(FixedSizePipeline):
     def read(self, stored: EncodedChunks, selections: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
         """See `Prepared.read`."""
         if selections.full[lo:hi].all():
-            yield from super().read(stored, selections, lo, hi, out)
+            place = self._place_of(selections, out) if self.options.reads_into else None
+            if place is not None and isinstance(stored, StoredChunks):
+                yield from self._read_to(place, stored, selections, lo, out)
+            else:
+                yield from super().read(stored, selections, lo, hi, out)
             return
         for i in range(lo, hi):
             if not (yield from self._read_boxes(stored, selections, i, out)):
@@ -148,16 +153,33 @@ class UncompressedPipeline(FixedSizePipeline):
 
         None where it is not one box, is not stored as its elements, or may be nothing but fill, which is seen as it is gathered.
         """
-        if self.serializer_steps or not isinstance(values, np.ndarray) or not self._covered(selections, i, i + 1)[0]:
+        if not isinstance(values, np.ndarray) or not self._covered(selections, i, i + 1)[0]:
             return None
-        boxes, kind = selections.boxes(i, i + 1), self.spec.data_type.numpy
-        if len(boxes.row) != 1 or tuple(boxes.shape[0].tolist()) != self.shape or values.dtype != kind:
+        box = self._whole_box(selections, i, values)
+        if box is None or box.flags.c_contiguous:
             return None
-        box = self._box(boxes, 0, values)
         first = box[(slice(1),) * box.ndim].reshape(1, -1)
-        if box.flags.c_contiguous or not (self.options.write_empty_chunks or not self.spec.fill.equals(first)[0]):
-            return None
-        return box.view(f"V{kind.itemsize}").data
+        return None if not self.options.write_empty_chunks and self.spec.fill.equals(first)[0] else _plain(box)
+
+    def _whole_box(self, selections: ChunkSelections, i: int, values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic] | None:
+        """The values of chunk i, laid out as they are stored; None where they are not one box with elements as they are stored."""
+        boxes = selections.boxes(i, i + 1)
+        whole = len(boxes.row) == 1 and tuple(boxes.shape[0].tolist()) == self.shape
+        return self._box(boxes, 0, values) if whole and not self.serializer_steps and values.dtype == self._numpy else None
+
+    def _place_of(self, selections: ChunkSelections, out: npt.NDArray[np.generic]) -> memoryview | None:
+        """Where the bytes of a whole chunk go, which is alone; None where that is no one place."""
+        box = self._whole_box(selections, 0, out) if isinstance(selections, BoxInChunk) and selections.n == 1 else None
+        return None if box is None else _plain(box)
+
+    def _read_to(
+        self, place: memoryview, stored: StoredChunks, selections: ChunkSelections, i: int, out: npt.NDArray[np.generic]
+    ) -> Op[None]:
+        """Read chunk i to its place, if it has the bytes that it should have; else as any other."""
+        data = yield from stored.fetch_one(i, self.stored_limit, place)
+        if data is not place:
+            assert isinstance(selections, BoxInChunk), "asked by _place_of"
+            self._deliver_box(data, selections, out)
 
     def _new(self, boxes: CopyPlan, runs: list[Runs], values: npt.NDArray[np.generic]) -> list[tuple[int, memoryview]] | None:
         """The new bytes of each run, in order; None where all are fill, or where boxes overlap."""
@@ -239,6 +261,11 @@ class UncompressedPipeline(FixedSizePipeline):
             n, nbytes = n + len(runs.start), nbytes + len(runs.start) * runs.length
         worth = n <= MAX_RANGES and self.spec.nbytes - nbytes >= (n + 1) * RANGE_COST_BYTES
         return found if worth else None
+
+
+def _plain(box: npt.NDArray[np.generic]) -> memoryview:
+    """An array as plain bytes, of whatever type: not all types can be handed on as a buffer."""
+    return box.view(f"V{box.itemsize}").data
 
 
 def runs_of(shape: tuple[int, ...], start: list[int], count: list[int], itemsize: int) -> Runs | None:

@@ -77,7 +77,7 @@ class ShardingIndexed:
     def prepare(self, spec: ArraySpec, around: Around) -> Shard:
         """A shard that reads and writes its parts, for chunks of `spec`."""
         path = f"{around.path}.configuration"
-        nesting, options = around.nesting + 1, replace(around.options, strided_parts=False)
+        nesting, options = around.nesting + 1, replace(around.options, strided_parts=False, reads_into=False)
         grid = ChunkGrid.regular(spec.shape, self.chunk_shape)
         require(nesting, LIMITS.nesting, "shards nested too deep", "nesting", f"{path}.chunk_shape")
         n = math.prod(grid.grid_shape)

@@ -18,14 +18,9 @@
 #include <cerrno>
 #include <cstdio>
 #include <ctime>
-#include <memory>
-#include <new>
 
 namespace zarrant {
 namespace {
-
-// Bytes that are gathered and written at a time: half of a second cache of 512 KiB.
-constexpr std::int64_t kGathered = 256 << 10;
 
 // Descriptors in use while other threads run: a forked child drops its copies, else it could keep a lock of its parent.
 std::array<std::atomic<int>, 256> in_use;
@@ -264,7 +259,7 @@ class Put {
       if (!write_run(run, offset)) return false;
       run.clear();
       if (part.array) {
-        if (!gather(*part.array, offset)) return false;
+        if (!gather(*part.array, part.size, offset)) return false;
       } else if (part.is_copied()) {
         if (!copy(part, offset)) return false;
       } else if (__builtin_add_overflow(offset, part.size, &offset)) {
@@ -290,36 +285,13 @@ class Put {
   }
 
   // Writes an array piece by piece: what was gathered is written while it is in the cache.
-  bool gather(const Strided& array, off_t& offset) {
-    int axis = array.axes - 1;
-    std::int64_t size = array.itemsize;  // bytes of one step along the axis
-    for (; axis > 0 && size * array.shape[axis] <= kGathered; --axis) size *= array.shape[axis];
-    const std::int64_t length = array.shape[axis], most = std::max<std::int64_t>(1, kGathered / size);
-    const std::unique_ptr<Byte[]> piece(new (std::nothrow) Byte[static_cast<std::size_t>(std::min(most, length) * size)]);
-    if (!piece) return false;
-    std::array<std::ptrdiff_t, kMaxAxes> index{};
-    for (int at = axis; at >= 0;) {
-      const Byte* from = array.data;
-      for (int outer = 0; outer < axis; ++outer) from += index[outer] * array.strides[outer];
-      for (std::int64_t done = 0; done < length; done += most) {
-        const std::int64_t count = std::min(most, length - done);
-        gather_piece(array, axis, count, from + done * array.strides[axis], piece.get());
-        std::vector<iovec> run{{piece.get(), static_cast<std::size_t>(count * size)}};
-        if (!write_run(run, offset)) return false;
-      }
-      for (at = axis - 1; at >= 0 && ++index[at] == array.shape[at]; --at) index[at] = 0;
-    }
-    return true;
-  }
-
-  static void gather_piece(const Strided& array, int axis, std::int64_t count, const Byte* from, Byte* piece) {
-    std::array<Loop, kMaxAxes> loops;
-    std::int64_t step = array.itemsize;
-    for (int at = array.axes - 1; at >= axis; --at) {
-      loops[at - axis] = {at == axis ? count : array.shape[at], array.strides[at], step};
-      step *= array.shape[at];
-    }
-    copy_strided(from, piece, array.itemsize, loops.data(), array.axes - axis, Lines::kPrefetched);
+  bool gather(const Strided& array, std::size_t size, off_t& offset) {
+    const auto piece = piece_memory(array, static_cast<std::int64_t>(size));
+    return piece && each_piece(array, [&](const Byte* from, Loop* loops, int axes, std::int64_t bytes) {
+      copy_strided(from, piece.get(), array.itemsize, loops, axes, Lines::kPrefetched);
+      std::vector<iovec> run{{piece.get(), static_cast<std::size_t>(bytes)}};
+      return write_run(run, offset);
+    });
   }
 
   bool write_run(std::vector<iovec>& rest, off_t& offset) {

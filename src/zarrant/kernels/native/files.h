@@ -1,8 +1,11 @@
 // One file replaced under its lock file (files.cpp), and files that are read (reads.cpp).
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
+#include <memory>
+#include <new>
 #include <optional>
 #include <string>
 #include <vector>
@@ -65,6 +68,7 @@ class FileToRead {
   ~FileToRead();
   void open(const char* path, std::int64_t limit);  // -1: no limit of bytes
   bool read(std::int64_t start, std::size_t size, Byte* into);
+  bool read_into(const Strided& array);  // the file from its start, in C order
   void close();
 
   Found found = Found::other;
@@ -76,5 +80,40 @@ class FileToRead {
 };
 
 bool can_read_files();
+
+// Bytes of an array that are gathered and written, or read and scattered, at a time: half of a second cache of 512 KiB.
+constexpr std::int64_t kPieceBytes = 256 << 10;
+
+// Memory for the largest piece of an array of `size` bytes; null where there is none.
+inline std::unique_ptr<Byte[]> piece_memory(const Strided& array, std::int64_t size) {
+  const std::int64_t most = std::max(array.itemsize, std::min(size, kPieceBytes));
+  return std::unique_ptr<Byte[]>(new (std::nothrow) Byte[static_cast<std::size_t>(most)]);
+}
+
+// Cuts an array in C order into pieces: work(first element, loops from the array to bytes back to back, axes, bytes) of each, as long
+// as that is true.
+template <typename Work>
+bool each_piece(const Strided& array, const Work& work) {
+  int axis = array.axes - 1;
+  std::int64_t size = array.itemsize;  // bytes of one step along the axis
+  for (; axis > 0 && size * array.shape[axis] <= kPieceBytes; --axis) size *= array.shape[axis];
+  const std::int64_t length = array.shape[axis], most = std::max<std::int64_t>(1, kPieceBytes / size);
+  std::array<std::ptrdiff_t, kMaxAxes> index{};
+  for (int at = axis; at >= 0;) {
+    Byte* first = array.data;
+    for (int outer = 0; outer < axis; ++outer) first += index[outer] * array.strides[outer];
+    for (std::int64_t done = 0; done < length; done += most) {
+      std::array<Loop, kMaxAxes> loops;
+      std::int64_t step = array.itemsize;
+      for (int inner = array.axes - 1; inner >= axis; --inner) {
+        loops[inner - axis] = {inner == axis ? std::min(most, length - done) : array.shape[inner], array.strides[inner], step};
+        step *= loops[inner - axis].count;
+      }
+      if (!work(first + done * array.strides[axis], loops.data(), array.axes - axis, step)) return false;
+    }
+    for (at = axis - 1; at >= 0 && ++index[at] == array.shape[at]; --at) index[at] = 0;
+  }
+  return true;
+}
 
 }  // namespace zarrant

@@ -592,6 +592,28 @@ nb::object py_read_ranges(nb::str path, nb::sequence ranges, nb::handle version,
   return result;
 }
 
+// A whole file into an array of as many bytes, in C order. Its version, False where there is no file, None where it was not read: also
+// where it has another size. `trial`: as of read_files.
+nb::object py_read_into(nb::str path, nb::handle into, nb::handle trial) {
+  const Path name(path);
+  const Buffer array(into, PyBUF_STRIDES | PyBUF_WRITABLE);
+  require(array->ndim >= 1 && array->ndim <= kMaxAxes && array->itemsize > 0 && array->len > 0, "elements, along one to 64 axes");
+  Trial tried;
+  ask_trial(trial, tried);
+  FileToRead file(trial.is_none() ? nullptr : &tried);
+  bool done = false;
+  {
+    nb::gil_scoped_release released;
+    file.open(name.get(), array->len);
+    done = file.found == Found::there && file.version[3] == array->len && file.read_into(strided(array));
+    file.close();
+  }
+  tell_trial(trial, tried);
+  if (done) return as_tuple(file.version);
+  if (file.found == Found::absent) return nb::bool_(false);
+  return nb::none();
+}
+
 nb::dict py_features() {
   nb::dict all;
   for (const auto& [name, built] : features()) all[name.c_str()] = built;
@@ -622,6 +644,7 @@ NB_MODULE(_native, m) {
   m.def("crc32c", &py_crc32c);
   if (can_read_files()) {
     m.def("read_files", &py_read_files, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none());
+    m.def("read_into", &py_read_into, nb::arg(), nb::arg(), nb::arg().none());
     m.def("read_ranges", &py_read_ranges, nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg().none());
   }
   if (can_put_files())

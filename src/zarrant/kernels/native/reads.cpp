@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <utility>
 
 #include "files.h"
 
@@ -73,6 +74,20 @@ bool FileToRead::read(std::int64_t start, std::size_t size, Byte* into) {
   return true;
 }
 
+bool FileToRead::read_into(const Strided& array) {
+  const auto piece = piece_memory(array, version[3]);
+  std::int64_t start = 0;
+  const bool done = piece && each_piece(array, [&](Byte* first, Loop* loops, int axes, std::int64_t bytes) {
+    if (!read(start, static_cast<std::size_t>(bytes), piece.get())) return false;
+    start += bytes;
+    for (int axis = 0; axis < axes; ++axis) std::swap(loops[axis].src, loops[axis].dst);
+    copy_strided(piece.get(), first, array.itemsize, loops, axes, Lines::kStreamed);
+    return true;
+  });
+  stream_fence();
+  return done;
+}
+
 void FileToRead::close() {
   if (fd_ < 0) return;
   may(trial_, "close");
@@ -91,6 +106,7 @@ FileToRead::~FileToRead() {}
 FileToRead::FileToRead(FileToRead&&) noexcept {}
 void FileToRead::open(const char*, std::int64_t) {}
 bool FileToRead::read(std::int64_t, std::size_t, Byte*) { return false; }
+bool FileToRead::read_into(const Strided&) { return false; }
 void FileToRead::close() {}
 bool can_read_files() { return false; }
 }  // namespace zarrant

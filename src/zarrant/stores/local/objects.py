@@ -30,7 +30,7 @@ from zarrant.stores.local.direct_io import DirectIO
 from zarrant.stores.local.durability import Durable
 from zarrant.stores.local.links import Links
 from zarrant.stores.local.mounts import BUSY_S, QUIET_S, RELOOK_S
-from zarrant.stores.local.read_at_once import OTHERWISE, can_read_at_once, read_parts, read_whole
+from zarrant.stores.local.read_at_once import OTHERWISE, can_read_at_once, read_into, read_parts, read_whole
 from zarrant.stores.local.syscalls import Syscalls
 from zarrant.stores.local.temp_files import (
     ABSENT,
@@ -155,6 +155,14 @@ class FileObjects(Durable):
     def get_within(self, key: str, limit: int) -> Blob | None:
         """See `storage.GetWithin`: the size of a file says nothing of the space that it takes (holes), only of ours."""
         return self._get(key, limit)
+
+    def get_into(self, key: str, into: memoryview, limit: int | None) -> Blob | None:
+        """See `storage.GetInto`."""
+        path = self._path(key)
+        found = read_into(self, path, into) if self._reads_at_once else OTHERWISE
+        if found is not OTHERWISE and (found is not None or not self.renames_show_gaps()):
+            return found
+        return self._get_in_steps(key, path, limit)
 
     def get_all(self, keys: Sequence[str], limit: int | None) -> list[Blob | Exception | None]:
         """See `storage.GetAll`."""

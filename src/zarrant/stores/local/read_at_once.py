@@ -56,6 +56,14 @@ def read_whole(store: Directory, paths: list[str], limit: int | None) -> list[Bl
     return [_blob(store, (each[0],), each[1], before) if each else (None if each is False else OTHERWISE) for each in found]
 
 
+def read_into(store: Directory, path: str, into: memoryview) -> Blob | _Otherwise | None:
+    """A whole file into an array of as many bytes; its blob has no data then."""
+    assert kernels.read_into is not None, "looked at by `can_read_at_once`"
+    before = store.files.now()
+    found = kernels.read_into(path, into, None)
+    return _blob(store, (), found, before) if found else (None if found is False else OTHERWISE)
+
+
 def read_parts(store: Directory, path: str, ranges: Sequence[ByteRange], if_version: Version) -> Blob | _Otherwise | None:
     """Ranges of a file."""
     assert kernels.read_ranges is not None, "looked at by `can_read_at_once`"
