@@ -2,7 +2,7 @@
 
 It has no call that appends, and none that changes one attribute: its manual derives an array with all attributes and stores the
 metadata of that, which is what is done here. It reads into memory of its own, from which values are copied into the caller's. It
-takes C-contiguous values only, so others are copied first.
+takes C-contiguous values in the byte order of the machine only, so others are copied first.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class ZarristaHandle:
         self.array, self.options = array, options
 
     def write(self, region: Region, values: Values) -> None:
-        self.array.store_array_subset(region, np.ascontiguousarray(values), **self.options)
+        self.array.store_array_subset(region, np.ascontiguousarray(values, values.dtype.newbyteorder("=")), **self.options)
 
     def read(self, region: Region, out: Values) -> None:
         np.copyto(out, np.asarray(self.array.retrieve_array_subset(region, **self.options)))

@@ -26,7 +26,7 @@ needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="no C com
 def guide(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The examples of the page as a module."""
     place = tmp_path_factory.mktemp("guide")
-    for name, text in re.findall(r'^```\w+ title="([\w.]+)"\n(.*?)^```', GUIDE, re.MULTILINE | re.DOTALL):
+    for name, text in re.findall(r"^```\w+\n(?=// ([\w.]+)$)(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL):
         (place / name).write_text(text)
     (place / "guide.py").write_text("\n\n".join(re.findall(r"^```python\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)))
     spec = importlib.util.spec_from_file_location("codec_guide", place / "guide.py")

@@ -175,6 +175,7 @@ class Program:
             yield "AsyncArray.retrieve_subchunk", subchunk
             yield "AsyncArray.retrieve_subchunks", lambda: a.retrieve_subchunks(np.s_[0:1, 0:1])
         yield "AsyncArray.partial_decoder", lambda: a.partial_decoder((0, 0)).retrieve(np.s_[0:2, 0:2])
+        yield "AsyncArray.explain", lambda: a.explain(np.s_[1:, 2:], write=True, workers=2)
         yield "AsyncArray.refresh", a.refresh
 
     # ── shape, upkeep, removal ───────────────────────────────────────────────────────────────────────────────────────
@@ -188,6 +189,7 @@ class Program:
     def _upkeep(self) -> Iterator[Call]:
         for a in (self.plain, self.sharded):
             yield "AsyncArray.nchunks_initialized", a.nchunks_initialized
+            yield "AsyncArray.info_complete", a.info_complete
             yield "AsyncArray.store_metadata", a.store_metadata
         yield "AsyncArray.chunk_stats", lambda: self.sharded.chunk_stats((0, 0))
         yield "AsyncArray.compact_chunk", lambda: self.sharded.compact_chunk((0, 0))

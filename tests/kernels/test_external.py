@@ -37,7 +37,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], tuple[int,
     if compiler is None:
         pytest.skip("no C compiler (cc) here")
     place = tmp_path_factory.mktemp("runs")
-    found = re.search(r'^```c title="runs.c"\n(.*?)^```', GUIDE.read_text(), re.MULTILINE | re.DOTALL)
+    found = re.search(r"^```c\n(// runs.c\n.*?)^```", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
     assert found is not None
     (place / "runs.c").write_text(found[1])
     subprocess.run([compiler, "-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o", "runs.so", "runs.c"], cwd=place, check=True)

@@ -32,6 +32,7 @@ from zarrant.run.asynchronous import perform_async
 from zarrant.run.blocking import MAX_LOOP_THREADS, ExecutionContext, perform
 from zarrant.run.pool import Pool
 from zarrant.storage import Blob, ByteRange
+from zarrant.stores.local.objects import FileObjects
 from zarrant.stores.local.syscalls import Syscalls
 from zarrant.stores.memory import MemoryStore
 from zarrant.stores.wrappers import WriteOnly
@@ -734,9 +735,9 @@ def test_an_interrupt_stops_the_operation_and_frees_its_locks(threads: int, tmp_
 
     for at in range(0, 12, 3):
         count = [0]
-        splice = zarrant.stores.local.store.LockedFiles.put_if  # type: ignore[attr-defined]
+        put_if = FileObjects.put_if
 
-        def interrupted(self: Any, *args: Any, at: int = at, count: list[int] = count, original: Any = splice) -> Any:
+        def interrupted(self: Any, *args: Any, at: int = at, count: list[int] = count, original: Any = put_if) -> Any:
             if threading.current_thread() is main:
                 count[0] += 1
                 if count[0] > at:
@@ -744,7 +745,7 @@ def test_an_interrupt_stops_the_operation_and_frees_its_locks(threads: int, tmp_
             return original(self, *args)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("zarrant.stores.local.store.LockedFiles.put_if", interrupted)
+            patch.setattr(FileObjects, "put_if", interrupted)  # inside of a lock, and of the store
             with pytest.raises(KeyboardInterrupt):
                 for _ in range(at + 2):
                     a[1::2] = at + 2

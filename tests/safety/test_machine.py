@@ -152,6 +152,7 @@ class Machine(RuleBasedStateMachine):
             return (lambda a: a.oindex.__setitem__(picked, data)), after
         if kind == "masked":
             mask = dice.random(after.shape) < dice.choice([0.05, 0.5])
+            mask.flat[dice.integers(0, mask.size)] = True  # a write of nothing stores nothing, and is refused by nobody
             after[mask] = data = values(seed, (int(mask.sum()),))
             return (lambda a: a.__setitem__(mask, data)), after
         if kind == "chunk":

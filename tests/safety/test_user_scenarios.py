@@ -23,6 +23,10 @@ import numpy as np
 import pytest
 
 import zarrant
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from children import ended
 from zarrant.errors import NodeExistsError, ZarrantError
 from zarrant.stores.local.store import FilesystemStore

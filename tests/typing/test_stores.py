@@ -19,6 +19,7 @@ BLOCKING = (
         "Versions",
         "Conditional",
         "GetAll",
+        "GetInto",
         "PutAll",
         "ListStored",
         "EraseLink",
@@ -45,8 +46,8 @@ SATISFIES = {
     "read_only": READS | ASYNC_READS,
     "write_only": {"Put", "Erase", "Sync", "WithOptions", "Coalesce", "Writable"} | ASYNC_WRITES,
     # What a wrapper passes on is decided by the store inside, at run time.
-    "recording": {*BLOCKING, *COROUTINES} - {"GetAll", "ListStored"},
-    "synchronized": {*BLOCKING, *COROUTINES} - {"GetAll", "PutAll", "ListStored"},
+    "recording": {*BLOCKING, *COROUTINES} - {"GetAll", "GetInto", "ListStored"},
+    "synchronized": {*BLOCKING, *COROUTINES} - {"GetAll", "GetInto", "PutAll", "ListStored"},
 }
 
 PREAMBLE = """

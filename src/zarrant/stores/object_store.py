@@ -465,12 +465,13 @@ class ObjectStore(Described):
         put = ConditionalPut(key, self._payload(parts), if_version)
         for attempt in range(self._tries):
             put.tries += 1
+            attributes = self._has_attributes  # another thread may learn meanwhile that the store has none
             try:
-                result = yield Call(self._inner(True), "put", (key, put.payload), put.options(self._has_attributes))
+                result = yield Call(self._inner(True), "put", (key, put.payload), put.options(attributes))
                 return ObjectVersion.of(result, put.writes, self._is_numbered)
             except Exception as error:
                 put.failure = Failure.of(error)
-            if put.failure.kind is Kind.UNSUPPORTED and self._has_attributes:
+            if put.failure.kind is Kind.UNSUPPORTED and attributes:
                 self._has_attributes = False
                 continue
             if put.failure.kind not in (Kind.CONFLICT, Kind.PASSING, Kind.FAILED):
