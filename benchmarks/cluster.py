@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 import zarrant
-from benchmarks.__main__ import positive
+from benchmarks.__main__ import names, positive
 from zarrant.tools.rechunk import rechunk
 from zarrant.tools.spelling import size as bytes_of
 
@@ -182,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", default="2GiB", help="of the values")
     parser.add_argument("--workers", type=positive, default=4)
     parser.add_argument("--kill", type=float, default=0.0, help="kill a worker every so many seconds; 0: none")
-    parser.add_argument("--only", default=",".join(WAYS), help="libraries between commas")
+    parser.add_argument("--only", type=names(list(WAYS)), default=list(WAYS), help=f"of {', '.join(WAYS)}")
     parser.add_argument("--dir", type=Path, default=None, help="where the arrays go")
     words = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(dir=words.dir) as folder:
@@ -191,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{words.size} as uint16, chunks of {PLANES} to {CUBES}, {words.workers} processes of one thread")
         print(f"{'':20} {'seconds':>8} {'MB/s':>8} {'CPU s':>8} {'MiB':>8} {'killed':>7} {'right':>6}", flush=True)
         lines = []
-        for name in words.only.split(","):
+        for name in words.only:
             if find_spec(WAYS[name][0]) is None:
                 lines.append(f"{name:20} is not installed")
             else:
