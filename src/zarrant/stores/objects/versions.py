@@ -13,9 +13,9 @@ from typing import Any
 
 WRITES = "zarrant_writes"
 """The name of the ids in an object's metadata: lower case for S3, and a name in C# for Azure."""
-KEPT = 8
-"""Ids that are kept: a put is found again unless more than seven others were built upon it before it was looked for.
-Eight ids are 103 bytes of a header; S3 allows 2 KB for all metadata of an object."""
+KEPT = 32
+"""Ids that are kept: a put is found again unless more than 31 others were built upon it before it was looked for. 32 ids are 415
+bytes of a header; S3 allows 2 KB for all metadata of an object."""
 
 _REPLACED = "replaced since write "
 
