@@ -260,7 +260,7 @@ def attrs(
     Without names all are shown. A change is one step, which loses no change of another writer.
     """
     names = [word for word in words or () if "=" not in word]
-    put = spelling.storage_options([word for word in words or () if "=" in word])
+    put = spelling.named_values([word for word in words or () if "=" in word])
     facts = attributes.attributes(address, names, put=put, delete=delete or (), storage_options=storage_options)
     return Result(facts, partial(show.attributes, facts))
 

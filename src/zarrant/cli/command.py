@@ -88,7 +88,7 @@ def _entered(function: Callable[..., Result], shared: Shared) -> Callable[..., N
     def entered(**words: Any) -> None:
         as_json, quiet = words.pop("as_json"), words.pop("quiet", False)
         for name in stores:
-            words[name] = spelling.storage_options(words[name])
+            words[name] = spelling.named_values(words[name])
         with show.progress_bar(function.__name__) if long and not (as_json or quiet) else nullcontext() as report:
             result = function(**words, **({"report": report} if long else {}))
         typer.echo(json.dumps(result.facts, indent=2, ensure_ascii=False)) if as_json else result.show()

@@ -164,7 +164,7 @@ def group_info(group: Shown, members: Mapping[str, Any] | None = None) -> Info:
 
 
 def tree_text(root: str, path: str, nodes: Sequence[Child]) -> str:
-    """Nodes below `path`, depth first, as a svg tree."""
+    """Nodes below `path`, depth first, as a drawn tree."""
     last = {node.path.rpartition("/")[0]: node.path for node in nodes}  # the last child of every parent
     lines, stems = [root], {path: ""}
     for node in nodes:

@@ -149,14 +149,17 @@ def _swap_first(
         return (yield from _try(seen, change, node))
     except VersionChangedError:
         first.pause = SwapFirst.PAUSE
-        below = None if node is None else node.below
-        return (yield from locked((key,), tries(), False, below, brief=True))
+        return (yield from _locked(key, tries, node))
 
 
 def with_lock(key: str, op: Callable[[], Op[T]], node: Node | None, nested: bool = False) -> Op[T]:
     """Run an operation while a key is locked; where `node` is gone nothing is made for the lock, and it says so."""
+    return _while_there(key, partial(_locked, key, op, node, nested), node)
+
+
+def _locked(key: str, op: Callable[[], Op[T]], node: Node | None, nested: bool = False) -> Op[T]:
     below = None if node is None else node.below
-    return _while_there(key, lambda: locked((key,), op(), nested, below, brief=True), node)
+    return locked((key,), op(), nested, below, brief=True)
 
 
 def _while_there(key: str, op: Callable[[], Op[T]], node: Node | None) -> Op[T]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zarrant.errors import NodeNotFoundError, OptionError, did_you_mean
+from zarrant.errors import OptionError, did_you_mean
 from zarrant.metadata.json_text import plain
 from zarrant.nodes.open import open as open_node
-from zarrant.tools.describe import local_path
+from zarrant.tools.describe import check_there
 
 
 def attributes(
@@ -40,9 +40,7 @@ def attributes(
     >>> attributes(objects, ["views"], delete=["unit"])
     {'views': 1}
     """
-    path = local_path(address)
-    if path is not None and not path.exists():
-        raise NodeNotFoundError("no such directory", path=str(path))
+    check_there(address)
     changes = bool(put) or bool(delete)
     node = open_node(address, mode="r+" if changes else "r", storage_options=storage_options)
 

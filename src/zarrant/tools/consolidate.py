@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from zarrant.errors import NodeNotFoundError
 from zarrant.nodes.open import open_group
-from zarrant.tools.describe import local_path
+from zarrant.tools.describe import check_there
 
 
 def consolidate(address: Any, storage_options: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -30,9 +29,7 @@ def consolidate(address: Any, storage_options: Mapping[str, Any] | None = None) 
     >>> consolidate(objects)["nodes"], ".zmetadata" in objects
     (2, True)
     """
-    path = local_path(address)
-    if path is not None and not path.exists():
-        raise NodeNotFoundError("no such directory", path=str(path))
+    check_there(address)
     group = open_group(address, mode="r+", storage_options=storage_options)
     group.consolidate_metadata()
     return {"address": group.url, "zarr_format": group.metadata.zarr_format, "nodes": group.nmembers(max_depth=None)}

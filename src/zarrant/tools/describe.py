@@ -95,10 +95,15 @@ def _kind(member: Any) -> str:
 
 def _open(address: Any, storage_options: Mapping[str, Any] | None) -> Array[Any] | Group[Any]:
     """The node, without the means to create one; a path that is not there is said to be so."""
+    check_there(address)
+    return open_node(address, mode="r+", storage_options=storage_options)
+
+
+def check_there(address: Any) -> None:
+    """NodeNotFoundError where an address is a path and nothing is there."""
     path = local_path(address)
     if path is not None and not path.exists():
         raise NodeNotFoundError("no such directory", path=str(path))
-    return open_node(address, mode="r+", storage_options=storage_options)
 
 
 def local_path(address: Any) -> Path | None:

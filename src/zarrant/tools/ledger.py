@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from zarrant.errors import ConflictError
+from zarrant.metadata.node import key_of
 from zarrant.stores.local.store import FilesystemStore
 from zarrant.stores.resolve import resolve_store
 from zarrant.tools.targets import Options
@@ -68,10 +69,9 @@ class Ledger:
         self._store.erase(self._key)
 
 
-def ledger_key(prefix: str) -> str:
+def ledger_key(path: str) -> str:
     """Where the ledger of a node is."""
-    prefix = prefix.rstrip("/")
-    return f"{prefix}/{LEDGER}" if prefix else LEDGER
+    return key_of(path.rstrip("/"), LEDGER)
 
 
 def spans(numbers: Iterable[int]) -> list[tuple[int, int]]:

@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from zarrant.errors import NodeNotFoundError
 from zarrant.nodes.open import open_array
 from zarrant.ops.explain import Plan
 from zarrant.tools import spelling
-from zarrant.tools.describe import local_path
+from zarrant.tools.describe import check_there
 
 
 def plan(
@@ -35,8 +34,6 @@ def plan(
     >>> plan(store, "5:20", write=True).merged
     4
     """
-    path = local_path(address)
-    if path is not None and not path.exists():
-        raise NodeNotFoundError("no such directory", path=str(path))
+    check_there(address)
     array = open_array(address, mode="r+", storage_options=storage_options)  # its guard is that of writes
     return array.explain(spelling.selection(selection), write=write, workers=workers)

@@ -132,10 +132,10 @@ def fill_value(text: str, dtype: Any) -> Any:
         ) from cause
 
 
-def storage_options(words: Sequence[str] | None) -> dict[str, Any]:
-    """Options of a store from `NAME=VALUE`; a value that is JSON is what JSON says, any other is text.
+def named_values(words: Sequence[str] | None) -> dict[str, Any]:
+    """Values by name, from `NAME=VALUE`; a value that is JSON is what JSON says, any other is text.
 
-    >>> storage_options(["region=eu-central-1", "coalesce_gap=0", 'client_options={"timeout": "5s"}'])
+    >>> named_values(["region=eu-central-1", "coalesce_gap=0", 'client_options={"timeout": "5s"}'])
     {'region': 'eu-central-1', 'coalesce_gap': 0, 'client_options': {'timeout': '5s'}}
     """
     options: dict[str, Any] = {}
