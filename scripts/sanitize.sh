@@ -49,7 +49,7 @@ PYTHON
 # children of a process with threads; and tests whose writers are processes, in which no two threads call a kernel.
 thread_tests() {
   suite thread tests/stores/local/test_at_once_in_threads.py tests/kernels/test_concurrent.py tests/kernels/test_programs.py::test_threads_do_not_disturb_each_other \
-    tests/safety/test_no_lost_updates.py tests/run/test_pool.py tests/nodes/test_session.py \
+    tests/safety/test_no_lost_updates.py tests/run/test_pool.py tests/nodes/test_partial_encoder.py \
     -k 'not processes and not fork and not mixed_with_tensorstore'
 }
 
