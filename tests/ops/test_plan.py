@@ -21,6 +21,7 @@ from zarrant.errors import BoundsError, ChunkError, OptionError, SelectionError
 from zarrant.ops import explain as explaining
 from zarrant.ops.explain import Plan
 from zarrant.storage import capabilities
+from zarrant.stores.local import temp_files
 from zarrant.stores.wrappers import Recording
 from zarrant.testkit import CasStore
 
@@ -225,6 +226,15 @@ def test_a_plan_is_the_same_from_an_event_loop(tmp_path: Path) -> None:
         return await b.explain(S[3:40], write=True, workers=2)
 
     assert asyncio.run(main()) == a.explain(S[3:40], write=True, workers=2)
+
+
+def test_a_plan_says_what_is_usual(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not that files which others stored a moment ago are locked while they are changed, which no plan could know for later."""
+    a = zarrant.create_array(tmp_path, data=np.ones((64, 64)), chunks=(8, 8), shards=(32, 32))
+    known = a.explain(S[3:40], write=True, workers=2)
+    monkeypatch.setattr(temp_files, "_made", {})
+    assert a.explain(S[3:40], write=True, workers=2) == known
+    assert known.locked == 0
 
 
 def test_a_plan_of_very_many_objects_is_reckoned_from_some(monkeypatch: pytest.MonkeyPatch) -> None:

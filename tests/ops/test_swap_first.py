@@ -145,7 +145,9 @@ def test_where_others_write_too_the_next_updates_lock_at_once(tmp_path: Path) ->
     assert read_first == [True, True, *[False] * SwapFirst.PAUSE, True]
 
 
-def test_only_a_time_in_nanoseconds_tells_our_files_from_others() -> None:
+def test_only_a_time_in_nanoseconds_tells_our_files_from_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(temp_files, "FINE_NS", 100)
+    monkeypatch.setattr(temp_files, "MAX_MADE", 4096)
     fine, coarse = (1, 2, 10**18 + 7, 4), (1, 2, 10**18 + 4_000_000, 4)
     for version in (fine, coarse):
         temp_files.remember_made(version)

@@ -29,7 +29,6 @@ if __name__ == "__main__":
 
 from children import ended
 from zarrant.errors import NodeExistsError, ZarrantError
-from zarrant.stores.local import temp_files
 from zarrant.stores.local.store import FilesystemStore
 from zarrant.testkit import FaultySyscalls, together
 
@@ -435,14 +434,13 @@ def shard_to_update(path: Path, syscalls: FaultySyscalls) -> Any:
 
 @needs_fork
 @pytest.mark.parametrize("handle", ["the parent's", "its own"])
-def test_12_fork_in_the_middle_of_a_write(tmp_path: Path, handle: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_12_fork_in_the_middle_of_a_write(tmp_path: Path, handle: str) -> None:
     """At every call that a write makes: the child works on the same object, both writes stand, no lock is left.
 
     Each time in an array of its own. What an update copies depends on where the subchunks lie by then, and so on who came first
     in earlier updates: in one array, the number of a call would mean another step from one write to the next.
     """
     path = tmp_path / "calls"
-    monkeypatch.setattr(temp_files, "FINE_NS", 1 << 80)  # no mtime is taken for that of another's file: one in a hundred is
 
     def child() -> None:
         b = a if handle == "the parent's" else zarrant.open_array(path, mode="r+")

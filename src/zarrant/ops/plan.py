@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -66,6 +66,17 @@ class Write(NamedTuple):
     nbytes: int
     kept: int
     swapped: bool
+
+
+@dataclass(frozen=True)
+class Unique:
+    """The version of an object, said to be of no other (`storage.is_unique`).
+
+    A file that others stored a moment ago, or one of ours in a hundred, is locked while it is changed. A plan says what is usual.
+    """
+
+    version: Version
+    unique: ClassVar[bool] = True
 
 
 @dataclass
@@ -141,14 +152,20 @@ def _fetch(request: Fetch, log: Log) -> Op[list[Outcome[Blob | None]]]:
         log.unread.update(item.key for item in request.items)
         yield from _sizes(SizesOnly(*request), log)
         return [None] * len(request.items)
-    found: list[Outcome[Blob | None]] = yield request
-    for item, blob in zip(request.items, found, strict=True):
+    asked = request._replace(items=[item._replace(if_version=_real(item.if_version)) for item in request.items])
+    found: list[Outcome[Blob | None]] = yield asked
+    for i, (item, blob) in enumerate(zip(request.items, found, strict=True)):
         if not isinstance(blob, Exception):
             nbytes = 0 if blob is None else sum(view.nbytes for view in blob.data)
             log.reads.append(Read(item.key, nbytes, len(item.ranges or ()), False, blob is not None))
             if blob is not None:
-                log.seen[item.key] = blob.version, blob.size
+                found[i] = blob._replace(version=Unique(blob.version))
+                log.seen[item.key] = Unique(blob.version), blob.size
     return found
+
+
+def _real(version: Version) -> Version:
+    return version.version if isinstance(version, Unique) else version
 
 
 def _sizes(request: SizesOnly, log: Log) -> Op[list[Outcome[Blob | None]]]:
@@ -160,7 +177,7 @@ def _sizes(request: SizesOnly, log: Log) -> Op[list[Outcome[Blob | None]]]:
             if isinstance(outcome, Exception):
                 raise outcome
             if outcome is not None:
-                log.seen[key] = outcome.version, outcome.size
+                log.seen[key] = Unique(outcome.version), outcome.size
     return [_zeros(item, log) for item in request.items]
 
 
