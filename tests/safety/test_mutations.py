@@ -35,6 +35,7 @@ class Mutation(NamedTuple):
 BUFFERED = "nodes/test_buffered.py"
 PROBE = "stores/test_probe.py"
 AT_ONCE = "stores/local/test_put_at_once.py"
+BATCH_AT_ONCE = "stores/local/test_batch_at_once.py"
 READ_AT_ONCE = "stores/local/test_read_at_once.py"
 OBSPEC = "stores/test_obspec.py"
 EVERY_ORDER = "ops/test_turns.py::test_every_order_of_steps"
