@@ -43,8 +43,8 @@ def facts_of(error: BaseException) -> dict[str, Any]:
 def _message(error: BaseException) -> str:
     if isinstance(error, ZarrantError) and not isinstance(error, PartialFailure):
         return error.message or type(error).__name__
-    told = getattr(error, "format_message", None)  # of the words of a command line
-    return (told() if told else str(error)) or type(error).__name__
+    words = getattr(error, "format_message", None)  # of the words of a command line
+    return (words() if words else str(error)) or type(error).__name__
 
 
 def _plain(value: Any) -> Any:
