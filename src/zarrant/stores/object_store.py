@@ -34,7 +34,7 @@ from zarrant.stores.objects.forks import is_cut_off
 from zarrant.stores.objects.merging import MergedReads
 from zarrant.stores.objects.ranges import HEAD, WHOLE, Reply, cut, is_answer, is_suffix, needs_size, options_of, requests_for
 from zarrant.stores.objects.recognize import is_object_store
-from zarrant.stores.objects.versions import WRITES, ObjectVersion, followed_by, new_write, tell_all_since, writes_of
+from zarrant.stores.objects.versions import WRITES, ObjectVersion, followed_by, name_all_since, new_write, writes_of
 from zarrant.stores.probe import PROBES, known
 
 COALESCE_GAP = 16 * 1024
@@ -510,7 +510,7 @@ class ObjectStore(Described):
         if reply is not None and wanted is WHOLE and found != put.if_version and put.is_of(reply.data):
             return found
         if found != put.if_version:
-            if put.in_doubt and not tell_all_since(put.if_version, found):  # safety: not known
+            if put.in_doubt and not name_all_since(put.if_version, found):  # safety: not known
                 raise StoreError("replaced by others after a reply was lost", store=self.url, key=put.key, hint=_NOT_KNOWN)
             raise self._changed(put.key, put.if_version, found)  # safety: conflict
         put.expect(found)

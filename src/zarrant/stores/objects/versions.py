@@ -98,7 +98,7 @@ def followed_by(writes: tuple[str, ...], write: str) -> tuple[str, ...]:
     return (*writes, write)[-KEPT:]
 
 
-def tell_all_since(base: ObjectVersion | None, found: ObjectVersion | None) -> bool:
+def name_all_since(base: ObjectVersion | None, found: ObjectVersion | None) -> bool:
     """Whether the ids of what is `found` name every write since `base`: then one that is not among them was not made."""
     if found is None:
         return False
