@@ -71,6 +71,7 @@ MUTATIONS: dict[str, Mutation] = {
     "one version": Mutation("pass", f"{OBSPEC}::test_ranges_are_of_one_version"),
     "own write": Mutation("if False:", f"{OBSPEC}::test_a_put_that_others_built_upon"),
     "length of a reply": Mutation("if True:", f"{OBSPEC}::test_a_reply_of_another_length_is_not_believed"),
+    "not known": Mutation("if False:", f"{OBSPEC}::test_a_put_that_is_no_longer_remembered_is_no_conflict"),
     "conflict": Mutation("pass", f"{OBSPEC}::test_a_conflict_is_one_also_when_a_reply_was_lost"),
     "failed temp file": Mutation("pass", "stores/local/test_store.py::test_a_failed_write_changes_nothing"),
     "later than the old": Mutation(
