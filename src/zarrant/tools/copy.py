@@ -10,13 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from zarrant.codecs import Blosc
-from zarrant.codecs.chain import parse_chain
 from zarrant.dtypes.fixed import from_numpy
 from zarrant.errors import DataTypeError, NodeExistsError, NodeNotFoundError, OptionError
 from zarrant.geometry.grid import ChunkGrid
@@ -24,6 +22,7 @@ from zarrant.geometry.layouts import auto_chunks
 from zarrant.nodes.array import Array
 from zarrant.nodes.base import READ
 from zarrant.nodes.group import Group
+from zarrant.nodes.layout_of import layout_of, retyped
 from zarrant.nodes.open import create_array, create_group, open_group
 from zarrant.nodes.open import open as open_node
 from zarrant.nodes.unreadable import UnreadableNode
@@ -160,31 +159,8 @@ def _tree(address: str, root: Array[Any] | Group[Any], storage_options: Options)
 
 
 def _source_of(array: Array[Any]) -> Source:
-    return Source("array", array.shape, array.dtype, array.retrieve_array_subset, array.write_unit, _kept_options(array))
-
-
-def _kept_options(array: Array[Any]) -> dict[str, Any]:
-    """How a new array would be created like this one; codecs that are not of the plain form are left out."""
-    options: dict[str, Any] = {
-        "dtype": array.metadata.data_type.to_json(),
-        "chunks": array.chunks,
-        "shards": array.shards,
-        "fill_value": array.fill_value,
-        "attributes": array.metadata.attributes,
-        "chunk_key_encoding": array.metadata.chunk_key_encoding.to_json(),
-        "dimension_names": array.dimension_names,
-    }
-    chain = parse_chain([codec.to_json() for codec in array.metadata.codecs], "$.codecs")
-    if chain.subchunk_codecs is not None and not (chain.array_to_array or chain.bytes_to_bytes):
-        chain = chain.subchunk_codecs
-    if chain.subchunk_codecs is not None:
-        return options
-    codecs = {
-        "filters": list(chain.array_to_array),
-        "serializer": chain.array_to_bytes,
-        "compressors": list(chain.bytes_to_bytes),
-    }
-    return options | codecs
+    options = {**layout_of(array), "attributes": array.metadata.attributes}
+    return Source("array", array.shape, array.dtype, array.retrieve_array_subset, array.write_unit, options)
 
 
 def array_options(source: Source, dtype: np.dtype[Any], chunks: Any, shards: Any, compressors: Any) -> dict[str, Any]:
@@ -200,12 +176,7 @@ def array_options(source: Source, dtype: np.dtype[Any], chunks: Any, shards: Any
             hint="Name a compressor",
         )
     if dtype != source.dtype:
-        options.pop("dtype", None)
-        options.pop("serializer", None)  # it may be bound to the width of elements, as shuffles are
-        if "fill_value" in options:
-            options["fill_value"] = np.asarray(options["fill_value"]).astype(dtype)[()]
-        if isinstance(options.get("compressors"), list):
-            options["compressors"] = [replace(c, typesize=None) if isinstance(c, Blosc) else c for c in options["compressors"]]
+        options = retyped(options, dtype)
     return {"dtype": dtype, **options, "shape": source.shape}
 
 
