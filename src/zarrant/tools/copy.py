@@ -33,7 +33,7 @@ from zarrant.storage import capabilities
 from zarrant.stores.resolve import ARCHIVES
 from zarrant.tools import units
 from zarrant.tools.check import open_context
-from zarrant.tools.convert import Source, is_foreign, open_foreign, suffix_of
+from zarrant.tools.convert import Source, is_foreign, no_series, open_foreign, suffix_of
 from zarrant.tools.describe import array_facts, local_path, stored
 from zarrant.tools.ledger import Ledger
 from zarrant.tools.targets import NpyFile, Options, check_apart, check_npy, check_replaceable
@@ -52,6 +52,7 @@ def copy(
     compressors: Any = KEEP,
     dtype: Any = None,
     zarr_format: int = 3,
+    series: int | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
     scheduler: str | None = None,
@@ -73,6 +74,7 @@ def copy(
             layout stays, or all but the shards, encoded chunks are moved without being decoded: what is broken in them stays so.
         dtype: another data type, to which every value of the source's can be cast without loss.
         zarr_format: of the copy, 3 or 2.
+        series: which one of a TIFF, from 0 on; it must be said where there are several.
         overwrite: replace the array, or the file, that is there.
         scheduler: None, "none", "local" or an address. None: a copy that is broken off takes away what it wrote. With the others
             it keeps a ledger at the target, and the same call goes on: "none" in this process, "local" on a Dask cluster of
@@ -86,7 +88,7 @@ def copy(
     where an unfinished copy of another source is at the target.
     """
     check_apart(source, target, source_options, storage_options)
-    with open_tree(source, source_options) as tree:
+    with open_tree(source, source_options, series) as tree:
         plans = _plans(tree, {"chunks": chunks, "shards": shards, "compressors": compressors}, dtype, zarr_format)
         place = Destination(str(target), storage_options, overwrite, zarr_format, block_bytes or units.BLOCK_BYTES)
         job = [*tree.identity, place.block_bytes]
@@ -117,14 +119,17 @@ class Tree:
 
 
 @contextmanager
-def open_tree(address: str, storage_options: Options = None) -> Iterator[Tree]:
+def open_tree(address: str, storage_options: Options = None, series: int | None = None) -> Iterator[Tree]:
     """The source at an address, while the context lasts."""
     path = local_path(address)
     if path is not None and is_foreign(path) and not path.is_dir():
-        with open_foreign(path) as opened:
+        with open_foreign(path, series) as opened:
             state = path.stat()
-            yield Tree(str(address), {"": opened}, [str(path.resolve()), state.st_size, state.st_mtime_ns])
+            identity = [str(path.resolve()), state.st_size, state.st_mtime_ns, *([] if series is None else [series])]
+            yield Tree(str(address), {"": opened}, identity)
         return
+    if series is not None:
+        raise no_series(address, series)
     if path is not None and path.is_file() and path.suffix.lower() not in ARCHIVES:
         raise OptionError(
             "not a kind of file that is read",
