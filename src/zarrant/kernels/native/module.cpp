@@ -46,13 +46,16 @@ void require(bool fulfilled, const char* expected) {
   if (!fulfilled) throw std::invalid_argument(std::string("expected ") + expected);
 }
 
+bool has_int64(const Buffer& buffer) {
+  const char* format = buffer->format ? buffer->format : "";
+  return buffer->itemsize == 8 && (format[0] == 'l' || format[0] == 'q') && format[1] == 0;
+}
+
 // An int64 column or table, C-contiguous.
 struct Column {
   Column(nb::handle object, int axes, bool writable = false)
       : buffer(object, (writable ? PyBUF_WRITABLE : 0) | PyBUF_FORMAT | PyBUF_C_CONTIGUOUS) {
-    const char* format = buffer->format ? buffer->format : "";
-    const bool ints = buffer->itemsize == 8 && (format[0] == 'l' || format[0] == 'q') && format[1] == 0;
-    require(ints && buffer->ndim == axes, axes == 1 ? "a contiguous column of int64" : "a C-contiguous table of int64");
+    require(has_int64(buffer) && buffer->ndim == axes, axes == 1 ? "a contiguous column of int64" : "a C-contiguous table of int64");
   }
   std::int64_t* data() const { return reinterpret_cast<std::int64_t*>(buffer.data()); }
   std::int64_t count(int axis = 0) const { return buffer->shape[axis]; }
@@ -288,6 +291,43 @@ nb::list py_decode_boxes(nb::tuple steps, nb::sequence buffers, nb::handle which
   nb::list result;
   for (const Failure& failure : failures) result.append(nb::make_tuple(failure.row, failure.step, failure.reason));
   return result;
+}
+
+// One number for each axis.
+std::vector<std::int64_t> numbers_of(nb::tuple numbers, std::size_t axes) {
+  require(numbers.size() == axes && axes <= kMaxAxes, "as many numbers as axes");
+  std::vector<std::int64_t> found;
+  for (nb::handle each : numbers) found.push_back(nb::cast<std::int64_t>(each));
+  return found;
+}
+
+// `boxes` (3, rows, axes + 1): starts in the values, in the rows, shapes; `spans` (4, rows): number, which, offset, size of the
+// stored rows. Returns how many are stored, and the runs; None where an entry is at fault or too large.
+nb::object py_plan_box(nb::tuple start, nb::tuple count, nb::tuple value, nb::tuple edge, nb::tuple grid, nb::handle offset,
+                       nb::handle size, std::int64_t limit, std::int64_t first, nb::handle boxes, nb::handle spans) {
+  const std::size_t axes = start.size();
+  const std::vector<std::int64_t> starts = numbers_of(start, axes), counts = numbers_of(count, axes),
+                                  values = numbers_of(value, axes), edges = numbers_of(edge, axes), grids = numbers_of(grid, axes);
+  const Buffer offsets(offset, PyBUF_FORMAT | PyBUF_STRIDES), sizes(size, PyBUF_FORMAT | PyBUF_STRIDES);
+  require(has_int64(offsets) && has_int64(sizes) && offsets->ndim == 1 && sizes->ndim == 1, "columns of int64");
+  const Column tables(boxes, 3, true), columns(spans, 2, true);
+  const std::int64_t rows = columns.count(1), line = static_cast<std::int64_t>(axes) + 1;
+  require(offsets->shape[0] == sizes->shape[0] && columns.count() == 4 && tables.count() == 3 && tables.count(1) == rows &&
+              tables.count(2) == line,
+          "columns of equal length");
+  std::int64_t beyond = 0;
+  require(!__builtin_add_overflow(first, rows, &beyond), "rows that can be counted");
+  std::int64_t *table = tables.data(), *column = columns.data();
+  const BoxPlan plan{table, table + rows * line, table + 2 * rows * line, column, column + rows, column + 2 * rows, column + 3 * rows};
+  const ShardBox box{static_cast<int>(axes), starts.data(), counts.data(), values.data(), edges.data(), grids.data()};
+  std::vector<std::pair<std::int64_t, std::int64_t>> runs;
+  const std::int64_t stored =
+      plan_box(box, {offsets->shape[0], {offsets.data(), offsets->strides[0]}, {sizes.data(), sizes->strides[0]}}, limit, first,
+               beyond, plan, runs);
+  if (stored < 0) return nb::none();
+  nb::list found;
+  for (const auto& [at, length] : runs) found.append(nb::make_tuple(at, length));
+  return nb::make_tuple(stored, found);
 }
 
 // Undoes one compressing step, alone; returns the bytes written to `place`, which bounds them.
@@ -639,6 +679,7 @@ NB_MODULE(_native, m) {
   m.def("decode", &py_decode);
   m.def("encode_boxes", &py_encode_boxes);
   m.def("decode_boxes", &py_decode_boxes);
+  m.def("plan_box", &py_plan_box);
   m.def("decompress", &py_decompress);
   m.def("pack", &py_pack);
   m.def("crc32c", &py_crc32c);
