@@ -354,8 +354,8 @@ def plan_box(
 
     Raises ValueError for a box or rows that are not there: the caller's mistakes.
     """
-    start, count, value = (np.array(side, np.int64).reshape(len(edge)) for side in box)
-    first, last = start // edge, (start + count - 1) // edge
+    start, count, value, each = (np.array(side, np.int64).reshape(len(edge)) for side in (*box, edge))
+    first, last = start // each, (start + count - 1) // each
     if not (count > 0).all() or (start < 0).any() or (last >= grid).any() or not len(offset) == len(size) == math.prod(grid):
         raise ValueError("expected a box within the shard")
     along = tuple((last - first + 1).tolist())
@@ -363,10 +363,10 @@ def plan_box(
     if not 0 <= lo <= hi <= len(places):
         raise ValueError("expected rows of the box")
     places = places[lo:hi]
-    low, high = np.maximum(start, places * edge), np.minimum(start + count, (places + 1) * edge)
+    low, high = np.maximum(start, places * each), np.minimum(start + count, (places + 1) * each)
     boxes = np.zeros((3, hi - lo, len(edge) + 1), np.int64)
     boxes[1, :, 0], boxes[2, :, 0] = np.arange(hi - lo), 1
-    boxes[:, :, 1:] = value + low - start, low - places * edge, high - low
+    boxes[:, :, 1:] = value + low - start, low - places * each, high - low
     entries = places @ np.array([math.prod(grid[axis + 1 :]) for axis in range(len(grid))], np.int64)
     at, nbytes = offset[entries], size[entries]
     if ((nbytes < -1) | (nbytes > limit) | ((nbytes >= 0) & ((at < 0) | (at > np.iinfo(np.int64).max - nbytes)))).any():
