@@ -13,6 +13,8 @@ import pytest
 
 import zarrant
 from zarrant.cli import main
+from zarrant.cli.failure import facts_of
+from zarrant.errors import FIELDS, LockTimeout, PartialFailure, ZarrantError
 from zarrant.tools.units import copy_unit
 
 pytest.importorskip("typer")
@@ -133,6 +135,49 @@ def test_what_is_wrong_is_one_message(run: Shell, status: int, message: str, wor
     assert message in run.err
     assert run.out == ""
     assert sorted(Path().rglob("*")) == before
+    assert run(*words.split(), "--json") == status
+    error = json.loads(run.out)["error"]
+    assert error["class"][0].isupper() and error["message"] and message in json.dumps(error)
+    assert message in run.err, "people still read it"
+    assert sorted(Path().rglob("*")) == before
+
+
+@pytest.mark.usefixtures("array")
+def test_an_error_is_one_json_document_for_programs(run: Shell) -> None:
+    def error_of(words: str, status: int) -> dict[str, Any]:
+        assert run(*words.split()) == status
+        document = json.loads(run.out)
+        assert list(document) == ["error"]
+        found: dict[str, Any] = document["error"]
+        assert found.keys() == dict.fromkeys(["class", "blame", "message", "retryable", *FIELDS, "failed"]).keys()
+        return found
+
+    found = error_of("copy a.zarr b --shards 7,7 --json", 1)
+    assert (found["class"], found["blame"], found["retryable"], found["failed"]) == ("ShapeError", "caller", False, [])
+    assert "must divide" in found["message"] and found["got"] is not None
+    found = error_of("info --json none", 1)
+    assert found["class"] == "NodeNotFoundError" and str(found["path"]).endswith("none")
+    found = error_of("create b --shape 3 --json", 2)
+    assert (found["class"], found["path"]) == ("MissingParameter", None) and "--dtype" in found["message"]
+    assert "Usage" in run.err and "--dtype" in run.err
+    assert run("info", "--", "--json") == 1 and run.out == "", "this one is an address"
+
+
+def test_every_chunk_that_failed_is_in_the_document(tmp_path: Path) -> None:
+    a = zarrant.create_array(tmp_path / "a.zarr", data=VALUES, chunks=(20, 30), config={"missing_chunks": "error"})
+    (tmp_path / "a.zarr/c/0/0").write_bytes(b"torn")
+    (tmp_path / "a.zarr/c/1/0").unlink()
+    with pytest.raises(ZarrantError) as caught:
+        a[...]
+    found = json.loads(json.dumps(facts_of(caught.value), allow_nan=False))
+    each = found["failed"] or [found]
+    assert found["class"] in ("PartialFailure", "ChunkError", "ChunkMissingError") and all(one["chunk"] for one in each)
+    failure = PartialFailure(failed={(0, 1): LockTimeout("waited", key="c/0/1", limit=1.5), (1, 1): ValueError("x")})
+    found = facts_of(failure)
+    assert [(one["class"], one["chunk"], one["key"]) for one in found["failed"]] == [
+        ("LockTimeout", [0, 1], "c/0/1"),
+        ("ValueError", [1, 1], None),
+    ]
 
 
 def test_broken_metadata_is_one_message(run: Shell) -> None:
@@ -153,6 +198,8 @@ def test_a_missing_package_is_named_with_its_extra(
     monkeypatch.setitem(sys.modules, package, None)
     assert run(*words.split()) == 2
     assert f'pip install "zarrant[{extra}]"' in run.err
+    assert run(*words.split(), "--json") == 2
+    assert json.loads(run.out)["error"]["hint"] == f'pip install "zarrant[{extra}]"'
 
 
 def test_help_names_every_command(run: Shell) -> None:
@@ -306,7 +353,7 @@ def test_what_was_broken_off_goes_on(run: Shell, monkeypatch: pytest.MonkeyPatch
         return copy_unit(part, box)
 
     monkeypatch.setattr("zarrant.tools.units.copy_unit", unit)
-    assert run(*words) == 130
+    assert run(*words) == 130 and "interrupted" in run.err
     check = run("check", "b.zarr", "--json")
     assert check == 1 and [each["kind"] for each in json.loads(run.out)["findings"]] == ["unfinished"]
     assert run("copy", "a.zarr", "b.zarr") == 1  # another layout

@@ -52,38 +52,66 @@ def token(a: Any) -> str:
     return str(dask.base.tokenize(a))
 
 
-def test_two_handles_on_one_array_have_one_name(empty: Any) -> None:
-    again = zarrant.open_array(empty.url, mode="r+")
+def constant(a: Any) -> Any:
+    """The array, opened by somebody who says that it stays as it is."""
+    return zarrant.open_array(a.url, mode="r")
+
+
+def test_two_handles_for_reading_have_one_name(empty: Any) -> None:
     with dask.config.set({"tokenize.ensure-deterministic": True}):
-        assert token(empty) == token(again)
-        assert from_zarrant(empty).name == from_zarrant(again).name
-        assert da.from_array(empty).name == da.from_array(again).name
+        assert token(constant(empty)) == token(constant(empty))
+        assert from_zarrant(constant(empty)).name == from_zarrant(constant(empty)).name
+        assert da.from_array(constant(empty)).name == da.from_array(constant(empty)).name
 
 
 def test_another_process_gives_the_same_name(empty: Any) -> None:
-    code = "import sys, zarrant, dask.base; print(dask.base.tokenize(zarrant.open_array(sys.argv[1], mode='r+')))"
+    code = "import sys, zarrant, dask.base; print(dask.base.tokenize(zarrant.open_array(sys.argv[1], mode='r')))"
     done = subprocess.run([sys.executable, "-c", code, empty.url], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == token(empty)
+    assert done.stdout.strip() == token(constant(empty))
 
 
 def test_what_differs_has_another_name(empty: Any, tmp_path: Path) -> None:
-    before = token(empty)
+    before = token(constant(empty))
     others = [
-        zarrant.create_array(tmp_path / "b", shape=empty.shape, **LAYOUT),
-        empty.with_config(missing_chunks="error"),
-        zarrant.open_array(empty.url, mode="r"),
+        constant(zarrant.create_array(tmp_path / "b", shape=empty.shape, **LAYOUT)),
+        constant(empty).with_config(missing_chunks="error"),
+        zarrant.open_array(empty.url, mode="r+"),
+        zarrant.create_group(tmp_path / "g"),
+        zarrant.open_group(tmp_path / "g", mode="r"),
     ]
     empty.attrs["unit"] = "mm"
-    changed = token(empty)
-    replacement = zarrant.create_array(empty.url, shape=empty.shape, **LAYOUT, overwrite=True)
-    assert len({before, changed, token(replacement), *map(token, others)}) == 6
+    changed = token(constant(empty))
+    zarrant.create_array(empty.url, shape=empty.shape, **LAYOUT, overwrite=True)
+    assert len({before, changed, token(constant(empty)), *map(token, others)}) == 8
+
+
+def test_what_may_be_written_to_never_has_a_name_again(empty: Any) -> None:
+    """Not by the same handle either: another one, or another process, may have written meanwhile."""
+    made = [empty, zarrant.open_array(empty.url, mode="r+"), empty, empty.with_config(missing_chunks="fill")]
+    names = {each for a in made for each in (token(a), from_zarrant(a).name, da.from_array(a).name)}
+    assert len(names) == 12
+    assert len({from_zarrant(empty.url).name for _ in range(3)}) == 3
+    assert from_zarrant(empty, name="mine").name == from_zarrant(empty.url, name="mine").name == "mine"
+
+
+@pytest.mark.parametrize("source", ["handle", "another handle", "address"])
+def test_what_was_persisted_does_not_stand_for_what_was_written_since(empty: Any, values: Any, source: str) -> None:
+    """Both in one graph, where one name has one value."""
+    place = {"handle": empty, "another handle": zarrant.open_array(empty.url, mode="r+"), "address": empty.url}[source]
+    old = from_zarrant(place).persist(scheduler="threads")
+    empty[...] = values
+    before, after = dask.compute(old, from_zarrant(place), scheduler="threads")
+    assert not before.any()
+    assert np.array_equal(after, values)
 
 
 def test_arrays_in_memory_are_known_by_their_dict() -> None:
     first, second = {}, {}  # type: ignore[var-annotated]
     a, b = (zarrant.create_array(each, shape=(4,), dtype="int8") for each in (first, second))
-    assert token(a) != token(b)
-    assert token(a) == token(zarrant.open_array(first, mode="r+"))
+    with dask.config.set({"tokenize.ensure-deterministic": True}):
+        a, b, again = (zarrant.open_array(each, mode="r") for each in (first, second, first))
+        assert token(a) != token(b)
+        assert token(a) == token(again)
 
 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -250,6 +278,21 @@ def test_a_cluster_with_killed_workers_loses_nothing(cluster: Any, empty: Any, v
         assert np.array_equal(empty[...], expected)
         cluster.wait_for_workers(2)
     assert np.array_equal(from_zarrant(empty).compute(), expected)
+
+
+def total(a: Any) -> float:
+    return float(a[...].sum())
+
+
+def test_a_cluster_reads_what_was_written_since_it_read(cluster: Any, empty: Any, values: Any) -> None:
+    kept = [from_zarrant(each).persist() for each in (empty, empty.url)]
+    counted = cluster.submit(total, empty)
+    assert counted.result() == 0
+    store(da.from_array(values, chunks=(100, 64)), empty)
+    for each in (empty, empty.url):
+        assert np.array_equal(from_zarrant(each).compute(), values)
+    assert cluster.submit(total, empty).result() == values.sum() != counted.result()
+    assert not any(each.sum().compute() for each in kept), "what was persisted stays as it was"
 
 
 def pipeline() -> str:

@@ -35,6 +35,7 @@ class Mutation(NamedTuple):
 BUFFERED = "nodes/test_buffered.py"
 PROBE = "stores/test_probe.py"
 AT_ONCE = "stores/local/test_put_at_once.py"
+BATCH_AT_ONCE = "stores/local/test_batch_at_once.py"
 READ_AT_ONCE = "stores/local/test_read_at_once.py"
 OBSPEC = "stores/test_obspec.py"
 EVERY_ORDER = "ops/test_turns.py::test_every_order_of_steps"
@@ -70,6 +71,7 @@ MUTATIONS: dict[str, Mutation] = {
     "one version": Mutation("pass", f"{OBSPEC}::test_ranges_are_of_one_version"),
     "own write": Mutation("if False:", f"{OBSPEC}::test_a_put_that_others_built_upon"),
     "length of a reply": Mutation("if True:", f"{OBSPEC}::test_a_reply_of_another_length_is_not_believed"),
+    "not known": Mutation("if False:", f"{OBSPEC}::test_a_put_that_is_no_longer_remembered_is_no_conflict"),
     "conflict": Mutation("pass", f"{OBSPEC}::test_a_conflict_is_one_also_when_a_reply_was_lost"),
     "failed temp file": Mutation("pass", "stores/local/test_store.py::test_a_failed_write_changes_nothing"),
     "later than the old": Mutation(

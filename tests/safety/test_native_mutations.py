@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.safety.test_mutations import AT_ONCE, MARK, READ_AT_ONCE, ROOT, Mutation, run
+from tests.safety.test_mutations import AT_ONCE, BATCH_AT_ONCE, MARK, READ_AT_ONCE, ROOT, Mutation, run
 
 NATIVE = ROOT / "src" / "zarrant" / "kernels" / "native"
 SAME_CALLS = f"{AT_ONCE}::test_the_calls_are_those_of_the_general_way"
@@ -32,6 +32,11 @@ MUTATIONS: dict[str, Mutation] = {
     "native version": Mutation("return true;", UNUSUAL),
     "native later than the old": Mutation("", f"{AT_ONCE}::test_it_is_newer_than_what_it_replaces"),
     "native lock exit": Mutation("(void)mine;", SAME_CALLS),
+    "native lock of another": Mutation(
+        "const bool renamed = mine && renameat(directory_.at, from, directory_.at, to) == 0;",
+        f"{BATCH_AT_ONCE}::test_the_lock_of_another_writer_is_not_replaced",
+    ),
+    "native moved lock": Mutation("const bool moved = renamed;", f"{BATCH_AT_ONCE}::test_one_lock_file_serves_all"),
     "native object size": Mutation("const bool too_large = false;", f"{READ_AT_ONCE}::test_what_is_too_large_is_not_read"),
     "native version of a read": Mutation(
         "const bool wanted = there;", f"{READ_AT_ONCE}::test_a_range_of_another_version_is_not_read"

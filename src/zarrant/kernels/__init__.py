@@ -6,7 +6,7 @@ program with a step that the compiled module lacks runs wholly in the reference.
 `ZARRANT_KERNELS` forces one (`native`, `reference`; `auto` is the default); `native` without a compiled module is an
 ImportError. `active()` and `missing()` say what serves and why. Nothing here starts a thread, and the compiled functions
 release the GIL. Some functions are no kernels, and have no twins here: `put_file` makes the file calls of one small write,
-`read_files`, `read_into` and `read_ranges` those of reads.
+`put_files` those of many, `read_files`, `read_into` and `read_ranges` those of reads.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ __all__ = [
     "missing",
     "pack",
     "put_file",
+    "put_files",
     "read_files",
     "read_into",
     "read_ranges",
@@ -106,6 +107,8 @@ pack: Callable[[Sequence[Any], Ints, Ints, Ints], Bytes] = _general.pack
 crc32c: Callable[..., int] = _general.crc32c
 put_file: Callable[..., Any] | None = getattr(_compiled, "put_file", None)
 """Replace a file under its lock file, or None (`stores.local.put_at_once`); there where the system has such locks."""
+put_files: Callable[..., None] | None = getattr(_compiled, "put_files", None)
+"""The same of many files of one directory, without the GIL, or None."""
 read_files: Callable[..., list[Any]] | None = getattr(_compiled, "read_files", None)
 """Read whole files, or None (`stores.local.read_at_once`)."""
 read_into: Callable[..., Any] | None = getattr(_compiled, "read_into", None)

@@ -17,9 +17,8 @@ from zarrant.config import Config, ConfigOptions
 from zarrant.errors import ZarrantError
 from zarrant.geometry.box import ArraySubset, as_subset, check_chunk_indices
 from zarrant.geometry.grid import ChunkGrid
-from zarrant.metadata.node import dump
 from zarrant.metadata.v3 import ArrayMetadata, NodeMetadata
-from zarrant.nodes.base import Frozen, Located, NodeContext, S, warn_caller
+from zarrant.nodes.base import Frozen, Located, NodeContext, S, dask_token, warn_caller
 from zarrant.nodes.show import Info, array_html, array_info
 from zarrant.nodes.signatures import spelled_out
 from zarrant.ops.bound_array import BoundArray
@@ -317,13 +316,7 @@ class ArrayProperties(Frozen, Located[S]):
         return type(self), (self._context, self._array.metadata)
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
-        """What Dask names blocks by: the same for every handle on the same array with the same options, in every process.
-
-        A store in memory is known by its address in this process, every other by what it is pickled to. The version of the
-        metadata that the handle has seen is part of it: an array that replaced another has other names.
-        """
-        store = self.url if self._context.able.one_process else self.store
-        return type(self).__name__, store, self.path, repr(self.config), dump(self.metadata), repr(self.metadata.version)
+        return dask_token(self, self.metadata)
 
     def __repr__(self) -> str:
         shards = f" shards={self.shards}" if self.shards else ""

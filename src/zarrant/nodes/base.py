@@ -12,10 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, cast
+from uuid import uuid4
 
 from zarrant.codecs.protocols import CodecOptions
 from zarrant.config import Config, ConfigOptions
 from zarrant.errors import CapabilityError, FrozenAttributeError, ZarrantError, ZarrantWarning, did_you_mean
+from zarrant.metadata.node import dump
 from zarrant.metadata.v3 import NodeMetadata
 from zarrant.ops.bound_array import BoundArray, OpOptions
 from zarrant.ops.consolidated import in_step
@@ -425,6 +427,21 @@ class Located(Generic[S]):
     def url(self) -> str:
         """The address of the node."""
         return self._context.url
+
+
+def dask_token(node: Located[Any], metadata: NodeMetadata) -> tuple[Any, ...]:
+    """What Dask names the blocks of a node by, and the tasks that get it.
+
+    Dask does not do a task again whose name has a result. Elements are changed by anybody, at any time, and no metadata say so:
+    a node that may be written to has another name each time that it is asked, so that a graph never takes what was read before
+    it was made. One that was opened for reading only says that its elements stay: its name is the same in every process, made of
+    where it is, the options, and the metadata with their version (an array that replaced another has other names).
+    """
+    context, kind = node._context, type(node).__name__
+    if not isinstance(context.store, ReadOnly):
+        return kind, uuid4().hex
+    store = context.url if context.able.one_process else context.store  # one in memory is known by its address in this process
+    return kind, store, context.path, repr(context.config), dump(metadata), repr(getattr(metadata, "version", None))
 
 
 def context_of(node: Located[Any]) -> NodeContext:

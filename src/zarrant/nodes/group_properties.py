@@ -11,7 +11,7 @@ import numpy as np
 from zarrant.dtypes.fixed import from_numpy
 from zarrant.errors import NodeExistsError, OptionError, ZarrantError, shown
 from zarrant.metadata.v3 import ArrayMetadata, GroupMetadata, NodeMetadata
-from zarrant.nodes.base import READ, Frozen, Located, NodeContext, PendingNode, S
+from zarrant.nodes.base import READ, Frozen, Located, NodeContext, PendingNode, S, dask_token
 from zarrant.nodes.create import ArrayOptions, GroupLayout, array_creation, group_creation, refuse_unknown
 from zarrant.nodes.show import Info, group_info
 from zarrant.nodes.unreadable import UnreadableNode
@@ -76,6 +76,9 @@ class GroupProperties(Frozen, Located[S]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._context, self._metadata)
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return dask_token(self, self.metadata)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.url}>"

@@ -34,7 +34,7 @@ from zarrant.stores.objects.forks import is_cut_off
 from zarrant.stores.objects.merging import MergedReads
 from zarrant.stores.objects.ranges import HEAD, WHOLE, Reply, cut, is_answer, is_suffix, needs_size, options_of, requests_for
 from zarrant.stores.objects.recognize import is_object_store
-from zarrant.stores.objects.versions import WRITES, ObjectVersion, followed_by, new_write, writes_of
+from zarrant.stores.objects.versions import WRITES, ObjectVersion, followed_by, name_all_since, new_write, writes_of
 from zarrant.stores.probe import PROBES, known
 
 COALESCE_GAP = 16 * 1024
@@ -56,6 +56,7 @@ MAX_PASSES = 3
 """Listings of what is to be erased: what others store meanwhile is found by the second one."""
 MAX_BULK = 1000
 """Keys that one request of S3 can delete."""
+_NOT_KNOWN = "Whether it was stored before that is not known: look at what is there before it is done again"
 _WITHOUT_PUT_IF = ("LocalStore",)
 """Those of obstore that cannot replace an object on condition of its version."""
 _DURABLE = ("S3Store", "GCSStore", "AzureStore")
@@ -489,7 +490,8 @@ class ObjectStore(Described):
     def _look_back(self, put: ConditionalPut) -> Steps[ObjectVersion | None]:
         """The version that a put made, though it was reported to have failed; None where it may be tried again.
 
-        VersionChangedError where another writer was faster: then the condition of this put will never hold again.
+        VersionChangedError where another writer was faster: then the condition of this put will never hold again. StoreError
+        where what is there does not tell whether the put was made before that.
         """
         put.in_doubt = put.in_doubt or put.failure.kind is not Kind.CONFLICT
         wanted = HEAD if self._has_attributes or not put.in_doubt else WHOLE
@@ -508,6 +510,8 @@ class ObjectStore(Described):
         if reply is not None and wanted is WHOLE and found != put.if_version and put.is_of(reply.data):
             return found
         if found != put.if_version:
+            if put.in_doubt and not name_all_since(put.if_version, found):  # safety: not known
+                raise StoreError("replaced by others after a reply was lost", store=self.url, key=put.key, hint=_NOT_KNOWN)
             raise self._changed(put.key, put.if_version, found)  # safety: conflict
         put.expect(found)
         return None

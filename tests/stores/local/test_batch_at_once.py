@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import zarrant
+from children import ended
 from zarrant import kernels
 from zarrant.errors import ZarrantError
 from zarrant.storage import OnlyWhile
@@ -24,7 +27,7 @@ from zarrant.testkit import content
 
 IN_MEMORY = Path("/dev/shm")
 pytestmark = pytest.mark.skipif(
-    kernels.put_file is None or not IN_MEMORY.is_dir(), reason="needs the compiled call and a file system in memory"
+    kernels.put_files is None or not IN_MEMORY.is_dir(), reason="needs the compiled call and a file system in memory"
 )
 
 
@@ -103,9 +106,10 @@ def test_one_that_is_no_bytes_harms_no_other(root: Path) -> None:
 
 def test_what_was_stored_before_an_interrupt_is_known(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = FilesystemStore(root)
-    store.put("c/probed", [b""])
+    for i in range(3):
+        store.put(f"c/{i}/probed", [b""])
     store.sync()
-    calls, real = [0], put_at_once._call
+    calls, real = [0], put_at_once._asked
 
     def interrupted(*args: Any) -> Any:
         calls[0] += 1
@@ -113,13 +117,115 @@ def test_what_was_stored_before_an_interrupt_is_known(root: Path, monkeypatch: p
             raise KeyboardInterrupt
         return real(*args)
 
-    monkeypatch.setattr(put_at_once, "_call", interrupted)
+    monkeypatch.setattr(put_at_once, "_asked", interrupted)
     added: list[str] = []
     monkeypatch.setattr(type(store.unsynced_paths), "add", lambda self, files, paths, *mark: added.extend(paths))
     with pytest.raises(KeyboardInterrupt):
-        store.put_all([(f"c/{i}", [b"new"]) for i in range(5)])
-    assert added == [f"{root}/c/0", f"{root}/c/1"]
-    assert set(state(root)) == {"c/probed", "c/0", "c/1"}
+        store.put_all([(f"c/{i}/{j}", [b"new"]) for i in range(3) for j in range(2)])
+    assert added == [f"{root}/c/{i}/{j}" for i in range(2) for j in range(2)]
+    assert set(state(root)) == {*(f"c/{i}/probed" for i in range(3)), *(f"c/{i}/{j}" for i in range(2) for j in range(2))}
+
+
+def put_files(folder: Path, files: Sequence[tuple[str, bytes]], fail: int = -1, kill: int = -1) -> tuple[list[Any], list[str]]:
+    """What the compiled call gives for each, and the file calls that it makes."""
+    trial: list[Any] = [fail, kill]
+    done: list[Any] = []
+    assert kernels.put_files is not None
+    kernels.put_files(str(folder), [(name, [data]) for name, data in files], None, folder.stat().st_dev, 0, 1 << 17, done, trial)
+    return done, trial[2:]
+
+
+FILES = [("a", b"1"), ("b", b"22"), ("c", b"333")]
+LOCK, GIVE_BACK = ["open", "fstat", "lock", "stat"], ["stat", "unlink", "unlock", "close"]
+STORE, MOVE = ["stat", "open", "write", "set_mtime", "fstat", "close", "stat", "rename"], ["stat", "rename", "stat"]
+
+
+def test_one_lock_file_serves_all(root: Path) -> None:
+    done, calls = put_files(root, FILES)
+    assert calls == [*LOCK, *STORE, *MOVE, *STORE, *MOVE, *STORE, *GIVE_BACK]
+    assert [version[3] for version in done] == [1, 2, 3]
+    assert state(root) == dict(FILES)
+
+
+def test_a_call_that_fails_harms_one_of_them(root: Path) -> None:
+    names = {name for name, _ in FILES}
+    count = len(put_files(root, FILES)[1])
+    for number in range(count):
+        for name in names:
+            (root / name).write_bytes(b"old")
+        done, calls = put_files(root, FILES, fail=number)
+        found = state(root)
+        for (name, data), version in zip(FILES, done, strict=True):
+            assert found[name] == (b"old" if version is None else data), calls
+        assert done.count(None) <= 1
+        # Only a lock file can be left, of which the next writer sees that nobody has it.
+        left = set(found) - names
+        assert left <= {f"{name}.__lock" for name in names}
+        for name in left:
+            (root / name).unlink()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_who_is_killed_before_any_call_harms_nobody(root: Path) -> None:
+    store = FilesystemStore(root)
+    for name, _ in FILES:
+        store.put(name, [b"old"])
+    calls = put_files(root, FILES)[1]
+    renames = [i for i, call in enumerate(calls) if call == "rename"]
+    for number in range(len(calls)):
+        for name, _ in FILES:
+            store.put(name, [b"old"])
+        child = os.fork()
+        if not child:
+            put_files(root, FILES, kill=number)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(ended(child)) == 9
+        for place, (name, data) in enumerate(FILES):
+            assert content(store.get(name)) == (data if number > renames[2 * place] else b"old")
+        for name, _ in FILES:
+            store.put(name, [b"next"])
+        assert set(state(root)) == {name for name, _ in FILES}
+
+
+def test_the_lock_of_another_writer_is_not_replaced(root: Path) -> None:
+    store = FilesystemStore(root)
+    with store.lock(["b"]):
+        before = os.stat(root / "b.__lock").st_ino
+        done, _ = put_files(root, FILES)
+        assert [version is None for version in done] == [False, True, False]
+        assert os.stat(root / "b.__lock").st_ino == before
+    assert state(root) == {"a": b"1", "c": b"333"}
+
+
+def test_who_waits_for_the_lock_of_one_gets_it(root: Path) -> None:
+    """Writers of the same objects, as threads and as another process: each object is of one of them, and nothing is left."""
+    store = FilesystemStore(root, lock_timeout=20)
+    items = [(f"c/{i}", [b"first"]) for i in range(300)]
+    store.put("c/probed", [b""])
+    child = os.fork() if hasattr(os, "fork") else -1
+    if not child:
+        try:
+            found = [store.put_all(items) for _ in range(5)]
+            os._exit(any(isinstance(each, Exception) for outcomes in found for each in outcomes))
+        finally:
+            os._exit(2)
+    failed: list[Any] = []
+
+    def work() -> None:
+        for _ in range(5):
+            failed.extend(each for each in store.put_all(items) if isinstance(each, Exception))
+            failed.extend(each for each in [store.put(key, [b"second"]) for key, _ in items[::7]] if isinstance(each, Exception))
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert child < 0 or os.waitstatus_to_exitcode(ended(child)) == 0
+    assert failed == []
+    found = state(root)
+    assert set(found) == {"c/probed", *(key for key, _ in items)}
+    assert set(found.values()) <= {b"", b"first", b"second"}
 
 
 def test_whole_arrays_of_small_chunks(root: Path) -> None:

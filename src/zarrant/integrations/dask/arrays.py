@@ -37,9 +37,10 @@ def from_zarrant(a: Any, chunks: Any = "shards", *, name: Any = None, inline_arr
         chunks: the blocks. "shards" makes one of each stored object: of a shard, or of a chunk where there are no shards.
             "chunks" makes one of what can be read alone; "auto" several stored objects, as many as Dask likes (128 MiB): the
             best choice for many small ones. Else what Dask takes as chunks: a shape, or lengths for each dimension.
-        name: as in `dask.array.from_array`. By default blocks are named by what is stored where, so that the same array has
-            the same names everywhere, and a cluster that still has a block in memory takes that. After its elements were
-            changed, `name=False` makes new names.
+        name: of the blocks, as in `dask.array.from_array`. A cluster that has a result under a name does not compute it again.
+            So by default each call makes new names, and reads what is stored then; but of an array that was opened with
+            `mode="r"`, which says that its elements stay, names tell what is stored where: they are the same in every call and
+            process.
         inline_array: as in `dask.array.from_array`.
 
     Returns:
@@ -54,7 +55,10 @@ def from_zarrant(a: Any, chunks: Any = "shards", *, name: Any = None, inline_arr
     >>> from_zarrant(a).chunks
     ((4, 4), (8,))
     """
-    array = a if isinstance(a, Array) else open_array(a, mode="r")
+    given = isinstance(a, Array)
+    array = a if given else open_array(a, mode="r")
+    if name is None and not given:
+        name = False  # nobody said that the elements stay: a new name, as of an array that may be written to
     blocks = _blocks_of(array, chunks)
     meta = np.empty((0,) * array.ndim, array.dtype)
     return da.from_array(array, chunks=blocks, name=name, asarray=False, meta=meta, inline_array=inline_array)

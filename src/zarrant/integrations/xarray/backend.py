@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from xarray import Dataset, DataTree, Variable
@@ -34,6 +35,9 @@ class LazyArray(BackendArray):
 
     def __init__(self, array: Array[Any]) -> None:
         self._array = array
+        self._opened = (
+            uuid4().hex
+        )  # Dask names blocks by what this is pickled to: `open_dataset(...).chunk()` has new ones each time
         self.shape, self.dtype = array.shape, array.dtype
 
     def __getitem__(self, key: Any) -> Any:

@@ -72,9 +72,9 @@ class Descriptor {
     if (fd_ >= 0) close();
   }
   // Whether the file was opened; it is noted for a child that is forked from now on.
-  bool open(const char* path, int flags, mode_t mode = 0) {
+  bool open(int directory, const char* path, int flags, mode_t mode = 0) {
     const Changing now;
-    fd_ = ::open(path, flags | O_CLOEXEC, mode);
+    fd_ = ::openat(directory, path, flags | O_CLOEXEC, mode);
     if (fd_ < 0) return false;
     for (std::atomic<int>& slot : in_use) {
       int free = 0;
@@ -128,16 +128,113 @@ class Calls {
   Trial* trial_;
 };
 
+// The file calls that look at names below a directory.
+class Directory {
+ public:
+  Directory(int descriptor, Calls calls) : at(descriptor), calls(calls) {}
+
+  bool look(const char* path, struct stat& state) { return calls.may("stat") && state_of(path, state); }
+
+  bool state_of(const char* path, struct stat& state) const { return fstatat(at, path, &state, AT_SYMLINK_NOFOLLOW) == 0; }
+
+  const int at;
+  Calls calls;
+};
+
+// A lock file that is locked.
+class LockFile {
+ public:
+  explicit LockFile(Directory& directory) : directory_(directory) {}
+
+  // The lock file is new, ours, and at its path. One that was there before is for the general way: who made it may be busy.
+  bool take(const FilePut& wanted) {
+    if (!may("open")) return false;
+    if (!file_.open(directory_.at, wanted.lock, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CREAT | O_EXCL, 0666)) return false;
+    state_ = {};
+    const bool known = may("fstat") && fstat(file_.get(), &state_) == 0;
+    const bool usual = known && static_cast<std::int64_t>(state_.st_dev) == wanted.device && shared(wanted.share);
+    struct flock request = {F_WRLCK, SEEK_SET, 0, 0, 0};
+    const bool granted = usual && may("lock") && fcntl(file_.get(), F_OFD_SETLK, &request) == 0;  // safety: native lock
+    if (!granted) {
+      file_.close();  // without its lock the file may not be removed: another writer may have it by now
+      return false;
+    }
+    struct stat there;
+    const bool in_place = directory_.look(wanted.lock, there) && same_file(there, state_);  // safety: native inode
+    if (in_place && there.st_size == 0 && there.st_nlink == 1) return true;
+    unlock();
+    return false;
+  }
+
+  // The lock of the caller is still at its path.
+  bool adopt(const FilePut& wanted) {
+    state_ = {};
+    state_.st_dev = static_cast<dev_t>(wanted.device);
+    state_.st_ino = static_cast<ino_t>(wanted.held);
+    struct stat there;
+    return directory_.look(wanted.lock, there) && same_file(there, state_);  // safety: native lock of the caller
+  }
+
+  // Ours is still at the path.
+  bool is_at(const char* path) {
+    struct stat there;
+    return directory_.look(path, there) && same_file(there, state_);
+  }
+
+  // Make it the lock file of another object, where nobody has one: who waits at `from` finds nothing there, and makes a new one.
+  // False where that was not done, and it is given back.
+  bool move(const char* from, const char* to) {
+    const bool mine = is_at(from);
+    const bool renamed = mine && may("rename") && rename_to_new(from, to);  // safety: native lock of another
+    const bool moved = renamed && is_at(to);  // safety: native moved lock
+    if (moved) return true;
+    give_back(renamed ? to : from);
+    return false;
+  }
+
+  void give_back(const char* path) {
+    const bool mine = is_at(path);
+    if (mine && may("unlink")) unlinkat(directory_.at, path, 0);  // safety: native lock exit
+    unlock();
+  }
+
+  bool is_taken() const { return file_.is_open(); }
+
+ private:
+  // Everybody may take the file who may write into its directory.
+  bool shared(std::uint32_t share) {
+    const mode_t missing = share & ~state_.st_mode;
+    return !missing || (may("chmod") && fchmod(file_.get(), (state_.st_mode & 07777) | missing) == 0);
+  }
+
+  void unlock() {
+    struct flock none = {F_UNLCK, SEEK_SET, 0, 0, 0};
+    if (may("unlock")) fcntl(file_.get(), F_OFD_SETLK, &none);
+    may("close");
+    file_.close();
+  }
+
+  bool rename_to_new(const char* from, const char* to) {
+    constexpr unsigned kNoReplace = 1;  // older C libraries have neither the name nor the function
+    return syscall(SYS_renameat2, directory_.at, from, directory_.at, to, kNoReplace) == 0;
+  }
+
+  bool may(const char* name) { return directory_.calls.may(name); }
+
+  Directory& directory_;
+  Descriptor file_;
+  struct stat state_{};
+};
+
 class Put {
  public:
-  Put(const FilePut& wanted, Calls calls) : wanted_(wanted), calls_(calls) {}
+  Put(const FilePut& wanted, Directory& directory, LockFile& lock) : wanted_(wanted), directory_(directory), lock_(lock) {}
 
+  // Under the lock.
   bool run() {
-    if (wanted_.held ? !has_lock() : !take_lock()) return false;
     const bool stored = replace();
     if (!stored && temp_made_) remove_temp();
     if (base_.is_open()) close_base();
-    if (!wanted_.held) give_lock_back();
     return stored;
   }
 
@@ -145,46 +242,13 @@ class Put {
   std::int64_t old_mtime = -1;
 
  private:
-  // The lock file is new, ours, and at its path. One that was there before is for the general way: who made it may be busy.
-  bool take_lock() {
-    if (!calls_.may("open")) return false;
-    if (!lock_.open(wanted_.lock, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CREAT | O_EXCL, 0666)) return false;
-    lock_state_ = {};
-    const bool known = calls_.may("fstat") && fstat(lock_.get(), &lock_state_) == 0;
-    const bool usual = known && static_cast<std::int64_t>(lock_state_.st_dev) == wanted_.device && shared();
-    struct flock request = {F_WRLCK, SEEK_SET, 0, 0, 0};
-    const bool granted = usual && calls_.may("lock") && fcntl(lock_.get(), F_OFD_SETLK, &request) == 0;  // safety: native lock
-    if (!granted) {
-      lock_.close();  // without its lock the file may not be removed: another writer may have it by now
-      return false;
-    }
-    struct stat there;
-    const bool in_place = look(wanted_.lock, there) && same_file(there, lock_state_);  // safety: native inode
-    if (in_place && there.st_size == 0 && there.st_nlink == 1) return true;
-    unlock();
-    return false;
-  }
+  bool may(const char* name) { return directory_.calls.may(name); }
 
-  // The lock of the caller is still at its path.
-  bool has_lock() {
-    lock_state_ = {};
-    lock_state_.st_dev = static_cast<dev_t>(wanted_.device);
-    lock_state_.st_ino = static_cast<ino_t>(wanted_.held);
-    struct stat there;
-    return look(wanted_.lock, there) && same_file(there, lock_state_);  // safety: native lock of the caller
-  }
-
-  // Everybody may take the file who may write into its directory.
-  bool shared() {
-    const mode_t missing = wanted_.share & ~lock_state_.st_mode;
-    return !missing || (calls_.may("chmod") && fchmod(lock_.get(), (lock_state_.st_mode & 07777) | missing) == 0);
-  }
-
-  bool look(const char* path, struct stat& state) { return calls_.may("stat") && lstat(path, &state) == 0; }
+  bool look(const char* path, struct stat& state) { return directory_.look(path, state); }
 
   bool is_absent(const char* path) {
     struct stat state;
-    return calls_.may("stat") && lstat(path, &state) != 0 && errno == ENOENT;
+    return may("stat") && !directory_.state_of(path, state) && errno == ENOENT;
   }
 
   bool condition_holds() {
@@ -200,18 +264,18 @@ class Put {
     bool copies = false;
     for (const FilePart& part : wanted_.parts) copies = copies || part.is_copied();
     if (!copies) return look(wanted_.path, old_);
-    if (!calls_.may("open")) return false;
-    if (!base_.open(wanted_.path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)) {
+    if (!may("open")) return false;
+    if (!base_.open(directory_.at, wanted_.path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)) {
       if (errno == ENOENT) errno = EINVAL;  // there is nothing to copy from: the general way says so
       return false;
     }
-    const bool known = calls_.may("fstat") && fstat(base_.get(), &old_) == 0;
+    const bool known = may("fstat") && fstat(base_.get(), &old_) == 0;
     errno = EINVAL;
     return known;
   }
 
   void close_base() {
-    calls_.may("close");
+    may("close");
     base_.close();
   }
 
@@ -232,18 +296,17 @@ class Put {
     errno = 0;
     if (!condition_holds()) return false;
     errno = 0;
-    if (!look_at_old() || !calls_.may("open")) return false;
-    if (!temp_.open(wanted_.temp, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0666)) return false;
+    if (!look_at_old() || !may("open")) return false;
+    if (!temp_.open(directory_.at, wanted_.temp, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0666)) return false;
     temp_made_ = true;
     if (!write() || !stamp()) return false;
-    if (!calls_.may("close")) {
+    if (!may("close")) {
       temp_.close();
       return false;
     }
-    struct stat there;
     // The last look before something is published under the lock.
-    if (temp_.close() != 0 || !look(wanted_.lock, there) || !same_file(there, lock_state_)) return false;
-    if (!calls_.may("rename") || rename(wanted_.temp, wanted_.path) != 0) return false;
+    if (temp_.close() != 0 || !lock_.is_at(wanted_.lock)) return false;
+    if (!may("rename") || renameat(directory_.at, wanted_.temp, directory_.at, wanted_.path) != 0) return false;
     temp_made_ = false;
     return true;
   }
@@ -268,7 +331,7 @@ class Put {
     }
     if (!write_run(run, offset)) return false;
     const bool ends_in_hole = !wanted_.parts.empty() && !wanted_.parts.back().data && !wanted_.parts.back().is_copied();
-    return !ends_in_hole || (calls_.may("truncate") && ftruncate(temp_.get(), offset) == 0);
+    return !ends_in_hole || (may("truncate") && ftruncate(temp_.get(), offset) == 0);
   }
 
   bool copy(const FilePart& part, off_t& offset) {
@@ -276,7 +339,7 @@ class Put {
     std::size_t rest = part.size;
     if (from < 0 || from > old_.st_size || rest > static_cast<std::size_t>(old_.st_size - from)) return false;
     while (rest > 0) {
-      if (!calls_.may("copy")) return false;
+      if (!may("copy")) return false;
       const long copied = syscall(SYS_copy_file_range, base_.get(), &from, temp_.get(), &offset, rest, 0u);  // older C libraries lack it
       if (copied <= 0) return false;
       rest -= static_cast<std::size_t>(copied);
@@ -297,7 +360,7 @@ class Put {
   bool write_run(std::vector<iovec>& rest, off_t& offset) {
     std::size_t first = 0;
     while (first < rest.size()) {
-      if (!calls_.may("write")) return false;
+      if (!may("write")) return false;
       const int count = static_cast<int>(std::min<std::size_t>(rest.size() - first, 1024));
       ssize_t written = pwritev(temp_.get(), rest.data() + first, count, offset);
       if (written <= 0) return false;
@@ -321,15 +384,15 @@ class Put {
     const timespec time{static_cast<time_t>(at / 1'000'000'000), static_cast<long>(at % 1'000'000'000)};
     const timespec both[2] = {time, time};
     struct stat state;
-    if (at < 0 || !calls_.may("set_mtime") || futimens(temp_.get(), both) != 0) return false;
-    if (!calls_.may("fstat") || fstat(temp_.get(), &state) != 0) return false;
+    if (at < 0 || !may("set_mtime") || futimens(temp_.get(), both) != 0) return false;
+    if (!may("fstat") || fstat(temp_.get(), &state) != 0) return false;
     version = version_of(state);
     if (version[0] != wanted_.device) return false;
     if (!replaces_) return true;
     if (version[2] <= old_mtime) return false;
     mode_t mode = old_.st_mode & 0777;
     if (old_.st_uid != state.st_uid) mode |= state.st_mode & 0777;
-    return mode == (state.st_mode & 0777) || (calls_.may("chmod") && fchmod(temp_.get(), mode) == 0);
+    return mode == (state.st_mode & 0777) || (may("chmod") && fchmod(temp_.get(), mode) == 0);
   }
 
   // Where the lock was lost, the name may be in use by the next owner.
@@ -341,39 +404,50 @@ class Put {
         mine.st_dev = static_cast<dev_t>(version[0]);
         mine.st_ino = static_cast<ino_t>(version[1]);
       }
-      if (lstat(wanted_.temp, &there) == 0 && same_file(there, mine)) unlink(wanted_.temp);
+      if (directory_.state_of(wanted_.temp, there) && same_file(there, mine)) unlinkat(directory_.at, wanted_.temp, 0);
     }
     if (open) temp_.close();
   }
 
-  void give_lock_back() {
-    struct stat there;
-    const bool mine = look(wanted_.lock, there) && same_file(there, lock_state_);
-    if (mine && calls_.may("unlink")) unlink(wanted_.lock);  // safety: native lock exit
-    unlock();
-  }
-
-  void unlock() {
-    struct flock none = {F_UNLCK, SEEK_SET, 0, 0, 0};
-    if (calls_.may("unlock")) fcntl(lock_.get(), F_OFD_SETLK, &none);
-    calls_.may("close");
-    lock_.close();
-  }
-
   const FilePut& wanted_;
-  Calls calls_;
-  Descriptor lock_, temp_, base_;
-  struct stat lock_state_{}, old_{};
+  Directory& directory_;
+  LockFile& lock_;
+  Descriptor temp_, base_;
+  struct stat old_{};
   bool replaces_ = false, temp_made_ = false;
 };
+
+std::optional<FilePutResult> put_under(LockFile& lock, const FilePut& wanted, Directory& directory) {
+  Put put(wanted, directory, lock);
+  if (!put.run()) return std::nullopt;
+  return FilePutResult{put.version, put.old_mtime};
+}
 
 }  // namespace
 
 std::optional<FilePutResult> put_file(const FilePut& wanted, Trial* trial) {
   if (!prepared) return std::nullopt;
-  Put put(wanted, Calls(trial));
-  if (!put.run()) return std::nullopt;
-  return FilePutResult{put.version, put.old_mtime};
+  Directory directory(AT_FDCWD, Calls(trial));
+  LockFile lock(directory);
+  if (wanted.held ? !lock.adopt(wanted) : !lock.take(wanted)) return std::nullopt;
+  const auto result = put_under(lock, wanted, directory);
+  if (!wanted.held) lock.give_back(wanted.lock);
+  return result;
+}
+
+std::vector<std::optional<FilePutResult>> put_files(const char* path, const std::vector<FilePut>& wanted, Trial* trial) {
+  std::vector<std::optional<FilePutResult>> results(wanted.size());
+  Descriptor opened;  // names below it are found in two thirds of the time that paths take
+  if (!prepared || !opened.open(AT_FDCWD, path, O_PATH | O_DIRECTORY)) return results;
+  Directory directory(opened.get(), Calls(trial));
+  LockFile lock(directory);
+  for (std::size_t i = 0; i < wanted.size(); ++i) {
+    if (!lock.is_taken() && !lock.take(wanted[i])) continue;
+    results[i] = put_under(lock, wanted[i], directory);
+    if (i + 1 == wanted.size()) lock.give_back(wanted[i].lock);
+    else lock.move(wanted[i].lock, wanted[i + 1].lock);
+  }
+  return results;
 }
 
 bool can_put_files() { return true; }
@@ -384,6 +458,9 @@ bool can_put_files() { return true; }
 
 namespace zarrant {
 std::optional<FilePutResult> put_file(const FilePut&, Trial*) { return std::nullopt; }
+std::vector<std::optional<FilePutResult>> put_files(const char*, const std::vector<FilePut>& wanted, Trial*) {
+  return std::vector<std::optional<FilePutResult>>(wanted.size());
+}
 bool can_put_files() { return false; }
 }  // namespace zarrant
 

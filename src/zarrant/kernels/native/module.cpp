@@ -358,42 +358,74 @@ FileVersion file_version(nb::handle object) {
   return version;
 }
 
-// `condition`: None, or (path, path of the lock file that may not be there or None, version); `if_version`: None for any, False
-// for no object, or a version. `held`: the inode of the lock file, if the caller has that lock, else 0. `trial`: None, or a list that gets the names of the calls, and begins with two numbers of calls.
+void ask_trial(nb::handle trial, Trial& tried) {
+  if (trial.is_none()) return;
+  nb::list numbers = nb::cast<nb::list>(trial);
+  tried.fail_at = nb::cast<int>(numbers[0]);
+  if (numbers.size() > 1) tried.kill_at = nb::cast<int>(numbers[1]);
+}
+
+void tell_trial(nb::handle trial, const Trial& tried) {
+  for (const std::string& each : tried.names) nb::cast<nb::list>(trial).append(each.c_str());
+}
+
+// Adds a part of an object: bytes, a view of an array, a range of the old object, or a hole. `buffers` keep what it refers to.
+void add_part(nb::handle part, std::vector<FilePart>& parts, std::vector<Buffer>& buffers) {
+  if (nb::isinstance<nb::tuple>(part)) {
+    nb::tuple range = nb::cast<nb::tuple>(part);
+    const bool hole = range.size() == 1;
+    require(hole || (range.size() == 2 && !range[1].is_none()), "a range that has a length, or a hole");
+    const std::int64_t start = hole ? -1 : nb::cast<std::int64_t>(range[0]);
+    const auto size = nb::cast<std::int64_t>(range[hole ? 0 : 1]);
+    require((hole || start >= 0) && size >= 0, "a range from the start of the object");
+    parts.push_back({nullptr, static_cast<std::size_t>(size), start});
+    return;
+  }
+  const bool plain = !PyMemoryView_Check(part.ptr()) || PyBuffer_IsContiguous(PyMemoryView_GET_BUFFER(part.ptr()), 'C');
+  const Buffer& buffer = buffers.emplace_back(part, plain ? PyBUF_SIMPLE : PyBUF_STRIDES);
+  static const Byte none[1] = {};
+  FilePart& made = parts.emplace_back(FilePart{buffer->len ? buffer.data() : none, static_cast<std::size_t>(buffer->len)});
+  if (!plain && buffer->len) {
+    require(buffer->ndim >= 1 && buffer->ndim <= kMaxAxes && buffer->itemsize > 0, "an array with one to 64 axes");
+    made.array = strided(buffer);
+  }
+}
+
+// None, or (path, path of the lock file that may not be there or None, version).
+class Condition {
+ public:
+  explicit Condition(nb::handle condition) {
+    if (condition.is_none()) return;
+    nb::tuple fields = nb::cast<nb::tuple>(condition);
+    require(fields.size() == 3, "a condition of three parts");
+    path_.emplace(fields[0]);
+    if (!fields[1].is_none()) lock_.emplace(fields[1]);
+    version_ = file_version(fields[2]);
+  }
+  void set(FilePut& wanted) const {
+    if (!path_) return;
+    wanted.condition = path_->get();
+    if (lock_) wanted.condition_lock = lock_->get();
+    wanted.condition_version = version_;
+  }
+
+ private:
+  std::optional<Path> path_, lock_;
+  FileVersion version_{};
+};
+
+nb::tuple as_tuple(const FileVersion& version) { return nb::make_tuple(version[0], version[1], version[2], version[3]); }
+
+// `if_version`: None for any, False for no object, or a version. `held`: the inode of the lock file, if the caller has that lock,
+// else 0. `trial`: None, or a list that gets the names of the calls, and begins with two numbers of calls.
 nb::object py_put_file(nb::str path, nb::sequence parts, nb::handle condition, nb::handle if_version, std::int64_t device,
                        std::uint32_t share, std::int64_t held, bool must_replace, bool release, nb::handle trial) {
   const Path name(path), lock(path + nb::str(".__lock")), temp(path + nb::str(".__new.__lock"));
+  const Condition on(condition);
   std::vector<Buffer> buffers;
-  std::vector<Path> condition_paths;
   FilePut wanted{name.get(), lock.get(), temp.get(), {}, device, share, must_replace, held};
-  for (nb::handle part : parts) {
-    if (nb::isinstance<nb::tuple>(part)) {
-      nb::tuple range = nb::cast<nb::tuple>(part);
-      const bool hole = range.size() == 1;
-      require(hole || (range.size() == 2 && !range[1].is_none()), "a range that has a length, or a hole");
-      const std::int64_t start = hole ? -1 : nb::cast<std::int64_t>(range[0]);
-      const auto size = nb::cast<std::int64_t>(range[hole ? 0 : 1]);
-      require((hole || start >= 0) && size >= 0, "a range from the start of the object");
-      wanted.parts.push_back({nullptr, static_cast<std::size_t>(size), start});
-      continue;
-    }
-    const bool plain = !PyMemoryView_Check(part.ptr()) || PyBuffer_IsContiguous(PyMemoryView_GET_BUFFER(part.ptr()), 'C');
-    const Buffer& buffer = buffers.emplace_back(part, plain ? PyBUF_SIMPLE : PyBUF_STRIDES);
-    static const Byte none[1] = {};
-    FilePart& made = wanted.parts.emplace_back(FilePart{buffer->len ? buffer.data() : none, static_cast<std::size_t>(buffer->len)});
-    if (!plain && buffer->len) {
-      require(buffer->ndim >= 1 && buffer->ndim <= kMaxAxes && buffer->itemsize > 0, "an array with one to 64 axes");
-      made.array = strided(buffer);
-    }
-  }
-  if (!condition.is_none()) {
-    nb::tuple fields = nb::cast<nb::tuple>(condition);
-    require(fields.size() == 3, "a condition of three parts");
-    condition_paths.reserve(2);
-    wanted.condition = condition_paths.emplace_back(fields[0]).get();
-    if (!fields[1].is_none()) wanted.condition_lock = condition_paths.emplace_back(fields[1]).get();
-    wanted.condition_version = file_version(fields[2]);
-  }
+  for (nb::handle part : parts) add_part(part, wanted.parts, buffers);
+  on.set(wanted);
   if (if_version.ptr() == Py_False) {
     wanted.if_version = IfVersion::absent;
   } else if (!if_version.is_none()) {
@@ -401,11 +433,7 @@ nb::object py_put_file(nb::str path, nb::sequence parts, nb::handle condition, n
     wanted.version = file_version(if_version);
   }
   Trial tried;
-  if (!trial.is_none()) {
-    nb::list numbers = nb::cast<nb::list>(trial);
-    tried.fail_at = nb::cast<int>(numbers[0]);
-    tried.kill_at = nb::cast<int>(numbers[1]);
-  }
+  ask_trial(trial, tried);
   std::optional<FilePutResult> result;
   if (release) {
     nb::gil_scoped_release released;
@@ -413,10 +441,68 @@ nb::object py_put_file(nb::str path, nb::sequence parts, nb::handle condition, n
   } else {
     result = put_file(wanted, trial.is_none() ? nullptr : &tried);
   }
-  for (const std::string& each : tried.names) nb::cast<nb::list>(trial).append(each.c_str());
+  tell_trial(trial, tried);
   if (!result) return nb::none();
-  const FileVersion& made = result->version;
-  return nb::make_tuple(nb::make_tuple(made[0], made[1], made[2], made[3]), result->old_mtime);
+  return nb::make_tuple(as_tuple(result->version), result->old_mtime);
+}
+
+// The names of a file of a directory, and what it is replaced by.
+struct Named {
+  Named(nb::handle name, nb::sequence parts) {
+    const Path given(name);
+    path = given.get();
+    lock = path + ".__lock";
+    temp = path + ".__new.__lock";
+    for (nb::handle part : parts) add_part(part, file.parts, buffers);
+    for (const FilePart& part : file.parts) size = std::max(size, size + part.size);
+  }
+  bool is_small(std::size_t most) const { return size <= most; }
+
+  std::size_t size = 0;
+  std::string path, lock, temp;
+  std::vector<Buffer> buffers;
+  FilePut file{};
+};
+
+// Whole files of a directory, whatever is there, without the GIL: `files` is a list of (name, parts). For each of them its version or
+// None is appended to `done`, so that an interrupt loses none; None for those of more than `most` bytes. The rest as in put_file.
+void py_put_files(nb::str directory, nb::list files, nb::handle condition, std::int64_t device, std::uint32_t share, std::size_t most,
+                  nb::list done, nb::handle trial) {
+  const Path place(directory);
+  const Condition on(condition);
+  std::vector<Named> named;
+  named.reserve(files.size());
+  for (nb::handle each : files) {
+    nb::tuple item = nb::cast<nb::tuple>(each);
+    require(item.size() == 2, "a name and parts");
+    named.emplace_back(item[0], nb::cast<nb::sequence>(item[1]));
+  }
+  std::vector<FilePut> wanted;
+  wanted.reserve(named.size());
+  for (Named& each : named) {
+    if (!each.is_small(most)) continue;
+    FilePut& file = wanted.emplace_back(std::move(each.file));
+    file.path = each.path.c_str();
+    file.lock = each.lock.c_str();
+    file.temp = each.temp.c_str();
+    file.device = device;
+    file.share = share;
+    on.set(file);
+  }
+  Trial tried;
+  ask_trial(trial, tried);
+  std::vector<std::optional<FilePutResult>> results;
+  {
+    nb::gil_scoped_release released;
+    results = put_files(place.get(), wanted, trial.is_none() ? nullptr : &tried);
+  }
+  std::size_t at = 0;
+  for (const Named& each : named) {
+    const bool stored = each.is_small(most) && results[at++];
+    if (stored) done.append(as_tuple(results[at - 1]->version));
+    else done.append(nb::none());
+  }
+  tell_trial(trial, tried);
 }
 
 // Without the GIL, unless it is held.
@@ -468,8 +554,6 @@ class Place {
   Byte* data_ = nullptr;
 };
 
-nb::tuple as_tuple(const FileVersion& version) { return nb::make_tuple(version[0], version[1], version[2], version[3]); }
-
 void read_group(nb::list paths, std::size_t lo, std::size_t hi, std::int64_t limit, bool held, nb::handle allocate, Trial* trial,
                 nb::list results) {
   std::vector<Path> names;
@@ -505,14 +589,6 @@ void read_group(nb::list paths, std::size_t lo, std::size_t hi, std::int64_t lim
     else if (files[i].found == Found::absent) results.append(false);
     else results.append(nb::none());
   }
-}
-
-void ask_trial(nb::handle trial, Trial& tried) {
-  if (!trial.is_none()) tried.fail_at = nb::cast<int>(nb::cast<nb::list>(trial)[0]);
-}
-
-void tell_trial(nb::handle trial, const Trial& tried) {
-  for (const std::string& each : tried.names) nb::cast<nb::list>(trial).append(each.c_str());
 }
 
 // Whole files, a few open at a time. For each (bytes, version), False where there is none, None where it was not read. Those of
@@ -647,7 +723,10 @@ NB_MODULE(_native, m) {
     m.def("read_into", &py_read_into, nb::arg(), nb::arg(), nb::arg().none());
     m.def("read_ranges", &py_read_ranges, nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg().none());
   }
-  if (can_put_files())
+  if (can_put_files()) {
     m.def("put_file", &py_put_file, nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(),
           nb::arg(), nb::arg(), nb::arg().none());
+    m.def("put_files", &py_put_files, nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
+          nb::arg().none());
+  }
 }

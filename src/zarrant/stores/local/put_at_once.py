@@ -11,6 +11,9 @@ systems than this machine's own, and every `Syscalls` but the real one.
 - No thread of this process can come in between on a file system in memory: a small object is written without giving the GIL away,
   which takes less time than threads take to hand it on. Elsewhere, or where the object is large, others run meanwhile, and find
   the lock file.
+- Of many objects of one directory in memory each is locked, written and published in the same way, by one call without the GIL.
+  One lock file serves them: it is renamed to the lock file of the next object, if nobody has that one. A writer that waits for the
+  object before sees that the file is gone from its place, as when it is removed. It is never renamed over another lock file.
 - The locks of the device must have been probed in this process (`store._probe`).
 """
 
@@ -19,6 +22,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any, Protocol
 
 from zarrant import kernels
@@ -87,18 +91,26 @@ def put_each_at_once(
 ) -> None:
     """`put_at_once` of many paths, whatever is there, as far as it can be done in memory; one version or None is added for each.
 
-    What the writes have in common is found out once in each directory.
+    The files of one directory are written by one call, without the GIL: other threads do the same, or encode, meanwhile.
     """
-    last, asked = None, None
-    for path, parts in items:
-        directory = path[: path.rfind("/")]
-        if directory != last:
-            last, asked = directory, _asked(store, ANY, lock) if (lock := _new_lock(store, directory)) else None
-        if asked is None or asked[0] != "memory" or queues.is_wanted(path) or _size(parts) > MAX_HELD_BYTES:
-            done.append(None)
+    for directory, files in groupby(items, _directory_of):
+        found = list(files)
+        asked = _asked(store, ANY, lock) if (lock := _new_lock(store, directory)) else None
+        if asked is None or asked[0] != "memory" or any([queues.is_wanted(path) for path, _ in found]):  # noqa: C419
+            done += [None] * len(found)
             continue
-        found = _call(path, parts, *asked[1], False, False)
-        done.append(None if found is None else found[0])
+        condition, _, device, share, _ = asked[1]
+        names = [(path[len(directory) + 1 :], parts) for path, parts in found]
+        assert kernels.put_files is not None, "there where `put_file` is"
+        try:
+            kernels.put_files(directory, names, condition, device, share, MAX_HELD_BYTES, done, None)
+        except (ValueError, RuntimeError):  # as in `_call`: nothing was written yet
+            done += [None] * len(found)
+
+
+def _directory_of(item: tuple[str, Any]) -> str:
+    path = item[0]
+    return path[: path.rfind("/")]
 
 
 def _new_lock(store: Directory, directory: str) -> Lock | None:

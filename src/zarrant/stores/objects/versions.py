@@ -14,8 +14,8 @@ from typing import Any
 WRITES = "zarrant_writes"
 """The name of the ids in an object's metadata: lower case for S3, and a name in C# for Azure."""
 KEPT = 32
-"""Ids that are kept: a put is found again unless more than 31 others were built upon it before it was looked for. 32 ids are 415
-bytes of a header; S3 allows 2 KB for all metadata of an object."""
+"""Ids that are kept: a put is found again unless more than 31 others were built upon it before it was looked for, which is an error
+then. 32 ids are 415 bytes of a header; S3 allows 2 KB for all metadata of an object."""
 
 _REPLACED = "replaced since write "
 
@@ -96,3 +96,12 @@ def writes_of(attributes: Mapping[Any, Any] | None) -> tuple[str, ...]:
 def followed_by(writes: tuple[str, ...], write: str) -> tuple[str, ...]:
     """The ids with one more."""
     return (*writes, write)[-KEPT:]
+
+
+def name_all_since(base: ObjectVersion | None, found: ObjectVersion | None) -> bool:
+    """Whether the ids of what is `found` name every write since `base`: then one that is not among them was not made."""
+    if found is None:
+        return False
+    if base is None or not base.writes:
+        return 0 < len(found.writes) < KEPT
+    return base.writes[-1] in found.writes
