@@ -37,13 +37,17 @@ SCRIPTS = {
     "crops": ["--crops", "200", "--side", "1024"],
     "heartbeat": ["--tasks", "64", "--seconds", "0.5", "--rounds", "3"],
     "direct": ["--size", "32MiB", "--rounds", "3"],
-    "tasks": [],
-    "small_files": [],
-    "listings": [],
-    "frames": [],
+    "tasks": ["--crops", "400", "--rounds", "2"],
+    "small_files": ["--chunks", "5000", "--nbytes", "1000", "--rounds", "2"],
+    "listings": ["--arrays", "300", "--rounds", "2"],
+    "frames": ["--rounds", "3"],
+    "sparse": ["--chunks", "40000", "--rounds", "1"],
+    "rust": ["--size", "32MiB"],
     "remote": ["--rounds", "2"],
 }
 """Benchmarks with tables of their own, run in a process each where they are there; and how, with --quick."""
+FULL, QUICK = "256MiB", "32MiB"
+"""Of the array: large enough for several objects of 32 MiB in flight, small enough for every run to be checked."""
 UNITS = {"": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
@@ -73,7 +77,7 @@ def positive(text: str) -> int:
 def parser() -> argparse.ArgumentParser:
     fast = Path("/dev/shm")
     given = argparse.ArgumentParser(prog="python -m benchmarks", description="Time Zarrant beside other Zarr libraries.")
-    given.add_argument("--size", type=size, help="of the array (default 1GiB; with --quick 32MiB)")
+    given.add_argument("--size", type=size, help=f"of the array (default {FULL}; with --quick {QUICK})")
     given.add_argument("--workloads", type=names(list(BY_NAME)), help="comma-separated (default: all); see --list")
     given.add_argument("--peers", type=names(list(COLUMNS)), default=list(COLUMNS), help=f"of {', '.join(COLUMNS)}")
     given.add_argument("--repeats", type=positive, default=3, help="rounds (default %(default)s)")
@@ -94,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
 def defaults(options: argparse.Namespace) -> argparse.Namespace:
     """What was not given: everything, or with `--quick` everything smaller."""
     if options.size is None:
-        options.size = size("32MiB" if options.quick else "1GiB")
+        options.size = size(QUICK if options.quick else FULL)
     if options.scripts is None:
         options.scripts = [] if options.workloads is not None else list(SCRIPTS)
     options.growth = options.growth and options.workloads is None
@@ -126,14 +130,25 @@ def _last(text: str) -> str:
 
 def surroundings(peers: dict[str, Peer]) -> dict[str, Any]:
     """What was measured with; nothing that names the machine."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else 0
     reference = sorted(name for name, kind in kernels.active().items() if kind == "reference")
     return {
         "versions": ", ".join(f"{name} {peer.version}" for name, peer in peers.items()) + f", numpy {np.__version__}",
         "kernels": "all compiled" if not reference else f"not compiled: {', '.join(reference)}",
         "python": f"{platform.python_version()}, {platform.system()} {platform.machine()}",
+        "machine": f"{_processor()}, {available_cpus()} CPUs for this process, {memory:.0f} GiB of memory",
         "load before": f"{os.getloadavg()[0]:.1f} on {available_cpus()} CPUs" if hasattr(os, "getloadavg") else "unknown",
         "when": time.strftime("%Y-%m-%d"),
     }
+
+
+def _processor() -> str:
+    """The kind of processor, where the system tells."""
+    try:
+        told = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError:
+        told = None
+    return told[1] if told else platform.machine()
 
 
 def facts_of(options: argparse.Namespace, peers: dict[str, Peer], shape: tuple[int, ...]) -> dict[str, Any]:
@@ -191,10 +206,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shutil.rmtree(directory, ignore_errors=True)
     print(table := keep(options, found))
     for name, text in run_scripts(options).items():
-        part = f"\n## {name}\n\n{text}"
+        part = report.section(name, text)
         print(part)
         table += part
     (options.results / "table.md").write_text(table, encoding="utf-8")
+    if options.docs is not None:
+        report.write_docs(options.docs, table, found.rows, found.peers, found.curves)
     return int(any(row.cells[OURS].note for row in found.rows if OURS in row.cells))
 
 
@@ -207,8 +224,6 @@ def keep(options: argparse.Namespace, found: Measured) -> str:
     if hindrance := report.write_plot(options.plot or options.results / "results.svg", found.rows, found.peers):
         say(hindrance)
     report.write_curves(options.results, found.curves)
-    if options.docs is not None:
-        report.write_docs(options.docs, table, found.rows, found.peers, found.curves)
     return table
 
 

@@ -46,7 +46,6 @@ class Contended:
     phases: tuple[str, ...] = ("update",)
     count = BLOCKS
     operations = 0
-    recheck = True
 
     def __init__(self, bench: Bench, peer: Peer, processes: int) -> None:
         self.bench, self.peer, self.processes = bench, peer, processes

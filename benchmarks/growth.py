@@ -1,7 +1,8 @@
-"""Growth curves: how the time changes with subchunks in a shard, chunks in an array, and the size of the array.
+"""Growth curves: how the speed changes with subchunks in a shard, chunks in an array, the size of the array, and processes.
 
 In: peers and a directory. Out: points (x, MB/s) for each curve and library: the same bytes are written and read, only the layout
-changes. What was read is compared; a library that is wrong or fails has no point.
+changes. The curve over processes counts updates a second of shards that they share (see `contend`). What was read or written
+is compared after each run; a library that is wrong or fails has no point.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from statistics import median
 import numpy as np
 
 from benchmarks import arrays
-from benchmarks.jobs import seconds
+from benchmarks.contend import Contended
+from benchmarks.jobs import Bench, seconds, spoil
 from benchmarks.measure import Say
+from benchmarks.peers import OURS
 from benchmarks.peers.base import Peer, Values
 
 Points = list[tuple[float, float]]
@@ -29,6 +32,7 @@ class Curve:
     name: str
     title: str
     x_label: str
+    y_label: str = "MB/s"
     lines: dict[str, Points] = field(default_factory=dict)
 
 
@@ -59,7 +63,34 @@ def measure_growth(peers: Mapping[str, Peer], directory: Path, side: int, repeat
                 for phase, rate in _rates(peer, directory / "growth", data, chunk, subchunk, repeats, say).items():
                     curve.lines.setdefault(f"{peer_name} {phase}", []).append((float(x), rate))
         found.append(curve)
-    return found
+    return [*found, _over_processes(peers, directory, repeats, say)]
+
+
+PROCESSES = (1, 2, 4, 8)
+
+
+def _over_processes(peers: Mapping[str, Peer], directory: Path, repeats: int, say: Say) -> Curve:
+    """Updates a second of all processes together; none of them may be lost."""
+    curve = Curve("processes", "Processes that update shared shards", "processes", "updates/s")
+    say(f"growth: {curve.title}")
+    nothing = np.empty(0, np.uint16)
+    referees = sorted((peer for peer in peers.values() if peer.subchunk_limit is None), key=lambda peer: peer.name == OURS)
+    bench = Bench(directory / "processes", nothing, nothing, 1, referees)
+    for name, peer in peers.items():
+        for processes in PROCESSES:
+            try:
+                job, times = Contended(bench, peer, processes), []
+                for _ in range(repeats):
+                    job.reset("update")
+                    times.append(job.run("update"))
+                    if wrong := job.problem("update"):
+                        raise ValueError(wrong)
+            except Exception as error:
+                say(f"{name}, {processes} processes: {error}")
+            else:
+                curve.lines.setdefault(name, []).append((float(processes), job.count / max(1e-9, median(times))))
+    shutil.rmtree(bench.directory, ignore_errors=True)
+    return curve
 
 
 def _rates(peer: Peer, path: Path, data: Values, chunk: int, subchunk: int | None, repeats: int, say: Say) -> dict[str, float]:
@@ -73,6 +104,7 @@ def _rates(peer: Peer, path: Path, data: Values, chunk: int, subchunk: int | Non
         for _ in range(repeats + 1):  # the first is to warm up
             shutil.rmtree(path / "c", ignore_errors=True)
             times["write"].append(seconds(lambda: handle.write(whole, data)))
+            spoil(out, data)
             times["read"].append(seconds(lambda: handle.read(whole, out)))
             if not np.array_equal(out, data):
                 raise ValueError("what was read is not what was written")

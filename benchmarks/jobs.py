@@ -1,8 +1,8 @@
 """Jobs: what one peer does in one workload, phase by phase, timed by itself and checked against the data.
 
 A job is made for a peer on a `Bench` (where, how much, which data); `reset` puts things back untimed, `run` does the phase and
-gives its seconds, `problem` says what is wrong with the result, or None. What was written is read by another library where one
-is installed: a library that reads its own mistakes back would not notice them.
+gives its seconds, `problem` says what is wrong with what that run left, or None; it is asked after every run. What was written is
+read by another library where one is installed: a library that reads its own mistakes back would not notice them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from benchmarks import arrays
-from benchmarks.peers.base import Handle, Peer, Region, Values
+from benchmarks.peers.base import Handle, Peer, Region, Values, append_frames
 
 
 @dataclass
@@ -53,8 +53,6 @@ class Job(Protocol):
     """Operations in a run: 1, or more where a rate is of interest."""
     operations: int
     """Subchunks that a run encodes, for the peers that have a limit."""
-    recheck: bool
-    """Whether every run is checked, not the first only: cheap, or a matter of luck."""
 
     def reset(self, phase: str) -> None: ...
     def run(self, phase: str) -> float: ...
@@ -74,9 +72,14 @@ def differing(found: Values, expected: Values) -> str | None:
     return f"{wrong} of {expected.size} values are wrong" if wrong else None
 
 
-def read_back(peer: Peer, path: Path, expected: Values, out: Values) -> str | None:
-    """Read everything through a peer and compare; the memory is spoilt first, in case nothing is read into it."""
+def spoil(out: Values, expected: Values) -> None:
+    """Make every value wrong, in case nothing is read into them."""
     np.invert(expected, out=out)
+
+
+def read_back(peer: Peer, path: Path, expected: Values, out: Values) -> str | None:
+    """Read everything through a peer, and compare."""
+    spoil(out, expected)
     peer.open(path).read(tuple(slice(0, extent) for extent in expected.shape), out)
     wrong = differing(out, expected)
     return f"{wrong}, as read by {peer.name}" if wrong else None
@@ -91,7 +94,6 @@ class Bulk:
 
     phases: tuple[str, ...] = ("write", "read")
     count = 1
-    recheck = False
 
     def __init__(self, bench: Bench, peer: Peer, codec: str, subchunk: int | None) -> None:
         self.bench, self.peer = bench, peer
@@ -105,6 +107,8 @@ class Bulk:
     def reset(self, phase: str) -> None:
         if phase == "write":
             erase_chunks(self.path)
+        else:
+            spoil(self.bench.out, self.bench.data)
 
     def run(self, phase: str) -> float:
         bench = self.bench
@@ -113,8 +117,9 @@ class Bulk:
         return seconds(lambda: self.handle.read(bench.whole, bench.out))
 
     def problem(self, phase: str) -> str | None:
-        reader = self.bench.referee(self.peer) if phase == "write" else self.peer
-        return read_back(reader, self.path, self.bench.data, self.bench.out)
+        if phase == "read":
+            return differing(self.bench.out, self.bench.data)
+        return read_back(self.bench.referee(self.peer), self.path, self.bench.data, self.bench.out)
 
     def stored(self) -> int:
         return arrays.stored_bytes(self.path)
@@ -124,7 +129,6 @@ class Updates:
     """Updates of one shard, one after the other, each of a cube as large as a subchunk; the shard is as new at every start."""
 
     phases: tuple[str, ...] = ("update",)
-    recheck = True
     EDGE = 32
 
     def __init__(self, bench: Bench, peer: Peer, count: int, aligned: bool) -> None:
@@ -181,14 +185,13 @@ def update_regions(side: int, edge: int, count: int, aligned: bool) -> list[Regi
 
 
 class Frames:
-    """Frames that arrive one at a time, into chunks as deep as many frames."""
+    """Frames that arrive one at a time, into chunks as deep as many frames: as a library is meant to do it, or by plain writes."""
 
     phases: tuple[str, ...] = ("append",)
-    recheck = True
     operations = 0
 
-    def __init__(self, bench: Bench, peer: Peer, count: int, depth: int) -> None:
-        self.bench, self.peer, self.count, self.depth = bench, peer, count, depth
+    def __init__(self, bench: Bench, peer: Peer, count: int, depth: int, plain: bool = False) -> None:
+        self.bench, self.peer, self.count, self.depth, self.plain = bench, peer, count, depth, plain
         edge = 512
         while count * edge * edge * 2 > bench.data.nbytes and edge > 32:
             edge //= 2
@@ -201,6 +204,8 @@ class Frames:
         erase_chunks(self.path)
 
     def run(self, phase: str) -> float:
+        if self.plain:
+            return seconds(lambda: append_frames(self.handle, self.frames))
         return seconds(lambda: self.handle.append(self.frames, self.depth))
 
     def problem(self, phase: str) -> str | None:
@@ -214,7 +219,6 @@ class Tiny:
     """Open, write and read 2 kB, again and again: what a call costs when there is next to nothing to do."""
 
     phases: tuple[str, ...] = ("all",)
-    recheck = True
     operations = 0
 
     def __init__(self, bench: Bench, peer: Peer, count: int) -> None:

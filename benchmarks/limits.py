@@ -1,11 +1,13 @@
 """Limits: what no library can pass here, taken in turn with them.
 
 `CopyLimit` moves the same bytes through the file system in files of the same sizes: no codec, no array. `CodecLimit` calls the
-codec on the same subchunks, already cut out: no file, no array. Both use as many threads as the libraries.
+codec on the same chunks or subchunks, already cut out: no file, no array. Both use as many threads as the libraries. `FileLimit`
+makes the system calls of small chunks only: open, write, rename; open, read.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +20,12 @@ from benchmarks.jobs import Bench, differing, seconds
 from zarrant import kernels
 
 NAME = "limit"
+PROGRAMS: dict[str, kernels.Program] = {
+    "zstd 1": ((kernels.ZSTD, 1, 0),),
+    "gzip 5": ((kernels.GZIP, 5),),
+    "blosc": ((kernels.BLOSC, 0, 9, 2, 2, 0),),
+}
+"""The codecs of `arrays.CODECS` as the kernels take them."""
 BATCH = 2**20
 """Bytes of subchunks in one call: as many as stay in a core's cache, too many for the call itself to count."""
 
@@ -28,7 +36,6 @@ class CopyLimit:
     phases: tuple[str, ...] = ("write", "read")
     count = 1
     operations = 0
-    recheck = False
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
@@ -69,16 +76,16 @@ class CopyLimit:
 
 
 class CodecLimit:
-    """Encode the subchunks, and decode them."""
+    """Encode what is encoded at once, and decode it."""
 
     phases: tuple[str, ...] = ("write", "read")
     count = 1
     operations = 0
-    recheck = False
 
-    def __init__(self, bench: Bench, codec: str, subchunk: int) -> None:
+    def __init__(self, bench: Bench, codec: str, subchunk: int | None) -> None:
         self.bench = bench
-        self.program = {"zstd 1": ((kernels.ZSTD, 1, 0),)}[codec]
+        self.program = PROGRAMS[codec]
+        subchunk = subchunk or arrays.object_edge(bench.shape)
         a, b, c = (extent // subchunk for extent in bench.shape)
         cut = bench.data.reshape(a, subchunk, b, subchunk, c, subchunk).transpose(0, 2, 4, 1, 3, 5)
         self.rows = np.ascontiguousarray(cut).reshape(a * b * c, subchunk**3).view(np.uint8)
@@ -112,6 +119,47 @@ class CodecLimit:
 
     def stored(self) -> int:
         return sum(int(sizes.sum()) for _, sizes in self.encoded.values())
+
+
+class FileLimit:
+    """A file of 20 kB for each chunk: made under another name, written and renamed; opened and read. One thread, no lock."""
+
+    phases: tuple[str, ...] = ("write", "read")
+    operations = 0
+
+    def __init__(self, bench: Bench, count: int = 200, nbytes: int = 20_000) -> None:
+        self.path, self.count = bench.directory / NAME, count
+        self.path.mkdir(parents=True)
+        self.data = np.random.default_rng(0).integers(0, 255, nbytes, np.uint8).tobytes()
+        self.names = [str(self.path / str(number)) for number in range(count)]
+        self.found: list[bytes] = []
+
+    def reset(self, phase: str) -> None:
+        self.found.clear()
+
+    def run(self, phase: str) -> float:
+        return seconds(self._write if phase == "write" else self._read)
+
+    def _write(self) -> None:
+        for name in self.names:
+            file = os.open(draft := f"{name}.draft", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            os.write(file, self.data)
+            os.close(file)
+            os.rename(draft, name)
+
+    def _read(self) -> None:
+        for name in self.names:
+            file = os.open(name, os.O_RDONLY)
+            self.found.append(os.pread(file, len(self.data), 0))
+            os.close(file)
+
+    def problem(self, phase: str) -> str | None:
+        if phase == "write":
+            self._read()
+        return None if self.found == [self.data] * self.count else "a file is wrong"
+
+    def stored(self) -> int:
+        return arrays.stored_bytes(self.path)
 
 
 def _all(pool: ThreadPoolExecutor, work: Callable[[Any], None], items: Iterable[Any]) -> None:

@@ -1,9 +1,9 @@
 """Measuring: every peer does every workload, in turn, several times.
 
 In come workloads, peers and a `Bench`; out goes a `Row` for each phase of each workload, with a `Cell` for each peer: its seconds,
-or a note that says why there are none. A peer runs each phase once untimed, and is checked; one that is wrong, fails or would take
-minutes is noted and left out. Then each round goes round all that are left, beginning with another one each time. Nothing here
-fails on a time, and no failure of a peer ends the run.
+or a note that says why there are none. A peer runs each phase once untimed. What it did is checked then, and after every timed run;
+one that is wrong, fails or would take minutes is noted and left out. Each round goes round all that are left, beginning with
+another one each time. Nothing here fails on a time, and no failure of a peer ends the run.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def _round(row: Row, jobs: Mapping[str, Job], turn: int) -> None:
     for index in range(len(names)):
         name = names[(index + turn) % len(names)]
         if not row.cells[name].note:
-            _once(row, name, jobs[name], check=jobs[name].recheck)
+            _once(row, name, jobs[name])
 
 
 def _once(row: Row, name: str, job: Job, check: bool = True) -> None:

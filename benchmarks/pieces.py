@@ -5,6 +5,7 @@ Each is a `Job` (see `jobs`): what was written is read by another library, and e
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from typing import Any
@@ -12,15 +13,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks import arrays
-from benchmarks.jobs import Bench, Updates, differing, erase_chunks, read_back, seconds
-from benchmarks.peers.base import Handle, Peer, Region, Values
+from benchmarks.jobs import Bench, Updates, differing, erase_chunks, read_back, seconds, spoil
+from benchmarks.peers import find_peers
+from benchmarks.peers.base import Handle, Peer, Region, Settings, Values
 
 
 class SmallChunks:
     """Chunks of 20 kB, one call for each: whole ones, or the inner quarter of each; then the same elements read."""
 
     phases: tuple[str, ...] = ("write", "read")
-    recheck = True
     operations = 0
     EDGE = 100
 
@@ -71,7 +72,6 @@ class Regions:
     """Random regions of an array that is there, one call for each; `cold` opens it first, `warm` has read the regions before."""
 
     phases: tuple[str, ...] = ("cold", "warm")
-    recheck = True
 
     def __init__(self, bench: Bench, peer: Peer, count: int, edge: int, subchunk: int | None, aligned: bool = False) -> None:
         self.bench, self.peer, self.count = bench, peer, count
@@ -119,7 +119,6 @@ class Layout:
 
     phases: tuple[str, ...] = ("write", "read")
     count = 1
-    recheck = False
 
     def __init__(self, bench: Bench, peer: Peer, order: str, subchunk: int | None = None) -> None:
         self.bench, self.peer = bench, peer
@@ -153,6 +152,8 @@ class Layout:
     def reset(self, phase: str) -> None:
         if phase == "write":
             erase_chunks(self.path)
+        else:
+            spoil(self.out, self.bench.data)
 
     def run(self, phase: str) -> float:
         if phase == "write":
@@ -160,34 +161,37 @@ class Layout:
         return seconds(lambda: self.handle.read(self.bench.whole, self.out))
 
     def problem(self, phase: str) -> str | None:
-        reader = self.bench.referee(self.peer) if phase == "write" else self.peer
-        return read_back(reader, self.path, self.bench.data, self.bench.out)
+        if phase == "read":
+            return differing(self.out, self.bench.data)
+        return read_back(self.bench.referee(self.peer), self.path, self.bench.data, self.bench.out)
 
     def stored(self) -> int:
         return arrays.stored_bytes(self.path)
 
 
 class ManyFiles:
-    """Chunks of 1 kB, all in one call: written, written again, read."""
+    """Small chunks, all in one call: written, written again with other values, read."""
 
     phases: tuple[str, ...] = ("write", "rewrite", "read")
-    recheck = False
     operations = 0
-    EDGE = 8
 
-    def __init__(self, bench: Bench, peer: Peer, chunks: int) -> None:
+    def __init__(self, bench: Bench, peer: Peer, chunks: int, chunk: tuple[int, int, int] = (8, 8, 8)) -> None:
         self.bench, self.peer = bench, peer
         self.path = bench.directory / peer.name
-        self.count = min(chunks, bench.data.nbytes // 1024)
-        self.data: Values = arrays.values((self.EDGE, self.EDGE, self.EDGE * self.count))
+        self.count = min(chunks, bench.data.nbytes // (2 * math.prod(chunk)))
+        self.data: Values = arrays.values((*chunk[:2], chunk[2] * self.count)) | np.uint16(1)
         self.whole: Region = tuple(slice(0, extent) for extent in self.data.shape)
         self.out = np.empty_like(self.data)
-        arrays.create(self.path, arrays.document(self.data.shape, (self.EDGE,) * 3, arrays.CODECS["raw"]))
+        arrays.create(self.path, arrays.document(self.data.shape, chunk, arrays.CODECS["raw"]))
         self.handle = peer.open(self.path)
 
     def reset(self, phase: str) -> None:
         if phase == "write":
             erase_chunks(self.path)
+        elif phase == "rewrite":
+            self.data ^= np.uint16(256)
+        else:
+            spoil(self.out, self.data)
 
     def run(self, phase: str) -> float:
         if phase == "read":
@@ -195,8 +199,52 @@ class ManyFiles:
         return seconds(lambda: self.handle.write(self.whole, self.data))
 
     def problem(self, phase: str) -> str | None:
-        reader = self.peer if phase == "read" else self.bench.referee(self.peer)
-        return read_back(reader, self.path, self.data, self.out)
+        if phase == "read":
+            return differing(self.out, self.data)
+        return read_back(self.bench.referee(self.peer), self.path, self.data, self.out)
+
+    def stored(self) -> int:
+        return arrays.stored_bytes(self.path)
+
+
+class Strings:
+    """Strings of 0 to 40 characters, some of them not ASCII, in chunks of 20,000: all written, and all read.
+
+    Few libraries store them, so what one wrote is read by another of those that do.
+    """
+
+    phases: tuple[str, ...] = ("write", "read")
+    operations = 0
+    CHUNK, READERS = 20_000, ("zarr-python", "zarrant")
+
+    def __init__(self, bench: Bench, peer: Peer, count: int) -> None:
+        self.bench, self.peer = bench, peer
+        self.count = min(count, bench.data.nbytes // 32)
+        self.path = bench.directory / peer.name
+        words = [f"{'wörter'[: n % 7]} {n**3 % 1000003} {'x' * (n % 23)}" for n in range(self.count)]
+        self.data: Any = np.array(words, np.dtypes.StringDType())
+        self.out: Any = np.full_like(self.data, "?")
+        document = arrays.document((self.count,), (self.CHUNK,), arrays.CODECS["zstd 1"])
+        document |= {"data_type": "string", "fill_value": ""}
+        document["codecs"][0] = {"name": "vlen-utf8"}
+        arrays.create(self.path, document)
+        self.handle = peer.open(self.path)
+
+    def reset(self, phase: str) -> None:
+        self.out.fill("?")
+        if phase == "write":
+            erase_chunks(self.path)
+
+    def run(self, phase: str) -> float:
+        act = self.handle.read if phase == "read" else self.handle.write
+        return seconds(lambda: act((slice(0, self.count),), self.out if phase == "read" else self.data))
+
+    def problem(self, phase: str) -> str | None:
+        if phase == "write":
+            readers, _ = find_peers([name for name in self.READERS if name != self.peer.name], Settings(self.bench.threads))
+            next(iter(readers.values()), self.peer).open(self.path).read((slice(0, self.count),), self.out)
+        wrong = int(np.count_nonzero(self.out != self.data))
+        return f"{wrong} of {self.count} strings are wrong" if wrong else None
 
     def stored(self) -> int:
         return arrays.stored_bytes(self.path)
@@ -219,7 +267,6 @@ class StartUp:
     phases: tuple[str, ...] = ("import",)
     count = 1
     operations = 0
-    recheck = False
 
     def __init__(self, bench: Bench, peer: Peer) -> None:
         self.module = peer.module

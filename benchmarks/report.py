@@ -98,6 +98,14 @@ def noted(note: str, notes: list[str]) -> str:
     return f"[{notes.index(note) + 1}]"
 
 
+def section(name: str, text: str) -> str:
+    """What another benchmark printed, as a part of the page: Markdown as it is, and text as text."""
+    body = text.strip()
+    if "|--" not in body and "| --" not in body:
+        body = f"```text\n{body}\n```"
+    return f"\n### benchmarks.{name}\n\n{body}\n"
+
+
 def write_json(path: Path, rows: Sequence[Row], facts: Mapping[str, Any], curves: Sequence[Curve] = ()) -> None:
     """Every repeat of every cell."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +129,7 @@ def write_curves(directory: Path, curves: Sequence[Curve]) -> None:
     """A plot for each growth curve."""
     directory.mkdir(parents=True, exist_ok=True)
     for curve in curves:
-        text = svg.curves(curve.title, curve.x_label, "MB/s", curve.lines)
+        text = svg.curves(curve.title, curve.x_label, curve.y_label, curve.lines)
         (directory / f"growth-{curve.name}.svg").write_text(text, encoding="utf-8")
 
 
@@ -133,5 +141,5 @@ def write_docs(docs: Path, table: str, rows: Sequence[Row], peers: Sequence[str]
     marker = "<!-- measured -->\n"
     page = docs / "performance.md"
     head = page.read_text(encoding="utf-8").partition(marker)[0] if page.exists() else "# Performance\n\n"
-    text = "\n".join([table, "![Speed beside other libraries](performance/speed.svg)\n", *pictures])
+    text = "\n".join([table.rstrip("\n") + "\n", "![Speed beside other libraries](performance/speed.svg)\n", *pictures])
     page.write_text(head + marker + "\n" + text, encoding="utf-8")

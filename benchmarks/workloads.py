@@ -13,9 +13,9 @@ from typing import Any
 
 from benchmarks.contend import Contended
 from benchmarks.jobs import Bench, Bulk, Frames, Job, Tiny, Updates
-from benchmarks.limits import CodecLimit, CopyLimit
+from benchmarks.limits import CodecLimit, CopyLimit, FileLimit
 from benchmarks.peers.base import Peer
-from benchmarks.pieces import Layout, ManyFiles, OneShard, Regions, SmallChunks, StartUp
+from benchmarks.pieces import Layout, ManyFiles, OneShard, Regions, SmallChunks, StartUp, Strings
 
 MakeJob = Callable[[Bench, Peer], Job]
 MIB = 2**20
@@ -36,7 +36,8 @@ class Workload:
 
 
 def _bulk(name: str, title: str, codec: str, subchunk: int | None = None, **more: Any) -> Workload:
-    return Workload(name, title, partial(Bulk, codec=codec, subchunk=subchunk), **more)
+    limit = CopyLimit if codec == "raw" else partial(CodecLimit, codec=codec, subchunk=subchunk)
+    return Workload(name, title, partial(Bulk, codec=codec, subchunk=subchunk), limit=limit, **more)
 
 
 _SMALL = 32 * MIB
@@ -45,13 +46,13 @@ _SMALL = 32 * MIB
 _PIECES: dict[str, Any] = {"at_most": 128 * MIB}
 
 WORKLOADS: tuple[Workload, ...] = (
-    _bulk("raw", "raw", "raw", limit=CopyLimit),
+    _bulk("raw", "raw", "raw"),
     _bulk("zstd", "zstd 1", "zstd 1"),
     _bulk("gzip", "gzip 5", "gzip 5"),
     _bulk("blosc", "blosclz 9 + bitshuffle", "blosc"),
     _bulk("sharded-raw-32", "sharded raw, 32³", "raw", 32),
     _bulk("sharded-blosc-32", "sharded blosc, 32³", "blosc", 32),
-    _bulk("sharded-zstd-32", "sharded zstd 1, 32³", "zstd 1", 32, limit=partial(CodecLimit, codec="zstd 1", subchunk=32)),
+    _bulk("sharded-zstd-32", "sharded zstd 1, 32³", "zstd 1", 32),
     _bulk("sharded-zstd-16", "sharded zstd 1, 16³", "zstd 1", 16),
     _bulk("sharded-zstd-8", "sharded zstd 1, 8³", "zstd 1", 8),
     _bulk("small-raw-32", "≤ 32 MiB: sharded raw, 32³", "raw", 32, at_most=_SMALL),
@@ -59,10 +60,11 @@ WORKLOADS: tuple[Workload, ...] = (
     _bulk("small-zstd-32", "≤ 32 MiB: sharded zstd 1, 32³", "zstd 1", 32, at_most=_SMALL),
     Workload("updates-aligned", "48 updates of a 32³ subchunk, aligned", partial(Updates, count=48, aligned=True)),
     Workload("updates-unaligned", "48 updates of 32³, unaligned", partial(Updates, count=48, aligned=False)),
-    Workload("append", "append 128 frames, chunks 32 deep", partial(Frames, count=128, depth=32), streams=True),
+    Workload("append", "128 frames one by one, chunks 32 deep", partial(Frames, count=128, depth=32), streams=True),
+    Workload("append-plain", "the same, a plain write for each", partial(Frames, count=128, depth=32, plain=True)),
     Workload("tiny", "50 × open + write + read 2 kB", partial(Tiny, count=50)),
     Workload("updates-one-shard", "48 updates of one shard, in one go", partial(OneShard, count=48, aligned=True)),
-    Workload("chunk-whole", "200 whole chunks of 20 kB", partial(SmallChunks, count=200, part=False)),
+    Workload("chunk-whole", "200 whole chunks of 20 kB", partial(SmallChunks, count=200, part=False), limit=FileLimit),
     Workload("chunk-part", "200 parts of chunks of 20 kB", partial(SmallChunks, count=200, part=True)),
     Workload(
         "subchunks", "100 single subchunks of 32³", partial(Regions, count=100, edge=32, subchunk=32, aligned=True), **_PIECES
@@ -77,7 +79,9 @@ WORKLOADS: tuple[Workload, ...] = (
     Workload("big-endian", "zstd 1, stored big-endian", partial(Layout, order="big")),
     Workload("big-endian-source", "zstd 1 from big-endian memory", partial(Layout, order="big-source")),
     Workload("big-endian-sharded", "sharded zstd 1, big-endian", partial(Layout, order="big", subchunk=32)),
-    Workload("files", "chunks of 1 kB, one call", partial(ManyFiles, chunks=20_000)),
+    Workload("files", "20,000 chunks of 1 kB, one call", partial(ManyFiles, chunks=20_000)),
+    Workload("files-4k", "100,000 chunks of 4 KiB, one call", partial(ManyFiles, chunks=100_000, chunk=(8, 16, 16))),
+    Workload("strings", "1,000,000 strings in chunks of 20,000", partial(Strings, count=1_000_000)),
     Workload("start-up", "import, less that of NumPy", StartUp, streams=True),
     Workload("contended", "4 processes update shared shards", partial(Contended, processes=4)),
 )

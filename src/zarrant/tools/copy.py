@@ -71,7 +71,7 @@ def copy(
         target: where an array or group is to be, or a file ending with .npy.
         chunks: their shape; "keep" takes the source's, or 1 MiB where it has none. shards: likewise; None for none.
         compressors: codecs as in `create_array`; "keep" takes the source's filters, serializer and compressors. Where all of the
-            layout stays, encoded chunks are moved without being decoded: what is broken in them stays so.
+            layout stays, or all but the shards, encoded chunks are moved without being decoded: what is broken in them stays so.
         dtype: another data type, to which every value of the source's can be cast without loss.
         zarr_format: of the copy, 3 or 2.
         overwrite: replace the array, or the file, that is there.

@@ -14,7 +14,7 @@ shard are moved or freed: bytes that look dead may be those that the entry shoul
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from operator import itemgetter, mul
@@ -358,10 +358,30 @@ class Shard:
         encoded = yield from gather(batches, self.batch_cost(together))
         sizes = np.concatenate([batch.sizes for batch in encoded]) if encoded else np.empty(0, np.int64)
         new_parts = [piece for batch in encoded for piece in batch.parts]
-        parts = yield from self._lay_out(source, old, numbers, sizes, new_parts)
+        return self._finished((yield from self._lay_out(source, old, numbers, sizes, new_parts)))
+
+    def _finished(self, parts: list[Part] | None) -> list[Part] | None:
+        """The parts of a new shard after the outer codecs."""
         if parts is None or not self.outer_codecs:
             return parts
         return [self.apply_outer(b"".join(cast("list[Buffer]", parts)))]
+
+    def join(self, numbers: Ints, encoded: Sequence[Buffer]) -> Op[list[Part] | None]:
+        """The parts of a new shard of subchunks that are encoded already, each with its number; None where there are none."""
+        sizes = np.array([len(each) for each in encoded], np.int64)
+        nothing = Index.empty(math.prod(self.grid.grid_shape))
+        return self._finished((yield from self._lay_out(None, nothing, numbers, sizes, [each for each in encoded if len(each)])))
+
+    def split(self, source: Source | None, numbers: Ints, limit: int) -> Op[list[Buffer | None]]:
+        """Subchunks of a stored shard as they are encoded, None where one is not stored; `limit`: bytes of one."""
+        encoded: list[Buffer | None] = [None] * len(numbers)
+        source, index = yield from self._open(source)
+        if source is not None:
+            wanted = np.ones(len(numbers), np.bool_)
+            fetched = yield from SubchunksOfShard(source, index, numbers).fetch(0, len(numbers), wanted, limit)
+            for i, row in enumerate(fetched.rows.tolist()):
+                encoded[row] = fetched.data(i)
+        return encoded
 
     def empty(self) -> list[Part]:
         """The parts of a shard of which every subchunk is missing."""
