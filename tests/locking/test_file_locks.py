@@ -177,8 +177,8 @@ def test_a_wait_that_is_given_up_ends(path: str) -> None:
     cancelled = threading.Event()
     timer = threading.Timer(0.1, cancelled.set)
     before = os.listdir("/proc/self/fd")
-    timer.start()
     start = time.monotonic()
+    timer.start()
 
     def wait() -> None:
         wait_cancelled.set(cancelled.is_set)
