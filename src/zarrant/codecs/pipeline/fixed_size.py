@@ -141,7 +141,7 @@ class FixedSizePipeline(ChunkPipeline):
             self._copy_out(boxes, self.spec.fill.full((hi - lo, *self.spec.shape)), out)
             return
         if self.program is not None:
-            self._decode_boxes(fetched, boxes, hi - lo, out)
+            self.decode_boxes(fetched, row_boxes(boxes), hi - lo, out)
             return
         with borrowed((hi - lo) * self.spec.nbytes) as memory:
             rows = self._rows(hi - lo, memory)
@@ -176,9 +176,9 @@ class FixedSizePipeline(ChunkPipeline):
     def _numpy(self) -> np.dtype[np.generic]:
         return self.spec.data_type.numpy
 
-    def _decode_boxes(self, fetched: Fetched, boxes: CopyPlan, n: int, out: npt.NDArray[np.generic]) -> None:
-        """Decode and copy in one kernel call; ChunkError names the first chunk that fails."""
-        fill, check, plan = self.spec.fill.element.tobytes(), self.options.validate_checksums, row_boxes(boxes)
+    def decode_boxes(self, fetched: Fetched, plan: kernels.RowBoxes, n: int, out: npt.NDArray[np.generic]) -> None:
+        """Decode those of n chunks that are stored, and copy boxes, in one kernel call; ChunkError names the first that fails."""
+        fill, check = self.spec.fill.element.tobytes(), self.options.validate_checksums
         with borrowed(self._group(n) * self.spec.nbytes) as memory:
             rows = self._row_memory(memory)
             failures = self.kernel.decode_boxes(
