@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import zarrant
-from zarrant.errors import ConflictError, NodeExistsError, NodeNotFoundError
+from zarrant.errors import ChunkError, ConflictError, NodeExistsError, NodeNotFoundError
 from zarrant.tools import ledger, units
 from zarrant.tools.ledger import LEDGER
 from zarrant.tools.rechunk import rechunk
@@ -58,6 +58,60 @@ def test_encoded_chunks_are_moved_where_layouts_agree(source: Any, tmp_path: Pat
     new = zarrant.open_array(tmp_path / "b", mode="r")
     assert np.array_equal(new[...], source[...])
     assert all(new.retrieve_encoded_chunk(chunk) == source.retrieve_encoded_chunk(chunk) for chunk in source.iter_chunks())
+
+
+@pytest.fixture
+def sharded(tmp_path: Path, source: Any) -> zarrant.Array[Any]:
+    """The same values, with checksums; a row of shards has none."""
+    options: dict[str, Any] = {
+        "chunks": (5, 8),
+        "shards": (10, 16),
+        "compressors": [zarrant.codecs.Zstd(1), zarrant.codecs.Crc32c()],
+    }
+    return zarrant.create_array(tmp_path / "sharded", data=source[...], **options)
+
+
+def test_encoded_chunks_are_moved_into_shards_and_out_of_them(sharded: Any, tmp_path: Path) -> None:
+    steps: list[Any] = [None, (20, 40), (15, 8), (10, 16)]  # shards of the copy of the copy before
+    before = sharded
+    for number, shards in enumerate(steps):
+        facts = rechunk(before.url, str(tmp_path / str(number)), shards=shards, workers=2)
+        new = zarrant.open_array(tmp_path / str(number), mode="r")
+        assert facts["moved"] and (new.chunks, new.shards) == ((5, 8), shards)
+        assert facts["fill_units"] == sum(chunk is None for chunk in new.retrieve_encoded_chunks(...))
+        assert np.array_equal(new[...], sharded[...])
+        before = new
+    assert not rechunk(sharded.url, str(tmp_path / "c"), chunks=(5, 4), shards=None)["moved"]
+    assert not rechunk(sharded.url, str(tmp_path / "d"), compressors=[zarrant.codecs.Zstd(2)], shards=None)["moved"]
+
+
+def test_a_move_out_of_shards_goes_on_and_keeps_what_is_damaged(
+    sharded: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chunk that does not decode stays so, and its checksum says it: nothing is decoded."""
+    shard = tmp_path / "sharded" / "c" / "0" / "0"
+    data = bytearray(shard.read_bytes())
+    data[3] ^= 255
+    shard.write_bytes(data)
+    done: list[Any] = []
+
+    def unit(part: Any, box: Any) -> bool:
+        if len(done) == 7:
+            raise RuntimeError("stop")
+        done.append(box)
+        return copy_unit(part, box)
+
+    target = str(tmp_path / "b")
+    monkeypatch.setattr(units, "copy_unit", unit)
+    with pytest.raises(RuntimeError):
+        rechunk(sharded.url, target, shards=None, workers=1)
+    monkeypatch.setattr(units, "copy_unit", copy_unit)
+    facts = rechunk(sharded.url, target, shards=None, workers=1)
+    assert (facts["resumed"], facts["units"], facts["moved"]) == (7, 50, True)
+    new = zarrant.open_array(target, mode="r")
+    assert np.array_equal(new[5:], sharded[5:])
+    with pytest.raises(ChunkError):
+        new[:5, :8]
 
 
 def test_what_is_broken_off_goes_on(source: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

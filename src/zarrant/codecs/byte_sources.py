@@ -168,22 +168,27 @@ def _fit(span: ByteRange, size: int) -> tuple[int, int]:
 class StoredChunks:
     """Chunks that are stored objects: chunk i has the key `keys[i - first]`."""
 
+    remembers = False
+    """Whether its sources keep what was seen of them."""
+
     def __init__(self, keys: Sequence[str], first: int, required: bool = False, brief: bool = False, gap: int = 0) -> None:
         self.keys, self.first, self.required, self.brief, self.gap = keys, first, required, brief, gap
 
     def fetch(self, lo: int, hi: int, wanted: npt.NDArray[np.bool_], limit: int | None = None) -> Op[Fetched]:
         """Whole objects, in one batched request; a failure names its key."""
-        rows = np.flatnonzero(wanted)
-        sources = [self.source(lo + row) for row in rows.tolist()]
-        outcomes = yield from fetch([ReadRequest(source.key, None, None, limit) for source in sources], brief=self.brief)
+        rows = np.flatnonzero(wanted).tolist()
+        first = lo - self.first
+        requests = [ReadRequest(self.keys[first + row], None, None, limit) for row in rows]
+        outcomes = yield from fetch(requests, brief=self.brief)
         there, buffers = [], []
-        for row, source, outcome in zip(rows, sources, outcomes, strict=True):
+        for row, outcome in zip(rows, outcomes, strict=True):
             if isinstance(outcome, Exception):
                 raise _too_large(outcome) if isinstance(outcome, LimitError) else outcome
-            data = source.accept(outcome)
-            if data is not None:
-                there.append(int(row))
-                buffers.append(data[0])
+            if outcome is None or self.remembers:
+                self.source(lo + row).accept(outcome)
+            if outcome is not None:
+                there.append(row)
+                buffers.append(outcome.data[0])
         size = np.array([len(data) for data in buffers], np.int64)
         return Fetched(np.array(there, np.int64), buffers, np.arange(len(buffers)), np.zeros(len(buffers), np.int64), size)
 
@@ -206,6 +211,8 @@ class StoredChunks:
 
 class VersionedChunks(StoredChunks):
     """Chunks 0, 1, … of which the versions are known after they were read."""
+
+    remembers = True
 
     def __init__(self, keys: Sequence[str], required: bool = False) -> None:
         super().__init__(keys, 0, required)

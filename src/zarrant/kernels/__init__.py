@@ -32,6 +32,7 @@ from zarrant.kernels.program import (
     STEP_NAMES,
     SWAP,
     ZSTD,
+    BoxPlan,
     EncodedRows,
     Failure,
     Program,
@@ -48,6 +49,7 @@ __all__ = [
     "GZIP",
     "SWAP",
     "ZSTD",
+    "BoxPlan",
     "EncodedRows",
     "Failure",
     "Program",
@@ -68,6 +70,7 @@ __all__ = [
     "libraries",
     "missing",
     "pack",
+    "plan_box",
     "put_file",
     "put_files",
     "read_files",
@@ -79,7 +82,10 @@ __all__ = [
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 
-_FUNCTIONS = ("copy_boxes", "equals_fill", "encoded_bound", "encode", "decode", "encode_boxes", "decode_boxes", "pack", "crc32c")
+_FUNCTIONS = (
+    *("copy_boxes", "equals_fill", "encoded_bound", "encode", "decode", "encode_boxes", "decode_boxes", "plan_box"),
+    *("pack", "crc32c"),
+)
 
 
 def _load(choice: str) -> tuple[Any, str]:
@@ -104,6 +110,7 @@ _general: Any = _compiled or reference
 copy_boxes: Callable[[NDArray[Any], Ints, Ints, NDArray[Any], Ints, Ints, Ints], None] = _general.copy_boxes
 equals_fill: Callable[[Bytes, bytes], NDArray[np.bool_]] = _general.equals_fill
 pack: Callable[[Sequence[Any], Ints, Ints, Ints], Bytes] = _general.pack
+plan_box: Callable[..., BoxPlan | None] = _general.plan_box
 crc32c: Callable[..., int] = _general.crc32c
 put_file: Callable[..., Any] | None = getattr(_compiled, "put_file", None)
 """Replace a file under its lock file, or None (`stores.local.put_at_once`); there where the system has such locks."""

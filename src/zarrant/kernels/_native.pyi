@@ -47,6 +47,20 @@ def decode_boxes(
     check: bool,
     /,
 ) -> list[tuple[int, int, str]]: ...
+def plan_box(
+    start: tuple[int, ...],
+    count: tuple[int, ...],
+    value: tuple[int, ...],
+    edge: tuple[int, ...],
+    grid: tuple[int, ...],
+    offset: Any,
+    size: Any,
+    limit: int,
+    first: int,
+    boxes: Any,
+    spans: Any,
+    /,
+) -> tuple[int, list[tuple[int, int]]] | None: ...
 def decompress(step: tuple[int, ...], data: Any, place: Any, /) -> int: ...
 def pack(buffers: Any, which: Any, offset: Any, size: Any, allocate: Any, /) -> Any: ...
 def crc32c(data: Any, value: int, /) -> int: ...

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zarrant.kernels import _native
-from zarrant.kernels.program import EncodedRows, Failure, Program, RowBoxes, RowMemory, Step, check_sizes
+from zarrant.kernels.program import BoxPlan, EncodedRows, Failure, Program, RowBoxes, RowMemory, Shape, Step, check_sizes
 
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
@@ -149,6 +149,19 @@ def decode_boxes(
         program, spans.buffers, which, offset, size, number, count, *rows, row_start, row_step, out, start, step, shape, fill, check
     )
     return failures
+
+
+def plan_box(
+    box: tuple[Shape, Shape, Shape], edge: Shape, grid: Shape, offset: Ints, size: Ints, limit: int, lo: int, hi: int
+) -> BoxPlan | None:
+    """Plan the read of a box of a shard; see `reference.plan_box`."""
+    axes = len(edge)
+    boxes, spans = np.empty((3, hi - lo, axes + 1), np.int64), np.empty((4, hi - lo), np.int64)
+    found = _native.plan_box(*box, edge, grid, offset, size, limit, lo, boxes, spans)
+    if found is None:
+        return None
+    stored, runs = found
+    return BoxPlan(runs, spans[:, :stored], boxes)
 
 
 def decode_step(step: Step, data: Any, limit: int) -> memoryview:

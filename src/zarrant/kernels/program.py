@@ -71,6 +71,20 @@ class RowBoxes(NamedTuple):
     shape: NDArray[np.int64]
 
 
+Shape = tuple[int, ...]
+
+
+class BoxPlan(NamedTuple):
+    """How to read the subchunks of a box of a shard, as the rows of a batch."""
+
+    runs: list[tuple[int, int]]
+    """(start, length) of the byte ranges of the shard to read, in the order of their starts; adjacent subchunks are one."""
+    spans: NDArray[np.int64]
+    """(4, stored rows): number of the row, ascending; its run; where it begins in that; its bytes."""
+    boxes: NDArray[np.int64]
+    """(3, rows, axes + 1): starts in the values, starts in the rows, shapes, each with an axis 0 as of `RowBoxes`."""
+
+
 # BLOSC_MAX_BUFFERSIZE of c-blosc 1: the frame, header included, has to fit in an int.
 BLOSC_MAX = 2**31 - 1 - 16
 # An intermediate of decode may be twice what our own encoder could make, and a little: other writers frame less tightly.

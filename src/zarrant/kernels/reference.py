@@ -8,6 +8,7 @@ read, not to be fast.
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from collections.abc import Callable, Sequence
@@ -29,11 +30,13 @@ from zarrant.kernels.program import (
     SLACK,
     SWAP,
     ZSTD,
+    BoxPlan,
     EncodedRows,
     Failure,
     Program,
     RowBoxes,
     RowMemory,
+    Shape,
     Step,
     check_sizes,
     fixed_size,
@@ -338,6 +341,46 @@ def decode_boxes(
     if not failures:
         copy_boxes(seen, boxes.row_start, boxes.row_step, out, boxes.start, boxes.step, boxes.shape)
     return failures[:1]
+
+
+def plan_box(
+    box: tuple[Shape, Shape, Shape], edge: Shape, grid: Shape, offset: Ints, size: Ints, limit: int, lo: int, hi: int
+) -> BoxPlan | None:
+    """Plan the read of those subchunks lo..hi, in C order, that a box of a shard touches.
+
+    `box`: its start in the shard, its shape, and its start in the values. `edge`: the shape of a subchunk; `grid`: how many there
+    are. `offset`, `size`: the index, -1 where a subchunk is not stored. None where the entry of one is at fault, or has more than
+    `limit` bytes.
+
+    Raises ValueError for a box or rows that are not there: the caller's mistakes.
+    """
+    start, count, value, each = (np.array(side, np.int64).reshape(len(edge)) for side in (*box, edge))
+    first, last = start // each, (start + count - 1) // each
+    if not (count > 0).all() or (start < 0).any() or (last >= grid).any() or not len(offset) == len(size) == math.prod(grid):
+        raise ValueError("expected a box within the shard")
+    along = tuple((last - first + 1).tolist())
+    places = np.indices(along).reshape(len(edge), math.prod(along)).T + first
+    if not 0 <= lo <= hi <= len(places):
+        raise ValueError("expected rows of the box")
+    places = places[lo:hi]
+    low, high = np.maximum(start, places * each), np.minimum(start + count, (places + 1) * each)
+    boxes = np.zeros((3, hi - lo, len(edge) + 1), np.int64)
+    boxes[1, :, 0], boxes[2, :, 0] = np.arange(hi - lo), 1
+    boxes[:, :, 1:] = value + low - start, low - places * each, high - low
+    entries = places @ np.array([math.prod(grid[axis + 1 :]) for axis in range(len(grid))], np.int64)
+    at, nbytes = offset[entries], size[entries]
+    if ((nbytes < -1) | (nbytes > limit) | ((nbytes >= 0) & ((at < 0) | (at > np.iinfo(np.int64).max - nbytes)))).any():
+        return None
+    rows = np.flatnonzero(nbytes >= 0)
+    spans, runs = np.zeros((4, rows.size), np.int64), list[tuple[int, int]]()
+    spans[0], spans[3] = rows, nbytes[rows]
+    for i in np.argsort(at[rows], kind="stable").tolist():
+        begin = int(at[rows[i]])
+        if not runs or sum(runs[-1]) != begin:
+            runs.append((begin, 0))
+        spans[1, i], spans[2, i] = len(runs) - 1, begin - runs[-1][0]
+        runs[-1] = runs[-1][0], runs[-1][1] + int(spans[3, i])
+    return BoxPlan(runs, spans, boxes)
 
 
 def _decode_row(program: Program, data: bytes, row: Bytes, check: bool) -> tuple[int, str] | None:

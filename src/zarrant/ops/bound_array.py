@@ -238,7 +238,8 @@ class BoundArray:
 
     def chunk_keys(self, indices: npt.NDArray[np.int64]) -> list[str]:
         """The keys of chunks (n, d)."""
-        return [self.key_of(key) for key in self.key_encoding.keys(indices)]
+        keys = self.key_encoding.keys(indices)
+        return [f"{self.prefix}/{key}" for key in keys] if self.prefix else keys
 
     def empty(self, shape: Sequence[int]) -> Array:
         """A new array for results."""

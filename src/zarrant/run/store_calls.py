@@ -186,9 +186,8 @@ def store_all(items: Sequence[WriteRequest], store: Store, can: Capabilities) ->
     whole = [i for i, item in enumerate(items) if _is_whole(item)] if can.put_all else []
     found: dict[int, Version | Exception] = {}
     if len(whole) > 1:
-        found = dict(
-            zip(whole, store.put_all([(items[i].key, cast("Sequence[Buffer]", items[i].parts)) for i in whole]), strict=True)
-        )
+        stored = store.put_all([(items[i].key, cast("Sequence[Buffer]", items[i].parts)) for i in whole])
+        found = dict(zip(whole, stored, strict=True))
     for i, item in enumerate(items):
         if i not in found:
             found[i] = outcome(store_one, item, store, can.sync_calls)
@@ -200,7 +199,9 @@ def store_all(items: Sequence[WriteRequest], store: Store, can: Capabilities) ->
 def _is_whole(item: WriteRequest) -> bool:
     """Whether an item replaces whatever is there by bytes."""
     parts = item.parts
-    return item.if_version is ANY and parts is not None and not has_kept(parts)
+    if item.if_version is not ANY or parts is None:
+        return False
+    return not isinstance(parts[0], _NO_BYTES) if len(parts) == 1 else not has_kept(parts)
 
 
 def _store(item: WriteRequest, store: Store, calls: Calls) -> Version:

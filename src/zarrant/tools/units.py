@@ -3,7 +3,7 @@
 In: arrays to copy (`Part`), and who does it. Out: the number of each unit that is done. A unit is a block of whole stored objects
 of a target, of about `BLOCK_BYTES`: it reads its part of the source and stores its objects, each once and never read. No two units
 touch one object, and one that is done twice stores the same values again. In memory is one unit for each worker. Where codecs and
-chunks agree the encoded chunks are moved as they are, without being decoded.
+chunks agree the encoded chunks are moved as they are, without being decoded, also into shards and out of them.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from zarrant.dtypes.fixed import from_numpy
 from zarrant.errors import CapabilityError
 from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.nodes.array import Array
+from zarrant.nodes.array_properties import handle_of
+from zarrant.nodes.base import READ, WRITE, context_of
+from zarrant.ops.encoded_pieces import have_same_pieces, piece_grid, retrieve_encoded_pieces, store_encoded_pieces
 from zarrant.run.pool import available_cpus
 from zarrant.run.threads import Threads
 from zarrant.storage import capabilities
@@ -74,7 +76,8 @@ class Done(NamedTuple):
 
 def part_of(source: Source, old: Array[Any] | None, new: Array[Any], dtype: np.dtype[Any]) -> Part:
     """What copies into a new array."""
-    return Part(source, ArrayTarget(new), dtype, old if old is not None and is_same_layout(old, new) else None)
+    moves = old is not None and (is_same_layout(old, new) or have_same_pieces(handle_of(old).array, handle_of(new).array))
+    return Part(source, ArrayTarget(new), dtype, old if moves else None)
 
 
 def is_same_layout(old: Array[Any], new: Array[Any]) -> bool:
@@ -96,17 +99,30 @@ def copy_unit(part: Part, box: ArraySubset) -> bool:
 
 
 def _move(old: Array[Any], new: Array[Any], box: ArraySubset) -> bool:
+    """Move encoded chunks; what is not stored is fill, and the target is new."""
+    if not is_same_layout(old, new):
+        return _move_pieces(old, new, box)
     block = new.chunks_in_subset(box)
     encoded = zip(product(*map(range, block.start, block.stop)), old.retrieve_encoded_chunks(block), strict=True)
-    there = [(chunk, data) for chunk, data in encoded if data is not None]  # the others are fill, and the target is new
+    there = [(chunk, data) for chunk, data in encoded if data is not None]
     if there:
         new.store_encoded_chunks([chunk for chunk, _ in there], [data for _, data in there])
     return not there
 
 
+def _move_pieces(old: Array[Any], new: Array[Any], box: ArraySubset) -> bool:
+    """Move them where the shards are others, or where only one of the arrays has shards."""
+    source, target = handle_of(old).array, handle_of(new).array
+    block = piece_grid(target).chunks_in(box)
+    pieces = context_of(old).run(retrieve_encoded_pieces(source, block), READ)
+    if pieces:
+        context_of(new).run(store_encoded_pieces(target, pieces), WRITE)
+    return not pieces
+
+
 def _is_fill(array: Array[Any], values: Values) -> bool:
     """Whether nothing was stored of these values. Most blocks are told by their first element."""
-    fill = from_numpy(array.metadata.data_type.to_json()).fill_from_json(array.metadata.fill_value, "fill_value")
+    fill = handle_of(array).array.fill
     first = values[(slice(0, 1),) * values.ndim]
     return bool(fill.equals(first[np.newaxis]).all()) and bool(fill.equals(values[np.newaxis]).all())
 

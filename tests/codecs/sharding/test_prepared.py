@@ -147,6 +147,12 @@ def test_a_shard_is_cut_where_there_are_few_of_them(shards: int, side: int, expe
     assert 2 * (ranges[0][1] * 32**3 * 2) <= shard.batch_cost(shards) <= 2 * (8 << 20)
 
 
+@pytest.mark.parametrize(("n", "shards", "expected"), [(8, 1, [8]), (27, 1, [14, 13]), (27, 2, [27]), (60, 1, [15] * 4)])
+def test_a_part_of_one_shard_is_cut_for_several_threads(n: int, shards: int, expected: list[int], codec: Any) -> None:
+    shard = codec([sharding(32, 32, 32)], (256,) * 3, "uint16").prepared
+    assert [hi - lo for lo, hi in shard.batches(n, shards)] == expected
+
+
 def test_shards_that_are_read_together_are_not_cut() -> None:
     """As many as threads need are there; the last part of a call knows that it is not alone."""
     store = Recording(zarrant.MemoryStore())

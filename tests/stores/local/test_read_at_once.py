@@ -126,6 +126,44 @@ def test_many_files_are_read_with_few_open_at_once(tmp_path: Path) -> None:
     ]
 
 
+SIZES = {"empty": 0, "tiny": 5, "small": 1 << 16, "over": (1 << 16) + 1, "large": 1 << 19}
+
+
+@pytest.fixture(scope="module")
+def sized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files of the sizes, in two directories."""
+    root = tmp_path_factory.mktemp("sized")
+    store = FilesystemStore(root)
+    for directory in ("c", "d/e"):
+        for number, (name, size) in enumerate(SIZES.items()):
+            store.put(f"{directory}/{name}", [bytes([number]) * size])
+            os.utime(root / directory / name, (OLD, OLD)) if number % 2 else None
+        os.symlink("tiny", root / directory / "link")
+    return root
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    keys=st.lists(
+        st.tuples(st.sampled_from(["c", "d/e", "none", "c/tiny"]), st.sampled_from([*SIZES, "link", "none"])),
+        min_size=1,
+        max_size=90,
+    ),
+    in_memory=st.booleans(),
+    limit=st.sampled_from([None, 5, 1 << 18]),
+    often=st.sampled_from([1, 3]),
+)
+def test_many_files_are_equal_to_one_by_one(sized: Path, keys: Any, in_memory: bool, limit: int | None, often: int) -> None:
+    """Small files are read and closed as they come, large ones stay open, whatever comes after what."""
+    store = FilesystemStore(sized)
+    store.in_memory = in_memory
+    names = [f"{directory}/{name}" for directory, name in keys] * often
+    expected = {name: tried(lambda name=name: FilesystemStore(sized)._get(name, limit)) for name in set(names)}
+    found = store.get_all(names, limit)
+    assert [outcome(blob) for blob in found] == [expected[name] for name in names]
+    assert open_below(sized) == set()
+
+
 def strange(root: Path) -> list[str]:
     """Keys of what is no usual file."""
     store = FilesystemStore(root, follow_symlinks="files")

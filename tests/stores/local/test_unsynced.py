@@ -7,12 +7,14 @@ import threading
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from children import ended
 from zarrant.stores.local import unsynced
 from zarrant.stores.local.store import FilesystemStore
 from zarrant.stores.local.syscalls import NO_CHILDREN, Syscalls
-from zarrant.stores.local.unsynced import ERASED, KEPT, REPLACED, UNKNOWN, Unsynced, parents, unsynced_by, within
+from zarrant.stores.local.unsynced import ERASED, KEPT, REPLACED, UNKNOWN, Mark, Unsynced, parents, unsynced_by, within
 from zarrant.testkit.simulated_disk import SimulatedDisk, SimulatedSyscalls
 
 pytestmark = pytest.mark.usefixtures("nothing_written")
@@ -40,6 +42,26 @@ def test_one_for_all_layers_of_the_same_files() -> None:
     state = unsynced_by(syscalls)
     assert unsynced_by(SimulatedSyscalls(system, "/a")) is state
     assert unsynced_by(SimulatedSyscalls(system, "/b")) is not state
+
+
+@given(
+    before=st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from([KEPT, UNKNOWN, (7, 0)])), max_size=4),
+    names=st.lists(st.sampled_from("abcdef"), max_size=6),
+    mark=st.sampled_from([KEPT, UNKNOWN, (5, 0), (5, 1)]),
+    broken=st.booleans(),
+)
+def test_many_names_are_noted_as_each_is(before: list[tuple[str, Mark]], names: list[str], mark: Mark, broken: bool) -> None:
+    states = [Unsynced(), Unsynced()]
+    for state in states:
+        for name, given_mark in before:
+            state.add("/d", name, given_mark)
+        if broken:
+            state.failed["/d/a"] = OSError()
+    states[0].add_all("/d", names, mark)
+    for name in names:
+        states[1].add("/d", name, mark)
+    found = [({"/d": {}} | state.written, state.count, list(state.failed)) for state in states]
+    assert found[0] == found[1]
 
 
 def test_a_mark_holds_until_a_sync() -> None:

@@ -8,6 +8,7 @@
 #include <new>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels.h"
@@ -64,13 +65,31 @@ bool can_put_files();
 
 enum class Found { other, absent, there };
 
+// Opens the directory of files that are read one after the other: names below it are found in less time than paths.
+class LastDirectory {
+ public:
+  LastDirectory() = default;
+  LastDirectory(const LastDirectory&) = delete;
+  LastDirectory& operator=(const LastDirectory&) = delete;
+  ~LastDirectory() { close(); }
+  // A descriptor, and the name of the path below it.
+  std::pair<int, const char*> enter(const char* path);
+
+ private:
+  void close();
+
+  std::string path_;
+  int fd_ = -1;
+  bool asked_ = false;
+};
+
 // One file that is read.
 class FileToRead {
  public:
   explicit FileToRead(Trial* trial) : trial_(trial) {}
   FileToRead(FileToRead&& other) noexcept;
   ~FileToRead();
-  void open(const char* path, std::int64_t limit);  // -1: no limit of bytes
+  void open(const char* path, std::int64_t limit, LastDirectory* directory = nullptr);  // -1: no limit of bytes
   bool read(std::int64_t start, std::size_t size, Byte* into);
   bool read_into(const Strided& array);  // the file from its start, in C order
   void close();

@@ -10,6 +10,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace zarrant {
@@ -178,5 +179,39 @@ std::size_t encode_boxes(const Program& program, const Strided& values, const Ro
 // are fill. Ends with the first row that fails, which it returns; of the group of that row nothing is copied.
 std::vector<Failure> decode_boxes(const Program& program, const std::vector<Span>& spans, const std::int64_t* numbers,
                                   const RowView& rows, const RowBatch& batch, const Strided& out, bool check);
+
+// ── plans.cpp: the subchunks of a box ──────────────────────────────────────────────────────────────────────────────
+
+// Where a box of a shard lies, and how the shard is cut; `axes` numbers each.
+struct ShardBox {
+  int axes;
+  const std::int64_t *start, *count, *value;  // of the box in the shard; of its first element in the values
+  const std::int64_t *edge, *grid;            // the shape of a subchunk, and how many there are
+};
+
+// The index of a shard: -1 stands for a subchunk that is not stored, less for an entry at fault. Its columns may be those of a table.
+struct IndexColumn {
+  const Byte* data;
+  std::ptrdiff_t stride;
+  std::int64_t operator[](std::int64_t entry) const {
+    return *reinterpret_cast<const std::int64_t*>(data + static_cast<std::ptrdiff_t>(entry) * stride);
+  }
+};
+struct ShardIndex {
+  std::int64_t entries;
+  IndexColumn offset, size;
+};
+
+// Columns of `count` rows: the boxes with an axis 0 more, as of a RowBatch, and the stored rows.
+struct BoxPlan {
+  std::int64_t *value_start, *row_start, *shape;
+  std::int64_t *number, *which, *offset, *size;
+};
+
+// The touched subchunks first..end, in C order, as rows of a batch. Adjacent ones are one run (start, length), in the order of
+// offsets; `offset` counts from the start of the run `which`. Returns the number of stored rows, or -1 for an entry that is at
+// fault or has more than `limit` bytes. Throws std::invalid_argument for a box, or rows, that are not there.
+std::int64_t plan_box(const ShardBox& box, const ShardIndex& index, std::int64_t limit, std::int64_t first, std::int64_t end,
+                      const BoxPlan& plan, std::vector<std::pair<std::int64_t, std::int64_t>>& runs);
 
 }  // namespace zarrant

@@ -46,13 +46,16 @@ void require(bool fulfilled, const char* expected) {
   if (!fulfilled) throw std::invalid_argument(std::string("expected ") + expected);
 }
 
+bool has_int64(const Buffer& buffer) {
+  const char* format = buffer->format ? buffer->format : "";
+  return buffer->itemsize == 8 && (format[0] == 'l' || format[0] == 'q') && format[1] == 0;
+}
+
 // An int64 column or table, C-contiguous.
 struct Column {
   Column(nb::handle object, int axes, bool writable = false)
       : buffer(object, (writable ? PyBUF_WRITABLE : 0) | PyBUF_FORMAT | PyBUF_C_CONTIGUOUS) {
-    const char* format = buffer->format ? buffer->format : "";
-    const bool ints = buffer->itemsize == 8 && (format[0] == 'l' || format[0] == 'q') && format[1] == 0;
-    require(ints && buffer->ndim == axes, axes == 1 ? "a contiguous column of int64" : "a C-contiguous table of int64");
+    require(has_int64(buffer) && buffer->ndim == axes, axes == 1 ? "a contiguous column of int64" : "a C-contiguous table of int64");
   }
   std::int64_t* data() const { return reinterpret_cast<std::int64_t*>(buffer.data()); }
   std::int64_t count(int axis = 0) const { return buffer->shape[axis]; }
@@ -290,6 +293,43 @@ nb::list py_decode_boxes(nb::tuple steps, nb::sequence buffers, nb::handle which
   return result;
 }
 
+// One number for each axis.
+std::vector<std::int64_t> numbers_of(nb::tuple numbers, std::size_t axes) {
+  require(numbers.size() == axes && axes <= kMaxAxes, "as many numbers as axes");
+  std::vector<std::int64_t> found;
+  for (nb::handle each : numbers) found.push_back(nb::cast<std::int64_t>(each));
+  return found;
+}
+
+// `boxes` (3, rows, axes + 1): starts in the values, in the rows, shapes; `spans` (4, rows): number, which, offset, size of the
+// stored rows. Returns how many are stored, and the runs; None where an entry is at fault or too large.
+nb::object py_plan_box(nb::tuple start, nb::tuple count, nb::tuple value, nb::tuple edge, nb::tuple grid, nb::handle offset,
+                       nb::handle size, std::int64_t limit, std::int64_t first, nb::handle boxes, nb::handle spans) {
+  const std::size_t axes = start.size();
+  const std::vector<std::int64_t> starts = numbers_of(start, axes), counts = numbers_of(count, axes),
+                                  values = numbers_of(value, axes), edges = numbers_of(edge, axes), grids = numbers_of(grid, axes);
+  const Buffer offsets(offset, PyBUF_FORMAT | PyBUF_STRIDES), sizes(size, PyBUF_FORMAT | PyBUF_STRIDES);
+  require(has_int64(offsets) && has_int64(sizes) && offsets->ndim == 1 && sizes->ndim == 1, "columns of int64");
+  const Column tables(boxes, 3, true), columns(spans, 2, true);
+  const std::int64_t rows = columns.count(1), line = static_cast<std::int64_t>(axes) + 1;
+  require(offsets->shape[0] == sizes->shape[0] && columns.count() == 4 && tables.count() == 3 && tables.count(1) == rows &&
+              tables.count(2) == line,
+          "columns of equal length");
+  std::int64_t beyond = 0;
+  require(!__builtin_add_overflow(first, rows, &beyond), "rows that can be counted");
+  std::int64_t *table = tables.data(), *column = columns.data();
+  const BoxPlan plan{table, table + rows * line, table + 2 * rows * line, column, column + rows, column + 2 * rows, column + 3 * rows};
+  const ShardBox box{static_cast<int>(axes), starts.data(), counts.data(), values.data(), edges.data(), grids.data()};
+  std::vector<std::pair<std::int64_t, std::int64_t>> runs;
+  const std::int64_t stored =
+      plan_box(box, {offsets->shape[0], {offsets.data(), offsets->strides[0]}, {sizes.data(), sizes->strides[0]}}, limit, first,
+               beyond, plan, runs);
+  if (stored < 0) return nb::none();
+  nb::list found;
+  for (const auto& [at, length] : runs) found.append(nb::make_tuple(at, length));
+  return nb::make_tuple(stored, found);
+}
+
 // Undoes one compressing step, alone; returns the bytes written to `place`, which bounds them.
 std::size_t py_decompress(nb::tuple step, nb::handle data, nb::handle place) {
   const Program program = parse(nb::make_tuple(step));
@@ -520,6 +560,10 @@ class Released {
 };
 
 constexpr std::size_t kOpenFiles = 64;
+constexpr std::size_t kManyFiles = 16;  // for so many small ones it pays to give the GIL away
+constexpr std::int64_t kSmallFileBytes = 1 << 16;
+constexpr std::int64_t kGroupBytes = 1 << 20;
+constexpr std::size_t kGroupFiles = 2048;
 constexpr std::int64_t kHeldBytes = 1 << 17;  // read from memory in 10 to 20 us; handing the GIL on takes 50 and more
 
 constexpr std::int64_t kAllocatedBytes = 1 << 18;  // so many bytes are read into memory that the caller gives
@@ -554,53 +598,102 @@ class Place {
   Byte* data_ = nullptr;
 };
 
-void read_group(nb::list paths, std::size_t lo, std::size_t hi, std::int64_t limit, bool held, nb::handle allocate, Trial* trial,
-                nb::list results) {
+// Small files of a group, read into memory of the thread and closed again. Python has no part in that: several threads do it at once.
+class SmallFiles {
+ public:
+  explicit SmallFiles(std::size_t files) : start_(files, -1), data_(memory()) {}
+
+  // Whether the file is small, and finds a place; then it was read, or could not be.
+  bool take(std::size_t i, FileToRead& file) {
+    const std::int64_t size = file.version[3];
+    if (size > kSmallFileBytes || size > kGroupBytes - used_) return false;
+    if (file.read(0, static_cast<std::size_t>(size), data_ + used_)) {
+      start_[i] = used_;
+      used_ += size;
+    } else {
+      file.found = Found::other;
+    }
+    file.close();
+    return true;
+  }
+
+  bool has(std::size_t i) const { return start_[i] >= 0; }
+
+  nb::object view(std::size_t i, std::int64_t size) const {
+    PyObject* made = PyBytes_FromStringAndSize(reinterpret_cast<const char*>(data_) + start_[i], static_cast<Py_ssize_t>(size));
+    if (!made) throw nb::python_error();
+    const nb::object bytes = nb::steal(made);
+    PyObject* view = PyMemoryView_FromObject(bytes.ptr());
+    if (!view) throw nb::python_error();
+    return nb::steal(view);
+  }
+
+ private:
+  static Byte* memory() {
+    thread_local std::unique_ptr<Byte[]> kept(new Byte[kGroupBytes]);  // new pages cost more than what is read into them
+    return kept.get();
+  }
+
+  std::vector<std::int64_t> start_;
+  Byte* data_;
+  std::int64_t used_ = 0;
+};
+
+// Files from `lo` on, as many as can be open at once; how many they were.
+std::size_t read_group(nb::list paths, std::size_t lo, std::int64_t limit, bool held, nb::handle allocate, Trial* trial,
+                       nb::list results) {
+  const std::size_t left = paths.size() - lo, most = std::min(left, kGroupFiles);
+  const bool several = left >= kManyFiles;
   std::vector<Path> names;
   std::vector<FileToRead> files;
-  names.reserve(hi - lo);
-  files.reserve(hi - lo);
-  for (std::size_t i = lo; i < hi; ++i) {
-    names.emplace_back(paths[i]);
-    files.emplace_back(trial);
-  }
+  std::optional<SmallFiles> small;
+  if (several) small.emplace(most);
+  const auto is_small = [&](std::size_t i) { return small && small->has(i); };
+  names.reserve(most);
+  files.reserve(most);
+  for (std::size_t i = 0; i < most; ++i) names.emplace_back(paths[lo + i]);
   {
-    const Released released(held);
-    for (std::size_t i = 0; i < files.size(); ++i) files[i].open(names[i].get(), limit);
+    const Released released(held && !several);
+    LastDirectory directory;
+    for (std::size_t i = 0, open = 0; i < most && open < kOpenFiles; ++i) {
+      FileToRead& file = files.emplace_back(trial);
+      file.open(names[i].get(), limit, &directory);
+      if (file.found == Found::there && !(small && small->take(i, file))) ++open;
+    }
   }
-  std::vector<Place> data;
-  data.reserve(files.size());
+  std::vector<std::optional<Place>> data(files.size());
   std::int64_t total = 0;
-  for (const FileToRead& file : files) {
-    data.emplace_back(file.found == Found::there ? file.version[3] : 0, allocate);
-    total += file.version[3];
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    if (files[i].found != Found::there || is_small(i)) continue;
+    data[i].emplace(files[i].version[3], allocate);
+    total += files[i].version[3];
   }
   std::vector<bool> done(files.size());
-  {
+  if (total || !several) {
     const Released released(held && total <= kHeldBytes);
     for (std::size_t i = 0; i < files.size(); ++i) {
-      const bool there = files[i].found == Found::there;
-      done[i] = there && files[i].read(0, static_cast<std::size_t>(files[i].version[3]), data[i].data());
+      done[i] = data[i] && files[i].read(0, static_cast<std::size_t>(files[i].version[3]), data[i]->data());
       files[i].close();
     }
   }
   for (std::size_t i = 0; i < files.size(); ++i) {
-    if (done[i]) results.append(nb::make_tuple(data[i].view(), as_tuple(files[i].version)));
+    if (is_small(i)) results.append(nb::make_tuple(small->view(i, files[i].version[3]), as_tuple(files[i].version)));
+    else if (done[i]) results.append(nb::make_tuple(data[i]->view(), as_tuple(files[i].version)));
     else if (files[i].found == Found::absent) results.append(false);
     else results.append(nb::none());
   }
+  return files.size();
 }
 
 // Whole files, a few open at a time. For each (bytes, version), False where there is none, None where it was not read. Those of
-// more than `limit` bytes (-1: none) are not read. `held`: the GIL is not given away for a few bytes. `allocate`: see Place.
-// `trial`: None, or a list of the number of a call that fails, which gets the names of the calls.
+// more than `limit` bytes (-1: none) are not read. `held`: the GIL is not given away for a few files of a few bytes. `allocate`: see
+// Place. `trial`: None, or a list of the number of a call that fails, which gets the names of the calls.
 nb::list py_read_files(nb::list paths, std::int64_t limit, bool held, nb::handle allocate, nb::handle trial) {
   Trial tried;
   ask_trial(trial, tried);
   nb::list results;
-  for (std::size_t lo = 0; lo < paths.size(); lo += kOpenFiles)
-    read_group(paths, lo, std::min(lo + kOpenFiles, paths.size()), limit, held, allocate, trial.is_none() ? nullptr : &tried,
-               results);
+  for (std::size_t lo = 0; lo < paths.size();)
+    lo += read_group(paths, lo, limit, held, allocate, trial.is_none() ? nullptr : &tried, results);
   tell_trial(trial, tried);
   return results;
 }
@@ -715,6 +808,7 @@ NB_MODULE(_native, m) {
   m.def("decode", &py_decode);
   m.def("encode_boxes", &py_encode_boxes);
   m.def("decode_boxes", &py_decode_boxes);
+  m.def("plan_box", &py_plan_box);
   m.def("decompress", &py_decompress);
   m.def("pack", &py_pack);
   m.def("crc32c", &py_crc32c);

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 #include <utility>
 
 #include "files.h"
@@ -34,15 +35,38 @@ bool may(Trial* trial, const char* name) {
 
 }  // namespace
 
+std::pair<int, const char*> LastDirectory::enter(const char* path) {
+  const char* end = std::strrchr(path, '/');
+  const std::pair<int, const char*> whole{AT_FDCWD, path};
+  if (!end) return whole;
+  if (path_.compare(0, std::string::npos, path, static_cast<std::size_t>(end - path)) != 0) {
+    close();
+    path_.assign(path, static_cast<std::size_t>(end - path));
+    return whole;
+  }
+#ifdef O_PATH
+  if (!asked_) fd_ = ::open(path_.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
+#endif
+  asked_ = true;
+  return fd_ < 0 ? whole : std::pair<int, const char*>{fd_, end + 1};
+}
+
+void LastDirectory::close() {
+  if (fd_ >= 0) ::close(fd_);
+  fd_ = -1;
+  asked_ = false;
+}
+
 FileToRead::~FileToRead() { close(); }
 
 FileToRead::FileToRead(FileToRead&& other) noexcept : found(other.found), version(other.version), fd_(other.fd_), trial_(other.trial_) {
   other.fd_ = -1;
 }
 
-void FileToRead::open(const char* path, std::int64_t limit) {
+void FileToRead::open(const char* path, std::int64_t limit, LastDirectory* directory) {
   int fd = -1;
-  if (may(trial_, "open")) fd = ::open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+  const auto [at, name] = directory ? directory->enter(path) : std::pair<int, const char*>{AT_FDCWD, path};
+  if (may(trial_, "open")) fd = ::openat(at, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
   else errno = EIO;
   if (fd < 0) {
     found = errno == ENOENT || errno == ENOTDIR ? Found::absent : Found::other;
@@ -102,9 +126,11 @@ bool can_read_files() { return true; }
 #else
 
 namespace zarrant {
+std::pair<int, const char*> LastDirectory::enter(const char* path) { return {-1, path}; }
+void LastDirectory::close() {}
 FileToRead::~FileToRead() {}
 FileToRead::FileToRead(FileToRead&&) noexcept {}
-void FileToRead::open(const char*, std::int64_t) {}
+void FileToRead::open(const char*, std::int64_t, LastDirectory*) {}
 bool FileToRead::read(std::int64_t, std::size_t, Byte*) { return false; }
 bool FileToRead::read_into(const Strided&) { return false; }
 void FileToRead::close() {}

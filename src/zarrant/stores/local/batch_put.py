@@ -58,6 +58,7 @@ class BatchTarget(Protocol):
 
     def put(self, key: str, parts: Sequence[Buffer]) -> Version: ...
     def _path(self, key: str) -> str: ...
+    def _paths(self, keys: Sequence[str]) -> list[str]: ...
     def exclusive_path(self, path: str, timeout: float | None = None) -> AbstractContextManager[OpenTempFile]: ...
     def _write_parts(self, fd: int, parts: Sequence[Part], base: Any) -> None: ...
     def _remove_previous(self, path: str) -> None: ...
@@ -139,24 +140,33 @@ class _Batch:
 
     def put_at_once(self) -> None:
         """Store what can be stored by compiled calls; the others stay deferred, and say what is wrong with them."""
-        if len({key for key, _ in self.items}) < len(self.items):
+        keys = [key for key, _ in self.items]
+        if len(set(keys)) < len(keys):
             return  # of two with one key the later one stays
-        paths: dict[int, str] = {}
-        for number, (key, _) in enumerate(self.items):
-            with suppress(ZarrantError):
-                paths[number] = self.target._path(key)
+        paths = self._paths(keys)
         done: list[FileVersion | None] = []
         try:
             with suppress(Exception):
-                self.target.put_each_at_once([(path, self.items[number][1]) for number, path in paths.items()], done)
+                self.target.put_each_at_once([(path, self.items[number][1]) for number, path in paths], done)
         finally:  # also of an interrupt: what is there by now must be known to the next `sync`
             published: list[str] = []
-            for (number, path), version in zip(paths.items(), done, strict=False):
+            for (number, path), version in zip(paths, done, strict=False):
                 if version is not None:
                     self.outcomes[number] = version
                     published.append(path)
             if published:
                 self.target._on_published(published, KEPT)
+
+    def _paths(self, keys: Sequence[str]) -> list[tuple[int, str]]:
+        """(number, path) of each key that may be one."""
+        try:
+            return list(enumerate(self.target._paths(keys)))
+        except ZarrantError:
+            paths: list[tuple[int, str]] = []
+        for number, key in enumerate(keys):
+            with suppress(ZarrantError):
+                paths.append((number, self.target._path(key)))
+        return paths
 
     def store_together(self) -> list[Version | Exception]:
         with self.stack:

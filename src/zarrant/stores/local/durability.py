@@ -27,6 +27,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from itertools import groupby
 from typing import Self
 from weakref import WeakValueDictionary
 
@@ -35,7 +36,7 @@ from zarrant.locking.file_locks import SUFFIX
 from zarrant.locking.local import ForkSafeLock
 from zarrant.stores.local.descriptors import with_few_descriptors
 from zarrant.stores.local.syscalls import Syscalls
-from zarrant.stores.local.temp_files import ABSENT, FileVersion, open_published, typed
+from zarrant.stores.local.temp_files import ABSENT, FileVersion, directory_of, open_published, typed
 from zarrant.stores.local.unsynced import KEPT, REPLACED, UNKNOWN, Mark, Names, Unsynced, parents, unsynced_by, within
 
 DURABILITY = ("rename", "fsync")
@@ -81,9 +82,10 @@ class UnsyncedPaths:
     def add(self, files: Syscalls, paths: Iterable[str], mark: Mark = UNKNOWN) -> None:
         """Objects were published or erased: the next `sync` is for them."""
         with self.state.gate:
-            for path in paths:
-                directory, name = self._object(files, path)
-                self.state.add(directory, name, mark)
+            for directory, below in groupby(paths, directory_of):
+                there = list(below)
+                real, _ = self._object(files, there[0])
+                self.state.add_all(real, [path[len(directory) + 1 :] for path in there], mark)
 
     def has_failed(self, files: Syscalls, path: str) -> bool:
         """Whether a sync of the object failed."""

@@ -169,7 +169,7 @@ class FileObjects(Durable):
         if not self._reads_at_once:
             return [self._outcome(key, limit) for key in keys]
         try:
-            paths = [self._path(key) for key in keys]
+            paths = self._paths(keys)
         except ZarrantError:
             return [self._outcome(key, limit) for key in keys]
         gaps = self.renames_show_gaps()
@@ -378,6 +378,19 @@ class FileObjects(Durable):
         if end > 0 and not self.links.trusts(key[:end]):
             self._enter(key[:end])
         return f"{self.root}/{key}"
+
+    def _paths(self, keys: Sequence[str]) -> list[str]:
+        """`_path` of each: a directory is entered once for the keys of it that follow each other."""
+        paths, entered = [], None
+        for key in keys:
+            end = key.rfind("/")
+            directory = key[:end] if end > 0 else ""
+            if directory != entered or is_doubtful(key):
+                paths.append(self._path(key))
+                entered = directory
+            else:
+                paths.append(f"{self.root}/{key}")
+        return paths
 
     def _enter(self, directory: str, again: bool = False) -> None:
         with annotate_errors("look at", self.url, directory):

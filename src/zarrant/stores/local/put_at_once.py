@@ -32,7 +32,7 @@ from zarrant.storage import ANY, ByteRange, Hole, OnlyWhile, Part, Version
 from zarrant.stores.local.direct_io import DirectIO
 from zarrant.stores.local.durability import UnsyncedPaths
 from zarrant.stores.local.syscalls import Syscalls, are_plain, order_here
-from zarrant.stores.local.temp_files import FileVersion, is_file_version
+from zarrant.stores.local.temp_files import FileVersion, directory_of, is_file_version
 from zarrant.stores.local.unsynced import KEPT, REPLACED, Mark
 
 MAX_HELD_BYTES = 1 << 17
@@ -93,10 +93,11 @@ def put_each_at_once(
 
     The files of one directory are written by one call, without the GIL: other threads do the same, or encode, meanwhile.
     """
-    for directory, files in groupby(items, _directory_of):
+    busy = set(queues.locked())
+    for directory, files in groupby(items, lambda item: directory_of(item[0])):
         found = list(files)
         asked = _asked(store, ANY, lock) if (lock := _new_lock(store, directory)) else None
-        if asked is None or asked[0] != "memory" or any([queues.is_wanted(path) for path, _ in found]):  # noqa: C419
+        if asked is None or asked[0] != "memory" or (busy and not busy.isdisjoint([path for path, _ in found])):
             done += [None] * len(found)
             continue
         condition, _, device, share, _ = asked[1]
@@ -106,11 +107,6 @@ def put_each_at_once(
             kernels.put_files(directory, names, condition, device, share, MAX_HELD_BYTES, done, None)
         except (ValueError, RuntimeError):  # as in `_call`: nothing was written yet
             done += [None] * len(found)
-
-
-def _directory_of(item: tuple[str, Any]) -> str:
-    path = item[0]
-    return path[: path.rfind("/")]
 
 
 def _new_lock(store: Directory, directory: str) -> Lock | None:

@@ -22,7 +22,7 @@ from zarrant.codecs.buffer_pool import lent
 from zarrant.storage import Blob, ByteRange, Version
 from zarrant.stores.local.direct_io import DirectIO
 from zarrant.stores.local.syscalls import Syscalls, are_plain
-from zarrant.stores.local.temp_files import FileVersion, is_file_version, version_seen
+from zarrant.stores.local.temp_files import FileVersion, is_file_version, version_here, version_seen
 
 
 class _Otherwise(Enum):
@@ -53,7 +53,20 @@ def read_whole(store: Directory, paths: list[str], limit: int | None) -> list[Bl
     before = store.files.now()
     most = -1 if limit is None else limit  # safety: object size at once
     found = kernels.read_files(paths, most, store.in_memory, lent, None)
-    return [_blob(store, (each[0],), each[1], before) if each else (None if each is False else OTHERWISE) for each in found]
+    blobs: list[Blob | _Otherwise | None] = []
+    device, kind = -1, ""
+    for each in found:
+        if not each:
+            blobs.append(None if each is False else OTHERWISE)
+            continue
+        data, version = each
+        if version[0] != device:
+            device = version[0]
+            kind = store.files.kind(device)
+        blobs.append(Blob((data,), version_here(version, before) if kind else version, version[3]))
+    if device >= 0:
+        store.in_memory = kind == "memory"
+    return blobs
 
 
 def read_into(store: Directory, path: str, into: memoryview) -> Blob | _Otherwise | None:

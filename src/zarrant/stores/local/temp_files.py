@@ -158,14 +158,22 @@ def remember_made(version: FileVersion) -> None:
         _made[version] = None
 
 
+def directory_of(path: str) -> str:
+    """The path of the directory of a path: `os.path.dirname` of one that has no double slash, in a fourth of the time."""
+    return path[: path.rfind("/")]
+
+
 def version_seen(files: Syscalls, version: FileVersion, before: int) -> FileVersion:
     """The version of a file that was opened after `before`: one for good (`storage.is_lasting`) where a later write would show.
 
     Zarrant replaces files, and never with an mtime that was there before. Others may write in place, twice within one step of the
     clock; and what the clock of another machine says of a file is not known here, so only file systems of this one count.
     """
-    if not files.kind(version[0]):
-        return version
+    return version_here(version, before) if files.kind(version[0]) else version
+
+
+def version_here(version: FileVersion, before: int) -> FileVersion:
+    """`version_seen` on a file system of this machine."""
     lasting = version[2] + LASTING_AFTER_NS < before  # safety: lasting version
     return LastingVersion(version) if lasting else MadeVersion(version) if version in _made else version
 

@@ -106,6 +106,19 @@ class Unsynced:
         if self.count >= MAX_KEPT:
             self.forget()
 
+    def add_all(self, directory: str, names: Collection[str], mark: Mark) -> None:
+        """`add` of many names of a directory."""
+        if mark is not KEPT or self.failed:
+            for name in names:
+                self.add(directory, name, mark)
+            return
+        known = self.written.setdefault(directory, {})
+        before = len(known)
+        known.update(dict.fromkeys(names, REPLACED))
+        self.count += len(known) - before
+        if self.count >= MAX_KEPT:
+            self.forget()
+
     def forget(self) -> None:
         """Too much: from now on only that something was written is known."""
         self.epoch += 1
