@@ -90,29 +90,6 @@ class FixedSizePipeline(ChunkPipeline):
             and self._is_copied_by_numpy(selections.count, values.dtype)
         ):
             return self._update_box((yield from stored.fetch_one(lo, self.stored_limit)), selections, values, rows)
-        return (yield from self._write(stored, selections, lo, hi, values, rows))
-
-    def _update_box(
-        self, data: Buffer | None, box: BoxInChunk, values: npt.NDArray[np.generic], rows: npt.NDArray[np.generic]
-    ) -> Encoded:
-        """Lay one box of values over an old chunk; the same as `_write`, without columns of one row."""
-        if data is None:
-            rows[...] = self.spec.fill.element
-        else:
-            self._decode(_one(data), rows)
-        box.of_chunk(self._view(rows)[0])[...] = box.of_values(values)
-        keep = None if self.options.write_empty_chunks else ~self.spec.fill.equals(rows)
-        return self._encode(_bytes(rows), keep)
-
-    def _write(
-        self,
-        stored: EncodedChunks | None,
-        selections: ChunkSelections,
-        lo: int,
-        hi: int,
-        values: Values,
-        rows: npt.NDArray[np.generic],
-    ) -> Op[Encoded]:
         stale, blank = ~selections.full[lo:hi], ~self._covered(selections, lo, hi)
         fetched = (yield from stored.fetch(lo, hi, stale, self.stored_limit)) if stored is not None and stale.any() else None
         if fetched is not None:
@@ -123,6 +100,18 @@ class FixedSizePipeline(ChunkPipeline):
             self._decode(fetched, rows)
         for boxes, array in selections.boxes_by_source(lo, hi, values):
             self._copy_in(boxes, rows, array)
+        keep = None if self.options.write_empty_chunks else ~self.spec.fill.equals(rows)
+        return self._encode(_bytes(rows), keep)
+
+    def _update_box(
+        self, data: Buffer | None, box: BoxInChunk, values: npt.NDArray[np.generic], rows: npt.NDArray[np.generic]
+    ) -> Encoded:
+        """Lay one box of values over an old chunk; the same as `_update`, without columns of one row."""
+        if data is None:
+            rows[...] = self.spec.fill.element
+        else:
+            self._decode(_one(data), rows)
+        box.of_chunk(self._view(rows)[0])[...] = box.of_values(values)
         keep = None if self.options.write_empty_chunks else ~self.spec.fill.equals(rows)
         return self._encode(_bytes(rows), keep)
 
