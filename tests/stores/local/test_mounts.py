@@ -187,7 +187,8 @@ def test_another_mount_of_the_same_source_is_asked(tmp_path: Path) -> None:
 def test_probes_are_made_once_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     real = Syscalls.lock
-    FilesystemStore(tmp_path).put("k", [b"1"])
+    with FilesystemStore(tmp_path).lock(["k"]) as locked:  # the first of this process, perhaps
+        locked.put("k", [b"1"])
     monkeypatch.setattr(Syscalls, "lock", lambda self, fd: calls.append(fd) or real(self, fd))
     for _ in range(3):
         store = FilesystemStore(tmp_path)

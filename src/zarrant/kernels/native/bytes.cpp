@@ -73,7 +73,7 @@ std::uint64_t word(const Byte* data) {
 
 // The instruction takes three cycles and starts one a cycle: three lanes side by side, joined at the end of a block.
 template <std::size_t Lane>
-__attribute__((target("sse4.2"))) std::uint32_t crc_lanes(std::uint32_t crc, const Byte*& data, std::size_t& size) {
+__attribute__((target("sse4.2,crc32"))) std::uint32_t crc_lanes(std::uint32_t crc, const Byte*& data, std::size_t& size) {
   static const Shift shift = make_shift(Lane);
   while (size >= 3 * Lane) {
     std::uint64_t a = crc, b = 0, c = 0;
@@ -90,7 +90,7 @@ __attribute__((target("sse4.2"))) std::uint32_t crc_lanes(std::uint32_t crc, con
   return crc;
 }
 
-__attribute__((target("sse4.2"))) std::uint32_t crc_sse42(std::uint32_t crc, const Byte* data, std::size_t size) {
+__attribute__((target("sse4.2,crc32"))) std::uint32_t crc_sse42(std::uint32_t crc, const Byte* data, std::size_t size) {
   crc = crc_lanes<4096>(crc, data, size);
   crc = crc_lanes<256>(crc, data, size);
   std::uint64_t wide = crc;

@@ -2,7 +2,9 @@
 // What is not the usual case is left to that: links, what is no file, too large or of another version, any error.
 #include <fcntl.h>
 #include <sys/stat.h>
+#if !defined(_WIN32)
 #include <unistd.h>
+#endif
 
 #include <cerrno>
 #include <cstring>
