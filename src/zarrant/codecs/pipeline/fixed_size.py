@@ -85,21 +85,22 @@ class FixedSizePipeline(ChunkPipeline):
         if (
             isinstance(selections, BoxInChunk)
             and isinstance(values, np.ndarray)
-            and stored is not None
-            and selections.count != selections.bounds
             and self._is_copied_by_numpy(selections.count, values.dtype)
         ):
-            return self._update_box((yield from stored.fetch_one(lo, self.stored_limit)), selections, values, rows)
+            old = None
+            if stored is not None and selections.count != selections.bounds:
+                old = yield from stored.fetch_one(lo, self.stored_limit)
+            return self._update_box(old, selections, values, rows)
         return (yield from self._write(stored, selections, lo, hi, values, rows))
 
     def _update_box(
         self, data: Buffer | None, box: BoxInChunk, values: npt.NDArray[np.generic], rows: npt.NDArray[np.generic]
     ) -> Encoded:
-        """Lay one box of values over an old chunk; the same as `_write`, without columns of one row."""
-        if data is None:
-            rows[...] = self.spec.fill.element
-        else:
+        """Lay one box of values over an old chunk, or over fill; the same as `_write`, without columns of one row."""
+        if data is not None:
             self._decode(_one(data), rows)
+        elif box.count != self.spec.shape:
+            rows[...] = self.spec.fill.element
         box.of_chunk(self._view(rows)[0])[...] = box.of_values(values)
         keep = None if self.options.write_empty_chunks else ~self.spec.fill.equals(rows)
         return self._encode(_bytes(rows), keep)
