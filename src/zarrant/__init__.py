@@ -20,6 +20,7 @@ from zarrant import codecs, errors, extensions
 from zarrant.codecs.buffer_pool import aligned_empty
 from zarrant.config import Config, config
 from zarrant.geometry.box import ArraySubset
+from zarrant.nodes import async_shortcuts as asynchronous
 from zarrant.nodes.array import Array
 from zarrant.nodes.async_array import AsyncArray
 from zarrant.nodes.async_group import AsyncGroup
@@ -38,7 +39,7 @@ from zarrant.nodes.open import (
     require_array,
     require_group,
 )
-from zarrant.nodes.shortcuts import array, empty, full, load, ones, save, zeros
+from zarrant.nodes.shortcuts import array, empty, empty_like, full, full_like, load, ones, ones_like, save, zeros, zeros_like
 from zarrant.stores.local.store import FilesystemStore
 from zarrant.stores.memory import MemoryStore
 
@@ -56,6 +57,7 @@ __all__ = [
     "__version__",
     "aligned_empty",
     "array",
+    "asynchronous",
     "codecs",
     "config",
     "create_array",
@@ -63,11 +65,14 @@ __all__ = [
     "create_group",
     "create_group_async",
     "empty",
+    "empty_like",
     "errors",
     "extensions",
     "full",
+    "full_like",
     "load",
     "ones",
+    "ones_like",
     "open",
     "open_array",
     "open_array_async",
@@ -78,4 +83,5 @@ __all__ = [
     "require_group",
     "save",
     "zeros",
+    "zeros_like",
 ]

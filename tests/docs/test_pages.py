@@ -30,7 +30,20 @@ PAGES = {
     "asyncio": (),
     "machine-learning": (),
     "errors": (),
+    "dask": ("dask", "distributed"),
+    "xarray": ("xarray", "dask", "zarr"),
 }
+
+
+def installed(folder: Path) -> str:
+    """A PYTHONPATH with the tree under test and its entry points, whatever is installed."""
+    about = folder / "zarrant-9.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: zarrant\nVersion: 9\n", encoding="utf-8")
+    project = tomllib.loads((DOCS.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = [f"[{group}]\n{name} = {value}\n" for group, found in project["entry-points"].items() for name, value in found.items()]
+    (about / "entry_points.txt").write_text("".join(lines), encoding="utf-8")
+    return f"{folder}{os.pathsep}{Path(zarrant.__file__).parents[1]}"
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -45,8 +58,11 @@ def test_the_examples_of_a_page_run(name: str, tmp_path: Path) -> None:
         (programs / program).write_text(f'#!/bin/sh\nexec "{sys.executable}"{arguments} "$@"\n', encoding="utf-8")
         (programs / program).chmod(0o755)
     kept = {variable: value for variable, value in os.environ.items() if not variable.startswith(("ZARR", "PYTEST", "SLURM"))}
-    source = str(Path(zarrant.__file__).parents[1])
-    environment = kept | {"PYTHONPATH": source, "PATH": f"{programs}:{os.environ['PATH']}", "COLUMNS": "120"}
+    environment = kept | {
+        "PYTHONPATH": installed(tmp_path / "installed"),
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "COLUMNS": "120",
+    }
     command = [sys.executable, "-W", "error::zarrant.errors.ZarrantWarning", Path(__file__).with_name("page_runner.py")]
     command.append(DOCS / f"{name}.md")
     done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, timeout=300, check=False)
@@ -65,14 +81,7 @@ def test_the_old_script_of_five_minutes_is_safe_with_the_variable_alone(tmp_path
         assert long in script
         script = script.replace(long, short, 1)
     (tmp_path / "old_script.py").write_text(script, encoding="utf-8")
-    about = tmp_path / "zarrant-9.dist-info"  # the entry point of the tree under test, whatever is installed
-    about.mkdir()
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: zarrant\nVersion: 9\n", encoding="utf-8")
-    pipeline = tomllib.loads((DOCS.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
-    points = "".join(f"{name} = {value}\n" for name, value in pipeline["zarr.codec_pipeline"].items())
-    (about / "entry_points.txt").write_text(f"[zarr.codec_pipeline]\n{points}", encoding="utf-8")
-    paths = f"{tmp_path}{os.pathsep}{Path(zarrant.__file__).parents[1]}"
-    environment = os.environ | {"PYTHONPATH": paths, variable[1]: variable[2]}
+    environment = os.environ | {"PYTHONPATH": installed(tmp_path / "installed"), variable[1]: variable[2]}
     command = [sys.executable, "old_script.py"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 import zarrant
+from zarrant.codecs.chain import parse_chain
 from zarrant.errors import DataTypeError, NodeExistsError, NodeNotFoundError, OptionError, ShapeError
 from zarrant.tools.describe import local_path
 
@@ -132,3 +134,92 @@ def test_a_tilde_is_the_home_directory(tmp_path: Path, monkeypatch: pytest.Monke
     zarrant.ones(3, store="./~")
     assert (tmp_path / "~" / "zarr.json").is_file()
     assert zarrant.open_array("file://" + str(tmp_path / "~"), mode="r").shape == (3,)
+
+
+# ── like another array ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+LIKES = {"zeros_like": 0, "ones_like": 1, "empty_like": 9}
+
+
+@pytest.fixture(params=["plain", "sharded", "filters", "V2", "around shards"])
+def model(request: pytest.FixtureRequest) -> Any:
+    codecs = zarrant.codecs
+    options: dict[str, Any] = {
+        "plain": {"chunks": (2, 3), "compressors": [codecs.Gzip(2), codecs.Crc32c()], "dimension_names": ["y", "x"]},
+        "sharded": {"chunks": (2, 3), "shards": (4, 6), "compressors": [codecs.Blosc()]},
+        "filters": {"chunks": (2, 3), "filters": [codecs.Transpose((1, 0))], "chunk_key_encoding": {"name": "v2"}},
+        "V2": {"chunks": (2, 3), "zarr_format": 2, "compressors": [codecs.Zstd(1)]},
+        "around shards": {"chunks": (2, 3), "shards": (4, 6)},
+    }[request.param]
+    a = zarrant.create_array({}, shape=(9, 10), dtype="int16", fill_value=9, attributes={"unit": "mm"}, **options)
+    if request.param != "around shards":
+        return a
+    sharding = parse_chain([codec.to_json() for codec in a.metadata.codecs], "$").array_to_bytes
+    options = {"chunks": (4, 6), "serializer": sharding, "compressors": [codecs.Gzip()]}
+    return zarrant.create_array({}, shape=(9, 10), dtype="int16", fill_value=9, **options)
+
+
+@pytest.mark.parametrize("name", [*LIKES, "full_like"])
+def test_an_array_like_another_one_has_its_layout(model: Any, name: str) -> None:
+    make: Any = getattr(zarrant, name)
+    value = LIKES.get(name, 5)
+    made = make(model) if name in LIKES else make(model, 5)
+    again = asyncio.run(coroutine(name, model))
+    for a in (made, again):
+        assert (a.shape, a.dtype, a.dimension_names, dict(a.metadata.attributes)) == (
+            model.shape,
+            model.dtype,
+            model.dimension_names,
+            {},
+        )
+        names = ("codecs", "chunk_grid", "chunk_key_encoding", "zarr_format")
+        assert [getattr(a.metadata, each) for each in names] == [getattr(model.metadata, each) for each in names]
+        assert a.fill_value == value
+    assert (made[...] == value).all() and made.nchunks_initialized == 0
+    made[3:5, 2:8] = 1
+    assert made[3:5, 2:8].all() and not model.nchunks_initialized
+
+
+async def coroutine(name: str, model: Any) -> Any:
+    make: Any = getattr(zarrant.asynchronous, name)
+    return await (make(model) if name in LIKES else make(model, 5))
+
+
+def test_what_is_given_takes_the_place_of_what_the_other_has(tmp_path: Path) -> None:
+    model = zarrant.create_array(
+        {}, shape=(9, 10), dtype="int16", chunks=(2, 3), shards=(4, 6), compressors=[zarrant.codecs.Blosc()]
+    )
+    a = zarrant.zeros_like(model, store=tmp_path / "a", dtype="float64", chunks=(3, 5), shards=None, attributes={"a": 1})
+    assert (a.dtype, a.chunks, a.shards, dict(a.attrs)) == (np.float64, (3, 5), None, {"a": 1})
+    assert a.compressors[0].to_json()["configuration"]["typesize"] == 8
+    with pytest.raises(NodeExistsError):
+        zarrant.zeros_like(model, store=tmp_path / "a")
+    with pytest.raises(OptionError):
+        zarrant.zeros_like(model, chunkz=3)  # type: ignore[call-arg]
+
+
+def test_anything_with_a_shape_will_do() -> None:
+    assert zarrant.ones_like([[1.5, 2]])[...].tolist() == [[1, 1]]
+    assert zarrant.empty_like(np.ones(3, "int8")).dtype == np.int8
+    assert zarrant.zeros_like(np.array(["a", "b"]))[...].tolist() == ["", ""]
+    assert zarrant.full_like(np.zeros((4, 4)), 2, chunks=(2, 2)).chunks == (2, 2)
+
+
+def test_the_short_names_for_coroutines(tmp_path: Path) -> None:
+    async def main() -> None:
+        short = zarrant.asynchronous
+        for name in short.__all__:
+            assert getattr(zarrant, name)
+        made = [await short.zeros((2, 3)), await short.ones(3, dtype="int8"), await short.full(2, "é"), await short.empty(0)]
+        assert [each.shape for each in made] == [(2, 3), (3,), (2,), (0,)]
+        assert (await made[1].getitem(...)).tolist() == [1, 1, 1] and (await made[2].getitem(...)).tolist() == ["é", "é"]
+        a = await short.array([[1, 2], [3, 4]], store=tmp_path / "g", name="below/a")
+        assert (await a.getitem(1)).tolist() == [3, 4]
+        assert (await short.load(tmp_path / "g" / "below" / "a")).tolist() == [[1, 2], [3, 4]]
+        assert {name: each.tolist() for name, each in (await short.load(tmp_path / "g")).items()} == {"below/a": [[1, 2], [3, 4]]}
+        with pytest.raises(OptionError):
+            await short.array(None)
+        with pytest.raises(NodeExistsError):
+            await short.zeros(3, store=tmp_path / "g", name="below/a")
+
+    asyncio.run(main())

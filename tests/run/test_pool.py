@@ -63,6 +63,50 @@ def test_results_are_in_order(threads: int) -> None:
     assert pool.budget.used == 0
 
 
+def test_the_thread_that_waits_for_the_last_operation_helps_with_what_it_has_opened() -> None:
+    """Else one of two threads does nothing while the other one reads or writes the last shard."""
+    pool, met = Pool(2, 1000), threading.Barrier(2)
+    mine, helping, idle = threading.get_ident(), threading.Event(), threading.Event()
+
+    def part(i: int) -> bool:
+        met.wait(20)  # both threads are here, or it is broken
+        return True
+
+    def run(i: int) -> list[bool]:
+        if threading.get_ident() == mine:
+            helping.wait(20)
+            idle.set()
+            return []
+        helping.set()
+        idle.wait(20)
+        time.sleep(0.05)  # the other thread is at its end meanwhile
+        return pool.run_all(range(4), part, 1, 2)
+
+    assert sorted(pool.run_all(range(2), run, 1, 2)) == [[], [True] * 4]
+    assert pool.budget.used == 0
+
+
+def test_nobody_helps_with_groups_of_others() -> None:
+    pool = Pool(2, 1000)
+
+    def outer(i: int) -> int:
+        if threading.get_ident() == mine:
+            return i
+        stranger = threading.Thread(target=lambda: done.extend(pool.run_all(range(3), strange, 1, 2)))
+        stranger.start()
+        stranger.join(20)
+        return i
+
+    def strange(i: int) -> int:
+        assert threading.get_ident() != mine
+        time.sleep(0.01)
+        return i
+
+    mine, done = threading.get_ident(), list[int]()
+    assert pool.run_all(range(2), lambda i: (time.sleep(0.01), outer(i))[1], 1, 2) == [0, 1]
+    assert done == [0, 1, 2]
+
+
 def test_operations_are_taken_when_they_can_run_not_before() -> None:
     pool = Pool(2, 1000)
     taken, finished, ahead = [], [], []

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import zarrant
-from zarrant.errors import DataError, NodeNotFoundError, ZarrantError
+from zarrant.errors import ConflictError, DataError, NodeNotFoundError, OptionError, ZarrantError
 from zarrant.geometry.box import ArraySubset
 from zarrant.tools import tiff
 from zarrant.tools.convert import open_foreign
@@ -103,6 +103,80 @@ def test_what_imagej_and_others_say_is_kept(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "d.tif", values[0], description="made by hand", metadata=None)
     copy(str(tmp_path / "d.tif"), str(tmp_path / "d.zarr"))
     assert zarrant.open_array(tmp_path / "d.zarr", mode="r").attrs["description"] == "made by hand"
+
+
+@pytest.fixture
+def positions(tmp_path: Path) -> list[np.ndarray[Any, Any]]:
+    """Three images in one OME file, of other shapes, types and compression."""
+    arrays = [np.arange(20 * 30, dtype="u2").reshape(20, 30), np.ones((3, 10, 8), "u1"), np.arange(99, dtype="f4").reshape(9, 11)]
+    with tifffile.TiffWriter(tmp_path / "p.ome.tif", ome=True) as writer:
+        for number, values in enumerate(arrays):
+            metadata = {"axes": "ZYX"[-values.ndim :], "Name": f"position {number}", "PhysicalSizeX": 0.5 + number}
+            compression = None if number == 2 else "zlib"
+            writer.write(values, metadata=metadata, compression=compression, photometric="minisblack", contiguous=False)
+    return arrays
+
+
+def test_each_series_of_a_file_can_be_chosen(tmp_path: Path, positions: Any) -> None:
+    source = str(tmp_path / "p.ome.tif")
+    for number, values in enumerate(positions):
+        copy(source, str(tmp_path / f"{number}.zarr"), series=number)
+        array = zarrant.open_array(tmp_path / f"{number}.zarr", mode="r")
+        assert np.array_equal(array[...], values) and array.dtype == values.dtype
+        assert array.dimension_names == ("z", "y", "x")[-values.ndim :]
+        assert array.attrs["spacing"]["x"]["value"] == 0.5 + number
+
+
+@pytest.mark.parametrize("series", [None, 3, -1])
+def test_a_series_that_was_not_chosen_is_an_error_that_lists_all(tmp_path: Path, positions: Any, series: int | None) -> None:
+    with pytest.raises(OptionError, match="has 3 series") as error:
+        copy(str(tmp_path / "p.ome.tif"), str(tmp_path / "c.zarr"), series=series)
+    assert error.value.field == "series" and error.value.got == ("none" if series is None else series)
+    assert all(f"position {number} {values.shape}" in str(error.value.expected) for number, values in enumerate(positions))
+    assert not (tmp_path / "c.zarr").exists() and error.value.path == str(tmp_path / "p.ome.tif")
+
+
+def test_only_tiffs_have_series(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros(3))
+    zarrant.create_array(tmp_path / "a.zarr", shape=3, dtype="int8")
+    for source in ("a.npy", "a.zarr"):
+        with pytest.raises(OptionError, match="only TIFFs"):
+            copy(str(tmp_path / source), str(tmp_path / "b"), series=0)
+    written(tmp_path / "t.tif", (20, 30))
+    copy(str(tmp_path / "t.tif"), str(tmp_path / "t.zarr"), series=0)
+
+
+def test_another_series_is_another_job(tmp_path: Path, positions: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(part: Any, box: Any) -> bool:
+        raise RuntimeError("stop")
+
+    source, target = str(tmp_path / "p.ome.tif"), str(tmp_path / "c.zarr")
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
+        patch.setattr("zarrant.tools.units.copy_unit", stop)
+        copy(source, target, series=0, scheduler="none")
+    with pytest.raises(ConflictError):
+        copy(source, target, series=1, scheduler="none")
+    copy(source, target, series=0, scheduler="none")
+    assert np.array_equal(zarrant.open_array(target, mode="r")[...], positions[0])
+
+
+def test_one_image_in_several_files(tmp_path: Path) -> None:
+    """As microscopes write them: each file has one plane, and names the others."""
+    planes = np.random.default_rng(0).integers(0, 9999, (3, 40, 30)).astype("u2")
+    names = [f"urn:uuid:{z:032d}" for z in range(3)]
+    data = "".join(
+        f'<TiffData IFD="0" PlaneCount="1" FirstZ="{z}"><UUID FileName="z{z}.ome.tif">{name}</UUID></TiffData>'
+        for z, name in enumerate(names)
+    )
+    sizes = 'DimensionOrder="XYZCT" Type="uint16" SizeX="30" SizeY="40" SizeZ="3" SizeC="1" SizeT="1"'
+    pixels = f'<Pixels ID="Pixels:0" {sizes}><Channel ID="Channel:0:0" SamplesPerPixel="1"/>{data}</Pixels>'
+    for z, plane in enumerate(planes):
+        top = f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="{names[z]}">'
+        ome = f'<?xml version="1.0" encoding="UTF-8"?>{top}<Image ID="Image:0">{pixels}</Image></OME>'
+        options: dict[str, Any] = {"compression": "zlib", "metadata": None, "rowsperstrip": 16}
+        tifffile.imwrite(tmp_path / f"z{z}.ome.tif", plane, description=ome.encode(), **options)
+    copy(str(tmp_path / "z0.ome.tif"), str(tmp_path / "a.zarr"), chunks=(1, 40, 30))
+    assert np.array_equal(zarrant.open_array(tmp_path / "a.zarr", mode="r")[...], planes)
 
 
 def test_a_strip_that_is_broken_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:

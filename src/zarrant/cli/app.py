@@ -43,6 +43,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the array,
 Chunks = Annotated[str | None, typer.Option(help="Shape of the smallest readable pieces, as in 32,32,32.")]
 Shards = Annotated[str | None, typer.Option(help='Shape of the stored objects, as in 256,256,256, or "none".')]
 Codecs = Annotated[str | None, typer.Option("--compressor", "--codecs", help=spelling.COMPRESSORS)]
+Series = Annotated[int | None, typer.Option(min=0, help="Which series of a TIFF, where there are several: 0 is the first.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would be done, change nothing.")]
 Scheduler = Annotated[
     str | None,
@@ -137,6 +138,7 @@ def copy(
     shards: Shards = None,
     compressor: Codecs = None,
     dtype: Annotated[str | None, typer.Option(help="A data type that holds every value of the source's.")] = None,
+    series: Series = None,
     **work: Any,
 ) -> Result:
     """Copy an array or a group, or a file of another format.
@@ -145,7 +147,7 @@ def copy(
     copied with all nodes below it, attributes and consolidated metadata. A copy that is broken off takes away what it wrote; with
     --scheduler it keeps a ledger instead, and the same command goes on.
     """
-    return _copy(source, target, _layout(chunks, shards, compressor), dtype=dtype, **work)
+    return _copy(source, target, _layout(chunks, shards, compressor), dtype=dtype, series=series, **work)
 
 
 @command(app, {**COPYING, "scheduler": (Scheduler, "none")})
@@ -188,6 +190,7 @@ def convert(
     target: Annotated[str | None, typer.Argument(help="Where a converted copy is to be. Without it: in place.")] = None,
     zarr_format: Annotated[int, typer.Option("--to", help="The version of the format, 3 or 2.")] = 3,
     compressor: Codecs = None,
+    series: Series = None,
     **work: Any,
 ) -> Result:
     """Convert between Zarr V2 and V3, or from other formats.
@@ -196,9 +199,9 @@ def convert(
     as by copy.
     """
     if target is not None:
-        return _copy(source, target, _layout(None, None, compressor), zarr_format=zarr_format, **work)
-    if compressor or any(work[name] for name in ("overwrite", "scheduler", "workers", "source_options")):
-        raise typer.BadParameter("--compressor, --overwrite, --scheduler, --workers and --source-option go with a target")
+        return _copy(source, target, _layout(None, None, compressor), zarr_format=zarr_format, series=series, **work)
+    if compressor or series is not None or any(work[name] for name in ("overwrite", "scheduler", "workers", "source_options")):
+        raise typer.BadParameter("--compressor, --series, --overwrite, --scheduler, --workers and --source-option go with a target")
     facts = convert_format(source, zarr_format, dry_run=work["dry_run"], storage_options=work["storage_options"])
     return Result(facts, partial(show.converted, facts), 1 if facts["cannot"] else 0)
 

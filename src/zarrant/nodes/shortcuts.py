@@ -11,10 +11,13 @@ from typing import Any, Unpack
 import numpy as np
 import numpy.typing as npt
 
+from zarrant.codecs.chain import parse_chain
 from zarrant.errors import OptionError
 from zarrant.nodes.array import Array
+from zarrant.nodes.array_properties import ArrayProperties
 from zarrant.nodes.create import LayoutOptions
 from zarrant.nodes.group import Group
+from zarrant.nodes.layout_of import codec_options, layout_of, retyped
 from zarrant.nodes.open import Where, create_array, create_group
 from zarrant.nodes.open import open as open_node
 from zarrant.nodes.signatures import spelled_out
@@ -52,10 +55,7 @@ def full(shape: Any, fill_value: Any, *, store: Any = None, dtype: Any = None, *
     >>> zarrant.full((2, 3), 1.5)[...].tolist()
     [[1.5, 1.5, 1.5], [1.5, 1.5, 1.5]]
     """
-    kind = np.asarray(fill_value).dtype if dtype is None else dtype
-    if dtype is None and isinstance(fill_value, str):
-        kind = "string"
-    return _new(store, shape=shape, dtype=kind, fill_value=fill_value, **options)
+    return _new(store, **filled(shape, fill_value, dtype), **options)
 
 
 @spelled_out(ShortOptions)
@@ -161,9 +161,143 @@ def array(data: Any, *, store: Any = None, dtype: Any = None, fill_value: Any = 
     return _new(store, data=data, dtype=dtype, fill_value=fill_value, **options)
 
 
+@spelled_out(ShortOptions)
+def full_like(a: Any, fill_value: Any, *, store: Any = None, dtype: Any = None, **options: Unpack[ShortOptions]) -> NewArray:
+    """A new array like another one, that reads as one value everywhere; nothing but its metadata is stored.
+
+    Args:
+        a: an array of Zarrant, of which chunks, shards, codecs, names of dimensions and the version of the format are taken too, or
+            anything with a shape and a data type. Of others `chunks` and `shards` are taken, where they have them.
+        fill_value: the value.
+        store: where the array is to be, as in `create_array`; None: in memory.
+        dtype: its data type; None: that of `a`.
+        options: the others of `create_array`, in place of those of `a`.
+
+    Returns:
+        The array. Attributes are not taken.
+
+    Raises:
+        NodeExistsError: something is there already.
+        DataTypeError: an unknown data type, or one that cannot hold the value.
+        OptionError: an unknown option, or a value that it cannot have.
+
+    >>> a = zarrant.full_like(np.ones((2, 3), "int8"), 7, chunks=(1, 3))
+    >>> a[...].tolist(), a.dtype.name, a.chunks
+    ([[7, 7, 7], [7, 7, 7]], 'int8', (1, 3))
+    """
+    return _new(store, **like(a, dtype, fill_value=fill_value, **options))
+
+
+@spelled_out(ShortOptions)
+def zeros_like(a: Any, *, store: Any = None, dtype: Any = None, **options: Unpack[ShortOptions]) -> NewArray:
+    """A new array of zeros, like another one. See `full_like`.
+
+    Args:
+        a: an array of Zarrant, or anything with a shape and a data type.
+        store: where the array is to be, as in `create_array`; None: in memory.
+        dtype: its data type; None: that of `a`.
+        options: the others of `create_array`, in place of those of `a`.
+
+    Returns:
+        The array.
+
+    Raises:
+        NodeExistsError: something is there already.
+        DataTypeError: an unknown data type.
+        OptionError: an unknown option, or a value that it cannot have.
+
+    >>> a = zarrant.full(6, 9, chunks=2)
+    >>> zarrant.zeros_like(a)[...].tolist(), zarrant.zeros_like(a).chunks
+    ([0, 0, 0, 0, 0, 0], (2,))
+    """
+    return _new(store, **like(a, dtype, fill_value=None, **options))
+
+
+@spelled_out(ShortOptions)
+def ones_like(a: Any, *, store: Any = None, dtype: Any = None, **options: Unpack[ShortOptions]) -> NewArray:
+    """A new array of ones, like another one. See `full_like`.
+
+    Args:
+        a: an array of Zarrant, or anything with a shape and a data type.
+        store: where the array is to be, as in `create_array`; None: in memory.
+        dtype: its data type; None: that of `a`.
+        options: the others of `create_array`, in place of those of `a`.
+
+    Returns:
+        The array.
+
+    Raises:
+        NodeExistsError: something is there already.
+        DataTypeError: an unknown data type, or one that has no one.
+        OptionError: an unknown option, or a value that it cannot have.
+
+    >>> zarrant.ones_like(np.zeros(3))[...].tolist()
+    [1.0, 1.0, 1.0]
+    """
+    return _new(store, **like(a, dtype, fill_value=1, **options))
+
+
+@spelled_out(ShortOptions)
+def empty_like(a: Any, *, store: Any = None, dtype: Any = None, **options: Unpack[ShortOptions]) -> NewArray:
+    """A new array like another one, whose values do not matter: they are the fill value of `a`, or zeros. See `full_like`.
+
+    Args:
+        a: an array of Zarrant, or anything with a shape and a data type.
+        store: where the array is to be, as in `create_array`; None: in memory.
+        dtype: its data type; None: that of `a`.
+        options: the others of `create_array`, in place of those of `a`.
+
+    Returns:
+        The array.
+
+    Raises:
+        NodeExistsError: something is there already.
+        DataTypeError: an unknown data type, or one that cannot hold the fill value.
+        OptionError: an unknown option, or a value that it cannot have.
+
+    >>> zarrant.empty_like(zarrant.full(2, 9))[...].tolist()
+    [9, 9]
+    """
+    return _new(store, **like(a, dtype, **options))
+
+
 def _new(store: Any, **options: Any) -> NewArray:
-    given = {name: value for name, value in options.items() if name not in ("dtype", "fill_value") or value is not None}
-    return create_array(MemoryStore() if store is None else store, **given)
+    return create_array(MemoryStore() if store is None else store, **given(options))
+
+
+def given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of `create_array`, without those for which None means that they are left out."""
+    return {name: value for name, value in options.items() if name not in ("dtype", "fill_value") or value is not None}
+
+
+def filled(shape: Any, fill_value: Any, dtype: Any) -> dict[str, Any]:
+    """The options of an array that reads as one value; its data type is that of the value, where none is given."""
+    kind = np.asarray(fill_value).dtype if dtype is None else dtype
+    if dtype is None and isinstance(fill_value, str):
+        kind = "string"
+    return {"shape": shape, "dtype": kind, "fill_value": fill_value}
+
+
+def like(a: Any, dtype: Any, **options: Any) -> dict[str, Any]:
+    """The options of an array like `a`, in which `options` take the place of its own."""
+    if isinstance(a, ArrayProperties):
+        own = layout_of(a)
+        if "serializer" not in own:  # nested shards, or codecs around shards: the outer codecs as they are
+            own |= codec_options(parse_chain([codec.to_json() for codec in a.metadata.codecs], "$.codecs"))
+            own |= {"chunks": a.write_unit, "shards": None}
+        own |= {"shape": a.shape, "zarr_format": a.metadata.zarr_format}
+        if a.metadata.zarr_format == 2 or options.get("zarr_format") == 2:
+            del own["chunk_key_encoding"]  # V2 has names of its own
+    else:
+        seen = a if hasattr(a, "shape") and hasattr(a, "dtype") else np.asarray(a)
+        own = {"shape": seen.shape, "dtype": seen.dtype}
+        for name in ("chunks", "shards"):
+            lengths = getattr(seen, name, None)
+            if isinstance(lengths, tuple) and all(isinstance(length, int) for length in lengths):
+                own[name] = lengths
+    if dtype is not None:
+        own = retyped(own, dtype)
+    return {**own, **options}
 
 
 @spelled_out(ShortOptions)

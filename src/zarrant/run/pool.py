@@ -1,10 +1,11 @@
 """The pool: work in flight, bounded in tasks and in bytes.
 
 In: operations, and the bytes that one of them needs. Out: their outcomes, in order. Operations that run side by side form a
-group. The thread that starts a group works on it too, and idle threads of the pool help. No thread ever waits for another one to
-become free. So groups inside of groups, as deep as shards nest, cannot deadlock: in the worst case the starting thread runs
-every operation itself. A helper joins only if the cost of one more operation fits the byte budget. The starting thread needs no
-permission, because a budget that is too small for one operation would otherwise stop all work.
+group. The thread that starts a group works on it too, and idle threads of the pool help; while its last operations run in other
+threads, it helps with the groups that these have opened. No thread ever waits for another one to become free. So groups inside
+of groups, as deep as shards nest, cannot deadlock: in the worst case the starting thread runs every operation itself. A helper
+joins only if the cost of one more operation fits the byte budget. The starting thread needs no permission, because a budget
+that is too small for one operation would otherwise stop all work.
 
 What is asked for by users, whole operations, waits for the budget before it begins (`Budget.admit`): nobody who waits there has
 any bytes, and nobody who has locked something waits there. So whoever has bytes can go on, and gives them back.
@@ -150,6 +151,18 @@ class Stall:
         return time.monotonic() - self.since > STALL_S
 
 
+_here = threading.local()
+"""The group of which this thread runs an operation."""
+
+
+def open_gate(gate: threading.Lock) -> None:
+    """Let the thread go on that waits for a taken lock, if nobody else has done so."""
+    try:
+        gate.release()
+    except RuntimeError:
+        pass
+
+
 class TaskGroup:
     """Operations that run side by side; results in the order of the operations.
 
@@ -160,6 +173,7 @@ class TaskGroup:
 
     def __init__(self, ops: Iterable[Any], run: Run, cost: int, limit: int, budget: Budget) -> None:
         self.ops: Iterator[Any] = iter(ops)
+        self.outer: TaskGroup | None = getattr(_here, "group", None)
         self.run, self.cost, self.limit, self.budget = run, cost, limit, budget
         self.results: list[Any] = []
         self.running: set[object] = set()
@@ -178,7 +192,7 @@ class TaskGroup:
                     return
                 place, op = item
                 try:
-                    self.results[place] = self.run(op)
+                    self.results[place] = self._run_inside(op)
                 except Exception as error:
                     self.results[place] = error
             except BaseException as error:
@@ -192,6 +206,22 @@ class TaskGroup:
                     self._end(mark)
             if one:
                 return
+
+    def _run_inside(self, op: Any) -> Any:
+        """Run an operation; the groups that it opens are inside of this one."""
+        before = getattr(_here, "group", None)
+        _here.group = self
+        try:
+            return self.run(op)
+        finally:
+            _here.group = before
+
+    def is_inside(self, group: TaskGroup) -> bool:
+        """Whether this group was opened by an operation of another one, or of one inside of that."""
+        outer = self.outer
+        while outer is not None and outer is not group:
+            outer = outer.outer
+        return outer is group
 
     def _take(self, mark: object) -> tuple[int, Any] | None:
         """The next operation and its place, or None where there is no more."""
@@ -210,7 +240,7 @@ class TaskGroup:
             self.running.discard(mark)
             if self.gate is not None and not self.running:
                 gate, self.gate = self.gate, None
-                gate.release()
+                open_gate(gate)
 
     def stop(self, error: BaseException) -> None:
         """Start no more operations; those that run come to their end."""
@@ -233,14 +263,14 @@ class TaskGroup:
         """Wait for the operations that others run, also when interrupted: they still use what the caller gave them."""
         while True:
             try:
-                gate = self._wait_at()
+                gate = self.wait_at()
                 if gate is None:
                     break
                 gate.acquire()
             except BaseException as error:
                 self.stop(error)
 
-    def _wait_at(self) -> threading.Lock | None:
+    def wait_at(self) -> threading.Lock | None:
         """A taken lock that the last running operation will release; None where nothing runs."""
         gate = threading.Lock()
         gate.acquire()
@@ -265,6 +295,7 @@ class Pool:
         self._lock = threading.Lock()
         self._groups: list[TaskGroup] = []
         self._idle: list[threading.Lock] = []
+        self._waiting: list[tuple[TaskGroup, threading.Lock]] = []
         self._started = 0
 
     def run_all(self, ops: Iterable[Any], run: Run, cost: int, limit: int, admitted: bool = False) -> list[Any]:
@@ -278,6 +309,8 @@ class Pool:
             if limit > 1 and len(head) > 1:  # a helper woken for nothing costs a switch of threads, up to 5 ms
                 self._open(group, min(limit, len(head)))
             group.work()
+            if group.running:
+                self._help_inside(group)
         except BaseException:
             # What is raised here must not be kept there: it would refer to itself, and live until garbage is collected.
             group.exhausted, group.fatal = True, None
@@ -301,6 +334,10 @@ class Pool:
         with self._lock:
             self._groups.append(group)
             wanted = min(most, self.threads) - 1
+            for outer, gate in self._waiting:
+                if wanted and group.is_inside(outer):
+                    open_gate(gate)
+                    wanted -= 1
             while wanted and self._idle:
                 self._idle.pop().release()
                 wanted -= 1
@@ -323,25 +360,57 @@ class Pool:
         while True:
             group = self._join()
             try:
-                group.work(one=True)
+                self._help_with(group)
             except BaseException:
                 pass  # noted in the group, raised by its starter
+
+    def _help_with(self, group: TaskGroup) -> None:
+        """Run one operation of a group that was joined."""
+        try:
+            group.work(one=True)
+        finally:
+            self.budget.give(group.cost)
+            with self._lock:
+                group.limit += 1
+
+    def _help_inside(self, group: TaskGroup) -> None:
+        """Help with what the running operations of a group have opened, until none of them runs."""
+        while True:
+            with self._lock:
+                inner = self._joinable(group)
+                gate = group.wait_at() if inner is None else None
+                if gate is not None:
+                    self._waiting.append((group, gate))
+            if inner is not None:
+                self._help_with(inner)
+                continue
+            if gate is None:
+                return
+            try:
+                gate.acquire()
             finally:
-                self.budget.give(group.cost)
                 with self._lock:
-                    group.limit += 1
+                    self._waiting.remove((group, gate))
+
+    def _joinable(self, outer: TaskGroup | None = None) -> TaskGroup | None:
+        """The newest group (inside of `outer`) that has more to do, joined, if the bytes for it are left. The lock is taken."""
+        # Those that have no more to give: the thread that should have closed them may have been interrupted.
+        self._groups[:] = [group for group in self._groups if not group.exhausted]
+        for group in reversed(self._groups):
+            inside = outer is None or group.is_inside(outer)
+            if inside and not group.exhausted and group.limit > 1 and self.budget.try_take(group.cost):
+                group.limit -= 1
+                return group
+        return None
 
     def _join(self) -> TaskGroup:
         while True:
             gate = threading.Lock()
             gate.acquire()
             with self._lock:
-                # Those that have no more to give: the thread that should have closed them may have been interrupted.
-                self._groups[:] = [group for group in self._groups if not group.exhausted]
-                for group in reversed(self._groups):
-                    if not group.exhausted and group.limit > 1 and self.budget.try_take(group.cost):
-                        group.limit -= 1
-                        return group
+                group = self._joinable()
+                if group is not None:
+                    return group
                 waiting = bool(self._groups)
                 self._idle.append(gate)
             # Open groups that cannot be joined now may be joinable soon: bytes are given back without a call.

@@ -29,9 +29,9 @@ from zarrant.progress import Meter, Report
 from zarrant.requests import Op, fetch_one, gather_outcomes, list_dir, list_prefix
 from zarrant.stores.local.store import FilesystemStore
 from zarrant.stores.resolve import resolve_store
-from zarrant.tools.advice import Step, next_steps
 from zarrant.tools.ledger import ledger_key
 from zarrant.tools.leftovers import Leftover, leftovers
+from zarrant.tools.next_steps import Step, next_steps
 
 SEVERITIES = ("error", "warning", "note")
 

@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from zarrant.errors import DataError, NodeNotFoundError, ZarrantError
+from zarrant.errors import DataError, NodeNotFoundError, OptionError, ZarrantError
 from zarrant.geometry.box import ArraySubset
 from zarrant.tools import tiff
 from zarrant.tools.extras import require
@@ -46,10 +46,11 @@ class Source:
     unit: tuple[int, ...] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     path: str | None = None
+    series: int | None = None
 
     def share(self) -> Source:
         """The same for other processes, without what it is created like. A file is opened by each of them."""
-        read = self.read if self.path is None else _ReadFile(self.path)
+        read = self.read if self.path is None else _ReadFile(self.path, self.series)
         return Source(self.kind, self.shape, self.dtype, read)
 
     @property
@@ -76,20 +77,28 @@ def is_foreign(path: str | os.PathLike[str]) -> bool:
 
 
 @contextmanager
-def open_foreign(path: str | os.PathLike[str]) -> Iterator[Source]:
-    """The source that a file is, while the context lasts."""
+def open_foreign(path: str | os.PathLike[str], series: int | None = None) -> Iterator[Source]:
+    """The source that a file is, while the context lasts; `series`: which of those of a TIFF."""
     path = Path(path)
     if not path.is_file():
         raise NodeNotFoundError("no such file", path=str(path))
+    opener = _OPENERS[suffix_of(path)]
+    if series is not None and opener is not _open_tiff:
+        raise no_series(path, series)
     with ExitStack() as stack:
         with _understood(path):
-            source = _OPENERS[suffix_of(path)](path, stack)
+            source = _open_tiff(path, stack, series) if opener is _open_tiff else opener(path, stack)
 
         def read(box: ArraySubset) -> Values:
             with _understood(path):
                 return source.read(box)
 
-        yield replace(source, path=str(path), read=read)
+        yield replace(source, path=str(path), series=series, read=read)
+
+
+def no_series(address: str | os.PathLike[str], series: int) -> OptionError:
+    """The error for a series of what has none."""
+    return OptionError("only TIFFs have series", path=str(address), field="series", expected="a .tif file", got=series)
 
 
 @contextmanager
@@ -110,16 +119,17 @@ class _ReadFile:
     """Reads boxes of a file in whatever process it is called."""
 
     path: str
+    series: int | None
 
     def __call__(self, box: ArraySubset) -> Values:
-        return _opened(self.path)[1].read(box)
+        return _opened(self.path, self.series)[1].read(box)
 
 
 @lru_cache(maxsize=1)
-def _opened(path: str) -> tuple[ExitStack, Source]:
+def _opened(path: str, series: int | None) -> tuple[ExitStack, Source]:
     """A file that stays open in this process until another one is asked for."""
     stack = ExitStack()
-    return stack, stack.enter_context(open_foreign(path))
+    return stack, stack.enter_context(open_foreign(path, series))
 
 
 def _open_npy(path: Path, stack: ExitStack) -> Source:
@@ -154,17 +164,18 @@ def _unpacked(nibabel: Any, path: Path, stack: ExitStack) -> Path:
     return target
 
 
-def _open_tiff(path: Path, stack: ExitStack) -> Source:
+def _open_tiff(path: Path, stack: ExitStack, number: int | None = None) -> Source:
     tifffile = require("tifffile", "images", "Reading TIFF")
     file = stack.enter_context(tifffile.TiffFile(path))
-    series = file.series[0]
-    options: dict[str, Any] = {"attributes": tiff.attributes_of(file, series)}
+    number = tiff.chosen(file, path, number)
+    series = file.series[number]
+    options: dict[str, Any] = {"attributes": tiff.attributes_of(file, number)}
     # Q and I stand for dimensions of which the file says nothing.
     axes = tuple(None if axis in "QI" else axis.lower() for axis in series.axes)
     if len(axes) == len(series.shape):
         options["dimension_names"] = axes
     if series.dataoffset is not None:
-        return _of_memory("TIFF", tifffile.memmap(path, series=0, mode="r"), **options)
+        return _of_memory("TIFF", tifffile.memmap(path, series=number, mode="r"), **options)
     shape, dtype = tuple(series.shape), np.dtype(series.dtype).newbyteorder("=")
     return Source("TIFF, by strips", shape, dtype, tiff.Segments(series).read, None, options)
 

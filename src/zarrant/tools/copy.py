@@ -10,13 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from zarrant.codecs import Blosc
-from zarrant.codecs.chain import parse_chain
 from zarrant.dtypes.fixed import from_numpy
 from zarrant.errors import DataTypeError, NodeExistsError, NodeNotFoundError, OptionError
 from zarrant.geometry.grid import ChunkGrid
@@ -24,6 +22,7 @@ from zarrant.geometry.layouts import auto_chunks
 from zarrant.nodes.array import Array
 from zarrant.nodes.base import READ
 from zarrant.nodes.group import Group
+from zarrant.nodes.layout_of import layout_of, retyped
 from zarrant.nodes.open import create_array, create_group, open_group
 from zarrant.nodes.open import open as open_node
 from zarrant.nodes.unreadable import UnreadableNode
@@ -34,7 +33,7 @@ from zarrant.storage import capabilities
 from zarrant.stores.resolve import ARCHIVES
 from zarrant.tools import units
 from zarrant.tools.check import open_context
-from zarrant.tools.convert import Source, is_foreign, open_foreign, suffix_of
+from zarrant.tools.convert import Source, is_foreign, no_series, open_foreign, suffix_of
 from zarrant.tools.describe import array_facts, local_path, stored
 from zarrant.tools.ledger import Ledger
 from zarrant.tools.targets import NpyFile, Options, check_apart, check_npy, check_replaceable
@@ -53,6 +52,7 @@ def copy(
     compressors: Any = KEEP,
     dtype: Any = None,
     zarr_format: int = 3,
+    series: int | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
     scheduler: str | None = None,
@@ -74,6 +74,7 @@ def copy(
             layout stays, or all but the shards, encoded chunks are moved without being decoded: what is broken in them stays so.
         dtype: another data type, to which every value of the source's can be cast without loss.
         zarr_format: of the copy, 3 or 2.
+        series: which one of a TIFF, from 0 on; it must be said where there are several.
         overwrite: replace the array, or the file, that is there.
         scheduler: None, "none", "local" or an address. None: a copy that is broken off takes away what it wrote. With the others
             it keeps a ledger at the target, and the same call goes on: "none" in this process, "local" on a Dask cluster of
@@ -87,7 +88,7 @@ def copy(
     where an unfinished copy of another source is at the target.
     """
     check_apart(source, target, source_options, storage_options)
-    with open_tree(source, source_options) as tree:
+    with open_tree(source, source_options, series) as tree:
         plans = _plans(tree, {"chunks": chunks, "shards": shards, "compressors": compressors}, dtype, zarr_format)
         place = Destination(str(target), storage_options, overwrite, zarr_format, block_bytes or units.BLOCK_BYTES)
         job = [*tree.identity, place.block_bytes]
@@ -118,14 +119,17 @@ class Tree:
 
 
 @contextmanager
-def open_tree(address: str, storage_options: Options = None) -> Iterator[Tree]:
+def open_tree(address: str, storage_options: Options = None, series: int | None = None) -> Iterator[Tree]:
     """The source at an address, while the context lasts."""
     path = local_path(address)
     if path is not None and is_foreign(path) and not path.is_dir():
-        with open_foreign(path) as opened:
+        with open_foreign(path, series) as opened:
             state = path.stat()
-            yield Tree(str(address), {"": opened}, [str(path.resolve()), state.st_size, state.st_mtime_ns])
+            identity = [str(path.resolve()), state.st_size, state.st_mtime_ns, *([] if series is None else [series])]
+            yield Tree(str(address), {"": opened}, identity)
         return
+    if series is not None:
+        raise no_series(address, series)
     if path is not None and path.is_file() and path.suffix.lower() not in ARCHIVES:
         raise OptionError(
             "not a kind of file that is read",
@@ -160,31 +164,8 @@ def _tree(address: str, root: Array[Any] | Group[Any], storage_options: Options)
 
 
 def _source_of(array: Array[Any]) -> Source:
-    return Source("array", array.shape, array.dtype, array.retrieve_array_subset, array.write_unit, _kept_options(array))
-
-
-def _kept_options(array: Array[Any]) -> dict[str, Any]:
-    """How a new array would be created like this one; codecs that are not of the plain form are left out."""
-    options: dict[str, Any] = {
-        "dtype": array.metadata.data_type.to_json(),
-        "chunks": array.chunks,
-        "shards": array.shards,
-        "fill_value": array.fill_value,
-        "attributes": array.metadata.attributes,
-        "chunk_key_encoding": array.metadata.chunk_key_encoding.to_json(),
-        "dimension_names": array.dimension_names,
-    }
-    chain = parse_chain([codec.to_json() for codec in array.metadata.codecs], "$.codecs")
-    if chain.subchunk_codecs is not None and not (chain.array_to_array or chain.bytes_to_bytes):
-        chain = chain.subchunk_codecs
-    if chain.subchunk_codecs is not None:
-        return options
-    codecs = {
-        "filters": list(chain.array_to_array),
-        "serializer": chain.array_to_bytes,
-        "compressors": list(chain.bytes_to_bytes),
-    }
-    return options | codecs
+    options = {**layout_of(array), "attributes": array.metadata.attributes}
+    return Source("array", array.shape, array.dtype, array.retrieve_array_subset, array.write_unit, options)
 
 
 def array_options(source: Source, dtype: np.dtype[Any], chunks: Any, shards: Any, compressors: Any) -> dict[str, Any]:
@@ -200,12 +181,7 @@ def array_options(source: Source, dtype: np.dtype[Any], chunks: Any, shards: Any
             hint="Name a compressor",
         )
     if dtype != source.dtype:
-        options.pop("dtype", None)
-        options.pop("serializer", None)  # it may be bound to the width of elements, as shuffles are
-        if "fill_value" in options:
-            options["fill_value"] = np.asarray(options["fill_value"]).astype(dtype)[()]
-        if isinstance(options.get("compressors"), list):
-            options["compressors"] = [replace(c, typesize=None) if isinstance(c, Blosc) else c for c in options["compressors"]]
+        options = retyped(options, dtype)
     return {"dtype": dtype, **options, "shape": source.shape}
 
 

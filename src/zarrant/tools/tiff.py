@@ -1,6 +1,6 @@
 """TIFF files as sources of a copy: boxes are read by the strips and tiles that they touch, and metadata are kept.
 
-In: the path of a file. Out: its first series, at full resolution, as parts of a `Source`. Nothing is unpacked to disk: a strip or
+In: the path of a file. Out: one of its series, at full resolution, as parts of a `Source`. Nothing is unpacked to disk: a strip or
 tile is decoded when a box touches it, and the last ones are kept for the next box. So memory is that of the box, of what is kept
 (`KEPT_BYTES`) and of one strip: a page of one single strip is decoded whole. What the file says of itself becomes attributes:
 `ome_xml` (as it is), `imagej`, `description`, `resolution` (pixels per unit, along x and y), `spacing` (of each axis, with unit).
@@ -14,18 +14,22 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from itertools import product
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import numpy.typing as npt
 
+from zarrant.errors import OptionError
 from zarrant.geometry.box import ArraySubset
 
 KEPT_BYTES = 64 << 20
 """Bytes of decoded strips and tiles that are kept: those of one block of a copy, which begins in what the last one ended in."""
 KEPT_TEXT = 1 << 20
 """Characters of a text that is kept: metadata are read whenever an array is opened."""
+SHOWN_SERIES = 8
+"""Series that an error lists: plates have hundreds."""
 JPEG = (6, 7, 33007, 34892)
 """Compressions whose tables stand once for all strips."""
 
@@ -91,8 +95,10 @@ class Segments:
         offset, nbytes = page.dataoffsets[index], page.databytecounts[index]
         if not nbytes:
             return None
-        file = self._page.parent.filehandle
+        file = page.parent.filehandle  # pages of one series may be in several files
         with self._file_lock:
+            if file.closed:
+                file.open()
             file.seek(offset)
             data = file.read(nbytes)
         tables = {"jpegtables": page.jpegtables, "jpegheader": self._page.jpegheader} if self._page.compression in JPEG else {}
@@ -130,12 +136,29 @@ def _overlaps(box: Slices, starts: list[int], shape: tuple[int, ...]) -> Iterato
         yield slice(low - start, high - start), slice(low - side.start, high - side.start)
 
 
+def chosen(tiff: Any, path: Path, number: int | None) -> int:
+    """Which series is meant; OptionError where there are several and none was chosen, or none of that number."""
+    n = len(tiff.series)
+    if (number is None and n == 1) or (number is not None and 0 <= number < n):
+        return number or 0
+    listed = [f"{i}: {each.name} {each.shape} {each.dtype}" for i, each in enumerate(tiff.series[:SHOWN_SERIES])]
+    raise OptionError(
+        f"the file has {n} series",
+        path=str(path),
+        field="series",
+        expected=f"one of 0 to {n - 1} ({'; '.join([*listed, *(['...'] if n > SHOWN_SERIES else [])])})",
+        got="none" if number is None else number,
+        hint="--series 0 (series=0) copies the first one",
+    )
+
+
 # ── what a file says of itself ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def attributes_of(tiff: Any, series: Any) -> dict[str, Any]:
-    """What is worth keeping, as attributes."""
+def attributes_of(tiff: Any, number: int) -> dict[str, Any]:
+    """What is worth keeping of a series, as attributes."""
     found: dict[str, Any] = {}
+    series = tiff.series[number]
     page, ome = series.keyframe, tiff.ome_metadata
     if ome and len(ome) <= KEPT_TEXT:
         found["ome_xml"] = ome
@@ -146,7 +169,7 @@ def attributes_of(tiff: Any, series: Any) -> dict[str, Any]:
         found["imagej"] = imagej
     if {"XResolution", "YResolution"} <= {tag.name for tag in page.tags} and page.resolution != (1, 1):
         found["resolution"] = {"pixels_per_unit": [float(n) for n in page.resolution], "unit": page.resolutionunit.name.lower()}
-    spacing = _ome_spacing(found["ome_xml"]) if "ome_xml" in found else _imagej_spacing(imagej)
+    spacing = _ome_spacing(found["ome_xml"], number) if "ome_xml" in found else _imagej_spacing(imagej)
     return found | ({"spacing": spacing} if spacing else {})
 
 
@@ -157,13 +180,13 @@ def _is_json(value: Any) -> bool:
         return False
 
 
-def _ome_spacing(text: str) -> dict[str, Any]:
-    """The sizes of a pixel of the first image."""
+def _ome_spacing(text: str, number: int) -> dict[str, Any]:
+    """The sizes of a pixel of one image."""
     try:
-        pixels = next((each for each in ElementTree.fromstring(text).iter() if each.tag.endswith("}Pixels")), None)
+        pixels = [each for each in ElementTree.fromstring(text).iter() if each.tag.endswith("}Pixels")]
     except ElementTree.ParseError:
         return {}
-    names = {} if pixels is None else dict(pixels.attrib)
+    names = dict(pixels[number].attrib) if number < len(pixels) else {}
     return {
         axis.lower(): {"value": float(names[f"PhysicalSize{axis}"]), "unit": names.get(f"PhysicalSize{axis}Unit", "µm")}
         for axis in "ZYX"

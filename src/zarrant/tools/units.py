@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from zarrant.dtypes.fixed import from_numpy
 from zarrant.errors import CapabilityError
 from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.grid import ChunkGrid
@@ -123,7 +122,7 @@ def _move_pieces(old: Array[Any], new: Array[Any], box: ArraySubset) -> bool:
 
 def _is_fill(array: Array[Any], values: Values) -> bool:
     """Whether nothing was stored of these values. Most blocks are told by their first element."""
-    fill = from_numpy(array.metadata.data_type.to_json()).fill_from_json(array.metadata.fill_value, "fill_value")
+    fill = handle_of(array).array.fill
     first = values[(slice(0, 1),) * values.ndim]
     return bool(fill.equals(first[np.newaxis]).all()) and bool(fill.equals(values[np.newaxis]).all())
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -91,29 +92,6 @@ class FixedSizePipeline(ChunkPipeline):
             if stored is not None and selections.count != selections.bounds:
                 old = yield from stored.fetch_one(lo, self.stored_limit)
             return self._update_box(old, selections, values, rows)
-        return (yield from self._write(stored, selections, lo, hi, values, rows))
-
-    def _update_box(
-        self, data: Buffer | None, box: BoxInChunk, values: npt.NDArray[np.generic], rows: npt.NDArray[np.generic]
-    ) -> Encoded:
-        """Lay one box of values over an old chunk, or over fill; the same as `_write`, without columns of one row."""
-        if data is not None:
-            self._decode(_one(data), rows)
-        elif box.count != self.spec.shape:
-            rows[...] = self.spec.fill.element
-        box.of_chunk(self._view(rows)[0])[...] = box.of_values(values)
-        keep = None if self.options.write_empty_chunks else ~self.spec.fill.equals(rows)
-        return self._encode(_bytes(rows), keep)
-
-    def _write(
-        self,
-        stored: EncodedChunks | None,
-        selections: ChunkSelections,
-        lo: int,
-        hi: int,
-        values: Values,
-        rows: npt.NDArray[np.generic],
-    ) -> Op[Encoded]:
         stale, blank = ~selections.full[lo:hi], ~self._covered(selections, lo, hi)
         fetched = (yield from stored.fetch(lo, hi, stale, self.stored_limit)) if stored is not None and stale.any() else None
         if fetched is not None:
@@ -126,6 +104,26 @@ class FixedSizePipeline(ChunkPipeline):
             self._copy_in(boxes, rows, array)
         keep = None if self.options.write_empty_chunks else ~self.spec.fill.equals(rows)
         return self._encode(_bytes(rows), keep)
+
+    def _update_box(
+        self, data: Buffer | None, box: BoxInChunk, values: npt.NDArray[np.generic], rows: npt.NDArray[np.generic]
+    ) -> Encoded:
+        """Lay one box of values over an old chunk, or over fill; the same as `_update`, without columns of one row."""
+        if data is not None:
+            self._decode(_one(data), rows)
+        elif box.count != self.spec.shape:
+            rows[...] = self.spec.fill.element
+        box.of_chunk(self._view(rows)[0])[...] = box.of_values(values)
+        kept = self.options.write_empty_chunks or not self.spec.fill.equals(rows)[0]
+        if kept and self.program == ():
+            return Encoded(self._one_size, [_bytes(rows).reshape(-1).data])
+        return self._encode(_bytes(rows), np.array((kept,), np.bool_))
+
+    @cached_property
+    def _one_size(self) -> npt.NDArray[np.int64]:
+        size = np.array((self.spec.nbytes,), np.int64)
+        size.flags.writeable = False
+        return size
 
     def read(self, stored: EncodedChunks, selections: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
         """See `Prepared.read`."""

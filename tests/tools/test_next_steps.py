@@ -7,15 +7,16 @@ import re
 
 import pytest
 
-from zarrant.tools import advice, check
-from zarrant.tools.advice import next_steps
+import zarrant.tools.next_steps as module
+from zarrant.tools import check
 from zarrant.tools.check import Finding
+from zarrant.tools.next_steps import next_steps
 
 KINDS = re.findall(r'"([a-z ]+)"', (check.Finding.__doc__ or "").split("Kinds:")[1])
 
 
 def test_examples_run() -> None:
-    assert doctest.testmod(advice).failed == 0
+    assert doctest.testmod(module).failed == 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
