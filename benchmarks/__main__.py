@@ -43,6 +43,7 @@ SCRIPTS = {
     "frames": ["--rounds", "3"],
     "sparse": ["--chunks", "40000", "--rounds", "1"],
     "rust": ["--size", "32MiB"],
+    "profiles": ["--size", "32MiB", "--seconds", "0.1"],
     "remote": ["--rounds", "2"],
 }
 """Benchmarks with tables of their own, run in a process each where they are there; and how, with --quick."""
@@ -114,6 +115,8 @@ def run_scripts(options: argparse.Namespace) -> dict[str, str]:
             continue
         say(name)
         command = [sys.executable, "-m", f"benchmarks.{name}", *(SCRIPTS[name] if options.quick else [])]
+        if name == "profiles" and options.docs is not None:
+            command += ["--docs", str(options.docs)]  # they have a page of their own
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=120 if options.quick else 1800, check=False)
             found[name] = (
@@ -208,7 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, text in run_scripts(options).items():
         part = report.section(name, text)
         print(part)
-        table += part
+        table += "" if name == "profiles" and options.docs is not None else part
     (options.results / "table.md").write_text(table, encoding="utf-8")
     if options.docs is not None:
         report.write_docs(options.docs, table, found.rows, found.peers, found.curves)

@@ -84,6 +84,22 @@ class Contended:
         return arrays.stored_bytes(self.path)
 
 
+class Alone(Contended):
+    """The same updates by this process, one after the other: what a lock costs that nobody else wants."""
+
+    def __init__(self, bench: Bench, peer: Peer) -> None:
+        super().__init__(bench, peer, 1)
+
+    def run(self, phase: str) -> float:
+        handle, values = self.peer.open(self.path), expected()
+        blocks = [(block(index), np.ascontiguousarray(values[block(index)])) for index in range(BLOCKS)]
+        start = time.perf_counter()
+        for region, part in blocks:
+            handle.write(region, part)
+        self.seconds = time.perf_counter() - start
+        return self.seconds
+
+
 class WorkerFailed(Exception):
     """A process crashed or did not come to an end."""
 

@@ -138,8 +138,12 @@ def write_docs(docs: Path, table: str, rows: Sequence[Row], peers: Sequence[str]
     write_plot(docs / "performance" / "speed.svg", rows, peers)
     write_curves(docs / "performance", curves)
     pictures = [f"![{curve.title}](performance/growth-{curve.name}.svg)\n" for curve in curves]
-    marker = "<!-- measured -->\n"
-    page = docs / "performance.md"
-    head = page.read_text(encoding="utf-8").partition(marker)[0] if page.exists() else "# Performance\n\n"
     text = "\n".join([table.rstrip("\n") + "\n", "![Speed beside other libraries](performance/speed.svg)\n", *pictures])
+    write_below_marker(docs / "performance.md", text)
+
+
+def write_below_marker(page: Path, text: str) -> None:
+    """Replace what follows the marker of a page, which is what was measured before."""
+    marker = "<!-- measured -->\n"
+    head = page.read_text(encoding="utf-8").partition(marker)[0] if page.exists() else f"# {page.stem.capitalize()}\n\n"
     page.write_text(head + marker + "\n" + text, encoding="utf-8")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from benchmarks.contend import Contended
+from benchmarks.contend import Alone, Contended
 from benchmarks.jobs import Bench, Bulk, Frames, Job, Tiny, Updates
 from benchmarks.limits import CodecLimit, CopyLimit, FileLimit
 from benchmarks.peers.base import Peer
@@ -83,6 +83,7 @@ WORKLOADS: tuple[Workload, ...] = (
     Workload("files-4k", "100,000 chunks of 4 KiB, one call", partial(ManyFiles, chunks=100_000, chunk=(8, 16, 16))),
     Workload("strings", "1,000,000 strings in chunks of 20,000", partial(Strings, count=1_000_000)),
     Workload("start-up", "import, less that of NumPy", StartUp, streams=True),
+    Workload("uncontended", "1 process updates the same shards", Alone),
     Workload("contended", "4 processes update shared shards", partial(Contended, processes=4)),
 )
 BY_NAME = {workload.name: workload for workload in WORKLOADS}

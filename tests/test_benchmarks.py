@@ -45,6 +45,7 @@ PHASES = {
     "files-4k": ["write", "rewrite", "read"],
     "start-up": ["import"],
     "contended": ["update"],
+    "uncontended": ["update"],
 }
 STREAMER = "acquire-zarr"
 NO_STRINGS = ("tensorstore", "zarrs-python", "zarrista")
