@@ -86,6 +86,7 @@ class FixedSizePipeline(ChunkPipeline):
         if (
             isinstance(selections, BoxInChunk)
             and isinstance(values, np.ndarray)
+            and selections.count  # NumPy has no views of arrays without axes
             and self._is_copied_by_numpy(selections.count, values.dtype)
         ):
             old = None
