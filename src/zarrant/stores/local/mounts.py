@@ -172,7 +172,7 @@ def _look_up(files: Files, root: str, now: float) -> Mount:
 
 
 def _device_of(path: str) -> str:
-    """Major and minor number of the file system on which a path lies, or would lie; "" where that takes a longer look, and on Windows."""
+    """Major and minor number of the file system on which a path lies, or would lie; "" where that takes long, and on Windows."""
     while hasattr(os, "major"):
         try:
             device = os.stat(path).st_dev
