@@ -33,7 +33,8 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any]:
         main([*words, "--json"])
     out, err = capsys.readouterr()
     assert "Traceback" not in err
-    return int(end.value.code or 0), json.loads(out) if out else err
+    found = json.loads(out)
+    return int(end.value.code or 0), found.get("error", found)
 
 
 def test_each_command_takes_options(gofakes3: Server, words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Any) -> None:
@@ -62,13 +63,13 @@ def test_a_copy_has_options_of_the_source_and_of_the_target(
     assert run(capsys, "copy", f"{there}/a", f"{there}/b", *words, *source_words)[0] == 0
     assert run(capsys, "copy", f"{there}/b", str(tmp_path / "b.zarr"), *source_words)[0] == 0
     assert np.array_equal(zarrant.open_array(tmp_path / "b.zarr", mode="r")[...], VALUES)
-    status, message = run(capsys, "copy", f"{there}/a", f"{there}/a/inside", *words, *source_words)
-    assert status == 1 and "lie in each other" in message
+    status, error = run(capsys, "copy", f"{there}/a", f"{there}/a/inside", *words, *source_words)
+    assert status == 1 and (error["class"], error["field"]) == ("OptionError", "target") and "lie in each other" in error["message"]
 
 
 @pytest.mark.parametrize("command", ["info", "tree", "check", "consolidate", "convert"])
 def test_what_is_no_option_is_refused(command: str, capsys: pytest.CaptureFixture[str], gofakes3: Server) -> None:
-    status, message = run(capsys, command, gofakes3.fresh_url(), "-o", "region")
-    assert status == 1 and "NAME=VALUE" in message
-    status, message = run(capsys, command, gofakes3.fresh_url(), "-o", "regoin=x")
-    assert status == 1 and "regoin" in message
+    status, error = run(capsys, command, gofakes3.fresh_url(), "-o", "region")
+    assert status == 1 and "NAME=VALUE" in error["expected"]
+    status, error = run(capsys, command, gofakes3.fresh_url(), "-o", "regoin=x")
+    assert status == 1 and error["field"] == "regoin"

@@ -86,6 +86,19 @@ def test_the_thread_that_waits_for_the_last_operation_helps_with_what_it_has_ope
     assert pool.budget.used == 0
 
 
+def test_threads_take_operations_of_their_own_before_parts_of_one() -> None:
+    """So that shards are stored side by side: only one thread can store one."""
+    pool, met = Pool(2, 1000), threading.Barrier(2)
+
+    def run(i: int) -> set[int]:
+        met.wait(20)  # both are in operations of the outer group, or it is broken
+        threads = set(pool.run_all(range(4), lambda part: time.sleep(0.002) or threading.get_ident(), 1, 2))
+        met.wait(20)
+        return threads
+
+    assert [len(threads) for threads in pool.run_all(range(6), run, 1, 2)] == [1] * 6
+
+
 def test_nobody_helps_with_groups_of_others() -> None:
     pool = Pool(2, 1000)
 

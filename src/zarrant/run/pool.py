@@ -216,12 +216,12 @@ class TaskGroup:
         finally:
             _here.group = before
 
-    def is_inside(self, group: TaskGroup) -> bool:
-        """Whether this group was opened by an operation of another one, or of one inside of that."""
-        outer = self.outer
-        while outer is not None and outer is not group:
-            outer = outer.outer
-        return outer is group
+    def path(self) -> list[TaskGroup]:
+        """The groups inside of which this one was opened, the outermost first, and itself."""
+        path = [self]
+        while path[-1].outer is not None:
+            path.append(path[-1].outer)
+        return path[::-1]
 
     def _take(self, mark: object) -> tuple[int, Any] | None:
         """The next operation and its place, or None where there is no more."""
@@ -282,7 +282,7 @@ class TaskGroup:
 
 
 class Pool:
-    """Threads that help with open groups, newest first (depth first keeps memory low)."""
+    """Threads that help with open groups, those of the newest call first."""
 
     def __init__(self, threads: int, memory_limit: int, budget: Budget | None = None) -> None:
         self.threads, self.memory_limit = threads, memory_limit
@@ -335,7 +335,7 @@ class Pool:
             self._groups.append(group)
             wanted = min(most, self.threads) - 1
             for outer, gate in self._waiting:
-                if wanted and group.is_inside(outer):
+                if wanted and outer in group.path()[:-1]:
                     open_gate(gate)
                     wanted -= 1
             while wanted and self._idle:
@@ -393,14 +393,20 @@ class Pool:
                     self._waiting.remove((group, gate))
 
     def _joinable(self, outer: TaskGroup | None = None) -> TaskGroup | None:
-        """The newest group (inside of `outer`) that has more to do, joined, if the bytes for it are left. The lock is taken."""
+        """A group (inside of `outer`) that has more to do, joined, if the bytes for it are left. The lock is taken.
+
+        That of the newest call, and the outermost of it: each thread encodes and stores shards of its own while there are some,
+        so that they end together, rather than parts of one whose storing only one of them can do.
+        """
         # Those that have no more to give: the thread that should have closed them may have been interrupted.
         self._groups[:] = [group for group in self._groups if not group.exhausted]
-        for group in reversed(self._groups):
-            inside = outer is None or group.is_inside(outer)
-            if inside and not group.exhausted and group.limit > 1 and self.budget.try_take(group.cost):
-                group.limit -= 1
-                return group
+        for newest in reversed(self._groups):
+            path = newest.path()
+            inside = path if outer is None else path[path.index(outer) + 1 :] if outer in path else []
+            for group in inside:
+                if group in self._groups and group.limit > 1 and not group.exhausted and self.budget.try_take(group.cost):
+                    group.limit -= 1
+                    return group
         return None
 
     def _join(self) -> TaskGroup:
