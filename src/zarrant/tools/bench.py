@@ -14,7 +14,8 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from statistics import median
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -128,43 +129,16 @@ def bench(
     values = _sample(address, max_bytes, shape, dtype, storage_options)
     if values.ndim == 0 or values.size == 0:
         raise OptionError("there is nothing to sample", field="address", expected="an array with elements", got=str(values.shape))
-    end = perf_counter() + seconds
-    found: list[Candidate] = []
     has = [] if shape is not None else _layout_of(open_array(address, mode="r", storage_options=storage_options), values.shape)
-    layouts = list(_layouts(values.shape, values.dtype.itemsize, access))
+    layouts = has + list(_layouts(values.shape, values.dtype.itemsize, access))
     options = list(OPTIONS if local_path(address) is not None else ("concurrency=1",))
-    tried = len(has) + len(layouts) + len(CODECS) - 1 + len(options)
-    meter = Meter(tried * values.nbytes, tried, report)
-
-    def best() -> Candidate:
-        return min((each for each in found if each.compressors != STORED), key=lambda each: each.cost)
-
+    planned = len(layouts) + len(CODECS) - 1 + len(options)
+    meter = Meter(planned * values.nbytes, planned, report)
     with _temporary(address, storage_options) as create:
-
-        def measure(layout: Layout, **how: Any) -> None:
-            if len(found) <= len(has) or perf_counter() < end:  # what it has and one other, however long they take
-                found.append(_measure(create, values, layout, access, **how))
-                meter.add(values.nbytes, 1)
-
-        for layout in has + [Layout(*pair, "zstd:1", {"compressors": CODECS["zstd:1"]}) for pair in layouts]:
-            measure(layout)
-        chunks, shards = best().chunks, best().shards
-        for name in list(CODECS)[1:]:
-            measure(Layout(chunks, shards, name, {"compressors": CODECS[name]}))
-        name = best().compressors
-        for option in options:
-            measure(Layout(chunks, shards, name, {"compressors": CODECS[name]}), option=option)
-    left_out = tried - len(found)
-    return BenchReport(str(address), access, values.shape, str(values.dtype), tuple(found), left_out)
-
-
-class Layout(NamedTuple):
-    """What a candidate is made with: the last one are keywords of `create_array` for its codecs."""
-
-    chunks: tuple[int, ...]
-    shards: tuple[int, ...] | None
-    compressors: str
-    codecs: dict[str, Any]
+        trials = _Trials(partial(_measure, create, values, access), perf_counter() + seconds, len(has) + 1, meter, values.nbytes)
+        trials.run(layouts, options)
+    found = tuple(trials.found)
+    return BenchReport(str(address), access, values.shape, str(values.dtype), found, planned - len(found))
 
 
 def _layout_of(array: Array[Any], sample: tuple[int, ...]) -> list[Layout]:
@@ -176,6 +150,47 @@ def _layout_of(array: Array[Any], sample: tuple[int, ...]) -> list[Layout]:
         return []
     codecs = {"filters": array.filters, "serializer": array.serializer, "compressors": array.compressors}
     return [Layout(array.chunks, array.shards, STORED, codecs)]
+
+
+class Layout(NamedTuple):
+    """What a candidate is made with: the last one are keywords of `create_array` for its codecs."""
+
+    chunks: tuple[int, ...]
+    shards: tuple[int, ...] | None
+    compressors: str
+    codecs: dict[str, Any]
+
+
+@dataclass
+class _Trials:
+    """Candidates that are measured one after the other, until the time is over."""
+
+    measure: Callable[..., Candidate]
+    end: float
+    at_least: int
+    """So many are measured however long they take: what the array has, and one other."""
+    meter: Meter
+    nbytes: int
+    found: list[Candidate] = field(default_factory=list)
+
+    def run(self, layouts: Sequence[Layout], options: Sequence[str]) -> None:
+        """Try layouts, then other codecs in the best of them, then options with the best of those."""
+        for layout in layouts:
+            self._try(layout)
+        chunks, shards = self._best().chunks, self._best().shards
+        for name in list(CODECS)[1:]:
+            self._try(Layout(chunks, shards, name, {"compressors": CODECS[name]}))
+        name = self._best().compressors
+        for option in options:
+            self._try(Layout(chunks, shards, name, {"compressors": CODECS[name]}), option)
+
+    def _try(self, layout: Layout, option: str = "") -> None:
+        if len(self.found) < self.at_least or perf_counter() < self.end:
+            self.found.append(self.measure(layout, option))
+            self.meter.add(self.nbytes, 1)
+
+    def _best(self) -> Candidate:
+        return min((each for each in self.found if each.compressors != STORED), key=lambda each: each.cost)
 
 
 def _check(access: str, seconds: float, max_bytes: int) -> None:
@@ -205,17 +220,17 @@ def _sample(
     return (noise + slope % 64).astype(kind)
 
 
-def _layouts(shape: tuple[int, ...], itemsize: int, access: str) -> Iterator[tuple[tuple[int, ...], tuple[int, ...] | None]]:
-    """Shapes of chunks and shards, no pair twice."""
-    seen = set()
+def _layouts(shape: tuple[int, ...], itemsize: int, access: str) -> Iterator[Layout]:
+    """Chunks and shards with the first codec, no pair twice."""
+    seen: set[tuple[Any, ...]] = set()
     for nbytes in CHUNK_BYTES:
         chunks = _chunk(shape, max(1, nbytes // itemsize), access)
         shards = tuple(side * SHARD_CHUNKS for side in chunks)
         fits = any(side < extent for side, extent in zip(chunks, shape, strict=True))
-        for pair in ((chunks, None), (chunks, shards)) if fits else ((chunks, None),):
-            if pair not in seen:
-                seen.add(pair)
-                yield pair
+        for each in (None, shards) if fits else (None,):
+            if (chunks, each) not in seen:
+                seen.add((chunks, each))
+                yield Layout(chunks, each, "zstd:1", {"compressors": CODECS["zstd:1"]})
 
 
 def _chunk(shape: tuple[int, ...], elements: int, access: str) -> tuple[int, ...]:
@@ -254,7 +269,7 @@ def _temporary(address: Any, options: Mapping[str, Any] | None) -> Iterator[Crea
             as_store(store).erase_prefix(f"{prefix}/")
 
 
-def _measure(create: Create, values: npt.NDArray[Any], layout: Layout, access: str, option: str = "") -> Candidate:
+def _measure(create: Create, values: npt.NDArray[Any], access: str, layout: Layout, option: str) -> Candidate:
     """Write, read and access the sample; the shortest time of two rounds, the median of accesses."""
     chunks, shards, codec, codecs = layout
     config = {"cache": 0, **OPTIONS.get(option, {})}
