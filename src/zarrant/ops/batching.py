@@ -22,7 +22,7 @@ from zarrant.geometry.region import ChunkSelections, Values
 from zarrant.ops.bound_array import Array, BoundArray
 from zarrant.ops.current import look_ahead, put_current
 from zarrant.ops.turns import store_new
-from zarrant.requests import ANY, Op, Outcome, WriteRequest, admitted, gather, gather_outcomes
+from zarrant.requests import ANY, MIN_ADMITTED_BYTES, Op, Outcome, WriteRequest, admitted, gather, gather_outcomes
 
 T = TypeVar("T")
 
@@ -74,9 +74,13 @@ def within_budget(array: BoundArray, selections: ChunkSelections, elements: int,
     """An operation on so many elements of some chunks, begun when the bytes are left that it holds: those of its largest batch."""
     if selections.n <= array.brief_chunks:
         return op
-    rows, itemsize = largest_batch(array, selections.index), array.data_type.itemsize or 1
     if array.sharded:  # no more of a shard than is selected is encoded or decoded, in whole subchunks
-        return admitted(op, min(rows.cost, 2 * itemsize * (elements + math.prod(array.subchunk_shapes[0]))), brief=brief)
+        itemsize = array.data_type.itemsize
+        cost = 2 * (itemsize or 1) * (elements + math.prod(array.subchunk_shapes[0]))
+        if selections.n == 1 and itemsize and cost <= MIN_ADMITTED_BYTES:
+            return op
+        return admitted(op, min(largest_batch(array, selections.index).cost, cost), brief=brief)
+    rows = largest_batch(array, selections.index)
     return admitted(op, min(rows.cost, rows.cost // rows.encoded * selections.n), brief=brief)
 
 

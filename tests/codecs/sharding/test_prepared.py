@@ -153,6 +153,18 @@ def test_a_part_of_one_shard_is_cut_for_several_threads(n: int, shards: int, exp
     assert [hi - lo for lo, hi in shard.batches(n, shards)] == expected
 
 
+def test_an_update_of_some_subchunks_is_cut_for_several_threads(codec: Any) -> None:
+    """Those of a box that straddles them: 8 of 64 KiB are decoded and encoded as two batches, and stored as one object."""
+    store = Recording(zarrant.MemoryStore())
+    array = zarrant.create_array(store, shape=(128,) * 3, chunks=(32,) * 3, shards=(128,) * 3, dtype="uint16")
+    array[...] = values = np.arange(128**3, dtype="uint16").reshape((128,) * 3)
+    store.calls.clear()
+    array[5:37, 7:39, 11:43] = values[5:37, 7:39, 11:43] = 3
+    reads = [len(call.ranges or ()) for call in store.calls if call.method == "get_ranges" and call.key != "zarr.json"]
+    assert len(reads) == 3, "the index, and the subchunks of each batch"
+    assert np.array_equal(array[...], values)
+
+
 def test_shards_that_are_read_together_are_not_cut() -> None:
     """As many as threads need are there; the last part of a call knows that it is not alone."""
     store = Recording(zarrant.MemoryStore())

@@ -73,6 +73,8 @@ is not cut: measured, 8 shards of 128³ raw values are then read in 0.77 of the 
 MIN_PART_BYTES, SUBCHUNK_BYTES = 3 << 18, 4 << 10
 """A call on a part of one shard is cut in 2, 4, … equal batches of at least so many bytes, 0.3 ms of decoding: to wake a thread
 takes 0.05. A subchunk counts for some bytes more than it has: the time in which a codec begins."""
+MIN_WRITTEN_PART_BYTES = MIN_PART_BYTES // 4
+"""The same of a call that writes: to decode and encode a subchunk takes four times as long as to decode it, and more."""
 RECORD_GUESS_BYTES = 1 << 13
 """The first read of a record of dead bytes has this size: most are shorter (340 ranges; a shard of 16 MiB in subchunks of 30 kB
 has 280). A second read would take more time than these bytes: 20 µs on files, 10 ms and more on an object store."""
@@ -152,11 +154,11 @@ class Shard:
             return most
         return max(most, min(MAX_BATCH_MULTIPLE * most, shards * self.spec.nbytes // MIN_BATCHES, self.spec.nbytes))
 
-    def batches(self, n: int, shards: int) -> Iterator[tuple[int, int]]:
-        """The ranges of `n` subchunks that are the mini-batches."""
+    def batches(self, n: int, shards: int, least: int = MIN_PART_BYTES) -> Iterator[tuple[int, int]]:
+        """The ranges of `n` subchunks that are the mini-batches; parts of one shard have at least so many bytes."""
         step = max(1, self.batch_bytes(shards) // max(1, self.subchunk_pipeline.spec.nbytes))
         if n <= step and shards == 1:  # nobody else has work for other threads
-            parts = n * (self.subchunk_pipeline.spec.nbytes + SUBCHUNK_BYTES) // MIN_PART_BYTES
+            parts = n * (self.subchunk_pipeline.spec.nbytes + SUBCHUNK_BYTES) // least
             step = max(1, -(-n // (1 << max(0, parts.bit_length() - 1))))
         return ((lo, min(lo + step, n)) for lo in range(0, n, step))
 
@@ -410,7 +412,8 @@ class Shard:
         selections, values = self._split(shards.region(i), shards.shape(i), values)
         numbers = self._numbers(selections)
         stored = None if source is None else SubchunksOfShard(source, old, numbers)
-        batches = (self._write_batch(stored, selections, lo, hi, values) for lo, hi in self.batches(selections.n, together))
+        ranges = self.batches(selections.n, together, MIN_WRITTEN_PART_BYTES)
+        batches = (self._write_batch(stored, selections, lo, hi, values) for lo, hi in ranges)
         encoded = yield from gather(batches, self.batch_cost(together))
         sizes = np.concatenate([batch.sizes for batch in encoded]) if encoded else np.empty(0, np.int64)
         new_parts = [piece for batch in encoded for piece in batch.parts]
