@@ -293,6 +293,12 @@ nb::list py_decode_boxes(nb::tuple steps, nb::sequence buffers, nb::handle which
   return result;
 }
 
+bool py_valid_index(nb::handle table, std::int64_t start, std::int64_t stop) {
+  const Column entries(table, 2);
+  require(entries.count(1) == 2 && start >= 0, "a table of offsets and sizes");
+  return valid_index(entries.data(), entries.count(), start, stop);
+}
+
 // One number for each axis.
 std::vector<std::int64_t> numbers_of(nb::tuple numbers, std::size_t axes) {
   require(numbers.size() == axes && axes <= kMaxAxes, "as many numbers as axes");
@@ -817,6 +823,7 @@ NB_MODULE(_native, m) {
   m.def("decode", &py_decode);
   m.def("encode_boxes", &py_encode_boxes);
   m.def("decode_boxes", &py_decode_boxes);
+  m.def("valid_index", &py_valid_index);
   m.def("plan_box", &py_plan_box);
   m.def("decompress", &py_decompress);
   m.def("pack", &py_pack);
