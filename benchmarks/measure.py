@@ -9,6 +9,7 @@ another one each time. Nothing here fails on a time, and no failure of a peer en
 from __future__ import annotations
 
 import gc
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,6 +25,7 @@ from benchmarks.peers.base import Peer
 from benchmarks.workloads import Workload
 
 Say = Callable[[str], None]
+PATHS = re.compile(r"(?:/[\w.+-]+){2,}/?")
 
 
 @dataclass
@@ -167,5 +169,5 @@ def _check(row: Row, name: str, job: Job) -> None:
 
 
 def _failure(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
+    lines = PATHS.sub("…", str(error)).strip().splitlines()  # where arrays were is nobody's business
     return f"failed: {type(error).__name__}: {lines[0][:200] if lines else ''}".rstrip(": ")

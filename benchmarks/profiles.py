@@ -147,7 +147,7 @@ def _rows() -> Iterator[Row]:
     def of(name: str, bare: Callable[[Any, str], Bare]) -> Row:
         return Row(name, BY_NAME[name].title, BY_NAME[name].job, bare)
 
-    bulk = [("raw", None, None), ("zstd", "zstd 1", None), ("blosc", "blosc", None), ("gzip", "gzip 5", None)]
+    bulk = [("raw", None, None), ("zstd", "zstd 1", None), ("blosc", "blosc", None)]
     bulk += [(f"sharded-{codec.split()[0]}-{edge}", codec, edge) for codec, edge in (("blosc", 32), ("zstd 1", 32), ("zstd 1", 16))]
     for name, codec, subchunk in bulk:
         yield of(name, partial(_bulk, codec=codec, subchunk=subchunk))

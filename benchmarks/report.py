@@ -8,6 +8,7 @@ a number that leads to the reason below the table.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -138,6 +139,7 @@ def write_docs(docs: Path, table: str, rows: Sequence[Row], peers: Sequence[str]
     write_plot(docs / "performance" / "speed.svg", rows, peers)
     write_curves(docs / "performance", curves)
     pictures = [f"![{curve.title}](performance/growth-{curve.name}.svg)\n" for curve in curves]
+    table = re.sub(r"\[(\d+)\]", r"\\[\1\\]", table)  # a note, no link
     text = "\n".join([table.rstrip("\n") + "\n", "![Speed beside other libraries](performance/speed.svg)\n", *pictures])
     write_below_marker(docs / "performance.md", text)
 

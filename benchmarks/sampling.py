@@ -31,7 +31,8 @@ ROOT = str(Path(zarrant.__file__).parent) + "/"
 CODEC, FILES, CALLER, LOOP, OTHERS = "codec and copy", "file calls", "caller", "event loop", "worker threads"
 COMPILED = {
     **dict.fromkeys(("encode", "decode", "encode_boxes", "decode_boxes", "copy_boxes", "equals_fill", "pack", "crc32c"), CODEC),
-    **dict.fromkeys(("put_file", "read_files", "read_into", "read_ranges"), FILES),
+    "plan_box": "geometry",
+    **dict.fromkeys(("put_file", "put_files", "read_files", "read_into", "read_ranges"), FILES),
 }
 LAYERS = {
     "geometry": "geometry",

@@ -28,7 +28,7 @@ if(NOT x86_64 OR MSVC)
 endif()
 
 # Its calls of ZSTD_compress and ZSTD_decompress, which make a context for every block, become ours, which keep one for a thread;
-# its decoder of BloscLZ and its way back from planes of bits become the faster ones of blosc_parts.cpp.
+# its decoder of BloscLZ and its way to planes of bits and back become the faster ones of blosc_parts.cpp.
 set(blosc ${ZARRANT_SOURCES}/blosc)
 file(GLOB files CONFIGURE_DEPENDS ${blosc}/lz4/*.c ${blosc}/zlib/*.c)
 list(FILTER files EXCLUDE REGEX "/zlib/gz[a-z]+\\.c$") # files, which Blosc has not
@@ -84,7 +84,8 @@ endif()
 set_source_files_properties(
   ${blosc}/blosc/blosc.c PROPERTIES COMPILE_DEFINITIONS
   "ZSTD_compress=zarrant_zstd_compress;ZSTD_decompress=zarrant_zstd_decompress;\
-blosclz_decompress=zarrant_blosclz_decompress;blosc_internal_bitunshuffle=zarrant_bitunshuffle")
+blosclz_decompress=zarrant_blosclz_decompress;blosc_internal_bitshuffle=zarrant_bitshuffle;\
+blosc_internal_bitunshuffle=zarrant_bitunshuffle")
 set(THREADS_PREFER_PTHREAD_FLAG ON)
 find_package(Threads REQUIRED)
 target_link_libraries(vendored_blosc PRIVATE Threads::Threads)

@@ -152,7 +152,7 @@ class Forgetful:
 
     def write(self, region: Any, values: Any) -> None:
         if self.fails:
-            raise OSError("no more\nroom")
+            raise OSError("/dev/null/x.y: no more\nroom")
         wrong = values.copy()
         wrong.flat[-1] ^= 1
         self.handle.write(region, wrong)
@@ -175,7 +175,7 @@ def test_a_wrong_peer_is_noted_and_the_others_go_on(bench: Bench) -> None:
 
 def test_a_failing_peer_is_noted_with_its_error(bench: Bench) -> None:
     rows = rows_of(BY_NAME["updates-aligned"], {"forgetful": Forgetful(fails=True)}, bench)
-    assert [row.cells["forgetful"].note for row in rows] == ["failed: OSError: no more"]
+    assert [row.cells["forgetful"].note for row in rows] == ["failed: OSError: …: no more"]
 
 
 def test_a_peer_with_a_limit_is_skipped_visibly(bench: Bench) -> None:
@@ -275,12 +275,13 @@ def test_growth_has_a_line_for_each_library_and_phase_and_none_for_who_is_wrong(
     assert [x for x, _ in curves[3].lines["zarrant"]] == [1, 2]
     for curve in curves:
         assert all(x > 0 and y > 0 for line in curve.lines.values() for x, y in line)
-    report.write_docs(tmp_path / "docs", "table\n", [row(zarrant=2.0, tensorstore=1.0)], [OURS, "tensorstore"], curves)
+    report.write_docs(tmp_path / "docs", "table [1]\n", [row(zarrant=2.0, tensorstore=1.0)], [OURS, "tensorstore"], curves)
     page = (tmp_path / "docs" / "performance.md").read_text(encoding="utf-8")
+    assert "table \\[1\\]\n" in page
     for name in ("speed", "growth-subchunks", "growth-chunks", "growth-size", "growth-processes"):
         assert f"(performance/{name}.svg)" in page
         ElementTree.parse(tmp_path / "docs" / "performance" / f"{name}.svg")
-    report.write_docs(tmp_path / "docs", "table\n", [row(zarrant=2.0, tensorstore=1.0)], [OURS, "tensorstore"], curves)
+    report.write_docs(tmp_path / "docs", "table [1]\n", [row(zarrant=2.0, tensorstore=1.0)], [OURS, "tensorstore"], curves)
     assert (tmp_path / "docs" / "performance.md").read_text(encoding="utf-8") == page, "what was measured before is replaced"
 
 

@@ -95,3 +95,57 @@ def test_what_a_plan_says(kernel: Any) -> None:
 def test_mistakes_are_refused(kernel: Any, wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         kernel.plan_box(*(GOOD | wrong).values())
+
+
+@st.composite
+def tables(draw: Any) -> Any:
+    """An index in some order, mostly good, and the part of the object that its entries must lie in."""
+    sizes = draw(st.lists(st.sampled_from([-1, 0, 2, 3, 5]), max_size=8))
+    start = draw(st.integers(0, 3))
+    places = dict(zip(draw(st.permutations(range(len(sizes)))), sizes, strict=True))
+    at, table = start, np.full((len(sizes), 2), -1, np.int64)
+    for row, size in places.items():
+        if size >= 0:
+            table[row] = at, size
+            at += size + draw(st.sampled_from([0, 0, 1]))
+    for _ in range(draw(st.sampled_from([0, 0, 1])) if len(sizes) else 0):
+        row, column = draw(st.integers(0, len(sizes) - 1)), draw(st.integers(0, 1))
+        table[row, column] += draw(st.sampled_from([-LARGEST, -2, -1, 1, 2, 7]))
+    return table, start, at
+
+
+@twins
+@given(tables())
+def test_valid_indexes_are_those_of_the_twin(case: Any) -> None:
+    assert kernels.valid_index(*case) == reference.valid_index(*case)
+
+
+@both
+@pytest.mark.parametrize(
+    ("table", "valid"),
+    [
+        ([], True),
+        ([(-1, -1), (2, 3), (5, 0), (5, 5)], True),
+        ([(5, 5), (2, 3)], True),
+        ([(5, 5), (2, 4)], False),
+        ([(2, 8), (3, 1)], False),
+        ([(1, 2)], False),
+        ([(8, 3)], False),
+        ([(-1, 2)], False),
+        ([(3, -1)], False),
+        ([(3, -2)], False),
+        ([(4, LARGEST)], False),
+        ([(LARGEST, LARGEST)], False),
+        ([(11, 0)], False),
+        ([(10, 0), (2, 8)], True),
+    ],
+)
+def test_which_indexes_are_valid(kernel: Any, table: Any, valid: bool) -> None:
+    assert kernel.valid_index(np.array(table, np.int64).reshape(-1, 2), 2, 10) is valid
+
+
+@both
+def test_what_is_no_index_is_refused(kernel: Any) -> None:
+    for table, start in ((np.zeros((2, 3), np.int64), 0), (np.zeros(2, np.int64), 0), (np.zeros((1, 2), np.int64), -1)):
+        with pytest.raises(ValueError):
+            kernel.valid_index(table, start, 9)

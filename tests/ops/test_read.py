@@ -8,6 +8,8 @@ import pytest
 from zarrant.codecs import Zstd
 from zarrant.errors import BoundsError, CapabilityError, ChunkError, ChunkMissingError, PartialFailure, ShapeError
 from zarrant.geometry import selection as select
+from zarrant.geometry.box import ArraySubset
+from zarrant.geometry.region import box_region
 from zarrant.ops import read, update, write
 from zarrant.requests import Fetch
 
@@ -155,3 +157,14 @@ def test_a_shard_that_moves_is_read_again_and_in_the_end_whole(objects, state, n
     del objects["a/c/0/0"]
     objects.before = lambda request: None
     assert (objects.perform(read.retrieve_array_subset(s, np.s_[0:2, 0:3])) == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("chunks", "batches"), [(8, [2] * 4), (32, [2] * 16), (48, [3] * 16), (64, [4] * 16), (70, [4] * 17 + [2])]
+)
+def test_reads_of_many_chunks_have_larger_batches(chunks: int, batches: list[int], state) -> None:
+    """Once there is work for all threads; never of more than twice as many chunks, which is what they are said to cost."""
+    s = state(shape=(chunks, 1 << 19), chunks=(1, 1 << 19), dtype="uint8", compressors=Zstd())
+    ranges, cost = read._ranges(s, box_region(ArraySubset.full(s.shape)).split(s.grid, s.shape))
+    assert [hi - lo for lo, hi in ranges] == batches
+    assert cost >= max(batches) << 19

@@ -355,7 +355,7 @@ def bench(
     storage_options: Options = None,
     report: ReportTo = None,
 ) -> Result:
-    """Try chunks, shards and codecs on a sample, and propose some.
+    """Try chunks, shards, codecs and options, and propose some.
 
     The sample is written where the array is. Leaves nothing behind.
     """

@@ -21,7 +21,7 @@ from rich.tree import Tree
 from zarrant.limits import human
 from zarrant.ops.explain import Plan
 from zarrant.progress import Progress, Report
-from zarrant.tools.bench import BenchReport
+from zarrant.tools.bench import STORED, BenchReport
 from zarrant.tools.check import CheckReport
 from zarrant.tools.repair import RepairReport
 
@@ -199,16 +199,19 @@ def planned(plan: Plan) -> None:
 def benched(report: BenchReport) -> None:
     """Every candidate, the proposed one in bold."""
     table = Table(box=None, padding=(0, 2))
-    for name in ("chunks", "shards", "codec", "size", "write MB/s", "read MB/s", f"{report.access} ms"):
+    for name in ("chunks", "shards", "codec", "options", "size", "write MB/s", "read MB/s", f"{report.access} ms"):
         table.add_column(name, no_wrap=True)
     proposal = report.proposal
     for each in report.candidates:
-        shape = [_plain(list(each.chunks)), _plain(list(each.shards or ())) or "none", each.compressors, f"{each.stored_ratio:.1%}"]
+        shape = [_plain(list(each.chunks)), _plain(list(each.shards or ())) or "none", each.compressors, each.options]
+        shape.append(f"{each.stored_ratio:.1%}")
         numbers = [f"{each.write_mb_per_s:,.0f}", f"{each.read_mb_per_s:,.0f}", f"{each.access_ms:.3f}"]
         table.add_row(*shape, *numbers, style="bold" if each is proposal else None)
     out.print(table)
     shards = ",".join(map(str, proposal.shards)) if proposal.shards else "none"
     layout = f"--chunks {','.join(map(str, proposal.chunks))} --shards {shards} --compressor {proposal.compressors}"
+    if proposal.compressors == STORED:
+        layout = "the layout that the array has"
     out.print(f"For {report.access}: {layout}", soft_wrap=True)
     if report.left_out:
         out.print(f"{report.left_out} candidates were left out: --seconds gives more time")

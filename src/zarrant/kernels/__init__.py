@@ -77,6 +77,7 @@ __all__ = [
     "read_into",
     "read_ranges",
     "serving",
+    "valid_index",
 ]
 
 Bytes = NDArray[np.uint8]
@@ -84,7 +85,7 @@ Ints = NDArray[np.int64]
 
 _FUNCTIONS = (
     *("copy_boxes", "equals_fill", "encoded_bound", "encode", "decode", "encode_boxes", "decode_boxes", "plan_box"),
-    *("pack", "crc32c"),
+    *("valid_index", "pack", "crc32c"),
 )
 
 
@@ -110,6 +111,7 @@ _general: Any = _compiled or reference
 copy_boxes: Callable[[NDArray[Any], Ints, Ints, NDArray[Any], Ints, Ints, Ints], None] = _general.copy_boxes
 equals_fill: Callable[[Bytes, bytes], NDArray[np.bool_]] = _general.equals_fill
 pack: Callable[[Sequence[Any], Ints, Ints, Ints], Bytes] = _general.pack
+valid_index: Callable[[Ints, int, int], bool] = _general.valid_index
 plan_box: Callable[..., BoxPlan | None] = _general.plan_box
 crc32c: Callable[..., int] = _general.crc32c
 put_file: Callable[..., Any] | None = getattr(_compiled, "put_file", None)

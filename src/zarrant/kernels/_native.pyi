@@ -47,6 +47,7 @@ def decode_boxes(
     check: bool,
     /,
 ) -> list[tuple[int, int, str]]: ...
+def valid_index(table: Any, start: int, stop: int, /) -> bool: ...
 def plan_box(
     start: tuple[int, ...],
     count: tuple[int, ...],

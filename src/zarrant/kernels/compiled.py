@@ -151,6 +151,12 @@ def decode_boxes(
     return failures
 
 
+def valid_index(table: Ints, start: int, stop: int) -> bool:
+    """Say whether every entry of an index is good; see `reference.valid_index`."""
+    valid: bool = _native.valid_index(table, start, stop)
+    return valid
+
+
 def plan_box(
     box: tuple[Shape, Shape, Shape], edge: Shape, grid: Shape, offset: Ints, size: Ints, limit: int, lo: int, hi: int
 ) -> BoxPlan | None:

@@ -343,6 +343,18 @@ def decode_boxes(
     return failures[:1]
 
 
+def valid_index(table: Ints, start: int, stop: int) -> bool:
+    """Say whether every entry (offset, size) of an (n, 2) table is -1, -1 or lies in start..stop, and no two with bytes overlap."""
+    if table.ndim != 2 or table.shape[1] != 2 or table.dtype != np.int64 or start < 0:
+        raise ValueError("expected a table of offsets and sizes")
+    live = table[(table != -1).any(axis=1)]
+    if (live < (start, 0)).any() or (live[:, 0] > stop).any() or (live[:, 1] > stop - live[:, 0]).any():
+        return False
+    spans = live[live[:, 1] > 0]
+    spans = spans[spans[:, 0].argsort(kind="stable")]
+    return bool((spans[1:, 0] >= spans[:-1].sum(axis=1)).all())
+
+
 def plan_box(
     box: tuple[Shape, Shape, Shape], edge: Shape, grid: Shape, offset: Ints, size: Ints, limit: int, lo: int, hi: int
 ) -> BoxPlan | None:

@@ -142,6 +142,9 @@ def _check_containers(data: bytes, limits: Limits) -> int:
     return count
 
 
+_SCALARS = {str, int, float, bool, type(None)}
+
+
 def plain(value: Any, depth: int = 0) -> Any:
     """A copy of a JSON value that shares nothing with it, as storing and reading it would give: tuples are lists.
 
@@ -150,9 +153,9 @@ def plain(value: Any, depth: int = 0) -> Any:
     >>> plain({"a": (1, [2])})
     {'a': [1, [2]]}
     """
-    if depth > LIMITS.depth:
+    if type(value) in _SCALARS or depth > LIMITS.depth:
         return value
-    if isinstance(value, Mapping):
+    if type(value) is dict or isinstance(value, Mapping):
         return {key: plain(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item, depth + 1) for item in value]

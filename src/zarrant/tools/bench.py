@@ -1,6 +1,8 @@
-"""Try layouts and codecs where an array is or will be, on a sample of its values, and propose one.
+"""Try layouts, codecs and options where an array is or will be, on a sample of its values, and propose a layout.
 
 In: an address, and the access that counts. Out: a `BenchReport`: for each candidate its size and its speeds, and the one proposed.
+The layout that an array has is the first candidate. The proposed one is tried with other options as well, which it may be worth to
+set, but which nobody proposes: two of them are about promises, not about speed.
 Candidates are arrays of their own below a temporary name beside the array (in its prefix, on an object store); they are removed
 in the end, also after an error or an interrupt. The time is bounded: what has begun is finished, the rest is left out.
 """
@@ -12,10 +14,11 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +37,16 @@ ACCESS = ("planes", "crops", "append", "whole")
 CODECS: dict[str, Any] = {"zstd:1": Zstd(1), "zstd:5": Zstd(5), "blosc:lz4:5:shuffle": Blosc("lz4", 5, "shuffle"), "none": None}
 CHUNK_BYTES = (64 << 10, 512 << 10, 4 << 20)
 """From what a request of a service costs (64 KiB move in less time than one takes) to what fits a core's cache."""
+OPTIONS: dict[str, dict[str, Any]] = {
+    "concurrency=1": {"concurrency": 1},
+    "durability=fsync": {"durability": "fsync"},
+    "direct_io": {"direct_io": True},
+}
+"""What is tried besides the defaults; but the number of threads, on files only."""
+MOST_OBJECTS = 4096
+"""Of the layout that the array has, in the sample: more would take long on a service."""
+STORED = "as stored"
+"""The codecs that the array has."""
 SHARD_CHUNKS = 4
 """Chunks of a shard along each axis: 64 of a volume."""
 CROP, ACCESSES, ROUNDS = 64, 12, 2
@@ -50,6 +63,8 @@ class Candidate:
     write_mb_per_s: float
     read_mb_per_s: float
     access_ms: float
+    options: str = ""
+    """A key of OPTIONS, or the defaults."""
 
     @property
     def cost(self) -> float:
@@ -71,8 +86,8 @@ class BenchReport:
 
     @property
     def proposal(self) -> Candidate:
-        """The candidate of least cost."""
-        return min(self.candidates, key=lambda each: each.cost)
+        """The candidate of least cost, with the default options."""
+        return min((each for each in self.candidates if not each.options), key=lambda each: each.cost)
 
     def to_json(self) -> dict[str, Any]:
         """Everything as JSON has it."""
@@ -90,7 +105,7 @@ def bench(
     report: Report | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> BenchReport:
-    """Compare chunks, shards and codecs at an address.
+    """Compare chunks, shards, codecs and options at an address.
 
     Args:
         address: of an array, whose values are sampled; or with `shape` of a place where none is yet, for made-up values.
@@ -114,23 +129,68 @@ def bench(
     values = _sample(address, max_bytes, shape, dtype, storage_options)
     if values.ndim == 0 or values.size == 0:
         raise OptionError("there is nothing to sample", field="address", expected="an array with elements", got=str(values.shape))
-    end = perf_counter() + seconds
-    found: list[Candidate] = []
-    layouts = list(_layouts(values.shape, values.dtype.itemsize, access))
-    tried = len(layouts) + len(CODECS) - 1
-    meter = Meter(tried * values.nbytes, tried, report)
+    has = [] if shape is not None else _layout_of(open_array(address, mode="r", storage_options=storage_options), values.shape)
+    layouts = has + list(_layouts(values.shape, values.dtype.itemsize, access))
+    options = list(OPTIONS if local_path(address) is not None else ("concurrency=1",))
+    planned = len(layouts) + len(CODECS) - 1 + len(options)
+    meter = Meter(planned * values.nbytes, planned, report)
     with _temporary(address, storage_options) as create:
-        for chunks, shards in layouts:
-            if not found or perf_counter() < end:
-                found.append(_measure(create, values, chunks, shards, "zstd:1", access))
-                meter.add(values.nbytes, 1)
-        best = min(found, key=lambda each: each.cost)
+        trials = _Trials(partial(_measure, create, values, access), perf_counter() + seconds, len(has) + 1, meter, values.nbytes)
+        trials.run(layouts, options)
+    found = tuple(trials.found)
+    return BenchReport(str(address), access, values.shape, str(values.dtype), found, planned - len(found))
+
+
+def _layout_of(array: Array[Any], sample: tuple[int, ...]) -> list[Layout]:
+    """Of an array that is there; none where its chunks differ in shape, or the sample would be very many objects."""
+    objects: tuple[Any, ...] = array.shards or array.chunks
+    if not all(isinstance(side, int) for side in objects):
+        return []
+    if math.prod(-(-extent // max(1, side)) for extent, side in zip(sample, objects, strict=True)) > MOST_OBJECTS:
+        return []
+    codecs = {"filters": array.filters, "serializer": array.serializer, "compressors": array.compressors}
+    return [Layout(array.chunks, array.shards, STORED, codecs)]
+
+
+class Layout(NamedTuple):
+    """What a candidate is made with: the last one are keywords of `create_array` for its codecs."""
+
+    chunks: tuple[int, ...]
+    shards: tuple[int, ...] | None
+    compressors: str
+    codecs: dict[str, Any]
+
+
+@dataclass
+class _Trials:
+    """Candidates that are measured one after the other, until the time is over."""
+
+    measure: Callable[..., Candidate]
+    end: float
+    at_least: int
+    """So many are measured however long they take: what the array has, and one other."""
+    meter: Meter
+    nbytes: int
+    found: list[Candidate] = field(default_factory=list)
+
+    def run(self, layouts: Sequence[Layout], options: Sequence[str]) -> None:
+        """Try layouts, then other codecs in the best of them, then options with the best of those."""
+        for layout in layouts:
+            self._try(layout)
+        chunks, shards = self._best().chunks, self._best().shards
         for name in list(CODECS)[1:]:
-            if perf_counter() < end:
-                found.append(_measure(create, values, best.chunks, best.shards, name, access))
-                meter.add(values.nbytes, 1)
-    left_out = tried - len(found)
-    return BenchReport(str(address), access, values.shape, str(values.dtype), tuple(found), left_out)
+            self._try(Layout(chunks, shards, name, {"compressors": CODECS[name]}))
+        name = self._best().compressors
+        for option in options:
+            self._try(Layout(chunks, shards, name, {"compressors": CODECS[name]}), option)
+
+    def _try(self, layout: Layout, option: str = "") -> None:
+        if len(self.found) < self.at_least or perf_counter() < self.end:
+            self.found.append(self.measure(layout, option))
+            self.meter.add(self.nbytes, 1)
+
+    def _best(self) -> Candidate:
+        return min((each for each in self.found if each.compressors != STORED), key=lambda each: each.cost)
 
 
 def _check(access: str, seconds: float, max_bytes: int) -> None:
@@ -160,17 +220,17 @@ def _sample(
     return (noise + slope % 64).astype(kind)
 
 
-def _layouts(shape: tuple[int, ...], itemsize: int, access: str) -> Iterator[tuple[tuple[int, ...], tuple[int, ...] | None]]:
-    """Shapes of chunks and shards, no pair twice."""
-    seen = set()
+def _layouts(shape: tuple[int, ...], itemsize: int, access: str) -> Iterator[Layout]:
+    """Chunks and shards with the first codec, no pair twice."""
+    seen: set[tuple[Any, ...]] = set()
     for nbytes in CHUNK_BYTES:
         chunks = _chunk(shape, max(1, nbytes // itemsize), access)
         shards = tuple(side * SHARD_CHUNKS for side in chunks)
         fits = any(side < extent for side, extent in zip(chunks, shape, strict=True))
-        for pair in ((chunks, None), (chunks, shards)) if fits else ((chunks, None),):
-            if pair not in seen:
-                seen.add(pair)
-                yield pair
+        for each in (None, shards) if fits else (None,):
+            if (chunks, each) not in seen:
+                seen.add((chunks, each))
+                yield Layout(chunks, each, "zstd:1", {"compressors": CODECS["zstd:1"]})
 
 
 def _chunk(shape: tuple[int, ...], elements: int, access: str) -> tuple[int, ...]:
@@ -209,13 +269,11 @@ def _temporary(address: Any, options: Mapping[str, Any] | None) -> Iterator[Crea
             as_store(store).erase_prefix(f"{prefix}/")
 
 
-def _measure(
-    create: Create, values: npt.NDArray[Any], chunks: tuple[int, ...], shards: tuple[int, ...] | None, codec: str, access: str
-) -> Candidate:
+def _measure(create: Create, values: npt.NDArray[Any], access: str, layout: Layout, option: str) -> Candidate:
     """Write, read and access the sample; the shortest time of two rounds, the median of accesses."""
-    array, stored = create(
-        shape=values.shape, dtype=values.dtype, chunks=chunks, shards=shards, compressors=CODECS[codec], config={"cache": 0}
-    )
+    chunks, shards, codec, codecs = layout
+    config = {"cache": 0, **OPTIONS.get(option, {})}
+    array, stored = create(shape=values.shape, dtype=values.dtype, chunks=chunks, shards=shards, config=config, **codecs)
     out, writes, reads = np.empty_like(values), [], []
     for _ in range(ROUNDS):
         writes.append(_seconds(lambda: array.store_array_subset(..., values)))
@@ -225,7 +283,7 @@ def _measure(
         raise OptionError("the place does not give back what was written", field="address", expected="the values", got=array.url)
     mega, ratio = values.nbytes / 1e6, stored() / max(1, values.nbytes)
     write, read = (round(mega / max(1e-9, min(each)), 1) for each in (writes, reads))
-    return Candidate(chunks, shards, codec, round(ratio, 4), write, read, round(1e3 * median(times), 4))
+    return Candidate(chunks, shards, codec, round(ratio, 4), write, read, round(1e3 * median(times), 4), option)
 
 
 def _accesses(array: Array[Any], values: npt.NDArray[Any], out: npt.NDArray[Any], access: str) -> Iterator[Callable[[], object]]:

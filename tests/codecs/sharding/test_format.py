@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zarrant import kernels
 from zarrant.codecs.sharding.format import AT_FAULT, Index, locate, morton_order
 from zarrant.errors import ChunkError
 
@@ -130,9 +131,10 @@ def test_few_steps_tell_what_many_do(rows: list[tuple[int, int]], data: tuple[in
     stored = np.array(rows, np.uint64).reshape(-1, 2)
     index, half, outside = Index.separate_faulty(stored, data)
     right = not (half.size or outside.size or index.overlapping().size)
-    found = Index._if_valid(stored.view(np.int64), data)
-    assert (found is not None) == right
-    if found is not None:
+    assert kernels.valid_index(stored.view(np.int64), *data) == right
+    found = Index.from_table(stored, data)
+    assert (found.faulty is None) == right
+    if right:
         assert np.array_equal(found.offset, index.offset)
         assert np.array_equal(found.size, index.size)
         assert np.array_equal(found.to_table(), stored)

@@ -44,7 +44,7 @@ LAYOUTS: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
 @pytest.fixture(params=["one batch", "many batches"])
 def batches(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "many batches":
-        monkeypatch.setattr(Shard, "batches", lambda self, n, shards: ((lo, min(lo + 3, n)) for lo in range(0, n, 3)))
+        monkeypatch.setattr(Shard, "batches", lambda self, n, shards, least=0: ((lo, min(lo + 3, n)) for lo in range(0, n, 3)))
 
 
 @pytest.mark.usefixtures("batches")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -85,11 +86,13 @@ class FixedSizePipeline(ChunkPipeline):
         if (
             isinstance(selections, BoxInChunk)
             and isinstance(values, np.ndarray)
-            and stored is not None
-            and selections.count != selections.bounds
+            and selections.count  # NumPy has no views of arrays without axes
             and self._is_copied_by_numpy(selections.count, values.dtype)
         ):
-            return self._update_box((yield from stored.fetch_one(lo, self.stored_limit)), selections, values, rows)
+            old = None
+            if stored is not None and selections.count != selections.bounds:
+                old = yield from stored.fetch_one(lo, self.stored_limit)
+            return self._update_box(old, selections, values, rows)
         stale, blank = ~selections.full[lo:hi], ~self._covered(selections, lo, hi)
         fetched = (yield from stored.fetch(lo, hi, stale, self.stored_limit)) if stored is not None and stale.any() else None
         if fetched is not None:
@@ -106,14 +109,22 @@ class FixedSizePipeline(ChunkPipeline):
     def _update_box(
         self, data: Buffer | None, box: BoxInChunk, values: npt.NDArray[np.generic], rows: npt.NDArray[np.generic]
     ) -> Encoded:
-        """Lay one box of values over an old chunk; the same as `_update`, without columns of one row."""
-        if data is None:
-            rows[...] = self.spec.fill.element
-        else:
+        """Lay one box of values over an old chunk, or over fill; the same as `_update`, without columns of one row."""
+        if data is not None:
             self._decode(_one(data), rows)
+        elif box.count != self.spec.shape:
+            rows[...] = self.spec.fill.element
         box.of_chunk(self._view(rows)[0])[...] = box.of_values(values)
-        keep = None if self.options.write_empty_chunks else ~self.spec.fill.equals(rows)
-        return self._encode(_bytes(rows), keep)
+        kept = self.options.write_empty_chunks or not self.spec.fill.equals(rows)[0]
+        if kept and self.program == ():
+            return Encoded(self._one_size, [_bytes(rows).reshape(-1).data])
+        return self._encode(_bytes(rows), np.array((kept,), np.bool_))
+
+    @cached_property
+    def _one_size(self) -> npt.NDArray[np.int64]:
+        size = np.array((self.spec.nbytes,), np.int64)
+        size.flags.writeable = False
+        return size
 
     def read(self, stored: EncodedChunks, selections: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
         """See `Prepared.read`."""

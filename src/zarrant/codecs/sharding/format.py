@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from zarrant import kernels
 from zarrant.errors import ChunkError
 
 Ints = npt.NDArray[np.int64]
@@ -77,9 +78,9 @@ class Index:
         Invalid are entries of which one half is missing, that reach outside of the data, or that overlap: no writer means two
         subchunks to share bytes. An entry that reaches over several others is invalid alone; of two overlapping ones both are.
         """
-        index = cls._if_valid(table.view(np.int64), data)
-        if index is not None:
-            return index
+        entries = table.view(np.int64)  # MISSING is -1 here
+        if kernels.valid_index(entries, *data):
+            return cls(entries[:, 0], entries[:, 1])
         index, half, outside = cls.separate_faulty(table, data)
         long = index.reaching_over_others()
         overlapping = index.without(long)._overlapping_each_other()
@@ -96,19 +97,6 @@ class Index:
             bad = rows[self.size[rows] == AT_FAULT]
             if bad.size:
                 raise self.faulty.error(int(bad[0]))
-
-    @classmethod
-    def _if_valid(cls, table: Ints, data: tuple[int, int]) -> Index | None:
-        """The index if all entries are valid, else None; with few steps, since most are. MISSING is -1 here."""
-        offset, size = table[:, 0], table[:, 1]
-        absent = size < 0
-        if (table.size and (table.min() < -1 or table.max() > data[1])) or ((offset < 0) != absent).any():
-            return None
-        end = offset + size
-        if not (absent | ((offset >= data[0]) & (end <= data[1]))).all():
-            return None
-        index = cls(offset, size)
-        return None if index.overlapping().size else index
 
     @classmethod
     def separate_faulty(

@@ -1,5 +1,5 @@
-// Two functions of the Blosc that is compiled in, done again in less time: the decoder of BloscLZ, and the way back from bits in
-// planes. blosc.c calls these instead of its own (cmake/vendored.cmake); what they accept and return is the same, of which tests
+// Functions of the Blosc that is compiled in, done again in less time: the decoder of BloscLZ, and the way to bits in planes and
+// back. blosc.c calls these instead of its own (cmake/vendored.cmake); what they accept and return is the same, of which tests
 // make sure. Formats: c-blosc's blosclz.c, and https://github.com/kiyo-masui/bitshuffle.
 #include <cstring>
 
@@ -13,6 +13,9 @@
 #endif
 
 extern "C" {
+void blosc_internal_shuffle(std::size_t itemsize, std::size_t size, const std::uint8_t* src, const std::uint8_t* dst);
+int blosc_internal_bitshuffle(std::size_t itemsize, std::size_t size, const std::uint8_t* src, const std::uint8_t* dst,
+                              const std::uint8_t* scratch);
 void blosc_internal_unshuffle(std::size_t itemsize, std::size_t size, const std::uint8_t* src, const std::uint8_t* dst);
 int blosc_internal_bitunshuffle(std::size_t itemsize, std::size_t size, const std::uint8_t* src, const std::uint8_t* dst,
                                 const std::uint8_t* scratch);
@@ -201,6 +204,24 @@ __attribute__((target("avx2"))) void gather_bits(const Byte* rows, std::size_t p
     }
 }
 
+// The other way: bit e of the byte j of row b is bit b of in[8 j + e].
+__attribute__((target("avx2"))) void scatter_bits(const Byte* in, std::size_t pitch, Byte* rows) {
+  std::size_t at = 0;
+  for (; at + 4 <= pitch; at += 4) {
+    __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(in + 8 * at));
+    for (std::size_t b = 8; b-- > 0; bytes = _mm256_add_epi8(bytes, bytes)) {
+      const int bits = _mm256_movemask_epi8(bytes);
+      std::memcpy(rows + b * pitch + at, &bits, 4);
+    }
+  }
+  for (; at < pitch; ++at)
+    for (std::size_t b = 0; b < 8; ++b) {
+      unsigned byte = 0;
+      for (unsigned e = 0; e < 8; ++e) byte |= (in[8 * at + e] >> b & 1u) << e;
+      rows[b * pitch + at] = static_cast<Byte>(byte);
+    }
+}
+
 #endif
 
 }  // namespace
@@ -225,6 +246,23 @@ extern "C" int zarrant_bitunshuffle(std::size_t itemsize, std::size_t size, cons
   }
 #endif
   return blosc_internal_bitunshuffle(itemsize, size, src, dst, scratch);
+}
+
+// Elements become planes of bytes, and these planes of bits.
+extern "C" int zarrant_bitshuffle(std::size_t itemsize, std::size_t size, const std::uint8_t* src, std::uint8_t* dst,
+                                  std::uint8_t* scratch) {
+#if defined(ZARRANT_AVX2)
+  const std::size_t count = size / itemsize, bytes = count * itemsize;
+  if (count % 8 == 0 && __builtin_cpu_supports("avx2")) {
+    if (itemsize > 1) blosc_internal_shuffle(itemsize, bytes, src, scratch);
+    const std::uint8_t* planes = itemsize == 1 ? src : scratch;
+    for (std::size_t plane = 0; plane < itemsize; ++plane)
+      zarrant::scatter_bits(planes + plane * count, count / 8, dst + plane * count);
+    std::memcpy(dst + bytes, src + bytes, size - bytes);
+    return static_cast<int>(count);
+  }
+#endif
+  return blosc_internal_bitshuffle(itemsize, size, src, dst, scratch);
 }
 
 #endif

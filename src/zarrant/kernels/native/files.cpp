@@ -425,9 +425,10 @@ std::optional<FilePutResult> put_under(LockFile& lock, const FilePut& wanted, Di
 
 }  // namespace
 
-std::optional<FilePutResult> put_file(const FilePut& wanted, Trial* trial) {
-  if (!prepared) return std::nullopt;
-  Directory directory(AT_FDCWD, Calls(trial));
+std::optional<FilePutResult> put_file(const char* path, const FilePut& wanted, Trial* trial) {
+  Descriptor opened;  // names below it are found in two thirds of the time that paths take
+  if (!prepared || !opened.open(AT_FDCWD, path, O_PATH | O_DIRECTORY)) return std::nullopt;
+  Directory directory(opened.get(), Calls(trial));
   LockFile lock(directory);
   if (wanted.held ? !lock.adopt(wanted) : !lock.take(wanted)) return std::nullopt;
   const auto result = put_under(lock, wanted, directory);
@@ -437,7 +438,7 @@ std::optional<FilePutResult> put_file(const FilePut& wanted, Trial* trial) {
 
 std::vector<std::optional<FilePutResult>> put_files(const char* path, const std::vector<FilePut>& wanted, Trial* trial) {
   std::vector<std::optional<FilePutResult>> results(wanted.size());
-  Descriptor opened;  // names below it are found in two thirds of the time that paths take
+  Descriptor opened;
   if (!prepared || !opened.open(AT_FDCWD, path, O_PATH | O_DIRECTORY)) return results;
   Directory directory(opened.get(), Calls(trial));
   LockFile lock(directory);
@@ -457,7 +458,7 @@ bool can_put_files() { return true; }
 #else
 
 namespace zarrant {
-std::optional<FilePutResult> put_file(const FilePut&, Trial*) { return std::nullopt; }
+std::optional<FilePutResult> put_file(const char*, const FilePut&, Trial*) { return std::nullopt; }
 std::vector<std::optional<FilePutResult>> put_files(const char*, const std::vector<FilePut>& wanted, Trial*) {
   return std::vector<std::optional<FilePutResult>>(wanted.size());
 }

@@ -31,7 +31,7 @@ struct FilePart {
 };
 
 struct FilePut {
-  const char *path, *lock, *temp;     // below the directory of a batch
+  const char *path, *lock, *temp;     // below a directory
   std::vector<FilePart> parts;
   std::int64_t device;                // on which the file must lie
   std::uint32_t share;                // permissions that the lock file gets
@@ -55,8 +55,8 @@ struct Trial {
   int fail_at = -1, kill_at = -1;
 };
 
-// Nothing where it was not done; then everything is as it was.
-std::optional<FilePutResult> put_file(const FilePut& wanted, Trial* trial);
+// A file of a directory. Nothing where it was not done; then everything is as it was.
+std::optional<FilePutResult> put_file(const char* directory, const FilePut& wanted, Trial* trial);
 
 // The same of many files of one directory, one after the other, each whether or not the others are done. One lock file serves them: it
 // is renamed from one to the next, which costs 5 us less than to remove it and make another.

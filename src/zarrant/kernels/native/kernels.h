@@ -180,7 +180,7 @@ std::size_t encode_boxes(const Program& program, const Strided& values, const Ro
 std::vector<Failure> decode_boxes(const Program& program, const std::vector<Span>& spans, const std::int64_t* numbers,
                                   const RowView& rows, const RowBatch& batch, const Strided& out, bool check);
 
-// ── plans.cpp: the subchunks of a box ──────────────────────────────────────────────────────────────────────────────
+// ── plans.cpp: indexes of shards, and the subchunks of a box ───────────────────────────────────────────────────────
 
 // Where a box of a shard lies, and how the shard is cut; `axes` numbers each.
 struct ShardBox {
@@ -188,6 +188,9 @@ struct ShardBox {
   const std::int64_t *start, *count, *value;  // of the box in the shard; of its first element in the values
   const std::int64_t *edge, *grid;            // the shape of a subchunk, and how many there are
 };
+
+// Whether every entry (offset, size) is -1, -1 or lies in start..stop, and no two entries with bytes overlap.
+bool valid_index(const std::int64_t* table, std::int64_t entries, std::int64_t start, std::int64_t stop);
 
 // The index of a shard: -1 stands for a subchunk that is not stored, less for an entry at fault. Its columns may be those of a table.
 struct IndexColumn {

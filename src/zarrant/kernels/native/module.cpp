@@ -293,6 +293,12 @@ nb::list py_decode_boxes(nb::tuple steps, nb::sequence buffers, nb::handle which
   return result;
 }
 
+bool py_valid_index(nb::handle table, std::int64_t start, std::int64_t stop) {
+  const Column entries(table, 2);
+  require(entries.count(1) == 2 && start >= 0, "a table of offsets and sizes");
+  return valid_index(entries.data(), entries.count(), start, stop);
+}
+
 // One number for each axis.
 std::vector<std::int64_t> numbers_of(nb::tuple numbers, std::size_t axes) {
   require(numbers.size() == axes && axes <= kMaxAxes, "as many numbers as axes");
@@ -456,15 +462,48 @@ class Condition {
 
 nb::tuple as_tuple(const FileVersion& version) { return nb::make_tuple(version[0], version[1], version[2], version[3]); }
 
+// The names of a file of a directory, and what it is replaced by.
+class Named {
+ public:
+  Named(std::string_view name, nb::sequence parts) : path_(name), lock_(path_ + ".__lock"), temp_(path_ + ".__new.__lock") {
+    for (nb::handle part : parts) add_part(part, parts_, buffers_);
+    for (const FilePart& part : parts_) size_ = std::max(size_, size_ + part.size);
+  }
+  bool is_small(std::size_t most) const { return size_ <= most; }
+
+  // Once. It refers to this object.
+  FilePut put(std::int64_t device, std::uint32_t share) {
+    FilePut wanted{};
+    wanted.path = path_.c_str();
+    wanted.lock = lock_.c_str();
+    wanted.temp = temp_.c_str();
+    wanted.parts = std::move(parts_);
+    wanted.device = device;
+    wanted.share = share;
+    return wanted;
+  }
+
+ private:
+  std::string path_, lock_, temp_;
+  std::vector<FilePart> parts_;
+  std::vector<Buffer> buffers_;
+  std::size_t size_ = 0;
+};
+
 // `if_version`: None for any, False for no object, or a version. `held`: the inode of the lock file, if the caller has that lock,
 // else 0. `trial`: None, or a list that gets the names of the calls, and begins with two numbers of calls.
 nb::object py_put_file(nb::str path, nb::sequence parts, nb::handle condition, nb::handle if_version, std::int64_t device,
                        std::uint32_t share, std::int64_t held, bool must_replace, bool release, nb::handle trial) {
-  const Path name(path), lock(path + nb::str(".__lock")), temp(path + nb::str(".__new.__lock"));
+  const Path whole(path);
+  const std::string_view given(whole.get());
+  const std::size_t end = given.rfind('/');
+  require(end != std::string_view::npos, "an absolute path");
+  const std::string directory(given.substr(0, std::max<std::size_t>(end, 1)));
+  Named file(given.substr(end + 1), parts);
   const Condition on(condition);
-  std::vector<Buffer> buffers;
-  FilePut wanted{name.get(), lock.get(), temp.get(), {}, device, share, must_replace, held};
-  for (nb::handle part : parts) add_part(part, wanted.parts, buffers);
+  FilePut wanted = file.put(device, share);
+  wanted.must_replace = must_replace;
+  wanted.held = held;
   on.set(wanted);
   if (if_version.ptr() == Py_False) {
     wanted.if_version = IfVersion::absent;
@@ -477,32 +516,14 @@ nb::object py_put_file(nb::str path, nb::sequence parts, nb::handle condition, n
   std::optional<FilePutResult> result;
   if (release) {
     nb::gil_scoped_release released;
-    result = put_file(wanted, nullptr);
+    result = put_file(directory.c_str(), wanted, nullptr);
   } else {
-    result = put_file(wanted, trial.is_none() ? nullptr : &tried);
+    result = put_file(directory.c_str(), wanted, trial.is_none() ? nullptr : &tried);
   }
   tell_trial(trial, tried);
   if (!result) return nb::none();
   return nb::make_tuple(as_tuple(result->version), result->old_mtime);
 }
-
-// The names of a file of a directory, and what it is replaced by.
-struct Named {
-  Named(nb::handle name, nb::sequence parts) {
-    const Path given(name);
-    path = given.get();
-    lock = path + ".__lock";
-    temp = path + ".__new.__lock";
-    for (nb::handle part : parts) add_part(part, file.parts, buffers);
-    for (const FilePart& part : file.parts) size = std::max(size, size + part.size);
-  }
-  bool is_small(std::size_t most) const { return size <= most; }
-
-  std::size_t size = 0;
-  std::string path, lock, temp;
-  std::vector<Buffer> buffers;
-  FilePut file{};
-};
 
 // Whole files of a directory, whatever is there, without the GIL: `files` is a list of (name, parts). For each of them its version or
 // None is appended to `done`, so that an interrupt loses none; None for those of more than `most` bytes. The rest as in put_file.
@@ -515,19 +536,13 @@ void py_put_files(nb::str directory, nb::list files, nb::handle condition, std::
   for (nb::handle each : files) {
     nb::tuple item = nb::cast<nb::tuple>(each);
     require(item.size() == 2, "a name and parts");
-    named.emplace_back(item[0], nb::cast<nb::sequence>(item[1]));
+    named.emplace_back(Path(item[0]).get(), nb::cast<nb::sequence>(item[1]));
   }
   std::vector<FilePut> wanted;
   wanted.reserve(named.size());
   for (Named& each : named) {
     if (!each.is_small(most)) continue;
-    FilePut& file = wanted.emplace_back(std::move(each.file));
-    file.path = each.path.c_str();
-    file.lock = each.lock.c_str();
-    file.temp = each.temp.c_str();
-    file.device = device;
-    file.share = share;
-    on.set(file);
+    on.set(wanted.emplace_back(each.put(device, share)));
   }
   Trial tried;
   ask_trial(trial, tried);
@@ -808,6 +823,7 @@ NB_MODULE(_native, m) {
   m.def("decode", &py_decode);
   m.def("encode_boxes", &py_encode_boxes);
   m.def("decode_boxes", &py_decode_boxes);
+  m.def("valid_index", &py_valid_index);
   m.def("plan_box", &py_plan_box);
   m.def("decompress", &py_decompress);
   m.def("pack", &py_pack);

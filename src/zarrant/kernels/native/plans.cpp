@@ -26,6 +26,27 @@ std::vector<std::int64_t> touched(const ShardBox& box, std::int64_t entries) {
 
 }  // namespace
 
+bool valid_index(const std::int64_t* table, std::int64_t entries, std::int64_t start, std::int64_t stop) {
+  std::int64_t end = start;
+  bool ascending = true;
+  for (std::int64_t entry = 0; entry < entries; ++entry) {
+    const std::int64_t offset = table[2 * entry], size = table[2 * entry + 1];
+    if (offset == -1 && size == -1) continue;
+    if (offset < start || size < 0 || offset > stop || size > stop - offset) return false;
+    if (size == 0) continue;
+    ascending = ascending && offset >= end;
+    end = offset + size;
+  }
+  if (ascending) return true;
+  std::vector<std::pair<std::int64_t, std::int64_t>> spans;
+  for (std::int64_t entry = 0; entry < entries; ++entry)
+    if (table[2 * entry + 1] > 0) spans.emplace_back(table[2 * entry], table[2 * entry + 1]);
+  std::sort(spans.begin(), spans.end());
+  for (std::size_t i = 1; i < spans.size(); ++i)
+    if (spans[i].first < spans[i - 1].first + spans[i - 1].second) return false;
+  return true;
+}
+
 std::int64_t plan_box(const ShardBox& box, const ShardIndex& index, std::int64_t limit, std::int64_t first, std::int64_t end,
                       const BoxPlan& plan, std::vector<std::pair<std::int64_t, std::int64_t>>& runs) {
   const std::vector<std::int64_t> along = touched(box, index.entries);

@@ -23,6 +23,7 @@ from __future__ import annotations
 import errno
 import heapq
 import os
+import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -459,7 +460,7 @@ def _sync_data(files: Syscalls, path: str) -> None:
 
 def sync_directory(files: Syscalls, path: str) -> int:
     """The names in a directory are on disk when this returns; its inode."""
-    if os.name == "nt":  # directories cannot be opened there, and renames are journalled
+    if sys.platform == "win32":  # directories cannot be opened there, and renames are journalled
         return 0
     fd = with_few_descriptors(lambda: files.open(path, _DIRECTORY))
     try:

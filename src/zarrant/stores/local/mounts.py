@@ -172,8 +172,8 @@ def _look_up(files: Files, root: str, now: float) -> Mount:
 
 
 def _device_of(path: str) -> str:
-    """Major and minor number of the file system on which a path lies, or would lie; "" where that takes a longer look."""
-    while True:
+    """Major and minor number of the file system on which a path lies, or would lie; "" where that takes long, and on Windows."""
+    while hasattr(os, "major"):
         try:
             device = os.stat(path).st_dev
         except FileNotFoundError:
@@ -184,6 +184,7 @@ def _device_of(path: str) -> str:
             return ""
         else:
             return f"{os.major(device)}:{os.minor(device)}"
+    return ""
 
 
 def second_lock_is_refused(files: Files, path: str, mount: Mount) -> bool:

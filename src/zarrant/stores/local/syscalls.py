@@ -14,6 +14,7 @@ import signal
 import stat
 import struct
 import sys
+import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
@@ -44,7 +45,9 @@ _LOCAL = {"tmpfs": "memory", **dict.fromkeys(("ext2", "ext3", "ext4", "xfs", "f2
 
 
 def _type_of(device: int) -> tuple[str, str]:
-    """Type and options of a file system, from the table of mounts; nothing where two mounts of the device differ."""
+    """Type and options of a file system, from Linux's table of mounts; nothing where two mounts of the device differ."""
+    if not sys.platform.startswith("linux"):
+        return "", ""
     wanted = f"{os.major(device)}:{os.minor(device)}"
     found = {(mount.type, mount.options) for mount in read_table() if mount.device == wanted}
     return max(found) if len({kind for kind, _ in found}) == 1 else ("", "")
@@ -126,7 +129,26 @@ PAUSES_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.2, 0.4)
 
 
 _NONE_LEFT = {errno.EMFILE, errno.ENFILE}
-_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
+_ALWAYS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+"""Flags of every file: child processes do not have it; and its bytes are not those of lines, which Windows changes otherwise."""
+
+if hasattr(os, "pread"):
+    _read_at: Callable[[int, int, int], bytes] = os.pread
+    _write_at: Callable[[int, Buffer, int], int] = os.pwrite
+else:  # Windows: the place in a file is shared by the threads that have it
+    _one_at_a_time = threading.Lock()
+
+    def _read_in_turn(fd: int, length: int, offset: int) -> bytes:
+        with _one_at_a_time:
+            os.lseek(fd, offset, os.SEEK_SET)
+            return os.read(fd, length)
+
+    def _write_in_turn(fd: int, data: Buffer, offset: int) -> int:
+        with _one_at_a_time:
+            os.lseek(fd, offset, os.SEEK_SET)
+            return os.write(fd, data)
+
+    _read_at, _write_at = _read_in_turn, _write_in_turn
 
 
 def _retry_open(call: Callable[..., T], *args: Any) -> T:
@@ -169,7 +191,7 @@ class Syscalls:
 
     def open(self, path: str, flags: int, mode: int = 0o666) -> int:
         """open(2), never inherited by a program that is started; where no descriptor is free it waits for one a while."""
-        flags |= _CLOEXEC
+        flags |= _ALWAYS
         fds: list[int] = []
         try:
             # As `_open`, without the call.
@@ -186,13 +208,27 @@ class Syscalls:
         """close(2)."""
         os.close(fd)
 
-    def read(self, fd: int, view: memoryview, offset: int) -> int:
-        """preadv(2) into one buffer; may be short."""
-        return os.preadv(fd, [view], offset)
+    if hasattr(os, "preadv"):
 
-    def write(self, fd: int, views: Sequence[memoryview], offset: int) -> int:
-        """pwritev(2) of at most IOV_MAX buffers; may be short."""
-        return os.pwritev(fd, views, offset)
+        def read(self, fd: int, view: memoryview, offset: int) -> int:
+            """preadv(2) into one buffer; may be short."""
+            return os.preadv(fd, [view], offset)
+
+        def write(self, fd: int, views: Sequence[memoryview], offset: int) -> int:
+            """pwritev(2) of at most IOV_MAX buffers; may be short."""
+            return os.pwritev(fd, views, offset)
+
+    else:  # macOS before 11, Windows
+
+        def read(self, fd: int, view: memoryview, offset: int) -> int:
+            """pread(2) into one buffer; may be short."""
+            data = _read_at(fd, len(view), offset)
+            view[: len(data)] = data
+            return len(data)
+
+        def write(self, fd: int, views: Sequence[memoryview], offset: int) -> int:
+            """pwrite(2) of the first buffer; may be short."""
+            return _write_at(fd, views[0], offset)
 
     def copy(self, source: int, target: int, length: int, source_offset: int, target_offset: int) -> int:
         """copy_file_range(2): in the kernel, shares blocks where the file system can; may be short."""
