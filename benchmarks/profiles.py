@@ -1,7 +1,7 @@
 """`python -m benchmarks.profiles`: where Zarrant's time goes, by layer, and what nothing could be faster than.
 
 In come workloads of the benchmark; out go two tables, of one operation each, in CPU time, which is nearly free of the load of a
-shared machine. The first has the layers (see `sampling`). The second has limits that are measured in the same run: the codec alone,
+shared machine. The first has the layers (see `layer_times`). The second has limits that are measured in the same run: the codec,
 a copy of the bytes alone, the system calls for files alone; and TensorStore, doing the same. What each run wrote or read is
 compared with the data, as in the benchmark. With `--docs` the tables are written into the page of the documentation.
 """
@@ -25,10 +25,10 @@ from benchmarks import arrays, limits, report
 from benchmarks.__main__ import names, say, size, surroundings
 from benchmarks.coroutines import ChunksByTasks, CropsByTasks
 from benchmarks.jobs import Bench, Job
+from benchmarks.layer_times import LAYER_NAMES, Profile, Sampler
 from benchmarks.pairs import WrongResult
 from benchmarks.peers import OURS, find_peers
 from benchmarks.peers.base import Peer, Region, Settings
-from benchmarks.sampling import LAYER_NAMES, Profile, Sampler
 from benchmarks.workloads import BY_NAME, MakeJob
 
 THEIRS = "tensorstore"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import profiles, sampling
+from benchmarks import layer_times, profiles
 from benchmarks.jobs import Bench
 from benchmarks.pairs import WrongResult
 from benchmarks.peers import OURS, make_peer
@@ -35,7 +35,7 @@ def test_time_is_charged_to_the_layer_that_uses_it() -> None:
         "caller": lambda: sum(range(10_000)),
     }
     for layer, act in acts.items():
-        sampler = sampling.Sampler()
+        sampler = layer_times.Sampler()
         with sampler.running():
             busy(act)
         found = sampler.profile.over(2)

@@ -10,6 +10,7 @@ import random
 import signal
 import struct
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,6 +48,9 @@ def start(work: Callable[[], Any]) -> tuple[int, int]:
             with os.fdopen(writing, "wb") as file:
                 pickle.dump(work(), file)
             status = 0
+        except BaseException:
+            traceback.print_exc()
+            raise
         finally:
             os._exit(status)
     os.close(writing)

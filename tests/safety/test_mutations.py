@@ -69,6 +69,7 @@ MUTATIONS: dict[str, Mutation] = {
     "lock check": Mutation("pass", "stores/local/test_store.py::test_a_lock_file_taken_away_during_a_write"),
     "rename": Mutation("pass", "safety/test_crash_states.py::test_the_journal_tells_every_change"),
     "temp file of another": Mutation("if True:", "stores/local/test_store.py::test_the_temp_file_of_the_next_owner_is_left_alone"),
+    "scanned twice": Mutation("if not found:", "stores/local/test_store.py::test_erase_prefix_takes_what_is_made_while_it_scans"),
     "one version": Mutation("pass", f"{OBSPEC}::test_ranges_are_of_one_version"),
     "own write": Mutation("if False:", f"{OBSPEC}::test_a_put_that_others_built_upon"),
     "length of a reply": Mutation("if True:", f"{OBSPEC}::test_a_reply_of_another_length_is_not_believed"),

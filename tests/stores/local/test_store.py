@@ -235,6 +235,25 @@ def test_erase_prefix_takes_leftovers_and_directories(tmp_path: Path, store: Fil
     assert os.listdir(tmp_path) == ["h"]
 
 
+def test_erase_prefix_takes_what_is_made_while_it_scans(tmp_path: Path) -> None:
+    """By a writer who had its lock before: the scan came too early for the object, and too late for the lock."""
+
+    class Meanwhile(Syscalls):
+        scanned = False
+
+        def scan(self, path: str) -> list[tuple[str, str]]:
+            found = super().scan(path)
+            if not self.scanned:
+                self.scanned = True
+                writer.put("d/b", [b"1"])
+            return found
+
+    writer = FilesystemStore(tmp_path)
+    (tmp_path / "d").mkdir()
+    FilesystemStore(tmp_path, syscalls=Meanwhile()).erase_prefix("d/")
+    assert os.listdir(tmp_path) == []
+
+
 def test_erase_prefix_keeps_to_the_store(tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "precious").write_bytes(b"1")

@@ -283,11 +283,12 @@ class FileObjects(Durable):
         with annotate_errors("erase", self.url, prefix or None):
             self._check_durability()
         erased: list[str] = []
-        # Again until there is nothing left: a scan need not show what is made and removed while it goes on.
-        for _ in range(_MAX_PASSES):
+        # Again until there is nothing left, and twice at least: a scan need not show an object that is made while it goes on, nor
+        # the lock of its writer, which is removed then; but the next one shows the object.
+        for scans in range(_MAX_PASSES):
             found = self._erase_seen(prefix)
             erased += found
-            if not found:
+            if not found and scans:  # safety: scanned twice
                 break
         with annotate_errors("erase", self.url, prefix or None):
             self._on_published(erased)
