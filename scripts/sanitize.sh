@@ -22,7 +22,7 @@ say() { printf 'sanitize: %s\n' "$*"; }
 #   tests/safety/test_fuzz.py as well; `fuzz` below runs its cases, where the allocator refuses what the limit would.
 address_tests() {
   local failed=0
-  suite address tests/kernels tests/codecs tests/bad_input tests/stores/local/test_{put_at_once,read_at_once,at_once_in_threads}.py -k 'not test_bombs_fail_within_memory' || failed=1
+  suite address tests/kernels tests/codecs tests/bad_input tests/stores/local/test_{put_at_once,read_at_once,at_once_in_threads,batch_put,batch_at_once}.py -k 'not test_bombs_fail_within_memory' || failed=1
   fuzz || failed=1
   return $failed
 }
