@@ -17,6 +17,12 @@ pytestmark = pytest.mark.skipif("built in" not in kernels.libraries().get("c-blo
 ITEMSIZES = [1, 2, 4, 8]
 
 
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several put the blocks of a frame in the order in which they are done."""
+    monkeypatch.setattr(blosc, "use_threads", False)
+
+
 def runs(rng: np.random.Generator, size: int) -> Any:
     return np.repeat(rng.integers(0, 256, size, np.uint8), rng.integers(1, 90, size))[:size]
 
