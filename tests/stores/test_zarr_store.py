@@ -110,7 +110,7 @@ def test_one_writer() -> None:
 
 def test_immutable_stores_are_read_by_ranges() -> None:
     inside = zarr.storage.MemoryStore()
-    zarr.create_array(inside, data=np.arange(10_000), chunks=10, shards=10_000)
+    zarr.create_array(inside, data=np.arange(10_000), chunks=(10,), shards=(10_000,))
     read = 0
 
     class Counting(zarr.storage.WrapperStore):  # type: ignore[misc]
