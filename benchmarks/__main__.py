@@ -147,10 +147,10 @@ def surroundings(peers: dict[str, Peer]) -> dict[str, Any]:
 def _processor() -> str:
     """The kind of processor, where the system tells."""
     try:
-        told = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
+        named = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
     except OSError:
-        told = None
-    return told[1] if told else platform.machine()
+        named = None
+    return named[1] if named else platform.machine()
 
 
 def facts_of(options: argparse.Namespace, peers: dict[str, Peer], shape: tuple[int, ...]) -> dict[str, Any]:

@@ -14,8 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +23,7 @@ import numpy as np
 import zarrant
 from benchmarks import arrays
 from benchmarks.__main__ import positive, size
+from benchmarks.jobs import seconds
 from benchmarks.pairs import WrongResult
 from benchmarks.peers.base import Values
 from zarrant.tools.copy import copy
@@ -41,7 +41,7 @@ class Row(NamedTuple):
     theirs: float
 
 
-def told(command: Sequence[str], pattern: str) -> tuple[float, str]:
+def reported(command: Sequence[str], pattern: str) -> tuple[float, str]:
     """Seconds that a program says it took, and all it said; WrongResult where it failed."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     found = re.search(pattern + r"\s*([\d.]+)ms", done.stdout)
@@ -50,25 +50,19 @@ def told(command: Sequence[str], pattern: str) -> tuple[float, str]:
     return float(found[1]) / 1e3, done.stdout
 
 
-def timed(act: Callable[[], object]) -> float:
-    begun = time.perf_counter()
-    act()
-    return time.perf_counter() - begun
-
-
 def reading(name: str, path: Path, data: Values, more: Sequence[str], rounds: int) -> Row:
     """Read the whole array; both make a new one."""
     array = zarrant.open_array(path, mode="r")
     ours, theirs = [], []
     for _ in range(rounds):
         found: list[Values] = []
-        ours.append(timed(lambda found=found: found.append(array[...])))  # type: ignore[misc]
+        ours.append(seconds(lambda found=found: found.append(array[...])))  # type: ignore[misc]
         if not np.array_equal(found.pop(), data):
             raise WrongResult(f"{name}: Zarrant read something else")
-        seconds, text = told([READ, str(path), *more], f"Decoded {re.escape(str(path))} in")
+        took, text = reported([READ, str(path), *more], f"Decoded {re.escape(str(path))} in")
         if f"({data.nbytes / 1e6:.2f}MB" not in text:
             raise WrongResult(f"{name}: {READ} decoded another number of bytes")
-        theirs.append(seconds)
+        theirs.append(took)
     return Row(name, min(ours), min(theirs))
 
 
@@ -83,9 +77,9 @@ def copying(source: Path, data: Values, folder: Path, rounds: int) -> Row:
         for times in (ours, theirs):
             shutil.rmtree(target, ignore_errors=True)
             if times is ours:
-                times.append(timed(lambda: copy(str(source), str(target), **layout)))
+                times.append(seconds(lambda: copy(str(source), str(target), **layout)))
             else:
-                times.append(told(command, "total:")[0])
+                times.append(reported(command, "total:")[0])
             if not np.array_equal(zarrant.open_array(target, mode="r")[...], data):
                 raise WrongResult(f"{'Zarrant' if times is ours else COPY} copied something else")
     return Row("copy to sharded zstd 1, 32³", min(ours), min(theirs))

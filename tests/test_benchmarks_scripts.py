@@ -42,10 +42,10 @@ def test_programs_that_are_not_there_are_named(capsys: pytest.CaptureFixture[str
 
 @pytest.mark.skipif(os.name == "nt", reason="needs echo and false")
 def test_what_a_program_says_is_its_time() -> None:
-    assert rust.told(["echo", "x total: 12.50ms, 3"], "total:")[0] == 0.0125
+    assert rust.reported(["echo", "x total: 12.50ms, 3"], "total:")[0] == 0.0125
     for command in (["false"], ["echo", "nothing"]):
         with pytest.raises(WrongResult, match=f"{command[0]} ended with"):
-            rust.told(command, "total:")
+            rust.reported(command, "total:")
 
 
 def test_the_programs_do_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,11 +10,10 @@ from typing import Any, Unpack
 
 import numpy.typing as npt
 
-from zarrant.errors import OptionError
 from zarrant.nodes.async_array import AsyncArray
 from zarrant.nodes.async_group import AsyncGroup
 from zarrant.nodes.open import Where, create_array_async, open_async
-from zarrant.nodes.shortcuts import ShortOptions, filled, given, like
+from zarrant.nodes.shortcuts import ShortOptions, filled, given, like, required
 from zarrant.nodes.signatures import spelled_out
 from zarrant.stores.memory import MemoryStore
 
@@ -53,9 +52,7 @@ async def array(
     data: Any, *, store: Any = None, dtype: Any = None, fill_value: Any = None, **options: Unpack[ShortOptions]
 ) -> AsyncArray[Any]:
     """See `zarrant.array`."""
-    if data is None:
-        raise OptionError("there are no data", field="data", expected="what NumPy can view as an array", got="None")
-    return await _new(store, data=data, dtype=dtype, fill_value=fill_value, **options)
+    return await _new(store, data=required(data), dtype=dtype, fill_value=fill_value, **options)
 
 
 @spelled_out(ShortOptions)

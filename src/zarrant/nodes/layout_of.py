@@ -23,10 +23,15 @@ def layout_of(array: ArrayProperties[Any]) -> dict[str, Any]:
         "chunk_key_encoding": array.metadata.chunk_key_encoding.to_json(),
         "dimension_names": array.dimension_names,
     }
-    chain = parse_chain([codec.to_json() for codec in array.metadata.codecs], "$.codecs")
+    chain = chain_of(array)
     if chain.subchunk_codecs is not None and not (chain.array_to_array or chain.bytes_to_bytes):
         chain = chain.subchunk_codecs
     return options if chain.subchunk_codecs is not None else options | codec_options(chain)
+
+
+def chain_of(array: ArrayProperties[Any]) -> Chain:
+    """The codecs as the metadata have them: not bound to the data type, so that they serve another one as well."""
+    return parse_chain([codec.to_json() for codec in array.metadata.codecs], "$.codecs")
 
 
 def codec_options(chain: Chain) -> dict[str, Any]:

@@ -11,13 +11,12 @@ from typing import Any, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from zarrant.codecs.chain import parse_chain
 from zarrant.errors import OptionError
 from zarrant.nodes.array import Array
 from zarrant.nodes.array_properties import ArrayProperties
 from zarrant.nodes.create import LayoutOptions
 from zarrant.nodes.group import Group
-from zarrant.nodes.layout_of import codec_options, layout_of, retyped
+from zarrant.nodes.layout_of import chain_of, codec_options, layout_of, retyped
 from zarrant.nodes.open import Where, create_array, create_group
 from zarrant.nodes.open import open as open_node
 from zarrant.nodes.signatures import spelled_out
@@ -156,9 +155,7 @@ def array(data: Any, *, store: Any = None, dtype: Any = None, fill_value: Any = 
     >>> zarrant.array([[1, 2], [3, 4]], chunks=(1, 2))[1].tolist()
     [3, 4]
     """
-    if data is None:
-        raise OptionError("there are no data", field="data", expected="what NumPy can view as an array", got="None")
-    return _new(store, data=data, dtype=dtype, fill_value=fill_value, **options)
+    return _new(store, data=required(data), dtype=dtype, fill_value=fill_value, **options)
 
 
 @spelled_out(ShortOptions)
@@ -270,6 +267,13 @@ def given(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name not in ("dtype", "fill_value") or value is not None}
 
 
+def required(data: Any) -> Any:
+    """The data of a new array; OptionError where there are none."""
+    if data is None:
+        raise OptionError("there are no data", field="data", expected="what NumPy can view as an array", got="None")
+    return data
+
+
 def filled(shape: Any, fill_value: Any, dtype: Any) -> dict[str, Any]:
     """The options of an array that reads as one value; its data type is that of the value, where none is given."""
     kind = np.asarray(fill_value).dtype if dtype is None else dtype
@@ -283,7 +287,7 @@ def like(a: Any, dtype: Any, **options: Any) -> dict[str, Any]:
     if isinstance(a, ArrayProperties):
         own = layout_of(a)
         if "serializer" not in own:  # nested shards, or codecs around shards: the outer codecs as they are
-            own |= codec_options(parse_chain([codec.to_json() for codec in a.metadata.codecs], "$.codecs"))
+            own |= codec_options(chain_of(a))
             own |= {"chunks": a.write_unit, "shards": None}
         own |= {"shape": a.shape, "zarr_format": a.metadata.zarr_format}
         if a.metadata.zarr_format == 2 or options.get("zarr_format") == 2:

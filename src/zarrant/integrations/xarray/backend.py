@@ -35,9 +35,8 @@ class LazyArray(BackendArray):
 
     def __init__(self, array: Array[Any]) -> None:
         self._array = array
-        self._opened = (
-            uuid4().hex
-        )  # Dask names blocks by what this is pickled to: `open_dataset(...).chunk()` has new ones each time
+        # Dask names blocks by what this is pickled to: `open_dataset(...).chunk()` has new ones each time.
+        self._opened = uuid4().hex
         self.shape, self.dtype = array.shape, array.dtype
 
     def __getitem__(self, key: Any) -> Any:
