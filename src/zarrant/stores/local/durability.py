@@ -59,12 +59,18 @@ class UnsyncedPaths:
         self._generation = -1
         self._directories: dict[str, str] = {}
 
-    def directory_made(self, files: Syscalls, path: str) -> None:
-        """A directory is new: it must be synced in the one above."""
+    def directories_made(self, files: Syscalls, paths: Iterable[str]) -> None:
+        """Directories are new, the outermost first: each must be synced in the one above."""
         with self.state.gate:
-            path = self._directory(files, path)
-            self.state.made.add(path)
-            self.state.known_durable.pop(path, None)
+            for path in paths:
+                above, _, name = path.rpartition("/")
+                if within(above, (self.root,)):  # it was made here and now, so that it is no link
+                    real = f"{self._directory(files, above)}/{name}"
+                    self._directories[path] = real
+                else:
+                    real = self._directory(files, path)
+                self.state.made.add(real)
+                self.state.known_durable.pop(real, None)
 
     def directory_removed(self, files: Syscalls, path: str) -> None:
         """A directory is gone; one of that name may be made again."""

@@ -20,6 +20,7 @@ from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
+from zarrant import kernels
 from zarrant.storage import Buffer
 from zarrant.stores.local.mounts import Mount, read_table
 
@@ -423,6 +424,8 @@ class Syscalls:
         found: list[tuple[str, tuple[int, int]]] = []
         try:
             here = path = os.path.realpath(path) if ".." in path else os.path.abspath(path)
+            if kernels.directories_above is not None and (plain := kernels.directories_above(path)):
+                return plain
             while True:
                 state = os.lstat(here)
                 if not stat.S_ISDIR(state.st_mode):  # most often a link: what is behind it, from the first on again
