@@ -63,10 +63,8 @@ class UnsyncedPaths:
         """Directories are new, the outermost first: each must be synced in the one above."""
         with self.state.gate:
             for path in paths:
-                above, _, name = path.rpartition("/")
-                if within(above, (self.root,)):  # it was made here and now, so that it is no link
-                    real = f"{self._directory(files, above)}/{name}"
-                    self._directories[path] = real
+                if path.startswith(f"{self.root}/"):  # it was made here and now, so that it is no link
+                    self._directories[path] = real = "/".join(self._object(files, path))
                 else:
                     real = self._directory(files, path)
                 self.state.made.add(real)
@@ -86,9 +84,13 @@ class UnsyncedPaths:
         with self.state.gate:
             return self.state.mark(*self._object(files, path), old, version[2], version[0])
 
-    def add(self, files: Syscalls, paths: Iterable[str], mark: Mark = UNKNOWN) -> None:
+    def add(self, files: Syscalls, paths: Collection[str], mark: Mark = UNKNOWN) -> None:
         """Objects were published or erased: the next `sync` is for them."""
         with self.state.gate:
+            if len(paths) == 1:
+                (path,) = paths
+                self.state.add(*self._object(files, path), mark)
+                return
             for directory, below in groupby(paths, directory_of):
                 there = list(below)
                 real, _ = self._object(files, there[0])
