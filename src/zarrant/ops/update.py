@@ -29,7 +29,7 @@ from zarrant.errors import ChunkError, MetadataChangedError
 from zarrant.geometry.box import ArraySubset, Shape, as_subset, check_chunk_indices
 from zarrant.geometry.grid import ChunkGrid, chunk_alone
 from zarrant.geometry.overlay import Overlay
-from zarrant.geometry.region import ChunkSelections, Region, Stack, Values, box_region
+from zarrant.geometry.region import ChunkSelections, Region, Stack, Values, box_region, chunk_of, is_full
 from zarrant.geometry.selection import Selection
 from zarrant.ops.batching import batch_size, encode, equal_shapes, run_batches, run_one, within_budget, write_batch
 from zarrant.ops.bound_array import Array, BoundArray
@@ -113,7 +113,7 @@ def store_region(
     guard = _guard(array, values, metadata_locked, bounds_known)
     if selections.n == 1:  # most writes: nothing is shared out
         task = _Write(array, selections, values, _NONE, guard, bounds_known)
-        yield from within_budget(array, selections, values.size, run_one(array, selections.index, task.run_one()))
+        yield from within_budget(array, selections, values.size, run_one(array, chunk_of(selections, 0), task.run_one()))
         return
     whole = selections.full if bounds_known else selections.full & ~_over_the_edge(array, selections)
     task = _Write(array, selections, values, whole, guard, bounds_known)
@@ -152,8 +152,9 @@ class _Write(NamedTuple):
 
     def run_one(self) -> Op[list[Outcome[Any]]]:
         """The only row; what `run` does."""
-        full = bool(self.selections.full[0])
-        known = self.bounds_known or self.selections.shape(0) == self.array.chunk_shape(self.selections.index[0])
+        selections = self.selections
+        full = is_full(selections, 0)
+        known = self.bounds_known or selections.shape(0) == self.array.chunk_shape(chunk_of(selections, 0))
         return _WRITERS[full, full and known](self, 0, 1)
 
     def store_whole(self, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
@@ -170,7 +171,7 @@ class _Write(NamedTuple):
 
     def update_part(self, lo: int, hi: int, refused: bool = False) -> Op[list[Outcome[Any]]]:
         array = self.array
-        chunk = self.selections.index[lo].tolist()
+        chunk = chunk_of(self.selections, lo)
         key, shape = array.chunk_key(chunk), array.chunk_shape(chunk)
         if array.turn is not None:
             yield from keep(array)
@@ -265,7 +266,7 @@ class _Update(NamedTuple):
         """The parts of the new chunk."""
         array, selections, row, values = self.array, self.selections, self.row, self.values
         known_shape = selections.shape(row)
-        beyond = not self.bounds_known and known_shape != self.shape and (array.sharded or bool(selections.full[row]))
+        beyond = not self.bounds_known and known_shape != self.shape and (array.sharded or is_full(selections, row))
         if beyond and not (yield from shape_stands(array, self.refused)):  # safety: shape
             return (yield from _merge_unseen(array, self.shape, selections.region(row), values, known_shape, source))
         encoded = yield from array.prepared_for(self.shape).write(OneChunk(row, source), selections, row, row + 1, values)

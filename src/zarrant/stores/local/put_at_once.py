@@ -19,7 +19,6 @@ systems than this machine's own, and every `Syscalls` but the real one.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from itertools import groupby
@@ -82,7 +81,7 @@ Lock = tuple[int, int, int]
 
 def put_at_once(store: Directory, queues: KeyQueues, path: str, parts: Sequence[Part], if_version: Version) -> Done | None:
     """See the module. `queues`: where threads of this process wait for a path."""
-    lock = None if queues.is_wanted(path) else _new_lock(store, os.path.dirname(path))
+    lock = None if queues.is_wanted(path) else _new_lock(store, directory_of(path))
     return None if lock is None else _put(store, queues, path, parts, if_version, lock)
 
 
