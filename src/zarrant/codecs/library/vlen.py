@@ -60,7 +60,7 @@ class _Vlen:
         return out
 
     def decode_into(self, data: Buffer, out: npt.NDArray[np.generic]) -> None:
-        """Store the elements in an array of their number; ValueError, and nothing is stored, where the bytes are not exactly these."""
+        """Store the elements in an array of their number; ValueError, and nothing is stored, where the bytes are not these."""
         kernels.decode_elements(data, out, self.element)
 
 
