@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -86,7 +87,8 @@ class VariableSizePipeline(ChunkPipeline):
         boxes = selections.boxes(lo, hi)
         if len(boxes.row) != hi - lo or (boxes.shape != np.array(self.shape, np.int64)).any():
             return None
-        views = [values[(..., *outside)] for _, outside in slices_of(boxes)]
+        places: list[tuple[Any, ...]] = [(..., *outside) for _, outside in slices_of(boxes)]
+        views = [values[place] for place in places]
         return views if self.order is None else [view.transpose(self.order) for view in views]
 
     def check(self, fetched: Fetched) -> Op[dict[int, str]]:
