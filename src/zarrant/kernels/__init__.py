@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zarrant.errors import OptionError
-from zarrant.kernels import reference
+from zarrant.kernels import elements, reference
 from zarrant.kernels.external import external_step
 from zarrant.kernels.program import (
     BLOSC,
@@ -63,10 +63,12 @@ __all__ = [
     "crc32c",
     "decode",
     "decode_boxes",
+    "decode_elements",
     "decode_step",
     "directories_above",
     "encode",
     "encode_boxes",
+    "encode_elements",
     "encoded_bound",
     "equals_fill",
     "external_step",
@@ -90,7 +92,7 @@ Ints = NDArray[np.int64]
 
 _FUNCTIONS = (
     *("copy_boxes", "equals_fill", "encoded_bound", "encode", "decode", "encode_boxes", "decode_boxes", "plan_box"),
-    *("valid_index", "pack", "crc32c"),
+    *("valid_index", "pack", "crc32c", "encode_elements", "decode_elements"),
 )
 
 
@@ -119,6 +121,8 @@ pack: Callable[[Sequence[Any], Ints, Ints, Ints], Bytes] = _general.pack
 valid_index: Callable[[Ints, int, int], bool] = _general.valid_index
 plan_box: Callable[..., BoxPlan | None] = _general.plan_box
 crc32c: Callable[..., int] = _general.crc32c
+encode_elements: Callable[[NDArray[Any], elements.Kind], bytes] = (_compiled or elements).encode_elements
+decode_elements: Callable[[Any, NDArray[Any], elements.Kind], None] = (_compiled or elements).decode_elements
 directories_above: Callable[[str], list[tuple[str, tuple[int, int]]]] | None = getattr(_compiled, "directories_above", None)
 """A directory and all above it, or None (`Syscalls.above`)."""
 make_directories: Callable[..., tuple[list[str], bool]] | None = getattr(_compiled, "make_directories", None)
