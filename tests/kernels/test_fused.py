@@ -222,6 +222,97 @@ def test_a_row_that_does_not_decode_is_named_as_by_decode(kernel: Any, program: 
     assert found == kernel.decode(program, *bad[1:], np.empty((3, nbytes), np.uint8), True)
 
 
+# ── rows of several blocks, of which a part is needed ───────────────────────────────────────────────────────────────
+
+BLOCKS: list[Any] = [
+    ((ZSTD, 1, 0),),
+    ((ZSTD, 1, 1), (CRC32C,)),
+    ((SWAP, 2), (ZSTD, 1, 0), (CRC32C,)),
+    ((BLOSC, 1, 5, 1, 2, 1 << 14),),
+    ((SWAP, 2), (BLOSC, 0, 9, 2, 2, 1 << 15)),
+    ((BLOSC, 5, 1, 0, 2, 1 << 15), (ZSTD, 1, 0)),
+]
+SIDES = (48, 64, 80)
+"""Rows of 480 KiB: several blocks of every compressor."""
+
+
+def several_blocks(program: Any, order: tuple[int, ...], seed: int = 3) -> tuple[Any, RowMemory, EncodedRows]:
+    """A row of random elements in that order, and its encoded bytes."""
+    rows = row_memory(1, SIDES, order, "u2")
+    data = np.random.default_rng(seed).integers(0, 900, SIDES).astype("u2")
+    rows.seen[0] = data
+    arena, sizes = kernels.encode(program, rows.flat.copy(), None)
+    rows.flat[...] = 0xA5
+    return data, rows, spans_of(arena, sizes)
+
+
+def boxes_of(*parts: tuple[slice, ...]) -> RowBoxes:
+    """Parts of row 0 in their places."""
+    start = np.array([[0, *(side.start for side in part)] for part in parts], np.int64)
+    shape = np.array([[1, *(len(range(side.start, side.stop, side.step or 1)) for side in part)] for part in parts], np.int64)
+    step = np.array([1, *(side.step or 1 for side in parts[0])], np.int64)
+    return RowBoxes(start, step, start, step, shape)
+
+
+@both
+@given(program=st.sampled_from(BLOCKS), order=st.permutations(range(3)), step=st.sampled_from([1, 1, 2, -1]), data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_a_part_of_a_row_of_blocks(kernel: Any, program: Any, order: Any, step: int, data: Any) -> None:
+    """Only what the boxes have is written, and it is right, whatever is left out."""
+    values, rows, spans = several_blocks(program, tuple(order))
+    parts = []
+    for _ in range(data.draw(st.integers(1, 2))):
+        low = [data.draw(st.integers(0, side - 1)) for side in SIDES]
+        high = [data.draw(st.integers(at, min(side, at + 30) - 1)) for at, side in zip(low, SIDES, strict=True)]
+        ends = zip(low, high, strict=True)
+        parts.append(tuple(slice(b, a - 1 if a else None, -1) if step < 0 else slice(a, b + 1, step) for a, b in ends))
+    expected = np.zeros(SIDES, "u2")
+    for part in parts:
+        expected[part] = values[part]
+    starts = [tuple(part) for part in parts]
+    boxes = boxes_of(*[tuple(slice(s.start, -1 if s.stop is None else s.stop, s.step) for s in part) for part in starts])
+    out = np.zeros((1, *SIDES), "u2")
+    assert kernel.decode_boxes(program, spans, 1, rows, boxes, out, b"\0\0", True) == []
+    assert np.array_equal(out[0], expected)
+
+
+@twins
+@pytest.mark.parametrize(
+    ("program", "seen"), [(BLOCKS[0], True), (BLOCKS[1], False), (BLOCKS[3], True), (BLOCKS[4], True)], ids=str
+)
+def test_blocks_without_a_box_are_not_decoded(program: Any, seen: bool) -> None:
+    """Damage in the last block is not seen by who needs the first, unless there is a checksum of all."""
+    values, rows, spans = several_blocks(program, (0, 1, 2))
+    broken = bytearray(spans.buffers[0])
+    broken[-40:-8] = bytes(32)
+    spans = spans._replace(buffers=[bytes(broken)])
+    first, out = boxes_of(np.s_[0:2, 0:64, 0:80]), np.zeros((1, *SIDES), "u2")
+    failures = kernels.decode_boxes(program, spans, 1, rows, first, out, b"\0\0", True)
+    assert (failures == []) is seen
+    assert not seen or np.array_equal(out[0, :2], values[:2])
+
+
+@twins
+@pytest.mark.parametrize("program", [BLOCKS[0], BLOCKS[3], BLOCKS[4]], ids=str)
+def test_damaged_blocks_never_crash(program: Any) -> None:
+    """Nor is anything written beyond the row; what is refused is refused with the reason that all of the row gives."""
+    _, rows, spans = several_blocks(program, (0, 1, 2))
+    good, dice = bytes(spans.buffers[0]), np.random.default_rng(8)
+    guarded = np.full((3, rows.flat.shape[1]), 0x5A, np.uint8)
+    memory = RowMemory(guarded[1:2], guarded[1:2].view("u2").reshape(1, *SIDES))
+    parts = [boxes_of(np.s_[0:3, 0:64, 0:80]), boxes_of(np.s_[30:31, 5:9, 0:80]), boxes_of(np.s_[47:48, 60:64, 70:80])]
+    places = [*range(64), *dice.integers(64, len(good), 40).tolist()]
+    for number, at in enumerate(places):
+        broken = good[:at] + bytes([good[at] ^ (1, 0x80, 0xFF)[number % 3]]) + good[at + 1 :]
+        broken = broken[: len(good) - number % 2]
+        bad = EncodedRows(spans.number, [broken], spans.which, spans.offset, np.array([len(broken)]))
+        out = np.zeros((1, *SIDES), "u2")
+        failures = kernels.decode_boxes(program, bad, 1, memory, parts[number % len(parts)], out, b"\0\0", True)
+        whole = kernels.decode(program, *bad[1:], np.empty((1, rows.flat.shape[1]), np.uint8), True)
+        assert failures in (whole, [])
+    assert (guarded[::2] == 0x5A).all()
+
+
 # ── what a caller may not give ──────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -221,8 +221,10 @@ class Encoded(NamedTuple):
 
     def only(self) -> list[Part] | None:
         """The bytes of the chunk of a batch of one, or None if it is not stored."""
-        (parts,) = self.rows()
-        return parts
+        if self.parts_per_chunk is None:
+            (parts,) = self.rows()
+            return parts
+        return None if self.sizes[0] < 0 else self.parts
 
 
 class Fetched(NamedTuple):

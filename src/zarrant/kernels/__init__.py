@@ -6,7 +6,7 @@ program with a step that the compiled module lacks runs wholly in the reference.
 `ZARRANT_KERNELS` forces one (`native`, `reference`; `auto` is the default); `native` without a compiled module is an
 ImportError. `active()` and `missing()` say what serves and why. Nothing here starts a thread, and the compiled functions
 release the GIL. Some functions are no kernels, and have no twins here: `put_file` makes the file calls of one small write,
-`put_files` those of many, `read_files`, `read_into` and `read_ranges` those of reads.
+`put_files` those of many, `update_file` those of a small update, `read_files`, `read_into` and `read_ranges` those of reads.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ __all__ = [
     "SWAP",
     "ZSTD",
     "BoxPlan",
+    "ChunkLayout",
     "EncodedRows",
     "Failure",
     "Program",
@@ -77,6 +78,7 @@ __all__ = [
     "read_into",
     "read_ranges",
     "serving",
+    "update_file",
     "valid_index",
 ]
 
@@ -118,6 +120,10 @@ put_file: Callable[..., Any] | None = getattr(_compiled, "put_file", None)
 """Replace a file under its lock file, or None (`stores.local.put_at_once`); there where the system has such locks."""
 put_files: Callable[..., None] | None = getattr(_compiled, "put_files", None)
 """The same of many files of one directory, without the GIL, or None."""
+update_file: Callable[..., Any] | None = getattr(_compiled, "update_file", None)
+"""Replace a box of a chunk or subchunk of a file under its lock file, or None (`codecs.box_update`, `stores.local.put_at_once`)."""
+ChunkLayout: Callable[..., Any] | None = getattr(_compiled, "ChunkLayout", None)
+"""What the updates of chunks of one kind have in common; there where `update_file` is."""
 read_files: Callable[..., list[Any]] | None = getattr(_compiled, "read_files", None)
 """Read whole files, or None (`stores.local.read_at_once`)."""
 read_into: Callable[..., Any] | None = getattr(_compiled, "read_into", None)

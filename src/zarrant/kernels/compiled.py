@@ -21,6 +21,8 @@ Ints = NDArray[np.int64]
 
 put_file: Any = getattr(_native, "put_file", None)
 put_files: Any = getattr(_native, "put_files", None)
+update_file: Any = getattr(_native, "update_file", None)
+ChunkLayout: Any = getattr(_native, "ChunkLayout", None)
 read_files: Any = getattr(_native, "read_files", None)
 read_into: Any = getattr(_native, "read_into", None)
 read_ranges: Any = getattr(_native, "read_ranges", None)

@@ -325,7 +325,8 @@ def decode_boxes(
     """Decode spans to rows of a batch of `count`, the others are `fill` (one element); copy boxes of the rows to `out`.
 
     Ends with the first span that fails, and returns that alone: `(span, step, reason)` as `decode` does. What lies in the boxes
-    in `out` is then not defined.
+    in `out` is then not defined. Of a span that consists of blocks, with no checksum of all, those may be left out in which no
+    box lies: the compiled twin does that, and does not see what is wrong with them.
     """
     _check_batch(out, boxes, rows, fill)
     number = spans.number

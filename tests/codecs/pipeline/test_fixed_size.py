@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import zarrant
-from zarrant.codecs import Bytes, Crc32c, Gzip, Numcodecs, Transpose, Zstd
+from zarrant.codecs import Blosc, Bytes, Crc32c, Gzip, Numcodecs, Transpose, Zstd
 from zarrant.codecs.pipeline import fixed_size
 from zarrant.errors import ChunkError
 from zarrant.geometry.box import ArraySubset
@@ -38,6 +38,21 @@ def test_partial_writes_and_reads_are_slices(codecs: list[Any], subset: ArraySub
     old[subset.slices] = new
     assert np.array_equal(c.decode(merged), old)
     assert np.array_equal(c.decode(merged, subset), new)
+
+
+@pytest.mark.parametrize(
+    "codecs", [[Bytes(), Zstd(1)], [Transpose((1, 0)), Bytes("big"), Blosc("lz4", blocksize=1 << 15)]], ids=str
+)
+@given(data=st.data())
+@settings(max_examples=25, deadline=None)
+def test_a_part_of_a_large_chunk_is_a_slice_of_it(codecs: list[Any], data: st.DataObject, codec: Any) -> None:
+    """Large enough that blocks are left out."""
+    shape = (300, 420)
+    values = np.random.default_rng(2).integers(0, 999, shape, "int32")
+    c = codec(codecs, shape)
+    start = [data.draw(st.integers(0, n - 1)) for n in shape]
+    subset = ArraySubset(tuple(start), tuple(data.draw(st.integers(1, n - a)) for n, a in zip(shape, start, strict=True)))
+    assert np.array_equal(c.decode(c.encode(values), subset), values[subset.slices])
 
 
 def test_without_old_data_the_rest_is_fill(codec: Any) -> None:

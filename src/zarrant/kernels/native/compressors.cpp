@@ -1,10 +1,16 @@
 // One row through one compression library. Contexts are kept per thread: at 1 KiB a fresh one costs three times the
 // compression itself.
+#include <algorithm>
 #include <cstring>
 
 #include "kernels.h"
 
 #if defined(ZARRANT_ZSTD)
+#if defined(ZARRANT_VENDORED)
+// Frames block by block: those functions are in every library, but not meant for those who link to one that may be replaced.
+#define ZSTD_STATIC_LINKING_ONLY
+#define ZSTD_DISABLE_DEPRECATE_WARNINGS
+#endif
 #include <zstd.h>
 #include <zstd_errors.h>
 #endif
@@ -73,6 +79,29 @@ std::size_t zstd_decompress(const Byte* src, std::size_t size, Byte* dst, std::s
   throw BadData(std::string("zstd: ") + ZSTD_getErrorName(written));
 }
 
+#if defined(ZARRANT_VENDORED)
+
+// A block needs those before it: what can be left out is at the end.
+bool zstd_decompress_part(const Byte* src, std::size_t size, Byte* dst, std::size_t full, Part part) {
+  ZSTD_frameHeader header;
+  const bool plain = ZSTD_getFrameHeader(&header, src, size) == 0 && header.frameType == ZSTD_frame && header.dictID == 0 &&
+                     header.checksumFlag == 0 && header.frameContentSize == full;
+  if (!plain || full - part.stop < header.blockSizeMax || ZSTD_findFrameCompressedSize(src, size) != size) return false;
+  ZSTD_DCtx* reader = Zstd::here().decompressor;
+  if (ZSTD_isError(ZSTD_decompressBegin(reader))) return false;
+  for (std::size_t done = 0; done < part.stop;) {
+    const std::size_t next = ZSTD_nextSrcSizeToDecompress(reader);
+    if (next == 0 || next > size) return false;
+    const std::size_t written = ZSTD_decompressContinue(reader, dst + done, full - done, src, next);
+    if (ZSTD_isError(written)) return false;
+    done += written;
+    src += next;
+    size -= next;
+  }
+  return true;
+}
+
+#endif
 #endif
 #if defined(ZARRANT_BLOSC)
 
@@ -103,6 +132,19 @@ std::size_t blosc_decompress_row(const Byte* src, std::size_t size, Byte* dst, s
   const int written = blosc_decompress_ctx(src, dst, content, 1);
   if (written < 0 || static_cast<std::size_t>(written) != content) throw BadData("Blosc: invalid frame");
   return content;
+}
+
+// Blocks are independent of each other.
+bool blosc_decompress_part(const Byte* src, std::size_t size, Byte* dst, std::size_t full, Part part) {
+  std::size_t checked = 0;
+  if (size < BLOSC_MIN_HEADER_LENGTH || little32(src + 12) != size || blosc_cbuffer_validate(src, size, &checked) < 0) return false;
+  const std::size_t item = src[3], block = little32(src + 8);
+  if (checked != full || full > BLOSC_MAX_BUFFERSIZE || item == 0 || full % item || block == 0 || block % item) return false;
+  const std::size_t start = part.start / block * block, stop = std::min(full, (part.stop + block - 1) / block * block);
+  // What is decoded this way is copied once more.
+  if (stop - start > full / 2) return false;
+  const int written = blosc_getitem(src, static_cast<int>(start / item), static_cast<int>((stop - start) / item), dst + start);
+  return written >= 0 && static_cast<std::size_t>(written) == stop - start;
 }
 
 #endif
@@ -315,6 +357,18 @@ std::size_t decompress(const Step& step, const Byte* src, std::size_t size, Byte
     case kGzip: return gzip_decompress(src, size, dst, limit);
 #endif
     default: absent(step);
+  }
+}
+
+bool decompress_part(const Step& step, const Byte* src, std::size_t size, Byte* dst, std::size_t full, Part part) {
+  switch (step.code) {
+#if defined(ZARRANT_ZSTD) && defined(ZARRANT_VENDORED)
+    case kZstd: return zstd_decompress_part(src, size, dst, full, part);
+#endif
+#if defined(ZARRANT_BLOSC)
+    case kBlosc: return blosc_decompress_part(src, size, dst, full, part);
+#endif
+    default: return false;
   }
 }
 

@@ -10,6 +10,8 @@ namespace {
 
 // Bytes of a long row that are gathered or scattered at a time.
 constexpr std::int64_t kSlab = 256 << 10;
+// Of rows with fewer bytes no blocks are left out: most compressors make one of them.
+constexpr std::size_t kPartial = 64 << 10;
 // The boxes of a call with fewer bytes stay in the caches, where the caller may want them.
 constexpr double kStreamedBytes = 2 << 20;
 
@@ -252,9 +254,36 @@ class Decoder {
 
  private:
   // Decodes one span up to a byte swap, which is left to the caller, whose row it checks to have its length.
-  bool decode_span(std::size_t span, Byte* row, Failure& failure) const {
-    const bool good = decode_one(split_.rest, limits_, spans_[span], row, rows_.size, check_, split_.word, failure);
+  bool decode_span(std::size_t span, Byte* row, Part part, Failure& failure) const {
+    const bool good = decode_one(split_.rest, limits_, spans_[span], row, rows_.size, part, check_, split_.word, failure);
     return good || failed(span, failure);
+  }
+
+  // The bytes of row `row` from the first to the last that a box has, where it may be worth to decode no more of it. `box`: where
+  // those of the row begin, and then where they end.
+  Part needed(std::int64_t row, std::int64_t& box, std::int64_t end) {
+    const std::int64_t first = box;
+    box = std::min(end, skip_boxes(batch_.boxes, batch_.boxes.src_start, out_.axes, box, row + 1));
+    if (rows_.size < kPartial) return {0, rows_.size};
+    const Strided& rows = all_.from(row);
+    std::int64_t start = static_cast<std::int64_t>(rows_.size), stop = 0;
+    for (std::int64_t each = first; each < box; ++each) {
+      const std::int64_t at = each * out_.axes;
+      std::int64_t low = 0, high = out_.itemsize;
+      bool empty = false;
+      for (int axis = 1; axis < out_.axes; ++axis) {
+        const std::int64_t count = batch_.boxes.shape[at + axis], from = batch_.boxes.src_start[at + axis];
+        const std::int64_t last = from + (count - 1) * batch_.boxes.src_step[axis];
+        empty = empty || count < 1;
+        low += std::min(from, last) * rows.strides[axis];
+        high += std::max(from, last) * rows.strides[axis];
+      }
+      if (empty) continue;
+      start = std::min(start, low);
+      stop = std::max(stop, high);
+    }
+    if (start >= stop) return {0, rows_.size};
+    return {static_cast<std::size_t>(start), static_cast<std::size_t>(stop)};
   }
 
   bool failed(std::size_t span, Failure& failure) const {
@@ -264,11 +293,12 @@ class Decoder {
   }
 
   bool group(std::int64_t first, std::int64_t count, std::int64_t box, std::int64_t end, std::size_t span, Failure& failure) {
-    for (std::int64_t i = 0; i < count; ++i) {
+    for (std::int64_t i = 0, at = box; i < count; ++i) {
       Byte* row = rows_.data + static_cast<std::size_t>(i) * rows_.size;
+      const Part part = needed(first + i, at, end);
       if (span < spans_.size() && numbers_[span] == first + i) {
-        if (!decode_span(span++, row, failure)) return false;
-        if (split_.word) swap_words(row, row, rows_.size, split_.word);
+        if (!decode_span(span++, row, part, failure)) return false;
+        if (split_.word) swap_words(row + part.start, row + part.start, part.stop - part.start, split_.word);
       } else {
         repeat(row, rows_.size, batch_.fill, static_cast<std::size_t>(out_.itemsize));
       }
@@ -300,7 +330,7 @@ class Decoder {
     Byte* straight = in_place(from, box);
     Byte* place = straight ? straight : rows_.data;
     if (stored && !has_length(spans_[span].size, rows_.size, split_.rest, split_.word, failure)) return failed(span, failure);
-    if (!stored && !decode_span(span, place, failure)) return false;
+    if (!stored && !decode_span(span, place, {0, rows_.size}, failure)) return false;
     if (straight && !split_.word) return true;
     const Byte* source = stored ? spans_[span].data : place;
     each_slab(batch_.boxes, box, from.axes, axis, from.strides[axis], [&](const Boxes& piece, std::size_t at, std::size_t size) {

@@ -119,6 +119,16 @@ std::size_t compress(const Step& step, const Byte* src, std::size_t size, Byte* 
 // Returns the bytes written, at most `limit`, which `dst` has. Throws BadData.
 std::size_t decompress(const Step& step, const Byte* src, std::size_t size, Byte* dst, std::size_t limit);
 
+// Bytes start..stop of a row.
+struct Part {
+  std::size_t start, stop;
+};
+
+// Decodes at least the bytes of `part` to their places in `dst`, which has `full` bytes, where `src` consists of blocks, decodes to
+// so many, and has no checksum of all. False if it does not, for any fault, and where no block can be left out: decompress() then
+// does all. What is left out is not looked at, and the other bytes of `dst` are anything.
+bool decompress_part(const Step& step, const Byte* src, std::size_t size, Byte* dst, std::size_t full, Part part);
+
 // ── program.cpp: a program over rows ───────────────────────────────────────────────────────────────────────────────
 
 struct Failure {
@@ -143,9 +153,9 @@ std::size_t encode_one(const Program& program, const std::vector<std::size_t>& b
                        Byte* place);
 
 // One row of decode(): the limits of all steps; then the row, true if it decoded, else `failure` has all but the row. `word`:
-// of a byte swap before the program, which the caller undoes, as step -1; or 0.
+// of a byte swap before the program, which the caller undoes, as step -1; or 0. `part`: of the row, what is needed of it.
 std::vector<std::size_t> decode_limits(const Program& program, std::size_t size);
-bool decode_one(const Program& program, const std::vector<std::size_t>& limits, Span span, Byte* row, std::size_t size,
+bool decode_one(const Program& program, const std::vector<std::size_t>& limits, Span span, Byte* row, std::size_t size, Part part,
                 bool check, std::size_t word, Failure& failure);
 bool has_length(std::size_t found, std::size_t size, const Program& program, std::size_t word, Failure& failure);
 // Gives back scratch of the thread that is larger than is worth keeping.
@@ -176,7 +186,8 @@ std::size_t encode_boxes(const Program& program, const Strided& values, const Ro
                          const Byte* covered, bool drop, Byte* arena, std::int64_t* sizes);
 
 // Decodes spans to the rows `numbers`, in ascending order, and scatters the boxes of all rows to `out`; rows without a span
-// are fill. Ends with the first row that fails, which it returns; of the group of that row nothing is copied.
+// are fill. Ends with the first row that fails, which it returns; of the group of that row nothing is copied. Blocks of a span
+// in which no box lies are left out (decompress_part).
 std::vector<Failure> decode_boxes(const Program& program, const std::vector<Span>& spans, const std::int64_t* numbers,
                                   const RowView& rows, const RowBatch& batch, const Strided& out, bool check);
 

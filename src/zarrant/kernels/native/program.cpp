@@ -131,7 +131,7 @@ void check_crc(const Byte* data, std::size_t size, bool check) {
 }
 
 // Undoes one step; `row` is where the last moving step may write directly.
-Span decode_step(const Program& program, std::size_t index, std::size_t limit, Span now, Byte* row, std::size_t size,
+Span decode_step(const Program& program, std::size_t index, std::size_t limit, Span now, Byte* row, std::size_t size, Part part,
                  bool check, Pair& scratch) {
   const Step& step = program[index];
   if (step.code == kCrc32c) {
@@ -145,6 +145,8 @@ Span decode_step(const Program& program, std::size_t index, std::size_t limit, S
     swap_words(now.data, row, size, word);
     return {row, size};
   }
+  const bool all = part.start == 0 && part.stop == size;
+  if (index == 0 && !all && decompress_part(step, now.data, now.size, row, size, part)) return {row, size};
   bool direct = true;
   for (std::size_t i = 0; i < index; ++i) direct = direct && program[i].code == kSwap;
   Byte* place = direct ? row : scratch.next(limit);
@@ -188,13 +190,13 @@ bool has_length(std::size_t found, std::size_t size, const Program& program, std
   return false;
 }
 
-bool decode_one(const Program& program, const std::vector<std::size_t>& limits, Span span, Byte* row, std::size_t size,
+bool decode_one(const Program& program, const std::vector<std::size_t>& limits, Span span, Byte* row, std::size_t size, Part part,
                 bool check, std::size_t word, Failure& failure) {
   std::size_t index = program.size();
   try {
     while (index > 0) {
       --index;
-      span = decode_step(program, index, limits[index], span, row, size, check, Pair::here());
+      span = decode_step(program, index, limits[index], span, row, size, part, check, Pair::here());
     }
   } catch (const BadData& bad) {
     failure = {0, static_cast<std::int64_t>(index), bad.what()};
@@ -232,7 +234,8 @@ std::vector<Failure> decode(const Program& program, const std::vector<Span>& spa
   std::vector<Failure> failures;
   Failure failure;
   for (std::size_t i = 0; i < spans.size(); ++i) {
-    if (decode_one(program, limits, spans[i], rows + static_cast<std::ptrdiff_t>(i) * pitch, size, check, 0, failure)) continue;
+    Byte* row = rows + static_cast<std::ptrdiff_t>(i) * pitch;
+    if (decode_one(program, limits, spans[i], row, size, {0, size}, check, 0, failure)) continue;
     failure.row = static_cast<std::int64_t>(i);
     failures.push_back(failure);
   }
