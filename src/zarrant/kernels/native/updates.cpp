@@ -107,9 +107,9 @@ bool BoxUpdate::merge_subchunk(std::int64_t offset, std::int64_t used, bool all,
 bool BoxUpdate::merge(Span stored) {
   Failure failure;
   if (!whole_ && !stored.data) repeat(layout_.fill, row_.get(), layout_.row_bytes);
+  const Part all{0, layout_.row_bytes};
   if (!whole_ && stored.data &&
-      !decode_one(layout_.program, layout_.limits, stored, row_.get(), layout_.row_bytes, {0, layout_.row_bytes},
-                  layout_.check, 0, failure))
+      !decode_one(layout_.program, layout_.limits, stored, row_.get(), layout_.row_bytes, all, layout_.check, 0, failure))
     return false;
   std::array<Loop, kMaxAxes> loops;
   const Byte* from = values_.data;
