@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -234,7 +233,7 @@ def box_of(array: Any, box: tuple[slice, ...], values: Any) -> BoxUpdate | None:
     bound = array._handle.array
     region = ArraySubset(tuple(each.start for each in box), tuple(each.stop - each.start for each in box))
     selections = box_region(region).split(bound.grid, array.shape)
-    return box_update(bound.prepared_for(bound.chunk_shape((0,) * array.ndim)), selections, values)
+    return box_update(bound.prepared_for(bound.chunk_shape((0,) * array.ndim)), selections, 0, values)
 
 
 def test_what_has_no_such_form(tmp_path: Path) -> None:
@@ -249,8 +248,10 @@ def test_what_has_no_such_form(tmp_path: Path) -> None:
     assert has(chunks=(16,))
     assert has(**shards)
     assert not has(values=np.zeros(2, "int32"), chunks=(16,))
-    assert not has(box=(slice(15, 17),), chunks=(16,))
-    assert not has(box=(slice(3, 5),), **shards)
+    assert has(box=(slice(15, 17),), chunks=(16,))  # the part of it in one of the chunks
+    assert has(box=(slice(3, 5),), **shards)
+    assert has(box=(slice(0, 16),), **shards)
+    assert not has(box=(slice(3, 5),), values=np.zeros(2, "int32"), **shards)
     assert not has(dtype="string", values=np.zeros(2, "T"), **shards)
     assert not has(dtype="M8[s]", values=np.zeros(2, "M8[s]"), **shards)
 
@@ -260,22 +261,23 @@ def test_wrong_boxes_are_refused(tmp_path: Path) -> None:
     good = box_of(array, (slice(1, 3),), np.zeros(2, "int16"))
     assert good is not None
     path, device = str(tmp_path / "a/c/0"), tmp_path.stat().st_dev
-    wrong: Iterator[BoxUpdate] = iter(
-        (
-            good._replace(number=4),
-            good._replace(number=-1),
-            good._replace(box=((3,), (0,), (2,))),
-            good._replace(box=((-1,), (0,), (2,))),
-            good._replace(box=((1,), (1,), (2,))),
-            good._replace(box=((1,), (-1,), (2,))),
-            good._replace(box=((1,), (0,), (0,))),
-            good._replace(box=((1, 1), (0, 0), (2, 2))),
-            good._replace(values=np.zeros((2, 2), "int16")),
-            good._replace(values=np.zeros(2, "int8")),
-        )
-    )
+    wrong: list[Any] = [
+        [(4, (1,), (0,), (2,))],
+        [(-1, (1,), (0,), (2,))],
+        [(0, (3,), (0,), (2,))],
+        [(0, (-1,), (0,), (2,))],
+        [(0, (1,), (1,), (2,))],
+        [(0, (1,), (-1,), (2,))],
+        [(0, (1,), (0,), (0,))],
+        [(0, (1, 1), (0, 0), (2, 2))],
+        [(1, (1,), (0,), (1,)), (0, (1,), (1,), (1,))],
+        [(1, (1,), (0,), (1,)), (1, (1,), (1,), (1,))],
+        [],
+    ]
+    asked = [(tuple(pieces), good.values) for pieces in wrong]
+    asked += [(good.pieces, np.zeros((2, 2), "int16")), (good.pieces, np.zeros(2, "int8"))]
     assert kernels.update_file is not None
-    for each in wrong:
+    for pieces, values in asked:
         with pytest.raises(ValueError, match="expected"):
-            kernels.update_file(path, *each, None, device, 0, 0, -1, False, None)
+            kernels.update_file(path, good.layout, pieces, values, None, device, 0, 0, -1, False, None)
     assert array[:4].tolist() == [1] * 4

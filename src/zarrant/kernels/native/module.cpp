@@ -646,23 +646,28 @@ void py_chunk_layout(ChunkLayout* self, nb::tuple program, nb::tuple row, nb::tu
   new (self) ChunkLayout(std::move(made));
 }
 
-// Replaces a box of the chunk, or of the subchunk `number`, of a file: `box` is where it starts in the chunk, where in the values,
-// and its shape. (version, mtime of the old one), 1 where somebody has its lock, 2 where it has more than `most` bytes, or None where
-// it is to be done otherwise. The rest as in put_file.
-nb::object py_update_file(nb::str path, const ChunkLayout& layout, std::int64_t number, nb::tuple box, nb::handle values,
-                          nb::handle condition, std::int64_t device, std::uint32_t share, std::int64_t held, std::int64_t most,
-                          bool release, nb::handle trial) {
+// Replaces a box of the chunk, or of some subchunks, of a file: for each in `pieces` its number, where the box begins in it, where in
+// the values, and its shape there. (version, mtime of the old one), 1 where somebody has its lock, 2 where it has more than `most`
+// bytes, or None where it is to be done otherwise. The rest as in put_file.
+nb::object py_update_file(nb::str path, const ChunkLayout& layout, nb::tuple pieces, nb::handle values, nb::handle condition,
+                          std::int64_t device, std::uint32_t share, std::int64_t held, std::int64_t most, bool release,
+                          nb::handle trial) {
   const Path whole(path);
   const std::string_view given(whole.get());
   const std::size_t end = given.rfind('/');
-  require(end != std::string_view::npos && box.size() == 3, "an absolute path, and a box");
+  require(end != std::string_view::npos, "an absolute path");
   const std::string directory(given.substr(0, std::max<std::size_t>(end, 1)));
   Named file(given.substr(end + 1), nb::borrow<nb::sequence>(nb::list()));
   const Condition on(condition);
   const Buffer from(values, PyBUF_STRIDES);
-  const BoxUpdate::Placed placed{number, numbers(nb::cast<nb::tuple>(box[0])), numbers(nb::cast<nb::tuple>(box[1])),
-                                 numbers(nb::cast<nb::tuple>(box[2]))};
-  BoxUpdate update(layout, placed, strided(from));
+  std::vector<BoxUpdate::Placed> placed;
+  for (nb::handle each : pieces) {
+    nb::tuple piece = nb::cast<nb::tuple>(each);
+    require(piece.size() == 4, "a number, two places and a shape");
+    placed.push_back({nb::cast<std::int64_t>(piece[0]), numbers(nb::cast<nb::tuple>(piece[1])),
+                      numbers(nb::cast<nb::tuple>(piece[2])), numbers(nb::cast<nb::tuple>(piece[3]))});
+  }
+  BoxUpdate update(layout, std::move(placed), strided(from));
   FilePut wanted = file.put(device, share);
   on.set(wanted);
   wanted.held = held;
@@ -969,7 +974,7 @@ NB_MODULE(_native, m) {
     m.def("put_files", &py_put_files, nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
           nb::arg().none());
     nb::class_<ChunkLayout>(m, "ChunkLayout").def("__init__", &py_chunk_layout);
-    m.def("update_file", &py_update_file, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(),
-          nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none());
+    m.def("update_file", &py_update_file, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(),
+          nb::arg(), nb::arg(), nb::arg(), nb::arg().none());
   }
 }

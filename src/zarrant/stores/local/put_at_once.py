@@ -157,14 +157,14 @@ def _update(
         return None
     order, (on, _, *where) = found
     assert kernels.update_file is not None, "there where `put_file` is"
-    mark, done = KEPT, LARGE
-    if order == "memory":
-        done = kernels.update_file(path, *update, on, *where, MAX_HELD_BYTES, False, None)
+    mark, done, asked = KEPT, LARGE, update[:3]
+    if order == "memory" and update.nbytes <= MAX_HELD_BYTES:
+        done = kernels.update_file(path, *asked, on, *where, MAX_HELD_BYTES, False, None)
     if done == LARGE:
         with queues.lock((path,), time.monotonic() + store.lock_timeout):
             if order != "memory":
                 mark = store.unsynced_paths.mark(store.files, path, None, (lock[0], 0, 1, 0))
-            done = kernels.update_file(path, *update, on, *where, -1, True, None)
+            done = kernels.update_file(path, *asked, on, *where, -1, True, None)
     return (done[0], mark) if isinstance(done, tuple) else done
 
 
