@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zarrant.errors import OptionError
-from zarrant.kernels import reference
+from zarrant.kernels import elements, reference
 from zarrant.kernels.external import external_step
 from zarrant.kernels.program import (
     BLOSC,
@@ -62,9 +62,11 @@ __all__ = [
     "crc32c",
     "decode",
     "decode_boxes",
+    "decode_elements",
     "decode_step",
     "encode",
     "encode_boxes",
+    "encode_elements",
     "encoded_bound",
     "equals_fill",
     "external_step",
@@ -87,7 +89,7 @@ Ints = NDArray[np.int64]
 
 _FUNCTIONS = (
     *("copy_boxes", "equals_fill", "encoded_bound", "encode", "decode", "encode_boxes", "decode_boxes", "plan_box"),
-    *("valid_index", "pack", "crc32c"),
+    *("valid_index", "pack", "crc32c", "encode_elements", "decode_elements"),
 )
 
 
@@ -116,6 +118,8 @@ pack: Callable[[Sequence[Any], Ints, Ints, Ints], Bytes] = _general.pack
 valid_index: Callable[[Ints, int, int], bool] = _general.valid_index
 plan_box: Callable[..., BoxPlan | None] = _general.plan_box
 crc32c: Callable[..., int] = _general.crc32c
+encode_elements: Callable[[NDArray[Any], elements.Kind], bytes] = (_compiled or elements).encode_elements
+decode_elements: Callable[[Any, NDArray[Any], elements.Kind], None] = (_compiled or elements).decode_elements
 put_file: Callable[..., Any] | None = getattr(_compiled, "put_file", None)
 """Replace a file under its lock file, or None (`stores.local.put_at_once`); there where the system has such locks."""
 put_files: Callable[..., None] | None = getattr(_compiled, "put_files", None)

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "elements.h"
 #include "files.h"
 #include "kernels.h"
 
@@ -916,6 +917,7 @@ NB_MODULE(_native, m) {
   m.def("decompress", &py_decompress);
   m.def("pack", &py_pack);
   m.def("crc32c", &py_crc32c);
+  bind_elements(m);
   if (can_read_files()) {
     m.def("read_files", &py_read_files, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none());
     m.def("read_into", &py_read_into, nb::arg(), nb::arg(), nb::arg().none());

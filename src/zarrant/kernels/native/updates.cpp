@@ -89,7 +89,7 @@ bool BoxUpdate::read_index(Span stored, std::int64_t first, std::int64_t stop) {
   table_.reset(new std::int64_t[2 * static_cast<std::size_t>(layout_.entries)]);
   Failure failure;
   auto* const bytes = reinterpret_cast<Byte*>(table_.get());
-  return decode_one(layout_.index_program, layout_.index_limits, stored, bytes, size, layout_.check_index, 0, failure) &&
+  return decode_one(layout_.index_program, layout_.index_limits, stored, bytes, size, {0, size}, layout_.check_index, 0, failure) &&
          valid_index(table_.get(), layout_.entries, first, stop);  // safety: native index
 }
 
@@ -107,8 +107,9 @@ bool BoxUpdate::merge_subchunk(std::int64_t offset, std::int64_t used, bool all,
 bool BoxUpdate::merge(Span stored) {
   Failure failure;
   if (!whole_ && !stored.data) repeat(layout_.fill, row_.get(), layout_.row_bytes);
+  const Part all{0, layout_.row_bytes};
   if (!whole_ && stored.data &&
-      !decode_one(layout_.program, layout_.limits, stored, row_.get(), layout_.row_bytes, layout_.check, 0, failure))
+      !decode_one(layout_.program, layout_.limits, stored, row_.get(), layout_.row_bytes, all, layout_.check, 0, failure))
     return false;
   std::array<Loop, kMaxAxes> loops;
   const Byte* from = values_.data;
