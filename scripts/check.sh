@@ -39,6 +39,6 @@ check types types_of_all
 if [ "${1:-}" != --no-tests ]; then
   wait "$servers"
   # Two workers, not one for each CPU: tests of the safety promises start many processes of their own.
-  check tests "$bin/python" -m pytest -q -n "${JOBS:-2}" --dist=worksteal
+  check tests "$bin/python" -m pytest -q -n "${JOBS:-3}" --dist=worksteal # a third of the time a worker waits for processes, locks, disks
 fi
 [ ${#failed[@]} -eq 0 ]
