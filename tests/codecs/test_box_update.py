@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -174,27 +175,33 @@ def test_what_is_damaged_is_an_error_as_ever(tmp_path: Path, counted: list[bool]
     assert not any(counted)
 
 
-def test_a_subchunk_with_more_bytes_than_its_codecs_make_is_not_read(tmp_path: Path) -> None:
-    array = zarrant.create_array(tmp_path / "a", data=np.zeros(8, "u1") + 1, chunks=(4,), shards=(8,), compressors=None)
-    layout = array._handle.array.prepared_for((8,)).subchunk_pipeline.stored_limit
-    file = tmp_path / "a/c/0"
-    size = layout + 1
-    index = np.array([[0, size], [2**64 - 1, 2**64 - 1]], "<u8").tobytes()
-    file.write_bytes(b"\x01" * size + index + struct.pack("<I", kernels.crc32c(index)))
-    with pytest.raises(ZarrantError, match="too large"):
-        array[1] = 5
-    assert file.stat().st_size == size + len(index) + 4
+def with_long_name(data: bytes, size: int) -> bytes:
+    """A gzip member of more than `size` bytes, that decodes."""
+    body = zlib.compress(data, wbits=-15)
+    return b"\x1f\x8b\x08\x08" + bytes(6) + b"n" * size + b"\0" + body + struct.pack("<II", zlib.crc32(data), len(data))
 
 
-def test_a_chunk_with_more_bytes_than_its_codecs_make_is_not_read(tmp_path: Path, counted: list[bool]) -> None:
-    array = zarrant.create_array(tmp_path / "a", data=np.zeros(8, "u1") + 1, chunks=(8,))
-    limit = array._handle.array.prepared_for((8,)).stored_limit
-    file = tmp_path / "a/c/0"
-    good = file.read_bytes()
-    file.write_bytes(good + b"\x50\x2a\x4d\x18" + struct.pack("<I", limit) + bytes(limit))  # a frame that decoders skip
+def test_a_subchunk_with_more_bytes_than_its_codecs_make_is_not_read(tmp_path: Path, counted: list[bool]) -> None:
+    array = zarrant.create_array(tmp_path / "a", data=np.ones(8, "u1"), chunks=(4,), shards=(8,), compressors=zarrant.codecs.Gzip())
+    encoded = with_long_name(b"\x01" * 4, array._handle.array.prepared_for((8,)).subchunk_pipeline.stored_limit)
+    index = np.array([[0, len(encoded)], [2**64 - 1, 2**64 - 1]], "<u8").tobytes()
+    stored = encoded + index + struct.pack("<I", kernels.crc32c(index))
+    (tmp_path / "a/c/0").write_bytes(stored)
     with pytest.raises(ZarrantError, match="too large"):
         array[1] = 5
     assert counted == [False]
+    assert (tmp_path / "a/c/0").read_bytes() == stored
+
+
+def test_a_chunk_with_more_bytes_than_its_codecs_make_is_not_read(tmp_path: Path, counted: list[bool]) -> None:
+    array = zarrant.create_array(tmp_path / "a", data=np.ones(8, "u1"), chunks=(8,), compressors=zarrant.codecs.Gzip())
+    (tmp_path / "a/c/0").write_bytes(with_long_name(b"\x01" * 8, 100))
+    array[0] = 2
+    assert counted == [True]
+    (tmp_path / "a/c/0").write_bytes(with_long_name(b"\x01" * 8, array._handle.array.prepared_for((8,)).stored_limit))
+    with pytest.raises(ZarrantError, match="too large"):
+        array[1] = 5
+    assert counted == [True, False]
 
 
 def test_dead_bytes_are_laid_out_anew_when_there_are_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
