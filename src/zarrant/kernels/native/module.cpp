@@ -108,6 +108,24 @@ Strided strided(const Buffer& buffer) {
   return {buffer.data(), buffer->ndim, buffer->itemsize, buffer->shape, buffer->strides};
 }
 
+// Without the GIL, unless it is held.
+class Released {
+ public:
+  explicit Released(bool held) : state_(held ? nullptr : PyEval_SaveThread()) {}
+  Released(const Released&) = delete;
+  Released& operator=(const Released&) = delete;
+  ~Released() {
+    if (state_) PyEval_RestoreThread(state_);
+  }
+
+ private:
+  PyThreadState* state_;
+};
+
+constexpr std::int64_t kHeldBytes = 1 << 17;  // read, copied or compared in 5 to 20 us; handing the GIL on takes 50 and more
+
+bool is_brief(std::size_t bytes) { return bytes <= static_cast<std::size_t>(kHeldBytes); }
+
 void py_copy_boxes(nb::handle src, nb::handle src_start, nb::handle src_step, nb::handle dst, nb::handle dst_start,
                    nb::handle dst_step, nb::handle shape) {
   const Buffer from(src, PyBUF_STRIDES), into(dst, PyBUF_STRIDES | PyBUF_WRITABLE);
@@ -134,7 +152,7 @@ void py_equals_fill(nb::handle rows, nb::bytes fill, nb::handle result) {
   const std::size_t size = fill.size();
   require(size > 0 && table.size() % size == 0, "rows that are a repetition of the fill value");
   require(flags->len == table.count(), "a flag a row");
-  nb::gil_scoped_release released;
+  const Released released(is_brief(table.size() * static_cast<std::size_t>(table.count())));
   for (std::int64_t i = 0; i < table.count(); ++i)
     flags.data()[i] = is_repetition(table.data() + i * table.pitch(), table.size(), pattern, size);
 }
@@ -196,7 +214,7 @@ nb::list py_decode(nb::tuple steps, nb::sequence buffers, nb::handle which, nb::
   require(sources.count() == table.count(), "a span a row");
   std::vector<Failure> failures;
   {
-    nb::gil_scoped_release released;
+    const Released released(program.empty() && is_brief(table.size() * static_cast<std::size_t>(table.count())));
     failures = decode(program, sources.spans(), table.data(), table.pitch(), table.size(), check);
   }
   nb::list result;
@@ -366,7 +384,7 @@ nb::object py_pack(nb::sequence buffers, nb::handle which, nb::handle offset, nb
   nb::object packed = allocate(total);
   const Buffer place(packed, PyBUF_WRITABLE);
   require(static_cast<std::size_t>(place->len) == total, "an array of the length asked for");
-  nb::gil_scoped_release released;
+  const Released released(is_brief(total));
   pack(spans, place.data());
   return packed;
 }
@@ -374,7 +392,7 @@ nb::object py_pack(nb::sequence buffers, nb::handle which, nb::handle offset, nb
 std::uint32_t py_crc32c(nb::handle data, std::uint32_t value) {
   const Buffer buffer(data, PyBUF_SIMPLE);
   const auto size = static_cast<std::size_t>(buffer->len);
-  nb::gil_scoped_release released;
+  const Released released(is_brief(size));
   return crc32c(buffer.data(), size, value);
 }
 
@@ -684,26 +702,11 @@ nb::object py_update_file(nb::str path, const ChunkLayout& layout, std::int64_t 
   return nb::int_(why == NotPut::busy ? 1 : 2);
 }
 
-// Without the GIL, unless it is held.
-class Released {
- public:
-  explicit Released(bool held) : state_(held ? nullptr : PyEval_SaveThread()) {}
-  Released(const Released&) = delete;
-  Released& operator=(const Released&) = delete;
-  ~Released() {
-    if (state_) PyEval_RestoreThread(state_);
-  }
-
- private:
-  PyThreadState* state_;
-};
-
 constexpr std::size_t kOpenFiles = 64;
 constexpr std::size_t kManyFiles = 16;  // for so many small ones it pays to give the GIL away
 constexpr std::int64_t kSmallFileBytes = 1 << 16;
 constexpr std::int64_t kGroupBytes = 1 << 20;
 constexpr std::size_t kGroupFiles = 2048;
-constexpr std::int64_t kHeldBytes = 1 << 17;  // read from memory in 10 to 20 us; handing the GIL on takes 50 and more
 
 constexpr std::int64_t kAllocatedBytes = 1 << 18;  // so many bytes are read into memory that the caller gives
 
