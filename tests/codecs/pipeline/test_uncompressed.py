@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ import zarrant
 from zarrant.codecs import Bytes, Crc32c, Transpose
 from zarrant.codecs.byte_sources import InMemory, OneChunk
 from zarrant.codecs.pipeline import uncompressed
-from zarrant.codecs.pipeline.uncompressed import UncompressedPipeline, pieces_of, runs_of
+from zarrant.codecs.pipeline.uncompressed import UncompressedPipeline, runs_of
 from zarrant.errors import ChunkError
 from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.grid import ChunkGrid
@@ -181,15 +180,6 @@ def test_a_chunk_that_is_gathered_by_the_store_is_the_same(
         assert np.array_equal(array[...], values)
         stored.append({key: bytes(store.get(key).data[0]) for key in store.list_prefix("")})
     assert stored[0] == stored[1] == stored[2]
-
-
-@given(shape=st.lists(st.integers(0, 5), max_size=4), most=st.integers(1, 80), turned=st.booleans())
-def test_pieces_make_up_the_array(shape: list[int], most: int, turned: bool) -> None:
-    array = np.arange(math.prod(shape), dtype="uint16").reshape(shape)
-    array = array.T if turned else array
-    pieces = list(pieces_of(array, most))
-    assert np.array_equal(np.concatenate([piece.reshape(-1) for piece in pieces]), array.reshape(-1))
-    assert all(piece.nbytes <= most or piece.size == 1 for piece in pieces)
 
 
 def test_views_go_only_to_stores_that_gather_them(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

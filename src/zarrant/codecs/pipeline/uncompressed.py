@@ -24,6 +24,7 @@ from zarrant.codecs.pipeline.fixed_size import FixedSizePipeline
 from zarrant.codecs.pipeline.resolve import Stages
 from zarrant.codecs.protocols import Encoded, EncodedChunks, Ints, Partial, Rows, Step
 from zarrant.errors import ByteRangeError
+from zarrant.geometry.pieces import pieces_of
 from zarrant.geometry.region import BoxInChunk, ChunkSelections, CopyPlan, Values
 from zarrant.requests import Op
 from zarrant.storage import Buffer, ByteRange, Part
@@ -270,24 +271,6 @@ class UncompressedPipeline(FixedSizePipeline):
 def _plain(box: npt.NDArray[np.generic]) -> memoryview:
     """An array as plain bytes, of whatever type: not all types can be handed on as a buffer."""
     return box.view(f"V{box.itemsize}").data
-
-
-def pieces_of(array: npt.NDArray[np.generic], most: int) -> Iterator[npt.NDArray[np.generic]]:
-    """Views that make up an array, in its order, of at most so many bytes each, or of one element.
-
-    >>> [piece.shape for piece in pieces_of(np.zeros((3, 2, 4), np.uint8), 16)]
-    [(2, 2, 4), (1, 2, 4)]
-    """
-    if array.nbytes <= most or array.size == 1:
-        yield array
-        return
-    step = most // (array.nbytes // len(array))
-    if step == 0:
-        for part in array:
-            yield from pieces_of(part, most)
-    else:
-        for first in range(0, len(array), step):
-            yield array[first : first + step]
 
 
 def runs_of(shape: tuple[int, ...], start: list[int], count: list[int], itemsize: int) -> Runs | None:
