@@ -279,7 +279,7 @@ def write_parts(files: Syscalls, fd: int, parts: Sequence[Part], base: tuple[int
 
 def _gather(files: Syscalls, fd: int, part: memoryview, offset: int) -> int:
     """Write a view of an array that is not contiguous, a piece at a time. Returns its bytes."""
-    array = np.asarray(part).view(f"V{part.itemsize}")  # of plain bytes NumPy makes a structure without fields, which it does not copy
+    array = np.asarray(part).view(f"V{part.itemsize}")  # else plain bytes are a structure without fields, which is not copied
     for piece in pieces_of(array, GATHERED_BYTES):
         offset += files.write_full(fd, [np.ascontiguousarray(piece).reshape(-1).view(np.uint8).data], offset)
     return part.nbytes
