@@ -36,6 +36,8 @@ MOVED_TRIES = 4
 """Reads of a moving shard in parts before it is read whole; each further try meets another writer with the same odds."""
 MAX_BRIEF = 256
 """The most chunks of one read that are planned on the event loop; each takes 10 to 20 µs."""
+AT_ONCE_BYTES = 64 << 20
+"""Of chunks that are decoded in one go; those of more are read in batches, which an error or a signal can come between."""
 MIN_BATCHES = 16
 """Batches of a read of many chunks, at least, before they become larger: so that all threads have work to the end."""
 SMALL_BYTES, MAX_SMALL_CHUNKS = 64 << 10, 8
@@ -216,8 +218,15 @@ def _read_selections(array: BoundArray, selections: ChunkSelections, out: Array)
             chunk = tuple(selections.index[0].tolist())
             raise error.annotate(chunk=chunk, key=array.chunk_key(chunk)) from error.__cause__
         return
-    ranges, cost = _ranges(array, selections)
     brief, small = selections.n <= MAX_BRIEF, selections.n <= MAX_SMALL_CHUNKS and _is_small(array, out)
+    if brief and not small and _is_read_decoded(array, selections.n):
+        try:
+            yield from _read_batch(array, selections, 0, selections.n, out, at_once=True)
+        except ZarrantError:
+            pass
+        else:
+            return
+    ranges, cost = _ranges(array, selections)
     outcomes = yield from gather_outcomes(
         (_read_batch(array, selections, lo, hi, out, small) for lo, hi in ranges), cost, brief=brief, small=small
     )
@@ -228,6 +237,15 @@ def _read_selections(array: BoundArray, selections: ChunkSelections, out: Array)
     rows = [row for lo, hi in failed for row in range(lo, hi)]
     outcomes = yield from gather_outcomes((_read_batch(array, selections, row, row + 1, out) for row in rows), cost)
     _raise_read_failures(array, [tuple(int(i) for i in selections.index[row]) for row in rows], outcomes)
+
+
+def _is_read_decoded(array: BoundArray, n: int) -> bool:
+    """Whether n chunks are decoded in one go, as they are read."""
+    shape = array.grid.uniform_shape
+    if shape is None or array.sharded or array.options.cache is not None:
+        return False
+    prepared = array.prepared_for(shape)
+    return isinstance(prepared, FixedSizePipeline) and prepared.is_read_decoded and n * prepared.spec.nbytes <= AT_ONCE_BYTES
 
 
 def _is_small(array: BoundArray, out: Array) -> bool:
@@ -278,7 +296,9 @@ def _raise_read_failures(array: BoundArray, chunks: Sequence[tuple[int, ...]], o
         raise PartialFailure(f"reading {len(chunks)} chunks", failed=failed, path=array.prefix or "/")
 
 
-def _read_batch(array: BoundArray, selections: ChunkSelections, lo: int, hi: int, out: Array, small: bool = False) -> Op[None]:
+def _read_batch(
+    array: BoundArray, selections: ChunkSelections, lo: int, hi: int, out: Array, small: bool = False, at_once: bool = False
+) -> Op[None]:
     if isinstance(selections, BoxInChunks) and hi - lo == 1:
         selections, lo, hi = selections.part(lo), 0, 1
     if isinstance(selections, BoxInChunk):
@@ -296,6 +316,7 @@ def _read_batch(array: BoundArray, selections: ChunkSelections, lo: int, hi: int
     if not array.sharded:
         required = array.options.missing_chunks == "error"
         stored = StoredChunks(keys, lo, required, small, array.options.coalesce_gap)
+        stored.at_once = at_once
         yield from prepared.read(stored, selections, lo, hi, out)
         return
     for row in range(lo, hi):

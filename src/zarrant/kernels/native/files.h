@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <new>
@@ -103,6 +104,40 @@ class FileToRead {
 };
 
 bool can_read_files();
+
+// Files, each one row of a batch: read, decoded, and scattered by as many threads as call work() at once. What is not the usual case
+// is left to others: `found` is `other` then, and what lies in the boxes of that row in `out` is not defined.
+class FilesToBoxes {
+ public:
+  // `rows` has memory for the first thread; `batch` and `out` as of decode_boxes. A file of more than `limit` bytes is not read.
+  FilesToBoxes(Program program, std::vector<std::string> paths, std::int64_t limit, const RowView& rows, const RowBatch& batch,
+               const Strided& out, bool check);
+
+  // Takes files until none is left.
+  void work();
+
+  struct Outcome {
+    Found found = Found::other;
+    FileVersion version{};
+  };
+  const std::vector<Outcome>& outcomes() const { return outcomes_; }
+
+ private:
+  void deliver(std::size_t number, const RowView& row);
+
+  const Program program_;
+  const std::vector<std::string> paths_;
+  const std::int64_t limit_;
+  const RowView& rows_;
+  const RowBatch& batch_;
+  const Strided& out_;
+  const bool check_;
+  std::vector<std::int64_t> row_starts_;  // those of the boxes, with 0 for the number of the row
+  std::vector<std::int64_t> first_;       // box of each row, and the end
+  std::vector<Outcome> outcomes_;
+  std::atomic<std::size_t> next_ = 0;
+  std::atomic<std::int64_t> threads_ = 0;
+};
 
 // Bytes of an array that are gathered and written, or read and scattered, at a time: half of a second cache of 512 KiB.
 constexpr std::int64_t kPieceBytes = 256 << 10;

@@ -798,6 +798,51 @@ nb::object py_read_into(nb::str path, nb::handle into, nb::handle trial) {
   return nb::none();
 }
 
+// Files to boxes of an array, see FilesToBoxes. The parameters as of read_files and decode_boxes; It keeps the arrays from being resized as long as it is there.
+class ReadBoxes {
+ public:
+  ReadBoxes(nb::list paths, std::int64_t limit, nb::tuple steps, nb::handle flat, nb::handle seen, nb::handle row_start,
+            nb::handle row_step, nb::handle out, nb::handle start, nb::handle step, nb::handle shape, nb::bytes fill, bool check)
+      : into_(out, PyBUF_STRIDES | PyBUF_WRITABLE), view_(flat, seen), plan_(start, step, row_start, row_step, shape, into_, view_),
+        fill_(static_cast<const Byte*>(fill.data()), static_cast<const Byte*>(fill.data()) + fill.size()), rows_(view_.rows()),
+        array_(strided(into_)),
+        batch_{static_cast<std::int64_t>(paths.size()),
+               {plan_.shapes.count(), plan_.row_starts.data(), plan_.starts.data(), plan_.shapes.data(), plan_.row_steps.data(),
+                plan_.steps.data()},
+               fill_.data()} {
+    require_fill(fill, into_);
+    std::vector<std::string> names;
+    for (nb::handle path : paths) names.emplace_back(Path(path).get());
+    files_.emplace(parse(steps), std::move(names), limit, rows_, batch_, array_, check);
+  }
+
+  void work() {
+    nb::gil_scoped_release released;
+    files_->work();
+  }
+
+  // For each file its version, False where there is none, None where it was not done. Once no thread works any more.
+  nb::list versions() const {
+    nb::list found;
+    for (const FilesToBoxes::Outcome& each : files_->outcomes()) {
+      if (each.found == Found::there) found.append(as_tuple(each.version));
+      else if (each.found == Found::absent) found.append(false);
+      else found.append(nb::none());
+    }
+    return found;
+  }
+
+ private:
+  const Buffer into_;
+  const View view_;
+  const Plan plan_;
+  const std::vector<Byte> fill_;
+  const RowView rows_;
+  const Strided array_;
+  const RowBatch batch_;
+  std::optional<FilesToBoxes> files_;
+};
+
 nb::dict py_features() {
   nb::dict all;
   for (const auto& [name, built] : features()) all[name.c_str()] = built;
@@ -832,6 +877,13 @@ NB_MODULE(_native, m) {
     m.def("read_files", &py_read_files, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none());
     m.def("read_into", &py_read_into, nb::arg(), nb::arg(), nb::arg().none());
     m.def("read_ranges", &py_read_ranges, nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg().none());
+  }
+  if (can_read_files()) {
+    nb::class_<ReadBoxes>(m, "ReadBoxes")
+        .def(nb::init<nb::list, std::int64_t, nb::tuple, nb::handle, nb::handle, nb::handle, nb::handle, nb::handle, nb::handle,
+                      nb::handle, nb::handle, nb::bytes, bool>())
+        .def("work", &ReadBoxes::work)
+        .def("versions", &ReadBoxes::versions);
   }
   if (can_put_files()) {
     m.def("put_file", &py_put_file, nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(),
