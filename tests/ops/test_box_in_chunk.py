@@ -1,7 +1,8 @@
-"""Boxes in one chunk are read by the short way, which gives what the way for any region gives."""
+"""Boxes in one chunk are read and written by the short way, which gives what the way for any region gives."""
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 from unittest import mock
 
@@ -98,6 +99,35 @@ def test_it_is_read_into_any_array(kind: str, chosen: Any, layout: str) -> None:
     assert array.retrieve_array_subset(box, out=out) is out
     with in_general():
         assert out.tobytes() == array.retrieve_array_subset(box).tobytes()
+
+
+@given(
+    st.sampled_from(sorted(set(KINDS) - {"text", "lengths that differ"})),
+    st.sampled_from([(0, 0), (0, 1), (1, 0)]),
+    st.sampled_from("CFS"),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+)
+def test_a_whole_chunk_is_stored_as_any_region(
+    kind: str, place: tuple[int, int], layout: str, blank: bool, empty: bool, part: bool
+) -> None:
+    stored = []
+    for way in (nullcontext(), in_general()):
+        array = zarrant.create_array({}, **{"shape": SHAPE, "dtype": "int16", **KINDS[kind]}, config={"write_empty_chunks": empty})
+        shape = array.shards or array.chunks
+        origin = [min(i * n, length - n) // n * n for i, n, length in zip(place, shape, SHAPE, strict=True)]
+        box = tuple(slice(at, at + n - part) for at, n in zip(origin, shape, strict=True))
+        block = array[box] if blank else made(kind)[box]
+        spaced = np.zeros((block.shape[0], 2 * block.shape[1]), block.dtype)[:, ::2]
+        values = spaced if layout == "S" else np.zeros(block.shape, block.dtype, order=layout)  # type: ignore[call-overload]
+        values[...] = block
+        with way:
+            array[box] = values
+        assert values.flags.writeable
+        values[...] = np.zeros((), block.dtype)  # what is stored is not the caller's memory
+        stored.append({key: bytes(array.store.get(key).data[0]) for key in array.store.list_prefix("") if key != "zarr.json"})
+    assert stored[0] == stored[1]
 
 
 @pytest.mark.parametrize("kind", ["plain", "sharded", "float, checksum"])

@@ -34,6 +34,7 @@ class Mutation(NamedTuple):
 
 BUFFERED = "nodes/test_buffered.py"
 PROBE = "stores/test_probe.py"
+BOX_UPDATE = "codecs/test_box_update.py"
 AT_ONCE = "stores/local/test_put_at_once.py"
 BATCH_AT_ONCE = "stores/local/test_batch_at_once.py"
 READ_AT_ONCE = "stores/local/test_read_at_once.py"
@@ -90,6 +91,8 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "data sync": Mutation("pass", "safety/test_crash_states.py::test_power_lost_with_fsync"),
     "data syncs": Mutation("pass", "stores/local/test_durability.py::test_what_returned_outlives_a_loss_of_power"),
+    "shape at once": Mutation("if False:", f"{BOX_UPDATE}::test_at_the_end_of_the_array_it_is_not"),
+    "condition at once": Mutation("condition = None", "nodes/test_replaced.py"),
     "probe at once": Mutation("if False:", f"{AT_ONCE}::test_it_is_used_where_it_may_be"),
     "version at once": Mutation("wanted = None", f"{AT_ONCE}::test_it_is_equal_to_the_general_way"),
     "metadata at once": Mutation("condition = None", f"{AT_ONCE}::test_it_is_equal_to_the_general_way"),

@@ -321,6 +321,16 @@ class BoxInChunk:
         return values[tuple([slice(at, at + n) for at, n in zip(self.value, self.count, strict=True)])]
 
 
+def chunk_of(selections: ChunkSelections, i: int) -> Shape:
+    """Row i of `index`, in plain integers: where there is one chunk, the column need not be made."""
+    return selections.chunk if isinstance(selections, BoxInChunk) else tuple(selections.index[i].tolist())
+
+
+def is_full(selections: ChunkSelections, i: int) -> bool:
+    """Row i of `full`; as `chunk_of`."""
+    return selections.count == selections.bounds if isinstance(selections, BoxInChunk) else bool(selections.full[i])
+
+
 _ZERO: IntArray = np.zeros(1, np.int64)
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from zarrant.kernels import _native
+from zarrant.kernels import _native, elements
 from zarrant.kernels.program import BoxPlan, EncodedRows, Failure, Program, RowBoxes, RowMemory, Shape, Step, check_sizes
 
 Bytes = NDArray[np.uint8]
@@ -21,6 +21,8 @@ Ints = NDArray[np.int64]
 
 put_file: Any = getattr(_native, "put_file", None)
 put_files: Any = getattr(_native, "put_files", None)
+update_file: Any = getattr(_native, "update_file", None)
+ChunkLayout: Any = getattr(_native, "ChunkLayout", None)
 read_files: Any = getattr(_native, "read_files", None)
 read_into: Any = getattr(_native, "read_into", None)
 read_ranges: Any = getattr(_native, "read_ranges", None)
@@ -181,6 +183,22 @@ class BoxDecoder(NamedTuple):
 
 BYTES_OF_THREAD = 1 << 18
 """Decoded bytes for which another thread is woken: 256 KiB take 50 µs, as that does."""
+
+
+def encode_elements(array: NDArray[Any], kind: elements.Kind) -> bytes:
+    """Return the elements of an array, each after its length; see `elements.encode_elements`."""
+    if kind is str and array.dtype.kind == "O":
+        return elements.encode_elements(array, kind)
+    encoded: bytes = (_native.encode_texts if kind is str else _native.encode_runs)(array)
+    return encoded
+
+
+def decode_elements(data: Any, out: NDArray[Any], kind: elements.Kind) -> None:
+    """Store elements in an array; see `elements.decode_elements`."""
+    if kind is str and out.dtype.kind == "O":
+        elements.decode_elements(data, out, kind)
+    else:
+        (_native.decode_texts if kind is str else _native.decode_runs)(data, out)
 
 
 def valid_index(table: Ints, start: int, stop: int) -> bool:

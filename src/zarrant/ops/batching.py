@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from zarrant.errors import CallerError, PartialFailure, ZarrantError
 from zarrant.geometry.box import Shape
-from zarrant.geometry.region import ChunkSelections, Values
+from zarrant.geometry.region import ChunkSelections, Values, chunk_of
 from zarrant.ops.bound_array import Array, BoundArray
 from zarrant.ops.current import look_ahead, put_current
 from zarrant.ops.turns import store_new
@@ -86,9 +86,11 @@ def within_budget(array: BoundArray, selections: ChunkSelections, elements: int,
 
 def write_selections(array: BoundArray, selections: ChunkSelections, values: Array) -> Op[None]:
     """Write chunks whose every element comes from `values` (the rest is padding)."""
-    batches = run_batches(
-        array, selections.index, _ranges(array, selections.index), partial(write_batch, array, selections, values)
-    )
+    if selections.n == 1:
+        batches = run_one(array, chunk_of(selections, 0), write_batch(array, selections, values, 0, 1))
+    else:
+        index = selections.index
+        batches = run_batches(array, index, _ranges(array, index), partial(write_batch, array, selections, values))
     yield from within_budget(array, selections, values.size, batches)
 
 
@@ -103,10 +105,10 @@ def _ranges(array: BoundArray, chunks: npt.NDArray[np.int64]) -> Iterator[tuple[
 def write_batch(array: BoundArray, selections: ChunkSelections, values: Values, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
     """Encode rows lo..hi, chunks of one shape, side by side, and store them with one request, whatever is there."""
     if not array.options.checks_conditions and array.turn is None:
-        yield from _look_ahead(array, array.chunk_shape(selections.index[lo]), len(selections.index))
+        yield from _look_ahead(array, array.chunk_shape(chunk_of(selections, lo)), selections.n)
     if hi - lo == 1:
         return (yield from _put(array, (yield from encode(array, selections, values, lo, hi)), selections, lo))
-    step, cost, _, _ = batch_size(array, array.chunk_shape(selections.index[lo]))
+    step, cost, _, _ = batch_size(array, array.chunk_shape(chunk_of(selections, lo)))
     parts = (encode(array, selections, values, at, min(at + step, hi)) for at in range(lo, hi, step))
     items = yield from gather(parts, cost)
     return (yield from _put(array, [item for each in items for item in each], selections, lo))
@@ -122,15 +124,15 @@ def _put(array: BoundArray, items: Sequence[WriteRequest], selections: ChunkSele
     """Store whole chunks, of the shape of row `lo`: whatever is there, or (in a turn) by version."""
     if array.turn is None:
         return (yield from put_current(array, items))
-    return (yield from store_new(array, items, array.chunk_shape(selections.index[lo])))
+    return (yield from store_new(array, items, array.chunk_shape(chunk_of(selections, lo))))
 
 
 def encode(array: BoundArray, selections: ChunkSelections, values: Values, lo: int, hi: int) -> Op[list[WriteRequest]]:
     """Encode rows lo..hi, chunks of one shape: what is to be written for each, whatever is there."""
-    prepared = array.prepared_for(array.chunk_shape(selections.index[lo]))
-    encoded = yield from prepared.write(None, selections, lo, hi, values)
+    chunk = chunk_of(selections, lo)
+    encoded = yield from array.prepared_for(array.chunk_shape(chunk)).write(None, selections, lo, hi, values)
     if hi - lo == 1:
-        return [WriteRequest(array.chunk_key(selections.index[lo].tolist()), encoded.only(), ANY)]
+        return [WriteRequest(array.chunk_key(chunk), encoded.only(), ANY)]
     keys = array.chunk_keys(selections.index[lo:hi])
     return [WriteRequest(key, parts, ANY) for key, parts in zip(keys, encoded.rows(), strict=True)]
 
@@ -138,7 +140,7 @@ def encode(array: BoundArray, selections: ChunkSelections, values: Values, lo: i
 def run_batches(array: BoundArray, chunks: npt.NDArray[np.int64], batches: Iterable[tuple[int, int]], run: Batch) -> Op[None]:
     """Run batches of rows in parallel, and raise the errors of chunks that failed."""
     if len(chunks) == 1:
-        yield from run_one(array, chunks, run(0, 1))
+        yield from run_one(array, tuple(chunks[0].tolist()), run(0, 1))
         return
     flat = yield from _side_by_side(array, chunks, batches, run)
     for outcome in flat:
@@ -147,14 +149,14 @@ def run_batches(array: BoundArray, chunks: npt.NDArray[np.int64], batches: Itera
             return
 
 
-def run_one(array: BoundArray, chunks: npt.NDArray[np.int64], op: Op[list[Outcome[Any]]]) -> Op[None]:
+def run_one(array: BoundArray, chunk: Shape, op: Op[list[Outcome[Any]]]) -> Op[None]:
     """Run the batch of the only chunk, with nothing beside it, and raise its error."""
     try:
         (outcome,) = yield from op
     except Exception as error:
         outcome = error
     if isinstance(outcome, Exception):
-        raise_failures(array, [tuple(chunks[0].tolist())], [outcome])
+        raise_failures(array, [chunk], [outcome])
 
 
 def _side_by_side(

@@ -60,6 +60,8 @@ class OpOptions:
     checks_conditions: bool = False
     swaps_first: bool = False
     """Small updates may begin without a lock (`ops.guard.SwapFirst`): not inside of a lock, whose keys alone may be written."""
+    updates_boxes: bool = False
+    """The store replaces boxes of stored chunks with one call; not inside of a lock either."""
     turns: bool = False
     erases_if: bool = True
     turn_timeout: float = 60.0

@@ -24,12 +24,13 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import numpy.typing as npt
 
+from zarrant.codecs.box_update import box_update
 from zarrant.codecs.byte_sources import OneChunk, Stored, StoredWhole
 from zarrant.errors import ChunkError, MetadataChangedError
 from zarrant.geometry.box import ArraySubset, Shape, as_subset, check_chunk_indices
 from zarrant.geometry.grid import ChunkGrid, chunk_alone
 from zarrant.geometry.overlay import Overlay
-from zarrant.geometry.region import ChunkSelections, Region, Stack, Values, box_region
+from zarrant.geometry.region import ChunkSelections, Region, Stack, Values, box_region, chunk_of, is_full
 from zarrant.geometry.selection import Selection
 from zarrant.ops.batching import batch_size, encode, equal_shapes, run_batches, run_one, within_budget, write_batch
 from zarrant.ops.bound_array import Array, BoundArray
@@ -38,7 +39,7 @@ from zarrant.ops.current import Current, shape_stands, while_shape_stands
 from zarrant.ops.guard import Guard, update_object
 from zarrant.ops.read import whole_limit
 from zarrant.ops.turns import erased, keep
-from zarrant.requests import Op, Outcome, put
+from zarrant.requests import Op, Outcome, put, update_box
 from zarrant.storage import Part
 
 SWAP_FIRST_BYTES = 1 << 20
@@ -113,7 +114,7 @@ def store_region(
     guard = _guard(array, values, metadata_locked, bounds_known)
     if selections.n == 1:  # most writes: nothing is shared out
         task = _Write(array, selections, values, _NONE, guard, bounds_known)
-        yield from within_budget(array, selections, values.size, run_one(array, selections.index, task.run_one()))
+        yield from within_budget(array, selections, values.size, run_one(array, chunk_of(selections, 0), task.run_one()))
         return
     whole = selections.full if bounds_known else selections.full & ~_over_the_edge(array, selections)
     task = _Write(array, selections, values, whole, guard, bounds_known)
@@ -152,8 +153,9 @@ class _Write(NamedTuple):
 
     def run_one(self) -> Op[list[Outcome[Any]]]:
         """The only row; what `run` does."""
-        full = bool(self.selections.full[0])
-        known = self.bounds_known or self.selections.shape(0) == self.array.chunk_shape(self.selections.index[0])
+        selections = self.selections
+        full = is_full(selections, 0)
+        known = self.bounds_known or selections.shape(0) == self.array.chunk_shape(chunk_of(selections, 0))
         return _WRITERS[full, full and known](self, 0, 1)
 
     def store_whole(self, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
@@ -170,15 +172,33 @@ class _Write(NamedTuple):
 
     def update_part(self, lo: int, hi: int, refused: bool = False) -> Op[list[Outcome[Any]]]:
         array = self.array
-        chunk = self.selections.index[lo].tolist()
+        chunk = chunk_of(self.selections, lo)
         key, shape = array.chunk_key(chunk), array.chunk_shape(chunk)
         if array.turn is not None:
             yield from keep(array)
+        if not refused and (yield from self._update_box(key, lo, shape)):
+            return [None]
         change = _Update(array, shape, self.selections, lo, self.values, self.bounds_known, refused)
         small = self.guard is Guard.GROUP_COMMIT and self._is_small(lo, shape)
         first = array.known.swap_first.if_of_use() if small else None
         yield from update_object(key, change, self.guard, node=Current(array), source=_source(array, shape), swap_first=first)
         return [None]
+
+    def _update_box(self, key: str, row: int, shape: Shape) -> Op[bool]:
+        """Have the store replace a box of a chunk, where it does that; False where the general way is to be gone.
+
+        At the end of the array it is: what others appended there meanwhile is to be looked for.
+        """
+        array = self.array
+        if self.guard is not Guard.GROUP_COMMIT or not array.options.updates_boxes:
+            return False
+        if self.selections.shape(row) != shape:  # safety: shape at once
+            return False
+        update = box_update(array.prepared_for(shape), self.selections, self.values)
+        if update is None:
+            return False
+        condition = Current(array).condition  # safety: condition at once
+        return (yield from update_box(key, update, condition)) is not None
 
     def _is_small(self, row: int, shape: Shape) -> bool:
         """Whether to lock a chunk of this shape takes a good part of the time of changing a part of it.
@@ -265,7 +285,7 @@ class _Update(NamedTuple):
         """The parts of the new chunk."""
         array, selections, row, values = self.array, self.selections, self.row, self.values
         known_shape = selections.shape(row)
-        beyond = not self.bounds_known and known_shape != self.shape and (array.sharded or bool(selections.full[row]))
+        beyond = not self.bounds_known and known_shape != self.shape and (array.sharded or is_full(selections, row))
         if beyond and not (yield from shape_stands(array, self.refused)):  # safety: shape
             return (yield from _merge_unseen(array, self.shape, selections.region(row), values, known_shape, source))
         encoded = yield from array.prepared_for(self.shape).write(OneChunk(row, source), selections, row, row + 1, values)

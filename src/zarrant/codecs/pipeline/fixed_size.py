@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,11 @@ _ONE_ROW = np.zeros(1, np.int64)
 _ONE_ROW.flags.writeable = False
 MAX_READ_DECODED_BYTES = 1 << 22
 """Of a chunk that is decoded as it is read, its encoded bytes being in memory of the thread; with larger ones Python is no cost."""
+MAX_UPDATED_BYTES = 1 << 20
+"""Of what is decoded by the compiled update of a box: the call makes memory for it, which has a price where it is large."""
+_NO_INDEX: tuple[Any, ...] = ((), (0, 0, False), (1.0, 0, 0, 0))
+_NOT_STORED = np.full(1, -1, np.int64)
+_NOT_STORED.flags.writeable = False
 GROUP_BYTES = 1 << 18
 """Decoded bytes that a kernel has at hand. With their encoded bytes and the state of a compressor they fit in an L2 cache."""
 
@@ -47,6 +53,8 @@ class FixedSizePipeline(ChunkPipeline):
         """See `Prepared.write`; UnknownExtensionError where a codec of the chain is not known."""
         if self.skipped:  # safety: skipped codecs
             raise self.unknown_codec()
+        if self.program == () and (row := self._whole_row(selections, values)) is not None:
+            return self._stored_row(row)
         if not self.program:  # without steps the encoded bytes are the rows themselves, so their memory cannot be reused at once
             memory = lent((hi - lo) * self.spec.nbytes)  # begins with a page, as direct I/O needs it
             return (yield from self._update(stored, selections, lo, hi, values, self._rows(hi - lo, memory)))
@@ -109,6 +117,21 @@ class FixedSizePipeline(ChunkPipeline):
         keep = None if self.options.write_empty_chunks else ~self.spec.fill.equals(rows)
         return self._encode(_bytes(rows), keep)
 
+    def _whole_row(self, selections: ChunkSelections, values: Values) -> npt.NDArray[np.generic] | None:
+        """The values of the only chunk, if they lie in memory as the chunk is stored; None where they have to be copied."""
+        if not (isinstance(selections, BoxInChunk) and isinstance(values, np.ndarray) and values.dtype == self._numpy):
+            return None
+        if not selections.count or selections.count != self.spec.shape or self.order is not None:
+            return None
+        box = selections.of_values(values)
+        return box[np.newaxis] if box.flags.c_contiguous else None
+
+    def _stored_row(self, rows: npt.NDArray[np.generic]) -> Encoded:
+        """The only chunk, laid out as it is stored; nothing where it is fill."""
+        if not self.options.write_empty_chunks and self.spec.fill.equals(rows)[0]:
+            return Encoded(_NOT_STORED, [], [0])
+        return Encoded(self._one_size, [_bytes(rows).reshape(-1).data], [1])
+
     def _update_box(
         self, data: Buffer | None, box: BoxInChunk, values: npt.NDArray[np.generic], rows: npt.NDArray[np.generic]
     ) -> Encoded:
@@ -118,9 +141,9 @@ class FixedSizePipeline(ChunkPipeline):
         elif box.count != self.spec.shape:
             rows[...] = self.spec.fill.element
         box.of_chunk(self._view(rows)[0])[...] = box.of_values(values)
+        if self.program == ():
+            return self._stored_row(rows)
         kept = self.options.write_empty_chunks or not self.spec.fill.equals(rows)[0]
-        if kept and self.program == ():
-            return Encoded(self._one_size, [_bytes(rows).reshape(-1).data])
         return self._encode(_bytes(rows), np.array((kept,), np.bool_))
 
     @cached_property
@@ -224,6 +247,25 @@ class FixedSizePipeline(ChunkPipeline):
         self._decode(Fetched(zero, [data], zero, zero, np.array([memoryview(data).nbytes])), rows)
         decoded: npt.NDArray[np.generic] = self._view(rows)[0]
         return decoded
+
+    @cached_property
+    def box_layout(self) -> Any | None:
+        """What the compiled update of a box (`codecs.box_update`) has to know of chunks; None where it has no form of that."""
+        return self.box_layout_within(_NO_INDEX, False)
+
+    def box_layout_within(self, index: tuple[Any, ...], check_index: bool) -> Any | None:
+        """The same of the subchunks of a shard with such an index."""
+        spec, options = self.spec, self.options
+        served = kernels.ChunkLayout is not None and self.program is not None and self.kernel is not kernels.reference
+        if not served or self.skipped or self.partial.write or spec.data_type.numpy.kind not in "biufc":
+            return None
+        if not 0 < spec.nbytes <= MAX_UPDATED_BYTES:
+            return None
+        seen = self._view(self._rows(1))[0]
+        row = (spec.nbytes, self.stored_limit, seen.shape, seen.strides, seen.itemsize)
+        fill = (spec.fill.element.tobytes(), not options.write_empty_chunks)
+        assert kernels.ChunkLayout is not None, "looked at above"
+        return kernels.ChunkLayout(self.program, row, fill, *index, (options.validate_checksums, check_index))
 
     def _rows(self, n: int, memory: Rows | None = None) -> npt.NDArray[np.generic]:
         return np.ndarray((n, *self.spec.shape), self.spec.data_type.numpy, memory)

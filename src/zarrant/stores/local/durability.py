@@ -80,9 +80,13 @@ class UnsyncedPaths:
         with self.state.gate:
             return self.state.mark(*self._object(files, path), old, version[2], version[0])
 
-    def add(self, files: Syscalls, paths: Iterable[str], mark: Mark = UNKNOWN) -> None:
+    def add(self, files: Syscalls, paths: Collection[str], mark: Mark = UNKNOWN) -> None:
         """Objects were published or erased: the next `sync` is for them."""
         with self.state.gate:
+            if len(paths) == 1:
+                (path,) = paths
+                self.state.add(*self._object(files, path), mark)
+                return
             for directory, below in groupby(paths, directory_of):
                 there = list(below)
                 real, _ = self._object(files, there[0])

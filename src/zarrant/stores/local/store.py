@@ -48,12 +48,21 @@ from zarrant.stores.local.mounts import (
     trait_of,
 )
 from zarrant.stores.local.objects import TEMP_INFIX, FileObjects
-from zarrant.stores.local.put_at_once import can_put_at_once, locks_probed, put_at_once, put_each_at_once
+from zarrant.stores.local.put_at_once import can_put_at_once, locks_probed, put_at_once, put_each_at_once, update_at_once
 from zarrant.stores.local.syscalls import Syscalls
-from zarrant.stores.local.temp_files import FileVersion, OpenTempFile, TempFile, annotate_errors, stat_or_none, version_of
+from zarrant.stores.local.temp_files import (
+    FileVersion,
+    OpenTempFile,
+    TempFile,
+    annotate_errors,
+    remember_made,
+    stat_or_none,
+    version_of,
+)
 from zarrant.stores.local.unsynced import Mark
 
 if TYPE_CHECKING:
+    from zarrant.codecs.box_update import BoxUpdate
     from zarrant.stores.local.file_reuse import FileReuse
 
 T = TypeVar("T")
@@ -147,6 +156,23 @@ class FilesystemStore(FileObjects):
     def strided_parts(self) -> bool:
         """Whether it gathers a view of an array while it writes it: see `storage.Part`."""
         return self._at_once
+
+    @property
+    def updates_boxes(self) -> bool:
+        """See `storage.UpdatesBoxes`."""
+        return self._at_once
+
+    def update_box(self, key: str, update: BoxUpdate, condition: OnlyWhile | None) -> Version:
+        """See `storage.UpdatesBoxes`."""
+        path = self._path(key)
+        done = update_at_once(self, _queues, path, update, condition) if self._at_once else None
+        if done is None:
+            return None
+        version, mark = done
+        with annotate_errors("write", self.url, key):
+            self._on_published([path], mark)
+        remember_made(version)
+        return version
 
     def with_options(self, **options: Any) -> FilesystemStore:
         """A store on the same directory under other options."""
