@@ -36,7 +36,7 @@ MOVED_TRIES = 4
 """Reads of a moving shard in parts before it is read whole; each further try meets another writer with the same odds."""
 MAX_BRIEF = 256
 """The most chunks of one read that are planned on the event loop; each takes 10 to 20 µs."""
-AT_ONCE_BYTES = 64 << 20
+AT_ONCE_BYTES = 256 << 20
 """Of chunks that are decoded in one go; those of more are read in batches, which an error or a signal can come between."""
 MIN_BATCHES = 16
 """Batches of a read of many chunks, at least, before they become larger: so that all threads have work to the end."""
