@@ -43,7 +43,8 @@ class ReadRequest(NamedTuple):
 class Fetch(NamedTuple):
     """Read; replied with a list of Blob, None (absent) or Exception, one for each `ReadRequest`.
 
-    `decoder`: whole objects may be decoded by it as they are read, and then their blobs have no data.
+    `decoder`: objects may be decoded by it as they are read, and then their blobs have no data. Of one that was not, the reply is
+    that to its `ReadRequest`, or (where the decoder is not for whole objects) None.
     """
 
     items: Sequence[ReadRequest]

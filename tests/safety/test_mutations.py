@@ -57,6 +57,7 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "state by name": Mutation("known = True", "ops/test_kept.py::test_a_version_by_name_is_not_believed_of_another_machine"),
     "size of one subchunk": Mutation("if False:", "bad_input/test_bounded.py::test_a_subchunk_that_is_too_large_costs_itself"),
+    "size of decoded subchunks": Mutation("most = 2**62", "codecs/sharding/test_planned.py::test_what_is_too_large_is_not_decoded"),
     "size of planned subchunks": Mutation("most = 2**62", "codecs/sharding/test_planned.py::test_what_is_too_large_is_not_read"),
     "shared index": Mutation(
         "self._take(found); self.confirmed = True",

@@ -69,6 +69,24 @@ class ReadBoxes:
     def work(self) -> None: ...
     def versions(self) -> list[tuple[int, int, int, int] | bool | None]: ...
 
+class ReadShards:
+    def __init__(
+        self,
+        shards: list[Any],
+        edge: tuple[int, ...],
+        grid: tuple[int, ...],
+        limit: int,
+        program: tuple[tuple[int, ...], ...],
+        flat: Any,
+        seen: Any,
+        out: Any,
+        fill: bytes,
+        check: bool,
+        /,
+    ) -> None: ...
+    def work(self) -> None: ...
+    def versions(self) -> list[tuple[int, int, int, int] | None]: ...
+
 def valid_index(table: Any, start: int, stop: int, /) -> bool: ...
 def plan_box(
     start: tuple[int, ...],

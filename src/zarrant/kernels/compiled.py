@@ -180,6 +180,48 @@ class BoxDecoder(NamedTuple):
         """So many threads save more than they cost."""
         return min(rows, 1 + rows * self.rows.flat.nbytes // BYTES_OF_THREAD)
 
+    @property
+    def whole(self) -> bool:
+        """Whether whole files are decoded, so that one that was not is read whole."""
+        return True
+
+
+class ShardDecoder(NamedTuple):
+    """Decodes boxes of shards, whose indexes are known: see `plan_box`, and `decode_boxes`, to which subchunks are rows."""
+
+    shards: Sequence[tuple[Any, tuple[Shape, Shape, Shape], Ints, Ints]]
+    """For each its version, the box in it, and the columns of its index."""
+    edge: Shape
+    grid: Shape
+    limit: int
+    touched: int
+    """Subchunks that the boxes have elements of."""
+    program: Program
+    rows: RowMemory
+    out: NDArray[Any]
+    fill: bytes
+    check: bool
+
+    def reader(self, paths: list[str], limit: int) -> _native.ReadShards:
+        """See `BoxDecoder.reader`; `limit` is not that of whole files. What is of another version is not done."""
+        if self.out.dtype.hasobject:
+            raise ValueError("Python objects cannot be copied bit for bit")
+        check_sizes(self.program, self.rows.flat.shape[1])
+        shards = [(path, version, *box, *index) for path, (version, box, *index) in zip(paths, self.shards, strict=True)]
+        return _native.ReadShards(
+            shards, self.edge, self.grid, self.limit, self.program, *self.rows, self.out, self.fill, self.check
+        )
+
+    def threads(self, rows: int) -> int:
+        """See `BoxDecoder.threads`."""
+        row: int = self.rows.flat[0].nbytes
+        return 1 + self.touched * row // BYTES_OF_THREAD
+
+    @property
+    def whole(self) -> bool:
+        """See `BoxDecoder.whole`."""
+        return False
+
 
 BYTES_OF_THREAD = 1 << 18
 """Decoded bytes for which another thread is woken: 256 KiB take 50 µs, as that does."""

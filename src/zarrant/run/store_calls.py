@@ -89,10 +89,11 @@ def get_all(
     requests: Sequence[ReadRequest], store: Store, decoded_by: tuple[FileDecoder, Share] | None = None
 ) -> list[Blob | Exception | None] | None:
     """Read whole objects with one call, decoded where that is asked for; None where they are not wanted whole."""
-    limit = requests[0].limit
+    limit, keys = requests[0].limit, [each.key for each in requests]
+    if decoded_by is not None and not decoded_by[0].whole:
+        return store.get_decoded(keys, limit, *decoded_by)
     if not all([each.ranges is None and each.if_version is None and each.limit == limit for each in requests]):  # noqa: C419
         return None
-    keys = [each.key for each in requests]
     found: list[Blob | Exception | None] = (
         store.get_all(keys, limit) if decoded_by is None else store.get_decoded(keys, limit, *decoded_by)
     )

@@ -312,6 +312,11 @@ class FileDecoder(Protocol):
         """How many threads are of use for so many files."""
         ...
 
+    @property
+    def whole(self) -> bool:
+        """Whether whole files are decoded, so that one that was not is read whole."""
+        ...
+
 
 class GetDecoded(Protocol):
     """Read many whole objects, and decode them as they are read."""
@@ -320,6 +325,8 @@ class GetDecoded(Protocol):
         self, keys: Sequence[str], limit: int | None, decoder: FileDecoder, share: Callable[[Callable[[], None], int], None]
     ) -> list[Blob | Exception | None]:
         """Like `get_all`. The blob of what was decoded is empty; those of other objects have all bytes, and are left to the caller.
+
+        A decoder of parts of objects finds by itself which version these have: None for an object that it did not decode.
 
         `share(work, n)` calls a function in up to n threads at once.
         """

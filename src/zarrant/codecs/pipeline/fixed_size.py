@@ -10,6 +10,7 @@ tests check that both give the same.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -233,6 +234,19 @@ class FixedSizePipeline(ChunkPipeline):
                 self.program, kernels.EncodedRows(*fetched), n, rows, plan, out[np.newaxis], fill, check
             )
         self._raise(fetched, self._named(failures))
+
+    def row_bytes(self, n: int) -> int:
+        """Memory for as many of n rows as a kernel has at hand."""
+        return self._group(n) * self.spec.nbytes
+
+    def decoder_of_shards(
+        self, shards: Sequence[Any], edge: Shape, grid: Shape, touched: int, memory: Rows, out: npt.NDArray[np.generic]
+    ) -> Any:
+        """A `kernels.compiled.ShardDecoder`, where `is_read_decoded`; `memory` has `row_bytes`."""
+        fill, check = self.spec.fill.element.tobytes(), self.options.validate_checksums
+        most = self.stored_limit  # safety: size of decoded subchunks
+        layout = (edge, grid, most, touched, self.program, self._row_memory(memory))
+        return self.kernel.ShardDecoder(shards, *layout, out[np.newaxis], fill, check)
 
     def encode_row(self, row: npt.NDArray[np.generic]) -> Part:
         """The bytes of one whole chunk, fill or not."""

@@ -38,6 +38,21 @@ class Memory {
 
 }  // namespace
 
+template <typename Work>
+void SharedTasks::take(std::size_t count, const RowView& rows, const Work& work) {
+  if (next_.load() >= count) return;
+  const bool first = threads_.fetch_add(1) == 0;
+  const Memory<For::row> own(first ? 0 : rows.size * static_cast<std::size_t>(rows.room));
+  RowView mine = rows;
+  if (!first) mine.data = mine.seen.data = own.data();
+  for (std::size_t number; (number = next_.fetch_add(1)) < count;) {
+    try {
+      work(number, mine);
+    } catch (const std::exception&) {  // no memory, or a box that is none: who does it otherwise says so
+    }
+  }
+}
+
 FilesToBoxes::FilesToBoxes(Program program, std::vector<std::string> paths, std::int64_t limit, const RowView& rows,
                            const RowBatch& batch, const Strided& out, bool check)
     : program_(std::move(program)), paths_(std::move(paths)), limit_(limit), rows_(rows), batch_(batch), out_(out), check_(check),
@@ -57,19 +72,7 @@ FilesToBoxes::FilesToBoxes(Program program, std::vector<std::string> paths, std:
 }
 
 void FilesToBoxes::work() {
-  if (next_.load() >= paths_.size()) return;
-  const bool first = threads_.fetch_add(1) == 0;
-  const Memory<For::row> own(first ? 0 : rows_.size);
-  RowView row = rows_;
-  if (!first) row.data = row.seen.data = own.data();
-  row.room = 1;
-  for (std::size_t number; (number = next_.fetch_add(1)) < paths_.size();) {
-    try {
-      deliver(number, row);
-    } catch (const std::exception&) {  // no memory, or a box that is none: who does it otherwise says so
-      outcomes_[number].found = Found::other;
-    }
-  }
+  tasks_.take(paths_.size(), rows_, [this](std::size_t number, const RowView& row) { deliver(number, row); });
 }
 
 void FilesToBoxes::deliver(std::size_t number, const RowView& row) {
@@ -90,6 +93,70 @@ void FilesToBoxes::deliver(std::size_t number, const RowView& row) {
   const std::int64_t only = 0;
   if (!decode_boxes(program_, {{bytes.data(), size}}, &only, row, {1, boxes, batch_.fill}, out_, check_).empty()) return;
   outcome = {Found::there, file.version};
+}
+
+ShardsToBoxes::ShardsToBoxes(Program program, std::vector<Shard> shards, std::vector<std::int64_t> edge,
+                             std::vector<std::int64_t> grid, std::int64_t limit, const RowView& rows, const Strided& out,
+                             const Byte* fill, bool check)
+    : program_(std::move(program)), shards_(std::move(shards)), edge_(std::move(edge)), grid_(std::move(grid)),
+      ones_(edge_.size() + 1, 1), limit_(limit), rows_(rows), out_(out), fill_(fill), check_(check),
+      failed_(new std::atomic<bool>[shards_.size()]) {
+  if (out.axes != static_cast<int>(ones_.size())) throw std::invalid_argument("expected an axis of subchunks for each but the first");
+  const std::int64_t most = 2 * rows.room;
+  for (std::size_t i = 0; i < shards_.size(); ++i) {
+    failed_[i] = false;
+    const std::int64_t all = count_touched(box_of(shards_[i]), shards_[i].index.entries);
+    const std::int64_t parts = (all + most - 1) / most;
+    for (std::int64_t part = 0; part < parts; ++part) tasks_to_do_.push_back({i, part * all / parts, (part + 1) * all / parts});
+  }
+}
+
+ShardBox ShardsToBoxes::box_of(const Shard& shard) const {
+  return {static_cast<int>(edge_.size()), shard.start.data(), shard.count.data(), shard.value.data(), edge_.data(), grid_.data()};
+}
+
+void ShardsToBoxes::work() {
+  tasks_.take(tasks_to_do_.size(), rows_, [this](std::size_t number, const RowView& rows) {
+    const Task& task = tasks_to_do_[number];
+    bool good = false;
+    try {
+      good = !failed_[task.shard] && deliver(task, rows);
+    } catch (const std::exception&) {  // see take()
+    }
+    if (!good) failed_[task.shard] = true;
+  });
+}
+
+bool ShardsToBoxes::deliver(const Task& task, const RowView& rows) {
+  const Shard& shard = shards_[task.shard];
+  FileToRead file(nullptr);
+  file.open(shard.path.c_str(), -1);
+  if (file.found != Found::there || file.version != shard.version) return false;  // safety: native version of a decoded read
+  const std::int64_t count = task.end - task.first, line = static_cast<std::int64_t>(ones_.size());
+  std::vector<std::int64_t> table(static_cast<std::size_t>(3 * count * line + 4 * count));
+  std::int64_t* columns = table.data() + 3 * count * line;
+  const BoxPlan plan{table.data(), table.data() + count * line, table.data() + 2 * count * line,
+                     columns, columns + count, columns + 2 * count, columns + 3 * count};
+  std::vector<std::pair<std::int64_t, std::int64_t>> runs;
+  const std::int64_t stored = plan_box(box_of(shard), shard.index, limit_, task.first, task.end, plan, runs);
+  if (stored < 0) return false;
+  std::vector<std::size_t> starts;
+  std::size_t total = 0;
+  for (const auto& [start, length] : runs) {
+    starts.push_back(total);
+    total += static_cast<std::size_t>(length);
+  }
+  // Before there is memory for it: an index may say anything.
+  if (!runs.empty() && runs.back().first + runs.back().second > file.version[3]) return false;
+  const Memory<For::encoded> bytes(total);
+  for (std::size_t i = 0; i < runs.size(); ++i)
+    if (!file.read(runs[i].first, static_cast<std::size_t>(runs[i].second), bytes.data() + starts[i])) return false;
+  file.close();
+  std::vector<Span> spans;
+  for (std::int64_t i = 0; i < stored; ++i)
+    spans.push_back({bytes.data() + starts[static_cast<std::size_t>(plan.which[i])] + plan.offset[i], static_cast<std::size_t>(plan.size[i])});
+  const Boxes boxes{count, plan.row_start, plan.value_start, plan.shape, ones_.data(), ones_.data()};
+  return decode_boxes(program_, spans, plan.number, rows, {count, boxes, fill_}, out_, check_).empty();
 }
 
 }  // namespace zarrant

@@ -180,7 +180,14 @@ class FileObjects(Durable):
         self, keys: Sequence[str], limit: int | None, decoder: FileDecoder, share: Callable[[Callable[[], None], int], None]
     ) -> list[Blob | Exception | None]:
         """See `storage.GetDecoded`."""
-        return self._get_each(keys, limit, lambda paths: read_decoded(self, paths, limit, decoder, share))
+        if decoder.whole:
+            return self._get_each(keys, limit, lambda paths: read_decoded(self, paths, limit, decoder, share))
+        try:
+            paths = self._paths(keys) if self._reads_at_once else []
+        except ZarrantError:
+            paths = []
+        found = read_decoded(self, paths, limit, decoder, share) if paths else [OTHERWISE] * len(keys)
+        return [None if each is OTHERWISE else each for each in found]
 
     def _get_each(
         self, keys: Sequence[str], limit: int | None, read: Callable[[list[str]], list[ReadAtOnce]]

@@ -63,7 +63,10 @@ def read_decoded(
 ) -> list[ReadAtOnce]:
     """Whole files, decoded by as many threads as are of use; their blobs have no data."""
     before = store.files.now()
-    reader = decoder.reader(paths, -1 if limit is None else limit)  # safety: object size decoded
+    try:
+        reader = decoder.reader(paths, -1 if limit is None else limit)  # safety: object size decoded
+    except (ValueError, RuntimeError):  # a version of another store, or boxes that are none
+        return [OTHERWISE] * len(paths)
     share(reader.work, decoder.threads(len(paths)))
     return _blobs(store, [each and ((), each) for each in reader.versions()], before)
 
