@@ -169,6 +169,9 @@ MUTATIONS: dict[str, Mutation] = {
     "V2 above": Mutation("pass", "ops/test_node.py::test_new_metadata_never_hide_a_v2_node"),
     "shared lock file": Mutation("pass", "locking/test_file_locks.py::test_a_lock_file_gets_the_permissions_of_its_directory_only"),
     "link out": Mutation("if False:", "stores/local/test_links.py::test_no_operation_enters_a_directory_outside"),
+    "made where it was entered": Mutation(
+        "if False:", "stores/local/test_directories.py::test_what_was_made_is_looked_at_where_the_one_above_may_be_a_link_by_now"
+    ),
     "mount type": Mutation('self._chosen = "os"', "stores/local/test_mounts.py::test_auto_chooses_by_type"),
     "second look": Mutation("opened = None", "stores/local/test_mounts.py::test_what_is_not_found_is_looked_for_again"),
     "last time": Mutation("if True:", "stores/local/test_temp_files.py::test_no_later_time"),

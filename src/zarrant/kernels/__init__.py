@@ -6,7 +6,8 @@ program with a step that the compiled module lacks runs wholly in the reference.
 `ZARRANT_KERNELS` forces one (`native`, `reference`; `auto` is the default); `native` without a compiled module is an
 ImportError. `active()` and `missing()` say what serves and why. Nothing here starts a thread, and the compiled functions
 release the GIL. Some functions are no kernels, and have no twins here: `put_file` makes the file calls of one small write,
-`put_files` those of many, `update_file` those of a small update, `read_files`, `read_into` and `read_ranges` those of reads.
+`put_files` those of many, `update_file` those of a small update, `read_files`, `read_into` and `read_ranges` those of reads,
+`make_directories` and `directories_above` those of directories.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ __all__ = [
     "decode_boxes",
     "decode_elements",
     "decode_step",
+    "directories_above",
     "encode",
     "encode_boxes",
     "encode_elements",
@@ -71,6 +73,7 @@ __all__ = [
     "equals_fill",
     "external_step",
     "libraries",
+    "make_directories",
     "missing",
     "pack",
     "plan_box",
@@ -120,6 +123,10 @@ plan_box: Callable[..., BoxPlan | None] = _general.plan_box
 crc32c: Callable[..., int] = _general.crc32c
 encode_elements: Callable[[NDArray[Any], elements.Kind], bytes] = (_compiled or elements).encode_elements
 decode_elements: Callable[[Any, NDArray[Any], elements.Kind], None] = (_compiled or elements).decode_elements
+directories_above: Callable[[str], list[tuple[str, tuple[int, int]]]] | None = getattr(_compiled, "directories_above", None)
+"""A directory and all above it, or None (`Syscalls.above`)."""
+make_directories: Callable[..., tuple[list[str], bool]] | None = getattr(_compiled, "make_directories", None)
+"""Make a directory and those missing above it, or None (`FilesystemStore.make_directory`)."""
 put_file: Callable[..., Any] | None = getattr(_compiled, "put_file", None)
 """Replace a file under its lock file, or None (`stores.local.put_at_once`); there where the system has such locks."""
 put_files: Callable[..., None] | None = getattr(_compiled, "put_files", None)

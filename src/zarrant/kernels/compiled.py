@@ -19,6 +19,8 @@ from zarrant.kernels.program import BoxPlan, EncodedRows, Failure, Program, RowB
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 
+directories_above: Any = getattr(_native, "directories_above", None)
+make_directories: Any = getattr(_native, "make_directories", None)
 put_file: Any = getattr(_native, "put_file", None)
 put_files: Any = getattr(_native, "put_files", None)
 update_file: Any = getattr(_native, "update_file", None)

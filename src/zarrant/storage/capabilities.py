@@ -223,9 +223,8 @@ def capabilities(store: object) -> Capabilities:
     kind: Any = type(store)
     # A class is looked at once; objects that have methods of their own, each time.
     own = "__getattr__" in _names_of(kind) or not _METHODS.isdisjoint(getattr(store, "__dict__", ()))
-    found = _look(store, kind) if own else _of_class(kind)
     return _with_values(
-        found,
+        _look(store, kind) if own else kind,
         getattr(store, "durability", None),
         getattr(store, "lock_timeout", None),
         bool(getattr(store, "direct_io", False)),
@@ -286,7 +285,7 @@ def _look(owner: object, kind: object) -> Capabilities:
 
 @lru_cache(maxsize=1024)
 def _with_values(
-    found: Capabilities,
+    found: Hashable,
     durability: str | None,
     lock_timeout: float | None,
     direct_io: bool,
@@ -298,7 +297,7 @@ def _with_values(
     requests_in_flight: int,
 ) -> Capabilities:
     return replace(
-        found,
+        found if isinstance(found, Capabilities) else _of_class(found),
         durability=durability,
         lock_timeout=lock_timeout,
         direct_io=direct_io,

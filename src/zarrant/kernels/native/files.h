@@ -1,4 +1,4 @@
-// One file replaced under its lock file (files.cpp), and files that are read (reads.cpp).
+// One file replaced under its lock file (files.cpp), files that are read (reads.cpp), directories (directories.cpp).
 #pragma once
 
 #include <algorithm>
@@ -71,6 +71,14 @@ struct Trial {
   std::vector<std::string> names;
   int fail_at = -1, kill_at = -1;
 };
+
+// Whether a call may be made; it is noted.
+inline bool may(Trial* trial, const char* name) {
+  if (!trial) return true;
+  const int number = static_cast<int>(trial->names.size());
+  trial->names.emplace_back(name);
+  return number != trial->fail_at;
+}
 
 // A file of a directory. Nothing where it was not done; then everything is as it was.
 std::optional<FilePutResult> put_file(const char* directory, const FilePut& wanted, Trial* trial, NotPut* why = nullptr);
@@ -207,6 +215,23 @@ class ShardsToBoxes {
   std::unique_ptr<std::atomic<bool>[]> failed_;
   SharedTasks tasks_;
 };
+
+struct MadeDirectories {
+  std::vector<std::string> made;  // the outermost first
+  bool whole = false;             // the directory is there now
+};
+
+// A directory, and first those that are missing above it, as far as they lie below the first `root` bytes of the path.
+MadeDirectories make_directories(std::string path, std::size_t root, Trial* trial);
+
+struct DirectoryAbove {
+  std::string path;
+  std::int64_t device, inode;
+};
+
+// A directory and all above it; none where one is a link, or not there.
+std::vector<DirectoryAbove> directories_above(std::string path);
+bool can_make_directories();
 
 // Bytes of an array that are gathered and written, or read and scattered, at a time: half of a second cache of 512 KiB.
 constexpr std::int64_t kPieceBytes = 256 << 10;

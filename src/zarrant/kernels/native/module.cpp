@@ -496,6 +496,41 @@ class Named {
   std::size_t size_ = 0;
 };
 
+nb::str decoded(const std::string& path) {
+  PyObject* text = PyUnicode_DecodeFSDefaultAndSize(path.c_str(), static_cast<Py_ssize_t>(path.size()));
+  if (!text) throw nb::python_error();
+  return nb::steal<nb::str>(text);
+}
+
+// Makes a directory and those missing above it, below `root`: the paths of those that were made, and whether it is there now.
+nb::tuple py_make_directories(nb::str path, nb::str root, nb::handle trial) {
+  const Path whole(path), top(root);
+  Trial tried;
+  ask_trial(trial, tried);
+  MadeDirectories done;
+  {
+    nb::gil_scoped_release released;
+    done = make_directories(whole.get(), std::string_view(top.get()).size(), trial.is_none() ? nullptr : &tried);
+  }
+  tell_trial(trial, tried);
+  nb::list made;
+  for (const std::string& each : done.made) made.append(decoded(each));
+  return nb::make_tuple(made, done.whole);
+}
+
+// A directory and all above it, each with (device, inode); empty where one of them is a link, or not there.
+nb::list py_directories_above(nb::str path) {
+  const Path whole(path);
+  std::vector<DirectoryAbove> found;
+  {
+    nb::gil_scoped_release released;
+    found = directories_above(whole.get());
+  }
+  nb::list above;
+  for (const DirectoryAbove& each : found) above.append(nb::make_tuple(decoded(each.path), nb::make_tuple(each.device, each.inode)));
+  return above;
+}
+
 // `if_version`: None for any, False for no object, or a version. `held`: the inode of the lock file, if the caller has that lock,
 // else 0. `trial`: None, or a list that gets the names of the calls, and begins with two numbers of calls.
 nb::object py_put_file(nb::str path, nb::sequence parts, nb::handle condition, nb::handle if_version, std::int64_t device,
@@ -1028,8 +1063,6 @@ NB_MODULE(_native, m) {
     m.def("read_files", &py_read_files, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none());
     m.def("read_into", &py_read_into, nb::arg(), nb::arg(), nb::arg().none());
     m.def("read_ranges", &py_read_ranges, nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg().none());
-  }
-  if (can_read_files()) {
     nb::class_<ReadBoxes>(m, "ReadBoxes")
         .def(nb::init<nb::list, std::int64_t, nb::tuple, nb::handle, nb::handle, nb::handle, nb::handle, nb::handle, nb::handle,
                       nb::handle, nb::handle, nb::bytes, bool>())
@@ -1039,6 +1072,10 @@ NB_MODULE(_native, m) {
         .def(nb::init<nb::list, nb::tuple, nb::tuple, std::int64_t, nb::tuple, nb::handle, nb::handle, nb::handle, nb::bytes, bool>())
         .def("work", &ReadShards::work)
         .def("versions", &ReadShards::versions);
+  }
+  if (can_make_directories()) {
+    m.def("make_directories", &py_make_directories, nb::arg(), nb::arg(), nb::arg().none());
+    m.def("directories_above", &py_directories_above);
   }
   if (can_put_files()) {
     m.def("put_file", &py_put_file, nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(),

@@ -29,6 +29,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from zarrant import kernels
 from zarrant.errors import CapabilityError, LockTimeout, NodeNotFoundError, OptionError, ReentrantLockError, StoreError
 from zarrant.locking.created_locks import CreatedLock
 from zarrant.locking.file_locks import SUFFIX, FileLock
@@ -412,6 +413,12 @@ class FilesystemStore(FileObjects):
         """
         if self.condition is not None:
             OnlyWhile(self.condition.key, ANY).check(self._version(self.condition.key))  # safety: no ghost
+        if self._at_once and path != self.root:
+            assert kernels.make_directories is not None, "there where `put_file` is"
+            made, done = kernels.make_directories(path, self.root, None)
+            self._note_made(made)
+            if done:
+                return
         missing = []
         while True:
             if path == self.root and not self.create:
@@ -434,7 +441,11 @@ class FilesystemStore(FileObjects):
             self.files.mkdir(path)
         except FileExistsError:
             return
-        self.unsynced_paths.directory_made(self.files, path)
+        self._note_made([path])
+
+    def _note_made(self, paths: Sequence[str]) -> None:
+        self.unsynced_paths.directories_made(self.files, paths)
+        self.links.directories_made([path for path in paths if path != self.root])
 
     def _check_root(self) -> None:
         with annotate_errors("open", self.url, None):
