@@ -199,8 +199,9 @@ class Shard:
         selections, out = self.split_box(shards.region(i), shards.shape(i), out)
         numbers = self._numbers(selections)
         stored = SubchunksOfShard(source or InMemory(b""), index, numbers, self._kept(source, index, numbers))
-        if selections.n == 1:
-            yield from self._read_batch(stored, selections, 0, 1, out)
+        if selections.n == 1 or (stored.kept is not None and not stored.kept.missing(0, selections.n).any()):
+            # Those that are kept are only copied, which one thread does faster than several.
+            yield from self._read_batch(stored, selections, 0, selections.n, out)
             return
         if isinstance(source, Stored) and self._fetches_ahead(selections.n, together):
             step = max(1, self.options.fetch_bytes // max(1, self.subchunk_pipeline.spec.nbytes))
