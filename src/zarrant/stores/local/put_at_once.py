@@ -25,7 +25,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Protocol
 
 from zarrant import kernels
-from zarrant.locking.file_locks import SUFFIX, FileLock, shared_permissions
+from zarrant.locking.file_locks import SUFFIX, FileLock, forget_missing, shared_permissions
 from zarrant.locking.local import KeyQueues
 from zarrant.storage import ANY, ByteRange, Hole, OnlyWhile, Part, Version
 from zarrant.stores.local.direct_io import DirectIO
@@ -87,6 +87,10 @@ Lock = tuple[int, int, int]
 def put_at_once(store: Directory, queues: KeyQueues, path: str, parts: Sequence[Part], if_version: Version) -> Done | None:
     """See the module. `queues`: where threads of this process wait for a path."""
     lock = None if queues.is_wanted(path) else _new_lock(store, directory_of(path))
+    done = None if lock is None else _put(store, queues, path, parts, if_version, lock)
+    if lock is None or done is not None or not forget_missing(store.files, directory_of(path)):
+        return done
+    lock = _new_lock(store, directory_of(path))  # which makes the directory
     return None if lock is None else _put(store, queues, path, parts, if_version, lock)
 
 
