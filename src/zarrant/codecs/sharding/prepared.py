@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant import kernels
+from zarrant.codecs.buffer_pool import borrowed
 from zarrant.codecs.byte_sources import InMemory, Stored, keeper_of, read_whole
 from zarrant.codecs.pipeline.chunk import ChunkPipeline
 from zarrant.codecs.pipeline.fixed_size import FixedSizePipeline
@@ -61,9 +62,11 @@ from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.region import Box, BoxInChunk, ChunkSelections, Region, Stack, Values, unit_steps
 from zarrant.kernels.program import EXTERNAL, SLACK
 from zarrant.limits import LIMITS, require
-from zarrant.requests import Op, gather
-from zarrant.storage import Buffer, ByteRange, Hole, Part
+from zarrant.requests import Op, ReadRequest, fetch, gather
+from zarrant.storage import Blob, Buffer, ByteRange, Hole, Part
 
+NO_BYTES = (ByteRange(0, 0),)
+"""One range, so that the reply of a store that decodes nothing has data."""
 V = TypeVar("V", npt.NDArray[np.generic], Stack, Values)
 INDEX_ENTRY_BYTES = 32
 """Memory of an entry of a decoded index, with what is derived from it."""
@@ -196,8 +199,9 @@ class Shard:
         selections, out = self.split_box(shards.region(i), shards.shape(i), out)
         numbers = self._numbers(selections)
         stored = SubchunksOfShard(source or InMemory(b""), index, numbers, self._kept(source, index, numbers))
-        if selections.n == 1:
-            yield from self._read_batch(stored, selections, 0, 1, out)
+        if selections.n == 1 or (stored.kept is not None and not stored.kept.missing(0, selections.n).any()):
+            # Those that are kept are only copied, which one thread does faster than several.
+            yield from self._read_batch(stored, selections, 0, selections.n, out)
             return
         if isinstance(source, Stored) and self._fetches_ahead(selections.n, together):
             step = max(1, self.options.fetch_bytes // max(1, self.subchunk_pipeline.spec.nbytes))
@@ -228,6 +232,24 @@ class Shard:
         batches = (self._read_rows(source, index, region, lo, hi, out) for lo, hi in self.batches(n, together))
         return all((yield from gather(batches, self.batch_cost(together))))
 
+    def is_read_decoded(self, boxes: Sequence[Region]) -> bool:
+        """Whether boxes of shards with known indexes are decoded as they are read: all in one go, by several threads."""
+        inner, edges = self.subchunk_pipeline, self.grid.uniform_shape
+        plain = not self.outer_codecs and self.order is None and edges is not None
+        able = plain and isinstance(inner, FixedSizePipeline) and inner.is_read_decoded
+        return able and all(isinstance(box, Box) for box in boxes)
+
+    def read_decoded(self, sources: Sequence[Stored], boxes: Sequence[Box], out: npt.NDArray[np.generic]) -> Op[list[bool]]:
+        """Have the boxes of shards decoded as they are read; whether that was done with each. Nothing else of it matters."""
+        inner, edges = self.subchunk_pipeline, self.grid.uniform_shape
+        assert isinstance(inner, FixedSizePipeline) and edges is not None, "asked by is_read_decoded"
+        shards = [(each.version, box, each.index.offset, each.index.size) for each, box in zip(sources, boxes, strict=True)]
+        touched = sum(map(self._touched, boxes))
+        with borrowed(inner.row_bytes(touched)) as memory:
+            decoder = inner.decoder_of_shards(shards, edges, self.grid.grid_shape, touched, memory, out)
+            outcomes = yield from fetch([ReadRequest(each.key, NO_BYTES, each.version) for each in sources], decoder=decoder)
+        return [isinstance(blob, Blob) and not blob.data for blob in outcomes]
+
     def _touched(self, box: Box) -> int:
         """How many subchunks a box has elements of."""
         n, edges = 1, self.grid.uniform_shape
@@ -246,8 +268,7 @@ class Shard:
         buffers = (yield from source.read([ByteRange(*run) for run in plan.runs])) if plan.runs else ()
         if buffers is None:
             return False
-        steps = unit_steps(len(box.shape) + 1)
-        boxes = kernels.RowBoxes(plan.boxes[0], steps, plan.boxes[1], steps, plan.boxes[2])
+        boxes = planned_boxes(plan)
         number, which, offset, size = plan.spans
         try:
             inner.decode_boxes(Fetched(number, buffers, which, offset, size), boxes, hi - lo, out)
@@ -430,15 +451,48 @@ class Shard:
         """The parts of the new shard i, of those of a call; None if every subchunk is fill."""
         source, old = yield from self._open(source)
         together = chunks_of_call(shards)
-        selections, values = self.split_box(shards.region(i), shards.shape(i), values)
-        numbers = self._numbers(selections)
-        stored = None if source is None else SubchunksOfShard(source, old, numbers)
-        ranges = self.batches(selections.n, together, MIN_WRITTEN_PART_BYTES)
-        batches = (self._write_batch(stored, selections, lo, hi, values) for lo, hi in ranges)
+        planned = self._planned(old, shards.region(i), values, together) if source is None else None
+        if planned is not None:
+            numbers, batches = planned
+        else:
+            selections, values = self.split_box(shards.region(i), shards.shape(i), values)
+            numbers = self._numbers(selections)
+            stored = None if source is None else SubchunksOfShard(source, old, numbers)
+            ranges = self.batches(selections.n, together, MIN_WRITTEN_PART_BYTES)
+            batches = (self._write_batch(stored, selections, lo, hi, values) for lo, hi in ranges)
         encoded = yield from gather(batches, self.batch_cost(together))
         sizes = np.concatenate([batch.sizes for batch in encoded]) if encoded else np.empty(0, np.int64)
         new_parts = [piece for batch in encoded for piece in batch.parts]
         return self._finished((yield from self._lay_out(source, old, numbers, sizes, new_parts)))
+
+    def _planned(self, nothing: Index, region: Region, values: Values, together: int) -> tuple[Ints, Iterator[Op[Encoded]]] | None:
+        """The numbers of all subchunks of a new shard, and operations that plan and encode a mini-batch each, by two kernel calls.
+
+        None where values are not one box that touches every subchunk, or where a codec is not compiled.
+        """
+        inner = self.subchunk_pipeline
+        if not (isinstance(region, Box) and isinstance(values, np.ndarray) and isinstance(inner, FixedSizePipeline)):
+            return None
+        if not inner.program or inner.skipped or self.grid.uniform_shape is None:
+            return None
+        if self.order is not None:
+            region, values = region.transpose(self.order), values.transpose(self.order)
+        n = self._touched(region)
+        if n < 2 or n < math.prod(self.grid.grid_shape):
+            return None
+        ranges = self.batches(n, together, MIN_WRITTEN_PART_BYTES)
+        return np.arange(n), (self._encode_rows(inner, nothing, region, lo, hi, values) for lo, hi in ranges)
+
+    def _encode_rows(
+        self, inner: FixedSizePipeline, nothing: Index, box: Box, lo: int, hi: int, values: npt.NDArray[np.generic]
+    ) -> Op[Encoded]:
+        """Encode the subchunks lo..hi of a new shard; the same as `_write_batch`."""
+        edge = inner.shape
+        plan = kernels.plan_box(box, edge, self.grid.grid_shape, nothing.offset, nothing.size, 0, lo, hi)
+        assert plan is not None, "no entry of an empty index is at fault"
+        boxes = planned_boxes(plan)
+        return inner.encode_boxes(boxes, values, (boxes.shape[:, 1:] == edge).all(axis=1))
+        yield  # makes this a generator, as every operation is; it has no requests
 
     def _finished(self, parts: list[Part] | None) -> list[Part] | None:
         """The parts of a new shard after the outer codecs."""
@@ -581,6 +635,12 @@ def _reordered(new_parts: list[Buffer], sizes: Ints, rank: npt.NDArray[np.intp])
     piece = np.searchsorted(piece_end, start, side="right")
     offset = start - (piece_end - length)[piece]
     return kernels.pack(new_parts, piece[by_rank], offset[by_rank], size[by_rank]).data
+
+
+def planned_boxes(plan: kernels.BoxPlan) -> kernels.RowBoxes:
+    """The boxes of a plan, as a kernel copies them."""
+    steps = unit_steps(plan.boxes.shape[2])
+    return kernels.RowBoxes(plan.boxes[0], steps, plan.boxes[1], steps, plan.boxes[2])
 
 
 def repack(source: Source, kept: Index, first: int) -> tuple[list[Part], Index, int]:

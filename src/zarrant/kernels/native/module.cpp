@@ -108,6 +108,24 @@ Strided strided(const Buffer& buffer) {
   return {buffer.data(), buffer->ndim, buffer->itemsize, buffer->shape, buffer->strides};
 }
 
+// Without the GIL, unless it is held.
+class Released {
+ public:
+  explicit Released(bool held) : state_(held ? nullptr : PyEval_SaveThread()) {}
+  Released(const Released&) = delete;
+  Released& operator=(const Released&) = delete;
+  ~Released() {
+    if (state_) PyEval_RestoreThread(state_);
+  }
+
+ private:
+  PyThreadState* state_;
+};
+
+constexpr std::int64_t kHeldBytes = 1 << 17;  // read, copied or compared in 5 to 20 us; handing the GIL on takes 50 and more
+
+bool is_brief(std::size_t bytes) { return bytes <= static_cast<std::size_t>(kHeldBytes); }
+
 void py_copy_boxes(nb::handle src, nb::handle src_start, nb::handle src_step, nb::handle dst, nb::handle dst_start,
                    nb::handle dst_step, nb::handle shape) {
   const Buffer from(src, PyBUF_STRIDES), into(dst, PyBUF_STRIDES | PyBUF_WRITABLE);
@@ -134,7 +152,7 @@ void py_equals_fill(nb::handle rows, nb::bytes fill, nb::handle result) {
   const std::size_t size = fill.size();
   require(size > 0 && table.size() % size == 0, "rows that are a repetition of the fill value");
   require(flags->len == table.count(), "a flag a row");
-  nb::gil_scoped_release released;
+  const Released released(is_brief(table.size() * static_cast<std::size_t>(table.count())));
   for (std::int64_t i = 0; i < table.count(); ++i)
     flags.data()[i] = is_repetition(table.data() + i * table.pitch(), table.size(), pattern, size);
 }
@@ -196,7 +214,7 @@ nb::list py_decode(nb::tuple steps, nb::sequence buffers, nb::handle which, nb::
   require(sources.count() == table.count(), "a span a row");
   std::vector<Failure> failures;
   {
-    nb::gil_scoped_release released;
+    const Released released(program.empty() && is_brief(table.size() * static_cast<std::size_t>(table.count())));
     failures = decode(program, sources.spans(), table.data(), table.pitch(), table.size(), check);
   }
   nb::list result;
@@ -226,16 +244,21 @@ struct View {
   Buffer buffer;
 };
 
+// That boxes can be copied between an array and rows.
+void require_apart(const Buffer& array, const View& view) {
+  require(array->ndim == view.buffer->ndim, "an array and rows with equally many axes");
+  require(array->itemsize == view.buffer->itemsize, "an array and rows of equal item size");
+  const auto [low, high] = reach(*array);
+  const Byte* end = view.table.data() + static_cast<std::size_t>(view.table.count()) * view.table.size();
+  require(high <= view.table.data() || end <= low, "an array and rows that share no memory");
+}
+
 // The tables of a copy between `array` and `view`, whose starts on the side of the rows are `row_start`.
 struct Plan {
   Plan(nb::handle start, nb::handle step, nb::handle row_start, nb::handle row_step, nb::handle shape, const Buffer& array,
        const View& view)
       : shapes(shape, 2), starts(start, 2), row_starts(row_start, 2), steps(step, 1), row_steps(row_step, 1) {
-    require(array->ndim == view.buffer->ndim, "an array and rows with equally many axes");
-    require(array->itemsize == view.buffer->itemsize, "an array and rows of equal item size");
-    const auto [low, high] = reach(*array);
-    const Byte* end = view.table.data() + static_cast<std::size_t>(view.table.count()) * view.table.size();
-    require(high <= view.table.data() || end <= low, "an array and rows that share no memory");
+    require_apart(array, view);
     for (const Column* table : {&shapes, &starts, &row_starts})
       require(table->count(0) == shapes.count(0) && table->count(1) == array->ndim, "as many starts as shapes, one number an axis");
     require(steps.count() == array->ndim && row_steps.count() == array->ndim, "one step an axis");
@@ -366,7 +389,7 @@ nb::object py_pack(nb::sequence buffers, nb::handle which, nb::handle offset, nb
   nb::object packed = allocate(total);
   const Buffer place(packed, PyBUF_WRITABLE);
   require(static_cast<std::size_t>(place->len) == total, "an array of the length asked for");
-  nb::gil_scoped_release released;
+  const Released released(is_brief(total));
   pack(spans, place.data());
   return packed;
 }
@@ -374,7 +397,7 @@ nb::object py_pack(nb::sequence buffers, nb::handle which, nb::handle offset, nb
 std::uint32_t py_crc32c(nb::handle data, std::uint32_t value) {
   const Buffer buffer(data, PyBUF_SIMPLE);
   const auto size = static_cast<std::size_t>(buffer->len);
-  nb::gil_scoped_release released;
+  const Released released(is_brief(size));
   return crc32c(buffer.data(), size, value);
 }
 
@@ -646,25 +669,31 @@ void py_chunk_layout(ChunkLayout* self, nb::tuple program, nb::tuple row, nb::tu
   new (self) ChunkLayout(std::move(made));
 }
 
-// Replaces a box of the chunk, or of the subchunk `number`, of a file: `box` is where it starts in the chunk, where in the values,
-// and its shape. (version, mtime of the old one), 1 where somebody has its lock, 2 where it has more than `most` bytes, or None where
-// it is to be done otherwise. The rest as in put_file.
-nb::object py_update_file(nb::str path, const ChunkLayout& layout, std::int64_t number, nb::tuple box, nb::handle values,
-                          nb::handle condition, std::int64_t device, std::uint32_t share, std::int64_t most, bool release,
+// Replaces a box of the chunk, or of some subchunks, of a file: for each in `pieces` its number, where the box begins in it, where in
+// the values, and its shape there. (version, mtime of the old one), 1 where somebody has its lock, 2 where it has more than `most`
+// bytes, or None where it is to be done otherwise. The rest as in put_file.
+nb::object py_update_file(nb::str path, const ChunkLayout& layout, nb::tuple pieces, nb::handle values, nb::handle condition,
+                          std::int64_t device, std::uint32_t share, std::int64_t held, std::int64_t most, bool release,
                           nb::handle trial) {
   const Path whole(path);
   const std::string_view given(whole.get());
   const std::size_t end = given.rfind('/');
-  require(end != std::string_view::npos && box.size() == 3, "an absolute path, and a box");
+  require(end != std::string_view::npos, "an absolute path");
   const std::string directory(given.substr(0, std::max<std::size_t>(end, 1)));
   Named file(given.substr(end + 1), nb::borrow<nb::sequence>(nb::list()));
   const Condition on(condition);
   const Buffer from(values, PyBUF_STRIDES);
-  const BoxUpdate::Placed placed{number, numbers(nb::cast<nb::tuple>(box[0])), numbers(nb::cast<nb::tuple>(box[1])),
-                                 numbers(nb::cast<nb::tuple>(box[2]))};
-  BoxUpdate update(layout, placed, strided(from));
+  std::vector<BoxUpdate::Placed> placed;
+  for (nb::handle each : pieces) {
+    nb::tuple piece = nb::cast<nb::tuple>(each);
+    require(piece.size() == 4, "a number, two places and a shape");
+    placed.push_back({nb::cast<std::int64_t>(piece[0]), numbers(nb::cast<nb::tuple>(piece[1])),
+                      numbers(nb::cast<nb::tuple>(piece[2])), numbers(nb::cast<nb::tuple>(piece[3]))});
+  }
+  BoxUpdate update(layout, std::move(placed), strided(from));
   FilePut wanted = file.put(device, share);
   on.set(wanted);
+  wanted.held = held;
   wanted.change = &update;
   wanted.most = most;
   Trial tried;
@@ -683,26 +712,11 @@ nb::object py_update_file(nb::str path, const ChunkLayout& layout, std::int64_t 
   return nb::int_(why == NotPut::busy ? 1 : 2);
 }
 
-// Without the GIL, unless it is held.
-class Released {
- public:
-  explicit Released(bool held) : state_(held ? nullptr : PyEval_SaveThread()) {}
-  Released(const Released&) = delete;
-  Released& operator=(const Released&) = delete;
-  ~Released() {
-    if (state_) PyEval_RestoreThread(state_);
-  }
-
- private:
-  PyThreadState* state_;
-};
-
 constexpr std::size_t kOpenFiles = 64;
 constexpr std::size_t kManyFiles = 16;  // for so many small ones it pays to give the GIL away
 constexpr std::int64_t kSmallFileBytes = 1 << 16;
 constexpr std::int64_t kGroupBytes = 1 << 20;
 constexpr std::size_t kGroupFiles = 2048;
-constexpr std::int64_t kHeldBytes = 1 << 17;  // read from memory in 10 to 20 us; handing the GIL on takes 50 and more
 
 constexpr std::int64_t kAllocatedBytes = 1 << 18;  // so many bytes are read into memory that the caller gives
 
@@ -921,6 +935,107 @@ nb::object py_read_into(nb::str path, nb::handle into, nb::handle trial) {
   return nb::none();
 }
 
+// Files to boxes of an array, see FilesToBoxes. The parameters as of read_files and decode_boxes; It keeps the arrays from being resized as long as it is there.
+class ReadBoxes {
+ public:
+  ReadBoxes(nb::list paths, std::int64_t limit, nb::tuple steps, nb::handle flat, nb::handle seen, nb::handle row_start,
+            nb::handle row_step, nb::handle out, nb::handle start, nb::handle step, nb::handle shape, nb::bytes fill, bool check)
+      : into_(out, PyBUF_STRIDES | PyBUF_WRITABLE), view_(flat, seen), plan_(start, step, row_start, row_step, shape, into_, view_),
+        fill_(static_cast<const Byte*>(fill.data()), static_cast<const Byte*>(fill.data()) + fill.size()), rows_(view_.rows()),
+        array_(strided(into_)),
+        batch_{static_cast<std::int64_t>(paths.size()),
+               {plan_.shapes.count(), plan_.row_starts.data(), plan_.starts.data(), plan_.shapes.data(), plan_.row_steps.data(),
+                plan_.steps.data()},
+               fill_.data()} {
+    require_fill(fill, into_);
+    std::vector<std::string> names;
+    for (nb::handle path : paths) names.emplace_back(Path(path).get());
+    files_.emplace(parse(steps), std::move(names), limit, rows_, batch_, array_, check);
+  }
+
+  void work() {
+    nb::gil_scoped_release released;
+    files_->work();
+  }
+
+  // For each file its version, False where there is none, None where it was not done. Once no thread works any more.
+  nb::list versions() const {
+    nb::list found;
+    for (const FilesToBoxes::Outcome& each : files_->outcomes()) {
+      if (each.found == Found::there) found.append(as_tuple(each.version));
+      else if (each.found == Found::absent) found.append(false);
+      else found.append(nb::none());
+    }
+    return found;
+  }
+
+ private:
+  const Buffer into_;
+  const View view_;
+  const Plan plan_;
+  const std::vector<Byte> fill_;
+  const RowView rows_;
+  const Strided array_;
+  const RowBatch batch_;
+  std::optional<FilesToBoxes> files_;
+};
+
+// Boxes of shards, see ShardsToBoxes: `shards` are (path, version, start, count, value, offsets, sizes). Else as ReadBoxes.
+class ReadShards {
+ public:
+  ReadShards(nb::list shards, nb::tuple edge, nb::tuple grid, std::int64_t limit, nb::tuple steps, nb::handle flat, nb::handle seen,
+             nb::handle out, nb::bytes fill, bool check)
+      : into_(out, PyBUF_STRIDES | PyBUF_WRITABLE), view_(flat, seen),
+        fill_(static_cast<const Byte*>(fill.data()), static_cast<const Byte*>(fill.data()) + fill.size()), rows_(view_.rows()),
+        array_(strided(into_)) {
+    require_apart(into_, view_);
+    require_fill(fill, into_);
+    std::vector<ShardsToBoxes::Shard> boxes;
+    for (nb::handle each : shards) {
+      nb::tuple shard = nb::cast<nb::tuple>(each);
+      require(shard.size() == 7, "a path, a version, three numbers an axis and two columns");
+      const auto numbers = [&](std::size_t i) { return numbers_of(nb::cast<nb::tuple>(shard[i]), edge.size()); };
+      const auto column = [&](std::size_t i) {
+        const Buffer& found = columns_.emplace_back(shard[i], PyBUF_FORMAT | PyBUF_STRIDES);
+        require(has_int64(found) && found->ndim == 1, "columns of int64");
+        return std::pair{IndexColumn{found.data(), found->strides[0]}, static_cast<std::int64_t>(found->shape[0])};
+      };
+      const auto [offset, entries] = column(5);
+      const auto [size, same] = column(6);
+      require(entries == same, "columns of equal length");
+      boxes.push_back({Path(shard[0]).get(), file_version(shard[1]), numbers(2), numbers(3), numbers(4), {entries, offset, size}});
+    }
+    for (const ShardsToBoxes::Shard& each : boxes) versions_.push_back(each.version);
+    boxes_.emplace(parse(steps), std::move(boxes), numbers_of(edge, edge.size()), numbers_of(grid, edge.size()), limit, rows_, array_,
+                   fill_.data(), check);
+  }
+
+  void work() {
+    nb::gil_scoped_release released;
+    boxes_->work();
+  }
+
+  // For each shard its version, None where it was not done. Once no thread works any more.
+  nb::list versions() const {
+    nb::list found;
+    for (std::size_t i = 0; i < versions_.size(); ++i) {
+      if (boxes_->done(i)) found.append(as_tuple(versions_[i]));
+      else found.append(nb::none());
+    }
+    return found;
+  }
+
+ private:
+  const Buffer into_;
+  const View view_;
+  const std::vector<Byte> fill_;
+  const RowView rows_;
+  const Strided array_;
+  std::vector<Buffer> columns_;
+  std::vector<FileVersion> versions_;
+  std::optional<ShardsToBoxes> boxes_;
+};
+
 nb::dict py_features() {
   nb::dict all;
   for (const auto& [name, built] : features()) all[name.c_str()] = built;
@@ -957,6 +1072,15 @@ NB_MODULE(_native, m) {
     m.def("read_files", &py_read_files, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none());
     m.def("read_into", &py_read_into, nb::arg(), nb::arg(), nb::arg().none());
     m.def("read_ranges", &py_read_ranges, nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg().none());
+    nb::class_<ReadBoxes>(m, "ReadBoxes")
+        .def(nb::init<nb::list, std::int64_t, nb::tuple, nb::handle, nb::handle, nb::handle, nb::handle, nb::handle, nb::handle,
+                      nb::handle, nb::handle, nb::bytes, bool>())
+        .def("work", &ReadBoxes::work)
+        .def("versions", &ReadBoxes::versions);
+    nb::class_<ReadShards>(m, "ReadShards")
+        .def(nb::init<nb::list, nb::tuple, nb::tuple, std::int64_t, nb::tuple, nb::handle, nb::handle, nb::handle, nb::bytes, bool>())
+        .def("work", &ReadShards::work)
+        .def("versions", &ReadShards::versions);
   }
   if (can_make_directories()) {
     m.def("make_directories", &py_make_directories, nb::arg(), nb::arg(), nb::arg().none());
@@ -968,7 +1092,7 @@ NB_MODULE(_native, m) {
     m.def("put_files", &py_put_files, nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
           nb::arg().none());
     nb::class_<ChunkLayout>(m, "ChunkLayout").def("__init__", &py_chunk_layout);
-    m.def("update_file", &py_update_file, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(),
+    m.def("update_file", &py_update_file, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(),
           nb::arg(), nb::arg(), nb::arg(), nb::arg().none());
   }
 }

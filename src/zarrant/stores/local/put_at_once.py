@@ -25,7 +25,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Protocol
 
 from zarrant import kernels
-from zarrant.locking.file_locks import SUFFIX, FileLock, shared_permissions
+from zarrant.locking.file_locks import SUFFIX, FileLock, forget_missing, shared_permissions
 from zarrant.locking.local import KeyQueues
 from zarrant.storage import ANY, ByteRange, Hole, OnlyWhile, Part, Version
 from zarrant.stores.local.direct_io import DirectIO
@@ -87,6 +87,10 @@ Lock = tuple[int, int, int]
 def put_at_once(store: Directory, queues: KeyQueues, path: str, parts: Sequence[Part], if_version: Version) -> Done | None:
     """See the module. `queues`: where threads of this process wait for a path."""
     lock = None if queues.is_wanted(path) else _new_lock(store, directory_of(path))
+    done = None if lock is None else _put(store, queues, path, parts, if_version, lock)
+    if lock is None or done is not None or not forget_missing(store.files, directory_of(path)):
+        return done
+    lock = _new_lock(store, directory_of(path))  # which makes the directory
     return None if lock is None else _put(store, queues, path, parts, if_version, lock)
 
 
@@ -133,24 +137,39 @@ def put_under_lock(
     return _put(store, queues, path, parts, if_version, (lock.inode[0], 0, lock.inode[1]))
 
 
-def update_at_once(store: Directory, queues: KeyQueues, path: str, update: BoxUpdate, condition: OnlyWhile | None) -> Done | None:
-    """Replace a box of a chunk that is stored: it is read, changed and written by one call, under its lock."""
+def update_at_once(
+    store: Directory, queues: KeyQueues, path: str, update: BoxUpdate, condition: OnlyWhile | None
+) -> Done | int | None:
+    """Replace a box of a chunk that is stored: it is read, changed and written by one call, under its lock; or BUSY."""
     lock = None if queues.is_wanted(path) else _new_lock(store, directory_of(path))
-    found = None if lock is None else _asked(store, ANY, lock, condition)
+    return None if lock is None else _update(store, queues, path, update, condition, lock)
+
+
+def update_under_lock(
+    store: InDirectory, queues: KeyQueues, path: str, update: BoxUpdate, condition: OnlyWhile | None, lock: FileLock
+) -> Done | None:
+    """The same by who has the lock of the path."""
+    done = _update(store, queues, path, update, condition, (lock.inode[0], 0, lock.inode[1])) if lock.fd >= 0 else None
+    return done if isinstance(done, tuple) else None
+
+
+def _update(
+    store: InDirectory, queues: KeyQueues, path: str, update: BoxUpdate, condition: OnlyWhile | None, lock: Lock
+) -> Done | int | None:
+    found = _asked(store, ANY, lock, condition)
     if found is None:
         return None
-    order, (on, _, device, share, _) = found
+    order, (on, _, *where) = found
     assert kernels.update_file is not None, "there where `put_file` is"
-    if order == "memory":
-        done = kernels.update_file(path, *update, on, device, share, MAX_HELD_BYTES, False, None)
-        if type(done) is tuple:
-            return done[0], KEPT
-        if done != LARGE:
-            return None
-    with queues.lock((path,), time.monotonic() + store.lock_timeout):
-        mark = KEPT if order == "memory" else store.unsynced_paths.mark(store.files, path, None, (device, 0, 1, 0))
-        done = kernels.update_file(path, *update, on, device, share, -1, True, None)
-    return (done[0], mark) if type(done) is tuple else None
+    mark, done, asked = KEPT, LARGE, update[:3]
+    if order == "memory" and update.nbytes <= MAX_HELD_BYTES:
+        done = kernels.update_file(path, *asked, on, *where, MAX_HELD_BYTES, False, None)
+    if done == LARGE:
+        with queues.lock((path,), time.monotonic() + store.lock_timeout):
+            if order != "memory":
+                mark = store.unsynced_paths.mark(store.files, path, None, (lock[0], 0, 1, 0))
+            done = kernels.update_file(path, *asked, on, *where, -1, True, None)
+    return (done[0], mark) if isinstance(done, tuple) else done
 
 
 def _put(store: InDirectory, queues: KeyQueues, path: str, parts: Sequence[Part], if_version: Version, lock: Lock) -> Done | None:

@@ -30,7 +30,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from zarrant import kernels
-from zarrant.errors import CapabilityError, LockTimeout, NodeNotFoundError, OptionError, ReentrantLockError, StoreError
+from zarrant.errors import (
+    CapabilityError,
+    LockTimeout,
+    MetadataChangedError,
+    NodeNotFoundError,
+    OptionError,
+    ReentrantLockError,
+    StoreError,
+)
 from zarrant.locking.created_locks import CreatedLock
 from zarrant.locking.file_locks import SUFFIX, FileLock
 from zarrant.locking.local import KeyQueues, lock_names
@@ -49,7 +57,15 @@ from zarrant.stores.local.mounts import (
     trait_of,
 )
 from zarrant.stores.local.objects import TEMP_INFIX, FileObjects
-from zarrant.stores.local.put_at_once import can_put_at_once, locks_probed, put_at_once, put_each_at_once, update_at_once
+from zarrant.stores.local.put_at_once import (
+    BUSY,
+    Done,
+    can_put_at_once,
+    locks_probed,
+    put_at_once,
+    put_each_at_once,
+    update_at_once,
+)
 from zarrant.stores.local.syscalls import Syscalls
 from zarrant.stores.local.temp_files import (
     FileVersion,
@@ -131,16 +147,9 @@ class FilesystemStore(FileObjects):
         self.url = _url(self.root)
         self.files = Syscalls() if syscalls is None else syscalls
         self.locking, self.lock_timeout, self.durability, self.create = locking, lock_timeout, durability, create
-        for field, known in {"locking": LOCKING, "durability": DURABILITY}.items():
-            if (got := getattr(self, field)) not in known:
-                raise OptionError(f"unknown {field}", store=self.url, field=field, expected=", ".join(known), got=got)
-        if isinstance(lock_timeout, bool) or not isinstance(lock_timeout, int | float) or not lock_timeout >= 0:
-            raise OptionError(
-                "not a time to wait", store=self.url, field="lock_timeout", expected="seconds", got=repr(lock_timeout)
-            )
-        for field, value in {"direct_io": direct_io, "file_reuse": file_reuse}.items():
-            if not isinstance(value, bool):
-                raise OptionError("neither true nor false", store=self.url, field=field, expected="True | False", got=repr(value))
+        usual = locking in LOCKING and durability in DURABILITY and type(lock_timeout) is float and lock_timeout >= 0
+        if not usual or type(direct_io) is not bool or type(file_reuse) is not bool:
+            self._check_options(direct_io, file_reuse)
         self.unsynced_paths, self.file_reuse = unsynced_paths_of(self.root, self.files), file_reuse
         self.direct = DirectIO(self.files, self.url) if direct_io else None
         self.follow_symlinks = follow_symlinks
@@ -152,6 +161,20 @@ class FilesystemStore(FileObjects):
         self._remote: bool | None = None
         self._at_once = can_put_at_once(self)
         self._check_root()
+
+    def _check_options(self, direct_io: object, file_reuse: object) -> None:
+        """OptionError for a value that an option cannot have."""
+        lock_timeout: object = self.lock_timeout
+        for field, known in {"locking": LOCKING, "durability": DURABILITY}.items():
+            if (got := getattr(self, field)) not in known:
+                raise OptionError(f"unknown {field}", store=self.url, field=field, expected=", ".join(known), got=got)
+        if isinstance(lock_timeout, bool) or not isinstance(lock_timeout, int | float) or not lock_timeout >= 0:
+            raise OptionError(
+                "not a time to wait", store=self.url, field="lock_timeout", expected="seconds", got=repr(lock_timeout)
+            )
+        for field, value in {"direct_io": direct_io, "file_reuse": file_reuse}.items():
+            if not isinstance(value, bool):
+                raise OptionError("neither true nor false", store=self.url, field=field, expected="True | False", got=repr(value))
 
     @property
     def strided_parts(self) -> bool:
@@ -167,13 +190,24 @@ class FilesystemStore(FileObjects):
         """See `storage.UpdatesBoxes`."""
         path = self._path(key)
         done = update_at_once(self, _queues, path, update, condition) if self._at_once else None
-        if done is None:
+        if done == BUSY:
+            done = self._update_when_free(key, update, condition)
+        if not isinstance(done, tuple):
             return None
         version, mark = done
         with annotate_errors("write", self.url, key):
             self._on_published([path], mark)
         remember_made(version)
         return version
+
+    def _update_when_free(self, key: str, update: BoxUpdate, condition: OnlyWhile | None) -> Done | None:
+        """`update_box` of a key that another process has locked, or whose owner was killed."""
+        below = self if condition is None else self.only_while(OnlyWhile(condition.key, ANY))
+        try:
+            with below.lock([key]) as locked:
+                return locked.update_box(key, update, condition)
+        except MetadataChangedError:
+            return None
 
     def with_options(self, **options: Any) -> FilesystemStore:
         """A store on the same directory under other options."""
