@@ -322,7 +322,7 @@ def dump(document: NodeMetadata) -> bytes:
         if turn is not None:
             value[TURN] = turn.to_json()
         found = dump_json(value)
-        if len(found) <= MAX_KNOWN_BYTES:
+        if place is not None and len(found) <= MAX_KNOWN_BYTES:
             _dumped.keep(place, value, found)
     return found
 
