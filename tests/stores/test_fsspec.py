@@ -110,7 +110,8 @@ def test_mappers_and_urls(tmp_path: Path) -> None:
     assert isinstance(local, FilesystemStore) and local.root == str(tmp_path)
     chained = resolve_store(f"dir::memory:/{path}", {"dir": {"path": path}}).store
     assert isinstance(chained, FsspecStore)
-    copied = zarrant.open_array(f"simplecache::memory:/{path}", mode="r", storage_options={"simplecache": {"same_names": False}})
+    kept = {"simplecache": {"same_names": False, "cache_storage": str(tmp_path)}}
+    copied = zarrant.open_array(f"simplecache::memory:/{path}", mode="r", storage_options=kept)
     assert np.array_equal(copied[...], VALUES)
 
 
