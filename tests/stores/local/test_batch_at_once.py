@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -141,10 +142,40 @@ STORE, MOVE = ["stat", "open", "write", "set_mtime", "fstat", "close", "stat", "
 
 
 def test_one_lock_file_serves_all(root: Path) -> None:
+    new = STORE[1:]  # after the first object, which is new, the others are taken for new as well
     done, calls = put_files(root, FILES)
-    assert calls == [*LOCK, *STORE, *MOVE, *STORE, *MOVE, *STORE, *GIVE_BACK]
+    assert calls == [*LOCK, *STORE, *MOVE, *new, *MOVE, *new, *GIVE_BACK]
     assert [version[3] for version in done] == [1, 2, 3]
     assert state(root) == dict(FILES)
+    done, calls = put_files(root, FILES)
+    assert calls == [*LOCK, *STORE, *MOVE, *STORE, *MOVE, *STORE, *GIVE_BACK]
+
+
+def test_what_is_there_where_nothing_was_expected_is_replaced_as_any(root: Path) -> None:
+    (root / "b").write_bytes(b"old")
+    (root / "b").chmod(0o640)
+    later = time.time_ns() + 10**10
+    os.utime(root / "b", ns=(later, later))
+    done, calls = put_files(root, [*FILES, ("d", b"4444")])
+    again = [*STORE[1:], *STORE[:5], "chmod", *STORE[5:]]
+    assert calls == [*LOCK, *STORE, *MOVE, *again, *MOVE, *STORE, *MOVE, *STORE, *GIVE_BACK]
+    assert [version[3] for version in done] == [1, 2, 3, 4]
+    assert done[1][2] == later + 1
+    assert (root / "b").stat().st_mode & 0o777 == 0o640
+    assert state(root) == {**dict(FILES), "d": b"4444"}
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.booleans()), unique_by=lambda each: each[0]))
+def test_any_mixture_of_new_and_old_objects(files: list[tuple[str, bool]]) -> None:
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
+        before = {name: time.time_ns() + 10**9 for name, is_old in files if is_old}
+        for name, mtime in before.items():
+            (Path(folder) / name).write_bytes(b"old value")
+            os.utime(Path(folder) / name, ns=(mtime, mtime))
+        done, _ = put_files(Path(folder), [(name, name.encode()) for name, _ in files])
+        assert state(Path(folder)) == {name: name.encode() for name, _ in files}
+        for (name, _), version in zip(files, done, strict=True):
+            assert version[2] > before.get(name, 0)
 
 
 def test_a_call_that_fails_harms_one_of_them(root: Path) -> None:

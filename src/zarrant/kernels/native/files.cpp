@@ -137,6 +137,12 @@ class Directory {
 
   bool state_of(const char* path, struct stat& state) const { return fstatat(at, path, &state, AT_SYMLINK_NOFOLLOW) == 0; }
 
+  // EEXIST where something has the new name.
+  bool rename_to_new(const char* from, const char* to) const {
+    constexpr unsigned kNoReplace = 1;  // older C libraries have neither the name nor the function
+    return syscall(SYS_renameat2, at, from, at, to, kNoReplace) == 0;
+  }
+
   const int at;
   Calls calls;
 };
@@ -185,7 +191,7 @@ class LockFile {
   // False where that was not done, and it is given back.
   bool move(const char* from, const char* to) {
     const bool mine = is_at(from);
-    const bool renamed = mine && may("rename") && rename_to_new(from, to);  // safety: native lock of another
+    const bool renamed = mine && may("rename") && directory_.rename_to_new(from, to);  // safety: native lock of another
     const bool moved = renamed && is_at(to);  // safety: native moved lock
     if (moved) return true;
     give_back(renamed ? to : from);
@@ -214,11 +220,6 @@ class LockFile {
     file_.close();
   }
 
-  bool rename_to_new(const char* from, const char* to) {
-    constexpr unsigned kNoReplace = 1;  // older C libraries have neither the name nor the function
-    return syscall(SYS_renameat2, directory_.at, from, directory_.at, to, kNoReplace) == 0;
-  }
-
   bool may(const char* name) { return directory_.calls.may(name); }
 
   Directory& directory_;
@@ -228,20 +229,38 @@ class LockFile {
 
 class Put {
  public:
-  Put(const FilePut& wanted, Directory& directory, LockFile& lock) : wanted_(wanted), directory_(directory), lock_(lock) {}
+  // `new_expected`: nothing is likely to be there. Then it is not looked for, and the rename says if there is something.
+  Put(const FilePut& wanted, Directory& directory, LockFile& lock, bool new_expected)
+      : wanted_(wanted), directory_(directory), lock_(lock), new_expected_(new_expected && takes_any_old()) {}
 
   // Under the lock.
   bool run() {
-    const bool stored = replace();
-    if (!stored && temp_made_) remove_temp();
+    bool stored = try_once();
+    if (was_there) {
+      new_expected_ = false;
+      stored = try_once();
+    }
     if (base_.is_open()) close_base();
     return stored;
   }
 
   FileVersion version{};
   std::int64_t old_mtime = -1;
+  bool was_there = false;  // where it was not expected
 
  private:
+  bool try_once() {
+    const bool stored = replace();
+    if (!stored && temp_made_) remove_temp();
+    return stored;
+  }
+
+  // Nothing is copied from the old object, and it may be of any version, or none.
+  bool takes_any_old() const {
+    return wanted_.if_version == IfVersion::any && !wanted_.must_replace &&
+           std::none_of(wanted_.parts.begin(), wanted_.parts.end(), [](const FilePart& part) { return part.is_copied(); });
+  }
+
   bool may(const char* name) { return directory_.calls.may(name); }
 
   bool look(const char* path, struct stat& state) { return directory_.look(path, state); }
@@ -281,6 +300,7 @@ class Put {
 
   // It is a file, and of the version asked for.
   bool look_at_old() {
+    if (new_expected_) return true;
     replaces_ = find_old();
     if (!replaces_) return errno == ENOENT && wanted_.if_version != IfVersion::known && !wanted_.must_replace;
     // A time that 64 bits of nanoseconds cannot say (ext4 knows such) is for the general way, whose integers have no end.
@@ -306,9 +326,16 @@ class Put {
     }
     // The last look before something is published under the lock.
     if (temp_.close() != 0 || !lock_.is_at(wanted_.lock)) return false;
-    if (!may("rename") || renameat(directory_.at, wanted_.temp, directory_.at, wanted_.path) != 0) return false;
+    if (!may("rename") || !publish()) return false;
     temp_made_ = false;
     return true;
+  }
+
+  bool publish() {
+    if (!new_expected_) return renameat(directory_.at, wanted_.temp, directory_.at, wanted_.path) == 0;
+    const bool is_new = directory_.rename_to_new(wanted_.temp, wanted_.path);  // safety: native new object
+    was_there = !is_new && errno == EEXIST;
+    return is_new;
   }
 
   bool write() {
@@ -407,6 +434,7 @@ class Put {
       if (directory_.state_of(wanted_.temp, there) && same_file(there, mine)) unlinkat(directory_.at, wanted_.temp, 0);
     }
     if (open) temp_.close();
+    temp_made_ = false;
   }
 
   const FilePut& wanted_;
@@ -414,13 +442,11 @@ class Put {
   LockFile& lock_;
   Descriptor temp_, base_;
   struct stat old_{};
-  bool replaces_ = false, temp_made_ = false;
+  bool new_expected_, replaces_ = false, temp_made_ = false;
 };
 
-std::optional<FilePutResult> put_under(LockFile& lock, const FilePut& wanted, Directory& directory) {
-  Put put(wanted, directory, lock);
-  if (!put.run()) return std::nullopt;
-  return FilePutResult{put.version, put.old_mtime};
+std::optional<FilePutResult> result_of(const Put& put, bool stored) {
+  return stored ? std::optional(FilePutResult{put.version, put.old_mtime}) : std::nullopt;
 }
 
 }  // namespace
@@ -431,7 +457,8 @@ std::optional<FilePutResult> put_file(const char* path, const FilePut& wanted, T
   Directory directory(opened.get(), Calls(trial));
   LockFile lock(directory);
   if (wanted.held ? !lock.adopt(wanted) : !lock.take(wanted)) return std::nullopt;
-  const auto result = put_under(lock, wanted, directory);
+  Put put(wanted, directory, lock, false);
+  const auto result = result_of(put, put.run());
   if (!wanted.held) lock.give_back(wanted.lock);
   return result;
 }
@@ -442,9 +469,13 @@ std::vector<std::optional<FilePutResult>> put_files(const char* path, const std:
   if (!prepared || !opened.open(AT_FDCWD, path, O_PATH | O_DIRECTORY)) return results;
   Directory directory(opened.get(), Calls(trial));
   LockFile lock(directory);
+  bool mixed = false, all_new = false;  // what is there by now says what is likely to be there next
   for (std::size_t i = 0; i < wanted.size(); ++i) {
     if (!lock.is_taken() && !lock.take(wanted[i])) continue;
-    results[i] = put_under(lock, wanted[i], directory);
+    Put put(wanted[i], directory, lock, all_new && !mixed);
+    results[i] = result_of(put, put.run());
+    mixed = mixed || put.was_there;
+    if (results[i]) all_new = results[i]->old_mtime < 0;
     if (i + 1 == wanted.size()) lock.give_back(wanted[i].lock);
     else lock.move(wanted[i].lock, wanted[i + 1].lock);
   }
