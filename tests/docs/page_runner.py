@@ -7,6 +7,7 @@ with `$` are commands; what stands below a command is what it prints, where `...
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -20,6 +21,7 @@ COMMAND = re.compile(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
 
 def main(page: str) -> None:
     text = Path(page).read_text(encoding="utf-8")
+    os.environ["TMPDIR"] = os.getcwd()
     program = sys.modules["page"] = ModuleType("page")  # forked workers find its functions
     sys.path.insert(0, "")
     for block in BLOCK.finditer(text):

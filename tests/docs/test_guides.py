@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -24,7 +25,8 @@ def test_the_examples_of_a_guide_pass_their_suites(guide: Path, tmp_path: Path) 
     for name, text in NAMED.findall(guide.read_text()):  # files that the example needs
         (tmp_path / name).write_text(text)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", tmp_path, "--basetemp", tmp_path / "t"]
-    done = subprocess.run([*command, module], capture_output=True, text=True, timeout=150, cwd=tmp_path, check=False)
+    here = {"cwd": tmp_path, "env": os.environ | {"TMPDIR": str(tmp_path)}}
+    done = subprocess.run([*command, module], capture_output=True, text=True, timeout=150, check=False, **here)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr
     passed = re.search(r"(\d+) passed", done.stdout)
     assert passed is not None and int(passed[1]) >= 10, done.stdout

@@ -218,3 +218,29 @@ def test_threads_that_write_elements_of_one_chunk_lose_nothing(array: Any, value
     for thread in threads:
         thread.join()
     same(array[...], values[::-1])
+
+
+@pytest.mark.parametrize("shards", [None, (4, 6)])
+@pytest.mark.parametrize("filters", [None, [{"name": "transpose", "configuration": {"order": [1, 0]}}]])
+def test_values_of_any_strides(kind: str, shards: Any, filters: Any) -> None:
+    """Whole chunks are encoded from where they lie, and decoded to there; a chunk of fill is not stored."""
+    made: Any = zarrant.create_array({}, shape=(6, 9), dtype=kind, chunks=(2, 3), shards=shards, filters=filters)
+    wide = np.resize(KINDS[kind], (12, 18))
+    wide[4:, 6:] = made.fill_value
+    source = wide[::-2, 1::2]
+    made[...] = source
+    assert made.nchunks_initialized < made.nchunks
+    for out in (np.full((12, 9), WORDS[2], made.dtype)[::-2], np.full((9, 6), WORDS[2], made.dtype).T):
+        made.retrieve_array_subset(np.s_[...], out=out)
+        same(out, source)
+
+
+def test_a_chunk_that_does_not_decode_stores_nothing(kind: str) -> None:
+    place: dict[str, bytes] = {}
+    made: Any = zarrant.create_array(place, shape=(4,), dtype=kind, chunks=(4,), compressors=None)
+    made[...] = KINDS[kind][1:5]
+    place["c/0"] = place["c/0"][:-1]
+    out = KINDS[kind][5:9].copy()
+    with pytest.raises(ZarrantError, match="element 3 of"):
+        made.retrieve_array_subset(np.s_[...], out=out)
+    same(out, KINDS[kind][5:9])

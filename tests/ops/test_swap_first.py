@@ -29,6 +29,8 @@ LAYOUTS: list[dict[str, Any]] = [{"chunks": (8,)}, {"chunks": (2,), "shards": (8
 class Meddling(FilesystemStore):
     """Something happens once, right after the next read of a chunk."""
 
+    updates_boxes = False
+    """What it does is not seen by a call that reads and writes."""
     meddle: Callable[[], object] | None = None
 
     def _once(self, key: str, blob: Blob | None) -> Blob | None:

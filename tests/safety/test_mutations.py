@@ -34,6 +34,7 @@ class Mutation(NamedTuple):
 
 BUFFERED = "nodes/test_buffered.py"
 PROBE = "stores/test_probe.py"
+BOX_UPDATE = "codecs/test_box_update.py"
 AT_ONCE = "stores/local/test_put_at_once.py"
 BATCH_AT_ONCE = "stores/local/test_batch_at_once.py"
 READ_AT_ONCE = "stores/local/test_read_at_once.py"
@@ -90,6 +91,8 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "data sync": Mutation("pass", "safety/test_crash_states.py::test_power_lost_with_fsync"),
     "data syncs": Mutation("pass", "stores/local/test_durability.py::test_what_returned_outlives_a_loss_of_power"),
+    "shape at once": Mutation("if False:", f"{BOX_UPDATE}::test_at_the_end_of_the_array_it_is_not"),
+    "condition at once": Mutation("condition = None", "nodes/test_replaced.py"),
     "probe at once": Mutation("if False:", f"{AT_ONCE}::test_it_is_used_where_it_may_be"),
     "version at once": Mutation("wanted = None", f"{AT_ONCE}::test_it_is_equal_to_the_general_way"),
     "metadata at once": Mutation("condition = None", f"{AT_ONCE}::test_it_is_equal_to_the_general_way"),
@@ -164,6 +167,9 @@ MUTATIONS: dict[str, Mutation] = {
     "V2 above": Mutation("pass", "ops/test_node.py::test_new_metadata_never_hide_a_v2_node"),
     "shared lock file": Mutation("pass", "locking/test_file_locks.py::test_a_lock_file_gets_the_permissions_of_its_directory_only"),
     "link out": Mutation("if False:", "stores/local/test_links.py::test_no_operation_enters_a_directory_outside"),
+    "made where it was entered": Mutation(
+        "if False:", "stores/local/test_directories.py::test_what_was_made_is_looked_at_where_the_one_above_may_be_a_link_by_now"
+    ),
     "mount type": Mutation('self._chosen = "os"', "stores/local/test_mounts.py::test_auto_chooses_by_type"),
     "second look": Mutation("opened = None", "stores/local/test_mounts.py::test_what_is_not_found_is_looked_for_again"),
     "last time": Mutation("if True:", "stores/local/test_temp_files.py::test_no_later_time"),

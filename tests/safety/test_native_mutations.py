@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.safety.test_mutations import AT_ONCE, BATCH_AT_ONCE, MARK, READ_AT_ONCE, ROOT, Mutation, run
+from tests.safety.test_mutations import AT_ONCE, BATCH_AT_ONCE, BOX_UPDATE, MARK, READ_AT_ONCE, ROOT, Mutation, run
 
 NATIVE = ROOT / "src" / "zarrant" / "kernels" / "native"
 SAME_CALLS = f"{AT_ONCE}::test_the_calls_are_those_of_the_general_way"
@@ -32,6 +32,10 @@ MUTATIONS: dict[str, Mutation] = {
     "native version": Mutation("return true;", UNUSUAL),
     "native later than the old": Mutation("", f"{AT_ONCE}::test_it_is_newer_than_what_it_replaces"),
     "native lock exit": Mutation("(void)mine;", SAME_CALLS),
+    "native chunk size": Mutation("", f"{BOX_UPDATE}::test_a_chunk_with_more_bytes_than_its_codecs_make_is_not_read"),
+    "native subchunk size": Mutation("", f"{BOX_UPDATE}::test_a_subchunk_with_more_bytes_than_its_codecs_make_is_not_read"),
+    "native index": Mutation("true;", f"{BOX_UPDATE}::test_what_is_damaged_is_an_error_as_ever"),
+    "native dead bytes": Mutation("return true;", f"{BOX_UPDATE}::test_dead_bytes_are_laid_out_anew_when_there_are_many"),
     "native lock of another": Mutation(
         "const bool renamed = mine && renameat(directory_.at, from, directory_.at, to) == 0;",
         f"{BATCH_AT_ONCE}::test_the_lock_of_another_writer_is_not_replaced",

@@ -48,3 +48,11 @@ def test_each_call_is_told(tmp_path: Path) -> None:
     store.put("a", [b"one"])
     store.get("a")
     assert told == [("put", "a"), ("get", "a")]
+
+
+def test_all_that_it_makes_is_in_its_directory(tmp_path: Path) -> None:
+    store = CasStore(tmp_path / "store")
+    store.put_if("a", [b"one"], None)
+    store.erase("a")
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+    assert list(store.list_prefix("")) == []

@@ -138,8 +138,10 @@ class ArrayToBytes(Codec, Protocol):
     """A codec that turns an array into bytes.
 
     A codec that only puts elements one after the other may have `steps(spec)`: the compiled steps from elements in C order and
-    native byte order to the stored bytes. A codec that can read and write parts of a chunk may have `prepare(spec, around)`,
-    which makes its own pipeline (`Prepared`), and `chunk_shape` and `codecs`, which say how it divides a chunk.
+    native byte order to the stored bytes. A codec for elements of variable size may have `decode_into(data, out)`, which stores the
+    elements in an array of any strides, or, where they do not decode, stores nothing and raises as `decode`. A codec that can read
+    and write parts of a chunk may have `prepare(spec, around)`, which makes its own pipeline (`Prepared`), and `chunk_shape` and
+    `codecs`, which say how it divides a chunk.
     """
 
     def resolve(self, spec: ArraySpec) -> BytesSpec:

@@ -215,7 +215,12 @@ class VariableFill:
 
     def equals(self, rows: Array) -> npt.NDArray[np.bool_]:
         """Say of each row (n, *shape) whether all its elements are the fill value."""
-        same: npt.NDArray[np.bool_] = np.asarray(rows == self.element).all(axis=tuple(range(1, rows.ndim)))
+        if not rows.size:
+            return np.ones(len(rows), np.bool_)
+        first: tuple[Any, ...] = (slice(None), *(0 for _ in rows.shape[1:]))
+        same: npt.NDArray[np.bool_] = np.array(rows[first] == self.element, np.bool_)
+        for i in np.flatnonzero(same):  # mostly none: the first element says it
+            same[i] = np.all(rows[i, ...] == self.element)
         return same
 
     def to_json(self) -> Any:

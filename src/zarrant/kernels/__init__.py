@@ -6,7 +6,8 @@ program with a step that the compiled module lacks runs wholly in the reference.
 `ZARRANT_KERNELS` forces one (`native`, `reference`; `auto` is the default); `native` without a compiled module is an
 ImportError. `active()` and `missing()` say what serves and why. Nothing here starts a thread, and the compiled functions
 release the GIL. Some functions are no kernels, and have no twins here: `put_file` makes the file calls of one small write,
-`put_files` those of many, `read_files`, `read_into` and `read_ranges` those of reads.
+`put_files` those of many, `update_file` those of a small update, `read_files`, `read_into` and `read_ranges` those of reads,
+`make_directories` and `directories_above` those of directories.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zarrant.errors import OptionError
-from zarrant.kernels import reference
+from zarrant.kernels import elements, reference
 from zarrant.kernels.external import external_step
 from zarrant.kernels.program import (
     BLOSC,
@@ -50,6 +51,7 @@ __all__ = [
     "SWAP",
     "ZSTD",
     "BoxPlan",
+    "ChunkLayout",
     "EncodedRows",
     "Failure",
     "Program",
@@ -61,13 +63,17 @@ __all__ = [
     "crc32c",
     "decode",
     "decode_boxes",
+    "decode_elements",
     "decode_step",
+    "directories_above",
     "encode",
     "encode_boxes",
+    "encode_elements",
     "encoded_bound",
     "equals_fill",
     "external_step",
     "libraries",
+    "make_directories",
     "missing",
     "pack",
     "plan_box",
@@ -77,6 +83,7 @@ __all__ = [
     "read_into",
     "read_ranges",
     "serving",
+    "update_file",
     "valid_index",
 ]
 
@@ -85,7 +92,7 @@ Ints = NDArray[np.int64]
 
 _FUNCTIONS = (
     *("copy_boxes", "equals_fill", "encoded_bound", "encode", "decode", "encode_boxes", "decode_boxes", "plan_box"),
-    *("valid_index", "pack", "crc32c"),
+    *("valid_index", "pack", "crc32c", "encode_elements", "decode_elements"),
 )
 
 
@@ -114,10 +121,20 @@ pack: Callable[[Sequence[Any], Ints, Ints, Ints], Bytes] = _general.pack
 valid_index: Callable[[Ints, int, int], bool] = _general.valid_index
 plan_box: Callable[..., BoxPlan | None] = _general.plan_box
 crc32c: Callable[..., int] = _general.crc32c
+encode_elements: Callable[[NDArray[Any], elements.Kind], bytes] = (_compiled or elements).encode_elements
+decode_elements: Callable[[Any, NDArray[Any], elements.Kind], None] = (_compiled or elements).decode_elements
+directories_above: Callable[[str], list[tuple[str, tuple[int, int]]]] | None = getattr(_compiled, "directories_above", None)
+"""A directory and all above it, or None (`Syscalls.above`)."""
+make_directories: Callable[..., tuple[list[str], bool]] | None = getattr(_compiled, "make_directories", None)
+"""Make a directory and those missing above it, or None (`FilesystemStore.make_directory`)."""
 put_file: Callable[..., Any] | None = getattr(_compiled, "put_file", None)
 """Replace a file under its lock file, or None (`stores.local.put_at_once`); there where the system has such locks."""
 put_files: Callable[..., None] | None = getattr(_compiled, "put_files", None)
 """The same of many files of one directory, without the GIL, or None."""
+update_file: Callable[..., Any] | None = getattr(_compiled, "update_file", None)
+"""Replace a box of a chunk or subchunk of a file under its lock file, or None (`codecs.box_update`, `stores.local.put_at_once`)."""
+ChunkLayout: Callable[..., Any] | None = getattr(_compiled, "ChunkLayout", None)
+"""What the updates of chunks of one kind have in common; there where `update_file` is."""
 read_files: Callable[..., list[Any]] | None = getattr(_compiled, "read_files", None)
 """Read whole files, or None (`stores.local.read_at_once`)."""
 read_into: Callable[..., Any] | None = getattr(_compiled, "read_into", None)

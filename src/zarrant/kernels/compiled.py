@@ -13,14 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zarrant.kernels import _native
+from zarrant.kernels import _native, elements
 from zarrant.kernels.program import BoxPlan, EncodedRows, Failure, Program, RowBoxes, RowMemory, Shape, Step, check_sizes
 
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 
+directories_above: Any = getattr(_native, "directories_above", None)
+make_directories: Any = getattr(_native, "make_directories", None)
 put_file: Any = getattr(_native, "put_file", None)
 put_files: Any = getattr(_native, "put_files", None)
+update_file: Any = getattr(_native, "update_file", None)
+ChunkLayout: Any = getattr(_native, "ChunkLayout", None)
 read_files: Any = getattr(_native, "read_files", None)
 read_into: Any = getattr(_native, "read_into", None)
 read_ranges: Any = getattr(_native, "read_ranges", None)
@@ -149,6 +153,22 @@ def decode_boxes(
         program, spans.buffers, which, offset, size, number, count, *rows, row_start, row_step, out, start, step, shape, fill, check
     )
     return failures
+
+
+def encode_elements(array: NDArray[Any], kind: elements.Kind) -> bytes:
+    """Return the elements of an array, each after its length; see `elements.encode_elements`."""
+    if kind is str and array.dtype.kind == "O":
+        return elements.encode_elements(array, kind)
+    encoded: bytes = (_native.encode_texts if kind is str else _native.encode_runs)(array)
+    return encoded
+
+
+def decode_elements(data: Any, out: NDArray[Any], kind: elements.Kind) -> None:
+    """Store elements in an array; see `elements.decode_elements`."""
+    if kind is str and out.dtype.kind == "O":
+        elements.decode_elements(data, out, kind)
+    else:
+        (_native.decode_texts if kind is str else _native.decode_runs)(data, out)
 
 
 def valid_index(table: Ints, start: int, stop: int) -> bool:

@@ -41,6 +41,7 @@ from zarrant.requests import (
     ReadRequest,
     Request,
     Share,
+    UpdateBox,
     WriteRequest,
 )
 from zarrant.storage import Blob, ByteRange, Part, Version
@@ -284,6 +285,7 @@ _ANSWERS: dict[type, Callable[[Any, Log], Op[Any]]] = {
     BeforeChange: _before_change,
     Share: _share,
     LookAhead: _nothing,
+    UpdateBox: _nothing,
     Acknowledge: _nothing,
     Pause: _nothing,
 }

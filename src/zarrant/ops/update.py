@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import numpy.typing as npt
 
+from zarrant.codecs.box_update import box_update
 from zarrant.codecs.byte_sources import OneChunk, Stored, StoredWhole
 from zarrant.errors import ChunkError, MetadataChangedError
 from zarrant.geometry.box import ArraySubset, Shape, as_subset, check_chunk_indices
@@ -38,7 +39,7 @@ from zarrant.ops.current import Current, shape_stands, while_shape_stands
 from zarrant.ops.guard import Guard, update_object
 from zarrant.ops.read import whole_limit
 from zarrant.ops.turns import erased, keep
-from zarrant.requests import Op, Outcome, put
+from zarrant.requests import Op, Outcome, put, update_box
 from zarrant.storage import Part
 
 SWAP_FIRST_BYTES = 1 << 20
@@ -175,11 +176,29 @@ class _Write(NamedTuple):
         key, shape = array.chunk_key(chunk), array.chunk_shape(chunk)
         if array.turn is not None:
             yield from keep(array)
+        if not refused and (yield from self._update_box(key, lo, shape)):
+            return [None]
         change = _Update(array, shape, self.selections, lo, self.values, self.bounds_known, refused)
         small = self.guard is Guard.GROUP_COMMIT and self._is_small(lo, shape)
         first = array.known.swap_first.if_of_use() if small else None
         yield from update_object(key, change, self.guard, node=Current(array), source=_source(array, shape), swap_first=first)
         return [None]
+
+    def _update_box(self, key: str, row: int, shape: Shape) -> Op[bool]:
+        """Have the store replace a box of a chunk, where it does that; False where the general way is to be gone.
+
+        At the end of the array it is: what others appended there meanwhile is to be looked for.
+        """
+        array = self.array
+        if self.guard is not Guard.GROUP_COMMIT or not array.options.updates_boxes:
+            return False
+        if self.selections.shape(row) != shape:  # safety: shape at once
+            return False
+        update = box_update(array.prepared_for(shape), self.selections, self.values)
+        if update is None:
+            return False
+        condition = Current(array).condition  # safety: condition at once
+        return (yield from update_box(key, update, condition)) is not None
 
     def _is_small(self, row: int, shape: Shape) -> bool:
         """Whether to lock a chunk of this shape takes a good part of the time of changing a part of it.

@@ -48,6 +48,7 @@ from zarrant.requests import (
     ReadRequest,
     Request,
     Share,
+    UpdateBox,
     WriteRequest,
 )  # fmt: skip
 from zarrant.run.blocking import MAX_LOOP_THREADS, Cancelled, ExecutionContext, perform
@@ -181,6 +182,8 @@ async def _answer_async(request: Request, context: ExecutionContext) -> Any:
             return await _put_async(items, condition, context)
         case LookAhead(condition):
             return _look_ahead(context, condition)
+        case UpdateBox():
+            return None  # what is awaited has no such call
         case All():
             return await _all_async(request, context)
         case Admitted():

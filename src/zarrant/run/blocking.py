@@ -44,6 +44,7 @@ from zarrant.requests import (
     Pause,
     Put,
     Share,
+    UpdateBox,
 )
 from zarrant.run.group_commit import join_commit
 from zarrant.run.looks import Looks
@@ -65,7 +66,7 @@ from zarrant.run.store_calls import (
     write_batch,
 )
 from zarrant.run.store_locks import commit, is_unchanged
-from zarrant.storage import NOTHING, Blob, Capabilities, Store, as_store, capabilities
+from zarrant.storage import NOTHING, Blob, Capabilities, Store, Version, as_store, capabilities
 from zarrant.stores.locked import NestedLocks, under_locks_of
 
 if TYPE_CHECKING:
@@ -185,6 +186,15 @@ def _put(request: Put, context: ExecutionContext) -> list[Any]:
         return store_all(request.items, together, context.can)
 
 
+def _update_box(request: UpdateBox, context: ExecutionContext) -> Version:
+    if not context.can.updates_boxes:
+        return None
+    try:
+        return context.store.update_box(*request)
+    except Exception as error:
+        raise annotated(error, request.key, context.store) from error.__cause__
+
+
 def _look_ahead(request: LookAhead, context: ExecutionContext) -> None:
     if context.looks is not None and context.can.requests_in_flight > 1:
         context.looks.begin(request.condition, lambda: look(request.condition, context.store))
@@ -294,6 +304,7 @@ def _pause(request: Pause, context: ExecutionContext) -> None:
 _ANSWERS: dict[type, Callable[[Any, ExecutionContext], Any]] = {
     Fetch: _fetch,
     Put: _put,
+    UpdateBox: _update_box,
     LookAhead: _look_ahead,
     All: _all,
     Admitted: _admitted,

@@ -64,6 +64,8 @@ class Capabilities:
     file_reuse: bool = False
     strided_parts: bool = False
     """It takes views of arrays that are not contiguous as parts of new objects."""
+    updates_boxes: bool = False
+    """It replaces boxes of stored chunks with one call, where it can be done."""
     one_process: bool = False
     """Only this process can reach the store, so that a queue of its threads is as good as a lock."""
     requests_in_flight: int = 0
@@ -219,14 +221,14 @@ def capabilities(store: object) -> Capabilities:
     kind: Any = type(store)
     # A class is looked at once; objects that have methods of their own, each time.
     own = "__getattr__" in _names_of(kind) or not _METHODS.isdisjoint(getattr(store, "__dict__", ()))
-    found = _look(store, kind) if own else _of_class(kind)
     return _with_values(
-        found,
+        _look(store, kind) if own else kind,
         getattr(store, "durability", None),
         getattr(store, "lock_timeout", None),
         bool(getattr(store, "direct_io", False)),
         bool(getattr(store, "file_reuse", False)),
         bool(getattr(store, "strided_parts", False)),
+        bool(getattr(store, "updates_boxes", False)),
         bool(getattr(store, "one_process", False)),
         getattr(store, "probe", None),
         int(getattr(store, "requests_in_flight", 0)),
@@ -281,23 +283,25 @@ def _look(owner: object, kind: object) -> Capabilities:
 
 @lru_cache(maxsize=1024)
 def _with_values(
-    found: Capabilities,
+    found: Hashable,
     durability: str | None,
     lock_timeout: float | None,
     direct_io: bool,
     file_reuse: bool,
     strided_parts: bool,
+    updates_boxes: bool,
     one_process: bool,
     probe: str | None,
     requests_in_flight: int,
 ) -> Capabilities:
     return replace(
-        found,
+        found if isinstance(found, Capabilities) else _of_class(found),
         durability=durability,
         lock_timeout=lock_timeout,
         direct_io=direct_io,
         file_reuse=file_reuse,
         strided_parts=strided_parts,
+        updates_boxes=updates_boxes,
         one_process=one_process,
         probe=probe,
         requests_in_flight=requests_in_flight,
@@ -316,7 +320,7 @@ def _combined(kind: Hashable, own: tuple[str, ...], lacks: tuple[str, ...], insi
     for name in ("sync_calls", "async_calls"):
         found[name] = getattr(mine, name) & getattr(inside, name)
     found["sync_calls"] = found["sync_calls"]._replace(**dict.fromkeys(own, True))
-    found["strided_parts"] = False  # what a wrapper does with parts is not known
+    found["strided_parts"] = found["updates_boxes"] = False  # what a wrapper does with parts is not known
     for name in lacks:
         found[name] = NO_CALLS if name == "async_calls" else False
     return replace(inside, **found)

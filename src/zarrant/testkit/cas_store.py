@@ -1,8 +1,8 @@
 """A store that can only compare and swap, shared by processes: what an object store is, without a network.
 
-In and out: bytes, in files below a directory. It has no locks, cannot erase on condition, and its versions are a hash of the
-content: equal bytes have equal versions, as on S3. `step` is called before each call is made, so that a test can end, stop or
-delay the process there. `AsyncCasStore` has the same as coroutines.
+In and out: bytes, in files below a directory, which has everything that the store makes. It has no locks, cannot erase on
+condition, and its versions are a hash of the content: equal bytes have equal versions, as on S3. `step` is called before each call
+is made, so that a test can end, stop or delay the process there. `AsyncCasStore` has the same as coroutines.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from zarrant.storage import Blob, Buffer, ByteRange, Version, expect_version
 from zarrant.stores.keys import check_key, check_prefix
 
 Step = Callable[[str, str], None]
+OBJECTS = "objects"
 
 
 class _OneAtATime:
@@ -40,7 +41,7 @@ _one_at_a_time = _OneAtATime()
 
 
 class CasStore:
-    """Get, Put, PutIf, Erase and List on a directory, whose files have the names of the keys, quoted.
+    """Get, Put, PutIf, Erase and List on a directory. The files in its `objects` have the names of the keys, quoted.
 
     >>> store = CasStore("there")
     >>> first = store.put_if("a", [b"old"], None)
@@ -114,7 +115,8 @@ class CasStore:
         """See `storage.List`."""
         check_prefix(prefix, self.url)
         self._announce("list", prefix)
-        names = os.listdir(self.path) if self.path.exists() else []
+        objects = self.path / OBJECTS
+        names = os.listdir(objects) if objects.exists() else []
         return iter(sorted(key for key in map(unquote, names) if key.startswith(prefix)))
 
     def list_dir(self, prefix: str) -> tuple[list[str], list[str]]:
@@ -129,20 +131,20 @@ class CasStore:
 
     def _file(self, key: str) -> Path:
         check_key(key, self.url)
-        return self.path / quote(key, safe="")
+        return self.path / OBJECTS / quote(key, safe="")
 
     def _write(self, file: Path, parts: Sequence[Buffer]) -> Version:
         data = b"".join(parts)
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self._sibling("new"))
+        handle, name = tempfile.mkstemp(dir=self._folder("new"))
         with os.fdopen(handle, "wb") as new:
             new.write(data)
         os.replace(name, file)
         return _version(data)
 
-    def _sibling(self, name: str) -> Path:
-        """A directory of the store that is none of its keys."""
-        place = self.path.with_name(f"{self.path.name}.{name}")
+    def _folder(self, name: str) -> Path:
+        """A directory beside that of the objects: what is in it is under no key."""
+        place = self.path / name
         place.mkdir(parents=True, exist_ok=True)
         return place
 
@@ -150,7 +152,7 @@ class CasStore:
     def _alone(self) -> Iterator[None]:
         """Each write is one step for all processes; the lock ends with the process."""
         with _one_at_a_time.lock:
-            handle = os.open(self._sibling("lock") / "lock", os.O_RDWR | os.O_CREAT)
+            handle = os.open(self._folder("lock") / "lock", os.O_RDWR | os.O_CREAT)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX)
                 yield

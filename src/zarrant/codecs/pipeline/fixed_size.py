@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,9 @@ MAX_LINES = 256
 """A box of so many lines is copied by NumPy: 40 ns for each line, where the columns for the kernel take 10 µs."""
 _ONE_ROW = np.zeros(1, np.int64)
 _ONE_ROW.flags.writeable = False
+MAX_UPDATED_BYTES = 1 << 20
+"""Of what is decoded by the compiled update of a box: the call makes memory for it, which has a price where it is large."""
+_NO_INDEX: tuple[Any, ...] = ((), (0, 0, False), (1.0, 0, 0, 0))
 _NOT_STORED = np.full(1, -1, np.int64)
 _NOT_STORED.flags.writeable = False
 GROUP_BYTES = 1 << 18
@@ -219,6 +223,25 @@ class FixedSizePipeline(ChunkPipeline):
         self._decode(Fetched(zero, [data], zero, zero, np.array([memoryview(data).nbytes])), rows)
         decoded: npt.NDArray[np.generic] = self._view(rows)[0]
         return decoded
+
+    @cached_property
+    def box_layout(self) -> Any | None:
+        """What the compiled update of a box (`codecs.box_update`) has to know of chunks; None where it has no form of that."""
+        return self.box_layout_within(_NO_INDEX, False)
+
+    def box_layout_within(self, index: tuple[Any, ...], check_index: bool) -> Any | None:
+        """The same of the subchunks of a shard with such an index."""
+        spec, options = self.spec, self.options
+        served = kernels.ChunkLayout is not None and self.program is not None and self.kernel is not kernels.reference
+        if not served or self.skipped or self.partial.write or spec.data_type.numpy.kind not in "biufc":
+            return None
+        if not 0 < spec.nbytes <= MAX_UPDATED_BYTES:
+            return None
+        seen = self._view(self._rows(1))[0]
+        row = (spec.nbytes, self.stored_limit, seen.shape, seen.strides, seen.itemsize)
+        fill = (spec.fill.element.tobytes(), not options.write_empty_chunks)
+        assert kernels.ChunkLayout is not None, "looked at above"
+        return kernels.ChunkLayout(self.program, row, fill, *index, (options.validate_checksums, check_index))
 
     def _rows(self, n: int, memory: Rows | None = None) -> npt.NDArray[np.generic]:
         return np.ndarray((n, *self.spec.shape), self.spec.data_type.numpy, memory)

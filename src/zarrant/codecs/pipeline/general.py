@@ -66,16 +66,35 @@ def encode_chunk(stages: Stages, array: Array) -> Buffer:
 
 def decode_chunk(stages: Stages, data: Buffer) -> Array:
     """Decode one chunk (before transposition is undone); DecodeError."""
-    for codec in reversed(stages.codecs):
-        try:
-            data = _as_bytes(codec.decode(data, stages.limit))
-        except Exception as error:  # a codec from outside may raise anything
-            raise _cannot_decode(codec, error) from error
+    data = _serialized(stages, data)
     try:
         array = _checked(stages.serializer.decode(data, stages.serialized), stages.serialized)
     except Exception as error:  # a codec from outside may raise anything
         raise _cannot_decode(stages.serializer, error) from error
     return decode_arrays(stages, array)
+
+
+def decode_chunk_into(stages: Stages, data: Buffer, out: Array) -> None:
+    """Decode one chunk into an array of its shape and type; DecodeError, and `out` is as it was."""
+    into = getattr(stages.serializer, "decode_into", None)
+    if into is None or stages.arrays:
+        out[...] = decode_chunk(stages, data)
+        return
+    data = _serialized(stages, data)
+    try:
+        into(data, out)
+    except Exception as error:  # a codec from outside may raise anything
+        raise _cannot_decode(stages.serializer, error) from error
+
+
+def _serialized(stages: Stages, data: Buffer) -> Buffer:
+    """Undo the bytes-to-bytes codecs; DecodeError."""
+    for codec in reversed(stages.codecs):
+        try:
+            data = _as_bytes(codec.decode(data, stages.limit))
+        except Exception as error:  # a codec from outside may raise anything
+            raise _cannot_decode(codec, error) from error
+    return data
 
 
 def _checked(array: Array, spec: ArraySpec) -> Array:

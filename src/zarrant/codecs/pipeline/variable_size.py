@@ -1,8 +1,9 @@
 """The pipeline for elements of variable size, and for codecs around shards: one chunk after the other, as NumPy arrays.
 
 In comes a mini-batch of chunks, as boxes of a values array. Out go encoded chunks, or decoded elements in their places, as from
-the fixed-size pipeline. NumPy indexing copies the boxes, since it knows what the elements refer to. The data type compares
-elements with the fill value. Each chunk goes through the codecs by itself (the general path).
+the fixed-size pipeline. A chunk that is one box of the values is encoded from where it lies, or decoded to there. NumPy indexing
+copies other boxes, since it knows what the elements refer to. The data type compares elements with the fill value. Each chunk goes
+through the codecs by itself (the general path).
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from zarrant.codecs.byte_sources import InMemory, OneChunk
 from zarrant.codecs.pipeline.chunk import ChunkPipeline
-from zarrant.codecs.pipeline.general import DecodeError, decode_arrays, decode_chunk, encode_arrays, encode_chunk
+from zarrant.codecs.pipeline.general import DecodeError, decode_arrays, decode_chunk, decode_chunk_into, encode_arrays, encode_chunk
 from zarrant.codecs.protocols import Encoded, EncodedChunks, Fetched, Prepared
 from zarrant.errors import ChunkError
 from zarrant.geometry.box import ArraySubset
@@ -37,29 +39,57 @@ class VariableSizePipeline(ChunkPipeline):
         """See `Prepared.write`; UnknownExtensionError where a codec of the chain is not known."""
         if self.skipped:
             raise self.unknown_codec()
-        rows = self._rows(hi - lo)
-        stale = ~selections.full[lo:hi]
-        if stored is not None and stale.any():
-            yield from self._decode((yield from stored.fetch(lo, hi, stale, self.stored_limit)), rows)
-        for boxes, array in selections.boxes_by_source(lo, hi, values):
-            for inside, outside in slices_of(boxes):
-                self._view(rows)[inside] = array[outside]
+        rows = self._views(selections, lo, hi, values)
+        if rows is None:
+            rows = yield from self._merged(stored, selections, lo, hi, values)
         sizes, counts = np.full(hi - lo, -1, np.int64), [0] * (hi - lo)
-        keep = np.ones(hi - lo, np.bool_) if self.options.write_empty_chunks else ~self.spec.fill.equals(rows)
         new_parts: list[Part] = []
-        for i in np.flatnonzero(keep).tolist():
-            parts = yield from self._encode(rows[i, ...])
+        for i, row in enumerate(rows):
+            if not self.options.write_empty_chunks and self.spec.fill.equals(row[np.newaxis])[0]:
+                continue
+            parts = yield from self._encode(row)
             sizes[i], counts[i] = sum(memoryview(part).nbytes for part in parts), len(parts)
             new_parts += parts
         return Encoded(sizes, new_parts, counts)
 
+    def _merged(
+        self, stored: EncodedChunks | None, selections: ChunkSelections, lo: int, hi: int, values: Values
+    ) -> Op[list[Array]]:
+        """The chunks of which a part may be old, each with the values laid over it."""
+        rows = self._rows(hi - lo)
+        each = [rows[i, ...] for i in range(hi - lo)]
+        stale = ~selections.full[lo:hi]
+        if stored is not None and stale.any():
+            yield from self._decode((yield from stored.fetch(lo, hi, stale, self.stored_limit)), each)
+        for boxes, array in selections.boxes_by_source(lo, hi, values):
+            for inside, outside in slices_of(boxes):
+                self._view(rows)[inside] = array[outside]
+        return each
+
     def read(self, stored: EncodedChunks, selections: ChunkSelections, lo: int, hi: int, out: Array) -> Op[None]:
         """See `Prepared.read`."""
         fetched = yield from stored.fetch(lo, hi, np.ones(hi - lo, np.bool_), self.stored_limit)
+        places = self._views(selections, lo, hi, out)
+        if places is not None:
+            for i in set(range(hi - lo)).difference(fetched.rows.tolist()):
+                places[i][...] = self.spec.fill.element
+            yield from self._decode(fetched, places)
+            return
         rows = self._rows(hi - lo)
-        yield from self._decode(fetched, rows)
+        yield from self._decode(fetched, [rows[i, ...] for i in range(hi - lo)])
         for inside, outside in slices_of(selections.boxes(lo, hi)):
             out[outside] = self._view(rows)[inside]
+
+    def _views(self, selections: ChunkSelections, lo: int, hi: int, values: Values) -> list[Array] | None:
+        """Chunks as views of the values, laid out as they are stored; None where one of them is not one box of these alone."""
+        if not isinstance(values, np.ndarray) or values.dtype != self.spec.data_type.numpy or not selections.full[lo:hi].all():
+            return None
+        boxes = selections.boxes(lo, hi)
+        if len(boxes.row) != hi - lo or (boxes.shape != np.array(self.shape, np.int64)).any():
+            return None
+        places: list[tuple[Any, ...]] = [(..., *outside) for _, outside in slices_of(boxes)]
+        views = [values[place] for place in places]
+        return views if self.order is None else [view.transpose(self.order) for view in views]
 
     def check(self, fetched: Fetched) -> Op[dict[int, str]]:
         """See `ChunkPipeline.check`."""
@@ -77,11 +107,11 @@ class VariableSizePipeline(ChunkPipeline):
         rows[...] = self.spec.fill.element
         return rows
 
-    def _decode(self, fetched: Fetched, rows: Array) -> Op[None]:
+    def _decode(self, fetched: Fetched, places: list[Array]) -> Op[None]:
         """Decode fetched rows into their places; ChunkError names the codec that fails."""
         for j, row in enumerate(fetched.rows.tolist()):
             try:
-                rows[row, ...] = yield from self._decoded(fetched.data(j))
+                yield from self._decode_into(fetched.data(j), places[row])
             except DecodeError as error:
                 raise ChunkError(error.reason, codec=error.codec, got=f"{int(fetched.size[j])} encoded bytes") from error
 
@@ -93,6 +123,12 @@ class VariableSizePipeline(ChunkPipeline):
     def _decoded(self, data: Buffer) -> Op[Array]:
         """One row, of its bytes; DecodeError."""
         return decode_chunk(self.stages, data)
+        yield  # makes this a generator, as every operation is; it has no requests
+
+    def _decode_into(self, data: Buffer, place: Array) -> Op[None]:
+        """Decode one row into its place; DecodeError."""
+        decode_chunk_into(self.stages, data, place)
+        return
         yield  # makes this a generator, as every operation is; it has no requests
 
 
@@ -120,6 +156,9 @@ class AroundShards(VariableSizePipeline):
             where = "" if error.field is None else f" ({error.field})"
             raise DecodeError(error.codec or self.stages.serializer.name, f"{error.message}{where}") from error
         return decode_arrays(self.stages, array)
+
+    def _decode_into(self, data: Buffer, place: Array) -> Op[None]:
+        place[...] = yield from self._decoded(data)
 
     @cached_property
     def _whole_chunk(self) -> ChunkSelections:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from operator import itemgetter, mul
 from types import TracebackType
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +43,8 @@ from zarrant.codecs.protocols import (
     step_of,
 )
 from zarrant.codecs.sharding.dead_bytes import (
+    FIRST_RECORD,
+    KEPT_BYTES,
     MAX_SHARD_MULTIPLE,
     TAIL_BYTES,
     Record,
@@ -75,6 +77,8 @@ MIN_PART_BYTES, SUBCHUNK_BYTES = 3 << 18, 4 << 10
 takes 0.05. A subchunk counts for some bytes more than it has: the time in which a codec begins."""
 MIN_WRITTEN_PART_BYTES = MIN_PART_BYTES // 4
 """The same of a call that writes: to decode and encode a subchunk takes four times as long as to decode it, and more."""
+MAX_UPDATED_INDEX_BYTES = 1 << 16
+"""Of an index that the compiled update of a box decodes and encodes whole: a longer one would be most of its time."""
 RECORD_GUESS_BYTES = 1 << 13
 """The first read of a record of dead bytes has this size: most are shorter (340 ranges; a shard of 16 MiB in subchunks of 30 kB
 has 280). A second read would take more time than these bytes: 20 µs on files, 10 ms and more on an object store."""
@@ -123,7 +127,7 @@ class Shard:
             with AddSubchunkToErrors(stored, i):
                 yield from self._read_one(source, selections, i, out)
 
-    def _split(self, region: Region, bounds: tuple[int, ...], values: V) -> tuple[ChunkSelections, V]:
+    def split_box(self, region: Region, bounds: tuple[int, ...], values: V) -> tuple[ChunkSelections, V]:
         """Split a region of the chunk by subchunks, after transposition."""
         if self.order is not None:
             region, values = region.transpose(self.order), values.transpose(self.order)
@@ -133,9 +137,26 @@ class Shard:
     def _numbers(self, selections: ChunkSelections) -> Ints:
         """C-order numbers of the touched subchunks."""
         if isinstance(selections, BoxInChunk):
-            return np.array((sum(map(mul, selections.chunk, self._steps)),), np.int64)
+            return np.array((self.number_of(selections.chunk),), np.int64)
         numbers: Ints = selections.index @ self._strides
         return numbers
+
+    def number_of(self, subchunk: tuple[int, ...]) -> int:
+        """The C-order number of a subchunk."""
+        return sum(map(mul, subchunk, self._steps))
+
+    @cached_property
+    def box_layout(self) -> Any | None:
+        """What the compiled update of a box (`codecs.box_update`) has to know; None where it has no form of such shards."""
+        inner, index, options = self.subchunk_pipeline, self.index_codec, self.options
+        plain = index.program is not None and index.kernel is not kernels.reference and index.order is None
+        if self.outer_codecs or not plain or options.shard_updates != "append" or not isinstance(inner, FixedSizePipeline):
+            return None
+        if self.index_size > MAX_UPDATED_INDEX_BYTES:
+            return None
+        place = (math.prod(self.grid.grid_shape), self.index_size, self.at_start)
+        dead = (options.dead_limit, KEPT_BYTES, FIRST_RECORD, MAX_SHARD_MULTIPLE)
+        return inner.box_layout_within((index.program, place, dead), index.options.validate_checksums)
 
     @cached_property
     def _strides(self) -> Ints:
@@ -172,7 +193,7 @@ class Shard:
         together = chunks_of_call(shards)
         if (yield from self._read_planned(source, index, shards.region(i), out, together)):
             return
-        selections, out = self._split(shards.region(i), shards.shape(i), out)
+        selections, out = self.split_box(shards.region(i), shards.shape(i), out)
         numbers = self._numbers(selections)
         stored = SubchunksOfShard(source or InMemory(b""), index, numbers, self._kept(source, index, numbers))
         if selections.n == 1:
@@ -409,7 +430,7 @@ class Shard:
         """The parts of the new shard i, of those of a call; None if every subchunk is fill."""
         source, old = yield from self._open(source)
         together = chunks_of_call(shards)
-        selections, values = self._split(shards.region(i), shards.shape(i), values)
+        selections, values = self.split_box(shards.region(i), shards.shape(i), values)
         numbers = self._numbers(selections)
         stored = None if source is None else SubchunksOfShard(source, old, numbers)
         ranges = self.batches(selections.n, together, MIN_WRITTEN_PART_BYTES)

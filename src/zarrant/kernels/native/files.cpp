@@ -155,7 +155,10 @@ class LockFile {
   // The lock file is new, ours, and at its path. One that was there before is for the general way: who made it may be busy.
   bool take(const FilePut& wanted) {
     if (!may("open")) return false;
-    if (!file_.open(directory_.at, wanted.lock, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CREAT | O_EXCL, 0666)) return false;
+    if (!file_.open(directory_.at, wanted.lock, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CREAT | O_EXCL, 0666)) {
+      was_there = errno == EEXIST;
+      return false;
+    }
     state_ = {};
     const bool known = may("fstat") && fstat(file_.get(), &state_) == 0;
     const bool usual = known && static_cast<std::int64_t>(state_.st_dev) == wanted.device && shared(wanted.share);
@@ -206,6 +209,8 @@ class LockFile {
 
   bool is_taken() const { return file_.is_open(); }
 
+  bool was_there = false;
+
  private:
   // Everybody may take the file who may write into its directory.
   bool shared(std::uint32_t share) {
@@ -247,6 +252,7 @@ class Put {
   FileVersion version{};
   std::int64_t old_mtime = -1;
   bool was_there = false;  // where it was not expected
+  NotPut why = NotPut::otherwise;
 
  private:
   bool try_once() {
@@ -257,7 +263,7 @@ class Put {
 
   // Nothing is copied from the old object, and it may be of any version, or none.
   bool takes_any_old() const {
-    return wanted_.if_version == IfVersion::any && !wanted_.must_replace &&
+    return wanted_.if_version == IfVersion::any && !wanted_.must_replace && !wanted_.change &&
            std::none_of(wanted_.parts.begin(), wanted_.parts.end(), [](const FilePart& part) { return part.is_copied(); });
   }
 
@@ -280,7 +286,7 @@ class Put {
 
   // The object that is replaced, open where parts of it are copied.
   bool find_old() {
-    bool copies = false;
+    bool copies = wanted_.change;
     for (const FilePart& part : wanted_.parts) copies = copies || part.is_copied();
     if (!copies) return look(wanted_.path, old_);
     if (!may("open")) return false;
@@ -312,11 +318,33 @@ class Put {
     return wanted_.if_version == IfVersion::any || version_of(old_) == wanted_.version;  // safety: native version
   }
 
+  bool read_old(std::int64_t start, std::size_t size, Byte* into) {
+    while (size > 0) {
+      if (!may("read")) return false;
+      const ssize_t count = pread(base_.get(), into, size, start);
+      if (count <= 0) return false;
+      into += count, start += count, size -= static_cast<std::size_t>(count);
+    }
+    return true;
+  }
+
+  bool make_parts() {
+    if (!wanted_.change) return true;
+    if (wanted_.most >= 0 && old_.st_size > wanted_.most) {
+      why = NotPut::large;
+      return false;
+    }
+    const ReadOld read = [this](std::int64_t start, std::size_t size, Byte* into) { return read_old(start, size, into); };
+    return wanted_.change->make(old_.st_size, read, made_);
+  }
+
+  const std::vector<FilePart>& parts() const { return wanted_.change ? made_ : wanted_.parts; }
+
   bool replace() {
     errno = 0;
     if (!condition_holds()) return false;
     errno = 0;
-    if (!look_at_old() || !may("open")) return false;
+    if (!look_at_old() || !make_parts() || !may("open")) return false;
     if (!temp_.open(directory_.at, wanted_.temp, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0666)) return false;
     temp_made_ = true;
     if (!write() || !stamp()) return false;
@@ -341,7 +369,7 @@ class Put {
   bool write() {
     off_t offset = 0;
     std::vector<iovec> run;
-    for (const FilePart& part : wanted_.parts) {
+    for (const FilePart& part : parts()) {
       if (part.data && !part.array) {
         if (part.size) run.push_back({const_cast<Byte*>(part.data), part.size});
         continue;
@@ -357,7 +385,7 @@ class Put {
       }
     }
     if (!write_run(run, offset)) return false;
-    const bool ends_in_hole = !wanted_.parts.empty() && !wanted_.parts.back().data && !wanted_.parts.back().is_copied();
+    const bool ends_in_hole = !parts().empty() && !parts().back().data && !parts().back().is_copied();
     return !ends_in_hole || (may("truncate") && ftruncate(temp_.get(), offset) == 0);
   }
 
@@ -440,6 +468,7 @@ class Put {
   const FilePut& wanted_;
   Directory& directory_;
   LockFile& lock_;
+  std::vector<FilePart> made_;
   Descriptor temp_, base_;
   struct stat old_{};
   bool new_expected_, replaces_ = false, temp_made_ = false;
@@ -451,14 +480,18 @@ std::optional<FilePutResult> result_of(const Put& put, bool stored) {
 
 }  // namespace
 
-std::optional<FilePutResult> put_file(const char* path, const FilePut& wanted, Trial* trial) {
+std::optional<FilePutResult> put_file(const char* path, const FilePut& wanted, Trial* trial, NotPut* why) {
   Descriptor opened;  // names below it are found in two thirds of the time that paths take
   if (!prepared || !opened.open(AT_FDCWD, path, O_PATH | O_DIRECTORY)) return std::nullopt;
   Directory directory(opened.get(), Calls(trial));
   LockFile lock(directory);
-  if (wanted.held ? !lock.adopt(wanted) : !lock.take(wanted)) return std::nullopt;
+  if (wanted.held ? !lock.adopt(wanted) : !lock.take(wanted)) {
+    if (why && lock.was_there) *why = NotPut::busy;
+    return std::nullopt;
+  }
   Put put(wanted, directory, lock, false);
   const auto result = result_of(put, put.run());
+  if (why) *why = put.why;
   if (!wanted.held) lock.give_back(wanted.lock);
   return result;
 }
@@ -489,7 +522,7 @@ bool can_put_files() { return true; }
 #else
 
 namespace zarrant {
-std::optional<FilePutResult> put_file(const char*, const FilePut&, Trial*) { return std::nullopt; }
+std::optional<FilePutResult> put_file(const char*, const FilePut&, Trial*, NotPut*) { return std::nullopt; }
 std::vector<std::optional<FilePutResult>> put_files(const char*, const std::vector<FilePut>& wanted, Trial*) {
   return std::vector<std::optional<FilePutResult>>(wanted.size());
 }

@@ -1,9 +1,10 @@
-// One file replaced under its lock file (files.cpp), and files that are read (reads.cpp).
+// One file replaced under its lock file (files.cpp), files that are read (reads.cpp), directories (directories.cpp).
 #pragma once
 
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <new>
 #include <optional>
@@ -30,6 +31,16 @@ struct FilePart {
   bool is_copied() const { return !data && start >= 0; }
 };
 
+// Reads so many bytes of the old object from a place on.
+using ReadOld = std::function<bool(std::int64_t, std::size_t, Byte*)>;
+
+// Makes the parts of a new object from the old one of `size` bytes, under its lock. False where that is left to others.
+class Change {
+ public:
+  virtual ~Change() = default;
+  virtual bool make(std::int64_t size, const ReadOld& read, std::vector<FilePart>& parts) = 0;
+};
+
 struct FilePut {
   const char *path, *lock, *temp;     // below a directory
   std::vector<FilePart> parts;
@@ -42,7 +53,12 @@ struct FilePut {
   FileVersion condition_version{};
   IfVersion if_version = IfVersion::any;
   FileVersion version{};
+  Change* change = nullptr;           // makes the parts, of an object that is there
+  std::int64_t most = -1;             // bytes of the object that is changed; -1: any
 };
+
+// Why a file was not put: `busy`, somebody has its lock, or had it when he was killed; `large`, it has more than `most` bytes.
+enum class NotPut { otherwise, busy, large };
 
 struct FilePutResult {
   FileVersion version;
@@ -55,8 +71,16 @@ struct Trial {
   int fail_at = -1, kill_at = -1;
 };
 
+// Whether a call may be made; it is noted.
+inline bool may(Trial* trial, const char* name) {
+  if (!trial) return true;
+  const int number = static_cast<int>(trial->names.size());
+  trial->names.emplace_back(name);
+  return number != trial->fail_at;
+}
+
 // A file of a directory. Nothing where it was not done; then everything is as it was.
-std::optional<FilePutResult> put_file(const char* directory, const FilePut& wanted, Trial* trial);
+std::optional<FilePutResult> put_file(const char* directory, const FilePut& wanted, Trial* trial, NotPut* why = nullptr);
 
 // The same of many files of one directory, one after the other, each whether or not the others are done. One lock file serves them: it
 // is renamed from one to the next, which costs 5 us less than to remove it and make another.
@@ -104,6 +128,23 @@ class FileToRead {
 
 bool can_read_files();
 
+struct MadeDirectories {
+  std::vector<std::string> made;  // the outermost first
+  bool whole = false;             // the directory is there now
+};
+
+// A directory, and first those that are missing above it, as far as they lie below the first `root` bytes of the path.
+MadeDirectories make_directories(std::string path, std::size_t root, Trial* trial);
+
+struct DirectoryAbove {
+  std::string path;
+  std::int64_t device, inode;
+};
+
+// A directory and all above it; none where one is a link, or not there.
+std::vector<DirectoryAbove> directories_above(std::string path);
+bool can_make_directories();
+
 // Bytes of an array that are gathered and written, or read and scattered, at a time: half of a second cache of 512 KiB.
 constexpr std::int64_t kPieceBytes = 256 << 10;
 
@@ -138,5 +179,49 @@ bool each_piece(const Strided& array, const Work& work) {
   }
   return true;
 }
+
+// ── updates.cpp: one box of a chunk, or of a subchunk, that is stored ──────────────────────────────────────────────
+
+// What the updates of chunks of one kind have in common. `entries` 0: the object is one chunk; else it is a shard of as many.
+struct ChunkLayout {
+  Program program, index_program;
+  std::size_t row_bytes, stored_limit, index_bytes;
+  std::int64_t entries, itemsize;
+  std::vector<std::int64_t> shape, strides;  // of a row, in the dimensions of the array
+  std::vector<Byte> fill;
+  bool drop, check, check_index, at_start;
+  double dead_limit;
+  std::int64_t kept_bytes, first_record, max_multiple;
+  std::vector<std::size_t> limits, bounds, index_limits, index_bounds;
+};
+
+class BoxUpdate : public Change {
+ public:
+  struct Placed {
+    std::int64_t number;  // of the subchunk
+    std::vector<std::int64_t> start, value, count;  // of the box: in the chunk, in the values
+  };
+  // Throws std::invalid_argument for a box that is not there.
+  BoxUpdate(const ChunkLayout& layout, const Placed& placed, Strided values);
+  bool make(std::int64_t size, const ReadOld& read, std::vector<FilePart>& parts) override;
+
+ private:
+  bool make_chunk(std::int64_t size, const ReadOld& read, std::vector<FilePart>& parts);
+  bool make_shard(std::int64_t size, const ReadOld& read, std::vector<FilePart>& parts);
+  bool read_index(Span stored, std::int64_t first, std::int64_t stop);
+  bool merge_subchunk(std::int64_t offset, std::int64_t used, bool all, const ReadOld& read);
+  bool merge(Span stored);
+  bool is_fill() const;
+  FilePart encode_row();
+  FilePart encode_index();
+  bool may_append(std::int64_t length, std::int64_t added) const;
+
+  const ChunkLayout& layout_;
+  const Placed& placed_;
+  const Strided values_;
+  bool whole_;  // every element of the chunk is given
+  std::unique_ptr<Byte[]> row_, old_, encoded_, index_;
+  std::unique_ptr<std::int64_t[]> table_;
+};
 
 }  // namespace zarrant

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "elements.h"
 #include "files.h"
 #include "kernels.h"
 
@@ -490,6 +491,41 @@ class Named {
   std::size_t size_ = 0;
 };
 
+nb::str decoded(const std::string& path) {
+  PyObject* text = PyUnicode_DecodeFSDefaultAndSize(path.c_str(), static_cast<Py_ssize_t>(path.size()));
+  if (!text) throw nb::python_error();
+  return nb::steal<nb::str>(text);
+}
+
+// Makes a directory and those missing above it, below `root`: the paths of those that were made, and whether it is there now.
+nb::tuple py_make_directories(nb::str path, nb::str root, nb::handle trial) {
+  const Path whole(path), top(root);
+  Trial tried;
+  ask_trial(trial, tried);
+  MadeDirectories done;
+  {
+    nb::gil_scoped_release released;
+    done = make_directories(whole.get(), std::string_view(top.get()).size(), trial.is_none() ? nullptr : &tried);
+  }
+  tell_trial(trial, tried);
+  nb::list made;
+  for (const std::string& each : done.made) made.append(decoded(each));
+  return nb::make_tuple(made, done.whole);
+}
+
+// A directory and all above it, each with (device, inode); empty where one of them is a link, or not there.
+nb::list py_directories_above(nb::str path) {
+  const Path whole(path);
+  std::vector<DirectoryAbove> found;
+  {
+    nb::gil_scoped_release released;
+    found = directories_above(whole.get());
+  }
+  nb::list above;
+  for (const DirectoryAbove& each : found) above.append(nb::make_tuple(decoded(each.path), nb::make_tuple(each.device, each.inode)));
+  return above;
+}
+
 // `if_version`: None for any, False for no object, or a version. `held`: the inode of the lock file, if the caller has that lock,
 // else 0. `trial`: None, or a list that gets the names of the calls, and begins with two numbers of calls.
 nb::object py_put_file(nb::str path, nb::sequence parts, nb::handle condition, nb::handle if_version, std::int64_t device,
@@ -558,6 +594,93 @@ void py_put_files(nb::str directory, nb::list files, nb::handle condition, std::
     else done.append(nb::none());
   }
   tell_trial(trial, tried);
+}
+
+std::vector<std::int64_t> numbers(nb::tuple given) {
+  std::vector<std::int64_t> found;
+  for (nb::handle each : given) found.push_back(nb::cast<std::int64_t>(each));
+  return found;
+}
+
+// `row`: bytes, most bytes that are read of a stored one, shape and strides (bytes) in the dimensions of the array, bytes of an
+// element. `fill`: one element, and whether rows of it are not stored. `index`: the number of subchunks, bytes, at the start?
+// `dead`: the bytes of `dead_bytes.py`, in the order of its rules. `check`: whether checksums of chunk and index are looked at.
+void py_chunk_layout(ChunkLayout* self, nb::tuple program, nb::tuple row, nb::tuple fill, nb::tuple index_program, nb::tuple index,
+                     nb::tuple dead, nb::tuple check) {
+  ChunkLayout made{};
+  made.program = parse(program);
+  made.index_program = parse(index_program);
+  made.row_bytes = nb::cast<std::size_t>(row[0]);
+  made.stored_limit = nb::cast<std::size_t>(row[1]);
+  made.shape = numbers(nb::cast<nb::tuple>(row[2]));
+  made.strides = numbers(nb::cast<nb::tuple>(row[3]));
+  made.itemsize = nb::cast<std::int64_t>(row[4]);
+  const Buffer element(fill[0], PyBUF_SIMPLE);
+  made.fill.assign(element.data(), element.data() + element->len);
+  made.drop = nb::cast<bool>(fill[1]);
+  made.entries = nb::cast<std::int64_t>(index[0]);
+  made.index_bytes = nb::cast<std::size_t>(index[1]);
+  made.at_start = nb::cast<bool>(index[2]);
+  made.dead_limit = nb::cast<double>(dead[0]);
+  made.kept_bytes = nb::cast<std::int64_t>(dead[1]);
+  made.first_record = nb::cast<std::int64_t>(dead[2]);
+  made.max_multiple = nb::cast<std::int64_t>(dead[3]);
+  made.check = nb::cast<bool>(check[0]);
+  made.check_index = nb::cast<bool>(check[1]);
+  const std::size_t axes = made.shape.size();
+  require(axes == made.strides.size() && axes <= static_cast<std::size_t>(kMaxAxes), "a shape and strides of up to 64 axes");
+  require(made.itemsize > 0 && element->len == made.itemsize && made.entries >= 0, "elements, and a fill of one");
+  std::int64_t last = 0;  // the farthest element
+  for (std::size_t axis = 0; axis < axes; ++axis) {
+    std::int64_t reach = 0;
+    const bool fits = made.shape[axis] > 0 && made.strides[axis] > 0 &&
+                      !__builtin_mul_overflow(made.shape[axis] - 1, made.strides[axis], &reach) && !__builtin_add_overflow(last, reach, &last);
+    require(fits, "a shape of at least one element, and strides forwards");
+  }
+  require(last <= static_cast<std::int64_t>(made.row_bytes) - made.itemsize, "strides within the row");
+  const std::size_t table = static_cast<std::size_t>(made.entries) * 2 * sizeof(std::int64_t);
+  made.limits = decode_limits(made.program, made.row_bytes);
+  made.bounds = encoded_bounds(made.program, made.row_bytes);
+  made.index_limits = decode_limits(made.index_program, table);
+  made.index_bounds = encoded_bounds(made.index_program, table);
+  new (self) ChunkLayout(std::move(made));
+}
+
+// Replaces a box of the chunk, or of the subchunk `number`, of a file: `box` is where it starts in the chunk, where in the values,
+// and its shape. (version, mtime of the old one), 1 where somebody has its lock, 2 where it has more than `most` bytes, or None where
+// it is to be done otherwise. The rest as in put_file.
+nb::object py_update_file(nb::str path, const ChunkLayout& layout, std::int64_t number, nb::tuple box, nb::handle values,
+                          nb::handle condition, std::int64_t device, std::uint32_t share, std::int64_t most, bool release,
+                          nb::handle trial) {
+  const Path whole(path);
+  const std::string_view given(whole.get());
+  const std::size_t end = given.rfind('/');
+  require(end != std::string_view::npos && box.size() == 3, "an absolute path, and a box");
+  const std::string directory(given.substr(0, std::max<std::size_t>(end, 1)));
+  Named file(given.substr(end + 1), nb::borrow<nb::sequence>(nb::list()));
+  const Condition on(condition);
+  const Buffer from(values, PyBUF_STRIDES);
+  const BoxUpdate::Placed placed{number, numbers(nb::cast<nb::tuple>(box[0])), numbers(nb::cast<nb::tuple>(box[1])),
+                                 numbers(nb::cast<nb::tuple>(box[2]))};
+  BoxUpdate update(layout, placed, strided(from));
+  FilePut wanted = file.put(device, share);
+  on.set(wanted);
+  wanted.change = &update;
+  wanted.most = most;
+  Trial tried;
+  ask_trial(trial, tried);
+  std::optional<FilePutResult> result;
+  NotPut why = NotPut::otherwise;
+  if (release) {
+    nb::gil_scoped_release released;
+    result = put_file(directory.c_str(), wanted, nullptr, &why);
+  } else {
+    result = put_file(directory.c_str(), wanted, trial.is_none() ? nullptr : &tried, &why);
+  }
+  tell_trial(trial, tried);
+  if (result) return nb::make_tuple(as_tuple(result->version), result->old_mtime);
+  if (why == NotPut::otherwise) return nb::none();
+  return nb::int_(why == NotPut::busy ? 1 : 2);
 }
 
 // Without the GIL, unless it is held.
@@ -813,6 +936,7 @@ nb::dict py_libraries() {
 }  // namespace
 
 NB_MODULE(_native, m) {
+  nb::set_leak_warnings(false);  // chains that are kept to the end of the process have layouts
   m.doc() = "Compiled twins of zarrant.kernels.reference; zarrant.kernels.compiled wraps them.";
   m.def("features", &py_features);
   m.def("libraries", &py_libraries);
@@ -828,15 +952,23 @@ NB_MODULE(_native, m) {
   m.def("decompress", &py_decompress);
   m.def("pack", &py_pack);
   m.def("crc32c", &py_crc32c);
+  bind_elements(m);
   if (can_read_files()) {
     m.def("read_files", &py_read_files, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none());
     m.def("read_into", &py_read_into, nb::arg(), nb::arg(), nb::arg().none());
     m.def("read_ranges", &py_read_ranges, nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg().none());
+  }
+  if (can_make_directories()) {
+    m.def("make_directories", &py_make_directories, nb::arg(), nb::arg(), nb::arg().none());
+    m.def("directories_above", &py_directories_above);
   }
   if (can_put_files()) {
     m.def("put_file", &py_put_file, nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(),
           nb::arg(), nb::arg(), nb::arg().none());
     m.def("put_files", &py_put_files, nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
           nb::arg().none());
+    nb::class_<ChunkLayout>(m, "ChunkLayout").def("__init__", &py_chunk_layout);
+    m.def("update_file", &py_update_file, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(),
+          nb::arg(), nb::arg(), nb::arg(), nb::arg().none());
   }
 }

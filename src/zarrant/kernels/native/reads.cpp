@@ -28,13 +28,6 @@ bool mtime_of(const struct stat& state, std::int64_t& nanoseconds) {
          !__builtin_add_overflow(nanoseconds, std::int64_t{time.tv_nsec}, &nanoseconds);
 }
 
-bool may(Trial* trial, const char* name) {
-  if (!trial) return true;
-  const int number = static_cast<int>(trial->names.size());
-  trial->names.emplace_back(name);
-  return number != trial->fail_at;
-}
-
 }  // namespace
 
 std::pair<int, const char*> LastDirectory::enter(const char* path) {

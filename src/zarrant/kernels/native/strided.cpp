@@ -104,6 +104,22 @@ void copy_lines(const Byte* src, Byte* dst, std::size_t size, const Loop& loop, 
   copy_loop(src, dst, size, loop);
 }
 
+// Whether a few lines lie side by side, so that all of them can be asked for ahead.
+bool side_by_side(std::size_t size, const Loop& line) {
+  const std::int64_t reach = line.count * line.src;
+  return line.src > 0 && reach <= static_cast<std::int64_t>(kPrefetched) && line.src <= static_cast<std::int64_t>(size) + 64;
+}
+
+// Rows of a few lines side by side, as where several boxes are gathered together: each row is asked for some rows ahead.
+void copy_rows(const Byte* src, Byte* dst, std::size_t size, const Loop& rows, const Loop& line) {
+  const std::int64_t reach = (line.count - 1) * line.src + static_cast<std::int64_t>(size);
+  for (std::int64_t i = 0; i < rows.count; ++i) {
+    if (i + kAhead < rows.count)
+      for (std::int64_t at = 0; at < reach; at += 64) __builtin_prefetch(src + (i + kAhead) * rows.src + at);
+    copy_loop(src + i * rows.src, dst + i * rows.dst, size, line);
+  }
+}
+
 // ── two loops: a transposition ─────────────────────────────────────────────────────────────────────────────────────
 
 // A block of N × N items whose rows are contiguous in the source and whose columns are in the destination.
@@ -331,6 +347,11 @@ void copy_strided(const Byte* src, Byte* dst, std::int64_t itemsize, Loop* loops
   const int along = narrowest(loops, axes, &Loop::src), across = narrowest(loops, axes, &Loop::dst);
   if (along == across || size > sizeof(Item16)) {
     const Loop last = loops[axes - 1];
+    if (lines == Lines::kPrefetched && axes > 1 && last.count <= kAhead && side_by_side(size, last)) {
+      const Loop rows = loops[axes - 2];
+      walk(src, dst, loops, axes - 2, [&](const Byte* from, Byte* into) { copy_rows(from, into, size, rows, last); });
+      return;
+    }
     walk(src, dst, loops, axes - 1, [&](const Byte* from, Byte* into) { copy_lines(from, into, size, last, lines); });
     return;
   }

@@ -59,12 +59,16 @@ class UnsyncedPaths:
         self._generation = -1
         self._directories: dict[str, str] = {}
 
-    def directory_made(self, files: Syscalls, path: str) -> None:
-        """A directory is new: it must be synced in the one above."""
+    def directories_made(self, files: Syscalls, paths: Iterable[str]) -> None:
+        """Directories are new, the outermost first: each must be synced in the one above."""
         with self.state.gate:
-            path = self._directory(files, path)
-            self.state.made.add(path)
-            self.state.known_durable.pop(path, None)
+            for path in paths:
+                if path.startswith(f"{self.root}/"):  # it was made here and now, so that it is no link
+                    self._directories[path] = real = "/".join(self._object(files, path))
+                else:
+                    real = self._directory(files, path)
+                self.state.made.add(real)
+                self.state.known_durable.pop(real, None)
 
     def directory_removed(self, files: Syscalls, path: str) -> None:
         """A directory is gone; one of that name may be made again."""

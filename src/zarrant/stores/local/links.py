@@ -19,6 +19,7 @@ import errno
 import os
 import stat
 import time
+from collections.abc import Sequence
 
 from zarrant.errors import OptionError, StoreError
 from zarrant.stores.local.syscalls import Syscalls
@@ -63,6 +64,18 @@ class Links:
                 return
             if stat.S_ISLNK(state.st_mode):
                 self._check_link(name)
+            if len(trusted) >= MAX_DIRECTORIES:
+                trusted.clear()
+            trusted[name] = now + TRUSTED_S
+
+    def directories_made(self, paths: Sequence[str]) -> None:
+        """Directories below the root were made a moment ago, the outermost first: they are no links, and may be entered."""
+        now, trusted = time.monotonic(), self._trusted
+        for path in paths:
+            name = path[len(self.root) + 1 :]
+            end = name.rfind("/")
+            if end > 0 and trusted.get(name[:end], 0.0) <= now:  # safety: made where it was entered
+                return
             if len(trusted) >= MAX_DIRECTORIES:
                 trusted.clear()
             trusted[name] = now + TRUSTED_S

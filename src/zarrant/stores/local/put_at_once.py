@@ -22,7 +22,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from zarrant import kernels
 from zarrant.locking.file_locks import SUFFIX, FileLock, shared_permissions
@@ -33,6 +33,9 @@ from zarrant.stores.local.durability import UnsyncedPaths
 from zarrant.stores.local.syscalls import Syscalls, are_plain, order_here
 from zarrant.stores.local.temp_files import FileVersion, directory_of, is_file_version
 from zarrant.stores.local.unsynced import KEPT, REPLACED, Mark
+
+if TYPE_CHECKING:
+    from zarrant.codecs.box_update import BoxUpdate
 
 MAX_HELD_BYTES = 1 << 17
 """Bytes written to memory without giving the GIL away: 10 to 20 µs, where handing it on takes 50 and more."""
@@ -74,6 +77,8 @@ def can_put_at_once(store: Directory) -> bool:
     return kernels.put_file is not None and usual and are_plain(store.files)
 
 
+BUSY, LARGE = 1, 2
+"""Why an update was not done: somebody has the lock of the object; it is large, and the GIL was not to be given away."""
 Done = tuple[FileVersion, Mark]
 Lock = tuple[int, int, int]
 """Device, permissions of a new lock file, inode of the lock file if the caller has the lock, else 0."""
@@ -95,7 +100,7 @@ def put_each_at_once(
     busy = set(queues.locked())
     for directory, files in groupby(items, lambda item: directory_of(item[0])):
         found = list(files)
-        asked = _asked(store, ANY, lock) if (lock := _new_lock(store, directory)) else None
+        asked = _asked(store, ANY, lock, store.condition) if (lock := _new_lock(store, directory)) else None
         if asked is None or asked[0] != "memory" or (busy and not busy.isdisjoint([path for path, _ in found])):
             done += [None] * len(found)
             continue
@@ -128,9 +133,29 @@ def put_under_lock(
     return _put(store, queues, path, parts, if_version, (lock.inode[0], 0, lock.inode[1]))
 
 
+def update_at_once(store: Directory, queues: KeyQueues, path: str, update: BoxUpdate, condition: OnlyWhile | None) -> Done | None:
+    """Replace a box of a chunk that is stored: it is read, changed and written by one call, under its lock."""
+    lock = None if queues.is_wanted(path) else _new_lock(store, directory_of(path))
+    found = None if lock is None else _asked(store, ANY, lock, condition)
+    if found is None:
+        return None
+    order, (on, _, device, share, _) = found
+    assert kernels.update_file is not None, "there where `put_file` is"
+    if order == "memory":
+        done = kernels.update_file(path, *update, on, device, share, MAX_HELD_BYTES, False, None)
+        if type(done) is tuple:
+            return done[0], KEPT
+        if done != LARGE:
+            return None
+    with queues.lock((path,), time.monotonic() + store.lock_timeout):
+        mark = KEPT if order == "memory" else store.unsynced_paths.mark(store.files, path, None, (device, 0, 1, 0))
+        done = kernels.update_file(path, *update, on, device, share, -1, True, None)
+    return (done[0], mark) if type(done) is tuple else None
+
+
 def _put(store: InDirectory, queues: KeyQueues, path: str, parts: Sequence[Part], if_version: Version, lock: Lock) -> Done | None:
     """Write under a lock."""
-    found = _asked(store, if_version, lock)
+    found = _asked(store, if_version, lock, store.condition)
     if found is None:
         return None
     order, asked = found
@@ -146,9 +171,9 @@ def _put(store: InDirectory, queues: KeyQueues, path: str, parts: Sequence[Part]
     return version, KEPT if order == "memory" or old >= 0 else (max(1, version[2]), mark[1])
 
 
-def _asked(store: InDirectory, if_version: Version, lock: Lock) -> tuple[str, tuple[Any, ...]] | None:
+def _asked(store: InDirectory, if_version: Version, lock: Lock, on: OnlyWhile | None) -> tuple[str, tuple[Any, ...]] | None:
     """The order of what gets on disk, and what the compiled call is asked for; None where it cannot be."""
-    order, on = order_here(lock[0]), store.condition
+    order = order_here(lock[0])
     if order not in ("memory", "replaced") or not (on is None or is_file_version(on.version)):
         return None
     wanted = None if if_version is ANY else False if if_version is None else if_version  # safety: version at once

@@ -29,6 +29,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from zarrant import kernels
 from zarrant.errors import CapabilityError, LockTimeout, NodeNotFoundError, OptionError, ReentrantLockError, StoreError
 from zarrant.locking.created_locks import CreatedLock
 from zarrant.locking.file_locks import SUFFIX, FileLock
@@ -48,12 +49,21 @@ from zarrant.stores.local.mounts import (
     trait_of,
 )
 from zarrant.stores.local.objects import TEMP_INFIX, FileObjects
-from zarrant.stores.local.put_at_once import can_put_at_once, locks_probed, put_at_once, put_each_at_once
+from zarrant.stores.local.put_at_once import can_put_at_once, locks_probed, put_at_once, put_each_at_once, update_at_once
 from zarrant.stores.local.syscalls import Syscalls
-from zarrant.stores.local.temp_files import FileVersion, OpenTempFile, TempFile, annotate_errors, stat_or_none, version_of
+from zarrant.stores.local.temp_files import (
+    FileVersion,
+    OpenTempFile,
+    TempFile,
+    annotate_errors,
+    remember_made,
+    stat_or_none,
+    version_of,
+)
 from zarrant.stores.local.unsynced import Mark
 
 if TYPE_CHECKING:
+    from zarrant.codecs.box_update import BoxUpdate
     from zarrant.stores.local.file_reuse import FileReuse
 
 T = TypeVar("T")
@@ -147,6 +157,23 @@ class FilesystemStore(FileObjects):
     def strided_parts(self) -> bool:
         """Whether it gathers a view of an array while it writes it: see `storage.Part`."""
         return self._at_once
+
+    @property
+    def updates_boxes(self) -> bool:
+        """See `storage.UpdatesBoxes`."""
+        return self._at_once
+
+    def update_box(self, key: str, update: BoxUpdate, condition: OnlyWhile | None) -> Version:
+        """See `storage.UpdatesBoxes`."""
+        path = self._path(key)
+        done = update_at_once(self, _queues, path, update, condition) if self._at_once else None
+        if done is None:
+            return None
+        version, mark = done
+        with annotate_errors("write", self.url, key):
+            self._on_published([path], mark)
+        remember_made(version)
+        return version
 
     def with_options(self, **options: Any) -> FilesystemStore:
         """A store on the same directory under other options."""
@@ -386,6 +413,12 @@ class FilesystemStore(FileObjects):
         """
         if self.condition is not None:
             OnlyWhile(self.condition.key, ANY).check(self._version(self.condition.key))  # safety: no ghost
+        if self._at_once and path != self.root:
+            assert kernels.make_directories is not None, "there where `put_file` is"
+            made, done = kernels.make_directories(path, self.root, None)
+            self._note_made(made)
+            if done:
+                return
         missing = []
         while True:
             if path == self.root and not self.create:
@@ -408,7 +441,11 @@ class FilesystemStore(FileObjects):
             self.files.mkdir(path)
         except FileExistsError:
             return
-        self.unsynced_paths.directory_made(self.files, path)
+        self._note_made([path])
+
+    def _note_made(self, paths: Sequence[str]) -> None:
+        self.unsynced_paths.directories_made(self.files, paths)
+        self.links.directories_made([path for path in paths if path != self.root])
 
     def _check_root(self) -> None:
         with annotate_errors("open", self.url, None):

@@ -20,6 +20,7 @@ from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
+from zarrant import kernels
 from zarrant.storage import Buffer
 from zarrant.stores.local.mounts import Mount, read_table
 
@@ -421,6 +422,8 @@ class Syscalls:
     def above(self, path: str) -> list[tuple[str, tuple[int, int]]]:
         """A directory and all above it, without symbolic links, and the (device, inode) of each; none where it is not there."""
         found: list[tuple[str, tuple[int, int]]] = []
+        if kernels.directories_above is not None and _IS_NORMAL(path) and (plain := kernels.directories_above(path)):
+            return plain
         try:
             here = path = os.path.realpath(path) if ".." in path else os.path.abspath(path)
             while True:
@@ -513,6 +516,9 @@ class Syscalls:
     def __hash__(self) -> int:
         return hash(type(self))
 
+
+_IS_NORMAL = re.compile(r"(/(?!\.{0,2}(/|\Z))[^/]*)+\Z").match
+"""Whether a path is as `os.path.abspath` gives it."""
 
 _METHODS = dict(vars(Syscalls))
 

@@ -1,0 +1,281 @@
+"""A box of a stored chunk, replaced by one compiled call: what it stores is what the general way stores, byte for byte."""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import zarrant
+from zarrant import kernels
+from zarrant.codecs.box_update import BoxUpdate, box_update
+from zarrant.codecs.sharding import dead_bytes
+from zarrant.errors import ZarrantError
+from zarrant.geometry.box import ArraySubset
+from zarrant.geometry.region import box_region
+from zarrant.stores.local.store import FilesystemStore
+
+pytestmark = pytest.mark.skipif(kernels.update_file is None, reason="without the compiled call there is one way only")
+
+numbers = itertools.count()
+
+
+class General(FilesystemStore):
+    """A store that has no such call."""
+
+    updates_boxes = False
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether each call did it."""
+    done: list[bool] = []
+    real = kernels.update_file
+    assert real is not None
+
+    def update_file(*args: Any) -> Any:
+        found = real(*args)
+        done.append(isinstance(found, tuple))
+        return found
+
+    monkeypatch.setattr(kernels, "update_file", update_file)
+    return done
+
+
+SHAPE, CHUNK = (12, 10), (6, 10)
+KINDS: dict[str, dict[str, Any]] = {
+    "raw chunks": {"compressors": None},
+    "zstd chunks": {"compressors": zarrant.codecs.Zstd()},
+    "checksum, Fortran order": {"compressors": zarrant.codecs.Crc32c(), "order": "F"},
+    "filled": {"compressors": None, "fill_value": 7},
+    "shards": {"chunks": (3, 5), "shards": CHUNK},
+    "raw subchunks": {"chunks": (3, 5), "shards": CHUNK, "compressors": None, "fill_value": 3},
+    "index at the start": {"chunks": (2, 2), "shards": {"shape": CHUNK, "index_location": "start"}},
+    "big-endian": {
+        "chunks": (3, 5),
+        "shards": CHUNK,
+        "dtype": ">f8",
+        "serializer": zarrant.codecs.Bytes("big"),
+        "fill_value": np.nan,
+    },
+    "transposed subchunks": {"chunks": (3, 2), "shards": CHUNK, "order": "F"},
+    "one subchunk": {"chunks": CHUNK, "shards": CHUNK},
+}
+CONFIGS: list[dict[str, Any]] = [{}, {"write_empty_chunks": True}, {"dead_limit": 1.0}, {"shard_updates": "repack"}]
+
+
+def pair(root: Path, kind: str, config: dict[str, Any]) -> tuple[Any, Any]:
+    """The same array twice; the second one has no compiled update."""
+    made = []
+    for name, store in (("fast", FilesystemStore), ("general", General)):
+        path = root / f"{next(numbers)}-{name}"
+        options = {"shape": SHAPE, "dtype": "int16", "chunks": CHUNK, **KINDS[kind]}
+        zarrant.create_array(path, **options)
+        made.append(zarrant.open_array(store(path), config=config))
+    return made[0], made[1]
+
+
+def stored(array: Any) -> dict[str, bytes]:
+    root = Path(array.store.root)
+    return {str(path.relative_to(root)): path.read_bytes() for path in (root / "c").rglob("*") if path.is_file()}
+
+
+@st.composite
+def updates(draw: st.DrawFn) -> tuple[tuple[slice, ...], int]:
+    starts = [draw(st.integers(0, length - 1)) for length in SHAPE]
+    box = tuple(slice(a, a + draw(st.integers(1, min(4, length - a)))) for a, length in zip(starts, SHAPE, strict=True))
+    return box, draw(st.sampled_from([-1, 0, 0, 5, 9]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(config=st.sampled_from(CONFIGS), steps=st.lists(updates(), min_size=1, max_size=10), order=st.sampled_from("CF"))
+def test_it_stores_what_the_general_way_stores(tmp_path: Path, kind: str, config: Any, steps: list[Any], order: Any) -> None:
+    arrays = pair(tmp_path, kind, config)
+    whole = np.arange(1, 121).reshape(SHAPE).astype(arrays[0].dtype)
+    whole[:3, :5] = arrays[0].fill_value
+    for array in arrays:
+        array[...] = whole
+    for box, value in steps:
+        shape = tuple(each.stop - each.start for each in box)
+        values = np.arange(np.prod(shape)).reshape(shape, order=order).astype(arrays[0].dtype)
+        if value >= 0:
+            values[...] = arrays[0].fill_value if value == 0 else value
+        for array in arrays:
+            array[box] = values
+        assert stored(arrays[0]) == stored(arrays[1])
+    assert arrays[0][...].tobytes() == arrays[1][...].tobytes()
+    assert not [path for path in Path(arrays[0].store.root).rglob("*") if "__" in path.name]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_is_used(tmp_path: Path, counted: list[bool], kind: str) -> None:
+    array, _ = pair(tmp_path, kind, {})
+    array[...] = np.arange(1, 121).reshape(SHAPE)
+    for value in range(4):
+        array[1, 1] = value + 100
+    assert counted == [True] * 4
+    counted.clear()
+    array.erase_chunk((0, 0))
+    array[1, 1] = 5  # there is nothing that could be changed
+    array[1, 1] = 6
+    assert counted == [False, True]
+
+
+@pytest.mark.parametrize("options", [{"shards": (8,), "chunks": (4,)}, {"chunks": (8,)}])
+def test_at_the_end_of_the_array_it_is_not(tmp_path: Path, counted: list[bool], options: Any) -> None:
+    array = zarrant.create_array(tmp_path / "a", data=np.arange(1, 11), **options)
+    other = zarrant.open_array(tmp_path / "a")
+    other.append(np.array([50, 60]))
+    array[8] = 0
+    assert counted == []
+    assert other[...].tolist() == [*range(1, 9), 0, 10, 50, 60]
+
+
+@pytest.mark.parametrize("location", ["start", "end"])
+def test_what_is_damaged_is_an_error_as_ever(tmp_path: Path, counted: list[bool], location: str) -> None:
+    entries = {
+        "half": (2**64 - 1, 4),
+        "outside": (10**6, 4),
+        "overlaps": None,
+        "too large": (0, 10**6),
+        "bytes": b"\xff" * 4,
+    }
+    for name, table in entries.items():
+        outcomes = []
+        for store in (FilesystemStore, General):
+            path = tmp_path / f"{name}-{store.__name__}"
+            shards = {"shape": (32,), "index_location": location}
+            zarrant.create_array(path, data=np.arange(1, 33), chunks=(8,), shards=shards)
+            array, file = zarrant.open_array(store(path)), path / "c/0"
+            data = bytearray(file.read_bytes())
+            at = 0 if location == "start" else len(data) - 68
+            index = np.frombuffer(data[at : at + 64], "<u8").reshape(4, 2).copy()
+            if isinstance(table, bytes):
+                data[int(index[1, 0]) : int(index[1, 0]) + 4] = table
+            else:
+                index[1] = index[0] if table is None else table
+                data[at : at + 64] = index.tobytes()
+                data[at + 64 : at + 68] = struct.pack("<I", kernels.crc32c(index.tobytes()))
+            file.write_bytes(data)
+            try:
+                array[9] = 5
+                outcomes.append(None)
+            except ZarrantError as error:
+                outcomes.append(f"{type(error).__name__} {error.field} {error.got}")
+            assert file.read_bytes() == data or outcomes[-1] is None
+        assert outcomes[0] == outcomes[1] is not None, name
+    assert not any(counted)
+
+
+def test_a_subchunk_with_more_bytes_than_its_codecs_make_is_not_read(tmp_path: Path) -> None:
+    array = zarrant.create_array(tmp_path / "a", data=np.zeros(8, "u1") + 1, chunks=(4,), shards=(8,), compressors=None)
+    layout = array._handle.array.prepared_for((8,)).subchunk_pipeline.stored_limit
+    file = tmp_path / "a/c/0"
+    size = layout + 1
+    index = np.array([[0, size], [2**64 - 1, 2**64 - 1]], "<u8").tobytes()
+    file.write_bytes(b"\x01" * size + index + struct.pack("<I", kernels.crc32c(index)))
+    with pytest.raises(ZarrantError, match="too large"):
+        array[1] = 5
+    assert file.stat().st_size == size + len(index) + 4
+
+
+def test_a_chunk_with_more_bytes_than_its_codecs_make_is_not_read(tmp_path: Path, counted: list[bool]) -> None:
+    array = zarrant.create_array(tmp_path / "a", data=np.zeros(8, "u1") + 1, chunks=(8,))
+    limit = array._handle.array.prepared_for((8,)).stored_limit
+    file = tmp_path / "a/c/0"
+    good = file.read_bytes()
+    file.write_bytes(good + b"\x50\x2a\x4d\x18" + struct.pack("<I", limit) + bytes(limit))  # a frame that decoders skip
+    with pytest.raises(ZarrantError, match="too large"):
+        array[1] = 5
+    assert counted == [False]
+
+
+def test_dead_bytes_are_laid_out_anew_when_there_are_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the general way does it, and from then on, as there is a record of them."""
+    monkeypatch.setattr(dead_bytes, "KEPT_BYTES", 2000)
+    monkeypatch.setattr("zarrant.codecs.sharding.prepared.KEPT_BYTES", 2000)
+    arrays = pair(tmp_path, "raw subchunks", {"dead_limit": 0.49})  # chains that no other test has prepared
+    for array in arrays:
+        array[...] = np.arange(1, 121).reshape(SHAPE)
+    sizes = set()
+    for step in range(200):
+        for array in arrays:
+            array[step % 6, step % 10] = step
+        assert stored(arrays[0]) == stored(arrays[1]), step
+        sizes.add(len(stored(arrays[0])["c/0/0"]))
+    assert len(sizes) > 20
+    assert max(sizes) < 200 * 30
+
+
+def test_large_objects_are_changed_too(tmp_path: Path, counted: list[bool]) -> None:
+    data = np.random.default_rng(1).integers(0, 2**16, (64, 64, 64), np.uint16)
+    arrays = []
+    for name, store in (("fast", FilesystemStore), ("general", General)):
+        zarrant.create_array(
+            tmp_path / name, data=data, chunks=(32, 32, 32), shards=(64, 64, 64), compressors=zarrant.codecs.Zstd(1)
+        )
+        arrays.append(zarrant.open_array(store(tmp_path / name)))
+    for value in (3, 4):
+        for array in arrays:
+            array[3:9, 4:10, 5:11] = value
+    assert stored(arrays[0]) == stored(arrays[1])
+    assert counted.count(True) == 2
+
+
+def box_of(array: Any, box: tuple[slice, ...], values: Any) -> BoxUpdate | None:
+    bound = array._handle.array
+    region = ArraySubset(tuple(each.start for each in box), tuple(each.stop - each.start for each in box))
+    selections = box_region(region).split(bound.grid, array.shape)
+    return box_update(bound.prepared_for(bound.chunk_shape((0,) * array.ndim)), selections, values)
+
+
+def test_what_has_no_such_form(tmp_path: Path) -> None:
+    here = (slice(1, 3),)
+    values = np.zeros(2, "int16")
+
+    def has(dtype: Any = "int16", values: Any = values, box: Any = here, **options: Any) -> bool:
+        array = zarrant.create_array(tmp_path / f"{next(numbers)}", shape=(64,), dtype=dtype, **options)
+        return box_of(array, box, values) is not None
+
+    shards: dict[str, Any] = {"chunks": (4,), "shards": (16,)}
+    assert has(chunks=(16,))
+    assert has(**shards)
+    assert not has(values=np.zeros(2, "int32"), chunks=(16,))
+    assert not has(box=(slice(15, 17),), chunks=(16,))
+    assert not has(box=(slice(3, 5),), **shards)
+    assert not has(dtype="string", values=np.zeros(2, "T"), **shards)
+    assert not has(dtype="M8[s]", values=np.zeros(2, "M8[s]"), **shards)
+
+
+def test_wrong_boxes_are_refused(tmp_path: Path) -> None:
+    array = zarrant.create_array(tmp_path / "a", data=np.ones(16, "int16"), chunks=(4,), shards=(16,))
+    good = box_of(array, (slice(1, 3),), np.zeros(2, "int16"))
+    assert good is not None
+    path, device = str(tmp_path / "a/c/0"), tmp_path.stat().st_dev
+    wrong: Iterator[BoxUpdate] = iter(
+        (
+            good._replace(number=4),
+            good._replace(number=-1),
+            good._replace(box=((3,), (0,), (2,))),
+            good._replace(box=((-1,), (0,), (2,))),
+            good._replace(box=((1,), (1,), (2,))),
+            good._replace(box=((1,), (-1,), (2,))),
+            good._replace(box=((1,), (0,), (0,))),
+            good._replace(box=((1, 1), (0, 0), (2, 2))),
+            good._replace(values=np.zeros((2, 2), "int16")),
+            good._replace(values=np.zeros(2, "int8")),
+        )
+    )
+    assert kernels.update_file is not None
+    for each in wrong:
+        with pytest.raises(ValueError, match="expected"):
+            kernels.update_file(path, *each, None, device, 0, -1, False, None)
+    assert array[:4].tolist() == [1] * 4
