@@ -277,5 +277,5 @@ def test_wrong_boxes_are_refused(tmp_path: Path) -> None:
     assert kernels.update_file is not None
     for each in wrong:
         with pytest.raises(ValueError, match="expected"):
-            kernels.update_file(path, *each, None, device, 0, -1, False, None)
+            kernels.update_file(path, *each, None, device, 0, 0, -1, False, None)
     assert array[:4].tolist() == [1] * 4

@@ -130,6 +130,21 @@ def test_pencils_of_a_whole_grid(kernel: Any, dtype: str, order: Any, turned: bo
 
 
 @both
+@pytest.mark.parametrize("dtype", ["u1", "u2", "u4", "u8", "c16", "V3"])
+@pytest.mark.parametrize("step", [-3, -2, -1, 2, 3, 4, 5])
+def test_lines_of_items_that_lie_apart(kernel: Any, dtype: str, step: int) -> None:
+    """Long enough for loops that take many items at once, with a rest."""
+    octets = np.random.default_rng(step + 9).integers(0, 256, 3 * 999 * np.dtype(dtype).itemsize, dtype=np.uint8)
+    apart = octets.view(dtype).reshape(3, 999)[:, ::step]
+    start, one, shape = np.zeros((1, 2), np.int64), np.ones(2, np.int64), np.array([apart.shape], np.int64)
+    close, back = np.zeros(apart.shape, dtype), np.zeros((3, 999), dtype)
+    kernel.copy_boxes(apart, start, one, close, start, one, shape)
+    assert close.tobytes() == apart.tobytes()
+    kernel.copy_boxes(close, start, one, back[:, ::step], start, one, shape)
+    assert back[:, ::step].tobytes() == apart.tobytes()
+
+
+@both
 def test_later_boxes_win(kernel: Any) -> None:
     src, dst = np.arange(12, dtype=np.int16).reshape(3, 4), np.zeros((1, 6), np.int16)
     starts = np.array([[0, 0], [1, 0], [2, 0]], np.int64)

@@ -14,7 +14,7 @@ from zarrant import requests
 from zarrant.errors import BoundsError, ConflictError, NodeNotFoundError, ShapeError
 from zarrant.metadata.v3 import GroupMetadata, dump
 from zarrant.ops import node as node_ops
-from zarrant.ops import read, update
+from zarrant.ops import read, stored_chunks, update
 from zarrant.ops import resize as resize_ops
 from zarrant.ops.bound_array import BoundArray
 
@@ -227,6 +227,21 @@ def test_many_absent_chunks_are_not_asked_for_one_by_one(
     objects.log.clear()
     objects.perform(resize_ops.resize(state, (3, 2), listing, shrink=True))
     objects.perform(resize_ops.resize(state, (40, 40), listing))
+    assert np.array_equal(stored(objects, state), resized(numbers[:3, :2], (40, 40)))
+
+
+@layouts
+def test_what_is_stored_is_found_by_one_listing(objects: Any, created: Any, numbers: Any, layout: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr(stored_chunks, "LIST_FROM", 0)
+    state = created(numbers, **LAYOUTS[layout])
+    litter(objects, state)
+    objects.log.clear()
+    objects.perform(resize_ops.resize(state, (30, 38), True))
+    assert "ListStored" in objects.kinds()
+    assert "ListPrefix" not in objects.kinds()
+    assert np.array_equal(stored(objects, state), resized(numbers, (30, 38)))
+    objects.perform(resize_ops.resize(state, (3, 2), True, shrink=True))
+    objects.perform(resize_ops.resize(state, (40, 40), True))
     assert np.array_equal(stored(objects, state), resized(numbers[:3, :2], (40, 40)))
 
 

@@ -14,7 +14,7 @@ of several values for one element counts, as in NumPy.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, reduce
 from itertools import product
@@ -65,6 +65,16 @@ class Stack:
 
 Values: TypeAlias = npt.NDArray[Any] | Stack
 """What the elements of a region are copied from: one array, or one for each region of an overlay."""
+
+
+def slices_of(boxes: CopyPlan) -> Iterator[tuple[tuple[int | slice, ...], tuple[slice, ...]]]:
+    """For each box its place in the rows, and in the values."""
+    step = boxes.step.tolist()
+    columns = (boxes.row.tolist(), boxes.chunk_start.tolist(), boxes.value_start.tolist(), boxes.shape.tolist())
+    for row, chunk_start, value, shape in zip(*columns, strict=True):
+        inside = (slice(at, at + (n - 1) * by + 1, by) for at, n, by in zip(chunk_start, shape, step, strict=True))
+        outside = (slice(at, at + n) for at, n in zip(value, shape, strict=True))
+        yield (row, *inside), tuple(outside)
 
 
 class Region(Protocol):

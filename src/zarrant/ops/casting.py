@@ -22,6 +22,17 @@ def as_values(array: BoundArray, data: Any) -> Array:
     return array.data_type.as_values(data, array.fill)
 
 
+def as_source(array: BoundArray, data: Any) -> Array:
+    """As `as_values`, for whole chunks: numbers in the other byte order are handed on as they are, since chunks are put together
+    in any order of bytes, and a copy of all of the data would take its time and its memory."""
+    return data if is_swapped(array, data) else as_values(array, data)
+
+
+def is_swapped(array: BoundArray, values: Any) -> bool:
+    """Whether values are numbers of the array's type but in the other byte order."""
+    return type(values) is np.ndarray and values.dtype.kind in "iufc" and values.dtype == array.data_type.numpy.newbyteorder()
+
+
 def broadcast(values: Array, shape: tuple[int, ...]) -> Array:
     """Values in the shape of a region; ShapeError where they do not broadcast to it."""
     if values.shape == shape:

@@ -21,7 +21,7 @@ from zarrant.metadata.v3 import ArrayMetadata, NodeMetadata
 from zarrant.ops import ingest, turns, update
 from zarrant.ops import node as node_ops
 from zarrant.ops.bound_array import BoundArray, OwnTurn
-from zarrant.ops.casting import as_values, broadcast
+from zarrant.ops.casting import as_source, broadcast
 from zarrant.ops.current import is_same_array
 from zarrant.ops.guard import MAX_TRIES
 from zarrant.requests import Op, clock, list_dir, put_one
@@ -94,7 +94,7 @@ def _filling(array: BoundArray, data: Any, replaces: bool) -> Callable[[BoundArr
     if ingest.is_lazy(data) and not replaces:
         ingest.check_lazy(array, data)
         return lambda new: ingest.store_lazy(new, data)
-    values = broadcast(as_values(array, data), array.shape)
+    values = broadcast(as_source(array, data), array.shape)
     return lambda new: update.store_new_array(new, values)
 
 

@@ -48,7 +48,7 @@ from zarrant.ops.casting import as_values
 from zarrant.ops.current import current_array, put_current
 from zarrant.ops.guard import MAX_TRIES, with_lock
 from zarrant.ops.node import MustExist, metadata_key, of_version
-from zarrant.ops.stored_chunks import chunks_of
+from zarrant.ops.stored_chunks import chunks_of, listed_chunks
 from zarrant.ops.turns import erase_all, give_back, in_turn
 from zarrant.requests import ANY, Op, WriteRequest, before_change, gather, list_prefix, put_one
 from zarrant.storage import Version
@@ -58,7 +58,8 @@ Moved = Callable[[ArrayMetadata], None]
 """Called with the new metadata while they are locked, so that threads that share a handle take them over in order."""
 
 LIST_FROM = 10_000
-"""With more chunks to erase the stored ones are listed first. Erasing a file that does not exist takes about 10 µs."""
+"""With more chunks to erase the stored ones are listed, however many there are besides. Erasing a file that does not exist takes
+about 10 µs."""
 
 BATCH = 64
 
@@ -311,6 +312,9 @@ def _fill_slab(array: BoundArray, slab: ArraySubset, listing: bool) -> Op[None]:
 
 def _chunks(array: BoundArray, block: ArraySubset, listing: bool) -> Op[Iterable[tuple[int, ...]]]:
     """The chunks of a block, or those of them that are stored, where the others would take long to ask for."""
+    found = (yield from listed_chunks(array, block)) if listing and array.turn is None else None
+    if found is not None:
+        return map(tuple, found.tolist())
     if not listing or block.size <= (LIST_FROM if array.turn is None else BATCH):
         return (tuple(map(add, block.start, offset)) for offset in np.ndindex(*block.shape))
     keys = yield from list_prefix(array.key_of(""))

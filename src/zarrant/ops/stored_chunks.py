@@ -27,16 +27,20 @@ LISTED_PER_CHUNK = 8
 
 def stored_chunks(array: BoundArray, block: ArraySubset) -> Op[IntArray]:
     """The indices (n, d) of a block of chunks without those that are surely absent; an error where the array is gone."""
-    if block.size <= LIST_FROM:
+    found = yield from listed_chunks(array, block)
+    if found is None:
         return block_indices(block)
-    prefix = _prefix(array, block)
-    keys = yield from list_stored(prefix, LISTED_PER_CHUNK * block.size)
-    if keys is None:
-        return block_indices(block)
-    found = chunks_of(array, keys, block)
     if not len(found):
         yield from require_array(array)
     return found
+
+
+def listed_chunks(array: BoundArray, block: ArraySubset) -> Op[IntArray | None]:
+    """Those of a block of many chunks that a listing shows; None where they are few, too many are listed, or it is not certain."""
+    if block.size <= LIST_FROM:
+        return None
+    keys = yield from list_stored(_prefix(array, block), LISTED_PER_CHUNK * block.size)
+    return None if keys is None else chunks_of(array, keys, block)
 
 
 def require_array(array: BoundArray) -> Op[None]:

@@ -17,6 +17,7 @@ or it waits for the chunk. If it differs, the bounds are those of the chunk: wha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple, cast
@@ -30,11 +31,11 @@ from zarrant.errors import ChunkError, MetadataChangedError
 from zarrant.geometry.box import ArraySubset, Shape, as_subset, check_chunk_indices
 from zarrant.geometry.grid import ChunkGrid, chunk_alone
 from zarrant.geometry.overlay import Overlay
-from zarrant.geometry.region import ChunkSelections, Region, Stack, Values, box_region, chunk_of, is_full
+from zarrant.geometry.region import Box, BoxInChunk, ChunkSelections, Region, Stack, Values, box_region, chunk_of, is_full
 from zarrant.geometry.selection import Selection
 from zarrant.ops.batching import batch_size, encode, equal_shapes, run_batches, run_one, within_budget, write_batch
 from zarrant.ops.bound_array import Array, BoundArray
-from zarrant.ops.casting import as_values, broadcast
+from zarrant.ops.casting import as_source, as_values, broadcast, is_swapped
 from zarrant.ops.current import Current, shape_stands, while_shape_stands
 from zarrant.ops.guard import Guard, update_object
 from zarrant.ops.read import whole_limit
@@ -53,7 +54,7 @@ def store_array_subset(array: BoundArray, subset: Any, data: Any) -> Op[None]:
     `data` has the region's shape or broadcasts to it. An empty region is a no-op.
     """
     region = as_subset(subset, array.shape)
-    values = broadcast(as_values(array, data), region.shape)
+    values = broadcast(as_source(array, data), region.shape)
     if values.size:
         yield from store_region(array, box_region(region), values, array.shape)
 
@@ -95,7 +96,8 @@ def store_chunk_subset(array: BoundArray, chunk: Sequence[int], subset: Any, dat
 
 def store_selection(array: BoundArray, selection: Selection, data: Any) -> Op[None]:
     """Store values at a NumPy-like selection; where it names an element twice, the later value stays."""
-    values = selection.source(as_values(array, data))
+    as_plain = as_source if isinstance(selection.region, Box) else as_values
+    values = selection.source(as_plain(array, data))
     if values.size == 0:
         return
     yield from store_region(array, selection.region, values, array.shape)
@@ -137,7 +139,8 @@ _NONE = np.zeros(0, np.bool_)
 class _Write(NamedTuple):
     """Columns of chunks to be written. Each of `_WRITERS` is an operation with one outcome for each row.
 
-    `whole` (n,): whether every element of a chunk is written; where there is one chunk it is not asked for.
+    `whole` (n,): whether every element of a chunk is written; where there is one chunk it is not asked for. Only a box has values
+    in the other byte order.
     """
 
     array: BoundArray
@@ -149,14 +152,28 @@ class _Write(NamedTuple):
 
     def run(self, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
         """Rows of one kind: several whole chunks, or one other chunk."""
-        return _WRITERS[bool(self.selections.full[lo]), bool(self.whole[lo])](self, lo, hi)
+        return self._as(bool(self.selections.full[lo]), bool(self.whole[lo]), lo, hi)
 
     def run_one(self) -> Op[list[Outcome[Any]]]:
         """The only row; what `run` does."""
         selections = self.selections
         full = is_full(selections, 0)
         known = self.bounds_known or selections.shape(0) == self.array.chunk_shape(chunk_of(selections, 0))
-        return _WRITERS[full, full and known](self, 0, 1)
+        return self._as(full, full and known, 0, 1)
+
+    def _as(self, full: bool, whole: bool, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
+        writer = _WRITERS[full, whole]
+        if whole or not is_swapped(self.array, self.values):
+            return writer(self, lo, hi)
+        return writer(self._native(lo), 0, 1)
+
+    def _native(self, row: int) -> _Write:
+        """The chunk of one row alone, its values in native byte order."""
+        box = self.selections.region(row)
+        assert isinstance(box, Box) and isinstance(self.values, np.ndarray), "only boxes have other values"
+        here = BoxInChunk(chunk_of(self.selections, row), box.start, box.value, box.shape, self.selections.shape(row))
+        part = here.of_values(self.values).astype(self.array.data_type.numpy)
+        return self._replace(selections=replace(here, value=(0,) * box.ndim), values=part)
 
     def store_whole(self, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
         return write_batch(self.array, self.selections, self.values, lo, hi)

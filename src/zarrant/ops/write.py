@@ -23,7 +23,7 @@ from zarrant.geometry.grid import chunk_alone
 from zarrant.geometry.region import box_region, whole_chunk
 from zarrant.ops.batching import largest_batch, raise_failures, run_batches, write_selections
 from zarrant.ops.bound_array import BoundArray
-from zarrant.ops.casting import as_values
+from zarrant.ops.casting import as_source
 from zarrant.ops.current import put_current, put_current_one
 from zarrant.ops.stored_chunks import stored_chunks
 from zarrant.ops.update import erase_known, store_region
@@ -38,7 +38,7 @@ def store_chunk(array: BoundArray, chunk: Sequence[int], data: Any) -> Op[None]:
     broadcasts to it. BoundsError, ShapeError or DataTypeError before anything is written.
     """
     chunk = check_chunk_indices(chunk, array.grid.grid_shape)
-    values, shape = as_values(array, data), array.chunk_shape(chunk)
+    values, shape = as_source(array, data), array.chunk_shape(chunk)
     if values.shape == shape:
         yield from write_selections(array, whole_chunk(chunk, shape), values)
     else:
@@ -51,7 +51,7 @@ def store_chunks(array: BoundArray, chunks: Any, data: Any) -> Op[None]:
     `chunks` is a subset of the chunk grid; `data` is one block of their full shape, or of its in-bounds part.
     """
     chunks = as_subset(chunks, array.grid.grid_shape, "chunk grid")
-    values = as_values(array, data)
+    values = as_source(array, data)
     whole = array.grid.block(chunks)
     inside = whole.intersect(ArraySubset.full(array.shape))
     subset = inside if _fits(values.shape, inside.shape) else whole

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from stores.local.test_put_at_once import names
 from stores.local.test_put_at_once import root as root  # noqa: PLC0414 - a fixture
 from zarrant import kernels
 from zarrant.codecs.box_update import box_update
+from zarrant.errors import LockTimeout, NodeNotFoundError
 from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.region import box_region
 from zarrant.stores.local import put_at_once as module
@@ -38,7 +40,7 @@ def try_update(array: Any, fail: int = -1, kill: int = -1, **other: Any) -> tupl
     update = box_update(bound.prepared_for((16,)), selections, np.full(2, -1, "int16"))
     assert update is not None and kernels.update_file is not None
     path = Path(array.store.root) / "c/0"
-    args = {"condition": None, "device": os.stat(path).st_dev, "share": 0, "most": -1, "release": False, **other}
+    args = {"condition": None, "device": os.stat(path).st_dev, "share": 0, "held": 0, "most": -1, "release": False, **other}
     return kernels.update_file(str(path), *update, *args.values(), trial), trial[2:]
 
 
@@ -103,6 +105,55 @@ def test_what_is_not_usual_is_left_to_the_general_way(root: Path) -> None:
     (root / "a/zarr.json.__lock").unlink()
     assert try_update(array, condition=right, most=32)[0] is not None
     assert array[...].tolist() == NEW.tolist()
+
+
+@pytest.fixture
+def done(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the calls gave: a version, or why not."""
+    real, found = kernels.update_file, list[Any]()
+    assert real is not None
+    monkeypatch.setattr(kernels, "update_file", lambda *args: found.append(result := real(*args)) or result)
+    return found
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_it_is_done_under_the_lock_that_another_had(root: Path, layout: Any, done: list[Any]) -> None:
+    array = made(root, layout)
+    (root / "a/c/0.__lock").write_bytes(b"")  # of a writer that was killed
+    (root / "a/c/0.__new.__lock").write_bytes(b"left")
+    array[5:7] = -1
+    assert [type(each) for each in done] == [int, tuple]
+    assert array[...].tolist() == NEW.tolist()
+    assert names(root / "a/c") == ["0"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_who_waits_for_the_lock_of_another_process(root: Path, done: list[Any]) -> None:
+    array = made(root, LAYOUTS[1]).with_config(lock_timeout=0.05)
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        with FilesystemStore(root).lock(["a/c/0"]):
+            os.write(write, b"1")
+            time.sleep(0.5)
+        os._exit(0)
+    os.read(read, 1)
+    with pytest.raises(LockTimeout) as error:
+        array[5:7] = -1
+    assert error.value.key == "c/0"
+    assert error.value.chunk == (0,)
+    array.with_config(lock_timeout=30)[5:7] = -1
+    assert [type(each) for each in done] == [int, int, tuple]
+    assert os.waitstatus_to_exitcode(ended(child)) == 0
+    assert array[...].tolist() == NEW.tolist()
+
+
+def test_a_removed_array_is_not_made_again(root: Path) -> None:
+    array = made(root, LAYOUTS[1])
+    (root / "a/c/0.__lock").write_bytes(b"")
+    (root / "a/zarr.json").unlink()
+    with pytest.raises(NodeNotFoundError):
+        array[5:7] = -1
 
 
 @pytest.mark.parametrize("most", [module.MAX_HELD_BYTES, 0])

@@ -21,10 +21,10 @@ from zarrant import kernels
 from zarrant.codecs.buffer_pool import borrowed, lent
 from zarrant.codecs.pipeline.chunk import ChunkPipeline
 from zarrant.codecs.pipeline.general import DecodeError, decode_chunk, encode_chunk
-from zarrant.codecs.protocols import Encoded, EncodedChunks, Fetched, Rows
+from zarrant.codecs.protocols import Encoded, EncodedChunks, Fetched, Rows, Step
 from zarrant.errors import ChunkError
 from zarrant.geometry.box import Shape
-from zarrant.geometry.region import BoxInChunk, ChunkSelections, CopyPlan, Values, unit_steps
+from zarrant.geometry.region import BoxInChunk, ChunkSelections, CopyPlan, Values, slices_of, unit_steps
 from zarrant.requests import Op
 from zarrant.storage import Buffer, Part
 
@@ -63,15 +63,25 @@ class FixedSizePipeline(ChunkPipeline):
     def _encode_boxes(self, boxes: CopyPlan, values: npt.NDArray[np.generic], covered: Bools) -> Encoded:
         """Encode chunks without old data in one kernel call."""
         assert self.program is not None, "asked by write"
-        drop, fill = not self.options.write_empty_chunks, self.spec.fill.element.tobytes()
+        drop, program = not self.options.write_empty_chunks, self.program
+        fill = self.spec.fill.element.tobytes()
+        if values.dtype != self._numpy:  # rows of the other byte order, as the values are
+            fill, program = self.spec.fill.element.byteswap().tobytes(), self._of_swapped
         plan = row_boxes(boxes)
         with borrowed(self._group(len(covered)) * self.spec.nbytes) as memory:
             rows = self._row_memory(memory)
             try:
-                arena, sizes = self.kernel.encode_boxes(self.program, values[np.newaxis], plan, rows, covered, fill, drop, lent)
+                arena, sizes = self.kernel.encode_boxes(program, values[np.newaxis], plan, rows, covered, fill, drop, lent)
             except RuntimeError as error:
                 raise self._not_encoded(error) from error
         return Encoded(sizes, [memoryview(arena.data)])
+
+    @cached_property
+    def _of_swapped(self) -> tuple[Step, ...]:
+        """The program for elements in the other byte order: one swap more, or one less."""
+        assert self.program is not None, "asked by write"
+        swap = (kernels.SWAP, self.spec.data_type.word)
+        return self.program[1:] if self.program[:1] == (swap,) else (swap, *self.program)
 
     def _group(self, n: int) -> int:
         """How many of n rows a kernel has memory for."""
@@ -260,6 +270,10 @@ class FixedSizePipeline(ChunkPipeline):
         return np.ascontiguousarray(rows.transpose(order) if order else rows)
 
     def _copy_in(self, boxes: CopyPlan, rows: npt.NDArray[np.generic], values: npt.NDArray[np.generic]) -> None:
+        if values.dtype != self._numpy:  # of the other byte order: NumPy swaps; they are one box for each chunk
+            for inside, outside in slices_of(boxes):
+                self._view(rows)[inside] = values[outside]
+            return
         values_start, values_step, row_start, row_step, shape = columns(boxes)
         seen = rows if self.order is None else self._view(rows)
         kernels.copy_boxes(values[np.newaxis], values_start, values_step, seen, row_start, row_step, shape)

@@ -14,11 +14,10 @@ import numpy.typing as npt
 
 from zarrant import kernels
 from zarrant.codecs.pipeline.fixed_size import columns
-from zarrant.codecs.pipeline.variable_size import slices_of
 from zarrant.codecs.protocols import EncodedChunks, Prepared
 from zarrant.geometry.box import ArraySubset, Shape
 from zarrant.geometry.grid import ChunkGrid
-from zarrant.geometry.region import ChunkSelections, CopyPlan, box_region, whole_chunk
+from zarrant.geometry.region import ChunkSelections, CopyPlan, box_region, slices_of, whole_chunk
 from zarrant.requests import Op
 
 Array = npt.NDArray[Any]

@@ -186,7 +186,7 @@ class UncompressedPipeline(FixedSizePipeline):
         new: list[tuple[int, memoryview]] = []
         some = self.options.write_empty_chunks
         for k, of_box in enumerate(runs):
-            row = np.ascontiguousarray(self._box(boxes, k, values)).reshape(1, -1)
+            row = np.ascontiguousarray(self._box(boxes, k, values), self._numpy).reshape(1, -1)
             some = some or not self.spec.fill.equals(row)[0]
             flat = row.view(np.uint8)
             data = (kernels.encode(self.serializer_steps, flat)[0] if self.serializer_steps else flat[0]).data

@@ -8,7 +8,6 @@ through the codecs by itself (the general path).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,7 +22,7 @@ from zarrant.codecs.protocols import Encoded, EncodedChunks, Fetched, Prepared
 from zarrant.errors import ChunkError
 from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.grid import ChunkGrid
-from zarrant.geometry.region import ChunkSelections, CopyPlan, Values, box_region
+from zarrant.geometry.region import ChunkSelections, Values, box_region, slices_of
 from zarrant.kernels.program import SLACK
 from zarrant.requests import Op
 from zarrant.storage import Buffer, Part
@@ -175,13 +174,3 @@ class AroundShards(VariableSizePipeline):
     def stored_limit(self) -> int:
         """See `ChunkPipeline.stored_limit`; a shard of another writer may have dead bytes."""
         return 2 * self.encoded_bound + SLACK
-
-
-def slices_of(boxes: CopyPlan) -> Iterator[tuple[tuple[int | slice, ...], tuple[slice, ...]]]:
-    """For each box its place in the rows, and in the values."""
-    step = boxes.step.tolist()
-    columns = (boxes.row.tolist(), boxes.chunk_start.tolist(), boxes.value_start.tolist(), boxes.shape.tolist())
-    for row, chunk_start, value, shape in zip(*columns, strict=True):
-        inside = (slice(at, at + (n - 1) * by + 1, by) for at, n, by in zip(chunk_start, shape, step, strict=True))
-        outside = (slice(at, at + n) for at, n in zip(value, shape, strict=True))
-        yield (row, *inside), tuple(outside)

@@ -650,8 +650,8 @@ void py_chunk_layout(ChunkLayout* self, nb::tuple program, nb::tuple row, nb::tu
 // and its shape. (version, mtime of the old one), 1 where somebody has its lock, 2 where it has more than `most` bytes, or None where
 // it is to be done otherwise. The rest as in put_file.
 nb::object py_update_file(nb::str path, const ChunkLayout& layout, std::int64_t number, nb::tuple box, nb::handle values,
-                          nb::handle condition, std::int64_t device, std::uint32_t share, std::int64_t most, bool release,
-                          nb::handle trial) {
+                          nb::handle condition, std::int64_t device, std::uint32_t share, std::int64_t held, std::int64_t most,
+                          bool release, nb::handle trial) {
   const Path whole(path);
   const std::string_view given(whole.get());
   const std::size_t end = given.rfind('/');
@@ -665,6 +665,7 @@ nb::object py_update_file(nb::str path, const ChunkLayout& layout, std::int64_t 
   BoxUpdate update(layout, placed, strided(from));
   FilePut wanted = file.put(device, share);
   on.set(wanted);
+  wanted.held = held;
   wanted.change = &update;
   wanted.most = most;
   Trial tried;
@@ -969,6 +970,6 @@ NB_MODULE(_native, m) {
           nb::arg().none());
     nb::class_<ChunkLayout>(m, "ChunkLayout").def("__init__", &py_chunk_layout);
     m.def("update_file", &py_update_file, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(),
-          nb::arg(), nb::arg(), nb::arg(), nb::arg().none());
+          nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none());
   }
 }

@@ -40,7 +40,37 @@ void copy_fixed(const Byte* src, Byte* dst, const Loop& loop) {
   }
 }
 
+// Items one after the other from items `Step` apart. A step that the compiler knows becomes instructions for many items.
+template <typename T, std::int64_t Step>
+void gather_step(const Byte* __restrict src, Byte* __restrict dst, std::int64_t count) {
+  constexpr std::int64_t size = sizeof(T);
+  for (std::int64_t i = 0; i < count; ++i) store<T>(dst + i * size, load<T>(src + i * Step * size));
+}
+
+template <typename T>
+bool gather_steps(const Byte* src, Byte* dst, const Loop& loop) {
+  constexpr std::int64_t size = sizeof(T);
+  if (loop.dst != size) return false;
+  if (loop.src == 2 * size) return gather_step<T, 2>(src, dst, loop.count), true;
+  if (loop.src == 3 * size) return gather_step<T, 3>(src, dst, loop.count), true;
+  if (loop.src == 4 * size) return gather_step<T, 4>(src, dst, loop.count), true;
+  if (loop.src == -size && size > 1) return gather_step<T, -1>(src, dst, loop.count), true;
+  if (loop.src == 0) return gather_step<T, 0>(src, dst, loop.count), true;
+  return false;
+}
+
+bool gather_close(const Byte* src, Byte* dst, std::size_t size, const Loop& loop) {
+  switch (size) {
+    case 1: return gather_steps<std::uint8_t>(src, dst, loop);
+    case 2: return gather_steps<std::uint16_t>(src, dst, loop);
+    case 4: return gather_steps<std::uint32_t>(src, dst, loop);
+    case 8: return gather_steps<std::uint64_t>(src, dst, loop);
+    default: return false;
+  }
+}
+
 void copy_loop(const Byte* src, Byte* dst, std::size_t size, const Loop& loop) {
+  if (gather_close(src, dst, size, loop)) return;
   switch (size) {
     case 1: return copy_fixed<1>(src, dst, loop);
     case 2: return copy_fixed<2>(src, dst, loop);
@@ -77,8 +107,9 @@ void stream_loop(const Byte* src, Byte* dst, std::size_t size, const Loop& loop)
 constexpr std::size_t kStreamed = 32;
 // Measured: 8 lines ahead of a gather are enough to hide the memory behind it.
 constexpr std::int64_t kAhead = 8;
-// Longer lines are found by the prefetcher of the machine.
+// Longer lines are found by the prefetcher of the machine, and so are those that lie as near as this.
 constexpr std::size_t kPrefetched = 1024;
+constexpr std::int64_t kNear = 64;
 
 // `copy_loop`, with lines through or past the caches.
 void copy_lines(const Byte* src, Byte* dst, std::size_t size, const Loop& loop, Lines lines) {
@@ -90,7 +121,7 @@ void copy_lines(const Byte* src, Byte* dst, std::size_t size, const Loop& loop, 
     return stream_loop<0>(src, dst, size, loop);
   }
 #endif
-  if (lines == Lines::kPrefetched && size <= kPrefetched && loop.count > kAhead) {
+  if (lines == Lines::kPrefetched && size <= kPrefetched && loop.count > kAhead && std::abs(loop.src) >= kNear) {
     constexpr std::int64_t part = 4;
     for (std::int64_t i = 0; i < loop.count; i += part) {
       const std::int64_t count = std::min(part, loop.count - i);

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 from zarrant.locking.file_locks import FileLock
 from zarrant.locking.local import KeyQueues, lock_again
-from zarrant.storage import Part, Version
+from zarrant.storage import OnlyWhile, Part, Version
 from zarrant.stores.local.durability import SyncBatch
 from zarrant.stores.local.objects import FileObjects
-from zarrant.stores.local.put_at_once import Done, put_under_lock
+from zarrant.stores.local.put_at_once import Done, put_under_lock, update_under_lock
 from zarrant.stores.local.temp_files import OpenTempFile
 
 if TYPE_CHECKING:
+    from zarrant.codecs.box_update import BoxUpdate
     from zarrant.stores.local.file_reuse import FileReuse
 
 
@@ -94,6 +95,12 @@ class LockedFiles(FileObjects):
             return done
         lock = self._locks[path]
         return None if lock is None else put_under_lock(self, self._turns, path, parts, if_version, lock)
+
+    def update_box(self, key: str, update: BoxUpdate, condition: OnlyWhile | None) -> Done | None:
+        """For `stores.local`: the update of a locked key by one compiled call; None where that was not done."""
+        path = self._path(key)
+        lock = self._locks[path]
+        return None if lock is None else update_under_lock(self, self._turns, path, update, condition, lock)
 
     def _is_locked(self, path: str) -> bool:
         return bool(self._store._is_locked(path))

@@ -133,24 +133,39 @@ def put_under_lock(
     return _put(store, queues, path, parts, if_version, (lock.inode[0], 0, lock.inode[1]))
 
 
-def update_at_once(store: Directory, queues: KeyQueues, path: str, update: BoxUpdate, condition: OnlyWhile | None) -> Done | None:
-    """Replace a box of a chunk that is stored: it is read, changed and written by one call, under its lock."""
+def update_at_once(
+    store: Directory, queues: KeyQueues, path: str, update: BoxUpdate, condition: OnlyWhile | None
+) -> Done | int | None:
+    """Replace a box of a chunk that is stored: it is read, changed and written by one call, under its lock; or BUSY."""
     lock = None if queues.is_wanted(path) else _new_lock(store, directory_of(path))
-    found = None if lock is None else _asked(store, ANY, lock, condition)
+    return None if lock is None else _update(store, queues, path, update, condition, lock)
+
+
+def update_under_lock(
+    store: InDirectory, queues: KeyQueues, path: str, update: BoxUpdate, condition: OnlyWhile | None, lock: FileLock
+) -> Done | None:
+    """The same by who has the lock of the path."""
+    done = _update(store, queues, path, update, condition, (lock.inode[0], 0, lock.inode[1])) if lock.fd >= 0 else None
+    return done if isinstance(done, tuple) else None
+
+
+def _update(
+    store: InDirectory, queues: KeyQueues, path: str, update: BoxUpdate, condition: OnlyWhile | None, lock: Lock
+) -> Done | int | None:
+    found = _asked(store, ANY, lock, condition)
     if found is None:
         return None
-    order, (on, _, device, share, _) = found
+    order, (on, _, *where) = found
     assert kernels.update_file is not None, "there where `put_file` is"
+    mark, done = KEPT, LARGE
     if order == "memory":
-        done = kernels.update_file(path, *update, on, device, share, MAX_HELD_BYTES, False, None)
-        if type(done) is tuple:
-            return done[0], KEPT
-        if done != LARGE:
-            return None
-    with queues.lock((path,), time.monotonic() + store.lock_timeout):
-        mark = KEPT if order == "memory" else store.unsynced_paths.mark(store.files, path, None, (device, 0, 1, 0))
-        done = kernels.update_file(path, *update, on, device, share, -1, True, None)
-    return (done[0], mark) if type(done) is tuple else None
+        done = kernels.update_file(path, *update, on, *where, MAX_HELD_BYTES, False, None)
+    if done == LARGE:
+        with queues.lock((path,), time.monotonic() + store.lock_timeout):
+            if order != "memory":
+                mark = store.unsynced_paths.mark(store.files, path, None, (lock[0], 0, 1, 0))
+            done = kernels.update_file(path, *update, on, *where, -1, True, None)
+    return (done[0], mark) if isinstance(done, tuple) else done
 
 
 def _put(store: InDirectory, queues: KeyQueues, path: str, parts: Sequence[Part], if_version: Version, lock: Lock) -> Done | None:

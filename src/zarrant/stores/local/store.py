@@ -30,7 +30,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from zarrant import kernels
-from zarrant.errors import CapabilityError, LockTimeout, NodeNotFoundError, OptionError, ReentrantLockError, StoreError
+from zarrant.errors import (
+    CapabilityError,
+    LockTimeout,
+    MetadataChangedError,
+    NodeNotFoundError,
+    OptionError,
+    ReentrantLockError,
+    StoreError,
+)
 from zarrant.locking.created_locks import CreatedLock
 from zarrant.locking.file_locks import SUFFIX, FileLock
 from zarrant.locking.local import KeyQueues, lock_names
@@ -49,7 +57,15 @@ from zarrant.stores.local.mounts import (
     trait_of,
 )
 from zarrant.stores.local.objects import TEMP_INFIX, FileObjects
-from zarrant.stores.local.put_at_once import can_put_at_once, locks_probed, put_at_once, put_each_at_once, update_at_once
+from zarrant.stores.local.put_at_once import (
+    BUSY,
+    Done,
+    can_put_at_once,
+    locks_probed,
+    put_at_once,
+    put_each_at_once,
+    update_at_once,
+)
 from zarrant.stores.local.syscalls import Syscalls
 from zarrant.stores.local.temp_files import (
     FileVersion,
@@ -167,13 +183,24 @@ class FilesystemStore(FileObjects):
         """See `storage.UpdatesBoxes`."""
         path = self._path(key)
         done = update_at_once(self, _queues, path, update, condition) if self._at_once else None
-        if done is None:
+        if done == BUSY:
+            done = self._update_when_free(key, update, condition)
+        if not isinstance(done, tuple):
             return None
         version, mark = done
         with annotate_errors("write", self.url, key):
             self._on_published([path], mark)
         remember_made(version)
         return version
+
+    def _update_when_free(self, key: str, update: BoxUpdate, condition: OnlyWhile | None) -> Done | None:
+        """`update_box` of a key that another process has locked, or whose owner was killed."""
+        below = self if condition is None else self.only_while(OnlyWhile(condition.key, ANY))
+        try:
+            with below.lock([key]) as locked:
+                return locked.update_box(key, update, condition)
+        except MetadataChangedError:
+            return None
 
     def with_options(self, **options: Any) -> FilesystemStore:
         """A store on the same directory under other options."""
