@@ -193,7 +193,8 @@ def store_all(items: Sequence[WriteRequest], store: Store, can: Capabilities) ->
 
 def _put_all(items: Sequence[WriteRequest], store: Store) -> list[Version | Exception]:
     """Store whole objects with one call."""
-    stored = zip(store.put_all([(item.key, item.parts) for item in items]), items, strict=True)
+    whole = cast("list[tuple[str, Sequence[Buffer]]]", [(item.key, item.parts) for item in items])
+    stored = zip(store.put_all(whole), items, strict=True)
     return [annotated(found, item.key, store) if isinstance(found, Exception) else found for found, item in stored]
 
 
