@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks import arrays, limits, report
+from benchmarks.arguments import MEMORY, names, positive, program, size
 from benchmarks.growth import Curve, measure_growth
 from benchmarks.jobs import Bench
 from benchmarks.measure import Row, measure
@@ -48,41 +49,15 @@ SCRIPTS = {
 """Benchmarks with tables of their own, run in a process each where they are there; and how, with --quick."""
 FULL, QUICK = "256MiB", "32MiB"
 """Of the array: large enough for several objects of 32 MiB in flight, small enough for every run to be checked."""
-UNITS = {"": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-
-
-def size(text: str) -> int:
-    match = re.fullmatch(r"\s*(\d+)\s*([a-zA-Z]*)\s*", text)
-    if match is None or match[2].lower() not in UNITS:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected bytes, as in 256MiB")
-    return int(match[1]) * UNITS[match[2].lower()]
-
-
-def names(known: Sequence[str]) -> Any:
-    def parse(text: str) -> list[str]:
-        chosen = [name.strip() for name in text.split(",") if name.strip()]
-        if unknown := [name for name in chosen if name not in known]:
-            raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; there are {', '.join(known)}")
-        return chosen
-
-    return parse
-
-
-def positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 1")
-    return int(text)
 
 
 def parser() -> argparse.ArgumentParser:
-    fast = Path("/dev/shm")
-    given = argparse.ArgumentParser(prog="python -m benchmarks", description="Time Zarrant beside other Zarr libraries.")
+    given = program("benchmarks", "Time Zarrant beside other Zarr libraries.")
     given.add_argument("--size", type=size, help=f"of the array (default {FULL}; with --quick {QUICK})")
     given.add_argument("--workloads", type=names(list(BY_NAME)), help="comma-separated (default: all); see --list")
     given.add_argument("--peers", type=names(list(COLUMNS)), default=list(COLUMNS), help=f"of {', '.join(COLUMNS)}")
     given.add_argument("--repeats", type=positive, default=3, help="rounds (default %(default)s)")
     given.add_argument("--threads", type=positive, default=available_cpus(), help="for every library (default: the CPUs)")
-    given.add_argument("--dir", type=Path, default=fast if fast.is_dir() else Path(tempfile.gettempdir()), help="where arrays go")
     given.add_argument("--sync", action="store_true", help="Zarrant and TensorStore sync files; the others cannot")
     given.add_argument("--results", type=Path, default=RESULTS, help="directory of table.md and, by default, of the next two")
     given.add_argument("--json", type=Path, help="file for every single time")
@@ -160,7 +135,7 @@ def facts_of(options: argparse.Namespace, peers: dict[str, Peer], shape: tuple[i
         "rounds": options.repeats,
         "threads": options.threads,
         "synced files": "zarrant and tensorstore" if options.sync else "none",
-        "tmpfs": str(options.dir).startswith("/dev/shm"),
+        "tmpfs": str(options.dir).startswith(str(MEMORY)),
         **surroundings(peers),
     }
 

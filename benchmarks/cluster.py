@@ -7,7 +7,6 @@ compared with the source. CPU is that of all workers, memory the most that one o
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import resource
@@ -28,7 +27,7 @@ from typing import Any
 import numpy as np
 
 import zarrant
-from benchmarks.__main__ import names, positive
+from benchmarks.arguments import names, positive, program
 from zarrant.tools.rechunk import rechunk
 from zarrant.tools.spelling import size as bytes_of
 
@@ -178,12 +177,11 @@ def measure(name: str, source: Path, folder: Path, workers: int, kill: float) ->
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster", description=__doc__)
+    parser = program("benchmarks.cluster", __doc__, Path(tempfile.gettempdir()))
     parser.add_argument("--size", default="2GiB", help="of the values")
     parser.add_argument("--workers", type=positive, default=4)
     parser.add_argument("--kill", type=float, default=0.0, help="kill a worker every so many seconds; 0: none")
     parser.add_argument("--only", type=names(list(WAYS)), default=list(WAYS), help=f"of {', '.join(WAYS)}")
-    parser.add_argument("--dir", type=Path, default=None, help="where the arrays go")
     words = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(dir=words.dir) as folder:
         source = Path(folder) / "source"

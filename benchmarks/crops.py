@@ -7,7 +7,6 @@ crops at once), chunks of 1 MiB and shards of such chunks. Each time is that of 
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import tempfile
 import time
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 import zarrant
+from benchmarks.arguments import program
 from zarrant.codecs import Zstd
 from zarrant.stores.wrappers import Latency
 from zarrant.testkit import CoroutineStore
@@ -73,10 +73,9 @@ def check(found: list[Any], places: list[tuple[int, int]], data: np.ndarray[Any,
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.crops", description=__doc__.partition("\n")[0])
+    parser = program("benchmarks.crops", __doc__.partition("\n")[0], Path(tempfile.gettempdir()))
     parser.add_argument("--crops", type=int, default=1000)
     parser.add_argument("--side", type=int, default=4096, help="of the array; its bytes are twice the square")
-    parser.add_argument("--dir", type=Path, default=None, help="where arrays go; default: a temporary directory")
     options = parser.parse_args(arguments)
     data, dice = values(options.side), np.random.default_rng(2)
     places = [(int(x), int(y)) for x, y in dice.integers(0, options.side - CROP, (options.crops, 2))]

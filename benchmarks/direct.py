@@ -8,7 +8,6 @@ with 0 whatever the times, with 1 where something that was written does not read
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import resource
@@ -27,7 +26,7 @@ import numpy as np
 
 import zarrant
 from benchmarks import arrays
-from benchmarks.__main__ import positive, size
+from benchmarks.arguments import positive, program, size
 from benchmarks.jobs import erase_chunks
 from benchmarks.measure import Say
 from benchmarks.peers import PeerMissing, make_peer
@@ -269,11 +268,9 @@ def table(lines: Sequence[Line], nbytes: int, facts: dict[str, Any]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    given = argparse.ArgumentParser(prog="python -m benchmarks.direct", description=(__doc__ or "").split("\n")[0])
+    given = program("benchmarks.direct", (__doc__ or "").split("\n")[0], Path(), rounds=5)
     given.add_argument("--size", type=size, default="128MiB", help="of the array (default %(default)s)")
-    given.add_argument("--rounds", type=positive, default=5, help="(default %(default)s)")
     given.add_argument("--threads", type=positive, default=available_cpus(), help="for every way (default: the CPUs)")
-    given.add_argument("--dir", type=Path, default=Path(), help="on the disk to measure (default: where you are)")
     given.add_argument("--json", type=Path, help="file for every single time")
     options = given.parse_args(arguments)
     directory = Path(tempfile.mkdtemp(prefix="zarrant-direct-", dir=options.dir.absolute()))

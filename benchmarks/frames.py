@@ -9,7 +9,6 @@ with 0 whatever the times, with 1 where something was wrong.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import shutil
 import sys
@@ -24,7 +23,7 @@ import numpy as np
 
 import zarrant
 from benchmarks import arrays
-from benchmarks.__main__ import positive
+from benchmarks.arguments import positive, program
 from benchmarks.peers.base import Values
 from zarrant.codecs import Zstd
 
@@ -198,13 +197,11 @@ def measure(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    given = argparse.ArgumentParser(prog="python -m benchmarks.frames", description=(__doc__ or "").split("\n")[0])
+    given = program("benchmarks.frames", (__doc__ or "").split("\n")[0], rounds=7)
     given.add_argument("--frames", type=positive, default=128, help="(default %(default)s)")
     given.add_argument("--side", type=positive, default=512, help="of a frame (default %(default)s)")
     given.add_argument("--depth", type=positive, default=32, help="of chunks (default %(default)s)")
-    given.add_argument("--rounds", type=positive, default=7, help="(default %(default)s)")
     given.add_argument("--threads", type=positive, default=2, help="(default %(default)s)")
-    given.add_argument("--dir", type=Path, default=Path("/dev/shm") if Path("/dev/shm").is_dir() else Path())
     options = given.parse_args(arguments)
     frames = values(options.frames, options.side)
     problems: list[str] = []

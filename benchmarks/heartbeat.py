@@ -8,7 +8,6 @@ whatever the times, with 1 where the libraries do not read the same.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import importlib.util
 import sys
@@ -22,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import zarrant
-from benchmarks.__main__ import positive
+from benchmarks.arguments import positive, program
 
 BEAT_S = 0.005
 CROP, EDGE = 300, 256
@@ -101,13 +100,10 @@ async def run(path: Path, tasks: int, seconds: float, rounds: int, extent: int) 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Make the array, measure, and remove it."""
-    fast = Path("/dev/shm")
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.heartbeat", description="Delay of an event loop during reads.")
+    parser = program("benchmarks.heartbeat", "Delay of an event loop during reads.", rounds=5)
     parser.add_argument("--tasks", type=positive, default=64, help="that read at the same time (default %(default)s)")
     parser.add_argument("--seconds", type=float, default=2.0, help="of each turn (default %(default)s)")
-    parser.add_argument("--rounds", type=positive, default=5, help="turns of each library (default %(default)s)")
     parser.add_argument("--extent", type=positive, default=4096, help="of the array along each side (default %(default)s)")
-    parser.add_argument("--dir", type=Path, default=fast if fast.is_dir() else Path(tempfile.gettempdir()), help="where it goes")
     given = parser.parse_args(args)
     with tempfile.TemporaryDirectory(dir=given.dir) as folder:
         data = np.random.default_rng(0).integers(0, 200, (given.extent, given.extent)).astype("uint16")

@@ -6,7 +6,6 @@ opened, one of them opened by its name, and metadata with many attributes.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 import warnings
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import zarrant
-from benchmarks.__main__ import positive
+from benchmarks.arguments import positive, program
 from benchmarks.pairs import Found, Pair, compare, table
 
 ALIKE = {"shape": (100, 100), "chunks": (10, 10), "dtype": "uint16"}
@@ -79,12 +78,9 @@ def measure(folder: Path, arrays: int, attributes: int, rounds: int) -> list[Fou
 
 def main(args: Sequence[str] | None = None) -> int:
     """Measure, print, and remove what was made."""
-    fast = Path("/dev/shm")
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.listings", description="Very many arrays, very many attributes.")
+    parser = program("benchmarks.listings", "Very many arrays, very many attributes.", rounds=5)
     parser.add_argument("--arrays", type=positive, default=2000, help="in the group (default %(default)s)")
     parser.add_argument("--attributes", type=positive, default=10_000, help="of one array (default %(default)s)")
-    parser.add_argument("--rounds", type=positive, default=5, help="(default %(default)s)")
-    parser.add_argument("--dir", type=Path, default=fast if fast.is_dir() else Path(tempfile.gettempdir()), help="where files go")
     given = parser.parse_args(args)
     with tempfile.TemporaryDirectory(dir=given.dir) as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -8,7 +8,6 @@ compared with the data, as in the benchmark. With `--docs` the tables are writte
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
 import tempfile
@@ -22,7 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks import arrays, limits, report
-from benchmarks.__main__ import names, say, size, surroundings
+from benchmarks.__main__ import say, surroundings
+from benchmarks.arguments import names, program, size
 from benchmarks.coroutines import ChunksByTasks, CropsByTasks
 from benchmarks.jobs import Bench, Job
 from benchmarks.layer_times import LAYER_NAMES, Profile, Sampler
@@ -313,14 +313,12 @@ def page(lines: Sequence[Line], facts: dict[str, Any]) -> str:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Measure, print, and remove what was made."""
-    fast = Path("/dev/shm")
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.profiles", description="Where the time goes.")
+    parser = program("benchmarks.profiles", "Where the time goes.")
     parser.add_argument("--size", type=size, default=size("128MiB"), help="of the array (default 128MiB)")
     parser.add_argument("--seconds", type=float, default=2.0, help="of the processor, of each line (default %(default)s)")
     parser.add_argument("--rows", type=names(list(ROWS)), default=list(ROWS), help=f"of {', '.join(ROWS)}")
     parser.add_argument("--threads", type=int, default=2, help="(default %(default)s)")
     parser.add_argument("--docs", type=Path, help="write the tables into where-time-goes.md of this directory")
-    parser.add_argument("--dir", type=Path, default=fast if fast.is_dir() else Path(tempfile.gettempdir()), help="where files go")
     given = parser.parse_args(args)
     peers, _ = find_peers([OURS, THEIRS], Settings(given.threads))
     data = arrays.values(arrays.shape_of(given.size))

@@ -25,7 +25,8 @@ import numpy as np
 
 import zarrant
 from benchmarks import arrays
-from benchmarks.__main__ import RESULTS, names, positive
+from benchmarks.__main__ import RESULTS
+from benchmarks.arguments import names, positive
 from benchmarks.counting import Counting
 from benchmarks.peers.base import Region, Values
 from benchmarks.remote_peers import OURS, PEERS, Ours, Unable, installed, obstore_store, versions

@@ -8,7 +8,6 @@ copy is read by the other side and compared; of what was read only the number of
 
 from __future__ import annotations
 
-import argparse
 import re
 import shutil
 import subprocess
@@ -22,7 +21,7 @@ import numpy as np
 
 import zarrant
 from benchmarks import arrays
-from benchmarks.__main__ import positive, size
+from benchmarks.arguments import program, size
 from benchmarks.jobs import seconds
 from benchmarks.pairs import WrongResult
 from benchmarks.peers.base import Values
@@ -105,11 +104,8 @@ def measure(folder: Path, nbytes: int, rounds: int) -> list[Row]:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Measure, print, and remove what was made."""
-    fast = Path("/dev/shm")
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.rust", description="Beside the programs of zarrs_tools.")
+    parser = program("benchmarks.rust", "Beside the programs of zarrs_tools.", rounds=3)
     parser.add_argument("--size", type=size, default=size("256MiB"), help="of the array (default 256MiB)")
-    parser.add_argument("--rounds", type=positive, default=3, help="(default %(default)s)")
-    parser.add_argument("--dir", type=Path, default=fast if fast.is_dir() else Path(tempfile.gettempdir()), help="where files go")
     given = parser.parse_args(args)
     missing = [program for program in (READ, COPY) if not shutil.which(program)]
     if missing:

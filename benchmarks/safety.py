@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import kills, races, readings
-from benchmarks.__main__ import RESULTS, positive, say, surroundings
+from benchmarks.__main__ import RESULTS, say, surroundings
+from benchmarks.arguments import positive, program
 from benchmarks.crew import set_out
 from benchmarks.ground import Finding, Ground, Test
 from benchmarks.peers import ADAPTERS, OURS, find_peers
@@ -46,7 +47,7 @@ def duration(text: str) -> float:
 
 
 def parser() -> argparse.ArgumentParser:
-    given = argparse.ArgumentParser(prog="python -m benchmarks.safety", description="Races, kills and readers, for Zarr libraries.")
+    given = program("benchmarks.safety", "Races, kills and readers, for Zarr libraries.", Path(tempfile.gettempdir()))
     given.add_argument("--peers", type=libraries, default=list(ADAPTERS), help=f"of {', '.join(ADAPTERS)}, or module:Class")
     given.add_argument("--tests", help="comma-separated beginnings of names; see --list (default: all)")
     given.add_argument("--seconds", type=duration, default=2.0, help="of each race and each reading (default %(default)s)")
@@ -54,7 +55,6 @@ def parser() -> argparse.ArgumentParser:
     given.add_argument("--processes", type=positive, default=8, help="or threads that race (default %(default)s)")
     given.add_argument("--timeout", type=duration, default=30.0, help="after which a worker hangs (default %(default)s s)")
     given.add_argument("--cell", type=positive, default=races.CELL, help="elements of a subchunk of the largest shard")
-    given.add_argument("--dir", type=Path, default=Path(tempfile.gettempdir()), help="where arrays go (default: %(default)s)")
     given.add_argument("--sync", action="store_true", help="Zarrant and TensorStore sync files; the others cannot")
     given.add_argument("--results", type=Path, default=RESULTS, help="directory of safety.md and safety.json")
     given.add_argument("--list", action="store_true", help="name the tests and end")

@@ -6,7 +6,6 @@ read by the other one after each write. Neither syncs files.
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import zarrant
-from benchmarks.__main__ import positive
+from benchmarks.arguments import positive, program
 from benchmarks.pairs import Found, Pair, compare, table
 
 
@@ -77,12 +76,9 @@ def measure(folder: Path, chunks: int, nbytes: int, rounds: int) -> list[Found]:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Measure, print, and remove what was made."""
-    fast = Path("/dev/shm")
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.small_files", description="Very many small chunks.")
+    parser = program("benchmarks.small_files", "Very many small chunks.", rounds=5)
     parser.add_argument("--chunks", type=positive, nargs="*", default=[20_000, 100_000], help="(default %(default)s)")
     parser.add_argument("--nbytes", type=positive, nargs="*", default=[1000, 4096], help="of each (default %(default)s)")
-    parser.add_argument("--rounds", type=positive, default=5, help="(default %(default)s)")
-    parser.add_argument("--dir", type=Path, default=fast if fast.is_dir() else Path(tempfile.gettempdir()), help="where files go")
     given = parser.parse_args(args)
     found = []
     with tempfile.TemporaryDirectory(dir=given.dir) as folder:

@@ -7,7 +7,6 @@ counted and the elements that stay are read.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 import time
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import zarrant
-from benchmarks.__main__ import positive
+from benchmarks.arguments import positive, program
 from benchmarks.pairs import Found, Pair, WrongResult, compare, table
 from benchmarks.small_files import open_tensorstore
 
@@ -108,12 +107,9 @@ def alone(folder: Path, chunks: int) -> str:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Measure, print, and remove what was made."""
-    fast = Path("/dev/shm")
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.sparse", description="Very many chunks that are not there.")
+    parser = program("benchmarks.sparse", "Very many chunks that are not there.", rounds=3)
     parser.add_argument("--chunks", type=positive, default=40_000, help="beside TensorStore (default %(default)s)")
     parser.add_argument("--alone", type=positive, default=4_000_000, help="of Zarrant alone (default %(default)s)")
-    parser.add_argument("--rounds", type=positive, default=3, help="(default %(default)s)")
-    parser.add_argument("--dir", type=Path, default=fast if fast.is_dir() else Path(tempfile.gettempdir()), help="where files go")
     given = parser.parse_args(args)
     with tempfile.TemporaryDirectory(dir=given.dir) as folder:
         print(table(measure(Path(folder), given.chunks, given.rounds), "TensorStore"))

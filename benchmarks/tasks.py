@@ -6,7 +6,6 @@ each run, and what is read is compared. How long the event loop waits meanwhile 
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import zarrant
-from benchmarks.__main__ import positive
+from benchmarks.arguments import positive, program
 from benchmarks.pairs import Found, Pair, compare, table
 from benchmarks.small_files import open_tensorstore
 
@@ -110,15 +109,12 @@ def crops(folder: Path, loop: asyncio.AbstractEventLoop, count: int, tasks: int,
 
 def main(args: Sequence[str] | None = None) -> int:
     """Measure, print, and remove what was made."""
-    fast = Path("/dev/shm")
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.tasks", description="Many tasks of an event loop.")
+    parser = program("benchmarks.tasks", "Many tasks of an event loop.", rounds=5)
     parser.add_argument("--count", type=positive, default=1000, help="of writes and reads (default %(default)s)")
     parser.add_argument("--tasks", type=positive, nargs="*", default=[1, 64], help="that do them (default %(default)s)")
     parser.add_argument("--crops", type=positive, default=2000, help="of 300 × 300 elements (default %(default)s)")
     parser.add_argument("--crop-tasks", type=positive, default=400, help="that read them (default %(default)s)")
     parser.add_argument("--extent", type=positive, default=EXTENT, help="of the array of crops (default %(default)s)")
-    parser.add_argument("--rounds", type=positive, default=5, help="(default %(default)s)")
-    parser.add_argument("--dir", type=Path, default=fast if fast.is_dir() else Path(tempfile.gettempdir()), help="where files go")
     given = parser.parse_args(args)
     loop, found = asyncio.new_event_loop(), []
     try:

@@ -38,7 +38,8 @@ check types types_of_all
 
 if [ "${1:-}" != --no-tests ]; then
   wait "$servers"
-  # Two workers, not one for each CPU: tests of the safety promises start many processes of their own.
-  check tests "$bin/python" -m pytest -q -n "${JOBS:-2}" --dist=worksteal
+  # On two CPUs three workers: each waits for a third of its time, for processes, locks and disks. Not many more on more CPUs: tests
+  # of the safety promises start many processes of their own.
+  check tests "$bin/python" -m pytest -q -n "${JOBS:-3}" --dist=worksteal
 fi
 [ ${#failed[@]} -eq 0 ]

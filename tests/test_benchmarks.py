@@ -41,6 +41,8 @@ PHASES = {
     "crops": ["cold", "warm"],
     "crops-sharded-32": ["cold", "warm"],
     "crops-sharded-8": ["cold", "warm"],
+    "selections": ["planes", "steps", "outer", "points", "together", "kept"],
+    "selections-sharded-32": ["planes", "steps", "outer", "points", "together", "kept"],
     "files": ["write", "rewrite", "read"],
     "files-4k": ["write", "rewrite", "read"],
     "start-up": ["import"],

@@ -25,6 +25,9 @@ class Zarrant:
     def open(self, path: Path) -> ZarrantHandle:
         return ZarrantHandle(zarrant.open_array(path, mode="r+", config=self.config))
 
+    def open_kept(self, path: Path, nbytes: int) -> ZarrantHandle:
+        return ZarrantHandle(zarrant.open_array(path, mode="r", config=self.config | {"cache": nbytes}))
+
 
 class ZarrantWithoutRepack(Zarrant):
     """Zarrant told to leave dead bytes in shards until `compact`, so that an update moves no part of them."""
@@ -47,6 +50,12 @@ class ZarrantHandle:
 
     def read(self, region: Region, out: Values) -> None:
         self.array.retrieve_array_subset(region, out=out)
+
+    def select(self, kind: str, key: Any) -> Any:
+        return {"basic": self.array, "outer": self.array.oindex, "points": self.array.vindex}[kind][key]
+
+    def read_many(self, regions: Sequence[Region]) -> Sequence[Any]:
+        return self.array.retrieve_array_subsets(regions)
 
     def append(self, frames: Values, depth: int) -> None:
         """Through `buffered()`, as the manual says."""

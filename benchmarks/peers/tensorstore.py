@@ -6,6 +6,7 @@ source, as nobody changes it meanwhile. Appending uses a transaction for each ch
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,11 @@ class TensorStore:
         spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{path}/"}}
         return TensorStoreHandle(ts.open(spec, open=True, context=self.context).result(), self.context)
 
+    def open_kept(self, path: Path, nbytes: int) -> TensorStoreHandle:
+        context = ts.Context({**self.context.spec.to_json(), "cache_pool": {"total_bytes_limit": nbytes}})
+        spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{path}/"}}
+        return TensorStoreHandle(ts.open(spec, open=True, context=context).result(), context)
+
 
 class TensorStoreHandle:
     """An array of TensorStore."""
@@ -52,6 +58,12 @@ class TensorStoreHandle:
         view = ts.array(out, context=self.context, copy=False, write=True)
         # A region's domain starts where the region does, that of the view at 0.
         view.write(self.array[region].translate_to[[0] * out.ndim]).result()
+
+    def select(self, kind: str, key: Any) -> Any:
+        return {"basic": self.array, "outer": self.array.oindex, "points": self.array.vindex}[kind][key].read().result()
+
+    def read_many(self, regions: Sequence[Region]) -> Sequence[Any]:
+        return [each.result() for each in [self.array[region].read() for region in regions]]
 
     def append(self, frames: Values, depth: int) -> None:
         for start in range(0, len(frames), depth):

@@ -18,7 +18,7 @@ from itertools import chain, islice
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, cast
 
 from zarrant.storage import ANY as ANY  # noqa: PLC0414 - a word of the vocabulary of requests
-from zarrant.storage import Blob, ByteRange, Part, Version
+from zarrant.storage import Blob, ByteRange, FileDecoder, Part, Version
 from zarrant.storage import OnlyWhile as OnlyWhile  # noqa: PLC0414
 
 T = TypeVar("T")
@@ -41,10 +41,15 @@ class ReadRequest(NamedTuple):
 
 
 class Fetch(NamedTuple):
-    """Read; replied with a list of Blob, None (absent) or Exception, one for each `ReadRequest`."""
+    """Read; replied with a list of Blob, None (absent) or Exception, one for each `ReadRequest`.
+
+    `decoder`: objects may be decoded by it as they are read, and then their blobs have no data. Of one that was not, the reply is
+    that to its `ReadRequest`, or (where the decoder is not for whole objects) None.
+    """
 
     items: Sequence[ReadRequest]
     brief: bool = False
+    decoder: FileDecoder | None = None
 
 
 class WriteRequest(NamedTuple):
@@ -262,9 +267,11 @@ Request: TypeAlias = (
 )
 
 
-def fetch(items: Sequence[ReadRequest], *, brief: bool = False) -> Op[list[Outcome[Blob | None]]]:
+def fetch(
+    items: Sequence[ReadRequest], *, brief: bool = False, decoder: FileDecoder | None = None
+) -> Op[list[Outcome[Blob | None]]]:
     """Read many; one outcome each."""
-    reply: list[Outcome[Blob | None]] = yield Fetch(items, brief)
+    reply: list[Outcome[Blob | None]] = yield Fetch(items, brief, decoder)
     return reply
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -134,3 +137,52 @@ class RefusingSyscalls(Syscalls):
 def refusing() -> type[RefusingSyscalls]:
     """The file calls that refuse."""
     return RefusingSyscalls
+
+
+DECODE = """
+import json, os, resource, sys, zarrant
+
+def megabytes():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+def decode(place, chunk, first):
+    a = zarrant.open_array(place, mode="r")
+    try:
+        a.retrieve_chunk(tuple(first))
+    except zarrant.errors.ChunkError:
+        pass
+    before, told = megabytes(), {}
+    try:
+        a.retrieve_chunk(tuple(chunk))
+    except zarrant.errors.ChunkError as error:
+        told = {"key": error.key, "chunk": error.chunk, "codec": error.codec, "text": str(error)}
+    print(json.dumps({**told, "MiB": megabytes() - before}), flush=True)
+
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        decode(*json.loads(line))
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.fixture(scope="session")
+def decode_elsewhere() -> Iterator[Callable[..., dict[str, Any]]]:
+    """Lets a process that has decoded nothing decode a chunk: what its error says, and by how many MiB its memory grew.
+
+    Another chunk is decoded first, so that what decoding needs anyway is there. Each call forks one process, which has imported
+    the library.
+    """
+    process = subprocess.Popen([sys.executable, "-c", DECODE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin is not None and process.stdout is not None
+    asked, told = process.stdin, process.stdout
+
+    def decode(place: Path, chunk: tuple[int, ...], first: tuple[int, ...]) -> dict[str, Any]:
+        print(json.dumps([str(place), chunk, first]), file=asked, flush=True)
+        found: dict[str, Any] = json.loads(told.readline())
+        return found
+
+    yield decode
+    process.communicate(timeout=100)
+    assert process.returncode == 0

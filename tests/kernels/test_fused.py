@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
+import threading
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from zarrant import kernels
@@ -374,3 +377,132 @@ def test_a_short_arena_is_refused(kernel: Any) -> None:
         kernel.encode_boxes(
             case.program, case.values, case.boxes, case.rows, np.ones(2, bool), case.fill, False, lambda n: allocate(n - 1)
         )
+
+
+# ── files that are decoded as they are read, by several threads ─────────────────────────────────────────────────────
+
+files = pytest.mark.skipif(not native or kernels.read_files is None, reason="without the compiled call there is one way only")
+
+
+def decoder_of(case: Case, out: Any) -> Any:
+    return kernels.serving(case.program).BoxDecoder(case.program, case.rows, case.boxes, out, case.fill, True)
+
+
+def read(reader: Any, threads: int) -> list[Any]:
+    """What a reader finds, by so many threads."""
+    helpers = [threading.Thread(target=reader.work) for _ in range(threads - 1)]
+    for helper in helpers:
+        helper.start()
+    reader.work()
+    for helper in helpers:
+        helper.join()
+    found: list[Any] = reader.versions()
+    return found
+
+
+@files
+@given(case=cases(), threads=st.integers(1, 3), absent=st.integers(0, 9), broken=st.integers(0, 9))
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_it_is_decode_boxes_of_the_bytes(tmp_path: Path, case: Case, threads: int, absent: int, broken: int) -> None:
+    _, arena, sizes = one_by_one(case, covered_rows(case), False)
+    spans, paths = spans_of(arena, sizes), [str(tmp_path / str(row)) for row in range(case.count)]
+    for row, (start, size) in enumerate(zip(spans.offset.tolist(), spans.size.tolist(), strict=True)):
+        data = arena[start : start + size].tobytes()
+        Path(paths[row]).write_bytes(data + b"?" if row == broken else data)
+        if row == absent:
+            os.unlink(paths[row])
+    expected, out = np.zeros_like(case.values), np.zeros_like(case.values)
+    versions = read(decoder_of(case, out).reader(paths, -1), threads)
+    failed = [row for row, version in enumerate(versions) if version is None]
+    assert [row for row, version in enumerate(versions) if version is False] == [row for row in [absent] if row < case.count]
+    for row, version in enumerate(versions):
+        if version:
+            state = os.stat(paths[row])
+            assert version == (state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size)
+    good = np.array([row for row in range(case.count) if row not in (absent, broken)], np.int64)
+    assert failed == [row for row in [broken] if row < case.count and row != absent]
+    # Each row alone, as boxes of rows that follow may lie over it.
+    for row in good.tolist():
+        mine = case.boxes.row_start[:, 0] == row
+        boxes = case.boxes._replace(
+            start=case.boxes.start[mine], row_start=case.boxes.row_start[mine], shape=case.boxes.shape[mine]
+        )
+        alone = case._replace(boxes=boxes)
+        expected[...], out[...] = np.zeros((), out.dtype), np.zeros((), out.dtype)
+        one = kernels.EncodedRows(*(each if each is spans.buffers else each[row : row + 1] for each in spans))
+        assert kernels.decode_boxes(case.program, one, case.count, case.rows, boxes, expected, case.fill, True) == []
+        others = [path if at == row else str(tmp_path / "none") for at, path in enumerate(paths)]
+        assert read(decoder_of(alone, out).reader(others, -1), threads)[row]
+        start, step, shape = boxes.start, boxes.step, boxes.shape
+        for first, lengths in zip(start.tolist(), shape.tolist(), strict=True):
+            ends = [a + s * n for a, s, n in zip(first, step.tolist(), lengths, strict=True)]
+            place = tuple(slice(a, b if b >= 0 else None, s) for a, b, s in zip(first, ends, step.tolist(), strict=True))
+            assert out[place].tobytes() == expected[place].tobytes()
+
+
+def two_files(tmp_path: Path, program: Any = ((kernels.ZSTD, 1, 0),)) -> tuple[Case, list[str], Any]:
+    """Two chunks of 300 elements in files, side by side, and their values."""
+    values = np.arange(600, dtype="u2").reshape(1, 600)
+    ones, starts = np.ones(2, np.int64), np.array([[0, 0], [0, 300]], np.int64)
+    boxes = kernels.RowBoxes(starts, ones, np.array([[0, 0], [1, 0]], np.int64), ones, np.array([[1, 300]] * 2, np.int64))
+    rows = np.zeros((1, 300), "u2")
+    arena, sizes = kernels.encode(program, values.reshape(2, 300).view(np.uint8), None)
+    paths = [str(tmp_path / name) for name in "ab"]
+    for path, end, size in zip(paths, np.cumsum(sizes).tolist(), sizes.tolist(), strict=True):
+        Path(path).write_bytes(arena[end - size : end].tobytes())
+    return Case(values, kernels.RowMemory(rows.view(np.uint8), rows), boxes, 2, b"\0\0", program), paths, values
+
+
+@files
+def test_what_is_not_usual_is_left_to_others(tmp_path: Path) -> None:
+    case, paths, values = two_files(tmp_path)
+    size = os.stat(paths[0]).st_size
+    os.symlink(paths[1], link := str(tmp_path / "link"))
+    for other, limit in ((link, -1), (str(tmp_path), -1), (paths[1], size - 1), (f"{paths[1]}/c", -1)):
+        out = np.zeros_like(values)
+        versions = read(decoder_of(case, out).reader([paths[0], other], limit), 1)
+        assert (bool(versions[0]), versions[1]) == (limit == -1, False if other.endswith("/c") else None)
+        assert not versions[0] or np.array_equal(out[0, :300], values[0, :300])
+
+
+@files
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"start": np.array([[0, 0], [0, 301]])},
+        {"row_start": np.array([[1, 0], [0, 0]])},
+        {"row_start": np.array([[0, 0], [2, 0]])},
+        {"row_start": np.array([[0, 0], [1, 1]])},
+        {"shape": np.array([[1, 300], [2, 300]])},
+    ],
+    ids=str,
+)
+def test_boxes_that_are_none_are_refused_or_not_done(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    case, paths, _ = two_files(tmp_path)
+    case, guarded = case._replace(boxes=case.boxes._replace(**wrong)), np.full((3, 600), 0x5A5A, "u2")
+    try:
+        versions = read(decoder_of(case, guarded[1:2]).reader(paths, -1), 2)
+    except ValueError:
+        pass
+    else:
+        assert versions[1] is None and versions[0]
+    assert (guarded[::2] == 0x5A5A).all()
+
+
+@files
+@pytest.mark.parametrize(
+    ("paths", "fill", "out"), [(1, b"\0\0", "u2"), (2, b"\0", "u2"), (2, b"\0\0", "u4"), (2, b"\0\0", "O")], ids=str
+)
+def test_mistakes_with_files_are_refused(tmp_path: Path, paths: int, fill: bytes, out: str) -> None:
+    case, _, values = two_files(tmp_path)
+    decoder = kernels.serving(case.program).BoxDecoder(case.program, case.rows, case.boxes, values.astype(out), fill, True)
+    with pytest.raises(ValueError):
+        decoder.reader(["x"] * paths, -1)
+
+
+@files
+def test_threads_are_of_use_for_many_bytes_only(tmp_path: Path) -> None:
+    case, _, values = two_files(tmp_path)
+    assert decoder_of(case, values).threads(2) == 1
+    rows = kernels.RowMemory(np.zeros((1, 1 << 18), np.uint8), np.zeros((1, 1 << 17), "u2"))
+    assert [decoder_of(case._replace(rows=rows), values).threads(n) for n in (1, 2, 8)] == [1, 2, 8]

@@ -14,11 +14,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from obstore.store import MemoryStore
 
 import zarrant
 from servers import Proxy, Server, start_proxy
-from zarrant.errors import ChunkMissingError
+from zarrant.codecs import Crc32c
+from zarrant.errors import ChunkError, ChunkMissingError
 from zarrant.stores.local.store import FilesystemStore
 from zarrant.stores.local.syscalls import Syscalls
 from zarrant.stores.local.temp_files import LASTING_AFTER_NS
@@ -254,6 +257,56 @@ def test_tasks_that_read_first_at_the_same_time_ask_for_the_index_once() -> None
     asyncio.run(read())
     assert inner.indexes() == 1
     assert len(inner.asked) == 2  # all parts of the shard are near, and are read together
+
+
+def outcome(read: Callable[[], Any]) -> Any:
+    """What a read gives, or the error of it."""
+    try:
+        return read().tolist()
+    except ChunkError as error:
+        return type(error), error.key, error.chunk, error.field, error.message
+
+
+corners = st.tuples(*[st.integers(0, 15)] * 2)
+regions = st.tuples(corners, corners).map(lambda c: tuple(slice(min(side), max(side) + 1) for side in zip(*c, strict=True)))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    parts=st.lists(regions, min_size=2, max_size=8),
+    absent=st.sets(st.tuples(*[st.integers(0, 3)] * 2), max_size=8),
+    damage=st.sampled_from(["", "", "index", "data", "no shard"]),
+)
+def test_reads_at_the_same_time_are_what_each_is_alone(parts: list[Any], absent: set[tuple[int, int]], damage: str) -> None:
+    """Threads and tasks that share an index and near ranges get the values, or the error, that they get by themselves."""
+    store, values = ObjectStore(MemoryStore()), DATA.copy()
+    for i, j in absent:
+        values[4 * i : 4 * i + 4, 4 * j : 4 * j + 4] = 0
+    zarrant.create_array(store, data=values, chunks=(4, 4), shards=(16, 16), compressors=[Crc32c()])
+    if damage == "no shard":
+        store.erase("c/0/0")
+    elif damage and (blob := store.get("c/0/0")) is not None:
+        data = bytearray(bytes(blob.data[0]))
+        data[-1 if damage == "index" else 0] ^= 1
+        store.put("c/0/0", [bytes(data)])
+    alone = [outcome(lambda part=part: zarrant.open_array(store)[part]) for part in parts]  # type: ignore[misc]
+    array, threads = zarrant.open_array(store), [None] * len(parts)
+
+    def read(number: int) -> None:
+        threads[number] = outcome(lambda: array[parts[number]])
+
+    async def read_in_tasks() -> list[Any]:
+        array = await zarrant.open_array_async(store)
+        return await asyncio.gather(*[array.getitem(part) for part in parts], return_exceptions=True)
+
+    def give(found: Any) -> Any:
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    together(*[partial(read, number) for number in range(len(parts))])
+    assert threads == alone
+    assert [outcome(partial(give, found)) for found in asyncio.run(read_in_tasks())] == alone
 
 
 @pytest.mark.parametrize("old", [0, 3])

@@ -1,15 +1,15 @@
-"""A process that writes or reads one array while others do: `python readers.py LIBRARY PATH COUNTERS ARGUMENT`.
+"""Processes that write or read arrays while others do: `python readers.py writer|appender PATH COUNTERS NUMBER`.
 
-LIBRARY "writer" makes update after update of WRITES[ARGUMENT] through Zarrant until its input ends: the k-th sets every
-element of each region to k; in the last region, which is one subchunk, each third one sets fill instead, so that the subchunk
-dies and is born again. It notes k in COUNTERS (two int64 a region) when it begins and when it is done. Any other LIBRARY
-reads ARGUMENT times, the whole array and parts of it by turns, and compares each subchunk: every region shows one update, not
-older than the last that was done before the read, not newer than the last begun after it; the rest is BASE. It prints
-how many reads were made, how many were wrong, how many failed, how many different updates were seen, and the first trouble.
-The array is SHAPE, or a multiple of it.
+A "writer" makes update after update of WRITES[NUMBER] through Zarrant until its input ends: the k-th sets every element of each
+region to k; in the last region, which is one subchunk, each third one sets fill instead, so that the subchunk dies and is born
+again. It notes k in COUNTERS (two int64 a region) when it begins and when it is done. An "appender" appends rows to an array of
+rows that say which they are. The array is SHAPE, or a multiple of it.
 
-LIBRARY "appender" appends rows to an array of rows that say which they are; with a fifth argument "appended" the readers open
-the array anew for each read, and read its last rows.
+`python readers.py LIBRARY`: for each line `["read" or "appended", PATH, COUNTERS, COUNT]` of its input, opens the array, says that
+it is ready, waits for another line, and reads COUNT times or more often. "read": the whole array and parts of it by turns, and
+compares each subchunk: every region shows one update, not older than the last that was done before the read, not newer than the
+last begun after it; the rest is BASE. "appended": opens the array anew for each read, and reads its last rows. It prints how many
+reads were made, how many were wrong, how many failed, how many different updates were seen, and the first trouble.
 
 `python readers.py serve`: for each line `["read" or "write", LIBRARY, PATH, FILE]` of its input, reads a whole array into the
 .npy FILE, or writes from it, opened anew; and prints a line that says how it went.
@@ -23,7 +23,7 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,8 @@ REGIONS = (np.s_[4:30, 4:30], np.s_[32:44, 10:48], np.s_[0:16, 32:48])
 WRITES = ((0, 2), (1,))
 """The regions of each writer."""
 BASE = 2**32 - 1
+UPDATES, SEEN = 25, 3
+"""So many are made while others read, and so many differ, however few processors there are."""
 PARTS = (np.s_[0:48, 0:48], np.s_[0:16, 0:16], np.s_[8:24, 8:40], np.s_[30:48, 0:48], np.s_[16:32, 16:32])
 
 
@@ -81,8 +83,9 @@ def append(path: str, told: Any) -> None:
 
 
 def read_appended(library: str, path: str, told: Any, count: int) -> None:
+    OPEN[library](path)
     wrong, failed, seen, first = 0, 0, set[int](), ""
-    for _ in range(count):
+    for _ in turns(told, count, seen):
         time.sleep(0.001)
         try:
             found = np.asarray(OPEN[library](path)(None))
@@ -95,7 +98,7 @@ def read_appended(library: str, path: str, told: Any, count: int) -> None:
         if (found != rows[:, np.newaxis]).any() or (np.diff(rows.astype("int64")) != 1).any():
             wrong += 1
             first = first or f"rows {rows.tolist()}"
-    print(count, wrong, failed, len(seen), first.replace("\n", " "), flush=True)
+    print(wrong, failed, len(seen), first.replace("\n", " "), flush=True)
 
 
 PIPELINES = {"zarr": "zarr.core.codec_pipeline.BatchedCodecPipeline", "zarrs": "zarrs.ZarrsCodecPipeline"}
@@ -209,7 +212,7 @@ def read(library: str, path: str, told: Any, count: int) -> None:
     with open(f"{path}/zarr.json", encoding="utf-8") as file:
         scale = json.load(file)["shape"][0] // SHAPE[0]
     dice, wrong, failed, seen, first = random.Random(library), 0, 0, set[int](), ""
-    for _ in range(count):
+    for _ in turns(told, count, seen):
         part = dice.choice(PARTS)
         time.sleep(0.001)  # where there are few processors, the writers must get one in between
         done = told[1::2].copy()
@@ -223,22 +226,32 @@ def read(library: str, path: str, told: Any, count: int) -> None:
         if problem:
             wrong += 1
             first = first or problem
-    print(count, wrong, failed, len(seen), first.replace("\n", " "), flush=True)
+    print(wrong, failed, len(seen), first.replace("\n", " "), flush=True)
+
+
+def turns(told: Any, count: int, seen: set[int]) -> Iterator[None]:
+    """`count` turns, once another process says so; and more, until some updates were made and a few of them seen."""
+    print("ready", flush=True)  # nobody writes while a library is imported: that would only take time
+    sys.stdin.readline()
+    before, end, made = told[1::2].sum(), time.monotonic() + 60, 0
+    while made < count or ((told[1::2].sum() < before + UPDATES or len(seen) < SEEN) and time.monotonic() < end):
+        made += 1
+        yield
+    print(made, end=" ")
 
 
 def main() -> None:
-    if sys.argv[1] == "serve":
+    what, *rest = sys.argv[1:]
+    if what == "serve":
         serve()
-        return
-    library, path, place, argument = sys.argv[1:5]
-    if library == "writer":
-        write(path, counters(place), int(argument))
-    elif library == "appender":
-        append(path, counters(place))
-    elif sys.argv[5:] == ["appended"]:
-        read_appended(library, path, counters(place), int(argument))
+    elif what == "writer":
+        write(rest[0], counters(rest[1]), int(rest[2]))
+    elif what == "appender":
+        append(rest[0], counters(rest[1]))
     else:
-        read(library, path, counters(place), int(argument))
+        for line in sys.stdin:
+            kind, path, place, count = json.loads(line)
+            {"read": read, "appended": read_appended}[kind](what, path, counters(place), count)
 
 
 if __name__ == "__main__":

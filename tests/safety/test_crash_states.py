@@ -182,13 +182,26 @@ WORK: list[Callable[[Any, Any, random.Random, int], None]] = [
 ]
 
 
-def record(layout: str, seed: str, **config: Any) -> tuple[Recording, list[tuple[Any, int]]]:
+def through_a_buffer(a: Any, model: Any, dice: random.Random, value: int) -> None:
+    """Pieces of one region in any order: an object is stored once it is complete, or by the flush at the end."""
+    low = dice.randrange(len(model))
+    high = dice.randint(low + 1, len(model))
+    borders = [low, *sorted(dice.sample(range(low + 1, high), min(3, high - low - 1))), high]
+    pieces = list(itertools.pairwise(borders))
+    with a.buffered() as w:
+        for first, last in dice.sample(pieces, len(pieces)):
+            w[first:last] = model[first:last] = value + first
+
+
+def record(
+    layout: str, seed: str, work: Sequence[Callable[..., None]] = WORK, **config: Any
+) -> tuple[Recording, list[tuple[Any, int]]]:
     """Random operations, one after the other; the state (values, attribute) after each of them."""
     recording, dice = Recording(layout, **config), random.Random(seed)
     model, number = np.zeros(recording.shape, "uint32"), 0
     states = [(model.copy(), number)]
     for value in range(1, OPERATIONS + 1):
-        action = dice.choice(WORK)
+        action = dice.choice(work)
         action(recording.array, model, dice, 1000 * value)
         number = 1000 * value if action is attribute else number
         states.append((model.copy(), number))
@@ -325,6 +338,22 @@ def test_killed(layout: str, kept: bool, tally: Tally) -> None:
     tally("crash states", looked)
     assert looked > (400 if SOAK else 120) * runs
     assert different > looked // 3
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_killed_while_writing_through_a_buffer(layout: str, tally: Tally) -> None:
+    """At any file call, and within any write to a file: every object is whole, and of before or after."""
+    looked = 0
+    for run in range(RUNS if SOAK else 1):
+        recording, states = record(layout, f"buffer {layout} {run}", [through_a_buffer, through_a_buffer, update])
+        judge, done = Judge(recording, states), done_before(recording.system.journal)
+        for disk, count in killed(recording.system.journal, recording.base, CUTS, random.Random(run)):
+            judge.look(disk, done[count])
+        looked += judge.looked
+    print(f"{looked} states after kills during writes through a buffer")
+    tally("crash states", looked)
+    assert looked > 100
 
 
 @pytest.mark.timeout(3600)

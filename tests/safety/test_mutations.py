@@ -57,6 +57,7 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "state by name": Mutation("known = True", "ops/test_kept.py::test_a_version_by_name_is_not_believed_of_another_machine"),
     "size of one subchunk": Mutation("if False:", "bad_input/test_bounded.py::test_a_subchunk_that_is_too_large_costs_itself"),
+    "size of decoded subchunks": Mutation("most = 2**62", "codecs/sharding/test_planned.py::test_what_is_too_large_is_not_decoded"),
     "size of planned subchunks": Mutation("most = 2**62", "codecs/sharding/test_planned.py::test_what_is_too_large_is_not_read"),
     "shared index": Mutation(
         "self._take(found); self.confirmed = True",
@@ -100,6 +101,7 @@ MUTATIONS: dict[str, Mutation] = {
         "done = _call(path, parts, *asked, False, True)", f"{AT_ONCE}::test_what_may_be_on_disk_is_replaced_as_the_general_way_does"
     ),
     "object size at once": Mutation("most = -1", f"{READ_AT_ONCE}::test_what_is_too_large_is_not_read"),
+    "object size decoded": Mutation("reader = decoder.reader(paths, -1)", f"{READ_AT_ONCE}::test_what_is_too_large_is_not_decoded"),
     "version of a read at once": Mutation("wanted = None", f"{READ_AT_ONCE}::test_a_range_of_another_version_is_not_read"),
     "fine times": Mutation("if True:", "ops/test_swap_first.py::test_only_a_time_in_nanoseconds_tells_our_files_from_others"),
     "swap by a unique version": Mutation(

@@ -46,6 +46,10 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "native moved lock": Mutation("const bool moved = renamed;", f"{BATCH_AT_ONCE}::test_one_lock_file_serves_all"),
     "native object size": Mutation("const bool too_large = false;", f"{READ_AT_ONCE}::test_what_is_too_large_is_not_read"),
+    "native version of a decoded read": Mutation(
+        "if (file.found != Found::there) return false;",
+        "codecs/sharding/test_planned.py::test_a_shard_that_was_replaced_is_read_anew",
+    ),
     "native version of a read": Mutation(
         "const bool wanted = there;", f"{READ_AT_ONCE}::test_a_range_of_another_version_is_not_read"
     ),

@@ -20,6 +20,7 @@ BLOCKING = (
         "Conditional",
         "GetAll",
         "GetInto",
+        "GetDecoded",
         "PutAll",
         "ListStored",
         "EraseLink",
@@ -37,7 +38,8 @@ COROUTINES = (
 ASYNC_READS, ASYNC_WRITES = {"AsyncGet", "AsyncGetWithin", "AsyncList"}, {"AsyncPut", "AsyncErase"}
 MEMORY = {"Get", "Put", "PutIf", "EraseIf", "Splice", "Erase", "List", "Versions", "Conditional", "ListStored"}
 NODE = {"Readable", "Writable", "ReadableWritable"}
-READS = {"Get", "GetAll", "GetWithin", "List", "Versions", "CheckUnlocked", "Sync", "WithOptions", "Coalesce", "Readable"}
+READS = {"Get", "GetWithin", "List", "Versions", "CheckUnlocked", "Sync", "WithOptions", "Coalesce", "Readable"}
+READS |= {"GetAll", "GetDecoded"}
 
 SATISFIES = {
     "memory": MEMORY | NODE,
@@ -46,8 +48,8 @@ SATISFIES = {
     "read_only": READS | ASYNC_READS,
     "write_only": {"Put", "Erase", "Sync", "WithOptions", "Coalesce", "Writable"} | ASYNC_WRITES,
     # What a wrapper passes on is decided by the store inside, at run time.
-    "recording": {*BLOCKING, *COROUTINES} - {"GetAll", "GetInto", "ListStored"},
-    "synchronized": {*BLOCKING, *COROUTINES} - {"GetAll", "GetInto", "PutAll", "ListStored"},
+    "recording": {*BLOCKING, *COROUTINES} - {"GetAll", "GetInto", "GetDecoded", "ListStored"},
+    "synchronized": {*BLOCKING, *COROUTINES} - {"GetAll", "GetInto", "GetDecoded", "PutAll", "ListStored"},
 }
 
 PREAMBLE = """
@@ -95,4 +97,4 @@ def test_a_store_satisfies_what_it_has(store: str, wrong: set[tuple[str, str]]) 
 
 def test_every_protocol_is_looked_at() -> None:
     found = {name for name, kind in vars(protocols).items() if getattr(kind, "_is_protocol", False) and name != "Protocol"}
-    assert found - {*BLOCKING, *COROUTINES} == {"Synchronizer", "LockCheck", "BlockingStore", "Store"}
+    assert found - {*BLOCKING, *COROUTINES} == {"Synchronizer", "LockCheck", "FileDecoder", "BlockingStore", "Store"}

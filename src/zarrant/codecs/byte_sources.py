@@ -17,7 +17,7 @@ from zarrant.codecs.kept import Keeper
 from zarrant.codecs.protocols import Fetched, Source
 from zarrant.errors import ByteRangeError, ChunkError, ChunkMissingError, LimitError, VersionChangedError
 from zarrant.requests import Op, ReadRequest, fetch, fetch_one
-from zarrant.storage import Blob, Buffer, ByteRange, Part, Version, is_unique
+from zarrant.storage import Blob, Buffer, ByteRange, FileDecoder, Part, Version, is_unique
 
 
 class Stored:
@@ -170,6 +170,8 @@ class StoredChunks:
 
     remembers = False
     """Whether its sources keep what was seen of them."""
+    at_once = False
+    """Whether all of them are decoded in one go, as they are read: where the pipeline says that it can (`is_read_decoded`)."""
 
     def __init__(self, keys: Sequence[str], first: int, required: bool = False, brief: bool = False, gap: int = 0) -> None:
         self.keys, self.first, self.required, self.brief, self.gap = keys, first, required, brief, gap
@@ -191,6 +193,19 @@ class StoredChunks:
                 buffers.append(outcome.data[0])
         size = np.array([len(data) for data in buffers], np.int64)
         return Fetched(np.array(there, np.int64), buffers, np.arange(len(buffers)), np.zeros(len(buffers), np.int64), size)
+
+    def fetch_decoded(self, lo: int, hi: int, limit: int, decoder: FileDecoder) -> Op[list[tuple[int, memoryview | None]]]:
+        """Read whole objects with a decoder; the rows that it did not decode, each with its bytes (None: not stored)."""
+        requests = [ReadRequest(self.keys[i - self.first], None, None, limit) for i in range(lo, hi)]
+        outcomes = yield from fetch(requests, brief=self.brief, decoder=decoder)
+        left: list[tuple[int, memoryview | None]] = []
+        for row, outcome in enumerate(outcomes):
+            if isinstance(outcome, Exception):
+                raise _too_large(outcome) if isinstance(outcome, LimitError) else outcome
+            if outcome is None or outcome.data:
+                data = self.source(lo + row).accept(outcome)
+                left.append((row, None if data is None else data[0]))
+        return left
 
     def fetch_one(self, i: int, limit: int | None = None, into: memoryview | None = None) -> Op[Buffer | None]:
         """Chunk i alone. `into` itself, if the chunk has just as many bytes, and they are there."""

@@ -58,7 +58,8 @@ class CodecOptions:
     `batch_bytes`: decoded bytes of one mini-batch. With 1 MiB the chunks, their encoded bytes and the state of the compressor
     fit in an L2 cache of 2 MiB; large shards have larger ones, where a kernel takes few subchunks at a time. `fetch_bytes`:
     decoded bytes of subchunks that are read together where the store is waited for; 0: those of one mini-batch. `strided_parts`:
-    the store takes views of arrays that are not contiguous. `reads_into`: it reads into them.
+    the store takes views of arrays that are not contiguous. `reads_into`: it reads into them. `reads_decoded`: it can have chunks
+    decoded as they are read.
     """
 
     write_empty_chunks: bool = False
@@ -70,6 +71,7 @@ class CodecOptions:
     fetch_bytes: int = 0
     strided_parts: bool = False
     reads_into: bool = False
+    reads_decoded: bool = False
 
 
 class Partial(NamedTuple):

@@ -47,6 +47,46 @@ def decode_boxes(
     check: bool,
     /,
 ) -> list[tuple[int, int, str]]: ...
+
+class ReadBoxes:
+    def __init__(
+        self,
+        paths: list[str],
+        limit: int,
+        program: tuple[tuple[int, ...], ...],
+        flat: Any,
+        seen: Any,
+        row_start: Any,
+        row_step: Any,
+        out: Any,
+        start: Any,
+        step: Any,
+        shape: Any,
+        fill: bytes,
+        check: bool,
+        /,
+    ) -> None: ...
+    def work(self) -> None: ...
+    def versions(self) -> list[tuple[int, int, int, int] | bool | None]: ...
+
+class ReadShards:
+    def __init__(
+        self,
+        shards: list[Any],
+        edge: tuple[int, ...],
+        grid: tuple[int, ...],
+        limit: int,
+        program: tuple[tuple[int, ...], ...],
+        flat: Any,
+        seen: Any,
+        out: Any,
+        fill: bytes,
+        check: bool,
+        /,
+    ) -> None: ...
+    def work(self) -> None: ...
+    def versions(self) -> list[tuple[int, int, int, int] | None]: ...
+
 def valid_index(table: Any, start: int, stop: int, /) -> bool: ...
 def plan_box(
     start: tuple[int, ...],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,6 +153,80 @@ def decode_boxes(
         program, spans.buffers, which, offset, size, number, count, *rows, row_start, row_step, out, start, step, shape, fill, check
     )
     return failures
+
+
+class BoxDecoder(NamedTuple):
+    """What `decode_boxes` gets, but for the encoded rows: these are files. `rows` has memory for one row."""
+
+    program: Program
+    rows: RowMemory
+    boxes: RowBoxes
+    out: NDArray[Any]
+    fill: bytes
+    check: bool
+
+    def reader(self, paths: list[str], limit: int) -> _native.ReadBoxes:
+        """Read files of at most `limit` bytes, a row each, by as many threads as call its `work` at once, without the GIL.
+
+        Then its `versions` has for each file the version of what was decoded, False where there is none, and None where it was not
+        done for any other reason: that is left to the general way, which finds what is wrong.
+        """
+        if self.out.dtype.hasobject:
+            raise ValueError("Python objects cannot be copied bit for bit")
+        check_sizes(self.program, self.rows.flat.shape[1])
+        start, step, row_start, row_step, shape = self.boxes
+        boxes = (row_start, row_step, self.out, start, step, shape)
+        return _native.ReadBoxes(paths, limit, self.program, *self.rows, *boxes, self.fill, self.check)
+
+    def threads(self, rows: int) -> int:
+        """So many threads save more than they cost."""
+        return min(rows, 1 + rows * self.rows.flat.nbytes // BYTES_OF_THREAD)
+
+    @property
+    def whole(self) -> bool:
+        """Whether whole files are decoded, so that one that was not is read whole."""
+        return True
+
+
+class ShardDecoder(NamedTuple):
+    """Decodes boxes of shards, whose indexes are known: see `plan_box`, and `decode_boxes`, to which subchunks are rows."""
+
+    shards: Sequence[tuple[Any, tuple[Shape, Shape, Shape], Ints, Ints]]
+    """For each its version, the box in it, and the columns of its index."""
+    edge: Shape
+    grid: Shape
+    limit: int
+    touched: int
+    """Subchunks that the boxes have elements of."""
+    program: Program
+    rows: RowMemory
+    out: NDArray[Any]
+    fill: bytes
+    check: bool
+
+    def reader(self, paths: list[str], limit: int) -> _native.ReadShards:
+        """See `BoxDecoder.reader`; `limit` is not that of whole files. What is of another version is not done."""
+        if self.out.dtype.hasobject:
+            raise ValueError("Python objects cannot be copied bit for bit")
+        check_sizes(self.program, self.rows.flat.shape[1])
+        shards = [(path, version, *box, *index) for path, (version, box, *index) in zip(paths, self.shards, strict=True)]
+        return _native.ReadShards(
+            shards, self.edge, self.grid, self.limit, self.program, *self.rows, self.out, self.fill, self.check
+        )
+
+    def threads(self, rows: int) -> int:
+        """See `BoxDecoder.threads`."""
+        row: int = self.rows.flat[0].nbytes
+        return 1 + self.touched * row // BYTES_OF_THREAD
+
+    @property
+    def whole(self) -> bool:
+        """See `BoxDecoder.whole`."""
+        return False
+
+
+BYTES_OF_THREAD = 1 << 18
+"""Decoded bytes for which another thread is woken: 256 KiB take 50 µs, as that does."""
 
 
 def encode_elements(array: NDArray[Any], kind: elements.Kind) -> bytes:

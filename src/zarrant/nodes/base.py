@@ -123,6 +123,7 @@ class NodeContext:
             fetch_bytes=FETCH_BYTES if self.able.requests_in_flight else 0,
             strided_parts=self.able.strided_parts,
             reads_into=self.able.get_into,
+            reads_decoded=self.able.get_decoded and not self.able.direct_io,
         )
         return OpOptions(
             codec,

@@ -18,6 +18,7 @@ from zarrant.codecs.kept import DecodedCache, Keeper
 from zarrant.codecs.pipeline.fixed_size import FixedSizePipeline
 from zarrant.codecs.pipeline.kept import nbytes_of, read_kept
 from zarrant.codecs.protocols import Prepared
+from zarrant.codecs.sharding.prepared import Shard
 from zarrant.errors import CapabilityError, ChunkMissingError, PartialFailure, VersionChangedError, ZarrantError
 from zarrant.geometry.box import ArraySubset, Shape, as_subset, check_chunk_indices
 from zarrant.geometry.disjoint_boxes import DisjointBoxes
@@ -36,6 +37,8 @@ MOVED_TRIES = 4
 """Reads of a moving shard in parts before it is read whole; each further try meets another writer with the same odds."""
 MAX_BRIEF = 256
 """The most chunks of one read that are planned on the event loop; each takes 10 to 20 µs."""
+AT_ONCE_BYTES = 256 << 20
+"""Of chunks that are decoded in one go; those of more are read in batches, which an error or a signal can come between."""
 MIN_BATCHES = 16
 """Batches of a read of many chunks, at least, before they become larger: so that all threads have work to the end."""
 SMALL_BYTES, MAX_SMALL_CHUNKS = 64 << 10, 8
@@ -209,6 +212,12 @@ def read_region(array: BoundArray, region: Region, out: Array, bounds: tuple[int
 
 
 def _read_selections(array: BoundArray, selections: ChunkSelections, out: Array) -> Op[None]:
+    small = selections.n <= MAX_SMALL_CHUNKS and _is_small(array, out)
+    if selections.n <= MAX_BRIEF and not small and array.options.cache is None:
+        left = yield from (_read_shards_decoded if array.sharded else _read_decoded)(array, selections, out)
+        if left is not None:
+            yield from _read_each(array, selections, left, out)
+            return
     if selections.n == 1:  # nothing is shared out, and no other chunk can fail
         try:
             yield from _read_batch(array, selections, 0, 1, out, _is_small(array, out))
@@ -217,17 +226,55 @@ def _read_selections(array: BoundArray, selections: ChunkSelections, out: Array)
             raise error.annotate(chunk=chunk, key=array.chunk_key(chunk)) from error.__cause__
         return
     ranges, cost = _ranges(array, selections)
-    brief, small = selections.n <= MAX_BRIEF, selections.n <= MAX_SMALL_CHUNKS and _is_small(array, out)
-    outcomes = yield from gather_outcomes(
-        (_read_batch(array, selections, lo, hi, out, small) for lo, hi in ranges), cost, brief=brief, small=small
-    )
+    batches = (_read_batch(array, selections, lo, hi, out, small) for lo, hi in ranges)
+    outcomes = yield from gather_outcomes(batches, cost, brief=selections.n <= MAX_BRIEF, small=small)
     failed = [(lo, hi) for (lo, hi), outcome in zip(ranges, outcomes, strict=True) if isinstance(outcome, Exception)]
-    if not failed:
-        return
     # Again one by one, to name every chunk that fails and to read every one that does not.
-    rows = [row for lo, hi in failed for row in range(lo, hi)]
+    yield from _read_each(array, selections, [row for lo, hi in failed for row in range(lo, hi)], out)
+
+
+def _read_each(array: BoundArray, selections: ChunkSelections, rows: Sequence[int], out: Array) -> Op[None]:
+    """Read chunks side by side, each by itself."""
+    if not rows:
+        return
+    cost = largest_batch(array, selections.index).cost
     outcomes = yield from gather_outcomes((_read_batch(array, selections, row, row + 1, out) for row in rows), cost)
     _raise_read_failures(array, [tuple(int(i) for i in selections.index[row]) for row in rows], outcomes)
+
+
+def _read_decoded(array: BoundArray, selections: ChunkSelections, out: Array) -> Op[Sequence[int] | None]:
+    """Have chunks decoded in one go, as they are read; those that are left then, or None where nothing is known of any."""
+    shape = array.grid.uniform_shape
+    if shape is None or selections.n == 1:
+        return None
+    prepared = array.prepared_for(shape)
+    if not (isinstance(prepared, FixedSizePipeline) and prepared.is_read_decoded):
+        return None
+    if selections.n * prepared.spec.nbytes > AT_ONCE_BYTES:
+        return None
+    try:
+        yield from _read_batch(array, selections, 0, selections.n, out, at_once=True)
+    except ZarrantError:
+        return None
+    return ()
+
+
+def _read_shards_decoded(array: BoundArray, selections: ChunkSelections, out: Array) -> Op[Sequence[int] | None]:
+    """The same of boxes of shards: those of which the indexes are known, if they are still of that version."""
+    shape, n = array.grid.uniform_shape, selections.n
+    if shape is None or not isinstance(selections, BoxInChunk | BoxInChunks) or out.nbytes > AT_ONCE_BYTES:
+        return None
+    prepared = array.prepared_for(shape)
+    chunks = [selections.chunk] if isinstance(selections, BoxInChunk) else [each[0] for each in selections.chunks]
+    sources = {row: array.indexes.source(array.chunk_key(chunk), False) for row, chunk in enumerate(chunks)}
+    known = [row for row, source in sources.items() if source.kept]
+    if not known or not isinstance(prepared, Shard):
+        return None
+    boxes = [selections.region(row) for row in known]
+    if not prepared.is_read_decoded(boxes):
+        return None
+    done = yield from prepared.read_decoded([sources[row] for row in known], boxes, out)
+    return sorted(set(range(n)) - {row for row, good in zip(known, done, strict=True) if good}) or ()
 
 
 def _is_small(array: BoundArray, out: Array) -> bool:
@@ -278,7 +325,9 @@ def _raise_read_failures(array: BoundArray, chunks: Sequence[tuple[int, ...]], o
         raise PartialFailure(f"reading {len(chunks)} chunks", failed=failed, path=array.prefix or "/")
 
 
-def _read_batch(array: BoundArray, selections: ChunkSelections, lo: int, hi: int, out: Array, small: bool = False) -> Op[None]:
+def _read_batch(
+    array: BoundArray, selections: ChunkSelections, lo: int, hi: int, out: Array, small: bool = False, at_once: bool = False
+) -> Op[None]:
     if isinstance(selections, BoxInChunks) and hi - lo == 1:
         selections, lo, hi = selections.part(lo), 0, 1
     if isinstance(selections, BoxInChunk):
@@ -296,6 +345,7 @@ def _read_batch(array: BoundArray, selections: ChunkSelections, lo: int, hi: int
     if not array.sharded:
         required = array.options.missing_chunks == "error"
         stored = StoredChunks(keys, lo, required, small, array.options.coalesce_gap)
+        stored.at_once = at_once
         yield from prepared.read(stored, selections, lo, hi, out)
         return
     for row in range(lo, hi):

@@ -164,6 +164,10 @@ def _drive(op: Op[T], context: ExecutionContext) -> T:
 
 def _fetch(request: Fetch, context: ExecutionContext) -> list[Blob | Exception | None]:
     store, calls = context.store, context.can.sync_calls
+    if request.decoder is not None and context.can.get_decoded and request.items:
+        decoded = get_all(request.items, store, (request.decoder, partial(_share_work, context)))
+        if decoded is not None:
+            return decoded
     if len(request.items) == 1:
         into = context.can.get_into and request.items[0].into is not None
         return [outcome(get_into if into else get, request.items[0], store, calls)]
@@ -171,6 +175,19 @@ def _fetch(request: Fetch, context: ExecutionContext) -> list[Blob | Exception |
     if together is not None:
         return together
     return _each(lambda item: outcome(get, item, store, calls), request.items, context)
+
+
+def _share_work(context: ExecutionContext, work: Callable[[], None], threads: int) -> None:
+    """Call a function here, and at the same time in other threads that are free."""
+    threads = min(threads, context.concurrency)
+    if threads < 2:
+        work()
+    else:
+        context.pool.run_all([work] * threads, _call, 0, threads)
+
+
+def _call(work: Callable[[], None]) -> None:
+    work()
 
 
 def _put(request: Put, context: ExecutionContext) -> list[Any]:

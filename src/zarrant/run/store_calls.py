@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TypeVar, cast
+from typing import TypeAlias, TypeVar, cast
 
 from zarrant.errors import CapabilityError, LimitError, StoreError, VersionChangedError, ZarrantError
 from zarrant.requests import CheckUnchanged, ErasePrefix, ListDir, ListPrefix, ListStored, ReadRequest, Request, WriteRequest
@@ -21,6 +21,7 @@ from zarrant.storage import (
     ByteRange,
     Calls,
     Capabilities,
+    FileDecoder,
     Hole,
     OnlyWhile,
     Part,
@@ -33,6 +34,8 @@ from zarrant.storage import (
 
 T = TypeVar("T")
 Item = TypeVar("Item", ReadRequest, WriteRequest)
+Share: TypeAlias = Callable[[Callable[[], None], int], None]
+"""Calls a function in up to so many threads at once."""
 
 
 def outcome(act: Callable[[Item, Store, Calls], T], item: Item, store: Store, calls: Calls) -> T | Exception:
@@ -82,13 +85,21 @@ def get_into(request: ReadRequest, store: Store, calls: Calls) -> Blob | None:
     return blob if blob is not None and not blob.data else check_whole(request, blob)
 
 
-def get_all(requests: Sequence[ReadRequest], store: Store) -> list[Blob | Exception | None] | None:
-    """Read whole objects with one call; None where that is not what is asked for."""
-    limit = requests[0].limit
+def get_all(
+    requests: Sequence[ReadRequest], store: Store, decoded_by: tuple[FileDecoder, Share] | None = None
+) -> list[Blob | Exception | None] | None:
+    """Read whole objects with one call, decoded where that is asked for; None where they are not wanted whole."""
+    limit, keys = requests[0].limit, [each.key for each in requests]
+    if decoded_by is not None and not decoded_by[0].whole:
+        return store.get_decoded(keys, limit, *decoded_by)
     if not all([each.ranges is None and each.if_version is None and each.limit == limit for each in requests]):  # noqa: C419
         return None
-    found: list[Blob | Exception | None] = store.get_all([each.key for each in requests], limit)
+    found: list[Blob | Exception | None] = (
+        store.get_all(keys, limit) if decoded_by is None else store.get_decoded(keys, limit, *decoded_by)
+    )
     for i, blob in enumerate(found):
+        if decoded_by is not None and isinstance(blob, Blob) and not blob.data:
+            continue
         if isinstance(blob, Exception):
             found[i] = annotated(blob, requests[i].key, store)
         elif blob is not None and not (

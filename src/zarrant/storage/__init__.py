@@ -70,10 +70,16 @@ from zarrant.storage.protocols import (
     EraseLink as EraseLink,
 )
 from zarrant.storage.protocols import (
+    FileDecoder as FileDecoder,
+)
+from zarrant.storage.protocols import (
     Get as Get,
 )
 from zarrant.storage.protocols import (
     GetAll as GetAll,
+)
+from zarrant.storage.protocols import (
+    GetDecoded as GetDecoded,
 )
 from zarrant.storage.protocols import (
     GetInto as GetInto,

@@ -50,6 +50,7 @@ class Capabilities:
     batch: bool = False
     get_all: bool = False
     get_into: bool = False
+    get_decoded: bool = False
     put_all: bool = False
     only_while: bool = False
     erase_link: bool = False
@@ -198,6 +199,7 @@ _OF_CLASS: dict[str, tuple[str, ...]] = {
     "batch": ("write_batch", "commit"),
     "get_all": ("get_all",),
     "get_into": ("get_into",),
+    "get_decoded": ("get_decoded",),
     "put_all": ("put_all",),
     "list_stored": ("list_stored",),
     "only_while": ("only_while",),

@@ -8,7 +8,7 @@ equal versions mean equal bytes; None stands for "no object".
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from enum import Enum
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -301,6 +301,38 @@ class GetInto(Protocol):
         ...
 
 
+class FileDecoder(Protocol):
+    """Decodes whole files while they are read: see `kernels.compiled.BoxDecoder`."""
+
+    def reader(self, paths: list[str], limit: int) -> Any:
+        """What reads these files."""
+        ...
+
+    def threads(self, rows: int) -> int:
+        """How many threads are of use for so many files."""
+        ...
+
+    @property
+    def whole(self) -> bool:
+        """Whether whole files are decoded, so that one that was not is read whole."""
+        ...
+
+
+class GetDecoded(Protocol):
+    """Read many whole objects, and decode them as they are read."""
+
+    def get_decoded(
+        self, keys: Sequence[str], limit: int | None, decoder: FileDecoder, share: Callable[[Callable[[], None], int], None]
+    ) -> list[Blob | Exception | None]:
+        """Like `get_all`. The blob of what was decoded is empty; those of other objects have all bytes, and are left to the caller.
+
+        A decoder of parts of objects finds by itself which version these have: None for an object that it did not decode.
+
+        `share(work, n)` calls a function in up to n threads at once.
+        """
+        ...
+
+
 class PutAll(Protocol):
     """Store many whole objects with one call, which costs less where each must last."""
 
@@ -456,7 +488,7 @@ class AsyncReadableWritable(AsyncGet, AsyncPut, AsyncErase, Protocol):
 
 class BlockingStore(
     ReadableWritable, GetWithin, PutIf, EraseIf, Splice, List, Lock, Sync, CheckUnlocked, LockOwner, WriteBatch, Versions,
-    Conditional, GetAll, GetInto, PutAll, ListStored, EraseLink, WithOptions, Coalesce, Protocol,
+    Conditional, GetAll, GetInto, GetDecoded, PutAll, ListStored, EraseLink, WithOptions, Coalesce, Protocol,
 ):  # fmt: skip
     """All that a store may have as blocking calls."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import zarrant
+from zarrant import kernels
 from zarrant.codecs.sharding.prepared import Shard
 from zarrant.errors import ChunkError, ZarrantError
 from zarrant.requests import Op
@@ -30,10 +32,10 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-def made(kind: str) -> Any:
+def made(kind: str, place: Any = None) -> Any:
     """An array of which some shards, and some subchunks, are not stored."""
     options = {"shape": SHAPE, "dtype": "int16", "chunks": (2, 5), "shards": (4, 10), **KINDS[kind]}
-    array = zarrant.create_array({}, **options)
+    array = zarrant.create_array({} if place is None else place, **options)
     numbers = np.arange(1, 1 + SHAPE[0] * SHAPE[1]).reshape(SHAPE)
     values: Any = numbers.astype(array.dtype) if array.dtype.names is None else np.zeros(SHAPE, array.dtype)
     for name in array.dtype.names or ():
@@ -111,3 +113,110 @@ def test_what_is_too_large_is_not_read() -> None:
         array[...]
     asked = [each.length or 0 for call in store.calls for each in call.ranges or ()]
     assert asked and max(asked) < size
+
+
+# ── files that are decoded as they are read ─────────────────────────────────────────────────────────────────────────
+
+compiled = pytest.mark.skipif(
+    kernels.read_files is None or kernels.active()["decode_boxes"] != "native",
+    reason="without the compiled call there is one way only",
+)
+
+
+def age(folder: Path) -> None:
+    """Give files times from which their indexes are kept: not those of just now."""
+    for number, file in enumerate(sorted(each for each in folder.rglob("*") if each.is_file())):
+        os.utime(file, ns=(0, 10**18 + file.stat().st_mtime_ns % 10**15 + number))
+
+
+@pytest.fixture(scope="module")
+def on_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    found = {}
+    for kind in KINDS:
+        folder = tmp_path_factory.mktemp("shards") / "a"
+        made(kind, folder)
+        age(folder)
+        found[kind] = zarrant.open_array(folder, mode="r")
+        assert found[kind][...].tobytes() == ARRAYS[kind][...].tobytes()  # and the indexes are kept
+    return found
+
+
+@compiled
+@given(st.sampled_from(sorted(KINDS)), st.data())
+def test_as_it_is_read_equals_the_general_way(on_files: dict[str, Any], kind: str, data: Any) -> None:
+    box = tuple(slice(a, b + 1) for a, b in (sorted(data.draw(st.tuples(*[st.integers(0, n - 1)] * 2))) for n in SHAPE))
+    with mock.patch("zarrant.ops.read.SMALL_BYTES", 0):
+        assert on_files[kind][box].tobytes() == ARRAYS[kind][box].tobytes()
+
+
+@compiled
+def test_it_is_used_where_indexes_are_known(on_files: dict[str, Any]) -> None:
+    read, found = Shard.read_decoded, []
+
+    def noted(shard: Shard, sources: Any, boxes: Any, out: Any) -> Op[list[bool]]:
+        done = yield from read(shard, sources, boxes, out)
+        found.append(done)
+        return done
+
+    with mock.patch.object(Shard, "read_decoded", noted):
+        for kind in KINDS:
+            on_files[kind][:6]
+        assert not found  # what is small is decoded at once without other threads
+        with mock.patch("zarrant.ops.read.SMALL_BYTES", 0):
+            for kind in ("zstd", "checksum", "big-endian", "structured", "one shard"):
+                on_files[kind][:6, :14]
+    assert [all(done) for done in found] == [True] * 5
+    assert [len(done) for done in found] == [3, 3, 3, 3, 1]  # those that are stored
+
+
+@compiled
+@pytest.mark.parametrize("table", [None, (5, 2**64 - 1), (0, 2**40), (2**63, 1)], ids=str)
+def test_damage_is_told_as_ever(table: Any, tmp_path: Path) -> None:
+    array = zarrant.create_array(tmp_path, shape=(8,), chunks=(2,), shards=(8,), dtype="i4", compressors=zarrant.codecs.Zstd())
+    array[...] = np.arange(1, 9)
+    damage(tmp_path / "c/0", 2, table)
+    age(tmp_path)
+    boxes = (slice(0, 4), slice(1, 7), slice(4, 6), slice(0, 8))
+    array = zarrant.open_array(tmp_path)
+    with mock.patch("zarrant.ops.read.SMALL_BYTES", 0):
+        found = [[outcome(lambda box=box: array[box]) for box in boxes] for _ in range(2)]
+    with mock.patch.object(Shard, "is_read_decoded", lambda shard, boxes: False):
+        assert found == [[outcome(lambda box=box: array[box]) for box in boxes]] * 2
+    assert found[0][0] == np.arange(1, 5, dtype="i4").tobytes()
+
+
+@compiled
+def test_what_is_too_large_is_not_decoded(tmp_path: Path) -> None:
+    """A frame that decodes, but has more bytes than the codec makes of so many: zstd skips what stands in a frame for that."""
+    array = zarrant.create_array(tmp_path, shape=(8,), chunks=(2,), shards=(8,), dtype="i4", compressors=zarrant.codecs.Zstd())
+    array[...] = np.arange(1, 9)
+    data = (tmp_path / "c/0").read_bytes()
+    entries = np.frombuffer(data[-68:-4], "<u8").reshape(4, 2).copy()
+    start, size = entries[2].tolist()
+    more = data[start : start + size] + struct.pack("<II", 0x184D2A50, 1 << 20) + bytes(1 << 20)
+    entries[2] = len(data), len(more)
+    index = entries.tobytes()
+    (tmp_path / "c/0").write_bytes(data + more + index + struct.pack("<I", kernels.crc32c(index)))
+    age(tmp_path)
+    array = zarrant.open_array(tmp_path)
+    with mock.patch("zarrant.ops.read.SMALL_BYTES", 0):
+        assert array[:4].tolist() == [1, 2, 3, 4]
+        for _ in range(2):
+            with pytest.raises(ChunkError, match="subchunk 2"):
+                array[2:8]
+
+
+@compiled
+def test_a_shard_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
+    """By one with the same subchunks, each of the same size, in other places."""
+    values = np.arange(4096, dtype="i4").reshape(64, 64)
+    options: dict[str, Any] = {"chunks": (8, 8), "shards": (64, 64), "compressors": zarrant.codecs.Crc32c()}
+    zarrant.create_array(tmp_path, data=values, **options)
+    age(tmp_path)
+    array = zarrant.open_array(tmp_path)
+    with mock.patch("zarrant.ops.read.SMALL_BYTES", 0):
+        for order in ("C", "morton", "C"):
+            zarrant.open_array(tmp_path, config={"subchunk_order": order})[...] = values
+            age(tmp_path)
+            for _ in range(3):
+                assert np.array_equal(array[5:40, 3:50], values[5:40, 3:50])

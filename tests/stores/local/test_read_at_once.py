@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import zarrant
 from open_files import open_below
 from zarrant import kernels
 from zarrant.codecs.buffer_pool import MIN_KEPT_BLOCK_BYTES, lent
@@ -196,6 +197,107 @@ def test_what_is_too_large_is_not_read(tmp_path: Path) -> None:
         store.get_within("k", 9)
     assert isinstance(store.get_all(["k", "k"], 9)[0], LimitError)
     assert read_trial([f"{tmp_path}/k"], 9) == ([None], ["open", "fstat", "close"])
+
+
+class Decoder:
+    """Notes of which files it was told, and decodes none of them."""
+
+    whole = True
+
+    def __init__(self, versions: list[Any]) -> None:
+        self.found, self.limit, self.worked = versions, 0, 0
+
+    def reader(self, paths: list[str], limit: int) -> Any:
+        self.limit = limit
+        return self
+
+    def threads(self, rows: int) -> int:
+        return rows
+
+    def work(self) -> None:
+        self.worked += 1
+
+    def versions(self) -> list[Any]:
+        return self.found
+
+
+def test_what_is_too_large_is_not_decoded(tmp_path: Path) -> None:
+    (tmp_path / "k").write_bytes(bytes(10))
+    decoder = Decoder([None])
+    for store in both(tmp_path):
+        found = store[0].get_decoded(["k"], 9, decoder, lambda work, threads: work())
+        assert isinstance(found[0], LimitError)
+    assert (decoder.limit, decoder.worked) == (9, 1)
+
+
+def test_what_a_decoder_did_not_do_is_read(tmp_path: Path) -> None:
+    for key in "ab":
+        (tmp_path / key).write_bytes(key.encode())
+    store, asked = FilesystemStore(tmp_path), list[int]()
+    state = os.stat(tmp_path / "a")
+    version = (state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size)
+    decoder = Decoder([version, None, False])
+    found = store.get_decoded(["a", "b", "c"], None, decoder, lambda work, threads: asked.append(threads))
+    assert outcome(found[0]) == ([], [], version, type(found[0].version), 1)
+    assert (outcome(found[1]), found[2], asked) == (outcome(store.get("b")), None, [3])
+
+
+SHAPE = (40, 90, 70)
+CODECS: dict[str, list[Any]] = {
+    "zstd": [zarrant.codecs.Zstd(1)],
+    "blosc, crc32c": [zarrant.codecs.Blosc("lz4", clevel=5, shuffle="shuffle"), zarrant.codecs.Crc32c()],
+}
+
+
+@pytest.fixture(scope="module", params=CODECS)
+def chunks(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """An array in 18 chunks of 42 kB, of which one is absent, one damaged, and one a link; and what is right."""
+    path = tmp_path_factory.mktemp("chunks") / "a"
+    values = np.random.default_rng(5).integers(1, 99, SHAPE, dtype="u2")
+    zarrant.create_array(path, data=values, chunks=(20, 30, 35), compressors=CODECS[request.param], fill_value=7)
+    files = path / "c"
+    os.unlink(files / "0/2/0")
+    values[:20, 60:, :35] = 7
+    os.truncate(files / "1/2/1", os.stat(files / "1/2/1").st_size - 9)
+    os.rename(files / "1/0/1", path / "elsewhere")
+    os.symlink(path / "elsewhere", files / "1/0/1")
+    return path, values
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), missing=st.sampled_from(["fill", "fill", "error"]))
+def test_a_box_is_equal_to_the_general_way(chunks: tuple[Path, Any], data: st.DataObject, missing: Any) -> None:
+    """Also where a chunk is absent or damaged: the same elements, or the same error."""
+    path, values = chunks
+    low = [data.draw(st.integers(0, side - 1)) for side in SHAPE]
+    box = tuple(slice(a, data.draw(st.integers(a + 1, side))) for a, side in zip(low, SHAPE, strict=True))
+    found = []
+    for store, _ in both(path):
+        array = zarrant.open_array(store, mode=data.draw(st.sampled_from(["r", "r+"])), config={"missing_chunks": missing})
+        try:
+            found.append(array[box].tolist())
+        except ZarrantError as error:
+            found.append((type(error), str(error).replace(repr(store), "the store")))
+    assert found[0] == found[1]
+    assert isinstance(found[0], tuple) or np.array_equal(found[0], values[box])
+
+
+def test_a_box_is_decoded_as_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a handle that reads only, too; what is small or kept is read as before."""
+    values = np.random.default_rng(5).integers(1, 99, SHAPE, dtype="u2")
+    zarrant.create_array(tmp_path, data=values, chunks=(20, 30, 35), compressors=zarrant.codecs.Zstd(1))
+    used = []
+    get_decoded = FilesystemStore.get_decoded
+    monkeypatch.setattr(
+        FilesystemStore, "get_decoded", lambda store, keys, *rest: used.append(keys) or get_decoded(store, keys, *rest)
+    )
+    for mode in ("r", "r+"):
+        array = zarrant.open_array(tmp_path, mode=mode)
+        assert np.array_equal(array[5:35, 10:80, 5:60], values[5:35, 10:80, 5:60])
+        assert np.array_equal(array[5:25, 10:20, 5:60], values[5:25, 10:20, 5:60])
+    assert [len(keys) for keys in used] == [12, 12]
+    assert np.array_equal(zarrant.open_array(tmp_path, config={"cache": "8MiB"})[5:35, 10:80], values[5:35, 10:80])
+    assert len(used) == 2
 
 
 def test_a_range_of_another_version_is_not_read(tmp_path: Path) -> None:

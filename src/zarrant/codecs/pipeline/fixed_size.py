@@ -10,6 +10,7 @@ tests check that both give the same.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,6 +20,7 @@ import numpy.typing as npt
 
 from zarrant import kernels
 from zarrant.codecs.buffer_pool import borrowed, lent
+from zarrant.codecs.byte_sources import StoredChunks
 from zarrant.codecs.pipeline.chunk import ChunkPipeline
 from zarrant.codecs.pipeline.general import DecodeError, decode_chunk, encode_chunk
 from zarrant.codecs.protocols import Encoded, EncodedChunks, Fetched, Rows, Step
@@ -33,6 +35,8 @@ MAX_LINES = 256
 """A box of so many lines is copied by NumPy: 40 ns for each line, where the columns for the kernel take 10 µs."""
 _ONE_ROW = np.zeros(1, np.int64)
 _ONE_ROW.flags.writeable = False
+MAX_READ_DECODED_BYTES = 1 << 22
+"""Of a chunk that is decoded as it is read, its encoded bytes being in memory of the thread; with larger ones Python is no cost."""
 MAX_UPDATED_BYTES = 1 << 20
 """Of what is decoded by the compiled update of a box: the call makes memory for it, which has a price where it is large."""
 _NO_INDEX: tuple[Any, ...] = ((), (0, 0, False), (1.0, 0, 0, 0))
@@ -164,8 +168,29 @@ class FixedSizePipeline(ChunkPipeline):
         if isinstance(selections, BoxInChunk) and hi - lo == 1:
             self._deliver_box((yield from stored.fetch_one(lo, self.stored_limit)), selections, out)
             return
+        if isinstance(stored, StoredChunks) and stored.at_once:
+            yield from self._read_decoded(stored, selections, lo, hi, out)
+            return
         fetched = yield from stored.fetch(lo, hi, np.ones(hi - lo, np.bool_), self.stored_limit)
         self._deliver(fetched, selections, lo, hi, out)
+
+    @cached_property
+    def is_read_decoded(self) -> bool:
+        """Whether chunks are decoded as they are read: all of a call at once, by several threads."""
+        able = self.options.reads_decoded and kernels.read_files is not None and hasattr(self.kernel, "BoxDecoder")
+        return bool(able and self.program and self.spec.nbytes <= MAX_READ_DECODED_BYTES)
+
+    def _read_decoded(
+        self, stored: StoredChunks, selections: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]
+    ) -> Op[None]:
+        """Have chunks decoded as they are read, and decode here those that were not."""
+        with borrowed(self.spec.nbytes) as memory:
+            rows, boxes = self._row_memory(memory[: self.spec.nbytes]), row_boxes(selections.boxes(lo, hi))
+            fill, check = self.spec.fill.element.tobytes(), self.options.validate_checksums
+            decoder = self.kernel.BoxDecoder(self.program, rows, boxes, out[np.newaxis], fill, check)
+            left = yield from stored.fetch_decoded(lo, hi, self.stored_limit, decoder)
+        for row, data in left:
+            self._deliver(_NONE if data is None else _one(data), selections, lo + row, lo + row + 1, out)
 
     def _deliver(self, fetched: Fetched, selections: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]) -> None:
         """Decode the fetched chunks of lo..hi into `out`; fill for those that are not stored."""
@@ -219,6 +244,19 @@ class FixedSizePipeline(ChunkPipeline):
                 self.program, kernels.EncodedRows(*fetched), n, rows, plan, out[np.newaxis], fill, check
             )
         self._raise(fetched, self._named(failures))
+
+    def row_bytes(self, n: int) -> int:
+        """Memory for as many of n rows as a kernel has at hand."""
+        return self._group(n) * self.spec.nbytes
+
+    def decoder_of_shards(
+        self, shards: Sequence[Any], edge: Shape, grid: Shape, touched: int, memory: Rows, out: npt.NDArray[np.generic]
+    ) -> Any:
+        """A `kernels.compiled.ShardDecoder`, where `is_read_decoded`; `memory` has `row_bytes`."""
+        fill, check = self.spec.fill.element.tobytes(), self.options.validate_checksums
+        most = self.stored_limit  # safety: size of decoded subchunks
+        layout = (edge, grid, most, touched, self.program, self._row_memory(memory))
+        return self.kernel.ShardDecoder(shards, *layout, out[np.newaxis], fill, check)
 
     def encode_row(self, row: npt.NDArray[np.generic]) -> Part:
         """The bytes of one whole chunk, fill or not."""
@@ -350,6 +388,12 @@ class FixedSizePipeline(ChunkPipeline):
             except DecodeError as error:
                 failures.append((i, error.codec, error.reason))
         return failures
+
+
+_NOTHING = np.zeros(0, np.int64)
+_NOTHING.flags.writeable = False
+_NONE = Fetched(_NOTHING, (), _NOTHING, _NOTHING, _NOTHING)
+"""Nothing is stored."""
 
 
 def _one(data: Buffer) -> Fetched:

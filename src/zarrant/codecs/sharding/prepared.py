@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant import kernels
+from zarrant.codecs.buffer_pool import borrowed
 from zarrant.codecs.byte_sources import InMemory, Stored, keeper_of, read_whole
 from zarrant.codecs.pipeline.chunk import ChunkPipeline
 from zarrant.codecs.pipeline.fixed_size import FixedSizePipeline
@@ -61,9 +62,11 @@ from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.region import Box, BoxInChunk, ChunkSelections, Region, Stack, Values, unit_steps
 from zarrant.kernels.program import EXTERNAL, SLACK
 from zarrant.limits import LIMITS, require
-from zarrant.requests import Op, gather
-from zarrant.storage import Buffer, ByteRange, Hole, Part
+from zarrant.requests import Op, ReadRequest, fetch, gather
+from zarrant.storage import Blob, Buffer, ByteRange, Hole, Part
 
+NO_BYTES = (ByteRange(0, 0),)
+"""One range, so that the reply of a store that decodes nothing has data."""
 V = TypeVar("V", npt.NDArray[np.generic], Stack, Values)
 INDEX_ENTRY_BYTES = 32
 """Memory of an entry of a decoded index, with what is derived from it."""
@@ -196,8 +199,9 @@ class Shard:
         selections, out = self.split_box(shards.region(i), shards.shape(i), out)
         numbers = self._numbers(selections)
         stored = SubchunksOfShard(source or InMemory(b""), index, numbers, self._kept(source, index, numbers))
-        if selections.n == 1:
-            yield from self._read_batch(stored, selections, 0, 1, out)
+        if selections.n == 1 or (stored.kept is not None and not stored.kept.missing(0, selections.n).any()):
+            # Those that are kept are only copied, which one thread does faster than several.
+            yield from self._read_batch(stored, selections, 0, selections.n, out)
             return
         if isinstance(source, Stored) and self._fetches_ahead(selections.n, together):
             step = max(1, self.options.fetch_bytes // max(1, self.subchunk_pipeline.spec.nbytes))
@@ -227,6 +231,24 @@ class Shard:
             return False
         batches = (self._read_rows(source, index, region, lo, hi, out) for lo, hi in self.batches(n, together))
         return all((yield from gather(batches, self.batch_cost(together))))
+
+    def is_read_decoded(self, boxes: Sequence[Region]) -> bool:
+        """Whether boxes of shards with known indexes are decoded as they are read: all in one go, by several threads."""
+        inner, edges = self.subchunk_pipeline, self.grid.uniform_shape
+        plain = not self.outer_codecs and self.order is None and edges is not None
+        able = plain and isinstance(inner, FixedSizePipeline) and inner.is_read_decoded
+        return able and all(isinstance(box, Box) for box in boxes)
+
+    def read_decoded(self, sources: Sequence[Stored], boxes: Sequence[Box], out: npt.NDArray[np.generic]) -> Op[list[bool]]:
+        """Have the boxes of shards decoded as they are read; whether that was done with each. Nothing else of it matters."""
+        inner, edges = self.subchunk_pipeline, self.grid.uniform_shape
+        assert isinstance(inner, FixedSizePipeline) and edges is not None, "asked by is_read_decoded"
+        shards = [(each.version, box, each.index.offset, each.index.size) for each, box in zip(sources, boxes, strict=True)]
+        touched = sum(map(self._touched, boxes))
+        with borrowed(inner.row_bytes(touched)) as memory:
+            decoder = inner.decoder_of_shards(shards, edges, self.grid.grid_shape, touched, memory, out)
+            outcomes = yield from fetch([ReadRequest(each.key, NO_BYTES, each.version) for each in sources], decoder=decoder)
+        return [isinstance(blob, Blob) and not blob.data for blob in outcomes]
 
     def _touched(self, box: Box) -> int:
         """How many subchunks a box has elements of."""

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -127,6 +128,93 @@ class FileToRead {
 };
 
 bool can_read_files();
+
+// Tasks that are done by as many threads as ask for some at once; each has rows of its own.
+class SharedTasks {
+ public:
+  // Calls work(number, rows) of tasks that nobody else has begun, until there are none. `rows` is memory for the first thread. False,
+  // or an exception: the task is not done.
+  template <typename Work>
+  void take(std::size_t count, const RowView& rows, const Work& work);
+
+ private:
+  std::atomic<std::size_t> next_ = 0;
+  std::atomic<std::int64_t> threads_ = 0;
+};
+
+// Files, each one row of a batch: read, decoded, and scattered by as many threads as call work() at once. What is not the usual case
+// is left to others: `found` is `other` then, and what lies in the boxes of that row in `out` is not defined.
+class FilesToBoxes {
+ public:
+  // `rows` has memory for the first thread; `batch` and `out` as of decode_boxes. A file of more than `limit` bytes is not read.
+  FilesToBoxes(Program program, std::vector<std::string> paths, std::int64_t limit, const RowView& rows, const RowBatch& batch,
+               const Strided& out, bool check);
+
+  // Takes files until none is left.
+  void work();
+
+  struct Outcome {
+    Found found = Found::other;
+    FileVersion version{};
+  };
+  const std::vector<Outcome>& outcomes() const { return outcomes_; }
+
+ private:
+  void deliver(std::size_t number, const RowView& row);
+
+  const Program program_;
+  const std::vector<std::string> paths_;
+  const std::int64_t limit_;
+  const RowView& rows_;
+  const RowBatch& batch_;
+  const Strided& out_;
+  const bool check_;
+  std::vector<std::int64_t> row_starts_;  // those of the boxes, with 0 for the number of the row
+  std::vector<std::int64_t> first_;       // box of each row, and the end
+  std::vector<Outcome> outcomes_;
+  SharedTasks tasks_;
+};
+
+// Boxes of shards in files, of which the indexes are known: the subchunks that they touch, a few of them a task. The file of a task
+// is opened for it, and must have the version of the index.
+class ShardsToBoxes {
+ public:
+  struct Shard {
+    std::string path;
+    FileVersion version;
+    std::vector<std::int64_t> start, count, value;  // see ShardBox
+    ShardIndex index;
+  };
+
+  // `edge` and `grid` as of ShardBox, `limit` as of plan_box; `rows`, `out` and `fill` as of decode_boxes, whose rows are subchunks.
+  ShardsToBoxes(Program program, std::vector<Shard> shards, std::vector<std::int64_t> edge, std::vector<std::int64_t> grid,
+                std::int64_t limit, const RowView& rows, const Strided& out, const Byte* fill, bool check);
+
+  void work();
+
+  // Whether all that a box touches was done. Once no thread works any more.
+  bool done(std::size_t shard) const { return !failed_[shard]; }
+
+ private:
+  struct Task {
+    std::size_t shard;
+    std::int64_t first, end;  // of the subchunks that the box touches
+  };
+  ShardBox box_of(const Shard& shard) const;
+  bool deliver(const Task& task, const RowView& rows);
+
+  const Program program_;
+  const std::vector<Shard> shards_;
+  const std::vector<std::int64_t> edge_, grid_, ones_;
+  const std::int64_t limit_;
+  const RowView& rows_;
+  const Strided& out_;
+  const Byte* fill_;
+  const bool check_;
+  std::vector<Task> tasks_to_do_;
+  std::unique_ptr<std::atomic<bool>[]> failed_;
+  SharedTasks tasks_;
+};
 
 struct MadeDirectories {
   std::vector<std::string> made;  // the outermost first

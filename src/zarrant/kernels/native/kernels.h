@@ -222,6 +222,9 @@ struct BoxPlan {
   std::int64_t *number, *which, *offset, *size;
 };
 
+// How many subchunks a box touches. Throws std::invalid_argument for one that is not there.
+std::int64_t count_touched(const ShardBox& box, std::int64_t entries);
+
 // The touched subchunks first..end, in C order, as rows of a batch. Adjacent ones are one run (start, length), in the order of
 // offsets; `offset` counts from the start of the run `which`. Returns the number of stored rows, or -1 for an entry that is at
 // fault or has more than `limit` bytes. Throws std::invalid_argument for a box, or rows, that are not there.

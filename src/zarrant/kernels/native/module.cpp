@@ -226,16 +226,21 @@ struct View {
   Buffer buffer;
 };
 
+// That boxes can be copied between an array and rows.
+void require_apart(const Buffer& array, const View& view) {
+  require(array->ndim == view.buffer->ndim, "an array and rows with equally many axes");
+  require(array->itemsize == view.buffer->itemsize, "an array and rows of equal item size");
+  const auto [low, high] = reach(*array);
+  const Byte* end = view.table.data() + static_cast<std::size_t>(view.table.count()) * view.table.size();
+  require(high <= view.table.data() || end <= low, "an array and rows that share no memory");
+}
+
 // The tables of a copy between `array` and `view`, whose starts on the side of the rows are `row_start`.
 struct Plan {
   Plan(nb::handle start, nb::handle step, nb::handle row_start, nb::handle row_step, nb::handle shape, const Buffer& array,
        const View& view)
       : shapes(shape, 2), starts(start, 2), row_starts(row_start, 2), steps(step, 1), row_steps(row_step, 1) {
-    require(array->ndim == view.buffer->ndim, "an array and rows with equally many axes");
-    require(array->itemsize == view.buffer->itemsize, "an array and rows of equal item size");
-    const auto [low, high] = reach(*array);
-    const Byte* end = view.table.data() + static_cast<std::size_t>(view.table.count()) * view.table.size();
-    require(high <= view.table.data() || end <= low, "an array and rows that share no memory");
+    require_apart(array, view);
     for (const Column* table : {&shapes, &starts, &row_starts})
       require(table->count(0) == shapes.count(0) && table->count(1) == array->ndim, "as many starts as shapes, one number an axis");
     require(steps.count() == array->ndim && row_steps.count() == array->ndim, "one step an axis");
@@ -922,6 +927,107 @@ nb::object py_read_into(nb::str path, nb::handle into, nb::handle trial) {
   return nb::none();
 }
 
+// Files to boxes of an array, see FilesToBoxes. The parameters as of read_files and decode_boxes; It keeps the arrays from being resized as long as it is there.
+class ReadBoxes {
+ public:
+  ReadBoxes(nb::list paths, std::int64_t limit, nb::tuple steps, nb::handle flat, nb::handle seen, nb::handle row_start,
+            nb::handle row_step, nb::handle out, nb::handle start, nb::handle step, nb::handle shape, nb::bytes fill, bool check)
+      : into_(out, PyBUF_STRIDES | PyBUF_WRITABLE), view_(flat, seen), plan_(start, step, row_start, row_step, shape, into_, view_),
+        fill_(static_cast<const Byte*>(fill.data()), static_cast<const Byte*>(fill.data()) + fill.size()), rows_(view_.rows()),
+        array_(strided(into_)),
+        batch_{static_cast<std::int64_t>(paths.size()),
+               {plan_.shapes.count(), plan_.row_starts.data(), plan_.starts.data(), plan_.shapes.data(), plan_.row_steps.data(),
+                plan_.steps.data()},
+               fill_.data()} {
+    require_fill(fill, into_);
+    std::vector<std::string> names;
+    for (nb::handle path : paths) names.emplace_back(Path(path).get());
+    files_.emplace(parse(steps), std::move(names), limit, rows_, batch_, array_, check);
+  }
+
+  void work() {
+    nb::gil_scoped_release released;
+    files_->work();
+  }
+
+  // For each file its version, False where there is none, None where it was not done. Once no thread works any more.
+  nb::list versions() const {
+    nb::list found;
+    for (const FilesToBoxes::Outcome& each : files_->outcomes()) {
+      if (each.found == Found::there) found.append(as_tuple(each.version));
+      else if (each.found == Found::absent) found.append(false);
+      else found.append(nb::none());
+    }
+    return found;
+  }
+
+ private:
+  const Buffer into_;
+  const View view_;
+  const Plan plan_;
+  const std::vector<Byte> fill_;
+  const RowView rows_;
+  const Strided array_;
+  const RowBatch batch_;
+  std::optional<FilesToBoxes> files_;
+};
+
+// Boxes of shards, see ShardsToBoxes: `shards` are (path, version, start, count, value, offsets, sizes). Else as ReadBoxes.
+class ReadShards {
+ public:
+  ReadShards(nb::list shards, nb::tuple edge, nb::tuple grid, std::int64_t limit, nb::tuple steps, nb::handle flat, nb::handle seen,
+             nb::handle out, nb::bytes fill, bool check)
+      : into_(out, PyBUF_STRIDES | PyBUF_WRITABLE), view_(flat, seen),
+        fill_(static_cast<const Byte*>(fill.data()), static_cast<const Byte*>(fill.data()) + fill.size()), rows_(view_.rows()),
+        array_(strided(into_)) {
+    require_apart(into_, view_);
+    require_fill(fill, into_);
+    std::vector<ShardsToBoxes::Shard> boxes;
+    for (nb::handle each : shards) {
+      nb::tuple shard = nb::cast<nb::tuple>(each);
+      require(shard.size() == 7, "a path, a version, three numbers an axis and two columns");
+      const auto numbers = [&](std::size_t i) { return numbers_of(nb::cast<nb::tuple>(shard[i]), edge.size()); };
+      const auto column = [&](std::size_t i) {
+        const Buffer& found = columns_.emplace_back(shard[i], PyBUF_FORMAT | PyBUF_STRIDES);
+        require(has_int64(found) && found->ndim == 1, "columns of int64");
+        return std::pair{IndexColumn{found.data(), found->strides[0]}, static_cast<std::int64_t>(found->shape[0])};
+      };
+      const auto [offset, entries] = column(5);
+      const auto [size, same] = column(6);
+      require(entries == same, "columns of equal length");
+      boxes.push_back({Path(shard[0]).get(), file_version(shard[1]), numbers(2), numbers(3), numbers(4), {entries, offset, size}});
+    }
+    for (const ShardsToBoxes::Shard& each : boxes) versions_.push_back(each.version);
+    boxes_.emplace(parse(steps), std::move(boxes), numbers_of(edge, edge.size()), numbers_of(grid, edge.size()), limit, rows_, array_,
+                   fill_.data(), check);
+  }
+
+  void work() {
+    nb::gil_scoped_release released;
+    boxes_->work();
+  }
+
+  // For each shard its version, None where it was not done. Once no thread works any more.
+  nb::list versions() const {
+    nb::list found;
+    for (std::size_t i = 0; i < versions_.size(); ++i) {
+      if (boxes_->done(i)) found.append(as_tuple(versions_[i]));
+      else found.append(nb::none());
+    }
+    return found;
+  }
+
+ private:
+  const Buffer into_;
+  const View view_;
+  const std::vector<Byte> fill_;
+  const RowView rows_;
+  const Strided array_;
+  std::vector<Buffer> columns_;
+  std::vector<FileVersion> versions_;
+  std::optional<ShardsToBoxes> boxes_;
+};
+
 nb::dict py_features() {
   nb::dict all;
   for (const auto& [name, built] : features()) all[name.c_str()] = built;
@@ -958,6 +1064,15 @@ NB_MODULE(_native, m) {
     m.def("read_files", &py_read_files, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none());
     m.def("read_into", &py_read_into, nb::arg(), nb::arg(), nb::arg().none());
     m.def("read_ranges", &py_read_ranges, nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg().none());
+    nb::class_<ReadBoxes>(m, "ReadBoxes")
+        .def(nb::init<nb::list, std::int64_t, nb::tuple, nb::handle, nb::handle, nb::handle, nb::handle, nb::handle, nb::handle,
+                      nb::handle, nb::handle, nb::bytes, bool>())
+        .def("work", &ReadBoxes::work)
+        .def("versions", &ReadBoxes::versions);
+    nb::class_<ReadShards>(m, "ReadShards")
+        .def(nb::init<nb::list, nb::tuple, nb::tuple, std::int64_t, nb::tuple, nb::handle, nb::handle, nb::handle, nb::bytes, bool>())
+        .def("work", &ReadShards::work)
+        .def("versions", &ReadShards::versions);
   }
   if (can_make_directories()) {
     m.def("make_directories", &py_make_directories, nb::arg(), nb::arg(), nb::arg().none());

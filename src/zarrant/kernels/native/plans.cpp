@@ -47,6 +47,11 @@ bool valid_index(const std::int64_t* table, std::int64_t entries, std::int64_t s
   return true;
 }
 
+std::int64_t count_touched(const ShardBox& box, std::int64_t entries) {
+  const std::vector<std::int64_t> along = touched(box, entries);
+  return std::accumulate(along.begin(), along.end(), std::int64_t{1}, std::multiplies<>());
+}
+
 std::int64_t plan_box(const ShardBox& box, const ShardIndex& index, std::int64_t limit, std::int64_t first, std::int64_t end,
                       const BoxPlan& plan, std::vector<std::pair<std::int64_t, std::int64_t>>& runs) {
   const std::vector<std::int64_t> along = touched(box, index.entries);

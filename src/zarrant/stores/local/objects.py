@@ -14,7 +14,7 @@ import re
 import stat
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Self
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Self
 from zarrant.codecs.buffer_pool import lent
 from zarrant.errors import ByteRangeError, LimitError, OptionError, ZarrantError
 from zarrant.locking.file_locks import SUFFIX
-from zarrant.storage import ANY, Blob, Buffer, ByteRange, Hole, OnlyWhile, Part, Version, expect_version
+from zarrant.storage import ANY, Blob, Buffer, ByteRange, FileDecoder, Hole, OnlyWhile, Part, Version, expect_version
 from zarrant.stores.keys import are_doubtful, check_key, check_prefix, is_doubtful
 from zarrant.stores.local.batch_put import put_batch
 from zarrant.stores.local.descriptors import could_not_open, with_few_descriptors
@@ -30,7 +30,15 @@ from zarrant.stores.local.direct_io import DirectIO
 from zarrant.stores.local.durability import Durable
 from zarrant.stores.local.links import Links
 from zarrant.stores.local.mounts import BUSY_S, QUIET_S, RELOOK_S
-from zarrant.stores.local.read_at_once import OTHERWISE, can_read_at_once, read_into, read_parts, read_whole
+from zarrant.stores.local.read_at_once import (
+    OTHERWISE,
+    ReadAtOnce,
+    can_read_at_once,
+    read_decoded,
+    read_into,
+    read_parts,
+    read_whole,
+)
 from zarrant.stores.local.syscalls import Syscalls
 from zarrant.stores.local.temp_files import (
     ABSENT,
@@ -166,6 +174,24 @@ class FileObjects(Durable):
 
     def get_all(self, keys: Sequence[str], limit: int | None) -> list[Blob | Exception | None]:
         """See `storage.GetAll`."""
+        return self._get_each(keys, limit, lambda paths: read_whole(self, paths, limit))
+
+    def get_decoded(
+        self, keys: Sequence[str], limit: int | None, decoder: FileDecoder, share: Callable[[Callable[[], None], int], None]
+    ) -> list[Blob | Exception | None]:
+        """See `storage.GetDecoded`."""
+        if decoder.whole:
+            return self._get_each(keys, limit, lambda paths: read_decoded(self, paths, limit, decoder, share))
+        try:
+            paths = self._paths(keys) if self._reads_at_once else []
+        except ZarrantError:
+            paths = []
+        found = read_decoded(self, paths, limit, decoder, share) if paths else [OTHERWISE] * len(keys)
+        return [None if each is OTHERWISE else each for each in found]
+
+    def _get_each(
+        self, keys: Sequence[str], limit: int | None, read: Callable[[list[str]], list[ReadAtOnce]]
+    ) -> list[Blob | Exception | None]:
         if not self._reads_at_once:
             return [self._outcome(key, limit) for key in keys]
         try:
@@ -175,7 +201,7 @@ class FileObjects(Durable):
         gaps = self.renames_show_gaps()
         return [
             self._outcome(key, limit) if found is OTHERWISE or (found is None and gaps) else found
-            for key, found in zip(keys, read_whole(self, paths, limit), strict=True)
+            for key, found in zip(keys, read(paths), strict=True)
         ]
 
     def _outcome(self, key: str, limit: int | None) -> Blob | Exception | None:

@@ -13,13 +13,13 @@ Where they are large they are read into memory that was used before (`codecs.buf
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
 from zarrant import kernels
 from zarrant.codecs.buffer_pool import lent
-from zarrant.storage import Blob, ByteRange, Version
+from zarrant.storage import Blob, ByteRange, FileDecoder, Version
 from zarrant.stores.local.direct_io import DirectIO
 from zarrant.stores.local.syscalls import Syscalls, are_plain
 from zarrant.stores.local.temp_files import FileVersion, is_file_version, version_here, version_seen
@@ -31,6 +31,8 @@ class _Otherwise(Enum):
 
 OTHERWISE = _Otherwise.OTHERWISE
 """It was not read."""
+
+ReadAtOnce: TypeAlias = Blob | _Otherwise | None
 
 
 class Directory(Protocol):
@@ -47,13 +49,31 @@ def can_read_at_once(store: Directory) -> bool:
     return kernels.read_files is not None and store.direct is None and are_plain(store.files)
 
 
-def read_whole(store: Directory, paths: list[str], limit: int | None) -> list[Blob | _Otherwise | None]:
+def read_whole(store: Directory, paths: list[str], limit: int | None) -> list[ReadAtOnce]:
     """Whole files."""
     assert kernels.read_files is not None, "looked at by `can_read_at_once`"
     before = store.files.now()
     most = -1 if limit is None else limit  # safety: object size at once
     found = kernels.read_files(paths, most, store.in_memory, lent, None)
-    blobs: list[Blob | _Otherwise | None] = []
+    return _blobs(store, [each and ((each[0],), each[1]) for each in found], before)
+
+
+def read_decoded(
+    store: Directory, paths: list[str], limit: int | None, decoder: FileDecoder, share: Callable[[Callable[[], None], int], None]
+) -> list[ReadAtOnce]:
+    """Whole files, decoded by as many threads as are of use; their blobs have no data."""
+    before = store.files.now()
+    try:
+        reader = decoder.reader(paths, -1 if limit is None else limit)  # safety: object size decoded
+    except (ValueError, RuntimeError):  # a version of another store, or boxes that are none
+        return [OTHERWISE] * len(paths)
+    share(reader.work, decoder.threads(len(paths)))
+    return _blobs(store, [each and ((), each) for each in reader.versions()], before)
+
+
+def _blobs(store: Directory, found: Sequence[Any], before: int) -> list[ReadAtOnce]:
+    """For each its blob: of (data, version); None for False, and `OTHERWISE` for None."""
+    blobs: list[ReadAtOnce] = []
     device, kind = -1, ""
     for each in found:
         if not each:
@@ -63,7 +83,7 @@ def read_whole(store: Directory, paths: list[str], limit: int | None) -> list[Bl
         if version[0] != device:
             device = version[0]
             kind = store.files.kind(device)
-        blobs.append(Blob((data,), version_here(version, before) if kind else version, version[3]))
+        blobs.append(Blob(data, version_here(version, before) if kind else version, version[3]))
     if device >= 0:
         store.in_memory = kind == "memory"
     return blobs

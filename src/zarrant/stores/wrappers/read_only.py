@@ -6,9 +6,9 @@ In: any store that can be read. Out: `ReadOnly`, which *has* only the methods th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from zarrant.storage import AsyncGet, Blob, Get
+from zarrant.storage import AsyncGet, Blob, FileDecoder, Get
 from zarrant.storage.wrapper import Reads
 
 
@@ -27,6 +27,12 @@ class ReadOnly(Reads):
     def get_all(self, keys: Sequence[str], limit: int | None) -> list[Blob | Exception | None]:
         """See `storage.GetAll`."""
         return self._inside.get_all(keys, limit)
+
+    def get_decoded(
+        self, keys: Sequence[str], limit: int | None, decoder: FileDecoder, share: Callable[[Callable[[], None], int], None]
+    ) -> list[Blob | Exception | None]:
+        """See `storage.GetDecoded`."""
+        return self._inside.get_decoded(keys, limit, decoder, share)
 
     @property
     def guard(self) -> str:
