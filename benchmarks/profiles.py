@@ -32,7 +32,8 @@ from benchmarks.peers.base import Peer, Region, Settings
 from benchmarks.workloads import BY_NAME, MakeJob
 
 THEIRS = "tensorstore"
-COPY_AT_ONCE = 2**23
+COPY_AT_ONCE = 2**26
+"""Bytes copied in turn: more than caches have, as the array of a whole read or write is in memory."""
 
 
 @dataclass

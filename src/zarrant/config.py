@@ -185,11 +185,11 @@ def _ours(environment: Mapping[str, str]) -> list[str]:
 
 def _may_be_ours(environment: Mapping[str, str]) -> bool:
     """False where no variable can be for us: names are not decoded, which takes 8 µs for 40 of them."""
-    names = vars(environment).get("_data") if environment is os.environ else None
-    if names is None:
-        return True
-    prefix = os.fsencode(PREFIX) if os.name == "posix" else PREFIX
-    return any([name.startswith(prefix) for name in list(names)])  # noqa: C419 - half the time of a generator
+    names = vars(environment).get("_data") if environment is os.environ and os.name == "posix" else None
+    return names is None or _PREFIX_BYTES in b"\n".join(names)
+
+
+_PREFIX_BYTES = os.fsencode(PREFIX)
 
 
 class Defaults:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import struct
-from collections.abc import Iterator
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -175,27 +175,33 @@ def test_what_is_damaged_is_an_error_as_ever(tmp_path: Path, counted: list[bool]
     assert not any(counted)
 
 
-def test_a_subchunk_with_more_bytes_than_its_codecs_make_is_not_read(tmp_path: Path) -> None:
-    array = zarrant.create_array(tmp_path / "a", data=np.zeros(8, "u1") + 1, chunks=(4,), shards=(8,), compressors=None)
-    layout = array._handle.array.prepared_for((8,)).subchunk_pipeline.stored_limit
-    file = tmp_path / "a/c/0"
-    size = layout + 1
-    index = np.array([[0, size], [2**64 - 1, 2**64 - 1]], "<u8").tobytes()
-    file.write_bytes(b"\x01" * size + index + struct.pack("<I", kernels.crc32c(index)))
-    with pytest.raises(ZarrantError, match="too large"):
-        array[1] = 5
-    assert file.stat().st_size == size + len(index) + 4
+def with_long_name(data: bytes, size: int) -> bytes:
+    """A gzip member of more than `size` bytes, that decodes."""
+    body = zlib.compress(data, wbits=-15)
+    return b"\x1f\x8b\x08\x08" + bytes(6) + b"n" * size + b"\0" + body + struct.pack("<II", zlib.crc32(data), len(data))
 
 
-def test_a_chunk_with_more_bytes_than_its_codecs_make_is_not_read(tmp_path: Path, counted: list[bool]) -> None:
-    array = zarrant.create_array(tmp_path / "a", data=np.zeros(8, "u1") + 1, chunks=(8,))
-    limit = array._handle.array.prepared_for((8,)).stored_limit
-    file = tmp_path / "a/c/0"
-    good = file.read_bytes()
-    file.write_bytes(good + b"\x50\x2a\x4d\x18" + struct.pack("<I", limit) + bytes(limit))  # a frame that decoders skip
+def test_a_subchunk_with_more_bytes_than_its_codecs_make_is_not_read(tmp_path: Path, counted: list[bool]) -> None:
+    array = zarrant.create_array(tmp_path / "a", data=np.ones(8, "u1"), chunks=(4,), shards=(8,), compressors=zarrant.codecs.Gzip())
+    encoded = with_long_name(b"\x01" * 4, array._handle.array.prepared_for((8,)).subchunk_pipeline.stored_limit)
+    index = np.array([[0, len(encoded)], [2**64 - 1, 2**64 - 1]], "<u8").tobytes()
+    stored = encoded + index + struct.pack("<I", kernels.crc32c(index))
+    (tmp_path / "a/c/0").write_bytes(stored)
     with pytest.raises(ZarrantError, match="too large"):
         array[1] = 5
     assert counted == [False]
+    assert (tmp_path / "a/c/0").read_bytes() == stored
+
+
+def test_a_chunk_with_more_bytes_than_its_codecs_make_is_not_read(tmp_path: Path, counted: list[bool]) -> None:
+    array = zarrant.create_array(tmp_path / "a", data=np.ones(8, "u1"), chunks=(8,), compressors=zarrant.codecs.Gzip())
+    (tmp_path / "a/c/0").write_bytes(with_long_name(b"\x01" * 8, 100))
+    array[0] = 2
+    assert counted == [True]
+    (tmp_path / "a/c/0").write_bytes(with_long_name(b"\x01" * 8, array._handle.array.prepared_for((8,)).stored_limit))
+    with pytest.raises(ZarrantError, match="too large"):
+        array[1] = 5
+    assert counted == [True, False]
 
 
 def test_dead_bytes_are_laid_out_anew_when_there_are_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +240,7 @@ def box_of(array: Any, box: tuple[slice, ...], values: Any) -> BoxUpdate | None:
     bound = array._handle.array
     region = ArraySubset(tuple(each.start for each in box), tuple(each.stop - each.start for each in box))
     selections = box_region(region).split(bound.grid, array.shape)
-    return box_update(bound.prepared_for(bound.chunk_shape((0,) * array.ndim)), selections, values)
+    return box_update(bound.prepared_for(bound.chunk_shape((0,) * array.ndim)), selections, 0, values)
 
 
 def test_what_has_no_such_form(tmp_path: Path) -> None:
@@ -249,8 +255,10 @@ def test_what_has_no_such_form(tmp_path: Path) -> None:
     assert has(chunks=(16,))
     assert has(**shards)
     assert not has(values=np.zeros(2, "int32"), chunks=(16,))
-    assert not has(box=(slice(15, 17),), chunks=(16,))
-    assert not has(box=(slice(3, 5),), **shards)
+    assert has(box=(slice(15, 17),), chunks=(16,))  # the part of it in one of the chunks
+    assert has(box=(slice(3, 5),), **shards)
+    assert has(box=(slice(0, 16),), **shards)
+    assert not has(box=(slice(3, 5),), values=np.zeros(2, "int32"), **shards)
     assert not has(dtype="string", values=np.zeros(2, "T"), **shards)
     assert not has(dtype="M8[s]", values=np.zeros(2, "M8[s]"), **shards)
 
@@ -260,22 +268,23 @@ def test_wrong_boxes_are_refused(tmp_path: Path) -> None:
     good = box_of(array, (slice(1, 3),), np.zeros(2, "int16"))
     assert good is not None
     path, device = str(tmp_path / "a/c/0"), tmp_path.stat().st_dev
-    wrong: Iterator[BoxUpdate] = iter(
-        (
-            good._replace(number=4),
-            good._replace(number=-1),
-            good._replace(box=((3,), (0,), (2,))),
-            good._replace(box=((-1,), (0,), (2,))),
-            good._replace(box=((1,), (1,), (2,))),
-            good._replace(box=((1,), (-1,), (2,))),
-            good._replace(box=((1,), (0,), (0,))),
-            good._replace(box=((1, 1), (0, 0), (2, 2))),
-            good._replace(values=np.zeros((2, 2), "int16")),
-            good._replace(values=np.zeros(2, "int8")),
-        )
-    )
+    wrong: list[Any] = [
+        [(4, (1,), (0,), (2,))],
+        [(-1, (1,), (0,), (2,))],
+        [(0, (3,), (0,), (2,))],
+        [(0, (-1,), (0,), (2,))],
+        [(0, (1,), (1,), (2,))],
+        [(0, (1,), (-1,), (2,))],
+        [(0, (1,), (0,), (0,))],
+        [(0, (1, 1), (0, 0), (2, 2))],
+        [(1, (1,), (0,), (1,)), (0, (1,), (1,), (1,))],
+        [(1, (1,), (0,), (1,)), (1, (1,), (1,), (1,))],
+        [],
+    ]
+    asked = [(tuple(pieces), good.values) for pieces in wrong]
+    asked += [(good.pieces, np.zeros((2, 2), "int16")), (good.pieces, np.zeros(2, "int8"))]
     assert kernels.update_file is not None
-    for each in wrong:
+    for pieces, values in asked:
         with pytest.raises(ValueError, match="expected"):
-            kernels.update_file(path, *each, None, device, 0, 0, -1, False, None)
+            kernels.update_file(path, good.layout, pieces, values, None, device, 0, 0, -1, False, None)
     assert array[:4].tolist() == [1] * 4

@@ -18,6 +18,8 @@ from tests.metadata.documents import ARRAY, GROUP, changed, encode, refused
 from zarrant.errors import LimitError, MetadataError, ShapeError, UnknownExtensionError
 from zarrant.limits import LIMITS, Limits
 from zarrant.metadata import v3
+from zarrant.metadata.turn import NAME as TURN
+from zarrant.metadata.turn import Turn
 from zarrant.metadata.v3 import ArrayMetadata, GroupMetadata, Named, dump, parse, parse_array, parse_group
 
 
@@ -450,3 +452,21 @@ def test_metadata_that_were_read_before_share_nothing_that_can_be_changed() -> N
     assert again == whole
     assert again.with_version("v").version == "v"
     assert again.version is None
+
+
+def test_what_was_written_is_known_by_all_of_it() -> None:
+    first = parse_array(encode(ARRAY))
+    for other in (replace(first, fill_value=1.0), replace(first, fill_value=1), first.with_attributes({"a": 1}), first):
+        assert json.loads(dump(other)) == json.loads(dump(other)) == other.to_json()
+    with pytest.raises(MetadataError):
+        dump(replace(first, fill_value=np.float32(1.0)))
+
+
+def test_a_turn_does_not_make_metadata_of_another_form_known() -> None:
+    first = replace(parse_array(encode(ARRAY)), turn=Turn("t", 0, 1.0))
+    assert TURN in json.loads(dump(first))
+    assert TURN not in json.loads(dump(replace(first, turn=None)))
+    bad = replace(first, shape=(1,))
+    for each in (bad, replace(bad, turn=None)):
+        with pytest.raises(MetadataError):
+            dump(each)

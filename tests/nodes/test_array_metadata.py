@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import hypothesis
@@ -13,6 +14,7 @@ import zarrant
 from zarrant.codecs import Blosc, Bytes, Crc32c, Gzip, Numcodecs, Transpose, Zstd
 from zarrant.errors import ChunkError, DataTypeError, MetadataError, OptionError, ZarrantError
 from zarrant.geometry.layouts import auto_chunks, divisors
+from zarrant.metadata.v3 import ArrayMetadata, dump
 from zarrant.nodes.array_metadata import ArrayDescription
 
 
@@ -225,3 +227,57 @@ def test_the_default_codecs_notice_every_flipped_bit() -> None:
             objects["c/0"] = bytes(damaged)
             with pytest.raises(ChunkError):
                 a[...]
+
+
+LAYOUTS = st.fixed_dictionaries(
+    {
+        "shape": st.sampled_from([(4, 6), [4, 6], (4, 6, 2), 8]),
+        "dtype": st.sampled_from(["int16", ">i2", np.dtype("i2"), "float32"]),
+    },
+    optional={
+        "chunks": st.sampled_from(["auto", (2, 3), -1, [[1, 3], [6]]]),
+        "shards": st.sampled_from([None, (4, 6), "auto"]),
+        "compressors": st.sampled_from([None, "auto", {"name": "zstd", "configuration": {"level": 2}}, Zstd(level=1)]),
+        "fill_value": st.sampled_from([None, 0, 1, True, 1.0, -0.0, np.int16(1)]),
+        "order": st.sampled_from(["C", "F"]),
+        "attributes": st.sampled_from([None, {}, {"a": [1, {"b": 2}]}]),
+        "chunk_key_encoding": st.sampled_from([None, "v2"]),
+        "dimension_names": st.sampled_from([None, ("x", None)]),
+    },
+)
+
+
+@hypothesis.settings(max_examples=200)
+@hypothesis.given(st.lists(LAYOUTS, min_size=1, max_size=4))
+def test_a_layout_that_is_known_gives_the_same_metadata(layouts: list[dict[str, Any]]) -> None:
+    for options in [*layouts, *layouts]:
+        description = ArrayDescription(**options)
+        found, expected = (outcome(make) for make in (description.metadata, description._v3))
+        assert found == expected
+        if isinstance(found, ArrayMetadata):
+            assert dump(found) == dump(expected)
+            found.attributes["other"] = 1
+            found.chunk_grid.configuration["chunk_shape"] = [9]  # type: ignore[index]
+
+
+def outcome(make: Callable[[], Any]) -> Any:
+    try:
+        return make()
+    except ZarrantError as error:
+        return type(error), str(error)
+
+
+def test_a_codec_that_is_registered_anew_is_described_anew() -> None:
+    class Other(Crc32c):
+        pass
+
+    def created() -> Any:
+        return zarrant.create_array({}, shape=(4,), dtype="int8", compressors="crc32c").compressors[0]
+
+    assert type(created()) is Crc32c
+    zarrant.extensions.codecs.register("crc32c", Other)
+    try:
+        assert type(created()) is Other
+    finally:
+        zarrant.extensions.codecs.register("crc32c", "zarrant.codecs.library.crc32c:Crc32c")
+    assert type(created()) is Crc32c

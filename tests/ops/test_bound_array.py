@@ -9,6 +9,7 @@ import pytest
 import zarrant
 from zarrant.codecs.library.crc32c import Crc32c
 from zarrant.codecs.protocols import CodecOptions
+from zarrant.metadata.remembered import place_of
 from zarrant.ops import bound_array
 from zarrant.ops.batching import batch_size
 from zarrant.ops.bound_array import BoundArray, OpOptions
@@ -71,7 +72,7 @@ def test_what_says_the_same_is_bound_once() -> None:
 @pytest.mark.parametrize(("dtype", "one", "other"), [("bool", False, 0), ("float32", 0, -0.0), ("float32", "NaN", "Infinity")])
 def test_fill_values_that_are_equal_in_python_are_not_confused(dtype: str, one: Any, other: Any) -> None:
     metadata = zarrant.create_array({}, shape=(4,), dtype=dtype).metadata
-    places = {bound_array._place(replace(metadata, fill_value=value)) for value in (one, other)}
+    places = {place_of(bound_array._decisive(replace(metadata, fill_value=value))) for value in (one, other)}
     assert len(places) == 2
 
 

@@ -4,8 +4,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+import zarrant
 from zarrant.errors import DataTypeError, ShapeError
-from zarrant.ops.casting import as_values, output
+from zarrant.ops.casting import as_values, is_swapped, output
 
 
 @pytest.mark.parametrize(
@@ -76,3 +77,15 @@ def test_output(state) -> None:
     ]:
         with pytest.raises(error, match="out="):
             output(s, wrong, (2, 3))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "swapped"), [("uint8", False), ("int8", False), ("int16", True), ("float64", True), ("bool", False)]
+)
+def test_only_numbers_of_several_bytes_have_another_byte_order(dtype: str, swapped: bool) -> None:
+    array = zarrant.create_array({}, shape=(4,), dtype=dtype, chunks=(4,))
+    values = np.zeros(4, dtype)
+    assert not is_swapped(array._array, values)
+    assert is_swapped(array._array, values.astype(values.dtype.newbyteorder())) == swapped
+    array[np.array([True, False, True, False])] = values[:2] + np.ones(2, dtype)
+    assert array[...].tolist() == [1, 0, 1, 0]

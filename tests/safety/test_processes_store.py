@@ -34,6 +34,16 @@ def value(blob):
 
 """
 
+FORK = """
+import os, sys, zarrant.stores.local.store
+for number in range(int(sys.argv[2])):
+    if os.fork() == 0:
+        sys.argv[2] = str(number)
+        break
+else:
+    sys.exit(any([os.wait()[1] for _ in range(int(sys.argv[2]))]))
+"""
+
 HOLD = """
 for _ in range(updates):
     with store.lock(["n", "d/m"]) as held:
@@ -114,6 +124,11 @@ def start(code: str, *arguments: object) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], stderr=subprocess.PIPE)
 
 
+def start_several(code: str, root: Path, count: int, updates: int) -> list[subprocess.Popen[bytes]]:
+    """Processes with the numbers from 0, forked from one that has imported the library."""
+    return [start(FORK + code, root, count, updates)]
+
+
 def finish(processes: list[subprocess.Popen[bytes]]) -> None:
     for process in processes:
         _, errors = process.communicate(timeout=150)
@@ -126,7 +141,7 @@ def litter(root: Path) -> list[str]:
 
 @pytest.mark.parametrize("code", [HOLD, HOLD_TWICE, SWAP], ids=["lock", "hold twice", "swap"])
 def test_no_increment_is_lost(tmp_path: Path, code: str) -> None:
-    finish([start(OURS + code, tmp_path, number, UPDATES) for number in range(PROCESSES)])
+    finish(start_several(OURS + code, tmp_path, PROCESSES, UPDATES))
     store = FilesystemStore(tmp_path)
     assert content(store.get("n")) == b"%d" % (PROCESSES * UPDATES)
     if code is HOLD:
@@ -135,7 +150,7 @@ def test_no_increment_is_lost(tmp_path: Path, code: str) -> None:
 
 
 def test_no_increment_is_lost_by_threads_and_processes(tmp_path: Path) -> None:
-    processes = [start(OURS + HOLD, tmp_path, number, UPDATES) for number in range(2)]
+    processes = start_several(OURS + HOLD, tmp_path, 2, UPDATES)
     store = FilesystemStore(tmp_path, lock_timeout=120)
 
     def increment() -> None:
@@ -150,7 +165,7 @@ def test_no_increment_is_lost_by_threads_and_processes(tmp_path: Path) -> None:
 
 
 def test_no_append_is_lost(tmp_path: Path) -> None:
-    finish([start(OURS + SPLICE, tmp_path, number, 50) for number in range(4)])
+    finish(start_several(OURS + SPLICE, tmp_path, 4, 50))
     records = (content(FilesystemStore(tmp_path).get("n")) or b"").split(b",")
     assert records.pop() == b""
     assert sorted(records) == sorted(b"%03d-%05d" % (number, i) for number in range(4) for i in range(50))
@@ -159,7 +174,7 @@ def test_no_append_is_lost(tmp_path: Path) -> None:
 
 def test_readers_see_whole_objects(tmp_path: Path) -> None:
     """By plain reads too, as other libraries do; and every version stands for one value."""
-    processes = [start(OURS + PUTS_AND_ERASES, tmp_path, number, 300) for number in range(3)]
+    processes = start_several(OURS + PUTS_AND_ERASES, tmp_path, 3, 300)
     store = FilesystemStore(tmp_path)
     seen: dict[object, bytes] = {}
     while any(process.poll() is None for process in processes):

@@ -340,6 +340,18 @@ def shared_permissions(files: Files, directory: str) -> tuple[int, int]:
     return bits, device
 
 
+def forget_missing(files: Files, directory: str) -> bool:
+    """Whether a directory is gone whose permissions are remembered; they no longer are then."""
+    if directory not in _directories:
+        return False
+    try:
+        files.stat_target(directory)
+    except FileNotFoundError:
+        _directories.pop(directory, None)
+        return True
+    return False
+
+
 def _backoff(lock: FileLock) -> Iterator[float]:
     """Exponential back-off with jitter, without end; the longest pause is that of a waiter overtaken so often."""
     pause = MIN_PAUSE_S

@@ -14,12 +14,13 @@ import marshal
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Self, TypeAlias, TypeVar
+from typing import Any, NamedTuple, Self, TypeAlias, TypeVar
 
 from zarrant import extensions
 from zarrant.errors import DataTypeError, MetadataError, ShapeError, UnknownExtensionError, shown
 from zarrant.limits import LIMITS, Limits, require
 from zarrant.metadata.json_text import dump_json, member, parse_json, plain
+from zarrant.metadata.remembered import Remembered, is_plain, place_of
 from zarrant.metadata.turn import NAME as TURN
 from zarrant.metadata.turn import Turn
 
@@ -223,41 +224,47 @@ def parse(data: bytes, limits: Limits = LIMITS) -> NodeMetadata:
     place = bytes(data), extensions.codecs.changes
     found = _known.get(place)
     if found is not None:
-        return _own_copy(*found)
+        return found.copy()
     document = _document(parse_json(data, limits), limits)
-    if isinstance(document, ArrayMetadata):
-        if len(_known) >= MAX_KNOWN:
-            _known.clear()
-        try:
-            _known[place] = document, marshal.dumps(_changeable(document), _WITHOUT_REFERENCES)
-        except ValueError:  # what only some readers take for JSON, and others refuse
-            return document
-        return _own_copy(*_known[place])
-    return document
+    kept = Kept.of(document) if isinstance(document, ArrayMetadata) else None
+    if kept is None:
+        return document
+    if len(_known) >= MAX_KNOWN:
+        _known.clear()
+    _known[place] = kept
+    return kept.copy()
 
 
-_known: dict[tuple[bytes, int], tuple[ArrayMetadata, bytes]] = {}
-"""By its text and what is registered: the metadata of an array, and what of it can be changed in the form of `marshal`."""
+class Kept(NamedTuple):
+    """The metadata of an array of which copies are made, and what of it can be changed in the form of `marshal`."""
+
+    metadata: ArrayMetadata
+    changeable: bytes
+
+    @classmethod
+    def of(cls, metadata: ArrayMetadata) -> Kept | None:
+        """Metadata to be kept; None where there is more in them than `marshal` knows, as words that only some take for JSON."""
+        named = (*[getattr(metadata, name) for name in _NAMED], *metadata.codecs, *metadata.storage_transformers)
+        values = metadata.fill_value, metadata.attributes, metadata.extra, [each.configuration for each in named]
+        place = place_of(values)
+        return None if place is None or not is_plain(values) else cls(metadata, place)
+
+    def copy(self) -> ArrayMetadata:
+        """The same metadata, of which nothing that can be changed is shared."""
+        metadata, changes = self.metadata, dict[str, Any]()
+        changes["fill_value"], changes["attributes"], changes["extra"], configurations = marshal.loads(self.changeable)
+        copies = iter(configurations)
+        for name in _NAMED:
+            changes[name] = _changed(getattr(metadata, name), {"configuration": next(copies)})
+        for name in ("codecs", "storage_transformers"):
+            changes[name] = tuple([_changed(each, {"configuration": next(copies)}) for each in getattr(metadata, name)])
+        return _changed(metadata, changes)
+
+
+_known: dict[tuple[bytes, int], Kept] = {}
+"""By its text and what is registered: the metadata of an array."""
 MAX_KNOWN, MAX_KNOWN_BYTES = 256, 1 << 12
 """Texts of arrays of which the metadata are remembered, and how long one may be: reading a short one takes 25 µs, copying 4."""
-_WITHOUT_REFERENCES = 2
-"""The version of `marshal`'s form in which no part is told by that it is another one."""
-
-
-def _changeable(metadata: ArrayMetadata) -> tuple[Any, ...]:
-    named = (*[getattr(metadata, name) for name in _NAMED], *metadata.codecs, *metadata.storage_transformers)
-    return metadata.fill_value, metadata.attributes, metadata.extra, [each.configuration for each in named]
-
-
-def _own_copy(metadata: ArrayMetadata, changeable: bytes) -> ArrayMetadata:
-    """The same metadata, of which nothing that can be changed is shared."""
-    fill_value, attributes, extra, configurations = marshal.loads(changeable)
-    copies = iter(configurations)
-    changes = {name: _changed(getattr(metadata, name), {"configuration": next(copies)}) for name in _NAMED}
-    for name in ("codecs", "storage_transformers"):
-        changes[name] = tuple([_changed(each, {"configuration": next(copies)}) for each in getattr(metadata, name)])
-    return _changed(metadata, {**changes, "fill_value": fill_value, "attributes": attributes, "extra": extra})
-
 
 _NAMED = ("data_type", "chunk_grid", "chunk_key_encoding")
 
@@ -306,10 +313,21 @@ def dump(document: NodeMetadata) -> bytes:
     `parse` gives the document back: what it would refuse is refused here, so that nothing is stored that cannot be opened.
     """
     value = document.to_json()
-    _document(value, LIMITS, lenient=False)  # safety: written form
     if isinstance(document, ArrayMetadata) and document.turn is not None:
+        _document(value, LIMITS, lenient=False)  # safety: written form with a turn
         value[TURN] = document.turn.to_json()
-    return dump_json(value)
+        return dump_json(value)
+    place = place_of((value, extensions.codecs.changes))  # safety: known written form
+    found = None if place is None else _dumped.get(place)
+    if found is None:
+        _document(value, LIMITS, lenient=False)  # safety: written form
+        found = dump_json(value)
+        if len(found) <= MAX_KNOWN_BYTES:
+            _dumped.keep(place, value, found)
+    return found
+
+
+_dumped: Remembered[bytes] = Remembered()
 
 
 _BOTH = ("zarr_format", "node_type", "attributes")

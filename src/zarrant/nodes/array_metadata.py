@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from zarrant import extensions
 from zarrant.codecs import Blosc, Bytes, Crc32c, Gzip, ShardingIndexed, Transpose, Zstd
 from zarrant.codecs.chain import Chain, chain_of, check_codec, read_codec
 from zarrant.codecs.protocols import VARIABLE_ELEMENT_BYTES, ArraySpec
@@ -23,8 +24,9 @@ from zarrant.geometry.keys import KeyEncoding
 from zarrant.geometry.layouts import AUTO_CHUNK_BYTES, SUBCHUNK_BYTES, auto_chunks, auto_shard_shape, divisors
 from zarrant.geometry.rectilinear import RectilinearGrid
 from zarrant.metadata.json_text import plain
+from zarrant.metadata.remembered import Remembered, place_of
 from zarrant.metadata.v2 import as_v2
-from zarrant.metadata.v3 import ArrayMetadata, Named, attributes_of
+from zarrant.metadata.v3 import ArrayMetadata, Kept, Named, attributes_of
 
 DEFAULT_COMPRESSORS = [Zstd(), Crc32c()]
 """What "auto" means. Without a checksum 498 of 545 flipped bits pass unnoticed. It costs 0-2 % of the CPU of writing and 0-3 % of
@@ -57,7 +59,26 @@ class ArrayDescription:
 
     def metadata(self) -> ArrayMetadata:
         """The metadata; typed errors for what cannot be."""
-        return self._v3() if self.zarr_format == 3 else self._v2()
+        return self._v2() if self.zarr_format == 2 else self._known_v3()
+
+    def _known_v3(self) -> ArrayMetadata:
+        """`_v3`, of which all but the attributes is remembered for the next array of this layout: a copy takes a tenth."""
+        asked = {**vars(self), "attributes": None}
+        if isinstance(self.dtype, np.dtype) and self.dtype.isbuiltin == 1 and self.dtype.metadata is None:
+            asked["dtype"], asked["NumPy's number"] = None, self.dtype.num
+        if asked["fill_value"] is _LEFT_OUT:
+            del asked["fill_value"]
+        decisive = asked, [registry.changes for registry in _REGISTRIES]
+        place = place_of(decisive)
+        found = None if place is None else _known.get(place)
+        if found is None:
+            metadata = self._v3()
+            kept = None if place is None else Kept.of(replace(metadata, attributes={}))
+            if kept is not None:
+                _known.keep(place, decisive, kept)
+            return metadata
+        metadata = found.copy()
+        return metadata if self.attributes is None else metadata.with_attributes(self.attributes)
 
     def _v2(self) -> ArrayMetadata:
         """The metadata of an array of Zarr V2: what V2 does not have is an OptionError."""
@@ -149,6 +170,10 @@ class ArrayDescription:
             return chain
         index = chain_of([Bytes("little"), Crc32c()])
         return chain_of([ShardingIndexed(spec.shape, chain, index, _shard_options(self.shards)[1])])
+
+
+_known: Remembered[Kept] = Remembered()
+_REGISTRIES = (extensions.codecs, extensions.data_types, extensions.chunk_grids, extensions.chunk_key_encodings)
 
 
 def _given_grid(chunks: Any, shape: tuple[int, ...]) -> tuple[ChunkGrid, Named] | None:

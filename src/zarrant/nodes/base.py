@@ -78,6 +78,10 @@ BATCH_PUT_BYTES = 32 << 20
 """Bytes of chunks whose data a store syncs together: more would keep their locks for longer than other writers like."""
 
 
+_made_options: dict[tuple[int, int, bool, bool], tuple[Config, Capabilities, OpOptions]] = {}
+MAX_MADE_OPTIONS = 64
+
+
 @dataclass(frozen=True)
 class NodeContext:
     """A node's store and path, the options in force, and whether partial writes are guarded."""
@@ -112,7 +116,23 @@ class NodeContext:
 
     @cached_property
     def options(self) -> OpOptions:
-        """The options as operations know them."""
+        """The options as operations know them; they are made once for handles that have the same of all that they come from."""
+        config, able = self.config, self.able
+        if config.cache:
+            return self._made_options()
+        place = id(config), id(able), self.guarded, self.in_lock
+        found = _made_options.get(place)
+        if found is None:
+            if len(_made_options) >= MAX_MADE_OPTIONS:
+                _made_options.clear()
+            found = _made_options[place] = (
+                config,
+                able,
+                self._made_options(),
+            )  # as long as they are kept, nothing else has their ids
+        return found[2]
+
+    def _made_options(self) -> OpOptions:
         config = self.config
         codec = CodecOptions(
             write_empty_chunks=config.write_empty_chunks,

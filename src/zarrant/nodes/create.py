@@ -130,7 +130,7 @@ def group_creation(context: NodeContext, options: Mapping[str, Any], within: str
 
 def refuse_unknown(options: Iterable[str], known: Collection[str]) -> None:
     """OptionError for a keyword that would do nothing."""
-    unknown = sorted(set(options) - set(known))
+    unknown = [] if all([name in known for name in options]) else sorted(set(options) - set(known))  # noqa: C419 - half the time
     if unknown:
         hint = did_you_mean(unknown[0], known)
         raise OptionError("unknown option", field=unknown[0], expected=sorted(known), got=unknown, hint=hint)

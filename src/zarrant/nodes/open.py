@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, MutableMapping
+from functools import lru_cache
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack, get_args, overload
 
 from zarrant.config import Config, ConfigOptions
@@ -85,8 +86,8 @@ def _context(
         resolved = check_before_write(resolved)
     elif synchronizer != "auto":
         resolved = Synchronized(resolved, synchronizer, options.lock_timeout)
-    path = "/".join(part for part in (prefix.rstrip("/"), node_ops.check_path(name or "")) if part)
-    return NodeContext(resolved, path, options, synchronizer is not None, top=prefix.rstrip("/"))
+    top, below = prefix.rstrip("/"), node_ops.check_path(name) if name else ""
+    return NodeContext(resolved, f"{top}/{below}" if top and below else top or below, options, synchronizer is not None, top=top)
 
 
 @overload
@@ -395,12 +396,18 @@ def _entered(store: Any, mode: str, options: Mapping[str, Any], kind: Any) -> tu
     if mode not in MODES:
         hint = '"r" reads; "r+" also writes what exists; "a" also creates what does not; "w" replaces; "w-" only creates'
         raise OptionError("unknown mode", field="mode", expected=" | ".join(MODES), got=repr(mode), hint=hint)
-    refuse_unknown(options, {**Where.__annotations__, **(kind.__annotations__ if kind else {})})
+    refuse_unknown(options, _keywords(kind))
     _refuse_ignored(mode, options)
     context, left = _placed(store, options)
     if mode == "r":
         context = NodeContext(as_store(ReadOnly(context.store)), context.path, context.config, context.guarded)
     return context, left
+
+
+@lru_cache(maxsize=8)
+def _keywords(kind: Any) -> frozenset[str]:
+    """Those that say where a node is, and those of a new one of this kind."""
+    return frozenset((*Where.__annotations__, *(kind.__annotations__ if kind else ())))
 
 
 _MEANT: dict[str, tuple[bool, str | None]] = {

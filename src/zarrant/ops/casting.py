@@ -30,7 +30,8 @@ def as_source(array: BoundArray, data: Any) -> Array:
 
 def is_swapped(array: BoundArray, values: Any) -> bool:
     """Whether values are numbers of the array's type but in the other byte order."""
-    return type(values) is np.ndarray and values.dtype.kind in "iufc" and values.dtype == array.data_type.numpy.newbyteorder()
+    kind = array.data_type.numpy
+    return type(values) is np.ndarray and kind.kind in "iufc" and values.dtype == kind.newbyteorder() and values.dtype != kind
 
 
 def broadcast(values: Array, shape: tuple[int, ...]) -> Array:

@@ -96,11 +96,18 @@ def in_step(op: Op[T], context: ConsolidationContext, locked_keys: frozenset[str
             except StopIteration as stop:
                 return stop.value  # type: ignore[no-any-return]
             try:
-                reply, error = (yield from _answered(request, context, locked_keys, looked)), None
+                if type(request) in _CHANGES:
+                    reply, error = (yield from _answered(request, context, locked_keys, looked)), None
+                else:
+                    reply, error = (yield request), None
             except Exception as raised:
                 reply, error = None, raised
     finally:
         op.close()
+
+
+_CHANGES = {BeforeChange, Locked, Put}
+"""Requests that may change metadata, or have others in them that do."""
 
 
 def _answered(

@@ -211,7 +211,7 @@ class _Write(NamedTuple):
             return False
         if self.selections.shape(row) != shape:  # safety: shape at once
             return False
-        update = box_update(array.prepared_for(shape), self.selections, self.values)
+        update = box_update(array.prepared_for(shape), self.selections, row, self.values)
         if update is None:
             return False
         condition = Current(array).condition  # safety: condition at once

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import zarrant
 from zarrant.codecs import Bytes, Crc32c, Transpose
 from zarrant.codecs.byte_sources import InMemory, OneChunk
+from zarrant.codecs.pipeline import uncompressed
 from zarrant.codecs.pipeline.uncompressed import UncompressedPipeline, runs_of
 from zarrant.errors import ChunkError
 from zarrant.geometry.box import ArraySubset
@@ -146,17 +147,24 @@ def test_an_array_does_what_numpy_does(steps: list[tuple[str, int]]) -> None:
     assert np.array_equal(array[...], expected)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), filters=st.sampled_from([None, [Transpose((1, 2, 0))]]), empty=st.booleans(), fill=st.sampled_from([0, 7]))
 def test_a_chunk_that_is_gathered_by_the_store_is_the_same(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, filters: Any, empty: bool, fill: int
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    data: st.DataObject,
+    filters: Any,
+    empty: bool,
+    fill: int,
 ) -> None:
     chunk = tuple(data.draw(st.lists(st.integers(1, 4), min_size=3, max_size=3)))
     shape = tuple(n * data.draw(st.integers(1, 3)) - data.draw(st.integers(0, n - 1)) for n in chunk)
     dtype = data.draw(st.sampled_from(["uint8", "int16", "float64", "complex128", "datetime64[s]", "bool"]))
     values = np.random.default_rng(data.draw(st.integers(0, 99))).integers(0, 2, shape, "uint8") * np.uint8(7)
+    values[: data.draw(st.integers(0, 3)), : data.draw(st.integers(0, 3))] = fill
     values = np.asfortranarray(values) if data.draw(st.booleans()) else values
     values = values.astype(dtype)[:: data.draw(st.sampled_from([1, -1]))]
+    monkeypatch.setattr(uncompressed, "FILL_BLOCK_BYTES", data.draw(st.sampled_from([1, 40, 1 << 18])))
     files = zarrant.stores.FilesystemStore(tmp_path_factory.mktemp("files"))
     stored: list[dict[str, bytes]] = []
     for store in (files, files.with_options(locking="none"), zarrant.MemoryStore()):
@@ -176,13 +184,13 @@ def test_a_chunk_that_is_gathered_by_the_store_is_the_same(
 
 def test_views_go_only_to_stores_that_gather_them(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[bool] = []
-    real = UncompressedPipeline._view_of
+    real = UncompressedPipeline._box_to_gather
 
     def record(*args: Any) -> Any:
         found.append((view := real(*args)) is not None)
         return view
 
-    monkeypatch.setattr(UncompressedPipeline, "_view_of", record)
+    monkeypatch.setattr(UncompressedPipeline, "_box_to_gather", record)
     files = zarrant.stores.FilesystemStore(tmp_path)
     values = np.ones((8, 8), "uint16")
     layout: Any = {"shape": (8, 8), "dtype": "uint16", "compressors": None, "overwrite": True}
@@ -191,8 +199,9 @@ def test_views_go_only_to_stores_that_gather_them(tmp_path: Any, monkeypatch: py
     assert found == [True] * files.strided_parts
     found.clear()
     zarrant.create_array(files, chunks=(8, 8), shards=(8, 8), **layout)[...] = values[::-1]
-    zarrant.create_array(files, chunks=(8, 8), **layout)[...] = np.zeros((8, 8), "uint16").T
     assert True not in found
+    zarrant.create_array(files, chunks=(8, 8), **layout)[...] = np.zeros((8, 8), "uint16").T
+    assert list(files.list_prefix("")) == ["zarr.json"]
 
 
 def test_a_frame_costs_a_frame() -> None:

@@ -1,4 +1,4 @@
-"""Boxes of several subchunks are read with one plan, which gives what the general way gives, errors too."""
+"""Boxes of several subchunks are read, and new shards written, with one plan: the same as the general way, errors too."""
 
 from __future__ import annotations
 
@@ -68,6 +68,29 @@ def test_equals_the_general_way(kind: str, data: Any) -> None:
     found = array[box]
     with mock.patch.object(Shard, "_read_planned", never):
         assert found.tobytes() == array[box].tobytes()
+
+
+@given(st.sampled_from(sorted(KINDS)), st.booleans(), st.integers(0, 3), st.sampled_from([1, -1, 2]), st.data())
+def test_new_shards_are_those_of_the_general_way(kind: str, empty: bool, missing: int, step: int, data: Any) -> None:
+    shape = tuple(data.draw(st.integers(1, n)) for n in SHAPE)
+    options: Any = {"shape": shape, "dtype": "int16", "chunks": (2, 5), "shards": (4, 10), **KINDS[kind]}
+    stored = []
+    for way in (Shard._planned, lambda *args: None):
+        with mock.patch.object(Shard, "_planned", way):
+            array = zarrant.create_array(zarrant.MemoryStore(), config={"write_empty_chunks": empty}, **options)
+            octets = np.random.default_rng(missing).integers(0, 5, 2 * int(np.prod(shape)) * array.dtype.itemsize, "uint8")
+            values = octets.view(array.dtype).reshape(2 * shape[0], shape[1])[::step][: shape[0]]
+            values[: 2 * missing] = array.fill_value
+            array[...] = values
+            stored.append({key: bytes(array.store.get(key).data[0]) for key in array.store.list_prefix("")})
+            assert array[...].tobytes() == values.tobytes()
+    assert stored[0] == stored[1]
+
+
+def test_new_shards_are_planned() -> None:
+    array = zarrant.create_array({}, shape=SHAPE, dtype="int16", chunks=(2, 5), shards=(4, 10), compressors=zarrant.codecs.Zstd())
+    with mock.patch.object(Shard, "split_box", side_effect=AssertionError):
+        array[:8, :10] = 1
 
 
 def damage(file: Path, entry: int, table: tuple[int, int] | None) -> None:

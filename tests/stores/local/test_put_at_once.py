@@ -7,6 +7,7 @@ import math
 import os
 import random
 import resource
+import shutil
 import stat
 import threading
 import time
@@ -30,7 +31,7 @@ from zarrant.storage import ANY, ByteRange, Hole, OnlyWhile, Part
 from zarrant.stores.local import put_at_once as module
 from zarrant.stores.local.store import FilesystemStore
 from zarrant.stores.local.syscalls import Syscalls, are_plain
-from zarrant.stores.local.temp_files import LastingVersion, contiguous
+from zarrant.stores.local.temp_files import LastingVersion
 from zarrant.testkit.faulty_files import FaultySyscalls
 
 pytestmark = pytest.mark.skipif(kernels.put_file is None, reason="without the compiled call there is one way only")
@@ -184,8 +185,9 @@ def test_a_view_is_gathered_piece_by_piece(root: Path, view: Any) -> None:
     done, calls = try_put(store, "k", [b"before", view.data, b"after"])
     assert done is not None and (root / "k").read_bytes() == b"before" + view.tobytes() + b"after"
     assert calls.count("write") >= view.nbytes >> 18
-    store.put("general", [b"before", contiguous(view.data), b"after"])
-    assert (root / "general").read_bytes() == (root / "k").read_bytes()
+    for kind in (view.dtype, f"V{view.itemsize}"):
+        FilesystemStore(root, locking="lockfile").put("general", [b"before", view.view(kind).data, b"after"])
+        assert (root / "general").read_bytes() == (root / "k").read_bytes()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
@@ -331,6 +333,15 @@ def test_it_is_used_where_it_may_be(root: Path, monkeypatch: pytest.MonkeyPatch)
     FilesystemStore(root).put("k", [b"1"])
     assert used == []
     assert module._probed
+
+
+def test_a_directory_that_was_removed_is_made_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FilesystemStore(root)
+    store.put("a/b/c", [b"1"])
+    shutil.rmtree(root / "a")
+    monkeypatch.setattr(FilesystemStore, "_swap_locked", None)  # the general way
+    store.put("a/b/c", [b"2"])
+    assert (root / "a/b/c").read_bytes() == b"2"
 
 
 def test_a_condition_on_what_is_locked_does_not_hold(root: Path) -> None:

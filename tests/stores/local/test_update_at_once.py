@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(kernels.update_file is None, reason="without the
 
 OLD = np.arange(1, 17, dtype="int16")
 NEW = np.array([*range(1, 6), -1, -1, *range(8, 17)], "int16")
-LAYOUTS = [{"chunks": (16,), "compressors": None}, {"chunks": (4,), "shards": (16,)}]
+LAYOUTS = [{"chunks": (16,), "compressors": None}, {"chunks": (4,), "shards": (16,)}, {"chunks": (2,), "shards": (16,)}]
 
 
 def made(root: Path, layout: Any) -> zarrant.Array[Any]:
@@ -37,11 +37,11 @@ def try_update(array: Any, fail: int = -1, kill: int = -1, **other: Any) -> tupl
     """What the compiled call gives, and the calls that it makes."""
     bound, trial = array._handle.array, [fail, kill]
     selections = box_region(ArraySubset((5,), (2,))).split(bound.grid, array.shape)
-    update = box_update(bound.prepared_for((16,)), selections, np.full(2, -1, "int16"))
+    update = box_update(bound.prepared_for((16,)), selections, 0, np.full(2, -1, "int16"))
     assert update is not None and kernels.update_file is not None
     path = Path(array.store.root) / "c/0"
     args = {"condition": None, "device": os.stat(path).st_dev, "share": 0, "held": 0, "most": -1, "release": False, **other}
-    return kernels.update_file(str(path), *update, *args.values(), trial), trial[2:]
+    return kernels.update_file(str(path), *update[:3], *args.values(), trial), trial[2:]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

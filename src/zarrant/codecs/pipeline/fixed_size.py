@@ -60,18 +60,17 @@ class FixedSizePipeline(ChunkPipeline):
             memory = lent((hi - lo) * self.spec.nbytes)  # begins with a page, as direct I/O needs it
             return (yield from self._update(stored, selections, lo, hi, values, self._rows(hi - lo, memory)))
         if isinstance(values, np.ndarray) and (stored is None or selections.full[lo:hi].all()):
-            return self._encode_boxes(selections.boxes(lo, hi), values, self._covered(selections, lo, hi))
+            return self.encode_boxes(row_boxes(selections.boxes(lo, hi)), values, self._covered(selections, lo, hi))
         with borrowed((hi - lo) * self.spec.nbytes) as memory:
             return (yield from self._update(stored, selections, lo, hi, values, self._rows(hi - lo, memory)))
 
-    def _encode_boxes(self, boxes: CopyPlan, values: npt.NDArray[np.generic], covered: Bools) -> Encoded:
-        """Encode chunks without old data in one kernel call."""
-        assert self.program is not None, "asked by write"
+    def encode_boxes(self, plan: kernels.RowBoxes, values: npt.NDArray[np.generic], covered: Bools) -> Encoded:
+        """Encode chunks without old data in one kernel call; what is not `covered` by boxes is fill. May raise ChunkError."""
+        assert self.program is not None, "asked by the caller"
         drop, program = not self.options.write_empty_chunks, self.program
         fill = self._fill_bytes
         if values.dtype != self._numpy:  # rows of the other byte order, as the values are
             fill, program = self.spec.fill.element.byteswap().tobytes(), self._of_swapped
-        plan = row_boxes(boxes)
         with borrowed(self._group(len(covered)) * self.spec.nbytes) as memory:
             rows = self._row_memory(memory)
             try:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import pairwise
+from itertools import chain, pairwise
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from zarrant.codecs.pipeline.fixed_size import FixedSizePipeline
 from zarrant.codecs.pipeline.resolve import Stages
 from zarrant.codecs.protocols import Encoded, EncodedChunks, Ints, Partial, Rows, Step
 from zarrant.errors import ByteRangeError
+from zarrant.geometry.pieces import pieces_of
 from zarrant.geometry.region import BoxInChunk, ChunkSelections, CopyPlan, Values
 from zarrant.requests import Op
 from zarrant.storage import Buffer, ByteRange, Part
@@ -33,7 +34,7 @@ MIN_RANGED_CHUNK_BYTES = 1 << 18
 MAX_RANGES = 64
 """The most ranges of one chunk in one request."""
 FILL_BLOCK_BYTES = 1 << 18
-"""Bytes of fill that are kept in memory, to write from."""
+"""Bytes of fill that are kept in memory, to write from; and of a chunk that are compared with it at a time."""
 RANGE_COST_BYTES = 1 << 15
 """One more range takes as long as copying this many bytes."""
 GRANULARITY_BYTES = RANGE_COST_BYTES
@@ -103,8 +104,10 @@ class UncompressedPipeline(FixedSizePipeline):
         if hi > lo + 1 and selections.full[lo:hi].all():
             return (yield from super().write(stored, selections, lo, hi, values))
         rows: list[list[Part] | None] = []
-        if hi == lo + 1 and self.options.strided_parts and (view := self._view_of(selections, lo, values)) is not None:
-            return Encoded(np.array([self.spec.nbytes], np.int64), [view], [1])
+        if hi == lo + 1 and self.options.strided_parts and (box := self._box_to_gather(selections, lo, values)) is not None:
+            if not self.options.write_empty_chunks and self._is_fill(box):
+                return Encoded(np.array([-1], np.int64), [], [0])
+            return Encoded(np.array([self.spec.nbytes], np.int64), [_plain(box)], [1])
         for i in range(lo, hi):
             encoded = yield from self._write_boxes(stored, selections, i, values)
             encoded = encoded or (yield from super().write(stored, selections, i, i + 1, values))
@@ -148,18 +151,20 @@ class UncompressedPipeline(FixedSizePipeline):
         covered = len(boxes.row) == 1 and bool(self._covered(selections, i, i + 1)[0])
         return covered and self._box(boxes, 0, values).flags.c_contiguous
 
-    def _view_of(self, selections: ChunkSelections, i: int, values: Values) -> Part | None:
+    def _box_to_gather(self, selections: ChunkSelections, i: int, values: Values) -> npt.NDArray[np.generic] | None:
         """Chunk i as a view of the values, which the store gathers while it writes it.
 
-        None where it is not one box, is not stored as its elements, or may be nothing but fill, which is seen as it is gathered.
+        None where it is not one box, is not stored as its elements, or lies in one piece of memory.
         """
         if not isinstance(values, np.ndarray) or not self._covered(selections, i, i + 1)[0]:
             return None
         box = self._whole_box(selections, i, values)
-        if box is None or box.flags.c_contiguous:
-            return None
-        first = box[(slice(1),) * box.ndim].reshape(1, -1)
-        return None if not self.options.write_empty_chunks and self.spec.fill.equals(first)[0] else _plain(box)
+        return None if box is None or box.flags.c_contiguous else box
+
+    def _is_fill(self, box: npt.NDArray[np.generic]) -> bool:
+        """Whether a view has nothing but fill. It is looked at in pieces, up to the first one with something else."""
+        pieces = chain((box[(slice(1),) * box.ndim],), pieces_of(box, FILL_BLOCK_BYTES))
+        return all(self.spec.fill.equals(np.ascontiguousarray(piece).reshape(1, -1))[0] for piece in pieces)
 
     def _whole_box(self, selections: ChunkSelections, i: int, values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic] | None:
         """The values of chunk i, laid out as they are stored; None where they are not one box with elements as they are stored."""

@@ -268,8 +268,7 @@ class Shard:
         buffers = (yield from source.read([ByteRange(*run) for run in plan.runs])) if plan.runs else ()
         if buffers is None:
             return False
-        steps = unit_steps(len(box.shape) + 1)
-        boxes = kernels.RowBoxes(plan.boxes[0], steps, plan.boxes[1], steps, plan.boxes[2])
+        boxes = planned_boxes(plan)
         number, which, offset, size = plan.spans
         try:
             inner.decode_boxes(Fetched(number, buffers, which, offset, size), boxes, hi - lo, out)
@@ -452,15 +451,48 @@ class Shard:
         """The parts of the new shard i, of those of a call; None if every subchunk is fill."""
         source, old = yield from self._open(source)
         together = chunks_of_call(shards)
-        selections, values = self.split_box(shards.region(i), shards.shape(i), values)
-        numbers = self._numbers(selections)
-        stored = None if source is None else SubchunksOfShard(source, old, numbers)
-        ranges = self.batches(selections.n, together, MIN_WRITTEN_PART_BYTES)
-        batches = (self._write_batch(stored, selections, lo, hi, values) for lo, hi in ranges)
+        planned = self._planned(old, shards.region(i), values, together) if source is None else None
+        if planned is not None:
+            numbers, batches = planned
+        else:
+            selections, values = self.split_box(shards.region(i), shards.shape(i), values)
+            numbers = self._numbers(selections)
+            stored = None if source is None else SubchunksOfShard(source, old, numbers)
+            ranges = self.batches(selections.n, together, MIN_WRITTEN_PART_BYTES)
+            batches = (self._write_batch(stored, selections, lo, hi, values) for lo, hi in ranges)
         encoded = yield from gather(batches, self.batch_cost(together))
         sizes = np.concatenate([batch.sizes for batch in encoded]) if encoded else np.empty(0, np.int64)
         new_parts = [piece for batch in encoded for piece in batch.parts]
         return self._finished((yield from self._lay_out(source, old, numbers, sizes, new_parts)))
+
+    def _planned(self, nothing: Index, region: Region, values: Values, together: int) -> tuple[Ints, Iterator[Op[Encoded]]] | None:
+        """The numbers of all subchunks of a new shard, and operations that plan and encode a mini-batch each, by two kernel calls.
+
+        None where values are not one box that touches every subchunk, or where a codec is not compiled.
+        """
+        inner = self.subchunk_pipeline
+        if not (isinstance(region, Box) and isinstance(values, np.ndarray) and isinstance(inner, FixedSizePipeline)):
+            return None
+        if not inner.program or inner.skipped or self.grid.uniform_shape is None:
+            return None
+        if self.order is not None:
+            region, values = region.transpose(self.order), values.transpose(self.order)
+        n = self._touched(region)
+        if n < 2 or n < math.prod(self.grid.grid_shape):
+            return None
+        ranges = self.batches(n, together, MIN_WRITTEN_PART_BYTES)
+        return np.arange(n), (self._encode_rows(inner, nothing, region, lo, hi, values) for lo, hi in ranges)
+
+    def _encode_rows(
+        self, inner: FixedSizePipeline, nothing: Index, box: Box, lo: int, hi: int, values: npt.NDArray[np.generic]
+    ) -> Op[Encoded]:
+        """Encode the subchunks lo..hi of a new shard; the same as `_write_batch`."""
+        edge = inner.shape
+        plan = kernels.plan_box(box, edge, self.grid.grid_shape, nothing.offset, nothing.size, 0, lo, hi)
+        assert plan is not None, "no entry of an empty index is at fault"
+        boxes = planned_boxes(plan)
+        return inner.encode_boxes(boxes, values, (boxes.shape[:, 1:] == edge).all(axis=1))
+        yield  # makes this a generator, as every operation is; it has no requests
 
     def _finished(self, parts: list[Part] | None) -> list[Part] | None:
         """The parts of a new shard after the outer codecs."""
@@ -603,6 +635,12 @@ def _reordered(new_parts: list[Buffer], sizes: Ints, rank: npt.NDArray[np.intp])
     piece = np.searchsorted(piece_end, start, side="right")
     offset = start - (piece_end - length)[piece]
     return kernels.pack(new_parts, piece[by_rank], offset[by_rank], size[by_rank]).data
+
+
+def planned_boxes(plan: kernels.BoxPlan) -> kernels.RowBoxes:
+    """The boxes of a plan, as a kernel copies them."""
+    steps = unit_steps(plan.boxes.shape[2])
+    return kernels.RowBoxes(plan.boxes[0], steps, plan.boxes[1], steps, plan.boxes[2])
 
 
 def repack(source: Source, kept: Index, first: int) -> tuple[list[Part], Index, int]:

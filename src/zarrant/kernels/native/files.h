@@ -268,7 +268,7 @@ bool each_piece(const Strided& array, const Work& work) {
   return true;
 }
 
-// ── updates.cpp: one box of a chunk, or of a subchunk, that is stored ──────────────────────────────────────────────
+// ── updates.cpp: a box of a chunk, or of subchunks, that is stored ──────────────────────────────────────────────
 
 // What the updates of chunks of one kind have in common. `entries` 0: the object is one chunk; else it is a shard of as many.
 struct ChunkLayout {
@@ -285,29 +285,33 @@ struct ChunkLayout {
 
 class BoxUpdate : public Change {
  public:
+  // The part of the box in one chunk, or in one subchunk.
   struct Placed {
     std::int64_t number;  // of the subchunk
-    std::vector<std::int64_t> start, value, count;  // of the box: in the chunk, in the values
+    std::vector<std::int64_t> start, value, count;  // in the chunk, in the values
+    bool whole = true;  // every element of the chunk is given
   };
-  // Throws std::invalid_argument for a box that is not there.
-  BoxUpdate(const ChunkLayout& layout, const Placed& placed, Strided values);
+  // Throws std::invalid_argument for boxes that are not there, or not of different subchunks.
+  BoxUpdate(const ChunkLayout& layout, std::vector<Placed> placed, Strided values);
   bool make(std::int64_t size, const ReadOld& read, std::vector<FilePart>& parts) override;
 
  private:
   bool make_chunk(std::int64_t size, const ReadOld& read, std::vector<FilePart>& parts);
   bool make_shard(std::int64_t size, const ReadOld& read, std::vector<FilePart>& parts);
   bool read_index(Span stored, std::int64_t first, std::int64_t stop);
-  bool merge_subchunk(std::int64_t offset, std::int64_t used, bool all, const ReadOld& read);
-  bool merge(Span stored);
+  bool merge_subchunk(const Placed& placed, bool all, const ReadOld& read);
+  bool merge(const Placed& placed, Span stored);
   bool is_fill() const;
-  FilePart encode_row();
+  std::size_t encode_row(std::size_t at);
   FilePart encode_index();
-  bool may_append(std::int64_t length, std::int64_t added) const;
+  std::int64_t staying() const;
+  bool is_any_stored() const;
+  bool may_append(std::int64_t length, std::int64_t stay, std::int64_t added) const;
 
   const ChunkLayout& layout_;
-  const Placed& placed_;
+  std::vector<Placed> placed_;
   const Strided values_;
-  bool whole_;  // every element of the chunk is given
+  std::size_t encoded_bound_ = 0;
   std::unique_ptr<Byte[]> row_, old_, encoded_, index_;
   std::unique_ptr<std::int64_t[]> table_;
 };

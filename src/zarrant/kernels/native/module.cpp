@@ -108,6 +108,24 @@ Strided strided(const Buffer& buffer) {
   return {buffer.data(), buffer->ndim, buffer->itemsize, buffer->shape, buffer->strides};
 }
 
+// Without the GIL, unless it is held.
+class Released {
+ public:
+  explicit Released(bool held) : state_(held ? nullptr : PyEval_SaveThread()) {}
+  Released(const Released&) = delete;
+  Released& operator=(const Released&) = delete;
+  ~Released() {
+    if (state_) PyEval_RestoreThread(state_);
+  }
+
+ private:
+  PyThreadState* state_;
+};
+
+constexpr std::int64_t kHeldBytes = 1 << 17;  // read, copied or compared in 5 to 20 us; handing the GIL on takes 50 and more
+
+bool is_brief(std::size_t bytes) { return bytes <= static_cast<std::size_t>(kHeldBytes); }
+
 void py_copy_boxes(nb::handle src, nb::handle src_start, nb::handle src_step, nb::handle dst, nb::handle dst_start,
                    nb::handle dst_step, nb::handle shape) {
   const Buffer from(src, PyBUF_STRIDES), into(dst, PyBUF_STRIDES | PyBUF_WRITABLE);
@@ -134,7 +152,7 @@ void py_equals_fill(nb::handle rows, nb::bytes fill, nb::handle result) {
   const std::size_t size = fill.size();
   require(size > 0 && table.size() % size == 0, "rows that are a repetition of the fill value");
   require(flags->len == table.count(), "a flag a row");
-  nb::gil_scoped_release released;
+  const Released released(is_brief(table.size() * static_cast<std::size_t>(table.count())));
   for (std::int64_t i = 0; i < table.count(); ++i)
     flags.data()[i] = is_repetition(table.data() + i * table.pitch(), table.size(), pattern, size);
 }
@@ -196,7 +214,7 @@ nb::list py_decode(nb::tuple steps, nb::sequence buffers, nb::handle which, nb::
   require(sources.count() == table.count(), "a span a row");
   std::vector<Failure> failures;
   {
-    nb::gil_scoped_release released;
+    const Released released(program.empty() && is_brief(table.size() * static_cast<std::size_t>(table.count())));
     failures = decode(program, sources.spans(), table.data(), table.pitch(), table.size(), check);
   }
   nb::list result;
@@ -371,7 +389,7 @@ nb::object py_pack(nb::sequence buffers, nb::handle which, nb::handle offset, nb
   nb::object packed = allocate(total);
   const Buffer place(packed, PyBUF_WRITABLE);
   require(static_cast<std::size_t>(place->len) == total, "an array of the length asked for");
-  nb::gil_scoped_release released;
+  const Released released(is_brief(total));
   pack(spans, place.data());
   return packed;
 }
@@ -379,7 +397,7 @@ nb::object py_pack(nb::sequence buffers, nb::handle which, nb::handle offset, nb
 std::uint32_t py_crc32c(nb::handle data, std::uint32_t value) {
   const Buffer buffer(data, PyBUF_SIMPLE);
   const auto size = static_cast<std::size_t>(buffer->len);
-  nb::gil_scoped_release released;
+  const Released released(is_brief(size));
   return crc32c(buffer.data(), size, value);
 }
 
@@ -651,23 +669,28 @@ void py_chunk_layout(ChunkLayout* self, nb::tuple program, nb::tuple row, nb::tu
   new (self) ChunkLayout(std::move(made));
 }
 
-// Replaces a box of the chunk, or of the subchunk `number`, of a file: `box` is where it starts in the chunk, where in the values,
-// and its shape. (version, mtime of the old one), 1 where somebody has its lock, 2 where it has more than `most` bytes, or None where
-// it is to be done otherwise. The rest as in put_file.
-nb::object py_update_file(nb::str path, const ChunkLayout& layout, std::int64_t number, nb::tuple box, nb::handle values,
-                          nb::handle condition, std::int64_t device, std::uint32_t share, std::int64_t held, std::int64_t most,
-                          bool release, nb::handle trial) {
+// Replaces a box of the chunk, or of some subchunks, of a file: for each in `pieces` its number, where the box begins in it, where in
+// the values, and its shape there. (version, mtime of the old one), 1 where somebody has its lock, 2 where it has more than `most`
+// bytes, or None where it is to be done otherwise. The rest as in put_file.
+nb::object py_update_file(nb::str path, const ChunkLayout& layout, nb::tuple pieces, nb::handle values, nb::handle condition,
+                          std::int64_t device, std::uint32_t share, std::int64_t held, std::int64_t most, bool release,
+                          nb::handle trial) {
   const Path whole(path);
   const std::string_view given(whole.get());
   const std::size_t end = given.rfind('/');
-  require(end != std::string_view::npos && box.size() == 3, "an absolute path, and a box");
+  require(end != std::string_view::npos, "an absolute path");
   const std::string directory(given.substr(0, std::max<std::size_t>(end, 1)));
   Named file(given.substr(end + 1), nb::borrow<nb::sequence>(nb::list()));
   const Condition on(condition);
   const Buffer from(values, PyBUF_STRIDES);
-  const BoxUpdate::Placed placed{number, numbers(nb::cast<nb::tuple>(box[0])), numbers(nb::cast<nb::tuple>(box[1])),
-                                 numbers(nb::cast<nb::tuple>(box[2]))};
-  BoxUpdate update(layout, placed, strided(from));
+  std::vector<BoxUpdate::Placed> placed;
+  for (nb::handle each : pieces) {
+    nb::tuple piece = nb::cast<nb::tuple>(each);
+    require(piece.size() == 4, "a number, two places and a shape");
+    placed.push_back({nb::cast<std::int64_t>(piece[0]), numbers(nb::cast<nb::tuple>(piece[1])),
+                      numbers(nb::cast<nb::tuple>(piece[2])), numbers(nb::cast<nb::tuple>(piece[3]))});
+  }
+  BoxUpdate update(layout, std::move(placed), strided(from));
   FilePut wanted = file.put(device, share);
   on.set(wanted);
   wanted.held = held;
@@ -689,26 +712,11 @@ nb::object py_update_file(nb::str path, const ChunkLayout& layout, std::int64_t 
   return nb::int_(why == NotPut::busy ? 1 : 2);
 }
 
-// Without the GIL, unless it is held.
-class Released {
- public:
-  explicit Released(bool held) : state_(held ? nullptr : PyEval_SaveThread()) {}
-  Released(const Released&) = delete;
-  Released& operator=(const Released&) = delete;
-  ~Released() {
-    if (state_) PyEval_RestoreThread(state_);
-  }
-
- private:
-  PyThreadState* state_;
-};
-
 constexpr std::size_t kOpenFiles = 64;
 constexpr std::size_t kManyFiles = 16;  // for so many small ones it pays to give the GIL away
 constexpr std::int64_t kSmallFileBytes = 1 << 16;
 constexpr std::int64_t kGroupBytes = 1 << 20;
 constexpr std::size_t kGroupFiles = 2048;
-constexpr std::int64_t kHeldBytes = 1 << 17;  // read from memory in 10 to 20 us; handing the GIL on takes 50 and more
 
 constexpr std::int64_t kAllocatedBytes = 1 << 18;  // so many bytes are read into memory that the caller gives
 
@@ -1084,7 +1092,7 @@ NB_MODULE(_native, m) {
     m.def("put_files", &py_put_files, nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
           nb::arg().none());
     nb::class_<ChunkLayout>(m, "ChunkLayout").def("__init__", &py_chunk_layout);
-    m.def("update_file", &py_update_file, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(),
-          nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none());
+    m.def("update_file", &py_update_file, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(),
+          nb::arg(), nb::arg(), nb::arg(), nb::arg().none());
   }
 }

@@ -1,4 +1,4 @@
-// One box of one encoded chunk, or of one subchunk of a shard, replaced. As the pipelines and the layout of shards do it in
+// A box of one encoded chunk, or of some subchunks of a shard, replaced. As the pipelines and the layout of shards do it in
 // Python (codecs/pipeline/fixed_size.py, codecs/sharding/prepared.py), where nothing of it is unusual; else nothing is made.
 #include <algorithm>
 #include <cstring>
@@ -19,26 +19,30 @@ void repeat(const std::vector<Byte>& element, Byte* row, std::size_t size) {
 
 }  // namespace
 
-BoxUpdate::BoxUpdate(const ChunkLayout& layout, const Placed& placed, Strided values) : layout_(layout), placed_(placed), values_(values) {
+BoxUpdate::BoxUpdate(const ChunkLayout& layout, std::vector<Placed> placed, Strided values)
+    : layout_(layout), placed_(std::move(placed)), values_(values) {
   const std::size_t axes = layout.shape.size();
-  const auto given = static_cast<std::size_t>(values.axes);
-  if (given != axes || placed.start.size() != axes || placed.value.size() != axes || placed.count.size() != axes ||
-      values.itemsize != layout.itemsize)
-    throw std::invalid_argument("expected values, and a box of them, as of the chunk");
-  whole_ = true;
-  for (std::size_t axis = 0; axis < axes; ++axis) {
-    const std::int64_t start = placed.start[axis], value = placed.value[axis], count = placed.count[axis];
-    if (start < 0 || count < 1 || start > layout.shape[axis] - count || value < 0 || value > values.shape[axis] - count)
-      throw std::invalid_argument("expected a box within the chunk and the values");
-    whole_ = whole_ && count == layout.shape[axis];
+  bool good = static_cast<std::size_t>(values.axes) == axes && values.itemsize == layout.itemsize && !placed_.empty() &&
+              (layout.entries || placed_.size() == 1);
+  std::int64_t last = -1;
+  for (Placed& each : placed_) {
+    good = good && each.start.size() == axes && each.value.size() == axes && each.count.size() == axes &&
+           (!layout.entries || (each.number > last && each.number < layout.entries));
+    last = each.number;
+    for (std::size_t axis = 0; good && axis < axes; ++axis) {
+      const std::int64_t start = each.start[axis], value = each.value[axis], count = each.count[axis];
+      good = start >= 0 && count >= 1 && start <= layout.shape[axis] - count && value >= 0 && value <= values.shape[axis] - count;
+      each.whole = each.whole && count == layout.shape[axis];
+    }
   }
-  if (layout.entries && (placed.number < 0 || placed.number >= layout.entries))
-    throw std::invalid_argument("expected a subchunk of the shard");
+  if (!good) throw std::invalid_argument("expected boxes within the values and the chunk, or its subchunks in order");
 }
 
 bool BoxUpdate::make(std::int64_t size, const ReadOld& read, std::vector<FilePart>& parts) {
   try {
+    encoded_bound_ = *std::max_element(layout_.bounds.begin(), layout_.bounds.end());
     row_.reset(new Byte[std::max<std::size_t>(layout_.row_bytes, 1)]);
+    encoded_.reset(new Byte[placed_.size() * encoded_bound_ + 1]);
     return layout_.entries ? make_shard(size, read, parts) : make_chunk(size, read, parts);
   } catch (const std::exception&) {  // what does not encode, or no memory: the general way says so
     return false;
@@ -49,9 +53,9 @@ bool BoxUpdate::make_chunk(std::int64_t size, const ReadOld& read, std::vector<F
   const auto stored = static_cast<std::size_t>(size);
   if (stored > layout_.stored_limit) return false;  // safety: native chunk size
   old_.reset(new Byte[stored + 1]);
-  if (!read(0, stored, old_.get()) || !merge({old_.get(), stored})) return false;
+  if (!read(0, stored, old_.get()) || !merge(placed_[0], {old_.get(), stored})) return false;
   if (is_fill()) return false;  // is to be erased
-  parts.push_back(encode_row());
+  parts.push_back({encoded_.get(), encode_row(0)});
   return true;
 }
 
@@ -64,22 +68,25 @@ bool BoxUpdate::make_shard(std::int64_t size, const ReadOld& read, std::vector<F
   const auto length = static_cast<std::size_t>(all ? size : index_bytes);
   old_.reset(new Byte[length + 1]);
   if (!read(from, length, old_.get()) || !read_index({old_.get() + (index_at - from), layout_.index_bytes}, first, stop)) return false;
-  std::int64_t& offset = table_[2 * placed_.number];
-  std::int64_t& used = table_[2 * placed_.number + 1];
-  if (!merge_subchunk(offset, used, all, read)) return false;
-  FilePart made{};
-  const bool kept = !is_fill();
-  if (kept) made = encode_row();
-  offset = kept ? stop : -1;
-  used = kept ? static_cast<std::int64_t>(made.size) : -1;
-  if (!may_append(stop - first, used)) return false;
+  const std::int64_t stay = staying(), longest = static_cast<std::int64_t>(placed_.size() * encoded_bound_);
+  if (!may_append(stop - first, stay, longest)) return false;  // before the work is done
+  std::size_t added = 0;
+  for (const Placed& each : placed_) {
+    if (!merge_subchunk(each, all, read)) return false;
+    const bool kept = !is_fill();
+    const std::size_t made = kept ? encode_row(added) : 0;
+    table_[2 * each.number] = kept ? stop + static_cast<std::int64_t>(added) : -1;
+    table_[2 * each.number + 1] = kept ? static_cast<std::int64_t>(made) : -1;
+    added += made;
+  }
+  if (!is_any_stored() || !may_append(stop - first, stay, static_cast<std::int64_t>(added))) return false;
   const FilePart index = encode_index();
   if (index.size != layout_.index_bytes) return false;
   const auto stays = static_cast<std::size_t>(stop - first);
   if (layout_.at_start) parts.push_back(index);
   if (stays && all) parts.push_back({old_.get() + first, stays});
   if (stays && !all) parts.push_back({nullptr, stays, first});
-  if (kept) parts.push_back(made);
+  if (added) parts.push_back({encoded_.get(), added});
   if (!layout_.at_start) parts.push_back(index);
   return true;
 }
@@ -94,21 +101,22 @@ bool BoxUpdate::read_index(Span stored, std::int64_t first, std::int64_t stop) {
 }
 
 // The old subchunk, from the bytes of the shard where they are at hand, and the box.
-bool BoxUpdate::merge_subchunk(std::int64_t offset, std::int64_t used, bool all, const ReadOld& read) {
-  if (whole_ || used < 0) return merge({nullptr, 0});
+bool BoxUpdate::merge_subchunk(const Placed& placed, bool all, const ReadOld& read) {
+  const std::int64_t offset = table_[2 * placed.number], used = table_[2 * placed.number + 1];
+  if (placed.whole || used < 0) return merge(placed, {nullptr, 0});
   const auto size = static_cast<std::size_t>(used);
   if (size > layout_.stored_limit) return false;  // safety: native subchunk size
-  if (all) return merge({old_.get() + offset, size});
+  if (all) return merge(placed, {old_.get() + offset, size});
   std::unique_ptr<Byte[]> stored(new Byte[size + 1]);
-  return read(offset, size, stored.get()) && merge({stored.get(), size});
+  return read(offset, size, stored.get()) && merge(placed, {stored.get(), size});
 }
 
 // The row: what is stored (without data: nothing is), and the box on top.
-bool BoxUpdate::merge(Span stored) {
+bool BoxUpdate::merge(const Placed& placed, Span stored) {
   Failure failure;
-  if (!whole_ && !stored.data) repeat(layout_.fill, row_.get(), layout_.row_bytes);
+  if (!placed.whole && !stored.data) repeat(layout_.fill, row_.get(), layout_.row_bytes);
   const Part all{0, layout_.row_bytes};
-  if (!whole_ && stored.data &&
+  if (!placed.whole && stored.data &&
       !decode_one(layout_.program, layout_.limits, stored, row_.get(), layout_.row_bytes, all, layout_.check, 0, failure))
     return false;
   std::array<Loop, kMaxAxes> loops;
@@ -116,9 +124,9 @@ bool BoxUpdate::merge(Span stored) {
   Byte* into = row_.get();
   for (int axis = 0; axis < values_.axes; ++axis) {
     const auto at = static_cast<std::size_t>(axis);
-    from += placed_.value[at] * values_.strides[axis];
-    into += placed_.start[at] * layout_.strides[at];
-    loops[at] = {placed_.count[at], values_.strides[axis], layout_.strides[at]};
+    from += placed.value[at] * values_.strides[axis];
+    into += placed.start[at] * layout_.strides[at];
+    loops[at] = {placed.count[at], values_.strides[axis], layout_.strides[at]};
   }
   copy_strided(from, into, layout_.itemsize, loops.data(), values_.axes, Lines::kCached);
   return true;
@@ -129,10 +137,9 @@ bool BoxUpdate::is_fill() const {
   return layout_.drop && is_repetition(row_.get(), layout_.row_bytes, layout_.fill.data(), layout_.fill.size());
 }
 
-FilePart BoxUpdate::encode_row() {
-  encoded_.reset(new Byte[*std::max_element(layout_.bounds.begin(), layout_.bounds.end()) + 1]);
-  const std::size_t size = encode_one(layout_.program, layout_.bounds, row_.get(), layout_.row_bytes, encoded_.get());
-  return {encoded_.get(), size};
+// Encodes the row to a place in the memory for encoded ones; returns its bytes.
+std::size_t BoxUpdate::encode_row(std::size_t at) {
+  return encode_one(layout_.program, layout_.bounds, row_.get(), layout_.row_bytes, encoded_.get() + at);
 }
 
 FilePart BoxUpdate::encode_index() {
@@ -142,22 +149,30 @@ FilePart BoxUpdate::encode_index() {
   return {index_.get(), encode_one(layout_.index_program, layout_.index_bounds, bytes, size, index_.get())};
 }
 
-// Whether the dead bytes of a shard of `length` bytes just stay (codecs/sharding/dead_bytes.py says when), and something is live.
-bool BoxUpdate::may_append(std::int64_t length, std::int64_t added) const {
-  std::int64_t live = 0;
-  bool any = false;
-  for (std::int64_t entry = 0; entry < layout_.entries; ++entry) {
-    const std::int64_t size = table_[2 * entry + 1];
-    any = any || size >= 0;
-    live += std::max<std::int64_t>(size, 0);
-  }
-  if (!any && layout_.drop) return false;  // the shard is to be erased
+// Bytes of the subchunks that stay.
+std::int64_t BoxUpdate::staying() const {
+  std::int64_t bytes = 0;
+  for (std::int64_t entry = 0; entry < layout_.entries; ++entry) bytes += std::max<std::int64_t>(table_[2 * entry + 1], 0);
+  for (const Placed& each : placed_) bytes -= std::max<std::int64_t>(table_[2 * each.number + 1], 0);
+  return bytes;
+}
+
+// Whether anything is stored now: else the shard is to be erased.
+bool BoxUpdate::is_any_stored() const {
+  if (!layout_.drop) return true;
+  for (std::int64_t entry = 0; entry < layout_.entries; ++entry)
+    if (table_[2 * entry + 1] >= 0) return true;
+  return false;
+}
+
+// Whether the dead bytes of a shard of `length` bytes, `stay` of which are not, just stay (codecs/sharding/dead_bytes.py says when).
+// If not for some `added` bytes, then not for fewer.
+bool BoxUpdate::may_append(std::int64_t length, std::int64_t stay, std::int64_t added) const {
   if (layout_.dead_limit >= 1) return true;
-  const std::int64_t dead = length - (live - std::max<std::int64_t>(added, 0));
-  const auto part = static_cast<std::int64_t>(static_cast<double>(live) * layout_.dead_limit);
+  const std::int64_t live = stay + added, part = static_cast<std::int64_t>(static_cast<double>(live) * layout_.dead_limit);
   const std::int64_t most = std::max(layout_.kept_bytes, part);
   const std::int64_t longest = layout_.max_multiple * (live + most);
-  return layout_.first_record * dead <= most && length + std::max<std::int64_t>(added, 0) <= longest;  // safety: native dead bytes
+  return layout_.first_record * (length - stay) <= most && length + added <= longest;  // safety: native dead bytes
 }
 
 }  // namespace zarrant

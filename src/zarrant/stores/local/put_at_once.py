@@ -28,7 +28,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Protocol
 
 from zarrant import kernels
-from zarrant.locking.file_locks import SUFFIX, FileLock, shared_permissions
+from zarrant.locking.file_locks import SUFFIX, FileLock, forget_missing, shared_permissions
 from zarrant.locking.local import KeyQueues
 from zarrant.storage import ANY, ByteRange, Hole, OnlyWhile, Part, Version
 from zarrant.stores.local.direct_io import DirectIO
@@ -90,6 +90,10 @@ Lock = tuple[int, int, int]
 def put_at_once(store: Directory, queues: KeyQueues, path: str, parts: Sequence[Part], if_version: Version) -> Done | None:
     """See the module. `queues`: where threads of this process wait for a path."""
     lock = None if queues.is_wanted(path) else _new_lock(store, directory_of(path))
+    done = None if lock is None else _put(store, queues, path, parts, if_version, lock)
+    if lock is None or done is not None or not forget_missing(store.files, directory_of(path)):
+        return done
+    lock = _new_lock(store, directory_of(path))  # which makes the directory
     return None if lock is None else _put(store, queues, path, parts, if_version, lock)
 
 
@@ -160,14 +164,14 @@ def _update(
         return None
     order, (on, _, *where) = found
     assert kernels.update_file is not None, "there where `put_file` is"
-    mark, done = KEPT, LARGE
-    if order == "memory":
-        done = kernels.update_file(path, *update, on, *where, MAX_HELD_BYTES, False, None)
+    mark, done, asked = KEPT, LARGE, update[:3]
+    if order == "memory" and update.nbytes <= MAX_HELD_BYTES:
+        done = kernels.update_file(path, *asked, on, *where, MAX_HELD_BYTES, False, None)
     if done == LARGE:
         with queues.lock((path,), time.monotonic() + store.lock_timeout):
             if order != "memory":
                 mark = store.unsynced_paths.mark(store.files, path, None, (lock[0], 0, 1, 0))
-            done = kernels.update_file(path, *update, on, *where, -1, True, None)
+            done = kernels.update_file(path, *asked, on, *where, -1, True, None)
     return (done[0], mark) if isinstance(done, tuple) else done
 
 

@@ -147,16 +147,9 @@ class FilesystemStore(FileObjects):
         self.url = _url(self.root)
         self.files = Syscalls() if syscalls is None else syscalls
         self.locking, self.lock_timeout, self.durability, self.create = locking, lock_timeout, durability, create
-        for field, known in {"locking": LOCKING, "durability": DURABILITY}.items():
-            if (got := getattr(self, field)) not in known:
-                raise OptionError(f"unknown {field}", store=self.url, field=field, expected=", ".join(known), got=got)
-        if isinstance(lock_timeout, bool) or not isinstance(lock_timeout, int | float) or not lock_timeout >= 0:
-            raise OptionError(
-                "not a time to wait", store=self.url, field="lock_timeout", expected="seconds", got=repr(lock_timeout)
-            )
-        for field, value in {"direct_io": direct_io, "file_reuse": file_reuse}.items():
-            if not isinstance(value, bool):
-                raise OptionError("neither true nor false", store=self.url, field=field, expected="True | False", got=repr(value))
+        usual = locking in LOCKING and durability in DURABILITY and type(lock_timeout) is float and lock_timeout >= 0
+        if not usual or type(direct_io) is not bool or type(file_reuse) is not bool:
+            self._check_options(direct_io, file_reuse)
         self.unsynced_paths, self.file_reuse = unsynced_paths_of(self.root, self.files), file_reuse
         self.direct = DirectIO(self.files, self.url) if direct_io else None
         self.follow_symlinks = follow_symlinks
@@ -168,6 +161,20 @@ class FilesystemStore(FileObjects):
         self._remote: bool | None = None
         self._at_once = can_put_at_once(self)
         self._check_root()
+
+    def _check_options(self, direct_io: object, file_reuse: object) -> None:
+        """OptionError for a value that an option cannot have."""
+        lock_timeout: object = self.lock_timeout
+        for field, known in {"locking": LOCKING, "durability": DURABILITY}.items():
+            if (got := getattr(self, field)) not in known:
+                raise OptionError(f"unknown {field}", store=self.url, field=field, expected=", ".join(known), got=got)
+        if isinstance(lock_timeout, bool) or not isinstance(lock_timeout, int | float) or not lock_timeout >= 0:
+            raise OptionError(
+                "not a time to wait", store=self.url, field="lock_timeout", expected="seconds", got=repr(lock_timeout)
+            )
+        for field, value in {"direct_io": direct_io, "file_reuse": file_reuse}.items():
+            if not isinstance(value, bool):
+                raise OptionError("neither true nor false", store=self.url, field=field, expected="True | False", got=repr(value))
 
     @property
     def strided_parts(self) -> bool:

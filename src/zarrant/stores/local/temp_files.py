@@ -16,7 +16,10 @@ import stat
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
+import numpy as np
+
 from zarrant.errors import ByteRangeError, StoreError, StoreFullError, StorePermissionError, ZarrantError
+from zarrant.geometry.pieces import pieces_of
 from zarrant.locking.file_locks import SUFFIX, FileLock
 from zarrant.storage import Buffer, ByteRange, Hole, Part, Version
 from zarrant.stores.local.descriptors import is_out_of_descriptors, with_few_descriptors
@@ -29,6 +32,8 @@ _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NO_MODES = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 """What file systems say that have no permissions (FAT, some FUSE and network mounts)."""
+GATHERED_BYTES = 1 << 18
+"""Bytes of a view of an array that are gathered and written at a time: they are still in the processor's cache."""
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _MAX_LEASE_TRIES = 100
 """Times a name that led to a leased file is looked up again: by then it leads to what replaced that file."""
@@ -251,7 +256,12 @@ def write_parts(files: Syscalls, fd: int, parts: Sequence[Part], base: tuple[int
     run: list[Buffer] = []
     for index, part in enumerate(parts):
         if not isinstance(part, ByteRange | Hole):
-            run.append(contiguous(part))
+            if isinstance(part, memoryview) and not part.c_contiguous:
+                offset += files.write_full(fd, run, offset)
+                offset += _gather(files, fd, part, offset)
+                run = []
+            else:
+                run.append(part)
             continue
         offset += files.write_full(fd, run, offset)
         run = []
@@ -267,9 +277,12 @@ def write_parts(files: Syscalls, fd: int, parts: Sequence[Part], base: tuple[int
         files.truncate(fd, offset)
 
 
-def contiguous(part: Buffer) -> Buffer:
-    """The bytes of a part; of a view of an array that is not contiguous, a copy."""
-    return part if not isinstance(part, memoryview) or part.c_contiguous else part.tobytes()
+def _gather(files: Syscalls, fd: int, part: memoryview, offset: int) -> int:
+    """Write a view of an array that is not contiguous, a piece at a time. Returns its bytes."""
+    array = np.asarray(part).view(f"V{part.itemsize}")  # else plain bytes are a structure without fields, which is not copied
+    for piece in pieces_of(array, GATHERED_BYTES):
+        offset += files.write_full(fd, [np.ascontiguousarray(piece).reshape(-1).view(np.uint8).data], offset)
+    return part.nbytes
 
 
 def stamp(files: Syscalls, fd: int, old: os.stat_result | None) -> FileVersion:
