@@ -120,10 +120,10 @@ def put_each_at_once(
             done += [None] * len(found)
 
 
-def _new_lock(store: Directory, directory: str) -> Lock | None:
+def _new_lock(store: Directory, directory: str, make: bool = True) -> Lock | None:
     """The lock of a file in a directory, as the compiled call takes it; None where it may not."""
     try:
-        share, device = _directory(store, directory)
+        share, device = _directory(store, directory) if make else shared_permissions(store.files, directory)
     except FileNotFoundError:  # the directory is being erased: the general way makes it as often as it takes
         return None
     if store.locking == "auto" and device not in _probed:  # safety: probe at once
@@ -144,7 +144,7 @@ def update_at_once(
     store: Directory, queues: KeyQueues, path: str, update: BoxUpdate, condition: OnlyWhile | None
 ) -> Done | int | None:
     """Replace a box of a chunk that is stored: it is read, changed and written by one call, under its lock; or BUSY."""
-    lock = None if queues.is_wanted(path) else _new_lock(store, directory_of(path))
+    lock = None if queues.is_wanted(path) else _new_lock(store, directory_of(path), make=False)
     return None if lock is None else _update(store, queues, path, update, condition, lock)
 
 
