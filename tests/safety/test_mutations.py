@@ -187,7 +187,6 @@ MUTATIONS: dict[str, Mutation] = {
     "directory sync": Mutation("pass", "safety/test_crash_states.py::test_power_lost_with_fsync"),
     "written size": Mutation("pass", "metadata/test_v3.py::test_the_limits_of_reading_are_those_of_writing"),
     "known written form": Mutation('place = b""', "metadata/test_v3.py::test_what_was_written_is_known_by_all_of_it"),
-    "written form with a turn": Mutation("pass", "metadata/test_v3.py::test_a_turn_does_not_make_metadata_of_another_form_known"),
     "remembered by value": Mutation(
         "if place is None:", "metadata/test_remembered.py::test_what_is_no_plain_value_is_not_remembered"
     ),

@@ -313,16 +313,16 @@ def dump(document: NodeMetadata) -> bytes:
     `parse` gives the document back: what it would refuse is refused here, so that nothing is stored that cannot be opened.
     """
     value = document.to_json()
-    if isinstance(document, ArrayMetadata) and document.turn is not None:
-        _document(value, LIMITS, lenient=False)  # safety: written form with a turn
-        value[TURN] = document.turn.to_json()
-        return dump_json(value)
-    place = place_of((value, extensions.codecs.changes))  # safety: known written form
+    turn, new = (document.turn, document.version is None) if isinstance(document, ArrayMetadata) else (None, False)
+    # Those of arrays that are stored already change, and seldom to what was written before.
+    place = place_of((value, extensions.codecs.changes)) if new and turn is None else None  # safety: known written form
     found = None if place is None else _dumped.get(place)
     if found is None:
         _document(value, LIMITS, lenient=False)  # safety: written form
+        if turn is not None:
+            value[TURN] = turn.to_json()
         found = dump_json(value)
-        if len(found) <= MAX_KNOWN_BYTES:
+        if place is not None and len(found) <= MAX_KNOWN_BYTES:
             _dumped.keep(place, value, found)
     return found
 
