@@ -47,6 +47,7 @@ def test_capabilities_are_the_methods(tmp_path) -> None:
                 "batch",
                 "get_all",
                 "get_into",
+                "get_decoded",
                 "put_all",
                 "list_stored",
                 "only_while",

@@ -40,6 +40,10 @@ MUTATIONS: dict[str, Mutation] = {
         "const bool renamed = mine && renameat(directory_.at, from, directory_.at, to) == 0;",
         f"{BATCH_AT_ONCE}::test_the_lock_of_another_writer_is_not_replaced",
     ),
+    "native new object": Mutation(
+        'unlinkat(directory_.at, wanted_.path, 0);return linkat(temp_.get(), "", directory_.at, wanted_.path, AT_EMPTY_PATH) == 0;',
+        f"{BATCH_AT_ONCE}::test_what_is_there_where_nothing_was_expected_is_replaced_as_any",
+    ),
     "native moved lock": Mutation("const bool moved = renamed;", f"{BATCH_AT_ONCE}::test_one_lock_file_serves_all"),
     "native object size": Mutation("const bool too_large = false;", f"{READ_AT_ONCE}::test_what_is_too_large_is_not_read"),
     "native version of a decoded read": Mutation(

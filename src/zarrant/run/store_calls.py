@@ -195,16 +195,18 @@ def store_one(item: WriteRequest, store: Store, calls: Calls) -> Version:
 def store_all(items: Sequence[WriteRequest], store: Store, can: Capabilities) -> list[Version | Exception]:
     """Store or erase each; whole objects with one call, where the store has one for them."""
     whole = [i for i, item in enumerate(items) if _is_whole(item)] if can.put_all else []
-    found: dict[int, Version | Exception] = {}
-    if len(whole) > 1:
-        stored = store.put_all([(items[i].key, cast("Sequence[Buffer]", items[i].parts)) for i in whole])
-        found = dict(zip(whole, stored, strict=True))
-    for i, item in enumerate(items):
-        if i not in found:
-            found[i] = outcome(store_one, item, store, can.sync_calls)
-        elif isinstance(error := found[i], Exception):
-            found[i] = annotated(error, item.key, store)
-    return [found[i] for i in range(len(items))]
+    stored = _put_all([items[i] for i in whole], store) if len(whole) > 1 else []
+    if len(stored) == len(items):
+        return stored
+    found = dict(zip(whole, stored, strict=False))
+    return [found[i] if i in found else outcome(store_one, item, store, can.sync_calls) for i, item in enumerate(items)]
+
+
+def _put_all(items: Sequence[WriteRequest], store: Store) -> list[Version | Exception]:
+    """Store whole objects with one call."""
+    whole = cast("list[tuple[str, Sequence[Buffer]]]", [(item.key, item.parts) for item in items])
+    stored = zip(store.put_all(whole), items, strict=True)
+    return [annotated(found, item.key, store) if isinstance(found, Exception) else found for found, item in stored]
 
 
 def _is_whole(item: WriteRequest) -> bool:

@@ -23,6 +23,13 @@ Nearly no key does: this is the first question, asked several times for each wri
 ['a/../b', 'a/.zarray', 'c/0.__lock']
 """
 
+are_doubtful = re.compile(r"[^A-Za-z0-9/._-]|(?:^|/)(?:[./]|\Z)|\.__|[._-](?:/|\Z)").search
+"""`is_doubtful` of many keys, joined by slashes: a match where it is one of any of them, or where a part of one ends as no key may.
+
+>>> bool(are_doubtful("/".join(["c/0/1", "c/0/2"]))), bool(are_doubtful("/".join(["c/0/1", "", "c/0/2"])))
+(False, True)
+"""
+
 
 def check_key(key: str, store: str) -> None:
     """Refuse what is not a key.

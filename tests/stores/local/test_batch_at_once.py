@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -138,13 +139,43 @@ def put_files(folder: Path, files: Sequence[tuple[str, bytes]], fail: int = -1, 
 FILES = [("a", b"1"), ("b", b"22"), ("c", b"333")]
 LOCK, GIVE_BACK = ["open", "fstat", "lock", "stat"], ["stat", "unlink", "unlock", "close"]
 STORE, MOVE = ["stat", "open", "write", "set_mtime", "fstat", "close", "stat", "rename"], ["stat", "rename", "stat"]
+NEW = ["open", "write", "set_mtime", "fstat", "stat", "link", "close"]
 
 
 def test_one_lock_file_serves_all(root: Path) -> None:
-    done, calls = put_files(root, FILES)
-    assert calls == [*LOCK, *STORE, *MOVE, *STORE, *MOVE, *STORE, *GIVE_BACK]
+    done, calls = put_files(root, FILES)  # after the first object, which is new, the others are taken for new as well
+    assert calls == [*LOCK, *STORE, *MOVE, *NEW, *MOVE, *NEW, *GIVE_BACK]
     assert [version[3] for version in done] == [1, 2, 3]
     assert state(root) == dict(FILES)
+    done, calls = put_files(root, FILES)
+    assert calls == [*LOCK, *STORE, *MOVE, *STORE, *MOVE, *STORE, *GIVE_BACK]
+
+
+def test_what_is_there_where_nothing_was_expected_is_replaced_as_any(root: Path) -> None:
+    (root / "b").write_bytes(b"old")
+    (root / "b").chmod(0o640)
+    later = time.time_ns() + 10**10
+    os.utime(root / "b", ns=(later, later))
+    done, calls = put_files(root, [*FILES, ("d", b"4444")])
+    again = [*NEW, *STORE[:5], "chmod", *STORE[5:]]
+    assert calls == [*LOCK, *STORE, *MOVE, *again, *MOVE, *STORE, *MOVE, *STORE, *GIVE_BACK]
+    assert [version[3] for version in done] == [1, 2, 3, 4]
+    assert done[1][2] == later + 1
+    assert (root / "b").stat().st_mode & 0o777 == 0o640
+    assert state(root) == {**dict(FILES), "d": b"4444"}
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.booleans()), unique_by=lambda each: each[0]))
+def test_any_mixture_of_new_and_old_objects(files: list[tuple[str, bool]]) -> None:
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
+        before = {name: time.time_ns() + 10**9 for name, is_old in files if is_old}
+        for name, mtime in before.items():
+            (Path(folder) / name).write_bytes(b"old value")
+            os.utime(Path(folder) / name, ns=(mtime, mtime))
+        done, _ = put_files(Path(folder), [(name, name.encode()) for name, _ in files])
+        assert state(Path(folder)) == {name: name.encode() for name, _ in files}
+        for (name, _), version in zip(files, done, strict=True):
+            assert version[2] > before.get(name, 0)
 
 
 def test_a_call_that_fails_harms_one_of_them(root: Path) -> None:
@@ -185,6 +216,35 @@ def test_who_is_killed_before_any_call_harms_nobody(root: Path) -> None:
         for name, _ in FILES:
             store.put(name, [b"next"])
         assert set(state(root)) == {name for name, _ in FILES}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_who_is_killed_before_any_call_leaves_no_part_of_a_new_object(root: Path) -> None:
+    store = FilesystemStore(root)
+    store.put("probed", [b""])
+    for number in range(len(put_files(root, FILES)[1])):
+        for name, _ in FILES:
+            store.erase(name)
+        child = os.fork()
+        if not child:
+            put_files(root, FILES, kill=number)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(ended(child)) == 9
+        found = {name: data for name, data in state(root).items() if name in dict(FILES)}
+        assert found.items() <= dict(FILES).items()
+        for name, _ in FILES:
+            store.put(name, [b"next"])
+        assert set(state(root)) == {"probed", *dict(FILES)}
+
+
+def test_any_call_for_new_objects_that_fails_harms_one_of_them(root: Path) -> None:
+    for number in range(len(put_files(root, FILES)[1])):
+        for path in root.iterdir():
+            path.unlink()
+        done, calls = put_files(root, FILES, fail=number)
+        stored = {name: data for (name, data), version in zip(FILES, done, strict=True) if version is not None}
+        assert {name: data for name, data in state(root).items() if not name.endswith(".__lock")} == stored, calls
+        assert done.count(None) <= 1
 
 
 def test_the_lock_of_another_writer_is_not_replaced(root: Path) -> None:

@@ -233,21 +233,42 @@ class LockFile {
 
 class Put {
  public:
-  Put(const FilePut& wanted, Directory& directory, LockFile& lock) : wanted_(wanted), directory_(directory), lock_(lock) {}
+  // `new_expected`: nothing is likely to be there. Then it is not looked for: a file without a name gets that of the object, which
+  // fails where there is something (or the system does not do it). A fifth less work in the directory than with a temp file.
+  Put(const FilePut& wanted, Directory& directory, LockFile& lock, bool new_expected)
+      : wanted_(wanted), directory_(directory), lock_(lock), new_expected_(new_expected && takes_any_old()) {}
 
   // Under the lock.
   bool run() {
-    const bool stored = replace();
-    if (!stored && temp_made_) remove_temp();
+    bool stored = try_once();
+    if (!stored && new_expected_) {
+      mistaken = true;
+      new_expected_ = false;
+      stored = try_once();
+    }
     if (base_.is_open()) close_base();
     return stored;
   }
 
   FileVersion version{};
   std::int64_t old_mtime = -1;
+  bool mistaken = false;  // in what was expected
   NotPut why = NotPut::otherwise;
 
  private:
+  bool try_once() {
+    const bool stored = replace();
+    if (!stored && temp_made_) remove_temp();
+    if (temp_.is_open()) close_temp();
+    return stored;
+  }
+
+  // Nothing is copied from the old object, and it may be of any version, or none.
+  bool takes_any_old() const {
+    return wanted_.if_version == IfVersion::any && !wanted_.must_replace && !wanted_.change &&
+           std::none_of(wanted_.parts.begin(), wanted_.parts.end(), [](const FilePart& part) { return part.is_copied(); });
+  }
+
   bool may(const char* name) { return directory_.calls.may(name); }
 
   bool look(const char* path, struct stat& state) { return directory_.look(path, state); }
@@ -287,6 +308,7 @@ class Put {
 
   // It is a file, and of the version asked for.
   bool look_at_old() {
+    if (new_expected_) return true;
     replaces_ = find_old();
     if (!replaces_) return errno == ENOENT && wanted_.if_version != IfVersion::known && !wanted_.must_replace;
     // A time that 64 bits of nanoseconds cannot say (ext4 knows such) is for the general way, whose integers have no end.
@@ -325,18 +347,29 @@ class Put {
     if (!condition_holds()) return false;
     errno = 0;
     if (!look_at_old() || !make_parts() || !may("open")) return false;
-    if (!temp_.open(directory_.at, wanted_.temp, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0666)) return false;
-    temp_made_ = true;
-    if (!write() || !stamp()) return false;
-    if (!may("close")) {
-      temp_.close();
-      return false;
-    }
+    if (!open_temp() || !write() || !stamp()) return false;
+    // First: network file systems tell here what they could not write.
+    if (!new_expected_ && !close_temp()) return false;
     // The last look before something is published under the lock.
-    if (temp_.close() != 0 || !lock_.is_at(wanted_.lock)) return false;
-    if (!may("rename") || renameat(directory_.at, wanted_.temp, directory_.at, wanted_.path) != 0) return false;
+    if (!lock_.is_at(wanted_.lock) || !publish()) return false;
     temp_made_ = false;
     return true;
+  }
+
+  bool open_temp() {
+    if (new_expected_) return temp_.open(directory_.at, ".", O_RDWR | O_TMPFILE, 0666);
+    temp_made_ = temp_.open(directory_.at, wanted_.temp, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0666);
+    return temp_made_;
+  }
+
+  bool close_temp() {
+    const bool known = may("close");
+    return temp_.close() == 0 && known;
+  }
+
+  bool publish() {
+    if (!new_expected_) return may("rename") && renameat(directory_.at, wanted_.temp, directory_.at, wanted_.path) == 0;
+    return may("link") && linkat(temp_.get(), "", directory_.at, wanted_.path, AT_EMPTY_PATH) == 0;  // safety: native new object
   }
 
   bool write() {
@@ -435,6 +468,7 @@ class Put {
       if (directory_.state_of(wanted_.temp, there) && same_file(there, mine)) unlinkat(directory_.at, wanted_.temp, 0);
     }
     if (open) temp_.close();
+    temp_made_ = false;
   }
 
   const FilePut& wanted_;
@@ -443,15 +477,11 @@ class Put {
   std::vector<FilePart> made_;
   Descriptor temp_, base_;
   struct stat old_{};
-  bool replaces_ = false, temp_made_ = false;
+  bool new_expected_, replaces_ = false, temp_made_ = false;
 };
 
-std::optional<FilePutResult> put_under(LockFile& lock, const FilePut& wanted, Directory& directory, NotPut* why = nullptr) {
-  Put put(wanted, directory, lock);
-  const bool stored = put.run();
-  if (why) *why = put.why;
-  if (!stored) return std::nullopt;
-  return FilePutResult{put.version, put.old_mtime};
+std::optional<FilePutResult> result_of(const Put& put, bool stored) {
+  return stored ? std::optional(FilePutResult{put.version, put.old_mtime}) : std::nullopt;
 }
 
 }  // namespace
@@ -465,7 +495,9 @@ std::optional<FilePutResult> put_file(const char* path, const FilePut& wanted, T
     if (why && lock.was_there) *why = NotPut::busy;
     return std::nullopt;
   }
-  const auto result = put_under(lock, wanted, directory, why);
+  Put put(wanted, directory, lock, false);
+  const auto result = result_of(put, put.run());
+  if (why) *why = put.why;
   if (!wanted.held) lock.give_back(wanted.lock);
   return result;
 }
@@ -476,9 +508,13 @@ std::vector<std::optional<FilePutResult>> put_files(const char* path, const std:
   if (!prepared || !opened.open(AT_FDCWD, path, O_PATH | O_DIRECTORY)) return results;
   Directory directory(opened.get(), Calls(trial));
   LockFile lock(directory);
+  bool mixed = false, all_new = false;  // what is there by now says what is likely to be there next
   for (std::size_t i = 0; i < wanted.size(); ++i) {
     if (!lock.is_taken() && !lock.take(wanted[i])) continue;
-    results[i] = put_under(lock, wanted[i], directory);
+    Put put(wanted[i], directory, lock, all_new && !mixed);
+    results[i] = result_of(put, put.run());
+    mixed = mixed || put.mistaken;
+    if (results[i]) all_new = results[i]->old_mtime < 0;
     if (i + 1 == wanted.size()) lock.give_back(wanted[i].lock);
     else lock.move(wanted[i].lock, wanted[i + 1].lock);
   }

@@ -23,7 +23,7 @@ from zarrant.codecs.buffer_pool import lent
 from zarrant.errors import ByteRangeError, LimitError, OptionError, ZarrantError
 from zarrant.locking.file_locks import SUFFIX
 from zarrant.storage import ANY, Blob, Buffer, ByteRange, FileDecoder, Hole, OnlyWhile, Part, Version, expect_version
-from zarrant.stores.keys import check_key, check_prefix, is_doubtful
+from zarrant.stores.keys import are_doubtful, check_key, check_prefix, is_doubtful
 from zarrant.stores.local.batch_put import put_batch
 from zarrant.stores.local.descriptors import could_not_open, with_few_descriptors
 from zarrant.stores.local.direct_io import DirectIO
@@ -408,16 +408,16 @@ class FileObjects(Durable):
 
     def _paths(self, keys: Sequence[str]) -> list[str]:
         """`_path` of each: a directory is entered once for the keys of it that follow each other."""
-        paths, entered = [], None
+        if are_doubtful("/".join(keys)):
+            return [self._path(key) for key in keys]
+        entered = ""
         for key in keys:
-            end = key.rfind("/")
-            directory = key[:end] if end > 0 else ""
-            if directory != entered or is_doubtful(key):
-                paths.append(self._path(key))
+            directory = key[: max(0, key.rfind("/"))]
+            if directory != entered:
                 entered = directory
-            else:
-                paths.append(f"{self.root}/{key}")
-        return paths
+                if directory and not self.links.trusts(directory):
+                    self._enter(directory)
+        return [f"{self.root}/{key}" for key in keys]
 
     def _enter(self, directory: str, again: bool = False) -> None:
         with annotate_errors("look at", self.url, directory):

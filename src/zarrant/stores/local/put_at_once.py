@@ -14,6 +14,9 @@ systems than this machine's own, and every `Syscalls` but the real one.
 - Of many objects of one directory in memory each is locked, written and published in the same way, by one call without the GIL.
   One lock file serves them: it is renamed to the lock file of the next object, if nobody has that one. A writer that waits for the
   object before sees that the file is gone from its place, as when it is removed. It is never renamed over another lock file.
+- Where an object was new, the next one is taken for new as well: it is written into a file without a name (`O_TMPFILE`), which gets
+  the object's name by a link. That fails where there is something, and then it is done in the usual way. It saves a temp file and a
+  look: 24.0 -> 21.4 us for each of 20,000 chunks of 1 kB.
 - The locks of the device must have been probed in this process (`store._probe`).
 """
 
