@@ -34,6 +34,14 @@ class ReadOnly(Reads):
         """See `storage.GetDecoded`."""
         return self._inside.get_decoded(keys, limit, decoder, share)
 
+    def get_into(self, key: str, into: memoryview, limit: int | None) -> Blob | None:
+        """See `storage.GetInto`."""
+        return self._inside.get_into(key, into, limit)
+
+    def list_stored(self, prefix: str, limit: int) -> list[str] | None:
+        """See `storage.ListStored`."""
+        return self._inside.list_stored(prefix, limit)
+
     @property
     def guard(self) -> str:
         """Nothing to guard."""
