@@ -174,7 +174,7 @@ class Shard:
         dead = (options.dead_limit, KEPT_BYTES, FIRST_RECORD, MAX_SHARD_MULTIPLE)
         return inner.box_layout_within((index.program, place, dead), index.options.validate_checksums)
 
-    @cached_property
+    @property
     def _compiled_subchunks(self) -> FixedSizePipeline | None:
         """The pipeline of subchunks where it has rows of elements and a program; None for others, such as shards."""
         inner = self.subchunk_pipeline
