@@ -37,7 +37,7 @@ PIECE = 8 << 20
 """Bytes that a plain loop writes and reads at once."""
 LOOP = "plain direct loop"
 BUFFERED = "zarrant, buffered"
-DIRECT = ("zarrant direct, aligned encoded chunks", "zarrant direct, array")
+DIRECT = ("zarrant direct, aligned encoded chunks", "zarrant direct, array", "zarrant direct, array, concurrency auto")
 
 
 @dataclass
@@ -181,6 +181,7 @@ def ways_of(load: Load, directory: Path, say: Say) -> list[Way]:
         lambda path: Plain(load, path, direct=False),
         lambda path: Ours(load, path, DIRECT[0], encoded=True, direct_io=True),
         lambda path: Ours(load, path, DIRECT[1], direct_io=True),
+        lambda path: Ours(load, path, DIRECT[2], direct_io=True, concurrency="auto"),
         lambda path: Ours(load, path, BUFFERED),
         lambda path: Theirs(load, path, "tensorstore", sync=False),
         lambda path: Plain(load, path, direct=True, sync=True),

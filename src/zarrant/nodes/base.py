@@ -74,6 +74,10 @@ AWAITED_REQUESTS = 32
 """Requests of one operation in flight where an event loop awaits them, and `concurrency` is "auto": as many as of an object
 store. With 5 ms a request 640 chunks are read in 0.15 s; with one for each of 2 CPUs in 1.9 s."""
 
+DIRECT_REQUESTS = 4
+"""Chunks in flight with direct I/O, and `concurrency` is "auto": with two the disk has nothing to do while both are gathered or
+scattered. On 2 CPUs, of the rate of a plain loop (medians of three runs): a read 0.87 with two, 0.95 with four; a write 0.73, 0.82."""
+
 BATCH_PUT_BYTES = 32 << 20
 """Bytes of chunks whose data a store syncs together: more would keep their locks for longer than other writers like."""
 
@@ -227,7 +231,8 @@ class NodeContext:
     @property
     def threads(self) -> int:
         """How many chunks an operation has in flight together."""
-        return self.config.concurrency or max(available_cpus(), self.able.requests_in_flight)
+        waits = DIRECT_REQUESTS if self.able.direct_io else self.able.requests_in_flight
+        return self.config.concurrency or max(available_cpus(), waits)
 
     def _execution_context(self, needs: tuple[str, ...]) -> ExecutionContext:
         listing = needs in (LIST, MEMBERS) and not self.config.concurrency

@@ -15,7 +15,7 @@ from zarrant.ops.buffered import ChunkBuffers, PendingChunk, Piece, Plan, plan
 from zarrant.ops.resize import check_axis
 from zarrant.requests import Op
 from zarrant.run.buffered import BackgroundWriter, Work
-from zarrant.run.pool import available_cpus, available_memory
+from zarrant.run.pool import available_memory
 
 if TYPE_CHECKING:
     from zarrant.run.buffered_async import BackgroundTasks
@@ -46,10 +46,6 @@ class BufferProperties(Frozen):
     def closed(self) -> bool:
         """Whether the buffer was closed."""
         return self._writer.state.closed
-
-    @property
-    def _concurrency(self) -> int:
-        return self._context.config.concurrency or max(available_cpus(), self._context.able.requests_in_flight)
 
     def __reduce__(self) -> Any:
         hint = "Pickle the array, and open a buffer in each process"
@@ -130,7 +126,7 @@ class BufferedWriter(_Buffer):
     def __init__(self, array: ArrayProperties[Any], memory_limit: int | str | None = None) -> None:
         super().__init__(array, memory_limit)
         self._chunks = ChunkBuffers(self.memory_limit)
-        self._open(self._chunks, UPDATE, self._concurrency)
+        self._open(self._chunks, UPDATE, self._context.threads)
 
     def store_array_subset(self, subset: Any, data: Any) -> None:
         """`w[subset] = data`, with the name of `Array.store_array_subset`.
@@ -299,7 +295,7 @@ class AsyncBufferedWriter(_AsyncBuffer):
     def __init__(self, array: ArrayProperties[Any], memory_limit: int | str | None = None) -> None:
         super().__init__(array, memory_limit)
         self._chunks = ChunkBuffers(self.memory_limit)
-        self._open(self._chunks, UPDATE, self._concurrency)
+        self._open(self._chunks, UPDATE, self._context.threads)
 
     async def write(self, selection: Any, data: Any) -> None:
         """Write `data` at `selection`, as `a.setitem(selection, data)` does; see `BufferedWriter`."""

@@ -11,6 +11,7 @@ import pickle
 import random
 import stat
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -446,6 +447,25 @@ def test_the_option_in_all_its_places(tmp_path: Path) -> None:
     assert content(a.store.get("c/0")) == bytes(10_000)
     assert not FilesystemStore(tmp_path).direct_io
     assert FilesystemStore(tmp_path).access == "buffered"
+
+
+@pytest.mark.parametrize(("cpus", "threads"), [(1, 4), (2, 4), (6, 6)])
+def test_a_disk_is_given_more_than_there_are_cpus(tmp_path: Path, cpus: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zarrant.nodes.base.available_cpus", lambda: cpus)
+    seen: set[int] = set()
+    all_in = threading.Barrier(threads)
+
+    class Together(Layer):
+        def read(self, fd: int, view: memoryview, offset: int) -> int:
+            all_in.wait(20)
+            seen.add(threading.get_ident())
+            return super().read(fd, view, offset)
+
+    store = FilesystemStore(tmp_path, direct_io=True, syscalls=Together())
+    a = zarrant.create_array(store, shape=(2 * threads, 1 << 20), chunks=(1, 1 << 20), dtype="uint8", compressors=None)
+    a[...] = 3
+    assert (a[...] == 3).all()
+    assert len(seen) == threads
 
 
 def test_an_option_that_means_nothing(tmp_path: Path) -> None:
