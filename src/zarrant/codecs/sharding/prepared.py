@@ -534,10 +534,11 @@ class Shard:
                 encoded[row] = fetched.data(i)
         return encoded
 
-    def empty(self) -> list[Part]:
-        """The parts of a shard of which every subchunk is missing."""
+    def filled(self) -> Op[list[Part]]:
+        """See `Prepared.filled`."""
         index = self.encode_index(Index.empty(math.prod(self.grid.grid_shape)))
         return [self.apply_outer(cast("Buffer", index)) if self.outer_codecs else index]
+        yield  # makes this a generator, as every operation is; it has no requests
 
     def apply_outer(self, data: Buffer) -> Buffer:
         """Apply the outer codecs; LimitError for bytes that `undo_outer` would refuse."""
