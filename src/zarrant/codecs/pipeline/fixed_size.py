@@ -23,7 +23,7 @@ from zarrant.codecs.buffer_pool import borrowed, lent
 from zarrant.codecs.byte_sources import StoredChunks
 from zarrant.codecs.pipeline.chunk import ChunkPipeline
 from zarrant.codecs.pipeline.general import DecodeError, decode_chunk, encode_chunk
-from zarrant.codecs.protocols import Encoded, EncodedChunks, Fetched, Rows, Step
+from zarrant.codecs.protocols import BoxUpdate, Encoded, EncodedChunks, Fetched, Rows, Step
 from zarrant.errors import ChunkError
 from zarrant.geometry.box import Shape
 from zarrant.geometry.region import BoxInChunk, ChunkSelections, CopyPlan, ProductSelections, Values, slices_of, unit_steps
@@ -196,7 +196,14 @@ class FixedSizePipeline(ChunkPipeline):
             decoder = self.kernel.BoxDecoder(self.program, rows, boxes, out[np.newaxis], fill, check)
             left = yield from stored.fetch_decoded(lo, hi, self.stored_limit, decoder)
         for row, data in left:
-            self._deliver(_NONE if data is None else _one(data), selections, lo + row, lo + row + 1, out)
+            self._deliver_one(data, selections, lo + row, out)
+
+    def _deliver_one(self, data: Buffer | None, selections: ChunkSelections, i: int, out: npt.NDArray[np.generic]) -> None:
+        """Decode chunk i into `out`; fill where it is not stored."""
+        if isinstance(selections, BoxInChunk):
+            self._deliver_box(data, selections, out)
+        else:
+            self._deliver(_NONE if data is None else _one(data), selections, i, i + 1, out)
 
     def _deliver(self, fetched: Fetched, selections: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]) -> None:
         """Decode the fetched chunks of lo..hi into `out`; fill for those that are not stored."""
@@ -280,13 +287,19 @@ class FixedSizePipeline(ChunkPipeline):
         decoded: npt.NDArray[np.generic] = self._view(rows)[0]
         return decoded
 
+    def box_update(self, box: BoxInChunk, values: npt.NDArray[np.generic]) -> BoxUpdate | None:
+        """See `Prepared.box_update`."""
+        layout = self._box_layout
+        return None if layout is None else BoxUpdate.of(layout, self.spec, ((0, box.start, box.value, box.count),), values)
+
     @cached_property
-    def box_layout(self) -> Any | None:
-        """What the compiled update of a box (`codecs.box_update`) has to know of chunks; None where it has no form of that."""
+    def _box_layout(self) -> Any | None:
         return self.box_layout_within(_NO_INDEX, False)
 
     def box_layout_within(self, index: tuple[Any, ...], check_index: bool) -> Any | None:
-        """The same of the subchunks of a shard with such an index."""
+        """What the compiled update of a box has to know of the subchunks of a shard with such an index; None where it has no form
+        of these.
+        """
         spec, options = self.spec, self.options
         served = kernels.ChunkLayout is not None and self.program is not None and self.kernel is not kernels.reference
         if not served or self.skipped or self.partial.write or spec.data_type.numpy.kind not in "biufc":
