@@ -85,6 +85,6 @@ def _copy_out(selections: ChunkSelections, lo: int, arrays: Sequence[Array], out
     rows, nothing = np.arange(n), np.zeros(n, np.int64)
     spans = kernels.EncodedRows(rows, buffers, rows, nothing, np.full(n, one.nbytes))
     with borrowed(one.nbytes) as memory:
-        row = np.ndarray((1, *one.shape), one.dtype, memory)
-        place = kernels.RowMemory(memory[: one.nbytes].reshape(1, -1), row)
+        seen = np.ndarray((1, *one.shape), one.dtype, memory)
+        place = kernels.RowMemory(memory[: one.nbytes].reshape(1, -1), seen)
         kernels.decode_boxes((), spans, n, place, read_plan(selections, lo, lo + n), out[np.newaxis], bytes(one.itemsize), False)
