@@ -60,7 +60,7 @@ def test_capabilities_are_the_methods(tmp_path) -> None:
         lock_timeout=3.0,
     )
     reads = Calls(get=True, list=True)
-    assert capabilities(ReadOnly(memory)) == Capabilities(reads, version=True, one_process=True)
+    assert capabilities(ReadOnly(memory)) == Capabilities(reads, version=True, list_stored=True, one_process=True)
     assert capabilities(WriteOnly(memory)) == Capabilities(Calls(put=True, erase=True), one_process=True)
     assert capabilities(object()) == Capabilities()
     assert capabilities(memory).names == (

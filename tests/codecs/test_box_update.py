@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 import zarrant
 from zarrant import kernels
-from zarrant.codecs.box_update import BoxUpdate, box_update
+from zarrant.codecs.box_update import box_update
+from zarrant.codecs.protocols import BoxUpdate
 from zarrant.errors import ZarrantError
 from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.region import box_region

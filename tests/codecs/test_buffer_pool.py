@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,7 +11,15 @@ import numpy as np
 import pytest
 
 from zarrant.codecs import Blosc, Bytes, Numcodecs, Transpose, Zstd, buffer_pool
-from zarrant.codecs.buffer_pool import MAX_KEPT_BYTES, MAX_LENT_BYTES, MIN_KEPT_BLOCK_BYTES, borrowed, lent
+from zarrant.codecs.buffer_pool import (
+    HUGE_PAGE,
+    MAX_KEPT_BYTES,
+    MAX_LENT_BYTES,
+    MIN_KEPT_BLOCK_BYTES,
+    aligned_empty,
+    borrowed,
+    lent,
+)
 from zarrant.testkit import together
 
 
@@ -116,26 +125,58 @@ VIEWS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+SIZES = {"small pages": 2 * MIN_KEPT_BLOCK_BYTES, "huge pages": HUGE_PAGE + 8}
+
+
+@pytest.mark.parametrize("nbytes", SIZES.values(), ids=SIZES)
 @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
-def test_a_lent_block_is_not_lent_again_while_anything_refers_to_it(view: Callable[[Any], Any]) -> None:
-    locked = view(lent(2 * MIN_KEPT_BLOCK_BYTES))
+def test_a_lent_block_is_not_lent_again_while_anything_refers_to_it(view: Callable[[Any], Any], nbytes: int) -> None:
+    locked = view(lent(nbytes))
     before = np.array(locked)
-    others = [lent(2 * MIN_KEPT_BLOCK_BYTES) for _ in range(3)]
+    others = [lent(nbytes) for _ in range(3)]
     for other in others:
         other[:] = 255 - other[0]
     assert np.array_equal(np.array(locked), before)
     assert not any(np.shares_memory(other, np.asarray(locked[0] if isinstance(locked, list) else locked)) for other in others)
 
 
+@pytest.mark.parametrize("nbytes", SIZES.values(), ids=SIZES)
 @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
-def test_a_lent_block_is_lent_again_afterwards(view: Callable[[Any], Any]) -> None:
-    block = lent(2 * MIN_KEPT_BLOCK_BYTES)
+def test_a_lent_block_is_lent_again_afterwards(view: Callable[[Any], Any], nbytes: int) -> None:
+    block = lent(nbytes)
     address = block.ctypes.data
     locked = view(block)
     del block, locked
-    again = lent(2 * MIN_KEPT_BLOCK_BYTES - 5)
-    assert (again.ctypes.data, again.nbytes) == (address, 2 * MIN_KEPT_BLOCK_BYTES - 5)
+    again = lent(nbytes - 4)
+    assert (again.ctypes.data, again.nbytes) == (address, nbytes - 4)
     assert address % 4096 == 0
+
+
+@pytest.mark.parametrize("nbytes", [HUGE_PAGE, HUGE_PAGE + 1, 2 * HUGE_PAGE - 4096, 3 * HUGE_PAGE])
+def test_large_memory_begins_with_a_huge_page_and_ends_in_one_of_its_own(nbytes: int) -> None:
+    for block in (lent(nbytes), lent(nbytes), aligned_empty(nbytes, "uint8")):
+        assert (block.nbytes, block.ctypes.data % HUGE_PAGE) == (nbytes, 0)
+    page = HUGE_PAGE
+    for owner in buffer_pool._lent:
+        assert -owner.ctypes.data % page + -(-nbytes // page) * page <= owner.size
+
+
+def test_a_block_that_began_with_a_huge_page_is_lent_for_fewer_bytes() -> None:
+    address = lent(HUGE_PAGE).ctypes.data
+    block = lent(HUGE_PAGE - 1)
+    assert (block.ctypes.data, block.nbytes) == (address, HUGE_PAGE - 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="huge pages are asked for on Linux only")
+@pytest.mark.parametrize("failing", [OSError("no huge pages"), AttributeError("MADV_HUGEPAGE")], ids=["refused", "unknown"])
+def test_without_huge_pages_memory_is_as_usual(failing: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise failing
+
+    monkeypatch.setattr(buffer_pool.mmap, "mmap", refuse)
+    block = lent(HUGE_PAGE + 5)
+    block[...] = 7
+    assert (block.nbytes, block.ctypes.data % HUGE_PAGE, int(block.sum())) == (HUGE_PAGE + 5, 0, 7 * (HUGE_PAGE + 5))
 
 
 def test_lent_blocks_that_are_kept_have_a_limit() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import numpy as np
 import pytest
@@ -11,7 +12,17 @@ from zarrant.errors import BoundsError, ShapeError
 from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.geometry.points import Points, points_region
-from zarrant.geometry.region import MAX_ALONG, MAX_FEW, Box, BoxInChunk, Product, Region, _in_few_chunks, box_region
+from zarrant.geometry.region import (
+    MAX_ALONG,
+    MAX_FEW,
+    Box,
+    BoxInChunk,
+    Product,
+    ProductSelections,
+    Region,
+    _in_few_chunks,
+    box_region,
+)
 from zarrant.geometry.segments import Axis
 
 
@@ -80,6 +91,23 @@ def check(region: Region, shape: tuple[int, ...], chunks: list[tuple[int, ...]],
 def test_a_product_reads_and_writes_as_ix_does(copy_by, given_shapes, data: st.DataObject) -> None:
     shape, chunks = given_shapes
     check(data.draw(products(shape)), shape, chunks, copy_by)
+
+
+@given(shapes().filter(lambda s: s[0] != ()), st.data())
+def test_combinations_of_segments_are_the_boxes(given_shapes, data: st.DataObject) -> None:
+    shape, chunks = given_shapes
+    found = data.draw(products(shape)).split(ChunkGrid.regular(shape, chunks[0]), shape)
+    assert isinstance(found, ProductSelections)
+    lo = data.draw(st.integers(0, found.n))
+    hi = data.draw(st.integers(lo, found.n))
+    boxes, outer = found.boxes(lo, hi), found.outer(lo, hi)
+    chosen = [(row, *each) for row, spans in enumerate(outer.spans.tolist()) for each in product(*[range(*span) for span in spans])]
+    segments = np.array([each[1:] for each in chosen], np.int64).reshape(len(chosen), len(shape))
+    assert boxes.row.tolist() == [each[0] for each in chosen]
+    assert np.array_equal(boxes.chunk_start, outer.chunk_start[segments])
+    assert np.array_equal(boxes.value_start, outer.value_start[segments])
+    assert np.array_equal(boxes.shape, outer.length[segments])
+    assert np.array_equal(boxes.step, outer.step)
 
 
 @given(shapes(least=1).filter(lambda s: s[0] != ()), st.data())

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from zarrant import kernels
-from zarrant.kernels import BLOSC, CRC32C, GZIP, SWAP, ZSTD, EncodedRows, RowBoxes, RowMemory, reference
+from zarrant.kernels import BLOSC, CRC32C, GZIP, SWAP, ZSTD, EncodedRows, OuterBoxes, RowBoxes, RowMemory, reference
 
 native = kernels.active()["encode_boxes"] == "native"
 twins = pytest.mark.skipif(not native, reason="compiled kernels absent or not chosen")
@@ -314,6 +314,120 @@ def test_damaged_blocks_never_crash(program: Any) -> None:
         whole = kernels.decode(program, *bad[1:], np.empty((1, rows.flat.shape[1]), np.uint8), True)
         assert failures in (whole, [])
     assert (guarded[::2] == 0x5A).all()
+
+
+# ── combinations of segments ────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Outer(NamedTuple):
+    data: Any
+    rows: RowMemory
+    spans: EncodedRows
+    outer: OuterBoxes
+    index: list[list[tuple[Any, Any]]]
+    """For each row and axis where the elements are in the row, and where in the values."""
+    out: Any
+    program: Any
+
+
+@st.composite
+def outers(draw: Any, programs: Any) -> Outer:
+    """Rows of random elements, of which some are not stored, and segments of each axis, in any order and with repeats."""
+    axes, dtype = draw(st.integers(0, 3)), np.dtype(draw(st.sampled_from([*DTYPES, "V3"])))
+    shape = tuple(draw(st.integers(1, 6)) for _ in range(axes))
+    program = draw(st.sampled_from([each for each in programs if fits(each, math.prod(shape) * dtype.itemsize)]))
+    count, row_step = draw(st.integers(1, 4)), [draw(st.sampled_from([1, 1, 2])) for _ in shape]
+    segments: list[tuple[int, int, int]] = []
+    spans = np.zeros((count, axes, 2), np.int64)
+    index: list[list[tuple[Any, Any]]] = [[] for _ in range(count)]
+    ends = [0] * axes
+    for row in range(count):
+        for axis, length in enumerate(shape):
+            spans[row, axis] = len(segments)
+            inside, outside = [], []
+            for _ in range(draw(st.integers(0, 4) if row else st.integers(1, 4))):
+                at = draw(st.integers(0, length - 1))
+                n = draw(st.integers(1, (length - 1 - at) // row_step[axis] + 1))
+                segments.append((ends[axis], at, n))
+                inside += [at + i * row_step[axis] for i in range(n)]
+                outside += [ends[axis] + i for i in range(n)]
+                ends[axis] += n
+            spans[row, axis, 1] = len(segments)
+            index[row].append((np.array(inside, np.int64), np.array(outside, np.int64)))
+    rows = row_memory(draw(st.integers(1, 3)), shape, tuple(draw(st.permutations(range(axes)))), dtype)
+    all_rows = row_memory(count, shape, order_of(rows.seen), dtype)
+    random_bits(all_rows.seen, draw(st.integers(0, 99)), bytes(dtype.itemsize), 0.1)
+    arena, sizes = kernels.encode(program, all_rows.flat.copy(), np.array([draw(st.booleans()) for _ in range(count)]))
+    all_rows.flat[sizes < 0] = 0
+    start, row_start, n = np.array(segments, np.int64).reshape(-1, 3).T.copy()
+    outer = OuterBoxes(start, np.ones(1 + axes, np.int64), row_start, np.array([1, *row_step], np.int64), n, spans)
+    out = strided(draw, [1, *(end + 1 for end in ends)], dtype)
+    return Outer(all_rows.seen, rows, spans_of(arena, sizes), outer, index, out, program)
+
+
+@both
+@given(case=outers(PROGRAMS))
+@settings(max_examples=150, deadline=None)
+def test_combinations_of_segments_are_what_numpy_selects(kernel: Any, case: Outer) -> None:
+    expected = np.zeros_like(case.out)
+    for row, axes in enumerate(case.index):
+        if axes:
+            inside, outside = zip(*axes, strict=True)
+            expected[0][np.ix_(*outside)] = case.data[row][np.ix_(*inside)]
+        else:
+            expected[0] = case.data[row]
+    count, fill = len(case.data), bytes(case.out.itemsize)
+    assert kernel.decode_boxes(case.program, case.spans, count, case.rows, case.outer, case.out, fill, True) == []
+    assert case.out.tobytes() == expected.tobytes()
+
+
+@both
+@given(program=st.sampled_from(BLOCKS), order=st.permutations(range(3)), data=st.data())
+@settings(max_examples=20, deadline=None)
+def test_combinations_of_a_row_of_blocks(kernel: Any, program: Any, order: Any, data: Any) -> None:
+    values, rows, spans = several_blocks(program, tuple(order))
+    lists = [data.draw(st.lists(st.integers(0, side - 1), min_size=1, max_size=8)) for side in SIDES]
+    outer = lists_of(*lists)
+    out = np.zeros((1, *map(len, lists)), "u2")
+    assert kernel.decode_boxes(program, spans, 1, rows, outer, out, b"\0\0", True) == []
+    assert np.array_equal(out[0], values[np.ix_(*lists)])
+
+
+def lists_of(*lists: list[int]) -> OuterBoxes:
+    """Elements of one row, each a segment."""
+    ends = np.cumsum([0, *map(len, lists)])
+    start = np.concatenate([np.arange(len(each)) for each in lists])
+    ones = np.ones(1 + len(lists), np.int64)
+    spans = np.stack([ends[:-1], ends[1:]], 1)[np.newaxis]
+    return OuterBoxes(start, ones, np.concatenate([*lists]).astype(np.int64), ones, np.ones_like(start), spans)
+
+
+@both
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("row_start", [0, 4]),
+        ("row_start", [-1, 0]),
+        ("start", [0, 8]),
+        ("start", [0, -1]),
+        ("shape", [1, 0]),
+        ("shape", [1, 2**62]),
+        ("shape", [1]),
+        ("spans", [[[0, 3]], [[0, 1]]]),
+        ("spans", [[[2, 1]], [[0, 1]]]),
+        ("spans", [[[-1, 1]], [[0, 1]]]),
+        ("spans", [[[0, 1]]]),
+        ("row_step", [1]),
+    ],
+)
+def test_segments_are_checked(kernel: Any, name: str, value: Any) -> None:
+    case, two, ones = simple(), np.arange(2), np.ones(2, np.int64)
+    spans = EncodedRows(two, [np.zeros(16, np.uint8)], 0 * two, 0 * two, np.full(2, 8))
+    good = OuterBoxes(two, ones, two, ones, ones, np.array([[[0, 1]], [[1, 2]]]))
+    arguments = (case.program, spans, 2, case.rows)
+    assert kernel.decode_boxes(*arguments, good, case.values, case.fill, True) == []
+    with pytest.raises(ValueError):
+        kernel.decode_boxes(*arguments, good._replace(**{name: np.array(value)}), case.values, case.fill, True)
 
 
 # ── what a caller may not give ──────────────────────────────────────────────────────────────────────────────────────

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import zarrant
 from zarrant.errors import BoundsError, DataTypeError, OptionError, SelectionError, ShapeError
@@ -98,3 +100,45 @@ def test_kinds_by_name(a) -> None:
         assert selected(a._array, item, index).out_shape == shape
     with pytest.raises(OptionError):
         selected(a._array, 0, "fancy")
+
+
+@pytest.fixture(scope="module", params=[None, (12, 16, 8)], ids=["chunks", "shards"])
+def in_store(request, tmp_path_factory):
+    """An array of random elements, of which some chunks are not stored, in memory and in files; and its elements."""
+    model = np.random.default_rng(1).integers(1, 900, (25, 17, 20)).astype("u2")
+    model[:6, :8, :4] = 0
+    turned = {"name": "transpose", "configuration": {"order": [2, 0, 1]}}
+    layout = {"shape": model.shape, "dtype": "u2", "chunks": (6, 8, 4), "shards": request.param}
+    arrays = [
+        zarrant.create_array(place, **layout, **codecs)
+        for codecs in ({"compressors": ["zstd"]}, {"filters": [turned], "compressors": ["zstd", "crc32c"]}, {"compressors": []})
+        for place in ({}, tmp_path_factory.mktemp("lists"))
+    ]
+    for each in arrays:
+        each[...] = model
+    return arrays, model
+
+
+@given(st.data())
+@settings(max_examples=40, deadline=None)
+def test_lists_of_indices_in_any_order(in_store, data) -> None:
+    """Many single elements, read without a box for each; runs of neighbours, repeats, a step and a mask among them."""
+    arrays, model = in_store
+    lists = [
+        data.draw(
+            st.one_of(st.lists(st.integers(-n, n - 1), min_size=1, max_size=20), st.lists(st.booleans(), min_size=n, max_size=n))
+        )
+        for n in model.shape
+    ]
+    if data.draw(st.booleans()):
+        lists[data.draw(st.integers(0, 2))] = slice(data.draw(st.integers(0, 5)), None, data.draw(st.integers(1, 3)))
+    index = [np.arange(n)[each] for n, each in zip(model.shape, lists, strict=True)]
+    for each in arrays:
+        assert np.array_equal(each.oindex[tuple(lists)], model[np.ix_(*index)])
+
+
+def test_an_index_beyond_the_end_among_many(in_store) -> None:
+    arrays, model = in_store
+    for each in arrays:
+        with pytest.raises(BoundsError):
+            each.oindex[list(range(model.shape[0])), [0, 5, model.shape[1]], [3, 1, 2]]

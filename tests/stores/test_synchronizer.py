@@ -86,6 +86,12 @@ def test_a_plain_store_is_safe_under_a_synchronizer() -> None:
     assert store.get("a") is None
 
 
+def test_reads_are_those_of_the_store(tmp_path: Path) -> None:
+    files = FilesystemStore(tmp_path)
+    lost = {"is_unchanged", "is_locked_by_caller", "only_while", "put_all", "strided_parts", "updates_boxes"}
+    assert set(capabilities(Synchronized(files, Service(), 60)).names) == set(capabilities(files).names) - lost
+
+
 def test_every_write_takes_it_and_no_read() -> None:
     service = Service()
     store = Synchronized(MemoryStore(), service, 60)

@@ -22,6 +22,7 @@ BLOCKING = (
         "GetInto",
         "GetDecoded",
         "PutAll",
+        "UpdatesBoxes",
         "ListStored",
         "EraseLink",
         "WithOptions",
@@ -39,17 +40,17 @@ ASYNC_READS, ASYNC_WRITES = {"AsyncGet", "AsyncGetWithin", "AsyncList"}, {"Async
 MEMORY = {"Get", "Put", "PutIf", "EraseIf", "Splice", "Erase", "List", "Versions", "Conditional", "ListStored"}
 NODE = {"Readable", "Writable", "ReadableWritable"}
 READS = {"Get", "GetWithin", "List", "Versions", "CheckUnlocked", "Sync", "WithOptions", "Coalesce", "Readable"}
-READS |= {"GetAll", "GetDecoded"}
+READS |= {"GetAll", "GetInto", "GetDecoded", "ListStored"}
 
 SATISFIES = {
     "memory": MEMORY | NODE,
     "files": {*BLOCKING} - {"Coalesce"},
-    "held_files": {*BLOCKING} - {"WithOptions", "Coalesce"},
+    "held_files": {*BLOCKING} - {"WithOptions", "Coalesce", "UpdatesBoxes"},
     "read_only": READS | ASYNC_READS,
     "write_only": {"Put", "Erase", "Sync", "WithOptions", "Coalesce", "Writable"} | ASYNC_WRITES,
     # What a wrapper passes on is decided by the store inside, at run time.
-    "recording": {*BLOCKING, *COROUTINES} - {"GetAll", "GetInto", "GetDecoded", "ListStored"},
-    "synchronized": {*BLOCKING, *COROUTINES} - {"GetAll", "GetInto", "GetDecoded", "PutAll", "ListStored"},
+    "recording": {*BLOCKING, *COROUTINES} - {"GetAll", "GetInto", "GetDecoded", "UpdatesBoxes", "ListStored"},
+    "synchronized": {*BLOCKING, *COROUTINES} - {"PutAll", "UpdatesBoxes"},
 }
 
 PREAMBLE = """

@@ -16,13 +16,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from zarrant.dtypes.base import DataType, Fill
-from zarrant.geometry.region import ChunkSelections, Values
+from zarrant.geometry.box import Shape
+from zarrant.geometry.region import BoxInChunk, ChunkSelections, Values
 from zarrant.metadata.v3 import Named
 from zarrant.requests import Op
 from zarrant.storage import Buffer, ByteRange, Hole, Part
@@ -287,6 +288,26 @@ class EncodedChunks(Protocol):
         ...
 
 
+Piece: TypeAlias = tuple[int, Shape, Shape, Shape]
+"""What of a box lies in one subchunk (or in the chunk): its number, where it begins there, where in the values, and its shape."""
+
+
+class BoxUpdate(NamedTuple):
+    """What the compiled call that replaces a box is asked for."""
+
+    layout: Any
+    """A `kernels.ChunkLayout`."""
+    pieces: tuple[Piece, ...]
+    values: npt.NDArray[np.generic]
+    nbytes: int
+    """Of what is decoded and encoded."""
+
+    @classmethod
+    def of(cls, layout: Any, spec: ArraySpec, pieces: tuple[Piece, ...], values: npt.NDArray[np.generic]) -> Self | None:
+        """That of pieces of a chunk, or of subchunks, of `spec`; None where the values are not of its data type."""
+        return cls(layout, pieces, values, len(pieces) * spec.nbytes) if values.dtype == spec.data_type.numpy else None
+
+
 class Prepared(Protocol):
     """A chain prepared for one chunk shape."""
 
@@ -316,4 +337,8 @@ class Prepared(Protocol):
 
     def read(self, stored: EncodedChunks, selections: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
         """Decode the selected elements of chunks lo..hi into `out`; fill where nothing is stored."""
+        ...
+
+    def box_update(self, box: BoxInChunk, values: npt.NDArray[np.generic]) -> BoxUpdate | None:
+        """What the compiled update of a box is asked for: see `codecs.box_update`. None where it has no form of such chunks."""
         ...

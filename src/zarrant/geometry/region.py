@@ -47,6 +47,18 @@ class CopyPlan(NamedTuple):
     """(d,), every entry >= 1"""
 
 
+class OuterPlan(NamedTuple):
+    """Segments of each dimension, of which every combination is a box of a `CopyPlan`; columns of all dimensions in turn."""
+
+    chunk_start: IntArray
+    value_start: IntArray
+    length: IntArray
+    spans: IntArray
+    """(rows, d, 2): the segments of each dimension in a chunk, from the first up to the second number"""
+    step: IntArray
+    """(d,)"""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Stack:
     """The values arrays of an overlay, in the order of its regions."""
@@ -163,7 +175,7 @@ class Product:
             index[..., j] = part.chunks.reshape(along)
             full &= part.full.reshape(along)
         n = math.prod(shape)
-        return _ProductSelections(n, index.reshape(n, ndim), full.reshape(n), pieces)
+        return ProductSelections(n, index.reshape(n, ndim), full.reshape(n), pieces)
 
     def transpose(self, order: Sequence[int]) -> Product:
         """See `Region.transpose`."""
@@ -219,14 +231,42 @@ def whole_chunk(chunk: Shape, shape: Shape) -> ChunkSelections:
     return BoxInChunk(chunk, origin, origin, shape, shape)
 
 
+MANY_BOXES, FEW_ELEMENTS = 8, 64
+"""Boxes of a chunk, and elements of a box, with which combinations of segments are copied in less time than boxes are planned."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class _ProductSelections:
+class ProductSelections:
+    """The chunks that a `Product` touches; see `ChunkSelections`."""
+
     n: int
     index: IntArray
     full: BoolArray
     pieces: tuple[Pieces, ...]
 
+    @property
+    def is_scattered(self) -> bool:
+        """Whether there are many boxes of few elements, so that a plan of each takes longer than the copy."""
+        boxes = math.prod([len(part.axis.start) for part in self.pieces])
+        return boxes > MANY_BOXES * self.n and boxes * FEW_ELEMENTS > math.prod(
+            [int(part.axis.count.sum()) for part in self.pieces]
+        )
+
+    def outer(self, lo: int, hi: int) -> OuterPlan:
+        """The boxes of chunks lo..hi as combinations of segments; there is a dimension."""
+        places = unravel(np.arange(lo, hi), [len(part.chunks) for part in self.pieces])
+        spans = np.empty((hi - lo, len(places), 2), np.int64)
+        before = 0
+        for j, (part, place) in enumerate(zip(self.pieces, places, strict=True)):
+            spans[:, j, 0] = part.first[place] + before
+            spans[:, j, 1] = part.first[place + 1] + before
+            before += len(part.axis.start)
+        axes = [part.axis for part in self.pieces]
+        start, value, count = (np.concatenate(side) for side in zip(*[(a.start, a.value, a.count) for a in axes], strict=True))
+        return OuterPlan(start, value, count, spans, np.array([axis.step for axis in axes], np.int64))
+
     def region(self, i: int) -> Region:
+        """See `ChunkSelections`."""
         axes = [part.of(c) for part, c in zip(self.pieces, self._places(i), strict=True)]
         if all([axis.step == 1 and len(axis.start) == 1 for axis in axes]):  # noqa: C419 - half the time of a generator
             sides = [[int(column[0]) for column in (axis.start, axis.count, axis.value)] for axis in axes]
@@ -234,9 +274,11 @@ class _ProductSelections:
         return Product(tuple(axes))
 
     def shape(self, i: int) -> Shape:
+        """See `ChunkSelections`."""
         return tuple([int(part.in_bounds[c]) for part, c in zip(self.pieces, self._places(i), strict=True)])
 
     def shapes(self, lo: int, hi: int) -> IntArray:
+        """See `ChunkSelections`."""
         places = unravel(np.arange(lo, hi), [len(part.chunks) for part in self.pieces])
         result = np.empty((hi - lo, len(places)), np.int64)
         for j, (part, place) in enumerate(zip(self.pieces, places, strict=True)):
@@ -244,6 +286,7 @@ class _ProductSelections:
         return result
 
     def boxes(self, lo: int, hi: int) -> CopyPlan:
+        """See `ChunkSelections`."""
         row: IntArray = np.arange(hi - lo)
         places = unravel(np.arange(lo, hi), [len(part.chunks) for part in self.pieces])
         chosen = [part.first[place] for part, place in zip(self.pieces, places, strict=True)]
@@ -261,6 +304,7 @@ class _ProductSelections:
         return CopyPlan(row, chunk_start, value_start, shape, np.array([part.axis.step for part in self.pieces], np.int64))
 
     def boxes_by_source(self, lo: int, hi: int, values: Values) -> list[tuple[CopyPlan, npt.NDArray[Any]]]:
+        """See `ChunkSelections`."""
         return single_source(self.boxes(lo, hi), values)
 
     def _places(self, i: int) -> list[int]:

@@ -14,7 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zarrant.kernels import _native, elements
-from zarrant.kernels.program import BoxPlan, EncodedRows, Failure, Program, RowBoxes, RowMemory, Shape, Step, check_sizes
+from zarrant.kernels.program import (
+    BoxPlan,
+    EncodedRows,
+    Failure,
+    OuterBoxes,
+    Program,
+    RowBoxes,
+    RowMemory,
+    Shape,
+    Step,
+    check_sizes,
+)
 
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
@@ -128,8 +139,7 @@ def encode_boxes(
         raise ValueError(f"expected plain elements and flags, got {values.dtype} and {covered.dtype}")
     sizes = np.empty(len(covered), np.int64)
     arena = allocate(len(covered) * encoded_bound(program, rows.flat.shape[1]))
-    start, step, row_start, row_step, shape = boxes
-    total = _native.encode_boxes(program, values, start, step, *rows, row_start, row_step, shape, covered, fill, drop, arena, sizes)
+    total = _native.encode_boxes(program, values, boxes, *rows, covered, fill, drop, arena, sizes)
     return arena[:total], sizes
 
 
@@ -138,7 +148,7 @@ def decode_boxes(
     spans: EncodedRows,
     count: int,
     rows: RowMemory,
-    boxes: RowBoxes,
+    boxes: RowBoxes | OuterBoxes,
     out: NDArray[Any],
     fill: bytes,
     check: bool,
@@ -147,11 +157,9 @@ def decode_boxes(
     if out.dtype.hasobject:
         raise ValueError("Python objects cannot be copied bit for bit")
     check_sizes(program, rows.flat.shape[1])
-    start, step, row_start, row_step, shape = boxes
     number, which, offset, size = (np.ascontiguousarray(each) for each in (spans.number, *spans[2:]))
-    failures: list[Failure] = _native.decode_boxes(
-        program, spans.buffers, which, offset, size, number, count, *rows, row_start, row_step, out, start, step, shape, fill, check
-    )
+    encoded = (spans.buffers, which, offset, size, number)
+    failures: list[Failure] = _native.decode_boxes(program, *encoded, count, *rows, boxes, out, fill, check)
     return failures
 
 
@@ -160,7 +168,7 @@ class BoxDecoder(NamedTuple):
 
     program: Program
     rows: RowMemory
-    boxes: RowBoxes
+    boxes: RowBoxes | OuterBoxes
     out: NDArray[Any]
     fill: bytes
     check: bool
@@ -174,9 +182,7 @@ class BoxDecoder(NamedTuple):
         if self.out.dtype.hasobject:
             raise ValueError("Python objects cannot be copied bit for bit")
         check_sizes(self.program, self.rows.flat.shape[1])
-        start, step, row_start, row_step, shape = self.boxes
-        boxes = (row_start, row_step, self.out, start, step, shape)
-        return _native.ReadBoxes(paths, limit, self.program, *self.rows, *boxes, self.fill, self.check)
+        return _native.ReadBoxes(paths, limit, self.program, *self.rows, self.boxes, self.out, self.fill, self.check)
 
     def threads(self, rows: int) -> int:
         """So many threads save more than they cost."""

@@ -71,6 +71,23 @@ class RowBoxes(NamedTuple):
     shape: NDArray[np.int64]
 
 
+class OuterBoxes(NamedTuple):
+    """The same for a read of which each row has every combination of a segment of each axis: no box of them is made.
+
+    `start`, `row_start` and `shape` are columns of segments, each of one axis; no element of the array is in two of them.
+    """
+
+    start: NDArray[np.int64]
+    step: NDArray[np.int64]
+    """(axes + 1,), as of `RowBoxes`; so is `row_step`."""
+    row_start: NDArray[np.int64]
+    row_step: NDArray[np.int64]
+    shape: NDArray[np.int64]
+    """How many elements each has, at least 1."""
+    spans: NDArray[np.int64]
+    """(rows, axes, 2): the segments of each axis of a row, from the first up to the second number."""
+
+
 Shape = tuple[int, ...]
 
 

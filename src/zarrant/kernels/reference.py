@@ -12,6 +12,7 @@ import math
 import struct
 import zlib
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ from zarrant.kernels.program import (
     BoxPlan,
     EncodedRows,
     Failure,
+    OuterBoxes,
     Program,
     RowBoxes,
     RowMemory,
@@ -317,7 +319,7 @@ def decode_boxes(
     spans: EncodedRows,
     count: int,
     rows: RowMemory,
-    boxes: RowBoxes,
+    boxes: RowBoxes | OuterBoxes,
     out: NDArray[Any],
     fill: bytes,
     check: bool,
@@ -328,6 +330,7 @@ def decode_boxes(
     in `out` is then not defined. Of a span that consists of blocks, with no checksum of all, those may be left out in which no
     box lies: the compiled twin does that, and does not see what is wrong with them.
     """
+    boxes = _expanded(boxes, count, out.ndim) if isinstance(boxes, OuterBoxes) else boxes
     _check_batch(out, boxes, rows, fill)
     number = spans.number
     if number.dtype != np.int64 or number.shape != spans.which.shape:
@@ -342,6 +345,30 @@ def decode_boxes(
     if not failures:
         copy_boxes(seen, boxes.row_start, boxes.row_step, out, boxes.start, boxes.step, boxes.shape)
     return failures[:1]
+
+
+def _expanded(outer: OuterBoxes, count: int, axes: int) -> RowBoxes:
+    """A box for each combination of segments."""
+    columns = (outer.start, outer.row_start, outer.shape)
+    good = all(column.dtype == np.int64 and column.shape == outer.shape.shape[:1] for column in columns)
+    if not good or outer.spans.dtype != np.int64 or outer.spans.shape != (count, axes - 1, 2):
+        raise ValueError("expected columns of segments, and those of each row and axis")
+    first, last = outer.spans[..., 0], outer.spans[..., 1]
+    if (first < 0).any() or (last < first).any() or (last > len(outer.shape)).any() or (outer.shape < 1).any():
+        raise ValueError("expected segments that are there, of one element at least")
+    parts = [_combinations(row, [range(*span) for span in spans]) for row, spans in enumerate(outer.spans.tolist())]
+    chosen = np.concatenate([np.zeros((0, axes), np.int64), *parts])
+    start, row_start, shape = (np.empty((len(chosen), axes), np.int64) for _ in range(3))
+    start[:, 0], row_start[:, 0], shape[:, 0] = 0, chosen[:, 0], 1
+    for table, column in zip((start, row_start, shape), columns, strict=True):
+        table[:, 1:] = column[chosen[:, 1:]]
+    return RowBoxes(start, outer.step, row_start, outer.row_step, shape)
+
+
+def _combinations(row: int, segments: list[range]) -> Ints:
+    """(k, 1 + axes): the row, and a segment of each axis."""
+    found = list(product([row], *segments))
+    return np.array(found, np.int64).reshape(len(found), 1 + len(segments))
 
 
 def valid_index(table: Ints, start: int, stop: int) -> bool:

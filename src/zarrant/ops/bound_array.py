@@ -16,6 +16,7 @@ from zarrant import extensions
 from zarrant.codecs.chain import Chain, parse_chain
 from zarrant.codecs.kept import DecodedCache
 from zarrant.codecs.protocols import ArraySpec, CodecOptions, Prepared
+from zarrant.codecs.sharding.prepared import Shard
 from zarrant.dtypes.base import DataType, Fill
 from zarrant.dtypes.fixed import parse_data_type
 from zarrant.errors import ZarrantError
@@ -227,6 +228,12 @@ class BoundArray:
                 self._prepared.clear()
             self._prepared[chunk_shape] = prepared
         return prepared
+
+    def shard_for(self, chunk: Sequence[int]) -> Shard:
+        """The same for a chunk of an array that is sharded."""
+        shard = self.prepared_for(self.chunk_shape(chunk))
+        assert isinstance(shard, Shard), "asked for shards only"
+        return shard
 
     def piece_shape_for(self, chunk_shape: tuple[int, ...]) -> tuple[int, ...]:
         """The smallest part of a chunk of a shape that can be replaced without decoding another."""

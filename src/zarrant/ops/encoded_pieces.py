@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from zarrant.codecs.byte_sources import InMemory, Stored
-from zarrant.codecs.sharding.prepared import Shard
 from zarrant.errors import ZarrantError
 from zarrant.geometry.box import ArraySubset, Shape
 from zarrant.geometry.grid import ChunkGrid
@@ -100,7 +99,7 @@ def _by_shard(array: BoundArray, indices: Sequence[Shape]) -> dict[Shape, list[t
 
 def _split(array: BoundArray, chunk: Shape, numbers: Sequence[int]) -> Op[list[Buffer | None]]:
     """The encoded subchunks of a shard that have these entries in its index."""
-    shard, key, rows = _shard(array, chunk), array.chunk_key(chunk), np.array(numbers, np.int64)
+    shard, key, rows = array.shard_for(chunk), array.chunk_key(chunk), np.array(numbers, np.int64)
     limit = whole_limit(shard.subchunk_pipeline)
 
     def at_last() -> Op[list[Buffer | None]]:
@@ -115,16 +114,10 @@ def _split(array: BoundArray, chunk: Shape, numbers: Sequence[int]) -> Op[list[B
 
 def _join(array: BoundArray, chunk: Shape, subchunks: Mapping[int, Buffer]) -> Op[None]:
     """Store a shard of subchunks, by their entries in its index."""
-    parts = yield from _shard(array, chunk).join(np.array(list(subchunks), np.int64), list(subchunks.values()))
+    parts = yield from array.shard_for(chunk).join(np.array(list(subchunks), np.int64), list(subchunks.values()))
     if parts is not None:
         yield from put_current_one(array, WriteRequest(array.chunk_key(chunk), parts))
 
 
 def _cost(array: BoundArray, shards: Mapping[Shape, Any]) -> int:
     return largest_batch(array, np.array(list(shards), np.int64)).cost if shards else 0
-
-
-def _shard(array: BoundArray, chunk: Shape) -> Shard:
-    shard = array.prepared_for(array.chunk_shape(chunk))
-    assert isinstance(shard, Shard), "an array that is sharded"
-    return shard

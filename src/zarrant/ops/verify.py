@@ -95,8 +95,7 @@ def _verify_shard(
     array: BoundArray, chunk: Sequence[int], source: Stored, deep: bool
 ) -> Op[tuple[ShardReport | None, tuple[Problem, ...]]]:
     """The tree of a shard without what is at fault, and the faults; no tree where there is none, or no index."""
-    shard = array.prepared_for(array.chunk_shape(chunk))
-    assert isinstance(shard, Shard), "what is no leaf is a shard"
+    shard = array.shard_for(chunk)
     try:
         report = yield from inspect(shard, source)
     except ChunkError as error:

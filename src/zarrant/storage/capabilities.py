@@ -163,11 +163,12 @@ class Described:
     """A store whose capabilities are not those of its class alone: a wrapper.
 
     `own` names blocking calls that the class makes possible whatever is inside, `lacks` what it does not pass on, though it has
-    the method.
+    the method, `passes_strided_parts` that it does nothing with parts but to pass them on.
     """
 
     own: ClassVar[tuple[str, ...]] = ()
     lacks: ClassVar[tuple[str, ...]] = ()
+    passes_strided_parts: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -201,6 +202,7 @@ _OF_CLASS: dict[str, tuple[str, ...]] = {
     "get_into": ("get_into",),
     "get_decoded": ("get_decoded",),
     "put_all": ("put_all",),
+    "updates_boxes": ("update_box",),
     "list_stored": ("list_stored",),
     "only_while": ("only_while",),
     "with_options": ("with_options",),
@@ -312,17 +314,19 @@ def _with_values(
 
 def combined(kind: Any, inside: Capabilities) -> Capabilities:
     """What a wrapper can do: what the store inside can do and the class passes on, and what the class does by itself."""
-    return _combined(kind, kind.own, kind.lacks, inside)
+    return _combined(kind, kind.own, kind.lacks, kind.passes_strided_parts, inside)
 
 
 @lru_cache(maxsize=1024)
-def _combined(kind: Hashable, own: tuple[str, ...], lacks: tuple[str, ...], inside: Capabilities) -> Capabilities:
+def _combined(
+    kind: Hashable, own: tuple[str, ...], lacks: tuple[str, ...], passes_strided_parts: bool, inside: Capabilities
+) -> Capabilities:
     mine = _of_class(kind)
     found: dict[str, Any] = {name: getattr(mine, name) and getattr(inside, name) for name in (*_OTHERS, *_OF_CLASS)}
     for name in ("sync_calls", "async_calls"):
         found[name] = getattr(mine, name) & getattr(inside, name)
     found["sync_calls"] = found["sync_calls"]._replace(**dict.fromkeys(own, True))
-    found["strided_parts"] = found["updates_boxes"] = False  # what a wrapper does with parts is not known
+    found["strided_parts"] = inside.strided_parts and passes_strided_parts
     for name in lacks:
         found[name] = NO_CALLS if name == "async_calls" else False
     return replace(inside, **found)

@@ -1,15 +1,16 @@
 """The base of stores around other stores: every method is written out once, and passed on to the store inside.
 
 In: any store. Out: a store that can do what the one inside can do and what the wrapper's class has a method for; `capabilities`
-says which. A class of what follows chooses what it passes on by its bases (`Reads`, `Writes`, `Forwarding`), and changes it in
-two places: `_reader` and `_writer`, which are asked before each call of a key which store shall perform it (and may look at
-the call, or refuse it), and `_over`, which puts the same wrapper around another form of the store inside: one under a lock, in
-a write batch, or on a condition. So whatever the store inside hands out is wrapped again, and nothing passes the wrapper by.
+says which. A class of what follows chooses what it passes on by its bases (`Reads`, `ReadsTogether`, `Writes`, `Forwarding`), and
+changes it in two places: `_reader` and `_writer`, which are asked before each call of a key which store shall perform it (and may
+look at the call, or refuse it), and `_over`, which puts the same wrapper around another form of the store inside: one under a
+lock, in a write batch, or on a condition. So whatever the store inside hands out is wrapped again, and nothing passes the wrapper
+by.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import cached_property
 from typing import Any, ClassVar, Self
@@ -24,7 +25,7 @@ from zarrant.storage.capabilities import (
     is_local,
     url_of,
 )  # fmt: skip
-from zarrant.storage.protocols import Blob, Buffer, ByteRange, OnlyWhile, Part, Store, Version
+from zarrant.storage.protocols import Blob, Buffer, ByteRange, FileDecoder, OnlyWhile, Part, Store, Version
 
 
 class Wrapper(Described):
@@ -161,6 +162,28 @@ class Reads(Wrapper):
         return await self._reader("list_dir", prefix).list_dir_async(prefix)
 
 
+class ReadsTogether(Reads):
+    """Passes on what is not a read of one object into new memory, too: for wrappers that do not have to see each read."""
+
+    def get_all(self, keys: Sequence[str], limit: int | None) -> list[Blob | Exception | None]:
+        """See `storage.GetAll`."""
+        return self._inside.get_all(keys, limit)
+
+    def get_decoded(
+        self, keys: Sequence[str], limit: int | None, decoder: FileDecoder, share: Callable[[Callable[[], None], int], None]
+    ) -> list[Blob | Exception | None]:
+        """See `storage.GetDecoded`."""
+        return self._inside.get_decoded(keys, limit, decoder, share)
+
+    def get_into(self, key: str, into: memoryview, limit: int | None) -> Blob | None:
+        """See `storage.GetInto`."""
+        return self._inside.get_into(key, into, limit)
+
+    def list_stored(self, prefix: str, limit: int) -> list[str] | None:
+        """See `storage.ListStored`."""
+        return self._inside.list_stored(prefix, limit)
+
+
 class Writes(Wrapper):
     """Passes on what stores and erases whatever is there."""
 
@@ -194,7 +217,7 @@ class Writes(Wrapper):
 
 
 class Forwarding(Reads, Writes):
-    """Passes on everything but `put_all`, whose objects may belong to several stores inside: they are stored one by one."""
+    """Passes on everything that is of one object: objects of one call may belong to several stores inside."""
 
     def put_if(self, key: str, parts: Sequence[Buffer], if_version: Version) -> Version:
         """See `storage.PutIf`."""

@@ -41,7 +41,7 @@ from zarrant.storage import (
     capabilities,
     expect_version,
 )  # fmt: skip
-from zarrant.storage.wrapper import Forwarding
+from zarrant.storage.wrapper import Forwarding, ReadsTogether
 from zarrant.stores.locked import LockedStore
 
 T = TypeVar("T")
@@ -168,7 +168,7 @@ class Checked(Forwarding):
         raise CapabilityError("what is locked here cannot be locked by another process", store=self.url)
 
 
-class Synchronized(Forwarding):
+class Synchronized(ReadsTogether, Forwarding):
     """A store whose writers all take a synchronizer.
 
     Locked keys are written through the value of `lock`; a write of them through this store waits until they are unlocked.

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 import zarrant
-from zarrant.errors import ByteRangeError, MetadataChangedError, OptionError, ReentrantLockError
+from zarrant import kernels
+from zarrant.errors import ByteRangeError, LimitError, MetadataChangedError, OptionError, ReentrantLockError
 from zarrant.requests import OnlyWhile
 from zarrant.run import store_locks
-from zarrant.storage import ByteRange, as_store
+from zarrant.storage import ByteRange, as_store, capabilities
 from zarrant.stores.local.store import FilesystemStore
 from zarrant.stores.memory import MemoryStore
-from zarrant.stores.wrappers import Prefix
+from zarrant.stores.wrappers import Prefix, ReadOnly
 from zarrant.testkit import BAD_KEYS, BAD_PREFIXES, CoroutineStore
 
 
@@ -86,6 +87,49 @@ def test_an_array_below_a_prefix() -> None:
     a[1:3] = 7
     assert set(data) == {"x/y/zarr.json", "x/y/a/zarr.json", "x/y/a/c/0", "x/y/a/c/1"}
     assert np.array_equal(zarrant.open_array(MemoryStore(data), name="x/y/a", mode="r")[...], [0, 7, 7, 0])
+
+
+@pytest.mark.parametrize(
+    "store", [MemoryStore(), CoroutineStore(), FilesystemStore("/nowhere"), ReadOnly(FilesystemStore("/nowhere"))]
+)
+def test_it_can_do_all_that_the_store_can(store: Any) -> None:
+    assert capabilities(Prefix(Prefix(store, "a"), "b")) == capabilities(store)
+
+
+def test_calls_for_many_objects_and_for_parts_are_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their keys and conditions are those of the store inside, and what comes back is known to the caller."""
+    used: list[tuple[str, Any, bool]] = []
+
+    def watched(name: str) -> Any:
+        real = getattr(FilesystemStore, name)
+
+        def call(store: FilesystemStore, keys: Any, *rest: Any) -> Any:
+            found = real(store, keys, *rest)
+            used.append((name, keys, found is None))
+            return found
+
+        return call
+
+    for name in ("get_all", "get_decoded", "get_into", "update_box", "list_stored"):
+        monkeypatch.setattr(FilesystemStore, name, watched(name))
+    values = np.arange(640_000, dtype="i4").reshape(800, 800)
+    inside, store = FilesystemStore(tmp_path), Prefix(FilesystemStore(tmp_path), "x/y")
+    a = zarrant.create_array(store, name="a", data=values, chunks=(200, 400))
+    seen = []
+    for array in (a, zarrant.open_array(inside, name="x/y/a")):
+        used.clear()
+        array[1, 1:3] = -1
+        assert np.array_equal(array[1], [800, -1, -1, *range(803, 1600)])
+        assert np.array_equal(array[2:], values[2:])
+        seen.append(list(used))
+    assert seen[0] == seen[1]
+    kinds = {"update_box", "get_decoded"} if kernels.update_file is not None else {"get_all"}
+    assert kinds <= {name for name, _, refused in used if not refused}
+    blobs = store.get_all(["a/c/0/0", "a/c/9/9"], 3)
+    assert isinstance(blobs[0], LimitError)
+    assert (blobs[0].key, blobs[0].store, blobs[1]) == ("a/c/0/0", store.url, None)
+    assert sorted(store.list_stored("a/c/0/", 9) or ()) == ["a/c/0/0", "a/c/0/1"]
+    assert store.list_stored("a/c/", 1) is None
 
 
 def test_coroutines() -> None:

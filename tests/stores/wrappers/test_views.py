@@ -39,7 +39,7 @@ class Coroutines:
 def test_read_only() -> None:
     store = MemoryStore({"a/b": b"abc"})
     view = ReadOnly(store)
-    assert capabilities(view) == Capabilities(Calls(get=True, list=True), version=True, one_process=True)
+    assert capabilities(view) == Capabilities(Calls(get=True, list=True), version=True, list_stored=True, one_process=True)
     assert content(view.get("a/b")) == b"abc"
     assert content(view.get_ranges("a/b", [ByteRange(1)])) == b"bc"
     assert list(view.list_prefix("")) == ["a/b"]
@@ -77,7 +77,8 @@ def test_views_tell_where_and_compare(tmp_path: Path) -> None:
 
 def one_by_one(store: object) -> Capabilities:
     """What a store can do, but for what is done for many objects at once, where no call could be recorded for each."""
-    return replace(capabilities(store), get_all=False, get_into=False, list_stored=False, strided_parts=False)
+    lost = ("get_all", "get_into", "get_decoded", "updates_boxes", "list_stored", "strided_parts")
+    return replace(capabilities(store), **dict.fromkeys(lost, False))
 
 
 @pytest.mark.parametrize("inner", [MemoryStore(), ReadOnly(MemoryStore()), WriteOnly(MemoryStore()), Coroutines()])

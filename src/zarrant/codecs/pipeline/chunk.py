@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from zarrant import kernels
 from zarrant.codecs.pipeline.resolve import Stages
-from zarrant.codecs.protocols import ArraySpec, CodecOptions, Encoded, EncodedChunks, Fetched, Partial, Step
+from zarrant.codecs.protocols import ArraySpec, BoxUpdate, CodecOptions, Encoded, EncodedChunks, Fetched, Partial, Step
 from zarrant.errors import UnknownExtensionError
-from zarrant.geometry.region import ChunkSelections, Values
+from zarrant.geometry.region import BoxInChunk, ChunkSelections, Values
 from zarrant.kernels.program import SLACK
 from zarrant.requests import Op
 
@@ -103,6 +103,10 @@ class ChunkPipeline(ABC):
     @abstractmethod
     def read(self, stored: EncodedChunks, selections: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
         """See `Prepared.read`."""
+
+    def box_update(self, box: BoxInChunk, values: npt.NDArray[np.generic]) -> BoxUpdate | None:
+        """See `Prepared.box_update`."""
+        return None
 
     @abstractmethod
     def check(self, fetched: Fetched) -> Op[dict[int, str]]:

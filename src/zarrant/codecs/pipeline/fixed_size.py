@@ -23,10 +23,10 @@ from zarrant.codecs.buffer_pool import borrowed, lent
 from zarrant.codecs.byte_sources import StoredChunks
 from zarrant.codecs.pipeline.chunk import ChunkPipeline
 from zarrant.codecs.pipeline.general import DecodeError, decode_chunk, encode_chunk
-from zarrant.codecs.protocols import Encoded, EncodedChunks, Fetched, Rows, Step
+from zarrant.codecs.protocols import BoxUpdate, Encoded, EncodedChunks, Fetched, Rows, Step
 from zarrant.errors import ChunkError
 from zarrant.geometry.box import Shape
-from zarrant.geometry.region import BoxInChunk, ChunkSelections, CopyPlan, Values, slices_of, unit_steps
+from zarrant.geometry.region import BoxInChunk, ChunkSelections, CopyPlan, ProductSelections, Values, slices_of, unit_steps
 from zarrant.requests import Op
 from zarrant.storage import Buffer, Part
 
@@ -191,7 +191,7 @@ class FixedSizePipeline(ChunkPipeline):
     ) -> Op[None]:
         """Have chunks decoded as they are read, and decode here those that were not."""
         with borrowed(self.spec.nbytes) as memory:
-            rows, boxes = self._row_memory(memory[: self.spec.nbytes]), row_boxes(selections.boxes(lo, hi))
+            rows, boxes = self._row_memory(memory[: self.spec.nbytes]), read_plan(selections, lo, hi)
             fill, check = self.spec.fill.element.tobytes(), self.options.validate_checksums
             decoder = self.kernel.BoxDecoder(self.program, rows, boxes, out[np.newaxis], fill, check)
             left = yield from stored.fetch_decoded(lo, hi, self.stored_limit, decoder)
@@ -200,12 +200,12 @@ class FixedSizePipeline(ChunkPipeline):
 
     def _deliver(self, fetched: Fetched, selections: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]) -> None:
         """Decode the fetched chunks of lo..hi into `out`; fill for those that are not stored."""
+        if self.program is not None and fetched.rows.size:
+            self.decode_boxes(fetched, read_plan(selections, lo, hi), hi - lo, out)
+            return
         boxes = selections.boxes(lo, hi)
         if fetched.rows.size == 0:
             self._copy_out(boxes, self.spec.fill.full((hi - lo, *self.spec.shape)), out)
-            return
-        if self.program is not None:
-            self.decode_boxes(fetched, row_boxes(boxes), hi - lo, out)
             return
         with borrowed((hi - lo) * self.spec.nbytes) as memory:
             rows = self._rows(hi - lo, memory)
@@ -241,7 +241,9 @@ class FixedSizePipeline(ChunkPipeline):
     def _numpy(self) -> np.dtype[np.generic]:
         return self.spec.data_type.numpy
 
-    def decode_boxes(self, fetched: Fetched, plan: kernels.RowBoxes, n: int, out: npt.NDArray[np.generic]) -> None:
+    def decode_boxes(
+        self, fetched: Fetched, plan: kernels.RowBoxes | kernels.OuterBoxes, n: int, out: npt.NDArray[np.generic]
+    ) -> None:
         """Decode those of n chunks that are stored, and copy boxes, in one kernel call; ChunkError names the first that fails."""
         fill, check = self._fill_bytes, self.options.validate_checksums
         with borrowed(self._group(n) * self.spec.nbytes) as memory:
@@ -278,13 +280,19 @@ class FixedSizePipeline(ChunkPipeline):
         decoded: npt.NDArray[np.generic] = self._view(rows)[0]
         return decoded
 
+    def box_update(self, box: BoxInChunk, values: npt.NDArray[np.generic]) -> BoxUpdate | None:
+        """See `Prepared.box_update`."""
+        layout = self._box_layout
+        return None if layout is None else BoxUpdate.of(layout, self.spec, ((0, box.start, box.value, box.count),), values)
+
     @cached_property
-    def box_layout(self) -> Any | None:
-        """What the compiled update of a box (`codecs.box_update`) has to know of chunks; None where it has no form of that."""
+    def _box_layout(self) -> Any | None:
         return self.box_layout_within(_NO_INDEX, False)
 
     def box_layout_within(self, index: tuple[Any, ...], check_index: bool) -> Any | None:
-        """The same of the subchunks of a shard with such an index."""
+        """What the compiled update of a box has to know of the subchunks of a shard with such an index; None where it has no form
+        of these.
+        """
         spec, options = self.spec, self.options
         served = kernels.ChunkLayout is not None and self.program is not None and self.kernel is not kernels.reference
         if not served or self.skipped or self.partial.write or spec.data_type.numpy.kind not in "biufc":
@@ -410,6 +418,16 @@ def _one(data: Buffer) -> Fetched:
 def _bytes(rows: npt.NDArray[np.generic]) -> Rows:
     """Rows as (n, bytes); rows are C-contiguous."""
     return rows.reshape(len(rows), -1).view(np.uint8) if rows.ndim > 1 else rows.reshape(-1, 1).view(np.uint8)
+
+
+def read_plan(selections: ChunkSelections, lo: int, hi: int) -> kernels.RowBoxes | kernels.OuterBoxes:
+    """What of chunks lo..hi is read, for the kernel: boxes, or the segments of which they are combinations."""
+    if not isinstance(selections, ProductSelections) or not selections.is_scattered:
+        return row_boxes(selections.boxes(lo, hi))
+    plan = selections.outer(lo, hi)
+    steps = unit_steps(1 + len(plan.step))
+    row_steps = np.append(steps[:1], plan.step)
+    return kernels.OuterBoxes(plan.value_start, steps, plan.chunk_start, row_steps, plan.length, plan.spans)
 
 
 def row_boxes(boxes: CopyPlan) -> kernels.RowBoxes:

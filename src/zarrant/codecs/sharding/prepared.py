@@ -28,10 +28,11 @@ from zarrant import kernels
 from zarrant.codecs.buffer_pool import borrowed
 from zarrant.codecs.byte_sources import InMemory, Stored, keeper_of, read_whole
 from zarrant.codecs.pipeline.chunk import ChunkPipeline
-from zarrant.codecs.pipeline.fixed_size import FixedSizePipeline
+from zarrant.codecs.pipeline.fixed_size import MAX_UPDATED_BYTES, FixedSizePipeline
 from zarrant.codecs.pipeline.kept import nbytes_of, read_kept
 from zarrant.codecs.protocols import (
     ArraySpec,
+    BoxUpdate,
     BytesToBytes,
     CodecOptions,
     Encoded,
@@ -58,7 +59,7 @@ from zarrant.codecs.sharding.format import Index, locate, morton_order
 from zarrant.codecs.sharding.subchunks import ChosenSubchunks, FetchedSubchunks, KeptSubchunks, Subchunks, SubchunksOfShard
 from zarrant.errors import ByteRangeError, ChunkError
 from zarrant.geometry.grid import ChunkGrid
-from zarrant.geometry.region import Box, BoxInChunk, ChunkSelections, Region, Stack, Values, unit_steps
+from zarrant.geometry.region import Box, BoxInChunk, BoxInChunks, ChunkSelections, Region, Stack, Values, unit_steps
 from zarrant.kernels.program import EXTERNAL, SLACK
 from zarrant.limits import LIMITS, require
 from zarrant.requests import Op, ReadRequest, fetch, gather
@@ -147,17 +148,35 @@ class Shard:
         """The C-order number of a subchunk."""
         return sum(map(mul, subchunk, self._steps))
 
+    def box_update(self, box: BoxInChunk, values: npt.NDArray[np.generic]) -> BoxUpdate | None:
+        """See `Prepared.box_update`."""
+        layout, spec = self._box_layout, self.subchunk_pipeline.spec
+        if layout is None:
+            return None
+        parts, values = self.split_box(box.region(0), box.bounds, values)
+        if isinstance(parts, BoxInChunk):
+            return BoxUpdate.of(layout, spec, ((self.number_of(parts.chunk), parts.start, parts.value, parts.count),), values)
+        if not isinstance(parts, BoxInChunks) or parts.n * spec.nbytes > MAX_UPDATED_BYTES or self.options.subchunk_order != "C":
+            return None
+        pieces = tuple([(self.number_of(chunk), start, value, count) for chunk, start, value, count, _ in parts.chunks])
+        return BoxUpdate.of(layout, spec, pieces, values)
+
     @cached_property
-    def box_layout(self) -> Any | None:
-        """What the compiled update of a box (`codecs.box_update`) has to know; None where it has no form of such shards."""
-        inner, index, options = self.subchunk_pipeline, self.index_codec, self.options
+    def _box_layout(self) -> Any | None:
+        inner, index, options = self._compiled_subchunks, self.index_codec, self.options
         plain = index.program is not None and index.kernel is not kernels.reference and index.order is None
-        if self.outer_codecs or not plain or options.shard_updates != "append" or not isinstance(inner, FixedSizePipeline):
+        if self.outer_codecs or not plain or options.shard_updates != "append" or inner is None:
             return None
         if self.index_size > MAX_UPDATED_INDEX_BYTES:
             return None
         place = (math.prod(self.grid.grid_shape), self.index_size, self.at_start)
         return inner.box_layout_within((index.program, place, append_rule(options.dead_limit)), index.options.validate_checksums)
+
+    @cached_property
+    def _compiled_subchunks(self) -> FixedSizePipeline | None:
+        """The pipeline of subchunks where it has rows of elements and a program; None for others, such as shards."""
+        inner = self.subchunk_pipeline
+        return inner if isinstance(inner, FixedSizePipeline) and inner.program is not None else None
 
     @cached_property
     def _strides(self) -> Ints:
@@ -217,10 +236,9 @@ class Shard:
 
         False, and nothing was done that matters, for what is otherwise, or at fault: then the general way reads it, and says why.
         """
-        inner = self.subchunk_pipeline
         if not (isinstance(region, Box) and isinstance(source, Stored) and source.keeper is None):
             return False
-        if not isinstance(inner, FixedSizePipeline) or inner.program is None:
+        if self._compiled_subchunks is None:
             return False
         if self.order is not None:
             region, out = region.transpose(self.order), out.transpose(self.order)
@@ -232,15 +250,14 @@ class Shard:
 
     def is_read_decoded(self, boxes: Sequence[Region]) -> bool:
         """Whether boxes of shards with known indexes are decoded as they are read: all in one go, by several threads."""
-        inner, edges = self.subchunk_pipeline, self.grid.uniform_shape
-        plain = not self.outer_codecs and self.order is None and edges is not None
-        able = plain and isinstance(inner, FixedSizePipeline) and inner.is_read_decoded
-        return able and all(isinstance(box, Box) for box in boxes)
+        inner = self._compiled_subchunks
+        plain = not self.outer_codecs and self.order is None and self.grid.uniform_shape is not None
+        return plain and inner is not None and inner.is_read_decoded and all(isinstance(box, Box) for box in boxes)
 
     def read_decoded(self, sources: Sequence[Stored], boxes: Sequence[Box], out: npt.NDArray[np.generic]) -> Op[list[bool]]:
         """Have the boxes of shards decoded as they are read; whether that was done with each. Nothing else of it matters."""
-        inner, edges = self.subchunk_pipeline, self.grid.uniform_shape
-        assert isinstance(inner, FixedSizePipeline) and edges is not None, "asked by is_read_decoded"
+        inner, edges = self._compiled_subchunks, self.grid.uniform_shape
+        assert inner is not None and edges is not None, "asked by is_read_decoded"
         shards = [(each.version, box, each.index.offset, each.index.size) for each, box in zip(sources, boxes, strict=True)]
         touched = sum(map(self._touched, boxes))
         with borrowed(inner.row_bytes(touched)) as memory:
@@ -257,8 +274,8 @@ class Shard:
 
     def _read_rows(self, source: Stored, index: Index, box: Box, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[bool]:
         """Read those subchunks lo..hi that a box touches; False where something is wrong with one."""
-        inner = self.subchunk_pipeline
-        assert isinstance(inner, FixedSizePipeline), "asked by _read_planned"
+        inner = self._compiled_subchunks
+        assert inner is not None, "asked by _read_planned"
         most = inner.stored_limit  # safety: size of planned subchunks
         plan = kernels.plan_box(box, self.grid.uniform_shape, self.grid.grid_shape, index.offset, index.size, most, lo, hi)
         if plan is None:
@@ -468,8 +485,8 @@ class Shard:
 
         None where values are not one box that touches every subchunk, or where a codec is not compiled.
         """
-        inner = self.subchunk_pipeline
-        if not (isinstance(region, Box) and isinstance(values, np.ndarray) and isinstance(inner, FixedSizePipeline)):
+        inner = self._compiled_subchunks
+        if not (isinstance(region, Box) and isinstance(values, np.ndarray) and inner is not None):
             return None
         if not inner.program or inner.skipped or self.grid.uniform_shape is None:
             return None

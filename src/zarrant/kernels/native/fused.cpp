@@ -224,6 +224,7 @@ class Decoder {
         lines_(bytes_of(batch.boxes, out) >= kStreamedBytes ? Lines::kStreamed : Lines::kCached) {
     check_boxes(all_.from(0), out, batch.boxes);
     check_rows(batch.boxes, batch.boxes.src_start, out.axes);
+    if (batch.outer.spans) check_outer(all_.from(0), out, batch.outer, batch.count);
     for (std::size_t i = 0; i < spans.size(); ++i)
       if (numbers[i] < 0 || numbers[i] >= batch.count || (i && numbers[i] <= numbers[i - 1]))
         throw std::invalid_argument("expected the rows of spans in ascending order");
@@ -266,6 +267,7 @@ class Decoder {
     box = std::min(end, skip_boxes(batch_.boxes, batch_.boxes.src_start, out_.axes, box, row + 1));
     if (rows_.size < kPartial) return {0, rows_.size};
     const Strided& rows = all_.from(row);
+    if (batch_.outer.spans) return reach_of(rows, batch_.outer, row, rows_.size);
     std::int64_t start = static_cast<std::int64_t>(rows_.size), stop = 0;
     for (std::int64_t each = first; each < box; ++each) {
       const std::int64_t at = each * out_.axes;
@@ -303,8 +305,15 @@ class Decoder {
         repeat(row, rows_.size, batch_.fill, static_cast<std::size_t>(out_.itemsize));
       }
     }
-    copy_range(all_.from(first), out_, batch_.boxes, box, end, lines_);
+    scatter(all_.from(first), first, count, box, end);
     return true;
+  }
+
+  // Copies the boxes box..end, which are those of `count` rows from `first` on, or what there is of these rows in their place.
+  void scatter(const Strided& from, std::int64_t first, std::int64_t count, std::int64_t box, std::int64_t end) const {
+    copy_range(from, out_, batch_.boxes, box, end, lines_);
+    if (!batch_.outer.spans) return;
+    for (std::int64_t row = first; row < first + count; ++row) copy_outer(from, out_, batch_.outer, row);
   }
 
   bool long_row(std::int64_t row, std::int64_t box, std::int64_t end) {
@@ -318,7 +327,7 @@ class Decoder {
     if (!has_length(spans_[span].size, rows_.size, split_.rest, 0, failure)) return failed(span, failure);
     Strided from = all_.from(row);
     from.data = const_cast<Byte*>(spans_[span].data);
-    copy_range(from, out_, batch_.boxes, box, end, lines_);
+    scatter(from, row, 1, box, end);
     return true;
   }
 

@@ -65,6 +65,26 @@ void copy_boxes(const Strided& src, const Strided& dst, const Boxes& boxes);
 void check_boxes(const Strided& src, const Strided& dst, const Boxes& boxes);
 void copy_range(const Strided& src, const Strided& dst, const Boxes& boxes, std::int64_t first, std::int64_t end, Lines lines);
 
+// ── outer.cpp: every combination of a segment of each axis ────────────────────────────────────────────────────────
+
+// Of each row, and each axis but 0, the segments [begin, end) whose combinations are copied. `segments` has columns of one axis,
+// the steps one number for each axis. Later ones may not win over earlier ones: no place in `dst` is there twice.
+struct Outer {
+  const std::int64_t* spans = nullptr;
+  Boxes segments{};
+};
+
+// Bytes start..stop of a row.
+struct Part {
+  std::size_t start, stop;
+};
+
+// Throws std::invalid_argument for a segment of one of `rows` that is not there, or leaves `src` or `dst`.
+void check_outer(const Strided& src, const Strided& dst, const Outer& outer, std::int64_t rows);
+// The bytes of a row of `size` bytes from the first to the last that is copied.
+Part reach_of(const Strided& rows, const Outer& outer, std::int64_t row, std::size_t size);
+void copy_outer(const Strided& src, const Strided& dst, const Outer& outer, std::int64_t row);
+
 // ── bytes.cpp: plain byte work ─────────────────────────────────────────────────────────────────────────────────────
 
 std::uint32_t crc32c(const Byte* data, std::size_t size, std::uint32_t value);
@@ -119,11 +139,6 @@ std::size_t compress(const Step& step, const Byte* src, std::size_t size, Byte* 
 // Returns the bytes written, at most `limit`, which `dst` has. Throws BadData.
 std::size_t decompress(const Step& step, const Byte* src, std::size_t size, Byte* dst, std::size_t limit);
 
-// Bytes start..stop of a row.
-struct Part {
-  std::size_t start, stop;
-};
-
 // Decodes at least the bytes of `part` to their places in `dst`, which has `full` bytes, where `src` consists of blocks, decodes to
 // so many, and has no checksum of all. False if it does not, for any fault, and where no block can be left out: decompress() then
 // does all. What is left out is not looked at, and the other bytes of `dst` are anything.
@@ -173,11 +188,12 @@ struct RowView {
 };
 
 // `count` rows of a batch. `boxes` are in the order of their rows, and axis 0 of their start on the side of the rows is the
-// number of the row; each touches one row. `fill` is one element.
+// number of the row; each touches one row. `fill` is one element. Of a read `outer` may be there, and no boxes then.
 struct RowBatch {
   std::int64_t count;
   Boxes boxes;
   const Byte* fill;
+  Outer outer{};
 };
 
 // Gathers boxes of `values` to rows and encodes these back to back into `arena`, as encode() does. A row that is not

@@ -253,31 +253,53 @@ void require_apart(const Buffer& array, const View& view) {
   require(high <= view.table.data() || end <= low, "an array and rows that share no memory");
 }
 
-// The tables of a copy between `array` and `view`, whose starts on the side of the rows are `row_start`.
+// The tables of a copy between `array` and `count` rows of `view`: RowBoxes, or OuterBoxes, which have one more.
 struct Plan {
-  Plan(nb::handle start, nb::handle step, nb::handle row_start, nb::handle row_step, nb::handle shape, const Buffer& array,
-       const View& view)
-      : shapes(shape, 2), starts(start, 2), row_starts(row_start, 2), steps(step, 1), row_steps(row_step, 1) {
+  Plan(nb::tuple tables, std::int64_t count, const Buffer& array, const View& view)
+      : outer(has_spans(tables)), starts(tables[0], outer ? 1 : 2), steps(tables[1], 1), row_starts(tables[2], outer ? 1 : 2),
+        row_steps(tables[3], 1), shapes(tables[4], outer ? 1 : 2) {
     require_apart(array, view);
     for (const Column* table : {&shapes, &starts, &row_starts})
-      require(table->count(0) == shapes.count(0) && table->count(1) == array->ndim, "as many starts as shapes, one number an axis");
+      require(table->count(0) == shapes.count(0) && (outer || table->count(1) == array->ndim),
+              "as many starts as shapes, one number an axis");
     require(steps.count() == array->ndim && row_steps.count() == array->ndim, "one step an axis");
+    if (!outer) return;
+    spans.emplace(tables[5], 3);
+    require(spans->count(0) == count && spans->count(1) == array->ndim - 1 && spans->count(2) == 2, "segments of each row and axis");
   }
-  const Column shapes, starts, row_starts, steps, row_steps;
+
+  // What is read: from the rows to the array.
+  RowBatch batch(std::int64_t count, const Byte* fill) const {
+    const Boxes all{shapes.count(), row_starts.data(), starts.data(), shapes.data(), row_steps.data(), steps.data()};
+    if (!outer) return {count, all, fill, {}};
+    Boxes none = all;
+    none.count = 0;
+    return {count, none, fill, {spans->data(), all}};
+  }
+
+  const bool outer;
+  const Column starts, steps, row_starts, row_steps, shapes;
+  std::optional<Column> spans;
+
+ private:
+  static bool has_spans(const nb::tuple& tables) {
+    require(tables.size() == 5 || tables.size() == 6, "the five tables of boxes, or six");
+    return tables.size() == 6;
+  }
 };
 
 void require_fill(nb::bytes fill, const Buffer& array) {
   require(static_cast<std::ptrdiff_t>(fill.size()) == array->itemsize, "a fill value of one element");
 }
 
-std::size_t py_encode_boxes(nb::tuple steps, nb::handle values, nb::handle start, nb::handle step, nb::handle flat,
-                            nb::handle seen, nb::handle row_start, nb::handle row_step, nb::handle shape, nb::handle covered,
-                            nb::bytes fill, bool drop, nb::handle arena, nb::handle sizes) {
+std::size_t py_encode_boxes(nb::tuple steps, nb::handle values, nb::tuple tables, nb::handle flat, nb::handle seen,
+                            nb::handle covered, nb::bytes fill, bool drop, nb::handle arena, nb::handle sizes) {
   const Program program = parse(steps);
   const Buffer from(values, PyBUF_STRIDES), flags(covered, PyBUF_SIMPLE), place(arena, PyBUF_WRITABLE);
   const View view(flat, seen);
-  const Plan plan(start, step, row_start, row_step, shape, from, view);
   const Column column(sizes, 1, true);
+  require(tables.size() == 5, "the five tables of boxes");
+  const Plan plan(tables, column.count(), from, view);
   require_fill(fill, from);
   require(flags->len == column.count(), "a flag a row");
   const std::size_t bound = encoded_bound(program, program.size(), view.table.size());
@@ -287,26 +309,23 @@ std::size_t py_encode_boxes(nb::tuple steps, nb::handle values, nb::handle start
   require(fits, "an arena that is large enough for every row");
   const Boxes boxes{plan.shapes.count(), plan.starts.data(), plan.row_starts.data(), plan.shapes.data(), plan.steps.data(),
                     plan.row_steps.data()};
-  const RowBatch batch{column.count(), boxes, static_cast<const Byte*>(fill.data())};
+  const RowBatch batch{column.count(), boxes, static_cast<const Byte*>(fill.data()), {}};
   nb::gil_scoped_release released;
   return encode_boxes(program, strided(from), view.rows(), batch, flags.data(), drop, place.data(), column.data());
 }
 
 nb::list py_decode_boxes(nb::tuple steps, nb::sequence buffers, nb::handle which, nb::handle offset, nb::handle size,
-                         nb::handle numbers, std::int64_t count, nb::handle flat, nb::handle seen, nb::handle row_start,
-                         nb::handle row_step, nb::handle out, nb::handle start, nb::handle step, nb::handle shape,
-                         nb::bytes fill, bool check) {
+                         nb::handle numbers, std::int64_t count, nb::handle flat, nb::handle seen, nb::tuple tables,
+                         nb::handle out, nb::bytes fill, bool check) {
   const Program program = parse(steps);
   const Buffer into(out, PyBUF_STRIDES | PyBUF_WRITABLE);
   const View view(flat, seen);
-  const Plan plan(start, step, row_start, row_step, shape, into, view);
+  const Plan plan(tables, count, into, view);
   const Sources sources(buffers, which, offset, size);
   const Column rows(numbers, 1);
   require_fill(fill, into);
   require(count >= 0 && rows.count() == sources.count(), "a row a span");
-  const Boxes boxes{plan.shapes.count(), plan.row_starts.data(), plan.starts.data(), plan.shapes.data(), plan.row_steps.data(),
-                    plan.steps.data()};
-  const RowBatch batch{count, boxes, static_cast<const Byte*>(fill.data())};
+  const RowBatch batch = plan.batch(count, static_cast<const Byte*>(fill.data()));
   std::vector<Failure> failures;
   {
     nb::gil_scoped_release released;
@@ -938,15 +957,13 @@ nb::object py_read_into(nb::str path, nb::handle into, nb::handle trial) {
 // Files to boxes of an array, see FilesToBoxes. The parameters as of read_files and decode_boxes; It keeps the arrays from being resized as long as it is there.
 class ReadBoxes {
  public:
-  ReadBoxes(nb::list paths, std::int64_t limit, nb::tuple steps, nb::handle flat, nb::handle seen, nb::handle row_start,
-            nb::handle row_step, nb::handle out, nb::handle start, nb::handle step, nb::handle shape, nb::bytes fill, bool check)
-      : into_(out, PyBUF_STRIDES | PyBUF_WRITABLE), view_(flat, seen), plan_(start, step, row_start, row_step, shape, into_, view_),
+  ReadBoxes(nb::list paths, std::int64_t limit, nb::tuple steps, nb::handle flat, nb::handle seen, nb::tuple tables,
+            nb::handle out, nb::bytes fill, bool check)
+      : into_(out, PyBUF_STRIDES | PyBUF_WRITABLE), view_(flat, seen),
+        plan_(tables, static_cast<std::int64_t>(paths.size()), into_, view_),
         fill_(static_cast<const Byte*>(fill.data()), static_cast<const Byte*>(fill.data()) + fill.size()), rows_(view_.rows()),
         array_(strided(into_)),
-        batch_{static_cast<std::int64_t>(paths.size()),
-               {plan_.shapes.count(), plan_.row_starts.data(), plan_.starts.data(), plan_.shapes.data(), plan_.row_steps.data(),
-                plan_.steps.data()},
-               fill_.data()} {
+        batch_(plan_.batch(static_cast<std::int64_t>(paths.size()), fill_.data())) {
     require_fill(fill, into_);
     std::vector<std::string> names;
     for (nb::handle path : paths) names.emplace_back(Path(path).get());
@@ -1073,8 +1090,7 @@ NB_MODULE(_native, m) {
     m.def("read_into", &py_read_into, nb::arg(), nb::arg(), nb::arg().none());
     m.def("read_ranges", &py_read_ranges, nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg().none());
     nb::class_<ReadBoxes>(m, "ReadBoxes")
-        .def(nb::init<nb::list, std::int64_t, nb::tuple, nb::handle, nb::handle, nb::handle, nb::handle, nb::handle, nb::handle,
-                      nb::handle, nb::handle, nb::bytes, bool>())
+        .def(nb::init<nb::list, std::int64_t, nb::tuple, nb::handle, nb::handle, nb::tuple, nb::handle, nb::bytes, bool>())
         .def("work", &ReadBoxes::work)
         .def("versions", &ReadBoxes::versions);
     nb::class_<ReadShards>(m, "ReadShards")

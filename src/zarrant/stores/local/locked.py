@@ -20,7 +20,7 @@ from zarrant.stores.local.put_at_once import Done, put_under_lock, update_under_
 from zarrant.stores.local.temp_files import OpenTempFile
 
 if TYPE_CHECKING:
-    from zarrant.codecs.box_update import BoxUpdate
+    from zarrant.codecs.protocols import BoxUpdate
     from zarrant.stores.local.file_reuse import FileReuse
 
 

@@ -38,7 +38,7 @@ from zarrant.stores.local.temp_files import FileVersion, directory_of, is_file_v
 from zarrant.stores.local.unsynced import KEPT, REPLACED, Mark
 
 if TYPE_CHECKING:
-    from zarrant.codecs.box_update import BoxUpdate
+    from zarrant.codecs.protocols import BoxUpdate
 
 MAX_HELD_BYTES = 1 << 17
 """Bytes written to memory without giving the GIL away: 10 to 20 µs, where handing it on takes 50 and more."""

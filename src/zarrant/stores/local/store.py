@@ -79,7 +79,7 @@ from zarrant.stores.local.temp_files import (
 from zarrant.stores.local.unsynced import Mark
 
 if TYPE_CHECKING:
-    from zarrant.codecs.box_update import BoxUpdate
+    from zarrant.codecs.protocols import BoxUpdate
     from zarrant.stores.local.file_reuse import FileReuse
 
 T = TypeVar("T")

@@ -1,7 +1,8 @@
 """The objects below a prefix, as a store of their own.
 
 In: any store and a prefix. Out: `Prefix`, whose key `c/0` is `<prefix>/c/0` of the store inside, for every method: locks,
-conditions, batches and listings too. No key leads out of it. Errors name the key and the address as the caller knows them.
+conditions, batches and listings, calls for many objects and for boxes of chunks too. No key leads out of it. Errors name the key
+and the address as the caller knows them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from zarrant.errors import ZarrantError
-from zarrant.storage import Buffer, Version
+from zarrant.storage import Blob, Buffer, FileDecoder, OnlyWhile, Version
 from zarrant.stores.keys import check_key, check_prefix
 from zarrant.stores.wrappers.each_call import Call, EachCall
 
@@ -31,6 +32,8 @@ class Prefix(EachCall):
     >>> list(data), list(store.list_prefix(""))
     (['experiment/7/zarr.json'], ['zarr.json'])
     """
+
+    passes_strided_parts = True
 
     def __init__(self, store: object, prefix: str) -> None:
         super().__init__(store)
@@ -78,11 +81,41 @@ class Prefix(EachCall):
 
     def put_all(self, items: Sequence[tuple[str, Sequence[Buffer]]]) -> list[Version | Exception]:
         """See `storage.PutAll`."""
-        found = super().put_all(items)
-        for outcome in found:
+        parts = [each for _, each in items]
+        return self._each([key for key, _ in items], lambda keys: self._inside.put_all([*zip(keys, parts, strict=True)]))
+
+    def get_all(self, keys: Sequence[str], limit: int | None) -> list[Blob | Exception | None]:
+        """See `storage.GetAll`."""
+        return self._each(keys, lambda keys: self._inside.get_all(keys, limit))
+
+    def get_decoded(
+        self, keys: Sequence[str], limit: int | None, decoder: FileDecoder, share: Callable[[Callable[[], None], int], None]
+    ) -> list[Blob | Exception | None]:
+        """See `storage.GetDecoded`."""
+        return self._each(keys, lambda keys: self._inside.get_decoded(keys, limit, decoder, share))
+
+    def get_into(self, key: str, into: memoryview, limit: int | None) -> Blob | None:
+        """See `storage.GetInto`."""
+        return self._perform(Call("get", key), lambda: self._inside.get_into(self._key(key), into, limit))
+
+    def update_box(self, key: str, update: Any, condition: OnlyWhile | None) -> Version:
+        """See `storage.UpdatesBoxes`."""
+        below = condition and condition._replace(key=self._key(condition.key))
+        return self._perform(Call("update_box", key), lambda: self._inside.update_box(self._key(key), update, below))
+
+    def list_stored(self, prefix: str, limit: int) -> list[str] | None:
+        """See `storage.ListStored`."""
+        found = self._perform(Call("list_prefix", prefix), lambda: self._inside.list_stored(self._below(prefix), limit))
+        return found and self._names(found)
+
+    def _each(self, keys: Sequence[str], call: Callable[[list[str]], list[Any]]) -> list[Any]:
+        """A call for many objects, whose outcomes are errors where it failed."""
+        names = [self._key(key) for key in keys]
+        outcomes = self._perform(Call("each", ""), lambda: call(names))
+        for outcome in outcomes:
             if isinstance(outcome, ZarrantError):
                 self._translate(outcome)
-        return found
+        return outcomes
 
     def _translate(self, error: ZarrantError) -> None:
         """Name key and store as the caller knows them, in an error of the store inside."""

@@ -6,13 +6,11 @@ In: any store that can be read. Out: `ReadOnly`, which *has* only the methods th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
-from zarrant.storage import AsyncGet, Blob, FileDecoder, Get
-from zarrant.storage.wrapper import Reads
+from zarrant.storage import AsyncGet, Get
+from zarrant.storage.wrapper import ReadsTogether
 
 
-class ReadOnly(Reads):
+class ReadOnly(ReadsTogether):
     """Reads (and lists, where the store does) and cannot write. It can `sync` what others of this process wrote.
 
     >>> from zarrant.storage import capabilities
@@ -23,16 +21,6 @@ class ReadOnly(Reads):
 
     def __init__(self, store: Get | AsyncGet) -> None:
         super().__init__(store)
-
-    def get_all(self, keys: Sequence[str], limit: int | None) -> list[Blob | Exception | None]:
-        """See `storage.GetAll`."""
-        return self._inside.get_all(keys, limit)
-
-    def get_decoded(
-        self, keys: Sequence[str], limit: int | None, decoder: FileDecoder, share: Callable[[Callable[[], None], int], None]
-    ) -> list[Blob | Exception | None]:
-        """See `storage.GetDecoded`."""
-        return self._inside.get_decoded(keys, limit, decoder, share)
 
     @property
     def guard(self) -> str:
