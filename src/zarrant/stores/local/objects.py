@@ -483,8 +483,8 @@ class FileObjects(Durable):
             looks += 1
             waited = time.monotonic() - start
             busy = waited < BUSY_S and stat_or_none(self.files, path + SUFFIX) is not None
-            settled = not busy and (quiet or looks > 2)
-            if settled and (quiet or waited > LISTED_S or not _is_listed(self.files, path)):  # safety: listed look
+            looked_for = not busy and (quiet or looks > 2)
+            if looked_for and (quiet or waited > LISTED_S or not _is_listed(self.files, path)):  # safety: listed look
                 return None
             time.sleep(RELOOK_S)
 
