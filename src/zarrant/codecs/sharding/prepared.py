@@ -172,7 +172,7 @@ class Shard:
         place = (math.prod(self.grid.grid_shape), self.index_size, self.at_start)
         return inner.box_layout_within((index.program, place, append_rule(options.dead_limit)), index.options.validate_checksums)
 
-    @cached_property
+    @property
     def _compiled_subchunks(self) -> FixedSizePipeline | None:
         """The pipeline of subchunks where it has rows of elements and a program; None for others, such as shards."""
         inner = self.subchunk_pipeline

@@ -170,7 +170,7 @@ class FileObjects(Durable):
         found = read_into(self, path, into) if self._reads_at_once else OTHERWISE
         if found is not OTHERWISE and (found is not None or not self.renames_show_gaps()):
             return found
-        return self._get_in_steps(key, path, limit)
+        return self._get_in_steps(key, path, limit, into)
 
     def get_all(self, keys: Sequence[str], limit: int | None) -> list[Blob | Exception | None]:
         """See `storage.GetAll`."""
@@ -218,7 +218,7 @@ class FileObjects(Durable):
                 return found
         return self._get_in_steps(key, path, limit)
 
-    def _get_in_steps(self, key: str, path: str, limit: int | None) -> Blob | None:
+    def _get_in_steps(self, key: str, path: str, limit: int | None, into: memoryview | None = None) -> Blob | None:
         with annotate_errors("read", self.url, key):
             before = self.files.now()
             opened = open_published(self.files, path, self.links.open) or self._open_again(path)
@@ -228,10 +228,11 @@ class FileObjects(Durable):
             try:
                 if limit is not None and state.st_size > limit:  # safety: object size
                     raise LimitError("a stored object that is too large", field="stored bytes", got=state.st_size, limit=limit)
-                (view,) = self._read(fd, state, [(0, state.st_size)])
+                is_there = into is not None and self.direct is not None and self.direct.read_into(fd, state, into)
+                data = () if is_there else tuple(self._read(fd, state, [(0, state.st_size)]))
             finally:
                 self.files.close(fd)
-        return Blob((view,), version_seen(self.files, version_of(state), before), state.st_size)
+        return Blob(data, version_seen(self.files, version_of(state), before), state.st_size)
 
     def get_ranges(self, key: str, ranges: Sequence[ByteRange], if_version: Version = None) -> Blob | None:
         path = self._path(key)
