@@ -18,11 +18,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import zarrant
 from zarrant.codecs import Crc32c, buffer_pool
 from zarrant.config import Config
-from zarrant.errors import ByteRangeError, CapabilityError, DataTypeError, OptionError, StoreError
+from zarrant.errors import ByteRangeError, CapabilityError, DataTypeError, LimitError, OptionError, StoreError
 from zarrant.storage import ByteRange
 from zarrant.stores.local import direct_io
 from zarrant.stores.local.direct_io import BLOCK, block_of, runs_of, tried, windows_of
@@ -55,6 +57,7 @@ class Layer(Syscalls):
         self.direct: set[int] = set()
         self.written: list[tuple[int, list[tuple[int, int]]]] = []
         self.read_at: list[tuple[int, int]] = []
+        self.places: list[int] = []
         self.buffered = 0
 
     def close(self, fd: int) -> None:
@@ -89,6 +92,7 @@ class Layer(Syscalls):
             raise OSError(self.number, os.strerror(self.number))
         assert address(view) % BLOCK == len(view) % BLOCK == offset % BLOCK == 0
         self.read_at.append((offset, len(view)))
+        self.places.append(address(view))
         count = super().read(fd, view, offset)
         return min(count, self.most)
 
@@ -341,6 +345,69 @@ def test_a_file_that_becomes_shorter(tmp_path: Path) -> None:
     store.put("a", [bytes(5 * BLOCK)])
     with pytest.raises(ByteRangeError):
         store.get("a")
+
+
+@given(
+    size=st.sampled_from([0, 1, 4095, 4096, 4097, 3 * 4096, 16 * 4096 - 1, 16 * 4096]),
+    wanted=st.sampled_from([0, 0, 0, -1, 1, 4096]),
+    shift=st.sampled_from([0, 0, 1, 2048, 4096]),
+    strided=st.booleans(),
+    refuse=st.sampled_from(["", "", "set_direct", "read"]),
+    most=st.sampled_from([1 << 40, 1 << 40, 4096, 1000]),
+)
+def test_an_object_read_to_its_place_is_the_object(
+    size: int, wanted: int, shift: int, strided: bool, refuse: str, most: int
+) -> None:
+    """`get_into` gives what `get` gives, in the array or in memory of its own, and touches nothing beside the array."""
+    with tempfile.TemporaryDirectory() as place:
+        layer = Layer(refuse, most=most)
+        data = random.Random(size).randbytes(size)
+        Path(place, "a").write_bytes(data)
+        memory = buffer_pool.aligned_empty(3 * (1 << 16), np.uint8)
+        memory[...] = 7
+        end, step = shift + max(0, size + wanted), 1 + strided
+        blob = FilesystemStore(place, direct_io=True, syscalls=layer).get_into(
+            "a", memory[shift : shift + step * (end - shift) : step].data, None
+        )
+        assert blob is not None and blob.size == size
+        straight = not blob.data
+        assert straight == (size > 0 and size % 4096 == wanted == shift % 4096 == strided == 0 and refuse != "set_direct")
+        assert (memory[shift:end].tobytes() if straight else content(blob)) == data
+        memory[shift : end if straight else shift] = 7
+        assert (memory == 7).all()
+
+
+def test_an_object_is_read_to_its_place_within_a_limit_only(tmp_path: Path) -> None:
+    store, into = FilesystemStore(tmp_path, direct_io=True), buffer_pool.aligned_empty(2 * BLOCK, np.uint8)
+    store.put("a", [bytes(2 * BLOCK)])
+    with pytest.raises(LimitError):
+        store.get_into("a", into.data, 2 * BLOCK - 1)
+    assert store.get_into("none", into.data, None) is None
+
+
+@pytest.mark.parametrize("wait", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("selected", [slice(None), slice(2, 4), slice(3, 4)], ids=str)
+def test_whole_uncompressed_chunks_are_read_to_where_they_belong(tmp_path: Path, selected: Any, wait: bool) -> None:
+    layer = Layer()
+    store = FilesystemStore(tmp_path, direct_io=True, syscalls=layer)
+    options: dict[str, Any] = {"shape": (6, 512, 600), "chunks": (1, 512, 600), "compressors": None}
+    a = zarrant.create_array(store, dtype="uint16", fill_value=9, config={"concurrency": 2}, **options)
+    values = np.random.default_rng(0).integers(0, 1 << 16, (6, 512, 600), "uint16")
+    values[5] = 9
+    a[:5] = values[:5]  # the last chunk is not stored: it is fill
+    out = buffer_pool.aligned_empty(values[selected].shape, "uint16")
+    if wait:
+
+        async def read() -> None:
+            await (await zarrant.open_array_async(store, mode="r")).retrieve_array_subset(selected, out=out)
+
+        asyncio.run(read())
+    else:
+        a.retrieve_array_subset(selected, out=out)
+    assert np.array_equal(out, values[selected])
+    begin, stored, nbytes = address(out), len(values[:5][selected]), values[0].nbytes
+    assert sorted(layer.places) == [begin + i * nbytes for i in range(stored)]
+    assert np.array_equal(a[selected], values[selected])  # into memory that is not aligned
 
 
 def test_readers_of_all_kinds_see_the_same(tmp_path: Path) -> None:

@@ -196,7 +196,14 @@ class FixedSizePipeline(ChunkPipeline):
             decoder = self.kernel.BoxDecoder(self.program, rows, boxes, out[np.newaxis], fill, check)
             left = yield from stored.fetch_decoded(lo, hi, self.stored_limit, decoder)
         for row, data in left:
-            self._deliver(_NONE if data is None else _one(data), selections, lo + row, lo + row + 1, out)
+            self._deliver_one(data, selections, lo + row, out)
+
+    def _deliver_one(self, data: Buffer | None, selections: ChunkSelections, i: int, out: npt.NDArray[np.generic]) -> None:
+        """Decode chunk i into `out`; fill where it is not stored."""
+        if isinstance(selections, BoxInChunk):
+            self._deliver_box(data, selections, out)
+        else:
+            self._deliver(_NONE if data is None else _one(data), selections, i, i + 1, out)
 
     def _deliver(self, fetched: Fetched, selections: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]) -> None:
         """Decode the fetched chunks of lo..hi into `out`; fill for those that are not stored."""

@@ -25,7 +25,7 @@ from zarrant.codecs.pipeline.resolve import Stages
 from zarrant.codecs.protocols import Encoded, EncodedChunks, Ints, Partial, Rows, Step
 from zarrant.errors import ByteRangeError
 from zarrant.geometry.pieces import pieces_of
-from zarrant.geometry.region import BoxInChunk, ChunkSelections, CopyPlan, Values
+from zarrant.geometry.region import ChunkSelections, CopyPlan, Values
 from zarrant.requests import Op
 from zarrant.storage import Buffer, ByteRange, Part
 
@@ -120,8 +120,8 @@ class UncompressedPipeline(FixedSizePipeline):
     def read(self, stored: EncodedChunks, selections: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
         """See `Prepared.read`."""
         if selections.full[lo:hi].all():
-            place = self._place_of(selections, out) if self.options.reads_into else None
-            if place is not None and isinstance(stored, StoredChunks):
+            place = self._place_of(selections, lo, out) if self.options.reads_into and hi == lo + 1 else None
+            if place is not None and isinstance(stored, StoredChunks) and not stored.at_once:
                 yield from self._read_to(place, stored, selections, lo, out)
             else:
                 yield from super().read(stored, selections, lo, hi, out)
@@ -172,9 +172,9 @@ class UncompressedPipeline(FixedSizePipeline):
         whole = len(boxes.row) == 1 and tuple(boxes.shape[0].tolist()) == self.shape
         return self._box(boxes, 0, values) if whole and not self.serializer_steps and values.dtype == self._numpy else None
 
-    def _place_of(self, selections: ChunkSelections, out: npt.NDArray[np.generic]) -> memoryview | None:
-        """Where the bytes of a whole chunk go, which is alone; None where that is no one place."""
-        box = self._whole_box(selections, 0, out) if isinstance(selections, BoxInChunk) and selections.n == 1 else None
+    def _place_of(self, selections: ChunkSelections, i: int, out: npt.NDArray[np.generic]) -> memoryview | None:
+        """Where the bytes of the whole chunk i go; None where that is no one place."""
+        box = self._whole_box(selections, i, out)
         return None if box is None else _plain(box)
 
     def _read_to(
@@ -183,8 +183,7 @@ class UncompressedPipeline(FixedSizePipeline):
         """Read chunk i to its place, if it has the bytes that it should have; else as any other."""
         data = yield from stored.fetch_one(i, self.stored_limit, place)
         if data is not place:
-            assert isinstance(selections, BoxInChunk), "asked by _place_of"
-            self._deliver_box(data, selections, out)
+            self._deliver_one(data, selections, i, out)
 
     def _new(self, boxes: CopyPlan, runs: list[Runs], values: npt.NDArray[np.generic]) -> list[tuple[int, memoryview]] | None:
         """The new bytes of each run, in order; None where all are fill, or where boxes overlap."""

@@ -45,12 +45,11 @@ from zarrant.codecs.protocols import (
     step_of,
 )
 from zarrant.codecs.sharding.dead_bytes import (
-    FIRST_RECORD,
-    KEPT_BYTES,
     MAX_SHARD_MULTIPLE,
     TAIL_BYTES,
     Record,
     allowance,
+    append_rule,
     lay_out,
     needs_record,
     read_record,
@@ -171,10 +170,9 @@ class Shard:
         if self.index_size > MAX_UPDATED_INDEX_BYTES:
             return None
         place = (math.prod(self.grid.grid_shape), self.index_size, self.at_start)
-        dead = (options.dead_limit, KEPT_BYTES, FIRST_RECORD, MAX_SHARD_MULTIPLE)
-        return inner.box_layout_within((index.program, place, dead), index.options.validate_checksums)
+        return inner.box_layout_within((index.program, place, append_rule(options.dead_limit)), index.options.validate_checksums)
 
-    @cached_property
+    @property
     def _compiled_subchunks(self) -> FixedSizePipeline | None:
         """The pipeline of subchunks where it has rows of elements and a program; None for others, such as shards."""
         inner = self.subchunk_pipeline

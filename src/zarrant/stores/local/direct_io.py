@@ -10,14 +10,15 @@ write.
   one aligned buffer of `PIECE` bytes; these are pooled (`codecs.buffer_pool`).
 - A last block that is not full is written full, with zeros, and the file is truncated to the size of the object. This happens on
   a temp file, before its rename: no reader can see the longer file, and the next writer removes one that a killed writer left.
-- Reads take the blocks around each span, and hand out views of what was asked for.
+- Reads take the blocks around each span, and hand out views of what was asked for. A whole object of whole pages is read straight
+  to where its bytes are needed, where that is whole pages too.
 - Only whole new objects of at least `MIN_BYTES` are written in this way. An update of a shard (a splice) copies what stays with
   `copy_file_range`, which moves no bytes on many file systems; what it appends begins at any offset, so it is written buffered.
 - Coherence: a temp file is new, no other process has it open, and the page cache has nothing of it; the kernel drops the pages
   under a direct write, and writes dirty pages back before a direct read (open(2), and every file system that sets `direct_IO`). A
   published file is never written. So all readers of this machine, buffered or not, see the same bytes.
 - open(2) warns of `fork` during direct I/O from private memory: a page may go to the child while the disk still uses it. The
-  pages of our buffers hold nothing else, and no thread touches them before the call returns, so neither process can miss a byte.
+  pages that are read to hold nothing else, and no thread touches them before the call returns, so neither process can miss a byte.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from zarrant.codecs.buffer_pool import lent
+from zarrant.codecs.buffer_pool import PAGE, lent
 from zarrant.errors import ByteRangeError
 from zarrant.storage import Buffer
 from zarrant.stores.local.syscalls import Syscalls
@@ -96,6 +97,17 @@ class DirectIO:
             place = places[at] + start - lows[at] if stop > start else 0
             views.append(buffer[place : place + stop - start].toreadonly())
         return views
+
+    def read_into(self, fd: int, state: os.stat_result, into: memoryview) -> bool:
+        """Read a published file to an array of as many bytes; False, and nothing was read, where they are not whole pages."""
+        size = state.st_size
+        if into.nbytes != size or size < MIN_BYTES or size % max(PAGE, block_of(state)) or not into.c_contiguous:
+            return False
+        view = into.cast("B")
+        if _address(view) % PAGE or not self._begin(fd, state.st_dev):
+            return False
+        self._read_window(fd, view, 0, size, state.st_dev, True)
+        return True
 
     def _begin(self, fd: int, device: int) -> bool:
         """Whether what is read and written now goes around the page cache."""

@@ -29,7 +29,7 @@ from zarrant.stores.local.descriptors import could_not_open, with_few_descriptor
 from zarrant.stores.local.direct_io import DirectIO
 from zarrant.stores.local.durability import Durable
 from zarrant.stores.local.links import Links
-from zarrant.stores.local.mounts import BUSY_S, QUIET_S, RELOOK_S
+from zarrant.stores.local.mounts import BUSY_S, LISTED_S, QUIET_S, RELOOK_S
 from zarrant.stores.local.read_at_once import (
     OTHERWISE,
     ReadAtOnce,
@@ -170,7 +170,7 @@ class FileObjects(Durable):
         found = read_into(self, path, into) if self._reads_at_once else OTHERWISE
         if found is not OTHERWISE and (found is not None or not self.renames_show_gaps()):
             return found
-        return self._get_in_steps(key, path, limit)
+        return self._get_in_steps(key, path, limit, into)
 
     def get_all(self, keys: Sequence[str], limit: int | None) -> list[Blob | Exception | None]:
         """See `storage.GetAll`."""
@@ -218,7 +218,7 @@ class FileObjects(Durable):
                 return found
         return self._get_in_steps(key, path, limit)
 
-    def _get_in_steps(self, key: str, path: str, limit: int | None) -> Blob | None:
+    def _get_in_steps(self, key: str, path: str, limit: int | None, into: memoryview | None = None) -> Blob | None:
         with annotate_errors("read", self.url, key):
             before = self.files.now()
             opened = open_published(self.files, path, self.links.open) or self._open_again(path)
@@ -228,10 +228,11 @@ class FileObjects(Durable):
             try:
                 if limit is not None and state.st_size > limit:  # safety: object size
                     raise LimitError("a stored object that is too large", field="stored bytes", got=state.st_size, limit=limit)
-                (view,) = self._read(fd, state, [(0, state.st_size)])
+                is_there = into is not None and self.direct is not None and self.direct.read_into(fd, state, into)
+                data = () if is_there else tuple(self._read(fd, state, [(0, state.st_size)]))
             finally:
                 self.files.close(fd)
-        return Blob((view,), version_seen(self.files, version_of(state), before), state.st_size)
+        return Blob(data, version_seen(self.files, version_of(state), before), state.st_size)
 
     def get_ranges(self, key: str, ranges: Sequence[ByteRange], if_version: Version = None) -> Blob | None:
         path = self._path(key)
@@ -467,7 +468,11 @@ class FileObjects(Durable):
         return state if known else None
 
     def _open_again(self, path: str) -> Opened | None:
-        """Look a second time for an object that was not found, where one is replaced in two steps that readers can see."""
+        """Look a second time for an object that was not found, where one is replaced in two steps that readers can see.
+
+        The kernel may remember for a second what it found under a name just before a rename, and look for that: FUSE does. A list
+        of the directory, which is asked for where it was changed a moment ago, tells what is there, and makes it look anew.
+        """
         if not self.renames_show_gaps():
             return None
         start, quiet = time.monotonic(), _quiet(self.files, os.path.dirname(path))
@@ -477,8 +482,10 @@ class FileObjects(Durable):
             if opened is not None:
                 return opened
             looks += 1
-            busy = stat_or_none(self.files, path + SUFFIX) is not None and time.monotonic() - start < BUSY_S
-            if not busy and (quiet or looks > 2):
+            waited = time.monotonic() - start
+            busy = waited < BUSY_S and stat_or_none(self.files, path + SUFFIX) is not None
+            looked_for = not busy and (quiet or looks > 2)
+            if looked_for and (quiet or waited > LISTED_S or not _is_listed(self.files, path)):  # safety: listed look
                 return None
             time.sleep(RELOOK_S)
 
@@ -626,6 +633,15 @@ def _quiet(files: Syscalls, directory: str) -> bool:
     """Whether nothing was renamed in a directory for a while."""
     state = stat_or_none(files, directory)
     return state is None or abs(files.now() - state.st_mtime_ns) > QUIET_S * 1e9
+
+
+def _is_listed(files: Syscalls, path: str) -> bool:
+    """Whether a directory says that it has such a file."""
+    directory, name = os.path.split(path)
+    try:
+        return any(found == name and kind == "file" for found, kind in files.scan(directory))
+    except OSError:
+        return False
 
 
 def _is_published(made: Sequence[TempFile]) -> bool:
