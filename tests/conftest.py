@@ -15,6 +15,7 @@ import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ from servers.fixtures import (  # noqa: F401 - fixtures of every test
 )
 from zarrant.codecs import chain
 from zarrant.codecs.pipeline import uncompressed
+from zarrant.codecs.sharding import dead_bytes
+from zarrant.ops import bound_array
 from zarrant.stores.local import temp_files, unsynced
 from zarrant.stores.local.store import FilesystemStore
 from zarrant.testkit import FaultySyscalls
@@ -94,9 +97,16 @@ def nothing_stays_in_the_temp_folder() -> Iterator[None]:
         patch.setattr(tempfile, "tempdir", folder)
         yield
     left = [name for name in os.listdir(folder) if name.startswith(OURS)]
-    shutil.rmtree(folder, ignore_errors=True)  # a process of Dask may still do the same
+    # After multiprocessing has removed its own; and a process of Dask may still do the same.
+    Finalize(None, shutil.rmtree, (folder,), {"ignore_errors": True}, exitpriority=-200)
     if left:  # no failure: a process that a test killed may have left it
         warnings.warn(f"tests left {len(left)} files in the temp folder: {left[:5]}", stacklevel=1)
+
+
+def forget_prepared() -> None:
+    """Layouts are prepared anew from here on."""
+    chain._prepare.cache_clear()
+    bound_array._bound.clear()
 
 
 @pytest.fixture(scope="module")
@@ -105,9 +115,27 @@ def ranges_of_small_chunks() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(uncompressed, "MIN_RANGED_CHUNK_BYTES", 0)
         patch.setattr(uncompressed, "RANGE_COST_BYTES", 0)
-        chain._prepare.cache_clear()
+        forget_prepared()
         yield
-    chain._prepare.cache_clear()
+    forget_prepared()
+
+
+@pytest.fixture
+def prepared_anew() -> Iterator[None]:
+    """Layouts that other tests have prepared are prepared anew, as are those of this one after it."""
+    forget_prepared()
+    yield
+    forget_prepared()
+
+
+@pytest.fixture
+def keep_dead_bytes(prepared_anew: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Set how many dead bytes a shard may keep in any case, also for layouts that other tests have prepared."""
+
+    def keep(most: int) -> None:
+        monkeypatch.setattr(dead_bytes, "KEPT_BYTES", most)
+
+    return keep
 
 
 @pytest.fixture

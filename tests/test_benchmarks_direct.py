@@ -52,6 +52,6 @@ def test_a_way_that_writes_something_else_is_noticed(
     monkeypatch.setattr(direct.Ours, "write", write)
     status, text, kept = run(place, capsys)
     assert status == 1
-    assert len(kept["wrong"]) == 5
+    assert len(kept["wrong"]) == 6  # every way of ours
     assert all("is not what was written" in wrong and wrong in text for wrong in kept["wrong"])
     assert os.listdir(place) == []

@@ -118,12 +118,25 @@ def arguments_of(function: Any) -> dict[str, str]:
     return {name: " ".join(text.split()) for name, text in re.findall(r"^    (\w+): ((?:.|\n {5,})*)", section, re.MULTILINE)}
 
 
-def test_an_argument_of_several_functions_has_one_text() -> None:
+SHARED = {"store", "name", "config", "synchronizer", "storage_options", "mode", "attributes"}
+
+
+@pytest.mark.parametrize(
+    ("names", "same", "differ"),
+    [
+        # `options` and `if_exists` are those of an array, or of a group.
+        ("create_array create_group open_array open_group open", SHARED, {"if_exists", "options"}),
+        # The data type is that of the value, if nobody says another one.
+        ("zeros ones empty full", {"store", "shape", "options"}, {"dtype"}),
+        # The others point to `full_like`, which says what is taken of `a`.
+        ("zeros_like ones_like empty_like full_like", {"store", "dtype", "options"}, {"a"}),
+    ],
+)
+def test_an_argument_of_several_functions_has_one_text(names: str, same: set[str], differ: set[str]) -> None:
     """Each function says all by itself, as `help()` and the reference show it; here it is seen that they say the same."""
-    functions = [zarrant.create_array, zarrant.create_group, zarrant.open_array, zarrant.open_group, zarrant.open]
     texts: dict[str, set[str]] = {}
-    for function in functions:
-        for name, text in arguments_of(function).items():
-            texts.setdefault(name, set()).add(text)
-    assert {"store", "name", "config", "synchronizer", "storage_options", "mode", "attributes"} <= texts.keys()
-    assert {name for name, found in texts.items() if len(found) > 1} == {"if_exists", "options"}  # of an array and of a group
+    for name in names.split():
+        for argument, text in arguments_of(getattr(zarrant, name)).items():
+            texts.setdefault(argument, set()).add(text)
+    assert same | differ <= texts.keys()
+    assert {argument for argument, found in texts.items() if len(found) > 1} == differ

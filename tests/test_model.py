@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -342,8 +342,8 @@ def test_a_shard_whose_live_data_shrink_stays_readable(location: str, updates: s
     check([0, 0, 0, 8])
 
 
-def test_dead_bytes_are_bounded(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zarrant.codecs.sharding.dead_bytes.KEPT_BYTES", 4096)
+def test_dead_bytes_are_bounded(tmp_path: Any, keep_dead_bytes: Callable[[int], None]) -> None:
+    keep_dead_bytes(4096)
     sizes = {}
     for limit in (0.0, 0.5, 0.9):
         a = zarrant.create_array(

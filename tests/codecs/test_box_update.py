@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ import zarrant
 from zarrant import kernels
 from zarrant.codecs.box_update import box_update
 from zarrant.codecs.protocols import BoxUpdate
-from zarrant.codecs.sharding import dead_bytes
 from zarrant.errors import ZarrantError
 from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.region import box_region
@@ -205,10 +205,9 @@ def test_a_chunk_with_more_bytes_than_its_codecs_make_is_not_read(tmp_path: Path
     assert counted == [True, False]
 
 
-def test_dead_bytes_are_laid_out_anew_when_there_are_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dead_bytes_are_laid_out_anew_when_there_are_many(tmp_path: Path, keep_dead_bytes: Callable[[int], None]) -> None:
     """Then the general way does it, and from then on, as there is a record of them."""
-    monkeypatch.setattr(dead_bytes, "KEPT_BYTES", 2000)
-    monkeypatch.setattr("zarrant.codecs.sharding.prepared.KEPT_BYTES", 2000)
+    keep_dead_bytes(2000)
     arrays = pair(tmp_path, "raw subchunks", {"dead_limit": 0.49})  # chains that no other test has prepared
     for array in arrays:
         array[...] = np.arange(1, 121).reshape(SHAPE)

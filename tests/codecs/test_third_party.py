@@ -14,7 +14,7 @@ import zarrant
 from zarrant import extensions
 from zarrant.codecs import Bytes, Crc32c, Gzip, ShardingIndexed, Transpose, Zstd
 from zarrant.codecs.chain import chain_of
-from zarrant.codecs.protocols import KINDS, ArraySpec, BytesSpec
+from zarrant.codecs.protocols import KINDS, ArraySpec, BytesSpec, CodecOptions
 from zarrant.dtypes.fixed import from_numpy
 from zarrant.errors import ChunkError, MetadataError, OptionError, UnknownExtensionError
 
@@ -137,15 +137,16 @@ LAYOUTS: dict[str, list[Any]] = {
 }  # fmt: skip
 
 
+def by_kind(codecs: list[Any]) -> dict[str, Any]:
+    """The keywords of `create_array`."""
+    before, (serializer,), after = ([codec for codec in codecs if codec.kind == kind] for kind in KINDS)
+    return {"filters": before, "serializer": serializer, "compressors": after}
+
+
 @pytest.mark.parametrize("codecs", LAYOUTS.values(), ids=LAYOUTS)
 def test_they_work_everywhere(codecs: list[Any]) -> None:
     store: dict[str, bytes] = {}
-    by_kind = {kind: [codec for codec in codecs if codec.kind == kind] for kind in KINDS}
-    before, (serializer,), after = by_kind.values()
-    a = zarrant.create_array(
-        store, shape=(10, 20), chunks=(4, 8), dtype="int32", fill_value=7,
-        filters=before, serializer=serializer, compressors=after,
-    )  # fmt: skip
+    a = zarrant.create_array(store, shape=(10, 20), chunks=(4, 8), dtype="int32", fill_value=7, **by_kind(codecs))
     values = np.full((10, 20), 7, "int32")
     dice = np.random.default_rng(1)
     for box in (np.s_[:, :], np.s_[1:3, 2:9], np.s_[4:8, 8:16], np.s_[::3, 1::2], np.s_[9, 19]):
@@ -163,6 +164,26 @@ def test_they_work_everywhere(codecs: list[Any]) -> None:
     assert a.partial_decoder((1, 1)).retrieve(np.s_[0:1, 1:3]).tolist() == [[5, 5]]
     a.compact()
     assert a[4, 9] == 5
+
+
+@pytest.mark.parametrize(
+    "codecs",
+    [*LAYOUTS.values(), [Bytes()], [Transpose((1, 0)), Bytes("big"), Zstd()], [shard(Bytes()), Gzip(1)]],
+    ids=[*LAYOUTS, "raw", "compiled", "a compiled codec after a shard"],
+)
+def test_a_chunk_of_fill_can_be_stored(codecs: list[Any]) -> None:
+    int32 = from_numpy("int32")
+    prepared = chain_of(codecs).prepare(ArraySpec((4, 8), int32, int32.fill_from_json(7, "$")), CodecOptions())
+    with pytest.raises(StopIteration) as made:
+        next(prepared.filled())
+    parts = made.value.value
+    assert parts
+    a = zarrant.create_array({}, shape=(4, 8), chunks=(4, 8), dtype="int32", fill_value=7, **by_kind(codecs))
+    a.store.put("c/0/0", parts)
+    assert a.retrieve_encoded_chunk((0, 0)) is not None
+    assert (a[...] == 7).all()
+    a[1, 2] = 3
+    assert a[...].sum() == 7 * 31 + 3
 
 
 @pytest.mark.parametrize("codecs", [[Widened(), shard(Bytes())], [shard(Widened(), Bytes())]], ids=["around", "in"])

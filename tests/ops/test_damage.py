@@ -213,8 +213,8 @@ def test_upkeep_of_the_array_keeps_the_others(layout: str, damage: str) -> None:
     assert np.array_equal(np.concatenate((a[:8], a[12:])), others(model)[:-2])
 
 
-def test_much_that_is_dead_is_left_alone_while_an_entry_is_at_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zarrant.codecs.sharding.dead_bytes.KEPT_BYTES", 200)
+def test_much_that_is_dead_is_left_alone_while_an_entry_is_at_fault(keep_dead_bytes: Callable[[int], None]) -> None:
+    keep_dead_bytes(200)
     objects: dict[str, bytes] = {}
     a = make(objects, "end")
     outside(objects, "end")

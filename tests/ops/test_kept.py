@@ -83,6 +83,22 @@ def test_reads_what_is_there_now(layout: str, dtype: str, tmp_path: Path) -> Non
     assert hits(kept) > before + 5
 
 
+@pytest.mark.parametrize(
+    "dtype", ["bool", "u1", ">u2", "f2", "f8", "c8", "M8[s]", "m8[ms]", "bfloat16", "V3", [("a", "u1"), ("b", ">f4")]], ids=str
+)
+@pytest.mark.parametrize("shards", [None, (10, 20)], ids=["chunks", "shards"])
+def test_elements_of_every_kind_from_several_kept_chunks(dtype: Any, shards: Any, tmp_path: Path) -> None:
+    a = zarrant.create_array(tmp_path, shape=(20, 20), dtype=dtype, chunks=(5, 5), shards=shards, config={"cache": "1 MiB"})
+    bits = np.random.default_rng(2).integers(0, 2, (20, 20 * a.dtype.itemsize), "u1")
+    values = bits.view(a.dtype).reshape(20, 20)
+    a[...] = values
+    for _ in range(2):
+        for item in (np.s_[3:17, 2:9], np.s_[1::3, ::-2]):
+            assert a[item].tobytes() == values[item].tobytes()
+        rows, columns = [*range(19, 0, -1), 4], list(range(0, 20, 2))
+        assert a.oindex[rows, columns].tobytes() == values[np.ix_(rows, columns)].tobytes()
+
+
 def test_text_of_v2() -> None:
     a = zarrant.create_array({}, shape=(20,), dtype="string", chunks=(7,), zarr_format=2)
     kept = a.with_config(cache="1 MiB")

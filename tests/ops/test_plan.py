@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 import zarrant
 from zarrant.codecs import Zstd
-from zarrant.codecs.chain import _prepare
 from zarrant.codecs.pipeline import uncompressed
 from zarrant.errors import BoundsError, ChunkError, OptionError, SelectionError
 from zarrant.ops import explain as explaining
@@ -172,10 +171,11 @@ UNUSUAL: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("write", [False, True])
 @pytest.mark.parametrize("name", UNUSUAL)
-def test_plans_of_unusual_layouts_are_what_happens(name: str, write: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plans_of_unusual_layouts_are_what_happens(
+    name: str, write: bool, monkeypatch: pytest.MonkeyPatch, prepared_anew: None
+) -> None:
     monkeypatch.setattr(uncompressed, "MIN_RANGED_CHUNK_BYTES", 1 << 10)
     monkeypatch.setattr(uncompressed, "RANGE_COST_BYTES", 8)
-    _prepare.cache_clear()  # pipelines of tests before this one would read as they did
     for filled in (S[...], S[0:0], S[0:3, 0:3]):
         for selection in (S[...], S[0:8, 3:12], S[5, :], S[2:3, 2:3], S[::3, 1:2]):
             store = zarrant.MemoryStore()

@@ -440,9 +440,9 @@ class OnASimulatedDisk(Machine):
 
 
 @pytest.fixture(autouse=True)
-def small_allowance(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_allowance(monkeypatch: pytest.MonkeyPatch, keep_dead_bytes: Callable[[int], None]) -> None:
     """Room of dead bytes is given back and used again in shards of a few bytes too."""
-    monkeypatch.setattr(dead_bytes, "KEPT_BYTES", 64)
+    keep_dead_bytes(64)
     monkeypatch.setattr(dead_bytes, "MIN_HOLE_BYTES", 16)
 
 

@@ -174,6 +174,7 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "mount type": Mutation('self._chosen = "os"', "stores/local/test_mounts.py::test_auto_chooses_by_type"),
     "second look": Mutation("opened = None", "stores/local/test_mounts.py::test_what_is_not_found_is_looked_for_again"),
+    "listed look": Mutation("if looked_for:", "stores/local/test_mounts.py::test_what_is_not_found_is_looked_for_again"),
     "last time": Mutation("if True:", "stores/local/test_temp_files.py::test_no_later_time"),
     "dead bytes": Mutation(
         "runs = runs[:0]", "codecs/sharding/test_dead_bytes.py::test_a_reader_with_an_old_index_finds_what_it_leads_to"

@@ -7,7 +7,7 @@ trust. A place says all on what a decoded chunk depends: the object, its codecs,
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from zarrant.storage import Version
@@ -32,6 +32,10 @@ class DecodedCache(Protocol):
         """What was kept last at a place."""
         ...
 
+    def find_all(self, places: Sequence[Hashable]) -> list[Kept | None]:
+        """The same of several places."""
+        ...
+
     def keep(self, place: Hashable, version: Version, value: Any, nbytes: int) -> None:
         """Keep a value that nobody changes any more."""
         ...
@@ -47,7 +51,14 @@ class Keeper(NamedTuple):
 
     def find(self, start: int, size: int, kind: Hashable) -> Any | None:
         """What was decoded from these bytes of this version; None if that is not kept."""
-        found = self.cache.find((*self.place, self.start + start, size, kind))
+        return self._current(self.cache.find((*self.place, self.start + start, size, kind)))
+
+    def find_all(self, spans: Sequence[tuple[int, int]], kind: Hashable) -> list[Any | None]:
+        """The same of several (start, size)."""
+        found = self.cache.find_all([(*self.place, self.start + start, size, kind) for start, size in spans])
+        return [self._current(each) for each in found]
+
+    def _current(self, found: Kept | None) -> Any | None:
         if found is None or found.version != self.version:  # safety: version of a kept subchunk
             return None
         return found.value

@@ -339,6 +339,10 @@ class Prepared(Protocol):
         """Decode the selected elements of chunks lo..hi into `out`; fill where nothing is stored."""
         ...
 
+    def filled(self) -> Op[list[Part]]:
+        """The parts of a stored chunk whose every element is the fill value; of a shard, an index in which all are missing."""
+        ...
+
     def box_update(self, box: BoxInChunk, values: npt.NDArray[np.generic]) -> BoxUpdate | None:
         """What the compiled update of a box is asked for: see `codecs.box_update`. None where it has no form of such chunks."""
         ...

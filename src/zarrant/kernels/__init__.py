@@ -74,6 +74,7 @@ __all__ = [
     "encoded_bound",
     "equals_fill",
     "external_step",
+    "file_looks",
     "libraries",
     "make_directories",
     "missing",
@@ -139,6 +140,8 @@ ChunkLayout: Callable[..., Any] | None = getattr(_compiled, "ChunkLayout", None)
 """What the updates of chunks of one kind have in common; there where `update_file` is."""
 read_files: Callable[..., list[Any]] | None = getattr(_compiled, "read_files", None)
 """Read whole files, or None (`stores.local.read_at_once`)."""
+file_looks: Any = _compiled.FileLooks() if read_files else None
+"""A decoder that finds the versions of files, or None (`ops.read`)."""
 read_into: Callable[..., Any] | None = getattr(_compiled, "read_into", None)
 """Read a whole file into an array with strides, or None."""
 read_ranges: Callable[..., Any] | None = getattr(_compiled, "read_ranges", None)

@@ -231,6 +231,36 @@ class ShardDecoder(NamedTuple):
         return False
 
 
+class FileLooks:
+    """Finds the versions of files, all with one call, as a decoder that decodes nothing of them."""
+
+    whole = False
+    """See `BoxDecoder.whole`."""
+
+    def reader(self, paths: list[str], limit: int) -> Looks:
+        """See `BoxDecoder.reader`; files of any size are looked at."""
+        return Looks(paths)
+
+    def threads(self, rows: int) -> int:
+        """See `BoxDecoder.threads`."""
+        return 1
+
+
+class Looks:
+    """The looks at some files."""
+
+    def __init__(self, paths: list[str]) -> None:
+        self.paths, self.found = paths, list[Any]()
+
+    def work(self) -> None:
+        """Look at all of them."""
+        self.found = _native.look_at_files(self.paths)
+
+    def versions(self) -> list[Any]:
+        """See `BoxDecoder.reader`."""
+        return self.found
+
+
 BYTES_OF_THREAD = 1 << 18
 """Decoded bytes for which another thread is woken: 256 KiB take 50 µs, as that does."""
 

@@ -76,7 +76,7 @@ store. With 5 ms a request 640 chunks are read in 0.15 s; with one for each of 2
 
 DIRECT_REQUESTS = 4
 """Chunks in flight with direct I/O, and `concurrency` is "auto": with two the disk has nothing to do while both are gathered or
-scattered. On 2 CPUs, of the rate of a plain loop (medians of three runs): a read 0.87 with two, 0.95 with four; a write 0.73, 0.82."""
+scattered. On 2 CPUs, of a plain loop (median of three runs): a read 0.87 with two, 0.95 with four; a write 0.73, 0.82."""
 
 BATCH_PUT_BYTES = 32 << 20
 """Bytes of chunks whose data a store syncs together: more would keep their locks for longer than other writers like."""

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from zarrant import kernels
 from zarrant.codecs.byte_sources import InMemory, OneChunk, Stored, StoredChunks, VersionedChunks
 from zarrant.codecs.kept import DecodedCache, Keeper
 from zarrant.codecs.pipeline.fixed_size import FixedSizePipeline
@@ -30,6 +31,7 @@ from zarrant.ops.batching import batch_size, equal_shapes, largest_batch, within
 from zarrant.ops.bound_array import Array, BoundArray
 from zarrant.ops.casting import output
 from zarrant.requests import Op, ReadRequest, fetch, fetch_one, gather_outcomes
+from zarrant.storage import Blob
 
 T = TypeVar("T")
 
@@ -304,7 +306,7 @@ def _all_kept(array: BoundArray, selections: ChunkSelections) -> bool:
     cache, shape = array.options.cache, array.grid.uniform_shape
     if cache is None or shape is None or array.sharded or selections.n > MAX_BRIEF:
         return False
-    return all(cache.find((array.decoding, key, shape)) is not None for key in array.chunk_keys(selections.index))
+    return None not in cache.find_all([(array.decoding, key, shape) for key in array.chunk_keys(selections.index)])
 
 
 def whole_limit(prepared: Prepared) -> int:
@@ -358,10 +360,10 @@ def _read_kept(
     """Read chunks that are decoded whole: those that are kept, and are still of that version, from memory."""
     required, shape = array.options.missing_chunks == "error", array.chunk_shape(selections.index[lo])
     places = [(array.decoding, key, shape) for key in keys]
-    kept = [cache.find(place) for place in places]
+    kept = cache.find_all(places)
     found: list[Array | None] = [None] * len(keys)
     asked = [row for row, each in enumerate(kept) if each is not None]
-    outcomes = (yield from fetch([ReadRequest(keys[row], ()) for row in asked])) if asked else []
+    outcomes = yield from _look_at([keys[row] for row in asked])
     for row, outcome in zip(asked, outcomes, strict=True):
         if isinstance(outcome, Exception):
             raise outcome
@@ -372,6 +374,18 @@ def _read_kept(
     decoded = yield from read_kept(array.prepared_for(shape), shape, found, missing, selections, lo, out)
     for i, (row, new) in enumerate(decoded.items()):
         cache.keep(places[row], missing.source(i).version, new, nbytes_of(new))
+
+
+def _look_at(keys: Sequence[str]) -> Op[list[Blob | Exception | None]]:
+    """Which versions objects have now, in blobs without data; None for one that is not there."""
+    requests = [ReadRequest(key, ()) for key in keys]
+    if len(keys) < 2 or kernels.file_looks is None:
+        return (yield from fetch(requests)) if keys else []
+    outcomes = yield from fetch(requests, decoder=kernels.file_looks)
+    again = [i for i, outcome in enumerate(outcomes) if outcome is None]  # it may also be something unusual
+    for i, outcome in zip(again, (yield from fetch([requests[i] for i in again])) if again else (), strict=True):
+        outcomes[i] = outcome
+    return outcomes
 
 
 def _read_shard(

@@ -49,11 +49,8 @@ from dataclasses import replace
 from typing import TypeVar
 
 from zarrant.codecs.byte_sources import Stored
-from zarrant.codecs.sharding.prepared import Shard
 from zarrant.errors import ConflictError, LockTimeout, MetadataChangedError, VersionChangedError, ZarrantError
-from zarrant.geometry.box import ArraySubset, Shape
-from zarrant.geometry.grid import chunk_alone
-from zarrant.geometry.region import box_region
+from zarrant.geometry.box import Shape
 from zarrant.metadata.node import dump
 from zarrant.metadata.turn import MAX_SECONDS, Turn
 from zarrant.metadata.v3 import ArrayMetadata
@@ -364,17 +361,8 @@ def erased(array: BoundArray, shape: Shape, source: Stored) -> Op[list[Part] | N
 
 
 def fill_chunk(array: BoundArray, shape: Shape) -> Op[list[Part]]:
-    """The parts of a stored chunk whose every element is the fill value; of a shard, an index in which all are missing."""
-    prepared = array.prepared_for(shape)
-    if isinstance(prepared, Shard):
-        return prepared.empty()
-    codec = replace(array.options.codec, write_empty_chunks=True)
-    stored = array.with_options(replace(array.options, codec=codec)).prepared_for(shape)
-    selections = box_region(ArraySubset.full(shape)).split(chunk_alone(shape), shape)
-    encoded = yield from stored.write(None, selections, 0, 1, array.fill.full(shape))
-    parts = encoded.only()
-    assert parts is not None, "empty chunks are written"
-    return parts
+    """The parts of a stored chunk whose every element is the fill value."""
+    return (yield from array.prepared_for(shape).filled())
 
 
 def _key(array: BoundArray) -> str:

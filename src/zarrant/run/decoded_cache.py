@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
@@ -40,14 +40,21 @@ class ProcessCache:
 
     def find(self, place: Hashable) -> Kept | None:
         """What was kept last at a place."""
+        return self.find_all((place,))[0]
+
+    def find_all(self, places: Sequence[Hashable]) -> list[Kept | None]:
+        """The same of several places."""
+        kept: list[Kept | None] = []
         with self._lock:
-            found = self._kept.get(place)
-            if found is None:
-                self.misses += 1
-                return None
-            self.hits += 1
-            self._kept.move_to_end(place)
-            return found[0]
+            for place in places:
+                found = self._kept.get(place)
+                if found is not None:
+                    self._kept.move_to_end(place)
+                kept.append(None if found is None else found[0])
+            misses = kept.count(None)
+            self.misses += misses
+            self.hits += len(kept) - misses
+        return kept
 
     def keep(self, place: Hashable, version: Version, value: Any, nbytes: int) -> None:
         """Keep a value, and drop what was unused for longest beyond `max_bytes`."""
@@ -84,6 +91,11 @@ class StoreCache(NamedTuple):
     def find(self, place: Hashable) -> Kept | None:
         """What was kept last at a place of this store."""
         return self.cache.find((self.token.number, place))
+
+    def find_all(self, places: Sequence[Hashable]) -> list[Kept | None]:
+        """The same of several places."""
+        number = self.token.number
+        return self.cache.find_all([(number, place) for place in places])
 
     def keep(self, place: Hashable, version: Version, value: Any, nbytes: int) -> None:
         """Keep a value, if its version is one by which it can be known again."""

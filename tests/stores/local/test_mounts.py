@@ -227,7 +227,7 @@ class Vanishing(Mounted):
 
 
 @pytest.mark.parametrize("read", ["get", "get_ranges"])
-@pytest.mark.parametrize("looks", [1, 2])
+@pytest.mark.parametrize("looks", [1, 2, 3, 8])
 def test_what_is_not_found_is_looked_for_again(tmp_path: Path, read: str, looks: int) -> None:
     FilesystemStore(tmp_path).put("k", [b"1"])
     syscalls = Vanishing("fuse.sshfs")
@@ -236,6 +236,17 @@ def test_what_is_not_found_is_looked_for_again(tmp_path: Path, read: str, looks:
     found = store.get("k") if read == "get" else store.get_ranges("k", [zarrant.storage.ByteRange(0, 1)])
     assert content(found) == b"1"
     assert store.get("absent") is None
+
+
+def test_an_old_list_is_not_believed_for_ever(tmp_path: Path) -> None:
+    """As on network mounts: the list of a directory has an object that was erased."""
+    FilesystemStore(tmp_path).put("k", [b"1"])
+    syscalls = Vanishing("nfs4")
+    store = FilesystemStore(tmp_path, syscalls=syscalls)
+    syscalls.hidden = 1 << 30
+    start = time.monotonic()
+    assert store.get("k") is None
+    assert time.monotonic() - start < 10
 
 
 def test_local_file_systems_are_believed_at_once(tmp_path: Path) -> None:
@@ -252,7 +263,8 @@ def test_a_writer_in_the_middle_is_waited_for(tmp_path: Path, monkeypatch: pytes
     syscalls = Mounted("fuse")
     store = FilesystemStore(tmp_path, syscalls=syscalls)
     (tmp_path / "k.__lock").touch()
-    timer = threading.Timer(0.02, (tmp_path / "k").write_bytes, [b"1"])
+    (tmp_path / "new").write_bytes(b"1")
+    timer = threading.Timer(0.02, os.replace, (tmp_path / "new", tmp_path / "k"))
     timer.start()
     assert content(store.get("k")) == b"1"
     timer.join()

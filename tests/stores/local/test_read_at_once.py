@@ -414,3 +414,25 @@ def test_what_cannot_be_read_into_an_array_is_read_as_any_other(tmp_path: Path) 
         assert kernels.read_into(f"{tmp_path}/k", place, [number]) is None
     with pytest.raises(ValueError, match="writable"):
         kernels.read_into(f"{tmp_path}/k", b"0123456789", None)
+
+
+def test_looks_at_several_files_are_those_at_each(tmp_path: Path) -> None:
+    """Versions without a byte read; what is no plain file, or not there, is left to the general way."""
+    for fast, _ in [*both(tmp_path / "s")][:1]:
+        for key in ("a", "b/c/d", "b/e"):
+            fast.put(key, [b"x" * 70])
+    os.utime(tmp_path / "s" / "a", ns=(OLD * 10**9, OLD * 10**9))
+    (tmp_path / "s" / "dir").mkdir()
+    (tmp_path / "s" / "link").symlink_to("a")
+    os.mkfifo(tmp_path / "s" / "fifo")
+    keys = ["a", "none", "b/c/d", "dir", "b/e", "fifo", "link", "none/none"]
+    looked, general = (
+        [outcome(each) for each in store.get_decoded(keys, None, kernels.file_looks, lambda work, threads: work())]
+        for store, _ in both(tmp_path / "s")
+    )
+    assert general == [None] * len(keys)
+    for key, found in zip(keys, looked, strict=True):
+        if key in ("a", "b/c/d", "b/e"):
+            assert [found, found] == [outcome(store.get_ranges(key, ())) for store, _ in both(tmp_path / "s")]
+        else:
+            assert found is None

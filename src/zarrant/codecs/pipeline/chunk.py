@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,9 +14,12 @@ from zarrant import kernels
 from zarrant.codecs.pipeline.resolve import Stages
 from zarrant.codecs.protocols import ArraySpec, BoxUpdate, CodecOptions, Encoded, EncodedChunks, Fetched, Partial, Step
 from zarrant.errors import UnknownExtensionError
-from zarrant.geometry.region import BoxInChunk, ChunkSelections, Values
+from zarrant.geometry.box import ArraySubset
+from zarrant.geometry.grid import chunk_alone
+from zarrant.geometry.region import BoxInChunk, ChunkSelections, Values, box_region
 from zarrant.kernels.program import SLACK
 from zarrant.requests import Op
+from zarrant.storage import Part
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,14 @@ class ChunkPipeline(ABC):
     @abstractmethod
     def read(self, stored: EncodedChunks, selections: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]) -> Op[None]:
         """See `Prepared.read`."""
+
+    def filled(self) -> Op[list[Part]]:
+        """See `Prepared.filled`."""
+        storing = replace(self, options=replace(self.options, write_empty_chunks=True))
+        whole = box_region(ArraySubset.full(self.shape)).split(chunk_alone(self.shape), self.shape)
+        parts = (yield from storing.write(None, whole, 0, 1, self.spec.fill.full(self.shape))).only()
+        assert parts is not None, "empty chunks are written"
+        return parts
 
     def box_update(self, box: BoxInChunk, values: npt.NDArray[np.generic]) -> BoxUpdate | None:
         """See `Prepared.box_update`."""

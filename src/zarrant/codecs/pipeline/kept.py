@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from zarrant import kernels
-from zarrant.codecs.pipeline.fixed_size import columns
+from zarrant.codecs.buffer_pool import borrowed
+from zarrant.codecs.pipeline.fixed_size import read_plan
 from zarrant.codecs.protocols import EncodedChunks, Prepared
 from zarrant.geometry.box import ArraySubset, Shape
 from zarrant.geometry.grid import ChunkGrid
-from zarrant.geometry.region import ChunkSelections, CopyPlan, box_region, slices_of, whole_chunk
+from zarrant.geometry.region import ChunkSelections, box_region, slices_of, whole_chunk
 from zarrant.requests import Op
 
 Array = npt.NDArray[Any]
@@ -39,7 +40,7 @@ def read_kept(
     rows = [row for row, array in enumerate(found) if array is None]
     decoded = dict(zip(rows, (yield from _decode(prepared, shape, missing, len(rows))) if rows else [], strict=True))
     arrays = [decoded[row] if array is None else array for row, array in enumerate(found)]
-    _copy_out(selections.boxes(lo, lo + len(found)), arrays, out)
+    _copy_out(selections, lo, arrays, out)
     return decoded
 
 
@@ -72,14 +73,18 @@ VALUE_BYTES = 64
 """Memory of a Python object around its content."""
 
 
-def _copy_out(boxes: CopyPlan, arrays: Sequence[Array], out: Array) -> None:
-    if arrays[0].dtype.kind in "OT" or out.dtype != arrays[0].dtype:
-        for (row, *inside), outside in slices_of(boxes):
+def _copy_out(selections: ChunkSelections, lo: int, arrays: Sequence[Array], out: Array) -> None:
+    n, one = len(arrays), arrays[0]
+    if one.dtype.kind in "OT" or out.dtype != one.dtype:
+        for (row, *inside), outside in slices_of(selections.boxes(lo, lo + n)):
             out[outside] = arrays[row][tuple(inside)]  # type: ignore[call-overload]  # the first is the row
         return
-    out_start, out_step, chunk_start, chunk_step, shape = columns(boxes)
-    chunk_start[:, 0] = 0
-    ends = np.searchsorted(boxes.row, np.arange(len(arrays)), side="right").tolist()
-    for array, first, end in zip(arrays, [0, *ends], ends, strict=False):
-        plan = (chunk_start[first:end], chunk_step, out[np.newaxis], out_start[first:end], out_step, shape[first:end])
-        kernels.copy_boxes(array[np.newaxis], *plan)
+    # To the kernel they are chunks that are encoded as they are, and so copied from where they lie, all with one call.
+    plain = one.dtype.kind in "biuf" and one.dtype.isnative  # others may have no buffer
+    buffers = arrays if plain else [array.reshape(-1).view(np.uint8) for array in arrays]
+    rows, nothing = np.arange(n), np.zeros(n, np.int64)
+    spans = kernels.EncodedRows(rows, buffers, rows, nothing, np.full(n, one.nbytes))
+    with borrowed(one.nbytes) as memory:
+        seen = np.ndarray((1, *one.shape), one.dtype, memory)
+        place = kernels.RowMemory(memory[: one.nbytes].reshape(1, -1), seen)
+        kernels.decode_boxes((), spans, n, place, read_plan(selections, lo, lo + n), out[np.newaxis], bytes(one.itemsize), False)

@@ -113,6 +113,11 @@ def allowance(live: int, dead_limit: float) -> int | None:
     return None if dead_limit >= 1 else max(KEPT_BYTES, int(live * dead_limit))
 
 
+def append_rule(dead_limit: float) -> tuple[float, int, int, int]:
+    """What `kernels.ChunkLayout` has to know to see that an update just appends: the numbers of this page's rules."""
+    return dead_limit, KEPT_BYTES, FIRST_RECORD, MAX_SHARD_MULTIPLE
+
+
 def needs_record(dead: int, kept: int | None) -> bool:
     """Whether there are so many dead bytes that a record is needed."""
     return kept is not None and FIRST_RECORD * dead > kept

@@ -45,12 +45,11 @@ from zarrant.codecs.protocols import (
     step_of,
 )
 from zarrant.codecs.sharding.dead_bytes import (
-    FIRST_RECORD,
-    KEPT_BYTES,
     MAX_SHARD_MULTIPLE,
     TAIL_BYTES,
     Record,
     allowance,
+    append_rule,
     lay_out,
     needs_record,
     read_record,
@@ -171,8 +170,7 @@ class Shard:
         if self.index_size > MAX_UPDATED_INDEX_BYTES:
             return None
         place = (math.prod(self.grid.grid_shape), self.index_size, self.at_start)
-        dead = (options.dead_limit, KEPT_BYTES, FIRST_RECORD, MAX_SHARD_MULTIPLE)
-        return inner.box_layout_within((index.program, place, dead), index.options.validate_checksums)
+        return inner.box_layout_within((index.program, place, append_rule(options.dead_limit)), index.options.validate_checksums)
 
     @property
     def _compiled_subchunks(self) -> FixedSizePipeline | None:
@@ -534,10 +532,11 @@ class Shard:
                 encoded[row] = fetched.data(i)
         return encoded
 
-    def empty(self) -> list[Part]:
-        """The parts of a shard of which every subchunk is missing."""
+    def filled(self) -> Op[list[Part]]:
+        """See `Prepared.filled`."""
         index = self.encode_index(Index.empty(math.prod(self.grid.grid_shape)))
         return [self.apply_outer(cast("Buffer", index)) if self.outer_codecs else index]
+        yield  # makes this a generator, as every operation is; it has no requests
 
     def apply_outer(self, data: Buffer) -> Buffer:
         """Apply the outer codecs; LimitError for bytes that `undo_outer` would refuse."""

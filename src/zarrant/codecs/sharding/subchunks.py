@@ -124,7 +124,7 @@ class KeptSubchunks:
     def __init__(self, keeper: Keeper, index: Index, numbers: Ints, shape: tuple[int, ...]) -> None:
         self.keeper, self.shape = keeper, shape
         self.places = list(zip(index.offset[numbers].tolist(), index.size[numbers].tolist(), strict=True))
-        self.found = [None if size < 0 else keeper.find(start, size, shape) for start, size in self.places]
+        self.found = keeper.find_all(self.places, shape)  # of those that are not stored, none is kept
 
     def missing(self, lo: int, hi: int) -> npt.NDArray[np.bool_]:
         """(hi - lo,) which are not kept."""

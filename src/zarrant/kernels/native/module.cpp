@@ -856,6 +856,16 @@ std::size_t read_group(nb::list paths, std::size_t lo, std::int64_t limit, bool 
   return files.size();
 }
 
+nb::list versions_of(const std::vector<FilesToBoxes::Outcome>& outcomes) {
+  nb::list found;
+  for (const FilesToBoxes::Outcome& each : outcomes) {
+    if (each.found == Found::there) found.append(as_tuple(each.version));
+    else if (each.found == Found::absent) found.append(false);
+    else found.append(nb::none());
+  }
+  return found;
+}
+
 // Whole files, a few open at a time. For each (bytes, version), False where there is none, None where it was not read. Those of
 // more than `limit` bytes (-1: none) are not read. `held`: the GIL is not given away for a few files of a few bytes. `allocate`: see
 // Place. `trial`: None, or a list of the number of a call that fails, which gets the names of the calls.
@@ -867,6 +877,25 @@ nb::list py_read_files(nb::list paths, std::int64_t limit, bool held, nb::handle
     lo += read_group(paths, lo, limit, held, allocate, trial.is_none() ? nullptr : &tried, results);
   tell_trial(trial, tried);
   return results;
+}
+
+// For each file its version, False where there is none, None where it was not found out. Each is opened, and not read.
+nb::list py_look_at_files(nb::list paths) {
+  std::vector<Path> names;
+  names.reserve(paths.size());
+  for (nb::handle path : paths) names.emplace_back(path);
+  std::vector<FilesToBoxes::Outcome> outcomes(names.size());
+  {
+    nb::gil_scoped_release released;
+    LastDirectory directory;
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      FileToRead file(nullptr);
+      file.open(names[i].get(), -1, &directory);
+      outcomes[i] = {file.found, file.version};
+      file.close();
+    }
+  }
+  return versions_of(outcomes);
 }
 
 // Spans of the file, in one run of memory: (start or, before the end of the file, a negative number; length or None: to the end).
@@ -976,15 +1005,7 @@ class ReadBoxes {
   }
 
   // For each file its version, False where there is none, None where it was not done. Once no thread works any more.
-  nb::list versions() const {
-    nb::list found;
-    for (const FilesToBoxes::Outcome& each : files_->outcomes()) {
-      if (each.found == Found::there) found.append(as_tuple(each.version));
-      else if (each.found == Found::absent) found.append(false);
-      else found.append(nb::none());
-    }
-    return found;
-  }
+  nb::list versions() const { return versions_of(files_->outcomes()); }
 
  private:
   const Buffer into_;
@@ -1087,6 +1108,7 @@ NB_MODULE(_native, m) {
   bind_elements(m);
   if (can_read_files()) {
     m.def("read_files", &py_read_files, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none());
+    m.def("look_at_files", &py_look_at_files);
     m.def("read_into", &py_read_into, nb::arg(), nb::arg(), nb::arg().none());
     m.def("read_ranges", &py_read_ranges, nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg().none());
     nb::class_<ReadBoxes>(m, "ReadBoxes")

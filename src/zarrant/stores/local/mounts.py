@@ -22,9 +22,10 @@ MAX_ROOTS = 1024
 RENAMES = 20
 """Renames under a reader in the probe: bindfs shows a gap in 3 of them on average, ntfs-3g in 2."""
 
-RELOOK_S, QUIET_S, BUSY_S = 0.002, 5.0, 0.05
+RELOOK_S, QUIET_S, BUSY_S, LISTED_S = 0.002, 5.0, 0.05, 0.2
 """Seconds between two looks at an object that seems absent; seconds after which its directory is not being changed any more
-(clocks of servers differ); seconds for which a writer that has the lock may be in the middle of a rename."""
+(clocks of servers differ); seconds for which a writer that has the lock may be in the middle of a rename; seconds for which an
+object that its directory lists is looked for (a list that the client of a mount remembers may be older than an erase)."""
 
 
 class Mount(NamedTuple):

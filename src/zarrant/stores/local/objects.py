@@ -29,7 +29,7 @@ from zarrant.stores.local.descriptors import could_not_open, with_few_descriptor
 from zarrant.stores.local.direct_io import DirectIO
 from zarrant.stores.local.durability import Durable
 from zarrant.stores.local.links import Links
-from zarrant.stores.local.mounts import BUSY_S, QUIET_S, RELOOK_S
+from zarrant.stores.local.mounts import BUSY_S, LISTED_S, QUIET_S, RELOOK_S
 from zarrant.stores.local.read_at_once import (
     OTHERWISE,
     ReadAtOnce,
@@ -468,7 +468,11 @@ class FileObjects(Durable):
         return state if known else None
 
     def _open_again(self, path: str) -> Opened | None:
-        """Look a second time for an object that was not found, where one is replaced in two steps that readers can see."""
+        """Look a second time for an object that was not found, where one is replaced in two steps that readers can see.
+
+        The kernel may remember for a second what it found under a name just before a rename, and look for that: FUSE does. A list
+        of the directory, which is asked for where it was changed a moment ago, tells what is there, and makes it look anew.
+        """
         if not self.renames_show_gaps():
             return None
         start, quiet = time.monotonic(), _quiet(self.files, os.path.dirname(path))
@@ -478,8 +482,10 @@ class FileObjects(Durable):
             if opened is not None:
                 return opened
             looks += 1
-            busy = stat_or_none(self.files, path + SUFFIX) is not None and time.monotonic() - start < BUSY_S
-            if not busy and (quiet or looks > 2):
+            waited = time.monotonic() - start
+            busy = waited < BUSY_S and stat_or_none(self.files, path + SUFFIX) is not None
+            looked_for = not busy and (quiet or looks > 2)
+            if looked_for and (quiet or waited > LISTED_S or not _is_listed(self.files, path)):  # safety: listed look
                 return None
             time.sleep(RELOOK_S)
 
@@ -627,6 +633,15 @@ def _quiet(files: Syscalls, directory: str) -> bool:
     """Whether nothing was renamed in a directory for a while."""
     state = stat_or_none(files, directory)
     return state is None or abs(files.now() - state.st_mtime_ns) > QUIET_S * 1e9
+
+
+def _is_listed(files: Syscalls, path: str) -> bool:
+    """Whether a directory says that it has such a file."""
+    directory, name = os.path.split(path)
+    try:
+        return any(found == name and kind == "file" for found, kind in files.scan(directory))
+    except OSError:
+        return False
 
 
 def _is_published(made: Sequence[TempFile]) -> bool:
