@@ -7,7 +7,7 @@ program with a step that the compiled module lacks runs wholly in the reference.
 ImportError. `active()` and `missing()` say what serves and why. Nothing here starts a thread, and the compiled functions
 release the GIL. Some functions are no kernels, and have no twins here: `put_file` makes the file calls of one small write,
 `put_files` those of many, `update_file` those of a small update, `read_files`, `read_into` and `read_ranges` those of reads,
-`make_directories` and `directories_above` those of directories.
+`make_directories` and `directories_above` those of directories, `file_looks` has those that find versions.
 """
 
 from __future__ import annotations
