@@ -19,6 +19,8 @@ import zarrant
 from zarrant.codecs import chain
 
 ROOT = str(Path(zarrant.__file__).parent)
+INLINED = {"<listcomp>", "<dictcomp>", "<setcomp>"}
+"""No calls since Python 3.12."""
 
 
 def calls_of(act: Callable[[], object]) -> list[tuple[str, str]]:
@@ -27,8 +29,9 @@ def calls_of(act: Callable[[], object]) -> list[tuple[str, str]]:
     calls: list[tuple[str, str]] = []
 
     def note(frame: Any, event: str, arg: object) -> None:
-        if event == "call" and frame.f_code.co_filename.startswith(ROOT):
-            calls.append((frame.f_code.co_filename[len(ROOT) + 1 :], frame.f_code.co_qualname))
+        code = frame.f_code
+        if event == "call" and code.co_filename.startswith(ROOT) and code.co_name not in INLINED:
+            calls.append((code.co_filename[len(ROOT) + 1 :], code.co_qualname))
 
     sys.setprofile(note)
     try:
