@@ -24,6 +24,8 @@ class SmallChunks:
     phases: tuple[str, ...] = ("write", "read")
     operations = 0
     EDGE = 100
+    BEFORE = 2
+    """What the chunks are filled with before: no fill value, of which nothing is stored."""
 
     def __init__(self, bench: Bench, peer: Peer, count: int, part: bool) -> None:
         self.bench, self.peer, self.count = bench, peer, count
@@ -34,7 +36,7 @@ class SmallChunks:
         whole = slice(margin, edge - margin)
         self.regions: list[Region] = [(whole, slice(n * edge + margin, (n + 1) * edge - margin)) for n in range(count)]
         self.blocks = [np.ascontiguousarray(self.data[region]) for region in self.regions]
-        self.expected = np.zeros_like(self.data)
+        self.expected = np.full_like(self.data, self.BEFORE)
         for region, block in zip(self.regions, self.blocks, strict=True):
             self.expected[region] = block
         self.outs = [np.empty_like(block) for block in self.blocks]
@@ -44,7 +46,7 @@ class SmallChunks:
         for out in self.outs:
             out.fill(0)
         if phase == "write":  # the chunks are there: a part of one is an update
-            self.handle.write((slice(0, self.EDGE), slice(0, self.data.shape[1])), np.zeros_like(self.data))
+            self.handle.write((slice(0, self.EDGE), slice(0, self.data.shape[1])), np.full_like(self.data, self.BEFORE))
         else:
             self._write()
 
