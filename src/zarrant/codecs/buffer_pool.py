@@ -79,8 +79,9 @@ def _give_back(block: npt.NDArray[np.uint8]) -> None:
 PAGE = max(4096, mmap.PAGESIZE)
 """Alignment of memory for direct I/O. No disk needs more than 4,096 bytes, and no two arrays share a page."""
 HUGE_PAGE = 1 << 21
-"""Bytes of a huge page. Memory of at least as many consists of such pages, where the system has them (Linux): of each page the disk
-is told, and a direct read of 4 MiB took 1.1 ms into huge pages, 2.1 where half of them were small, 3.1 into small ones."""
+"""Bytes of a huge page. Memory of at least as many consists of such pages, where the system has them (Linux): the disk gets an
+address for each page, and a direct read of 4 MiB took 1.1 ms into huge pages, 2.1 where half of them were small, 3.1 into small
+ones."""
 MAX_LENT_BYTES = 1 << 27
 """Bytes of lent blocks that are kept, in use or not. Blocks beyond that are lent once and then freed."""
 

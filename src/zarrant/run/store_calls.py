@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TypeAlias, TypeVar, cast
+from typing import TypeVar, cast
 
 from zarrant.errors import CapabilityError, LimitError, StoreError, VersionChangedError, ZarrantError
 from zarrant.requests import CheckUnchanged, ErasePrefix, ListDir, ListPrefix, ListStored, ReadRequest, Request, WriteRequest
@@ -25,6 +25,7 @@ from zarrant.storage import (
     Hole,
     OnlyWhile,
     Part,
+    ShareWork,
     Store,
     Version,
     capabilities,
@@ -34,8 +35,6 @@ from zarrant.storage import (
 
 T = TypeVar("T")
 Item = TypeVar("Item", ReadRequest, WriteRequest)
-Share: TypeAlias = Callable[[Callable[[], None], int], None]
-"""Calls a function in up to so many threads at once."""
 
 
 def outcome(act: Callable[[Item, Store, Calls], T], item: Item, store: Store, calls: Calls) -> T | Exception:
@@ -86,7 +85,7 @@ def get_into(request: ReadRequest, store: Store, calls: Calls) -> Blob | None:
 
 
 def get_all(
-    requests: Sequence[ReadRequest], store: Store, decoded_by: tuple[FileDecoder, Share] | None = None
+    requests: Sequence[ReadRequest], store: Store, decoded_by: tuple[FileDecoder, ShareWork] | None = None
 ) -> list[Blob | Exception | None] | None:
     """Read whole objects with one call, decoded where that is asked for; None where they are not wanted whole."""
     limit, keys = requests[0].limit, [each.key for each in requests]

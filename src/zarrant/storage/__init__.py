@@ -127,6 +127,9 @@ from zarrant.storage.protocols import (
     ReadableWritable as ReadableWritable,
 )
 from zarrant.storage.protocols import (
+    ShareWork as ShareWork,
+)
+from zarrant.storage.protocols import (
     Splice as Splice,
 )
 from zarrant.storage.protocols import (

@@ -301,6 +301,10 @@ class GetInto(Protocol):
         ...
 
 
+ShareWork: TypeAlias = Callable[[Callable[[], None], int], None]
+"""Calls a function in up to so many threads at once."""
+
+
 class FileDecoder(Protocol):
     """Decodes whole files while they are read: see `kernels.compiled.BoxDecoder`."""
 
@@ -322,7 +326,7 @@ class GetDecoded(Protocol):
     """Read many whole objects, and decode them as they are read."""
 
     def get_decoded(
-        self, keys: Sequence[str], limit: int | None, decoder: FileDecoder, share: Callable[[Callable[[], None], int], None]
+        self, keys: Sequence[str], limit: int | None, decoder: FileDecoder, share: ShareWork
     ) -> list[Blob | Exception | None]:
         """Like `get_all`. The blob of what was decoded is empty; those of other objects have all bytes, and are left to the caller.
 

@@ -10,7 +10,7 @@ by.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import cached_property
 from typing import Any, ClassVar, Self
@@ -25,7 +25,7 @@ from zarrant.storage.capabilities import (
     is_local,
     url_of,
 )  # fmt: skip
-from zarrant.storage.protocols import Blob, Buffer, ByteRange, FileDecoder, OnlyWhile, Part, Store, Version
+from zarrant.storage.protocols import Blob, Buffer, ByteRange, FileDecoder, OnlyWhile, Part, ShareWork, Store, Version
 
 
 class Wrapper(Described):
@@ -170,7 +170,7 @@ class ReadsTogether(Reads):
         return self._inside.get_all(keys, limit)
 
     def get_decoded(
-        self, keys: Sequence[str], limit: int | None, decoder: FileDecoder, share: Callable[[Callable[[], None], int], None]
+        self, keys: Sequence[str], limit: int | None, decoder: FileDecoder, share: ShareWork
     ) -> list[Blob | Exception | None]:
         """See `storage.GetDecoded`."""
         return self._inside.get_decoded(keys, limit, decoder, share)

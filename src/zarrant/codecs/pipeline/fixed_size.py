@@ -192,7 +192,7 @@ class FixedSizePipeline(ChunkPipeline):
         """Have chunks decoded as they are read, and decode here those that were not."""
         with borrowed(self.spec.nbytes) as memory:
             rows, boxes = self._row_memory(memory[: self.spec.nbytes]), read_plan(selections, lo, hi)
-            fill, check = self.spec.fill.element.tobytes(), self.options.validate_checksums
+            fill, check = self._fill_bytes, self.options.validate_checksums
             decoder = self.kernel.BoxDecoder(self.program, rows, boxes, out[np.newaxis], fill, check)
             left = yield from stored.fetch_decoded(lo, hi, self.stored_limit, decoder)
         for row, data in left:
@@ -268,7 +268,7 @@ class FixedSizePipeline(ChunkPipeline):
         self, shards: Sequence[Any], edge: Shape, grid: Shape, touched: int, memory: Rows, out: npt.NDArray[np.generic]
     ) -> Any:
         """A `kernels.compiled.ShardDecoder`, where `is_read_decoded`; `memory` has `row_bytes`."""
-        fill, check = self.spec.fill.element.tobytes(), self.options.validate_checksums
+        fill, check = self._fill_bytes, self.options.validate_checksums
         most = self.stored_limit  # safety: size of decoded subchunks
         layout = (edge, grid, most, touched, self.program, self._row_memory(memory))
         return self.kernel.ShardDecoder(shards, *layout, out[np.newaxis], fill, check)
@@ -308,7 +308,7 @@ class FixedSizePipeline(ChunkPipeline):
             return None
         seen = self._view(self._rows(1))[0]
         row = (spec.nbytes, self.stored_limit, seen.shape, seen.strides, seen.itemsize)
-        fill = (spec.fill.element.tobytes(), not options.write_empty_chunks)
+        fill = (self._fill_bytes, not options.write_empty_chunks)
         assert kernels.ChunkLayout is not None, "looked at above"
         return kernels.ChunkLayout(self.program, row, fill, *index, (options.validate_checksums, check_index))
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Self
 from zarrant.codecs.buffer_pool import lent
 from zarrant.errors import ByteRangeError, LimitError, OptionError, ZarrantError
 from zarrant.locking.file_locks import SUFFIX
-from zarrant.storage import ANY, Blob, Buffer, ByteRange, FileDecoder, Hole, OnlyWhile, Part, Version, expect_version
+from zarrant.storage import ANY, Blob, Buffer, ByteRange, FileDecoder, Hole, OnlyWhile, Part, ShareWork, Version, expect_version
 from zarrant.stores.keys import are_doubtful, check_key, check_prefix, is_doubtful
 from zarrant.stores.local.batch_put import put_batch
 from zarrant.stores.local.descriptors import could_not_open, with_few_descriptors
@@ -177,7 +177,7 @@ class FileObjects(Durable):
         return self._get_each(keys, limit, lambda paths: read_whole(self, paths, limit))
 
     def get_decoded(
-        self, keys: Sequence[str], limit: int | None, decoder: FileDecoder, share: Callable[[Callable[[], None], int], None]
+        self, keys: Sequence[str], limit: int | None, decoder: FileDecoder, share: ShareWork
     ) -> list[Blob | Exception | None]:
         """See `storage.GetDecoded`."""
         if decoder.whole:

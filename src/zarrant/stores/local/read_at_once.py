@@ -13,13 +13,13 @@ Where they are large they are read into memory that was used before (`codecs.buf
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any, Protocol, TypeAlias
 
 from zarrant import kernels
 from zarrant.codecs.buffer_pool import lent
-from zarrant.storage import Blob, ByteRange, FileDecoder, Version
+from zarrant.storage import Blob, ByteRange, FileDecoder, ShareWork, Version
 from zarrant.stores.local.direct_io import DirectIO
 from zarrant.stores.local.syscalls import Syscalls, are_plain
 from zarrant.stores.local.temp_files import FileVersion, is_file_version, version_here, version_seen
@@ -58,9 +58,7 @@ def read_whole(store: Directory, paths: list[str], limit: int | None) -> list[Re
     return _blobs(store, [each and ((each[0],), each[1]) for each in found], before)
 
 
-def read_decoded(
-    store: Directory, paths: list[str], limit: int | None, decoder: FileDecoder, share: Callable[[Callable[[], None], int], None]
-) -> list[ReadAtOnce]:
+def read_decoded(store: Directory, paths: list[str], limit: int | None, decoder: FileDecoder, share: ShareWork) -> list[ReadAtOnce]:
     """Whole files, decoded by as many threads as are of use; their blobs have no data."""
     before = store.files.now()
     try:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from zarrant.errors import ZarrantError
-from zarrant.storage import Blob, Buffer, FileDecoder, OnlyWhile, Version
+from zarrant.storage import Blob, Buffer, FileDecoder, OnlyWhile, ShareWork, Version
 from zarrant.stores.keys import check_key, check_prefix
 from zarrant.stores.wrappers.each_call import Call, EachCall
 
@@ -89,7 +89,7 @@ class Prefix(EachCall):
         return self._each(keys, lambda keys: self._inside.get_all(keys, limit))
 
     def get_decoded(
-        self, keys: Sequence[str], limit: int | None, decoder: FileDecoder, share: Callable[[Callable[[], None], int], None]
+        self, keys: Sequence[str], limit: int | None, decoder: FileDecoder, share: ShareWork
     ) -> list[Blob | Exception | None]:
         """See `storage.GetDecoded`."""
         return self._each(keys, lambda keys: self._inside.get_decoded(keys, limit, decoder, share))
