@@ -31,7 +31,7 @@ Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 
 directories_above: Any = getattr(_native, "directories_above", None)
-make_directories: Any = getattr(_native, "make_directories", None)
+enter_directory: Any = getattr(_native, "enter_directory", None)
 put_file: Any = getattr(_native, "put_file", None)
 put_files: Any = getattr(_native, "put_files", None)
 update_file: Any = getattr(_native, "update_file", None)

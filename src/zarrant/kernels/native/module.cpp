@@ -539,20 +539,24 @@ nb::str decoded(const std::string& path) {
   return nb::steal<nb::str>(text);
 }
 
-// Makes a directory and those missing above it, below `root`: the paths of those that were made, and whether it is there now.
-nb::tuple py_make_directories(nb::str path, nb::str root, nb::handle trial) {
-  const Path whole(path), top(root);
+// Enters a directory, and makes what is missing of it below `above`, which is a directory: the paths of those that were made, and
+// (permissions, device), or None where it was not entered. `condition`: a file that must be there, or None.
+nb::tuple py_enter_directory(nb::str path, nb::str above, nb::handle condition, nb::handle trial) {
+  const Path whole(path), known(above);
+  const std::optional<Path> file = condition.is_none() ? std::nullopt : std::optional<Path>(std::in_place, nb::cast<nb::str>(condition));
   Trial tried;
   ask_trial(trial, tried);
-  MadeDirectories done;
+  EnteredDirectory done;
   {
     nb::gil_scoped_release released;
-    done = make_directories(whole.get(), std::string_view(top.get()).size(), trial.is_none() ? nullptr : &tried);
+    done = enter_directory(whole.get(), std::string_view(known.get()).size(), file ? file->get() : nullptr, trial.is_none() ? nullptr : &tried);
   }
   tell_trial(trial, tried);
   nb::list made;
   for (const std::string& each : done.made) made.append(decoded(each));
-  return nb::make_tuple(made, done.whole);
+  nb::object state = nb::none();
+  if (done.entered) state = nb::make_tuple(done.mode, done.device);
+  return nb::make_tuple(made, state);
 }
 
 // A directory and all above it, each with (device, inode); empty where one of them is a link, or not there.
@@ -1120,8 +1124,8 @@ NB_MODULE(_native, m) {
         .def("work", &ReadShards::work)
         .def("versions", &ReadShards::versions);
   }
-  if (can_make_directories()) {
-    m.def("make_directories", &py_make_directories, nb::arg(), nb::arg(), nb::arg().none());
+  if (can_enter_directories()) {
+    m.def("enter_directory", &py_enter_directory, nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none());
     m.def("directories_above", &py_directories_above);
   }
   if (can_put_files()) {
