@@ -1,4 +1,4 @@
-"""Lists of indices, masks, steps and points are written as NumPy assigns them; each shorter way stores what the general way stores."""
+"""Lists of indices, masks, steps and points are written as NumPy assigns them; a shorter way stores what the general way stores."""
 
 from __future__ import annotations
 

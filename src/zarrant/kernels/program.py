@@ -74,8 +74,7 @@ class RowBoxes(NamedTuple):
 class OuterBoxes(NamedTuple):
     """The same where each row has every combination of a segment of each axis, in C order: no box of them is made.
 
-    `start`, `row_start` and `shape` are columns of segments, each of one axis. No element of what is copied to is in two of them, or
-    the last value counts.
+    `start`, `row_start` and `shape` are columns of segments, each of one axis. Of several values for one element the last counts.
     """
 
     start: NDArray[np.int64]

@@ -309,7 +309,8 @@ class FixedSizePipeline(ChunkPipeline):
     def box_update(self, box: BoxInChunk, values: npt.NDArray[np.generic]) -> BoxUpdate | None:
         """See `Prepared.box_update`."""
         layout = self._box_layout
-        return None if layout is None else BoxUpdate.of(layout, self.spec, ((0, box.start, box.value, box.count),), values)
+        piece = (0, box.start, box.value, box.count)
+        return None if layout is None else BoxUpdate.of(layout, self.spec, self.options, (piece,), values)
 
     @cached_property
     def _box_layout(self) -> Any | None:

@@ -633,7 +633,7 @@ nb::object py_put_file(nb::str path, nb::sequence parts, nb::handle condition, n
   }
   tell_trial(trial, tried);
   if (!result) return nb::none();
-  return nb::make_tuple(as_tuple(result->version), result->old_mtime);
+  return nb::make_tuple(as_tuple(*result->version), result->old_mtime);
 }
 
 // Whole files of a directory, whatever is there, without the GIL: `files` is a list of (name, parts). For each of them its version or
@@ -665,7 +665,7 @@ void py_put_files(nb::str directory, nb::list files, nb::handle condition, std::
   std::size_t at = 0;
   for (const Named& each : named) {
     const bool stored = each.is_small(most) && results[at++];
-    if (stored) done.append(as_tuple(results[at - 1]->version));
+    if (stored) done.append(as_tuple(*results[at - 1]->version));
     else done.append(nb::none());
   }
   tell_trial(trial, tried);
@@ -722,11 +722,11 @@ void py_chunk_layout(ChunkLayout* self, nb::tuple program, nb::tuple row, nb::tu
 }
 
 // Replaces a box of the chunk, or of some subchunks, of a file: for each in `pieces` its number, where the box begins in it, where in
-// the values, and its shape there. (version, mtime of the old one), 1 where somebody has its lock, 2 where it has more than `most`
-// bytes, or None where it is to be done otherwise. The rest as in put_file.
+// the values, and its shape there. (version or None where nothing is stored now, mtime of the old one), 1 where somebody has its lock,
+// 2 where it has more than `most` bytes, or None where it is to be done otherwise. The rest as in put_file.
 nb::object py_update_file(nb::str path, const ChunkLayout& layout, nb::tuple pieces, nb::handle values, nb::handle condition,
-                          std::int64_t device, std::uint32_t share, std::int64_t held, std::int64_t most, bool release,
-                          nb::handle trial) {
+                          std::int64_t device, std::uint32_t share, std::int64_t held, bool must_replace, std::int64_t most,
+                          bool release, nb::handle trial) {
   const Path whole(path);
   const std::string_view given(whole.get());
   const std::size_t end = given.rfind('/');
@@ -746,6 +746,7 @@ nb::object py_update_file(nb::str path, const ChunkLayout& layout, nb::tuple pie
   FilePut wanted = file.put(device, share);
   on.set(wanted);
   wanted.held = held;
+  wanted.must_replace = must_replace;
   wanted.change = &update;
   wanted.most = most;
   Trial tried;
@@ -759,7 +760,7 @@ nb::object py_update_file(nb::str path, const ChunkLayout& layout, nb::tuple pie
     result = put_file(directory.c_str(), wanted, trial.is_none() ? nullptr : &tried, &why);
   }
   tell_trial(trial, tried);
-  if (result) return nb::make_tuple(as_tuple(result->version), result->old_mtime);
+  if (result) return nb::make_tuple(result->version ? as_tuple(*result->version) : nb::object(nb::none()), result->old_mtime);
   if (why == NotPut::otherwise) return nb::none();
   return nb::int_(why == NotPut::busy ? 1 : 2);
 }
@@ -1165,6 +1166,6 @@ NB_MODULE(_native, m) {
           nb::arg().none());
     nb::class_<ChunkLayout>(m, "ChunkLayout").def("__init__", &py_chunk_layout);
     m.def("update_file", &py_update_file, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(),
-          nb::arg(), nb::arg(), nb::arg(), nb::arg().none());
+          nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none());
   }
 }
