@@ -15,7 +15,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.safety.test_mutations import AT_ONCE, BATCH_AT_ONCE, BOX_UPDATE, MARK, READ_AT_ONCE, ROOT, Mutation, run
+from tests.safety.test_mutations import (
+    AT_ONCE,
+    BATCH_AT_ONCE,
+    BOX_UPDATE,
+    MARK,
+    READ_AT_ONCE,
+    ROOT,
+    UPDATE_AT_ONCE,
+    Mutation,
+    run,
+)
 
 NATIVE = ROOT / "src" / "zarrant" / "kernels" / "native"
 SAME_CALLS = f"{AT_ONCE}::test_the_calls_are_those_of_the_general_way"
@@ -30,6 +40,10 @@ MUTATIONS: dict[str, Mutation] = {
     "native metadata lock": Mutation("", f"{AT_ONCE}::test_a_condition_on_what_is_locked_does_not_hold"),
     "native metadata": Mutation("return true;", EQUAL),
     "native absent": Mutation("if (wanted_.if_version == IfVersion::absent) return true;", UNUSUAL),
+    "native nothing there": Mutation("", f"{UPDATE_AT_ONCE}::test_a_call_that_fails_leaves_everything_as_it_was"),
+    "native must replace": Mutation(
+        "if (!replaces_) return true;", f"{UPDATE_AT_ONCE}::test_nothing_is_begun_where_an_object_must_be_there"
+    ),
     "native version": Mutation("return true;", UNUSUAL),
     "native later than the old": Mutation("", f"{AT_ONCE}::test_it_is_newer_than_what_it_replaces"),
     "native lock exit": Mutation("(void)mine;", SAME_CALLS),

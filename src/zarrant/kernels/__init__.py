@@ -188,15 +188,19 @@ def decode(
 def encode_boxes(
     program: Program,
     values: NDArray[Any],
-    boxes: RowBoxes,
+    boxes: RowBoxes | OuterBoxes,
+    old: EncodedRows | None,
     rows: RowMemory,
     covered: NDArray[np.bool_],
     fill: bytes,
     drop: bool,
+    check: bool,
     allocate: Callable[[int], Bytes],
-) -> tuple[Bytes, Ints]:
-    """Gather boxes to rows and encode these; see `reference.encode_boxes`."""
-    encoded: tuple[Bytes, Ints] = serving(program).encode_boxes(program, values, boxes, rows, covered, fill, drop, allocate)
+) -> tuple[Bytes, Ints, list[Failure]]:
+    """Lay boxes over rows and encode these; see `reference.encode_boxes`."""
+    encoded: tuple[Bytes, Ints, list[Failure]] = serving(program).encode_boxes(
+        program, values, boxes, old, rows, covered, fill, drop, check, allocate
+    )
     return encoded
 
 

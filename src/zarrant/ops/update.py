@@ -215,7 +215,7 @@ class _Write(NamedTuple):
         if update is None:
             return False
         condition = Current(array).condition  # safety: condition at once
-        return (yield from update_box(key, update, condition)) is not None
+        return (yield from update_box(key, update, condition))
 
     def _is_small(self, row: int, shape: Shape) -> bool:
         """Whether to lock a chunk of this shape takes a good part of the time of changing a part of it.

@@ -59,7 +59,7 @@ from zarrant.stores.local.mounts import (
 from zarrant.stores.local.objects import TEMP_INFIX, FileObjects
 from zarrant.stores.local.put_at_once import (
     BUSY,
-    Done,
+    Updated,
     can_put_at_once,
     locks_probed,
     put_at_once,
@@ -186,21 +186,23 @@ class FilesystemStore(FileObjects):
         """See `storage.UpdatesBoxes`."""
         return self._at_once
 
-    def update_box(self, key: str, update: BoxUpdate, condition: OnlyWhile | None) -> Version:
+    def update_box(self, key: str, update: BoxUpdate, condition: OnlyWhile | None) -> bool:
         """See `storage.UpdatesBoxes`."""
         path = self._path(key)
         done = update_at_once(self, _queues, path, update, condition) if self._at_once else None
         if done == BUSY:
             done = self._update_when_free(key, update, condition)
         if not isinstance(done, tuple):
-            return None
+            return False
         version, mark = done
-        with annotate_errors("write", self.url, key):
-            self._on_published([path], mark)
-        remember_made(version)
-        return version
+        if mark is not None:
+            with annotate_errors("write", self.url, key):
+                self._on_published([path], mark)
+        if version is not None:
+            remember_made(version)
+        return True
 
-    def _update_when_free(self, key: str, update: BoxUpdate, condition: OnlyWhile | None) -> Done | None:
+    def _update_when_free(self, key: str, update: BoxUpdate, condition: OnlyWhile | None) -> Updated | None:
         """`update_box` of a key that another process has locked, or whose owner was killed."""
         below = self if condition is None else self.only_while(OnlyWhile(condition.key, ANY))
         try:
