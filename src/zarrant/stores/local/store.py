@@ -477,7 +477,7 @@ class FilesystemStore(FileObjects):
         if not self._at_once:
             return False
         condition, known, path = self.condition, self.links.trusted_part(directory), f"{self.root}/{directory}"
-        node = None if condition is None else f"{self.root}/{condition.key}"  # safety: no ghost at once
+        node = None if condition is None else f"{self.root}/{condition.key}"  # safety: no ghost of a put
         assert kernels.enter_directory is not None, "there where `put_file` is"
         made, entered = kernels.enter_directory(path, f"{self.root}/{known}" if known else self.root, node, None)
         if made:
