@@ -103,7 +103,7 @@ MUTATIONS: dict[str, Mutation] = {
     "version at once": Mutation("wanted = None", f"{AT_ONCE}::test_it_is_equal_to_the_general_way"),
     "metadata at once": Mutation("condition = None", f"{AT_ONCE}::test_it_is_equal_to_the_general_way"),
     "data before the name at once": Mutation(
-        "done = _call(path, parts, *asked, False, True)", f"{AT_ONCE}::test_what_may_be_on_disk_is_replaced_as_the_general_way_does"
+        "must_replace = False", f"{AT_ONCE}::test_what_may_be_on_disk_is_replaced_as_the_general_way_does"
     ),
     "object size at once": Mutation("most = -1", f"{READ_AT_ONCE}::test_what_is_too_large_is_not_read"),
     "object size decoded": Mutation("reader = decoder.reader(paths, -1)", f"{READ_AT_ONCE}::test_what_is_too_large_is_not_decoded"),

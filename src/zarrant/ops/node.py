@@ -45,6 +45,7 @@ from zarrant.requests import (
     locked,
     pause,
     put,
+    put_first,
     put_one,
 )
 from zarrant.storage import Blob, Part, Version
@@ -283,6 +284,10 @@ def create_node(
     creation = _Creation(path, metadata, objects, overwrite, match, exclusive, is_chunk, fill)
     if not exclusive:
         return (yield from _create(creation))
+    if not path and not overwrite and fill is None and tuple(objects) == (V3,):
+        version = yield from put_first(V3, [_main(objects)], MAIN_V2)  # nothing is above it
+        if version is not None:
+            return of_version(metadata, version)
     missing = yield from _missing_above(path, metadata, within, top)
     if overwrite and path:
         yield from erase_link(f"{path}/")  # before the lock, which would else be taken behind the link
@@ -391,8 +396,8 @@ def _put_new(path: str, metadata: NodeMetadata, objects: Mapping[str, bytes | No
 
     Some services refuse it although there are none: then it is repeated.
     """
-    *others, (main, data) = objects.items()
-    assert data is not None, "every node has a main object"
+    *others, (main, _) = objects.items()
+    data = _main(objects)
     key = key_of(path, main)
     for name, other in others:
         yield from _put_attributes(key_of(path, name), other, key)
@@ -406,6 +411,13 @@ def _put_new(path: str, metadata: NodeMetadata, objects: Mapping[str, bytes | No
                 return there, False
             yield from pause(random.uniform(0, FIRST_PAUSE_S))
     raise ConflictError("the store refuses new metadata, and has none", key=key, limit=f"{MAX_TRIES} tries")
+
+
+def _main(objects: Mapping[str, bytes | None]) -> bytes:
+    """The main object of a node, which is the last one."""
+    data = objects[next(reversed(list(objects)))]
+    assert data is not None, "every node has a main object"
+    return data
 
 
 def _put_attributes(key: str, data: bytes | None, main: str) -> Op[None]:

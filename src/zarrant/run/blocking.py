@@ -43,6 +43,7 @@ from zarrant.requests import (
     Op,
     Pause,
     Put,
+    PutFirst,
     Share,
     UpdateBox,
 )
@@ -205,6 +206,10 @@ def _put(request: Put, context: ExecutionContext) -> list[Any]:
         return store_all(request.items, together, context.can)
 
 
+def _put_first(request: PutFirst, context: ExecutionContext) -> object:
+    return context.store.put_first(*request) if context.can.puts_first else None
+
+
 def _update_box(request: UpdateBox, context: ExecutionContext) -> bool:
     if not context.can.updates_boxes:
         return False
@@ -323,6 +328,7 @@ def _pause(request: Pause, context: ExecutionContext) -> None:
 _ANSWERS: dict[type, Callable[[Any, ExecutionContext], Any]] = {
     Fetch: _fetch,
     Put: _put,
+    PutFirst: _put_first,
     UpdateBox: _update_box,
     LookAhead: _look_ahead,
     All: _all,
