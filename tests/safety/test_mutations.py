@@ -137,6 +137,9 @@ MUTATIONS: dict[str, Mutation] = {
     "metadata": Mutation("pass", "nodes/test_replaced.py"),
     "unlocked": Mutation("if False:", "nodes/test_stale_bounds.py::test_an_append_that_is_not_finished_stays"),
     "no ghost": Mutation("pass", "nodes/test_replaced.py::test_a_removed_array_is_not_remade"),
+    "no ghost of a put": Mutation(
+        "node = None", "stores/local/test_directories.py::test_no_directory_is_made_of_a_node_that_is_gone"
+    ),
     "unseen": Mutation("pass", "nodes/test_resize.py::test_a_resize_cuts_nothing_that_its_handle_has_not_seen"),
     "turn taken by version": Mutation("stored = yield from put_one(_key(now), [dump(metadata)])", EVERY_ORDER),
     "commit by version": Mutation("stored = yield from put_one(_key(now), [dump(wanted)])", STOPPED),

@@ -219,13 +219,16 @@ class ShardsToBoxes {
   SharedTasks tasks_;
 };
 
-struct MadeDirectories {
+struct EnteredDirectory {
   std::vector<std::string> made;  // the outermost first
-  bool whole = false;             // the directory is there now
+  bool entered = false;           // it is there now, and no link
+  std::uint32_t mode = 0;
+  std::int64_t device = 0;
 };
 
-// A directory, and first those that are missing above it, as far as they lie below the first `root` bytes of the path.
-MadeDirectories make_directories(std::string path, std::size_t root, Trial* trial);
+// A directory, from the first `known` bytes of its path on, which may be entered: each one below is looked at, and made where it is
+// missing. Where something is to be made, the file `condition` must be there. Not entered where anything is not as usual, as a link.
+EnteredDirectory enter_directory(const std::string& path, std::size_t known, const char* condition, Trial* trial);
 
 struct DirectoryAbove {
   std::string path;
@@ -234,7 +237,7 @@ struct DirectoryAbove {
 
 // A directory and all above it; none where one is a link, or not there.
 std::vector<DirectoryAbove> directories_above(std::string path);
-bool can_make_directories();
+bool can_enter_directories();
 
 // Bytes of an array that are gathered and written, or read and scattered, at a time: half of a second cache of 512 KiB.
 constexpr std::int64_t kPieceBytes = 256 << 10;
