@@ -216,6 +216,43 @@ class ShardsToBoxes {
   SharedTasks tasks_;
 };
 
+// Boxes of objects of which the pieces (the chunk, or its subchunks) are at hand as they were decoded from one version of the file. They
+// are copied where the file still has that version; what has another one, or is not there, is left to others.
+class KeptToBoxes {
+ public:
+  struct Box {
+    std::vector<std::int64_t> start, value, count;  // in the object, in `out`
+    std::vector<const Byte*> pieces;                // all that it touches, in C order; null where there is none: fill
+  };
+  struct Object {
+    std::string path;
+    FileVersion version;
+    std::vector<Box> boxes;
+  };
+
+  // Pieces of the shape `edge`, in C order. Throws std::invalid_argument for a box that touches other pieces, or leaves `out`.
+  KeptToBoxes(std::vector<Object> objects, std::vector<std::int64_t> edge, const Strided& out, const Byte* fill);
+
+  void work();
+
+  // Whether the boxes of an object were copied. Once no thread works any more.
+  bool done(std::size_t object) const { return done_[object]; }
+
+ private:
+  bool is_current(const Object& object) const;
+  void copy(const Box& box) const;
+  void copy_piece(const Box& box, const std::int64_t* place, const Byte* piece) const;
+
+  const std::vector<Object> objects_;
+  const std::vector<std::int64_t> edge_;
+  std::vector<std::int64_t> strides_;  // of a piece, in bytes
+  const Strided& out_;
+  const Byte* fill_;
+  Lines lines_ = Lines::kCached;
+  std::unique_ptr<bool[]> done_;
+  std::atomic<std::size_t> next_ = 0;
+};
+
 struct MadeDirectories {
   std::vector<std::string> made;  // the outermost first
   bool whole = false;             // the directory is there now
