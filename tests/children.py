@@ -1,4 +1,4 @@
-"""Processes that never outlive their test: of a script that begins when it is told to, and forked ones."""
+"""Processes that never outlive their test: of a script that begins when it is told to, forked ones, and how long they race."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -87,3 +87,14 @@ def kill_forks() -> None:
                     os.kill(int(child), signal.SIGKILL)
         except OSError:
             pass  # it has ended, or the thread has
+
+
+def lasting(seconds: float, enough: Callable[[], bool], most: float = 60) -> Callable[[], bool]:
+    """Whether a race goes on: for `seconds`, and on a busy machine until `enough` has happened, but no longer than `most` more."""
+    until = time.monotonic() + seconds
+
+    def goes_on() -> bool:
+        late = time.monotonic() - until
+        return late < 0 or (late < most and not enough())
+
+    return goes_on

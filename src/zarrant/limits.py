@@ -32,6 +32,8 @@ class Limits:
     """Shards inside of each other."""
     subchunks: int = 2**24
     """Subchunks of one shard. Its index has 16 bytes for each, and is read and written whole: 256 MiB."""
+    element: int = 2**24
+    """Bytes of one element: its fill value is made where an array is opened, however short the document that asks for it."""
     decoded: int = 2**31
     """Bytes of one decoded chunk, or of one decoded shard where a codec is applied to the whole of it."""
 

@@ -75,9 +75,9 @@ class Put(NamedTuple):
 
 
 class UpdateBox(NamedTuple):
-    """Replace a box of a stored chunk under its lock, with one call of the store; replied with the version it has now.
+    """Replace a box of a chunk under its lock, with one call of the store; replied with whether it was done.
 
-    None where the store does not do that here, and nothing was done: then it is to be read, changed and stored. `update` is made by
+    Where the store does not do that here, nothing was done: then the chunk is to be read, changed and stored. `update` is made by
     the codecs of the chunk (`codecs.box_update`).
     """
 
@@ -315,9 +315,9 @@ def put_one(
     return outcome
 
 
-def update_box(key: str, update: Any, condition: OnlyWhile | None) -> Op[Version]:
-    """Replace a box of a stored chunk with one call of the store; None where that was not done."""
-    reply: Version = yield UpdateBox(key, update, condition)
+def update_box(key: str, update: Any, condition: OnlyWhile | None) -> Op[bool]:
+    """Replace a box of a chunk with one call of the store; whether that was done."""
+    reply: bool = yield UpdateBox(key, update, condition)
     return reply
 
 

@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import struct
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,8 @@ from zarrant.codecs import Blosc, Bytes, Crc32c, Gzip, Numcodecs, ShardingIndexe
 from zarrant.codecs.chain import chain_of
 from zarrant.codecs.protocols import ArraySpec, BytesSpec, CodecOptions
 from zarrant.dtypes import from_numpy
-from zarrant.errors import ChunkError, LimitError
+from zarrant.errors import ChunkError, DataTypeError, LimitError
+from zarrant.limits import LIMITS
 from zarrant.tools.check import check
 
 S = np.s_
@@ -235,3 +237,69 @@ def test_a_small_document_of_a_large_array_stays_small(place: Any) -> None:
     a = zarrant.open_array(place)
     assert json.loads(bytes(a.store.get("zarr.json").data[0]))["shape"] == [2**62]
     assert a[2**61 : 2**61 + 3].tolist() == [0, 0, 0]
+
+
+# ── elements of which one is larger than anything that is stored
+
+
+LARGE = 4 * (LIMITS.element // 4) + 4
+V2 = {"zarr_format": 2, "shape": [1], "chunks": [1], "compressor": None, "fill_value": None, "order": "C", "filters": None}
+V3 = {
+    "zarr_format": 3,
+    "node_type": "array",
+    "shape": [1],
+    "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [1]}},
+    "chunk_key_encoding": {"name": "default"},
+    "codecs": [{"name": "bytes"}],
+    "fill_value": "",
+}
+
+
+def of_length(name: str) -> dict[str, Any]:
+    return {"name": name, "configuration": {"length_bytes": LARGE}}
+
+
+LARGE_ELEMENTS: dict[str, dict[str, Any]] = {
+    "V2 raw": {**V2, "dtype": f"|V{LARGE}"},
+    "V2 bytes": {**V2, "dtype": f"|S{LARGE}"},
+    "V2 text": {**V2, "dtype": f"<U{LARGE // 4}"},
+    "V2 fields": {**V2, "dtype": [["a", f"|S{LARGE // 2}"], ["b", f"|S{LARGE // 2}"]]},
+    "V3 raw": {**V3, "data_type": f"r{8 * LARGE}", "fill_value": [0]},
+    "V3 raw, null": {**V3, "data_type": f"r{8 * LARGE}", "fill_value": None},
+    "V3 raw, longest": {**V3, "data_type": "r999999992", "fill_value": None},
+    "V3 raw_bytes": {**V3, "data_type": of_length("raw_bytes")},
+    "V3 text": {**V3, "data_type": of_length("fixed_length_utf32")},
+    "V3 bytes": {**V3, "data_type": of_length("null_terminated_bytes")},
+    "V3 fields": {
+        **V3,
+        "data_type": {"name": "struct", "configuration": {"fields": [{"name": "a", "data_type": of_length("fixed_length_utf32")}]}},
+        "fill_value": {"a": ""},
+    },
+}
+
+
+@pytest.mark.parametrize("name", LARGE_ELEMENTS)
+def test_an_element_that_is_too_large_is_not_made(name: str, tmp_path: Path) -> None:
+    document = LARGE_ELEMENTS[name]
+    (tmp_path / (".zarray" if name.startswith("V2") else "zarr.json")).write_text(json.dumps(document))
+    tracemalloc.start()
+    try:
+        with pytest.raises(LimitError, match="element that is too large") as caught:
+            zarrant.open_array(tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < LARGE
+    finally:
+        tracemalloc.stop()
+    assert (caught.value.field, caught.value.limit) == ("itemsize", LIMITS.element)
+
+
+@pytest.mark.parametrize("dtype", [f"S{LARGE}", f"U{LARGE // 4}", f"V{LARGE}", [("a", f"S{LARGE // 2}"), ("b", f"S{LARGE // 2}")]])
+def test_nor_is_it_written(dtype: Any, tmp_path: Path) -> None:
+    with pytest.raises(DataTypeError, match="element that is too large"):
+        zarrant.create_array(tmp_path / "a", shape=1, dtype=dtype)
+    assert not (tmp_path / "a").exists()
+
+
+def test_the_largest_element_is_read_back(tmp_path: Path) -> None:
+    value = np.array([b"x" * LIMITS.element])
+    zarrant.create_array(tmp_path, data=value)
+    assert zarrant.open_array(tmp_path)[...].tobytes() == value.tobytes()

@@ -1,4 +1,4 @@
-"""A box of a stored chunk, replaced by one compiled call: what it stores is what the general way stores, byte for byte."""
+"""A box of a chunk, replaced by one compiled call: what it stores is what the general way stores, byte for byte."""
 
 from __future__ import annotations
 
@@ -68,6 +68,8 @@ KINDS: dict[str, dict[str, Any]] = {
     },
     "transposed subchunks": {"chunks": (3, 2), "shards": CHUNK, "order": "F"},
     "one subchunk": {"chunks": CHUNK, "shards": CHUNK},
+    "edge chunks": {"chunks": (5, 4)},
+    "edge shards": {"chunks": (4, 4), "shards": (8, 8)},
 }
 CONFIGS: list[dict[str, Any]] = [{}, {"write_empty_chunks": True}, {"dead_limit": 1.0}, {"shard_updates": "repack"}]
 
@@ -97,23 +99,40 @@ def updates(draw: st.DrawFn) -> tuple[tuple[slice, ...], int]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(config=st.sampled_from(CONFIGS), steps=st.lists(updates(), min_size=1, max_size=10), order=st.sampled_from("CF"))
-def test_it_stores_what_the_general_way_stores(tmp_path: Path, kind: str, config: Any, steps: list[Any], order: Any) -> None:
+@given(
+    config=st.sampled_from(CONFIGS),
+    begin=st.sampled_from(["stored", "nothing", "one", "erased"]),
+    steps=st.lists(updates(), min_size=1, max_size=10),
+    grown=st.integers(0, 9),
+    order=st.sampled_from("CF"),
+)
+def test_it_stores_what_the_general_way_stores(
+    tmp_path: Path, kind: str, config: Any, begin: str, steps: list[Any], grown: int, order: Any
+) -> None:
     arrays = pair(tmp_path, kind, config)
     whole = np.arange(1, 121).reshape(SHAPE).astype(arrays[0].dtype)
     whole[:3, :5] = arrays[0].fill_value
-    for array in arrays:
-        array[...] = whole
-    for box, value in steps:
+    for array in arrays if begin != "nothing" else ():
+        array[6 if begin == "one" else 0 :] = whole[6 if begin == "one" else 0 :]
+        if begin == "erased":
+            array.erase_chunk((0, 0))
+    for number, (box, value) in enumerate(steps):
+        for array in arrays if number == grown else ():  # by others
+            zarrant.open_array(array.store.root).append(np.arange(30).reshape(3, 10).astype(array.dtype))
         shape = tuple(each.stop - each.start for each in box)
         values = np.arange(np.prod(shape)).reshape(shape, order=order).astype(arrays[0].dtype)
         if value >= 0:
             values[...] = arrays[0].fill_value if value == 0 else value
+        if value == 9:  # all that may be stored there becomes fill
+            box, values = (slice(0, 6), box[1]), np.full((6, shape[1]), arrays[0].fill_value, arrays[0].dtype)
         for array in arrays:
             array[box] = values
         assert stored(arrays[0]) == stored(arrays[1])
     assert arrays[0][...].tobytes() == arrays[1][...].tobytes()
-    assert not [path for path in Path(arrays[0].store.root).rglob("*") if "__" in path.name]
+    roots = [Path(array.store.root) for array in arrays]
+    places = [{str(path.relative_to(root)) for path in root.rglob("*")} for root in roots]
+    assert places[0] == places[1]
+    assert not [path for path in places[0] if "__" in path]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -124,20 +143,25 @@ def test_it_is_used(tmp_path: Path, counted: list[bool], kind: str) -> None:
         array[1, 1] = value + 100
     assert counted == [True] * 4
     counted.clear()
-    array.erase_chunk((0, 0))
-    array[1, 1] = 5  # there is nothing that could be changed
-    array[1, 1] = 6
-    assert counted == [False, True]
+    array, _ = pair(tmp_path, kind, {})
+    for value, files in ((array.fill_value, []), (5, ["c/0/0"]), (6, ["c/0/0"]), (array.fill_value, [])):
+        array[1, 1] = value
+        assert list(stored(array)) == files
+    assert counted == [True] * 3  # there was no directory, and nothing to be stored in it
 
 
 @pytest.mark.parametrize("options", [{"shards": (8,), "chunks": (4,)}, {"chunks": (8,)}])
-def test_at_the_end_of_the_array_it_is_not(tmp_path: Path, counted: list[bool], options: Any) -> None:
-    array = zarrant.create_array(tmp_path / "a", data=np.arange(1, 11), **options)
+@pytest.mark.parametrize("box", [slice(8, 9), slice(8, 10)])
+def test_at_the_end_of_the_array_what_others_appended_stays(tmp_path: Path, counted: list[bool], options: Any, box: slice) -> None:
+    data = np.arange(1, 11)
+    array = zarrant.create_array(tmp_path / "a", data=data, **options)
     other = zarrant.open_array(tmp_path / "a")
-    other.append(np.array([50, 60]))
-    array[8] = 0
-    assert counted == []
-    assert other[...].tolist() == [*range(1, 9), 0, 10, 50, 60]
+    values = data[box] * 0
+    for number in range(3):  # the first one finds that the metadata changed
+        other.append(np.array([50, 60])) if number == 0 else None
+        array[box] = values + number
+        assert other[...].tolist() == [*range(1, 9), *values + number, *data[box.stop :], 50, 60]
+    assert counted.count(True) == (0 if box.stop == 10 else 2)
 
 
 @pytest.mark.parametrize("location", ["start", "end"])
@@ -286,5 +310,5 @@ def test_wrong_boxes_are_refused(tmp_path: Path) -> None:
     assert kernels.update_file is not None
     for pieces, values in asked:
         with pytest.raises(ValueError, match="expected"):
-            kernels.update_file(path, good.layout, pieces, values, None, device, 0, 0, -1, False, None)
+            kernels.update_file(path, good.layout, pieces, values, None, device, 0, 0, False, -1, False, None)
     assert array[:4].tolist() == [1] * 4

@@ -9,8 +9,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from zarrant.dtypes.fixed import MAX_ITEM_BYTES, FixedType, data_types, from_numpy, parse_data_type, raw
+from zarrant.dtypes.fixed import FixedType, data_types, from_numpy, parse_data_type, raw
 from zarrant.errors import DataTypeError, LimitError, MetadataError, UnknownExtensionError
+from zarrant.limits import LIMITS
 from zarrant.testkit import DataTypeSuite
 
 ALL = (*data_types, raw(1), raw(3), raw(16, "raw_bytes"))
@@ -179,7 +180,7 @@ def test_from_numpy_refuses(dtype: Any, word: str) -> None:
         ("r0", {}, "$.data_type", MetadataError),
         ("r12", {}, "$.data_type", MetadataError),
         ("r016", {}, "$.data_type", MetadataError),
-        (f"r{8 * (MAX_ITEM_BYTES + 1)}", {}, "$.data_type", LimitError),
+        (f"r{8 * (LIMITS.element + 1)}", {}, "$.data_type", LimitError),
         ("r" + "8" * 10000, {}, "$.data_type", LimitError),
         ("float32", {"a": 1}, "$.data_type.configuration", MetadataError),
         ("r16", {"a": 1}, "$.data_type.configuration", MetadataError),

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from zarrant.dtypes.base import DataType, Fill
-from zarrant.dtypes.fixed import MAX_ITEM_BYTES, from_numpy, parse_data_type
+from zarrant.dtypes.fixed import from_numpy, parse_data_type
 from zarrant.errors import DataTypeError, LimitError, MetadataError, ShapeError
+from zarrant.limits import LIMITS
 
 U5, S5, TEXT, BYTES = from_numpy("U5"), from_numpy("S5"), from_numpy("string"), from_numpy("bytes")
 ALL = [U5, S5, TEXT, BYTES, from_numpy("variable_length_bytes")]
@@ -59,7 +60,7 @@ def test_names() -> None:
         ("fixed_length_utf32", {"length_bytes": 0}, ".length_bytes", MetadataError),
         ("fixed_length_utf32", {"length_bytes": 6}, ".length_bytes", MetadataError),
         ("fixed_length_utf32", {"length_bytes": "4"}, ".length_bytes", MetadataError),
-        ("fixed_length_utf32", {"length_bytes": MAX_ITEM_BYTES + 1}, ".length_bytes", LimitError),
+        ("fixed_length_utf32", {"length_bytes": LIMITS.element + 1}, ".length_bytes", LimitError),
         ("null_terminated_bytes", {}, "", MetadataError),
         ("null_terminated_bytes", {"length_bytes": 0}, ".length_bytes", MetadataError),
         ("null_terminated_bytes", {"length_bytes": True}, ".length_bytes", MetadataError),

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from zarrant.dtypes.base import DataType
-from zarrant.dtypes.fixed import MAX_ITEM_BYTES, from_numpy, parse_data_type
+from zarrant.dtypes.fixed import from_numpy, parse_data_type
 from zarrant.errors import DataTypeError, LimitError, MetadataError, UnknownExtensionError
+from zarrant.limits import LIMITS
 
 POINT = np.dtype([("x", "f4"), ("n", "u1")])
 NESTED = np.dtype([("p", POINT), ("t", "M8[s]"), ("s", "U2"), ("b", "S3"), ("ok", "?")])
@@ -118,7 +119,7 @@ def test_fills_that_python_has_and_the_type_has_not() -> None:
         ([["x", {"name": "fixed_length_utf32", "configuration": {"length_bytes": 3}}]],
          "[0].data_type.configuration.length_bytes", MetadataError),
         ([["x", {"name": "struct", "configuration": {"fields": []}}]], "[0].data_type.configuration.fields", MetadataError),
-        ([[name, {"name": "raw_bytes", "configuration": {"length_bytes": MAX_ITEM_BYTES}}] for name in "ab"], "", LimitError),
+        ([[name, {"name": "raw_bytes", "configuration": {"length_bytes": LIMITS.element}}] for name in "ab"], "", LimitError),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("name", ["struct", "structured"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -123,6 +124,16 @@ def order_of(seen: Any) -> tuple[int, ...]:
     return tuple(axis - 1 for axis in sorted(axes, key=lambda axis: (-seen.strides[axis], seen.shape[axis] == 1)))
 
 
+def encode(
+    kernel: Any, case: Case, covered: Any, drop: bool, old: EncodedRows | None = None, room: Any = allocate
+) -> tuple[Any, Any]:
+    """`encode_boxes` of old rows that decode."""
+    program, values, rows = case.program, case.values, case.rows
+    arena, sizes, failures = kernel.encode_boxes(program, values, case.boxes, old, rows, covered, case.fill, drop, True, room)
+    assert failures == []
+    return arena, sizes
+
+
 def covered_rows(case: Case) -> Any:
     """Rows that one box fills."""
     covered = np.zeros(case.count, np.bool_)
@@ -137,9 +148,7 @@ def covered_rows(case: Case) -> Any:
 def test_encoding_boxes_is_a_copy_and_a_program(kernel: Any, case: Case, drop: bool) -> None:
     _, expected, sizes = one_by_one(case, covered_rows(case), drop)
     case.values.flags.writeable = False
-    arena, found = kernel.encode_boxes(
-        case.program, case.values, case.boxes, case.rows, covered_rows(case), case.fill, drop, allocate
-    )
+    arena, found = encode(kernel, case, covered_rows(case), drop)
     if kernel is kernels or native is False or not any(step[0] in (BLOSC, ZSTD, GZIP) for step in case.program):
         assert found.tolist() == sizes.tolist()
         assert arena.tobytes() == expected.tobytes()
@@ -192,14 +201,14 @@ def test_long_rows(kernel: Any, program: Any, order: Any, alone: bool) -> None:
     boxes = RowBoxes(start, ones, row_start, ones, np.array([[1, *chunk]] * n, np.int64))
     case = Case(array[np.newaxis], rows, boxes, n, b"\1\0", program)
     _, expected, sizes = one_by_one(case, np.ones(n, np.bool_), True)
-    arena, found = kernel.encode_boxes(program, case.values, boxes, rows, np.ones(n, np.bool_), case.fill, True, allocate)
+    arena, found = encode(kernel, case, np.ones(n, np.bool_), True)
     if kernel is kernels:
         assert (arena.tobytes(), found.tolist()) == (expected.tobytes(), sizes.tolist())
     out = np.zeros_like(array)
     assert kernel.decode_boxes(program, spans_of(arena, found), n, rows, boxes, out[np.newaxis], case.fill, True) == []
     assert out.tobytes(order) == array.tobytes(order)
     array[...] = 1
-    arena, found = kernel.encode_boxes(program, case.values, boxes, rows, np.ones(n, np.bool_), case.fill, True, allocate)
+    arena, found = encode(kernel, case, np.ones(n, np.bool_), True)
     assert arena.size == 0 and found.tolist() == [-1] * n
 
 
@@ -382,6 +391,60 @@ def test_combinations_of_segments_are_what_numpy_selects(kernel: Any, case: Oute
 
 
 @both
+@given(case=outers(PROGRAMS), drop=st.booleans(), share=st.sampled_from([0.0, 1.0]))
+@settings(max_examples=150, deadline=None)
+def test_combinations_of_segments_are_laid_over_old_rows(kernel: Any, case: Outer, drop: bool, share: float) -> None:
+    """As NumPy assigns them: of several values for one element the last one counts."""
+    count, fill = len(case.data), bytes(case.out.itemsize)
+    random_bits(case.out, 5, fill, share)
+    expected = row_memory(count, case.rows.seen.shape[1:], order_of(case.rows.seen), case.out.dtype)
+    expected.seen[...] = case.data
+    for row, axes in enumerate(case.index):
+        for place in product(*[zip(*each, strict=True) for each in axes]):
+            inside, outside = zip(*place, strict=True) if place else ((), ())
+            expected.seen[(row, *inside)] = case.out[(0, *outside)]
+    boxes: Any = case.outer
+    whole = Case(case.out, case.rows, boxes, count, fill, case.program)
+    arena, sizes = encode(kernel, whole, np.zeros(count, np.bool_), drop, case.spans)
+    assert not drop or (sizes < 0).tolist() == reference.equals_fill(expected.flat, fill).tolist()
+    decoded = np.zeros_like(expected.flat)
+    spans = spans_of(arena, sizes)
+    found = np.zeros((len(spans.number), decoded.shape[1]), np.uint8)
+    assert kernels.decode(case.program, *spans[1:], found, True) == []
+    decoded[spans.number] = found
+    assert decoded.tobytes() == expected.flat.tobytes()
+
+
+@both
+@given(case=cases(), drop=st.booleans(), stored=st.lists(st.booleans(), min_size=7, max_size=7), broken=st.integers(0, 9))
+@settings(max_examples=150, deadline=None)
+def test_boxes_are_laid_over_old_rows(kernel: Any, case: Case, drop: bool, stored: list[bool], broken: int) -> None:
+    """As with a call that decodes, one that copies and one that encodes; a row that does not decode is named."""
+    before = row_memory(case.count, case.rows.seen.shape[1:], order_of(case.rows.seen), case.values.dtype)
+    random_bits(before.seen, 11, case.fill, 0.3)
+    keep = np.array(stored[: case.count])
+    arena, sizes = kernels.encode(case.program, before.flat.copy(), keep)
+    before.flat[~keep] = np.tile(np.frombuffer(case.fill, np.uint8), before.flat.shape[1] // len(case.fill))
+    start, step, row_start, row_step, shape = case.boxes
+    reference.copy_boxes(case.values, start, step, before.seen, row_start, row_step, shape)
+    old = spans_of(arena, sizes)
+    _, found = kernels.encode(case.program, before.flat, ~reference.equals_fill(before.flat, case.fill) if drop else None)
+    covered = covered_rows(case) & keep
+    new, made = encode(kernel, case, covered, drop, old)
+    assert (made < 0).tolist() == (found < 0).tolist()
+    spans = spans_of(new, made)
+    decoded = np.zeros((len(spans.number), before.flat.shape[1]), np.uint8)
+    assert kernels.decode(case.program, *spans[1:], decoded, True) == []
+    assert decoded.tobytes() == before.flat[spans.number].tobytes()
+    if broken < len(old.number):
+        old.size[broken] -= 1
+        bad = kernels.decode(case.program, *old[1:], np.zeros((len(old.number), before.flat.shape[1]), np.uint8), True)
+        program, values, rows = case.program, case.values, case.rows
+        *_, failures = kernel.encode_boxes(program, values, case.boxes, old, rows, covered, case.fill, drop, True, allocate)
+        assert [each[:2] for each in failures] == [each[:2] for each in bad[:1]]
+
+
+@both
 @given(program=st.sampled_from(BLOCKS), order=st.permutations(range(3)), data=st.data())
 @settings(max_examples=20, deadline=None)
 def test_combinations_of_a_row_of_blocks(kernel: Any, program: Any, order: Any, data: Any) -> None:
@@ -428,6 +491,9 @@ def test_segments_are_checked(kernel: Any, name: str, value: Any) -> None:
     assert kernel.decode_boxes(*arguments, good, case.values, case.fill, True) == []
     with pytest.raises(ValueError):
         kernel.decode_boxes(*arguments, good._replace(**{name: np.array(value)}), case.values, case.fill, True)
+    assert encode(kernel, case._replace(boxes=good), np.ones(2, bool), False)[0].size == 16
+    with pytest.raises(ValueError):
+        encode(kernel, case._replace(boxes=good._replace(**{name: np.array(value)})), np.ones(2, bool), False)
 
 
 # ── what a caller may not give ──────────────────────────────────────────────────────────────────────────────────────
@@ -464,7 +530,7 @@ def test_mistakes_are_refused(kernel: Any, bad: str) -> None:
     if case.rows is None:
         case = case._replace(rows=RowMemory(case.values.view(np.uint8)[:, :8], case.values[:, :4]))
     with pytest.raises(ValueError):
-        kernel.encode_boxes(case.program, case.values, case.boxes, case.rows, np.ones(2, bool), case.fill, True, allocate)
+        encode(kernel, case, np.ones(2, bool), True)
     row = np.zeros(8, np.uint8)
     spans = EncodedRows(np.arange(2), [row], np.zeros(2, np.int64), np.zeros(2, np.int64), np.full(2, 8))
     with pytest.raises(ValueError):
@@ -482,15 +548,15 @@ def test_spans_are_checked(kernel: Any, wrong: dict[str, Any]) -> None:
     spans = EncodedRows(np.arange(2), [np.zeros(8, np.uint8)], np.zeros(2, np.int64), np.zeros(2, np.int64), np.full(2, 8))
     with pytest.raises(ValueError):
         kernel.decode_boxes(case.program, spans._replace(**wrong), 2, case.rows, case.boxes, case.values, case.fill, True)
+    with pytest.raises(ValueError):
+        encode(kernel, case, np.ones(2, bool), True, spans._replace(**wrong))
 
 
 @both
 def test_a_short_arena_is_refused(kernel: Any) -> None:
     case = simple()
     with pytest.raises(ValueError):
-        kernel.encode_boxes(
-            case.program, case.values, case.boxes, case.rows, np.ones(2, bool), case.fill, False, lambda n: allocate(n - 1)
-        )
+        encode(kernel, case, np.ones(2, bool), False, room=lambda n: allocate(n - 1))
 
 
 # ── files that are decoded as they are read, by several threads ─────────────────────────────────────────────────────

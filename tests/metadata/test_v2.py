@@ -181,7 +181,7 @@ BAD: dict[str, tuple[dict[str, Any], type[ZarrantError], str]] = {
     "times of four bytes": ({"dtype": "<M4[s]"}, MetadataError, "$.dtype"),
     "a factor of zero": ({"dtype": "<M8[0s]"}, MetadataError, "$.dtype"),
     "text of no length": ({"dtype": "|S0"}, MetadataError, "$.dtype"),
-    "text that is too long": ({"dtype": "|S9999999999"}, MetadataError, "$.dtype"),
+    "text that is too long": ({"dtype": "|S9999999999"}, LimitError, "$.dtype"),
     "Unicode without byte order": ({"dtype": "|U3"}, MetadataError, "$.dtype"),
     "no text": ({"dtype": 4}, MetadataError, "$.dtype"),
     "no fields": ({"dtype": []}, MetadataError, "$.dtype"),

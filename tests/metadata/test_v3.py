@@ -347,8 +347,11 @@ def arrays(draw: st.DrawFn) -> ArrayMetadata:
 def test_round_trip(document: ArrayMetadata | GroupMetadata) -> None:
     data = dump(document)
     again = parse(data)
-    assert again == document
-    assert dump(again) == data
+    if isinstance(again, ArrayMetadata) and again.notes:  # null, of a type that is named like a number: read as zero, and noted
+        assert parse(dump(again)) == replace(again, notes=())
+    else:
+        assert again == document
+        assert dump(again) == data
 
 
 @given(st.binary(max_size=60) | values.map(encode))

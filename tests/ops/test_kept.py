@@ -9,13 +9,13 @@ import os
 import pickle
 import random
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.children import lasting
 
 import zarrant
 from children import ended
@@ -332,11 +332,16 @@ def test_a_read_is_never_older_than_what_was_acknowledged_before_it(layout: str,
             finally:
                 os._exit(1)
         writers.append(pid)
-    until, counts = time.monotonic() + (60 if SOAK else 1.5), [0, 0, 0]
+    counts = [0, 0, 0]
+
+    def enough() -> bool:
+        return int(done.sum()) > 20 and sum(counts) > 100 and hits(kept) > 0
+
+    goes_on = lasting(60 if SOAK else 1.5, enough)
 
     def read(which: int) -> None:
         dice, last = random.Random(which), [0] * CHUNKS
-        while time.monotonic() < until:
+        while goes_on():
             i, at = dice.randrange(CHUNKS), dice.randrange(SIDE - 8)
             for _ in range(dice.randrange(1, 6)):
                 low = max(int(done[i]), last[i])
@@ -352,9 +357,8 @@ def test_a_read_is_never_older_than_what_was_acknowledged_before_it(layout: str,
         for pid in writers:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-    assert int(done.sum()) > 20 and sum(counts) > 100
     print(f"{int(done.sum())} writes, {sum(counts)} reads, {hits(kept)} found what is kept")
-    assert hits(kept) > 0
+    assert enough()
 
 
 class OldNames(Syscalls):

@@ -15,7 +15,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.safety.test_mutations import AT_ONCE, BATCH_AT_ONCE, BOX_UPDATE, MARK, READ_AT_ONCE, ROOT, Mutation, run
+from tests.safety.test_mutations import (
+    AT_ONCE,
+    BATCH_AT_ONCE,
+    BOX_UPDATE,
+    MARK,
+    READ_AT_ONCE,
+    ROOT,
+    UPDATE_AT_ONCE,
+    Mutation,
+    run,
+)
 
 NATIVE = ROOT / "src" / "zarrant" / "kernels" / "native"
 SAME_CALLS = f"{AT_ONCE}::test_the_calls_are_those_of_the_general_way"
@@ -26,12 +36,18 @@ MUTATIONS: dict[str, Mutation] = {
     "native lock": Mutation("const bool granted = usual;", SAME_CALLS),
     "native inode": Mutation("const bool in_place = (there = {}, there.st_nlink = 1, true);", SAME_CALLS),
     "native lock of the caller": Mutation("return true;", f"{AT_ONCE}::test_the_calls_under_a_lock_are_those_of_the_general_way"),
+    "native no ghost": Mutation("", "stores/local/test_directories.py::test_no_directory_is_made_of_a_node_that_is_gone"),
     "native metadata lock": Mutation("", f"{AT_ONCE}::test_a_condition_on_what_is_locked_does_not_hold"),
     "native metadata": Mutation("return true;", EQUAL),
     "native absent": Mutation("if (wanted_.if_version == IfVersion::absent) return true;", UNUSUAL),
+    "native nothing there": Mutation("", f"{UPDATE_AT_ONCE}::test_a_call_that_fails_leaves_everything_as_it_was"),
+    "native must replace": Mutation(
+        "if (!replaces_) return true;", f"{UPDATE_AT_ONCE}::test_nothing_is_begun_where_an_object_must_be_there"
+    ),
     "native version": Mutation("return true;", UNUSUAL),
     "native later than the old": Mutation("", f"{AT_ONCE}::test_it_is_newer_than_what_it_replaces"),
     "native lock exit": Mutation("(void)mine;", SAME_CALLS),
+    "native whole chunk": Mutation("", f"{BOX_UPDATE}::test_at_the_end_of_the_array_what_others_appended_stays"),
     "native chunk size": Mutation("", f"{BOX_UPDATE}::test_a_chunk_with_more_bytes_than_its_codecs_make_is_not_read"),
     "native subchunk size": Mutation("", f"{BOX_UPDATE}::test_a_subchunk_with_more_bytes_than_its_codecs_make_is_not_read"),
     "native index": Mutation("true;", f"{BOX_UPDATE}::test_what_is_damaged_is_an_error_as_ever"),

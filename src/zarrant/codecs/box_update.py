@@ -1,9 +1,9 @@
-"""A box of one stored chunk, or of some subchunks of a shard, replaced by one compiled call.
+"""A box of one chunk, or of some subchunks of a shard, replaced by one compiled call.
 
 In: a prepared chain, a box within one chunk, and values. Out: a `BoxUpdate`, for a store that makes it (`storage.UpdateBox`); or
 None where the compiled call has no form of it. What it stores is what `Prepared.write` makes of the old object, of which a test
-makes sure. The call leaves to that what is not usual when it sees the object: one that is not stored, that is damaged, that
-becomes fill, or a shard whose dead bytes are to be laid out anew.
+makes sure: what is not stored begins as fill, and what becomes fill is erased, unless the options say otherwise. The call leaves to
+that what is not usual when it sees the object: one that is damaged, or a shard whose dead bytes are to be laid out anew.
 """
 
 from __future__ import annotations

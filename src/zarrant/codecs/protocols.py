@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from operator import add
 from typing import Any, Literal, NamedTuple, Protocol, Self, TypeAlias
 
 import numpy as np
@@ -301,11 +302,24 @@ class BoxUpdate(NamedTuple):
     values: npt.NDArray[np.generic]
     nbytes: int
     """Of what is decoded and encoded."""
+    not_stored: Fill | None
+    """A chunk of which every element is this one is not stored."""
 
     @classmethod
-    def of(cls, layout: Any, spec: ArraySpec, pieces: tuple[Piece, ...], values: npt.NDArray[np.generic]) -> Self | None:
+    def of(
+        cls, layout: Any, spec: ArraySpec, options: CodecOptions, pieces: tuple[Piece, ...], values: npt.NDArray[np.generic]
+    ) -> Self | None:
         """That of pieces of a chunk, or of subchunks, of `spec`; None where the values are not of its data type."""
-        return cls(layout, pieces, values, len(pieces) * spec.nbytes) if values.dtype == spec.data_type.numpy else None
+        if values.dtype != spec.data_type.numpy:
+            return None
+        return cls(layout, pieces, values, len(pieces) * spec.nbytes, None if options.write_empty_chunks else spec.fill)
+
+    @property
+    def is_fill(self) -> bool:
+        """Whether a chunk that is not stored stays so."""
+        fill = self.not_stored
+        boxes = (tuple(map(slice, start, map(add, start, count))) for _, _, start, count in self.pieces)
+        return fill is not None and all(fill.equals(self.values[box][np.newaxis])[0] for box in boxes)
 
 
 class Prepared(Protocol):

@@ -21,10 +21,8 @@ from zarrant.dtypes import fill as fills
 from zarrant.dtypes import values
 from zarrant.dtypes.base import Array, DataType, Fill, FixedFill
 from zarrant.errors import DataTypeError, LimitError, MetadataError, UnknownExtensionError, shown
+from zarrant.limits import LIMITS
 from zarrant.metadata.v3 import Named
-
-MAX_ITEM_BYTES = 2**31 - 1
-"""NumPy keeps the size of an element in a C int."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +149,7 @@ def check_members(document: Named, path: str, *names: str) -> None:
         raise MetadataError("wrong members", path=f"{path}.configuration", expected=", ".join(names), got=got)
 
 
-def positive(document: Named, path: str, name: str, most: int = MAX_ITEM_BYTES, limited: str = "itemsize") -> int:
+def positive(document: Named, path: str, name: str, most: int = LIMITS.element, limited: str = "itemsize") -> int:
     """A member of a configuration that is an integer above 0; LimitError where it is above `most`."""
     value, where = document.configuration[name], f"{path}.configuration.{name}"
     if type(value) is not int or value < 1:
@@ -246,8 +244,8 @@ def raw(nbytes: int, spelling: str = "") -> RawBits:
 
 def _raw_bits(name: str, path: str) -> int:
     bits = int(name[1:]) if len(name) < 20 else 10**20
-    if bits // 8 > MAX_ITEM_BYTES:
-        raise LimitError("an element that is too large", path=path, field="itemsize", got=name, limit=MAX_ITEM_BYTES)
+    if bits // 8 > LIMITS.element:
+        raise LimitError("an element that is too large", path=path, field="itemsize", got=name, limit=LIMITS.element)
     if bits == 0 or bits % 8 or name[1] == "0":
         raise MetadataError("wrong number of bits", path=path, expected="r<bits>, bits a multiple of 8 above 0", got=name)
     return bits // 8
@@ -287,6 +285,9 @@ def from_numpy(dtype: Any) -> DataType:
         raise
     for family in extensions.data_types.classes():
         if found := getattr(family, "from_numpy", lambda _: None)(numpy):
+            if numpy.itemsize > LIMITS.element:
+                message = "an element that is too large"
+                raise DataTypeError(message, field="dtype", got=numpy.itemsize, limit=LIMITS.element, hint="Add a dimension")
             return cast("DataType", found)
     raise DataTypeError("a NumPy type without counterpart", field="dtype", expected=_known(), got=str(numpy), hint=_hint(numpy))
 

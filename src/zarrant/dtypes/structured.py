@@ -17,8 +17,9 @@ from typing import Any, cast
 import numpy as np
 
 from zarrant.dtypes.base import Array, FixedFill
-from zarrant.dtypes.fixed import MAX_ITEM_BYTES, FixedType, check_members, from_numpy, parse_data_type
-from zarrant.errors import DataTypeError, LimitError, MetadataError, ShapeError, shown
+from zarrant.dtypes.fixed import FixedType, check_members, from_numpy, parse_data_type
+from zarrant.errors import DataTypeError, MetadataError, ShapeError, shown
+from zarrant.limits import LIMITS, require
 from zarrant.metadata.json_text import member
 from zarrant.metadata.v3 import Named
 
@@ -64,8 +65,7 @@ class Struct(FixedType):
                 raise MetadataError("two fields of one name", path=f"{where}[{i}]", expected="names that differ", got=shown(name))
             fields[name] = Field(name, data_type)
         size = sum(item.data_type.itemsize for item in fields.values())
-        if size > MAX_ITEM_BYTES:
-            raise LimitError("an element that is too large", path=where, field="itemsize", got=size, limit=MAX_ITEM_BYTES)
+        require(size, LIMITS.element, "an element that is too large", "itemsize", where)
         found = _struct(tuple(fields.values()))
         # "Arrays where the `bytes` codec has no `endian` configuration MUST be treated as little-endian", of this name alone:
         # https://github.com/zarr-developers/zarr-extensions/tree/main/data-types/structured

@@ -32,7 +32,7 @@ Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 
 directories_above: Any = getattr(_native, "directories_above", None)
-make_directories: Any = getattr(_native, "make_directories", None)
+enter_directory: Any = getattr(_native, "enter_directory", None)
 put_file: Any = getattr(_native, "put_file", None)
 put_files: Any = getattr(_native, "put_files", None)
 update_file: Any = getattr(_native, "update_file", None)
@@ -128,20 +128,29 @@ def decode(
 def encode_boxes(
     program: Program,
     values: NDArray[Any],
-    boxes: RowBoxes,
+    boxes: RowBoxes | OuterBoxes,
+    old: EncodedRows | None,
     rows: RowMemory,
     covered: NDArray[np.bool_],
     fill: bytes,
     drop: bool,
+    check: bool,
     allocate: Callable[[int], Bytes],
-) -> tuple[Bytes, Ints]:
-    """Gather boxes to rows and encode these; see `reference.encode_boxes`."""
+) -> tuple[Bytes, Ints, list[Failure]]:
+    """Lay boxes over rows and encode these; see `reference.encode_boxes`."""
     if values.dtype.hasobject or covered.dtype != np.bool_:
         raise ValueError(f"expected plain elements and flags, got {values.dtype} and {covered.dtype}")
     sizes = np.empty(len(covered), np.int64)
     arena = allocate(len(covered) * encoded_bound(program, rows.flat.shape[1]))
-    total = _native.encode_boxes(program, values, boxes, *rows, covered, fill, drop, arena, sizes)
-    return arena[:total], sizes
+    before = None if old is None else _contiguous(old)
+    total, failures = _native.encode_boxes(program, values, boxes, before, *rows, covered, fill, drop, check, arena, sizes)
+    return arena[:total], sizes, failures
+
+
+def _contiguous(spans: EncodedRows) -> EncodedRows:
+    """The columns in one piece of memory each."""
+    columns = [np.ascontiguousarray(each) for each in spans[2:]]
+    return EncodedRows(np.ascontiguousarray(spans.number), spans.buffers, *columns)
 
 
 def decode_boxes(
@@ -158,9 +167,7 @@ def decode_boxes(
     if out.dtype.hasobject:
         raise ValueError("Python objects cannot be copied bit for bit")
     check_sizes(program, rows.flat.shape[1])
-    number, which, offset, size = (np.ascontiguousarray(each) for each in (spans.number, *spans[2:]))
-    encoded = (spans.buffers, which, offset, size, number)
-    failures: list[Failure] = _native.decode_boxes(program, *encoded, count, *rows, boxes, out, fill, check)
+    failures: list[Failure] = _native.decode_boxes(program, _contiguous(spans), count, *rows, boxes, out, fill, check)
     return failures
 
 

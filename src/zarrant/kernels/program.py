@@ -72,9 +72,9 @@ class RowBoxes(NamedTuple):
 
 
 class OuterBoxes(NamedTuple):
-    """The same for a read of which each row has every combination of a segment of each axis: no box of them is made.
+    """The same where each row has every combination of a segment of each axis, in C order: no box of them is made.
 
-    `start`, `row_start` and `shape` are columns of segments, each of one axis; no element of the array is in two of them.
+    `start`, `row_start` and `shape` are columns of segments, each of one axis. Of several values for one element the last counts.
     """
 
     start: NDArray[np.int64]

@@ -196,27 +196,32 @@ def encode(program: Program, rows: Bytes, keep: NDArray[np.bool_] | None) -> tup
 def encode_boxes(
     program: Program,
     values: NDArray[Any],
-    boxes: RowBoxes,
+    boxes: RowBoxes | OuterBoxes,
+    old: EncodedRows | None,
     rows: RowMemory,
     covered: NDArray[np.bool_],
     fill: bytes,
     drop: bool,
+    check: bool,
     allocate: Callable[[int], Bytes],
-) -> tuple[Bytes, Ints]:
+) -> tuple[Bytes, Ints, list[Failure]]:
     """Copy boxes of `values` to the rows of a batch, one for each of `covered`, and encode these: `encode(...)` of them.
 
-    A row that is not `covered` is `fill` (one element) where no box lies. With `drop`, rows of nothing but fill are not kept. The
-    arena is the beginning of what `allocate` gave for as many bytes as it was asked for.
+    A row is what it is in `old` where no box lies; one that is not there, and not `covered`, is `fill` (one element). With `drop`,
+    rows of nothing but fill are not kept. The arena is the beginning of what `allocate` gave for as many bytes as it was asked for.
+    The failures are the first of `old`, as of `decode_boxes`, or none; where there is one, what is in the arena is not defined.
     """
+    boxes = _expanded(boxes, len(covered), values.ndim) if isinstance(boxes, OuterBoxes) else boxes
     _check_batch(values, boxes, rows, fill)
     if covered.dtype != np.bool_ or covered.ndim != 1:
         raise ValueError(f"covered: expected a column of bool, got {covered.dtype} {covered.shape}")
     flat, seen = _all_rows(rows, len(covered), fill)
+    failures = [] if old is None else _decode_rows(program, old, flat, check)
     copy_boxes(values, boxes.start, boxes.step, seen, boxes.row_start, boxes.row_step, boxes.shape)
     encoded, sizes = encode(program, flat, ~equals_fill(flat, fill) if drop else None)
     arena = allocate(len(covered) * encoded_bound(program, flat.shape[1]))
     arena[: encoded.size] = encoded
-    return arena[: encoded.size], sizes
+    return arena[: encoded.size], sizes, failures
 
 
 def _check_batch(array: NDArray[Any], boxes: RowBoxes, rows: RowMemory, fill: bytes) -> None:
@@ -332,18 +337,24 @@ def decode_boxes(
     """
     boxes = _expanded(boxes, count, out.ndim) if isinstance(boxes, OuterBoxes) else boxes
     _check_batch(out, boxes, rows, fill)
-    number = spans.number
-    if number.dtype != np.int64 or number.shape != spans.which.shape:
-        raise ValueError(f"number: expected int64 of shape {spans.which.shape}, got {number.dtype} {number.shape}")
-    if len(number) and (number[0] < 0 or number[-1] >= count or (np.diff(number) <= 0).any()):
-        raise ValueError("expected the rows of spans in ascending order")
     flat, seen = _all_rows(rows, count, fill)
-    decoded = np.empty((len(number), flat.shape[1]), np.uint8)
-    failures = decode(program, spans.buffers, spans.which, spans.offset, spans.size, decoded, check)
-    flat[number] = decoded
+    failures = _decode_rows(program, spans, flat, check)
     _check_boxes(out, boxes.start, boxes.step, boxes.shape)
     if not failures:
         copy_boxes(seen, boxes.row_start, boxes.row_step, out, boxes.start, boxes.step, boxes.shape)
+    return failures
+
+
+def _decode_rows(program: Program, spans: EncodedRows, rows: Bytes, check: bool) -> list[Failure]:
+    """Decode spans to their places in all rows of a batch; the first failure, or none."""
+    number = spans.number
+    if number.dtype != np.int64 or number.shape != spans.which.shape:
+        raise ValueError(f"number: expected int64 of shape {spans.which.shape}, got {number.dtype} {number.shape}")
+    if len(number) and (number[0] < 0 or number[-1] >= len(rows) or (np.diff(number) <= 0).any()):
+        raise ValueError("expected the rows of spans in ascending order")
+    decoded = np.empty((len(number), rows.shape[1]), np.uint8)
+    failures = decode(program, spans.buffers, spans.which, spans.offset, spans.size, decoded, check)
+    rows[number] = decoded
     return failures[:1]
 
 

@@ -177,8 +177,7 @@ _SMALL = {"bfloat16": 2, **dict.fromkeys(("float8_e3m4", "float8_e4m3", "float8_
 _SMALL |= dict.fromkeys(("float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "int4", "int2", "uint2", "uint4"), 1)
 """Types that NumPy does not have, by the names under which TensorStore stores them in V2."""
 _ENDIAN = {"<": "little", ">": "big"}
-MAX_ITEM = 2**31 - 1
-"""NumPy keeps the size of an element in a C int."""
+_TOO_LARGE = "an element that is too large"
 
 
 def _element(value: Mapping[str, Json], limits: Limits) -> Element:
@@ -204,13 +203,13 @@ def element_of(dtype: Json, path: str, limits: Limits = LIMITS, depth: int = 0) 
     if match is None:
         raise _wrong(path, 'a byte order ("<", ">", "|"), a letter of bBiufcmMSUVO and a size in bytes, like "<f4"', dtype)
     order, kind, digits, factor, unit = match.groups()
-    size = int(digits) if digits and len(digits) < 12 else MAX_ITEM + 1 if digits else 0
+    size = int(digits) if digits and len(digits) < 12 else limits.element + 1 if digits else 0
     if kind in _TIMES:
         return _time(dtype, path, kind, size, _ENDIAN.get(order), factor, unit)
     if unit is not None:
         raise _wrong(path, "a unit with datetimes (M) and timedeltas (m) only", dtype)
     if kind in _TEXTS:
-        return _text(dtype, path, kind, size, _ENDIAN.get(order))
+        return _text(dtype, path, kind, size, _ENDIAN.get(order), limits)
     if kind == "O":
         raise _wrong(path, "a type of fixed size", dtype)
     if (kind, size) not in _NUMBERS:
@@ -232,10 +231,11 @@ def _order(dtype: str, path: str, word: int, order: str) -> str | None:
     return _ENDIAN[order]
 
 
-def _text(dtype: str, path: str, kind: str, size: int, endian: str | None) -> Element:
+def _text(dtype: str, path: str, kind: str, size: int, endian: str | None, limits: Limits) -> Element:
     unit = 4 if kind == "U" else 1
-    if not 1 <= size * unit <= MAX_ITEM:
-        raise _wrong(path, f"an element of 1 to {MAX_ITEM} bytes", dtype)
+    if size == 0:
+        raise _wrong(path, "an element of at least one byte", dtype)
+    require(size * unit, limits.element, _TOO_LARGE, "itemsize", path)
     if kind == "U" and endian is None:
         raise _wrong(path, 'a byte order, "<" or ">", with characters of four bytes', dtype)
     named = Named(_TEXTS[kind], {"length_bytes": size * unit})
@@ -276,8 +276,7 @@ def _struct(fields: list[Json], path: str, limits: Limits, depth: int) -> Elemen
             "fields of different byte orders are not supported", field="data_types", path=path, expected="one", got=shown(fields)
         )
     itemsize = sum(part.itemsize or 0 for part in parts)
-    if itemsize > MAX_ITEM:
-        raise _wrong(path, f"an element of 1 to {MAX_ITEM} bytes", fields)
+    require(itemsize, limits.element, _TOO_LARGE, "itemsize", path)
     return Element(Named("struct", {"fields": named}), "struct", itemsize, orders.pop() if orders else None)
 
 

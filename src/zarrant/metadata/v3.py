@@ -382,7 +382,7 @@ def _forgiven(value: dict[str, Json], notes: list[str]) -> dict[str, Json]:
     fill = value.get("fill_value", _MISSING)
     if fill is None:  # GDAL 3.12, for arrays without a value for "no data"; zarrita.js 0.7
         zero = next((zero for pattern, zero in _ZEROS if re.fullmatch(pattern, name)), None)
-        if re.fullmatch(r"r[0-9]{1,9}", name):
+        if re.fullmatch(r"r[0-9]{1,9}", name) and int(name[1:]) // 8 <= LIMITS.element:
             zero = [0] * (int(name[1:]) // 8)
         if zero is not None:
             notes.append("fill_value is null: elements that are not stored are read as zeros")

@@ -183,7 +183,7 @@ async def _answer_async(request: Request, context: ExecutionContext) -> Any:
         case LookAhead(condition):
             return _look_ahead(context, condition)
         case UpdateBox():
-            return None  # what is awaited has no such call
+            return False  # what is awaited has no such call
         case All():
             return await _all_async(request, context)
         case Admitted():

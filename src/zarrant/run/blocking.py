@@ -66,7 +66,7 @@ from zarrant.run.store_calls import (
     write_batch,
 )
 from zarrant.run.store_locks import commit, is_unchanged
-from zarrant.storage import NOTHING, Blob, Capabilities, Store, Version, as_store, capabilities
+from zarrant.storage import NOTHING, Blob, Capabilities, Store, as_store, capabilities
 from zarrant.stores.locked import NestedLocks, under_locks_of
 
 if TYPE_CHECKING:
@@ -203,9 +203,9 @@ def _put(request: Put, context: ExecutionContext) -> list[Any]:
         return store_all(request.items, together, context.can)
 
 
-def _update_box(request: UpdateBox, context: ExecutionContext) -> Version:
+def _update_box(request: UpdateBox, context: ExecutionContext) -> bool:
     if not context.can.updates_boxes:
-        return None
+        return False
     try:
         return context.store.update_box(*request)
     except Exception as error:

@@ -346,17 +346,17 @@ class PutAll(Protocol):
 
 
 class UpdatesBoxes(Protocol):
-    """Replace a box of a stored chunk with one call, which costs less than a read, a lock and a write."""
+    """Replace a box of a chunk with one call, which costs less than a read, a lock and a write."""
 
     @property
     def updates_boxes(self) -> bool:
         """Whether it can be done at all."""
         ...
 
-    def update_box(self, key: str, update: Any, condition: OnlyWhile | None) -> Version:
-        """Do so under the lock of the object, if the condition holds; returns the new version. `update`: `codecs.box_update`.
+    def update_box(self, key: str, update: Any, condition: OnlyWhile | None) -> bool:
+        """Do so under the lock of the object, if the condition holds; whether it was done. `update`: `codecs.box_update`.
 
-        None where that was not done, and nothing was: what is not usual is left to who can say what is wrong.
+        False: nothing was done. What is not usual is left to who can say what is wrong.
         """
         ...
 
@@ -504,6 +504,6 @@ class Store(BlockingStore, AsyncReadableWritable, AsyncGetWithin, AsyncPutIf, As
         """See `Conditional`."""
         ...
 
-    def update_box(self, key: str, update: Any, condition: OnlyWhile | None) -> Version:
+    def update_box(self, key: str, update: Any, condition: OnlyWhile | None) -> bool:
         """See `UpdatesBoxes`."""
         ...

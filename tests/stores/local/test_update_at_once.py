@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -29,54 +30,110 @@ NEW = np.array([*range(1, 6), -1, -1, *range(8, 17)], "int16")
 LAYOUTS = [{"chunks": (16,), "compressors": None}, {"chunks": (4,), "shards": (16,)}, {"chunks": (2,), "shards": (16,)}]
 
 
-def made(root: Path, layout: Any) -> zarrant.Array[Any]:
-    return zarrant.create_array(root / "a", data=OLD, overwrite=True, **layout)
+FEW = np.array([0] * 5 + [-1] * 2 + [0] * 9, "int16")
+CASES = {"stored": (OLD, NEW, "rename"), "not stored": (0 * OLD, FEW, "rename"), "erased": (FEW, 0 * OLD, "unlink")}
+"""What is there before, and after; and the call that makes it so."""
 
 
-def try_update(array: Any, fail: int = -1, kill: int = -1, **other: Any) -> tuple[Any, list[str]]:
+def made(root: Path, layout: Any, data: Any = OLD) -> zarrant.Array[Any]:
+    array = zarrant.create_array(root / "a", data=data, overwrite=True, **layout)
+    (root / "a/c").mkdir(exist_ok=True)
+    return array
+
+
+def bytes_of(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None
+
+
+def try_update(array: Any, fail: int = -1, kill: int = -1, value: int = -1, **other: Any) -> tuple[Any, list[str]]:
     """What the compiled call gives, and the calls that it makes."""
     bound, trial = array._handle.array, [fail, kill]
     selections = box_region(ArraySubset((5,), (2,))).split(bound.grid, array.shape)
-    update = box_update(bound.prepared_for((16,)), selections, 0, np.full(2, -1, "int16"))
+    update = box_update(bound.prepared_for((16,)), selections, 0, np.full(2, value, "int16"))
     assert update is not None and kernels.update_file is not None
     path = Path(array.store.root) / "c/0"
-    args = {"condition": None, "device": os.stat(path).st_dev, "share": 0, "held": 0, "most": -1, "release": False, **other}
+    asked = {"condition": None, "device": os.stat(array.store.root).st_dev, "share": 0, "held": 0}
+    args = {**asked, "must_replace": False, "most": -1, "release": False, **other}
     return kernels.update_file(str(path), *update[:3], *args.values(), trial), trial[2:]
 
 
+@pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_call_that_fails_leaves_everything_as_it_was(root: Path, layout: Any) -> None:
-    array = made(root, layout)
-    calls = try_update(array)[1]
-    assert array[...].tolist() == NEW.tolist()
-    assert calls.index("lock") < calls.index("read") < calls.index("rename") < calls.index("unlink")
+def test_a_call_that_fails_leaves_everything_as_it_was(root: Path, layout: Any, case: str) -> None:
+    old, new, published = CASES[case]
+    array, value = made(root, layout, old), int(new[5])
+    calls = try_update(array, value=value)[1]
+    assert array[...].tolist() == new.tolist()
+    assert calls.index("lock") < calls.index("open", 1) < calls.index(published) < len(calls) - 1 - calls[::-1].index("unlink")
+    assert ("read" in calls) == (case != "not stored")
     for number in range(len(calls)):
-        array = made(root, layout)
-        before = (root / "a/c/0").read_bytes()
-        done, _ = try_update(array, fail=number)
-        assert (done is not None) == (number > calls.index("rename"))
-        assert ((root / "a/c/0").read_bytes() == before) == (done is None)
+        array = made(root, layout, old)
+        before = bytes_of(root / "a/c/0")
+        done, _ = try_update(array, fail=number, value=value)
+        assert (done is not None) == (number > calls.index(published))
+        assert (bytes_of(root / "a/c/0") == before) == (done is None)
         assert not [name for name in names(root / "a/c") if "__new" in name]
-        array[5:7] = -1
-        assert array[...].tolist() == NEW.tolist()
-        assert names(root / "a/c") == ["0"]
+        array[5:7] = value
+        assert array[...].tolist() == new.tolist()
+        assert names(root / "a/c") == ["0"] * bool(new.any())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+@pytest.mark.parametrize(("case", "layout"), [*[("stored", each) for each in LAYOUTS], *[(each, LAYOUTS[1]) for each in CASES]])
+def test_who_is_killed_before_any_call_harms_nobody(root: Path, layout: Any, case: str) -> None:
+    old, new, published = CASES[case]
+    value = int(new[5])
+    calls = try_update(made(root, layout, old), value=value)[1]
+    for number in range(len(calls)):
+        array = made(root, layout, old)
+        child = os.fork()
+        if not child:
+            try_update(array, kill=number, value=value)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(ended(child)) == 9
+        assert array[...].tolist() == (new if number > calls.index(published) else old).tolist()
+        array[5:7] = value
+        assert array[...].tolist() == new.tolist()
+        assert names(root / "a/c") == ["0"] * bool(new.any())
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_who_is_killed_before_any_call_harms_nobody(root: Path, layout: Any) -> None:
-    calls = try_update(made(root, layout))[1]
-    for number in range(len(calls)):
-        array = made(root, layout)
-        child = os.fork()
-        if not child:
-            try_update(array, kill=number)
+def test_what_several_processes_begin_at_once_is_all_there(root: Path, layout: Any) -> None:
+    array = zarrant.create_array(root / "a", shape=(16 * 40,), dtype="int16", **layout)
+    array[0] = 1  # locks are probed
+
+    def fill(first: int) -> None:
+        try:
+            for start in range(0, len(array), 16):
+                for at in range(start + first, start + 16, 4):
+                    array[at] = at + 1
+            os._exit(0)
+        finally:
             os._exit(1)
-        assert os.waitstatus_to_exitcode(ended(child)) == 9
-        assert array[...].tolist() == (NEW if number > calls.index("rename") else OLD).tolist()
-        array[5:7] = -1
-        assert array[...].tolist() == NEW.tolist()
-        assert names(root / "a/c") == ["0"]
+
+    children = [os.fork() or fill(first) for first in range(4)]
+    assert [os.waitstatus_to_exitcode(ended(child)) for child in children if child] == [0] * 4
+    assert array[...].tolist() == list(range(1, len(array) + 1))
+
+
+def test_nothing_is_begun_where_an_object_must_be_there(root: Path) -> None:
+    array = made(root, LAYOUTS[1], 0 * OLD)
+    assert try_update(array, must_replace=True)[0] is None
+    assert names(root / "a/c") == []
+    array[0] = 3
+    assert try_update(array, must_replace=True)[0] is not None
+
+
+def test_what_may_be_on_disk_is_begun_anew_as_the_general_way_does(root: Path, done: list[Any]) -> None:
+    array = made(root, LAYOUTS[1])
+    if array.store.files.order(os.stat(root).st_dev) == "memory":
+        return
+    array.sync()
+    array.erase_chunk((0,))  # which may not be on disk: the data of what comes next must be there before its name
+    array[5:7] = -1
+    array[5:7] = -2
+    assert [type(each) for each in done] == [type(None), tuple]
 
 
 def test_what_is_not_usual_is_left_to_the_general_way(root: Path) -> None:
@@ -148,6 +205,15 @@ def test_who_waits_for_the_lock_of_another_process(root: Path, done: list[Any]) 
     assert array[...].tolist() == NEW.tolist()
 
 
+def test_the_directory_of_a_removed_array_is_not_made_again(root: Path) -> None:
+    array = made(root, LAYOUTS[1])
+    array[5] = 1
+    shutil.rmtree(root / "a")
+    with pytest.raises(NodeNotFoundError):
+        array[5:7] = -1
+    assert not (root / "a").exists()
+
+
 def test_a_removed_array_is_not_made_again(root: Path) -> None:
     array = made(root, LAYOUTS[1])
     (root / "a/c/0.__lock").write_bytes(b"")
@@ -176,5 +242,5 @@ def test_stores_that_write_otherwise_do_not(root: Path, monkeypatch: pytest.Monk
     array = zarrant.open_array(store)
     array[5:7] = -1
     assert not store.updates_boxes
-    assert store.update_box("c/0", None, None) is None  # type: ignore[arg-type]
+    assert store.update_box("c/0", None, None) is False  # type: ignore[arg-type]
     assert array[...].tolist() == NEW.tolist()

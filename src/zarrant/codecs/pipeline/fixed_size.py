@@ -59,24 +59,43 @@ class FixedSizePipeline(ChunkPipeline):
         if not self.program:  # without steps the encoded bytes are the rows themselves, so their memory cannot be reused at once
             memory = lent((hi - lo) * self.spec.nbytes)  # begins with a page, as direct I/O needs it
             return (yield from self._update(stored, selections, lo, hi, values, self._rows(hi - lo, memory)))
-        if isinstance(values, np.ndarray) and (stored is None or selections.full[lo:hi].all()):
-            return self.encode_boxes(row_boxes(selections.boxes(lo, hi)), values, self._covered(selections, lo, hi))
+        whole = stored is None or bool(selections.full[lo:hi].all())
+        if isinstance(values, np.ndarray) and (whole or self._is_merged(selections, values)):
+            old = None if stored is None or whole else (yield from stored.fetch(lo, hi, ~selections.full[lo:hi], self.stored_limit))
+            return self.encode_boxes(plan_of(selections, lo, hi), values, self._covered(selections, lo, hi), old)
         with borrowed((hi - lo) * self.spec.nbytes) as memory:
             return (yield from self._update(stored, selections, lo, hi, values, self._rows(hi - lo, memory)))
 
-    def encode_boxes(self, plan: kernels.RowBoxes, values: npt.NDArray[np.generic], covered: Bools) -> Encoded:
-        """Encode chunks without old data in one kernel call; what is not `covered` by boxes is fill. May raise ChunkError."""
+    def _is_merged(self, selections: ChunkSelections, values: npt.NDArray[np.generic]) -> bool:
+        """Whether the kernel that encodes lays values over what is stored; NumPy does so with a box of few lines in less time."""
+        small = isinstance(selections, BoxInChunk) and self._is_copied_by_numpy(selections.count, values.dtype)
+        return values.dtype == self._numpy and not small
+
+    def encode_boxes(
+        self,
+        plan: kernels.RowBoxes | kernels.OuterBoxes,
+        values: npt.NDArray[np.generic],
+        covered: Bools,
+        old: Fetched | None = None,
+    ) -> Encoded:
+        """Encode chunks in one kernel call: boxes, laid over those that are `old`; else what is not `covered` is fill. May raise
+        ChunkError.
+        """
         assert self.program is not None, "asked by the caller"
         drop, program = not self.options.write_empty_chunks, self.program
-        fill = self._fill_bytes
+        fill, check = self._fill_bytes, self.options.validate_checksums
         if values.dtype != self._numpy:  # rows of the other byte order, as the values are
             fill, program = self.spec.fill.element.byteswap().tobytes(), self._of_swapped
         with borrowed(self._group(len(covered)) * self.spec.nbytes) as memory:
-            rows = self._row_memory(memory)
+            rows, before = self._row_memory(memory), None if old is None else kernels.EncodedRows(*old)
             try:
-                arena, sizes = self.kernel.encode_boxes(program, values[np.newaxis], plan, rows, covered, fill, drop, lent)
+                arena, sizes, failures = self.kernel.encode_boxes(
+                    program, values[np.newaxis], plan, before, rows, covered, fill, drop, check, lent
+                )
             except RuntimeError as error:
                 raise self._not_encoded(error) from error
+        if old is not None:
+            self._raise(old, self._named(failures))
         return Encoded(sizes, [memoryview(arena.data)])
 
     @cached_property
@@ -191,7 +210,7 @@ class FixedSizePipeline(ChunkPipeline):
     ) -> Op[None]:
         """Have chunks decoded as they are read, and decode here those that were not."""
         with borrowed(self.spec.nbytes) as memory:
-            rows, boxes = self._row_memory(memory[: self.spec.nbytes]), read_plan(selections, lo, hi)
+            rows, boxes = self._row_memory(memory[: self.spec.nbytes]), plan_of(selections, lo, hi)
             fill, check = self._fill_bytes, self.options.validate_checksums
             decoder = self.kernel.BoxDecoder(self.program, rows, boxes, out[np.newaxis], fill, check)
             left = yield from stored.fetch_decoded(lo, hi, self.stored_limit, decoder)
@@ -208,7 +227,7 @@ class FixedSizePipeline(ChunkPipeline):
     def _deliver(self, fetched: Fetched, selections: ChunkSelections, lo: int, hi: int, out: npt.NDArray[np.generic]) -> None:
         """Decode the fetched chunks of lo..hi into `out`; fill for those that are not stored."""
         if self.program is not None and fetched.rows.size:
-            self.decode_boxes(fetched, read_plan(selections, lo, hi), hi - lo, out)
+            self.decode_boxes(fetched, plan_of(selections, lo, hi), hi - lo, out)
             return
         boxes = selections.boxes(lo, hi)
         if fetched.rows.size == 0:
@@ -290,7 +309,8 @@ class FixedSizePipeline(ChunkPipeline):
     def box_update(self, box: BoxInChunk, values: npt.NDArray[np.generic]) -> BoxUpdate | None:
         """See `Prepared.box_update`."""
         layout = self._box_layout
-        return None if layout is None else BoxUpdate.of(layout, self.spec, ((0, box.start, box.value, box.count),), values)
+        piece = (0, box.start, box.value, box.count)
+        return None if layout is None else BoxUpdate.of(layout, self.spec, self.options, (piece,), values)
 
     @cached_property
     def _box_layout(self) -> Any | None:
@@ -427,8 +447,8 @@ def _bytes(rows: npt.NDArray[np.generic]) -> Rows:
     return rows.reshape(len(rows), -1).view(np.uint8) if rows.ndim > 1 else rows.reshape(-1, 1).view(np.uint8)
 
 
-def read_plan(selections: ChunkSelections, lo: int, hi: int) -> kernels.RowBoxes | kernels.OuterBoxes:
-    """What of chunks lo..hi is read, for the kernel: boxes, or the segments of which they are combinations."""
+def plan_of(selections: ChunkSelections, lo: int, hi: int) -> kernels.RowBoxes | kernels.OuterBoxes:
+    """What of chunks lo..hi is read or written, for the kernel: boxes, or the segments of which they are combinations."""
     if not isinstance(selections, ProductSelections) or not selections.is_scattered:
         return row_boxes(selections.boxes(lo, hi))
     plan = selections.outer(lo, hi)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from zarrant import kernels
 from zarrant.codecs.buffer_pool import borrowed
-from zarrant.codecs.pipeline.fixed_size import read_plan
+from zarrant.codecs.pipeline.fixed_size import plan_of
 from zarrant.codecs.protocols import EncodedChunks, Prepared
 from zarrant.geometry.box import ArraySubset, Shape
 from zarrant.geometry.grid import ChunkGrid
@@ -87,4 +87,4 @@ def _copy_out(selections: ChunkSelections, lo: int, arrays: Sequence[Array], out
     with borrowed(one.nbytes) as memory:
         seen = np.ndarray((1, *one.shape), one.dtype, memory)
         place = kernels.RowMemory(memory[: one.nbytes].reshape(1, -1), seen)
-        kernels.decode_boxes((), spans, n, place, read_plan(selections, lo, lo + n), out[np.newaxis], bytes(one.itemsize), False)
+        kernels.decode_boxes((), spans, n, place, plan_of(selections, lo, lo + n), out[np.newaxis], bytes(one.itemsize), False)

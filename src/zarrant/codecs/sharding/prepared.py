@@ -158,11 +158,12 @@ class Shard:
             return None
         parts, values = self.split_box(box.region(0), box.bounds, values)
         if isinstance(parts, BoxInChunk):
-            return BoxUpdate.of(layout, spec, ((self.number_of(parts.chunk), parts.start, parts.value, parts.count),), values)
+            piece = (self.number_of(parts.chunk), parts.start, parts.value, parts.count)
+            return BoxUpdate.of(layout, spec, self.options, (piece,), values)
         if not isinstance(parts, BoxInChunks) or parts.n * spec.nbytes > MAX_UPDATED_BYTES or self.options.subchunk_order != "C":
             return None
         pieces = tuple([(self.number_of(chunk), start, value, count) for chunk, start, value, count, _ in parts.chunks])
-        return BoxUpdate.of(layout, spec, pieces, values)
+        return BoxUpdate.of(layout, spec, self.options, pieces, values)
 
     @cached_property
     def _box_layout(self) -> Any | None:

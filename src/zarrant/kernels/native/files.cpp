@@ -253,6 +253,7 @@ class Put {
   FileVersion version{};
   std::int64_t old_mtime = -1;
   bool mistaken = false;  // in what was expected
+  bool empty = false;     // nothing is stored now
   NotPut why = NotPut::otherwise;
 
  private:
@@ -293,7 +294,7 @@ class Put {
     if (!copies) return look(wanted_.path, old_);
     if (!may("open")) return false;
     if (!base_.open(directory_.at, wanted_.path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)) {
-      if (errno == ENOENT) errno = EINVAL;  // there is nothing to copy from: the general way says so
+      if (errno == ENOENT && !wanted_.change) errno = EINVAL;  // there is nothing to copy from: the general way says so
       return false;
     }
     const bool known = may("fstat") && fstat(base_.get(), &old_) == 0;
@@ -310,7 +311,8 @@ class Put {
   bool look_at_old() {
     if (new_expected_) return true;
     replaces_ = find_old();
-    if (!replaces_) return errno == ENOENT && wanted_.if_version != IfVersion::known && !wanted_.must_replace;
+    if (!replaces_ && errno != ENOENT) return false;  // safety: native nothing there
+    if (!replaces_) return wanted_.if_version != IfVersion::known && !wanted_.must_replace;  // safety: native must replace
     // A time that 64 bits of nanoseconds cannot say (ext4 knows such) is for the general way, whose integers have no end.
     constexpr std::int64_t kMaxSeconds = 9'000'000'000;
     if (old_.st_mtim.tv_sec > kMaxSeconds || old_.st_mtim.tv_sec < -kMaxSeconds) return false;
@@ -332,12 +334,14 @@ class Put {
 
   bool make_parts() {
     if (!wanted_.change) return true;
-    if (wanted_.most >= 0 && old_.st_size > wanted_.most) {
+    if (wanted_.most >= 0 && replaces_ && old_.st_size > wanted_.most) {
       why = NotPut::large;
       return false;
     }
     const ReadOld read = [this](std::int64_t start, std::size_t size, Byte* into) { return read_old(start, size, into); };
-    return wanted_.change->make(old_.st_size, read, made_);
+    const Made made = wanted_.change->make(replaces_ ? old_.st_size : -1, read, made_);
+    empty = made == Made::nothing;
+    return made != Made::otherwise;
   }
 
   const std::vector<FilePart>& parts() const { return wanted_.change ? made_ : wanted_.parts; }
@@ -346,14 +350,19 @@ class Put {
     errno = 0;
     if (!condition_holds()) return false;
     errno = 0;
-    if (!look_at_old() || !make_parts() || !may("open")) return false;
-    if (!open_temp() || !write() || !stamp()) return false;
+    if (!look_at_old() || !make_parts()) return false;
+    if (empty) return !replaces_ || erase();
+    if (!may("open") || !open_temp() || !write() || !stamp()) return false;
     // First: network file systems tell here what they could not write.
     if (!new_expected_ && !close_temp()) return false;
     // The last look before something is published under the lock.
     if (!lock_.is_at(wanted_.lock) || !publish()) return false;
     temp_made_ = false;
     return true;
+  }
+
+  bool erase() {
+    return lock_.is_at(wanted_.lock) && may("unlink") && unlinkat(directory_.at, wanted_.path, 0) == 0;
   }
 
   bool open_temp() {
@@ -481,7 +490,8 @@ class Put {
 };
 
 std::optional<FilePutResult> result_of(const Put& put, bool stored) {
-  return stored ? std::optional(FilePutResult{put.version, put.old_mtime}) : std::nullopt;
+  if (!stored) return std::nullopt;
+  return FilePutResult{put.empty ? std::nullopt : std::optional(put.version), put.old_mtime};
 }
 
 }  // namespace

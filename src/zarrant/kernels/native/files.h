@@ -35,11 +35,14 @@ struct FilePart {
 // Reads so many bytes of the old object from a place on.
 using ReadOld = std::function<bool(std::int64_t, std::size_t, Byte*)>;
 
-// Makes the parts of a new object from the old one of `size` bytes, under its lock. False where that is left to others.
+// What becomes of an object that is changed: parts of a new one; nothing, it is not stored any longer; or it is left to others.
+enum class Made { parts, nothing, otherwise };
+
+// Makes the parts of a new object from the old one of `size` bytes (-1: there is none), under its lock.
 class Change {
  public:
   virtual ~Change() = default;
-  virtual bool make(std::int64_t size, const ReadOld& read, std::vector<FilePart>& parts) = 0;
+  virtual Made make(std::int64_t size, const ReadOld& read, std::vector<FilePart>& parts) = 0;
 };
 
 struct FilePut {
@@ -54,7 +57,7 @@ struct FilePut {
   FileVersion condition_version{};
   IfVersion if_version = IfVersion::any;
   FileVersion version{};
-  Change* change = nullptr;           // makes the parts, of an object that is there
+  Change* change = nullptr;           // makes the parts
   std::int64_t most = -1;             // bytes of the object that is changed; -1: any
 };
 
@@ -62,7 +65,7 @@ struct FilePut {
 enum class NotPut { otherwise, busy, large };
 
 struct FilePutResult {
-  FileVersion version;
+  std::optional<FileVersion> version;  // none: nothing is stored now
   std::int64_t old_mtime;  // -1: nothing was there
 };
 
@@ -253,13 +256,16 @@ class KeptToBoxes {
   std::atomic<std::size_t> next_ = 0;
 };
 
-struct MadeDirectories {
+struct EnteredDirectory {
   std::vector<std::string> made;  // the outermost first
-  bool whole = false;             // the directory is there now
+  bool entered = false;           // it is there now, and no link
+  std::uint32_t mode = 0;
+  std::int64_t device = 0;
 };
 
-// A directory, and first those that are missing above it, as far as they lie below the first `root` bytes of the path.
-MadeDirectories make_directories(std::string path, std::size_t root, Trial* trial);
+// A directory, from the first `known` bytes of its path on, which may be entered: each one below is looked at, and made where it is
+// missing. Where something is to be made, the file `condition` must be there. Not entered where anything is not as usual, as a link.
+EnteredDirectory enter_directory(const std::string& path, std::size_t known, const char* condition, Trial* trial);
 
 struct DirectoryAbove {
   std::string path;
@@ -268,7 +274,7 @@ struct DirectoryAbove {
 
 // A directory and all above it; none where one is a link, or not there.
 std::vector<DirectoryAbove> directories_above(std::string path);
-bool can_make_directories();
+bool can_enter_directories();
 
 // Bytes of an array that are gathered and written, or read and scattered, at a time: half of a second cache of 512 KiB.
 constexpr std::int64_t kPieceBytes = 256 << 10;
@@ -305,7 +311,7 @@ bool each_piece(const Strided& array, const Work& work) {
   return true;
 }
 
-// ── updates.cpp: a box of a chunk, or of subchunks, that is stored ──────────────────────────────────────────────
+// ── updates.cpp: a box of a chunk, or of subchunks of a shard ──────────────────────────────────────────────────
 
 // What the updates of chunks of one kind have in common. `entries` 0: the object is one chunk; else it is a shard of as many.
 struct ChunkLayout {
@@ -330,11 +336,13 @@ class BoxUpdate : public Change {
   };
   // Throws std::invalid_argument for boxes that are not there, or not of different subchunks.
   BoxUpdate(const ChunkLayout& layout, std::vector<Placed> placed, Strided values);
-  bool make(std::int64_t size, const ReadOld& read, std::vector<FilePart>& parts) override;
+  Made make(std::int64_t size, const ReadOld& read, std::vector<FilePart>& parts) override;
 
  private:
-  bool make_chunk(std::int64_t size, const ReadOld& read, std::vector<FilePart>& parts);
-  bool make_shard(std::int64_t size, const ReadOld& read, std::vector<FilePart>& parts);
+  Made make_chunk(std::int64_t size, const ReadOld& read, std::vector<FilePart>& parts);
+  Made make_shard(std::int64_t size, const ReadOld& read, std::vector<FilePart>& parts);
+  Made make_new_shard(std::vector<FilePart>& parts);
+  bool add_subchunks(std::int64_t at, bool all, const ReadOld& read, std::size_t& added);
   bool read_index(Span stored, std::int64_t first, std::int64_t stop);
   bool merge_subchunk(const Placed& placed, bool all, const ReadOld& read);
   bool merge(const Placed& placed, Span stored);

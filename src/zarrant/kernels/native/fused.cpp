@@ -68,6 +68,58 @@ class AllRows {
   std::array<std::ptrdiff_t, kMaxAxes> shape_, strides_;
 };
 
+// The encoded rows of a batch, up to the byte swap, which is left to the caller.
+class RowDecoder {
+ public:
+  RowDecoder(const Split& split, const StoredRows& stored, std::size_t size, std::int64_t count)
+      : split_(split), stored_(stored), size_(size), limits_(decode_limits(split.rest, size)) {
+    const std::int64_t* numbers = stored.numbers;
+    for (std::size_t i = 0; i < stored.spans.size(); ++i)
+      if (numbers[i] < 0 || numbers[i] >= count || (i && numbers[i] <= numbers[i - 1]))
+        throw std::invalid_argument("expected the rows of spans in ascending order");
+  }
+
+  // Whether span `span` is the one of a row.
+  bool has(std::size_t span, std::int64_t row) const { return span < stored_.spans.size() && stored_.numbers[span] == row; }
+
+  // The first span from `span` on that is of row `row` or a later one.
+  std::size_t skip(std::size_t span, std::int64_t row) const {
+    while (span < stored_.spans.size() && stored_.numbers[span] < row) ++span;
+    return span;
+  }
+
+  bool decode(std::size_t span, Byte* row, Part part, Failure& failure) const {
+    const bool good = decode_one(split_.rest, limits_, stored_.spans[span], row, size_, part, stored_.check, split_.word, failure);
+    return good || failed(span, failure);
+  }
+
+  // The bytes of a row that is stored as it is, but for a swap; null where there are not as many as there should be.
+  const Byte* plain(std::size_t span, Failure& failure) const {
+    if (has_length(stored_.spans[span].size, size_, split_.rest, split_.word, failure)) return stored_.spans[span].data;
+    failed(span, failure);
+    return nullptr;
+  }
+
+ private:
+  bool failed(std::size_t span, Failure& failure) const {
+    failure.row = static_cast<std::int64_t>(span);
+    if (split_.word) ++failure.step;
+    return false;
+  }
+
+  const Split& split_;
+  const StoredRows& stored_;
+  const std::size_t size_;
+  const std::vector<std::size_t> limits_;
+};
+
+// Row `row` of an array of rows, as an array of one.
+Strided one_row(const Strided& rows, std::int64_t row) {
+  Strided only = rows;
+  only.origin += row * rows.strides[0];
+  return only;
+}
+
 void check_rows(const Boxes& boxes, const std::int64_t* starts, int axes) {
   for (std::int64_t box = 0; box < boxes.count; ++box) {
     if (boxes.shape[box * axes] != 1) throw std::invalid_argument("box " + std::to_string(box) + " is not in one row");
@@ -131,25 +183,30 @@ void each_slab(const Boxes& boxes, std::int64_t box, int axes, int axis, std::in
 
 class Encoder {
  public:
-  Encoder(const Program& program, const Strided& values, const RowView& rows, const RowBatch& batch, const Byte* covered,
-          bool drop)
-      : split_(program, values.itemsize), bounds_(encoded_bounds(split_.rest, rows.size)), values_(values), rows_(rows), batch_(batch),
-        covered_(covered), drop_(drop), all_(rows, batch.count) {
+  Encoder(const Program& program, const Strided& values, const RowView& rows, const RowBatch& batch, const StoredRows& old,
+          const Byte* covered, bool drop)
+      : split_(program, values.itemsize), bounds_(encoded_bounds(split_.rest, rows.size)), old_(split_, old, rows.size, batch.count),
+        values_(values), rows_(rows), batch_(batch), covered_(covered), drop_(drop), all_(rows, batch.count) {
     check_boxes(values, all_.from(0), batch.boxes);
     check_rows(batch.boxes, batch.boxes.dst_start, values.axes);
+    if (batch.outer.spans) check_outer(values, all_.from(0), batch.outer, batch.count);
   }
 
-  std::size_t run(Byte* arena, std::int64_t* sizes) {
-    std::size_t total = 0;
+  std::size_t run(Byte* arena, std::int64_t* sizes, std::vector<Failure>& failures) {
+    std::size_t total = 0, span = 0;
     std::int64_t box = 0;
     for (std::int64_t first = 0; first < batch_.count; first += rows_.room) {
       const std::int64_t count = std::min(rows_.room, batch_.count - first);
       const std::int64_t end = skip_boxes(batch_.boxes, batch_.boxes.dst_start, values_.axes, box, first + count);
-      if (count == 1 && long_row(first, box, end)) {
+      if (count == 1 && !old_.has(span, first) && long_row(first, box, end)) {
         sizes[first] = gather_row(first, box) ? -1 : encode_row(rows_.data, arena + total);
         total += static_cast<std::size_t>(std::max<std::int64_t>(sizes[first], 0));
       } else {
-        gather(first, count, box, end);
+        Failure failure;
+        if (!gather(first, count, box, end, span, failure)) {
+          failures.push_back(failure);
+          return total;
+        }
         for (std::int64_t i = 0; i < count; ++i) {
           Byte* row = rows_.data + static_cast<std::size_t>(i) * rows_.size;
           const bool dropped = drop_ && is_fill(row, rows_.size);
@@ -159,6 +216,7 @@ class Encoder {
         }
       }
       box = end;
+      span = old_.skip(span, first + count);
     }
     return total;
   }
@@ -172,12 +230,22 @@ class Encoder {
     return static_cast<std::int64_t>(encode_one(split_.rest, bounds_, row, rows_.size, place));
   }
 
-  void gather(std::int64_t first, std::int64_t count, std::int64_t box, std::int64_t end) {
-    for (std::int64_t i = 0; i < count; ++i)
-      if (!covered_[first + i])
-        repeat(rows_.data + static_cast<std::size_t>(i) * rows_.size, rows_.size, batch_.fill,
-               static_cast<std::size_t>(values_.itemsize));
-    copy_range(values_, all_.from(first), batch_.boxes, box, end, Lines::kPrefetched);
+  // Fills the rows from `first` on, with what is old and with boxes; false where an old one fails.
+  bool gather(std::int64_t first, std::int64_t count, std::int64_t box, std::int64_t end, std::size_t span, Failure& failure) {
+    for (std::int64_t i = 0; i < count; ++i) {
+      Byte* row = rows_.data + static_cast<std::size_t>(i) * rows_.size;
+      if (old_.has(span, first + i)) {
+        if (!old_.decode(span++, row, {0, rows_.size}, failure)) return false;
+        if (split_.word) swap_words(row, row, rows_.size, split_.word);
+      } else if (!covered_[first + i]) {
+        repeat(row, rows_.size, batch_.fill, static_cast<std::size_t>(values_.itemsize));
+      }
+    }
+    const Strided& into = all_.from(first);
+    copy_range(values_, into, batch_.boxes, box, end, Lines::kPrefetched);
+    if (!batch_.outer.spans) return true;
+    for (std::int64_t row = first; row < first + count; ++row) copy_outer(values_, one_row(into, row), batch_.outer, row);
+    return true;
   }
 
   bool long_row(std::int64_t row, std::int64_t box, std::int64_t end) {
@@ -205,6 +273,7 @@ class Encoder {
 
   const Split split_;
   const std::vector<std::size_t> bounds_;
+  const RowDecoder old_;
   const Strided& values_;
   const RowView& rows_;
   const RowBatch& batch_;
@@ -217,17 +286,12 @@ class Encoder {
 
 class Decoder {
  public:
-  Decoder(const Program& program, const std::vector<Span>& spans, const std::int64_t* numbers, const RowView& rows,
-          const RowBatch& batch, const Strided& out, bool check)
-      : split_(program, out.itemsize), limits_(decode_limits(split_.rest, rows.size)), spans_(spans),
-        numbers_(numbers), rows_(rows), batch_(batch), out_(out), check_(check), all_(rows, batch.count),
-        lines_(bytes_of(batch.boxes, out) >= kStreamedBytes ? Lines::kStreamed : Lines::kCached) {
+  Decoder(const Program& program, const StoredRows& stored, const RowView& rows, const RowBatch& batch, const Strided& out)
+      : split_(program, out.itemsize), stored_(split_, stored, rows.size, batch.count), rows_(rows), batch_(batch), out_(out),
+        all_(rows, batch.count), lines_(bytes_of(batch.boxes, out) >= kStreamedBytes ? Lines::kStreamed : Lines::kCached) {
     check_boxes(all_.from(0), out, batch.boxes);
     check_rows(batch.boxes, batch.boxes.src_start, out.axes);
     if (batch.outer.spans) check_outer(all_.from(0), out, batch.outer, batch.count);
-    for (std::size_t i = 0; i < spans.size(); ++i)
-      if (numbers[i] < 0 || numbers[i] >= batch.count || (i && numbers[i] <= numbers[i - 1]))
-        throw std::invalid_argument("expected the rows of spans in ascending order");
   }
 
   std::vector<Failure> run() {
@@ -237,7 +301,7 @@ class Decoder {
     for (std::int64_t first = 0; first < batch_.count; first += rows_.room) {
       const std::int64_t count = std::min(rows_.room, batch_.count - first);
       const std::int64_t end = skip_boxes(batch_.boxes, batch_.boxes.src_start, out_.axes, box, first + count);
-      const bool stored = span < spans_.size() && numbers_[span] == first;
+      const bool stored = stored_.has(span, first);
       Failure failure;
       bool good = true;
       if (count == 1 && stored && split_.rest.empty() && !split_.word)
@@ -248,18 +312,12 @@ class Decoder {
         good = group(first, count, box, end, span, failure);
       if (!good) return {failure};
       box = end;
-      while (span < spans_.size() && numbers_[span] < first + count) ++span;
+      span = stored_.skip(span, first + count);
     }
     return {};
   }
 
  private:
-  // Decodes one span up to a byte swap, which is left to the caller, whose row it checks to have its length.
-  bool decode_span(std::size_t span, Byte* row, Part part, Failure& failure) const {
-    const bool good = decode_one(split_.rest, limits_, spans_[span], row, rows_.size, part, check_, split_.word, failure);
-    return good || failed(span, failure);
-  }
-
   // The bytes of row `row` from the first to the last that a box has, where it may be worth to decode no more of it. `box`: where
   // those of the row begin, and then where they end.
   Part needed(std::int64_t row, std::int64_t& box, std::int64_t end) {
@@ -288,18 +346,12 @@ class Decoder {
     return {static_cast<std::size_t>(start), static_cast<std::size_t>(stop)};
   }
 
-  bool failed(std::size_t span, Failure& failure) const {
-    failure.row = static_cast<std::int64_t>(span);
-    if (split_.word) ++failure.step;
-    return false;
-  }
-
   bool group(std::int64_t first, std::int64_t count, std::int64_t box, std::int64_t end, std::size_t span, Failure& failure) {
     for (std::int64_t i = 0, at = box; i < count; ++i) {
       Byte* row = rows_.data + static_cast<std::size_t>(i) * rows_.size;
       const Part part = needed(first + i, at, end);
-      if (span < spans_.size() && numbers_[span] == first + i) {
-        if (!decode_span(span++, row, part, failure)) return false;
+      if (stored_.has(span, first + i)) {
+        if (!stored_.decode(span++, row, part, failure)) return false;
         if (split_.word) swap_words(row + part.start, row + part.start, part.stop - part.start, split_.word);
       } else {
         repeat(row, rows_.size, batch_.fill, static_cast<std::size_t>(out_.itemsize));
@@ -313,7 +365,7 @@ class Decoder {
   void scatter(const Strided& from, std::int64_t first, std::int64_t count, std::int64_t box, std::int64_t end) const {
     copy_range(from, out_, batch_.boxes, box, end, lines_);
     if (!batch_.outer.spans) return;
-    for (std::int64_t row = first; row < first + count; ++row) copy_outer(from, out_, batch_.outer, row);
+    for (std::int64_t row = first; row < first + count; ++row) copy_outer(one_row(from, row), out_, batch_.outer, row);
   }
 
   bool long_row(std::int64_t row, std::int64_t box, std::int64_t end) {
@@ -324,9 +376,10 @@ class Decoder {
 
   // A row that is stored as it is.
   bool scatter_stored(std::int64_t row, std::int64_t box, std::int64_t end, std::size_t span, Failure& failure) {
-    if (!has_length(spans_[span].size, rows_.size, split_.rest, 0, failure)) return failed(span, failure);
+    const Byte* bytes = stored_.plain(span, failure);
+    if (!bytes) return false;
     Strided from = all_.from(row);
-    from.data = const_cast<Byte*>(spans_[span].data);
+    from.data = const_cast<Byte*>(bytes);
     scatter(from, row, 1, box, end);
     return true;
   }
@@ -338,10 +391,9 @@ class Decoder {
     const bool stored = split_.rest.empty();
     Byte* straight = in_place(from, box);
     Byte* place = straight ? straight : rows_.data;
-    if (stored && !has_length(spans_[span].size, rows_.size, split_.rest, split_.word, failure)) return failed(span, failure);
-    if (!stored && !decode_span(span, place, {0, rows_.size}, failure)) return false;
+    const Byte* source = stored ? stored_.plain(span, failure) : place;
+    if (!source || (!stored && !stored_.decode(span, place, {0, rows_.size}, failure))) return false;
     if (straight && !split_.word) return true;
-    const Byte* source = stored ? spans_[span].data : place;
     each_slab(batch_.boxes, box, from.axes, axis, from.strides[axis], [&](const Boxes& piece, std::size_t at, std::size_t size) {
       if (split_.word) swap_words(source + at, place + at, size, split_.word);
       if (!straight) copy_range(from, out_, piece, 0, 1, lines_);
@@ -362,13 +414,10 @@ class Decoder {
   }
 
   const Split split_;
-  const std::vector<std::size_t> limits_;
-  const std::vector<Span>& spans_;
-  const std::int64_t* numbers_;
+  const RowDecoder stored_;
   const RowView& rows_;
   const RowBatch& batch_;
   const Strided& out_;
-  const bool check_;
   AllRows all_;
   const Lines lines_;
 };
@@ -376,15 +425,16 @@ class Decoder {
 }  // namespace
 
 std::size_t encode_boxes(const Program& program, const Strided& values, const RowView& rows, const RowBatch& batch,
-                         const Byte* covered, bool drop, Byte* arena, std::int64_t* sizes) {
+                         const StoredRows& old, const Byte* covered, bool drop, Byte* arena, std::int64_t* sizes,
+                         std::vector<Failure>& failures) {
   const Trimmed scratch;
-  return Encoder(program, values, rows, batch, covered, drop).run(arena, sizes);
+  return Encoder(program, values, rows, batch, old, covered, drop).run(arena, sizes, failures);
 }
 
-std::vector<Failure> decode_boxes(const Program& program, const std::vector<Span>& spans, const std::int64_t* numbers,
-                                  const RowView& rows, const RowBatch& batch, const Strided& out, bool check) {
+std::vector<Failure> decode_boxes(const Program& program, const StoredRows& stored, const RowView& rows, const RowBatch& batch,
+                                  const Strided& out) {
   const Trimmed scratch;
-  return Decoder(program, spans, numbers, rows, batch, out, check).run();
+  return Decoder(program, stored, rows, batch, out).run();
 }
 
 }  // namespace zarrant

@@ -67,8 +67,8 @@ void copy_range(const Strided& src, const Strided& dst, const Boxes& boxes, std:
 
 // ── outer.cpp: every combination of a segment of each axis ────────────────────────────────────────────────────────
 
-// Of each row, and each axis but 0, the segments [begin, end) whose combinations are copied. `segments` has columns of one axis,
-// the steps one number for each axis. Later ones may not win over earlier ones: no place in `dst` is there twice.
+// Of each row, and each axis but 0, the segments [begin, end) whose combinations are copied, in C order: a later one wins over an
+// earlier one. `segments` has columns of one axis, the steps one number for each axis.
 struct Outer {
   const std::int64_t* spans = nullptr;
   Boxes segments{};
@@ -79,10 +79,11 @@ struct Part {
   std::size_t start, stop;
 };
 
-// Throws std::invalid_argument for a segment of one of `rows` that is not there, or leaves `src` or `dst`.
+// One of `src` and `dst` has `rows` rows. Throws std::invalid_argument for a segment of one that is not there, or leaves either.
 void check_outer(const Strided& src, const Strided& dst, const Outer& outer, std::int64_t rows);
 // The bytes of a row of `size` bytes from the first to the last that is copied.
 Part reach_of(const Strided& rows, const Outer& outer, std::int64_t row, std::size_t size);
+// Those of row `row`, which begins at the origin of `src` or `dst`.
 void copy_outer(const Strided& src, const Strided& dst, const Outer& outer, std::int64_t row);
 
 // ── bytes.cpp: plain byte work ─────────────────────────────────────────────────────────────────────────────────────
@@ -188,7 +189,7 @@ struct RowView {
 };
 
 // `count` rows of a batch. `boxes` are in the order of their rows, and axis 0 of their start on the side of the rows is the
-// number of the row; each touches one row. `fill` is one element. Of a read `outer` may be there, and no boxes then.
+// number of the row; each touches one row. `fill` is one element. `outer` may be there, and no boxes then.
 struct RowBatch {
   std::int64_t count;
   Boxes boxes;
@@ -196,16 +197,25 @@ struct RowBatch {
   Outer outer{};
 };
 
-// Gathers boxes of `values` to rows and encodes these back to back into `arena`, as encode() does. A row that is not
-// `covered` is fill where no box lies. With `drop` rows of nothing but fill are not kept.
-std::size_t encode_boxes(const Program& program, const Strided& values, const RowView& rows, const RowBatch& batch,
-                         const Byte* covered, bool drop, Byte* arena, std::int64_t* sizes);
+// Encoded rows of a batch, with their numbers in ascending order. `check`: whether checksums are compared.
+struct StoredRows {
+  const std::vector<Span>& spans;
+  const std::int64_t* numbers;
+  bool check;
+};
 
-// Decodes spans to the rows `numbers`, in ascending order, and scatters the boxes of all rows to `out`; rows without a span
-// are fill. Ends with the first row that fails, which it returns; of the group of that row nothing is copied. Blocks of a span
-// in which no box lies are left out (decompress_part).
-std::vector<Failure> decode_boxes(const Program& program, const std::vector<Span>& spans, const std::int64_t* numbers,
-                                  const RowView& rows, const RowBatch& batch, const Strided& out, bool check);
+// Gathers boxes of `values` to rows and encodes these back to back into `arena`, as encode() does; returns the bytes written. A row
+// is what is in `old` where no box lies; one that is not there, and not `covered`, is fill. With `drop` rows of nothing but fill
+// are not kept. Ends with the first old row that fails, which is added to `failures`.
+std::size_t encode_boxes(const Program& program, const Strided& values, const RowView& rows, const RowBatch& batch,
+                         const StoredRows& old, const Byte* covered, bool drop, Byte* arena, std::int64_t* sizes,
+                         std::vector<Failure>& failures);
+
+// Decodes rows, and scatters the boxes of all rows to `out`; those that are not `stored` are fill. Ends with the first row that
+// fails, which it returns; of the group of that row nothing is copied. Blocks of a row in which no box lies are left out
+// (decompress_part).
+std::vector<Failure> decode_boxes(const Program& program, const StoredRows& stored, const RowView& rows, const RowBatch& batch,
+                                  const Strided& out);
 
 // ── plans.cpp: indexes of shards, and the subchunks of a box ───────────────────────────────────────────────────────
 

@@ -206,6 +206,12 @@ struct Sources {
   const Column owners, offsets, sizes;
 };
 
+nb::list listed(const std::vector<Failure>& failures) {
+  nb::list result;
+  for (const Failure& failure : failures) result.append(nb::make_tuple(failure.row, failure.step, failure.reason));
+  return result;
+}
+
 nb::list py_decode(nb::tuple steps, nb::sequence buffers, nb::handle which, nb::handle offset, nb::handle size,
                    nb::handle rows, bool check) {
   const Program program = parse(steps);
@@ -217,9 +223,7 @@ nb::list py_decode(nb::tuple steps, nb::sequence buffers, nb::handle which, nb::
     const Released released(program.empty() && is_brief(table.size() * static_cast<std::size_t>(table.count())));
     failures = decode(program, sources.spans(), table.data(), table.pitch(), table.size(), check);
   }
-  nb::list result;
-  for (const Failure& failure : failures) result.append(nb::make_tuple(failure.row, failure.step, failure.reason));
-  return result;
+  return listed(failures);
 }
 
 // Rows of scratch memory in the dimensions of an array, see kernels.h: `flat` and `seen` are views of the same memory.
@@ -270,11 +274,12 @@ struct Plan {
 
   // What is read: from the rows to the array.
   RowBatch batch(std::int64_t count, const Byte* fill) const {
-    const Boxes all{shapes.count(), row_starts.data(), starts.data(), shapes.data(), row_steps.data(), steps.data()};
-    if (!outer) return {count, all, fill, {}};
-    Boxes none = all;
-    none.count = 0;
-    return {count, none, fill, {spans->data(), all}};
+    return batch_of({shapes.count(), row_starts.data(), starts.data(), shapes.data(), row_steps.data(), steps.data()}, count, fill);
+  }
+
+  // What is written: from the array to the rows.
+  RowBatch written(std::int64_t count, const Byte* fill) const {
+    return batch_of({shapes.count(), starts.data(), row_starts.data(), shapes.data(), steps.data(), row_steps.data()}, count, fill);
   }
 
   const bool outer;
@@ -282,6 +287,13 @@ struct Plan {
   std::optional<Column> spans;
 
  private:
+  RowBatch batch_of(const Boxes& all, std::int64_t count, const Byte* fill) const {
+    if (!outer) return {count, all, fill, {}};
+    Boxes none = all;
+    none.count = 0;
+    return {count, none, fill, {spans->data(), all}};
+  }
+
   static bool has_spans(const nb::tuple& tables) {
     require(tables.size() == 5 || tables.size() == 6, "the five tables of boxes, or six");
     return tables.size() == 6;
@@ -292,14 +304,35 @@ void require_fill(nb::bytes fill, const Buffer& array) {
   require(static_cast<std::ptrdiff_t>(fill.size()) == array->itemsize, "a fill value of one element");
 }
 
-std::size_t py_encode_boxes(nb::tuple steps, nb::handle values, nb::tuple tables, nb::handle flat, nb::handle seen,
-                            nb::handle covered, nb::bytes fill, bool drop, nb::handle arena, nb::handle sizes) {
+// Encoded rows of a batch: EncodedRows, or None.
+struct Stored {
+  explicit Stored(nb::handle rows) {
+    if (rows.is_none()) return;
+    nb::tuple columns = nb::cast<nb::tuple>(rows);
+    require(columns.size() == 5, "numbers, buffers, and three columns");
+    numbers.emplace(columns[0], 1);
+    sources.emplace(nb::cast<nb::sequence>(columns[1]), columns[2], columns[3], columns[4]);
+    require(numbers->count() == sources->count(), "a row a span");
+  }
+  StoredRows rows(bool check) {
+    if (sources) spans = sources->spans();
+    return {spans, numbers ? numbers->data() : nullptr, check};
+  }
+
+  std::optional<Column> numbers;
+  std::optional<Sources> sources;
+  std::vector<Span> spans;
+};
+
+// (bytes written, failures).
+nb::tuple py_encode_boxes(nb::tuple steps, nb::handle values, nb::tuple tables, nb::handle old, nb::handle flat, nb::handle seen,
+                          nb::handle covered, nb::bytes fill, bool drop, bool check, nb::handle arena, nb::handle sizes) {
   const Program program = parse(steps);
   const Buffer from(values, PyBUF_STRIDES), flags(covered, PyBUF_SIMPLE), place(arena, PyBUF_WRITABLE);
   const View view(flat, seen);
   const Column column(sizes, 1, true);
-  require(tables.size() == 5, "the five tables of boxes");
   const Plan plan(tables, column.count(), from, view);
+  Stored before(old);
   require_fill(fill, from);
   require(flags->len == column.count(), "a flag a row");
   const std::size_t bound = encoded_bound(program, program.size(), view.table.size());
@@ -307,33 +340,33 @@ std::size_t py_encode_boxes(nb::tuple steps, nb::handle values, nb::tuple tables
   const bool fits = !__builtin_mul_overflow(bound, static_cast<std::size_t>(column.count()), &needed) &&
                     needed <= static_cast<std::size_t>(place->len);
   require(fits, "an arena that is large enough for every row");
-  const Boxes boxes{plan.shapes.count(), plan.starts.data(), plan.row_starts.data(), plan.shapes.data(), plan.steps.data(),
-                    plan.row_steps.data()};
-  const RowBatch batch{column.count(), boxes, static_cast<const Byte*>(fill.data()), {}};
-  nb::gil_scoped_release released;
-  return encode_boxes(program, strided(from), view.rows(), batch, flags.data(), drop, place.data(), column.data());
+  const RowBatch batch = plan.written(column.count(), static_cast<const Byte*>(fill.data()));
+  std::vector<Failure> failures;
+  std::size_t total = 0;
+  {
+    nb::gil_scoped_release released;
+    total = encode_boxes(program, strided(from), view.rows(), batch, before.rows(check), flags.data(), drop, place.data(), column.data(),
+                         failures);
+  }
+  return nb::make_tuple(total, listed(failures));
 }
 
-nb::list py_decode_boxes(nb::tuple steps, nb::sequence buffers, nb::handle which, nb::handle offset, nb::handle size,
-                         nb::handle numbers, std::int64_t count, nb::handle flat, nb::handle seen, nb::tuple tables,
+nb::list py_decode_boxes(nb::tuple steps, nb::tuple encoded, std::int64_t count, nb::handle flat, nb::handle seen, nb::tuple tables,
                          nb::handle out, nb::bytes fill, bool check) {
   const Program program = parse(steps);
   const Buffer into(out, PyBUF_STRIDES | PyBUF_WRITABLE);
   const View view(flat, seen);
   const Plan plan(tables, count, into, view);
-  const Sources sources(buffers, which, offset, size);
-  const Column rows(numbers, 1);
+  Stored stored(encoded);
   require_fill(fill, into);
-  require(count >= 0 && rows.count() == sources.count(), "a row a span");
+  require(count >= 0, "rows");
   const RowBatch batch = plan.batch(count, static_cast<const Byte*>(fill.data()));
   std::vector<Failure> failures;
   {
     nb::gil_scoped_release released;
-    failures = decode_boxes(program, sources.spans(), rows.data(), view.rows(), batch, strided(into), check);
+    failures = decode_boxes(program, stored.rows(check), view.rows(), batch, strided(into));
   }
-  nb::list result;
-  for (const Failure& failure : failures) result.append(nb::make_tuple(failure.row, failure.step, failure.reason));
-  return result;
+  return listed(failures);
 }
 
 bool py_valid_index(nb::handle table, std::int64_t start, std::int64_t stop) {
@@ -539,20 +572,24 @@ nb::str decoded(const std::string& path) {
   return nb::steal<nb::str>(text);
 }
 
-// Makes a directory and those missing above it, below `root`: the paths of those that were made, and whether it is there now.
-nb::tuple py_make_directories(nb::str path, nb::str root, nb::handle trial) {
-  const Path whole(path), top(root);
+// Enters a directory, and makes what is missing of it below `above`, which is a directory: the paths of those that were made, and
+// (permissions, device), or None where it was not entered. `condition`: a file that must be there, or None.
+nb::tuple py_enter_directory(nb::str path, nb::str above, nb::handle condition, nb::handle trial) {
+  const Path whole(path), known(above);
+  const std::optional<Path> file = condition.is_none() ? std::nullopt : std::optional<Path>(std::in_place, nb::cast<nb::str>(condition));
   Trial tried;
   ask_trial(trial, tried);
-  MadeDirectories done;
+  EnteredDirectory done;
   {
     nb::gil_scoped_release released;
-    done = make_directories(whole.get(), std::string_view(top.get()).size(), trial.is_none() ? nullptr : &tried);
+    done = enter_directory(whole.get(), std::string_view(known.get()).size(), file ? file->get() : nullptr, trial.is_none() ? nullptr : &tried);
   }
   tell_trial(trial, tried);
   nb::list made;
   for (const std::string& each : done.made) made.append(decoded(each));
-  return nb::make_tuple(made, done.whole);
+  nb::object state = nb::none();
+  if (done.entered) state = nb::make_tuple(done.mode, done.device);
+  return nb::make_tuple(made, state);
 }
 
 // A directory and all above it, each with (device, inode); empty where one of them is a link, or not there.
@@ -600,7 +637,7 @@ nb::object py_put_file(nb::str path, nb::sequence parts, nb::handle condition, n
   }
   tell_trial(trial, tried);
   if (!result) return nb::none();
-  return nb::make_tuple(as_tuple(result->version), result->old_mtime);
+  return nb::make_tuple(as_tuple(*result->version), result->old_mtime);
 }
 
 // Whole files of a directory, whatever is there, without the GIL: `files` is a list of (name, parts). For each of them its version or
@@ -632,7 +669,7 @@ void py_put_files(nb::str directory, nb::list files, nb::handle condition, std::
   std::size_t at = 0;
   for (const Named& each : named) {
     const bool stored = each.is_small(most) && results[at++];
-    if (stored) done.append(as_tuple(results[at - 1]->version));
+    if (stored) done.append(as_tuple(*results[at - 1]->version));
     else done.append(nb::none());
   }
   tell_trial(trial, tried);
@@ -689,11 +726,11 @@ void py_chunk_layout(ChunkLayout* self, nb::tuple program, nb::tuple row, nb::tu
 }
 
 // Replaces a box of the chunk, or of some subchunks, of a file: for each in `pieces` its number, where the box begins in it, where in
-// the values, and its shape there. (version, mtime of the old one), 1 where somebody has its lock, 2 where it has more than `most`
-// bytes, or None where it is to be done otherwise. The rest as in put_file.
+// the values, and its shape there. (version or None where nothing is stored now, mtime of the old one), 1 where somebody has its lock,
+// 2 where it has more than `most` bytes, or None where it is to be done otherwise. The rest as in put_file.
 nb::object py_update_file(nb::str path, const ChunkLayout& layout, nb::tuple pieces, nb::handle values, nb::handle condition,
-                          std::int64_t device, std::uint32_t share, std::int64_t held, std::int64_t most, bool release,
-                          nb::handle trial) {
+                          std::int64_t device, std::uint32_t share, std::int64_t held, bool must_replace, std::int64_t most,
+                          bool release, nb::handle trial) {
   const Path whole(path);
   const std::string_view given(whole.get());
   const std::size_t end = given.rfind('/');
@@ -713,6 +750,7 @@ nb::object py_update_file(nb::str path, const ChunkLayout& layout, nb::tuple pie
   FilePut wanted = file.put(device, share);
   on.set(wanted);
   wanted.held = held;
+  wanted.must_replace = must_replace;
   wanted.change = &update;
   wanted.most = most;
   Trial tried;
@@ -726,7 +764,7 @@ nb::object py_update_file(nb::str path, const ChunkLayout& layout, nb::tuple pie
     result = put_file(directory.c_str(), wanted, trial.is_none() ? nullptr : &tried, &why);
   }
   tell_trial(trial, tried);
-  if (result) return nb::make_tuple(as_tuple(result->version), result->old_mtime);
+  if (result) return nb::make_tuple(result->version ? as_tuple(*result->version) : nb::object(nb::none()), result->old_mtime);
   if (why == NotPut::otherwise) return nb::none();
   return nb::int_(why == NotPut::busy ? 1 : 2);
 }
@@ -1160,7 +1198,8 @@ NB_MODULE(_native, m) {
   m.def("encoded_bound", &py_encoded_bound);
   m.def("encode", &py_encode, nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg());
   m.def("decode", &py_decode);
-  m.def("encode_boxes", &py_encode_boxes);
+  m.def("encode_boxes", &py_encode_boxes, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
+        nb::arg(), nb::arg(), nb::arg(), nb::arg());
   m.def("decode_boxes", &py_decode_boxes);
   m.def("valid_index", &py_valid_index);
   m.def("plan_box", &py_plan_box);
@@ -1186,8 +1225,8 @@ NB_MODULE(_native, m) {
         .def("work", &ReadKept::work)
         .def("versions", &ReadKept::versions);
   }
-  if (can_make_directories()) {
-    m.def("make_directories", &py_make_directories, nb::arg(), nb::arg(), nb::arg().none());
+  if (can_enter_directories()) {
+    m.def("enter_directory", &py_enter_directory, nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none());
     m.def("directories_above", &py_directories_above);
   }
   if (can_put_files()) {
@@ -1197,6 +1236,6 @@ NB_MODULE(_native, m) {
           nb::arg().none());
     nb::class_<ChunkLayout>(m, "ChunkLayout").def("__init__", &py_chunk_layout);
     m.def("update_file", &py_update_file, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(),
-          nb::arg(), nb::arg(), nb::arg(), nb::arg().none());
+          nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none());
   }
 }

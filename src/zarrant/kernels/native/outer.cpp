@@ -58,7 +58,7 @@ CopyLine copy_of(std::int64_t itemsize) {
 
 void check_outer(const Strided& src, const Strided& dst, const Outer& outer, std::int64_t rows) {
   const Boxes& all = outer.segments;
-  if (dst.shape[0] < 1) throw std::invalid_argument("expected values");
+  if (src.shape[0] < 1 || dst.shape[0] < 1) throw std::invalid_argument("expected rows and values");
   for (std::int64_t row = 0; row < rows; ++row)
     for (int axis = 1; axis < src.axes; ++axis) {
       const std::int64_t* span = span_of(outer, src.axes, row, axis);
@@ -96,7 +96,7 @@ void copy_outer(const Strided& src, const Strided& dst, const Outer& outer, std:
   }
   const std::vector<Place> line = axes.empty() ? std::vector<Place>{{0, 0}} : std::move(axes.back());
   if (!axes.empty()) axes.pop_back();
-  const Byte* from = src.data + src.origin + row * src.strides[0];
+  const Byte* from = src.data + src.origin;
   Byte* into = dst.data + dst.origin;
   const CopyLine copy = copy_of(src.itemsize);
   std::vector<std::size_t> at(axes.size(), 0);

@@ -93,7 +93,8 @@ void FilesToBoxes::deliver(std::size_t number, const RowView& row) {
   const std::int64_t only = 0;
   Outer outer = batch_.outer;
   if (outer.spans) outer.spans += static_cast<std::int64_t>(number) * (out_.axes - 1) * 2;
-  if (!decode_boxes(program_, {{bytes.data(), size}}, &only, row, {1, boxes, batch_.fill, outer}, out_, check_).empty()) return;
+  const std::vector<Span> spans{{bytes.data(), size}};
+  if (!decode_boxes(program_, {spans, &only, check_}, row, {1, boxes, batch_.fill, outer}, out_).empty()) return;
   outcome = {Found::there, file.version};
 }
 
@@ -158,7 +159,7 @@ bool ShardsToBoxes::deliver(const Task& task, const RowView& rows) {
   for (std::int64_t i = 0; i < stored; ++i)
     spans.push_back({bytes.data() + starts[static_cast<std::size_t>(plan.which[i])] + plan.offset[i], static_cast<std::size_t>(plan.size[i])});
   const Boxes boxes{count, plan.row_start, plan.value_start, plan.shape, ones_.data(), ones_.data()};
-  return decode_boxes(program_, spans, plan.number, rows, {count, boxes, fill_, {}}, out_, check_).empty();
+  return decode_boxes(program_, {spans, plan.number, check_}, rows, {count, boxes, fill_, {}}, out_).empty();
 }
 
 namespace {

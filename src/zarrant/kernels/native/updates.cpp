@@ -32,62 +32,86 @@ BoxUpdate::BoxUpdate(const ChunkLayout& layout, std::vector<Placed> placed, Stri
     for (std::size_t axis = 0; good && axis < axes; ++axis) {
       const std::int64_t start = each.start[axis], value = each.value[axis], count = each.count[axis];
       good = start >= 0 && count >= 1 && start <= layout.shape[axis] - count && value >= 0 && value <= values.shape[axis] - count;
-      each.whole = each.whole && count == layout.shape[axis];
+      each.whole = each.whole && count == layout.shape[axis];  // safety: native whole chunk
     }
   }
   if (!good) throw std::invalid_argument("expected boxes within the values and the chunk, or its subchunks in order");
 }
 
-bool BoxUpdate::make(std::int64_t size, const ReadOld& read, std::vector<FilePart>& parts) {
+Made BoxUpdate::make(std::int64_t size, const ReadOld& read, std::vector<FilePart>& parts) {
   try {
     encoded_bound_ = *std::max_element(layout_.bounds.begin(), layout_.bounds.end());
     row_.reset(new Byte[std::max<std::size_t>(layout_.row_bytes, 1)]);
     encoded_.reset(new Byte[placed_.size() * encoded_bound_ + 1]);
-    return layout_.entries ? make_shard(size, read, parts) : make_chunk(size, read, parts);
+    if (layout_.entries) return size < 0 ? make_new_shard(parts) : make_shard(size, read, parts);
+    return make_chunk(size, read, parts);
   } catch (const std::exception&) {  // what does not encode, or no memory: the general way says so
-    return false;
+    return Made::otherwise;
   }
 }
 
-bool BoxUpdate::make_chunk(std::int64_t size, const ReadOld& read, std::vector<FilePart>& parts) {
-  const auto stored = static_cast<std::size_t>(size);
-  if (stored > layout_.stored_limit) return false;  // safety: native chunk size
+Made BoxUpdate::make_chunk(std::int64_t size, const ReadOld& read, std::vector<FilePart>& parts) {
+  const auto stored = static_cast<std::size_t>(std::max<std::int64_t>(size, 0));
+  if (stored > layout_.stored_limit) return Made::otherwise;  // safety: native chunk size
   old_.reset(new Byte[stored + 1]);
-  if (!read(0, stored, old_.get()) || !merge(placed_[0], {old_.get(), stored})) return false;
-  if (is_fill()) return false;  // is to be erased
+  if (size >= 0 && !read(0, stored, old_.get())) return Made::otherwise;
+  if (!merge(placed_[0], {size < 0 ? nullptr : old_.get(), stored})) return Made::otherwise;
+  if (is_fill()) return Made::nothing;
   parts.push_back({encoded_.get(), encode_row(0)});
-  return true;
+  return Made::parts;
 }
 
-bool BoxUpdate::make_shard(std::int64_t size, const ReadOld& read, std::vector<FilePart>& parts) {
+Made BoxUpdate::make_new_shard(std::vector<FilePart>& parts) {
+  const std::size_t length = 2 * static_cast<std::size_t>(layout_.entries);
+  table_.reset(new std::int64_t[length]);
+  std::fill_n(table_.get(), length, -1);
+  std::size_t added = 0;
+  if (!add_subchunks(layout_.at_start ? static_cast<std::int64_t>(layout_.index_bytes) : 0, false, {}, added)) return Made::otherwise;
+  if (!is_any_stored()) return Made::nothing;
+  const FilePart index = encode_index();
+  if (index.size != layout_.index_bytes) return Made::otherwise;
+  parts.push_back({encoded_.get(), added});
+  parts.insert(layout_.at_start ? parts.begin() : parts.end(), index);
+  return Made::parts;
+}
+
+Made BoxUpdate::make_shard(std::int64_t size, const ReadOld& read, std::vector<FilePart>& parts) {
   const auto index_bytes = static_cast<std::int64_t>(layout_.index_bytes);
-  if (size < index_bytes) return false;
+  if (size < index_bytes) return Made::otherwise;
   const std::int64_t first = layout_.at_start ? index_bytes : 0, stop = layout_.at_start ? size : size - index_bytes;
   const bool all = size <= kReadWhole;
   const std::int64_t index_at = layout_.at_start ? 0 : stop, from = all ? 0 : index_at;  // `from`: of the bytes in old_
   const auto length = static_cast<std::size_t>(all ? size : index_bytes);
   old_.reset(new Byte[length + 1]);
-  if (!read(from, length, old_.get()) || !read_index({old_.get() + (index_at - from), layout_.index_bytes}, first, stop)) return false;
+  if (!read(from, length, old_.get())) return Made::otherwise;
+  if (!read_index({old_.get() + (index_at - from), layout_.index_bytes}, first, stop)) return Made::otherwise;
   const std::int64_t stay = staying(), longest = static_cast<std::int64_t>(placed_.size() * encoded_bound_);
-  if (!may_append(stop - first, stay, longest)) return false;  // before the work is done
+  if (!may_append(stop - first, stay, longest)) return Made::otherwise;  // before the work is done
   std::size_t added = 0;
-  for (const Placed& each : placed_) {
-    if (!merge_subchunk(each, all, read)) return false;
-    const bool kept = !is_fill();
-    const std::size_t made = kept ? encode_row(added) : 0;
-    table_[2 * each.number] = kept ? stop + static_cast<std::int64_t>(added) : -1;
-    table_[2 * each.number + 1] = kept ? static_cast<std::int64_t>(made) : -1;
-    added += made;
-  }
-  if (!is_any_stored() || !may_append(stop - first, stay, static_cast<std::int64_t>(added))) return false;
+  if (!add_subchunks(stop, all, read, added)) return Made::otherwise;
+  if (!is_any_stored()) return Made::nothing;
+  if (!may_append(stop - first, stay, static_cast<std::int64_t>(added))) return Made::otherwise;
   const FilePart index = encode_index();
-  if (index.size != layout_.index_bytes) return false;
+  if (index.size != layout_.index_bytes) return Made::otherwise;
   const auto stays = static_cast<std::size_t>(stop - first);
   if (layout_.at_start) parts.push_back(index);
   if (stays && all) parts.push_back({old_.get() + first, stays});
   if (stays && !all) parts.push_back({nullptr, stays, first});
   if (added) parts.push_back({encoded_.get(), added});
   if (!layout_.at_start) parts.push_back(index);
+  return Made::parts;
+}
+
+// Changes and encodes the subchunks, whose places begin at `at`; `added`: their bytes.
+bool BoxUpdate::add_subchunks(std::int64_t at, bool all, const ReadOld& read, std::size_t& added) {
+  for (const Placed& each : placed_) {
+    if (!merge_subchunk(each, all, read)) return false;
+    const bool kept = !is_fill();
+    const std::size_t made = kept ? encode_row(added) : 0;
+    table_[2 * each.number] = kept ? at + static_cast<std::int64_t>(added) : -1;
+    table_[2 * each.number + 1] = kept ? static_cast<std::int64_t>(made) : -1;
+    added += made;
+  }
   return true;
 }
 

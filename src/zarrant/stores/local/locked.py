@@ -16,7 +16,7 @@ from zarrant.locking.local import KeyQueues, lock_again
 from zarrant.storage import OnlyWhile, Part, Version
 from zarrant.stores.local.durability import SyncBatch
 from zarrant.stores.local.objects import FileObjects
-from zarrant.stores.local.put_at_once import Done, put_under_lock, update_under_lock
+from zarrant.stores.local.put_at_once import Done, Updated, put_under_lock, update_under_lock
 from zarrant.stores.local.temp_files import OpenTempFile
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class LockedFiles(FileObjects):
         lock = self._locks[path]
         return None if lock is None else put_under_lock(self, self._turns, path, parts, if_version, lock)
 
-    def update_box(self, key: str, update: BoxUpdate, condition: OnlyWhile | None) -> Done | None:
+    def update_box(self, key: str, update: BoxUpdate, condition: OnlyWhile | None) -> Updated | None:
         """For `stores.local`: the update of a locked key by one compiled call; None where that was not done."""
         path = self._path(key)
         lock = self._locks[path]

@@ -25,9 +25,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from zarrant import kernels
+from zarrant.errors import ZarrantError
 from zarrant.locking.file_locks import SUFFIX, FileLock, forget_missing, shared_permissions
 from zarrant.locking.local import KeyQueues
 from zarrant.storage import ANY, ByteRange, Hole, OnlyWhile, Part, Version
@@ -35,7 +36,7 @@ from zarrant.stores.local.direct_io import DirectIO
 from zarrant.stores.local.durability import UnsyncedPaths
 from zarrant.stores.local.syscalls import Syscalls, are_plain, order_here
 from zarrant.stores.local.temp_files import FileVersion, directory_of, is_file_version
-from zarrant.stores.local.unsynced import KEPT, REPLACED, Mark
+from zarrant.stores.local.unsynced import KEPT, REPLACED, UNKNOWN, Mark
 
 if TYPE_CHECKING:
     from zarrant.codecs.protocols import BoxUpdate
@@ -68,6 +69,8 @@ class Directory(InDirectory, Protocol):
 
     def make_directory(self, path: str) -> None: ...
 
+    def only_while(self, condition: OnlyWhile) -> Self: ...
+
 
 def locks_probed(device: int) -> None:
     """Lock files on a device exclude other writers."""
@@ -83,6 +86,8 @@ def can_put_at_once(store: Directory) -> bool:
 BUSY, LARGE = 1, 2
 """Why an update was not done: somebody has the lock of the object; it is large, and the GIL was not to be given away."""
 Done = tuple[FileVersion, Mark]
+Updated = tuple[FileVersion | None, Mark | None]
+"""No version: nothing is stored now. No mark: nothing was."""
 Lock = tuple[int, int, int]
 """Device, permissions of a new lock file, inode of the lock file if the caller has the lock, else 0."""
 
@@ -142,15 +147,27 @@ def put_under_lock(
 
 def update_at_once(
     store: Directory, queues: KeyQueues, path: str, update: BoxUpdate, condition: OnlyWhile | None
-) -> Done | int | None:
-    """Replace a box of a chunk that is stored: it is read, changed and written by one call, under its lock; or BUSY."""
-    lock = None if queues.is_wanted(path) else _new_lock(store, directory_of(path), make=False)
+) -> Updated | int | None:
+    """Replace a box of a chunk: it is read (or begins as fill), changed and written by one call, under its lock; or BUSY."""
+    directory = directory_of(path)
+    if queues.is_wanted(path):
+        return None
+    lock = _new_lock(store, directory, make=False)
+    done = None if lock is None else _update(store, queues, path, update, condition, lock)
+    if done is not None or (lock is not None and not forget_missing(store.files, directory)) or update.is_fill:
+        return done
+    try:
+        if condition is not None:
+            store = store.only_while(OnlyWhile(condition.key, ANY))  # safety: no ghost at once
+        lock = _new_lock(store, directory)  # which makes the directory
+    except (OSError, ZarrantError):  # the general way says so
+        return None
     return None if lock is None else _update(store, queues, path, update, condition, lock)
 
 
 def update_under_lock(
     store: InDirectory, queues: KeyQueues, path: str, update: BoxUpdate, condition: OnlyWhile | None, lock: FileLock
-) -> Done | None:
+) -> Updated | None:
     """The same by who has the lock of the path."""
     done = _update(store, queues, path, update, condition, (lock.inode[0], 0, lock.inode[1])) if lock.fd >= 0 else None
     return done if isinstance(done, tuple) else None
@@ -158,7 +175,7 @@ def update_under_lock(
 
 def _update(
     store: InDirectory, queues: KeyQueues, path: str, update: BoxUpdate, condition: OnlyWhile | None, lock: Lock
-) -> Done | int | None:
+) -> Updated | int | None:
     found = _asked(store, ANY, lock, condition)
     if found is None:
         return None
@@ -166,13 +183,18 @@ def _update(
     assert kernels.update_file is not None, "there where `put_file` is"
     mark, done, asked = KEPT, LARGE, update[:3]
     if order == "memory" and update.nbytes <= MAX_HELD_BYTES:
-        done = kernels.update_file(path, *asked, on, *where, MAX_HELD_BYTES, False, None)
+        done = kernels.update_file(path, *asked, on, *where, False, MAX_HELD_BYTES, False, None)
     if done == LARGE:
         with queues.lock((path,), time.monotonic() + store.lock_timeout):
-            if order != "memory":
-                mark = store.unsynced_paths.mark(store.files, path, None, (lock[0], 0, 1, 0))
-            done = kernels.update_file(path, *asked, on, *where, -1, True, None)
-    return (done[0], mark) if isinstance(done, tuple) else done
+            mark = KEPT if order == "memory" else store.unsynced_paths.mark(store.files, path, None, (lock[0], 0, 1, 0))
+            must_replace = order != "memory" and mark[0] == REPLACED  # safety: data before the name of an update
+            done = kernels.update_file(path, *asked, on, *where, must_replace, -1, True, None)
+    if not isinstance(done, tuple):
+        return done
+    version, old = done
+    if version is None:
+        return None, UNKNOWN if old >= 0 else None
+    return version, KEPT if old >= 0 else _of_new(version, mark)
 
 
 def _put(store: InDirectory, queues: KeyQueues, path: str, parts: Sequence[Part], if_version: Version, lock: Lock) -> Done | None:
@@ -190,7 +212,12 @@ def _put(store: InDirectory, queues: KeyQueues, path: str, parts: Sequence[Part]
     if done is None:
         return None
     version, old = done
-    return version, KEPT if order == "memory" or old >= 0 else (max(1, version[2]), mark[1])
+    return version, KEPT if old >= 0 else _of_new(version, mark)
+
+
+def _of_new(version: FileVersion, mark: Mark) -> Mark:
+    """What to note of an object that is new."""
+    return KEPT if mark is KEPT else (max(1, version[2]), mark[1])
 
 
 def _asked(store: InDirectory, if_version: Version, lock: Lock, on: OnlyWhile | None) -> tuple[str, tuple[Any, ...]] | None:

@@ -40,7 +40,7 @@ from zarrant.errors import (
     StoreError,
 )
 from zarrant.locking.created_locks import CreatedLock
-from zarrant.locking.file_locks import SUFFIX, FileLock
+from zarrant.locking.file_locks import SUFFIX, FileLock, remember_permissions
 from zarrant.locking.local import KeyQueues, lock_names
 from zarrant.storage import ANY, OnlyWhile, Part, Version
 from zarrant.stores.local.descriptors import MIN_COUNTED, require_descriptors
@@ -59,7 +59,7 @@ from zarrant.stores.local.mounts import (
 from zarrant.stores.local.objects import TEMP_INFIX, FileObjects
 from zarrant.stores.local.put_at_once import (
     BUSY,
-    Done,
+    Updated,
     can_put_at_once,
     locks_probed,
     put_at_once,
@@ -186,21 +186,23 @@ class FilesystemStore(FileObjects):
         """See `storage.UpdatesBoxes`."""
         return self._at_once
 
-    def update_box(self, key: str, update: BoxUpdate, condition: OnlyWhile | None) -> Version:
+    def update_box(self, key: str, update: BoxUpdate, condition: OnlyWhile | None) -> bool:
         """See `storage.UpdatesBoxes`."""
         path = self._path(key)
         done = update_at_once(self, _queues, path, update, condition) if self._at_once else None
         if done == BUSY:
             done = self._update_when_free(key, update, condition)
         if not isinstance(done, tuple):
-            return None
+            return False
         version, mark = done
-        with annotate_errors("write", self.url, key):
-            self._on_published([path], mark)
-        remember_made(version)
-        return version
+        if mark is not None:
+            with annotate_errors("write", self.url, key):
+                self._on_published([path], mark)
+        if version is not None:
+            remember_made(version)
+        return True
 
-    def _update_when_free(self, key: str, update: BoxUpdate, condition: OnlyWhile | None) -> Done | None:
+    def _update_when_free(self, key: str, update: BoxUpdate, condition: OnlyWhile | None) -> Updated | None:
         """`update_box` of a key that another process has locked, or whose owner was killed."""
         below = self if condition is None else self.only_while(OnlyWhile(condition.key, ANY))
         try:
@@ -448,10 +450,10 @@ class FilesystemStore(FileObjects):
         if self.condition is not None:
             OnlyWhile(self.condition.key, ANY).check(self._version(self.condition.key))  # safety: no ghost
         if self._at_once and path != self.root:
-            assert kernels.make_directories is not None, "there where `put_file` is"
-            made, done = kernels.make_directories(path, self.root, None)
+            assert kernels.enter_directory is not None, "there where `put_file` is"
+            made, entered = kernels.enter_directory(path, self.root, None, None)
             self._note_made(made)
-            if done:
+            if entered:
                 return
         missing = []
         while True:
@@ -469,6 +471,22 @@ class FilesystemStore(FileObjects):
                 self._mkdir(below)
             except FileNotFoundError:
                 return
+
+    def _made_ready(self, directory: str) -> bool:
+        """See `FileObjects`. What is not as usual the general way finds out: a link, no such node, a root that is not there."""
+        if not self._at_once:
+            return False
+        condition, known, path = self.condition, self.links.trusted_part(directory), f"{self.root}/{directory}"
+        node = None if condition is None else f"{self.root}/{condition.key}"  # safety: no ghost of a put
+        assert kernels.enter_directory is not None, "there where `put_file` is"
+        made, entered = kernels.enter_directory(path, f"{self.root}/{known}" if known else self.root, node, None)
+        if made:
+            self.unsynced_paths.directories_made(self.files, made)
+        if entered is None:
+            return False
+        self.links.entered(directory, known)
+        remember_permissions(path, *entered)
+        return True
 
     def _mkdir(self, path: str) -> None:
         try:

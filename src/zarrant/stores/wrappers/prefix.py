@@ -98,7 +98,7 @@ class Prefix(EachCall):
         """See `storage.GetInto`."""
         return self._perform(Call("get", key), lambda: self._inside.get_into(self._key(key), into, limit))
 
-    def update_box(self, key: str, update: Any, condition: OnlyWhile | None) -> Version:
+    def update_box(self, key: str, update: Any, condition: OnlyWhile | None) -> bool:
         """See `storage.UpdatesBoxes`."""
         below = condition and condition._replace(key=self._key(condition.key))
         return self._perform(Call("update_box", key), lambda: self._inside.update_box(self._key(key), update, below))
