@@ -69,6 +69,8 @@ KINDS: dict[str, dict[str, Any]] = {
     },
     "transposed subchunks": {"chunks": (3, 2), "shards": CHUNK, "order": "F"},
     "one subchunk": {"chunks": CHUNK, "shards": CHUNK},
+    "edge chunks": {"chunks": (5, 4)},
+    "edge shards": {"chunks": (4, 4), "shards": (8, 8)},
 }
 CONFIGS: list[dict[str, Any]] = [{}, {"write_empty_chunks": True}, {"dead_limit": 1.0}, {"shard_updates": "repack"}]
 
@@ -102,10 +104,11 @@ def updates(draw: st.DrawFn) -> tuple[tuple[slice, ...], int]:
     config=st.sampled_from(CONFIGS),
     begin=st.sampled_from(["stored", "nothing", "one", "erased"]),
     steps=st.lists(updates(), min_size=1, max_size=10),
+    grown=st.integers(0, 9),
     order=st.sampled_from("CF"),
 )
 def test_it_stores_what_the_general_way_stores(
-    tmp_path: Path, kind: str, config: Any, begin: str, steps: list[Any], order: Any
+    tmp_path: Path, kind: str, config: Any, begin: str, steps: list[Any], grown: int, order: Any
 ) -> None:
     arrays = pair(tmp_path, kind, config)
     whole = np.arange(1, 121).reshape(SHAPE).astype(arrays[0].dtype)
@@ -114,7 +117,9 @@ def test_it_stores_what_the_general_way_stores(
         array[6 if begin == "one" else 0 :] = whole[6 if begin == "one" else 0 :]
         if begin == "erased":
             array.erase_chunk((0, 0))
-    for box, value in steps:
+    for number, (box, value) in enumerate(steps):
+        for array in arrays if number == grown else ():  # by others
+            zarrant.open_array(array.store.root).append(np.arange(30).reshape(3, 10).astype(array.dtype))
         shape = tuple(each.stop - each.start for each in box)
         values = np.arange(np.prod(shape)).reshape(shape, order=order).astype(arrays[0].dtype)
         if value >= 0:
@@ -147,13 +152,17 @@ def test_it_is_used(tmp_path: Path, counted: list[bool], kind: str) -> None:
 
 
 @pytest.mark.parametrize("options", [{"shards": (8,), "chunks": (4,)}, {"chunks": (8,)}])
-def test_at_the_end_of_the_array_it_is_not(tmp_path: Path, counted: list[bool], options: Any) -> None:
-    array = zarrant.create_array(tmp_path / "a", data=np.arange(1, 11), **options)
+@pytest.mark.parametrize("box", [slice(8, 9), slice(8, 10)])
+def test_at_the_end_of_the_array_what_others_appended_stays(tmp_path: Path, counted: list[bool], options: Any, box: slice) -> None:
+    data = np.arange(1, 11)
+    array = zarrant.create_array(tmp_path / "a", data=data, **options)
     other = zarrant.open_array(tmp_path / "a")
-    other.append(np.array([50, 60]))
-    array[8] = 0
-    assert counted == []
-    assert other[...].tolist() == [*range(1, 9), 0, 10, 50, 60]
+    values = data[box] * 0
+    for number in range(3):  # the first one finds that the metadata changed
+        other.append(np.array([50, 60])) if number == 0 else None
+        array[box] = values + number
+        assert other[...].tolist() == [*range(1, 9), *values + number, *data[box.stop :], 50, 60]
+    assert counted.count(True) == (0 if box.stop == 10 else 2)
 
 
 @pytest.mark.parametrize("location", ["start", "end"])

@@ -93,7 +93,6 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "data sync": Mutation("pass", "safety/test_crash_states.py::test_power_lost_with_fsync"),
     "data syncs": Mutation("pass", "stores/local/test_durability.py::test_what_returned_outlives_a_loss_of_power"),
-    "shape at once": Mutation("if False:", f"{BOX_UPDATE}::test_at_the_end_of_the_array_it_is_not"),
     "condition at once": Mutation("condition = None", "nodes/test_replaced.py"),
     "no ghost at once": Mutation("pass", f"{UPDATE_AT_ONCE}::test_the_directory_of_a_removed_array_is_not_made_again"),
     "data before the name of an update": Mutation(
@@ -138,6 +137,9 @@ MUTATIONS: dict[str, Mutation] = {
     "metadata": Mutation("pass", "nodes/test_replaced.py"),
     "unlocked": Mutation("if False:", "nodes/test_stale_bounds.py::test_an_append_that_is_not_finished_stays"),
     "no ghost": Mutation("pass", "nodes/test_replaced.py::test_a_removed_array_is_not_remade"),
+    "no ghost of a put": Mutation(
+        "node = None", "stores/local/test_directories.py::test_no_directory_is_made_of_a_node_that_is_gone"
+    ),
     "unseen": Mutation("pass", "nodes/test_resize.py::test_a_resize_cuts_nothing_that_its_handle_has_not_seen"),
     "turn taken by version": Mutation("stored = yield from put_one(_key(now), [dump(metadata)])", EVERY_ORDER),
     "commit by version": Mutation("stored = yield from put_one(_key(now), [dump(wanted)])", STOPPED),

@@ -36,6 +36,7 @@ MUTATIONS: dict[str, Mutation] = {
     "native lock": Mutation("const bool granted = usual;", SAME_CALLS),
     "native inode": Mutation("const bool in_place = (there = {}, there.st_nlink = 1, true);", SAME_CALLS),
     "native lock of the caller": Mutation("return true;", f"{AT_ONCE}::test_the_calls_under_a_lock_are_those_of_the_general_way"),
+    "native no ghost": Mutation("", "stores/local/test_directories.py::test_no_directory_is_made_of_a_node_that_is_gone"),
     "native metadata lock": Mutation("", f"{AT_ONCE}::test_a_condition_on_what_is_locked_does_not_hold"),
     "native metadata": Mutation("return true;", EQUAL),
     "native absent": Mutation("if (wanted_.if_version == IfVersion::absent) return true;", UNUSUAL),
@@ -46,6 +47,7 @@ MUTATIONS: dict[str, Mutation] = {
     "native version": Mutation("return true;", UNUSUAL),
     "native later than the old": Mutation("", f"{AT_ONCE}::test_it_is_newer_than_what_it_replaces"),
     "native lock exit": Mutation("(void)mine;", SAME_CALLS),
+    "native whole chunk": Mutation("", f"{BOX_UPDATE}::test_at_the_end_of_the_array_what_others_appended_stays"),
     "native chunk size": Mutation("", f"{BOX_UPDATE}::test_a_chunk_with_more_bytes_than_its_codecs_make_is_not_read"),
     "native subchunk size": Mutation("", f"{BOX_UPDATE}::test_a_subchunk_with_more_bytes_than_its_codecs_make_is_not_read"),
     "native index": Mutation("true;", f"{BOX_UPDATE}::test_what_is_damaged_is_an_error_as_ever"),
@@ -63,6 +65,9 @@ MUTATIONS: dict[str, Mutation] = {
     "native version of a decoded read": Mutation(
         "if (file.found != Found::there) return false;",
         "codecs/sharding/test_planned.py::test_a_shard_that_was_replaced_is_read_anew",
+    ),
+    "native version of what is kept": Mutation(
+        "return file.found == Found::there;", "ops/test_kept_boxes.py::test_what_was_replaced_is_read_anew"
     ),
     "native version of a read": Mutation(
         "const bool wanted = there;", f"{READ_AT_ONCE}::test_a_range_of_another_version_is_not_read"

@@ -332,11 +332,16 @@ def shared_permissions(files: Files, directory: str) -> tuple[int, int]:
     now = time.monotonic()
     if now >= until:
         state = files.stat_target(directory)
-        mode, device = state.st_mode, state.st_dev
-        bits = (mode & stat.S_IWGRP and 0o060) | (mode & stat.S_IWOTH and not mode & stat.S_ISVTX and 0o006)
-        if len(_directories) >= MAX_REMEMBERED_PATHS:
-            _directories.clear()
-        _directories[directory] = (bits, device, now + _DIRECTORY_MODE_S)
+        return remember_permissions(directory, state.st_mode, state.st_dev)
+    return bits, device
+
+
+def remember_permissions(directory: str, mode: int, device: int) -> tuple[int, int]:
+    """`shared_permissions` of a directory that was looked at just now."""
+    bits = (mode & stat.S_IWGRP and 0o060) | (mode & stat.S_IWOTH and not mode & stat.S_ISVTX and 0o006)
+    if len(_directories) >= MAX_REMEMBERED_PATHS:
+        _directories.clear()
+    _directories[directory] = (bits, device, time.monotonic() + _DIRECTORY_MODE_S)
     return bits, device
 
 

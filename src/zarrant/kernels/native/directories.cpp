@@ -1,7 +1,8 @@
-// Makes directories, and looks at those above one, as `stores/local/store.py` and `Syscalls.above` do: the same file calls in the
-// same order, as one call of Python. Where a call fails the rest is left to those.
+// Looks at directories and makes those that are missing, and looks at those above one, as `stores/local/store.py` and
+// `Syscalls.above` do, as one call of Python. Where a call fails, or finds what is not usual, the rest is left to those.
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "files.h"
@@ -10,28 +11,34 @@
 
 namespace zarrant {
 
-MadeDirectories make_directories(std::string path, std::size_t root, Trial* trial) {
-  MadeDirectories done;
-  const auto make = [&](const std::string& each) {  // 0, EEXIST or another error
-    if (!may(trial, "mkdir")) return EIO;
-    if (mkdir(each.c_str(), 0777) != 0) return errno;
-    done.made.push_back(each);
-    return 0;
+EnteredDirectory enter_directory(const std::string& path, std::size_t known, const char* condition, Trial* trial) {
+  EnteredDirectory done;
+  struct stat state{};
+  const auto is_directory = [&](const std::string& each) {
+    return may(trial, "stat") && lstat(each.c_str(), &state) == 0 && S_ISDIR(state.st_mode);
   };
-  std::vector<std::size_t> ends{path.size()};
-  int error = make(path);
-  while (error == ENOENT) {
-    const std::size_t end = path.rfind('/', ends.back() - 1);
-    if (end == std::string::npos || end <= root) return done;  // the root is not there
-    ends.push_back(end);
-    error = make(path.substr(0, end));
+  const auto is_file = [&](const char* each) {
+    return may(trial, "stat") && lstat(each, &state) == 0 && S_ISREG(state.st_mode);
+  };
+  bool making = false;
+  for (std::size_t end = known; end < path.size();) {
+    end = std::min(path.find('/', end + 1), path.size());
+    const std::string each = path.substr(0, end);
+    if (!making) {
+      errno = 0;
+      if (is_directory(each)) continue;
+      if (errno != ENOENT) return done;
+      if (condition && !is_file(condition)) return done;  // safety: native no ghost
+      making = true;
+    }
+    if (!may(trial, "mkdir")) return done;
+    if (mkdir(each.c_str(), 0777) == 0) done.made.push_back(each);
+    else if (errno != EEXIST || !is_directory(each)) return done;  // another one made it, unless that is a link
   }
-  ends.pop_back();
-  while ((error == 0 || error == EEXIST) && !ends.empty()) {
-    error = make(path.substr(0, ends.back()));
-    ends.pop_back();
-  }
-  done.whole = error == 0 || error == EEXIST;
+  if (making && !is_directory(path)) return done;
+  done.entered = true;
+  done.mode = state.st_mode;
+  done.device = static_cast<std::int64_t>(state.st_dev);
   return done;
 }
 
@@ -47,16 +54,16 @@ std::vector<DirectoryAbove> directories_above(std::string path) {
   }
 }
 
-bool can_make_directories() { return true; }
+bool can_enter_directories() { return true; }
 
 }  // namespace zarrant
 
 #else
 
 namespace zarrant {
-MadeDirectories make_directories(std::string, std::size_t, Trial*) { return {}; }
+EnteredDirectory enter_directory(const std::string&, std::size_t, const char*, Trial*) { return {}; }
 std::vector<DirectoryAbove> directories_above(std::string) { return {}; }
-bool can_make_directories() { return false; }
+bool can_enter_directories() { return false; }
 }  // namespace zarrant
 
 #endif

@@ -219,13 +219,53 @@ class ShardsToBoxes {
   SharedTasks tasks_;
 };
 
-struct MadeDirectories {
-  std::vector<std::string> made;  // the outermost first
-  bool whole = false;             // the directory is there now
+// Boxes of objects of which the pieces (the chunk, or its subchunks) are at hand as they were decoded from one version of the file. They
+// are copied where the file still has that version; what has another one, or is not there, is left to others.
+class KeptToBoxes {
+ public:
+  struct Box {
+    std::vector<std::int64_t> start, value, count;  // in the object, in `out`
+    std::vector<const Byte*> pieces;                // all that it touches, in C order; null where there is none: fill
+  };
+  struct Object {
+    std::string path;
+    FileVersion version;
+    std::vector<Box> boxes;
+  };
+
+  // Pieces of the shape `edge`, in C order. Throws std::invalid_argument for a box that touches other pieces, or leaves `out`.
+  KeptToBoxes(std::vector<Object> objects, std::vector<std::int64_t> edge, const Strided& out, const Byte* fill);
+
+  void work();
+
+  // Whether the boxes of an object were copied. Once no thread works any more.
+  bool done(std::size_t object) const { return done_[object]; }
+
+ private:
+  bool is_current(const Object& object) const;
+  void copy(const Box& box) const;
+  void copy_piece(const Box& box, const std::int64_t* place, const Byte* piece) const;
+
+  const std::vector<Object> objects_;
+  const std::vector<std::int64_t> edge_;
+  std::vector<std::int64_t> strides_;  // of a piece, in bytes
+  const Strided& out_;
+  const Byte* fill_;
+  Lines lines_ = Lines::kCached;
+  std::unique_ptr<bool[]> done_;
+  std::atomic<std::size_t> next_ = 0;
 };
 
-// A directory, and first those that are missing above it, as far as they lie below the first `root` bytes of the path.
-MadeDirectories make_directories(std::string path, std::size_t root, Trial* trial);
+struct EnteredDirectory {
+  std::vector<std::string> made;  // the outermost first
+  bool entered = false;           // it is there now, and no link
+  std::uint32_t mode = 0;
+  std::int64_t device = 0;
+};
+
+// A directory, from the first `known` bytes of its path on, which may be entered: each one below is looked at, and made where it is
+// missing. Where something is to be made, the file `condition` must be there. Not entered where anything is not as usual, as a link.
+EnteredDirectory enter_directory(const std::string& path, std::size_t known, const char* condition, Trial* trial);
 
 struct DirectoryAbove {
   std::string path;
@@ -234,7 +274,7 @@ struct DirectoryAbove {
 
 // A directory and all above it; none where one is a link, or not there.
 std::vector<DirectoryAbove> directories_above(std::string path);
-bool can_make_directories();
+bool can_enter_directories();
 
 // Bytes of an array that are gathered and written, or read and scattered, at a time: half of a second cache of 512 KiB.
 constexpr std::int64_t kPieceBytes = 256 << 10;

@@ -572,20 +572,24 @@ nb::str decoded(const std::string& path) {
   return nb::steal<nb::str>(text);
 }
 
-// Makes a directory and those missing above it, below `root`: the paths of those that were made, and whether it is there now.
-nb::tuple py_make_directories(nb::str path, nb::str root, nb::handle trial) {
-  const Path whole(path), top(root);
+// Enters a directory, and makes what is missing of it below `above`, which is a directory: the paths of those that were made, and
+// (permissions, device), or None where it was not entered. `condition`: a file that must be there, or None.
+nb::tuple py_enter_directory(nb::str path, nb::str above, nb::handle condition, nb::handle trial) {
+  const Path whole(path), known(above);
+  const std::optional<Path> file = condition.is_none() ? std::nullopt : std::optional<Path>(std::in_place, nb::cast<nb::str>(condition));
   Trial tried;
   ask_trial(trial, tried);
-  MadeDirectories done;
+  EnteredDirectory done;
   {
     nb::gil_scoped_release released;
-    done = make_directories(whole.get(), std::string_view(top.get()).size(), trial.is_none() ? nullptr : &tried);
+    done = enter_directory(whole.get(), std::string_view(known.get()).size(), file ? file->get() : nullptr, trial.is_none() ? nullptr : &tried);
   }
   tell_trial(trial, tried);
   nb::list made;
   for (const std::string& each : done.made) made.append(decoded(each));
-  return nb::make_tuple(made, done.whole);
+  nb::object state = nb::none();
+  if (done.entered) state = nb::make_tuple(done.mode, done.device);
+  return nb::make_tuple(made, state);
 }
 
 // A directory and all above it, each with (device, inode); empty where one of them is a link, or not there.
@@ -910,6 +914,17 @@ nb::list versions_of(const std::vector<FilesToBoxes::Outcome>& outcomes) {
   return found;
 }
 
+// Those versions of which `done(i)` says so, None for the others.
+template <typename Done>
+nb::list versions_if(const std::vector<FileVersion>& versions, const Done& done) {
+  nb::list found;
+  for (std::size_t i = 0; i < versions.size(); ++i) {
+    if (done(i)) found.append(as_tuple(versions[i]));
+    else found.append(nb::none());
+  }
+  return found;
+}
+
 // Whole files, a few open at a time. For each (bytes, version), False where there is none, None where it was not read. Those of
 // more than `limit` bytes (-1: none) are not read. `held`: the GIL is not given away for a few files of a few bytes. `allocate`: see
 // Place. `trial`: None, or a list of the number of a call that fails, which gets the names of the calls.
@@ -1099,14 +1114,7 @@ class ReadShards {
   }
 
   // For each shard its version, None where it was not done. Once no thread works any more.
-  nb::list versions() const {
-    nb::list found;
-    for (std::size_t i = 0; i < versions_.size(); ++i) {
-      if (boxes_->done(i)) found.append(as_tuple(versions_[i]));
-      else found.append(nb::none());
-    }
-    return found;
-  }
+  nb::list versions() const { return versions_if(versions_, [this](std::size_t i) { return boxes_->done(i); }); }
 
  private:
   const Buffer into_;
@@ -1117,6 +1125,64 @@ class ReadShards {
   std::vector<Buffer> columns_;
   std::vector<FileVersion> versions_;
   std::optional<ShardsToBoxes> boxes_;
+};
+
+// Boxes of objects whose pieces are at hand, see KeptToBoxes: `objects` are (path, version, [(start, value, shape, [piece or None])]).
+// It keeps the arrays from being resized as long as it is there.
+class ReadKept {
+ public:
+  ReadKept(nb::list objects, nb::tuple edge, nb::handle out, nb::bytes fill)
+      : into_(out, PyBUF_STRIDES | PyBUF_WRITABLE),
+        fill_(static_cast<const Byte*>(fill.data()), static_cast<const Byte*>(fill.data()) + fill.size()), array_(strided(into_)) {
+    require_fill(fill, into_);
+    require(into_->ndim >= 1 && into_->ndim <= kMaxAxes, "an array with one to 64 axes");
+    const std::vector<std::int64_t> edges = numbers_of(edge, static_cast<std::size_t>(into_->ndim));
+    std::int64_t size = into_->itemsize;
+    for (const std::int64_t each : edges)
+      require(each > 0 && !__builtin_mul_overflow(size, each, &size), "pieces with elements");
+    const auto [low, high] = reach(*into_);
+    const auto piece_of = [&, low = low, high = high](nb::handle piece) -> const Byte* {
+      if (piece.is_none()) return nullptr;
+      const Buffer& found = pieces_.emplace_back(piece, PyBUF_SIMPLE);
+      require(found->len == size, "pieces of one size");
+      require(high <= found.data() || found.data() + size <= low, "pieces and an array that share no memory");
+      return found.data();
+    };
+    std::vector<KeptToBoxes::Object> all;
+    all.reserve(objects.size());
+    for (nb::handle each : objects) {
+      nb::tuple object = nb::cast<nb::tuple>(each);
+      require(object.size() == 3, "a path, a version and boxes");
+      KeptToBoxes::Object& made = all.emplace_back();
+      made.path = Path(object[0]).get();
+      made.version = file_version(object[1]);
+      for (nb::handle given : nb::cast<nb::list>(object[2])) {
+        nb::tuple box = nb::cast<nb::tuple>(given);
+        require(box.size() == 4, "three places and pieces");
+        const auto numbers = [&](std::size_t i) { return numbers_of(nb::cast<nb::tuple>(box[i]), edges.size()); };
+        KeptToBoxes::Box& part = made.boxes.emplace_back(KeptToBoxes::Box{numbers(0), numbers(1), numbers(2), {}});
+        for (nb::handle piece : nb::cast<nb::list>(box[3])) part.pieces.push_back(piece_of(piece));
+      }
+      versions_.push_back(made.version);
+    }
+    boxes_.emplace(std::move(all), edges, array_, fill_.data());
+  }
+
+  void work() {
+    nb::gil_scoped_release released;
+    boxes_->work();
+  }
+
+  // For each object its version, None where it was not done. Once no thread works any more.
+  nb::list versions() const { return versions_if(versions_, [this](std::size_t i) { return boxes_->done(i); }); }
+
+ private:
+  const Buffer into_;
+  const std::vector<Byte> fill_;
+  const Strided array_;
+  std::vector<Buffer> pieces_;
+  std::vector<FileVersion> versions_;
+  std::optional<KeptToBoxes> boxes_;
 };
 
 nb::dict py_features() {
@@ -1165,9 +1231,13 @@ NB_MODULE(_native, m) {
         .def(nb::init<nb::list, nb::tuple, nb::tuple, std::int64_t, nb::tuple, nb::handle, nb::handle, nb::handle, nb::bytes, bool>())
         .def("work", &ReadShards::work)
         .def("versions", &ReadShards::versions);
+    nb::class_<ReadKept>(m, "ReadKept")
+        .def(nb::init<nb::list, nb::tuple, nb::handle, nb::bytes>())
+        .def("work", &ReadKept::work)
+        .def("versions", &ReadKept::versions);
   }
-  if (can_make_directories()) {
-    m.def("make_directories", &py_make_directories, nb::arg(), nb::arg(), nb::arg().none());
+  if (can_enter_directories()) {
+    m.def("enter_directory", &py_enter_directory, nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none());
     m.def("directories_above", &py_directories_above);
   }
   if (can_put_files()) {

@@ -40,7 +40,7 @@ BoxUpdate::BoxUpdate(const ChunkLayout& layout, std::vector<Placed> placed, cons
     for (std::size_t axis = 0; good && axis < axes; ++axis) {
       const std::int64_t start = each.start[axis], value = each.value[axis], count = each.count[axis];
       good = start >= 0 && count >= 1 && start <= layout.shape[axis] - count && value >= 0 && value <= values_.shape(axis) - count;
-      each.whole = each.whole && count == layout.shape[axis];
+      each.whole = each.whole && count == layout.shape[axis];  // safety: native whole chunk
     }
   }
   if (!good) throw std::invalid_argument("expected boxes within the values and the chunk, or its subchunks in order");

@@ -68,6 +68,22 @@ class Links:
                 trusted.clear()
             trusted[name] = now + TRUSTED_S
 
+    def trusted_part(self, directory: str) -> str:
+        """The part of the name of a directory below the root that was looked at a moment ago, "" for the root."""
+        now, trusted = time.monotonic(), self._trusted
+        while directory and trusted.get(directory, 0.0) <= now:
+            directory = directory[: max(0, directory.rfind("/"))]
+        return directory
+
+    def entered(self, directory: str, known: str) -> None:
+        """Below `known`, which is trusted, every part of a directory was looked at, or made, a moment ago: it is no link."""
+        until, trusted = time.monotonic() + TRUSTED_S, self._trusted
+        if len(trusted) >= MAX_DIRECTORIES:
+            trusted.clear()
+        while len(directory) > len(known):
+            trusted[directory] = until
+            directory = directory[: max(0, directory.rfind("/"))]
+
     def directories_made(self, paths: Sequence[str]) -> None:
         """Directories below the root were made a moment ago, the outermost first: they are no links, and may be entered."""
         now, trusted = time.monotonic(), self._trusted

@@ -398,14 +398,19 @@ class FileObjects(Durable):
             after = stat_or_none(self.files, path)
         return entries if after is not None and after.st_mtime_ns == before.st_mtime_ns else None  # safety: unchanged directory
 
-    def _path(self, key: str) -> str:
+    def _path(self, key: str, to_write: bool = False) -> str:
+        """The path of an object; `to_write`: it is about to be stored, and its directory may be made."""
         if is_doubtful(key):
             check_key(key, self.url)
             self._refuse_reserved(key)
         end = key.rfind("/")
-        if end > 0 and not self.links.trusts(key[:end]):
+        if end > 0 and not self.links.trusts(key[:end]) and not (to_write and self._made_ready(key[:end])):
             self._enter(key[:end])
         return f"{self.root}/{key}"
+
+    def _made_ready(self, directory: str) -> bool:
+        """Whether a directory below the root was looked at, and made, by one compiled call; else the general way does it."""
+        return False
 
     def _paths(self, keys: Sequence[str]) -> list[str]:
         """`_path` of each: a directory is entered once for the keys of it that follow each other."""
@@ -491,7 +496,7 @@ class FileObjects(Durable):
 
     def _swap(self, key: str, parts: Sequence[Part], if_version: Version) -> Version:
         """Replace an object by a new one, if it is of the version asked for."""
-        path = self._path(key)
+        path = self._path(key, to_write=True)
         with annotate_errors("write", self.url, key):
             self._check_durability()
             done = self._put_at_once(path, parts, if_version) if self._at_once else None

@@ -40,7 +40,7 @@ from zarrant.errors import (
     StoreError,
 )
 from zarrant.locking.created_locks import CreatedLock
-from zarrant.locking.file_locks import SUFFIX, FileLock
+from zarrant.locking.file_locks import SUFFIX, FileLock, remember_permissions
 from zarrant.locking.local import KeyQueues, lock_names
 from zarrant.storage import ANY, OnlyWhile, Part, Version
 from zarrant.stores.local.descriptors import MIN_COUNTED, require_descriptors
@@ -450,10 +450,10 @@ class FilesystemStore(FileObjects):
         if self.condition is not None:
             OnlyWhile(self.condition.key, ANY).check(self._version(self.condition.key))  # safety: no ghost
         if self._at_once and path != self.root:
-            assert kernels.make_directories is not None, "there where `put_file` is"
-            made, done = kernels.make_directories(path, self.root, None)
+            assert kernels.enter_directory is not None, "there where `put_file` is"
+            made, entered = kernels.enter_directory(path, self.root, None, None)
             self._note_made(made)
-            if done:
+            if entered:
                 return
         missing = []
         while True:
@@ -471,6 +471,22 @@ class FilesystemStore(FileObjects):
                 self._mkdir(below)
             except FileNotFoundError:
                 return
+
+    def _made_ready(self, directory: str) -> bool:
+        """See `FileObjects`. What is not as usual the general way finds out: a link, no such node, a root that is not there."""
+        if not self._at_once:
+            return False
+        condition, known, path = self.condition, self.links.trusted_part(directory), f"{self.root}/{directory}"
+        node = None if condition is None else f"{self.root}/{condition.key}"  # safety: no ghost of a put
+        assert kernels.enter_directory is not None, "there where `put_file` is"
+        made, entered = kernels.enter_directory(path, f"{self.root}/{known}" if known else self.root, node, None)
+        if made:
+            self.unsynced_paths.directories_made(self.files, made)
+        if entered is None:
+            return False
+        self.links.entered(directory, known)
+        remember_permissions(path, *entered)
+        return True
 
     def _mkdir(self, path: str) -> None:
         try:
