@@ -73,6 +73,9 @@ MUTATIONS: dict[str, Mutation] = {
         "if (file.found != Found::there) return false;",
         "codecs/sharding/test_planned.py::test_a_shard_that_was_replaced_is_read_anew",
     ),
+    "native version of what is kept": Mutation(
+        "return file.found == Found::there;", "ops/test_kept_boxes.py::test_what_was_replaced_is_read_anew"
+    ),
     "native version of a read": Mutation(
         "const bool wanted = there;", f"{READ_AT_ONCE}::test_a_range_of_another_version_is_not_read"
     ),

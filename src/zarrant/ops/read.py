@@ -30,6 +30,7 @@ from zarrant.limits import LIMITS
 from zarrant.ops.batching import batch_size, equal_shapes, largest_batch, within_budget
 from zarrant.ops.bound_array import Array, BoundArray
 from zarrant.ops.casting import output
+from zarrant.ops.kept_boxes import copy_kept
 from zarrant.requests import Op, ReadRequest, fetch, fetch_one, gather_outcomes
 from zarrant.storage import Blob
 
@@ -90,10 +91,22 @@ def retrieve_array_subsets(array: BoundArray, subsets: Sequence[Any]) -> Op[list
     results: dict[int, Array] = {}
     for shape, numbers in by_shape.items():
         out = array.empty((len(numbers) * shape[0], *shape[1:]))
-        if out.size:
-            yield from read_region(array, _boxes(array, [regions[number] for number in numbers]), out, array.shape)
+        alike = [regions[number] for number in numbers]
+        if out.size and not (yield from _copy_kept_together(array, alike, out)):
+            yield from read_region(array, _boxes(array, alike), out, array.shape)
         results.update(zip(numbers, out.reshape(len(numbers), *shape), strict=True))
     return [results[number] for number in range(len(regions))]
+
+
+def _copy_kept_together(array: BoundArray, regions: Sequence[ArraySubset], out: Array) -> Op[bool]:
+    """Copy regions of one shape, one after the other in `out`; False where something of them is not kept."""
+    if array.options.cache is None:
+        return False
+    length, rest = regions[0].shape[0], (0,) * (len(array.shape) - 1)
+    places = ((region, (number * length, *rest)) for number, region in enumerate(regions))
+    parts = [box_region(region, place).split(array.grid, array.shape) for region, place in places]
+    left = yield from copy_kept(array, parts, out)
+    return left is not None and not left
 
 
 def retrieve_copies(array: BoundArray, regions: Sequence[ArraySubset]) -> Op[list[Array]]:
@@ -209,7 +222,14 @@ def read_region(array: BoundArray, region: Region, out: Array, bounds: tuple[int
         return
     selections = region.split(array.grid, bounds)
     if selections.n:
-        read = _read_selections(array, selections, out)
+        left = None if array.options.cache is None else (yield from copy_kept(array, [selections], out))
+        if left is None:
+            read = _read_selections(array, selections, out)
+        elif left:
+            rows = [row for row, chunk in enumerate(selections.index.tolist()) if tuple(chunk) in left]
+            read = _read_each(array, selections, rows, out)
+        else:
+            return
         yield from within_budget(array, selections, out.size, read, selections.n <= MAX_BRIEF)
 
 

@@ -220,6 +220,43 @@ class ShardsToBoxes {
   SharedTasks tasks_;
 };
 
+// Boxes of objects of which the pieces (the chunk, or its subchunks) are at hand as they were decoded from one version of the file. They
+// are copied where the file still has that version; what has another one, or is not there, is left to others.
+class KeptToBoxes {
+ public:
+  struct Box {
+    std::vector<std::int64_t> start, value, count;  // in the object, in `out`
+    std::vector<const Byte*> pieces;                // all that it touches, in C order; null where there is none: fill
+  };
+  struct Object {
+    std::string path;
+    FileVersion version;
+    std::vector<Box> boxes;
+  };
+
+  // Pieces of the shape `edge`, in C order. Throws std::invalid_argument for a box that touches other pieces, or leaves `out`.
+  KeptToBoxes(std::vector<Object> objects, std::vector<std::int64_t> edge, const Strided& out, const Byte* fill);
+
+  void work();
+
+  // Whether the boxes of an object were copied. Once no thread works any more.
+  bool done(std::size_t object) const { return done_[object]; }
+
+ private:
+  bool is_current(const Object& object) const;
+  void copy(const Box& box) const;
+  void copy_piece(const Box& box, const std::int64_t* place, const Byte* piece) const;
+
+  const std::vector<Object> objects_;
+  const std::vector<std::int64_t> edge_;
+  std::vector<std::int64_t> strides_;  // of a piece, in bytes
+  const Strided& out_;
+  const Byte* fill_;
+  Lines lines_ = Lines::kCached;
+  std::unique_ptr<bool[]> done_;
+  std::atomic<std::size_t> next_ = 0;
+};
+
 struct EnteredDirectory {
   std::vector<std::string> made;  // the outermost first
   bool entered = false;           // it is there now, and no link
@@ -292,7 +329,7 @@ struct ChunkLayout {
 // Bytes of an old object, some of which are in memory.
 class OldObject {
  public:
-  OldObject(std::int64_t size, const ReadOld& read) : size_(size), read_(read) {}
+  explicit OldObject(const ReadOld& read) : read_(read) {}
   // Has some of them in memory from now on.
   bool load(std::int64_t start, std::int64_t size);
   // Any of them, until the next call; null where they cannot be read.
@@ -303,22 +340,53 @@ class OldObject {
  private:
   bool is_loaded(std::int64_t start, std::int64_t size) const { return start >= start_ && start + size <= stop_; }
 
-  const std::int64_t size_;
   const ReadOld& read_;
   std::int64_t start_ = 0, stop_ = 0;  // in memory
   std::unique_ptr<Byte[]> memory_, other_;
 };
 
+// An array with one axis more, the first: so many times the same.
+class Repeated {
+ public:
+  template <typename Numbers>
+  Repeated(std::size_t times, Byte* data, std::int64_t itemsize, int axes, Numbers shape, Numbers strides)
+      : shape_(shape, shape + axes), strides_(strides, strides + axes), array_{data, axes + 1, itemsize, nullptr, nullptr} {
+    shape_.insert(shape_.begin(), static_cast<std::ptrdiff_t>(times));
+    strides_.insert(strides_.begin(), 0);
+    array_.shape = shape_.data();
+    array_.strides = strides_.data();
+  }
+  Repeated(const Repeated&) = delete;
+  Repeated& operator=(const Repeated&) = delete;
+
+  int axes() const { return array_.axes - 1; }
+  std::ptrdiff_t shape(std::size_t axis) const { return shape_[axis + 1]; }
+  std::ptrdiff_t stride(std::size_t axis) const { return strides_[axis + 1]; }
+  const Strided& array() const { return array_; }
+  Strided at(Byte* data) const {
+    Strided there = array_;
+    there.data = data;
+    return there;
+  }
+
+ private:
+  std::vector<std::ptrdiff_t> shape_, strides_;
+  Strided array_;
+};
+
 class BoxUpdate : public Change {
  public:
-  // The part of the box in one chunk, or in one subchunk.
+  // The part of the box in one chunk, or in one subchunk; or, as its row of a batch, whatever else is laid over it.
   struct Placed {
     std::int64_t number;  // of the subchunk
     std::vector<std::int64_t> start, value, count;  // in the chunk, in the values
+    std::optional<RowBatch> row = std::nullopt;
     bool whole = true;  // every element of the chunk is given
   };
+  // The rows of a batch, with the numbers of their subchunks. Throws std::invalid_argument for boxes that are of none.
+  static std::vector<Placed> rows_of(const std::vector<std::int64_t>& numbers, const RowBatch& batch, int axes);
   // Throws std::invalid_argument for boxes that are not there, or not of different subchunks.
-  BoxUpdate(const ChunkLayout& layout, std::vector<Placed> placed, Strided values);
+  BoxUpdate(const ChunkLayout& layout, std::vector<Placed> placed, const Strided& values);
   Made make(std::int64_t size, const ReadOld& read, std::vector<FilePart>& parts) override;
 
  private:
@@ -332,6 +400,7 @@ class BoxUpdate : public Change {
   bool encode_subchunks();
   bool merge_subchunk(const Placed& placed);
   bool merge(const Placed& placed, Span stored);
+  void lay(const Placed& placed);
   bool is_fill() const;
   std::size_t encode_row(std::size_t at);
   FilePart encode_index();
@@ -341,7 +410,7 @@ class BoxUpdate : public Change {
 
   const ChunkLayout& layout_;
   std::vector<Placed> placed_;
-  const Strided values_;
+  const Repeated values_, seen_;  // `seen_`: the row of each, which has no memory yet
   std::size_t encoded_bound_ = 0, added_ = 0;  // of a new subchunk at most, of all of them
   std::unique_ptr<Byte[]> row_, encoded_, index_;
   std::unique_ptr<std::int64_t[]> table_;
