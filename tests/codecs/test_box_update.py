@@ -20,7 +20,8 @@ from zarrant.codecs.box_update import box_update
 from zarrant.codecs.protocols import BoxUpdate
 from zarrant.errors import ZarrantError
 from zarrant.geometry.box import ArraySubset
-from zarrant.geometry.region import box_region
+from zarrant.geometry.region import Product, box_region
+from zarrant.geometry.segments import Axis
 from zarrant.stores.local.store import FilesystemStore
 
 pytestmark = pytest.mark.skipif(kernels.update_file is None, reason="without the compiled call there is one way only")
@@ -310,5 +311,50 @@ def test_wrong_boxes_are_refused(tmp_path: Path) -> None:
     assert kernels.update_file is not None
     for pieces, values in asked:
         with pytest.raises(ValueError, match="expected"):
-            kernels.update_file(path, good.layout, pieces, values, None, device, 0, 0, False, -1, False, None)
+            kernels.update_file(path, good.layout, pieces, None, values, None, device, 0, 0, False, -1, False, None)
     assert array[:4].tolist() == [1] * 4
+
+
+@pytest.mark.parametrize("kind", ["zstd chunks", "checksum, Fortran order", "shards", "transposed subchunks"])
+def test_lists_steps_and_points_are_written_by_it(tmp_path: Path, counted: list[bool], kind: str) -> None:
+    array, _ = pair(tmp_path, kind, {})
+    array[...] = expected = np.arange(1, 121, dtype="int16").reshape(SHAPE)
+    counted.clear()
+    ways = {"oindex": ([9, 2, 2, -1], [0, 7, 3]), "vindex": ([9, 2, 2, -1], [0, 7, 7, 3])}
+    for number, (way, key) in enumerate(ways.items(), 1):
+        getattr(array, way)[key] = -number
+        expected[np.ix_(*key) if way == "oindex" else key] = -number
+    array[1::3, ::2] = 0
+    expected[1::3, ::2] = 0
+    assert counted == [True] * 6
+    assert np.array_equal(array[...], expected)
+
+
+def test_wrong_plans_are_refused(tmp_path: Path) -> None:
+    array = zarrant.create_array(tmp_path / "a", data=np.ones(16, "int16"), chunks=(4,), shards=(16,))
+    bound = array._handle.array
+    selections = Product((Axis(np.array([1, 6]), np.array([0, 1]), np.ones(2, np.int64)),)).split(bound.grid, array.shape)
+    good = box_update(bound.prepared_for((16,)), selections, 0, np.zeros(2, "int16"))
+    assert good is not None and isinstance(good.plan, kernels.RowBoxes)
+    path, device, ones = str(tmp_path / "a/c/0"), tmp_path.stat().st_dev, np.ones(2, np.int64)
+    lists = kernels.OuterBoxes(np.arange(2), ones, np.arange(2), ones, ones, np.array([[[0, 1]], [[1, 2]]]))
+    wrong: list[Any] = [
+        (good.pieces, good.plan._replace(row_start=np.array([[1, 1], [0, 2]]))),
+        (good.pieces, good.plan._replace(row_start=np.array([[0, 1], [2, 2]]))),
+        (good.pieces, good.plan._replace(row_start=np.array([[0, 1], [1, 4]]))),
+        (good.pieces, good.plan._replace(start=np.array([[0, 0], [0, 2]]))),
+        (good.pieces, good.plan._replace(start=np.array([[0, -1], [0, 1]]))),
+        (good.pieces, good.plan._replace(shape=np.array([[1, 1], [1, 3]]))),
+        ((1, 0), good.plan),
+        ((0, 4), good.plan),
+        ((0,), good.plan),
+        (good.pieces, lists._replace(row_start=np.array([0, 4]))),
+        (good.pieces, lists._replace(start=np.array([0, 2]))),
+        (good.pieces, lists._replace(spans=np.array([[[0, 1]], [[1, 3]]]))),
+        (good.pieces, lists._replace(spans=np.array([[[0, 1]]]))),
+    ]
+    assert kernels.update_file is not None
+    for pieces, plan in wrong:
+        with pytest.raises(ValueError):
+            kernels.update_file(path, good.layout, pieces, plan, good.values, None, device, 0, 0, False, -1, False, None)
+    assert array[:].tolist() == [1] * 16

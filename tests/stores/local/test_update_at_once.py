@@ -54,7 +54,7 @@ def try_update(array: Any, fail: int = -1, kill: int = -1, value: int = -1, **ot
     path = Path(array.store.root) / "c/0"
     asked = {"condition": None, "device": os.stat(array.store.root).st_dev, "share": 0, "held": 0}
     args = {**asked, "must_replace": False, "most": -1, "release": False, **other}
-    return kernels.update_file(str(path), *update[:3], *args.values(), trial), trial[2:]
+    return kernels.update_file(str(path), *update[:4], *args.values(), trial), trial[2:]
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -306,11 +306,15 @@ class FixedSizePipeline(ChunkPipeline):
         decoded: npt.NDArray[np.generic] = self._view(rows)[0]
         return decoded
 
-    def box_update(self, box: BoxInChunk, values: npt.NDArray[np.generic]) -> BoxUpdate | None:
+    def box_update(self, selections: ChunkSelections, row: int, values: npt.NDArray[np.generic]) -> BoxUpdate | None:
         """See `Prepared.box_update`."""
         layout = self._box_layout
-        piece = (0, box.start, box.value, box.count)
-        return None if layout is None else BoxUpdate.of(layout, self.spec, self.options, (piece,), values)
+        if layout is None:
+            return None
+        if isinstance(selections, BoxInChunk):
+            piece = (0, selections.start, selections.value, selections.count)
+            return BoxUpdate.of(layout, self.spec, self.options, (piece,), values)
+        return BoxUpdate.of(layout, self.spec, self.options, (0,), values, plan_of(selections, row, row + 1))
 
     @cached_property
     def _box_layout(self) -> Any | None:

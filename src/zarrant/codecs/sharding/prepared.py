@@ -29,7 +29,7 @@ from zarrant.codecs.buffer_pool import borrowed
 from zarrant.codecs.byte_sources import InMemory, Stored, keeper_of, read_whole
 from zarrant.codecs.kept import Keeper
 from zarrant.codecs.pipeline.chunk import ChunkPipeline
-from zarrant.codecs.pipeline.fixed_size import MAX_UPDATED_BYTES, FixedSizePipeline
+from zarrant.codecs.pipeline.fixed_size import MAX_UPDATED_BYTES, FixedSizePipeline, plan_of
 from zarrant.codecs.pipeline.kept import nbytes_of, read_kept
 from zarrant.codecs.protocols import (
     ArraySpec,
@@ -151,17 +151,20 @@ class Shard:
         """The C-order number of a subchunk."""
         return sum(map(mul, subchunk, self._steps))
 
-    def box_update(self, box: BoxInChunk, values: npt.NDArray[np.generic]) -> BoxUpdate | None:
+    def box_update(self, selections: ChunkSelections, row: int, values: npt.NDArray[np.generic]) -> BoxUpdate | None:
         """See `Prepared.box_update`."""
         layout, spec = self._box_layout, self.subchunk_pipeline.spec
         if layout is None:
             return None
-        parts, values = self.split_box(box.region(0), box.bounds, values)
+        parts, values = self.split_box(selections.region(row), selections.shape(row), values)
         if isinstance(parts, BoxInChunk):
             piece = (self.number_of(parts.chunk), parts.start, parts.value, parts.count)
             return BoxUpdate.of(layout, spec, self.options, (piece,), values)
-        if not isinstance(parts, BoxInChunks) or parts.n * spec.nbytes > MAX_UPDATED_BYTES or self.options.subchunk_order != "C":
+        if parts.n * spec.nbytes > MAX_UPDATED_BYTES or self.options.subchunk_order != "C":
             return None
+        if not isinstance(parts, BoxInChunks):
+            numbers = tuple(self._numbers(parts).tolist())
+            return BoxUpdate.of(layout, spec, self.options, numbers, values, plan_of(parts, 0, parts.n))
         pieces = tuple([(self.number_of(chunk), start, value, count) for chunk, start, value, count, _ in parts.chunks])
         return BoxUpdate.of(layout, spec, self.options, pieces, values)
 

@@ -326,16 +326,48 @@ struct ChunkLayout {
   std::vector<std::size_t> limits, bounds, index_limits, index_bounds;
 };
 
+// An array with one axis more, the first: so many times the same.
+class Repeated {
+ public:
+  template <typename Numbers>
+  Repeated(std::size_t times, Byte* data, std::int64_t itemsize, int axes, Numbers shape, Numbers strides)
+      : shape_(shape, shape + axes), strides_(strides, strides + axes), array_{data, axes + 1, itemsize, nullptr, nullptr} {
+    shape_.insert(shape_.begin(), static_cast<std::ptrdiff_t>(times));
+    strides_.insert(strides_.begin(), 0);
+    array_.shape = shape_.data();
+    array_.strides = strides_.data();
+  }
+  Repeated(const Repeated&) = delete;
+  Repeated& operator=(const Repeated&) = delete;
+
+  int axes() const { return array_.axes - 1; }
+  std::ptrdiff_t shape(std::size_t axis) const { return shape_[axis + 1]; }
+  std::ptrdiff_t stride(std::size_t axis) const { return strides_[axis + 1]; }
+  const Strided& array() const { return array_; }
+  Strided at(Byte* data) const {
+    Strided there = array_;
+    there.data = data;
+    return there;
+  }
+
+ private:
+  std::vector<std::ptrdiff_t> shape_, strides_;
+  Strided array_;
+};
+
 class BoxUpdate : public Change {
  public:
-  // The part of the box in one chunk, or in one subchunk.
+  // The part of the box in one chunk, or in one subchunk; or, as its row of a batch, whatever else is laid over it.
   struct Placed {
     std::int64_t number;  // of the subchunk
     std::vector<std::int64_t> start, value, count;  // in the chunk, in the values
+    std::optional<RowBatch> row = std::nullopt;
     bool whole = true;  // every element of the chunk is given
   };
+  // The rows of a batch, with the numbers of their subchunks. Throws std::invalid_argument for boxes that are of none.
+  static std::vector<Placed> rows_of(const std::vector<std::int64_t>& numbers, const RowBatch& batch, int axes);
   // Throws std::invalid_argument for boxes that are not there, or not of different subchunks.
-  BoxUpdate(const ChunkLayout& layout, std::vector<Placed> placed, Strided values);
+  BoxUpdate(const ChunkLayout& layout, std::vector<Placed> placed, const Strided& values);
   Made make(std::int64_t size, const ReadOld& read, std::vector<FilePart>& parts) override;
 
  private:
@@ -346,6 +378,7 @@ class BoxUpdate : public Change {
   bool read_index(Span stored, std::int64_t first, std::int64_t stop);
   bool merge_subchunk(const Placed& placed, bool all, const ReadOld& read);
   bool merge(const Placed& placed, Span stored);
+  void lay(const Placed& placed);
   bool is_fill() const;
   std::size_t encode_row(std::size_t at);
   FilePart encode_index();
@@ -355,7 +388,7 @@ class BoxUpdate : public Change {
 
   const ChunkLayout& layout_;
   std::vector<Placed> placed_;
-  const Strided values_;
+  const Repeated values_, seen_;  // `seen_`: the row of each, which has no memory yet
   std::size_t encoded_bound_ = 0;
   std::unique_ptr<Byte[]> row_, old_, encoded_, index_;
   std::unique_ptr<std::int64_t[]> table_;

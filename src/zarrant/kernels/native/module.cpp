@@ -257,19 +257,17 @@ void require_apart(const Buffer& array, const View& view) {
   require(high <= view.table.data() || end <= low, "an array and rows that share no memory");
 }
 
-// The tables of a copy between `array` and `count` rows of `view`: RowBoxes, or OuterBoxes, which have one more.
+// The tables of a copy between an array and `count` rows, of `axes` axes each: RowBoxes, or OuterBoxes, which have one more.
 struct Plan {
-  Plan(nb::tuple tables, std::int64_t count, const Buffer& array, const View& view)
+  Plan(nb::tuple tables, std::int64_t count, int axes)
       : outer(has_spans(tables)), starts(tables[0], outer ? 1 : 2), steps(tables[1], 1), row_starts(tables[2], outer ? 1 : 2),
         row_steps(tables[3], 1), shapes(tables[4], outer ? 1 : 2) {
-    require_apart(array, view);
     for (const Column* table : {&shapes, &starts, &row_starts})
-      require(table->count(0) == shapes.count(0) && (outer || table->count(1) == array->ndim),
-              "as many starts as shapes, one number an axis");
-    require(steps.count() == array->ndim && row_steps.count() == array->ndim, "one step an axis");
+      require(table->count(0) == shapes.count(0) && (outer || table->count(1) == axes), "as many starts as shapes, one number an axis");
+    require(steps.count() == axes && row_steps.count() == axes, "one step an axis");
     if (!outer) return;
     spans.emplace(tables[5], 3);
-    require(spans->count(0) == count && spans->count(1) == array->ndim - 1 && spans->count(2) == 2, "segments of each row and axis");
+    require(spans->count(0) == count && spans->count(1) == axes - 1 && spans->count(2) == 2, "segments of each row and axis");
   }
 
   // What is read: from the rows to the array.
@@ -331,7 +329,8 @@ nb::tuple py_encode_boxes(nb::tuple steps, nb::handle values, nb::tuple tables, 
   const Buffer from(values, PyBUF_STRIDES), flags(covered, PyBUF_SIMPLE), place(arena, PyBUF_WRITABLE);
   const View view(flat, seen);
   const Column column(sizes, 1, true);
-  const Plan plan(tables, column.count(), from, view);
+  require_apart(from, view);
+  const Plan plan(tables, column.count(), from->ndim);
   Stored before(old);
   require_fill(fill, from);
   require(flags->len == column.count(), "a flag a row");
@@ -356,7 +355,8 @@ nb::list py_decode_boxes(nb::tuple steps, nb::tuple encoded, std::int64_t count,
   const Program program = parse(steps);
   const Buffer into(out, PyBUF_STRIDES | PyBUF_WRITABLE);
   const View view(flat, seen);
-  const Plan plan(tables, count, into, view);
+  require_apart(into, view);
+  const Plan plan(tables, count, into->ndim);
   Stored stored(encoded);
   require_fill(fill, into);
   require(count >= 0, "rows");
@@ -725,10 +725,22 @@ void py_chunk_layout(ChunkLayout* self, nb::tuple program, nb::tuple row, nb::tu
   new (self) ChunkLayout(std::move(made));
 }
 
-// Replaces a box of the chunk, or of some subchunks, of a file: for each in `pieces` its number, where the box begins in it, where in
-// the values, and its shape there. (version or None where nothing is stored now, mtime of the old one), 1 where somebody has its lock,
+// For each of `pieces` its number, where a box begins in it, where in the values, and its shape; or, with a plan, its number alone.
+std::vector<BoxUpdate::Placed> placed_of(nb::tuple pieces, const std::optional<Plan>& plan, const Byte* fill, int axes) {
+  if (plan) return BoxUpdate::rows_of(numbers(pieces), plan->written(static_cast<std::int64_t>(pieces.size()), fill), axes);
+  std::vector<BoxUpdate::Placed> placed;
+  for (nb::handle each : pieces) {
+    nb::tuple piece = nb::cast<nb::tuple>(each);
+    require(piece.size() == 4, "a number, two places and a shape");
+    placed.push_back({nb::cast<std::int64_t>(piece[0]), numbers(nb::cast<nb::tuple>(piece[1])),
+                      numbers(nb::cast<nb::tuple>(piece[2])), numbers(nb::cast<nb::tuple>(piece[3]))});
+  }
+  return placed;
+}
+
+// Replaces a box of the chunk, or of some subchunks, of a file, or what else a plan lays over them. (version or None where nothing is stored now, mtime of the old one), 1 where somebody has its lock,
 // 2 where it has more than `most` bytes, or None where it is to be done otherwise. The rest as in put_file.
-nb::object py_update_file(nb::str path, const ChunkLayout& layout, nb::tuple pieces, nb::handle values, nb::handle condition,
+nb::object py_update_file(nb::str path, const ChunkLayout& layout, nb::tuple pieces, nb::handle tables, nb::handle values, nb::handle condition,
                           std::int64_t device, std::uint32_t share, std::int64_t held, bool must_replace, std::int64_t most,
                           bool release, nb::handle trial) {
   const Path whole(path);
@@ -739,14 +751,12 @@ nb::object py_update_file(nb::str path, const ChunkLayout& layout, nb::tuple pie
   Named file(given.substr(end + 1), nb::borrow<nb::sequence>(nb::list()));
   const Condition on(condition);
   const Buffer from(values, PyBUF_STRIDES);
-  std::vector<BoxUpdate::Placed> placed;
-  for (nb::handle each : pieces) {
-    nb::tuple piece = nb::cast<nb::tuple>(each);
-    require(piece.size() == 4, "a number, two places and a shape");
-    placed.push_back({nb::cast<std::int64_t>(piece[0]), numbers(nb::cast<nb::tuple>(piece[1])),
-                      numbers(nb::cast<nb::tuple>(piece[2])), numbers(nb::cast<nb::tuple>(piece[3]))});
+  std::optional<Plan> plan;
+  if (!tables.is_none()) {
+    require(from->ndim < kMaxAxes, "fewer than 64 axes");
+    plan.emplace(nb::cast<nb::tuple>(tables), static_cast<std::int64_t>(pieces.size()), from->ndim + 1);
   }
-  BoxUpdate update(layout, std::move(placed), strided(from));
+  BoxUpdate update(layout, placed_of(pieces, plan, layout.fill.data(), from->ndim + 1), strided(from));
   FilePut wanted = file.put(device, share);
   on.set(wanted);
   wanted.held = held;
@@ -1038,10 +1048,11 @@ class ReadBoxes {
   ReadBoxes(nb::list paths, std::int64_t limit, nb::tuple steps, nb::handle flat, nb::handle seen, nb::tuple tables,
             nb::handle out, nb::bytes fill, bool check)
       : into_(out, PyBUF_STRIDES | PyBUF_WRITABLE), view_(flat, seen),
-        plan_(tables, static_cast<std::int64_t>(paths.size()), into_, view_),
+        plan_(tables, static_cast<std::int64_t>(paths.size()), into_->ndim),
         fill_(static_cast<const Byte*>(fill.data()), static_cast<const Byte*>(fill.data()) + fill.size()), rows_(view_.rows()),
         array_(strided(into_)),
         batch_(plan_.batch(static_cast<std::int64_t>(paths.size()), fill_.data())) {
+    require_apart(into_, view_);
     require_fill(fill, into_);
     std::vector<std::string> names;
     for (nb::handle path : paths) names.emplace_back(Path(path).get());
@@ -1235,7 +1246,7 @@ NB_MODULE(_native, m) {
     m.def("put_files", &py_put_files, nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
           nb::arg().none());
     nb::class_<ChunkLayout>(m, "ChunkLayout").def("__init__", &py_chunk_layout);
-    m.def("update_file", &py_update_file, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(),
-          nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none());
+    m.def("update_file", &py_update_file, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg().none(), nb::arg(),
+          nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none());
   }
 }

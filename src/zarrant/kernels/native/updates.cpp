@@ -19,23 +19,47 @@ void repeat(const std::vector<Byte>& element, Byte* row, std::size_t size) {
 
 }  // namespace
 
-BoxUpdate::BoxUpdate(const ChunkLayout& layout, std::vector<Placed> placed, Strided values)
-    : layout_(layout), placed_(std::move(placed)), values_(values) {
+BoxUpdate::BoxUpdate(const ChunkLayout& layout, std::vector<Placed> placed, const Strided& values)
+    : layout_(layout), placed_(std::move(placed)),
+      values_(1, values.data, values.itemsize, values.axes, values.shape, values.strides),
+      seen_(placed_.size(), nullptr, layout.itemsize, static_cast<int>(layout.shape.size()), layout.shape.data(), layout.strides.data()) {
   const std::size_t axes = layout.shape.size();
   bool good = static_cast<std::size_t>(values.axes) == axes && values.itemsize == layout.itemsize && !placed_.empty() &&
               (layout.entries || placed_.size() == 1);
   std::int64_t last = -1;
   for (Placed& each : placed_) {
-    good = good && each.start.size() == axes && each.value.size() == axes && each.count.size() == axes &&
-           (!layout.entries || (each.number > last && each.number < layout.entries));
+    good = good && (!layout.entries || (each.number > last && each.number < layout.entries));
     last = each.number;
+    if (good && each.row) {
+      check_boxes(values_.array(), seen_.array(), each.row->boxes);
+      if (each.row->outer.spans) check_outer(values_.array(), seen_.array(), each.row->outer, 1);
+      each.whole = false;
+      continue;
+    }
+    good = good && each.start.size() == axes && each.value.size() == axes && each.count.size() == axes;
     for (std::size_t axis = 0; good && axis < axes; ++axis) {
       const std::int64_t start = each.start[axis], value = each.value[axis], count = each.count[axis];
-      good = start >= 0 && count >= 1 && start <= layout.shape[axis] - count && value >= 0 && value <= values.shape[axis] - count;
+      good = start >= 0 && count >= 1 && start <= layout.shape[axis] - count && value >= 0 && value <= values_.shape(axis) - count;
       each.whole = each.whole && count == layout.shape[axis];  // safety: native whole chunk
     }
   }
   if (!good) throw std::invalid_argument("expected boxes within the values and the chunk, or its subchunks in order");
+}
+
+std::vector<BoxUpdate::Placed> BoxUpdate::rows_of(const std::vector<std::int64_t>& numbers, const RowBatch& batch, int axes) {
+  std::vector<Placed> placed;
+  const Boxes& all = batch.boxes;
+  std::int64_t box = 0;
+  for (std::int64_t row = 0; row < static_cast<std::int64_t>(numbers.size()); ++row) {
+    const std::int64_t first = box, at = first * axes;
+    while (box < all.count && all.dst_start[box * axes] == row) ++box;
+    const Boxes boxes{box - first, all.src_start + at, all.dst_start + at, all.shape + at, all.src_step, all.dst_step};
+    Outer outer = batch.outer;
+    if (outer.spans) outer.spans += row * (axes - 1) * 2;
+    placed.push_back({numbers[static_cast<std::size_t>(row)], {}, {}, {}, RowBatch{1, boxes, batch.fill, outer}});
+  }
+  if (box != all.count) throw std::invalid_argument("expected boxes in the order of their rows");
+  return placed;
 }
 
 Made BoxUpdate::make(std::int64_t size, const ReadOld& read, std::vector<FilePart>& parts) {
@@ -143,17 +167,27 @@ bool BoxUpdate::merge(const Placed& placed, Span stored) {
   if (!placed.whole && stored.data &&
       !decode_one(layout_.program, layout_.limits, stored, row_.get(), layout_.row_bytes, all, layout_.check, 0, failure))
     return false;
-  std::array<Loop, kMaxAxes> loops;
-  const Byte* from = values_.data;
-  Byte* into = row_.get();
-  for (int axis = 0; axis < values_.axes; ++axis) {
-    const auto at = static_cast<std::size_t>(axis);
-    from += placed.value[at] * values_.strides[axis];
-    into += placed.start[at] * layout_.strides[at];
-    loops[at] = {placed.count[at], values_.strides[axis], layout_.strides[at]};
-  }
-  copy_strided(from, into, layout_.itemsize, loops.data(), values_.axes, Lines::kCached);
+  lay(placed);
   return true;
+}
+
+// The new elements on top of the row.
+void BoxUpdate::lay(const Placed& placed) {
+  if (placed.row) {
+    const Strided row = seen_.at(row_.get());
+    copy_range(values_.array(), row, placed.row->boxes, 0, placed.row->boxes.count, Lines::kCached);
+    if (placed.row->outer.spans) copy_outer(values_.array(), row, placed.row->outer, 0);
+    return;
+  }
+  std::array<Loop, kMaxAxes> loops;
+  const Byte* from = values_.array().data;
+  Byte* into = row_.get();
+  for (std::size_t axis = 0; axis < layout_.shape.size(); ++axis) {
+    from += placed.value[axis] * values_.stride(axis);
+    into += placed.start[axis] * layout_.strides[axis];
+    loops[axis] = {placed.count[axis], values_.stride(axis), layout_.strides[axis]};
+  }
+  copy_strided(from, into, layout_.itemsize, loops.data(), values_.axes(), Lines::kCached);
 }
 
 // Whether nothing is stored for the row.
