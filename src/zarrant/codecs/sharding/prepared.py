@@ -14,7 +14,7 @@ shard are moved or freed: bytes that look dead may be those that the entry shoul
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from operator import itemgetter, mul
@@ -292,6 +292,12 @@ class Shard:
                 return None
             found.append(kernels.KeptBox(box.start, box.value, box.shape, pieces))
         return found
+
+    def decoded_often(self, boxes: Iterable[Sequence[Box]]) -> float:
+        """How often each subchunk is decoded, on average, where each box of each shard is decoded alone."""
+        numbers = [[self._touched_numbers(box) for box in parts] for parts in boxes]
+        often = sum([len(each) for parts in numbers for each in parts])
+        return often / sum([len(set().union(*parts)) for parts in numbers])
 
     def _touched_numbers(self, box: Box) -> list[int]:
         """The C-order numbers of the subchunks that a box has elements of."""
