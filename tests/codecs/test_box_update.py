@@ -18,9 +18,11 @@ import zarrant
 from zarrant import kernels
 from zarrant.codecs.box_update import box_update
 from zarrant.codecs.protocols import BoxUpdate
+from zarrant.codecs.sharding import dead_bytes
 from zarrant.errors import ZarrantError
 from zarrant.geometry.box import ArraySubset
-from zarrant.geometry.region import box_region
+from zarrant.geometry.region import Product, box_region
+from zarrant.geometry.segments import Axis
 from zarrant.stores.local.store import FilesystemStore
 
 pytestmark = pytest.mark.skipif(kernels.update_file is None, reason="without the compiled call there is one way only")
@@ -68,6 +70,8 @@ KINDS: dict[str, dict[str, Any]] = {
     },
     "transposed subchunks": {"chunks": (3, 2), "shards": CHUNK, "order": "F"},
     "one subchunk": {"chunks": CHUNK, "shards": CHUNK},
+    "edge chunks": {"chunks": (5, 4)},
+    "edge shards": {"chunks": (4, 4), "shards": (8, 8)},
 }
 CONFIGS: list[dict[str, Any]] = [{}, {"write_empty_chunks": True}, {"dead_limit": 1.0}, {"shard_updates": "repack"}]
 
@@ -101,10 +105,11 @@ def updates(draw: st.DrawFn) -> tuple[tuple[slice, ...], int]:
     config=st.sampled_from(CONFIGS),
     begin=st.sampled_from(["stored", "nothing", "one", "erased"]),
     steps=st.lists(updates(), min_size=1, max_size=10),
+    grown=st.integers(0, 9),
     order=st.sampled_from("CF"),
 )
 def test_it_stores_what_the_general_way_stores(
-    tmp_path: Path, kind: str, config: Any, begin: str, steps: list[Any], order: Any
+    tmp_path: Path, kind: str, config: Any, begin: str, steps: list[Any], grown: int, order: Any
 ) -> None:
     arrays = pair(tmp_path, kind, config)
     whole = np.arange(1, 121).reshape(SHAPE).astype(arrays[0].dtype)
@@ -113,7 +118,9 @@ def test_it_stores_what_the_general_way_stores(
         array[6 if begin == "one" else 0 :] = whole[6 if begin == "one" else 0 :]
         if begin == "erased":
             array.erase_chunk((0, 0))
-    for box, value in steps:
+    for number, (box, value) in enumerate(steps):
+        for array in arrays if number == grown else ():  # by others
+            zarrant.open_array(array.store.root).append(np.arange(30).reshape(3, 10).astype(array.dtype))
         shape = tuple(each.stop - each.start for each in box)
         values = np.arange(np.prod(shape)).reshape(shape, order=order).astype(arrays[0].dtype)
         if value >= 0:
@@ -146,13 +153,17 @@ def test_it_is_used(tmp_path: Path, counted: list[bool], kind: str) -> None:
 
 
 @pytest.mark.parametrize("options", [{"shards": (8,), "chunks": (4,)}, {"chunks": (8,)}])
-def test_at_the_end_of_the_array_it_is_not(tmp_path: Path, counted: list[bool], options: Any) -> None:
-    array = zarrant.create_array(tmp_path / "a", data=np.arange(1, 11), **options)
+@pytest.mark.parametrize("box", [slice(8, 9), slice(8, 10)])
+def test_at_the_end_of_the_array_what_others_appended_stays(tmp_path: Path, counted: list[bool], options: Any, box: slice) -> None:
+    data = np.arange(1, 11)
+    array = zarrant.create_array(tmp_path / "a", data=data, **options)
     other = zarrant.open_array(tmp_path / "a")
-    other.append(np.array([50, 60]))
-    array[8] = 0
-    assert counted == []
-    assert other[...].tolist() == [*range(1, 9), 0, 10, 50, 60]
+    values = data[box] * 0
+    for number in range(3):  # the first one finds that the metadata changed
+        other.append(np.array([50, 60])) if number == 0 else None
+        array[box] = values + number
+        assert other[...].tolist() == [*range(1, 9), *values + number, *data[box.stop :], 50, 60]
+    assert counted.count(True) == (0 if box.stop == 10 else 2)
 
 
 @pytest.mark.parametrize("location", ["start", "end"])
@@ -220,10 +231,13 @@ def test_a_chunk_with_more_bytes_than_its_codecs_make_is_not_read(tmp_path: Path
     assert counted == [True, False]
 
 
-def test_dead_bytes_are_laid_out_anew_when_there_are_many(tmp_path: Path, keep_dead_bytes: Callable[[int], None]) -> None:
-    """Then the general way does it, and from then on, as there is a record of them."""
+@pytest.mark.parametrize("kind", ["raw subchunks", "index at the start"])
+def test_dead_bytes_are_laid_out_anew_when_there_are_many(
+    tmp_path: Path, keep_dead_bytes: Callable[[int], None], counted: list[bool], kind: str
+) -> None:
+    """There is a record of them then, in which each update finds what is free."""
     keep_dead_bytes(2000)
-    arrays = pair(tmp_path, "raw subchunks", {"dead_limit": 0.49})  # chains that no other test has prepared
+    arrays = pair(tmp_path, kind, {})
     for array in arrays:
         array[...] = np.arange(1, 121).reshape(SHAPE)
     sizes = set()
@@ -233,7 +247,55 @@ def test_dead_bytes_are_laid_out_anew_when_there_are_many(tmp_path: Path, keep_d
         assert stored(arrays[0]) == stored(arrays[1]), step
         sizes.add(len(stored(arrays[0])["c/0/0"]))
     assert len(sizes) > 20
-    assert max(sizes) < 200 * 30
+    assert max(sizes) < 6000
+    assert all(counted)
+
+
+SIDE = 192
+
+
+@pytest.mark.parametrize("kept", [3000, 20_000, 100_000])
+@pytest.mark.parametrize("location", ["start", "end"])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 99), steps=st.integers(1, 40), limit=st.sampled_from([0.0, 0.3, 1.0]), stranger=st.integers(0, 50))
+def test_records_of_large_shards(
+    tmp_path: Path,
+    keep_dead_bytes: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+    kept: int,
+    location: str,
+    seed: int,
+    steps: int,
+    limit: float,
+    stranger: int,
+) -> None:
+    """Boxes of one and of many subchunks, some of which become fill; at some time a record is damaged."""
+    keep_dead_bytes(kept)
+    monkeypatch.setattr(dead_bytes, "MIN_HOLE_BYTES", 1500)
+    random = np.random.default_rng(seed)
+    data = random.integers(1, 2**16, (SIDE, SIDE), np.uint16)
+    arrays = []
+    for store in (FilesystemStore, General):
+        path = tmp_path / f"{next(numbers)}"
+        shards = {"shape": data.shape, "index_location": location}
+        zarrant.create_array(path, data=data, chunks=(24, 24), shards=shards, compressors=zarrant.codecs.Zstd(1))
+        arrays.append(zarrant.open_array(store(path), config={"dead_limit": limit}))
+    for step in range(steps):
+        shape, edge = random.integers(1, 60, 2), 24 * random.integers(0, 2)
+        start = [int(random.integers(0, SIDE - length + 1)) // max(1, edge) * max(1, edge) for length in shape]
+        box = tuple(slice(first, first + int(length)) for first, length in zip(start, shape, strict=True))
+        values = data[box] + np.uint16(step) if random.integers(5) else np.uint16(0)
+        for array in arrays:
+            array[box] = values
+        whole = stored(arrays[0])["c/0/0"]
+        assert whole == stored(arrays[1])["c/0/0"], step
+        if step == stranger:
+            tail = len(whole) - (0 if location == "start" else 16 * 64 + 4)
+            broken = whole[: tail - 25] + bytes([whole[tail - 25] ^ 1]) + whole[tail - 24 :]
+            if whole[tail - 8 : tail] == b"\x89zdead\r\n":
+                for array in arrays:
+                    Path(array.store.root, "c/0/0").write_bytes(broken)
+    assert np.array_equal(arrays[0][...], arrays[1][...])
 
 
 def test_large_objects_are_changed_too(tmp_path: Path, counted: list[bool]) -> None:
@@ -301,5 +363,50 @@ def test_wrong_boxes_are_refused(tmp_path: Path) -> None:
     assert kernels.update_file is not None
     for pieces, values in asked:
         with pytest.raises(ValueError, match="expected"):
-            kernels.update_file(path, good.layout, pieces, values, None, device, 0, 0, False, -1, False, None)
+            kernels.update_file(path, good.layout, pieces, None, values, None, device, 0, 0, False, -1, False, None)
     assert array[:4].tolist() == [1] * 4
+
+
+@pytest.mark.parametrize("kind", ["zstd chunks", "checksum, Fortran order", "shards", "transposed subchunks"])
+def test_lists_steps_and_points_are_written_by_it(tmp_path: Path, counted: list[bool], kind: str) -> None:
+    array, _ = pair(tmp_path, kind, {})
+    array[...] = expected = np.arange(1, 121, dtype="int16").reshape(SHAPE)
+    counted.clear()
+    ways = {"oindex": ([9, 2, 2, -1], [0, 7, 3]), "vindex": ([9, 2, 2, -1], [0, 7, 7, 3])}
+    for number, (way, key) in enumerate(ways.items(), 1):
+        getattr(array, way)[key] = -number
+        expected[np.ix_(*key) if way == "oindex" else key] = -number
+    array[1::3, ::2] = 0
+    expected[1::3, ::2] = 0
+    assert counted == [True] * 6
+    assert np.array_equal(array[...], expected)
+
+
+def test_wrong_plans_are_refused(tmp_path: Path) -> None:
+    array = zarrant.create_array(tmp_path / "a", data=np.ones(16, "int16"), chunks=(4,), shards=(16,))
+    bound = array._handle.array
+    selections = Product((Axis(np.array([1, 6]), np.array([0, 1]), np.ones(2, np.int64)),)).split(bound.grid, array.shape)
+    good = box_update(bound.prepared_for((16,)), selections, 0, np.zeros(2, "int16"))
+    assert good is not None and isinstance(good.plan, kernels.RowBoxes)
+    path, device, ones = str(tmp_path / "a/c/0"), tmp_path.stat().st_dev, np.ones(2, np.int64)
+    lists = kernels.OuterBoxes(np.arange(2), ones, np.arange(2), ones, ones, np.array([[[0, 1]], [[1, 2]]]))
+    wrong: list[Any] = [
+        (good.pieces, good.plan._replace(row_start=np.array([[1, 1], [0, 2]]))),
+        (good.pieces, good.plan._replace(row_start=np.array([[0, 1], [2, 2]]))),
+        (good.pieces, good.plan._replace(row_start=np.array([[0, 1], [1, 4]]))),
+        (good.pieces, good.plan._replace(start=np.array([[0, 0], [0, 2]]))),
+        (good.pieces, good.plan._replace(start=np.array([[0, -1], [0, 1]]))),
+        (good.pieces, good.plan._replace(shape=np.array([[1, 1], [1, 3]]))),
+        ((1, 0), good.plan),
+        ((0, 4), good.plan),
+        ((0,), good.plan),
+        (good.pieces, lists._replace(row_start=np.array([0, 4]))),
+        (good.pieces, lists._replace(start=np.array([0, 2]))),
+        (good.pieces, lists._replace(spans=np.array([[[0, 1]], [[1, 3]]]))),
+        (good.pieces, lists._replace(spans=np.array([[[0, 1]]]))),
+    ]
+    assert kernels.update_file is not None
+    for pieces, plan in wrong:
+        with pytest.raises(ValueError):
+            kernels.update_file(path, good.layout, pieces, plan, good.values, None, device, 0, 0, False, -1, False, None)
+    assert array[:].tolist() == [1] * 16

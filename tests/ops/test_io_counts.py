@@ -37,6 +37,9 @@ class ReadsRaise:
     def get_ranges(self, key: str, ranges: Any, if_version: Any = None) -> Any:
         raise AssertionError(f"read {ranges} of {key}")
 
+    def update_box(self, key: str, update: Any, condition: Any) -> Any:
+        raise AssertionError(f"read {key}")
+
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._store, name)
         return self._hold if name == "lock" else found

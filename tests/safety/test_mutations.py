@@ -93,7 +93,6 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "data sync": Mutation("pass", "safety/test_crash_states.py::test_power_lost_with_fsync"),
     "data syncs": Mutation("pass", "stores/local/test_durability.py::test_what_returned_outlives_a_loss_of_power"),
-    "shape at once": Mutation("if False:", f"{BOX_UPDATE}::test_at_the_end_of_the_array_it_is_not"),
     "condition at once": Mutation("condition = None", "nodes/test_replaced.py"),
     "no ghost at once": Mutation("pass", f"{UPDATE_AT_ONCE}::test_the_directory_of_a_removed_array_is_not_made_again"),
     "data before the name of an update": Mutation(

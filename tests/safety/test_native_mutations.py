@@ -48,10 +48,18 @@ MUTATIONS: dict[str, Mutation] = {
     "native version": Mutation("return true;", UNUSUAL),
     "native later than the old": Mutation("", f"{AT_ONCE}::test_it_is_newer_than_what_it_replaces"),
     "native lock exit": Mutation("(void)mine;", SAME_CALLS),
+    "native whole chunk": Mutation("", f"{BOX_UPDATE}::test_at_the_end_of_the_array_what_others_appended_stays"),
     "native chunk size": Mutation("", f"{BOX_UPDATE}::test_a_chunk_with_more_bytes_than_its_codecs_make_is_not_read"),
     "native subchunk size": Mutation("", f"{BOX_UPDATE}::test_a_subchunk_with_more_bytes_than_its_codecs_make_is_not_read"),
     "native index": Mutation("true;", f"{BOX_UPDATE}::test_what_is_damaged_is_an_error_as_ever"),
-    "native dead bytes": Mutation("return true;", f"{BOX_UPDATE}::test_dead_bytes_are_laid_out_anew_when_there_are_many"),
+    "native dead bytes": Mutation("return false;", f"{BOX_UPDATE}::test_dead_bytes_are_laid_out_anew_when_there_are_many"),
+    "native dead clock": Mutation(
+        "const std::int64_t clock = record->clock + most;",
+        f"{BOX_UPDATE}::test_dead_bytes_are_laid_out_anew_when_there_are_many",
+    ),
+    "native dead bytes that stay": Mutation(
+        "dead.clear();", f"{BOX_UPDATE}::test_dead_bytes_are_laid_out_anew_when_there_are_many"
+    ),
     "native lock of another": Mutation(
         "const bool renamed = mine && renameat(directory_.at, from, directory_.at, to) == 0;",
         f"{BATCH_AT_ONCE}::test_the_lock_of_another_writer_is_not_replaced",
@@ -65,6 +73,9 @@ MUTATIONS: dict[str, Mutation] = {
     "native version of a decoded read": Mutation(
         "if (file.found != Found::there) return false;",
         "codecs/sharding/test_planned.py::test_a_shard_that_was_replaced_is_read_anew",
+    ),
+    "native version of what is kept": Mutation(
+        "return file.found == Found::there;", "ops/test_kept_boxes.py::test_what_was_replaced_is_read_anew"
     ),
     "native version of a read": Mutation(
         "const bool wanted = there;", f"{READ_AT_ONCE}::test_a_range_of_another_version_is_not_read"

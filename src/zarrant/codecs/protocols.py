@@ -17,14 +17,15 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from operator import add
-from typing import Any, Literal, NamedTuple, Protocol, Self, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, Self, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from zarrant import kernels
 from zarrant.dtypes.base import DataType, Fill
 from zarrant.geometry.box import Shape
-from zarrant.geometry.region import BoxInChunk, ChunkSelections, Values
+from zarrant.geometry.region import ChunkSelections, Values
 from zarrant.metadata.v3 import Named
 from zarrant.requests import Op
 from zarrant.storage import Buffer, ByteRange, Hole, Part
@@ -294,11 +295,13 @@ Piece: TypeAlias = tuple[int, Shape, Shape, Shape]
 
 
 class BoxUpdate(NamedTuple):
-    """What the compiled call that replaces a box is asked for."""
+    """What the compiled call that replaces a box, or other elements of a chunk, is asked for."""
 
     layout: Any
     """A `kernels.ChunkLayout`."""
-    pieces: tuple[Piece, ...]
+    pieces: tuple[Piece, ...] | tuple[int, ...]
+    plan: kernels.RowBoxes | kernels.OuterBoxes | None
+    """Of what is no box, with a row for each of `pieces`, which are the numbers alone then."""
     values: npt.NDArray[np.generic]
     nbytes: int
     """Of what is decoded and encoded."""
@@ -307,18 +310,25 @@ class BoxUpdate(NamedTuple):
 
     @classmethod
     def of(
-        cls, layout: Any, spec: ArraySpec, options: CodecOptions, pieces: tuple[Piece, ...], values: npt.NDArray[np.generic]
+        cls,
+        layout: Any,
+        spec: ArraySpec,
+        options: CodecOptions,
+        pieces: tuple[Piece, ...] | tuple[int, ...],
+        values: npt.NDArray[np.generic],
+        plan: kernels.RowBoxes | kernels.OuterBoxes | None = None,
     ) -> Self | None:
         """That of pieces of a chunk, or of subchunks, of `spec`; None where the values are not of its data type."""
         if values.dtype != spec.data_type.numpy:
             return None
-        return cls(layout, pieces, values, len(pieces) * spec.nbytes, None if options.write_empty_chunks else spec.fill)
+        return cls(layout, pieces, plan, values, len(pieces) * spec.nbytes, None if options.write_empty_chunks else spec.fill)
 
     @property
     def is_fill(self) -> bool:
-        """Whether a chunk that is not stored stays so."""
+        """Whether a chunk that is not stored stays so, or may: of what is no box it is not known."""
         fill = self.not_stored
-        boxes = (tuple(map(slice, start, map(add, start, count))) for _, _, start, count in self.pieces)
+        pieces = cast("tuple[Piece, ...]", self.pieces if self.plan is None else ())
+        boxes = (tuple(map(slice, start, map(add, start, count))) for _, _, start, count in pieces)
         return fill is not None and all(fill.equals(self.values[box][np.newaxis])[0] for box in boxes)
 
 
@@ -357,6 +367,6 @@ class Prepared(Protocol):
         """The parts of a stored chunk whose every element is the fill value; of a shard, an index in which all are missing."""
         ...
 
-    def box_update(self, box: BoxInChunk, values: npt.NDArray[np.generic]) -> BoxUpdate | None:
+    def box_update(self, selections: ChunkSelections, row: int, values: npt.NDArray[np.generic]) -> BoxUpdate | None:
         """What the compiled update of a box is asked for: see `codecs.box_update`. None where it has no form of such chunks."""
         ...

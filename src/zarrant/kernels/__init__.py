@@ -7,7 +7,7 @@ program with a step that the compiled module lacks runs wholly in the reference.
 ImportError. `active()` and `missing()` say what serves and why. Nothing here starts a thread, and the compiled functions
 release the GIL. Some functions are no kernels, and have no twins here: `put_file` makes the file calls of one small write,
 `put_files` those of many, `update_file` those of a small update, `read_files`, `read_into` and `read_ranges` those of reads,
-`enter_directory` and `directories_above` those of directories, `file_looks` has those that find versions.
+`enter_directory` and `directories_above` those of directories, `file_looks` and `KeptCopier` have those that find versions.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from zarrant.kernels.program import (
     BoxPlan,
     EncodedRows,
     Failure,
+    KeptBox,
     OuterBoxes,
     Program,
     RowBoxes,
@@ -55,6 +56,8 @@ __all__ = [
     "ChunkLayout",
     "EncodedRows",
     "Failure",
+    "KeptBox",
+    "KeptCopier",
     "OuterBoxes",
     "Program",
     "RowBoxes",
@@ -142,6 +145,8 @@ read_files: Callable[..., list[Any]] | None = getattr(_compiled, "read_files", N
 """Read whole files, or None (`stores.local.read_at_once`)."""
 file_looks: Any = _compiled.FileLooks() if read_files else None
 """A decoder that finds the versions of files, or None (`ops.read`)."""
+KeptCopier: Any = _compiled.KeptCopier if read_files else None
+"""A decoder that copies boxes from where they are kept, or None (`ops.kept_boxes`)."""
 read_into: Callable[..., Any] | None = getattr(_compiled, "read_into", None)
 """Read a whole file into an array with strides, or None."""
 read_ranges: Callable[..., Any] | None = getattr(_compiled, "read_ranges", None)

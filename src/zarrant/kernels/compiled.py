@@ -18,6 +18,7 @@ from zarrant.kernels.program import (
     BoxPlan,
     EncodedRows,
     Failure,
+    KeptBox,
     OuterBoxes,
     Program,
     RowBoxes,
@@ -238,6 +239,35 @@ class ShardDecoder(NamedTuple):
         return False
 
 
+class KeptCopier(NamedTuple):
+    """Copies boxes from where their pieces are kept as they were decoded, as a decoder of the objects that have these pieces.
+
+    The pieces of an object are the chunk, or its subchunks: arrays of the shape `edge`, in C order.
+    """
+
+    objects: Sequence[tuple[Any, list[KeptBox]]]
+    """For each its version, and the boxes in it."""
+    edge: Shape
+    out: NDArray[Any]
+    fill: bytes
+
+    def reader(self, paths: list[str], limit: int) -> _native.ReadKept:
+        """See `BoxDecoder.reader`; files of any size are looked at. Of one of another version nothing is copied."""
+        if self.out.dtype.hasobject:
+            raise ValueError("Python objects cannot be copied bit for bit")
+        objects = [(path, *each) for path, each in zip(paths, self.objects, strict=True)]
+        return _native.ReadKept(objects, self.edge, self.out, self.fill)
+
+    def threads(self, rows: int) -> int:
+        """See `BoxDecoder.threads`."""
+        return min(rows, 1 + self.out.nbytes // COPIED_BYTES_OF_THREAD)
+
+    @property
+    def whole(self) -> bool:
+        """See `BoxDecoder.whole`."""
+        return False
+
+
 class FileLooks:
     """Finds the versions of files, all with one call, as a decoder that decodes nothing of them."""
 
@@ -268,6 +298,8 @@ class Looks:
         return self.found
 
 
+COPIED_BYTES_OF_THREAD = 1 << 20
+"""Bytes for which another thread is woken to copy them: that takes as long as to copy half of them."""
 BYTES_OF_THREAD = 1 << 18
 """Decoded bytes for which another thread is woken: 256 KiB take 50 µs, as that does."""
 

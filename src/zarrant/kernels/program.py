@@ -91,6 +91,17 @@ class OuterBoxes(NamedTuple):
 Shape = tuple[int, ...]
 
 
+class KeptBox(NamedTuple):
+    """A box of a chunk, or of a shard, of which all pieces that it touches are at hand."""
+
+    start: Shape
+    value: Shape
+    """Where it begins in the values."""
+    shape: Shape
+    pieces: list[NDArray[Any] | None]
+    """Arrays of one shape, in C order of their places; None stands for fill."""
+
+
 class BoxPlan(NamedTuple):
     """How to read the subchunks of a box of a shard, as the rows of a batch."""
 

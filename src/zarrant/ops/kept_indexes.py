@@ -41,6 +41,11 @@ class KeptIndexes:
         """A shard as a source of bytes, with its index where that is kept."""
         return ShardSource(key, required, self, self._kept.get(key))
 
+    def find(self, key: str) -> tuple[Version, Any] | None:
+        """The version and the index of a shard, if that is kept."""
+        kept = self._kept.get(key)
+        return None if kept is None else (kept.version, kept.index)
+
     def keep(self, source: ShardSource) -> None:
         """Keep what a read has found out."""
         if source.index is None or not is_lasting(source.version) or source.kept:

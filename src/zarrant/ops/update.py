@@ -204,12 +204,11 @@ class _Write(NamedTuple):
     def _update_box(self, key: str, row: int, shape: Shape) -> Op[bool]:
         """Have the store replace a box of a chunk, where it does that; False where the general way is to be gone.
 
-        At the end of the array it is: what others appended there meanwhile is to be looked for.
+        At the end of the array it keeps what others may have appended meanwhile, as it looks at every element that is not written.
+        Where a handle knows no such element, nothing is to be read.
         """
         array = self.array
-        if self.guard is not Guard.GROUP_COMMIT or not array.options.updates_boxes:
-            return False
-        if self.selections.shape(row) != shape:  # safety: shape at once
+        if self.guard is not Guard.GROUP_COMMIT or not array.options.updates_boxes or is_full(self.selections, row):
             return False
         update = box_update(array.prepared_for(shape), self.selections, row, self.values)
         if update is None:

@@ -16,7 +16,7 @@ from zarrant.codecs.protocols import ArraySpec, BoxUpdate, CodecOptions, Encoded
 from zarrant.errors import UnknownExtensionError
 from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.grid import chunk_alone
-from zarrant.geometry.region import BoxInChunk, ChunkSelections, Values, box_region
+from zarrant.geometry.region import ChunkSelections, Values, box_region
 from zarrant.kernels.program import SLACK
 from zarrant.requests import Op
 from zarrant.storage import Part
@@ -115,7 +115,7 @@ class ChunkPipeline(ABC):
         assert parts is not None, "empty chunks are written"
         return parts
 
-    def box_update(self, box: BoxInChunk, values: npt.NDArray[np.generic]) -> BoxUpdate | None:
+    def box_update(self, selections: ChunkSelections, row: int, values: npt.NDArray[np.generic]) -> BoxUpdate | None:
         """See `Prepared.box_update`."""
         return None
 

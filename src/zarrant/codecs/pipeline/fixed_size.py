@@ -39,7 +39,7 @@ MAX_READ_DECODED_BYTES = 1 << 22
 """Of a chunk that is decoded as it is read, its encoded bytes being in memory of the thread; with larger ones Python is no cost."""
 MAX_UPDATED_BYTES = 1 << 20
 """Of what is decoded by the compiled update of a box: the call makes memory for it, which has a price where it is large."""
-_NO_INDEX: tuple[Any, ...] = ((), (0, 0, False), (1.0, 0, 0, 0))
+_NO_INDEX: tuple[Any, ...] = ((), (0, 0, False), (1.0, 0, 1, 0, 0, 0, 0))
 _NOT_STORED = np.full(1, -1, np.int64)
 _NOT_STORED.flags.writeable = False
 GROUP_BYTES = 1 << 18
@@ -306,11 +306,15 @@ class FixedSizePipeline(ChunkPipeline):
         decoded: npt.NDArray[np.generic] = self._view(rows)[0]
         return decoded
 
-    def box_update(self, box: BoxInChunk, values: npt.NDArray[np.generic]) -> BoxUpdate | None:
+    def box_update(self, selections: ChunkSelections, row: int, values: npt.NDArray[np.generic]) -> BoxUpdate | None:
         """See `Prepared.box_update`."""
         layout = self._box_layout
-        piece = (0, box.start, box.value, box.count)
-        return None if layout is None else BoxUpdate.of(layout, self.spec, self.options, (piece,), values)
+        if layout is None:
+            return None
+        if isinstance(selections, BoxInChunk):
+            piece = (0, selections.start, selections.value, selections.count)
+            return BoxUpdate.of(layout, self.spec, self.options, (piece,), values)
+        return BoxUpdate.of(layout, self.spec, self.options, (0,), values, plan_of(selections, row, row + 1))
 
     @cached_property
     def _box_layout(self) -> Any | None:

@@ -14,7 +14,7 @@ shard are moved or freed: bytes that look dead may be those that the entry shoul
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from operator import itemgetter, mul
@@ -27,8 +27,9 @@ import numpy.typing as npt
 from zarrant import kernels
 from zarrant.codecs.buffer_pool import borrowed
 from zarrant.codecs.byte_sources import InMemory, Stored, keeper_of, read_whole
+from zarrant.codecs.kept import Keeper
 from zarrant.codecs.pipeline.chunk import ChunkPipeline
-from zarrant.codecs.pipeline.fixed_size import MAX_UPDATED_BYTES, FixedSizePipeline
+from zarrant.codecs.pipeline.fixed_size import MAX_UPDATED_BYTES, FixedSizePipeline, plan_of
 from zarrant.codecs.pipeline.kept import nbytes_of, read_kept
 from zarrant.codecs.protocols import (
     ArraySpec,
@@ -49,11 +50,11 @@ from zarrant.codecs.sharding.dead_bytes import (
     TAIL_BYTES,
     Record,
     allowance,
-    append_rule,
     lay_out,
     needs_record,
     read_record,
     record_size,
+    rules,
 )
 from zarrant.codecs.sharding.format import Index, locate, morton_order
 from zarrant.codecs.sharding.subchunks import ChosenSubchunks, FetchedSubchunks, KeptSubchunks, Subchunks, SubchunksOfShard
@@ -67,6 +68,8 @@ from zarrant.storage import Blob, Buffer, ByteRange, Hole, Part
 
 NO_BYTES = (ByteRange(0, 0),)
 """One range, so that the reply of a store that decodes nothing has data."""
+INDEX_PLACE, NOT_STORED = (0, -1, "index"), -1
+"""Where the index of a stored shard is kept; what an index has as the size of a subchunk that is not stored."""
 V = TypeVar("V", npt.NDArray[np.generic], Stack, Values)
 INDEX_ENTRY_BYTES = 32
 """Memory of an entry of a decoded index, with what is derived from it."""
@@ -148,17 +151,20 @@ class Shard:
         """The C-order number of a subchunk."""
         return sum(map(mul, subchunk, self._steps))
 
-    def box_update(self, box: BoxInChunk, values: npt.NDArray[np.generic]) -> BoxUpdate | None:
+    def box_update(self, selections: ChunkSelections, row: int, values: npt.NDArray[np.generic]) -> BoxUpdate | None:
         """See `Prepared.box_update`."""
         layout, spec = self._box_layout, self.subchunk_pipeline.spec
         if layout is None:
             return None
-        parts, values = self.split_box(box.region(0), box.bounds, values)
+        parts, values = self.split_box(selections.region(row), selections.shape(row), values)
         if isinstance(parts, BoxInChunk):
             piece = (self.number_of(parts.chunk), parts.start, parts.value, parts.count)
             return BoxUpdate.of(layout, spec, self.options, (piece,), values)
-        if not isinstance(parts, BoxInChunks) or parts.n * spec.nbytes > MAX_UPDATED_BYTES or self.options.subchunk_order != "C":
+        if parts.n * spec.nbytes > MAX_UPDATED_BYTES or self.options.subchunk_order != "C":
             return None
+        if not isinstance(parts, BoxInChunks):
+            numbers = tuple(self._numbers(parts).tolist())
+            return BoxUpdate.of(layout, spec, self.options, numbers, values, plan_of(parts, 0, parts.n))
         pieces = tuple([(self.number_of(chunk), start, value, count) for chunk, start, value, count, _ in parts.chunks])
         return BoxUpdate.of(layout, spec, self.options, pieces, values)
 
@@ -171,7 +177,7 @@ class Shard:
         if self.index_size > MAX_UPDATED_INDEX_BYTES:
             return None
         place = (math.prod(self.grid.grid_shape), self.index_size, self.at_start)
-        return inner.box_layout_within((index.program, place, append_rule(options.dead_limit)), index.options.validate_checksums)
+        return inner.box_layout_within((index.program, place, rules(options.dead_limit)), index.options.validate_checksums)
 
     @property
     def _compiled_subchunks(self) -> FixedSizePipeline | None:
@@ -265,6 +271,41 @@ class Shard:
             decoder = inner.decoder_of_shards(shards, edges, self.grid.grid_shape, touched, memory, out)
             outcomes = yield from fetch([ReadRequest(each.key, NO_BYTES, each.version) for each in sources], decoder=decoder)
         return [isinstance(blob, Blob) and not blob.data for blob in outcomes]
+
+    @cached_property
+    def kept_pieces(self) -> ChunkPipeline | None:
+        """The pipeline of subchunks where these may be kept, and lie in the shard as they are; None for others, such as shards."""
+        inner = self.subchunk_pipeline
+        if self.outer_codecs or self.order is not None or not isinstance(inner, ChunkPipeline) or inner.partial.read:
+            return None
+        return inner
+
+    def kept_boxes(self, keeper: Keeper, index: Index, boxes: Sequence[Box]) -> list[kernels.KeptBox] | None:
+        """Boxes with their subchunks as these are kept; None where one is not, or may not be read."""
+        inner, found = self.kept_pieces, list[kernels.KeptBox]()
+        assert inner is not None, "asked by the caller"
+        for box in boxes:
+            numbers = self._touched_numbers(box)
+            offset, size = index.offset[numbers].tolist(), index.size[numbers].tolist()
+            pieces = keeper.find_all(list(zip(offset, size, strict=True)), inner.shape)
+            if any([piece is None and n != NOT_STORED for piece, n in zip(pieces, size, strict=True)]):  # noqa: C419
+                return None
+            found.append(kernels.KeptBox(box.start, box.value, box.shape, pieces))
+        return found
+
+    def decoded_often(self, boxes: Iterable[Sequence[Box]]) -> float:
+        """How often each subchunk is decoded, on average, where each box of each shard is decoded alone."""
+        numbers = [[self._touched_numbers(box) for box in parts] for parts in boxes]
+        often = sum([len(each) for parts in numbers for each in parts])
+        return often / sum([len(set().union(*parts)) for parts in numbers])
+
+    def _touched_numbers(self, box: Box) -> list[int]:
+        """The C-order numbers of the subchunks that a box has elements of."""
+        numbers = [0]
+        for start, count, edge, step in zip(box.start, box.shape, self.grid.uniform_shape or (), self._steps, strict=True):
+            places = range(start // edge * step, (start + count - 1) // edge * step + 1, step)
+            numbers = [number + place for number in numbers for place in places]
+        return numbers
 
     def _touched(self, box: Box) -> int:
         """How many subchunks a box has elements of."""
@@ -678,7 +719,7 @@ def _parts(source: Source, start: int, stop: int) -> list[Part]:
 
 def _index_place(source: Source) -> tuple[int, int, str]:
     """Where the index of a shard is kept. A window of a shard has less bytes than the shard, so their keys differ."""
-    return 0, -1 if isinstance(source, Stored) else source.size, "index"
+    return INDEX_PLACE if isinstance(source, Stored) else (0, source.size, "index")
 
 
 class AddSubchunkToErrors:

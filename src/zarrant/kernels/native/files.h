@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "dead_bytes.h"
 #include "kernels.h"
 
 namespace zarrant {
@@ -221,6 +222,43 @@ class ShardsToBoxes {
   SharedTasks tasks_;
 };
 
+// Boxes of objects of which the pieces (the chunk, or its subchunks) are at hand as they were decoded from one version of the file. They
+// are copied where the file still has that version; what has another one, or is not there, is left to others.
+class KeptToBoxes {
+ public:
+  struct Box {
+    std::vector<std::int64_t> start, value, count;  // in the object, in `out`
+    std::vector<const Byte*> pieces;                // all that it touches, in C order; null where there is none: fill
+  };
+  struct Object {
+    std::string path;
+    FileVersion version;
+    std::vector<Box> boxes;
+  };
+
+  // Pieces of the shape `edge`, in C order. Throws std::invalid_argument for a box that touches other pieces, or leaves `out`.
+  KeptToBoxes(std::vector<Object> objects, std::vector<std::int64_t> edge, const Strided& out, const Byte* fill);
+
+  void work();
+
+  // Whether the boxes of an object were copied. Once no thread works any more.
+  bool done(std::size_t object) const { return done_[object]; }
+
+ private:
+  bool is_current(const Object& object) const;
+  void copy(const Box& box) const;
+  void copy_piece(const Box& box, const std::int64_t* place, const Byte* piece) const;
+
+  const std::vector<Object> objects_;
+  const std::vector<std::int64_t> edge_;
+  std::vector<std::int64_t> strides_;  // of a piece, in bytes
+  const Strided& out_;
+  const Byte* fill_;
+  Lines lines_ = Lines::kCached;
+  std::unique_ptr<bool[]> done_;
+  std::atomic<std::size_t> next_ = 0;
+};
+
 struct EnteredDirectory {
   std::vector<std::string> made;  // the outermost first
   bool entered = false;           // it is there now, and no link
@@ -286,44 +324,100 @@ struct ChunkLayout {
   std::vector<std::int64_t> shape, strides;  // of a row, in the dimensions of the array
   std::vector<Byte> fill;
   bool drop, check, check_index, at_start;
-  double dead_limit;
-  std::int64_t kept_bytes, first_record, max_multiple;
+  DeadRules dead;
   std::vector<std::size_t> limits, bounds, index_limits, index_bounds;
+};
+
+// Bytes of an old object, some of which are in memory.
+class OldObject {
+ public:
+  explicit OldObject(const ReadOld& read) : read_(read) {}
+  // Has some of them in memory from now on.
+  bool load(std::int64_t start, std::int64_t size);
+  // Any of them, until the next call; null where they cannot be read.
+  const Byte* bytes(std::int64_t start, std::int64_t size);
+  // Those that stay, as a part.
+  void add_part(std::int64_t start, std::int64_t stop, std::vector<FilePart>& parts) const;
+
+ private:
+  bool is_loaded(std::int64_t start, std::int64_t size) const { return start >= start_ && start + size <= stop_; }
+
+  const ReadOld& read_;
+  std::int64_t start_ = 0, stop_ = 0;  // in memory
+  std::unique_ptr<Byte[]> memory_, other_;
+};
+
+// An array with one axis more, the first: so many times the same.
+class Repeated {
+ public:
+  template <typename Numbers>
+  Repeated(std::size_t times, Byte* data, std::int64_t itemsize, int axes, Numbers shape, Numbers strides)
+      : shape_(shape, shape + axes), strides_(strides, strides + axes), array_{data, axes + 1, itemsize, nullptr, nullptr} {
+    shape_.insert(shape_.begin(), static_cast<std::ptrdiff_t>(times));
+    strides_.insert(strides_.begin(), 0);
+    array_.shape = shape_.data();
+    array_.strides = strides_.data();
+  }
+  Repeated(const Repeated&) = delete;
+  Repeated& operator=(const Repeated&) = delete;
+
+  int axes() const { return array_.axes - 1; }
+  std::ptrdiff_t shape(std::size_t axis) const { return shape_[axis + 1]; }
+  std::ptrdiff_t stride(std::size_t axis) const { return strides_[axis + 1]; }
+  const Strided& array() const { return array_; }
+  Strided at(Byte* data) const {
+    Strided there = array_;
+    there.data = data;
+    return there;
+  }
+
+ private:
+  std::vector<std::ptrdiff_t> shape_, strides_;
+  Strided array_;
 };
 
 class BoxUpdate : public Change {
  public:
-  // The part of the box in one chunk, or in one subchunk.
+  // The part of the box in one chunk, or in one subchunk; or, as its row of a batch, whatever else is laid over it.
   struct Placed {
     std::int64_t number;  // of the subchunk
     std::vector<std::int64_t> start, value, count;  // in the chunk, in the values
+    std::optional<RowBatch> row = std::nullopt;
     bool whole = true;  // every element of the chunk is given
   };
+  // The rows of a batch, with the numbers of their subchunks. Throws std::invalid_argument for boxes that are of none.
+  static std::vector<Placed> rows_of(const std::vector<std::int64_t>& numbers, const RowBatch& batch, int axes);
   // Throws std::invalid_argument for boxes that are not there, or not of different subchunks.
-  BoxUpdate(const ChunkLayout& layout, std::vector<Placed> placed, Strided values);
+  BoxUpdate(const ChunkLayout& layout, std::vector<Placed> placed, const Strided& values);
   Made make(std::int64_t size, const ReadOld& read, std::vector<FilePart>& parts) override;
 
  private:
-  Made make_chunk(std::int64_t size, const ReadOld& read, std::vector<FilePart>& parts);
-  Made make_shard(std::int64_t size, const ReadOld& read, std::vector<FilePart>& parts);
+  Made make_chunk(std::int64_t size, std::vector<FilePart>& parts);
   Made make_new_shard(std::vector<FilePart>& parts);
-  bool add_subchunks(std::int64_t at, bool all, const ReadOld& read, std::size_t& added);
-  bool read_index(Span stored, std::int64_t first, std::int64_t stop);
-  bool merge_subchunk(const Placed& placed, bool all, const ReadOld& read);
+  Made make_shard(std::int64_t size, std::vector<FilePart>& parts);
+  Made add_all(std::int64_t at, Extent old, std::vector<FilePart>& parts);
+  void add_body(Extent old, std::vector<FilePart>& parts) const;
+  bool read_index(std::int64_t size, Extent data);
+  std::optional<DeadRecord> read_dead(const std::vector<Extent>& live, Extent& data);
+  bool encode_subchunks();
+  bool merge_subchunk(const Placed& placed);
   bool merge(const Placed& placed, Span stored);
+  void lay(const Placed& placed);
   bool is_fill() const;
   std::size_t encode_row(std::size_t at);
   FilePart encode_index();
-  std::int64_t staying() const;
+  std::vector<Extent> live() const;
+  std::vector<Extent> dying() const;
   bool is_any_stored() const;
-  bool may_append(std::int64_t length, std::int64_t stay, std::int64_t added) const;
 
   const ChunkLayout& layout_;
   std::vector<Placed> placed_;
-  const Strided values_;
-  std::size_t encoded_bound_ = 0;
-  std::unique_ptr<Byte[]> row_, old_, encoded_, index_;
+  const Repeated values_, seen_;  // `seen_`: the row of each, which has no memory yet
+  std::size_t encoded_bound_ = 0, added_ = 0;  // of a new subchunk at most, of all of them
+  std::unique_ptr<Byte[]> row_, encoded_, index_;
   std::unique_ptr<std::int64_t[]> table_;
+  std::unique_ptr<OldObject> old_;
+  std::optional<ShardLayout> dead_;  // where there is a record
 };
 
 }  // namespace zarrant

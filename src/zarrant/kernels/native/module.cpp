@@ -257,19 +257,17 @@ void require_apart(const Buffer& array, const View& view) {
   require(high <= view.table.data() || end <= low, "an array and rows that share no memory");
 }
 
-// The tables of a copy between `array` and `count` rows of `view`: RowBoxes, or OuterBoxes, which have one more.
+// The tables of a copy between an array and `count` rows, of `axes` axes each: RowBoxes, or OuterBoxes, which have one more.
 struct Plan {
-  Plan(nb::tuple tables, std::int64_t count, const Buffer& array, const View& view)
+  Plan(nb::tuple tables, std::int64_t count, int axes)
       : outer(has_spans(tables)), starts(tables[0], outer ? 1 : 2), steps(tables[1], 1), row_starts(tables[2], outer ? 1 : 2),
         row_steps(tables[3], 1), shapes(tables[4], outer ? 1 : 2) {
-    require_apart(array, view);
     for (const Column* table : {&shapes, &starts, &row_starts})
-      require(table->count(0) == shapes.count(0) && (outer || table->count(1) == array->ndim),
-              "as many starts as shapes, one number an axis");
-    require(steps.count() == array->ndim && row_steps.count() == array->ndim, "one step an axis");
+      require(table->count(0) == shapes.count(0) && (outer || table->count(1) == axes), "as many starts as shapes, one number an axis");
+    require(steps.count() == axes && row_steps.count() == axes, "one step an axis");
     if (!outer) return;
     spans.emplace(tables[5], 3);
-    require(spans->count(0) == count && spans->count(1) == array->ndim - 1 && spans->count(2) == 2, "segments of each row and axis");
+    require(spans->count(0) == count && spans->count(1) == axes - 1 && spans->count(2) == 2, "segments of each row and axis");
   }
 
   // What is read: from the rows to the array.
@@ -331,7 +329,8 @@ nb::tuple py_encode_boxes(nb::tuple steps, nb::handle values, nb::tuple tables, 
   const Buffer from(values, PyBUF_STRIDES), flags(covered, PyBUF_SIMPLE), place(arena, PyBUF_WRITABLE);
   const View view(flat, seen);
   const Column column(sizes, 1, true);
-  const Plan plan(tables, column.count(), from, view);
+  require_apart(from, view);
+  const Plan plan(tables, column.count(), from->ndim);
   Stored before(old);
   require_fill(fill, from);
   require(flags->len == column.count(), "a flag a row");
@@ -356,7 +355,8 @@ nb::list py_decode_boxes(nb::tuple steps, nb::tuple encoded, std::int64_t count,
   const Program program = parse(steps);
   const Buffer into(out, PyBUF_STRIDES | PyBUF_WRITABLE);
   const View view(flat, seen);
-  const Plan plan(tables, count, into, view);
+  require_apart(into, view);
+  const Plan plan(tables, count, into->ndim);
   Stored stored(encoded);
   require_fill(fill, into);
   require(count >= 0, "rows");
@@ -706,10 +706,11 @@ void py_chunk_layout(ChunkLayout* self, nb::tuple program, nb::tuple row, nb::tu
   made.entries = nb::cast<std::int64_t>(index[0]);
   made.index_bytes = nb::cast<std::size_t>(index[1]);
   made.at_start = nb::cast<bool>(index[2]);
-  made.dead_limit = nb::cast<double>(dead[0]);
-  made.kept_bytes = nb::cast<std::int64_t>(dead[1]);
-  made.first_record = nb::cast<std::int64_t>(dead[2]);
-  made.max_multiple = nb::cast<std::int64_t>(dead[3]);
+  made.dead.limit = nb::cast<double>(dead[0]);
+  std::int64_t* const rules[] = {&made.dead.kept_bytes, &made.dead.kept_updates, &made.dead.first_record,
+                                 &made.dead.min_hole, &made.dead.max_multiple, &made.dead.max_extents};
+  for (std::size_t rule = 0; rule < std::size(rules); ++rule) *rules[rule] = nb::cast<std::int64_t>(dead[rule + 1]);
+  require(made.dead.kept_updates > 0, "updates for which dead bytes stay");
   made.check = nb::cast<bool>(check[0]);
   made.check_index = nb::cast<bool>(check[1]);
   const std::size_t axes = made.shape.size();
@@ -731,10 +732,22 @@ void py_chunk_layout(ChunkLayout* self, nb::tuple program, nb::tuple row, nb::tu
   new (self) ChunkLayout(std::move(made));
 }
 
-// Replaces a box of the chunk, or of some subchunks, of a file: for each in `pieces` its number, where the box begins in it, where in
-// the values, and its shape there. (version or None where nothing is stored now, mtime of the old one), 1 where somebody has its lock,
+// For each of `pieces` its number, where a box begins in it, where in the values, and its shape; or, with a plan, its number alone.
+std::vector<BoxUpdate::Placed> placed_of(nb::tuple pieces, const std::optional<Plan>& plan, const Byte* fill, int axes) {
+  if (plan) return BoxUpdate::rows_of(numbers(pieces), plan->written(static_cast<std::int64_t>(pieces.size()), fill), axes);
+  std::vector<BoxUpdate::Placed> placed;
+  for (nb::handle each : pieces) {
+    nb::tuple piece = nb::cast<nb::tuple>(each);
+    require(piece.size() == 4, "a number, two places and a shape");
+    placed.push_back({nb::cast<std::int64_t>(piece[0]), numbers(nb::cast<nb::tuple>(piece[1])),
+                      numbers(nb::cast<nb::tuple>(piece[2])), numbers(nb::cast<nb::tuple>(piece[3]))});
+  }
+  return placed;
+}
+
+// Replaces a box of the chunk, or of some subchunks, of a file, or what else a plan lays over them. (version or None where nothing is stored now, mtime of the old one), 1 where somebody has its lock,
 // 2 where it has more than `most` bytes, or None where it is to be done otherwise. The rest as in put_file.
-nb::object py_update_file(nb::str path, const ChunkLayout& layout, nb::tuple pieces, nb::handle values, nb::handle condition,
+nb::object py_update_file(nb::str path, const ChunkLayout& layout, nb::tuple pieces, nb::handle tables, nb::handle values, nb::handle condition,
                           std::int64_t device, std::uint32_t share, std::int64_t held, bool must_replace, std::int64_t most,
                           bool release, nb::handle trial) {
   const Path whole(path);
@@ -745,14 +758,12 @@ nb::object py_update_file(nb::str path, const ChunkLayout& layout, nb::tuple pie
   Named file(given.substr(end + 1), nb::borrow<nb::sequence>(nb::list()));
   const Condition on(condition);
   const Buffer from(values, PyBUF_STRIDES);
-  std::vector<BoxUpdate::Placed> placed;
-  for (nb::handle each : pieces) {
-    nb::tuple piece = nb::cast<nb::tuple>(each);
-    require(piece.size() == 4, "a number, two places and a shape");
-    placed.push_back({nb::cast<std::int64_t>(piece[0]), numbers(nb::cast<nb::tuple>(piece[1])),
-                      numbers(nb::cast<nb::tuple>(piece[2])), numbers(nb::cast<nb::tuple>(piece[3]))});
+  std::optional<Plan> plan;
+  if (!tables.is_none()) {
+    require(from->ndim < kMaxAxes, "fewer than 64 axes");
+    plan.emplace(nb::cast<nb::tuple>(tables), static_cast<std::int64_t>(pieces.size()), from->ndim + 1);
   }
-  BoxUpdate update(layout, std::move(placed), strided(from));
+  BoxUpdate update(layout, placed_of(pieces, plan, layout.fill.data(), from->ndim + 1), strided(from));
   FilePut wanted = file.put(device, share);
   on.set(wanted);
   wanted.held = held;
@@ -910,6 +921,17 @@ nb::list versions_of(const std::vector<FilesToBoxes::Outcome>& outcomes) {
   return found;
 }
 
+// Those versions of which `done(i)` says so, None for the others.
+template <typename Done>
+nb::list versions_if(const std::vector<FileVersion>& versions, const Done& done) {
+  nb::list found;
+  for (std::size_t i = 0; i < versions.size(); ++i) {
+    if (done(i)) found.append(as_tuple(versions[i]));
+    else found.append(nb::none());
+  }
+  return found;
+}
+
 // Whole files, a few open at a time. For each (bytes, version), False where there is none, None where it was not read. Those of
 // more than `limit` bytes (-1: none) are not read. `held`: the GIL is not given away for a few files of a few bytes. `allocate`: see
 // Place. `trial`: None, or a list of the number of a call that fails, which gets the names of the calls.
@@ -1033,10 +1055,11 @@ class ReadBoxes {
   ReadBoxes(nb::list paths, std::int64_t limit, nb::tuple steps, nb::handle flat, nb::handle seen, nb::tuple tables,
             nb::handle out, nb::bytes fill, bool check)
       : into_(out, PyBUF_STRIDES | PyBUF_WRITABLE), view_(flat, seen),
-        plan_(tables, static_cast<std::int64_t>(paths.size()), into_, view_),
+        plan_(tables, static_cast<std::int64_t>(paths.size()), into_->ndim),
         fill_(static_cast<const Byte*>(fill.data()), static_cast<const Byte*>(fill.data()) + fill.size()), rows_(view_.rows()),
         array_(strided(into_)),
         batch_(plan_.batch(static_cast<std::int64_t>(paths.size()), fill_.data())) {
+    require_apart(into_, view_);
     require_fill(fill, into_);
     std::vector<std::string> names;
     for (nb::handle path : paths) names.emplace_back(Path(path).get());
@@ -1098,14 +1121,7 @@ class ReadShards {
   }
 
   // For each shard its version, None where it was not done. Once no thread works any more.
-  nb::list versions() const {
-    nb::list found;
-    for (std::size_t i = 0; i < versions_.size(); ++i) {
-      if (boxes_->done(i)) found.append(as_tuple(versions_[i]));
-      else found.append(nb::none());
-    }
-    return found;
-  }
+  nb::list versions() const { return versions_if(versions_, [this](std::size_t i) { return boxes_->done(i); }); }
 
  private:
   const Buffer into_;
@@ -1116,6 +1132,64 @@ class ReadShards {
   std::vector<Buffer> columns_;
   std::vector<FileVersion> versions_;
   std::optional<ShardsToBoxes> boxes_;
+};
+
+// Boxes of objects whose pieces are at hand, see KeptToBoxes: `objects` are (path, version, [(start, value, shape, [piece or None])]).
+// It keeps the arrays from being resized as long as it is there.
+class ReadKept {
+ public:
+  ReadKept(nb::list objects, nb::tuple edge, nb::handle out, nb::bytes fill)
+      : into_(out, PyBUF_STRIDES | PyBUF_WRITABLE),
+        fill_(static_cast<const Byte*>(fill.data()), static_cast<const Byte*>(fill.data()) + fill.size()), array_(strided(into_)) {
+    require_fill(fill, into_);
+    require(into_->ndim >= 1 && into_->ndim <= kMaxAxes, "an array with one to 64 axes");
+    const std::vector<std::int64_t> edges = numbers_of(edge, static_cast<std::size_t>(into_->ndim));
+    std::int64_t size = into_->itemsize;
+    for (const std::int64_t each : edges)
+      require(each > 0 && !__builtin_mul_overflow(size, each, &size), "pieces with elements");
+    const auto [low, high] = reach(*into_);
+    const auto piece_of = [&, low = low, high = high](nb::handle piece) -> const Byte* {
+      if (piece.is_none()) return nullptr;
+      const Buffer& found = pieces_.emplace_back(piece, PyBUF_SIMPLE);
+      require(found->len == size, "pieces of one size");
+      require(high <= found.data() || found.data() + size <= low, "pieces and an array that share no memory");
+      return found.data();
+    };
+    std::vector<KeptToBoxes::Object> all;
+    all.reserve(objects.size());
+    for (nb::handle each : objects) {
+      nb::tuple object = nb::cast<nb::tuple>(each);
+      require(object.size() == 3, "a path, a version and boxes");
+      KeptToBoxes::Object& made = all.emplace_back();
+      made.path = Path(object[0]).get();
+      made.version = file_version(object[1]);
+      for (nb::handle given : nb::cast<nb::list>(object[2])) {
+        nb::tuple box = nb::cast<nb::tuple>(given);
+        require(box.size() == 4, "three places and pieces");
+        const auto numbers = [&](std::size_t i) { return numbers_of(nb::cast<nb::tuple>(box[i]), edges.size()); };
+        KeptToBoxes::Box& part = made.boxes.emplace_back(KeptToBoxes::Box{numbers(0), numbers(1), numbers(2), {}});
+        for (nb::handle piece : nb::cast<nb::list>(box[3])) part.pieces.push_back(piece_of(piece));
+      }
+      versions_.push_back(made.version);
+    }
+    boxes_.emplace(std::move(all), edges, array_, fill_.data());
+  }
+
+  void work() {
+    nb::gil_scoped_release released;
+    boxes_->work();
+  }
+
+  // For each object its version, None where it was not done. Once no thread works any more.
+  nb::list versions() const { return versions_if(versions_, [this](std::size_t i) { return boxes_->done(i); }); }
+
+ private:
+  const Buffer into_;
+  const std::vector<Byte> fill_;
+  const Strided array_;
+  std::vector<Buffer> pieces_;
+  std::vector<FileVersion> versions_;
+  std::optional<KeptToBoxes> boxes_;
 };
 
 nb::dict py_features() {
@@ -1164,6 +1238,10 @@ NB_MODULE(_native, m) {
         .def(nb::init<nb::list, nb::tuple, nb::tuple, std::int64_t, nb::tuple, nb::handle, nb::handle, nb::handle, nb::bytes, bool>())
         .def("work", &ReadShards::work)
         .def("versions", &ReadShards::versions);
+    nb::class_<ReadKept>(m, "ReadKept")
+        .def(nb::init<nb::list, nb::tuple, nb::handle, nb::bytes>())
+        .def("work", &ReadKept::work)
+        .def("versions", &ReadKept::versions);
   }
   if (can_enter_directories()) {
     m.def("enter_directory", &py_enter_directory, nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none());
@@ -1175,7 +1253,7 @@ NB_MODULE(_native, m) {
     m.def("put_files", &py_put_files, nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
           nb::arg().none());
     nb::class_<ChunkLayout>(m, "ChunkLayout").def("__init__", &py_chunk_layout);
-    m.def("update_file", &py_update_file, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(),
-          nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none());
+    m.def("update_file", &py_update_file, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg().none(), nb::arg(),
+          nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none());
   }
 }

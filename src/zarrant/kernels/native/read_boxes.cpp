@@ -1,4 +1,4 @@
-// Chunks from files to boxes of an array: each file is read, decoded and scattered by one thread, while its bytes are in the cache.
+// Chunks from files, or from where they are kept, to boxes of an array: each file is read, decoded and scattered by one thread, while its bytes are in the cache.
 // Files are as in reads.cpp, rows and boxes as in fused.cpp. Threads share the files by a counter, so that none waits for another.
 #include <utility>
 
@@ -160,6 +160,87 @@ bool ShardsToBoxes::deliver(const Task& task, const RowView& rows) {
     spans.push_back({bytes.data() + starts[static_cast<std::size_t>(plan.which[i])] + plan.offset[i], static_cast<std::size_t>(plan.size[i])});
   const Boxes boxes{count, plan.row_start, plan.value_start, plan.shape, ones_.data(), ones_.data()};
   return decode_boxes(program_, {spans, plan.number, check_}, rows, {count, boxes, fill_, {}}, out_).empty();
+}
+
+namespace {
+
+// Boxes of fewer bytes stay in the caches, where the caller may want them.
+constexpr std::int64_t kStreamedBytes = 2 << 20;
+
+}  // namespace
+
+KeptToBoxes::KeptToBoxes(std::vector<Object> objects, std::vector<std::int64_t> edge, const Strided& out, const Byte* fill)
+    : objects_(std::move(objects)), edge_(std::move(edge)), strides_(edge_.size()), out_(out), fill_(fill),
+      done_(new bool[objects_.size()]()) {
+  if (out.axes != static_cast<int>(edge_.size())) throw std::invalid_argument("expected as many axes of pieces as of the array");
+  std::int64_t stride = out.itemsize, bytes = 0;
+  for (int axis = out.axes - 1; axis >= 0; --axis) {
+    strides_[static_cast<std::size_t>(axis)] = stride;
+    if (edge_[static_cast<std::size_t>(axis)] < 1 || __builtin_mul_overflow(stride, edge_[static_cast<std::size_t>(axis)], &stride))
+      throw std::invalid_argument("expected pieces with elements");
+  }
+  for (const Object& object : objects_) {
+    for (const Box& box : object.boxes) {
+      std::int64_t touched = 1, size = out.itemsize;
+      for (std::size_t axis = 0; axis < edge_.size(); ++axis) {
+        const std::int64_t start = box.start[axis], count = box.count[axis], value = box.value[axis], length = out.shape[axis];
+        std::int64_t end = 0, beyond = 0;
+        const bool inside = start >= 0 && count > 0 && value >= 0 && value < length && count <= length - value &&
+                            !__builtin_add_overflow(start, count, &end) && !__builtin_add_overflow(end, edge_[axis], &beyond);
+        if (!inside) throw std::invalid_argument("expected boxes within the array");
+        size *= count;  // no more than all of `out`
+        if (__builtin_mul_overflow(touched, (end - 1) / edge_[axis] - start / edge_[axis] + 1, &touched)) touched = -1;
+      }
+      if (touched != static_cast<std::int64_t>(box.pieces.size())) throw std::invalid_argument("expected all pieces of a box");
+      if (__builtin_add_overflow(bytes, size, &bytes)) bytes = kStreamedBytes;
+    }
+  }
+  if (bytes >= kStreamedBytes) lines_ = Lines::kStreamed;
+}
+
+void KeptToBoxes::work() {
+  for (std::size_t number; (number = next_.fetch_add(1)) < objects_.size();) {
+    const Object& object = objects_[number];
+    if (!is_current(object)) continue;
+    for (const Box& box : object.boxes) copy(box);
+    done_[number] = true;
+  }
+  stream_fence();
+}
+
+bool KeptToBoxes::is_current(const Object& object) const {
+  FileToRead file(nullptr);
+  file.open(object.path.c_str(), -1);
+  return file.found == Found::there && file.version == object.version;  // safety: native version of what is kept
+}
+
+void KeptToBoxes::copy(const Box& box) const {
+  const int axes = out_.axes;
+  std::array<std::int64_t, kMaxAxes> place;
+  for (int axis = 0; axis < axes; ++axis) place[axis] = box.start[axis] / edge_[axis];
+  for (const Byte* piece : box.pieces) {
+    copy_piece(box, place.data(), piece);
+    for (int axis = axes - 1; axis >= 0; --axis) {
+      if (++place[axis] * edge_[axis] < box.start[axis] + box.count[axis]) break;
+      place[axis] = box.start[axis] / edge_[axis];
+    }
+  }
+}
+
+void KeptToBoxes::copy_piece(const Box& box, const std::int64_t* place, const Byte* piece) const {
+  const int axes = out_.axes;
+  std::array<Loop, kMaxAxes> loops;
+  const Byte* from = piece ? piece : fill_;
+  Byte* into = out_.data + out_.origin;
+  for (int axis = 0; axis < axes; ++axis) {
+    const std::int64_t origin = place[axis] * edge_[axis], start = box.start[axis];
+    const std::int64_t low = std::max(start, origin), high = std::min(start + box.count[axis], origin + edge_[axis]);
+    const std::int64_t stride = piece ? strides_[axis] : 0;
+    from += (low - origin) * stride;
+    into += (box.value[axis] + low - start) * out_.strides[axis];
+    loops[axis] = {high - low, stride, out_.strides[axis]};
+  }
+  copy_strided(from, into, out_.itemsize, loops.data(), axes, lines_);
 }
 
 }  // namespace zarrant

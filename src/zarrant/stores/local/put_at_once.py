@@ -190,7 +190,7 @@ def _update(
         return None
     order, (on, _, *where) = found
     assert kernels.update_file is not None, "there where `put_file` is"
-    mark, done, asked = KEPT, LARGE, update[:3]
+    mark, done, asked = KEPT, LARGE, update[:4]
     if order == "memory" and update.nbytes <= MAX_HELD_BYTES:
         done = kernels.update_file(path, *asked, on, *where, False, MAX_HELD_BYTES, False, None)
     if done == LARGE:
