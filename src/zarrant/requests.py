@@ -77,12 +77,14 @@ class Put(NamedTuple):
 class PutFirst(NamedTuple):
     """Store an object where there is nothing beside it, under its lock, with one call of the store; replied with its version.
 
-    None: it was not stored, as there is something, or the store does not do that here. `absent`: see `storage.PutsFirst`.
+    None: it was not stored, as there is something, or the store does not do that here. `absent`: see `storage.PutsFirst`. It is
+    stored only while there is an object `below`.
     """
 
     key: str
     parts: Sequence[Part]
     absent: tuple[str, ...]
+    below: str | None = None
 
 
 class UpdateBox(NamedTuple):
@@ -327,9 +329,9 @@ def put_one(
     return outcome
 
 
-def put_first(key: str, parts: Sequence[Part], absent: tuple[str, ...]) -> Op[Version]:
+def put_first(key: str, parts: Sequence[Part], absent: tuple[str, ...], below: str | None) -> Op[Version]:
     """See `PutFirst`."""
-    reply: Version = yield PutFirst(key, parts, absent)
+    reply: Version = yield PutFirst(key, parts, absent, below)
     return reply
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 import zarrant
 from zarrant import kernels
-from zarrant.errors import NodeExistsError, ZarrantError
+from zarrant.errors import NodeExistsError, NodeNotFoundError, ZarrantError
 from zarrant.stores.local.syscalls import Syscalls
 from zarrant.testkit.faulty_files import FaultySyscalls
 
@@ -45,7 +46,7 @@ THERE: dict[str, Callable[[Any], object]] = {
     "a directory": lambda store: os.makedirs(f"{store.root}/c"),
     "an array": an_array,
     "another array": another_array,
-    "a group": lambda store: zarrant.create_group(store),
+    "a group": zarrant.create_group,
     "an array of V2": lambda store: an_array(store, zarr_format=2),
     "a group of V2": lambda store: zarrant.create_group(store, zarr_format=2),
     "chunks without metadata": lost_array,
@@ -60,7 +61,7 @@ MAKE: dict[str, Callable[[Any], object]] = {
     "array of V2": lambda store: an_array(store, zarr_format=2),
     "array with data": lambda store: zarrant.create_array(store, data=[1, 2, 3], chunks=2),
     "overwritten array": lambda store: an_array(store, overwrite=True),
-    "group": lambda store: zarrant.create_group(store),
+    "group": zarrant.create_group,
     "matching group": lambda store: zarrant.create_group(store, if_exists="match"),
 }
 
@@ -128,6 +129,67 @@ def test_a_call_that_fails_leaves_nothing(tmp_path: Path, fail: int) -> None:
     else:
         assert fail >= len(trial) - 6  # what comes after the new name: the lock is given back
         assert Path(path).read_bytes() == b"1"
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(list(THERE)), st.sampled_from(list(MAKE)), st.sampled_from(["", "consolidated", "lost", "V2", "array"]))
+def test_a_member_is_made_as_by_the_general_way(tmp_path: Path, there: str, make: str, group: str) -> None:
+    general = member_outcome(there, make, group, tmp_path / "general", FaultySyscalls())
+    assert member_outcome(there, make, group, tmp_path / "at once", Syscalls()) == general
+
+
+def member_outcome(there: str, make: str, group: str, top: Path, syscalls: Syscalls) -> Any:
+    """What becomes of making a node in a group, by the handle of that group."""
+    shutil.rmtree(top, ignore_errors=True)
+    store = zarrant.FilesystemStore(top, syscalls=syscalls)
+    above = zarrant.create_group(store, zarr_format=2 if group == "V2" else 3)
+    if group == "consolidated":
+        above.consolidate_metadata()
+    THERE[there](zarrant.FilesystemStore(top / "a", syscalls=syscalls))
+    if group in ("lost", "array"):
+        (top / "zarr.json").unlink()
+    if group == "array":
+        an_array(store)
+    error: Any = None
+    try:
+        if "group" in make:
+            above.create_group("a", **({"if_exists": "match"} if "matching" in make else {}))
+        else:
+            options = {"if_exists": "match"} if "matching" in make else {"overwrite": True} if "overwritten" in make else {}
+            above.create_array("a", **ARRAY, **options)
+    except ZarrantError as raised:
+        error = type(raised), raised.message, getattr(raised, "key", None), getattr(raised, "path", None)
+    return error, {str(each.relative_to(top)): each.read_bytes() for each in top.rglob("*") if each.is_file()}
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_copies_that_others_make_meanwhile_have_the_new_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    group = zarrant.create_group(tmp_path / "g")
+    group.create_array("first", **ARRAY)
+    real, done = zarrant.FilesystemStore.put_first, list[object]()
+
+    def put_first(self: Any, key: str, *rest: Any) -> Any:
+        if when == "before":
+            zarrant.open_group(tmp_path / "g").consolidate_metadata()
+        done.append(real(self, key, *rest))
+        if when == "after":
+            zarrant.open_group(tmp_path / "g").consolidate_metadata()
+        return done[-1]
+
+    monkeypatch.setattr(zarrant.FilesystemStore, "put_first", put_first)
+    group.create_array("second", **ARRAY)
+    assert done != [None]
+    entries = json.loads((tmp_path / "g/zarr.json").read_text(encoding="utf-8"))["consolidated_metadata"]["metadata"]
+    assert sorted(entries) == ["first", "second"]
+    zarrant.open_array(tmp_path / "g/second", mode="r+")[...] = 1  # the metadata that its handle knows are those that are stored
+
+
+def test_nothing_is_made_in_a_group_that_is_gone(tmp_path: Path) -> None:
+    group = zarrant.create_group(tmp_path / "g")
+    shutil.rmtree(tmp_path / "g")
+    with pytest.raises(NodeNotFoundError):
+        group.create_array("a", **ARRAY)
+    assert os.listdir(tmp_path) == []
 
 
 def _create(root: str, gate: Any, made: Any) -> None:

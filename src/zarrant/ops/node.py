@@ -284,28 +284,34 @@ def create_node(
     creation = _Creation(path, metadata, objects, overwrite, match, exclusive, is_chunk, fill)
     if not exclusive:
         return (yield from _create(creation))
-    if not path and not overwrite and fill is None and tuple(objects) == (V3,):
-        version = yield from put_first(V3, [_main(objects)], MAIN_V2)  # nothing is above it
-        if version is not None:
-            return of_version(metadata, version)
     missing = yield from _missing_above(path, metadata, within, top)
-    if overwrite and path:
-        yield from erase_link(f"{path}/")  # before the lock, which would else be taken behind the link
-    if overwrite:
-        yield from _erase_copies(path)
     below = None if within is None else metadata_key(within, _group_like(metadata))
+    version = None
+    if not overwrite and fill is None and tuple(objects) == (V3,):
+        version = yield from put_first(key_of(path, V3), [_main(objects)], MAIN_V2, below)
+    if version is None:
+        metadata = yield from _create_locked(creation, within, below)
+    # Not under the lock: a caller that overwrites a group above has locked that group's metadata, and waits for ours.
+    yield from _make_parents(missing, _group_like(metadata))
+    return metadata if version is None else of_version(metadata, version)
+
+
+def _create_locked(creation: _Creation, within: str | None, below: str | None) -> Op[NodeMetadata]:
+    """`_create`, while no other creator does it."""
+    path, metadata = creation.path, creation.metadata
+    if creation.overwrite and path:
+        yield from erase_link(f"{path}/")  # before the lock, which would else be taken behind the link
+    if creation.overwrite:
+        yield from _erase_copies(path)
     # Creators of either version lock the main object of V3, so that of several one is over before the next begins.
     keys = sorted({metadata_key(path), metadata_key(path, metadata)})
     try:
-        metadata = yield from locked(keys, _create(creation), below=below)
+        return (yield from locked(keys, _create(creation), below=below))
     except MetadataChangedError as error:
         if within is None or error.key != below:
             raise
         yield from require_group(within)  # it says what became of the group
         raise
-    # Not under the lock: a caller that overwrites a group above has locked that group's metadata, and waits for ours.
-    yield from _make_parents(missing, _group_like(metadata))
-    return metadata
 
 
 def _group_like(metadata: NodeMetadata) -> GroupMetadata:

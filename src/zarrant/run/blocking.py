@@ -207,7 +207,10 @@ def _put(request: Put, context: ExecutionContext) -> list[Any]:
 
 
 def _put_first(request: PutFirst, context: ExecutionContext) -> object:
-    return context.store.put_first(*request) if context.can.puts_first else None
+    if not context.can.puts_first:
+        return None
+    condition = None if request.below is None else OnlyWhile(request.below, ANY)
+    return store_while(condition, context.store, context.can).put_first(request.key, request.parts, request.absent)
 
 
 def _update_box(request: UpdateBox, context: ExecutionContext) -> bool:

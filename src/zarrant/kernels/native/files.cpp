@@ -286,7 +286,7 @@ class Put {
     struct stat state;
     if (wanted_.condition_lock && !is_absent(wanted_.condition_lock)) return false;  // safety: native metadata lock
     if (!look(wanted_.condition, state) || !S_ISREG(state.st_mode)) return false;
-    return version_of(state) == wanted_.condition_version;  // safety: native metadata
+    return wanted_.any_condition_version || version_of(state) == wanted_.condition_version;  // safety: native metadata
   }
 
   // Nothing is in the directory but the lock file.

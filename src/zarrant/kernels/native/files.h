@@ -56,6 +56,7 @@ struct FilePut {
   const char* condition = nullptr;    // a file that must have a version,
   const char* condition_lock = nullptr;  // and no lock file
   FileVersion condition_version{};
+  bool any_condition_version = false;  // it must be there, of any version
   IfVersion if_version = IfVersion::any;
   FileVersion version{};
   Change* change = nullptr;           // makes the parts

@@ -522,18 +522,19 @@ class Condition {
     require(fields.size() == 3, "a condition of three parts");
     path_.emplace(fields[0]);
     if (!fields[1].is_none()) lock_.emplace(fields[1]);
-    version_ = file_version(fields[2]);
+    if (!fields[2].is_none()) version_ = file_version(fields[2]);
   }
   void set(FilePut& wanted) const {
     if (!path_) return;
     wanted.condition = path_->get();
     if (lock_) wanted.condition_lock = lock_->get();
-    wanted.condition_version = version_;
+    wanted.any_condition_version = !version_;
+    if (version_) wanted.condition_version = *version_;
   }
 
  private:
   std::optional<Path> path_, lock_;
-  FileVersion version_{};
+  std::optional<FileVersion> version_;
 };
 
 nb::tuple as_tuple(const FileVersion& version) { return nb::make_tuple(version[0], version[1], version[2], version[3]); }

@@ -241,7 +241,7 @@ def _of_new(version: FileVersion, mark: Mark) -> Mark:
 def _asked(store: InDirectory, if_version: Version, lock: Lock, on: OnlyWhile | None) -> tuple[str, tuple[Any, ...]] | None:
     """The order of what gets on disk, and what the compiled call is asked for; None where it cannot be."""
     order = order_here(lock[0])
-    if order not in ("memory", "replaced") or not (on is None or is_file_version(on.version)):
+    if order not in ("memory", "replaced") or not (on is None or on.version is ANY or is_file_version(on.version)):
         return None
     wanted = None if if_version is ANY else False if if_version is None else if_version  # safety: version at once
     condition = _as_tuple(store, on)  # safety: metadata at once
@@ -273,7 +273,7 @@ def _as_tuple(store: InDirectory, condition: OnlyWhile | None) -> tuple[Any, ...
     if condition is None:
         return None
     path = store.path_of(condition.key)
-    return path, path + SUFFIX if condition.unlocked else None, condition.version
+    return path, path + SUFFIX if condition.unlocked else None, None if condition.version is ANY else condition.version
 
 
 def _directory(store: Directory, directory: str) -> tuple[int, int]:

@@ -195,7 +195,7 @@ class FilesystemStore(FileObjects):
 
     def put_first(self, key: str, parts: Sequence[Part], absent: tuple[str, ...]) -> Version:
         """See `storage.PutsFirst`."""
-        if not self._at_once or self.condition is not None:
+        if not self._at_once:
             return None
         try:
             path = self._path(key, to_write=True)
