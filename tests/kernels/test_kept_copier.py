@@ -26,8 +26,10 @@ def file(tmp_path: Path) -> tuple[str, tuple[int, int, int, int]]:
     return str(path), (state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size)
 
 
-def copied(file: Any, boxes: list[Any], edge: Any, out: Any, fill: bytes, version: Any = None) -> list[Any]:
-    reader = kernels.KeptCopier([(version or file[1], boxes)], edge, out, fill).reader([file[0]], -1)
+def copied(
+    file: Any, boxes: list[Any], edge: Any, out: Any, fill: bytes, version: Any = None, kind: Any = lambda device: ""
+) -> list[Any]:
+    reader = kernels.KeptCopier([(version or file[1], boxes)], edge, out, fill).reader([file[0]], -1, kind)
     reader.work()
     return reader.versions()
 
@@ -58,7 +60,8 @@ def test_equals_numpy(data: st.DataObject, file: Any) -> None:
     expected[tuple(slice(v, v + n) for v, n in zip(value, shape, strict=True))] = whole[tuple(slice(a, b + 1) for a, b in sides)]
     ranges = [range(a // e, b // e + 1) for (a, b), e in zip(sides, edge, strict=True)]
     part = kernels.KeptBox(start, value, shape, [pieces[place] for place in product(*ranges)])
-    assert copied(file, [part], edge, out, fill.tobytes()) == [file[1]]
+    kind = draw(st.sampled_from(["", "disk"]))
+    assert copied(file, [part], edge, out, fill.tobytes(), kind=lambda device: kind) == [file[1]]
     assert out.tobytes() == expected.tobytes()
 
 
@@ -79,7 +82,7 @@ def test_large_boxes_by_several_threads(tmp_path: Path) -> None:
         objects.append((version, [kernels.KeptBox((0, 0, 0), (i, 0, 0), (1, 512, 1024), [piece])]))
     copier = kernels.KeptCopier(objects, (1, 512, 1024), out, b"\0\0")
     assert (copier.threads(4), copier.threads(2)) == (4, 2)
-    reader = copier.reader(paths, -1)
+    reader = copier.reader(paths, -1, lambda device: "disk")
     reader.work()
     assert reader.versions() == [objects[0][0], objects[1][0], None, objects[3][0]]
     assert [np.array_equal(out[i], objects[i][1][0].pieces[0][0]) for i in range(4)] == [True, True, False, True]
@@ -89,12 +92,13 @@ def test_large_boxes_by_several_threads(tmp_path: Path) -> None:
 def test_what_is_of_another_version_or_no_file_is_left_out(file: Any, tmp_path: Path) -> None:
     piece, out = np.ones((2, 2), "u1"), np.zeros((2, 2), "u1")
     boxes = [kernels.KeptBox((0, 0), (0, 0), (2, 2), [piece])]
-    for i in range(4):
-        other = tuple(n + (i == j) for j, n in enumerate(file[1]))
-        assert copied(file, boxes, (2, 2), out, b"\0", other) == [None]
     os.symlink(file[0], tmp_path / "link")
-    for path in (tmp_path / "link", tmp_path / "none", tmp_path):
-        assert copied((str(path), file[1]), boxes, (2, 2), out, b"\0") == [None]
+    for kind in ("", "disk"):
+        for i in range(4):
+            other = tuple(n + (i == j) for j, n in enumerate(file[1]))
+            assert copied(file, boxes, (2, 2), out, b"\0", other, lambda device, kind=kind: kind) == [None]
+        for path in (tmp_path / "link", tmp_path / "none", tmp_path):
+            assert copied((str(path), file[1]), boxes, (2, 2), out, b"\0", None, lambda device, kind=kind: kind) == [None]
     assert not out.any()
 
 

@@ -1131,7 +1131,7 @@ class ReadShards {
 // It keeps the arrays from being resized as long as it is there.
 class ReadKept {
  public:
-  ReadKept(nb::list objects, nb::tuple edge, nb::handle out, nb::bytes fill)
+  ReadKept(nb::list objects, nb::tuple edge, nb::handle out, nb::bytes fill, bool by_name)
       : into_(out, PyBUF_STRIDES | PyBUF_WRITABLE),
         fill_(static_cast<const Byte*>(fill.data()), static_cast<const Byte*>(fill.data()) + fill.size()), array_(strided(into_)) {
     require_fill(fill, into_);
@@ -1165,7 +1165,7 @@ class ReadKept {
       }
       versions_.push_back(made.version);
     }
-    boxes_.emplace(std::move(all), edges, array_, fill_.data());
+    boxes_.emplace(std::move(all), edges, array_, fill_.data(), by_name);
   }
 
   void work() {
@@ -1232,7 +1232,7 @@ NB_MODULE(_native, m) {
         .def("work", &ReadShards::work)
         .def("versions", &ReadShards::versions);
     nb::class_<ReadKept>(m, "ReadKept")
-        .def(nb::init<nb::list, nb::tuple, nb::handle, nb::bytes>())
+        .def(nb::init<nb::list, nb::tuple, nb::handle, nb::bytes, bool>())
         .def("work", &ReadKept::work)
         .def("versions", &ReadKept::versions);
   }
