@@ -290,7 +290,7 @@ class Shard:
             pieces = keeper.find_all(list(zip(offset, size, strict=True)), inner.shape)
             if any([piece is None and n != NOT_STORED for piece, n in zip(pieces, size, strict=True)]):  # noqa: C419
                 return None
-            found.append(kernels.KeptBox(box.start, box.value, box.shape, pieces))
+            found.append((box, pieces))
         return found
 
     def decoded_often(self, boxes: Iterable[Sequence[Box]]) -> float:

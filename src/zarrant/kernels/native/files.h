@@ -229,7 +229,7 @@ class ShardsToBoxes {
 class KeptToBoxes {
  public:
   struct Box {
-    std::vector<std::int64_t> start, value, count;  // in the object, in `out`
+    std::vector<std::int64_t> start, count, value;  // in the object; the place in `out`
     std::vector<const Byte*> pieces;                // all that it touches, in C order; null where there is none: fill
   };
   struct Object {

@@ -1127,7 +1127,7 @@ class ReadShards {
   std::optional<ShardsToBoxes> boxes_;
 };
 
-// Boxes of objects whose pieces are at hand, see KeptToBoxes: `objects` are (path, version, [(start, value, shape, [piece or None])]).
+// Boxes of objects whose pieces are at hand, see KeptToBoxes: `objects` are (path, version, [((start, shape, value), [piece or None])]).
 // It keeps the arrays from being resized as long as it is there.
 class ReadKept {
  public:
@@ -1157,11 +1157,13 @@ class ReadKept {
       made.path = Path(object[0]).get();
       made.version = file_version(object[1]);
       for (nb::handle given : nb::cast<nb::list>(object[2])) {
-        nb::tuple box = nb::cast<nb::tuple>(given);
-        require(box.size() == 4, "three places and pieces");
+        nb::tuple parts = nb::cast<nb::tuple>(given);
+        require(parts.size() == 2, "a box and pieces");
+        nb::tuple box = nb::cast<nb::tuple>(parts[0]);
+        require(box.size() == 3, "a box of three parts");
         const auto numbers = [&](std::size_t i) { return numbers_of(nb::cast<nb::tuple>(box[i]), edges.size()); };
         KeptToBoxes::Box& part = made.boxes.emplace_back(KeptToBoxes::Box{numbers(0), numbers(1), numbers(2), {}});
-        for (nb::handle piece : nb::cast<nb::list>(box[3])) part.pieces.push_back(piece_of(piece));
+        for (nb::handle piece : nb::cast<nb::list>(parts[1])) part.pieces.push_back(piece_of(piece));
       }
       versions_.push_back(made.version);
     }
