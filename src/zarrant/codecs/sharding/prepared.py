@@ -50,11 +50,11 @@ from zarrant.codecs.sharding.dead_bytes import (
     TAIL_BYTES,
     Record,
     allowance,
-    append_rule,
     lay_out,
     needs_record,
     read_record,
     record_size,
+    rules,
 )
 from zarrant.codecs.sharding.format import Index, locate, morton_order
 from zarrant.codecs.sharding.subchunks import ChosenSubchunks, FetchedSubchunks, KeptSubchunks, Subchunks, SubchunksOfShard
@@ -177,7 +177,7 @@ class Shard:
         if self.index_size > MAX_UPDATED_INDEX_BYTES:
             return None
         place = (math.prod(self.grid.grid_shape), self.index_size, self.at_start)
-        return inner.box_layout_within((index.program, place, append_rule(options.dead_limit)), index.options.validate_checksums)
+        return inner.box_layout_within((index.program, place, rules(options.dead_limit)), index.options.validate_checksums)
 
     @property
     def _compiled_subchunks(self) -> FixedSizePipeline | None:
