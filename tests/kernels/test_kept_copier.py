@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from zarrant import kernels
+from zarrant.testkit import together
 
 pytestmark = pytest.mark.skipif(kernels.KeptCopier is None, reason="compiled kernels absent or not chosen")
 LARGEST = 2**63 - 1
@@ -83,7 +84,7 @@ def test_large_boxes_by_several_threads(tmp_path: Path) -> None:
     copier = kernels.KeptCopier(objects, (1, 512, 1024), out, b"\0\0")
     assert (copier.threads(4), copier.threads(2)) == (4, 2)
     reader = copier.reader(paths, -1, lambda device: "disk")
-    reader.work()
+    together(*[reader.work] * 3)
     assert reader.versions() == [objects[0][0], objects[1][0], None, objects[3][0]]
     assert [np.array_equal(out[i], objects[i][1][0][1][0][0]) for i in range(4)] == [True, True, False, True]
     assert not out[2].any()

@@ -211,7 +211,7 @@ MUTATIONS: dict[str, Mutation] = {
     "subchunk size": Mutation("if False:", "bad_input/test_bounded.py::test_a_subchunk_that_is_too_large_costs_itself"),
     "version of a kept chunk": Mutation("if each is not None:", "ops/test_kept.py::test_reads_what_is_there_now"),
     "kept by name": Mutation("by_name = True", "ops/test_kept_boxes.py::test_files_of_another_machine_are_opened"),
-    "version of a kept subchunk": Mutation("if found is None:", "ops/test_kept.py::test_reads_what_is_there_now"),
+    "version of a kept subchunk": Mutation("if each is not None", "ops/test_kept.py::test_reads_what_is_there_now"),
     "written only": Mutation("if True:", f"{BUFFERED}::test_elements_that_nobody_wrote_stay"),
     "order of writes": Mutation("if False:", "ops/test_buffered.py::test_a_newer_state_waits_for_the_older_one"),
     "order of appends": Mutation("if False:", "ops/test_appending.py::test_one_append_is_in_flight_at_a_time"),
