@@ -129,7 +129,7 @@ def perform(op: Op[T], context: ExecutionContext) -> T:
     working = None if context.waits else _working.set(True)
     if context.can is NOTHING:
         context = context._replace(can=capabilities(context.store))
-    if context.looks is None and not context.can.only_while:
+    if context.looks is None and context.can.sync_calls.put and not context.can.only_while:
         context = context._replace(looks=Looks())
     try:
         return _drive(op, context)

@@ -308,8 +308,8 @@ ShareWork: TypeAlias = Callable[[Callable[[], None], int], None]
 class FileDecoder(Protocol):
     """Decodes whole files while they are read: see `kernels.compiled.BoxDecoder`."""
 
-    def reader(self, paths: list[str], limit: int) -> Any:
-        """What reads these files."""
+    def reader(self, paths: list[str], limit: int, kind: Callable[[int], str]) -> Any:
+        """What reads these files. `kind`: what `Syscalls.kind` says of a device."""
         ...
 
     def threads(self, rows: int) -> int:

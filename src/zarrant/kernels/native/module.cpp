@@ -1135,11 +1135,11 @@ class ReadShards {
   std::optional<ShardsToBoxes> boxes_;
 };
 
-// Boxes of objects whose pieces are at hand, see KeptToBoxes: `objects` are (path, version, [(start, value, shape, [piece or None])]).
+// Boxes of objects whose pieces are at hand, see KeptToBoxes: `objects` are (path, version, [((start, shape, value), [piece or None])]).
 // It keeps the arrays from being resized as long as it is there.
 class ReadKept {
  public:
-  ReadKept(nb::list objects, nb::tuple edge, nb::handle out, nb::bytes fill)
+  ReadKept(nb::list objects, nb::tuple edge, nb::handle out, nb::bytes fill, bool by_name)
       : into_(out, PyBUF_STRIDES | PyBUF_WRITABLE),
         fill_(static_cast<const Byte*>(fill.data()), static_cast<const Byte*>(fill.data()) + fill.size()), array_(strided(into_)) {
     require_fill(fill, into_);
@@ -1165,15 +1165,17 @@ class ReadKept {
       made.path = Path(object[0]).get();
       made.version = file_version(object[1]);
       for (nb::handle given : nb::cast<nb::list>(object[2])) {
-        nb::tuple box = nb::cast<nb::tuple>(given);
-        require(box.size() == 4, "three places and pieces");
+        nb::tuple parts = nb::cast<nb::tuple>(given);
+        require(parts.size() == 2, "a box and pieces");
+        nb::tuple box = nb::cast<nb::tuple>(parts[0]);
+        require(box.size() == 3, "a box of three parts");
         const auto numbers = [&](std::size_t i) { return numbers_of(nb::cast<nb::tuple>(box[i]), edges.size()); };
         KeptToBoxes::Box& part = made.boxes.emplace_back(KeptToBoxes::Box{numbers(0), numbers(1), numbers(2), {}});
-        for (nb::handle piece : nb::cast<nb::list>(box[3])) part.pieces.push_back(piece_of(piece));
+        for (nb::handle piece : nb::cast<nb::list>(parts[1])) part.pieces.push_back(piece_of(piece));
       }
       versions_.push_back(made.version);
     }
-    boxes_.emplace(std::move(all), edges, array_, fill_.data());
+    boxes_.emplace(std::move(all), edges, array_, fill_.data(), by_name);
   }
 
   void work() {
@@ -1240,7 +1242,7 @@ NB_MODULE(_native, m) {
         .def("work", &ReadShards::work)
         .def("versions", &ReadShards::versions);
     nb::class_<ReadKept>(m, "ReadKept")
-        .def(nb::init<nb::list, nb::tuple, nb::handle, nb::bytes>())
+        .def(nb::init<nb::list, nb::tuple, nb::handle, nb::bytes, bool>())
         .def("work", &ReadKept::work)
         .def("versions", &ReadKept::versions);
   }
