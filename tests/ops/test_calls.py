@@ -78,8 +78,8 @@ def test_an_array_is_made_opened_written_and_read_by_few_calls(tmp_path: Path) -
         array.store_array_subset(whole, VALUES)
         assert np.array_equal(array.retrieve_array_subset(whole), VALUES)
 
-    assert len(calls_of(make)) <= 165
-    assert len(calls_of(use)) <= 322
+    assert len(calls_of(make)) <= 180
+    assert len(calls_of(use)) <= 340
 
 
 def test_append_binds_nothing_again(tmp_path: Path) -> None:
