@@ -102,7 +102,7 @@ MUTATIONS: dict[str, Mutation] = {
     "version at once": Mutation("wanted = None", f"{AT_ONCE}::test_it_is_equal_to_the_general_way"),
     "metadata at once": Mutation("condition = None", f"{AT_ONCE}::test_it_is_equal_to_the_general_way"),
     "data before the name at once": Mutation(
-        "done = _call(path, parts, *asked, False, True)", f"{AT_ONCE}::test_what_may_be_on_disk_is_replaced_as_the_general_way_does"
+        "must_replace = False", f"{AT_ONCE}::test_what_may_be_on_disk_is_replaced_as_the_general_way_does"
     ),
     "object size at once": Mutation("most = -1", f"{READ_AT_ONCE}::test_what_is_too_large_is_not_read"),
     "object size decoded": Mutation("most = -1", f"{READ_AT_ONCE}::test_what_is_too_large_is_not_decoded"),
@@ -137,6 +137,9 @@ MUTATIONS: dict[str, Mutation] = {
     "metadata": Mutation("pass", "nodes/test_replaced.py"),
     "unlocked": Mutation("if False:", "nodes/test_stale_bounds.py::test_an_append_that_is_not_finished_stays"),
     "no ghost": Mutation("pass", "nodes/test_replaced.py::test_a_removed_array_is_not_remade"),
+    "copies begun meanwhile": Mutation(
+        "if False:", "nodes/test_put_first.py::test_copies_that_others_make_meanwhile_have_the_new_array"
+    ),
     "members counted": Mutation(
         "if depth <= limits.depth:", "metadata/test_json_text.py::test_a_repeated_member_among_many_objects"
     ),

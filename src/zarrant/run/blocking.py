@@ -43,6 +43,7 @@ from zarrant.requests import (
     Op,
     Pause,
     Put,
+    PutFirst,
     Share,
     UpdateBox,
 )
@@ -205,6 +206,13 @@ def _put(request: Put, context: ExecutionContext) -> list[Any]:
         return store_all(request.items, together, context.can)
 
 
+def _put_first(request: PutFirst, context: ExecutionContext) -> object:
+    if not context.can.puts_first:
+        return None
+    condition = None if request.below is None else OnlyWhile(request.below, ANY)
+    return store_while(condition, context.store, context.can).put_first(request.key, request.parts, request.absent)
+
+
 def _update_box(request: UpdateBox, context: ExecutionContext) -> bool:
     if not context.can.updates_boxes:
         return False
@@ -323,6 +331,7 @@ def _pause(request: Pause, context: ExecutionContext) -> None:
 _ANSWERS: dict[type, Callable[[Any, ExecutionContext], Any]] = {
     Fetch: _fetch,
     Put: _put,
+    PutFirst: _put_first,
     UpdateBox: _update_box,
     LookAhead: _look_ahead,
     All: _all,

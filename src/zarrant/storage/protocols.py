@@ -345,6 +345,18 @@ class PutAll(Protocol):
         ...
 
 
+class PutsFirst(Protocol):
+    """Store the first object of a directory with one call, which costs less than a lock, looks, a listing and a write."""
+
+    def put_first(self, key: str, parts: Sequence[Part], absent: tuple[str, ...]) -> Version:
+        """Store an object where there is nothing at all beside it, under its lock; its version, or None where that was not done.
+
+        `absent`: names of objects that are looked for one by one, as a listing may miss what is replaced meanwhile. None: nothing
+        was stored. What is not usual is left to who can say what is wrong.
+        """
+        ...
+
+
 class UpdatesBoxes(Protocol):
     """Replace a box of a chunk with one call, which costs less than a read, a lock and a write."""
 
@@ -506,4 +518,8 @@ class Store(BlockingStore, AsyncReadableWritable, AsyncGetWithin, AsyncPutIf, As
 
     def update_box(self, key: str, update: Any, condition: OnlyWhile | None) -> bool:
         """See `UpdatesBoxes`."""
+        ...
+
+    def put_first(self, key: str, parts: Sequence[Part], absent: tuple[str, ...]) -> Version:
+        """See `PutsFirst`."""
         ...

@@ -58,10 +58,13 @@ struct FilePut {
   const char* condition = nullptr;    // a file that must have a version,
   const char* condition_lock = nullptr;  // and no lock file
   FileVersion condition_version{};
+  bool any_condition_version = false;  // it must be there, of any version
   IfVersion if_version = IfVersion::any;
   FileVersion version{};
   Change* change = nullptr;           // makes the parts
   std::int64_t most = -1;             // bytes of the object that is changed; -1: any
+  bool alone = false;                 // only where there is nothing else in the directory,
+  std::vector<const char*> absent;    // and nothing of these names, which a scan may miss while others replace them
 };
 
 // Why a file was not put: `busy`, somebody has its lock, or had it when he was killed; `large`, it has more than `most` bytes.
