@@ -96,11 +96,6 @@ class LockedFiles(FileObjects):
         lock = self._locks[path]
         return None if lock is None else put_under_lock(self, self._turns, path, parts, if_version, lock)
 
-    @property
-    def updates_boxes(self) -> bool:
-        """See `storage.UpdatesBoxes`."""
-        return bool(self._store.updates_boxes)
-
     def _update_at_once(self, key: str, path: str, update: BoxUpdate, condition: OnlyWhile | None) -> Updated | None:
         lock = self._locks.get(path)  # to update other keys is an error: see `lock`
         return None if lock is None else update_under_lock(self, self._turns, path, update, condition, lock)
