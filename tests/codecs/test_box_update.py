@@ -18,6 +18,7 @@ import zarrant
 from zarrant import kernels
 from zarrant.codecs.box_update import box_update
 from zarrant.codecs.protocols import BoxUpdate
+from zarrant.codecs.sharding import dead_bytes
 from zarrant.errors import ZarrantError
 from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.region import Product, box_region
@@ -230,10 +231,13 @@ def test_a_chunk_with_more_bytes_than_its_codecs_make_is_not_read(tmp_path: Path
     assert counted == [True, False]
 
 
-def test_dead_bytes_are_laid_out_anew_when_there_are_many(tmp_path: Path, keep_dead_bytes: Callable[[int], None]) -> None:
-    """Then the general way does it, and from then on, as there is a record of them."""
+@pytest.mark.parametrize("kind", ["raw subchunks", "index at the start"])
+def test_dead_bytes_are_laid_out_anew_when_there_are_many(
+    tmp_path: Path, keep_dead_bytes: Callable[[int], None], counted: list[bool], kind: str
+) -> None:
+    """There is a record of them then, in which each update finds what is free."""
     keep_dead_bytes(2000)
-    arrays = pair(tmp_path, "raw subchunks", {"dead_limit": 0.49})  # chains that no other test has prepared
+    arrays = pair(tmp_path, kind, {})
     for array in arrays:
         array[...] = np.arange(1, 121).reshape(SHAPE)
     sizes = set()
@@ -243,7 +247,55 @@ def test_dead_bytes_are_laid_out_anew_when_there_are_many(tmp_path: Path, keep_d
         assert stored(arrays[0]) == stored(arrays[1]), step
         sizes.add(len(stored(arrays[0])["c/0/0"]))
     assert len(sizes) > 20
-    assert max(sizes) < 200 * 30
+    assert max(sizes) < 6000
+    assert all(counted)
+
+
+SIDE = 192
+
+
+@pytest.mark.parametrize("kept", [3000, 20_000, 100_000])
+@pytest.mark.parametrize("location", ["start", "end"])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 99), steps=st.integers(1, 40), limit=st.sampled_from([0.0, 0.3, 1.0]), stranger=st.integers(0, 50))
+def test_records_of_large_shards(
+    tmp_path: Path,
+    keep_dead_bytes: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+    kept: int,
+    location: str,
+    seed: int,
+    steps: int,
+    limit: float,
+    stranger: int,
+) -> None:
+    """Boxes of one and of many subchunks, some of which become fill; at some time a record is damaged."""
+    keep_dead_bytes(kept)
+    monkeypatch.setattr(dead_bytes, "MIN_HOLE_BYTES", 1500)
+    random = np.random.default_rng(seed)
+    data = random.integers(1, 2**16, (SIDE, SIDE), np.uint16)
+    arrays = []
+    for store in (FilesystemStore, General):
+        path = tmp_path / f"{next(numbers)}"
+        shards = {"shape": data.shape, "index_location": location}
+        zarrant.create_array(path, data=data, chunks=(24, 24), shards=shards, compressors=zarrant.codecs.Zstd(1))
+        arrays.append(zarrant.open_array(store(path), config={"dead_limit": limit}))
+    for step in range(steps):
+        shape, edge = random.integers(1, 60, 2), 24 * random.integers(0, 2)
+        start = [int(random.integers(0, SIDE - length + 1)) // max(1, edge) * max(1, edge) for length in shape]
+        box = tuple(slice(first, first + int(length)) for first, length in zip(start, shape, strict=True))
+        values = data[box] + np.uint16(step) if random.integers(5) else np.uint16(0)
+        for array in arrays:
+            array[box] = values
+        whole = stored(arrays[0])["c/0/0"]
+        assert whole == stored(arrays[1])["c/0/0"], step
+        if step == stranger:
+            tail = len(whole) - (0 if location == "start" else 16 * 64 + 4)
+            broken = whole[: tail - 25] + bytes([whole[tail - 25] ^ 1]) + whole[tail - 24 :]
+            if whole[tail - 8 : tail] == b"\x89zdead\r\n":
+                for array in arrays:
+                    Path(array.store.root, "c/0/0").write_bytes(broken)
+    assert np.array_equal(arrays[0][...], arrays[1][...])
 
 
 def test_large_objects_are_changed_too(tmp_path: Path, counted: list[bool]) -> None:

@@ -23,6 +23,17 @@ def marked(subset: ArraySubset) -> np.ndarray:
     return area
 
 
+@given(st.lists(st.tuples(st.integers(-2, 7), st.integers(-2, 7), st.integers(0, 6)), min_size=1, max_size=3))
+def test_slices_of_plain_integers_are_read_as_any_others(sides: list[tuple[int, int, int]]) -> None:
+    shape, found = [length for _, _, length in sides], list[object]()
+    for kind in (int, np.int64):
+        try:
+            found.append(as_subset(tuple(slice(kind(low), kind(high)) for low, high, _ in sides), shape))
+        except BoundsError as error:
+            found.append(str(error))
+    assert found[0] == found[1]
+
+
 @given(subsets, st.data())
 def test_set_operations_agree_with_marked_arrays(a: ArraySubset, data: st.DataObject) -> None:
     b = data.draw(subsets.filter(lambda s: s.ndim == a.ndim))

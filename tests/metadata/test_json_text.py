@@ -192,6 +192,42 @@ def test_what_is_read_without_a_look_at_each_value_would_pass_it(text: str, dept
     _check(found, LIMITS)
 
 
+def outcome(text: str) -> Any:
+    """The last item of a list, or the class of the error."""
+    try:
+        found = parse_json(text.encode())[-1]
+    except ZarrantError as error:
+        return type(error), error.field, error.message
+    return repr(found)
+
+
+@given(
+    st.recursive(
+        st.sampled_from([*SCALARS, '":"', '" : "', '"{"', '"a\\":"']),
+        lambda inside: (
+            st.lists(inside, max_size=3).map(lambda items: "[" + ",".join(items) + "]")
+            | st.lists(
+                st.tuples(st.sampled_from(["a", "b", ":", r"a\""]), st.sampled_from(["", " ", "\t\n"]), inside), max_size=3
+            ).map(lambda pairs: "{" + ",".join(f'"{key}"{space}:{value}' for key, space, value in pairs) + "}")
+        ),
+        max_leaves=20,
+    ),
+    st.sampled_from([0, 60, 64, 65]),
+)
+def test_with_many_objects_the_same_is_read(text: str, depth: int) -> None:
+    """Then members are counted, and no object is looked at by itself."""
+    text = "[" * depth + text + "]" * depth
+    assert outcome(f"[{text}]") == outcome(f"[{'{},' * 300}{text}]")
+
+
+@pytest.mark.parametrize("space", ["", " "])
+@pytest.mark.parametrize("value", ["0", '"a:b"', '" :"', '"{"'])
+def test_a_repeated_member_among_many_objects(value: str, space: str) -> None:
+    text = f'[{"{}," * 300}{{"a"{space}:{value},"b":{value},"a"{space}:{value}}}]'
+    with pytest.raises(MetadataError, match="occurs twice"):
+        parse_json(text.encode())
+
+
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 

@@ -137,6 +137,9 @@ MUTATIONS: dict[str, Mutation] = {
     "metadata": Mutation("pass", "nodes/test_replaced.py"),
     "unlocked": Mutation("if False:", "nodes/test_stale_bounds.py::test_an_append_that_is_not_finished_stays"),
     "no ghost": Mutation("pass", "nodes/test_replaced.py::test_a_removed_array_is_not_remade"),
+    "members counted": Mutation(
+        "if depth <= limits.depth:", "metadata/test_json_text.py::test_a_repeated_member_among_many_objects"
+    ),
     "no ghost of a put": Mutation(
         "node = None", "stores/local/test_directories.py::test_no_directory_is_made_of_a_node_that_is_gone"
     ),

@@ -51,7 +51,14 @@ MUTATIONS: dict[str, Mutation] = {
     "native chunk size": Mutation("", f"{BOX_UPDATE}::test_a_chunk_with_more_bytes_than_its_codecs_make_is_not_read"),
     "native subchunk size": Mutation("", f"{BOX_UPDATE}::test_a_subchunk_with_more_bytes_than_its_codecs_make_is_not_read"),
     "native index": Mutation("true;", f"{BOX_UPDATE}::test_what_is_damaged_is_an_error_as_ever"),
-    "native dead bytes": Mutation("return true;", f"{BOX_UPDATE}::test_dead_bytes_are_laid_out_anew_when_there_are_many"),
+    "native dead bytes": Mutation("return false;", f"{BOX_UPDATE}::test_dead_bytes_are_laid_out_anew_when_there_are_many"),
+    "native dead clock": Mutation(
+        "const std::int64_t clock = record->clock + most;",
+        f"{BOX_UPDATE}::test_dead_bytes_are_laid_out_anew_when_there_are_many",
+    ),
+    "native dead bytes that stay": Mutation(
+        "dead.clear();", f"{BOX_UPDATE}::test_dead_bytes_are_laid_out_anew_when_there_are_many"
+    ),
     "native lock of another": Mutation(
         "const bool renamed = mine && renameat(directory_.at, from, directory_.at, to) == 0;",
         f"{BATCH_AT_ONCE}::test_the_lock_of_another_writer_is_not_replaced",

@@ -3,8 +3,8 @@
 In: a prepared chain, what of one chunk is replaced, and values. Out: a `BoxUpdate`, for a store that makes it
 (`storage.UpdateBox`); or None where the compiled call has no form of it. What it stores is what `Prepared.write` makes of the old
 object, of which a test makes sure: what is not stored begins as fill, and what becomes fill is erased, unless the options say
-otherwise. The call leaves to that what is not usual when it sees the object: one that is damaged, or a shard whose dead bytes are
-to be laid out anew.
+otherwise. The call leaves to that what is not usual when it sees the object: one that is damaged, or a shard that is to be
+packed anew.
 """
 
 from __future__ import annotations

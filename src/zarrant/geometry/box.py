@@ -140,9 +140,14 @@ def as_subset(value: object, shape: Sequence[int], what: str = "array") -> Array
         spans: Iterable[tuple[int, int]] = zip(value.start, value.stop, strict=True)
     else:
         items = value if isinstance(value, tuple) else (value,)
-        if len(items) != len(shape) or any(item is Ellipsis for item in items):
+        if len(items) != len(shape) or any([item is Ellipsis for item in items]):  # noqa: C419 - half the time of a generator
             items = _expanded(items, shape, what)
-        spans = [_span(item, length, j) for j, (item, length) in enumerate(zip(items, shape, strict=True))]
+        spans = [
+            (item.start, item.stop)
+            if type(item) is slice and item.step is None and type(item.start) is int and type(item.stop) is int
+            else _span(item, length, j)
+            for j, (item, length) in enumerate(zip(items, shape, strict=True))
+        ]
     start = []
     lengths = []
     for j, ((low, high), length) in enumerate(zip(spans, shape, strict=True)):
@@ -150,7 +155,15 @@ def as_subset(value: object, shape: Sequence[int], what: str = "array") -> Array
             raise _outside(low, high, length, j, what)
         start.append(low)
         lengths.append(high - low)
-    return ArraySubset(tuple(start), tuple(lengths))
+    return _within(tuple(start), tuple(lengths))
+
+
+def _within(start: Shape, shape: Shape) -> ArraySubset:
+    """The subset of numbers that were checked already, in a third of the time."""
+    subset = object.__new__(ArraySubset)
+    object.__setattr__(subset, "start", start)
+    object.__setattr__(subset, "shape", shape)
+    return subset
 
 
 def _outside(low: int, high: int, length: int, dimension: int, what: str) -> BoundsError:

@@ -44,7 +44,7 @@ def parse_json(data: bytes, limits: Limits = LIMITS, words: bool = False) -> Any
     data, reader = bytes(data), _Reader(limits)
     containers = _check_containers(data, limits)
     try:
-        value = _loads(data.decode("utf-8"), reader)
+        value = _read(data, reader, limits, containers)
     except UnicodeDecodeError as cause:
         raise MetadataError(f"not UTF-8 at byte {cause.start}", path="$", expected="UTF-8", got=cause.reason) from cause
     except json.JSONDecodeError as cause:
@@ -53,21 +53,66 @@ def parse_json(data: bytes, limits: Limits = LIMITS, words: bool = False) -> Any
     except RecursionError as cause:
         raise _too_deep("$", limits) from cause
     # A look at each value costs more than reading it, so it is left out where nothing can be wrong.
-    if reader.odd or b"\\u" in data or (containers > limits.depth and _is_deeper(value, limits.depth)):
+    if reader.odd or (b"\\" in data and b"\\u" in data):
         _check(value, limits, words)
     return value
 
 
-def _loads(text: str, reader: _Reader) -> Any:
+def _read(data: bytes, reader: _Reader, limits: Limits, containers: int) -> Any:
+    """The value of a document, as `_loads` gives it; the reader is `odd` where it is nested too deep, too.
+
+    Of a document with many objects a call of Python for each costs as much as reading them. So their members are counted, in the
+    text and in what was read: where there are as many, none occurs twice.
+    """
+    text = data.decode("utf-8")
+    if containers <= limits.depth:
+        return _loads(text, reader)
+    value = _loads(text, reader, checks_members=False)
+    depth, members = _counted(value, containers, limits.depth)
+    if depth <= limits.depth and (members == data.count(b":") or members == _most_members(data)):  # safety: members counted
+        return value
+    reader.odd = reader.odd or depth > limits.depth
+    return _loads(text, reader)
+
+
+def _most_members(data: bytes) -> int:
+    """How many members a document has at most: each has a colon after a quote or a space; strings may have some too."""
+    return sum(map(data.count, (b'":', b" :", b"\t:", b"\n:", b"\r:")))
+
+
+def _counted(value: Any, containers: int, most: int) -> tuple[int, int]:
+    """How deep lists and objects are nested, up to `most` and one more, and the members of all objects down to there.
+
+    `containers`: how many lists and objects there are at most. Once all were found nothing is looked for in them.
+    """
+    level = [value] if isinstance(value, dict | list) else []
+    depth, members, found = 0, 0, len(level)
+    while level and depth <= most:
+        depth += 1
+        members += sum([len(each) for each in level if type(each) is dict])
+        below: list[Any] = []
+        for start in range(0, len(level), _LOOKED_AT):
+            if found + len(below) >= containers:
+                break
+            some = level[start : start + _LOOKED_AT]
+            items = [item for each in some for item in (each.values() if type(each) is dict else each)]
+            below += [item for item in items if type(item) is dict or type(item) is list]
+        level = below
+        found += len(below)
+    return depth, members
+
+
+_LOOKED_AT = 256
+
+
+def _loads(text: str, reader: _Reader, checks_members: bool = True) -> Any:
     """`json.loads` with what the reader makes of the parts.
 
     CPython's own limit of digits serves where it is the same: a call of Python for each integer takes as long as all the rest.
     """
-    hooks: dict[str, Any] = {
-        "object_pairs_hook": reader.members,
-        "parse_constant": reader.word,
-        "parse_float": reader.number,
-    }
+    hooks: dict[str, Any] = {"parse_constant": reader.word, "parse_float": reader.number}
+    if checks_members:
+        hooks["object_pairs_hook"] = reader.members
     if sys.get_int_max_str_digits() == reader.digits:
         try:
             return json.loads(text, **hooks)
@@ -76,21 +121,6 @@ def _loads(text: str, reader: _Reader) -> Any:
         except ValueError:
             pass  # an integer that is too long: the reader's error says so
     return json.loads(text, parse_int=reader.integer, **hooks)
-
-
-def _is_deeper(value: Any, depth: int) -> bool:
-    """Whether lists and objects are nested deeper than this."""
-    level = [value]
-    for _ in range(depth):
-        level = [
-            item
-            for each in level
-            for item in (each.values() if isinstance(each, dict) else each if isinstance(each, list) else ())
-            if isinstance(item, dict | list)
-        ]
-        if not level:
-            return False
-    return True
 
 
 def dump_json(value: Any, words: bool = False) -> bytes:

@@ -38,14 +38,14 @@ def main_name(document: NodeMetadata | None) -> str:
     return ARRAY_V2 if isinstance(document, ArrayMetadata) else GROUP_V2
 
 
-def parse(path: str, objects: Mapping[str, bytes]) -> NodeMetadata:
-    """The metadata in the objects of a node, by their names, a main one among them; errors name the key at fault."""
-    name = next(name for name in MAIN if name in objects)
+def parse(path: str, objects: Mapping[str, bytes], version: object = None) -> NodeMetadata:
+    """The metadata in the objects of a node, by their names, a main one (of this version) among them; errors name the key."""
+    name = V3 if V3 in objects else next(name for name in MAIN if name in objects)
     try:
         if name == V3:
-            return v3.parse(objects[V3], LIMITS)
+            return v3.parse(objects[V3], LIMITS, version)
         attributes = _attributes(path, objects)
-        return (v2.parse_array if name == ARRAY_V2 else v2.parse_group)(objects[name], attributes)
+        return v3.of_version((v2.parse_array if name == ARRAY_V2 else v2.parse_group)(objects[name], attributes), version)
     except ZarrantError as error:
         raise error.annotate(key=key_of(path, name)) from error.__cause__
 

@@ -211,28 +211,34 @@ class GroupMetadata:
 
 
 NodeMetadata: TypeAlias = ArrayMetadata | GroupMetadata
+M = TypeVar("M", bound=NodeMetadata)
 
 
-def parse(data: bytes, limits: Limits = LIMITS) -> NodeMetadata:
-    """Read a `zarr.json`.
+def parse(data: bytes, limits: Limits = LIMITS, version: object = None) -> NodeMetadata:
+    """Read a `zarr.json`; `version`: what the store calls it, which metadata of an array keep.
 
     >>> parse(b'{"zarr_format": 3, "node_type": "group", "attributes": {"a": 1}}').attributes
     {'a': 1}
     """
     if limits is not LIMITS or len(data) > MAX_KNOWN_BYTES:
-        return _document(parse_json(data, limits), limits)
+        return of_version(_document(parse_json(data, limits), limits), version)
     place = bytes(data), extensions.codecs.changes
     found = _known.get(place)
     if found is not None:
-        return found.copy()
+        return found.copy(version)
     document = _document(parse_json(data, limits), limits)
     kept = Kept.of(document) if isinstance(document, ArrayMetadata) else None
     if kept is None:
-        return document
+        return of_version(document, version)
     if len(_known) >= MAX_KNOWN:
         _known.clear()
     _known[place] = kept
-    return kept.copy()
+    return kept.copy(version)
+
+
+def of_version(metadata: M, version: object) -> M:
+    """The metadata, of this version."""
+    return metadata.with_version(version) if isinstance(metadata, ArrayMetadata) else metadata
 
 
 class Kept(NamedTuple):
@@ -249,9 +255,9 @@ class Kept(NamedTuple):
         place = place_of(values)
         return None if place is None or not is_plain(values) else cls(metadata, place)
 
-    def copy(self) -> ArrayMetadata:
-        """The same metadata, of which nothing that can be changed is shared."""
-        metadata, changes = self.metadata, dict[str, Any]()
+    def copy(self, version: object = None) -> ArrayMetadata:
+        """The same metadata, of which nothing that can be changed is shared, of a version."""
+        metadata, changes = self.metadata, dict[str, Any](version=version)
         changes["fill_value"], changes["attributes"], changes["extra"], configurations = marshal.loads(self.changeable)
         copies = iter(configurations)
         for name in _NAMED:

@@ -36,10 +36,13 @@ A = TypeVar("A", bound="ArrayProperties[Any]")
 class ArrayProperties(Frozen, Located[S]):
     """An open array: where it is, what its metadata say, and the options in force."""
 
+    _handle: ArrayHandle
+
     def __init__(self, context: NodeContext, metadata: ArrayMetadata, bound: BoundArray | None = None) -> None:
         """`bound`: the same array, whose metadata are bound already."""
         super().__init__(context)
-        self._handle = ArrayHandle(self._bound(metadata) if bound is None else bound.with_metadata(metadata), context.url)
+        array = self._bound(metadata) if bound is None else bound.with_metadata(metadata)
+        self.__dict__["_handle"] = ArrayHandle(array, context.url)  # as in `Located`
 
     @property
     def _array(self) -> BoundArray:

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, Unpack, cast
 from uuid import uuid4
 
 from zarrant.codecs.protocols import CodecOptions
@@ -45,6 +45,9 @@ UPDATE = ("get", "put", "erase")
 LIST = ("get", "list")
 MEMBERS = ("get", "members")
 """Also: the nodes of a group are known, as the store lists or as there are consolidated metadata."""
+
+USUAL = ()
+"""What operations run in that list nothing, whatever they need."""
 
 GROW = (*UPDATE, "exclusive")
 """Also: two writers can be kept apart, though what they write is not there yet (`NodeContext.require`)."""
@@ -104,19 +107,20 @@ class NodeContext:
     """The part of the path that was part of the store's address: see `ops.node.create_node`."""
     read_bytes: int = field(default=0, compare=False, repr=False)
     """Bytes that are decoded together: those of a chunk, of a subchunk where there are shards."""
+    able: Capabilities = field(init=False, compare=False, repr=False)
+    """What the store can do."""
+    _contexts: dict[tuple[tuple[str, ...], bool], ExecutionContext] = field(init=False, compare=False, repr=False)
+    """Where operations run that have these needs, of the blocking driver or not: the store was found to have what they need."""
 
-    @cached_property
-    def able(self) -> Capabilities:
-        """What the store can do."""
-        return capabilities(self.store)
-
-    @cached_property
-    def _contexts(self) -> dict[tuple[tuple[str, ...], bool], ExecutionContext]:
-        """Where operations run that have these needs, of the blocking driver or not: the store was found to have what they need."""
-        return {}
+    def __post_init__(self) -> None:
+        self.__dict__["able"], self.__dict__["_contexts"] = capabilities(self.store), {}
 
     def __getstate__(self) -> dict[str, object]:
-        return {each.name: getattr(self, each.name) for each in fields(self)}  # what is derived from them may not be pickled
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.init}  # the rest may not be pickled
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self.__post_init__()
 
     @cached_property
     def options(self) -> OpOptions:
@@ -237,11 +241,15 @@ class NodeContext:
     def _execution_context(self, needs: tuple[str, ...]) -> ExecutionContext:
         listing = needs in (LIST, MEMBERS) and not self.config.concurrency
         threads = max(LISTING_THREADS, self.threads) if listing else self.threads
+        usual = self._contexts.get((USUAL, True))
+        if usual is not None and threads == usual.concurrency:
+            return usual
         pool = shared_pool(threads, self._memory)
         store, gap = self.store, self.config.coalesce_gap
         if self.able.coalesces and gap is not None:
             store = as_store(store.with_coalesce_gap(gap))
-        return ExecutionContext(store, pool, threads, executor=self.executor, can=self.able, waits=not self.in_lock)
+        made = ExecutionContext(store, pool, threads, executor=self.executor, can=self.able, waits=not self.in_lock)
+        return self._contexts.setdefault((USUAL, True), made) if not listing else made
 
     def run(self, op: Op[T], needs: tuple[str, ...]) -> T:
         """Perform an operation in this thread."""
@@ -399,8 +407,7 @@ def warn_caller(message: str) -> None:
     warnings.warn(message, ZarrantWarning, stacklevel=level)
 
 
-@dataclass(frozen=True)
-class PendingNode:
+class PendingNode(NamedTuple):
     """A node about to be opened or made: the operation that gives its metadata, and what that needs of the store."""
 
     context: NodeContext
@@ -431,9 +438,13 @@ class Frozen:
 class Located(Generic[S]):
     """An open node: where it is."""
 
+    _context: NodeContext
+    _cache: StoreCache | None
+
     def __init__(self, context: NodeContext) -> None:
-        self._context = context
-        self._cache = context.cache  # of a group too: it outlives the handles of its members
+        # Not by `__setattr__`, which lets these names through: it takes half a microsecond each time.
+        self.__dict__["_context"] = context
+        self.__dict__["_cache"] = context.cache  # of a group too: it outlives the handles of its members
 
     @property
     def store(self) -> S:

@@ -138,7 +138,7 @@ def refuse_unknown(options: Iterable[str], known: Collection[str]) -> None:
 
 def check_mapping(value: object, field: str) -> None:
     """OptionError for what is neither a mapping nor None."""
-    if value is not None and not isinstance(value, Mapping):
+    if value is not None and type(value) is not dict and not isinstance(value, Mapping):
         raise OptionError("not a mapping", field=field, expected="a mapping of names to values", got=repr(value))
 
 

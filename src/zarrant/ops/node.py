@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple
 
 from zarrant.codecs.byte_sources import Stored
 from zarrant.errors import (
@@ -30,7 +30,7 @@ from zarrant.errors import (
 from zarrant.limits import LIMITS
 from zarrant.metadata import node, v2
 from zarrant.metadata.node import ATTRIBUTES_V2, COPIES_V2, GROUP_V2, MAIN, MAIN_V2, NAMES, V3, key_of, main_name
-from zarrant.metadata.v3 import ArrayMetadata, GroupMetadata, NodeMetadata, attributes_of
+from zarrant.metadata.v3 import ArrayMetadata, GroupMetadata, NodeMetadata, attributes_of, of_version
 from zarrant.ops.guard import FIRST_PAUSE_S, MAX_TRIES, Guard, update_object
 from zarrant.requests import (
     Op,
@@ -49,7 +49,6 @@ from zarrant.requests import (
 )
 from zarrant.storage import Blob, Part, Version
 
-D = TypeVar("D", bound=NodeMetadata)
 GROUP_GONE = "Open it again: this handle knows a group that is no longer there"
 
 METADATA_BYTES = 64 * 1024
@@ -171,7 +170,7 @@ def _with_attributes(path: str, main: str, blob: Blob) -> Op[NodeMetadata | None
             return None
         if not isinstance(still, Exception):
             objects = {main: bytes(blob.data[0])} | ({} if attributes is None else {ATTRIBUTES_V2: bytes(attributes.data[0])})
-            return of_version(node.parse(path, objects), blob.version)
+            return node.parse(path, objects, blob.version)
         again = yield from _fetch_metadata(key_of_main)
         if again is None:
             return None
@@ -245,7 +244,7 @@ def same_kind(path: str, metadata: NodeMetadata) -> GroupMetadata:
 
 def parsed(path: str, data: memoryview, version: Version = None) -> NodeMetadata:
     """The metadata in these bytes of a `zarr.json`, of this version; its errors name the key."""
-    return of_version(node.parse(path, {V3: bytes(data)}), version)
+    return node.parse(path, {V3: bytes(data)}, version)
 
 
 def create_node(
@@ -377,11 +376,6 @@ def existing(path: str, wanted: NodeMetadata, there: NodeMetadata, match: bool) 
     key, path = metadata_key(path, there), path or "/"
     what = "a node" if there.v2 is None else "a Zarr V2 node"
     raise NodeExistsError(f"{what} is here already", key=key, path=path, hint="overwrite=True replaces it")
-
-
-def of_version(metadata: D, version: Version) -> D:
-    """The metadata, of this version."""
-    return metadata.with_version(version) if isinstance(metadata, ArrayMetadata) else metadata
 
 
 def _put_all(path: str, objects: Mapping[str, bytes | None]) -> Op[Version]:

@@ -30,7 +30,7 @@ from zarrant.limits import LIMITS
 from zarrant.ops.batching import batch_size, equal_shapes, largest_batch, within_budget
 from zarrant.ops.bound_array import Array, BoundArray
 from zarrant.ops.casting import output
-from zarrant.ops.kept_boxes import copy_kept
+from zarrant.ops.kept_boxes import BoxesByChunk, boxes_by_chunk, copy_kept
 from zarrant.requests import Op, ReadRequest, fetch, fetch_one, gather_outcomes
 from zarrant.storage import Blob
 
@@ -42,6 +42,9 @@ MAX_BRIEF = 256
 """The most chunks of one read that are planned on the event loop; each takes 10 to 20 µs."""
 AT_ONCE_BYTES = 256 << 20
 """Of chunks that are decoded in one go; those of more are read in batches, which an error or a signal can come between."""
+MAX_TWICE = 1.25
+"""Of regions that are read together: so many times each subchunk may be decoded, on average, before they are read in another way,
+by which it is decoded once, and which takes a quarter more time for each."""
 MIN_BATCHES = 16
 """Batches of a read of many chunks, at least, before they become larger: so that all threads have work to the end."""
 SMALL_BYTES, MAX_SMALL_CHUNKS = 64 << 10, 8
@@ -92,21 +95,27 @@ def retrieve_array_subsets(array: BoundArray, subsets: Sequence[Any]) -> Op[list
     for shape, numbers in by_shape.items():
         out = array.empty((len(numbers) * shape[0], *shape[1:]))
         alike = [regions[number] for number in numbers]
-        if out.size and not (yield from _copy_kept_together(array, alike, out)):
+        if out.size and not (yield from _read_together(array, alike, out)):
             yield from read_region(array, _boxes(array, alike), out, array.shape)
         results.update(zip(numbers, out.reshape(len(numbers), *shape), strict=True))
     return [results[number] for number in range(len(regions))]
 
 
-def _copy_kept_together(array: BoundArray, regions: Sequence[ArraySubset], out: Array) -> Op[bool]:
-    """Copy regions of one shape, one after the other in `out`; False where something of them is not kept."""
-    if array.options.cache is None:
+def _read_together(array: BoundArray, regions: Sequence[ArraySubset], out: Array) -> Op[bool]:
+    """Read regions of one shape, one after the other in `out`, with one compiled call; False where that cannot be."""
+    if array.options.cache is None and not array.sharded:  # the general way has one for chunks
         return False
     length, rest = regions[0].shape[0], (0,) * (len(array.shape) - 1)
     places = ((region, (number * length, *rest)) for number, region in enumerate(regions))
     parts = [box_region(region, place).split(array.grid, array.shape) for region, place in places]
-    left = yield from copy_kept(array, parts, out)
-    return left is not None and not left
+    if array.options.cache is not None:
+        left = yield from copy_kept(array, parts, out)
+        return left is not None and not left
+    boxes = boxes_by_chunk(parts)
+    if boxes is None:
+        return False
+    done = yield from within_budget(array, parts[0], out.size, _read_shards_decoded(array, boxes, out, together=True))
+    return done is not None and done == boxes.keys()
 
 
 def retrieve_copies(array: BoundArray, regions: Sequence[ArraySubset]) -> Op[list[Array]]:
@@ -236,7 +245,7 @@ def read_region(array: BoundArray, region: Region, out: Array, bounds: tuple[int
 def _read_selections(array: BoundArray, selections: ChunkSelections, out: Array) -> Op[None]:
     small = selections.n <= MAX_SMALL_CHUNKS and _is_small(array, out)
     if selections.n <= MAX_BRIEF and not small and array.options.cache is None:
-        left = yield from (_read_shards_decoded if array.sharded else _read_decoded)(array, selections, out)
+        left = yield from (_read_boxes_of_shards if array.sharded else _read_decoded)(array, selections, out)
         if left is not None:
             yield from _read_each(array, selections, left, out)
             return
@@ -281,22 +290,33 @@ def _read_decoded(array: BoundArray, selections: ChunkSelections, out: Array) ->
     return ()
 
 
-def _read_shards_decoded(array: BoundArray, selections: ChunkSelections, out: Array) -> Op[Sequence[int] | None]:
-    """The same of boxes of shards: those of which the indexes are known, if they are still of that version."""
-    shape, n = array.grid.uniform_shape, selections.n
-    if shape is None or not isinstance(selections, BoxInChunk | BoxInChunks) or out.nbytes > AT_ONCE_BYTES:
+def _read_boxes_of_shards(array: BoundArray, selections: ChunkSelections, out: Array) -> Op[Sequence[int] | None]:
+    """The same of boxes of shards."""
+    boxes = boxes_by_chunk([selections])
+    done = None if boxes is None else (yield from _read_shards_decoded(array, boxes, out))
+    return None if boxes is None or done is None else [row for row, chunk in enumerate(boxes) if chunk not in done]
+
+
+def _read_shards_decoded(array: BoundArray, boxes: BoxesByChunk, out: Array, together: bool = False) -> Op[set[Shape] | None]:
+    """Have boxes of those shards of which the indexes are known decoded as they are read, if they are still of that version.
+
+    Out: the shards of which all was; None where that is none. With `together` nothing is done unless all indexes are known, and few
+    subchunks would be decoded more than once.
+    """
+    shape = array.grid.uniform_shape
+    prepared = None if shape is None else array.prepared_for(shape)
+    if not isinstance(prepared, Shard) or out.nbytes > AT_ONCE_BYTES:
         return None
-    prepared = array.prepared_for(shape)
-    chunks = [selections.chunk] if isinstance(selections, BoxInChunk) else [each[0] for each in selections.chunks]
-    sources = {row: array.indexes.source(array.chunk_key(chunk), False) for row, chunk in enumerate(chunks)}
-    known = [row for row, source in sources.items() if source.kept]
-    if not known or not isinstance(prepared, Shard):
+    sources = {chunk: array.indexes.source(array.chunk_key(chunk), False) for chunk in boxes}
+    known = [(chunk, box) for chunk, parts in boxes.items() if sources[chunk].kept for box in parts]
+    parts = [box for _, box in known]
+    if not known or not prepared.is_read_decoded(parts):
         return None
-    boxes = [selections.region(row) for row in known]
-    if not prepared.is_read_decoded(boxes):
+    if together and not (all([sources[chunk].kept for chunk in boxes]) and prepared.decoded_often(boxes.values()) <= MAX_TWICE):  # noqa: C419
         return None
-    done = yield from prepared.read_decoded([sources[row] for row in known], boxes, out)
-    return sorted(set(range(n)) - {row for row, good in zip(known, done, strict=True) if good}) or ()
+    done = yield from prepared.read_decoded([sources[chunk] for chunk, _ in known], parts, out)
+    failed = {chunk for (chunk, _), good in zip(known, done, strict=True) if not good}
+    return {chunk for chunk, _ in known} - failed
 
 
 def _is_small(array: BoundArray, out: Array) -> bool:

@@ -40,14 +40,14 @@ from zarrant.errors import (
 from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.region import box_region
 from zarrant.metadata.node import dump, main_name
-from zarrant.metadata.v3 import ArrayMetadata
+from zarrant.metadata.v3 import ArrayMetadata, of_version
 from zarrant.ops import read, turns, update
 from zarrant.ops.batching import largest_batch
 from zarrant.ops.bound_array import Array, BoundArray
 from zarrant.ops.casting import as_values
 from zarrant.ops.current import current_array, put_current
 from zarrant.ops.guard import MAX_TRIES, with_lock
-from zarrant.ops.node import MustExist, metadata_key, of_version
+from zarrant.ops.node import MustExist, metadata_key
 from zarrant.ops.stored_chunks import chunks_of, listed_chunks
 from zarrant.ops.turns import erase_all, give_back, in_turn
 from zarrant.requests import ANY, Op, WriteRequest, before_change, gather, list_prefix, put_one

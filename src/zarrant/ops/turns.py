@@ -53,12 +53,12 @@ from zarrant.errors import ConflictError, LockTimeout, MetadataChangedError, Ver
 from zarrant.geometry.box import Shape
 from zarrant.metadata.node import dump
 from zarrant.metadata.turn import MAX_SECONDS, Turn
-from zarrant.metadata.v3 import ArrayMetadata
+from zarrant.metadata.v3 import ArrayMetadata, of_version
 from zarrant.ops.append_record import end_for_others
 from zarrant.ops.bound_array import BoundArray, OwnTurn
 from zarrant.ops.current import Current, current_array, require_turn
 from zarrant.ops.guard import MAX_TRIES
-from zarrant.ops.node import find_metadata, metadata_key, of_version
+from zarrant.ops.node import find_metadata, metadata_key
 from zarrant.requests import Op, Outcome, ReadRequest, WriteRequest, clock, fetch, pause, put, put_one
 from zarrant.storage import Part, Version
 

@@ -122,7 +122,8 @@ class ExecutionContext(NamedTuple):
 
 def perform(op: Op[T], context: ExecutionContext) -> T:
     """Run an operation to its end in this thread."""
-    start, token = Acquired(), wait_cancelled.set(None if context.cancelled is None else context.cancelled.is_set)
+    cancelled = None if context.cancelled is None else context.cancelled.is_set
+    start, token = Acquired(), wait_cancelled.set(cancelled) if cancelled is not wait_cancelled.get() else None
     before = None if context.caller is None else current_caller.set(context.caller)
     working = None if context.waits else _working.set(True)
     if context.can is NOTHING:
@@ -136,7 +137,8 @@ def perform(op: Op[T], context: ExecutionContext) -> T:
             give_back(start)
         raise
     finally:
-        wait_cancelled.reset(token)
+        if token is not None:
+            wait_cancelled.reset(token)
         if working is not None:
             _working.reset(working)
         if before is not None:

@@ -25,6 +25,7 @@ from zarrant.stores.objects.recognize import is_object_store
 _OPTIONS = tuple(name for name in signature(FilesystemStore).parameters if name not in ("root", "syscalls"))
 ARCHIVES = (".zip", ".ozx")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+_PATHS = (str, os.PathLike)
 _CHAINED = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)::[A-Za-z].*://")
 
 
@@ -58,7 +59,7 @@ def resolve_store(
         if target.lower().endswith(ARCHIVES) and match[1].lower() not in ("zip", "file"):
             return Resolved(_archive(target, options), "")
         return _from_url(target, match[1].lower(), options, file_options or {})
-    if isinstance(target, str | os.PathLike):  # "~" as in a shell; a directory of that name is "./~"
+    if isinstance(target, _PATHS):  # "~" as in a shell; a directory of that name is "./~"
         return _directory(os.path.expanduser(target), options, file_options or {})
     _refuse(options, target, known=())
     theirs = sys.modules.get("zarr.abc.store")  # who has a store of zarr-python has imported it
@@ -184,13 +185,14 @@ def _archive(target: str, options: Mapping[str, Any]) -> Any:
 
 
 def _directory(path: str | os.PathLike[str], options: Mapping[str, Any], file_options: Mapping[str, Any]) -> Resolved:
-    if os.fspath(path).lower().endswith(ARCHIVES) and not os.path.isdir(path):
-        return Resolved(_archive(os.fspath(path), options), "")
-    options = {**file_options, **options}
-    _refuse(options, path, known=_OPTIONS)
-    if not os.fspath(path):
+    path = os.fspath(path)
+    if path[-4:].lower() in ARCHIVES and not os.path.isdir(path):
+        return Resolved(_archive(path, options), "")
+    if options:
+        _refuse(options, path, known=_OPTIONS)
+    if not path:
         raise OptionError("an empty path", field="store", expected="a directory", got=repr(path))
-    return Resolved(FilesystemStore(path, **options), "")
+    return Resolved(FilesystemStore(path, **{**file_options, **options}), "")
 
 
 def _refuse(options: Mapping[str, Any], target: object, known: tuple[str, ...]) -> None:

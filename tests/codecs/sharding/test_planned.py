@@ -173,6 +173,45 @@ def test_as_it_is_read_equals_the_general_way(on_files: dict[str, Any], kind: st
 
 
 @compiled
+@given(st.sampled_from(sorted(KINDS)), st.sampled_from([1.25, 1e9]), st.data())
+def test_together_as_they_are_read_equals_the_general_way(on_files: dict[str, Any], kind: str, twice: float, data: Any) -> None:
+    """Whether or not subchunks are decoded more than once."""
+    shape = data.draw(st.tuples(st.integers(1, 5), st.integers(1, 6)))
+    corners = data.draw(
+        st.lists(st.tuples(*[st.integers(0, n - m) for n, m in zip(SHAPE, shape, strict=True)]), min_size=1, max_size=5)
+    )
+    boxes = [tuple(slice(a, a + n) for a, n in zip(corner, shape, strict=True)) for corner in corners]
+    with mock.patch("zarrant.ops.read.MAX_TWICE", twice):
+        found = on_files[kind].retrieve_array_subsets(boxes)
+    assert [part.tobytes() for part in found] == [ARRAYS[kind][box].tobytes() for box in boxes]
+
+
+@compiled
+def test_together_it_is_used_where_few_subchunks_are_decoded_twice(tmp_path: Path) -> None:
+    values = np.arange(400, dtype="i4").reshape(20, 20)
+    zarrant.create_array(tmp_path, data=values, chunks=(4, 4), shards=(8, 8), compressors=zarrant.codecs.Zstd())
+    age(tmp_path)
+    array = zarrant.open_array(tmp_path, mode="r", config={"missing_chunks": "error"})
+    read, asked = Shard.read_decoded, []
+
+    def noted(shard: Shard, sources: Any, boxes: Any, out: Any) -> Op[list[bool]]:
+        asked.append(len(boxes))
+        return (yield from read(shard, sources, boxes, out))
+
+    apart = [np.s_[1:7, 2:9], np.s_[9:15, 10:17]]
+    more = [*apart, np.s_[12:18, 1:8]]
+    with mock.patch.object(Shard, "read_decoded", noted):
+        for boxes in (apart, apart, [*apart, np.s_[2:8, 2:9]], more, more):
+            found = array.retrieve_array_subsets(boxes)
+            assert all(np.array_equal(part, values[box]) for part, box in zip(found, boxes, strict=True))
+        assert asked == [4, 6]  # not before the indexes are known, and not where two crops are nearly the same
+        os.unlink(tmp_path / "c/1/1")
+        for _ in range(2):
+            with pytest.raises(ZarrantError):
+                array.retrieve_array_subsets(apart)
+
+
+@compiled
 def test_it_is_used_where_indexes_are_known(on_files: dict[str, Any]) -> None:
     read, found = Shard.read_decoded, []
 

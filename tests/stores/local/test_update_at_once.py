@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,24 @@ def test_a_call_that_fails_leaves_everything_as_it_was(root: Path, layout: Any, 
         array[5:7] = value
         assert array[...].tolist() == new.tolist()
         assert names(root / "a/c") == ["0"] * bool(new.any())
+
+
+def test_a_call_that_fails_leaves_a_shard_with_a_record_as_it_was(root: Path, keep_dead_bytes: Callable[[int], None]) -> None:
+    keep_dead_bytes(16)
+    array, path = made(root, LAYOUTS[1]), root / "a/c/0"
+    for value in range(8):
+        array[5:7] = value
+    before = path.read_bytes()
+    assert b"zdead" in before
+    calls = try_update(array)[1]
+    after = path.read_bytes()
+    for number in range(len(calls)):
+        path.write_bytes(before)
+        done, _ = try_update(array, fail=number)
+        assert path.read_bytes() == (before if done is None else after)
+        assert (done is not None) == (number > calls.index("rename"))
+        (root / "a/c/0.__lock").unlink(missing_ok=True)
+    assert array[...].tolist() == NEW.tolist()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")

@@ -39,7 +39,7 @@ MAX_READ_DECODED_BYTES = 1 << 22
 """Of a chunk that is decoded as it is read, its encoded bytes being in memory of the thread; with larger ones Python is no cost."""
 MAX_UPDATED_BYTES = 1 << 20
 """Of what is decoded by the compiled update of a box: the call makes memory for it, which has a price where it is large."""
-_NO_INDEX: tuple[Any, ...] = ((), (0, 0, False), (1.0, 0, 0, 0))
+_NO_INDEX: tuple[Any, ...] = ((), (0, 0, False), (1.0, 0, 1, 0, 0, 0, 0))
 _NOT_STORED = np.full(1, -1, np.int64)
 _NOT_STORED.flags.writeable = False
 GROUP_BYTES = 1 << 18

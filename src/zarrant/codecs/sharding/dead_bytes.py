@@ -31,6 +31,8 @@ happens when new subchunks do not fit into the free ranges. Whole reads, copies,
 
 An inner shard that changes moves as a whole, to a new place in the outermost shard; its old version keeps its place by the same
 rule. So only the outermost shard, whose bytes are those in the store, is laid out here.
+
+`kernels/native/dead_bytes.cpp` does the same for the compiled update of a box, byte for byte, of which a test makes sure.
 """
 
 from __future__ import annotations
@@ -113,9 +115,9 @@ def allowance(live: int, dead_limit: float) -> int | None:
     return None if dead_limit >= 1 else max(KEPT_BYTES, int(live * dead_limit))
 
 
-def append_rule(dead_limit: float) -> tuple[float, int, int, int]:
-    """What `kernels.ChunkLayout` has to know to see that an update just appends: the numbers of this page's rules."""
-    return dead_limit, KEPT_BYTES, FIRST_RECORD, MAX_SHARD_MULTIPLE
+def rules(dead_limit: float) -> tuple[float, int, int, int, int, int, int]:
+    """What `kernels.ChunkLayout` has to know to do the same: the numbers of this page, in its order."""
+    return dead_limit, KEPT_BYTES, KEPT_UPDATES, FIRST_RECORD, MIN_HOLE_BYTES, MAX_SHARD_MULTIPLE, MAX_RECORD_RANGES
 
 
 def needs_record(dead: int, kept: int | None) -> bool:

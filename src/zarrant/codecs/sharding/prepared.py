@@ -14,7 +14,7 @@ shard are moved or freed: bytes that look dead may be those that the entry shoul
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from operator import itemgetter, mul
@@ -50,11 +50,11 @@ from zarrant.codecs.sharding.dead_bytes import (
     TAIL_BYTES,
     Record,
     allowance,
-    append_rule,
     lay_out,
     needs_record,
     read_record,
     record_size,
+    rules,
 )
 from zarrant.codecs.sharding.format import Index, locate, morton_order
 from zarrant.codecs.sharding.subchunks import ChosenSubchunks, FetchedSubchunks, KeptSubchunks, Subchunks, SubchunksOfShard
@@ -177,7 +177,7 @@ class Shard:
         if self.index_size > MAX_UPDATED_INDEX_BYTES:
             return None
         place = (math.prod(self.grid.grid_shape), self.index_size, self.at_start)
-        return inner.box_layout_within((index.program, place, append_rule(options.dead_limit)), index.options.validate_checksums)
+        return inner.box_layout_within((index.program, place, rules(options.dead_limit)), index.options.validate_checksums)
 
     @property
     def _compiled_subchunks(self) -> FixedSizePipeline | None:
@@ -292,6 +292,12 @@ class Shard:
                 return None
             found.append(kernels.KeptBox(box.start, box.value, box.shape, pieces))
         return found
+
+    def decoded_often(self, boxes: Iterable[Sequence[Box]]) -> float:
+        """How often each subchunk is decoded, on average, where each box of each shard is decoded alone."""
+        numbers = [[self._touched_numbers(box) for box in parts] for parts in boxes]
+        often = sum([len(each) for parts in numbers for each in parts])
+        return often / sum([len(set().union(*parts)) for parts in numbers])
 
     def _touched_numbers(self, box: Box) -> list[int]:
         """The C-order numbers of the subchunks that a box has elements of."""

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "dead_bytes.h"
 #include "kernels.h"
 
 namespace zarrant {
@@ -321,9 +322,27 @@ struct ChunkLayout {
   std::vector<std::int64_t> shape, strides;  // of a row, in the dimensions of the array
   std::vector<Byte> fill;
   bool drop, check, check_index, at_start;
-  double dead_limit;
-  std::int64_t kept_bytes, first_record, max_multiple;
+  DeadRules dead;
   std::vector<std::size_t> limits, bounds, index_limits, index_bounds;
+};
+
+// Bytes of an old object, some of which are in memory.
+class OldObject {
+ public:
+  explicit OldObject(const ReadOld& read) : read_(read) {}
+  // Has some of them in memory from now on.
+  bool load(std::int64_t start, std::int64_t size);
+  // Any of them, until the next call; null where they cannot be read.
+  const Byte* bytes(std::int64_t start, std::int64_t size);
+  // Those that stay, as a part.
+  void add_part(std::int64_t start, std::int64_t stop, std::vector<FilePart>& parts) const;
+
+ private:
+  bool is_loaded(std::int64_t start, std::int64_t size) const { return start >= start_ && start + size <= stop_; }
+
+  const ReadOld& read_;
+  std::int64_t start_ = 0, stop_ = 0;  // in memory
+  std::unique_ptr<Byte[]> memory_, other_;
 };
 
 // An array with one axis more, the first: so many times the same.
@@ -371,27 +390,32 @@ class BoxUpdate : public Change {
   Made make(std::int64_t size, const ReadOld& read, std::vector<FilePart>& parts) override;
 
  private:
-  Made make_chunk(std::int64_t size, const ReadOld& read, std::vector<FilePart>& parts);
-  Made make_shard(std::int64_t size, const ReadOld& read, std::vector<FilePart>& parts);
+  Made make_chunk(std::int64_t size, std::vector<FilePart>& parts);
   Made make_new_shard(std::vector<FilePart>& parts);
-  bool add_subchunks(std::int64_t at, bool all, const ReadOld& read, std::size_t& added);
-  bool read_index(Span stored, std::int64_t first, std::int64_t stop);
-  bool merge_subchunk(const Placed& placed, bool all, const ReadOld& read);
+  Made make_shard(std::int64_t size, std::vector<FilePart>& parts);
+  Made add_all(std::int64_t at, Extent old, std::vector<FilePart>& parts);
+  void add_body(Extent old, std::vector<FilePart>& parts) const;
+  bool read_index(std::int64_t size, Extent data);
+  std::optional<DeadRecord> read_dead(const std::vector<Extent>& live, Extent& data);
+  bool encode_subchunks();
+  bool merge_subchunk(const Placed& placed);
   bool merge(const Placed& placed, Span stored);
   void lay(const Placed& placed);
   bool is_fill() const;
   std::size_t encode_row(std::size_t at);
   FilePart encode_index();
-  std::int64_t staying() const;
+  std::vector<Extent> live() const;
+  std::vector<Extent> dying() const;
   bool is_any_stored() const;
-  bool may_append(std::int64_t length, std::int64_t stay, std::int64_t added) const;
 
   const ChunkLayout& layout_;
   std::vector<Placed> placed_;
   const Repeated values_, seen_;  // `seen_`: the row of each, which has no memory yet
-  std::size_t encoded_bound_ = 0;
-  std::unique_ptr<Byte[]> row_, old_, encoded_, index_;
+  std::size_t encoded_bound_ = 0, added_ = 0;  // of a new subchunk at most, of all of them
+  std::unique_ptr<Byte[]> row_, encoded_, index_;
   std::unique_ptr<std::int64_t[]> table_;
+  std::unique_ptr<OldObject> old_;
+  std::optional<ShardLayout> dead_;  // where there is a record
 };
 
 }  // namespace zarrant

@@ -700,10 +700,11 @@ void py_chunk_layout(ChunkLayout* self, nb::tuple program, nb::tuple row, nb::tu
   made.entries = nb::cast<std::int64_t>(index[0]);
   made.index_bytes = nb::cast<std::size_t>(index[1]);
   made.at_start = nb::cast<bool>(index[2]);
-  made.dead_limit = nb::cast<double>(dead[0]);
-  made.kept_bytes = nb::cast<std::int64_t>(dead[1]);
-  made.first_record = nb::cast<std::int64_t>(dead[2]);
-  made.max_multiple = nb::cast<std::int64_t>(dead[3]);
+  made.dead.limit = nb::cast<double>(dead[0]);
+  std::int64_t* const rules[] = {&made.dead.kept_bytes, &made.dead.kept_updates, &made.dead.first_record,
+                                 &made.dead.min_hole, &made.dead.max_multiple, &made.dead.max_extents};
+  for (std::size_t rule = 0; rule < std::size(rules); ++rule) *rules[rule] = nb::cast<std::int64_t>(dead[rule + 1]);
+  require(made.dead.kept_updates > 0, "updates for which dead bytes stay");
   made.check = nb::cast<bool>(check[0]);
   made.check_index = nb::cast<bool>(check[1]);
   const std::size_t axes = made.shape.size();

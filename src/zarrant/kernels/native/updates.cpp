@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <exception>
+#include <stdexcept>
 
 #include "files.h"
 
@@ -12,6 +13,9 @@ namespace {
 // Objects of so many bytes are read with one call, and what stays of them is written from there: to copy a range of a file costs
 // as much as to write 64 KiB.
 constexpr std::int64_t kReadWhole = 64 << 10;
+
+// The first read of a record of dead bytes; see codecs/sharding/prepared.py.
+constexpr std::int64_t kRecordGuess = 8 << 10;
 
 void repeat(const std::vector<Byte>& element, Byte* row, std::size_t size) {
   for (std::size_t at = 0; at + element.size() <= size; at += element.size()) std::memcpy(row + at, element.data(), element.size());
@@ -46,6 +50,28 @@ BoxUpdate::BoxUpdate(const ChunkLayout& layout, std::vector<Placed> placed, cons
   if (!good) throw std::invalid_argument("expected boxes within the values and the chunk, or its subchunks in order");
 }
 
+bool OldObject::load(std::int64_t start, std::int64_t size) {
+  const auto length = static_cast<std::size_t>(size);
+  memory_.reset(new Byte[length + 1]);
+  if (!read_(start, length, memory_.get())) return false;
+  start_ = start, stop_ = start + size;
+  return true;
+}
+
+const Byte* OldObject::bytes(std::int64_t start, std::int64_t size) {
+  if (is_loaded(start, size)) return memory_.get() + (start - start_);
+  const auto length = static_cast<std::size_t>(size);
+  other_.reset(new Byte[length + 1]);
+  return read_(start, length, other_.get()) ? other_.get() : nullptr;
+}
+
+void OldObject::add_part(std::int64_t start, std::int64_t stop, std::vector<FilePart>& parts) const {
+  const std::int64_t size = stop - start;
+  if (size <= 0) return;
+  if (is_loaded(start, size)) parts.push_back({memory_.get() + (start - start_), static_cast<std::size_t>(size)});
+  else parts.push_back({nullptr, static_cast<std::size_t>(size), start});
+}
+
 std::vector<BoxUpdate::Placed> BoxUpdate::rows_of(const std::vector<std::int64_t>& numbers, const RowBatch& batch, int axes) {
   std::vector<Placed> placed;
   const Boxes& all = batch.boxes;
@@ -67,96 +93,149 @@ Made BoxUpdate::make(std::int64_t size, const ReadOld& read, std::vector<FilePar
     encoded_bound_ = *std::max_element(layout_.bounds.begin(), layout_.bounds.end());
     row_.reset(new Byte[std::max<std::size_t>(layout_.row_bytes, 1)]);
     encoded_.reset(new Byte[placed_.size() * encoded_bound_ + 1]);
-    if (layout_.entries) return size < 0 ? make_new_shard(parts) : make_shard(size, read, parts);
-    return make_chunk(size, read, parts);
+    old_ = std::make_unique<OldObject>(read);
+    if (!layout_.entries) return make_chunk(size, parts);
+    table_.reset(new std::int64_t[2 * static_cast<std::size_t>(layout_.entries)]);
+    return size < 0 ? make_new_shard(parts) : make_shard(size, parts);
   } catch (const std::exception&) {  // what does not encode, or no memory: the general way says so
     return Made::otherwise;
   }
 }
 
-Made BoxUpdate::make_chunk(std::int64_t size, const ReadOld& read, std::vector<FilePart>& parts) {
+Made BoxUpdate::make_chunk(std::int64_t size, std::vector<FilePart>& parts) {
   const auto stored = static_cast<std::size_t>(std::max<std::int64_t>(size, 0));
   if (stored > layout_.stored_limit) return Made::otherwise;  // safety: native chunk size
-  old_.reset(new Byte[stored + 1]);
-  if (size >= 0 && !read(0, stored, old_.get())) return Made::otherwise;
-  if (!merge(placed_[0], {size < 0 ? nullptr : old_.get(), stored})) return Made::otherwise;
+  const Byte* const data = size < 0 ? nullptr : old_->bytes(0, size);
+  if ((size >= 0 && !data) || !merge(placed_[0], {data, stored})) return Made::otherwise;
   if (is_fill()) return Made::nothing;
   parts.push_back({encoded_.get(), encode_row(0)});
   return Made::parts;
 }
 
 Made BoxUpdate::make_new_shard(std::vector<FilePart>& parts) {
-  const std::size_t length = 2 * static_cast<std::size_t>(layout_.entries);
-  table_.reset(new std::int64_t[length]);
-  std::fill_n(table_.get(), length, -1);
-  std::size_t added = 0;
-  if (!add_subchunks(layout_.at_start ? static_cast<std::int64_t>(layout_.index_bytes) : 0, false, {}, added)) return Made::otherwise;
-  if (!is_any_stored()) return Made::nothing;
-  const FilePart index = encode_index();
-  if (index.size != layout_.index_bytes) return Made::otherwise;
-  parts.push_back({encoded_.get(), added});
-  parts.insert(layout_.at_start ? parts.begin() : parts.end(), index);
-  return Made::parts;
+  std::fill_n(table_.get(), 2 * layout_.entries, -1);
+  const std::int64_t first = layout_.at_start ? static_cast<std::int64_t>(layout_.index_bytes) : 0;
+  return encode_subchunks() ? add_all(first, {first, first}, parts) : Made::otherwise;
 }
 
-Made BoxUpdate::make_shard(std::int64_t size, const ReadOld& read, std::vector<FilePart>& parts) {
+Made BoxUpdate::make_shard(std::int64_t size, std::vector<FilePart>& parts) {
   const auto index_bytes = static_cast<std::int64_t>(layout_.index_bytes);
   if (size < index_bytes) return Made::otherwise;
-  const std::int64_t first = layout_.at_start ? index_bytes : 0, stop = layout_.at_start ? size : size - index_bytes;
-  const bool all = size <= kReadWhole;
-  const std::int64_t index_at = layout_.at_start ? 0 : stop, from = all ? 0 : index_at;  // `from`: of the bytes in old_
-  const auto length = static_cast<std::size_t>(all ? size : index_bytes);
-  old_.reset(new Byte[length + 1]);
-  if (!read(from, length, old_.get())) return Made::otherwise;
-  if (!read_index({old_.get() + (index_at - from), layout_.index_bytes}, first, stop)) return Made::otherwise;
-  const std::int64_t stay = staying(), longest = static_cast<std::int64_t>(placed_.size() * encoded_bound_);
-  if (!may_append(stop - first, stay, longest)) return Made::otherwise;  // before the work is done
-  std::size_t added = 0;
-  if (!add_subchunks(stop, all, read, added)) return Made::otherwise;
+  Extent data = layout_.at_start ? Extent{index_bytes, size} : Extent{0, size - index_bytes};
+  if (!read_index(size, data)) return Made::otherwise;
+  std::int64_t stay = 0, die = 0;
+  for (std::int64_t entry = 0; entry < layout_.entries; ++entry) stay += std::max<std::int64_t>(table_[2 * entry + 1], 0);
+  for (const Placed& each : placed_) die += std::max<std::int64_t>(table_[2 * each.number + 1], 0);
+  stay -= die;
+  const DeadRules& rules = layout_.dead;
+  const std::int64_t length = data.stop - data.start, dead = length - stay;
+  std::vector<Extent> old, replaced;
+  if (rules.needs_record(dead, stay)) old = live(), replaced = dying();  // only then may it with what is added
+  if (!encode_subchunks()) return Made::otherwise;
+  const std::int64_t added = static_cast<std::int64_t>(added_), now = stay + added;
+  if (rules.needs_record(dead, now)) {
+    const std::int64_t most = rules.allowance(now);
+    const std::optional<DeadRecord> record = read_dead(old, data);
+    dead_ = lay_out(rules, old, replaced, record, data, added, most);
+    if (!dead_ || dead_->end - data.start > rules.max_multiple * (stay + die + added + most)) return Made::otherwise;
+  } else if (rules.is_too_long(length + added, now)) {
+    return Made::otherwise;
+  }
+  return add_all(dead_ ? dead_->at : data.stop, data, parts);
+}
+
+// The parts of a shard, whose new subchunks begin at a place.
+Made BoxUpdate::add_all(std::int64_t at, Extent old, std::vector<FilePart>& parts) {
   if (!is_any_stored()) return Made::nothing;
-  if (!may_append(stop - first, stay, static_cast<std::int64_t>(added))) return Made::otherwise;
+  for (const Placed& each : placed_)
+    if (table_[2 * each.number] >= 0) table_[2 * each.number] += at;
   const FilePart index = encode_index();
   if (index.size != layout_.index_bytes) return Made::otherwise;
-  const auto stays = static_cast<std::size_t>(stop - first);
   if (layout_.at_start) parts.push_back(index);
-  if (stays && all) parts.push_back({old_.get() + first, stays});
-  if (stays && !all) parts.push_back({nullptr, stays, first});
-  if (added) parts.push_back({encoded_.get(), added});
+  add_body(old, parts);
   if (!layout_.at_start) parts.push_back(index);
   return Made::parts;
 }
 
-// Changes and encodes the subchunks, whose places begin at `at`; `added`: their bytes.
-bool BoxUpdate::add_subchunks(std::int64_t at, bool all, const ReadOld& read, std::size_t& added) {
+// Old bytes that stay, new subchunks, holes, and the record of what is dead.
+void BoxUpdate::add_body(Extent old, std::vector<FilePart>& parts) const {
+  const FilePart added{encoded_.get(), added_};
+  if (!dead_) {
+    old_->add_part(old.start, old.stop, parts);
+    parts.push_back(added);
+    return;
+  }
+  std::int64_t now = old.start;
+  const auto add_new = [&] {
+    old_->add_part(now, dead_->at, parts);
+    parts.push_back(added);
+    now = dead_->at + static_cast<std::int64_t>(added_);
+  };
+  bool is_added = false;
+  for (const Extent& hole : dead_->holes) {
+    if (!is_added && dead_->at < hole.start) add_new(), is_added = true;
+    old_->add_part(now, hole.start, parts);
+    parts.push_back({nullptr, static_cast<std::size_t>(hole.stop - hole.start), -1});
+    now = hole.stop;
+  }
+  if (!is_added) add_new();
+  old_->add_part(now, dead_->end, parts);
+  parts.push_back({dead_->record.data(), dead_->record.size()});
+}
+
+// The index; in the same read comes what is small, or else the record that may lie before the index.
+bool BoxUpdate::read_index(std::int64_t size, Extent data) {
+  const auto index_bytes = static_cast<std::int64_t>(layout_.index_bytes);
+  const std::int64_t index_at = layout_.at_start ? 0 : data.stop;
+  const std::int64_t from = size <= kReadWhole || layout_.at_start ? 0 : std::max(data.start, data.stop - kRecordGuess);
+  if (!old_->load(from, size <= kReadWhole || !layout_.at_start ? size - from : index_bytes)) return false;
+  const Span stored{old_->bytes(index_at, index_bytes), layout_.index_bytes};
+  const std::size_t length = static_cast<std::size_t>(layout_.entries) * 2 * sizeof(std::int64_t);
+  Failure failure;
+  auto* const bytes = reinterpret_cast<Byte*>(table_.get());
+  return decode_one(layout_.index_program, layout_.index_limits, stored, bytes, length, {0, length}, layout_.check_index, 0, failure) &&
+         valid_index(table_.get(), layout_.entries, data.start, data.stop);  // safety: native index
+}
+
+// The record of dead bytes that earlier updates left, which is cut off from the data. Throws where it cannot be read.
+std::optional<DeadRecord> BoxUpdate::read_dead(const std::vector<Extent>& live, Extent& data) {
+  const auto read = [&](std::int64_t size) {
+    const Byte* const found = old_->bytes(data.stop - size, size);
+    if (!found) throw std::runtime_error("cannot read");
+    return found;
+  };
+  const std::int64_t guess = std::min(kRecordGuess, data.stop - data.start);
+  if (guess < kRecordTail) return std::nullopt;
+  const Byte* found = read(guess) + (guess - kRecordTail);
+  const std::int64_t size = record_size(layout_.dead, found);
+  if (size < kRecordTail || size > data.stop - data.start) return std::nullopt;
+  found = size > guess ? read(size) : found - (size - kRecordTail);
+  const auto record = read_record({found, static_cast<std::size_t>(size)}, live, data.start, data.stop - size);
+  if (record) data.stop -= size;
+  return record;
+}
+
+// Changes and encodes the subchunks; their places in the index are those among themselves.
+bool BoxUpdate::encode_subchunks() {
   for (const Placed& each : placed_) {
-    if (!merge_subchunk(each, all, read)) return false;
+    if (!merge_subchunk(each)) return false;
     const bool kept = !is_fill();
-    const std::size_t made = kept ? encode_row(added) : 0;
-    table_[2 * each.number] = kept ? at + static_cast<std::int64_t>(added) : -1;
+    const std::size_t made = kept ? encode_row(added_) : 0;
+    table_[2 * each.number] = kept ? static_cast<std::int64_t>(added_) : -1;
     table_[2 * each.number + 1] = kept ? static_cast<std::int64_t>(made) : -1;
-    added += made;
+    added_ += made;
   }
   return true;
 }
 
-bool BoxUpdate::read_index(Span stored, std::int64_t first, std::int64_t stop) {
-  const std::size_t size = static_cast<std::size_t>(layout_.entries) * 2 * sizeof(std::int64_t);
-  table_.reset(new std::int64_t[2 * static_cast<std::size_t>(layout_.entries)]);
-  Failure failure;
-  auto* const bytes = reinterpret_cast<Byte*>(table_.get());
-  return decode_one(layout_.index_program, layout_.index_limits, stored, bytes, size, {0, size}, layout_.check_index, 0, failure) &&
-         valid_index(table_.get(), layout_.entries, first, stop);  // safety: native index
-}
-
-// The old subchunk, from the bytes of the shard where they are at hand, and the box.
-bool BoxUpdate::merge_subchunk(const Placed& placed, bool all, const ReadOld& read) {
+// The old subchunk and the box.
+bool BoxUpdate::merge_subchunk(const Placed& placed) {
   const std::int64_t offset = table_[2 * placed.number], used = table_[2 * placed.number + 1];
   if (placed.whole || used < 0) return merge(placed, {nullptr, 0});
   const auto size = static_cast<std::size_t>(used);
   if (size > layout_.stored_limit) return false;  // safety: native subchunk size
-  if (all) return merge(placed, {old_.get() + offset, size});
-  std::unique_ptr<Byte[]> stored(new Byte[size + 1]);
-  return read(offset, size, stored.get()) && merge(placed, {stored.get(), size});
+  const Byte* const data = old_->bytes(offset, used);
+  return data && merge(placed, {data, size});
 }
 
 // The row: what is stored (without data: nothing is), and the box on top.
@@ -207,12 +286,28 @@ FilePart BoxUpdate::encode_index() {
   return {index_.get(), encode_one(layout_.index_program, layout_.index_bounds, bytes, size, index_.get())};
 }
 
-// Bytes of the subchunks that stay.
-std::int64_t BoxUpdate::staying() const {
-  std::int64_t bytes = 0;
-  for (std::int64_t entry = 0; entry < layout_.entries; ++entry) bytes += std::max<std::int64_t>(table_[2 * entry + 1], 0);
-  for (const Placed& each : placed_) bytes -= std::max<std::int64_t>(table_[2 * each.number + 1], 0);
-  return bytes;
+// Where subchunks are stored.
+std::vector<Extent> BoxUpdate::live() const {
+  std::vector<Extent> found;
+  for (std::int64_t entry = 0; entry < layout_.entries; ++entry)
+    if (table_[2 * entry + 1] > 0) found.push_back({table_[2 * entry], table_[2 * entry] + table_[2 * entry + 1]});
+  in_order(found);
+  return found;
+}
+
+// Where those are that are replaced, adjacent ones as one.
+std::vector<Extent> BoxUpdate::dying() const {
+  std::vector<Extent> all, found;
+  for (const Placed& each : placed_) {
+    const std::int64_t offset = table_[2 * each.number], size = table_[2 * each.number + 1];
+    if (size > 0) all.push_back({offset, offset + size});
+  }
+  in_order(all);
+  for (const Extent& each : all) {
+    if (!found.empty() && found.back().stop == each.start) found.back().stop = each.stop;
+    else found.push_back(each);
+  }
+  return found;
 }
 
 // Whether anything is stored now: else the shard is to be erased.
@@ -221,16 +316,6 @@ bool BoxUpdate::is_any_stored() const {
   for (std::int64_t entry = 0; entry < layout_.entries; ++entry)
     if (table_[2 * entry + 1] >= 0) return true;
   return false;
-}
-
-// Whether the dead bytes of a shard of `length` bytes, `stay` of which are not, just stay (codecs/sharding/dead_bytes.py says when).
-// If not for some `added` bytes, then not for fewer.
-bool BoxUpdate::may_append(std::int64_t length, std::int64_t stay, std::int64_t added) const {
-  if (layout_.dead_limit >= 1) return true;
-  const std::int64_t live = stay + added, part = static_cast<std::int64_t>(static_cast<double>(live) * layout_.dead_limit);
-  const std::int64_t most = std::max(layout_.kept_bytes, part);
-  const std::int64_t longest = layout_.max_multiple * (live + most);
-  return layout_.first_record * (length - stay) <= most && length + added <= longest;  // safety: native dead bytes
 }
 
 }  // namespace zarrant

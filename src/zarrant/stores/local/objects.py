@@ -90,6 +90,7 @@ class FileObjects(Durable):
 
     def _view(self) -> Self:
         """The same store, of which something can be changed."""
+        _ = self.unsynced_paths  # the view's too: it lives for as long as a store knows it
         view = object.__new__(type(self))
         view.__dict__.update(self.__dict__)
         return view

@@ -54,7 +54,9 @@ class InDirectory(Protocol):
     files: Syscalls
     lock_timeout: float
     condition: OnlyWhile | None
-    unsynced_paths: UnsyncedPaths
+
+    @property
+    def unsynced_paths(self) -> UnsyncedPaths: ...
 
     def path_of(self, key: str) -> str: ...
 

@@ -45,7 +45,7 @@ from zarrant.locking.local import KeyQueues, lock_names
 from zarrant.storage import ANY, OnlyWhile, Part, Version
 from zarrant.stores.local.descriptors import MIN_COUNTED, require_descriptors
 from zarrant.stores.local.direct_io import DirectIO
-from zarrant.stores.local.durability import DURABILITY, SyncBatch, unsynced_paths_of
+from zarrant.stores.local.durability import DURABILITY, SyncBatch, UnsyncedPaths, unsynced_paths_of
 from zarrant.stores.local.links import Links
 from zarrant.stores.local.locked import LockedFiles
 from zarrant.stores.local.mounts import (
@@ -74,6 +74,7 @@ from zarrant.stores.local.temp_files import (
     annotate_errors,
     remember_made,
     stat_or_none,
+    typed,
     version_of,
 )
 from zarrant.stores.local.unsynced import Mark
@@ -150,7 +151,7 @@ class FilesystemStore(FileObjects):
         usual = locking in LOCKING and durability in DURABILITY and type(lock_timeout) is float and lock_timeout >= 0
         if not usual or type(direct_io) is not bool or type(file_reuse) is not bool:
             self._check_options(direct_io, file_reuse)
-        self.unsynced_paths, self.file_reuse = unsynced_paths_of(self.root, self.files), file_reuse
+        self.file_reuse = file_reuse
         self.direct = DirectIO(self.files, self.url) if direct_io else None
         self.follow_symlinks = follow_symlinks
         self.links = Links(self.files, self.root, self.url, follow_symlinks)
@@ -175,6 +176,11 @@ class FilesystemStore(FileObjects):
         for field, value in {"direct_io": direct_io, "file_reuse": file_reuse}.items():
             if not isinstance(value, bool):
                 raise OptionError("neither true nor false", store=self.url, field=field, expected="True | False", got=repr(value))
+
+    @cached_property
+    def unsynced_paths(self) -> UnsyncedPaths:  # type: ignore[override]  # looked up where something is written
+        """What this process wrote below the root."""
+        return unsynced_paths_of(self.root, self.files)
 
     @property
     def strided_parts(self) -> bool:
@@ -500,15 +506,18 @@ class FilesystemStore(FileObjects):
         self.links.directories_made([path for path in paths if path != self.root])
 
     def _check_root(self) -> None:
-        with annotate_errors("open", self.url, None):
-            try:
-                state = self.files.stat_target(self.root)
-            except FileNotFoundError as error:
-                if self.create:
-                    return
-                raise NodeNotFoundError("no such directory", expected="a directory", path=self.root) from error
+        try:
+            state = self.files.stat_target(self.root)
+        except FileNotFoundError as error:
+            if not self.create:
+                missing = NodeNotFoundError("no such directory", expected="a directory", path=self.root)
+                raise missing.annotate(store=self.url) from error
+        except OSError as error:
+            raise typed(error, "open", self.url, None) from error
+        else:
             if not stat.S_ISDIR(state.st_mode):
-                raise StoreError("the root is not a directory", expected="a directory", got="a file", path=self.root)
+                found = StoreError("the root is not a directory", expected="a directory", got="a file", path=self.root)
+                raise found.annotate(store=self.url)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, FilesystemStore) and self.__reduce__()[1:] == other.__reduce__()[1:]
