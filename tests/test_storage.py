@@ -49,6 +49,7 @@ def test_capabilities_are_the_methods(tmp_path) -> None:
                 "get_into",
                 "get_decoded",
                 "put_all",
+                "puts_first",
                 "list_stored",
                 "only_while",
                 "erase_link",

@@ -62,7 +62,8 @@ class Config:
         """A copy with some options changed; OptionError for a name or a value that is not understood."""
         if not options:
             return self
-        place = self, *[(name, type(value), value) for name, value in options.items()]
+        # To hash a config takes as long as all the rest.
+        place = None if self is _UNCHANGED else self, *[(name, type(value), value) for name, value in options.items()]
         try:
             found = _made.get(place)
         except TypeError:  # a value that cannot be a key is none of ours

@@ -74,6 +74,19 @@ class Put(NamedTuple):
     """Whether it changes what consolidated metadata keep copies of."""
 
 
+class PutFirst(NamedTuple):
+    """Store an object where there is nothing beside it, under its lock, with one call of the store; replied with its version.
+
+    None: it was not stored, as there is something, or the store does not do that here. `absent`: see `storage.PutsFirst`. It is
+    stored only while there is an object `below`.
+    """
+
+    key: str
+    parts: Sequence[Part]
+    absent: tuple[str, ...]
+    below: str | None = None
+
+
 class UpdateBox(NamedTuple):
     """Replace a box of a chunk under its lock, with one call of the store; replied with whether it was done.
 
@@ -248,6 +261,7 @@ class Clock(NamedTuple):
 Request: TypeAlias = (
     Fetch
     | Put
+    | PutFirst
     | UpdateBox
     | LookAhead
     | ErasePrefix
@@ -313,6 +327,12 @@ def put_one(
     if isinstance(outcome, Exception):
         raise outcome
     return outcome
+
+
+def put_first(key: str, parts: Sequence[Part], absent: tuple[str, ...], below: str | None) -> Op[Version]:
+    """See `PutFirst`."""
+    reply: Version = yield PutFirst(key, parts, absent, below)
+    return reply
 
 
 def update_box(key: str, update: Any, condition: OnlyWhile | None) -> Op[bool]:

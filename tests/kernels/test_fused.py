@@ -568,6 +568,11 @@ def decoder_of(case: Case, out: Any) -> Any:
     return kernels.serving(case.program).BoxDecoder(case.program, case.rows, case.boxes, out, case.fill, True)
 
 
+def kind(device: int) -> str:
+    """That of another machine's files."""
+    return ""
+
+
 def read(reader: Any, threads: int) -> list[Any]:
     """What a reader finds, by so many threads."""
     helpers = [threading.Thread(target=reader.work) for _ in range(threads - 1)]
@@ -592,7 +597,7 @@ def test_it_is_decode_boxes_of_the_bytes(tmp_path: Path, case: Case, threads: in
         if row == absent:
             os.unlink(paths[row])
     expected, out = np.zeros_like(case.values), np.zeros_like(case.values)
-    versions = read(decoder_of(case, out).reader(paths, -1), threads)
+    versions = read(decoder_of(case, out).reader(paths, -1, kind), threads)
     failed = [row for row, version in enumerate(versions) if version is None]
     assert [row for row, version in enumerate(versions) if version is False] == [row for row in [absent] if row < case.count]
     for row, version in enumerate(versions):
@@ -612,7 +617,7 @@ def test_it_is_decode_boxes_of_the_bytes(tmp_path: Path, case: Case, threads: in
         one = kernels.EncodedRows(*(each if each is spans.buffers else each[row : row + 1] for each in spans))
         assert kernels.decode_boxes(case.program, one, case.count, case.rows, boxes, expected, case.fill, True) == []
         others = [path if at == row else str(tmp_path / "none") for at, path in enumerate(paths)]
-        assert read(decoder_of(alone, out).reader(others, -1), threads)[row]
+        assert read(decoder_of(alone, out).reader(others, -1, kind), threads)[row]
         start, step, shape = boxes.start, boxes.step, boxes.shape
         for first, lengths in zip(start.tolist(), shape.tolist(), strict=True):
             ends = [a + s * n for a, s, n in zip(first, step.tolist(), lengths, strict=True)]
@@ -640,7 +645,7 @@ def test_what_is_not_usual_is_left_to_others(tmp_path: Path) -> None:
     os.symlink(paths[1], link := str(tmp_path / "link"))
     for other, limit in ((link, -1), (str(tmp_path), -1), (paths[1], size - 1), (f"{paths[1]}/c", -1)):
         out = np.zeros_like(values)
-        versions = read(decoder_of(case, out).reader([paths[0], other], limit), 1)
+        versions = read(decoder_of(case, out).reader([paths[0], other], limit, kind), 1)
         assert (bool(versions[0]), versions[1]) == (limit == -1, False if other.endswith("/c") else None)
         assert not versions[0] or np.array_equal(out[0, :300], values[0, :300])
 
@@ -661,7 +666,7 @@ def test_boxes_that_are_none_are_refused_or_not_done(tmp_path: Path, wrong: dict
     case, paths, _ = two_files(tmp_path)
     case, guarded = case._replace(boxes=case.boxes._replace(**wrong)), np.full((3, 600), 0x5A5A, "u2")
     try:
-        versions = read(decoder_of(case, guarded[1:2]).reader(paths, -1), 2)
+        versions = read(decoder_of(case, guarded[1:2]).reader(paths, -1, kind), 2)
     except ValueError:
         pass
     else:
@@ -677,7 +682,7 @@ def test_mistakes_with_files_are_refused(tmp_path: Path, paths: int, fill: bytes
     case, _, values = two_files(tmp_path)
     decoder = kernels.serving(case.program).BoxDecoder(case.program, case.rows, case.boxes, values.astype(out), fill, True)
     with pytest.raises(ValueError):
-        decoder.reader(["x"] * paths, -1)
+        decoder.reader(["x"] * paths, -1, kind)
 
 
 @files

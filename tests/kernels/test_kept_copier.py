@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from zarrant import kernels
+from zarrant.testkit import together
 
 pytestmark = pytest.mark.skipif(kernels.KeptCopier is None, reason="compiled kernels absent or not chosen")
 LARGEST = 2**63 - 1
@@ -26,8 +27,10 @@ def file(tmp_path: Path) -> tuple[str, tuple[int, int, int, int]]:
     return str(path), (state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size)
 
 
-def copied(file: Any, boxes: list[Any], edge: Any, out: Any, fill: bytes, version: Any = None) -> list[Any]:
-    reader = kernels.KeptCopier([(version or file[1], boxes)], edge, out, fill).reader([file[0]], -1)
+def copied(
+    file: Any, boxes: list[Any], edge: Any, out: Any, fill: bytes, version: Any = None, kind: Any = lambda device: ""
+) -> list[Any]:
+    reader = kernels.KeptCopier([(version or file[1], boxes)], edge, out, fill).reader([file[0]], -1, kind)
     reader.work()
     return reader.versions()
 
@@ -57,8 +60,9 @@ def test_equals_numpy(data: st.DataObject, file: Any) -> None:
     expected = out.copy()
     expected[tuple(slice(v, v + n) for v, n in zip(value, shape, strict=True))] = whole[tuple(slice(a, b + 1) for a, b in sides)]
     ranges = [range(a // e, b // e + 1) for (a, b), e in zip(sides, edge, strict=True)]
-    part = kernels.KeptBox(start, value, shape, [pieces[place] for place in product(*ranges)])
-    assert copied(file, [part], edge, out, fill.tobytes()) == [file[1]]
+    part = ((start, shape, value), [pieces[place] for place in product(*ranges)])
+    kind = draw(st.sampled_from(["", "disk"]))
+    assert copied(file, [part], edge, out, fill.tobytes(), kind=lambda device: kind) == [file[1]]
     assert out.tobytes() == expected.tobytes()
 
 
@@ -76,44 +80,45 @@ def test_large_boxes_by_several_threads(tmp_path: Path) -> None:
         paths.append(str(path))
         piece = np.random.default_rng(i).integers(0, 99, (1, 512, 1024)).astype("u2")
         version = (state.st_dev, state.st_ino, state.st_mtime_ns, int(i == 2))
-        objects.append((version, [kernels.KeptBox((0, 0, 0), (i, 0, 0), (1, 512, 1024), [piece])]))
+        objects.append((version, [(((0, 0, 0), (1, 512, 1024), (i, 0, 0)), [piece])]))
     copier = kernels.KeptCopier(objects, (1, 512, 1024), out, b"\0\0")
     assert (copier.threads(4), copier.threads(2)) == (4, 2)
-    reader = copier.reader(paths, -1)
-    reader.work()
+    reader = copier.reader(paths, -1, lambda device: "disk")
+    together(*[reader.work] * 3)
     assert reader.versions() == [objects[0][0], objects[1][0], None, objects[3][0]]
-    assert [np.array_equal(out[i], objects[i][1][0].pieces[0][0]) for i in range(4)] == [True, True, False, True]
+    assert [np.array_equal(out[i], objects[i][1][0][1][0][0]) for i in range(4)] == [True, True, False, True]
     assert not out[2].any()
 
 
 def test_what_is_of_another_version_or_no_file_is_left_out(file: Any, tmp_path: Path) -> None:
     piece, out = np.ones((2, 2), "u1"), np.zeros((2, 2), "u1")
-    boxes = [kernels.KeptBox((0, 0), (0, 0), (2, 2), [piece])]
-    for i in range(4):
-        other = tuple(n + (i == j) for j, n in enumerate(file[1]))
-        assert copied(file, boxes, (2, 2), out, b"\0", other) == [None]
+    boxes = [(((0, 0), (2, 2), (0, 0)), [piece])]
     os.symlink(file[0], tmp_path / "link")
-    for path in (tmp_path / "link", tmp_path / "none", tmp_path):
-        assert copied((str(path), file[1]), boxes, (2, 2), out, b"\0") == [None]
+    for kind in ("", "disk"):
+        for i in range(4):
+            other = tuple(n + (i == j) for j, n in enumerate(file[1]))
+            assert copied(file, boxes, (2, 2), out, b"\0", other, lambda device, kind=kind: kind) == [None]
+        for path in (tmp_path / "link", tmp_path / "none", tmp_path):
+            assert copied((str(path), file[1]), boxes, (2, 2), out, b"\0", None, lambda device, kind=kind: kind) == [None]
     assert not out.any()
 
 
 ONE = np.ones((2, 2), "u1")
 WRONG: dict[str, tuple[Any, ...]] = {
-    "before": ((-1, 0), (0, 0), (2, 2), [ONE] * 2),
-    "start beyond numbers": ((LARGEST - 1, 0), (0, 0), (2, 2), [ONE]),
-    "end beyond numbers": ((LARGEST, 0), (0, 0), (2, 2), [ONE]),
-    "empty": ((0, 0), (0, 0), (0, 2), []),
-    "value before": ((0, 0), (0, -1), (2, 2), [ONE]),
-    "value beyond": ((0, 0), (0, 3), (2, 2), [ONE]),
-    "shape beyond": ((0, 0), (2, 0), (3, 2), [ONE] * 2),
-    "shape beyond numbers": ((0, 0), (0, 0), (LARGEST, 2), [ONE]),
-    "too few pieces": ((1, 1), (0, 0), (2, 2), [ONE] * 3),
-    "too many pieces": ((0, 0), (0, 0), (2, 2), [ONE] * 2),
-    "a small piece": ((0, 0), (0, 0), (2, 2), [ONE[:1]]),
-    "a piece that is not contiguous": ((0, 0), (0, 0), (2, 2), [np.ones((2, 4), "u1")[:, ::2]]),
-    "fewer axes": ((0,), (0,), (2,), [ONE]),
-    "no places": ((0, 0), (0, 0), [ONE]),
+    "before": (((-1, 0), (2, 2), (0, 0)), [ONE] * 2),
+    "start beyond numbers": (((LARGEST - 1, 0), (2, 2), (0, 0)), [ONE]),
+    "end beyond numbers": (((LARGEST, 0), (2, 2), (0, 0)), [ONE]),
+    "empty": (((0, 0), (0, 2), (0, 0)), []),
+    "value before": (((0, 0), (2, 2), (0, -1)), [ONE]),
+    "value beyond": (((0, 0), (2, 2), (0, 3)), [ONE]),
+    "shape beyond": (((0, 0), (3, 2), (2, 0)), [ONE] * 2),
+    "shape beyond numbers": (((0, 0), (LARGEST, 2), (0, 0)), [ONE]),
+    "too few pieces": (((1, 1), (2, 2), (0, 0)), [ONE] * 3),
+    "too many pieces": (((0, 0), (2, 2), (0, 0)), [ONE] * 2),
+    "a small piece": (((0, 0), (2, 2), (0, 0)), [ONE[:1]]),
+    "a piece that is not contiguous": (((0, 0), (2, 2), (0, 0)), [np.ones((2, 4), "u1")[:, ::2]]),
+    "fewer axes": (((0,), (2,), (0,)), [ONE]),
+    "no shape": (((0, 0), (0, 0)), [ONE]),
 }
 
 
@@ -126,7 +131,7 @@ def test_a_box_that_is_none_is_refused(wrong: str, file: Any) -> None:
 
 
 def test_other_mistakes_are_refused(file: Any) -> None:
-    out, boxes = np.zeros((4, 4), "u1"), [kernels.KeptBox((0, 0), (0, 0), (2, 2), [ONE])]
+    out, boxes = np.zeros((4, 4), "u1"), [(((0, 0), (2, 2), (0, 0)), [ONE])]
     read_only = out.copy()
     read_only.flags.writeable = False
     for edge, into, fill in (
@@ -141,6 +146,6 @@ def test_other_mistakes_are_refused(file: Any) -> None:
         with pytest.raises((ValueError, RuntimeError)):
             copied(file, boxes, edge, into, fill)
     with pytest.raises((ValueError, RuntimeError)):
-        copied(file, [kernels.KeptBox((0, 0), (0, 0), (2, 2), [out[:1]])], (1, 4), out, b"\0")  # shares memory
+        copied(file, [(((0, 0), (2, 2), (0, 0)), [out[:1]])], (1, 4), out, b"\0")  # shares memory
     with pytest.raises((ValueError, RuntimeError)):
         copied(file, boxes, (2, 2), out, b"\0", ("etag",))

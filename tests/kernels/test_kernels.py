@@ -145,6 +145,22 @@ def test_lines_of_items_that_lie_apart(kernel: Any, dtype: str, step: int) -> No
 
 
 @both
+@pytest.mark.parametrize("turned", [False, True])
+def test_lines_of_every_length(kernel: Any, turned: bool) -> None:
+    """Between other bytes, which stay: from one byte on to more than are moved without a call of the library."""
+    one = np.ones(2, np.int64)
+    for size in range(1, 280):
+        src = np.random.default_rng(size).integers(0, 256, (5, size + 3), "u1")
+        dst = np.zeros((5, size + 9), "u1")
+        expected = dst.copy()
+        expected[1:4, 4 : 4 + size] = src[2:5, 1 : 1 + size]
+        sides = (src.T, dst.T) if turned else (src, dst)
+        where = [np.array([place[::-1] if turned else place], np.int64) for place in ((2, 1), (1, 4), (3, size))]
+        kernel.copy_boxes(sides[0], where[0], one, sides[1], where[1], one, where[2])
+        assert np.array_equal(dst, expected), size
+
+
+@both
 def test_later_boxes_win(kernel: Any) -> None:
     src, dst = np.arange(12, dtype=np.int16).reshape(3, 4), np.zeros((1, 6), np.int16)
     starts = np.array([[0, 0], [1, 0], [2, 0]], np.int64)

@@ -78,7 +78,7 @@ def test_an_array_is_made_opened_written_and_read_by_few_calls(tmp_path: Path) -
         array.store_array_subset(whole, VALUES)
         assert np.array_equal(array.retrieve_array_subset(whole), VALUES)
 
-    assert len(calls_of(make)) <= 348
+    assert len(calls_of(make)) <= 168
     assert len(calls_of(use)) <= 330
 
 

@@ -16,6 +16,7 @@ import zarrant
 from zarrant import kernels
 from zarrant.codecs import Crc32c, Transpose, Zstd
 from zarrant.errors import ZarrantError
+from zarrant.stores.local import syscalls
 from zarrant.stores.local.store import FilesystemStore
 
 pytestmark = pytest.mark.skipif(kernels.KeptCopier is None, reason="compiled kernels absent or not chosen")
@@ -150,6 +151,24 @@ def test_what_was_replaced_is_read_anew(layout: str, tmp_path: Path, copied: lis
         assert copied[-1] == copied[-2] + 1
         array[3, 3] = array.fill_value
         assert kept.retrieve_array_subsets([np.s_[:5], np.s_[2:7]])[1].tobytes() == array[2:7].tobytes()
+
+
+@pytest.mark.parametrize("kind", ["", "disk"])
+def test_files_of_another_machine_are_opened(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is known of a name may be old there until the file is opened."""
+    from zarrant.kernels import compiled
+
+    asked: list[bool] = []
+    native = compiled._native.ReadKept
+    monkeypatch.setattr(compiled._native, "ReadKept", lambda *given: asked.append(given[-1]) or native(*given))
+    monkeypatch.setattr(syscalls, "_mount", lambda device: syscalls._Mount("tmpfs", kind, "", 0.0))
+    array = made(tmp_path, "chunks")
+    kept = zarrant.open_array(tmp_path, mode="r", config={"cache": 1 << 20})
+    for value in (1, 2):
+        array[:6, :8] = value
+        for _ in range(2):
+            assert (kept[:6, :8] == value).all()
+    assert asked and set(asked) == {bool(kind)}
 
 
 def test_an_absent_shard_is_left_to_the_general_way(tmp_path: Path, copied: list[int]) -> None:

@@ -102,10 +102,10 @@ MUTATIONS: dict[str, Mutation] = {
     "version at once": Mutation("wanted = None", f"{AT_ONCE}::test_it_is_equal_to_the_general_way"),
     "metadata at once": Mutation("condition = None", f"{AT_ONCE}::test_it_is_equal_to_the_general_way"),
     "data before the name at once": Mutation(
-        "done = _call(path, parts, *asked, False, True)", f"{AT_ONCE}::test_what_may_be_on_disk_is_replaced_as_the_general_way_does"
+        "must_replace = False", f"{AT_ONCE}::test_what_may_be_on_disk_is_replaced_as_the_general_way_does"
     ),
     "object size at once": Mutation("most = -1", f"{READ_AT_ONCE}::test_what_is_too_large_is_not_read"),
-    "object size decoded": Mutation("reader = decoder.reader(paths, -1)", f"{READ_AT_ONCE}::test_what_is_too_large_is_not_decoded"),
+    "object size decoded": Mutation("most = -1", f"{READ_AT_ONCE}::test_what_is_too_large_is_not_decoded"),
     "version of a read at once": Mutation("wanted = None", f"{READ_AT_ONCE}::test_a_range_of_another_version_is_not_read"),
     "fine times": Mutation("if True:", "ops/test_swap_first.py::test_only_a_time_in_nanoseconds_tells_our_files_from_others"),
     "swap by a unique version": Mutation(
@@ -137,6 +137,9 @@ MUTATIONS: dict[str, Mutation] = {
     "metadata": Mutation("pass", "nodes/test_replaced.py"),
     "unlocked": Mutation("if False:", "nodes/test_stale_bounds.py::test_an_append_that_is_not_finished_stays"),
     "no ghost": Mutation("pass", "nodes/test_replaced.py::test_a_removed_array_is_not_remade"),
+    "copies begun meanwhile": Mutation(
+        "if False:", "nodes/test_put_first.py::test_copies_that_others_make_meanwhile_have_the_new_array"
+    ),
     "members counted": Mutation(
         "if depth <= limits.depth:", "metadata/test_json_text.py::test_a_repeated_member_among_many_objects"
     ),
@@ -210,7 +213,8 @@ MUTATIONS: dict[str, Mutation] = {
     "skipped codecs": Mutation("if False:", "bad_input/test_other_writers.py::test_a_plug_in_writes_what_others_skip"),
     "subchunk size": Mutation("if False:", "bad_input/test_bounded.py::test_a_subchunk_that_is_too_large_costs_itself"),
     "version of a kept chunk": Mutation("if each is not None:", "ops/test_kept.py::test_reads_what_is_there_now"),
-    "version of a kept subchunk": Mutation("if found is None:", "ops/test_kept.py::test_reads_what_is_there_now"),
+    "kept by name": Mutation("by_name = True", "ops/test_kept_boxes.py::test_files_of_another_machine_are_opened"),
+    "version of a kept subchunk": Mutation("if each is not None", "ops/test_kept.py::test_reads_what_is_there_now"),
     "written only": Mutation("if True:", f"{BUFFERED}::test_elements_that_nobody_wrote_stay"),
     "order of writes": Mutation("if False:", "ops/test_buffered.py::test_a_newer_state_waits_for_the_older_one"),
     "order of appends": Mutation("if False:", "ops/test_appending.py::test_one_append_is_in_flight_at_a_time"),

@@ -36,6 +36,7 @@ MUTATIONS: dict[str, Mutation] = {
     "native lock": Mutation("const bool granted = usual;", SAME_CALLS),
     "native inode": Mutation("const bool in_place = (there = {}, there.st_nlink = 1, true);", SAME_CALLS),
     "native lock of the caller": Mutation("return true;", f"{AT_ONCE}::test_the_calls_under_a_lock_are_those_of_the_general_way"),
+    "native alone": Mutation("", "nodes/test_put_first.py"),
     "native no ghost": Mutation("", "stores/local/test_directories.py::test_no_directory_is_made_of_a_node_that_is_gone"),
     "native metadata lock": Mutation("", f"{AT_ONCE}::test_a_condition_on_what_is_locked_does_not_hold"),
     "native metadata": Mutation("return true;", EQUAL),

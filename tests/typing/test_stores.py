@@ -22,6 +22,7 @@ BLOCKING = (
         "GetInto",
         "GetDecoded",
         "PutAll",
+        "PutsFirst",
         "UpdatesBoxes",
         "ListStored",
         "EraseLink",
@@ -45,12 +46,12 @@ READS |= {"GetAll", "GetInto", "GetDecoded", "ListStored"}
 SATISFIES = {
     "memory": MEMORY | NODE,
     "files": {*BLOCKING} - {"Coalesce"},
-    "held_files": {*BLOCKING} - {"WithOptions", "Coalesce", "UpdatesBoxes"},
+    "held_files": {*BLOCKING} - {"WithOptions", "Coalesce", "PutsFirst", "UpdatesBoxes"},
     "read_only": READS | ASYNC_READS,
     "write_only": {"Put", "Erase", "Sync", "WithOptions", "Coalesce", "Writable"} | ASYNC_WRITES,
     # What a wrapper passes on is decided by the store inside, at run time.
-    "recording": {*BLOCKING, *COROUTINES} - {"GetAll", "GetInto", "GetDecoded", "UpdatesBoxes", "ListStored"},
-    "synchronized": {*BLOCKING, *COROUTINES} - {"PutAll", "UpdatesBoxes"},
+    "recording": {*BLOCKING, *COROUTINES} - {"GetAll", "GetInto", "GetDecoded", "PutsFirst", "UpdatesBoxes", "ListStored"},
+    "synchronized": {*BLOCKING, *COROUTINES} - {"PutAll", "PutsFirst", "UpdatesBoxes"},
 }
 
 PREAMBLE = """

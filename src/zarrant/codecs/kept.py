@@ -51,17 +51,18 @@ class Keeper(NamedTuple):
 
     def find(self, start: int, size: int, kind: Hashable) -> Any | None:
         """What was decoded from these bytes of this version; None if that is not kept."""
-        return self._current(self.cache.find((*self.place, self.start + start, size, kind)))
+        return self.find_all(((start, size),), kind)[0]
 
     def find_all(self, spans: Sequence[tuple[int, int]], kind: Hashable) -> list[Any | None]:
         """The same of several (start, size)."""
-        found = self.cache.find_all([(*self.place, self.start + start, size, kind) for start, size in spans])
-        return [self._current(each) for each in found]
-
-    def _current(self, found: Kept | None) -> Any | None:
-        if found is None or found.version != self.version:  # safety: version of a kept subchunk
-            return None
-        return found.value
+        place, first, version = self.place, self.start, self.version
+        found = self.cache.find_all([(*place, first + start, size, kind) for start, size in spans])
+        return [
+            each.value
+            if each is not None and each.version == version  # safety: version of a kept subchunk
+            else None
+            for each in found
+        ]
 
     def keep(self, start: int, size: int, kind: Hashable, value: Any, nbytes: int) -> None:
         """Keep what was decoded from these bytes."""

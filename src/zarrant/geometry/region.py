@@ -461,8 +461,27 @@ _ROWS: IntArray = np.arange(MAX_FEW)
 _ROWS.flags.writeable = False
 
 
+def _in_one_chunk(box: Box, grid: ChunkGrid, bounds: Sequence[int]) -> BoxInChunk | None:
+    """The split of a box within one chunk; None for any other, and where the box leaves the bounds."""
+    chunk, starts, limits = [], [], []
+    for start, count, dimension, bound in zip(box.start, box.shape, grid.dimensions, bounds, strict=True):
+        stop = start + count
+        if count < 1 or start < 0 or stop > bound:
+            return None
+        number, origin, length = dimension.find(start)
+        end = origin + length
+        if stop > end:
+            return None
+        chunk.append(number)
+        starts.append(start - origin)
+        limits.append(length if end <= bound else bound - origin)
+    return BoxInChunk(tuple(chunk), tuple(starts), box.value, box.shape, tuple(limits))
+
+
 def _in_few_chunks(box: Box, grid: ChunkGrid, bounds: Sequence[int]) -> BoxInChunk | BoxInChunks | None:
     """The split of a box that touches few chunks; None for any other, and where the box leaves the bounds."""
+    if (one := _in_one_chunk(box, grid, bounds)) is not None:
+        return one
     sides, n = [], 1
     for start, count, value, dimension, bound in zip(box.start, box.shape, box.value, grid.dimensions, bounds, strict=True):
         stop = start + count
@@ -480,8 +499,6 @@ def _in_few_chunks(box: Box, grid: ChunkGrid, bounds: Sequence[int]) -> BoxInChu
             at = last
         sides.append(tuple(along))
         n *= len(along)
-    if n == 1:
-        return BoxInChunk(*zip(*[along[0] for along in sides], strict=True))  # type: ignore[arg-type]  # a tuple of each field
     return BoxInChunks(tuple(sides)) if n <= MAX_FEW else None
 
 

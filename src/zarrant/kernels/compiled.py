@@ -181,7 +181,7 @@ class BoxDecoder(NamedTuple):
     fill: bytes
     check: bool
 
-    def reader(self, paths: list[str], limit: int) -> _native.ReadBoxes:
+    def reader(self, paths: list[str], limit: int, kind: Callable[[int], str]) -> _native.ReadBoxes:
         """Read files of at most `limit` bytes, a row each, by as many threads as call its `work` at once, without the GIL.
 
         Then its `versions` has for each file the version of what was decoded, False where there is none, and None where it was not
@@ -218,7 +218,7 @@ class ShardDecoder(NamedTuple):
     fill: bytes
     check: bool
 
-    def reader(self, paths: list[str], limit: int) -> _native.ReadShards:
+    def reader(self, paths: list[str], limit: int, kind: Callable[[int], str]) -> _native.ReadShards:
         """See `BoxDecoder.reader`; `limit` is not that of whole files. What is of another version is not done."""
         if self.out.dtype.hasobject:
             raise ValueError("Python objects cannot be copied bit for bit")
@@ -251,12 +251,17 @@ class KeptCopier(NamedTuple):
     out: NDArray[Any]
     fill: bytes
 
-    def reader(self, paths: list[str], limit: int) -> _native.ReadKept:
-        """See `BoxDecoder.reader`; files of any size are looked at. Of one of another version nothing is copied."""
+    def reader(self, paths: list[str], limit: int, kind: Callable[[int], str]) -> _native.ReadKept:
+        """See `BoxDecoder.reader`; files of any size are looked at. Of one of another version nothing is copied.
+
+        Files are looked at by name alone where that says all: on network mounts it may tell an old version.
+        """
         if self.out.dtype.hasobject:
             raise ValueError("Python objects cannot be copied bit for bit")
         objects = [(path, *each) for path, each in zip(paths, self.objects, strict=True)]
-        return _native.ReadKept(objects, self.edge, self.out, self.fill)
+        devices = {version[0] if isinstance(version, tuple) else -1 for version, _ in self.objects}
+        by_name = all(map(kind, devices))  # safety: kept by name
+        return _native.ReadKept(objects, self.edge, self.out, self.fill, by_name)
 
     def threads(self, rows: int) -> int:
         """See `BoxDecoder.threads`."""
@@ -274,7 +279,7 @@ class FileLooks:
     whole = False
     """See `BoxDecoder.whole`."""
 
-    def reader(self, paths: list[str], limit: int) -> Looks:
+    def reader(self, paths: list[str], limit: int, kind: Callable[[int], str]) -> Looks:
         """See `BoxDecoder.reader`; files of any size are looked at."""
         return Looks(paths)
 

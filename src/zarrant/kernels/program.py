@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,15 +91,9 @@ class OuterBoxes(NamedTuple):
 Shape = tuple[int, ...]
 
 
-class KeptBox(NamedTuple):
-    """A box of a chunk, or of a shard, of which all pieces that it touches are at hand."""
-
-    start: Shape
-    value: Shape
-    """Where it begins in the values."""
-    shape: Shape
-    pieces: list[NDArray[Any] | None]
-    """Arrays of one shape, in C order of their places; None stands for fill."""
+KeptBox: TypeAlias = tuple[tuple[Shape, Shape, Shape], list[NDArray[Any] | None]]
+"""A box of a chunk, or of a shard (its start there, its shape, its start in the values), and all pieces that it touches: arrays of
+one shape, in C order of their places; None stands for fill."""
 
 
 class BoxPlan(NamedTuple):

@@ -260,10 +260,12 @@ class Kept(NamedTuple):
         metadata, changes = self.metadata, dict[str, Any](version=version)
         changes["fill_value"], changes["attributes"], changes["extra"], configurations = marshal.loads(self.changeable)
         copies = iter(configurations)
+        old = metadata.__dict__
         for name in _NAMED:
-            changes[name] = _changed(getattr(metadata, name), {"configuration": next(copies)})
+            changes[name] = _changed(old[name], {"configuration": next(copies)})
         for name in ("codecs", "storage_transformers"):
-            changes[name] = tuple([_changed(each, {"configuration": next(copies)}) for each in getattr(metadata, name)])
+            if old[name]:
+                changes[name] = tuple([_changed(each, {"configuration": next(copies)}) for each in old[name]])
         return _changed(metadata, changes)
 
 
@@ -278,8 +280,9 @@ _NAMED = ("data_type", "chunk_grid", "chunk_key_encoding")
 def _changed(item: D, changes: Mapping[str, Any]) -> D:
     """`dataclasses.replace` of what was validated already, in a third of the time."""
     new = object.__new__(type(item))
-    new.__dict__.update(item.__dict__)
-    new.__dict__.update(changes)
+    members = new.__dict__
+    members.update(item.__dict__)
+    members.update(changes)
     return new
 
 

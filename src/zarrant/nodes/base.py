@@ -240,10 +240,9 @@ class NodeContext:
 
     def _execution_context(self, needs: tuple[str, ...]) -> ExecutionContext:
         listing = needs in (LIST, MEMBERS) and not self.config.concurrency
-        threads = max(LISTING_THREADS, self.threads) if listing else self.threads
-        usual = self._contexts.get((USUAL, True))
-        if usual is not None and threads == usual.concurrency:
+        if not listing and (usual := self._contexts.get((USUAL, True))) is not None:
             return usual
+        threads = max(LISTING_THREADS, self.threads) if listing else self.threads
         pool = shared_pool(threads, self._memory)
         store, gap = self.store, self.config.coalesce_gap
         if self.able.coalesces and gap is not None:

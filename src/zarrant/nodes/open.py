@@ -410,19 +410,19 @@ def _keywords(kind: Any) -> frozenset[str]:
     return frozenset((*Where.__annotations__, *(kind.__annotations__ if kind else ())))
 
 
-_MEANT: dict[str, tuple[bool, str | None]] = {
-    "r": (False, None),
-    "r+": (False, None),
-    "a": (False, "match"),
-    "w": (True, "overwrite"),
-    "w-": (False, "error"),
+_MEANT: dict[str, tuple[tuple[str, object], ...]] = {
+    "r": (("overwrite", False), ("if_exists", None)),
+    "r+": (("overwrite", False), ("if_exists", None)),
+    "a": (("overwrite", False), ("if_exists", "match")),
+    "w": (("overwrite", True), ("if_exists", "overwrite")),
+    "w-": (("overwrite", False), ("if_exists", "error")),
 }
 """What each mode says of `overwrite` and `if_exists`."""
 
 
 def _refuse_ignored(mode: str, options: Mapping[str, Any]) -> None:
     """OptionError for an option that the mode would leave without effect."""
-    for name, meant in zip(("overwrite", "if_exists"), _MEANT[mode], strict=True):
+    for name, meant in _MEANT[mode] if "overwrite" in options or "if_exists" in options else ():
         if name in options and options[name] != meant:
             hint = "Leave it out, or use another mode or create_array"
             message = "the mode says what becomes of a node that is there"

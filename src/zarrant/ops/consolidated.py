@@ -67,6 +67,7 @@ from zarrant.requests import (
     Locked,
     Op,
     Put,
+    PutFirst,
     Request,
     WriteRequest,
     fetch_one,
@@ -106,7 +107,7 @@ def in_step(op: Op[T], context: ConsolidationContext, locked_keys: frozenset[str
         op.close()
 
 
-_CHANGES = {BeforeChange, Locked, Put}
+_CHANGES = {BeforeChange, Locked, Put, PutFirst}
 """Requests that may change metadata, or have others in them that do."""
 
 
@@ -118,6 +119,8 @@ def _answered(
         return (yield from _looking(request, context, looked))
     if isinstance(request, Locked):
         return (yield request._replace(op=in_step(request.op, context, locked_keys | set(request.keys))))
+    if isinstance(request, PutFirst):
+        return (yield request) if request.key == V3 else (yield from _stored_first(request, context))
     if isinstance(request, Put) and len(request.items) == 1 and request.in_copies:
         (item,) = request.items
         if item.key in looked:
@@ -140,6 +143,22 @@ def _looking(request: BeforeChange, context: ConsolidationContext, looked: dict[
     result, groups = yield from gather(iter([request.op, _groups_with_copies(path, context)]), 0)
     looked[request.key] = groups
     return result
+
+
+def _stored_first(request: PutFirst, context: ConsolidationContext) -> Op[Version]:
+    """Store the metadata of a new node where no group above keeps copies, or is about to; else None, and nothing was stored."""
+    path = request.key.removesuffix(f"/{V3}")
+    if not context.exclusive or (yield from _groups_with_copies(path, context)):
+        return None
+    version: Version = yield request
+    if version is not None and (groups := (yield from _groups_with_copies(path, context))):  # safety: copies begun meanwhile
+        again = Put([WriteRequest(request.key, request.parts, context.condition(version))])
+        (outcome,) = yield from locked((request.key,), _with_copies(groups, again, context))
+        if not isinstance(outcome, VersionChangedError):  # else who has changed it already has changed the copies, too
+            if isinstance(outcome, Exception):
+                raise outcome
+            version = outcome
+    return version
 
 
 def _stored(request: Put, context: ConsolidationContext) -> Op[list[Any]]:

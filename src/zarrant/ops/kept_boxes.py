@@ -9,7 +9,7 @@ this way.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from zarrant import kernels
 from zarrant.codecs.kept import DecodedCache, Keeper
@@ -23,18 +23,26 @@ from zarrant.storage import Blob, Version
 
 BoxesByChunk: TypeAlias = Mapping[Shape, Sequence[Box]]
 """Boxes in coordinates of their chunks."""
-_Found: TypeAlias = tuple[Version, list[kernels.KeptBox]]
+
+
+class _Found(NamedTuple):
+    """A chunk of which all that is wanted is kept."""
+
+    chunk: Shape
+    key: str
+    version: Version
+    boxes: list[kernels.KeptBox]
 
 
 def boxes_by_chunk(parts: Sequence[ChunkSelections]) -> BoxesByChunk | None:
     """What is read of each chunk; None for what are no boxes in few chunks."""
     boxes: dict[Shape, list[Box]] = {}
     for part in parts:
-        if isinstance(part, BoxInChunk):
-            boxes.setdefault(part.chunk, []).append(Box(part.start, part.count, part.value))
-        elif isinstance(part, BoxInChunks):
+        if isinstance(part, BoxInChunks):
             for chunk, start, value, count, _ in part.chunks:
                 boxes.setdefault(chunk, []).append(Box(start, count, value))
+        elif isinstance(part, BoxInChunk):
+            boxes.setdefault(part.chunk, []).append(part.region(0))
         else:
             return None
     return boxes
@@ -52,39 +60,41 @@ def copy_kept(array: BoundArray, parts: Sequence[ChunkSelections], out: Array) -
     found = _kept_boxes(array, cache, shape, boxes)
     if not found:
         return None
-    requests = [ReadRequest(array.chunk_key(chunk), NO_BYTES, version) for chunk, (version, _) in found.items()]
     edge = array.subchunk_shapes[0] if array.sharded else shape
-    copier = kernels.KeptCopier(list(found.values()), edge, out, array.fill.element.tobytes())
+    copier = kernels.KeptCopier([each[2:] for each in found], edge, out, array.fill.element.tobytes())
+    requests = [ReadRequest(key, NO_BYTES, version) for _, key, version, _ in found]
     outcomes = yield from fetch(requests, decoder=copier)
-    done = {chunk for chunk, blob in zip(found, outcomes, strict=True) if isinstance(blob, Blob) and not blob.data}
+    done = {each.chunk for each, blob in zip(found, outcomes, strict=True) if isinstance(blob, Blob) and not blob.data}
     return boxes.keys() - done if done else None
 
 
-def _kept_boxes(array: BoundArray, cache: DecodedCache, shape: Shape, boxes: BoxesByChunk) -> dict[Shape, _Found]:
-    """Of those chunks of which all is kept what is kept, and its version."""
-    prepared = array.prepared_for(shape)
+def _kept_boxes(array: BoundArray, cache: DecodedCache, shape: Shape, boxes: BoxesByChunk) -> list[_Found]:
+    """Those chunks of which all is kept."""
+    prepared, decoding = array.prepared_for(shape), array.decoding
+    keys = [array.chunk_key(chunk) for chunk in boxes]
     if isinstance(prepared, Shard):
-        return {} if prepared.kept_pieces is None else _boxes_of_shards(array, cache, prepared, boxes)
+        return [] if prepared.kept_pieces is None else _boxes_of_shards(array, cache, prepared, boxes, keys)
     if not isinstance(prepared, ChunkPipeline) or prepared.partial.read:
-        return {}
-    kept = cache.find_all([(array.decoding, array.chunk_key(chunk), shape) for chunk in boxes])
-    if None in kept:  # the general way decodes all of those together
-        return {}
-    return {
-        chunk: (each.version, [kernels.KeptBox(box.start, box.value, box.shape, [each.value]) for box in parts])
-        for (chunk, parts), each in zip(boxes.items(), kept, strict=True)
+        return []
+    kept = cache.find_all([(decoding, key, shape) for key in keys])
+    found = [
+        _Found(chunk, key, each.version, [(box, [each.value]) for box in parts])
+        for (chunk, parts), key, each in zip(boxes.items(), keys, kept, strict=True)
         if each is not None
-    }
+    ]
+    return found if len(found) == len(keys) else []  # the general way decodes all of those together that are not kept
 
 
-def _boxes_of_shards(array: BoundArray, cache: DecodedCache, shard: Shard, boxes: BoxesByChunk) -> dict[Shape, _Found]:
-    found: dict[Shape, _Found] = {}
-    for chunk, parts in boxes.items():
-        place = (array.decoding, array.chunk_key(chunk))
-        known: Any = array.indexes.find(place[1]) or cache.find((*place, *INDEX_PLACE))
+def _boxes_of_shards(
+    array: BoundArray, cache: DecodedCache, shard: Shard, boxes: BoxesByChunk, keys: Sequence[str]
+) -> list[_Found]:
+    found: list[_Found] = []
+    for (chunk, parts), key in zip(boxes.items(), keys, strict=True):
+        place = (array.decoding, key)
+        known: Any = array.indexes.find(key) or cache.find((*place, *INDEX_PLACE))
         if known is not None:
             version, index = known
             kept = shard.kept_boxes(Keeper(cache, place, version), index, parts)
             if kept is not None:
-                found[chunk] = (version, kept)
+                found.append(_Found(chunk, key, version, kept))
     return found

@@ -45,6 +45,7 @@ from zarrant.requests import (
     locked,
     pause,
     put,
+    put_first,
     put_one,
 )
 from zarrant.storage import Blob, Part, Version
@@ -284,23 +285,33 @@ def create_node(
     if not exclusive:
         return (yield from _create(creation))
     missing = yield from _missing_above(path, metadata, within, top)
-    if overwrite and path:
-        yield from erase_link(f"{path}/")  # before the lock, which would else be taken behind the link
-    if overwrite:
-        yield from _erase_copies(path)
     below = None if within is None else metadata_key(within, _group_like(metadata))
+    version = None
+    if not overwrite and fill is None and tuple(objects) == (V3,):
+        version = yield from put_first(key_of(path, V3), [_main(objects)], MAIN_V2, below)
+    if version is None:
+        metadata = yield from _create_locked(creation, within, below)
+    # Not under the lock: a caller that overwrites a group above has locked that group's metadata, and waits for ours.
+    yield from _make_parents(missing, _group_like(metadata))
+    return metadata if version is None else of_version(metadata, version)
+
+
+def _create_locked(creation: _Creation, within: str | None, below: str | None) -> Op[NodeMetadata]:
+    """`_create`, while no other creator does it."""
+    path, metadata = creation.path, creation.metadata
+    if creation.overwrite and path:
+        yield from erase_link(f"{path}/")  # before the lock, which would else be taken behind the link
+    if creation.overwrite:
+        yield from _erase_copies(path)
     # Creators of either version lock the main object of V3, so that of several one is over before the next begins.
     keys = sorted({metadata_key(path), metadata_key(path, metadata)})
     try:
-        metadata = yield from locked(keys, _create(creation), below=below)
+        return (yield from locked(keys, _create(creation), below=below))
     except MetadataChangedError as error:
         if within is None or error.key != below:
             raise
         yield from require_group(within)  # it says what became of the group
         raise
-    # Not under the lock: a caller that overwrites a group above has locked that group's metadata, and waits for ours.
-    yield from _make_parents(missing, _group_like(metadata))
-    return metadata
 
 
 def _group_like(metadata: NodeMetadata) -> GroupMetadata:
@@ -391,8 +402,8 @@ def _put_new(path: str, metadata: NodeMetadata, objects: Mapping[str, bytes | No
 
     Some services refuse it although there are none: then it is repeated.
     """
-    *others, (main, data) = objects.items()
-    assert data is not None, "every node has a main object"
+    *others, (main, _) = objects.items()
+    data = _main(objects)
     key = key_of(path, main)
     for name, other in others:
         yield from _put_attributes(key_of(path, name), other, key)
@@ -406,6 +417,13 @@ def _put_new(path: str, metadata: NodeMetadata, objects: Mapping[str, bytes | No
                 return there, False
             yield from pause(random.uniform(0, FIRST_PAUSE_S))
     raise ConflictError("the store refuses new metadata, and has none", key=key, limit=f"{MAX_TRIES} tries")
+
+
+def _main(objects: Mapping[str, bytes | None]) -> bytes:
+    """The main object of a node, which is the last one."""
+    data = objects[next(reversed(list(objects)))]
+    assert data is not None, "every node has a main object"
+    return data
 
 
 def _put_attributes(key: str, data: bytes | None, main: str) -> Op[None]:

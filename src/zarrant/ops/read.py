@@ -103,8 +103,9 @@ def retrieve_array_subsets(array: BoundArray, subsets: Sequence[Any]) -> Op[list
 
 def _read_together(array: BoundArray, regions: Sequence[ArraySubset], out: Array) -> Op[bool]:
     """Read regions of one shape, one after the other in `out`, with one compiled call; False where that cannot be."""
-    if array.options.cache is None and not array.sharded:  # the general way has one for chunks
-        return False
+    n = len(regions)
+    if (array.options.cache is None and not array.sharded) or (n > MAX_BRIEF and out.nbytes < n * SMALL_BYTES):
+        return False  # the general way has one for chunks, and plans many small regions as columns, in half of the time
     length, rest = regions[0].shape[0], (0,) * (len(array.shape) - 1)
     places = ((region, (number * length, *rest)) for number, region in enumerate(regions))
     parts = [box_region(region, place).split(array.grid, array.shape) for region, place in places]

@@ -45,6 +45,7 @@ from zarrant.requests import (
     Op,
     Pause,
     Put,
+    PutFirst,
     ReadRequest,
     Request,
     Share,
@@ -184,6 +185,8 @@ async def _answer_async(request: Request, context: ExecutionContext) -> Any:
             return _look_ahead(context, condition)
         case UpdateBox():
             return False  # what is awaited has no such call
+        case PutFirst():
+            return None
         case All():
             return await _all_async(request, context)
         case Admitted():

@@ -43,6 +43,7 @@ from zarrant.requests import (
     Op,
     Pause,
     Put,
+    PutFirst,
     Share,
     UpdateBox,
 )
@@ -128,7 +129,7 @@ def perform(op: Op[T], context: ExecutionContext) -> T:
     working = None if context.waits else _working.set(True)
     if context.can is NOTHING:
         context = context._replace(can=capabilities(context.store))
-    if context.looks is None and not context.can.only_while:
+    if context.looks is None and context.can.sync_calls.put and not context.can.only_while:
         context = context._replace(looks=Looks())
     try:
         return _drive(op, context)
@@ -203,6 +204,13 @@ def _put(request: Put, context: ExecutionContext) -> list[Any]:
         return _each(lambda item: outcome(store_one, item, store, context.can.sync_calls), request.items, context)
     with write_batch(store, context.can) as together:
         return store_all(request.items, together, context.can)
+
+
+def _put_first(request: PutFirst, context: ExecutionContext) -> object:
+    if not context.can.puts_first:
+        return None
+    condition = None if request.below is None else OnlyWhile(request.below, ANY)
+    return store_while(condition, context.store, context.can).put_first(request.key, request.parts, request.absent)
 
 
 def _update_box(request: UpdateBox, context: ExecutionContext) -> bool:
@@ -323,6 +331,7 @@ def _pause(request: Pause, context: ExecutionContext) -> None:
 _ANSWERS: dict[type, Callable[[Any, ExecutionContext], Any]] = {
     Fetch: _fetch,
     Put: _put,
+    PutFirst: _put_first,
     UpdateBox: _update_box,
     LookAhead: _look_ahead,
     All: _all,

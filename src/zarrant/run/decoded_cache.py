@@ -24,6 +24,9 @@ VALUE_OVERHEAD = 800
 """Bytes of Python objects around a value: its key, the array object and the node of the dict; measured, rounded up."""
 
 
+_NOTHING: tuple[Kept | None, int] = (None, 0)
+
+
 class ProcessCache:
     """Values with their versions, at most `max_bytes` of them."""
 
@@ -44,17 +47,18 @@ class ProcessCache:
 
     def find_all(self, places: Sequence[Hashable]) -> list[Kept | None]:
         """The same of several places."""
-        kept: list[Kept | None] = []
+        get, last = self._kept.get, self._kept.move_to_end
         with self._lock:
-            for place in places:
-                found = self._kept.get(place)
-                if found is not None:
-                    self._kept.move_to_end(place)
-                kept.append(None if found is None else found[0])
-            misses = kept.count(None)
+            found = [get(place, _NOTHING)[0] for place in places]
+            misses = 0
+            for place, kept in zip(places, found, strict=True):
+                if kept is None:
+                    misses += 1
+                else:
+                    last(place)
             self.misses += misses
-            self.hits += len(kept) - misses
-        return kept
+            self.hits += len(found) - misses
+        return found
 
     def keep(self, place: Hashable, version: Version, value: Any, nbytes: int) -> None:
         """Keep a value, and drop what was unused for longest beyond `max_bytes`."""

@@ -65,6 +65,8 @@ class Capabilities:
     file_reuse: bool = False
     strided_parts: bool = False
     """It takes views of arrays that are not contiguous as parts of new objects."""
+    puts_first: bool = False
+    """It stores the first object of a directory with one call, where it can be done."""
     updates_boxes: bool = False
     """It replaces boxes of stored chunks with one call, where it can be done."""
     one_process: bool = False
@@ -203,6 +205,7 @@ _OF_CLASS: dict[str, tuple[str, ...]] = {
     "get_decoded": ("get_decoded",),
     "put_all": ("put_all",),
     "updates_boxes": ("update_box",),
+    "puts_first": ("put_first",),
     "list_stored": ("list_stored",),
     "only_while": ("only_while",),
     "with_options": ("with_options",),

@@ -308,8 +308,8 @@ ShareWork: TypeAlias = Callable[[Callable[[], None], int], None]
 class FileDecoder(Protocol):
     """Decodes whole files while they are read: see `kernels.compiled.BoxDecoder`."""
 
-    def reader(self, paths: list[str], limit: int) -> Any:
-        """What reads these files."""
+    def reader(self, paths: list[str], limit: int, kind: Callable[[int], str]) -> Any:
+        """What reads these files. `kind`: what `Syscalls.kind` says of a device."""
         ...
 
     def threads(self, rows: int) -> int:
@@ -342,6 +342,18 @@ class PutAll(Protocol):
 
     def put_all(self, items: Sequence[tuple[str, Sequence[Buffer]]]) -> list[Version | Exception]:
         """Store each object, whatever is there; for each its version or its error."""
+        ...
+
+
+class PutsFirst(Protocol):
+    """Store the first object of a directory with one call, which costs less than a lock, looks, a listing and a write."""
+
+    def put_first(self, key: str, parts: Sequence[Part], absent: tuple[str, ...]) -> Version:
+        """Store an object where there is nothing at all beside it, under its lock; its version, or None where that was not done.
+
+        `absent`: names of objects that are looked for one by one, as a listing may miss what is replaced meanwhile. None: nothing
+        was stored. What is not usual is left to who can say what is wrong.
+        """
         ...
 
 
@@ -506,4 +518,8 @@ class Store(BlockingStore, AsyncReadableWritable, AsyncGetWithin, AsyncPutIf, As
 
     def update_box(self, key: str, update: Any, condition: OnlyWhile | None) -> bool:
         """See `UpdatesBoxes`."""
+        ...
+
+    def put_first(self, key: str, parts: Sequence[Part], absent: tuple[str, ...]) -> Version:
+        """See `PutsFirst`."""
         ...

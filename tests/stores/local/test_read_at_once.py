@@ -207,7 +207,7 @@ class Decoder:
     def __init__(self, versions: list[Any]) -> None:
         self.found, self.limit, self.worked = versions, 0, 0
 
-    def reader(self, paths: list[str], limit: int) -> Any:
+    def reader(self, paths: list[str], limit: int, kind: Any) -> Any:
         self.limit = limit
         return self
 

@@ -77,7 +77,7 @@ def test_views_tell_where_and_compare(tmp_path: Path) -> None:
 
 def one_by_one(store: object) -> Capabilities:
     """What a store can do, but for what is done for many objects at once, where no call could be recorded for each."""
-    lost = ("get_all", "get_into", "get_decoded", "updates_boxes", "list_stored", "strided_parts")
+    lost = ("get_all", "get_into", "get_decoded", "puts_first", "updates_boxes", "list_stored", "strided_parts")
     return replace(capabilities(store), **dict.fromkeys(lost, False))
 
 

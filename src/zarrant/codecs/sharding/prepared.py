@@ -285,12 +285,12 @@ class Shard:
         inner, found = self.kept_pieces, list[kernels.KeptBox]()
         assert inner is not None, "asked by the caller"
         for box in boxes:
-            numbers = self._touched_numbers(box)
+            numbers = np.array(self._touched_numbers(box))
             offset, size = index.offset[numbers].tolist(), index.size[numbers].tolist()
             pieces = keeper.find_all(list(zip(offset, size, strict=True)), inner.shape)
             if any([piece is None and n != NOT_STORED for piece, n in zip(pieces, size, strict=True)]):  # noqa: C419
                 return None
-            found.append(kernels.KeptBox(box.start, box.value, box.shape, pieces))
+            found.append((box, pieces))
         return found
 
     def decoded_often(self, boxes: Iterable[Sequence[Box]]) -> float:

@@ -17,7 +17,9 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <ctime>
+#include <string_view>
 
 namespace zarrant {
 namespace {
@@ -284,7 +286,28 @@ class Put {
     struct stat state;
     if (wanted_.condition_lock && !is_absent(wanted_.condition_lock)) return false;  // safety: native metadata lock
     if (!look(wanted_.condition, state) || !S_ISREG(state.st_mode)) return false;
-    return version_of(state) == wanted_.condition_version;  // safety: native metadata
+    return wanted_.any_condition_version || version_of(state) == wanted_.condition_version;  // safety: native metadata
+  }
+
+  // Nothing is in the directory but the lock file.
+  bool is_alone() {
+    for (const char* name : wanted_.absent)
+      if (!is_absent(name)) return false;
+    Descriptor listed;
+    if (!may("scan") || !listed.open(directory_.at, ".", O_RDONLY | O_DIRECTORY | O_NONBLOCK)) return false;
+    alignas(std::int64_t) char entries[1024];
+    constexpr std::size_t kLength = 16, kName = 19;  // where an entry has these: the system's form, which the C library hides
+    for (;;) {
+      const long size = syscall(SYS_getdents64, listed.get(), entries, sizeof entries);
+      if (size <= 0) return size == 0;
+      for (long at = 0; at < size;) {
+        const std::string_view name(entries + at + kName);
+        if (name != "." && name != ".." && name != wanted_.lock) return false;
+        std::uint16_t length;
+        std::memcpy(&length, entries + at + kLength, sizeof length);
+        at += length;
+      }
+    }
   }
 
   // The object that is replaced, open where parts of it are copied.
@@ -349,6 +372,7 @@ class Put {
   bool replace() {
     errno = 0;
     if (!condition_holds()) return false;
+    if (wanted_.alone && !is_alone()) return false;  // safety: native alone
     errno = 0;
     if (!look_at_old() || !make_parts()) return false;
     if (empty) return !replaces_ || erase();

@@ -16,6 +16,8 @@
 #include "dead_bytes.h"
 #include "kernels.h"
 
+struct stat;
+
 namespace zarrant {
 
 using FileVersion = std::array<std::int64_t, 4>;  // device, inode, mtime in nanoseconds, size
@@ -56,10 +58,13 @@ struct FilePut {
   const char* condition = nullptr;    // a file that must have a version,
   const char* condition_lock = nullptr;  // and no lock file
   FileVersion condition_version{};
+  bool any_condition_version = false;  // it must be there, of any version
   IfVersion if_version = IfVersion::any;
   FileVersion version{};
   Change* change = nullptr;           // makes the parts
   std::int64_t most = -1;             // bytes of the object that is changed; -1: any
+  bool alone = false;                 // only where there is nothing else in the directory,
+  std::vector<const char*> absent;    // and nothing of these names, which a scan may miss while others replace them
 };
 
 // Why a file was not put: `busy`, somebody has its lock, or had it when he was killed; `large`, it has more than `most` bytes.
@@ -119,6 +124,7 @@ class FileToRead {
   FileToRead(FileToRead&& other) noexcept;
   ~FileToRead();
   void open(const char* path, std::int64_t limit, LastDirectory* directory = nullptr);  // -1: no limit of bytes
+  void look(const char* path);  // at the name alone, without opening the file
   bool read(std::int64_t start, std::size_t size, Byte* into);
   bool read_into(const Strided& array);  // the file from its start, in C order
   void close();
@@ -127,6 +133,8 @@ class FileToRead {
   FileVersion version{};
 
  private:
+  bool take(const struct stat& state);
+
   int fd_ = -1;
   Trial* trial_;
 };
@@ -225,7 +233,7 @@ class ShardsToBoxes {
 class KeptToBoxes {
  public:
   struct Box {
-    std::vector<std::int64_t> start, value, count;  // in the object, in `out`
+    std::vector<std::int64_t> start, count, value;  // in the object; the place in `out`
     std::vector<const Byte*> pieces;                // all that it touches, in C order; null where there is none: fill
   };
   struct Object {
@@ -235,7 +243,8 @@ class KeptToBoxes {
   };
 
   // Pieces of the shape `edge`, in C order. Throws std::invalid_argument for a box that touches other pieces, or leaves `out`.
-  KeptToBoxes(std::vector<Object> objects, std::vector<std::int64_t> edge, const Strided& out, const Byte* fill);
+  // `by_name`: files need not be opened to know their versions.
+  KeptToBoxes(std::vector<Object> objects, std::vector<std::int64_t> edge, const Strided& out, const Byte* fill, bool by_name);
 
   void work();
 
@@ -252,6 +261,7 @@ class KeptToBoxes {
   std::vector<std::int64_t> strides_;  // of a piece, in bytes
   const Strided& out_;
   const Byte* fill_;
+  const bool by_name_;
   Lines lines_ = Lines::kCached;
   std::unique_ptr<bool[]> done_;
   std::atomic<std::size_t> next_ = 0;

@@ -522,18 +522,19 @@ class Condition {
     require(fields.size() == 3, "a condition of three parts");
     path_.emplace(fields[0]);
     if (!fields[1].is_none()) lock_.emplace(fields[1]);
-    version_ = file_version(fields[2]);
+    if (!fields[2].is_none()) version_ = file_version(fields[2]);
   }
   void set(FilePut& wanted) const {
     if (!path_) return;
     wanted.condition = path_->get();
     if (lock_) wanted.condition_lock = lock_->get();
-    wanted.condition_version = version_;
+    wanted.any_condition_version = !version_;
+    if (version_) wanted.condition_version = *version_;
   }
 
  private:
   std::optional<Path> path_, lock_;
-  FileVersion version_{};
+  std::optional<FileVersion> version_;
 };
 
 nb::tuple as_tuple(const FileVersion& version) { return nb::make_tuple(version[0], version[1], version[2], version[3]); }
@@ -606,10 +607,14 @@ nb::list py_directories_above(nb::str path) {
 }
 
 // `if_version`: None for any, False for no object, or a version. `held`: the inode of the lock file, if the caller has that lock,
-// else 0. `trial`: None, or a list that gets the names of the calls, and begins with two numbers of calls.
+// else 0. `trial`: None, or a list that gets the names of the calls, and begins with two numbers of calls. `absent`: None, or names of
+// which there is nothing in the directory, nor anything else.
 nb::object py_put_file(nb::str path, nb::sequence parts, nb::handle condition, nb::handle if_version, std::int64_t device,
-                       std::uint32_t share, std::int64_t held, bool must_replace, bool release, nb::handle trial) {
+                       std::uint32_t share, std::int64_t held, bool must_replace, bool release, nb::handle trial, nb::handle absent) {
   const Path whole(path);
+  std::vector<Path> names;
+  if (!absent.is_none())
+    for (nb::handle each : nb::cast<nb::tuple>(absent)) names.emplace_back(each);
   const std::string_view given(whole.get());
   const std::size_t end = given.rfind('/');
   require(end != std::string_view::npos, "an absolute path");
@@ -619,6 +624,8 @@ nb::object py_put_file(nb::str path, nb::sequence parts, nb::handle condition, n
   FilePut wanted = file.put(device, share);
   wanted.must_replace = must_replace;
   wanted.held = held;
+  wanted.alone = !absent.is_none();
+  for (const Path& each : names) wanted.absent.push_back(each.get());
   on.set(wanted);
   if (if_version.ptr() == Py_False) {
     wanted.if_version = IfVersion::absent;
@@ -1128,11 +1135,11 @@ class ReadShards {
   std::optional<ShardsToBoxes> boxes_;
 };
 
-// Boxes of objects whose pieces are at hand, see KeptToBoxes: `objects` are (path, version, [(start, value, shape, [piece or None])]).
+// Boxes of objects whose pieces are at hand, see KeptToBoxes: `objects` are (path, version, [((start, shape, value), [piece or None])]).
 // It keeps the arrays from being resized as long as it is there.
 class ReadKept {
  public:
-  ReadKept(nb::list objects, nb::tuple edge, nb::handle out, nb::bytes fill)
+  ReadKept(nb::list objects, nb::tuple edge, nb::handle out, nb::bytes fill, bool by_name)
       : into_(out, PyBUF_STRIDES | PyBUF_WRITABLE),
         fill_(static_cast<const Byte*>(fill.data()), static_cast<const Byte*>(fill.data()) + fill.size()), array_(strided(into_)) {
     require_fill(fill, into_);
@@ -1158,15 +1165,17 @@ class ReadKept {
       made.path = Path(object[0]).get();
       made.version = file_version(object[1]);
       for (nb::handle given : nb::cast<nb::list>(object[2])) {
-        nb::tuple box = nb::cast<nb::tuple>(given);
-        require(box.size() == 4, "three places and pieces");
+        nb::tuple parts = nb::cast<nb::tuple>(given);
+        require(parts.size() == 2, "a box and pieces");
+        nb::tuple box = nb::cast<nb::tuple>(parts[0]);
+        require(box.size() == 3, "a box of three parts");
         const auto numbers = [&](std::size_t i) { return numbers_of(nb::cast<nb::tuple>(box[i]), edges.size()); };
         KeptToBoxes::Box& part = made.boxes.emplace_back(KeptToBoxes::Box{numbers(0), numbers(1), numbers(2), {}});
-        for (nb::handle piece : nb::cast<nb::list>(box[3])) part.pieces.push_back(piece_of(piece));
+        for (nb::handle piece : nb::cast<nb::list>(parts[1])) part.pieces.push_back(piece_of(piece));
       }
       versions_.push_back(made.version);
     }
-    boxes_.emplace(std::move(all), edges, array_, fill_.data());
+    boxes_.emplace(std::move(all), edges, array_, fill_.data(), by_name);
   }
 
   void work() {
@@ -1233,7 +1242,7 @@ NB_MODULE(_native, m) {
         .def("work", &ReadShards::work)
         .def("versions", &ReadShards::versions);
     nb::class_<ReadKept>(m, "ReadKept")
-        .def(nb::init<nb::list, nb::tuple, nb::handle, nb::bytes>())
+        .def(nb::init<nb::list, nb::tuple, nb::handle, nb::bytes, bool>())
         .def("work", &ReadKept::work)
         .def("versions", &ReadKept::versions);
   }
@@ -1243,7 +1252,7 @@ NB_MODULE(_native, m) {
   }
   if (can_put_files()) {
     m.def("put_file", &py_put_file, nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(),
-          nb::arg(), nb::arg(), nb::arg().none());
+          nb::arg(), nb::arg(), nb::arg().none(), nb::arg("absent").none() = nb::none());
     m.def("put_files", &py_put_files, nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
           nb::arg().none());
     nb::class_<ChunkLayout>(m, "ChunkLayout").def("__init__", &py_chunk_layout);

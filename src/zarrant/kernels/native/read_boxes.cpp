@@ -169,8 +169,9 @@ constexpr std::int64_t kStreamedBytes = 2 << 20;
 
 }  // namespace
 
-KeptToBoxes::KeptToBoxes(std::vector<Object> objects, std::vector<std::int64_t> edge, const Strided& out, const Byte* fill)
-    : objects_(std::move(objects)), edge_(std::move(edge)), strides_(edge_.size()), out_(out), fill_(fill),
+KeptToBoxes::KeptToBoxes(std::vector<Object> objects, std::vector<std::int64_t> edge, const Strided& out, const Byte* fill,
+                         bool by_name)
+    : objects_(std::move(objects)), edge_(std::move(edge)), strides_(edge_.size()), out_(out), fill_(fill), by_name_(by_name),
       done_(new bool[objects_.size()]()) {
   if (out.axes != static_cast<int>(edge_.size())) throw std::invalid_argument("expected as many axes of pieces as of the array");
   std::int64_t stride = out.itemsize, bytes = 0;
@@ -210,7 +211,8 @@ void KeptToBoxes::work() {
 
 bool KeptToBoxes::is_current(const Object& object) const {
   FileToRead file(nullptr);
-  file.open(object.path.c_str(), -1);
+  if (by_name_) file.look(object.path.c_str());
+  else file.open(object.path.c_str(), -1);
   return file.found == Found::there && file.version == object.version;  // safety: native version of what is kept
 }
 

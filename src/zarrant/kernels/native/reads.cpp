@@ -69,16 +69,27 @@ void FileToRead::open(const char* path, std::int64_t limit, LastDirectory* direc
   }
   fd_ = fd;
   struct stat state;
-  std::int64_t mtime = 0;
-  const bool known = may(trial_, "fstat") && fstat(fd, &state) == 0 && S_ISREG(state.st_mode) && mtime_of(state, mtime);
+  const bool known = may(trial_, "fstat") && fstat(fd, &state) == 0 && take(state);
   const bool too_large = known && limit >= 0 && state.st_size > limit;  // safety: native object size
   if (!known || too_large) {
     close();
     return;
   }
+  found = Found::there;
+}
+
+void FileToRead::look(const char* path) {
+  struct stat state;
+  const bool there = may(trial_, "stat") && fstatat(AT_FDCWD, path, &state, AT_SYMLINK_NOFOLLOW) == 0;
+  found = there && take(state) ? Found::there : Found::other;
+}
+
+bool FileToRead::take(const struct stat& state) {
+  std::int64_t mtime = 0;
+  if (!S_ISREG(state.st_mode) || !mtime_of(state, mtime)) return false;
   version = {static_cast<std::int64_t>(state.st_dev), static_cast<std::int64_t>(state.st_ino), mtime,
              static_cast<std::int64_t>(state.st_size)};
-  found = Found::there;
+  return true;
 }
 
 bool FileToRead::read(std::int64_t start, std::size_t size, Byte* into) {
@@ -128,6 +139,7 @@ FileToRead::FileToRead(FileToRead&&) noexcept {}
 void FileToRead::open(const char*, std::int64_t, LastDirectory*) {}
 bool FileToRead::read(std::int64_t, std::size_t, Byte*) { return false; }
 bool FileToRead::read_into(const Strided&) { return false; }
+void FileToRead::look(const char*) {}
 void FileToRead::close() {}
 bool can_read_files() { return false; }
 }  // namespace zarrant

@@ -61,10 +61,14 @@ class UnsyncedPaths:
 
     def directories_made(self, files: Syscalls, paths: Iterable[str]) -> None:
         """Directories are new, the outermost first: each must be synced in the one above."""
+        below = f"{self.root}/"
         with self.state.gate:
             for path in paths:
-                if path.startswith(f"{self.root}/"):  # it was made here and now, so that it is no link
-                    self._directories[path] = real = "/".join(self._object(files, path))
+                if path.startswith(below):  # it was made here and now, so that it is no link
+                    directory, _, name = path.rpartition("/")
+                    above = self._directories.get(directory) if self._generation == self.state.generation else None
+                    real = f"{above or self._directory(files, directory)}/{name}"
+                    self._directories[path] = real
                 else:
                     real = self._directory(files, path)
                 self.state.made.add(real)

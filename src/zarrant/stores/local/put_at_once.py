@@ -94,14 +94,21 @@ Lock = tuple[int, int, int]
 """Device, permissions of a new lock file, inode of the lock file if the caller has the lock, else 0."""
 
 
-def put_at_once(store: Directory, queues: KeyQueues, path: str, parts: Sequence[Part], if_version: Version) -> Done | None:
-    """See the module. `queues`: where threads of this process wait for a path."""
+def put_at_once(
+    store: Directory,
+    queues: KeyQueues,
+    path: str,
+    parts: Sequence[Part],
+    if_version: Version,
+    absent: tuple[str, ...] | None = None,
+) -> Done | None:
+    """See the module. `queues`: where threads of this process wait for a path. `absent`: see `storage.PutsFirst`."""
     lock = None if queues.is_wanted(path) else _new_lock(store, directory_of(path))
-    done = None if lock is None else _put(store, queues, path, parts, if_version, lock)
+    done = None if lock is None else _put(store, queues, path, parts, if_version, lock, absent)
     if lock is None or done is not None or not forget_missing(store.files, directory_of(path)):
         return done
     lock = _new_lock(store, directory_of(path))  # which makes the directory
-    return None if lock is None else _put(store, queues, path, parts, if_version, lock)
+    return None if lock is None else _put(store, queues, path, parts, if_version, lock, absent)
 
 
 def put_each_at_once(
@@ -199,18 +206,27 @@ def _update(
     return version, KEPT if old >= 0 else _of_new(version, mark)
 
 
-def _put(store: InDirectory, queues: KeyQueues, path: str, parts: Sequence[Part], if_version: Version, lock: Lock) -> Done | None:
+def _put(
+    store: InDirectory,
+    queues: KeyQueues,
+    path: str,
+    parts: Sequence[Part],
+    if_version: Version,
+    lock: Lock,
+    absent: tuple[str, ...] | None = None,
+) -> Done | None:
     """Write under a lock."""
     found = _asked(store, if_version, lock, store.condition)
     if found is None:
         return None
     order, asked = found
     if order == "memory" and _size(parts) <= MAX_HELD_BYTES:
-        done = _call(path, parts, *asked, False, False)
+        done = _call(path, parts, *asked, False, False, None, absent)
         return None if done is None else (done[0], KEPT)
     with queues.lock((path,), time.monotonic() + store.lock_timeout):
         mark = KEPT if order == "memory" else store.unsynced_paths.mark(store.files, path, None, (lock[0], 0, 1, 0))
-        done = _call(path, parts, *asked, order != "memory" and mark[0] == REPLACED, True)  # safety: data before the name at once
+        must_replace = order != "memory" and mark[0] == REPLACED  # safety: data before the name at once
+        done = _call(path, parts, *asked, must_replace, True, None, absent)
     if done is None:
         return None
     version, old = done
@@ -225,7 +241,7 @@ def _of_new(version: FileVersion, mark: Mark) -> Mark:
 def _asked(store: InDirectory, if_version: Version, lock: Lock, on: OnlyWhile | None) -> tuple[str, tuple[Any, ...]] | None:
     """The order of what gets on disk, and what the compiled call is asked for; None where it cannot be."""
     order = order_here(lock[0])
-    if order not in ("memory", "replaced") or not (on is None or is_file_version(on.version)):
+    if order not in ("memory", "replaced") or not (on is None or on.version is ANY or is_file_version(on.version)):
         return None
     wanted = None if if_version is ANY else False if if_version is None else if_version  # safety: version at once
     condition = _as_tuple(store, on)  # safety: metadata at once
@@ -246,7 +262,7 @@ def _size(parts: Sequence[Part]) -> int:
 def _call(path: str, parts: Sequence[Part], *rest: Any) -> tuple[FileVersion, int] | None:
     assert kernels.put_file is not None, "looked at by `can_put_at_once`"
     try:
-        done: tuple[FileVersion, int] | None = kernels.put_file(path, parts, *rest, None)
+        done: tuple[FileVersion, int] | None = kernels.put_file(path, parts, *rest)
     except (ValueError, RuntimeError):  # a version of another store, parts that are no plain bytes, or ranges counted from the end
         return None
     return done
@@ -257,7 +273,7 @@ def _as_tuple(store: InDirectory, condition: OnlyWhile | None) -> tuple[Any, ...
     if condition is None:
         return None
     path = store.path_of(condition.key)
-    return path, path + SUFFIX if condition.unlocked else None, condition.version
+    return path, path + SUFFIX if condition.unlocked else None, None if condition.version is ANY else condition.version
 
 
 def _directory(store: Directory, directory: str) -> tuple[int, int]:

@@ -62,7 +62,8 @@ def read_decoded(store: Directory, paths: list[str], limit: int | None, decoder:
     """Whole files, decoded by as many threads as are of use; their blobs have no data."""
     before = store.files.now()
     try:
-        reader = decoder.reader(paths, -1 if limit is None else limit)  # safety: object size decoded
+        most = -1 if limit is None else limit  # safety: object size decoded
+        reader = decoder.reader(paths, most, store.files.kind)
     except (ValueError, RuntimeError):  # a version of another store, or boxes that are none
         return [OTHERWISE] * len(paths)
     share(reader.work, decoder.threads(len(paths)))

@@ -38,6 +38,7 @@ from zarrant.errors import (
     OptionError,
     ReentrantLockError,
     StoreError,
+    ZarrantError,
 )
 from zarrant.locking.created_locks import CreatedLock
 from zarrant.locking.file_locks import SUFFIX, FileLock, remember_permissions
@@ -191,6 +192,23 @@ class FilesystemStore(FileObjects):
     def updates_boxes(self) -> bool:
         """See `storage.UpdatesBoxes`."""
         return self._at_once
+
+    def put_first(self, key: str, parts: Sequence[Part], absent: tuple[str, ...]) -> Version:
+        """See `storage.PutsFirst`."""
+        if not self._at_once:
+            return None
+        try:
+            path = self._path(key, to_write=True)
+            done = put_at_once(self, _queues, path, parts, None, absent)
+        except (OSError, ZarrantError):  # the general way says so
+            return None
+        if done is None:
+            return None
+        version, mark = done
+        with annotate_errors("write", self.url, key):
+            self._on_published([path], mark)
+        remember_made(version)
+        return version
 
     def update_box(self, key: str, update: BoxUpdate, condition: OnlyWhile | None) -> bool:
         """See `storage.UpdatesBoxes`."""

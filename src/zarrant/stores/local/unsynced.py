@@ -71,8 +71,13 @@ class Unsynced:
         """A root is written below: remember by what names it and the directories above it are known."""
         with self.gate:
             self.roots.add(root)
+            places = self.places
             for path, identity in above:
-                self.places.setdefault(identity, set()).add(path)
+                known = places.get(identity)
+                if known is None:
+                    places[identity] = {path}
+                elif path not in known:
+                    known.add(path)
             if len(self.roots) > MAX_KEPT:
                 self.forget()
 

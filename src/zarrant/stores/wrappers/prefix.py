@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from zarrant.errors import ZarrantError
-from zarrant.storage import Blob, Buffer, FileDecoder, OnlyWhile, ShareWork, Version
+from zarrant.storage import Blob, Buffer, FileDecoder, OnlyWhile, Part, ShareWork, Version
 from zarrant.stores.keys import check_key, check_prefix
 from zarrant.stores.wrappers.each_call import Call, EachCall
 
@@ -97,6 +97,10 @@ class Prefix(EachCall):
     def get_into(self, key: str, into: memoryview, limit: int | None) -> Blob | None:
         """See `storage.GetInto`."""
         return self._perform(Call("get", key), lambda: self._inside.get_into(self._key(key), into, limit))
+
+    def put_first(self, key: str, parts: Sequence[Part], absent: tuple[str, ...]) -> Version:
+        """See `storage.PutsFirst`."""
+        return self._perform(Call("put", key), lambda: self._inside.put_first(self._key(key), parts, absent))
 
     def update_box(self, key: str, update: Any, condition: OnlyWhile | None) -> bool:
         """See `storage.UpdatesBoxes`."""
