@@ -1,7 +1,7 @@
-"""Jobs that read parts of an array other than one box: planes, every so many elements, lists of indices, points, many crops.
+"""Jobs that read, or write, parts of an array other than one box: planes, every so many elements, lists of indices, points, crops.
 
 Each library is asked by the call that it has for that. Where it has none, the box around all of it is read, and NumPy takes the
-elements from there. Every result is compared.
+elements from there, or puts them there before it is written again. Every result is compared.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import arrays
-from benchmarks.jobs import Bench, seconds
+from benchmarks.jobs import Bench, read_back, seconds
 from benchmarks.peers.base import Handle, Peer, Region
 
 CACHE_BYTES = 2**30
@@ -58,12 +58,47 @@ class Selections:
 
     def problem(self, phase: str) -> str | None:
         for key, found in zip(self.asked[phase], self.found, strict=True):
-            if not np.array_equal(found, self.bench.data[np.ix_(*key) if phase == "outer" else key]):
+            if not np.array_equal(found, self.bench.data[_in_numpy(phase, key)]):
                 return f"the wrong elements of {phase}"
         return None
 
     def stored(self) -> int:
         return arrays.stored_bytes(self.path)
+
+
+class Assignments(Selections):
+    """Several of each kind written, one call for each, to an array that is stored. What is named twice gets one value."""
+
+    phases: tuple[str, ...] = ("steps", "outer", "points")
+
+    def __init__(self, bench: Bench, peer: Peer, count: int, subchunk: int | None = None) -> None:
+        super().__init__(bench, peer, count, subchunk)
+        self.expected, self.turn = bench.data.copy(), 0
+        self.values: list[Any] = []
+
+    def reset(self, phase: str) -> None:
+        if not (self.path / "c").exists():
+            self.handle.write(self.bench.whole, self.expected)
+        self.turn += 1
+        self.values = [self.bench.data[_in_numpy(phase, key)] + np.uint16(self.turn) for key in self.asked[phase]]
+        for key, values in zip(self.asked[phase], self.values, strict=True):
+            self.expected[_in_numpy(phase, key)] = values
+
+    def run(self, phase: str) -> float:
+        return seconds(lambda: self._write(phase))
+
+    def _write(self, phase: str) -> None:
+        kind = phase if phase in ("outer", "points") else "basic"
+        for key, values in zip(self.asked[phase], self.values, strict=True):
+            assign(self.handle, kind, key, values, self.bench.shape)
+
+    def problem(self, phase: str) -> str | None:
+        return read_back(self.bench.referee(self.peer), self.path, self.expected, self.bench.out)
+
+
+def _in_numpy(phase: str, key: Any) -> Any:
+    """The key as NumPy takes it."""
+    return np.ix_(*key) if phase == "outer" else key
 
 
 def _selection(phase: str, shape: tuple[int, ...], points: int, number: int) -> Any:
@@ -88,14 +123,33 @@ def select(handle: Handle, kind: str, key: Any, shape: tuple[int, ...]) -> Any:
     own = getattr(handle, "select", None)
     if own is not None:
         return own(kind, key)
+    region, inside = _around(kind, key, shape)
+    around = np.empty([side.stop - side.start for side in region], np.uint16)
+    handle.read(region, around)
+    return around[inside]
+
+
+def assign(handle: Handle, kind: str, key: Any, values: Any, shape: tuple[int, ...]) -> None:
+    """Write values to what an index expression selects; `kind` as of `select`."""
+    own = getattr(handle, "assign", None)
+    if own is not None:
+        own(kind, key, values)
+        return
+    region, inside = _around(kind, key, shape)
+    around = np.empty([side.stop - side.start for side in region], np.uint16)
+    handle.read(region, around)
+    around[inside] = values
+    handle.write(region, around)
+
+
+def _around(kind: str, key: Any, shape: tuple[int, ...]) -> tuple[Region, Any]:
+    """The box around all that is selected, and where in it that is."""
     ends = [_ends(part, extent) for part, extent in zip(key, shape, strict=True)]
     region: Region = tuple(slice(first, last + 1) for first, last in ends)
-    around = np.empty([last + 1 - first for first, last in ends], np.uint16)
-    handle.read(region, around)
     if kind == "basic":
-        return around[tuple(slice(None, None, part.step) for part in key)]
-    inside = [part - first for part, (first, _) in zip(key, ends, strict=True)]
-    return around[np.ix_(*inside) if kind == "outer" else tuple(inside)]
+        return region, tuple(slice(None, None, part.step) for part in key)
+    inside = tuple(part - first for part, (first, _) in zip(key, ends, strict=True))
+    return region, _in_numpy(kind, inside)
 
 
 def _ends(part: Any, extent: int) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from benchmarks.jobs import Bench, Bulk, Frames, Job, Tiny, Updates
 from benchmarks.limits import CodecLimit, CopyLimit, FileLimit
 from benchmarks.peers.base import Peer
 from benchmarks.pieces import Layout, ManyFiles, OneShard, Regions, SmallChunks, StartUp, Strings
-from benchmarks.selections import Selections
+from benchmarks.selections import Assignments, Selections
 
 MakeJob = Callable[[Bench, Peer], Job]
 MIB = 2**20
@@ -75,6 +75,10 @@ WORKLOADS: tuple[Workload, ...] = (
     Workload("crops-sharded-8", "100 crops of 64³, 8³ in shards", partial(Regions, count=100, edge=64, subchunk=8), **_PIECES),
     Workload("selections", "10 selections, chunks of 64³", partial(Selections, count=10), **_PIECES),
     Workload("selections-sharded-32", "10 selections, 32³ in shards", partial(Selections, count=10, subchunk=32), **_PIECES),
+    Workload("assignments", "4 selections written, chunks of 64³", partial(Assignments, count=4), **_PIECES),
+    Workload(
+        "assignments-sharded-32", "4 selections written, 32³ in shards", partial(Assignments, count=4, subchunk=32), **_PIECES
+    ),
     Workload("fortran", "zstd 1 from Fortran order", partial(Layout, order="fortran"), **_PIECES),
     Workload("fortran-sharded", "sharded zstd 1 from Fortran order", partial(Layout, order="fortran", subchunk=32), **_PIECES),
     Workload("transposed", "zstd 1, stored transposed", partial(Layout, order="transposed"), **_PIECES),

@@ -44,6 +44,8 @@ PHASES = {
     "crops-sharded-8": ["cold", "warm"],
     "selections": ["planes", "steps", "outer", "points", "together", "kept"],
     "selections-sharded-32": ["planes", "steps", "outer", "points", "together", "kept"],
+    "assignments": ["steps", "outer", "points"],
+    "assignments-sharded-32": ["steps", "outer", "points"],
     "files": ["write", "rewrite", "read"],
     "files-4k": ["write", "rewrite", "read"],
     "start-up": ["import"],

@@ -3,8 +3,8 @@
 Arrays are made by the harness, as one zarr.json that every peer opens, so that all of them store the same format. Every call
 returns when its work is done. Regions are tuples of slices without steps, values C-contiguous NumPy arrays of the array's type.
 A handle that can has two more methods: `set_attribute(name, value)` stores one attribute beside those that are there, and
-`extend(values)` makes an array of one dimension longer. So it is with `select(kind, key)` and `read_many(regions)` (`selections`),
-and with `open_kept(path, nbytes)` of a peer: an array of which decoded chunks are kept.
+`extend(values)` makes an array of one dimension longer. So it is with `select(kind, key)`, `assign(kind, key, values)` and
+`read_many(regions)` (`selections`), and with `open_kept(path, nbytes)` of a peer: an array of which decoded chunks are kept.
 """
 
 from __future__ import annotations

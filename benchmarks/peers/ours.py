@@ -54,6 +54,9 @@ class ZarrantHandle:
     def select(self, kind: str, key: Any) -> Any:
         return {"basic": self.array, "outer": self.array.oindex, "points": self.array.vindex}[kind][key]
 
+    def assign(self, kind: str, key: Any, values: Any) -> None:
+        {"basic": self.array, "outer": self.array.oindex, "points": self.array.vindex}[kind][key] = values
+
     def read_many(self, regions: Sequence[Region]) -> Sequence[Any]:
         return self.array.retrieve_array_subsets(regions)
 

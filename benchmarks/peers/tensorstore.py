@@ -62,6 +62,9 @@ class TensorStoreHandle:
     def select(self, kind: str, key: Any) -> Any:
         return {"basic": self.array, "outer": self.array.oindex, "points": self.array.vindex}[kind][key].read().result()
 
+    def assign(self, kind: str, key: Any, values: Any) -> None:
+        {"basic": self.array, "outer": self.array.oindex, "points": self.array.vindex}[kind][key].write(values).result()
+
     def read_many(self, regions: Sequence[Region]) -> Sequence[Any]:
         return [each.result() for each in [self.array[region].read() for region in regions]]
 

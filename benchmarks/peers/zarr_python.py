@@ -56,3 +56,6 @@ class SelectingHandle(ZarrHandle):
 
     def select(self, kind: str, key: Any) -> Any:
         return {"basic": self.array, "outer": self.array.oindex, "points": self.array.vindex}[kind][key]
+
+    def assign(self, kind: str, key: Any, values: Any) -> None:
+        {"basic": self.array, "outer": self.array.oindex, "points": self.array.vindex}[kind][key] = values
