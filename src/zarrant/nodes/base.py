@@ -161,7 +161,7 @@ class NodeContext:
             self._batch_put_bytes,
             self._checks_conditions,
             self._checks_conditions and not self.in_lock,
-            self.able.updates_boxes and not self.in_lock,
+            self.able.updates_boxes,
             self._turns,
             self.able.erase_if,
             config.lock_timeout,
