@@ -19,16 +19,17 @@ from zarrant.codecs.buffer_pool import (
     aligned_empty,
     borrowed,
     lent,
+    lent_to_disk,
 )
 from zarrant.testkit import together
 
 
 @pytest.fixture(autouse=True)
 def nothing_kept() -> Iterator[None]:
-    for blocks in (buffer_pool._kept, buffer_pool._lent):
+    for blocks in (buffer_pool._kept, buffer_pool._lent, buffer_pool._parts):
         blocks.clear()
     yield
-    for blocks in (buffer_pool._kept, buffer_pool._lent):
+    for blocks in (buffer_pool._kept, buffer_pool._lent, buffer_pool._parts):
         blocks.clear()
 
 
@@ -125,31 +126,40 @@ VIEWS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-SIZES = {"small pages": 2 * MIN_KEPT_BLOCK_BYTES, "huge pages": HUGE_PAGE + 8}
+SIZES: dict[str, tuple[Callable[[int], Any], int]] = {
+    "small pages": (lent, 2 * MIN_KEPT_BLOCK_BYTES),
+    "huge pages": (lent, HUGE_PAGE + 8),
+    "parts of huge pages": (lent_to_disk, 2 * MIN_KEPT_BLOCK_BYTES),
+    "most of a huge page": (lent_to_disk, HUGE_PAGE - 8),
+}
 
 
-@pytest.mark.parametrize("nbytes", SIZES.values(), ids=SIZES)
+@pytest.mark.parametrize(("lend", "nbytes"), SIZES.values(), ids=SIZES)
 @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
-def test_a_lent_block_is_not_lent_again_while_anything_refers_to_it(view: Callable[[Any], Any], nbytes: int) -> None:
-    locked = view(lent(nbytes))
+def test_a_lent_block_is_not_lent_again_while_anything_refers_to_it(
+    view: Callable[[Any], Any], lend: Callable[[int], Any], nbytes: int
+) -> None:
+    locked = view(lend(nbytes))
     before = np.array(locked)
-    others = [lent(nbytes) for _ in range(3)]
+    others = [lend(nbytes) for _ in range(5)]
     for other in others:
         other[:] = 255 - other[0]
     assert np.array_equal(np.array(locked), before)
     assert not any(np.shares_memory(other, np.asarray(locked[0] if isinstance(locked, list) else locked)) for other in others)
 
 
-@pytest.mark.parametrize("nbytes", SIZES.values(), ids=SIZES)
+@pytest.mark.parametrize(("lend", "nbytes"), SIZES.values(), ids=SIZES)
 @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
-def test_a_lent_block_is_lent_again_afterwards(view: Callable[[Any], Any], nbytes: int) -> None:
-    block = lent(nbytes)
+def test_a_lent_block_is_lent_again_afterwards(view: Callable[[Any], Any], lend: Callable[[int], Any], nbytes: int) -> None:
+    block = lend(nbytes)
     address = block.ctypes.data
     locked = view(block)
     del block, locked
-    again = lent(nbytes - 4)
+    others = [lend(nbytes) for _ in range(len(buffer_pool._parts) - 1)]  # those of the same page
+    again = lend(nbytes - 4)
     assert (again.ctypes.data, again.nbytes) == (address, nbytes - 4)
     assert address % 4096 == 0
+    del others
 
 
 @pytest.mark.parametrize("nbytes", [HUGE_PAGE, HUGE_PAGE + 1, 2 * HUGE_PAGE - 4096, 3 * HUGE_PAGE])
@@ -208,3 +218,55 @@ def test_threads_are_lent_blocks_of_their_own(monkeypatch: pytest.MonkeyPatch) -
     assert wrong == []
     # Each call ends with a look at all of them: whoever looked last saw what the others had put there.
     assert 0 < sum(block.size for block in buffer_pool._lent) <= most
+
+
+# ── lent to a disk ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+parts = pytest.mark.skipif(not buffer_pool.COPIES_SMALL_PAGES, reason="blocks have pages of their own on this system")
+
+
+@parts
+@pytest.mark.parametrize("nbytes", [MIN_KEPT_BLOCK_BYTES, MIN_KEPT_BLOCK_BYTES + 1, HUGE_PAGE // 2, HUGE_PAGE // 2 + 1, HUGE_PAGE])
+def test_blocks_smaller_than_a_huge_page_share_one(nbytes: int) -> None:
+    size = 1 << (nbytes - 1).bit_length()
+    blocks = [lent_to_disk(nbytes) for _ in range(2 * HUGE_PAGE // size)]
+    addresses = [block.ctypes.data for block in blocks]
+    assert len({address // HUGE_PAGE for address in addresses}) == 2
+    assert len(set(addresses)) == len(blocks)
+    assert all(block.nbytes == nbytes and block.ctypes.data % size == 0 for block in blocks)
+    del blocks
+    assert {lent_to_disk(nbytes).ctypes.data for _ in range(4)} <= set(addresses)
+
+
+def test_small_and_large_blocks_have_pages_of_their_own() -> None:
+    assert [lent_to_disk(n).nbytes for n in (0, 5, HUGE_PAGE + 1)] == [0, 5, HUGE_PAGE + 1]
+    assert buffer_pool._parts == []
+
+
+@parts
+def test_parts_that_are_kept_have_a_limit() -> None:
+    locked = [lent_to_disk(HUGE_PAGE // 2) for _ in range(40)]
+    assert sum(block.size for block in buffer_pool._parts) <= buffer_pool.MAX_PARTS_BYTES
+    assert len({block.ctypes.data for block in locked}) == 40
+
+
+@pytest.mark.parametrize(
+    ("system", "release", "copies"),
+    [
+        ("linux", "5.8.0-generic", True),
+        ("linux", "6.1", True),
+        ("linux", "5.7.19", False),
+        ("linux", "4.18.0-553.el8", False),
+        ("linux", "", False),
+        ("darwin", "24.1.0", False),
+    ],
+)
+def test_which_systems_copy_small_pages(system: str, release: str, copies: bool) -> None:
+    assert buffer_pool._copies_small_pages(system, release) is copies
+
+
+def test_where_a_huge_page_is_copied_whole_no_blocks_share_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buffer_pool, "COPIES_SMALL_PAGES", False)
+    blocks = [lent_to_disk(MIN_KEPT_BLOCK_BYTES) for _ in range(4)]
+    assert buffer_pool._parts == []
+    assert len({block.ctypes.data for block in blocks}) == 4

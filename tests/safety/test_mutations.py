@@ -130,6 +130,10 @@ MUTATIONS: dict[str, Mutation] = {
     "direct tail": Mutation("pass", "stores/local/test_direct_io.py::test_every_size_from_any_memory"),
     "direct rest": Mutation("pass", "stores/local/test_direct_io.py::test_any_parts_in_any_memory"),
     "lent": Mutation("free = True", "codecs/test_buffer_pool.py::test_a_lent_block_is_not_lent_again_while_anything_refers_to_it"),
+    "parts of huge pages": Mutation(
+        "if nbytes < MIN_KEPT_BLOCK_BYTES:",
+        "codecs/test_buffer_pool.py::test_where_a_huge_page_is_copied_whole_no_blocks_share_one",
+    ),
     "acknowledged": Mutation("pass", "run/test_group_commit.py::test_who_is_acted_for_is_told_when_it_is_on_disk"),
     "shape": Mutation("if False:", "nodes/test_stale_bounds.py::test_what_others_appended_stays"),
     "bounds": Mutation("if (yield from shape_stands(array)) or True:", "nodes/test_stale_bounds.py"),

@@ -46,7 +46,7 @@ READS |= {"GetAll", "GetInto", "GetDecoded", "ListStored"}
 SATISFIES = {
     "memory": MEMORY | NODE,
     "files": {*BLOCKING} - {"Coalesce"},
-    "held_files": {*BLOCKING} - {"WithOptions", "Coalesce", "PutsFirst", "UpdatesBoxes"},
+    "held_files": {*BLOCKING} - {"WithOptions", "Coalesce", "PutsFirst"},
     "read_only": READS | ASYNC_READS,
     "write_only": {"Put", "Erase", "Sync", "WithOptions", "Coalesce", "Writable"} | ASYNC_WRITES,
     # What a wrapper passes on is decided by the store inside, at run time.

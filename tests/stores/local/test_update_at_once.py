@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from stores.local.test_put_at_once import names
 from stores.local.test_put_at_once import root as root  # noqa: PLC0414 - a fixture
 from zarrant import kernels
 from zarrant.codecs.box_update import box_update
-from zarrant.errors import LockTimeout, NodeNotFoundError
+from zarrant.errors import LockTimeout, NodeNotFoundError, StoreError
 from zarrant.geometry.box import ArraySubset
 from zarrant.geometry.region import box_region
 from zarrant.stores.local import put_at_once as module
@@ -134,6 +135,57 @@ def test_what_several_processes_begin_at_once_is_all_there(root: Path, layout: A
     children = [os.fork() or fill(first) for first in range(4)]
     assert [os.waitstatus_to_exitcode(ended(child)) for child in children if child] == [0] * 4
     assert array[...].tolist() == list(range(1, len(array) + 1))
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_who_has_locked_the_chunk_does_it_under_that_lock(root: Path, layout: Any, case: str, done: list[Any]) -> None:
+    old, new, _ = CASES[case]
+    array = made(root, layout, old)
+    with array.lock(np.s_[0:4]) as held:
+        kept = os.stat(root / "a/c/0.__lock").st_ino
+        held[5:7] = new[5:7]
+        assert os.stat(root / "a/c/0.__lock").st_ino == kept
+        assert held[...].tolist() == new.tolist()
+        held[5:7] = 1
+        held[5:7] = new[5:7]
+    assert all(isinstance(each, tuple) for each in done) or case == "erased"  # what may be on disk is begun anew otherwise
+    assert isinstance(done[0], tuple)
+    assert names(root / "a/c") == ["0"] * bool(new.any())
+
+
+def test_who_has_lost_his_lock_stores_nothing(root: Path, done: list[Any]) -> None:
+    array = made(root, LAYOUTS[1])
+    with array.lock(np.s_[0:4]) as held:
+        os.unlink(root / "a/c/0.__lock")
+        with pytest.raises(StoreError, match="lock"):
+            held[5:7] = -1
+    assert done == [None]
+    assert array[...].tolist() == OLD.tolist()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_threads_that_share_a_lock_lose_nothing(root: Path, layout: Any) -> None:
+    array = made(root, layout, 0 * OLD)
+    with array.lock(np.s_[0:4]) as held, ThreadPoolExecutor(4) as pool:
+
+        def fill(first: int) -> None:
+            for value in range(1, 20):
+                for at in range(first, 16, 4):
+                    held[at] = value + at
+
+        list(pool.map(fill, range(4)))
+        assert held[...].tolist() == list(range(19, 35))
+
+
+def test_what_is_likely_to_be_large_is_looked_at_before_it_is_locked(root: Path) -> None:
+    array = made(root, LAYOUTS[1])
+    assert try_update(array, most=31) == (module.LARGE, ["stat"])
+    done, calls = try_update(array, most=32)  # as many bytes as its elements have
+    assert done == module.LARGE
+    assert calls[:3] == ["open", "fstat", "lock"]
+    assert names(root / "a/c") == ["0"]
+    assert array[...].tolist() == OLD.tolist()
 
 
 def test_nothing_is_begun_where_an_object_must_be_there(root: Path) -> None:

@@ -115,14 +115,9 @@ std::size_t blosc_compress_row(const Step& step, const Byte* src, std::size_t si
   return static_cast<std::size_t>(written);
 }
 
-std::uint32_t little32(const Byte* at) {
-  return static_cast<std::uint32_t>(at[0]) | static_cast<std::uint32_t>(at[1]) << 8 |
-         static_cast<std::uint32_t>(at[2]) << 16 | static_cast<std::uint32_t>(at[3]) << 24;
-}
-
 std::size_t blosc_decompress_row(const Byte* src, std::size_t size, Byte* dst, std::size_t limit) {
   if (size < BLOSC_MIN_HEADER_LENGTH) throw BadData(std::to_string(size) + " bytes are too short for a Blosc header");
-  const std::size_t content = little32(src + 4), stored = little32(src + 12);
+  const std::size_t content = load_little<std::uint32_t>(src + 4), stored = load_little<std::uint32_t>(src + 12);
   if (stored != size)
     throw BadData("Blosc frame of " + std::to_string(stored) + " bytes stored in " + std::to_string(size));
   if (content > limit) too_large("Blosc", limit);
@@ -137,8 +132,9 @@ std::size_t blosc_decompress_row(const Byte* src, std::size_t size, Byte* dst, s
 // Blocks are independent of each other.
 bool blosc_decompress_part(const Byte* src, std::size_t size, Byte* dst, std::size_t full, Part part) {
   std::size_t checked = 0;
-  if (size < BLOSC_MIN_HEADER_LENGTH || little32(src + 12) != size || blosc_cbuffer_validate(src, size, &checked) < 0) return false;
-  const std::size_t item = src[3], block = little32(src + 8);
+  if (size < BLOSC_MIN_HEADER_LENGTH || load_little<std::uint32_t>(src + 12) != size) return false;
+  if (blosc_cbuffer_validate(src, size, &checked) < 0) return false;
+  const std::size_t item = src[3], block = load_little<std::uint32_t>(src + 8);
   if (checked != full || full > BLOSC_MAX_BUFFERSIZE || item == 0 || full % item || block == 0 || block % item) return false;
   const std::size_t start = part.start / block * block, stop = std::min(full, (part.stop + block - 1) / block * block);
   // What is decoded this way is copied once more.

@@ -10,25 +10,12 @@ namespace {
 constexpr Byte kMagic[8] = {0x89, 'z', 'd', 'e', 'a', 'd', '\r', '\n'};
 constexpr std::int64_t kExtentBytes = 24, kMaxClock = std::int64_t{1} << 62;
 
-// Numbers are little-endian whatever the machine is.
-template <typename Number>
-Number load(const Byte* from) {
-  std::uint64_t value = 0;
-  for (std::size_t i = sizeof(Number); i-- > 0;) value = value << 8 | from[i];
-  return static_cast<Number>(value);
-}
-
-template <typename Number>
-void store(Number number, Byte* into) {
-  for (std::size_t i = 0; i < sizeof(Number); ++i) into[i] = static_cast<Byte>(static_cast<std::uint64_t>(number) >> (8 * i));
-}
-
 // The checksum of a record: of its bytes with zero in the place of it.
 std::uint32_t checksum(Span record) {
   Byte tail[kRecordTail];
   const std::size_t body = record.size - kRecordTail;
   std::memcpy(tail, record.data + body, kRecordTail);
-  store(std::uint32_t{0}, tail + 12);
+  store_little(std::uint32_t{0}, tail + 12);
   return crc32c(tail, kRecordTail, crc32c(record.data, body, 0));
 }
 
@@ -36,13 +23,13 @@ std::vector<Byte> encode(const DeadRecord& record) {
   std::vector<Byte> bytes(record.extents.size() * kExtentBytes + kRecordTail);
   Byte* at = bytes.data();
   for (const DeadExtent& each : record.extents) {
-    store(each.start, at), store(each.stop, at + 8), store(each.clock, at + 16);
+    store_little(each.start, at), store_little(each.stop, at + 8), store_little(each.clock, at + 16);
     at += kExtentBytes;
   }
-  store(record.clock, at);
-  store(static_cast<std::uint32_t>(record.extents.size()), at + 8);
+  store_little(record.clock, at);
+  store_little(static_cast<std::uint32_t>(record.extents.size()), at + 8);
   std::memcpy(at + 16, kMagic, sizeof kMagic);
-  store(checksum({bytes.data(), bytes.size()}), at + 12);
+  store_little(checksum({bytes.data(), bytes.size()}), at + 12);
   return bytes;
 }
 
@@ -90,18 +77,18 @@ bool DeadRules::is_too_long(std::int64_t length, std::int64_t live) const {
 }
 
 std::int64_t record_size(const DeadRules& rules, const Byte* tail) {
-  const auto count = static_cast<std::int64_t>(load<std::uint32_t>(tail + 8));
+  const auto count = static_cast<std::int64_t>(load_little<std::uint32_t>(tail + 8));
   const bool known = std::memcmp(tail + 16, kMagic, sizeof kMagic) == 0 && count <= rules.max_extents;
   return known ? count * kExtentBytes + kRecordTail : 0;
 }
 
 std::optional<DeadRecord> read_record(Span record, std::vector<Extent> live, std::int64_t first, std::int64_t start) {
   const Byte* const tail = record.data + record.size - kRecordTail;
-  const auto clock = load<std::uint64_t>(tail);
-  if (checksum(record) != load<std::uint32_t>(tail + 12) || clock >= kMaxClock) return std::nullopt;
+  const auto clock = load_little<std::uint64_t>(tail);
+  if (checksum(record) != load_little<std::uint32_t>(tail + 12) || clock >= kMaxClock) return std::nullopt;
   DeadRecord found{static_cast<std::int64_t>(clock), {}};
   for (const Byte* at = record.data; at < tail; at += kExtentBytes) {
-    const DeadExtent each{load<std::int64_t>(at), load<std::int64_t>(at + 8), load<std::int64_t>(at + 16)};
+    const DeadExtent each{load_little<std::int64_t>(at), load_little<std::int64_t>(at + 8), load_little<std::int64_t>(at + 16)};
     if (each.start >= each.stop || each.clock > found.clock) return std::nullopt;
     found.extents.push_back(each);
     live.push_back({each.start, each.stop});

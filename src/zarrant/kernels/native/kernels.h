@@ -90,6 +90,19 @@ void copy_outer(const Strided& src, const Strided& dst, const Outer& outer, std:
 
 std::uint32_t crc32c(const Byte* data, std::size_t size, std::uint32_t value);
 
+// Numbers in stored bytes are little-endian whatever the machine is.
+template <typename Number>
+Number load_little(const Byte* from) {
+  std::uint64_t value = 0;
+  for (std::size_t i = 0; i < sizeof(Number); ++i) value |= static_cast<std::uint64_t>(from[i]) << (8 * i);
+  return static_cast<Number>(value);
+}
+
+template <typename Number>
+void store_little(Number number, Byte* into) {
+  for (std::size_t i = 0; i < sizeof(Number); ++i) into[i] = static_cast<Byte>(static_cast<std::uint64_t>(number) >> (8 * i));
+}
+
 // Reverses each `word` bytes; `src` and `dst` are the same place or do not overlap.
 void swap_words(const Byte* src, Byte* dst, std::size_t size, std::size_t word);
 

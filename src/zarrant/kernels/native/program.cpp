@@ -66,16 +66,6 @@ std::size_t decode_limit(const Program& program, std::size_t steps, std::size_t 
   return bound;
 }
 
-void store_crc(Byte* at, std::uint32_t crc) {
-  for (int k = 0; k < 4; ++k) at[k] = static_cast<Byte>(crc >> (8 * k));
-}
-
-std::uint32_t load_crc(const Byte* at) {
-  std::uint32_t crc = 0;
-  for (int k = 0; k < 4; ++k) crc |= static_cast<std::uint32_t>(at[k]) << (8 * k);
-  return crc;
-}
-
 // The last step that moves bytes writes to their final place; checksums after it are appended there.
 std::size_t last_move(const Program& program) {
   std::size_t last = program.size();
@@ -102,7 +92,7 @@ std::size_t encode_row(const Program& program, const std::vector<std::size_t>& b
         if (size) std::memcpy(writable, now, size);
         now = writable;
       }
-      store_crc(writable + size, crc32c(now, size, 0));
+      store_little(crc32c(now, size, 0), writable + size);
       size += 4;
       continue;
     }
@@ -123,7 +113,7 @@ std::string no_words(std::size_t size, std::size_t word) {
 void check_crc(const Byte* data, std::size_t size, bool check) {
   if (size < 4) throw BadData(std::to_string(size) + " bytes are too short for a CRC-32C");
   if (!check) return;
-  const std::uint32_t computed = crc32c(data, size - 4, 0), stored = load_crc(data + size - 4);
+  const std::uint32_t computed = crc32c(data, size - 4, 0), stored = load_little<std::uint32_t>(data + size - 4);
   if (computed == stored) return;
   char text[64];
   std::snprintf(text, sizeof text, "CRC-32C is %08x, stored %08x", computed, stored);

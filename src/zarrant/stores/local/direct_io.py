@@ -19,6 +19,7 @@ write.
   published file is never written. So all readers of this machine, buffered or not, see the same bytes.
 - open(2) warns of `fork` during direct I/O from private memory: a page may go to the child while the disk still uses it. The
   pages that are read to hold nothing else, and no thread touches them before the call returns, so neither process can miss a byte.
+  Where several blocks share a huge page that is so as well: of such a page Linux copies 4 KiB then (`buffer_pool.lent_to_disk`).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from zarrant.codecs.buffer_pool import PAGE, lent
+from zarrant.codecs.buffer_pool import PAGE, lent, lent_to_disk
 from zarrant.errors import ByteRangeError
 from zarrant.storage import Buffer
 from zarrant.stores.local.syscalls import Syscalls
@@ -87,7 +88,7 @@ class DirectIO:
         lows, places = [low for low, _ in windows], [0]
         for low, stop in windows:
             places.append(places[-1] + _up(stop, block) - low)
-        buffer = lent(places[-1]).data
+        buffer = lent_to_disk(places[-1]).data
         direct = True
         for (low, stop), place, end in zip(windows, places, places[1:], strict=False):
             direct = self._read_window(fd, buffer[place:end], low, stop, state.st_dev, direct)

@@ -96,10 +96,8 @@ class LockedFiles(FileObjects):
         lock = self._locks[path]
         return None if lock is None else put_under_lock(self, self._turns, path, parts, if_version, lock)
 
-    def update_box(self, key: str, update: BoxUpdate, condition: OnlyWhile | None) -> Updated | None:
-        """For `stores.local`: the update of a locked key by one compiled call; None where that was not done."""
-        path = self._path(key)
-        lock = self._locks[path]
+    def _update_at_once(self, key: str, path: str, update: BoxUpdate, condition: OnlyWhile | None) -> Updated | None:
+        lock = self._locks.get(path)  # to update other keys is an error: see `lock`
         return None if lock is None else update_under_lock(self, self._turns, path, update, condition, lock)
 
     def _is_locked(self, path: str) -> bool:

@@ -59,7 +59,9 @@ from zarrant.stores.local.temp_files import (
 from zarrant.stores.local.unsynced import Mark
 
 if TYPE_CHECKING:
+    from zarrant.codecs.protocols import BoxUpdate
     from zarrant.stores.local.file_reuse import FileReuse
+    from zarrant.stores.local.put_at_once import Updated
 
 Opened = tuple[int, os.stat_result]
 
@@ -518,6 +520,29 @@ class FileObjects(Durable):
 
     def _put_at_once(self, path: str, parts: Sequence[Part], if_version: Version) -> tuple[FileVersion, Mark] | None:
         """`_swap_locked` by one compiled call; None where that cannot be done, and nothing was."""
+        return None
+
+    @property
+    def updates_boxes(self) -> bool:
+        """See `storage.UpdatesBoxes`."""
+        return self._at_once
+
+    def update_box(self, key: str, update: BoxUpdate, condition: OnlyWhile | None) -> bool:
+        """See `storage.UpdatesBoxes`."""
+        path = self._path(key)
+        done = self._update_at_once(key, path, update, condition) if self._at_once else None
+        if done is None:
+            return False
+        version, mark = done
+        if mark is not None:
+            with annotate_errors("write", self.url, key):
+                self._on_published([path], mark)
+        if version is not None:
+            remember_made(version)
+        return True
+
+    def _update_at_once(self, key: str, path: str, update: BoxUpdate, condition: OnlyWhile | None) -> Updated | None:
+        """`update_box` by one compiled call; None where that cannot be done, and nothing was."""
         return None
 
     def put_each_at_once(self, items: Sequence[tuple[str, Sequence[Part]]], done: list[FileVersion | None]) -> None:

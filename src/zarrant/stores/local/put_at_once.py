@@ -178,7 +178,9 @@ def update_under_lock(
     store: InDirectory, queues: KeyQueues, path: str, update: BoxUpdate, condition: OnlyWhile | None, lock: FileLock
 ) -> Updated | None:
     """The same by who has the lock of the path."""
-    done = _update(store, queues, path, update, condition, (lock.inode[0], 0, lock.inode[1])) if lock.fd >= 0 else None
+    if lock.fd < 0 or queues.is_wanted(path):
+        return None
+    done = _update(store, queues, path, update, condition, (lock.inode[0], 0, lock.inode[1]))
     return done if isinstance(done, tuple) else None
 
 

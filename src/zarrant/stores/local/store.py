@@ -188,11 +188,6 @@ class FilesystemStore(FileObjects):
         """Whether it gathers a view of an array while it writes it: see `storage.Part`."""
         return self._at_once
 
-    @property
-    def updates_boxes(self) -> bool:
-        """See `storage.UpdatesBoxes`."""
-        return self._at_once
-
     def put_first(self, key: str, parts: Sequence[Part], absent: tuple[str, ...]) -> Version:
         """See `storage.PutsFirst`."""
         if not self._at_once:
@@ -210,28 +205,18 @@ class FilesystemStore(FileObjects):
         remember_made(version)
         return version
 
-    def update_box(self, key: str, update: BoxUpdate, condition: OnlyWhile | None) -> bool:
-        """See `storage.UpdatesBoxes`."""
-        path = self._path(key)
-        done = update_at_once(self, _queues, path, update, condition) if self._at_once else None
-        if done == BUSY:
-            done = self._update_when_free(key, update, condition)
-        if not isinstance(done, tuple):
-            return False
-        version, mark = done
-        if mark is not None:
-            with annotate_errors("write", self.url, key):
-                self._on_published([path], mark)
-        if version is not None:
-            remember_made(version)
-        return True
+    def _update_at_once(self, key: str, path: str, update: BoxUpdate, condition: OnlyWhile | None) -> Updated | None:
+        done = update_at_once(self, _queues, path, update, condition)
+        if isinstance(done, tuple):
+            return done
+        return self._update_when_free(key, path, update, condition) if done == BUSY else None
 
-    def _update_when_free(self, key: str, update: BoxUpdate, condition: OnlyWhile | None) -> Updated | None:
-        """`update_box` of a key that another process has locked, or whose owner was killed."""
+    def _update_when_free(self, key: str, path: str, update: BoxUpdate, condition: OnlyWhile | None) -> Updated | None:
+        """The same of a key that another process has locked, or whose owner was killed."""
         below = self if condition is None else self.only_while(OnlyWhile(condition.key, ANY))
         try:
             with below.lock([key]) as locked:
-                return locked.update_box(key, update, condition)
+                return locked._update_at_once(key, path, update, condition)
         except MetadataChangedError:
             return None
 
