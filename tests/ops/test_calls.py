@@ -62,7 +62,7 @@ def test_store_chunk_is_the_cheapest_write(array: Any) -> None:
     assert len(chunk) < len(general)
     assert len({file for file, _ in chunk}) < len({file for file, _ in general}) < 31
     assert len({file for file, _ in chunk}) < 28
-    assert len(general) <= 126
+    assert len(general) <= 128
     assert len(chunk) <= 110
 
 
@@ -78,8 +78,8 @@ def test_an_array_is_made_opened_written_and_read_by_few_calls(tmp_path: Path) -
         array.store_array_subset(whole, VALUES)
         assert np.array_equal(array.retrieve_array_subset(whole), VALUES)
 
-    assert len(calls_of(make)) <= 168
-    assert len(calls_of(use)) <= 330
+    assert len(calls_of(make)) <= 180
+    assert len(calls_of(use)) <= 340
 
 
 def test_append_binds_nothing_again(tmp_path: Path) -> None:

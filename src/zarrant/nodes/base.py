@@ -88,6 +88,9 @@ BATCH_PUT_BYTES = 32 << 20
 _made_options: dict[tuple[int, int, bool, bool], tuple[Config, Capabilities, OpOptions]] = {}
 MAX_MADE_OPTIONS = 64
 
+_found_able: dict[tuple[tuple[str, ...], int, int, bool], tuple[Config, Capabilities]] = {}
+"""Needs that stores of these capabilities were found to meet, under these options, and guarded or not; none that are tried out."""
+
 
 @dataclass(frozen=True)
 class NodeContext:
@@ -254,12 +257,16 @@ class NodeContext:
         """Perform an operation in this thread."""
         context = self._contexts.get((needs, True))
         if context is None:
-            self.require_blocking()
-            self.require(needs, self.able.sync_calls)
-            if self._must_probe(needs):  # safety: tried out
-                from zarrant.stores.probe import require_swaps
+            place = needs, id(self.config), id(self.able), self.guarded
+            if place not in _found_able:
+                self.require_blocking()
+                self.require(needs, self.able.sync_calls)
+                if self._must_probe(needs):  # safety: tried out
+                    from zarrant.stores.probe import require_swaps
 
-                require_swaps(self.store, self.path)
+                    require_swaps(self.store, self.path)
+                elif len(_found_able) < MAX_MADE_OPTIONS:
+                    _found_able[place] = self.config, self.able  # as long as they are kept, nothing else has their ids
             context = self._contexts[needs, True] = self._execution_context(needs)
         try:
             return perform(op, context)
