@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import zarrant
+from zarrant import kernels
 from zarrant.codecs import chain
 
 ROOT = str(Path(zarrant.__file__).parent)
@@ -80,6 +81,17 @@ def test_an_array_is_made_opened_written_and_read_by_few_calls(tmp_path: Path) -
 
     assert len(calls_of(make)) <= 180
     assert len(calls_of(use)) <= 340
+
+
+@pytest.mark.skipif(kernels.update_file is None, reason="the general way calls more")
+def test_an_update_looks_only_at_what_it_changes(array: Any) -> None:
+    def update() -> None:
+        array[1:3, 1:3] = VALUES[:2, :2]
+
+    array[...] = 1
+    calls = calls_of(update)
+    assert len(calls) <= 97
+    assert "BoxUpdate.is_fill" not in [name for _, name in calls]
 
 
 def test_append_binds_nothing_again(tmp_path: Path) -> None:

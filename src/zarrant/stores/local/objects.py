@@ -401,14 +401,18 @@ class FileObjects(Durable):
             after = stat_or_none(self.files, path)
         return entries if after is not None and after.st_mtime_ns == before.st_mtime_ns else None  # safety: unchanged directory
 
-    def _path(self, key: str, to_write: bool = False, condition: OnlyWhile | None = None) -> str:
-        """The path of an object; `to_write`: it is about to be stored, and its directory may be made while the condition holds."""
+    def _path(self, key: str, to_write: bool | BoxUpdate = False, condition: OnlyWhile | None = None) -> str:
+        """The path of an object; `to_write`: it is about to be stored (by an update unless that is of fill: to look takes time), and
+        its directory may be made while the condition holds.
+        """
         if is_doubtful(key):
             check_key(key, self.url)
             self._refuse_reserved(key)
         end = key.rfind("/")
-        if end > 0 and not self.links.trusts(key[:end]) and not (to_write and self._made_ready(key[:end], condition)):
-            self._enter(key[:end])
+        if end > 0 and not self.links.trusts(key[:end]):
+            stores = to_write if isinstance(to_write, bool) else not to_write.is_fill
+            if not (stores and self._made_ready(key[:end], condition)):
+                self._enter(key[:end])
         return f"{self.root}/{key}"
 
     def _made_ready(self, directory: str, condition: OnlyWhile | None) -> bool:
@@ -529,7 +533,7 @@ class FileObjects(Durable):
 
     def update_box(self, key: str, update: BoxUpdate, condition: OnlyWhile | None) -> bool:
         """See `storage.UpdatesBoxes`."""
-        path = self._path(key, self._at_once and not update.is_fill, condition)
+        path = self._path(key, self._at_once and update, condition)
         done = self._update_at_once(key, path, update, condition) if self._at_once else None
         if done is None:
             return False
