@@ -22,7 +22,7 @@ say() { printf 'sanitize: %s\n' "$*"; }
 #   tests/safety/test_fuzz.py as well; `fuzz` below runs its cases, where the allocator refuses what the limit would.
 address_tests() {
   local failed=0
-  suite address tests/kernels tests/codecs tests/bad_input tests/stores/local/test_{put_at_once,read_at_once,update_at_once,at_once_in_threads,batch_put,batch_at_once}.py -k 'not test_bombs_fail_within_memory' || failed=1
+  suite address tests/kernels tests/codecs tests/bad_input tests/stores/local/test_{put_at_once,read_at_once,update_at_once,at_once_in_threads,batch_put,batch_at_once}.py tests/ops/test_kept_boxes.py -k 'not test_bombs_fail_within_memory' || failed=1
   fuzz || failed=1
   return $failed
 }
@@ -49,6 +49,7 @@ PYTHON
 # children of a process with threads; and tests whose writers are processes, in which no two threads call a kernel.
 thread_tests() {
   suite thread tests/stores/local/test_{at_once_in_threads,read_at_once}.py tests/kernels/test_concurrent.py tests/kernels/test_programs.py::test_threads_do_not_disturb_each_other \
+    tests/kernels/test_kept_copier.py::test_large_boxes_by_several_threads tests/ops/test_kept_boxes.py \
     tests/safety/test_no_lost_updates.py tests/run/test_pool.py tests/nodes/test_partial_encoder.py \
     -k 'not processes and not fork and not mixed_with_tensorstore'
 }

@@ -88,7 +88,7 @@ def test_a_plain_store_is_safe_under_a_synchronizer() -> None:
 
 def test_reads_are_those_of_the_store(tmp_path: Path) -> None:
     files = FilesystemStore(tmp_path)
-    lost = {"is_unchanged", "is_locked_by_caller", "only_while", "put_all", "strided_parts", "updates_boxes"}
+    lost = {"is_unchanged", "is_locked_by_caller", "only_while", "put_all", "puts_first", "strided_parts", "updates_boxes"}
     assert set(capabilities(Synchronized(files, Service(), 60)).names) == set(capabilities(files).names) - lost
 
 

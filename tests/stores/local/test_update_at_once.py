@@ -178,6 +178,16 @@ def test_threads_that_share_a_lock_lose_nothing(root: Path, layout: Any) -> None
         assert held[...].tolist() == list(range(19, 35))
 
 
+def test_what_is_likely_to_be_large_is_looked_at_before_it_is_locked(root: Path) -> None:
+    array = made(root, LAYOUTS[1])
+    assert try_update(array, most=31) == (module.LARGE, ["stat"])
+    done, calls = try_update(array, most=32)  # as many bytes as its elements have
+    assert done == module.LARGE
+    assert calls[:3] == ["open", "fstat", "lock"]
+    assert names(root / "a/c") == ["0"]
+    assert array[...].tolist() == OLD.tolist()
+
+
 def test_nothing_is_begun_where_an_object_must_be_there(root: Path) -> None:
     array = made(root, LAYOUTS[1], 0 * OLD)
     assert try_update(array, must_replace=True)[0] is None

@@ -26,7 +26,7 @@ from zarrant.codecs.pipeline.general import DecodeError, decode_chunk, encode_ch
 from zarrant.codecs.protocols import BoxUpdate, Encoded, EncodedChunks, Fetched, Rows, Step
 from zarrant.errors import ChunkError
 from zarrant.geometry.box import Shape
-from zarrant.geometry.region import BoxInChunk, ChunkSelections, CopyPlan, ProductSelections, Values, slices_of, unit_steps
+from zarrant.geometry.region import Box, BoxInChunk, ChunkSelections, CopyPlan, ProductSelections, Values, slices_of, unit_steps
 from zarrant.requests import Op
 from zarrant.storage import Buffer, Part
 
@@ -311,9 +311,9 @@ class FixedSizePipeline(ChunkPipeline):
         layout = self._box_layout
         if layout is None:
             return None
-        if isinstance(selections, BoxInChunk):
-            piece = (0, selections.start, selections.value, selections.count)
-            return BoxUpdate.of(layout, self.spec, self.options, (piece,), values)
+        part = selections.region(row)
+        if isinstance(part, Box):
+            return BoxUpdate.of(layout, self.spec, self.options, ((0, part.start, part.value, part.shape),), values)
         return BoxUpdate.of(layout, self.spec, self.options, (0,), values, plan_of(selections, row, row + 1))
 
     @cached_property

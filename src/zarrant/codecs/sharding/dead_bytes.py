@@ -63,7 +63,11 @@ With one (2.4 MB shards, 1 MB an update, 16 processes on two processors) zarrs f
 FIRST_RECORD = 4
 """The first record is made when a quarter of the allowance is dead; all of it gets the same time."""
 MIN_HOLE_BYTES = 64 << 10
-"""Smaller free ranges do not become holes. Copying one takes 15-22 µs (ext4, tmpfs), about as long as one more range."""
+"""Smaller free ranges do not become holes. Copying one takes 15-22 µs (ext4, tmpfs), about as long as one more range.
+
+In the compiled update one more range costs nothing on tmpfs, where holes of 8 KiB and more would save 0 to 12 % of the CPU time; on
+ext4 it costs 14 µs, and with 100 holes of 19 kB in 7 MiB a sync takes 80 to 135 ms in place of 8 to 12.
+"""
 MAX_SHARD_MULTIPLE = 6
 """A shard may be this many times as long as (live bytes + allowance). Keeping four updates that replace all of it needs half."""
 MAX_RECORD_RANGES = 1 << 16

@@ -525,6 +525,11 @@ std::optional<FilePutResult> put_file(const char* path, const FilePut& wanted, T
   if (!prepared || !opened.open(AT_FDCWD, path, O_PATH | O_DIRECTORY)) return std::nullopt;
   Directory directory(opened.get(), Calls(trial));
   LockFile lock(directory);
+  struct stat there;
+  if (wanted.may_be_large && directory.look(wanted.path, there) && there.st_size > wanted.most) {
+    if (why) *why = NotPut::large;
+    return std::nullopt;
+  }
   if (wanted.held ? !lock.adopt(wanted) : !lock.take(wanted)) {
     if (why && lock.was_there) *why = NotPut::busy;
     return std::nullopt;

@@ -63,6 +63,7 @@ struct FilePut {
   FileVersion version{};
   Change* change = nullptr;           // makes the parts
   std::int64_t most = -1;             // bytes of the object that is changed; -1: any
+  bool may_be_large = false;          // it is likely to have more: that is looked for before the lock is taken, too
   bool alone = false;                 // only where there is nothing else in the directory,
   std::vector<const char*> absent;    // and nothing of these names, which a scan may miss while others replace them
 };

@@ -771,6 +771,7 @@ nb::object py_update_file(nb::str path, const ChunkLayout& layout, nb::tuple pie
   wanted.must_replace = must_replace;
   wanted.change = &update;
   wanted.most = most;
+  wanted.may_be_large = most >= 0 && static_cast<std::size_t>(most) / layout.row_bytes < static_cast<std::size_t>(layout.entries);
   Trial tried;
   ask_trial(trial, tried);
   std::optional<FilePutResult> result;

@@ -401,17 +401,17 @@ class FileObjects(Durable):
             after = stat_or_none(self.files, path)
         return entries if after is not None and after.st_mtime_ns == before.st_mtime_ns else None  # safety: unchanged directory
 
-    def _path(self, key: str, to_write: bool = False) -> str:
-        """The path of an object; `to_write`: it is about to be stored, and its directory may be made."""
+    def _path(self, key: str, to_write: bool = False, condition: OnlyWhile | None = None) -> str:
+        """The path of an object; `to_write`: it is about to be stored, and its directory may be made while the condition holds."""
         if is_doubtful(key):
             check_key(key, self.url)
             self._refuse_reserved(key)
         end = key.rfind("/")
-        if end > 0 and not self.links.trusts(key[:end]) and not (to_write and self._made_ready(key[:end])):
+        if end > 0 and not self.links.trusts(key[:end]) and not (to_write and self._made_ready(key[:end], condition)):
             self._enter(key[:end])
         return f"{self.root}/{key}"
 
-    def _made_ready(self, directory: str) -> bool:
+    def _made_ready(self, directory: str, condition: OnlyWhile | None) -> bool:
         """Whether a directory below the root was looked at, and made, by one compiled call; else the general way does it."""
         return False
 
@@ -499,7 +499,7 @@ class FileObjects(Durable):
 
     def _swap(self, key: str, parts: Sequence[Part], if_version: Version) -> Version:
         """Replace an object by a new one, if it is of the version asked for."""
-        path = self._path(key, to_write=True)
+        path = self._path(key, True, self.condition)
         with annotate_errors("write", self.url, key):
             self._check_durability()
             done = self._put_at_once(path, parts, if_version) if self._at_once else None
@@ -529,7 +529,7 @@ class FileObjects(Durable):
 
     def update_box(self, key: str, update: BoxUpdate, condition: OnlyWhile | None) -> bool:
         """See `storage.UpdatesBoxes`."""
-        path = self._path(key)
+        path = self._path(key, self._at_once and not update.is_fill, condition)
         done = self._update_at_once(key, path, update, condition) if self._at_once else None
         if done is None:
             return False

@@ -193,7 +193,7 @@ class FilesystemStore(FileObjects):
         if not self._at_once:
             return None
         try:
-            path = self._path(key, to_write=True)
+            path = self._path(key, True, self.condition)
             done = put_at_once(self, _queues, path, parts, None, absent)
         except (OSError, ZarrantError):  # the general way says so
             return None
@@ -481,11 +481,11 @@ class FilesystemStore(FileObjects):
             except FileNotFoundError:
                 return
 
-    def _made_ready(self, directory: str) -> bool:
+    def _made_ready(self, directory: str, condition: OnlyWhile | None) -> bool:
         """See `FileObjects`. What is not as usual the general way finds out: a link, no such node, a root that is not there."""
         if not self._at_once:
             return False
-        condition, known, path = self.condition, self.links.trusted_part(directory), f"{self.root}/{directory}"
+        known, path = self.links.trusted_part(directory), f"{self.root}/{directory}"
         node = None if condition is None else f"{self.root}/{condition.key}"  # safety: no ghost of a put
         assert kernels.enter_directory is not None, "there where `put_file` is"
         made, entered = kernels.enter_directory(path, f"{self.root}/{known}" if known else self.root, node, None)
