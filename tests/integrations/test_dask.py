@@ -10,6 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -272,7 +273,8 @@ def test_a_cluster_with_killed_workers_loses_nothing(cluster: Any, empty: Any, v
         x = da.from_array(values + number, chunks=(13, 64)).map_blocks(slowly)
         future = cluster.compute(store(x, empty, compute=False, align=bool(number % 2)))
         time.sleep(0.4)
-        os.kill(victims[number % 2], signal.SIGKILL)
+        with suppress(ProcessLookupError):  # on a busy machine another one may have taken its place
+            os.kill(victims[number % len(victims)], signal.SIGKILL)
         future.result()
         expected = values + number
         assert np.array_equal(empty[...], expected)

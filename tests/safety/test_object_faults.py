@@ -97,7 +97,7 @@ def test_threads(name: str, request: pytest.FixtureRequest, tally: Tally) -> Non
                 array[worker + 1, 0] = rounds[worker]
                 array.append(np.full((1, WIDTH), worker * 10**6 + rounds[worker]))
 
-        together(*[lambda worker=worker: work(worker) for worker in range(THREADS)])
+        together(*[lambda worker=worker: work(worker) for worker in range(THREADS)], seconds=TIMEOUT_S)
     check(server, url, rounds)
     tally("object-server faults", fate.faults)
 

@@ -7,6 +7,7 @@ Nothing here imports pytest: a suite is a class of `test_*` methods whose argume
 from __future__ import annotations
 
 import threading
+import time
 import unittest
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -74,8 +75,8 @@ def content(blob: Blob | None) -> bytes | None:
     return None if blob is None else b"".join(blob.data)
 
 
-def together(*actions: Callable[[], object]) -> None:
-    """Run actions in threads at the same time; the first error is raised."""
+def together(*actions: Callable[[], object], seconds: float = 120) -> None:
+    """Run actions in threads at the same time; the first error is raised. None takes longer than `seconds`."""
     errors: list[BaseException] = []
     start = threading.Barrier(len(actions))
 
@@ -89,8 +90,9 @@ def together(*actions: Callable[[], object]) -> None:
     threads = [threading.Thread(target=run, args=(action,), daemon=True) for action in actions]
     for thread in threads:
         thread.start()
+    until = time.monotonic() + seconds
     for thread in threads:
-        thread.join(120)
+        thread.join(max(until - time.monotonic(), 0))
     if any(thread.is_alive() for thread in threads):
         raise AssertionError("a thread did not end")
     if errors:
