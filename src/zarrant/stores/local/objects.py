@@ -402,8 +402,8 @@ class FileObjects(Durable):
         return entries if after is not None and after.st_mtime_ns == before.st_mtime_ns else None  # safety: unchanged directory
 
     def _path(self, key: str, to_write: bool | BoxUpdate = False, condition: OnlyWhile | None = None) -> str:
-        """The path of an object; `to_write`: it is about to be stored (by an update unless that is of fill: to look takes time), and
-        its directory may be made while the condition holds.
+        """The path of an object. `to_write`: it is about to be stored, and its directory may be made while the condition holds;
+        by an update only where that is not of fill, which takes time to see.
         """
         if is_doubtful(key):
             check_key(key, self.url)
