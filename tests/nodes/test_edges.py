@@ -116,11 +116,11 @@ def test_while_the_shape_stands_no_chunk_is_read(layout: dict[str, Any]) -> None
     for value in range(5):
         b[...] = value
         b[8:] = value + 1
-    assert store.reads == []
+    assert set(store.reads) <= {"zarr.json"}  # which is looked at again after a while
     b.attrs["changed"] = True
     store.reads.clear()
     b[...] = 8
-    assert store.reads == []
+    assert set(store.reads) <= {"zarr.json"}  # which is looked at again after a while
     zarrant.open_array(store, mode="r+").attrs["changed"] = False
     store.reads.clear()
     b[...] = 9
