@@ -92,6 +92,9 @@ def test_every_peer_does_every_workload(name: str, peer: str, bench: Bench) -> N
     if name == "strings" and peer in NO_STRINGS:
         assert rows[0].cells[peer].note.startswith("failed: ")
         return
+    if name == "assignments-sharded-32" and peer == "zarr-python" and PEERS[peer].version.startswith("3.1."):
+        assert rows[1].cells[peer].note.startswith("failed: IndexError"), "zarr 3.1 cannot write lists of indices into shards"
+        return
     if peer != STREAMER or workload.streams:
         assert [row.phase for row in rows] == PHASES.get(name, ["write", "read"])
     for row in rows:

@@ -44,6 +44,12 @@ CASES: dict[str, tuple[Any, Any]] = {  # values, and a fill value
     "pairs": (np.array([(i, -i) for i in range(N)], POINT), (1.5, float("nan"))),
     "void": (np.arange(3 * N, dtype="u1").view("V3"), b"abc"),
 }
+ZARR_PYTHON_3_1 = {  # the last for Python 3.11: what it does with a type that later ones have right
+    "datetime64 generic": "opens none with a current NumPy, and does not swap its bytes",
+    "record": "does not know `struct`",
+    "pairs": "does not know `struct`",
+    "void": "cannot hash a fill value, in shards",
+}
 
 
 @pytest.fixture
@@ -67,6 +73,8 @@ def same(got: Any, expected: Any) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", CASES)
 def test_zarr_python(name: str, layout: str, endian: str, zarr: Any, tmp_path: Path) -> None:
+    if name in ZARR_PYTHON_3_1 and zarr.__version__.startswith("3.1."):
+        pytest.skip(f"zarr {zarr.__version__} {ZARR_PYTHON_3_1[name]}")
     values, fill = CASES[name]
     options = {"shape": (N,), "chunks": (CHUNK,), "shards": LAYOUTS[layout], "fill_value": fill, "dtype": values.dtype}
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
