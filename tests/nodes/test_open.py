@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from zarrant.errors import (
     StoreError,
     StorePermissionError,
 )
-from zarrant.stores.resolve import resolve_store
+from zarrant.testkit import CasStore
 
 KINDS = {"shape": (4,), "dtype": "int8"}
 
@@ -356,51 +357,82 @@ def test_an_overwrite_replaces_a_v2_node(old) -> None:
     assert sorted(files(path)) == ["c/0", "zarr.json"]
 
 
-def test_no_group_is_made_above_an_address(tmp_path: Path) -> None:
+@pytest.fixture(params=["locks", "compare-and-swap"])
+def bucket(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+    """The store at `bucket://`, of which a URL has the path that comes after."""
+
+    class Bucket:
+        store: Any = zarrant.MemoryStore() if request.param == "locks" else CasStore(tmp_path / "bucket")
+
+        @staticmethod
+        def from_url(url: str, options: Any) -> Any:
+            return Bucket.store, url.removeprefix("bucket://") + "/"
+
+    extensions.stores.register("bucket", Bucket)
+    yield Bucket
+    extensions.stores.unregister("bucket")
+
+
+CREATIONS: dict[str, Any] = {
+    "empty": {},
+    "data": {"data": np.ones(4, "int8")},
+    "overwrite": {"overwrite": True},
+    "match": {"if_exists": "match"},
+    "0-d": {"shape": ()},
+}
+
+
+@pytest.mark.parametrize("how", CREATIONS)
+def test_no_group_is_made_above_an_address(api: Any, bucket: Any, how: str) -> None:
     """What is above the path of a URL belongs to others; a name below it is ours."""
-    root = f"memory://{tmp_path.name}"
-    zarrant.create_array(f"{root}/others/mine", name="a/b", **KINDS)
-    store, _ = resolve_store(root)
-    assert list(store.list_prefix("")) == ["others/mine/a/b/zarr.json", "others/mine/a/zarr.json", "others/mine/zarr.json"]
-    zarrant.create_group(f"{root}/others/old", zarr_format=2)
-    zarrant.create_group(f"{root}/others")
+    api.create_array("bucket://others/mine", name="a/b", **{**KINDS, **CREATIONS[how]})
+    api.create_array("bucket://alone", **{**KINDS, **CREATIONS[how]})
+    made = ["alone", "others/mine", "others/mine/a", "others/mine/a/b"]
+    keys = sorted(bucket.store.list_prefix(""))
+    assert [key for key in keys if key.endswith("zarr.json")] == sorted(f"{name}/zarr.json" for name in made)
+    api.create_group("bucket://others/old", zarr_format=2)
+    api.create_group("bucket://others")
     with pytest.raises(NodeExistsError, match="V3 group"):  # it would not be found in there
-        zarrant.create_group(f"{root}/others/older", zarr_format=2)
+        api.create_group("bucket://others/older", zarr_format=2)
 
 
-class Private(zarrant.MemoryStore):
-    """Its credentials are for what is below `mine/` only."""
+class OnlyMine:
+    """Credentials for what is below `mine/` only."""
 
     def get(self, key: str) -> Any:
         self.check(key)
-        return super().get(key)
+        return super().get(key)  # type: ignore[misc]
 
     def get_ranges(self, key: str, *arguments: Any) -> Any:
         self.check(key)
-        return super().get_ranges(key, *arguments)
+        return super().get_ranges(key, *arguments)  # type: ignore[misc]
 
     def check(self, key: str) -> None:
         if not key.startswith("mine/"):
             raise StorePermissionError("403", key=key)
 
 
+class Private(OnlyMine, zarrant.MemoryStore):
+    pass
+
+
+class PrivateCas(OnlyMine, CasStore):
+    pass
+
+
+@pytest.mark.parametrize("how", ["empty", "data"])
 @pytest.mark.parametrize("version", [2, 3])
-def test_who_may_not_look_above_an_address_creates_below_it(version: Any) -> None:
-    store = Private()
-
-    class Url:
-        @staticmethod
-        def from_url(url: str, options: Any) -> Any:
-            return store, "mine/"
-
-    extensions.stores.register("private", Url)
-    try:
-        a = zarrant.create_array("private://bucket/mine", name="g/a", zarr_format=version, **KINDS)
+def test_who_may_not_look_above_an_address_creates_below_it(api: Any, bucket: Any, version: Any, how: str, tmp_path: Path) -> None:
+    bucket.store = store = Private() if isinstance(bucket.store, zarrant.MemoryStore) else PrivateCas(tmp_path / "private")
+    for name in (None, "g/a"):
+        api.create_array("bucket://mine/x", name=name, zarr_format=version, overwrite=name is None, **{**KINDS, **CREATIONS[how]})
+        a = zarrant.open_array("bucket://mine/x", name=name)
         a[...] = 1
         a.attrs["x"] = 1
-        assert zarrant.open_array("private://bucket/mine", name="g/a", mode="r").attrs["x"] == 1
+        assert zarrant.open_array("bucket://mine/x", name=name, mode="r").attrs["x"] == 1
         a.resize((8,))
-    finally:
-        extensions.stores.unregister("private")
+        a.append(np.ones(3, "int8"))
+        if name is None:
+            zarrant.create_group("bucket://mine/x", overwrite=True, zarr_format=version)
     with pytest.raises(StorePermissionError):
-        zarrant.create_array(store, name="mine/b", **KINDS)
+        api.create_array(store, name="mine/b", **KINDS)

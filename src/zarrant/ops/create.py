@@ -46,7 +46,7 @@ def create_array(
     replaces = overwrite and not (listing and ingest.is_lazy(data) and (yield from _is_free(array)))
     fill = None if data is None else _filling(array, data, replaces)
     if array.options.turns and not overwrite and array.shape:  # safety: created in a turn
-        op = _create_in_turn(array, fill, match, listing, within)
+        op = _create_in_turn(array, fill, match, listing, within, top)
         return (yield from _compared(op, array) if match else op)
 
     found = partial(_is_chunk, array) if listing else None
@@ -102,16 +102,18 @@ def _filling(array: BoundArray, data: Any, replaces: bool) -> Callable[[BoundArr
 
 
 def _create_in_turn(
-    array: BoundArray, fill: Callable[[BoundArray], Op[None]] | None, match: bool, listing: bool, within: str | None
+    array: BoundArray, fill: Callable[[BoundArray], Op[None]] | None, match: bool, listing: bool, within: str | None, top: str
 ) -> Op[NodeMetadata]:
     seconds = turns.TAKE_OVER_S
     for _ in range(MAX_TRIES):
         there = yield from node_ops.find_metadata(array.prefix)
         if there is None and fill is None:
             found = partial(_is_chunk, array) if listing else None
-            return (yield from node_ops.create_node(array.prefix, array.metadata, match=match, is_chunk=found, within=within))
+            return (
+                yield from node_ops.create_node(array.prefix, array.metadata, match=match, is_chunk=found, within=within, top=top)
+            )
         try:
-            own = yield from (_begin(array, seconds, within) if there is None else _wait(array, there, seconds))
+            own = yield from (_begin(array, seconds, within, top) if there is None else _wait(array, there, seconds))
         except NodeNotFoundError:
             continue  # its creator has failed
         if own is None:
@@ -127,12 +129,12 @@ def _create_in_turn(
     raise ConflictError("other writers took over every turn", path=array.prefix or "/", limit=f"{MAX_TRIES} tries")
 
 
-def _begin(array: BoundArray, seconds: float, within: str | None) -> Op[BoundArray | None]:
+def _begin(array: BoundArray, seconds: float, within: str | None, top: str) -> Op[BoundArray | None]:
     """Make an array without rows, and take its turn; None where another creator was faster."""
     empty = array.with_shape((0, *array.shape[1:]))
     turn, since = Turn(turns.new_token(), 0, seconds, creates=True), (yield from clock())
     try:
-        made = yield from node_ops.create_node(array.prefix, replace(empty.metadata, turn=turn), within=within)
+        made = yield from node_ops.create_node(array.prefix, replace(empty.metadata, turn=turn), within=within, top=top)
     except NodeExistsError:
         if (yield from node_ops.find_metadata(array.prefix)) is None:
             raise  # it is about a node above
