@@ -145,6 +145,17 @@ def test_an_address_will_do(empty: Any, values: Any) -> None:
     assert error.value.field == "chunks"
 
 
+def test_an_address_has_storage_options(empty: Any, values: Any) -> None:
+    x, options = da.from_array(values, chunks=100), {"durability": "fsync"}
+    store(x, empty.url, storage_options=options)
+    np.testing.assert_array_equal(from_zarrant(empty.url, storage_options=options).compute(), values)
+    for read in (lambda a, **given: from_zarrant(a, **given), lambda a, **given: store(x, a, **given)):
+        with pytest.raises(OptionError, match="unknown storage option"):
+            read(empty.url, storage_options={"durabilty": "fsync"})
+        with pytest.raises(OptionError, match="open already"):
+            read(empty, storage_options=options)
+
+
 @pytest.mark.parametrize(
     "index",
     [np.s_[3], np.s_[5:300:7, ::-1], np.s_[[3, 200, 3], 5:9], np.s_[:, [60, 1]], np.s_[..., None, 2], np.s_[-1, -2]],

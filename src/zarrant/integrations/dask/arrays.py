@@ -11,7 +11,7 @@ written once, and nothing is read. A task that runs twice (a worker was killed) 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -22,14 +22,21 @@ import numpy as np
 from zarrant.errors import OptionError, ShapeError
 from zarrant.geometry.box import ArraySubset, as_subset
 from zarrant.nodes.array import Array
-from zarrant.nodes.open import open_array
+from zarrant.nodes.open import Mode, open_array
 
 MAX_BLOCK_BYTES = 512 << 20
 """A block that is joined to fill stored objects has at most as many bytes: several of them are in memory of a worker, which has
 a few GiB for each thread. Dask itself makes blocks of 128 MiB."""
 
 
-def from_zarrant(a: Any, chunks: Any = "shards", *, name: Any = None, inline_array: bool = False) -> Any:
+def from_zarrant(
+    a: Any,
+    chunks: Any = "shards",
+    *,
+    name: Any = None,
+    inline_array: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Any:
     """A lazy array of Dask that reads a stored array.
 
     Args:
@@ -42,12 +49,13 @@ def from_zarrant(a: Any, chunks: Any = "shards", *, name: Any = None, inline_arr
             `mode="r"`, which says that its elements stay, names tell what is stored where: they are the same in every call and
             process.
         inline_array: as in `dask.array.from_array`.
+        storage_options: options of the store at an address, as `zarrant.open_array` takes them.
 
     Returns:
         A `dask.array.Array`.
 
     Raises:
-        OptionError: `chunks` is another word.
+        OptionError: `chunks` is another word; a storage option is unknown, or given with an open array.
         NodeNotFoundError: there is no array at the address.
 
     >>> import zarrant
@@ -55,13 +63,20 @@ def from_zarrant(a: Any, chunks: Any = "shards", *, name: Any = None, inline_arr
     >>> from_zarrant(a).chunks
     ((4, 4), (8,))
     """
-    given = isinstance(a, Array)
-    array = a if given else open_array(a, mode="r")
+    given, array = isinstance(a, Array), _opened(a, "r", storage_options)
     if name is None and not given:
         name = False  # nobody said that the elements stay: a new name, as of an array that may be written to
     blocks = _blocks_of(array, chunks)
     meta = np.empty((0,) * array.ndim, array.dtype)
     return da.from_array(array, chunks=blocks, name=name, asarray=False, meta=meta, inline_array=inline_array)
+
+
+def _opened(a: Any, mode: Mode, storage_options: Mapping[str, Any] | None) -> Array[Any]:
+    if not isinstance(a, Array):
+        return open_array(a, mode=mode, storage_options=storage_options)
+    if storage_options is not None:
+        raise OptionError("the array is open already", field="storage_options", expected="an address", got=a)
+    return a
 
 
 def _blocks_of(array: Array[Any], chunks: Any) -> Any:
@@ -82,7 +97,16 @@ def _lengths(sizes: Iterable[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:
     return tuple(each or (0,) for each in sizes)
 
 
-def store(x: Any, a: Any, region: Any = None, compute: bool = True, *, align: bool = True, **kwargs: Any) -> Any:
+def store(
+    x: Any,
+    a: Any,
+    region: Any = None,
+    compute: bool = True,
+    *,
+    align: bool = True,
+    storage_options: Mapping[str, Any] | None = None,
+    **kwargs: Any,
+) -> Any:
     """Store an array of Dask in a stored array, in parallel and without a lock.
 
     Args:
@@ -92,12 +116,14 @@ def store(x: Any, a: Any, region: Any = None, compute: bool = True, *, align: bo
         compute: False returns a Delayed, which stores when it is computed.
         align: join and cut blocks at the borders of stored objects, so that each is written once, where blocks stay small.
             False stores the blocks as they are: right too, but an object that lies in several blocks is written as often.
+        storage_options: options of the store at an address, as `zarrant.open_array` takes them.
         kwargs: passed to `dask.compute`, as `scheduler="processes"`.
 
     Returns:
         None, or a Delayed, whose value is None.
 
     Raises:
+        OptionError: a storage option is unknown, or given with an open array.
         ShapeError: `x` has another shape than the region, or lengths that Dask does not know.
         BoundsError: the region reaches beyond the array.
         PartialFailure: a block could not be stored. Those that were stored stay.
@@ -108,7 +134,7 @@ def store(x: Any, a: Any, region: Any = None, compute: bool = True, *, align: bo
     >>> int(a[...].sum())
     64
     """
-    array = a if isinstance(a, Array) else open_array(a, mode="r+")
+    array = _opened(a, "r+", storage_options)
     subset = as_subset(... if region is None else region, array.shape)
     if tuple(x.shape) != subset.shape:
         raise ShapeError("values of another shape than their region", path=array.path, expected=subset.shape, got=x.shape)
