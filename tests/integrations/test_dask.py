@@ -149,7 +149,7 @@ def test_an_address_has_storage_options(empty: Any, values: Any) -> None:
     x, options = da.from_array(values, chunks=100), {"durability": "fsync"}
     store(x, empty.url, storage_options=options)
     np.testing.assert_array_equal(from_zarrant(empty.url, storage_options=options).compute(), values)
-    for read in (lambda a, **given: from_zarrant(a, **given), lambda a, **given: store(x, a, **given)):
+    for read in (from_zarrant, lambda a, **given: store(x, a, **given)):
         with pytest.raises(OptionError, match="unknown storage option"):
             read(empty.url, storage_options={"durabilty": "fsync"})
         with pytest.raises(OptionError, match="open already"):

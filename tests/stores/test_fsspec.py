@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import pickle
 import uuid
 from collections.abc import Iterator
@@ -57,6 +58,23 @@ class TestMemory(StoreSuite):
     @pytest.fixture
     def store(self) -> FsspecStore:
         return FsspecStore(MemoryFileSystem(), memory_path())
+
+
+class Refusing(MemoryFileSystem):  # type: ignore[misc]
+    """As those of services: ranges beyond the end are refused, in words of their own."""
+
+    protocol = "services-of-a-test"
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **options: Any) -> bytes:
+        if start is not None and start >= self.info(path)["size"]:
+            raise OSError(errno.EINVAL, "InvalidRange")
+        return bytes(super().cat_file(path, start, end, **options))
+
+
+class TestRefusing(StoreSuite):
+    @pytest.fixture
+    def store(self) -> FsspecStore:
+        return FsspecStore(Refusing(), memory_path())
 
 
 class TestFiles(StoreSuite):

@@ -114,6 +114,16 @@ class StoreSuite:
         with raises(VersionChangedError, "`get_ranges` of a version that is gone") as caught:
             store.get_ranges("a", [ByteRange(1)], version)
         check_equal((caught.value.key, caught.value.retryable), ("a", True), "ranges of a version")
+        longer = store.put("a", [bytes(50)])
+        store.put("a", [bytes(20)])
+        for ranges in (
+            [ByteRange(30, 5)],
+            [ByteRange.suffix(30)],
+            [ByteRange(0, 2), ByteRange(45)],
+            [ByteRange(2, 4), ByteRange(-40, 9)],
+        ):
+            with raises(VersionChangedError, "`get_ranges` of a version that is gone, beyond what is there now"):
+                store.get_ranges("a", ranges, longer)
         store.erase("a")
         with raises(VersionChangedError, "`get_ranges` of a version that is gone"):
             store.get_ranges("a", [ByteRange(1)], version)
