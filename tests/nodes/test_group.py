@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import json
 import os
 import threading
 from typing import Any
@@ -8,7 +10,16 @@ from typing import Any
 import pytest
 
 import zarrant
-from zarrant.errors import MetadataError, NodeExistsError, NodeNotFoundError, OptionError, StoreError, UnknownExtensionError
+from zarrant.errors import (
+    FrozenAttributeError,
+    MetadataError,
+    NodeExistsError,
+    NodeNotFoundError,
+    OptionError,
+    ShapeError,
+    StoreError,
+    UnknownExtensionError,
+)
 from zarrant.metadata.v3 import dump
 from zarrant.nodes.unreadable import UnreadableNode
 
@@ -239,3 +250,80 @@ def test_members_are_read_side_by_side_whatever_the_number_of_cpus(monkeypatch: 
         g.create_group(f"g{i}")
     store.waits = True
     assert len(g.members()) == 10
+
+
+@pytest.mark.parametrize("place", ["", "sub"])
+@pytest.mark.parametrize("name", ["", "/", "//"])
+def test_the_group_itself_is_not_below_it(name: str, place: str) -> None:
+    """`del group[name]` with a name that was never set deleted all that the group held."""
+    top = zarrant.create_group({})
+    group = top.create_group(place) if place else top
+    group.create_array("x", data=[1, 2])
+    calls: list[Any] = [
+        lambda: group.__delitem__(name),
+        lambda: group.create_array(name, data=[3], overwrite=True),
+        lambda: group.create_group(name, overwrite=True),
+        lambda: group.require_array(name, shape=(2,), dtype="i8"),
+        lambda: group[name],
+        lambda: group.get(name),
+    ]
+    for call in calls:
+        with pytest.raises(OptionError, match="below the group"):
+            call()
+    assert name not in group
+    assert list(group) == ["x"] and group["x"][...].tolist() == [1, 2]
+
+    async def awaited() -> None:
+        there = await zarrant.open_group_async(top.store, name=place or None)
+        for delete in (there.delitem(name), there.create_group(name, overwrite=True)):
+            with pytest.raises(OptionError, match="below the group"):
+                await delete
+        assert not await there.contains(name)
+
+    asyncio.run(awaited())
+    assert list(group) == ["x"]
+
+
+def test_names_that_are_no_text_are_refused() -> None:
+    group = zarrant.create_group({})
+    group.create_array("x", data=[1, 2])
+    calls: list[Any] = [
+        lambda: group[5],
+        lambda: group.get(5),
+        lambda: group.create_array(None, data=[1]),
+        lambda: group.create_group(b"x"),
+        lambda: group.append({5: [1]}),
+        lambda: group.append([("x", [1])]),
+        lambda: group.lock(["x"]).__enter__(),
+    ]
+    for call in calls:
+        with pytest.raises(OptionError):
+            call()
+    with pytest.raises(ShapeError, match="ragged"):
+        zarrant.create_array({}, data=[[1], [1, 2]])
+
+
+def test_attributes_whose_changes_are_awaited_are_not_set_in_place() -> None:
+    async def main() -> None:
+        group = await zarrant.create_group_async({}, attributes={"l": [1]})
+        array = await group.create_array("a", shape=3, dtype="i4", attributes={"l": [1]})
+        for node in (group, array):
+            attributes: Any = node.attrs
+            changes: dict[str, tuple[Any, ...]] = {
+                "__setitem__": ("unit", "mm"),
+                "__delitem__": ("l",),
+                "update": ({"unit": "mm"},),
+                "pop": ("l",),
+                "setdefault": ("m", []),
+                "clear": (),
+            }
+            for change, arguments in changes.items():
+                with pytest.raises(FrozenAttributeError, match="awaited") as caught:
+                    getattr(attributes, change)(*arguments)
+                assert "update_attributes" in str(caught.value.hint)
+            assert attributes == {"l": [1]} == json.loads(json.dumps(attributes))
+            assert type(copy.deepcopy(attributes)) is dict
+            await node.update_attributes({"unit": "mm"})
+            assert node.attrs == {"l": [1], "unit": "mm"}
+
+    asyncio.run(main())

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from zarrant.geometry.box import ArraySubset
 from zarrant.metadata.v3 import ArrayMetadata
 from zarrant.nodes.array_properties import ArrayProperties, check_chunk, check_subset, nbytes_read_alone, warn_not_erased
-from zarrant.nodes.attributes import values_of
+from zarrant.nodes.attributes import frozen
 from zarrant.nodes.base import GROW, LIST, READ, UPDATE, WRITE, NodeContext, S
 from zarrant.nodes.buffered import AsyncAppender, AsyncBufferedWriter
 from zarrant.nodes.locks import locked_array_async
@@ -165,7 +165,7 @@ class AsyncArray(ArrayProperties[S]):
     @property
     def attrs(self) -> Mapping[str, Any]:
         """The attributes as this handle last saw them; change them with `update_attributes`."""
-        return values_of(self._attributes())
+        return frozen(self._attributes())
 
     async def getitem(self, selection: Any, *, index: Index = "numpy") -> Any:
         """The elements of an index expression: what `a[selection]` is for `Array`; a scalar where only integers are given.

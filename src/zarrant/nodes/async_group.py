@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, Unpack
 
 from zarrant.metadata.v3 import ArrayMetadata, NodeMetadata
 from zarrant.nodes.async_array import AsyncArray
-from zarrant.nodes.attributes import values_of
+from zarrant.nodes.attributes import frozen
 from zarrant.nodes.base import GROW, MEMBERS, READ, UPDATE, WRITE, NodeContext, S
 from zarrant.nodes.create import ArrayOptions, GroupLayout, array_creation, group_creation
 from zarrant.nodes.group_properties import GroupProperties, array_required, as_required, group_required, member_handle
@@ -121,7 +121,7 @@ class AsyncGroup(GroupProperties[S]):
         >>> asyncio.run(main())
         False
         """
-        return await self._context.run_async(node_ops.node_exists(self._below(name).path), READ)
+        return bool(name.strip("/")) and await self._context.run_async(node_ops.node_exists(self._below(name).path), READ)
 
     async def members(self) -> dict[str, AsyncMember[S]]:
         """See `Group.members`."""
@@ -167,7 +167,7 @@ class AsyncGroup(GroupProperties[S]):
     @property
     def attrs(self) -> Mapping[str, Any]:
         """The attributes as this handle last saw them; change them with `update_attributes`."""
-        return values_of(self._attributes())
+        return frozen(self._attributes())
 
     async def update_attributes(self, change: Callable[[dict[str, Any]], Mapping[str, Any]] | Mapping[str, Any]) -> None:
         """See `Group.update_attributes`."""

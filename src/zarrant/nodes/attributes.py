@@ -10,14 +10,28 @@ read changes nothing that is stored and nothing that a handle shows; it is set a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from typing import Any
+from typing import Any, NoReturn
 
+from zarrant.errors import FrozenAttributeError
 from zarrant.metadata.json_text import plain
 
 
-def values_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
+class FrozenAttributes(dict[str, Any]):
+    """All attributes of a node whose changes are awaited, as the caller's own copy: setting one here would store nothing."""
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        hint = "Await `update_attributes({name: value})`; a copy that can be changed is `dict(node.attrs)`"
+        raise FrozenAttributeError("attributes that are not set here: storing them is awaited", field="attrs", hint=hint)
+
+    __setitem__ = __delitem__ = __ior__ = update = setdefault = pop = popitem = clear = _refuse
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (dict(self),)
+
+
+def frozen(attributes: Mapping[str, Any]) -> FrozenAttributes:
     """All attributes, as the caller's own copy."""
-    return {name: plain(value) for name, value in attributes.items()}
+    return FrozenAttributes({name: plain(value) for name, value in attributes.items()})
 
 
 Change = Callable[[dict[str, Any]], Mapping[str, Any]]

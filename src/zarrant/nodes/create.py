@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol, TypeAlias, TypedDict
 
 import numpy as np
 
-from zarrant.errors import OptionError, ZarrantError, did_you_mean, shown
+from zarrant.errors import OptionError, ShapeError, ZarrantError, did_you_mean, shown
 from zarrant.geometry.grid import ChunkGrid
 from zarrant.metadata.json_text import plain
 from zarrant.metadata.v3 import GroupMetadata, attributes_of
@@ -90,7 +90,10 @@ def _shape_and_type(data: Any) -> tuple[tuple[int, ...], Any]:
     if hasattr(data, "shape") and isinstance(getattr(data, "dtype", None), np.dtype):
         dtype = _of_objects(data) if isinstance(data, np.ndarray) and data.dtype == object else data.dtype
         return tuple(data.shape), dtype
-    array = np.asarray(data)
+    try:
+        array = np.asarray(data)
+    except ValueError as error:
+        raise ShapeError("the data is a ragged list", expected="lists of equal length", got=type(data).__name__) from error
     if array.dtype == object:
         return array.shape, _of_objects(array)
     # NumPy makes text as long as the longest that there is, and takes zeros at the end for padding.

@@ -163,7 +163,11 @@ class Group(GroupProperties[S]):
 
     def __contains__(self, name: object) -> bool:
         """Whether there is a node of this name below the group, also one that cannot be opened."""
-        return isinstance(name, str) and self._context.run(node_ops.node_exists(self._below(name).path), READ)
+        return (
+            isinstance(name, str)
+            and bool(name.strip("/"))
+            and self._context.run(node_ops.node_exists(self._below(name).path), READ)
+        )
 
     def members(self) -> dict[str, Member[S]]:
         """The nodes directly below the group, by name; for each that cannot be opened an `UnreadableNode`, which says why.

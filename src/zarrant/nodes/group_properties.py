@@ -54,13 +54,16 @@ class GroupProperties(Frozen, Located[S]):
         return {**options, "zarr_format": own}
 
     def _below(self, name: str) -> NodeContext:
-        return self._at(node_ops.check_path(name))
+        path = node_ops.check_path(name)
+        if not path:  # the group itself is not below it: `del group[name]` would delete all that it holds
+            raise OptionError("not the name of a node below the group", field="name", got=repr(name), path=self.path or "/")
+        return self._at(path)
 
     def _at(self, path: str) -> NodeContext:
         return replace(self._context, path=f"{self.path}/{path}" if self.path else path)
 
     def _read_arrays(self, names: Mapping[str, Any]) -> Op[list[ArrayMetadata]]:
-        return group_changes.read_arrays(group_changes.paths_of(self.path, list(names)))
+        return group_changes.read_arrays(group_changes.paths_of(self.path, names))
 
     @property
     def info(self) -> Info:

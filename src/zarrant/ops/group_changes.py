@@ -29,7 +29,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zarrant.errors import ConflictError, NodeNotFoundError, OptionError, ZarrantError
+from zarrant.errors import ConflictError, NodeNotFoundError, OptionError, ZarrantError, shown
 from zarrant.metadata.json_text import dump_json, parse_json
 from zarrant.metadata.node import dump
 from zarrant.metadata.v3 import ArrayMetadata
@@ -45,13 +45,13 @@ RECORD = "__append.json"
 """A name that no node has, and that other libraries pass over."""
 
 
-def paths_of(group: str, names: Sequence[str]) -> list[str]:
+def paths_of(group: str, arrays: Mapping[str, Any]) -> list[str]:
     """The paths of nodes below a group, in the order of their names; OptionError where two names mean one node."""
-    if not names:
-        raise OptionError("no array is named", field="arrays", expected="{name: ...}", got="{}")
-    paths = [f"{group}/{path}" if group else path for path in map(check_path, names)]
+    if not isinstance(arrays, Mapping) or not arrays:
+        raise OptionError("no array is named", field="arrays", expected="{name: ...}", got=shown(arrays))
+    paths = [f"{group}/{path}" if group else path for path in map(check_path, arrays)]
     if len(set(paths)) < len(paths):
-        raise OptionError("two names of one array", field="arrays", expected="different arrays", got=sorted(names))
+        raise OptionError("two names of one array", field="arrays", expected="different arrays", got=sorted(arrays))
     return paths
 
 
@@ -71,7 +71,7 @@ def append(group: str, data: Mapping[str, Any], axis: int, options: OpOptions) -
 
     ShapeError where the arrays, or the data, are not of one length along `axis`, or the data do not fit; nothing was stored then.
     """
-    paths = paths_of(group, list(data))
+    paths = paths_of(group, data)
     # Before any lock: taking one would make a directory for a name that is not there.
     metadata_by_path = yield from read_arrays(paths)
     record, by_path = f"{group}/{RECORD}" if group else RECORD, dict(zip(paths, data.values(), strict=True))

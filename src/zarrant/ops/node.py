@@ -26,6 +26,7 @@ from zarrant.errors import (
     StoreError,
     StorePermissionError,
     VersionChangedError,
+    shown,
 )
 from zarrant.limits import LIMITS
 from zarrant.metadata import node, v2
@@ -82,7 +83,9 @@ class MustExist:
 
 
 def check_path(path: str) -> str:
-    """A node path without slashes at its ends; OptionError for parts that no node can have."""
+    """A node path without slashes at its ends; OptionError for parts that no node can have, and for what is no text."""
+    if not isinstance(path, str):
+        raise OptionError("not a node name", field="path", expected="text", got=shown(path))
     parts = [part for part in path.split("/") if part]
     for part in parts:
         if set(part) == {"."} or not _is_text(part):
